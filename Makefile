@@ -1,0 +1,54 @@
+# Few targets, the same for people and for CI.
+
+GO ?= go
+# Packages that hold or handle keys: they pass under FIPS 140 enforcement too.
+CRYPTO = ./internal/envelope ./internal/seal ./internal/access ./internal/availability ./internal/container ./internal/content ./internal/keypage ./internal/policy
+FUZZTIME ?= 10s
+
+.PHONY: all build test check race fips fuzz bench clean
+
+all: build
+
+build: ## the one binary
+	$(GO) build -o bin/keyroll ./cmd/keyroll
+
+test: postgres check race fips ## everything that has to hold
+
+check:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above need it"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# The packages that start keyroll as child processes over and over run without
+# the race detector: it would watch the test, not the children.
+CHILDREN = ./cmd/keyroll ./internal/crashtest
+
+race:
+	$(GO) test -race $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
+	$(GO) test $(CHILDREN)
+
+fips:
+	GODEBUG=fips140=only $(GO) test $(CRYPTO)
+
+# A real PostgreSQL: the tests start and stop one themselves from these programs.
+.PHONY: postgres
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	  test "$$(id -u)" = 0 || { echo "the tests need PostgreSQL: install Debian's package postgresql"; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; }
+
+fuzz: ## each fuzz target for a short time
+	@for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+	  done; \
+	done
+
+bench: build ## the roll beside its limits
+	bin/keyroll bench roll
+
+vulnerabilities: ## known ones in what is used; needs the vulnerability database
+	$(GO) tool govulncheck ./...
+
+clean:
+	rm -rf bin
