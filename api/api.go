@@ -1,0 +1,265 @@
+// Package api is the service's public contract: its operations, their inputs
+// and outputs, and the codes of its failures. The server, the OpenAPI document
+// and the Go client all come from the table of operations in operation.go; a
+// type here is what stands on the wire.
+package api
+
+import "time"
+
+// Problem is a failure as the service API sends it (RFC 9457), with the code
+// and the hint as extension members.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   Code   `json:"code"`
+	Hint   string `json:"hint,omitempty"`
+	// Request is the id under which the server logged and audited the request.
+	Request string `json:"request,omitempty"`
+}
+
+// Error returns the detail.
+func (p *Problem) Error() string { return p.Detail }
+
+// List is one part of a longer list. Next, when not empty, is the After of the
+// part that follows.
+type List[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}
+
+// KeyVersion names one version of a customer key. Vault is the bare name of a
+// vault of this server and the URL of any other.
+type KeyVersion struct {
+	Vault   string `json:"vault"`
+	Key     string `json:"key"`
+	Version string `json:"version"`
+	URI     string `json:"uri" required:"false" doc:"the key identifier as a vault prints it"`
+}
+
+// PolicyKind is one of the rule sets for policies.
+type PolicyKind string
+
+const (
+	MailboxPolicy        PolicyKind = "mailbox"
+	SitePolicy           PolicyKind = "site"
+	ServiceManagedPolicy PolicyKind = "service-managed"
+)
+
+// PolicyState says where a policy stands. The words are those of
+// Get-SPODataEncryptionPolicy; a mailbox policy knows Registered and Rolling.
+type PolicyState string
+
+const (
+	Registering PolicyState = "Registering"
+	Registered  PolicyState = "Registered"
+	Rolling     PolicyState = "Rolling"
+)
+
+// Policy names two customer keys and what they protect.
+type Policy struct {
+	ID          string      `json:"id" doc:"GUID"`
+	Name        string      `json:"name"`
+	Kind        PolicyKind  `json:"kind"`
+	Description string      `json:"description"`
+	Enabled     bool        `json:"enabled"`
+	State       PolicyState `json:"state"`
+	// PercentComplete is the share of containers that the running roll has
+	// brought over, and 100 when none runs.
+	PercentComplete float64 `json:"percentComplete"`
+	// Revision is the GUID of the revision that wraps the current policy key:
+	// the DataEncryptionPolicyID of every container that has it.
+	Revision   string     `json:"revision"`
+	Generation uint32     `json:"generation" doc:"of the current policy key, counted from 1"`
+	Primary    KeyVersion `json:"primary"`
+	Secondary  KeyVersion `json:"secondary"`
+	Created    time.Time  `json:"created"`
+	Refreshed  time.Time  `json:"refreshed" doc:"when the current revision was made"`
+	Roll       *Roll      `json:"roll,omitempty" doc:"the newest roll of this policy"`
+}
+
+// Depth is what a roll replaces; each depth includes the ones before it.
+type Depth string
+
+const (
+	// DepthRoot re-wraps policy keys under newer customer key versions.
+	DepthRoot Depth = "root"
+	// DepthPolicy makes a new policy key and re-wraps container keys.
+	DepthPolicy Depth = "policy"
+)
+
+// RollState is the state of a roll.
+type RollState string
+
+const (
+	RollRunning    RollState = "running"
+	RollPaused     RollState = "paused"
+	RollFinished   RollState = "finished"
+	RollSuperseded RollState = "superseded"
+	RollFailed     RollState = "failed"
+)
+
+// Roll brings containers from older policy keys to the current one.
+type Roll struct {
+	ID       string    `json:"id"`
+	Policy   string    `json:"policy" doc:"name of the policy"`
+	PolicyID string    `json:"policyId" doc:"GUID"`
+	Revision string    `json:"revision" doc:"GUID of the revision that the containers are brought to"`
+	Depth    Depth     `json:"depth"`
+	State    RollState `json:"state"`
+	// Total counts the containers to bring over when the roll began, Done
+	// those that came over, Remaining those that still stand elsewhere.
+	Total           int64   `json:"total"`
+	Done            int64   `json:"done"`
+	Remaining       int64   `json:"remaining"`
+	PercentComplete float64 `json:"percentComplete"`
+	// PerSecond is the rate over the last seconds in containers, and
+	// ETASeconds what remains at that rate; both are absent at rest.
+	PerSecond  float64    `json:"perSecond,omitempty"`
+	ETASeconds float64    `json:"etaSeconds,omitempty"`
+	Started    time.Time  `json:"started"`
+	Finished   *time.Time `json:"finished,omitempty"`
+	Deadline   time.Time  `json:"deadline"`
+	// Message says what a roll waits for or why it ended.
+	Message string `json:"message,omitempty"`
+}
+
+// Refreshed is the outcome of a refresh or an update.
+type Refreshed struct {
+	Policy Policy `json:"policy"`
+	// Rewrapped counts the policy keys that got new wraps (depth root).
+	Rewrapped int `json:"rewrapped"`
+	// Limit says what the depth does not reach; it is shown with the result.
+	Limit string `json:"limit,omitempty"`
+}
+
+// MailboxState is the state of a mailbox.
+type MailboxState string
+
+const (
+	Active       MailboxState = "active"
+	Inactive     MailboxState = "inactive"
+	Disconnected MailboxState = "disconnected"
+	Disabled     MailboxState = "disabled"
+)
+
+// Protection says what a container is encrypted under at this moment.
+type Protection struct {
+	Policy   string `json:"policy" doc:"name of the policy"`
+	PolicyID string `json:"policyId" doc:"GUID of the policy"`
+	// DataEncryptionPolicyID is the GUID of the revision whose policy key wraps
+	// the container's key: it changes once a refreshed key has been applied.
+	DataEncryptionPolicyID string `json:"dataEncryptionPolicyId"`
+	// Current is whether that is the policy's newest policy key.
+	Current     bool `json:"current"`
+	IsEncrypted bool `json:"isEncrypted" doc:"always true: without a customer's policy the service-managed one encrypts"`
+}
+
+// Mailbox is a mailbox and what protects it.
+type Mailbox struct {
+	Name    string       `json:"name"`
+	State   MailboxState `json:"state"`
+	Created time.Time    `json:"created"`
+	// AssignedPolicy is the name of the policy of its own, empty for none.
+	AssignedPolicy string     `json:"assignedPolicy"`
+	Protection     Protection `json:"protection"`
+	Items          int64      `json:"items"`
+	Bytes          int64      `json:"bytes"`
+}
+
+// Message is what a list shows of a message.
+type Message struct {
+	ID      string    `json:"id"`
+	Subject string    `json:"subject"`
+	From    string    `json:"from"`
+	Date    time.Time `json:"date"`
+	Flags   string    `json:"flags" doc:"the letters of the Status and X-Status headers"`
+	Bytes   int64     `json:"bytes"`
+}
+
+// Imported is the outcome of an import.
+type Imported struct {
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"`
+}
+
+// Site is a site and what protects it.
+type Site struct {
+	URL        string     `json:"url"`
+	Created    time.Time  `json:"created"`
+	Protection Protection `json:"protection"`
+	Items      int64      `json:"items"`
+	Bytes      int64      `json:"bytes"`
+}
+
+// File is a file of a site.
+type File struct {
+	Path     string    `json:"path"`
+	Bytes    int64     `json:"bytes"`
+	Modified time.Time `json:"modified"`
+}
+
+// Verdict says whether a key version may go.
+type Verdict string
+
+const (
+	// InUse: the current policy key, or the key of a container, is wrapped by it.
+	InUse Verdict = "in use"
+	// SafeToRetire: nothing that keyroll stores is wrapped by it any more.
+	SafeToRetire Verdict = "safe to retire"
+)
+
+// KeyUsage is one line of the ledger: what one key version still protects
+// under one policy.
+type KeyUsage struct {
+	Vault        string    `json:"vault"`
+	Key          string    `json:"key"`
+	Version      string    `json:"version"`
+	Policy       string    `json:"policy"`
+	Active       int64     `json:"active"`
+	Inactive     int64     `json:"inactive"`
+	Disconnected int64     `json:"disconnected"`
+	Disabled     int64     `json:"disabled"`
+	Sites        int64     `json:"sites"`
+	Workloads    int64     `json:"workloads"`
+	Backups      int64     `json:"backups"`
+	Verdict      Verdict   `json:"verdict"`
+	Since        time.Time `json:"since" doc:"when the verdict came to hold"`
+}
+
+// Verified is the outcome of opening everything.
+type Verified struct {
+	PolicyKeys int64 `json:"policyKeys" doc:"policy keys opened"`
+	Wraps      int64 `json:"wraps" doc:"wraps of policy keys opened, each by its own root"`
+	Containers int64 `json:"containers" doc:"container keys opened"`
+	BlobKeys   int64 `json:"blobKeys" doc:"blob keys opened"`
+	Items      int64 `json:"items" doc:"messages and files read to their end"`
+	Bytes      int64 `json:"bytes" doc:"of content read"`
+	// Closed names what a rule keeps shut: a revoked key, a vault that is away.
+	Closed []Finding `json:"closed"`
+	// Damaged names what should open and does not.
+	Damaged []Finding `json:"damaged"`
+}
+
+// Finding names one thing that verify did not open.
+type Finding struct {
+	Kind   string `json:"kind" doc:"revision, policy key, key page, container, item"`
+	ID     string `json:"id"`
+	Detail string `json:"detail"`
+}
+
+// VerifyEvent is one line of a running verify: progress, or the report that
+// ends it.
+type VerifyEvent struct {
+	Progress *VerifyProgress `json:"progress,omitempty"`
+	Report   *Verified       `json:"report,omitempty"`
+	Problem  *Problem        `json:"problem,omitempty"`
+}
+
+// VerifyProgress counts what has been opened so far.
+type VerifyProgress struct {
+	Stage string `json:"stage"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}

@@ -1,0 +1,51 @@
+package api
+
+// Code says what kind of failure an operation met. It stands in the "code"
+// member of a problem document (RFC 9457) and never changes its meaning.
+type Code string
+
+const (
+	// Internal is a failure of keyroll itself. Its cause is logged, never shown.
+	Internal Code = "Internal"
+	// InvalidArgument is input that no state of the system would accept.
+	InvalidArgument Code = "InvalidArgument"
+	// SyntaxError is text that the cmdlet language does not read.
+	SyntaxError Code = "SyntaxError"
+	// Unauthenticated is a request without a valid token.
+	Unauthenticated Code = "Unauthenticated"
+	// Forbidden is a request that its principal may not make.
+	Forbidden Code = "Forbidden"
+	// NotFound is a name or an identifier that names nothing the principal may see.
+	NotFound Code = "NotFound"
+	// AlreadyExists is a name that is taken.
+	AlreadyExists Code = "AlreadyExists"
+	// Conflict is an operation that the present state does not allow.
+	Conflict Code = "Conflict"
+	// RollInProgress is a roll or an update refused because another one runs.
+	RollInProgress Code = "RollInProgress"
+	// NoNewVersion is a refresh that found no newer usable key version.
+	NoNewVersion Code = "NoNewVersion"
+	// KeyUnusable is a customer key that cannot serve: of the wrong type,
+	// disabled, expired, not yet valid, or without an operation it needs.
+	KeyUnusable Code = "KeyUnusable"
+	// VaultDenied is a vault that refused by a deliberate act of its owner.
+	VaultDenied Code = "VaultDenied"
+	// VaultUnavailable is a vault that gave no answer, or none that can be used.
+	VaultUnavailable Code = "VaultUnavailable"
+	// TooLarge is content or input over a stated limit.
+	TooLarge Code = "TooLarge"
+	// Truncated is a transfer that ended before its stated length.
+	Truncated Code = "Truncated"
+	// RangeNotSatisfiable is a byte range outside the content.
+	RangeNotSatisfiable Code = "RangeNotSatisfiable"
+	// Damaged is stored data that does not open or does not fit its place.
+	Damaged Code = "Damaged"
+	// FolderInUse is a data folder that another process holds.
+	FolderInUse Code = "FolderInUse"
+	// WrongSeal is a database that was made under another seal.
+	WrongSeal Code = "WrongSeal"
+	// NewerFormat is data written by a newer keyroll.
+	NewerFormat Code = "NewerFormat"
+	// Unavailable is a server that is starting, draining, or not reached.
+	Unavailable Code = "Unavailable"
+)

@@ -1,0 +1,225 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+)
+
+// Role is what a principal must hold to call an operation.
+type Role string
+
+// Admin may do everything within its own tenant.
+const Admin Role = "admin"
+
+// Body says what one side of an operation carries.
+type Body string
+
+const (
+	JSON   Body = "application/json"
+	Bytes  Body = "application/octet-stream" // content, streamed
+	Lines  Body = "application/x-ndjson"     // JSON objects, one a line, streamed
+	NoBody Body = ""
+)
+
+// Meta is what an operation is apart from its types.
+type Meta struct {
+	Name    string // method of service and client, operationId of OpenAPI
+	Method  string
+	Path    string
+	Summary string
+	Role    Role
+	Sends   Body // request body
+	Returns Body // response body
+	In, Out reflect.Type
+}
+
+// Operation is one operation of the service. In holds the path and query
+// parameters in tagged fields, and a JSON request body in a field named Body.
+type Operation[In, Out any] struct{ Meta }
+
+// None stands for an output or an input without members.
+type None struct{}
+
+var operations []Meta
+
+// Operations returns the table of all operations.
+func Operations() []Meta { return operations }
+
+func define[In, Out any](m Meta) Operation[In, Out] {
+	m.Role = Admin
+	m.In, m.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
+	if m.Returns == NoBody && m.Out != reflect.TypeFor[None]() {
+		m.Returns = JSON
+	}
+	if _, ok := m.In.FieldByName("Body"); ok {
+		m.Sends = JSON
+	}
+	operations = append(operations, m)
+	return Operation[In, Out]{m}
+}
+
+// PageInput selects a part of a list.
+type PageInput struct {
+	After string `query:"after" doc:"the next of the part before"`
+	Limit int    `query:"limit" doc:"items at most, 1 to 1000; 0 means 100" minimum:"0" maximum:"1000"`
+}
+
+// MailboxInput names a mailbox.
+type MailboxInput struct {
+	Mailbox string `path:"mailbox" doc:"name, as alice@contoso.com; case does not count"`
+}
+
+// SiteInput names a site.
+type SiteInput struct {
+	Site string `query:"site" doc:"URL of the site" required:"true"`
+}
+
+// FileInput names a file of a site.
+type FileInput struct {
+	SiteInput
+	Path string `query:"path" doc:"path of the file within the site" required:"true"`
+}
+
+// PolicyInput names a policy.
+type PolicyInput struct {
+	Policy string `path:"policy" doc:"name, GUID, or GUID of any of its revisions"`
+}
+
+// RollInput names a roll.
+type RollInput struct {
+	Roll string `path:"roll" doc:"id of the roll"`
+}
+
+type (
+	CreateMailboxInput struct {
+		Body struct {
+			Name   string `json:"name"`
+			Policy string `json:"policy,omitempty" doc:"policy of its own; empty for none"`
+		}
+	}
+	ListInput        struct{ PageInput }
+	ListMailboxItems struct {
+		MailboxInput
+		PageInput
+	}
+	SetMailboxStateInput struct {
+		MailboxInput
+		Body struct {
+			State MailboxState `json:"state" enum:"active,inactive,disconnected,disabled"`
+		}
+	}
+	AssignMailboxInput struct {
+		MailboxInput
+		Body struct {
+			Policy string `json:"policy" doc:"name or GUID; empty takes the mailbox back to the tenant's default"`
+		}
+	}
+	MessageInput struct {
+		MailboxInput
+		Message string `path:"message" doc:"id of the message"`
+	}
+	CreateSiteInput struct {
+		Body struct {
+			URL string `json:"url"`
+		}
+	}
+	CreatePolicyInput struct {
+		Body struct {
+			Name        string   `json:"name"`
+			Description string   `json:"description,omitempty"`
+			Keys        []string `json:"keys" doc:"two key URIs without a version, in two vaults"`
+		}
+	}
+	RegisterSitesInput struct {
+		Body struct {
+			Primary   KeyVersion `json:"primary"`
+			Secondary KeyVersion `json:"secondary"`
+		}
+	}
+	RefreshPolicyInput struct {
+		PolicyInput
+		Body struct {
+			Depth          Depth `json:"depth,omitempty" enum:"root,policy" doc:"policy unless given"`
+			AllGenerations bool  `json:"allGenerations,omitempty" doc:"depth root: re-wrap the older policy keys too"`
+		}
+	}
+	UpdatePolicyInput struct {
+		PolicyInput
+		Body struct {
+			KeyType string     `json:"keyType" enum:"primary,secondary"`
+			Key     KeyVersion `json:"key"`
+			Depth   Depth      `json:"depth,omitempty" enum:"root,policy" doc:"policy unless given"`
+		}
+	}
+	KeyUsageInput struct {
+		Vault   string `query:"vault"`
+		Key     string `query:"key"`
+		Version string `query:"version"`
+	}
+	VerifyInput struct {
+		Policy string `query:"policy" doc:"only what this policy protects"`
+	}
+)
+
+// The operations. A path that ends in a stream carries content; everything
+// else is JSON.
+var (
+	CreateMailbox = define[CreateMailboxInput, Mailbox](Meta{Name: "CreateMailbox", Method: http.MethodPost, Path: "/v1/mailboxes",
+		Summary: "Create a mailbox"})
+	ListMailboxes = define[ListInput, List[Mailbox]](Meta{Name: "ListMailboxes", Method: http.MethodGet, Path: "/v1/mailboxes",
+		Summary: "List mailboxes"})
+	ShowMailbox = define[MailboxInput, Mailbox](Meta{Name: "ShowMailbox", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}",
+		Summary: "Show a mailbox and what it is encrypted with"})
+	SetMailboxState = define[SetMailboxStateInput, Mailbox](Meta{Name: "SetMailboxState", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/state",
+		Summary: "Change the state of a mailbox"})
+	AssignMailbox = define[AssignMailboxInput, Mailbox](Meta{Name: "AssignMailbox", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/policy",
+		Summary: "Assign a policy to a mailbox; its key moves at once"})
+	ImportMail = define[MailboxInput, Imported](Meta{Name: "ImportMail", Method: http.MethodPost, Path: "/v1/mailboxes/{mailbox}/mbox",
+		Summary: "Import messages from an mbox", Sends: Bytes})
+	ExportMail = define[MailboxInput, None](Meta{Name: "ExportMail", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/mbox",
+		Summary: "Export all messages as an mbox", Returns: Bytes})
+	ListMessages = define[ListMailboxItems, List[Message]](Meta{Name: "ListMessages", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/messages",
+		Summary: "List the messages of a mailbox"})
+	ReadMessage = define[MessageInput, None](Meta{Name: "ReadMessage", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/messages/{message}",
+		Summary: "Read one message", Returns: Bytes})
+
+	CreateSite = define[CreateSiteInput, Site](Meta{Name: "CreateSite", Method: http.MethodPost, Path: "/v1/sites",
+		Summary: "Create a site"})
+	ListSites = define[ListInput, List[Site]](Meta{Name: "ListSites", Method: http.MethodGet, Path: "/v1/sites",
+		Summary: "List sites"})
+	ShowSite = define[SiteInput, Site](Meta{Name: "ShowSite", Method: http.MethodGet, Path: "/v1/site",
+		Summary: "Show a site and what it is encrypted with"})
+	ListFiles = define[SiteInput, List[File]](Meta{Name: "ListFiles", Method: http.MethodGet, Path: "/v1/site/files",
+		Summary: "List the files of a site"})
+	PutFile = define[FileInput, File](Meta{Name: "PutFile", Method: http.MethodPut, Path: "/v1/site/file",
+		Summary: "Store a file whole, in place of one at the same path", Sends: Bytes})
+	GetFile = define[FileInput, None](Meta{Name: "GetFile", Method: http.MethodGet, Path: "/v1/site/file",
+		Summary: "Read a file, whole or by one byte range (RFC 9110, section 14)", Returns: Bytes})
+
+	CreatePolicy = define[CreatePolicyInput, Policy](Meta{Name: "CreatePolicy", Method: http.MethodPost, Path: "/v1/policies",
+		Summary: "Create a mailbox policy from two customer keys"})
+	RegisterSites = define[RegisterSitesInput, Policy](Meta{Name: "RegisterSites", Method: http.MethodPost, Path: "/v1/policies/sites",
+		Summary: "Register the site policy; all sites are brought under it"})
+	ListPolicies = define[None, List[Policy]](Meta{Name: "ListPolicies", Method: http.MethodGet, Path: "/v1/policies",
+		Summary: "List policies"})
+	ShowPolicy = define[PolicyInput, Policy](Meta{Name: "ShowPolicy", Method: http.MethodGet, Path: "/v1/policies/{policy}",
+		Summary: "Show a policy"})
+	RefreshPolicy = define[RefreshPolicyInput, Refreshed](Meta{Name: "RefreshPolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/refresh",
+		Summary: "Take up the newest key versions of a mailbox policy and roll"})
+	UpdatePolicy = define[UpdatePolicyInput, Refreshed](Meta{Name: "UpdatePolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/update",
+		Summary: "Replace one customer key of the site policy and roll"})
+
+	ListRolls = define[None, List[Roll]](Meta{Name: "ListRolls", Method: http.MethodGet, Path: "/v1/rolls",
+		Summary: "List rolls, the newest first"})
+	ShowRoll = define[RollInput, Roll](Meta{Name: "ShowRoll", Method: http.MethodGet, Path: "/v1/rolls/{roll}",
+		Summary: "Show a roll and its progress"})
+	PauseRoll = define[RollInput, Roll](Meta{Name: "PauseRoll", Method: http.MethodPost, Path: "/v1/rolls/{roll}/pause",
+		Summary: "Pause a roll"})
+	ResumeRoll = define[RollInput, Roll](Meta{Name: "ResumeRoll", Method: http.MethodPost, Path: "/v1/rolls/{roll}/resume",
+		Summary: "Resume a paused or failed roll"})
+
+	ListKeyUsage = define[KeyUsageInput, List[KeyUsage]](Meta{Name: "ListKeyUsage", Method: http.MethodGet, Path: "/v1/key-usage",
+		Summary: "The ledger: what each key version still protects"})
+	Verify = define[VerifyInput, VerifyEvent](Meta{Name: "Verify", Method: http.MethodPost, Path: "/v1/verify",
+		Summary: "Open every wrapped key and read every item; the last line is the report", Returns: Lines})
+)
