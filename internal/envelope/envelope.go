@@ -1,0 +1,155 @@
+// Package envelope seals keys, names, key pages and content, and opens them.
+//
+// What was sealed for one place (tenant, parent and its generation, child,
+// class, version, count) opens there and nowhere else: anything moved, swapped,
+// cut or replaced by something older is refused as fail Damaged. Functions here
+// are pure: no I/O of their own, no clock, no context, no SQL. No key is used
+// for two purposes; each purpose and place has a key derived for it. All
+// primitives are Go's own and run with GODEBUG=fips140=only.
+//
+// docs/formats.md gives every format to the byte; testdata/vectors.json holds
+// examples for another implementation. Start reading at Seal, then Reseal (what
+// a roll does) and NewWriter (content).
+package envelope
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// sealLabel separates seals from every other use of a key and names the format.
+const sealLabel = "keyroll/seal/1"
+
+// sealFormat is the first byte of every seal.
+const sealFormat = 1
+
+// Overhead is how many bytes a seal is longer than its plaintext: the format
+// byte, a 96-bit nonce and a 128-bit tag.
+const Overhead = 1 + gcmOverhead
+
+const gcmOverhead = 12 + 16
+
+// Purpose says what a seal is for. What was sealed for one purpose does not open for another.
+// The values stand in stored data and never change.
+type Purpose uint8
+
+const (
+	// PurposePage is a key page (SealPage).
+	PurposePage Purpose = 1
+	// PurposePolicyKey is a policy key wrapped by an availability key.
+	PurposePolicyKey Purpose = 2
+	// PurposeMetadata is what is told of an item or a container: subject, path, flags.
+	PurposeMetadata Purpose = 3
+	// PurposeName is the name of a container, a person or a target.
+	PurposeName Purpose = 4
+	// PurposeSecret is one of keyroll's own secrets under the seal.
+	PurposeSecret Purpose = 5
+)
+
+var purposes = map[Purpose]string{
+	PurposePage:      "key page",
+	PurposePolicyKey: "policy key",
+	PurposeMetadata:  "metadata",
+	PurposeName:      "name",
+	PurposeSecret:    "secret",
+}
+
+// String returns the purpose in words, as errors name it.
+func (p Purpose) String() string {
+	if s, ok := purposes[p]; ok {
+		return s
+	}
+	return fmt.Sprintf("purpose %d", uint8(p))
+}
+
+// errZeroed is a use of a key that Zero has wiped, or that never held one. It
+// carries no code: it is a mistake of keyroll's own, not damage.
+var errZeroed = errors.New("the key was zeroed or never set")
+
+// Seal encrypts plaintext for a purpose and a place. The result is Overhead
+// bytes longer than plaintext and different at each call.
+//
+// AES-256-GCM with a random nonce, under a key of its own for each purpose,
+// tenant and child; NIST SP 800-38D section 8.3 allows 2^32 seals for each such
+// key. Seal panics on a zeroed key: sealing under zeros would be no seal at all.
+func Seal(key *Key, purpose Purpose, place Place, plaintext []byte) []byte {
+	aead, err := sealAEAD(key, purpose, place)
+	if err != nil {
+		panic(fmt.Sprintf("envelope: seal %v of %v: %v", purpose, place, err))
+	}
+	return appendSeal(aead, purpose, place, plaintext)
+}
+
+// Open returns what Seal was given. It fails with fail Damaged, naming purpose
+// and place, when sealed was made under another key, for another purpose or
+// place, or was altered.
+func Open(key *Key, purpose Purpose, place Place, sealed []byte) ([]byte, error) {
+	return openInto(nil, key, purpose, place, sealed)
+}
+
+// openInto is Open that appends to dst.
+func openInto(dst []byte, key *Key, purpose Purpose, place Place, sealed []byte) ([]byte, error) {
+	switch {
+	case len(sealed) < Overhead:
+		return nil, fail.New(api.Damaged, "open %v of %v: %d bytes are too short for a seal", purpose, place, len(sealed))
+	case sealed[0] != sealFormat:
+		return nil, fail.New(api.Damaged, "open %v of %v: format %d is not known", purpose, place, sealed[0])
+	}
+	aead, err := sealAEAD(key, purpose, place)
+	if err != nil {
+		return nil, fmt.Errorf("open %v of %v: %w", purpose, place, err)
+	}
+	plaintext, err := aead.Open(dst, nil, sealed[1:], place.additionalData(purpose))
+	if err != nil {
+		return nil, fail.New(api.Damaged, "open %v of %v: the seal does not fit this key and place, or was altered", purpose, place)
+	}
+	return plaintext, nil
+}
+
+func appendSeal(aead cipher.AEAD, purpose Purpose, place Place, plaintext []byte) []byte {
+	sealed := make([]byte, 1, Overhead+len(plaintext))
+	sealed[0] = sealFormat
+	return aead.Seal(sealed, nil, plaintext, place.additionalData(purpose))
+}
+
+// sealAEAD returns the cipher of one purpose, tenant and child under key.
+func sealAEAD(key *Key, purpose Purpose, place Place) (cipher.AEAD, error) {
+	info := make([]byte, 0, len(sealLabel)+17)
+	info = append(info, sealLabel...)
+	info = append(info, byte(purpose))
+	info = binary.BigEndian.AppendUint64(info, uint64(place.Tenant))
+	info = binary.BigEndian.AppendUint64(info, uint64(place.Child))
+	return deriveAEAD(key, string(info))
+}
+
+// deriveAEAD returns AES-256-GCM with random nonces under HKDF-SHA-256(key, info).
+func deriveAEAD(key *Key, info string) (cipher.AEAD, error) {
+	if key.isZero() {
+		return nil, errZeroed
+	}
+	derived := derive(key, info)
+	defer clear(derived)
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// derive is HKDF-SHA-256 (RFC 5869) without a salt, 32 bytes long. It panics
+// only where Go's crypto refuses SHA-256 or 32 bytes, which no mode does.
+func derive(key *Key, info string) []byte {
+	derived, err := hkdf.Key(sha256.New, key.raw(), nil, info, KeySize)
+	if err != nil {
+		panic("envelope: " + err.Error())
+	}
+	return derived
+}

@@ -1,0 +1,143 @@
+package envelope
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// KeySize is the length of every key, in bytes: AES-256.
+const KeySize = 32
+
+// printed is what every way to print a key shows.
+const printed = "[key]"
+
+const deriveLabel = "keyroll/derive/1:"
+
+// Key is an AES-256 key. It prints as [key] through fmt, log/slog, JSON and
+// text. Copies of a Key share its bytes: zeroing one zeroes all. Keys cannot be
+// compared with ==; use Equal.
+type Key struct {
+	_ [0]func() // no ==
+	// fmt reads the unexported fields of a caller's struct without asking for
+	// their methods. It shows a pointer there as an address, but follows one step
+	// for a verb that does not suit pointers, such as %s: hence two.
+	at **[KeySize]byte
+}
+
+func keyAt(b *[KeySize]byte) Key { return Key{at: &b} }
+
+// NewKey returns a new random key.
+func NewKey() *Key {
+	b := new([KeySize]byte)
+	rand.Read(b[:]) // never fails, see crypto/rand
+	k := keyAt(b)
+	return &k
+}
+
+// KeyFrom returns a key with a copy of b, which the caller may clear. It fails
+// with fail Damaged unless b is 32 bytes and not all of them are zero.
+func KeyFrom(b []byte) (*Key, error) {
+	if len(b) != KeySize {
+		return nil, fail.New(api.Damaged, "read key: it has %d bytes, not %d", len(b), KeySize)
+	}
+	if allZero(b) {
+		return nil, fail.New(api.Damaged, "read key: it is all zeros")
+	}
+	copied := [KeySize]byte(b)
+	k := keyAt(&copied)
+	return &k, nil
+}
+
+// Zero wipes the key and every copy that shares its bytes; a wiped key opens and
+// seals nothing. The caller sees to it that nobody uses the key meanwhile.
+// Key schedules inside Go's ciphers are not reached: they go when collected.
+func (k *Key) Zero() {
+	if k != nil && k.at != nil {
+		clear(k.raw())
+	}
+}
+
+// Equal compares in constant time. A zeroed key equals none.
+func (k *Key) Equal(other *Key) bool {
+	if k.isZero() || other.isZero() {
+		return false
+	}
+	return subtle.ConstantTimeCompare(k.raw(), other.raw()) == 1
+}
+
+// Bytes returns a copy of the key's 32 bytes, for the few who hand a key to a
+// vault or a token. The caller clears it.
+func (k *Key) Bytes() []byte {
+	k.mustHold()
+	return append([]byte(nil), k.raw()...)
+}
+
+// Derive returns the key that HKDF-SHA-256 gives for label: the same one for the
+// same key and label, and nothing that tells of the key itself.
+func (k *Key) Derive(label string) *Key {
+	k.mustHold()
+	derived := keyAt((*[KeySize]byte)(derive(k, deriveLabel+label)))
+	return &derived
+}
+
+// MAC returns the 32 bytes of HMAC-SHA-256 over data. Each part is preceded by its
+// length, so no two different sequences of parts are the same message. Let the
+// first part say what the MAC is for.
+func (k *Key) MAC(data ...[]byte) []byte {
+	k.mustHold()
+	h := hmac.New(sha256.New, k.raw())
+	var length [8]byte
+	for _, part := range data {
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		h.Write(length[:])
+		h.Write(part)
+	}
+	return h.Sum(nil)
+}
+
+// raw returns the key's own bytes.
+func (k *Key) raw() []byte { return (*k.at)[:] }
+
+// Clone returns the same key with bytes of its own, to be zeroed by itself.
+func (k *Key) Clone() *Key {
+	b := **k.at
+	c := keyAt(&b)
+	return &c
+}
+
+// isZero reports whether there is no key here: none was set, or it was zeroed.
+func (k *Key) isZero() bool {
+	return k == nil || k.at == nil || allZero(k.raw())
+}
+
+func (k *Key) mustHold() {
+	if k.isZero() {
+		panic("envelope: " + errZeroed.Error())
+	}
+}
+
+// allZero takes the same time for every b of one length.
+func allZero(b []byte) bool {
+	var or byte
+	for _, x := range b {
+		or |= x
+	}
+	return or == 0
+}
+
+// String returns "[key]".
+func (Key) String() string { return printed }
+
+// Format prints [key] for every verb and flag.
+func (Key) Format(s fmt.State, _ rune) { io.WriteString(s, printed) }
+
+// MarshalText returns "[key]", for encoding/json, log/slog and their like.
+func (Key) MarshalText() ([]byte, error) { return []byte(printed), nil }

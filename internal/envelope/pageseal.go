@@ -1,0 +1,169 @@
+package envelope
+
+import (
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// SlotSize is the length of a slot in a page's plaintext: child 8, generation 4, key 32.
+const SlotSize = 8 + 4 + KeySize
+
+// SealPage seals p under parent for place. The result has been opened again and
+// compared before it is returned. place.Count must be p.Len(), from 1 to
+// MaxSlots: a page without slots is deleted, not sealed.
+func SealPage(parent *Key, place Place, p *Page) ([]byte, error) {
+	if p.Len() < 1 || p.Len() > MaxSlots || uint32(p.Len()) != place.Count {
+		return nil, fmt.Errorf("seal key page %v: the page has %d slots", place, p.Len())
+	}
+	s := takeScratch()
+	defer s.release(place.Count)
+	return s.seal(parent, place, appendSlots(s.plain[:0], p.slots))
+}
+
+// OpenPage opens a sealed page. It fails with fail Damaged, naming the place,
+// when body was sealed for another place or altered.
+func OpenPage(parent *Key, place Place, body []byte) (*Page, error) {
+	s := takeScratch()
+	defer s.release(place.Count)
+	plain, err := openSlots(s.plain[:0], parent, place, body)
+	if err != nil {
+		return nil, err
+	}
+	return &Page{slots: parseSlots(plain)}, nil
+}
+
+// Reseal moves a sealed page from one parent key and place to another, as a roll
+// does: it opens body, checks its slots, seals them, opens the result again and
+// compares. Tenant and count stay. It fails with fail Damaged, naming the old
+// place, when body does not belong there.
+func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
+	if old.Tenant != new.Tenant || old.Count != new.Count {
+		return nil, fmt.Errorf("reseal key page %v: a page keeps its tenant and count, not so with %v", old, new)
+	}
+	s := takeScratch()
+	defer s.release(old.Count)
+	plain, err := openSlots(s.plain[:0], from, old, body)
+	if err != nil {
+		return nil, err
+	}
+	return s.seal(to, new, plain)
+}
+
+// scratch is room for the plaintext of a page, and for what it opens to again.
+type scratch struct {
+	plain, again [MaxSlots * SlotSize]byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func takeScratch() *scratch { return scratches.Get().(*scratch) }
+
+// release wipes what a page of count slots used, and gives the scratch back.
+func (s *scratch) release(count uint32) {
+	used := min(count, MaxSlots) * SlotSize
+	clear(s.plain[:used])
+	clear(s.again[:used])
+	scratches.Put(s)
+}
+
+// seal seals a page's plaintext and opens it again as OpenPage would.
+func (s *scratch) seal(parent *Key, place Place, plain []byte) ([]byte, error) {
+	switch {
+	case !place.Class.known():
+		return nil, fmt.Errorf("seal key page %v: no such class", place)
+	case place.Version > math.MaxUint32:
+		// NIST SP 800-38D section 8.3: at most 2^32 seals with random nonces a key.
+		return nil, fmt.Errorf("seal key page %v: its version is past what one key may seal", place)
+	}
+	aead, err := sealAEAD(parent, PurposePage, place)
+	if err != nil {
+		return nil, fmt.Errorf("seal key page %v: %w", place, err)
+	}
+	body := appendSeal(aead, PurposePage, place, plain)
+	again, err := openSlots(s.again[:0], parent, place, body)
+	if err != nil {
+		// Not %w: the database is not damaged, it has not been written.
+		return nil, fmt.Errorf("seal key page: what was sealed does not open: %v", err)
+	}
+	if subtle.ConstantTimeCompare(plain, again) != 1 {
+		return nil, fmt.Errorf("seal key page %v: what was sealed opens to something else", place)
+	}
+	return body, nil
+}
+
+// openSlots appends a page's plaintext to dst after checking that it is one.
+func openSlots(dst []byte, parent *Key, place Place, body []byte) ([]byte, error) {
+	if place.Count > MaxSlots || len(body) != Overhead+int(place.Count)*SlotSize {
+		return nil, fail.New(api.Damaged, "open key page %v: its body has %d bytes", place, len(body))
+	}
+	plain, err := openInto(dst, parent, PurposePage, place, body)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSlots(plain, place.Count); err != nil {
+		clear(plain)
+		return nil, fail.New(api.Damaged, "open key page %v: %v", place, err)
+	}
+	return plain, nil
+}
+
+// checkSlots says whether plain is the plaintext of a page of count slots: from
+// 1 to MaxSlots, strictly ascending by child and generation, no child that is
+// not an id, no key of zeros.
+func checkSlots(plain []byte, count uint32) error {
+	if count == 0 || count > MaxSlots {
+		return fmt.Errorf("a page of %d slots", count)
+	}
+	if len(plain) != int(count)*SlotSize {
+		return fmt.Errorf("%d bytes for %d slots", len(plain), count)
+	}
+	var lastChild int64
+	var lastGeneration uint32
+	for ; len(plain) > 0; plain = plain[SlotSize:] {
+		child := int64(binary.BigEndian.Uint64(plain))
+		generation := binary.BigEndian.Uint32(plain[8:])
+		key := plain[12:SlotSize]
+		switch {
+		case child <= 0:
+			return errors.New("a child that is not an id")
+		case child < lastChild || child == lastChild && generation <= lastGeneration:
+			return errors.New("slots out of order")
+		case binary.NativeEndian.Uint64(key)|binary.NativeEndian.Uint64(key[8:])|binary.NativeEndian.Uint64(key[16:])|binary.NativeEndian.Uint64(key[24:]) == 0:
+			return errors.New("a slot without a key")
+		}
+		lastChild, lastGeneration = child, generation
+	}
+	return nil
+}
+
+func appendSlots(dst []byte, slots []Slot) []byte {
+	for _, s := range slots {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(s.Child))
+		dst = binary.BigEndian.AppendUint32(dst, s.Generation)
+		dst = append(dst, s.Key.raw()...)
+	}
+	return dst
+}
+
+// parseSlots reads what checkSlots found good.
+func parseSlots(plain []byte) []Slot {
+	slots := make([]Slot, len(plain)/SlotSize)
+	keys := make([][KeySize]byte, len(slots))
+	for i := range slots {
+		b := plain[i*SlotSize:]
+		keys[i] = [KeySize]byte(b[12:SlotSize])
+		slots[i] = Slot{
+			Child:      int64(binary.BigEndian.Uint64(b)),
+			Generation: binary.BigEndian.Uint32(b[8:]),
+			Key:        keyAt(&keys[i]),
+		}
+	}
+	return slots
+}

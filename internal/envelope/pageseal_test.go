@@ -1,0 +1,373 @@
+package envelope
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+func testPage() *Page {
+	page, err := NewPage(
+		Slot{Child: 3, Generation: 1, Key: *testKey("three")},
+		Slot{Child: 7, Generation: 2, Key: *testKey("seven")},
+	)
+	if err != nil {
+		panic(err)
+	}
+	return page
+}
+
+func samePages(a, b *Page) bool {
+	return slices.EqualFunc(a.slots, b.slots, func(a, b Slot) bool {
+		return a.Child == b.Child && a.Generation == b.Generation && a.Key.Equal(&b.Key)
+	})
+}
+
+// TestAForgedPageIsRefusedAndNamed has the forgeries that somebody with the
+// database, but not the keys, can make.
+func TestAForgedPageIsRefusedAndNamed(t *testing.T) {
+	parent, newer := testKey("parent"), testKey("newer parent")
+	body, err := SealPage(parent, testPlace, testPage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := testPlace
+	next.Version++
+	updated, err := SealPage(parent, next, testPage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherPage := testPlace
+	otherPage.Child = 45
+	otherBody, err := SealPage(parent, otherPage, testPage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := func(change func(*Place)) Place {
+		p := testPlace
+		change(&p)
+		return p
+	}
+	cases := map[string]struct {
+		parent *Key
+		place  Place
+		body   []byte
+		names  string
+	}{
+		"moved to another parent, with its key":         {newer, place(func(p *Place) { p.Parent = 23 }), body, "parent 23"},
+		"moved to another parent id under the same key": {parent, place(func(p *Place) { p.Parent = 23 }), body, "parent 23"},
+		"of an older generation, with the newer key":    {newer, place(func(p *Place) { p.Generation = 4 }), body, "generation 4"},
+		"of an older generation, with its own key":      {parent, place(func(p *Place) { p.Generation = 4 }), body, "generation 4"},
+		"moved to another id":                           {parent, place(func(p *Place) { p.Child = 45 }), body, "child 45"},
+		"of another page, put here":                     {parent, testPlace, otherBody, "child 44"},
+		"moved to another class":                        {parent, place(func(p *Place) { p.Class = ClassInactive }), body, "class inactive"},
+		"moved to another tenant":                       {parent, place(func(p *Place) { p.Tenant = 12 }), body, "tenant 12"},
+		"an older version put back":                     {parent, next, body, "version 56"},
+		"a newer version under an older number":         {parent, testPlace, updated, "version 55"},
+		"count raised":                                  {parent, place(func(p *Place) { p.Count = 3 }), body, "3 slots"},
+		"count lowered":                                 {parent, place(func(p *Place) { p.Count = 1 }), body, "1 slots"},
+		"count beyond all pages":                        {parent, place(func(p *Place) { p.Count = 1 << 31 }), body, "2147483648 slots"},
+		"count lowered and a slot cut off":              {parent, place(func(p *Place) { p.Count = 1 }), body[:len(body)-SlotSize], "1 slots"},
+		"count raised and a slot added":                 {parent, place(func(p *Place) { p.Count = 3 }), append(bytes.Clone(body), make([]byte, SlotSize)...), "3 slots"},
+		"emptied":                                       {parent, place(func(p *Place) { p.Count = 0 }), body[:Overhead], "0 slots"},
+		"no body":                                       {parent, testPlace, nil, "child 44"},
+		"sealed for another purpose":                    {parent, testPlace, Seal(parent, PurposeMetadata, testPlace, make([]byte, 2*SlotSize)), "key page"},
+		"sealed under a key that is not the parent's":   {parent, testPlace, sealed(t, NewKey(), testPlace), "parent 22"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := OpenPage(c.parent, c.place, c.body)
+			wantDamaged(t, err, "open key page", c.names, fmt.Sprintf("child %d of tenant %d", c.place.Child, c.place.Tenant))
+			to := c.place
+			to.Version++
+			_, err = Reseal(c.parent, NewKey(), c.place, to, c.body)
+			wantDamaged(t, err, "open key page", c.names)
+		})
+	}
+}
+
+func sealed(t *testing.T, key *Key, place Place) []byte {
+	body, err := SealPage(key, place, testPage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func TestAPageOpensInNoOtherPlaceWhateverFieldDiffers(t *testing.T) {
+	parent := testKey("parent")
+	body := sealed(t, parent, testPlace)
+	for name, place := range alterations(testPlace) {
+		if _, err := OpenPage(parent, place, body); err == nil {
+			t.Errorf("%s: it opened", name)
+		} else {
+			wantDamaged(t, err, place.String())
+		}
+	}
+}
+
+func TestResealMovesExactlyTheKeys(t *testing.T) {
+	from, to := NewKey(), NewKey()
+	for _, slots := range []int{1, 2, 127, 128, 512, MaxSlots} {
+		page := randomPage(slots)
+		old := Place{Tenant: 1, Parent: 2, Generation: 1, Child: 3, Class: ClassActive, Version: 9, Count: uint32(slots)}
+		new := Place{Tenant: 1, Parent: 5, Generation: 2, Child: 4, Class: ClassInactive, Version: 10, Count: uint32(slots)}
+		body, err := SealPage(from, old, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := bytes.Clone(body)
+		resealed, err := Reseal(from, to, old, new, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(body, before) {
+			t.Error("Reseal changed its input")
+		}
+		got, err := OpenPage(to, new, resealed)
+		if err != nil || !samePages(got, page) {
+			t.Fatalf("%d slots: opened %v", slots, err)
+		}
+		_, err = OpenPage(from, old, resealed)
+		wantDamaged(t, err)
+	}
+}
+
+func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
+	parent := NewKey()
+	place := func(count int, change func(*Place)) Place {
+		p := testPlace
+		p.Count = uint32(count)
+		if change != nil {
+			change(&p)
+		}
+		return p
+	}
+	cases := map[string]struct {
+		place Place
+		page  *Page
+		want  string
+	}{
+		"empty":                        {place(0, nil), &Page{}, "0 slots"},
+		"zeroed":                       {place(2, nil), &Page{}, "the page has 0 slots"},
+		"count too low":                {place(1, nil), testPage(), "the page has 2 slots"},
+		"count too high":               {place(3, nil), testPage(), "the page has 2 slots"},
+		"too many slots":               {place(MaxSlots+1, nil), randomPage(MaxSlots + 1), "the page has 1025 slots"},
+		"without a class":              {place(2, func(p *Place) { p.Class = 0 }), testPage(), "no such class"},
+		"of an unknown class":          {place(2, func(p *Place) { p.Class = 9 }), testPage(), "no such class"},
+		"a version past the key's end": {place(2, func(p *Place) { p.Version = 1 << 32 }), testPage(), "version"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			body, err := SealPage(parent, c.place, c.page)
+			if err == nil || body != nil || !strings.Contains(err.Error(), c.want) || fail.CodeOf(err) != api.Internal {
+				t.Errorf("SealPage: %v, want an internal error with %q", err, c.want)
+			}
+		})
+	}
+	body := sealed(t, parent, testPlace)
+	moves := map[string]func(*Place){
+		"to another tenant":     func(p *Place) { p.Tenant++ },
+		"to another count":      func(p *Place) { p.Count++ },
+		"to an unknown class":   func(p *Place) { p.Class = 0 },
+		"past the last version": func(p *Place) { p.Version = 1 << 32 },
+	}
+	for name, change := range moves {
+		t.Run("reseal "+name, func(t *testing.T) {
+			new := testPlace
+			change(&new)
+			if body, err := Reseal(parent, NewKey(), testPlace, new, body); err == nil || body != nil || fail.CodeOf(err) != api.Internal {
+				t.Errorf("Reseal: %v, want an internal error", err)
+			}
+		})
+	}
+}
+
+// malformed are plaintexts that are sealed as a page should be and yet are none.
+func malformed() map[string][]byte {
+	good := appendSlots(nil, testPage().slots)
+	a, b := good[:SlotSize], good[SlotSize:]
+	alter := func(at int, with ...byte) []byte {
+		p := bytes.Clone(good)
+		copy(p[at:], with)
+		return p
+	}
+	return map[string][]byte{
+		"out of order":              slices.Concat(b, a),
+		"the same slot twice":       slices.Concat(a, a),
+		"the same child, older":     slices.Concat(a, a[:11], []byte{0}, b[12:]),
+		"child zero":                alter(0, make([]byte, 8)...),
+		"a negative child":          alter(0, 0x80),
+		"a negative child, later":   alter(SlotSize, 0xff),
+		"a slot without a key":      alter(12, make([]byte, KeySize)...),
+		"a last slot without a key": alter(SlotSize+12, make([]byte, KeySize)...),
+	}
+}
+
+func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
+	parent := testKey("parent")
+	for name, plain := range malformed() {
+		t.Run(name, func(t *testing.T) {
+			body := Seal(parent, PurposePage, testPlace, plain)
+			_, err := OpenPage(parent, testPlace, body)
+			wantDamaged(t, err, "open key page", testPlace.String())
+			_, err = Reseal(parent, NewKey(), testPlace, testPlace, body)
+			wantDamaged(t, err, "open key page", testPlace.String())
+		})
+	}
+	// Counts that the body's length agrees with, and that are still none of a page.
+	for _, count := range []uint32{0, MaxSlots + 1} {
+		place := testPlace
+		place.Count = count
+		body := Seal(parent, PurposePage, place, appendSlots(nil, randomPage(int(count)).slots))
+		_, err := OpenPage(parent, place, body)
+		wantDamaged(t, err, fmt.Sprintf("%d slots", count))
+	}
+}
+
+// A key is missing only when all of its bytes are zero.
+func TestAKeyWithOneByteSetIsAKey(t *testing.T) {
+	parent, place := testKey("parent"), testPlace
+	place.Count = 1
+	for i := range KeySize {
+		raw := make([]byte, KeySize)
+		raw[i] = 0x80
+		key, err := KeyFrom(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := NewPage(Slot{Child: 1, Key: *key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := SealPage(parent, place, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := OpenPage(parent, place, body); err != nil || !samePages(got, page) {
+			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+}
+
+func TestNoPlaintextStaysInScratch(t *testing.T) {
+	s := new(scratch)
+	place := testPlace
+	place.Count = MaxSlots
+	body, err := SealPage(testKey("parent"), place, randomPage(MaxSlots))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := openSlots(s.plain[:0], testKey("parent"), place, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.seal(testKey("to"), place, plain); err != nil {
+		t.Fatal(err)
+	}
+	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.again[:]) {
+		t.Fatal("the scratch was not used")
+	}
+	s.release(place.Count)
+	if !allZero(s.plain[:]) || !allZero(s.again[:]) {
+		t.Error("plaintext stays in the scratch")
+	}
+}
+
+func TestSharedScratchMixesNoPages(t *testing.T) {
+	done := make(chan error)
+	for g := range 4 {
+		go func() {
+			done <- func() error {
+				for i := range 50 {
+					slots := 1 + (g*37+i*11)%200
+					page, from, to := randomPage(slots), NewKey(), NewKey()
+					place := testPlace
+					place.Count = uint32(slots)
+					body, err := SealPage(from, place, page)
+					if err != nil {
+						return err
+					}
+					if body, err = Reseal(from, to, place, place, body); err != nil {
+						return err
+					}
+					if got, err := OpenPage(to, place, body); err != nil || !samePages(got, page) {
+						return fmt.Errorf("opened to another page: %v", err)
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func FuzzOpenPage(f *testing.F) {
+	parent, page := testKey("parent"), testPage()
+	body, err := SealPage(parent, testPlace, page)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint32(2), body)
+	f.Add(uint32(1), body[:len(body)-SlotSize])
+	f.Add(uint32(0), body[:Overhead])
+	f.Add(uint32(1<<31), body)
+	f.Add(uint32(2), []byte{})
+	for _, plain := range malformed() {
+		f.Add(uint32(2), Seal(parent, PurposePage, testPlace, plain))
+	}
+	f.Fuzz(func(t *testing.T, count uint32, b []byte) {
+		place := testPlace
+		place.Count = count
+		got, err := OpenPage(parent, place, b)
+		if err != nil {
+			wantDamaged(t, err)
+			return
+		}
+		if !samePages(got, page) {
+			t.Errorf("opened to another page")
+		}
+	})
+}
+
+// FuzzPagePlaintext: whatever checkSlots lets pass is the one encoding of a page.
+func FuzzPagePlaintext(f *testing.F) {
+	f.Add(appendSlots(nil, testPage().slots))
+	f.Add(appendSlots(nil, randomPage(3).slots))
+	f.Add([]byte{})
+	for _, plain := range malformed() {
+		f.Add(plain)
+	}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		count := uint32(len(plain) / SlotSize)
+		if checkSlots(plain, count+1) == nil {
+			t.Error("a count that is not the plaintext's passes")
+		}
+		if err := checkSlots(plain, count); err != nil {
+			return
+		}
+		slots := parseSlots(plain)
+		page, err := NewPage(slots...)
+		if err != nil {
+			t.Fatalf("a checked plaintext makes no page: %v", err)
+		}
+		if again := appendSlots(nil, page.slots); !bytes.Equal(again, plain) {
+			t.Errorf("%x is written as %x", plain, again)
+		}
+		for i, s := range slots {
+			if uint64(s.Child) != binary.BigEndian.Uint64(plain[i*SlotSize:]) {
+				t.Errorf("slot %d is of child %d", i, s.Child)
+			}
+		}
+	})
+}

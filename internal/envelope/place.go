@@ -1,0 +1,77 @@
+package envelope
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Class is what the children of a key page are. The values stand in stored data
+// and never change.
+type Class uint8
+
+const (
+	ClassActive       Class = 1 // active mailboxes
+	ClassInactive     Class = 2 // inactive mailboxes
+	ClassDisconnected Class = 3 // disconnected mailboxes
+	ClassDisabled     Class = 4 // disabled mailboxes
+	ClassSite         Class = 5 // sites
+	ClassWorkload     Class = 6 // workload stores
+	ClassBackup       Class = 7 // backups
+	ClassBlob         Class = 8 // blobs of one container
+)
+
+var classes = [...]string{
+	ClassActive:       "active",
+	ClassInactive:     "inactive",
+	ClassDisconnected: "disconnected",
+	ClassDisabled:     "disabled",
+	ClassSite:         "sites",
+	ClassWorkload:     "workloads",
+	ClassBackup:       "backups",
+	ClassBlob:         "blobs",
+}
+
+// String returns the class as the ledger's columns name it.
+func (c Class) String() string {
+	if !c.known() {
+		return fmt.Sprintf("class %d", uint8(c))
+	}
+	return classes[c]
+}
+
+func (c Class) known() bool { return c != 0 && int(c) < len(classes) }
+
+// Place is where a sealed thing stands. All of it is bound into the seal; fields
+// that a purpose has no use for are zero.
+type Place struct {
+	Tenant     int64
+	Parent     int64  // id of the sealing key
+	Generation uint32 // generation of the sealing key
+	Child      int64  // id of what is sealed: page, item, container, policy key
+	Class      Class  // of a key page
+	Version    uint64 // of what is sealed, counted up at each replacement
+	Count      uint32 // slots of a key page
+}
+
+// String names the place in errors; it holds ids and counts only.
+func (p Place) String() string {
+	s := fmt.Sprintf("child %d of tenant %d under parent %d generation %d, version %d", p.Child, p.Tenant, p.Parent, p.Generation, p.Version)
+	if p.Class != 0 || p.Count != 0 {
+		s += fmt.Sprintf(", %d slots of class %v", p.Count, p.Class)
+	}
+	return s
+}
+
+// additionalData is what a seal binds beside its plaintext: label, purpose and
+// every field of the place, each of fixed width.
+func (p Place) additionalData(purpose Purpose) []byte {
+	b := make([]byte, 0, len(sealLabel)+42)
+	b = append(b, sealLabel...)
+	b = append(b, byte(purpose), byte(p.Class))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Tenant))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Parent))
+	b = binary.BigEndian.AppendUint32(b, p.Generation)
+	b = binary.BigEndian.AppendUint64(b, uint64(p.Child))
+	b = binary.BigEndian.AppendUint64(b, p.Version)
+	return binary.BigEndian.AppendUint32(b, p.Count)
+}

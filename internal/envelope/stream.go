@@ -1,0 +1,248 @@
+package envelope
+
+import (
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// NewWriter returns a writer that seals a blob into w, one segment at a time, in
+// constant memory. Close seals the last segment and does not close w; a blob
+// whose writer was not closed does not open. A blob's key seals one blob; a
+// blob that is written again after a failure may keep it.
+func NewWriter(w io.Writer, key *Key, p BlobPlace) io.WriteCloser {
+	b := &blobWriter{w: w, place: p}
+	b.aead, b.err = p.aead(key)
+	if b.err != nil {
+		b.err = fmt.Errorf("write %v: %w", p, b.err)
+	}
+	return b
+}
+
+type blobWriter struct {
+	w      io.Writer
+	place  BlobPlace
+	aead   cipher.AEAD
+	next   int64  // number of the segment that plain will be
+	plain  []byte // not yet sealed: up to SegmentSize, since the last segment may be full
+	sealed []byte
+	ad     []byte
+	closed bool
+	err    error
+}
+
+var errClosed = errors.New("the writer is closed")
+
+// Write takes p; a segment goes out when more than a segment is there.
+func (b *blobWriter) Write(p []byte) (n int, err error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.closed {
+		return 0, fmt.Errorf("write %v: %w", b.place, errClosed)
+	}
+	if b.plain == nil {
+		b.plain = make([]byte, 0, SegmentSize)
+	}
+	for len(p) > 0 {
+		if len(b.plain) == SegmentSize {
+			if b.err = b.seal(false); b.err != nil {
+				return n, b.err
+			}
+		}
+		m := min(len(p), SegmentSize-len(b.plain))
+		b.plain = append(b.plain, p[:m]...)
+		p, n = p[m:], n+m
+	}
+	return n, nil
+}
+
+// Close seals the last segment. Closing again does nothing and returns the same.
+func (b *blobWriter) Close() error {
+	if b.closed {
+		return b.err
+	}
+	b.closed = true
+	if b.err == nil {
+		b.err = b.seal(true)
+	}
+	clear(b.plain[:cap(b.plain)])
+	return b.err
+}
+
+func (b *blobWriter) seal(last bool) error {
+	if b.next == maxSegments {
+		return fail.New(api.TooLarge, "write %v: a blob holds at most %d bytes", b.place, int64(MaxBlob))
+	}
+	b.sealed = b.sealed[:0]
+	if b.next == 0 {
+		b.sealed = append(b.sealed, blobHeader...)
+	}
+	b.ad = b.place.additionalData(b.ad[:0], b.next, last)
+	b.sealed = b.aead.Seal(b.sealed, nil, b.plain, b.ad)
+	if _, err := b.w.Write(b.sealed); err != nil {
+		return fmt.Errorf("write %v: %w", b.place, err)
+	}
+	b.next++
+	b.plain = b.plain[:0]
+	return nil
+}
+
+// NewReader returns a reader of the plaintext, plainSize bytes, of the sealed
+// blob that r delivers from its first byte to its last. A blob that was cut,
+// extended, put together from others or altered gives fail Damaged, naming the
+// blob and the segment; bytes before that have been checked and may have been
+// read. An error of r itself is wrapped.
+func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
+	b := &blobReader{r: r, place: p, plainSize: plainSize, end: segments(plainSize), left: plainSize, header: true}
+	if plainSize < 0 || plainSize > MaxBlob {
+		b.err = fail.New(api.Damaged, "read %v: its size is given as %d bytes", p, plainSize)
+		return b
+	}
+	b.init(key)
+	return b
+}
+
+// NewRangeReader returns a reader of the plaintext [off, off+n) of a blob of
+// plainSize bytes. r delivers exactly SealedRange(plainSize, off, n). It fails
+// with fail RangeNotSatisfiable when the range is not inside the blob; reading
+// fails as NewReader's does.
+func NewRangeReader(r io.Reader, key *Key, p BlobPlace, plainSize, off, n int64) (io.Reader, error) {
+	if !inside(plainSize, off, n) {
+		return nil, fail.New(api.RangeNotSatisfiable, "read %v: bytes %d and %d more are not inside its %d", p, off, n, plainSize)
+	}
+	b := &blobReader{r: r, place: p, plainSize: plainSize, left: n}
+	if n > 0 {
+		b.next, b.end = off/SegmentSize, (off+n-1)/SegmentSize+1
+		b.skip = int(off % SegmentSize)
+	}
+	b.init(key)
+	return b, b.err
+}
+
+type blobReader struct {
+	r         io.Reader
+	place     BlobPlace
+	aead      cipher.AEAD
+	plainSize int64
+	header    bool   // whether the header comes next
+	next, end int64  // segments still to read
+	skip      int    // bytes of the next segment before the range
+	left      int64  // bytes still to hand out
+	sealed    []byte // room for one segment as stored
+	opened    []byte // room for one segment as plaintext
+	plain     []byte // what of opened is not handed out yet
+	ad        []byte
+	err       error
+}
+
+func (b *blobReader) init(key *Key) {
+	b.aead, b.err = b.place.aead(key)
+	if b.err != nil {
+		b.err = fmt.Errorf("read %v: %w", b.place, b.err)
+	}
+}
+
+// Read hands out bytes of segments that have been opened.
+func (b *blobReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(b.plain) == 0 {
+		if b.err == nil {
+			b.err = b.open()
+		}
+		if b.err != nil {
+			clear(b.opened)
+			return 0, b.err
+		}
+	}
+	n := copy(p, b.plain)
+	b.plain = b.plain[n:]
+	return n, nil
+}
+
+// open reads and opens the next segment. It returns io.EOF after the last.
+func (b *blobReader) open() error {
+	if b.header {
+		if err := b.readHeader(); err != nil {
+			return err
+		}
+	}
+	if b.next == b.end {
+		return io.EOF
+	}
+	last := b.next == segments(b.plainSize)-1
+	size := int64(SegmentSize)
+	if last {
+		size = b.plainSize - b.next*SegmentSize
+	}
+	if b.sealed == nil {
+		b.sealed = make([]byte, min(sealedSegment, b.plainSize+gcmOverhead))
+		b.opened = make([]byte, min(SegmentSize, b.plainSize))
+	}
+	sealed := b.sealed[:size+gcmOverhead]
+	if err := b.fill(sealed); err != nil {
+		return err
+	}
+	b.ad = b.place.additionalData(b.ad[:0], b.next, last)
+	plain, err := b.aead.Open(b.opened[:0], nil, sealed, b.ad)
+	if err != nil {
+		return b.damaged("its seal does not fit this key, blob and place, or it was altered")
+	}
+	if b.next == b.end-1 {
+		// Asked before the last bytes leave: what follows the end is no part of the blob.
+		if err := b.expectEnd(); err != nil {
+			return err
+		}
+	}
+	b.next++
+	plain = plain[b.skip:]
+	b.skip = 0
+	b.plain = plain[:min(int64(len(plain)), b.left)]
+	b.left -= int64(len(b.plain))
+	return nil
+}
+
+func (b *blobReader) readHeader() error {
+	b.header = false
+	header := make([]byte, len(blobHeader))
+	if err := b.fill(header); err != nil {
+		return err
+	}
+	if string(header) != blobHeader {
+		return fail.New(api.Damaged, "read %v: it does not begin as a sealed blob of format %d", b.place, blobHeader[len(blobHeader)-1])
+	}
+	return nil
+}
+
+// fill reads len(p) bytes; where they end too early the blob was cut.
+func (b *blobReader) fill(p []byte) error {
+	_, err := io.ReadFull(b.r, p)
+	switch {
+	case err == io.EOF, err == io.ErrUnexpectedEOF:
+		return b.damaged("it is cut short")
+	case err != nil:
+		return fmt.Errorf("read %v: %w", b.place, err)
+	}
+	return nil
+}
+
+func (b *blobReader) expectEnd() error {
+	var one [1]byte
+	switch _, err := io.ReadFull(b.r, one[:]); {
+	case err == nil:
+		return b.damaged("more bytes follow than the blob has")
+	case err != io.EOF:
+		return fmt.Errorf("read %v: %w", b.place, err)
+	}
+	return nil
+}
+
+func (b *blobReader) damaged(what string) error {
+	return fail.New(api.Damaged, "read %v, segment %d of %d: %s", b.place, b.next, segments(b.plainSize), what)
+}
