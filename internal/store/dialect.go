@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// Dialect is what differs between the two databases.
+type Dialect struct {
+	// Name is "sqlite" or "postgres".
+	Name string
+
+	parameter     string             // what stands before a parameter's number
+	schemaWords   []string           // pairs for strings.NewReplacer, applied to the schema files
+	viewLevel     sql.IsolationLevel // gives a View one state of the database
+	lockShared    string             // statement with the key as ?1; "": the writer is the lock
+	lockExclusive string
+	goose         goose.Dialect
+	migrationLock func() (lock.SessionLocker, error) // nil: one process opens the database
+	retryable     func(error) bool
+	unique        func(error) bool
+	openFailure   func(shown string, err error) error
+	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
+
+	texts *texts
+}
+
+// IsUnique reports whether err says that a row with this primary or unique key
+// exists. The transaction it happened in is lost; ON CONFLICT avoids that.
+func IsUnique(err error) bool {
+	return err != nil && (sqliteUnique(err) || postgresUnique(err))
+}
+
+// statement is a query in the words of one database.
+type statement struct {
+	text   string
+	params int
+}
+
+// texts remembers statements by the query they were made from. Queries are
+// constants or built from a bounded number of parts; should that not hold, the
+// memory starts anew at maxTexts.
+type texts struct {
+	mu    sync.RWMutex
+	known map[string]statement
+}
+
+const maxTexts = 1024
+
+func (d *Dialect) statement(query string) (statement, error) {
+	d.texts.mu.RLock()
+	s, ok := d.texts.known[query]
+	d.texts.mu.RUnlock()
+	if ok {
+		return s, nil
+	}
+	s, err := parse(query, d.parameter)
+	if err != nil {
+		return statement{}, err
+	}
+	d.texts.mu.Lock()
+	defer d.texts.mu.Unlock()
+	if d.texts.known == nil || len(d.texts.known) >= maxTexts {
+		d.texts.known = make(map[string]statement)
+	}
+	d.texts.known[strings.Clone(query)] = s
+	return s, nil
+}
+
+// parse finds the parameters ?1 … ?n of query and writes each with the prefix
+// parameter. Each number up to the highest must occur, because PostgreSQL asks
+// for the type of each.
+func parse(query, parameter string) (statement, error) {
+	var text strings.Builder
+	var seen []bool
+	quotes := 0
+	for {
+		before, after, found := strings.Cut(query, "?")
+		text.WriteString(before)
+		if !found {
+			break
+		}
+		if quotes += strings.Count(before, "'"); quotes%2 != 0 {
+			return statement{}, errors.New("statement has a ? inside a literal")
+		}
+		digits := len(after) - len(strings.TrimLeft(after, "0123456789"))
+		number := 0
+		for _, c := range after[:digits] {
+			if number = 10*number + int(c-'0'); number > maxParameters {
+				return statement{}, fmt.Errorf("statement has over %d parameters", maxParameters)
+			}
+		}
+		if number == 0 {
+			return statement{}, errors.New("statement has a ? without a number from 1")
+		}
+		for len(seen) < number {
+			seen = append(seen, false)
+		}
+		seen[number-1] = true
+		text.WriteString(parameter)
+		text.WriteString(after[:digits])
+		query = after[digits:]
+	}
+	for i, ok := range seen {
+		if !ok {
+			return statement{}, fmt.Errorf("statement has no ?%d but higher ones", i+1)
+		}
+	}
+	return statement{text.String(), len(seen)}, nil
+}
+
+// maxParameters is SQLite's default SQLITE_LIMIT_VARIABLE_NUMBER, the lower of
+// the two (PostgreSQL: 65,535).
+const maxParameters = 32766

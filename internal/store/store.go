@@ -1,0 +1,156 @@
+// Package store opens keyroll's database, SQLite or PostgreSQL, and runs
+// transactions in it.
+//
+// Rooms write one SQL text for both: placeholders ?1 ?2 (reused by number,
+// never inside a literal), RETURNING, ON CONFLICT, BIGINT, TEXT and ${BLOB}.
+// What differs between the databases stands in Dialect and in one file each;
+// no domain word stands here. A commit that returned is on disk. A statement
+// that failed ends its transaction on both databases, as PostgreSQL has it.
+// The package never keeps a context and never writes a value of an argument
+// into an error. Start reading at InTx.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// DB is an open database. Its methods may be called from many goroutines.
+type DB struct {
+	dialect *Dialect
+	writer  *sql.DB
+	reader  *sql.DB // the same pool as writer on PostgreSQL
+}
+
+// Open opens the database at address, "sqlite:///absolute/path" or
+// "postgres://…", and brings its schema up to date. A schema newer than this
+// program fails NewerFormat and nothing is changed.
+func Open(ctx context.Context, address string) (*DB, error) {
+	u, err := url.Parse(address)
+	if err != nil { // not shown: it repeats the address, with its password
+		return nil, fail.New(api.InvalidArgument, "open database: the address is not a URL")
+	}
+	var db *DB
+	switch u.Scheme {
+	case "sqlite":
+		db, err = openSQLite(u)
+	case "postgres", "postgresql":
+		db, err = openPostgres(address)
+	default:
+		return nil, fail.New(api.InvalidArgument, "open database: scheme %q is neither sqlite nor postgres", u.Scheme)
+	}
+	if err != nil {
+		return nil, err
+	}
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path} // the rest may hold a password
+	if err := db.connect(ctx, shown.String()); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+func (db *DB) connect(ctx context.Context, shown string) error {
+	if err := db.writer.PingContext(ctx); err != nil {
+		return db.dialect.openFailure(shown, err)
+	}
+	if err := db.migrate(ctx); err != nil {
+		return fmt.Errorf("open database %s: %w", shown, err)
+	}
+	return nil
+}
+
+// Close waits for running statements and closes all connections.
+func (db *DB) Close() error {
+	var err error
+	if db.reader != db.writer {
+		err = db.reader.Close()
+	}
+	if e := db.writer.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// Dialect says which database this is.
+func (db *DB) Dialect() Dialect { return *db.dialect }
+
+// A transaction that another one made fail is run again at most attempts-1
+// times, after a pause that doubles from firstPause up to longestPause, less a
+// random part of up to one half.
+const (
+	attempts     = 10
+	firstPause   = 2 * time.Millisecond
+	longestPause = 250 * time.Millisecond
+)
+
+// InTx runs fn in a read-write transaction and commits it when fn returns nil;
+// an error or a panic of fn, or the end of ctx, rolls it back. On SQLite there
+// is one writer at a time (BEGIN IMMEDIATE), so InTx within fn would wait for
+// itself; on PostgreSQL the isolation is READ COMMITTED and fn takes the locks
+// it needs (Tx.Lock, compare-and-swap). When the database breaks the
+// transaction off in favour of another one (SQLITE_BUSY, serialization
+// failure, deadlock), fn is run again from the start: it must set, not add to,
+// what it captures. A commit whose answer was lost is an error although it may
+// have happened.
+func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
+	pause := firstPause
+	for try := 1; ; try++ {
+		err := db.run(ctx, db.writer, &sql.TxOptions{}, fn)
+		if err == nil || !db.dialect.retryable(err) {
+			return err
+		}
+		if try == attempts {
+			return fmt.Errorf("transaction broken off %d times: %w", attempts, err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause - rand.N(pause/2)):
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// View runs fn in a read-only transaction that sees one state of the database,
+// the one at its first statement. It never waits for a writer. A View left open
+// for long lets SQLite's write-ahead log grow.
+func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.run(ctx, db.reader, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}, fn)
+}
+
+func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) error {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer conn.Close()
+	// Only run ends the transaction: were it bound to ctx, its end would roll
+	// back behind fn's back, and what fn still wrote would stand on its own.
+	inner, err := conn.BeginTx(context.WithoutCancel(ctx), options)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer inner.Rollback() // nothing after a commit
+	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly}
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if tx.failed != nil {
+		return fmt.Errorf("commit: a statement of the transaction failed: %w", tx.failed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if err := inner.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package storetest
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // registers "pgx"
+
+	"keyroll/internal/store"
+)
+
+// server is this process's PostgreSQL, started at first use.
+var server = sync.OnceValues(start)
+
+var databases atomic.Int64
+
+// PostgresURL returns the address of a new PostgreSQL database with the
+// schema, dropped when t ends.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	folder, err := server()
+	if err != nil {
+		t.Fatalf("start PostgreSQL: %v", err)
+	}
+	name := fmt.Sprintf("test%d", databases.Add(1))
+	if err := admin(folder, "CREATE DATABASE "+name+" TEMPLATE keyroll"); err != nil {
+		t.Fatalf("create test database: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := admin(folder, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("drop test database: %v", err)
+		}
+	})
+	return address(folder, name)
+}
+
+// start makes a cluster, starts its server, and makes the template database
+// keyroll with the schema in it. It returns the folder of the server's socket.
+func start() (folder string, err error) {
+	binaries, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if err != nil || len(binaries) == 0 {
+		return "", errors.New("no /usr/lib/postgresql/*/bin: install the package postgresql")
+	}
+	folder, err = os.MkdirTemp("", "keyroll-postgres-")
+	if err != nil {
+		return "", err
+	}
+	owner, err := unprivileged()
+	if err != nil {
+		return "", err
+	}
+	if owner != nil {
+		if err := os.Chown(folder, int(owner.Uid), int(owner.Gid)); err != nil {
+			return "", err
+		}
+	}
+	if err := launch(binaries[len(binaries)-1], folder, owner); err != nil {
+		return "", err
+	}
+	if err := admin(folder, "CREATE DATABASE keyroll"); err != nil {
+		return "", err
+	}
+	db, err := store.Open(context.Background(), address(folder, "keyroll"))
+	if err != nil {
+		return "", err
+	}
+	return folder, db.Close()
+}
+
+//go:embed server.sh
+var script string
+
+// lifeline is the pipe that the script reads from. It stands here so that it
+// stays reachable, and thus open, as long as this process lives; no other
+// process inherits it.
+//
+//lint:ignore U1000 written so that it stays open, never read
+var lifeline io.WriteCloser
+
+// launch runs the script that keeps the server and returns when the server
+// accepts connections.
+func launch(binaries, folder string, owner *syscall.Credential) error {
+	shell := exec.Command("/bin/sh", "-c", script, "postgres", binaries, folder)
+	shell.Dir = folder
+	shell.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
+	// A session of its own: an interrupt from the terminal must not stop the
+	// shell before it has stopped the server.
+	shell.SysProcAttr = &syscall.SysProcAttr{Credential: owner, Setsid: true}
+	var err error
+	if lifeline, err = shell.StdinPipe(); err != nil {
+		return err
+	}
+	output, err := shell.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := shell.Start(); err != nil {
+		return err
+	}
+	var said []string
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		if lines.Text() == "ready" {
+			return nil
+		}
+		said = append(said, lines.Text())
+	}
+	return fmt.Errorf("%s", strings.Join(said, "\n"))
+}
+
+// unprivileged returns whom the server runs as, because PostgreSQL refuses
+// root; nil is this process's own user.
+func unprivileged() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	who, err := user.Lookup("postgres")
+	if err != nil {
+		if who, err = user.Lookup("nobody"); err != nil {
+			return nil, err
+		}
+	}
+	uid, err := strconv.ParseUint(who.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(who.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+func address(folder, database string) string {
+	query := url.Values{"host": {folder}, "user": {"keyroll"}}
+	return "postgres:///" + database + "?" + query.Encode()
+}
+
+// oneAtATime keeps CREATE DATABASE from finding its template in use.
+var oneAtATime sync.Mutex
+
+func admin(folder, statement string) error {
+	oneAtATime.Lock()
+	defer oneAtATime.Unlock()
+	db, err := sql.Open("pgx", address(folder, "postgres"))
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(statement)
+	return errors.Join(err, db.Close())
+}

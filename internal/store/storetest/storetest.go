@@ -1,0 +1,60 @@
+// Package storetest lends tests real databases: SQLite in a temporary file, and
+// a PostgreSQL server that the test process starts for itself at first use.
+//
+// Nothing is left behind, however the test process ends, and no TestMain is
+// needed: a shell starts the server and then reads from a pipe that only the
+// test process holds open. When the process exits, panics or is killed, the
+// pipe ends, the shell stops the server and removes its folder. A machine
+// without PostgreSQL fails the test; nothing is skipped.
+// Start reading at Each.
+package storetest
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"keyroll/internal/store"
+)
+
+// Each runs test once on a new SQLite database and once on a new PostgreSQL
+// database, as the subtests sqlite and postgres.
+func Each(t *testing.T, test func(t *testing.T, db *store.DB)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
+}
+
+// SQLite returns a new SQLite database with the schema, closed when t ends.
+func SQLite(t testing.TB) *store.DB {
+	t.Helper()
+	return Open(t, SQLiteURL(t))
+}
+
+// SQLiteURL returns the address of an SQLite database that does not exist yet.
+func SQLiteURL(t testing.TB) string {
+	t.Helper()
+	return "sqlite://" + filepath.Join(t.TempDir(), "keyroll.db")
+}
+
+// Postgres returns a new PostgreSQL database with the schema, closed and
+// dropped when t ends.
+func Postgres(t testing.TB) *store.DB {
+	t.Helper()
+	return Open(t, PostgresURL(t))
+}
+
+// Open opens the database at address and closes it when t ends.
+func Open(t testing.TB, address string) *store.DB {
+	t.Helper()
+	db, err := store.Open(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close database: %v", err)
+		}
+	})
+	return db
+}
