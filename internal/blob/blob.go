@@ -1,0 +1,108 @@
+// Package blob keeps sealed content by name, in a store that a URL names.
+//
+// A blob is there whole or not at all, never changes, and is on stable storage
+// once the call that put it returned. The package never sees a key or a
+// plaintext, and never replaces a blob. Names are keyroll's own ids, so they
+// tell nothing; what stands before a slash in one name is no name itself. Start
+// reading at Store; every store passes blobtest.Run.
+package blob
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"path/filepath"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// Store is a place for blobs. Its methods may be called from many goroutines.
+type Store interface {
+	// PutIfAbsent stores what r delivers and returns its length in bytes. It
+	// fails AlreadyExists when there is a blob of this name, which then stays as
+	// it is; an error of r is returned wrapped, and nothing is kept.
+	PutIfAbsent(ctx context.Context, name string, r io.Reader) (size int64, err error)
+
+	// Batch begins to put many blobs that become durable together.
+	Batch() Batch
+
+	// GetRange opens n bytes of a blob from off on, or with n < 0 all from off
+	// on. Where the blob ends before, so does the reader. The caller closes it; a
+	// reader goes on when the blob is deleted meanwhile. It fails NotFound.
+	GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error)
+
+	// Stat returns the length of a blob in bytes. It fails NotFound.
+	Stat(ctx context.Context, name string) (size int64, err error)
+
+	// Delete removes a blob. One that is not there is no error. A deletion need
+	// not survive a power cut.
+	Delete(ctx context.Context, name string) error
+
+	// List calls each for every blob whose name begins with prefix, in no order
+	// that holds, until it returns an error, and returns that. Blobs that come or
+	// go meanwhile are listed or not.
+	List(ctx context.Context, prefix string, each func(name string, size int64) error) error
+}
+
+// Batch puts many blobs at the price of about one. One goroutine uses it.
+type Batch interface {
+	// Put takes what r delivers and returns its length in bytes. The blob is not
+	// there before Commit. After an error of r the batch goes on without it.
+	Put(ctx context.Context, name string, r io.Reader) (size int64, err error)
+
+	// Commit makes all blobs of the batch durable and then there. It fails
+	// AlreadyExists when one of the names is taken. After an error none of the
+	// batch stays, as far as the store still answers. A batch is committed once.
+	Commit(ctx context.Context) error
+
+	// Discard drops what was put and not committed; after Commit it does nothing.
+	Discard()
+}
+
+// Open opens the store that address names: file:///absolute/folder, made if it
+// is not there. A folder belongs to one process at a time.
+func Open(ctx context.Context, address string) (Store, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fail.New(api.InvalidArgument, "open blob store: the address is not a URL")
+	}
+	switch {
+	case u.Scheme != "file":
+		return nil, fail.New(api.InvalidArgument, "open blob store: scheme %q is not file", u.Scheme)
+	case u.Host != "" || !filepath.IsAbs(u.Path) || filepath.Clean(u.Path) == "/" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fail.New(api.InvalidArgument, "open blob store: an address is file:// and an absolute path, file:///var/lib/keyroll/blobs")
+	}
+	return openFolder(ctx, filepath.Clean(u.Path))
+}
+
+// maxName is far above what keyroll's names need and below every store's limit.
+const maxName = 200
+
+// checkName refuses what is no blob name: parts of 0-9 and a-f between single
+// slashes. Nothing that it lets through leaves a folder.
+func checkName(name string) error {
+	afterSlash := true
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '/' && !afterSlash:
+			afterSlash = true
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'f':
+			afterSlash = false
+		default:
+			return fail.New(api.InvalidArgument, "blob name %.40q: byte %d is no part of a name", name, i+1)
+		}
+	}
+	if afterSlash || len(name) > maxName {
+		return fail.New(api.InvalidArgument, "blob name %.40q of %d bytes is none", name, len(name))
+	}
+	return nil
+}
+
+func notFound(name string) error {
+	return fail.New(api.NotFound, "blob %s does not exist", name)
+}
+
+func alreadyExists(name string) error {
+	return fail.New(api.AlreadyExists, "blob %s exists already", name)
+}

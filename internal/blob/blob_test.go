@@ -1,0 +1,160 @@
+package blob_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/blob"
+	"keyroll/internal/blob/blobtest"
+	"keyroll/internal/fail"
+)
+
+func open(t *testing.T, path string) blob.Store {
+	t.Helper()
+	s, err := blob.Open(t.Context(), "file://"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestFolder(t *testing.T) {
+	blobtest.Run(t, func(t *testing.T) blob.Store { return open(t, filepath.Join(t.TempDir(), "a", "blobs")) })
+}
+
+func TestFolderIsReadableByItsOwnerOnly(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "blobs")
+	s := open(t, root)
+	if _, err := s.PutIfAbsent(t.Context(), "aa/bb/cc", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	b := s.Batch()
+	defer b.Discard()
+	if _, err := b.Put(t.Context(), "aa/dd", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if want := fs.FileMode(0o600); !entry.IsDir() {
+			files++
+			if info.Mode().Perm() != want {
+				t.Errorf("%s: mode %v", path, info.Mode())
+			}
+		} else if info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: mode %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil || files != 2 {
+		t.Errorf("%d files, %v", files, err)
+	}
+}
+
+// A process that dies while it puts leaves files in tmp and no blob; the next
+// one takes them away.
+func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	if _, err := s.PutIfAbsent(t.Context(), "aa/1", strings.NewReader("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Batch().Put(t.Context(), "aa/2", strings.NewReader("half")); err != nil {
+		t.Fatal(err)
+	}
+	tmp := filepath.Join(root, "tmp")
+	if left, err := os.ReadDir(tmp); err != nil || len(left) != 1 {
+		t.Fatalf("tmp before: %v, %v", left, err)
+	}
+	again := open(t, root)
+	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+		t.Errorf("tmp after: %v, %v", left, err)
+	}
+	var names []string
+	err := again.List(t.Context(), "", func(name string, _ int64) error { names = append(names, name); return nil })
+	if err != nil || len(names) != 1 || names[0] != "aa/1" {
+		t.Errorf("blobs: %v, %v", names, err)
+	}
+}
+
+func TestNothingStaysInTmp(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	put := func(name string, r io.Reader) { _, _ = s.PutIfAbsent(t.Context(), name, r) }
+	put("1", strings.NewReader("x"))
+	put("1", strings.NewReader("taken"))
+	put("2", io.MultiReader(strings.NewReader("x"), errReader{}))
+	put("no name", strings.NewReader("x"))
+	b := s.Batch()
+	for _, name := range []string{"3", "4", "1"} {
+		if _, err := b.Put(t.Context(), name, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Commit(t.Context()); !fail.Is(err, api.AlreadyExists) {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(root, "tmp")); err != nil || len(left) != 0 {
+		t.Errorf("tmp: %v, %v", left, err)
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
+
+func TestAddressesThatNameNoStoreAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	for _, address := range []string{"", "file", "blobs", "file://blobs/x", "file:blobs", "file:///", "file://" + dir + "?x=1", "file://" + dir + "#x", "ftp://host/x", "http://%zz"} {
+		if _, err := blob.Open(t.Context(), address); !fail.Is(err, api.InvalidArgument) {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+	path := filepath.Join(dir, "file")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := blob.Open(t.Context(), "file://"+path); !fail.Is(err, api.Unavailable) {
+		t.Errorf("a file for a folder: %v", err)
+	}
+}
+
+func BenchmarkPutSmall(b *testing.B) {
+	s, err := blob.Open(b.Context(), "file://"+b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := bytes.Repeat([]byte("x"), 4096)
+	n := 0
+	for _, size := range []int{1, 64, 256, 512} {
+		b.Run(fmt.Sprintf("batch-%d", size), func(b *testing.B) {
+			for b.Loop() {
+				batch := s.Batch()
+				for range size {
+					n++
+					if _, err := batch.Put(b.Context(), fmt.Sprintf("aa/%x", n), bytes.NewReader(body)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := batch.Commit(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "blobs/s")
+		})
+	}
+}

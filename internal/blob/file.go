@@ -1,0 +1,321 @@
+package blob
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// tmpName cannot be the first part of a blob name: it holds letters that names
+// do not.
+const tmpName = "tmp"
+
+const (
+	folderMode = 0o700
+	fileMode   = 0o600
+)
+
+// folder keeps each blob in a file of its name. A blob is written in tmp,
+// synced, and linked to its name, which the system refuses when there is one.
+type folder struct {
+	root, tmp string
+}
+
+func openFolder(ctx context.Context, root string) (*folder, error) {
+	f := &folder{root: root, tmp: filepath.Join(root, tmpName)}
+	// What stands in tmp is of a process that ended before it was done.
+	err := os.RemoveAll(f.tmp)
+	if err == nil {
+		err = os.MkdirAll(f.tmp, folderMode)
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(root))
+	}
+	if err != nil {
+		return nil, openFailure(root, err)
+	}
+	return f, ctx.Err()
+}
+
+func openFailure(root string, err error) error {
+	return fail.New(api.Unavailable, "open blob store %s: %w", root, reason(err))
+}
+
+// reason is a system error without the path that os put before it.
+func reason(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}
+
+func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
+
+func (f *folder) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+	b := &folderBatch{folder: f, syncEach: true}
+	size, err := b.Put(ctx, name, r)
+	if err == nil {
+		err = b.Commit(ctx)
+	}
+	if err != nil {
+		b.Discard()
+		return 0, err
+	}
+	return size, nil
+}
+
+func (f *folder) Batch() Batch { return &folderBatch{folder: f, syncEach: !canSyncAll} }
+
+func (f *folder) GetRange(_ context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(f.path(name))
+	if err != nil {
+		return nil, f.readFailure(name, err)
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
+	if err == nil && off != 0 {
+		_, err = file.Seek(off, io.SeekStart)
+	}
+	if err != nil {
+		file.Close()
+		return nil, f.readFailure(name, err)
+	}
+	if n < 0 {
+		return file, nil
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(file, n), file}, nil
+}
+
+func (f *folder) Stat(_ context.Context, name string) (int64, error) {
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(f.path(name))
+	if err != nil {
+		return 0, f.readFailure(name, err)
+	}
+	if !info.Mode().IsRegular() {
+		return 0, notFound(name)
+	}
+	return info.Size(), nil
+}
+
+func (f *folder) readFailure(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return notFound(name)
+	}
+	return fmt.Errorf("read blob %s: %w", name, err)
+}
+
+func (f *folder) Delete(_ context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete blob %s: %w", name, err)
+	}
+	return nil
+}
+
+func (f *folder) List(ctx context.Context, prefix string, each func(name string, size int64) error) error {
+	top := f.root
+	if i := strings.LastIndexByte(prefix, '/'); i > 0 {
+		if err := checkName(prefix[:i]); err != nil {
+			return err
+		}
+		top = f.path(prefix[:i])
+	}
+	return filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // no such folder, or deleted since it was listed
+		}
+		if err != nil {
+			return fmt.Errorf("list blobs: %w", err)
+		}
+		if path == f.tmp {
+			return fs.SkipDir
+		}
+		if entry.IsDir() {
+			return ctx.Err()
+		}
+		relative, err := filepath.Rel(f.root, path)
+		if err != nil {
+			return fmt.Errorf("list blobs: %w", err)
+		}
+		name := filepath.ToSlash(relative)
+		if !strings.HasPrefix(name, prefix) || checkName(name) != nil {
+			return nil
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list blobs: %w", err)
+		}
+		return each(name, info.Size())
+	})
+}
+
+// folderBatch holds files in tmp until Commit links them to their names.
+type folderBatch struct {
+	folder   *folder
+	syncEach bool     // sync each file when it is written, not all in Commit
+	tmp      *os.File // opened before the first write, so that a sync reports its failure
+	puts     []pending
+	ended    bool
+}
+
+type pending struct{ tmp, name string }
+
+var errEnded = errors.New("put blob: the batch was committed or discarded")
+
+func (b *folderBatch) Put(ctx context.Context, name string, r io.Reader) (int64, error) {
+	if b.ended {
+		return 0, errEnded
+	}
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	err := ctx.Err()
+	if err == nil && b.tmp == nil {
+		b.tmp, err = os.Open(b.folder.tmp)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("put blob %s: %w", name, err)
+	}
+	tmp := filepath.Join(b.folder.tmp, rand.Text())
+	size, err := writeFile(tmp, r, b.syncEach)
+	if err != nil {
+		os.Remove(tmp)
+		return 0, fmt.Errorf("put blob %s: %w", name, err)
+	}
+	b.puts = append(b.puts, pending{tmp, name})
+	return size, nil
+}
+
+// buffers are for sealed content on its way to a file.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 128<<10)
+	return &b
+}}
+
+// writeFile writes a new file; durable syncs it.
+func writeFile(path string, r io.Reader, durable bool) (int64, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return 0, err
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	// Only Write and Read: with more, io.Copy would make a buffer for each blob.
+	size, err := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{r}, *buf)
+	if err == nil && durable {
+		err = file.Sync()
+	}
+	return size, errors.Join(err, file.Close())
+}
+
+func (b *folderBatch) Commit(ctx context.Context) error {
+	if b.ended {
+		return errEnded
+	}
+	defer b.end()
+	linked, err := b.publish(ctx)
+	if err != nil {
+		for _, p := range b.puts[:linked] {
+			os.Remove(b.folder.path(p.name))
+		}
+	}
+	return err
+}
+
+// publish syncs the files, gives them their names, and syncs the folders above
+// those. It returns how many got their names.
+func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("put blobs: %w", err)
+	}
+	if !b.syncEach && b.tmp != nil {
+		if err := syncAll(b.tmp); err != nil {
+			return 0, fmt.Errorf("put blobs: %w", err)
+		}
+	}
+	folders := make(map[string]bool)
+	for i, p := range b.puts {
+		path := b.folder.path(p.name)
+		if err := link(p.tmp, path); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				return i, alreadyExists(p.name)
+			}
+			return i, fmt.Errorf("put blob %s: %w", p.name, err)
+		}
+		folders[filepath.Dir(path)] = true
+	}
+	// Up to the root: another batch may have made a folder and not synced it yet.
+	// One with nothing to sync costs next to nothing.
+	for path := range folders {
+		for ; len(path) >= len(b.folder.root); path = filepath.Dir(path) {
+			if err := syncFolder(path); err != nil {
+				return len(b.puts), fmt.Errorf("put blobs: %w", err)
+			}
+		}
+	}
+	return len(b.puts), nil
+}
+
+// link gives a file one more name, in a folder that is made if it is missing.
+func link(file, name string) error {
+	err := os.Link(file, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), folderMode); err != nil {
+		return err
+	}
+	return os.Link(file, name)
+}
+
+func (b *folderBatch) Discard() {
+	if !b.ended {
+		b.end()
+	}
+}
+
+func (b *folderBatch) end() {
+	b.ended = true
+	for _, p := range b.puts {
+		os.Remove(p.tmp)
+	}
+	if b.tmp != nil {
+		b.tmp.Close()
+	}
+}
+
+// syncFolder brings a folder's names to stable storage.
+func syncFolder(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
