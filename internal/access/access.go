@@ -1,0 +1,180 @@
+// Package access knows who may act: tenants, their principals, and the tokens
+// that prove one.
+//
+// A request is authenticated by a bearer token of one of two kinds: an admin's
+// own opaque token, or a signed token of one hour that the token endpoint
+// issues to a client that shows its secret. Roles are read from the database
+// at each request, so a token never outlives what its principal may do.
+// The package stores no secret that it only has to compare: those stand as
+// SHA-256 hashes of 32 random bytes. What the service itself must know, its
+// own principals' secrets and the first admin token, stands under the seal.
+// Start reading at Directory.AuthenticateFor; login.go is the token endpoint.
+package access
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/seal"
+	"keyroll/internal/store"
+)
+
+// Role is what a principal may do in its tenant. Keys in vaults are not given
+// by roles but by each vault's access policies.
+type Role string
+
+const (
+	// Admin manages the tenant: its vaults, policies, containers and content.
+	Admin Role = "admin"
+	// Service is keyroll as a tenant sees it: it has what access policies of
+	// vaults give it, and nothing else.
+	Service Role = "service"
+)
+
+// Application ids of the service's principals, the same in every tenant
+// (Customer Key set-up documentation).
+var (
+	Exchange             = uuid.MustParse("00000002-0000-0ff1-ce00-000000000000")
+	SharePoint           = uuid.MustParse("00000003-0000-0ff1-ce00-000000000000")
+	DataAtRestEncryption = uuid.MustParse("c066d759-24ae-40e7-a56f-027002b5d3e4")
+)
+
+// Principal is who makes a request.
+type Principal struct {
+	ID     uuid.UUID // application id and object id
+	Tenant int64
+	Name   string
+	Roles  []Role
+}
+
+// Check returns fail Forbidden, naming the principal and the role, unless the
+// principal has that role.
+func (p Principal) Check(role Role) error {
+	for _, r := range p.Roles {
+		if r == role {
+			return nil
+		}
+	}
+	return fail.New(api.Forbidden, "principal %q (%s) does not have the role %q", p.Name, p.ID, role)
+}
+
+// ServiceAudience is the audience of tokens for keyroll's own interfaces, the
+// service API and the management of vaults.
+const ServiceAudience = "keyroll"
+
+// adminTokenPrefix marks an opaque token; secrets without it are no bearer tokens.
+const adminTokenPrefix = "kr_"
+
+// Directory holds the principals of all tenants and issues their tokens. It is
+// safe for concurrent use.
+type Directory struct {
+	db          *store.DB
+	seal        *seal.Seal
+	vaultDomain string // lower case
+	now         func() time.Time
+	log         *slog.Logger
+	signer      ed25519.PrivateKey
+	signerID    string
+}
+
+// Open returns the directory in db. Its token-signing key is made at first
+// start and stands under the seal, so that any node takes any node's tokens.
+// vaultDomain is the domain of the embedded vaults, such as vault.localhost.
+func Open(ctx context.Context, db *store.DB, s *seal.Seal, vaultDomain string, now func() time.Time, log *slog.Logger) (*Directory, error) {
+	var seed []byte
+	err := db.InTx(ctx, func(tx *store.Tx) (err error) {
+		seed, err = seal.Secret(ctx, tx, s, "token signing key", func() ([]byte, error) {
+			return randomBytes(ed25519.SeedSize), nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer clear(seed)
+	d := &Directory{
+		db: db, seal: s, vaultDomain: strings.ToLower(vaultDomain), now: now, log: log,
+		signer: ed25519.NewKeyFromSeed(seed),
+	}
+	digest := sha256.Sum256(d.signer.Public().(ed25519.PublicKey))
+	d.signerID = hex.EncodeToString(digest[:8])
+	return d, nil
+}
+
+// Principal returns one principal of a tenant; fail NotFound.
+func (d *Directory) Principal(ctx context.Context, tx *store.Tx, tenant int64, id uuid.UUID) (Principal, error) {
+	p, _, err := findPrincipal(ctx, tx, tenant, id)
+	return p, err
+}
+
+// ClientSecret returns the secret by which the service logs in as one of its
+// own principals of a tenant: Exchange, SharePoint or DataAtRestEncryption.
+func (d *Directory) ClientSecret(ctx context.Context, tenant int64, id uuid.UUID) (string, error) {
+	return d.known(ctx, clientSecretName(tenant, id))
+}
+
+// AdminToken returns the opaque bearer token of the admin that was made with
+// the tenant.
+func (d *Directory) AdminToken(ctx context.Context, tenant int64) (string, error) {
+	return d.known(ctx, adminTokenName(tenant))
+}
+
+func (d *Directory) known(ctx context.Context, name string) (string, error) {
+	var secret []byte
+	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
+		secret, err = seal.Secret(ctx, tx, d.seal, name, func() ([]byte, error) {
+			return nil, fail.New(api.NotFound, "secret %q does not exist", name)
+		})
+		return err
+	})
+	return string(secret), err
+}
+
+// checkSecret returns the principal whose secret this is; fail Unauthenticated,
+// with the same words whether the principal is unknown or the secret wrong.
+func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID, secret string) (Principal, error) {
+	var p Principal
+	var hash []byte
+	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
+		p, hash, err = findPrincipal(ctx, tx, tenant, id)
+		return err
+	})
+	if fail.Is(err, api.NotFound) || err == nil && !sameHash(hash, secret) {
+		return Principal{}, fail.New(api.Unauthenticated, "client %s is unknown in this tenant or its secret is wrong", id)
+	}
+	return p, err
+}
+
+// opaque returns the principal whose bearer token this is.
+func (d *Directory) opaque(ctx context.Context, bearer string) (Principal, error) {
+	var p Principal
+	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
+		p, err = findBySecret(ctx, tx, hashSecret(bearer))
+		return err
+	})
+	if fail.Is(err, api.NotFound) {
+		return Principal{}, fail.New(api.Unauthenticated, "the token is not known")
+	}
+	return p, err
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// newSecret returns 32 random bytes as text.
+func newSecret(prefix string) []byte {
+	return []byte(prefix + hex.EncodeToString(randomBytes(32)))
+}

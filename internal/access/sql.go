@@ -1,0 +1,79 @@
+package access
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+const (
+	insertTenant = `INSERT INTO tenant (id, tenant, guid, name, created) VALUES (?1, ?1, ?2, ?3, ?4)
+		ON CONFLICT (name) DO NOTHING`
+	selectTenant       = `SELECT id, guid, name FROM tenant WHERE id = ?1`
+	selectTenantByGUID = `SELECT id, guid, name FROM tenant WHERE guid = ?1`
+	selectTenants      = `SELECT id, guid, name FROM tenant ORDER BY id`
+
+	insertPrincipal = `INSERT INTO principal (tenant, id, name, roles, secret_hash, created)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
+	selectPrincipal         = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE tenant = ?1 AND id = ?2`
+	selectPrincipalBySecret = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE secret_hash = ?1`
+)
+
+type scanner interface{ Scan(dest ...any) error }
+
+func scanTenant(row scanner) (Tenant, error) {
+	var t Tenant
+	var guid string
+	err := row.Scan(&t.ID, &guid, &t.Name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Tenant{}, fail.New(api.NotFound, "the tenant does not exist")
+	}
+	if err != nil {
+		return Tenant{}, err
+	}
+	t.GUID, err = uuid.Parse(guid)
+	return t, err
+}
+
+func findPrincipal(ctx context.Context, tx *store.Tx, tenant int64, id uuid.UUID) (Principal, []byte, error) {
+	p, hash, err := scanPrincipal(tx.QueryRow(ctx, selectPrincipal, tenant, id.String()))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fail.New(api.NotFound, "principal %s does not exist in this tenant", id)
+	}
+	return p, hash, err
+}
+
+func findBySecret(ctx context.Context, tx *store.Tx, hash []byte) (Principal, error) {
+	p, _, err := scanPrincipal(tx.QueryRow(ctx, selectPrincipalBySecret, hash))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fail.New(api.NotFound, "no principal has this secret")
+	}
+	return p, err
+}
+
+func scanPrincipal(row scanner) (p Principal, hash []byte, err error) {
+	var id, roles string
+	if err := row.Scan(&p.Tenant, &id, &p.Name, &roles, &hash); err != nil {
+		return Principal{}, nil, err
+	}
+	for _, r := range strings.Fields(roles) {
+		p.Roles = append(p.Roles, Role(r))
+	}
+	p.ID, err = uuid.Parse(id)
+	return p, hash, err
+}
+
+func joinRoles(roles []Role) string {
+	words := make([]string, len(roles))
+	for i, r := range roles {
+		words[i] = string(r)
+	}
+	return strings.Join(words, " ")
+}

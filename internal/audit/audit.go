@@ -1,0 +1,127 @@
+// Package audit is the log of who did what, why, and by which root key.
+//
+// An operation appends its entry in its own transaction, so that neither
+// stands without the other; the use of a root key is appended before the key
+// it opened is handed on. People's names and the targets of operations are
+// sealed; a root key's use carries the request that it served, whose entry
+// names both. The package never opens what it sealed.
+package audit
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/internal/store"
+)
+
+// Origin says on whose behalf, and for what, something is done.
+type Origin struct {
+	Principal uuid.UUID
+	Actor     string // name of the principal
+	Operation string
+	Request   string
+	// System marks work that the service itself started.
+	System bool
+}
+
+type originKey struct{}
+
+// WithOrigin returns a context that carries o.
+func WithOrigin(ctx context.Context, o Origin) context.Context {
+	return context.WithValue(ctx, originKey{}, o)
+}
+
+// OriginOf returns the origin that ctx carries; without one, it is the
+// service's own.
+func OriginOf(ctx context.Context) Origin {
+	if o, ok := ctx.Value(originKey{}).(Origin); ok {
+		return o
+	}
+	return Origin{Operation: "service", System: true}
+}
+
+// Sealer seals a text of one entry under the tenant's directory key.
+type Sealer interface {
+	SealText(ctx context.Context, tenant, entry int64, text string) ([]byte, error)
+}
+
+// Outcomes of an entry beside the codes of failures.
+const (
+	Done = "done"
+	// BrokenOff is a use of a root key whose answer nobody waited for any more.
+	BrokenOff = "broken off"
+)
+
+// Entry is what happened. Target may name a person or a container and is
+// sealed; Detail must not.
+type Entry struct {
+	ID        int64
+	Tenant    int64
+	Operation string // empty: the origin's
+	Outcome   string // Done, BrokenOff, or the code of the failure
+	Target    string
+	Detail    string
+}
+
+// Log appends entries.
+type Log struct {
+	sealer Sealer
+	now    func() time.Time
+}
+
+// New returns a log whose entries' names are sealed by sealer.
+func New(sealer Sealer, now func() time.Time) *Log { return &Log{sealer: sealer, now: now} }
+
+// Append writes e with the origin that ctx carries.
+func (l *Log) Append(ctx context.Context, tx *store.Tx, e Entry) error {
+	return l.append(ctx, tx, insertEntry, e)
+}
+
+// AppendOnce is Append, but writes nothing where an entry of the same id stands:
+// an operation that has told what it did does not tell it again.
+func (l *Log) AppendOnce(ctx context.Context, tx *store.Tx, e Entry) error {
+	return l.append(ctx, tx, insertEntry+` ON CONFLICT (id) DO NOTHING`, e)
+}
+
+func (l *Log) append(ctx context.Context, tx *store.Tx, statement string, e Entry) error {
+	o := OriginOf(ctx)
+	if e.Operation == "" {
+		e.Operation = o.Operation
+	}
+	actor, err := l.seal(ctx, e.Tenant, e.ID, o.Actor)
+	if err != nil {
+		return err
+	}
+	target, err := l.seal(ctx, e.Tenant, e.ID, e.Target)
+	if err != nil {
+		return err
+	}
+	return insert(ctx, tx, statement, e, o, l.now(), actor, target)
+}
+
+func (l *Log) seal(ctx context.Context, tenant, entry int64, text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	return l.sealer.SealText(ctx, tenant, entry, text)
+}
+
+// RootKeyUse writes that a root key was used. It seals nothing, because the
+// key that seals names is itself opened by such a use.
+func RootKeyUse(ctx context.Context, tx *store.Tx, e Entry, now time.Time) error {
+	o := OriginOf(ctx)
+	e.Operation = o.Operation
+	e.ID = store.NewID()
+	return insert(ctx, tx, insertEntry, e, o, now, nil, nil)
+}
+
+const insertEntry = `INSERT INTO audit_entry (id, tenant, time, request, principal, operation, outcome, detail, actor, target)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`
+
+func insert(ctx context.Context, tx *store.Tx, statement string, e Entry, o Origin, now time.Time, actor, target []byte) error {
+	_, err := tx.Exec(ctx, statement,
+		e.ID, e.Tenant, now.UnixMilli(), o.Request, o.Principal.String(), e.Operation, e.Outcome, e.Detail, actor, target)
+	return err
+}
