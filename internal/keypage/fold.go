@@ -1,0 +1,194 @@
+package keypage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// errLost rolls back a fold whose pages somebody else changed meanwhile.
+var errLost = errors.New("fold: lost a swap")
+
+// Fold merges the small pages of one parent and class, those at most half full,
+// into pages of at most slots slots, and returns how many pages went away. key
+// is the parent's. Each merge is one transaction over at most slots children;
+// in it repoint sets the pointers of the children that move to page. A key
+// stays under its parent, so a fold needs no lock on a policy.
+//
+// A merge that meets a change by somebody else is rolled back and left for the
+// next fold. A page that does not open is left as it is and holds up no other;
+// when all else is folded the first such page's error is returned.
+func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, parent Parent, class envelope.Class, slots int,
+	repoint func(ctx context.Context, tx *store.Tx, children []int64, page int64) error) (merged int, err error) {
+	var damaged error
+	for after := int64(0); ; {
+		var rows []Row
+		var next int64
+		err := db.View(ctx, func(tx *store.Tx) (err error) {
+			rows, next, err = foldable(ctx, tx, tenant, parent, class, slots, after)
+			return err
+		})
+		if err != nil {
+			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
+		}
+		if next == after {
+			return merged, damaged
+		}
+		after = next
+		f, err := merge(key, rows)
+		if err != nil {
+			damaged = first(damaged, err)
+		}
+		if len(f.gone) == 0 {
+			continue
+		}
+		err = f.commit(ctx, db, repoint)
+		if errors.Is(err, errLost) {
+			continue
+		}
+		if err != nil {
+			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
+		}
+		merged += len(f.gone)
+	}
+}
+
+// foldable returns the next small pages after an id that together fill at most
+// one page, and the id to go on after; that is after itself when none is left.
+func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, class envelope.Class, slots int, after int64) (rows []Row, next int64, err error) {
+	small, err := tx.Query(ctx, selectSmall, tenant, class, parent.ID, parent.Generation, slots/2, after, slots)
+	if err != nil {
+		return nil, after, err
+	}
+	var ids []int64
+	next = after
+	for sum := 0; small.Next(); {
+		var id int64
+		var count int
+		if err := small.Scan(&id, &count); err != nil {
+			return nil, after, errors.Join(err, small.Close())
+		}
+		if sum += count; sum > slots {
+			break
+		}
+		ids = append(ids, id)
+		next = id
+	}
+	if err := errors.Join(small.Err(), small.Close()); err != nil || len(ids) == 1 {
+		return nil, next, err
+	}
+	for _, id := range ids {
+		row, err := Get(ctx, tx, tenant, id)
+		if err != nil {
+			return nil, after, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, next, nil
+}
+
+// selectSmall reads the index key_page_place alone.
+const selectSmall = `SELECT id, count FROM key_page
+	WHERE tenant = ?1 AND class = ?2 AND parent = ?3 AND generation = ?4 AND count <= ?5 AND id > ?6 ORDER BY id LIMIT ?7`
+
+// folded is a merge ready to be written: the page of the lowest id takes in the
+// slots of the others.
+type folded struct {
+	old, kept Row
+	gone      []Row   // in id order, like every other writer of pages
+	children  []int64 // of the pages that go
+}
+
+// merge seals one page from those of rows that open, and returns Damaged for
+// the first that does not. With fewer than two that open nothing is to write.
+func merge(key *envelope.Key, rows []Row) (f folded, err error) {
+	var sum *envelope.Page
+	for _, row := range rows {
+		page, openErr := envelope.OpenPage(key, row.Place(), row.Body)
+		if openErr != nil {
+			err = first(err, openErr)
+			continue
+		}
+		if sum == nil {
+			f.old, sum = row, page
+			defer func() { sum.Zero() }()
+			continue
+		}
+		both, mergeErr := envelope.Merge(sum, page)
+		if mergeErr != nil {
+			page.Zero()
+			err = first(err, fail.New(api.Damaged, "fold key page %d into %d: %v", row.ID, f.old.ID, mergeErr))
+			continue
+		}
+		f.gone = append(f.gone, row)
+		f.children = append(f.children, children(page)...)
+		page.Zero()
+		sum.Zero()
+		sum = both
+	}
+	if len(f.gone) == 0 {
+		return f, err
+	}
+	f.kept = f.old
+	f.kept.Version++
+	f.kept.Count = uint32(sum.Len())
+	body, sealErr := envelope.SealPage(key, f.kept.Place(), sum)
+	if sealErr != nil {
+		return folded{}, first(err, sealErr)
+	}
+	f.kept.Body = body
+	return f, err
+}
+
+// first keeps the error that came first.
+func first(err, later error) error {
+	if err != nil {
+		return err
+	}
+	return later
+}
+
+// children returns each child of a page once, in order.
+func children(page *envelope.Page) []int64 {
+	var ids []int64
+	for _, s := range page.Slots() {
+		s.Key.Zero()
+		if len(ids) == 0 || ids[len(ids)-1] != s.Child {
+			ids = append(ids, s.Child)
+		}
+	}
+	return ids
+}
+
+func (f folded) commit(ctx context.Context, db *store.DB, repoint func(context.Context, *store.Tx, []int64, int64) error) error {
+	err := db.InTx(ctx, func(tx *store.Tx) error {
+		swapped, err := Swap(ctx, tx, []Row{f.old}, []Row{f.kept})
+		if err != nil {
+			return err
+		}
+		deleted, err := Delete(ctx, tx, f.gone...)
+		if err != nil {
+			return err
+		}
+		for _, ok := range append(swapped, deleted...) {
+			if !ok {
+				return errLost
+			}
+		}
+		if err := repoint(ctx, tx, f.children, f.kept.ID); err != nil {
+			return err
+		}
+		fault.Point("fold.before-commit")
+		return nil
+	})
+	if err == nil {
+		fault.Point("fold.after-commit")
+	}
+	return err
+}

@@ -1,0 +1,143 @@
+// Package keypage keeps the table of key pages: sealed bodies, and in the clear
+// where each stands: tenant, sealing key, class, version and number of slots.
+//
+// A page is replaced and removed only by compare-and-swap on its version, so
+// two nodes that work on the same page do no harm: one wins, the other is told.
+// The ledger and the pages left to roll are sums over an index that holds no
+// body, so they are exact, with no counter beside the pages that could drift.
+// Every call names the tenant, and a page of another tenant is not there. The
+// package holds no key; Fold alone opens bodies, with the key it is lent. Start
+// reading at Swap.
+package keypage
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Row is a key page as it is stored.
+type Row struct {
+	ID, Tenant int64
+	Parent     int64  // id of the sealing key: a policy key; for class blobs a container
+	Generation uint32 // of the sealing key
+	Class      envelope.Class
+	Version    uint64 // counts from 1
+	Count      uint32 // slots
+	Body       []byte
+}
+
+// Place is what the seal of the page's body is bound to.
+func (r Row) Place() envelope.Place {
+	return envelope.Place{
+		Tenant: r.Tenant, Parent: r.Parent, Generation: r.Generation, Child: r.ID,
+		Class: r.Class, Version: r.Version, Count: r.Count,
+	}
+}
+
+// Parent is a generation of a sealing key.
+type Parent struct {
+	ID         int64
+	Generation uint32
+}
+
+// Get returns a page, or fails NotFound.
+func Get(ctx context.Context, tx *store.Tx, tenant, id int64) (Row, error) {
+	row, err := scan(tx.QueryRow(ctx, selectPage, tenant, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Row{}, fail.New(api.NotFound, "key page %d of tenant %d does not exist", id, tenant)
+	}
+	if err != nil {
+		return Row{}, fmt.Errorf("read key page %d: %w", id, err)
+	}
+	return row, nil
+}
+
+// Put adds new pages, each of version 1.
+func Put(ctx context.Context, tx *store.Tx, rows ...Row) error {
+	args := make([][]any, len(rows))
+	for i, r := range rows {
+		if r.Version != 1 {
+			return fmt.Errorf("put key page %d: a new page has version 1, not %d", r.ID, r.Version)
+		}
+		args[i] = []any{r.ID, r.Tenant, r.Parent, r.Generation, r.Class, r.Version, r.Count, r.Body}
+	}
+	if _, err := tx.ExecMany(ctx, insertPage, args); err != nil {
+		return fmt.Errorf("put key pages: %w", err)
+	}
+	return nil
+}
+
+// Swap replaces each page olds[i] by news[i], unless it is no longer of
+// olds[i]'s version; swapped says which were replaced. Identity is (ID,
+// Tenant), and news[i].Version must be olds[i].Version+1; all else may change.
+// Only ID, Tenant and Version of olds are read. Transactions that swap in id
+// order do not deadlock with each other.
+func Swap(ctx context.Context, tx *store.Tx, olds, news []Row) (swapped []bool, err error) {
+	if len(olds) != len(news) {
+		return nil, fmt.Errorf("swap key pages: %d old, %d new", len(olds), len(news))
+	}
+	args := make([][]any, len(olds))
+	for i, r := range news {
+		old := olds[i]
+		if r.ID != old.ID || r.Tenant != old.Tenant || r.Version != old.Version+1 {
+			return nil, fmt.Errorf("swap key page %d of tenant %d version %d: %d of tenant %d version %d does not follow it",
+				old.ID, old.Tenant, old.Version, r.ID, r.Tenant, r.Version)
+		}
+		args[i] = []any{r.Tenant, r.ID, old.Version, r.Parent, r.Generation, r.Class, r.Version, r.Count, r.Body}
+	}
+	affected, err := tx.ExecMany(ctx, updatePage, args)
+	if err != nil {
+		return nil, fmt.Errorf("swap key pages: %w", err)
+	}
+	return ones(affected), nil
+}
+
+// Delete removes each page that is still of its row's version, and says which
+// it removed. Only ID, Tenant and Version of rows are read.
+func Delete(ctx context.Context, tx *store.Tx, rows ...Row) (deleted []bool, err error) {
+	args := make([][]any, len(rows))
+	for i, r := range rows {
+		args[i] = []any{r.Tenant, r.ID, r.Version}
+	}
+	affected, err := tx.ExecMany(ctx, deletePage, args)
+	if err != nil {
+		return nil, fmt.Errorf("delete key pages: %w", err)
+	}
+	return ones(affected), nil
+}
+
+// Under returns the first limit pages that stand under one of parents, are of
+// one of classes, and have an id above after: in id order, whatever their
+// parent. Its cost grows with limit and with the number of parents and classes,
+// not with the pages that are there or were moved away.
+func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class, after int64, limit int) ([]Row, error) {
+	var all []Row
+	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
+		query, args := underPages(tenant, part, after, limit)
+		rows, err := tx.Query(ctx, query, args...)
+		if err != nil {
+			return nil, fmt.Errorf("list key pages: %w", err)
+		}
+		for rows.Next() {
+			row, err := scan(rows)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("list key pages: %w", err), rows.Close())
+			}
+			all = append(all, row)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, fmt.Errorf("list key pages: %w", err)
+		}
+	}
+	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
+	return all[:min(len(all), limit)], nil
+}

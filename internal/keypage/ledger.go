@@ -1,0 +1,55 @@
+package keypage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"keyroll/internal/envelope"
+	"keyroll/internal/store"
+)
+
+// Count returns how many pages, and keys in them, stand under one of parents
+// and are of one of classes. It reads the index alone.
+func Count(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class) (pages, keys int64, err error) {
+	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
+		query, args := countPages(tenant, part)
+		var p, k int64
+		if err := tx.QueryRow(ctx, query, args...).Scan(&p, &k); err != nil {
+			return 0, 0, fmt.Errorf("count key pages: %w", err)
+		}
+		pages, keys = pages+p, keys+k
+	}
+	return pages, keys, nil
+}
+
+// Sum is a line of the ledger: the pages and keys of one class under one
+// generation of a policy key.
+type Sum struct {
+	Parent      int64
+	Generation  uint32
+	Class       envelope.Class
+	Pages, Keys int64
+}
+
+// Usage returns the tenant's ledger, all classes but blobs, ordered by class,
+// parent and generation. It reads the index alone.
+func Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]Sum, error) {
+	rows, err := tx.Query(ctx, sumPages, tenant, envelope.ClassBlob)
+	if err != nil {
+		return nil, fmt.Errorf("sum key pages: %w", err)
+	}
+	var sums []Sum
+	for rows.Next() {
+		var s Sum
+		if err := rows.Scan(&s.Class, &s.Parent, &s.Generation, &s.Pages, &s.Keys); err != nil {
+			return nil, errors.Join(fmt.Errorf("sum key pages: %w", err), rows.Close())
+		}
+		sums = append(sums, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("sum key pages: %w", err)
+	}
+	return sums, nil
+}

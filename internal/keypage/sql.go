@@ -1,0 +1,94 @@
+package keypage
+
+import (
+	"fmt"
+	"strings"
+
+	"keyroll/internal/envelope"
+)
+
+const columns = `id, tenant, parent, generation, class, version, count, body`
+
+const selectPage = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id = ?2`
+
+const insertPage = `INSERT INTO key_page (` + columns + `) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
+
+const updatePage = `UPDATE key_page SET parent = ?4, generation = ?5, class = ?6, version = ?7, count = ?8, body = ?9
+	WHERE tenant = ?1 AND id = ?2 AND version = ?3`
+
+const deletePage = `DELETE FROM key_page WHERE tenant = ?1 AND id = ?2 AND version = ?3`
+
+// sumPages leaves out class blobs (?2), the highest, by a range, so that its
+// index entries are not even passed over.
+const sumPages = `SELECT class, parent, generation, COUNT(*), CAST(SUM(count) AS BIGINT) FROM key_page
+	WHERE tenant = ?1 AND class < ?2
+	GROUP BY class, parent, generation ORDER BY class, parent, generation`
+
+// span is a stretch of the index key_page_place, within which ids ascend.
+type span struct {
+	class  envelope.Class
+	parent Parent
+}
+
+// maxSpans bounds the terms of one statement; SQLite takes up to 500
+// (SQLITE_LIMIT_COMPOUND_SELECT).
+const maxSpans = 100
+
+// spans returns each pair of parents and classes once.
+func spans(parents []Parent, classes []envelope.Class) []span {
+	var all []span
+	known := make(map[span]bool)
+	for _, class := range classes {
+		for _, parent := range parents {
+			if s := (span{class, parent}); !known[s] {
+				known[s] = true
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
+
+// underPages takes from each span the first limit ids, which needs the index
+// alone, then the bodies of the first limit of all those.
+func underPages(tenant int64, spans []span, after int64, limit int) (query string, args []any) {
+	terms, args := where(spans, []any{tenant, after, limit})
+	for i, term := range terms {
+		terms[i] = `SELECT id FROM (SELECT id FROM key_page WHERE ` + term + ` AND id > ?2 ORDER BY id LIMIT ?3) AS span`
+	}
+	return `SELECT ` + columns + ` FROM key_page WHERE id IN (` + strings.Join(terms, ` UNION ALL `) + `) ORDER BY id LIMIT ?3`, args
+}
+
+func countPages(tenant int64, spans []span) (query string, args []any) {
+	terms, args := where(spans, []any{tenant})
+	for i, term := range terms {
+		terms[i] = `SELECT COUNT(*) AS pages, COALESCE(SUM(count), 0) AS slots FROM key_page WHERE ` + term
+	}
+	return `SELECT CAST(SUM(pages) AS BIGINT), CAST(SUM(slots) AS BIGINT) FROM (` + strings.Join(terms, ` UNION ALL `) + `) AS spans`, args
+}
+
+// where returns a condition for each span. Its parameters follow those in args,
+// of which ?1 is the tenant.
+func where(spans []span, args []any) (terms []string, _ []any) {
+	for _, s := range spans {
+		n := len(args)
+		terms = append(terms, fmt.Sprintf(`tenant = ?1 AND class = ?%d AND parent = ?%d AND generation = ?%d`, n+1, n+2, n+3))
+		args = append(args, s.class, s.parent.ID, s.parent.Generation)
+	}
+	return terms, args
+}
+
+// scan reads a row of columns.
+func scan(row interface{ Scan(...any) error }) (r Row, err error) {
+	err = row.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body)
+	return r, err
+}
+
+// ones says which statements changed their row.
+func ones(affected []int64) []bool {
+	ok := make([]bool, len(affected))
+	for i, n := range affected {
+		ok[i] = n == 1
+	}
+	return ok
+}
