@@ -1,0 +1,229 @@
+package rootkey
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+)
+
+const (
+	maxConnections = 1024      // kept; each is a token and a few pointers
+	maxAnswer      = 256 << 10 // bytes of one answer; a key with its tags has a few KiB
+)
+
+// retry is short, because another key, or the caller, waits. An answer that asks
+// for more patience than MaxRetryDelay is not tried again.
+var retry = policy.RetryOptions{MaxRetries: 2, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
+
+// connection is the official client for one vault and one principal. The client
+// learns from the vault's first challenge where its tokens come from, so it is
+// kept. Each has a credential of its own: a token request that hangs for one
+// vault holds up no other.
+type connection struct {
+	connectionID
+	vault    *azkeys.Client
+	clientID string // empty for an external vault
+}
+
+type connectionID struct {
+	tenant   int64
+	identity Identity
+	url      string
+}
+
+// connect returns the connection to a vault, made at its first use.
+func (c *Client) connect(ctx context.Context, tenant int64, identity Identity, to target) (*connection, error) {
+	id := connectionID{tenant, identity, to.url}
+	if !to.own {
+		id.tenant, id.identity = 0, "" // one default credential for all
+	}
+	if conn := c.pool.get(id); conn != nil {
+		return conn, nil
+	}
+	conn := &connection{connectionID: id}
+	var credential azcore.TokenCredential
+	var err error
+	through := c.own
+	if to.own {
+		credential, conn.clientID, err = c.principal(ctx, tenant, identity)
+	} else {
+		through = c.external
+		credential, err = c.external.credential(to.authority)
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn.vault, err = azkeys.NewClient(to.url, guardedCredential{credential, c}, &azkeys.ClientOptions{ClientOptions: through.options()})
+	if err != nil {
+		return nil, err
+	}
+	return c.pool.add(conn), nil
+}
+
+// principal returns the credential of a tenant's service principal. It asks
+// keyroll's own authority alone: its transport dials nothing else, and no
+// challenge or redirect changes that.
+func (c *Client) principal(ctx context.Context, tenant int64, identity Identity) (azcore.TokenCredential, string, error) {
+	guid, err := c.config.Tenant(ctx, tenant)
+	if err != nil {
+		return nil, "", err
+	}
+	clientID, secret, err := c.config.Secret(ctx, tenant, identity)
+	if err != nil {
+		return nil, "", err
+	}
+	options := c.own.options()
+	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: c.config.Authority}
+	credential, err := azidentity.NewClientSecretCredential(guid, clientID, secret, &azidentity.ClientSecretCredentialOptions{
+		ClientOptions:            options,
+		DisableInstanceDiscovery: true, // it would ask Microsoft's public login host
+	})
+	return credential, clientID, err
+}
+
+// guardedCredential marks failed token requests and keeps panics out of the
+// Azure client, whose wait for a token would otherwise never end.
+type guardedCredential struct {
+	azcore.TokenCredential
+	client *Client
+}
+
+func (g guardedCredential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (token azcore.AccessToken, err error) {
+	err = g.client.guard(func() (err error) {
+		token, err = g.TokenCredential.GetToken(ctx, options)
+		return err
+	})
+	if err != nil {
+		err = &tokenError{err}
+	}
+	return token, err
+}
+
+// transport carries requests to one of two worlds.
+type transport struct {
+	*http.Client
+	credential func(authority string) (azcore.TokenCredential, error)
+}
+
+func (t transport) options() azcore.ClientOptions {
+	return azcore.ClientOptions{Transport: t.Client, Retry: retry}
+}
+
+// newOwnTransport reaches keyroll's own listener and nothing else.
+func newOwnTransport(address func() string, roots *x509.CertPool) transport {
+	t := newHTTPTransport()
+	t.Proxy = nil
+	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address())
+	}
+	return transport{Client: newHTTPClient(t)}
+}
+
+// newExternalTransport reaches Azure with the system's roots and the machine's
+// own identity (azidentity.DefaultAzureCredential), which is looked for at the
+// first use.
+func newExternalTransport() transport {
+	t := transport{Client: newHTTPClient(newHTTPTransport())}
+	var mu sync.Mutex
+	credentials := map[string]azcore.TokenCredential{} // by authority: one a cloud
+	t.credential = func(authority string) (azcore.TokenCredential, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if credentials[authority] != nil {
+			return credentials[authority], nil
+		}
+		options := t.options()
+		if authority != "" {
+			options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: authority}
+		}
+		credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: options})
+		if err != nil {
+			return nil, fmt.Errorf("find credentials for Azure: %w", err)
+		}
+		credentials[authority] = credential
+		return credential, nil
+	}
+	return t
+}
+
+func newHTTPTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           256,
+		MaxIdleConnsPerHost:    8,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    callTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// newHTTPClient follows no redirect: a vault that moves is not the vault that
+// was named, and a token request must not be sent on.
+func newHTTPClient(t *http.Transport) *http.Client {
+	return &http.Client{
+		Transport:     boundedAnswers{t},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// boundedAnswers refuses answers of more than maxAnswer bytes.
+type boundedAnswers struct{ *http.Transport }
+
+func (b boundedAnswers) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := b.Transport.RoundTrip(request)
+	if err == nil {
+		response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
+	}
+	return response, err
+}
+
+// pool keeps connections. A full pool gives up any one of them: what is lost is
+// a challenge and a token.
+type pool struct {
+	mu          sync.Mutex
+	connections map[connectionID]*connection
+}
+
+func (p *pool) get(id connectionID) *connection {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.connections[id]
+}
+
+// add keeps conn and returns it, or the one that another caller added meanwhile.
+func (p *pool) add(conn *connection) *connection {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other := p.connections[conn.connectionID]; other != nil {
+		return other
+	}
+	if len(p.connections) >= maxConnections {
+		for id := range p.connections {
+			delete(p.connections, id)
+			break
+		}
+	}
+	p.connections[conn.connectionID] = conn
+	return conn
+}
+
+func (p *pool) forget(conn *connection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.connections[conn.connectionID] == conn {
+		delete(p.connections, conn.connectionID)
+	}
+}

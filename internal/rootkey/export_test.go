@@ -1,0 +1,69 @@
+package rootkey
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"keyroll/internal/envelope"
+)
+
+const MaxAnswer = maxAnswer
+
+// SetTimeout replaces the call timeout.
+func (c *Client) SetTimeout(d time.Duration) { c.timeout = d }
+
+// SetExternal sends what is meant for Azure elsewhere, with another credential.
+func (c *Client) SetExternal(dial func(ctx context.Context, network, address string) (net.Conn, error), roots *x509.CertPool, credential azcore.TokenCredential) {
+	t := newHTTPTransport()
+	t.Proxy = nil
+	t.DialContext = dial
+	t.TLSClientConfig = &tls.Config{RootCAs: roots}
+	c.external = transport{
+		Client:     newHTTPClient(t),
+		credential: func(string) (azcore.TokenCredential, error) { return credential, nil },
+	}
+}
+
+// AnswerRow is a row of the table of answers.
+type AnswerRow struct {
+	Status  int
+	Code    string
+	Failure Failure
+}
+
+// Answers returns the table of answers.
+func Answers() (rows []AnswerRow) {
+	for _, row := range answers {
+		rows = append(rows, AnswerRow{row.status, row.code, row.failure})
+	}
+	return rows
+}
+
+// Causes returns what the table of causes can say.
+func Causes() (failures []Failure) {
+	for _, row := range causes {
+		failures = append(failures, row.failure)
+	}
+	return failures
+}
+
+// BaseURL returns where a request about a vault would go.
+func (c *Client) BaseURL(vault string) (string, error) {
+	to, err := c.target(envelope.KeyVersion{Vault: vault, Key: "k"})
+	return to.url, err
+}
+
+// ExternalCredential returns the credential for vaults of an Azure cloud.
+func (c *Client) ExternalCredential(authority string) (azcore.TokenCredential, error) {
+	return c.external.credential(authority)
+}
+
+const MaxConnections = maxConnections
+
+// Connections returns how many connections are kept.
+func (c *Client) Connections() int { return len(c.pool.connections) }

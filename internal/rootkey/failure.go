@@ -1,0 +1,215 @@
+package rootkey
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+)
+
+// Failure is why a vault did not do what it was asked.
+type Failure struct {
+	// Reason is the sentence's end: "unwrap with key … in vault …: REASON".
+	Reason string
+	// Deliberate tells that somebody who may manage the vault made it so. It
+	// decides whether the availability key may help a user.
+	Deliberate bool
+
+	// hint is the line that repairs it: {vault}, {key} and {principal} stand for
+	// the vault's name, -VaultName … -Name … -Version …, and who was refused.
+	hint string
+}
+
+// The failures that are a deliberate act.
+var (
+	AccessRemoved = Failure{"the vault refused the service (403)", true, "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"}
+	OperationOff  = Failure{"the key version does not allow the operation", true, "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"}
+	KeyDisabled   = Failure{"the key version is disabled", true, "Update-AzKeyVaultKey {key} -Enable $true"}
+	KeyExpired    = Failure{"the key version has expired", true, `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`}
+	NotYetValid   = Failure{"the key version is not yet valid", true, "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"}
+	KeyDeleted    = Failure{"the key version does not exist, or was deleted", true, "look at what is there: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
+	VaultDeleted  = Failure{"the vault does not exist, or was deleted", true, "check the vault's name; a deleted vault can be recovered for a time"}
+)
+
+// The failures that are not.
+var (
+	Throttled          = Failure{"the vault has too many requests", false, ""}
+	VaultError         = Failure{"the vault failed", false, ""}
+	Rejected           = Failure{"the vault rejected the request", false, ""}
+	Unauthenticated    = Failure{"the vault does not take the service's token", false, ""}
+	NoToken            = Failure{"the service got no token for the vault", false, ""}
+	TimedOut           = Failure{"the vault did not answer in time", false, ""}
+	NameNotFound       = Failure{"the vault's name does not resolve", false, ""}
+	NotTrusted         = Failure{"the vault's TLS handshake or certificate failed", false, ""}
+	NotReached         = Failure{"the vault was not reached", false, ""}
+	TooLargeAnswer     = Failure{"the vault's answer is too large", false, ""}
+	MalformedChallenge = Failure{"the vault answered with a malformed challenge", false, ""}
+	MalformedAnswer    = Failure{"the vault gave an answer that cannot be used", false, ""}
+)
+
+// answers is the table of what a vault may answer: HTTP status, Azure error
+// code (the inner one, else the outer one; empty for any) and what it means.
+// The first row that fits wins; what fits none is a MalformedAnswer. Codes from
+// learn.microsoft.com/azure/key-vault/general/rest-error-codes and
+// common-error-codes. A 404 without one of these codes comes from something
+// that is no vault, and is nobody's act.
+var answers = []struct {
+	status  int
+	code    string
+	failure Failure
+}{
+	{http.StatusForbidden, "KeyDisabled", KeyDisabled},
+	{http.StatusForbidden, "KeyExpired", KeyExpired},
+	{http.StatusForbidden, "KeyNotYetValid", NotYetValid},
+	{http.StatusForbidden, "KeyOperationForbidden", OperationOff},
+	{http.StatusForbidden, "", AccessRemoved},
+	{http.StatusNotFound, "KeyNotFound", KeyDeleted},
+	{http.StatusNotFound, "SecretNotFound", KeyDeleted},
+	{http.StatusNotFound, "VaultNotFound", VaultDeleted},
+	{http.StatusBadRequest, "", Rejected}, // a wrap that does not open, too
+	{http.StatusUnauthorized, "", Unauthenticated},
+	{http.StatusRequestTimeout, "", TimedOut},
+	{http.StatusTooManyRequests, "", Throttled},
+	{http.StatusInternalServerError, "", VaultError},
+	{http.StatusNotImplemented, "", VaultError},
+	{http.StatusBadGateway, "", VaultError},
+	{http.StatusServiceUnavailable, "", VaultError},
+	{http.StatusGatewayTimeout, "", VaultError},
+}
+
+// causes is the table of what may happen before there is an answer.
+var causes = []struct {
+	fits    func(error) bool
+	failure Failure
+}{
+	{is[*panicError], MalformedChallenge},
+	{func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }, TimedOut},
+	{is[*tokenError], NoToken},
+	{is[*http.MaxBytesError], TooLargeAnswer},
+	{is[*net.DNSError], NameNotFound},
+	{is[*tls.CertificateVerificationError], NotTrusted},
+	{is[tls.RecordHeaderError], NotTrusted},
+	{is[net.Error], NotReached}, // *url.Error is one: any other failure of net/http
+}
+
+// Classify says what an error of one call to a vault means; err is what a
+// method of Client returned, or what the Azure client did. An answer of the
+// vault counts before all else; an answer of a token endpoint is none.
+func Classify(err error) Failure {
+	var answer *azcore.ResponseError
+	if errors.As(err, &answer) {
+		code := azureErrorOf(answer).code()
+		for _, row := range answers {
+			if row.status == answer.StatusCode && (row.code == "" || row.code == code) {
+				return row.failure
+			}
+		}
+		return MalformedAnswer
+	}
+	for _, row := range causes {
+		if row.fits(err) {
+			return row.failure
+		}
+	}
+	return MalformedAnswer
+}
+
+func is[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// panicError is what the Azure client panicked with.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("the Azure client panicked: %v", e.value) }
+
+// tokenError is a failed token request. It does not unwrap: whatever a token
+// endpoint or a chain of credentials answered must not pass for the vault's word.
+type tokenError struct{ err error }
+
+func (e *tokenError) Error() string { return e.err.Error() }
+
+// azureError is the body of a vault's error answer.
+type azureError struct {
+	Error struct {
+		Code       string `json:"code"`
+		Message    string `json:"message"`
+		InnerError struct {
+			Code string `json:"code"`
+		} `json:"innererror"`
+	} `json:"error"`
+}
+
+func (e azureError) code() string {
+	if e.Error.InnerError.Code != "" {
+		return e.Error.InnerError.Code
+	}
+	return e.Error.Code
+}
+
+// azureErrorOf returns the error in an answer's body, or a zero one if there is none.
+func azureErrorOf(answer *azcore.ResponseError) azureError {
+	var e azureError
+	if answer.RawResponse == nil {
+		return e
+	}
+	body, err := runtime.Payload(answer.RawResponse) // kept by the client, not read again
+	if err != nil || json.Unmarshal(body, &e) != nil {
+		return azureError{}
+	}
+	return e
+}
+
+// error gives a failure the words that a user can act on.
+func (f Failure) error(what string, kv envelope.KeyVersion, principal string, cause error) error {
+	code := api.VaultUnavailable
+	if f.Deliberate {
+		code = api.VaultDenied
+	}
+	detail := what + ": " + f.Reason
+	if message := vaultMessage(cause); message != "" {
+		detail += ": " + message
+	}
+	if principal == "" {
+		principal = "ID" // of an external vault: whoever the machine's credentials are
+	}
+	hint := strings.NewReplacer("{vault}", vaultLabel(kv.Vault), "{key}", keyArguments(kv), "{principal}", principal).Replace(f.hint)
+	return fail.New(code, "%s", detail).WithHint("%s", hint).Because(cause)
+}
+
+// maxMessage bounds, in characters, how much of a vault's own words is shown.
+const maxMessage = 300
+
+// vaultMessage returns a vault's own words in one bounded line; it names the
+// principal and the permission that a refusal is about. Empty when the answer
+// is no Azure error.
+func vaultMessage(err error) string {
+	var answer *azcore.ResponseError
+	if !errors.As(err, &answer) {
+		return ""
+	}
+	printable := func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}
+	message := strings.Join(strings.Fields(strings.Map(printable, azureErrorOf(answer).Error.Message)), " ")
+	if runes := []rune(message); len(runes) > maxMessage {
+		message = string(runes[:maxMessage]) + "…"
+	}
+	return message
+}

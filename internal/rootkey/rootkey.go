@@ -1,0 +1,214 @@
+// Package rootkey is a customer's key vault as the service sees it: read a key,
+// wrap under an exact version of it, unwrap.
+//
+// Promise: every call answers within ten seconds, and a failure says whether
+// the customer acted (fail code VaultDenied) or the vault was merely not to be
+// had (VaultUnavailable); Classify holds the table. keyroll's own vaults and
+// real Azure vaults are reached by the same official client.
+//
+// It never lists keys, for the service has only the permissions get, wrapKey
+// and unwrapKey; it never caches key material; and it never sends the secret of
+// a service principal anywhere but to keyroll's own listener.
+//
+// Start reading at Client.call; uri.go says which vaults may be named,
+// failure.go what an answer means, rule.go which of two keys is asked when.
+package rootkey
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"keyroll/internal/envelope"
+)
+
+// callTimeout bounds one call, token request and retries included.
+const callTimeout = 10 * time.Second
+
+// Identity names the service principal that logs in to a vault.
+type Identity string
+
+const (
+	// Exchange wraps and unwraps for mailbox policies.
+	Exchange Identity = "exchange"
+	// SharePoint wraps and unwraps for site policies.
+	SharePoint Identity = "sharepoint"
+)
+
+// Config says where keyroll's own vaults are and who logs in to them.
+type Config struct {
+	// VaultDomain is the domain of keyroll's own vaults, such as vault.localhost.
+	VaultDomain string
+	// OwnAddress returns host:port of keyroll's own listener. It alone is
+	// dialled for own vaults and their tokens, whatever a host name says.
+	OwnAddress func() string
+	// RootCAs is keyroll's CA, trusted for its own hosts and no others.
+	RootCAs *x509.CertPool
+	// Authority is the https base URL of keyroll's own token endpoint.
+	Authority string
+	// Tenant returns the GUID of a tenant as its tokens name it.
+	Tenant func(ctx context.Context, tenant int64) (guid string, err error)
+	// Secret returns the credentials of a tenant's service principal.
+	Secret func(ctx context.Context, tenant int64, id Identity) (clientID, clientSecret string, err error)
+	// Logger gets what the Azure client panicked with.
+	Logger *slog.Logger
+}
+
+// Client reaches vaults. It is safe for concurrent use.
+type Client struct {
+	config   Config
+	timeout  time.Duration
+	own      transport
+	external transport
+	pool     *pool
+}
+
+// New returns a client. It connects to nothing before the first call.
+func New(config Config) *Client {
+	config.VaultDomain = strings.ToLower(config.VaultDomain)
+	return &Client{
+		config:   config,
+		timeout:  callTimeout,
+		own:      newOwnTransport(config.OwnAddress, config.RootCAs),
+		external: newExternalTransport(),
+		pool:     &pool{connections: map[connectionID]*connection{}},
+	}
+}
+
+// Close ends idle connections. Calls under way are ended by their contexts.
+func (c *Client) Close() {
+	c.own.CloseIdleConnections()
+	c.external.CloseIdleConnections()
+}
+
+// Key reads a key's public part and attributes; an empty version means the
+// newest one, usable or not. The result names the exact version.
+func (c *Client) Key(ctx context.Context, tenant int64, id Identity, kv envelope.KeyVersion) (KeyInfo, error) {
+	to, err := c.target(kv)
+	if err != nil {
+		return KeyInfo{}, err
+	}
+	var info KeyInfo
+	err = c.call(ctx, tenant, id, "read", to, func(ctx context.Context, vault *azkeys.Client) error {
+		answer, err := vault.GetKey(ctx, to.Key, to.Version, nil)
+		if err != nil {
+			return err
+		}
+		info, err = keyInfo(to.KeyVersion, answer.KeyBundle)
+		return err
+	})
+	return info, err
+}
+
+// Wrap encrypts plaintext under one exact key version with RSA-OAEP-256
+// (RFC 8017 section 7.1, SHA-256 for both hashes, no label). A 2048-bit key
+// takes at most 190 bytes.
+func (c *Client) Wrap(ctx context.Context, tenant int64, id Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
+	to, err := c.exactTarget(kv)
+	if err != nil {
+		return nil, err
+	}
+	var wrapped []byte
+	err = c.call(ctx, tenant, id, "wrap with", to, func(ctx context.Context, vault *azkeys.Client) error {
+		answer, err := vault.WrapKey(ctx, to.Key, to.Version, oaep256(plaintext), nil)
+		if err != nil {
+			return err
+		}
+		wrapped, err = resultOf(answer.KeyOperationResult, to.Version)
+		return err
+	})
+	return wrapped, err
+}
+
+// Unwrap decrypts what Wrap made under the same key version.
+func (c *Client) Unwrap(ctx context.Context, tenant int64, id Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error) {
+	to, err := c.exactTarget(kv)
+	if err != nil {
+		return nil, err
+	}
+	var plaintext []byte
+	err = c.call(ctx, tenant, id, "unwrap with", to, func(ctx context.Context, vault *azkeys.Client) error {
+		answer, err := vault.UnwrapKey(ctx, to.Key, to.Version, oaep256(wrapped), nil)
+		if err != nil {
+			return err
+		}
+		plaintext, err = resultOf(answer.KeyOperationResult, to.Version)
+		return err
+	})
+	return plaintext, err
+}
+
+func oaep256(value []byte) azkeys.KeyOperationParameters {
+	algorithm := azkeys.EncryptionAlgorithmRSAOAEP256
+	return azkeys.KeyOperationParameters{Algorithm: &algorithm, Value: value}
+}
+
+// resultOf returns the bytes of an answer that is about the version asked for.
+func resultOf(answer azkeys.KeyOperationResult, version string) ([]byte, error) {
+	if len(answer.Result) == 0 {
+		return nil, errors.New("the answer holds no value")
+	}
+	if answer.KID == nil || lastVersion(string(*answer.KID)) != version {
+		return nil, errors.New("the answer names another key version")
+	}
+	return answer.Result, nil
+}
+
+// call runs one request of the official client: under the call timeout, with
+// its panics caught, and its failures turned into errors that name operation,
+// key, vault and reason. A cancelled ctx is no failure of the vault: it comes
+// back as context.Canceled.
+func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation string, to target, request func(context.Context, *azkeys.Client) error) error {
+	what := operation + " " + describe(to.KeyVersion)
+	conn, err := c.connect(ctx, tenant, id, to)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	bounded, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	err = c.guard(func() error { return request(bounded, conn.vault) })
+	if err == nil {
+		return nil
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	if late := bounded.Err(); late != nil {
+		err = fmt.Errorf("%w: %w", late, err) // the Azure client drops the cause of a failed token request
+	}
+	failure := Classify(err)
+	if failure == MalformedChallenge || failure == NoToken {
+		c.pool.forget(conn) // it may hold a broken lock, or an outdated secret
+	}
+	return failure.error(what, to.KeyVersion, conn.clientID, err)
+}
+
+// guard turns a panic of the Azure client into an error. azkeys v1.5.0 indexes
+// past the end of a challenge such as authorization="https://host", and a
+// challenge is written by whoever answers under the vault's name.
+func (c *Client) guard(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &panicError{value: r}
+			if c.config.Logger != nil {
+				c.config.Logger.Error("the Azure client panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			}
+		}
+	}()
+	return f()
+}
+
+// describe names a key version the way all errors of this package do.
+func describe(kv envelope.KeyVersion) string {
+	if kv.Version == "" {
+		return fmt.Sprintf("key %q in vault %q", kv.Key, kv.Vault)
+	}
+	return fmt.Sprintf("key %q version %s in vault %q", kv.Key, kv.Version, kv.Vault)
+}

@@ -1,0 +1,202 @@
+package rootkey
+
+import (
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+)
+
+// azureClouds are the domains under which Azure serves vaults, with the host
+// that gives out tokens for them
+// (learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates,
+// "Vault/Managed HSM DNS suffix"). An empty authority means public Azure, or
+// what AZURE_AUTHORITY_HOST says. A vault under any other domain is not reached:
+// tenants write these names.
+var azureClouds = []struct{ domain, authority string }{
+	{"vault.azure.net", ""},
+	{"managedhsm.azure.net", ""},
+	{"vault.azure.cn", "https://login.chinacloudapi.cn/"},
+	{"managedhsm.azure.cn", "https://login.chinacloudapi.cn/"},
+	{"vault.usgovcloudapi.net", "https://login.microsoftonline.us/"},
+	{"managedhsm.usgovcloudapi.net", "https://login.microsoftonline.us/"},
+}
+
+// Names as Azure allows them, except that a vault's may be as long as those in
+// the Customer Key documentation, and a key's may hold its examples' underscore.
+var (
+	vaultNames  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z-]{1,125}[0-9A-Za-z]$`)
+	keyNames    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
+	versions    = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	versionGUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+)
+
+// ParseURI reads https://HOST[:PORT]/keys/KEY[/VERSION]. A host under keyroll's
+// own vault domain gives a bare vault name, as written, whatever the port; one
+// under an Azure vault domain gives the vault's URL in lower case. A version is
+// 32 hexadecimal digits, or the same as a GUID. Anything else is InvalidArgument.
+func (c *Client) ParseURI(uri string) (envelope.KeyVersion, error) {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return envelope.KeyVersion{}, c.noURI(uri)
+	}
+	vault, ok := c.parseVault(u)
+	if !ok {
+		return envelope.KeyVersion{}, c.noURI(uri)
+	}
+	path, ok := strings.CutPrefix(u.EscapedPath(), "/keys/")
+	if !ok {
+		return envelope.KeyVersion{}, c.noURI(uri)
+	}
+	key, version, versioned := strings.Cut(path, "/")
+	version, ok = normalVersion(version)
+	if !ok || !keyNames.MatchString(key) || versioned && version == "" {
+		return envelope.KeyVersion{}, c.noURI(uri)
+	}
+	return envelope.KeyVersion{Vault: vault, Key: key, Version: version}, nil
+}
+
+// Reference checks the three parts of a key reference and normalises them as
+// ParseURI does. The vault is the bare name of an own vault, or https://HOST.
+// The version may be empty.
+func (c *Client) Reference(vault, key, version string) (envelope.KeyVersion, error) {
+	if strings.Contains(vault, ":") {
+		u, err := url.Parse(strings.TrimSuffix(vault, "/"))
+		if err != nil {
+			return envelope.KeyVersion{}, c.noVault(vault)
+		}
+		parsed, ok := c.parseVault(u)
+		if !ok || u.Path != "" {
+			return envelope.KeyVersion{}, c.noVault(vault)
+		}
+		vault = parsed
+	} else if !vaultNames.MatchString(vault) {
+		return envelope.KeyVersion{}, c.noVault(vault)
+	}
+	if !keyNames.MatchString(key) {
+		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is no name of a key", key).
+			WithHint("a key's name is 1 to 127 letters, digits and hyphens")
+	}
+	normal, ok := normalVersion(version)
+	if !ok {
+		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is no version of a key", version).
+			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName %s -Name %s -IncludeVersions lists them", vault, key)
+	}
+	return envelope.KeyVersion{Vault: vault, Key: key, Version: normal}, nil
+}
+
+// URI returns the key identifier as the documentation writes it. That of an own
+// vault has the port of keyroll's listener, unless it is 443.
+func (c *Client) URI(kv envelope.KeyVersion) string {
+	uri := c.vaultURL(kv.Vault) + "/keys/" + kv.Key
+	if kv.Version != "" {
+		uri += "/" + kv.Version
+	}
+	return uri
+}
+
+// vaultURL returns the base URL of a vault. The port of an own vault stands in
+// it although it is never looked at when dialling: the Azure client compares
+// it with the resource that a challenge names.
+func (c *Client) vaultURL(vault string) string {
+	if strings.HasPrefix(vault, "https://") {
+		return vault
+	}
+	host := "https://" + vault + "." + c.config.VaultDomain
+	if _, port, err := net.SplitHostPort(c.config.OwnAddress()); err == nil && port != "443" {
+		host += ":" + port
+	}
+	return host
+}
+
+// target is a normalised key version and where its vault is.
+type target struct {
+	envelope.KeyVersion
+	url       string
+	own       bool
+	authority string // of an external vault, as azureClouds has it
+}
+
+// target checks a reference that comes from a caller or a database before any
+// of it becomes part of a URL.
+func (c *Client) target(kv envelope.KeyVersion) (target, error) {
+	kv, err := c.Reference(kv.Vault, kv.Key, kv.Version)
+	if err != nil {
+		return target{}, err
+	}
+	to := target{KeyVersion: kv, url: c.vaultURL(kv.Vault)}
+	if !strings.HasPrefix(kv.Vault, "https://") {
+		to.url, to.own = strings.ToLower(to.url), true
+		return to, nil
+	}
+	_, domain, _ := strings.Cut(kv.Vault, ".")
+	for _, cloud := range azureClouds {
+		if cloud.domain == domain {
+			to.authority = cloud.authority
+		}
+	}
+	return to, nil
+}
+
+// exactTarget is target for operations that must not follow the newest version.
+func (c *Client) exactTarget(kv envelope.KeyVersion) (target, error) {
+	to, err := c.target(kv)
+	if err == nil && to.Version == "" {
+		err = fail.New(api.InvalidArgument, "%s: a key version is needed to wrap and to unwrap", describe(kv))
+	}
+	return to, err
+}
+
+// parseVault returns the vault that a URL's host names, and whether it is one.
+func (c *Client) parseVault(u *url.URL) (string, bool) {
+	if u.Scheme != "https" || u.User != nil || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return "", false
+	}
+	name, domain, _ := strings.Cut(u.Hostname(), ".")
+	domain = strings.ToLower(domain)
+	if !vaultNames.MatchString(name) {
+		return "", false
+	}
+	if domain == c.config.VaultDomain {
+		return name, true
+	}
+	if domain == "managedhsm."+strings.TrimPrefix(c.config.VaultDomain, "vault.") {
+		return "", false // keyroll's own domain for Managed HSMs, even if Azure has one of that name
+	}
+	for _, cloud := range azureClouds {
+		if cloud.domain == domain && (u.Port() == "" || u.Port() == "443") {
+			return "https://" + strings.ToLower(name) + "." + domain, true
+		}
+	}
+	return "", false
+}
+
+// normalVersion returns a version in lower case and without hyphens, and
+// whether it was one; an empty version is.
+func normalVersion(version string) (string, bool) {
+	version = strings.ToLower(version)
+	if versionGUID.MatchString(version) {
+		version = strings.ReplaceAll(version, "-", "")
+	}
+	return version, version == "" || versions.MatchString(version)
+}
+
+// lastVersion returns the version at the end of a key identifier.
+func lastVersion(kid string) string {
+	version, _ := normalVersion(kid[strings.LastIndexByte(kid, '/')+1:])
+	return version
+}
+
+func (c *Client) noURI(uri string) error {
+	return fail.New(api.InvalidArgument, "%.200q is no key URI of a vault", uri).
+		WithHint("write https://NAME.%s/keys/KEY, with /VERSION where one is asked for, or the same of an Azure vault", c.config.VaultDomain)
+}
+
+func (c *Client) noVault(vault string) error {
+	return fail.New(api.InvalidArgument, "%.200q is no vault", vault).
+		WithHint("name a vault by 3 to 127 letters, digits and hyphens, or an Azure vault by its https URL")
+}
