@@ -1,0 +1,190 @@
+package policy_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store/storetest"
+)
+
+// bubble runs a test on SQLite with a clock that synctest turns.
+func bubble(t *testing.T, test func(w *policytest.World)) {
+	policytest.Bubble(t, func(t *testing.T) { test(policytest.New(t, storetest.SQLite(t))) })
+}
+
+func unwraps(w *policytest.World) int { return policytest.Count(w.Vaults.Calls())["unwrap"] }
+
+func TestPolicyKeyIsKeptForItsLifetimeAndZeroedAtItsEnd(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		const lifetime = 5 * time.Minute
+		for _, key := range []int64{w.MailboxPolicy("p").Current.ID, w.SitePolicy(nil).Current.ID} {
+			unwraps(w)
+			w.Open(key).Zero()
+			kept := w.Policies.Cached(key)
+			time.Sleep(lifetime - time.Millisecond)
+			w.Open(key).Zero() // a use does not lengthen it
+			if n := unwraps(w); n != 1 {
+				t.Errorf("%d unwraps within the lifetime, want 1", n)
+			}
+			copied := w.Open(key)
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+			if w.Policies.Cached(key) != nil || kept.Equal(kept) {
+				t.Error("the key is still there after its lifetime")
+			}
+			if !copied.Equal(w.Open(key)) {
+				t.Error("a caller's copy went with the cache's key")
+			}
+			if n := unwraps(w); n != 1 {
+				t.Errorf("%d unwraps after the lifetime, want 1", n)
+			}
+		}
+	})
+}
+
+func TestServiceManagedPolicyKeyIsKeptWhileTheProcessRuns(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		managed := managedKey(w)
+		w.Open(managed).Zero()
+		kept := w.Policies.Cached(managed)
+		opens := w.Availability.Opens.Load()
+		time.Sleep(1000 * time.Hour)
+		w.Open(managed).Zero()
+		if n := w.Availability.Opens.Load() - opens; n != 0 {
+			t.Errorf("%d more unwraps", n)
+		}
+		w.Policies.Close()
+		if kept.Equal(kept) {
+			t.Error("Close did not zero the key")
+		}
+	})
+}
+
+func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		pol := w.MailboxPolicy("p")
+		unwraps(w)
+		answer := make(chan struct{})
+		w.Vaults.Before = func(ctx context.Context, _ policytest.Call) error {
+			select {
+			case <-answer:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		const callers = 16
+		keys := make(chan *envelope.Key, callers)
+		first, cancel := context.WithCancel(w.Ctx)
+		go func() { w.Policies.Open(first, w.Tenant, pol.Current.ID) }()
+		synctest.Wait()
+		cancel() // who asked first goes away: the others get their key all the same
+		for range callers {
+			go func() {
+				key, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+				if err != nil {
+					t.Error(err)
+				}
+				keys <- key
+			}()
+		}
+		synctest.Wait()
+		close(answer)
+		one := <-keys
+		for range callers - 1 {
+			other := <-keys
+			if !one.Equal(other) {
+				t.Error("two callers have different keys")
+			}
+			other.Zero() // of its own bytes
+		}
+		if one.Equal(envelope.NewKey()) || !one.Equal(w.Open(pol.Current.ID)) {
+			t.Error("a caller's copy was zeroed by another")
+		}
+		if n := unwraps(w); n != 1 {
+			t.Errorf("%d unwraps, want 1", n)
+		}
+	})
+}
+
+// A failure is not kept: the vault is asked again by the next caller.
+func TestFailureToOpenIsNotCached(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		pol := w.MailboxPolicy("p")
+		w.Vaults.Fail("A-p", policytest.Away())
+		w.Vaults.Fail("B-p", policytest.Away())
+		_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+		policytest.Refuses(t, err, api.VaultUnavailable)
+		w.Vaults.Fail("A-p", policytest.Denied())
+		_, err = w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+		policytest.Refuses(t, err, api.VaultDenied)
+		w.Vaults.Fail("A-p", nil)
+		w.Open(pol.Current.ID).Zero()
+	})
+}
+
+// A policy key whose wraps are erased while a vault opens it is not kept: it
+// would outlive what it is kept for.
+func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		pol := w.MailboxPolicy("p")
+		w.Refresh(pol, api.DepthPolicy, false, nil)
+		answer := make(chan struct{})
+		w.Vaults.Before = func(context.Context, policytest.Call) error { <-answer; return nil }
+		opened := make(chan error)
+		go func() {
+			_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+			opened <- err
+		}()
+		synctest.Wait()
+		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); err != nil || n != 1 {
+			t.Fatalf("retired %d, %v", n, err)
+		}
+		close(answer)
+		policytest.Refuses(t, <-opened, api.NotFound)
+		if w.Policies.Cached(pol.Current.ID) != nil {
+			t.Error("it is cached")
+		}
+	})
+}
+
+// The rules decide who is asked; here they are seen at work.
+func TestUnwrapAsksTheVaultsByTheRuleOfTheProfile(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)
+		w.Vaults.Fail("A-p", policytest.Away())
+		for range 8 {
+			w.Policies.Close()
+			w.Open(mail.Current.ID).Zero()
+		}
+		for _, c := range w.Vaults.Calls() {
+			if strings.HasSuffix(c.Vault, "-p") && c.Identity != "exchange" {
+				t.Errorf("a mailbox policy's key was asked for by %s", c.Identity)
+			}
+		}
+		w.Vaults.Before = func(ctx context.Context, c policytest.Call) error {
+			if strings.HasPrefix(c.Vault, "A-") {
+				<-ctx.Done() // a vault that hangs until it is given up
+				return ctx.Err()
+			}
+			return nil
+		}
+		began := time.Now()
+		w.Open(sites.Current.ID).Zero()
+		if took := time.Since(began); took < 100*time.Millisecond || took > time.Second {
+			t.Errorf("the secondary of a site policy answered after %v", took)
+		}
+		for _, c := range w.Vaults.Calls() {
+			if c.Identity != "sharepoint" {
+				t.Errorf("a site's key was asked for by %s", c.Identity)
+			}
+		}
+		synctest.Wait()
+	})
+}

@@ -1,0 +1,259 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// Change is what a refresh or an update did.
+type Change struct {
+	Policy   Policy // as it stands after the change
+	Revision Revision
+	// NewKey says that there is a new policy key to bring containers to.
+	NewKey bool
+	// Rewrapped counts policy keys that got new wraps in place.
+	Rewrapped int
+}
+
+// Refresh takes up the newest versions of both keys of a policy that names
+// keys without a version. At depth root the policy key keeps its material and
+// gets new wraps, with allGenerations every older one too; at depth policy
+// there is a new policy key. also runs in the same transaction.
+func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
+	profile := ProfileOf(pol.Kind)
+	if profile.Keys == 0 {
+		return Change{}, noCustomerKeys("refresh", pol)
+	}
+	if !profile.Versionless {
+		return Change{}, fail.New(api.InvalidArgument, "refresh policy %q: a %s policy names exact key versions", pol.Name, pol.Kind).
+			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update")
+	}
+	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
+	if err != nil {
+		return Change{}, err
+	}
+	latest := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
+	primary, secondary, err := p.resolve(ctx, pol.Tenant, profile, latest(now.Primary), latest(now.Secondary))
+	if err != nil {
+		return Change{}, fmt.Errorf("refresh policy %q: %w", pol.Name, err)
+	}
+	return p.change(ctx, pol, now, primary, secondary, depth, allGenerations, also)
+}
+
+// Update replaces one customer key of a policy that names exact versions by kv.
+func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv envelope.KeyVersion, depth api.Depth, also func(*store.Tx, Change) error) (Change, error) {
+	profile := ProfileOf(pol.Kind)
+	if profile.Keys == 0 {
+		return Change{}, noCustomerKeys("update", pol)
+	}
+	if profile.Versionless {
+		return Change{}, fail.New(api.InvalidArgument, "update policy %q: a %s policy names no exact key versions", pol.Name, pol.Kind).
+			WithHint("refresh it: Set-DataEncryptionPolicy -Refresh, or keyroll policy refresh")
+	}
+	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
+	if err != nil {
+		return Change{}, err
+	}
+	a, b := now.Primary, now.Secondary
+	if secondary {
+		b = kv
+	} else {
+		a = kv
+	}
+	if a, b, err = p.resolve(ctx, pol.Tenant, profile, a, b); err != nil {
+		return Change{}, fmt.Errorf("update policy %q: %w", pol.Name, err)
+	}
+	return p.change(ctx, pol, now, a, b, depth, false, also)
+}
+
+// change brings a policy to two exact key versions. The vault work comes
+// first; the transaction then holds the policy exclusively and goes on only if
+// nobody else changed the policy meanwhile.
+func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
+	olds, err := p.toRewrap(ctx, pol, now, primary, secondary, depth, allGenerations)
+	if err != nil {
+		return Change{}, err
+	}
+	if len(olds) == 0 && now.standsOn(primary, secondary) {
+		return Change{}, fail.New(api.NoNewVersion, "policy %q already stands on %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
+			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
+	}
+	profile := ProfileOf(pol.Kind)
+	var news []envelope.Revision
+	next := pol.Current
+	if depth == api.DepthPolicy {
+		next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
+		rev := now.Revision
+		rev.Binding.PolicyKey, rev.Binding.Generation = next.ID, next.Generation
+		rev.Primary, rev.Secondary = primary, secondary
+		key := envelope.NewKey()
+		defer key.Zero()
+		if rev, err = p.seal(ctx, profile, pol.Tenant, key, rev); err != nil {
+			return Change{}, fmt.Errorf("change policy %q: %w", pol.Name, err)
+		}
+		news = append(news, rev)
+	}
+	for _, old := range olds {
+		rev := old.Revision
+		rev.Primary, rev.Secondary = primary, secondary
+		key, err := p.Open(ctx, pol.Tenant, rev.Binding.PolicyKey)
+		if err != nil {
+			return Change{}, err
+		}
+		defer key.Zero()
+		if rev, err = p.seal(ctx, profile, pol.Tenant, key, rev); err != nil {
+			return Change{}, fmt.Errorf("change policy %q: %w", pol.Name, err)
+		}
+		news = append(news, rev)
+	}
+	c := Change{NewKey: depth == api.DepthPolicy, Rewrapped: len(olds)}
+	at := p.Now()
+	fault.Point("change.before-commit")
+	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, pol.ID, true); err != nil {
+			return err
+		}
+		standing, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+		if err != nil {
+			return err
+		}
+		if standing.Current != pol.Current {
+			return changedMeanwhile(pol)
+		}
+		for _, old := range olds {
+			erased, err := eraseWraps(ctx, tx, pol.Tenant, old.ID, at)
+			if err != nil {
+				return err
+			}
+			if !erased {
+				return changedMeanwhile(pol)
+			}
+		}
+		if c.NewKey {
+			if err := insertKey(ctx, tx, next, at); err != nil {
+				return err
+			}
+			if err := setCurrent(ctx, tx, next); err != nil {
+				return err
+			}
+		}
+		for _, rev := range news {
+			if err := insertRevision(ctx, tx, pol, rev, p.RevisionKey, at); err != nil {
+				return err
+			}
+		}
+		if c.Policy, err = p.ByID(ctx, tx, pol.Tenant, pol.ID); err != nil {
+			return err
+		}
+		if c.Revision, err = p.RevisionOf(ctx, tx, pol.Tenant, c.Policy.Current.ID); err != nil {
+			return err
+		}
+		return also(tx, c)
+	})
+	if err == nil {
+		fault.Point("change.after-commit")
+	}
+	return c, err
+}
+
+func noCustomerKeys(act string, pol Policy) error {
+	return fail.New(api.InvalidArgument, "%s policy %q: a %s policy has no customer keys", act, pol.Name, pol.Kind).
+		WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
+}
+
+func changedMeanwhile(pol Policy) error {
+	return fail.New(api.Conflict, "policy %q was changed by another request meanwhile; this one changed nothing", pol.Name).
+		WithHint("look at the policy and ask again if it is still needed")
+}
+
+// toRewrap returns the revisions whose policy keys get new wraps in place.
+func (p *Policies) toRewrap(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool) ([]revisionRow, error) {
+	var olds []revisionRow
+	switch {
+	case depth == api.DepthPolicy:
+		return nil, nil
+	case !allGenerations:
+		olds = []revisionRow{now}
+	default:
+		err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+			olds, err = selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 ORDER BY k.generation DESC`, pol.Tenant, pol.ID)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	stale := olds[:0]
+	for _, r := range olds {
+		if r.standsOn(primary, secondary) {
+			continue
+		}
+		// Its fields go into a new row, which is authentic whatever they say.
+		if err := p.check(r); err != nil {
+			return nil, err
+		}
+		stale = append(stale, r)
+	}
+	return stale, nil
+}
+
+// standsOn reports whether the revision is wrapped by these two versions. Case
+// does not count in the names of vaults and keys.
+func (r revisionRow) standsOn(primary, secondary envelope.KeyVersion) bool {
+	return folded(r.Primary) == folded(primary) && folded(r.Secondary) == folded(secondary)
+}
+
+func folded(kv envelope.KeyVersion) envelope.KeyVersion {
+	kv.Vault, kv.Key = strings.ToLower(kv.Vault), strings.ToLower(kv.Key)
+	return kv
+}
+
+// Classes are the classes of key pages that stand under policy keys.
+var Classes = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled,
+	envelope.ClassSite, envelope.ClassWorkload, envelope.ClassBackup}
+
+// Retire erases the wraps of the policy's older policy keys that nothing
+// stands under any more, and returns how many. From then on no key version
+// that only they named is needed.
+func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error) {
+	var gone []int64
+	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+		gone = gone[:0]
+		if err := tx.Lock(ctx, policy, true); err != nil {
+			return err
+		}
+		kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND r.policy_key <> p.current`, tenant, policy)
+		if err != nil {
+			return err
+		}
+		for _, r := range kept {
+			pages, _, err := keypage.Count(ctx, tx, tenant, []keypage.Parent{{ID: r.Binding.PolicyKey, Generation: r.Binding.Generation}}, Classes)
+			if err != nil {
+				return err
+			}
+			if pages > 0 {
+				continue
+			}
+			if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.Now()); err != nil {
+				return err
+			}
+			gone = append(gone, r.Binding.PolicyKey)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range gone {
+		p.cache.drop(id)
+	}
+	return len(gone), nil
+}

@@ -1,0 +1,13 @@
+package policy
+
+import "keyroll/internal/envelope"
+
+// Cached returns the cache's own copy of a policy key, nil if it has none.
+func (p *Policies) Cached(id int64) *envelope.Key {
+	p.cache.mu.Lock()
+	defer p.cache.mu.Unlock()
+	if e, ok := p.cache.keys[id]; ok {
+		return e.key
+	}
+	return nil
+}

@@ -1,0 +1,331 @@
+// Package policy keeps policies, their policy keys, and the revisions that
+// wrap each policy key under two exact customer key versions and the
+// availability key.
+//
+// It promises that a policy key is never without an opened, compared wrap:
+// a revision is written only after each of its roots has opened it. It never
+// calls a vault inside a transaction. Start reading at change, which every
+// refresh and update comes down to, and at Open.
+package policy
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
+)
+
+// Policy names two customer keys and what they protect.
+type Policy struct {
+	ID, Tenant  int64
+	GUID        uuid.UUID
+	Kind        api.PolicyKind
+	Name        string
+	Description string
+	Enabled     bool
+	Current     KeyRow // the policy key that new wraps go under
+	Created     time.Time
+}
+
+// KeyRow is a policy key as the database knows it: without its material.
+type KeyRow struct {
+	ID, Tenant, Policy int64
+	Generation         uint32
+}
+
+// Roots uses customer keys where they are: in a vault.
+type Roots interface {
+	Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error)
+	Wrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error)
+	Unwrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error)
+	URI(kv envelope.KeyVersion) string
+}
+
+// Availability uses availability keys where they are. Nothing reads one out.
+type Availability interface {
+	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
+	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
+	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+}
+
+// Config is what Policies work with.
+type Config struct {
+	DB           *store.DB
+	Roots        Roots
+	Availability Availability
+	// RevisionKey authenticates revision rows. It stands in the database under
+	// the seal, so that who can only write rows can make none.
+	RevisionKey *envelope.Key
+	Now         func() time.Time
+	Logger      *slog.Logger
+}
+
+// Policies is the room's only type with state: the cache of opened policy keys.
+type Policies struct {
+	Config
+	cache cache
+}
+
+// New returns the policies of a database.
+func New(c Config) *Policies {
+	return &Policies{Config: c, cache: cache{keys: map[int64]*cached{}}}
+}
+
+// Close drops and zeroes every opened policy key.
+func (p *Policies) Close() { p.cache.close() }
+
+// Bootstrap makes the tenant's service-managed policy if it is not there.
+func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.UUID) error {
+	err := p.DB.View(ctx, func(tx *store.Tx) error {
+		_, err := p.ServiceManaged(ctx, tx, tenant)
+		return err
+	})
+	if !fail.Is(err, api.NotFound) {
+		return err
+	}
+	_, err = p.Create(ctx, tenant, tenantGUID, Definition{
+		Kind: api.ServiceManagedPolicy, Name: "Service-managed",
+		Description: "Roots held by the service alone. What no customer's policy protects stands under it.",
+	}, nil)
+	if fail.Is(err, api.AlreadyExists) {
+		return nil
+	}
+	return err
+}
+
+// Definition is what a new policy is made from.
+type Definition struct {
+	Kind               api.PolicyKind
+	Name, Description  string
+	Primary, Secondary envelope.KeyVersion
+}
+
+// Create checks the keys, makes a policy key under a new availability key, and
+// writes the policy. also runs in the same transaction.
+func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition, also func(*store.Tx, Policy) error) (Policy, error) {
+	profile := ProfileOf(d.Kind)
+	if err := checkName(d.Name); err != nil {
+		return Policy{}, err
+	}
+	// What the transaction will refuse anyway is refused before a vault is asked.
+	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name) }); err != nil {
+		return Policy{}, err
+	}
+	primary, secondary, err := p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
+	if err != nil {
+		return Policy{}, err
+	}
+	pol := Policy{ID: store.NewID(), Tenant: tenant, GUID: uuid.New(), Kind: d.Kind, Name: d.Name,
+		Description: d.Description, Enabled: true, Created: p.Now()}
+	pol.Current = KeyRow{ID: store.NewID(), Tenant: tenant, Policy: pol.ID, Generation: 1}
+	key := envelope.NewKey()
+	defer key.Zero()
+	availability, version, err := p.Availability.Create(ctx, tenant)
+	if err != nil {
+		return Policy{}, err
+	}
+	rev, err := p.seal(ctx, profile, tenant, key, envelope.Revision{
+		Binding: envelope.Binding{Tenant: tenantGUID, Policy: pol.GUID, PolicyKey: pol.Current.ID, Generation: 1},
+		Primary: primary, Secondary: secondary, AvailabilityKey: availability, AvailabilityVersion: version,
+	})
+	if err != nil {
+		return Policy{}, err
+	}
+	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, tenant, true); err != nil {
+			return err
+		}
+		if err := p.checkFree(ctx, tx, tenant, profile, d.Name); err != nil {
+			return err
+		}
+		if profile.Keys > 0 {
+			// Creation of containers resolves its default under this lock.
+			managed, err := p.ServiceManaged(ctx, tx, tenant)
+			if err != nil {
+				return err
+			}
+			if err := tx.Lock(ctx, managed, true); err != nil {
+				return err
+			}
+		}
+		if err := insertPolicy(ctx, tx, pol); err != nil {
+			return err
+		}
+		if err := insertKey(ctx, tx, pol.Current, p.Now()); err != nil {
+			return err
+		}
+		if err := insertRevision(ctx, tx, pol, rev, p.RevisionKey, p.Now()); err != nil {
+			return err
+		}
+		if also == nil {
+			return nil
+		}
+		return also(tx, pol)
+	})
+	return pol, err
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > 64 || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fail.New(api.InvalidArgument, "policy name %q is not 1 to 64 characters without control characters and without spaces at its ends", name)
+	}
+	if _, err := uuid.Parse(name); err == nil {
+		return fail.New(api.InvalidArgument, "policy name %q has the form of a GUID, which names policies by itself", name)
+	}
+	return nil
+}
+
+func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, profile Profile, name string) error {
+	all, err := p.List(ctx, tx, tenant)
+	if err != nil {
+		return err
+	}
+	active := 0
+	for _, other := range all {
+		if strings.EqualFold(other.Name, name) {
+			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
+		}
+		if other.Kind == profile.Kind && other.Enabled {
+			active++
+		}
+	}
+	if active >= profile.MostActive {
+		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MostActive, profile.Kind)
+	}
+	return nil
+}
+
+// resolve checks the two keys that enter a policy and returns their exact versions.
+func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, err error) {
+	if profile.Keys == 0 {
+		return a, b, nil
+	}
+	for _, kv := range []envelope.KeyVersion{primary, secondary} {
+		switch {
+		case profile.Versionless && kv.Version != "":
+			return a, b, fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
+				WithHint("leave the version out: a refresh takes up the newest")
+		case !profile.Versionless && kv.Version == "":
+			return a, b, fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
+				WithHint("Get-AzKeyVaultKey shows the versions of a key")
+		}
+	}
+	if strings.EqualFold(primary.Vault, secondary.Vault) {
+		return a, b, fail.New(api.InvalidArgument, "both keys stand in vault %q; a policy needs two keys in two vaults, so that the loss of one vault loses nothing", primary.Vault)
+	}
+	if a, err = p.usable(ctx, tenant, profile, primary); err != nil {
+		return a, b, err
+	}
+	b, err = p.usable(ctx, tenant, profile, secondary)
+	return a, b, err
+}
+
+func (p *Policies) usable(ctx context.Context, tenant int64, profile Profile, kv envelope.KeyVersion) (envelope.KeyVersion, error) {
+	info, err := p.Roots.Key(ctx, tenant, profile.Identity, kv)
+	if err != nil {
+		return envelope.KeyVersion{}, err
+	}
+	return info.KeyVersion, rootkey.Usable(info, p.Now())
+}
+
+// List returns the tenant's policies, the oldest first.
+func (p *Policies) List(ctx context.Context, tx *store.Tx, tenant int64) ([]Policy, error) {
+	return selectPolicies(ctx, tx, `p.tenant = ?1 ORDER BY p.id`, tenant)
+}
+
+// ByID returns a policy.
+func (p *Policies) ByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Policy, error) {
+	return one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.id = ?2`, tenant, id))
+}
+
+// Find returns the policy that identity names: its name in any case, its GUID,
+// or the GUID of any of its revisions.
+func (p *Policies) Find(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Policy, error) {
+	found, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND (p.name_key = ?2 OR p.guid = ?2
+		OR p.id IN (SELECT policy FROM revision WHERE tenant = ?1 AND guid = ?2))`, tenant, strings.ToLower(identity)))
+	if fail.Is(err, api.NotFound) {
+		return found, fail.New(api.NotFound, "policy %q does not exist", identity).
+			WithHint("Get-DataEncryptionPolicy lists the policies; a name, a GUID, or the GUID of a revision names one")
+	}
+	return found, err
+}
+
+func one(list []Policy, err error) (Policy, error) {
+	if err == nil && len(list) == 0 {
+		err = fail.New(api.NotFound, "the policy does not exist")
+	}
+	if err != nil {
+		return Policy{}, err
+	}
+	return list[0], nil
+}
+
+// ServiceManaged returns the id of the tenant's service-managed policy.
+func (p *Policies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
+	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2`, tenant, api.ServiceManagedPolicy))
+	return pol.ID, err
+}
+
+// defaultKinds says which kind of policy covers a container that has none of
+// its own; the service-managed policy covers what no row and no policy covers.
+var defaultKinds = map[string]api.PolicyKind{"site": api.SitePolicy}
+
+// Default returns the policy that covers a container of the given kind that
+// has none of its own.
+func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, error) {
+	if covering, ok := defaultKinds[kind]; ok {
+		pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1`, tenant, covering))
+		if !fail.Is(err, api.NotFound) {
+			return pol.ID, err
+		}
+	}
+	return p.ServiceManaged(ctx, tx, tenant)
+}
+
+// LockDefault is Default for a transaction that puts a container key under the
+// policy: it holds off a registration and a refresh until the transaction ends.
+func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, KeyRow, error) {
+	managed, err := p.ServiceManaged(ctx, tx, tenant)
+	if err != nil {
+		return 0, KeyRow{}, err
+	}
+	if err := tx.Lock(ctx, managed, false); err != nil {
+		return 0, KeyRow{}, err
+	}
+	id, err := p.Default(ctx, tx, tenant, kind)
+	if err != nil {
+		return 0, KeyRow{}, err
+	}
+	key, err := p.LockCurrent(ctx, tx, tenant, id)
+	return id, key, err
+}
+
+// Current returns the policy key that is current at this moment.
+func (p *Policies) Current(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
+	pol, err := p.ByID(ctx, tx, tenant, policy)
+	return pol.Current, err
+}
+
+// LockCurrent takes the shared lock on a policy, to the end of the
+// transaction, and returns the current policy key. A transaction that puts a
+// slot under a policy key calls it first and puts it under that key alone; a
+// refresh holds the lock exclusively, so no wrap comes late.
+func (p *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
+	if err := tx.Lock(ctx, policy, false); err != nil {
+		return KeyRow{}, err
+	}
+	return p.Current(ctx, tx, tenant, policy)
+}
+
+// Keys returns every policy key of a policy, the newest first.
+func (p *Policies) Keys(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]KeyRow, error) {
+	return selectKeys(ctx, tx, tenant, policy)
+}

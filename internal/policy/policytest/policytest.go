@@ -1,0 +1,274 @@
+// Package policytest lends tests policies that stand on a real database and a
+// real store of availability keys. The vaults of the customer keys are fakes.
+// Start reading at New.
+package policytest
+
+import (
+	"context"
+	"crypto/fips140"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/availability"
+	"keyroll/internal/envelope"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// World is one tenant with its policies.
+type World struct {
+	testing.TB
+	Ctx          context.Context
+	DB           *store.DB
+	Policies     *policy.Policies
+	Vaults       *FakeVaults
+	Availability *Counted
+	Tenant       int64
+	GUID         uuid.UUID
+	Clock        *Clock
+	Folder       string // of the availability keys
+}
+
+// Clock is a clock that stands until it is moved.
+type Clock struct{ at atomic.Int64 } // Unix milliseconds
+
+// Now returns the time, to the millisecond.
+func (c *Clock) Now() time.Time { return time.UnixMilli(c.at.Load()) }
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) { c.at.Add(d.Milliseconds()) }
+
+// Counted is a store of availability keys that counts what is asked of it.
+type Counted struct {
+	*availability.Store
+	Opens atomic.Int64
+}
+
+func (c *Counted) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
+	c.Opens.Add(1)
+	return c.Store.Open(ctx, id, version, place, wrapped)
+}
+
+// Bubble runs a test in a synctest bubble, whose clock stands until all wait.
+// FIPS mode seeds its random numbers from the jitter of the processor, measured
+// by the clock (crypto/internal/fips140/entropy), and panics where that stands:
+// there the test is left out, for what it tests is time, not cryptography.
+func Bubble(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	if fips140.Enabled() {
+		t.Skip("in FIPS mode random numbers need a clock that runs, which a synctest bubble does not have")
+	}
+	synctest.Test(t, test)
+}
+
+// New returns a tenant of a database with its service-managed policy.
+func New(t testing.TB, db *store.DB) *World {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "availability")
+	keys, err := availability.Open(context.Background(), "file://"+folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &World{TB: t, Ctx: context.Background(), DB: db, Vaults: newFakeVaults(), Availability: &Counted{Store: keys}, Clock: &Clock{}, Folder: folder}
+	w.Clock.at.Store(1_800_000_000_000)
+	w.Policies = policy.New(policy.Config{DB: db, Roots: w.Vaults, Availability: w.Availability, RevisionKey: envelope.NewKey(),
+		Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(w.Policies.Close)
+	return w.Neighbour()
+}
+
+// Neighbour returns another tenant of the same database.
+func (w *World) Neighbour() *World {
+	w.Helper()
+	n := *w
+	n.Tenant, n.GUID = store.NewID(), uuid.New()
+	n.InTx(func(tx *store.Tx) error {
+		_, err := tx.Exec(n.Ctx, `INSERT INTO tenant (id, tenant, guid, name, created) VALUES (?1, ?1, ?2, ?3, 0)`, n.Tenant, n.GUID.String(), n.GUID.String())
+		return err
+	})
+	n.Must(n.Policies.Bootstrap(n.Ctx, n.Tenant, n.GUID))
+	return &n
+}
+
+// On returns the world for a part of its test.
+func (w *World) On(t testing.TB) *World {
+	n := *w
+	n.TB = t
+	return &n
+}
+
+// Must fails the test on an error.
+func (w *World) Must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// View and InTx run f in a transaction that must succeed.
+func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.View(w.Ctx, f)) }
+func (w *World) InTx(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.InTx(w.Ctx, f)) }
+
+// MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
+// A-NAME and in vault B-NAME, which are made if need be.
+func (w *World) MailboxPolicy(name string) policy.Policy {
+	w.Helper()
+	pol, err := w.TryMailboxPolicy(name)
+	w.Must(err)
+	return pol
+}
+
+// TryMailboxPolicy is MailboxPolicy that may be refused.
+func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
+	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
+	a.Version, b.Version = "", ""
+	return w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+}
+
+// SitePolicy registers the site policy, named Sites, on key k in vaults A-Sites
+// and B-Sites; also runs in its transaction.
+func (w *World) SitePolicy(also func(*store.Tx, policy.Policy) error) policy.Policy {
+	w.Helper()
+	d := policy.Definition{Kind: api.SitePolicy, Name: "Sites", Primary: w.Vaults.Add("A-Sites", "k"), Secondary: w.Vaults.Add("B-Sites", "k")}
+	pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, also)
+	w.Must(err)
+	return pol
+}
+
+// NewVersions adds a version to both keys of a policy that MailboxPolicy or
+// SitePolicy made.
+func (w *World) NewVersions(pol policy.Policy) (primary, secondary envelope.KeyVersion) {
+	return w.Vaults.Add("A-"+pol.Name, "k"), w.Vaults.Add("B-"+pol.Name, "k")
+}
+
+// Refresh adds versions and refreshes the policy as it stands.
+func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, policy.Change) error) policy.Change {
+	w.Helper()
+	w.NewVersions(pol)
+	c, err := w.Policies.Refresh(w.Ctx, w.Again(pol), depth, allGenerations, orNone(also))
+	w.Must(err)
+	return c
+}
+
+func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Change) error {
+	if also == nil {
+		return None
+	}
+	return also
+}
+
+// None is what runs in a change's transaction when there is nothing to do.
+func None(*store.Tx, policy.Change) error { return nil }
+
+// Again reads a policy as it stands now.
+func (w *World) Again(pol policy.Policy) (now policy.Policy) {
+	w.Helper()
+	w.View(func(tx *store.Tx) (err error) {
+		now, err = w.Policies.ByID(w.Ctx, tx, pol.Tenant, pol.ID)
+		return err
+	})
+	return now
+}
+
+// Open opens a policy key.
+func (w *World) Open(policyKey int64) *envelope.Key {
+	w.Helper()
+	key, err := w.Policies.Open(w.Ctx, w.Tenant, policyKey)
+	w.Must(err)
+	return key
+}
+
+// Put puts a page of n new keys under a policy key.
+func (w *World) Put(under policy.KeyRow, class envelope.Class, n int) keypage.Row {
+	w.Helper()
+	key := w.Open(under.ID)
+	defer key.Zero()
+	slots := make([]envelope.Slot, n)
+	for i := range slots {
+		slots[i] = envelope.Slot{Child: store.NewID(), Generation: 1, Key: *envelope.NewKey()}
+	}
+	page, err := envelope.NewPage(slots...)
+	w.Must(err)
+	row := keypage.Row{ID: store.NewID(), Tenant: w.Tenant, Parent: under.ID, Generation: under.Generation, Class: class, Version: 1, Count: uint32(n)}
+	row.Body, err = envelope.SealPage(key, row.Place(), page)
+	w.Must(err)
+	w.InTx(func(tx *store.Tx) error { return keypage.Put(w.Ctx, tx, row) })
+	return row
+}
+
+// RemoveAvailabilityKeys removes every availability key from its store.
+func (w *World) RemoveAvailabilityKeys() {
+	w.Helper()
+	files, err := filepath.Glob(filepath.Join(w.Folder, "*.key"))
+	w.Must(err)
+	if len(files) == 0 {
+		w.Fatal("there are no availability keys")
+	}
+	for _, f := range files {
+		w.Must(os.Remove(f))
+	}
+}
+
+// Usage is the ledger.
+func (w *World) Usage() (list []api.KeyUsage) {
+	w.Helper()
+	w.View(func(tx *store.Tx) (err error) {
+		list, err = w.Policies.Usage(w.Ctx, tx, w.Tenant)
+		return err
+	})
+	return list
+}
+
+// Dump returns every row of some tables, of all tables that policies and rolls
+// write unless any are named.
+func (w *World) Dump(tables ...string) string {
+	w.Helper()
+	if len(tables) == 0 {
+		tables = []string{"policy", "policy_key", "revision", "key_page", "container", "roll", "audit_entry"}
+	}
+	var all []string
+	w.View(func(tx *store.Tx) error {
+		for _, table := range tables {
+			rows, err := tx.Query(w.Ctx, `SELECT * FROM `+table)
+			if err != nil {
+				return err
+			}
+			columns, err := rows.Columns()
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+				fields := make([]any, len(columns))
+				for i := range fields {
+					fields[i] = new(any)
+				}
+				if err := rows.Scan(fields...); err != nil {
+					return err
+				}
+				line := table
+				for _, f := range fields {
+					line += fmt.Sprintf("|%v", *f.(*any))
+				}
+				all = append(all, line)
+			}
+			if err := rows.Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}

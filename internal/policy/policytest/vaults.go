@@ -1,0 +1,212 @@
+package policytest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/rootkey"
+)
+
+var _ policy.Roots = (*FakeVaults)(nil)
+
+// Call is one request to a vault.
+type Call struct {
+	Op       string // read, wrap, unwrap
+	Identity rootkey.Identity
+	envelope.KeyVersion
+}
+
+// FakeVaults stands in for the vaults of customers: RSA keys in memory, with
+// OAEP as a vault does it. It notes each call, and fails as it is told to.
+type FakeVaults struct {
+	mu       sync.Mutex
+	versions map[string][]*version // by vault and key
+	calls    []Call
+	failing  map[string]error // by vault
+	// Before, when set, is called before each call that is not to fail.
+	Before func(ctx context.Context, c Call) error
+	// Takes, when set, changes what a vault wraps.
+	Takes func(c Call, plaintext []byte) []byte
+}
+
+type version struct {
+	envelope.KeyVersion
+	disabled bool
+}
+
+// rsaKey serves every version: the OAEP label tells them apart, and to make a
+// key for each would take most of the time of a test.
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+func newFakeVaults() *FakeVaults {
+	return &FakeVaults{versions: map[string][]*version{}, failing: map[string]error{}}
+}
+
+func place(kv envelope.KeyVersion) string { return strings.ToLower(kv.Vault + "/" + kv.Key) }
+
+// Add makes a version of a key, the first or one more, and returns it.
+func (f *FakeVaults) Add(vault, key string) envelope.KeyVersion {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kv := envelope.KeyVersion{Vault: vault, Key: key}
+	at := place(kv)
+	kv.Version = fmt.Sprintf("%032x", len(f.versions[at])+1)
+	f.versions[at] = append(f.versions[at], &version{KeyVersion: kv})
+	return kv
+}
+
+// Disable disables one version.
+func (f *FakeVaults) Disable(kv envelope.KeyVersion) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.find(kv).disabled = true
+}
+
+// Fail makes every call to a vault fail; a nil error ends that.
+func (f *FakeVaults) Fail(vault string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failing[strings.ToLower(vault)] = err
+}
+
+// Away and Denied are what a vault may fail with.
+func Away() error   { return fail.New(api.VaultUnavailable, "the vault did not answer in time") }
+func Denied() error { return fail.New(api.VaultDenied, "the vault refused the service") }
+
+// Calls returns the calls so far, and forgets them.
+func (f *FakeVaults) Calls() []Call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	calls := f.calls
+	f.calls = nil
+	return calls
+}
+
+// Count counts calls by what they do.
+func Count(calls []Call) map[string]int {
+	n := map[string]int{}
+	for _, c := range calls {
+		n[c.Op]++
+	}
+	return n
+}
+
+// begin notes a call and says whether it may go on.
+func (f *FakeVaults) begin(ctx context.Context, op string, id rootkey.Identity, kv envelope.KeyVersion) error {
+	f.mu.Lock()
+	c := Call{op, id, kv}
+	f.calls = append(f.calls, c)
+	err, before := f.failing[strings.ToLower(kv.Vault)], f.Before
+	f.mu.Unlock()
+	if err == nil && before != nil {
+		err = before(ctx, c)
+	}
+	return err
+}
+
+// find returns a version, the newest unless one is named, or nil.
+func (f *FakeVaults) find(kv envelope.KeyVersion) *version {
+	all := f.versions[place(kv)]
+	if kv.Version == "" && len(all) > 0 {
+		return all[len(all)-1]
+	}
+	i := slices.IndexFunc(all, func(v *version) bool { return v.Version == kv.Version })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
+}
+
+func (f *FakeVaults) usable(kv envelope.KeyVersion) (version, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.find(kv)
+	if v == nil {
+		return version{}, fail.New(api.VaultDenied, "key %q in vault %q does not exist", kv.Key, kv.Vault)
+	}
+	return *v, nil
+}
+
+func (f *FakeVaults) Key(ctx context.Context, _ int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error) {
+	if err := f.begin(ctx, "read", id, kv); err != nil {
+		return rootkey.KeyInfo{}, err
+	}
+	v, err := f.usable(kv)
+	if err != nil {
+		return rootkey.KeyInfo{}, err
+	}
+	kv.Version = v.Version
+	return rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0)}, nil
+}
+
+func (f *FakeVaults) Wrap(ctx context.Context, _ int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
+	if err := f.begin(ctx, "wrap", id, kv); err != nil {
+		return nil, err
+	}
+	if _, err := f.used(kv); err != nil {
+		return nil, err
+	}
+	if f.Takes != nil {
+		plaintext = f.Takes(Call{"wrap", id, kv}, plaintext)
+	}
+	return f.WrapPublic(kv, plaintext)
+}
+
+// WrapPublic wraps as anybody can who has the public key.
+func (f *FakeVaults) WrapPublic(kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
+	return rsa.EncryptOAEP(sha256.New(), rand.Reader, &rsaKey().PublicKey, plaintext, label(kv))
+}
+
+func (f *FakeVaults) Unwrap(ctx context.Context, _ int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error) {
+	if err := f.begin(ctx, "unwrap", id, kv); err != nil {
+		return nil, err
+	}
+	if _, err := f.used(kv); err != nil {
+		return nil, err
+	}
+	plaintext, err := rsa.DecryptOAEP(sha256.New(), nil, rsaKey(), wrapped, label(kv))
+	if err != nil {
+		return nil, fail.New(api.VaultUnavailable, "the vault rejected the request").Because(err)
+	}
+	return plaintext, nil
+}
+
+func (f *FakeVaults) used(kv envelope.KeyVersion) (version, error) {
+	v, err := f.usable(kv)
+	if err == nil && (kv.Version == "" || v.disabled) {
+		err = fail.New(api.VaultDenied, "key %q version %q in vault %q is disabled", kv.Key, kv.Version, kv.Vault)
+	}
+	return v, err
+}
+
+func label(kv envelope.KeyVersion) []byte { return []byte(place(kv) + "/" + kv.Version) }
+
+func (f *FakeVaults) URI(kv envelope.KeyVersion) string {
+	return "https://" + kv.Vault + ".vault.localhost/keys/" + strings.TrimSuffix(kv.Key+"/"+kv.Version, "/")
+}
+
+// Refuses fails the test unless err carries code.
+func Refuses(t testing.TB, err error, code api.Code) {
+	t.Helper()
+	if !fail.Is(err, code) {
+		t.Errorf("error is %v (%s), want %s", err, fail.CodeOf(err), code)
+	}
+}

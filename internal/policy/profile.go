@@ -1,0 +1,67 @@
+package policy
+
+import (
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/rootkey"
+)
+
+// Profile is the rule set of one kind of policy. The kinds differ by these
+// values alone; no other code asks for the kind.
+type Profile struct {
+	Kind api.PolicyKind
+	// Keys is how many customer keys a policy names: two, or none where the
+	// service alone holds the roots.
+	Keys int
+	// Versionless says that a policy names keys without a version and a refresh
+	// takes the newest; otherwise each version is named.
+	Versionless bool
+	// Identity is the service principal that uses the customer's keys.
+	Identity rootkey.Identity
+	// Rule is the order in which the two customer keys are asked.
+	Rule rootkey.Rule
+	// CacheLifetime bounds how long an opened policy key is kept; zero means
+	// as long as the process runs.
+	CacheLifetime time.Duration
+	// Rolls lists the classes that a roll of depth policy brings over in the
+	// background. Other classes move at their next access.
+	Rolls []envelope.Class
+	// OneRoll refuses a second roll while one runs; otherwise the newer roll
+	// supersedes the older.
+	OneRoll bool
+	// MostActive bounds the enabled policies of a tenant.
+	MostActive int
+}
+
+// hedgeOffset is how long the second of two hedged unwraps waits for the first.
+const hedgeOffset = 200 * time.Millisecond
+
+// Profiles has one row for each kind of policy.
+var Profiles = []Profile{
+	{
+		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
+		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute,
+		Rolls: []envelope.Class{envelope.ClassActive}, MostActive: 50,
+	},
+	{
+		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
+		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 5 * time.Minute,
+		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1,
+	},
+	{
+		Kind: api.ServiceManagedPolicy, MostActive: 1,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
+	},
+}
+
+// ProfileOf returns the profile of kind.
+func ProfileOf(kind api.PolicyKind) Profile {
+	for _, p := range Profiles {
+		if p.Kind == kind {
+			return p
+		}
+	}
+	panic("policy: no profile of kind " + string(kind))
+}

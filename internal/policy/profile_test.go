@@ -1,0 +1,53 @@
+package policy_test
+
+import (
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy"
+	"keyroll/internal/rootkey"
+)
+
+// The table of the design, row by row. A rule is told by the function that
+// makes it.
+func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
+	const active, sites, workloads = envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload
+	want := []struct {
+		kind        api.PolicyKind
+		keys        int
+		versionless bool
+		identity    rootkey.Identity
+		rule        string
+		cache       time.Duration
+		rolls       []envelope.Class
+		oneRoll     bool
+		mostActive  int
+	}{
+		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, []envelope.Class{active}, false, 50},
+		{"site", 2, false, "sharepoint", "Hedged", 5 * time.Minute, []envelope.Class{sites}, true, 1},
+		{"service-managed", 0, false, "", "", 0, []envelope.Class{active, sites, workloads}, false, 1},
+	}
+	if len(policy.Profiles) != len(want) {
+		t.Fatalf("%d profiles, want %d", len(policy.Profiles), len(want))
+	}
+	for _, w := range want {
+		p := policy.ProfileOf(w.kind)
+		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.Rolls, p.OneRoll, p.MostActive)
+		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.rolls, w.oneRoll, w.mostActive); got != expect {
+			t.Errorf("%s: %s, want %s", w.kind, got, expect)
+		}
+		name := ""
+		if p.Rule != nil {
+			name = runtime.FuncForPC(reflect.ValueOf(p.Rule).Pointer()).Name()
+		}
+		if (w.rule == "") != (name == "") || !strings.Contains(name, w.rule) {
+			t.Errorf("%s: rule is %q, want %q", w.kind, name, w.rule)
+		}
+	}
+}

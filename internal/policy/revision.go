@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// seal completes a revision around key: a new GUID and a wrap under each of
+// its roots. Every wrap has been opened by its root and compared when it
+// returns. Every use of a root is written down, also where one was refused.
+func (p *Policies) seal(ctx context.Context, profile Profile, tenant int64, key *envelope.Key, r envelope.Revision) (_ envelope.Revision, err error) {
+	r.ID = uuid.New()
+	bundle := envelope.Bundle(key, r.Binding)
+	defer clear(bundle)
+	var uses []audit.Entry
+	used := func(act, root string, kv envelope.KeyVersion, err error) {
+		uses = append(uses, p.use(tenant, r, act, root, kv, err))
+	}
+	defer func() {
+		if noted := p.record(ctx, uses...); err == nil {
+			err = noted
+		}
+	}()
+	if profile.Keys > 0 {
+		for _, root := range []struct {
+			name string
+			kv   envelope.KeyVersion
+			wrap *[]byte
+		}{{"primary", r.Primary, &r.WrapPrimary}, {"secondary", r.Secondary, &r.WrapSecondary}} {
+			wrapped, err := p.Roots.Wrap(ctx, tenant, profile.Identity, root.kv, bundle)
+			used("wrap", root.name, root.kv, err)
+			if err != nil {
+				return r, err
+			}
+			opened, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, wrapped)
+			used("unwrap", root.name, root.kv, err)
+			if err != nil {
+				return r, err
+			}
+			if err := same(key, opened, r.Binding, p.Roots.URI(root.kv)); err != nil {
+				return r, err
+			}
+			*root.wrap = wrapped
+		}
+	}
+	place := availabilityPlace(tenant, r)
+	wrapped, err := p.Availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, place, bundle)
+	used("wrap", "availability", envelope.KeyVersion{}, err)
+	if err != nil {
+		return r, err
+	}
+	opened, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, place, wrapped)
+	used("unwrap", "availability", envelope.KeyVersion{}, err)
+	if err != nil {
+		return r, err
+	}
+	if err := same(key, opened, r.Binding, "the availability key"); err != nil {
+		return r, err
+	}
+	r.WrapAvailability = wrapped
+	return r, nil
+}
+
+// same checks that what a root gave back is key in its place, and clears it.
+func same(key *envelope.Key, bundle []byte, b envelope.Binding, root string) error {
+	defer clear(bundle)
+	opened, err := envelope.Unbundle(bundle, b)
+	if err != nil {
+		return fmt.Errorf("open a new wrap with %s: %w", root, err)
+	}
+	defer opened.Zero()
+	if !opened.Equal(key) {
+		return fail.New(api.Damaged, "open a new wrap with %s: it gave back another key than it was given", root)
+	}
+	return nil
+}
+
+func availabilityPlace(tenant int64, r envelope.Revision) envelope.Place {
+	return envelope.Place{Tenant: tenant, Child: r.Binding.PolicyKey, Count: 1}
+}
+
+// use describes one use of a root key: by which root, on which policy key, and
+// what came of it. The log adds who and why.
+func (p *Policies) use(tenant int64, r envelope.Revision, act, root string, kv envelope.KeyVersion, err error) audit.Entry {
+	what := fmt.Sprintf("%s policy key %d of policy %s by its %s key", act, r.Binding.PolicyKey, r.Binding.Policy, root)
+	if kv.Key != "" {
+		what += " " + p.Roots.URI(kv)
+	} else {
+		what += fmt.Sprintf(" %d version %d", r.AvailabilityKey, r.AvailabilityVersion)
+	}
+	outcome := audit.Done
+	switch {
+	case errors.Is(err, context.Canceled):
+		outcome = audit.BrokenOff
+	case err != nil:
+		outcome = string(fail.CodeOf(err))
+	}
+	return audit.Entry{Tenant: tenant, Outcome: outcome, Detail: what}
+}
+
+// record makes uses of root keys durable before what they opened is used, even
+// if nobody waits for that any more.
+func (p *Policies) record(ctx context.Context, uses ...audit.Entry) error {
+	if len(uses) == 0 {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	return p.DB.InTx(ctx, func(tx *store.Tx) error {
+		for _, u := range uses {
+			if err := audit.RootKeyUse(ctx, tx, u, p.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Revision is what a caller may see of a revision.
+type Revision struct {
+	GUID               uuid.UUID
+	Policy             int64
+	PolicyKey          int64
+	Generation         uint32
+	Primary, Secondary envelope.KeyVersion
+	Created            time.Time
+}
+
+// RevisionOf returns the revision that wraps a policy key.
+func (p *Policies) RevisionOf(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (Revision, error) {
+	r, err := keptRevision(ctx, tx, tenant, policyKey)
+	if err != nil {
+		return Revision{}, err
+	}
+	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: policyKey, Generation: r.Binding.Generation,
+		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created}, nil
+}

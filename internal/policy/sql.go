@@ -1,0 +1,164 @@
+package policy
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Policy, error) {
+	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, k.id, k.generation
+		FROM policy p JOIN policy_key k ON k.id = p.current WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []Policy
+	for rows.Next() {
+		var p Policy
+		var guid string
+		var created int64
+		if err := rows.Scan(&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation); err != nil {
+			return nil, err
+		}
+		if p.GUID, err = uuid.Parse(guid); err != nil {
+			return nil, err
+		}
+		p.Created = time.UnixMilli(created)
+		p.Current.Tenant, p.Current.Policy = p.Tenant, p.ID
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}
+
+func insertPolicy(ctx context.Context, tx *store.Tx, p Policy) error {
+	_, err := tx.Exec(ctx, `INSERT INTO policy (id, tenant, guid, kind, name, name_key, description, enabled, current, created)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
+		p.ID, p.Tenant, p.GUID.String(), string(p.Kind), p.Name, strings.ToLower(p.Name), p.Description, 1, p.Current.ID, p.Created.UnixMilli())
+	if store.IsUnique(err) {
+		return fail.New(api.AlreadyExists, "policy %q exists", p.Name)
+	}
+	return err
+}
+
+func setCurrent(ctx context.Context, tx *store.Tx, k KeyRow) error {
+	_, err := tx.Exec(ctx, `UPDATE policy SET current = ?3 WHERE tenant = ?1 AND id = ?2`, k.Tenant, k.Policy, k.ID)
+	return err
+}
+
+func insertKey(ctx context.Context, tx *store.Tx, k KeyRow, now time.Time) error {
+	_, err := tx.Exec(ctx, `INSERT INTO policy_key (id, tenant, policy, generation, created) VALUES (?1, ?2, ?3, ?4, ?5)`,
+		k.ID, k.Tenant, k.Policy, k.Generation, now.UnixMilli())
+	return err
+}
+
+func selectKeys(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]KeyRow, error) {
+	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, generation FROM policy_key WHERE tenant = ?1 AND policy = ?2 ORDER BY generation DESC`, tenant, policy)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var keys []KeyRow
+	for rows.Next() {
+		var k KeyRow
+		if err := rows.Scan(&k.ID, &k.Tenant, &k.Policy, &k.Generation); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, rows.Err()
+}
+
+func insertRevision(ctx context.Context, tx *store.Tx, p Policy, r envelope.Revision, mac *envelope.Key, now time.Time) error {
+	_, err := tx.Exec(ctx, `INSERT INTO revision (id, tenant, guid, policy, policy_key,
+		primary_vault, primary_key_name, primary_version, secondary_vault, secondary_key_name, secondary_version,
+		availability, availability_version, wrap_primary, wrap_secondary, wrap_availability, mac, created, erased)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0)`,
+		store.NewID(), p.Tenant, r.ID.String(), p.ID, r.Binding.PolicyKey,
+		r.Primary.Vault, r.Primary.Key, r.Primary.Version, r.Secondary.Vault, r.Secondary.Key, r.Secondary.Version,
+		r.AvailabilityKey, r.AvailabilityVersion, blob(r.WrapPrimary), blob(r.WrapSecondary), r.WrapAvailability, r.MAC(mac), now.UnixMilli())
+	return err
+}
+
+// blob keeps an absent wrap apart from NULL.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// eraseWraps clears the wraps of a revision; its row stays to resolve its GUID.
+func eraseWraps(ctx context.Context, tx *store.Tx, tenant int64, revision uuid.UUID, now time.Time) (bool, error) {
+	n, err := tx.Exec(ctx, `UPDATE revision SET wrap_primary = ?3, wrap_secondary = ?3, wrap_availability = ?3, mac = ?3, erased = ?4
+		WHERE tenant = ?1 AND guid = ?2 AND erased = 0`, tenant, revision.String(), []byte{}, now.UnixMilli())
+	return n == 1, err
+}
+
+// revisionRow is a revision with what its MAC and the ledger need around it.
+type revisionRow struct {
+	envelope.Revision
+	Policy          int64
+	PolicyName      string
+	Kind            api.PolicyKind
+	Current         bool // wraps the policy's current policy key
+	MAC             []byte
+	Created, Erased time.Time
+	Kept            bool
+}
+
+func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...any) ([]revisionRow, error) {
+	rows, err := tx.Query(ctx, `SELECT r.guid, t.guid, p.guid, p.id, p.name, p.kind, p.current, r.policy_key, k.generation,
+		r.primary_vault, r.primary_key_name, r.primary_version, r.secondary_vault, r.secondary_key_name, r.secondary_version,
+		r.availability, r.availability_version, r.wrap_primary, r.wrap_secondary, r.wrap_availability, r.mac, r.created, r.erased
+		FROM revision r JOIN policy p ON p.id = r.policy JOIN policy_key k ON k.id = r.policy_key JOIN tenant t ON t.id = r.tenant
+		WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []revisionRow
+	for rows.Next() {
+		var r revisionRow
+		var guid, tenant, policy string
+		var current, created, erased int64
+		err := rows.Scan(&guid, &tenant, &policy, &r.Policy, &r.PolicyName, &r.Kind, &current, &r.Binding.PolicyKey, &r.Binding.Generation,
+			&r.Primary.Vault, &r.Primary.Key, &r.Primary.Version, &r.Secondary.Vault, &r.Secondary.Key, &r.Secondary.Version,
+			&r.AvailabilityKey, &r.AvailabilityVersion, &r.WrapPrimary, &r.WrapSecondary, &r.WrapAvailability, &r.MAC, &created, &erased)
+		if err != nil {
+			return nil, err
+		}
+		var errs [3]error
+		r.ID, errs[0] = uuid.Parse(guid)
+		r.Binding.Tenant, errs[1] = uuid.Parse(tenant)
+		r.Binding.Policy, errs[2] = uuid.Parse(policy)
+		if err := errors.Join(errs[:]...); err != nil {
+			return nil, err
+		}
+		r.Current = current == r.Binding.PolicyKey
+		r.Created, r.Erased, r.Kept = time.UnixMilli(created), time.UnixMilli(erased), erased == 0
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// keptRevision returns the one revision whose wraps of a policy key are kept.
+func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
+	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 AND r.erased = 0`, tenant, policyKey)
+	if err == nil && len(list) == 0 {
+		err = fail.New(api.NotFound, "policy key %d has no wrap any more: nothing was left under it", policyKey).Because(sql.ErrNoRows)
+	}
+	if err != nil {
+		return revisionRow{}, err
+	}
+	return list[0], nil
+}
