@@ -1,0 +1,195 @@
+package container
+
+import (
+	"context"
+	"slices"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// Create makes a container and its key; policy 0 leaves it to the default one.
+// also, unless nil, runs in the same transaction, and again when that is run
+// again. A name that is taken fails AlreadyExists.
+func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
+	fresh, err := s.newcomers(ctx, tenant, kind, []string{name}, policy)
+	if err != nil {
+		return Container{}, err
+	}
+	err = s.insert(ctx, home{tenant, kind, policy}, fresh, also)
+	return fresh[0].Container, err
+}
+
+// batchPages is how many key pages one transaction of CreateMany fills.
+const batchPages = 16
+
+// CreateMany makes containers in bulk, a transaction for each batch of full
+// pages. On an error the batches before stay.
+func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) error {
+	for part := range slices.Chunk(names, batchPages*s.pageSlots) {
+		fresh, err := s.newcomers(ctx, tenant, kind, part, policy)
+		if err != nil {
+			return err
+		}
+		if err := s.insert(ctx, home{tenant, kind, policy}, fresh, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newcomer is a container that is not in the database yet.
+type newcomer struct {
+	row
+	hash []byte
+}
+
+func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) ([]newcomer, error) {
+	r, err := ruleOf(kind)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.Directory(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([]newcomer, len(names))
+	created := s.now()
+	for i, name := range names {
+		normal, err := normalise(kind, name)
+		if err != nil {
+			return nil, err
+		}
+		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created}
+		fresh[i] = newcomer{row{c, d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
+	}
+	return fresh, nil
+}
+
+// home is the policy whose current policy key a container's key goes under.
+type home struct {
+	tenant int64
+	kind   Kind
+	policy int64 // 0: the default of the kind
+}
+
+// current returns the policy key of a home, for a View.
+func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
+	if h.policy == 0 {
+		var err error
+		if h.policy, err = s.policies.Default(ctx, tx, h.tenant, string(h.kind)); err != nil {
+			return policy.KeyRow{}, err
+		}
+	}
+	return s.policies.Current(ctx, tx, h.tenant, h.policy)
+}
+
+// lockCurrent returns the policy key of a home and holds off a change of it.
+func (s *Containers) lockCurrent(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
+	if h.policy == 0 {
+		_, key, err := s.policies.LockDefault(ctx, tx, h.tenant, string(h.kind))
+		return key, err
+	}
+	return s.policies.LockCurrent(ctx, tx, h.tenant, h.policy)
+}
+
+// insert writes new containers with new keys, in full pages and one
+// transaction, and sets their Page.
+func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also func(*store.Tx, Container) error) error {
+	return again("create "+string(h.kind), func() error {
+		var target policy.KeyRow
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			target, err = s.current(ctx, tx, h)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		key, err := s.openPolicyKey(ctx, h.tenant, target.ID)
+		if err != nil {
+			return err
+		}
+		defer key.Zero()
+		var pages []keypage.Row
+		for part := range slices.Chunk(fresh, s.pageSlots) {
+			page, err := newKeys(key, target, part)
+			if err != nil {
+				return err
+			}
+			pages = append(pages, page)
+		}
+		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			if now, err := s.lockCurrent(ctx, tx, h); err != nil {
+				return err
+			} else if now != target {
+				return errChanged
+			}
+			if err := keypage.Put(ctx, tx, pages...); err != nil {
+				return err
+			}
+			return write(ctx, tx, fresh, also)
+		})
+		if err == nil {
+			fault.Point("create.after-commit")
+		}
+		return err
+	})
+}
+
+func write(ctx context.Context, tx *store.Tx, fresh []newcomer, also func(*store.Tx, Container) error) error {
+	args := make([][]any, len(fresh))
+	for i, f := range fresh {
+		args[i] = f.values(f.hash)
+	}
+	inserted, err := tx.ExecMany(ctx, insertContainer, args)
+	if err != nil {
+		return err
+	}
+	for i, n := range inserted {
+		if n == 0 {
+			return fail.New(api.AlreadyExists, "%s %q exists", fresh[i].Kind, fresh[i].Name)
+		}
+	}
+	if also != nil {
+		for _, f := range fresh {
+			if err := also(tx, f.Container); err != nil {
+				return err
+			}
+		}
+	}
+	fault.Point("create.before-commit")
+	return nil
+}
+
+// newKeys makes a key for each of fresh and a page that holds them.
+func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.Row, error) {
+	slots := make([]envelope.Slot, len(fresh))
+	page := store.NewID()
+	for i := range fresh {
+		fresh[i].Page = page
+		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *envelope.NewKey()}
+	}
+	defer func() {
+		for i := range slots {
+			slots[i].Key.Zero()
+		}
+	}()
+	return sealNew(key, keypage.Row{ID: page, Tenant: fresh[0].Tenant, Parent: under.ID, Generation: under.Generation, Class: fresh[0].State}, slots)
+}
+
+// sealNew completes a new page from its slots.
+func sealNew(key *envelope.Key, r keypage.Row, slots []envelope.Slot) (keypage.Row, error) {
+	page, err := envelope.NewPage(slots...)
+	if err != nil {
+		return r, err
+	}
+	defer page.Zero()
+	r.Version, r.Count = 1, uint32(page.Len())
+	r.Body, err = envelope.SealPage(key, r.Place(), page)
+	return r, err
+}

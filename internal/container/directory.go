@@ -1,0 +1,125 @@
+package container
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Directory seals a tenant's names and texts, and makes the hashes by which
+// they are found. Its key is the key of a workload store under the
+// service-managed policy, so names open whatever the tenant's own keys do.
+type Directory struct {
+	tenant     int64
+	container  int64
+	generation uint32
+	key, index *envelope.Key
+}
+
+// directoryHash is the name hash of a directory: there is one a tenant, and
+// its key is not there yet to make another.
+var directoryHash = []byte{}
+
+// Bootstrap makes the tenant's directory if it is not there.
+func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
+	var found bool
+	var managed int64
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if _, found, err = selectRow(ctx, tx, whereName, tenant, string(Workload), directoryHash); err != nil || found {
+			return err
+		}
+		managed, err = s.policies.ServiceManaged(ctx, tx, tenant)
+		return err
+	})
+	if err != nil || found {
+		return err
+	}
+	directory := newcomer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
+		Kind: Workload, State: envelope.ClassWorkload, Policy: managed, Generation: 1, Created: s.now()}}}
+	err = s.insert(ctx, home{tenant, Workload, managed}, []newcomer{directory}, nil)
+	if fail.Is(err, api.AlreadyExists) { // another node was first
+		return nil
+	}
+	return err
+}
+
+// Directory returns the tenant's directory. It is opened once and kept while
+// the process runs; until then it must not be asked for in a transaction.
+func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, error) {
+	if d := s.openDirectory(tenant); d != nil {
+		return d, nil
+	}
+	var r row
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		var found bool
+		r, found, err = selectRow(ctx, tx, whereName, tenant, string(Workload), directoryHash)
+		if err == nil && !found {
+			err = fail.New(api.NotFound, "tenant %d has no directory", tenant)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	opened, err := s.OpenKey(ctx, r.Container)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory of tenant %d: %w", tenant, err)
+	}
+	d := &Directory{tenant: tenant, container: r.ID, generation: r.Generation, key: opened.Key, index: opened.Key.Derive("name index")}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.directories[tenant]; other != nil {
+		d.zero()
+		return other, nil
+	}
+	s.directories[tenant] = d
+	return d, nil
+}
+
+func (s *Containers) openDirectory(tenant int64) *Directory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.directories[tenant]
+}
+
+// SealText seals a text of the audit entry of the given id. It may be called in
+// a transaction: Directory has opened the tenant's directory before.
+func (s *Containers) SealText(_ context.Context, tenant, entry int64, text string) ([]byte, error) {
+	d := s.openDirectory(tenant)
+	if d == nil {
+		return nil, fmt.Errorf("seal text of entry %d: the directory of tenant %d has not been opened", entry, tenant)
+	}
+	return d.Seal(entry, text), nil
+}
+
+// Seal seals a name or a text of what has the given id.
+func (d *Directory) Seal(id int64, text string) []byte {
+	return envelope.Seal(d.key, envelope.PurposeName, d.place(id), []byte(text))
+}
+
+// Open returns what Seal sealed for the same id, or fails Damaged.
+func (d *Directory) Open(id int64, sealed []byte) (string, error) {
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.place(id), sealed)
+	return string(text), err
+}
+
+func (d *Directory) place(id int64) envelope.Place {
+	return envelope.Place{Tenant: d.tenant, Parent: d.container, Generation: d.generation, Child: id, Version: 1}
+}
+
+// Hash returns the 32 bytes under which a name is found: an HMAC-SHA-256 over
+// what is named, the id of what it is named within (0 for the tenant), and the
+// name in its normalised form.
+func (d *Directory) Hash(what string, within int64, name string) []byte {
+	return d.index.MAC([]byte(what), binary.BigEndian.AppendUint64(nil, uint64(within)), []byte(name))
+}
+
+func (d *Directory) zero() {
+	d.key.Zero()
+	d.index.Zero()
+}

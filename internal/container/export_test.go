@@ -1,0 +1,3 @@
+package container
+
+var Normalise = normalise

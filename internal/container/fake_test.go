@@ -1,0 +1,261 @@
+package container_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+var _ container.PolicyKeys = (*policy.Policies)(nil)
+
+// fakePolicies stands in for the policy room: real tables and the same locks,
+// policy keys in memory. Like the real one, Open has a read-write transaction of
+// its own (there for the audit entry of a root key's use), so that a call from
+// within a transaction hangs on SQLite.
+type fakePolicies struct {
+	db *store.DB
+
+	mu   sync.Mutex
+	keys map[int64]*envelope.Key
+	// opening, when set, is called before each Open.
+	opening func(policyKey int64)
+}
+
+func newFakePolicies(t *testing.T, db *store.DB) *fakePolicies {
+	t.Helper()
+	err := db.InTx(t.Context(), func(tx *store.Tx) error {
+		for _, table := range []string{
+			`CREATE TABLE fake_policy (id BIGINT PRIMARY KEY, tenant BIGINT NOT NULL, kind TEXT NOT NULL, current BIGINT NOT NULL)`,
+			`CREATE TABLE fake_policy_key (id BIGINT PRIMARY KEY, tenant BIGINT NOT NULL, policy BIGINT NOT NULL, generation BIGINT NOT NULL)`,
+		} {
+			if _, err := tx.Exec(t.Context(), table); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakePolicies{db: db, keys: map[int64]*envelope.Key{}}
+}
+
+const serviceManaged = "service-managed"
+
+// create makes a policy with its first policy key.
+func (f *fakePolicies) create(t testing.TB, tenant int64, kind string) int64 {
+	t.Helper()
+	id, key := store.NewID(), f.newKey()
+	err := f.db.InTx(context.Background(), func(tx *store.Tx) error {
+		if kind != serviceManaged {
+			managed, err := f.ServiceManaged(context.Background(), tx, tenant)
+			if err != nil {
+				return err
+			}
+			if err := tx.Lock(context.Background(), managed, true); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(context.Background(), `INSERT INTO fake_policy_key VALUES (?1, ?2, ?3, 1)`, key, tenant, id); err != nil {
+			return err
+		}
+		_, err := tx.Exec(context.Background(), `INSERT INTO fake_policy VALUES (?1, ?2, ?3, ?4)`, id, tenant, kind, key)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (f *fakePolicies) newKey() (id int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id = store.NewID()
+	f.keys[id] = envelope.NewKey()
+	return id
+}
+
+// refresh makes a new policy key current, under the policy's exclusive lock.
+func (f *fakePolicies) refresh(t testing.TB, tenant, id int64) policy.KeyRow {
+	t.Helper()
+	ctx := context.Background()
+	next := policy.KeyRow{ID: f.newKey(), Tenant: tenant, Policy: id}
+	err := f.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, id, true); err != nil {
+			return err
+		}
+		now, err := f.Current(ctx, tx, tenant, id)
+		if err != nil {
+			return err
+		}
+		next.Generation = now.Generation + 1
+		if _, err := tx.Exec(ctx, `INSERT INTO fake_policy_key VALUES (?1, ?2, ?3, ?4)`, next.ID, tenant, id, next.Generation); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE fake_policy SET current = ?2 WHERE id = ?1`, id, next.ID)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return next
+}
+
+// older returns the policy's policy keys but the current one.
+func (f *fakePolicies) older(ctx context.Context, tx *store.Tx, tenant, id int64) (parents []keypage.Parent, err error) {
+	rows, err := tx.Query(ctx, `SELECT k.id, k.generation FROM fake_policy_key k JOIN fake_policy p ON p.id = k.policy
+		WHERE p.tenant = ?1 AND p.id = ?2 AND k.id <> p.current ORDER BY k.id`, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p keypage.Parent
+		if err := rows.Scan(&p.ID, &p.Generation); err != nil {
+			return nil, err
+		}
+		parents = append(parents, p)
+	}
+	return parents, rows.Err()
+}
+
+// roll goes once over the policy's pages of some classes under older policy
+// keys, as the roll does: at most limit pages, re-sealed to the current policy
+// key, swapped under the policy's lock. It returns the containers moved.
+func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, classes ...envelope.Class) (moved []keypage.Row, err error) {
+	var target policy.KeyRow
+	var olds []keypage.Row
+	err = f.db.View(ctx, func(tx *store.Tx) error {
+		if target, err = f.Current(ctx, tx, tenant, id); err != nil {
+			return err
+		}
+		from, err := f.older(ctx, tx, tenant, id)
+		if err != nil || len(from) == 0 {
+			return err
+		}
+		olds, err = keypage.Under(ctx, tx, tenant, from, classes, 0, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	news := make([]keypage.Row, len(olds))
+	for i, old := range olds {
+		news[i] = old
+		news[i].Parent, news[i].Generation, news[i].Version = target.ID, target.Generation, old.Version+1
+		if news[i].Body, err = envelope.Reseal(f.key(old.Parent), f.key(target.ID), old.Place(), news[i].Place(), old.Body); err != nil {
+			return nil, err
+		}
+	}
+	err = f.db.InTx(ctx, func(tx *store.Tx) error {
+		moved = nil
+		now, err := f.LockCurrent(ctx, tx, tenant, id)
+		if err != nil || now != target {
+			return err
+		}
+		swapped, err := keypage.Swap(ctx, tx, olds, news)
+		for i, ok := range swapped {
+			if ok {
+				moved = append(moved, news[i])
+			}
+		}
+		return err
+	})
+	return moved, err
+}
+
+func (f *fakePolicies) key(id int64) *envelope.Key {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.keys[id]
+}
+
+func (f *fakePolicies) Open(ctx context.Context, tenant, policyKey int64) (*envelope.Key, error) {
+	if f.opening != nil {
+		f.opening(policyKey)
+	}
+	var found int64
+	err := f.db.InTx(ctx, func(tx *store.Tx) error {
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM fake_policy_key WHERE id = ?1 AND tenant = ?2`, policyKey, tenant).Scan(&found)
+	})
+	if err != nil {
+		return nil, err
+	}
+	key := f.key(policyKey)
+	if found == 0 || key == nil {
+		return nil, fail.New(api.NotFound, "policy key %d is gone", policyKey)
+	}
+	return key.Clone(), nil
+}
+
+func (f *fakePolicies) Current(ctx context.Context, tx *store.Tx, tenant, id int64) (policy.KeyRow, error) {
+	k := policy.KeyRow{Tenant: tenant, Policy: id}
+	err := tx.QueryRow(ctx, `SELECT k.id, k.generation FROM fake_policy p JOIN fake_policy_key k ON k.id = p.current
+		WHERE p.tenant = ?1 AND p.id = ?2`, tenant, id).Scan(&k.ID, &k.Generation)
+	if errors.Is(err, sql.ErrNoRows) {
+		return k, fail.New(api.NotFound, "the policy does not exist")
+	}
+	return k, err
+}
+
+func (f *fakePolicies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, id int64) (policy.KeyRow, error) {
+	if err := tx.Lock(ctx, id, false); err != nil {
+		return policy.KeyRow{}, err
+	}
+	return f.Current(ctx, tx, tenant, id)
+}
+
+func (f *fakePolicies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
+	return f.byKind(ctx, tx, tenant, serviceManaged)
+}
+
+func (f *fakePolicies) byKind(ctx context.Context, tx *store.Tx, tenant int64, kind string) (id int64, err error) {
+	err = tx.QueryRow(ctx, `SELECT id FROM fake_policy WHERE tenant = ?1 AND kind = ?2`, tenant, kind).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fail.New(api.NotFound, "no policy of kind %s", kind)
+	}
+	return id, err
+}
+
+func (f *fakePolicies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, error) {
+	if kind == "site" {
+		if id, err := f.byKind(ctx, tx, tenant, "site"); !fail.Is(err, api.NotFound) {
+			return id, err
+		}
+	}
+	return f.ServiceManaged(ctx, tx, tenant)
+}
+
+func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, policy.KeyRow, error) {
+	managed, err := f.ServiceManaged(ctx, tx, tenant)
+	if err != nil {
+		return 0, policy.KeyRow{}, err
+	}
+	if err := tx.Lock(ctx, managed, false); err != nil {
+		return 0, policy.KeyRow{}, err
+	}
+	id, err := f.Default(ctx, tx, tenant, kind)
+	if err != nil {
+		return 0, policy.KeyRow{}, err
+	}
+	k, err := f.LockCurrent(ctx, tx, tenant, id)
+	return id, k, err
+}
+
+// drop forgets a policy key, as the policy room does when nothing needs it.
+func (f *fakePolicies) drop(id int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.keys, id)
+}

@@ -1,0 +1,241 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// SetState changes the state of a mailbox. One that leaves active keeps the
+// policy key that it has; one that becomes active comes under its policy's
+// current one. also, unless nil, runs in the same transaction, and again when
+// that is run again.
+func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, state envelope.Class, also func(tx *store.Tx, c Container) error) (Container, error) {
+	if _, ok := states[state]; !ok {
+		return c, fail.New(api.InvalidArgument, "%v is no state of a mailbox", state)
+	}
+	if c.Kind != Mailbox {
+		return c, fail.New(api.InvalidArgument, "a %s has no state", c.Kind)
+	}
+	return s.change(ctx, tenant, c, "state", func(now Container) plan {
+		becomesActive := state == envelope.ClassActive && now.State != envelope.ClassActive
+		return plan{state: state, policy: now.Policy, stay: !becomesActive}
+	}, also)
+}
+
+// Assign gives a container a policy of its own, or with policy 0 takes it back
+// to the default one, and brings its key under that policy's current policy key
+// at once. also is as with SetState.
+func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
+	return s.change(ctx, tenant, c, "assign", func(now Container) plan {
+		return plan{state: now.State, policy: policy}
+	}, also)
+}
+
+// Follow is called after a container was accessed. A mailbox that no roll
+// moves in the background, because it is not active, then comes alone under its
+// policy's current policy key; moved says so. Somebody else's change that gets
+// in between is no error: the next access tries again.
+func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
+	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy} })
+	if err != nil || !states[sv.at.State].follows || !sv.moves() {
+		return false, err
+	}
+	_, err = s.apply(ctx, sv, "move", nil)
+	if errors.Is(err, errChanged) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// plan is what is to become of a container.
+type plan struct {
+	state  envelope.Class
+	policy int64 // 0: the default
+	stay   bool  // under the policy key that it has
+}
+
+// survey is where a container stands, and where it is to go.
+type survey struct {
+	at     place
+	plan   plan
+	target policy.KeyRow
+}
+
+// moves says whether the key has to change its page.
+func (sv survey) moves() bool {
+	return sv.at.parent() != sv.to() || sv.at.page.Class != sv.plan.state
+}
+
+func (sv survey) to() keypage.Parent {
+	if sv.plan.stay {
+		return sv.at.parent()
+	}
+	return keypage.Parent{ID: sv.target.ID, Generation: sv.target.Generation}
+}
+
+func (sv survey) home() home { return home{sv.at.Tenant, sv.at.Kind, sv.plan.policy} }
+
+func (s *Containers) change(ctx context.Context, tenant int64, c Container, act string, planned func(now Container) plan, also func(*store.Tx, Container) error) (next Container, err error) {
+	if c.Tenant != tenant {
+		return c, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
+	}
+	err = again(fmt.Sprintf("change %s %q", c.Kind, c.Name), func() error {
+		sv, err := s.survey(ctx, c, planned)
+		if err != nil {
+			return err
+		}
+		next, err = s.apply(ctx, sv, act, also)
+		return err
+	})
+	if err != nil {
+		return c, err
+	}
+	return next, nil
+}
+
+// survey reads, in one View, where a container stands and goes.
+func (s *Containers) survey(ctx context.Context, c Container, planned func(now Container) plan) (sv survey, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if sv.at, err = find(ctx, tx, c); err != nil {
+			return err
+		}
+		sv.at.Name = c.Name
+		sv.plan = planned(sv.at.Container)
+		if !sv.plan.stay {
+			sv.target, err = s.current(ctx, tx, sv.home())
+		}
+		return err
+	})
+	return sv, err
+}
+
+// apply does what a survey found. It opens the policy keys, then in one
+// transaction takes the locks, reads everything again, and moves the key. It
+// fails with errChanged, and changes nothing, when the survey no longer holds.
+func (s *Containers) apply(ctx context.Context, sv survey, act string, also func(*store.Tx, Container) error) (next Container, err error) {
+	var from, to *envelope.Key
+	if sv.moves() {
+		if from, err = s.openParent(ctx, sv.at); err != nil {
+			return next, err
+		}
+		defer from.Zero()
+		if to, err = s.openPolicyKey(ctx, sv.at.Tenant, sv.to().ID); err != nil {
+			return next, err
+		}
+		defer to.Zero()
+	}
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		at, err := s.hold(ctx, tx, sv)
+		if err != nil {
+			return err
+		}
+		next = at.Container
+		next.Name = sv.at.Name
+		next.State, next.Policy = sv.plan.state, sv.plan.policy
+		if sv.moves() {
+			if next.Page, err = at.move(ctx, tx, from, to, sv.to(), next.State); err != nil {
+				return err
+			}
+		}
+		updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page)
+		if err != nil {
+			return err
+		}
+		if updated != 1 {
+			return errChanged
+		}
+		if also != nil {
+			if err := also(tx, next); err != nil {
+				return err
+			}
+		}
+		fault.Point(act + ".before-commit")
+		return nil
+	})
+	if err == nil {
+		fault.Point(act + ".after-commit")
+	}
+	return next, err
+}
+
+// hold takes the locks of a move and reads again where the container stands:
+// the policy's, so that its policy key stays current, then the page's, so that
+// moves off one page follow one another and none starves.
+func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, error) {
+	if !sv.plan.stay {
+		if target, err := s.lockCurrent(ctx, tx, sv.home()); err != nil {
+			return place{}, err
+		} else if target != sv.target {
+			return place{}, errChanged
+		}
+	}
+	if err := tx.Lock(ctx, sv.at.Page, true); err != nil {
+		return place{}, err
+	}
+	at, err := find(ctx, tx, sv.at.Container)
+	if fail.Is(err, api.Damaged) {
+		return place{}, errors.Join(errChanged, err) // a fold came between the two reads
+	}
+	if err != nil {
+		return place{}, err
+	}
+	was, is := sv.at, at
+	if is.Page != was.Page || is.State != was.State || is.Policy != was.Policy || is.Generation != was.Generation || is.parent() != was.parent() {
+		return place{}, errChanged
+	}
+	return at, nil
+}
+
+// move takes a container's slot out of its page and puts it into a new page of
+// its own, whose id it returns.
+func (p place) move(ctx context.Context, tx *store.Tx, from, to *envelope.Key, parent keypage.Parent, class envelope.Class) (page int64, err error) {
+	rest, key, err := p.open(from)
+	if err != nil {
+		return 0, err
+	}
+	defer rest.Zero()
+	defer key.Zero()
+	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: parent.ID, Generation: parent.Generation, Class: class},
+		[]envelope.Slot{{Child: p.ID, Generation: p.Generation, Key: *key}})
+	if err != nil {
+		return 0, err
+	}
+	rest.Remove(p.ID, p.Generation)
+	if err := p.leave(ctx, tx, from, rest); err != nil {
+		return 0, err
+	}
+	return fresh.ID, keypage.Put(ctx, tx, fresh)
+}
+
+// leave replaces the page by what is left of it, or deletes it when that is
+// nothing.
+func (p place) leave(ctx context.Context, tx *store.Tx, key *envelope.Key, rest *envelope.Page) (err error) {
+	var won []bool
+	if rest.Len() == 0 {
+		won, err = keypage.Delete(ctx, tx, p.page)
+	} else {
+		left := p.page
+		left.Version++
+		left.Count = uint32(rest.Len())
+		if left.Body, err = envelope.SealPage(key, left.Place(), rest); err != nil {
+			return err
+		}
+		won, err = keypage.Swap(ctx, tx, []keypage.Row{p.page}, []keypage.Row{left})
+	}
+	if err != nil {
+		return err
+	}
+	if !won[0] {
+		return errChanged
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package container
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyroll/internal/store"
+)
+
+const columns = `id, tenant, kind, name, class, policy, page, generation, created`
+
+// A name that is taken changes no row, so that the transaction is not lost and
+// the caller can say which name it was.
+const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+	ON CONFLICT (tenant, kind, name_hash) DO NOTHING`
+
+const (
+	whereID     = ` WHERE tenant = ?1 AND id = ?2`
+	whereName   = ` WHERE tenant = ?1 AND kind = ?2 AND name_hash = ?3`
+	whereKind   = ` WHERE tenant = ?1 AND kind = ?2 AND id > ?3 ORDER BY id LIMIT ?4`
+	whereTenant = ` WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`
+	wherePage   = ` WHERE tenant = ?1 AND page = ?2 ORDER BY id`
+)
+
+// updateContainer moves a container only from the page that it was read on.
+const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3`
+
+const updatePage = `UPDATE container SET page = ?3 WHERE tenant = ?1 AND id = ?2`
+
+// row is a container with its name as it is stored.
+type row struct {
+	Container
+	name []byte
+}
+
+func (r row) values(nameHash []byte) []any {
+	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(), nameHash}
+}
+
+// selectRows returns the containers that a where clause selects, none of them
+// with its name opened.
+func selectRows(ctx context.Context, tx *store.Tx, where string, args ...any) ([]row, error) {
+	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM container`+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read containers: %w", err)
+	}
+	var list []row
+	for rows.Next() {
+		r, err := scan(rows)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("read containers: %w", err), rows.Close())
+		}
+		list = append(list, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read containers: %w", err)
+	}
+	return list, nil
+}
+
+// selectRow returns one container, and false if there is none.
+func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r row, found bool, err error) {
+	r, err = scan(tx.QueryRow(ctx, `SELECT `+columns+` FROM container`+where, args...))
+	if errors.Is(err, sql.ErrNoRows) {
+		return row{}, false, nil
+	}
+	if err != nil {
+		return row{}, false, fmt.Errorf("read container: %w", err)
+	}
+	return r, true, nil
+}
+
+func scan(from interface{ Scan(...any) error }) (r row, err error) {
+	var created int64
+	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created)
+	r.Created = time.UnixMilli(created)
+	return r, err
+}

@@ -1,0 +1,219 @@
+package container_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// world is one tenant with its policies and containers.
+type world struct {
+	testing.TB
+	ctx      context.Context
+	db       *store.DB
+	policies *fakePolicies
+	all      *container.Containers
+	tenant   int64
+	managed  int64 // the service-managed policy
+}
+
+const testSlots = 4
+
+var testTime = time.UnixMilli(1_800_000_000_123)
+
+func each(t *testing.T, test func(w world)) {
+	t.Helper()
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		test(newWorld(t, db, newFakePolicies(t, db)))
+	})
+}
+
+func newWorld(t testing.TB, db *store.DB, policies *fakePolicies) world {
+	t.Helper()
+	w := world{TB: t, ctx: context.Background(), db: db, policies: policies, tenant: store.NewID()}
+	w.all = container.New(db, policies, testSlots, func() time.Time { return testTime })
+	w.managed = policies.create(t, w.tenant, serviceManaged)
+	w.must(w.all.Bootstrap(w.ctx, w.tenant))
+	return w
+}
+
+// neighbour is another tenant in the same database.
+func (w world) neighbour() world {
+	w.Helper()
+	return newWorld(w.TB, w.db, w.policies)
+}
+
+func (w world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w world) wantCode(err error, code api.Code) {
+	w.Helper()
+	if !fail.Is(err, code) {
+		w.Errorf("error is %v (%s), want %s", err, fail.CodeOf(err), code)
+	}
+}
+
+func (w world) view(f func(tx *store.Tx) error) {
+	w.Helper()
+	w.must(w.db.View(w.ctx, f))
+}
+
+func (w world) mailbox(name string, policy int64) container.Container {
+	w.Helper()
+	c, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, name, policy, nil)
+	w.must(err)
+	return c
+}
+
+func (w world) mailboxes(names ...string) (list []container.Container) {
+	w.Helper()
+	w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, names, 0))
+	for _, name := range names {
+		list = append(list, w.find(name))
+	}
+	return list
+}
+
+func (w world) find(name string) container.Container {
+	w.Helper()
+	c, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, name)
+	w.must(err)
+	return c
+}
+
+// key returns a container's key and the policy key that it stands under.
+func (w world) key(c container.Container) (*envelope.Key, int64) {
+	w.Helper()
+	o, err := w.all.OpenKey(w.ctx, c)
+	w.must(err)
+	return o.Key, o.PolicyKey
+}
+
+func (w world) currentOf(policy int64) (id int64) {
+	w.Helper()
+	w.view(func(tx *store.Tx) error {
+		k, err := w.policies.Current(w.ctx, tx, w.tenant, policy)
+		id = k.ID
+		return err
+	})
+	return id
+}
+
+// pages returns the tenant's key pages in id order.
+func (w world) pages() (pages []keypage.Row) {
+	w.Helper()
+	w.view(func(tx *store.Tx) (err error) {
+		pages, err = readPages(w.ctx, tx, w.tenant)
+		return err
+	})
+	return pages
+}
+
+func readPages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage.Row, err error) {
+	rows, err := tx.Query(ctx, `SELECT id, tenant, parent, generation, class, version, count, body FROM key_page WHERE tenant = ?1 ORDER BY id`, tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r keypage.Row
+		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
+			return nil, err
+		}
+		pages = append(pages, r)
+	}
+	return pages, rows.Err()
+}
+
+// standing is where a container's key stands.
+type standing struct {
+	container.Container
+	key       *envelope.Key
+	policyKey int64
+}
+
+// standings opens every page and returns every container, after checking that
+// the slots of each page are exactly the containers that point to it.
+func (w world) standings() (all map[int64]standing, err error) {
+	all = map[int64]standing{}
+	return all, w.db.View(w.ctx, func(tx *store.Tx) error {
+		list, err := w.all.All(w.ctx, tx, w.tenant, 0, 10_000)
+		if err != nil {
+			return err
+		}
+		pointing := map[int64][]string{}
+		for _, c := range list {
+			pointing[c.Page] = append(pointing[c.Page], fmt.Sprint(c.ID, c.Generation, c.State))
+			all[c.ID] = standing{Container: c}
+		}
+		pages, err := readPages(w.ctx, tx, w.tenant)
+		if err != nil {
+			return err
+		}
+		for _, row := range pages {
+			page, err := envelope.OpenPage(w.policies.key(row.Parent), row.Place(), row.Body)
+			if err != nil {
+				return err
+			}
+			var has []string
+			for _, s := range page.Slots() {
+				has = append(has, fmt.Sprint(s.Child, s.Generation, row.Class))
+				all[s.Child] = standing{all[s.Child].Container, &s.Key, row.Parent}
+			}
+			if !slices.Equal(has, pointing[row.ID]) {
+				return fmt.Errorf("page %d has the slots %v, and the containers %v point to it", row.ID, has, pointing[row.ID])
+			}
+			delete(pointing, row.ID)
+		}
+		if len(pointing) > 0 {
+			return fmt.Errorf("containers point to pages that are not there: %v", pointing)
+		}
+		return nil
+	})
+}
+
+// checkSlots says what is wrong with pages and pointers.
+func (w world) checkSlots() error {
+	_, err := w.standings()
+	return err
+}
+
+// frozen returns all that is stored of a tenant's containers and pages.
+func (w world) frozen() string {
+	w.Helper()
+	var all []container.Container
+	w.view(func(tx *store.Tx) (err error) {
+		all, err = w.all.All(w.ctx, tx, w.tenant, 0, 10_000)
+		return err
+	})
+	return fmt.Sprint(all, w.pages())
+}
+
+var errRefused = errors.New("refused by the test")
+
+func (w world) now() time.Time { return testTime }
+
+// parent returns the policy key that a container's key stands under.
+func (w world) parent(c container.Container) (p keypage.Parent) {
+	w.Helper()
+	w.view(func(tx *store.Tx) (err error) {
+		p.ID, p.Generation, err = w.all.PolicyKeyOf(w.ctx, tx, c)
+		return err
+	})
+	return p
+}
