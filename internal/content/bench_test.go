@@ -1,0 +1,91 @@
+package content_test
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/internal/blob"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store/storetest"
+)
+
+// benchWorld has the sizes of production.
+func benchWorld(b *testing.B) *world {
+	w := newWorld(b, storetest.SQLite(b))
+	blobs, err := blob.Open(b.Context(), "file://"+w.blobDir)
+	must(b, err)
+	w.Contents = content.New(w.db, w.containers, blobs, 512, time.Now)
+	return w
+}
+
+func BenchmarkMail(b *testing.B) {
+	const n = 4096
+	var all strings.Builder
+	for i := range n {
+		fmt.Fprintf(&all, "From alice@contoso.com Mon Jan  1 00:00:00 2024\nFrom: Alice <alice@contoso.com>\nTo: bob@contoso.com\nSubject: =?utf-8?q?message_%d?=\nDate: Mon, 1 Jan 2024 00:00:00 +0000\n\n%s\n\n",
+			i, strings.Repeat("a line of some length, as mail has them\n", 50))
+	}
+	mbox := all.String()
+	w := benchWorld(b)
+	perSecond := func(b *testing.B) {
+		b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "messages/s")
+		b.SetBytes(int64(len(mbox)))
+	}
+	b.Run("import", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			b.StopTimer()
+			w.mail = w.create(b, container.Mailbox, fmt.Sprintf("m%d.%d@contoso.com", b.N, time.Now().UnixNano()))
+			b.StartTimer()
+			_, err := w.Import(b.Context(), w.mail, -1, strings.NewReader(mbox), nil, nil)
+			must(b, err)
+		}
+		perSecond(b)
+	})
+	b.Run("export", func(b *testing.B) {
+		for b.Loop() {
+			must(b, w.Export(b.Context(), w.mail, io.Discard))
+		}
+		perSecond(b)
+	})
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			for after := int64(0); ; {
+				list, err := w.Messages(b.Context(), w.mail, after, 1000)
+				must(b, err)
+				if len(list) == 0 {
+					break
+				}
+				after = list[len(list)-1].ID
+			}
+		}
+		perSecond(b)
+	})
+}
+
+func BenchmarkFile(b *testing.B) {
+	const size = 256 << 20
+	w := benchWorld(b)
+	b.Run("put", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			_, err := w.Put(b.Context(), w.site, "file", size, zeroBytes(size), nil)
+			must(b, err)
+		}
+	})
+	b.Run("get", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			must(b, w.Get(b.Context(), w.site, "file", 0, -1, io.Discard))
+		}
+	})
+	b.Run("small", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			w.put(b, fmt.Sprintf("dir/%d", i), "a small file")
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "files/s")
+	})
+}

@@ -1,0 +1,142 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Checked is what Check found of one item.
+type Checked struct {
+	Item  int64
+	Keys  int64 // blob keys that opened
+	Bytes int64 // of content that was read
+	Err   error // nil, or why the item does not open; Damaged names item and blob
+}
+
+// Check opens every item of c, its metadata and all of its content, and tells
+// report of each, which may stop it by an error. Items that come or go meanwhile
+// are met or not. What Check itself returns is not about an item: the
+// container's key may not be used, or the database fails.
+func (s *Contents) Check(ctx context.Context, c container.Container, report func(Checked) error) error {
+	if err := s.checkAll(ctx, c, report); err != nil {
+		return fmt.Errorf("check container %d: %w", c.ID, err)
+	}
+	return nil
+}
+
+func (s *Contents) checkAll(ctx context.Context, c container.Container, report func(Checked) error) error {
+	for after := int64(0); ; {
+		p, err := s.openPart(ctx, c, allItems, after, s.part)
+		if err != nil {
+			return err
+		}
+		if len(p.list) == 0 {
+			return s.checkRest(ctx, c, report)
+		}
+		if err := s.checkPart(ctx, c, p, report); err != nil {
+			return err
+		}
+		after = p.list[len(p.list)-1].item.ID
+	}
+}
+
+// checkRest tells of items without a first blob, which no list shows.
+func (s *Contents) checkRest(ctx context.Context, c container.Container, report func(Checked) error) error {
+	var ids []int64
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		ids, err = itemsWithoutBlob(ctx, tx, c.Tenant, c.ID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := report(Checked{Item: id, Err: fail.New(api.Damaged, "open item %d: blob number 0 is missing", id)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Contents) checkPart(ctx context.Context, c container.Container, p part, report func(Checked) error) error {
+	defer p.keys.zero()
+	var read int64 // since the container's key was asked for
+	for _, f := range p.list {
+		if read >= s.blobSize {
+			if err := s.ask(ctx, c); err != nil {
+				return err
+			}
+			read = 0
+		}
+		result, gone := Checked{Item: f.item.ID}, false
+		if f.item.PathHash == nil {
+			s.checkMessage(ctx, p, f, &result)
+		} else {
+			gone = s.checkFile(ctx, c, f.item, &result)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if gone {
+			continue
+		}
+		read += result.Bytes
+		if err := report(result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Contents) checkMessage(ctx context.Context, p part, f first, result *Checked) {
+	key, err := p.keys.key(f.blob)
+	if err == nil {
+		result.Keys++
+		_, err = p.message(f)
+	}
+	if err == nil {
+		err = s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, (*counter)(&result.Bytes))
+	}
+	result.Err = err
+}
+
+// checkFile reports whether the file was replaced since item was read.
+func (s *Contents) checkFile(ctx context.Context, c container.Container, item itemRow, result *Checked) (gone bool) {
+	r, found, err := s.openItem(ctx, c, item.ID)
+	if err != nil || !found {
+		result.Err = err
+		return err == nil
+	}
+	defer r.Close()
+	hash, err := s.pathHash(ctx, c, r.Path)
+	if err == nil && !bytes.Equal(hash, item.PathHash) {
+		err = otherPath(item.ID)
+	}
+	for _, b := range r.blobs {
+		if err != nil {
+			break
+		}
+		if err = r.writeBlob(ctx, b, 0, b.Size, (*counter)(&result.Bytes)); err == nil {
+			result.Keys++
+		}
+	}
+	if fail.Is(err, api.Conflict) { // replaced by another node, while it was read
+		return true
+	}
+	result.Err = err
+	return false
+}
+
+// counter counts the bytes written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}

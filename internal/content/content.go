@@ -1,0 +1,107 @@
+// Package content keeps items, the messages and files of containers, as blobs
+// that each have a key of their own.
+//
+// What comes in goes out byte for byte, of any size, in memory that does not
+// grow with it. An item is there whole or not at all: its blobs are durable
+// before its rows stand, and its rows, its key pages and the caller's audit
+// entry stand by one transaction. Nothing of an item is stored in the clear:
+// content and metadata are sealed under its blobs' keys, those stand in key
+// pages under the container's key, and a path is found by an HMAC. The package
+// never reaches a vault in a transaction, and never names a path or a subject in
+// an error about damage. Start reading at Import and Put.
+package content
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyroll/internal/blob"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// BlobSize is how much of a file stands in one blob, in bytes; the last one has
+// the rest. It is what an update re-keys, and how often a stream asks whether
+// its container's key may still be used.
+const BlobSize = 8 << 20
+
+// partItems is how many items are read and opened at a time.
+const partItems = 256
+
+// Keys opens the keys of containers. *container.Containers is one.
+type Keys interface {
+	// OpenKey returns a copy of the container's key, which the caller zeroes. It
+	// fails when the policy that protects the container does not allow its use.
+	OpenKey(ctx context.Context, c container.Container) (container.Opened, error)
+	// Directory returns what hashes the names of a tenant's files.
+	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
+}
+
+// Contents is the content of all containers. Its methods may be called from
+// many goroutines.
+type Contents struct {
+	db    *store.DB
+	keys  Keys
+	blobs blob.Store
+	slots int
+	now   func() time.Time
+
+	blobSize int64
+	batch    int // messages that an import commits at a time
+	part     int // items that are read and opened at a time
+	held     holds
+}
+
+// New returns the content that db and blobs hold. New key pages have pageSlots
+// slots.
+func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
+	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems}
+}
+
+// Totals returns how many items c has, and how many bytes of content they are.
+// It opens nothing.
+func (s *Contents) Totals(ctx context.Context, tx *store.Tx, c container.Container) (items, bytes int64, err error) {
+	if err := tx.QueryRow(ctx, selectTotals, c.Tenant, c.ID).Scan(&items, &bytes); err != nil {
+		return 0, 0, fmt.Errorf("sum items of container %d: %w", c.ID, err)
+	}
+	return items, bytes, nil
+}
+
+// Fold merges the small key pages of c's blobs, and returns how many pages went
+// away.
+func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error) {
+	opened, err := s.keys.OpenKey(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	defer opened.Key.Zero()
+	return keypage.Fold(ctx, s.db, opened.Key, c.Tenant, parentOf(opened), envelope.ClassBlob, s.slots,
+		func(ctx context.Context, tx *store.Tx, blobs []int64, page int64) error {
+			return repoint(ctx, tx, c.Tenant, blobs, page)
+		})
+}
+
+// parentOf is what the pages of a container's blob keys stand under.
+func parentOf(opened container.Opened) keypage.Parent {
+	return keypage.Parent{ID: opened.Container.ID, Generation: opened.Container.Generation}
+}
+
+// ask fails when the container's key may not be used any more.
+func (s *Contents) ask(ctx context.Context, c container.Container) error {
+	opened, err := s.keys.OpenKey(ctx, c)
+	if err != nil {
+		return err
+	}
+	opened.Key.Zero()
+	return nil
+}
+
+// blobName is a blob's name in the blob store: a folder a tenant, within it one
+// for 18 hours and one for 16 seconds of ids, so that no folder grows for ever
+// and a batch fills few.
+func blobName(tenant, blob int64) string {
+	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, blob>>48, blob>>36&0xfff, blob)
+}

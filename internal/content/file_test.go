@@ -1,0 +1,418 @@
+package content_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// body returns n bytes that differ from place to place.
+func body(seed, n int) string {
+	b := make([]byte, n)
+	x := uint32(seed)*2654435761 + 1
+	for i := range b {
+		x = x*1664525 + 1013904223
+		b[i] = byte(x >> 24)
+	}
+	return string(b)
+}
+
+func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for _, size := range []int{0, 1, blobSize - 1, blobSize, blobSize + 1, 3 * blobSize, 10*blobSize + 17} {
+			path, want := fmt.Sprintf("dir/file %d", size), body(size, size)
+			if f := w.put(t, path, want); f.Path != path || f.Size != int64(size) {
+				t.Errorf("put %d: %+v", size, f)
+			}
+			if w.get(t, path) != want {
+				t.Errorf("%d bytes did not come back", size)
+			}
+			for _, r := range [][2]int{{0, 0}, {0, 1}, {size / 2, 1}, {size - 1, 5}, {blobSize - 1, 2}, {blobSize, blobSize}, {size / 3, size / 2}, {1, -1}} {
+				if r[0] < 0 || r[0] >= size {
+					continue
+				}
+				part := want[r[0]:]
+				if r[1] >= 0 {
+					part = part[:min(r[1], len(part))]
+				}
+				var got bytes.Buffer
+				must(t, w.Get(t.Context(), w.site, path, int64(r[0]), int64(r[1]), &got))
+				if got.String() != part {
+					t.Errorf("range %v of %d bytes is wrong", r, size)
+				}
+			}
+			for _, off := range []int64{-1, max(int64(size), 1), int64(size) + 1} {
+				wantCode(t, w.Get(t.Context(), w.site, path, off, -1, io.Discard), api.RangeNotSatisfiable)
+			}
+		}
+		w.healthy(t, true)
+	})
+}
+
+func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	want := body(1, 5*blobSize)
+	w.put(t, "file", want)
+	names := w.blobNames(t)
+	slices.Sort(names) // ids grow
+	for i, name := range names {
+		if i != 2 {
+			must(t, w.blobs.Delete(t.Context(), name))
+		}
+	}
+	var got bytes.Buffer
+	must(t, w.Get(t.Context(), w.site, "file", 2*blobSize+10, blobSize-10, &got))
+	if got.String() != want[2*blobSize+10:3*blobSize] {
+		t.Error("the range is wrong")
+	}
+	wantCode(t, w.Get(t.Context(), w.site, "file", 2*blobSize+10, blobSize, io.Discard), api.Damaged)
+}
+
+// Any sequence of puts and folds leaves exactly the last file at each path.
+func TestASiteIsWhatWasPutLast(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	const blobSize = 1000
+	content.Small(w.Contents, blobSize, 4)
+	rapid.Check(t, func(rt *rapid.T) {
+		w.site = w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/%d", store.NewID()))
+		want := make(map[string]string)
+		for i := range rapid.IntRange(1, 6).Draw(rt, "puts") {
+			path := rapid.SampledFrom([]string{"a", "a/b", "c é"}).Draw(rt, "path")
+			want[path] = body(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
+			w.put(t, path, want[path])
+			if rapid.IntRange(0, 3).Draw(rt, "fold") == 0 {
+				_, err := w.Fold(t.Context(), w.site)
+				must(t, err)
+			}
+		}
+		list, err := w.Files(t.Context(), w.site)
+		must(t, err)
+		if len(list) != len(want) || !slices.IsSortedFunc(list, func(a, b content.File) int { return strings.Compare(a.Path, b.Path) }) {
+			rt.Fatalf("files %v, want %d", list, len(want))
+		}
+		for _, f := range list {
+			if got := w.get(t, f.Path); got != want[f.Path] || f.Size != int64(len(got)) {
+				rt.Fatalf("%q has %d bytes, want %d", f.Path, len(got), len(want[f.Path]))
+			}
+			if stat, err := w.Stat(t.Context(), w.site, f.Path); err != nil || stat != f {
+				rt.Fatalf("stat %+v, %v; listed %+v", stat, err, f)
+			}
+		}
+	})
+	w.healthy(t, true)
+}
+
+func TestAPutThatFailsChangesNothing(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		broken := errors.New("broken")
+		old := body(1, 3*blobSize)
+		w.put(t, "file", old)
+		before, stored := w.tables(t), len(w.blobNames(t))
+		long := body(2, 4*blobSize)
+		half := long[:len(long)/2]
+		for name, test := range map[string]struct {
+			size int
+			sent string
+			then error // after what was sent
+			also error
+			code api.Code
+		}{
+			"early end":           {len(long), half, io.EOF, nil, api.Truncated},
+			"early end, one byte": {len(long), long[1:], io.EOF, nil, api.Truncated},
+			"nothing came":        {1, "", io.EOF, nil, api.Truncated},
+			"connection cut":      {-1, half, io.ErrUnexpectedEOF, nil, api.Truncated},
+			"cut, length stated":  {len(long), half, io.ErrUnexpectedEOF, nil, api.Truncated},
+			"more than stated":    {10, half, io.EOF, nil, api.InvalidArgument},
+			"one byte more":       {len(long) - 1, long, io.EOF, nil, api.InvalidArgument},
+			"reader fails":        {-1, half, broken, nil, api.Internal},
+			"audit fails":         {-1, half, io.EOF, broken, api.Internal},
+		} {
+			for _, path := range []string{"file", "new"} {
+				r := io.MultiReader(strings.NewReader(test.sent), iotest.ErrReader(test.then))
+				_, err := w.Put(t.Context(), w.site, path, int64(test.size), r, func(*store.Tx) error { return test.also })
+				if err == nil {
+					t.Fatalf("%s: no error", name)
+				}
+				wantCode(t, err, test.code)
+				if w.tables(t) != before || len(w.blobNames(t)) != stored {
+					t.Fatalf("%s: something changed", name)
+				}
+			}
+		}
+		if w.get(t, "file") != old {
+			t.Error("the old file is not there")
+		}
+		wantCode(t, w.Get(t.Context(), w.site, "new", 0, -1, io.Discard), api.NotFound)
+		w.healthy(t, true)
+	})
+}
+
+func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"), nil)
+	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
+		t.Error(err)
+	}
+}
+
+func TestPathsThatAreNoneAreRefused(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
+		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"), nil)
+		wantCode(t, err, api.InvalidArgument)
+		wantCode(t, w.Get(t.Context(), w.site, path, 0, -1, io.Discard), api.InvalidArgument)
+	}
+	for _, path := range []string{"a", "a/b", "...", ".a", "a b/ü", "C:\\x", strings.Repeat("a", 1024)} {
+		w.put(t, path, path)
+		if w.get(t, path) != path {
+			t.Errorf("%q is not there", path)
+		}
+	}
+}
+
+// gate is a writer that stops at its first byte until it is let go on.
+type gate struct {
+	bytes.Buffer
+	reached, open chan struct{}
+	once          sync.Once
+}
+
+func newGate() *gate { return &gate{reached: make(chan struct{}), open: make(chan struct{})} }
+
+func (g *gate) Write(p []byte) (int, error) {
+	g.once.Do(func() {
+		close(g.reached)
+		<-g.open
+	})
+	return g.Buffer.Write(p)
+}
+
+func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		old, next := body(1, 5*blobSize), body(2, 3*blobSize)
+		w.put(t, "file", old)
+		g, done := newGate(), make(chan error, 1)
+		go func() { done <- w.Get(context.Background(), w.site, "file", 0, -1, g) }()
+		<-g.reached
+		w.put(t, "file", next)
+		if w.get(t, "file") != next {
+			t.Error("a later reader does not see the new file")
+		}
+		if n := len(w.blobNames(t)); n != 8 {
+			t.Errorf("%d blobs while the old file is read, want 8", n)
+		}
+		close(g.open)
+		if err := <-done; err != nil || g.String() != old {
+			t.Errorf("the reader got %d bytes, %v", g.Len(), err)
+		}
+		w.healthy(t, true)
+		if n := len(w.blobNames(t)); n != 3 {
+			t.Errorf("%d blobs after it was read, want 3", n)
+		}
+	})
+}
+
+func TestReadersSeeOneFileOrTheOther(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		versions := make(map[string]int)
+		for i := range 24 {
+			versions[body(i, (1+i%4)*blobSize/2)] = i
+		}
+		w.put(t, "file", body(0, blobSize/2))
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		for range 2 {
+			wg.Go(func() {
+				for {
+					var got bytes.Buffer
+					if err := w.Get(context.Background(), w.site, "file", 0, -1, &got); err != nil {
+						t.Error(err)
+						return
+					}
+					if _, whole := versions[got.String()]; !whole {
+						t.Errorf("read %d bytes of no version", got.Len())
+						return
+					}
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			for {
+				if _, err := w.Fold(context.Background(), w.site); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+		var writers sync.WaitGroup
+		for writer := range 2 {
+			writers.Go(func() {
+				for i := writer; i < len(versions); i += 2 {
+					b := body(i, (1+i%4)*blobSize/2)
+					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b), nil); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		writers.Wait()
+		close(stop)
+		wg.Wait()
+		w.healthy(t, true)
+	})
+}
+
+// A revoked key stops a stream at its next blob, in both directions.
+func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	want := body(1, 5*blobSize)
+	w.put(t, "file", want)
+	w.importMail(t, mbox(9))
+	for after := int64(2); after < 6; after++ {
+		w.policies.revoked.Store(false)
+		w.policies.allow.Store(after)
+		var got bytes.Buffer
+		wantCode(t, w.Get(t.Context(), w.site, "file", 0, -1, &got), api.VaultDenied)
+		if blobs := after - 2; int64(got.Len()) != blobs*blobSize { // one open is for the metadata, and the last refuses
+			t.Errorf("refused at open %d: %d bytes came", after, got.Len())
+		}
+	}
+	w.policies.revoked.Store(false)
+	before := w.tables(t)
+	w.policies.allow.Store(4)
+	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want), nil)
+	wantCode(t, err, api.VaultDenied)
+	if w.tables(t) != before || len(w.blobNames(t)) != 5+9 {
+		t.Error("a refused put left something")
+	}
+	w.policies.allow.Store(0) // stays revoked
+	for name, err := range map[string]error{
+		"get":      w.Get(t.Context(), w.site, "file", 0, -1, io.Discard),
+		"missing":  w.Get(t.Context(), w.site, "no such file", 0, -1, io.Discard),
+		"export":   w.Export(t.Context(), w.mail, io.Discard),
+		"list":     second(w.Files(t.Context(), w.site)),
+		"messages": second(w.Messages(t.Context(), w.mail, 0, 10)),
+		"check":    w.Check(t.Context(), w.mail, func(content.Checked) error { return nil }),
+		"import":   second(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), nil, nil)),
+	} {
+		t.Run(name, func(t *testing.T) { wantCode(t, err, api.VaultDenied) })
+	}
+}
+
+// A revoked import is refused before its content is read, and an export of large
+// messages stops between them.
+func TestRevocationStopsMail(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	message := "From a\n\n" + strings.Repeat("x", blobSize) + "\n\n"
+	w.importMail(t, strings.Repeat(message, 4))
+	for whole := range int64(4) {
+		w.policies.revoked.Store(false)
+		w.policies.allow.Store(1 + whole)
+		var got bytes.Buffer
+		wantCode(t, w.Export(t.Context(), w.mail, &got), api.VaultDenied)
+		if int64(got.Len()) != whole*int64(len(message)) {
+			t.Errorf("%d bytes came, want %d messages", got.Len(), whole)
+		}
+	}
+	unread := readerFunc(func([]byte) (int, error) {
+		t.Error("the import was read")
+		return 0, io.EOF
+	})
+	wantCode(t, second(w.Import(t.Context(), w.mail, -1, unread, nil, nil)), api.VaultDenied)
+}
+
+// A file that is replaced while the list is made stands in it once, as it is now.
+func TestAListHasEachFileOnce(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	for i := range 9 { // three parts
+		w.put(t, fmt.Sprint("file", i), "old")
+	}
+	opens := 0
+	w.policies.opening = func() {
+		if opens++; opens == 2 { // the second part is about to be opened
+			w.policies.opening = nil
+			w.put(t, "file1", "newer")
+		}
+	}
+	list, err := w.Files(t.Context(), w.site)
+	must(t, err)
+	if len(list) != 9 || list[1].Path != "file1" || list[1].Size != int64(len("newer")) {
+		t.Errorf("%+v", list)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestAnEndedContextStopsEverything(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.put(t, "file", body(1, 3*blobSize))
+	ctx, cancel := context.WithCancel(t.Context())
+	endsHere := readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return copy(p, "From x\n"), nil
+	})
+	if _, err := w.Import(ctx, w.mail, -1, endsHere, nil, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	if _, err := w.Put(ctx, w.site, "file", -1, endsHere, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	err := w.Get(ctx, w.site, "file", 0, -1, writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil }))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	w.healthy(t, true)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// What a reader's writer fails with is not taken for damage.
+func TestAFailingWriterIsNotDamage(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.put(t, "file", "x")
+	w.importMail(t, mbox(1))
+	gone := errors.New("the client went away")
+	sink := writerFunc(func([]byte) (int, error) { return 0, gone })
+	for _, err := range []error{
+		w.Get(t.Context(), w.site, "file", 0, -1, sink),
+		w.Export(t.Context(), w.mail, sink),
+		w.Message(t.Context(), w.mail, w.messages(t)[0].ID, sink),
+	} {
+		if !errors.Is(err, gone) {
+			t.Error(err)
+		}
+		wantCode(t, err, api.Internal)
+	}
+}

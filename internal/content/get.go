@@ -1,0 +1,255 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Reader reads one file as it was when it was opened, also when it is replaced
+// meanwhile. One goroutine uses it.
+type Reader struct {
+	File
+	contents  *Contents
+	container container.Container
+	item      int64
+	blobs     []blobRow
+	pages     pageSet // sealed: the keys are opened one at a time
+	closed    bool
+}
+
+// Open opens the file of c at path. The caller closes it. It fails NotFound.
+func (s *Contents) Open(ctx context.Context, c container.Container, path string) (*Reader, error) {
+	r, err := s.open(ctx, c, path)
+	if err != nil {
+		return nil, fmt.Errorf("open file: %w", err)
+	}
+	return r, nil
+}
+
+func (s *Contents) open(ctx context.Context, c container.Container, path string) (*Reader, error) {
+	hash, err := s.pathHash(ctx, c, path)
+	if err != nil {
+		return nil, err
+	}
+	for range tries {
+		var id int64
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			id, err = fileID(ctx, tx, c.Tenant, c.ID, hash)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if id == 0 {
+			// Who may not read is not told what is there.
+			if err := s.ask(ctx, c); err != nil {
+				return nil, err
+			}
+			return nil, fail.New(api.NotFound, "file %q does not exist", path)
+		}
+		r, found, err := s.openItem(ctx, c, id)
+		if err != nil {
+			return nil, err
+		}
+		if found && r.Path != path {
+			r.Close()
+			return nil, otherPath(id)
+		}
+		if found {
+			return r, nil
+		}
+	}
+	return nil, fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again")
+}
+
+func otherPath(item int64) error {
+	return fail.New(api.Damaged, "open item %d: its metadata are those of another path", item)
+}
+
+// openItem opens a file by its id; not found means that it was replaced. It is
+// held before its rows are read: they are there after that, so whoever replaces
+// the file finds it held.
+func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
+	s.held.hold(id)
+	r = &Reader{contents: s, container: c, item: id}
+	var item itemRow
+	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if item, found, err = selectOne(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
+			return err
+		}
+		if r.blobs, err = blobsOf(ctx, tx, c.Tenant, id); err != nil {
+			return err
+		}
+		r.pages, err = pagesOf(ctx, tx, c.Tenant, r.blobs)
+		return err
+	})
+	if err == nil && found {
+		err = r.readMetadata(ctx, item)
+	}
+	if err != nil || !found {
+		r.Close()
+		return nil, false, err
+	}
+	return r, true, nil
+}
+
+func (r *Reader) readMetadata(ctx context.Context, item itemRow) error {
+	if err := checkBlobs(item, r.blobs); err != nil {
+		return err
+	}
+	ring, err := r.keys(ctx, r.blobs[:1])
+	if err != nil {
+		return err
+	}
+	defer ring.zero()
+	key, err := ring.key(r.blobs[0])
+	if err != nil {
+		return err
+	}
+	var m fileMetadata
+	if err := item.openMetadata(key, &m); err != nil {
+		return err
+	}
+	if m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(r.blobs)) {
+		return fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", item.ID)
+	}
+	r.File = File{Path: m.Path, Size: item.Size, Modified: m.Modified}
+	return nil
+}
+
+// checkBlobs says whether blobs are all of the item's.
+func checkBlobs(item itemRow, blobs []blobRow) error {
+	var size int64
+	for i, b := range blobs {
+		if b.Sequence != int64(i) {
+			return fail.New(api.Damaged, "open item %d: blob number %d is missing", item.ID, i)
+		}
+		size += b.Size
+	}
+	if len(blobs) == 0 || size != item.Size {
+		return fail.New(api.Damaged, "open item %d: its %d blobs have %d bytes, not %d", item.ID, len(blobs), size, item.Size)
+	}
+	return nil
+}
+
+// keys asks for the container's key and opens those of blobs.
+func (r *Reader) keys(ctx context.Context, blobs []blobRow) (*keyring, error) {
+	opened, err := r.contents.keys.OpenKey(ctx, r.container)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Key.Zero()
+	return openKeys(opened, r.pages, blobs), nil
+}
+
+// WriteRange writes the bytes of the file from off on to w, at most n of them,
+// or with n < 0 all. It opens only the blobs that it needs and asks for the
+// container's key at each. It fails RangeNotSatisfiable when off is outside the
+// file (RFC 9110 section 14.1.2); it is not when the file is empty and off is 0.
+func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) error {
+	if off < 0 || off > r.Size || off == r.Size && r.Size > 0 {
+		return fail.New(api.RangeNotSatisfiable, "read file: byte %d is not inside its %d", off, r.Size)
+	}
+	if n < 0 || n > r.Size-off {
+		n = r.Size - off
+	}
+	start := int64(0) // of the blob, in the file
+	for _, b := range r.blobs {
+		from, to := max(off, start), min(off+n, start+b.Size)
+		if from < to || r.Size == 0 {
+			if err := r.writeBlob(ctx, b, from-start, to-from, w); err != nil {
+				return fmt.Errorf("read file: %w", err)
+			}
+		}
+		start += b.Size
+	}
+	return nil
+}
+
+func (r *Reader) writeBlob(ctx context.Context, b blobRow, off, n int64, w io.Writer) error {
+	ring, err := r.keys(ctx, []blobRow{b})
+	if err != nil {
+		return err
+	}
+	defer ring.zero()
+	key, err := ring.key(b)
+	if err != nil {
+		return err
+	}
+	return r.contents.copyBlob(ctx, b, key, off, n, w)
+}
+
+// Close lets go of the file.
+func (r *Reader) Close() error {
+	if !r.closed {
+		r.closed = true
+		r.contents.deleteBlobs(context.Background(), r.contents.held.release(r.item))
+	}
+	return nil
+}
+
+// Get writes bytes of the file of c at path to w, as Reader.WriteRange does.
+func (s *Contents) Get(ctx context.Context, c container.Container, path string, off, n int64, w io.Writer) error {
+	r, err := s.Open(ctx, c, path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.WriteRange(ctx, off, n, w)
+}
+
+// Stat returns what is told of the file of c at path. It fails NotFound.
+func (s *Contents) Stat(ctx context.Context, c container.Container, path string) (File, error) {
+	r, err := s.Open(ctx, c, path)
+	if err != nil {
+		return File{}, err
+	}
+	return r.File, r.Close()
+}
+
+// Files returns c's files in order of their paths.
+func (s *Contents) Files(ctx context.Context, c container.Container) ([]File, error) {
+	var list []File
+	for after := int64(0); ; {
+		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
+		if err != nil {
+			return nil, fmt.Errorf("list files: %w", err)
+		}
+		if len(p.list) == 0 {
+			break
+		}
+		if list, err = p.appendFiles(list); err != nil {
+			return nil, fmt.Errorf("list files: %w", err)
+		}
+		after = p.list[len(p.list)-1].item.ID
+	}
+	// A file that was replaced meanwhile may have been met twice: the later holds.
+	slices.Reverse(list)
+	slices.SortStableFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), nil
+}
+
+func (p part) appendFiles(list []File) ([]File, error) {
+	defer p.keys.zero()
+	for _, f := range p.list {
+		var m fileMetadata
+		key, err := p.keys.key(f.blob)
+		if err == nil {
+			err = f.item.openMetadata(key, &m)
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, File{Path: m.Path, Size: m.Size, Modified: m.Modified})
+	}
+	return list, nil
+}

@@ -1,0 +1,132 @@
+package content
+
+import (
+	"iter"
+	"mime"
+	"net/mail"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/emersion/go-message/charset"
+)
+
+// shown is what a list shows of a message: what can be read of its header. A
+// malformed message shows less and is a message all the same.
+type shown struct {
+	Subject string    `json:"subject,omitempty"`
+	From    string    `json:"from,omitempty"`
+	Date    time.Time `json:"date,omitzero"`
+	Flags   string    `json:"flags,omitempty"` // of Status, then X-Status
+}
+
+const (
+	// maxHeader is how much of a message is searched for header fields, in bytes.
+	maxHeader = 64 << 10
+	// maxText is the longest text that is shown, in bytes, as RFC 5322 section
+	// 2.1.1 limits a line.
+	maxText = 998
+	// maxFlags is more letters than mail programs have flags.
+	maxFlags = 32
+)
+
+// readShown reads the header that a message begins with. Of a field that stands
+// twice the first counts.
+func readShown(message string) shown {
+	fields := make(map[string]string)
+	for name, value := range headerFields(message) {
+		if _, twice := fields[name]; !twice {
+			fields[name] = value
+		}
+	}
+	return shown{
+		Subject: readText(fields["subject"]),
+		From:    readText(fields["from"]),
+		Date:    readDate(fields["date"]),
+		Flags:   readFlags(fields["status"] + fields["x-status"]),
+	}
+}
+
+// wanted are the header fields that a list shows something of.
+var wanted = map[string]bool{"subject": true, "from": true, "date": true, "status": true, "x-status": true}
+
+// headerFields yields the wanted fields, names in lower case and values with
+// their folds, up to the empty line. A line that is no field is passed over.
+func headerFields(message string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		var name string
+		var value strings.Builder
+		for line := range strings.Lines(message) {
+			line = strings.TrimRight(line, "\r\n")
+			if line == "" {
+				break
+			}
+			if line[0] == ' ' || line[0] == '\t' {
+				value.WriteString(line)
+				continue
+			}
+			if wanted[name] && !yield(name, value.String()) {
+				return
+			}
+			before, after, found := strings.Cut(line, ":")
+			name = ""
+			if before = strings.TrimRight(before, " \t"); found && len(before) <= len("x-status") {
+				name = strings.ToLower(before)
+			}
+			value.Reset()
+			value.WriteString(after)
+		}
+		if wanted[name] {
+			yield(name, value.String())
+		}
+	}
+}
+
+var words = mime.WordDecoder{CharsetReader: charset.Reader}
+
+// readText decodes encoded words (RFC 2047) and keeps what a terminal can show.
+// Words in an unknown charset are shown as they stand.
+func readText(value string) string {
+	if text, err := words.DecodeHeader(value); err == nil {
+		value = text
+	}
+	value = strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\r' || r == '\n' {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.TrimSpace(value))
+	if len(value) <= maxText {
+		return value
+	}
+	cut := maxText
+	for !utf8.RuneStart(value[cut]) {
+		cut--
+	}
+	return value[:cut]
+}
+
+// readDate returns the time of a Date field in UTC, and the zero time for what
+// is none or lies outside the years 1 to 9999, which JSON has no form for.
+func readDate(value string) time.Time {
+	date, err := mail.ParseDate(strings.TrimSpace(value))
+	if date = date.UTC(); err != nil || date.Year() < 1 || date.Year() > 9999 {
+		return time.Time{}
+	}
+	return date
+}
+
+// readFlags returns the letters of the Status and X-Status fields.
+func readFlags(value string) string {
+	letters := strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
+			return r
+		}
+		return -1
+	}, value)
+	return letters[:min(len(letters), maxFlags)]
+}

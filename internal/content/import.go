@@ -1,0 +1,291 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"keyroll/internal/blob"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// An import commits whenever it has this much: few commits, and little to lose
+// or to hold in memory.
+const (
+	batchMessages = 512
+	batchBytes    = 16 << 20
+)
+
+// Imported is what an import stored.
+type Imported struct {
+	Messages, Bytes int64
+}
+
+// messageMetadata is sealed beside a message. Head and Tail are how many bytes
+// of what is stored belong to the mbox rather than to the message: the "From "
+// line before it and the empty line after it.
+type messageMetadata struct {
+	Head int64 `json:"head"`
+	Tail int64 `json:"tail,omitempty"`
+	shown
+}
+
+// Import adds to c the messages of the mbox that r delivers, whose length is
+// size, or not known if negative. The mbox is kept byte for byte. progress, if
+// not nil, is told after each commit what has been stored so far; also, if not
+// nil, runs in the transaction of the last one.
+//
+// Import commits as it goes. When it fails, the whole messages of finished
+// commits stay, as Imported and the error say, and nothing of what came after:
+// no message is ever there in part. It fails InvalidArgument for what is no
+// mbox and Truncated for a transfer that ended early.
+func (s *Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, progress func(Imported), also func(tx *store.Tx) error) (Imported, error) {
+	var done Imported
+	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, progress, also)
+	if err != nil && done.Messages > 0 {
+		err = fmt.Errorf("%w; the first %d messages of it are kept", err, done.Messages)
+	}
+	if err != nil {
+		return done, fmt.Errorf("import mail: %w", err)
+	}
+	return done, nil
+}
+
+func (s *Contents) importAll(ctx context.Context, c container.Container, in *transfer, done *Imported, progress func(Imported), also func(tx *store.Tx) error) error {
+	mail := newMbox(in)
+	for {
+		if err := s.ask(ctx, c); err != nil {
+			return err
+		}
+		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}}
+		last, err := b.fill(ctx, mail)
+		if err != nil {
+			b.discard()
+			return in.failure(err)
+		}
+		var inLast func(tx *store.Tx) error
+		if last {
+			inLast = also
+		}
+		if err := b.commit(ctx, inLast); err != nil {
+			return err
+		}
+		done.Messages += int64(len(b.items))
+		done.Bytes += b.bytes
+		if progress != nil {
+			progress(*done)
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// batch is the messages of one commit.
+type batch struct {
+	contents  *Contents
+	container container.Container
+	blobs     blob.Batch
+	items     []itemRow
+	rows      []blobRow
+	keys      []*envelope.Key
+	pages     newPages
+	bytes     int64
+}
+
+// fill takes messages until the batch is full, and reports whether they were
+// the last. It looks ahead, so that the last batch is known to be it.
+func (b *batch) fill(ctx context.Context, mail *mbox) (last bool, err error) {
+	for {
+		switch more, err := mail.More(); {
+		case err != nil:
+			return false, err
+		case !more:
+			return true, nil
+		case len(b.items) >= b.contents.batch || b.bytes >= batchBytes:
+			return false, nil
+		}
+		if err := mail.Next(); err != nil {
+			return false, err
+		}
+		if err := b.add(ctx, mail); err != nil {
+			return false, err
+		}
+	}
+}
+
+// add stores the message at hand as a blob and prepares its rows.
+func (b *batch) add(ctx context.Context, message io.Reader) error {
+	tenant := b.container.Tenant
+	item := itemRow{ID: store.NewID(), Tenant: tenant, Container: b.container.ID, Version: 1, Created: b.contents.writtenTime()}
+	row := blobRow{ID: store.NewID(), Tenant: tenant, Item: item.ID}
+	key := envelope.NewKey()
+	b.keys = append(b.keys, key)
+	in := &intake{from: message}
+	sealed := newSealing(in, key, envelope.BlobPlace{Tenant: tenant, Blob: row.ID})
+	defer sealed.release()
+	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
+		return err
+	}
+	item.Size, row.Size = sealed.size, sealed.size
+	if err := item.sealMetadata(key, in.metadata()); err != nil {
+		return err
+	}
+	b.items, b.rows, b.bytes = append(b.items, item), append(b.rows, row), b.bytes+item.Size
+	return nil
+}
+
+// commit makes the batch durable and visible: blobs, then rows and pages.
+func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error {
+	defer b.zero()
+	if err := b.sealKeys(ctx); err != nil {
+		b.blobs.Discard()
+		return err
+	}
+	if err := b.blobs.Commit(ctx); err != nil {
+		return err
+	}
+	fault.Point("import.blobs-durable")
+	committing := false
+	err := b.contents.db.InTx(ctx, func(tx *store.Tx) error {
+		committing = false
+		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
+			return err
+		}
+		if also != nil {
+			if err := also(tx); err != nil {
+				return err
+			}
+		}
+		fault.Point("import.before-commit")
+		committing = true
+		return nil
+	})
+	if err != nil {
+		if !committing { // else it may have happened
+			b.contents.deleteBlobs(ctx, b.rows)
+		}
+		return err
+	}
+	fault.Point("import.after-commit")
+	return nil
+}
+
+// sealKeys puts the blobs' keys into pages.
+func (b *batch) sealKeys(ctx context.Context) error {
+	if len(b.rows) == 0 {
+		return nil
+	}
+	opened, err := b.contents.keys.OpenKey(ctx, b.container)
+	if err != nil {
+		return err
+	}
+	defer opened.Key.Zero()
+	for i := range b.rows {
+		if b.rows[i].Page, err = b.pages.add(b.rows[i].ID, b.keys[i]); err != nil {
+			return err
+		}
+		if b.pages.full() {
+			if err := b.pages.seal(opened); err != nil {
+				return err
+			}
+		}
+	}
+	return b.pages.seal(opened)
+}
+
+func (b *batch) discard() {
+	b.blobs.Discard()
+	b.zero()
+}
+
+func (b *batch) zero() {
+	for _, key := range b.keys {
+		key.Zero()
+	}
+	b.pages.zero()
+}
+
+// deleteBlobs removes blobs that no row names, or none will. What it cannot
+// remove is rubbish in the blob store and harms nobody.
+func (s *Contents) deleteBlobs(ctx context.Context, blobs []blobRow) {
+	ctx = context.WithoutCancel(ctx)
+	for _, b := range blobs {
+		_ = s.blobs.Delete(ctx, blobName(b.Tenant, b.ID))
+	}
+}
+
+// intake is a message on its way into its blob. It notes what metadata need:
+// the length of the "From " line, the beginning of the message, and its end.
+type intake struct {
+	from   io.Reader
+	size   int64
+	head   int64 // so far, until headed
+	headed bool
+	begin  []byte
+	ending
+}
+
+func (in *intake) Read(p []byte) (int, error) {
+	n, err := in.from.Read(p)
+	b := p[:n]
+	in.size += int64(n)
+	in.note(b)
+	if !in.headed {
+		line := b
+		for i, c := range b {
+			if c == '\n' {
+				line, in.headed = b[:i+1], true
+				break
+			}
+		}
+		in.head += int64(len(line))
+		b = b[len(line):]
+	}
+	if room := maxHeader - len(in.begin); room > 0 && len(b) > 0 {
+		in.begin = append(in.begin, b[:min(room, len(b))]...)
+	}
+	return n, err
+}
+
+func (in *intake) metadata() messageMetadata {
+	m := messageMetadata{Head: in.head, shown: readShown(string(in.begin))}
+	if tail := in.emptyLine(); in.size-in.head >= tail {
+		m.Tail = tail
+	}
+	return m
+}
+
+// ending is the last bytes, up to three, of what was noted.
+type ending struct {
+	bytes [6]byte
+	n     int
+}
+
+func (e *ending) note(p []byte) {
+	e.n += copy(e.bytes[e.n:], p[max(0, len(p)-3):])
+	if e.n > 3 {
+		copy(e.bytes[:3], e.bytes[e.n-3:e.n])
+		e.n = 3
+	}
+}
+
+// in reports whether what was noted ends in suffix, of up to three bytes.
+func (e *ending) in(suffix string) bool {
+	return bytes.HasSuffix(e.bytes[:e.n], []byte(suffix))
+}
+
+// emptyLine returns the length of the empty line at the end, and 0 for none.
+func (e *ending) emptyLine() int64 {
+	switch {
+	case e.in("\n\n"):
+		return 1
+	case e.in("\n\r\n"):
+		return 2
+	}
+	return 0
+}

@@ -1,0 +1,222 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// blobGeneration is the generation of every blob's key.
+const blobGeneration = 1
+
+// newPages puts the keys of new blobs into key pages of their container. Only
+// the page under way is open.
+type newPages struct {
+	slots  int
+	open   *envelope.Page // nil: none
+	openID int64
+	sealed []keypage.Row
+}
+
+// add takes a copy of a blob's key and returns the page that will hold it.
+func (p *newPages) add(blob int64, key *envelope.Key) (page int64, err error) {
+	if p.open == nil {
+		p.openID = store.NewID()
+		if p.open, err = envelope.NewPage(); err != nil {
+			return 0, err
+		}
+	}
+	return p.openID, p.open.Add(envelope.Slot{Child: blob, Generation: blobGeneration, Key: *key})
+}
+
+func (p *newPages) full() bool { return p.open != nil && p.open.Len() >= p.slots }
+
+// seal seals the page under way, if there is one.
+func (p *newPages) seal(opened container.Opened) (err error) {
+	if p.open == nil {
+		return nil
+	}
+	parent := parentOf(opened)
+	row := keypage.Row{ID: p.openID, Tenant: opened.Container.Tenant, Parent: parent.ID, Generation: parent.Generation,
+		Class: envelope.ClassBlob, Version: 1, Count: uint32(p.open.Len())}
+	if row.Body, err = envelope.SealPage(opened.Key, row.Place(), p.open); err != nil {
+		return err
+	}
+	p.sealed = append(p.sealed, row)
+	p.zero()
+	return nil
+}
+
+// zero forgets the page under way.
+func (p *newPages) zero() {
+	if p.open != nil {
+		p.open.Zero()
+		p.open = nil
+	}
+}
+
+// pageSet is the key pages of some blobs, as one View found them.
+type pageSet map[int64]keypage.Row
+
+// pagesOf returns the pages that hold the keys of blobs. One that is missing is
+// not in the set; the keyring names it.
+func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (pageSet, error) {
+	set := make(pageSet)
+	missing := make(map[int64]bool)
+	for _, b := range blobs {
+		if _, found := set[b.Page]; found || missing[b.Page] {
+			continue
+		}
+		row, err := keypage.Get(ctx, tx, tenant, b.Page)
+		if fail.Is(err, api.NotFound) {
+			missing[b.Page] = true
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		set[b.Page] = row
+	}
+	return set, nil
+}
+
+// keyring is the open keys of some blobs.
+type keyring struct {
+	keys   map[int64]*envelope.Key // by blob
+	failed map[int64]error         // by page
+}
+
+// openKeys opens the keys of blobs from their pages. What does not open is told
+// when its key is asked for.
+func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring {
+	ring := &keyring{keys: make(map[int64]*envelope.Key, len(blobs)), failed: make(map[int64]error)}
+	byPage := make(map[int64][]int64)
+	for _, b := range blobs {
+		byPage[b.Page] = append(byPage[b.Page], b.ID)
+	}
+	for id, ids := range byPage {
+		row, found := pages[id]
+		if !found {
+			ring.failed[id] = fail.New(api.Damaged, "key page %d is missing", id)
+			continue
+		}
+		page, err := envelope.OpenPage(opened.Key, row.Place(), row.Body)
+		if err != nil {
+			ring.failed[id] = err
+			continue
+		}
+		for _, blob := range ids {
+			if key, ok := page.Find(blob, blobGeneration); ok {
+				ring.keys[blob] = key
+			}
+		}
+		page.Zero()
+	}
+	return ring
+}
+
+// key returns a blob's key, which the keyring keeps. It fails Damaged, naming
+// the item and the blob.
+func (k *keyring) key(b blobRow) (*envelope.Key, error) {
+	if err := k.failed[b.Page]; err != nil {
+		return nil, fmt.Errorf("open item %d: key of blob %d: %w", b.Item, b.ID, err)
+	}
+	if key, ok := k.keys[b.ID]; ok {
+		return key, nil
+	}
+	return nil, fail.New(api.Damaged, "open item %d: key of blob %d: key page %d has no slot of it", b.Item, b.ID, b.Page)
+}
+
+func (k *keyring) zero() {
+	for _, key := range k.keys {
+		key.Zero()
+	}
+}
+
+// errLost breaks off a transaction whose pages or rows somebody else changed.
+var errLost = errors.New("somebody else changed the same")
+
+// removeKeys takes the keys of an item's blobs, all of them in order, out of
+// their pages. From a page that does not open nothing can be taken, and it does
+// not stand in the way; it is found and named where the others in it are read.
+func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
+	byPage := make(map[int64][]int64)
+	for _, b := range blobs {
+		byPage[b.Page] = append(byPage[b.Page], b.ID)
+	}
+	ids := make([]int64, 0, len(byPage))
+	for id := range byPage {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)         // as all who swap pages do
+	for _, id := range ids { // a page whose slots are folded into another meanwhile is gone
+		row, err := keypage.Get(ctx, tx, opened.Container.Tenant, id)
+		if fail.Is(err, api.NotFound) {
+			if err := stillOn(ctx, tx, opened.Container.Tenant, byPage[id][0], id); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := removeSlots(ctx, tx, opened.Key, row, byPage[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stillOn returns errLost unless a blob's key stands in page for all that the
+// database tells: a page that is missing then holds up nobody, like one that
+// does not open.
+func stillOn(ctx context.Context, tx *store.Tx, tenant, blob, page int64) error {
+	now, err := pageOf(ctx, tx, tenant, blob)
+	if err == nil && now != page {
+		return errLost
+	}
+	return err
+}
+
+func removeSlots(ctx context.Context, tx *store.Tx, key *envelope.Key, row keypage.Row, blobs []int64) error {
+	if int(row.Count) == len(blobs) { // no need to open what goes as a whole
+		return won(keypage.Delete(ctx, tx, row))
+	}
+	page, err := envelope.OpenPage(key, row.Place(), row.Body)
+	if fail.Is(err, api.Damaged) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer page.Zero()
+	for _, blob := range blobs {
+		page.Remove(blob, blobGeneration)
+	}
+	if page.Len() == 0 {
+		return won(keypage.Delete(ctx, tx, row))
+	}
+	next := row
+	next.Version++
+	next.Count = uint32(page.Len())
+	if next.Body, err = envelope.SealPage(key, next.Place(), page); err != nil {
+		return err
+	}
+	return won(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
+}
+
+// won turns the outcome of one compare-and-swap into errLost where it was lost.
+func won(done []bool, err error) error {
+	if err == nil && !done[0] {
+		return errLost
+	}
+	return err
+}

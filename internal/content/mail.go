@@ -1,0 +1,162 @@
+package content
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+)
+
+// Message is what a list shows of a message.
+type Message struct {
+	ID      int64
+	Subject string
+	From    string
+	Date    time.Time // zero if the message has none that can be read
+	Flags   string    // the letters of its Status and X-Status fields
+	Size    int64     // bytes, without the "From " line
+}
+
+// Export writes c's messages to w as one mbox, in the order in which they came.
+// After a single import it is what was imported, byte for byte; where the mboxes
+// of several imports meet, line ends are added if it takes them to keep the
+// messages apart. It asks for the container's key again after every 256 messages
+// or BlobSize bytes.
+func (s *Contents) Export(ctx context.Context, c container.Container, w io.Writer) error {
+	j := joiner{w: w}
+	for after := int64(0); ; {
+		p, err := s.openPart(ctx, c, messagesOnly, after, s.part)
+		if err != nil {
+			return fmt.Errorf("export mail: %w", err)
+		}
+		if len(p.list) == 0 {
+			return nil
+		}
+		if err := s.exportPart(ctx, c, p, &j); err != nil {
+			return fmt.Errorf("export mail: %w", err)
+		}
+		after = p.list[len(p.list)-1].item.ID
+	}
+}
+
+func (s *Contents) exportPart(ctx context.Context, c container.Container, p part, j *joiner) error {
+	defer p.keys.zero()
+	var written int64 // since the key was asked for
+	for _, f := range p.list {
+		if written >= s.blobSize {
+			if err := s.ask(ctx, c); err != nil {
+				return err
+			}
+			written = 0
+		}
+		key, err := p.keys.key(f.blob)
+		if err != nil {
+			return err
+		}
+		if err := j.begin(); err != nil {
+			return err
+		}
+		if err := s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, j); err != nil {
+			return err
+		}
+		written += f.blob.Size
+	}
+	return nil
+}
+
+// Messages returns up to limit of c's messages with ids above after, in the
+// order in which they came.
+func (s *Contents) Messages(ctx context.Context, c container.Container, after int64, limit int) ([]Message, error) {
+	p, err := s.openPart(ctx, c, messagesOnly, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list messages: %w", err)
+	}
+	defer p.keys.zero()
+	list := make([]Message, len(p.list))
+	for i, f := range p.list {
+		m, err := p.message(f)
+		if err != nil {
+			return nil, fmt.Errorf("list messages: %w", err)
+		}
+		list[i] = Message{ID: f.item.ID, Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Size: f.item.Size - m.Head - m.Tail}
+	}
+	return list, nil
+}
+
+// Message writes one message of c to w: what stands between its "From " line and
+// the empty line after it. It fails NotFound.
+func (s *Contents) Message(ctx context.Context, c container.Container, id int64, w io.Writer) error {
+	p, err := s.openPart(ctx, c, messagesOnly, id-1, 1)
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	defer p.keys.zero()
+	if len(p.list) == 0 || p.list[0].item.ID != id {
+		return fail.New(api.NotFound, "message %d does not exist", id)
+	}
+	f := p.list[0]
+	m, err := p.message(f)
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	key, err := p.keys.key(f.blob)
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	if err := s.copyBlob(ctx, f.blob, key, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	return nil
+}
+
+// message opens the metadata of a message of the part.
+func (p part) message(f first) (messageMetadata, error) {
+	var m messageMetadata
+	key, err := p.keys.key(f.blob)
+	if err == nil {
+		err = f.item.openMetadata(key, &m)
+	}
+	if err == nil && (f.blob.Size != f.item.Size || m.Head < 0 || m.Tail < 0 || m.Head+m.Tail > f.item.Size) {
+		err = fail.New(api.Damaged, "open item %d: its size does not fit its blob %d", f.item.ID, f.blob.ID)
+	}
+	return m, err
+}
+
+// joiner writes messages one after the other and keeps them apart: each but the
+// last ends in an empty line.
+type joiner struct {
+	w     io.Writer
+	begun bool
+	ending
+}
+
+// begin ends the message before the next one, if there is one and it needs it.
+func (j *joiner) begin() error {
+	if !j.begun {
+		j.begun = true
+		return nil
+	}
+	var missing string
+	switch {
+	case j.emptyLine() > 0:
+		return nil
+	case j.in("\r\n"):
+		missing = "\r\n"
+	case j.in("\n"):
+		missing = "\n"
+	default:
+		missing = "\n\n"
+	}
+	_, err := io.WriteString(j, missing)
+	return err
+}
+
+func (j *joiner) Write(p []byte) (int, error) {
+	n, err := j.w.Write(p)
+	j.note(p[:n])
+	return n, err
+}

@@ -1,0 +1,271 @@
+package content_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// mbox makes one of n messages.
+func mbox(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "From alice@contoso.com Mon Jan  1 00:00:%02d 2024\nSubject: message %d\n\n>From here\nbody %d\n\n", i%60, i, i)
+	}
+	return b.String()
+}
+
+func TestExportGivesBackWhatWasImported(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	rapid.Check(t, func(rt *rapid.T) {
+		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		mbox := mboxes().Draw(rt, "mbox")
+		done := w.importMail(t, mbox)
+		if want := len(splitLines(mbox)); done.Messages != int64(want) || done.Bytes != int64(len(mbox)) {
+			rt.Fatalf("imported %+v, want %d messages of %d bytes", done, want, len(mbox))
+		}
+		if got := w.export(t); got != mbox {
+			rt.Fatalf("%d bytes exported, %d imported", len(got), len(mbox))
+		}
+		var items, size int64
+		err := w.db.View(t.Context(), func(tx *store.Tx) (err error) {
+			items, size, err = w.Totals(t.Context(), tx, w.mail)
+			return err
+		})
+		if err != nil || items != done.Messages || size != done.Bytes {
+			rt.Fatalf("totals %d, %d, %v", items, size, err)
+		}
+	})
+	w.healthy(t, true)
+}
+
+func TestMailOnBothDatabases(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		if got := w.export(t); got != "" {
+			t.Errorf("an empty mailbox exports %q", got)
+		}
+		if done := w.importMail(t, ""); done != (content.Imported{}) {
+			t.Errorf("an empty mbox: %+v", done)
+		}
+		const n = 23 // in batches of 4, pages of 8
+		all := mbox(n)
+		var steps []content.Imported
+		audited := 0
+		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)),
+			func(p content.Imported) { steps = append(steps, p) },
+			func(*store.Tx) error { audited++; return nil })
+		must(t, err)
+		if done.Messages != n || len(steps) != 6 || steps[0].Messages != 4 || steps[5] != done || audited != 1 {
+			t.Errorf("imported %+v in steps %+v, audited %d times", done, steps, audited)
+		}
+		if w.export(t) != all {
+			t.Error("the export is not what was imported")
+		}
+		list := w.messages(t)
+		if len(list) != n {
+			t.Fatalf("%d messages", len(list))
+		}
+		for i, m := range list {
+			var body bytes.Buffer
+			must(t, w.Message(t.Context(), w.mail, m.ID, &body))
+			want := fmt.Sprintf("Subject: message %d\n\n>From here\nbody %d\n", i, i)
+			if m.Subject != fmt.Sprintf("message %d", i) || body.String() != want || m.Size != int64(len(want)) {
+				t.Errorf("message %d: %+v, %q", i, m, body.String())
+			}
+		}
+		// By parts.
+		var parts []content.Message
+		for after := int64(0); ; {
+			part, err := w.Messages(t.Context(), w.mail, after, 4)
+			must(t, err)
+			if len(part) == 0 {
+				break
+			}
+			parts = append(parts, part...)
+			after = part[len(part)-1].ID
+		}
+		if fmt.Sprint(parts) != fmt.Sprint(list) {
+			t.Error("the parts are not the whole")
+		}
+		w.healthy(t, true)
+		before := w.pages(t)
+		if merged, err := w.Fold(t.Context(), w.mail); err != nil || merged == 0 || w.pages(t) != before-merged {
+			t.Errorf("folded %d of %d pages to %d, %v", merged, before, w.pages(t), err)
+		}
+		if w.export(t) != all {
+			t.Error("after a fold the export is not what was imported")
+		}
+		w.healthy(t, true)
+	})
+}
+
+func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	content.Small(w.Contents, content.BlobSize, 512)
+	message := "From a\n\n" + strings.Repeat("x", 6<<20) + "\n\n"
+	var steps []int64
+	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), func(p content.Imported) { steps = append(steps, p.Messages) }, nil)
+	must(t, err)
+	if fmt.Sprint(steps) != "[3 4]" {
+		t.Errorf("commits after messages %v, want after 3 (18 MiB) and 4", steps)
+	}
+}
+
+func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	for _, test := range []struct{ a, b, joined string }{
+		{"From a\n\nx\n\n", "From b\n\ny\n", "From a\n\nx\n\nFrom b\n\ny\n"},
+		{"From a\n\nx\n", "From b\n\ny", "From a\n\nx\n\nFrom b\n\ny"},
+		{"From a\n\nx", "From b\n", "From a\n\nx\n\nFrom b\n"},
+		{"From a\r\n\r\nx\r\n", "From b\r\n", "From a\r\n\r\nx\r\n\r\nFrom b\r\n"},
+		{"From a\r\n\r\n", "From b\r\n", "From a\r\n\r\nFrom b\r\n"},
+		{"From ", "From ", "From \n\nFrom "},
+	} {
+		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		w.importMail(t, test.a)
+		w.importMail(t, test.b)
+		if got := w.export(t); got != test.joined {
+			t.Errorf("%q and %q give %q, want %q", test.a, test.b, got, test.joined)
+		}
+	}
+}
+
+func TestAListShowsWhatAHeaderTells(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	long := strings.Repeat("é", 2000)
+	date := time.Date(2024, 2, 3, 3, 5, 6, 0, time.UTC)
+	for name, test := range map[string]struct {
+		header string
+		want   content.Message
+	}{
+		"plain":           {"Subject: hello\nFrom: Alice <alice@contoso.com>\nDate: Sat, 3 Feb 2024 04:05:06 +0100\nStatus: RO\nX-Status: AF\n", content.Message{Subject: "hello", From: "Alice <alice@contoso.com>", Date: date, Flags: "ROAF"}},
+		"CRLF":            {"Subject: hello\r\nDate: Sat, 3 Feb 2024 04:05:06 +0100\r\n", content.Message{Subject: "hello", Date: date}},
+		"case":            {"SUBJECT: a\nsubject: b\n", content.Message{Subject: "a"}},
+		"encoded":         {"Subject: =?utf-8?B?Y2Fmw6k=?= =?iso-8859-1?Q?_=FCber?=\n", content.Message{Subject: "café über"}},
+		"other charset":   {"From: =?windows-1251?B?z/Do4uXy?= <a@b>\n", content.Message{From: "Привет <a@b>"}},
+		"unknown charset": {"Subject: =?x-none?Q?a?= b\n", content.Message{Subject: "=?x-none?Q?a?= b"}},
+		"folded":          {"Subject: one\n two\n\tthree\n", content.Message{Subject: "one two three"}},
+		"8 bit":           {"Subject: a\xffb\n", content.Message{Subject: "a\uFFFDb"}},
+		"controls":        {"Subject: a\x1b[31mb\x00\n", content.Message{Subject: "a\uFFFD[31mb\uFFFD"}},
+		"long":            {"Subject: " + long + "\n", content.Message{Subject: long[:998]}},
+		"no field":        {"this is no field\n: nor this\nSubject: s\n", content.Message{Subject: "s"}},
+		"fold first":      {" fold of nothing\nSubject: s\n", content.Message{Subject: "s"}},
+		"in the body":     {"To: x\n\nSubject: s\n", content.Message{}},
+		"bad date":        {"Date: tomorrow\nSubject: s\n", content.Message{Subject: "s"}},
+		"odd zone":        {"Date: Sat, 3 Feb 2024 03:05:06 +2400\n", content.Message{Date: date.Add(-24 * time.Hour)}},
+		"nothing":         {"", content.Message{}},
+		"far away":        {strings.Repeat("X-Filler: x\n", 6000) + "Subject: s\n", content.Message{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+			w.importMail(t, "From a\n"+test.header+"\nbody\n\n")
+			got := w.messages(t)[0]
+			test.want.ID, test.want.Size = got.ID, got.Size
+			if got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	for mbox, want := range map[string]string{
+		"From a":               "",
+		"From a\n":             "",
+		"From a\n\n":           "",
+		"From a\r\n\r\n":       "",
+		"From a\nx":            "x",
+		"From a\nx\n":          "x\n",
+		"From a\nx\n\n":        "x\n",
+		"From a\r\nx\r\n\r\n":  "x\r\n",
+		"From a\nx\n\n\n":      "x\n\n",
+		"From a\n>From b\n\n":  ">From b\n",
+		"From a\n\x00\xff\n\n": "\x00\xff\n",
+	} {
+		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		w.importMail(t, mbox)
+		m := w.messages(t)[0]
+		var got bytes.Buffer
+		must(t, w.Message(t.Context(), w.mail, m.ID, &got))
+		if got.String() != want || m.Size != int64(len(want)) {
+			t.Errorf("%q: %q of %d bytes, want %q", mbox, got.String(), m.Size, want)
+		}
+	}
+}
+
+func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		broken := errors.New("broken")
+		all := mbox(23)
+		cut := all[:len(all)*3/4] // in the 18th message: four batches of four are kept
+		for name, test := range map[string]struct {
+			run  func() (content.Imported, error)
+			code api.Code
+		}{
+			"early end of a stated length": {func() (content.Imported, error) {
+				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(cut), nil, nil)
+			}, api.Truncated},
+			"connection lost": {func() (content.Imported, error) {
+				return w.Import(t.Context(), w.mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), nil, nil)
+			}, api.Internal},
+			"audit fails": {func() (content.Imported, error) {
+				return w.Import(t.Context(), w.mail, -1, strings.NewReader(cut), nil, func(*store.Tx) error { return broken })
+			}, api.Internal},
+			"more than stated": {func() (content.Imported, error) {
+				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(all+"x"), nil, nil)
+			}, api.InvalidArgument},
+		} {
+			w.mail = w.create(t, container.Mailbox, strings.ReplaceAll(name, " ", ".")+"@contoso.com")
+			done, err := test.run()
+			wantCode(t, err, test.code)
+			want := splitLines(all)[:done.Messages]
+			if done.Messages%4 != 0 || w.export(t) != strings.Join(want, "") {
+				t.Errorf("%s: %+v, but the mailbox has something else", name, done)
+			}
+			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("the first %d messages of it are kept", done.Messages)) {
+				t.Errorf("%s: %v", name, err)
+			}
+			w.healthy(t, true)
+		}
+		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
+		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), nil, nil)
+		wantCode(t, err, api.InvalidArgument)
+		if err.Error() != `import mail: this is no mbox: line 1 begins with "PK\x03\x04", not with "From "` {
+			t.Error(err)
+		}
+		w.healthy(t, true)
+	})
+}
+
+func TestMailOfAnotherIsNotThere(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.importMail(t, mbox(1))
+	id := w.messages(t)[0].ID
+	file := w.put(t, "file", "x")
+	other := w.create(t, container.Mailbox, "bob@contoso.com")
+	foreign := w.mail
+	foreign.Tenant++
+	for _, c := range []container.Container{other, foreign, w.site} {
+		err := w.Message(t.Context(), c, id, new(bytes.Buffer))
+		wantCode(t, err, api.NotFound)
+	}
+	for _, c := range []container.Container{w.mail, other} {
+		wantCode(t, w.Get(t.Context(), c, file.Path, 0, -1, new(bytes.Buffer)), api.NotFound)
+	}
+	if list, err := w.Messages(t.Context(), w.site, 0, 10); err != nil || len(list) != 0 {
+		t.Errorf("messages of a site: %v, %v", list, err)
+	}
+}

@@ -1,0 +1,67 @@
+package content_test
+
+import (
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+
+	"keyroll/internal/content"
+	"keyroll/internal/store/storetest"
+)
+
+// allocated returns how many bytes f allocates in all, freed ones included: an
+// upper bound of what it ever held.
+func allocated(f func()) int64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
+}
+
+func TestContentOfAnySizeTakesNoMoreMemory(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	content.Small(w.Contents, content.BlobSize, 512)
+	const small, large = 1 << 20, 48 << 20
+	line := strings.Repeat("x", 99) + "\n"
+	for name, test := range map[string]struct {
+		run func(size int64) error
+		// each: what each blob of the larger content may allocate.
+		each int64
+	}{
+		"import": {func(n int64) error {
+			message := io.MultiReader(strings.NewReader("From a\nSubject: s\n\n"), &endless{line, int(n)})
+			return second(w.Import(t.Context(), w.mail, -1, message, nil, nil))
+		}, 0},
+		"import a long line": {func(n int64) error {
+			message := io.MultiReader(strings.NewReader("From "), zeroBytes(n))
+			return second(w.Import(t.Context(), w.mail, -1, message, nil, nil))
+		}, 0},
+		"put": {func(n int64) error {
+			return second(w.Put(t.Context(), w.site, "file", n, zeroBytes(n), nil))
+		}, 400 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := func(n int64) int64 { return allocated(func() { must(t, test.run(n)) }) }
+			run(small) // what is made once
+			few, many := run(small), run(large)
+			if most := few + 1<<20 + test.each*large/content.BlobSize; many > most {
+				t.Errorf("1 MiB allocates %d KiB, 48 MiB %d KiB, want at most %d", few>>10, many>>10, most>>10)
+			}
+		})
+	}
+	for name, run := range map[string]func() error{
+		"export": func() error { return w.Export(t.Context(), w.mail, io.Discard) }, // 100 MiB
+		"get":    func() error { return w.Get(t.Context(), w.site, "file", 0, -1, io.Discard) },
+		"range":  func() error { return w.Get(t.Context(), w.site, "file", 20<<20, 20<<20, io.Discard) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			must(t, run())
+			if n := allocated(func() { must(t, run()) }); n > 4<<20 {
+				t.Errorf("%d KiB allocated", n>>10)
+			}
+		})
+	}
+	w.healthy(t, true)
+}

@@ -1,0 +1,269 @@
+package content
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// File is what a list shows of a file.
+type File struct {
+	Path     string
+	Size     int64 // bytes
+	Modified time.Time
+}
+
+// fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly
+// its blobs in their order: rows alone can neither swap nor cut them.
+type fileMetadata struct {
+	Path     string    `json:"path"`
+	Modified time.Time `json:"modified"`
+	Size     int64     `json:"size"`
+	Blobs    []byte    `json:"blobs"` // digestOf
+}
+
+// digestOf is SHA-256 over the ids and sizes of blobs in their order, 8 bytes
+// big-endian each.
+func digestOf(blobs []blobRow) []byte {
+	h := sha256.New()
+	for _, b := range blobs {
+		var pair [16]byte
+		binary.BigEndian.PutUint64(pair[:8], uint64(b.ID))
+		binary.BigEndian.PutUint64(pair[8:], uint64(b.Size))
+		h.Write(pair[:])
+	}
+	return h.Sum(nil)
+}
+
+// maxPath is the longest path of a file, in bytes.
+const maxPath = 1024
+
+// checkPath refuses what is no path of a file: parts between single slashes,
+// none of them empty, "." or "..".
+func checkPath(path string) error {
+	var why string
+	switch {
+	case path == "":
+		why = "it is empty"
+	case len(path) > maxPath:
+		why = fmt.Sprintf("it is longer than %d bytes", maxPath)
+	case !utf8.ValidString(path):
+		why = "it is not UTF-8"
+	case strings.ContainsFunc(path, unicode.IsControl):
+		why = "it has a control character"
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if why == "" && (part == "" || part == "." || part == "..") {
+			why = fmt.Sprintf("a part of it is %q", part)
+		}
+	}
+	if why != "" {
+		return fail.New(api.InvalidArgument, "%.80q is not the path of a file: %s", path, why)
+	}
+	return nil
+}
+
+// pathHash is what a file of c is found by.
+func (s *Contents) pathHash(ctx context.Context, c container.Container, path string) ([]byte, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	directory, err := s.keys.Directory(ctx, c.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	return directory.Hash("path", c.ID, path), nil
+}
+
+// Put stores what r delivers as the file at path, in place of one that is there.
+// Its length is size, or not known if negative. Until Put returns, the path has
+// the old file, whole; who reads that reads it to its end. also, if not nil,
+// runs in Put's transaction. On any failure nothing is kept and nothing is
+// changed; a transfer that ended early fails Truncated.
+func (s *Contents) Put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
+	f, err := s.put(ctx, c, path, size, r, also)
+	if err != nil {
+		return File{}, fmt.Errorf("put file: %w", err)
+	}
+	return f, nil
+}
+
+func (s *Contents) put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
+	hash, err := s.pathHash(ctx, c, path)
+	if err != nil {
+		return File{}, err
+	}
+	now := s.writtenTime()
+	u := &upload{contents: s, container: c, pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
+		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, PathHash: hash, Created: now}}
+	in := newTransfer(ctx, r, size)
+	if err := u.take(ctx, in); err != nil {
+		u.pages.zero()
+		s.deleteBlobs(ctx, u.blobs)
+		return File{}, in.failure(err)
+	}
+	if err := u.commit(ctx, also); err != nil {
+		return File{}, err
+	}
+	return File{Path: path, Size: u.item.Size, Modified: now}, nil
+}
+
+// upload is a file on its way in.
+type upload struct {
+	contents  *Contents
+	container container.Container
+	item      itemRow
+	metadata  fileMetadata
+	blobs     []blobRow
+	pages     newPages
+	first     *envelope.Key // of the first blob, until the metadata is sealed under it
+}
+
+// take stores the content as blobs, each durable before the next one begins.
+// Of their keys at most a page's are in memory, the others are sealed.
+func (u *upload) take(ctx context.Context, in *transfer) error {
+	defer func() { u.first.Zero() }()
+	ahead := bufio.NewReader(in)
+	for {
+		if err := u.contents.ask(ctx, u.container); err != nil {
+			return err
+		}
+		if err := u.add(ctx, io.LimitReader(ahead, u.contents.blobSize)); err != nil {
+			return err
+		}
+		switch _, err := ahead.Peek(1); {
+		case err == io.EOF:
+			u.metadata.Size, u.metadata.Blobs = u.item.Size, digestOf(u.blobs)
+			if err := u.item.sealMetadata(u.first, u.metadata); err != nil {
+				return err
+			}
+			return u.sealPage(ctx)
+		case err != nil:
+			return err
+		case u.pages.full():
+			if err := u.sealPage(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// add stores the next blob.
+func (u *upload) add(ctx context.Context, content io.Reader) error {
+	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
+	key := envelope.NewKey()
+	defer key.Zero()
+	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	defer sealed.release()
+	if _, err := u.contents.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+		return err
+	}
+	fault.Point("put.blob-durable")
+	row.Size = sealed.size
+	u.blobs = append(u.blobs, row)
+	u.item.Size += row.Size
+	if row.Sequence == 0 {
+		u.first = key.Clone()
+	}
+	var err error
+	u.blobs[row.Sequence].Page, err = u.pages.add(row.ID, key)
+	return err
+}
+
+func (u *upload) sealPage(ctx context.Context) error {
+	opened, err := u.contents.keys.OpenKey(ctx, u.container)
+	if err != nil {
+		return err
+	}
+	defer opened.Key.Zero()
+	return u.pages.seal(opened)
+}
+
+// tries is how often a transaction is begun anew when somebody else changed what
+// it is about.
+const tries = 10
+
+// commit puts the new file in the place of the old one, whose keys go in the
+// same transaction and whose blobs go after it.
+func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
+	s := u.contents
+	var old []blobRow
+	var committing bool
+	err := errLost
+	for try := 0; try < tries && (errors.Is(err, errLost) || store.IsUnique(err)); try++ {
+		old, committing, err = u.swap(ctx, also)
+	}
+	if err != nil {
+		if !committing { // else it may have happened
+			s.deleteBlobs(ctx, u.blobs)
+		}
+		if errors.Is(err, errLost) || store.IsUnique(err) {
+			return fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again").Because(err)
+		}
+		return err
+	}
+	fault.Point("put.after-commit")
+	if len(old) > 0 && s.held.retire(old) {
+		s.deleteBlobs(ctx, old)
+		fault.Point("put.old-blobs-deleted")
+	}
+	return nil
+}
+
+// swap is the transaction. It returns the blobs of the file that was replaced,
+// and whether it came as far as the commit.
+func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old []blobRow, committing bool, err error) {
+	s, tenant := u.contents, u.item.Tenant
+	opened, err := s.keys.OpenKey(ctx, u.container)
+	if err != nil {
+		return nil, false, err
+	}
+	defer opened.Key.Zero()
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		old, committing = nil, false
+		id, err := fileID(ctx, tx, tenant, u.item.Container, u.item.PathHash)
+		if err != nil {
+			return err
+		}
+		if id != 0 {
+			if old, err = blobsOf(ctx, tx, tenant, id); err != nil {
+				return err
+			}
+			if err := removeKeys(ctx, tx, opened, old); err != nil {
+				return err
+			}
+			if removed, err := remove(ctx, tx, tenant, id); err != nil {
+				return err
+			} else if !removed {
+				return errLost
+			}
+		}
+		if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, u.pages.sealed); err != nil {
+			return err
+		}
+		if also != nil {
+			if err := also(tx); err != nil {
+				return err
+			}
+		}
+		fault.Point("put.before-commit")
+		committing = true
+		return nil
+	})
+	return old, committing, err
+}

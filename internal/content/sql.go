@@ -1,0 +1,238 @@
+package content
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+const (
+	itemColumns = `i.id, i.tenant, i.container, i.version, i.path_hash, i.metadata, i.size, i.created`
+	blobColumns = `b.id, b.tenant, b.item, b.sequence, b.size, b.page`
+)
+
+const (
+	insertItem = `INSERT INTO item (id, tenant, container, version, path_hash, metadata, size, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
+	insertBlob = `INSERT INTO blob (id, tenant, item, sequence, size, page) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
+
+	deleteItem  = `DELETE FROM item WHERE tenant = ?1 AND id = ?2`
+	deleteBlobs = `DELETE FROM blob WHERE tenant = ?1 AND item = ?2`
+
+	updateBlobPage = `UPDATE blob SET page = ?3 WHERE tenant = ?1 AND id = ?2`
+
+	selectTotals = `SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item WHERE tenant = ?1 AND container = ?2`
+
+	selectFileID   = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND path_hash = ?3`
+	selectItem     = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ?1 AND i.container = ?2 AND i.id = ?3`
+	selectBlobs    = `SELECT ` + blobColumns + ` FROM blob b WHERE b.tenant = ?1 AND b.item = ?2 ORDER BY b.sequence`
+	selectBlobPage = `SELECT page FROM blob WHERE tenant = ?1 AND id = ?2`
+)
+
+const selectWithoutBlob = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
+	AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.item = i.id AND b.sequence = 0) ORDER BY i.id`
+
+// selectFirsts returns items after an id, each with its first blob.
+const selectFirsts = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
+	WHERE i.tenant = ?1 AND i.container = ?2 AND i.id > ?3`
+
+// Which items of a container selectFirsts returns.
+const (
+	messagesOnly = selectFirsts + ` AND i.path_hash IS NULL ORDER BY i.id LIMIT ?4`
+	filesOnly    = selectFirsts + ` AND i.path_hash IS NOT NULL ORDER BY i.id LIMIT ?4`
+	allItems     = selectFirsts + ` ORDER BY i.id LIMIT ?4`
+)
+
+// itemRow is an item as it is stored.
+type itemRow struct {
+	ID, Tenant, Container int64
+	Version               uint64
+	PathHash              []byte // nil: a message
+	Metadata              []byte
+	Size                  int64
+	Created               time.Time
+}
+
+// blobRow is a blob as the database knows it.
+type blobRow struct {
+	ID, Tenant, Item int64
+	Sequence         int64
+	Size             int64
+	Page             int64
+}
+
+// itemScan holds what Scan fills of an item.
+type itemScan struct {
+	row     itemRow
+	created int64
+}
+
+func (s *itemScan) into() []any {
+	r := &s.row
+	return []any{&r.ID, &r.Tenant, &r.Container, &r.Version, &r.PathHash, &r.Metadata, &r.Size, &s.created}
+}
+
+func (s *itemScan) item() itemRow {
+	s.row.Created = time.UnixMilli(s.created).UTC()
+	return s.row
+}
+
+func (b *blobRow) into() []any {
+	return []any{&b.ID, &b.Tenant, &b.Item, &b.Sequence, &b.Size, &b.Page}
+}
+
+// insert adds items with their blobs and the pages that hold those blobs' keys.
+func insert(ctx context.Context, tx *store.Tx, items []itemRow, blobs []blobRow, pages []keypage.Row) error {
+	if err := keypage.Put(ctx, tx, pages...); err != nil {
+		return err
+	}
+	args := make([][]any, len(items))
+	for i, r := range items {
+		args[i] = []any{r.ID, r.Tenant, r.Container, r.Version, r.PathHash, r.Metadata, r.Size, r.Created.UnixMilli()}
+	}
+	if _, err := tx.ExecMany(ctx, insertItem, args); err != nil {
+		return fmt.Errorf("insert items: %w", err)
+	}
+	args = make([][]any, len(blobs))
+	for i, b := range blobs {
+		args[i] = []any{b.ID, b.Tenant, b.Item, b.Sequence, b.Size, b.Page}
+	}
+	if _, err := tx.ExecMany(ctx, insertBlob, args); err != nil {
+		return fmt.Errorf("insert blobs: %w", err)
+	}
+	return nil
+}
+
+// remove deletes an item's rows and reports whether it was there.
+func remove(ctx context.Context, tx *store.Tx, tenant, item int64) (bool, error) {
+	if _, err := tx.Exec(ctx, deleteBlobs, tenant, item); err != nil {
+		return false, fmt.Errorf("delete blobs of item %d: %w", item, err)
+	}
+	n, err := tx.Exec(ctx, deleteItem, tenant, item)
+	if err != nil {
+		return false, fmt.Errorf("delete item %d: %w", item, err)
+	}
+	return n == 1, nil
+}
+
+// repoint says that the keys of blobs stand in page.
+func repoint(ctx context.Context, tx *store.Tx, tenant int64, blobs []int64, page int64) error {
+	args := make([][]any, len(blobs))
+	for i, id := range blobs {
+		args[i] = []any{tenant, id, page}
+	}
+	if _, err := tx.ExecMany(ctx, updateBlobPage, args); err != nil {
+		return fmt.Errorf("repoint blobs to page %d: %w", page, err)
+	}
+	return nil
+}
+
+// fileID returns the id of the file at a path, and 0 if there is none.
+func fileID(ctx context.Context, tx *store.Tx, tenant, container int64, pathHash []byte) (id int64, err error) {
+	err = tx.QueryRow(ctx, selectFileID, tenant, container, pathHash).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find file of container %d: %w", container, err)
+	}
+	return id, nil
+}
+
+// pageOf returns the page that holds a blob's key, and 0 if there is no row of
+// this blob.
+func pageOf(ctx context.Context, tx *store.Tx, tenant, blob int64) (page int64, err error) {
+	err = tx.QueryRow(ctx, selectBlobPage, tenant, blob).Scan(&page)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read blob %d: %w", blob, err)
+	}
+	return page, nil
+}
+
+// selectOne returns an item of a container, and false if there is none.
+func selectOne(ctx context.Context, tx *store.Tx, tenant, container, id int64) (itemRow, bool, error) {
+	var s itemScan
+	err := tx.QueryRow(ctx, selectItem, tenant, container, id).Scan(s.into()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return itemRow{}, false, nil
+	}
+	if err != nil {
+		return itemRow{}, false, fmt.Errorf("read item %d: %w", id, err)
+	}
+	return s.item(), true, nil
+}
+
+// blobsOf returns an item's blobs in order.
+func blobsOf(ctx context.Context, tx *store.Tx, tenant, item int64) ([]blobRow, error) {
+	rows, err := tx.Query(ctx, selectBlobs, tenant, item)
+	if err != nil {
+		return nil, fmt.Errorf("read blobs of item %d: %w", item, err)
+	}
+	var blobs []blobRow
+	for rows.Next() {
+		var b blobRow
+		if err := rows.Scan(b.into()...); err != nil {
+			return nil, errors.Join(fmt.Errorf("read blobs of item %d: %w", item, err), rows.Close())
+		}
+		blobs = append(blobs, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read blobs of item %d: %w", item, err)
+	}
+	return blobs, nil
+}
+
+// itemsWithoutBlob returns the items of a container that have no first blob.
+func itemsWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container int64) ([]int64, error) {
+	rows, err := tx.Query(ctx, selectWithoutBlob, tenant, container)
+	if err != nil {
+		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+	}
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+	}
+	return ids, nil
+}
+
+// first is an item with its first blob, whose key opens the item's metadata.
+type first struct {
+	item itemRow
+	blob blobRow
+}
+
+// selectPart returns up to limit items after an id; query is messagesOnly,
+// filesOnly or allItems.
+func selectPart(ctx context.Context, tx *store.Tx, query string, tenant, container, after int64, limit int) ([]first, error) {
+	rows, err := tx.Query(ctx, query, tenant, container, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+	}
+	var list []first
+	for rows.Next() {
+		var s itemScan
+		var b blobRow
+		if err := rows.Scan(append(s.into(), b.into()...)...); err != nil {
+			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
+		}
+		list = append(list, first{s.item(), b})
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+	}
+	return list, nil
+}

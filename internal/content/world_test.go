@@ -1,0 +1,277 @@
+package content_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/blob"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+const (
+	tenant    = 7
+	pageSlots = 8
+)
+
+// fakePolicies stands in for the policy room: one policy with one policy key in
+// memory. Like the real one, Open has a read-write transaction of its own, so
+// that a call from within a transaction hangs on SQLite.
+type fakePolicies struct {
+	db      *store.DB
+	row     policy.KeyRow
+	key     *envelope.Key
+	revoked atomic.Bool
+	// opening, when set, is called before each Open.
+	opening func()
+	// allow, when positive, is how many opens are left before the key is revoked.
+	allow atomic.Int64
+}
+
+func newFakePolicies(db *store.DB) *fakePolicies {
+	return &fakePolicies{db: db, key: envelope.NewKey(), row: policy.KeyRow{ID: store.NewID(), Tenant: tenant, Policy: store.NewID(), Generation: 1}}
+}
+
+func (f *fakePolicies) Open(ctx context.Context, tenant, _ int64) (*envelope.Key, error) {
+	if err := f.db.InTx(ctx, func(*store.Tx) error { return nil }); err != nil {
+		return nil, err
+	}
+	if f.opening != nil {
+		f.opening()
+	}
+	if f.allow.Load() > 0 && f.allow.Add(-1) == 0 {
+		f.revoked.Store(true)
+	}
+	if f.revoked.Load() {
+		return nil, fail.New(api.VaultDenied, "the key is revoked")
+	}
+	raw := f.key.Bytes()
+	defer clear(raw)
+	return envelope.KeyFrom(raw)
+}
+
+func (f *fakePolicies) Current(context.Context, *store.Tx, int64, int64) (policy.KeyRow, error) {
+	return f.row, nil
+}
+
+func (f *fakePolicies) LockCurrent(context.Context, *store.Tx, int64, int64) (policy.KeyRow, error) {
+	return f.row, nil
+}
+
+func (f *fakePolicies) Default(context.Context, *store.Tx, int64, string) (int64, error) {
+	return f.row.Policy, nil
+}
+
+func (f *fakePolicies) LockDefault(context.Context, *store.Tx, int64, string) (int64, policy.KeyRow, error) {
+	return f.row.Policy, f.row, nil
+}
+
+func (f *fakePolicies) ServiceManaged(context.Context, *store.Tx, int64) (int64, error) {
+	return f.row.Policy, nil
+}
+
+// world is the content room over real containers, a real database and real
+// blobs, with one mailbox and one site.
+type world struct {
+	*content.Contents
+	db         *store.DB
+	policies   *fakePolicies
+	containers *container.Containers
+	blobs      blob.Store
+	blobDir    string
+	mail, site container.Container
+}
+
+// blobSize is small in most tests, and no divisor of a segment.
+const blobSize = 100_000
+
+func newWorld(t testing.TB, db *store.DB) *world {
+	t.Helper()
+	w := &world{db: db, policies: newFakePolicies(db), blobDir: filepath.Join(t.TempDir(), "blobs")}
+	ctx := context.Background()
+	w.containers = container.New(db, w.policies, pageSlots, time.Now)
+	t.Cleanup(w.containers.Close)
+	must(t, w.containers.Bootstrap(ctx, tenant))
+	w.mail = w.create(t, container.Mailbox, "alice@contoso.com")
+	w.site = w.create(t, container.Site, "https://contoso.sharepoint.com/sites/a")
+	w.reopen(t)
+	return w
+}
+
+// reopen is what the next process sees.
+func (w *world) reopen(t testing.TB) {
+	t.Helper()
+	blobs, err := blob.Open(context.Background(), "file://"+w.blobDir)
+	must(t, err)
+	w.blobs = blobs
+	w.Contents = content.Small(content.New(w.db, w.containers, blobs, pageSlots, time.Now), blobSize, 4)
+}
+
+func (w *world) create(t testing.TB, kind container.Kind, name string) container.Container {
+	t.Helper()
+	c, err := w.containers.Create(context.Background(), tenant, kind, name, 0, nil)
+	must(t, err)
+	return c
+}
+
+// each runs a test in a new world on each database.
+func each(t *testing.T, test func(t *testing.T, w *world)) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) { test(t, newWorld(t, db)) })
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantCode(t testing.TB, err error, code api.Code) {
+	t.Helper()
+	if !fail.Is(err, code) {
+		t.Fatalf("error %v (%s), want code %s", err, fail.CodeOf(err), code)
+	}
+}
+
+func (w *world) importMail(t testing.TB, mbox string) content.Imported {
+	t.Helper()
+	done, err := w.Import(context.Background(), w.mail, int64(len(mbox)), strings.NewReader(mbox), nil, nil)
+	must(t, err)
+	return done
+}
+
+func (w *world) export(t testing.TB) string {
+	t.Helper()
+	var b bytes.Buffer
+	must(t, w.Export(context.Background(), w.mail, &b))
+	return b.String()
+}
+
+func (w *world) messages(t testing.TB) []content.Message {
+	t.Helper()
+	list, err := w.Messages(context.Background(), w.mail, 0, 10_000)
+	must(t, err)
+	return list
+}
+
+func (w *world) put(t testing.TB, path, body string) content.File {
+	t.Helper()
+	f, err := w.Put(context.Background(), w.site, path, int64(len(body)), strings.NewReader(body), nil)
+	must(t, err)
+	return f
+}
+
+func (w *world) get(t testing.TB, path string) string {
+	t.Helper()
+	var b bytes.Buffer
+	must(t, w.Get(context.Background(), w.site, path, 0, -1, &b))
+	return b.String()
+}
+
+// healthy fails unless every item of both containers opens, the database has as
+// many slots as blobs, and, when exact, the blob store has no blob more.
+func (w *world) healthy(t testing.TB, exact bool) {
+	t.Helper()
+	ctx := context.Background()
+	for _, c := range []container.Container{w.mail, w.site} {
+		must(t, w.Check(ctx, c, func(r content.Checked) error { return r.Err }))
+	}
+	var rows, slots int64
+	must(t, w.db.View(ctx, func(tx *store.Tx) error {
+		return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM blob), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&rows, &slots)
+	}))
+	if rows != slots {
+		t.Errorf("%d blobs, %d slots in their pages", rows, slots)
+	}
+	if stored := int64(len(w.blobNames(t))); stored < rows || exact && stored > rows {
+		t.Errorf("%d blobs in the database, %d in the blob store", rows, stored)
+	}
+}
+
+// pages counts the key pages of blobs.
+func (w *world) pages(t testing.TB) (pages int) {
+	t.Helper()
+	must(t, w.db.View(context.Background(), func(tx *store.Tx) error {
+		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&pages)
+	}))
+	return pages
+}
+
+func (w *world) blobNames(t testing.TB) (names []string) {
+	t.Helper()
+	must(t, w.blobs.List(context.Background(), "", func(name string, _ int64) error {
+		names = append(names, name)
+		return nil
+	}))
+	return names
+}
+
+// tables is every row of the room's tables, for comparison.
+func (w *world) tables(t testing.TB) string {
+	t.Helper()
+	ctx := context.Background()
+	var all strings.Builder
+	must(t, w.db.View(ctx, func(tx *store.Tx) error {
+		for _, query := range []string{
+			`SELECT id, version, path_hash, metadata, size FROM item ORDER BY id`,
+			`SELECT id, page, NULL, NULL, size FROM blob ORDER BY id`,
+			`SELECT id, version, body, NULL, count FROM key_page ORDER BY id`,
+		} {
+			rows, err := tx.Query(ctx, query)
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+				var a, b, c int64
+				var x, y []byte
+				if err := rows.Scan(&a, &b, &x, &y, &c); err != nil {
+					return err
+				}
+				all.Write(bytes.Join([][]byte{x, y, []byte(time.Duration(a).String()), []byte(time.Duration(b).String()), []byte(time.Duration(c).String()), []byte("\n")}, []byte(" ")))
+			}
+			if err := rows.Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	return all.String()
+}
+
+// files is the bytes of every file under dir.
+func files(t testing.TB, dir string) map[string][]byte {
+	t.Helper()
+	all := make(map[string][]byte)
+	must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		all[path], err = os.ReadFile(path)
+		return err
+	}))
+	return all
+}
+
+// zeros is a large body that takes no room.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func zeroBytes(n int64) io.Reader { return io.LimitReader(zeros{}, n) }

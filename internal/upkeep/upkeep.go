@@ -1,0 +1,89 @@
+// Package upkeep runs small jobs that make the data tidier and never make it
+// right: folding key pages, erasing wraps that nothing needs. Each job is
+// known by a name, runs at most once at a time, and is lost without harm when
+// the process ends.
+package upkeep
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+)
+
+// Job is one piece of work. It may be run again at any time.
+type Job func(ctx context.Context) error
+
+// Queue holds the jobs that wait. Its zero value is not usable; call New.
+type Queue struct {
+	logger *slog.Logger
+	mu     sync.Mutex
+	idle   sync.Cond
+	order  []string
+	jobs   map[string]Job
+	busy   bool
+	wake   chan struct{}
+}
+
+// New returns an empty queue that logs what fails.
+func New(logger *slog.Logger) *Queue {
+	q := &Queue{logger: logger, jobs: map[string]Job{}, wake: make(chan struct{}, 1)}
+	q.idle.L = &q.mu
+	return q
+}
+
+// Add queues a job under a name; while one of that name waits, it stands for both.
+func (q *Queue) Add(name string, job Job) {
+	q.mu.Lock()
+	if _, waits := q.jobs[name]; !waits {
+		q.order = append(q.order, name)
+	}
+	q.jobs[name] = job
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works jobs off, one after the other, until ctx is done.
+func (q *Queue) Run(ctx context.Context) {
+	for {
+		name, job := q.next()
+		if job == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-q.wake:
+			}
+			continue
+		}
+		if err := job(ctx); err != nil && ctx.Err() == nil {
+			q.logger.WarnContext(ctx, "upkeep failed; it is tried again when there is a reason to", "job", name, "error", err)
+		}
+	}
+}
+
+func (q *Queue) next() (string, Job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.order) == 0 {
+		q.busy = false
+		q.idle.Broadcast()
+		return "", nil
+	}
+	q.busy = true
+	name := q.order[0]
+	q.order = q.order[1:]
+	job := q.jobs[name]
+	delete(q.jobs, name)
+	return name, job
+}
+
+// Wait returns when no job waits or runs.
+func (q *Queue) Wait() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.busy || len(q.order) > 0 {
+		q.idle.Wait()
+	}
+}

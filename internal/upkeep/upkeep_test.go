@@ -1,0 +1,101 @@
+package upkeep_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"keyroll/internal/upkeep"
+)
+
+func run(t *testing.T, test func(q *upkeep.Queue, log *bytes.Buffer)) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		q := upkeep.New(slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); q.Run(ctx) }()
+		test(q, &log)
+		cancel()
+		<-ended
+	})
+}
+
+func TestJobsRunOneAfterTheOtherInTheirOrder(t *testing.T) {
+	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
+		var did []string
+		running := 0
+		for _, name := range []string{"a", "b", "c"} {
+			q.Add(name, func(context.Context) error {
+				if running++; running != 1 {
+					t.Error("two jobs at once")
+				}
+				did = append(did, name)
+				running--
+				return nil
+			})
+		}
+		q.Wait()
+		if !slices.Equal(did, []string{"a", "b", "c"}) {
+			t.Errorf("did %v", did)
+		}
+	})
+}
+
+// While a job runs another of its name may be needed again: what it looked at
+// may have changed since. Of those that wait one is enough, the newest.
+func TestWaitingJobStandsForAllOfItsName(t *testing.T) {
+	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
+		var did []int
+		begun, goOn := make(chan struct{}), make(chan struct{})
+		q.Add("a", func(context.Context) error { close(begun); <-goOn; did = append(did, 0); return nil })
+		<-begun
+		for i := 1; i <= 3; i++ {
+			q.Add("a", func(context.Context) error { did = append(did, i); return nil })
+		}
+		close(goOn)
+		q.Wait()
+		if !slices.Equal(did, []int{0, 3}) {
+			t.Errorf("did %v, want the running one and the newest that waited", did)
+		}
+	})
+}
+
+func TestFailedJobIsLoggedAndHoldsUpNoOther(t *testing.T) {
+	run(t, func(q *upkeep.Queue, log *bytes.Buffer) {
+		did := false
+		q.Add("breaks", func(context.Context) error { return errors.New("out of order") })
+		q.Add("next", func(context.Context) error { did = true; return nil })
+		q.Wait()
+		if !did || !strings.Contains(log.String(), "breaks") || !strings.Contains(log.String(), "out of order") {
+			t.Errorf("did %v, logged %q", did, log)
+		}
+	})
+}
+
+func TestJobMayQueueAnother(t *testing.T) {
+	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
+		did := false
+		q.Add("a", func(context.Context) error {
+			q.Add("b", func(context.Context) error { did = true; return nil })
+			return nil
+		})
+		q.Wait()
+		if !did {
+			t.Error("Wait returned before what the job queued had run")
+		}
+		q.Wait() // with nothing to do it returns at once
+	})
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
+		q.Add("waits for the end", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		synctest.Wait()
+	})
+}
