@@ -1,0 +1,254 @@
+package roll_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// The model's acts are transactions made durable; -rapid.checks asks for more.
+func init() { flag.Set("rapid.checks", "20") }
+
+// model is a tenant to which anything happens.
+type model struct {
+	world
+	policies []policy.Policy
+	sites    *policy.Policy
+	rolls    []roll.Roll
+	boxes    []container.Container
+	all      []container.Container
+	keys     keyring
+	made     int
+}
+
+// TestAnySequenceOfRollsAndMovesKeepsEveryKey creates, moves and rolls in any
+// order, breaks rolls off at any page, retires and folds; after each act every
+// key is the one that it was at first, and opens from the roots.
+func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		p := policytest.New(t, db)
+		rapid.Check(t, func(r *rapid.T) {
+			m := &model{world: newWorld(p.Neighbour(), nil), keys: keyring{}}
+			prefix := fmt.Sprint(store.NewID())
+			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
+			r.Repeat(map[string]func(*rapid.T){
+				"create": m.create, "state": m.state, "assign": m.assign, "site": m.createSite, "refresh": m.refresh, "root": m.root,
+				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.breakOff, "follow": m.follow, "retire": m.retire,
+				"fold": m.fold, "forget": func(*rapid.T) { m.Policies.Close() }, "": m.check,
+			})
+			m.Policies.Close()
+			m.check(r)
+			for _, ro := range m.rolls { // in the end every roll that still runs finishes
+				if m.now(ro).State == api.RollRunning {
+					m.finish(ro, api.RollFinished)
+				}
+			}
+			m.check(r)
+			for _, c := range m.all {
+				if now := m.again(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.stands(now) {
+					m.Errorf("%s stands under an older policy key when all rolls have finished", now.Kind)
+				}
+			}
+		})
+	})
+}
+
+func (m *model) again(c container.Container) container.Container {
+	o, err := m.containers.OpenKey(m.Ctx, c)
+	m.Must(err)
+	o.Key.Zero()
+	return o.Container
+}
+
+// stands reports whether a container is under its policy's current policy key.
+func (m *model) stands(c container.Container) (ok bool) {
+	m.View(func(tx *store.Tx) error {
+		id := c.Policy
+		if id == 0 {
+			var err error
+			if id, err = m.Policies.Default(m.Ctx, tx, m.Tenant, string(c.Kind)); err != nil {
+				return err
+			}
+		}
+		current, err := m.Policies.Current(m.Ctx, tx, m.Tenant, id)
+		if err != nil {
+			return err
+		}
+		under, _, err := m.containers.PolicyKeyOf(m.Ctx, tx, c)
+		ok = under == current.ID
+		return err
+	})
+	return ok
+}
+
+func (m *model) learn(c container.Container) {
+	m.all = append(m.all, c)
+	o, err := m.containers.OpenKey(m.Ctx, c)
+	m.Must(err)
+	m.keys[c.ID] = o.Key
+}
+
+// policyID draws a mailbox policy or, as 0, the default one.
+func (m *model) policyID(t *rapid.T) int64 {
+	return rapid.SampledFrom([]int64{0, m.policies[0].ID, m.policies[1].ID}).Draw(t, "policy")
+}
+
+func (m *model) create(t *rapid.T) {
+	n := rapid.IntRange(1, 2*testSlots+1).Draw(t, "mailboxes")
+	for _, c := range m.mailboxes(m.policyID(t), numbered(fmt.Sprint("m", m.made, "-"), n)...) {
+		m.boxes = append(m.boxes, c)
+		m.learn(c)
+	}
+	m.made++
+}
+
+func (m *model) box(t *rapid.T) container.Container {
+	if len(m.boxes) == 0 {
+		t.Skip("there is no mailbox")
+	}
+	return rapid.SampledFrom(m.boxes).Draw(t, "mailbox")
+}
+
+func (m *model) state(t *rapid.T) {
+	state := rapid.SampledFrom([]envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}).Draw(t, "state")
+	_, err := m.containers.SetState(m.Ctx, m.Tenant, m.box(t), state, nil)
+	m.Must(err)
+}
+
+func (m *model) assign(t *rapid.T) {
+	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), nil)
+	m.Must(err)
+}
+
+func (m *model) follow(t *rapid.T) {
+	_, err := m.containers.Follow(m.Ctx, m.box(t))
+	m.Must(err)
+}
+
+func (m *model) createSite(*rapid.T) {
+	m.made++
+	m.learn(m.site(fmt.Sprint("s", m.made)))
+}
+
+func (m *model) refresh(t *rapid.T) {
+	m.rolls = append(m.rolls, m.begin(rapid.SampledFrom(m.policies).Draw(t, "policy")))
+}
+
+func (m *model) root(t *rapid.T) {
+	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"), nil)
+}
+
+func (m *model) register(t *rapid.T) {
+	if m.sites != nil {
+		t.Skip("it is registered")
+	}
+	pol, ro := m.world.register()
+	m.sites = &pol
+	m.rolls = append(m.rolls, ro)
+}
+
+// update rolls the site policy, one roll at a time.
+func (m *model) update(t *rapid.T) {
+	if m.sites == nil {
+		t.Skip("it is not registered")
+	}
+	pol := m.Again(*m.sites)
+	m.View(func(tx *store.Tx) error {
+		latest, _, err := roll.Latest(m.Ctx, tx, m.Tenant, pol.ID)
+		if err == nil && latest.State != api.RollFinished {
+			t.Skip("it is being rolled")
+		}
+		return err
+	})
+	kv, _ := m.NewVersions(pol)
+	_, err := m.Policies.Update(m.Ctx, pol, false, kv, api.DepthPolicy, func(tx *store.Tx, c policy.Change) error {
+		ro, err := roll.Begin(m.Ctx, tx, m.Policies, c.Policy, 0, c.Revision.GUID, m.Clock.Now())
+		m.rolls = append(m.rolls, ro)
+		return err
+	})
+	m.Must(err)
+}
+
+// work works on any roll that ever was; one that does not run any more is left alone.
+func (m *model) work(t *rapid.T) {
+	ro := m.roll(t)
+	was := m.now(ro)
+	stood := m.Dump("key_page")
+	if waits, err := m.roller.Work(m.Ctx, ro); err != nil || waits {
+		m.Fatalf("waits %v, %v", waits, err)
+	}
+	now := m.now(ro)
+	if was.State != api.RollRunning && (now != was || m.Dump("key_page") != stood) {
+		m.Fatalf("a roll that was %s did something", was.State)
+	}
+	if was.State == api.RollRunning && now.State != api.RollFinished {
+		m.Fatalf("it is %s: %s", now.State, now.Message)
+	}
+}
+
+func (m *model) roll(t *rapid.T) roll.Roll {
+	if len(m.rolls) == 0 {
+		t.Skip("there is no roll")
+	}
+	return rapid.SampledFrom(m.rolls).Draw(t, "roll")
+}
+
+// breakOff works on a roll until a page at which its process ends.
+func (m *model) breakOff(t *rapid.T) {
+	ro, at := m.roll(t), rapid.IntRange(1, 4).Draw(t, "page")
+	ctx, end := context.WithCancel(m.Ctx)
+	defer end()
+	dying := m.world.beforeReseal(func(n int) {
+		if n == at {
+			end()
+		}
+	})
+	if _, err := dying.roller.Work(ctx, ro); err != nil && ctx.Err() == nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *model) retire(t *rapid.T) {
+	_, err := m.Policies.Retire(m.Ctx, m.Tenant, rapid.SampledFrom(m.policies).Draw(t, "policy").ID)
+	m.Must(err)
+}
+
+func (m *model) fold(*rapid.T) {
+	var sums []keypage.Sum
+	m.View(func(tx *store.Tx) (err error) {
+		sums, err = keypage.Usage(m.Ctx, tx, m.Tenant)
+		return err
+	})
+	for _, s := range sums {
+		_, err := m.containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
+		m.Must(err)
+	}
+}
+
+func (m *model) check(*rapid.T) {
+	now := m.world.keys()
+	for id, key := range m.keys {
+		if !key.Equal(now[id]) {
+			m.Fatalf("container %d has another key than at first", id)
+		}
+	}
+	if len(now) != len(m.keys)+1 { // and the directory
+		m.Fatalf("%d containers, want %d", len(now), len(m.keys)+1)
+	}
+	for _, key := range now {
+		key.Zero()
+	}
+}

@@ -1,0 +1,269 @@
+package roll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// batchPages is how many pages one transaction swaps. docs/performance.md
+// shows the curve that it was chosen from.
+const batchPages = 32
+
+// errStopped ends a pass whose roll was paused or superseded meanwhile.
+var errStopped = errors.New("roll: stopped")
+
+// batch is some pages of one parent on their way through a pass, with the two
+// policy keys until the pages are sealed anew.
+type batch struct {
+	from, to   *envelope.Key
+	olds, news []keypage.Row
+	damaged    []damage
+}
+
+func (b *batch) zero() {
+	b.from.Zero()
+	b.to.Zero()
+}
+
+// damage is what does not open: a key page, or a policy key with all under it.
+type damage struct {
+	what string
+	err  error
+}
+
+// outcome is what a pass did.
+type outcome struct {
+	moved   int64
+	damaged []damage
+}
+
+// source is where a pass takes pages from.
+type source struct {
+	parents []keypage.Parent
+	classes []envelope.Class
+}
+
+// pass goes once over every page that a roll has to bring over. A reader, the
+// cryptography and a writer overlap; each batch is one transaction, which
+// checks under the policy's lock that its target is still current.
+func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)) (outcome, error) {
+	var from source
+	var target policy.KeyRow
+	var now Roll
+	err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
+		if now, err = byID(ctx, tx, ro.Tenant, ro.ID); err != nil {
+			return err
+		}
+		if from.parents, from.classes, err = parents(ctx, tx, r.Policies, ro); err != nil {
+			return err
+		}
+		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
+		return err
+	})
+	if err != nil {
+		return outcome{}, err
+	}
+	if now.State != api.RollRunning || target.ID != ro.Target {
+		return outcome{}, errStopped
+	}
+
+	var out outcome
+	var unread []damage
+	read, sealed := make(chan *batch, 1), make(chan *batch, 1)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		defer close(read)
+		unread, err = r.read(gctx, ro, from, read)
+		return err
+	})
+	g.Go(func() error {
+		defer close(sealed)
+		for b := range read {
+			r.reseal(b, target)
+			select {
+			case sealed <- b:
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for b := range sealed {
+			n, err := r.write(gctx, ro, b)
+			if err != nil {
+				return err
+			}
+			out.moved += n
+			out.damaged = append(out.damaged, b.damaged...)
+			moved(n)
+		}
+		return nil
+	})
+	err = g.Wait()
+	for b := range read { // what nobody took any more
+		b.zero()
+	}
+	out.damaged = append(out.damaged, unread...)
+	return out, err
+}
+
+// read hands on the pages under each parent, a batch at a time. A parent that
+// is damaged holds up no other.
+func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batch) (damaged []damage, err error) {
+	for _, parent := range from.parents {
+		for after := int64(0); ; {
+			b := &batch{}
+			err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
+				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batch())
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			if len(b.olds) == 0 {
+				break
+			}
+			after = b.olds[len(b.olds)-1].ID
+			if b.from, err = r.Policies.Open(ctx, ro.Tenant, parent.ID); fail.Is(err, api.Damaged) {
+				damaged = append(damaged, damage{fmt.Sprintf("policy key %d", parent.ID), err})
+				break
+			}
+			if err == nil {
+				b.to, err = r.Policies.Open(ctx, ro.Tenant, ro.Target)
+			}
+			if err != nil {
+				b.zero()
+				return nil, err
+			}
+			select {
+			case to <- b:
+			case <-ctx.Done():
+				b.zero()
+				return nil, ctx.Err()
+			}
+		}
+	}
+	return damaged, nil
+}
+
+// reseal makes the new rows of a batch on all cores. A page that does not open
+// is set apart, so that it holds up no other.
+func (r *Roller) reseal(b *batch, target policy.KeyRow) {
+	defer b.zero()
+	news := make([]keypage.Row, len(b.olds))
+	errs := make([]error, len(b.olds))
+	var g errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		g.Go(func() error {
+			for i := w; i < len(b.olds); i += workers {
+				news[i], errs[i] = r.resealRow(b.from, b.to, b.olds[i], target)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	olds := b.olds
+	b.olds, b.news = b.olds[:0], news[:0]
+	for i, err := range errs {
+		if err != nil {
+			b.damaged = append(b.damaged, damage{fmt.Sprintf("key page %d", olds[i].ID), err})
+			continue
+		}
+		b.olds, b.news = append(b.olds, olds[i]), append(b.news, news[i])
+	}
+}
+
+func (r *Roller) resealRow(from, to *envelope.Key, old keypage.Row, target policy.KeyRow) (keypage.Row, error) {
+	row := old
+	row.Parent, row.Generation, row.Version = target.ID, target.Generation, old.Version+1
+	var err error
+	row.Body, err = r.Reseal(from, to, old.Place(), row.Place(), old.Body)
+	return row, err
+}
+
+// write swaps the pages of a batch in one transaction and returns how many
+// containers that moved. A page that somebody else replaced meanwhile is left
+// for the next pass.
+func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
+	if len(b.olds) == 0 {
+		return 0, nil
+	}
+	if err := r.slow(ctx, b); err != nil {
+		return 0, err
+	}
+	var moved int64
+	fault.Point("roll.before-commit")
+	err := r.DB.InTx(ctx, func(tx *store.Tx) error {
+		moved = 0
+		current, err := r.Policies.LockCurrent(ctx, tx, ro.Tenant, ro.Policy)
+		if err != nil {
+			return err
+		}
+		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
+		if err != nil {
+			return err
+		}
+		if now.State != api.RollRunning || current.ID != ro.Target {
+			return errStopped
+		}
+		swapped, err := keypage.Swap(ctx, tx, b.olds, b.news)
+		if err != nil {
+			return err
+		}
+		for i, ok := range swapped {
+			if ok {
+				moved += int64(b.news[i].Count)
+			}
+		}
+		if now.Message != "" { // it waits no longer
+			if _, err := setState(ctx, tx, ro, api.RollRunning, api.RollRunning, "", time.Time{}); err != nil {
+				return err
+			}
+		}
+		fault.Point("roll.in-transaction")
+		return nil
+	})
+	if err == nil {
+		fault.Point("roll.after-commit")
+	}
+	return moved, err
+}
+
+// batch is how many pages a transaction takes: one under a rate limit, so that
+// no burst is larger than a page.
+func (r *Roller) batch() int {
+	if r.Limit != nil {
+		return 1
+	}
+	return batchPages
+}
+
+// slow waits until the rate limit allows the containers of a batch.
+func (r *Roller) slow(ctx context.Context, b *batch) error {
+	if r.Limit == nil {
+		return nil
+	}
+	for _, row := range b.news {
+		for n := int(row.Count); n > 0; n -= r.Limit.Burst() {
+			if err := r.Limit.WaitN(ctx, min(n, r.Limit.Burst())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

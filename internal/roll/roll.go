@@ -1,0 +1,144 @@
+// Package roll brings containers from older policy keys to the current one.
+//
+// There is no job list: a key page that does not yet stand under the current
+// policy key is the work, and a page is replaced by compare-and-swap on its
+// version. Kill it anywhere; the next start goes on. It touches no content, and
+// asks for its two policy keys again at each batch, so that a revocation stops
+// it as soon as the policy room's cache lets go. Start reading at pass.
+package roll
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// Deadline is how long a roll may take before it is late: the time within
+// which the documented system promises a changed policy to have been applied.
+const Deadline = 72 * time.Hour
+
+// Roll is a roll as the database knows it.
+type Roll struct {
+	ID, Tenant, Policy int64
+	// Target is the policy key that containers are brought to.
+	Target int64
+	// Source is a policy whose containers come too, 0 for none.
+	Source   int64
+	Revision uuid.UUID
+	Depth    api.Depth
+	State    api.RollState
+	Total    int64
+	Started  time.Time
+	Finished time.Time // zero while it has not ended
+	Deadline time.Time
+	Message  string
+}
+
+// Begin writes a roll towards target in the transaction that made target
+// current. Whatever roll of the policy ran before is superseded.
+func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, pol policy.Policy, source int64, revision uuid.UUID, now time.Time) (Roll, error) {
+	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: source,
+		Revision: revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now, Deadline: now.Add(Deadline)}
+	if err := supersede(ctx, tx, pol.Tenant, pol.ID, now); err != nil {
+		return r, err
+	}
+	var err error
+	if r.Total, err = remaining(ctx, tx, policies, r); err != nil {
+		return r, err
+	}
+	return r, insert(ctx, tx, r)
+}
+
+// parents returns the policy keys that a roll empties, and the classes it moves.
+func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) ([]keypage.Parent, []envelope.Class, error) {
+	pol, err := policies.ByID(ctx, tx, r.Tenant, r.Policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := policies.Keys(ctx, tx, r.Tenant, r.Policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.Source != 0 {
+		more, err := policies.Keys(ctx, tx, r.Tenant, r.Source)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, more...)
+	}
+	var list []keypage.Parent
+	for _, k := range keys {
+		if k.ID != r.Target {
+			list = append(list, keypage.Parent{ID: k.ID, Generation: k.Generation})
+		}
+	}
+	return list, policy.ProfileOf(pol.Kind).Rolls, nil
+}
+
+// remaining counts the containers that still stand under another policy key.
+func remaining(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) (int64, error) {
+	from, classes, err := parents(ctx, tx, policies, r)
+	if err != nil || len(from) == 0 {
+		return 0, err
+	}
+	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, classes)
+	return keys, err
+}
+
+// List returns the tenant's rolls, the newest first.
+func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Roll, error) {
+	return query(ctx, tx, `tenant = ?1 ORDER BY id DESC LIMIT 1000`, tenant)
+}
+
+// byID returns a roll as it stands now.
+func byID(ctx context.Context, tx *store.Tx, tenant, id int64) (Roll, error) {
+	list, err := query(ctx, tx, `tenant = ?1 AND id = ?2`, tenant, id)
+	if err == nil && len(list) == 0 {
+		err = fail.New(api.NotFound, "roll %d does not exist", id).WithHint("keyroll roll list shows the rolls")
+	}
+	if err != nil {
+		return Roll{}, err
+	}
+	return list[0], nil
+}
+
+// Latest returns the newest roll of a policy, and false if there was none.
+func Latest(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
+	list, err := query(ctx, tx, `tenant = ?1 AND policy = ?2 ORDER BY id DESC LIMIT 1`, tenant, policy)
+	if err != nil || len(list) == 0 {
+		return Roll{}, false, err
+	}
+	return list[0], true, nil
+}
+
+// Find returns a roll by the id that the API shows.
+func Find(ctx context.Context, tx *store.Tx, tenant int64, id string) (Roll, error) {
+	n, err := strconv.ParseInt(id, 10, 64)
+	if err != nil {
+		return Roll{}, fail.New(api.InvalidArgument, "roll %q is no id of a roll: it is not a number", id)
+	}
+	return byID(ctx, tx, tenant, n)
+}
+
+// SetState pauses a running roll or resumes one that is paused or has failed.
+func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) error {
+	from := map[api.RollState][]api.RollState{
+		api.RollPaused:  {api.RollRunning},
+		api.RollRunning: {api.RollPaused, api.RollFailed},
+	}[state]
+	for _, s := range from {
+		if ok, err := setState(ctx, tx, r, s, state, "", time.Time{}); err != nil || ok {
+			return err
+		}
+	}
+	return fail.New(api.Conflict, "roll %d is %s; it cannot become %s", r.ID, r.State, state)
+}

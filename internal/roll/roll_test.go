@@ -1,0 +1,575 @@
+package roll_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// unlimited makes a roller take a page a batch, as any limit does, and waits
+// for nothing.
+func unlimited() *rate.Limiter { return rate.NewLimiter(rate.Inf, testSlots) }
+
+func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
+	each(t, func(w world) {
+		mail, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
+		states := []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}
+		var boxes []container.Container
+		for i, c := range w.mailboxes(mail.ID, numbered("a", 24)...) {
+			state := states[i%len(states)]
+			if state != envelope.ClassActive {
+				var err error
+				c, err = w.containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+				w.Must(err)
+			}
+			boxes = append(boxes, c)
+		}
+		w.mailboxes(other.ID, numbered("b", 5)...)
+		w.mailboxes(0, numbered("c", 5)...)
+		w.site("x")
+		w.Put(mail.Current, envelope.ClassBackup, 2)
+		keys, before := w.keys(), w.pages()
+		ro := w.begin(mail)
+		if ro.Total != 6 {
+			t.Errorf("total %d, want 6", ro.Total)
+		}
+		done := w.finish(ro, api.RollFinished)
+		if done.Finished.IsZero() || done.Message != "" {
+			t.Errorf("finished at %v: %q", done.Finished, done.Message)
+		}
+		moved := 0
+		for id, page := range w.pages() {
+			was := before[id]
+			if was.Parent != mail.Current.ID || was.Class != envelope.ClassActive {
+				if page.Version != was.Version || !bytes.Equal(page.Body, was.Body) || page.Parent != was.Parent {
+					t.Errorf("a page of class %v under policy key %d was touched", was.Class, was.Parent)
+				}
+				continue
+			}
+			moved++
+			if page.Parent != w.current(mail) || page.Version != was.Version+1 || page.Count != was.Count || bytes.Equal(page.Body, was.Body) {
+				t.Errorf("an active page is %+v", page)
+			}
+		}
+		if moved == 0 || len(w.pages()) != len(before) {
+			t.Errorf("%d pages moved; %d pages, %d before", moved, len(w.pages()), len(before))
+		}
+		for _, c := range boxes {
+			if active := c.State == envelope.ClassActive; active != (w.under(c) == w.current(mail)) {
+				t.Errorf("a mailbox of state %v stands under policy key %d", c.State, w.under(c))
+			}
+		}
+		w.Policies.Close()
+		w.same(keys, w.keys())
+		if got := w.settled.policies; len(got) != 1 || got[0] != mail.ID {
+			t.Errorf("settled %v", got)
+		}
+	})
+}
+
+func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
+	each(t, func(w world) {
+		for i := range 9 {
+			w.site(fmt.Sprint("before", i))
+		}
+		w.mailboxes(0, numbered("a", 3)...)
+		keys := w.keys()
+		var pol policy.Policy
+		w = w.beforeReseal(func(n int) {
+			if n == 2 { // created while the roll is on its way
+				w.site("meanwhile")
+			}
+		})
+		pol, ro := w.register()
+		if ro.Total != 9 {
+			t.Errorf("total %d, want 9", ro.Total)
+		}
+		w.site("between")
+		w.finish(ro, api.RollFinished)
+		w.site("after")
+		all, err := w.containers.List(w.Ctx, w.Tenant, container.Site, 0, 100)
+		w.Must(err)
+		if len(all) != 12 {
+			t.Errorf("%d sites", len(all))
+		}
+		for _, c := range all {
+			if w.under(c) != pol.Current.ID {
+				t.Errorf("%s stands under policy key %d", c.Name, w.under(c))
+			}
+		}
+		boxes, err := w.containers.List(w.Ctx, w.Tenant, container.Mailbox, 0, 100)
+		w.Must(err)
+		for _, c := range boxes {
+			if w.under(c) == pol.Current.ID {
+				t.Errorf("%s came under the policy of sites", c.Name)
+			}
+		}
+		now := w.keys()
+		for id, key := range keys {
+			if !key.Equal(now[id]) {
+				t.Errorf("container %d has another key than before", id)
+			}
+		}
+		if got := w.settled.policies; len(got) != 2 {
+			t.Errorf("settled %v, want the site policy and the one that the sites left", got)
+		}
+	})
+}
+
+// A creation that has read the old policy key, and opened it, when a refresh
+// and its whole roll come in between.
+func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
+	acts := map[string]func(w world, pol policy.Policy, c container.Container) (container.Container, error){
+		"create": func(w world, pol policy.Policy, _ container.Container) (container.Container, error) {
+			return w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID, nil)
+		},
+		"assign": func(w world, pol policy.Policy, c container.Container) (container.Container, error) {
+			return w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, nil)
+		},
+		"state": func(w world, pol policy.Policy, c container.Container) (container.Container, error) {
+			c, err := w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, nil)
+			if err != nil {
+				return c, err
+			}
+			if c, err = w.containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive, nil); err != nil {
+				return c, err
+			}
+			w.Policies.Close()
+			return w.containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive, nil)
+		},
+	}
+	for name, act := range acts {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(w world) {
+				pol := w.MailboxPolicy("p")
+				c := w.mailboxes(0, "early@contoso.com")[0]
+				w.Policies.Close()
+				came := false
+				w.Vaults.Before = func(context.Context, policytest.Call) error {
+					if came {
+						return nil
+					}
+					came = true
+					w.finish(w.begin(pol), api.RollFinished)
+					return nil
+				}
+				c, err := act(w, pol, c)
+				w.Must(err)
+				if !came {
+					t.Fatal("the refresh did not come in between")
+				}
+				if w.under(c) != w.current(pol) {
+					t.Error("it stands under an older policy key, although the roll has finished")
+				}
+				o, err := w.containers.OpenKey(w.Ctx, c)
+				w.Must(err)
+				o.Key.Zero()
+			})
+		})
+	}
+}
+
+// Many writers beside refreshes and rolls: once the last roll has finished
+// nothing active is left under an older policy key, and every key is there.
+func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 12)...)
+		before := w.keys()
+		stop := make(chan struct{})
+		var writers sync.WaitGroup
+		write := func(f func(i int) error) {
+			writers.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if err := f(i); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		write(func(i int) error {
+			_, err := w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID, nil)
+			return err
+		})
+		write(func(i int) error {
+			c := boxes[i%6]
+			to := []int64{0, pol.ID}[i/6%2]
+			_, err := w.containers.Assign(w.Ctx, w.Tenant, c, to, nil)
+			return err
+		})
+		write(func(i int) error {
+			c := boxes[6+i%6]
+			state := []envelope.Class{envelope.ClassInactive, envelope.ClassActive}[i/6%2]
+			_, err := w.containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+			return err
+		})
+		for range 5 {
+			w.finish(w.begin(pol), api.RollFinished)
+			if _, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		close(stop)
+		writers.Wait()
+		for _, p := range w.pages() {
+			for _, k := range w.policyKeys(pol) {
+				if p.Parent == k.ID && k.ID != w.current(pol) && p.Class == envelope.ClassActive {
+					t.Errorf("%d active mailboxes stand under generation %d", p.Count, k.Generation)
+				}
+			}
+		}
+		w.Policies.Close()
+		now := w.keys()
+		for id, key := range before {
+			if !key.Equal(now[id]) {
+				t.Errorf("container %d has another key than before", id)
+			}
+		}
+	})
+}
+
+func (w world) policyKeys(pol policy.Policy) (keys []policy.KeyRow) {
+	w.View(func(tx *store.Tx) (err error) {
+		keys, err = w.Policies.Keys(w.Ctx, tx, w.Tenant, pol.ID)
+		return err
+	})
+	return keys
+}
+
+func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+		keys := w.keys()
+		var newer roll.Roll
+		var written string
+		sleeper := w.beforeReseal(func(n int) {
+			if n == 2 {
+				newer = w.begin(pol)
+				w.finish(newer, api.RollFinished)
+				written = w.Dump("key_page")
+			}
+		})
+		older := w.begin(pol)
+		done := sleeper.finish(older, api.RollSuperseded)
+		if w.Dump("key_page") != written {
+			t.Error("it wrote a page")
+		}
+		if done.Finished.IsZero() || done.Message == "" {
+			t.Errorf("the older roll ended at %v: %q", done.Finished, done.Message)
+		}
+		if p := w.progress(older); p.State != api.RollSuperseded || p.Remaining != 0 {
+			t.Errorf("progress of the older roll: %+v", p)
+		}
+		for _, p := range w.pages() {
+			if p.Class == envelope.ClassActive && p.Parent != newer.Target {
+				t.Errorf("a page stands under policy key %d", p.Parent)
+			}
+		}
+		w.same(keys, w.keys())
+		for _, state := range []api.RollState{api.RollRunning, api.RollPaused} {
+			policytest.Refuses(t, w.setState(older, state), api.Conflict)
+		}
+	})
+}
+
+func TestPausedRollStandsStillAndResumesWhereItWas(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
+		keys := w.keys()
+		var ro roll.Roll
+		paused := w.beforeReseal(func(n int) {
+			if n == 4 { // the pipeline is three pages ahead of the writer at most
+				w.Must(w.setState(ro, api.RollPaused))
+			}
+		})
+		ro = w.begin(pol)
+		paused.finish(ro, api.RollPaused)
+		p := w.progress(ro)
+		if p.Remaining == 0 || p.Done == 0 || p.Done+p.Remaining != 5*testSlots {
+			t.Errorf("paused at %+v", p)
+		}
+		stood := w.Dump("key_page")
+		w.Policies.Close()
+		w.Vaults.Calls()
+		w.finish(ro, api.RollPaused) // work on it does nothing
+		if w.Dump("key_page") != stood || len(w.Vaults.Calls()) != 0 {
+			t.Error("a paused roll moved a page, or asked a vault")
+		}
+		policytest.Refuses(t, w.setState(ro, api.RollPaused), api.Conflict)
+		w.Must(w.setState(ro, api.RollRunning))
+		w.finish(ro, api.RollFinished)
+		w.same(keys, w.keys())
+		policytest.Refuses(t, w.setState(ro, api.RollRunning), api.Conflict)
+	})
+}
+
+func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
+		paused := w.begin(pol)
+		w.Must(w.setState(paused, api.RollPaused))
+		failed := w.begin(pol)
+		repair := w.damage(boxes[0].Page)
+		w.finish(failed, api.RollFailed)
+		repair()
+		running := w.begin(pol)
+		last := w.begin(pol)
+		for _, ro := range []roll.Roll{paused, failed, running} {
+			if now := w.now(ro); now.State != api.RollSuperseded {
+				t.Errorf("a roll that a refresh came after is %s", now.State)
+			}
+		}
+		w.finish(last, api.RollFinished)
+		other := w.begin(pol)
+		if now := w.now(last); now.State != api.RollFinished {
+			t.Errorf("a finished roll became %s", now.State)
+		}
+		w.finish(other, api.RollFinished)
+	})
+}
+
+// The roller's copies of policy keys do not outlive the batch that they serve.
+func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
+	w := newWorld(policytest.New(t, storetest.SQLite(t)), nil)
+	var used []*envelope.Key
+	w = w.with(func(c *roll.Config) {
+		c.Limit = unlimited()
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+			used = append(used, from, to)
+			return envelope.Reseal(from, to, old, next, body)
+		}
+	})
+	pol := w.MailboxPolicy("p")
+	w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+	w.finish(w.begin(pol), api.RollFinished)
+	if len(used) != 6 {
+		t.Errorf("%d keys used", len(used))
+	}
+	for _, key := range used {
+		if key.Equal(key) {
+			t.Error("a key was not zeroed")
+		}
+	}
+}
+
+func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
+		keys := w.keys()
+		broken := boxes[2*testSlots].Page
+		repair := w.damage(broken)
+		ro := w.begin(pol)
+		failed := w.finish(ro, api.RollFailed)
+		if !strings.Contains(failed.Message, fmt.Sprint(broken)) || failed.Finished.IsZero() {
+			t.Errorf("it failed at %v: %q", failed.Finished, failed.Message)
+		}
+		for id, p := range w.pages() {
+			if p.Class == envelope.ClassActive && (p.Parent != ro.Target) != (id == broken) {
+				t.Errorf("page %d stands under policy key %d", id, p.Parent)
+			}
+		}
+		if p := w.progress(ro); p.Remaining != testSlots || p.Done != 4*testSlots {
+			t.Errorf("progress %+v", p)
+		}
+		w.Must(w.setState(ro, api.RollRunning))
+		w.finish(ro, api.RollFailed) // nothing was repaired
+		repair()
+		w.Must(w.setState(ro, api.RollRunning))
+		if done := w.finish(ro, api.RollFinished); done.Message != "" {
+			t.Errorf("finished: %q", done.Message)
+		}
+		w.same(keys, w.keys())
+	})
+}
+
+// A revision that is not as it was written keeps what stands under its policy
+// key where it is, and nothing else.
+func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
+		first := pol.Current
+		older := w.begin(pol)
+		w.mailboxes(pol.ID, numbered("b", 2*testSlots)...)
+		keys := w.keys()
+		ro := w.begin(pol) // the older roll has moved nothing
+		alter := func(key int64) (repair func()) {
+			flip := func() {
+				w.InTx(func(tx *store.Tx) error {
+					_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability_version = 3 - availability_version WHERE policy_key = ?1`, key)
+					return err
+				})
+				w.Policies.Close()
+			}
+			flip()
+			return flip
+		}
+		for _, damaged := range []int64{first.ID, ro.Target} {
+			repair := alter(damaged)
+			failed := w.finish(ro, api.RollFailed)
+			if !strings.Contains(failed.Message, fmt.Sprint(damaged)) {
+				t.Errorf("it failed: %q", failed.Message)
+			}
+			if damaged == first.ID {
+				for _, p := range w.pages() {
+					if p.Class == envelope.ClassActive && p.Parent == older.Target {
+						t.Error("a page under a sound policy key was not moved")
+					}
+				}
+			}
+			repair()
+			w.Must(w.setState(ro, api.RollRunning))
+		}
+		w.finish(ro, api.RollFinished)
+		w.same(keys, w.keys())
+	})
+}
+
+func TestRollWaitsForVaultsThatAreAwayAndSaysSo(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+		keys := w.keys()
+		var ro roll.Roll
+		for _, failure := range []error{policytest.Away(), policytest.Denied()} {
+			ro = w.begin(pol)
+			w.Policies.Close()
+			w.away(pol, failure)
+			stood := w.Dump("key_page")
+			if waits, err := w.roller.Work(w.Ctx, ro); !waits || err != nil {
+				t.Errorf("waits %v, %v", waits, err)
+			}
+			now := w.now(ro)
+			if now.State != api.RollRunning || !strings.HasPrefix(now.Message, "waits: ") || !strings.Contains(now.Message, failure.Error()) || !now.Finished.IsZero() {
+				t.Errorf("the roll is %s: %q", now.State, now.Message)
+			}
+			if w.Dump("key_page") != stood {
+				t.Error("it moved a page")
+			}
+			w.Must(w.setState(ro, api.RollPaused)) // can be paused while it waits
+			if waits, err := w.roller.Work(w.Ctx, ro); waits || err != nil {
+				t.Errorf("paused: waits %v, %v", waits, err)
+			}
+			w.Must(w.setState(ro, api.RollRunning))
+			w.away(pol, nil)
+		}
+		if done := w.finish(ro, api.RollFinished); done.Message != "" {
+			t.Errorf("finished: %q", done.Message)
+		}
+		w.same(keys, w.keys())
+	})
+}
+
+// A roll is work for the user: when the customer revokes, it stops as soon as
+// the cache lets go of the policy keys, and not at its end.
+func TestRevocationStopsARollOnItsWay(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 12*testSlots)...)
+		keys := w.keys()
+		revoked := w.beforeReseal(func(n int) {
+			if n == 4 {
+				w.away(pol, policytest.Denied())
+				w.Policies.Close()
+			}
+		})
+		ro := w.begin(pol)
+		if waits, err := revoked.roller.Work(w.Ctx, ro); !waits || err != nil {
+			t.Fatalf("waits %v, %v", waits, err)
+		}
+		if p := w.progress(ro); p.Remaining == 0 || p.Message == "" {
+			t.Errorf("progress %+v", p)
+		}
+		w.away(pol, nil)
+		w.finish(ro, api.RollFinished)
+		w.same(keys, w.keys())
+	})
+}
+
+// What a process that ended left behind is a running roll, and nothing else.
+func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
+		keys := w.keys()
+		for at := 1; at <= 6; at++ {
+			ctx, end := context.WithCancel(w.Ctx)
+			dying := w.beforeReseal(func(n int) {
+				if n == at {
+					end()
+				}
+			})
+			ro := w.begin(pol)
+			if _, err := dying.roller.Work(ctx, ro); err == nil && w.now(ro).State == api.RollRunning {
+				t.Error("it ended without an error, and is running")
+			}
+			w.same(keys, w.keys())
+			next := w.with(nil)
+			next.finish(ro, api.RollFinished)
+			w.same(keys, w.keys())
+		}
+	})
+}
+
+func TestRollOfNothingFinishesAtOnce(t *testing.T) {
+	each(t, func(w world) {
+		ro := w.begin(w.MailboxPolicy("p"))
+		w.finish(ro, api.RollFinished)
+		p := w.progress(ro)
+		if p.Total != 0 || p.PercentComplete != 100 || p.Finished == nil || !p.Deadline.Equal(ro.Started.Add(72*time.Hour)) {
+			t.Errorf("progress %+v", p)
+		}
+	})
+}
+
+func TestAnotherTenantsRollIsNotThere(t *testing.T) {
+	w := newWorld(policytest.New(t, storetest.SQLite(t)), nil)
+	ro := w.begin(w.MailboxPolicy("p"))
+	other := w.Neighbour()
+	w.View(func(tx *store.Tx) error {
+		_, err := roll.Find(w.Ctx, tx, other.Tenant, fmt.Sprint(ro.ID))
+		policytest.Refuses(t, err, api.NotFound)
+		list, err := roll.List(w.Ctx, tx, other.Tenant)
+		if len(list) != 0 {
+			t.Error("another tenant's roll is listed")
+		}
+		return err
+	})
+	stolen := ro
+	stolen.Tenant = other.Tenant
+	err := w.DB.InTx(w.Ctx, func(tx *store.Tx) error { return roll.SetState(w.Ctx, tx, stolen, api.RollPaused) })
+	policytest.Refuses(t, err, api.Conflict)
+	for _, id := range []string{"", "x", "1x", "0", "99999999999999999999"} {
+		w.View(func(tx *store.Tx) error {
+			if _, err := roll.Find(w.Ctx, tx, w.Tenant, id); err == nil {
+				t.Errorf("%q is a roll", id)
+			}
+			return nil
+		})
+	}
+}

@@ -1,0 +1,333 @@
+package roll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// Config is what a Roller works with.
+type Config struct {
+	DB       *store.DB
+	Policies *policy.Policies
+	// Reseal brings one page body from one policy key to another; nil means
+	// envelope.Reseal. A benchmark leaves the cryptography out to measure the rest.
+	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
+	// Limit bounds the containers a second; nil means no limit.
+	Limit *rate.Limiter
+	// Settled is called after a roll ended, with the policies that containers
+	// left. Rolls work side by side, so several calls may run at once.
+	Settled func(tenant, policy int64)
+	Now     func() time.Time
+	Logger  *slog.Logger // nil: nothing is logged
+}
+
+// Roller works running rolls off, one after the other.
+type Roller struct {
+	Config
+	wake chan struct{}
+
+	mu    sync.Mutex
+	rates map[int64]*meter
+}
+
+// New returns a roller; Run starts it.
+func New(c Config) *Roller {
+	if c.Reseal == nil {
+		c.Reseal = envelope.Reseal
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}}
+}
+
+// Wake makes Run look for rolls at once.
+func (r *Roller) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+const (
+	// longestWait bounds the time between two tries of a roll whose vaults do not answer.
+	longestWait = 30 * time.Second
+	// atOnce bounds the rolls that are worked on side by side, so that a large
+	// tenant's roll does not hold up a small one's.
+	atOnce = 4
+)
+
+// Run works until ctx is done. It takes up whatever roll was running when the
+// process before it ended.
+func (r *Roller) Run(ctx context.Context) {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	free := make(chan struct{}, atOnce)
+	var mu sync.Mutex
+	active := map[int64]bool{}
+	for {
+		running, err := r.running(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.Logger.ErrorContext(ctx, "running rolls could not be listed", "error", err)
+		}
+		for _, ro := range running {
+			mu.Lock()
+			known := active[ro.ID]
+			active[ro.ID] = true
+			mu.Unlock()
+			if known {
+				continue
+			}
+			workers.Go(func() {
+				defer func() {
+					mu.Lock()
+					delete(active, ro.ID)
+					mu.Unlock()
+					r.Wake() // it may have been resumed just before
+				}()
+				r.tend(ctx, ro, free)
+			})
+		}
+		var retry <-chan time.Time
+		if err != nil {
+			retry = time.After(longestWait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+		case <-retry:
+		}
+	}
+}
+
+func (r *Roller) running(ctx context.Context) (running []Roll, err error) {
+	err = r.DB.View(ctx, func(tx *store.Tx) error {
+		running, err = query(ctx, tx, `state = ?1 ORDER BY id`, string(api.RollRunning))
+		return err
+	})
+	return running, err
+}
+
+// tend works on one roll until it ends, with growing pauses while it waits.
+func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
+	for wait := time.Second; ; wait = min(2*wait, longestWait) {
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		waits, err := r.Work(ctx, ro)
+		<-free
+		if err != nil && ctx.Err() == nil {
+			r.Logger.ErrorContext(ctx, "a roll could not be worked on; it is tried again", "roll", ro.ID, "error", err)
+			waits = true
+		}
+		if !waits {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Work brings one roll to its end, or reports that it waits for a vault.
+func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: "Roll", Request: fmt.Sprintf("roll %d", ro.ID)})
+	m := r.meter(ro.ID)
+	defer r.forget(ro.ID)
+	for {
+		out, err := r.pass(ctx, ro, func(n int64) { m.add(r.Now(), n) })
+		switch code := fail.CodeOf(err); {
+		case errors.Is(err, errStopped):
+			return false, nil
+		case err != nil && (code == api.VaultDenied || code == api.VaultUnavailable):
+			r.Logger.WarnContext(ctx, "a roll waits for a vault", "roll", ro.ID, "error", err)
+			return r.waiting(ctx, ro, "waits: "+err.Error())
+		case code == api.Damaged && err != nil: // what it would bring containers to
+			out.damaged = append(out.damaged, damage{fmt.Sprintf("policy key %d", ro.Target), err})
+		case err != nil:
+			return false, err
+		}
+		ended, err := r.finish(ctx, ro, out)
+		if err != nil || ended {
+			return false, err
+		}
+	}
+}
+
+// waiting notes why a roll does not move; it stays running, unless somebody
+// ended or paused it meanwhile.
+func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
+	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+		waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{})
+		return err
+	})
+	return waits, err
+}
+
+// failure says what kept a roll from bringing over all that it should.
+func (o outcome) failure() string {
+	first := fmt.Sprintf("%s does not open: %v", o.damaged[0].what, o.damaged[0].err)
+	if n := len(o.damaged); n > 1 {
+		return fmt.Sprintf("%d key pages or policy keys do not open; the first: %s", n, first)
+	}
+	return first
+}
+
+// finish ends a roll if nothing is left of it. Whether that is so is a query
+// under the policy's lock, so that no wrap under an older key can come later.
+func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, err error) {
+	fault.Point("roll.before-finish")
+	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+		ended = false
+		for _, id := range []int64{ro.Source, ro.Policy} {
+			if id == 0 {
+				continue
+			}
+			if err := tx.Lock(ctx, id, true); err != nil {
+				return err
+			}
+		}
+		left, err := remaining(ctx, tx, r.Policies, ro)
+		if err != nil {
+			return err
+		}
+		state, message := api.RollFinished, ""
+		if left > 0 {
+			if out.moved > 0 || len(out.damaged) == 0 {
+				return nil // somebody else's swaps won meanwhile: go over it again
+			}
+			state = api.RollFailed
+			message = out.failure()
+		}
+		ended = true
+		_, err = setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
+		return err
+	})
+	if err == nil && ended {
+		fault.Point("roll.after-finish")
+		r.Settled(ro.Tenant, ro.Policy)
+		if ro.Source != 0 {
+			r.Settled(ro.Tenant, ro.Source)
+		}
+	}
+	return ended, err
+}
+
+// Progress completes a roll with what is left of it, its rate and its ETA.
+func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
+	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
+	if err != nil {
+		return api.Roll{}, err
+	}
+	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
+		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message}
+	if !ro.Finished.IsZero() {
+		finished := ro.Finished.UTC()
+		a.Finished = &finished
+	}
+	if ro.State != api.RollFinished && ro.State != api.RollSuperseded {
+		if a.Remaining, err = remaining(ctx, tx, r.Policies, ro); err != nil {
+			return a, err
+		}
+	}
+	a.Done = max(0, a.Total-a.Remaining)
+	a.PercentComplete = 100
+	if a.Total > 0 && a.Remaining > 0 {
+		a.PercentComplete = 100 * float64(a.Done) / float64(a.Total)
+	}
+	if ro.State == api.RollRunning {
+		a.PerSecond = r.rate(ro.ID)
+		if a.PerSecond > 0 {
+			a.ETASeconds = float64(a.Remaining) / a.PerSecond
+		}
+	}
+	return a, nil
+}
+
+// rateWindow is the time over which a roll's rate is taken.
+const rateWindow = 10 * time.Second
+
+// meter takes the rate of one roll over the last rateWindow, or over the last
+// two batches where a rate limit keeps these further apart.
+type meter struct {
+	mu      sync.Mutex
+	samples []sample
+}
+
+type sample struct {
+	at time.Time
+	n  int64
+}
+
+func (m *meter) add(at time.Time, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.samples = append(m.samples, sample{at, n})
+	m.trim(at)
+}
+
+func (m *meter) trim(now time.Time) {
+	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > rateWindow {
+		m.samples = m.samples[1:]
+	}
+}
+
+func (m *meter) perSecond(now time.Time) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trim(now)
+	if len(m.samples) < 2 {
+		return 0
+	}
+	var n int64
+	for _, s := range m.samples[1:] {
+		n += s.n
+	}
+	if d := now.Sub(m.samples[0].at).Seconds(); d > 0 {
+		return float64(n) / d
+	}
+	return 0
+}
+
+func (r *Roller) meter(id int64) *meter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := &meter{}
+	r.rates[id] = m
+	return m
+}
+
+func (r *Roller) forget(id int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.rates, id)
+}
+
+func (r *Roller) rate(id int64) float64 {
+	r.mu.Lock()
+	m := r.rates[id]
+	r.mu.Unlock()
+	if m == nil {
+		return 0
+	}
+	return m.perSecond(r.Now())
+}

@@ -1,0 +1,201 @@
+package roll_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fault"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store/storetest"
+)
+
+// bubble runs a test on SQLite with a clock that synctest turns.
+func bubble(t *testing.T, edit func(c *roll.Config), test func(w world)) {
+	policytest.Bubble(t, func(t *testing.T) {
+		test(newWorld(policytest.New(t, storetest.SQLite(t)), func(c *roll.Config) {
+			c.Now = time.Now
+			if edit != nil {
+				edit(c)
+			}
+		}))
+	})
+}
+
+func TestRunTakesUpWhateverRollIsRunning(t *testing.T) {
+	bubble(t, nil, func(w world) {
+		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
+		w.mailboxes(a.ID, numbered("a", 2*testSlots)...)
+		w.mailboxes(b.ID, numbered("b", 2*testSlots)...)
+		first, second := w.begin(a), w.begin(b) // before the roller has started
+		defer w.run()()
+		until(t, "both have finished", func() bool {
+			return w.now(first).State == api.RollFinished && w.now(second).State == api.RollFinished
+		})
+		third := w.begin(a)
+		w.roller.Wake()
+		until(t, "the third has finished", func() bool { return w.now(third).State == api.RollFinished })
+	})
+}
+
+// A roll that waits holds up no other one, and goes on by itself.
+func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
+	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(1, testSlots) }, func(w world) {
+		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
+		w.mailboxes(a.ID, numbered("a", 3*testSlots)...)
+		w.mailboxes(b.ID, numbered("b", testSlots)...)
+		w.Policies.Close()
+		waiting := w.begin(a)
+		w.Policies.Close()
+		w.away(a, policytest.Away())
+		defer w.run()()
+		until(t, "it waits", func() bool { return strings.HasPrefix(w.now(waiting).Message, "waits: ") })
+		other := w.begin(b)
+		w.roller.Wake()
+		until(t, "the other one has finished", func() bool { return w.now(other).State == api.RollFinished })
+		time.Sleep(time.Hour)
+		w.Vaults.Calls()
+		time.Sleep(time.Minute)
+		if n := len(w.Vaults.Calls()); n == 0 || n > 8 {
+			t.Errorf("%d calls to vaults in a minute of waiting", n)
+		}
+		w.away(a, nil)
+		until(t, "it moves on, and says no longer that it waits", func() bool {
+			now := w.progress(waiting)
+			return now.State == api.RollRunning && now.Done > 0 && now.Remaining > 0 && now.Message == ""
+		})
+		until(t, "it has finished", func() bool { return w.now(waiting).State == api.RollFinished })
+	})
+}
+
+func TestResumedRollIsTakenUp(t *testing.T) {
+	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 10*testSlots)...)
+		ro := w.begin(pol)
+		defer w.run()()
+		until(t, "a page has moved", func() bool { return w.progress(ro).Done > 0 })
+		for range 3 {
+			w.Must(w.setState(ro, api.RollPaused))
+			w.Must(w.setState(ro, api.RollRunning)) // before the roller has seen the pause
+			w.roller.Wake()
+		}
+		w.Must(w.setState(ro, api.RollPaused))
+		time.Sleep(10 * time.Second)
+		stood := w.progress(ro)
+		time.Sleep(10 * time.Second)
+		if now := w.progress(ro); now.Done != stood.Done || now.State != api.RollPaused || now.PerSecond != 0 {
+			t.Errorf("paused: %+v after %+v", now, stood)
+		}
+		w.Must(w.setState(ro, api.RollRunning))
+		w.roller.Wake()
+		until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
+	})
+}
+
+// A roll that is paused while it ends, and resumed before its worker has gone,
+// is not forgotten.
+func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
+	bubble(t, nil, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", testSlots)...)
+		ro := w.begin(pol)
+		defer fault.Set(nil)
+		fault.Set(func(point string) {
+			if point == "roll.before-finish" {
+				fault.Set(nil)
+				w.Must(w.setState(ro, api.RollPaused))
+			}
+		})
+		resumed := false
+		w = w.with(func(c *roll.Config) {
+			c.Now = time.Now
+			c.Settled = func(_, _ int64) {
+				if !resumed {
+					resumed = true
+					w.Must(w.setState(ro, api.RollRunning))
+					w.roller.Wake()
+					time.Sleep(time.Second) // Run looks, and finds the worker still there
+				}
+			}
+		})
+		defer w.run()()
+		until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
+		if !resumed {
+			t.Error("it was not resumed in between")
+		}
+	})
+}
+
+func TestRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
+	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w world) { // a page a second
+		const pages = 12
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
+		time.Sleep(time.Hour) // nothing saves up
+		ro := w.begin(pol)
+		began := time.Now()
+		defer w.run()()
+		for w.now(ro).State == api.RollRunning {
+			time.Sleep(100 * time.Millisecond)
+			done, elapsed := w.progress(ro).Done, time.Since(began)
+			if most := testSlots * (1 + int64(elapsed/time.Second)); done > most {
+				t.Errorf("%d containers after %v, want at most %d", done, elapsed, most)
+			}
+		}
+		if took := time.Since(began); took < (pages-1)*time.Second || took > (pages+1)*time.Second {
+			t.Errorf("%d pages took %v", pages, took)
+		}
+	})
+}
+
+func TestProgressRateAndETA(t *testing.T) {
+	for name, perSecond := range map[string]float64{"a page a second": testSlots, "a page a minute": testSlots / 60.0} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(rate.Limit(perSecond), testSlots) }, func(w world) {
+				const pages = 25
+				pol := w.MailboxPolicy("p")
+				w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
+				ro := w.begin(pol)
+				if p := w.progress(ro); p.Total != pages*testSlots || p.Done != 0 || p.Remaining != p.Total || p.PercentComplete != 0 || p.PerSecond != 0 || p.ETASeconds != 0 {
+					t.Errorf("at the start: %+v", p)
+				}
+				defer w.run()()
+				time.Sleep(time.Duration(10*testSlots/perSecond*float64(time.Second)) + time.Millisecond)
+				p := w.progress(ro)
+				if p.Done != 11*testSlots || p.Remaining != 14*testSlots || p.PercentComplete != 44 {
+					t.Errorf("after eleven pages: %+v", p)
+				}
+				if math.Abs(p.PerSecond/perSecond-1) > 0.05 || math.Abs(p.ETASeconds-float64(p.Remaining)/p.PerSecond) > 0.01 {
+					t.Errorf("rate %v, ETA %v s, want %v a second", p.PerSecond, p.ETASeconds, perSecond)
+				}
+				until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
+				if p := w.progress(ro); p.Done != p.Total || p.Remaining != 0 || p.PercentComplete != 100 || p.PerSecond != 0 || p.ETASeconds != 0 || p.Finished == nil {
+					t.Errorf("at the end: %+v", p)
+				}
+			})
+		})
+	}
+}
+
+// The reader is done long before the last pages are sealed; their keys must
+// last until then.
+func TestPolicyKeysLastUntilTheLastPageIsSealed(t *testing.T) {
+	slowly := func(c *roll.Config) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+			time.Sleep(time.Second)
+			return envelope.Reseal(from, to, old, next, body)
+		}
+	}
+	bubble(t, slowly, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+		w.finish(w.begin(pol), api.RollFinished)
+	})
+}

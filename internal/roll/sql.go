@@ -1,0 +1,68 @@
+package roll
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+func insert(ctx context.Context, tx *store.Tx, r Roll) error {
+	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, revision, depth, state, total, started, finished, deadline, message)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)`,
+		r.ID, r.Tenant, r.Policy, r.Target, r.Source, r.Revision.String(), string(r.Depth), string(r.State), r.Total,
+		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message)
+	return err
+}
+
+func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE roll SET state = ?3, finished = ?4, message = ?5
+		WHERE tenant = ?1 AND policy = ?2 AND state IN (?6, ?7, ?8)`,
+		tenant, policy, string(api.RollSuperseded), now.UnixMilli(), "a newer refresh took its place",
+		string(api.RollRunning), string(api.RollPaused), string(api.RollFailed))
+	return err
+}
+
+func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
+	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, revision, depth, state, total, started, finished, deadline, message
+		FROM roll WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []Roll
+	for rows.Next() {
+		var r Roll
+		var revision string
+		var started, finished, deadline int64
+		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &revision, &r.Depth, &r.State, &r.Total,
+			&started, &finished, &deadline, &r.Message)
+		if err != nil {
+			return nil, err
+		}
+		if r.Revision, err = uuid.Parse(revision); err != nil {
+			return nil, err
+		}
+		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
+		if finished != 0 {
+			r.Finished = time.UnixMilli(finished)
+		}
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// setState changes the state of a roll that is in state from, and reports
+// whether it was. A zero finished leaves it without an end.
+func setState(ctx context.Context, tx *store.Tx, r Roll, from, to api.RollState, message string, finished time.Time) (bool, error) {
+	var at int64
+	if !finished.IsZero() {
+		at = finished.UnixMilli()
+	}
+	n, err := tx.Exec(ctx, `UPDATE roll SET state = ?4, message = ?5, finished = ?6 WHERE tenant = ?1 AND id = ?2 AND state = ?3`,
+		r.Tenant, r.ID, string(from), string(to), message, at)
+	return n == 1, err
+}
