@@ -1,0 +1,398 @@
+// Package verify opens everything and tells what does not open.
+//
+// It goes from the roots down: every policy key by every root that wraps it,
+// every container key and every blob key in every key page, every item to its
+// last byte. What a rule keeps shut is closed; what should open and does not,
+// or does not fit its place, is damaged and named by its ids. It changes
+// nothing. Keys are read from one snapshot; an item that comes, goes or is
+// replaced meanwhile is no finding. Start reading at Run.
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// Verifier opens what the rooms keep.
+type Verifier struct {
+	db         *store.DB
+	policies   *policy.Policies
+	containers *container.Containers
+	contents   *content.Contents
+	// one lets one verification at a time hold a snapshot: the database has few
+	// connections to lend, and who reads progress slowly keeps one for long.
+	one chan struct{}
+}
+
+// New returns a verifier over the rooms of a node.
+func New(db *store.DB, policies *policy.Policies, containers *container.Containers, contents *content.Contents) *Verifier {
+	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, one: make(chan struct{}, 1)}
+}
+
+// run is one verification under way.
+type run struct {
+	*Verifier
+	tx       *store.Tx
+	tenant   int64
+	report   api.Verified
+	progress func(api.VerifyProgress)
+	keys     map[int64]*envelope.Key // opened policy keys
+	closed   map[int64]bool          // policy keys that a rule keeps shut, or that are damaged
+}
+
+// pageBatch is how many key pages are read at a time.
+const pageBatch = 32
+
+// Run verifies a tenant, or what one policy of it protects if only is not 0.
+// One verification runs at a time, another waits for it. progress is called
+// from one goroutine.
+func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(api.VerifyProgress)) (api.Verified, error) {
+	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}}
+	r.report.Closed, r.report.Damaged = []api.Finding{}, []api.Finding{}
+	select {
+	case v.one <- struct{}{}:
+		defer func() { <-v.one }()
+	case <-ctx.Done():
+		return r.report, ctx.Err()
+	}
+	defer func() {
+		for _, key := range r.keys {
+			key.Zero()
+		}
+	}()
+	if err := r.keysOf(ctx, only); err != nil {
+		return r.report, err
+	}
+	return r.report, r.content(ctx, only)
+}
+
+// keysOf opens the policy keys, which may take a vault and so stands outside
+// the snapshot, and then reads all key pages from one snapshot of which it has
+// opened every policy key. A refresh in between makes it begin again with the
+// policy keys that are new.
+func (r *run) keysOf(ctx context.Context, only int64) error {
+	for {
+		var unopened []root
+		err := r.db.View(ctx, func(tx *store.Tx) error {
+			r.tx = tx
+			parents, retired, err := r.roots(ctx, only)
+			if err != nil {
+				return err
+			}
+			unopened = slices.DeleteFunc(slices.Clone(parents), func(one root) bool { return r.keys[one.ID] != nil || r.closed[one.ID] })
+			if len(unopened) > 0 {
+				return nil
+			}
+			if only == 0 {
+				if err := r.strays(ctx, parents, retired); err != nil {
+					return err
+				}
+			}
+			return r.pages(ctx, parents, retired)
+		})
+		if err != nil || len(unopened) == 0 {
+			return err
+		}
+		for _, one := range unopened {
+			if err := r.open(ctx, one); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// found files what did not open under closed or under damaged; a failure of
+// keyroll itself ends the run.
+func (r *run) found(kind string, id any, err error) error {
+	f := api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: err.Error()}
+	switch fail.CodeOf(err) {
+	case api.Damaged:
+		r.report.Damaged = append(r.report.Damaged, f)
+	case api.VaultDenied, api.VaultUnavailable, api.NotFound:
+		r.report.Closed = append(r.report.Closed, f)
+	default:
+		return err
+	}
+	return nil
+}
+
+// root is a policy key with the GUID of the revision that wraps it.
+type root struct {
+	keypage.Parent
+	revision string
+	// left are the classes of key pages that a finished roll has brought from
+	// this policy key to the current one: none may stand under it.
+	left []envelope.Class
+}
+
+// roots lists the policy keys whose wraps are kept, and those without any.
+func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []keypage.Parent, err error) {
+	policies, err := r.policies.List(ctx, r.tx, r.tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, pol := range policies {
+		if only != 0 && pol.ID != only {
+			continue
+		}
+		keys, err := r.policies.Keys(ctx, r.tx, r.tenant, pol.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		latest, _, err := roll.Latest(ctx, r.tx, r.tenant, pol.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		var left []envelope.Class
+		if latest.State == api.RollFinished && latest.Target == pol.Current.ID {
+			left = policy.ProfileOf(pol.Kind).Rolls
+		}
+		for _, k := range keys {
+			parent := keypage.Parent{ID: k.ID, Generation: k.Generation}
+			switch rev, err := r.policies.RevisionOf(ctx, r.tx, r.tenant, k.ID); {
+			case fail.Is(err, api.NotFound):
+				retired = append(retired, parent)
+			case err != nil:
+				return nil, nil, err
+			case k.ID == pol.Current.ID:
+				kept = append(kept, root{parent, rev.GUID.String(), nil})
+			default:
+				kept = append(kept, root{parent, rev.GUID.String(), left})
+			}
+		}
+	}
+	return kept, retired, nil
+}
+
+// open opens a policy key by each of its roots, unless it is retired meanwhile.
+func (r *run) open(ctx context.Context, one root) error {
+	shut := false
+	probes := r.policies.Probe(ctx, r.tenant, one.ID)
+	key, unopened := r.policies.Open(ctx, r.tenant, one.ID)
+	err := r.db.View(ctx, func(tx *store.Tx) error {
+		_, err := r.policies.RevisionOf(ctx, tx, r.tenant, one.ID)
+		return err
+	})
+	if err != nil {
+		key.Zero()
+		if fail.Is(err, api.NotFound) {
+			return nil
+		}
+		return err
+	}
+	for _, probe := range probes {
+		if probe.Err == nil {
+			r.report.Wraps++
+			continue
+		}
+		shut = true
+		if err := r.found("revision", one.revision, fmt.Errorf("%s: %w", probe.Root, probe.Err)); err != nil {
+			key.Zero()
+			return err
+		}
+	}
+	if unopened == nil {
+		r.report.PolicyKeys++
+		r.keys[one.ID] = key
+		return nil
+	}
+	r.closed[one.ID] = true
+	if shut {
+		return nil // each root's reason has been filed
+	}
+	return r.found("revision", one.revision, unopened)
+}
+
+// strays names what key pages stand under that is no policy key of the tenant.
+func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent) error {
+	known := map[keypage.Parent]bool{}
+	for _, one := range kept {
+		known[one.Parent] = true
+	}
+	for _, parent := range retired {
+		known[parent] = true
+	}
+	sums, err := keypage.Usage(ctx, r.tx, r.tenant)
+	if err != nil {
+		return err
+	}
+	for _, sum := range sums {
+		if known[keypage.Parent{ID: sum.Parent, Generation: sum.Generation}] {
+			continue
+		}
+		err := fail.New(api.Damaged, "%d key pages of class %v stand under policy key %d generation %d, which this tenant does not have", sum.Pages, sum.Class, sum.Parent, sum.Generation)
+		if err := r.found("policy key", sum.Parent, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pages opens every key page under the policy keys, and checks that its slots
+// are exactly the containers that point to it. Under a policy key that no root
+// wraps any more there is nothing.
+func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) error {
+	for _, parent := range retired {
+		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, policy.Classes)
+		if err != nil {
+			return err
+		}
+		if pages > 0 {
+			err := fail.New(api.Damaged, "%d key pages stand under policy key %d, which no root wraps any more", pages, parent.ID)
+			if err := r.found("policy key", parent.ID, err); err != nil {
+				return err
+			}
+		}
+	}
+	parents := make([]keypage.Parent, len(kept))
+	for i, one := range kept {
+		parents[i] = one.Parent
+	}
+	_, total, err := keypage.Count(ctx, r.tx, r.tenant, parents, policy.Classes)
+	if err != nil {
+		return err
+	}
+	for _, one := range kept {
+		for after := int64(0); ; {
+			rows, err := keypage.Under(ctx, r.tx, r.tenant, []keypage.Parent{one.Parent}, policy.Classes, after, pageBatch)
+			if err != nil {
+				return err
+			}
+			if len(rows) == 0 {
+				break
+			}
+			after = rows[len(rows)-1].ID
+			for _, row := range rows {
+				if err := r.page(ctx, one, row); err != nil {
+					return err
+				}
+			}
+			r.progress(api.VerifyProgress{Stage: "container keys", Done: r.report.Containers, Total: total})
+		}
+	}
+	return nil
+}
+
+func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
+	if slices.Contains(under.left, row.Class) {
+		err := fail.New(api.Damaged, "key page %d of class %v stands under generation %d of its policy, where a finished roll has left none: an older row was put back", row.ID, row.Class, row.Generation)
+		if err := r.found("key page", row.ID, err); err != nil {
+			return err
+		}
+	}
+	key := r.keys[row.Parent]
+	if key == nil {
+		return nil // its revision has been filed
+	}
+	page, err := envelope.OpenPage(key, row.Place(), row.Body)
+	if err != nil {
+		return r.found("key page", row.ID, err)
+	}
+	defer page.Zero()
+	pointing, err := r.containers.OnPage(ctx, r.tx, r.tenant, row.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range pointing {
+		key, ok := page.Find(c.ID, c.Generation)
+		if !ok {
+			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its generation %d", c.ID, row.ID, c.Generation)
+			if err := r.found("container", c.ID, err); err != nil {
+				return err
+			}
+			continue
+		}
+		key.Zero()
+		if err := r.containers.CheckName(ctx, r.tx, c); err != nil {
+			if err := r.found("container", c.ID, err); err != nil {
+				return err
+			}
+			continue
+		}
+		r.report.Containers++
+	}
+	if page.Len() != len(pointing) {
+		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+	}
+	return nil
+}
+
+// placed is a container and the policy key that its key stands under.
+type placed struct {
+	container.Container
+	policyKey int64
+	err       error
+}
+
+// content reads every item of every container. What has been filed as closed
+// with its policy key is not filed again container by container.
+func (r *run) content(ctx context.Context, only int64) error {
+	for after := int64(0); ; {
+		list, err := r.placed(ctx, after)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, c := range list {
+			after = c.ID
+			switch {
+			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
+				continue
+			case c.err != nil:
+				err = r.found("container", c.ID, c.err)
+			default:
+				err = r.items(ctx, c.Container)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *run) placed(ctx context.Context, after int64) (list []placed, err error) {
+	err = r.db.View(ctx, func(tx *store.Tx) error {
+		containers, err := r.containers.All(ctx, tx, r.tenant, after, pageBatch)
+		if err != nil {
+			return err
+		}
+		list = list[:0]
+		for _, c := range containers {
+			p := placed{Container: c}
+			if p.policyKey, _, p.err = r.containers.PolicyKeyOf(ctx, tx, c); p.err != nil && fail.CodeOf(p.err) != api.Damaged {
+				return p.err
+			}
+			list = append(list, p)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// items opens every item of one container and reads it to its end.
+func (r *run) items(ctx context.Context, c container.Container) error {
+	err := r.contents.Check(ctx, c, func(one content.Checked) error {
+		r.report.BlobKeys += one.Keys
+		r.report.Bytes += one.Bytes
+		if one.Err != nil {
+			return r.found("item", one.Item, one.Err)
+		}
+		r.report.Items++
+		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})
+		return nil
+	})
+	if err != nil {
+		return r.found("container", c.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,277 @@
+package verify_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/blob"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+	"keyroll/internal/verify"
+)
+
+// world is a tenant with two mailboxes under a policy, one of them inactive and
+// left behind by a roll, and a site with a file.
+type world struct {
+	*policytest.World
+	containers *container.Containers
+	contents   *content.Contents
+	verifier   *verify.Verifier
+	roller     *roll.Roller
+	pol        policy.Policy
+	boxes      []container.Container
+	site       container.Container
+}
+
+const mbox = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
+
+func each(t *testing.T, test func(w world)) {
+	t.Helper()
+	storetest.Each(t, func(t *testing.T, db *store.DB) { test(newWorld(policytest.New(t, db))) })
+}
+
+func newWorld(p *policytest.World) world {
+	p.Helper()
+	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
+	p.Must(err)
+	w := world{World: p, containers: container.New(p.DB, p.Policies, 4, time.Now)}
+	p.Must(w.containers.Bootstrap(p.Ctx, p.Tenant))
+	w.contents = content.New(p.DB, w.containers, blobs, 4, time.Now)
+	w.verifier = verify.New(p.DB, p.Policies, w.containers, w.contents)
+	w.roller = roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Settled: func(int64, int64) {}})
+	w.pol = w.MailboxPolicy("p")
+	for _, name := range []string{"active@contoso.com", "idle@contoso.com"} {
+		c, err := w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, name, w.pol.ID, nil)
+		w.Must(err)
+		_, err = w.contents.Import(w.Ctx, c, -1, strings.NewReader(mbox), nil, nil)
+		w.Must(err)
+		w.boxes = append(w.boxes, c)
+	}
+	w.boxes[1], err = w.containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive, nil)
+	w.Must(err)
+	w.site, err = w.containers.Create(w.Ctx, w.Tenant, container.Site, "https://contoso.sharepoint.com", 0, nil)
+	w.Must(err)
+	_, err = w.contents.Put(w.Ctx, w.site, "a.txt", -1, strings.NewReader("content"), nil)
+	w.Must(err)
+	w.roll()
+	return w
+}
+
+// roll refreshes the policy and rolls it to its end.
+func (w world) roll() {
+	w.Helper()
+	var ro roll.Roll
+	w.Refresh(w.pol, api.DepthPolicy, false, func(tx *store.Tx, c policy.Change) (err error) {
+		ro, err = roll.Begin(w.Ctx, tx, w.Policies, c.Policy, 0, c.Revision.GUID, time.Now())
+		return err
+	})
+	waits, err := w.roller.Work(w.Ctx, ro)
+	if err != nil || waits {
+		w.Fatalf("the roll waits: %v, %v", waits, err)
+	}
+}
+
+func (w world) verify(only int64) api.Verified {
+	w.Helper()
+	report, err := w.verifier.Run(w.Ctx, w.Tenant, only, func(api.VerifyProgress) {})
+	w.Must(err)
+	return report
+}
+
+func (w world) exec(query string, args ...any) {
+	w.Helper()
+	w.InTx(func(tx *store.Tx) error {
+		n, err := tx.Exec(w.Ctx, query, args...)
+		if err == nil && n == 0 {
+			return fmt.Errorf("no row: %s", query)
+		}
+		return err
+	})
+	w.Policies.Close()
+}
+
+func TestEverythingOpensAndIsCounted(t *testing.T) {
+	each(t, func(w world) {
+		got := w.verify(0)
+		got.BlobKeys, got.Bytes = min(got.BlobKeys, 1), min(got.Bytes, 1)
+		// Policy keys: the service's, two of p. Roots: one, and three each.
+		if want := (api.Verified{PolicyKeys: 3, Wraps: 7, Containers: 4, BlobKeys: 1, Items: 3, Bytes: 1}); fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if got := w.verify(w.pol.ID); got.PolicyKeys != 2 || got.Containers != 2 || got.Items != 2 || len(got.Damaged)+len(got.Closed) != 0 {
+			t.Errorf("the policy alone: %+v", got)
+		}
+		before := w.Dump("policy", "policy_key", "revision", "key_page", "container", "item", "blob")
+		w.verify(0)
+		if w.Dump("policy", "policy_key", "revision", "key_page", "container", "item", "blob") != before {
+			t.Error("verify changed something")
+		}
+	})
+}
+
+func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
+	each(t, func(w world) {
+		for _, failure := range []error{policytest.Denied(), policytest.Away()} {
+			w.Vaults.Fail("A-p", failure)
+			w.Vaults.Fail("B-p", failure)
+			w.Policies.Close()
+			got := w.verify(0)
+			if len(got.Damaged) != 0 || len(got.Closed) != 4 { // two revisions by two roots each
+				t.Errorf("closed %+v, damaged %+v", got.Closed, got.Damaged)
+			}
+			for _, f := range got.Closed {
+				if f.Kind != "revision" || !strings.Contains(f.Detail, failure.Error()) {
+					t.Errorf("closed %+v", f)
+				}
+			}
+			if got.PolicyKeys != 1 || got.Wraps != 3 || got.Items != 1 {
+				t.Errorf("what is not shut: %+v", got)
+			}
+		}
+		w.Vaults.Fail("A-p", nil)
+		if got := w.verify(0); len(got.Closed) != 2 || got.Items != 3 {
+			t.Errorf("with one vault away everything opens by the other, and the wraps are named: %+v", got)
+		}
+	})
+}
+
+func TestDamageIsNamedByItsIds(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(w world)
+		kind   string
+		id     func(w world) any
+		reason string
+	}{
+		"a key page's body": {func(w world) {
+			w.exec(`UPDATE key_page SET body = ?2 WHERE id = ?1`, w.page(1), make([]byte, 73))
+		}, "key page", func(w world) any { return w.page(1) }, ""},
+		"a revision's column": {func(w world) {
+			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Again(w.pol).Current.ID)
+		}, "revision", nil, "MAC"},
+		"a revision's wraps": {func(w world) {
+			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox stands under it
+		}, "policy key", func(w world) any { return w.pol.Current.ID }, "no root wraps"},
+		"an availability key": {func(w world) {
+			w.RemoveAvailabilityKeys()
+			w.Policies.Close()
+		}, "revision", nil, "availability key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(w world) {
+				c.damage(w)
+				got := w.verify(0)
+				if len(got.Damaged) == 0 {
+					t.Errorf("nothing is damaged; closed %+v", got.Closed)
+				}
+				for i, f := range got.Damaged {
+					follows := i > 0 && f.Kind == "container" // what stands in a page that does not open
+					if !follows && (f.Kind != c.kind || c.id != nil && f.ID != fmt.Sprint(c.id(w)) || !strings.Contains(f.Detail, c.reason)) {
+						t.Errorf("found %+v", f)
+					}
+				}
+			})
+		})
+	}
+}
+
+// page is the key page of a mailbox as it stands now.
+func (w world) page(box int) (id int64) {
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID).Scan(&id)
+	})
+	return id
+}
+
+func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {
+	each(t, func(w world) {
+		idle, active := w.boxes[1], w.boxes[0]
+		w.exec(`UPDATE container SET page = ?2 WHERE id = ?1`, idle.ID, w.page(0))
+		got := w.verify(0)
+		var kinds []string
+		for _, f := range got.Damaged {
+			kinds = append(kinds, f.Kind+" "+f.ID)
+		}
+		all := strings.Join(kinds, ", ")
+		for _, want := range []string{fmt.Sprint("container ", idle.ID), "key page"} {
+			if !strings.Contains(all, want) {
+				t.Errorf("found %s, want %s too", all, want)
+			}
+		}
+		if strings.Contains(all, fmt.Sprint("container ", active.ID)) {
+			t.Errorf("found %s, of which the sound one's container is one", all)
+		}
+	})
+}
+
+// Changes while policy keys are being opened make new ones, retire others and
+// move pages; nothing of that is a finding.
+func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
+	each(t, func(w world) {
+		changes := 0
+		w.Policies.Close()
+		w.Vaults.Before = func(_ context.Context, c policytest.Call) error {
+			if c.Op != "unwrap" || changes >= 3 {
+				return nil
+			}
+			changes++
+			before := w.Vaults.Before
+			w.Vaults.Before = nil
+			w.roll()
+			if _, err := w.containers.Follow(w.Ctx, w.boxes[1]); err != nil {
+				t.Error(err)
+			}
+			if _, err := w.Policies.Retire(w.Ctx, w.Tenant, w.pol.ID); err != nil {
+				t.Error(err)
+			}
+			w.Vaults.Before = before
+			return nil
+		}
+		got := w.verify(0)
+		if changes == 0 || len(got.Damaged)+len(got.Closed) != 0 || got.Items != 3 || got.Containers != 4 {
+			t.Errorf("%d changes: %+v", changes, got)
+		}
+	})
+}
+
+// A verification holds a snapshot and waits for vaults, which may be keyroll's
+// own and need the database too. More at once than it has connections end.
+func TestManyVerificationsAtOnceEnd(t *testing.T) {
+	each(t, func(w world) {
+		var all sync.WaitGroup
+		for range 24 {
+			all.Go(func() {
+				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
+					w.Again(w.pol) // whoever listens may ask for something too
+				})
+				if err != nil || report.Items != 3 {
+					t.Errorf("%+v, %v", report, err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
+	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	ctx, cancel := context.WithCancel(w.Ctx)
+	w.Vaults.Before = func(context.Context, policytest.Call) error { cancel(); return nil }
+	w.Policies.Close()
+	if _, err := w.verifier.Run(ctx, w.Tenant, 0, func(api.VerifyProgress) {}); err == nil {
+		t.Error("it ended without an error")
+	}
+	w.Vaults.Before = nil
+	w.verify(0) // and holds up no other
+}
