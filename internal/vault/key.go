@@ -1,0 +1,440 @@
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+// key is a name in a vault. Its material lives in versions.
+type key struct {
+	id, tenant, vault int64
+	name              string // as first given
+	latest            int64  // number of the newest version
+	deleted, purgeAt  int64  // Unix milliseconds, 0 for never
+}
+
+// version is one version of a key. Times are Unix milliseconds.
+type version struct {
+	id, tenant, key   int64
+	number            int64  // counted from 1 inside its key
+	version           string // 32 hex digits
+	kind              string // RSA, RSA-HSM, EC, EC-HSM
+	operations        []string
+	enabled           bool
+	notBefore, expire *int64
+	tags              map[string]string
+	created, updated  int64
+	public            []byte // PKIX
+	sealed            []byte // PKCS #8 under the seal
+}
+
+// attributes of a key version as the REST interface has them; times are Unix
+// seconds. What only answers carry is ignored in requests, for clients send
+// back what they have read.
+type attributes struct {
+	Enabled         *bool  `json:"enabled,omitempty"`
+	NotBefore       *int64 `json:"nbf,omitempty"`
+	Expires         *int64 `json:"exp,omitempty"`
+	Exportable      *bool  `json:"exportable,omitempty"`
+	Created         int64  `json:"created,omitempty"`
+	Updated         int64  `json:"updated,omitempty"`
+	RecoveryLevel   string `json:"recoveryLevel,omitempty"`
+	RecoverableDays int64  `json:"recoverableDays,omitempty"`
+	HSMPlatform     string `json:"hsmPlatform,omitempty"`
+}
+
+// webKey is a public key (RFC 7517, 7518) with the name of its version.
+type webKey struct {
+	ID         string   `json:"kid"`
+	Type       string   `json:"kty"`
+	Operations []string `json:"key_ops"`
+	N          string   `json:"n,omitempty"`
+	E          string   `json:"e,omitempty"`
+	Curve      string   `json:"crv,omitempty"`
+	X          string   `json:"x,omitempty"`
+	Y          string   `json:"y,omitempty"`
+}
+
+// bundle is a key version as answers show it; the last three members belong to
+// deleted keys.
+type bundle struct {
+	Key        webKey            `json:"key"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	deletion
+}
+
+type deletion struct {
+	RecoveryID     string `json:"recoveryId,omitempty"`
+	DeletedDate    int64  `json:"deletedDate,omitempty"`        // Unix seconds
+	ScheduledPurge int64  `json:"scheduledPurgeDate,omitempty"` // Unix seconds
+}
+
+func (c *call) keyID(name, version string) string {
+	id := c.base + "/keys/" + name
+	if version != "" {
+		id += "/" + version
+	}
+	return id
+}
+
+func (c *call) attributes(v version) attributes {
+	return attributes{
+		Enabled: &v.enabled, NotBefore: toSeconds(v.notBefore), Expires: toSeconds(v.expire), Exportable: new(bool),
+		Created: v.created / 1000, Updated: v.updated / 1000,
+		RecoveryLevel: c.vault.recoveryLevel(), RecoverableDays: c.vault.retentionDays,
+	}
+}
+
+func (c *call) bundle(k key, v version) (bundle, error) {
+	public, err := toWebKey(v.public)
+	if err != nil {
+		return bundle{}, err
+	}
+	public.ID, public.Type, public.Operations = c.keyID(k.name, v.version), v.kind, v.operations
+	c.used = v.version
+	return bundle{Key: public, Attributes: c.attributes(v), Tags: v.tags, deletion: c.deletion(k)}, nil
+}
+
+// createRequest is the body of a create request.
+type createRequest struct {
+	Type       string            `json:"kty"`
+	Size       *int              `json:"key_size"`
+	Exponent   *int              `json:"public_exponent"`
+	Curve      string            `json:"crv"`
+	Operations []string          `json:"key_ops"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags"`
+}
+
+// createKey makes a key, or a new version of the key of that name.
+func (v *Vaults) createKey(ctx context.Context, c *call) (any, error) {
+	var request createRequest
+	if err := decode(c.body, &request); err != nil {
+		return nil, err
+	}
+	made, err := v.newVersion(c, request)
+	if err != nil {
+		return nil, err
+	}
+	// Material is generated outside any transaction: RSA 4096 takes seconds.
+	private, public, err := v.generate(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(private)
+	made.public = public
+	var k key
+	err = v.change(ctx, c.vault, func(tx *store.Tx) error {
+		k, err = nextVersion(ctx, tx, c.vault, c.path["name"])
+		if err != nil {
+			return err
+		}
+		made.key, made.number = k.id, k.latest
+		made.sealed = v.sealKey(c.vault.id, made, private)
+		return insertVersion(ctx, tx, made)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.bundle(k, made)
+}
+
+// newVersion checks a create request and returns the version it asks for, but
+// for its material.
+func (v *Vaults) newVersion(c *call, r createRequest) (version, error) {
+	now := v.now().UnixMilli()
+	made := version{
+		id: store.NewID(), tenant: c.vault.tenant, version: newVersionID(), kind: r.Type,
+		operations: r.Operations, enabled: true, created: now, updated: now,
+	}
+	if err := r.check(); err != nil {
+		return version{}, err
+	}
+	if r.Operations == nil {
+		made.operations = operationsOf(r.Type)
+	}
+	err := made.apply(r.Attributes, r.Operations, r.Tags)
+	return made, err
+}
+
+// apply sets what is given and leaves the rest as it is.
+func (v *version) apply(a attributes, operations []string, tags map[string]string) error {
+	if a.Exportable != nil && *a.Exportable {
+		return bad("keys of this vault are not exportable")
+	}
+	if a.Enabled != nil {
+		v.enabled = *a.Enabled
+	}
+	for _, t := range []struct {
+		name string
+		from *int64
+		to   **int64
+	}{{"nbf", a.NotBefore, &v.notBefore}, {"exp", a.Expires, &v.expire}} {
+		if t.from == nil {
+			continue
+		}
+		if *t.from < 0 || *t.from > maxSeconds {
+			return bad("attribute %q is not a time between the years 1970 and 9999 in seconds", t.name)
+		}
+		milliseconds := *t.from * 1000
+		*t.to = &milliseconds
+	}
+	if v.notBefore != nil && v.expire != nil && *v.expire <= *v.notBefore {
+		return bad("attribute \"exp\" is not after \"nbf\"")
+	}
+	if operations != nil {
+		if err := checkOperations(v.kind, operations); err != nil {
+			return err
+		}
+		v.operations = operations
+	}
+	if tags != nil {
+		if err := checkTags(tags); err != nil {
+			return err
+		}
+		v.tags = tags
+	}
+	return nil
+}
+
+// maxSeconds is the end of the year 9999.
+var maxSeconds = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
+
+func toSeconds(milliseconds *int64) *int64 {
+	if milliseconds == nil {
+		return nil
+	}
+	seconds := *milliseconds / 1000
+	return &seconds
+}
+
+// checkTags holds Azure's limits: 15 tags, names to 512 and values to 256 characters.
+func checkTags(tags map[string]string) error {
+	if len(tags) > 15 {
+		return bad("%d tags are more than 15", len(tags))
+	}
+	for name, value := range tags {
+		if name == "" || len([]rune(name)) > 512 || len([]rune(value)) > 256 {
+			return bad("a tag has a name of 1 to 512 and a value of at most 256 characters")
+		}
+	}
+	return nil
+}
+
+func newVersionID() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// getKey answers with the public part and the attributes of a version, the
+// newest if none is named; of a disabled one too.
+func (v *Vaults) getKey(ctx context.Context, c *call) (any, error) {
+	k, found, err := v.find(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return c.bundle(k, found)
+}
+
+// find returns the key and the version that the path names.
+func (v *Vaults) find(ctx context.Context, c *call) (k key, found version, err error) {
+	err = v.db.View(ctx, func(tx *store.Tx) error {
+		if k, err = liveKey(ctx, tx, c.vault, c.path["name"]); err != nil {
+			return err
+		}
+		found, err = findVersion(ctx, tx, k, c.path["version"])
+		return err
+	})
+	c.used = found.version
+	return k, found, err
+}
+
+type updateRequest struct {
+	Operations []string          `json:"key_ops"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags"`
+}
+
+// updateKey changes attributes, operations or tags of a version; what the
+// request leaves out stays. A time once set can be changed, not taken away.
+func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
+	var request updateRequest
+	if err := decode(c.body, &request); err != nil {
+		return nil, err
+	}
+	var k key
+	var changed version
+	err := v.change(ctx, c.vault, func(tx *store.Tx) (err error) {
+		if k, err = liveKey(ctx, tx, c.vault, c.path["name"]); err != nil {
+			return err
+		}
+		if changed, err = findVersion(ctx, tx, k, c.path["version"]); err != nil {
+			return err
+		}
+		if err := changed.apply(request.Attributes, request.Operations, request.Tags); err != nil {
+			return err
+		}
+		changed.updated = v.now().UnixMilli()
+		return updateVersion(ctx, tx, changed)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !changed.enabled {
+		v.opened.drop(changed.id)
+	}
+	return c.bundle(k, changed)
+}
+
+// item is a key or a version in a list: without its public part.
+type item struct {
+	ID         string            `json:"kid"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	deletion
+}
+
+type page struct {
+	Value []item  `json:"value"`
+	Next  *string `json:"nextLink"`
+}
+
+const maxResults = 25 // of one page, as in Azure
+
+// listed is a key with one of its versions.
+type listed struct {
+	key     key
+	version version
+}
+
+// listKeys lists the vault's keys by name, each with its newest version's attributes.
+func (v *Vaults) listKeys(ctx context.Context, c *call) (any, error) {
+	return v.list(ctx, c, "keys", func(tx *store.Tx, after string, limit int) ([]listed, error) {
+		return selectKeys(ctx, tx, c.vault.id, after, limit)
+	}, func(l listed) (string, string) { return l.key.name, "" })
+}
+
+// listVersions lists a key's versions, the oldest first.
+func (v *Vaults) listVersions(ctx context.Context, c *call) (any, error) {
+	path := "keys/" + c.path["name"] + "/versions"
+	return v.list(ctx, c, path, func(tx *store.Tx, after string, limit int) ([]listed, error) {
+		number, err := strconv.ParseInt("0"+after, 10, 64)
+		if err != nil {
+			return nil, bad("the query parameter $skiptoken is not one that a nextLink had")
+		}
+		k, err := liveKey(ctx, tx, c.vault, c.path["name"])
+		if err != nil {
+			return nil, err
+		}
+		return selectVersions(ctx, tx, k, number, limit)
+	}, func(l listed) (string, string) { return strconv.FormatInt(l.version.number, 10), l.version.version })
+}
+
+// list answers with one page. read returns what comes after a place; name
+// returns the place of an entry and the version that its id names, if any.
+func (v *Vaults) list(ctx context.Context, c *call, path string,
+	read func(tx *store.Tx, after string, limit int) ([]listed, error), name func(listed) (place, version string),
+) (any, error) {
+	limit, after, err := c.paging()
+	if err != nil {
+		return nil, err
+	}
+	var found []listed
+	err = v.db.View(ctx, func(tx *store.Tx) (err error) {
+		found, err = read(tx, after, limit+1)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer := page{Value: []item{}}
+	for _, l := range found[:min(limit, len(found))] {
+		place, version := name(l)
+		answer.Value = append(answer.Value, item{
+			ID: c.keyID(l.key.name, version), Attributes: c.attributes(l.version), Tags: l.version.tags,
+			deletion: c.deletion(l.key),
+		})
+		after = place
+	}
+	if len(found) > limit {
+		next := c.base + "/" + path + "?api-version=" + c.query.Get("api-version") +
+			"&maxresults=" + strconv.Itoa(limit) + "&$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte(after))
+		answer.Next = &next
+	}
+	return answer, nil
+}
+
+// paging reads how many entries a page shall have and after which it begins.
+func (c *call) paging() (limit int, after string, err error) {
+	limit = maxResults
+	if text := c.query.Get("maxresults"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxResults {
+			return 0, "", bad("the query parameter maxresults is not a number from 1 to %d", maxResults)
+		}
+	}
+	place, err := base64.RawURLEncoding.DecodeString(c.query.Get("$skiptoken"))
+	if err != nil || len(place) > 0 && !keyName.Match(place) {
+		return 0, "", bad("the query parameter $skiptoken is not one that a nextLink had")
+	}
+	return limit, string(place), nil
+}
+
+// liveKey returns a key that is not deleted.
+func liveKey(ctx context.Context, tx *store.Tx, vault vault, name string) (key, error) {
+	k, ok, err := findKey(ctx, tx, vault.id, name)
+	if err == nil && (!ok || k.deleted != 0) {
+		err = keyNotFound(vault, name)
+	}
+	return k, err
+}
+
+func keyNotFound(vault vault, name string) error {
+	return refuse(api.NotFound, "KeyNotFound", "", "key %q does not exist in vault %q", name, vault.name)
+}
+
+// nextVersion returns the key of that name with the number of its next version
+// as latest, and makes the key if there is none.
+func nextVersion(ctx context.Context, tx *store.Tx, vault vault, name string) (key, error) {
+	k, ok, err := findKey(ctx, tx, vault.id, name)
+	if err != nil {
+		return key{}, err
+	}
+	if !ok {
+		k = key{id: store.NewID(), tenant: vault.tenant, vault: vault.id, name: name, latest: 1}
+		return k, insertKey(ctx, tx, k)
+	}
+	if k.deleted != 0 {
+		return key{}, deletedButRecoverable(name)
+	}
+	k.latest++
+	return k, setLatest(ctx, tx, k)
+}
+
+func deletedButRecoverable(name string) error {
+	return refuse(api.Conflict, "Conflict", "ObjectIsDeletedButRecoverable",
+		"key %q is deleted but recoverable; its name cannot be used again until it is recovered or purged", name)
+}
+
+func checkOperations(kind string, operations []string) error {
+	may := operationsOf(kind)
+	for i, o := range operations {
+		if !slices.Contains(may, o) {
+			return bad("%.40q is no operation of a key of type %s; these are: %s", o, kind, strings.Join(may, " "))
+		}
+		if slices.Contains(operations[:i], o) {
+			return bad("key_ops names %q twice", o)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,449 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// order is one authenticated request to the management face.
+type order struct {
+	tenant       access.Tenant
+	who          access.Principal
+	subscription uuid.UUID
+	host         string // the request's
+	url          *url.URL
+	query        url.Values
+	path         map[string]string // subscription, group, vault, location, operation
+	body         io.Reader
+}
+
+type managementRoute struct {
+	method string
+	path   string
+	act    func(*Vaults, context.Context, *order) (status int, answer any, err error)
+}
+
+const (
+	underSubscription = "subscriptions/{subscription}/providers/Microsoft.KeyVault/"
+	underGroup        = "subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/"
+)
+
+// managementRoutes is the whole of the management face, as in the Key Vault
+// resource provider of Azure Resource Manager. What takes Azure long ends here
+// before the answer, which clients that poll understand.
+var managementRoutes = []managementRoute{
+	{"GET", "subscriptions", (*Vaults).listSubscriptions},
+	{"GET", underSubscription + "vaults", (*Vaults).listVaults},
+	{"GET", underGroup + "vaults", (*Vaults).listVaults},
+	{"PUT", underGroup + "vaults/{vault}", (*Vaults).putVault},
+	{"PATCH", underGroup + "vaults/{vault}", (*Vaults).patchVault},
+	{"GET", underGroup + "vaults/{vault}", (*Vaults).getVault},
+	{"DELETE", underGroup + "vaults/{vault}", (*Vaults).deleteVault},
+	{"PUT", underGroup + "vaults/{vault}/accessPolicies/{operation}", (*Vaults).putAccessPolicies},
+	{"GET", underSubscription + "deletedVaults", (*Vaults).listDeletedVaults},
+	{"GET", underSubscription + "locations/{location}/deletedVaults/{vault}", (*Vaults).getDeletedVault},
+	{"POST", underSubscription + "locations/{location}/deletedVaults/{vault}/purge", (*Vaults).purgeVault},
+}
+
+// Management serves the management of vaults under /subscriptions: for admins,
+// each in the one subscription that its tenant has.
+func (v *Vaults) Management() http.Handler { return http.HandlerFunc(v.serveManagement) }
+
+func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
+	id := requestID(w)
+	o, err := v.authorize(w, r)
+	if err != nil {
+		v.internal(r.Context(), id, err)
+		writeError(w, err)
+		return
+	}
+	operation := "unknown"
+	status, answer, err := v.dispatchManagement(w, r, o, &operation)
+	v.internal(r.Context(), id, err)
+	v.log.InfoContext(r.Context(), "vault management", "operation", operation, "vault", o.path["vault"],
+		"principal", o.who.ID, "tenant", o.tenant.GUID, "request", id, "result", outcome(err))
+	switch {
+	case err != nil:
+		writeError(w, err)
+	case answer == nil:
+		w.WriteHeader(status)
+	default:
+		writeJSON(w, status, answer)
+	}
+}
+
+func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, error) {
+	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	who, err := v.directory.Authenticate(r.Context(), bearer)
+	if err != nil {
+		if fail.Is(err, api.Unauthenticated) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			err = refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
+		}
+		return nil, err
+	}
+	if err := who.Check(access.Admin); err != nil {
+		return nil, refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
+	}
+	o := &order{who: who, host: r.Host, url: r.URL, query: r.URL.Query()}
+	err = v.db.View(r.Context(), func(tx *store.Tx) (err error) {
+		o.tenant, err = v.directory.Tenant(r.Context(), tx, who.Tenant)
+		return err
+	})
+	o.subscription = subscriptionOf(o.tenant.GUID)
+	return o, err
+}
+
+func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *order, operation *string) (int, any, error) {
+	if !managementVersion.MatchString(o.query.Get("api-version")) {
+		return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is no date")
+	}
+	for _, route := range managementRoutes {
+		path, ok := match(route.path, r.URL.EscapedPath())
+		if !ok || route.method != r.Method {
+			continue
+		}
+		o.path = path
+		*operation = route.method + " " + route.path
+		if s, ok := path["subscription"]; ok && !strings.EqualFold(s, o.subscription.String()) {
+			return 0, nil, refuse(api.NotFound, "SubscriptionNotFound", "", "subscription %.40q does not exist", s)
+		}
+		if g, ok := path["group"]; ok && !groupName.MatchString(g) {
+			return 0, nil, refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
+		}
+		if n, ok := path["vault"]; ok && !vaultName.MatchString(n) {
+			return 0, nil, refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits and hyphens, and neither begins nor ends with a hyphen")
+		}
+		o.body = http.MaxBytesReader(w, r.Body, maxBody)
+		return route.act(v, r.Context(), o)
+	}
+	return 0, nil, refuse(api.NotFound, "InvalidResourceType", "", "the management of vaults has no operation %s on this path", r.Method)
+}
+
+// groupName is Azure's rule. Groups need not be made first: a vault's is a name.
+var groupName = regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`)
+
+// subscriptionOf returns the id of the one subscription of a tenant, the same
+// on every node and in every copy of the database.
+func subscriptionOf(tenant uuid.UUID) uuid.UUID {
+	return uuid.NewHash(sha256.New(), tenant, []byte("default subscription"), 8)
+}
+
+func (v *Vaults) listSubscriptions(_ context.Context, o *order) (int, any, error) {
+	id := o.subscription.String()
+	return http.StatusOK, map[string]any{"value": []map[string]string{{
+		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": o.tenant.GUID.String(),
+		"displayName": o.tenant.Name, "state": "Enabled",
+	}}}, nil
+}
+
+// find returns the live vault of the tenant that the path names.
+func (o *order) find(ctx context.Context, tx *store.Tx) (vault, error) {
+	found, err := findVault(ctx, tx, o.path["vault"])
+	if fail.Is(err, api.NotFound) {
+		return vault{}, o.notFound()
+	}
+	if err == nil && (found.tenant != o.tenant.ID || found.deleted != 0 || !strings.EqualFold(found.group, o.path["group"])) {
+		return vault{}, o.notFound()
+	}
+	return found, err
+}
+
+func (o *order) notFound() error {
+	return refuse(api.NotFound, "ResourceNotFound", "", "vault %q does not exist in resource group %q", o.path["vault"], o.path["group"])
+}
+
+// describe reads a vault's access policy and returns the vault as answers show it.
+func (o *order) describe(ctx context.Context, tx *store.Tx, domain string, found vault) (resource, error) {
+	grants, err := listGrants(ctx, tx, found.id)
+	return o.resource(domain, found, grants), err
+}
+
+// putVault creates a vault, changes one, or with createMode recover brings a
+// deleted one back as it was.
+func (v *Vaults) putVault(ctx context.Context, o *order) (int, any, error) {
+	var request vaultRequest
+	if err := decode(o.body, &request); err != nil {
+		return 0, nil, err
+	}
+	p, err := o.parse(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	if request.Location == "" {
+		return 0, nil, refuse(api.InvalidArgument, "LocationRequired", "", "property \"location\" is missing")
+	}
+	status := http.StatusOK
+	var answer resource
+	err = v.db.InTx(ctx, func(tx *store.Tx) error {
+		existing, err := v.lockVault(ctx, tx, o.path["vault"])
+		if err != nil {
+			return err
+		}
+		var result vault
+		switch {
+		case p.recover:
+			result, err = v.recoverVault(ctx, tx, o, existing)
+		case existing == nil:
+			status = http.StatusCreated
+			result, err = v.createVault(ctx, tx, o, p)
+		default:
+			status = http.StatusOK
+			result, err = v.updateVault(ctx, tx, o, p, existing)
+		}
+		if err != nil {
+			return err
+		}
+		answer, err = o.describe(ctx, tx, v.domain, result)
+		return err
+	})
+	return status, answer, err
+}
+
+// lockVault takes the lock of a name and returns the vault that has it, if any.
+// One whose retention has ended is purged first.
+func (v *Vaults) lockVault(ctx context.Context, tx *store.Tx, name string) (*vault, error) {
+	if err := lockName(ctx, tx, name); err != nil {
+		return nil, err
+	}
+	found, err := findVault(ctx, tx, name)
+	if fail.Is(err, api.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if found.deleted != 0 && found.purgeAt <= v.now().UnixMilli() {
+		return nil, deleteVaultRows(ctx, tx, found)
+	}
+	return &found, nil
+}
+
+// createVault makes a vault. Without access policies in the request, whoever
+// makes it has all permissions to its keys.
+func (v *Vaults) createVault(ctx context.Context, tx *store.Tx, o *order, p parsed) (vault, error) {
+	now := v.now().UnixMilli()
+	made := vault{
+		id: store.NewID(), tenant: o.tenant.ID, name: o.path["vault"], group: o.path["group"],
+		location: p.location, sku: "standard", retentionDays: maxRetention, created: now,
+	}
+	if p.retention != nil {
+		made.retentionDays = *p.retention
+	}
+	if err := p.apply(&made, now); err != nil {
+		return vault{}, err
+	}
+	if err := insertVault(ctx, tx, made); err != nil {
+		return vault{}, err
+	}
+	grants := p.grants
+	if !p.setGrants {
+		grants = []grant{{o.who.ID, []string{all}}}
+	}
+	return made, v.setKnownGrants(ctx, tx, made, grants)
+}
+
+// updateVault applies what the request gives to a vault that exists.
+func (v *Vaults) updateVault(ctx context.Context, tx *store.Tx, o *order, p parsed, existing *vault) (vault, error) {
+	if err := o.mine(*existing); err != nil {
+		return vault{}, err
+	}
+	changed := *existing
+	if changed.deleted != 0 {
+		return vault{}, refuse(api.Conflict, "ConflictError", "", "vault %q exists in deleted state: recover or purge it", changed.name)
+	}
+	if !strings.EqualFold(changed.group, o.path["group"]) {
+		return vault{}, nameInUse(changed.name)
+	}
+	if p.location != "" && p.location != changed.location {
+		return vault{}, refuse(api.Conflict, "InvalidResourceLocation", "", "vault %q is in location %q, which cannot be changed", changed.name, changed.location)
+	}
+	if p.retention != nil && *p.retention != changed.retentionDays {
+		return vault{}, bad("softDeleteRetentionInDays of vault %q is %d and cannot be changed", changed.name, changed.retentionDays)
+	}
+	if err := p.apply(&changed, v.now().UnixMilli()); err != nil {
+		return vault{}, err
+	}
+	if p.setGrants {
+		if err := v.setKnownGrants(ctx, tx, changed, p.grants); err != nil {
+			return vault{}, err
+		}
+	}
+	return changed, updateVault(ctx, tx, changed)
+}
+
+// mine refuses a vault of another tenant, of which it tells nothing but that
+// the name is in use.
+func (o *order) mine(v vault) error {
+	if v.tenant != o.tenant.ID {
+		return nameInUse(o.path["vault"])
+	}
+	return nil
+}
+
+func nameInUse(name string) error {
+	return refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are one space for all", name)
+}
+
+func (v *Vaults) patchVault(ctx context.Context, o *order) (int, any, error) {
+	var request vaultRequest
+	if err := decode(o.body, &request); err != nil {
+		return 0, nil, err
+	}
+	p, err := o.parse(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	return v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
+		return v.updateVault(ctx, tx, o, p, &found)
+	})
+}
+
+// revise changes a live vault and answers with it as it then is.
+func (v *Vaults) revise(ctx context.Context, o *order, change func(*store.Tx, vault) (vault, error)) (int, any, error) {
+	var answer resource
+	err := v.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := lockName(ctx, tx, o.path["vault"]); err != nil {
+			return err
+		}
+		found, err := o.find(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if found, err = change(tx, found); err != nil {
+			return err
+		}
+		answer, err = o.describe(ctx, tx, v.domain, found)
+		return err
+	})
+	return http.StatusOK, answer, err
+}
+
+func (v *Vaults) getVault(ctx context.Context, o *order) (int, any, error) {
+	var answer resource
+	err := v.db.View(ctx, func(tx *store.Tx) error {
+		found, err := o.find(ctx, tx)
+		if err != nil {
+			return err
+		}
+		answer, err = o.describe(ctx, tx, v.domain, found)
+		return err
+	})
+	return http.StatusOK, answer, err
+}
+
+// putAccessPolicies adds to, replaces in or removes from a vault's access policy.
+func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, error) {
+	operation := strings.ToLower(o.path["operation"])
+	if operation != "add" && operation != "replace" && operation != "remove" {
+		return 0, nil, bad("operation %.20q on access policies is not one of add, replace and remove", operation)
+	}
+	var request policiesRequest
+	if err := decode(o.body, &request); err != nil {
+		return 0, nil, err
+	}
+	grants, err := o.parsePolicies(request.Properties.AccessPolicies)
+	if err != nil {
+		return 0, nil, err
+	}
+	status, answer, err := v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
+		if operation != "remove" {
+			if err := v.checkKnown(ctx, tx, o.tenant.ID, grants); err != nil {
+				return vault{}, err
+			}
+		}
+		return found, applyGrants(ctx, tx, found, operation, grants)
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	r := answer.(resource)
+	return status, policiesAnswer{ID: r.ID + "/accessPolicies/", Type: resourceType + "/accessPolicies",
+		Properties: policies{r.Properties.AccessPolicies}}, nil
+}
+
+// setKnownGrants makes grants the whole access policy of a vault.
+func (v *Vaults) setKnownGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
+	if err := v.checkKnown(ctx, tx, vault.tenant, grants); err != nil {
+		return err
+	}
+	return setGrants(ctx, tx, vault, grants)
+}
+
+// checkKnown refuses to give permissions to an id that no principal of the
+// tenant has: mistyped, it would silently give them to nobody.
+func (v *Vaults) checkKnown(ctx context.Context, tx *store.Tx, tenant int64, grants []grant) error {
+	for _, g := range grants {
+		if _, err := v.directory.Principal(ctx, tx, tenant, g.principal); fail.Is(err, api.NotFound) {
+			return bad("access policy: %s", err.Error())
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const pageOfVaults = 100
+
+func (v *Vaults) listVaults(ctx context.Context, o *order) (int, any, error) {
+	query, args := listVaultsSQL, []any{}
+	if group, ok := o.path["group"]; ok {
+		query, args = listGroupSQL, []any{strings.ToLower(group)}
+	}
+	return v.listBy(ctx, o, query, args, func(tx *store.Tx, found vault) (any, error) {
+		return o.describe(ctx, tx, v.domain, found)
+	})
+}
+
+func (v *Vaults) listBy(ctx context.Context, o *order, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
+	after, err := base64.RawURLEncoding.DecodeString(o.query.Get("$skiptoken"))
+	if err != nil || len(after) > 0 && !vaultName.Match(after) {
+		return 0, nil, bad("the query parameter $skiptoken is not one that a nextLink had")
+	}
+	answer := struct {
+		Value []any  `json:"value"`
+		Next  string `json:"nextLink,omitempty"`
+	}{Value: []any{}}
+	err = v.db.View(ctx, func(tx *store.Tx) error {
+		args := append([]any{o.tenant.ID, string(after), pageOfVaults + 1}, args...)
+		found, err := collect(ctx, tx, scanVault, query, args...)
+		if err != nil {
+			return err
+		}
+		for _, one := range found[:min(pageOfVaults, len(found))] {
+			shown, err := show(tx, one)
+			if err != nil {
+				return err
+			}
+			answer.Value = append(answer.Value, shown)
+		}
+		if len(found) > pageOfVaults {
+			last := strings.ToLower(found[pageOfVaults-1].name)
+			answer.Next = o.next(base64.RawURLEncoding.EncodeToString([]byte(last)))
+		}
+		return nil
+	})
+	return http.StatusOK, answer, err
+}
+
+// port returns the port that the request came to, with its colon, or nothing.
+func (o *order) port() string {
+	if _, port, err := net.SplitHostPort(o.host); err == nil {
+		return ":" + port
+	}
+	return ""
+}

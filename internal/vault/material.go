@@ -1,0 +1,220 @@
+package vault
+
+import (
+	"container/list"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// curves that EC keys may have, by their names in RFC 7518. P-256K is not
+// among them: Go's crypto and FIPS 140-3 do not have it.
+var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
+
+// sizes of RSA keys in bits.
+var sizes = []int{2048, 3072, 4096}
+
+func isRSA(kind string) bool { return strings.HasPrefix(kind, "RSA") }
+
+// operationsOf returns what a key of that type can do at most, and may do
+// unless it is made for less.
+func operationsOf(kind string) []string {
+	if isRSA(kind) {
+		return []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
+	}
+	return []string{"sign", "verify"}
+}
+
+// check refuses a type, size or curve that no key of this vault has.
+func (r createRequest) check() error {
+	switch r.Type {
+	case "RSA", "RSA-HSM":
+		if r.Curve != "" {
+			return bad("an RSA key has no curve")
+		}
+		if r.Size != nil && !slices.Contains(sizes, *r.Size) {
+			return bad("key_size %d is not one of %v", *r.Size, sizes)
+		}
+		if r.Exponent != nil && *r.Exponent != 65537 {
+			return bad("public_exponent %d is not 65537", *r.Exponent)
+		}
+	case "EC", "EC-HSM":
+		if r.Size != nil || r.Exponent != nil {
+			return bad("an EC key has neither key_size nor public_exponent")
+		}
+		if r.Curve != "" && curves[r.Curve] == nil {
+			return bad("crv %.20q is not one of P-256, P-384 and P-521", r.Curve)
+		}
+	case "":
+		return bad("property \"kty\" is missing")
+	default:
+		return bad("kty %.20q is not one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
+	}
+	return nil
+}
+
+// generate makes key material: PKCS #8 and PKIX. As many keys are made at once
+// as there are processors; others wait.
+func (v *Vaults) generate(ctx context.Context, r createRequest) (private, public []byte, err error) {
+	select {
+	case v.making <- struct{}{}:
+		defer func() { <-v.making }()
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	var signer crypto.Signer
+	if isRSA(r.Type) {
+		bits := 2048
+		if r.Size != nil {
+			bits = *r.Size
+		}
+		signer, err = rsa.GenerateKey(rand.Reader, bits)
+	} else {
+		curve := curves["P-256"]
+		if r.Curve != "" {
+			curve = curves[r.Curve]
+		}
+		signer, err = ecdsa.GenerateKey(curve, rand.Reader)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return encode(signer)
+}
+
+func encode(signer crypto.Signer) (private, public []byte, err error) {
+	if private, err = x509.MarshalPKCS8PrivateKey(signer); err != nil {
+		return nil, nil, err
+	}
+	public, err = x509.MarshalPKIXPublicKey(signer.Public())
+	return private, public, err
+}
+
+func toWebKey(public []byte) (webKey, error) {
+	parsed, err := x509.ParsePKIXPublicKey(public)
+	if err != nil {
+		return webKey{}, fail.New(api.Damaged, "read public key: does not parse").Because(err)
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	switch k := parsed.(type) {
+	case *rsa.PublicKey:
+		return webKey{N: text(k.N.Bytes()), E: text(big.NewInt(int64(k.E)).Bytes())}, nil
+	case *ecdsa.PublicKey:
+		point, err := k.Bytes() // 4, X, Y (SEC 1, 2.3.3)
+		if err != nil {
+			return webKey{}, err
+		}
+		half := (len(point) - 1) / 2
+		return webKey{Curve: k.Params().Name, X: text(point[1 : 1+half]), Y: text(point[1+half:])}, nil
+	}
+	return webKey{}, fail.New(api.Damaged, "read public key: is of type %T", parsed)
+}
+
+// label binds sealed material to its tenant, vault, key and version.
+func label(vault int64, v version) string {
+	return fmt.Sprintf("vault key %d/%d/%d/%s", v.tenant, vault, v.key, v.version)
+}
+
+func (v *Vaults) sealKey(vault int64, ver version, private []byte) []byte {
+	return v.seal.Seal(label(vault, ver), private)
+}
+
+// openRSA returns the private key of an RSA version.
+func (v *Vaults) openRSA(vault int64, ver version) (*rsa.PrivateKey, error) {
+	if k := v.opened.get(ver.id, v.now()); k != nil {
+		return k, nil
+	}
+	private, err := v.seal.Open(label(vault, ver), ver.sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(private)
+	parsed, err := x509.ParsePKCS8PrivateKey(private)
+	if err != nil {
+		return nil, fail.New(api.Damaged, "open key version %s: does not parse", ver.version).Because(err)
+	}
+	k, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fail.New(api.Damaged, "open key version %s: is not RSA", ver.version)
+	}
+	v.opened.put(ver.id, k, v.now())
+	return k, nil
+}
+
+const (
+	cacheSize     = 256
+	cacheLifetime = 10 * time.Minute
+)
+
+// cache holds the private keys used last, parsed. It only saves opening the
+// seal: whether a version may be used is read from the database at each use.
+type cache struct {
+	mu    sync.Mutex
+	order *list.List // of *cached, the last used first
+	byID  map[int64]*list.Element
+}
+
+type cached struct {
+	id    int64
+	key   *rsa.PrivateKey
+	until time.Time
+}
+
+func newCache() *cache { return &cache{order: list.New(), byID: map[int64]*list.Element{}} }
+
+func (c *cache) get(id int64, now time.Time) *rsa.PrivateKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.byID[id]
+	if e == nil {
+		return nil
+	}
+	entry := e.Value.(*cached)
+	if !now.Before(entry.until) {
+		c.remove(e)
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return entry.key
+}
+
+func (c *cache) put(id int64, key *rsa.PrivateKey, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.byID[id]; e != nil {
+		c.remove(e)
+	}
+	c.byID[id] = c.order.PushFront(&cached{id, key, now.Add(cacheLifetime)})
+	if c.order.Len() > cacheSize {
+		c.remove(c.order.Back())
+	}
+}
+
+func (c *cache) drop(ids ...int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if e := c.byID[id]; e != nil {
+			c.remove(e)
+		}
+	}
+}
+
+func (c *cache) remove(e *list.Element) {
+	delete(c.byID, e.Value.(*cached).id)
+	c.order.Remove(e)
+}

@@ -1,0 +1,110 @@
+package vault
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+// all stands for every permission.
+const all = "all"
+
+// permissions to keys, as access policies name them (Azure Key Vault, vaults
+// REST API, KeyPermissions). Some belong to operations that a vault here does
+// not have; policies written for Azure may still name them.
+var permissions = []string{
+	all, "get", "list", "create", "import", "update", "delete", "recover", "backup", "restore", "purge",
+	"wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify",
+	"release", "rotate", "getrotationpolicy", "setrotationpolicy",
+}
+
+// parsePermissions returns what names, in any case, spelt and ordered as in
+// the list above and each once.
+func parsePermissions(names []string) ([]string, error) {
+	given := map[string]bool{}
+	for _, name := range names {
+		i := slices.IndexFunc(permissions, func(p string) bool { return strings.EqualFold(p, name) })
+		if i < 0 {
+			return nil, bad("%.40q is no permission to keys; these are: %s", name, strings.Join(permissions, " "))
+		}
+		given[permissions[i]] = true
+	}
+	var list []string
+	for _, p := range permissions {
+		if given[p] {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// grant is what one principal may do with the keys of a vault.
+type grant struct {
+	principal   uuid.UUID
+	permissions []string
+}
+
+// permit refuses unless the vault's access policy gives the caller permission.
+// It is read at each request: a permission taken away is gone at once.
+func (v *Vaults) permit(ctx context.Context, c *call, permission string) error {
+	var granted []string
+	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
+		granted, err = findGrant(ctx, tx, c.vault.id, c.who.ID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if slices.Contains(granted, permission) || slices.Contains(granted, all) {
+		return nil
+	}
+	return refuse(api.Forbidden, "Forbidden", "AccessDenied",
+		"principal %q (application id %s, object id %s) does not have the keys permission %q on vault %q",
+		c.who.Name, c.who.ID, c.who.ID, permission, c.vault.name)
+}
+
+// applyGrants changes the access policy of a vault as the operations of its
+// management face say: add gives further permissions; replace gives exactly
+// these to the principals named and leaves others alone; remove takes these
+// away, or all of a principal's when it names none.
+func applyGrants(ctx context.Context, tx *store.Tx, vault vault, operation string, grants []grant) error {
+	for _, g := range grants {
+		has, err := findGrant(ctx, tx, vault.id, g.principal)
+		if err != nil {
+			return err
+		}
+		switch operation {
+		case "add":
+			has, err = parsePermissions(append(has, g.permissions...))
+		case "replace":
+			has = g.permissions
+		case "remove":
+			if slices.Contains(has, all) && !slices.Contains(g.permissions, all) {
+				has = permissions[1:]
+			}
+			has = slices.DeleteFunc(slices.Clone(has), func(p string) bool {
+				return len(g.permissions) == 0 || slices.Contains(g.permissions, all) || slices.Contains(g.permissions, p)
+			})
+		}
+		if err != nil {
+			return err
+		}
+		if err := putGrant(ctx, tx, vault, grant{g.principal, has}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setGrants makes grants the whole access policy of a vault.
+func setGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
+	if err := deleteGrants(ctx, tx, vault.id); err != nil {
+		return err
+	}
+	return applyGrants(ctx, tx, vault, "add", grants)
+}

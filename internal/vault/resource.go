@@ -1,0 +1,268 @@
+package vault
+
+import (
+	"encoding/json"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+)
+
+const (
+	resourceType = "Microsoft.KeyVault/vaults"
+	minRetention = 7  // days
+	maxRetention = 90 // days, and the default
+)
+
+// resource is a vault in answers of the management face.
+type resource struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	System     systemData        `json:"systemData"`
+	Properties properties        `json:"properties"`
+}
+
+type systemData struct {
+	Created  time.Time `json:"createdAt"`
+	Modified time.Time `json:"lastModifiedAt"`
+}
+
+type properties struct {
+	TenantID        string         `json:"tenantId"`
+	SKU             sku            `json:"sku"`
+	AccessPolicies  []accessPolicy `json:"accessPolicies"`
+	URI             string         `json:"vaultUri"`
+	SoftDelete      bool           `json:"enableSoftDelete"`
+	RetentionDays   int64          `json:"softDeleteRetentionInDays"`
+	PurgeProtection bool           `json:"enablePurgeProtection,omitempty"`
+	RBAC            bool           `json:"enableRbacAuthorization"`
+	State           string         `json:"provisioningState"`
+}
+
+type sku struct {
+	Family string `json:"family"`
+	Name   string `json:"name"`
+}
+
+type accessPolicy struct {
+	TenantID      string      `json:"tenantId"`
+	ObjectID      string      `json:"objectId"`
+	ApplicationID string      `json:"applicationId,omitempty"`
+	Permissions   permissible `json:"permissions"`
+}
+
+// permissible has permissions to keys; vaults here hold nothing else.
+type permissible struct {
+	Keys         []string `json:"keys"`
+	Secrets      []string `json:"secrets,omitempty"`
+	Certificates []string `json:"certificates,omitempty"`
+	Storage      []string `json:"storage,omitempty"`
+}
+
+type policies struct {
+	AccessPolicies []accessPolicy `json:"accessPolicies"`
+}
+
+type policiesRequest struct {
+	Properties policies        `json:"properties"`
+	ID         json.RawMessage `json:"id"` // of an answer sent back: ignored, like those below
+	Name       json.RawMessage `json:"name"`
+	Type       json.RawMessage `json:"type"`
+	Location   json.RawMessage `json:"location"`
+}
+
+type policiesAnswer struct {
+	ID         string   `json:"id"`
+	Type       string   `json:"type"`
+	Properties policies `json:"properties"`
+}
+
+func (o *order) resource(domain string, v vault, grants []grant) resource {
+	shown := []accessPolicy{}
+	for _, g := range grants {
+		shown = append(shown, accessPolicy{
+			TenantID: o.tenant.GUID.String(), ObjectID: g.principal.String(), Permissions: permissible{Keys: g.permissions},
+		})
+	}
+	return resource{
+		ID: o.resourceID(v), Name: v.name, Type: resourceType, Location: v.location, Tags: tagsOf(v),
+		System: systemData{time.UnixMilli(v.created).UTC(), time.UnixMilli(v.updated).UTC()},
+		Properties: properties{
+			TenantID: o.tenant.GUID.String(), SKU: sku{"A", v.sku}, AccessPolicies: shown,
+			URI:        "https://" + v.name + "." + domain + o.port() + "/",
+			SoftDelete: true, RetentionDays: v.retentionDays, PurgeProtection: v.purgeProtection, State: "Succeeded",
+		},
+	}
+}
+
+func (o *order) resourceID(v vault) string {
+	return "/subscriptions/" + o.subscription.String() + "/resourceGroups/" + v.group + "/providers/" + resourceType + "/" + v.name
+}
+
+func tagsOf(v vault) map[string]string {
+	if v.tags == nil {
+		return map[string]string{}
+	}
+	return v.tags
+}
+
+// next returns the link to the page after the place that token names.
+func (o *order) next(token string) string {
+	query := url.Values{"api-version": {o.query.Get("api-version")}, "$skiptoken": {token}}
+	return "https://" + o.host + o.url.EscapedPath() + "?" + query.Encode()
+}
+
+// vaultRequest is the body of a request to create or change a vault. What only
+// answers carry is ignored: clients send back what they have read.
+type vaultRequest struct {
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	Properties vaultProperties   `json:"properties"`
+	ID         json.RawMessage   `json:"id"`
+	Name       json.RawMessage   `json:"name"`
+	Type       json.RawMessage   `json:"type"`
+	SystemData json.RawMessage   `json:"systemData"`
+}
+
+type vaultProperties struct {
+	TenantID        string          `json:"tenantId"`
+	SKU             *sku            `json:"sku"`
+	AccessPolicies  *[]accessPolicy `json:"accessPolicies"`
+	CreateMode      string          `json:"createMode"`
+	RetentionDays   *int64          `json:"softDeleteRetentionInDays"`
+	PurgeProtection *bool           `json:"enablePurgeProtection"`
+	SoftDelete      *bool           `json:"enableSoftDelete"`
+	RBAC            *bool           `json:"enableRbacAuthorization"`
+	Deployment      *bool           `json:"enabledForDeployment"`
+	DiskEncryption  *bool           `json:"enabledForDiskEncryption"`
+	Template        *bool           `json:"enabledForTemplateDeployment"`
+	PublicAccess    string          `json:"publicNetworkAccess"`
+	NetworkRules    *struct {
+		Bypass  string            `json:"bypass"`
+		Default string            `json:"defaultAction"`
+		IPs     []json.RawMessage `json:"ipRules"`
+		Subnets []json.RawMessage `json:"virtualNetworkRules"`
+	} `json:"networkAcls"`
+	URI   json.RawMessage `json:"vaultUri"`
+	State json.RawMessage `json:"provisioningState"`
+	Pool  json.RawMessage `json:"hsmPoolResourceId"`
+	Links json.RawMessage `json:"privateEndpointConnections"`
+}
+
+// parsed is a request after its checks; nil and empty mean left out.
+type parsed struct {
+	recover         bool
+	location        string
+	sku             string
+	retention       *int64
+	purgeProtection *bool
+	tags            map[string]string
+	setGrants       bool
+	grants          []grant
+}
+
+// locationName is a region's name as Azure normalises it.
+var locationName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+
+func isTrue(b *bool) bool  { return b != nil && *b }
+func isFalse(b *bool) bool { return b != nil && !*b }
+
+// parse checks a request. What a vault here cannot do is refused, never ignored.
+func (o *order) parse(r vaultRequest) (parsed, error) {
+	p := parsed{
+		location:  strings.ToLower(strings.ReplaceAll(r.Location, " ", "")),
+		retention: r.Properties.RetentionDays, purgeProtection: r.Properties.PurgeProtection, tags: r.Tags,
+	}
+	q := r.Properties
+	switch {
+	case p.location != "" && !locationName.MatchString(p.location):
+		return p, refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is no name of a region", r.Location)
+	case q.TenantID != "" && !strings.EqualFold(q.TenantID, o.tenant.GUID.String()):
+		return p, bad("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
+	case p.retention != nil && (*p.retention < minRetention || *p.retention > maxRetention):
+		return p, bad("softDeleteRetentionInDays %d is not %d to %d", *p.retention, minRetention, maxRetention)
+	case isFalse(q.SoftDelete):
+		return p, bad("enableSoftDelete cannot be false: every vault has soft delete")
+	case isTrue(q.RBAC):
+		return p, bad("enableRbacAuthorization cannot be true: a vault here has access policies")
+	case isTrue(q.Deployment) || isTrue(q.DiskEncryption) || isTrue(q.Template):
+		return p, bad("a vault here holds keys alone: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
+	case q.PublicAccess != "" && !strings.EqualFold(q.PublicAccess, "enabled"),
+		q.NetworkRules != nil && (strings.EqualFold(q.NetworkRules.Default, "deny") || len(q.NetworkRules.IPs)+len(q.NetworkRules.Subnets) > 0):
+		return p, bad("a vault here has no network rules: close its network by other means")
+	case q.CreateMode != "" && !strings.EqualFold(q.CreateMode, "default") && !strings.EqualFold(q.CreateMode, "recover"):
+		return p, bad("createMode %.20q is neither default nor recover", q.CreateMode)
+	}
+	p.recover = strings.EqualFold(q.CreateMode, "recover")
+	if q.SKU != nil {
+		p.sku = strings.ToLower(q.SKU.Name)
+		if p.sku != "standard" && p.sku != "premium" {
+			return p, bad("sku %.20q is neither standard nor premium", q.SKU.Name)
+		}
+	}
+	if err := checkTags(r.Tags); err != nil {
+		return p, err
+	}
+	if q.AccessPolicies == nil {
+		return p, nil
+	}
+	p.setGrants = true
+	var err error
+	p.grants, err = o.parsePolicies(*q.AccessPolicies)
+	return p, err
+}
+
+func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
+	if len(list) > 1024 { // as in Azure
+		return nil, bad("%d access policies are more than 1024", len(list))
+	}
+	var grants []grant
+	for _, a := range list {
+		id, err := uuid.Parse(a.ObjectID)
+		if err != nil {
+			return nil, bad("access policy: objectId %.40q is not a GUID", a.ObjectID)
+		}
+		if a.TenantID != "" && !strings.EqualFold(a.TenantID, o.tenant.GUID.String()) {
+			return nil, bad("access policy of %s: tenantId %.40q is not the vault's tenant", id, a.TenantID)
+		}
+		if a.ApplicationID != "" && !strings.EqualFold(a.ApplicationID, id.String()) {
+			return nil, bad("access policy of %s: an applicationId of another principal is not supported", id)
+		}
+		if p := a.Permissions; len(p.Secrets)+len(p.Certificates)+len(p.Storage) > 0 {
+			return nil, bad("access policy of %s: a vault here holds keys alone, not secrets, certificates or storage accounts", id)
+		}
+		if slices.ContainsFunc(grants, func(g grant) bool { return g.principal == id }) {
+			return nil, bad("access policy of %s stands in the request twice", id)
+		}
+		permissions, err := parsePermissions(a.Permissions.Keys)
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, grant{id, permissions})
+	}
+	return grants, nil
+}
+
+// apply sets what the request gives. Purge protection can be switched on only.
+func (p parsed) apply(v *vault, now int64) error {
+	if isFalse(p.purgeProtection) && v.purgeProtection {
+		return bad("enablePurgeProtection of vault %q cannot be switched off again", v.name)
+	}
+	v.purgeProtection = v.purgeProtection || isTrue(p.purgeProtection)
+	if p.sku != "" {
+		v.sku = p.sku
+	}
+	if p.tags != nil {
+		v.tags = p.tags
+	}
+	v.updated = now
+	return nil
+}

@@ -1,0 +1,112 @@
+package vault
+
+import (
+	"context"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+func (c *call) deletion(k key) deletion {
+	if k.deleted == 0 {
+		return deletion{}
+	}
+	return deletion{
+		RecoveryID:  c.base + "/deletedkeys/" + k.name,
+		DeletedDate: k.deleted / 1000, ScheduledPurge: k.purgeAt / 1000,
+	}
+}
+
+// deleteKey takes a key with all its versions out of use. It stays, to be
+// recovered or purged, for the vault's retention.
+func (v *Vaults) deleteKey(ctx context.Context, c *call) (any, error) {
+	now := v.now()
+	return v.move(ctx, c, func(tx *store.Tx) (key, error) {
+		k, err := liveKey(ctx, tx, c.vault, c.path["name"])
+		k.deleted, k.purgeAt = now.UnixMilli(), c.vault.endOfRetention(now)
+		return k, err
+	})
+}
+
+// recoverKey brings a deleted key back as it was.
+func (v *Vaults) recoverKey(ctx context.Context, c *call) (any, error) {
+	return v.move(ctx, c, func(tx *store.Tx) (key, error) {
+		k, err := v.deletedKey(ctx, tx, c)
+		k.deleted, k.purgeAt = 0, 0
+		return k, err
+	})
+}
+
+// move changes whether a key is deleted, and answers with its newest version.
+func (v *Vaults) move(ctx context.Context, c *call, to func(*store.Tx) (key, error)) (any, error) {
+	var k key
+	var newest version
+	var ids []int64
+	err := v.change(ctx, c.vault, func(tx *store.Tx) (err error) {
+		if k, err = to(tx); err != nil {
+			return err
+		}
+		if newest, err = findVersion(ctx, tx, k, ""); err != nil {
+			return err
+		}
+		if ids, err = versionIDs(ctx, tx, k); err != nil {
+			return err
+		}
+		return setDeleted(ctx, tx, k)
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.opened.drop(ids...)
+	return c.bundle(k, newest)
+}
+
+// getDeletedKey answers with a deleted key's newest version.
+func (v *Vaults) getDeletedKey(ctx context.Context, c *call) (any, error) {
+	var k key
+	var newest version
+	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
+		if k, err = v.deletedKey(ctx, tx, c); err != nil {
+			return err
+		}
+		newest, err = findVersion(ctx, tx, k, "")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.bundle(k, newest)
+}
+
+// listDeletedKeys lists the deleted keys that can still be recovered.
+func (v *Vaults) listDeletedKeys(ctx context.Context, c *call) (any, error) {
+	return v.list(ctx, c, "deletedkeys", func(tx *store.Tx, after string, limit int) ([]listed, error) {
+		return selectDeletedKeys(ctx, tx, c.vault.id, v.now().UnixMilli(), after, limit)
+	}, func(l listed) (string, string) { return l.key.name, "" })
+}
+
+// purgeKey destroys a deleted key before its retention ends, unless the vault
+// has purge protection.
+func (v *Vaults) purgeKey(ctx context.Context, c *call) (any, error) {
+	return nil, v.change(ctx, c.vault, func(tx *store.Tx) error {
+		k, err := v.deletedKey(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		if c.vault.purgeProtection {
+			return fail.New(api.Forbidden, "purge of key %q is not allowed: vault %q has purge protection", k.name, c.vault.name).
+				WithHint("the key is purged when its retention ends")
+		}
+		return deleteKeyRows(ctx, tx, k)
+	})
+}
+
+// deletedKey returns a deleted key whose retention has not ended.
+func (v *Vaults) deletedKey(ctx context.Context, tx *store.Tx, c *call) (key, error) {
+	k, ok, err := findKey(ctx, tx, c.vault.id, c.path["name"])
+	if err == nil && (!ok || k.deleted == 0 || k.purgeAt <= v.now().UnixMilli()) {
+		err = refuse(api.NotFound, "KeyNotFound", "", "vault %q has no deleted key %q", c.vault.name, c.path["name"])
+	}
+	return k, err
+}

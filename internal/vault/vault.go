@@ -1,0 +1,149 @@
+// Package vault is the embedded key vault: a server that official Azure Key
+// Vault clients use unmodified.
+//
+// It holds RSA and EC keys in versions, wraps and unwraps with the RSA ones,
+// and keeps what is deleted until it is recovered, purged or its retention
+// ends. Who may do what is each vault's access policy. Private key material
+// stands in the database only under the seal, bound to its tenant, vault, key
+// and version; it never leaves the package but in a backup under the seal, and
+// never reaches a log or an error. The rest of keyroll reaches a vault only
+// over HTTPS, as it reaches one in Azure.
+//
+// Start reading at Handler (rest.go), the way of a request to a vault; what can
+// be asked is the table routes. Management (management.go) is the Azure
+// Resource Manager face: vaults and their access policies.
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/seal"
+	"keyroll/internal/store"
+)
+
+// Config says where the vaults are.
+type Config struct {
+	// Domain is the vault domain: the vault NAME answers at NAME.Domain.
+	Domain string
+	// Authority is the https base URL of the token endpoint, without a slash
+	// at its end. Challenges name it.
+	Authority string
+}
+
+// Vaults are all vaults of all tenants. They are safe for concurrent use, and
+// several nodes may serve the same ones.
+type Vaults struct {
+	db        *store.DB
+	seal      *seal.Seal
+	directory *access.Directory
+	log       *slog.Logger
+	now       func() time.Time
+	domain    string // lower case
+	authority string
+	opened    *cache
+	making    chan struct{} // bounds how many keys are generated at once
+}
+
+// Open returns the vaults in db. The log gets one line an operation: who did
+// what with which key version, and how it ended.
+func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now func() time.Time, c Config) *Vaults {
+	return &Vaults{
+		db: db, seal: s, directory: d, log: log, now: now,
+		domain:    strings.ToLower(c.Domain),
+		authority: strings.TrimSuffix(c.Authority, "/"),
+		opened:    newCache(),
+		making:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}
+}
+
+// Serves reports whether a request to host, with or without a port, is one to
+// a vault and so Handler's.
+func (v *Vaults) Serves(host string) bool {
+	name, _ := v.split(host)
+	return name != ""
+}
+
+// split cuts NAME.DOMAIN[:PORT] into the vault's name and DOMAIN[:PORT].
+func (v *Vaults) split(host string) (name, domain string) {
+	name, domain, _ = strings.Cut(host, ".")
+	bare := domain
+	if h, _, err := net.SplitHostPort(domain); err == nil {
+		bare = h
+	}
+	if !strings.EqualFold(bare, v.domain) {
+		return "", ""
+	}
+	return name, strings.ToLower(domain)
+}
+
+// vaultName is the rule for new vaults: 3 to 127 letters, digits and hyphens,
+// as part of a host name neither beginning nor ending with a hyphen.
+var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z-]{1,125}[0-9A-Za-z]$`)
+
+// vault is a row of the table. Times are Unix milliseconds, 0 for never.
+type vault struct {
+	id, tenant       int64
+	name             string // as given
+	group, location  string
+	sku              string
+	retentionDays    int64
+	purgeProtection  bool
+	tags             map[string]string
+	created, updated int64
+	deleted, purgeAt int64
+}
+
+// recoveryLevel says what becomes of a deleted key (Azure's deletion recovery levels).
+func (v vault) recoveryLevel() string {
+	if v.purgeProtection {
+		return "Recoverable"
+	}
+	return "Recoverable+Purgeable"
+}
+
+// endOfRetention returns when what is deleted now is purged.
+func (v vault) endOfRetention(now time.Time) int64 {
+	return now.Add(time.Duration(v.retentionDays) * 24 * time.Hour).UnixMilli()
+}
+
+// change runs fn in a transaction that holds the lock of one vault, after what
+// outlived its retention is gone. A vault that was deleted meanwhile is refused.
+func (v *Vaults) change(ctx context.Context, vault vault, fn func(tx *store.Tx) error) error {
+	return v.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := lockName(ctx, tx, vault.name); err != nil {
+			return err
+		}
+		current, err := findVault(ctx, tx, vault.name)
+		if err != nil {
+			return err
+		}
+		if current.id != vault.id || current.deleted != 0 {
+			return vaultNotFound(vault.name)
+		}
+		if err := purgeExpiredKeys(ctx, tx, vault.id, v.now().UnixMilli()); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+// lockName takes the lock under which a vault of that name, existing or not,
+// is changed. Names that share a lock by accident only wait for each other.
+func lockName(ctx context.Context, tx *store.Tx, name string) error {
+	digest := sha256.Sum256([]byte("vault " + strings.ToLower(name)))
+	return tx.Lock(ctx, int64(binary.BigEndian.Uint64(digest[:8])), true)
+}
+
+func vaultNotFound(name string) error {
+	return refuse(api.NotFound, "VaultNotFound", "", "vault %q does not exist", name)
+}

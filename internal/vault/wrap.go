@@ -1,0 +1,124 @@
+package vault
+
+import (
+	"context"
+	"crypto/fips140"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"hash"
+	"slices"
+	"time"
+
+	"keyroll/api"
+)
+
+// algorithm is a way to wrap (RFC 7518, 4.3).
+type algorithm struct {
+	hash func() hash.Hash
+	size int  // of the hash, in bytes
+	fips bool // whether FIPS 140-3 approves it
+}
+
+var algorithms = map[string]algorithm{
+	"RSA-OAEP-256": {sha256.New, sha256.Size, true},
+	"RSA-OAEP":     {sha1.New, sha1.Size, false},
+}
+
+type wrapRequest struct {
+	Algorithm string `json:"alg"`
+	Value     string `json:"value"`
+}
+
+type wrapAnswer struct {
+	ID    string `json:"kid"`
+	Value string `json:"value"`
+}
+
+// wrapKey encrypts the value under the public key of a version.
+func (v *Vaults) wrapKey(ctx context.Context, c *call) (any, error) {
+	return v.use(ctx, c, "wrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
+		if most := k.Size() - 2*a.size - 2; len(value) > most { // RFC 8017, 7.1.1
+			return nil, bad("value has %d bytes; this key wraps %d at most", len(value), most)
+		}
+		return rsa.EncryptOAEP(a.hash(), rand.Reader, &k.PublicKey, value, nil)
+	})
+}
+
+// unwrapKey decrypts the value under the private key of a version.
+func (v *Vaults) unwrapKey(ctx context.Context, c *call) (any, error) {
+	return v.use(ctx, c, "unwrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
+		plain, err := rsa.DecryptOAEP(a.hash(), nil, k, value, nil)
+		if err != nil {
+			return nil, bad("value was not wrapped by this key version with this algorithm")
+		}
+		return plain, nil
+	})
+}
+
+func (v *Vaults) use(ctx context.Context, c *call, operation string,
+	act func(algorithm, *rsa.PrivateKey, []byte) ([]byte, error),
+) (any, error) {
+	var request wrapRequest
+	if err := decode(c.body, &request); err != nil {
+		return nil, err
+	}
+	a, ok := algorithms[request.Algorithm]
+	if !ok {
+		return nil, bad("alg %.20q is not one of RSA-OAEP-256 and RSA-OAEP", request.Algorithm)
+	}
+	if !a.fips && fips140.Enforced() {
+		return nil, bad("alg %q uses SHA-1, which FIPS 140-only mode forbids; use RSA-OAEP-256", request.Algorithm)
+	}
+	value, err := decodeBytes("value", request.Value)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(value)
+	if len(value) == 0 {
+		return nil, bad("property \"value\" is missing")
+	}
+	k, found, err := v.find(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := usable(found, operation, v.now()); err != nil {
+		return nil, err
+	}
+	private, err := v.openRSA(c.vault.id, found)
+	if err != nil {
+		return nil, err
+	}
+	result, err := act(a, private, value)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(result)
+	return wrapAnswer{c.keyID(k.name, found.version), base64.RawURLEncoding.EncodeToString(result)}, nil
+}
+
+// usable refuses an operation that a version does not allow at this time. A
+// disabled one allows none. Outside the time between nbf and exp it still
+// unwraps, so that nothing is lost by a date, but does not wrap (Azure Key
+// Vault documentation, key attributes).
+func usable(ver version, operation string, now time.Time) error {
+	forbidden := func(inner, state string) error {
+		return refuse(api.Forbidden, "Forbidden", inner, "operation %s is not allowed on %s key version %s", operation, state, ver.version)
+	}
+	switch {
+	case !ver.enabled:
+		return forbidden("KeyDisabled", "the disabled")
+	case !isRSA(ver.kind):
+		return bad("operation %s is not possible with a key of type %s", operation, ver.kind)
+	case !slices.Contains(ver.operations, operation):
+		return refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden",
+			"operation %s is not among the operations of key version %s", operation, ver.version)
+	case operation == "wrapKey" && ver.notBefore != nil && now.UnixMilli() < *ver.notBefore:
+		return forbidden("KeyNotYetValid", "the not yet valid")
+	case operation == "wrapKey" && ver.expire != nil && now.UnixMilli() >= *ver.expire:
+		return forbidden("KeyExpired", "the expired")
+	}
+	return nil
+}
