@@ -1,0 +1,304 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// act is an operation done once, and refused once.
+type act struct {
+	operation string
+	done      func(ctx context.Context) error
+	refused   func(ctx context.Context) error // nil: nothing is refused
+	code      api.Code
+	target    string // as the log names it
+	prepare   func() // nil: nothing is needed beside the acts before it
+}
+
+// acts are all operations of the service, in an order in which each can be done.
+func (w world) acts() []act {
+	const nobody, nowhere = "nobody@contoso.com", "https://contoso.sharepoint.com/sites/nowhere"
+	type c = context.Context
+	var message string
+	findMessage := func() {
+		list, err := w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(alice)})
+		w.Must(err)
+		message = list.Items[0].ID
+	}
+	var ro api.RollInput
+	findRoll := func() {
+		list, err := w.ListRolls(w.ctx, api.None{})
+		w.Must(err)
+		ro.Roll = list.Items[0].ID
+	}
+	discard := func(api.VerifyProgress) {}
+	return []act{
+		{"CreateMailbox", func(x c) error { return e(w.CreateMailbox(x, newMailbox(alice, ""))) },
+			func(x c) error { return e(w.CreateMailbox(x, newMailbox("ALICE@contoso.com", ""))) }, api.AlreadyExists, alice, nil},
+		{"ListMailboxes", func(x c) error { return e(w.ListMailboxes(x, api.ListInput{})) },
+			func(x c) error { return e(w.ListMailboxes(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
+		{"ShowMailbox", func(x c) error { return e(w.ShowMailbox(x, mailbox(alice))) },
+			func(x c) error { return e(w.ShowMailbox(x, mailbox(nobody))) }, api.NotFound, alice, nil},
+		{"ImportMail", func(x c) error { return e(w.ImportMail(x, mailbox(alice), int64(len(mbox)), strings.NewReader(mbox))) },
+			func(x c) error { return e(w.ImportMail(x, mailbox(alice), -1, strings.NewReader("no mbox"))) }, api.InvalidArgument, alice, nil},
+		{"ListMessages", func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(alice)})) },
+			func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(nobody)})) }, api.NotFound, alice, nil},
+		{"ReadMessage", func(x c) error {
+			return w.ReadMessage(x, api.MessageInput{MailboxInput: mailbox(alice), Message: message}, io.Discard)
+		},
+			func(x c) error {
+				return w.ReadMessage(x, api.MessageInput{MailboxInput: mailbox(alice), Message: "7"}, io.Discard)
+			}, api.NotFound, alice, findMessage},
+		{"ExportMail", func(x c) error { return w.ExportMail(x, mailbox(alice), io.Discard) },
+			func(x c) error { return w.ExportMail(x, mailbox(nobody), io.Discard) }, api.NotFound, alice, nil},
+		{"SetMailboxState", func(x c) error { return e(w.SetMailboxState(x, newState(alice, api.Inactive))) },
+			func(x c) error { return e(w.SetMailboxState(x, newState(alice, "asleep"))) }, api.InvalidArgument, alice, nil},
+		{"CreatePolicy", func(x c) error {
+			w.newKey("A-p")
+			w.newKey("B-p")
+			return e(w.CreatePolicy(x, newPolicy("p", keyURI("A-p"), keyURI("B-p"))))
+		}, func(x c) error { return e(w.CreatePolicy(x, newPolicy("q", keyURI("A-p"), keyURI("A-p")))) }, api.InvalidArgument, "p", nil},
+		{"AssignMailbox", func(x c) error { return e(w.AssignMailbox(x, assign(alice, "p"))) },
+			func(x c) error { return e(w.AssignMailbox(x, assign(alice, "none"))) }, api.NotFound, alice, nil},
+		{"CreateSite", func(x c) error { return e(w.CreateSite(x, newSite(team))) },
+			func(x c) error { return e(w.CreateSite(x, newSite("http://x"))) }, api.InvalidArgument, team, nil},
+		{"ListSites", func(x c) error { return e(w.ListSites(x, api.ListInput{})) },
+			func(x c) error { return e(w.ListSites(x, api.ListInput{PageInput: api.PageInput{After: "1x"}})) }, api.InvalidArgument, "", nil},
+		{"ShowSite", func(x c) error { return e(w.ShowSite(x, site(team))) },
+			func(x c) error { return e(w.ShowSite(x, site(nowhere))) }, api.NotFound, team, nil},
+		{"PutFile", func(x c) error { return e(w.PutFile(x, file(team, path), 7, strings.NewReader("content"))) },
+			func(x c) error { return e(w.PutFile(x, file(team, path), 9, strings.NewReader("content"))) }, api.Truncated, team + " " + path, nil},
+		{"ListFiles", func(x c) error { return e(w.ListFiles(x, site(team))) },
+			func(x c) error { return e(w.ListFiles(x, site(nowhere))) }, api.NotFound, team, nil},
+		{"GetFile", func(x c) error { return w.GetFile(x, file(team, path), from(0), io.Discard) },
+			func(x c) error { return w.GetFile(x, file(team, path), from(99), io.Discard) }, api.RangeNotSatisfiable, team + " " + path, nil},
+		{"RegisterSites", func(x c) error { return e(w.RegisterSites(x, register(w.newKey("A-Sites"), w.newKey("B-Sites")))) },
+			func(x c) error { return e(w.RegisterSites(x, register(w.newKey("A-Sites"), w.newKey("B-Sites")))) }, api.AlreadyExists, "Sites", nil},
+		{"ListPolicies", func(x c) error { return e(w.ListPolicies(x, api.None{})) }, nil, "", "", nil},
+		{"ShowPolicy", func(x c) error { return e(w.ShowPolicy(x, api.PolicyInput{Policy: "p"})) },
+			func(x c) error { return e(w.ShowPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
+		{"RefreshPolicy", func(x c) error { w.newKey("A-p"); return e(w.RefreshPolicy(x, refresh("p", ""))) },
+			func(x c) error { return e(w.RefreshPolicy(x, refresh("p", ""))) }, api.NoNewVersion, "p", nil},
+		{"PauseRoll", func(x c) error { return e(w.PauseRoll(x, ro)) }, func(x c) error { return e(w.PauseRoll(x, ro)) }, api.Conflict, "", findRoll},
+		{"ResumeRoll", func(x c) error { return e(w.ResumeRoll(x, ro)) }, func(x c) error { return e(w.ResumeRoll(x, ro)) }, api.Conflict, "", nil},
+		{"ShowRoll", func(x c) error { return e(w.ShowRoll(x, ro)) },
+			func(x c) error { return e(w.ShowRoll(x, api.RollInput{Roll: "x"})) }, api.InvalidArgument, "", nil},
+		{"ListRolls", func(x c) error { return e(w.ListRolls(x, api.None{})) }, nil, "", "", nil},
+		{"UpdatePolicy", func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "primary", w.newKey("A-Sites")))) },
+			func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "third", w.newKey("A-Sites")))) }, api.InvalidArgument, "Sites", w.finishRolls},
+		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
+		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
+			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
+	}
+}
+
+func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
+	each(t, func(w world) {
+		seen := map[int64]bool{}
+		var tested []string
+		for _, a := range w.acts() {
+			if a.prepare != nil {
+				a.prepare()
+			}
+			w.entries(seen)
+			if err := a.done(w.ctx); err != nil {
+				t.Fatalf("%s: %v", a.operation, err)
+			}
+			got := w.one(seen, a.operation, "done")
+			if actor := w.opened(got, got.actor); actor != w.admin.Name {
+				t.Errorf("%s: the actor is %q", a.operation, actor)
+			}
+			if a.target != "" && w.opened(got, got.target) != a.target {
+				t.Errorf("%s: the target is %q, want %q", a.operation, w.opened(got, got.target), a.target)
+			}
+			if a.refused != nil {
+				before := w.state()
+				policytest.Refuses(t, a.refused(w.ctx), a.code)
+				w.one(seen, a.operation, string(a.code))
+				if w.state() != before {
+					t.Errorf("%s: its refusal changed something", a.operation)
+				}
+			}
+			tested = append(tested, a.operation)
+		}
+		for _, op := range api.Operations() {
+			if !slices.Contains(tested, op.Name) {
+				t.Errorf("operation %s is not tested", op.Name)
+			}
+		}
+		w.namesNoOne()
+	})
+}
+
+// namesNoOne looks for what the log must not have in the clear.
+func (w world) namesNoOne() {
+	w.Helper()
+	log := strings.ToLower(w.Dump("audit_entry"))
+	for _, name := range []string{"alice", "contoso", "plans", "secret plan", "hello"} {
+		for _, form := range []string{name, fmt.Sprintf("%d", []byte(name))} {
+			if strings.Contains(log, strings.Trim(form, "[]")) {
+				w.Errorf("the audit log has %q in the clear", name)
+			}
+		}
+	}
+}
+
+func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
+	each(t, func(w world) {
+		for _, a := range w.acts() {
+			if a.prepare != nil {
+				a.prepare()
+			}
+			w.Must(a.done(w.ctx))
+		}
+		for _, roles := range [][]access.Role{nil, {access.Service}} {
+			w.admin.Roles = roles // the same principal, as far as the log is concerned
+			ctx := w.as(w.admin)
+			seen := map[int64]bool{}
+			w.entries(seen)
+			before := w.state()
+			for _, a := range w.acts() {
+				policytest.Refuses(t, a.done(ctx), api.Forbidden)
+				w.one(seen, a.operation, string(api.Forbidden))
+			}
+			if w.state() != before {
+				t.Error("a forbidden operation changed something")
+			}
+		}
+	})
+}
+
+func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
+	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	before := w.Dump()
+	for _, a := range w.acts() {
+		policytest.Refuses(t, a.done(w.Ctx), api.Unauthenticated)
+	}
+	if w.Dump() != before {
+		t.Error("something changed")
+	}
+}
+
+// A stream that breaks off has shown content: the log says so, once.
+func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
+	each(t, func(w world) {
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
+		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		seen := map[int64]bool{}
+		w.entries(seen)
+		broken := errors.New("the caller went away")
+		if err := w.ExportMail(w.ctx, mailbox(alice), &breaking{after: 10, err: broken}); !errors.Is(err, broken) {
+			t.Errorf("error is %v", err)
+		}
+		w.one(seen, "ExportMail", "done")
+	})
+}
+
+// The entry of a stream is durable before its first byte leaves.
+func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
+	each(t, func(w world) {
+		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
+		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
+		seen := map[int64]bool{}
+		w.entries(seen)
+		wrote := false
+		w.Must(w.GetFile(w.ctx, file(team, path), from(0), writerFunc(func(p []byte) (int, error) {
+			if !wrote {
+				wrote = true
+				w.one(seen, "GetFile", "done")
+			}
+			return len(p), nil
+		})))
+		if !wrote {
+			t.Error("nothing was written")
+		}
+		w.Must(e(w.PutFile(w.ctx, file(team, "empty"), 0, strings.NewReader(""))))
+		w.entries(seen)
+		w.Must(w.GetFile(w.ctx, file(team, "empty"), from(0), io.Discard))
+		w.one(seen, "GetFile", "done")
+	})
+}
+
+// A revoked tenant reads nothing, and the log has the refusal alone.
+func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Vaults.Fail("A-p", policytest.Denied())
+		w.Vaults.Fail("B-p", policytest.Denied())
+		w.Policies.Close()
+		seen := map[int64]bool{}
+		w.entries(seen)
+		var out bytes.Buffer
+		policytest.Refuses(t, w.ExportMail(w.ctx, mailbox(alice), &out), api.VaultDenied)
+		if out.Len() != 0 {
+			t.Errorf("%d bytes left", out.Len())
+		}
+		w.one(seen, "ExportMail", string(api.VaultDenied))
+		policytest.Refuses(t, e(w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(alice)})), api.VaultDenied)
+		w.one(seen, "ListMessages", string(api.VaultDenied))
+		policytest.Refuses(t, e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))), api.VaultDenied)
+		w.one(seen, "ImportMail", string(api.VaultDenied))
+		w.show(alice) // a listing or a statistic is no access
+	})
+}
+
+// Without the log nothing is done: its entry stands in the act's transaction,
+// and the database's own words reach nobody.
+func TestNothingIsDoneWithoutItsEntry(t *testing.T) {
+	each(t, func(w world) {
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
+		w.InTx(func(tx *store.Tx) error {
+			_, err := tx.Exec(w.Ctx, `ALTER TABLE audit_entry RENAME TO audit_entry_gone`)
+			return err
+		})
+		before := w.state()
+		for name, err := range map[string]error{
+			"a change":  e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))),
+			"a refusal": e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))),
+			"a read":    e(w.ShowMailbox(w.ctx, mailbox(alice))),
+		} {
+			if code, detail, _ := fail.Public(err); err == nil || code != api.Internal || strings.Contains(detail, "audit_entry") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if w.state() != before {
+			t.Error("something changed")
+		}
+	})
+}
+
+type breaking struct {
+	after int
+	err   error
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.after -= len(p); b.after < 0 {
+		return 0, b.err
+	}
+	return len(p), nil
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// from chooses all of a file from off on.
+func from(off int64) func(api.File) (int64, int64, error) {
+	return func(api.File) (int64, int64, error) { return off, -1, nil }
+}

@@ -1,0 +1,248 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// CreateMailbox makes a mailbox, under a policy of its own if one is named.
+func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (out api.Mailbox, err error) {
+	return do(ctx, s, api.CreateMailbox.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Mailbox, error) {
+		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
+		if err != nil {
+			return out, err
+		}
+		_, err = s.Containers.Create(ctx, c.tenant, container.Mailbox, in.Body.Name, pol, func(tx *store.Tx, ct container.Container) error {
+			if out, err = c.mailbox(ctx, tx, ct); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "")
+		})
+		if err == nil {
+			c.foldContainers(c.tenant)
+		}
+		return out, err
+	})
+}
+
+// mailboxPolicy resolves the policy that a mailbox is to have of its own;
+// an empty identity is none.
+func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, err error) {
+	if identity == "" {
+		return 0, nil
+	}
+	err = c.DB.View(ctx, func(tx *store.Tx) error {
+		pol, err := c.Policies.Find(ctx, tx, c.tenant, identity)
+		if err != nil {
+			return err
+		}
+		if pol.Kind != api.MailboxPolicy || !pol.Enabled {
+			return fail.New(api.Conflict, "policy %q is of kind %s and cannot be assigned to a mailbox", pol.Name, pol.Kind).
+				WithHint("an enabled mailbox policy can: New-DataEncryptionPolicy makes one")
+		}
+		id = pol.ID
+		return nil
+	})
+	return id, err
+}
+
+// ListMailboxes lists mailboxes in the order of their creation.
+func (s *Service) ListMailboxes(ctx context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
+	return do(ctx, s, api.ListMailboxes.Meta, "", func(ctx context.Context, c *call) (api.List[api.Mailbox], error) {
+		return listContainers(ctx, c, container.Mailbox, in.PageInput, c.mailbox)
+	})
+}
+
+// listContainers lists one kind of container, each as show shows it.
+func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, show func(context.Context, *store.Tx, container.Container) (T, error)) (api.List[T], error) {
+	after, limit, err := page(in)
+	if err != nil {
+		return api.List[T]{}, err
+	}
+	all, err := c.Containers.List(ctx, c.tenant, kind, after, limit+1)
+	if err != nil {
+		return api.List[T]{}, err
+	}
+	var items []T
+	var ids []int64
+	err = c.read(ctx, func(tx *store.Tx) error {
+		for _, ct := range all {
+			item, err := show(ctx, tx, ct)
+			if err != nil {
+				return err
+			}
+			items, ids = append(items, item), append(ids, ct.ID)
+		}
+		return nil
+	})
+	return listOf(items, ids, limit), err
+}
+
+// ShowMailbox shows a mailbox and what it is encrypted with.
+func (s *Service) ShowMailbox(ctx context.Context, in api.MailboxInput) (out api.Mailbox, err error) {
+	return do(ctx, s, api.ShowMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return out, err
+		}
+		return out, c.read(ctx, func(tx *store.Tx) (err error) {
+			out, err = c.mailbox(ctx, tx, ct)
+			return err
+		})
+	})
+}
+
+var mailboxStates = map[api.MailboxState]envelope.Class{
+	api.Active: envelope.ClassActive, api.Inactive: envelope.ClassInactive,
+	api.Disconnected: envelope.ClassDisconnected, api.Disabled: envelope.ClassDisabled,
+}
+
+// SetMailboxState changes the state of a mailbox; its key moves to a page of
+// the state's class.
+func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInput) (out api.Mailbox, err error) {
+	return do(ctx, s, api.SetMailboxState.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
+		class, ok := mailboxStates[in.Body.State]
+		if !ok {
+			return out, fail.New(api.InvalidArgument, "state %q is none of active, inactive, disconnected, disabled", in.Body.State)
+		}
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return out, err
+		}
+		_, err = s.Containers.SetState(ctx, c.tenant, ct, class, c.changed(ctx, &out, "state "+string(in.Body.State)))
+		return out, c.settle(ctx, err)
+	})
+}
+
+// AssignMailbox gives a mailbox a policy of its own, or takes it back to the
+// tenant's default; its key moves in the same transaction.
+func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) (out api.Mailbox, err error) {
+	return do(ctx, s, api.AssignMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
+		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
+		if err != nil {
+			return out, err
+		}
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return out, err
+		}
+		_, err = s.Containers.Assign(ctx, c.tenant, ct, pol, c.changed(ctx, &out, "policy "+in.Body.Policy))
+		return out, c.settle(ctx, err)
+	})
+}
+
+// changed shows a mailbox as its change leaves it, and audits the change.
+func (c *call) changed(ctx context.Context, out *api.Mailbox, detail string) func(*store.Tx, container.Container) error {
+	return func(tx *store.Tx, ct container.Container) (err error) {
+		if *out, err = c.mailbox(ctx, tx, ct); err != nil {
+			return err
+		}
+		return c.done(ctx, tx, detail)
+	}
+}
+
+// settle queues the upkeep that follows the move of a container's key.
+func (c *call) settle(ctx context.Context, err error) error {
+	if err != nil {
+		return err
+	}
+	c.foldContainers(c.tenant)
+	return c.retireAll(ctx, c.tenant)
+}
+
+func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
+	m = api.Mailbox{Name: ct.Name, State: api.MailboxState(ct.State.String()), Created: ct.Created.UTC()}
+	if m.Protection, err = c.protection(ctx, tx, ct); err != nil {
+		return m, err
+	}
+	if ct.Policy != 0 {
+		pol, err := c.Policies.ByID(ctx, tx, c.tenant, ct.Policy)
+		if err != nil {
+			return m, err
+		}
+		m.AssignedPolicy = pol.Name
+	}
+	m.Items, m.Bytes, err = c.Contents.Totals(ctx, tx, ct)
+	return m, err
+}
+
+// ImportMail adds the messages of an mbox. Messages are kept batch by batch:
+// an import that fails says how many it kept.
+func (s *Service) ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error) {
+	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return api.Imported{}, err
+		}
+		got, err := s.Contents.Import(ctx, ct, size, r, nil, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		if err == nil {
+			c.accessed(ct)
+			c.foldBlobs(ct)
+		}
+		return api.Imported{Messages: got.Messages, Bytes: got.Bytes}, err
+	})
+}
+
+// ExportMail writes all messages of a mailbox as an mbox.
+func (s *Service) ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error {
+	return c0(do(ctx, s, api.ExportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return none, err
+		}
+		defer c.accessed(ct)
+		return none, c.stream(ctx, w, func(w io.Writer) error { return s.Contents.Export(ctx, ct, w) })
+	}))
+}
+
+// ListMessages lists the messages of a mailbox in the order of their import.
+func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (api.List[api.Message], error) {
+	return do(ctx, s, api.ListMessages.Meta, in.Mailbox, func(ctx context.Context, c *call) (list api.List[api.Message], err error) {
+		after, limit, err := page(in.PageInput)
+		if err != nil {
+			return list, err
+		}
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return list, err
+		}
+		all, err := s.Contents.Messages(ctx, ct, after, limit+1)
+		if err != nil {
+			return list, err
+		}
+		var items []api.Message
+		var ids []int64
+		for _, m := range all {
+			items = append(items, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Bytes: m.Size})
+			ids = append(ids, m.ID)
+		}
+		return listOf(items, ids, limit), c.noteRead(ctx)
+	})
+}
+
+// ReadMessage writes one message as it came in.
+func (s *Service) ReadMessage(ctx context.Context, in api.MessageInput, w io.Writer) error {
+	return c0(do(ctx, s, api.ReadMessage.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
+		id, err := strconv.ParseInt(in.Message, 10, 64)
+		if err != nil {
+			return none, fail.New(api.InvalidArgument, "message %q is no id of a message", in.Message)
+		}
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return none, err
+		}
+		defer c.accessed(ct)
+		return none, c.stream(ctx, w, func(w io.Writer) error { return s.Contents.Message(ctx, ct, id, w) })
+	}))
+}
+
+// c0 drops the empty result of an operation that only streams.
+func c0(_ api.None, err error) error { return err }

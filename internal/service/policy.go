@@ -1,0 +1,276 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// CreatePolicy makes a mailbox policy from two customer keys.
+func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (api.Policy, error) {
+	return do(ctx, s, api.CreatePolicy.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Policy, error) {
+		if strings.EqualFold(in.Body.Name, sitePolicyName) {
+			return api.Policy{}, fail.New(api.InvalidArgument, "policy name %q is that of the site policy", in.Body.Name).
+				WithHint("choose another name, or make the site policy: Register-SPODataEncryptionPolicy")
+		}
+		if len(in.Body.Keys) != 2 {
+			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: %d key URIs are given; a policy has exactly two, in two vaults", in.Body.Name, len(in.Body.Keys))
+		}
+		var keys [2]envelope.KeyVersion
+		for i, uri := range in.Body.Keys {
+			var err error
+			if keys[i], err = s.Keys.ParseURI(uri); err != nil {
+				return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
+			}
+		}
+		return c.create(ctx, policy.Definition{Kind: api.MailboxPolicy, Name: in.Body.Name, Description: in.Body.Description,
+			Primary: keys[0], Secondary: keys[1]}, nil)
+	})
+}
+
+// sitePolicyName names the site policy of the tenant's one geo.
+const sitePolicyName = "Sites"
+
+// RegisterSites makes the site policy and begins to bring every site under it.
+func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) (api.Policy, error) {
+	return do(ctx, s, api.RegisterSites.Meta, sitePolicyName, func(ctx context.Context, c *call) (api.Policy, error) {
+		primary, err := s.keyVersion(in.Body.Primary)
+		if err != nil {
+			return api.Policy{}, err
+		}
+		secondary, err := s.keyVersion(in.Body.Secondary)
+		if err != nil {
+			return api.Policy{}, err
+		}
+		return c.create(ctx, policy.Definition{Kind: api.SitePolicy, Name: sitePolicyName,
+			Description: "Covers every site.", Primary: primary, Secondary: secondary},
+			func(tx *store.Tx, pol policy.Policy) error {
+				managed, err := s.Policies.ServiceManaged(ctx, tx, c.tenant)
+				if err != nil {
+					return err
+				}
+				rev, err := s.Policies.RevisionOf(ctx, tx, c.tenant, pol.Current.ID)
+				if err != nil {
+					return err
+				}
+				_, err = roll.Begin(ctx, tx, s.Policies, pol, managed, rev.GUID, s.Now())
+				return err
+			})
+	})
+}
+
+func (c *call) create(ctx context.Context, d policy.Definition, also func(*store.Tx, policy.Policy) error) (api.Policy, error) {
+	guid, err := c.TenantGUID(ctx, c.tenant)
+	if err != nil {
+		return api.Policy{}, err
+	}
+	pol, err := c.Policies.Create(ctx, c.tenant, guid, d, func(tx *store.Tx, pol policy.Policy) error {
+		if also != nil {
+			if err := also(tx, pol); err != nil {
+				return err
+			}
+		}
+		return c.done(ctx, tx, "policy "+pol.GUID.String())
+	})
+	if err != nil {
+		return api.Policy{}, err
+	}
+	c.Roller.Wake()
+	return c.policyOf(ctx, pol.ID)
+}
+
+// ListPolicies lists the tenant's policies, the service-managed one too.
+func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Policy], error) {
+	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
+		list := api.List[api.Policy]{Items: []api.Policy{}}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := s.Policies.List(ctx, tx, c.tenant)
+			if err != nil {
+				return err
+			}
+			for _, pol := range all {
+				p, err := c.show(ctx, tx, pol)
+				if err != nil {
+					return err
+				}
+				list.Items = append(list.Items, p)
+			}
+			return nil
+		})
+	})
+}
+
+// ShowPolicy shows one policy.
+func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.Policy, err error) {
+	return do(ctx, s, api.ShowPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
+		return out, c.read(ctx, func(tx *store.Tx) error {
+			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			if err != nil {
+				return err
+			}
+			out, err = c.show(ctx, tx, pol)
+			return err
+		})
+	})
+}
+
+// RefreshPolicy takes up the newest versions of a policy's keys.
+func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
+	return do(ctx, s, api.RefreshPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
+		depth, err := depthOf(in.Body.Depth)
+		if err != nil {
+			return api.Refreshed{}, err
+		}
+		if in.Body.AllGenerations && depth != api.DepthRoot {
+			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations are re-wrapped at depth root alone, not at depth %s", depth)
+		}
+		return c.change(ctx, in.Policy, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+			return s.Policies.Refresh(ctx, pol, depth, in.Body.AllGenerations, also)
+		})
+	})
+}
+
+// UpdatePolicy replaces one customer key of the site policy.
+func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
+	return do(ctx, s, api.UpdatePolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
+		depth, err := depthOf(in.Body.Depth)
+		if err != nil {
+			return api.Refreshed{}, err
+		}
+		keyType := strings.ToLower(in.Body.KeyType)
+		if keyType != "primary" && keyType != "secondary" {
+			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q is neither primary nor secondary", in.Body.KeyType)
+		}
+		kv, err := s.keyVersion(in.Body.Key)
+		if err != nil {
+			return api.Refreshed{}, err
+		}
+		return c.change(ctx, in.Policy, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+			return s.Policies.Update(ctx, pol, keyType == "secondary", kv, depth, also)
+		})
+	})
+}
+
+// change runs a refresh or an update and begins the roll that follows from it,
+// in the same transaction.
+func (c *call) change(ctx context.Context, identity string, act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
+	var pol policy.Policy
+	err := c.DB.View(ctx, func(tx *store.Tx) (err error) {
+		if pol, err = c.Policies.Find(ctx, tx, c.tenant, identity); err != nil {
+			return err
+		}
+		return c.checkNoRoll(ctx, tx, pol)
+	})
+	if err != nil {
+		return api.Refreshed{}, err
+	}
+	done, err := act(pol, func(tx *store.Tx, ch policy.Change) error {
+		if ch.NewKey {
+			if err := c.checkNoRoll(ctx, tx, pol); err != nil {
+				return err
+			}
+			if _, err := roll.Begin(ctx, tx, c.Policies, ch.Policy, 0, ch.Revision.GUID, c.Now()); err != nil {
+				return err
+			}
+		}
+		return c.done(ctx, tx, fmt.Sprintf("policy %s revision %s", ch.Policy.GUID, ch.Revision.GUID))
+	})
+	if err != nil {
+		return api.Refreshed{}, err
+	}
+	c.Roller.Wake()
+	out := api.Refreshed{Rewrapped: done.Rewrapped}
+	if !done.NewKey {
+		out.Limit = "who holds an old copy of the wrap and the old key version still opens what this policy key protects; depth policy ends that for what it reaches"
+	}
+	out.Policy, err = c.policyOf(ctx, pol.ID)
+	return out, err
+}
+
+// checkNoRoll refuses where a profile allows one roll at a time and one runs.
+func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
+	if !policy.ProfileOf(pol.Kind).OneRoll {
+		return nil
+	}
+	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+	if err != nil || !ok || latest.State == api.RollFinished || latest.State == api.RollSuperseded {
+		return err
+	}
+	progress, err := c.Roller.Progress(ctx, tx, latest)
+	if err != nil {
+		return err
+	}
+	return fail.New(api.RollInProgress, "policy %q is being rolled: %d of %d containers (%.0f %%) have come over, the roll is %s", pol.Name,
+		progress.Done, progress.Total, progress.PercentComplete, progress.State).
+		WithHint("one key at a time: wait until its state is Registered; keyroll roll watch %s shows it", progress.ID)
+}
+
+func depthOf(d api.Depth) (api.Depth, error) {
+	switch d {
+	case "":
+		return api.DepthPolicy, nil
+	case api.DepthRoot, api.DepthPolicy:
+		return d, nil
+	}
+	return d, fail.New(api.InvalidArgument, "depth %q is none of root, policy", d)
+}
+
+// keyVersion reads a key version that is given by its URI or by its parts.
+func (s *Service) keyVersion(kv api.KeyVersion) (envelope.KeyVersion, error) {
+	if kv.URI != "" {
+		return s.Keys.ParseURI(kv.URI)
+	}
+	return s.Keys.Reference(kv.Vault, kv.Key, kv.Version)
+}
+
+func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err error) {
+	return out, c.DB.View(ctx, func(tx *store.Tx) error {
+		pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
+		if err != nil {
+			return err
+		}
+		out, err = c.show(ctx, tx, pol)
+		return err
+	})
+}
+
+// show completes a policy with its revision and its newest roll.
+func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
+	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, pol.Current.ID)
+	if err != nil {
+		return api.Policy{}, err
+	}
+	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled,
+		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
+		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+	if err != nil || !ok {
+		return p, err
+	}
+	progress, err := c.Roller.Progress(ctx, tx, latest)
+	if err != nil {
+		return p, err
+	}
+	p.Roll = &progress
+	if latest.State != api.RollFinished && latest.State != api.RollSuperseded {
+		p.State, p.PercentComplete = api.Rolling, progress.PercentComplete
+		if latest.Source != 0 {
+			p.State = api.Registering
+		}
+	}
+	return p, nil
+}
+
+func (c *call) keyOf(kv envelope.KeyVersion) api.KeyVersion {
+	if kv.Key == "" {
+		return api.KeyVersion{}
+	}
+	return api.KeyVersion{Vault: kv.Vault, Key: kv.Key, Version: kv.Version, URI: c.Keys.URI(kv)}
+}

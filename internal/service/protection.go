@@ -1,0 +1,27 @@
+package service
+
+import (
+	"context"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/store"
+)
+
+// protection says what a container's key is wrapped with at this moment.
+func (c *call) protection(ctx context.Context, tx *store.Tx, ct container.Container) (api.Protection, error) {
+	policyKey, _, err := c.Containers.PolicyKeyOf(ctx, tx, ct)
+	if err != nil {
+		return api.Protection{}, err
+	}
+	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, policyKey)
+	if err != nil {
+		return api.Protection{}, err
+	}
+	pol, err := c.Policies.ByID(ctx, tx, c.tenant, rev.Policy)
+	if err != nil {
+		return api.Protection{}, err
+	}
+	return api.Protection{Policy: pol.Name, PolicyID: pol.GUID.String(), DataEncryptionPolicyID: rev.GUID.String(),
+		Current: pol.Current.ID == policyKey, IsEncrypted: true}, nil
+}

@@ -1,0 +1,123 @@
+package service
+
+import (
+	"context"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// ListRolls lists the tenant's rolls, the newest first.
+func (s *Service) ListRolls(ctx context.Context, _ api.None) (api.List[api.Roll], error) {
+	return do(ctx, s, api.ListRolls.Meta, "", func(ctx context.Context, c *call) (api.List[api.Roll], error) {
+		list := api.List[api.Roll]{Items: []api.Roll{}}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := roll.List(ctx, tx, c.tenant)
+			if err != nil {
+				return err
+			}
+			for _, ro := range all {
+				r, err := s.Roller.Progress(ctx, tx, ro)
+				if err != nil {
+					return err
+				}
+				list.Items = append(list.Items, r)
+			}
+			return nil
+		})
+	})
+}
+
+// ShowRoll shows a roll and its progress.
+func (s *Service) ShowRoll(ctx context.Context, in api.RollInput) (out api.Roll, err error) {
+	return do(ctx, s, api.ShowRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
+		return out, c.read(ctx, func(tx *store.Tx) error {
+			ro, err := roll.Find(ctx, tx, c.tenant, in.Roll)
+			if err != nil {
+				return err
+			}
+			out, err = s.Roller.Progress(ctx, tx, ro)
+			return err
+		})
+	})
+}
+
+// PauseRoll stops a running roll where it is.
+func (s *Service) PauseRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return do(ctx, s, api.PauseRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
+		return c.setRoll(ctx, in.Roll, api.RollPaused)
+	})
+}
+
+// ResumeRoll goes on with a roll that is paused or has failed.
+func (s *Service) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return do(ctx, s, api.ResumeRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
+		return c.setRoll(ctx, in.Roll, api.RollRunning)
+	})
+}
+
+func (c *call) setRoll(ctx context.Context, id string, state api.RollState) (out api.Roll, err error) {
+	err = c.DB.InTx(ctx, func(tx *store.Tx) error {
+		ro, err := roll.Find(ctx, tx, c.tenant, id)
+		if err != nil {
+			return err
+		}
+		if err := roll.SetState(ctx, tx, ro, state); err != nil {
+			return err
+		}
+		if ro, err = roll.Find(ctx, tx, c.tenant, id); err != nil {
+			return err
+		}
+		if out, err = c.Roller.Progress(ctx, tx, ro); err != nil {
+			return err
+		}
+		return c.done(ctx, tx, "")
+	})
+	c.Roller.Wake()
+	return out, err
+}
+
+// ListKeyUsage is the ledger.
+func (s *Service) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
+	return do(ctx, s, api.ListKeyUsage.Meta, "", func(ctx context.Context, c *call) (api.List[api.KeyUsage], error) {
+		list := api.List[api.KeyUsage]{Items: []api.KeyUsage{}}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := s.Policies.Usage(ctx, tx, c.tenant)
+			if err != nil {
+				return err
+			}
+			for _, u := range all {
+				if matches(in.Vault, u.Vault) && matches(in.Key, u.Key) && matches(in.Version, u.Version) {
+					list.Items = append(list.Items, u)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func matches(filter, value string) bool { return filter == "" || strings.EqualFold(filter, value) }
+
+// Verify opens every wrapped key and reads every item.
+func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
+	return do(ctx, s, api.Verify.Meta, in.Policy, func(ctx context.Context, c *call) (api.Verified, error) {
+		var only int64
+		if in.Policy != "" {
+			err := s.DB.View(ctx, func(tx *store.Tx) error {
+				pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+				only = pol.ID
+				return err
+			})
+			if err != nil {
+				return api.Verified{}, err
+			}
+		}
+		report, err := s.Verifier.Run(ctx, c.tenant, only, progress)
+		if err != nil {
+			return report, err
+		}
+		return report, c.noteRead(ctx)
+	})
+}

@@ -1,0 +1,122 @@
+package service
+
+import (
+	"context"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+)
+
+// CreateSite makes a site under the policy that covers sites.
+func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out api.Site, err error) {
+	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
+		_, err := s.Containers.Create(ctx, c.tenant, container.Site, in.Body.URL, 0, func(tx *store.Tx, ct container.Container) (err error) {
+			if out, err = c.site(ctx, tx, ct); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "")
+		})
+		if err == nil {
+			c.foldContainers(c.tenant)
+		}
+		return out, err
+	})
+}
+
+// ListSites lists sites in the order of their creation.
+func (s *Service) ListSites(ctx context.Context, in api.ListInput) (api.List[api.Site], error) {
+	return do(ctx, s, api.ListSites.Meta, "", func(ctx context.Context, c *call) (api.List[api.Site], error) {
+		return listContainers(ctx, c, container.Site, in.PageInput, c.site)
+	})
+}
+
+// ShowSite shows a site and what it is encrypted with.
+func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site, err error) {
+	return do(ctx, s, api.ShowSite.Meta, in.Site, func(ctx context.Context, c *call) (api.Site, error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		if err != nil {
+			return out, err
+		}
+		return out, c.read(ctx, func(tx *store.Tx) (err error) {
+			out, err = c.site(ctx, tx, ct)
+			return err
+		})
+	})
+}
+
+func (c *call) site(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
+	s = api.Site{URL: ct.Name, Created: ct.Created.UTC()}
+	if s.Protection, err = c.protection(ctx, tx, ct); err != nil {
+		return s, err
+	}
+	s.Items, s.Bytes, err = c.Contents.Totals(ctx, tx, ct)
+	return s, err
+}
+
+// ListFiles lists the files of a site by path.
+func (s *Service) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api.File], error) {
+	return do(ctx, s, api.ListFiles.Meta, in.Site, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		if err != nil {
+			return list, err
+		}
+		all, err := s.Contents.Files(ctx, ct)
+		if err != nil {
+			return list, err
+		}
+		list.Items = make([]api.File, 0, len(all))
+		for _, f := range all {
+			list.Items = append(list.Items, fileOf(f))
+		}
+		return list, c.noteRead(ctx)
+	})
+}
+
+// fileTarget is how the audit log names a file.
+func fileTarget(in api.FileInput) string { return in.Site + " " + in.Path }
+
+func fileOf(f content.File) api.File {
+	return api.File{Path: f.Path, Bytes: f.Size, Modified: f.Modified.UTC()}
+}
+
+// PutFile stores a file whole, in place of one at the same path.
+func (s *Service) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
+	return do(ctx, s, api.PutFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (api.File, error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		if err != nil {
+			return api.File{}, err
+		}
+		f, err := s.Contents.Put(ctx, ct, in.Path, size, r, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		if err != nil {
+			return api.File{}, err
+		}
+		c.accessed(ct)
+		c.foldBlobs(ct)
+		return fileOf(f), nil
+	})
+}
+
+// GetFile writes a part of a file, which part chooses once the file is open: a
+// put meanwhile changes nothing of what is written.
+func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error {
+	return c0(do(ctx, s, api.GetFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		if err != nil {
+			return none, err
+		}
+		f, err := s.Contents.Open(ctx, ct, in.Path)
+		if err != nil {
+			return none, err
+		}
+		defer f.Close()
+		off, n, err := part(fileOf(f.File))
+		if err != nil {
+			return none, err
+		}
+		defer c.accessed(ct)
+		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, off, n, w) })
+	}))
+}

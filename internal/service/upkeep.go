@@ -1,0 +1,74 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/internal/container"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// accessed queues what follows an access to content: a container that a roll
+// left behind moves to the current policy key. The access has been answered.
+func (s *Service) accessed(ct container.Container) {
+	s.Upkeep.Add(fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
+		moved, err := s.Containers.Follow(ctx, ct)
+		if err != nil || !moved {
+			return err
+		}
+		return s.retireAll(ctx, ct.Tenant)
+	})
+}
+
+// Retire queues the erasure of wraps that nothing under a policy needs.
+func (s *Service) Retire(tenant, policy int64) {
+	s.Upkeep.Add(fmt.Sprintf("retire policy keys of %d", policy), func(ctx context.Context) error {
+		_, err := s.Policies.Retire(ctx, tenant, policy)
+		return err
+	})
+}
+
+// retireAll queues it for every policy of a tenant.
+func (s *Service) retireAll(ctx context.Context, tenant int64) error {
+	return s.DB.View(ctx, func(tx *store.Tx) error {
+		all, err := s.Policies.List(ctx, tx, tenant)
+		for _, pol := range all {
+			s.Retire(tenant, pol.ID)
+		}
+		return err
+	})
+}
+
+// foldContainers queues the merging of the tenant's container key pages where
+// they are less than half full on average.
+func (s *Service) foldContainers(tenant int64) {
+	s.Upkeep.Add(fmt.Sprintf("fold key pages of tenant %d", tenant), func(ctx context.Context) error {
+		var sums []keypage.Sum
+		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+			sums, err = keypage.Usage(ctx, tx, tenant)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, sum := range sums {
+			if sum.Pages < 2 || 2*sum.Keys > sum.Pages*int64(s.PageSlots) {
+				continue
+			}
+			_, err := s.Containers.Fold(ctx, tenant, keypage.Parent{ID: sum.Parent, Generation: sum.Generation}, sum.Class)
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// foldBlobs queues the merging of one container's small pages of blob keys.
+func (s *Service) foldBlobs(ct container.Container) {
+	s.Upkeep.Add(fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
+		_, err := s.Contents.Fold(ctx, ct)
+		return err
+	})
+}

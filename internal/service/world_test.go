@@ -1,0 +1,276 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/audit"
+	"keyroll/internal/blob"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/service"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+	"keyroll/internal/upkeep"
+	"keyroll/internal/verify"
+)
+
+// world is the service of one tenant; only its vaults are fakes.
+type world struct {
+	*policytest.World
+	*service.Service
+	admin access.Principal
+	ctx   context.Context // of the admin
+}
+
+func each(t *testing.T, test func(w world)) {
+	t.Helper()
+	storetest.Each(t, func(t *testing.T, db *store.DB) { test(newWorld(policytest.New(t, db))) })
+}
+
+func newWorld(p *policytest.World) world {
+	p.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
+	p.Must(err)
+	containers := container.New(p.DB, p.Policies, 4, time.Now)
+	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
+	contents := content.New(p.DB, containers, blobs, 4, time.Now)
+	var s *service.Service
+	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
+	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", OwnAddress: func() string { return "127.0.0.1:443" }})
+	guids := map[int64]uuid.UUID{p.Tenant: p.GUID}
+	s = service.New(service.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Contents: contents, Roller: roller,
+		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
+		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
+		TenantGUID: func(_ context.Context, tenant int64) (uuid.UUID, error) { return guids[tenant], nil }})
+	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin}}}
+	w.ctx = w.as(w.admin)
+	return w
+}
+
+// as is a request of a principal.
+func (w world) as(p access.Principal) context.Context {
+	return audit.WithOrigin(access.WithPrincipal(w.Ctx, p), audit.Origin{Request: "request 17"})
+}
+
+// entry is one line of the audit log, without the uses of root keys.
+type entry struct {
+	id                                             int64
+	principal, operation, outcome, detail, request string
+	actor, target                                  []byte
+}
+
+func (e entry) String() string { return e.operation + " " + e.outcome }
+
+// entries returns the entries of operations that are not in seen, which learns them.
+func (w world) entries(seen map[int64]bool) (list []entry) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error {
+		rows, err := tx.Query(w.Ctx, `SELECT id, principal, operation, outcome, detail, request, actor, target FROM audit_entry WHERE tenant = ?1 ORDER BY id`, w.Tenant)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var e entry
+			if err := rows.Scan(&e.id, &e.principal, &e.operation, &e.outcome, &e.detail, &e.request, &e.actor, &e.target); err != nil {
+				return err
+			}
+			rootKey := strings.HasPrefix(e.detail, "wrap policy key") || strings.HasPrefix(e.detail, "unwrap policy key")
+			if !seen[e.id] && !rootKey {
+				list = append(list, e)
+			}
+			seen[e.id] = true
+		}
+		return rows.Err()
+	})
+	return list
+}
+
+// one demands that an operation wrote exactly one entry of its own.
+func (w world) one(seen map[int64]bool, operation, outcome string) entry {
+	w.Helper()
+	list := w.entries(seen)
+	if len(list) != 1 || list[0].operation != operation || list[0].outcome != outcome {
+		w.Errorf("the log has %v, want [%s %s]", list, operation, outcome)
+		return entry{}
+	}
+	if e := list[0]; e.principal != w.admin.ID.String() || e.request != "request 17" {
+		w.Errorf("%v is by %s for %q", e, e.principal, e.request)
+	}
+	return list[0]
+}
+
+// opened is a sealed text of an entry.
+func (w world) opened(e entry, sealed []byte) string {
+	w.Helper()
+	d, err := w.Containers.Directory(w.Ctx, w.Tenant)
+	w.Must(err)
+	text, err := d.Open(e.id, sealed)
+	w.Must(err)
+	return text
+}
+
+// state is all that is stored but the audit log.
+func (w world) state() string {
+	w.Helper()
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob")
+}
+
+// finishRolls works every running roll off, and then the upkeep.
+func (w world) finishRolls() {
+	w.Helper()
+	var all []roll.Roll
+	w.View(func(tx *store.Tx) (err error) {
+		all, err = roll.List(w.Ctx, tx, w.Tenant)
+		return err
+	})
+	for _, ro := range all {
+		if ro.State == api.RollRunning {
+			waits, err := w.Roller.Work(w.Ctx, ro)
+			if err != nil || waits {
+				w.Fatalf("the roll waits: %v, %v", waits, err)
+			}
+		}
+	}
+	w.tidy()
+}
+
+// tidy works the upkeep off.
+func (w world) tidy() {
+	ctx, cancel := context.WithCancel(w.Ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.Upkeep.Run(ctx) }()
+	w.Upkeep.Wait()
+	cancel()
+	<-ended
+}
+
+const (
+	alice = "alice@contoso.com"
+	team  = "https://contoso.sharepoint.com/sites/team"
+	path  = "plans/secret plan.txt"
+	mbox  = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
+)
+
+func mailbox(name string) api.MailboxInput { return api.MailboxInput{Mailbox: name} }
+func site(url string) api.SiteInput        { return api.SiteInput{Site: url} }
+func file(url, path string) api.FileInput  { return api.FileInput{SiteInput: site(url), Path: path} }
+
+func newMailbox(name, policy string) (in api.CreateMailboxInput) {
+	in.Body.Name, in.Body.Policy = name, policy
+	return in
+}
+
+func newSite(url string) (in api.CreateSiteInput) {
+	in.Body.URL = url
+	return in
+}
+
+func newState(name string, state api.MailboxState) api.SetMailboxStateInput {
+	in := api.SetMailboxStateInput{MailboxInput: mailbox(name)}
+	in.Body.State = state
+	return in
+}
+
+func assign(name, policy string) api.AssignMailboxInput {
+	in := api.AssignMailboxInput{MailboxInput: mailbox(name)}
+	in.Body.Policy = policy
+	return in
+}
+
+func newPolicy(name string, keys ...string) (in api.CreatePolicyInput) {
+	in.Body.Name, in.Body.Keys = name, keys
+	return in
+}
+
+func refresh(policy string, depth api.Depth) api.RefreshPolicyInput {
+	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: policy}}
+	in.Body.Depth = depth
+	return in
+}
+
+func update(policy, keyType string, kv api.KeyVersion) api.UpdatePolicyInput {
+	in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: policy}}
+	in.Body.KeyType, in.Body.Key = keyType, kv
+	return in
+}
+
+func register(primary, secondary api.KeyVersion) (in api.RegisterSitesInput) {
+	in.Body.Primary, in.Body.Secondary = primary, secondary
+	return in
+}
+
+// keyURI is a key of the fake vaults without a version.
+func keyURI(vault string) string { return "https://" + vault + ".vault.localhost/keys/k" }
+
+// newKey adds a version to the key of a vault.
+func (w world) newKey(vault string) api.KeyVersion {
+	kv := w.Vaults.Add(vault, "k")
+	return api.KeyVersion{Vault: kv.Vault, Key: kv.Key, Version: kv.Version}
+}
+
+// mailPolicy makes a mailbox policy named p.
+func (w world) mailPolicy() {
+	w.Helper()
+	w.newKey("A-p")
+	w.newKey("B-p")
+	_, err := w.CreatePolicy(w.ctx, newPolicy("p", keyURI("A-p"), keyURI("B-p")))
+	w.Must(err)
+}
+
+// sitePolicy registers the site policy; its roll has only begun.
+func (w world) sitePolicy() {
+	w.Helper()
+	_, err := w.RegisterSites(w.ctx, register(w.newKey("A-Sites"), w.newKey("B-Sites")))
+	w.Must(err)
+}
+
+func (w world) show(name string) api.Mailbox {
+	w.Helper()
+	m, err := w.ShowMailbox(w.ctx, mailbox(name))
+	w.Must(err)
+	return m
+}
+
+func (w world) export(name string) string {
+	w.Helper()
+	var out bytes.Buffer
+	w.Must(w.ExportMail(w.ctx, mailbox(name), &out))
+	return out.String()
+}
+
+// e keeps the error of a call whose result is not looked at.
+func e[T any](_ T, err error) error { return err }
+
+// collect reads a list part by part.
+func collect[T any](t testing.TB, limit int, part func(in api.PageInput) (api.List[T], error)) (all []T, parts int) {
+	t.Helper()
+	in := api.PageInput{Limit: limit}
+	for {
+		list, err := part(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Items) > limit || list.Items == nil {
+			t.Fatalf("a part of %d items: %v", len(list.Items), list.Items)
+		}
+		all, parts = append(all, list.Items...), parts+1
+		if list.Next == "" {
+			return all, parts
+		}
+		in.After = list.Next
+	}
+}
