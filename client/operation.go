@@ -1,0 +1,158 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"keyroll/api"
+)
+
+// CreateMailbox makes a mailbox.
+func (c *Client) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (api.Mailbox, error) {
+	return call(ctx, c, api.CreateMailbox, in)
+}
+
+// ListMailboxes lists mailboxes.
+func (c *Client) ListMailboxes(ctx context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
+	return call(ctx, c, api.ListMailboxes, in)
+}
+
+// ShowMailbox shows a mailbox and what it is encrypted with.
+func (c *Client) ShowMailbox(ctx context.Context, in api.MailboxInput) (api.Mailbox, error) {
+	return call(ctx, c, api.ShowMailbox, in)
+}
+
+// SetMailboxState changes the state of a mailbox.
+func (c *Client) SetMailboxState(ctx context.Context, in api.SetMailboxStateInput) (api.Mailbox, error) {
+	return call(ctx, c, api.SetMailboxState, in)
+}
+
+// AssignMailbox assigns a policy to a mailbox; its key moves at once.
+func (c *Client) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) (api.Mailbox, error) {
+	return call(ctx, c, api.AssignMailbox, in)
+}
+
+// ListMessages lists the messages of a mailbox.
+func (c *Client) ListMessages(ctx context.Context, in api.ListMailboxItems) (api.List[api.Message], error) {
+	return call(ctx, c, api.ListMessages, in)
+}
+
+// CreateSite makes a site.
+func (c *Client) CreateSite(ctx context.Context, in api.CreateSiteInput) (api.Site, error) {
+	return call(ctx, c, api.CreateSite, in)
+}
+
+// ListSites lists sites.
+func (c *Client) ListSites(ctx context.Context, in api.ListInput) (api.List[api.Site], error) {
+	return call(ctx, c, api.ListSites, in)
+}
+
+// ShowSite shows a site and what it is encrypted with.
+func (c *Client) ShowSite(ctx context.Context, in api.SiteInput) (api.Site, error) {
+	return call(ctx, c, api.ShowSite, in)
+}
+
+// ListFiles lists the files of a site.
+func (c *Client) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api.File], error) {
+	return call(ctx, c, api.ListFiles, in)
+}
+
+// CreatePolicy makes a mailbox policy from two customer keys.
+func (c *Client) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (api.Policy, error) {
+	return call(ctx, c, api.CreatePolicy, in)
+}
+
+// RegisterSites registers the site policy; all sites are brought under it.
+func (c *Client) RegisterSites(ctx context.Context, in api.RegisterSitesInput) (api.Policy, error) {
+	return call(ctx, c, api.RegisterSites, in)
+}
+
+// ListPolicies lists policies.
+func (c *Client) ListPolicies(ctx context.Context, in api.None) (api.List[api.Policy], error) {
+	return call(ctx, c, api.ListPolicies, in)
+}
+
+// ShowPolicy shows a policy.
+func (c *Client) ShowPolicy(ctx context.Context, in api.PolicyInput) (api.Policy, error) {
+	return call(ctx, c, api.ShowPolicy, in)
+}
+
+// RefreshPolicy takes up the newest key versions of a mailbox policy and rolls.
+func (c *Client) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
+	return call(ctx, c, api.RefreshPolicy, in)
+}
+
+// UpdatePolicy replaces one customer key of the site policy and rolls.
+func (c *Client) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
+	return call(ctx, c, api.UpdatePolicy, in)
+}
+
+// ListRolls lists rolls, the newest first.
+func (c *Client) ListRolls(ctx context.Context, in api.None) (api.List[api.Roll], error) {
+	return call(ctx, c, api.ListRolls, in)
+}
+
+// ShowRoll shows a roll and its progress.
+func (c *Client) ShowRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return call(ctx, c, api.ShowRoll, in)
+}
+
+// PauseRoll pauses a roll.
+func (c *Client) PauseRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return call(ctx, c, api.PauseRoll, in)
+}
+
+// ResumeRoll resumes a paused or failed roll.
+func (c *Client) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return call(ctx, c, api.ResumeRoll, in)
+}
+
+// ListKeyUsage returns the ledger: what each key version still protects.
+func (c *Client) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
+	return call(ctx, c, api.ListKeyUsage, in)
+}
+
+// ImportMail imports messages from an mbox. size is the length of r in bytes,
+// or -1. After a failure r may be read from for a moment more.
+func (c *Client) ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error) {
+	return upload(ctx, c, api.ImportMail, in, size, r)
+}
+
+// ExportMail returns all messages as an mbox.
+func (c *Client) ExportMail(ctx context.Context, in api.MailboxInput) (io.ReadCloser, error) {
+	return c.receive(ctx, api.ExportMail.Meta, in, "")
+}
+
+// ReadMessage returns one message.
+func (c *Client) ReadMessage(ctx context.Context, in api.MessageInput) (io.ReadCloser, error) {
+	return c.receive(ctx, api.ReadMessage.Meta, in, "")
+}
+
+// PutFile stores a file whole, in place of one at the same path. size is the
+// length of r in bytes, or -1. After a failure r may be read from for a moment
+// more.
+func (c *Client) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
+	return upload(ctx, c, api.PutFile, in, size, r)
+}
+
+// GetFile returns n bytes of a file from off on; n below 0 is all that follow.
+func (c *Client) GetFile(ctx context.Context, in api.FileInput, off, n int64) (io.ReadCloser, error) {
+	if off < 0 || n == 0 {
+		return nil, problemf(api.InvalidArgument, "a range begins at 0 or later and has a byte or more")
+	}
+	asked := ""
+	switch {
+	case n > 0:
+		asked = fmt.Sprintf("bytes=%d-%d", off, off+n-1)
+	case off > 0:
+		asked = fmt.Sprintf("bytes=%d-", off)
+	}
+	return c.receive(ctx, api.GetFile.Meta, in, asked)
+}
+
+// Verify opens every wrapped key and reads every item. It calls progress, if
+// not nil, as the work goes on, and returns the report.
+func (c *Client) Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
+	return c.verify(ctx, in, progress)
+}

@@ -1,0 +1,136 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"keyroll/api"
+)
+
+// content is what an upload sends. It notes how its reader ended, because the
+// transport tells only that the request was not written.
+type content struct {
+	r       io.Reader
+	n, size int64 // size -1: not known
+}
+
+// contentError is a failure of the caller's own reader.
+type contentError struct{ err error }
+
+func (e *contentError) Error() string { return e.err.Error() }
+
+func (c *content) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err == nil && c.n == c.size {
+		// The last bytes are given out only when none follow: the transport
+		// stops at the stated length, and the server would have a whole.
+		var more int
+		var next [1]byte
+		more, err = io.ReadFull(c.r, next[:])
+		c.n += int64(more)
+	}
+	switch {
+	case c.size >= 0 && c.n > c.size:
+		return 0, problemf(api.InvalidArgument, "the content is longer than its stated %d bytes", c.size)
+	case err == io.EOF && c.size >= 0 && c.n < c.size:
+		return n, problemf(api.Truncated, "the content ended after %d of its %d bytes", c.n, c.size)
+	case err != nil && err != io.EOF:
+		return n, &contentError{err}
+	}
+	return n, err
+}
+
+// upload runs an operation that sends content. size is its length in bytes, or
+// -1. r is not closed; it may be read from for a moment after a refusal.
+func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Out], in In, size int64, r io.Reader) (out Out, err error) {
+	var body io.Reader = &content{r: r, size: size}
+	if size == 0 {
+		if _, err := io.Copy(io.Discard, body); err != nil { // the transport would not look
+			return out, c.notReached(ctx, err)
+		}
+		body = http.NoBody
+	}
+	req, err := c.request(ctx, op.Meta, in, body)
+	if err != nil {
+		return out, err
+	}
+	req.ContentLength = size
+	// A request that will be refused is refused before its content travels.
+	req.Header.Set("Expect", "100-continue")
+	return result[Out](c, c.uploads, req)
+}
+
+// download is content on its way. Its end is io.EOF only if all of it came.
+type download struct {
+	c       *Client
+	ctx     context.Context // of the request whose answer this is
+	body    io.ReadCloser
+	n, size int64 // size -1: not known
+}
+
+func (d *download) Read(p []byte) (int, error) {
+	n, err := d.body.Read(p)
+	d.n += int64(n)
+	if err == nil || err == io.EOF && (d.size < 0 || d.n == d.size) {
+		return n, err
+	}
+	detail := fmt.Sprintf("the transfer from %s broke off after %d bytes", d.c.base, d.n)
+	if d.size >= 0 {
+		detail = fmt.Sprintf("the transfer from %s ended after %d of %d bytes", d.c.base, d.n, d.size)
+	}
+	return n, d.c.broken(d.ctx, detail, err)
+}
+
+func (d *download) Close() error { return d.body.Close() }
+
+// receive runs an operation that answers with content.
+func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange string) (io.ReadCloser, error) {
+	r, err := c.request(ctx, m, in, nil)
+	if err != nil {
+		return nil, err
+	}
+	if byteRange != "" {
+		r.Header.Set("Range", byteRange)
+	}
+	resp, err := c.do(c.calls, r, api.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if byteRange != "" && resp.StatusCode != http.StatusPartialContent {
+		resp.Body.Close()
+		return nil, problemf(api.Unavailable, "%s sent the whole content instead of the range asked for", c.base)
+	}
+	return &download{c, ctx, resp.Body, 0, resp.ContentLength}, nil
+}
+
+// verify reads the events of a running verify up to its report.
+func (c *Client) verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
+	var none api.Verified
+	r, err := c.request(ctx, api.Verify.Meta, in, nil)
+	if err != nil {
+		return none, err
+	}
+	resp, err := c.do(c.calls, r, api.Lines)
+	if err != nil {
+		return none, err
+	}
+	defer resp.Body.Close()
+	for lines := json.NewDecoder(resp.Body); ; {
+		var e api.VerifyEvent
+		if err := lines.Decode(&e); err != nil {
+			return none, c.broken(ctx, "the verify at "+c.base+" broke off before its report", err)
+		}
+		switch {
+		case e.Problem != nil:
+			return none, e.Problem
+		case e.Report != nil:
+			return *e.Report, nil
+		case e.Progress != nil && progress != nil:
+			progress(*e.Progress)
+		}
+	}
+}

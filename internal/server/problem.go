@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// problem is an api.Problem as huma takes it.
+type problem api.Problem
+
+func (p *problem) Error() string             { return p.Detail }
+func (p *problem) GetStatus() int            { return p.Status }
+func (p *problem) ContentType(string) string { return problemType }
+
+const problemType = "application/problem+json"
+
+// problemOf returns what of err the caller of the request in ctx may see.
+func problemOf(ctx context.Context, err error) *problem {
+	code, detail, hint := fail.Public(err)
+	status := fail.Lookup(code).Status
+	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status,
+		Detail: detail, Code: code, Hint: hint, Request: requestOf(ctx).id}
+}
+
+// failed logs the cause of a failure that is keyroll's own, and returns the
+// problem that the caller sees.
+func (h *handler) failed(ctx context.Context, err error) *problem {
+	p := problemOf(ctx, err)
+	level := slog.LevelError
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		level = slog.LevelInfo // the caller went away
+	}
+	if p.Status >= http.StatusInternalServerError {
+		req := requestOf(ctx)
+		h.Log.LogAttrs(context.WithoutCancel(ctx), level, "request failed", slog.String("request", req.id),
+			slog.String("route", req.route), slog.String("code", string(p.Code)), slog.String("cause", cause(err)))
+	}
+	return p
+}
+
+// cause is the text of err for the log. A detail made for the caller may name
+// a container; what is behind it does not.
+func cause(err error) string {
+	var e *fail.Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	if e.Err != nil {
+		return e.Err.Error()
+	}
+	if e.Code == api.Internal {
+		return e.Detail
+	}
+	return ""
+}
+
+// refuse answers a request with the problem that err is.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	writeProblem(w, h.failed(r.Context(), err))
+}
+
+func writeProblem(w http.ResponseWriter, p *problem) {
+	w.Header().Del("Content-Length")
+	w.Header().Set("Content-Type", problemType)
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may be gone
+}
+
+// huma's own answers to bad input would show the offending value, which may be
+// a secret: they are made here instead, from location and reason alone.
+func init() {
+	huma.DefaultArrayNullable = false // lists are never null, see route.go
+	huma.ValidateStrictCasing = true
+	huma.NewError = func(status int, text string, errs ...error) huma.StatusError {
+		return badRequest(context.Background(), status, text, errs)
+	}
+	huma.NewErrorWithContext = func(c huma.Context, status int, text string, errs ...error) huma.StatusError {
+		return badRequest(c.Context(), status, text, errs)
+	}
+}
+
+// badRequest is what huma refuses before an operation runs. Its text is fixed
+// in huma's source; only the location in an error may hold a word of the caller.
+func badRequest(ctx context.Context, status int, text string, errs []error) *problem {
+	if status == http.StatusUnsupportedMediaType {
+		return problemOf(ctx, fail.New(api.InvalidArgument, "the body is not of type application/json"))
+	}
+	if status >= http.StatusInternalServerError {
+		return problemOf(ctx, errors.New(text))
+	}
+	const most = 5
+	var reasons []string
+	for i, err := range errs {
+		if i == most {
+			reasons = append(reasons, fmt.Sprintf("and %d more", len(errs)-most))
+			break
+		}
+		var d *huma.ErrorDetail
+		if errors.As(err, &d) {
+			reasons = append(reasons, location(d.Location)+": "+d.Message)
+		}
+	}
+	if len(reasons) > 0 {
+		text = strings.Join(reasons, "; ")
+	}
+	return problemOf(ctx, fail.New(api.InvalidArgument, "%s", text))
+}
+
+// location returns the place of a member or parameter for a message: bounded,
+// and quoted if it holds anything that is not printable.
+func location(s string) string {
+	const longest = 80
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
+	}
+	if quoted := strconv.QuoteToGraphic(s); quoted != `"`+s+`"` {
+		return quoted
+	}
+	return s
+}

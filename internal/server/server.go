@@ -1,0 +1,108 @@
+// Package server is the service over HTTP: the operations of package api under
+// /v1, their OpenAPI document, and the two health endpoints.
+//
+// Each operation is bound to one method of Service in route.go; paths, inputs
+// and outputs come from the table in package api. Every failure under /v1 is a
+// problem document (RFC 9457) made in problem.go. The package decides nothing
+// about content: it never opens a key and never checks a role. It never writes
+// a name, a query value or a token into the log, and never echoes a value that
+// it refuses. Start reading at New.
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"path"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// Config is what a handler needs.
+type Config struct {
+	Service Service
+	Auth    Authenticator
+	Log     *slog.Logger
+	// Ready is whether operations are taken: false while the process starts
+	// and while it drains. It is called for each request.
+	Ready func() bool
+}
+
+type handler struct {
+	Config
+	mux     *http.ServeMux
+	openAPI []byte
+}
+
+// New returns the handler of the service API and of /openapi.json, /healthz
+// and /readyz. Anything else is answered with a problem document, NotFound.
+func New(c Config) http.Handler {
+	h := &handler{Config: c, mux: http.NewServeMux()}
+	doc := h.bind()
+	var err error
+	if h.openAPI, err = json.MarshalIndent(doc, "", "  "); err != nil {
+		panic("server: the OpenAPI document does not encode: " + err.Error()) // the table is fixed
+	}
+	h.mux.HandleFunc("GET /openapi.json", h.describe)
+	h.mux.HandleFunc("GET /healthz", healthy)
+	h.mux.HandleFunc("GET /readyz", h.ready)
+	h.mux.HandleFunc("/", h.notFound)
+	return identify(h.log(h.recover(http.HandlerFunc(h.enter))))
+}
+
+// enter lets a request reach its route: operations only with a token, and only
+// while the process is ready.
+func (h *handler) enter(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Frame-Options", "DENY")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Cache-Control", "no-store")
+	if p := r.URL.EscapedPath(); p != path.Clean(p) {
+		h.notFound(w, r) // the mux would answer with a redirect
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		ctx, err := h.authenticate(w, r)
+		if err == nil && !h.Ready() {
+			err = fail.New(api.Unavailable, "keyroll is starting or stopping").WithHint("try again in a moment")
+		}
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		r = r.WithContext(ctx)
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
+	h.refuse(w, r, fail.New(api.NotFound, "there is no such operation").
+		WithHint("/openapi.json lists all operations with their methods and paths"))
+}
+
+func (h *handler) describe(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = bytes.NewReader(h.openAPI).WriteTo(w)
+}
+
+// healthy answers that the process lives.
+func healthy(w http.ResponseWriter, r *http.Request) { state(w, http.StatusOK, "ok\n") }
+
+// ready answers 200 while operations are taken, otherwise 503.
+func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
+	if !h.Ready() {
+		state(w, http.StatusServiceUnavailable, "starting or stopping\n")
+		return
+	}
+	state(w, http.StatusOK, "ready\n")
+}
+
+func state(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}

@@ -1,0 +1,61 @@
+package server
+
+import (
+	"context"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+)
+
+// Authenticator finds the principal of a bearer token; a token that is not
+// valid fails Unauthenticated.
+type Authenticator interface {
+	Authenticate(ctx context.Context, bearer string) (access.Principal, error)
+}
+
+// Service is what stands behind the operations of api.Operations. The context
+// of a call carries the principal (access.PrincipalOf) and the origin
+// (audit.OriginOf) with the operation's name and the request's id.
+type Service interface {
+	CreateMailbox(context.Context, api.CreateMailboxInput) (api.Mailbox, error)
+	ListMailboxes(context.Context, api.ListInput) (api.List[api.Mailbox], error)
+	ShowMailbox(context.Context, api.MailboxInput) (api.Mailbox, error)
+	SetMailboxState(context.Context, api.SetMailboxStateInput) (api.Mailbox, error)
+	AssignMailbox(context.Context, api.AssignMailboxInput) (api.Mailbox, error)
+	ListMessages(context.Context, api.ListMailboxItems) (api.List[api.Message], error)
+
+	CreateSite(context.Context, api.CreateSiteInput) (api.Site, error)
+	ListSites(context.Context, api.ListInput) (api.List[api.Site], error)
+	ShowSite(context.Context, api.SiteInput) (api.Site, error)
+	ListFiles(context.Context, api.SiteInput) (api.List[api.File], error)
+
+	CreatePolicy(context.Context, api.CreatePolicyInput) (api.Policy, error)
+	RegisterSites(context.Context, api.RegisterSitesInput) (api.Policy, error)
+	ListPolicies(context.Context, api.None) (api.List[api.Policy], error)
+	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)
+	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
+	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
+
+	ListRolls(context.Context, api.None) (api.List[api.Roll], error)
+	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
+	PauseRoll(context.Context, api.RollInput) (api.Roll, error)
+	ResumeRoll(context.Context, api.RollInput) (api.Roll, error)
+	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
+
+	// ImportMail and PutFile read the content from r. size is its length in
+	// bytes, -1 when the sender did not state one. A transfer that ends early
+	// shows as an error of r, fail Truncated.
+	ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error)
+	PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error)
+	// ExportMail, ReadMessage and GetFile write content to w. They fail before
+	// the first byte where they can: only then the caller sees the reason.
+	ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error
+	ReadMessage(ctx context.Context, in api.MessageInput, w io.Writer) error
+	// GetFile asks part once, before the first byte, which n bytes from off on
+	// of the file that it has opened it is to write.
+	GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error
+	// Verify calls progress from one goroutine at a time, and no more once it
+	// has returned.
+	Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error)
+}

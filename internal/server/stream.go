@@ -1,0 +1,136 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// download is an answer of content. Nothing leaves before its first byte, so
+// that a failure up to there can still be answered with a problem.
+type download struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	kind    string
+	status  int
+	size    int64 // -1: not known
+	n       int64
+	began   bool
+	last    []byte      // the last byte of a known size leaves only after success
+	refusal http.Header // goes with a problem
+}
+
+func newDownload(w http.ResponseWriter, kind string) *download {
+	return &download{w: w, control: http.NewResponseController(w), kind: kind, status: http.StatusOK, size: -1, refusal: http.Header{}}
+}
+
+func (d *download) begin() {
+	if d.began {
+		return
+	}
+	d.began = true
+	d.w.Header().Set("Content-Type", d.kind)
+	if d.size >= 0 {
+		d.w.Header().Set("Content-Length", strconv.FormatInt(d.size, 10))
+	}
+	d.w.WriteHeader(d.status)
+}
+
+func (d *download) Write(p []byte) (int, error) {
+	if d.size >= 0 && d.n+int64(len(p)) > d.size {
+		return 0, fail.New(api.Internal, "content is longer than its stated %d bytes", d.size)
+	}
+	d.begin()
+	_ = d.control.SetWriteDeadline(time.Now().Add(stallTime))
+	send := p
+	if len(p) > 0 && d.n+int64(len(p)) == d.size {
+		send = p[:len(p)-1]
+		d.last = []byte{p[len(p)-1]}
+	}
+	n, err := d.w.Write(send)
+	if err == nil {
+		n = len(p)
+	}
+	d.n += int64(n)
+	return n, err
+}
+
+// send answers with what write writes. Once a byte has left, a failure cuts the
+// connection: the caller sees a transfer that ended early, never a whole one.
+func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) error) {
+	err := write(d)
+	if err == nil && d.size >= 0 && d.n != d.size {
+		err = fail.New(api.Internal, "content has %d of its stated %d bytes", d.n, d.size)
+	}
+	if err != nil {
+		p := h.failed(r.Context(), err)
+		if !d.began {
+			for _, name := range []string{"Accept-Ranges", "Content-Range"} {
+				d.w.Header().Del(name)
+			}
+			maps.Copy(d.w.Header(), d.refusal)
+			writeProblem(d.w, p)
+			return
+		}
+		_ = d.control.Flush() // so that the answer is seen to have begun
+		panic(http.ErrAbortHandler)
+	}
+	d.begin()
+	_, _ = d.w.Write(d.last)
+	_ = d.control.Flush()
+	_ = d.control.SetWriteDeadline(time.Time{})
+}
+
+// sendFile answers with a file, whole or the one range that r asks for.
+func (h *handler) sendFile(w http.ResponseWriter, r *http.Request, in api.FileInput) {
+	asked := r.Header.Get("Range")
+	if r.Header.Get("If-Range") != "" {
+		asked = "" // files have no validator that could match (RFC 9110, 13.1.5)
+	}
+	d := newDownload(w, string(api.Bytes))
+	choose := func(file api.File) (off, n int64, err error) {
+		part, err := parseRange(asked, file.Bytes)
+		if err != nil {
+			if fail.Is(err, api.RangeNotSatisfiable) {
+				d.refusal.Set("Content-Range", "bytes */"+strconv.FormatInt(file.Bytes, 10))
+			}
+			return 0, 0, err
+		}
+		d.size = part.length
+		w.Header().Set("Accept-Ranges", "bytes")
+		if part.partial {
+			d.status = http.StatusPartialContent
+			w.Header().Set("Content-Range", part.contentRange(file.Bytes))
+		}
+		return part.off, part.length, nil
+	}
+	h.send(r, d, func(w io.Writer) error { return h.Service.GetFile(r.Context(), in, choose, w) })
+}
+
+// sendVerify answers with the events of a verify, one a line; the last is the
+// report or, once the first event has left, the problem.
+func (h *handler) sendVerify(w http.ResponseWriter, r *http.Request, in api.VerifyInput) {
+	d := newDownload(w, string(api.Lines))
+	lines := json.NewEncoder(d)
+	event := func(e api.VerifyEvent) error { return errors.Join(lines.Encode(e), d.control.Flush()) }
+	h.send(r, d, func(io.Writer) error {
+		report, err := h.Service.Verify(r.Context(), in, func(p api.VerifyProgress) {
+			_ = event(api.VerifyEvent{Progress: &p}) // a caller that left ends the context
+		})
+		if err != nil && d.began {
+			return event(api.VerifyEvent{Problem: (*api.Problem)(h.failed(r.Context(), err))})
+		}
+		if err != nil {
+			return err
+		}
+		fillLists(&report)
+		return event(api.VerifyEvent{Report: &report})
+	})
+}
