@@ -1,0 +1,119 @@
+package cmdlet
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"keyroll/internal/cmdlet/syntax"
+)
+
+func TestDocumentationPageIsOfTheTable(t *testing.T) {
+	golden(t, "../../docs/cmdlets.md", page())
+}
+
+// page writes docs/cmdlets.md.
+func page() string {
+	var b strings.Builder
+	b.WriteString("<!-- Written from the table of cmdlets by go test ./internal/cmdlet -update. -->\n\n# Cmdlets\n\n" +
+		"`keyroll shell` runs the cmdlets below as PowerShell does. The language is a subset: cmdlet calls, pipelines, assignments,\n" +
+		"strings, numbers, arrays, `( … )` with members, script blocks with `$_`, and the operators `-eq -ne -gt -ge -lt -le -like\n" +
+		"-notlike -contains -in -and -or -not`. A whole text is checked before its first statement runs; a statement that fails ends it.\n" +
+		"Times without a zone are UTC, dates with slashes are month/day/year. With `-o json` every object is one line of JSON.\n")
+	for _, family := range Families() {
+		fmt.Fprintf(&b, "\n## %s\n", family.Title)
+		for _, c := range family.Cmdlets {
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n```powershell\n%s\n```\n\n", c.Name, c.Synopsis, c.Example)
+			if len(c.Aliases) > 0 {
+				fmt.Fprintf(&b, "Also named `%s`.\n", strings.Join(c.Aliases, "`, `"))
+			}
+			if c.Confirms {
+				b.WriteString("Asks before it acts; `-Confirm:$false` skips that.\n")
+			}
+			if c.Emits != nil {
+				fmt.Fprintf(&b, "Emits `%s`.\n", strings.Join(c.Emits, "`, `"))
+			}
+			if c.Params == nil {
+				continue
+			}
+			b.WriteString("\n| parameter | type | position | needed | |\n|---|---|---|---|---|\n")
+			for i := range c.Params {
+				p := &c.Params[i]
+				position, needed := "named", "no"
+				if p.Position > 0 {
+					position = fmt.Sprint(p.Position - 1)
+				}
+				if p.Mandatory {
+					needed = "yes"
+					if len(p.Sets) > 0 && len(c.Sets) > 1 {
+						needed = "in " + strings.Join(p.Sets, ", ")
+					}
+				}
+				name := "`-" + p.Name + "`"
+				for _, a := range p.Aliases {
+					name += " (`-" + a + "`)"
+				}
+				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, p.Type, position, needed, strings.ReplaceAll(p.describe(), "|", `\|`))
+			}
+		}
+	}
+	return b.String()
+}
+
+func TestTableIsSound(t *testing.T) {
+	seen := map[string]bool{}
+	name := regexp.MustCompile(`^([A-Z][A-Za-z]+-[A-Z][A-Za-z0-9]+|[a-z]+|[?%])$`)
+	for _, c := range Table() {
+		for _, n := range c.names() {
+			if lower := strings.ToLower(n); seen[lower] || !name.MatchString(n) {
+				t.Errorf("%s: name %s", c.Name, n)
+			} else {
+				seen[lower] = true
+			}
+		}
+		if c.Synopsis == "" || c.Example == "" || (c.Run == nil) == (c.Pipe == nil) {
+			t.Errorf("%s: synopsis %q, example %q", c.Name, c.Synopsis, c.Example)
+		}
+		script, err := syntax.Parse(c.Example)
+		if err == nil {
+			_, err = newSession(Options{}).check(script)
+		}
+		if err != nil || !strings.Contains(c.Example, c.Name) && len(c.Aliases) == 0 {
+			t.Errorf("%s: example %q: %v", c.Name, c.Example, err)
+		}
+		params := map[string]bool{}
+		for _, p := range c.Params {
+			for _, n := range append([]string{p.Name}, p.Aliases...) {
+				if lower := strings.ToLower(n); params[lower] {
+					t.Errorf("%s: -%s twice", c.Name, n)
+				} else {
+					params[lower] = true
+				}
+			}
+			for _, set := range p.Sets {
+				if !strings.Contains(" "+strings.Join(c.Sets, " ")+" ", " "+set+" ") {
+					t.Errorf("%s: -%s is in a set %s that is not there", c.Name, p.Name, set)
+				}
+			}
+		}
+		if c.Confirms != strings.HasPrefix(c.Name, "Remove-") {
+			t.Errorf("%s: asks for a confirmation: %v", c.Name, c.Confirms)
+		}
+		if c.Confirms && !params["confirm"] {
+			t.Errorf("%s has no -Confirm", c.Name)
+		}
+	}
+}
+
+func TestSuggestionsAreNear(t *testing.T) {
+	names := []string{"Get-Mailbox", "Get-MailboxStatistics", "Set-Mailbox"}
+	for name, want := range map[string]string{
+		"Get-Mailbx": "Get-Mailbox", "get-mailboxstatistic": "Get-MailboxStatistics", "Set-Mailboxes": "Set-Mailbox",
+		"Get-MailboxStat": "Get-MailboxStatistics", "Remove-Everything": "", "x": "",
+	} {
+		if got := near(name, names); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package cmdlet
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestDocumentedLinesRunAsPrinted has the lines of the Customer Key
+// documentation, with a version in place of the word VERSION.
+func TestDocumentedLinesRunAsPrinted(t *testing.T) {
+	const v, spaced = "f635a23bd4a44b9996ff6aadd88d42ba", "F635A23B-D4A4-4B99-96FF-6AADD88D42BA"
+	tests := []struct{ line, calls string }{
+		{
+			`Add-AzureKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Destination HSM -KeyOps @('wrapKey','unwrapKey') -NotBefore (Get-Date -Date "12/27/2016 12:01 AM")`,
+			"CreateKey Contoso-O365EX-NA-VaultA1 Contoso-O365EX-NA-VaultA1-Key001 RSA-HSM 0 [wrapKey unwrapKey] enabled=true nbf=2016-12-27T00:01:00Z",
+		},
+		{
+			`Set-DataEncryptionPolicy USA_mailboxes -Refresh`,
+			"RefreshPolicy USA_mailboxes {Depth: AllGenerations:false}",
+		},
+		{
+			`Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID`,
+			"ShowMailbox alice@contoso.com",
+		},
+		{
+			`Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion ` + spaced + ` -KeyType Primary`,
+			"ListPolicies; UpdatePolicy " + guid3 + " primary {Vault:stageRG3vault Key:SPKey3 Version:" + v + " URI:}",
+		},
+		{
+			`Get-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com`,
+			"ListPolicies",
+		},
+		{
+			`Get-SPODataEncryptionPolicy https://contoso-admin.sharepoint.com`,
+			"ListPolicies",
+		},
+		{
+			`New-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1 -ResourceGroupName Contoso-O365EX-NA-VaultA1-RG -Location 'West US 2' -Sku Premium -EnablePurgeProtection`,
+			"CreateVault Contoso-O365EX-NA-VaultA1 Contoso-O365EX-NA-VaultA1-RG West US 2 premium true",
+		},
+		{
+			`Set-AzKeyVaultAccessPolicy -VaultName Contoso-O365EX-NA-VaultA1 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000`,
+			"SetAccess Contoso-O365EX-NA-VaultA1 00000002-0000-0ff1-ce00-000000000000 [wrapKey unwrapKey get]",
+		},
+		{
+			`Set-AzureRmKeyVaultAccessPolicy -VaultName Contoso-O365SP-NA-VaultA1 -PermissionsToKeys wrapKey, unwrapKey, get -ServicePrincipalName 00000003-0000-0ff1-ce00-000000000000`,
+			"SetAccess Contoso-O365SP-NA-VaultA1 00000003-0000-0ff1-ce00-000000000000 [wrapKey unwrapKey get]",
+		},
+		{
+			`(Get-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001).Attributes.RecoveryLevel`,
+			"ShowKey Contoso-O365EX-NA-VaultA1 Contoso-O365EX-NA-VaultA1-Key001",
+		},
+		{
+			`Get-AzKeyVaultKey -VaultName Contoso-A -Name Key001 -IncludeVersions`,
+			"ListKeyVersions Contoso-A Key001",
+		},
+		{
+			`Update-AzKeyVaultKey -VaultName Contoso-A -Name Key001 -Version ` + v + ` -Expires 12/31/9999 -Enable $true`,
+			"UpdateKey Contoso-A Key001 " + v + "  0 [] enabled=true exp=9999-12-31T00:00:00Z",
+		},
+		{
+			`New-DataEncryptionPolicy -Name USA_mailboxes -Description "Root key for mailboxes in USA and its territories" -AzureKeyIDs https://contoso-eastusvault01.vault.azure.net/keys/USA_key_01, https://contoso-eastus2vault02.vault.azure.net/keys/USA_Key_02`,
+			"CreatePolicy {Name:USA_mailboxes Description:Root key for mailboxes in USA and its territories Keys:[https://contoso-eastusvault01.vault.azure.net/keys/USA_key_01 https://contoso-eastus2vault02.vault.azure.net/keys/USA_Key_02]}",
+		},
+		{
+			`New-DataEncryptionPolicy USA_mailboxes -AzureKeyIDs "https://a.vault.azure.net/keys/k","https://b.vault.azure.net/keys/k" -Enabled $true`,
+			"CreatePolicy {Name:USA_mailboxes Description: Keys:[https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k]}",
+		},
+		{`Get-DataEncryptionPolicy`, "ListPolicies"},
+		{`Get-DataEncryptionPolicy $null`, "ListPolicies"},
+		{`Get-DataEncryptionPolicy ` + guid2, "ShowPolicy " + guid2},
+		{`New-Mailbox -Name alice@contoso.com`, "CreateMailbox {Name:alice@contoso.com Policy:}"},
+		{`Get-Mailbox`, "ListMailboxes {After: Limit:1000}"},
+		{`Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy USA_mailboxes`, `AssignMailbox alice@contoso.com "USA_mailboxes"`},
+		{`Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy $null`, `AssignMailbox alice@contoso.com ""`},
+		{`New-SPOSite -Url https://contoso.sharepoint.com/sites/finance`, "CreateSite https://contoso.sharepoint.com/sites/finance"},
+		{
+			`Register-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion ` + v + ` -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion ` + spaced,
+			"RegisterSites {Vault:stageRG3vault Key:SPKey3 Version:" + v + " URI:} {Vault:stageRG5vault Key:SPKey5 Version:" + v + " URI:}",
+		},
+		{
+			`Register-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -PrimaryKeyVaultUri https://a.vault.azure.net/keys/k/` + v + ` -SecondaryKeyVaultUri https://b.vault.azure.net/keys/k/` + v,
+			"RegisterSites {Vault: Key: Version: URI:https://a.vault.azure.net/keys/k/" + v + "} {Vault: Key: Version: URI:https://b.vault.azure.net/keys/k/" + v + "}",
+		},
+		{`Get-SPOSiteDataEncryptionPolicy -Identity https://contoso.sharepoint.com/sites/a`, "ListPolicies; ShowSite https://contoso.sharepoint.com/sites/a"},
+		{
+			`Get-Mailbox -ResultSize Unlimited | ForEach-Object { Get-MailboxStatistics -Identity $_.Identity }`,
+			"ListMailboxes {After: Limit:1000}; ShowMailbox alice@contoso.com; ShowMailbox bob@contoso.com",
+		},
+		{
+			"$a = Add-AzKeyVaultKey -VaultName stageRG3vault -Name SPKey3 -Destination HSM -KeyOps @('wrapKey','unwrapKey')\n" +
+				"Update-SPODataEncryptionPolicy -KeyVaultName $a.VaultName -KeyName $a.Name -KeyVersion $a.Version -KeyType Secondary",
+			"CreateKey stageRG3vault SPKey3 RSA-HSM 0 [wrapKey unwrapKey] enabled=true; ListPolicies; UpdatePolicy " + guid3 + " secondary {Vault:stageRG3vault Key:SPKey3 Version:" + version(7) + " URI:}",
+		},
+		{
+			`Restore-AzKeyVaultKey -VaultName Contoso-A -InputFile testdata/Key001.backup`,
+			"RestoreKey Contoso-A sealed",
+		},
+	}
+	for _, test := range tests {
+		got := mustRun(t, test.line, nil)
+		if calls := strings.Join(got.calls, "; "); calls != test.calls {
+			t.Errorf("%s\n got %s\nwant %s", test.line, calls, test.calls)
+		}
+		mustRun(t, test.line, asJSON)
+	}
+}

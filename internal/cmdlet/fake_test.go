@@ -1,0 +1,272 @@
+package cmdlet
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// recorder is a Service and a Vaults that answers from small maps and writes
+// down every call.
+type recorder struct {
+	calls    []string
+	policies []api.Policy
+	boxes    []api.Mailbox
+	sites    []api.Site
+	vaults   []Vault
+	versions []Key
+	pages    int // mailboxes a page; 0 for all
+	limit    string
+	fail     map[string]error // by method
+}
+
+func (r *recorder) call(method, format string, args ...any) error {
+	r.calls = append(r.calls, strings.TrimSpace(method+" "+fmt.Sprintf(format, args...)))
+	return r.fail[method]
+}
+
+var (
+	day     = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	version = func(n int) string { return fmt.Sprintf("%032x", n) }
+)
+
+const (
+	guid1 = "11111111-1111-1111-1111-111111111111"
+	guid2 = "22222222-2222-2222-2222-222222222222"
+	guid3 = "33333333-3333-3333-3333-333333333333"
+)
+
+func keyVersion(vault, key string, n int) api.KeyVersion {
+	return api.KeyVersion{Vault: vault, Key: key, Version: version(n), URI: "https://" + vault + ".vault.azure.net/keys/" + key + "/" + version(n)}
+}
+
+func newRecorder() *recorder {
+	box := func(name string, state api.MailboxState, policy string) api.Mailbox {
+		return api.Mailbox{Name: name, State: state, Created: day, AssignedPolicy: policy, Items: 12, Bytes: 1234567,
+			Protection: api.Protection{Policy: "USA_mailboxes", PolicyID: guid1, DataEncryptionPolicyID: guid2, Current: true, IsEncrypted: true}}
+	}
+	return &recorder{
+		policies: []api.Policy{
+			{ID: guid1, Name: "USA_mailboxes", Kind: api.MailboxPolicy, Description: "Root key", Enabled: true, State: api.Registered, PercentComplete: 100,
+				Revision: guid2, Primary: keyVersion("vaultA1", "Key001", 1), Secondary: keyVersion("vaultA2", "Key002", 2), Created: day, Refreshed: day},
+			{ID: guid3, Name: "Sites", Kind: api.SitePolicy, Enabled: true, State: api.Rolling, PercentComplete: 37.5,
+				Revision: guid3, Primary: keyVersion("stageRG3vault", "SPKey3", 3), Secondary: keyVersion("stageRG5vault", "SPKey5", 5), Created: day, Refreshed: day},
+			{ID: guid2, Name: "Service managed", Kind: api.ServiceManagedPolicy, Enabled: true, State: api.Registered},
+		},
+		boxes: []api.Mailbox{box("alice@contoso.com", api.Active, "USA_mailboxes"), box("bob@contoso.com", api.Inactive, "")},
+		sites: []api.Site{
+			{URL: "https://contoso.sharepoint.com/sites/a", Created: day, Protection: api.Protection{PolicyID: guid3, DataEncryptionPolicyID: guid3, Current: true, IsEncrypted: true}},
+			{URL: "https://contoso.sharepoint.com/sites/b", Created: day, Protection: api.Protection{PolicyID: guid3, DataEncryptionPolicyID: guid2, IsEncrypted: true}},
+		},
+		vaults: []Vault{{Name: "Contoso-A", ResourceGroup: "rg", Location: "westus", SKU: "premium", PurgeProtection: true, RetentionDays: 90,
+			ID: "/subscriptions/s/resourceGroups/rg/providers/Microsoft.KeyVault/vaults/Contoso-A", URI: "https://Contoso-A.vault.azure.net/",
+			Access: []Access{{Principal: guid1, Keys: []string{"get", "wrapKey"}}}}},
+		versions: []Key{
+			{Vault: "Contoso-A", Name: "Key001", Version: version(2), ID: "https://contoso-a.vault.azure.net/keys/Key001/" + version(2), Enabled: true, Created: &day, Updated: &day, RecoveryLevel: "Recoverable"},
+			{Vault: "Contoso-A", Name: "Key001", Version: version(1), ID: "https://contoso-a.vault.azure.net/keys/Key001/" + version(1), Created: &day, Updated: &day, RecoveryLevel: "Recoverable"},
+		},
+	}
+}
+
+func (r *recorder) CreateMailbox(_ context.Context, in api.CreateMailboxInput) (api.Mailbox, error) {
+	return api.Mailbox{Name: in.Body.Name, State: api.Active, Created: day}, r.call("CreateMailbox", "%+v", in.Body)
+}
+
+func (r *recorder) ListMailboxes(_ context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
+	err := r.call("ListMailboxes", "%+v", in.PageInput)
+	if r.pages == 0 {
+		return api.List[api.Mailbox]{Items: r.boxes}, err
+	}
+	first := 0
+	for i, b := range r.boxes {
+		if b.Name == in.After {
+			first = i + 1
+		}
+	}
+	last := min(first+r.pages, len(r.boxes))
+	list := api.List[api.Mailbox]{Items: r.boxes[first:last]}
+	if last < len(r.boxes) {
+		list.Next = r.boxes[last-1].Name
+	}
+	return list, err
+}
+
+func (r *recorder) ShowMailbox(_ context.Context, in api.MailboxInput) (api.Mailbox, error) {
+	if err := r.call("ShowMailbox", "%s", in.Mailbox); err != nil {
+		return api.Mailbox{}, err
+	}
+	for _, b := range r.boxes {
+		if b.Name == in.Mailbox {
+			return b, nil
+		}
+	}
+	return api.Mailbox{}, &api.Problem{Code: api.NotFound, Detail: fmt.Sprintf("mailbox %q does not exist", in.Mailbox), Hint: "keyroll mailbox list shows them"}
+}
+
+func (r *recorder) AssignMailbox(_ context.Context, in api.AssignMailboxInput) (api.Mailbox, error) {
+	return api.Mailbox{}, r.call("AssignMailbox", "%s %q", in.Mailbox, in.Body.Policy)
+}
+
+func (r *recorder) CreateSite(_ context.Context, in api.CreateSiteInput) (api.Site, error) {
+	return api.Site{URL: in.Body.URL, Created: day}, r.call("CreateSite", "%s", in.Body.URL)
+}
+
+func (r *recorder) ListSites(context.Context, api.ListInput) (api.List[api.Site], error) {
+	return api.List[api.Site]{Items: r.sites}, r.call("ListSites", "")
+}
+
+func (r *recorder) ShowSite(_ context.Context, in api.SiteInput) (api.Site, error) {
+	for _, s := range r.sites {
+		if s.URL == in.Site {
+			return s, r.call("ShowSite", "%s", in.Site)
+		}
+	}
+	return api.Site{}, &api.Problem{Code: api.NotFound, Detail: "site does not exist"}
+}
+
+func (r *recorder) CreatePolicy(_ context.Context, in api.CreatePolicyInput) (api.Policy, error) {
+	return r.policies[0], r.call("CreatePolicy", "%+v", in.Body)
+}
+
+func (r *recorder) RegisterSites(_ context.Context, in api.RegisterSitesInput) (api.Policy, error) {
+	return r.policies[1], r.call("RegisterSites", "%+v %+v", in.Body.Primary, in.Body.Secondary)
+}
+
+func (r *recorder) ListPolicies(context.Context, api.None) (api.List[api.Policy], error) {
+	return api.List[api.Policy]{Items: r.policies}, r.call("ListPolicies", "")
+}
+
+func (r *recorder) ShowPolicy(_ context.Context, in api.PolicyInput) (api.Policy, error) {
+	return r.policies[0], r.call("ShowPolicy", "%s", in.Policy)
+}
+
+func (r *recorder) RefreshPolicy(_ context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
+	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.call("RefreshPolicy", "%s %+v", in.Policy, in.Body)
+}
+
+func (r *recorder) UpdatePolicy(_ context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
+	return api.Refreshed{Policy: r.policies[1]}, r.call("UpdatePolicy", "%s %s %+v", in.Policy, in.Body.KeyType, in.Body.Key)
+}
+
+func (r *recorder) CreateVault(_ context.Context, v Vault) (Vault, error) {
+	return v, r.call("CreateVault", "%s %s %s %s %v", v.Name, v.ResourceGroup, v.Location, v.SKU, v.PurgeProtection)
+}
+
+func (r *recorder) ShowVault(_ context.Context, name string) (Vault, error) {
+	return r.vaults[0], r.call("ShowVault", "%s", name)
+}
+
+func (r *recorder) ListVaults(context.Context) ([]Vault, error) {
+	return r.vaults, r.call("ListVaults", "")
+}
+
+func (r *recorder) SetAccess(_ context.Context, vault string, a Access) error {
+	return r.call("SetAccess", "%s %s %v", vault, a.Principal, a.Keys)
+}
+
+func (s KeySpec) String() string {
+	text := fmt.Sprintf("%s %d %v", s.Type, s.Size, s.Operations)
+	if s.Enabled != nil {
+		text += fmt.Sprintf(" enabled=%v", *s.Enabled)
+	}
+	for name, t := range map[string]*time.Time{"nbf": s.NotBefore, "exp": s.Expires} {
+		if t != nil {
+			text += fmt.Sprintf(" %s=%s", name, t.Format(time.RFC3339))
+		}
+	}
+	return text
+}
+
+func (r *recorder) CreateKey(_ context.Context, vault, name string, spec KeySpec) (Key, error) {
+	k := Key{Vault: vault, Name: name, Version: version(7), ID: "https://" + strings.ToLower(vault) + ".vault.azure.net/keys/" + name + "/" + version(7),
+		Type: spec.Type, Size: 2048, Operations: spec.Operations, Enabled: *spec.Enabled, NotBefore: spec.NotBefore, Created: &day, Updated: &day, RecoveryLevel: "Recoverable"}
+	return k, r.call("CreateKey", "%s %s %s", vault, name, spec)
+}
+
+func (r *recorder) ShowKey(_ context.Context, vault, name, version string) (Key, error) {
+	k := r.versions[0]
+	k.Type, k.Size = "RSA-HSM", 2048
+	return k, r.call("ShowKey", "%s %s %s", vault, name, version)
+}
+
+func (r *recorder) ListKeys(_ context.Context, vault string) ([]Key, error) {
+	return r.versions[:1], r.call("ListKeys", "%s", vault)
+}
+
+func (r *recorder) ListKeyVersions(_ context.Context, vault, name string) ([]Key, error) {
+	return r.versions, r.call("ListKeyVersions", "%s %s", vault, name)
+}
+
+func (r *recorder) UpdateKey(_ context.Context, vault, name, version string, spec KeySpec) (Key, error) {
+	return r.versions[0], r.call("UpdateKey", "%s %s %s %s", vault, name, version, spec)
+}
+
+func (r *recorder) BackupKey(_ context.Context, vault, name string) ([]byte, error) {
+	return []byte("sealed"), r.call("BackupKey", "%s %s", vault, name)
+}
+
+func (r *recorder) RestoreKey(_ context.Context, vault string, backup []byte) (Key, error) {
+	return r.versions[0], r.call("RestoreKey", "%s %s", vault, backup)
+}
+
+func (r *recorder) RemoveKey(_ context.Context, vault, name string) (Key, error) {
+	return r.versions[0], r.call("RemoveKey", "%s %s", vault, name)
+}
+
+func (r *recorder) RecoverKey(_ context.Context, vault, name string) (Key, error) {
+	return r.versions[0], r.call("RecoverKey", "%s %s", vault, name)
+}
+
+// result is what a run left behind.
+type result struct {
+	out, err string
+	calls    []string
+	failure  error
+}
+
+func (r *recorder) options(out, err *bytes.Buffer) Options {
+	return Options{Service: r, Vaults: r, Out: out, Err: err, Now: func() time.Time { return day }}
+}
+
+func runWith(r *recorder, text string, change func(*Options)) result {
+	var out, err bytes.Buffer
+	o := r.options(&out, &err)
+	if change != nil {
+		change(&o)
+	}
+	failure := Run(context.Background(), text, o)
+	return result{out.String(), err.String(), r.calls, failure}
+}
+
+func asJSON(o *Options) { o.JSON = true }
+
+// mustRun runs a text that must not fail.
+func mustRun(t *testing.T, text string, change func(*Options)) result {
+	t.Helper()
+	got := runWith(newRecorder(), text, change)
+	if got.failure != nil {
+		t.Errorf("%s: %v", text, got.failure)
+	}
+	return got
+}
+
+// refusal runs a text that must fail and returns error and hint.
+func refusal(t *testing.T, r *recorder, text string) string {
+	t.Helper()
+	got := runWith(r, text, nil)
+	if got.failure == nil {
+		t.Errorf("%s: not refused", text)
+		return ""
+	}
+	_, detail, hint := fail.Public(got.failure)
+	if hint != "" {
+		detail += " | " + hint
+	}
+	return detail
+}

@@ -1,0 +1,254 @@
+package cmdlet
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// maxBackup bounds a backup file: 500 versions of RSA keys fit.
+const maxBackup = 4 << 20
+
+var (
+	keyVault = Param{Name: "VaultName", Type: String, Position: 1, Mandatory: true, Piped: true, Help: "Name of the vault."}
+	keyName  = Param{Name: "Name", Aliases: []string{"KeyName"}, Type: String, Position: 2, Mandatory: true, Piped: true, Help: "Name of the key."}
+	keyTimes = []Param{
+		{Name: "NotBefore", Type: DateTime, Help: "When the key version becomes valid."},
+		{Name: "Expires", Type: DateTime, Help: "When the key version ends. Customer keys should have none, or 12/31/9999."},
+	}
+	keyOps = Param{Name: "KeyOps", Type: Strings, Values: []string{"wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify", "import"},
+		Help: "What the key may be used for; a customer key needs wrapKey and unwrapKey."}
+)
+
+func keyCmdlets() []*Cmdlet {
+	emits := keyObject(Key{}).names()
+	return []*Cmdlet{
+		{
+			Name: "Add-AzKeyVaultKey", Aliases: generations("Add-AzKeyVaultKey"), Run: addKey, Emits: emits,
+			Synopsis: "Makes a key, or a new version of the key of that name; the older versions stay.",
+			Example:  `Add-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Destination HSM -KeyOps @('wrapKey','unwrapKey') -NotBefore (Get-Date -Date "12/27/2016 12:01 AM")`,
+			Params: append([]Param{keyVault, unpiped(keyName),
+				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Help: "Where the key lives; HSM needs a premium vault."},
+				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC"}, Help: "RSA unless given. An EC key cannot be a customer key."},
+				{Name: "Size", Type: Int, Help: "Bits of an RSA key: 2048, 3072 or 4096."},
+				keyOps,
+				{Name: "Disable", Type: Switch, Help: "Makes the version disabled."},
+				confirmParam}, keyTimes...),
+		},
+		{
+			Name: "Get-AzKeyVaultKey", Aliases: generations("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
+			Synopsis: "Shows a key's newest version, one version, or all; without a name every key of the vault.",
+			Example:  "Get-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -IncludeVersions",
+			Sets:     []string{"ByName", "ByVersions"},
+			Params: []Param{keyVault, optional(keyName),
+				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Sets: []string{"ByName"}, Help: "One version."},
+				{Name: "IncludeVersions", Type: Switch, Mandatory: true, Sets: []string{"ByVersions"}, Help: "All versions, without type and size."}},
+		},
+		{
+			Name: "Update-AzKeyVaultKey", Aliases: append(generations("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
+			Run: updateKey, Emits: emits,
+			Synopsis: "Changes what is given of a key version; the rest stays as it is.",
+			Example:  "Update-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Expires 12/31/9999",
+			Params: append([]Param{keyVault, keyName,
+				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Position: 3, Piped: true, Help: "The newest unless given."},
+				{Name: "Enable", Type: Boolean, Help: "Whether the version may be used."},
+				keyOps,
+				{Name: "PassThru", Type: Switch, Help: "Emits the key."},
+				confirmParam}, keyTimes...),
+		},
+		{
+			Name: "Backup-AzKeyVaultKey", Aliases: generations("Backup-AzKeyVaultKey"), Run: backupKey,
+			Synopsis: "Writes all versions of a key, encrypted, into a new file and emits its name.",
+			Example:  `Backup-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -OutputFile Key001.backup`,
+			Params: []Param{keyVault, keyName,
+				{Name: "OutputFile", Type: String, Position: 3, Mandatory: true, Help: "A file that does not exist yet."}},
+		},
+		{
+			Name: "Restore-AzKeyVaultKey", Aliases: generations("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits,
+			Synopsis: "Brings back a key with all its versions from a backup. The name must be free.",
+			Example:  `Restore-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -InputFile Key001.backup`,
+			Params: []Param{unpiped(keyVault),
+				{Name: "InputFile", Type: String, Position: 2, Mandatory: true, Help: "A file that Backup-AzKeyVaultKey wrote."},
+				confirmParam},
+		},
+		{
+			Name: "Remove-AzKeyVaultKey", Aliases: generations("Remove-AzKeyVaultKey"), Run: removeKey, Confirms: true,
+			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval brings it back until its retention ends.",
+			Example:  "Remove-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
+			Params:   []Param{keyVault, keyName, confirmParam},
+		},
+		{
+			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: generations("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits,
+			Synopsis: "Brings a deleted key back.",
+			Example:  "Undo-AzKeyVaultKeyRemoval -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
+			Params:   []Param{keyVault, keyName, confirmParam},
+		},
+	}
+}
+
+// unpiped is p for a cmdlet that does not take it from the pipeline.
+func unpiped(p Param) Param {
+	p.Piped = false
+	return p
+}
+
+var keyView = &View{List: true, Columns: []Column{
+	{"Vault/HSM Name", "VaultName"}, {"Name", "Name"}, {"Key Type", "KeyType"}, {"Key Size", "KeySize"}, {"Curve Name", "CurveName"},
+	{"Version", "Version"}, {"Id", "Id"}, {"Enabled", "Enabled"}, {"Expires", "Expires"}, {"Not Before", "NotBefore"},
+	{"Created", "Created"}, {"Updated", "Updated"}, {"Recovery Level", "RecoveryLevel"}}}
+
+func keyObject(k Key) *Object {
+	var keyType, size, curve any
+	if k.Type != "" {
+		keyType = k.Type
+	}
+	if k.Size != 0 {
+		size = int64(k.Size)
+	}
+	if k.Curve != "" {
+		curve = k.Curve
+	}
+	attributes := &Object{Properties: []Property{
+		{"Enabled", k.Enabled}, {"Expires", moment(k.Expires)}, {"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)},
+		{"Updated", moment(k.Updated)}, {"KeyOps", list(k.Operations)}, {"RecoveryLevel", k.RecoveryLevel}}}
+	return &Object{View: keyView, Properties: []Property{
+		{"VaultName", k.Vault}, {"Name", k.Name}, {"Version", k.Version}, {"Id", k.ID}, {"KeyType", keyType}, {"KeySize", size},
+		{"CurveName", curve}, {"KeyOps", list(k.Operations)}, {"Enabled", k.Enabled}, {"Expires", moment(k.Expires)},
+		{"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)}, {"Updated", moment(k.Updated)},
+		{"RecoveryLevel", k.RecoveryLevel}, {"Attributes", attributes},
+	}}
+}
+
+func addKey(ctx context.Context, c *Call) error {
+	vault, name := c.text("VaultName"), c.text("Name")
+	spec := KeySpec{Type: "RSA", Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires")}
+	if c.has("KeyType") {
+		spec.Type = c.text("KeyType")
+	}
+	if c.has("Size") {
+		if spec.Type != "RSA" {
+			return fail.New(api.InvalidArgument, "-Size goes with RSA keys only")
+		}
+		size := c.number("Size")
+		if size != 2048 && size != 3072 && size != 4096 {
+			return fail.New(api.InvalidArgument, "-Size takes 2048, 3072 or 4096, found %d", size)
+		}
+		spec.Size = int32(size)
+	}
+	if c.text("Destination") == "HSM" {
+		spec.Type += "-HSM"
+	}
+	enabled := !c.flag("Disable")
+	spec.Enabled = &enabled
+	if err := c.confirm(ctx, "Make a version of key %s in vault %s?", name, vault); err != nil {
+		return err
+	}
+	return c.emitKey(c.Vaults.CreateKey(ctx, vault, name, spec))
+}
+
+func (c *Call) emitKey(k Key, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.emit(keyObject(k))
+}
+
+func getKey(ctx context.Context, c *Call) error {
+	vault, name := c.text("VaultName"), c.text("Name")
+	var keys []Key
+	var err error
+	switch {
+	case name == "" && (c.has("Version") || c.flag("IncludeVersions")):
+		return fail.New(api.InvalidArgument, "needs -Name to show versions")
+	case name == "":
+		keys, err = c.Vaults.ListKeys(ctx, vault)
+	case c.flag("IncludeVersions"):
+		keys, err = c.Vaults.ListKeyVersions(ctx, vault, name)
+	default:
+		return c.emitKey(c.Vaults.ShowKey(ctx, vault, name, c.text("Version")))
+	}
+	if err != nil {
+		return err
+	}
+	return emitAll(c, keys, keyObject)
+}
+
+func updateKey(ctx context.Context, c *Call) error {
+	spec := KeySpec{Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires"), Enabled: c.setting("Enable")}
+	if spec.Operations == nil && spec.NotBefore == nil && spec.Expires == nil && spec.Enabled == nil {
+		return fail.New(api.InvalidArgument, "has nothing to change").WithHint("give any of -Enable, -Expires, -NotBefore, -KeyOps")
+	}
+	if err := c.confirm(ctx, "Change key %s in vault %s?", c.text("Name"), c.text("VaultName")); err != nil {
+		return err
+	}
+	k, err := c.Vaults.UpdateKey(ctx, c.text("VaultName"), c.text("Name"), c.text("Version"), spec)
+	if err != nil || !c.flag("PassThru") {
+		return err
+	}
+	return c.emit(keyObject(k))
+}
+
+func backupKey(ctx context.Context, c *Call) error {
+	path := c.text("OutputFile")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fail.New(api.AlreadyExists, "file %s exists", path).WithHint("a backup never overwrites; name another file")
+	}
+	if err != nil {
+		return fail.New(api.InvalidArgument, "the backup cannot be written: %w", err)
+	}
+	backup, err := c.Vaults.BackupKey(ctx, c.text("VaultName"), c.text("Name"))
+	if err == nil {
+		if _, err = f.Write(backup); err == nil {
+			err = f.Sync()
+		}
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return c.emit(path)
+}
+
+func restoreKey(ctx context.Context, c *Call) error {
+	f, err := os.Open(c.text("InputFile"))
+	if err != nil {
+		return fail.New(api.InvalidArgument, "the backup cannot be read: %w", err)
+	}
+	defer f.Close()
+	backup, err := io.ReadAll(io.LimitReader(f, maxBackup+1))
+	if err != nil {
+		return fail.New(api.InvalidArgument, "the backup cannot be read: %w", err)
+	}
+	if len(backup) > maxBackup {
+		return fail.New(api.TooLarge, "file %s is no backup of a key: it has more than %d bytes", c.text("InputFile"), maxBackup)
+	}
+	if err := c.confirm(ctx, "Restore a key into vault %s?", c.text("VaultName")); err != nil {
+		return err
+	}
+	return c.emitKey(c.Vaults.RestoreKey(ctx, c.text("VaultName"), backup))
+}
+
+func removeKey(ctx context.Context, c *Call) error {
+	vault, name := c.text("VaultName"), c.text("Name")
+	if err := c.confirm(ctx, "Delete key %s with all its versions from vault %s? What it protects stops being readable.", name, vault); err != nil {
+		return err
+	}
+	_, err := c.Vaults.RemoveKey(ctx, vault, name)
+	return err
+}
+
+func undoRemoval(ctx context.Context, c *Call) error {
+	vault, name := c.text("VaultName"), c.text("Name")
+	if err := c.confirm(ctx, "Bring back key %s in vault %s?", name, vault); err != nil {
+		return err
+	}
+	return c.emitKey(c.Vaults.RecoverKey(ctx, vault, name))
+}

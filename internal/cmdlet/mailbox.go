@@ -1,0 +1,155 @@
+package cmdlet
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+var mailboxIdentity = Param{Name: "Identity", Type: String, Position: 1, Mandatory: true, Piped: true, PipedText: true,
+	Help: "Name of a mailbox, such as alice@contoso.com."}
+
+func invalid(format string, args ...any) *fail.Error {
+	return fail.New(api.InvalidArgument, format, args...)
+}
+
+func mailboxCmdlets() []*Cmdlet {
+	return []*Cmdlet{
+		{
+			Name: "New-Mailbox", Run: newMailbox, Emits: mailboxObject(api.Mailbox{}).names(),
+			Synopsis: "Makes a mailbox.",
+			Example:  "New-Mailbox -Name alice@contoso.com",
+			Params:   []Param{{Name: "Name", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "Name of the mailbox."}, confirmParam},
+		},
+		{
+			Name: "Get-Mailbox", Run: getMailbox, Emits: mailboxObject(api.Mailbox{}).names(),
+			Synopsis: "Shows one mailbox, or all.",
+			Example:  "Get-Mailbox -ResultSize Unlimited | Get-MailboxStatistics | ft DisplayName, DataEncryptionPolicyID",
+			Params: []Param{optional(mailboxIdentity),
+				{Name: "ResultSize", Type: String, Help: "At most so many; Unlimited, the default, shows all."}},
+		},
+		{
+			Name: "Set-Mailbox", Run: setMailbox,
+			Synopsis: "Assigns a policy to a mailbox; $null takes the mailbox back to the service-managed one. An active mailbox's key moves at once.",
+			Example:  "Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy USA_mailboxes",
+			Params: []Param{mailboxIdentity,
+				{Name: "DataEncryptionPolicy", Type: String, Mandatory: true, Null: true, Help: "Name or GUID of a policy, or $null."},
+				confirmParam},
+		},
+		{
+			Name: "Get-MailboxStatistics", Run: mailboxStatistics, Emits: statisticsObject(api.Mailbox{}).names(),
+			Synopsis: "Shows what a mailbox holds and what it is encrypted with. DataEncryptionPolicyID changes once the mailbox has a refreshed key.",
+			Example:  "Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID, IsEncrypted",
+			Params:   []Param{mailboxIdentity},
+		},
+	}
+}
+
+var (
+	mailboxView    = &View{Columns: []Column{{"Name", "Name"}, {"State", "State"}, {"DataEncryptionPolicy", "DataEncryptionPolicy"}}}
+	statisticsView = &View{Columns: []Column{{"DisplayName", "DisplayName"}, {"ItemCount", "ItemCount"}, {"TotalItemSize", "TotalItemSize"},
+		{"IsEncrypted", "IsEncrypted"}, {"DataEncryptionPolicyID", "DataEncryptionPolicyID"}}}
+)
+
+func mailboxObject(m api.Mailbox) *Object {
+	var assigned any
+	if m.AssignedPolicy != "" {
+		assigned = m.AssignedPolicy
+	}
+	return &Object{View: mailboxView, Properties: []Property{
+		{"Identity", m.Name}, {"Name", m.Name}, {"State", string(m.State)}, {"DataEncryptionPolicy", assigned}, {"WhenCreated", moment(&m.Created)},
+	}}
+}
+
+func statisticsObject(m api.Mailbox) *Object {
+	return &Object{View: statisticsView, Properties: []Property{
+		{"Identity", m.Name}, {"DisplayName", m.Name}, {"ItemCount", m.Items}, {"TotalItemSize", ByteSize(m.Bytes)}, {"State", string(m.State)},
+		{"IsEncrypted", m.Protection.IsEncrypted}, {"DataEncryptionPolicyID", m.Protection.DataEncryptionPolicyID},
+		{"DataEncryptionPolicy", m.Protection.Policy},
+	}}
+}
+
+func newMailbox(ctx context.Context, c *Call) error {
+	var in api.CreateMailboxInput
+	in.Body.Name = c.text("Name")
+	if err := c.confirm(ctx, "Make mailbox %s?", in.Body.Name); err != nil {
+		return err
+	}
+	m, err := c.Service.CreateMailbox(ctx, in)
+	if err != nil {
+		return err
+	}
+	return c.emit(mailboxObject(m))
+}
+
+func getMailbox(ctx context.Context, c *Call) error {
+	if c.has("Identity") {
+		m, err := c.Service.ShowMailbox(ctx, api.MailboxInput{Mailbox: c.text("Identity")})
+		if err != nil {
+			return err
+		}
+		return c.emit(mailboxObject(m))
+	}
+	most := int64(-1)
+	if size := c.text("ResultSize"); size != "" && !strings.EqualFold(size, "Unlimited") {
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil || n < 0 {
+			return invalid("-ResultSize takes a number or Unlimited, found %.100q", size)
+		}
+		most = n
+	}
+	return everyPage(func(page api.PageInput) (api.List[api.Mailbox], error) {
+		return c.Service.ListMailboxes(ctx, api.ListInput{PageInput: page})
+	}, most, func(m api.Mailbox) error { return c.emit(mailboxObject(m)) })
+}
+
+// everyPage asks for a list part by part and gives each item to f, at most so
+// many unless most is negative.
+func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, f func(T) error) error {
+	page := api.PageInput{Limit: 1000}
+	for most != 0 {
+		part, err := ask(page)
+		if err != nil {
+			return err
+		}
+		for _, item := range part.Items {
+			if most == 0 {
+				return nil
+			}
+			most--
+			if err := f(item); err != nil {
+				return err
+			}
+		}
+		if part.Next == "" {
+			return nil
+		}
+		page.After = part.Next
+	}
+	return nil
+}
+
+func setMailbox(ctx context.Context, c *Call) error {
+	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: c.text("Identity")}}
+	in.Body.Policy = c.text("DataEncryptionPolicy")
+	to := in.Body.Policy
+	if to == "" {
+		to = "no policy of its own"
+	}
+	if err := c.confirm(ctx, "Assign %s to mailbox %s?", to, in.Mailbox); err != nil {
+		return err
+	}
+	_, err := c.Service.AssignMailbox(ctx, in)
+	return err
+}
+
+func mailboxStatistics(ctx context.Context, c *Call) error {
+	m, err := c.Service.ShowMailbox(ctx, api.MailboxInput{Mailbox: c.text("Identity")})
+	if err != nil {
+		return err
+	}
+	return c.emit(statisticsObject(m))
+}

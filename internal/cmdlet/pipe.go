@@ -1,0 +1,352 @@
+package cmdlet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"math"
+	"sort"
+
+	"keyroll/api"
+	"keyroll/internal/cmdlet/syntax"
+	"keyroll/internal/fail"
+)
+
+// pipeCmdlets are those that work on what comes down the pipeline.
+func pipeCmdlets() []*Cmdlet {
+	properties := Param{Name: "Property", Type: Strings, Position: 1, Help: "Names of properties; * and ? stand for any letters."}
+	block := func(name, help string) Param {
+		return Param{Name: name, Type: ScriptBlock, Position: 1, Mandatory: true, Help: help}
+	}
+	return []*Cmdlet{
+		{
+			Name: "Format-List", Aliases: []string{"fl"}, Pipe: formatListPipe,
+			Synopsis: "Shows properties one a line. With JSON output the objects keep the chosen properties.",
+			Example:  "Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID, IsEncrypted",
+			Params:   []Param{properties},
+		},
+		{
+			Name: "Format-Table", Aliases: []string{"ft"}, Pipe: formatTablePipe,
+			Synopsis: "Shows objects as the rows of a table. With JSON output the objects keep the chosen properties.",
+			Example:  "Get-Mailbox | ft Name, State",
+			Params:   []Param{properties, {Name: "AutoSize", Type: Switch, Help: "Columns are always as wide as what they hold."}},
+		},
+		{
+			Name: "Select-Object", Aliases: []string{"select"}, Pipe: selectPipe,
+			Synopsis: "Takes some of the properties, or some of the objects.",
+			Example:  "Get-AzKeyVaultKey -VaultName VaultA1 -Name Key001 -IncludeVersions | Select-Object -First 1",
+			Params: []Param{properties,
+				{Name: "ExpandProperty", Type: String, Help: "Gives the value of this property in place of the object."},
+				{Name: "First", Type: Int, Help: "The first so many."},
+				{Name: "Last", Type: Int, Help: "The last so many."}},
+		},
+		{
+			Name: "Where-Object", Aliases: []string{"where", "?"}, Pipe: wherePipe,
+			Synopsis: "Lets through the objects for which the script block is true.",
+			Example:  "Get-Mailbox | Where-Object { $_.State -eq 'active' }",
+			Params:   []Param{block("FilterScript", "A condition on $_.")},
+		},
+		{
+			Name: "ForEach-Object", Aliases: []string{"foreach", "%"}, Pipe: forEachPipe,
+			Synopsis: "Runs the script block for each object.",
+			Example:  "Get-Mailbox | ForEach-Object { Get-MailboxStatistics -Identity $_.Identity }",
+			Params:   []Param{block("Process", "Statements on $_.")},
+		},
+		{
+			Name: "Sort-Object", Aliases: []string{"sort"}, Pipe: sortPipe,
+			Synopsis: "Sorts objects by properties, or values by themselves.",
+			Example:  "Get-AzKeyVaultKey -VaultName VaultA1 -Name Key001 -IncludeVersions | Sort-Object Created -Descending",
+			Params:   []Param{properties, {Name: "Descending", Type: Switch, Help: "The greatest first."}},
+		},
+		{
+			Name: "Measure-Object", Aliases: []string{"measure"}, Pipe: measurePipe,
+			Synopsis: "Counts objects and adds up a property.",
+			Example:  "Get-Mailbox | Measure-Object",
+			Params: []Param{{Name: "Property", Type: String, Position: 1, Help: "A property that holds numbers."},
+				{Name: "Sum", Type: Switch}, {Name: "Average", Type: Switch}, {Name: "Maximum", Type: Switch}, {Name: "Minimum", Type: Switch}},
+			Emits: []string{"Count", "Average", "Sum", "Maximum", "Minimum", "Property"},
+		},
+		{
+			Name: "ConvertTo-Json", Pipe: jsonPipe,
+			Synopsis: "Writes what comes down the pipeline as one JSON text.",
+			Example:  "Get-DataEncryptionPolicy USA_mailboxes | ConvertTo-Json",
+			Params:   []Param{{Name: "Compress", Type: Switch, Help: "On one line."}},
+		},
+	}
+}
+
+func nothing() error { return nil }
+
+// pick returns an object with the properties that the patterns name.
+func pick(o *Object, patterns []string) *Object {
+	if patterns == nil {
+		return o
+	}
+	picked := &Object{}
+	for _, c := range o.columns(patterns) {
+		v, _ := o.Get(c.Property)
+		picked.Properties = append(picked.Properties, Property{c.Label, v})
+	}
+	return picked
+}
+
+func formatListPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	patterns, first := c.texts("Property"), true
+	return func(v any) error {
+		o, ok := v.(*Object)
+		if !ok || c.JSON {
+			if ok {
+				v = pick(o, patterns)
+			}
+			return c.emit(v)
+		}
+		columns := o.columns(patterns)
+		if patterns == nil && (o.View == nil || !o.View.List) {
+			columns = o.columns([]string{"*"})
+		}
+		text := formatList(o, columns)
+		if first {
+			text, first = "\n"+text, false
+		}
+		return c.emit(formatted(text))
+	}, nothing, nil
+}
+
+func formatTablePipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	patterns := c.texts("Property")
+	var t *table
+	var rows []*Object
+	write := func() error {
+		text := ""
+		if t == nil {
+			columns := rows[0].columns(patterns)
+			if patterns == nil && rows[0].isList() {
+				columns = rows[0].columns([]string{"*"})
+			}
+			t = newTable(rows, columns, c.Width)
+			text = "\n" + t.header()
+		}
+		text += t.body(rows)
+		rows = rows[:0]
+		return c.emit(formatted(text))
+	}
+	return func(v any) error {
+			o, ok := v.(*Object)
+			if !ok || c.JSON {
+				if ok {
+					v = pick(o, patterns)
+				}
+				return c.emit(v)
+			}
+			if rows = append(rows, o); len(rows) < tableBlock {
+				return nil
+			}
+			return write()
+		}, func() error {
+			if len(rows) > 0 {
+				if err := write(); err != nil {
+					return err
+				}
+			}
+			if t == nil {
+				return nil
+			}
+			return c.emit(formatted("\n"))
+		}, nil
+}
+
+func selectPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	patterns, seen := c.texts("Property"), int64(0)
+	var last []any
+	send := func(v any) error {
+		o, ok := v.(*Object)
+		switch {
+		case c.has("ExpandProperty"):
+			name := c.text("ExpandProperty")
+			value := member(v, name)
+			if ok && value == nil {
+				if _, exists := o.Get(name); !exists {
+					return suggest(fail.New(api.InvalidArgument, "the object has no property %s", name), "", name, o.names())
+				}
+			}
+			return each(value, c.emit)
+		case ok:
+			return c.emit(pick(o, patterns))
+		}
+		return c.emit(v)
+	}
+	for _, name := range []string{"First", "Last"} {
+		if c.number(name) < 0 {
+			return nil, nil, fail.New(api.InvalidArgument, "-%s is negative", name)
+		}
+	}
+	return func(v any) error {
+			if c.has("First") && seen >= c.number("First") {
+				return c.stop
+			}
+			if c.has("Last") {
+				if last = append(last, v); int64(len(last)) > c.number("Last") {
+					last = last[1:]
+				}
+				return nil
+			}
+			seen++
+			if err := send(v); err != nil {
+				return err
+			}
+			if c.has("First") && seen >= c.number("First") {
+				return c.stop
+			}
+			return nil
+		}, func() error {
+			for _, v := range last {
+				if err := send(v); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, nil
+}
+
+// run runs a script block on one object.
+func (c *Call) run(ctx context.Context, parameter string, item any, emit func(any) error) error {
+	block := c.args[parameter].(*syntax.Block)
+	return c.statements(ctx, scope{item}, block.Statements, emit)
+}
+
+func wherePipe(ctx context.Context, c *Call) (func(any) error, func() error, error) {
+	return func(v any) error {
+		var result []any
+		err := c.run(ctx, "FilterScript", v, func(r any) error { result = append(result, r); return nil })
+		if err != nil || !truth(collected(result)) {
+			return err
+		}
+		return c.emit(v)
+	}, nothing, nil
+}
+
+func forEachPipe(ctx context.Context, c *Call) (func(any) error, func() error, error) {
+	return func(v any) error { return c.run(ctx, "Process", v, c.emit) }, nothing, nil
+}
+
+func sortPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	var all []any
+	properties := c.texts("Property")
+	return func(v any) error { all = append(all, v); return nil }, func() error {
+		sort.SliceStable(all, func(i, j int) bool {
+			order := sortOrder(all[i], all[j], properties)
+			if c.flag("Descending") {
+				return order > 0
+			}
+			return order < 0
+		})
+		for _, v := range all {
+			if err := c.emit(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+// sortOrder compares two values by properties; what has none comes first.
+func sortOrder(a, b any, properties []string) int {
+	if properties == nil {
+		return valueOrder(a, b)
+	}
+	for _, p := range properties {
+		if order := valueOrder(member(a, p), member(b, p)); order != 0 {
+			return order
+		}
+	}
+	return 0
+}
+
+func valueOrder(a, b any) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return -1
+	case b == nil:
+		return 1
+	}
+	if order, ok := compareOrder(a, b); ok {
+		return order
+	}
+	order, _ := compareOrder(display(a), display(b))
+	return order
+}
+
+func measurePipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	count, measured := int64(0), int64(0)
+	sum, least, greatest := 0.0, math.Inf(1), math.Inf(-1)
+	return func(v any) error {
+			count++
+			if !c.has("Property") {
+				return nil
+			}
+			value := member(v, c.text("Property"))
+			if value == nil {
+				return nil
+			}
+			n, ok := number(value)
+			if !ok {
+				return fail.New(api.InvalidArgument, "%.100q is no number", display(value))
+			}
+			measured++
+			sum, least, greatest = sum+n, min(least, n), max(greatest, n)
+			return nil
+		}, func() error {
+			if c.has("Property") {
+				count = measured
+			}
+			o := &Object{Properties: []Property{{"Count", count}}, View: measureView}
+			add := func(name string, value float64) {
+				var shown any
+				if c.flag(name) && measured > 0 {
+					shown = whole(value)
+				}
+				o.Properties = append(o.Properties, Property{name, shown})
+			}
+			add("Average", sum/float64(max(measured, 1)))
+			add("Sum", sum)
+			add("Maximum", greatest)
+			add("Minimum", least)
+			var property any
+			if c.has("Property") {
+				property = c.text("Property")
+			}
+			o.Properties = append(o.Properties, Property{"Property", property})
+			return c.emit(o)
+		}, nil
+}
+
+var measureView = &View{List: true, Columns: []Column{
+	{"Count", "Count"}, {"Average", "Average"}, {"Sum", "Sum"}, {"Maximum", "Maximum"}, {"Minimum", "Minimum"}, {"Property", "Property"}}}
+
+// whole is a number without a fraction as an int64.
+func whole(f float64) any {
+	if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return int64(f)
+	}
+	return f
+}
+
+func jsonPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	var all []any
+	return func(v any) error { all = append(all, v); return nil }, func() error {
+		raw, err := marshal(collected(all))
+		if err != nil {
+			return err
+		}
+		if !c.flag("Compress") {
+			var indented bytes.Buffer
+			if err := json.Indent(&indented, raw, "", "  "); err != nil {
+				return err
+			}
+			raw = indented.Bytes()
+		}
+		return c.emit(rawJSON(raw))
+	}, nil
+}

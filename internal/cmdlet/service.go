@@ -1,0 +1,96 @@
+package cmdlet
+
+import (
+	"context"
+	"time"
+
+	"keyroll/api"
+)
+
+// Service is what the cmdlets ask of keyroll's service; *client.Client is one.
+// An *api.Problem among its errors keeps its code and hint.
+type Service interface {
+	CreateMailbox(context.Context, api.CreateMailboxInput) (api.Mailbox, error)
+	ListMailboxes(context.Context, api.ListInput) (api.List[api.Mailbox], error)
+	ShowMailbox(context.Context, api.MailboxInput) (api.Mailbox, error)
+	AssignMailbox(context.Context, api.AssignMailboxInput) (api.Mailbox, error)
+
+	CreateSite(context.Context, api.CreateSiteInput) (api.Site, error)
+	ListSites(context.Context, api.ListInput) (api.List[api.Site], error)
+	ShowSite(context.Context, api.SiteInput) (api.Site, error)
+
+	CreatePolicy(context.Context, api.CreatePolicyInput) (api.Policy, error)
+	RegisterSites(context.Context, api.RegisterSitesInput) (api.Policy, error)
+	ListPolicies(context.Context, api.None) (api.List[api.Policy], error)
+	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)
+	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
+	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
+}
+
+// Vaults is what the cmdlets ask of key vaults and their management. Vaults are
+// named by their bare name. Errors are *fail.Error.
+type Vaults interface {
+	// CreateVault makes a vault; its creator gets all key permissions.
+	CreateVault(context.Context, Vault) (Vault, error)
+	ShowVault(ctx context.Context, name string) (Vault, error)
+	ListVaults(context.Context) ([]Vault, error)
+	// SetAccess gives a principal exactly these key permissions; none takes
+	// all of them away.
+	SetAccess(ctx context.Context, vault string, access Access) error
+
+	CreateKey(ctx context.Context, vault, name string, spec KeySpec) (Key, error)
+	// ShowKey returns the newest version when version is empty.
+	ShowKey(ctx context.Context, vault, name, version string) (Key, error)
+	// ListKeys returns the newest version of each key, without type and size.
+	ListKeys(ctx context.Context, vault string) ([]Key, error)
+	// ListKeyVersions returns every version, without type and size.
+	ListKeyVersions(ctx context.Context, vault, name string) ([]Key, error)
+	// UpdateKey changes what spec names; type and size are not looked at.
+	UpdateKey(ctx context.Context, vault, name, version string, spec KeySpec) (Key, error)
+	BackupKey(ctx context.Context, vault, name string) ([]byte, error)
+	RestoreKey(ctx context.Context, vault string, backup []byte) (Key, error)
+	RemoveKey(ctx context.Context, vault, name string) (Key, error)
+	RecoverKey(ctx context.Context, vault, name string) (Key, error)
+}
+
+// Vault is a key vault as its management shows it.
+type Vault struct {
+	Name, ResourceGroup, Location string
+	SKU                           string // standard or premium
+	PurgeProtection               bool
+	// What follows is known of an existing vault only.
+	ID, URI       string
+	RetentionDays int32
+	Access        []Access
+}
+
+// Access is what one principal may do with the keys of a vault.
+type Access struct {
+	Principal string   // application or object id, a GUID
+	Keys      []string // permissions, in Azure's spelling
+}
+
+// KeySpec describes a key version to make, or a change of one. Nil and empty
+// members are left to the vault, or as they are.
+type KeySpec struct {
+	Type       string // RSA, EC, RSA-HSM or EC-HSM
+	Size       int32  // bits; RSA only
+	Operations []string
+	Enabled    *bool
+	NotBefore  *time.Time
+	Expires    *time.Time
+}
+
+// Key is a key version.
+type Key struct {
+	Vault, Name, Version string
+	ID                   string // the key identifier, with the version
+	Type                 string // empty when not known
+	Size                 int    // bits; 0 when not known
+	Curve                string
+	Operations           []string
+	Enabled              bool
+	NotBefore, Expires   *time.Time
+	Created, Updated     *time.Time
+	RecoveryLevel        string
+}

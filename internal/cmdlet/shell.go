@@ -1,0 +1,162 @@
+package cmdlet
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"keyroll/api"
+	"keyroll/internal/cmdlet/syntax"
+	"keyroll/internal/fail"
+)
+
+// Options is what a shell works with. All but Width and Confirm must be set.
+type Options struct {
+	Service Service
+	Vaults  Vaults
+	Out     io.Writer // results, and nothing else
+	Err     io.Writer // warnings; in an interactive shell errors too
+	JSON    bool      // one JSON value a line in place of PowerShell's views
+	Width   int       // of the terminal, in characters; 0 cuts nothing
+	Now     func() time.Time
+	// Confirm asks a person; nil when there is none, and what needs to be
+	// confirmed is refused.
+	Confirm func(ctx context.Context, question string) (bool, error)
+}
+
+// Run parses and checks a text and runs it to its end or its first error. What
+// does not parse or does not fit the cmdlets is a SyntaxError, and nothing of
+// the text has run. The text of an error names cmdlet, line and column;
+// PrintError shows it with its hint.
+func Run(ctx context.Context, text string, o Options) error {
+	return newSession(o).run(ctx, text)
+}
+
+func newSession(o Options) *session {
+	return &session{Options: o, table: Table(), variables: map[string]any{}}
+}
+
+func (s *session) run(ctx context.Context, text string) error {
+	script, err := syntax.Parse(text)
+	if err != nil {
+		return public(err)
+	}
+	if s.bindings, err = s.check(script); err != nil {
+		return public(err)
+	}
+	for _, st := range script.Statements {
+		p := &printer{out: s.Out, json: s.JSON, width: s.Width}
+		err := s.statements(ctx, scope{}, []syntax.Statement{st}, p.emit)
+		// What came before the error is shown before it.
+		if flushed := p.flush(); err == nil {
+			err = flushed
+		}
+		if err != nil {
+			return public(err)
+		}
+	}
+	return nil
+}
+
+// Interact reads statements from a terminal until it is closed or exit is
+// typed. Errors are printed and do not end it. What is no terminal is read to
+// its end and run as one text.
+func Interact(ctx context.Context, in *os.File, o Options) error {
+	if !term.IsTerminal(int(in.Fd())) {
+		text, err := io.ReadAll(io.LimitReader(bufio.NewReader(in), syntax.MaxText+1))
+		if err != nil {
+			return err
+		}
+		return Run(ctx, string(text), o)
+	}
+	screen := struct {
+		io.Reader
+		io.Writer
+	}{in, o.Err}
+	t := term.NewTerminal(screen, "")
+	if width, height, err := term.GetSize(int(in.Fd())); err == nil && width > 0 {
+		if o.Width == 0 {
+			o.Width = width
+		}
+		if err := t.SetSize(width, height); err != nil {
+			return err
+		}
+	}
+	return loop(ctx, o, func(prompt string) (string, error) {
+		state, err := term.MakeRaw(int(in.Fd()))
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = term.Restore(int(in.Fd()), state) }()
+		t.SetPrompt(prompt)
+		line, err := t.ReadLine()
+		if errors.Is(err, term.ErrPasteIndicator) {
+			err = nil
+		}
+		return line, err
+	})
+}
+
+// loop collects lines until they are whole statements and runs these.
+func loop(ctx context.Context, o Options, read func(prompt string) (string, error)) error {
+	o.Confirm = func(_ context.Context, question string) (bool, error) {
+		answer, err := read(question + " [y/N] ")
+		answer = strings.ToLower(strings.TrimSpace(answer))
+		return answer == "y" || answer == "yes", err
+	}
+	s := newSession(o)
+	text, prompt := "", "PS keyroll> "
+	for ctx.Err() == nil {
+		line, err := read(prompt)
+		if errors.Is(err, io.EOF) {
+			fmt.Fprintln(o.Err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if text == "" && strings.EqualFold(strings.TrimSpace(line), "exit") {
+			return nil
+		}
+		text += line + "\n"
+		// An empty line ends a statement that would go on.
+		var open *syntax.Error
+		if _, err := syntax.Parse(text); errors.As(err, &open) && open.Incomplete && strings.TrimSpace(line) != "" {
+			prompt = ">> "
+			continue
+		}
+		if err := s.run(ctx, text); err != nil {
+			PrintError(o.Err, err)
+		}
+		text, prompt = "", "PS keyroll> "
+	}
+	return ctx.Err()
+}
+
+// confirm asks before something is removed, or when -Confirm says so.
+func (c *Call) confirm(ctx context.Context, format string, args ...any) error {
+	ask := c.cmdlet.Confirms
+	if given := c.setting("Confirm"); given != nil {
+		ask = *given
+	}
+	if !ask {
+		return nil
+	}
+	question := fmt.Sprintf(format, args...)
+	if c.Confirm == nil {
+		return fail.New(api.InvalidArgument, "needs a confirmation, and there is no terminal to ask on: %s", question).
+			WithHint("-Confirm:$false goes on without asking; nothing was changed")
+	}
+	yes, err := c.Confirm(ctx, question)
+	if err == nil && !yes {
+		err = fail.New(api.Conflict, "was not confirmed; nothing was changed")
+	}
+	return err
+}
