@@ -1,0 +1,189 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/ca"
+	"keyroll/internal/fail"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/seal"
+	"keyroll/internal/store"
+)
+
+// DatabaseFile is the embedded database in the data folder.
+const DatabaseFile = "keyroll.db"
+
+// InfoFile is the file in the data folder that says how to reach the server.
+const InfoFile = "server.json"
+
+// Info is what InfoFile holds; its paths are absolute.
+type Info struct {
+	URL            string `json:"url"`
+	CAFile         string `json:"caFile"`
+	TenantID       string `json:"tenantId"`
+	VaultDomain    string `json:"vaultDomain"`
+	AdminTokenFile string `json:"adminTokenFile"`
+}
+
+// DefaultVaultDomain is the domain of embedded vaults unless another is named
+// at first start.
+const DefaultVaultDomain = "vault.localhost"
+
+// defaultTenant names the tenant that is made at first start.
+const defaultTenant = "default"
+
+// identities are the service principals that use customer keys.
+var identities = map[rootkey.Identity]uuid.UUID{
+	rootkey.Exchange:   access.Exchange,
+	rootkey.SharePoint: access.SharePoint,
+}
+
+// fileURL names a file of the data folder, whatever characters its path has.
+func fileURL(data, name string) string {
+	return (&url.URL{Scheme: "file", Path: filepath.Join(data, name)}).String()
+}
+
+func newInfo(data, domain string, addr *net.TCPAddr) Info {
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return Info{
+		URL:    "https://" + net.JoinHostPort(host, portOf(addr)),
+		CAFile: filepath.Join(data, "ca.pem"), AdminTokenFile: filepath.Join(data, "admin.token"), VaultDomain: domain,
+	}
+}
+
+func portOf(addr *net.TCPAddr) string {
+	_, port, _ := net.SplitHostPort(addr.String())
+	return port
+}
+
+func (i Info) write(data string) error {
+	raw, err := json.MarshalIndent(i, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(data, InfoFile), append(raw, '\n'))
+}
+
+// writeFile replaces a file atomically; its owner alone may read it.
+func writeFile(name string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if _, err := f.Write(content); err != nil {
+		f.Close()
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// lockFolder holds a data folder for this process alone.
+func lockFolder(data string) (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fail.New(api.FolderInUse, "data folder %s is in use by another process", data).
+			WithHint("stop that server, or name another folder with --data").Because(err)
+	}
+	return f.Close, nil
+}
+
+// tie checks that the database belongs to this seal and to this vault domain,
+// and returns the domain.
+func (n *Node) tie(ctx context.Context, sealer *seal.Seal, domain string) (string, error) {
+	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := sealer.Check(ctx, tx); err != nil {
+			return err
+		}
+		first := domain
+		if first == "" {
+			first = DefaultVaultDomain
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('vault-domain', ?1) ON CONFLICT (name) DO NOTHING`, first); err != nil {
+			return err
+		}
+		var stored string
+		if err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'vault-domain'`).Scan(&stored); err != nil {
+			return err
+		}
+		if domain != "" && domain != stored {
+			return fail.New(api.Conflict, "this database's vaults stand under %s, not under %s", stored, domain).
+				WithHint("leave --vault-domain out, or start with a new data folder")
+		}
+		domain = stored
+		return nil
+	})
+	return domain, err
+}
+
+func checkDomain(domain string) error {
+	if !strings.HasPrefix(domain, "vault.") || strings.ToLower(domain) != domain || strings.ContainsAny(domain, ":/ ") || strings.HasSuffix(domain, ".") {
+		return fail.New(api.InvalidArgument, "vault domain %q does not begin with vault., or is no lower-case domain", domain)
+	}
+	return nil
+}
+
+// firstTenant returns the tenant, which it makes at first start.
+func (n *Node) firstTenant(ctx context.Context, directory *access.Directory) (tenant access.Tenant, err error) {
+	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
+		all, err := directory.Tenants(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if len(all) > 0 {
+			tenant = all[0]
+			return nil
+		}
+		tenant, err = directory.CreateTenant(ctx, tx, defaultTenant)
+		return err
+	})
+	return tenant, err
+}
+
+func (n *Node) tenantGUID(ctx context.Context, directory *access.Directory, id int64) (guid uuid.UUID, err error) {
+	err = n.DB.View(ctx, func(tx *store.Tx) error {
+		tenant, err := directory.Tenant(ctx, tx, id)
+		guid = tenant.GUID
+		return err
+	})
+	return guid, err
+}
+
+// writeSecrets writes what clients on this machine need to connect.
+func (n *Node) writeSecrets(ctx context.Context, directory *access.Directory, authority []byte) error {
+	token, err := directory.AdminToken(ctx, n.Tenant.ID)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeFile(n.Info.AdminTokenFile, []byte(token+"\n")), writeFile(n.Info.CAFile, authority))
+}
+
+// serverTLS certifies the server for its vaults and for itself.
+func serverTLS(authority *ca.CA, domain string) (*tls.Config, error) {
+	managed := "managedhsm." + strings.TrimPrefix(domain, "vault.")
+	return authority.TLS([]string{"*." + domain, "*." + managed, "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, time.Now)
+}

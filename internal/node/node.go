@@ -1,0 +1,324 @@
+// Package node is one running keyroll: it opens a data folder, wires the rooms
+// together, and serves them on one listener.
+//
+// serve, demo, bench, an offline verify and the tests start the very same
+// node. Requests to a host under the vault domain go to the embedded vaults;
+// all else goes to the service, which reaches those vaults over HTTPS like
+// anybody else. Start reading at Start.
+package node
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/audit"
+	"keyroll/internal/availability"
+	"keyroll/internal/blob"
+	"keyroll/internal/ca"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/roll"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/seal"
+	"keyroll/internal/server"
+	"keyroll/internal/service"
+	"keyroll/internal/store"
+	"keyroll/internal/upkeep"
+	"keyroll/internal/vault"
+	"keyroll/internal/verify"
+)
+
+// DefaultPageSlots is the size of new key pages; docs/performance.md shows the
+// curve that it was chosen from.
+const DefaultPageSlots = 512
+
+// Options say how a node runs. The zero value of a field is its default.
+type Options struct {
+	Data     string // data folder, absolute
+	Listen   string // host:port; port 0 takes a free one
+	Database string // URL; a SQLite file in the data folder unless set
+	// VaultDomain is written into the database at first start; a later start
+	// with another is refused.
+	VaultDomain string
+	PageSlots   int // 1 to 1024
+	RollRate    int // containers a second, 0 for no limit
+	// Still keeps rolls and upkeep from running, and the node from being found
+	// by others.
+	Still  bool
+	Logger *slog.Logger
+}
+
+// Node is a running keyroll.
+type Node struct {
+	DB         *store.DB
+	Policies   *policy.Policies
+	Containers *container.Containers
+	Contents   *content.Contents
+	Roller     *roll.Roller
+	Upkeep     *upkeep.Queue
+	Tenant     access.Tenant
+	Info       Info
+
+	logger   *slog.Logger
+	keys     *rootkey.Client
+	drain    context.CancelFunc
+	ready    atomic.Bool
+	stop     context.CancelFunc
+	workers  sync.WaitGroup
+	closers  []func() error
+	served   chan error
+	ended    chan struct{}
+	shutdown sync.Once
+	closed   error
+}
+
+// drainTime bounds how long a stop waits for requests under way.
+const drainTime = 20 * time.Second
+
+// Start opens the data folder and serves it until Close.
+func Start(ctx context.Context, o Options) (n *Node, err error) {
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
+	n = &Node{logger: o.Logger, served: make(chan error, 1), ended: make(chan struct{})}
+	defer func(started *Node) {
+		if err != nil {
+			started.Close()
+		}
+	}(n)
+	unlock, err := lockFolder(o.Data)
+	if err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, unlock)
+	sealer, err := seal.Open(ctx, fileURL(o.Data, "seal"))
+	if err != nil {
+		return nil, err
+	}
+	if n.DB, err = store.Open(ctx, o.Database); err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, n.DB.Close)
+	if o.VaultDomain, err = n.tie(ctx, sealer, o.VaultDomain); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, fail.New(api.InvalidArgument, "cannot listen on %s: %w", o.Listen, err).
+			WithHint("name another address with --listen")
+	}
+	n.closers = append(n.closers, func() error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	if err := n.wire(ctx, o, sealer, listener); err != nil {
+		return nil, err
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	if !o.Still {
+		n.workers.Go(func() { n.Roller.Run(work) })
+		n.workers.Go(func() { n.Upkeep.Run(work) })
+	}
+	if !o.Still {
+		if err := n.Info.write(o.Data); err != nil {
+			return nil, err
+		}
+		n.closers = append(n.closers, func() error { return os.Remove(filepath.Join(o.Data, InfoFile)) })
+	}
+	n.ready.Store(true)
+	return n, nil
+}
+
+func (o *Options) defaults() error {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.PageSlots == 0 {
+		o.PageSlots = DefaultPageSlots
+	}
+	if o.VaultDomain != "" {
+		if err := checkDomain(o.VaultDomain); err != nil {
+			return err
+		}
+	}
+	if o.PageSlots < 1 || o.PageSlots > 1024 {
+		return fail.New(api.InvalidArgument, "page slots %d are not within 1 to 1024", o.PageSlots)
+	}
+	if o.RollRate < 0 {
+		return fail.New(api.InvalidArgument, "roll rate %d is below 0", o.RollRate)
+	}
+	abs, err := filepath.Abs(o.Data)
+	if err != nil {
+		return err
+	}
+	o.Data = abs
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
+	}
+	if o.Database == "" {
+		o.Database = (&url.URL{Scheme: "sqlite", Path: filepath.Join(o.Data, DatabaseFile)}).String()
+	}
+	return nil
+}
+
+// wire builds the rooms from the store up and starts to serve.
+func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener net.Listener) error {
+	now := time.Now
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	n.Info = newInfo(o.Data, o.VaultDomain, listener.Addr().(*net.TCPAddr))
+	directory, err := access.Open(ctx, n.DB, sealer, o.VaultDomain, now, n.logger)
+	if err != nil {
+		return err
+	}
+	if n.Tenant, err = n.firstTenant(ctx, directory); err != nil {
+		return err
+	}
+	n.Info.TenantID = n.Tenant.GUID.String()
+	authority, err := ca.Open(ctx, n.DB, sealer)
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := serverTLS(authority, o.VaultDomain)
+	if err != nil {
+		return err
+	}
+	if err := n.writeSecrets(ctx, directory, authority.PEM()); err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority.PEM())
+	own := "https://" + net.JoinHostPort("127.0.0.1", port)
+	vaults := vault.Open(n.DB, sealer, directory, n.logger, now, vault.Config{Domain: o.VaultDomain, Authority: own})
+	keys := rootkey.New(rootkey.Config{
+		VaultDomain: o.VaultDomain,
+		OwnAddress:  func() string { return net.JoinHostPort("127.0.0.1", port) },
+		RootCAs:     roots,
+		Authority:   own,
+		Tenant: func(ctx context.Context, tenant int64) (string, error) {
+			guid, err := n.tenantGUID(ctx, directory, tenant)
+			return guid.String(), err
+		},
+		Secret: func(ctx context.Context, tenant int64, id rootkey.Identity) (string, string, error) {
+			principal := identities[id]
+			secret, err := directory.ClientSecret(ctx, tenant, principal)
+			return principal.String(), secret, err
+		},
+		Logger: n.logger,
+	})
+	n.keys = keys
+	n.closers = append(n.closers, func() error { keys.Close(); return nil })
+	availabilityKeys, err := availability.Open(ctx, fileURL(o.Data, "availability"))
+	if err != nil {
+		return err
+	}
+	blobs, err := blob.Open(ctx, fileURL(o.Data, "blobs"))
+	if err != nil {
+		return err
+	}
+	revisionKey, err := n.revisionKey(ctx, sealer)
+	if err != nil {
+		return err
+	}
+	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
+		RevisionKey: revisionKey, Now: now, Logger: n.logger})
+	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
+	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)
+	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })
+	n.Contents = content.New(n.DB, n.Containers, blobs, o.PageSlots, now)
+	n.Upkeep = upkeep.New(n.logger)
+	var limit *rate.Limiter
+	if o.RollRate > 0 {
+		limit = rate.NewLimiter(rate.Limit(o.RollRate), o.PageSlots)
+	}
+	var svc *service.Service
+	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Now: now, Logger: n.logger,
+		Settled: func(tenant, policy int64) { svc.Retire(tenant, policy) }})
+	svc = service.New(service.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Contents: n.Contents,
+		Roller: n.Roller, Verifier: verify.New(n.DB, n.Policies, n.Containers, n.Contents), Audit: audit.New(n.Containers, now),
+		Upkeep: n.Upkeep, Keys: keys, PageSlots: o.PageSlots, Now: now, Logger: n.logger,
+		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
+			return n.tenantGUID(ctx, directory, tenant)
+		}})
+	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load})
+
+	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler}
+	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
+	n.drain = drain
+	go func() {
+		n.served <- server.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
+		close(n.ended)
+	}()
+
+	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
+		return err
+	}
+	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
+		return err
+	}
+	return svc.TidyUp(ctx, n.Tenant.ID)
+}
+
+// Done is closed when the node has stopped serving; Close says why.
+func (n *Node) Done() <-chan struct{} { return n.ended }
+
+// Close drains requests under way, stops the workers, and closes everything.
+func (n *Node) Close() error {
+	n.shutdown.Do(func() {
+		var errs []error
+		n.ready.Store(false)
+		if n.drain != nil {
+			n.keys.Close() // the drain would wait for connections at rest to the node's own vaults
+			n.drain()
+			errs = append(errs, <-n.served)
+		}
+		if n.stop != nil {
+			n.stop()
+			n.workers.Wait()
+		}
+		for i := len(n.closers) - 1; i >= 0; i-- {
+			errs = append(errs, n.closers[i]())
+		}
+		n.closed = errors.Join(errs...)
+	})
+	return n.closed
+}
+
+// revisionKey is the key that authenticates revision rows.
+func (n *Node) revisionKey(ctx context.Context, sealer *seal.Seal) (key *envelope.Key, err error) {
+	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
+		raw, err := seal.Secret(ctx, tx, sealer, "revision key", func() ([]byte, error) { return envelope.NewKey().Bytes(), nil })
+		if err != nil {
+			return err
+		}
+		defer clear(raw)
+		key, err = envelope.KeyFrom(raw)
+		return err
+	})
+	return key, err
+}
