@@ -1,0 +1,37 @@
+package main
+
+import (
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/fail"
+)
+
+type keyCommand struct {
+	Usage keyUsage `cmd:"" help:"Show what each key version still protects, and whether it is safe to retire."`
+}
+
+type keyUsage struct {
+	connection
+	Vault   string `name:"vault" placeholder:"VAULT" help:"Only keys of this vault."`
+	Key     string `name:"key" placeholder:"KEY" help:"Only this key."`
+	Version string `name:"version" placeholder:"VERSION" help:"Only this version."`
+}
+
+func (c *keyUsage) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		l, err := k.ListKeyUsage(e, api.KeyUsageInput{Vault: c.Vault, Key: c.Key, Version: c.Version})
+		if err != nil {
+			return err
+		}
+		if len(l.Items) == 0 && c.Vault+c.Key+c.Version != "" {
+			// An empty table would read as: nothing needs it.
+			return fail.New(api.NotFound, "no policy has ever stood on such a key version").
+				WithHint("keyroll key usage without a filter shows all that policies stand on or stood on")
+		}
+		return list(e, l.Items, "vault key version policy active inactive disconnected disabled sites workloads backups verdict since",
+			func(u api.KeyUsage) []any {
+				return []any{u.Vault, u.Key, u.Version, u.Policy, u.Active, u.Inactive, u.Disconnected, u.Disabled,
+					u.Sites, u.Workloads, u.Backups, u.Verdict, when(u.Since)}
+			})
+	})
+}

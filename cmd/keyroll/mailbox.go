@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/fail"
+)
+
+type mailboxCommand struct {
+	Create mailboxCreate `cmd:"" help:"Create a mailbox."`
+	Import mailboxImport `cmd:"" help:"Import the messages of an mbox file."`
+	Export mailboxExport `cmd:"" help:"Write all messages as an mbox to standard output."`
+	List   mailboxList   `cmd:"" help:"List mailboxes and what they are encrypted with."`
+	Show   mailboxShow   `cmd:"" help:"Show one mailbox and what it is encrypted with."`
+	State  mailboxState  `cmd:"" help:"Set the state: active, inactive, disconnected or disabled."`
+}
+
+type mailboxCreate struct {
+	connection
+	Name   string `arg:"" help:"Name, as alice@contoso.com."`
+	Policy string `name:"policy" placeholder:"POLICY" help:"A policy of its own: name or GUID."`
+}
+
+func (c *mailboxCreate) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		var in api.CreateMailboxInput
+		in.Body.Name, in.Body.Policy = c.Name, c.Policy
+		m, err := k.CreateMailbox(e, in)
+		if err != nil {
+			return err
+		}
+		return e.mailbox(m)
+	})
+}
+
+type mailboxImport struct {
+	connection
+	Name string `arg:"" help:"The mailbox."`
+	File string `arg:"" type:"path" help:"The mbox file, or - for standard input."`
+}
+
+func (c *mailboxImport) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		in, total, done, err := e.open(c.File)
+		if err != nil {
+			return err
+		}
+		defer done()
+		bar := e.progress("import", total)
+		imported, err := k.ImportMail(e, api.MailboxInput{Mailbox: c.Name}, total, bar.reader(in))
+		bar.End()
+		if err != nil {
+			return err
+		}
+		return e.object(imported, func(w io.Writer) {
+			fmt.Fprintf(w, "%d messages, %s imported into %s\n", imported.Messages, size(imported.Bytes), c.Name)
+		})
+	})
+}
+
+type mailboxExport struct {
+	connection
+	Name string `arg:"" help:"The mailbox."`
+}
+
+func (c *mailboxExport) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		r, err := k.ExportMail(e, api.MailboxInput{Mailbox: c.Name})
+		return e.copy(r, err)
+	})
+}
+
+type mailboxList struct{ connection }
+
+func (c *mailboxList) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		items, err := all(func(after string) ([]api.Mailbox, string, error) {
+			l, err := k.ListMailboxes(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
+			return l.Items, l.Next, err
+		})
+		if err != nil {
+			return err
+		}
+		return list(e, items, "name state items bytes policy dataEncryptionPolicyID", func(m api.Mailbox) []any {
+			return []any{m.Name, m.State, m.Items, size(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
+		})
+	})
+}
+
+type mailboxShow struct {
+	connection
+	Name string `arg:"" help:"The mailbox."`
+}
+
+func (c *mailboxShow) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		m, err := k.ShowMailbox(e, api.MailboxInput{Mailbox: c.Name})
+		if err != nil {
+			return err
+		}
+		return e.mailbox(m)
+	})
+}
+
+type mailboxState struct {
+	connection
+	Name  string `arg:"" help:"The mailbox."`
+	State string `arg:"" enum:"active,inactive,disconnected,disabled" help:"active, inactive, disconnected or disabled."`
+}
+
+func (c *mailboxState) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		in := api.SetMailboxStateInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}}
+		in.Body.State = api.MailboxState(c.State)
+		m, err := k.SetMailboxState(e, in)
+		if err != nil {
+			return err
+		}
+		return e.mailbox(m)
+	})
+}
+
+func (e *env) mailbox(m api.Mailbox) error {
+	return e.object(m, func(w io.Writer) {
+		fields(w, "name", m.Name, "state", m.State, "items", m.Items, "bytes", size(m.Bytes), "created", when(m.Created))
+		protection(w, m.Protection)
+	})
+}
+
+func protection(w io.Writer, p api.Protection) {
+	fields(w, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
+		"newest policy key", yes(p.Current), "encrypted", yes(p.IsEncrypted))
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// with runs f with a client of the server that the flags find.
+func (c connection) with(f func(*client.Client) error) error {
+	k, err := c.connect()
+	if err != nil {
+		return err
+	}
+	return f(k)
+}
+
+// open opens a file, or standard input for "-"; its size is -1 if unknown.
+func (e *env) open(name string) (r io.Reader, size int64, done func() error, err error) {
+	if name == "-" {
+		return e.in, -1, func() error { return nil }, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, nil, fail.New(api.InvalidArgument, "the file cannot be read: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, nil, err
+	}
+	if info.IsDir() {
+		f.Close()
+		return nil, 0, nil, fail.New(api.InvalidArgument, "%s is a folder, not a file", name)
+	}
+	if !info.Mode().IsRegular() {
+		return f, -1, f.Close, nil
+	}
+	return f, info.Size(), f.Close, nil
+}
+
+// copy writes a download to standard output.
+func (e *env) copy(r io.ReadCloser, err error) error {
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(e.out, r)
+	return err
+}

@@ -1,0 +1,148 @@
+// Command keyroll holds the root keys of a service's tenants and rolls them.
+// This package is flags, wiring and printing, nothing else: every command but
+// serve, demo, bench and an offline verify talks to a running server through
+// the client package.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/node"
+)
+
+// commands is the command line.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the whole service: vaults, API, rolls."`
+	Demo    demoCommand    `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
+	Shell   shellCommand   `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
+	Mailbox mailboxCommand `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
+	Site    siteCommand    `cmd:"" help:"Sites: create, put, get, ls, list, show."`
+	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update."`
+	Roll    rollCommand    `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Key     keyCommand     `cmd:"" help:"The ledger: which key version still protects what."`
+	Verify  verifyCommand  `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
+	Bench   benchCommand   `cmd:"" help:"Measure the roll beside its limits in the same run."`
+
+	Output string `name:"output" short:"o" enum:"text,json" default:"text" help:"Output: text, or json (JSON lines for lists, one object for bench and verify; nothing else on standard output)."`
+}
+
+// env is what a command runs in.
+type env struct {
+	context.Context
+	in     *os.File
+	out    io.Writer
+	err    io.Writer
+	asJSON bool
+}
+
+func main() {
+	syscall.Umask(0o077) // what keyroll writes is its owner's alone
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends what does not come to an end by itself
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run runs one command line and returns the exit status: 0 done, 1 refused or
+// failed, 2 misuse.
+func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer) (status int) {
+	var c commands
+	parser, err := newParser(&c, out, errOut, kong.Exit(func(status int) { panic(exit(status)) }))
+	if err != nil {
+		panic(err) // the command line is wrong in the source
+	}
+	defer func() {
+		r := recover()
+		if code, ok := r.(exit); ok {
+			status = int(code)
+		} else if r != nil {
+			panic(r)
+		}
+	}()
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(errOut, "keyroll: %v\nhint: keyroll --help and keyroll COMMAND --help show what there is\n", err)
+		return 2
+	}
+	e := &env{Context: ctx, in: in, out: out, err: errOut, asJSON: c.Output == "json"}
+	if err := parsed.Run(e); err != nil {
+		return report(ctx, errOut, err)
+	}
+	return 0
+}
+
+// newParser returns a parser of the command line into c.
+func newParser(c *commands, out, errOut io.Writer, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(options,
+		kong.Name("keyroll"),
+		kong.Description("Customer-held root keys for mail and files: roll them, see what still depends on an old one, revoke."),
+		kong.Writers(out, errOut),
+		kong.Vars{"data": defaultData(), "pageSlots": strconv.Itoa(node.DefaultPageSlots), "vaultDomain": node.DefaultVaultDomain},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Summary: true}),
+	)...)
+}
+
+// exit is the status with which run ends after kong printed help.
+type exit int
+
+// report prints an error with its code and hint and returns its exit status.
+func report(ctx context.Context, w io.Writer, err error) int {
+	var silent statusError
+	if errors.As(err, &silent) {
+		return int(silent)
+	}
+	if ctx.Err() != nil {
+		fmt.Fprint(w, "keyroll: interrupted")
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.Cause(ctx)) {
+			fmt.Fprintf(w, ": %v", err)
+		}
+		fmt.Fprintln(w)
+		return 1
+	}
+	var p *api.Problem
+	var f *fail.Error
+	code, hint := api.Internal, ""
+	switch {
+	case errors.As(err, &p):
+		code, hint = p.Code, p.Hint
+		if code == api.Internal && p.Request != "" {
+			hint = "request " + p.Request
+		}
+	case errors.As(err, &f):
+		code, hint = f.Code, f.Hint
+	}
+	if code == api.Internal {
+		fmt.Fprintf(w, "keyroll: %v\n", err)
+	} else {
+		fmt.Fprintf(w, "keyroll: %v [%s]\n", err, code)
+	}
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+	return fail.Lookup(code).Exit
+}
+
+// statusError is an exit status whose reason has already been printed.
+type statusError int
+
+func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// object prints one object: as JSON, or by text.
+func (e *env) object(v any, text func(w io.Writer)) error {
+	if e.asJSON {
+		return json.NewEncoder(e.out).Encode(v)
+	}
+	text(e.out)
+	return nil
+}

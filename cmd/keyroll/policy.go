@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"keyroll/api"
+	"keyroll/client"
+)
+
+type policyCommand struct {
+	List    policyList    `cmd:"" help:"List policies."`
+	Show    policyShow    `cmd:"" help:"Show a policy, its keys and its newest roll."`
+	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox policy and roll."`
+	Update  policyUpdate  `cmd:"" help:"Replace one key of the site policy and roll."`
+}
+
+type policyList struct{ connection }
+
+func (c *policyList) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		l, err := k.ListPolicies(e, api.None{})
+		if err != nil {
+			return err
+		}
+		return list(e, l.Items, "name kind state complete revision id", func(p api.Policy) []any {
+			return []any{p.Name, p.Kind, p.State, fmt.Sprintf("%.0f %%", p.PercentComplete), p.Revision, p.ID}
+		})
+	})
+}
+
+type policyShow struct {
+	connection
+	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+}
+
+func (c *policyShow) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		p, err := k.ShowPolicy(e, api.PolicyInput{Policy: c.Name})
+		if err != nil {
+			return err
+		}
+		return e.object(p, func(w io.Writer) { showPolicy(w, p) })
+	})
+}
+
+type policyRefresh struct {
+	connection
+	Name           string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Depth          string `name:"depth" enum:"root,policy" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every active mailbox under it."`
+	AllGenerations bool   `name:"all-generations" help:"Depth root: re-wrap the older policy keys too, so that inactive mailboxes need no old key version."`
+}
+
+func (c *policyRefresh) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
+		in.Body.Depth, in.Body.AllGenerations = api.Depth(c.Depth), c.AllGenerations
+		r, err := k.RefreshPolicy(e, in)
+		if err != nil {
+			return err
+		}
+		return e.refreshed(r)
+	})
+}
+
+type policyUpdate struct {
+	connection
+	Name    string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	KeyType string `name:"key-type" required:"" enum:"primary,secondary" help:"Which of the two keys: primary or secondary."`
+	Key     string `name:"key" required:"" placeholder:"URI" help:"Identifier of the new key with its version: https://VAULT/keys/KEY/VERSION."`
+	Depth   string `name:"depth" enum:"root,policy" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every site under it."`
+}
+
+func (c *policyUpdate) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
+		in.Body.KeyType, in.Body.Key.URI, in.Body.Depth = c.KeyType, c.Key, api.Depth(c.Depth)
+		r, err := k.UpdatePolicy(e, in)
+		if err != nil {
+			return err
+		}
+		return e.refreshed(r)
+	})
+}
+
+func (e *env) refreshed(r api.Refreshed) error {
+	return e.object(r, func(w io.Writer) {
+		showPolicy(w, r.Policy)
+		if r.Rewrapped > 0 {
+			fmt.Fprintf(w, "%d policy keys were wrapped anew\n", r.Rewrapped)
+		}
+		if r.Limit != "" {
+			fmt.Fprintf(w, "limit: %s\n", r.Limit)
+		}
+	})
+}
+
+func showPolicy(w io.Writer, p api.Policy) {
+	fields(w, "name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "state", p.State,
+		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
+		"primary", p.Primary.URI, "secondary", p.Secondary.URI, "created", when(p.Created), "refreshed", when(p.Refreshed))
+	if p.Roll != nil {
+		fields(w, "roll", p.Roll.ID, "roll state", p.Roll.State)
+	}
+}

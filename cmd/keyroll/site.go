@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/fail"
+)
+
+type siteCommand struct {
+	Create siteCreate `cmd:"" help:"Create a site."`
+	Put    sitePut    `cmd:"" help:"Store a file, in place of one at the same path."`
+	Get    siteGet    `cmd:"" help:"Write a file, or a part of it, to standard output."`
+	Ls     siteLs     `cmd:"" help:"List the files of a site."`
+	List   siteList   `cmd:"" help:"List sites and what they are encrypted with."`
+	Show   siteShow   `cmd:"" help:"Show one site and what it is encrypted with."`
+}
+
+type siteCreate struct {
+	connection
+	URL string `arg:"" help:"URL, as https://contoso.sharepoint.com/sites/legal."`
+}
+
+func (c *siteCreate) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		var in api.CreateSiteInput
+		in.Body.URL = c.URL
+		s, err := k.CreateSite(e, in)
+		if err != nil {
+			return err
+		}
+		return e.site(s)
+	})
+}
+
+type sitePut struct {
+	connection
+	URL  string `arg:"" help:"The site."`
+	File string `arg:"" type:"path" help:"The file to store, or - for standard input."`
+	Path string `arg:"" help:"Its path within the site."`
+}
+
+func (c *sitePut) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		in, total, done, err := e.open(c.File)
+		if err != nil {
+			return err
+		}
+		defer done()
+		bar := e.progress("put", total)
+		f, err := k.PutFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, total, bar.reader(in))
+		bar.End()
+		if err != nil {
+			return err
+		}
+		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored at %s\n", size(f.Bytes), clean(f.Path)) })
+	})
+}
+
+type siteGet struct {
+	connection
+	URL    string `arg:"" help:"The site."`
+	Path   string `arg:"" help:"Path of the file within the site."`
+	Offset int64  `name:"offset" default:"0" help:"First byte to write."`
+	Length int64  `name:"length" default:"-1" help:"Bytes to write; -1 for all that follow."`
+}
+
+func (c *siteGet) Run(e *env) error {
+	if c.Offset < 0 || c.Length < -1 || c.Length == 0 {
+		return fail.New(api.InvalidArgument, "offset %d and length %d are no range: it begins at 0 or later and has a byte or more", c.Offset, c.Length)
+	}
+	return c.with(func(k *client.Client) error {
+		r, err := k.GetFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, c.Offset, c.Length)
+		return e.copy(r, err)
+	})
+}
+
+type siteLs struct {
+	connection
+	URL string `arg:"" help:"The site."`
+}
+
+func (c *siteLs) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		l, err := k.ListFiles(e, api.SiteInput{Site: c.URL})
+		if err != nil {
+			return err
+		}
+		return list(e, l.Items, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, when(f.Modified), f.Path} })
+	})
+}
+
+type siteList struct{ connection }
+
+func (c *siteList) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		items, err := all(func(after string) ([]api.Site, string, error) {
+			l, err := k.ListSites(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
+			return l.Items, l.Next, err
+		})
+		if err != nil {
+			return err
+		}
+		return list(e, items, "url items bytes policy dataEncryptionPolicyID", func(s api.Site) []any {
+			return []any{s.URL, s.Items, size(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
+		})
+	})
+}
+
+type siteShow struct {
+	connection
+	URL string `arg:"" help:"The site."`
+}
+
+func (c *siteShow) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		s, err := k.ShowSite(e, api.SiteInput{Site: c.URL})
+		if err != nil {
+			return err
+		}
+		return e.site(s)
+	})
+}
+
+func (e *env) site(s api.Site) error {
+	return e.object(s, func(w io.Writer) {
+		fields(w, "url", s.URL, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
+		protection(w, s.Protection)
+	})
+}

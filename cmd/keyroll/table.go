@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// list prints items: JSON lines, or a table with the given columns.
+func list[T any](e *env, items []T, columns string, row func(T) []any) error {
+	if e.asJSON {
+		enc := json.NewEncoder(e.out)
+		for _, item := range items {
+			if err := enc.Encode(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, strings.ReplaceAll(strings.ToUpper(columns), " ", "\t"))
+	for _, item := range items {
+		for i, cell := range row(item) {
+			if i > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprint(w, clean(fmt.Sprint(cell)))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// fields prints "name: value" lines, aligned.
+func fields(w io.Writer, pairs ...any) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		fmt.Fprintf(t, "%v:\t%s\n", pairs[i], clean(fmt.Sprint(pairs[i+1])))
+	}
+	t.Flush()
+}
+
+// clean keeps control characters of stored text from a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// size prints a number of bytes in binary units (IEC 80000-13).
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	div, exp := int64(unit), 0
+	for m := n / unit; m >= unit; m /= unit {
+		div, exp = div*unit, exp+1
+	}
+	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(div), "KMGTPE"[exp])
+}
+
+// all collects every part of a list.
+func all[T any](part func(after string) ([]T, string, error)) ([]T, error) {
+	var items []T
+	for after := ""; ; {
+		more, next, err := part(after)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, more...)
+		if next == "" {
+			return items, nil
+		}
+		after = next
+	}
+}

@@ -1,0 +1,89 @@
+package crashtest
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// mostPoints bounds the deaths of one scenario.
+const mostPoints = 200
+
+func TestKilledAtEveryFaultPoint(t *testing.T) {
+	points, err := Points(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := prepare(t, prepared{seen: newModel()}, stage)
+	var mu sync.Mutex
+	died := map[string]int{}
+	t.Run("scenario", func(t *testing.T) {
+		for _, s := range scenarios {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				p := prepared{seen: newModel()}
+				if !s.fresh {
+					p = prepare(t, base, s.prepare)
+				}
+				for n := 1; !t.Failed(); n++ {
+					if n > mostPoints {
+						t.Fatalf("no run was clean in %d", mostPoints)
+					}
+					d := try(t, p, order{Scenario: s.name, DieAt: n})
+					if d.clean {
+						return
+					}
+					mu.Lock()
+					died[d.point]++
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	var never []string
+	for _, point := range points {
+		if died[point] == 0 {
+			never = append(never, point)
+		}
+	}
+	if len(never) > 0 && !t.Failed() {
+		t.Errorf("no scenario died at: %s", strings.Join(never, ", "))
+	}
+	for point := range died {
+		if !slices.Contains(points, point) {
+			t.Errorf("a scenario died at %q, which is not in the source", point)
+		}
+	}
+}
+
+// seedVariable repeats a run of TestKilledAtRandomPointsOfRandomActs.
+const seedVariable = "KEYROLL_CRASHTEST_SEED"
+
+func TestKilledAtRandomPointsOfRandomActs(t *testing.T) {
+	seed := rand.Uint64()
+	if text, set := os.LookupEnv(seedVariable); set {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%s=%d repeats this run", seedVariable, seed)
+	base := prepare(t, prepared{seen: newModel()}, stage)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range 8 {
+		o := order{Seed: 1 + r.Uint64N(1<<62)}
+		s := o.scenario()
+		t.Run(s.name, func(t *testing.T) {
+			p := prepare(t, base, s.prepare)
+			for range 3 {
+				o.DieAt = 1 + r.IntN(40)
+				try(t, p, o)
+			}
+		})
+	}
+}

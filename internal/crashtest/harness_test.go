@@ -1,0 +1,293 @@
+package crashtest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/fault"
+	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
+	"keyroll/internal/store"
+)
+
+// order is what a child is told, in the environment variable orderVariable.
+type order struct {
+	Scenario string
+	Seed     uint64 // of a mixed scenario
+	Data     string
+	Journal  string
+	DieAt    int // the count of the point to die at
+}
+
+const orderVariable = "KEYROLL_CRASHTEST_CHILD"
+
+func (o order) scenario() scenario {
+	if o.Seed != 0 {
+		return mixed(o.Seed)
+	}
+	for _, s := range scenarios {
+		if s.name == o.Scenario {
+			return s
+		}
+	}
+	panic("no scenario " + o.Scenario)
+}
+
+// TestChild is the process that dies. It does nothing unless the harness
+// started it.
+func TestChild(t *testing.T) {
+	text, ordered := os.LookupEnv(orderVariable)
+	if !ordered {
+		return
+	}
+	var o order
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		t.Fatal(err)
+	}
+	journal, err := os.OpenFile(o.Journal, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(format string, args ...any) { fmt.Fprintf(journal, format+"\n", args...) }
+	var mu sync.Mutex
+	met := 0
+	fault.Set(func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if met++; met == o.DieAt {
+			note("point %s", name)
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
+			select {} // dead before the next instruction of any durable step
+		}
+	})
+	settings := options
+	settings.Data = o.Data
+	w := nodetest.Start(t, settings)
+	for _, s := range o.scenario().steps {
+		s.do(w)
+		note("done %s", s.name)
+		if o.Seed == 0 { // so that the n-th point is the same one in every run
+			settle(t, w)
+		}
+	}
+	settle(t, w)
+	w.Stop()
+	if !t.Failed() {
+		note("clean")
+	}
+}
+
+// settle waits until every roll has ended and no upkeep is left.
+func settle(t *testing.T, w *nodetest.World) {
+	t.Helper()
+	rolls, err := w.Client.ListRolls(t.Context(), api.None{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rolls.Items {
+		if w.WaitRoll(r.PolicyID).State == api.RollFailed {
+			t.Errorf("a roll failed: %s", r.Message)
+		}
+	}
+	w.Node.Upkeep.Wait()
+}
+
+// death is how one child ended.
+type death struct {
+	clean bool
+	point string // where it died
+	done  int    // steps that were acknowledged
+}
+
+// run lets a child act on a data folder.
+func run(t *testing.T, o order) death {
+	t.Helper()
+	o.Journal = o.Data + ".journal"
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), self, "-test.run=^TestChild$")
+	child.Env = append(os.Environ(), orderVariable+"="+string(text))
+	out, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	killed := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	if err != nil && !killed {
+		t.Fatalf("the child that was to die at point %d: %v\n%s", o.DieAt, err, out)
+	}
+	var d death
+	journal, err := os.ReadFile(o.Journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(journal)) {
+		line = strings.TrimSuffix(line, "\n")
+		switch kind, rest, _ := strings.Cut(line, " "); kind {
+		case "point":
+			d.point = rest
+		case "done":
+			d.done++
+		case "clean":
+			d.clean = true
+		}
+	}
+	if d.clean == killed || killed != (d.point != "") {
+		t.Fatalf("the child that was to die at point %d: killed %v, journal:\n%s", o.DieAt, killed, journal)
+	}
+	return d
+}
+
+// reopen starts a node on what a death left and checks that nothing is lost and
+// nothing shows half done.
+func reopen(t *testing.T, o order, d death, before model) {
+	t.Helper()
+	settings := options
+	settings.Data = o.Data
+	w := nodetest.Start(t, settings)
+	settle(t, w)
+	s := o.scenario()
+	now := before.clone()
+	for _, acknowledged := range s.steps[:d.done] {
+		acknowledged.then(&now)
+	}
+	allowed := []model{now}
+	if d.done < len(s.steps) {
+		under := s.steps[d.done]
+		next := now.clone()
+		under.then(&next)
+		allowed = append(allowed, next)
+		if under.partly != nil {
+			part := now.clone()
+			under.partly(&part)
+			allowed = append(allowed, part)
+		}
+	}
+	seen := view(t, w)
+	fits := false
+	for _, m := range allowed {
+		fits = fits || reflect.DeepEqual(seen, m)
+	}
+	if !fits {
+		t.Errorf("after %d of %d steps a user sees\n%+v\nnot one of\n%+v", d.done, len(s.steps), seen, allowed)
+	}
+	w.VerifyClean()
+	atRest(t, w)
+	w.Stop()
+}
+
+// atRest checks what must hold once everything has been read and no roll and no
+// upkeep is left.
+func atRest(t *testing.T, w *nodetest.World) {
+	t.Helper()
+	w.Node.Upkeep.Wait()
+	mailboxes, err := w.Client.ListMailboxes(t.Context(), api.ListInput{PageInput: api.PageInput{Limit: 1000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mailboxes.Items {
+		current(t, w, m.Name, m.Protection)
+	}
+	sites, err := w.Client.ListSites(t.Context(), api.ListInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sites.Items {
+		current(t, w, s.URL, s.Protection)
+	}
+	// Each of these counts things that have no right to be there.
+	for what, query := range map[string]string{
+		"container key pages beside those that containers point to": `SELECT count(*) FROM key_page k WHERE class <> 8
+			AND count <> (SELECT count(*) FROM container c WHERE c.page = k.id AND c.class = k.class)`,
+		"containers that point to no key page": `SELECT count(*) FROM container WHERE page NOT IN (SELECT id FROM key_page)`,
+		"blob key pages beside those that blobs point to": `SELECT count(*) FROM key_page k WHERE class = 8
+			AND count <> (SELECT count(*) FROM blob b JOIN item i ON i.id = b.item WHERE b.page = k.id AND i.container = k.parent)`,
+		"blobs that point to no key page":   `SELECT count(*) FROM blob WHERE page NOT IN (SELECT id FROM key_page)`,
+		"items without a blob":              `SELECT count(*) FROM item WHERE id NOT IN (SELECT item FROM blob)`,
+		"policy keys without one kept wrap": `SELECT count(*) FROM policy p WHERE (SELECT count(*) FROM revision r WHERE r.policy_key = p.current AND r.erased = 0) <> 1`,
+		"rolls that have not ended":         `SELECT count(*) FROM roll WHERE state NOT IN ('finished', 'superseded')`,
+	} {
+		var n int
+		err := w.Node.DB.View(t.Context(), func(tx *store.Tx) error { return tx.QueryRow(t.Context(), query).Scan(&n) })
+		if err != nil || n != 0 {
+			t.Errorf("%s: %d (%v)", what, n, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(w.Data, "blobs", "tmp", "*")); err != nil || len(left) > 0 {
+		t.Errorf("unfinished blobs are left: %q %v", left, err)
+	}
+}
+
+// current checks that what has been read stands under the newest policy key,
+// and that its DataEncryptionPolicyID names its policy.
+func current(t *testing.T, w *nodetest.World, name string, p api.Protection) {
+	t.Helper()
+	if !p.Current {
+		t.Errorf("%s was read and is not under the current policy key of %q", name, p.Policy)
+	}
+	policy, err := w.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: p.DataEncryptionPolicyID})
+	if err != nil || policy.Name != p.Policy || policy.Revision != p.DataEncryptionPolicyID {
+		t.Errorf("%s: DataEncryptionPolicyID %s names %q, not %q (%v)", name, p.DataEncryptionPolicyID, policy.Name, p.Policy, err)
+	}
+}
+
+// prepared is a data folder that scenarios are tried on copies of.
+type prepared struct {
+	data string
+	seen model
+}
+
+// prepare does steps on a copy of from.
+func prepare(t *testing.T, from prepared, steps []step) prepared {
+	t.Helper()
+	p := prepared{filepath.Join(t.TempDir(), "prepared"), from.seen.clone()}
+	if from.data != "" {
+		nodetest.CopyFolder(t, from.data, p.data)
+	}
+	w := nodetest.Start(t, node.Options{Data: p.data, PageSlots: options.PageSlots})
+	for _, s := range steps {
+		s.do(w)
+		s.then(&p.seen)
+		settle(t, w)
+	}
+	w.Stop()
+	return p
+}
+
+// try lets one child die on a copy of a prepared folder and looks at what it left.
+func try(t *testing.T, p prepared, o order) death {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "keyroll-crashtest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Data = filepath.Join(dir, "data")
+	if !o.scenario().fresh {
+		nodetest.CopyFolder(t, p.data, o.Data)
+	}
+	d := run(t, o)
+	ok := t.Run(fmt.Sprintf("%d %s", o.DieAt, d.point), func(t *testing.T) { reopen(t, o, d, p.seen) })
+	if !ok {
+		t.Logf("what was left is kept in %s", dir)
+		return d
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+	return d
+}

@@ -1,0 +1,185 @@
+package crashtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
+	"keyroll/internal/store"
+)
+
+const (
+	killPages     = 210
+	killSlots     = 8
+	killRate      = 1200 // containers a second: a roll takes 1.4 seconds
+	kills         = 20
+	killsWithin   = 15
+	killMailboxes = killPages * killSlots
+)
+
+// TestKilledDuringRollsOfManyPagesLosesNoKey kills the real command at random
+// moments of rolls: each drawn over the time that what is left of the roll takes
+// at its rate. A roll with little left may finish before the next one begins.
+func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "keyroll")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "keyroll/cmd/keyroll").CombinedOutput(); err != nil {
+		t.Fatalf("build keyroll: %v\n%s", err, out)
+	}
+	data := manyMailboxes(t)
+	within, rolls := 0, 0
+	left := int64(0)
+	for range kills {
+		child := serve(t, program, data)
+		if left < killMailboxes/10 {
+			nextRoll(t, data, left > 0)
+			rolls++
+			left = killMailboxes
+		}
+		span := time.Duration(left) * time.Second / killRate
+		select {
+		case <-time.After(rand.N(span)):
+		case err := <-child.ended:
+			t.Fatalf("keyroll ended by itself: %v\n%s", err, child.log)
+		}
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-child.ended
+		left = unmoved(t, data) // before anybody goes on with the roll
+		if 0 < left && left < killMailboxes {
+			within++
+		}
+	}
+	t.Logf("%d of %d kills fell strictly between the first and the last page of one of %d rolls over %d pages", within, kills, rolls, killPages)
+	if within < killsWithin {
+		t.Errorf("%d kills fell between the first and the last page, fewer than %d", within, killsWithin)
+	}
+
+	w := nodetest.Start(t, node.Options{Data: data})
+	w.FinishRoll(nodetest.MailboxPolicy)
+	if v := w.VerifyClean(); v.Containers < killMailboxes {
+		t.Errorf("%d container keys opened, fewer than the %d mailboxes", v.Containers, killMailboxes)
+	}
+	atRest(t, w)
+	p, err := w.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int(p.Generation) != 1+rolls {
+		t.Errorf("%d refreshes led to generation %d", rolls, p.Generation)
+	}
+	if n := mailboxesUnder(t, w, p.Revision); n != killMailboxes {
+		t.Errorf("%d of %d mailboxes have the current key", n, killMailboxes)
+	}
+}
+
+// manyMailboxes makes a data folder with full pages of mailboxes under a policy.
+func manyMailboxes(t *testing.T) (data string) {
+	t.Helper()
+	w := nodetest.Start(t, node.Options{PageSlots: killSlots})
+	w.StageMail()
+	names := make([]string, killMailboxes)
+	for i := range names {
+		names[i] = fmt.Sprintf("m%d@contoso.com", i)
+	}
+	w.CreateMany(container.Mailbox, names, nodetest.MailboxPolicy)
+	w.Stop()
+	return w.Data
+}
+
+func mailboxesUnder(t *testing.T, w *nodetest.World, revision string) (n int) {
+	t.Helper()
+	for in := (api.ListInput{PageInput: api.PageInput{Limit: 1000}}); ; {
+		list, err := w.Client.ListMailboxes(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list.Items {
+			if m.Protection.DataEncryptionPolicyID == revision {
+				n++
+			}
+		}
+		if in.After = list.Next; in.After == "" {
+			return n
+		}
+	}
+}
+
+// served is a keyroll that runs and is ready.
+type served struct {
+	*exec.Cmd
+	ended chan error
+	log   *bytes.Buffer // to be read when it has ended
+}
+
+func serve(t *testing.T, program, data string) served {
+	t.Helper()
+	ready := filepath.Join(data, node.InfoFile)
+	if err := os.Remove(ready); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed one leaves it
+		t.Fatal(err)
+	}
+	s := served{exec.Command(program, "serve", "--data", data, "--listen", "127.0.0.1:0",
+		"--page-slots", strconv.Itoa(killSlots), "--roll-rate", strconv.Itoa(killRate)), make(chan error, 1), new(bytes.Buffer)}
+	s.Stdout, s.Stderr = s.log, s.log
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Process.Kill() }) // if the test ends before it was killed
+	go func() { s.ended <- s.Wait() }()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(ready); !errors.Is(err, fs.ErrNotExist) {
+			return s
+		}
+		select {
+		case err := <-s.ended:
+			t.Fatalf("keyroll ended before it was ready: %v\n%s", err, s.log)
+		case <-tick.C:
+		}
+	}
+}
+
+// nextRoll begins a roll in a running keyroll, after the one before has finished.
+func nextRoll(t *testing.T, data string, running bool) {
+	t.Helper()
+	w := nodetest.Connect(t, data)
+	if running {
+		w.FinishRoll(nodetest.MailboxPolicy)
+	}
+	w.RefreshMail()
+	w.Stop()
+}
+
+// unmoved counts the mailboxes that are not under the current policy key, in the
+// database of a keyroll that is dead.
+func unmoved(t *testing.T, data string) (n int64) {
+	t.Helper()
+	ctx := context.Background()
+	db, err := store.Open(ctx, "sqlite://"+filepath.Join(data, node.DatabaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.View(ctx, func(tx *store.Tx) error {
+		return tx.QueryRow(ctx, `SELECT coalesce(sum(k.count), 0) FROM key_page k JOIN policy_key g ON g.id = k.parent
+			JOIN policy p ON p.id = g.policy WHERE p.name = ?1 AND k.parent <> p.current`, nodetest.MailboxPolicy).Scan(&n)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

@@ -1,0 +1,94 @@
+package crashtest
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/node/nodetest"
+)
+
+// model is what a user sees of a keyroll.
+type model struct {
+	Mailboxes map[string]mailbox
+	Sites     map[string]map[string]string // site, path: digest
+	Policies  map[string]uint32            // name: generation of the policy key
+}
+
+type mailbox struct {
+	State  api.MailboxState
+	Policy string   // of its own
+	Mail   []string // messages, as an mbox
+}
+
+func newModel() model {
+	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}}
+}
+
+func (m model) clone() model {
+	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies)}
+	for site, files := range m.Sites {
+		c.Sites[site] = maps.Clone(files)
+	}
+	return c
+}
+
+func digest[T string | []byte](content T) string {
+	return fmt.Sprintf("%d bytes %x", len(content), sha256.Sum256([]byte(content)))
+}
+
+// messages takes an mbox of these scenarios apart.
+func messages(mbox string) (list []string) {
+	for i := 0; i < len(mbox); {
+		end := strings.Index(mbox[i+1:], "\nFrom a")
+		if end < 0 {
+			return append(list, mbox[i:])
+		}
+		list = append(list, mbox[i:i+1+end+1])
+		i += 1 + end + 1
+	}
+	return list
+}
+
+// view reads all that a user sees: every list, every message, every file.
+func view(t *testing.T, w *nodetest.World) model {
+	t.Helper()
+	m := newModel()
+	for in := (api.ListInput{}); ; {
+		list, err := w.Client.ListMailboxes(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range list.Items {
+			m.Mailboxes[b.Name] = mailbox{b.State, b.AssignedPolicy, messages(w.Export(b.Name))}
+		}
+		if in.After = list.Next; in.After == "" {
+			break
+		}
+	}
+	sites, err := w.Client.ListSites(t.Context(), api.ListInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sites.Items {
+		files, err := w.Client.ListFiles(t.Context(), api.SiteInput{Site: s.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Sites[s.URL] = map[string]string{}
+		for _, f := range files.Items {
+			m.Sites[s.URL][f.Path] = digest(w.Get(s.URL, f.Path))
+		}
+	}
+	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range policies.Items {
+		m.Policies[p.Name] = p.Generation
+	}
+	return m
+}

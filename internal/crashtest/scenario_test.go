@@ -1,0 +1,282 @@
+package crashtest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
+)
+
+// scenario is what a child does to a prepared data folder.
+type scenario struct {
+	name    string
+	fresh   bool   // the folder is not there yet
+	prepare []step // done once, on the stage
+	steps   []step
+}
+
+// step is one act of a user, and what is seen of it afterwards.
+type step struct {
+	name string
+	do   func(w *nodetest.World)
+	then func(m *model)
+	// partly, unless nil, is a state that a death in the step may leave too.
+	partly func(m *model)
+}
+
+// options of every node: pages so small that a little data fills several, and
+// rolls that take a page at a time.
+var options = node.Options{PageSlots: 4, RollRate: 2000}
+
+const (
+	alice, bob = "alice@contoso.com", "bob@contoso.com"
+	site       = "https://contoso.sharepoint.com/sites/one"
+	importStep = 512 // messages that an import commits at a time
+)
+
+// stage is what stands before every scenario that is not fresh: both policies,
+// and for each of their keys a version that they have not taken up.
+var stage = []step{{
+	name: "stage",
+	do: func(w *nodetest.World) {
+		w.StageMail()
+		w.StageSites()
+		for _, vault := range []string{nodetest.VaultA1, nodetest.VaultA2, nodetest.VaultS1} {
+			w.AddKey(vault)
+		}
+	},
+	then: func(m *model) {
+		m.Policies["Service-managed"], m.Policies[nodetest.MailboxPolicy], m.Policies[nodetest.SitePolicy] = 1, 1, 1
+	},
+}}
+
+var scenarios = []scenario{
+	{
+		name: "first start", fresh: true,
+		steps: []step{
+			{name: "start", do: func(*nodetest.World) {}, then: func(m *model) { m.Policies["Service-managed"] = 1 }},
+			create(alice, ""), create(bob, ""), receive(alice, mbox(1, 2)),
+		},
+	},
+	{
+		name:    "create",
+		prepare: []step{create("carol@contoso.com", nodetest.MailboxPolicy)},
+		steps:   []step{create(alice, nodetest.MailboxPolicy), create(bob, ""), makeSite(site)},
+	},
+	{
+		name:    "import",
+		prepare: []step{create(alice, nodetest.MailboxPolicy)},
+		steps:   []step{receive(alice, mbox(1, 3)), receive(alice, mbox(4, importStep+9)), receive(alice, mbox(1000, 1))},
+	},
+	{
+		name:    "put",
+		prepare: []step{makeSite(site)},
+		steps: []step{
+			put(site, "a.txt", []byte("new")), put(site, "a.txt", []byte("newer, and longer")),
+			put(site, "big", pattern(9<<20)), put(site, "big", nil),
+		},
+	},
+	{
+		name:    "assign",
+		prepare: []step{fill(3, ""), create(alice, ""), receive(alice, mbox(1, 2))},
+		steps:   []step{assign(alice, nodetest.MailboxPolicy), assign("m1@contoso.com", nodetest.MailboxPolicy), assign(alice, "")},
+	},
+	{
+		name:    "state",
+		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), fill(3, nodetest.MailboxPolicy)},
+		steps:   []step{setState(alice, api.Inactive), setState("m2@contoso.com", api.Inactive), setState(alice, api.Disabled), setState(alice, api.Active)},
+	},
+	{
+		name: "roll",
+		prepare: []step{fill(14, nodetest.MailboxPolicy), receive("m3@contoso.com", mbox(1, 5)),
+			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(6, 2)), setState(alice, api.Inactive)},
+		steps: []step{refresh(api.DepthPolicy)},
+	},
+	{
+		name: "move at the next access",
+		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive),
+			create(bob, nodetest.MailboxPolicy), receive(bob, mbox(3, 2)), setState(bob, api.Inactive), refresh(api.DepthPolicy)},
+		steps: []step{read(alice), read(bob), receive(alice, mbox(5, 1))},
+	},
+	{
+		name:    "refresh at depth root",
+		prepare: []step{fill(5, nodetest.MailboxPolicy), create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 1))},
+		steps:   []step{refresh(api.DepthRoot)},
+	},
+	{
+		name:    "update sites",
+		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
+		steps:   []step{updateSites()},
+	},
+}
+
+// mixed is a scenario of acts drawn from a seed.
+func mixed(seed uint64) scenario {
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := scenario{name: fmt.Sprintf("random %d", seed), prepare: []step{
+		fill(9, nodetest.MailboxPolicy), makeSite(site), put(site, "f0", []byte("first")), receive("m0@contoso.com", mbox(1, 3))}}
+	acts := []func(name string) step{
+		func(name string) step { return receive(name, mbox(10*r.IntN(100), 1+r.IntN(9))) },
+		func(name string) step { return receive(name, mbox(10*r.IntN(100), 1)) },
+		func(string) step { return put(site, fmt.Sprintf("f%d", r.IntN(3)), pattern(r.IntN(200_000))) },
+		func(name string) step { return assign(name, []string{"", nodetest.MailboxPolicy}[r.IntN(2)]) },
+		func(name string) step {
+			return setState(name, []api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}[r.IntN(4)])
+		},
+		read,
+	}
+	refreshAt := r.IntN(12)
+	for i := range 12 {
+		if i == refreshAt {
+			s.steps = append(s.steps, refresh(api.DepthPolicy), updateSites())
+		}
+		s.steps = append(s.steps, acts[r.IntN(len(acts))](fmt.Sprintf("m%d@contoso.com", r.IntN(9))))
+	}
+	return s
+}
+
+func create(name, policy string) step {
+	return step{
+		name: "create " + name,
+		do:   func(w *nodetest.World) { w.Mailbox(name, policy) },
+		then: func(m *model) { m.Mailboxes[name] = mailbox{api.Active, policy, nil} },
+	}
+}
+
+// fill makes mailboxes in full pages.
+func fill(n int, policy string) step {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("m%d@contoso.com", i)
+	}
+	return step{
+		name: fmt.Sprintf("fill %d", n),
+		do: func(w *nodetest.World) {
+			w.CreateMany(container.Mailbox, names, policy)
+		},
+		then: func(m *model) {
+			for _, name := range names {
+				m.Mailboxes[name] = mailbox{api.Active, policy, nil}
+			}
+		},
+	}
+}
+
+func fillSites(n int) step {
+	urls := make([]string, n)
+	for i := range urls {
+		urls[i] = fmt.Sprintf("https://contoso.sharepoint.com/sites/s%d", i)
+	}
+	return step{
+		name: fmt.Sprintf("fill %d sites", n),
+		do:   func(w *nodetest.World) { w.CreateMany(container.Site, urls, "") },
+		then: func(m *model) {
+			for _, url := range urls {
+				m.Sites[url] = map[string]string{}
+			}
+		},
+	}
+}
+
+// mbox is n messages, numbered from first on.
+func mbox(first, n int) []string {
+	messages := make([]string, n)
+	for i := range messages {
+		k := first + i
+		messages[i] = fmt.Sprintf("From a%d@contoso.com Thu Jan  1 00:00:00 2026\nSubject: message %d\nFrom: a%d@contoso.com\n\nbody %d%s\n\n", k, k, k, k, strings.Repeat(".", k%50))
+	}
+	return messages
+}
+
+func receive(name string, messages []string) step {
+	s := step{
+		name: fmt.Sprintf("import %d into %s", len(messages), name),
+		do:   func(w *nodetest.World) { w.Import(name, strings.Join(messages, "")) },
+		then: func(m *model) { m.append(name, messages) },
+	}
+	if len(messages) > importStep {
+		s.partly = func(m *model) { m.append(name, messages[:importStep]) }
+	}
+	return s
+}
+
+func (m *model) append(name string, messages []string) {
+	b := m.Mailboxes[name]
+	b.Mail = append(b.Mail[:len(b.Mail):len(b.Mail)], messages...)
+	m.Mailboxes[name] = b
+}
+
+func read(name string) step {
+	return step{name: "read " + name, do: func(w *nodetest.World) { w.Export(name) }, then: func(*model) {}}
+}
+
+func makeSite(url string) step {
+	return step{
+		name: "create " + url,
+		do:   func(w *nodetest.World) { w.Site(url) },
+		then: func(m *model) { m.Sites[url] = map[string]string{} },
+	}
+}
+
+func put(url, path string, content []byte) step {
+	return step{
+		name: fmt.Sprintf("put %s, %d bytes", path, len(content)),
+		do:   func(w *nodetest.World) { w.Put(url, path, content) },
+		then: func(m *model) { m.Sites[url][path] = digest(content) },
+	}
+}
+
+// pattern is n bytes that do not repeat at any power of two.
+func pattern(n int) []byte {
+	return bytes.Repeat([]byte("0123456789abc"), n/13+1)[:n]
+}
+
+func assign(name, policy string) step {
+	return step{
+		name: fmt.Sprintf("assign %q to %s", policy, name),
+		do:   func(w *nodetest.World) { w.Assign(name, policy) },
+		then: func(m *model) {
+			b := m.Mailboxes[name]
+			b.Policy = policy
+			m.Mailboxes[name] = b
+		},
+	}
+}
+
+func setState(name string, state api.MailboxState) step {
+	return step{
+		name: fmt.Sprintf("state %s of %s", state, name),
+		do:   func(w *nodetest.World) { w.SetState(name, state) },
+		then: func(m *model) {
+			b := m.Mailboxes[name]
+			b.State = state
+			m.Mailboxes[name] = b
+		},
+	}
+}
+
+// refresh takes up the versions that the stage has made.
+func refresh(depth api.Depth) step {
+	return step{
+		name: fmt.Sprintf("refresh at depth %s", depth),
+		do:   func(w *nodetest.World) { w.Refresh(nodetest.MailboxPolicy, depth) },
+		then: func(m *model) {
+			if depth == api.DepthPolicy {
+				m.Policies[nodetest.MailboxPolicy]++
+			}
+		},
+	}
+}
+
+func updateSites() step {
+	return step{
+		name: "update sites",
+		do:   func(w *nodetest.World) { w.UpdateSitesToNewest() },
+		then: func(m *model) { m.Policies[nodetest.SitePolicy]++ },
+	}
+}
