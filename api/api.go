@@ -44,6 +44,7 @@ type PolicyKind string
 const (
 	MailboxPolicy        PolicyKind = "mailbox"
 	SitePolicy           PolicyKind = "site"
+	MultiWorkloadPolicy  PolicyKind = "multi-workload"
 	ServiceManagedPolicy PolicyKind = "service-managed"
 )
 
@@ -55,16 +56,27 @@ const (
 	Registering PolicyState = "Registering"
 	Registered  PolicyState = "Registered"
 	Rolling     PolicyState = "Rolling"
+	// Unregistered is a geo without a policy, or a policy that was left.
+	Unregistered PolicyState = "Unregistered"
+	// Recovery is a site policy that its availability key opens until its keys
+	// are restored.
+	Recovery PolicyState = "Recovery"
+	// PurgePending and PurgeDone are a policy whose purge was requested, or done.
+	PurgePending PolicyState = "PurgePending"
+	PurgeDone    PolicyState = "Purged"
 )
 
 // Policy names two customer keys and what they protect.
 type Policy struct {
-	ID          string      `json:"id" doc:"GUID"`
-	Name        string      `json:"name"`
-	Kind        PolicyKind  `json:"kind"`
-	Description string      `json:"description"`
-	Enabled     bool        `json:"enabled"`
-	State       PolicyState `json:"state"`
+	ID          string     `json:"id" doc:"GUID"`
+	Name        string     `json:"name"`
+	Kind        PolicyKind `json:"kind"`
+	Description string     `json:"description"`
+	Enabled     bool       `json:"enabled"`
+	// Assigned is whether a multi-workload policy is the tenant's.
+	Assigned bool        `json:"assigned"`
+	Geo      string      `json:"geo,omitempty" doc:"of a site policy: the geo that it covers"`
+	State    PolicyState `json:"state"`
 	// PercentComplete is the share of containers that the running roll has
 	// brought over, and 100 when none runs.
 	PercentComplete float64 `json:"percentComplete"`
@@ -77,6 +89,8 @@ type Policy struct {
 	Created    time.Time  `json:"created"`
 	Refreshed  time.Time  `json:"refreshed" doc:"when the current revision was made"`
 	Roll       *Roll      `json:"roll,omitempty" doc:"the newest roll of this policy"`
+	// Warnings are what the checks of its keys found and let pass.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Depth is what a roll replaces; each depth includes the ones before it.
@@ -130,6 +144,8 @@ type Refreshed struct {
 	Policy Policy `json:"policy"`
 	// Rewrapped counts the policy keys that got new wraps (depth root).
 	Rewrapped int `json:"rewrapped"`
+	// Warnings are what the checks of the keys found and let pass.
+	Warnings []string `json:"warnings,omitempty"`
 	// Limit says what the depth does not reach; it is shown with the result.
 	Limit string `json:"limit,omitempty"`
 }
@@ -142,6 +158,19 @@ const (
 	Inactive     MailboxState = "inactive"
 	Disconnected MailboxState = "disconnected"
 	Disabled     MailboxState = "disabled"
+)
+
+// RecipientType is what a mailbox serves.
+type RecipientType string
+
+const (
+	UserMailbox   RecipientType = "UserMailbox"
+	SharedMailbox RecipientType = "SharedMailbox"
+	PublicFolder  RecipientType = "PublicFolder"
+	GroupMailbox  RecipientType = "GroupMailbox"
+	// MailUser has its mail elsewhere until it is migrated; what policy will
+	// protect it is known before.
+	MailUser RecipientType = "MailUser"
 )
 
 // Protection says what a container is encrypted under at this moment.
@@ -158,9 +187,12 @@ type Protection struct {
 
 // Mailbox is a mailbox and what protects it.
 type Mailbox struct {
-	Name    string       `json:"name"`
-	State   MailboxState `json:"state"`
-	Created time.Time    `json:"created"`
+	Name string        `json:"name"`
+	Type RecipientType `json:"type"`
+	// ExternalAddress is where a MailUser's mail is until it is migrated.
+	ExternalAddress string       `json:"externalAddress,omitempty"`
+	State           MailboxState `json:"state"`
+	Created         time.Time    `json:"created"`
 	// AssignedPolicy is the name of the policy of its own, empty for none.
 	AssignedPolicy string     `json:"assignedPolicy"`
 	Protection     Protection `json:"protection"`
@@ -187,6 +219,7 @@ type Imported struct {
 // Site is a site and what protects it.
 type Site struct {
 	URL        string     `json:"url"`
+	Geo        string     `json:"geo"`
 	Created    time.Time  `json:"created"`
 	Protection Protection `json:"protection"`
 	Items      int64      `json:"items"`

@@ -46,6 +46,8 @@ const (
 	WrongSeal Code = "WrongSeal"
 	// NewerFormat is data written by a newer keyroll.
 	NewerFormat Code = "NewerFormat"
+	// Gone is content or a policy that was purged: it is gone for good.
+	Gone Code = "Gone"
 	// Unavailable is a server that is starting, draining, or not reached.
 	Unavailable Code = "Unavailable"
 )

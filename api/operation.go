@@ -8,8 +8,14 @@ import (
 // Role is what a principal must hold to call an operation.
 type Role string
 
-// Admin may do everything within its own tenant.
-const Admin Role = "admin"
+const (
+	// Admin may do everything within its own tenant.
+	Admin Role = "admin"
+	// Operator runs the server: makes tenants, rolls availability keys.
+	Operator Role = "operator"
+	// Approver approves purges.
+	Approver Role = "approver"
+)
 
 // Body says what one side of an operation carries.
 type Body string
@@ -46,7 +52,9 @@ var operations []Meta
 func Operations() []Meta { return operations }
 
 func define[In, Out any](m Meta) Operation[In, Out] {
-	m.Role = Admin
+	if m.Role == "" {
+		m.Role = Admin
+	}
 	m.In, m.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
 	if m.Returns == NoBody && m.Out != reflect.TypeFor[None]() {
 		m.Returns = JSON
@@ -93,8 +101,10 @@ type RollInput struct {
 type (
 	CreateMailboxInput struct {
 		Body struct {
-			Name   string `json:"name"`
-			Policy string `json:"policy,omitempty" doc:"policy of its own; empty for none"`
+			Name            string        `json:"name"`
+			Type            RecipientType `json:"type,omitempty" enum:"UserMailbox,SharedMailbox,PublicFolder,GroupMailbox,MailUser" doc:"UserMailbox unless given"`
+			ExternalAddress string        `json:"externalAddress,omitempty" doc:"of a MailUser: where its mail is until it is migrated"`
+			Policy          string        `json:"policy,omitempty" doc:"policy of its own; empty for none"`
 		}
 	}
 	ListInput        struct{ PageInput }
@@ -125,13 +135,15 @@ type (
 	}
 	CreatePolicyInput struct {
 		Body struct {
-			Name        string   `json:"name"`
-			Description string   `json:"description,omitempty"`
-			Keys        []string `json:"keys" doc:"two key URIs without a version, in two vaults"`
+			Kind        PolicyKind `json:"kind,omitempty" enum:"mailbox,multi-workload" doc:"mailbox unless given"`
+			Name        string     `json:"name"`
+			Description string     `json:"description,omitempty"`
+			Keys        []string   `json:"keys" doc:"two key URIs without a version, in two vaults"`
 		}
 	}
 	RegisterSitesInput struct {
 		Body struct {
+			GeoInput
 			Primary   KeyVersion `json:"primary"`
 			Secondary KeyVersion `json:"secondary"`
 		}

@@ -55,6 +55,9 @@ type Container struct {
 	Page       int64  // key page with the slot of its key
 	Generation uint32 // of its key, counted from 1
 	Created    time.Time
+	Recipient  api.RecipientType // of a mailbox: what it serves
+	Geo        int64             // of a site: the geo that it stands in
+	Purged     time.Time         // when it was marked for deletion; zero: it was not
 }
 
 // Containers is the room's only type with state: the opened directories.

@@ -12,8 +12,9 @@ import (
 )
 
 // Directory seals a tenant's names and texts, and makes the hashes by which
-// they are found. Its key is the key of a workload store under the
-// service-managed policy, so names open whatever the tenant's own keys do.
+// they are found. Its key is that of a container of its own class under the
+// service-managed policy, so names open whatever the tenant's own keys do, and
+// no roll to a customer's policy takes it along.
 type Directory struct {
 	tenant     int64
 	container  int64
@@ -40,7 +41,7 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 		return err
 	}
 	directory := newcomer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
-		Kind: Workload, State: envelope.ClassWorkload, Policy: managed, Generation: 1, Created: s.now()}}}
+		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now()}}}
 	err = s.insert(ctx, home{tenant, Workload, managed}, []newcomer{directory}, nil)
 	if fail.Is(err, api.AlreadyExists) { // another node was first
 		return nil

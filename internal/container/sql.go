@@ -10,11 +10,11 @@ import (
 	"keyroll/internal/store"
 )
 
-const columns = `id, tenant, kind, name, class, policy, page, generation, created`
+const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, geo, purged`
 
 // A name that is taken changes no row, so that the transaction is not lost and
 // the caller can say which name it was.
-const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 	ON CONFLICT (tenant, kind, name_hash) DO NOTHING`
 
 const (
@@ -37,7 +37,8 @@ type row struct {
 }
 
 func (r row) values(nameHash []byte) []any {
-	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(), nameHash}
+	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(),
+		string(r.Recipient), r.Geo, milli(r.Purged), nameHash}
 }
 
 // selectRows returns the containers that a where clause selects, none of them
@@ -74,8 +75,19 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 }
 
 func scan(from interface{ Scan(...any) error }) (r row, err error) {
-	var created int64
-	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created)
+	var created, purged int64
+	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.Geo, &purged)
 	r.Created = time.UnixMilli(created)
+	if purged != 0 {
+		r.Purged = time.UnixMilli(purged)
+	}
 	return r, err
+}
+
+// milli is a time as it is stored: 0 for none.
+func milli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }

@@ -18,6 +18,7 @@ const (
 	ClassWorkload     Class = 6 // workload stores
 	ClassBackup       Class = 7 // backups
 	ClassBlob         Class = 8 // blobs of one container
+	ClassDirectory    Class = 9 // the directory of a tenant
 )
 
 var classes = [...]string{
@@ -29,6 +30,7 @@ var classes = [...]string{
 	ClassWorkload:     "workloads",
 	ClassBackup:       "backups",
 	ClassBlob:         "blobs",
+	ClassDirectory:    "directories",
 }
 
 // String returns the class as the ledger's columns name it.

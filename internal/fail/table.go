@@ -38,6 +38,7 @@ var Table = []Row{
 	{api.FolderInUse, http.StatusConflict, 1, "ResourceBusy", "Conflict", true},
 	{api.WrongSeal, http.StatusConflict, 1, "SecurityError", "Conflict", false},
 	{api.NewerFormat, http.StatusConflict, 1, "InvalidData", "Conflict", false},
+	{api.Gone, http.StatusGone, 1, "ObjectNotFound", "NotFound", false},
 	{api.Unavailable, http.StatusServiceUnavailable, 1, "ResourceUnavailable", "ServiceUnavailable", true},
 }
 

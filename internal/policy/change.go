@@ -218,7 +218,7 @@ func folded(kv envelope.KeyVersion) envelope.KeyVersion {
 
 // Classes are the classes of key pages that stand under policy keys.
 var Classes = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled,
-	envelope.ClassSite, envelope.ClassWorkload, envelope.ClassBackup}
+	envelope.ClassSite, envelope.ClassWorkload, envelope.ClassBackup, envelope.ClassDirectory}
 
 // Retire erases the wraps of the policy's older policy keys that nothing
 // stands under any more, and returns how many. From then on no key version

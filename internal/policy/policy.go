@@ -33,7 +33,20 @@ type Policy struct {
 	Enabled     bool
 	Current     KeyRow // the policy key that new wraps go under
 	Created     time.Time
+	Geo         int64     // of a site policy: the geo that it covers
+	Assigned    bool      // the tenant's multi-workload policy
+	Recovery    time.Time // when recovery mode began; zero: it is not in it
+	Purge       Purge
 }
+
+// Purge is how far the purge of a policy has come. The values stand in stored data.
+type Purge int
+
+const (
+	NotPurged      Purge = 0
+	PurgeRequested Purge = 1 // it takes in nothing any more
+	Purged         Purge = 2
+)
 
 // KeyRow is a policy key as the database knows it: without its material.
 type KeyRow struct {

@@ -16,7 +16,8 @@ import (
 )
 
 func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Policy, error) {
-	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, k.id, k.generation
+	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, k.id, k.generation,
+		p.geo, p.assigned, p.recovery, p.purge
 		FROM policy p JOIN policy_key k ON k.id = p.current WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -26,14 +27,19 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 	for rows.Next() {
 		var p Policy
 		var guid string
-		var created int64
-		if err := rows.Scan(&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation); err != nil {
+		var created, recovery int64
+		err := rows.Scan(&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation,
+			&p.Geo, &p.Assigned, &recovery, &p.Purge)
+		if err != nil {
 			return nil, err
 		}
 		if p.GUID, err = uuid.Parse(guid); err != nil {
 			return nil, err
 		}
 		p.Created = time.UnixMilli(created)
+		if recovery != 0 {
+			p.Recovery = time.UnixMilli(recovery)
+		}
 		p.Current.Tenant, p.Current.Policy = p.Tenant, p.ID
 		list = append(list, p)
 	}
@@ -41,9 +47,9 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 }
 
 func insertPolicy(ctx context.Context, tx *store.Tx, p Policy) error {
-	_, err := tx.Exec(ctx, `INSERT INTO policy (id, tenant, guid, kind, name, name_key, description, enabled, current, created)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`,
-		p.ID, p.Tenant, p.GUID.String(), string(p.Kind), p.Name, strings.ToLower(p.Name), p.Description, 1, p.Current.ID, p.Created.UnixMilli())
+	_, err := tx.Exec(ctx, `INSERT INTO policy (id, tenant, guid, kind, name, name_key, description, enabled, current, created, geo)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
+		p.ID, p.Tenant, p.GUID.String(), string(p.Kind), p.Name, strings.ToLower(p.Name), p.Description, 1, p.Current.ID, p.Created.UnixMilli(), p.Geo)
 	if store.IsUnique(err) {
 		return fail.New(api.AlreadyExists, "policy %q exists", p.Name)
 	}

@@ -67,9 +67,10 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		if now, err = byID(ctx, tx, ro.Tenant, ro.ID); err != nil {
 			return err
 		}
-		if from.parents, from.classes, err = parents(ctx, tx, r.Policies, ro); err != nil {
+		if from.parents, err = parents(ctx, tx, r.Policies, ro); err != nil {
 			return err
 		}
+		from.classes = now.Classes
 		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
 		return err
 	})

@@ -9,6 +9,7 @@ package roll
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,7 +33,9 @@ type Roll struct {
 	// Target is the policy key that containers are brought to.
 	Target int64
 	// Source is a policy whose containers come too, 0 for none.
-	Source   int64
+	Source int64
+	// Classes are the classes of key pages that it moves.
+	Classes  []envelope.Class
 	Revision uuid.UUID
 	Depth    api.Depth
 	State    api.RollState
@@ -43,35 +46,68 @@ type Roll struct {
 	Message  string
 }
 
-// Begin writes a roll towards target in the transaction that made target
-// current. Whatever roll of the policy ran before is superseded.
-func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, pol policy.Policy, source int64, revision uuid.UUID, now time.Time) (Roll, error) {
-	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: source,
-		Revision: revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now, Deadline: now.Add(Deadline)}
+// Start says what a roll is to do.
+type Start struct {
+	Policy policy.Policy // its current policy key is the target
+	// Source is another policy whose containers come too, 0 for none.
+	Source   int64
+	Classes  []envelope.Class // nil: those that the policy's profile rolls
+	Revision uuid.UUID        // of the target
+}
+
+// Begin writes a roll in the transaction that made its target current.
+// Whatever roll of the policy ran before is superseded, and what was left of
+// that one is this one's to do: its source and its classes too. Two sources at
+// once are refused with RollInProgress.
+func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
+	pol := s.Policy
+	if s.Classes == nil {
+		s.Classes = policy.ProfileOf(pol.Kind).Rolls
+	}
+	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: s.Source, Classes: slices.Clone(s.Classes),
+		Revision: s.Revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now, Deadline: now.Add(Deadline)}
+	before, ok, err := Latest(ctx, tx, pol.Tenant, pol.ID)
+	if err != nil {
+		return r, err
+	}
+	if ok && before.unfinished() {
+		if r.Source == 0 {
+			r.Source = before.Source
+		}
+		if before.Source != 0 && before.Source != r.Source {
+			return r, fail.New(api.RollInProgress, "roll %d brings the containers of another policy to policy %q", before.ID, pol.Name).
+				WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+		}
+		for _, class := range before.Classes {
+			if !slices.Contains(r.Classes, class) {
+				r.Classes = append(r.Classes, class)
+			}
+		}
+	}
 	if err := supersede(ctx, tx, pol.Tenant, pol.ID, now); err != nil {
 		return r, err
 	}
-	var err error
 	if r.Total, err = remaining(ctx, tx, policies, r); err != nil {
 		return r, err
 	}
 	return r, insert(ctx, tx, r)
 }
 
-// parents returns the policy keys that a roll empties, and the classes it moves.
-func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) ([]keypage.Parent, []envelope.Class, error) {
-	pol, err := policies.ByID(ctx, tx, r.Tenant, r.Policy)
-	if err != nil {
-		return nil, nil, err
-	}
+// unfinished says whether something may be left of a roll.
+func (r Roll) unfinished() bool {
+	return r.State == api.RollRunning || r.State == api.RollPaused || r.State == api.RollFailed
+}
+
+// parents returns the policy keys that a roll empties.
+func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) ([]keypage.Parent, error) {
 	keys, err := policies.Keys(ctx, tx, r.Tenant, r.Policy)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if r.Source != 0 {
 		more, err := policies.Keys(ctx, tx, r.Tenant, r.Source)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		keys = append(keys, more...)
 	}
@@ -81,16 +117,16 @@ func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Rol
 			list = append(list, keypage.Parent{ID: k.ID, Generation: k.Generation})
 		}
 	}
-	return list, policy.ProfileOf(pol.Kind).Rolls, nil
+	return list, nil
 }
 
 // remaining counts the containers that still stand under another policy key.
 func remaining(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) (int64, error) {
-	from, classes, err := parents(ctx, tx, policies, r)
+	from, err := parents(ctx, tx, policies, r)
 	if err != nil || len(from) == 0 {
 		return 0, err
 	}
-	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, classes)
+	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, r.Classes)
 	return keys, err
 }
 

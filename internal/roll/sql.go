@@ -2,18 +2,21 @@ package roll
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"keyroll/api"
+	"keyroll/internal/envelope"
 	"keyroll/internal/store"
 )
 
 func insert(ctx context.Context, tx *store.Tx, r Roll) error {
-	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, revision, depth, state, total, started, finished, deadline, message)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)`,
-		r.ID, r.Tenant, r.Policy, r.Target, r.Source, r.Revision.String(), string(r.Depth), string(r.State), r.Total,
+	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13)`,
+		r.ID, r.Tenant, r.Policy, r.Target, r.Source, joinClasses(r.Classes), r.Revision.String(), string(r.Depth), string(r.State), r.Total,
 		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message)
 	return err
 }
@@ -27,7 +30,7 @@ func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, now time
 }
 
 func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, revision, depth, state, total, started, finished, deadline, message
+	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message
 		FROM roll WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -36,14 +39,17 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 	var list []Roll
 	for rows.Next() {
 		var r Roll
-		var revision string
+		var classes, revision string
 		var started, finished, deadline int64
-		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &revision, &r.Depth, &r.State, &r.Total,
+		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
 			&started, &finished, &deadline, &r.Message)
 		if err != nil {
 			return nil, err
 		}
 		if r.Revision, err = uuid.Parse(revision); err != nil {
+			return nil, err
+		}
+		if r.Classes, err = splitClasses(classes); err != nil {
 			return nil, err
 		}
 		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
@@ -65,4 +71,23 @@ func setState(ctx context.Context, tx *store.Tx, r Roll, from, to api.RollState,
 	n, err := tx.Exec(ctx, `UPDATE roll SET state = ?4, message = ?5, finished = ?6 WHERE tenant = ?1 AND id = ?2 AND state = ?3`,
 		r.Tenant, r.ID, string(from), string(to), message, at)
 	return n == 1, err
+}
+
+func joinClasses(classes []envelope.Class) string {
+	texts := make([]string, len(classes))
+	for i, c := range classes {
+		texts[i] = strconv.Itoa(int(c))
+	}
+	return strings.Join(texts, " ")
+}
+
+func splitClasses(text string) (classes []envelope.Class, err error) {
+	for field := range strings.FieldsSeq(text) {
+		n, err := strconv.ParseUint(field, 10, 8)
+		if err != nil {
+			return nil, err
+		}
+		classes = append(classes, envelope.Class(n))
+	}
+	return classes, nil
 }

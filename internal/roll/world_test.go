@@ -111,7 +111,7 @@ func (w world) site(name string) container.Container {
 func (w world) begin(pol policy.Policy) (ro roll.Roll) {
 	w.Helper()
 	w.Refresh(pol, api.DepthPolicy, false, func(tx *store.Tx, c policy.Change) (err error) {
-		ro, err = roll.Begin(w.Ctx, tx, w.Policies, c.Policy, 0, c.Revision.GUID, w.Clock.Now())
+		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, w.Clock.Now())
 		return err
 	})
 	return ro
@@ -129,7 +129,7 @@ func (w world) register() (pol policy.Policy, ro roll.Roll) {
 		if err != nil {
 			return err
 		}
-		ro, err = roll.Begin(w.Ctx, tx, w.Policies, pol, managed, rev.GUID, w.Clock.Now())
+		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: pol, Source: managed, Revision: rev.GUID}, w.Clock.Now())
 		return err
 	})
 	return pol, ro

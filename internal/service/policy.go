@@ -60,7 +60,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 				if err != nil {
 					return err
 				}
-				_, err = roll.Begin(ctx, tx, s.Policies, pol, managed, rev.GUID, s.Now())
+				_, err = roll.Begin(ctx, tx, s.Policies, roll.Start{Policy: pol, Source: managed, Revision: rev.GUID}, s.Now())
 				return err
 			})
 	})
@@ -176,7 +176,7 @@ func (c *call) change(ctx context.Context, identity string, act func(policy.Poli
 			if err := c.checkNoRoll(ctx, tx, pol); err != nil {
 				return err
 			}
-			if _, err := roll.Begin(ctx, tx, c.Policies, ch.Policy, 0, ch.Revision.GUID, c.Now()); err != nil {
+			if _, err := roll.Begin(ctx, tx, c.Policies, roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID}, c.Now()); err != nil {
 				return err
 			}
 		}

@@ -156,7 +156,7 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 		}
 		var left []envelope.Class
 		if latest.State == api.RollFinished && latest.Target == pol.Current.ID {
-			left = policy.ProfileOf(pol.Kind).Rolls
+			left = latest.Classes
 		}
 		for _, k := range keys {
 			parent := keypage.Parent{ID: k.ID, Generation: k.Generation}

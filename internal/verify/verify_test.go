@@ -74,7 +74,7 @@ func (w world) roll() {
 	w.Helper()
 	var ro roll.Roll
 	w.Refresh(w.pol, api.DepthPolicy, false, func(tx *store.Tx, c policy.Change) (err error) {
-		ro, err = roll.Begin(w.Ctx, tx, w.Policies, c.Policy, 0, c.Revision.GUID, time.Now())
+		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, time.Now())
 		return err
 	})
 	waits, err := w.roller.Work(w.Ctx, ro)

@@ -10,6 +10,10 @@ CREATE TABLE policy (
   enabled     BIGINT NOT NULL,
   current     BIGINT NOT NULL, -- policy_key.id
   created     BIGINT NOT NULL,
+  geo         BIGINT NOT NULL DEFAULT 0, -- of a site policy: geo.id
+  assigned    BIGINT NOT NULL DEFAULT 0, -- 1: the multi-workload policy of the tenant
+  recovery    BIGINT NOT NULL DEFAULT 0, -- when recovery mode began; 0: it is not in it
+  purge       BIGINT NOT NULL DEFAULT 0, -- 0 not asked for, 1 requested, 2 carried out
   UNIQUE (tenant, name_key)
 );
 CREATE TABLE policy_key (

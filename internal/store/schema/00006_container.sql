@@ -13,6 +13,9 @@ CREATE TABLE container (
     page       BIGINT  NOT NULL, -- the key page with its key's slot
     generation BIGINT  NOT NULL, -- of its key, counted from 1
     created    BIGINT  NOT NULL,
+    recipient  TEXT    NOT NULL DEFAULT '', -- of a mailbox: what it serves
+    geo        BIGINT  NOT NULL DEFAULT 0,  -- of a site: geo.id
+    purged     BIGINT  NOT NULL DEFAULT 0,  -- when it was marked for deletion; 0: it was not
     UNIQUE (tenant, kind, name_hash)
 );
 CREATE INDEX container_kind ON container (tenant, kind, id);

@@ -5,6 +5,7 @@ CREATE TABLE roll (
   policy   BIGINT NOT NULL,
   target   BIGINT NOT NULL, -- policy key that the containers are brought to
   source   BIGINT NOT NULL, -- policy whose containers come too, 0 for none
+  classes  TEXT   NOT NULL, -- of key pages that it moves, separated by spaces
   revision TEXT   NOT NULL,
   depth    TEXT   NOT NULL,
   state    TEXT   NOT NULL,

@@ -1,0 +1,89 @@
+package api
+
+import (
+	"net/http"
+	"time"
+)
+
+// PurgeState is how far a purge has come.
+type PurgeState string
+
+const (
+	// PurgeRequested waits for approvals; the policy takes in nothing any more.
+	PurgeRequested PurgeState = "requested"
+	// PurgeApproved has its approvals and is being carried out.
+	PurgeApproved PurgeState = "approved"
+	// Purged is done: the availability key is destroyed.
+	Purged PurgeState = "purged"
+)
+
+// Purge destroys what a policy protects, for good.
+type Purge struct {
+	Policy    string          `json:"policy" doc:"name of the policy"`
+	PolicyID  string          `json:"policyId" doc:"GUID"`
+	State     PurgeState      `json:"state"`
+	Reason    string          `json:"reason"`
+	Contact   string          `json:"contact"`
+	Requested time.Time       `json:"requested"`
+	Approvals []PurgeApproval `json:"approvals"`
+	// PolicyDeleted, ContainersMarked and AvailabilityKeyDestroyed are when each
+	// step was done, in that order.
+	PolicyDeleted            *time.Time `json:"policyDeleted,omitempty"`
+	ContainersMarked         *time.Time `json:"containersMarked,omitempty"`
+	AvailabilityKeyDestroyed *time.Time `json:"availabilityKeyDestroyed,omitempty"`
+	Containers               int64      `json:"containers" doc:"that the policy protects, or protected"`
+	// Destroy lists the key versions that the customer must still destroy.
+	Destroy []KeyVersion `json:"destroy"`
+	// Limit says what the purge cannot promise where it runs.
+	Limit string `json:"limit,omitempty"`
+}
+
+// PurgeApproval is one approver's word.
+type PurgeApproval struct {
+	Approver string    `json:"approver"`
+	At       time.Time `json:"at"`
+}
+
+// PurgeApprover may approve purges and nothing else.
+type PurgeApprover struct {
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+}
+
+// CreatedPurgeApprover is a new approver with its token, which is told once.
+type CreatedPurgeApprover struct {
+	PurgeApprover
+	Token string `json:"token"`
+}
+
+type (
+	RequestPurgeInput struct {
+		PolicyInput
+		Body struct {
+			Reason  string `json:"reason"`
+			Contact string `json:"contact"`
+			Force   bool   `json:"force,omitempty" doc:"a vault of the policy has been deleted already"`
+		}
+	}
+	AddPurgeApproverInput struct {
+		Body struct {
+			Name string `json:"name"`
+		}
+	}
+)
+
+// Purges.
+var (
+	AddPurgeApprover = define[AddPurgeApproverInput, CreatedPurgeApprover](Meta{Name: "AddPurgeApprover", Method: http.MethodPost, Path: "/v1/purge-approvers",
+		Summary: "Register an approver of purges; its token is told in the answer, once"})
+	ListPurgeApprovers = define[None, List[PurgeApprover]](Meta{Name: "ListPurgeApprovers", Method: http.MethodGet, Path: "/v1/purge-approvers",
+		Summary: "List the approvers of purges"})
+	RequestPurge = define[RequestPurgeInput, Purge](Meta{Name: "RequestPurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge",
+		Summary: "Request the purge of a policy and of all that it protects; it waits for two approvers"})
+	ShowPurge = define[PolicyInput, Purge](Meta{Name: "ShowPurge", Method: http.MethodGet, Path: "/v1/policies/{policy}/purge",
+		Summary: "Show how far the purge of a policy has come"})
+	ListPurges = define[None, List[Purge]](Meta{Name: "ListPurges", Method: http.MethodGet, Path: "/v1/purges",
+		Summary: "List purges"})
+	ApprovePurge = define[PolicyInput, Purge](Meta{Name: "ApprovePurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge/approve", Role: Approver,
+		Summary: "Approve the purge of a policy; the second approver's word carries it out"})
+)

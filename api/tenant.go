@@ -1,0 +1,63 @@
+package api
+
+import (
+	"net/http"
+	"time"
+)
+
+// Tenant is an organisation.
+type Tenant struct {
+	ID      string    `json:"id" doc:"GUID"`
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+}
+
+// CreatedTenant is a new tenant with its admin's token, which is told once.
+type CreatedTenant struct {
+	Tenant
+	AdminToken string `json:"adminToken"`
+}
+
+// Geo is a named part of a tenant; a site policy covers every site of one geo.
+type Geo struct {
+	Name string `json:"name"`
+	// Default says that it takes the sites whose host no other geo names.
+	Default bool      `json:"default"`
+	Hosts   []string  `json:"hosts" doc:"host names of its sites; the admin site of HOST.sharepoint.com is HOST-admin.sharepoint.com"`
+	Policy  string    `json:"policy" doc:"name of its site policy; empty where the service holds the roots"`
+	Sites   int64     `json:"sites"`
+	Created time.Time `json:"created"`
+}
+
+// TenantInput names a tenant.
+type TenantInput struct {
+	Tenant string `path:"tenant" doc:"name or GUID"`
+}
+
+type (
+	CreateTenantInput struct {
+		Body struct {
+			Name string `json:"name"`
+		}
+	}
+	CreateGeoInput struct {
+		Body struct {
+			Name  string   `json:"name"`
+			Hosts []string `json:"hosts"`
+		}
+	}
+)
+
+// Tenants and geos.
+var (
+	CreateTenant = define[CreateTenantInput, CreatedTenant](Meta{Name: "CreateTenant", Method: http.MethodPost, Path: "/v1/tenants", Role: Operator,
+		Summary: "Create a tenant; its admin's token is told in the answer, once"})
+	ListTenants = define[ListInput, List[Tenant]](Meta{Name: "ListTenants", Method: http.MethodGet, Path: "/v1/tenants", Role: Operator,
+		Summary: "List tenants"})
+	ShowTenant = define[TenantInput, Tenant](Meta{Name: "ShowTenant", Method: http.MethodGet, Path: "/v1/tenants/{tenant}", Role: Operator,
+		Summary: "Show a tenant"})
+	CreateGeo = define[CreateGeoInput, Geo](Meta{Name: "CreateGeo", Method: http.MethodPost, Path: "/v1/geos",
+		Summary: "Create a geo for the sites of some hosts"})
+	ListGeos = define[None, List[Geo]](Meta{Name: "ListGeos", Method: http.MethodGet, Path: "/v1/geos",
+		Summary: "List geos"})
+)
