@@ -56,6 +56,7 @@ type Container struct {
 	Generation uint32 // of its key, counted from 1
 	Created    time.Time
 	Recipient  api.RecipientType // of a mailbox: what it serves
+	External   string            // of a mail user: where its mail is
 	Geo        int64             // of a site: the geo that it stands in
 	Purged     time.Time         // when it was marked for deletion; zero: it was not
 }
@@ -177,10 +178,12 @@ func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after in
 	return list, nil
 }
 
-// open returns the container with its name.
+// open returns the container with its name and its external address.
 func (r row) open(d *Directory) (c Container, err error) {
 	c = r.Container
-	c.Name, err = d.Open(c.ID, r.name)
+	if c.Name, err = d.Open(c.ID, r.name); err == nil && len(r.external) > 0 {
+		c.External, err = d.openAddress(c.ID, r.external)
+	}
 	return c, err
 }
 

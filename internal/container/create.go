@@ -66,7 +66,10 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 			return nil, err
 		}
 		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created}
-		fresh[i] = newcomer{row{c, d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
+		if kind == Mailbox {
+			c.Recipient = api.UserMailbox
+		}
+		fresh[i] = newcomer{row{Container: c, name: d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
 	}
 	return fresh, nil
 }
