@@ -103,8 +103,8 @@ type Call struct {
 	stop error
 }
 
-// run runs the cmdlet once. With -WhatIf it ends at the first change.
-func (c *Call) run(ctx context.Context) error {
+// act runs the cmdlet once. With -WhatIf it ends at the first change.
+func (c *Call) act(ctx context.Context) error {
 	err := c.cmdlet.Run(ctx, c)
 	if errors.Is(err, errWhatIf) {
 		return nil

@@ -2,10 +2,11 @@ package cmdlet
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 
-	"keyroll/api"
 	"keyroll/internal/cmdlet/syntax"
 	"keyroll/internal/fail"
 )
@@ -20,8 +21,8 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 	if text == "" {
 		return func(context.Context, *Object) (bool, error) { return true, nil }, nil
 	}
-	wrong := func(err error) error {
-		return fail.New(api.InvalidArgument, "-Filter %.200q is no condition: %w", text, err).
+	wrong := func(format string, args ...any) error {
+		return invalid("-Filter %.200q is no condition: %s", text, fmt.Sprintf(format, args...)).
 			WithHint(`write it as "DataEncryptionPolicy -eq 'CN=NAME%s'"`, under)
 	}
 	var unknown *fail.Error
@@ -30,7 +31,7 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 			return word
 		}
 		if _, ok := (&Object{Properties: named(properties)}).Get(word); !ok && unknown == nil {
-			unknown = suggest(fail.New(api.InvalidArgument, "-Filter names %q, which is no property that it knows", word), "", word, properties)
+			unknown = suggest(invalid("-Filter names %q, which is no property that it knows", word), "", word, properties)
 		}
 		return "$_." + word
 	})
@@ -38,19 +39,19 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 		return nil, unknown
 	}
 	script, err := syntax.Parse(condition)
-	if err != nil {
-		return nil, wrong(err)
+	if refused := (*syntax.Error)(nil); errors.As(err, &refused) {
+		return nil, wrong("%s", refused.Message)
 	}
 	if len(script.Statements) != 1 {
-		return nil, wrong(fail.New(api.InvalidArgument, "it has %d statements", len(script.Statements)))
+		return nil, wrong("it has %d statements", len(script.Statements))
 	}
 	pipeline, ok := script.Statements[0].(*syntax.Pipeline)
 	if !ok || len(pipeline.Elements) != 1 {
-		return nil, wrong(fail.New(api.InvalidArgument, "it is a pipeline"))
+		return nil, wrong("it is a pipeline")
 	}
 	evaluation, ok := pipeline.Elements[0].(*syntax.Evaluation)
 	if !ok || hasCommand(evaluation.Expression) {
-		return nil, wrong(fail.New(api.InvalidArgument, "it is a command"))
+		return nil, wrong("it is a command")
 	}
 	return func(ctx context.Context, o *Object) (bool, error) {
 		v, err := s.eval(ctx, scope{o}, evaluation.Expression)

@@ -15,7 +15,8 @@ import (
 const maxBackup = 4 << 20
 
 var (
-	keyVault = Param{Name: "VaultName", Type: String, Position: 1, Mandatory: true, Piped: true, Help: "Name of the vault."}
+	keyVault = Param{Name: "VaultName", Aliases: []string{"HsmName"}, Type: String, Position: 1, Mandatory: true, Piped: true,
+		Help: "Name of the vault; a premium vault serves as a managed HSM."}
 	keyName  = Param{Name: "Name", Aliases: []string{"KeyName"}, Type: String, Position: 2, Mandatory: true, Piped: true, Help: "Name of the key."}
 	keyTimes = []Param{
 		{Name: "NotBefore", Type: DateTime, Help: "When the key version becomes valid."},
@@ -180,10 +181,22 @@ func updateKey(ctx context.Context, c *Call) error {
 	if spec.Operations == nil && spec.NotBefore == nil && spec.Expires == nil && spec.Enabled == nil {
 		return fail.New(api.InvalidArgument, "has nothing to change").WithHint("give any of -Enable, -Expires, -NotBefore, -KeyOps")
 	}
-	if err := c.confirm(ctx, "Change key %s in vault %s", c.text("Name"), c.text("VaultName")); err != nil {
+	vault, name, version := c.text("VaultName"), c.text("Name"), c.text("Version")
+	if spec.Enabled != nil && !*spec.Enabled {
+		of := version
+		if of == "" {
+			newest, err := c.Vaults.ShowKey(ctx, vault, name, "")
+			if err != nil {
+				return err
+			}
+			of = newest.Version
+		}
+		c.warnNeeded(ctx, vault, name, of)
+	}
+	if err := c.confirm(ctx, "Change key %s in vault %s", name, vault); err != nil {
 		return err
 	}
-	k, err := c.Vaults.UpdateKey(ctx, c.text("VaultName"), c.text("Name"), c.text("Version"), spec)
+	k, err := c.Vaults.UpdateKey(ctx, vault, name, version, spec)
 	if err != nil || !c.flag("PassThru") {
 		return err
 	}
@@ -192,6 +205,9 @@ func updateKey(ctx context.Context, c *Call) error {
 
 func backupKey(ctx context.Context, c *Call) error {
 	path := c.text("OutputFile")
+	if err := c.confirm(ctx, "Write all versions of key %s in vault %s into file %s", c.text("Name"), c.text("VaultName"), path); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fail.New(api.AlreadyExists, "file %s exists", path).WithHint("a backup never overwrites; name another file")
@@ -235,6 +251,7 @@ func restoreKey(ctx context.Context, c *Call) error {
 
 func removeKey(ctx context.Context, c *Call) error {
 	vault, name := c.text("VaultName"), c.text("Name")
+	c.warnNeeded(ctx, vault, name, "")
 	if err := c.confirm(ctx, "Delete key %s with all its versions from vault %s", name, vault); err != nil {
 		return err
 	}

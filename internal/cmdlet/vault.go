@@ -163,6 +163,7 @@ func removeAccess(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
+	c.warnNeeded(ctx, c.text("VaultName"), "", "")
 	if err := c.confirm(ctx, "Take all permissions to vault %s from %s", c.text("VaultName"), principal); err != nil {
 		return err
 	}
