@@ -51,8 +51,3 @@ func (c *Client) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (ap
 func (c *Client) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (api.Purge, error) {
 	return call(ctx, c, api.RequestPurge, in)
 }
-
-// ListGeos lists geos.
-func (c *Client) ListGeos(ctx context.Context, in api.None) (api.List[api.Geo], error) {
-	return call(ctx, c, api.ListGeos, in)
-}

@@ -35,10 +35,11 @@ type PolicyKeys interface {
 	Current(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
 	// LockCurrent is Current, and holds off a change to the end of tx.
 	LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
-	// Default returns the policy of containers of a kind without one of their own.
-	Default(ctx context.Context, tx *store.Tx, tenant int64, kind string) (policy int64, err error)
+	// Default returns the policy of containers of a kind, in a geo, without one
+	// of their own.
+	Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (policy int64, err error)
 	// LockDefault is Default and LockCurrent, and holds off a change of both.
-	LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, policy.KeyRow, error)
+	LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, policy.KeyRow, error)
 	// ServiceManaged returns the tenant's service-managed policy.
 	ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (policy int64, err error)
 }
