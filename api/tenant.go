@@ -29,6 +29,11 @@ type Geo struct {
 	Created time.Time `json:"created"`
 }
 
+// TenantHeader is the request header that may name the tenant that a request is
+// meant for, by name or GUID, percent-encoded. A token of another tenant is then
+// refused.
+const TenantHeader = "Keyroll-Tenant"
+
 // TenantInput names a tenant.
 type TenantInput struct {
 	Tenant string `path:"tenant" doc:"name or GUID"`

@@ -82,6 +82,9 @@ func (c *Client) request(ctx context.Context, m api.Meta, in any, content io.Rea
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
+	if c.tenant != "" {
+		r.Header.Set(api.TenantHeader, url.PathEscape(c.tenant))
+	}
 	return r, nil
 }
 

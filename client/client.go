@@ -39,12 +39,16 @@ type Options struct {
 	// CA is the certificates, as PEM, that the server's must come from; empty
 	// means those that the system trusts.
 	CA []byte
+	// Tenant, unless empty, is the name or the GUID of the tenant that calls are
+	// meant for: the server refuses them if the token is another tenant's.
+	Tenant string
 }
 
 // Client calls one server. It is safe for concurrent use.
 type Client struct {
 	base    string // URL without a slash at its end
 	token   string
+	tenant  string
 	calls   *http.Client
 	uploads *http.Client
 }
@@ -83,7 +87,7 @@ func New(o Options) (*Client, error) {
 	uploads.ResponseHeaderTimeout = 0
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: "https://" + u.Host, token: o.Token,
+		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant,
 		calls:   &http.Client{Transport: calls, CheckRedirect: stay},
 		uploads: &http.Client{Transport: uploads, CheckRedirect: stay},
 	}, nil

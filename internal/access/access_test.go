@@ -66,8 +66,10 @@ func (w *world) open(t testing.TB) *access.Directory {
 func (w *world) create(t testing.TB, name string) (tenant access.Tenant) {
 	t.Helper()
 	err := w.db.InTx(context.Background(), func(tx *store.Tx) (err error) {
-		tenant, err = w.dir.CreateTenant(context.Background(), tx, name)
-		return err
+		if tenant, err = w.dir.CreateTenant(context.Background(), tx, name); err != nil {
+			return err
+		}
+		return w.dir.Made(context.Background(), tx, tenant.ID)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +120,7 @@ func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
 		w := newWorld(t, db)
 		other := w.create(t, "fabrikam")
 		err := db.View(ctx, func(tx *store.Tx) error {
-			all, err := w.dir.Tenants(ctx, tx)
+			all, err := w.dir.Tenants(ctx, tx, 0, 10)
 			if err != nil || len(all) != 2 || all[0] != w.tenant || all[1] != other {
 				t.Errorf("tenants: %v, %v", all, err)
 			}
@@ -155,7 +157,7 @@ func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
 		if !fail.Is(err, api.AlreadyExists) {
 			t.Errorf("the same name again: %v", err)
 		}
-		for _, name := range []string{"", strings.Repeat("a", 257), "a\x00", "\xff"} {
+		for _, name := range []string{"", strings.Repeat("a", 257), "a\x00", "\xff", " a", uuid.NewString()} {
 			err = db.InTx(ctx, func(tx *store.Tx) error {
 				_, err := w.dir.CreateTenant(ctx, tx, name)
 				return err

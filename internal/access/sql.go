@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,9 +17,14 @@ import (
 const (
 	insertTenant = `INSERT INTO tenant (id, tenant, guid, name, created) VALUES (?1, ?1, ?2, ?3, ?4)
 		ON CONFLICT (name) DO NOTHING`
-	selectTenant       = `SELECT id, guid, name FROM tenant WHERE id = ?1`
-	selectTenantByGUID = `SELECT id, guid, name FROM tenant WHERE guid = ?1`
-	selectTenants      = `SELECT id, guid, name FROM tenant ORDER BY id`
+	selectTenant     = `SELECT id, guid, name, created FROM tenant`
+	tenantByID       = selectTenant + ` WHERE id = ?1`
+	tenantByGUID     = selectTenant + ` WHERE guid = ?1`
+	unmadeTenant     = selectTenant + ` WHERE name = ?1 AND made = 0`
+	madeTenant       = selectTenant + ` WHERE (name = ?1 OR guid = ?2) AND made = 1`
+	madeTenants      = selectTenant + ` WHERE id > ?1 AND made = 1 ORDER BY id LIMIT ?2`
+	firstTenant      = selectTenant + ` ORDER BY id LIMIT 1`
+	updateTenantMade = `UPDATE tenant SET made = 1 WHERE id = ?1 AND made = 0`
 
 	insertPrincipal = `INSERT INTO principal (tenant, id, name, roles, secret_hash, created)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
@@ -31,13 +37,15 @@ type scanner interface{ Scan(dest ...any) error }
 func scanTenant(row scanner) (Tenant, error) {
 	var t Tenant
 	var guid string
-	err := row.Scan(&t.ID, &guid, &t.Name)
+	var created int64
+	err := row.Scan(&t.ID, &guid, &t.Name, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Tenant{}, fail.New(api.NotFound, "the tenant does not exist")
 	}
 	if err != nil {
 		return Tenant{}, err
 	}
+	t.Created = time.UnixMilli(created)
 	t.GUID, err = uuid.Parse(guid)
 	return t, err
 }

@@ -4,22 +4,21 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+	"time"
 
 	"github.com/google/uuid"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
-	"keyroll/internal/seal"
 	"keyroll/internal/store"
 )
 
 // Tenant is an organisation.
 type Tenant struct {
-	ID   int64
-	GUID uuid.UUID
-	Name string
+	ID      int64
+	GUID    uuid.UUID
+	Name    string
+	Created time.Time
 }
 
 // service names the principals that every tenant has, with the names that the
@@ -33,20 +32,31 @@ var service = []struct {
 	{DataAtRestEncryption, "M365DataAtRestEncryption"},
 }
 
-// CreateTenant adds a tenant with the service's principals and one admin; fail
-// AlreadyExists if the name is taken. AdminToken gives the admin's token once
-// the transaction has committed.
-func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string) (Tenant, error) {
-	if name == "" || len(name) > 256 || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name) {
-		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name is not 1 to 256 bytes of UTF-8 without control characters")
+// CreateTenant adds a tenant with the service's principals and one admin, which
+// also has the roles in more; fail AlreadyExists if the name is taken.
+// AdminToken gives the admin's token once the transaction has committed.
+//
+// The tenant is made once Made says so: until then it is in no list, and to
+// create one of its name goes on with it. So whoever makes what else a tenant
+// begins with may be stopped anywhere, and asks again.
+func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string, more ...Role) (Tenant, error) {
+	if err := checkName("create tenant", name); err != nil {
+		return Tenant{}, err
 	}
-	t := Tenant{ID: store.NewID(), GUID: uuid.New(), Name: name}
-	n, err := tx.Exec(ctx, insertTenant, t.ID, t.GUID.String(), t.Name, d.now().UnixMilli())
+	if _, err := uuid.Parse(name); err == nil {
+		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name has the form of a GUID, which names tenants by itself")
+	}
+	t := Tenant{ID: store.NewID(), GUID: uuid.New(), Name: name, Created: time.UnixMilli(d.now().UnixMilli())}
+	n, err := tx.Exec(ctx, insertTenant, t.ID, t.GUID.String(), t.Name, t.Created.UnixMilli())
 	if err != nil {
 		return Tenant{}, err
 	}
 	if n == 0 {
-		return Tenant{}, fail.New(api.AlreadyExists, "create tenant: the name %q is taken", name)
+		begun, err := scanTenant(tx.QueryRow(ctx, unmadeTenant, name))
+		if fail.Is(err, api.NotFound) {
+			err = fail.New(api.AlreadyExists, "create tenant: the name %q is taken", name)
+		}
+		return begun, err
 	}
 	for _, s := range service {
 		p := Principal{ID: s.id, Tenant: t.ID, Name: s.name, Roles: []Role{Service}}
@@ -54,19 +64,17 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string)
 			return Tenant{}, err
 		}
 	}
-	admin := Principal{ID: uuid.New(), Tenant: t.ID, Name: "admin", Roles: []Role{Admin}}
+	admin := Principal{ID: uuid.New(), Tenant: t.ID, Name: "admin", Roles: append([]Role{Admin}, more...)}
 	return t, d.add(ctx, tx, admin, adminTokenName(t.ID), adminTokenPrefix)
 }
 
-// add stores p and a new secret for it under the seal.
-func (d *Directory) add(ctx context.Context, tx *store.Tx, p Principal, secretName, prefix string) error {
-	secret, err := seal.Secret(ctx, tx, d.seal, secretName, func() ([]byte, error) { return newSecret(prefix), nil })
-	if err != nil {
-		return err
+// Made notes that all that a tenant begins with stands; fail AlreadyExists if
+// that was noted before.
+func (d *Directory) Made(ctx context.Context, tx *store.Tx, tenant int64) error {
+	n, err := tx.Exec(ctx, updateTenantMade, tenant)
+	if err == nil && n == 0 {
+		err = fail.New(api.AlreadyExists, "create tenant: another request made it meanwhile")
 	}
-	defer clear(secret)
-	_, err = tx.Exec(ctx, insertPrincipal, p.Tenant, p.ID.String(), p.Name, joinRoles(p.Roles),
-		hashSecret(string(secret)), d.now().UnixMilli())
 	return err
 }
 
@@ -78,17 +86,32 @@ func adminTokenName(tenant int64) string { return fmt.Sprintf("admin token %d", 
 
 // Tenant returns a tenant by id; fail NotFound.
 func (d *Directory) Tenant(ctx context.Context, tx *store.Tx, id int64) (Tenant, error) {
-	return scanTenant(tx.QueryRow(ctx, selectTenant, id))
+	return scanTenant(tx.QueryRow(ctx, tenantByID, id))
 }
 
 // TenantByGUID returns a tenant by GUID; fail NotFound.
 func (d *Directory) TenantByGUID(ctx context.Context, tx *store.Tx, guid uuid.UUID) (Tenant, error) {
-	return scanTenant(tx.QueryRow(ctx, selectTenantByGUID, guid.String()))
+	return scanTenant(tx.QueryRow(ctx, tenantByGUID, guid.String()))
 }
 
-// Tenants returns all tenants in the order of their making.
-func (d *Directory) Tenants(ctx context.Context, tx *store.Tx) ([]Tenant, error) {
-	rows, err := tx.Query(ctx, selectTenants)
+// FindTenant returns a tenant by name or GUID; fail NotFound.
+func (d *Directory) FindTenant(ctx context.Context, tx *store.Tx, identity string) (Tenant, error) {
+	t, err := scanTenant(tx.QueryRow(ctx, madeTenant, identity, strings.ToLower(identity)))
+	if fail.Is(err, api.NotFound) {
+		err = fail.New(api.NotFound, "tenant %q does not exist", identity).WithHint("keyroll tenant list shows the tenants")
+	}
+	return t, err
+}
+
+// FirstTenant returns the tenant that was made at first start; fail NotFound.
+func (d *Directory) FirstTenant(ctx context.Context, tx *store.Tx) (Tenant, error) {
+	return scanTenant(tx.QueryRow(ctx, firstTenant))
+}
+
+// Tenants returns the first limit tenants with an id above after, in the order
+// of their making.
+func (d *Directory) Tenants(ctx context.Context, tx *store.Tx, after int64, limit int) ([]Tenant, error) {
+	rows, err := tx.Query(ctx, madeTenants, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -102,4 +125,17 @@ func (d *Directory) Tenants(ctx context.Context, tx *store.Tx) ([]Tenant, error)
 		tenants = append(tenants, t)
 	}
 	return tenants, rows.Err()
+}
+
+// CheckTenant refuses a principal that is not of the tenant of that name or
+// GUID, in the same words whether there is such a tenant or not.
+func (d *Directory) CheckTenant(ctx context.Context, p Principal, identity string) error {
+	return d.db.View(ctx, func(tx *store.Tx) error {
+		own, err := d.Tenant(ctx, tx, p.Tenant)
+		if err == nil && own.Name != identity && !strings.EqualFold(own.GUID.String(), identity) {
+			err = fail.New(api.Forbidden, "the token is not one of the tenant that the request names").
+				WithHint("use a token of that tenant, or name the token's own")
+		}
+		return err
+	})
 }

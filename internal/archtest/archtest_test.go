@@ -84,7 +84,7 @@ var rooms = []room{
 	{"internal/upkeep", "", "runs whatever it is given"},
 	{"internal/verify", "api internal/container internal/content internal/envelope internal/fail internal/keypage internal/policy internal/roll internal/store",
 		"opens what all rooms keep, and reads which rolls have finished"},
-	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/envelope internal/fail internal/keypage internal/policy " +
+	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/envelope internal/fail internal/fault internal/keypage internal/policy " +
 		"internal/roll internal/store internal/upkeep internal/verify", "the only door to the rooms; never the vaults"},
 	{"internal/server", "api internal/access internal/audit internal/fail", "HTTP over an interface that the service fits; no room"},
 	{"internal/vault", "api internal/access internal/fail internal/seal internal/store", "apart from the rest: the service meets it over HTTPS"},

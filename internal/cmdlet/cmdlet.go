@@ -12,6 +12,7 @@ package cmdlet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,9 @@ type Cmdlet struct {
 	Sets []string
 	// Emits names the properties of the objects that go down the pipeline.
 	Emits []string
+	// Changes says that it changes something: it takes -Confirm and -WhatIf, and
+	// its Run calls confirm before the first change.
+	Changes bool
 	// Confirms says that it asks before it acts, unless -Confirm:$false.
 	Confirms bool
 	// Run acts once, or once for each object that comes down the pipeline.
@@ -65,6 +69,7 @@ const (
 	DateTime    Type = "DateTime"
 	Version     Type = "Guid" // a key version: 32 hexadecimal digits, or those as a GUID
 	ScriptBlock Type = "ScriptBlock"
+	Any         Type = "Object" // whatever value the language has
 )
 
 // names returns the name and the aliases.
@@ -96,6 +101,15 @@ type Call struct {
 	emit func(any) error
 	// stop, returned from emit, ends the cmdlets before this one quietly.
 	stop error
+}
+
+// act runs the cmdlet once. With -WhatIf it ends at the first change.
+func (c *Call) act(ctx context.Context) error {
+	err := c.cmdlet.Run(ctx, c)
+	if errors.Is(err, errWhatIf) {
+		return nil
+	}
+	return err
 }
 
 func (c *Call) has(name string) bool { _, ok := c.args[name]; return ok }

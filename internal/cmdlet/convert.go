@@ -35,6 +35,9 @@ func plain(v any) any {
 
 // convert makes an argument what its parameter takes.
 func (p *Param) convert(v any) (any, error) {
+	if p.Type == Any {
+		return plain(v), nil
+	}
 	if v == nil {
 		if p.Null {
 			return nil, nil

@@ -61,6 +61,9 @@ func page() string {
 	return b.String()
 }
 
+// reads are the verbs of cmdlets that change nothing.
+var reads = map[string]bool{"Get": true, "Test": true, "Format": true, "Select": true, "Where": true, "Sort": true, "Measure": true, "ConvertTo": true}
+
 func TestTableIsSound(t *testing.T) {
 	seen := map[string]bool{}
 	name := regexp.MustCompile(`^([A-Z][A-Za-z]+-[A-Z][A-Za-z0-9]+|[a-z]+|[?%])$`)
@@ -100,8 +103,11 @@ func TestTableIsSound(t *testing.T) {
 		if c.Confirms != strings.HasPrefix(c.Name, "Remove-") {
 			t.Errorf("%s: asks for a confirmation: %v", c.Name, c.Confirms)
 		}
-		if c.Confirms && !params["confirm"] {
-			t.Errorf("%s has no -Confirm", c.Name)
+		if c.Changes && (!params["confirm"] || !params["whatif"]) {
+			t.Errorf("%s has no -Confirm or no -WhatIf", c.Name)
+		}
+		if verb, _, _ := strings.Cut(c.Name, "-"); c.Confirms && !c.Changes || reads[verb] && c.Changes {
+			t.Errorf("%s: changes something: %v", c.Name, c.Changes)
 		}
 	}
 }

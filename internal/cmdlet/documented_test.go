@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestDocumentedLinesRunAsPrinted has the lines of the Customer Key
-// documentation, with a version in place of the word VERSION.
-func TestDocumentedLinesRunAsPrinted(t *testing.T) {
+// TestDocumentedLinesCallWhatTheyName says what lines of the Customer Key
+// documentation ask of service and vaults.
+func TestDocumentedLinesCallWhatTheyName(t *testing.T) {
 	const v, spaced = "f635a23bd4a44b9996ff6aadd88d42ba", "F635A23B-D4A4-4B99-96FF-6AADD88D42BA"
 	tests := []struct{ line, calls string }{
 		{
@@ -16,7 +16,7 @@ func TestDocumentedLinesRunAsPrinted(t *testing.T) {
 		},
 		{
 			`Set-DataEncryptionPolicy USA_mailboxes -Refresh`,
-			"RefreshPolicy USA_mailboxes {Depth: AllGenerations:false}",
+			"ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth: AllGenerations:false}",
 		},
 		{
 			`Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID`,
@@ -24,15 +24,15 @@ func TestDocumentedLinesRunAsPrinted(t *testing.T) {
 		},
 		{
 			`Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion ` + spaced + ` -KeyType Primary`,
-			"ListPolicies; UpdatePolicy " + guid3 + " primary {Vault:stageRG3vault Key:SPKey3 Version:" + v + " URI:}",
+			"ListGeos; ShowPolicy Sites; UpdatePolicy " + guid3 + " primary {Vault:stageRG3vault Key:SPKey3 Version:" + v + " URI:}",
 		},
 		{
 			`Get-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com`,
-			"ListPolicies",
+			"ListGeos; ShowPolicy Sites",
 		},
 		{
 			`Get-SPODataEncryptionPolicy https://contoso-admin.sharepoint.com`,
-			"ListPolicies",
+			"ListGeos; ShowPolicy Sites",
 		},
 		{
 			`New-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1 -ResourceGroupName Contoso-O365EX-NA-VaultA1-RG -Location 'West US 2' -Sku Premium -EnablePurgeProtection`,
@@ -60,29 +60,29 @@ func TestDocumentedLinesRunAsPrinted(t *testing.T) {
 		},
 		{
 			`New-DataEncryptionPolicy -Name USA_mailboxes -Description "Root key for mailboxes in USA and its territories" -AzureKeyIDs https://contoso-eastusvault01.vault.azure.net/keys/USA_key_01, https://contoso-eastus2vault02.vault.azure.net/keys/USA_Key_02`,
-			"CreatePolicy {Name:USA_mailboxes Description:Root key for mailboxes in USA and its territories Keys:[https://contoso-eastusvault01.vault.azure.net/keys/USA_key_01 https://contoso-eastus2vault02.vault.azure.net/keys/USA_Key_02]}",
+			"CreatePolicy {Kind:mailbox Name:USA_mailboxes Description:Root key for mailboxes in USA and its territories Keys:[https://contoso-eastusvault01.vault.azure.net/keys/USA_key_01 https://contoso-eastus2vault02.vault.azure.net/keys/USA_Key_02]}",
 		},
 		{
 			`New-DataEncryptionPolicy USA_mailboxes -AzureKeyIDs "https://a.vault.azure.net/keys/k","https://b.vault.azure.net/keys/k" -Enabled $true`,
-			"CreatePolicy {Name:USA_mailboxes Description: Keys:[https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k]}",
+			"CreatePolicy {Kind:mailbox Name:USA_mailboxes Description: Keys:[https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k]}",
 		},
 		{`Get-DataEncryptionPolicy`, "ListPolicies"},
 		{`Get-DataEncryptionPolicy $null`, "ListPolicies"},
 		{`Get-DataEncryptionPolicy ` + guid2, "ShowPolicy " + guid2},
-		{`New-Mailbox -Name alice@contoso.com`, "CreateMailbox {Name:alice@contoso.com Policy:}"},
+		{`New-Mailbox -Name alice@contoso.com`, "CreateMailbox {Name:alice@contoso.com Type:UserMailbox ExternalAddress: Policy:}"},
 		{`Get-Mailbox`, "ListMailboxes {After: Limit:1000}"},
 		{`Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy USA_mailboxes`, `AssignMailbox alice@contoso.com "USA_mailboxes"`},
 		{`Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy $null`, `AssignMailbox alice@contoso.com ""`},
 		{`New-SPOSite -Url https://contoso.sharepoint.com/sites/finance`, "CreateSite https://contoso.sharepoint.com/sites/finance"},
 		{
 			`Register-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion ` + v + ` -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion ` + spaced,
-			"RegisterSites {Vault:stageRG3vault Key:SPKey3 Version:" + v + " URI:} {Vault:stageRG5vault Key:SPKey5 Version:" + v + " URI:}",
+			"ListGeos; RegisterSites default {Vault:stageRG3vault Key:SPKey3 Version:" + v + " URI:} {Vault:stageRG5vault Key:SPKey5 Version:" + v + " URI:}",
 		},
 		{
 			`Register-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -PrimaryKeyVaultUri https://a.vault.azure.net/keys/k/` + v + ` -SecondaryKeyVaultUri https://b.vault.azure.net/keys/k/` + v,
-			"RegisterSites {Vault: Key: Version: URI:https://a.vault.azure.net/keys/k/" + v + "} {Vault: Key: Version: URI:https://b.vault.azure.net/keys/k/" + v + "}",
+			"ListGeos; RegisterSites default {Vault: Key: Version: URI:https://a.vault.azure.net/keys/k/" + v + "} {Vault: Key: Version: URI:https://b.vault.azure.net/keys/k/" + v + "}",
 		},
-		{`Get-SPOSiteDataEncryptionPolicy -Identity https://contoso.sharepoint.com/sites/a`, "ListPolicies; ShowSite https://contoso.sharepoint.com/sites/a"},
+		{`Get-SPOSiteDataEncryptionPolicy -Identity https://contoso.sharepoint.com/sites/a`, "ShowSite https://contoso.sharepoint.com/sites/a; ListGeos; ShowPolicy Sites"},
 		{
 			`Get-Mailbox -ResultSize Unlimited | ForEach-Object { Get-MailboxStatistics -Identity $_.Identity }`,
 			"ListMailboxes {After: Limit:1000}; ShowMailbox alice@contoso.com; ShowMailbox bob@contoso.com",
@@ -90,7 +90,7 @@ func TestDocumentedLinesRunAsPrinted(t *testing.T) {
 		{
 			"$a = Add-AzKeyVaultKey -VaultName stageRG3vault -Name SPKey3 -Destination HSM -KeyOps @('wrapKey','unwrapKey')\n" +
 				"Update-SPODataEncryptionPolicy -KeyVaultName $a.VaultName -KeyName $a.Name -KeyVersion $a.Version -KeyType Secondary",
-			"CreateKey stageRG3vault SPKey3 RSA-HSM 0 [wrapKey unwrapKey] enabled=true; ListPolicies; UpdatePolicy " + guid3 + " secondary {Vault:stageRG3vault Key:SPKey3 Version:" + version(7) + " URI:}",
+			"CreateKey stageRG3vault SPKey3 RSA-HSM 0 [wrapKey unwrapKey] enabled=true; ListGeos; ShowPolicy Sites; UpdatePolicy " + guid3 + " secondary {Vault:stageRG3vault Key:SPKey3 Version:" + version(7) + " URI:}",
 		},
 		{
 			`Restore-AzKeyVaultKey -VaultName Contoso-A -InputFile testdata/Key001.backup`,

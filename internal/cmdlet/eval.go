@@ -100,7 +100,7 @@ func (s *session) first(ctx context.Context, in scope, e syntax.Element, emit fu
 		return err
 	}
 	if call.cmdlet.Pipe == nil {
-		return at(call.cmdlet.Name, command.Pos(), call.cmdlet.Run(ctx, call))
+		return at(call.cmdlet.Name, command.Pos(), call.act(ctx))
 	}
 	_, end, err := call.cmdlet.Pipe(ctx, call)
 	if err == nil {
@@ -131,7 +131,7 @@ func (s *session) stage(ctx context.Context, in scope, command *syntax.Command, 
 			one := *call
 			var err error
 			if one.args, err = call.piped(v); err == nil {
-				err = call.cmdlet.Run(ctx, &one)
+				err = one.act(ctx)
 			}
 			return place(err)
 		},

@@ -3,6 +3,8 @@ package cmdlet
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,6 +21,8 @@ type recorder struct {
 	policies []api.Policy
 	boxes    []api.Mailbox
 	sites    []api.Site
+	geos     []api.Geo
+	usage    []api.KeyUsage
 	vaults   []Vault
 	versions []Key
 	pages    int // mailboxes a page; 0 for all
@@ -31,6 +35,16 @@ func (r *recorder) call(method, format string, args ...any) error {
 	return r.fail[method]
 }
 
+// changes returns the calls that are not for reading alone.
+func (r *recorder) changes() (all []string) {
+	for _, c := range r.calls {
+		if !strings.HasPrefix(c, "List") && !strings.HasPrefix(c, "Show") && !strings.HasPrefix(c, "TestPolicy") {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 var (
 	day     = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	version = func(n int) string { return fmt.Sprintf("%032x", n) }
@@ -40,6 +54,7 @@ const (
 	guid1 = "11111111-1111-1111-1111-111111111111"
 	guid2 = "22222222-2222-2222-2222-222222222222"
 	guid3 = "33333333-3333-3333-3333-333333333333"
+	guid4 = "44444444-4444-4444-4444-444444444444"
 )
 
 func keyVersion(vault, key string, n int) api.KeyVersion {
@@ -48,21 +63,24 @@ func keyVersion(vault, key string, n int) api.KeyVersion {
 
 func newRecorder() *recorder {
 	box := func(name string, state api.MailboxState, policy string) api.Mailbox {
-		return api.Mailbox{Name: name, State: state, Created: day, AssignedPolicy: policy, Items: 12, Bytes: 1234567,
+		return api.Mailbox{Name: name, Type: api.UserMailbox, State: state, Created: day, AssignedPolicy: policy, Items: 12, Bytes: 1234567,
 			Protection: api.Protection{Policy: "USA_mailboxes", PolicyID: guid1, DataEncryptionPolicyID: guid2, Current: true, IsEncrypted: true}}
 	}
 	return &recorder{
 		policies: []api.Policy{
 			{ID: guid1, Name: "USA_mailboxes", Kind: api.MailboxPolicy, Description: "Root key", Enabled: true, State: api.Registered, PercentComplete: 100,
 				Revision: guid2, Primary: keyVersion("vaultA1", "Key001", 1), Secondary: keyVersion("vaultA2", "Key002", 2), Created: day, Refreshed: day},
-			{ID: guid3, Name: "Sites", Kind: api.SitePolicy, Enabled: true, State: api.Rolling, PercentComplete: 37.5,
+			{ID: guid3, Name: "Sites", Kind: api.SitePolicy, Geo: "default", Enabled: true, State: api.Rolling, PercentComplete: 37.5,
 				Revision: guid3, Primary: keyVersion("stageRG3vault", "SPKey3", 3), Secondary: keyVersion("stageRG5vault", "SPKey5", 5), Created: day, Refreshed: day},
+			{ID: guid4, Name: "Contoso_Global", Kind: api.MultiWorkloadPolicy, Enabled: true, Assigned: true, State: api.Registered, PercentComplete: 100,
+				Revision: guid4, Primary: keyVersion("vaultA1", "Key001", 1), Secondary: keyVersion("vaultA2", "Key002", 2), Created: day, Refreshed: day},
 			{ID: guid2, Name: "Service managed", Kind: api.ServiceManagedPolicy, Enabled: true, State: api.Registered},
 		},
 		boxes: []api.Mailbox{box("alice@contoso.com", api.Active, "USA_mailboxes"), box("bob@contoso.com", api.Inactive, "")},
+		geos:  []api.Geo{{Name: "eur", Hosts: []string{"contosoeur.sharepoint.com"}}, {Name: "default", Default: true, Policy: "Sites", Created: day}},
 		sites: []api.Site{
-			{URL: "https://contoso.sharepoint.com/sites/a", Created: day, Protection: api.Protection{PolicyID: guid3, DataEncryptionPolicyID: guid3, Current: true, IsEncrypted: true}},
-			{URL: "https://contoso.sharepoint.com/sites/b", Created: day, Protection: api.Protection{PolicyID: guid3, DataEncryptionPolicyID: guid2, IsEncrypted: true}},
+			{URL: "https://contoso.sharepoint.com/sites/a", Geo: "default", Created: day, Protection: api.Protection{PolicyID: guid3, DataEncryptionPolicyID: guid3, Current: true, IsEncrypted: true}},
+			{URL: "https://contoso.sharepoint.com/sites/b", Geo: "default", Created: day, Protection: api.Protection{PolicyID: guid3, DataEncryptionPolicyID: guid2, IsEncrypted: true}},
 		},
 		vaults: []Vault{{Name: "Contoso-A", ResourceGroup: "rg", Location: "westus", SKU: "premium", PurgeProtection: true, RetentionDays: 90,
 			ID: "/subscriptions/s/resourceGroups/rg/providers/Microsoft.KeyVault/vaults/Contoso-A", URI: "https://Contoso-A.vault.azure.net/",
@@ -75,7 +93,8 @@ func newRecorder() *recorder {
 }
 
 func (r *recorder) CreateMailbox(_ context.Context, in api.CreateMailboxInput) (api.Mailbox, error) {
-	return api.Mailbox{Name: in.Body.Name, State: api.Active, Created: day}, r.call("CreateMailbox", "%+v", in.Body)
+	m := api.Mailbox{Name: in.Body.Name, Type: in.Body.Type, ExternalAddress: in.Body.ExternalAddress, State: api.Active, Created: day}
+	return m, r.call("CreateMailbox", "%+v", in.Body)
 }
 
 func (r *recorder) ListMailboxes(_ context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
@@ -135,7 +154,7 @@ func (r *recorder) CreatePolicy(_ context.Context, in api.CreatePolicyInput) (ap
 }
 
 func (r *recorder) RegisterSites(_ context.Context, in api.RegisterSitesInput) (api.Policy, error) {
-	return r.policies[1], r.call("RegisterSites", "%+v %+v", in.Body.Primary, in.Body.Secondary)
+	return r.policies[1], r.call("RegisterSites", "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
 }
 
 func (r *recorder) ListPolicies(context.Context, api.None) (api.List[api.Policy], error) {
@@ -143,7 +162,13 @@ func (r *recorder) ListPolicies(context.Context, api.None) (api.List[api.Policy]
 }
 
 func (r *recorder) ShowPolicy(_ context.Context, in api.PolicyInput) (api.Policy, error) {
-	return r.policies[0], r.call("ShowPolicy", "%s", in.Policy)
+	err := r.call("ShowPolicy", "%s", in.Policy)
+	for _, p := range r.policies {
+		if in.Policy == p.Name || in.Policy == p.ID || in.Policy == p.Revision {
+			return p, err
+		}
+	}
+	return api.Policy{}, errors.Join(err, &api.Problem{Code: api.NotFound, Detail: fmt.Sprintf("policy %q does not exist", in.Policy)})
 }
 
 func (r *recorder) RefreshPolicy(_ context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
@@ -152,6 +177,55 @@ func (r *recorder) RefreshPolicy(_ context.Context, in api.RefreshPolicyInput) (
 
 func (r *recorder) UpdatePolicy(_ context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
 	return api.Refreshed{Policy: r.policies[1]}, r.call("UpdatePolicy", "%s %s %+v", in.Policy, in.Body.KeyType, in.Body.Key)
+}
+
+func (r *recorder) SetPolicy(_ context.Context, in api.SetPolicyInput) (api.Policy, error) {
+	raw, _ := json.Marshal(in.Body)
+	return r.policies[0], r.call("SetPolicy", "%s %s", in.Policy, raw)
+}
+
+func (r *recorder) ReplacePolicyKeys(_ context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
+	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.call("ReplacePolicyKeys", "%s %v %s", in.Policy, in.Body.Keys, in.Body.Depth)
+}
+
+func (r *recorder) LeavePolicy(_ context.Context, in api.PolicyInput) (api.Refreshed, error) {
+	return api.Refreshed{}, r.call("LeavePolicy", "%s", in.Policy)
+}
+
+func (r *recorder) TestPolicy(_ context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
+	return api.List[api.Probe]{Items: []api.Probe{
+		{Root: "primary", Key: "https://vaultA1.vault.azure.net/keys/Key001/" + version(1), Wraps: true, Unwraps: true, Milliseconds: 1.5},
+		{Root: "secondary", Key: "https://vaultA2.vault.azure.net/keys/Key002/" + version(2), Detail: "the key is disabled"},
+	}}, r.call("TestPolicy", "%s", in.Policy)
+}
+
+func (r *recorder) AssignPolicy(_ context.Context, in api.AssignPolicyInput) (api.Policy, error) {
+	return api.Policy{}, r.call("AssignPolicy", "%s", in.Body.Policy)
+}
+
+func (r *recorder) ShowAssignment(context.Context, api.None) (api.Policy, error) {
+	for _, p := range r.policies {
+		if p.Assigned {
+			return p, r.call("ShowAssignment", "")
+		}
+	}
+	return api.Policy{}, errors.Join(r.call("ShowAssignment", ""), &api.Problem{Code: api.NotFound, Detail: "no policy is assigned"})
+}
+
+func (r *recorder) RestoreSites(_ context.Context, in api.RestoreSitesInput) (api.Policy, error) {
+	return r.policies[1], r.call("RestoreSites", "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
+}
+
+func (r *recorder) RequestPurge(_ context.Context, in api.RequestPurgeInput) (api.Purge, error) {
+	return api.Purge{Policy: "USA_mailboxes", Limit: r.limit}, r.call("RequestPurge", "%s %+v", in.Policy, in.Body)
+}
+
+func (r *recorder) ListGeos(context.Context, api.None) (api.List[api.Geo], error) {
+	return api.List[api.Geo]{Items: r.geos}, r.call("ListGeos", "")
+}
+
+func (r *recorder) ListKeyUsage(_ context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
+	return api.List[api.KeyUsage]{Items: r.usage}, r.call("ListKeyUsage", "%s %s %s", in.Vault, in.Key, in.Version)
 }
 
 func (r *recorder) CreateVault(_ context.Context, v Vault) (Vault, error) {

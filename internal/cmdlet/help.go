@@ -3,6 +3,7 @@ package cmdlet
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -16,13 +17,18 @@ func helpCmdlets() []*Cmdlet {
 			Name: "Get-Help", Aliases: []string{"help"}, Run: getHelp, Emits: []string{"Name", "Synopsis", "Syntax", "Parameters", "Example"},
 			Synopsis: "Shows what a cmdlet does and what it takes.",
 			Example:  "Get-Help Set-DataEncryptionPolicy",
-			Params:   []Param{{Name: "Name", Type: String, Position: 1, PipedText: true, Piped: true, Help: "Name of a cmdlet."}},
+			Params: []Param{{Name: "Name", Type: String, Position: 1, PipedText: true, Piped: true, Help: "Name of a cmdlet."},
+				{Name: "Examples", Type: Switch, Help: "The example alone."},
+				{Name: "Detailed", Type: Switch, Help: "All there is, as without it."},
+				{Name: "Full", Type: Switch, Help: "All there is, as without it."}},
 		},
 		{
 			Name: "Get-Command", Aliases: []string{"gcm"}, Run: getCommand, Emits: commandObject(&Cmdlet{}).names(),
 			Synopsis: "Lists the cmdlets.",
 			Example:  "Get-Command *Mailbox*",
-			Params:   []Param{{Name: "Name", Type: String, Position: 1, Help: "A name; * and ? stand for any letters."}},
+			Params: []Param{{Name: "Name", Type: String, Position: 1, Help: "A name; * and ? stand for any letters."},
+				{Name: "Verb", Type: String, Help: "The part before the hyphen, likewise."},
+				{Name: "Noun", Type: String, Help: "The part after the hyphen, likewise."}},
 		},
 	}
 }
@@ -39,17 +45,26 @@ func getCommand(_ context.Context, c *Call) error {
 	if c.has("Name") {
 		pattern = c.text("Name")
 	}
+	if c.has("Verb") || c.has("Noun") {
+		if c.has("Name") {
+			return invalid("-Name does not go with -Verb and -Noun")
+		}
+		part := func(name string) string {
+			if c.has(name) {
+				return c.text(name)
+			}
+			return "*"
+		}
+		pattern = part("Verb") + "-" + part("Noun")
+	}
 	re, err := wildcard(pattern)
 	if err != nil {
 		return err
 	}
 	var fit []*Cmdlet
 	for _, known := range c.table {
-		for _, name := range known.names() {
-			if re.MatchString(name) {
-				fit = append(fit, known)
-				break
-			}
+		if slices.ContainsFunc(known.names(), re.MatchString) {
+			fit = append(fit, known)
 		}
 	}
 	sort.Slice(fit, func(i, j int) bool { return fit[i].Name < fit[j].Name })
@@ -81,7 +96,11 @@ func getHelp(ctx context.Context, c *Call) error {
 		parameters = append(parameters, &Object{Properties: []Property{
 			{"Name", p.Name}, {"Type", string(p.Type)}, {"Mandatory", p.Mandatory}, {"Description", p.describe()}}})
 	}
-	return c.emit(&Object{Text: about.help(), Properties: []Property{
+	text := about.help()
+	if c.flag("Examples") {
+		text = fmt.Sprintf("\nNAME\n    %s\n\nSYNOPSIS\n    %s\n\nEXAMPLE\n    %s\n\n", about.Name, about.Synopsis, about.Example)
+	}
+	return c.emit(&Object{Text: text, Properties: []Property{
 		{"Name", about.Name}, {"Synopsis", about.Synopsis}, {"Syntax", list(about.syntax())}, {"Parameters", parameters}, {"Example", about.Example}}})
 }
 

@@ -15,7 +15,8 @@ import (
 const maxBackup = 4 << 20
 
 var (
-	keyVault = Param{Name: "VaultName", Type: String, Position: 1, Mandatory: true, Piped: true, Help: "Name of the vault."}
+	keyVault = Param{Name: "VaultName", Aliases: []string{"HsmName"}, Type: String, Position: 1, Mandatory: true, Piped: true,
+		Help: "Name of the vault; a premium vault serves as a managed HSM."}
 	keyName  = Param{Name: "Name", Aliases: []string{"KeyName"}, Type: String, Position: 2, Mandatory: true, Piped: true, Help: "Name of the key."}
 	keyTimes = []Param{
 		{Name: "NotBefore", Type: DateTime, Help: "When the key version becomes valid."},
@@ -29,7 +30,7 @@ func keyCmdlets() []*Cmdlet {
 	emits := keyObject(Key{}).names()
 	return []*Cmdlet{
 		{
-			Name: "Add-AzKeyVaultKey", Aliases: generations("Add-AzKeyVaultKey"), Run: addKey, Emits: emits,
+			Name: "Add-AzKeyVaultKey", Aliases: generations("Add-AzKeyVaultKey"), Run: addKey, Emits: emits, Changes: true,
 			Synopsis: "Makes a key, or a new version of the key of that name; the older versions stay.",
 			Example:  `Add-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Destination HSM -KeyOps @('wrapKey','unwrapKey') -NotBefore (Get-Date -Date "12/27/2016 12:01 AM")`,
 			Params: append([]Param{keyVault, unpiped(keyName),
@@ -37,8 +38,7 @@ func keyCmdlets() []*Cmdlet {
 				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC"}, Help: "RSA unless given. An EC key cannot be a customer key."},
 				{Name: "Size", Type: Int, Help: "Bits of an RSA key: 2048, 3072 or 4096."},
 				keyOps,
-				{Name: "Disable", Type: Switch, Help: "Makes the version disabled."},
-				confirmParam}, keyTimes...),
+				{Name: "Disable", Type: Switch, Help: "Makes the version disabled."}}, keyTimes...),
 		},
 		{
 			Name: "Get-AzKeyVaultKey", Aliases: generations("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
@@ -51,42 +51,40 @@ func keyCmdlets() []*Cmdlet {
 		},
 		{
 			Name: "Update-AzKeyVaultKey", Aliases: append(generations("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
-			Run: updateKey, Emits: emits,
+			Run: updateKey, Emits: emits, Changes: true,
 			Synopsis: "Changes what is given of a key version; the rest stays as it is.",
 			Example:  "Update-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Expires 12/31/9999",
 			Params: append([]Param{keyVault, keyName,
 				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Position: 3, Piped: true, Help: "The newest unless given."},
 				{Name: "Enable", Type: Boolean, Help: "Whether the version may be used."},
 				keyOps,
-				{Name: "PassThru", Type: Switch, Help: "Emits the key."},
-				confirmParam}, keyTimes...),
+				{Name: "PassThru", Type: Switch, Help: "Emits the key."}}, keyTimes...),
 		},
 		{
-			Name: "Backup-AzKeyVaultKey", Aliases: generations("Backup-AzKeyVaultKey"), Run: backupKey,
+			Name: "Backup-AzKeyVaultKey", Aliases: generations("Backup-AzKeyVaultKey"), Run: backupKey, Changes: true,
 			Synopsis: "Writes all versions of a key, encrypted, into a new file and emits its name.",
 			Example:  `Backup-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -OutputFile Key001.backup`,
 			Params: []Param{keyVault, keyName,
 				{Name: "OutputFile", Type: String, Position: 3, Mandatory: true, Help: "A file that does not exist yet."}},
 		},
 		{
-			Name: "Restore-AzKeyVaultKey", Aliases: generations("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits,
+			Name: "Restore-AzKeyVaultKey", Aliases: generations("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits, Changes: true,
 			Synopsis: "Brings back a key with all its versions from a backup. The name must be free.",
 			Example:  `Restore-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -InputFile Key001.backup`,
 			Params: []Param{unpiped(keyVault),
-				{Name: "InputFile", Type: String, Position: 2, Mandatory: true, Help: "A file that Backup-AzKeyVaultKey wrote."},
-				confirmParam},
+				{Name: "InputFile", Type: String, Position: 2, Mandatory: true, Help: "A file that Backup-AzKeyVaultKey wrote."}},
 		},
 		{
-			Name: "Remove-AzKeyVaultKey", Aliases: generations("Remove-AzKeyVaultKey"), Run: removeKey, Confirms: true,
+			Name: "Remove-AzKeyVaultKey", Aliases: generations("Remove-AzKeyVaultKey"), Run: removeKey, Changes: true, Confirms: true,
 			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval brings it back until its retention ends.",
 			Example:  "Remove-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
-			Params:   []Param{keyVault, keyName, confirmParam},
+			Params:   []Param{keyVault, keyName},
 		},
 		{
-			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: generations("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits,
+			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: generations("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits, Changes: true,
 			Synopsis: "Brings a deleted key back.",
 			Example:  "Undo-AzKeyVaultKeyRemoval -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
-			Params:   []Param{keyVault, keyName, confirmParam},
+			Params:   []Param{keyVault, keyName},
 		},
 	}
 }
@@ -145,7 +143,7 @@ func addKey(ctx context.Context, c *Call) error {
 	}
 	enabled := !c.flag("Disable")
 	spec.Enabled = &enabled
-	if err := c.confirm(ctx, "Make a version of key %s in vault %s?", name, vault); err != nil {
+	if err := c.confirm(ctx, "Make a version of key %s in vault %s", name, vault); err != nil {
 		return err
 	}
 	return c.emitKey(c.Vaults.CreateKey(ctx, vault, name, spec))
@@ -183,10 +181,22 @@ func updateKey(ctx context.Context, c *Call) error {
 	if spec.Operations == nil && spec.NotBefore == nil && spec.Expires == nil && spec.Enabled == nil {
 		return fail.New(api.InvalidArgument, "has nothing to change").WithHint("give any of -Enable, -Expires, -NotBefore, -KeyOps")
 	}
-	if err := c.confirm(ctx, "Change key %s in vault %s?", c.text("Name"), c.text("VaultName")); err != nil {
+	vault, name, version := c.text("VaultName"), c.text("Name"), c.text("Version")
+	if spec.Enabled != nil && !*spec.Enabled {
+		of := version
+		if of == "" {
+			newest, err := c.Vaults.ShowKey(ctx, vault, name, "")
+			if err != nil {
+				return err
+			}
+			of = newest.Version
+		}
+		c.warnNeeded(ctx, vault, name, of)
+	}
+	if err := c.confirm(ctx, "Change key %s in vault %s", name, vault); err != nil {
 		return err
 	}
-	k, err := c.Vaults.UpdateKey(ctx, c.text("VaultName"), c.text("Name"), c.text("Version"), spec)
+	k, err := c.Vaults.UpdateKey(ctx, vault, name, version, spec)
 	if err != nil || !c.flag("PassThru") {
 		return err
 	}
@@ -195,6 +205,9 @@ func updateKey(ctx context.Context, c *Call) error {
 
 func backupKey(ctx context.Context, c *Call) error {
 	path := c.text("OutputFile")
+	if err := c.confirm(ctx, "Write all versions of key %s in vault %s into file %s", c.text("Name"), c.text("VaultName"), path); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fail.New(api.AlreadyExists, "file %s exists", path).WithHint("a backup never overwrites; name another file")
@@ -230,7 +243,7 @@ func restoreKey(ctx context.Context, c *Call) error {
 	if len(backup) > maxBackup {
 		return fail.New(api.TooLarge, "file %s is no backup of a key: it has more than %d bytes", c.text("InputFile"), maxBackup)
 	}
-	if err := c.confirm(ctx, "Restore a key into vault %s?", c.text("VaultName")); err != nil {
+	if err := c.confirm(ctx, "Restore a key into vault %s", c.text("VaultName")); err != nil {
 		return err
 	}
 	return c.emitKey(c.Vaults.RestoreKey(ctx, c.text("VaultName"), backup))
@@ -238,7 +251,8 @@ func restoreKey(ctx context.Context, c *Call) error {
 
 func removeKey(ctx context.Context, c *Call) error {
 	vault, name := c.text("VaultName"), c.text("Name")
-	if err := c.confirm(ctx, "Delete key %s with all its versions from vault %s? What it protects stops being readable.", name, vault); err != nil {
+	c.warnNeeded(ctx, vault, name, "")
+	if err := c.confirm(ctx, "Delete key %s with all its versions from vault %s", name, vault); err != nil {
 		return err
 	}
 	_, err := c.Vaults.RemoveKey(ctx, vault, name)
@@ -247,7 +261,7 @@ func removeKey(ctx context.Context, c *Call) error {
 
 func undoRemoval(ctx context.Context, c *Call) error {
 	vault, name := c.text("VaultName"), c.text("Name")
-	if err := c.confirm(ctx, "Bring back key %s in vault %s?", name, vault); err != nil {
+	if err := c.confirm(ctx, "Bring back key %s in vault %s", name, vault); err != nil {
 		return err
 	}
 	return c.emitKey(c.Vaults.RecoverKey(ctx, vault, name))

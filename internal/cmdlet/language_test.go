@@ -88,7 +88,7 @@ func TestStatementThatFailsEndsTheRun(t *testing.T) {
 	if code != api.NotFound || detail != `Get-Mailbox: 3:3: mailbox "nobody" does not exist` || hint != "keyroll mailbox list shows them" {
 		t.Errorf("%s, %s, %s", code, detail, hint)
 	}
-	if calls := strings.Join(r.calls, "; "); calls != "CreateMailbox {Name:first Policy:}; ShowMailbox nobody" {
+	if calls := strings.Join(r.calls, "; "); calls != "CreateMailbox {Name:first Type:UserMailbox ExternalAddress: Policy:}; ShowMailbox nobody" {
 		t.Errorf("calls %s", calls)
 	}
 	if !strings.Contains(got.out, "first") {
@@ -119,21 +119,30 @@ func TestErrorsKeepTheirCode(t *testing.T) {
 
 func TestRuntimeRefusals(t *testing.T) {
 	for text, want := range map[string]string{
-		"Set-Mailbox (Get-Mailbox alice@contoso.com) -DataEncryptionPolicy a":     "Set-Mailbox: 1:13: -Identity takes a text, found an object | take a property of it, such as .Identity",
-		"Set-Mailbox alice -DataEncryptionPolicy (Get-Mailbox).Name":              "Set-Mailbox: 1:41: -DataEncryptionPolicy takes one value, found 2",
-		"Get-SPOSite | Get-MailboxStatistics":                                     "Get-MailboxStatistics: 1:15: what came down the pipeline gives no -Identity",
-		"Get-Mailbox | ? { $_.Name -gt 5 -and 5 -gt $_.Name }":                    `-gt: 1:40: -gt cannot compare "5" with "alice@contoso.com"`,
-		"Get-Mailbox | select -exp Nmae":                                          "Select-Object: 1:15: the object has no property Nmae | did you mean Name?",
-		"@() | % { $x = 1 }; $x":                                                  "$x: 1:21: has not been set",
-		"Get-Mailbox -ResultSize many":                                            `Get-Mailbox: 1:1: -ResultSize takes a number or Unlimited, found "many"`,
-		"Set-DataEncryptionPolicy p -Refresh -AllGenerations":                     "Set-DataEncryptionPolicy: 1:1: -AllGenerations goes with -Depth Root only",
-		"Set-AzKeyVaultAccessPolicy v -PermissionsToKeys get -SPN Exchange":       `Set-AzKeyVaultAccessPolicy: 1:1: "Exchange" is no id of a principal | name a service by its application id, a GUID such as 00000002-0000-0ff1-ce00-000000000000`,
-		"Get-SPODataEncryptionPolicy contoso":                                     `Get-SPODataEncryptionPolicy: 1:1: "contoso" is no URL of a site | write it as https://contoso-admin.sharepoint.com`,
-		"Add-AzKeyVaultKey v k -Destination HSM -Size 1024":                       "Add-AzKeyVaultKey: 1:1: -Size takes 2048, 3072 or 4096, found 1024",
-		"Update-AzKeyVaultKey v k":                                                "Update-AzKeyVaultKey: 1:1: has nothing to change | give any of -Enable, -Expires, -NotBefore, -KeyOps",
-		"Restore-AzKeyVaultKey v no/such/file":                                    "Restore-AzKeyVaultKey: 1:1: the backup cannot be read: open no/such/file: no such file or directory",
-		"Backup-AzKeyVaultKey v k testdata/Key001.backup":                         "Backup-AzKeyVaultKey: 1:1: file testdata/Key001.backup exists | a backup never overwrites; name another file",
-		"New-DataEncryptionPolicy p -AzureKeyIDs https://a, https://b -Enabled 0": "New-DataEncryptionPolicy: 1:1: a new policy is enabled | leave -Enabled out; a policy protects nothing before it is assigned",
+		"Set-Mailbox (Get-Mailbox alice@contoso.com) -DataEncryptionPolicy a":    "Set-Mailbox: 1:13: -Identity takes a text, found an object | take a property of it, such as .Identity",
+		"Set-Mailbox alice -DataEncryptionPolicy (Get-Mailbox).Name":             "Set-Mailbox: 1:41: -DataEncryptionPolicy takes one value, found 2",
+		"Get-SPOSite | Get-MailboxStatistics":                                    "Get-MailboxStatistics: 1:15: what came down the pipeline gives no -Identity",
+		"Get-Mailbox | ? { $_.Name -gt 5 -and 5 -gt $_.Name }":                   `-gt: 1:40: -gt cannot compare "5" with "alice@contoso.com"`,
+		"Get-Mailbox | select -exp Nmae":                                         "Select-Object: 1:15: the object has no property Nmae | did you mean Name?",
+		"@() | % { $x = 1 }; $x":                                                 "$x: 1:21: has not been set",
+		"Get-Mailbox -ResultSize many":                                           `Get-Mailbox: 1:1: -ResultSize takes a number or Unlimited, found "many"`,
+		"Set-DataEncryptionPolicy p -Refresh -AllGenerations":                    "Set-DataEncryptionPolicy: 1:1: -AllGenerations goes with -Depth Root only",
+		"Set-AzKeyVaultAccessPolicy v -PermissionsToKeys get -SPN Exchange":      `Set-AzKeyVaultAccessPolicy: 1:1: "Exchange" is no id of a principal | name a service by its application id, a GUID such as 00000002-0000-0ff1-ce00-000000000000`,
+		"Get-SPODataEncryptionPolicy http://contoso":                             `Get-SPODataEncryptionPolicy: 1:1: "http://contoso" is no URL of a site | write it as https://contoso-admin.sharepoint.com`,
+		"Get-SPODataEncryptionPolicy asia":                                       `Get-SPODataEncryptionPolicy: 1:1: geo "asia" does not exist | keyroll geo list shows them`,
+		"Add-AzKeyVaultKey v k -Destination HSM -Size 1024":                      "Add-AzKeyVaultKey: 1:1: -Size takes 2048, 3072 or 4096, found 1024",
+		"Update-AzKeyVaultKey v k":                                               "Update-AzKeyVaultKey: 1:1: has nothing to change | give any of -Enable, -Expires, -NotBefore, -KeyOps",
+		"Restore-AzKeyVaultKey v no/such/file":                                   "Restore-AzKeyVaultKey: 1:1: the backup cannot be read: open no/such/file: no such file or directory",
+		"Backup-AzKeyVaultKey v k testdata/Key001.backup":                        "Backup-AzKeyVaultKey: 1:1: file testdata/Key001.backup exists | a backup never overwrites; name another file",
+		"Set-DataEncryptionPolicy p":                                             "Set-DataEncryptionPolicy: 1:1: has nothing to change | give any of -Refresh, -Replace, -Name, -Description, -Enabled",
+		"Set-DataEncryptionPolicy Contoso_Global -Refresh":                       `Set-DataEncryptionPolicy: 1:1: no mailbox policy is named "Contoso_Global": that is a multi-workload policy | Get-DataEncryptionPolicy shows the mailbox policies`,
+		"Get-DataEncryptionPolicy nobody":                                        `Get-DataEncryptionPolicy: 1:1: policy "nobody" does not exist`,
+		"Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeReason exit":  "Set-DataEncryptionPolicy: 1:1: the service's own side of a purge is no cmdlet: keyroll carries a purge out once two registered approvers have approved it | -PermanentDataPurgeRequested requests it; keyroll purge approve approves it",
+		"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyType Availability":    "Update-SPODataEncryptionPolicy: 1:1: the availability key is the service's: no customer replaces it | it is rolled on a schedule, and by the operator's keyroll availability roll; a new policy has a new one",
+		"Set-UnifiedGroup alice@contoso.com -DataEncryptionPolicy USA_mailboxes": `Set-UnifiedGroup: 1:1: no GroupMailbox is named "alice@contoso.com": that is a UserMailbox | Get-Recipient shows all of them`,
+		"Get-Recipient -Filter \"Polcy -eq 'x'\"":                                `Get-Recipient: 1:1: -Filter names "Polcy", which is no property that it knows`,
+		"Get-Recipient -Filter 'Get-Mailbox'":                                    `Get-Recipient: 1:1: -Filter names "Get", which is no property that it knows`,
+		"Get-Recipient -Filter '(Name -eq \"a\"'":                                `Get-Recipient: 1:1: -Filter "(Name -eq \"a\"" is no condition: expected ) to close the ( at 1:1, found the end of the text | write it as "DataEncryptionPolicy -eq 'CN=NAME,CN=Data Encryption Policies,CN=keyroll'"`,
 	} {
 		if got := refusal(t, newRecorder(), text); got != want {
 			t.Errorf("%s\n got %s\nwant %s", text, got, want)
@@ -178,7 +187,9 @@ func TestSiteShowsItsOwnState(t *testing.T) {
 		t.Errorf("%q", got.out)
 	}
 	r := newRecorder()
-	r.policies = r.policies[:1]
+	for i := range r.geos {
+		r.geos[i].Policy = ""
+	}
 	if out := runWith(r, "(Get-SPODataEncryptionPolicy).State", nil).out; out != "Unregistered\n" {
 		t.Errorf("%q", out)
 	}

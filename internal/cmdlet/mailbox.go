@@ -16,28 +16,32 @@ func invalid(format string, args ...any) *fail.Error {
 	return fail.New(api.InvalidArgument, format, args...)
 }
 
+// ownPolicy is the policy that a mailbox is to have of its own.
+var ownPolicy = Param{Name: "DataEncryptionPolicy", Type: String, Mandatory: true, Null: true,
+	Help: "Name, DistinguishedName or GUID of a mailbox policy; $null takes the mailbox back to what protects it without one."}
+
 func mailboxCmdlets() []*Cmdlet {
 	return []*Cmdlet{
 		{
-			Name: "New-Mailbox", Run: newMailbox, Emits: mailboxObject(api.Mailbox{}).names(),
+			Name: "New-Mailbox", Run: newMailbox, Emits: mailboxObject(api.Mailbox{}).names(), Changes: true,
 			Synopsis: "Makes a mailbox.",
 			Example:  "New-Mailbox -Name alice@contoso.com",
-			Params:   []Param{{Name: "Name", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "Name of the mailbox."}, confirmParam},
+			Sets:     []string{"User", "Shared", "PublicFolder"},
+			Params: []Param{{Name: "Name", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "Name of the mailbox."},
+				{Name: "Shared", Type: Switch, Sets: []string{"Shared"}, Help: "A mailbox that several people use."},
+				{Name: "PublicFolder", Type: Switch, Sets: []string{"PublicFolder"}, Help: "A mailbox of public folders."}},
 		},
 		{
 			Name: "Get-Mailbox", Run: getMailbox, Emits: mailboxObject(api.Mailbox{}).names(),
-			Synopsis: "Shows one mailbox, or all.",
+			Synopsis: "Shows one mailbox, or all. Get-MailUser lists who has none here yet.",
 			Example:  "Get-Mailbox -ResultSize Unlimited | Get-MailboxStatistics | ft DisplayName, DataEncryptionPolicyID",
-			Params: []Param{optional(mailboxIdentity),
-				{Name: "ResultSize", Type: String, Help: "At most so many; Unlimited, the default, shows all."}},
+			Params:   []Param{optional(mailboxIdentity), resultSize},
 		},
 		{
-			Name: "Set-Mailbox", Run: setMailbox,
+			Name: "Set-Mailbox", Run: setMailbox, Changes: true,
 			Synopsis: "Assigns a policy to a mailbox; $null takes the mailbox back to the service-managed one. An active mailbox's key moves at once.",
 			Example:  "Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy USA_mailboxes",
-			Params: []Param{mailboxIdentity,
-				{Name: "DataEncryptionPolicy", Type: String, Mandatory: true, Null: true, Help: "Name or GUID of a policy, or $null."},
-				confirmParam},
+			Params:   []Param{mailboxIdentity, ownPolicy, domainController},
 		},
 		{
 			Name: "Get-MailboxStatistics", Run: mailboxStatistics, Emits: statisticsObject(api.Mailbox{}).names(),
@@ -60,7 +64,8 @@ func mailboxObject(m api.Mailbox) *Object {
 		assigned = m.AssignedPolicy
 	}
 	return &Object{View: mailboxView, Properties: []Property{
-		{"Identity", m.Name}, {"Name", m.Name}, {"State", string(m.State)}, {"DataEncryptionPolicy", assigned}, {"WhenCreated", moment(&m.Created)},
+		{"Identity", m.Name}, {"Name", m.Name}, {"RecipientTypeDetails", string(m.Type)}, {"State", string(m.State)},
+		{"DataEncryptionPolicy", assigned}, {"WhenCreated", moment(&m.Created)},
 	}}
 }
 
@@ -74,15 +79,25 @@ func statisticsObject(m api.Mailbox) *Object {
 
 func newMailbox(ctx context.Context, c *Call) error {
 	var in api.CreateMailboxInput
-	in.Body.Name = c.text("Name")
-	if err := c.confirm(ctx, "Make mailbox %s?", in.Body.Name); err != nil {
+	in.Body.Name, in.Body.Type = c.text("Name"), api.UserMailbox
+	if c.flag("Shared") {
+		in.Body.Type = api.SharedMailbox
+	}
+	if c.flag("PublicFolder") {
+		in.Body.Type = api.PublicFolder
+	}
+	return c.createMailbox(ctx, in, mailboxObject)
+}
+
+func (c *Call) createMailbox(ctx context.Context, in api.CreateMailboxInput, show func(api.Mailbox) *Object) error {
+	if err := c.confirm(ctx, "Make %s %s", in.Body.Type, in.Body.Name); err != nil {
 		return err
 	}
 	m, err := c.Service.CreateMailbox(ctx, in)
 	if err != nil {
 		return err
 	}
-	return c.emit(mailboxObject(m))
+	return c.emit(show(m))
 }
 
 func getMailbox(ctx context.Context, c *Call) error {
@@ -93,6 +108,19 @@ func getMailbox(ctx context.Context, c *Call) error {
 		}
 		return c.emit(mailboxObject(m))
 	}
+	return c.everyMailbox(ctx, func(m api.Mailbox) (*Object, error) {
+		if m.Type == api.MailUser {
+			return nil, nil
+		}
+		return mailboxObject(m), nil
+	})
+}
+
+var resultSize = Param{Name: "ResultSize", Type: String, Help: "At most so many; Unlimited, the default, shows all."}
+
+// everyMailbox emits what show makes of each mailbox, at most -ResultSize; nil
+// is left out.
+func (c *Call) everyMailbox(ctx context.Context, show func(api.Mailbox) (*Object, error)) error {
 	most := int64(-1)
 	if size := c.text("ResultSize"); size != "" && !strings.EqualFold(size, "Unlimited") {
 		n, err := strconv.ParseInt(size, 10, 64)
@@ -103,12 +131,18 @@ func getMailbox(ctx context.Context, c *Call) error {
 	}
 	return everyPage(func(page api.PageInput) (api.List[api.Mailbox], error) {
 		return c.Service.ListMailboxes(ctx, api.ListInput{PageInput: page})
-	}, most, func(m api.Mailbox) error { return c.emit(mailboxObject(m)) })
+	}, most, func(m api.Mailbox) (bool, error) {
+		o, err := show(m)
+		if err != nil || o == nil {
+			return false, err
+		}
+		return true, c.emit(o)
+	})
 }
 
-// everyPage asks for a list part by part and gives each item to f, at most so
-// many unless most is negative.
-func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, f func(T) error) error {
+// everyPage asks for a list part by part and gives each item to f, until f has
+// taken so many, unless most is negative.
+func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, f func(T) (took bool, err error)) error {
 	page := api.PageInput{Limit: 1000}
 	for most != 0 {
 		part, err := ask(page)
@@ -119,9 +153,12 @@ func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, 
 			if most == 0 {
 				return nil
 			}
-			most--
-			if err := f(item); err != nil {
+			took, err := f(item)
+			if err != nil {
 				return err
+			}
+			if took {
+				most--
 			}
 		}
 		if part.Next == "" {
@@ -133,15 +170,20 @@ func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, 
 }
 
 func setMailbox(ctx context.Context, c *Call) error {
-	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: c.text("Identity")}}
-	in.Body.Policy = c.text("DataEncryptionPolicy")
-	to := in.Body.Policy
-	if to == "" {
+	return c.assign(ctx, c.text("Identity"), policyName(c.text("DataEncryptionPolicy")))
+}
+
+// assign gives a mailbox a policy of its own; an empty name takes it back.
+func (c *Call) assign(ctx context.Context, mailbox, policy string) error {
+	to := "policy " + policy
+	if policy == "" {
 		to = "no policy of its own"
 	}
-	if err := c.confirm(ctx, "Assign %s to mailbox %s?", to, in.Mailbox); err != nil {
+	if err := c.confirm(ctx, "Assign %s to mailbox %s", to, mailbox); err != nil {
 		return err
 	}
+	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}
+	in.Body.Policy = policy
 	_, err := c.Service.AssignMailbox(ctx, in)
 	return err
 }

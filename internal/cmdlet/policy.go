@@ -2,46 +2,79 @@ package cmdlet
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"keyroll/api"
+	"keyroll/internal/fail"
 )
 
-// policyIdentity names a mailbox policy.
+// policyIdentity names a policy.
 var policyIdentity = Param{Name: "Identity", Type: String, Position: 1, Mandatory: true, Piped: true, PipedText: true,
-	Help: "Name or GUID of a policy, or a DataEncryptionPolicyID."}
+	Help: "Name, DistinguishedName or GUID of a policy, or a DataEncryptionPolicyID."}
+
+// Parameter sets of Set-DataEncryptionPolicy, as its documentation names them;
+// settings is the set that has none of the others' parameters.
+const (
+	settings   = "Settings"
+	refreshKey = "RefreshKey"
+	replaceKey = "ReplaceKey"
+	askPurge   = "TenantAdminPurgeKeyRequest"
+	makePurge  = "DCAdminPurgeKeyRequest"
+)
 
 func policyCmdlets() []*Cmdlet {
+	all := policyFamily(api.MailboxPolicy, "DataEncryptionPolicy", "mailbox", "USA_mailboxes")
+	set := all[2]
+	set.Sets = append(set.Sets, askPurge, makePurge)
+	set.Params = append(set.Params,
+		Param{Name: "PermanentDataPurgeRequested", Type: Switch, Mandatory: true, Sets: []string{askPurge},
+			Help: "Requests the purge of the policy and of all that it protects. It asks first. The purge waits for two registered approvers."},
+		Param{Name: "PermanentDataPurgeReason", Type: String, Mandatory: true, Sets: []string{askPurge, makePurge}, Help: "Why."},
+		Param{Name: "PermanentDataPurgeContact", Type: String, Mandatory: true, Sets: []string{askPurge}, Help: "Whom to ask about it."},
+		Param{Name: "Force", Type: Switch, Sets: []string{askPurge, makePurge}, Help: "A vault of the policy has been deleted already."})
+	return all
+}
+
+// policyFamily is New, Get and Set of the policies of one kind.
+func policyFamily(kind api.PolicyKind, noun, word, example string) []*Cmdlet {
 	emits := policyObject(api.Policy{}).names()
 	anyPolicy := optional(policyIdentity)
 	anyPolicy.Null = true
 	return []*Cmdlet{
 		{
-			Name: "New-DataEncryptionPolicy", Run: newPolicy, Emits: emits,
-			Synopsis: "Makes a mailbox policy from two customer keys in two vaults.",
-			Example:  `New-DataEncryptionPolicy -Name USA_mailboxes -Description "Root key for mailboxes in USA" -AzureKeyIDs https://contoso-vaulta1.vault.azure.net/keys/Key001, https://contoso-vaulta2.vault.azure.net/keys/Key001`,
+			Name: "New-" + noun, Run: newPolicy(kind), Emits: emits, Changes: true,
+			Synopsis: "Makes a " + word + " policy from two customer keys in two vaults.",
+			Example:  "New-" + noun + " -Name " + example + ` -Description "Root key for USA and its territories" -AzureKeyIDs https://contoso-vaulta1.vault.azure.net/keys/Key001, https://contoso-vaulta2.vault.azure.net/keys/Key001`,
 			Params: []Param{
 				{Name: "Name", Type: String, Position: 1, Mandatory: true, Help: "Name of the policy."},
 				{Name: "AzureKeyIDs", Type: Strings, Mandatory: true, Help: "Two key URIs without a version, in two vaults."},
 				{Name: "Description", Type: String, Help: "What the policy is for."},
-				{Name: "Enabled", Type: Boolean, Help: "A new policy is always enabled; $true is taken."},
-				confirmParam},
+				{Name: "Enabled", Type: Boolean, Help: "$true unless given. A policy that is not enabled cannot be assigned."},
+				domainController},
 		},
 		{
-			Name: "Get-DataEncryptionPolicy", Run: getPolicy, Emits: emits,
-			Synopsis: "Shows one policy, or all mailbox policies.",
-			Example:  "Get-DataEncryptionPolicy USA_mailboxes",
-			Params:   []Param{anyPolicy},
+			Name: "Get-" + noun, Run: getPolicy(kind), Emits: emits,
+			Synopsis: "Shows one policy, or all " + word + " policies. A name that names none is an error.",
+			Example:  "Get-" + noun + " " + example,
+			Params:   reading(anyPolicy),
 		},
 		{
-			Name: "Set-DataEncryptionPolicy", Run: setPolicy,
-			Synopsis: "Takes up the newest versions of a policy's customer keys and rolls its mailboxes.",
-			Example:  "Set-DataEncryptionPolicy USA_mailboxes -Refresh",
+			Name: "Set-" + noun, Run: setPolicy(kind), Changes: true,
+			Synopsis: "Changes a " + word + " policy, takes up the newest versions of its customer keys, or puts it under other keys.",
+			Example:  "Set-" + noun + " " + example + " -Refresh",
+			Sets:     []string{settings, refreshKey, replaceKey},
 			Params: []Param{policyIdentity,
-				{Name: "Refresh", Type: Switch, Mandatory: true, Help: "Refreshes the policy."},
-				{Name: "Depth", Type: String, Values: []string{"Root", "Policy"}, Help: "Policy, the default, makes a new policy key and brings the mailboxes over. Root re-wraps the policy key only."},
-				{Name: "AllGenerations", Type: Switch, Help: "With -Depth Root: re-wraps the older policy keys too."},
-				confirmParam},
+				{Name: "Refresh", Type: Switch, Mandatory: true, Sets: []string{refreshKey}, Help: "Takes up the newest versions of the policy's customer keys, and rolls."},
+				{Name: "Replace", Type: Switch, Mandatory: true, Sets: []string{replaceKey}, Help: "Puts the policy under the two keys of -AzureKeyIDs, and rolls."},
+				{Name: "AzureKeyIDs", Type: Strings, Mandatory: true, Sets: []string{replaceKey}, Help: "Two key URIs without a version, in two vaults."},
+				{Name: "Depth", Type: String, Values: []string{"Root", "Policy"}, Sets: []string{refreshKey, replaceKey},
+					Help: "Policy, the default, makes a new policy key and brings over what it protects. Root re-wraps the policy key only."},
+				{Name: "AllGenerations", Type: Switch, Sets: []string{refreshKey}, Help: "With -Depth Root: re-wraps the older policy keys too."},
+				{Name: "Name", Type: String, Help: "A new name."},
+				{Name: "Description", Type: String, Help: "A new description."},
+				{Name: "Enabled", Type: Boolean, Help: "Whether the policy may be assigned. One that is assigned to the tenant stays enabled."},
+				domainController},
 		},
 	}
 }
@@ -55,11 +88,12 @@ func policyObject(p api.Policy) *Object {
 			keys = append(keys, strings.TrimSuffix(k.URI, "/"+k.Version))
 		}
 	}
+	purge := p.State == api.PurgePending || p.State == api.PurgeDone
 	return &Object{View: policyView, Properties: []Property{
-		{"Identity", p.Name}, {"Name", p.Name}, {"Guid", p.ID}, {"Description", p.Description}, {"Enabled", p.Enabled},
-		{"AzureKeyIDs", list(keys)}, {"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
+		{"Identity", p.Name}, {"Name", p.Name}, {"Guid", p.ID}, {"DistinguishedName", policyDN(p.Name)}, {"Description", p.Description},
+		{"Enabled", p.Enabled}, {"Assigned", p.Assigned}, {"AzureKeyIDs", list(keys)}, {"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
 		{"DataEncryptionPolicyID", p.Revision}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
-		{"WhenCreated", moment(&p.Created)}, {"WhenRefreshed", moment(&p.Refreshed)},
+		{"PermanentDataPurgeRequested", purge}, {"WhenCreated", moment(&p.Created)}, {"WhenRefreshed", moment(&p.Refreshed)},
 	}}
 }
 
@@ -71,35 +105,78 @@ func keyURI(k api.KeyVersion) any {
 	return k.URI
 }
 
-func newPolicy(ctx context.Context, c *Call) error {
-	if enabled := c.setting("Enabled"); enabled != nil && !*enabled {
-		return invalid("a new policy is enabled").WithHint("leave -Enabled out; a policy protects nothing before it is assigned")
+// under is where the distinguished names of policies end: keyroll has no other
+// directory.
+const under = ",CN=Data Encryption Policies,CN=keyroll"
+
+// policyDN is the distinguished name of a policy (RFC 4514), nil without one.
+func policyDN(name string) any {
+	if name == "" {
+		return nil
 	}
-	var in api.CreatePolicyInput
-	in.Body.Name, in.Body.Description, in.Body.Keys = c.text("Name"), c.text("Description"), c.texts("AzureKeyIDs")
-	if err := c.confirm(ctx, "Make policy %s?", in.Body.Name); err != nil {
-		return err
-	}
-	p, err := c.Service.CreatePolicy(ctx, in)
-	if err != nil {
-		return err
-	}
-	return c.emit(policyObject(p))
+	return "CN=" + strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(name) + under
 }
 
-func getPolicy(ctx context.Context, c *Call) error {
-	if identity := c.text("Identity"); identity != "" {
-		p, err := c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: identity})
+// policyName returns what -Identity and -DataEncryptionPolicy name: a
+// distinguished name gives the name in it.
+func policyName(identity string) string {
+	if len(identity) < 3+len(under) || !strings.EqualFold(identity[:3], "CN=") {
+		return identity
+	}
+	name, rest := identity[3:len(identity)-len(under)], identity[len(identity)-len(under):]
+	if !strings.EqualFold(rest, under) {
+		return identity
+	}
+	return strings.NewReplacer(`\\`, `\`, `\,`, ",").Replace(name)
+}
+
+func newPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
+	return func(ctx context.Context, c *Call) error {
+		var in api.CreatePolicyInput
+		in.Body.Kind, in.Body.Name, in.Body.Description, in.Body.Keys = kind, c.text("Name"), c.text("Description"), c.texts("AzureKeyIDs")
+		if err := c.confirm(ctx, "Make %s policy %s", kind, in.Body.Name); err != nil {
+			return err
+		}
+		p, err := c.Service.CreatePolicy(ctx, in)
+		if err == nil && c.setting("Enabled") != nil && !c.flag("Enabled") {
+			off := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
+			off.Body.Enabled = c.setting("Enabled")
+			p, err = c.Service.SetPolicy(ctx, off)
+		}
 		if err != nil {
 			return err
 		}
+		c.warnings(p.Warnings, "")
 		return c.emit(policyObject(p))
 	}
-	all, err := c.policies(ctx, api.MailboxPolicy)
-	if err != nil {
-		return err
+}
+
+// warnings tells what a check let pass and what a result does not reach.
+func (c *Call) warnings(all []string, limit string) {
+	for _, w := range all {
+		c.warn("%s", w)
 	}
-	return emitAll(c, all, policyObject)
+	if limit != "" {
+		c.warn("%s", limit)
+	}
+}
+
+func getPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
+	return func(ctx context.Context, c *Call) error {
+		// Of any kind: a DataEncryptionPolicyID leads to whatever policy it is of.
+		if identity := c.text("Identity"); identity != "" {
+			p, err := c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: policyName(identity)})
+			if err != nil {
+				return err
+			}
+			return c.emit(policyObject(p))
+		}
+		all, err := c.policies(ctx, kind)
+		if err != nil {
+			return err
+		}
+		return emitAll(c, all, policyObject)
+	}
 }
 
 // policies lists the policies of one kind.
@@ -114,22 +191,87 @@ func (c *Call) policies(ctx context.Context, kind api.PolicyKind) ([]api.Policy,
 	return fit, err
 }
 
-func setPolicy(ctx context.Context, c *Call) error {
-	if !c.flag("Refresh") {
-		return invalid("has nothing to change").WithHint("give -Refresh")
+// policyOf returns the policy that -Identity names, which must be of the kind.
+func (c *Call) policyOf(ctx context.Context, kind api.PolicyKind) (api.Policy, error) {
+	p, err := c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: policyName(c.text("Identity"))})
+	if err == nil && p.Kind != kind {
+		err = fail.New(api.NotFound, "no %s policy is named %q: that is a %s policy", kind, c.text("Identity"), p.Kind).
+			WithHint("%s shows the %s policies", strings.Replace(c.cmdlet.Name, "Set-", "Get-", 1), kind)
 	}
-	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: c.text("Identity")}}
-	in.Body.Depth = api.Depth(strings.ToLower(c.text("Depth")))
-	in.Body.AllGenerations = c.flag("AllGenerations")
-	if in.Body.AllGenerations && in.Body.Depth != api.DepthRoot {
-		return invalid("-AllGenerations goes with -Depth Root only")
+	return p, err
+}
+
+func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
+	return func(ctx context.Context, c *Call) error {
+		if c.flag("AllGenerations") && c.text("Depth") != "Root" {
+			return invalid("-AllGenerations goes with -Depth Root only")
+		}
+		if c.has("PermanentDataPurgeReason") && !c.flag("PermanentDataPurgeRequested") {
+			return invalid("the service's own side of a purge is no cmdlet: keyroll carries a purge out once two registered approvers have approved it").
+				WithHint("-PermanentDataPurgeRequested requests it; keyroll purge approve approves it")
+		}
+		changes := slices.ContainsFunc([]string{"Name", "Description", "Enabled"}, c.has)
+		if !changes && !c.flag("Refresh") && !c.flag("Replace") && !c.flag("PermanentDataPurgeRequested") {
+			return invalid("has nothing to change").WithHint("give any of -Refresh, -Replace, -Name, -Description, -Enabled")
+		}
+		p, err := c.policyOf(ctx, kind)
+		if err != nil {
+			return err
+		}
+		ask, act := c.policyAct(p)
+		if err := c.confirmIf(ctx, c.flag("PermanentDataPurgeRequested"), "%s", ask); err != nil {
+			return err
+		}
+		if changes {
+			in := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
+			in.Body.Name, in.Body.Description, in.Body.Enabled = c.maybe("Name"), c.maybe("Description"), c.setting("Enabled")
+			if _, err := c.Service.SetPolicy(ctx, in); err != nil {
+				return err
+			}
+		}
+		return act(ctx)
 	}
-	if err := c.confirm(ctx, "Refresh policy %s?", c.text("Identity")); err != nil {
-		return err
+}
+
+func (c *Call) maybe(name string) *string {
+	if s, ok := c.args[name].(string); ok {
+		return &s
 	}
-	done, err := c.Service.RefreshPolicy(ctx, in)
-	if err == nil && done.Limit != "" {
-		c.warn("%s", done.Limit)
+	return nil
+}
+
+// policyAct returns what a Set cmdlet is about to do, in words and in deed,
+// beside changing the settings.
+func (c *Call) policyAct(p api.Policy) (ask string, act func(context.Context) error) {
+	of, depth := api.PolicyInput{Policy: p.ID}, api.Depth(strings.ToLower(c.text("Depth")))
+	switch {
+	case c.flag("Refresh"):
+		return "Refresh policy " + p.Name, func(ctx context.Context) error {
+			in := api.RefreshPolicyInput{PolicyInput: of}
+			in.Body.Depth, in.Body.AllGenerations = depth, c.flag("AllGenerations")
+			done, err := c.Service.RefreshPolicy(ctx, in)
+			c.warnings(done.Warnings, done.Limit)
+			return err
+		}
+	case c.flag("Replace"):
+		return "Put policy " + p.Name + " under keys " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context) error {
+			in := api.ReplacePolicyKeysInput{PolicyInput: of}
+			in.Body.Depth, in.Body.Keys = depth, c.texts("AzureKeyIDs")
+			done, err := c.Service.ReplacePolicyKeys(ctx, in)
+			c.warnings(done.Warnings, done.Limit)
+			return err
+		}
+	case c.flag("PermanentDataPurgeRequested"):
+		return "Request the purge of policy " + p.Name + " and of all that it protects, for good", func(ctx context.Context) error {
+			in := api.RequestPurgeInput{PolicyInput: of}
+			in.Body.Reason, in.Body.Contact, in.Body.Force = c.text("PermanentDataPurgeReason"), c.text("PermanentDataPurgeContact"), c.flag("Force")
+			purge, err := c.Service.RequestPurge(ctx, in)
+			if err == nil {
+				c.warn("the purge of policy %s waits for two approvers: keyroll purge status %s shows them", purge.Policy, purge.Policy)
+				c.warnings(nil, purge.Limit)
+			}
+			return err
+		}
 	}
-	return err
+	return "Change policy " + p.Name, func(context.Context) error { return nil }
 }

@@ -25,6 +25,17 @@ type Service interface {
 	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)
 	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
 	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
+	SetPolicy(context.Context, api.SetPolicyInput) (api.Policy, error)
+	ReplacePolicyKeys(context.Context, api.ReplacePolicyKeysInput) (api.Refreshed, error)
+	LeavePolicy(context.Context, api.PolicyInput) (api.Refreshed, error)
+	TestPolicy(context.Context, api.PolicyInput) (api.List[api.Probe], error)
+	AssignPolicy(context.Context, api.AssignPolicyInput) (api.Policy, error)
+	ShowAssignment(context.Context, api.None) (api.Policy, error)
+	RestoreSites(context.Context, api.RestoreSitesInput) (api.Policy, error)
+	RequestPurge(context.Context, api.RequestPurgeInput) (api.Purge, error)
+
+	ListGeos(context.Context, api.None) (api.List[api.Geo], error)
+	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 }
 
 // Vaults is what the cmdlets ask of key vaults and their management. Vaults are

@@ -81,6 +81,7 @@ func Interact(ctx context.Context, in *os.File, o Options) error {
 		io.Writer
 	}{in, o.Err}
 	t := term.NewTerminal(screen, "")
+	t.AutoCompleteCallback = (&completer{table: Table()}).key
 	if width, height, err := term.GetSize(int(in.Fd())); err == nil && width > 0 {
 		if o.Width == 0 {
 			o.Width = width
@@ -140,21 +141,40 @@ func loop(ctx context.Context, o Options, read func(prompt string) (string, erro
 	return ctx.Err()
 }
 
-// confirm asks before something is removed, or when -Confirm says so.
+// errWhatIf ends a cmdlet that was asked only what it would do.
+var errWhatIf = errors.New("what if")
+
+// confirm is called before every change, with what it is, as an order without
+// its stop. It says what would be done, for -WhatIf; or it asks, before a
+// removal or when -Confirm says so.
 func (c *Call) confirm(ctx context.Context, format string, args ...any) error {
-	ask := c.cmdlet.Confirms
+	return c.confirmIf(ctx, c.cmdlet.Confirms, format, args...)
+}
+
+// confirmIf is confirm, asking where ask says so and -Confirm says nothing.
+func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...any) error {
+	act := fmt.Sprintf(format, args...)
+	if c.flag("WhatIf") {
+		to := c.Out
+		if c.JSON {
+			to = c.Err
+		}
+		if _, err := fmt.Fprintf(to, "What if: %s.\n", act); err != nil {
+			return err
+		}
+		return errWhatIf
+	}
 	if given := c.setting("Confirm"); given != nil {
 		ask = *given
 	}
 	if !ask {
 		return nil
 	}
-	question := fmt.Sprintf(format, args...)
 	if c.Confirm == nil {
-		return fail.New(api.InvalidArgument, "needs a confirmation, and there is no terminal to ask on: %s", question).
+		return fail.New(api.InvalidArgument, "needs a confirmation, and there is no terminal to ask on: %s?", act).
 			WithHint("-Confirm:$false goes on without asking; nothing was changed")
 	}
-	yes, err := c.Confirm(ctx, question)
+	yes, err := c.Confirm(ctx, act+"?")
 	if err == nil && !yes {
 		err = fail.New(api.Conflict, "was not confirmed; nothing was changed")
 	}

@@ -3,6 +3,7 @@ package cmdlet
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 
 	"keyroll/api"
@@ -11,25 +12,35 @@ import (
 
 // geoIdentity names the geo whose site policy is meant.
 var geoIdentity = Param{Name: "Identity", Type: String, Position: 1, PipedText: true,
-	Help: "URL of a site or of the administration, such as https://contoso-admin.sharepoint.com; it stands for the tenant's geo."}
+	Help: "URL of the administration or of a site, such as https://contoso-admin.sharepoint.com, or a geo's name: which geo is meant. The default geo unless given."}
 
 var siteIdentity = Param{Name: "Identity", Aliases: []string{"Url"}, Type: String, Position: 1, Mandatory: true, Piped: true, PipedText: true,
 	Help: "URL of a site."}
 
 func siteCmdlets() []*Cmdlet {
-	status := sitePolicyObject(api.Policy{}).names()
+	status := sitePolicyObject(api.Geo{}, api.Policy{}).names()
 	byName := func(name string, t Type, help string) Param {
-		return Param{Name: name, Type: t, Mandatory: true, Sets: []string{"ByName"}, Help: help}
+		return Param{Name: name, Type: t, Mandatory: true, Sets: []string{byParts}, Help: help}
 	}
 	byURI := func(name string) Param {
-		return Param{Name: name, Type: String, Mandatory: true, Sets: []string{"ByUri"}, Help: "Key URI with the version."}
+		return Param{Name: name, Type: String, Mandatory: true, Sets: []string{byURIs}, Help: "Key URI with the version."}
 	}
+	vaultType := Param{Name: "KeyVaultType", Type: String, Values: []string{"KeyVault", "ManagedHSM"}, Sets: []string{byParts},
+		Help: "KeyVault unless given. Premium vaults of this server serve as managed HSMs; one in Azure is named by its URI."}
+	bothKeys := []Param{geoIdentity,
+		byName("PrimaryKeyVaultName", String, "Vault of the primary key."),
+		byName("PrimaryKeyName", String, "Name of the primary key."),
+		byName("PrimaryKeyVersion", Version, "Version of the primary key."),
+		byName("SecondaryKeyVaultName", String, "Vault of the secondary key."),
+		byName("SecondaryKeyName", String, "Name of the secondary key."),
+		byName("SecondaryKeyVersion", Version, "Version of the secondary key."),
+		byURI("PrimaryKeyVaultUri"), byURI("SecondaryKeyVaultUri"), vaultType}
 	return []*Cmdlet{
 		{
-			Name: "New-SPOSite", Run: newSite, Emits: siteObject(api.Site{}).names(),
+			Name: "New-SPOSite", Run: newSite, Emits: siteObject(api.Site{}).names(), Changes: true,
 			Synopsis: "Makes a site.",
 			Example:  "New-SPOSite -Url https://contoso.sharepoint.com/sites/finance",
-			Params:   []Param{{Name: "Url", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "URL of the site."}, confirmParam},
+			Params:   []Param{{Name: "Url", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "URL of the site."}},
 		},
 		{
 			Name: "Get-SPOSite", Run: getSite, Emits: siteObject(api.Site{}).names(),
@@ -38,60 +49,67 @@ func siteCmdlets() []*Cmdlet {
 			Params:   []Param{optional(siteIdentity)},
 		},
 		{
-			Name: "Register-SPODataEncryptionPolicy", Run: registerSites, Emits: status,
+			Name: "Register-SPODataEncryptionPolicy", Run: registerSites, Emits: status, Changes: true,
 			Synopsis: "Registers the policy of all sites of a geo with two customer keys in two vaults, and begins to bring the sites under it.",
 			Example:  "Register-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion f635a23bd4a44b9996ff6aadd88d42ba -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion 2b3e8f1d754f438dacdec1f0945f251a",
-			Sets:     []string{"ByName", "ByUri"},
-			Params: []Param{geoIdentity,
-				byName("PrimaryKeyVaultName", String, "Vault of the primary key."),
-				byName("PrimaryKeyName", String, "Name of the primary key."),
-				byName("PrimaryKeyVersion", Version, "Version of the primary key."),
-				byName("SecondaryKeyVaultName", String, "Vault of the secondary key."),
-				byName("SecondaryKeyName", String, "Name of the secondary key."),
-				byName("SecondaryKeyVersion", Version, "Version of the secondary key."),
-				byURI("PrimaryKeyVaultUri"), byURI("SecondaryKeyVaultUri"), confirmParam},
+			Sets:     []string{byParts, byURIs},
+			Params:   bothKeys,
 		},
 		{
-			Name: "Update-SPODataEncryptionPolicy", Run: updateSites, Emits: status,
+			Name: "Update-SPODataEncryptionPolicy", Run: updateSites, Emits: status, Changes: true,
 			Synopsis: "Puts the site policy on another version or another key, the primary or the secondary, and rolls the sites.",
 			Example:  "Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion f635a23bd4a44b9996ff6aadd88d42ba -KeyType Primary",
-			Sets:     []string{"ByName", "ByUri"},
+			Sets:     []string{byParts, byURIs},
 			Params: []Param{geoIdentity,
 				byName("KeyVaultName", String, "Vault of the key."),
 				byName("KeyName", String, "Name of the key."),
 				byName("KeyVersion", Version, "Version of the key."),
 				byURI("KeyVaultUri"),
-				{Name: "KeyType", Type: String, Mandatory: true, Values: []string{"Primary", "Secondary"}, Help: "Which of the two keys is replaced."},
-				confirmParam},
+				{Name: "KeyType", Type: String, Mandatory: true, Values: []string{"Primary", "Secondary", "Availability"},
+					Help: "Which key is replaced. The availability key is the service's to roll: that is refused."},
+				vaultType},
+		},
+		{
+			Name: "Restore-SPODataEncryptionPolicy", Run: restoreSites, Emits: status, Changes: true,
+			Synopsis: "Puts the site policy of a geo that is in recovery mode, because its customer keys are lost, under two new customer keys.",
+			Example:  "Restore-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion f635a23bd4a44b9996ff6aadd88d42ba -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion 2b3e8f1d754f438dacdec1f0945f251a",
+			Sets:     []string{byParts, byURIs},
+			Params:   bothKeys,
 		},
 		{
 			Name: "Get-SPODataEncryptionPolicy", Run: getSitePolicy, Emits: status,
-			Synopsis: "Shows the site policy of a geo: Unregistered, Registering, Registered or Rolling, and how much is done.",
+			Synopsis: "Shows the site policy of a geo: Unregistered, Registering, Registered, Rolling or Recovery, and how much is done.",
 			Example:  "Get-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com",
 			Params:   []Param{geoIdentity},
 		},
 		{
 			Name: "Get-SPOSiteDataEncryptionPolicy", Run: getSiteProtection, Emits: protectionObject(api.Site{}, api.Policy{}).names(),
-			Synopsis: "Shows where one site stands: Registered once it has the newest key of the site policy.",
+			Synopsis: "Shows where one site stands: Registered once it has the newest key of the site policy. Without a site policy it is an error.",
 			Example:  "Get-SPOSiteDataEncryptionPolicy -Identity https://contoso.sharepoint.com/sites/finance",
 			Params:   []Param{siteIdentity},
 		},
 	}
 }
 
+// Parameter sets that name keys, as the documentation names them.
+const (
+	byParts = "BYOK_MultipleParameters"
+	byURIs  = "BYOK_Uri"
+)
+
 var siteView = &View{Columns: []Column{{"Url", "Url"}, {"ItemCount", "ItemCount"}, {"StorageUsage", "StorageUsage"}, {"DataEncryptionPolicyID", "DataEncryptionPolicyID"}}}
 
 func siteObject(s api.Site) *Object {
 	return &Object{View: siteView, Properties: []Property{
-		{"Url", s.URL}, {"ItemCount", s.Items}, {"StorageUsage", ByteSize(s.Bytes)}, {"WhenCreated", moment(&s.Created)},
+		{"Url", s.URL}, {"Geo", s.Geo}, {"ItemCount", s.Items}, {"StorageUsage", ByteSize(s.Bytes)}, {"WhenCreated", moment(&s.Created)},
 		{"IsEncrypted", s.Protection.IsEncrypted}, {"DataEncryptionPolicyID", s.Protection.DataEncryptionPolicyID},
 	}}
 }
 
-func sitePolicyObject(p api.Policy) *Object {
+func sitePolicyObject(g api.Geo, p api.Policy) *Object {
 	return &Object{Properties: []Property{
-		{"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
-		{"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
+		{"Geo", g.Name}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
+		{"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)}, {"Name", p.Name},
 		{"Guid", p.ID}, {"DataEncryptionPolicyID", p.Revision},
 	}}
 }
@@ -109,33 +127,61 @@ func protectionObject(s api.Site, p api.Policy) *Object {
 	}}
 }
 
-// checkGeo refuses an identity that is no URL; every host stands for the one geo.
-func (c *Call) checkGeo() error {
-	if !c.has("Identity") {
-		return nil
+// geo returns the geo that -Identity stands for: the one that names the host of
+// the URL or that of its administration, else the tenant's default one.
+func (c *Call) geo(ctx context.Context) (api.Geo, error) {
+	host := ""
+	if c.has("Identity") {
+		identity := c.text("Identity")
+		u, err := url.Parse(identity)
+		switch {
+		case err == nil && u.Scheme == "https" && u.Hostname() != "":
+			host = strings.ToLower(u.Hostname())
+		case strings.ContainsAny(identity, ":/."):
+			return api.Geo{}, invalid("%.200q is no URL of a site", identity).WithHint("write it as https://contoso-admin.sharepoint.com")
+		}
 	}
-	u, err := url.Parse(c.text("Identity"))
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return invalid("%.200q is no URL of a site", c.text("Identity")).WithHint("write it as https://contoso-admin.sharepoint.com")
+	all, err := c.Service.ListGeos(ctx, api.None{})
+	if err != nil {
+		return api.Geo{}, err
 	}
-	return nil
+	for _, g := range all.Items {
+		if host != "" && slices.ContainsFunc(g.Hosts, func(h string) bool { return host == h || host == adminHost(h) }) ||
+			host == "" && c.has("Identity") && strings.EqualFold(g.Name, c.text("Identity")) {
+			return g, nil
+		}
+	}
+	if host == "" && c.has("Identity") {
+		return api.Geo{}, fail.New(api.NotFound, "geo %.200q does not exist", c.text("Identity")).WithHint("keyroll geo list shows them")
+	}
+	for _, g := range all.Items {
+		if g.Default {
+			return g, nil
+		}
+	}
+	return api.Geo{}, fail.New(api.NotFound, "the tenant has no geo")
 }
 
-// sitePolicy returns the site policy, and whether there is one.
-func (c *Call) sitePolicy(ctx context.Context) (api.Policy, bool, error) {
-	all, err := c.policies(ctx, api.SitePolicy)
-	if err != nil || len(all) == 0 {
-		return api.Policy{}, false, err
-	}
-	return all[0], true, nil
+// adminHost is the host of the administration of a host of sites.
+func adminHost(host string) string {
+	name, domain, _ := strings.Cut(host, ".")
+	return name + "-admin." + domain
 }
 
-func (c *Call) registered(ctx context.Context) (api.Policy, error) {
-	p, ok, err := c.sitePolicy(ctx)
-	if err == nil && !ok {
-		err = fail.New(api.Conflict, "no site policy is registered").WithHint("Register-SPODataEncryptionPolicy registers one")
+// sitePolicy returns a geo's site policy; without one its state says so.
+func (c *Call) sitePolicy(ctx context.Context, g api.Geo) (api.Policy, error) {
+	if g.Policy == "" {
+		return api.Policy{State: api.Unregistered}, nil
 	}
-	return p, err
+	return c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: g.Policy})
+}
+
+// registered returns a geo's site policy, which must be there.
+func (c *Call) registered(ctx context.Context, g api.Geo) (api.Policy, error) {
+	if g.Policy == "" {
+		return api.Policy{}, fail.New(api.Conflict, "no site policy is registered").WithHint("Register-SPODataEncryptionPolicy registers one")
+	}
+	return c.sitePolicy(ctx, g)
 }
 
 // siteKey is the key version that the parameters name, by parts or by URI.
@@ -149,7 +195,7 @@ func (c *Call) siteKey(prefix string) api.KeyVersion {
 func newSite(ctx context.Context, c *Call) error {
 	var in api.CreateSiteInput
 	in.Body.URL = c.text("Url")
-	if err := c.confirm(ctx, "Make site %s?", in.Body.URL); err != nil {
+	if err := c.confirm(ctx, "Make site %s", in.Body.URL); err != nil {
 		return err
 	}
 	s, err := c.Service.CreateSite(ctx, in)
@@ -169,69 +215,100 @@ func getSite(ctx context.Context, c *Call) error {
 	}
 	return everyPage(func(page api.PageInput) (api.List[api.Site], error) {
 		return c.Service.ListSites(ctx, api.ListInput{PageInput: page})
-	}, -1, func(s api.Site) error { return c.emit(siteObject(s)) })
+	}, -1, func(s api.Site) (bool, error) { return true, c.emit(siteObject(s)) })
 }
 
 func registerSites(ctx context.Context, c *Call) error {
-	if err := c.checkGeo(); err != nil {
+	g, err := c.geo(ctx)
+	if err != nil {
 		return err
 	}
 	var in api.RegisterSitesInput
-	in.Body.Primary, in.Body.Secondary = c.siteKey("Primary"), c.siteKey("Secondary")
-	if err := c.confirm(ctx, "Register the site policy and bring every site under it?"); err != nil {
+	in.Body.Geo, in.Body.Primary, in.Body.Secondary = g.Name, c.siteKey("Primary"), c.siteKey("Secondary")
+	if err := c.confirm(ctx, "Register the site policy of geo %s and bring every site under it", g.Name); err != nil {
 		return err
 	}
 	p, err := c.Service.RegisterSites(ctx, in)
 	if err != nil {
 		return err
 	}
-	return c.emit(sitePolicyObject(p))
+	c.warnings(p.Warnings, "")
+	return c.emit(sitePolicyObject(g, p))
 }
 
 func updateSites(ctx context.Context, c *Call) error {
-	if err := c.checkGeo(); err != nil {
+	if c.text("KeyType") == "Availability" {
+		return invalid("the availability key is the service's: no customer replaces it").
+			WithHint("it is rolled on a schedule, and by the operator's keyroll availability roll; a new policy has a new one")
+	}
+	g, err := c.geo(ctx)
+	if err != nil {
 		return err
 	}
-	p, err := c.registered(ctx)
+	p, err := c.registered(ctx, g)
 	if err != nil {
 		return err
 	}
 	in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
 	in.Body.KeyType = strings.ToLower(c.text("KeyType"))
 	in.Body.Key = c.siteKey("")
-	if err := c.confirm(ctx, "Replace the %s key of the site policy?", in.Body.KeyType); err != nil {
+	if err := c.confirm(ctx, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name); err != nil {
 		return err
 	}
 	done, err := c.Service.UpdatePolicy(ctx, in)
 	if err != nil {
 		return err
 	}
-	if done.Limit != "" {
-		c.warn("%s", done.Limit)
+	c.warnings(done.Warnings, done.Limit)
+	return c.emit(sitePolicyObject(g, done.Policy))
+}
+
+func restoreSites(ctx context.Context, c *Call) error {
+	g, err := c.geo(ctx)
+	if err != nil {
+		return err
 	}
-	return c.emit(sitePolicyObject(done.Policy))
+	var in api.RestoreSitesInput
+	in.Body.Geo, in.Body.Primary, in.Body.Secondary = g.Name, c.siteKey("Primary"), c.siteKey("Secondary")
+	if err := c.confirm(ctx, "Put the site policy of geo %s under two new keys", g.Name); err != nil {
+		return err
+	}
+	p, err := c.Service.RestoreSites(ctx, in)
+	if err != nil {
+		return err
+	}
+	c.warnings(p.Warnings, "")
+	return c.emit(sitePolicyObject(g, p))
 }
 
 func getSitePolicy(ctx context.Context, c *Call) error {
-	if err := c.checkGeo(); err != nil {
-		return err
-	}
-	p, ok, err := c.sitePolicy(ctx)
+	g, err := c.geo(ctx)
 	if err != nil {
 		return err
 	}
-	if !ok {
-		p.State = "Unregistered"
+	p, err := c.sitePolicy(ctx, g)
+	if err != nil {
+		return err
 	}
-	return c.emit(sitePolicyObject(p))
+	return c.emit(sitePolicyObject(g, p))
 }
 
 func getSiteProtection(ctx context.Context, c *Call) error {
-	p, err := c.registered(ctx)
+	s, err := c.Service.ShowSite(ctx, api.SiteInput{Site: c.text("Identity")})
 	if err != nil {
 		return err
 	}
-	s, err := c.Service.ShowSite(ctx, api.SiteInput{Site: c.text("Identity")})
+	all, err := c.Service.ListGeos(ctx, api.None{})
+	if err != nil {
+		return err
+	}
+	var of api.Geo
+	for _, g := range all.Items {
+		if g.Name == s.Geo {
+			of = g
+		}
+	}
+	p, err := c.registered(ctx, of)
 	if err != nil {
 		return err
 	}

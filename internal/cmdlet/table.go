@@ -19,15 +19,26 @@ type Family struct {
 
 // Families returns the cmdlets by what they are about.
 func Families() []Family {
-	return []Family{
+	all := []Family{
 		{"Key vaults", vaultCmdlets()},
 		{"Keys", keyCmdlets()},
+		{"Subscriptions", subscriptionCmdlets()},
 		{"Mailbox policies", policyCmdlets()},
-		{"Mailboxes", mailboxCmdlets()},
+		{"Multi-workload policies", workloadCmdlets()},
+		{"Mailboxes, groups and mail users", append(mailboxCmdlets(), recipientCmdlets()...)},
 		{"Sites", siteCmdlets()},
+		{"Onboarding", onboardingCmdlets()},
 		{"The pipeline", pipeCmdlets()},
-		{"The shell", append(dateCmdlets(), helpCmdlets()...)},
+		{"The shell", append(append(dateCmdlets(), helpCmdlets()...), connectionCmdlets()...)},
 	}
+	for _, family := range all {
+		for _, c := range family.Cmdlets {
+			if c.Changes {
+				c.Params = append(c.Params, whatIf, confirmation)
+			}
+		}
+	}
+	return all
 }
 
 // generations are the names that a cmdlet of today's Az module had before.
@@ -36,6 +47,15 @@ func generations(az string) []string {
 	return []string{verb + "-Azure" + noun, verb + "-AzureRm" + noun}
 }
 
-// confirmParam lets every cmdlet that changes something take -Confirm.
-var confirmParam = Param{Name: "Confirm", Type: Switch,
-	Help: "Ask before acting; -Confirm:$false asks nothing."}
+// What every cmdlet takes that changes something.
+var (
+	whatIf       = Param{Name: "WhatIf", Type: Switch, Help: "Says what would be done, and changes nothing."}
+	confirmation = Param{Name: "Confirm", Type: Switch, Help: "Ask before acting; -Confirm:$false asks nothing."}
+)
+
+// domainController is of Exchange's own and names nothing here.
+var domainController = Param{Name: "DomainController", Type: String, Help: "Taken, and not looked at."}
+
+// reading are the parameters that Exchange's Get cmdlets document although
+// they change nothing.
+func reading(params ...Param) []Param { return append(params, domainController, whatIf, confirmation) }

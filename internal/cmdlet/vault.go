@@ -32,15 +32,14 @@ func vaultCmdlets() []*Cmdlet {
 	emits := vaultObject(Vault{}).names()
 	return []*Cmdlet{
 		{
-			Name: "New-AzKeyVault", Aliases: generations("New-AzKeyVault"), Run: newVault, Emits: emits,
+			Name: "New-AzKeyVault", Aliases: generations("New-AzKeyVault"), Run: newVault, Emits: emits, Changes: true,
 			Synopsis: "Makes a key vault. Who makes it gets all permissions to its keys.",
 			Example:  "New-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1 -ResourceGroupName Contoso-RG -Location 'West US' -Sku Premium -EnablePurgeProtection",
 			Params: []Param{vaultName,
 				{Name: "ResourceGroupName", Type: String, Position: 2, Mandatory: true, Help: "Resource group of the vault; it need not be made first."},
 				{Name: "Location", Type: String, Position: 3, Mandatory: true, Help: "A region, such as 'West US 2'."},
 				{Name: "Sku", Type: String, Values: []string{"Standard", "Premium"}, Help: "Premium vaults hold HSM keys. Standard unless given."},
-				{Name: "EnablePurgeProtection", Type: Switch, Help: "Nobody can purge the vault or its keys before their retention ends."},
-				confirmParam},
+				{Name: "EnablePurgeProtection", Type: Switch, Help: "Nobody can purge the vault or its keys before their retention ends."}},
 		},
 		{
 			Name: "Get-AzKeyVault", Aliases: generations("Get-AzKeyVault"), Run: getVault, Emits: emits,
@@ -50,20 +49,19 @@ func vaultCmdlets() []*Cmdlet {
 				{Name: "ResourceGroupName", Type: String, Position: 2, Help: "Only vaults of this resource group."}},
 		},
 		{
-			Name: "Set-AzKeyVaultAccessPolicy", Aliases: generations("Set-AzKeyVaultAccessPolicy"), Run: setAccess,
+			Name: "Set-AzKeyVaultAccessPolicy", Aliases: generations("Set-AzKeyVaultAccessPolicy"), Run: setAccess, Changes: true,
 			Synopsis: "Gives a principal exactly these permissions to the keys of a vault.",
 			Example:  "Set-AzKeyVaultAccessPolicy -VaultName Contoso-O365EX-NA-VaultA1 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000",
 			Sets:     []string{"ByServicePrincipal", "ByObject"},
 			Params: append([]Param{vaultName,
-				{Name: "PermissionsToKeys", Type: Strings, Mandatory: true, Values: keyPermissions, Help: "Permissions; the service needs wrapKey, unwrapKey and get."},
-				confirmParam}, principals...),
+				{Name: "PermissionsToKeys", Type: Strings, Mandatory: true, Values: keyPermissions, Help: "Permissions; the service needs wrapKey, unwrapKey and get."}}, principals...),
 		},
 		{
-			Name: "Remove-AzKeyVaultAccessPolicy", Aliases: generations("Remove-AzKeyVaultAccessPolicy"), Run: removeAccess, Confirms: true,
+			Name: "Remove-AzKeyVaultAccessPolicy", Aliases: generations("Remove-AzKeyVaultAccessPolicy"), Run: removeAccess, Changes: true, Confirms: true,
 			Synopsis: "Takes all permissions to a vault from a principal.",
 			Example:  "Remove-AzKeyVaultAccessPolicy -VaultName Contoso-O365EX-NA-VaultA1 -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000",
 			Sets:     []string{"ByServicePrincipal", "ByObject"},
-			Params:   append([]Param{vaultName, confirmParam}, principals...),
+			Params:   append([]Param{vaultName}, principals...),
 		},
 	}
 }
@@ -97,7 +95,7 @@ func newVault(ctx context.Context, c *Call) error {
 	if v.SKU == "" {
 		v.SKU = "standard"
 	}
-	if err := c.confirm(ctx, "Make key vault %s?", v.Name); err != nil {
+	if err := c.confirm(ctx, "Make key vault %s", v.Name); err != nil {
 		return err
 	}
 	made, err := c.Vaults.CreateVault(ctx, v)
@@ -154,7 +152,7 @@ func setAccess(ctx context.Context, c *Call) error {
 		return err
 	}
 	permissions := c.texts("PermissionsToKeys")
-	if err := c.confirm(ctx, "Give %s the permissions %s to vault %s?", principal, strings.Join(permissions, ", "), c.text("VaultName")); err != nil {
+	if err := c.confirm(ctx, "Give %s the permissions %s to vault %s", principal, strings.Join(permissions, ", "), c.text("VaultName")); err != nil {
 		return err
 	}
 	return c.Vaults.SetAccess(ctx, c.text("VaultName"), Access{Principal: principal, Keys: permissions})
@@ -165,7 +163,8 @@ func removeAccess(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.confirm(ctx, "Take all permissions to vault %s from %s?", c.text("VaultName"), principal); err != nil {
+	c.warnNeeded(ctx, c.text("VaultName"), "", "")
+	if err := c.confirm(ctx, "Take all permissions to vault %s from %s", c.text("VaultName"), principal); err != nil {
 		return err
 	}
 	return c.Vaults.SetAccess(ctx, c.text("VaultName"), Access{Principal: principal})

@@ -35,10 +35,11 @@ type PolicyKeys interface {
 	Current(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
 	// LockCurrent is Current, and holds off a change to the end of tx.
 	LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
-	// Default returns the policy of containers of a kind without one of their own.
-	Default(ctx context.Context, tx *store.Tx, tenant int64, kind string) (policy int64, err error)
+	// Default returns the policy of containers of a kind, in a geo, without one
+	// of their own.
+	Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (policy int64, err error)
 	// LockDefault is Default and LockCurrent, and holds off a change of both.
-	LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, policy.KeyRow, error)
+	LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, policy.KeyRow, error)
 	// ServiceManaged returns the tenant's service-managed policy.
 	ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (policy int64, err error)
 }
@@ -56,6 +57,7 @@ type Container struct {
 	Generation uint32 // of its key, counted from 1
 	Created    time.Time
 	Recipient  api.RecipientType // of a mailbox: what it serves
+	External   string            // of a mail user: where its mail is
 	Geo        int64             // of a site: the geo that it stands in
 	Purged     time.Time         // when it was marked for deletion; zero: it was not
 }
@@ -177,10 +179,12 @@ func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after in
 	return list, nil
 }
 
-// open returns the container with its name.
+// open returns the container with its name and its external address.
 func (r row) open(d *Directory) (c Container, err error) {
 	c = r.Container
-	c.Name, err = d.Open(c.ID, r.name)
+	if c.Name, err = d.Open(c.ID, r.name); err == nil && len(r.external) > 0 {
+		c.External, err = d.openAddress(c.ID, r.external)
+	}
 	return c, err
 }
 

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -21,7 +22,7 @@ func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name s
 	if err != nil {
 		return Container{}, err
 	}
-	err = s.insert(ctx, home{tenant, kind, policy}, fresh, also)
+	err = s.insert(ctx, fresh[0].home(), fresh, also)
 	return fresh[0].Container, err
 }
 
@@ -36,8 +37,17 @@ func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, na
 		if err != nil {
 			return err
 		}
-		if err := s.insert(ctx, home{tenant, kind, policy}, fresh, nil); err != nil {
-			return err
+		// The keys of a page have one home.
+		for len(fresh) > 0 {
+			h := fresh[0].home()
+			rest := slices.IndexFunc(fresh, func(f newcomer) bool { return f.home() != h })
+			if rest < 0 {
+				rest = len(fresh)
+			}
+			if err := s.insert(ctx, h, fresh[:rest], nil); err != nil {
+				return err
+			}
+			fresh = fresh[rest:]
 		}
 	}
 	return nil
@@ -66,7 +76,16 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 			return nil, err
 		}
 		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created}
-		fresh[i] = newcomer{row{c, d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
+		if kind == Mailbox {
+			c.Recipient = api.UserMailbox
+		}
+		fresh[i] = newcomer{row{Container: c, name: d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
+	}
+	if kind == Site {
+		if err := s.placeSites(ctx, d, fresh); err != nil {
+			return nil, err
+		}
+		slices.SortStableFunc(fresh, func(a, b newcomer) int { return cmp.Compare(a.Geo, b.Geo) })
 	}
 	return fresh, nil
 }
@@ -75,14 +94,17 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 type home struct {
 	tenant int64
 	kind   Kind
-	policy int64 // 0: the default of the kind
+	policy int64 // 0: the default of the kind in the geo
+	geo    int64
 }
+
+func (c Container) home() home { return home{c.Tenant, c.Kind, c.Policy, c.Geo} }
 
 // current returns the policy key of a home, for a View.
 func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
 	if h.policy == 0 {
 		var err error
-		if h.policy, err = s.policies.Default(ctx, tx, h.tenant, string(h.kind)); err != nil {
+		if h.policy, err = s.policies.Default(ctx, tx, h.tenant, string(h.kind), h.geo); err != nil {
 			return policy.KeyRow{}, err
 		}
 	}
@@ -92,7 +114,7 @@ func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.
 // lockCurrent returns the policy key of a home and holds off a change of it.
 func (s *Containers) lockCurrent(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
 	if h.policy == 0 {
-		_, key, err := s.policies.LockDefault(ctx, tx, h.tenant, string(h.kind))
+		_, key, err := s.policies.LockDefault(ctx, tx, h.tenant, string(h.kind), h.geo)
 		return key, err
 	}
 	return s.policies.LockCurrent(ctx, tx, h.tenant, h.policy)

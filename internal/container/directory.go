@@ -42,7 +42,7 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 	}
 	directory := newcomer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
 		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now()}}}
-	err = s.insert(ctx, home{tenant, Workload, managed}, []newcomer{directory}, nil)
+	err = s.insert(ctx, directory.home(), []newcomer{directory}, nil)
 	if fail.Is(err, api.AlreadyExists) { // another node was first
 		return nil
 	}
@@ -82,6 +82,16 @@ func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, e
 	return d, nil
 }
 
+// opened returns the directory, which must have been opened before, to an act
+// within a transaction.
+func (s *Containers) opened(tenant int64, act string) (*Directory, error) {
+	d := s.openDirectory(tenant)
+	if d == nil {
+		return nil, fmt.Errorf("%s: the directory of tenant %d has not been opened", act, tenant)
+	}
+	return d, nil
+}
+
 func (s *Containers) openDirectory(tenant int64) *Directory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,9 +101,9 @@ func (s *Containers) openDirectory(tenant int64) *Directory {
 // SealText seals a text of the audit entry of the given id. It may be called in
 // a transaction: Directory has opened the tenant's directory before.
 func (s *Containers) SealText(_ context.Context, tenant, entry int64, text string) ([]byte, error) {
-	d := s.openDirectory(tenant)
-	if d == nil {
-		return nil, fmt.Errorf("seal text of entry %d: the directory of tenant %d has not been opened", entry, tenant)
+	d, err := s.opened(tenant, "seal the text of an entry")
+	if err != nil {
+		return nil, err
 	}
 	return d.Seal(entry, text), nil
 }

@@ -35,7 +35,7 @@ func newFakePolicies(t *testing.T, db *store.DB) *fakePolicies {
 	t.Helper()
 	err := db.InTx(t.Context(), func(tx *store.Tx) error {
 		for _, table := range []string{
-			`CREATE TABLE fake_policy (id BIGINT PRIMARY KEY, tenant BIGINT NOT NULL, kind TEXT NOT NULL, current BIGINT NOT NULL)`,
+			`CREATE TABLE fake_policy (id BIGINT PRIMARY KEY, tenant BIGINT NOT NULL, kind TEXT NOT NULL, current BIGINT NOT NULL, geo BIGINT NOT NULL)`,
 			`CREATE TABLE fake_policy_key (id BIGINT PRIMARY KEY, tenant BIGINT NOT NULL, policy BIGINT NOT NULL, generation BIGINT NOT NULL)`,
 		} {
 			if _, err := tx.Exec(t.Context(), table); err != nil {
@@ -55,6 +55,12 @@ const serviceManaged = "service-managed"
 // create makes a policy with its first policy key.
 func (f *fakePolicies) create(t testing.TB, tenant int64, kind string) int64 {
 	t.Helper()
+	return f.createIn(t, tenant, kind, 0)
+}
+
+// createIn makes a policy of a geo.
+func (f *fakePolicies) createIn(t testing.TB, tenant int64, kind string, geo int64) int64 {
+	t.Helper()
 	id, key := store.NewID(), f.newKey()
 	err := f.db.InTx(context.Background(), func(tx *store.Tx) error {
 		if kind != serviceManaged {
@@ -69,7 +75,7 @@ func (f *fakePolicies) create(t testing.TB, tenant int64, kind string) int64 {
 		if _, err := tx.Exec(context.Background(), `INSERT INTO fake_policy_key VALUES (?1, ?2, ?3, 1)`, key, tenant, id); err != nil {
 			return err
 		}
-		_, err := tx.Exec(context.Background(), `INSERT INTO fake_policy VALUES (?1, ?2, ?3, ?4)`, id, tenant, kind, key)
+		_, err := tx.Exec(context.Background(), `INSERT INTO fake_policy VALUES (?1, ?2, ?3, ?4, ?5)`, id, tenant, kind, key, geo)
 		return err
 	})
 	if err != nil {
@@ -217,27 +223,27 @@ func (f *fakePolicies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, id
 }
 
 func (f *fakePolicies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
-	return f.byKind(ctx, tx, tenant, serviceManaged)
+	return f.byKind(ctx, tx, tenant, serviceManaged, 0)
 }
 
-func (f *fakePolicies) byKind(ctx context.Context, tx *store.Tx, tenant int64, kind string) (id int64, err error) {
-	err = tx.QueryRow(ctx, `SELECT id FROM fake_policy WHERE tenant = ?1 AND kind = ?2`, tenant, kind).Scan(&id)
+func (f *fakePolicies) byKind(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (id int64, err error) {
+	err = tx.QueryRow(ctx, `SELECT id FROM fake_policy WHERE tenant = ?1 AND kind = ?2 AND geo = ?3`, tenant, kind, geo).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fail.New(api.NotFound, "no policy of kind %s", kind)
 	}
 	return id, err
 }
 
-func (f *fakePolicies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, error) {
+func (f *fakePolicies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
 	if kind == "site" {
-		if id, err := f.byKind(ctx, tx, tenant, "site"); !fail.Is(err, api.NotFound) {
+		if id, err := f.byKind(ctx, tx, tenant, "site", geo); !fail.Is(err, api.NotFound) {
 			return id, err
 		}
 	}
-	return f.ServiceManaged(ctx, tx, tenant)
+	return f.byKind(ctx, tx, tenant, serviceManaged, geo)
 }
 
-func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, policy.KeyRow, error) {
+func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, policy.KeyRow, error) {
 	managed, err := f.ServiceManaged(ctx, tx, tenant)
 	if err != nil {
 		return 0, policy.KeyRow{}, err
@@ -245,7 +251,7 @@ func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int
 	if err := tx.Lock(ctx, managed, false); err != nil {
 		return 0, policy.KeyRow{}, err
 	}
-	id, err := f.Default(ctx, tx, tenant, kind)
+	id, err := f.Default(ctx, tx, tenant, kind, geo)
 	if err != nil {
 		return 0, policy.KeyRow{}, err
 	}

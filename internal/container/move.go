@@ -82,7 +82,7 @@ func (sv survey) to() keypage.Parent {
 	return keypage.Parent{ID: sv.target.ID, Generation: sv.target.Generation}
 }
 
-func (sv survey) home() home { return home{sv.at.Tenant, sv.at.Kind, sv.plan.policy} }
+func (sv survey) home() home { return home{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo} }
 
 func (s *Containers) change(ctx context.Context, tenant int64, c Container, act string, planned func(now Container) plan, also func(*store.Tx, Container) error) (next Container, err error) {
 	if c.Tenant != tenant {

@@ -10,11 +10,11 @@ import (
 	"keyroll/internal/store"
 )
 
-const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, geo, purged`
+const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, external, geo, purged`
 
 // A name that is taken changes no row, so that the transaction is not lost and
 // the caller can say which name it was.
-const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 	ON CONFLICT (tenant, kind, name_hash) DO NOTHING`
 
 const (
@@ -28,17 +28,20 @@ const (
 // updateContainer moves a container only from the page that it was read on.
 const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3`
 
+const updateRecipient = `UPDATE container SET recipient = ?3, external = ?4 WHERE tenant = ?1 AND id = ?2`
+
 const updatePage = `UPDATE container SET page = ?3 WHERE tenant = ?1 AND id = ?2`
 
-// row is a container with its name as it is stored.
+// row is a container with its name and its external address as they are stored.
 type row struct {
 	Container
-	name []byte
+	name     []byte
+	external []byte // empty: none
 }
 
 func (r row) values(nameHash []byte) []any {
 	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(),
-		string(r.Recipient), r.Geo, milli(r.Purged), nameHash}
+		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), nameHash}
 }
 
 // selectRows returns the containers that a where clause selects, none of them
@@ -76,7 +79,7 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 
 func scan(from interface{ Scan(...any) error }) (r row, err error) {
 	var created, purged int64
-	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.Geo, &purged)
+	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged)
 	r.Created = time.UnixMilli(created)
 	if purged != 0 {
 		r.Purged = time.UnixMilli(purged)

@@ -72,11 +72,11 @@ func (f *fakePolicies) LockCurrent(context.Context, *store.Tx, int64, int64) (po
 	return f.row, nil
 }
 
-func (f *fakePolicies) Default(context.Context, *store.Tx, int64, string) (int64, error) {
+func (f *fakePolicies) Default(context.Context, *store.Tx, int64, string, int64) (int64, error) {
 	return f.row.Policy, nil
 }
 
-func (f *fakePolicies) LockDefault(context.Context, *store.Tx, int64, string) (int64, policy.KeyRow, error) {
+func (f *fakePolicies) LockDefault(context.Context, *store.Tx, int64, string, int64) (int64, policy.KeyRow, error) {
 	return f.row.Policy, f.row, nil
 }
 

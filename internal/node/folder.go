@@ -150,18 +150,50 @@ func checkDomain(domain string) error {
 // firstTenant returns the tenant, which it makes at first start.
 func (n *Node) firstTenant(ctx context.Context, directory *access.Directory) (tenant access.Tenant, err error) {
 	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
-		all, err := directory.Tenants(ctx, tx)
-		if err != nil {
-			return err
+		tenant, err = directory.FirstTenant(ctx, tx)
+		if fail.Is(err, api.NotFound) {
+			tenant, err = directory.CreateTenant(ctx, tx, defaultTenant, access.Operator)
 		}
-		if len(all) > 0 {
-			tenant = all[0]
-			return nil
-		}
-		tenant, err = directory.CreateTenant(ctx, tx, defaultTenant)
 		return err
 	})
 	return tenant, err
+}
+
+// bootstrap makes what the first tenant begins with, where it is not there.
+func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error {
+	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
+		return err
+	}
+	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
+		return err
+	}
+	err := n.DB.InTx(ctx, func(tx *store.Tx) error { return directory.Made(ctx, tx, n.Tenant.ID) })
+	if fail.Is(err, api.AlreadyExists) { // at an earlier start
+		return nil
+	}
+	return err
+}
+
+// Tenants returns every tenant with its admin's token, the first one first.
+func (n *Node) Tenants(ctx context.Context) (all []access.Tenant, tokens []string, err error) {
+	for after := int64(0); ; {
+		var part []access.Tenant
+		err := n.DB.View(ctx, func(tx *store.Tx) (err error) {
+			part, err = n.access.Tenants(ctx, tx, after, 1000)
+			return err
+		})
+		if err != nil || len(part) == 0 {
+			return all, tokens, err
+		}
+		for _, t := range part {
+			token, err := n.access.AdminToken(ctx, t.ID)
+			if err != nil {
+				return nil, nil, err
+			}
+			all, tokens = append(all, t), append(tokens, token)
+			after = t.ID
+		}
+	}
 }
 
 func (n *Node) tenantGUID(ctx context.Context, directory *access.Directory, id int64) (guid uuid.UUID, err error) {

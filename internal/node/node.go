@@ -79,6 +79,7 @@ type Node struct {
 	Info       Info
 
 	logger   *slog.Logger
+	access   *access.Directory
 	keys     *rootkey.Client
 	drain    context.CancelFunc
 	ready    atomic.Bool
@@ -198,6 +199,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err != nil {
 		return err
 	}
+	n.access = directory
 	if n.Tenant, err = n.firstTenant(ctx, directory); err != nil {
 		return err
 	}
@@ -261,7 +263,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	var svc *service.Service
 	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Now: now, Logger: n.logger,
 		Settled: func(tenant, policy int64) { svc.Retire(tenant, policy) }})
-	svc = service.New(service.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Contents: n.Contents,
+	svc = service.New(service.Config{DB: n.DB, Access: directory, Policies: n.Policies, Containers: n.Containers, Contents: n.Contents,
 		Roller: n.Roller, Verifier: verify.New(n.DB, n.Policies, n.Containers, n.Contents), Audit: audit.New(n.Containers, now),
 		Upkeep: n.Upkeep, Keys: keys, PageSlots: o.PageSlots, Now: now, Logger: n.logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
@@ -277,13 +279,11 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		close(n.ended)
 	}()
 
-	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
+	if err := n.bootstrap(ctx, directory); err != nil {
 		return err
 	}
-	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
-		return err
-	}
-	return svc.TidyUp(ctx, n.Tenant.ID)
+	svc.TidyUp()
+	return nil
 }
 
 // Done is closed when the node has stopped serving; Close says why.

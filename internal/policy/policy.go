@@ -119,6 +119,7 @@ type Definition struct {
 	Kind               api.PolicyKind
 	Name, Description  string
 	Primary, Secondary envelope.KeyVersion
+	Geo                int64 // that it covers; 0: the default one
 }
 
 // Create checks the keys, makes a policy key under a new availability key, and
@@ -129,7 +130,7 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		return Policy{}, err
 	}
 	// What the transaction will refuse anyway is refused before a vault is asked.
-	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name) }); err != nil {
+	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
 		return Policy{}, err
 	}
 	primary, secondary, err := p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
@@ -137,7 +138,7 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		return Policy{}, err
 	}
 	pol := Policy{ID: store.NewID(), Tenant: tenant, GUID: uuid.New(), Kind: d.Kind, Name: d.Name,
-		Description: d.Description, Enabled: true, Created: p.Now()}
+		Description: d.Description, Enabled: true, Created: p.Now(), Geo: d.Geo}
 	pol.Current = KeyRow{ID: store.NewID(), Tenant: tenant, Policy: pol.ID, Generation: 1}
 	key := envelope.NewKey()
 	defer key.Zero()
@@ -156,7 +157,7 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		if err := tx.Lock(ctx, tenant, true); err != nil {
 			return err
 		}
-		if err := p.checkFree(ctx, tx, tenant, profile, d.Name); err != nil {
+		if err := p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo); err != nil {
 			return err
 		}
 		if profile.Keys > 0 {
@@ -196,7 +197,7 @@ func checkName(name string) error {
 	return nil
 }
 
-func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, profile Profile, name string) error {
+func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, profile Profile, name string, geo int64) error {
 	all, err := p.List(ctx, tx, tenant)
 	if err != nil {
 		return err
@@ -206,7 +207,7 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 		if strings.EqualFold(other.Name, name) {
 			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
 		}
-		if other.Kind == profile.Kind && other.Enabled {
+		if other.Kind == profile.Kind && other.Enabled && other.Geo == geo {
 			active++
 		}
 	}
@@ -283,7 +284,15 @@ func one(list []Policy, err error) (Policy, error) {
 
 // ServiceManaged returns the id of the tenant's service-managed policy.
 func (p *Policies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
-	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2`, tenant, api.ServiceManagedPolicy))
+	return p.ServiceManagedIn(ctx, tx, tenant, 0)
+}
+
+// ServiceManagedIn returns the id of the service-managed policy that the sites
+// of a geo stand under without a policy of the customer's: of the default geo
+// the tenant's, of any other its own. So no key page has sites of two geos, and
+// a roll to or from the site policy of one geo takes no other along.
+func (p *Policies) ServiceManagedIn(ctx context.Context, tx *store.Tx, tenant, geo int64) (int64, error) {
+	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.geo = ?3`, tenant, api.ServiceManagedPolicy, geo))
 	return pol.ID, err
 }
 
@@ -291,21 +300,21 @@ func (p *Policies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int6
 // its own; the service-managed policy covers what no row and no policy covers.
 var defaultKinds = map[string]api.PolicyKind{"site": api.SitePolicy}
 
-// Default returns the policy that covers a container of the given kind that
-// has none of its own.
-func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, error) {
+// Default returns the policy that covers a container of the given kind and geo
+// that has none of its own.
+func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
 	if covering, ok := defaultKinds[kind]; ok {
-		pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1`, tenant, covering))
+		pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, covering, geo))
 		if !fail.Is(err, api.NotFound) {
 			return pol.ID, err
 		}
 	}
-	return p.ServiceManaged(ctx, tx, tenant)
+	return p.ServiceManagedIn(ctx, tx, tenant, geo)
 }
 
 // LockDefault is Default for a transaction that puts a container key under the
 // policy: it holds off a registration and a refresh until the transaction ends.
-func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string) (int64, KeyRow, error) {
+func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, KeyRow, error) {
 	managed, err := p.ServiceManaged(ctx, tx, tenant)
 	if err != nil {
 		return 0, KeyRow{}, err
@@ -313,7 +322,7 @@ func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, 
 	if err := tx.Lock(ctx, managed, false); err != nil {
 		return 0, KeyRow{}, err
 	}
-	id, err := p.Default(ctx, tx, tenant, kind)
+	id, err := p.Default(ctx, tx, tenant, kind, geo)
 	if err != nil {
 		return 0, KeyRow{}, err
 	}

@@ -242,11 +242,11 @@ func TestDefaultIsTheRegisteredSitePolicyElseTheServiceManagedOne(t *testing.T) 
 		defaults := func() (site, mailbox int64) {
 			w.InTx(func(tx *store.Tx) error {
 				for kind, id := range map[string]*int64{"site": &site, "mailbox": &mailbox} {
-					plain, err := w.Policies.Default(w.Ctx, tx, w.Tenant, kind)
+					plain, err := w.Policies.Default(w.Ctx, tx, w.Tenant, kind, 0)
 					if err != nil {
 						return err
 					}
-					locked, key, err := w.Policies.LockDefault(w.Ctx, tx, w.Tenant, kind)
+					locked, key, err := w.Policies.LockDefault(w.Ctx, tx, w.Tenant, kind, 0)
 					if err != nil {
 						return err
 					}

@@ -31,8 +31,11 @@ type Profile struct {
 	// OneRoll refuses a second roll while one runs; otherwise the newer roll
 	// supersedes the older.
 	OneRoll bool
-	// MostActive bounds the enabled policies of a tenant.
+	// MostActive bounds the enabled policies of a tenant, of those that cover a
+	// geo the policies of one.
 	MostActive int
+	// OneAGeo says that a policy covers one geo, the default one if no other.
+	OneAGeo bool
 }
 
 // hedgeOffset is how long the second of two hedged unwraps waits for the first.
@@ -48,7 +51,7 @@ var Profiles = []Profile{
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 5 * time.Minute,
-		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1,
+		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true,
 	},
 	{
 		Kind: api.ServiceManagedPolicy, MostActive: 1,

@@ -80,7 +80,7 @@ func (m *model) stands(c container.Container) (ok bool) {
 		id := c.Policy
 		if id == 0 {
 			var err error
-			if id, err = m.Policies.Default(m.Ctx, tx, m.Tenant, string(c.Kind)); err != nil {
+			if id, err = m.Policies.Default(m.Ctx, tx, m.Tenant, string(c.Kind), c.Geo); err != nil {
 				return err
 			}
 		}

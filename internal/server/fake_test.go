@@ -191,6 +191,13 @@ func (f *fakeService) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (a
 // without roles and "broken" to fail by itself.
 type fakeAuth struct{ principal access.Principal }
 
+func (fakeAuth) CheckTenant(_ context.Context, _ access.Principal, tenant string) error {
+	if tenant == "contoso & söhne" {
+		return nil
+	}
+	return fail.New(api.Forbidden, "the token is not one of the tenant that the request names")
+}
+
 func (a fakeAuth) Authenticate(_ context.Context, bearer string) (access.Principal, error) {
 	switch bearer {
 	case "good":
@@ -203,4 +210,24 @@ func (a fakeAuth) Authenticate(_ context.Context, bearer string) (access.Princip
 		return access.Principal{}, io.ErrClosedPipe
 	}
 	return access.Principal{}, fail.New(api.Unauthenticated, "the token is not valid")
+}
+
+func (f *fakeService) CreateTenant(ctx context.Context, in api.CreateTenantInput) (api.CreatedTenant, error) {
+	return fake[api.CreatedTenant](ctx, f, "CreateTenant", in)
+}
+
+func (f *fakeService) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
+	return fake[api.List[api.Tenant]](ctx, f, "ListTenants", in)
+}
+
+func (f *fakeService) ShowTenant(ctx context.Context, in api.TenantInput) (api.Tenant, error) {
+	return fake[api.Tenant](ctx, f, "ShowTenant", in)
+}
+
+func (f *fakeService) CreateGeo(ctx context.Context, in api.CreateGeoInput) (api.Geo, error) {
+	return fake[api.Geo](ctx, f, "CreateGeo", in)
+}
+
+func (f *fakeService) ListGeos(ctx context.Context, in api.None) (api.List[api.Geo], error) {
+	return fake[api.List[api.Geo]](ctx, f, "ListGeos", in)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"time"
@@ -158,6 +159,15 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (context.
 			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 		}
 		return nil, err
+	}
+	if named := r.Header.Get(api.TenantHeader); named != "" {
+		tenant, err := url.PathUnescape(named)
+		if err != nil {
+			return nil, fail.New(api.InvalidArgument, "the header %s is not percent-encoded", api.TenantHeader)
+		}
+		if err := h.Auth.CheckTenant(r.Context(), p, tenant); err != nil {
+			return nil, err
+		}
 	}
 	requestOf(r.Context()).principal = p.ID.String()
 	return access.WithPrincipal(r.Context(), p), nil

@@ -47,6 +47,12 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.PauseRoll, s.PauseRoll)
 	call(b, api.ResumeRoll, s.ResumeRoll)
 
+	call(b, api.CreateTenant, s.CreateTenant)
+	call(b, api.ListTenants, s.ListTenants)
+	call(b, api.ShowTenant, s.ShowTenant)
+	call(b, api.CreateGeo, s.CreateGeo)
+	call(b, api.ListGeos, s.ListGeos)
+
 	call(b, api.ListKeyUsage, s.ListKeyUsage)
 	stream(b, api.Verify, h.sendVerify)
 	return b.document()

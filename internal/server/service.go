@@ -12,6 +12,8 @@ import (
 // valid fails Unauthenticated.
 type Authenticator interface {
 	Authenticate(ctx context.Context, bearer string) (access.Principal, error)
+	// CheckTenant refuses a principal that is not of the named tenant.
+	CheckTenant(ctx context.Context, p access.Principal, tenant string) error
 }
 
 // Service is what stands behind the operations of api.Operations. The context
@@ -42,6 +44,12 @@ type Service interface {
 	PauseRoll(context.Context, api.RollInput) (api.Roll, error)
 	ResumeRoll(context.Context, api.RollInput) (api.Roll, error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
+
+	CreateTenant(context.Context, api.CreateTenantInput) (api.CreatedTenant, error)
+	ListTenants(context.Context, api.ListInput) (api.List[api.Tenant], error)
+	ShowTenant(context.Context, api.TenantInput) (api.Tenant, error)
+	CreateGeo(context.Context, api.CreateGeoInput) (api.Geo, error)
+	ListGeos(context.Context, api.None) (api.List[api.Geo], error)
 
 	// ImportMail and PutFile read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early

@@ -45,6 +45,7 @@ func (w world) acts() []act {
 		ro.Roll = list.Items[0].ID
 	}
 	discard := func(api.VerifyProgress) {}
+	tenants := 0
 	return []act{
 		{"CreateMailbox", func(x c) error { return e(w.CreateMailbox(x, newMailbox(alice, ""))) },
 			func(x c) error { return e(w.CreateMailbox(x, newMailbox("ALICE@contoso.com", ""))) }, api.AlreadyExists, alice, nil},
@@ -99,6 +100,15 @@ func (w world) acts() []act {
 		{"ListRolls", func(x c) error { return e(w.ListRolls(x, api.None{})) }, nil, "", "", nil},
 		{"UpdatePolicy", func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "primary", w.newKey("A-Sites")))) },
 			func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "third", w.newKey("A-Sites")))) }, api.InvalidArgument, "Sites", w.finishRolls},
+		{"CreateTenant", func(x c) error { tenants++; return e(w.CreateTenant(x, newTenant(fmt.Sprint("fabrikam ", tenants)))) },
+			func(x c) error { return e(w.CreateTenant(x, newTenant("fabrikam 1"))) }, api.AlreadyExists, "fabrikam 1", nil},
+		{"ListTenants", func(x c) error { return e(w.ListTenants(x, api.ListInput{})) },
+			func(x c) error { return e(w.ListTenants(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
+		{"ShowTenant", func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "fabrikam 1"})) },
+			func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "nobody"})) }, api.NotFound, "fabrikam 1", nil},
+		{"CreateGeo", func(x c) error { return e(w.CreateGeo(x, newGeo("EU", "contoso-eu.sharepoint.com"))) },
+			func(x c) error { return e(w.CreateGeo(x, newGeo("eu", "contoso-x.sharepoint.com"))) }, api.AlreadyExists, "EU", nil},
+		{"ListGeos", func(x c) error { return e(w.ListGeos(x, api.None{})) }, nil, "", "", nil},
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},

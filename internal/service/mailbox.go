@@ -13,14 +13,15 @@ import (
 	"keyroll/internal/store"
 )
 
-// CreateMailbox makes a mailbox, under a policy of its own if one is named.
+// CreateMailbox makes a mailbox of the type that is named, under a policy of its
+// own if one is.
 func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.CreateMailbox.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Mailbox, error) {
 		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.Create(ctx, c.tenant, container.Mailbox, in.Body.Name, pol, func(tx *store.Tx, ct container.Container) error {
+		_, err = s.Containers.CreateMailbox(ctx, c.tenant, in.Body.Name, in.Body.Type, in.Body.ExternalAddress, pol, func(tx *store.Tx, ct container.Container) error {
 			if out, err = c.mailbox(ctx, tx, ct); err != nil {
 				return err
 			}
@@ -159,7 +160,7 @@ func (c *call) settle(ctx context.Context, err error) error {
 }
 
 func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
-	m = api.Mailbox{Name: ct.Name, State: api.MailboxState(ct.State.String()), Created: ct.Created.UTC()}
+	m = api.Mailbox{Name: ct.Name, Type: ct.Recipient, ExternalAddress: ct.External, State: api.MailboxState(ct.State.String()), Created: ct.Created.UTC()}
 	if m.Protection, err = c.protection(ctx, tx, ct); err != nil {
 		return m, err
 	}
@@ -174,7 +175,7 @@ func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container
 	return m, err
 }
 
-// ImportMail adds the messages of an mbox. Messages are kept batch by batch:
+// ImportMail adds the messages of an mbox; a mail user is migrated by it. Messages are kept batch by batch:
 // an import that fails says how many it kept.
 func (s *Service) ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error) {
 	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
@@ -182,7 +183,12 @@ func (s *Service) ImportMail(ctx context.Context, in api.MailboxInput, size int6
 		if err != nil {
 			return api.Imported{}, err
 		}
-		got, err := s.Contents.Import(ctx, ct, size, r, nil, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		got, err := s.Contents.Import(ctx, ct, size, r, nil, func(tx *store.Tx) error {
+			if err := s.Containers.Migrated(ctx, tx, ct); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "")
+		})
 		if err == nil {
 			c.accessed(ct)
 			c.foldBlobs(ct)

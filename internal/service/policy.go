@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"keyroll/api"
+	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
@@ -16,9 +17,8 @@ import (
 // CreatePolicy makes a mailbox policy from two customer keys.
 func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.CreatePolicy.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Policy, error) {
-		if strings.EqualFold(in.Body.Name, sitePolicyName) {
-			return api.Policy{}, fail.New(api.InvalidArgument, "policy name %q is that of the site policy", in.Body.Name).
-				WithHint("choose another name, or make the site policy: Register-SPODataEncryptionPolicy")
+		if err := checkPolicyName(in.Body.Name); err != nil {
+			return api.Policy{}, err
 		}
 		if len(in.Body.Keys) != 2 {
 			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: %d key URIs are given; a policy has exactly two, in two vaults", in.Body.Name, len(in.Body.Keys))
@@ -35,12 +35,19 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 	})
 }
 
-// sitePolicyName names the site policy of the tenant's one geo.
-const sitePolicyName = "Sites"
-
-// RegisterSites makes the site policy and begins to bring every site under it.
+// RegisterSites makes the site policy of a geo and begins to bring every site
+// of the geo under it.
 func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) (api.Policy, error) {
-	return do(ctx, s, api.RegisterSites.Meta, sitePolicyName, func(ctx context.Context, c *call) (api.Policy, error) {
+	target := strings.TrimSpace(sitePolicyName + " " + in.Body.Geo)
+	return do(ctx, s, api.RegisterSites.Meta, target, func(ctx context.Context, c *call) (api.Policy, error) {
+		var geo container.Geo
+		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+			geo, err = s.Containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
+			return err
+		})
+		if err != nil {
+			return api.Policy{}, err
+		}
 		primary, err := s.keyVersion(in.Body.Primary)
 		if err != nil {
 			return api.Policy{}, err
@@ -49,10 +56,10 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 		if err != nil {
 			return api.Policy{}, err
 		}
-		return c.create(ctx, policy.Definition{Kind: api.SitePolicy, Name: sitePolicyName,
-			Description: "Covers every site.", Primary: primary, Secondary: secondary},
+		return c.create(ctx, policy.Definition{Kind: api.SitePolicy, Name: policyName(sitePolicyName, geo), Geo: geo.ID,
+			Description: "Covers every site of geo " + geo.Name + ".", Primary: primary, Secondary: secondary},
 			func(tx *store.Tx, pol policy.Policy) error {
-				managed, err := s.Policies.ServiceManaged(ctx, tx, c.tenant)
+				managed, err := s.Policies.ServiceManagedIn(ctx, tx, c.tenant, geo.ID)
 				if err != nil {
 					return err
 				}
@@ -111,7 +118,7 @@ func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Po
 func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.Policy, err error) {
 	return do(ctx, s, api.ShowPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in.Policy)
 			if err != nil {
 				return err
 			}
@@ -163,7 +170,7 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 func (c *call) change(ctx context.Context, identity string, act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
 	var pol policy.Policy
 	err := c.DB.View(ctx, func(tx *store.Tx) (err error) {
-		if pol, err = c.Policies.Find(ctx, tx, c.tenant, identity); err != nil {
+		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
 		}
 		return c.checkNoRoll(ctx, tx, pol)
@@ -250,6 +257,11 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled,
 		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
 		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+	if policy.ProfileOf(pol.Kind).OneAGeo || pol.Geo != 0 {
+		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
+			return p, err
+		}
+	}
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
 	if err != nil || !ok {
 		return p, err

@@ -34,6 +34,7 @@ import (
 // Config is what the service stands on.
 type Config struct {
 	DB         *store.DB
+	Access     *access.Directory
 	Policies   *policy.Policies
 	Containers *container.Containers
 	Contents   *content.Contents
@@ -150,12 +151,6 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 		return none, fmt.Errorf("write the audit entry of a refusal (%s): %w", fail.CodeOf(err), unnoted)
 	}
 	return none, err
-}
-
-// TidyUp queues the upkeep that the end of the last process may have left over.
-func (s *Service) TidyUp(ctx context.Context, tenant int64) error {
-	s.foldContainers(tenant)
-	return s.retireAll(ctx, tenant)
 }
 
 // page reads the position and size of a part of a list.

@@ -49,6 +49,9 @@ func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site,
 
 func (c *call) site(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
 	s = api.Site{URL: ct.Name, Created: ct.Created.UTC()}
+	if s.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, ct.Geo); err != nil {
+		return s, err
+	}
 	if s.Protection, err = c.protection(ctx, tx, ct); err != nil {
 		return s, err
 	}

@@ -5,10 +5,36 @@ import (
 	"errors"
 	"fmt"
 
+	"keyroll/internal/access"
 	"keyroll/internal/container"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
+
+// TidyUp queues the upkeep that the end of the last process may have left over,
+// in any tenant. It returns at once, however many tenants there are: a job looks
+// at one after the other.
+func (s *Service) TidyUp() {
+	s.Upkeep.Add("look for what is left over", func(ctx context.Context) error {
+		for after := int64(0); ; {
+			var tenants []access.Tenant
+			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+				tenants, err = s.Access.Tenants(ctx, tx, after, 1000)
+				return err
+			})
+			if err != nil || len(tenants) == 0 {
+				return err
+			}
+			for _, t := range tenants {
+				s.foldContainers(t.ID)
+				if err := s.retireAll(ctx, t.ID); err != nil {
+					return err
+				}
+				after = t.ID
+			}
+		}
+	})
+}
 
 // accessed queues what follows an access to content: a container that a roll
 // left behind moves to the current policy key. The access has been answered.

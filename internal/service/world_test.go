@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/roll"
 	"keyroll/internal/rootkey"
+	"keyroll/internal/seal"
 	"keyroll/internal/service"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -47,15 +49,24 @@ func newWorld(p *policytest.World) world {
 	containers := container.New(p.DB, p.Policies, 4, time.Now)
 	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
 	contents := content.New(p.DB, containers, blobs, 4, time.Now)
+	sealer, err := seal.Open(p.Ctx, "file://"+filepath.Join(p.TempDir(), "seal"))
+	p.Must(err)
+	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
+	p.Must(err)
 	var s *service.Service
 	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", OwnAddress: func() string { return "127.0.0.1:443" }})
-	guids := map[int64]uuid.UUID{p.Tenant: p.GUID}
-	s = service.New(service.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Contents: contents, Roller: roller,
+	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Containers: containers, Contents: contents, Roller: roller,
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
-		TenantGUID: func(_ context.Context, tenant int64) (uuid.UUID, error) { return guids[tenant], nil }})
-	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin}}}
+		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
+			return guid, p.DB.View(ctx, func(tx *store.Tx) error {
+				t, err := directory.Tenant(ctx, tx, tenant)
+				guid = t.GUID
+				return err
+			})
+		}})
+	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator}}}
 	w.ctx = w.as(w.admin)
 	return w
 }
@@ -126,7 +137,7 @@ func (w world) opened(e entry, sealed []byte) string {
 // state is all that is stored but the audit log.
 func (w world) state() string {
 	w.Helper()
-	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob")
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host")
 }
 
 // finishRolls works every running roll off, and then the upkeep.
@@ -205,6 +216,16 @@ func refresh(policy string, depth api.Depth) api.RefreshPolicyInput {
 func update(policy, keyType string, kv api.KeyVersion) api.UpdatePolicyInput {
 	in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: policy}}
 	in.Body.KeyType, in.Body.Key = keyType, kv
+	return in
+}
+
+func newTenant(name string) (in api.CreateTenantInput) {
+	in.Body.Name = name
+	return in
+}
+
+func newGeo(name string, hosts ...string) (in api.CreateGeoInput) {
+	in.Body.Name, in.Body.Hosts = name, hosts
 	return in
 }
 

@@ -291,7 +291,13 @@ func (p *parser) command(first bool) (Element, error) {
 		}
 		arg := Argument{Position: p.position(t.start)}
 		switch t.kind {
-		case end, newline, semicolon, pipe, closeParen, closeBrace:
+		case newline:
+			if !p.goesOn(t.end) {
+				return c, nil
+			}
+			p.take(t)
+			continue
+		case end, semicolon, pipe, closeParen, closeBrace:
 			return c, nil
 		case comma:
 			return nil, p.expected("an argument before the comma", t)
@@ -310,4 +316,23 @@ func (p *parser) command(first bool) (Element, error) {
 		}
 		c.Arguments = append(c.Arguments, arg)
 	}
+}
+
+// goesOn says whether the line that begins at offset goes on with the command
+// before it: its first word is a parameter. The documentation breaks lines so,
+// without a backtick, and no statement begins like that.
+func (p *parser) goesOn(offset int) bool {
+	for isSpace(p.at(offset)) {
+		offset += utf8.RuneLen(p.at(offset))
+	}
+	r := p.at(offset)
+	if !isDash(r) {
+		return false
+	}
+	offset += utf8.RuneLen(r)
+	from := offset
+	for isName(p.at(offset)) {
+		offset += utf8.RuneLen(p.at(offset))
+	}
+	return unicode.IsLetter(p.at(from)) && !strings.EqualFold(p.text[from:offset], "not")
 }

@@ -13,7 +13,8 @@ CREATE TABLE tenant (
     tenant  BIGINT NOT NULL UNIQUE, -- its own id
     guid    TEXT   NOT NULL UNIQUE,
     name    TEXT   NOT NULL UNIQUE,
-    created BIGINT NOT NULL
+    created BIGINT NOT NULL,
+    made    BIGINT NOT NULL DEFAULT 0 -- 1 once all that a tenant begins with stands
 );
 
 -- One row: the seal that this database was made under.

@@ -10,7 +10,7 @@ CREATE TABLE policy (
   enabled     BIGINT NOT NULL,
   current     BIGINT NOT NULL, -- policy_key.id
   created     BIGINT NOT NULL,
-  geo         BIGINT NOT NULL DEFAULT 0, -- of a site policy: geo.id
+  geo         BIGINT NOT NULL DEFAULT 0, -- whose sites it covers: geo.id; 0: the default one
   assigned    BIGINT NOT NULL DEFAULT 0, -- 1: the multi-workload policy of the tenant
   recovery    BIGINT NOT NULL DEFAULT 0, -- when recovery mode began; 0: it is not in it
   purge       BIGINT NOT NULL DEFAULT 0, -- 0 not asked for, 1 requested, 2 carried out

@@ -14,7 +14,8 @@ CREATE TABLE container (
     generation BIGINT  NOT NULL, -- of its key, counted from 1
     created    BIGINT  NOT NULL,
     recipient  TEXT    NOT NULL DEFAULT '', -- of a mailbox: what it serves
-    geo        BIGINT  NOT NULL DEFAULT 0,  -- of a site: geo.id
+    external   ${BLOB} NOT NULL, -- of a mail user: where its mail is, sealed; empty: none
+    geo        BIGINT  NOT NULL DEFAULT 0,  -- of a site: geo.id; 0: the default one
     purged     BIGINT  NOT NULL DEFAULT 0,  -- when it was marked for deletion; 0: it was not
     UNIQUE (tenant, kind, name_hash)
 );

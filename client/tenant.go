@@ -1,0 +1,32 @@
+package client
+
+import (
+	"context"
+
+	"keyroll/api"
+)
+
+// CreateTenant makes a tenant; its admin's token is in the answer, once.
+func (c *Client) CreateTenant(ctx context.Context, in api.CreateTenantInput) (api.CreatedTenant, error) {
+	return call(ctx, c, api.CreateTenant, in)
+}
+
+// ListTenants lists tenants.
+func (c *Client) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
+	return call(ctx, c, api.ListTenants, in)
+}
+
+// ShowTenant shows a tenant.
+func (c *Client) ShowTenant(ctx context.Context, in api.TenantInput) (api.Tenant, error) {
+	return call(ctx, c, api.ShowTenant, in)
+}
+
+// CreateGeo makes a geo for the sites of some hosts.
+func (c *Client) CreateGeo(ctx context.Context, in api.CreateGeoInput) (api.Geo, error) {
+	return call(ctx, c, api.CreateGeo, in)
+}
+
+// ListGeos lists geos.
+func (c *Client) ListGeos(ctx context.Context, in api.None) (api.List[api.Geo], error) {
+	return call(ctx, c, api.ListGeos, in)
+}

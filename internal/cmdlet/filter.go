@@ -1,0 +1,89 @@
+package cmdlet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"keyroll/internal/cmdlet/syntax"
+	"keyroll/internal/fail"
+)
+
+// filterWords are what stands outside the quotes of a filter: a text in quotes,
+// an operator, a variable, a number, or the name of a property.
+var filterWords = regexp.MustCompile(`'(?:[^']|'')*'|"[^"]*"|-[A-Za-z]+|\$\w+|\d[\w.]*|[A-Za-z_]\w*`)
+
+// filter reads Exchange's filter language: conditions of ours in which a
+// property stands without $_. before it. An empty text lets everything through.
+func (s *session) filter(text string, properties []string) (fits func(context.Context, *Object) (bool, error), err error) {
+	if text == "" {
+		return func(context.Context, *Object) (bool, error) { return true, nil }, nil
+	}
+	wrong := func(format string, args ...any) error {
+		return invalid("-Filter %.200q is no condition: %s", text, fmt.Sprintf(format, args...)).
+			WithHint(`write it as "DataEncryptionPolicy -eq 'CN=NAME%s'"`, under)
+	}
+	var unknown *fail.Error
+	condition := filterWords.ReplaceAllStringFunc(text, func(word string) string {
+		if strings.ContainsAny(word[:1], `'"-$0123456789`) {
+			return word
+		}
+		if _, ok := (&Object{Properties: named(properties)}).Get(word); !ok && unknown == nil {
+			unknown = suggest(invalid("-Filter names %q, which is no property that it knows", word), "", word, properties)
+		}
+		return "$_." + word
+	})
+	if unknown != nil {
+		return nil, unknown
+	}
+	script, err := syntax.Parse(condition)
+	if refused := (*syntax.Error)(nil); errors.As(err, &refused) {
+		return nil, wrong("%s", refused.Message)
+	}
+	if len(script.Statements) != 1 {
+		return nil, wrong("it has %d statements", len(script.Statements))
+	}
+	pipeline, ok := script.Statements[0].(*syntax.Pipeline)
+	if !ok || len(pipeline.Elements) != 1 {
+		return nil, wrong("it is a pipeline")
+	}
+	evaluation, ok := pipeline.Elements[0].(*syntax.Evaluation)
+	if !ok || hasCommand(evaluation.Expression) {
+		return nil, wrong("it is a command")
+	}
+	return func(ctx context.Context, o *Object) (bool, error) {
+		v, err := s.eval(ctx, scope{o}, evaluation.Expression)
+		return truth(plain(v)), err
+	}, nil
+}
+
+func named(names []string) (all []Property) {
+	for _, n := range names {
+		all = append(all, Property{Name: n})
+	}
+	return all
+}
+
+// hasCommand says whether evaluating e would run anything or is not of the
+// forms that a condition has. A group is one of them: ( … ).
+func hasCommand(e syntax.Expression) bool {
+	switch e := e.(type) {
+	case *syntax.Binary:
+		return hasCommand(e.Left) || hasCommand(e.Right)
+	case *syntax.Not:
+		return hasCommand(e.Operand)
+	case *syntax.Group:
+		if len(e.Pipeline.Elements) != 1 {
+			return true
+		}
+		inner, ok := e.Pipeline.Elements[0].(*syntax.Evaluation)
+		return !ok || hasCommand(inner.Expression)
+	case *syntax.Member:
+		return hasCommand(e.Of)
+	case *syntax.Text, *syntax.Number, *syntax.Variable:
+		return false
+	}
+	return true
+}

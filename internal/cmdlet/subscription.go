@@ -1,0 +1,4 @@
+package cmdlet
+
+func subscriptionCmdlets() []*Cmdlet { return nil }
+func onboardingCmdlets() []*Cmdlet   { return nil }

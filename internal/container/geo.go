@@ -1,0 +1,236 @@
+package container
+
+import (
+	"context"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Geo is a named part of a tenant. A site stands in one geo, which its host
+// decides when it is made, and never changes it.
+type Geo struct {
+	ID      int64 // 0: the default geo, which has no row
+	Name    string
+	Hosts   []string  // as they are found, sorted; of the default geo none
+	Created time.Time // of the default geo zero
+}
+
+// DefaultGeo names the geo of the sites whose host no other geo has.
+const DefaultGeo = "default"
+
+// mostGeos bounds the geos of a tenant, mostHosts the hosts of a geo.
+const (
+	mostGeos  = 100
+	mostHosts = 100
+)
+
+var geoName = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`)
+
+// NewGeo returns a geo that AddGeo has still to add.
+func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
+	if !geoName.MatchString(name) {
+		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q is not 1 to 32 letters, digits, hyphens and spaces", name)
+	}
+	if strings.EqualFold(name, DefaultGeo) {
+		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", DefaultGeo)
+	}
+	if len(hosts) == 0 || len(hosts) > mostHosts {
+		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo has 1 to %d", name, len(hosts), mostHosts)
+	}
+	g := Geo{ID: store.NewID(), Name: name, Created: time.UnixMilli(s.now().UnixMilli())}
+	for _, given := range hosts {
+		normal, refusal := normalSite("https://" + given)
+		host := strings.TrimPrefix(normal, "https://")
+		switch {
+		case refusal != "" || strings.Contains(host, "/"):
+			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %.300q is no host name", name, given)
+		case adminSiteOf(host) != "":
+			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %q is an admin site", name, given).
+				WithHint("name the host of its sites, %s; the admin site goes with it", adminSiteOf(host))
+		case slices.Contains(g.Hosts, host):
+			return Geo{}, fail.New(api.InvalidArgument, "geo %q: host %q is given twice", name, host)
+		}
+		g.Hosts = append(g.Hosts, host)
+	}
+	slices.Sort(g.Hosts)
+	return g, nil
+}
+
+// CheckGeo refuses a geo whose name or one of whose hosts is taken. Its tenant's
+// directory has been opened before.
+func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g Geo) error {
+	all, err := s.Geos(ctx, tx, tenant)
+	if err != nil {
+		return err
+	}
+	if len(all) > mostGeos {
+		return fail.New(api.Conflict, "a tenant has at most %d geos beside the default one", mostGeos)
+	}
+	for _, other := range all {
+		if strings.EqualFold(other.Name, g.Name) {
+			return fail.New(api.AlreadyExists, "geo %q exists", other.Name)
+		}
+		for _, host := range g.Hosts {
+			if slices.Contains(other.Hosts, host) {
+				return fail.New(api.AlreadyExists, "host %q is one of geo %q", host, other.Name).WithHint("keyroll geo list shows the geos and their hosts")
+			}
+		}
+	}
+	return nil
+}
+
+// AddGeo adds a geo that CheckGeo lets pass, in a transaction that holds the
+// tenant's lock. Sites that stand on its hosts already stay in the geo that
+// they were made in.
+func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g Geo) error {
+	if err := s.CheckGeo(ctx, tx, tenant, g); err != nil {
+		return err
+	}
+	d, err := s.opened(tenant, "add a geo")
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, insertGeo, g.ID, tenant, g.Name, strings.ToLower(g.Name), g.Created.UnixMilli()); err != nil {
+		return err
+	}
+	for _, host := range g.Hosts {
+		id := store.NewID()
+		if _, err := tx.Exec(ctx, insertGeoHost, id, tenant, g.ID, d.geoHost(host), d.Seal(id, host)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Geos returns the geos of a tenant, the default one first and then in the
+// order of their making. The directory has been opened before.
+func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Geo, error) {
+	d, err := s.opened(tenant, "list geos")
+	if err != nil {
+		return nil, err
+	}
+	named, err := selectGeos(ctx, tx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := selectGeoHosts(ctx, tx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hosts {
+		host, err := d.Open(h.id, h.sealed)
+		if err != nil {
+			return nil, err
+		}
+		for i := range named {
+			if named[i].ID == h.geo {
+				named[i].Hosts = append(named[i].Hosts, host)
+			}
+		}
+	}
+	for i := range named {
+		slices.Sort(named[i].Hosts)
+	}
+	return append([]Geo{{Name: DefaultGeo}}, named...), nil
+}
+
+// FindGeo returns the geo that a name or the URL of an admin site names: the
+// default one for no name, and for a URL on the host of no other geo.
+func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Geo, error) {
+	all, err := s.Geos(ctx, tx, tenant)
+	if err != nil {
+		return Geo{}, err
+	}
+	if identity == "" {
+		return all[0], nil
+	}
+	named := func(g Geo) bool { return strings.EqualFold(g.Name, identity) }
+	if strings.Contains(identity, "://") {
+		normal, err := normalise(Site, identity)
+		if err != nil {
+			return Geo{}, err
+		}
+		host := geoHostOf(hostOf(normal))
+		named = func(g Geo) bool { return slices.Contains(g.Hosts, host) }
+		if !slices.ContainsFunc(all, named) {
+			return all[0], nil
+		}
+	}
+	if i := slices.IndexFunc(all, named); i >= 0 {
+		return all[i], nil
+	}
+	return Geo{}, fail.New(api.NotFound, "geo %q does not exist", identity).WithHint("keyroll geo list shows the geos")
+}
+
+// GeoName returns the name of a geo; fail NotFound.
+func (s *Containers) GeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (string, error) {
+	if id == 0 {
+		return DefaultGeo, nil
+	}
+	return selectGeoName(ctx, tx, tenant, id)
+}
+
+// SitesByGeo counts the sites of each geo that has any, by its id.
+func (s *Containers) SitesByGeo(ctx context.Context, tx *store.Tx, tenant int64) (map[int64]int64, error) {
+	return countByGeo(ctx, tx, tenant)
+}
+
+// placeSites sets the geo of new sites by their hosts.
+func (s *Containers) placeSites(ctx context.Context, d *Directory, fresh []newcomer) error {
+	geos := map[string]int64{} // by hash of the host
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		hosts, err := selectGeoHosts(ctx, tx, d.tenant)
+		for _, h := range hosts {
+			geos[string(h.hash)] = h.geo
+		}
+		return err
+	})
+	if err != nil || len(geos) == 0 {
+		return err
+	}
+	for i := range fresh {
+		normal, err := normalise(Site, fresh[i].Name)
+		if err != nil {
+			return err
+		}
+		fresh[i].Geo = geos[string(d.geoHost(geoHostOf(hostOf(normal))))]
+	}
+	return nil
+}
+
+// geoHost is the hash by which the host of a geo is found.
+func (d *Directory) geoHost(host string) []byte { return d.Hash("geo host", 0, host) }
+
+// hostOf returns the host, with its port, of a URL in normal form.
+func hostOf(normal string) string {
+	u, err := url.Parse(normal)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// geoHostOf returns the host whose geo a host stands in: its own, or for an
+// admin site that of the sites.
+func geoHostOf(host string) string {
+	if sites := adminSiteOf(host); sites != "" {
+		return sites
+	}
+	return host
+}
+
+// adminSiteOf returns the host of the sites that host is the admin site of,
+// empty for any other host.
+func adminSiteOf(host string) string {
+	if name, ok := strings.CutSuffix(host, "-admin.sharepoint.com"); ok && name != "" {
+		return name + ".sharepoint.com"
+	}
+	return ""
+}

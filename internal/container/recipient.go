@@ -1,0 +1,81 @@
+package container
+
+import (
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// recipients are the types that a mailbox may be made as.
+var recipients = map[api.RecipientType]bool{
+	api.UserMailbox: true, api.SharedMailbox: true, api.PublicFolder: true, api.GroupMailbox: true, api.MailUser: true,
+}
+
+// maxExternal is the longest external address, in bytes: that of SMTP's paths
+// (RFC 5321, section 4.5.3.1.3).
+const maxExternal = 256
+
+// CreateMailbox makes a mailbox as Create does, of the given type; none is a
+// user's. external is of a MailUser alone, who needs one: where the mail is
+// until it is migrated.
+func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name string, recipient api.RecipientType, external string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
+	if recipient == "" {
+		recipient = api.UserMailbox
+	}
+	switch {
+	case !recipients[recipient]:
+		return Container{}, fail.New(api.InvalidArgument, "%.40q is no type of a mailbox", recipient)
+	case (recipient == api.MailUser) != (external != ""):
+		return Container{}, fail.New(api.InvalidArgument, "a MailUser has an external address, and no other mailbox has one")
+	case len(external) > maxExternal:
+		return Container{}, fail.New(api.InvalidArgument, "an external address has at most %d bytes", maxExternal)
+	}
+	fresh, err := s.newcomers(ctx, tenant, Mailbox, []string{name}, policy)
+	if err != nil {
+		return Container{}, err
+	}
+	made := &fresh[0]
+	made.Recipient, made.External = recipient, external
+	if external != "" {
+		d, err := s.Directory(ctx, tenant)
+		if err != nil {
+			return Container{}, err
+		}
+		made.external = d.sealAddress(made.ID, external)
+	}
+	err = s.insert(ctx, home{tenant: tenant, kind: Mailbox, policy: policy}, fresh, also)
+	return made.Container, err
+}
+
+// Migrated makes a mail user a user's mailbox: its mail has come in. Other
+// mailboxes stay what they are.
+func (s *Containers) Migrated(ctx context.Context, tx *store.Tx, c Container) error {
+	if c.Recipient != api.MailUser {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, updateRecipient, c.Tenant, c.ID, string(api.UserMailbox), []byte{}); err != nil {
+		return fmt.Errorf("migrate mailbox %d: %w", c.ID, err)
+	}
+	return nil
+}
+
+// address is the place of a container's external address: that of its name,
+// but for the version.
+func (d *Directory) address(id int64) envelope.Place {
+	place := d.place(id)
+	place.Version = 2
+	return place
+}
+
+func (d *Directory) sealAddress(id int64, address string) []byte {
+	return envelope.Seal(d.key, envelope.PurposeName, d.address(id), []byte(address))
+}
+
+func (d *Directory) openAddress(id int64, sealed []byte) (string, error) {
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.address(id), sealed)
+	return string(text), err
+}

@@ -1,0 +1,149 @@
+package service
+
+import (
+	"context"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// Names of the policies that a geo has, after which its own name follows; those
+// of the default geo stand alone.
+const (
+	sitePolicyName    = "Sites"
+	managedPolicyName = "Service-managed"
+)
+
+// policyName names a policy of a geo.
+func policyName(of string, g container.Geo) string {
+	if g.ID == 0 {
+		return of
+	}
+	return of + "-" + g.Name
+}
+
+// checkPolicyName refuses a name that is kept for the policies of geos.
+func checkPolicyName(name string) error {
+	for _, kept := range []string{sitePolicyName, managedPolicyName} {
+		if first, rest := name[:min(len(name), len(kept))], name[min(len(name), len(kept)):]; strings.EqualFold(first, kept) && (rest == "" || rest[0] == '-') {
+			return fail.New(api.InvalidArgument, "policy name %q is kept for policies of geos", name).
+				WithHint("choose another name, or make the site policy: Register-SPODataEncryptionPolicy")
+		}
+	}
+	return nil
+}
+
+// CreateGeo makes a geo, and the service-managed policy that its sites stand
+// under until its site policy is registered.
+func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api.Geo, err error) {
+	return do(ctx, s, api.CreateGeo.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Geo, error) {
+		g, err := s.Containers.NewGeo(in.Body.Name, in.Body.Hosts)
+		if err != nil {
+			return out, err
+		}
+		// What the transaction will refuse anyway is refused before a policy is made.
+		if err := s.DB.View(ctx, func(tx *store.Tx) error { return s.Containers.CheckGeo(ctx, tx, c.tenant, g) }); err != nil {
+			return out, err
+		}
+		guid, err := s.TenantGUID(ctx, c.tenant)
+		if err != nil {
+			return out, err
+		}
+		_, err = s.Policies.Create(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
+			Description: "Roots held by the service alone. The sites of the geo stand under it until its site policy is registered.", Geo: g.ID},
+			func(tx *store.Tx, _ policy.Policy) error {
+				if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
+					return err
+				}
+				if out, err = c.geo(ctx, tx, g, 0); err != nil {
+					return err
+				}
+				if err := c.done(ctx, tx, "geo "+g.Name); err != nil {
+					return err
+				}
+				fault.Point("geo.before-commit")
+				return nil
+			})
+		if err == nil {
+			fault.Point("geo.after-commit")
+		}
+		return out, err
+	})
+}
+
+// ListGeos lists the geos of the tenant, the default one first.
+func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], error) {
+	return do(ctx, s, api.ListGeos.Meta, "", func(ctx context.Context, c *call) (api.List[api.Geo], error) {
+		list := api.List[api.Geo]{Items: []api.Geo{}}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := s.Containers.Geos(ctx, tx, c.tenant)
+			if err != nil {
+				return err
+			}
+			sites, err := s.Containers.SitesByGeo(ctx, tx, c.tenant)
+			if err != nil {
+				return err
+			}
+			for _, g := range all {
+				shown, err := c.geo(ctx, tx, g, sites[g.ID])
+				if err != nil {
+					return err
+				}
+				list.Items = append(list.Items, shown)
+			}
+			return nil
+		})
+	})
+}
+
+// geo completes a geo with its site policy.
+func (c *call) geo(ctx context.Context, tx *store.Tx, g container.Geo, sites int64) (api.Geo, error) {
+	out := api.Geo{Name: g.Name, Default: g.ID == 0, Hosts: g.Hosts, Sites: sites, Created: g.Created.UTC()}
+	if out.Hosts == nil {
+		out.Hosts = []string{}
+	}
+	if out.Default { // made with the tenant
+		t, err := c.Access.Tenant(ctx, tx, c.tenant)
+		if err != nil {
+			return out, err
+		}
+		out.Created = t.Created.UTC()
+	}
+	pol, found, err := c.sitePolicy(ctx, tx, g)
+	if found {
+		out.Policy = pol.Name
+	}
+	return out, err
+}
+
+// sitePolicy returns the site policy of a geo, and false if it has none.
+func (c *call) sitePolicy(ctx context.Context, tx *store.Tx, g container.Geo) (policy.Policy, bool, error) {
+	id, err := c.Policies.Default(ctx, tx, c.tenant, string(container.Site), g.ID)
+	if err != nil {
+		return policy.Policy{}, false, err
+	}
+	pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
+	return pol, err == nil && policy.ProfileOf(pol.Kind).Keys > 0, err
+}
+
+// findPolicy returns the policy that identity names; the URL of an admin site
+// names the site policy of its geo.
+func (c *call) findPolicy(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
+	if !strings.Contains(identity, "://") {
+		return c.Policies.Find(ctx, tx, c.tenant, identity)
+	}
+	g, err := c.Containers.FindGeo(ctx, tx, c.tenant, identity)
+	if err != nil {
+		return policy.Policy{}, err
+	}
+	pol, found, err := c.sitePolicy(ctx, tx, g)
+	if err == nil && !found {
+		err = fail.New(api.NotFound, "geo %q has no site policy", g.Name).WithHint("make one: Register-SPODataEncryptionPolicy")
+	}
+	return pol, err
+}

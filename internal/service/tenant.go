@@ -1,0 +1,90 @@
+package service
+
+import (
+	"context"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// CreateTenant makes a tenant with all that one begins with: its principals,
+// its service-managed policy, its directory. These are several transactions;
+// one that was stopped between them is not there for anybody, and goes on when
+// a tenant of its name is created again.
+func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (api.CreatedTenant, error) {
+	return do(ctx, s, api.CreateTenant.Meta, in.Body.Name, func(ctx context.Context, c *call) (out api.CreatedTenant, err error) {
+		var t access.Tenant
+		err = s.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+			t, err = s.Access.CreateTenant(ctx, tx, in.Body.Name)
+			return err
+		})
+		if err != nil {
+			return out, err
+		}
+		fault.Point("tenant.begun")
+		if err := s.Policies.Bootstrap(ctx, t.ID, t.GUID); err != nil {
+			return out, err
+		}
+		fault.Point("tenant.has-policy")
+		if err := s.Containers.Bootstrap(ctx, t.ID); err != nil {
+			return out, err
+		}
+		token, err := s.Access.AdminToken(ctx, t.ID)
+		if err != nil {
+			return out, err
+		}
+		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
+			if err := s.Access.Made(ctx, tx, t.ID); err != nil {
+				return err
+			}
+			if err := c.done(ctx, tx, "tenant "+t.GUID.String()); err != nil {
+				return err
+			}
+			fault.Point("tenant.before-commit")
+			return nil
+		})
+		if err == nil {
+			fault.Point("tenant.after-commit")
+		}
+		return api.CreatedTenant{Tenant: tenantOf(t), AdminToken: token}, err
+	})
+}
+
+// ListTenants lists tenants in the order of their making.
+func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
+	return do(ctx, s, api.ListTenants.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Tenant], err error) {
+		after, limit, err := page(in.PageInput)
+		if err != nil {
+			return list, err
+		}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := s.Access.Tenants(ctx, tx, after, limit+1)
+			if err != nil {
+				return err
+			}
+			tenants, ids := make([]api.Tenant, len(all)), make([]int64, len(all))
+			for i, t := range all {
+				tenants[i], ids[i] = tenantOf(t), t.ID
+			}
+			list = listOf(tenants, ids, limit)
+			return nil
+		})
+	})
+}
+
+// ShowTenant shows a tenant by name or GUID.
+func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.Tenant, err error) {
+	return do(ctx, s, api.ShowTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
+		return out, c.read(ctx, func(tx *store.Tx) error {
+			t, err := s.Access.FindTenant(ctx, tx, in.Tenant)
+			out = tenantOf(t)
+			return err
+		})
+	})
+}
+
+func tenantOf(t access.Tenant) api.Tenant {
+	return api.Tenant{ID: t.GUID.String(), Name: t.Name, Created: t.Created.UTC()}
+}
