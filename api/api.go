@@ -263,12 +263,13 @@ type KeyUsage struct {
 
 // Verified is the outcome of opening everything.
 type Verified struct {
-	PolicyKeys int64 `json:"policyKeys" doc:"policy keys opened"`
-	Wraps      int64 `json:"wraps" doc:"wraps of policy keys opened, each by its own root"`
-	Containers int64 `json:"containers" doc:"container keys opened"`
-	BlobKeys   int64 `json:"blobKeys" doc:"blob keys opened"`
-	Items      int64 `json:"items" doc:"messages and files read to their end"`
-	Bytes      int64 `json:"bytes" doc:"of content read"`
+	Probes     []Probe `json:"probes,omitempty" doc:"of the named policy's roots"`
+	PolicyKeys int64   `json:"policyKeys" doc:"policy keys opened"`
+	Wraps      int64   `json:"wraps" doc:"wraps of policy keys opened, each by its own root"`
+	Containers int64   `json:"containers" doc:"container keys opened"`
+	BlobKeys   int64   `json:"blobKeys" doc:"blob keys opened"`
+	Items      int64   `json:"items" doc:"messages and files read to their end"`
+	Bytes      int64   `json:"bytes" doc:"of content read"`
 	// Closed names what a rule keeps shut: a revoked key, a vault that is away.
 	Closed []Finding `json:"closed"`
 	// Damaged names what should open and does not.

@@ -22,11 +22,6 @@ func (c *Client) LeavePolicy(ctx context.Context, in api.PolicyInput) (api.Refre
 	return call(ctx, c, api.LeavePolicy, in)
 }
 
-// TestPolicy has each root of a policy wrap and unwrap.
-func (c *Client) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
-	return call(ctx, c, api.TestPolicy, in)
-}
-
 // AssignPolicy assigns a multi-workload policy to the tenant.
 func (c *Client) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (api.Policy, error) {
 	return call(ctx, c, api.AssignPolicy, in)

@@ -105,7 +105,7 @@ var rooms = []room{
 	{"internal/crashtest", "", "tests alone"},
 	{"internal/store/storetest", "internal/store", "lends tests databases"},
 	{"internal/blob/blobtest", "api internal/blob internal/fail", "the suite that every blob store passes"},
-	{"internal/policy/policytest", "api internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
+	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
 		"lends tests policies, on fake vaults"},
 	{"internal/node/nodetest", "api client internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/store", "lends tests a whole keyroll"},
 }

@@ -89,10 +89,16 @@ type Policies struct {
 
 // New returns the policies of a database.
 func New(c Config) *Policies {
-	return &Policies{Config: c, cache: cache{keys: map[int64]*cached{}}}
+	p := &Policies{Config: c, cache: cache{wall: c.Now}}
+	for i := range p.cache.keys {
+		p.cache.keys[i] = map[int64]*cached{}
+	}
+	p.cache.due = p.due
+	return p
 }
 
-// Close drops and zeroes every opened policy key.
+// Close drops and zeroes every opened policy key and ends the work of renewing
+// them.
 func (p *Policies) Close() { p.cache.close() }
 
 // Bootstrap makes the tenant's service-managed policy if it is not there.

@@ -163,6 +163,10 @@ func (f *fakeService) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInp
 	return fake[api.Refreshed](ctx, f, "RefreshPolicy", in)
 }
 
+func (f *fakeService) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
+	return fake[api.List[api.Probe]](ctx, f, "TestPolicy", in)
+}
+
 func (f *fakeService) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
 	return fake[api.Refreshed](ctx, f, "UpdatePolicy", in)
 }

@@ -41,6 +41,7 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.ShowPolicy, s.ShowPolicy)
 	call(b, api.RefreshPolicy, s.RefreshPolicy)
 	call(b, api.UpdatePolicy, s.UpdatePolicy)
+	call(b, api.TestPolicy, s.TestPolicy)
 
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)

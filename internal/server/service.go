@@ -38,6 +38,7 @@ type Service interface {
 	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)
 	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
 	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
+	TestPolicy(context.Context, api.PolicyInput) (api.List[api.Probe], error)
 
 	ListRolls(context.Context, api.None) (api.List[api.Roll], error)
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)

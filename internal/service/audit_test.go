@@ -109,6 +109,8 @@ func (w world) acts() []act {
 		{"CreateGeo", func(x c) error { return e(w.CreateGeo(x, newGeo("EU", "contoso-eu.sharepoint.com"))) },
 			func(x c) error { return e(w.CreateGeo(x, newGeo("eu", "contoso-x.sharepoint.com"))) }, api.AlreadyExists, "EU", nil},
 		{"ListGeos", func(x c) error { return e(w.ListGeos(x, api.None{})) }, nil, "", "", nil},
+		{"TestPolicy", func(x c) error { return e(w.TestPolicy(x, api.PolicyInput{Policy: "p"})) },
+			func(x c) error { return e(w.TestPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},

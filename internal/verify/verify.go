@@ -1,6 +1,7 @@
 // Package verify opens everything and tells what does not open.
 //
-// It goes from the roots down: every policy key by every root that wraps it,
+// It goes from the roots down: each root of a named policy wraps and unwraps
+// fresh bytes; every policy key by every root that wraps it,
 // every container key and every blob key in every key page, every item to its
 // last byte. What a rule keeps shut is closed; what should open and does not,
 // or does not fit its place, is damaged and named by its ids. It changes
@@ -71,10 +72,33 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 			key.Zero()
 		}
 	}()
+	if only != 0 {
+		if err := r.probe(ctx, only); err != nil {
+			return r.report, err
+		}
+	}
 	if err := r.keysOf(ctx, only); err != nil {
 		return r.report, err
 	}
 	return r.report, r.content(ctx, only)
+}
+
+// probe has each root of a policy wrap and unwrap; a policy that no root wraps
+// any more has none.
+func (r *run) probe(ctx context.Context, id int64) error {
+	var pol policy.Policy
+	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+		pol, err = r.policies.ByID(ctx, tx, r.tenant, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.report.Probes, err = r.policies.Test(ctx, pol)
+	if code := fail.CodeOf(err); err != nil && (code == api.NotFound || code == api.Damaged) {
+		return nil // it is filed with its policy key
+	}
+	return err
 }
 
 // keysOf opens the policy keys, which may take a vault and so stands outside
