@@ -28,18 +28,19 @@ func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 		rolls       []envelope.Class
 		oneRoll     bool
 		mostActive  int
+		oneAGeo     bool
 	}{
-		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, []envelope.Class{active}, false, 50},
-		{"site", 2, false, "sharepoint", "Hedged", 5 * time.Minute, []envelope.Class{sites}, true, 1},
-		{"service-managed", 0, false, "", "", 0, []envelope.Class{active, sites, workloads}, false, 1},
+		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, []envelope.Class{active}, false, 50, false},
+		{"site", 2, false, "sharepoint", "Hedged", 5 * time.Minute, []envelope.Class{sites}, true, 1, true},
+		{"service-managed", 0, false, "", "", 0, []envelope.Class{active, sites, workloads}, false, 1, false},
 	}
 	if len(policy.Profiles) != len(want) {
 		t.Fatalf("%d profiles, want %d", len(policy.Profiles), len(want))
 	}
 	for _, w := range want {
 		p := policy.ProfileOf(w.kind)
-		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.Rolls, p.OneRoll, p.MostActive)
-		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.rolls, w.oneRoll, w.mostActive); got != expect {
+		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.Rolls, p.OneRoll, p.MostActive, p.OneAGeo)
+		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.rolls, w.oneRoll, w.mostActive, w.oneAGeo); got != expect {
 			t.Errorf("%s: %s, want %s", w.kind, got, expect)
 		}
 		name := ""
