@@ -188,6 +188,9 @@ func reopen(t *testing.T, o order, d death, before model) {
 	}
 	w.VerifyClean()
 	atRest(t, w)
+	if d.done < len(s.steps) && s.steps[d.done].again != nil {
+		s.steps[d.done].again(t, w, seen)
+	}
 	w.Stop()
 }
 

@@ -16,6 +16,7 @@ type model struct {
 	Mailboxes map[string]mailbox
 	Sites     map[string]map[string]string // site, path: digest
 	Policies  map[string]uint32            // name: generation of the policy key
+	Tenants   map[string]bool              // beside the first one
 }
 
 type mailbox struct {
@@ -25,11 +26,11 @@ type mailbox struct {
 }
 
 func newModel() model {
-	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}}
+	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}, Tenants: map[string]bool{}}
 }
 
 func (m model) clone() model {
-	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies)}
+	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies), Tenants: maps.Clone(m.Tenants)}
 	for site, files := range m.Sites {
 		c.Sites[site] = maps.Clone(files)
 	}
@@ -89,6 +90,13 @@ func view(t *testing.T, w *nodetest.World) model {
 	}
 	for _, p := range policies.Items {
 		m.Policies[p.Name] = p.Generation
+	}
+	tenants, err := w.Client.ListTenants(t.Context(), api.ListInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range tenants.Items[1:] {
+		m.Tenants[one.Name] = true
 	}
 	return m
 }
