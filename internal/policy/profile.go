@@ -33,6 +33,11 @@ type Profile struct {
 	OneRoll bool
 	// MostActive bounds the enabled policies of a tenant.
 	MostActive int
+	// ForTenant says that one policy of the kind may be assigned to the tenant.
+	ForTenant bool
+	// Fixed says that keyroll names the policy, and that it covers as long as it
+	// is there: it is left, never disabled.
+	Fixed bool
 }
 
 // hedgeOffset is how long the second of two hedged unwraps waits for the first.
@@ -48,10 +53,15 @@ var Profiles = []Profile{
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 5 * time.Minute,
-		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1,
+		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, Fixed: true,
 	},
 	{
-		Kind: api.ServiceManagedPolicy, MostActive: 1,
+		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
+		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MostActive: 50, ForTenant: true,
+	},
+	{
+		Kind: api.ServiceManagedPolicy, MostActive: 1, Fixed: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
 	},
 }
