@@ -202,19 +202,22 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 	if err != nil {
 		return err
 	}
-	active := 0
 	for _, other := range all {
 		if strings.EqualFold(other.Name, name) {
 			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
 		}
+	}
+	return checkActive(profile, all)
+}
+
+// checkActive says whether one more policy of a kind may be enabled.
+func checkActive(profile Profile, all []Policy) error {
+	active := 0
+	for _, other := range all {
 		if other.Kind == profile.Kind && other.Enabled {
 			active++
 		}
 	}
-	return checkActive(profile, active)
-}
-
-func checkActive(profile Profile, active int) error {
 	if active >= profile.MostActive {
 		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MostActive, profile.Kind)
 	}

@@ -28,18 +28,21 @@ func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 		rolls       []envelope.Class
 		oneRoll     bool
 		mostActive  int
+		forTenant   bool
+		fixed       bool
 	}{
-		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, []envelope.Class{active}, false, 50},
-		{"site", 2, false, "sharepoint", "Hedged", 5 * time.Minute, []envelope.Class{sites}, true, 1},
-		{"service-managed", 0, false, "", "", 0, []envelope.Class{active, sites, workloads}, false, 1},
+		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, []envelope.Class{active}, false, 50, false, false},
+		{"site", 2, false, "sharepoint", "Hedged", 5 * time.Minute, []envelope.Class{sites}, true, 1, false, true},
+		{"multi-workload", 2, true, "data-at-rest-encryption", "RandomThenOther", 5 * time.Minute, []envelope.Class{active, workloads}, false, 50, true, false},
+		{"service-managed", 0, false, "", "", 0, []envelope.Class{active, sites, workloads}, false, 1, false, true},
 	}
 	if len(policy.Profiles) != len(want) {
 		t.Fatalf("%d profiles, want %d", len(policy.Profiles), len(want))
 	}
 	for _, w := range want {
 		p := policy.ProfileOf(w.kind)
-		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.Rolls, p.OneRoll, p.MostActive)
-		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.rolls, w.oneRoll, w.mostActive); got != expect {
+		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.Rolls, p.OneRoll, p.MostActive, p.ForTenant, p.Fixed)
+		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.rolls, w.oneRoll, w.mostActive, w.forTenant, w.fixed); got != expect {
 			t.Errorf("%s: %s, want %s", w.kind, got, expect)
 		}
 		name := ""

@@ -222,13 +222,7 @@ func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profi
 		if err != nil {
 			return err
 		}
-		active := 0
-		for _, other := range all {
-			if other.Kind == profile.Kind && other.Enabled {
-				active++
-			}
-		}
-		return checkActive(profile, active)
+		return checkActive(profile, all)
 	case profile.Keys == 0:
 		return fail.New(api.Conflict, "disable policy %q: it stands beneath all others and is always there", now.Name)
 	case profile.Fixed || now.Assigned:
