@@ -113,6 +113,18 @@ var scenarios = []scenario{
 		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
 		steps:   []step{updateSites()},
 	},
+	{
+		name: "assign to the tenant",
+		prepare: []step{fill(9, ""), receive("m1@contoso.com", mbox(1, 2)), create(alice, nodetest.MailboxPolicy), receive(alice, mbox(3, 2)),
+			putItem("chat-messages", "thread", []byte("hello")), workPolicy()},
+		steps: []step{assignTenant(), putItem("sensitivity-labels", "labels.xml", []byte("labels")), leave(nodetest.WorkPolicy)},
+	},
+	{
+		name: "leave",
+		prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 2)), setState("m1@contoso.com", api.Inactive),
+			setState("m2@contoso.com", api.Disabled), makeSite(site), put(site, "a.txt", []byte("content"))},
+		steps: []step{leave(nodetest.MailboxPolicy)},
+	},
 }
 
 // mixed is a scenario of acts drawn from a seed.

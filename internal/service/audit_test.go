@@ -102,7 +102,9 @@ func (w world) acts() []act {
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
-		{"PutWorkloadItem", func(x c) error { return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content"))) },
+		{"PutWorkloadItem", func(x c) error {
+			return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content")))
+		},
 			func(x c) error {
 				return e(w.PutWorkloadItem(x, item(chats, "thread"), 9, strings.NewReader("content")))
 			}, api.Truncated, chats + " thread", nil},
