@@ -121,13 +121,18 @@ func (c *Call) checkGeo() error {
 	return nil
 }
 
-// sitePolicy returns the site policy, and whether there is one.
+// sitePolicy returns the site policy, and whether there is one that was not left.
 func (c *Call) sitePolicy(ctx context.Context) (api.Policy, bool, error) {
 	all, err := c.policies(ctx, api.SitePolicy)
-	if err != nil || len(all) == 0 {
+	if err != nil {
 		return api.Policy{}, false, err
 	}
-	return all[0], true, nil
+	for _, p := range all {
+		if p.Enabled {
+			return p, true, nil
+		}
+	}
+	return api.Policy{}, false, nil
 }
 
 func (c *Call) registered(ctx context.Context) (api.Policy, error) {
