@@ -119,6 +119,7 @@ type Roll struct {
 	ID       string    `json:"id"`
 	Policy   string    `json:"policy" doc:"name of the policy"`
 	PolicyID string    `json:"policyId" doc:"GUID"`
+	Source   string    `json:"source,omitempty" doc:"name of the policy whose containers come too"`
 	Revision string    `json:"revision" doc:"GUID of the revision that the containers are brought to"`
 	Depth    Depth     `json:"depth"`
 	State    RollState `json:"state"`

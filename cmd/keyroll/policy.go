@@ -13,6 +13,7 @@ type policyCommand struct {
 	Show    policyShow    `cmd:"" help:"Show a policy, its keys and its newest roll."`
 	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox policy and roll."`
 	Update  policyUpdate  `cmd:"" help:"Replace one key of the site policy and roll."`
+	Leave   policyLeave   `cmd:"" help:"Bring everything under a policy back to where it stands without it, and end the policy."`
 }
 
 type policyList struct{ connection }

@@ -15,6 +15,7 @@ import (
 type model struct {
 	Mailboxes map[string]mailbox
 	Sites     map[string]map[string]string // site, path: digest
+	Stores    map[string]map[string]string // workload store, item: digest
 	Policies  map[string]uint32            // name: generation of the policy key
 	Tenants   map[string]bool              // beside the first one
 }
@@ -26,13 +27,20 @@ type mailbox struct {
 }
 
 func newModel() model {
-	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}, Tenants: map[string]bool{}}
+	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Stores: map[string]map[string]string{},
+		Policies: map[string]uint32{}, Tenants: map[string]bool{}}
 }
 
 func (m model) clone() model {
-	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies), Tenants: maps.Clone(m.Tenants)}
+	c := newModel()
+	maps.Copy(c.Mailboxes, m.Mailboxes)
+	maps.Copy(c.Policies, m.Policies)
+	maps.Copy(c.Tenants, m.Tenants)
 	for site, files := range m.Sites {
 		c.Sites[site] = maps.Clone(files)
+	}
+	for store, items := range m.Stores {
+		c.Stores[store] = maps.Clone(items)
 	}
 	return c
 }
@@ -82,6 +90,20 @@ func view(t *testing.T, w *nodetest.World) model {
 		m.Sites[s.URL] = map[string]string{}
 		for _, f := range files.Items {
 			m.Sites[s.URL][f.Path] = digest(w.Get(s.URL, f.Path))
+		}
+	}
+	stores, err := w.Client.ListWorkloads(t.Context(), api.None{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stores.Items {
+		items, err := w.Client.ListWorkloadItems(t.Context(), api.WorkloadInput{Workload: s.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Stores[s.Name] = map[string]string{}
+		for _, item := range items.Items {
+			m.Stores[s.Name][item.Path] = digest(w.GetItem(s.Name, item.Path))
 		}
 	}
 	policies, err := w.Client.ListPolicies(t.Context(), api.None{})

@@ -123,6 +123,18 @@ var scenarios = []scenario{
 		name:  "tenant and geo",
 		steps: []step{makeTenant("contoso"), makeGeo("EU", "contoso-eu.sharepoint.com"), makeSite("https://contoso-eu.sharepoint.com/sites/one")},
 	},
+	{
+		name: "assign to the tenant",
+		prepare: []step{fill(9, ""), receive("m1@contoso.com", mbox(1, 2)), create(alice, nodetest.MailboxPolicy), receive(alice, mbox(3, 2)),
+			putItem("chat-messages", "thread", []byte("hello")), workPolicy()},
+		steps: []step{assignTenant(), putItem("sensitivity-labels", "labels.xml", []byte("labels")), leave(nodetest.WorkPolicy)},
+	},
+	{
+		name: "leave",
+		prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 2)), setState("m1@contoso.com", api.Inactive),
+			setState("m2@contoso.com", api.Disabled), makeSite(site), put(site, "a.txt", []byte("content"))},
+		steps: []step{leave(nodetest.MailboxPolicy)},
+	},
 }
 
 // mixed is a scenario of acts drawn from a seed.

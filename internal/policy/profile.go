@@ -42,6 +42,11 @@ type Profile struct {
 	MostActive int
 	// OneAGeo says that a policy covers one geo, the default one if no other.
 	OneAGeo bool
+	// ForTenant says that one policy of the kind may be assigned to the tenant.
+	ForTenant bool
+	// Fixed says that keyroll names the policy, and that it covers as long as it
+	// is there: it is left, never disabled.
+	Fixed bool
 }
 
 // hedgeOffset is how long the second of two hedged unwraps waits for the first.
@@ -57,15 +62,15 @@ var Profiles = []Profile{
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 4 * time.Hour,
-		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true,
+		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true, Fixed: true,
 	},
 	{
 		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
-		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MostActive: 50,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MostActive: 50, ForTenant: true,
 	},
 	{
-		Kind: api.ServiceManagedPolicy, MostActive: 1,
+		Kind: api.ServiceManagedPolicy, MostActive: 1, Fixed: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
 	},
 }

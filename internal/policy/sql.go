@@ -17,7 +17,7 @@ import (
 
 func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Policy, error) {
 	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, k.id, k.generation,
-		p.geo, p.assigned, p.recovery, p.purge
+		p.geo, p.assigned, p.recovery, p.purge, p.left_at
 		FROM policy p JOIN policy_key k ON k.id = p.current WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -27,9 +27,9 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 	for rows.Next() {
 		var p Policy
 		var guid string
-		var created, recovery int64
+		var created, recovery, left int64
 		err := rows.Scan(&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation,
-			&p.Geo, &p.Assigned, &recovery, &p.Purge)
+			&p.Geo, &p.Assigned, &recovery, &p.Purge, &left)
 		if err != nil {
 			return nil, err
 		}
@@ -39,6 +39,9 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		p.Created = time.UnixMilli(created)
 		if recovery != 0 {
 			p.Recovery = time.UnixMilli(recovery)
+		}
+		if left != 0 {
+			p.Left = time.UnixMilli(left)
 		}
 		p.Current.Tenant, p.Current.Policy = p.Tenant, p.ID
 		list = append(list, p)

@@ -114,6 +114,31 @@ func (w world) acts() []act {
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
+		{"PutWorkloadItem", func(x c) error {
+			return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content")))
+		},
+			func(x c) error {
+				return e(w.PutWorkloadItem(x, item(chats, "thread"), 9, strings.NewReader("content")))
+			}, api.Truncated, chats + " thread", nil},
+		{"ListWorkloads", func(x c) error { return e(w.ListWorkloads(x, api.None{})) }, nil, "", "", nil},
+		{"ListWorkloadItems", func(x c) error { return e(w.ListWorkloadItems(x, api.WorkloadInput{Workload: chats})) },
+			func(x c) error { return e(w.ListWorkloadItems(x, api.WorkloadInput{Workload: "faxes"})) }, api.InvalidArgument, chats, nil},
+		{"GetWorkloadItem", func(x c) error { return w.GetWorkloadItem(x, item(chats, "thread"), io.Discard) },
+			func(x c) error { return w.GetWorkloadItem(x, item(chats, "none"), io.Discard) }, api.NotFound, chats + " thread", nil},
+		{"AssignPolicy", func(x c) error { return e(w.AssignPolicy(x, assignment("m"))) },
+			func(x c) error { return e(w.AssignPolicy(x, assignment("p"))) }, api.InvalidArgument, "m", func() { w.workPolicy("m") }},
+		{"ShowAssignment", func(x c) error { return e(w.ShowAssignment(x, api.None{})) }, nil, "", "", nil},
+		{"SetPolicy", func(x c) error { return e(w.SetPolicy(x, setting("p", "", nil))) },
+			func(x c) error { return e(w.SetPolicy(x, setting("p", " p", nil))) }, api.InvalidArgument, "p", nil},
+		{"ReplacePolicyKeys", func(x c) error {
+			w.newKey("C-p")
+			w.newKey("D-p")
+			return e(w.ReplacePolicyKeys(x, replace("p", api.DepthPolicy, keyURI("C-p"), keyURI("D-p"))))
+		}, func(x c) error {
+			return e(w.ReplacePolicyKeys(x, replace("p", api.DepthPolicy, keyURI("C-p"), keyURI("C-p"))))
+		}, api.InvalidArgument, "p", nil},
+		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, named("p"))) },
+			func(x c) error { return e(w.LeavePolicy(x, named("p"))) }, api.Conflict, "p", w.finishRolls},
 	}
 }
 
