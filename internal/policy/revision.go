@@ -133,6 +133,9 @@ type Revision struct {
 	Generation         uint32
 	Primary, Secondary envelope.KeyVersion
 	Created            time.Time
+	// The policy's own availability key, and the version that holds the third wrap.
+	AvailabilityKey     int64
+	AvailabilityVersion uint32
 }
 
 // RevisionOf returns the revision that wraps a policy key.
@@ -142,5 +145,6 @@ func (p *Policies) RevisionOf(ctx context.Context, tx *store.Tx, tenant, policyK
 		return Revision{}, err
 	}
 	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: policyKey, Generation: r.Binding.Generation,
-		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created}, nil
+		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created,
+		AvailabilityKey: r.AvailabilityKey, AvailabilityVersion: r.AvailabilityVersion}, nil
 }

@@ -42,6 +42,8 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.RefreshPolicy, s.RefreshPolicy)
 	call(b, api.UpdatePolicy, s.UpdatePolicy)
 
+	call(b, api.RollAvailabilityKeys, s.RollAvailabilityKeys)
+
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)
 	call(b, api.PauseRoll, s.PauseRoll)

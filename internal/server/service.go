@@ -37,6 +37,8 @@ type Service interface {
 	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
 	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
 
+	RollAvailabilityKeys(context.Context, api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error)
+
 	ListRolls(context.Context, api.None) (api.List[api.Roll], error)
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
 	PauseRoll(context.Context, api.RollInput) (api.Roll, error)
