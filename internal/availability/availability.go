@@ -107,8 +107,9 @@ func (s *Store) Wrap(ctx context.Context, id int64, version uint32, place envelo
 	return s.form.wrap(ctx, id, version, place, plaintext)
 }
 
-// Open returns what Wrap was given, and fails as Wrap does; an altered wrap, or
-// one that another version made, is Damaged. The caller clears the result.
+// Open returns what Wrap was given, and fails as Wrap does; an altered wrap is
+// Damaged. One that another version made opens nothing: in files it is Damaged
+// too, a vault does not find what it names. The caller clears the result.
 func (s *Store) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
 	place.Parent, place.Generation = id, version
 	return s.form.open(ctx, id, version, place, wrapped)

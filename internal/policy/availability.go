@@ -53,12 +53,9 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 	for stale := older(kept, version, given); len(stale) > 0; stale = older(kept, version, given) {
 		for _, r := range stale {
 			replaced, err := p.rewrapAvailability(ctx, pol, r, version)
-			if err != nil {
-				err = fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
-			}
 			switch {
-			case ctx.Err() != nil, fail.Is(err, api.VaultUnavailable):
-				return rolled, err
+			case err != nil && ctx.Err() != nil, fail.Is(err, api.VaultUnavailable):
+				return rolled, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
 			case err != nil:
 				given[r.ID] = true
 				failed = append(failed, err)
@@ -71,7 +68,10 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 		}
 	}
 	rolled.Destroyed, err = p.destroyUnneeded(ctx, pol)
-	return rolled, errors.Join(append(failed, err)...)
+	if len(failed) > 0 {
+		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(failed), failed[0])
+	}
+	return rolled, err
 }
 
 // older returns the revisions whose third wrap is under an older version.
@@ -316,7 +316,7 @@ func (a *AvailabilityRoller) Pass(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(errs...) // for the log alone
 }
 
 // tend does for one policy what is due.

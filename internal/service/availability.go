@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"keyroll/api"
@@ -35,7 +34,7 @@ func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabil
 			}
 		}
 		if len(failed) > 0 {
-			return out, errors.Join(failed...)
+			return out, fmt.Errorf("%d of %d availability keys were rolled; the first that was not: %w", out.Keys, len(policies), failed[0])
 		}
 		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
 			return c.done(ctx, tx, fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed))

@@ -55,7 +55,7 @@ func newWorld(p *policytest.World) world {
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
 		TenantGUID: func(_ context.Context, tenant int64) (uuid.UUID, error) { return guids[tenant], nil }})
-	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin}}}
+	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Role(api.Operator)}}}
 	w.ctx = w.as(w.admin)
 	return w
 }
