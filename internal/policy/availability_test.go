@@ -20,7 +20,7 @@ import (
 // hooked is a store of availability keys that does something first.
 type hooked struct {
 	policy.Availability
-	before func(act string, version uint32) error // nil: nothing
+	before func(act string, version uint32) error // wrap, open, opened or destroy; nil: nothing
 }
 
 func (h *hooked) first(act string, version uint32) error {
@@ -34,7 +34,11 @@ func (h *hooked) Open(ctx context.Context, id int64, version uint32, place envel
 	if err := h.first("open", version); err != nil {
 		return nil, err
 	}
-	return h.Availability.Open(ctx, id, version, place, wrapped)
+	bundle, err := h.Availability.Open(ctx, id, version, place, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	return bundle, h.first("opened", version)
 }
 
 func (h *hooked) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
@@ -182,7 +186,7 @@ func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
 		pol := twoGenerations(w)
 		version := uint32(1)
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
-			for _, act := range []string{"wrap", "open"} { // before and after the refresh has made its third wrap
+			for _, act := range []string{"wrap", "open", "opened"} { // before, while and after the refresh makes its third wrap
 				w.Policies.Close()
 				h := hook(w)
 				h.before = once(act, func() { mustRoll(w, pol) })
