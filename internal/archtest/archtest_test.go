@@ -105,9 +105,10 @@ var rooms = []room{
 	{"internal/crashtest", "", "tests alone"},
 	{"internal/store/storetest", "internal/store", "lends tests databases"},
 	{"internal/blob/blobtest", "api internal/blob internal/fail", "the suite that every blob store passes"},
+	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
 		"lends tests policies, on fake vaults"},
-	{"internal/node/nodetest", "api client internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/store", "lends tests a whole keyroll"},
+	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/seal internal/store", "lends tests a whole keyroll"},
 }
 
 func TestRoomsUseOnlyWhatTheTableAllows(t *testing.T) {

@@ -188,6 +188,9 @@ func reopen(t *testing.T, o order, d death, before model) {
 	}
 	w.VerifyClean()
 	atRest(t, w)
+	if s.atRest != nil {
+		s.atRest(t, w)
+	}
 	w.Stop()
 }
 

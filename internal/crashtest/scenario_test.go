@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"testing"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -18,6 +19,8 @@ type scenario struct {
 	fresh   bool   // the folder is not there yet
 	prepare []step // done once, on the stage
 	steps   []step
+	// atRest, unless nil, checks what only this scenario touches.
+	atRest func(t *testing.T, w *nodetest.World)
 }
 
 // step is one act of a user, and what is seen of it afterwards.
@@ -112,6 +115,13 @@ var scenarios = []scenario{
 		name:    "update sites",
 		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
 		steps:   []step{updateSites()},
+	},
+	{
+		name: "roll availability keys",
+		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive), // two policy keys are needed
+			fill(3, nodetest.MailboxPolicy), refresh(api.DepthPolicy)},
+		steps:  []step{rollAvailability(nodetest.MailboxPolicy), rollAvailability(serviceManaged)},
+		atRest: availabilityAtRest,
 	},
 }
 

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -19,19 +21,37 @@ import (
 // new version by itself.
 const DefaultAvailabilityRollEvery = 365 * 24 * time.Hour
 
-// openAvailability opens the store of availability keys.
+// openAvailability opens the store of availability keys that the database is
+// used with, which a start without --availability takes up. Its files may be
+// moved, and its vault may answer at another port; any other is refused.
 func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*availability.Store, error) {
-	location, err := n.tieAvailability(ctx, o.Availability)
+	n.Availability = o.Availability
+	err := n.DB.View(ctx, func(tx *store.Tx) error {
+		var stored string
+		err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'availability'`).Scan(&stored)
+		switch {
+		case errors.Is(err, sql.ErrNoRows): // the first start
+			return nil
+		case err != nil:
+			return err
+		case n.Availability == "":
+			n.Availability = stored
+		case vaultOf(n.Availability) != vaultOf(stored):
+			return fail.New(api.Conflict, "the availability keys of this database stand in %s, not in %s", whereAvailability(stored), whereAvailability(n.Availability)).
+				WithHint("leave --availability out, or start with a new data folder")
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	n.Availability = location
+	location := n.Availability
 	if location == "" {
 		location = fileURL(o.Data, "availability")
 	}
 	if u, err := url.Parse(location); err == nil && u.Scheme == "https" {
 		_, domain, _ := strings.Cut(u.Hostname(), ".")
-		if strings.EqualFold(domain, o.VaultDomain) && (u.Port() == port || u.Port() == "" && port == "443") {
+		if strings.EqualFold(domain, o.VaultDomain) && portOr(u, "443") == port {
 			return nil, fail.New(api.InvalidArgument, "open availability keys: %s is a vault of this very keyroll: its keys stand in the database, which must never have these", location).
 				WithHint("name a vault of another keyroll, or of Azure")
 		}
@@ -44,32 +64,13 @@ func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*a
 	return keys, nil
 }
 
-// tieAvailability checks that the store of availability keys is the one that
-// the database is used with, and returns its URL; without one given it is that
-// of the last start, empty for the one in the data folder. Files may be moved,
-// and a vault may answer at another port.
-func (n *Node) tieAvailability(ctx context.Context, given string) (location string, err error) {
-	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('availability', ?1) ON CONFLICT (name) DO NOTHING`, given); err != nil {
-			return err
-		}
-		var stored string
-		if err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'availability'`).Scan(&stored); err != nil {
-			return err
-		}
-		location = stored
-		if given == "" || given == stored {
-			return nil
-		}
-		if vaultOf(given) != vaultOf(stored) {
-			return fail.New(api.Conflict, "the availability keys of this database stand in %s, not in %s", whereAvailability(stored), whereAvailability(given)).
-				WithHint("leave --availability out, or start with a new data folder")
-		}
-		location = given
-		_, err := tx.Exec(ctx, `UPDATE setting SET value = ?1 WHERE name = 'availability'`, given)
+// tieAvailability writes down which store of availability keys the database is
+// used with, once there are keys in it.
+func (n *Node) tieAvailability(ctx context.Context) error {
+	return n.DB.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('availability', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1`, n.Availability)
 		return err
 	})
-	return location, err
 }
 
 // vaultOf returns the host of a store in a vault; empty for one in files.

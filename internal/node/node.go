@@ -294,6 +294,9 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
 		return err
 	}
+	if err := n.tieAvailability(ctx); err != nil {
+		return err
+	}
 	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
 		return err
 	}
