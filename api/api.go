@@ -86,9 +86,12 @@ type Policy struct {
 	Generation uint32     `json:"generation" doc:"of the current policy key, counted from 1"`
 	Primary    KeyVersion `json:"primary"`
 	Secondary  KeyVersion `json:"secondary"`
-	Created    time.Time  `json:"created"`
-	Refreshed  time.Time  `json:"refreshed" doc:"when the current revision was made"`
-	Roll       *Roll      `json:"roll,omitempty" doc:"the newest roll of this policy"`
+	// AvailabilityKey is what no other policy has; nothing returns the key itself.
+	AvailabilityKey     string    `json:"availabilityKey" doc:"id of the policy's own availability key"`
+	AvailabilityVersion uint32    `json:"availabilityVersion" doc:"of the availability key, counted from 1"`
+	Created             time.Time `json:"created"`
+	Refreshed           time.Time `json:"refreshed" doc:"when the current revision was made"`
+	Roll                *Roll     `json:"roll,omitempty" doc:"the newest roll of this policy"`
 	// Warnings are what the checks of its keys found and let pass.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -191,6 +191,9 @@ func reopen(t *testing.T, o order, d death, before model) {
 	if d.done < len(s.steps) && s.steps[d.done].again != nil {
 		s.steps[d.done].again(t, w, seen)
 	}
+	if s.atRest != nil {
+		s.atRest(t, w)
+	}
 	w.Stop()
 }
 

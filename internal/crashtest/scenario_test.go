@@ -21,6 +21,8 @@ type scenario struct {
 	fresh   bool   // the folder is not there yet
 	prepare []step // done once, on the stage
 	steps   []step
+	// atRest, unless nil, checks what only this scenario touches.
+	atRest func(t *testing.T, w *nodetest.World)
 }
 
 // step is one act of a user, and what is seen of it afterwards.
@@ -134,6 +136,13 @@ var scenarios = []scenario{
 		prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 2)), setState("m1@contoso.com", api.Inactive),
 			setState("m2@contoso.com", api.Disabled), makeSite(site), put(site, "a.txt", []byte("content"))},
 		steps: []step{leave(nodetest.MailboxPolicy)},
+	},
+	{
+		name: "roll availability keys",
+		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive), // two policy keys are needed
+			fill(3, nodetest.MailboxPolicy), refresh(api.DepthPolicy)},
+		steps:  []step{rollAvailability(nodetest.MailboxPolicy), rollAvailability(serviceManaged)},
+		atRest: availabilityAtRest,
 	},
 }
 

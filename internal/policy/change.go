@@ -96,8 +96,29 @@ func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv en
 
 // change brings a policy to two exact key versions. The vault work comes
 // first; the transaction then holds the policy exclusively and goes on only if
-// nobody else changed the policy meanwhile.
+// nobody else changed the policy meanwhile. A roll of the availability key is
+// nobody's change: it has the vault work done once more.
 func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
+	for {
+		version, err := p.availabilityOf(ctx, pol)
+		if err != nil {
+			return Change{}, err
+		}
+		c, failed := p.tryChange(ctx, pol, now, primary, secondary, version, depth, allGenerations, also)
+		if failed == nil {
+			return c, nil
+		}
+		if newest, err := p.availabilityOf(ctx, pol); err != nil || newest == version {
+			return c, failed
+		}
+		if now, err = p.authentic(ctx, pol.Tenant, pol.Current.ID); err != nil {
+			return c, failed
+		}
+	}
+}
+
+// tryChange is change, once, with new wraps by one version of the availability key.
+func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, availability uint32, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
 	olds, err := p.toRewrap(ctx, pol, now, primary, secondary, depth, allGenerations)
 	if err != nil {
 		return Change{}, err
@@ -113,7 +134,7 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 		next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
 		rev := now.Revision
 		rev.Binding.PolicyKey, rev.Binding.Generation = next.ID, next.Generation
-		rev.Primary, rev.Secondary = primary, secondary
+		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
 		key := envelope.NewKey()
 		defer key.Zero()
 		if rev, err = p.seal(ctx, profile, pol.Tenant, key, rev); err != nil {
@@ -123,7 +144,7 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 	}
 	for _, old := range olds {
 		rev := old.Revision
-		rev.Primary, rev.Secondary = primary, secondary
+		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
 		key, err := p.Open(ctx, pol.Tenant, rev.Binding.PolicyKey)
 		if err != nil {
 			return Change{}, err
@@ -147,6 +168,9 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 		}
 		if standing.Current != pol.Current || !standing.Enabled {
 			return changedMeanwhile(pol)
+		}
+		if err := checkAvailability(ctx, tx, pol, availability); err != nil {
+			return err
 		}
 		for _, old := range olds {
 			erased, err := eraseWraps(ctx, tx, pol.Tenant, old.ID, at)

@@ -170,6 +170,9 @@ func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revis
 		return nil, noted
 	}
 	if err != nil {
+		if now, rolled := p.rolledMeanwhile(ctx, tenant, r); rolled {
+			return p.unwrapAvailability(ctx, tenant, now, why)
+		}
 		return nil, err
 	}
 	return envelope.Unbundle(bundle, r.Binding)

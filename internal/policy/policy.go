@@ -68,6 +68,8 @@ type Availability interface {
 	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
 	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
 	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	Add(ctx context.Context, tenant, id int64, version uint32) error
+	DestroyVersion(ctx context.Context, id int64, version uint32) error
 }
 
 // Config is what Policies work with.
@@ -184,6 +186,9 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 			return err
 		}
 		if err := insertRevision(ctx, tx, pol, rev, p.RevisionKey, p.Now()); err != nil {
+			return err
+		}
+		if err := insertAvailability(ctx, tx, tenant, pol.ID, availability, version, pol.Created); err != nil {
 			return err
 		}
 		if also == nil {

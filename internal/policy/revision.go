@@ -133,6 +133,9 @@ type Revision struct {
 	Generation         uint32
 	Primary, Secondary envelope.KeyVersion
 	Created            time.Time
+	// The policy's own availability key, and the version that holds the third wrap.
+	AvailabilityKey     int64
+	AvailabilityVersion uint32
 }
 
 // RevisionOf returns the revision that wraps a policy key.
@@ -159,5 +162,6 @@ func (p *Policies) LastRevision(ctx context.Context, tx *store.Tx, tenant, polic
 
 func (r revisionRow) shown() Revision {
 	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: r.Binding.PolicyKey, Generation: r.Binding.Generation,
-		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created}
+		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created,
+		AvailabilityKey: r.AvailabilityKey, AvailabilityVersion: r.AvailabilityVersion}
 }

@@ -159,6 +159,9 @@ func (f *fakeService) ShowPolicy(ctx context.Context, in api.PolicyInput) (api.P
 	return fake[api.Policy](ctx, f, "ShowPolicy", in)
 }
 
+func (f *fakeService) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error) {
+	return fake[api.RolledAvailabilityKeys](ctx, f, "RollAvailabilityKeys", in)
+}
 func (f *fakeService) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
 	return fake[api.Refreshed](ctx, f, "RefreshPolicy", in)
 }

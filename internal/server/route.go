@@ -53,6 +53,8 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.PutWorkloadItem, receive(s.PutWorkloadItem))
 	stream(b, api.GetWorkloadItem, send(h, s.GetWorkloadItem))
 
+	call(b, api.RollAvailabilityKeys, s.RollAvailabilityKeys)
+
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)
 	call(b, api.PauseRoll, s.PauseRoll)

@@ -48,6 +48,8 @@ type Service interface {
 	ListWorkloads(context.Context, api.None) (api.List[api.Workload], error)
 	ListWorkloadItems(context.Context, api.WorkloadInput) (api.List[api.File], error)
 
+	RollAvailabilityKeys(context.Context, api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error)
+
 	ListRolls(context.Context, api.None) (api.List[api.Roll], error)
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
 	PauseRoll(context.Context, api.RollInput) (api.Roll, error)

@@ -93,6 +93,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.ShowPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
 		{"RefreshPolicy", func(x c) error { w.newKey("A-p"); return e(w.RefreshPolicy(x, refresh("p", ""))) },
 			func(x c) error { return e(w.RefreshPolicy(x, refresh("p", ""))) }, api.NoNewVersion, "p", nil},
+		{"RollAvailabilityKeys", func(x c) error { return e(w.RollAvailabilityKeys(x, rollAvailability("p"))) },
+			func(x c) error { return e(w.RollAvailabilityKeys(x, rollAvailability("none"))) }, api.NotFound, "p", nil},
 		{"PauseRoll", func(x c) error { return e(w.PauseRoll(x, ro)) }, func(x c) error { return e(w.PauseRoll(x, ro)) }, api.Conflict, "", findRoll},
 		{"ResumeRoll", func(x c) error { return e(w.ResumeRoll(x, ro)) }, func(x c) error { return e(w.ResumeRoll(x, ro)) }, api.Conflict, "", nil},
 		{"ShowRoll", func(x c) error { return e(w.ShowRoll(x, ro)) },

@@ -277,7 +277,8 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 	}
 	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled, Assigned: pol.Assigned,
 		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
-		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary),
+		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
 	if policy.ProfileOf(pol.Kind).OneAGeo || pol.Geo != 0 {
 		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
 			return p, err

@@ -295,3 +295,17 @@ func (w *World) Dump(tables ...string) string {
 	slices.Sort(all)
 	return strings.Join(all, "\n")
 }
+
+// ServiceManagedPolicy is the tenant's service-managed policy.
+func (w *World) ServiceManagedPolicy() (pol policy.Policy) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error {
+		id, err := w.Policies.ServiceManaged(w.Ctx, tx, w.Tenant)
+		if err != nil {
+			return err
+		}
+		pol, err = w.Policies.ByID(w.Ctx, tx, w.Tenant, id)
+		return err
+	})
+	return pol
+}
