@@ -47,6 +47,7 @@ func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, na
 type newcomer struct {
 	row
 	hash []byte
+	key  *envelope.Key // nil: one is made
 }
 
 func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) ([]newcomer, error) {
@@ -66,7 +67,7 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 			return nil, err
 		}
 		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created}
-		fresh[i] = newcomer{row{c, d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
+		fresh[i] = newcomer{row: row{c, d.Seal(c.ID, name)}, hash: d.Hash(string(kind), 0, normal)}
 	}
 	return fresh, nil
 }
@@ -172,7 +173,11 @@ func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.
 	page := store.NewID()
 	for i := range fresh {
 		fresh[i].Page = page
-		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *envelope.NewKey()}
+		own := fresh[i].key
+		if own == nil {
+			own = envelope.NewKey()
+		}
+		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *own}
 	}
 	defer func() {
 		for i := range slots {

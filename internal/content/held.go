@@ -33,6 +33,13 @@ func (h *holds) release(item int64) []blobRow {
 	return blobs
 }
 
+// reading reports whether an item is being read.
+func (h *holds) reading(item int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.readers[item] > 0
+}
+
 // retire says that the rows of an item with these blobs are gone, and reports
 // whether the blobs may go now; else the last release returns them.
 func (h *holds) retire(blobs []blobRow) bool {
