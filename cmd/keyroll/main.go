@@ -29,6 +29,7 @@ type commands struct {
 	Shell   shellCommand   `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
 	Mailbox mailboxCommand `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
 	Site    siteCommand    `cmd:"" help:"Sites: create, put, get, ls, list, show."`
+	Backup  backupCommand  `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
 	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update."`
 	Roll    rollCommand    `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
 	Key     keyCommand     `cmd:"" help:"The ledger: which key version still protects what."`

@@ -39,9 +39,9 @@ func (s *Contents) Backup(ctx context.Context, c container.Container, expires ti
 }
 
 // Restore makes a container of the backup's kind that holds what the backup
-// holds, under a policy of its own or, with policy 0, the default one. also runs
-// in the transaction that makes it visible, whole. It fails AlreadyExists where
-// the name is taken.
+// holds, under a policy of its own or, with policy 0, the default one. also,
+// unless nil, runs in the transaction that makes it visible, whole. It fails
+// AlreadyExists where the name is taken.
 func (s *Contents) Restore(ctx context.Context, b Backup, name string, policy int64, also func(tx *store.Tx, c container.Container) error) (container.Container, error) {
 	draft, err := s.keys.DraftFrom(ctx, b.Container, b.Of, name, policy)
 	if err != nil {

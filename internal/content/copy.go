@@ -76,6 +76,9 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 		} else if !mine {
 			return fail.New(api.Conflict, "another node has given this copy up").WithHint("try again")
 		}
+		if also == nil {
+			return nil
+		}
 		return also(tx, c)
 	})
 }

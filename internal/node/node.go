@@ -76,6 +76,7 @@ type Node struct {
 	Tenant     access.Tenant
 	Info       Info
 
+	tidyUp   func(ctx context.Context) error
 	logger   *slog.Logger
 	keys     *rootkey.Client
 	drain    context.CancelFunc
@@ -138,6 +139,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if !o.Still {
 		n.workers.Go(func() { n.Roller.Run(work) })
 		n.workers.Go(func() { n.Upkeep.Run(work) })
+		n.workers.Go(func() { n.everyDay(work) })
 	}
 	if !o.Still {
 		if err := n.Info.write(o.Data); err != nil {
@@ -281,7 +283,24 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
 		return err
 	}
-	return svc.TidyUp(ctx, n.Tenant.ID)
+	n.tidyUp = func(ctx context.Context) error { return svc.TidyUp(ctx, n.Tenant.ID) }
+	return n.tidyUp(ctx)
+}
+
+// everyDay queues the upkeep that has its time, until ctx is done.
+func (n *Node) everyDay(ctx context.Context) {
+	tick := time.NewTicker(24 * time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := n.tidyUp(ctx); err != nil {
+				n.logger.WarnContext(ctx, "the day's upkeep was not queued; it is tried again tomorrow and at the next start", "error", err)
+			}
+		}
+	}
 }
 
 // Done is closed when the node has stopped serving; Close says why.

@@ -43,6 +43,11 @@ type Service interface {
 	ResumeRoll(context.Context, api.RollInput) (api.Roll, error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 
+	CreateBackup(context.Context, api.CreateBackupInput) (api.Backup, error)
+	ListBackups(context.Context, api.ListInput) (api.List[api.Backup], error)
+	RestoreBackup(context.Context, api.RestoreBackupInput) (api.Backup, error)
+	ExpireBackup(context.Context, api.BackupInput) (api.Backup, error)
+
 	// ImportMail and PutFile read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early
 	// shows as an error of r, fail Truncated.

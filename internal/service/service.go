@@ -152,8 +152,12 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	return none, err
 }
 
-// TidyUp queues the upkeep that the end of the last process may have left over.
+// TidyUp queues the upkeep that the end of the last process may have left over,
+// and the end of the backups whose time has come. It is called at start and once
+// a day.
 func (s *Service) TidyUp(ctx context.Context, tenant int64) error {
+	s.expireBackups(tenant)
+	s.tidyContent(tenant)
 	s.foldContainers(tenant)
 	return s.retireAll(ctx, tenant)
 }
