@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/content"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/fault"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -250,6 +251,49 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 		w.exact(t)
 		if got := len(w.blobNames(t)); got != 11 {
 			t.Errorf("%d blobs are left of 11 files", got)
+		}
+	})
+}
+
+// While the first items are being copied, a later one is replaced, and the
+// backup that is being restored expires.
+func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for i := range 9 {
+			w.put(t, fmt.Sprint("file", i), "old")
+		}
+		during := func(act, copying func()) {
+			t.Helper()
+			met := 0
+			fault.Set(func(name string) {
+				if name != "copy.part-stored" {
+					return
+				}
+				if met++; met == 1 {
+					act()
+					w.tidyUp(t)
+				}
+			})
+			defer fault.Set(nil)
+			copying()
+			if met != 3 {
+				t.Errorf("the copy took %d parts", met)
+			}
+			w.tidyUp(t)
+			w.exact(t)
+		}
+		var b content.Backup
+		during(func() { w.put(t, "file8", "new") }, func() { b = w.backup(t, w.site) })
+		if got := w.filesOf(t, b.Container)["file8"]; got != "old" || w.get(t, "file8") != "new" {
+			t.Errorf("the backup has %q", got)
+		}
+		w.put(t, "file7", "new")
+		during(func() { w.expire(t, b) }, func() {
+			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0, nil)
+			wantCode(t, err, api.NotFound) // it has gone
+		})
+		if got := len(w.blobNames(t)); got != 9 {
+			t.Errorf("%d blobs are left of 9 files", got)
 		}
 	})
 }
