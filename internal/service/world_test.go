@@ -126,7 +126,7 @@ func (w world) opened(e entry, sealed []byte) string {
 // state is all that is stored but the audit log.
 func (w world) state() string {
 	w.Helper()
-	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob")
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "backup", "unfinished", "dropped")
 }
 
 // finishRolls works every running roll off, and then the upkeep.
