@@ -86,8 +86,8 @@ func (s *Contents) sweep(ctx context.Context, tenant int64) error {
 	}
 }
 
-// replaced lets go of the blobs of a file that was replaced and that nobody reads
-// any more. What it cannot, Tidy does.
+// replaced lets go of the blobs of a file that was replaced. What it cannot, the
+// file's last reader does, or Tidy.
 func (s *Contents) replaced(ctx context.Context, tenant int64, blobs []blobRow) {
 	if len(blobs) > 0 {
 		_ = s.letGo(context.WithoutCancel(ctx), tenant, blobs)
@@ -138,7 +138,7 @@ func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow)
 			return err
 		}
 		for _, b := range dropped {
-			if s.held.reading(b.Item) { // goes with its last reader
+			if s.held.keep(b) { // it goes with its last reader
 				continue
 			}
 			var others int64
