@@ -16,6 +16,7 @@ type model struct {
 	Mailboxes map[string]mailbox
 	Sites     map[string]map[string]string // site, path: digest
 	Policies  map[string]uint32            // name: generation of the policy key
+	Backups   map[string]int               // backupLine: how many
 }
 
 type mailbox struct {
@@ -25,11 +26,11 @@ type mailbox struct {
 }
 
 func newModel() model {
-	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}}
+	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}, Backups: map[string]int{}}
 }
 
 func (m model) clone() model {
-	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies)}
+	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies), Backups: maps.Clone(m.Backups)}
 	for site, files := range m.Sites {
 		c.Sites[site] = maps.Clone(files)
 	}
@@ -82,6 +83,9 @@ func view(t *testing.T, w *nodetest.World) model {
 		for _, f := range files.Items {
 			m.Sites[s.URL][f.Path] = digest(w.Get(s.URL, f.Path))
 		}
+	}
+	for _, b := range w.Backups() {
+		m.Backups[backupLine(b.Kind, b.Container, b.Items)]++
 	}
 	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
 	if err != nil {

@@ -113,6 +113,7 @@ var scenarios = []scenario{
 		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
 		steps:   []step{updateSites()},
 	},
+	backups,
 }
 
 // mixed is a scenario of acts drawn from a seed.
