@@ -18,6 +18,26 @@ type backupCommand struct {
 	Expire  backupExpire  `cmd:"" help:"Let a backup go."`
 }
 
+func (*backupCreate) Help() string {
+	return help("A backup is of one moment. It copies keys and the list of items, shares what is stored of them, and moves no key of what it is of. "+
+		"It stands under a key of its own; a roll leaves it where it is, and key usage counts it.",
+		"keyroll backup create --mailbox alice@contoso.com --expires 2027-12-31",
+		"keyroll backup create --site https://contoso.sharepoint.com/sites/legal")
+}
+
+func (*backupList) Help() string { return help("", "keyroll backup list -o json") }
+
+func (*backupRestore) Help() string {
+	return help("What is restored is new: its name must be free, and its key stands under the newest key of its policy. keyroll backup list shows the ids.",
+		"keyroll backup restore 1763959200123456 --to alice-restored@contoso.com --policy USA_mailboxes",
+		"keyroll backup restore 1763959200123456 --to https://contoso.sharepoint.com/sites/restored")
+}
+
+func (*backupExpire) Help() string {
+	return help("It takes no key, so it works when a policy is revoked. Content that nothing else needs goes with it.",
+		"keyroll backup expire 1763959200123456")
+}
+
 type backupCreate struct {
 	connection
 	Mailbox string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"The mailbox."`
