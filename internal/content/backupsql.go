@@ -26,9 +26,9 @@ const insertDropped = `INSERT INTO dropped (blob, item, tenant) SELECT id, item,
 // selectDropped returns blobs that wait to go, after a place in their order.
 const selectDropped = `SELECT blob, item FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
 
-// selectNamed counts what still names a blob beside an item that dropped it:
+// countOthers counts what names blob ?1 beside the item ?2, which dropped it:
 // items that have it, and others that dropped it.
-const selectNamed = `SELECT (SELECT COUNT(*) FROM blob WHERE id = ?1) + (SELECT COUNT(*) FROM dropped WHERE blob = ?1 AND item <> ?2)`
+const countOthers = `(SELECT COUNT(*) FROM blob WHERE id = ?1) + (SELECT COUNT(*) FROM dropped other WHERE other.blob = ?1 AND other.item <> ?2)`
 
 func insertBackup(ctx context.Context, tx *store.Tx, b Backup) error {
 	var expires int64
@@ -100,6 +100,47 @@ func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err erro
 		return false, fmt.Errorf("read what is being copied: %w", err)
 	}
 	return n > 0, nil
+}
+
+// countNames counts what names a blob beside the item that dropped it.
+func countNames(ctx context.Context, tx *store.Tx, b blobRow) (n int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT `+countOthers, b.ID, b.Item).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count what names blob %d: %w", b.ID, err)
+	}
+	return n, nil
+}
+
+// deleteNamed says of dropped blobs that something else names that they wait no
+// longer for the item that dropped them, and reports which those are.
+func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, error) {
+	args := make([][]any, len(blobs))
+	for i, b := range blobs {
+		args[i] = []any{b.ID, b.Item}
+	}
+	affected, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2 AND `+countOthers+` > 0`, args)
+	if err != nil {
+		return nil, fmt.Errorf("forget dropped blobs that are named: %w", err)
+	}
+	named := make([]bool, len(blobs))
+	for i, n := range affected {
+		named[i] = n > 0
+	}
+	return named, nil
+}
+
+// removeUpTo is remove for the items of a container up to an id.
+func removeUpTo(ctx context.Context, tx *store.Tx, tenant, container, last int64) error {
+	const items = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND id <= ?3`
+	for _, statement := range []string{
+		`INSERT INTO dropped (blob, item, tenant) SELECT id, item, tenant FROM blob WHERE item IN (` + items + `)`,
+		`DELETE FROM blob WHERE item IN (` + items + `)`,
+		`DELETE FROM item WHERE tenant = ?1 AND container = ?2 AND id <= ?3`,
+	} {
+		if _, err := tx.Exec(ctx, statement, tenant, container, last); err != nil {
+			return fmt.Errorf("delete items of container %d: %w", container, err)
+		}
+	}
+	return nil
 }
 
 // deleteDropped says that a blob waits no longer for an item that dropped it.

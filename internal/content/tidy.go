@@ -40,8 +40,8 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 			if err != nil {
 				return err
 			}
-			for _, id := range items {
-				if _, err := remove(ctx, tx, tenant, id); err != nil {
+			if len(items) > 0 {
+				if err := removeUpTo(ctx, tx, tenant, container, items[len(items)-1]); err != nil {
 					return err
 				}
 			}
@@ -95,7 +95,7 @@ func (s *Contents) replaced(ctx context.Context, tenant int64, blobs []blobRow) 
 }
 
 // goAtOnce is how many blobs one transaction decides about.
-const goAtOnce = 64
+const goAtOnce = 256
 
 // letGo deletes dropped blobs that nothing names any more.
 //
@@ -137,18 +137,23 @@ func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow)
 		if busy, err := copying(ctx, tx, tenant); err != nil || busy {
 			return err
 		}
-		for _, b := range dropped {
-			if s.held.keep(b) { // it goes with its last reader
+		waiting := slices.DeleteFunc(slices.Clone(dropped), s.held.keep) // a kept one goes with its last reader
+		named, err := deleteNamed(ctx, tx, waiting)
+		if err != nil {
+			return err
+		}
+		for i, b := range waiting {
+			if named[i] {
 				continue
 			}
-			var others int64
-			if err := tx.QueryRow(ctx, selectNamed, b.ID, b.Item).Scan(&others); err != nil {
+			// Where somebody else has decided about it meanwhile it may be named all
+			// the same.
+			others, err := countNames(ctx, tx, b)
+			if err != nil {
 				return err
 			}
 			if others == 0 {
 				gone = append(gone, b)
-			} else if err := deleteDropped(ctx, tx, []blobRow{b}); err != nil {
-				return err
 			}
 		}
 		return nil

@@ -207,7 +207,9 @@ func TestARestoreThatMustNotBeIsRefused(t *testing.T) {
 			}
 		}
 		for _, column := range []string{"enabled = 0", "purge = 2"} {
-			w.InTx(func(tx *store.Tx) error { return e(tx.Exec(w.Ctx, `UPDATE policy SET enabled = 1, purge = 0 WHERE name = 'p'`)) })
+			w.InTx(func(tx *store.Tx) error {
+				return e(tx.Exec(w.Ctx, `UPDATE policy SET enabled = 1, purge = 0 WHERE name = 'p'`))
+			})
 			w.InTx(func(tx *store.Tx) error { return e(tx.Exec(w.Ctx, `UPDATE policy SET `+column+` WHERE name = 'p'`)) })
 			_, err := w.RestoreBackup(w.ctx, restore(mail.ID, "new@contoso.com", ""))
 			policytest.Refuses(t, err, api.Conflict)
