@@ -282,7 +282,7 @@ type Verified struct {
 
 // Finding names one thing that verify did not open.
 type Finding struct {
-	Kind   string `json:"kind" doc:"revision, policy key, key page, container, item"`
+	Kind   string `json:"kind" doc:"revision, policy key, key page, container, backup, item"`
 	ID     string `json:"id"`
 	Detail string `json:"detail"`
 }

@@ -30,6 +30,7 @@ type commands struct {
 	Mailbox      mailboxCommand      `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
 	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
 	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
+	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
 	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave."`
 	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
 	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`

@@ -141,6 +141,9 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) e
 	if r.Container, err = r.open(d); err != nil {
 		return err
 	}
+	if r.Kind == Backup { // found by its id
+		return nil
+	}
 	normal, err := normalise(r.Kind, r.Name)
 	if err != nil {
 		return fail.New(api.Damaged, "container %d has a name that none may have", c.ID)

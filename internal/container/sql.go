@@ -30,7 +30,7 @@ const (
 const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7`
 
 const (
-	countWithPolicy = `SELECT count(*) FROM container WHERE tenant = ?1 AND policy = ?2`
+	countWithPolicy = `SELECT count(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND kind = 'mailbox'`
 	releasePolicy   = `UPDATE container SET policy = 0 WHERE tenant = ?1 AND policy = ?2`
 )
 

@@ -231,6 +231,10 @@ func atRest(t *testing.T, w *nodetest.World) {
 		"blob key pages beside those that blobs point to": `SELECT count(*) FROM key_page k WHERE class = 8
 			AND count <> (SELECT count(*) FROM blob b JOIN item i ON i.id = b.item WHERE b.page = k.id AND i.container = k.parent)`,
 		"blobs that point to no key page":   `SELECT count(*) FROM blob WHERE page NOT IN (SELECT id FROM key_page)`,
+		"items of no container":             `SELECT count(*) FROM item WHERE container NOT IN (SELECT id FROM container)`,
+		"copies half way":                   `SELECT count(*) FROM unfinished`,
+		"blobs that wait to go":             `SELECT count(*) FROM dropped`,
+		"backups that are none":             `SELECT count(*) FROM backup WHERE id NOT IN (SELECT id FROM container WHERE kind = 'backup')`,
 		"items without a blob":              `SELECT count(*) FROM item WHERE id NOT IN (SELECT item FROM blob)`,
 		"policy keys without one kept wrap": `SELECT count(*) FROM policy p WHERE left_at = 0 AND (SELECT count(*) FROM revision r WHERE r.policy_key = p.current AND r.erased = 0) <> 1`,
 		"wraps of policies that were left":  `SELECT count(*) FROM revision r JOIN policy p ON p.id = r.policy WHERE p.left_at <> 0 AND r.erased = 0`,

@@ -18,6 +18,7 @@ type model struct {
 	Stores    map[string]map[string]string // workload store, item: digest
 	Policies  map[string]uint32            // name: generation of the policy key
 	Tenants   map[string]bool              // beside the first one
+	Backups   map[string]int               // backupLine: how many
 }
 
 type mailbox struct {
@@ -28,7 +29,7 @@ type mailbox struct {
 
 func newModel() model {
 	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Stores: map[string]map[string]string{},
-		Policies: map[string]uint32{}, Tenants: map[string]bool{}}
+		Policies: map[string]uint32{}, Tenants: map[string]bool{}, Backups: map[string]int{}}
 }
 
 func (m model) clone() model {
@@ -36,6 +37,7 @@ func (m model) clone() model {
 	maps.Copy(c.Mailboxes, m.Mailboxes)
 	maps.Copy(c.Policies, m.Policies)
 	maps.Copy(c.Tenants, m.Tenants)
+	maps.Copy(c.Backups, m.Backups)
 	for site, files := range m.Sites {
 		c.Sites[site] = maps.Clone(files)
 	}
@@ -105,6 +107,9 @@ func view(t *testing.T, w *nodetest.World) model {
 		for _, item := range items.Items {
 			m.Stores[s.Name][item.Path] = digest(w.GetItem(s.Name, item.Path))
 		}
+	}
+	for _, b := range w.Backups() {
+		m.Backups[backupLine(b.Kind, b.Container, b.Items)]++
 	}
 	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
 	if err != nil {

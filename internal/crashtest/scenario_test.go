@@ -144,6 +144,7 @@ var scenarios = []scenario{
 		steps:  []step{rollAvailability(nodetest.MailboxPolicy), rollAvailability(serviceManaged)},
 		atRest: availabilityAtRest,
 	},
+	backups,
 }
 
 // mixed is a scenario of acts drawn from a seed.

@@ -86,6 +86,7 @@ type Node struct {
 	Availability string
 
 	ages     *policy.AvailabilityRoller
+	tidyUp   func()
 	logger   *slog.Logger
 	access   *access.Directory
 	keys     *rootkey.Client
@@ -150,6 +151,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.workers.Go(func() { n.Roller.Run(work) })
 		n.workers.Go(func() { n.Upkeep.Run(work) })
 		n.workers.Go(func() { n.ages.Run(work) })
+		n.workers.Go(func() { n.everyDay(work) })
 	}
 	if !o.Still {
 		if err := n.Info.write(o.Data); err != nil {
@@ -301,8 +303,23 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.tieAvailability(ctx); err != nil {
 		return err
 	}
-	svc.TidyUp()
+	n.tidyUp = svc.TidyUp
+	n.tidyUp()
 	return nil
+}
+
+// everyDay queues the upkeep that has its time, until ctx is done.
+func (n *Node) everyDay(ctx context.Context) {
+	tick := time.NewTicker(24 * time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			n.tidyUp()
+		}
+	}
 }
 
 // Done is closed when the node has stopped serving; Close says why.

@@ -55,6 +55,11 @@ func (h *handler) bind() *huma.OpenAPI {
 
 	call(b, api.RollAvailabilityKeys, s.RollAvailabilityKeys)
 
+	call(b, api.CreateBackup, s.CreateBackup)
+	call(b, api.ListBackups, s.ListBackups)
+	call(b, api.RestoreBackup, s.RestoreBackup)
+	call(b, api.ExpireBackup, s.ExpireBackup)
+
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)
 	call(b, api.PauseRoll, s.PauseRoll)

@@ -62,6 +62,11 @@ type Service interface {
 	CreateGeo(context.Context, api.CreateGeoInput) (api.Geo, error)
 	ListGeos(context.Context, api.None) (api.List[api.Geo], error)
 
+	CreateBackup(context.Context, api.CreateBackupInput) (api.Backup, error)
+	ListBackups(context.Context, api.ListInput) (api.List[api.Backup], error)
+	RestoreBackup(context.Context, api.RestoreBackupInput) (api.Backup, error)
+	ExpireBackup(context.Context, api.BackupInput) (api.Backup, error)
+
 	// ImportMail, PutFile and PutWorkloadItem read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early
 	// shows as an error of r, fail Truncated.

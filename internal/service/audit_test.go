@@ -44,6 +44,12 @@ func (w world) acts() []act {
 		w.Must(err)
 		ro.Roll = list.Items[0].ID
 	}
+	var backup string
+	findBackup := func() {
+		list, err := w.ListBackups(w.ctx, api.ListInput{})
+		w.Must(err)
+		backup = list.Items[0].ID
+	}
 	discard := func(api.VerifyProgress) {}
 	tenants := 0
 	return []act{
@@ -74,6 +80,14 @@ func (w world) acts() []act {
 		}, func(x c) error { return e(w.CreatePolicy(x, newPolicy("q", keyURI("A-p"), keyURI("A-p")))) }, api.InvalidArgument, "p", nil},
 		{"AssignMailbox", func(x c) error { return e(w.AssignMailbox(x, assign(alice, "p"))) },
 			func(x c) error { return e(w.AssignMailbox(x, assign(alice, "none"))) }, api.NotFound, alice, nil},
+		{"CreateBackup", func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", alice))) },
+			func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", nobody))) }, api.NotFound, alice, nil},
+		{"ListBackups", func(x c) error { return e(w.ListBackups(x, api.ListInput{})) },
+			func(x c) error { return e(w.ListBackups(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
+		{"RestoreBackup", func(x c) error { return e(w.RestoreBackup(x, restore(backup, "restored@contoso.com", ""))) },
+			func(x c) error { return e(w.RestoreBackup(x, restore(backup, alice, ""))) }, api.AlreadyExists, alice + " as restored@contoso.com", findBackup},
+		{"ExpireBackup", func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: backup})) },
+			func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: "x"})) }, api.InvalidArgument, alice, nil},
 		{"CreateSite", func(x c) error { return e(w.CreateSite(x, newSite(team))) },
 			func(x c) error { return e(w.CreateSite(x, newSite("http://x"))) }, api.InvalidArgument, team, nil},
 		{"ListSites", func(x c) error { return e(w.ListSites(x, api.ListInput{})) },

@@ -15,7 +15,8 @@ import (
 )
 
 // TidyUp queues the upkeep that the end of the last process may have left over,
-// in any tenant. It returns at once, however many tenants there are: a job looks
+// and the end of the backups whose time has come, in any tenant. It is called at
+// start and once a day. It returns at once, however many tenants there are: a job looks
 // at one after the other.
 func (s *Service) TidyUp() {
 	s.Upkeep.Add("look for what is left over", func(ctx context.Context) error {
@@ -29,6 +30,8 @@ func (s *Service) TidyUp() {
 				return err
 			}
 			for _, t := range tenants {
+				s.expireBackups(t.ID)
+				s.tidyContent(t.ID)
 				s.foldContainers(t.ID)
 				if err := s.retireAll(ctx, t.ID); err != nil {
 					return err

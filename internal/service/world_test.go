@@ -139,7 +139,7 @@ func (w world) opened(e entry, sealed []byte) string {
 // state is all that is stored but the audit log.
 func (w world) state() string {
 	w.Helper()
-	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host")
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped")
 }
 
 // finishRolls works every running roll off, and then the upkeep.

@@ -332,14 +332,14 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		key, ok := page.Find(c.ID, c.Generation)
 		if !ok {
 			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its generation %d", c.ID, row.ID, c.Generation)
-			if err := r.found("container", c.ID, err); err != nil {
+			if err := r.found(noun(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
 		}
 		key.Zero()
 		if err := r.containers.CheckName(ctx, r.tx, c); err != nil {
-			if err := r.found("container", c.ID, err); err != nil {
+			if err := r.found(noun(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
@@ -373,7 +373,7 @@ func (r *run) content(ctx context.Context, only int64) error {
 			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
 				continue
 			case c.err != nil:
-				err = r.found("container", c.ID, c.err)
+				err = r.found(noun(c.Container), c.ID, c.err)
 			default:
 				err = r.items(ctx, c.Container)
 			}
@@ -415,8 +415,19 @@ func (r *run) items(ctx context.Context, c container.Container) error {
 		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})
 		return nil
 	})
+	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired meanwhile
+		return nil
+	}
 	if err != nil {
-		return r.found("container", c.ID, err)
+		return r.found(noun(c), c.ID, err)
 	}
 	return nil
+}
+
+// noun is what a finding calls a container.
+func noun(c container.Container) string {
+	if c.Kind == container.Backup {
+		return "backup"
+	}
+	return "container"
 }
