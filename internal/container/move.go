@@ -140,7 +140,7 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 			return next, err
 		}
 		defer from.Zero()
-		if to, err = s.openPolicyKey(ctx, sv.at.Tenant, sv.to().ID); err != nil {
+		if to, err = s.openPolicyKey(policy.ForUser(ctx), sv.at.Tenant, sv.to().ID); err != nil {
 			return next, err
 		}
 		defer to.Zero()

@@ -24,7 +24,8 @@ const (
 // What answers a person is the user's, with two exceptions. To assign another
 // policy is the way back for a mailbox whose two customer keys are lost: it
 // moves a key and shows no content. To roll availability keys is the operators'
-// upkeep. A roll is work for the user: it stops on revocation.
+// upkeep. A roll is work for the user and stops on revocation, but for one that
+// brings containers from another policy, which is that way back, too.
 var initiated = map[string]Initiator{
 	api.CreateMailbox.Name:     User,
 	api.ListMailboxes.Name:     User,
@@ -87,20 +88,36 @@ var initiated = map[string]Initiator{
 	api.ListGeos.Name:             User,
 	api.RollAvailabilityKeys.Name: System,
 
-	JobRoll:   User,
-	JobFollow: System,
-	JobFold:   System,
-	JobRetire: System,
-	jobRenew:  System,
+	JobRoll:     User,
+	JobReassign: System,
+	JobFollow:   System,
+	JobFold:     System,
+	JobRetire:   System,
+	jobRenew:    System,
 }
 
 // The jobs of the service, as the audit log names them.
 const (
-	JobRoll   = "Roll"   // brings containers to a current policy key
-	JobFollow = "Follow" // brings one container there after an access
-	JobFold   = "Fold"   // merges small key pages
-	JobRetire = "Retire" // erases wraps that nothing needs
-	jobRenew  = "Renew"  // asks the customer keys again for what is in the cache
+	JobRoll     = "Roll"     // brings containers to a current policy key
+	JobReassign = "Reassign" // the same, from another policy
+	JobFollow   = "Follow"   // brings one container there after an access
+	JobFold     = "Fold"     // merges small key pages
+	JobRetire   = "Retire"   // erases wraps that nothing needs
+	jobRenew    = "Renew"    // asks the customer keys again for what is in the cache
 )
 
-func initiatorOf(ctx context.Context) Initiator { return initiated[audit.OriginOf(ctx).Operation] }
+func initiatorOf(ctx context.Context) Initiator {
+	if ctx.Value(forUserKey{}) != nil {
+		return User
+	}
+	return initiated[audit.OriginOf(ctx).Operation]
+}
+
+type forUserKey struct{}
+
+// ForUser returns a context in which policy keys are opened as for a user,
+// whoever works: a container comes under a policy key only while its customer
+// lets users have that key.
+func ForUser(ctx context.Context) context.Context {
+	return context.WithValue(ctx, forUserKey{}, true)
+}

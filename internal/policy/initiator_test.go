@@ -8,7 +8,7 @@ import (
 )
 
 func TestEveryOperationIsUserOrSystemInitiated(t *testing.T) {
-	operations := map[string]bool{JobRoll: true, JobFollow: true, JobFold: true, JobRetire: true, jobRenew: true}
+	operations := map[string]bool{JobRoll: true, JobReassign: true, JobFollow: true, JobFold: true, JobRetire: true, jobRenew: true}
 	for _, op := range api.Operations() {
 		operations[op.Name] = true
 	}
@@ -26,6 +26,10 @@ func TestEveryOperationIsUserOrSystemInitiated(t *testing.T) {
 		if got := initiatorOf(audit.WithOrigin(t.Context(), audit.Origin{Operation: name, System: true})); got != User {
 			t.Errorf("%q, which nothing names, is taken for the service's own work", name)
 		}
+	}
+	follow := audit.WithOrigin(t.Context(), audit.Origin{Operation: JobFollow})
+	if initiatorOf(follow) != System || initiatorOf(ForUser(follow)) != User {
+		t.Error("the service's own work is not told from what it does for a user")
 	}
 	if initiatorOf(t.Context()) != User {
 		t.Error("work of no origin is taken for the service's own")

@@ -144,7 +144,7 @@ func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batc
 				break
 			}
 			if err == nil {
-				b.to, err = r.Policies.Open(ctx, ro.Tenant, ro.Target)
+				b.to, err = r.Policies.Open(policy.ForUser(ctx), ro.Tenant, ro.Target)
 			}
 			if err != nil {
 				b.zero()

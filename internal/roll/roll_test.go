@@ -466,6 +466,34 @@ func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
 	})
 }
 
+// Both customer keys of the other policy may be lost: the availability key helps
+// to leave it. Nothing comes to a policy that is shut.
+func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
+	each(t, func(w world) {
+		from, to := w.MailboxPolicy("from"), w.MailboxPolicy("to")
+		w.mailboxes(from.ID, numbered("a", 3*testSlots)...)
+		keys := w.keys()
+		w.away(from, policytest.Denied())
+		w.away(to, policytest.Denied())
+		w.Policies.Close()
+		var ro roll.Roll
+		w.InTx(func(tx *store.Tx) error {
+			rev, err := w.Policies.RevisionOf(w.Ctx, tx, w.Tenant, to.Current.ID)
+			if err == nil {
+				ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: to, Source: from.ID, Revision: rev.GUID}, w.Clock.Now())
+			}
+			return err
+		})
+		if waits, err := w.roller.Work(w.Ctx, ro); !waits || err != nil {
+			t.Errorf("waits %v, %v", waits, err)
+		}
+		w.away(to, nil)
+		w.finish(ro, api.RollFinished)
+		w.away(from, nil)
+		w.same(keys, w.keys())
+	})
+}
+
 func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")

@@ -150,7 +150,11 @@ func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
 
 // Work brings one roll to its end, or reports that it waits for a vault.
 func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: policy.JobRoll, Request: fmt.Sprintf("roll %d", ro.ID)})
+	job := policy.JobRoll
+	if ro.Source != 0 {
+		job = policy.JobReassign
+	}
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: job, Request: fmt.Sprintf("roll %d", ro.ID)})
 	m := r.meter(ro.ID)
 	defer r.forget(ro.ID)
 	for {

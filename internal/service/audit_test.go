@@ -285,6 +285,37 @@ func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 	})
 }
 
+// The way back when both customer keys are lost: a new policy, assigned. The
+// availability key of the old one helps to move the mailbox's key, and no user
+// before that; nothing goes to a policy that is shut.
+func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.newKey("A-q")
+		w.newKey("B-q")
+		w.Must(e(w.CreatePolicy(w.ctx, newPolicy("q", keyURI("A-q"), keyURI("B-q")))))
+		shut := func(policy string, err error) {
+			w.Vaults.Fail("A-"+policy, err)
+			w.Vaults.Fail("B-"+policy, err)
+			w.Policies.Close()
+		}
+		shut("p", policytest.Denied())
+		shut("q", policytest.Denied())
+		policytest.Refuses(t, e(w.AssignMailbox(w.ctx, assign(alice, "q"))), api.VaultDenied)
+		shut("q", nil)
+		policytest.Refuses(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.VaultDenied)
+		w.Must(e(w.AssignMailbox(w.ctx, assign(alice, "q"))))
+		if got := w.export(alice); !strings.Contains(got, "hello") {
+			t.Errorf("the mailbox has %q", got)
+		}
+		if log := w.Dump("audit_entry"); !strings.Contains(log, "Fallback to Availability Key") || !strings.Contains(log, ", job AssignMailbox") {
+			t.Errorf("the log says nothing of the availability key:\n%s", log)
+		}
+	})
+}
+
 // A revoked tenant reads nothing, and the log has the refusal alone.
 func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 	each(t, func(w world) {
