@@ -97,7 +97,7 @@ func (e *env) refreshed(r api.Refreshed) error {
 }
 
 func showPolicy(w io.Writer, p api.Policy) {
-	fields(w, "name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "state", p.State,
+	fields(w, "name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "enabled", p.Enabled, "assigned", p.Assigned, "state", p.State,
 		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
 		"primary", p.Primary.URI, "secondary", p.Secondary.URI,
 		"availability key", fmt.Sprintf("%s version %d, of this policy alone", p.AvailabilityKey, p.AvailabilityVersion), "created", when(p.Created), "refreshed", when(p.Refreshed))

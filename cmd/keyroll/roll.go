@@ -122,6 +122,9 @@ func rollNote(r api.Roll) string {
 func showRoll(w io.Writer, r api.Roll) {
 	pairs := []any{"roll", r.ID, "policy", r.Policy, "depth", r.Depth, "state", r.State,
 		"done", fmt.Sprintf("%d of %d (%.1f %%)", r.Done, r.Total, r.PercentComplete), "started", when(r.Started)}
+	if r.Source != "" {
+		pairs = append(pairs, "from policy", r.Source)
+	}
 	if r.Finished != nil {
 		pairs = append(pairs, "finished", when(*r.Finished))
 	} else {

@@ -165,6 +165,9 @@ func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error
 	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
 		return err
 	}
+	if err := n.tieAvailability(ctx); err != nil {
+		return err
+	}
 	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
 		return err
 	}

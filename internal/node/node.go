@@ -300,9 +300,6 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.bootstrap(ctx, directory); err != nil {
 		return err
 	}
-	if err := n.tieAvailability(ctx); err != nil {
-		return err
-	}
 	n.tidyUp = svc.TidyUp
 	n.tidyUp()
 	return nil

@@ -243,7 +243,7 @@ func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
 			left int
 		}{{now.Add(24 * time.Hour), 2}, {at, 1}, {at.Add(1000 * time.Hour), 1}} {
 			now = c.day
-			w.Must(w.TidyUp(w.Ctx, w.Tenant))
+			w.TidyUp()
 			w.tidy()
 			if got := w.backups(); len(got) != c.left {
 				t.Errorf("at %v there are %d backups", c.day, len(got))

@@ -7,8 +7,12 @@ import (
 	"testing"
 
 	"keyroll/api"
+	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
 )
 
 const chats, labels = "chat-messages", "sensitivity-labels"
@@ -172,7 +176,13 @@ func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
 		w.sitePolicy()
 		w.workPolicy("m")
 		w.Must(e(w.SetPolicy(w.ctx, setting("m", "", new(bool)))))
-		for name, code := range map[string]api.Code{"p": api.InvalidArgument, "Sites": api.InvalidArgument, "Service-managed": api.InvalidArgument,
+		w.workPolicy("n")
+		w.InTx(func(tx *store.Tx) error {
+			_, err := tx.Exec(w.Ctx, `UPDATE policy SET purge = ?2 WHERE tenant = ?1 AND name = 'n'`, w.Tenant, policy.PurgeRequested)
+			return err
+		})
+		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, named("n"))), api.Conflict)
+		for name, code := range map[string]api.Code{"n": api.Conflict, "p": api.InvalidArgument, "Sites": api.InvalidArgument, "Service-managed": api.InvalidArgument,
 			"none": api.NotFound, "m": api.Conflict} {
 			before := w.state()
 			policytest.Refuses(t, e(w.AssignPolicy(w.ctx, assignment(name))), code)
@@ -265,6 +275,36 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", ""))), api.Conflict)
 		yes := true
 		policytest.Refuses(t, e(w.SetPolicy(w.ctx, setting("p", "", &yes))), api.Conflict)
+	})
+}
+
+// A policy key holds backups as it holds containers.
+func TestLeavingTakesBackupsAlong(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		var pol policy.Policy
+		var managed policy.KeyRow
+		w.View(func(tx *store.Tx) (err error) {
+			if pol, err = w.Policies.Find(w.Ctx, tx, w.Tenant, "p"); err != nil {
+				return err
+			}
+			id, err := w.Policies.ServiceManaged(w.Ctx, tx, w.Tenant)
+			if err != nil {
+				return err
+			}
+			managed, err = w.Policies.Current(w.Ctx, tx, w.Tenant, id)
+			return err
+		})
+		row := w.Put(pol.Current, envelope.ClassBackup, 3)
+		w.Must(e(w.LeavePolicy(w.ctx, named("p"))))
+		w.finishRolls()
+		w.View(func(tx *store.Tx) (err error) {
+			row, err = keypage.Get(w.Ctx, tx, w.Tenant, row.ID)
+			return err
+		})
+		w.expect(row.Parent, managed.ID, "the policy key of a page of backups")
+		w.expect(row.Class, envelope.ClassBackup, "its class")
+		w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger")
 	})
 }
 
