@@ -22,8 +22,8 @@ import (
 type connection struct {
 	Data      string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder of a server on this machine (${default})."`
 	Server    string `name:"server" env:"KEYROLL_SERVER" placeholder:"URL" help:"URL of a server elsewhere, instead of --data."`
-	TokenFile string `name:"token-file" type:"path" env:"KEYROLL_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token for --server."`
-	Tenant    string `name:"tenant" env:"KEYROLL_TENANT" placeholder:"TENANT" help:"Name or GUID of the tenant to act in; the first one, or with --server that of the token, unless given."`
+	TokenFile string `name:"token-file" type:"path" env:"KEYROLL_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; needed with --server, and with --data the admin's unless given."`
+	Tenant    string `name:"tenant" env:"KEYROLL_TENANT" placeholder:"TENANT" help:"Name or GUID of the tenant to act in; the first one, or with --server or --token-file that of the token, unless given."`
 	CAFile    string `name:"ca-file" type:"path" env:"KEYROLL_CA_FILE" placeholder:"FILE" help:"Certificate authority that --server is trusted by; the system's unless given."`
 }
 
@@ -60,18 +60,8 @@ func (c connection) find() (target, error) {
 		if err := json.Unmarshal(raw, &t.Info); err != nil {
 			return t, fail.New(api.Damaged, "%s is no description of a server", filepath.Join(c.Data, node.InfoFile)).Because(err)
 		}
-	}
-	if c.Server == "" && c.Tenant != "" {
-		guid, err := t.guidOf(c.Tenant)
-		if err != nil {
+		if t.AdminTokenFile, err = c.localToken(t); err != nil {
 			return t, err
-		}
-		if guid != t.TenantID {
-			t.TenantID, t.AdminTokenFile = guid, c.tokenFileOf(guid)
-			if _, err := os.Stat(t.AdminTokenFile); errors.Is(err, fs.ErrNotExist) {
-				return t, fail.New(api.InvalidArgument, "data folder %s has no token of tenant %q", c.Data, c.Tenant).
-					WithHint("name the server with --server and the tenant's token with --token-file")
-			}
 		}
 	}
 	if t.AdminTokenFile == "" {
@@ -85,6 +75,27 @@ func (c connection) find() (target, error) {
 // tenantsFolder is the folder in a data folder that holds the tokens of the
 // admins of all tenants but the first.
 const tenantsFolder = "tenants"
+
+// localToken names the file with the token for a server on this machine: the one
+// that was given, or else that of the tenant's admin.
+func (c connection) localToken(t target) (file string, err error) {
+	switch {
+	case c.TokenFile != "":
+		return c.TokenFile, nil
+	case c.Tenant == "":
+		return t.AdminTokenFile, nil
+	}
+	guid, err := t.guidOf(c.Tenant)
+	if err != nil || guid == t.TenantID {
+		return t.AdminTokenFile, err
+	}
+	file = c.tokenFileOf(guid)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return "", fail.New(api.InvalidArgument, "data folder %s has no token of tenant %q", c.Data, c.Tenant).
+			WithHint("name the file that holds one with --token-file")
+	}
+	return file, nil
+}
 
 func (c connection) tokenFileOf(guid string) string {
 	return filepath.Join(c.Data, tenantsFolder, guid+".token")

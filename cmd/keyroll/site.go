@@ -126,7 +126,7 @@ func (c *siteShow) Run(e *env) error {
 
 func (e *env) site(s api.Site) error {
 	return e.object(s, func(w io.Writer) {
-		fields(w, "url", s.URL, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
+		fields(w, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
 		protection(w, s.Protection)
 	})
 }
