@@ -280,3 +280,31 @@ func TestListOfBackupsIsPaged(t *testing.T) {
 		}
 	})
 }
+
+// Three pages of a key each would be folded into one, which then could not go
+// without the policy key.
+func TestExpiringABackupNeedsNoKey(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		var made []string
+		for range 3 {
+			made = append(made, w.backup("mailbox", alice).ID)
+		}
+		w.Must(w.TidyUp(w.Ctx, w.Tenant))
+		w.tidy()
+		for _, vault := range []string{"A-p", "B-p"} {
+			w.Vaults.Fail(vault, policytest.Denied())
+		}
+		w.Policies.Close()
+		policytest.Refuses(t, e(w.CreateBackup(w.ctx, newBackup("mailbox", alice))), api.VaultDenied)
+		policytest.Refuses(t, e(w.RestoreBackup(w.ctx, restore(made[1], "restored@contoso.com", ""))), api.VaultDenied)
+		w.expire(made[1])
+		if got := w.backups(); len(got) != 2 || got[0].ID != made[0] || got[1].ID != made[2] {
+			t.Errorf("left are %+v", got)
+		}
+		for _, vault := range []string{"A-p", "B-p"} {
+			w.Vaults.Fail(vault, nil)
+		}
+		w.clean()
+	})
+}
