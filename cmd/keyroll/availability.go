@@ -29,3 +29,11 @@ func (c *availabilityRoll) Run(e *env) error {
 		})
 	})
 }
+
+func (*availabilityRoll) Help() string {
+	return help("An operator's command; nobody sees a key. No vault of a customer is asked, no container is touched. keyroll does it by itself too, "+
+		"when a key has reached the age of serve --availability-roll-every. A tenant rolls by making a new policy, which has a key of its own. "+
+		"A backup of the database from before a roll opens what stood under the service-managed policy no more.",
+		"keyroll availability roll",
+		"keyroll availability roll --policy USA_mailboxes -o json")
+}

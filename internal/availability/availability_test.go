@@ -184,6 +184,35 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 	}
 }
 
+func TestADestroyedVersionStaysDestroyed(t *testing.T) {
+	dir := folder(t)
+	s := open(t, dir)
+	place, w := wrapped(t, s)
+	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent))
+	body, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DestroyVersion(t.Context(), place.Parent, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	if err := os.WriteFile(file, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, opened := s.Open(t.Context(), place.Parent, 1, place, w)
+	for act, err := range map[string]error{"open": opened, "add": s.Add(t.Context(), 5, place.Parent, 1)} {
+		if want := fmt.Sprintf("availability key %d version 1 was destroyed", place.Parent); !fail.Is(err, api.VaultDenied) || err.Error() != want {
+			t.Errorf("%s with its file put back: %v", act, err)
+		}
+	}
+	if err := s.DestroyVersion(t.Context(), 77, 1); !fail.Is(err, api.NotFound) {
+		t.Errorf("a version that never was: %v", err)
+	}
+}
+
 func TestAMissingKeyIsNamed(t *testing.T) {
 	s := open(t, folder(t))
 	place := envelope.Place{Tenant: 5, Parent: 77, Generation: 3, Child: 9}

@@ -67,3 +67,6 @@ const MaxConnections = maxConnections
 
 // Connections returns how many connections are kept.
 func (c *Client) Connections() int { return len(c.pool.connections) }
+
+// MicrosoftAuthority reports whether Microsoft's login host vouches for an authority.
+var MicrosoftAuthority = microsoftAuthority
