@@ -51,7 +51,6 @@ type Client struct {
 
 	mu           sync.Mutex
 	vaults       map[string]*azkeys.Client // by name in lower case
-	management   *management
 	subscription *arm.Client
 }
 
