@@ -16,7 +16,7 @@ type session struct {
 	variables map[string]any // by name in lower case
 	bindings  map[*syntax.Command]*binding
 
-	subscription string   // that Set-AzContext selected; empty: the default one
+	subscription string    // that Set-AzContext selected; empty: the default one
 	requests     []*Object // for onboarding, made in this shell
 }
 

@@ -66,7 +66,7 @@ func subscriptionCmdlets() []*Cmdlet {
 		{
 			Name: "Set-AzResource", Aliases: generations("Set-AzResource"), Run: setResource, Emits: resourceObject(Vault{}).names(), Changes: true,
 			Synopsis: "Changes a key vault by its properties: enablePurgeProtection can be switched on. enableSoftDelete is always on.",
-			Example:  "$r = Get-AzResource -ResourceId (Get-AzKeyVault -VaultName Contoso-A).ResourceId; Set-AzResource -ResourceId $r.ResourceId -Properties $r.Properties",
+			Example:  "$r = Get-AzResource -ResourceId (Get-AzKeyVault -VaultName Contoso-A).ResourceId; $r.Properties | Add-Member -MemberType NoteProperty -Name enablePurgeProtection -Value 'True'; Set-AzResource -ResourceId $r.ResourceId -Properties $r.Properties",
 			Params: []Param{resourceID, {Name: "Properties", Aliases: []string{"PropertyObject"}, Type: Any, Mandatory: true, Help: "The properties, as Get-AzResource gives them."},
 				{Name: "Force", Type: Switch, Help: "Taken; nothing is asked."}},
 		},
