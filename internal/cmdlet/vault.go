@@ -16,7 +16,7 @@ const longName = 24
 
 var (
 	vaultName = Param{Name: "VaultName", Aliases: []string{"Name"}, Type: String, Position: 1, Mandatory: true, Piped: true,
-		Help: "Name of the vault: 3 to 127 letters, digits and hyphens."}
+		Help: "Name of the vault: 3 to 127 letters, digits, hyphens and underscores."}
 
 	// principals are the parameters that name who gets or loses permissions.
 	principals = []Param{
@@ -169,6 +169,9 @@ func newVault(ctx context.Context, c *Call) error {
 	}
 	if len(v.Name) > longName {
 		c.warn("vault name %s has %d characters; Azure itself allows %d", v.Name, len(v.Name), longName)
+	}
+	if strings.Contains(v.Name, "_") {
+		c.warn("vault name %s has an underscore; Azure itself allows none", v.Name)
 	}
 	return c.emit(vaultObject(made))
 }

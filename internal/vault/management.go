@@ -126,7 +126,7 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 			return 0, nil, refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
 		}
 		if n, ok := path["vault"]; ok && !vaultName.MatchString(n) {
-			return 0, nil, refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits and hyphens, and neither begins nor ends with a hyphen")
+			return 0, nil, refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
 		}
 		o.body = http.MaxBytesReader(w, r.Body, maxBody)
 		return route.act(v, r.Context(), o)

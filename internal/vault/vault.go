@@ -86,9 +86,10 @@ func (v *Vaults) split(host string) (name, domain string) {
 	return name, strings.ToLower(domain)
 }
 
-// vaultName is the rule for new vaults: 3 to 127 letters, digits and hyphens,
-// as part of a host name neither beginning nor ending with a hyphen.
-var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z-]{1,125}[0-9A-Za-z]$`)
+// vaultName is the rule for new vaults: 3 to 127 letters, digits, hyphens and
+// underscores, as part of a host name neither beginning nor ending with one of
+// the latter. Azure has no underscores, but the documentation's examples do.
+var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
 
 // vault is a row of the table. Times are Unix milliseconds, 0 for never.
 type vault struct {
