@@ -5,7 +5,7 @@ GO ?= go
 CRYPTO = ./internal/envelope ./internal/seal ./internal/access ./internal/availability ./internal/container ./internal/content ./internal/keypage ./internal/policy
 FUZZTIME ?= 10s
 
-.PHONY: all build test check race fips fuzz bench clean
+.PHONY: all build test check race fips fuzz soak bench clean
 
 all: build
 
@@ -43,6 +43,9 @@ fuzz: ## each fuzz target for a short time
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 	  done; \
 	done
+
+soak: ## ten minutes of mixed load while vaults go away and come back
+	$(GO) test ./internal/node -run '^TestSoak$$' -soak 10m -timeout 20m -v
 
 bench: build ## the roll beside its limits
 	bin/keyroll bench roll

@@ -122,7 +122,7 @@ func (*keyUsage) Help() string {
 }
 
 func (*verifyCommand) Help() string {
-	return help("With no server running it opens the data folder itself, and starts the embedded vault on a free loopback port. "+
+	return help("With no server running it opens the data folder itself, of every tenant unless one is named, and starts the embedded vault on a free loopback port. "+
 		"What a rule keeps shut is closed; what should open and does not is damaged, named, and exit status 1.",
 		"keyroll verify",
 		"keyroll verify --data demo-data --require-open")

@@ -31,6 +31,8 @@ type commands struct {
 	Site    siteCommand    `cmd:"" help:"Sites: create, put, get, ls, list, show."`
 	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update."`
 	Roll    rollCommand    `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Tenant  tenantCommand  `cmd:"" help:"Tenants: create, list, show."`
+	Geo     geoCommand     `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
 	Key     keyCommand     `cmd:"" help:"The ledger: which key version still protects what."`
 	Verify  verifyCommand  `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
 	Bench   benchCommand   `cmd:"" help:"Measure the roll beside its limits in the same run."`

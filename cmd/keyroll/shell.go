@@ -40,6 +40,9 @@ func (c *shellCommand) Run(e *env) error {
 	if t.VaultDomain == "" {
 		t.VaultDomain = c.VaultDomain
 	}
+	if err := t.checkTenant(e); err != nil {
+		return err
+	}
 	s, err := t.shell(e)
 	if err != nil {
 		return err
@@ -61,6 +64,21 @@ func (c *shellCommand) Run(e *env) error {
 	}
 	cmdlet.PrintError(e.err, err)
 	return statusError(fail.Lookup(fail.CodeOf(err)).Exit)
+}
+
+// checkTenant makes a first request if a tenant was named: vaults do not check
+// whose token they are shown, the service does.
+func (t target) checkTenant(ctx context.Context) error {
+	if t.client.Tenant == "" {
+		return nil
+	}
+	k, err := client.New(t.client)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	_, err = k.ListGeos(ctx, api.None{})
+	return err
 }
 
 // shell runs cmdlet lines against one server.

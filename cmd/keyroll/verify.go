@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/client"
@@ -21,20 +22,24 @@ type verifyCommand struct {
 }
 
 func (c *verifyCommand) Run(e *env) (err error) {
-	k, done, err := c.orOffline(e)
+	tenants, done, err := c.orOffline(e)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	bar := e.progress("verify", -1)
-	report, err := k.Verify(e, api.VerifyInput{Policy: c.Policy}, func(p api.VerifyProgress) {
-		bar.note(p.Stage)
-		bar.of(p.Total)
-		bar.Set(p.Done)
-	})
-	bar.End()
-	if err != nil {
-		return err
+	report := api.Verified{Closed: []api.Finding{}, Damaged: []api.Finding{}}
+	for _, t := range tenants {
+		bar := e.progress(strings.TrimSpace("verify "+t.name), -1)
+		part, err := t.client.Verify(e, api.VerifyInput{Policy: c.Policy}, func(p api.VerifyProgress) {
+			bar.note(p.Stage)
+			bar.of(p.Total)
+			bar.Set(p.Done)
+		})
+		bar.End()
+		if err != nil {
+			return err
+		}
+		add(&report, part, t.name)
 	}
 	if err := e.object(report, func(w io.Writer) { showVerified(w, report) }); err != nil {
 		return err
@@ -45,9 +50,38 @@ func (c *verifyCommand) Run(e *env) (err error) {
 	return nil
 }
 
-// orOffline connects to the running server, or starts a still node on the data
-// folder if none runs.
-func (c connection) orOffline(e *env) (k *client.Client, done func() error, err error) {
+// add adds the report of one tenant to that of all; the tenant's name goes with
+// what did not open, unless it is empty.
+func add(sum *api.Verified, part api.Verified, tenant string) {
+	sum.PolicyKeys += part.PolicyKeys
+	sum.Wraps += part.Wraps
+	sum.Containers += part.Containers
+	sum.BlobKeys += part.BlobKeys
+	sum.Items += part.Items
+	sum.Bytes += part.Bytes
+	for _, both := range []struct {
+		to   *[]api.Finding
+		from []api.Finding
+	}{{&sum.Closed, part.Closed}, {&sum.Damaged, part.Damaged}} {
+		for _, f := range both.from {
+			if tenant != "" {
+				f.Detail = "tenant " + tenant + ": " + f.Detail
+			}
+			*both.to = append(*both.to, f)
+		}
+	}
+}
+
+// verified is a tenant that is verified; its name is empty where it is the only
+// one.
+type verified struct {
+	name   string
+	client *client.Client
+}
+
+// orOffline connects to the running server, for one tenant, or starts a still
+// node on the data folder if none runs.
+func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error, err error) {
 	if c.Server == "" {
 		if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, fail.New(api.InvalidArgument, "data folder %s does not exist", c.Data).
@@ -58,18 +92,60 @@ func (c connection) orOffline(e *env) (k *client.Client, done func() error, err 
 		}
 		n, err := node.Start(e, node.Options{Data: c.Data, Still: true})
 		if err == nil {
-			k, err := localClient(n)
-			if err != nil {
-				return nil, nil, errors.Join(err, n.Close())
+			tenants, err := c.tenantsOf(e, n)
+			done := func() error {
+				for _, t := range tenants {
+					t.client.Close()
+				}
+				return n.Close()
 			}
-			return k, func() error { k.Close(); return n.Close() }, nil
+			if err != nil {
+				return nil, nil, errors.Join(err, done())
+			}
+			return tenants, done, nil
 		}
 		if !fail.Is(err, api.FolderInUse) {
 			return nil, nil, err
 		}
 	}
-	k, err = c.connect()
-	return k, func() error { k.Close(); return nil }, err
+	k, err := c.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	return []verified{{client: k}}, func() error { k.Close(); return nil }, nil
+}
+
+// tenantsOf returns what is verified of a node of this process: every tenant,
+// unless one is named; a policy is one of the first tenant then.
+func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
+	t, err := targetOf(n.Info)
+	if err != nil {
+		return nil, err
+	}
+	all, tokens, err := n.Tenants(e)
+	if err != nil {
+		return nil, err
+	}
+	var list []verified
+	for i, tenant := range all {
+		named := c.Tenant == tenant.Name || strings.EqualFold(c.Tenant, tenant.GUID.String())
+		if c.Tenant != "" && !named || c.Tenant == "" && c.Policy != "" && i > 0 {
+			continue
+		}
+		t.client.Token = tokens[i]
+		k, err := client.New(t.client)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, verified{tenant.Name, k})
+	}
+	if len(list) == 0 {
+		return nil, fail.New(api.NotFound, "tenant %q does not exist", c.Tenant)
+	}
+	if len(all) == 1 {
+		list[0].name = ""
+	}
+	return list, nil
 }
 
 // localClient connects to a node of this process.

@@ -101,7 +101,7 @@ func TestErrorsNamePurposeAndPlace(t *testing.T) {
 // The names of the classes are columns of the ledger; the numbers stand in
 // stored data.
 func TestClassesAndPurposesKeepTheirNamesAndNumbers(t *testing.T) {
-	want := []string{"class 0", "active", "inactive", "disconnected", "disabled", "sites", "workloads", "backups", "blobs", "class 9"}
+	want := []string{"class 0", "active", "inactive", "disconnected", "disabled", "sites", "workloads", "backups", "blobs", "directories", "class 10"}
 	for i, name := range want {
 		if got := Class(i).String(); got != name {
 			t.Errorf("class %d is %q, want %q", i, got, name)

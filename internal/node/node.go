@@ -63,6 +63,8 @@ type Options struct {
 	// by others.
 	Still  bool
 	Logger *slog.Logger
+
+	outage func(host string) bool // tests alone
 }
 
 // Node is a running keyroll.
@@ -269,7 +271,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		}})
 	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load})
 
-	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler}
+	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, outage: o.outage}
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	n.drain = drain
 	go func() {

@@ -49,7 +49,7 @@ func newWorld(p *policytest.World) world {
 	containers := container.New(p.DB, p.Policies, 4, time.Now)
 	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
 	contents := content.New(p.DB, containers, blobs, 4, time.Now)
-	sealer, err := seal.Open(p.Ctx, "file://"+filepath.Join(p.TempDir(), "seal"))
+	sealer, err := seal.Open(p.Ctx, "file://"+filepath.Join(filepath.Dir(p.Folder), "seal"))
 	p.Must(err)
 	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
 	p.Must(err)

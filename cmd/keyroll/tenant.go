@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/fail"
+)
+
+type tenantCommand struct {
+	Create tenantCreate `cmd:"" help:"Create a tenant, and write the token of its admin to a file."`
+	List   tenantList   `cmd:"" help:"List tenants."`
+	Show   tenantShow   `cmd:"" help:"Show a tenant."`
+}
+
+type tenantCreate struct {
+	connection
+	Name         string `arg:"" help:"Name of the tenant."`
+	NewTokenFile string `name:"new-token-file" type:"path" placeholder:"FILE" help:"File that the token of the tenant's admin is written to; with --data tenants/GUID.token in the data folder unless given."`
+}
+
+// createdTenant is a tenant and where the token of its admin stands, which is
+// never printed.
+type createdTenant struct {
+	api.Tenant
+	TokenFile string `json:"tokenFile"`
+}
+
+func (c *tenantCreate) Run(e *env) error {
+	return c.with(func(k *client.Client) (err error) {
+		file, err := c.newTokenFile()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, file.drop()) }()
+		var in api.CreateTenantInput
+		in.Body.Name = c.Name
+		t, err := k.CreateTenant(e, in)
+		if err != nil {
+			return err
+		}
+		name := c.NewTokenFile
+		if name == "" {
+			name = c.tokenFileOf(t.ID)
+		}
+		if err := file.write(t.AdminToken, name); err != nil {
+			return fmt.Errorf("tenant %q is made, and the token of its admin is lost: %w", t.Name, err)
+		}
+		return e.object(createdTenant{t.Tenant, name}, func(w io.Writer) {
+			fields(w, "name", t.Name, "id", t.ID, "token file", name)
+		})
+	})
+}
+
+// tokenFile is a file that a token is written to: it is made before the token
+// is, so that a token is not told to who cannot keep it.
+type tokenFile struct{ *os.File }
+
+func (c *tenantCreate) newTokenFile() (tokenFile, error) {
+	folder := filepath.Join(c.Data, tenantsFolder)
+	switch {
+	case c.NewTokenFile != "":
+		folder = filepath.Dir(c.NewTokenFile)
+		if _, err := os.Lstat(c.NewTokenFile); err == nil {
+			return tokenFile{}, fail.New(api.InvalidArgument, "%s exists; a token does not replace it", c.NewTokenFile)
+		}
+	case c.Server != "":
+		return tokenFile{}, fail.New(api.InvalidArgument, "the token of the tenant's admin needs a file to go to").
+			WithHint("name one with --new-token-file")
+	default:
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return tokenFile{}, err
+		}
+	}
+	f, err := os.CreateTemp(folder, ".new-*") // mode 0600
+	if err != nil {
+		return tokenFile{}, fail.New(api.InvalidArgument, "the token file cannot be written: %w", err)
+	}
+	return tokenFile{f}, nil
+}
+
+// write puts the token into the file and gives it its name.
+func (f tokenFile) write(token, name string) error {
+	if _, err := io.WriteString(f, token+"\n"); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// drop closes the file, and removes what has no name of its own.
+func (f tokenFile) drop() error {
+	err := f.Close()
+	if removed := os.Remove(f.Name()); !errors.Is(removed, os.ErrNotExist) {
+		err = errors.Join(err, removed)
+	}
+	return err
+}
+
+type tenantList struct{ connection }
+
+func (c *tenantList) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		items, err := all(func(after string) ([]api.Tenant, string, error) {
+			l, err := k.ListTenants(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
+			return l.Items, l.Next, err
+		})
+		if err != nil {
+			return err
+		}
+		return list(e, items, "name created id", func(t api.Tenant) []any { return []any{t.Name, when(t.Created), t.ID} })
+	})
+}
+
+type tenantShow struct {
+	connection
+	Name string `arg:"" help:"Name or GUID."`
+}
+
+func (c *tenantShow) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		t, err := k.ShowTenant(e, api.TenantInput{Tenant: c.Name})
+		if err != nil {
+			return err
+		}
+		return e.object(t, func(w io.Writer) { fields(w, "name", t.Name, "id", t.ID, "created", when(t.Created)) })
+	})
+}
+
+type geoCommand struct {
+	Create geoCreate `cmd:"" help:"Create a geo for the sites of some hosts."`
+	List   geoList   `cmd:"" help:"List geos, their hosts and their site policies."`
+}
+
+type geoCreate struct {
+	connection
+	Name  string   `arg:"" help:"Name of the geo, as EU."`
+	Hosts []string `arg:"" help:"Host names of its sites, as contoso-eu.sharepoint.com."`
+}
+
+func (c *geoCreate) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		var in api.CreateGeoInput
+		in.Body.Name, in.Body.Hosts = c.Name, c.Hosts
+		g, err := k.CreateGeo(e, in)
+		if err != nil {
+			return err
+		}
+		return e.object(g, func(w io.Writer) {
+			fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", when(g.Created))
+		})
+	})
+}
+
+type geoList struct{ connection }
+
+func (c *geoList) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		l, err := k.ListGeos(e, api.None{})
+		if err != nil {
+			return err
+		}
+		return list(e, l.Items, "name sites policy hosts", func(g api.Geo) []any {
+			return []any{g.Name, g.Sites, g.Policy, strings.Join(g.Hosts, " ")}
+		})
+	})
+}
+
+func (*tenantCreate) Help() string {
+	return help("Only a token of an operator makes tenants: that of the first tenant's admin, whom the first start made. The new token is never printed. "+
+		"On the server's own machine it is kept in the data folder, where --tenant finds it; with --server name a file for it.",
+		"keyroll tenant create contoso",
+		"keyroll tenant create contoso --server https://keyroll.example:8443 --token-file operator.token --new-token-file contoso.token")
+}
+
+func (*tenantList) Help() string { return help("", "keyroll tenant list -o json") }
+
+func (*tenantShow) Help() string { return help("", "keyroll tenant show contoso") }
+
+func (*geoCreate) Help() string {
+	return help("A site stands in the geo whose host its URL had when it was made, and in the default geo on any other host. "+
+		"Each geo has a site policy of its own. HOST-admin.sharepoint.com is the admin site of the geo that has HOST.sharepoint.com.",
+		"keyroll geo create EU contoso-eu.sharepoint.com contoso-eu-my.sharepoint.com",
+		"keyroll geo create APC contosoapc.sharepoint.com --tenant contoso")
+}
+
+func (*geoList) Help() string { return help("", "keyroll geo list") }
