@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyroll/api"
+	"keyroll/internal/fail"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
 )
@@ -34,8 +35,9 @@ var stood = []struct{ vault, service, key string }{
 	{"stageRG3vault", sharePoint, "SPKey3"}, {"stageRG5vault", sharePoint, "SPKey5"}, {"Contoso-Restored", exchange, ""},
 }
 
-func newLab(t *testing.T) lab {
-	l := lab{nodetest.Start(t, node.Options{VaultDomain: "vault.azure.net"}), t}
+// newLab starts a lab; in a still one no roll gets on.
+func newLab(t *testing.T, still bool) lab {
+	l := lab{nodetest.Start(t, node.Options{VaultDomain: "vault.azure.net", Still: still}), t}
 	l.AnswerYes()
 	for i, s := range stood {
 		l.Script(fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection", s.vault, []string{"westus", "centralus"}[i%2]),
@@ -86,7 +88,7 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	l := newLab(t)
+	l := newLab(t, false)
 	subscription := strings.Split(strings.TrimSpace(l.Script("(Get-AzKeyVault -VaultName mmcexchangevault).ResourceId")), "/")[2]
 	rotate := func() {
 		l.add("contosoWestUSvault1", "Key_01")
@@ -172,5 +174,70 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 			t.Errorf("%s: %s\n%s%v", name, text, out, err)
 		}
 		l.settle()
+	}
+}
+
+// TestDocumentedRefusalsRefuse has the error conditions and the restrictions of
+// the documentation, in an order in which each can be met.
+func TestDocumentedRefusalsRefuse(t *testing.T) {
+	t.Chdir(t.TempDir())
+	l := newLab(t, true)
+	const (
+		first  = "https://contoso_EastUSvault02.vault.azure.net/keys/USA_key_01"
+		second = "https://contoso_CentralUSvault02.vault.azure.net/keys/USA_Key_02"
+		third  = "https://contosoWestUSvault1.vault.azure.net/keys/Key_01"
+		fourth = "https://contosoCentralUSvault1.vault.azure.net/keys/Key_02"
+	)
+	register := fmt.Sprintf("Register-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion %s -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion %s",
+		l.version("stageRG3vault", "SPKey3"), l.version("stageRG5vault", "SPKey5"))
+	key := func(name, more string) string {
+		return "Add-AzKeyVaultKey -VaultName contoso_EastUSvault02 -Name " + name + " -Destination Software " + more
+	}
+	policy := func(name string) string {
+		return "New-DataEncryptionPolicy -Name " + name + " -AzureKeyIDs https://contoso_EastUSvault02.vault.azure.net/keys/" + name + ", " + second
+	}
+	for _, test := range []struct {
+		why, before, line string
+		code              api.Code
+	}{
+		{why: "a name that names nothing", line: "Get-DataEncryptionPolicy nobody", code: api.NotFound},
+		{why: "one key", line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first, code: api.InvalidArgument},
+		{why: "three keys", line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first + ", " + second + ", " + third, code: api.InvalidArgument},
+		{why: "both keys in one vault", before: key("other", "-KeyOps wrapKey,unwrapKey"), line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first + ", https://contoso_EastUSvault02.vault.azure.net/keys/other", code: api.InvalidArgument},
+		{why: "a key of an elliptic curve", before: key("curve", "-KeyType EC"), line: policy("curve"), code: api.KeyUnusable},
+		{why: "a key that expires", before: key("ends", "-KeyOps wrapKey,unwrapKey -Expires 12/31/2099"), line: policy("ends"), code: api.KeyUnusable},
+		{why: "a key that may not wrap", before: key("signs", "-KeyOps sign,verify"), line: policy("signs"), code: api.KeyUnusable},
+		{why: "a disabled key", before: key("off", "-KeyOps wrapKey,unwrapKey -Disable"), line: policy("off"), code: api.KeyUnusable},
+		{why: "a site without a Customer Key", line: "Get-SPOSiteDataEncryptionPolicy https://contoso.sharepoint.com/sites/finance", code: api.Conflict},
+		{why: "restoring a key over one of its name", before: "Backup-AzKeyVaultKey contoso_EastUSvault02 USA_key_01 a.backup", line: "Restore-AzKeyVaultKey contoso_EastUSvault02 a.backup", code: api.Conflict},
+		{why: "purging a key of a vault with purge protection", before: key("gone", "") + "; Remove-AzKeyVaultKey contoso_EastUSvault02 gone", line: "Remove-AzKeyVaultKey contoso_EastUSvault02 gone -InRemovedState", code: api.Forbidden},
+		{why: "a new key of a deleted one's name", line: key("gone", ""), code: api.Conflict},
+		{why: "switching purge protection off", line: "Update-AzKeyVault contoso_EastUSvault02 -EnablePurgeProtection:$false", code: api.Conflict},
+		{why: "a second policy of a geo", before: register, line: register, code: api.AlreadyExists},
+		{why: "a second roll of sites", line: "Update-SPODataEncryptionPolicy -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion " + l.version("stageRG3vault", "SPKey3") + " -KeyType Primary", code: api.RollInProgress},
+		{why: "rolling the availability key", line: "Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyVersion " + l.version("stageRG3vault", "SPKey3") + " -KeyType Availability", code: api.InvalidArgument},
+		{why: "a second mailbox policy of the name", before: "New-DataEncryptionPolicy -Name USA_mailboxes -AzureKeyIDs " + first + ", " + second, line: "New-DataEncryptionPolicy -Name usa_MAILBOXES -AzureKeyIDs " + first + ", " + second, code: api.AlreadyExists},
+		{why: "disabling the service's own policy", line: "Set-DataEncryptionPolicy Service-managed -Enabled $false", code: api.NotFound},
+		{why: "assigning the service's own policy", line: "Set-Mailbox alice@contoso.com -DataEncryptionPolicy Service-managed", code: api.Conflict},
+		{why: "a refresh without a new version", line: "Set-DataEncryptionPolicy USA_mailboxes -Refresh", code: api.NoNewVersion},
+		{why: "disabling an assigned multi-workload policy", before: "New-M365DataAtRestEncryptionPolicy -Name Contoso_Global -AzureKeyIDs " + third + ", " + fourth + "; Set-M365DataAtRestEncryptionPolicyAssignment -DataEncryptionPolicy Contoso_Global",
+			line: "Set-M365DataAtRestEncryptionPolicy Contoso_Global -Enabled $false", code: api.Conflict},
+		{why: "a multi-workload policy on a mailbox", line: "Set-Mailbox alice@contoso.com -DataEncryptionPolicy Contoso_Global", code: api.Conflict},
+		{why: "a purge while the service has rights on both keys", line: "Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann", code: api.Conflict},
+		{why: "a purge while the service has rights on one key", before: "Remove-AzKeyVaultAccessPolicy contoso_EastUSvault02 -SPN " + exchange,
+			line: "Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann", code: api.Conflict},
+		{why: "assigning a policy whose purge is requested", before: "Remove-AzKeyVaultAccessPolicy contoso_CentralUSvault02 -SPN " + exchange +
+			"; Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann",
+			line: "Set-Mailbox alice@contoso.com -DataEncryptionPolicy USA_mailboxes", code: api.Conflict},
+	} {
+		if test.before != "" {
+			if _, err := l.TryScript(test.before); err != nil {
+				t.Errorf("%s: before: %v", test.why, err)
+				continue
+			}
+		}
+		if _, err := l.TryScript(test.line); fail.CodeOf(err) != test.code || err == nil {
+			t.Errorf("%s: %v [%s], want %s", test.why, err, fail.CodeOf(err), test.code)
+		}
 	}
 }
