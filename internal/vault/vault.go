@@ -95,6 +95,8 @@ var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$
 type vault struct {
 	id, tenant       int64
 	name             string // as given
+	subscription     string // GUID
+	protected        bool   // the subscription has to outlive what is deleted in it
 	group, location  string
 	sku              string
 	retentionDays    int64
@@ -106,10 +108,17 @@ type vault struct {
 
 // recoveryLevel says what becomes of a deleted key (Azure's deletion recovery levels).
 func (v vault) recoveryLevel() string {
-	if v.purgeProtection {
-		return "Recoverable"
+	level := "Recoverable"
+	if v.retentionDays < maxRetention {
+		level = "CustomizedRecoverable"
 	}
-	return "Recoverable+Purgeable"
+	switch {
+	case !v.purgeProtection:
+		return level + "+Purgeable"
+	case v.protected:
+		return level + "+ProtectedSubscription"
+	}
+	return level
 }
 
 // endOfRetention returns when what is deleted now is purged.
@@ -141,7 +150,11 @@ func (v *Vaults) change(ctx context.Context, vault vault, fn func(tx *store.Tx) 
 // lockName takes the lock under which a vault of that name, existing or not,
 // is changed. Names that share a lock by accident only wait for each other.
 func lockName(ctx context.Context, tx *store.Tx, name string) error {
-	digest := sha256.Sum256([]byte("vault " + strings.ToLower(name)))
+	return lockWord(ctx, tx, "vault "+strings.ToLower(name))
+}
+
+func lockWord(ctx context.Context, tx *store.Tx, word string) error {
+	digest := sha256.Sum256([]byte(word))
 	return tx.Lock(ctx, int64(binary.BigEndian.Uint64(digest[:8])), true)
 }
 
