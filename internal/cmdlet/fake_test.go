@@ -241,7 +241,7 @@ func (r *recorder) ListVaults(context.Context) ([]Vault, error) {
 }
 
 func (r *recorder) SetAccess(_ context.Context, vault string, a Access) error {
-	return r.call("SetAccess", "%s %s %v", vault, a.Principal, a.Keys)
+	return r.call("SetAccess", "%s %s %v", vault, a.Principal+a.Name, a.Keys)
 }
 
 func (s KeySpec) String() string {

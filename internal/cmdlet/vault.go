@@ -129,7 +129,10 @@ func vaultObject(v Vault) *Object {
 			name = services[strings.ToLower(a.Principal)]
 		}
 		policies = append(policies, &Object{Properties: []Property{{"ObjectId", a.Principal}, {"DisplayName", name}, {"PermissionsToKeys", list(a.Keys)}}})
-		fmt.Fprintf(&text, "\nObject ID           : %s\nDisplay Name        : %s\nPermissions to Keys : %s\n", a.Principal, name, strings.Join(a.Keys, ", "))
+		if text.Len() > 0 {
+			text.WriteByte('\n')
+		}
+		fmt.Fprintf(&text, "\nObject ID           : %s\nDisplay Name        : %s\nPermissions to Keys : %s", a.Principal, name, strings.Join(a.Keys, ", "))
 	}
 	return &Object{View: vaultView, Properties: []Property{
 		{"VaultName", v.Name}, {"ResourceGroupName", v.ResourceGroup}, {"Location", v.Location}, {"ResourceId", v.ID},
