@@ -126,6 +126,25 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		"site policy, example": leaveSites,
 		"site policy, 2019":    leaveSites,
 	}
+	// What is seen after a block: a line and what it gives.
+	after := map[string][2]string{
+		"complete the registration, 2019":           {"(Get-AzProviderFeature -ProviderNamespace Microsoft.Resources -FeatureName mandatoryRetentionPeriodEnabled).RegistrationState", "Registered"},
+		"add a key":                                 {"(Get-AzKeyVaultKey -VaultName Contoso-CK-EX-NA-VaultA1 -Name Contoso-CK-EX-NA-VaultA1-Key001).Attributes.RecoveryLevel", "Recoverable+ProtectedSubscription"},
+		"change expiry":                             {"(Get-AzKeyVaultKey -VaultName Contoso-CK-EX-NA-VaultA1 -Name Contoso-CK-EX-NA-VaultA1-Key001).Expires -eq '12/31/9999'", "True"},
+		"assign the multi-workload policy, example": {"(Get-M365DataAtRestEncryptionPolicyAssignment).Name", "Contoso_Global"},
+		"assign a policy to a mailbox":              {"(Get-MailboxStatistics alice@contoso.com).DataEncryptionPolicy", "Contoso_Mail"},
+		"assign a policy before a migration":        {"(Get-MailUser bob@contoso.com).DataEncryptionPolicy", "CN=Contoso_Mail,CN=Data Encryption Policies,CN=keyroll"},
+		"site policy":                               {"(Get-SPOSiteDataEncryptionPolicy https://contoso.sharepoint.com/sites/finance).State", "Registered"},
+		"disable a multi-workload policy":           {"(Get-M365DataAtRestEncryptionPolicy Contoso_Other).Enabled", "False"},
+		"restore a key, example":                    {"(Get-AzKeyVaultKey Contoso-O365EX-NA-VaultA1 Contoso-O365EX-NA-VaultA1-Key001).Enabled", "True"},
+		"remove an administrator, example":          {"(Get-AzKeyVault Contoso-O365EX-NA-VaultA1).AccessPolicies.DisplayName -contains 'alice@contoso.com'", "False"},
+		"roll: mailboxes":                           {"(Get-MailboxStatistics alice@contoso.com).DataEncryptionPolicyID -eq (Get-DataEncryptionPolicy Contoso_Mail).DataEncryptionPolicyID", "True"},
+		"roll: sites, secondary":                    {"(Get-SPODataEncryptionPolicy).State", "Registered"},
+		"back to the service's keys":                {"(Get-MailUser bob@contoso.com).DataEncryptionPolicy -eq $null", "True"},
+		"purge":                                     {"(Get-DataEncryptionPolicy Contoso_Mail).PermanentDataPurgeRequested", "True"},
+		"site policy, example":                      {"(Get-SPODataEncryptionPolicy).State", "Registered"},
+		"site policy, 2019":                         {"(Get-SPOSiteDataEncryptionPolicy https://contoso.sharepoint.com/sites/finance).State", "Registered"},
+	}
 	// What a block leaves open, where it is not the same in all of them.
 	inBlock := map[string][]string{
 		"multi-workload policy":            {"<PolicyName>", "Contoso_Other"},
@@ -174,6 +193,11 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 			t.Errorf("%s: %s\n%s%v", name, text, out, err)
 		}
 		l.settle()
+		if want, ok := after[name]; ok {
+			if got := strings.TrimSpace(l.Script(want[0])); got != want[1] {
+				t.Errorf("%s: then %s gives %q, want %q", name, want[0], got, want[1])
+			}
+		}
 	}
 }
 
