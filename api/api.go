@@ -86,9 +86,12 @@ type Policy struct {
 	Generation uint32     `json:"generation" doc:"of the current policy key, counted from 1"`
 	Primary    KeyVersion `json:"primary"`
 	Secondary  KeyVersion `json:"secondary"`
-	Created    time.Time  `json:"created"`
-	Refreshed  time.Time  `json:"refreshed" doc:"when the current revision was made"`
-	Roll       *Roll      `json:"roll,omitempty" doc:"the newest roll of this policy"`
+	// AvailabilityKey is what no other policy has; nothing returns the key itself.
+	AvailabilityKey     string    `json:"availabilityKey" doc:"id of the policy's own availability key"`
+	AvailabilityVersion uint32    `json:"availabilityVersion" doc:"of the availability key, counted from 1"`
+	Created             time.Time `json:"created"`
+	Refreshed           time.Time `json:"refreshed" doc:"when the current revision was made"`
+	Roll                *Roll     `json:"roll,omitempty" doc:"the newest roll of this policy"`
 	// Warnings are what the checks of its keys found and let pass.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -119,6 +122,7 @@ type Roll struct {
 	ID       string    `json:"id"`
 	Policy   string    `json:"policy" doc:"name of the policy"`
 	PolicyID string    `json:"policyId" doc:"GUID"`
+	Source   string    `json:"source,omitempty" doc:"name of the policy whose containers come too"`
 	Revision string    `json:"revision" doc:"GUID of the revision that the containers are brought to"`
 	Depth    Depth     `json:"depth"`
 	State    RollState `json:"state"`
@@ -263,12 +267,13 @@ type KeyUsage struct {
 
 // Verified is the outcome of opening everything.
 type Verified struct {
-	PolicyKeys int64 `json:"policyKeys" doc:"policy keys opened"`
-	Wraps      int64 `json:"wraps" doc:"wraps of policy keys opened, each by its own root"`
-	Containers int64 `json:"containers" doc:"container keys opened"`
-	BlobKeys   int64 `json:"blobKeys" doc:"blob keys opened"`
-	Items      int64 `json:"items" doc:"messages and files read to their end"`
-	Bytes      int64 `json:"bytes" doc:"of content read"`
+	Probes     []Probe `json:"probes,omitempty" doc:"of the named policy's roots"`
+	PolicyKeys int64   `json:"policyKeys" doc:"policy keys opened"`
+	Wraps      int64   `json:"wraps" doc:"wraps of policy keys opened, each by its own root"`
+	Containers int64   `json:"containers" doc:"container keys opened"`
+	BlobKeys   int64   `json:"blobKeys" doc:"blob keys opened"`
+	Items      int64   `json:"items" doc:"messages and files read to their end"`
+	Bytes      int64   `json:"bytes" doc:"of content read"`
 	// Closed names what a rule keeps shut: a revoked key, a vault that is away.
 	Closed []Finding `json:"closed"`
 	// Damaged names what should open and does not.
@@ -277,7 +282,7 @@ type Verified struct {
 
 // Finding names one thing that verify did not open.
 type Finding struct {
-	Kind   string `json:"kind" doc:"revision, policy key, key page, container, item"`
+	Kind   string `json:"kind" doc:"revision, policy key, key page, container, backup, item"`
 	ID     string `json:"id"`
 	Detail string `json:"detail"`
 }

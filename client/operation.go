@@ -83,6 +83,11 @@ func (c *Client) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (
 	return call(ctx, c, api.RefreshPolicy, in)
 }
 
+// TestPolicy has each root of a policy wrap and unwrap fresh random bytes.
+func (c *Client) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
+	return call(ctx, c, api.TestPolicy, in)
+}
+
 // UpdatePolicy replaces one customer key of the site policy and rolls.
 func (c *Client) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
 	return call(ctx, c, api.UpdatePolicy, in)

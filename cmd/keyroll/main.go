@@ -24,18 +24,21 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run the whole service: vaults, API, rolls."`
-	Demo    demoCommand    `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
-	Shell   shellCommand   `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
-	Mailbox mailboxCommand `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
-	Site    siteCommand    `cmd:"" help:"Sites: create, put, get, ls, list, show."`
-	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update."`
-	Roll    rollCommand    `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
-	Tenant  tenantCommand  `cmd:"" help:"Tenants: create, list, show."`
-	Geo     geoCommand     `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
-	Key     keyCommand     `cmd:"" help:"The ledger: which key version still protects what."`
-	Verify  verifyCommand  `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
-	Bench   benchCommand   `cmd:"" help:"Measure the roll beside its limits in the same run."`
+	Serve        serveCommand        `cmd:"" help:"Run the whole service: vaults, API, rolls."`
+	Demo         demoCommand         `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
+	Shell        shellCommand        `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
+	Mailbox      mailboxCommand      `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
+	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
+	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
+	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
+	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave."`
+	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`
+	Geo          geoCommand          `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
+	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
+	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
+	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
+	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
 
 	Output string `name:"output" short:"o" enum:"text,json" default:"text" help:"Output: text, or json (JSON lines for lists, one object for bench and verify; nothing else on standard output)."`
 }
@@ -90,7 +93,8 @@ func newParser(c *commands, out, errOut io.Writer, options ...kong.Option) (*kon
 		kong.Name("keyroll"),
 		kong.Description("Customer-held root keys for mail and files: roll them, see what still depends on an old one, revoke."),
 		kong.Writers(out, errOut),
-		kong.Vars{"data": defaultData(), "pageSlots": strconv.Itoa(node.DefaultPageSlots), "vaultDomain": node.DefaultVaultDomain},
+		kong.Vars{"data": defaultData(), "pageSlots": strconv.Itoa(node.DefaultPageSlots), "vaultDomain": node.DefaultVaultDomain,
+			"availabilityRollEvery": fmt.Sprintf("%.0fh", node.DefaultAvailabilityRollEvery.Hours())},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, Summary: true}),
 	)...)
 }

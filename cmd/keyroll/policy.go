@@ -13,6 +13,7 @@ type policyCommand struct {
 	Show    policyShow    `cmd:"" help:"Show a policy, its keys and its newest roll."`
 	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox policy and roll."`
 	Update  policyUpdate  `cmd:"" help:"Replace one key of the site policy and roll."`
+	Leave   policyLeave   `cmd:"" help:"Bring everything under a policy back to where it stands without it, and end the policy."`
 }
 
 type policyList struct{ connection }
@@ -98,7 +99,8 @@ func (e *env) refreshed(r api.Refreshed) error {
 func showPolicy(w io.Writer, p api.Policy) {
 	fields(w, "name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "state", p.State,
 		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
-		"primary", p.Primary.URI, "secondary", p.Secondary.URI, "created", when(p.Created), "refreshed", when(p.Refreshed))
+		"primary", p.Primary.URI, "secondary", p.Secondary.URI,
+		"availability key", fmt.Sprintf("%s version %d, of this policy alone", p.AvailabilityKey, p.AvailabilityVersion), "created", when(p.Created), "refreshed", when(p.Refreshed))
 	if p.Roll != nil {
 		fields(w, "roll", p.Roll.ID, "roll state", p.Roll.State)
 	}

@@ -3,22 +3,25 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"keyroll/internal/node"
 )
 
 type serveCommand struct {
-	Data        string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
-	Listen      string `name:"listen" default:"127.0.0.1:8443" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
-	VaultDomain string `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
-	PageSlots   slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
-	RollRate    int    `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
+	Data                  string        `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
+	Listen                string        `name:"listen" default:"127.0.0.1:8443" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
+	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
+	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
+	Availability          string        `name:"availability" placeholder:"URL" help:"Store of the availability keys: file:///FOLDER, or https://VAULT, a vault of the operator's own, reached with the machine's own credentials (AZURE_TENANT_ID and so on); a folder in the data folder unless given. Later starts use the one of the first."`
+	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key gets a new version by itself (${default})."`
+	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
 }
 
 func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, VaultDomain: c.VaultDomain,
-		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Logger: logger})
+		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Availability: c.Availability, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
 		return nil
@@ -27,7 +30,7 @@ func (c *serveCommand) Run(e *env) error {
 		return err
 	}
 	fmt.Fprintf(e.err, "keyroll serves %s with data folder %s\n", n.Info.URL, c.Data)
-	fmt.Fprintln(e.err, "Who copies all of this folder has all that is in it: the seal and the availability keys stand beside the database.")
+	fmt.Fprintln(e.err, n.CopyWarning())
 	select {
 	case <-e.Done():
 		fmt.Fprintln(e.err, "keyroll drains and stops")
@@ -43,6 +46,14 @@ type slots int
 func (s slots) Validate() error {
 	if s < 1 || s > 1024 {
 		return fmt.Errorf("%d is not within 1 to 1024", s)
+	}
+	return nil
+}
+
+// Validate is called by kong when flags have been read.
+func (c *serveCommand) Validate() error {
+	if c.AvailabilityRollEvery <= 0 {
+		return fmt.Errorf("--availability-roll-every: %v is no age", c.AvailabilityRollEvery)
 	}
 	return nil
 }

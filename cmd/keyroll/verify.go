@@ -157,7 +157,20 @@ func localClient(n *node.Node) (*client.Client, error) {
 	return client.New(t.client)
 }
 
+func probed(p api.Probe) string {
+	switch {
+	case p.Unwraps:
+		return "wraps and unwraps"
+	case p.Wraps:
+		return "wraps, does not unwrap: " + clean(p.Detail)
+	}
+	return "does not wrap: " + clean(p.Detail)
+}
+
 func showVerified(w io.Writer, v api.Verified) {
+	for _, p := range v.Probes {
+		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, clean(p.Key), probed(p), p.Milliseconds)
+	}
 	fields(w, "policy keys opened", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys opened", v.Containers,
 		"blob keys opened", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, size(v.Bytes)),
 		"closed by a rule", len(v.Closed), "damaged", len(v.Damaged))

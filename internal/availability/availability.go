@@ -1,15 +1,18 @@
 // Package availability is the store of availability keys: the third root of
 // each policy, held by the service, outside the database.
 //
-// Promise: a key goes in when it is made and never comes out; what it wrapped
-// opens only at the place it was wrapped for; a key is on disk before Create
-// returns, and a destroyed key stays destroyed even if its file is put back.
-// No function here returns key bytes.
+// Promise: a key goes in when it is made and never comes out; what a version
+// wrapped opens under that version alone; a version is durable before Create or
+// Add returns, and what was destroyed is not made use of again. No function
+// here returns key bytes.
 //
-// A Store on files protects against a copied database, not against a copied
-// folder: whoever copies both has both.
+// A store has one of two forms. In files the keys stand in the clear: that
+// protects against a copied database, not against a copied folder; whoever
+// copies both has both. In a vault of the operator's own nobody can read a key,
+// and who has copied everything else can open nothing without that vault.
 //
-// Start reading at Store.Wrap; file.go is how a key lies on disk.
+// Start reading at Store; file.go is how a key lies on disk, vault.go how it
+// stands in a vault.
 package availability
 
 import (
@@ -26,94 +29,105 @@ import (
 // firstVersion is the version of a new key; versions count up from it.
 const firstVersion = 1
 
-// Store holds availability keys. It is safe for concurrent use, by one process.
-type Store struct{ dir folder }
+// Store holds availability keys. It is safe for concurrent use; in files, by
+// one process.
+type Store struct{ form form }
 
-// Open opens the store that a URL names, file:///ABSOLUTE/PATH, and makes the
-// folder when it is not there. A folder that others than its owner may use is
-// refused with InvalidArgument, as is any other URL.
+// form is how availability keys are kept.
+type form interface {
+	// add makes a version of a key unless it is there.
+	add(ctx context.Context, tenant, id int64, version uint32) error
+	wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
+	open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	destroy(ctx context.Context, id int64) error
+	destroyVersion(ctx context.Context, id int64, version uint32) error
+	close()
+}
+
+// Open opens the store that a URL names: file:///ABSOLUTE/PATH, a folder that
+// is made when it is not there, or https://VAULT, a vault of the operator's own,
+// which is not asked yet. A folder that others than its owner may use is refused
+// with InvalidArgument, as is any other URL.
 func Open(ctx context.Context, storeURL string) (*Store, error) {
 	u, err := url.Parse(storeURL)
-	if err != nil || u.Scheme != "file" || u.Host != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !filepath.IsAbs(u.Path) {
-		return nil, fail.New(api.InvalidArgument, "open availability keys: %q is no store of availability keys", storeURL).
-			WithHint("write file:///ABSOLUTE/PATH")
+	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, noStore(storeURL)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	dir, err := openFolder(filepath.Clean(u.Path))
+	var f form
+	switch {
+	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path):
+		f, err = openFolder(filepath.Clean(u.Path))
+	case u.Scheme == "https" && u.Hostname() != "" && (u.Path == "" || u.Path == "/"):
+		f, err = openVault(u.Host)
+	default:
+		return nil, noStore(storeURL)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir}, nil
+	return &Store{form: f}, nil
 }
 
-// Create makes a key for a tenant. It is durable when Create returns.
+func noStore(storeURL string) error {
+	return fail.New(api.InvalidArgument, "open availability keys: %q is no store of availability keys", storeURL).
+		WithHint("write file:///ABSOLUTE/PATH, or https://VAULT for a vault of your own")
+}
+
+// Create makes a key for a tenant, in its first version.
 func (s *Store) Create(ctx context.Context, tenant int64) (id int64, version uint32, err error) {
-	if err := ctx.Err(); err != nil {
-		return 0, 0, err
-	}
 	id = store.NewID()
-	key := envelope.NewKey()
-	defer key.Zero()
-	if err := s.dir.write(record{tenant: tenant, id: id, version: firstVersion, key: key}); err != nil {
+	if err := s.form.add(ctx, tenant, id, firstVersion); err != nil {
 		return 0, 0, err
 	}
 	return id, firstVersion, nil
 }
 
-// Wrap seals a policy key, or the bundle of one, under a version of a key. The
-// caller's place names tenant and policy key (Child); the store itself puts the
-// availability key and its version in as Parent and Generation. It fails with
-// NotFound when the tenant has no such key, VaultDenied when it was destroyed,
-// and Damaged when its file is.
+// Add makes a version of a tenant's key, the caller saying which. One that is
+// there already stays as it is: it may be what a roll made that came to an end
+// before it wrapped anything.
+func (s *Store) Add(ctx context.Context, tenant, id int64, version uint32) error {
+	return s.form.add(ctx, tenant, id, version)
+}
+
+// Wrap seals the bundle of a policy key under a version of a key. The caller's
+// place names tenant and policy key (Child); the store itself puts the
+// availability key and its version in as Parent and Generation. Files bind the
+// wrap to its place; RSA as vaults offer it has no additional data, and there
+// the bundle itself says where it belongs.
+//
+// It fails with VaultDenied when the key was destroyed, or when its vault
+// refuses; NotFound when the tenant has no such key, which a vault cannot tell
+// from a destroyed one; Damaged when its file is; VaultUnavailable when the
+// store is away.
 func (s *Store) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
-	key, err := s.key(ctx, place.Tenant, id, version)
-	if err != nil {
-		return nil, err
-	}
-	defer key.Zero()
 	place.Parent, place.Generation = id, version
-	return envelope.Seal(key, envelope.PurposePolicyKey, place, plaintext), nil
+	return s.form.wrap(ctx, id, version, place, plaintext)
 }
 
-// Open returns what Wrap was given for the same place, and fails as Wrap does;
-// a wrap made for another place or altered is Damaged. The caller clears the
-// result.
+// Open returns what Wrap was given, and fails as Wrap does; an altered wrap is
+// Damaged. One that another version made opens nothing: in files it is Damaged
+// too, a vault does not find what it names. The caller clears the result.
 func (s *Store) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
-	key, err := s.key(ctx, place.Tenant, id, version)
-	if err != nil {
-		return nil, err
-	}
-	defer key.Zero()
 	place.Parent, place.Generation = id, version
-	return envelope.Open(key, envelope.PurposePolicyKey, place, wrapped)
+	return s.form.open(ctx, id, version, place, wrapped)
 }
 
-// Destroy ends a key in all its versions; it is durable when Destroy returns.
-// Destroying a destroyed key does nothing; one that never was is NotFound.
-func (s *Store) Destroy(ctx context.Context, id int64) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return s.dir.destroy(id)
+// Destroy ends a key in all its versions; it is durable when Destroy returns
+// nil, and not before. Destroying a destroyed key does nothing. In files, one
+// that never was is NotFound. A vault with purge protection gives a key up only
+// when its retention ends: until then it is Conflict, with the date.
+func (s *Store) Destroy(ctx context.Context, id int64) error { return s.form.destroy(ctx, id) }
+
+// DestroyVersion ends one version of a key, as Destroy does all.
+func (s *Store) DestroyVersion(ctx context.Context, id int64, version uint32) error {
+	return s.form.destroyVersion(ctx, id, version)
 }
 
-// key reads a version of a tenant's key. The caller zeroes it.
-func (s *Store) key(ctx context.Context, tenant, id int64, version uint32) (*envelope.Key, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	r, err := s.dir.read(id, version)
-	if err != nil {
-		return nil, err
-	}
-	if r.tenant != tenant {
-		r.key.Zero()
-		return nil, notFound(id, version) // whose it is, is not told
-	}
-	return r.key, nil
-}
+// Close ends what the store holds open.
+func (s *Store) Close() { s.form.close() }
 
 func notFound(id int64, version uint32) error {
 	return fail.New(api.NotFound, "availability key %d version %d is not in the store of availability keys", id, version).

@@ -112,7 +112,7 @@ func TestAFolderOpenToOthersIsRefused(t *testing.T) {
 }
 
 func TestOpenRefusesWhatIsNoStore(t *testing.T) {
-	for _, url := range []string{"", "availability", "file://relative/x", "file:relative", "/abs", "https://contoso.vault.azure.net", "file:///x?y", "file://%zz"} {
+	for _, url := range []string{"", "availability", "file://relative/x", "file:relative", "/abs", "http://contoso.vault.azure.net", "https://", "https://contoso.vault.azure.net/keys/k", "https://me:secret@contoso.vault.azure.net", "file:///x?y", "file://%zz"} {
 		if _, err := availability.Open(t.Context(), url); !fail.Is(err, api.InvalidArgument) {
 			t.Errorf("%q: %v", url, err)
 		}
@@ -269,7 +269,7 @@ func TestNothingReturnsAKey(t *testing.T) {
 	for i := range of.NumMethod() {
 		methods = append(methods, of.Method(i).Name)
 	}
-	if got := strings.Join(methods, " "); got != "Create Destroy Open Wrap" {
+	if got := strings.Join(methods, " "); got != "Add Close Create Destroy DestroyVersion Open Wrap" {
 		t.Errorf("methods %s", got)
 	}
 	dir := folder(t)

@@ -2,6 +2,7 @@ package availability
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -28,8 +29,9 @@ const (
 	fileSize   = headSize + envelope.KeySize + sha256.Size
 )
 
-// folder is a directory of key files, ID-VERSION.key, and of ID.destroyed, an
-// empty file for each destroyed key.
+// folder is a directory of key files, ID-VERSION.key, and of marks, empty
+// files: ID.destroyed for each destroyed key, ID-VERSION.destroyed for each
+// destroyed version of a key.
 type folder string
 
 // record is one version of a key.
@@ -42,6 +44,10 @@ type record struct {
 func keyFile(id int64, version uint32) string { return fmt.Sprintf("%d-%d.key", id, version) }
 
 func destroyedFile(id int64) string { return fmt.Sprintf("%d.destroyed", id) }
+
+func destroyedVersionFile(id int64, version uint32) string {
+	return fmt.Sprintf("%d-%d.destroyed", id, version)
+}
 
 func openFolder(path string) (folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -58,20 +64,74 @@ func openFolder(path string) (folder, error) {
 	return folder(path), nil
 }
 
-// write stores a new version of a key so that after a crash it is there whole
-// or not at all.
-func (d folder) write(r record) error {
-	body := r.encode()
+// add stores a new version of a key so that after a crash it is there whole or
+// not at all.
+func (d folder) add(ctx context.Context, tenant, id int64, version uint32) error {
+	switch r, err := d.key(ctx, tenant, id, version); {
+	case err == nil:
+		r.Zero()
+		return nil
+	case !fail.Is(err, api.NotFound):
+		return err
+	}
+	key := envelope.NewKey()
+	defer key.Zero()
+	body := record{tenant: tenant, id: id, version: version, key: key}.encode()
 	defer clear(body)
-	return d.create(keyFile(r.id, r.version), body)
+	err := d.create(keyFile(id, version), body)
+	if errors.Is(err, fs.ErrExist) { // another roll was first
+		return nil
+	}
+	return err
+}
+
+func (d folder) wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
+	key, err := d.key(ctx, place.Tenant, id, version)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Zero()
+	return envelope.Seal(key, envelope.PurposePolicyKey, place, plaintext), nil
+}
+
+func (d folder) open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
+	key, err := d.key(ctx, place.Tenant, id, version)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Zero()
+	return envelope.Open(key, envelope.PurposePolicyKey, place, wrapped)
+}
+
+func (folder) close() {}
+
+// key reads a version of a tenant's key. The caller zeroes it.
+func (d folder) key(ctx context.Context, tenant, id int64, version uint32) (*envelope.Key, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r, err := d.read(id, version)
+	if err != nil {
+		return nil, err
+	}
+	if r.tenant != tenant {
+		r.key.Zero()
+		return nil, notFound(id, version) // whose it is, is not told
+	}
+	return r.key, nil
 }
 
 func (d folder) read(id int64, version uint32) (record, error) {
-	switch _, err := os.Stat(filepath.Join(string(d), destroyedFile(id))); {
-	case err == nil:
-		return record{}, fail.New(api.VaultDenied, "availability key %d was destroyed", id)
-	case !errors.Is(err, fs.ErrNotExist):
-		return record{}, fmt.Errorf("read availability key: %w", err)
+	for mark, what := range map[string]string{
+		destroyedFile(id):                 fmt.Sprintf("availability key %d", id),
+		destroyedVersionFile(id, version): fmt.Sprintf("availability key %d version %d", id, version),
+	} {
+		switch marked, err := d.has(mark); {
+		case err != nil:
+			return record{}, err
+		case marked:
+			return record{}, fail.New(api.VaultDenied, "%s was destroyed", what)
+		}
 	}
 	name := keyFile(id, version)
 	file, err := os.Open(filepath.Join(string(d), name))
@@ -100,20 +160,58 @@ func (d folder) read(id int64, version uint32) (record, error) {
 	return r, nil
 }
 
-// destroy marks a key as destroyed and then removes its files. Once the mark is
-// there the key is gone for every reader; a crash before the files are removed
-// is mended by destroying again.
-func (d folder) destroy(id int64) error {
-	files, err := filepath.Glob(filepath.Join(string(d), fmt.Sprintf("%d-*.key", id)))
+// has reports whether a file is in the folder.
+func (d folder) has(name string) (bool, error) {
+	_, err := os.Stat(filepath.Join(string(d), name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for availability key: %w", err)
+	}
+	return err == nil, nil
+}
+
+func (d folder) destroy(ctx context.Context, id int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var files []string
+	known := false
+	for _, kind := range []string{"key", "destroyed"} {
+		found, err := filepath.Glob(filepath.Join(string(d), fmt.Sprintf("%d-*.%s", id, kind)))
+		if err != nil {
+			return err
+		}
+		known = known || len(found) > 0
+		if kind == "key" {
+			files = found
+		}
+	}
+	return d.markAndRemove(destroyedFile(id), known, notFound(id, firstVersion), files)
+}
+
+func (d folder) destroyVersion(ctx context.Context, id int64, version uint32) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	file := keyFile(id, version)
+	known, err := d.has(file)
 	if err != nil {
 		return err
 	}
-	mark := destroyedFile(id)
-	if _, err := os.Stat(filepath.Join(string(d), mark)); errors.Is(err, fs.ErrNotExist) {
-		if len(files) == 0 {
-			return notFound(id, firstVersion)
-		}
-		if err := d.create(mark, nil); err != nil {
+	return d.markAndRemove(destroyedVersionFile(id, version), known, notFound(id, version), []string{filepath.Join(string(d), file)})
+}
+
+// markAndRemove marks what is destroyed and then removes its files. Once the
+// mark is there it is gone for every reader; a crash before the files are
+// removed is mended by destroying again. Without a mark, and with nothing known
+// that it could stand for, it fails with missing.
+func (d folder) markAndRemove(mark string, known bool, missing error, files []string) error {
+	switch marked, err := d.has(mark); {
+	case err != nil:
+		return err
+	case !marked && !known:
+		return missing
+	case !marked:
+		if err := d.create(mark, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
@@ -125,7 +223,8 @@ func (d folder) destroy(id int64) error {
 	return d.sync()
 }
 
-// create writes a file under a temporary name, makes it durable, and renames it.
+// create writes a file under a temporary name, makes it durable, and gives it
+// its own, which must be free (fs.ErrExist).
 func (d folder) create(name string, body []byte) (err error) {
 	file, err := os.CreateTemp(string(d), "new-*") // mode 0600
 	if err != nil {
@@ -134,9 +233,9 @@ func (d folder) create(name string, body []byte) (err error) {
 	defer func() {
 		if err != nil {
 			file.Close()
-			os.Remove(file.Name())
 			err = fmt.Errorf("write availability key: %w", err)
 		}
+		os.Remove(file.Name())
 	}()
 	if _, err := file.Write(body); err != nil {
 		return err
@@ -147,7 +246,7 @@ func (d folder) create(name string, body []byte) (err error) {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(file.Name(), filepath.Join(string(d), name)); err != nil {
+	if err := os.Link(file.Name(), filepath.Join(string(d), name)); err != nil {
 		return err
 	}
 	return d.sync()

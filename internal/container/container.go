@@ -131,7 +131,7 @@ func (c Container) checkName(normal string) error {
 // CheckName says whether a container is found by its own name, and by no other.
 func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) error {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
-	if err != nil || !found || r.Kind == Workload {
+	if err != nil || !found || r.State == envelope.ClassDirectory {
 		return err
 	}
 	d := s.openDirectory(c.Tenant)
@@ -140,6 +140,9 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) e
 	}
 	if r.Container, err = r.open(d); err != nil {
 		return err
+	}
+	if r.Kind == Backup { // found by its id
+		return nil
 	}
 	normal, err := normalise(r.Kind, r.Name)
 	if err != nil {
@@ -164,7 +167,7 @@ func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after in
 	}
 	var rows []row
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		rows, err = selectRows(ctx, tx, whereKind, tenant, string(kind), after, limit)
+		rows, err = selectRows(ctx, tx, whereKind, tenant, string(kind), after, limit, envelope.ClassDirectory)
 		return err
 	})
 	if err != nil {

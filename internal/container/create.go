@@ -57,6 +57,7 @@ func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, na
 type newcomer struct {
 	row
 	hash []byte
+	key  *envelope.Key // nil: one is made
 }
 
 func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) ([]newcomer, error) {
@@ -79,7 +80,7 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 		if kind == Mailbox {
 			c.Recipient = api.UserMailbox
 		}
-		fresh[i] = newcomer{row{Container: c, name: d.Seal(c.ID, name)}, d.Hash(string(kind), 0, normal)}
+		fresh[i] = newcomer{row: row{Container: c, name: d.Seal(c.ID, name)}, hash: d.Hash(string(kind), 0, normal)}
 	}
 	if kind == Site {
 		if err := s.placeSites(ctx, d, fresh); err != nil {
@@ -194,7 +195,11 @@ func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.
 	page := store.NewID()
 	for i := range fresh {
 		fresh[i].Page = page
-		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *envelope.NewKey()}
+		own := fresh[i].key
+		if own == nil {
+			own = envelope.NewKey()
+		}
+		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *own}
 	}
 	defer func() {
 		for i := range slots {

@@ -40,6 +40,18 @@ func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, poli
 	}, also)
 }
 
+// WithPolicy counts the containers whose own policy is the given one.
+func (s *Containers) WithPolicy(ctx context.Context, tx *store.Tx, tenant, policy int64) (n int64, err error) {
+	return n, tx.QueryRow(ctx, countWithPolicy, tenant, policy).Scan(&n)
+}
+
+// Release takes a policy from every container whose own it is and returns from
+// how many; their keys stay where they are. The caller holds the policy's lock
+// and has them brought to their default one.
+func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy int64) (int64, error) {
+	return tx.Exec(ctx, releasePolicy, tenant, policy)
+}
+
 // Follow is called after a container was accessed. A mailbox that no roll
 // moves in the background, because it is not active, then comes alone under its
 // policy's current policy key; moved says so. Somebody else's change that gets
@@ -146,7 +158,7 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 				return err
 			}
 		}
-		updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page)
+		updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page, at.Policy)
 		if err != nil {
 			return err
 		}

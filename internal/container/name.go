@@ -2,6 +2,7 @@ package container
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -32,7 +33,12 @@ type rule struct {
 var rules = map[Kind]rule{
 	Mailbox: {class: envelope.ClassActive, plural: "mailboxes", normal: normalMailbox},
 	Site:    {class: envelope.ClassSite, plural: "sites", normal: normalSite},
+	// The tenant's directory is of kind Workload too and has no name.
+	Workload: {class: envelope.ClassWorkload, plural: "workload stores", normal: normalWorkload},
 }
+
+// Stores are the names of the workload stores.
+var Stores = []string{"chat-messages", "sensitivity-labels"}
 
 // states are the classes that a mailbox may change between, and whether its key
 // then follows its policy at the next access rather than in the background.
@@ -98,6 +104,13 @@ func normalSite(name string) (normal, refusal string) {
 	}
 	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":443"), ":")
 	return "https://" + host + strings.TrimRight(u.EscapedPath(), "/"), ""
+}
+
+func normalWorkload(name string) (normal, refusal string) {
+	if !slices.Contains(Stores, name) {
+		return "", "is none of " + strings.Join(Stores, ", ")
+	}
+	return name, ""
 }
 
 // plain says why s is not 1 to limit bytes of text.

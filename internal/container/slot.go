@@ -76,8 +76,12 @@ func unnamed(rows []row, err error) ([]Container, error) {
 
 // Fold merges the small key pages of one policy key and class, with the
 // pointers of their containers, and returns how many pages went away. A policy
-// key that nothing stands under any more has nothing to fold.
+// key that nothing stands under any more has nothing to fold. A backup keeps a
+// page of its own, with which it goes.
 func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Parent, class envelope.Class) (int, error) {
+	if class == envelope.ClassBackup {
+		return 0, nil
+	}
 	key, err := s.policies.Open(ctx, tenant, parent.ID)
 	if fail.Is(err, api.NotFound) {
 		return 0, nil

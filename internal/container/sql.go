@@ -20,13 +20,19 @@ const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALU
 const (
 	whereID     = ` WHERE tenant = ?1 AND id = ?2`
 	whereName   = ` WHERE tenant = ?1 AND kind = ?2 AND name_hash = ?3`
-	whereKind   = ` WHERE tenant = ?1 AND kind = ?2 AND id > ?3 ORDER BY id LIMIT ?4`
+	whereKind   = ` WHERE tenant = ?1 AND kind = ?2 AND id > ?3 AND class <> ?5 ORDER BY id LIMIT ?4`
 	whereTenant = ` WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`
 	wherePage   = ` WHERE tenant = ?1 AND page = ?2 ORDER BY id`
 )
 
-// updateContainer moves a container only from the page that it was read on.
-const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3`
+// updateContainer moves a container only from the page and the policy that it
+// was read with.
+const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7`
+
+const (
+	countWithPolicy = `SELECT count(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND kind = 'mailbox'`
+	releasePolicy   = `UPDATE container SET policy = 0 WHERE tenant = ?1 AND policy = ?2`
+)
 
 const updateRecipient = `UPDATE container SET recipient = ?3, external = ?4 WHERE tenant = ?1 AND id = ?2`
 

@@ -76,7 +76,7 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 		}
 		result, gone := Checked{Item: f.item.ID}, false
 		if f.item.PathHash == nil {
-			s.checkMessage(ctx, p, f, &result)
+			gone = s.checkMessage(ctx, p, f, &result)
 		} else {
 			gone = s.checkFile(ctx, c, f.item, &result)
 		}
@@ -94,7 +94,9 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 	return nil
 }
 
-func (s *Contents) checkMessage(ctx context.Context, p part, f first, result *Checked) {
+// checkMessage reports whether the message is gone since it was read: a
+// backup's goes with the backup.
+func (s *Contents) checkMessage(ctx context.Context, p part, f first, result *Checked) (gone bool) {
 	key, err := p.keys.key(f.blob)
 	if err == nil {
 		result.Keys++
@@ -103,7 +105,11 @@ func (s *Contents) checkMessage(ctx context.Context, p part, f first, result *Ch
 	if err == nil {
 		err = s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, (*counter)(&result.Bytes))
 	}
+	if fail.Is(err, api.Conflict) {
+		return true
+	}
 	result.Err = err
+	return false
 }
 
 // checkFile reports whether the file was replaced since item was read.

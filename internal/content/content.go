@@ -38,6 +38,14 @@ type Keys interface {
 	OpenKey(ctx context.Context, c container.Container) (container.Opened, error)
 	// Directory returns what hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
+	// DraftBackup drafts a backup of c, DraftFrom a container from a backup; Add
+	// makes a draft visible.
+	DraftBackup(ctx context.Context, c container.Container) (*container.Draft, error)
+	DraftFrom(ctx context.Context, backup container.Container, kind container.Kind, name string, policy int64) (*container.Draft, error)
+	Add(ctx context.Context, d *container.Draft, also func(tx *store.Tx, c container.Container) error) (container.Container, error)
+	// BackupByID returns a backup, or fails NotFound; RemoveBackup takes one away.
+	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
+	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
 }
 
 // Contents is the content of all containers. Its methods may be called from
@@ -53,12 +61,14 @@ type Contents struct {
 	batch    int // messages that an import commits at a time
 	part     int // items that are read and opened at a time
 	held     holds
+	copies   copies
 }
 
 // New returns the content that db and blobs hold. New key pages have pageSlots
 // slots.
 func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
-	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems}
+	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems,
+		copies: copies{one: make(chan struct{}, 1)}}
 }
 
 // Totals returns how many items c has, and how many bytes of content they are.
@@ -80,7 +90,7 @@ func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error)
 	defer opened.Key.Zero()
 	return keypage.Fold(ctx, s.db, opened.Key, c.Tenant, parentOf(opened), envelope.ClassBlob, s.slots,
 		func(ctx context.Context, tx *store.Tx, blobs []int64, page int64) error {
-			return repoint(ctx, tx, c.Tenant, blobs, page)
+			return repoint(ctx, tx, c, blobs, page)
 		})
 }
 

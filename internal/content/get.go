@@ -192,7 +192,7 @@ func (r *Reader) writeBlob(ctx context.Context, b blobRow, off, n int64, w io.Wr
 func (r *Reader) Close() error {
 	if !r.closed {
 		r.closed = true
-		r.contents.deleteBlobs(context.Background(), r.contents.held.release(r.item))
+		r.contents.replaced(context.Background(), r.container.Tenant, r.contents.held.release(r.item))
 	}
 	return nil
 }

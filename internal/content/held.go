@@ -1,13 +1,17 @@
 package content
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // holds keeps the blobs of a file that was replaced until those who read it have
 // come to its end. It reaches as far as this process.
 type holds struct {
 	mu      sync.Mutex
-	readers map[int64]int       // by item
-	retired map[int64][]blobRow // of items that were replaced and still have readers
+	readers map[int64]int               // by item
+	kept    map[int64]map[int64]blobRow // by item and id: blobs that are to go and still have readers
 }
 
 // hold says that an item is being read.
@@ -15,7 +19,7 @@ func (h *holds) hold(item int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.readers == nil {
-		h.readers, h.retired = make(map[int64]int), make(map[int64][]blobRow)
+		h.readers, h.kept = make(map[int64]int), make(map[int64]map[int64]blobRow)
 	}
 	h.readers[item]++
 }
@@ -27,21 +31,23 @@ func (h *holds) release(item int64) []blobRow {
 	if h.readers[item]--; h.readers[item] > 0 {
 		return nil
 	}
-	blobs := h.retired[item]
+	blobs := slices.Collect(maps.Values(h.kept[item]))
 	delete(h.readers, item)
-	delete(h.retired, item)
+	delete(h.kept, item)
 	return blobs
 }
 
-// retire says that the rows of an item with these blobs are gone, and reports
-// whether the blobs may go now; else the last release returns them.
-func (h *holds) retire(blobs []blobRow) bool {
+// keep reports whether a blob that is to go has readers: then the last release
+// returns it.
+func (h *holds) keep(b blobRow) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	item := blobs[0].Item
-	if h.readers[item] == 0 {
-		return true
+	if h.readers[b.Item] == 0 {
+		return false
 	}
-	h.retired[item] = blobs
-	return false
+	if h.kept[b.Item] == nil {
+		h.kept[b.Item] = make(map[int64]blobRow)
+	}
+	h.kept[b.Item][b.ID] = b
+	return true
 }

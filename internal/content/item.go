@@ -119,7 +119,7 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 // since another node may have replaced the item meanwhile.
 func (s *Contents) missing(ctx context.Context, b blobRow) error {
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		page, err := pageOf(ctx, tx, b.Tenant, b.ID)
+		page, err := pageOf(ctx, tx, b)
 		if err == nil && page == 0 {
 			return errReplaced
 		}

@@ -148,9 +148,9 @@ var errLost = errors.New("somebody else changed the same")
 // their pages. From a page that does not open nothing can be taken, and it does
 // not stand in the way; it is found and named where the others in it are read.
 func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
-	byPage := make(map[int64][]int64)
+	byPage := make(map[int64][]blobRow)
 	for _, b := range blobs {
-		byPage[b.Page] = append(byPage[b.Page], b.ID)
+		byPage[b.Page] = append(byPage[b.Page], b)
 	}
 	ids := make([]int64, 0, len(byPage))
 	for id := range byPage {
@@ -160,7 +160,7 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	for _, id := range ids { // a page whose slots are folded into another meanwhile is gone
 		row, err := keypage.Get(ctx, tx, opened.Container.Tenant, id)
 		if fail.Is(err, api.NotFound) {
-			if err := stillOn(ctx, tx, opened.Container.Tenant, byPage[id][0], id); err != nil {
+			if err := stillOn(ctx, tx, byPage[id][0]); err != nil {
 				return err
 			}
 			continue
@@ -175,18 +175,18 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	return nil
 }
 
-// stillOn returns errLost unless a blob's key stands in page for all that the
-// database tells: a page that is missing then holds up nobody, like one that
-// does not open.
-func stillOn(ctx context.Context, tx *store.Tx, tenant, blob, page int64) error {
-	now, err := pageOf(ctx, tx, tenant, blob)
-	if err == nil && now != page {
+// stillOn returns errLost unless a blob's key stands where it was read, for all
+// that the database tells: a page that is missing then holds up nobody, like one
+// that does not open.
+func stillOn(ctx context.Context, tx *store.Tx, b blobRow) error {
+	now, err := pageOf(ctx, tx, b)
+	if err == nil && now != b.Page {
 		return errLost
 	}
 	return err
 }
 
-func removeSlots(ctx context.Context, tx *store.Tx, key *envelope.Key, row keypage.Row, blobs []int64) error {
+func removeSlots(ctx context.Context, tx *store.Tx, key *envelope.Key, row keypage.Row, blobs []blobRow) error {
 	if int(row.Count) == len(blobs) { // no need to open what goes as a whole
 		return won(keypage.Delete(ctx, tx, row))
 	}
@@ -198,8 +198,8 @@ func removeSlots(ctx context.Context, tx *store.Tx, key *envelope.Key, row keypa
 		return err
 	}
 	defer page.Zero()
-	for _, blob := range blobs {
-		page.Remove(blob, blobGeneration)
+	for _, b := range blobs {
+		page.Remove(b.ID, blobGeneration)
 	}
 	if page.Len() == 0 {
 		return won(keypage.Delete(ctx, tx, row))

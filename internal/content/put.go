@@ -218,10 +218,7 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 		return err
 	}
 	fault.Point("put.after-commit")
-	if len(old) > 0 && s.held.retire(old) {
-		s.deleteBlobs(ctx, old)
-		fault.Point("put.old-blobs-deleted")
-	}
+	s.replaced(ctx, u.item.Tenant, old)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"keyroll/internal/container"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
@@ -23,14 +24,15 @@ const (
 	deleteItem  = `DELETE FROM item WHERE tenant = ?1 AND id = ?2`
 	deleteBlobs = `DELETE FROM blob WHERE tenant = ?1 AND item = ?2`
 
-	updateBlobPage = `UPDATE blob SET page = ?3 WHERE tenant = ?1 AND id = ?2`
+	updateBlobPage = `UPDATE blob SET page = ?4 WHERE tenant = ?1 AND id = ?3
+		AND EXISTS (SELECT 1 FROM item i WHERE i.id = blob.item AND i.container = ?2)`
 
 	selectTotals = `SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item WHERE tenant = ?1 AND container = ?2`
 
 	selectFileID   = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND path_hash = ?3`
 	selectItem     = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ?1 AND i.container = ?2 AND i.id = ?3`
 	selectBlobs    = `SELECT ` + blobColumns + ` FROM blob b WHERE b.tenant = ?1 AND b.item = ?2 ORDER BY b.sequence`
-	selectBlobPage = `SELECT page FROM blob WHERE tenant = ?1 AND id = ?2`
+	selectBlobPage = `SELECT page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
 )
 
 const selectWithoutBlob = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
@@ -107,8 +109,12 @@ func insert(ctx context.Context, tx *store.Tx, items []itemRow, blobs []blobRow,
 	return nil
 }
 
-// remove deletes an item's rows and reports whether it was there.
+// remove deletes an item's rows and reports whether it was there. Its blobs are
+// dropped, to go when nothing else names them.
 func remove(ctx context.Context, tx *store.Tx, tenant, item int64) (bool, error) {
+	if _, err := tx.Exec(ctx, insertDropped, tenant, item); err != nil {
+		return false, fmt.Errorf("drop blobs of item %d: %w", item, err)
+	}
 	if _, err := tx.Exec(ctx, deleteBlobs, tenant, item); err != nil {
 		return false, fmt.Errorf("delete blobs of item %d: %w", item, err)
 	}
@@ -119,11 +125,11 @@ func remove(ctx context.Context, tx *store.Tx, tenant, item int64) (bool, error)
 	return n == 1, nil
 }
 
-// repoint says that the keys of blobs stand in page.
-func repoint(ctx context.Context, tx *store.Tx, tenant int64, blobs []int64, page int64) error {
+// repoint says that a container's keys of blobs stand in page.
+func repoint(ctx context.Context, tx *store.Tx, c container.Container, blobs []int64, page int64) error {
 	args := make([][]any, len(blobs))
 	for i, id := range blobs {
-		args[i] = []any{tenant, id, page}
+		args[i] = []any{c.Tenant, c.ID, id, page}
 	}
 	if _, err := tx.ExecMany(ctx, updateBlobPage, args); err != nil {
 		return fmt.Errorf("repoint blobs to page %d: %w", page, err)
@@ -143,15 +149,14 @@ func fileID(ctx context.Context, tx *store.Tx, tenant, container int64, pathHash
 	return id, nil
 }
 
-// pageOf returns the page that holds a blob's key, and 0 if there is no row of
-// this blob.
-func pageOf(ctx context.Context, tx *store.Tx, tenant, blob int64) (page int64, err error) {
-	err = tx.QueryRow(ctx, selectBlobPage, tenant, blob).Scan(&page)
+// pageOf returns the page that now holds a blob's key, and 0 if its item is gone.
+func pageOf(ctx context.Context, tx *store.Tx, b blobRow) (page int64, err error) {
+	err = tx.QueryRow(ctx, selectBlobPage, b.Tenant, b.Item, b.Sequence).Scan(&page)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read blob %d: %w", blob, err)
+		return 0, fmt.Errorf("read blob %d: %w", b.ID, err)
 	}
 	return page, nil
 }

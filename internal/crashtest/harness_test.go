@@ -188,6 +188,12 @@ func reopen(t *testing.T, o order, d death, before model) {
 	}
 	w.VerifyClean()
 	atRest(t, w)
+	if d.done < len(s.steps) && s.steps[d.done].again != nil {
+		s.steps[d.done].again(t, w, seen)
+	}
+	if s.atRest != nil {
+		s.atRest(t, w)
+	}
 	w.Stop()
 }
 
@@ -210,6 +216,13 @@ func atRest(t *testing.T, w *nodetest.World) {
 	for _, s := range sites.Items {
 		current(t, w, s.URL, s.Protection)
 	}
+	stores, err := w.Client.ListWorkloads(t.Context(), api.None{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stores.Items {
+		current(t, w, s.Name, s.Protection)
+	}
 	// Each of these counts things that have no right to be there.
 	for what, query := range map[string]string{
 		"container key pages beside those that containers point to": `SELECT count(*) FROM key_page k WHERE class <> 8
@@ -218,8 +231,13 @@ func atRest(t *testing.T, w *nodetest.World) {
 		"blob key pages beside those that blobs point to": `SELECT count(*) FROM key_page k WHERE class = 8
 			AND count <> (SELECT count(*) FROM blob b JOIN item i ON i.id = b.item WHERE b.page = k.id AND i.container = k.parent)`,
 		"blobs that point to no key page":   `SELECT count(*) FROM blob WHERE page NOT IN (SELECT id FROM key_page)`,
+		"items of no container":             `SELECT count(*) FROM item WHERE container NOT IN (SELECT id FROM container)`,
+		"copies half way":                   `SELECT count(*) FROM unfinished`,
+		"blobs that wait to go":             `SELECT count(*) FROM dropped`,
+		"backups that are none":             `SELECT count(*) FROM backup WHERE id NOT IN (SELECT id FROM container WHERE kind = 'backup')`,
 		"items without a blob":              `SELECT count(*) FROM item WHERE id NOT IN (SELECT item FROM blob)`,
-		"policy keys without one kept wrap": `SELECT count(*) FROM policy p WHERE (SELECT count(*) FROM revision r WHERE r.policy_key = p.current AND r.erased = 0) <> 1`,
+		"policy keys without one kept wrap": `SELECT count(*) FROM policy p WHERE left_at = 0 AND (SELECT count(*) FROM revision r WHERE r.policy_key = p.current AND r.erased = 0) <> 1`,
+		"wraps of policies that were left":  `SELECT count(*) FROM revision r JOIN policy p ON p.id = r.policy WHERE p.left_at <> 0 AND r.erased = 0`,
 		"rolls that have not ended":         `SELECT count(*) FROM roll WHERE state NOT IN ('finished', 'superseded')`,
 	} {
 		var n int

@@ -15,7 +15,10 @@ import (
 type model struct {
 	Mailboxes map[string]mailbox
 	Sites     map[string]map[string]string // site, path: digest
+	Stores    map[string]map[string]string // workload store, item: digest
 	Policies  map[string]uint32            // name: generation of the policy key
+	Tenants   map[string]bool              // beside the first one
+	Backups   map[string]int               // backupLine: how many
 }
 
 type mailbox struct {
@@ -25,13 +28,21 @@ type mailbox struct {
 }
 
 func newModel() model {
-	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Policies: map[string]uint32{}}
+	return model{Mailboxes: map[string]mailbox{}, Sites: map[string]map[string]string{}, Stores: map[string]map[string]string{},
+		Policies: map[string]uint32{}, Tenants: map[string]bool{}, Backups: map[string]int{}}
 }
 
 func (m model) clone() model {
-	c := model{Mailboxes: maps.Clone(m.Mailboxes), Sites: map[string]map[string]string{}, Policies: maps.Clone(m.Policies)}
+	c := newModel()
+	maps.Copy(c.Mailboxes, m.Mailboxes)
+	maps.Copy(c.Policies, m.Policies)
+	maps.Copy(c.Tenants, m.Tenants)
+	maps.Copy(c.Backups, m.Backups)
 	for site, files := range m.Sites {
 		c.Sites[site] = maps.Clone(files)
+	}
+	for store, items := range m.Stores {
+		c.Stores[store] = maps.Clone(items)
 	}
 	return c
 }
@@ -83,12 +94,36 @@ func view(t *testing.T, w *nodetest.World) model {
 			m.Sites[s.URL][f.Path] = digest(w.Get(s.URL, f.Path))
 		}
 	}
+	stores, err := w.Client.ListWorkloads(t.Context(), api.None{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stores.Items {
+		items, err := w.Client.ListWorkloadItems(t.Context(), api.WorkloadInput{Workload: s.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Stores[s.Name] = map[string]string{}
+		for _, item := range items.Items {
+			m.Stores[s.Name][item.Path] = digest(w.GetItem(s.Name, item.Path))
+		}
+	}
+	for _, b := range w.Backups() {
+		m.Backups[backupLine(b.Kind, b.Container, b.Items)]++
+	}
 	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range policies.Items {
 		m.Policies[p.Name] = p.Generation
+	}
+	tenants, err := w.Client.ListTenants(t.Context(), api.ListInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range tenants.Items[1:] {
+		m.Tenants[one.Name] = true
 	}
 	return m
 }

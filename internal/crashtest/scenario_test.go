@@ -2,9 +2,12 @@ package crashtest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"testing"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -18,6 +21,8 @@ type scenario struct {
 	fresh   bool   // the folder is not there yet
 	prepare []step // done once, on the stage
 	steps   []step
+	// atRest, unless nil, checks what only this scenario touches.
+	atRest func(t *testing.T, w *nodetest.World)
 }
 
 // step is one act of a user, and what is seen of it afterwards.
@@ -27,6 +32,9 @@ type step struct {
 	then func(m *model)
 	// partly, unless nil, is a state that a death in the step may leave too.
 	partly func(m *model)
+	// again, unless nil, asks once more for what a death may have interrupted,
+	// after which seen is what a user sees.
+	again func(t *testing.T, w *nodetest.World, seen model)
 }
 
 // options of every node: pages so small that a little data fills several, and
@@ -113,6 +121,30 @@ var scenarios = []scenario{
 		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
 		steps:   []step{updateSites()},
 	},
+	{
+		name:  "tenant and geo",
+		steps: []step{makeTenant("contoso"), makeGeo("EU", "contoso-eu.sharepoint.com"), makeSite("https://contoso-eu.sharepoint.com/sites/one")},
+	},
+	{
+		name: "assign to the tenant",
+		prepare: []step{fill(9, ""), receive("m1@contoso.com", mbox(1, 2)), create(alice, nodetest.MailboxPolicy), receive(alice, mbox(3, 2)),
+			putItem("chat-messages", "thread", []byte("hello")), workPolicy()},
+		steps: []step{assignTenant(), putItem("sensitivity-labels", "labels.xml", []byte("labels")), leave(nodetest.WorkPolicy)},
+	},
+	{
+		name: "leave",
+		prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 2)), setState("m1@contoso.com", api.Inactive),
+			setState("m2@contoso.com", api.Disabled), makeSite(site), put(site, "a.txt", []byte("content"))},
+		steps: []step{leave(nodetest.MailboxPolicy)},
+	},
+	{
+		name: "roll availability keys",
+		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive), // two policy keys are needed
+			fill(3, nodetest.MailboxPolicy), refresh(api.DepthPolicy)},
+		steps:  []step{rollAvailability(nodetest.MailboxPolicy), rollAvailability(serviceManaged)},
+		atRest: availabilityAtRest,
+	},
+	backups,
 }
 
 // mixed is a scenario of acts drawn from a seed.
@@ -278,5 +310,54 @@ func updateSites() step {
 		name: "update sites",
 		do:   func(w *nodetest.World) { w.UpdateSitesToNewest() },
 		then: func(m *model) { m.Policies[nodetest.SitePolicy]++ },
+	}
+}
+
+func makeTenant(name string) step {
+	create := func(w *nodetest.World) (api.CreatedTenant, error) {
+		var in api.CreateTenantInput
+		in.Body.Name = name
+		return w.Client.CreateTenant(context.Background(), in)
+	}
+	return step{
+		name: "tenant " + name,
+		do: func(w *nodetest.World) {
+			if _, err := create(w); err != nil {
+				panic(err)
+			}
+		},
+		then: func(m *model) { m.Tenants[name] = true },
+		again: func(t *testing.T, w *nodetest.World, seen model) {
+			made, err := create(w)
+			if seen.Tenants[name] {
+				var p *api.Problem
+				if !errors.As(err, &p) || p.Code != api.AlreadyExists {
+					t.Errorf("a tenant that is made is made again: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("a tenant that was begun does not go on: %v", err)
+			}
+			own := w.As(made.AdminToken)
+			defer own.Client.Close()
+			own.Mailbox(alice, "")
+			own.Import(alice, strings.Join(mbox(1, 2), ""))
+			own.VerifyClean()
+		},
+	}
+}
+
+func makeGeo(name, host string) step {
+	return step{
+		name: "geo " + name,
+		do: func(w *nodetest.World) {
+			var in api.CreateGeoInput
+			in.Body.Name, in.Body.Hosts = name, []string{host}
+			if _, err := w.Client.CreateGeo(context.Background(), in); err != nil {
+				panic(err)
+			}
+		},
+		then: func(m *model) { m.Policies["Service-managed-"+name] = 1 },
 	}
 }

@@ -48,8 +48,9 @@ const defaultTenant = "default"
 
 // identities are the service principals that use customer keys.
 var identities = map[rootkey.Identity]uuid.UUID{
-	rootkey.Exchange:   access.Exchange,
-	rootkey.SharePoint: access.SharePoint,
+	rootkey.Exchange:             access.Exchange,
+	rootkey.SharePoint:           access.SharePoint,
+	rootkey.DataAtRestEncryption: access.DataAtRestEncryption,
 }
 
 // fileURL names a file of the data folder, whatever characters its path has.

@@ -26,7 +26,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/audit"
-	"keyroll/internal/availability"
 	"keyroll/internal/blob"
 	"keyroll/internal/ca"
 	"keyroll/internal/container"
@@ -59,6 +58,11 @@ type Options struct {
 	VaultDomain string
 	PageSlots   int // 1 to 1024
 	RollRate    int // containers a second, 0 for no limit
+	// Availability is the URL of the store of availability keys; that of the
+	// last start unless set, and at first a folder in the data folder.
+	Availability string
+	// AvailabilityRollEvery is the age at which an availability key is rolled.
+	AvailabilityRollEvery time.Duration
 	// Still keeps rolls and upkeep from running, and the node from being found
 	// by others.
 	Still  bool
@@ -77,7 +81,12 @@ type Node struct {
 	Upkeep     *upkeep.Queue
 	Tenant     access.Tenant
 	Info       Info
+	// Availability is the URL of the store of availability keys, empty for the
+	// one in the data folder.
+	Availability string
 
+	ages     *policy.AvailabilityRoller
+	tidyUp   func()
 	logger   *slog.Logger
 	access   *access.Directory
 	keys     *rootkey.Client
@@ -141,6 +150,8 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if !o.Still {
 		n.workers.Go(func() { n.Roller.Run(work) })
 		n.workers.Go(func() { n.Upkeep.Run(work) })
+		n.workers.Go(func() { n.ages.Run(work) })
+		n.workers.Go(func() { n.everyDay(work) })
 	}
 	if !o.Still {
 		if err := n.Info.write(o.Data); err != nil {
@@ -161,6 +172,12 @@ func (o *Options) defaults() error {
 	}
 	if o.PageSlots == 0 {
 		o.PageSlots = DefaultPageSlots
+	}
+	if o.AvailabilityRollEvery == 0 {
+		o.AvailabilityRollEvery = DefaultAvailabilityRollEvery
+	}
+	if o.AvailabilityRollEvery < 0 {
+		return fail.New(api.InvalidArgument, "availability keys cannot be rolled every %v", o.AvailabilityRollEvery)
 	}
 	if o.VaultDomain != "" {
 		if err := checkDomain(o.VaultDomain); err != nil {
@@ -237,7 +254,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	})
 	n.keys = keys
 	n.closers = append(n.closers, func() error { keys.Close(); return nil })
-	availabilityKeys, err := availability.Open(ctx, fileURL(o.Data, "availability"))
+	availabilityKeys, err := n.openAvailability(ctx, o, port)
 	if err != nil {
 		return err
 	}
@@ -252,6 +269,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
 		RevisionKey: revisionKey, Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
+	n.ages = n.availabilityRoller(o.AvailabilityRollEvery, directory)
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)
 	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })
 	n.Contents = content.New(n.DB, n.Containers, blobs, o.PageSlots, now)
@@ -282,8 +300,26 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.bootstrap(ctx, directory); err != nil {
 		return err
 	}
-	svc.TidyUp()
+	if err := n.tieAvailability(ctx); err != nil {
+		return err
+	}
+	n.tidyUp = svc.TidyUp
+	n.tidyUp()
 	return nil
+}
+
+// everyDay queues the upkeep that has its time, until ctx is done.
+func (n *Node) everyDay(ctx context.Context) {
+	tick := time.NewTicker(24 * time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			n.tidyUp()
+		}
+	}
 }
 
 // Done is closed when the node has stopped serving; Close says why.

@@ -48,6 +48,26 @@ func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, all
 	return p.change(ctx, pol, now, primary, secondary, depth, allGenerations, also)
 }
 
+// Replace puts a policy that names keys without a version under two other keys.
+func (p *Policies) Replace(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, depth api.Depth, also func(*store.Tx, Change) error) (Change, error) {
+	profile := ProfileOf(pol.Kind)
+	if profile.Keys == 0 {
+		return Change{}, noCustomerKeys("replace the keys of", pol)
+	}
+	if !profile.Versionless {
+		return Change{}, fail.New(api.InvalidArgument, "replace the keys of policy %q: a %s policy names exact key versions", pol.Name, pol.Kind).
+			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update")
+	}
+	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
+	if err != nil {
+		return Change{}, err
+	}
+	if primary, secondary, err = p.resolve(ctx, pol.Tenant, profile, primary, secondary); err != nil {
+		return Change{}, fmt.Errorf("replace the keys of policy %q: %w", pol.Name, err)
+	}
+	return p.change(ctx, pol, now, primary, secondary, depth, false, also)
+}
+
 // Update replaces one customer key of a policy that names exact versions by kv.
 func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv envelope.KeyVersion, depth api.Depth, also func(*store.Tx, Change) error) (Change, error) {
 	profile := ProfileOf(pol.Kind)
@@ -76,8 +96,29 @@ func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv en
 
 // change brings a policy to two exact key versions. The vault work comes
 // first; the transaction then holds the policy exclusively and goes on only if
-// nobody else changed the policy meanwhile.
+// nobody else changed the policy meanwhile. A roll of the availability key is
+// nobody's change: it has the vault work done once more.
 func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
+	for {
+		version, err := p.availabilityOf(ctx, pol)
+		if err != nil {
+			return Change{}, err
+		}
+		c, failed := p.tryChange(ctx, pol, now, primary, secondary, version, depth, allGenerations, also)
+		if failed == nil {
+			return c, nil
+		}
+		if newest, err := p.availabilityOf(ctx, pol); err != nil || newest == version {
+			return c, failed
+		}
+		if now, err = p.authentic(ctx, pol.Tenant, pol.Current.ID); err != nil {
+			return c, failed
+		}
+	}
+}
+
+// tryChange is change, once, with new wraps by one version of the availability key.
+func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, availability uint32, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
 	olds, err := p.toRewrap(ctx, pol, now, primary, secondary, depth, allGenerations)
 	if err != nil {
 		return Change{}, err
@@ -93,7 +134,7 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 		next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
 		rev := now.Revision
 		rev.Binding.PolicyKey, rev.Binding.Generation = next.ID, next.Generation
-		rev.Primary, rev.Secondary = primary, secondary
+		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
 		key := envelope.NewKey()
 		defer key.Zero()
 		if rev, err = p.seal(ctx, profile, pol.Tenant, key, rev); err != nil {
@@ -103,7 +144,7 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 	}
 	for _, old := range olds {
 		rev := old.Revision
-		rev.Primary, rev.Secondary = primary, secondary
+		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
 		key, err := p.Open(ctx, pol.Tenant, rev.Binding.PolicyKey)
 		if err != nil {
 			return Change{}, err
@@ -125,8 +166,11 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 		if err != nil {
 			return err
 		}
-		if standing.Current != pol.Current {
+		if standing.Current != pol.Current || !standing.Enabled {
 			return changedMeanwhile(pol)
+		}
+		if err := checkAvailability(ctx, tx, pol, availability); err != nil {
+			return err
 		}
 		for _, old := range olds {
 			erased, err := eraseWraps(ctx, tx, pol.Tenant, old.ID, at)
@@ -221,8 +265,8 @@ var Classes = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, env
 	envelope.ClassSite, envelope.ClassWorkload, envelope.ClassBackup, envelope.ClassDirectory}
 
 // Retire erases the wraps of the policy's older policy keys that nothing
-// stands under any more, and returns how many. From then on no key version
-// that only they named is needed.
+// stands under any more, of one that was left those of its current one too, and
+// returns how many. From then on no key version that only they named is needed.
 func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error) {
 	var gone []int64
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -230,7 +274,7 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 		if err := tx.Lock(ctx, policy, true); err != nil {
 			return err
 		}
-		kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND r.policy_key <> p.current`, tenant, policy)
+		kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND (r.policy_key <> p.current OR p.left_at <> 0)`, tenant, policy)
 		if err != nil {
 			return err
 		}

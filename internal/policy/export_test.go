@@ -6,7 +6,7 @@ import "keyroll/internal/envelope"
 func (p *Policies) Cached(id int64) *envelope.Key {
 	p.cache.mu.Lock()
 	defer p.cache.mu.Unlock()
-	if e, ok := p.cache.keys[id]; ok {
+	if e, ok := p.cache.keys[User][id]; ok {
 		return e.key
 	}
 	return nil

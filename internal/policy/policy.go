@@ -37,6 +37,7 @@ type Policy struct {
 	Assigned    bool      // the tenant's multi-workload policy
 	Recovery    time.Time // when recovery mode began; zero: it is not in it
 	Purge       Purge
+	Left        time.Time // when it was left, for good; zero: it was not
 }
 
 // Purge is how far the purge of a policy has come. The values stand in stored data.
@@ -67,6 +68,8 @@ type Availability interface {
 	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
 	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
 	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	Add(ctx context.Context, tenant, id int64, version uint32) error
+	DestroyVersion(ctx context.Context, id int64, version uint32) error
 }
 
 // Config is what Policies work with.
@@ -89,10 +92,16 @@ type Policies struct {
 
 // New returns the policies of a database.
 func New(c Config) *Policies {
-	return &Policies{Config: c, cache: cache{keys: map[int64]*cached{}}}
+	p := &Policies{Config: c, cache: cache{wall: c.Now}}
+	for i := range p.cache.keys {
+		p.cache.keys[i] = map[int64]*cached{}
+	}
+	p.cache.due = p.due
+	return p
 }
 
-// Close drops and zeroes every opened policy key.
+// Close drops and zeroes every opened policy key and ends the work of renewing
+// them.
 func (p *Policies) Close() { p.cache.close() }
 
 // Bootstrap makes the tenant's service-managed policy if it is not there.
@@ -179,6 +188,9 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		if err := insertRevision(ctx, tx, pol, rev, p.RevisionKey, p.Now()); err != nil {
 			return err
 		}
+		if err := insertAvailability(ctx, tx, tenant, pol.ID, availability, version, pol.Created); err != nil {
+			return err
+		}
 		if also == nil {
 			return nil
 		}
@@ -202,11 +214,18 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 	if err != nil {
 		return err
 	}
-	active := 0
 	for _, other := range all {
 		if strings.EqualFold(other.Name, name) {
 			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
 		}
+	}
+	return checkActive(profile, all, geo)
+}
+
+// checkActive says whether one more policy of a kind may be enabled in a geo.
+func checkActive(profile Profile, all []Policy, geo int64) error {
+	active := 0
+	for _, other := range all {
 		if other.Kind == profile.Kind && other.Enabled && other.Geo == geo {
 			active++
 		}
@@ -300,6 +319,10 @@ func (p *Policies) ServiceManagedIn(ctx context.Context, tx *store.Tx, tenant, g
 // its own; the service-managed policy covers what no row and no policy covers.
 var defaultKinds = map[string]api.PolicyKind{"site": api.SitePolicy}
 
+// assignedKinds are the kinds of containers without a policy of their own that
+// stand under the policy that is assigned to the tenant, if one is.
+var assignedKinds = map[string]bool{"mailbox": true, "workload": true}
+
 // Default returns the policy that covers a container of the given kind and geo
 // that has none of its own.
 func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
@@ -309,11 +332,15 @@ func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind
 			return pol.ID, err
 		}
 	}
+	if assignedKinds[kind] {
+		return p.covering(ctx, tx, tenant)
+	}
 	return p.ServiceManagedIn(ctx, tx, tenant, geo)
 }
 
 // LockDefault is Default for a transaction that puts a container key under the
-// policy: it holds off a registration and a refresh until the transaction ends.
+// policy: it holds off a registration, an assignment, a leaving and a refresh
+// until the transaction ends.
 func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, KeyRow, error) {
 	managed, err := p.ServiceManaged(ctx, tx, tenant)
 	if err != nil {
@@ -339,12 +366,17 @@ func (p *Policies) Current(ctx context.Context, tx *store.Tx, tenant, policy int
 // LockCurrent takes the shared lock on a policy, to the end of the
 // transaction, and returns the current policy key. A transaction that puts a
 // slot under a policy key calls it first and puts it under that key alone; a
-// refresh holds the lock exclusively, so no wrap comes late.
+// refresh holds the lock exclusively, so no wrap comes late. A disabled policy
+// takes nothing in: Conflict.
 func (p *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
 	if err := tx.Lock(ctx, policy, false); err != nil {
 		return KeyRow{}, err
 	}
-	return p.Current(ctx, tx, tenant, policy)
+	pol, err := p.ByID(ctx, tx, tenant, policy)
+	if err == nil && !pol.Enabled {
+		err = Disabled("put something under", pol)
+	}
+	return pol.Current, err
 }
 
 // Keys returns every policy key of a policy, the newest first.

@@ -22,9 +22,15 @@ type Profile struct {
 	Identity rootkey.Identity
 	// Rule is the order in which the two customer keys are asked.
 	Rule rootkey.Rule
-	// CacheLifetime bounds how long an opened policy key is kept; zero means
-	// as long as the process runs.
+	// CacheLifetime is how long an opened policy key is kept when its vaults are
+	// away: so long an outage of both is not felt. Zero means as long as the
+	// process runs. How fast a revocation works is RevocationBound, for all.
 	CacheLifetime time.Duration
+	// AutomaticFallback lets the availability key open a policy key by itself
+	// when both customer keys fail without a deliberate act of the customer, and
+	// for the service's own work after any failure. Otherwise it does so only in
+	// a recovery that the customer asked for.
+	AutomaticFallback bool
 	// Rolls lists the classes that a roll of depth policy brings over in the
 	// background. Other classes move at their next access.
 	Rolls []envelope.Class
@@ -36,6 +42,11 @@ type Profile struct {
 	MostActive int
 	// OneAGeo says that a policy covers one geo, the default one if no other.
 	OneAGeo bool
+	// ForTenant says that one policy of the kind may be assigned to the tenant.
+	ForTenant bool
+	// Fixed says that keyroll names the policy, and that it covers as long as it
+	// is there: it is left, never disabled.
+	Fixed bool
 }
 
 // hedgeOffset is how long the second of two hedged unwraps waits for the first.
@@ -45,16 +56,21 @@ const hedgeOffset = 200 * time.Millisecond
 var Profiles = []Profile{
 	{
 		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
-		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute,
+		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
 		Rolls: []envelope.Class{envelope.ClassActive}, MostActive: 50,
 	},
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
-		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 5 * time.Minute,
-		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true,
+		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 4 * time.Hour,
+		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true, Fixed: true,
 	},
 	{
-		Kind: api.ServiceManagedPolicy, MostActive: 1,
+		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
+		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MostActive: 50, ForTenant: true,
+	},
+	{
+		Kind: api.ServiceManagedPolicy, MostActive: 1, Fixed: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
 	},
 }

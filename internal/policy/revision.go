@@ -133,6 +133,9 @@ type Revision struct {
 	Generation         uint32
 	Primary, Secondary envelope.KeyVersion
 	Created            time.Time
+	// The policy's own availability key, and the version that holds the third wrap.
+	AvailabilityKey     int64
+	AvailabilityVersion uint32
 }
 
 // RevisionOf returns the revision that wraps a policy key.
@@ -141,6 +144,24 @@ func (p *Policies) RevisionOf(ctx context.Context, tx *store.Tx, tenant, policyK
 	if err != nil {
 		return Revision{}, err
 	}
-	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: policyKey, Generation: r.Binding.Generation,
-		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created}, nil
+	return r.shown(), nil
+}
+
+// LastRevision returns the newest revision of a policy key, whether its wraps
+// are kept or not.
+func (p *Policies) LastRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (Revision, error) {
+	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 ORDER BY r.id DESC LIMIT 1`, tenant, policyKey)
+	if err == nil && len(list) == 0 {
+		err = fail.New(api.NotFound, "policy key %d does not exist", policyKey)
+	}
+	if err != nil {
+		return Revision{}, err
+	}
+	return list[0].shown(), nil
+}
+
+func (r revisionRow) shown() Revision {
+	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: r.Binding.PolicyKey, Generation: r.Binding.Generation,
+		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created,
+		AvailabilityKey: r.AvailabilityKey, AvailabilityVersion: r.AvailabilityVersion}
 }

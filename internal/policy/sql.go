@@ -17,7 +17,7 @@ import (
 
 func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Policy, error) {
 	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, k.id, k.generation,
-		p.geo, p.assigned, p.recovery, p.purge
+		p.geo, p.assigned, p.recovery, p.purge, p.left_at
 		FROM policy p JOIN policy_key k ON k.id = p.current WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -27,9 +27,9 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 	for rows.Next() {
 		var p Policy
 		var guid string
-		var created, recovery int64
+		var created, recovery, left int64
 		err := rows.Scan(&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation,
-			&p.Geo, &p.Assigned, &recovery, &p.Purge)
+			&p.Geo, &p.Assigned, &recovery, &p.Purge, &left)
 		if err != nil {
 			return nil, err
 		}
@@ -39,6 +39,9 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		p.Created = time.UnixMilli(created)
 		if recovery != 0 {
 			p.Recovery = time.UnixMilli(recovery)
+		}
+		if left != 0 {
+			p.Left = time.UnixMilli(left)
 		}
 		p.Current.Tenant, p.Current.Policy = p.Tenant, p.ID
 		list = append(list, p)
@@ -116,6 +119,7 @@ type revisionRow struct {
 	Policy          int64
 	PolicyName      string
 	Kind            api.PolicyKind
+	InRecovery      bool // the policy is: the customer asked for its availability key
 	Current         bool // wraps the policy's current policy key
 	MAC             []byte
 	Created, Erased time.Time
@@ -123,7 +127,7 @@ type revisionRow struct {
 }
 
 func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...any) ([]revisionRow, error) {
-	rows, err := tx.Query(ctx, `SELECT r.guid, t.guid, p.guid, p.id, p.name, p.kind, p.current, r.policy_key, k.generation,
+	rows, err := tx.Query(ctx, `SELECT r.guid, t.guid, p.guid, p.id, p.name, p.kind, p.recovery, p.current, r.policy_key, k.generation,
 		r.primary_vault, r.primary_key_name, r.primary_version, r.secondary_vault, r.secondary_key_name, r.secondary_version,
 		r.availability, r.availability_version, r.wrap_primary, r.wrap_secondary, r.wrap_availability, r.mac, r.created, r.erased
 		FROM revision r JOIN policy p ON p.id = r.policy JOIN policy_key k ON k.id = r.policy_key JOIN tenant t ON t.id = r.tenant
@@ -136,8 +140,8 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 	for rows.Next() {
 		var r revisionRow
 		var guid, tenant, policy string
-		var current, created, erased int64
-		err := rows.Scan(&guid, &tenant, &policy, &r.Policy, &r.PolicyName, &r.Kind, &current, &r.Binding.PolicyKey, &r.Binding.Generation,
+		var recovery, current, created, erased int64
+		err := rows.Scan(&guid, &tenant, &policy, &r.Policy, &r.PolicyName, &r.Kind, &recovery, &current, &r.Binding.PolicyKey, &r.Binding.Generation,
 			&r.Primary.Vault, &r.Primary.Key, &r.Primary.Version, &r.Secondary.Vault, &r.Secondary.Key, &r.Secondary.Version,
 			&r.AvailabilityKey, &r.AvailabilityVersion, &r.WrapPrimary, &r.WrapSecondary, &r.WrapAvailability, &r.MAC, &created, &erased)
 		if err != nil {
@@ -150,7 +154,7 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 		if err := errors.Join(errs[:]...); err != nil {
 			return nil, err
 		}
-		r.Current = current == r.Binding.PolicyKey
+		r.InRecovery, r.Current = recovery != 0, current == r.Binding.PolicyKey
 		r.Created, r.Erased, r.Kept = time.UnixMilli(created), time.UnixMilli(erased), erased == 0
 		list = append(list, r)
 	}

@@ -211,15 +211,16 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	fault.Point("roll.before-commit")
 	err := r.DB.InTx(ctx, func(tx *store.Tx) error {
 		moved = 0
-		current, err := r.Policies.LockCurrent(ctx, tx, ro.Tenant, ro.Policy)
-		if err != nil {
-			return err
-		}
+		current, refused := r.Policies.LockCurrent(ctx, tx, ro.Tenant, ro.Policy)
 		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if now.State != api.RollRunning || current.ID != ro.Target {
+		case now.State != api.RollRunning: // a policy that was left takes nothing in
+			return errStopped
+		case refused != nil:
+			return refused
+		case current.ID != ro.Target:
 			return errStopped
 		}
 		swapped, err := keypage.Swap(ctx, tx, b.olds, b.news)

@@ -70,7 +70,7 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 	if err != nil {
 		return r, err
 	}
-	if ok && before.unfinished() {
+	if ok && before.Unfinished() {
 		if r.Source == 0 {
 			r.Source = before.Source
 		}
@@ -84,7 +84,7 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 			}
 		}
 	}
-	if err := supersede(ctx, tx, pol.Tenant, pol.ID, now); err != nil {
+	if err := supersede(ctx, tx, pol.Tenant, pol.ID, "a newer roll took its place", now); err != nil {
 		return r, err
 	}
 	if r.Total, err = remaining(ctx, tx, policies, r); err != nil {
@@ -93,8 +93,14 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 	return r, insert(ctx, tx, r)
 }
 
-// unfinished says whether something may be left of a roll.
-func (r Roll) unfinished() bool {
+// Leave ends the rolls of a policy that is being left, in the transaction that
+// leaves it: what they were to bring there stays for those that bring it away.
+func Leave(ctx context.Context, tx *store.Tx, left policy.Policy, now time.Time) error {
+	return supersede(ctx, tx, left.Tenant, left.ID, "its policy was left", now)
+}
+
+// Unfinished says whether something may be left of a roll.
+func (r Roll) Unfinished() bool {
 	return r.State == api.RollRunning || r.State == api.RollPaused || r.State == api.RollFailed
 }
 
@@ -150,6 +156,16 @@ func byID(ctx context.Context, tx *store.Tx, tenant, id int64) (Roll, error) {
 // Latest returns the newest roll of a policy, and false if there was none.
 func Latest(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
 	list, err := query(ctx, tx, `tenant = ?1 AND policy = ?2 ORDER BY id DESC LIMIT 1`, tenant, policy)
+	if err != nil || len(list) == 0 {
+		return Roll{}, false, err
+	}
+	return list[0], true, nil
+}
+
+// LatestFrom returns the newest roll that brings the containers of a policy to
+// another one, and false if there was none.
+func LatestFrom(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
+	list, err := query(ctx, tx, `tenant = ?1 AND source = ?2 ORDER BY id DESC LIMIT 1`, tenant, policy)
 	if err != nil || len(list) == 0 {
 		return Roll{}, false, err
 	}

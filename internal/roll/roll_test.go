@@ -450,22 +450,39 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-func TestRollWaitsForVaultsThatAreAwayAndSaysSo(t *testing.T) {
+// An outage of both vaults is no act of the customer: the availability key helps.
+func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+		keys := w.keys()
+		ro := w.begin(pol)
+		w.Policies.Close()
+		w.away(pol, policytest.Away())
+		w.finish(ro, api.RollFinished)
+		w.Policies.Close()
+		w.away(pol, nil)
+		w.same(keys, w.keys())
+	})
+}
+
+func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		keys := w.keys()
 		var ro roll.Roll
-		for _, failure := range []error{policytest.Away(), policytest.Denied()} {
+		for _, failure := range [][2]error{{policytest.Denied(), policytest.Denied()}, {policytest.Denied(), policytest.Away()}} {
 			ro = w.begin(pol)
 			w.Policies.Close()
-			w.away(pol, failure)
+			w.Vaults.Fail("A-p", failure[0])
+			w.Vaults.Fail("B-p", failure[1])
 			stood := w.Dump("key_page")
 			if waits, err := w.roller.Work(w.Ctx, ro); !waits || err != nil {
 				t.Errorf("waits %v, %v", waits, err)
 			}
 			now := w.now(ro)
-			if now.State != api.RollRunning || !strings.HasPrefix(now.Message, "waits: ") || !strings.Contains(now.Message, failure.Error()) || !now.Finished.IsZero() {
+			if now.State != api.RollRunning || !strings.HasPrefix(now.Message, "waits: ") || !strings.Contains(now.Message, failure[0].Error()) || !strings.Contains(now.Message, failure[1].Error()) || !now.Finished.IsZero() {
 				t.Errorf("the roll is %s: %q", now.State, now.Message)
 			}
 			if w.Dump("key_page") != stood {

@@ -150,7 +150,7 @@ func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
 
 // Work brings one roll to its end, or reports that it waits for a vault.
 func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: "Roll", Request: fmt.Sprintf("roll %d", ro.ID)})
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: policy.JobRoll, Request: fmt.Sprintf("roll %d", ro.ID)})
 	m := r.meter(ro.ID)
 	defer r.forget(ro.ID)
 	for {
@@ -198,13 +198,12 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 	fault.Point("roll.before-finish")
 	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
 		ended = false
-		for _, id := range []int64{ro.Source, ro.Policy} {
-			if id == 0 {
-				continue
-			}
-			if err := tx.Lock(ctx, id, true); err != nil {
-				return err
-			}
+		held := []int64{ro.Policy}
+		if ro.Source != 0 {
+			held = append(held, ro.Source)
+		}
+		if err := policy.LockEach(ctx, tx, held...); err != nil {
+			return err
 		}
 		left, err := remaining(ctx, tx, r.Policies, ro)
 		if err != nil {
@@ -240,6 +239,13 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	}
 	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
 		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message}
+	if ro.Source != 0 {
+		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
+		if err != nil {
+			return a, err
+		}
+		a.Source = source.Name
+	}
 	if !ro.Finished.IsZero() {
 		finished := ro.Finished.UTC()
 		a.Finished = &finished

@@ -53,7 +53,7 @@ func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 		w.Policies.Close()
 		waiting := w.begin(a)
 		w.Policies.Close()
-		w.away(a, policytest.Away())
+		w.away(a, policytest.Denied())
 		defer w.run()()
 		until(t, "it waits", func() bool { return strings.HasPrefix(w.now(waiting).Message, "waits: ") })
 		other := w.begin(b)

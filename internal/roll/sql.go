@@ -21,10 +21,10 @@ func insert(ctx context.Context, tx *store.Tx, r Roll) error {
 	return err
 }
 
-func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, now time.Time) error {
+func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, why string, now time.Time) error {
 	_, err := tx.Exec(ctx, `UPDATE roll SET state = ?3, finished = ?4, message = ?5
 		WHERE tenant = ?1 AND policy = ?2 AND state IN (?6, ?7, ?8)`,
-		tenant, policy, string(api.RollSuperseded), now.UnixMilli(), "a newer refresh took its place",
+		tenant, policy, string(api.RollSuperseded), now.UnixMilli(), why,
 		string(api.RollRunning), string(api.RollPaused), string(api.RollFailed))
 	return err
 }

@@ -3,7 +3,6 @@ package rootkey
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -113,22 +112,29 @@ func (g guardedCredential) GetToken(ctx context.Context, options policy.TokenReq
 // transport carries requests to one of two worlds.
 type transport struct {
 	*http.Client
+	noRetry    bool
 	credential func(authority string) (azcore.TokenCredential, error)
 }
 
 func (t transport) options() azcore.ClientOptions {
-	return azcore.ClientOptions{Transport: t.Client, Retry: retry}
+	options := azcore.ClientOptions{Transport: t.Client, Retry: retry}
+	if t.noRetry {
+		options.Retry.MaxRetries = -1
+	}
+	return options
 }
 
 // newOwnTransport reaches keyroll's own listener and nothing else.
-func newOwnTransport(address func() string, roots *x509.CertPool) transport {
+func newOwnTransport(config Config) transport {
 	t := newHTTPTransport()
 	t.Proxy = nil
-	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address())
+	t.TLSClientConfig = &tls.Config{RootCAs: config.RootCAs, MinVersion: tls.VersionTLS12}
+	if t.DialContext = config.Dial; config.Dial == nil {
+		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, config.OwnAddress())
+		}
 	}
-	return transport{Client: newHTTPClient(t)}
+	return transport{Client: newHTTPClient(t), noRetry: config.NoRetry}
 }
 
 // newExternalTransport reaches Azure with the system's roots and the machine's

@@ -15,11 +15,13 @@
 package rootkey
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -40,6 +42,8 @@ const (
 	Exchange Identity = "exchange"
 	// SharePoint wraps and unwraps for site policies.
 	SharePoint Identity = "sharepoint"
+	// DataAtRestEncryption wraps and unwraps for multi-workload policies.
+	DataAtRestEncryption Identity = "data-at-rest-encryption"
 )
 
 // Config says where keyroll's own vaults are and who logs in to them.
@@ -59,6 +63,14 @@ type Config struct {
 	Secret func(ctx context.Context, tenant int64, id Identity) (clientID, clientSecret string, err error)
 	// Logger gets what the Azure client panicked with.
 	Logger *slog.Logger
+
+	// Dial, unless nil, reaches keyroll's own vaults in OwnAddress's place, by
+	// the host:port of their URLs.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// CallTimeout, unless 0, replaces the ten seconds of one call, within which
+	// a failed request is tried again unless NoRetry says otherwise.
+	CallTimeout time.Duration
+	NoRetry     bool
 }
 
 // Client reaches vaults. It is safe for concurrent use.
@@ -75,8 +87,8 @@ func New(config Config) *Client {
 	config.VaultDomain = strings.ToLower(config.VaultDomain)
 	return &Client{
 		config:   config,
-		timeout:  callTimeout,
-		own:      newOwnTransport(config.OwnAddress, config.RootCAs),
+		timeout:  cmp.Or(config.CallTimeout, callTimeout),
+		own:      newOwnTransport(config),
 		external: newExternalTransport(),
 		pool:     &pool{connections: map[connectionID]*connection{}},
 	}

@@ -159,8 +159,15 @@ func (f *fakeService) ShowPolicy(ctx context.Context, in api.PolicyInput) (api.P
 	return fake[api.Policy](ctx, f, "ShowPolicy", in)
 }
 
+func (f *fakeService) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error) {
+	return fake[api.RolledAvailabilityKeys](ctx, f, "RollAvailabilityKeys", in)
+}
 func (f *fakeService) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
 	return fake[api.Refreshed](ctx, f, "RefreshPolicy", in)
+}
+
+func (f *fakeService) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
+	return fake[api.List[api.Probe]](ctx, f, "TestPolicy", in)
 }
 
 func (f *fakeService) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {

@@ -41,6 +41,24 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.ShowPolicy, s.ShowPolicy)
 	call(b, api.RefreshPolicy, s.RefreshPolicy)
 	call(b, api.UpdatePolicy, s.UpdatePolicy)
+	call(b, api.TestPolicy, s.TestPolicy)
+	call(b, api.SetPolicy, s.SetPolicy)
+	call(b, api.ReplacePolicyKeys, s.ReplacePolicyKeys)
+	call(b, api.LeavePolicy, s.LeavePolicy)
+	call(b, api.AssignPolicy, s.AssignPolicy)
+	call(b, api.ShowAssignment, s.ShowAssignment)
+
+	call(b, api.ListWorkloads, s.ListWorkloads)
+	call(b, api.ListWorkloadItems, s.ListWorkloadItems)
+	call(b, api.PutWorkloadItem, receive(s.PutWorkloadItem))
+	stream(b, api.GetWorkloadItem, send(h, s.GetWorkloadItem))
+
+	call(b, api.RollAvailabilityKeys, s.RollAvailabilityKeys)
+
+	call(b, api.CreateBackup, s.CreateBackup)
+	call(b, api.ListBackups, s.ListBackups)
+	call(b, api.RestoreBackup, s.RestoreBackup)
+	call(b, api.ExpireBackup, s.ExpireBackup)
 
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)

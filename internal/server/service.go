@@ -38,6 +38,17 @@ type Service interface {
 	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)
 	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
 	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
+	TestPolicy(context.Context, api.PolicyInput) (api.List[api.Probe], error)
+	SetPolicy(context.Context, api.SetPolicyInput) (api.Policy, error)
+	ReplacePolicyKeys(context.Context, api.ReplacePolicyKeysInput) (api.Refreshed, error)
+	LeavePolicy(context.Context, api.PolicyInput) (api.Refreshed, error)
+	AssignPolicy(context.Context, api.AssignPolicyInput) (api.Policy, error)
+	ShowAssignment(context.Context, api.None) (api.Policy, error)
+
+	ListWorkloads(context.Context, api.None) (api.List[api.Workload], error)
+	ListWorkloadItems(context.Context, api.WorkloadInput) (api.List[api.File], error)
+
+	RollAvailabilityKeys(context.Context, api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error)
 
 	ListRolls(context.Context, api.None) (api.List[api.Roll], error)
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
@@ -51,15 +62,22 @@ type Service interface {
 	CreateGeo(context.Context, api.CreateGeoInput) (api.Geo, error)
 	ListGeos(context.Context, api.None) (api.List[api.Geo], error)
 
-	// ImportMail and PutFile read the content from r. size is its length in
+	CreateBackup(context.Context, api.CreateBackupInput) (api.Backup, error)
+	ListBackups(context.Context, api.ListInput) (api.List[api.Backup], error)
+	RestoreBackup(context.Context, api.RestoreBackupInput) (api.Backup, error)
+	ExpireBackup(context.Context, api.BackupInput) (api.Backup, error)
+
+	// ImportMail, PutFile and PutWorkloadItem read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early
 	// shows as an error of r, fail Truncated.
 	ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error)
 	PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error)
-	// ExportMail, ReadMessage and GetFile write content to w. They fail before
+	PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error)
+	// ExportMail, ReadMessage, GetFile and GetWorkloadItem write content to w. They fail before
 	// the first byte where they can: only then the caller sees the reason.
 	ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error
 	ReadMessage(ctx context.Context, in api.MessageInput, w io.Writer) error
+	GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error
 	// GetFile asks part once, before the first byte, which n bytes from off on
 	// of the file that it has opened it is to write.
 	GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error

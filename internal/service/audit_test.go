@@ -44,6 +44,12 @@ func (w world) acts() []act {
 		w.Must(err)
 		ro.Roll = list.Items[0].ID
 	}
+	var backup string
+	findBackup := func() {
+		list, err := w.ListBackups(w.ctx, api.ListInput{})
+		w.Must(err)
+		backup = list.Items[0].ID
+	}
 	discard := func(api.VerifyProgress) {}
 	tenants := 0
 	return []act{
@@ -74,6 +80,14 @@ func (w world) acts() []act {
 		}, func(x c) error { return e(w.CreatePolicy(x, newPolicy("q", keyURI("A-p"), keyURI("A-p")))) }, api.InvalidArgument, "p", nil},
 		{"AssignMailbox", func(x c) error { return e(w.AssignMailbox(x, assign(alice, "p"))) },
 			func(x c) error { return e(w.AssignMailbox(x, assign(alice, "none"))) }, api.NotFound, alice, nil},
+		{"CreateBackup", func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", alice))) },
+			func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", nobody))) }, api.NotFound, alice, nil},
+		{"ListBackups", func(x c) error { return e(w.ListBackups(x, api.ListInput{})) },
+			func(x c) error { return e(w.ListBackups(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
+		{"RestoreBackup", func(x c) error { return e(w.RestoreBackup(x, restore(backup, "restored@contoso.com", ""))) },
+			func(x c) error { return e(w.RestoreBackup(x, restore(backup, alice, ""))) }, api.AlreadyExists, alice + " as restored@contoso.com", findBackup},
+		{"ExpireBackup", func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: backup})) },
+			func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: "x"})) }, api.InvalidArgument, alice, nil},
 		{"CreateSite", func(x c) error { return e(w.CreateSite(x, newSite(team))) },
 			func(x c) error { return e(w.CreateSite(x, newSite("http://x"))) }, api.InvalidArgument, team, nil},
 		{"ListSites", func(x c) error { return e(w.ListSites(x, api.ListInput{})) },
@@ -93,6 +107,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.ShowPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
 		{"RefreshPolicy", func(x c) error { w.newKey("A-p"); return e(w.RefreshPolicy(x, refresh("p", ""))) },
 			func(x c) error { return e(w.RefreshPolicy(x, refresh("p", ""))) }, api.NoNewVersion, "p", nil},
+		{"RollAvailabilityKeys", func(x c) error { return e(w.RollAvailabilityKeys(x, rollAvailability("p"))) },
+			func(x c) error { return e(w.RollAvailabilityKeys(x, rollAvailability("none"))) }, api.NotFound, "p", nil},
 		{"PauseRoll", func(x c) error { return e(w.PauseRoll(x, ro)) }, func(x c) error { return e(w.PauseRoll(x, ro)) }, api.Conflict, "", findRoll},
 		{"ResumeRoll", func(x c) error { return e(w.ResumeRoll(x, ro)) }, func(x c) error { return e(w.ResumeRoll(x, ro)) }, api.Conflict, "", nil},
 		{"ShowRoll", func(x c) error { return e(w.ShowRoll(x, ro)) },
@@ -109,9 +125,36 @@ func (w world) acts() []act {
 		{"CreateGeo", func(x c) error { return e(w.CreateGeo(x, newGeo("EU", "contoso-eu.sharepoint.com"))) },
 			func(x c) error { return e(w.CreateGeo(x, newGeo("eu", "contoso-x.sharepoint.com"))) }, api.AlreadyExists, "EU", nil},
 		{"ListGeos", func(x c) error { return e(w.ListGeos(x, api.None{})) }, nil, "", "", nil},
+		{"TestPolicy", func(x c) error { return e(w.TestPolicy(x, api.PolicyInput{Policy: "p"})) },
+			func(x c) error { return e(w.TestPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
+		{"PutWorkloadItem", func(x c) error {
+			return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content")))
+		},
+			func(x c) error {
+				return e(w.PutWorkloadItem(x, item(chats, "thread"), 9, strings.NewReader("content")))
+			}, api.Truncated, chats + " thread", nil},
+		{"ListWorkloads", func(x c) error { return e(w.ListWorkloads(x, api.None{})) }, nil, "", "", nil},
+		{"ListWorkloadItems", func(x c) error { return e(w.ListWorkloadItems(x, api.WorkloadInput{Workload: chats})) },
+			func(x c) error { return e(w.ListWorkloadItems(x, api.WorkloadInput{Workload: "faxes"})) }, api.InvalidArgument, chats, nil},
+		{"GetWorkloadItem", func(x c) error { return w.GetWorkloadItem(x, item(chats, "thread"), io.Discard) },
+			func(x c) error { return w.GetWorkloadItem(x, item(chats, "none"), io.Discard) }, api.NotFound, chats + " thread", nil},
+		{"AssignPolicy", func(x c) error { return e(w.AssignPolicy(x, assignment("m"))) },
+			func(x c) error { return e(w.AssignPolicy(x, assignment("p"))) }, api.InvalidArgument, "m", func() { w.workPolicy("m") }},
+		{"ShowAssignment", func(x c) error { return e(w.ShowAssignment(x, api.None{})) }, nil, "", "", nil},
+		{"SetPolicy", func(x c) error { return e(w.SetPolicy(x, setting("p", "", nil))) },
+			func(x c) error { return e(w.SetPolicy(x, setting("p", " p", nil))) }, api.InvalidArgument, "p", nil},
+		{"ReplacePolicyKeys", func(x c) error {
+			w.newKey("C-p")
+			w.newKey("D-p")
+			return e(w.ReplacePolicyKeys(x, replace("p", api.DepthPolicy, keyURI("C-p"), keyURI("D-p"))))
+		}, func(x c) error {
+			return e(w.ReplacePolicyKeys(x, replace("p", api.DepthPolicy, keyURI("C-p"), keyURI("C-p"))))
+		}, api.InvalidArgument, "p", nil},
+		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, named("p"))) },
+			func(x c) error { return e(w.LeavePolicy(x, named("p"))) }, api.Conflict, "p", w.finishRolls},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -45,9 +46,12 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 		if err != nil {
 			return err
 		}
-		if pol.Kind != api.MailboxPolicy || !pol.Enabled {
+		if pol.Kind != api.MailboxPolicy {
 			return fail.New(api.Conflict, "policy %q is of kind %s and cannot be assigned to a mailbox", pol.Name, pol.Kind).
 				WithHint("an enabled mailbox policy can: New-DataEncryptionPolicy makes one")
+		}
+		if !pol.Enabled {
+			return policy.Disabled("assign", pol)
 		}
 		id = pol.ID
 		return nil

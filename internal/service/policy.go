@@ -14,25 +14,40 @@ import (
 	"keyroll/internal/store"
 )
 
-// CreatePolicy makes a mailbox policy from two customer keys.
+// madeFromKeys are the kinds of policies that are made from two keys and a name.
+var madeFromKeys = map[api.PolicyKind]api.PolicyKind{"": api.MailboxPolicy, api.MailboxPolicy: api.MailboxPolicy,
+	api.MultiWorkloadPolicy: api.MultiWorkloadPolicy}
+
+// CreatePolicy makes a mailbox policy or a multi-workload policy from two
+// customer keys.
 func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.CreatePolicy.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Policy, error) {
 		if err := checkPolicyName(in.Body.Name); err != nil {
 			return api.Policy{}, err
 		}
-		if len(in.Body.Keys) != 2 {
-			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: %d key URIs are given; a policy has exactly two, in two vaults", in.Body.Name, len(in.Body.Keys))
+		kind, ok := madeFromKeys[in.Body.Kind]
+		if !ok {
+			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: kind %q is none of %s, %s", in.Body.Name, in.Body.Kind, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		}
-		var keys [2]envelope.KeyVersion
-		for i, uri := range in.Body.Keys {
-			var err error
-			if keys[i], err = s.Keys.ParseURI(uri); err != nil {
-				return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
-			}
+		primary, secondary, err := s.twoKeys(in.Body.Keys)
+		if err != nil {
+			return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
 		}
-		return c.create(ctx, policy.Definition{Kind: api.MailboxPolicy, Name: in.Body.Name, Description: in.Body.Description,
-			Primary: keys[0], Secondary: keys[1]}, nil)
+		return c.create(ctx, policy.Definition{Kind: kind, Name: in.Body.Name, Description: in.Body.Description,
+			Primary: primary, Secondary: secondary}, nil)
 	})
+}
+
+// twoKeys reads the identifiers of the two keys of a policy.
+func (s *Service) twoKeys(uris []string) (primary, secondary envelope.KeyVersion, err error) {
+	if len(uris) != 2 {
+		return primary, secondary, fail.New(api.InvalidArgument, "%d key URIs are given; a policy has exactly two, in two vaults", len(uris))
+	}
+	if primary, err = s.Keys.ParseURI(uris[0]); err != nil {
+		return primary, secondary, err
+	}
+	secondary, err = s.Keys.ParseURI(uris[1])
+	return primary, secondary, err
 }
 
 // RegisterSites makes the site policy of a geo and begins to bring every site
@@ -63,12 +78,10 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 				if err != nil {
 					return err
 				}
-				rev, err := s.Policies.RevisionOf(ctx, tx, c.tenant, pol.Current.ID)
-				if err != nil {
+				if err := c.checkArrived(ctx, tx, managed); err != nil {
 					return err
 				}
-				_, err = roll.Begin(ctx, tx, s.Policies, roll.Start{Policy: pol, Source: managed, Revision: rev.GUID}, s.Now())
-				return err
+				return c.bring(ctx, tx, roll.Start{Policy: pol, Source: managed})
 			})
 	})
 }
@@ -173,6 +186,9 @@ func (c *call) change(ctx context.Context, identity string, act func(policy.Poli
 		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
 		}
+		if !pol.Enabled {
+			return policy.Disabled("change", pol)
+		}
 		return c.checkNoRoll(ctx, tx, pol)
 	})
 	if err != nil {
@@ -207,16 +223,21 @@ func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy)
 		return nil
 	}
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
-	if err != nil || !ok || latest.State == api.RollFinished || latest.State == api.RollSuperseded {
+	if err != nil || !ok || !latest.Unfinished() {
 		return err
 	}
+	return c.rolling(ctx, tx, pol, latest, "one key at a time: wait until its state is Registered; keyroll roll watch %d shows it")
+}
+
+// rolling refuses with the progress of a roll; hint takes its id.
+func (c *call) rolling(ctx context.Context, tx *store.Tx, pol policy.Policy, latest roll.Roll, hint string) error {
 	progress, err := c.Roller.Progress(ctx, tx, latest)
 	if err != nil {
 		return err
 	}
 	return fail.New(api.RollInProgress, "policy %q is being rolled: %d of %d containers (%.0f %%) have come over, the roll is %s", pol.Name,
 		progress.Done, progress.Total, progress.PercentComplete, progress.State).
-		WithHint("one key at a time: wait until its state is Registered; keyroll roll watch %s shows it", progress.ID)
+		WithHint(hint, latest.ID)
 }
 
 func depthOf(d api.Depth) (api.Depth, error) {
@@ -250,19 +271,24 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 
 // show completes a policy with its revision and its newest roll.
 func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
-	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, pol.Current.ID)
+	rev, err := c.Policies.LastRevision(ctx, tx, c.tenant, pol.Current.ID)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled,
+	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled, Assigned: pol.Assigned,
 		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
-		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary),
+		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
 	if policy.ProfileOf(pol.Kind).OneAGeo || pol.Geo != 0 {
 		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
 			return p, err
 		}
 	}
-	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+	newest := roll.Latest
+	if !pol.Left.IsZero() {
+		p.State, newest = api.Unregistered, roll.LatestFrom
+	}
+	latest, ok, err := newest(ctx, tx, c.tenant, pol.ID)
 	if err != nil || !ok {
 		return p, err
 	}
@@ -271,10 +297,14 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 		return p, err
 	}
 	p.Roll = &progress
-	if latest.State != api.RollFinished && latest.State != api.RollSuperseded {
-		p.State, p.PercentComplete = api.Rolling, progress.PercentComplete
-		if latest.Source != 0 {
+	if latest.Unfinished() {
+		p.PercentComplete = progress.PercentComplete
+		switch {
+		case !pol.Left.IsZero():
+		case latest.Source != 0 && policy.ProfileOf(pol.Kind).OneRoll:
 			p.State = api.Registering
+		default:
+			p.State = api.Rolling
 		}
 	}
 	return p, nil

@@ -6,13 +6,17 @@ import (
 	"fmt"
 
 	"keyroll/internal/access"
+	"keyroll/internal/audit"
 	"keyroll/internal/container"
 	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
+	"keyroll/internal/upkeep"
 )
 
 // TidyUp queues the upkeep that the end of the last process may have left over,
-// in any tenant. It returns at once, however many tenants there are: a job looks
+// and the end of the backups whose time has come, in any tenant. It is called at
+// start and once a day. It returns at once, however many tenants there are: a job looks
 // at one after the other.
 func (s *Service) TidyUp() {
 	s.Upkeep.Add("look for what is left over", func(ctx context.Context) error {
@@ -26,6 +30,8 @@ func (s *Service) TidyUp() {
 				return err
 			}
 			for _, t := range tenants {
+				s.expireBackups(t.ID)
+				s.tidyContent(t.ID)
 				s.foldContainers(t.ID)
 				if err := s.retireAll(ctx, t.ID); err != nil {
 					return err
@@ -36,10 +42,18 @@ func (s *Service) TidyUp() {
 	})
 }
 
+// later queues an upkeep job; the audit log has its uses of root keys under the
+// operation, with the job's name as the request.
+func (s *Service) later(operation, name string, job upkeep.Job) {
+	s.Upkeep.Add(name, func(ctx context.Context) error {
+		return job(audit.WithOrigin(ctx, audit.Origin{Operation: operation, Request: name, System: true}))
+	})
+}
+
 // accessed queues what follows an access to content: a container that a roll
 // left behind moves to the current policy key. The access has been answered.
 func (s *Service) accessed(ct container.Container) {
-	s.Upkeep.Add(fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
+	s.later(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
 		moved, err := s.Containers.Follow(ctx, ct)
 		if err != nil || !moved {
 			return err
@@ -49,9 +63,9 @@ func (s *Service) accessed(ct container.Container) {
 }
 
 // Retire queues the erasure of wraps that nothing under a policy needs.
-func (s *Service) Retire(tenant, policy int64) {
-	s.Upkeep.Add(fmt.Sprintf("retire policy keys of %d", policy), func(ctx context.Context) error {
-		_, err := s.Policies.Retire(ctx, tenant, policy)
+func (s *Service) Retire(tenant, policyID int64) {
+	s.later(policy.JobRetire, fmt.Sprintf("retire policy keys of %d", policyID), func(ctx context.Context) error {
+		_, err := s.Policies.Retire(ctx, tenant, policyID)
 		return err
 	})
 }
@@ -70,7 +84,7 @@ func (s *Service) retireAll(ctx context.Context, tenant int64) error {
 // foldContainers queues the merging of the tenant's container key pages where
 // they are less than half full on average.
 func (s *Service) foldContainers(tenant int64) {
-	s.Upkeep.Add(fmt.Sprintf("fold key pages of tenant %d", tenant), func(ctx context.Context) error {
+	s.later(policy.JobFold, fmt.Sprintf("fold key pages of tenant %d", tenant), func(ctx context.Context) error {
 		var sums []keypage.Sum
 		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
 			sums, err = keypage.Usage(ctx, tx, tenant)
@@ -93,7 +107,7 @@ func (s *Service) foldContainers(tenant int64) {
 
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
-	s.Upkeep.Add(fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
+	s.later(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
 		_, err := s.Contents.Fold(ctx, ct)
 		return err
 	})

@@ -1,6 +1,7 @@
 // Package verify opens everything and tells what does not open.
 //
-// It goes from the roots down: every policy key by every root that wraps it,
+// It goes from the roots down: each root of a named policy wraps and unwraps
+// fresh bytes; every policy key by every root that wraps it,
 // every container key and every blob key in every key page, every item to its
 // last byte. What a rule keeps shut is closed; what should open and does not,
 // or does not fit its place, is damaged and named by its ids. It changes
@@ -71,10 +72,33 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 			key.Zero()
 		}
 	}()
+	if only != 0 {
+		if err := r.probe(ctx, only); err != nil {
+			return r.report, err
+		}
+	}
 	if err := r.keysOf(ctx, only); err != nil {
 		return r.report, err
 	}
 	return r.report, r.content(ctx, only)
+}
+
+// probe has each root of a policy wrap and unwrap; a policy that no root wraps
+// any more has none.
+func (r *run) probe(ctx context.Context, id int64) error {
+	var pol policy.Policy
+	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
+		pol, err = r.policies.ByID(ctx, tx, r.tenant, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.report.Probes, err = r.policies.Test(ctx, pol)
+	if code := fail.CodeOf(err); err != nil && (code == api.NotFound || code == api.Damaged) {
+		return nil // it is filed with its policy key
+	}
+	return err
 }
 
 // keysOf opens the policy keys, which may take a vault and so stands outside
@@ -308,14 +332,14 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		key, ok := page.Find(c.ID, c.Generation)
 		if !ok {
 			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its generation %d", c.ID, row.ID, c.Generation)
-			if err := r.found("container", c.ID, err); err != nil {
+			if err := r.found(noun(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
 		}
 		key.Zero()
 		if err := r.containers.CheckName(ctx, r.tx, c); err != nil {
-			if err := r.found("container", c.ID, err); err != nil {
+			if err := r.found(noun(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
@@ -349,7 +373,7 @@ func (r *run) content(ctx context.Context, only int64) error {
 			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
 				continue
 			case c.err != nil:
-				err = r.found("container", c.ID, c.err)
+				err = r.found(noun(c.Container), c.ID, c.err)
 			default:
 				err = r.items(ctx, c.Container)
 			}
@@ -391,8 +415,19 @@ func (r *run) items(ctx context.Context, c container.Container) error {
 		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})
 		return nil
 	})
+	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired meanwhile
+		return nil
+	}
 	if err != nil {
-		return r.found("container", c.ID, err)
+		return r.found(noun(c), c.ID, err)
 	}
 	return nil
+}
+
+// noun is what a finding calls a container.
+func noun(c container.Container) string {
+	if c.Kind == container.Backup {
+		return "backup"
+	}
+	return "container"
 }

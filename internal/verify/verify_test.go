@@ -123,7 +123,8 @@ func TestEverythingOpensAndIsCounted(t *testing.T) {
 
 func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
 	each(t, func(w world) {
-		for _, failure := range []error{policytest.Denied(), policytest.Away()} {
+		away := policytest.Away()
+		for _, failure := range []error{policytest.Denied(), away} {
 			w.Vaults.Fail("A-p", failure)
 			w.Vaults.Fail("B-p", failure)
 			w.Policies.Close()
@@ -136,13 +137,35 @@ func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
 					t.Errorf("closed %+v", f)
 				}
 			}
-			if got.PolicyKeys != 1 || got.Wraps != 3 || got.Items != 1 {
+			keys, items := int64(1), int64(1)
+			if failure == away {
+				keys, items = 3, 3 // by the availability key
+			}
+			if got.PolicyKeys != keys || got.Wraps != 3 || got.Items != items {
 				t.Errorf("what is not shut: %+v", got)
 			}
 		}
 		w.Vaults.Fail("A-p", nil)
 		if got := w.verify(0); len(got.Closed) != 2 || got.Items != 3 {
 			t.Errorf("with one vault away everything opens by the other, and the wraps are named: %+v", got)
+		}
+	})
+}
+
+func TestVerifyOfAPolicyTestsItsRoots(t *testing.T) {
+	each(t, func(w world) {
+		w.Vaults.Fail("B-p", policytest.Denied())
+		w.Policies.Close()
+		got := w.verify(w.pol.ID)
+		var said []string
+		for _, p := range got.Probes {
+			said = append(said, fmt.Sprint(p.Root, " ", p.Wraps, " ", p.Unwraps))
+		}
+		if strings.Join(said, ", ") != "primary true true, secondary false false, availability true true" {
+			t.Errorf("the roots: %v", said)
+		}
+		if got := w.verify(0); len(got.Probes) != 0 {
+			t.Errorf("verify of all has probes of some: %+v", got.Probes)
 		}
 	})
 }

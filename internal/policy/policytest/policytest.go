@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"keyroll/api"
+	"keyroll/internal/audit"
 	"keyroll/internal/availability"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
@@ -100,6 +101,18 @@ func (w *World) Neighbour() *World {
 	})
 	n.Must(n.Policies.Bootstrap(n.Ctx, n.Tenant, n.GUID))
 	return &n
+}
+
+// Node returns the policies of another node on the same database.
+func (w *World) Node() *policy.Policies {
+	node := policy.New(w.Policies.Config)
+	w.Cleanup(node.Close)
+	return node
+}
+
+// As returns a context that an operation, or a job of the service, works in.
+func (w *World) As(operation string) context.Context {
+	return audit.WithOrigin(w.Ctx, audit.Origin{Operation: operation, Request: "request of " + operation})
 }
 
 // On returns the world for a part of its test.
@@ -221,6 +234,16 @@ func (w *World) RemoveAvailabilityKeys() {
 	}
 }
 
+// DestroyAvailabilityKey destroys the availability key of a policy.
+func (w *World) DestroyAvailabilityKey(pol policy.Policy) {
+	w.Helper()
+	var id int64
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID).Scan(&id)
+	})
+	w.Must(w.Availability.Destroy(w.Ctx, id))
+}
+
 // Usage is the ledger.
 func (w *World) Usage() (list []api.KeyUsage) {
 	w.Helper()
@@ -271,4 +294,18 @@ func (w *World) Dump(tables ...string) string {
 	})
 	slices.Sort(all)
 	return strings.Join(all, "\n")
+}
+
+// ServiceManagedPolicy is the tenant's service-managed policy.
+func (w *World) ServiceManagedPolicy() (pol policy.Policy) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error {
+		id, err := w.Policies.ServiceManaged(w.Ctx, tx, w.Tenant)
+		if err != nil {
+			return err
+		}
+		pol, err = w.Policies.ByID(w.Ctx, tx, w.Tenant, id)
+		return err
+	})
+	return pol
 }

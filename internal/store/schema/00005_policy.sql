@@ -14,8 +14,10 @@ CREATE TABLE policy (
   assigned    BIGINT NOT NULL DEFAULT 0, -- 1: the multi-workload policy of the tenant
   recovery    BIGINT NOT NULL DEFAULT 0, -- when recovery mode began; 0: it is not in it
   purge       BIGINT NOT NULL DEFAULT 0, -- 0 not asked for, 1 requested, 2 carried out
+  left_at     BIGINT NOT NULL DEFAULT 0, -- when it was left, for good; 0: it was not
   UNIQUE (tenant, name_key)
 );
+CREATE UNIQUE INDEX policy_assigned ON policy (tenant) WHERE assigned = 1;
 CREATE TABLE policy_key (
   id         BIGINT PRIMARY KEY,
   tenant     BIGINT NOT NULL,

@@ -15,13 +15,16 @@ CREATE INDEX item_container ON item (tenant, container, id, size);
 CREATE UNIQUE INDEX item_path ON item (tenant, container, path_hash) WHERE path_hash IS NOT NULL;
 
 -- A piece of an item's content as it stands in the blob store, under a key of
--- its own. A message is one blob, a file a sequence of them.
+-- its own. A message is one blob, a file a sequence of them. Copies of an item
+-- in other containers, backups and what is restored from them, name the same
+-- blobs.
 CREATE TABLE blob (
-    id       BIGINT NOT NULL PRIMARY KEY,
+    id       BIGINT NOT NULL,
     tenant   BIGINT NOT NULL,
     item     BIGINT NOT NULL REFERENCES item (id),
     sequence BIGINT NOT NULL, -- counted from 0
     size     BIGINT NOT NULL, -- bytes of content
     page     BIGINT NOT NULL, -- the key page with its key's slot
-    UNIQUE (item, sequence)
+    PRIMARY KEY (item, sequence)
 );
+CREATE INDEX blob_id ON blob (id);

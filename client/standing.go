@@ -1,0 +1,55 @@
+package client
+
+import (
+	"context"
+	"io"
+
+	"keyroll/api"
+)
+
+// SetPolicy changes a policy's name or description, enables or disables it.
+func (c *Client) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Policy, error) {
+	return call(ctx, c, api.SetPolicy, in)
+}
+
+// ReplacePolicyKeys puts a policy under two other customer keys and rolls.
+func (c *Client) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
+	return call(ctx, c, api.ReplacePolicyKeys, in)
+}
+
+// LeavePolicy ends a policy and brings back everything that it protects.
+func (c *Client) LeavePolicy(ctx context.Context, in api.PolicyInput) (api.Refreshed, error) {
+	return call(ctx, c, api.LeavePolicy, in)
+}
+
+// AssignPolicy assigns a multi-workload policy to the tenant.
+func (c *Client) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (api.Policy, error) {
+	return call(ctx, c, api.AssignPolicy, in)
+}
+
+// ShowAssignment shows the multi-workload policy that is assigned.
+func (c *Client) ShowAssignment(ctx context.Context, in api.None) (api.Policy, error) {
+	return call(ctx, c, api.ShowAssignment, in)
+}
+
+// ListWorkloads lists the workload stores.
+func (c *Client) ListWorkloads(ctx context.Context, in api.None) (api.List[api.Workload], error) {
+	return call(ctx, c, api.ListWorkloads, in)
+}
+
+// ListWorkloadItems lists the items of a workload store.
+func (c *Client) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (api.List[api.File], error) {
+	return call(ctx, c, api.ListWorkloadItems, in)
+}
+
+// PutWorkloadItem stores an item whole, in place of one of the same name. size
+// is the length of r in bytes, or -1. After a failure r may be read from for a
+// moment more.
+func (c *Client) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error) {
+	return upload(ctx, c, api.PutWorkloadItem, in, size, r)
+}
+
+// GetWorkloadItem returns an item.
+func (c *Client) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput) (io.ReadCloser, error) {
+	return c.receive(ctx, api.GetWorkloadItem.Meta, in, "")
+}

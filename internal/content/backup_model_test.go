@@ -1,0 +1,227 @@
+package content_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// model is what sites and their backups should hold after any sequence of acts.
+type model struct {
+	*world
+	t       testing.TB
+	sites   []*modelSite
+	backups []*modelBackup
+	readers []*modelReader
+	made    int
+}
+
+type modelSite struct {
+	container.Container
+	files map[string]string
+}
+
+type modelBackup struct {
+	content.Backup
+	files map[string]string
+}
+
+type modelReader struct {
+	*content.Reader
+	want string
+}
+
+// fewChecks makes rapid try fewer sequences, unless -rapid.checks asks for some:
+// their acts are transactions made durable.
+func fewChecks(t *testing.T, n int) {
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() == checks.DefValue {
+		must(t, checks.Value.Set(fmt.Sprint(n)))
+		t.Cleanup(func() { must(t, checks.Value.Set(checks.DefValue)) })
+	}
+}
+
+// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares what is read, and
+// what stands in the blob store, with the model after each act. Some acts die at
+// a fault point.
+func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
+	fewChecks(t, 8)
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		made := 0
+		rapid.Check(t, func(r *rapid.T) {
+			m := &model{world: w, t: t, made: made}
+			defer func() { m.end(); made = m.made }()
+			m.site(r)
+			r.Repeat(map[string]func(*rapid.T){
+				"site": m.site, "put": m.put, "backup": m.backupOne, "restore": m.restoreOne, "expire": m.expireOne,
+				"read": m.read, "close": m.close, "die": m.die, "fold": m.fold, "": m.check,
+			})
+		})
+	})
+}
+
+func (m *model) url() string {
+	m.made++
+	return fmt.Sprintf("https://contoso.sharepoint.com/sites/m%d", m.made)
+}
+
+func (m *model) site(r *rapid.T) {
+	if len(m.sites) < 3 {
+		m.sites = append(m.sites, &modelSite{m.create(m.t, container.Site, m.url()), map[string]string{}})
+	}
+}
+
+// one draws one of the model's things, and skips the act where there is none.
+func one[T any](r *rapid.T, all []T) (int, T) {
+	if len(all) == 0 {
+		r.Skip("there is none")
+	}
+	i := rapid.IntRange(0, len(all)-1).Draw(r, "which")
+	return i, all[i]
+}
+
+func (m *model) put(r *rapid.T) {
+	_, s := one(r, m.sites)
+	m.made++
+	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), body(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
+	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text), nil)))
+	s.files[path] = text
+}
+
+func (m *model) backupOne(r *rapid.T) {
+	_, s := one(r, m.sites)
+	m.backups = append(m.backups, &modelBackup{m.backup(m.t, s.Container), maps.Clone(s.files)})
+}
+
+func (m *model) restoreOne(r *rapid.T) {
+	_, b := one(r, m.backups)
+	m.sites = append(m.sites, &modelSite{m.restore(m.t, b.Backup, m.url()), maps.Clone(b.files)})
+}
+
+func (m *model) expireOne(r *rapid.T) {
+	i, b := one(r, m.backups)
+	m.expire(m.t, b.Backup)
+	m.backups = append(m.backups[:i], m.backups[i+1:]...)
+}
+
+func (m *model) read(r *rapid.T) {
+	_, s := one(r, m.sites)
+	text, found := s.files["a"]
+	if !found {
+		r.Skip("there is none")
+	}
+	reader, err := m.Open(context.Background(), s.Container, "a")
+	must(m.t, err)
+	m.readers = append(m.readers, &modelReader{reader, text})
+}
+
+func (m *model) close(r *rapid.T) {
+	i, reader := one(r, m.readers)
+	m.finish(reader)
+	m.readers = append(m.readers[:i], m.readers[i+1:]...)
+}
+
+// finish reads what a reader has opened, whatever was done meanwhile.
+func (m *model) finish(r *modelReader) {
+	var out bytes.Buffer
+	must(m.t, r.WriteRange(context.Background(), 0, -1, &out))
+	if out.String() != r.want {
+		m.t.Errorf("a reader has read something else")
+	}
+	must(m.t, r.Close())
+}
+
+func (m *model) fold(r *rapid.T) {
+	_, s := one(r, m.sites)
+	must(m.t, e(m.Fold(context.Background(), s.Container)))
+}
+
+// die lets one of the acts die before it is done, and the process come up again.
+func (m *model) die(r *rapid.T) {
+	_, s := one(r, m.sites)
+	point := rapid.SampledFrom([]string{"copy.begun", "copy.part-stored", "create.before-commit", "put.before-commit", "expire.before-commit"}).Draw(r, "point")
+	for _, reader := range m.readers {
+		m.finish(reader)
+	}
+	m.readers = nil
+	if point == "expire.before-commit" {
+		_, b := one(r, m.backups)
+		dieAt(point, 1, func() { m.expire(m.t, b.Backup) })
+	} else if point == "put.before-commit" {
+		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost"), nil) })
+		m.sweepLost()
+	} else if !dieAt(point, 1, func() { m.backup(m.t, s.Container) }) { // no part: an empty site
+		m.backups = append(m.backups, &modelBackup{m.all(m.t)[len(m.all(m.t))-1], maps.Clone(s.files)})
+	}
+	m.reopen(m.t)
+}
+
+// sweepLost deletes the blobs that an upload had stored when it died: they are
+// rubbish that no backup has to do with.
+func (m *model) sweepLost() {
+	ctx, named := context.Background(), map[string]bool{}
+	must(m.t, m.db.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT id FROM blob UNION SELECT blob FROM dropped`)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			named[fmt.Sprintf("%016x", id)] = true
+		}
+		return rows.Err()
+	}))
+	for _, name := range m.blobNames(m.t) {
+		if !named[name[strings.LastIndex(name, "/")+1:]] {
+			must(m.t, m.blobs.Delete(ctx, name))
+		}
+	}
+}
+
+func (m *model) check(*rapid.T) {
+	m.tidyUp(m.t)
+	for _, s := range m.sites {
+		m.same(s.Container, s.files)
+	}
+	if got := len(m.all(m.t)); got != len(m.backups) {
+		m.t.Errorf("%d backups, not %d", got, len(m.backups))
+	}
+	for _, b := range m.backups {
+		m.same(b.Container, b.files)
+	}
+	if len(m.readers) == 0 {
+		m.exactRows(m.t)
+	}
+}
+
+func (m *model) same(c container.Container, want map[string]string) {
+	if !maps.Equal(m.filesOf(m.t, c), want) {
+		m.t.Errorf("%s %d has other files than it should", c.Kind, c.ID)
+	}
+}
+
+// end leaves nothing to the next sequence but sites.
+func (m *model) end() {
+	for _, r := range m.readers {
+		m.finish(r)
+	}
+	for _, b := range m.backups {
+		m.expire(m.t, b.Backup)
+	}
+	m.tidyUp(m.t)
+}

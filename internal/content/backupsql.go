@@ -1,0 +1,191 @@
+package content
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+const (
+	selectBackupIDs = `SELECT id FROM backup WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`
+	selectDueIDs    = `SELECT id FROM backup WHERE tenant = ?1 AND expires > 0 AND expires <= ?2 ORDER BY id LIMIT ?3`
+
+	selectUnfinishedIDs = `SELECT container FROM unfinished WHERE tenant = ?1 AND container <> ?2 ORDER BY container`
+	selectItemIDs       = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 ORDER BY id LIMIT ?3`
+)
+
+// insertDropped notes the blobs of an item that is about to go.
+const insertDropped = `INSERT INTO dropped (blob, item, tenant) SELECT id, item, tenant FROM blob WHERE tenant = ?1 AND item = ?2`
+
+// selectDropped returns blobs that wait to go, after a place in their order.
+const selectDropped = `SELECT blob, item FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
+
+// countOthers counts what names blob ?1 beside the item ?2, which dropped it:
+// items that have it, and others that dropped it.
+const countOthers = `(SELECT COUNT(*) FROM blob WHERE id = ?1) + (SELECT COUNT(*) FROM dropped other WHERE other.blob = ?1 AND other.item <> ?2)`
+
+func insertBackup(ctx context.Context, tx *store.Tx, b Backup) error {
+	var expires int64
+	if !b.Expires.IsZero() {
+		expires = b.Expires.UnixMilli()
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO backup (id, tenant, kind, expires) VALUES (?1, ?2, ?3, ?4)`, b.ID, b.Tenant, string(b.Of), expires)
+	if err != nil {
+		return fmt.Errorf("insert backup %d: %w", b.ID, err)
+	}
+	return nil
+}
+
+func deleteBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM backup WHERE tenant = ?1 AND id = ?2`, tenant, id); err != nil {
+		return fmt.Errorf("delete backup %d: %w", id, err)
+	}
+	return nil
+}
+
+// selectBackup returns what the room itself knows of a backup.
+func selectBackup(ctx context.Context, tx *store.Tx, tenant, id int64) (b Backup, err error) {
+	var expires int64
+	err = tx.QueryRow(ctx, `SELECT kind, expires FROM backup WHERE tenant = ?1 AND id = ?2`, tenant, id).Scan(&b.Of, &expires)
+	if errors.Is(err, sql.ErrNoRows) {
+		return b, fail.New(api.Damaged, "backup %d has no row that says what it is of", id)
+	}
+	if err != nil {
+		return b, fmt.Errorf("read backup %d: %w", id, err)
+	}
+	if expires != 0 {
+		b.Expires = time.UnixMilli(expires)
+	}
+	return b, nil
+}
+
+// insertUnfinished says that a container is not there while items of it are, or
+// are to be.
+func insertUnfinished(ctx context.Context, tx *store.Tx, tenant, container int64, copying bool) error {
+	_, err := tx.Exec(ctx, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, ?3)`, container, tenant, copying)
+	if err != nil {
+		return fmt.Errorf("begin with the items of container %d: %w", container, err)
+	}
+	return nil
+}
+
+// deleteUnfinished undoes insertUnfinished and reports whether there was one of
+// that kind.
+func deleteUnfinished(ctx context.Context, tx *store.Tx, container int64, copying bool) (bool, error) {
+	n, err := tx.Exec(ctx, `DELETE FROM unfinished WHERE container = ?1 AND copying = ?2`, container, copying)
+	if err != nil {
+		return false, fmt.Errorf("end with the items of container %d: %w", container, err)
+	}
+	return n == 1, nil
+}
+
+// giveUpCopying says that what has been copied into a container is to go.
+func giveUpCopying(ctx context.Context, tx *store.Tx, container int64) error {
+	if _, err := tx.Exec(ctx, `UPDATE unfinished SET copying = 0 WHERE container = ?1`, container); err != nil {
+		return fmt.Errorf("give up the items of container %d: %w", container, err)
+	}
+	return nil
+}
+
+// copying reports whether items of the tenant are being copied.
+func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err error) {
+	var n int64
+	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE tenant = ?1 AND copying = 1`, tenant).Scan(&n); err != nil {
+		return false, fmt.Errorf("read what is being copied: %w", err)
+	}
+	return n > 0, nil
+}
+
+// countNames counts what names a blob beside the item that dropped it.
+func countNames(ctx context.Context, tx *store.Tx, b blobRow) (n int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT `+countOthers, b.ID, b.Item).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count what names blob %d: %w", b.ID, err)
+	}
+	return n, nil
+}
+
+// deleteNamed says of dropped blobs that something else names that they wait no
+// longer for the item that dropped them, and reports which those are.
+func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, error) {
+	args := make([][]any, len(blobs))
+	for i, b := range blobs {
+		args[i] = []any{b.ID, b.Item}
+	}
+	affected, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2 AND `+countOthers+` > 0`, args)
+	if err != nil {
+		return nil, fmt.Errorf("forget dropped blobs that are named: %w", err)
+	}
+	named := make([]bool, len(blobs))
+	for i, n := range affected {
+		named[i] = n > 0
+	}
+	return named, nil
+}
+
+// removeUpTo is remove for the items of a container up to an id.
+func removeUpTo(ctx context.Context, tx *store.Tx, tenant, container, last int64) error {
+	const items = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND id <= ?3`
+	for _, statement := range []string{
+		`INSERT INTO dropped (blob, item, tenant) SELECT id, item, tenant FROM blob WHERE item IN (` + items + `)`,
+		`DELETE FROM blob WHERE item IN (` + items + `)`,
+		`DELETE FROM item WHERE tenant = ?1 AND container = ?2 AND id <= ?3`,
+	} {
+		if _, err := tx.Exec(ctx, statement, tenant, container, last); err != nil {
+			return fmt.Errorf("delete items of container %d: %w", container, err)
+		}
+	}
+	return nil
+}
+
+// deleteDropped says that a blob waits no longer for an item that dropped it.
+func deleteDropped(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
+	args := make([][]any, len(blobs))
+	for i, b := range blobs {
+		args[i] = []any{b.ID, b.Item}
+	}
+	if _, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2`, args); err != nil {
+		return fmt.Errorf("forget dropped blobs: %w", err)
+	}
+	return nil
+}
+
+// droppedAfter returns up to limit blobs that wait to go, after one of them.
+func droppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after blobRow, limit int) (blobs []blobRow, err error) {
+	rows, err := tx.Query(ctx, selectDropped, tenant, after.ID, after.Item, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read dropped blobs: %w", err)
+	}
+	for rows.Next() {
+		b := blobRow{Tenant: tenant}
+		if err := rows.Scan(&b.ID, &b.Item); err != nil {
+			return nil, errors.Join(fmt.Errorf("read dropped blobs: %w", err), rows.Close())
+		}
+		blobs = append(blobs, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read dropped blobs: %w", err)
+	}
+	return blobs, nil
+}
+
+// selectIDs returns the ids that a query selects.
+func selectIDs(ctx context.Context, tx *store.Tx, query string, args ...any) (ids []int64, err error) {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}

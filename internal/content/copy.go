@@ -1,0 +1,226 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"sync"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// copies lets one copy at a time hold a snapshot: the database has few
+// connections to lend. What it knows reaches as far as this process.
+type copies struct {
+	one chan struct{}
+	mu  sync.Mutex
+	id  int64 // of the container that is being filled; 0: none
+}
+
+// underWay returns the container that this process is filling, and 0 for none.
+func (c *copies) underWay() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
+}
+
+func (c *copies) set(id int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id = id
+}
+
+// copyBlobs is how many blobs a copy takes at a time, unless one item has more.
+const copyBlobs = 2048
+
+// fill makes a draft a container that holds what from holds. Its items and keys
+// are copied, its blobs are shared. Until all of that is stored the draft is not
+// there; on a failure what was stored is left for Tidy.
+func (s *Contents) fill(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
+	defer draft.Zero()
+	select {
+	case s.copies.one <- struct{}{}:
+		defer func() { <-s.copies.one }()
+	case <-ctx.Done():
+		return c, ctx.Err()
+	}
+	source, err := s.keys.OpenKey(ctx, from)
+	if err != nil {
+		return c, err
+	}
+	defer source.Key.Zero()
+	to := draft.Opened()
+	defer to.Key.Zero()
+	s.copies.set(to.ID)
+	defer s.copies.set(0)
+	err = s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
+	if err != nil {
+		return c, err
+	}
+	fault.Point("copy.begun")
+	if err := s.copyItems(ctx, source, to); err != nil {
+		return c, err
+	}
+	// Whoever withdrew the key meanwhile gets no copy under another one.
+	if err := s.ask(ctx, from); err != nil {
+		return c, err
+	}
+	return s.keys.Add(ctx, draft, func(tx *store.Tx, c container.Container) error {
+		if mine, err := deleteUnfinished(ctx, tx, to.ID, true); err != nil {
+			return err
+		} else if !mine {
+			return fail.New(api.Conflict, "another node has given this copy up").WithHint("try again")
+		}
+		if also == nil {
+			return nil
+		}
+		return also(tx, c)
+	})
+}
+
+// copyItems stores the items of from, as they stand in one snapshot, as items of
+// to, in their order.
+func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
+	directory, err := s.keys.Directory(ctx, from.Tenant)
+	if err != nil {
+		return err
+	}
+	return s.db.View(ctx, func(tx *store.Tx) error {
+		lost, err := itemsWithoutBlob(ctx, tx, from.Tenant, from.ID)
+		if err != nil {
+			return err
+		}
+		if len(lost) > 0 {
+			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0])
+		}
+		for after := int64(0); ; {
+			list, err := selectPart(ctx, tx, allItems, from.Tenant, from.ID, after, s.batch)
+			if err != nil || len(list) == 0 {
+				return err
+			}
+			part := copyPart{contents: s, directory: directory, from: from, to: to}
+			for _, f := range list {
+				blobs := []blobRow{f.blob}
+				if f.item.PathHash != nil {
+					if blobs, err = blobsOf(ctx, tx, from.Tenant, f.item.ID); err != nil {
+						return err
+					}
+				}
+				part.items, part.blobs, part.n = append(part.items, f.item), append(part.blobs, blobs), part.n+len(blobs)
+				if part.n < copyBlobs {
+					continue
+				}
+				if err := part.store(ctx, tx); err != nil {
+					return err
+				}
+			}
+			if err := part.store(ctx, tx); err != nil {
+				return err
+			}
+			after = list[len(list)-1].item.ID
+		}
+	})
+}
+
+// copyPart is some items on their way into another container.
+type copyPart struct {
+	contents  *Contents
+	directory *container.Directory
+	from, to  container.Opened
+	items     []itemRow
+	blobs     [][]blobRow // of each item
+	n         int         // blobs
+}
+
+// store stores the part, whose pages tx reads, and begins a new one.
+func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
+	if len(p.items) == 0 {
+		return nil
+	}
+	flat := make([]blobRow, 0, p.n)
+	for _, blobs := range p.blobs {
+		flat = append(flat, blobs...)
+	}
+	pages, err := pagesOf(ctx, tx, p.from.Tenant, flat)
+	if err != nil {
+		return err
+	}
+	ring := openKeys(p.from, pages, flat)
+	defer ring.zero()
+	items, blobs, sealed, err := p.seal(ring)
+	if err != nil {
+		return err
+	}
+	// Another connection: tx stays the snapshot.
+	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error { return insert(ctx, tx, items, blobs, sealed) })
+	if err != nil {
+		return err
+	}
+	fault.Point("copy.part-stored")
+	p.items, p.blobs, p.n = nil, nil, 0
+	return nil
+}
+
+// seal returns the part's items, blobs and key pages as those of the other
+// container.
+func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed []keypage.Row, err error) {
+	pages := newPages{slots: p.contents.slots}
+	defer pages.zero()
+	for i, item := range p.items {
+		copied, err := p.item(item, p.blobs[i], ring)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		items = append(items, copied)
+		for _, b := range p.blobs[i] {
+			key, err := ring.key(b)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			b.Item = copied.ID
+			if b.Page, err = pages.add(b.ID, key); err != nil {
+				return nil, nil, nil, err
+			}
+			flat = append(flat, b)
+			if pages.full() {
+				if err := pages.seal(p.to); err != nil {
+					return nil, nil, nil, err
+				}
+			}
+		}
+	}
+	if err := pages.seal(p.to); err != nil {
+		return nil, nil, nil, err
+	}
+	return items, flat, pages.sealed, nil
+}
+
+// item returns an item as one of the other container, with the same metadata.
+func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
+	if err := checkBlobs(item, blobs); err != nil {
+		return itemRow{}, err
+	}
+	key, err := ring.key(blobs[0])
+	if err != nil {
+		return itemRow{}, err
+	}
+	var metadata json.RawMessage
+	if err := item.openMetadata(key, &metadata); err != nil {
+		return itemRow{}, err
+	}
+	defer clear(metadata)
+	copied := itemRow{ID: store.NewID(), Tenant: p.to.Tenant, Container: p.to.ID, Version: 1, Size: item.Size, Created: item.Created}
+	if item.PathHash != nil {
+		var m fileMetadata
+		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(blobs)) {
+			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs are not those that were stored, or not in their order", item.ID)
+		}
+		copied.PathHash = p.directory.Hash("path", p.to.ID, m.Path)
+	}
+	return copied, copied.sealMetadata(key, metadata)
+}

@@ -1,0 +1,162 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"keyroll/internal/envelope"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// Tidy takes away what is left of containers that are not there: of backups that
+// have expired, of copies that failed or whose process died; and then the blobs
+// that nothing names any more.
+func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
+	var left []int64
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		left, err = selectIDs(ctx, tx, selectUnfinishedIDs, tenant, s.copies.underWay())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("tidy up: %w", err)
+	}
+	var errs []error
+	for _, container := range left {
+		errs = append(errs, s.clear(ctx, tenant, container))
+	}
+	return errors.Join(append(errs, s.sweep(ctx, tenant))...)
+}
+
+// clear removes all rows of the items of a container that is not there.
+func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
+	err := s.db.InTx(ctx, func(tx *store.Tx) error { return giveUpCopying(ctx, tx, container) })
+	for more := true; more && err == nil; {
+		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			items, err := selectIDs(ctx, tx, selectItemIDs, tenant, container, s.batch)
+			if err != nil {
+				return err
+			}
+			if len(items) > 0 {
+				if err := removeUpTo(ctx, tx, tenant, container, items[len(items)-1]); err != nil {
+					return err
+				}
+			}
+			pages, err := keypage.Under(ctx, tx, tenant, []keypage.Parent{{ID: container, Generation: 1}}, []envelope.Class{envelope.ClassBlob}, 0, s.batch)
+			if err != nil {
+				return err
+			}
+			if _, err := keypage.Delete(ctx, tx, pages...); err != nil {
+				return err
+			}
+			if more = len(items)+len(pages) > 0; more {
+				return nil
+			}
+			_, err = deleteUnfinished(ctx, tx, container, false)
+			return err
+		})
+		if err == nil {
+			fault.Point("clear.part-removed")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("clear container %d: %w", container, err)
+	}
+	return nil
+}
+
+// sweep lets go of every blob that waits for it.
+func (s *Contents) sweep(ctx context.Context, tenant int64) error {
+	for after := (blobRow{}); ; {
+		var blobs []blobRow
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			blobs, err = droppedAfter(ctx, tx, tenant, after, goAtOnce)
+			return err
+		})
+		if err != nil || len(blobs) == 0 {
+			return err
+		}
+		if err := s.letGo(ctx, tenant, blobs); err != nil {
+			return err
+		}
+		after = blobs[len(blobs)-1]
+	}
+}
+
+// replaced lets go of the blobs of a file that was replaced. What it cannot, the
+// file's last reader does, or Tidy.
+func (s *Contents) replaced(ctx context.Context, tenant int64, blobs []blobRow) {
+	if len(blobs) > 0 {
+		_ = s.letGo(context.WithoutCancel(ctx), tenant, blobs)
+	}
+}
+
+// goAtOnce is how many blobs one transaction decides about.
+const goAtOnce = 256
+
+// letGo deletes dropped blobs that nothing names any more.
+//
+// A row that names a blob is only ever copied from another one, which a copy
+// reads in a snapshot that it takes once its mark stands (copying). So a blob
+// that was dropped, that no row names, and that no copy under way may have read
+// before, is named by none for ever. Rows are looked at after the mark: a copy
+// that has ended has left its rows.
+func (s *Contents) letGo(ctx context.Context, tenant int64, dropped []blobRow) error {
+	slices.SortFunc(dropped, func(a, b blobRow) int { return int(min(max(a.ID-b.ID, -1), 1)) })
+	for part := range slices.Chunk(dropped, goAtOnce) {
+		gone, err := s.unnamed(ctx, tenant, part)
+		if err != nil {
+			return fmt.Errorf("let go of blobs: %w", err)
+		}
+		for i, b := range gone {
+			if err := s.blobs.Delete(ctx, blobName(b.Tenant, b.ID)); err != nil {
+				return fmt.Errorf("let go of blob %d of %d: %w", i+1, len(gone), err)
+			}
+		}
+		fault.Point("sweep.blobs-deleted")
+		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return deleteDropped(ctx, tx, gone) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unnamed returns which of some dropped blobs, in id order, nothing names. Where
+// two items dropped one blob, the later decision takes it.
+func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow) (gone []blobRow, err error) {
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		gone = nil
+		for _, b := range dropped { // one decision about a blob at a time
+			if err := tx.Lock(ctx, b.ID, true); err != nil {
+				return err
+			}
+		}
+		if busy, err := copying(ctx, tx, tenant); err != nil || busy {
+			return err
+		}
+		waiting := slices.DeleteFunc(slices.Clone(dropped), s.held.keep) // a kept one goes with its last reader
+		named, err := deleteNamed(ctx, tx, waiting)
+		if err != nil {
+			return err
+		}
+		for i, b := range waiting {
+			if named[i] {
+				continue
+			}
+			// Where somebody else has decided about it meanwhile it may be named all
+			// the same.
+			others, err := countNames(ctx, tx, b)
+			if err != nil {
+				return err
+			}
+			if others == 0 {
+				gone = append(gone, b)
+			}
+		}
+		return nil
+	})
+	return gone, err
+}

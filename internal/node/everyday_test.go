@@ -1,0 +1,28 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keyroll/internal/policy/policytest"
+)
+
+func TestTheDaysUpkeepIsQueuedEveryDay(t *testing.T) {
+	policytest.Bubble(t, func(t *testing.T) {
+		queued := 0
+		n := &Node{logger: slog.New(slog.DiscardHandler), tidyUp: func() { queued++ }}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); n.everyDay(ctx) }()
+		time.Sleep(3*24*time.Hour + time.Minute) // of the bubble's clock
+		synctest.Wait()
+		if queued != 3 {
+			t.Errorf("it was queued %d times in three days", queued)
+		}
+		stop()
+		<-ended
+	})
+}

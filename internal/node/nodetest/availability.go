@@ -1,0 +1,21 @@
+package nodetest
+
+import (
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// RollAvailability rolls the availability key of a policy, beside the service,
+// which wants an operator for it.
+func (w *World) RollAvailability(name string) policy.Rolled {
+	w.t.Helper()
+	ctx := w.t.Context()
+	var pol policy.Policy
+	w.must(w.Node.DB.View(ctx, func(tx *store.Tx) (err error) {
+		pol, err = w.Node.Policies.Find(ctx, tx, w.Node.Tenant.ID, name)
+		return err
+	}))
+	rolled, err := w.Node.Policies.RollAvailability(ctx, pol)
+	w.must(err)
+	return rolled
+}

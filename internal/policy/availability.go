@@ -1,0 +1,348 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// Rolled is what a roll of one policy's availability key did.
+type Rolled struct {
+	Version   uint32 // under which every third wrap of the policy is now
+	Wraps     int    // replaced
+	Destroyed int    // older versions
+}
+
+// RollAvailability gives a policy's availability key a new version, replaces
+// each kept wrap under an older one in place, and destroys the versions that no
+// wrap needs any more. Policy keys are opened by the older version itself: no
+// vault of the customer is asked, whatever it would say. A roll that was left
+// unfinished leaves every wrap whole; the next one takes over. It may be run at
+// any time, by any number of nodes; nobody sees a key.
+func (p *Policies) RollAvailability(ctx context.Context, pol Policy) (Rolled, error) {
+	if pol.Purge == Purged {
+		return Rolled{}, fail.New(api.Gone, "roll the availability key of policy %q: it was destroyed, for the policy was purged", pol.Name)
+	}
+	kept, err := p.keptRevisions(ctx, pol)
+	if err != nil {
+		return Rolled{}, err
+	}
+	version, err := p.addAvailability(ctx, pol, kept)
+	if err != nil {
+		return Rolled{}, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
+	}
+	return p.bringAvailability(ctx, pol, kept, version)
+}
+
+// bringAvailability brings every kept wrap to a version of the availability key
+// that is there.
+func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []revisionRow, version uint32) (rolled Rolled, err error) {
+	rolled.Version = version
+	var failed []error
+	given := map[uuid.UUID]bool{} // up: what does not open now will not in the next turn
+	for stale := older(kept, version, given); len(stale) > 0; stale = older(kept, version, given) {
+		for _, r := range stale {
+			replaced, err := p.rewrapAvailability(ctx, pol, r, version)
+			switch {
+			case err != nil && ctx.Err() != nil, fail.Is(err, api.VaultUnavailable):
+				return rolled, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
+			case err != nil:
+				given[r.ID] = true
+				failed = append(failed, err)
+			case replaced:
+				rolled.Wraps++
+			}
+		}
+		if kept, err = p.keptRevisions(ctx, pol); err != nil {
+			return rolled, err
+		}
+	}
+	rolled.Destroyed, err = p.destroyUnneeded(ctx, pol)
+	if len(failed) > 0 {
+		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(failed), failed[0])
+	}
+	return rolled, err
+}
+
+// older returns the revisions whose third wrap is under an older version.
+func older(kept []revisionRow, version uint32, given map[uuid.UUID]bool) (list []revisionRow) {
+	for _, r := range kept {
+		if r.AvailabilityVersion < version && !given[r.ID] {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// keptRevisions returns the policy's revisions whose wraps are kept, the newest
+// generation first.
+func (p *Policies) keptRevisions(ctx context.Context, pol Policy) (kept []revisionRow, err error) {
+	err = p.DB.View(ctx, func(tx *store.Tx) error {
+		kept, err = selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 ORDER BY k.generation DESC`, pol.Tenant, pol.ID)
+		return err
+	})
+	return kept, err
+}
+
+// addAvailability makes the version that follows the newest one under which a
+// wrap is kept. One that a roll made and came to wrap nothing with is taken up.
+func (p *Policies) addAvailability(ctx context.Context, pol Policy, kept []revisionRow) (uint32, error) {
+	if len(kept) == 0 {
+		return 0, fail.New(api.NotFound, "no wrap is kept")
+	}
+	id, version := kept[0].AvailabilityKey, newest(kept)+1
+	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+		return insertAvailability(ctx, tx, pol.Tenant, pol.ID, id, version, p.Now())
+	})
+	if err != nil {
+		return 0, err
+	}
+	fault.Point("availability.before-add")
+	if err := p.Availability.Add(ctx, pol.Tenant, id, version); err != nil {
+		return 0, err
+	}
+	fault.Point("availability.after-add")
+	return version, nil
+}
+
+// newest returns the newest version that a revision's third wrap is under.
+func newest(kept []revisionRow) (version uint32) {
+	for _, r := range kept {
+		version = max(version, r.AvailabilityVersion)
+	}
+	return version
+}
+
+// rewrapAvailability replaces the third wrap of one revision, once the new one
+// has been opened and compared, unless the revision was changed meanwhile.
+func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revisionRow, version uint32) (replaced bool, err error) {
+	if err := p.check(old); err != nil {
+		return false, err
+	}
+	r, err := p.wrapAvailability(ctx, pol.Tenant, old.Revision, version)
+	if err != nil {
+		return false, err
+	}
+	fault.Point("availability.before-commit")
+	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, pol.ID, true); err != nil {
+			return err
+		}
+		if err := checkAvailability(ctx, tx, pol, version); err != nil {
+			return err
+		}
+		replaced, err = replaceThirdWrap(ctx, tx, pol.Tenant, old, r, p.RevisionKey)
+		return err
+	})
+	if err == nil {
+		fault.Point("availability.after-commit")
+	}
+	return replaced, err
+}
+
+// wrapAvailability returns the revision with its policy key wrapped by another
+// version of its availability key. Every use of a version is written down.
+func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envelope.Revision, version uint32) (r envelope.Revision, err error) {
+	r = old
+	r.AvailabilityVersion = version
+	var uses []audit.Entry
+	defer func() {
+		if noted := p.record(ctx, uses...); err == nil {
+			err = noted
+		}
+	}()
+	open := func(r envelope.Revision) ([]byte, error) {
+		bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(tenant, r), r.WrapAvailability)
+		uses = append(uses, p.use(tenant, r, "unwrap", "availability", envelope.KeyVersion{}, err))
+		return bundle, err
+	}
+	bundle, err := open(old)
+	if err != nil {
+		return r, err
+	}
+	defer clear(bundle)
+	key, err := envelope.Unbundle(bundle, old.Binding)
+	if err != nil {
+		return r, err
+	}
+	defer key.Zero()
+	r.WrapAvailability, err = p.Availability.Wrap(ctx, r.AvailabilityKey, version, availabilityPlace(tenant, r), bundle)
+	uses = append(uses, p.use(tenant, r, "wrap", "availability", envelope.KeyVersion{}, err))
+	if err != nil {
+		return r, err
+	}
+	opened, err := open(r)
+	if err != nil {
+		return r, err
+	}
+	return r, same(key, opened, r.Binding, "the availability key")
+}
+
+// destroyUnneeded destroys the older versions of a policy's availability key
+// under which no wrap is kept, and returns how many. None can come back into
+// use: whoever writes a revision makes sure of the newest version under the
+// policy's lock. What the store does not give up now is tried again at the next
+// roll or pass.
+func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed int, err error) {
+	var unneeded []availabilityVersion
+	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, pol.ID, true); err != nil {
+			return err
+		}
+		newest, err := newestAvailability(ctx, tx, pol.Tenant, pol.ID)
+		if err != nil {
+			return err
+		}
+		unneeded, err = selectUnneeded(ctx, tx, pol.Tenant, pol.ID, newest)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, v := range unneeded {
+		fault.Point("availability.before-destroy")
+		err := p.Availability.DestroyVersion(ctx, v.id, v.version)
+		if err != nil && !fail.Is(err, api.NotFound) {
+			p.Logger.WarnContext(ctx, "an older version of an availability key is not destroyed yet; that is tried again", "policy", pol.GUID, "error", err)
+			continue
+		}
+		fault.Point("availability.after-destroy")
+		if err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+			return setAvailabilityDestroyed(ctx, tx, pol.Tenant, v, p.Now())
+		}); err != nil {
+			return destroyed, err
+		}
+		destroyed++
+	}
+	return destroyed, nil
+}
+
+// availabilityOf returns the newest version of a policy's availability key.
+func (p *Policies) availabilityOf(ctx context.Context, pol Policy) (version uint32, err error) {
+	err = p.DB.View(ctx, func(tx *store.Tx) error {
+		version, err = newestAvailability(ctx, tx, pol.Tenant, pol.ID)
+		return err
+	})
+	return version, err
+}
+
+// checkAvailability refuses, under the policy's exclusive lock, a wrap by a
+// version of the availability key that is older than the newest one: it may be
+// destroyed at any moment. Whoever writes a revision calls it first.
+func checkAvailability(ctx context.Context, tx *store.Tx, pol Policy, version uint32) error {
+	newest, err := newestAvailability(ctx, tx, pol.Tenant, pol.ID)
+	if err == nil && version < newest {
+		err = fail.New(api.Conflict, "the availability key of policy %q was rolled to version %d meanwhile", pol.Name, newest).
+			WithHint("ask again")
+	}
+	return err
+}
+
+// rolledMeanwhile returns a revision as it stands now, if its third wrap has
+// been replaced since it was read: the version that it named may be destroyed.
+func (p *Policies) rolledMeanwhile(ctx context.Context, tenant int64, r revisionRow) (revisionRow, bool) {
+	now, err := p.authentic(ctx, tenant, r.Binding.PolicyKey)
+	if err != nil || now.AvailabilityVersion == r.AvailabilityVersion {
+		return r, false
+	}
+	return now, true
+}
+
+// AvailabilityRoller rolls availability keys as they come of age.
+type AvailabilityRoller struct {
+	*Policies
+	Every   time.Duration // the age at which a version is replaced
+	Tenants func(ctx context.Context) ([]int64, error)
+}
+
+// How long after a pass the next one begins.
+const (
+	availabilityPass  = 24 * time.Hour
+	availabilityRetry = time.Hour // where something failed
+)
+
+// Run makes a pass now and then one a day, until ctx is done.
+func (a *AvailabilityRoller) Run(ctx context.Context) {
+	for {
+		wait := availabilityPass
+		if err := a.Pass(ctx); err != nil && ctx.Err() == nil {
+			wait = availabilityRetry
+			a.Logger.WarnContext(ctx, "availability keys could not all be rolled; that is tried again", "after", wait, "error", err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Pass rolls every availability key whose newest version has come of age,
+// brings to their end the rolls that were left unfinished, and destroys what
+// they left over. While the store is away it breaks off.
+func (a *AvailabilityRoller) Pass(ctx context.Context) error {
+	tenants, err := a.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, tenant := range tenants {
+		var all []Policy
+		err := a.DB.View(ctx, func(tx *store.Tx) (err error) {
+			all, err = a.List(ctx, tx, tenant)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, pol := range all {
+			if pol.Purge == Purged {
+				continue
+			}
+			err := a.tend(ctx, pol)
+			if err != nil && ctx.Err() != nil || fail.Is(err, api.VaultUnavailable) {
+				return err
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...) // for the log alone
+}
+
+// tend does for one policy what is due.
+func (a *AvailabilityRoller) tend(ctx context.Context, pol Policy) error {
+	kept, err := a.keptRevisions(ctx, pol)
+	if err != nil || len(kept) == 0 {
+		return err
+	}
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.RollAvailabilityKeys.Name, Request: "schedule", System: true})
+	var since time.Time
+	version := newest(kept)
+	err = a.DB.View(ctx, func(tx *store.Tx) (err error) {
+		since, err = availabilityCreated(ctx, tx, pol.Tenant, kept[0].AvailabilityKey, version)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var rolled Rolled
+	if a.Now().Sub(since) >= a.Every {
+		rolled, err = a.RollAvailability(ctx, pol)
+	} else {
+		rolled, err = a.bringAvailability(ctx, pol, kept, version)
+	}
+	if rolled.Wraps > 0 {
+		a.Logger.InfoContext(ctx, "rolled an availability key", "policy", pol.GUID, "version", rolled.Version, "wraps", rolled.Wraps, "destroyed", rolled.Destroyed)
+	}
+	return err
+}

@@ -1,0 +1,388 @@
+package policy_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// outcome is a way in which a vault answers, or does not.
+type outcome struct {
+	name       string
+	deliberate bool // an act of somebody who may manage the vault
+	failure    rootkey.Failure
+	// status and code are those of the answer, 0 where there is none.
+	status int
+	code   string
+}
+
+var outcomes = []outcome{
+	{name: "ok"},
+	{"403", true, rootkey.AccessRemoved, http.StatusForbidden, "AccessDenied"},
+	{"disabled key", true, rootkey.KeyDisabled, http.StatusForbidden, "KeyDisabled"},
+	{"deleted key", true, rootkey.KeyDeleted, http.StatusNotFound, "KeyNotFound"},
+	{"deleted vault", true, rootkey.VaultDeleted, http.StatusNotFound, "VaultNotFound"},
+	{"429", false, rootkey.Throttled, http.StatusTooManyRequests, "Throttled"},
+	{"500", false, rootkey.VaultError, http.StatusInternalServerError, "InternalError"},
+	{"time-out", false, rootkey.TimedOut, 0, ""},
+	{"connection refused", false, rootkey.NotReached, 0, ""},
+	{"DNS failure", false, rootkey.NameNotFound, 0, ""},
+	{"bad certificate", false, rootkey.NotTrusted, 0, ""},
+}
+
+// callTimeout bounds one call to a vault in this test. It is far above what an
+// answer takes on a busy machine.
+const callTimeout = 2 * time.Second
+
+// The decision table of section 1.7: {vault A} x {vault B} x {user, system} x
+// {availability key there, destroyed}. Each vault is a listener that answers,
+// or fails, in its way; in between stands the client that keyroll uses.
+func TestDecisionTableOfUnwrapping(t *testing.T) {
+	w := policytest.New(t, storetest.SQLite(t))
+	v := newVaults(t)
+	type combination struct {
+		name      string
+		a, b      outcome
+		operation string
+		destroyed bool
+		err       error
+		fallbacks int
+	}
+	there, destroyed := v.policy(w, "there"), v.policy(w, "destroyed")
+	w.DestroyAvailabilityKey(destroyed)
+	var all []*combination
+	for _, a := range outcomes {
+		for _, b := range outcomes {
+			for _, operation := range []string{user, system} {
+				for _, gone := range []bool{false, true} {
+					name := fmt.Sprintf("A %s, B %s, %s", a.name, b.name, operation)
+					if gone {
+						name += ", availability key destroyed"
+					}
+					all = append(all, &combination{name: name, a: a, b: b, operation: operation, destroyed: gone})
+				}
+			}
+		}
+	}
+	// They run side by side first, for most of the time goes by in waiting.
+	work, running := make(chan *combination), sync.WaitGroup{}
+	for range 32 {
+		running.Go(func() {
+			for c := range work {
+				pol := there
+				if c.destroyed {
+					pol = destroyed
+				}
+				keys := v.client(map[string]string{"a-" + strings.ToLower(pol.Name): c.a.name, "b-" + strings.ToLower(pol.Name): c.b.name})
+				config := w.Policies.Config
+				config.Roots = keys
+				node := policy.New(config)
+				ctx := audit.WithOrigin(w.Ctx, audit.Origin{Operation: c.operation, Request: c.name})
+				var key *envelope.Key
+				key, c.err = node.Open(ctx, w.Tenant, pol.Current.ID)
+				key.Zero()
+				node.Close()
+				keys.Close()
+			}
+		})
+	}
+	for _, c := range all {
+		work <- c
+	}
+	close(work)
+	running.Wait()
+	byRequest := map[string]int{}
+	w.View(func(tx *store.Tx) error {
+		rows, err := tx.Query(w.Ctx, `SELECT request FROM audit_entry WHERE outcome = 'done' AND detail LIKE '%Fallback to Availability Key%'`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var request string
+			if err := rows.Scan(&request); err != nil {
+				return err
+			}
+			byRequest[request]++
+		}
+		return rows.Err()
+	})
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			var want api.Code // none: it opens
+			fallbacks := 0
+			refused := c.a.deliberate || c.b.deliberate
+			switch {
+			case c.a.name == "ok" || c.b.name == "ok":
+			case c.destroyed && refused, c.operation == user && refused:
+				want = api.VaultDenied
+			case c.destroyed:
+				want = api.VaultUnavailable
+			default:
+				fallbacks = 1
+			}
+			if want == "" && c.err != nil || want != "" && !fail.Is(c.err, want) {
+				t.Errorf("error is %v (%s), want %q", c.err, fail.CodeOf(c.err), want)
+			}
+			if want != "" && !(strings.Contains(fmt.Sprint(c.err), c.a.failure.Reason) && strings.Contains(fmt.Sprint(c.err), c.b.failure.Reason)) {
+				t.Errorf("error is %v, which says not both that %s and that %s", c.err, c.a.failure.Reason, c.b.failure.Reason)
+			}
+			if got := byRequest[c.name]; got != fallbacks {
+				t.Errorf("%d fallbacks are in the log, want %d", got, fallbacks)
+			}
+		})
+	}
+	if want := 11 * 11 * 2 * 2; len(all) != want {
+		t.Errorf("%d combinations, want %d", len(all), want)
+	}
+}
+
+// vaults are a listener for each outcome.
+type vaults struct {
+	key       *rsa.PrivateKey
+	roots     *x509.CertPool
+	tokens    *httptest.Server  // gives tokens, and is keyroll's own address
+	addresses map[string]string // of the listeners, by the name of the outcome
+	resolver  *net.Resolver     // knows no name
+}
+
+const vaultDomain, tenantGUID = "vault.localhost", "11111111-2222-3333-4444-555555555555"
+
+func newVaults(t *testing.T) *vaults {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &vaults{key: key, addresses: map[string]string{}}
+	good, trusted := selfSigned(t)
+	bad, _ := selfSigned(t)
+	v.roots = trusted
+	v.tokens = listen(t, good, http.HandlerFunc(v.token))
+	for _, o := range outcomes {
+		certificate := good
+		switch o.name {
+		case "time-out":
+			v.addresses[o.name] = silent(t)
+			continue
+		case "connection refused":
+			v.addresses[o.name] = closed(t)
+			continue
+		case "DNS failure":
+			v.resolver = nameless(t)
+			continue
+		case "bad certificate":
+			certificate = bad
+		}
+		v.addresses[o.name] = listen(t, certificate, v.vault(o)).Listener.Addr().String()
+	}
+	return v
+}
+
+// selfSigned returns a certificate for the test's hosts, and who trusts it.
+func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"*." + vaultDomain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+func listen(t *testing.T, certificate tls.Certificate, h http.Handler) *httptest.Server {
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// silent takes connections and says nothing.
+func silent(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(io.Discard, conn); conn.Close() }()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// closed returns an address at which nobody listens.
+func closed(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// nameless returns a resolver whose name server knows no name (RFC 1035,
+// section 4.1.1: a response with RCODE 3).
+func nameless(t *testing.T) *net.Resolver {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		question := make([]byte, 512)
+		for {
+			n, from, err := server.ReadFrom(question)
+			if err != nil {
+				return
+			}
+			question[2], question[3] = 0x81, 0x83
+			server.WriteTo(question[:n], from)
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
+// client returns the client of a node for which each vault has an outcome.
+func (v *vaults) client(of map[string]string) *rootkey.Client {
+	own := v.tokens.Listener.Addr().String()
+	return rootkey.New(rootkey.Config{
+		VaultDomain: vaultDomain, OwnAddress: func() string { return own }, RootCAs: v.roots, Authority: v.tokens.URL,
+		Tenant:      func(context.Context, int64) (string, error) { return tenantGUID, nil },
+		Secret:      func(context.Context, int64, rootkey.Identity) (string, string, error) { return "id", "secret", nil },
+		CallTimeout: callTimeout, NoRetry: true,
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			name, _, _ := strings.Cut(address, ".")
+			outcome, isVault := of[name]
+			switch {
+			case !isVault:
+				address = own
+			case outcome == "DNS failure":
+				return (&net.Dialer{Resolver: v.resolver}).DialContext(ctx, network, address)
+			default:
+				address = v.addresses[outcome]
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	})
+}
+
+// policy makes a mailbox policy whose wraps the listeners open.
+func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
+	w.Helper()
+	config := w.Policies.Config
+	config.Roots = sameKey{w.Vaults, v.key}
+	node := policy.New(config)
+	defer node.Close()
+	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
+	a.Version, b.Version = "", ""
+	pol, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	w.Must(err)
+	return pol
+}
+
+// sameKey wraps and unwraps with one RSA key whatever key version is named.
+type sameKey struct {
+	*policytest.FakeVaults
+	key *rsa.PrivateKey
+}
+
+func (s sameKey) Wrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.KeyVersion, plaintext []byte) ([]byte, error) {
+	return rsa.EncryptOAEP(sha256.New(), rand.Reader, &s.key.PublicKey, plaintext, nil)
+}
+
+func (s sameKey) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.KeyVersion, wrapped []byte) ([]byte, error) {
+	return rsa.DecryptOAEP(sha256.New(), nil, s.key, wrapped, nil)
+}
+
+// token is the token endpoint of keyroll's own authority.
+func (v *vaults) token(w http.ResponseWriter, r *http.Request) {
+	base := v.tokens.URL + "/" + tenantGUID
+	if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
+		answerJSON(w, http.StatusOK, map[string]any{"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize",
+			"issuer": base + "/v2.0", "jwks_uri": base + "/discovery/v2.0/keys"})
+		return
+	}
+	answerJSON(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": "token"})
+}
+
+// vault answers as a vault: a challenge first, then an outcome.
+func (v *vaults) vault(o outcome) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" {
+			_, port, _ := net.SplitHostPort(v.tokens.Listener.Addr().String())
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="%s/%s", resource="https://%s:%s"`, v.tokens.URL, tenantGUID, vaultDomain, port))
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if o.status != 0 {
+			answerJSON(w, o.status, map[string]any{"error": map[string]any{"code": "Outer", "message": o.name, "innererror": map[string]any{"code": o.code}}})
+			return
+		}
+		var in struct{ Alg, Value string }
+		err := json.NewDecoder(r.Body).Decode(&in)
+		wrapped, notBase64 := base64.RawURLEncoding.DecodeString(in.Value)
+		plaintext, notOpened := rsa.DecryptOAEP(sha256.New(), nil, v.key, wrapped, nil)
+		version, unwrap := strings.CutSuffix(r.URL.Path, "/unwrapkey")
+		if err != nil || notBase64 != nil || notOpened != nil || !unwrap || in.Alg != "RSA-OAEP-256" {
+			answerJSON(w, http.StatusBadRequest, map[string]any{"error": map[string]any{"code": "BadParameter", "message": "it does not open"}})
+			return
+		}
+		answerJSON(w, http.StatusOK, map[string]any{"kid": "https://" + r.Host + version, "value": base64.RawURLEncoding.EncodeToString(plaintext)})
+	}
+}
+
+func answerJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}

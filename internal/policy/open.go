@@ -1,0 +1,198 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
+)
+
+// Open returns a policy key for who ctx says wants it: from the cache, or
+// opened by the customer keys in the order of the profile's rule, or by the
+// availability key where the profile lets it help. The copy is the caller's to
+// zero. It may call a vault, so it stands outside transactions. A policy key
+// whose wraps are erased, because nothing stood under it any more, is NotFound:
+// who meets that reads again where its container stands now.
+func (p *Policies) Open(ctx context.Context, tenant, policyKey int64) (*envelope.Key, error) {
+	who := initiatorOf(ctx)
+	for {
+		if key := p.cache.get(policyKey, tenant, who); key != nil {
+			return key, nil
+		}
+		// Concurrent callers of one kind share one unwrap: what the service's own
+		// work gets is never a user's. The first one's cancellation must not fail
+		// the others, so the vault calls keep to their own time limit.
+		_, err, _ := p.cache.flights[who].Do(fmt.Sprint(tenant, policyKey), func() (any, error) {
+			return nil, p.fill(context.WithoutCancel(ctx), tenant, policyKey, who)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fill opens a policy key into the cache, or finds by asking again that the key
+// there may stay.
+func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initiator) error {
+	if e := p.cache.overdue(policyKey, tenant); e != nil && p.renew(ctx, e) {
+		return nil
+	}
+	since, at := p.cache.mark(), p.cache.now()
+	r, err := p.authentic(ctx, tenant, policyKey)
+	if err != nil {
+		return err
+	}
+	profile := ProfileOf(r.Kind)
+	key, usersToo, err := p.unwrap(ctx, tenant, profile, r, who)
+	if err != nil {
+		return fmt.Errorf("open policy key of policy %q: %w", r.PolicyName, err)
+	}
+	defer key.Zero()
+	p.cache.put(policyKey, tenant, key, since, at, profile, usersToo)
+	return nil
+}
+
+// authentic returns the kept revision of a policy key after its MAC held: a
+// row made with public keys alone never reaches an unwrap. Nor does one whose
+// policy has become of a kind with other roots.
+func (p *Policies) authentic(ctx context.Context, tenant, policyKey int64) (r revisionRow, err error) {
+	err = p.DB.View(ctx, func(tx *store.Tx) error {
+		r, err = keptRevision(ctx, tx, tenant, policyKey)
+		return err
+	})
+	if err != nil {
+		return r, err
+	}
+	return r, p.check(r)
+}
+
+func (p *Policies) check(r revisionRow) error {
+	if err := r.Check(p.RevisionKey, r.MAC); err != nil {
+		return err
+	}
+	if (ProfileOf(r.Kind).Keys > 0) != (r.Primary.Key != "") {
+		return fail.New(api.Damaged, "check policy revision %v of policy %v: a policy of kind %s has other roots", r.ID, r.Binding.Policy, r.Kind)
+	}
+	return nil
+}
+
+// unwrap decides which root opens a policy key. usersToo tells whether a user's
+// request may have what it opened: never what the availability key opened for
+// the service's own work.
+func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r revisionRow, who Initiator) (key *envelope.Key, usersToo bool, err error) {
+	if profile.Keys == 0 {
+		key, err = p.unwrapAvailability(ctx, tenant, r, "")
+		return key, true, err
+	}
+	key, err = p.unwrapCustomer(ctx, tenant, profile, r)
+	if err == nil || !fallsBack(profile, r.InRecovery, who, fail.CodeOf(err)) {
+		return key, true, err
+	}
+	key, unopened := p.unwrapAvailability(ctx, tenant, r, fallbackActivity(ctx, r))
+	if unopened != nil {
+		_, detail, _ := fail.Public(err)
+		_, why, hint := fail.Public(unopened)
+		return nil, false, fail.New(fail.CodeOf(err), "%s; availability key: %s", detail, why).WithHint("%s", hint).Because(err)
+	}
+	return key, who == User, nil
+}
+
+// fallsBack decides, when both customer keys have failed as code says, whether
+// the availability key serves who asks. VaultDenied stands for one deliberate
+// act or more, whatever the other vault said.
+func fallsBack(profile Profile, inRecovery bool, who Initiator, code api.Code) bool {
+	switch code {
+	case api.VaultUnavailable:
+		return inRecovery || profile.AutomaticFallback
+	case api.VaultDenied:
+		return inRecovery || profile.AutomaticFallback && who == System
+	}
+	return false
+}
+
+// fallbackActivity is what the audit log says of a use of the availability key
+// in the customer keys' place, in the words of the documented record.
+func fallbackActivity(ctx context.Context, r revisionRow) string {
+	o := audit.OriginOf(ctx)
+	return fmt.Sprintf("CustomerKeyServiceEncryption: Fallback to Availability Key, PolicyId %s, ScopeKeyVersionId %s, RequestId %s, job %s",
+		r.Binding.Policy, r.ID, o.Request, o.Operation)
+}
+
+// unwrapCustomer asks the two customer keys in the order of the profile's rule.
+func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Profile, r revisionRow) (*envelope.Key, error) {
+	roots := customerRoots(profile, r)
+	ask := func(root root) rootkey.Unwrap {
+		return func(ctx context.Context) ([]byte, error) { return p.unwrapWith(ctx, tenant, profile, r, root) }
+	}
+	bundle, _, err := profile.Rule(ctx, ask(roots[rootkey.Primary]), ask(roots[rootkey.Secondary]))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(bundle)
+	return envelope.Unbundle(bundle, r.Binding)
+}
+
+// unwrapWith asks one customer key for the bundle. The use is written down
+// before its result is used, and also when it was refused or broken off: the
+// vault of a request that lost a race may have done its work.
+func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
+	bundle, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
+	if noted := p.record(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err)); noted != nil {
+		clear(bundle)
+		return nil, noted
+	}
+	return bundle, err
+}
+
+// unwrapAvailability opens a policy key by its availability key. why is added
+// to what the audit log says of the use.
+func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revisionRow, why string) (*envelope.Key, error) {
+	bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(tenant, r.Revision), r.WrapAvailability)
+	defer clear(bundle)
+	if fail.Is(err, api.NotFound) {
+		// What is not found is the key that this wrap needs. NotFound of a policy
+		// key would say that nothing needs it any more.
+		err = lost(err)
+	}
+	use := p.use(tenant, r.Revision, "unwrap", "availability", envelope.KeyVersion{}, err)
+	if why != "" {
+		use.Detail += "; " + why
+	}
+	if noted := p.record(ctx, use); noted != nil {
+		return nil, noted
+	}
+	if err != nil {
+		if now, rolled := p.rolledMeanwhile(ctx, tenant, r); rolled {
+			return p.unwrapAvailability(ctx, tenant, now, why)
+		}
+		return nil, err
+	}
+	return envelope.Unbundle(bundle, r.Binding)
+}
+
+func lost(err error) error {
+	_, detail, hint := fail.Public(err)
+	return fail.New(api.Damaged, "%s", detail).WithHint("%s", hint).Because(err)
+}
+
+// root is one customer key version with its wrap.
+type root struct {
+	name string
+	kv   envelope.KeyVersion
+	wrap []byte
+}
+
+func customerRoots(profile Profile, r revisionRow) []root {
+	if profile.Keys == 0 {
+		return nil
+	}
+	return []root{{"primary", r.Primary, r.WrapPrimary}, {"secondary", r.Secondary, r.WrapSecondary}}
+}

@@ -1,0 +1,114 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+)
+
+// RevocationBound is how long a node may go on using a policy key for users
+// after the customer withdrew it, the same for every kind of policy: no cached
+// key is handed out whose customer keys have not been asked within it.
+const RevocationBound = 5 * time.Minute
+
+// renewAfter is when the customer keys are asked again for a key in the cache.
+// What is left of RevocationBound is more than two calls of a vault may take.
+const renewAfter = RevocationBound - time.Minute
+
+// alertBefore is how long before the end of a lifetime somebody is told that
+// renewing fails, where lifetimes are longer than that.
+const alertBefore = 2 * time.Hour
+
+// due does what the timer of an entry of the cache was set for.
+func (p *Policies) due(ctx context.Context, e *cached) {
+	if !e.users || p.cache.spent(e) {
+		p.cache.let(e)
+		return
+	}
+	p.renew(ctx, e)
+	p.cache.again(e)
+}
+
+// renew asks the customer keys of a cached policy key again and reports whether
+// the key is still there: one that opens it renews its lifetime, a deliberate
+// act ends it at once, an outage of both changes nothing before its time.
+func (p *Policies) renew(ctx context.Context, e *cached) bool {
+	kept, _, _ := p.cache.renewals.Do(fmt.Sprint(e.id), func() (any, error) { return p.renewOnce(ctx, e), nil })
+	return kept.(bool)
+}
+
+func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: jobRenew, Request: fmt.Sprintf("policy key %d", e.id), System: true})
+	at := p.cache.now()
+	r, err := p.authentic(ctx, e.tenant, e.id)
+	if err == nil {
+		var key *envelope.Key
+		if key, err = p.unwrapCustomer(ctx, e.tenant, e.profile, r); err == nil {
+			err = p.cache.extend(e, key, at)
+			key.Zero()
+		}
+	}
+	if ctx.Err() != nil {
+		return false // the cache is being closed
+	}
+	switch code := fail.CodeOf(err); {
+	case err == nil:
+		return true
+	case code == api.VaultUnavailable, code == api.Internal, code == api.VaultDenied && r.InRecovery:
+		left, first := p.cache.failed(e, at)
+		if first && !r.InRecovery {
+			p.alert(ctx, e, r, left, err)
+		}
+		return left > 0
+	default:
+		p.Logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
+		p.cache.let(e)
+		return false
+	}
+}
+
+// alert tells, once for an entry, that its end is near: by the log, and in the
+// tenant's audit log.
+func (p *Policies) alert(ctx context.Context, e *cached, r revisionRow, left time.Duration, err error) {
+	p.Logger.ErrorContext(ctx, "renewing a policy key keeps failing; what it protects stops being readable when its time in the cache ends",
+		"policy", r.Binding.Policy, "key", e.id, "left", left, "error", err)
+	use := audit.Entry{Tenant: e.tenant, Outcome: string(fail.CodeOf(err)),
+		Detail: fmt.Sprintf("renewing policy key %d of policy %s keeps failing; its time in the cache ends in %v", e.id, r.Binding.Policy, left.Round(time.Second))}
+	if err := p.record(ctx, use); err != nil {
+		p.Logger.ErrorContext(ctx, "an alert could not be written to the audit log", "policy", r.Binding.Policy, "error", err)
+	}
+}
+
+// extend renews the lifetime of an entry, which key must be.
+func (c *cache) extend(e *cached, key *envelope.Key, at moment) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys[User][e.id] != e {
+		return fail.New(api.NotFound, "policy key %d was dropped meanwhile", e.id)
+	}
+	if !e.key.Equal(key) {
+		return fail.New(api.Damaged, "the roots of policy key %d open another key than before", e.id)
+	}
+	e.renewed, e.asked, e.alerted = at, at, false
+	return nil
+}
+
+// failed notes that an entry could not be renewed, and returns what is left of
+// its lifetime and whether that is to be told, which it is once.
+func (c *cache) failed(e *cached, at moment) (left time.Duration, tell bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys[User][e.id] != e {
+		return 0, false
+	}
+	e.asked = at
+	left = c.left(e)
+	tell = !e.alerted && e.lifetime() > alertBefore && left < alertBefore
+	e.alerted = e.alerted || tell
+	return left, tell
+}

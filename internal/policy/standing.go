@@ -1,0 +1,277 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// Assigned returns the policy that is assigned to the tenant, or fails NotFound.
+func (p *Policies) Assigned(ctx context.Context, tx *store.Tx, tenant int64) (Policy, error) {
+	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.assigned = 1`, tenant))
+	if fail.Is(err, api.NotFound) {
+		err = fail.New(api.NotFound, "no multi-workload policy is assigned to the tenant").
+			WithHint("what has no policy of its own stands under the service-managed one; Set-M365DataAtRestEncryptionPolicyAssignment assigns a policy")
+	}
+	return pol, err
+}
+
+// covering returns the policy of mailboxes without one of their own and of
+// workload stores: the one that is assigned, else the service-managed one.
+func (p *Policies) covering(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
+	pol, err := p.Assigned(ctx, tx, tenant)
+	if fail.Is(err, api.NotFound) {
+		return p.ServiceManaged(ctx, tx, tenant)
+	}
+	return pol.ID, err
+}
+
+// lockStanding takes the service-managed policy's lock exclusively: while it is
+// held, no policy comes to cover anything or ceases to, and nothing is made
+// under the policy that covers it.
+func (p *Policies) lockStanding(ctx context.Context, tx *store.Tx, tenant int64) (managed int64, err error) {
+	if managed, err = p.ServiceManaged(ctx, tx, tenant); err != nil {
+		return 0, err
+	}
+	return managed, tx.Lock(ctx, managed, true)
+}
+
+// LockEach takes the locks of some policies exclusively, in the one order that
+// lets no two transactions wait for each other.
+func LockEach(ctx context.Context, tx *store.Tx, policies ...int64) error {
+	slices.Sort(policies)
+	for _, id := range slices.Compact(policies) {
+		if err := tx.Lock(ctx, id, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Assign makes a policy the one of its tenant, in place of the one before. also
+// runs in the same transaction, with the policy that covered until then: that
+// one's containers are to be brought over, unless it is the very same.
+func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.Tx, now Policy, before int64) error) error {
+	if !ProfileOf(pol.Kind).ForTenant {
+		return fail.New(api.InvalidArgument, "policy %q is of kind %s and cannot be assigned to the tenant", pol.Name, pol.Kind).
+			WithHint("a multi-workload policy can: New-M365DataAtRestEncryptionPolicy makes one")
+	}
+	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := p.lockStanding(ctx, tx, pol.Tenant); err != nil {
+			return err
+		}
+		before, err := p.covering(ctx, tx, pol.Tenant)
+		if err != nil {
+			return err
+		}
+		if err := LockEach(ctx, tx, before, pol.ID); err != nil {
+			return err
+		}
+		now, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+		switch {
+		case err != nil:
+			return err
+		case !now.Enabled:
+			return Disabled("assign", now)
+		case now.Purge != NotPurged:
+			return fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it takes in nothing any more", now.Name)
+		}
+		if before != now.ID {
+			if err := setAssigned(ctx, tx, pol.Tenant, now.ID); err != nil {
+				return err
+			}
+			now.Assigned = true
+		}
+		if err := also(tx, now, before); err != nil {
+			return err
+		}
+		fault.Point("assignment.before-commit")
+		return nil
+	})
+	if err == nil {
+		fault.Point("assignment.after-commit")
+	}
+	return err
+}
+
+// Leave ends a policy for good: it covers nothing, takes nothing in, and cannot
+// be enabled again. also runs in the same transaction, with the policy that
+// covers from then on what stands under it. A roll brings that over; once
+// nothing is left, Retire erases all wraps of the policy.
+func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx, left, to Policy) error) error {
+	profile := ProfileOf(pol.Kind)
+	if profile.Keys == 0 {
+		return fail.New(api.InvalidArgument, "leave policy %q: a %s policy stands beneath all others and cannot be left", pol.Name, pol.Kind).
+			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
+	}
+	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+		managed, err := p.lockStanding(ctx, tx, pol.Tenant)
+		if err != nil {
+			return err
+		}
+		to := managed
+		if profile.OneAGeo {
+			to, err = p.ServiceManagedIn(ctx, tx, pol.Tenant, pol.Geo)
+		} else {
+			to, err = p.covering(ctx, tx, pol.Tenant)
+		}
+		if err != nil {
+			return err
+		}
+		if to == pol.ID {
+			to = managed
+		}
+		if err := LockEach(ctx, tx, pol.ID, to); err != nil {
+			return err
+		}
+		left, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+		switch {
+		case err != nil:
+			return err
+		case !left.Left.IsZero():
+			return fail.New(api.Conflict, "policy %q was left on %s already", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
+				WithHint("keyroll roll list shows how far its containers have come")
+		case left.Purge != NotPurged:
+			return fail.New(api.Conflict, "leave policy %q: its purge has been requested", left.Name)
+		}
+		left.Enabled, left.Assigned, left.Left = false, false, p.Now()
+		if profile.Fixed { // its successor gets the name that keyroll gives
+			left.Name = fmt.Sprintf("%s (left %.8s)", left.Name, left.GUID)
+		}
+		if err := updatePolicy(ctx, tx, left); err != nil {
+			return err
+		}
+		target, err := p.ByID(ctx, tx, pol.Tenant, to)
+		if err != nil {
+			return err
+		}
+		if err := also(tx, left, target); err != nil {
+			return err
+		}
+		fault.Point("leave.before-commit")
+		return nil
+	})
+	if err == nil {
+		fault.Point("leave.after-commit")
+	}
+	return err
+}
+
+// Settings are what may be changed of a policy beside its keys; nil stays.
+type Settings struct {
+	Name, Description *string
+	Enabled           *bool
+}
+
+// Set changes a policy's settings. also runs in the same transaction, under the
+// policy's lock: nothing comes under it meanwhile.
+func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx *store.Tx, now Policy) error) error {
+	profile := ProfileOf(pol.Kind)
+	if s.Name != nil {
+		if profile.Fixed {
+			return fail.New(api.InvalidArgument, "rename policy %q: keyroll names a %s policy itself", pol.Name, pol.Kind)
+		}
+		if err := checkName(*s.Name); err != nil {
+			return err
+		}
+	}
+	return p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, pol.Tenant, true); err != nil { // names and numbers of policies
+			return err
+		}
+		if err := tx.Lock(ctx, pol.ID, true); err != nil {
+			return err
+		}
+		now, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+		if err != nil {
+			return err
+		}
+		if s.Description != nil {
+			now.Description = *s.Description
+		}
+		if s.Name != nil {
+			now.Name = *s.Name
+		}
+		if s.Enabled != nil && *s.Enabled != now.Enabled {
+			now.Enabled = *s.Enabled
+			if err := p.checkEnabled(ctx, tx, profile, now); err != nil {
+				return err
+			}
+		}
+		if err := p.checkRenamed(ctx, tx, now); err != nil {
+			return err
+		}
+		if err := updatePolicy(ctx, tx, now); err != nil {
+			return err
+		}
+		return also(tx, now)
+	})
+}
+
+// checkEnabled says whether a policy may be enabled, or disabled, as now says.
+func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profile, now Policy) error {
+	switch {
+	case !now.Left.IsZero():
+		return fail.New(api.Conflict, "enable policy %q: it was left, and that is for good", now.Name).
+			WithHint("make a new policy; it may name the same keys")
+	case now.Enabled:
+		all, err := p.List(ctx, tx, now.Tenant)
+		if err != nil {
+			return err
+		}
+		return checkActive(profile, all, now.Geo)
+	case profile.Keys == 0:
+		return fail.New(api.Conflict, "disable policy %q: it stands beneath all others and is always there", now.Name)
+	case profile.Fixed || now.Assigned:
+		return fail.New(api.Conflict, "disable policy %q: it covers all that has no policy of its own", now.Name).
+			WithHint("keyroll policy leave %q brings all of it under service-managed keys", now.Name)
+	}
+	return nil
+}
+
+func (p *Policies) checkRenamed(ctx context.Context, tx *store.Tx, now Policy) error {
+	all, err := p.List(ctx, tx, now.Tenant)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if other.ID != now.ID && strings.EqualFold(other.Name, now.Name) {
+			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
+		}
+	}
+	return nil
+}
+
+// Disabled refuses an act on a policy that is disabled.
+func Disabled(act string, pol Policy) error {
+	if !pol.Left.IsZero() {
+		return fail.New(api.Conflict, "%s policy %q: it was left, and that is for good", act, pol.Name).
+			WithHint("make a new policy; it may name the same keys")
+	}
+	return fail.New(api.Conflict, "%s policy %q: it is disabled", act, pol.Name).
+		WithHint("enable it first: Set-DataEncryptionPolicy -Enabled $true")
+}
+
+func updatePolicy(ctx context.Context, tx *store.Tx, p Policy) error {
+	var left int64
+	if !p.Left.IsZero() {
+		left = p.Left.UnixMilli()
+	}
+	_, err := tx.Exec(ctx, `UPDATE policy SET name = ?3, name_key = ?4, description = ?5, enabled = ?6, assigned = ?7, left_at = ?8
+		WHERE tenant = ?1 AND id = ?2`, p.Tenant, p.ID, p.Name, strings.ToLower(p.Name), p.Description, p.Enabled, p.Assigned, left)
+	return err
+}
+
+func setAssigned(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
+	if _, err := tx.Exec(ctx, `UPDATE policy SET assigned = 0 WHERE tenant = ?1 AND assigned = 1`, tenant); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `UPDATE policy SET assigned = 1 WHERE tenant = ?1 AND id = ?2`, tenant, policy)
+	return err
+}

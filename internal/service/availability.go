@@ -1,0 +1,64 @@
+package service
+
+import (
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// RollAvailabilityKeys rolls the availability key of one policy of the
+// operator's tenant, or of all that have one still. It goes on past a policy
+// that fails, unless the store of availability keys is away.
+func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error) {
+	return do(ctx, s, api.RollAvailabilityKeys.Meta, in.Body.Policy, func(ctx context.Context, c *call) (out api.RolledAvailabilityKeys, err error) {
+		policies, err := c.withAvailabilityKeys(ctx, in.Body.Policy)
+		if err != nil {
+			return out, err
+		}
+		var failed []error
+		for _, pol := range policies {
+			rolled, err := s.Policies.RollAvailability(ctx, pol)
+			out.Wraps += rolled.Wraps
+			out.Destroyed += rolled.Destroyed
+			if err == nil {
+				out.Keys++
+				continue
+			}
+			failed = append(failed, err)
+			if ctx.Err() != nil || fail.Is(err, api.VaultUnavailable) {
+				break
+			}
+		}
+		if len(failed) > 0 {
+			return out, fmt.Errorf("%d of %d availability keys were rolled; the first that was not: %w", out.Keys, len(policies), failed[0])
+		}
+		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
+			return c.done(ctx, tx, fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed))
+		})
+	})
+}
+
+// withAvailabilityKeys returns the policy that identity names; without one, all
+// whose availability key a purge has not destroyed.
+func (c *call) withAvailabilityKeys(ctx context.Context, identity string) (list []policy.Policy, err error) {
+	err = c.DB.View(ctx, func(tx *store.Tx) error {
+		list = nil
+		if identity != "" {
+			pol, err := c.Policies.Find(ctx, tx, c.tenant, identity)
+			list = append(list, pol)
+			return err
+		}
+		all, err := c.Policies.List(ctx, tx, c.tenant)
+		for _, pol := range all {
+			if pol.Purge != policy.Purged {
+				list = append(list, pol)
+			}
+		}
+		return err
+	})
+	return list, err
+}

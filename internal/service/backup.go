@@ -1,0 +1,212 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// CreateBackup makes a backup of a mailbox or a site. It is no access: where the
+// container's own key stands does not change.
+func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (out api.Backup, err error) {
+	return do(ctx, s, api.CreateBackup.Meta, in.Body.Container, func(ctx context.Context, c *call) (api.Backup, error) {
+		kind := container.Kind(in.Body.Kind)
+		if kind != container.Mailbox && kind != container.Site {
+			return out, fail.New(api.InvalidArgument, "kind %q is none of mailbox, site", in.Body.Kind)
+		}
+		var expires time.Time
+		if in.Body.Expires != nil {
+			if expires = *in.Body.Expires; !expires.After(s.Now()) {
+				return out, fail.New(api.InvalidArgument, "a backup that expires at %s would have expired already", expires.UTC().Format(time.RFC3339))
+			}
+		}
+		ct, err := s.Containers.Find(ctx, c.tenant, kind, in.Body.Container)
+		if err != nil {
+			return out, err
+		}
+		defer c.tidyContent(c.tenant)
+		return out, s.Contents.Backup(ctx, ct, expires, func(tx *store.Tx, b content.Backup) error {
+			if out, err = c.backup(ctx, tx, b); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "backup "+out.ID)
+		})
+	})
+}
+
+// ListBackups lists backups in the order in which they were made.
+func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[api.Backup], error) {
+	return do(ctx, s, api.ListBackups.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Backup], err error) {
+		after, limit, err := page(in.PageInput)
+		if err != nil {
+			return list, err
+		}
+		var items []api.Backup
+		var ids []int64
+		err = c.read(ctx, func(tx *store.Tx) error {
+			all, err := s.Contents.Backups(ctx, tx, c.tenant, after, limit+1)
+			if err != nil {
+				return err
+			}
+			for _, b := range all {
+				item, err := c.backup(ctx, tx, b)
+				if err != nil {
+					return err
+				}
+				items, ids = append(items, item), append(ids, b.ID)
+			}
+			return nil
+		})
+		return listOf(items, ids, limit), err
+	})
+}
+
+// RestoreBackup makes a mailbox or a site from a backup, under the current
+// policy key of its policy.
+func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) (out api.Backup, err error) {
+	return do(ctx, s, api.RestoreBackup.Meta, in.Backup, func(ctx context.Context, c *call) (api.Backup, error) {
+		b, err := c.findBackup(ctx, in.Backup)
+		if err != nil {
+			return out, err
+		}
+		c.target = b.Name + " as " + in.Body.To
+		pol, err := c.restorePolicy(ctx, b, in.Body.Policy)
+		if err != nil {
+			return out, err
+		}
+		defer c.tidyContent(c.tenant)
+		made, err := s.Contents.Restore(ctx, b, in.Body.To, pol, func(tx *store.Tx, _ container.Container) error {
+			if out, err = c.backup(ctx, tx, b); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "backup "+out.ID)
+		})
+		if err != nil {
+			return out, err
+		}
+		c.foldContainers(c.tenant)
+		c.foldBlobs(made)
+		return out, nil
+	})
+}
+
+// restorePolicy resolves the policy of its own of what is restored: the one that
+// is named, else the one that the backup has.
+func (c *call) restorePolicy(ctx context.Context, b content.Backup, identity string) (int64, error) {
+	if identity != "" {
+		if b.Of != container.Mailbox {
+			return 0, fail.New(api.InvalidArgument, "a %s has no policy of its own", b.Of)
+		}
+		return c.mailboxPolicy(ctx, identity)
+	}
+	if b.Policy == 0 {
+		return 0, nil
+	}
+	return b.Policy, c.DB.View(ctx, func(tx *store.Tx) error {
+		pol, err := c.Policies.ByID(ctx, tx, c.tenant, b.Policy)
+		if err == nil && (!pol.Enabled || pol.Purge != policy.NotPurged) {
+			err = fail.New(api.Conflict, "policy %q, which the backed up %s had, takes in nothing any more", pol.Name, b.Of).
+				WithHint("name another one: keyroll backup restore ID --to NAME --policy POLICY")
+		}
+		return err
+	})
+}
+
+// ExpireBackup lets a backup go. It needs no key.
+func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api.Backup, err error) {
+	return do(ctx, s, api.ExpireBackup.Meta, in.Backup, func(ctx context.Context, c *call) (api.Backup, error) {
+		b, err := c.findBackup(ctx, in.Backup)
+		if err != nil {
+			return out, err
+		}
+		c.target = b.Name
+		err = c.DB.View(ctx, func(tx *store.Tx) error {
+			out, err = c.backup(ctx, tx, b)
+			return err
+		})
+		if err != nil {
+			return out, err
+		}
+		err = s.Contents.Expire(ctx, b, func(tx *store.Tx) error { return c.done(ctx, tx, "backup "+out.ID) })
+		if err != nil {
+			return out, err
+		}
+		c.tidyContent(c.tenant)
+		return out, c.retireAll(ctx, c.tenant)
+	})
+}
+
+func (c *call) findBackup(ctx context.Context, text string) (b content.Backup, err error) {
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return b, fail.New(api.InvalidArgument, "backup %q is no id of a backup", text)
+	}
+	return b, c.DB.View(ctx, func(tx *store.Tx) error {
+		b, err = c.Contents.BackupByID(ctx, tx, c.tenant, id)
+		return err
+	})
+}
+
+func (c *call) backup(ctx context.Context, tx *store.Tx, b content.Backup) (out api.Backup, err error) {
+	out = api.Backup{ID: fmt.Sprint(b.ID), Kind: string(b.Of), Container: b.Name, Created: b.Created.UTC()}
+	if !b.Expires.IsZero() {
+		expires := b.Expires.UTC()
+		out.Expires = &expires
+	}
+	if out.Protection, err = c.protection(ctx, tx, b.Container); err != nil {
+		return out, err
+	}
+	out.Items, out.Bytes, err = c.Contents.Totals(ctx, tx, b.Container)
+	return out, err
+}
+
+// dueAtOnce is how many backups are read at a time to expire.
+const dueAtOnce = 100
+
+// expireBackups queues the end of the backups whose time has come.
+func (s *Service) expireBackups(tenant int64) {
+	s.Upkeep.Add(fmt.Sprintf("expire backups of tenant %d", tenant), func(ctx context.Context) error {
+		ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.ExpireBackup.Name, System: true})
+		if _, err := s.Containers.Directory(ctx, tenant); err != nil {
+			return err
+		}
+		for {
+			var due []content.Backup
+			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+				due, err = s.Contents.Due(ctx, tx, tenant, s.Now(), dueAtOnce)
+				return err
+			})
+			if err != nil || len(due) == 0 {
+				return err
+			}
+			var errs []error
+			for _, b := range due {
+				errs = append(errs, s.Contents.Expire(ctx, b, func(tx *store.Tx) error {
+					return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: tenant, Outcome: audit.Done, Target: b.Name,
+						Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
+				}))
+			}
+			s.tidyContent(tenant)
+			if err := errors.Join(append(errs, s.retireAll(ctx, tenant))...); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// tidyContent queues the removal of what copies and backups have left.
+func (s *Service) tidyContent(tenant int64) {
+	s.Upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
+		return s.Contents.Tidy(ctx, tenant)
+	})
+}

@@ -1,0 +1,282 @@
+package service_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
+)
+
+func newBackup(kind, name string) (in api.CreateBackupInput) {
+	in.Body.Kind, in.Body.Container = kind, name
+	return in
+}
+
+func restore(id, to, policy string) api.RestoreBackupInput {
+	in := api.RestoreBackupInput{BackupInput: api.BackupInput{Backup: id}}
+	in.Body.To, in.Body.Policy = to, policy
+	return in
+}
+
+func (w world) backup(kind, name string) api.Backup {
+	w.Helper()
+	b, err := w.CreateBackup(w.ctx, newBackup(kind, name))
+	w.Must(err)
+	return b
+}
+
+func (w world) backups() []api.Backup {
+	w.Helper()
+	list, err := w.ListBackups(w.ctx, api.ListInput{})
+	w.Must(err)
+	return list.Items
+}
+
+func (w world) expire(id string) {
+	w.Helper()
+	_, err := w.ExpireBackup(w.ctx, api.BackupInput{Backup: id})
+	w.Must(err)
+	w.tidy()
+}
+
+// usageOf is the ledger's line of each version of the first key of policy p.
+func (w world) usageOf() (lines []api.KeyUsage) {
+	w.Helper()
+	usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{Vault: "A-p"})
+	w.Must(err)
+	return usage.Items
+}
+
+// oldMailbox is alice's mailbox with one message, under policy p.
+func (w world) oldMailbox() {
+	w.Helper()
+	w.mailPolicy()
+	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+	w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+	w.tidy()
+}
+
+func TestARollLeavesBackupsAndTheLedgerCountsThem(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		b := w.backup("mailbox", alice)
+		if b.Items != 1 || b.Bytes != int64(len(mbox)) || b.Container != alice || b.Kind != "mailbox" || b.Protection != w.show(alice).Protection {
+			t.Errorf("the backup is %+v", b)
+		}
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+		if now := w.backups()[0].Protection; now.DataEncryptionPolicyID != b.Protection.DataEncryptionPolicyID || now.Current {
+			t.Errorf("after the roll the backup is under %+v", now)
+		}
+		u := w.usageOf()
+		if len(u) != 2 || u[0].Backups != 1 || u[0].Active != 0 || u[0].Verdict != api.InUse || u[1].Backups != 0 || u[1].Active != 1 {
+			t.Errorf("the ledger: %+v", u)
+		}
+		w.clean()
+
+		w.Must(e(w.RestoreBackup(w.ctx, restore(b.ID, "restored@contoso.com", ""))))
+		w.tidy()
+		if got := w.show("restored@contoso.com"); !got.Protection.Current || got.AssignedPolicy != "p" || w.export("restored@contoso.com") != mbox {
+			t.Errorf("restored: %+v", got)
+		}
+		w.expire(b.ID)
+		if u := w.usageOf(); u[0].Verdict != api.SafeToRetire || u[0].Backups != 0 || u[1].Active != 2 {
+			t.Errorf("the ledger without the backup: %+v", u)
+		}
+		w.clean()
+	})
+}
+
+func TestDepthRootOfAllGenerationsFreesAVersionThatABackupNeeds(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		b := w.backup("mailbox", alice)
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+		w.newKey("A-p")
+		in := refresh("p", api.DepthRoot)
+		w.Must(e(w.RefreshPolicy(w.ctx, in)))
+		if u := w.usageOf(); u[0].Verdict != api.InUse || u[0].Backups != 1 {
+			t.Errorf("the current generation alone: %+v", u)
+		}
+		w.newKey("A-p")
+		pages := w.Dump("key_page", "backup")
+		in.Body.AllGenerations = true
+		w.Must(e(w.RefreshPolicy(w.ctx, in)))
+		if w.Dump("key_page", "backup") != pages {
+			t.Error("a page was touched")
+		}
+		if u := w.usageOf(); u[0].Verdict != api.SafeToRetire || u[0].Backups != 0 || u[3].Backups != 1 || u[3].Active != 1 {
+			t.Errorf("all generations: %+v", u)
+		}
+		w.Must(e(w.RestoreBackup(w.ctx, restore(b.ID, "restored@contoso.com", ""))))
+		if w.export("restored@contoso.com") != mbox {
+			t.Error("the restored mailbox has something else")
+		}
+		w.clean()
+	})
+}
+
+// A backup of a mailbox that a roll has left behind goes under the current
+// policy key, and leaves the mailbox where it is.
+func TestMakingABackupIsNoAccess(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		w.Must(e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))))
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+		old := w.show(alice).Protection
+		b := w.backup("mailbox", alice)
+		w.tidy()
+		if now := w.show(alice).Protection; now != old || now.Current {
+			t.Errorf("the mailbox has moved to %+v", now)
+		}
+		if !b.Protection.Current {
+			t.Errorf("the backup is late: %+v", b.Protection)
+		}
+		w.Must(e(w.RestoreBackup(w.ctx, restore(b.ID, "restored@contoso.com", ""))))
+		if got := w.show("restored@contoso.com"); got.State != api.Active || !got.Protection.Current {
+			t.Errorf("restored: %+v", got)
+		}
+	})
+}
+
+func TestASiteIsRestoredWithItsFiles(t *testing.T) {
+	each(t, func(w world) {
+		const other = "https://contoso.sharepoint.com/sites/other"
+		w.sitePolicy()
+		w.finishRolls()
+		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
+		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
+		b := w.backup("site", team)
+		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("newer"))))
+		w.Must(e(w.RestoreBackup(w.ctx, restore(b.ID, other, ""))))
+		var out bytes.Buffer
+		w.Must(w.GetFile(w.ctx, file(other, path), func(f api.File) (int64, int64, error) { return 0, -1, nil }, &out))
+		got, err := w.ShowSite(w.ctx, site(other))
+		w.Must(err)
+		if out.String() != "content" || got.Protection.Policy != "Sites" || !got.Protection.Current || got.Items != 1 {
+			t.Errorf("restored: %q, %+v", &out, got)
+		}
+		w.tidy()
+		w.clean()
+	})
+}
+
+func TestARestoreThatMustNotBeIsRefused(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
+		mail, files := w.backup("mailbox", alice), w.backup("site", team)
+		for _, c := range []struct {
+			id, to, policy string
+			code           api.Code
+		}{
+			{"1", "new@contoso.com", "", api.NotFound},
+			{"x", "new@contoso.com", "", api.InvalidArgument},
+			{mail.ID, "ALICE@contoso.com", "", api.AlreadyExists},
+			{mail.ID, "new@contoso.com", "none", api.NotFound},
+			{mail.ID, "new@contoso.com", "Service-managed", api.Conflict},
+			{mail.ID, "", "", api.InvalidArgument},
+			{files.ID, team + "2", "p", api.InvalidArgument},
+			{files.ID, "new@contoso.com", "", api.InvalidArgument},
+		} {
+			before := w.state()
+			_, err := w.RestoreBackup(w.ctx, restore(c.id, c.to, c.policy))
+			policytest.Refuses(t, err, c.code)
+			w.tidy()
+			if w.state() != before {
+				t.Errorf("%+v: its refusal changed something", c)
+			}
+		}
+		for _, column := range []string{"enabled = 0", "purge = 2"} {
+			w.InTx(func(tx *store.Tx) error {
+				return e(tx.Exec(w.Ctx, `UPDATE policy SET enabled = 1, purge = 0 WHERE name = 'p'`))
+			})
+			w.InTx(func(tx *store.Tx) error { return e(tx.Exec(w.Ctx, `UPDATE policy SET `+column+` WHERE name = 'p'`)) })
+			_, err := w.RestoreBackup(w.ctx, restore(mail.ID, "new@contoso.com", ""))
+			policytest.Refuses(t, err, api.Conflict)
+		}
+	})
+}
+
+func TestBackupsOfAnotherTenantAreNotThere(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		b := w.backup("mailbox", alice)
+		other := newWorld(w.Neighbour())
+		if len(other.backups()) != 0 {
+			t.Error("the neighbour lists it")
+		}
+		_, err := other.RestoreBackup(other.ctx, restore(b.ID, "mine@contoso.com", ""))
+		policytest.Refuses(t, err, api.NotFound)
+		_, err = other.ExpireBackup(other.ctx, api.BackupInput{Backup: b.ID})
+		policytest.Refuses(t, err, api.NotFound)
+		if len(w.backups()) != 1 {
+			t.Error("it is gone")
+		}
+	})
+}
+
+func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
+	each(t, func(w world) {
+		now := time.Now().Truncate(time.Millisecond)
+		w.Service.Now = func() time.Time { return now }
+		w.oldMailbox()
+		at := now.Add(48 * time.Hour)
+		in := newBackup("mailbox", alice)
+		in.Body.Expires = &now
+		policytest.Refuses(t, e(w.CreateBackup(w.ctx, in)), api.InvalidArgument)
+		in.Body.Expires = &at
+		w.Must(e(w.CreateBackup(w.ctx, in)))
+		kept := w.backup("mailbox", alice)
+		for _, c := range []struct {
+			day  time.Time
+			left int
+		}{{now.Add(24 * time.Hour), 2}, {at, 1}, {at.Add(1000 * time.Hour), 1}} {
+			now = c.day
+			w.Must(w.TidyUp(w.Ctx, w.Tenant))
+			w.tidy()
+			if got := w.backups(); len(got) != c.left {
+				t.Errorf("at %v there are %d backups", c.day, len(got))
+			}
+		}
+		if got := w.backups()[0]; got.ID != kept.ID || got.Expires != nil {
+			t.Errorf("the one that is left is %+v", got)
+		}
+		if log := w.Dump("audit_entry"); strings.Count(log, "whose time has come") != 1 {
+			t.Error("the log does not tell it once")
+		}
+		w.clean()
+	})
+}
+
+func TestListOfBackupsIsPaged(t *testing.T) {
+	each(t, func(w world) {
+		w.oldMailbox()
+		var made []string
+		for range 5 {
+			made = append(made, w.backup("mailbox", alice).ID)
+		}
+		for limit, parts := range map[int]int{1: 5, 2: 3, 5: 1, 6: 1} {
+			all, got := collect(t, limit, func(in api.PageInput) (api.List[api.Backup], error) {
+				return w.ListBackups(w.ctx, api.ListInput{PageInput: in})
+			})
+			var ids []string
+			for _, b := range all {
+				ids = append(ids, b.ID)
+			}
+			if fmt.Sprint(ids) != fmt.Sprint(made) || got != parts {
+				t.Errorf("limit %d: %d parts: %v", limit, got, ids)
+			}
+		}
+	})
+}

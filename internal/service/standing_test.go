@@ -1,0 +1,463 @@
+package service_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy/policytest"
+)
+
+const chats, labels = "chat-messages", "sensitivity-labels"
+
+func item(store, name string) api.WorkloadItemInput {
+	return api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: store}, Item: name}
+}
+
+func named(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
+
+func assignment(policy string) (in api.AssignPolicyInput) {
+	in.Body.Policy = policy
+	return in
+}
+
+// setting renames a policy unless name is empty, and enables or disables it
+// unless enabled is nil.
+func setting(policy, name string, enabled *bool) api.SetPolicyInput {
+	in := api.SetPolicyInput{PolicyInput: named(policy)}
+	if name != "" {
+		in.Body.Name = &name
+	}
+	in.Body.Enabled = enabled
+	return in
+}
+
+func replace(policy string, depth api.Depth, keys ...string) api.ReplacePolicyKeysInput {
+	in := api.ReplacePolicyKeysInput{PolicyInput: named(policy)}
+	in.Body.Keys, in.Body.Depth = keys, depth
+	return in
+}
+
+// namedPolicy makes a policy of a kind on the keys of vaults A-NAME and B-NAME.
+func (w world) namedPolicy(kind api.PolicyKind, name string) {
+	w.Helper()
+	w.newKey("A-" + name)
+	w.newKey("B-" + name)
+	in := newPolicy(name, keyURI("A-"+name), keyURI("B-"+name))
+	in.Body.Kind = kind
+	w.Must(e(w.CreatePolicy(w.ctx, in)))
+}
+
+func (w world) workPolicy(name string) { w.Helper(); w.namedPolicy(api.MultiWorkloadPolicy, name) }
+
+func (w world) shown(policy string) api.Policy {
+	w.Helper()
+	p, err := w.ShowPolicy(w.ctx, named(policy))
+	w.Must(err)
+	return p
+}
+
+// under is the policy that a mailbox stands under.
+func (w world) under(name string) string { w.Helper(); return w.show(name).Protection.Policy }
+
+func (w world) stores() map[string]api.Workload {
+	w.Helper()
+	list, err := w.ListWorkloads(w.ctx, api.None{})
+	w.Must(err)
+	all := map[string]api.Workload{}
+	for _, one := range list.Items {
+		all[one.Name] = one
+	}
+	return all
+}
+
+// verdicts are those of all key versions of a policy, each once.
+func (w world) verdicts(policy string) string {
+	w.Helper()
+	usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{})
+	w.Must(err)
+	var all []string
+	for _, u := range usage.Items {
+		if u.Policy == policy && !strings.Contains(strings.Join(all, ","), string(u.Verdict)) {
+			all = append(all, string(u.Verdict))
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+// clean demands that everything opens.
+func (w world) clean() {
+	w.Helper()
+	w.Policies.Close()
+	report, err := w.Verify(w.ctx, api.VerifyInput{}, func(api.VerifyProgress) {})
+	w.Must(err)
+	if len(report.Damaged)+len(report.Closed) > 0 {
+		w.Errorf("verify found %+v", report)
+	}
+}
+
+func (w world) expect(got, want any, what string) {
+	w.Helper()
+	if got != want {
+		w.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// The multi-workload policy covers mailboxes without their own policy and the
+// workload stores. A mailbox policy has precedence; sites stay where they are.
+func TestAssignedPolicyCoversMailboxesWithoutTheirOwnAndWorkloadStores(t *testing.T) {
+	each(t, func(w world) {
+		const idle, owner = "idle@contoso.com", "owner@contoso.com"
+		w.mailPolicy()
+		for name, own := range map[string]string{alice: "", idle: "", owner: "p"} {
+			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, own))))
+			w.Must(e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))))
+		}
+		w.Must(e(w.SetMailboxState(w.ctx, newState(idle, api.Inactive))))
+		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
+		w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "2026/thread"), -1, strings.NewReader("hello"))))
+		w.tidy()
+		policytest.Refuses(t, e(w.ShowAssignment(w.ctx, api.None{})), api.NotFound)
+		w.workPolicy("m")
+		assigned, err := w.AssignPolicy(w.ctx, assignment("M"))
+		w.Must(err)
+		if !assigned.Assigned || assigned.State != api.Rolling || assigned.Roll.Total != 2 || assigned.Roll.Source != "Service-managed" {
+			t.Errorf("assigned: %+v %+v", assigned, assigned.Roll)
+		}
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox("new@contoso.com", ""))))
+		w.Must(e(w.PutWorkloadItem(w.ctx, item(labels, "labels.xml"), -1, strings.NewReader("x"))))
+		w.expect(w.under("new@contoso.com"), "m", "a mailbox made after the assignment")
+		w.expect(w.stores()[labels].Protection.Policy, "m", "a store made after the assignment")
+		w.finishRolls()
+		w.expect(w.under(alice), "m", "an active mailbox")
+		w.expect(w.stores()[chats].Protection.Policy, "m", "a store")
+		w.expect(w.under(owner), "p", "a mailbox with its own policy")
+		w.expect(w.under(idle), "Service-managed", "an inactive mailbox, before it is read")
+		w.expect(w.export(idle), mbox, "its mail")
+		w.tidy()
+		w.expect(w.under(idle), "m", "an inactive mailbox, after it was read")
+		s, err := w.ShowSite(w.ctx, site(team))
+		w.Must(err)
+		w.expect(s.Protection.Policy, "Service-managed", "a site")
+
+		w.Must(e(w.AssignMailbox(w.ctx, assign(owner, ""))))
+		w.expect(w.under(owner), "m", "a mailbox whose own policy is taken back")
+		w.Must(e(w.AssignMailbox(w.ctx, assign(alice, "p"))))
+		w.expect(w.under(alice), "p", "a mailbox that gets its own policy")
+		again, err := w.AssignPolicy(w.ctx, assignment("m"))
+		w.Must(err)
+		w.expect(again.State, api.Registered, "the state after the same assignment again")
+		shown, err := w.ShowAssignment(w.ctx, api.None{})
+		w.Must(err)
+		w.expect(shown.Name, "m", "the assignment")
+
+		w.workPolicy("n")
+		w.Must(e(w.AssignPolicy(w.ctx, assignment("n"))))
+		w.finishRolls()
+		w.expect(w.under(owner), "n", "an active mailbox after another assignment")
+		w.expect(w.under(idle), "m", "an inactive mailbox after another assignment")
+		w.expect(w.under(alice), "p", "a mailbox with its own policy after another assignment")
+		w.expect(w.stores()[chats].Protection.Policy, "n", "a store after another assignment")
+		w.expect(w.shown("m").Assigned, false, "the policy that was assigned before")
+		w.clean()
+	})
+}
+
+func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.sitePolicy()
+		w.workPolicy("m")
+		w.Must(e(w.SetPolicy(w.ctx, setting("m", "", new(bool)))))
+		for name, code := range map[string]api.Code{"p": api.InvalidArgument, "Sites": api.InvalidArgument, "Service-managed": api.InvalidArgument,
+			"none": api.NotFound, "m": api.Conflict} {
+			before := w.state()
+			policytest.Refuses(t, e(w.AssignPolicy(w.ctx, assignment(name))), code)
+			if w.state() != before {
+				t.Errorf("the refusal of %s changed something", name)
+			}
+		}
+		in := newPolicy("q", keyURI("A-p"), keyURI("B-p"))
+		in.Body.Kind = api.SitePolicy
+		policytest.Refuses(t, e(w.CreatePolicy(w.ctx, in)), api.InvalidArgument)
+		policytest.Refuses(t, e(w.CreateMailbox(w.ctx, newMailbox(alice, "m"))), api.Conflict)
+	})
+}
+
+func TestWorkloadItemsComeOutAsTheyWentIn(t *testing.T) {
+	each(t, func(w world) {
+		get := func(name string) string {
+			var out bytes.Buffer
+			w.Must(w.GetWorkloadItem(w.ctx, item(chats, name), &out))
+			return out.String()
+		}
+		empty, err := w.ListWorkloadItems(w.ctx, api.WorkloadInput{Workload: chats})
+		w.Must(err)
+		if len(empty.Items) != 0 || empty.Items == nil || len(w.stores()) != 0 {
+			t.Errorf("before the first item: %v, %v", empty.Items, w.stores())
+		}
+		policytest.Refuses(t, w.GetWorkloadItem(w.ctx, item(chats, "a"), &bytes.Buffer{}), api.NotFound)
+		for name, content := range map[string]string{"a": "first", "teams/general/1": strings.Repeat("long ", 1000), "empty": ""} {
+			f, err := w.PutWorkloadItem(w.ctx, item(chats, name), int64(len(content)), strings.NewReader(content))
+			w.Must(err)
+			w.expect(f.Bytes, int64(len(content)), "the size of "+name)
+			w.expect(get(name), content, name)
+		}
+		w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "a"), -1, strings.NewReader("second"))))
+		w.expect(get("a"), "second", "an item that was replaced")
+		items, err := w.ListWorkloadItems(w.ctx, api.WorkloadInput{Workload: chats})
+		w.Must(err)
+		w.expect(len(items.Items), 3, "items")
+		w.expect(w.stores()[chats].Items, int64(3), "items of the store")
+		w.expect(len(w.stores()), 1, "stores")
+		policytest.Refuses(t, e(w.PutWorkloadItem(w.ctx, item("faxes", "a"), 0, strings.NewReader(""))), api.InvalidArgument)
+		policytest.Refuses(t, e(w.PutWorkloadItem(w.ctx, item(chats, "../a"), 0, strings.NewReader(""))), api.InvalidArgument)
+		w.clean()
+	})
+}
+
+// Every class goes: what a roll would leave behind as well.
+func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		states := []api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}
+		name := func(s api.MailboxState) string { return string(s) + "@contoso.com" }
+		for _, s := range states {
+			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name(s), "p"))))
+			w.Must(e(w.ImportMail(w.ctx, mailbox(name(s)), -1, strings.NewReader(mbox))))
+			if s != api.Active {
+				w.Must(e(w.SetMailboxState(w.ctx, newState(name(s), s))))
+			}
+		}
+		w.tidy()
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", "")))) // some stand under an older policy key
+		w.finishRolls()
+		revision := w.shown("p").Revision
+		left, err := w.LeavePolicy(w.ctx, named("p"))
+		w.Must(err)
+		if p := left.Policy; p.Enabled || p.State != api.Unregistered || p.Roll == nil || p.Roll.Total != 4 || p.Roll.Source != "p" || p.Roll.Policy != "Service-managed" {
+			t.Errorf("left: %+v %+v", p, p.Roll)
+		}
+		w.expect(w.show(name(api.Inactive)).AssignedPolicy, "", "the own policy of a mailbox")
+		w.expect(w.verdicts("p"), string(api.InUse), "the ledger before the roll")
+		for _, s := range states {
+			w.expect(w.export(name(s)), mbox, "mail during the roll")
+		}
+		w.finishRolls()
+		for _, s := range states {
+			w.expect(w.under(name(s)), "Service-managed", name(s))
+			w.expect(w.export(name(s)), mbox, "mail after the roll")
+		}
+		w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger after the roll")
+		w.Vaults.Fail("A-p", policytest.Denied())
+		w.Vaults.Fail("B-p", policytest.Denied())
+		w.clean()
+		w.expect(w.export(name(api.Active)), mbox, "mail without the keys")
+		w.expect(w.shown(revision).Name, "p", "the policy of an erased revision")
+		w.expect(w.shown("p").Revision, revision, "its last revision")
+		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, named("p"))), api.Conflict)
+		policytest.Refuses(t, e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))), api.Conflict)
+		policytest.Refuses(t, e(w.AssignMailbox(w.ctx, assign(name(api.Active), "p"))), api.Conflict)
+		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", ""))), api.Conflict)
+		yes := true
+		policytest.Refuses(t, e(w.SetPolicy(w.ctx, setting("p", "", &yes))), api.Conflict)
+	})
+}
+
+func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.workPolicy("m")
+		w.Must(e(w.AssignPolicy(w.ctx, assignment("m"))))
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+		w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "a"), -1, strings.NewReader("hello"))))
+		w.finishRolls()
+		w.Must(e(w.LeavePolicy(w.ctx, named("p"))))
+		w.finishRolls()
+		w.expect(w.under(alice), "m", "a mailbox whose policy was left")
+		w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger of p")
+
+		w.Must(e(w.LeavePolicy(w.ctx, named("m"))))
+		policytest.Refuses(t, e(w.ShowAssignment(w.ctx, api.None{})), api.NotFound)
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox("new@contoso.com", ""))))
+		w.expect(w.under("new@contoso.com"), "Service-managed", "a mailbox made while the policy is left")
+		w.finishRolls()
+		w.expect(w.under(alice), "Service-managed", "a mailbox")
+		w.expect(w.stores()[chats].Protection.Policy, "Service-managed", "a store")
+		w.expect(w.verdicts("m"), string(api.SafeToRetire), "the ledger of m")
+		w.clean()
+		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, named("Service-managed"))), api.InvalidArgument)
+	})
+}
+
+func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
+	each(t, func(w world) {
+		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
+		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
+		w.sitePolicy()
+		first := w.shown("Sites").ID
+		// Also while its registration is on its way.
+		w.Must(e(w.LeavePolicy(w.ctx, named("Sites"))))
+		policytest.Refuses(t, e(w.RegisterSites(w.ctx, register(w.newKey("C-Sites"), w.newKey("D-Sites")))), api.RollInProgress)
+		w.finishRolls()
+		under := func() string {
+			s, err := w.ShowSite(w.ctx, site(team))
+			w.Must(err)
+			return s.Protection.Policy
+		}
+		w.expect(under(), "Service-managed", "a site")
+		w.Must(e(w.RegisterSites(w.ctx, register(w.newKey("C-Sites"), w.newKey("D-Sites")))))
+		w.finishRolls()
+		w.expect(under(), "Sites", "a site after another registration")
+		w.expect(w.shown(first).State, api.Unregistered, "the policy that was left")
+		w.expect(w.shown(first).Name, fmt.Sprintf("Sites (left %.8s)", first), "its name")
+		w.clean()
+	})
+}
+
+// Whoever takes a policy's place while containers still come to it would miss
+// those.
+func TestPlacesAreNotTakenWhileContainersAreOnTheirWay(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.namedPolicy(api.MailboxPolicy, "q")
+		w.workPolicy("m")
+		w.workPolicy("n")
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox("bob@contoso.com", ""))))
+		refused := func(what string, err error) {
+			t.Helper()
+			policytest.Refuses(t, err, api.RollInProgress)
+			if _, detail, hint := fail.Public(err); !strings.Contains(detail, "0 of 1") && !strings.Contains(detail, "another policy") || !strings.Contains(hint, "roll watch") {
+				t.Errorf("%s: %s, %s", what, detail, hint)
+			}
+		}
+		w.Must(e(w.LeavePolicy(w.ctx, named("p"))))
+		refused("assign while a mailbox comes to the default", e(w.AssignPolicy(w.ctx, assignment("m"))))
+		refused("leave another policy for the same one", e(w.LeavePolicy(w.ctx, named("q"))))
+		refused("register", e(w.RegisterSites(w.ctx, register(w.newKey("A-Sites"), w.newKey("B-Sites")))))
+		w.finishRolls()
+		w.Must(e(w.AssignPolicy(w.ctx, assignment("m"))))
+		policytest.Refuses(t, e(w.AssignPolicy(w.ctx, assignment("n"))), api.RollInProgress)
+		w.Must(e(w.LeavePolicy(w.ctx, named("m")))) // back to where they come from is allowed
+		w.finishRolls()
+		w.expect(w.under(alice), "Service-managed", "a mailbox")
+		w.expect(w.under("bob@contoso.com"), "Service-managed", "another")
+		w.clean()
+	})
+}
+
+func TestSettingsOfAPolicy(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.sitePolicy()
+		w.workPolicy("m")
+		yes, no, text := true, false, "for the USA"
+		in := setting("p", "USA", nil)
+		in.Body.Description = &text
+		got, err := w.SetPolicy(w.ctx, in)
+		w.Must(err)
+		if got.Name != "USA" || got.Description != text || !got.Enabled {
+			t.Errorf("renamed: %+v", got)
+		}
+		policytest.Refuses(t, e(w.ShowPolicy(w.ctx, named("p"))), api.NotFound)
+		w.Must(e(w.SetPolicy(w.ctx, setting("usa", "usa", nil)))) // its own name in another case
+		for name, code := range map[string]api.Code{"m": api.AlreadyExists, "sites": api.InvalidArgument, "": "", "\n": api.InvalidArgument} {
+			if code != "" {
+				policytest.Refuses(t, e(w.SetPolicy(w.ctx, setting("usa", name, nil))), code)
+			}
+		}
+		policytest.Refuses(t, e(w.SetPolicy(w.ctx, setting("Sites", "x", nil))), api.InvalidArgument)
+
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "usa"))))
+		err = e(w.SetPolicy(w.ctx, setting("usa", "", &no)))
+		policytest.Refuses(t, err, api.Conflict)
+		if _, detail, _ := fail.Public(err); !strings.Contains(detail, "1 mailboxes") {
+			t.Errorf("refused with %q", detail)
+		}
+		w.Must(e(w.AssignMailbox(w.ctx, assign(alice, ""))))
+		w.Must(e(w.SetPolicy(w.ctx, setting("usa", "", &no))))
+		policytest.Refuses(t, e(w.AssignMailbox(w.ctx, assign(alice, "usa"))), api.Conflict)
+		w.Must(e(w.SetPolicy(w.ctx, setting("usa", "", &yes))))
+		w.Must(e(w.AssignMailbox(w.ctx, assign(alice, "usa"))))
+
+		w.Must(e(w.AssignPolicy(w.ctx, assignment("m"))))
+		for _, name := range []string{"m", "Sites", "Service-managed"} {
+			err := e(w.SetPolicy(w.ctx, setting(name, "", &no)))
+			policytest.Refuses(t, err, api.Conflict)
+			if _, _, hint := fail.Public(err); name != "Service-managed" && !strings.Contains(hint, "keyroll policy leave") {
+				t.Errorf("%s: hint %q", name, hint)
+			}
+		}
+	})
+}
+
+// A disabled policy is not counted, and one that is enabled again is.
+func TestEnablingCountsAgainstTheLimit(t *testing.T) {
+	each(t, func(w world) {
+		yes, no := true, false
+		w.newKey("A-p")
+		w.newKey("B-p")
+		for i := range 50 {
+			w.Must(e(w.CreatePolicy(w.ctx, newPolicy(fmt.Sprintf("p%d", i), keyURI("A-p"), keyURI("B-p")))))
+		}
+		policytest.Refuses(t, e(w.CreatePolicy(w.ctx, newPolicy("p50", keyURI("A-p"), keyURI("B-p")))), api.Conflict)
+		w.Must(e(w.SetPolicy(w.ctx, setting("p0", "", &no))))
+		w.Must(e(w.CreatePolicy(w.ctx, newPolicy("p50", keyURI("A-p"), keyURI("B-p")))))
+		policytest.Refuses(t, e(w.SetPolicy(w.ctx, setting("p0", "", &yes))), api.Conflict)
+		w.Must(e(w.LeavePolicy(w.ctx, named("p1"))))
+		w.Must(e(w.SetPolicy(w.ctx, setting("p0", "", &yes))))
+	})
+}
+
+func TestReplacedKeysTakeTheOldOnesPlace(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		for _, name := range []string{"C-p", "D-p", "E-p", "F-p"} {
+			w.newKey(name)
+		}
+		before := w.show(alice).Protection.DataEncryptionPolicyID
+		got, err := w.ReplacePolicyKeys(w.ctx, replace("p", "", keyURI("C-p"), keyURI("D-p")))
+		w.Must(err)
+		if got.Policy.Generation != 2 || got.Policy.Primary.Vault != "C-p" || got.Policy.Secondary.Vault != "D-p" || got.Limit != "" {
+			t.Errorf("at depth policy: %+v", got)
+		}
+		w.finishRolls()
+		w.expect(w.show(alice).Protection.DataEncryptionPolicyID, got.Policy.Revision, "the revision of a mailbox")
+		if before == got.Policy.Revision {
+			t.Error("the revision is the old one")
+		}
+		w.Vaults.Fail("A-p", policytest.Denied())
+		w.Vaults.Fail("B-p", policytest.Denied())
+		w.clean()
+		policytest.Refuses(t, e(w.ReplacePolicyKeys(w.ctx, replace("p", "", keyURI("C-p"), keyURI("D-p")))), api.NoNewVersion)
+
+		got, err = w.ReplacePolicyKeys(w.ctx, replace("p", api.DepthRoot, keyURI("E-p"), keyURI("F-p")))
+		w.Must(err)
+		if got.Policy.Generation != 2 || got.Rewrapped != 1 || got.Policy.Primary.Vault != "E-p" || !strings.Contains(got.Limit, "old copy of the wrap") {
+			t.Errorf("at depth root: %+v", got)
+		}
+		w.Vaults.Fail("C-p", policytest.Denied())
+		w.Vaults.Fail("D-p", policytest.Denied())
+		w.clean()
+		w.expect(w.export(alice), mbox, "mail")
+
+		w.sitePolicy()
+		before = w.state()
+		for _, in := range []api.ReplacePolicyKeysInput{
+			replace("Sites", "", keyURI("E-p"), keyURI("F-p")), replace("Service-managed", "", keyURI("E-p"), keyURI("F-p")),
+			replace("p", "", keyURI("E-p")), replace("p", "", keyURI("E-p"), keyURI("E-p")), replace("p", "content", keyURI("E-p"), keyURI("F-p")),
+		} {
+			if err := e(w.ReplacePolicyKeys(w.ctx, in)); fail.CodeOf(err) != api.InvalidArgument && fail.CodeOf(err) != api.RollInProgress {
+				t.Errorf("%+v: %v", in, err)
+			}
+		}
+		w.expect(w.state(), before, "what refusals changed")
+	})
+}

@@ -1,0 +1,110 @@
+package service_test
+
+import (
+	"sync"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
+)
+
+func TestOfTwoWhoMakeOneTenantOneIsRefused(t *testing.T) {
+	each(t, func(w world) {
+		var wait sync.WaitGroup
+		var errs [4]error
+		for i := range errs {
+			wait.Go(func() { errs[i] = e(w.CreateTenant(w.ctx, newTenant("fabrikam"))) })
+		}
+		wait.Wait()
+		made := 0
+		for _, err := range errs {
+			switch {
+			case err == nil:
+				made++
+			case !fail.Is(err, api.AlreadyExists):
+				t.Error(err)
+			}
+		}
+		if made != 1 {
+			t.Errorf("%d of %d were told that they made it", made, len(errs))
+		}
+	})
+}
+
+func TestTenantThatWasBegunGoesOnAndItsAdminActs(t *testing.T) {
+	each(t, func(w world) {
+		var begun access.Tenant
+		w.InTx(func(tx *store.Tx) (err error) {
+			begun, err = w.Access.CreateTenant(w.Ctx, tx, "fabrikam")
+			return err
+		})
+		policytest.Refuses(t, e(w.ShowTenant(w.ctx, api.TenantInput{Tenant: "fabrikam"})), api.NotFound)
+		w.Must(w.Policies.Bootstrap(w.Ctx, begun.ID, begun.GUID))
+		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
+		w.Must(err)
+		if made.ID != begun.GUID.String() {
+			t.Errorf("made %+v, begun %+v", made, begun)
+		}
+		admin, err := w.Access.Authenticate(w.Ctx, made.AdminToken)
+		w.Must(err)
+		w.Must(e(w.CreateMailbox(w.as(admin), newMailbox(alice, ""))))
+		policytest.Refuses(t, e(w.CreateTenant(w.as(admin), newTenant("tailspin"))), api.Forbidden)
+		policytest.Refuses(t, e(w.ListTenants(w.as(admin), api.ListInput{})), api.Forbidden)
+		shown, err := w.ShowTenant(w.ctx, api.TenantInput{Tenant: made.ID})
+		w.Must(err)
+		if shown != made.Tenant {
+			t.Errorf("%+v, want %+v", shown, made.Tenant)
+		}
+	})
+}
+
+func TestListTenantsInParts(t *testing.T) {
+	each(t, func(w world) {
+		var want []string
+		for _, name := range []string{"one", "two", "three", "four", "five"} {
+			made, err := w.CreateTenant(w.ctx, newTenant(name))
+			w.Must(err)
+			want = append(want, made.ID)
+		}
+		all, parts := collect(t, 2, func(in api.PageInput) (api.List[api.Tenant], error) {
+			return w.ListTenants(w.ctx, api.ListInput{PageInput: in})
+		})
+		if parts != 3 || len(all) != len(want) {
+			t.Errorf("%d tenants in %d parts", len(all), parts)
+		}
+		for i, one := range all {
+			if one.ID != want[i] {
+				t.Errorf("%d is %+v, want %s", i, one, want[i])
+			}
+		}
+	})
+}
+
+// What the end of the last process left over is found in every tenant.
+func TestTidyUpReachesEveryTenant(t *testing.T) {
+	each(t, func(w world) {
+		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
+		w.Must(err)
+		admin, err := w.Access.Authenticate(w.Ctx, made.AdminToken)
+		w.Must(err)
+		for _, name := range []string{"a", "b", "c"} { // each in a page of its own
+			w.Must(e(w.CreateMailbox(w.as(admin), newMailbox(name, ""))))
+		}
+		pages := func() (n int) {
+			w.View(func(tx *store.Tx) error {
+				return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM key_page WHERE tenant = ?1`, admin.Tenant).Scan(&n)
+			})
+			return n
+		}
+		before := pages()
+		restarted := newWorld(w.World) // whose queue of upkeep is empty
+		restarted.TidyUp()
+		restarted.tidy()
+		if before != 4 || pages() != 2 { // one is the directory's
+			t.Errorf("%d key pages, %d before", pages(), before)
+		}
+	})
+}

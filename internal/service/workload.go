@@ -1,0 +1,100 @@
+package service
+
+import (
+	"context"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// ListWorkloads lists the workload stores that something was put into.
+func (s *Service) ListWorkloads(ctx context.Context, _ api.None) (api.List[api.Workload], error) {
+	return do(ctx, s, api.ListWorkloads.Meta, "", func(ctx context.Context, c *call) (api.List[api.Workload], error) {
+		return listContainers(ctx, c, container.Workload, api.PageInput{}, c.workload)
+	})
+}
+
+func (c *call) workload(ctx context.Context, tx *store.Tx, ct container.Container) (w api.Workload, err error) {
+	w = api.Workload{Name: ct.Name, Created: ct.Created.UTC()}
+	if w.Protection, err = c.protection(ctx, tx, ct); err != nil {
+		return w, err
+	}
+	w.Items, w.Bytes, err = c.Contents.Totals(ctx, tx, ct)
+	return w, err
+}
+
+// ListWorkloadItems lists the items of a workload store by name.
+func (s *Service) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (api.List[api.File], error) {
+	return do(ctx, s, api.ListWorkloadItems.Meta, in.Workload, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
+		list.Items = []api.File{}
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
+		if fail.Is(err, api.NotFound) {
+			return list, c.noteRead(ctx)
+		}
+		if err != nil {
+			return list, err
+		}
+		all, err := s.Contents.Files(ctx, ct)
+		if err != nil {
+			return list, err
+		}
+		for _, f := range all {
+			list.Items = append(list.Items, fileOf(f))
+		}
+		return list, c.noteRead(ctx)
+	})
+}
+
+// workloadTarget is how the audit log names an item of a workload store.
+func workloadTarget(in api.WorkloadItemInput) string { return in.Workload + " " + in.Item }
+
+// PutWorkloadItem stores an item whole, in place of one of the same name. The
+// store is made when the first item comes.
+func (s *Service) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error) {
+	return do(ctx, s, api.PutWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (api.File, error) {
+		ct, err := c.workloadStore(ctx, in.Workload)
+		if err != nil {
+			return api.File{}, err
+		}
+		f, err := s.Contents.Put(ctx, ct, in.Item, size, r, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		if err != nil {
+			return api.File{}, err
+		}
+		c.accessed(ct)
+		c.foldBlobs(ct)
+		return fileOf(f), nil
+	})
+}
+
+// workloadStore returns a workload store, made if it is not there.
+func (c *call) workloadStore(ctx context.Context, name string) (container.Container, error) {
+	ct, err := c.Containers.Find(ctx, c.tenant, container.Workload, name)
+	if !fail.Is(err, api.NotFound) {
+		return ct, err
+	}
+	ct, err = c.Containers.Create(ctx, c.tenant, container.Workload, name, 0, nil)
+	if fail.Is(err, api.AlreadyExists) { // another request was first
+		return c.Containers.Find(ctx, c.tenant, container.Workload, name)
+	}
+	return ct, err
+}
+
+// GetWorkloadItem writes an item.
+func (s *Service) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error {
+	return c0(do(ctx, s, api.GetWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
+		if err != nil {
+			return none, err
+		}
+		f, err := s.Contents.Open(ctx, ct, in.Item)
+		if err != nil {
+			return none, err
+		}
+		defer f.Close()
+		defer c.accessed(ct)
+		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, 0, -1, w) })
+	}))
+}

@@ -1,0 +1,112 @@
+package verify_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/content"
+	"keyroll/internal/envelope"
+	"keyroll/internal/store"
+)
+
+// backup is a backup of the active mailbox.
+func (w world) backup() (b content.Backup) {
+	w.Helper()
+	w.Must(w.contents.Backup(w.Ctx, w.boxes[0], time.Time{}, func(_ *store.Tx, made content.Backup) error {
+		b = made
+		return nil
+	}))
+	return b
+}
+
+func TestBackupsAreOpenedAndCounted(t *testing.T) {
+	each(t, func(w world) {
+		before := w.verify(0)
+		w.backup()
+		got := w.verify(0)
+		if got.Containers != before.Containers+1 || got.Items != before.Items+1 || got.BlobKeys != before.BlobKeys+1 || len(got.Damaged)+len(got.Closed) != 0 {
+			t.Errorf("with a backup %+v, before it %+v", got, before)
+		}
+	})
+}
+
+func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(w world, b content.Backup)
+		kind   string
+	}{
+		"its key page": {func(w world, b content.Backup) {
+			w.exec(`UPDATE key_page SET version = version + 1 WHERE id = ?1`, b.Page)
+		}, "key page"},
+		"its name": {func(w world, b content.Backup) {
+			w.exec(`UPDATE container SET name = ?2 WHERE id = ?1`, b.ID, make([]byte, 60))
+		}, "backup"},
+		"its pointer": {func(w world, b content.Backup) {
+			w.exec(`UPDATE container SET page = ?2 WHERE id = ?1`, b.ID, w.page(0))
+		}, "backup"},
+		"a key page of its blobs": {func(w world, b content.Backup) {
+			w.exec(`UPDATE key_page SET body = ?3 WHERE parent = ?1 AND class = ?2`, b.ID, envelope.ClassBlob, make([]byte, 73))
+		}, "item"},
+		"an item's metadata": {func(w world, b content.Backup) {
+			w.exec(`UPDATE item SET metadata = ?2 WHERE container = ?1`, b.ID, make([]byte, 60))
+		}, "item"},
+		"an item put into another container": {func(w world, b content.Backup) {
+			w.exec(`UPDATE item SET container = ?2 WHERE container = ?1`, w.boxes[1].ID, b.ID)
+		}, "item"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(w world) {
+				b := w.backup()
+				c.damage(w, b)
+				got := w.verify(0)
+				named := false
+				for _, f := range got.Damaged {
+					named = named || f.Kind == c.kind
+					if f.Kind == "container" || f.Kind == "backup" && f.ID != fmt.Sprint(b.ID) {
+						t.Errorf("found %+v", f)
+					}
+				}
+				if !named {
+					t.Errorf("no %s is named: %+v", c.kind, got.Damaged)
+				}
+			})
+		})
+	}
+}
+
+func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
+	each(t, func(w world) {
+		b := w.backup()
+		expired := false
+		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(p api.VerifyProgress) {
+			if p.Stage == "items" && !expired {
+				expired = true
+				w.Must(w.contents.Expire(w.Ctx, b, func(*store.Tx) error { return nil }))
+				w.Must(w.contents.Tidy(w.Ctx, w.Tenant))
+			}
+		})
+		w.Must(err)
+		if !expired || len(report.Damaged)+len(report.Closed) != 0 {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
+// What purges a policy takes its roots away: what stands under it does not open
+// by any interface, a backup neither.
+func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
+	each(t, func(w world) {
+		b := w.backup()
+		w.RemoveAvailabilityKeys()
+		for _, vault := range []string{"A-p", "B-p"} {
+			w.Vaults.Fail(vault, fmt.Errorf("the vault is gone"))
+		}
+		w.Policies.Close()
+		if _, err := w.contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID, nil); err == nil || strings.Contains(err.Error(), "exists") {
+			t.Errorf("it is restored: %v", err)
+		}
+	})
+}
