@@ -1,6 +1,9 @@
 package cmdlet
 
 import (
+	"bytes"
+	"context"
+	"os"
 	"strings"
 	"testing"
 )
@@ -103,5 +106,61 @@ func TestDocumentedLinesCallWhatTheyName(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", test.line, calls, test.calls)
 		}
 		mustRun(t, test.line, asJSON)
+	}
+}
+
+// documented returns the blocks of testdata/documented.ps1, by name, in order.
+func documented(t *testing.T) (blocks []block) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/documented.ps1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range strings.Split(string(raw), "\n\n")[1:] {
+		name, text, ok := strings.Cut(part, "\n")
+		if !ok || !strings.HasPrefix(name, "# ") {
+			t.Fatalf("a block without a name: %q", part)
+		}
+		blocks = append(blocks, block{strings.TrimPrefix(name, "# "), text})
+	}
+	return blocks
+}
+
+type block struct{ name, text string }
+
+// filled are the values in place of what the documentation leaves open.
+var filled = strings.NewReplacer(
+	"<SubscriptionId>", guid1, "<vault name>", "Contoso-A", "<vaultname>", "Contoso-A", "<key name>", "Key001", "<keyname>", "Key001",
+	"<UPN of user>", "alice@contoso.com", "<Office 365 appID>", workloadsID, "TBD", sharePointID, "<HSM|Software>", "HSM",
+	"<filename.backup>", "a.backup", "<filename .backup>", "b.backup", "<filename>", "a.backup",
+	"<PolicyName>", "USA_mailboxes", "<PolicyName or ID>", "Contoso_Global", "<DataEncryptionPolicyIdParameter>", "USA_mailboxes",
+	"<KeyVaultURI1, KeyVaultURI2>", "https://a.vault.azure.net/keys/k, https://b.vault.azure.net/keys/k", `[-Description <String>]`, `-Description "For all"`,
+	"<KeyVaultURI1>", "https://a.vault.azure.net/keys/k", "<KeyVaultURI2>", "https://b.vault.azure.net/keys/k",
+	"<MailboxIdParameter>", "alice@contoso.com", "<MailUserIdParameter>", "bob@contoso.com", "<GeneralMailboxOrMailUserIdParameter>", "alice@contoso.com",
+	"<mailbox alias>", "alice@contoso.com", "<mailbox>", "alice@contoso.com", "<GUID>", guid2, "<DataEncryptionPolicyID>", guid2, "<Policy ID>", guid1,
+	`-[Identity] "PolicyName"`, `-Identity "Contoso_Global"`, "<SPOAdminSiteUrl>", "https://contoso-admin.sharepoint.com",
+	"<PrimaryKeyVaultName>", "stageRG3vault", "<PrimaryKeyName>", "SPKey3", "<PrimaryKeyVersion>", version(3),
+	"<SecondaryKeyVaultName>", "stageRG5vault", "<SecondaryKeyName>", "SPKey5", "<SecondaryKeyVersion>", version(5),
+	"<ReplacementKeyVaultName>", "stageRG3vault", "<ReplacementKeyName>", "SPKey3", "<ReplacementKeyVersion>", version(4),
+	"<Primary | Secondary>", "Primary", "< KeyVault | ManagedHSM>", "ManagedHSM", "<Reason>", `"We leave"`, "<ContactName>", `"Ann"`)
+
+// TestDocumentedLinesRunAsPrinted runs every line of the pages; the same lines
+// run against a whole node in the node's tests.
+func TestDocumentedLinesRunAsPrinted(t *testing.T) {
+	blocks := documented(t)
+	if len(blocks) < 60 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	t.Chdir(t.TempDir())
+	s := newSession(newRecorder().options(new(bytes.Buffer), new(bytes.Buffer)))
+	s.Options.Confirm = func(context.Context, string) (bool, error) { return true, nil }
+	for _, b := range blocks {
+		text := filled.Replace(b.text)
+		if strings.ContainsAny(text, "<>[]") {
+			t.Errorf("%s: something is left open: %s", b.name, text)
+		}
+		if err := s.run(t.Context(), text); err != nil {
+			t.Errorf("%s: %s\n%v", b.name, text, err)
+		}
 	}
 }

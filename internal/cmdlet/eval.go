@@ -15,6 +15,9 @@ type session struct {
 	table     []*Cmdlet
 	variables map[string]any // by name in lower case
 	bindings  map[*syntax.Command]*binding
+
+	subscription string    // that Set-AzContext selected; empty: the default one
+	requests     []*Object // for onboarding, made in this shell
 }
 
 // scope is where an expression stands: $_ is the item of the pipeline around it.

@@ -241,7 +241,7 @@ func (r *recorder) ListVaults(context.Context) ([]Vault, error) {
 }
 
 func (r *recorder) SetAccess(_ context.Context, vault string, a Access) error {
-	return r.call("SetAccess", "%s %s %v", vault, a.Principal, a.Keys)
+	return r.call("SetAccess", "%s %s %v", vault, a.Principal+a.Name, a.Keys)
 }
 
 func (s KeySpec) String() string {
@@ -295,6 +295,54 @@ func (r *recorder) RemoveKey(_ context.Context, vault, name string) (Key, error)
 
 func (r *recorder) RecoverKey(_ context.Context, vault, name string) (Key, error) {
 	return r.versions[0], r.call("RecoverKey", "%s %s", vault, name)
+}
+
+func (r *recorder) ImportKey(_ context.Context, vault, name string, file []byte, spec KeySpec) (Key, error) {
+	return r.versions[0], r.call("ImportKey", "%s %s %s %s", vault, name, file, spec)
+}
+
+func (r *recorder) ListDeletedKeys(_ context.Context, vault string) ([]Key, error) {
+	return r.versions[1:], r.call("ListDeletedKeys", "%s", vault)
+}
+
+func (r *recorder) ShowDeletedKey(_ context.Context, vault, name string) (Key, error) {
+	return r.versions[1], r.call("ShowDeletedKey", "%s %s", vault, name)
+}
+
+func (r *recorder) PurgeKey(_ context.Context, vault, name string) error {
+	return r.call("PurgeKey", "%s %s", vault, name)
+}
+
+func (r *recorder) ProtectVault(_ context.Context, name string) (Vault, error) {
+	return r.vaults[0], r.call("ProtectVault", "%s", name)
+}
+
+func (r *recorder) RemoveVault(_ context.Context, name string) error {
+	return r.call("RemoveVault", "%s", name)
+}
+
+func (r *recorder) ListDeletedVaults(context.Context) ([]Vault, error) {
+	return []Vault{{Name: "Contoso-Gone", ResourceGroup: "rg", Location: "westus", Deleted: &day, ScheduledPurge: &day}}, r.call("ListDeletedVaults", "")
+}
+
+func (r *recorder) RecoverVault(_ context.Context, name string) (Vault, error) {
+	return r.vaults[0], r.call("RecoverVault", "%s", name)
+}
+
+func (r *recorder) PurgeVault(_ context.Context, name string) error {
+	return r.call("PurgeVault", "%s", name)
+}
+
+func (r *recorder) RegisterFeature(_ context.Context, subscription, namespace, name string) (Feature, error) {
+	return Feature{namespace, name, "Registered"}, r.call("RegisterFeature", "%s %s %s", subscription, namespace, name)
+}
+
+func (r *recorder) ShowFeature(_ context.Context, subscription, namespace, name string) (Feature, error) {
+	return Feature{namespace, name, "Registered"}, r.call("ShowFeature", "%s %s %s", subscription, namespace, name)
+}
+
+func (r *recorder) RegisterProvider(_ context.Context, subscription, namespace string) (string, error) {
+	return "Registered", r.call("RegisterProvider", "%s %s", subscription, namespace)
 }
 
 // result is what a run left behind.

@@ -160,8 +160,14 @@ func formatList(o *Object, columns []Column) string {
 	var b strings.Builder
 	for _, c := range columns {
 		value, _ := o.Get(c.Property)
-		text := strings.ReplaceAll(display(value), "\n", "\n"+strings.Repeat(" ", width+3))
-		b.WriteString(strings.TrimRight(pad(c.Label, width, false)+" : "+text, " ") + "\n")
+		for i, l := range strings.Split(display(value), "\n") {
+			if i == 0 {
+				l = pad(c.Label, width, false) + " : " + l
+			} else if l != "" {
+				l = strings.Repeat(" ", width+3) + l
+			}
+			b.WriteString(strings.TrimRight(l, " ") + "\n")
+		}
 	}
 	return b.String() + "\n"
 }

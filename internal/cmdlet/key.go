@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -33,21 +35,27 @@ func keyCmdlets() []*Cmdlet {
 			Name: "Add-AzKeyVaultKey", Aliases: generations("Add-AzKeyVaultKey"), Run: addKey, Emits: emits, Changes: true,
 			Synopsis: "Makes a key, or a new version of the key of that name; the older versions stay.",
 			Example:  `Add-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Destination HSM -KeyOps @('wrapKey','unwrapKey') -NotBefore (Get-Date -Date "12/27/2016 12:01 AM")`,
-			Params: append([]Param{keyVault, unpiped(keyName),
-				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Help: "Where the key lives; HSM needs a premium vault."},
-				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC"}, Help: "RSA unless given. An EC key cannot be a customer key."},
+			Sets:     []string{"InVault", "InHsm", "FromFile"},
+			Params: append([]Param{
+				in(keyVault, "InVault", "FromFile"),
+				{Name: "HsmName", Type: String, Mandatory: true, Sets: []string{"InHsm"}, Help: "Name of a premium vault, which serves as a managed HSM; the key is an HSM key."},
+				unpiped(keyName),
+				{Name: "KeyFilePath", Type: String, Mandatory: true, Sets: []string{"FromFile"}, Help: "A file with an RSA private key in PEM, which becomes the key version."},
+				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Sets: []string{"InVault", "FromFile"}, Help: "Where the key lives; HSM needs a premium vault."},
+				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC", "RSA-HSM", "EC-HSM"}, Help: "RSA unless given. An EC key cannot be a customer key."},
 				{Name: "Size", Type: Int, Help: "Bits of an RSA key: 2048, 3072 or 4096."},
 				keyOps,
 				{Name: "Disable", Type: Switch, Help: "Makes the version disabled."}}, keyTimes...),
 		},
 		{
 			Name: "Get-AzKeyVaultKey", Aliases: generations("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
-			Synopsis: "Shows a key's newest version, one version, or all; without a name every key of the vault.",
+			Synopsis: "Shows a key's newest version, one version, or all; without a name every key of the vault. With -InRemovedState the deleted keys.",
 			Example:  "Get-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -IncludeVersions",
-			Sets:     []string{"ByName", "ByVersions"},
+			Sets:     []string{"ByName", "ByVersions", "Removed"},
 			Params: []Param{keyVault, optional(keyName),
 				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Sets: []string{"ByName"}, Help: "One version."},
-				{Name: "IncludeVersions", Type: Switch, Mandatory: true, Sets: []string{"ByVersions"}, Help: "All versions, without type and size."}},
+				{Name: "IncludeVersions", Type: Switch, Mandatory: true, Sets: []string{"ByVersions"}, Help: "All versions, without type and size."},
+				{Name: "InRemovedState", Type: Switch, Mandatory: true, Sets: []string{"Removed"}, Help: "Deleted keys."}},
 		},
 		{
 			Name: "Update-AzKeyVaultKey", Aliases: append(generations("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
@@ -76,9 +84,12 @@ func keyCmdlets() []*Cmdlet {
 		},
 		{
 			Name: "Remove-AzKeyVaultKey", Aliases: generations("Remove-AzKeyVaultKey"), Run: removeKey, Changes: true, Confirms: true,
-			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval brings it back until its retention ends.",
+			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval brings it back until its retention ends. With -InRemovedState it destroys a deleted key.",
 			Example:  "Remove-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
-			Params:   []Param{keyVault, keyName},
+			Params: []Param{keyVault, keyName,
+				{Name: "InRemovedState", Type: Switch, Help: "Destroys a deleted key of a vault without purge protection, for good."},
+				{Name: "Force", Type: Switch, Help: "Asks nothing."},
+				{Name: "PassThru", Type: Switch, Help: "Emits the key."}},
 		},
 		{
 			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: generations("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits, Changes: true,
@@ -89,11 +100,24 @@ func keyCmdlets() []*Cmdlet {
 	}
 }
 
+// in is p for some of the parameter sets.
+func in(p Param, sets ...string) Param {
+	p.Sets = sets
+	if slices.Contains(p.Aliases, "HsmName") {
+		p.Aliases = nil
+	}
+	return p
+}
+
 // unpiped is p for a cmdlet that does not take it from the pipeline.
 func unpiped(p Param) Param {
 	p.Piped = false
 	return p
 }
+
+var deletedKeyView = &View{List: true, Columns: []Column{
+	{"Vault/HSM Name", "VaultName"}, {"Name", "Name"}, {"Id", "Id"}, {"Deleted Date", "DeletedDate"}, {"Scheduled Purge Date", "ScheduledPurgeDate"},
+	{"Enabled", "Enabled"}, {"Expires", "Expires"}, {"Not Before", "NotBefore"}, {"Created", "Created"}, {"Updated", "Updated"}, {"Recovery Level", "RecoveryLevel"}}}
 
 var keyView = &View{List: true, Columns: []Column{
 	{"Vault/HSM Name", "VaultName"}, {"Name", "Name"}, {"Key Type", "KeyType"}, {"Key Size", "KeySize"}, {"Curve Name", "CurveName"},
@@ -114,37 +138,57 @@ func keyObject(k Key) *Object {
 	attributes := &Object{Properties: []Property{
 		{"Enabled", k.Enabled}, {"Expires", moment(k.Expires)}, {"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)},
 		{"Updated", moment(k.Updated)}, {"KeyOps", list(k.Operations)}, {"RecoveryLevel", k.RecoveryLevel}}}
-	return &Object{View: keyView, Properties: []Property{
+	o := &Object{View: keyView, Properties: []Property{
 		{"VaultName", k.Vault}, {"Name", k.Name}, {"Version", k.Version}, {"Id", k.ID}, {"KeyType", keyType}, {"KeySize", size},
 		{"CurveName", curve}, {"KeyOps", list(k.Operations)}, {"Enabled", k.Enabled}, {"Expires", moment(k.Expires)},
 		{"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)}, {"Updated", moment(k.Updated)},
-		{"RecoveryLevel", k.RecoveryLevel}, {"Attributes", attributes},
+		{"RecoveryLevel", k.RecoveryLevel}, {"PurgeDisabled", !strings.Contains(k.RecoveryLevel, "Purgeable")}, {"Attributes", attributes},
 	}}
+	if k.Deleted != nil {
+		o.View = deletedKeyView
+		o.Properties = append(o.Properties, Property{"DeletedDate", moment(k.Deleted)}, Property{"ScheduledPurgeDate", moment(k.ScheduledPurge)})
+	}
+	return o
 }
 
 func addKey(ctx context.Context, c *Call) error {
-	vault, name := c.text("VaultName"), c.text("Name")
+	vault, name := c.text("VaultName")+c.text("HsmName"), c.text("Name")
 	spec := KeySpec{Type: "RSA", Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires")}
+	hsm := c.text("Destination") == "HSM" || c.has("HsmName")
 	if c.has("KeyType") {
-		spec.Type = c.text("KeyType")
+		var inHSM bool
+		if spec.Type, inHSM = strings.CutSuffix(c.text("KeyType"), "-HSM"); inHSM && !hsm {
+			return invalid("-KeyType %s does not go with -Destination Software", c.text("KeyType"))
+		}
 	}
 	if c.has("Size") {
 		if spec.Type != "RSA" {
-			return fail.New(api.InvalidArgument, "-Size goes with RSA keys only")
+			return invalid("-Size goes with RSA keys only")
 		}
 		size := c.number("Size")
 		if size != 2048 && size != 3072 && size != 4096 {
-			return fail.New(api.InvalidArgument, "-Size takes 2048, 3072 or 4096, found %d", size)
+			return invalid("-Size takes 2048, 3072 or 4096, found %d", size)
 		}
 		spec.Size = int32(size)
 	}
-	if c.text("Destination") == "HSM" {
+	if hsm {
 		spec.Type += "-HSM"
 	}
 	enabled := !c.flag("Disable")
 	spec.Enabled = &enabled
+	var file []byte
+	if c.has("KeyFilePath") {
+		var err error
+		if file, err = readFile(c.text("KeyFilePath"), "key"); err != nil {
+			return err
+		}
+		defer clear(file)
+	}
 	if err := c.confirm(ctx, "Make a version of key %s in vault %s", name, vault); err != nil {
 		return err
+	}
+	if file != nil {
+		return c.emitKey(c.Vaults.ImportKey(ctx, vault, name, file, spec))
 	}
 	return c.emitKey(c.Vaults.CreateKey(ctx, vault, name, spec))
 }
@@ -161,6 +205,10 @@ func getKey(ctx context.Context, c *Call) error {
 	var keys []Key
 	var err error
 	switch {
+	case c.flag("InRemovedState") && name == "":
+		keys, err = c.Vaults.ListDeletedKeys(ctx, vault)
+	case c.flag("InRemovedState"):
+		return c.emitKey(c.Vaults.ShowDeletedKey(ctx, vault, name))
 	case name == "" && (c.has("Version") || c.flag("IncludeVersions")):
 		return fail.New(api.InvalidArgument, "needs -Name to show versions")
 	case name == "":
@@ -230,18 +278,27 @@ func backupKey(ctx context.Context, c *Call) error {
 	return c.emit(path)
 }
 
-func restoreKey(ctx context.Context, c *Call) error {
-	f, err := os.Open(c.text("InputFile"))
+// readFile reads a file of a key, which is a word for what it holds.
+func readFile(path, what string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return fail.New(api.InvalidArgument, "the backup cannot be read: %w", err)
+		return nil, invalid("the %s cannot be read: %w", what, err)
 	}
 	defer f.Close()
-	backup, err := io.ReadAll(io.LimitReader(f, maxBackup+1))
+	raw, err := io.ReadAll(io.LimitReader(f, maxBackup+1))
 	if err != nil {
-		return fail.New(api.InvalidArgument, "the backup cannot be read: %w", err)
+		return nil, invalid("the %s cannot be read: %w", what, err)
 	}
-	if len(backup) > maxBackup {
-		return fail.New(api.TooLarge, "file %s is no backup of a key: it has more than %d bytes", c.text("InputFile"), maxBackup)
+	if len(raw) > maxBackup {
+		return nil, fail.New(api.TooLarge, "file %s is no %s: it has more than %d bytes", path, what, maxBackup)
+	}
+	return raw, nil
+}
+
+func restoreKey(ctx context.Context, c *Call) error {
+	backup, err := readFile(c.text("InputFile"), "backup")
+	if err != nil {
+		return err
 	}
 	if err := c.confirm(ctx, "Restore a key into vault %s", c.text("VaultName")); err != nil {
 		return err
@@ -250,13 +307,22 @@ func restoreKey(ctx context.Context, c *Call) error {
 }
 
 func removeKey(ctx context.Context, c *Call) error {
-	vault, name := c.text("VaultName"), c.text("Name")
+	vault, name, ask := c.text("VaultName"), c.text("Name"), !c.flag("Force")
 	c.warnNeeded(ctx, vault, name, "")
-	if err := c.confirm(ctx, "Delete key %s with all its versions from vault %s", name, vault); err != nil {
+	if c.flag("InRemovedState") {
+		if err := c.confirmIf(ctx, ask, "Destroy deleted key %s of vault %s with all its versions, for good", name, vault); err != nil {
+			return err
+		}
+		return c.Vaults.PurgeKey(ctx, vault, name)
+	}
+	if err := c.confirmIf(ctx, ask, "Delete key %s with all its versions from vault %s", name, vault); err != nil {
 		return err
 	}
-	_, err := c.Vaults.RemoveKey(ctx, vault, name)
-	return err
+	k, err := c.Vaults.RemoveKey(ctx, vault, name)
+	if err != nil || !c.flag("PassThru") {
+		return err
+	}
+	return c.emit(keyObject(k))
 }
 
 func undoRemoval(ctx context.Context, c *Call) error {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"slices"
 	"sort"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/cmdlet/syntax"
@@ -65,6 +67,16 @@ func pipeCmdlets() []*Cmdlet {
 			Params: []Param{{Name: "Property", Type: String, Position: 1, Help: "A property that holds numbers."},
 				{Name: "Sum", Type: Switch}, {Name: "Average", Type: Switch}, {Name: "Maximum", Type: Switch}, {Name: "Minimum", Type: Switch}},
 			Emits: []string{"Count", "Average", "Sum", "Maximum", "Minimum", "Property"},
+		},
+		{
+			Name: "Add-Member", Pipe: addMemberPipe,
+			Synopsis: "Gives the objects that come down the pipeline a property, in place of one of that name.",
+			Example:  "$r = Get-AzResource -ResourceId (Get-AzKeyVault -VaultName Contoso-A).ResourceId; $r.Properties | Add-Member -MemberType NoteProperty -Name enableSoftDelete -Value 'True'",
+			Params: []Param{{Name: "MemberType", Type: String, Position: 1, Mandatory: true, Values: []string{"NoteProperty"}, Help: "What is added."},
+				{Name: "Name", Type: String, Position: 2, Mandatory: true, Help: "Name of the property."},
+				{Name: "Value", Type: Any, Position: 3, Help: "Its value."},
+				{Name: "PassThru", Type: Switch, Help: "Emits the objects."},
+				{Name: "Force", Type: Switch, Help: "Taken: a property of that name is always replaced."}},
 		},
 		{
 			Name: "ConvertTo-Json", Pipe: jsonPipe,
@@ -153,6 +165,26 @@ func formatTablePipe(_ context.Context, c *Call) (func(any) error, func() error,
 			}
 			return c.emit(formatted("\n"))
 		}, nil
+}
+
+func addMemberPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
+	added := Property{c.text("Name"), c.args["Value"]}
+	return func(v any) error {
+		o, ok := v.(*Object)
+		if !ok {
+			return fail.New(api.InvalidArgument, "takes objects, found %.100q", display(v))
+		}
+		i := slices.IndexFunc(o.Properties, func(p Property) bool { return strings.EqualFold(p.Name, added.Name) })
+		if i < 0 {
+			o.Properties = append(o.Properties, added)
+		} else {
+			o.Properties[i].Value = added.Value
+		}
+		if c.flag("PassThru") {
+			return c.emit(o)
+		}
+		return nil
+	}, nothing, nil
 }
 
 func selectPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {

@@ -45,11 +45,32 @@ type Vaults interface {
 	CreateVault(context.Context, Vault) (Vault, error)
 	ShowVault(ctx context.Context, name string) (Vault, error)
 	ListVaults(context.Context) ([]Vault, error)
+	// ProtectVault switches purge protection on, for good.
+	ProtectVault(ctx context.Context, name string) (Vault, error)
+	// RemoveVault takes a vault out of use; it stays recoverable.
+	RemoveVault(ctx context.Context, name string) error
+	// ListDeletedVaults lists the vaults that can be recovered.
+	ListDeletedVaults(context.Context) ([]Vault, error)
+	RecoverVault(ctx context.Context, name string) (Vault, error)
+	// PurgeVault destroys a deleted vault that has no purge protection.
+	PurgeVault(ctx context.Context, name string) error
 	// SetAccess gives a principal exactly these key permissions; none takes
 	// all of them away.
 	SetAccess(ctx context.Context, vault string, access Access) error
 
+	// RegisterFeature registers a subscription for a feature of Azure, such as
+	// mandatoryRetentionPeriodEnabled of Microsoft.Resources. An empty
+	// subscription is the tenant's default one, here and below.
+	RegisterFeature(ctx context.Context, subscription, namespace, name string) (Feature, error)
+	ShowFeature(ctx context.Context, subscription, namespace, name string) (Feature, error)
+	// RegisterProvider registers a subscription for a resource provider, such
+	// as Microsoft.KeyVault, and returns its registration state.
+	RegisterProvider(ctx context.Context, subscription, namespace string) (state string, err error)
+
 	CreateKey(ctx context.Context, vault, name string, spec KeySpec) (Key, error)
+	// ImportKey makes a key version from a file: an RSA private key in PEM.
+	// Size is not looked at.
+	ImportKey(ctx context.Context, vault, name string, file []byte, spec KeySpec) (Key, error)
 	// ShowKey returns the newest version when version is empty.
 	ShowKey(ctx context.Context, vault, name, version string) (Key, error)
 	// ListKeys returns the newest version of each key, without type and size.
@@ -62,23 +83,43 @@ type Vaults interface {
 	RestoreKey(ctx context.Context, vault string, backup []byte) (Key, error)
 	RemoveKey(ctx context.Context, vault, name string) (Key, error)
 	RecoverKey(ctx context.Context, vault, name string) (Key, error)
+	// ListDeletedKeys lists the keys that can be recovered, as ListKeys does.
+	ListDeletedKeys(ctx context.Context, vault string) ([]Key, error)
+	ShowDeletedKey(ctx context.Context, vault, name string) (Key, error)
+	// PurgeKey destroys a deleted key of a vault that has no purge protection.
+	PurgeKey(ctx context.Context, vault, name string) error
 }
 
 // Vault is a key vault as its management shows it.
 type Vault struct {
 	Name, ResourceGroup, Location string
+	Subscription                  string // a GUID; empty for the tenant's default one
 	SKU                           string // standard or premium
 	PurgeProtection               bool
+	RetentionDays                 int32 // 7 to 90; 0 for 90
 	// What follows is known of an existing vault only.
-	ID, URI       string
-	RetentionDays int32
-	Access        []Access
+	ID, URI string
+	Access  []Access
+	// Deleted and ScheduledPurge are set of a deleted vault, which has neither
+	// SKU, URI, retention nor access policies.
+	Deleted, ScheduledPurge *time.Time
 }
 
 // Access is what one principal may do with the keys of a vault.
 type Access struct {
-	Principal string   // application or object id, a GUID
-	Keys      []string // permissions, in Azure's spelling
+	// Principal is an application or object id, a GUID.
+	Principal string
+	// Name is a person's user principal name or a service's display name. To
+	// SetAccess it names a person when Principal is empty; the person need not
+	// be known before.
+	Name string
+	Keys []string // permissions, in Azure's spelling
+}
+
+// Feature is a feature of Azure that a subscription may be registered for.
+type Feature struct {
+	Namespace, Name string
+	State           string // Registered or NotRegistered
 }
 
 // KeySpec describes a key version to make, or a change of one. Nil and empty
@@ -104,4 +145,6 @@ type Key struct {
 	NotBefore, Expires   *time.Time
 	Created, Updated     *time.Time
 	RecoveryLevel        string
+	// Deleted and ScheduledPurge are set of a deleted key.
+	Deleted, ScheduledPurge *time.Time
 }

@@ -60,6 +60,7 @@ func storyRecorder() *recorder {
 	user := r.boxes[0]
 	user.Name, user.Type, user.ExternalAddress, user.AssignedPolicy = "carol@contoso.com", api.MailUser, "carol@mail.contoso.local", ""
 	r.boxes = append(r.boxes, group, user)
+	r.vaults[0].PurgeProtection = false
 	return r
 }
 
@@ -69,7 +70,11 @@ func TestTakingAwayWhatIsNeededWarns(t *testing.T) {
 		"Update-AzKeyVaultKey Contoso-A Key001 -Enable $false",
 		"Update-AzKeyVaultKey Contoso-A Key001 " + version(1) + " -Enable $false",
 		"Remove-AzKeyVaultKey Contoso-A Key001 -Confirm:$false",
-		"Remove-AzKeyVaultAccessPolicy Contoso-A -ObjectId " + guid1 + " -Confirm:$false",
+		"Remove-AzKeyVaultAccessPolicy Contoso-A -ObjectId " + exchangeID + " -Confirm:$false",
+		"Set-AzKeyVaultAccessPolicy Contoso-A -PermissionsToKeys get,list -ServicePrincipalName " + exchangeID,
+		"Remove-AzKeyVault Contoso-A -Force",
+		"Remove-AzKeyVault Contoso-A -InRemovedState -Confirm:$false",
+		"Remove-AzKeyVaultKey Contoso-A Key001 -InRemovedState -Force",
 	} {
 		r := newRecorder()
 		r.usage = []api.KeyUsage{
@@ -84,7 +89,9 @@ func TestTakingAwayWhatIsNeededWarns(t *testing.T) {
 			t.Errorf("%s: %v, %q", line, got.failure, got.err)
 		}
 	}
-	for _, line := range []string{"Update-AzKeyVaultKey Contoso-A Key001 -Enable $true", "Update-AzKeyVaultKey Contoso-A Key001 -Expires 12/31/9999"} {
+	for _, line := range []string{"Update-AzKeyVaultKey Contoso-A Key001 -Enable $true", "Update-AzKeyVaultKey Contoso-A Key001 -Expires 12/31/9999",
+		"Remove-AzKeyVaultAccessPolicy Contoso-A -UserPrincipalName alice@contoso.com -Confirm:$false",
+		"Set-AzKeyVaultAccessPolicy Contoso-A -PermissionsToKeys get,wrapKey,unwrapKey -ServicePrincipalName " + exchangeID} {
 		if got := mustRun(t, line, nil); strings.Contains(strings.Join(got.calls, ";"), "ListKeyUsage") {
 			t.Errorf("%s asks for what is needed", line)
 		}

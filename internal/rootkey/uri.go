@@ -27,9 +27,9 @@ var azureClouds = []struct{ domain, authority string }{
 }
 
 // Names as Azure allows them, except that a vault's may be as long as those in
-// the Customer Key documentation, and a key's may hold its examples' underscore.
+// the Customer Key documentation, and both may hold its examples' underscore.
 var (
-	vaultNames  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z-]{1,125}[0-9A-Za-z]$`)
+	vaultNames  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
 	keyNames    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
 	versions    = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	versionGUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -198,5 +198,5 @@ func (c *Client) noURI(uri string) error {
 
 func (c *Client) noVault(vault string) error {
 	return fail.New(api.InvalidArgument, "%.200q is no vault", vault).
-		WithHint("name a vault by 3 to 127 letters, digits and hyphens, or an Azure vault by its https URL")
+		WithHint("name a vault by 3 to 127 letters, digits, hyphens and underscores, or an Azure vault by its https URL")
 }

@@ -43,7 +43,7 @@ func TestParseURI(t *testing.T) {
 		{domain: domain, uri: "https://ab.vault.localhost/keys/k1"},
 		{domain: domain, uri: "https://a" + long + ".vault.localhost/keys/k1"},
 		{domain: domain, uri: "https://-ab.vault.localhost/keys/k1"},
-		{domain: domain, uri: "https://contoso_a.vault.localhost/keys/k1"},
+		{domain: domain, uri: "https://contoso_.vault.localhost/keys/k1"},
 		{domain: domain, uri: "https://contoso-a.vault.localhost.example/keys/k1"},
 		{domain: domain, uri: "https://contoso-a.evilvault.localhost/keys/k1"},
 		{domain: domain, uri: "https://contoso-a.vault.example/keys/k1"},

@@ -30,7 +30,7 @@ type deletedProperties struct {
 
 func (o *order) deletedResource(v vault) deletedResource {
 	return deletedResource{
-		ID: "/subscriptions/" + o.subscription.String() + "/providers/Microsoft.KeyVault/locations/" + v.location +
+		ID: "/subscriptions/" + v.subscription + "/providers/Microsoft.KeyVault/locations/" + v.location +
 			"/deletedVaults/" + v.name,
 		Name: v.name, Type: "Microsoft.KeyVault/deletedVaults",
 		Properties: deletedProperties{
@@ -55,7 +55,8 @@ func (v *Vaults) deleteVault(ctx context.Context, o *order) (int, any, error) {
 
 // recoverVault brings a deleted vault back as it was.
 func (v *Vaults) recoverVault(ctx context.Context, tx *store.Tx, o *order, existing *vault) (vault, error) {
-	if existing == nil || existing.tenant != o.tenant.ID || existing.deleted == 0 || !strings.EqualFold(existing.group, o.path["group"]) {
+	if existing == nil || existing.tenant != o.tenant.ID || existing.deleted == 0 ||
+		existing.subscription != o.subscription || !strings.EqualFold(existing.group, o.path["group"]) {
 		return vault{}, o.deletedNotFound()
 	}
 	found := *existing
@@ -68,7 +69,7 @@ func (o *order) deletedNotFound() error {
 }
 
 func (v *Vaults) listDeletedVaults(ctx context.Context, o *order) (int, any, error) {
-	return v.listBy(ctx, o, listDeletedVaultsSQL, []any{v.now().UnixMilli()}, func(_ *store.Tx, found vault) (any, error) {
+	return v.listBy(ctx, o, listDeletedVaultsSQL, []any{o.subscription, v.now().UnixMilli()}, func(_ *store.Tx, found vault) (any, error) {
 		return o.deletedResource(found), nil
 	})
 }
@@ -79,7 +80,7 @@ func (v *Vaults) findDeleted(ctx context.Context, tx *store.Tx, o *order) (vault
 	if fail.Is(err, api.NotFound) {
 		return vault{}, o.deletedNotFound()
 	}
-	if err == nil && (found.tenant != o.tenant.ID || found.deleted == 0 || found.purgeAt <= v.now().UnixMilli() ||
+	if err == nil && (found.tenant != o.tenant.ID || found.deleted == 0 || found.purgeAt <= v.now().UnixMilli() || found.subscription != o.subscription ||
 		!strings.EqualFold(found.location, o.path["location"])) {
 		return vault{}, o.deletedNotFound()
 	}

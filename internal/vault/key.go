@@ -131,10 +131,15 @@ func (v *Vaults) createKey(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return v.addVersion(ctx, c, made, private, public)
+}
+
+// addVersion stores a version with its material, which it zeroes.
+func (v *Vaults) addVersion(ctx context.Context, c *call, made version, private, public []byte) (any, error) {
 	defer clear(private)
 	made.public = public
 	var k key
-	err = v.change(ctx, c.vault, func(tx *store.Tx) error {
+	err := v.change(ctx, c.vault, func(tx *store.Tx) (err error) {
 		k, err = nextVersion(ctx, tx, c.vault, c.path["name"])
 		if err != nil {
 			return err

@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"io"
 	"net"
@@ -23,7 +22,7 @@ import (
 type order struct {
 	tenant       access.Tenant
 	who          access.Principal
-	subscription uuid.UUID
+	subscription string // GUID in lower case, of the path
 	host         string // the request's
 	url          *url.URL
 	query        url.Values
@@ -35,6 +34,9 @@ type managementRoute struct {
 	method string
 	path   string
 	act    func(*Vaults, context.Context, *order) (status int, answer any, err error)
+	// reading lets the service's own principals ask too, as Azure's role Reader
+	// lets the real ones: they check a vault whose key enters a policy.
+	reading bool
 }
 
 const (
@@ -46,21 +48,26 @@ const (
 // resource provider of Azure Resource Manager. What takes Azure long ends here
 // before the answer, which clients that poll understand.
 var managementRoutes = []managementRoute{
-	{"GET", "subscriptions", (*Vaults).listSubscriptions},
-	{"GET", underSubscription + "vaults", (*Vaults).listVaults},
-	{"GET", underGroup + "vaults", (*Vaults).listVaults},
-	{"PUT", underGroup + "vaults/{vault}", (*Vaults).putVault},
-	{"PATCH", underGroup + "vaults/{vault}", (*Vaults).patchVault},
-	{"GET", underGroup + "vaults/{vault}", (*Vaults).getVault},
-	{"DELETE", underGroup + "vaults/{vault}", (*Vaults).deleteVault},
-	{"PUT", underGroup + "vaults/{vault}/accessPolicies/{operation}", (*Vaults).putAccessPolicies},
-	{"GET", underSubscription + "deletedVaults", (*Vaults).listDeletedVaults},
-	{"GET", underSubscription + "locations/{location}/deletedVaults/{vault}", (*Vaults).getDeletedVault},
-	{"POST", underSubscription + "locations/{location}/deletedVaults/{vault}/purge", (*Vaults).purgeVault},
+	{"GET", "subscriptions", (*Vaults).listSubscriptions, true},
+	{"GET", underSubscription + "vaults", (*Vaults).listVaults, true},
+	{"GET", underGroup + "vaults", (*Vaults).listVaults, true},
+	{"PUT", underGroup + "vaults/{vault}", (*Vaults).putVault, false},
+	{"PATCH", underGroup + "vaults/{vault}", (*Vaults).patchVault, false},
+	{"GET", underGroup + "vaults/{vault}", (*Vaults).getVault, true},
+	{"DELETE", underGroup + "vaults/{vault}", (*Vaults).deleteVault, false},
+	{"PUT", underGroup + "vaults/{vault}/accessPolicies/{operation}", (*Vaults).putAccessPolicies, false},
+	{"GET", underSubscription + "deletedVaults", (*Vaults).listDeletedVaults, false},
+	{"GET", underSubscription + "locations/{location}/deletedVaults/{vault}", (*Vaults).getDeletedVault, false},
+	{"POST", underSubscription + "locations/{location}/deletedVaults/{vault}/purge", (*Vaults).purgeVault, false},
+	{"GET", underFeatures, (*Vaults).getFeature, false},
+	{"POST", underFeatures + "/register", (*Vaults).registerFeature, false},
+	{"GET", underProviders, (*Vaults).getProvider, false},
+	{"POST", underProviders + "/register", (*Vaults).registerProvider, false},
 }
 
-// Management serves the management of vaults under /subscriptions: for admins,
-// each in the one subscription that its tenant has.
+// Management serves the management of vaults under /subscriptions, to admins
+// and, where a route says reading, to the service's principals; to each in the
+// subscriptions of its tenant. A subscription is any GUID that an admin uses.
 func (v *Vaults) Management() http.Handler { return http.HandlerFunc(v.serveManagement) }
 
 func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
@@ -96,16 +103,22 @@ func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, erro
 		}
 		return nil, err
 	}
-	if err := who.Check(access.Admin); err != nil {
-		return nil, refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
-	}
 	o := &order{who: who, host: r.Host, url: r.URL, query: r.URL.Query()}
 	err = v.db.View(r.Context(), func(tx *store.Tx) (err error) {
 		o.tenant, err = v.directory.Tenant(r.Context(), tx, who.Tenant)
 		return err
 	})
-	o.subscription = subscriptionOf(o.tenant.GUID)
 	return o, err
+}
+
+// may refuses whoever is neither an admin nor, on a route for reading, one of
+// the service's principals.
+func (o *order) may(reading bool) error {
+	err := o.who.Check(access.Admin)
+	if err == nil || reading && o.who.Check(access.Service) == nil {
+		return nil
+	}
+	return refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
 }
 
 func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *order, operation *string) (int, any, error) {
@@ -119,17 +132,27 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 		}
 		o.path = path
 		*operation = route.method + " " + route.path
-		if s, ok := path["subscription"]; ok && !strings.EqualFold(s, o.subscription.String()) {
-			return 0, nil, refuse(api.NotFound, "SubscriptionNotFound", "", "subscription %.40q does not exist", s)
+		if err := o.may(route.reading); err != nil {
+			return 0, nil, err
+		}
+		if s, ok := path["subscription"]; ok {
+			id, err := uuid.Parse(s)
+			if err != nil || len(s) != len(id.String()) {
+				return 0, nil, refuse(api.InvalidArgument, "InvalidSubscriptionId", "", "subscription %.40q is not a GUID", s)
+			}
+			o.subscription = id.String()
 		}
 		if g, ok := path["group"]; ok && !groupName.MatchString(g) {
 			return 0, nil, refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
 		}
 		if n, ok := path["vault"]; ok && !vaultName.MatchString(n) {
-			return 0, nil, refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits and hyphens, and neither begins nor ends with a hyphen")
+			return 0, nil, refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
 		}
 		o.body = http.MaxBytesReader(w, r.Body, maxBody)
 		return route.act(v, r.Context(), o)
+	}
+	if err := o.may(false); err != nil {
+		return 0, nil, err
 	}
 	return 0, nil, refuse(api.NotFound, "InvalidResourceType", "", "the management of vaults has no operation %s on this path", r.Method)
 }
@@ -137,27 +160,14 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 // groupName is Azure's rule. Groups need not be made first: a vault's is a name.
 var groupName = regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`)
 
-// subscriptionOf returns the id of the one subscription of a tenant, the same
-// on every node and in every copy of the database.
-func subscriptionOf(tenant uuid.UUID) uuid.UUID {
-	return uuid.NewHash(sha256.New(), tenant, []byte("default subscription"), 8)
-}
-
-func (v *Vaults) listSubscriptions(_ context.Context, o *order) (int, any, error) {
-	id := o.subscription.String()
-	return http.StatusOK, map[string]any{"value": []map[string]string{{
-		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": o.tenant.GUID.String(),
-		"displayName": o.tenant.Name, "state": "Enabled",
-	}}}, nil
-}
-
 // find returns the live vault of the tenant that the path names.
 func (o *order) find(ctx context.Context, tx *store.Tx) (vault, error) {
 	found, err := findVault(ctx, tx, o.path["vault"])
 	if fail.Is(err, api.NotFound) {
 		return vault{}, o.notFound()
 	}
-	if err == nil && (found.tenant != o.tenant.ID || found.deleted != 0 || !strings.EqualFold(found.group, o.path["group"])) {
+	if err == nil && (found.tenant != o.tenant.ID || found.deleted != 0 || found.subscription != o.subscription ||
+		!strings.EqualFold(found.group, o.path["group"])) {
 		return vault{}, o.notFound()
 	}
 	return found, err
@@ -168,9 +178,17 @@ func (o *order) notFound() error {
 }
 
 // describe reads a vault's access policy and returns the vault as answers show it.
-func (o *order) describe(ctx context.Context, tx *store.Tx, domain string, found vault) (resource, error) {
+func (v *Vaults) describe(ctx context.Context, tx *store.Tx, o *order, found vault) (resource, error) {
 	grants, err := listGrants(ctx, tx, found.id)
-	return o.resource(domain, found, grants), err
+	if err != nil {
+		return resource{}, err
+	}
+	for i, g := range grants {
+		if grants[i].name, err = v.nameOf(ctx, tx, o.tenant.ID, g.principal); err != nil {
+			return resource{}, err
+		}
+	}
+	return o.resource(v.domain, found, grants), nil
 }
 
 // putVault creates a vault, changes one, or with createMode recover brings a
@@ -208,7 +226,7 @@ func (v *Vaults) putVault(ctx context.Context, o *order) (int, any, error) {
 		if err != nil {
 			return err
 		}
-		answer, err = o.describe(ctx, tx, v.domain, result)
+		answer, err = v.describe(ctx, tx, o, result)
 		return err
 	})
 	return status, answer, err
@@ -238,7 +256,7 @@ func (v *Vaults) lockVault(ctx context.Context, tx *store.Tx, name string) (*vau
 func (v *Vaults) createVault(ctx context.Context, tx *store.Tx, o *order, p parsed) (vault, error) {
 	now := v.now().UnixMilli()
 	made := vault{
-		id: store.NewID(), tenant: o.tenant.ID, name: o.path["vault"], group: o.path["group"],
+		id: store.NewID(), tenant: o.tenant.ID, name: o.path["vault"], subscription: o.subscription, group: o.path["group"],
 		location: p.location, sku: "standard", retentionDays: maxRetention, created: now,
 	}
 	if p.retention != nil {
@@ -252,7 +270,7 @@ func (v *Vaults) createVault(ctx context.Context, tx *store.Tx, o *order, p pars
 	}
 	grants := p.grants
 	if !p.setGrants {
-		grants = []grant{{o.who.ID, []string{all}}}
+		grants = []grant{{principal: o.who.ID, permissions: []string{all}}}
 	}
 	return made, v.setKnownGrants(ctx, tx, made, grants)
 }
@@ -266,7 +284,7 @@ func (v *Vaults) updateVault(ctx context.Context, tx *store.Tx, o *order, p pars
 	if changed.deleted != 0 {
 		return vault{}, refuse(api.Conflict, "ConflictError", "", "vault %q exists in deleted state: recover or purge it", changed.name)
 	}
-	if !strings.EqualFold(changed.group, o.path["group"]) {
+	if changed.subscription != o.subscription || !strings.EqualFold(changed.group, o.path["group"]) {
 		return vault{}, nameInUse(changed.name)
 	}
 	if p.location != "" && p.location != changed.location {
@@ -327,7 +345,7 @@ func (v *Vaults) revise(ctx context.Context, o *order, change func(*store.Tx, va
 		if found, err = change(tx, found); err != nil {
 			return err
 		}
-		answer, err = o.describe(ctx, tx, v.domain, found)
+		answer, err = v.describe(ctx, tx, o, found)
 		return err
 	})
 	return http.StatusOK, answer, err
@@ -340,7 +358,7 @@ func (v *Vaults) getVault(ctx context.Context, o *order) (int, any, error) {
 		if err != nil {
 			return err
 		}
-		answer, err = o.describe(ctx, tx, v.domain, found)
+		answer, err = v.describe(ctx, tx, o, found)
 		return err
 	})
 	return http.StatusOK, answer, err
@@ -361,12 +379,11 @@ func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, err
 		return 0, nil, err
 	}
 	status, answer, err := v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
-		if operation != "remove" {
-			if err := v.checkKnown(ctx, tx, o.tenant.ID, grants); err != nil {
-				return vault{}, err
-			}
+		known, err := v.known(ctx, tx, o.tenant.ID, grants, operation != "remove")
+		if err != nil {
+			return vault{}, err
 		}
-		return found, applyGrants(ctx, tx, found, operation, grants)
+		return found, applyGrants(ctx, tx, found, operation, known)
 	})
 	if err != nil {
 		return 0, nil, err
@@ -378,34 +395,22 @@ func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, err
 
 // setKnownGrants makes grants the whole access policy of a vault.
 func (v *Vaults) setKnownGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
-	if err := v.checkKnown(ctx, tx, vault.tenant, grants); err != nil {
+	grants, err := v.known(ctx, tx, vault.tenant, grants, true)
+	if err != nil {
 		return err
 	}
 	return setGrants(ctx, tx, vault, grants)
 }
 
-// checkKnown refuses to give permissions to an id that no principal of the
-// tenant has: mistyped, it would silently give them to nobody.
-func (v *Vaults) checkKnown(ctx context.Context, tx *store.Tx, tenant int64, grants []grant) error {
-	for _, g := range grants {
-		if _, err := v.directory.Principal(ctx, tx, tenant, g.principal); fail.Is(err, api.NotFound) {
-			return bad("access policy: %s", err.Error())
-		} else if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 const pageOfVaults = 100
 
 func (v *Vaults) listVaults(ctx context.Context, o *order) (int, any, error) {
-	query, args := listVaultsSQL, []any{}
+	query, args := listVaultsSQL, []any{o.subscription}
 	if group, ok := o.path["group"]; ok {
-		query, args = listGroupSQL, []any{strings.ToLower(group)}
+		query, args = listGroupSQL, []any{o.subscription, strings.ToLower(group)}
 	}
 	return v.listBy(ctx, o, query, args, func(tx *store.Tx, found vault) (any, error) {
-		return o.describe(ctx, tx, v.domain, found)
+		return v.describe(ctx, tx, o, found)
 	})
 }
 

@@ -119,9 +119,9 @@ func TestLongListOfVaultsIsPaged(t *testing.T) {
 	n := contoso(t, sqlite(t))
 	err := n.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150)
-			INSERT INTO vault (id, tenant, name, name_folded, resource_group, location, sku, retention_days,
+			INSERT INTO vault (id, tenant, name, name_folded, subscription, resource_group, location, sku, retention_days,
 			purge_protection, tags, created, updated, deleted, purge_at)
-			SELECT i, ?1, 'v-' || (i + 100), 'v-' || (i + 100), 'rg1', 'eastus', 'standard', 90, 0, 'null', 0, 0, 0, 0 FROM n`, n.ID)
+			SELECT i, ?1, 'v-' || (i + 100), 'v-' || (i + 100), ?2, 'rg1', 'eastus', 'standard', 90, 0, 'null', 0, 0, 0, 0 FROM n`, n.ID, n.subscription)
 		return err
 	})
 	if err != nil {
@@ -230,7 +230,7 @@ func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
 	}{
 		{"no version", "GET", group + "contoso-A", "", 400, "MissingApiVersionParameter", "api-version"},
 		{"no route", "POST", group + "contoso-A" + version, "", 404, "InvalidResourceType", "POST"},
-		{"another subscription", "GET", strings.Replace(group, n.subscription, id, 1) + "x-1" + version, "", 404, "SubscriptionNotFound", id},
+		{"no subscription", "GET", strings.Replace(group, n.subscription, "mine", 1) + "x-1" + version, "", 400, "InvalidSubscriptionId", "mine"},
 		{"short name", "PUT", group + "ab" + version, `{"location":"eastus"}`, 400, "VaultNameNotValid", "3 to 127"},
 		{"name with a dot", "PUT", group + "a.b.c" + version, `{"location":"eastus"}`, 400, "VaultNameNotValid", "3 to 127"},
 		{"name with a slash", "PUT", group + "a%2Fbc" + version, `{"location":"eastus"}`, 400, "VaultNameNotValid", "3 to 127"},
@@ -252,7 +252,7 @@ func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
 		{"recover of nothing", "PUT", group + "abc" + version, `{"location":"eastus","properties":{"createMode":"recover"}}`, 404, "DeletedVaultNotFound", "abc"},
 		{"too many tags", "PUT", group + "abc" + version, `{"location":"eastus","tags":{"":"x"}}`, 400, "BadParameter", "tag"},
 		{"policies: operation", "PUT", group + "contoso-A/accessPolicies/grant" + version, policies(""), 400, "BadParameter", "grant"},
-		{"policies: no GUID", "PUT", group + "contoso-A/accessPolicies/add" + version, policies(`{"objectId":"exchange"}`), 400, "BadParameter", "exchange"},
+		{"policies: neither GUID nor person", "PUT", group + "contoso-A/accessPolicies/add" + version, policies(`{"objectId":"exchange"}`), 400, "BadParameter", "exchange"},
 		{"policies: unknown principal", "PUT", group + "contoso-A/accessPolicies/add" + version,
 			policies(`{"objectId":"` + strings.Replace(id, "0ff1", "0ff2", 1) + `","permissions":{"keys":["get"]}}`), 400, "BadParameter", "0ff2"},
 		{"policies: unknown permission", "PUT", group + "contoso-A/accessPolicies/add" + version,

@@ -47,6 +47,7 @@ func parsePermissions(names []string) ([]string, error) {
 type grant struct {
 	principal   uuid.UUID
 	permissions []string
+	name        string // of a person, or as answers show it
 }
 
 // permit refuses unless the vault's access policy gives the caller permission.
@@ -94,7 +95,7 @@ func applyGrants(ctx context.Context, tx *store.Tx, vault vault, operation strin
 		if err != nil {
 			return err
 		}
-		if err := putGrant(ctx, tx, vault, grant{g.principal, has}); err != nil {
+		if err := putGrant(ctx, tx, vault, grant{principal: g.principal, permissions: has}); err != nil {
 			return err
 		}
 	}

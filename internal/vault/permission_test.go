@@ -146,8 +146,13 @@ func TestAnotherTenantsTokensAreRefused(t *testing.T) {
 	if _, err := other.keysAs("contoso-A", access.Exchange).GetKey(ctx, "k", "", nil); err == nil {
 		t.Error("another tenant's service principal read a key")
 	}
+	// A subscription of that id would be the other tenant's own: there is nothing in it.
+	var list struct{ Value []any }
+	status = other.call("GET", n.server.URL+"/subscriptions/"+n.subscription+"/providers/Microsoft.KeyVault/vaults?api-version=2024-11-01", "", &list)
+	if status != 200 || len(list.Value) != 0 {
+		t.Errorf("vaults: %d %v", status, list.Value)
+	}
 	for _, path := range []string{
-		"/subscriptions/" + n.subscription + "/providers/Microsoft.KeyVault/vaults",
 		"/subscriptions/" + n.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/contoso-A",
 		"/subscriptions/" + other.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/contoso-A",
 	} {
@@ -159,7 +164,7 @@ func TestAnotherTenantsTokensAreRefused(t *testing.T) {
 	refused(t, err, 409, "VaultAlreadyExists", "")
 }
 
-func TestOnlyAdminsManageVaults(t *testing.T) {
+func TestServicePrincipalsReadVaultsAndOnlyAdminsManageThem(t *testing.T) {
 	n := contoso(t, sqlite(t))
 	secret, err := n.dir.ClientSecret(ctx, n.ID, access.Exchange)
 	if err != nil {
@@ -177,9 +182,34 @@ func TestOnlyAdminsManageVaults(t *testing.T) {
 	defer response.Body.Close()
 	decodeJSON(t, response.Body, &answer)
 	var p problem
-	status, _ := n.callWith("GET", n.server.URL+"/subscriptions?api-version=2022-12-01", "", answer.Token, &p)
-	if status != 403 || p.Error.Code != "AuthorizationFailed" || !strings.Contains(p.Error.Message, access.Exchange.String()) {
-		t.Errorf("%d %+v", status, p)
+	in := "/subscriptions/" + n.subscription
+	group := in + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults"
+	for _, c := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/subscriptions", 200},
+		{"GET", in + "/providers/Microsoft.KeyVault/vaults", 200},
+		{"GET", group, 200},
+		{"GET", group + "/contoso-A", 200},
+		{"PUT", group + "/contoso-B", 403},
+		{"PATCH", group + "/contoso-A", 403},
+		{"DELETE", group + "/contoso-A", 403},
+		{"PUT", group + "/contoso-A/accessPolicies/add", 403},
+		{"GET", in + "/providers/Microsoft.KeyVault/deletedVaults", 403},
+		{"GET", in + "/providers/Microsoft.KeyVault/locations/eastus/deletedVaults/contoso-A", 403},
+		{"POST", in + "/providers/Microsoft.KeyVault/locations/eastus/deletedVaults/contoso-A/purge", 403},
+		{"GET", in + "/providers/Microsoft.Features/providers/Microsoft.Resources/features/mandatoryRetentionPeriodEnabled", 403},
+		{"POST", in + "/providers/Microsoft.Features/providers/Microsoft.Resources/features/mandatoryRetentionPeriodEnabled/register", 403},
+		{"GET", in + "/providers/Microsoft.KeyVault", 403},
+		{"POST", in + "/providers/Microsoft.KeyVault/register", 403},
+		{"GET", "/subscriptions/x/y/z", 403},
+	} {
+		p := problem{}
+		status, _ := n.callWith(c.method, n.server.URL+c.path+"?api-version=2024-11-01", "{}", answer.Token, &p)
+		if status != c.status || status == 403 && (p.Error.Code != "AuthorizationFailed" || !strings.Contains(p.Error.Message, access.Exchange.String())) {
+			t.Errorf("%s %s: %d %+v", c.method, c.path, status, p)
+		}
 	}
 	status, header := n.callWith("GET", n.server.URL+"/subscriptions?api-version=2022-12-01", "", "", &p)
 	if status != 401 || header.Get("WWW-Authenticate") == "" {

@@ -56,6 +56,7 @@ type accessPolicy struct {
 	TenantID      string      `json:"tenantId"`
 	ObjectID      string      `json:"objectId"`
 	ApplicationID string      `json:"applicationId,omitempty"`
+	DisplayName   string      `json:"displayName,omitempty"` // in answers; beyond Azure's form
 	Permissions   permissible `json:"permissions"`
 }
 
@@ -89,7 +90,8 @@ func (o *order) resource(domain string, v vault, grants []grant) resource {
 	shown := []accessPolicy{}
 	for _, g := range grants {
 		shown = append(shown, accessPolicy{
-			TenantID: o.tenant.GUID.String(), ObjectID: g.principal.String(), Permissions: permissible{Keys: g.permissions},
+			TenantID: o.tenant.GUID.String(), ObjectID: g.principal.String(), DisplayName: g.name,
+			Permissions: permissible{Keys: g.permissions},
 		})
 	}
 	return resource{
@@ -104,7 +106,7 @@ func (o *order) resource(domain string, v vault, grants []grant) resource {
 }
 
 func (o *order) resourceID(v vault) string {
-	return "/subscriptions/" + o.subscription.String() + "/resourceGroups/" + v.group + "/providers/" + resourceType + "/" + v.name
+	return "/subscriptions/" + v.subscription + "/resourceGroups/" + v.group + "/providers/" + resourceType + "/" + v.name
 }
 
 func tagsOf(v vault) map[string]string {
@@ -227,26 +229,30 @@ func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
 	var grants []grant
 	for _, a := range list {
 		id, err := uuid.Parse(a.ObjectID)
-		if err != nil {
-			return nil, bad("access policy: objectId %.40q is not a GUID", a.ObjectID)
+		person := err != nil && personName.MatchString(a.ObjectID)
+		if err != nil && !person {
+			return nil, bad("access policy: objectId %.40q is neither a GUID nor a user principal name", a.ObjectID)
 		}
 		if a.TenantID != "" && !strings.EqualFold(a.TenantID, o.tenant.GUID.String()) {
-			return nil, bad("access policy of %s: tenantId %.40q is not the vault's tenant", id, a.TenantID)
+			return nil, bad("access policy of %s: tenantId %.40q is not the vault's tenant", a.ObjectID, a.TenantID)
 		}
-		if a.ApplicationID != "" && !strings.EqualFold(a.ApplicationID, id.String()) {
-			return nil, bad("access policy of %s: an applicationId of another principal is not supported", id)
+		if a.ApplicationID != "" && !strings.EqualFold(a.ApplicationID, a.ObjectID) {
+			return nil, bad("access policy of %s: an applicationId of another principal is not supported", a.ObjectID)
 		}
 		if p := a.Permissions; len(p.Secrets)+len(p.Certificates)+len(p.Storage) > 0 {
-			return nil, bad("access policy of %s: a vault here holds keys alone, not secrets, certificates or storage accounts", id)
+			return nil, bad("access policy of %s: a vault here holds keys alone, not secrets, certificates or storage accounts", a.ObjectID)
 		}
-		if slices.ContainsFunc(grants, func(g grant) bool { return g.principal == id }) {
-			return nil, bad("access policy of %s stands in the request twice", id)
+		g := grant{principal: id}
+		if person {
+			g.name = a.ObjectID
 		}
-		permissions, err := parsePermissions(a.Permissions.Keys)
-		if err != nil {
+		if slices.ContainsFunc(grants, func(other grant) bool { return other.principal == id && strings.EqualFold(other.name, g.name) }) {
+			return nil, bad("access policy of %s stands in the request twice", a.ObjectID)
+		}
+		if g.permissions, err = parsePermissions(a.Permissions.Keys); err != nil {
 			return nil, err
 		}
-		grants = append(grants, grant{id, permissions})
+		grants = append(grants, g)
 	}
 	return grants, nil
 }

@@ -59,6 +59,7 @@ var routes = []route{
 	{"POST", "keys/{name}/{version?}/wrapkey", "wrapKey", maxBody, (*Vaults).wrapKey},
 	{"POST", "keys/{name}/{version?}/unwrapkey", "unwrapKey", maxBody, (*Vaults).unwrapKey},
 	{"GET", "keys/{name}/versions", "list", maxBody, (*Vaults).listVersions},
+	{"PUT", "keys/{name}", "import", maxBody, (*Vaults).importKey},
 	{"DELETE", "keys/{name}", "delete", maxBody, (*Vaults).deleteKey},
 	{"GET", "keys/{name}/{version?}", "get", maxBody, (*Vaults).getKey},
 	{"PATCH", "keys/{name}/{version?}", "update", maxBody, (*Vaults).updateKey},

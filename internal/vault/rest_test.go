@@ -69,7 +69,7 @@ func TestBadRequestIsRefusedPrecisely(t *testing.T) {
 		{"old version", "GET", "/keys?api-version=7.3", "", 400, "BadParameter", "7.4"},
 		{"old dated version", "GET", "/keys?api-version=2016-10-01", "", 400, "BadParameter", "not supported"},
 		{"no operation", "GET", "/secrets" + v, "", 404, "NotFound", "GET"},
-		{"other method", "PUT", "/keys/k" + v, "", 404, "NotFound", "PUT"},
+		{"other method", "PUT", "/keys/k/backup" + v, "", 404, "NotFound", "PUT"},
 		{"bad name", "GET", "/keys/k.1" + v, "", 400, "BadParameter", "letters, digits, hyphens and underscores"},
 		{"escaped name", "GET", "/keys/%6b" + v, "", 400, "BadParameter", "letters, digits, hyphens and underscores"},
 		{"long name", "GET", "/keys/" + strings.Repeat("a", 128) + v, "", 400, "BadParameter", "127"},

@@ -14,21 +14,23 @@ import (
 )
 
 const (
-	vaultColumns = `id, tenant, name, resource_group, location, sku, retention_days, purge_protection, tags,
-		created, updated, deleted, purge_at`
-	insertVaultSQL = `INSERT INTO vault (id, tenant, name, name_folded, resource_group, location, sku,
+	vaultColumns = `id, tenant, name, subscription, resource_group, location, sku, retention_days, purge_protection, tags,
+		created, updated, deleted, purge_at,
+		(SELECT COUNT(*) FROM vault_registration r WHERE r.tenant = vault.tenant AND r.subscription = vault.subscription
+			AND r.name = '` + retentionFeature + `')`
+	insertVaultSQL = `INSERT INTO vault (id, tenant, name, name_folded, subscription, resource_group, location, sku,
 		retention_days, purge_protection, tags, created, updated, deleted, purge_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, 0)`
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0)`
 	updateVaultSQL = `UPDATE vault SET sku = ?2, purge_protection = ?3, tags = ?4, updated = ?5, deleted = ?6, purge_at = ?7
 		WHERE id = ?1`
 	deleteVaultSQL = `DELETE FROM vault WHERE id = ?1`
 	findVaultSQL   = `SELECT ` + vaultColumns + ` FROM vault WHERE name_folded = ?1`
 	listVaultsSQL  = `SELECT ` + vaultColumns + ` FROM vault WHERE tenant = ?1 AND name_folded > ?2
-		AND deleted = 0 ORDER BY name_folded LIMIT ?3`
+		AND subscription = ?4 AND deleted = 0 ORDER BY name_folded LIMIT ?3`
 	listGroupSQL = `SELECT ` + vaultColumns + ` FROM vault WHERE tenant = ?1 AND name_folded > ?2
-		AND deleted = 0 AND lower(resource_group) = ?4 ORDER BY name_folded LIMIT ?3`
+		AND subscription = ?4 AND deleted = 0 AND lower(resource_group) = ?5 ORDER BY name_folded LIMIT ?3`
 	listDeletedVaultsSQL = `SELECT ` + vaultColumns + ` FROM vault WHERE tenant = ?1 AND name_folded > ?2
-		AND deleted <> 0 AND purge_at > ?4 ORDER BY name_folded LIMIT ?3`
+		AND subscription = ?4 AND deleted <> 0 AND purge_at > ?5 ORDER BY name_folded LIMIT ?3`
 
 	findGrantSQL = `SELECT permissions FROM vault_permission WHERE vault = ?1 AND principal = ?2`
 	putGrantSQL  = `INSERT INTO vault_permission (vault, tenant, principal, permissions) VALUES (?1, ?2, ?3, ?4)
@@ -98,11 +100,13 @@ func tagsText(tags map[string]string) string {
 
 func scanVault(row scanner) (v vault, err error) {
 	var tags string
-	err = row.Scan(&v.id, &v.tenant, &v.name, &v.group, &v.location, &v.sku, &v.retentionDays, &v.purgeProtection,
-		&tags, &v.created, &v.updated, &v.deleted, &v.purgeAt)
+	var protecting int64
+	err = row.Scan(&v.id, &v.tenant, &v.name, &v.subscription, &v.group, &v.location, &v.sku, &v.retentionDays, &v.purgeProtection,
+		&tags, &v.created, &v.updated, &v.deleted, &v.purgeAt, &protecting)
 	if err != nil {
 		return vault{}, err
 	}
+	v.protected = protecting > 0
 	err = json.Unmarshal([]byte(tags), &v.tags)
 	return v, err
 }
@@ -117,7 +121,7 @@ func findVault(ctx context.Context, tx *store.Tx, name string) (vault, error) {
 }
 
 func insertVault(ctx context.Context, tx *store.Tx, v vault) error {
-	return execute(ctx, tx, insertVaultSQL, v.id, v.tenant, v.name, strings.ToLower(v.name), v.group, v.location, v.sku,
+	return execute(ctx, tx, insertVaultSQL, v.id, v.tenant, v.name, strings.ToLower(v.name), v.subscription, v.group, v.location, v.sku,
 		v.retentionDays, v.purgeProtection, tagsText(v.tags), v.created, v.updated)
 }
 

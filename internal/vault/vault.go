@@ -86,14 +86,17 @@ func (v *Vaults) split(host string) (name, domain string) {
 	return name, strings.ToLower(domain)
 }
 
-// vaultName is the rule for new vaults: 3 to 127 letters, digits and hyphens,
-// as part of a host name neither beginning nor ending with a hyphen.
-var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z-]{1,125}[0-9A-Za-z]$`)
+// vaultName is the rule for new vaults: 3 to 127 letters, digits, hyphens and
+// underscores, as part of a host name neither beginning nor ending with one of
+// the latter. Azure has no underscores, but the documentation's examples do.
+var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
 
 // vault is a row of the table. Times are Unix milliseconds, 0 for never.
 type vault struct {
 	id, tenant       int64
 	name             string // as given
+	subscription     string // GUID
+	protected        bool   // the subscription has to outlive what is deleted in it
 	group, location  string
 	sku              string
 	retentionDays    int64
@@ -105,10 +108,17 @@ type vault struct {
 
 // recoveryLevel says what becomes of a deleted key (Azure's deletion recovery levels).
 func (v vault) recoveryLevel() string {
-	if v.purgeProtection {
-		return "Recoverable"
+	level := "Recoverable"
+	if v.retentionDays < maxRetention {
+		level = "CustomizedRecoverable"
 	}
-	return "Recoverable+Purgeable"
+	switch {
+	case !v.purgeProtection:
+		return level + "+Purgeable"
+	case v.protected:
+		return level + "+ProtectedSubscription"
+	}
+	return level
 }
 
 // endOfRetention returns when what is deleted now is purged.
@@ -140,7 +150,11 @@ func (v *Vaults) change(ctx context.Context, vault vault, fn func(tx *store.Tx) 
 // lockName takes the lock under which a vault of that name, existing or not,
 // is changed. Names that share a lock by accident only wait for each other.
 func lockName(ctx context.Context, tx *store.Tx, name string) error {
-	digest := sha256.Sum256([]byte("vault " + strings.ToLower(name)))
+	return lockWord(ctx, tx, "vault "+strings.ToLower(name))
+}
+
+func lockWord(ctx context.Context, tx *store.Tx, word string) error {
+	digest := sha256.Sum256([]byte(word))
 	return tx.Lock(ctx, int64(binary.BigEndian.Uint64(digest[:8])), true)
 }
 

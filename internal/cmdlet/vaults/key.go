@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -51,6 +52,51 @@ func (c *Client) RemoveKey(ctx context.Context, vault, name string) (cmdlet.Key,
 		r, err := v.DeleteKey(ctx, name, nil)
 		return azkeys.KeyBundle{Key: r.Key, Attributes: r.Attributes}, err
 	})
+}
+
+// ShowDeletedKey shows the newest version of a deleted key.
+func (c *Client) ShowDeletedKey(ctx context.Context, vault, name string) (cmdlet.Key, error) {
+	var from deletedKey
+	k, err := onKey(ctx, c, vault, name, func(v *azkeys.Client) (azkeys.KeyBundle, error) {
+		r, err := v.GetDeletedKey(ctx, name, nil)
+		from = deletedKey{r.DeletedDate, r.ScheduledPurgeDate}
+		return azkeys.KeyBundle{Key: r.Key, Attributes: r.Attributes}, err
+	})
+	k.Deleted, k.ScheduledPurge = from.deleted, from.purge
+	return k, err
+}
+
+type deletedKey struct{ deleted, purge *time.Time }
+
+// ListDeletedKeys lists the deleted keys of a vault.
+func (c *Client) ListDeletedKeys(ctx context.Context, vault string) ([]cmdlet.Key, error) {
+	v, err := c.vault(vault)
+	if err != nil {
+		return nil, err
+	}
+	var all []cmdlet.Key
+	for pager := v.NewListDeletedKeyPropertiesPager(nil); pager.More(); {
+		page, err := ask(ctx, "vault "+vault, func() (azkeys.ListDeletedKeyPropertiesResponse, error) { return pager.NextPage(ctx) })
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range page.Value {
+			k := fromKey(vault, one.KID, one.Attributes)
+			k.Deleted, k.ScheduledPurge = one.DeletedDate, one.ScheduledPurgeDate
+			all = append(all, k)
+		}
+	}
+	return all, nil
+}
+
+// PurgeKey destroys a deleted key.
+func (c *Client) PurgeKey(ctx context.Context, vault, name string) error {
+	v, err := c.vault(vault)
+	if err != nil {
+		return err
+	}
+	_, err = ask(ctx, describe(vault, name), func() (azkeys.PurgeDeletedKeyResponse, error) { return v.PurgeDeletedKey(ctx, name, nil) })
+	return err
 }
 
 // RecoverKey brings a deleted key back.

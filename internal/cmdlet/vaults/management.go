@@ -3,9 +3,11 @@ package vaults
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
@@ -15,53 +17,66 @@ import (
 	"keyroll/internal/fail"
 )
 
-// management is the official client for the tenant's one subscription.
-type management struct {
-	*armkeyvault.VaultsClient
-	tenant string // GUID
+// subscription is one of the tenant's; the first listed is its default one.
+type subscription struct {
+	ID     string `json:"subscriptionId"`
+	Tenant string `json:"tenantId"`
 }
 
-// manage returns the management client. The server tells the subscription.
-func (c *Client) manage(ctx context.Context) (*management, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.management != nil {
-		return c.management, nil
+// listed asks which subscriptions there are: a new one shows once it has a vault.
+func (c *Client) listed(ctx context.Context) ([]subscription, error) {
+	var found struct {
+		Value []subscription `json:"value"`
 	}
-	type subscriptions struct {
-		Value []struct {
-			ID     string `json:"subscriptionId"`
-			Tenant string `json:"tenantId"`
-		} `json:"value"`
+	err := c.arm(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
+	if err == nil && len(found.Value) == 0 {
+		err = fail.New(api.VaultUnavailable, "subscriptions: the server named none")
 	}
-	found, err := ask(ctx, "subscriptions", func() (found subscriptions, err error) {
-		request, err := runtime.NewRequest(ctx, http.MethodGet, runtime.JoinPaths(c.subscription.Endpoint(), "/subscriptions"))
+	return found.Value, err
+}
+
+// arm makes one request to the Resource Manager for which there is no client here.
+func (c *Client) arm(ctx context.Context, method, path, version, what string, answer any) error {
+	_, err := ask(ctx, what, func() (none struct{}, err error) {
+		request, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.subscription.Endpoint(), path))
 		if err != nil {
-			return found, err
+			return none, err
 		}
-		request.Raw().URL.RawQuery = "api-version=2022-12-01"
+		request.Raw().URL.RawQuery = "api-version=" + version
 		response, err := c.subscription.Pipeline().Do(request)
 		if err != nil {
-			return found, err
+			return none, err
 		}
 		if !runtime.HasStatusCode(response, http.StatusOK) {
-			return found, runtime.NewResponseError(response)
+			return none, runtime.NewResponseError(response)
 		}
-		return found, runtime.UnmarshalAsJSON(response, &found)
+		return none, runtime.UnmarshalAsJSON(response, answer)
 	})
+	return err
+}
+
+// of returns the subscription of that id, which need not have a vault yet, or
+// the tenant's default one.
+func (c *Client) of(ctx context.Context, id string) (subscription, error) {
+	all, err := c.listed(ctx)
 	if err != nil {
-		return nil, err
+		return subscription{}, err
 	}
-	if len(found.Value) != 1 {
-		return nil, fail.New(api.VaultUnavailable, "subscriptions: expected one, found %d", len(found.Value))
+	first := all[0]
+	if id != "" {
+		if !guid.MatchString(id) {
+			return subscription{}, fail.New(api.InvalidArgument, "subscription %.100q is no GUID", id)
+		}
+		first.ID = strings.ToLower(id)
 	}
-	vaults, err := armkeyvault.NewVaultsClient(found.Value[0].ID, c.token,
-		&arm.ClientOptions{ClientOptions: c.options, DisableRPRegistration: true})
-	if err != nil {
-		return nil, err
-	}
-	c.management = &management{vaults, found.Value[0].Tenant}
-	return c.management, nil
+	return first, nil
+}
+
+var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// manage returns the official client for one subscription.
+func (c *Client) manage(id string) (*armkeyvault.VaultsClient, error) {
+	return armkeyvault.NewVaultsClient(id, c.token, &arm.ClientOptions{ClientOptions: c.options, DisableRPRegistration: true})
 }
 
 // CreateVault makes a vault. A name that the tenant uses already is AlreadyExists.
@@ -76,16 +91,28 @@ func (c *Client) CreateVault(ctx context.Context, v cmdlet.Vault) (cmdlet.Vault,
 	if !fail.Is(err, api.NotFound) {
 		return cmdlet.Vault{}, err
 	}
-	m, err := c.manage(ctx)
+	in, err := c.of(ctx, v.Subscription)
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
 	properties := &armkeyvault.VaultProperties{
-		TenantID: &m.tenant,
+		TenantID: &in.Tenant,
 		SKU:      &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUName(v.SKU))},
 	}
 	if v.PurgeProtection {
 		properties.EnablePurgeProtection = to.Ptr(true)
+	}
+	if v.RetentionDays != 0 {
+		properties.SoftDeleteRetentionInDays = &v.RetentionDays
+	}
+	return c.put(ctx, in.ID, v, properties)
+}
+
+// put makes a vault, or brings one back.
+func (c *Client) put(ctx context.Context, subscription string, v cmdlet.Vault, properties *armkeyvault.VaultProperties) (cmdlet.Vault, error) {
+	m, err := c.manage(subscription)
+	if err != nil {
+		return cmdlet.Vault{}, err
 	}
 	made, err := ask(ctx, "vault "+v.Name, func() (made armkeyvault.VaultsClientCreateOrUpdateResponse, err error) {
 		poller, err := m.BeginCreateOrUpdate(ctx, v.ResourceGroup, v.Name,
@@ -100,21 +127,63 @@ func (c *Client) CreateVault(ctx context.Context, v cmdlet.Vault) (cmdlet.Vault,
 
 // ListVaults lists the tenant's vaults.
 func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
-	m, err := c.manage(ctx)
+	subscriptions, err := c.listed(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var all []cmdlet.Vault
-	for pager := m.NewListBySubscriptionPager(nil); pager.More(); {
-		page, err := ask(ctx, "vaults", func() (armkeyvault.VaultsClientListBySubscriptionResponse, error) { return pager.NextPage(ctx) })
+	for _, in := range subscriptions {
+		m, err := c.manage(in.ID)
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range page.Value {
-			all = append(all, fromVault(v))
+		for pager := m.NewListBySubscriptionPager(nil); pager.More(); {
+			var raw *http.Response
+			page, err := ask(ctx, "vaults", func() (armkeyvault.VaultsClientListBySubscriptionResponse, error) {
+				return pager.NextPage(policy.WithCaptureResponse(ctx, &raw))
+			})
+			if err != nil {
+				return nil, err
+			}
+			names := displayNames(raw)
+			for _, v := range page.Value {
+				all = append(all, named(fromVault(v), names))
+			}
 		}
 	}
 	return all, nil
+}
+
+// displayNames reads from a list of vaults the names that access policies give
+// with their object ids, which the official client leaves out.
+func displayNames(raw *http.Response) map[string]string {
+	var answer struct {
+		Value []struct {
+			Properties struct {
+				AccessPolicies []struct {
+					ObjectID    string `json:"objectId"`
+					DisplayName string `json:"displayName"`
+				} `json:"accessPolicies"`
+			} `json:"properties"`
+		} `json:"value"`
+	}
+	names := map[string]string{}
+	if raw == nil || runtime.UnmarshalAsJSON(raw, &answer) != nil {
+		return names
+	}
+	for _, v := range answer.Value {
+		for _, a := range v.Properties.AccessPolicies {
+			names[a.ObjectID] = a.DisplayName
+		}
+	}
+	return names
+}
+
+func named(v cmdlet.Vault, names map[string]string) cmdlet.Vault {
+	for i, a := range v.Access {
+		v.Access[i].Name = names[a.Principal]
+	}
+	return v
 }
 
 // ShowVault finds a vault in whatever resource group it is.
@@ -131,15 +200,58 @@ func (c *Client) ShowVault(ctx context.Context, name string) (cmdlet.Vault, erro
 	return cmdlet.Vault{}, fail.New(api.NotFound, "vault %.150q does not exist", name).WithHint("Get-AzKeyVault lists the vaults")
 }
 
-// SetAccess gives a principal exactly the permissions of access.
-func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Access) error {
-	v, err := c.ShowVault(ctx, vault)
+// ProtectVault switches purge protection on.
+func (c *Client) ProtectVault(ctx context.Context, name string) (cmdlet.Vault, error) {
+	v, m, err := c.existing(ctx, name)
+	if err != nil {
+		return v, err
+	}
+	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateResponse, error) {
+		return m.Update(ctx, v.ResourceGroup, v.Name, armkeyvault.VaultPatchParameters{
+			Properties: &armkeyvault.VaultPatchProperties{EnablePurgeProtection: to.Ptr(true)}}, nil)
+	})
+	if err != nil {
+		return cmdlet.Vault{}, err
+	}
+	return c.ShowVault(ctx, v.Name)
+}
+
+// RemoveVault deletes a vault; it stays recoverable.
+func (c *Client) RemoveVault(ctx context.Context, name string) error {
+	v, m, err := c.existing(ctx, name)
 	if err != nil {
 		return err
 	}
-	m, err := c.manage(ctx)
+	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientDeleteResponse, error) {
+		return m.Delete(ctx, v.ResourceGroup, v.Name, nil)
+	})
+	return err
+}
+
+// existing returns a vault and the client of its subscription.
+func (c *Client) existing(ctx context.Context, name string) (cmdlet.Vault, *armkeyvault.VaultsClient, error) {
+	v, err := c.ShowVault(ctx, name)
+	if err != nil {
+		return v, nil, err
+	}
+	m, err := c.manage(v.Subscription)
+	return v, m, err
+}
+
+// SetAccess gives a principal exactly the permissions of access. A person is
+// named to the server as such; it knows or makes the object id.
+func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Access) error {
+	v, m, err := c.existing(ctx, vault)
 	if err != nil {
 		return err
+	}
+	in, err := c.of(ctx, v.Subscription)
+	if err != nil {
+		return err
+	}
+	who := access.Principal
+	if who == "" {
+		who = access.Name
 	}
 	kind := armkeyvault.AccessPolicyUpdateKindReplace
 	if len(access.Keys) == 0 {
@@ -152,7 +264,7 @@ func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Acce
 	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateAccessPolicyResponse, error) {
 		return m.UpdateAccessPolicy(ctx, v.ResourceGroup, v.Name, kind, armkeyvault.VaultAccessPolicyParameters{
 			Properties: &armkeyvault.VaultAccessPolicyProperties{AccessPolicies: []*armkeyvault.AccessPolicyEntry{{
-				TenantID: &m.tenant, ObjectID: &access.Principal, Permissions: &armkeyvault.Permissions{Keys: keys}}}},
+				TenantID: &in.Tenant, ObjectID: &who, Permissions: &armkeyvault.Permissions{Keys: keys}}}},
 		}, nil)
 	})
 	return err
@@ -162,7 +274,7 @@ func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Acce
 func fromVault(v *armkeyvault.Vault) cmdlet.Vault {
 	out := cmdlet.Vault{Name: value(v.Name), Location: value(v.Location), ID: value(v.ID)}
 	if id, err := arm.ParseResourceID(out.ID); err == nil {
-		out.ResourceGroup = id.ResourceGroupName
+		out.ResourceGroup, out.Subscription = id.ResourceGroupName, id.SubscriptionID
 	}
 	p := v.Properties
 	if p == nil {

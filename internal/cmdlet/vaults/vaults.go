@@ -51,7 +51,6 @@ type Client struct {
 
 	mu           sync.Mutex
 	vaults       map[string]*azkeys.Client // by name in lower case
-	management   *management
 	subscription *arm.Client
 }
 
@@ -115,14 +114,14 @@ func (c *Client) inside(u *url.URL) bool {
 }
 
 // vaultName is what may stand before the vault domain: one label.
-var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z-]{1,125}[0-9A-Za-z]$`)
+var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
 
 // vault returns the official client of one vault. The client learns from the
 // vault's first challenge, so it is kept.
 func (c *Client) vault(name string) (*azkeys.Client, error) {
 	if !vaultName.MatchString(name) {
 		return nil, fail.New(api.InvalidArgument, "%.150q is no name of a vault", name).
-			WithHint("a vault's name has 3 to 127 letters, digits and hyphens")
+			WithHint("a vault's name has 3 to 127 letters, digits, hyphens and underscores")
 	}
 	name = strings.ToLower(name)
 	c.mu.Lock()

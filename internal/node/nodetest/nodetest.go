@@ -170,6 +170,11 @@ func (w *World) Script(lines ...string) string {
 	return out
 }
 
+// AnswerYes confirms whatever the cmdlets of later scripts ask.
+func (w *World) AnswerYes() {
+	w.shell.Confirm = func(context.Context, string) (bool, error) { return true, nil }
+}
+
 // TryScript runs cmdlet lines that may be refused.
 func (w *World) TryScript(lines ...string) (string, error) {
 	var out, warnings bytes.Buffer

@@ -5,6 +5,7 @@ CREATE TABLE vault (
     tenant           BIGINT NOT NULL,
     name             TEXT   NOT NULL,        -- as given
     name_folded      TEXT   NOT NULL UNIQUE, -- lower case; one namespace for all tenants, as names are hosts
+    subscription     TEXT   NOT NULL,        -- a GUID that the tenant chose
     resource_group   TEXT   NOT NULL,
     location         TEXT   NOT NULL,
     sku              TEXT   NOT NULL,
@@ -25,6 +26,23 @@ CREATE TABLE vault_permission (
     principal   TEXT   NOT NULL,
     permissions TEXT   NOT NULL, -- separated by spaces
     PRIMARY KEY (vault, principal)
+);
+
+-- People that access policies name. They have no secret and cannot log in.
+CREATE TABLE vault_person (
+    tenant BIGINT  NOT NULL,
+    id     TEXT    NOT NULL, -- object id, a GUID
+    name   ${BLOB} NOT NULL, -- user principal name under the seal
+    PRIMARY KEY (tenant, id)
+);
+
+-- What subscriptions are registered for: features and resource providers.
+CREATE TABLE vault_registration (
+    tenant       BIGINT NOT NULL,
+    subscription TEXT   NOT NULL,
+    name         TEXT   NOT NULL, -- PROVIDER, or PROVIDER/FEATURE
+    created      BIGINT NOT NULL,
+    PRIMARY KEY (tenant, subscription, name)
 );
 
 CREATE TABLE vault_key (
