@@ -290,7 +290,7 @@ func TestExpiringABackupNeedsNoKey(t *testing.T) {
 		for range 3 {
 			made = append(made, w.backup("mailbox", alice).ID)
 		}
-		w.Must(w.TidyUp(w.Ctx, w.Tenant))
+		w.TidyUp()
 		w.tidy()
 		for _, vault := range []string{"A-p", "B-p"} {
 			w.Vaults.Fail(vault, policytest.Denied())
