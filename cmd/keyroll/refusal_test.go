@@ -134,11 +134,11 @@ const (
 
 // stage is what the refused commands meet.
 const stage = `
-New-AzKeyVault -VaultName va1 -ResourceGroupName rg -Location westus
-New-AzKeyVault -VaultName va2 -ResourceGroupName rg -Location eastus
-New-AzKeyVault -VaultName shut -ResourceGroupName rg -Location eastus
-New-AzKeyVault -VaultName vs1 -ResourceGroupName rg -Location westus
-New-AzKeyVault -VaultName vs2 -ResourceGroupName rg -Location eastus
+New-AzKeyVault -VaultName va1 -ResourceGroupName rg -Location westus -EnablePurgeProtection
+New-AzKeyVault -VaultName va2 -ResourceGroupName rg -Location eastus -EnablePurgeProtection
+New-AzKeyVault -VaultName shut -ResourceGroupName rg -Location eastus -EnablePurgeProtection
+New-AzKeyVault -VaultName vs1 -ResourceGroupName rg -Location westus -EnablePurgeProtection
+New-AzKeyVault -VaultName vs2 -ResourceGroupName rg -Location eastus -EnablePurgeProtection
 Set-AzKeyVaultAccessPolicy -VaultName va1 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
 Set-AzKeyVaultAccessPolicy -VaultName va2 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
 Set-AzKeyVaultAccessPolicy -VaultName shut -PermissionsToKeys unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000

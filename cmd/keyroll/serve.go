@@ -13,12 +13,15 @@ type serveCommand struct {
 	VaultDomain string `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
 	PageSlots   slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
 	RollRate    int    `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
+	StrictLevel bool   `name:"strict-recovery-level" help:"Take customer keys of recovery level Recoverable+ProtectedSubscription alone."`
+	StrictKeys  bool   `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
 }
 
 func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, VaultDomain: c.VaultDomain,
-		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Logger: logger})
+		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Logger: logger,
+		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
 		return nil

@@ -59,6 +59,8 @@ type Options struct {
 	VaultDomain string
 	PageSlots   int // 1 to 1024
 	RollRate    int // containers a second, 0 for no limit
+	// StrictRecoveryLevel and StrictKeyChecks are policy.Strictness.
+	StrictRecoveryLevel, StrictKeyChecks bool
 	// Still keeps rolls and upkeep from running, and the node from being found
 	// by others.
 	Still  bool
@@ -246,7 +248,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		return err
 	}
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
-		RevisionKey: revisionKey, Now: now, Logger: n.logger})
+		RevisionKey: revisionKey, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)
 	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })

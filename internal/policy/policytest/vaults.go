@@ -154,7 +154,18 @@ func (f *FakeVaults) Key(ctx context.Context, _ int64, id rootkey.Identity, kv e
 		return rootkey.KeyInfo{}, err
 	}
 	kv.Version = v.Version
-	return rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0)}, nil
+	return rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0), RecoveryLevel: "Recoverable"}, nil
+}
+
+// Describe tells of a vault that gives no cause for a warning. It is no call.
+func (f *FakeVaults) Describe(_ context.Context, _ int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.failing[strings.ToLower(vault)]; err != nil {
+		return rootkey.VaultInfo{}, err
+	}
+	return rootkey.VaultInfo{Subscription: "of " + strings.ToLower(vault), Location: "near " + strings.ToLower(vault), SoftDelete: true, PurgeProtection: true,
+		Principal: string(id), Permissions: []string{"get", "wrapKey", "unwrapKey"}}, nil
 }
 
 func (f *FakeVaults) Wrap(ctx context.Context, _ int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
