@@ -85,6 +85,9 @@ func (c *policyUpdate) Run(e *env) error {
 }
 
 func (e *env) refreshed(r api.Refreshed) error {
+	for _, w := range r.Warnings {
+		fmt.Fprintf(e.err, "warning: %s\n", w)
+	}
 	return e.object(r, func(w io.Writer) {
 		showPolicy(w, r.Policy)
 		if r.Rewrapped > 0 {

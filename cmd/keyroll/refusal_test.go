@@ -134,11 +134,11 @@ const (
 
 // stage is what the refused commands meet.
 const stage = `
-New-AzKeyVault -VaultName va1 -ResourceGroupName rg -Location westus
-New-AzKeyVault -VaultName va2 -ResourceGroupName rg -Location eastus
-New-AzKeyVault -VaultName shut -ResourceGroupName rg -Location eastus
-New-AzKeyVault -VaultName vs1 -ResourceGroupName rg -Location westus
-New-AzKeyVault -VaultName vs2 -ResourceGroupName rg -Location eastus
+New-AzKeyVault -VaultName va1 -ResourceGroupName rg -Location westus -EnablePurgeProtection
+New-AzKeyVault -VaultName va2 -ResourceGroupName rg -Location eastus -EnablePurgeProtection
+New-AzKeyVault -VaultName shut -ResourceGroupName rg -Location eastus -EnablePurgeProtection
+New-AzKeyVault -VaultName vs1 -ResourceGroupName rg -Location westus -EnablePurgeProtection
+New-AzKeyVault -VaultName vs2 -ResourceGroupName rg -Location eastus -EnablePurgeProtection
 Set-AzKeyVaultAccessPolicy -VaultName va1 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
 Set-AzKeyVaultAccessPolicy -VaultName va2 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
 Set-AzKeyVaultAccessPolicy -VaultName shut -PermissionsToKeys unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
@@ -260,7 +260,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"version that is not yet valid", shell(policyOf + good + ", https://va2.vault.localhost/keys/future"), 1, []string{`key "future"`, `in vault "va2" is not valid before 2999-01-01`}},
 		{"key that does not unwrap", shell(policyOf + good + ", https://va2.vault.localhost/keys/wraponly"), 1, []string{`key "wraponly"`, "unwrapKey"}},
 		{"missing permission", shell(policyOf + good + ", https://shut.vault.localhost/keys/key"), 1,
-			[]string{"the vault refused the service (403): ", "00000002-0000-0ff1-ce00-000000000000", `does not have the keys permission "wrapKey" on vault "shut"`,
+			[]string{`in vault "shut" is used by service principal 00000002-0000-0ff1-ce00-000000000000, which lacks: wrapKey`,
 				"hint: Set-AzKeyVaultAccessPolicy -VaultName shut -PermissionsToKeys wrapKey,unwrapKey,get"}},
 		{"URI that is no vault", shell(policyOf + good + ", https://example.com/keys/key"), 2,
 			[]string{`"https://example.com/keys/key" is no key URI of a vault`, "hint: write https://NAME.vault.localhost/keys/KEY"}},

@@ -16,12 +16,15 @@ type serveCommand struct {
 	Availability          string        `name:"availability" placeholder:"URL" help:"Store of the availability keys: file:///FOLDER, or https://VAULT, a vault of the operator's own, reached with the machine's own credentials (AZURE_TENANT_ID and so on); a folder in the data folder unless given. Later starts use the one of the first."`
 	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key gets a new version by itself (${default})."`
 	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
+	StrictLevel           bool          `name:"strict-recovery-level" help:"Take customer keys of recovery level Recoverable+ProtectedSubscription alone."`
+	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
 }
 
 func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, VaultDomain: c.VaultDomain,
-		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Availability: c.Availability, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger})
+		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Availability: c.Availability, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
+		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
 		return nil

@@ -179,6 +179,7 @@ var cryptographers = []room{
 	{"internal/access", "crypto/ed25519", "signs tokens"},
 	{"internal/ca", "crypto/ecdsa crypto/elliptic", "certifies the listener"},
 	{"internal/vault", "crypto/rsa crypto/ecdsa crypto/elliptic crypto/sha1", "is a key vault: RSA keys, EC keys that are refused as customer keys, RSA-OAEP"},
+	{"internal/cmdlet/vaults", "crypto/rsa", "reads a private key from a file to import it into a vault"},
 	{"internal/bench", "crypto/aes crypto/cipher", "re-wraps row by row, as the peer that it measures against does"},
 	{"internal/policy/policytest", "crypto/rsa", "the fake vaults of tests"},
 }

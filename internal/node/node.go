@@ -63,6 +63,8 @@ type Options struct {
 	Availability string
 	// AvailabilityRollEvery is the age at which an availability key is rolled.
 	AvailabilityRollEvery time.Duration
+	// StrictRecoveryLevel and StrictKeyChecks are policy.Strictness.
+	StrictRecoveryLevel, StrictKeyChecks bool
 	// Still keeps rolls and upkeep from running, and the node from being found
 	// by others.
 	Still  bool
@@ -267,7 +269,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		return err
 	}
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
-		RevisionKey: revisionKey, Now: now, Logger: n.logger})
+		RevisionKey: revisionKey, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
 	n.ages = n.availabilityRoller(o.AvailabilityRollEvery, directory)
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)

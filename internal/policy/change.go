@@ -21,6 +21,8 @@ type Change struct {
 	NewKey bool
 	// Rewrapped counts policy keys that got new wraps in place.
 	Rewrapped int
+	// Warnings are what the checks of the keys let pass.
+	Warnings []string
 }
 
 // Refresh takes up the newest versions of both keys of a policy that names
@@ -41,11 +43,13 @@ func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, all
 		return Change{}, err
 	}
 	latest := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
-	primary, secondary, err := p.resolve(ctx, pol.Tenant, profile, latest(now.Primary), latest(now.Secondary))
+	primary, secondary, warnings, err := p.resolve(ctx, pol.Tenant, profile, latest(now.Primary), latest(now.Secondary))
 	if err != nil {
 		return Change{}, fmt.Errorf("refresh policy %q: %w", pol.Name, err)
 	}
-	return p.change(ctx, pol, now, primary, secondary, depth, allGenerations, also)
+	c, err := p.change(ctx, pol, now, primary, secondary, depth, allGenerations, also)
+	c.Warnings = warnings
+	return c, err
 }
 
 // Replace puts a policy that names keys without a version under two other keys.
@@ -62,10 +66,13 @@ func (p *Policies) Replace(ctx context.Context, pol Policy, primary, secondary e
 	if err != nil {
 		return Change{}, err
 	}
-	if primary, secondary, err = p.resolve(ctx, pol.Tenant, profile, primary, secondary); err != nil {
+	primary, secondary, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
+	if err != nil {
 		return Change{}, fmt.Errorf("replace the keys of policy %q: %w", pol.Name, err)
 	}
-	return p.change(ctx, pol, now, primary, secondary, depth, false, also)
+	c, err := p.change(ctx, pol, now, primary, secondary, depth, false, also)
+	c.Warnings = warnings
+	return c, err
 }
 
 // Update replaces one customer key of a policy that names exact versions by kv.
@@ -88,10 +95,13 @@ func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv en
 	} else {
 		a = kv
 	}
-	if a, b, err = p.resolve(ctx, pol.Tenant, profile, a, b); err != nil {
+	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, a, b)
+	if err != nil {
 		return Change{}, fmt.Errorf("update policy %q: %w", pol.Name, err)
 	}
-	return p.change(ctx, pol, now, a, b, depth, false, also)
+	c, err := p.change(ctx, pol, now, a, b, depth, false, also)
+	c.Warnings = warnings
+	return c, err
 }
 
 // change brings a policy to two exact key versions. The vault work comes

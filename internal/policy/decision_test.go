@@ -327,7 +327,7 @@ func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
 	a.Version, b.Version = "", ""
 	pol, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
 	w.Must(err)
-	return pol
+	return pol.Policy
 }
 
 // sameKey wraps and unwraps with one RSA key whatever key version is named.

@@ -11,3 +11,11 @@ func (p *Policies) Cached(id int64) *envelope.Key {
 	}
 	return nil
 }
+
+// CheckNames returns the names of the checks that keys pass to enter a policy.
+func CheckNames() (names []string) {
+	for _, c := range checks {
+		names = append(names, c.name)
+	}
+	return names
+}

@@ -38,7 +38,7 @@ func multiWorkload(w *policytest.World) policy.Policy {
 	a.Version, b.Version = "", ""
 	pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MultiWorkloadPolicy, Name: "m", Primary: a, Secondary: b}, nil)
 	w.Must(err)
-	return pol
+	return pol.Policy
 }
 
 // fallbacks returns the entries of the log about an availability key that stood

@@ -60,6 +60,8 @@ type Roots interface {
 	Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error)
 	Wrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error)
 	Unwrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error)
+	// Describe returns what the management of a vault tells about it.
+	Describe(ctx context.Context, tenant int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error)
 	URI(kv envelope.KeyVersion) string
 }
 
@@ -80,6 +82,7 @@ type Config struct {
 	// RevisionKey authenticates revision rows. It stands in the database under
 	// the seal, so that who can only write rows can make none.
 	RevisionKey *envelope.Key
+	Strictness  Strictness
 	Now         func() time.Time
 	Logger      *slog.Logger
 }
@@ -131,20 +134,27 @@ type Definition struct {
 	Geo                int64 // that it covers; 0: the default one
 }
 
+// Created is a new policy.
+type Created struct {
+	Policy
+	// Warnings are what the checks of its keys let pass.
+	Warnings []string
+}
+
 // Create checks the keys, makes a policy key under a new availability key, and
 // writes the policy. also runs in the same transaction.
-func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition, also func(*store.Tx, Policy) error) (Policy, error) {
+func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition, also func(*store.Tx, Policy) error) (Created, error) {
 	profile := ProfileOf(d.Kind)
 	if err := checkName(d.Name); err != nil {
-		return Policy{}, err
+		return Created{}, err
 	}
 	// What the transaction will refuse anyway is refused before a vault is asked.
 	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
-		return Policy{}, err
+		return Created{}, err
 	}
-	primary, secondary, err := p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
+	primary, secondary, warnings, err := p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
 	if err != nil {
-		return Policy{}, err
+		return Created{}, err
 	}
 	pol := Policy{ID: store.NewID(), Tenant: tenant, GUID: uuid.New(), Kind: d.Kind, Name: d.Name,
 		Description: d.Description, Enabled: true, Created: p.Now(), Geo: d.Geo}
@@ -153,14 +163,14 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 	defer key.Zero()
 	availability, version, err := p.Availability.Create(ctx, tenant)
 	if err != nil {
-		return Policy{}, err
+		return Created{}, err
 	}
 	rev, err := p.seal(ctx, profile, tenant, key, envelope.Revision{
 		Binding: envelope.Binding{Tenant: tenantGUID, Policy: pol.GUID, PolicyKey: pol.Current.ID, Generation: 1},
 		Primary: primary, Secondary: secondary, AvailabilityKey: availability, AvailabilityVersion: version,
 	})
 	if err != nil {
-		return Policy{}, err
+		return Created{}, err
 	}
 	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, tenant, true); err != nil {
@@ -196,7 +206,7 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		}
 		return also(tx, pol)
 	})
-	return pol, err
+	return Created{pol, warnings}, err
 }
 
 func checkName(name string) error {
@@ -234,39 +244,6 @@ func checkActive(profile Profile, all []Policy, geo int64) error {
 		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MostActive, profile.Kind)
 	}
 	return nil
-}
-
-// resolve checks the two keys that enter a policy and returns their exact versions.
-func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, err error) {
-	if profile.Keys == 0 {
-		return a, b, nil
-	}
-	for _, kv := range []envelope.KeyVersion{primary, secondary} {
-		switch {
-		case profile.Versionless && kv.Version != "":
-			return a, b, fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
-				WithHint("leave the version out: a refresh takes up the newest")
-		case !profile.Versionless && kv.Version == "":
-			return a, b, fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
-				WithHint("Get-AzKeyVaultKey shows the versions of a key")
-		}
-	}
-	if strings.EqualFold(primary.Vault, secondary.Vault) {
-		return a, b, fail.New(api.InvalidArgument, "both keys stand in vault %q; a policy needs two keys in two vaults, so that the loss of one vault loses nothing", primary.Vault)
-	}
-	if a, err = p.usable(ctx, tenant, profile, primary); err != nil {
-		return a, b, err
-	}
-	b, err = p.usable(ctx, tenant, profile, secondary)
-	return a, b, err
-}
-
-func (p *Policies) usable(ctx context.Context, tenant int64, profile Profile, kv envelope.KeyVersion) (envelope.KeyVersion, error) {
-	info, err := p.Roots.Key(ctx, tenant, profile.Identity, kv)
-	if err != nil {
-		return envelope.KeyVersion{}, err
-	}
-	return info.KeyVersion, rootkey.Usable(info, p.Now())
 }
 
 // List returns the tenant's policies, the oldest first.

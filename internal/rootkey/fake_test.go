@@ -67,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.Server = httptest.NewUnstartedServer(w)
 	w.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	w.TLS, w.ca = certificate(t, "*."+domain, "*.vault.azure.net")
+	w.TLS, w.ca = certificate(t, "*."+domain, "*.vault.azure.net", "management.azure.com")
 	w.StartTLS()
 	t.Cleanup(w.Close)
 	return w

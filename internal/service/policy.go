@@ -91,7 +91,7 @@ func (c *call) create(ctx context.Context, d policy.Definition, also func(*store
 	if err != nil {
 		return api.Policy{}, err
 	}
-	pol, err := c.Policies.Create(ctx, c.tenant, guid, d, func(tx *store.Tx, pol policy.Policy) error {
+	made, err := c.Policies.Create(ctx, c.tenant, guid, d, func(tx *store.Tx, pol policy.Policy) error {
 		if also != nil {
 			if err := also(tx, pol); err != nil {
 				return err
@@ -103,7 +103,9 @@ func (c *call) create(ctx context.Context, d policy.Definition, also func(*store
 		return api.Policy{}, err
 	}
 	c.Roller.Wake()
-	return c.policyOf(ctx, pol.ID)
+	out, err := c.policyOf(ctx, made.ID)
+	out.Warnings = made.Warnings
+	return out, err
 }
 
 // ListPolicies lists the tenant's policies, the service-managed one too.
@@ -209,7 +211,7 @@ func (c *call) change(ctx context.Context, identity string, act func(policy.Poli
 		return api.Refreshed{}, err
 	}
 	c.Roller.Wake()
-	out := api.Refreshed{Rewrapped: done.Rewrapped}
+	out := api.Refreshed{Rewrapped: done.Rewrapped, Warnings: done.Warnings}
 	if !done.NewKey {
 		out.Limit = "who holds an old copy of the wrap and the old key version still opens what this policy key protects; depth policy ends that for what it reaches"
 	}

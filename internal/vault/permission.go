@@ -109,3 +109,41 @@ func setGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) e
 	}
 	return applyGrants(ctx, tx, vault, "add", grants)
 }
+
+// putAccessPolicies adds to, replaces in or removes from a vault's access policy.
+func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, error) {
+	operation := strings.ToLower(o.path["operation"])
+	if operation != "add" && operation != "replace" && operation != "remove" {
+		return 0, nil, bad("operation %.20q on access policies is not one of add, replace and remove", operation)
+	}
+	var request policiesRequest
+	if err := decode(o.body, &request); err != nil {
+		return 0, nil, err
+	}
+	grants, err := o.parsePolicies(request.Properties.AccessPolicies)
+	if err != nil {
+		return 0, nil, err
+	}
+	status, answer, err := v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
+		known, err := v.known(ctx, tx, o.tenant.ID, grants, operation != "remove")
+		if err != nil {
+			return vault{}, err
+		}
+		return found, applyGrants(ctx, tx, found, operation, known)
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	r := answer.(resource)
+	return status, policiesAnswer{ID: r.ID + "/accessPolicies/", Type: resourceType + "/accessPolicies",
+		Properties: policies{r.Properties.AccessPolicies}}, nil
+}
+
+// setKnownGrants makes grants the whole access policy of a vault.
+func (v *Vaults) setKnownGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
+	grants, err := v.known(ctx, tx, vault.tenant, grants, true)
+	if err != nil {
+		return err
+	}
+	return setGrants(ctx, tx, vault, grants)
+}

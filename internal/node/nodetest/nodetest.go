@@ -120,6 +120,9 @@ func (w *World) connectAs(info node.Info, token string) {
 	w.shell = cmdlet.Options{Service: w.Client, Vaults: v, Now: time.Now}
 }
 
+// Vaults asks the node's vaults and their management with the official clients.
+func (w *World) Vaults() cmdlet.Vaults { return w.shell.Vaults }
+
 // dialer dials the node for its vaults, whose names no resolver knows.
 func (w *World) dialer(ca []byte) *http.Transport {
 	server, err := url.Parse(w.Info.URL)

@@ -61,7 +61,7 @@ func (w *World) StageSites() {
 func (w *World) Vault(name, principal string) {
 	w.t.Helper()
 	w.Script(
-		fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location eastus -Sku Premium", name),
+		fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location eastus -Sku Premium -EnablePurgeProtection", name),
 		fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName %s", name, principal))
 	w.AddKey(name)
 }

@@ -147,7 +147,8 @@ func (w *World) MailboxPolicy(name string) policy.Policy {
 func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
 	a.Version, b.Version = "", ""
-	return w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	return made.Policy, err
 }
 
 // SitePolicy registers the site policy, named Sites, on key k in vaults A-Sites
@@ -155,9 +156,9 @@ func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 func (w *World) SitePolicy(also func(*store.Tx, policy.Policy) error) policy.Policy {
 	w.Helper()
 	d := policy.Definition{Kind: api.SitePolicy, Name: "Sites", Primary: w.Vaults.Add("A-Sites", "k"), Secondary: w.Vaults.Add("B-Sites", "k")}
-	pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, also)
+	made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, also)
 	w.Must(err)
-	return pol
+	return made.Policy
 }
 
 // NewVersions adds a version to both keys of a policy that MailboxPolicy or

@@ -39,6 +39,10 @@ type FakeVaults struct {
 	Before func(ctx context.Context, c Call) error
 	// Takes, when set, changes what a vault wraps.
 	Takes func(c Call, plaintext []byte) []byte
+	// TellsOfKey and TellsOfVault, when set, change what is told of a key, and
+	// of a vault.
+	TellsOfKey   func(*rootkey.KeyInfo)
+	TellsOfVault func(vault string, v *rootkey.VaultInfo) error
 }
 
 type version struct {
@@ -154,7 +158,28 @@ func (f *FakeVaults) Key(ctx context.Context, _ int64, id rootkey.Identity, kv e
 		return rootkey.KeyInfo{}, err
 	}
 	kv.Version = v.Version
-	return rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0)}, nil
+	info := rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0), RecoveryLevel: "Recoverable"}
+	if f.TellsOfKey != nil {
+		f.TellsOfKey(&info)
+	}
+	return info, nil
+}
+
+// Describe tells of a vault that gives no cause for a warning. It is no call.
+func (f *FakeVaults) Describe(_ context.Context, _ int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.failing[strings.ToLower(vault)]; err != nil {
+		return rootkey.VaultInfo{}, err
+	}
+	info := rootkey.VaultInfo{Subscription: "of " + strings.ToLower(vault), ResourceGroup: "rg", Location: "near " + strings.ToLower(vault),
+		SoftDelete: true, PurgeProtection: true, Principal: string(id), Permissions: []string{"get", "wrapKey", "unwrapKey"}}
+	if f.TellsOfVault != nil {
+		if err := f.TellsOfVault(vault, &info); err != nil {
+			return rootkey.VaultInfo{}, err
+		}
+	}
+	return info, nil
 }
 
 func (f *FakeVaults) Wrap(ctx context.Context, _ int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {

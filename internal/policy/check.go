@@ -1,0 +1,318 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/rootkey"
+)
+
+// Strictness says how much the checks of keys ask for beyond their default.
+type Strictness struct {
+	// Recovery takes no recovery level but Recoverable+ProtectedSubscription.
+	Recovery bool
+	// Warnings refuses what would otherwise be let in with a warning.
+	Warnings bool
+}
+
+// candidate is a key that is to enter a policy, with its vault.
+type candidate struct {
+	rootkey.KeyInfo
+	vault   rootkey.VaultInfo
+	unknown error // why nothing but its name is known of the vault
+}
+
+// check is a rule for keys that enter a policy. One of the three functions is
+// set. It returns what is wrong, or nothing; names asks no vault.
+type check struct {
+	name    string
+	code    api.Code // of a refusal
+	warning bool     // lets the keys in, unless warnings refuse
+	names   func(a, b envelope.KeyVersion) string
+	key     func(c candidate, now time.Time, s Strictness) string
+	pair    func(a, b candidate) string
+	// repair is the line that helps: {vault}, {key}, {group}, {subscription}
+	// and {principal} stand for the vault's name, -VaultName … -Name …
+	// -Version …, and what the management told.
+	repair string
+}
+
+const (
+	anotherVault = "make a vault and a key in it, and name that: New-AzKeyVault -VaultName NAME -ResourceGroupName GROUP -Location LOCATION -Sku Premium -EnablePurgeProtection"
+	anotherKey   = "add one to a new name: Add-AzKeyVaultKey -VaultName {vault} -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"
+	grant        = "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"
+	protect      = "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnablePurgeProtection"
+	never        = `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`
+	feature      = "Set-AzContext -SubscriptionId {subscription}; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"
+)
+
+// checks are all of them, in the order in which they are made (Customer Key
+// set-up documentation; Azure Key Vault documentation, deletion recovery levels).
+var checks = []check{
+	{name: "two vaults", code: api.InvalidArgument, names: oneVault, repair: anotherVault},
+	{name: "type", code: api.KeyUnusable, key: notRSA, repair: anotherKey},
+	{name: "size", code: api.KeyUnusable, key: short, repair: anotherKey},
+	{name: "enabled", code: api.KeyUnusable, key: disabled, repair: "Update-AzKeyVaultKey {key} -Enable $true"},
+	{name: "not before", code: api.KeyUnusable, key: early, repair: "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"},
+	{name: "expiry", code: api.KeyUnusable, key: expires, repair: never},
+	{name: "wrapKey", code: api.KeyUnusable, key: without("wrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
+	{name: "unwrapKey", code: api.KeyUnusable, key: without("unwrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
+	{name: "vault known", code: api.KeyUnusable, warning: true, key: unknown, repair: "look yourself: Get-AzKeyVault -VaultName {vault}"},
+	{name: "soft delete", code: api.KeyUnusable, key: noSoftDelete, repair: "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnableSoftDelete"},
+	{name: "purge protection", code: api.KeyUnusable, key: noPurgeProtection, repair: protect},
+	{name: "recovery level", code: api.KeyUnusable, key: purgeable, repair: protect},
+	{name: "recovery level, strict", code: api.KeyUnusable, key: unprotected, repair: feature},
+	{name: "permissions", code: api.VaultDenied, key: missing, repair: grant},
+	{name: "permissions, no more", code: api.KeyUnusable, warning: true, key: surplus, repair: grant},
+	{name: "two subscriptions", code: api.KeyUnusable, warning: true, pair: oneSubscription, repair: anotherVault},
+	{name: "two regions", code: api.KeyUnusable, warning: true, pair: oneRegion, repair: anotherVault},
+}
+
+func oneVault(a, b envelope.KeyVersion) string {
+	if !strings.EqualFold(a.Vault, b.Vault) {
+		return ""
+	}
+	return fmt.Sprintf("both keys stand in vault %q; a policy needs two keys in two vaults, so that the loss of one vault loses nothing", a.Vault)
+}
+
+func notRSA(c candidate, _ time.Time, _ Strictness) string {
+	if c.Type == "RSA" || c.Type == "RSA-HSM" {
+		return ""
+	}
+	return fmt.Sprintf("is of type %s; a customer key is an RSA key", c.Type)
+}
+
+// minimumBits is the smallest RSA key that may serve as a customer key (NIST SP
+// 800-131A revision 2 section 6; also the smallest that Azure makes).
+const minimumBits = 2048
+
+func short(c candidate, _ time.Time, _ Strictness) string {
+	if c.Bits >= minimumBits {
+		return ""
+	}
+	return fmt.Sprintf("has %d bits; a customer key has %d or more", c.Bits, minimumBits)
+}
+
+func disabled(c candidate, _ time.Time, _ Strictness) string {
+	if c.Enabled {
+		return ""
+	}
+	return "is disabled"
+}
+
+const timeFormat = "2006-01-02 15:04:05Z07:00"
+
+func early(c candidate, now time.Time, _ Strictness) string {
+	if c.NotBefore == nil || !now.Before(*c.NotBefore) {
+		return ""
+	}
+	return "is not valid before " + c.NotBefore.UTC().Format(timeFormat)
+}
+
+// noExpiry is the first timeFormat that is 9999-12-31 anywhere: an expiry that was
+// once set can be changed and not taken away.
+var noExpiry = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Add(-14 * time.Hour)
+
+func expires(c candidate, now time.Time, _ Strictness) string {
+	switch {
+	case c.Expires == nil || !c.Expires.Before(noExpiry):
+		return ""
+	case !now.Before(*c.Expires):
+		return "expired at " + c.Expires.UTC().Format(timeFormat)
+	}
+	return fmt.Sprintf("expires at %s; a customer key has no expiry, or 9999-12-31", c.Expires.UTC().Format(timeFormat))
+}
+
+func without(operation string) func(candidate, time.Time, Strictness) string {
+	return func(c candidate, _ time.Time, _ Strictness) string {
+		if slices.Contains(c.Ops, operation) {
+			return ""
+		}
+		return "does not allow the operation " + operation
+	}
+}
+
+func unknown(c candidate, _ time.Time, _ Strictness) string {
+	switch {
+	case c.unknown != nil:
+		return fmt.Sprintf("could not be checked for subscription, region, protection and permissions: %v", c.unknown)
+	case c.vault.Principal == "":
+		return "could not be checked for permissions: the vault does not show those of the service"
+	}
+	return ""
+}
+
+func noSoftDelete(c candidate, _ time.Time, _ Strictness) string {
+	if c.unknown != nil || c.vault.SoftDelete {
+		return ""
+	}
+	return "can be lost: its vault has no soft delete"
+}
+
+func noPurgeProtection(c candidate, _ time.Time, _ Strictness) string {
+	if c.unknown != nil || c.vault.PurgeProtection {
+		return ""
+	}
+	return "can be purged: its vault has no purge protection"
+}
+
+func purgeable(c candidate, _ time.Time, _ Strictness) string {
+	if c.RecoveryLevel != "" && !strings.Contains(c.RecoveryLevel, "Purgeable") {
+		return ""
+	}
+	return fmt.Sprintf("has the recovery level %q; a customer key cannot be purged", c.RecoveryLevel)
+}
+
+const protectedSubscription = "Recoverable+ProtectedSubscription"
+
+func unprotected(c candidate, _ time.Time, s Strictness) string {
+	if !s.Recovery || c.RecoveryLevel == protectedSubscription {
+		return ""
+	}
+	return fmt.Sprintf("has the recovery level %q; keyroll was started to ask for %s", c.RecoveryLevel, protectedSubscription)
+}
+
+// needed is what the service does with a customer key.
+var needed = []string{"get", "wrapKey", "unwrapKey"}
+
+func missing(c candidate, _ time.Time, _ Strictness) string {
+	if c.vault.Principal == "" {
+		return ""
+	}
+	return permissions(c, "lacks", needed, func(p string) bool { return !holds(c.vault.Permissions, p) && !holds(c.vault.Permissions, "all") })
+}
+
+func surplus(c candidate, _ time.Time, _ Strictness) string {
+	return permissions(c, "has more than it needs", c.vault.Permissions, func(p string) bool { return !holds(needed, p) })
+}
+
+func holds(list []string, permission string) bool {
+	return slices.ContainsFunc(list, func(p string) bool { return strings.EqualFold(p, permission) })
+}
+
+func permissions(c candidate, what string, of []string, wrong func(string) bool) string {
+	var found []string
+	for _, p := range of {
+		if wrong(p) {
+			found = append(found, p)
+		}
+	}
+	if found == nil {
+		return ""
+	}
+	return fmt.Sprintf("is used by service principal %s, which %s: %s", c.vault.Principal, what, strings.Join(found, ", "))
+}
+
+func oneSubscription(a, b candidate) string {
+	if a.unknown != nil || b.unknown != nil || !strings.EqualFold(a.vault.Subscription, b.vault.Subscription) {
+		return ""
+	}
+	return fmt.Sprintf("vaults %q and %q are both in subscription %s; two subscriptions are not lost at once", a.KeyVersion.Vault, b.KeyVersion.Vault, a.vault.Subscription)
+}
+
+func oneRegion(a, b candidate) string {
+	if a.unknown != nil || b.unknown != nil || !strings.EqualFold(a.vault.Location, b.vault.Location) {
+		return ""
+	}
+	return fmt.Sprintf("vaults %q and %q are both in region %s; two regions do not fail at once", a.KeyVersion.Vault, b.KeyVersion.Vault, a.vault.Location)
+}
+
+// checkNames makes the checks that ask no vault.
+func checkNames(a, b envelope.KeyVersion) error {
+	for _, row := range checks {
+		if row.names == nil {
+			continue
+		}
+		if wrong := row.names(a, b); wrong != "" {
+			return row.refusal(wrong, candidate{})
+		}
+	}
+	return nil
+}
+
+// checkKeys makes the other checks of both keys and returns what they let pass
+// with a warning. The first refusal ends them.
+func checkKeys(keys [2]candidate, now time.Time, s Strictness) (warnings []string, err error) {
+	for _, row := range checks {
+		for i, c := range keys {
+			wrong := ""
+			switch {
+			case row.key != nil:
+				if wrong = row.key(c, now, s); wrong != "" {
+					wrong = named(c.KeyVersion) + " " + wrong
+				}
+			case row.pair != nil && i == 1:
+				wrong = row.pair(keys[0], c)
+			}
+			switch {
+			case wrong == "":
+			case row.warning && !s.Warnings:
+				warnings = append(warnings, wrong+"; "+row.help(c))
+			default:
+				return nil, row.refusal(wrong, c)
+			}
+		}
+	}
+	return warnings, nil
+}
+
+func (row check) refusal(wrong string, c candidate) error {
+	return fail.New(row.code, "%s", wrong).WithHint("%s", row.help(c))
+}
+
+// help fills in the line that repairs it.
+func (row check) help(c candidate) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(c.KeyVersion.Vault, "https://"), ".")
+	or := func(value, placeholder string) string {
+		if value == "" {
+			return placeholder
+		}
+		return value
+	}
+	return strings.NewReplacer("{vault}", name, "{key}", fmt.Sprintf("-VaultName %s -Name %s -Version %s", name, c.KeyVersion.Key, c.KeyVersion.Version),
+		"{group}", or(c.vault.ResourceGroup, "GROUP"), "{subscription}", or(c.vault.Subscription, "ID"),
+		"{principal}", or(c.vault.Principal, "ID")).Replace(row.repair)
+}
+
+func named(kv envelope.KeyVersion) string {
+	return fmt.Sprintf("key %q version %s in vault %q", kv.Key, kv.Version, kv.Vault)
+}
+
+// resolve is the one door by which keys enter a policy: it makes the checks and
+// returns the exact versions of both keys, with what was let pass.
+func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
+	if profile.Keys == 0 {
+		return a, b, nil, nil
+	}
+	for _, kv := range []envelope.KeyVersion{primary, secondary} {
+		switch {
+		case profile.Versionless && kv.Version != "":
+			return a, b, nil, fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
+				WithHint("leave the version out: a refresh takes up the newest")
+		case !profile.Versionless && kv.Version == "":
+			return a, b, nil, fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
+				WithHint("Get-AzKeyVaultKey shows the versions of a key")
+		}
+	}
+	if err := checkNames(primary, secondary); err != nil {
+		return a, b, nil, err
+	}
+	var keys [2]candidate
+	for i, kv := range []envelope.KeyVersion{primary, secondary} {
+		if keys[i].KeyInfo, err = p.Roots.Key(ctx, tenant, profile.Identity, kv); err != nil {
+			return a, b, nil, err
+		}
+		keys[i].vault, keys[i].unknown = p.Roots.Describe(ctx, tenant, profile.Identity, kv.Vault)
+		if ctx.Err() != nil {
+			return a, b, nil, context.Cause(ctx)
+		}
+	}
+	warnings, err = checkKeys(keys, p.Now(), p.Strictness)
+	return keys[0].KeyVersion, keys[1].KeyVersion, warnings, err
+}

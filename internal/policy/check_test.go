@@ -1,0 +1,211 @@
+package policy_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store/storetest"
+)
+
+// entry is a row of the table of checks, and what must come of it.
+type entry struct {
+	check string
+	key   func(*rootkey.KeyInfo)   // of both vaults
+	vault func(*rootkey.VaultInfo) // of vault B
+	strict,
+	warns bool // let pass with a warning, unless warnings refuse
+	code api.Code
+	says string
+	hint string
+}
+
+const update = "Update-AzKeyVaultKey -VaultName A -Name k -Version "
+
+func entries(now time.Time) []entry {
+	at := func(d time.Duration) *time.Time { t := now.Add(d); return &t }
+	day := func(y int, m time.Month, d int) *time.Time { t := time.Date(y, m, d, 12, 0, 0, 0, time.UTC); return &t }
+	grant := "Set-AzKeyVaultAccessPolicy -VaultName B -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName exchange"
+	protect := "Update-AzKeyVault -VaultName B -ResourceGroupName rg -EnablePurgeProtection"
+	return []entry{
+		{check: "type", key: func(k *rootkey.KeyInfo) { k.Type, k.Bits = "EC", 0 }, code: api.KeyUnusable,
+			says: "is of type EC; a customer key is an RSA key", hint: "Add-AzKeyVaultKey -VaultName A -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"},
+		{check: "size", key: func(k *rootkey.KeyInfo) { k.Bits = 2047 }, code: api.KeyUnusable, says: "has 2047 bits; a customer key has 2048 or more", hint: "Add-AzKeyVaultKey"},
+		{check: "enabled", key: func(k *rootkey.KeyInfo) { k.Enabled = false }, code: api.KeyUnusable, says: "is disabled", hint: update},
+		{check: "not before", key: func(k *rootkey.KeyInfo) { k.NotBefore = at(time.Millisecond) }, code: api.KeyUnusable, says: "is not valid before 2027-01-15", hint: "-NotBefore (Get-Date)"},
+		{check: "expiry", key: func(k *rootkey.KeyInfo) { k.Expires = at(0) }, code: api.KeyUnusable, says: "expired at 2027-01-15", hint: `-Expires (Get-Date -Date "12/31/9999")`},
+		{check: "expiry", key: func(k *rootkey.KeyInfo) { k.Expires = day(9999, 12, 29) }, code: api.KeyUnusable,
+			says: "expires at 9999-12-29 12:00:00Z; a customer key has no expiry, or 9999-12-31", hint: `-Expires (Get-Date -Date "12/31/9999")`},
+		{check: "wrapKey", key: func(k *rootkey.KeyInfo) { k.Ops = []string{"unwrapKey", "sign"} }, code: api.KeyUnusable,
+			says: "does not allow the operation wrapKey", hint: "-KeyOps wrapKey,unwrapKey"},
+		{check: "unwrapKey", key: func(k *rootkey.KeyInfo) { k.Ops = []string{"wrapKey"} }, code: api.KeyUnusable,
+			says: "does not allow the operation unwrapKey", hint: "-KeyOps wrapKey,unwrapKey"},
+		{check: "vault known", vault: func(v *rootkey.VaultInfo) { v.Principal, v.Permissions = "", nil }, warns: true, code: api.KeyUnusable,
+			says: "could not be checked for permissions", hint: "Get-AzKeyVault -VaultName B"},
+		{check: "soft delete", vault: func(v *rootkey.VaultInfo) { v.SoftDelete = false }, code: api.KeyUnusable,
+			says: "its vault has no soft delete", hint: "Update-AzKeyVault -VaultName B -ResourceGroupName rg -EnableSoftDelete"},
+		{check: "purge protection", vault: func(v *rootkey.VaultInfo) { v.PurgeProtection = false }, code: api.KeyUnusable, says: "its vault has no purge protection", hint: protect},
+		{check: "recovery level", key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "CustomizedRecoverable+Purgeable" }, code: api.KeyUnusable,
+			says: `has the recovery level "CustomizedRecoverable+Purgeable"; a customer key cannot be purged`, hint: "-EnablePurgeProtection"},
+		{check: "recovery level", key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "" }, code: api.KeyUnusable, says: `has the recovery level ""`, hint: "-EnablePurgeProtection"},
+		{check: "recovery level, strict", strict: true, key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "CustomizedRecoverable+ProtectedSubscription" }, code: api.KeyUnusable,
+			says: "keyroll was started to ask for Recoverable+ProtectedSubscription",
+			hint: "Set-AzContext -SubscriptionId of a; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"},
+		{check: "permissions", vault: func(v *rootkey.VaultInfo) { v.Permissions = []string{"get", "list", "UnwrapKey"} }, code: api.VaultDenied,
+			says: "is used by service principal exchange, which lacks: wrapKey", hint: grant},
+		{check: "permissions", vault: func(v *rootkey.VaultInfo) { v.Permissions = nil }, code: api.VaultDenied, says: "lacks: get, wrapKey, unwrapKey", hint: grant},
+		{check: "permissions, no more", vault: func(v *rootkey.VaultInfo) { v.Permissions = append(v.Permissions, "delete", "purge") }, warns: true, code: api.KeyUnusable,
+			says: "which has more than it needs: delete, purge", hint: grant},
+		{check: "permissions, no more", vault: func(v *rootkey.VaultInfo) { v.Permissions = []string{"all"} }, warns: true, code: api.KeyUnusable, says: "has more than it needs: all", hint: grant},
+		{check: "two subscriptions", vault: func(v *rootkey.VaultInfo) { v.Subscription = "OF A" }, warns: true, code: api.KeyUnusable,
+			says: `vaults "A" and "B" are both in subscription of a`, hint: "New-AzKeyVault -VaultName NAME"},
+		{check: "two regions", vault: func(v *rootkey.VaultInfo) { v.Location = "near a" }, warns: true, code: api.KeyUnusable,
+			says: `vaults "A" and "B" are both in region near a`, hint: "New-AzKeyVault -VaultName NAME"},
+	}
+}
+
+// arrange has the vaults tell what the row is about.
+func (e entry) arrange(w *policytest.World) {
+	w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
+		if e.strict {
+			k.RecoveryLevel = "Recoverable+ProtectedSubscription"
+		}
+		if e.key != nil {
+			e.key(k)
+		}
+	}
+	w.Vaults.TellsOfVault = func(vault string, v *rootkey.VaultInfo) error {
+		if e.vault != nil && vault == "B" {
+			e.vault(v)
+		}
+		return nil
+	}
+}
+
+func (e entry) refused(t *testing.T, act string, err error) {
+	t.Helper()
+	code, detail, hint := fail.Public(err)
+	if code != e.code || !strings.Contains(detail, e.says) || !strings.Contains(hint, e.hint) {
+		t.Errorf("%s: %s %q, hint %q; want %s %q, hint %q", act, code, detail, hint, e.code, e.says, e.hint)
+	}
+}
+
+func (e entry) warned(t *testing.T, act string, warnings []string, err error) {
+	t.Helper()
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], e.says) || !strings.Contains(warnings[0], e.hint) {
+		t.Errorf("%s: %q, %v; want %q and %q", act, warnings, err, e.says, e.hint)
+	}
+}
+
+func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
+	w := policytest.New(t, storetest.SQLite(t))
+	tested := []string{"two vaults"} // TestKeysOfAPolicyAreCheckedBeforeAnythingIsWritten
+	for i, e := range entries(w.Clock.Now()) {
+		tested = append(tested, e.check)
+		t.Run(fmt.Sprintf("%s %d", e.check, i), func(t *testing.T) {
+			w := policytest.New(t, storetest.SQLite(t))
+			sites := w.Neighbour()
+			key := func(vault string) envelope.KeyVersion {
+				kv := w.Vaults.Add(vault, "k")
+				kv.Version = ""
+				return kv
+			}
+			mail := policy.Definition{Kind: api.MailboxPolicy, Name: "mail", Primary: key("A"), Secondary: key("B")}
+			pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, mail, nil)
+			w.Must(err)
+			site, err := sites.Policies.Create(w.Ctx, sites.Tenant, sites.GUID, policy.Definition{Kind: api.SitePolicy, Name: "Sites",
+				Primary: w.Vaults.Add("A", "s"), Secondary: w.Vaults.Add("B", "s")}, nil)
+			w.Must(err)
+			if len(pol.Warnings)+len(site.Warnings) != 0 {
+				t.Fatalf("warnings beforehand: %q %q", pol.Warnings, site.Warnings)
+			}
+			key("A")
+			newer := w.Vaults.Add("A", "s")
+			e.arrange(w)
+			acts := map[string]func() ([]string, error){
+				"create": func() ([]string, error) {
+					again := mail
+					again.Name = "another"
+					made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, again, nil)
+					return made.Warnings, err
+				},
+				"refresh": func() ([]string, error) {
+					c, err := w.Policies.Refresh(w.Ctx, pol.Policy, api.DepthPolicy, false, policytest.None)
+					return c.Warnings, err
+				},
+				"update": func() ([]string, error) {
+					c, err := sites.Policies.Update(w.Ctx, site.Policy, false, newer, api.DepthPolicy, policytest.None)
+					return c.Warnings, err
+				},
+			}
+			for _, strict := range []bool{true, false} {
+				w.Policies.Strictness = policy.Strictness{Recovery: e.strict, Warnings: strict}
+				for act, do := range acts {
+					want := e
+					if act == "update" { // another key, used by another principal
+						of := strings.NewReplacer("exchange", "sharepoint", "-Name k ", "-Name s ")
+						want.says, want.hint = of.Replace(e.says), of.Replace(e.hint)
+					}
+					before := w.Dump()
+					warnings, err := do()
+					if e.warns && !strict {
+						want.warned(t, act, warnings, err)
+						continue
+					}
+					want.refused(t, act, err)
+					if w.Dump() != before {
+						t.Errorf("the refused %s changed something", act)
+					}
+				}
+			}
+		})
+	}
+	for _, name := range policy.CheckNames() {
+		if !slices.Contains(tested, name) {
+			t.Errorf("check %q is not tested", name)
+		}
+	}
+}
+
+func TestUncheckedVaultIsAWarning(t *testing.T) {
+	w := policytest.New(t, storetest.SQLite(t))
+	w.Vaults.TellsOfVault = func(vault string, _ *rootkey.VaultInfo) error {
+		if vault == "A-p" {
+			return errors.New("the vault refused the service (403)")
+		}
+		return nil
+	}
+	a, b := w.Vaults.Add("A-p", "k"), w.Vaults.Add("B-p", "k")
+	a.Version, b.Version = "", ""
+	d := policy.Definition{Kind: api.MailboxPolicy, Name: "p", Primary: a, Secondary: b}
+	made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, nil)
+	if err != nil || len(made.Warnings) != 1 || !strings.Contains(made.Warnings[0], "could not be checked for subscription, region, protection and permissions: the vault refused the service (403)") {
+		t.Errorf("%q, %v", made.Warnings, err)
+	}
+	w.Policies.Strictness.Warnings = true
+	d.Name = "q"
+	_, err = w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, nil)
+	policytest.Refuses(t, err, api.KeyUnusable)
+}
+
+func TestNoExpiryIsTheLastDayOfTheYear9999AnywhereOnEarth(t *testing.T) {
+	w := policytest.New(t, storetest.SQLite(t))
+	for _, zone := range []int{-12, 0, 14} {
+		w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
+			e := time.Date(9999, 12, 31, 0, 0, 0, 0, time.FixedZone("", zone*3600))
+			k.Expires = &e
+		}
+		if _, err := w.TryMailboxPolicy(time.FixedZone("", zone*3600).String() + string(rune('a'+zone+12))); err != nil {
+			t.Errorf("zone %d: %v", zone, err)
+		}
+	}
+}
