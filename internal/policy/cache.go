@@ -190,8 +190,8 @@ func (c *cache) drop(id int64) {
 	}
 }
 
-// let lets go of one entry, if it is still kept.
-func (c *cache) let(e *cached) {
+// release lets go of one entry, if it is still kept.
+func (c *cache) release(e *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(e)

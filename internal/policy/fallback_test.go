@@ -3,7 +3,6 @@ package policy_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -95,37 +94,35 @@ func TestPolicyKeyOpenedForTheServiceNeverServesAUserAfterARefusal(t *testing.T)
 				policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
 				policytest.Refuses(t, tryOpen(w, w.Policies, "no such operation", pol), api.VaultDenied)
 			}
-			// All ask while the first unwrap of either kind is under way.
-			w.Policies.Close()
-			bothFail(w, pol, nil, nil)
-			answer := make(chan struct{})
-			w.Vaults.Before = func(_ context.Context, c policytest.Call) error {
-				<-answer
-				if strings.HasPrefix(c.Vault, "A-") {
-					return failures[0]
+			// All ask while the first unwrap, of either kind, is under way.
+			for _, operations := range [][2]string{{user, system}, {system, user}} {
+				w.Policies.Close()
+				bothFail(w, pol, nil, nil)
+				answer := make(chan struct{})
+				w.Vaults.Before = func(_ context.Context, c policytest.Call) error {
+					<-answer
+					if strings.HasPrefix(c.Vault, "A-") {
+						return failures[0]
+					}
+					return failures[1]
 				}
-				return failures[1]
-			}
-			results := map[string]chan error{user: make(chan error, 8), system: make(chan error, 8)}
-			for i := range 8 {
-				operations := []string{system, user}
-				if i%2 == 0 {
-					slices.Reverse(operations)
+				results := map[string]chan error{user: make(chan error, 8), system: make(chan error, 8)}
+				for range 8 {
+					for _, operation := range operations {
+						go func() { results[operation] <- tryOpen(w, w.Policies, operation, pol) }()
+						synctest.Wait()
+					}
 				}
-				for _, operation := range operations {
-					go func() { results[operation] <- tryOpen(w, w.Policies, operation, pol) }()
+				close(answer)
+				for range 8 {
+					policytest.Refuses(t, <-results[user], api.VaultDenied)
+					w.Must(<-results[system])
 				}
-				synctest.Wait()
+				if w.Policies.Cached(pol.Current.ID) != nil {
+					t.Error("the key stands where users look")
+				}
+				w.Vaults.Before = nil
 			}
-			close(answer)
-			for range 8 {
-				policytest.Refuses(t, <-results[user], api.VaultDenied)
-				w.Must(<-results[system])
-			}
-			if w.Policies.Cached(pol.Current.ID) != nil {
-				t.Error("the key stands where users look")
-			}
-			w.Vaults.Before = nil
 		}
 	})
 }

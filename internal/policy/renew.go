@@ -27,7 +27,7 @@ const alertBefore = 2 * time.Hour
 // due does what the timer of an entry of the cache was set for.
 func (p *Policies) due(ctx context.Context, e *cached) {
 	if !e.users || p.cache.spent(e) {
-		p.cache.let(e)
+		p.cache.release(e)
 		return
 	}
 	p.renew(ctx, e)
@@ -67,7 +67,7 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 		return left > 0
 	default:
 		p.Logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
-		p.cache.let(e)
+		p.cache.release(e)
 		return false
 	}
 }

@@ -1,9 +1,9 @@
 // Package verify opens everything and tells what does not open.
 //
-// It goes from the roots down: each root of a named policy wraps and unwraps
-// fresh bytes; every policy key by every root that wraps it,
+// It goes from the roots down: every policy key by every root that wraps it,
 // every container key and every blob key in every key page, every item to its
-// last byte. What a rule keeps shut is closed; what should open and does not,
+// last byte. Before that, each root of a policy that is named wraps and unwraps
+// fresh bytes. What a rule keeps shut is closed; what should open and does not,
 // or does not fit its place, is damaged and named by its ids. It changes
 // nothing. Keys are read from one snapshot; an item that comes, goes or is
 // replaced meanwhile is no finding. Start reading at Run.
