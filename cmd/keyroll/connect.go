@@ -18,7 +18,7 @@ import (
 type connection struct {
 	Data      string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder of a server on this machine (${default})."`
 	Server    string `name:"server" env:"KEYROLL_SERVER" placeholder:"URL" help:"URL of a server elsewhere, instead of --data."`
-	TokenFile string `name:"token-file" type:"path" env:"KEYROLL_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token for --server."`
+	TokenFile string `name:"token-file" type:"path" env:"KEYROLL_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; needed with --server, and with --data the admin's unless given."`
 	CAFile    string `name:"ca-file" type:"path" env:"KEYROLL_CA_FILE" placeholder:"FILE" help:"Certificate authority that --server is trusted by; the system's unless given."`
 }
 
@@ -54,6 +54,9 @@ func (c connection) find() (target, error) {
 		}
 		if err := json.Unmarshal(raw, &t.Info); err != nil {
 			return t, fail.New(api.Damaged, "%s is no description of a server", filepath.Join(c.Data, node.InfoFile)).Because(err)
+		}
+		if c.TokenFile != "" {
+			t.AdminTokenFile = c.TokenFile
 		}
 	}
 	if t.AdminTokenFile == "" {

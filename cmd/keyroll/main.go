@@ -29,8 +29,9 @@ type commands struct {
 	Shell   shellCommand   `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
 	Mailbox mailboxCommand `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
 	Site    siteCommand    `cmd:"" help:"Sites: create, put, get, ls, list, show."`
-	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update."`
+	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update, recover."`
 	Roll    rollCommand    `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Purge   purgeCommand   `cmd:"" help:"Purges: request, approver, approve, status."`
 	Key     keyCommand     `cmd:"" help:"The ledger: which key version still protects what."`
 	Verify  verifyCommand  `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
 	Bench   benchCommand   `cmd:"" help:"Measure the roll beside its limits in the same run."`

@@ -13,6 +13,7 @@ type policyCommand struct {
 	Show    policyShow    `cmd:"" help:"Show a policy, its keys and its newest roll."`
 	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox policy and roll."`
 	Update  policyUpdate  `cmd:"" help:"Replace one key of the site policy and roll."`
+	Recover policyRecover `cmd:"" help:"Let the availability key open a site policy whose customer keys are lost."`
 }
 
 type policyList struct{ connection }

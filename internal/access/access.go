@@ -36,6 +36,10 @@ type Role string
 const (
 	// Admin manages the tenant: its vaults, policies, containers and content.
 	Admin Role = "admin"
+	// Operator runs the server: it makes tenants and rolls availability keys.
+	Operator Role = "operator"
+	// Approver approves purges in its tenant, and does nothing else.
+	Approver Role = "approver"
 	// Service is keyroll as a tenant sees it: it has what access policies of
 	// vaults give it, and nothing else.
 	Service Role = "service"

@@ -3,15 +3,11 @@ package access
 import (
 	"context"
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
-	"keyroll/internal/seal"
 	"keyroll/internal/store"
 )
 
@@ -37,8 +33,8 @@ var service = []struct {
 // AlreadyExists if the name is taken. AdminToken gives the admin's token once
 // the transaction has committed.
 func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string) (Tenant, error) {
-	if name == "" || len(name) > 256 || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name) {
-		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name is not 1 to 256 bytes of UTF-8 without control characters")
+	if err := checkName("create tenant", name); err != nil {
+		return Tenant{}, err
 	}
 	t := Tenant{ID: store.NewID(), GUID: uuid.New(), Name: name}
 	n, err := tx.Exec(ctx, insertTenant, t.ID, t.GUID.String(), t.Name, d.now().UnixMilli())
@@ -56,18 +52,6 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string)
 	}
 	admin := Principal{ID: uuid.New(), Tenant: t.ID, Name: "admin", Roles: []Role{Admin}}
 	return t, d.add(ctx, tx, admin, adminTokenName(t.ID), adminTokenPrefix)
-}
-
-// add stores p and a new secret for it under the seal.
-func (d *Directory) add(ctx context.Context, tx *store.Tx, p Principal, secretName, prefix string) error {
-	secret, err := seal.Secret(ctx, tx, d.seal, secretName, func() ([]byte, error) { return newSecret(prefix), nil })
-	if err != nil {
-		return err
-	}
-	defer clear(secret)
-	_, err = tx.Exec(ctx, insertPrincipal, p.Tenant, p.ID.String(), p.Name, joinRoles(p.Roles),
-		hashSecret(string(secret)), d.now().UnixMilli())
-	return err
 }
 
 func clientSecretName(tenant int64, id uuid.UUID) string {

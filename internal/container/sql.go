@@ -25,8 +25,9 @@ const (
 	wherePage   = ` WHERE tenant = ?1 AND page = ?2 ORDER BY id`
 )
 
-// updateContainer moves a container only from the page that it was read on.
-const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3`
+// updateContainer moves a container only from the page that it was read on, and
+// none that was purged.
+const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND purged = 0`
 
 const updatePage = `UPDATE container SET page = ?3 WHERE tenant = ?1 AND id = ?2`
 

@@ -125,6 +125,9 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 		if err != nil {
 			return err
 		}
+		if err := standing.TakesIn(); err != nil {
+			return err
+		}
 		if standing.Current != pol.Current {
 			return changedMeanwhile(pol)
 		}

@@ -89,6 +89,9 @@ func (p *Policies) unwrap(ctx context.Context, tenant int64, r revisionRow) (*en
 		return func(ctx context.Context) ([]byte, error) { return p.unwrapWith(ctx, tenant, profile, r, root) }
 	}
 	bundle, _, err := profile.Rule(ctx, ask(roots[rootkey.Primary]), ask(roots[rootkey.Secondary]))
+	if err != nil && r.InRecovery {
+		return p.unwrapAvailability(ctx, tenant, r)
+	}
 	if err != nil {
 		return nil, err
 	}

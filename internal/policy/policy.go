@@ -67,6 +67,7 @@ type Availability interface {
 	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
 	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
 	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	Destroy(ctx context.Context, id int64) error
 }
 
 // Config is what Policies work with.
@@ -203,7 +204,7 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 	}
 	active := 0
 	for _, other := range all {
-		if strings.EqualFold(other.Name, name) {
+		if strings.EqualFold(other.Name, name) && other.Purge != Purged {
 			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
 		}
 		if other.Kind == profile.Kind && other.Enabled {
@@ -264,6 +265,9 @@ func (p *Policies) ByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Po
 func (p *Policies) Find(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Policy, error) {
 	found, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND (p.name_key = ?2 OR p.guid = ?2
 		OR p.id IN (SELECT policy FROM revision WHERE tenant = ?1 AND guid = ?2))`, tenant, strings.ToLower(identity)))
+	if fail.Is(err, api.NotFound) {
+		found, err = p.purgedNamed(ctx, tx, tenant, identity)
+	}
 	if fail.Is(err, api.NotFound) {
 		return found, fail.New(api.NotFound, "policy %q does not exist", identity).
 			WithHint("Get-DataEncryptionPolicy lists the policies; a name, a GUID, or the GUID of a revision names one")
@@ -330,12 +334,17 @@ func (p *Policies) Current(ctx context.Context, tx *store.Tx, tenant, policy int
 // LockCurrent takes the shared lock on a policy, to the end of the
 // transaction, and returns the current policy key. A transaction that puts a
 // slot under a policy key calls it first and puts it under that key alone; a
-// refresh holds the lock exclusively, so no wrap comes late.
+// refresh holds the lock exclusively, so no wrap comes late. A policy whose purge
+// was requested takes in nothing: Conflict, or Gone.
 func (p *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
 	if err := tx.Lock(ctx, policy, false); err != nil {
 		return KeyRow{}, err
 	}
-	return p.Current(ctx, tx, tenant, policy)
+	pol, err := p.ByID(ctx, tx, tenant, policy)
+	if err == nil {
+		err = pol.TakesIn()
+	}
+	return pol.Current, err
 }
 
 // Keys returns every policy key of a policy, the newest first.

@@ -25,6 +25,11 @@ type Profile struct {
 	// CacheLifetime bounds how long an opened policy key is kept; zero means
 	// as long as the process runs.
 	CacheLifetime time.Duration
+	// AutomaticFallback lets the availability key open a policy key by itself
+	// when both customer keys fail without a deliberate act of the customer, and
+	// for the service's own work after any failure. Otherwise it does so only in
+	// a recovery that the customer asked for.
+	AutomaticFallback bool
 	// Rolls lists the classes that a roll of depth policy brings over in the
 	// background. Other classes move at their next access.
 	Rolls []envelope.Class
@@ -42,7 +47,7 @@ const hedgeOffset = 200 * time.Millisecond
 var Profiles = []Profile{
 	{
 		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
-		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute,
+		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
 		Rolls: []envelope.Class{envelope.ClassActive}, MostActive: 50,
 	},
 	{

@@ -116,6 +116,7 @@ type revisionRow struct {
 	Policy          int64
 	PolicyName      string
 	Kind            api.PolicyKind
+	InRecovery      bool // the policy is: the customer asked for its availability key
 	Current         bool // wraps the policy's current policy key
 	MAC             []byte
 	Created, Erased time.Time
@@ -123,7 +124,7 @@ type revisionRow struct {
 }
 
 func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...any) ([]revisionRow, error) {
-	rows, err := tx.Query(ctx, `SELECT r.guid, t.guid, p.guid, p.id, p.name, p.kind, p.current, r.policy_key, k.generation,
+	rows, err := tx.Query(ctx, `SELECT r.guid, t.guid, p.guid, p.id, p.name, p.kind, p.recovery, p.current, r.policy_key, k.generation,
 		r.primary_vault, r.primary_key_name, r.primary_version, r.secondary_vault, r.secondary_key_name, r.secondary_version,
 		r.availability, r.availability_version, r.wrap_primary, r.wrap_secondary, r.wrap_availability, r.mac, r.created, r.erased
 		FROM revision r JOIN policy p ON p.id = r.policy JOIN policy_key k ON k.id = r.policy_key JOIN tenant t ON t.id = r.tenant
@@ -136,8 +137,8 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 	for rows.Next() {
 		var r revisionRow
 		var guid, tenant, policy string
-		var current, created, erased int64
-		err := rows.Scan(&guid, &tenant, &policy, &r.Policy, &r.PolicyName, &r.Kind, &current, &r.Binding.PolicyKey, &r.Binding.Generation,
+		var recovery, current, created, erased int64
+		err := rows.Scan(&guid, &tenant, &policy, &r.Policy, &r.PolicyName, &r.Kind, &recovery, &current, &r.Binding.PolicyKey, &r.Binding.Generation,
 			&r.Primary.Vault, &r.Primary.Key, &r.Primary.Version, &r.Secondary.Vault, &r.Secondary.Key, &r.Secondary.Version,
 			&r.AvailabilityKey, &r.AvailabilityVersion, &r.WrapPrimary, &r.WrapSecondary, &r.WrapAvailability, &r.MAC, &created, &erased)
 		if err != nil {
@@ -150,15 +151,19 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 		if err := errors.Join(errs[:]...); err != nil {
 			return nil, err
 		}
-		r.Current = current == r.Binding.PolicyKey
+		r.InRecovery, r.Current = recovery != 0, current == r.Binding.PolicyKey
 		r.Created, r.Erased, r.Kept = time.UnixMilli(created), time.UnixMilli(erased), erased == 0
 		list = append(list, r)
 	}
 	return list, rows.Err()
 }
 
-// keptRevision returns the one revision whose wraps of a policy key are kept.
+// keptRevision returns the one revision whose wraps of a policy key are kept;
+// Gone where its policy was purged.
 func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
+	if err := checkKeyPurged(ctx, tx, tenant, policyKey); err != nil {
+		return revisionRow{}, err
+	}
 	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 AND r.erased = 0`, tenant, policyKey)
 	if err == nil && len(list) == 0 {
 		err = fail.New(api.NotFound, "policy key %d has no wrap any more: nothing was left under it", policyKey).Because(sql.ErrNoRows)

@@ -40,6 +40,8 @@ const (
 	Exchange Identity = "exchange"
 	// SharePoint wraps and unwraps for site policies.
 	SharePoint Identity = "sharepoint"
+	// DataAtRestEncryption wraps and unwraps for multi-workload policies.
+	DataAtRestEncryption Identity = "data-at-rest-encryption"
 )
 
 // Config says where keyroll's own vaults are and who logs in to them.

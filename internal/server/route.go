@@ -47,6 +47,15 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.PauseRoll, s.PauseRoll)
 	call(b, api.ResumeRoll, s.ResumeRoll)
 
+	call(b, api.AddPurgeApprover, s.AddPurgeApprover)
+	call(b, api.ListPurgeApprovers, s.ListPurgeApprovers)
+	call(b, api.RequestPurge, s.RequestPurge)
+	call(b, api.ShowPurge, s.ShowPurge)
+	call(b, api.ListPurges, s.ListPurges)
+	call(b, api.ApprovePurge, s.ApprovePurge)
+	call(b, api.RecoverPolicy, s.RecoverPolicy)
+	call(b, api.RestoreSites, s.RestoreSites)
+
 	call(b, api.ListKeyUsage, s.ListKeyUsage)
 	stream(b, api.Verify, h.sendVerify)
 	return b.document()

@@ -43,6 +43,15 @@ type Service interface {
 	ResumeRoll(context.Context, api.RollInput) (api.Roll, error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 
+	AddPurgeApprover(context.Context, api.AddPurgeApproverInput) (api.CreatedPurgeApprover, error)
+	ListPurgeApprovers(context.Context, api.None) (api.List[api.PurgeApprover], error)
+	RequestPurge(context.Context, api.RequestPurgeInput) (api.Purge, error)
+	ShowPurge(context.Context, api.PolicyInput) (api.Purge, error)
+	ListPurges(context.Context, api.None) (api.List[api.Purge], error)
+	ApprovePurge(context.Context, api.PolicyInput) (api.Purge, error)
+	RecoverPolicy(context.Context, api.PolicyInput) (api.Policy, error)
+	RestoreSites(context.Context, api.RestoreSitesInput) (api.Policy, error)
+
 	// ImportMail and PutFile read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early
 	// shows as an error of r, fail Truncated.

@@ -166,6 +166,9 @@ func (c *call) change(ctx context.Context, identity string, act func(policy.Poli
 		if pol, err = c.Policies.Find(ctx, tx, c.tenant, identity); err != nil {
 			return err
 		}
+		if err := pol.TakesIn(); err != nil {
+			return err
+		}
 		return c.checkNoRoll(ctx, tx, pol)
 	})
 	if err != nil {
@@ -252,7 +255,7 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
 	if err != nil || !ok {
-		return p, err
+		return stated(p, pol), err
 	}
 	progress, err := c.Roller.Progress(ctx, tx, latest)
 	if err != nil {
@@ -265,7 +268,20 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 			p.State = api.Registering
 		}
 	}
-	return p, nil
+	return stated(p, pol), nil
+}
+
+// stated sets the states that outweigh those of a roll.
+func stated(p api.Policy, pol policy.Policy) api.Policy {
+	switch {
+	case pol.Purge == policy.Purged:
+		p.State = api.PurgeDone
+	case pol.Purge == policy.PurgeRequested:
+		p.State = api.PurgePending
+	case !pol.Recovery.IsZero():
+		p.State = api.Recovery
+	}
+	return p
 }
 
 func (c *call) keyOf(kv envelope.KeyVersion) api.KeyVersion {

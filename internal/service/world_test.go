@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +18,10 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/policy/policytest"
+	"keyroll/internal/purge"
 	"keyroll/internal/roll"
 	"keyroll/internal/rootkey"
+	"keyroll/internal/seal"
 	"keyroll/internal/service"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -47,11 +50,16 @@ func newWorld(p *policytest.World) world {
 	containers := container.New(p.DB, p.Policies, 4, time.Now)
 	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
 	contents := content.New(p.DB, containers, blobs, 4, time.Now)
+	sealer, err := seal.Open(p.Ctx, "file://"+filepath.Join(filepath.Dir(p.Folder), "seal"))
+	p.Must(err)
+	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
+	p.Must(err)
+	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Audit: audit.New(containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	var s *service.Service
 	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", OwnAddress: func() string { return "127.0.0.1:443" }})
 	guids := map[int64]uuid.UUID{p.Tenant: p.GUID}
-	s = service.New(service.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Contents: contents, Roller: roller,
+	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: containers, Contents: contents, Roller: roller,
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
 		TenantGUID: func(_ context.Context, tenant int64) (uuid.UUID, error) { return guids[tenant], nil }})
