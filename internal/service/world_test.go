@@ -63,7 +63,7 @@ func newWorld(p *policytest.World) world {
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
 		TenantGUID: func(_ context.Context, tenant int64) (uuid.UUID, error) { return guids[tenant], nil }})
-	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin}}}
+	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Approver}}}
 	w.ctx = w.as(w.admin)
 	return w
 }
@@ -134,7 +134,7 @@ func (w world) opened(e entry, sealed []byte) string {
 // state is all that is stored but the audit log.
 func (w world) state() string {
 	w.Helper()
-	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob")
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "purge", "purge_approval")
 }
 
 // finishRolls works every running roll off, and then the upkeep.
