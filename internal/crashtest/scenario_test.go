@@ -16,6 +16,7 @@ import (
 type scenario struct {
 	name    string
 	fresh   bool   // the folder is not there yet
+	closes  bool   // what it leaves does not open any more, by rule
 	prepare []step // done once, on the stage
 	steps   []step
 }
@@ -113,6 +114,7 @@ var scenarios = []scenario{
 		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
 		steps:   []step{updateSites()},
 	},
+	purging,
 }
 
 // mixed is a scenario of acts drawn from a seed.
