@@ -54,7 +54,7 @@ func (c *purgeRequest) Run(e *env) error {
 // confirm asks a person, and refuses where there is none.
 func (e *env) confirm(question string) error {
 	if !term.IsTerminal(int(e.in.Fd())) {
-		return fail.New(api.InvalidArgument, "this needs a confirmation, and there is no terminal to ask on").
+		return fail.New(api.Conflict, "this needs a confirmation, and there is no terminal to ask on").
 			WithHint("--yes goes on without asking; nothing was changed")
 	}
 	fmt.Fprintf(e.err, "%s [y/N] ", question)
