@@ -20,7 +20,7 @@ type Listed struct {
 // WithRole returns the principals of a tenant that have a role, in the order of
 // their making.
 func (d *Directory) WithRole(ctx context.Context, tx *store.Tx, tenant int64, role Role) ([]Listed, error) {
-	rows, err := tx.Query(ctx, `SELECT id, name, roles, created FROM principal WHERE tenant = ?1 ORDER BY created, id`, tenant)
+	rows, err := tx.Query(ctx, selectPrincipals, tenant)
 	if err != nil {
 		return nil, err
 	}

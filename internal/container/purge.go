@@ -11,9 +11,6 @@ import (
 	"keyroll/internal/store"
 )
 
-// markContainers marks what points to a key page, once.
-const markContainers = `UPDATE container SET purged = ?3 WHERE tenant = ?1 AND page = ?2 AND purged = 0`
-
 // Mark marks for deletion the containers whose keys stand on the first limit
 // key pages with an id above after under the given policy keys. It returns the
 // last page, 0 when there was none, and how many containers it marked. What is

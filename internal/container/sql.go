@@ -29,6 +29,9 @@ const (
 // none that was purged.
 const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND purged = 0`
 
+// markContainers marks what points to a key page, once.
+const markContainers = `UPDATE container SET purged = ?3 WHERE tenant = ?1 AND page = ?2 AND purged = 0`
+
 const updatePage = `UPDATE container SET page = ?3 WHERE tenant = ?1 AND id = ?2`
 
 // row is a container with its name as it is stored.

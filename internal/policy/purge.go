@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/audit"
@@ -110,8 +109,7 @@ func (p *Policies) RequestPurge(ctx context.Context, tx *store.Tx, tenant, polic
 	if err != nil {
 		return pol, err
 	}
-	_, err = tx.Exec(ctx, `UPDATE policy SET purge = ?3, recovery = 0 WHERE tenant = ?1 AND id = ?2`, tenant, policy, int(PurgeRequested))
-	return pol, err
+	return pol, setPurgeRequested(ctx, tx, pol)
 }
 
 // Delete deletes a policy in tx: it covers nothing, no key of it opens for
@@ -128,9 +126,7 @@ func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int6
 			return err
 		}
 	}
-	_, err = tx.Exec(ctx, `UPDATE policy SET purge = ?3, enabled = 0, assigned = 0, recovery = 0, name_key = guid WHERE tenant = ?1 AND id = ?2`,
-		tenant, policy, int(Purged))
-	return err
+	return setPurged(ctx, tx, tenant, policy)
 }
 
 // Drop forgets every opened key of a policy.
@@ -148,20 +144,9 @@ func (p *Policies) Drop(ctx context.Context, tenant, policy int64) error {
 // store, and writes that down. Doing it again does nothing.
 func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy int64) error {
 	var ids []int64
-	err := p.DB.View(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT DISTINCT availability FROM revision WHERE tenant = ?1 AND policy = ?2 ORDER BY availability`, tenant, policy)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ids = append(ids, id)
-		}
-		return rows.Err()
+	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+		ids, err = selectAvailabilityKeys(ctx, tx, tenant, policy)
+		return err
 	})
 	if err != nil {
 		return err
@@ -213,45 +198,4 @@ func (p *Policies) Versions(ctx context.Context, tx *store.Tx, tenant, policy in
 		}
 	}
 	return list, nil
-}
-
-// purgedNamed returns the newest purged policy that had a name, which a policy
-// that stands may have since.
-func (p *Policies) purgedNamed(ctx context.Context, tx *store.Tx, tenant int64, name string) (Policy, error) {
-	purged, err := selectPolicies(ctx, tx, `p.tenant = ?1 AND p.purge = ?2 ORDER BY p.id DESC`, tenant, int(Purged))
-	if err != nil {
-		return Policy{}, err
-	}
-	for _, pol := range purged {
-		if strings.EqualFold(pol.Name, name) {
-			return pol, nil
-		}
-	}
-	return one(nil, nil)
-}
-
-// checkKeyPurged refuses a policy key whose policy was purged.
-func checkKeyPurged(ctx context.Context, tx *store.Tx, tenant, policyKey int64) error {
-	purged, err := selectPolicies(ctx, tx, `p.tenant = ?1 AND p.purge = ?2 AND p.id IN (SELECT policy FROM policy_key WHERE id = ?3)`, tenant, int(Purged), policyKey)
-	if err == nil && len(purged) > 0 {
-		err = gone(purged[0])
-	}
-	return err
-}
-
-// shownRevision is the kept revision of a policy key, or the last one where its
-// policy was purged and keeps none.
-func shownRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
-	r, err := keptRevision(ctx, tx, tenant, policyKey)
-	if !fail.Is(err, api.Gone) {
-		return r, err
-	}
-	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 ORDER BY r.id DESC LIMIT 1`, tenant, policyKey)
-	if err == nil && len(list) == 0 {
-		err = fail.New(api.Damaged, "policy key %d of a purged policy has no revision", policyKey)
-	}
-	if err != nil {
-		return revisionRow{}, err
-	}
-	return list[0], nil
 }

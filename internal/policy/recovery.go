@@ -106,8 +106,3 @@ func (p *Policies) holdUnchanged(ctx context.Context, tx *store.Tx, pol Policy) 
 	}
 	return err
 }
-
-func setRecovery(ctx context.Context, tx *store.Tx, pol Policy, since int64) error {
-	_, err := tx.Exec(ctx, `UPDATE policy SET recovery = ?3 WHERE tenant = ?1 AND id = ?2`, pol.Tenant, pol.ID, since)
-	return err
-}
