@@ -31,13 +31,14 @@ func purgeOf(policy string) api.RequestPurgeInput {
 // revoke takes away the service's permission on both keys of a policy.
 func (w world) revoke(policy string) {
 	w.revokeVaults("A-"+policy, "B-"+policy)
+	w.Policies.Close() // as the time of the cache would
 }
 
+// revokeVaults is revoke, before the cache lets go.
 func (w world) revokeVaults(vaults ...string) {
 	for _, vault := range vaults {
 		w.Vaults.Fail(vault, policytest.Denied())
 	}
-	w.Policies.Close() // as the time of the cache would
 }
 
 // approver registers an approver and returns its requests.
