@@ -185,8 +185,10 @@ type Protection struct {
 	// the container's key: it changes once a refreshed key has been applied.
 	DataEncryptionPolicyID string `json:"dataEncryptionPolicyId"`
 	// Current is whether that is the policy's newest policy key.
-	Current     bool `json:"current"`
-	IsEncrypted bool `json:"isEncrypted" doc:"always true: without a customer's policy the service-managed one encrypts"`
+	Current bool `json:"current"`
+	// Purged is when it was marked for deletion; its content is gone for good.
+	Purged      *time.Time `json:"purged,omitempty"`
+	IsEncrypted bool       `json:"isEncrypted" doc:"always true: without a customer's policy the service-managed one encrypts"`
 }
 
 // Mailbox is a mailbox and what protects it.

@@ -32,6 +32,8 @@ type Purge struct {
 	ContainersMarked         *time.Time `json:"containersMarked,omitempty"`
 	AvailabilityKeyDestroyed *time.Time `json:"availabilityKeyDestroyed,omitempty"`
 	Containers               int64      `json:"containers" doc:"that the policy protects, or protected"`
+	// Message says what a purge waits for.
+	Message string `json:"message,omitempty"`
 	// Destroy lists the key versions that the customer must still destroy.
 	Destroy []KeyVersion `json:"destroy"`
 	// Limit says what the purge cannot promise where it runs.

@@ -31,10 +31,11 @@ type commands struct {
 	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
 	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
 	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
-	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave."`
+	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave, recover."`
 	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
 	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`
 	Geo          geoCommand          `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
+	Purge        purgeCommand        `cmd:"" help:"Purges: request, approver, approve, status."`
 	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
 	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
 	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`

@@ -14,6 +14,7 @@ type policyCommand struct {
 	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox policy and roll."`
 	Update  policyUpdate  `cmd:"" help:"Replace one key of the site policy and roll."`
 	Leave   policyLeave   `cmd:"" help:"Bring everything under a policy back to where it stands without it, and end the policy."`
+	Recover policyRecover `cmd:"" help:"Let the availability key open a site policy whose customer keys are lost."`
 }
 
 type policyList struct{ connection }

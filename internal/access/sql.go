@@ -29,6 +29,7 @@ const (
 	insertPrincipal = `INSERT INTO principal (tenant, id, name, roles, secret_hash, created)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
 	selectPrincipal         = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE tenant = ?1 AND id = ?2`
+	selectPrincipals        = `SELECT id, name, roles, created FROM principal WHERE tenant = ?1 ORDER BY created, id`
 	selectPrincipalBySecret = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE secret_hash = ?1`
 )
 

@@ -117,7 +117,7 @@ func (s *Containers) change(ctx context.Context, tenant int64, c Container, act 
 // survey reads, in one View, where a container stands and goes.
 func (s *Containers) survey(ctx context.Context, c Container, planned func(now Container) plan) (sv survey, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if sv.at, err = find(ctx, tx, c); err != nil {
+		if sv.at, err = findKept(ctx, tx, c); err != nil {
 			return err
 		}
 		sv.at.Name = c.Name
@@ -193,7 +193,7 @@ func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, 
 	if err := tx.Lock(ctx, sv.at.Page, true); err != nil {
 		return place{}, err
 	}
-	at, err := find(ctx, tx, sv.at.Container)
+	at, err := findKept(ctx, tx, sv.at.Container)
 	if fail.Is(err, api.Damaged) {
 		return place{}, errors.Join(errChanged, err) // a fold came between the two reads
 	}

@@ -24,7 +24,7 @@ func (s *Containers) OpenKey(ctx context.Context, c Container) (o Opened, err er
 	err = again("open the key of "+string(c.Kind), func() error {
 		var at place
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			at, err = find(ctx, tx, c)
+			at, err = findKept(ctx, tx, c)
 			return err
 		})
 		if err != nil {
@@ -78,12 +78,14 @@ func unnamed(rows []row, err error) ([]Container, error) {
 // pointers of their containers, and returns how many pages went away. A policy
 // key that nothing stands under any more has nothing to fold. A backup keeps a
 // page of its own, with which it goes.
+// key that nothing stands under any more, or whose policy was purged, has nothing
+// to fold.
 func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Parent, class envelope.Class) (int, error) {
 	if class == envelope.ClassBackup {
 		return 0, nil
 	}
 	key, err := s.policies.Open(ctx, tenant, parent.ID)
-	if fail.Is(err, api.NotFound) {
+	if fail.Is(err, api.NotFound) || fail.Is(err, api.Gone) {
 		return 0, nil
 	}
 	if err != nil {

@@ -26,8 +26,8 @@ const (
 )
 
 // updateContainer moves a container only from the page and the policy that it
-// was read with.
-const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7`
+// was read with, and none that was purged.
+const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7 AND purged = 0`
 
 const (
 	countWithPolicy = `SELECT count(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND kind = 'mailbox'`
@@ -35,6 +35,9 @@ const (
 )
 
 const updateRecipient = `UPDATE container SET recipient = ?3, external = ?4 WHERE tenant = ?1 AND id = ?2`
+
+// markContainers marks what points to a key page, once.
+const markContainers = `UPDATE container SET purged = ?3 WHERE tenant = ?1 AND page = ?2 AND purged = 0`
 
 const updatePage = `UPDATE container SET page = ?3 WHERE tenant = ?1 AND id = ?2`
 

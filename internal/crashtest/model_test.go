@@ -68,13 +68,21 @@ func messages(mbox string) (list []string) {
 func view(t *testing.T, w *nodetest.World) model {
 	t.Helper()
 	m := newModel()
+	state := map[string]api.PolicyState{}
+	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range policies.Items {
+		m.Policies[p.Name], state[p.Name] = p.Generation, p.State
+	}
 	for in := (api.ListInput{}); ; {
 		list, err := w.Client.ListMailboxes(t.Context(), in)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, b := range list.Items {
-			m.Mailboxes[b.Name] = mailbox{b.State, b.AssignedPolicy, messages(w.Export(b.Name))}
+			m.Mailboxes[b.Name] = mailbox{b.State, b.AssignedPolicy, mailOf(t, w, b, state[b.AssignedPolicy])}
 		}
 		if in.After = list.Next; in.After == "" {
 			break
@@ -110,13 +118,6 @@ func view(t *testing.T, w *nodetest.World) model {
 	}
 	for _, b := range w.Backups() {
 		m.Backups[backupLine(b.Kind, b.Container, b.Items)]++
-	}
-	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range policies.Items {
-		m.Policies[p.Name] = p.Generation
 	}
 	tenants, err := w.Client.ListTenants(t.Context(), api.ListInput{})
 	if err != nil {

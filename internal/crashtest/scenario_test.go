@@ -19,6 +19,7 @@ import (
 type scenario struct {
 	name    string
 	fresh   bool   // the folder is not there yet
+	closes  bool   // what it leaves does not open any more, by rule
 	prepare []step // done once, on the stage
 	steps   []step
 	// atRest, unless nil, checks what only this scenario touches.
@@ -145,6 +146,7 @@ var scenarios = []scenario{
 		atRest: availabilityAtRest,
 	},
 	backups,
+	purging,
 }
 
 // mixed is a scenario of acts drawn from a seed.

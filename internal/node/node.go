@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
+	"keyroll/internal/purge"
 	"keyroll/internal/roll"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/seal"
@@ -81,6 +83,7 @@ type Node struct {
 	Contents   *content.Contents
 	Roller     *roll.Roller
 	Upkeep     *upkeep.Queue
+	Purger     *purge.Purger
 	Tenant     access.Tenant
 	Info       Info
 	// Availability is the URL of the store of availability keys, empty for the
@@ -154,6 +157,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.workers.Go(func() { n.Upkeep.Run(work) })
 		n.workers.Go(func() { n.ages.Run(work) })
 		n.workers.Go(func() { n.everyDay(work) })
+		n.workers.Go(func() { n.Purger.Run(work) })
 	}
 	if !o.Still {
 		if err := n.Info.write(o.Data); err != nil {
@@ -283,8 +287,10 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	var svc *service.Service
 	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Now: now, Logger: n.logger,
 		Settled: func(tenant, policy int64) { svc.Retire(tenant, policy) }})
-	svc = service.New(service.Config{DB: n.DB, Access: directory, Policies: n.Policies, Containers: n.Containers, Contents: n.Contents,
-		Roller: n.Roller, Verifier: verify.New(n.DB, n.Policies, n.Containers, n.Contents), Audit: audit.New(n.Containers, now),
+	log := audit.New(n.Containers, now)
+	n.Purger = purge.New(purge.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Audit: log, KeysInFiles: !strings.HasPrefix(n.Availability, "https://"), Now: now, Logger: n.logger})
+	svc = service.New(service.Config{DB: n.DB, Access: directory, Policies: n.Policies, Purger: n.Purger, Containers: n.Containers, Contents: n.Contents,
+		Roller: n.Roller, Verifier: verify.New(n.DB, n.Policies, n.Containers, n.Contents), Audit: log,
 		Upkeep: n.Upkeep, Keys: keys, PageSlots: o.PageSlots, Now: now, Logger: n.logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
 			return n.tenantGUID(ctx, directory, tenant)

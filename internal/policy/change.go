@@ -176,7 +176,10 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 		if err != nil {
 			return err
 		}
-		if standing.Current != pol.Current || !standing.Enabled {
+		if err := standing.TakesIn(); err != nil {
+			return err
+		}
+		if standing.Current != pol.Current {
 			return changedMeanwhile(pol)
 		}
 		if err := checkAvailability(ctx, tx, pol, availability); err != nil {

@@ -72,6 +72,7 @@ type Availability interface {
 	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
 	Add(ctx context.Context, tenant, id int64, version uint32) error
 	DestroyVersion(ctx context.Context, id int64, version uint32) error
+	Destroy(ctx context.Context, id int64) error
 }
 
 // Config is what Policies work with.
@@ -225,7 +226,7 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 		return err
 	}
 	for _, other := range all {
-		if strings.EqualFold(other.Name, name) {
+		if strings.EqualFold(other.Name, name) && other.Purge != Purged {
 			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
 		}
 	}
@@ -261,6 +262,9 @@ func (p *Policies) ByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Po
 func (p *Policies) Find(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Policy, error) {
 	found, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND (p.name_key = ?2 OR p.guid = ?2
 		OR p.id IN (SELECT policy FROM revision WHERE tenant = ?1 AND guid = ?2))`, tenant, strings.ToLower(identity)))
+	if fail.Is(err, api.NotFound) {
+		found, err = p.purgedNamed(ctx, tx, tenant, identity)
+	}
 	if fail.Is(err, api.NotFound) {
 		return found, fail.New(api.NotFound, "policy %q does not exist", identity).
 			WithHint("Get-DataEncryptionPolicy lists the policies; a name, a GUID, or the GUID of a revision names one")
@@ -343,15 +347,15 @@ func (p *Policies) Current(ctx context.Context, tx *store.Tx, tenant, policy int
 // LockCurrent takes the shared lock on a policy, to the end of the
 // transaction, and returns the current policy key. A transaction that puts a
 // slot under a policy key calls it first and puts it under that key alone; a
-// refresh holds the lock exclusively, so no wrap comes late. A disabled policy
-// takes nothing in: Conflict.
+// refresh holds the lock exclusively, so no wrap comes late. A policy that is
+// disabled, or whose purge was requested, takes in nothing: Conflict, or Gone.
 func (p *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
 	if err := tx.Lock(ctx, policy, false); err != nil {
 		return KeyRow{}, err
 	}
 	pol, err := p.ByID(ctx, tx, tenant, policy)
-	if err == nil && !pol.Enabled {
-		err = Disabled("put something under", pol)
+	if err == nil {
+		err = pol.TakesIn()
 	}
 	return pol.Current, err
 }

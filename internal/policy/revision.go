@@ -138,9 +138,10 @@ type Revision struct {
 	AvailabilityVersion uint32
 }
 
-// RevisionOf returns the revision that wraps a policy key.
+// RevisionOf returns the revision that wraps a policy key, or that did until its
+// policy was purged.
 func (p *Policies) RevisionOf(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (Revision, error) {
-	r, err := keptRevision(ctx, tx, tenant, policyKey)
+	r, err := shownRevision(ctx, tx, tenant, policyKey)
 	if err != nil {
 		return Revision{}, err
 	}

@@ -161,8 +161,12 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 	return list, rows.Err()
 }
 
-// keptRevision returns the one revision whose wraps of a policy key are kept.
+// keptRevision returns the one revision whose wraps of a policy key are kept;
+// Gone where its policy was purged.
 func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
+	if err := checkKeyPurged(ctx, tx, tenant, policyKey); err != nil {
+		return revisionRow{}, err
+	}
 	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 AND r.erased = 0`, tenant, policyKey)
 	if err == nil && len(list) == 0 {
 		err = fail.New(api.NotFound, "policy key %d has no wrap any more: nothing was left under it", policyKey).Because(sql.ErrNoRows)

@@ -22,7 +22,7 @@ import (
 // shows the curve that it was chosen from.
 const batchPages = 32
 
-// errStopped ends a pass whose roll was paused or superseded meanwhile.
+// errStopped ends a pass whose roll was paused, or ended by another act, meanwhile.
 var errStopped = errors.New("roll: stopped")
 
 // batch is some pages of one parent on their way through a pass, with the two
@@ -211,6 +211,11 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	fault.Point("roll.before-commit")
 	err := r.DB.InTx(ctx, func(tx *store.Tx) error {
 		moved = 0
+		if ro.Source != 0 { // its purge must not come between
+			if err := tx.Lock(ctx, ro.Source, false); err != nil {
+				return err
+			}
+		}
 		current, refused := r.Policies.LockCurrent(ctx, tx, ro.Tenant, ro.Policy)
 		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
 		switch {

@@ -71,6 +71,15 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.CreateGeo, s.CreateGeo)
 	call(b, api.ListGeos, s.ListGeos)
 
+	call(b, api.AddPurgeApprover, s.AddPurgeApprover)
+	call(b, api.ListPurgeApprovers, s.ListPurgeApprovers)
+	call(b, api.RequestPurge, s.RequestPurge)
+	call(b, api.ShowPurge, s.ShowPurge)
+	call(b, api.ListPurges, s.ListPurges)
+	call(b, api.ApprovePurge, s.ApprovePurge)
+	call(b, api.RecoverPolicy, s.RecoverPolicy)
+	call(b, api.RestoreSites, s.RestoreSites)
+
 	call(b, api.ListKeyUsage, s.ListKeyUsage)
 	stream(b, api.Verify, h.sendVerify)
 	return b.document()

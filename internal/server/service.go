@@ -67,6 +67,15 @@ type Service interface {
 	RestoreBackup(context.Context, api.RestoreBackupInput) (api.Backup, error)
 	ExpireBackup(context.Context, api.BackupInput) (api.Backup, error)
 
+	AddPurgeApprover(context.Context, api.AddPurgeApproverInput) (api.CreatedPurgeApprover, error)
+	ListPurgeApprovers(context.Context, api.None) (api.List[api.PurgeApprover], error)
+	RequestPurge(context.Context, api.RequestPurgeInput) (api.Purge, error)
+	ShowPurge(context.Context, api.PolicyInput) (api.Purge, error)
+	ListPurges(context.Context, api.None) (api.List[api.Purge], error)
+	ApprovePurge(context.Context, api.PolicyInput) (api.Purge, error)
+	RecoverPolicy(context.Context, api.PolicyInput) (api.Policy, error)
+	RestoreSites(context.Context, api.RestoreSitesInput) (api.Policy, error)
+
 	// ImportMail, PutFile and PutWorkloadItem read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early
 	// shows as an error of r, fail Truncated.

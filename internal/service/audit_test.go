@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/fail"
@@ -52,6 +54,11 @@ func (w world) acts() []act {
 	}
 	discard := func(api.VerifyProgress) {}
 	tenants := 0
+	dana := func() (in api.AddPurgeApproverInput) { in.Body.Name = "dana"; return in }
+	restore := func(vaults ...string) (in api.RestoreSitesInput) {
+		in.Body.Primary, in.Body.Secondary = w.newKey(vaults[0]), w.newKey(vaults[1])
+		return in
+	}
 	return []act{
 		{"CreateMailbox", func(x c) error { return e(w.CreateMailbox(x, newMailbox(alice, ""))) },
 			func(x c) error { return e(w.CreateMailbox(x, newMailbox("ALICE@contoso.com", ""))) }, api.AlreadyExists, alice, nil},
@@ -153,8 +160,31 @@ func (w world) acts() []act {
 		}, func(x c) error {
 			return e(w.ReplacePolicyKeys(x, replace("p", api.DepthPolicy, keyURI("C-p"), keyURI("C-p"))))
 		}, api.InvalidArgument, "p", nil},
-		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, named("p"))) },
-			func(x c) error { return e(w.LeavePolicy(x, named("p"))) }, api.Conflict, "p", w.finishRolls},
+		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, named("m"))) },
+			func(x c) error { return e(w.LeavePolicy(x, named("m"))) }, api.Conflict, "m", w.finishRolls},
+		{"RecoverPolicy", func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) },
+			func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) }, api.Conflict, "Sites", func() { w.finishRolls(); w.revoke("Sites") }},
+		{"RestoreSites", func(x c) error { return e(w.RestoreSites(x, restore("C-Sites", "D-Sites"))) },
+			func(x c) error { return e(w.RestoreSites(x, restore("C-Sites", "D-Sites"))) }, api.Conflict, "", nil},
+		{"AddPurgeApprover", func(x c) error { return e(w.AddPurgeApprover(x, dana())) },
+			func(x c) error { return e(w.AddPurgeApprover(x, dana())) }, api.AlreadyExists, "dana", nil},
+		{"ListPurgeApprovers", func(x c) error { return e(w.ListPurgeApprovers(x, api.None{})) }, nil, "", "", nil},
+		{"RequestPurge", func(x c) error { return e(w.RequestPurge(x, purgeOf("p"))) },
+			func(x c) error { return e(w.RequestPurge(x, purgeOf("p"))) }, api.Conflict, "p", func() { w.finishRolls(); w.revokeVaults("A-p", "B-p", "C-p", "D-p") }},
+		{"ShowPurge", func(x c) error { return e(w.ShowPurge(x, named("p"))) },
+			func(x c) error { return e(w.ShowPurge(x, named("Sites"))) }, api.NotFound, "p", nil},
+		{"ListPurges", func(x c) error { return e(w.ListPurges(x, api.None{})) }, nil, "", "", nil},
+		{"ApprovePurge", func(x c) error { return e(w.ApprovePurge(x, named("Sites"))) },
+			func(x c) error { return e(w.ApprovePurge(x, named("Sites"))) }, api.Conflict, "Sites", func() {
+				other := access.Principal{ID: uuid.New(), Tenant: w.Tenant, Name: "who requests", Roles: []access.Role{access.Admin}}
+				w.revokeVaults("C-Sites", "D-Sites")
+				w.Must(e(w.RequestPurge(w.as(other), purgeOf("Sites"))))
+				w.InTx(func(tx *store.Tx) error { // so that the word's name is found
+					_, err := tx.Exec(w.Ctx, `INSERT INTO principal (tenant, id, name, roles, secret_hash, created) VALUES (?1, ?2, 'alice the admin', 'admin approver', ?3, 0)`,
+						w.Tenant, w.admin.ID.String(), []byte("no secret has this hash"))
+					return err
+				})
+			}},
 	}
 }
 

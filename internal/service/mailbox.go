@@ -46,6 +46,9 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 		if err != nil {
 			return err
 		}
+		if err := pol.TakesIn(); err != nil {
+			return err
+		}
 		if pol.Kind != api.MailboxPolicy {
 			return fail.New(api.Conflict, "policy %q is of kind %s and cannot be assigned to a mailbox", pol.Name, pol.Kind).
 				WithHint("an enabled mailbox policy can: New-DataEncryptionPolicy makes one")

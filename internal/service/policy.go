@@ -188,8 +188,8 @@ func (c *call) change(ctx context.Context, identity string, act func(policy.Poli
 		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
 		}
-		if !pol.Enabled {
-			return policy.Disabled("change", pol)
+		if err := pol.TakesIn(); err != nil {
+			return err
 		}
 		return c.checkNoRoll(ctx, tx, pol)
 	})
@@ -292,7 +292,7 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 	}
 	latest, ok, err := newest(ctx, tx, c.tenant, pol.ID)
 	if err != nil || !ok {
-		return p, err
+		return stated(p, pol), err
 	}
 	progress, err := c.Roller.Progress(ctx, tx, latest)
 	if err != nil {
@@ -309,7 +309,20 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 			p.State = api.Rolling
 		}
 	}
-	return p, nil
+	return stated(p, pol), nil
+}
+
+// stated sets the states that outweigh those of a roll.
+func stated(p api.Policy, pol policy.Policy) api.Policy {
+	switch {
+	case pol.Purge == policy.Purged:
+		p.State = api.PurgeDone
+	case pol.Purge == policy.PurgeRequested:
+		p.State = api.PurgePending
+	case !pol.Recovery.IsZero():
+		p.State = api.Recovery
+	}
+	return p
 }
 
 func (c *call) keyOf(kv envelope.KeyVersion) api.KeyVersion {

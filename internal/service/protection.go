@@ -22,6 +22,7 @@ func (c *call) protection(ctx context.Context, tx *store.Tx, ct container.Contai
 	if err != nil {
 		return api.Protection{}, err
 	}
-	return api.Protection{Policy: pol.Name, PolicyID: pol.GUID.String(), DataEncryptionPolicyID: rev.GUID.String(),
-		Current: pol.Current.ID == policyKey, IsEncrypted: true}, nil
+	p := api.Protection{Policy: pol.Name, PolicyID: pol.GUID.String(), DataEncryptionPolicyID: rev.GUID.String(),
+		Current: pol.Current.ID == policyKey, Purged: doneAt(ct.Purged), IsEncrypted: true}
+	return p, nil
 }

@@ -25,6 +25,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
+	"keyroll/internal/purge"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 	"keyroll/internal/upkeep"
@@ -36,6 +37,7 @@ type Config struct {
 	DB         *store.DB
 	Access     *access.Directory
 	Policies   *policy.Policies
+	Purger     *purge.Purger
 	Containers *container.Containers
 	Contents   *content.Contents
 	Roller     *roll.Roller

@@ -19,6 +19,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/policy/policytest"
+	"keyroll/internal/purge"
 	"keyroll/internal/roll"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/seal"
@@ -54,10 +55,11 @@ func newWorld(p *policytest.World) world {
 	p.Must(err)
 	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
 	p.Must(err)
+	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Audit: audit.New(containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	var s *service.Service
 	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", OwnAddress: func() string { return "127.0.0.1:443" }})
-	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Containers: containers, Contents: contents, Roller: roller,
+	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: containers, Contents: contents, Roller: roller,
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
@@ -67,7 +69,7 @@ func newWorld(p *policytest.World) world {
 				return err
 			})
 		}})
-	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator}}}
+	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
 	w.ctx = w.as(w.admin)
 	return w
 }
@@ -139,7 +141,7 @@ func (w world) opened(e entry, sealed []byte) string {
 // state is all that is stored but the audit log.
 func (w world) state() string {
 	w.Helper()
-	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped")
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped", "purge", "purge_approval")
 }
 
 // finishRolls works every running roll off, and then the upkeep.

@@ -143,7 +143,7 @@ func (r *run) found(kind string, id any, err error) error {
 	switch fail.CodeOf(err) {
 	case api.Damaged:
 		r.report.Damaged = append(r.report.Damaged, f)
-	case api.VaultDenied, api.VaultUnavailable, api.NotFound:
+	case api.VaultDenied, api.VaultUnavailable, api.NotFound, api.Gone:
 		r.report.Closed = append(r.report.Closed, f)
 	default:
 		return err

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,6 +213,27 @@ func (w *World) WaitRoll(policy string) api.Roll {
 		}
 		if time.Since(begin) > longestRoll {
 			w.t.Fatalf("the roll of %q has not ended in %v: %+v", policy, longestRoll, *p.Roll)
+		}
+		<-tick.C
+	}
+}
+
+// WaitPurges waits until every purge that has its approvals is carried out.
+func (w *World) WaitPurges() {
+	w.t.Helper()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for begin := time.Now(); ; {
+		list, err := w.Client.ListPurges(w.t.Context(), api.None{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		i := slices.IndexFunc(list.Items, func(p api.Purge) bool { return p.State == api.PurgeApproved })
+		if i < 0 {
+			return
+		}
+		if time.Since(begin) > longestRoll {
+			w.t.Fatalf("the purge of %q has not ended in %v: %+v", list.Items[i].Policy, longestRoll, list.Items[i])
 		}
 		<-tick.C
 	}

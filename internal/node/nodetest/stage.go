@@ -111,6 +111,46 @@ func (w *World) UpdateSitesToNewest() {
 		fmt.Sprintf("Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType Primary", VaultS1, KeyOf(VaultS1)))
 }
 
+// Revoke takes away a service principal's permissions in vaults.
+func (w *World) Revoke(principal string, vaults ...string) {
+	w.t.Helper()
+	for _, vault := range vaults {
+		w.Script(fmt.Sprintf("Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s -Confirm:$false", vault, principal))
+	}
+}
+
+// RevokeMail takes away the permissions on both keys of MailboxPolicy.
+func (w *World) RevokeMail() {
+	w.t.Helper()
+	w.Revoke(exchange, VaultA1, VaultA2)
+}
+
+// Approver registers an approver of purges and returns its token.
+func (w *World) Approver(name string) string {
+	w.t.Helper()
+	var in api.AddPurgeApproverInput
+	in.Body.Name = name
+	made, err := w.Client.AddPurgeApprover(w.t.Context(), in)
+	w.must(err)
+	return made.Token
+}
+
+// RequestPurge requests the purge of a policy whose keys refuse.
+func (w *World) RequestPurge(policy string) {
+	w.t.Helper()
+	in := api.RequestPurgeInput{PolicyInput: api.PolicyInput{Policy: policy}}
+	in.Body.Reason, in.Body.Contact = "the tenant leaves", "security"
+	w.must(ignore(w.Client.RequestPurge(w.t.Context(), in)))
+}
+
+// ApprovePurge approves the purge of a policy by an approver's token.
+func (w *World) ApprovePurge(token, policy string) {
+	w.t.Helper()
+	other := w.As(token)
+	defer other.Client.Close()
+	w.must(ignore(other.Client.ApprovePurge(w.t.Context(), api.PolicyInput{Policy: policy})))
+}
+
 // Mailbox makes a mailbox, under a policy of its own unless that is empty.
 func (w *World) Mailbox(name, policy string) {
 	w.t.Helper()

@@ -1,0 +1,48 @@
+package client
+
+import (
+	"context"
+
+	"keyroll/api"
+)
+
+// AddPurgeApprover registers an approver of purges and returns its token.
+func (c *Client) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverInput) (api.CreatedPurgeApprover, error) {
+	return call(ctx, c, api.AddPurgeApprover, in)
+}
+
+// ListPurgeApprovers lists the approvers of purges.
+func (c *Client) ListPurgeApprovers(ctx context.Context, in api.None) (api.List[api.PurgeApprover], error) {
+	return call(ctx, c, api.ListPurgeApprovers, in)
+}
+
+// RequestPurge requests the purge of a policy and of all that it protects.
+func (c *Client) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (api.Purge, error) {
+	return call(ctx, c, api.RequestPurge, in)
+}
+
+// ShowPurge shows how far the purge of a policy has come.
+func (c *Client) ShowPurge(ctx context.Context, in api.PolicyInput) (api.Purge, error) {
+	return call(ctx, c, api.ShowPurge, in)
+}
+
+// ListPurges lists purges.
+func (c *Client) ListPurges(ctx context.Context, in api.None) (api.List[api.Purge], error) {
+	return call(ctx, c, api.ListPurges, in)
+}
+
+// ApprovePurge approves a purge; the second approval carries it out.
+func (c *Client) ApprovePurge(ctx context.Context, in api.PolicyInput) (api.Purge, error) {
+	return call(ctx, c, api.ApprovePurge, in)
+}
+
+// RecoverPolicy puts a site policy whose customer keys are lost into recovery
+// mode.
+func (c *Client) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Policy, error) {
+	return call(ctx, c, api.RecoverPolicy, in)
+}
+
+// RestoreSites puts a site policy in recovery mode under two new customer keys.
+func (c *Client) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (api.Policy, error) {
+	return call(ctx, c, api.RestoreSites, in)
+}

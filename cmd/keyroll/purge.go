@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/fail"
+)
+
+type purgeCommand struct {
+	Request  purgeRequest         `cmd:"" help:"Request the purge of a policy and of all that it protects."`
+	Approver purgeApproverCommand `cmd:"" help:"The approvers of purges: add, list."`
+	Approve  purgeApprove         `cmd:"" help:"Approve a purge with an approver's token; the second approval carries it out."`
+	Status   purgeStatus          `cmd:"" help:"Show how far a purge has come, or all of them."`
+}
+
+type purgeRequest struct {
+	connection
+	Policy  string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Reason  string `required:"" placeholder:"TEXT" help:"Why."`
+	Contact string `required:"" placeholder:"TEXT" help:"Who is asked about it."`
+	Force   bool   `help:"A vault of the policy, or a key in it, has been deleted already."`
+	Yes     bool   `short:"y" help:"Do not ask."`
+}
+
+func (c *purgeRequest) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		if !c.Yes {
+			question := fmt.Sprintf("Once two approvers have approved it, the purge of policy %q destroys all that it protects, for good. Request it?", c.Policy)
+			if err := e.confirm(question); err != nil {
+				return err
+			}
+		}
+		in := api.RequestPurgeInput{PolicyInput: api.PolicyInput{Policy: c.Policy}}
+		in.Body.Reason, in.Body.Contact, in.Body.Force = c.Reason, c.Contact, c.Force
+		p, err := k.RequestPurge(e, in)
+		if err != nil {
+			return err
+		}
+		return e.purge(p)
+	})
+}
+
+// confirm asks a person, and refuses where there is none.
+func (e *env) confirm(question string) error {
+	if !term.IsTerminal(int(e.in.Fd())) {
+		return fail.New(api.Conflict, "this needs a confirmation, and there is no terminal to ask on").
+			WithHint("--yes goes on without asking; nothing was changed")
+	}
+	fmt.Fprintf(e.err, "%s [y/N] ", question)
+	answer, err := bufio.NewReader(e.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return fail.New(api.Conflict, "not confirmed; nothing was changed")
+	}
+	return nil
+}
+
+type purgeApproverCommand struct {
+	Add  purgeApproverAdd  `cmd:"" help:"Register an approver and write its token to a file."`
+	List purgeApproverList `cmd:"" help:"List the approvers."`
+}
+
+type purgeApproverAdd struct {
+	connection
+	Name         string `arg:"" help:"Name of the person."`
+	NewTokenFile string `name:"new-token-file" type:"path" required:"" placeholder:"FILE" help:"File that the approver's token is written to, readable by you alone. Hand it over and keep no copy."`
+}
+
+func (c *purgeApproverAdd) Run(e *env) error {
+	return c.with(func(k *client.Client) (err error) {
+		// The token is told once: the file is there before it is.
+		file, err := os.OpenFile(c.NewTokenFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return fail.New(api.InvalidArgument, "%s exists; a token does not replace it", c.NewTokenFile)
+		}
+		if err != nil {
+			return fail.New(api.InvalidArgument, "the token file cannot be written: %w", err)
+		}
+		var in api.AddPurgeApproverInput
+		in.Body.Name = c.Name
+		p, err := k.AddPurgeApprover(e, in)
+		if err != nil {
+			return errors.Join(err, file.Close(), os.Remove(c.NewTokenFile))
+		}
+		_, err = io.WriteString(file, p.Token+"\n")
+		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+			return fmt.Errorf("approver %q is registered, and its token is lost: %w", p.Name, err)
+		}
+		return e.object(p.PurgeApprover, func(w io.Writer) {
+			fields(w, "name", p.Name, "created", when(p.Created), "token file", c.NewTokenFile)
+		})
+	})
+}
+
+type purgeApproverList struct{ connection }
+
+func (c *purgeApproverList) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		l, err := k.ListPurgeApprovers(e, api.None{})
+		if err != nil {
+			return err
+		}
+		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, when(p.Created)} })
+	})
+}
+
+type purgeApprove struct {
+	connection
+	Policy string `arg:"" help:"Name, GUID, or GUID of any revision."`
+}
+
+func (c *purgeApprove) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		p, err := k.ApprovePurge(e, api.PolicyInput{Policy: c.Policy})
+		if err != nil {
+			return err
+		}
+		return e.purge(p)
+	})
+}
+
+type purgeStatus struct {
+	connection
+	Policy string `arg:"" optional:"" help:"Name, GUID, or GUID of any revision; all purges unless given."`
+}
+
+func (c *purgeStatus) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		if c.Policy == "" {
+			l, err := k.ListPurges(e, api.None{})
+			if err != nil {
+				return err
+			}
+			return list(e, l.Items, "policy state approvals containers requested done id", func(p api.Purge) []any {
+				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, when(p.Requested), whenDone(p.AvailabilityKeyDestroyed), p.PolicyID}
+			})
+		}
+		p, err := k.ShowPurge(e, api.PolicyInput{Policy: c.Policy})
+		if err != nil {
+			return err
+		}
+		return e.purge(p)
+	})
+}
+
+// purge prints one purge, with the key versions that are left to the customer.
+func (e *env) purge(p api.Purge) error {
+	return e.object(p, func(w io.Writer) {
+		fields(w, "policy", p.Policy, "id", p.PolicyID, "state", p.State, "reason", p.Reason, "contact", p.Contact, "containers", p.Containers,
+			"requested", when(p.Requested))
+		for _, a := range p.Approvals {
+			fields(w, "approved", fmt.Sprintf("%s by %s", when(a.At), a.Approver))
+		}
+		fields(w, "policy deleted", whenDone(p.PolicyDeleted), "containers marked", whenDone(p.ContainersMarked),
+			"availability key destroyed", whenDone(p.AvailabilityKeyDestroyed))
+		if p.Message != "" {
+			fields(w, "message", p.Message)
+		}
+		for _, kv := range p.Destroy {
+			fields(w, "still to be destroyed by you", kv.URI)
+		}
+		if p.Limit != "" {
+			fields(w, "limit", p.Limit)
+		}
+	})
+}
+
+func whenDone(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return when(*t)
+}
+
+type policyRecover struct {
+	connection
+	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+}
+
+func (c *policyRecover) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		p, err := k.RecoverPolicy(e, api.PolicyInput{Policy: c.Name})
+		if err != nil {
+			return err
+		}
+		return e.object(p, func(w io.Writer) { showPolicy(w, p) })
+	})
+}
+
+func (*purgeRequest) Help() string {
+	return help("Take away the service's permission in both vaults first: Remove-AzKeyVaultAccessPolicy. From the request on the policy takes in nothing, and the request cannot be withdrawn. "+
+		"Two approvers, neither of them who asked, then approve it; the second one's word deletes the policy, marks what it protects, and destroys the availability key.",
+		"keyroll purge request USA_mailboxes --reason \"we leave the service\" --contact security@contoso.com")
+}
+
+func (*purgeApproverAdd) Help() string {
+	return help("An approver may approve purges and nothing else. The token is written to the file and never printed.",
+		"keyroll purge approver add \"Dana Smith\" --new-token-file dana.token")
+}
+
+func (*purgeApproverList) Help() string { return help("", "keyroll purge approver list") }
+
+func (*purgeApprove) Help() string {
+	return help("", "keyroll purge approve USA_mailboxes --token-file dana.token")
+}
+
+func (*purgeStatus) Help() string {
+	return help("With the policy's GUID also after its name has gone to another policy. The key versions that are listed are what only you can destroy.",
+		"keyroll purge status", "keyroll purge status USA_mailboxes -o json")
+}
+
+func (*policyRecover) Help() string {
+	return help("For a site policy whose customer keys are both lost. Its availability key opens it until it stands under two new keys: Restore-SPODataEncryptionPolicy.",
+		"keyroll policy recover Sites")
+}

@@ -1,0 +1,42 @@
+package container
+
+import (
+	"context"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// Mark marks for deletion the containers whose keys stand on the first limit
+// key pages with an id above after under the given policy keys. It returns the
+// last page, 0 when there was none, and how many containers it marked. What is
+// marked shows, and neither opens nor moves any more.
+func (s *Containers) Mark(ctx context.Context, tx *store.Tx, tenant int64, under []keypage.Parent, classes []envelope.Class, after int64, limit int, at time.Time) (last, marked int64, err error) {
+	pages, err := keypage.Under(ctx, tx, tenant, under, classes, after, limit)
+	if err != nil {
+		return 0, 0, err
+	}
+	args := make([][]any, len(pages))
+	for i, page := range pages {
+		last = page.ID
+		args[i] = []any{tenant, page.ID, at.UnixMilli()}
+	}
+	affected, err := tx.ExecMany(ctx, markContainers, args)
+	for _, n := range affected {
+		marked += n
+	}
+	return last, marked, err
+}
+
+// findKept is find, and refuses what was purged: Gone.
+func findKept(ctx context.Context, tx *store.Tx, c Container) (place, error) {
+	at, err := find(ctx, tx, c)
+	if err == nil && !at.Purged.IsZero() {
+		return place{}, fail.New(api.Gone, "%s %q was purged on %s: its content is gone for good", at.Kind, c.Name, at.Purged.UTC().Format("2006-01-02 15:04"))
+	}
+	return at, err
+}

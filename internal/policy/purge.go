@@ -1,0 +1,205 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
+)
+
+// TakesIn refuses a policy that takes in nothing and whose keys stay as they
+// are: Conflict while it is disabled and once its purge was requested, Gone once
+// it was purged.
+func (pol Policy) TakesIn() error {
+	switch pol.Purge {
+	case PurgeRequested:
+		return fail.New(api.Conflict, "policy %q: its purge was requested: it takes in nothing any more, and its keys stay as they are", pol.Name).
+			WithHint("use another policy; keyroll purge status %s shows how far the purge has come", pol.GUID)
+	case Purged:
+		return gone(pol)
+	}
+	if !pol.Enabled {
+		return Disabled("put something under or change", pol)
+	}
+	return nil
+}
+
+func gone(pol Policy) error {
+	return fail.New(api.Gone, "policy %q was purged: what it protected is gone for good", pol.Name).
+		WithHint("keyroll purge status %s shows when, and what is still to be destroyed", pol.GUID)
+}
+
+// CheckRevoked refuses unless the vault of every customer key that the policy
+// still needs refuses the service: the first step of a purge, which is the
+// customer's. A key or a vault that was deleted counts if deletedToo says so.
+func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool) error {
+	var kept []revisionRow
+	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+		kept, err = selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 ORDER BY r.id DESC`, pol.Tenant, pol.ID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	profile := ProfileOf(pol.Kind)
+	asked := map[envelope.KeyVersion]bool{}
+	for _, r := range kept {
+		if err := p.check(r); err != nil {
+			return err
+		}
+		for _, root := range customerRoots(profile, r) {
+			if asked[folded(root.kv)] {
+				continue
+			}
+			asked[folded(root.kv)] = true
+			bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
+			clear(bundle)
+			if err := revoked(root.kv, applications[profile.Identity], err, deletedToo); err != nil {
+				return fmt.Errorf("purge policy %q: %w", pol.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// applications are the ids of the service's principals, by which a customer
+// takes away their permissions (Customer Key set-up documentation).
+var applications = map[rootkey.Identity]string{
+	rootkey.Exchange:             "00000002-0000-0ff1-ce00-000000000000",
+	rootkey.SharePoint:           "00000003-0000-0ff1-ce00-000000000000",
+	rootkey.DataAtRestEncryption: "c066d759-24ae-40e7-a56f-027002b5d3e4",
+}
+
+// revoked says whether what a vault answered to an unwrap is the refusal that a
+// purge begins with.
+func revoked(kv envelope.KeyVersion, principal string, answer error, deletedToo bool) error {
+	code := fail.CodeOf(answer)
+	switch failure := rootkey.Classify(answer); {
+	case answer == nil:
+		return fail.New(api.Conflict, "the service still has its permission on key %q in vault %q", kv.Key, kv.Vault).
+			WithHint("take it away in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal)
+	case code != api.VaultDenied:
+		return answer
+	case failure == rootkey.KeyDeleted, failure == rootkey.VaultDeleted:
+		if deletedToo {
+			return nil
+		}
+		_, detail, _ := fail.Public(answer)
+		return fail.New(api.Conflict, "%s", detail).WithHint("if it was deleted on purpose, ask again with -Force (keyroll purge request --force)").Because(answer)
+	case failure == rootkey.KeyDisabled, failure == rootkey.KeyExpired, failure == rootkey.NotYetValid, failure == rootkey.OperationOff:
+		_, detail, _ := fail.Public(answer)
+		return fail.New(api.Conflict, "%s; the service's permission is still there", detail).
+			WithHint("take it away in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal).Because(answer)
+	}
+	return nil
+}
+
+// RequestPurge notes in tx that the purge of a policy was requested, and holds
+// the policy's lock: from then on nothing comes under it.
+func (p *Policies) RequestPurge(ctx context.Context, tx *store.Tx, tenant, policy int64) (Policy, error) {
+	if err := tx.Lock(ctx, policy, true); err != nil {
+		return Policy{}, err
+	}
+	pol, err := p.ByID(ctx, tx, tenant, policy)
+	if err == nil {
+		err = pol.TakesIn()
+	}
+	if err != nil {
+		return pol, err
+	}
+	return pol, setPurgeRequested(ctx, tx, pol)
+}
+
+// Delete deletes a policy in tx: it covers nothing, no key of it opens for
+// anybody any more, and its name is free. Its row stays to resolve its GUIDs.
+func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
+	// What covers containers without a policy of their own is resolved under the
+	// service-managed policy's lock.
+	managed, err := p.ServiceManaged(ctx, tx, tenant)
+	if err != nil {
+		return err
+	}
+	for _, id := range []int64{managed, policy} {
+		if err := tx.Lock(ctx, id, true); err != nil {
+			return err
+		}
+	}
+	return setPurged(ctx, tx, tenant, policy)
+}
+
+// Drop forgets every opened key of a policy.
+func (p *Policies) Drop(ctx context.Context, tenant, policy int64) error {
+	return p.DB.View(ctx, func(tx *store.Tx) error {
+		keys, err := p.Keys(ctx, tx, tenant, policy)
+		for _, k := range keys {
+			p.cache.drop(k.ID)
+		}
+		return err
+	})
+}
+
+// DestroyAvailabilityKey destroys the availability key of a policy in its
+// store, and writes that down. Doing it again does nothing.
+func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy int64) error {
+	var ids []int64
+	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+		ids, err = selectAvailabilityKeys(ctx, tx, tenant, policy)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		err := p.Availability.Destroy(ctx, id)
+		outcome := audit.Done
+		if err != nil {
+			outcome = string(fail.CodeOf(err))
+		}
+		noted := p.record(ctx, audit.Entry{Tenant: tenant, Outcome: outcome, Detail: fmt.Sprintf("destroy availability key %d", id)})
+		if err := errors.Join(err, noted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EraseAll erases the wraps of all policy keys of a policy in tx. The rows stay
+// to resolve GUIDs and to name the key versions.
+func (p *Policies) EraseAll(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
+	if err := tx.Lock(ctx, policy, true); err != nil {
+		return err
+	}
+	kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0`, tenant, policy)
+	for _, r := range kept {
+		if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.Now()); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// Versions returns every customer key version that a revision of a policy was
+// ever wrapped by, the oldest first.
+func (p *Policies) Versions(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]envelope.KeyVersion, error) {
+	all, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.primary_key_name <> '' ORDER BY r.created, r.id`, tenant, policy)
+	if err != nil {
+		return nil, err
+	}
+	var list []envelope.KeyVersion
+	seen := map[envelope.KeyVersion]bool{}
+	for _, r := range all {
+		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
+			if !seen[folded(kv)] {
+				seen[folded(kv)] = true
+				list = append(list, kv)
+			}
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,135 @@
+// Package purge destroys what a policy protects, for good.
+//
+// A purge is requested, waits for the word of two approvers, and is then
+// carried out in the documented order: the policy is deleted, its containers are
+// marked, its availability key is destroyed. Each step is durable and may be
+// done again, so a purge that was stopped anywhere goes on where it was; none
+// can be taken back. It makes no wrap, opens no key and touches no content.
+// Start reading at Work.
+package purge
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// approvals is how many approvers' words carry a purge out.
+const approvals = 2
+
+// Purge is a purge as the database knows it. A step that is not done has the
+// zero time.
+type Purge struct {
+	ID, Policy, Tenant int64
+	Requester          uuid.UUID
+	Reason, Contact    []byte // sealed for ID
+	Requested          time.Time
+	PolicyDeleted      time.Time
+	ContainersMarked   time.Time
+	KeyDestroyed       time.Time
+	Containers         int64  // that were marked
+	Message            string // what it waits for
+	Approvals          []Approval
+}
+
+// Approval is one approver's word.
+type Approval struct {
+	Approver uuid.UUID
+	At       time.Time
+}
+
+// State says how far a purge has come.
+func (p Purge) State() api.PurgeState {
+	switch {
+	case !p.KeyDestroyed.IsZero():
+		return api.Purged
+	case len(p.Approvals) >= approvals:
+		return api.PurgeApproved
+	}
+	return api.PurgeRequested
+}
+
+// Config is what a Purger works with.
+type Config struct {
+	DB         *store.DB
+	Policies   *policy.Policies
+	Containers *container.Containers
+	Audit      *audit.Log
+	// KeysInFiles says that availability keys are files, which may have been copied.
+	KeysInFiles bool
+	Now         func() time.Time
+	Logger      *slog.Logger
+}
+
+// Purger carries approved purges out.
+type Purger struct {
+	Config
+	wake chan struct{}
+}
+
+// New returns a purger; Run starts it.
+func New(c Config) *Purger { return &Purger{Config: c, wake: make(chan struct{}, 1)} }
+
+// Wake makes Run look for approved purges at once.
+func (p *Purger) Wake() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Find returns the purge of a policy, or fails NotFound.
+func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error) {
+	list, err := query(ctx, tx, `tenant = ?1 AND policy = ?2`, tenant, policy)
+	if err == nil && len(list) == 0 {
+		err = fail.New(api.NotFound, "no purge of the policy was requested").WithHint("keyroll purge status lists the purges")
+	}
+	if err != nil {
+		return Purge{}, err
+	}
+	return list[0], nil
+}
+
+// List returns the purges of a tenant, the oldest first.
+func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Purge, error) {
+	return query(ctx, tx, `tenant = ?1 ORDER BY id`, tenant)
+}
+
+// Request writes a purge in the transaction that noted it at its policy.
+func Request(ctx context.Context, tx *store.Tx, p Purge) error { return insert(ctx, tx, p) }
+
+// Approve adds the word of an approver, who is not the requester and has not
+// given it before, and returns the purge as it stands then.
+func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, approver uuid.UUID, now time.Time) (Purge, error) {
+	if err := tx.Lock(ctx, policy, true); err != nil {
+		return Purge{}, err
+	}
+	p, err := Find(ctx, tx, tenant, policy)
+	if err != nil {
+		return p, err
+	}
+	if p.State() != api.PurgeRequested {
+		return p, fail.New(api.Conflict, "the purge has its approvals already; it is %s", p.State())
+	}
+	if p.Requester == approver {
+		return p, fail.New(api.Forbidden, "who requested a purge cannot approve it")
+	}
+	for _, a := range p.Approvals {
+		if a.Approver == approver {
+			return p, fail.New(api.Conflict, "this approver has approved the purge already; another one has to")
+		}
+	}
+	if err := insertApproval(ctx, tx, p, approver, now); err != nil {
+		return p, err
+	}
+	return Find(ctx, tx, tenant, policy)
+}

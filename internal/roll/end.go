@@ -1,0 +1,27 @@
+package roll
+
+import (
+	"context"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+// End ends what rolls of a policy and out of it are under way: they are
+// superseded, by what message says. What they have brought over stays, and so
+// does the rest. The caller holds the policy's lock, so no page is swapped after.
+func End(ctx context.Context, tx *store.Tx, tenant, policy int64, message string, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE roll SET state = ?3, finished = ?4, message = ?5
+		WHERE tenant = ?1 AND (policy = ?2 OR source = ?2) AND state IN (?6, ?7, ?8)`,
+		tenant, policy, string(api.RollSuperseded), now.UnixMilli(), message,
+		string(api.RollRunning), string(api.RollPaused), string(api.RollFailed))
+	return err
+}
+
+// Gathering says whether a roll still brings containers of another policy to
+// this one, and which.
+func Gathering(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
+	latest, ok, err := Latest(ctx, tx, tenant, policy)
+	return latest, ok && latest.Source != 0 && latest.Unfinished(), err
+}

@@ -1,0 +1,282 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/purge"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// AddPurgeApprover registers an approver of purges.
+func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverInput) (out api.CreatedPurgeApprover, err error) {
+	return do(ctx, s, api.AddPurgeApprover.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.CreatedPurgeApprover, error) {
+		err := s.DB.InTx(ctx, func(tx *store.Tx) error {
+			// Two of one name at once: the second one waits here and finds the first.
+			if err := tx.Lock(ctx, c.tenant, true); err != nil {
+				return err
+			}
+			all, err := s.Access.WithRole(ctx, tx, c.tenant, access.Approver)
+			if err != nil {
+				return err
+			}
+			for _, other := range all {
+				if strings.EqualFold(other.Name, in.Body.Name) {
+					return fail.New(api.AlreadyExists, "approver %q exists", other.Name)
+				}
+			}
+			p, token, err := s.Access.AddPrincipal(ctx, tx, c.tenant, in.Body.Name, access.Approver)
+			if err != nil {
+				return err
+			}
+			out = api.CreatedPurgeApprover{PurgeApprover: api.PurgeApprover{Name: p.Name, Created: s.Now().UTC()}, Token: token}
+			return c.done(ctx, tx, "approver "+p.ID.String())
+		})
+		return out, err
+	})
+}
+
+// ListPurgeApprovers lists the approvers of purges.
+func (s *Service) ListPurgeApprovers(ctx context.Context, _ api.None) (api.List[api.PurgeApprover], error) {
+	return do(ctx, s, api.ListPurgeApprovers.Meta, "", func(ctx context.Context, c *call) (api.List[api.PurgeApprover], error) {
+		list := api.List[api.PurgeApprover]{Items: []api.PurgeApprover{}}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := s.Access.WithRole(ctx, tx, c.tenant, access.Approver)
+			for _, p := range all {
+				list.Items = append(list.Items, api.PurgeApprover{Name: p.Name, Created: p.Created.UTC()})
+			}
+			return err
+		})
+	})
+}
+
+// RequestPurge requests the purge of a policy. The customer has taken away the
+// service's permission on both keys before: that is looked for in both vaults.
+func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (out api.Purge, err error) {
+	return do(ctx, s, api.RequestPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
+		for what, text := range map[string]string{"reason": in.Body.Reason, "contact": in.Body.Contact} {
+			if strings.TrimSpace(text) == "" || len(text) > 1024 {
+				return out, fail.New(api.InvalidArgument, "purge policy %q: the %s is not 1 to 1,024 bytes of text", in.Policy, what)
+			}
+		}
+		var pol policy.Policy
+		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+			if pol, err = s.Policies.Find(ctx, tx, c.tenant, in.Policy); err != nil {
+				return err
+			}
+			return c.checkPurgeable(ctx, tx, pol)
+		})
+		if err != nil {
+			return out, err
+		}
+		if err := s.Policies.CheckRevoked(ctx, pol, in.Body.Force); err != nil {
+			return out, err
+		}
+		d, err := s.Containers.Directory(ctx, c.tenant)
+		if err != nil {
+			return out, err
+		}
+		p := purge.Purge{ID: store.NewID(), Policy: pol.ID, Tenant: c.tenant, Requester: c.principal.ID, Requested: s.Now()}
+		p.Reason, p.Contact = d.Seal(p.ID, in.Body.Reason), d.Seal(p.ID, in.Body.Contact)
+		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
+			if pol, err = s.Policies.RequestPurge(ctx, tx, c.tenant, pol.ID); err != nil {
+				return err
+			}
+			if err := c.checkPurgeable(ctx, tx, pol); err != nil {
+				return err
+			}
+			if err := roll.End(ctx, tx, c.tenant, pol.ID, fmt.Sprintf("the purge of policy %q was requested", pol.Name), s.Now()); err != nil {
+				return err
+			}
+			if err := purge.Request(ctx, tx, p); err != nil {
+				return err
+			}
+			if out, err = c.purge(ctx, tx, p, d); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "policy "+pol.GUID.String())
+		})
+		return out, err
+	})
+}
+
+// checkPurgeable refuses a policy that cannot be purged, or not now.
+func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
+	if err := pol.TakesIn(); err != nil {
+		return err
+	}
+	if policy.ProfileOf(pol.Kind).Keys == 0 {
+		return fail.New(api.InvalidArgument, "purge policy %q: a %s policy stands beneath all others and cannot be purged", pol.Name, pol.Kind).
+			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
+	}
+	ro, gathers, err := roll.Gathering(ctx, tx, c.tenant, pol.ID)
+	if err != nil || !gathers {
+		return err
+	}
+	return fail.New(api.RollInProgress, "purge policy %q: it has not yet taken in all that it is to protect, and what is left outside would not be purged", pol.Name).
+		WithHint("wait until keyroll roll watch %d has ended", ro.ID)
+}
+
+// ShowPurge shows how far the purge of a policy has come.
+func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
+	return do(ctx, s, api.ShowPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
+		d, err := s.Containers.Directory(ctx, c.tenant)
+		if err != nil {
+			return out, err
+		}
+		return out, c.read(ctx, func(tx *store.Tx) error {
+			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			if err != nil {
+				return err
+			}
+			p, err := purge.Find(ctx, tx, c.tenant, pol.ID)
+			if err != nil {
+				return err
+			}
+			out, err = c.purge(ctx, tx, p, d)
+			return err
+		})
+	})
+}
+
+// ListPurges lists the purges of the tenant.
+func (s *Service) ListPurges(ctx context.Context, _ api.None) (api.List[api.Purge], error) {
+	return do(ctx, s, api.ListPurges.Meta, "", func(ctx context.Context, c *call) (api.List[api.Purge], error) {
+		list := api.List[api.Purge]{Items: []api.Purge{}}
+		d, err := s.Containers.Directory(ctx, c.tenant)
+		if err != nil {
+			return list, err
+		}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			all, err := purge.List(ctx, tx, c.tenant)
+			if err != nil {
+				return err
+			}
+			for _, p := range all {
+				one, err := c.purge(ctx, tx, p, d)
+				if err != nil {
+					return err
+				}
+				list.Items = append(list.Items, one)
+			}
+			return nil
+		})
+	})
+}
+
+// ApprovePurge is an approver's word; the second one has the purge carried out.
+func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
+	return do(ctx, s, api.ApprovePurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
+		d, err := s.Containers.Directory(ctx, c.tenant)
+		if err != nil {
+			return out, err
+		}
+		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
+			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			if err != nil {
+				return err
+			}
+			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, c.principal.ID, s.Now())
+			if err != nil {
+				return fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
+			}
+			if out, err = c.purge(ctx, tx, p, d); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "policy "+pol.GUID.String())
+		})
+		if err == nil {
+			s.Purger.Wake()
+		}
+		return out, err
+	})
+}
+
+// purge completes a purge with its policy, its approvers' names, what it counts
+// and what it leaves to the customer.
+func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (out api.Purge, err error) {
+	pol, err := c.Policies.ByID(ctx, tx, c.tenant, p.Policy)
+	if err != nil {
+		return out, err
+	}
+	out = api.Purge{Policy: pol.Name, PolicyID: pol.GUID.String(), State: p.State(), Requested: p.Requested.UTC(), Approvals: []api.PurgeApproval{},
+		PolicyDeleted: doneAt(p.PolicyDeleted), ContainersMarked: doneAt(p.ContainersMarked), AvailabilityKeyDestroyed: doneAt(p.KeyDestroyed),
+		Containers: p.Containers, Message: p.Message, Destroy: []api.KeyVersion{}}
+	if out.Reason, err = d.Open(p.ID, p.Reason); err != nil {
+		return out, err
+	}
+	if out.Contact, err = d.Open(p.ID, p.Contact); err != nil {
+		return out, err
+	}
+	for _, a := range p.Approvals {
+		approver, err := c.Access.Principal(ctx, tx, c.tenant, a.Approver)
+		if err != nil {
+			return out, err
+		}
+		out.Approvals = append(out.Approvals, api.PurgeApproval{Approver: approver.Name, At: a.At.UTC()})
+	}
+	if p.ContainersMarked.IsZero() {
+		if out.Containers, err = c.protected(ctx, tx, pol); err != nil {
+			return out, err
+		}
+	}
+	versions, err := c.Policies.Versions(ctx, tx, c.tenant, pol.ID)
+	for _, kv := range versions {
+		out.Destroy = append(out.Destroy, c.keyOf(kv))
+	}
+	out.Limit = purgeLimit(c.Purger.KeysInFiles, versions)
+	return out, err
+}
+
+// containerClasses are the classes of key pages whose children are containers.
+var containerClasses = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled,
+	envelope.ClassSite, envelope.ClassWorkload}
+
+// protected counts the containers whose keys stand under a key of a policy.
+func (c *call) protected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
+	keys, err := c.Policies.Keys(ctx, tx, c.tenant, pol.ID)
+	if err != nil {
+		return 0, err
+	}
+	parents := make([]keypage.Parent, len(keys))
+	for i, k := range keys {
+		parents[i] = keypage.Parent{ID: k.ID, Generation: k.Generation}
+	}
+	_, n, err := keypage.Count(ctx, tx, c.tenant, parents, containerClasses)
+	return n, err
+}
+
+// purgeLimit says what a purge cannot promise.
+func purgeLimit(keysInFiles bool, versions []envelope.KeyVersion) string {
+	var limits []string
+	if keysInFiles {
+		limits = append(limits, "the availability keys are files: a copy of them that was made before the purge still opens a backup of the database that was made before it, and no purge reaches such copies; "+
+			"with the availability keys in a vault of the operator's own it does")
+	}
+	for _, kv := range versions {
+		if own := !strings.Contains(kv.Vault, "/"); own {
+			limits = append(limits, "customer keys stand in vaults of this server: a backup of its database holds them too, under the seal, and who has both opens what they wrapped, also after they were destroyed here")
+			break
+		}
+	}
+	return strings.Join(limits, ". ")
+}
+
+// doneAt is when something was done; nil if it was not.
+func doneAt(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

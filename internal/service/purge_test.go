@@ -1,0 +1,417 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/access"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/purge"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+func named(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
+
+func purgeOf(policy string) api.RequestPurgeInput {
+	in := api.RequestPurgeInput{PolicyInput: named(policy)}
+	in.Body.Reason, in.Body.Contact = "we leave the service", "security@contoso.com"
+	return in
+}
+
+// revoke takes away the service's permission on both keys of a policy.
+func (w world) revoke(policy string) {
+	w.revokeVaults("A-"+policy, "B-"+policy)
+	w.Policies.Close() // as the time of the cache would
+}
+
+// revokeVaults is revoke, before the cache lets go.
+func (w world) revokeVaults(vaults ...string) {
+	for _, vault := range vaults {
+		w.Vaults.Fail(vault, policytest.Denied())
+	}
+}
+
+// approver registers an approver and returns its requests.
+func (w world) approver(name string) context.Context {
+	w.Helper()
+	var in api.AddPurgeApproverInput
+	in.Body.Name = name
+	made, err := w.AddPurgeApprover(w.ctx, in)
+	w.Must(err)
+	p, err := w.Access.Authenticate(w.Ctx, made.Token)
+	w.Must(err)
+	return w.as(p)
+}
+
+// approve has two approvers approve a purge.
+func (w world) approve(policy string) {
+	w.Helper()
+	for _, name := range []string{"dana of " + policy, "erin of " + policy} {
+		w.Must(e(w.ApprovePurge(w.approver(name), named(policy))))
+	}
+}
+
+// carryOut works every purge off.
+func (w world) carryOut() error {
+	var all []purge.Purge
+	w.View(func(tx *store.Tx) (err error) {
+		all, err = purge.List(w.Ctx, tx, w.Tenant)
+		return err
+	})
+	var errs []error
+	for _, p := range all {
+		if p.State() == api.PurgeApproved {
+			errs = append(errs, w.Purger.Work(w.Ctx, p))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// purged takes policy p to the end of its purge.
+func (w world) purged(policy string) {
+	w.Helper()
+	w.revoke(policy)
+	w.Must(e(w.RequestPurge(w.ctx, purgeOf(policy))))
+	w.approve(policy)
+	w.Must(w.carryOut())
+}
+
+// refused demands a failure whose text or hint has each of some words.
+func refused(t testing.TB, err error, code api.Code, words ...string) {
+	t.Helper()
+	policytest.Refuses(t, err, code)
+	_, detail, hint := fail.Public(err)
+	for _, word := range words {
+		if !strings.Contains(detail+"\n"+hint, word) {
+			t.Errorf("%q (%q) does not say %q", detail, hint, word)
+		}
+	}
+}
+
+func (w world) withMail(name, policy string) {
+	w.Helper()
+	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, policy))))
+	w.Must(e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))))
+}
+
+func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		_, err := w.RequestPurge(w.ctx, purgeOf("p"))
+		refused(t, err, api.Conflict, "A-p", "Remove-AzKeyVaultAccessPolicy -VaultName A-p -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000")
+		w.Vaults.Fail("A-p", policytest.Denied())
+		_, err = w.RequestPurge(w.ctx, purgeOf("p"))
+		refused(t, err, api.Conflict, "Remove-AzKeyVaultAccessPolicy -VaultName B-p")
+		w.Vaults.Fail("B-p", policytest.Away())
+		refused(t, e(w.RequestPurge(w.ctx, purgeOf("p"))), api.VaultUnavailable)
+		p, err := w.ShowPolicy(w.ctx, named("p"))
+		w.Must(err)
+		if p.State != api.Registered {
+			t.Errorf("state %s", p.State)
+		}
+		refused(t, e(w.ShowPurge(w.ctx, named("p"))), api.NotFound)
+		w.Vaults.Fail("B-p", policytest.Denied())
+		w.Must(e(w.RequestPurge(w.ctx, purgeOf("p"))))
+		refused(t, e(w.RequestPurge(w.ctx, purgeOf("p"))), api.Conflict)
+	})
+}
+
+// An older version that something stands under counts as the newest one does.
+func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.Must(e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))))
+		w.tidy()
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+		asked := map[string]bool{}
+		w.revoke("p")
+		w.Vaults.Calls()
+		p, err := w.RequestPurge(w.ctx, purgeOf("p"))
+		w.Must(err)
+		for _, c := range w.Vaults.Calls() {
+			asked[c.Vault+c.Version] = true
+		}
+		if len(asked) != 3 || len(p.Destroy) != 3 {
+			t.Errorf("asked for %v, and to destroy are %v", asked, p.Destroy)
+		}
+	})
+}
+
+func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(bob, ""))))
+		w.revoke("p")
+		p, err := w.RequestPurge(w.ctx, purgeOf("p"))
+		w.Must(err)
+		if p.State != api.PurgeRequested || p.Containers != 1 || p.Reason != "we leave the service" || p.Contact != "security@contoso.com" || p.PolicyDeleted != nil {
+			t.Errorf("requested: %+v", p)
+		}
+		for name, err := range map[string]error{
+			"assign":  e(w.AssignMailbox(w.ctx, assign(bob, "p"))),
+			"create":  e(w.CreateMailbox(w.ctx, newMailbox("carol@contoso.com", "p"))),
+			"refresh": e(w.RefreshPolicy(w.ctx, refresh("p", ""))),
+		} {
+			t.Run(name, func(t *testing.T) { refused(t, err, api.Conflict, "its purge was requested") })
+		}
+		w.Must(w.carryOut())
+		if show, err := w.ShowPolicy(w.ctx, named("p")); err != nil || show.State != api.PurgePending || !show.Enabled {
+			t.Errorf("the policy: %+v, %v", show, err)
+		}
+		if strings.Contains(w.Dump("purge"), "leave") || strings.Contains(w.Dump("purge"), "security") {
+			t.Error("reason or contact stand in the clear")
+		}
+		refused(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.VaultDenied)
+	})
+}
+
+func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.revoke("p")
+		dana, erin := w.approver("dana"), w.approver("erin")
+		refused(t, e(w.ApprovePurge(dana, named("p"))), api.NotFound)
+		w.Must(e(w.RequestPurge(w.ctx, purgeOf("p"))))
+		refused(t, e(w.ApprovePurge(w.ctx, named("p"))), api.Forbidden)
+		both := w.admin
+		both.Roles = []access.Role{access.Admin, access.Approver}
+		refused(t, e(w.ApprovePurge(w.as(both), named("p"))), api.Forbidden, "who requested")
+		p, err := w.ApprovePurge(dana, named("p"))
+		w.Must(err)
+		if p.State != api.PurgeRequested || len(p.Approvals) != 1 || p.Approvals[0].Approver != "dana" {
+			t.Errorf("approved once: %+v", p)
+		}
+		refused(t, e(w.ApprovePurge(dana, named("p"))), api.Conflict)
+		for name, err := range map[string]error{
+			"show": e(w.ShowPurge(dana, named("p"))), "request": e(w.RequestPurge(dana, purgeOf("p"))), "list": e(w.ListMailboxes(dana, api.ListInput{})),
+		} {
+			t.Run("an approver may not "+name, func(t *testing.T) { refused(t, err, api.Forbidden) })
+		}
+		stranger := access.Principal{ID: uuid.New(), Tenant: w.Neighbour().Tenant, Name: "frank", Roles: []access.Role{access.Approver}}
+		w.Must(w.Containers.Bootstrap(w.Ctx, stranger.Tenant))
+		refused(t, e(w.ApprovePurge(w.as(stranger), named("p"))), api.NotFound)
+		p, err = w.ApprovePurge(erin, named("p"))
+		w.Must(err)
+		if p.State != api.PurgeApproved || p.PolicyDeleted != nil {
+			t.Errorf("approved twice: %+v", p)
+		}
+		refused(t, e(w.ApprovePurge(w.approver("george"), named("p"))), api.Conflict)
+		list, err := w.ListPurgeApprovers(w.ctx, api.None{})
+		w.Must(err)
+		if len(list.Items) != 3 {
+			t.Errorf("approvers: %+v", list.Items)
+		}
+		var again api.AddPurgeApproverInput
+		again.Body.Name = "DANA"
+		refused(t, e(w.AddPurgeApprover(w.ctx, again)), api.AlreadyExists)
+	})
+}
+
+func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		const idle = "idle@contoso.com"
+		w.withMail(alice, "p")
+		w.withMail(idle, "p")
+		w.withMail(bob, "")
+		w.Must(e(w.SetMailboxState(w.ctx, newState(idle, api.Inactive))))
+		before := w.show(alice).Protection
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+		key := w.show(alice).Protection
+		w.purged("p")
+		p, err := w.ShowPurge(w.ctx, named("p"))
+		w.Must(err)
+		if p.State != api.Purged || p.Containers != 2 || p.PolicyDeleted == nil || p.ContainersMarked == nil || p.AvailabilityKeyDestroyed == nil ||
+			p.ContainersMarked.Before(*p.PolicyDeleted) || p.AvailabilityKeyDestroyed.Before(*p.ContainersMarked) || p.Message != "" {
+			t.Errorf("purged: %+v", p)
+		}
+		if len(p.Destroy) != 3 || !strings.Contains(p.Limit, "availability keys are files") || !strings.Contains(p.Limit, "vaults of this server") {
+			t.Errorf("what is left: %+v", p)
+		}
+		// The customer's permission given back changes nothing.
+		w.Vaults.Fail("A-p", nil)
+		w.Vaults.Fail("B-p", nil)
+		for _, name := range []string{alice, idle} {
+			for what, err := range map[string]error{
+				"export": w.ExportMail(w.ctx, mailbox(name), io.Discard),
+				"list":   e(w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(name)})),
+				"import": e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))),
+				"assign": e(w.AssignMailbox(w.ctx, assign(name, ""))),
+				"state":  e(w.SetMailboxState(w.ctx, newState(name, api.Disabled))),
+			} {
+				t.Run(what+" "+name, func(t *testing.T) { refused(t, err, api.Gone, name, "purged on") })
+			}
+			if m := w.show(name); m.Protection.Purged == nil || m.Protection.Policy != "p" || m.AssignedPolicy != "p" {
+				t.Errorf("%s shows as %+v", name, m)
+			}
+		}
+		if w.export(bob) != mbox || w.show(bob).Protection.Purged != nil {
+			t.Error("another policy's mailbox was touched")
+		}
+		for _, identity := range []string{"p", p.PolicyID, before.DataEncryptionPolicyID, key.DataEncryptionPolicyID} {
+			if show, err := w.ShowPolicy(w.ctx, named(identity)); err != nil || show.State != api.PurgeDone || show.Enabled || show.Name != "p" {
+				t.Errorf("the policy by %s: %+v, %v", identity, show, err)
+			}
+		}
+		refused(t, e(w.AssignMailbox(w.ctx, assign(bob, "p"))), api.Gone)
+		refused(t, e(w.RefreshPolicy(w.ctx, refresh("p", ""))), api.Gone)
+		refused(t, e(w.RequestPurge(w.ctx, purgeOf("p"))), api.Gone)
+		report, err := w.Verify(w.ctx, api.VerifyInput{}, func(api.VerifyProgress) {})
+		w.Must(err)
+		if len(report.Damaged) != 0 || len(report.Closed) == 0 || report.Items != 1 {
+			t.Errorf("verify: %+v", report)
+		}
+		usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{})
+		w.Must(err)
+		for _, u := range usage.Items {
+			if u.Policy == "p" && u.Verdict != api.SafeToRetire {
+				t.Errorf("the ledger: %+v", u)
+			}
+		}
+		w.tidy()
+		if log := w.Dump("audit_entry"); !strings.Contains(log, "destroy availability key") || !strings.Contains(log, "marked the containers") {
+			t.Error("the steps are not in the log")
+		}
+	})
+}
+
+func TestAPurgedPolicyFreesItsPlaceAndItsName(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.purged("p")
+		first, err := w.ShowPurge(w.ctx, named("p"))
+		w.Must(err)
+		w.Vaults.Fail("A-p", nil)
+		w.Vaults.Fail("B-p", nil)
+		w.Must(e(w.CreatePolicy(w.ctx, newPolicy("P", keyURI("A-p"), keyURI("B-p")))))
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(bob, "p"))))
+		if now, err := w.ShowPolicy(w.ctx, named("p")); err != nil || now.State != api.Registered || now.ID == first.PolicyID {
+			t.Errorf("the name leads to %+v, %v", now, err)
+		}
+		if p, err := w.ShowPurge(w.ctx, named(first.PolicyID)); err != nil || p.State != api.Purged {
+			t.Errorf("by its GUID: %+v, %v", p, err)
+		}
+	})
+}
+
+func TestSitePolicyIsPurgedAndItsGeoIsFree(t *testing.T) {
+	each(t, func(w world) {
+		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
+		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
+		w.sitePolicy()
+		w.revoke("Sites")
+		refused(t, e(w.RequestPurge(w.ctx, purgeOf("Sites"))), api.RollInProgress)
+		w.Vaults.Fail("A-Sites", nil)
+		w.finishRolls()
+		w.purged("Sites")
+		refused(t, w.GetFile(w.ctx, file(team, path), from(0), io.Discard), api.Gone)
+		refused(t, e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))), api.Gone)
+		const next = team + "2"
+		w.Must(e(w.CreateSite(w.ctx, newSite(next))))
+		w.Vaults.Fail("A-Sites", nil)
+		w.Vaults.Fail("B-Sites", nil)
+		w.sitePolicy()
+		w.finishRolls()
+		if s, err := w.ShowSite(w.ctx, site(next)); err != nil || s.Protection.Policy != "Sites" || s.Protection.Purged != nil {
+			t.Errorf("the next site: %+v, %v", s, err)
+		}
+		if s, err := w.ShowSite(w.ctx, site(team)); err != nil || s.Protection.Purged == nil {
+			t.Errorf("the purged site: %+v, %v", s, err)
+		}
+		refused(t, w.GetFile(w.ctx, file(team, path), from(0), io.Discard), api.Gone)
+	})
+}
+
+func TestServiceManagedPolicyCannotBePurged(t *testing.T) {
+	each(t, func(w world) {
+		refused(t, e(w.RequestPurge(w.ctx, purgeOf("Service-managed"))), api.InvalidArgument)
+		for _, in := range []api.RequestPurgeInput{{PolicyInput: named("none")}, {PolicyInput: named("Service-managed")}} {
+			refused(t, e(w.RequestPurge(w.ctx, in)), api.InvalidArgument)
+		}
+		refused(t, e(w.RequestPurge(w.ctx, purgeOf("none"))), api.NotFound)
+	})
+}
+
+// Purge while rolling: the roll ends with the request, what it has brought over
+// and what it has not are both purged, and nothing comes back.
+func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.withMail(bob, "p") // under the newer key
+		w.purged("p")
+		var ro roll.Roll
+		w.View(func(tx *store.Tx) error {
+			all, err := roll.List(w.Ctx, tx, w.Tenant)
+			ro = all[0]
+			return err
+		})
+		if ro.State != api.RollSuperseded || !strings.Contains(ro.Message, `the purge of policy "p" was requested`) {
+			t.Errorf("the roll: %+v", ro)
+		}
+		running := ro
+		running.State = api.RollRunning // as a roller holds it that took it up before
+		if waits, err := w.Roller.Work(w.Ctx, running); waits || err != nil {
+			t.Errorf("the roller: %v, %v", waits, err)
+		}
+		for _, name := range []string{alice, bob} {
+			refused(t, w.ExportMail(w.ctx, mailbox(name), io.Discard), api.Gone)
+		}
+	})
+}
+
+// Reading while purging: a stream ends at the next blob.
+func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
+		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(strings.Repeat(mbox+"\n", 400)))))
+		read := 0
+		err := w.ExportMail(w.ctx, mailbox(alice), writerFunc(func(p []byte) (int, error) {
+			if read == 0 {
+				w.purged("p")
+			}
+			read += len(p)
+			return len(p), nil
+		}))
+		refused(t, err, api.Gone)
+	})
+}
+
+// While the store of availability keys does not do it, a purge waits and says so.
+func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.RemoveAvailabilityKeys()
+		w.revoke("p")
+		w.Must(e(w.RequestPurge(w.ctx, purgeOf("p"))))
+		w.approve("p")
+		if w.carryOut() == nil {
+			t.Error("it says that it destroyed what is not there")
+		}
+		p, err := w.ShowPurge(w.ctx, named("p"))
+		w.Must(err)
+		if p.State != api.PurgeApproved || p.ContainersMarked == nil || p.AvailabilityKeyDestroyed != nil || !strings.HasPrefix(p.Message, "waits: availability key") {
+			t.Errorf("it shows as %+v", p)
+		}
+		refused(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.Gone)
+	})
+}
