@@ -21,8 +21,6 @@ func item(store, name string) api.WorkloadItemInput {
 	return api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: store}, Item: name}
 }
 
-func named(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
-
 func assignment(policy string) (in api.AssignPolicyInput) {
 	in.Body.Policy = policy
 	return in
