@@ -74,7 +74,6 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 		operation string
 		destroyed bool
 		err       error
-		fallbacks int
 	}
 	there, destroyed := v.policy(w, "there"), v.policy(w, "destroyed")
 	w.DestroyAvailabilityKey(destroyed)

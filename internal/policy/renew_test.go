@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -246,12 +247,18 @@ func TestWallClockSetBackLengthensNoKeysLife(t *testing.T) {
 // Close ends the work of renewing, also what is under way.
 func TestCloseStopsRenewals(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
-		w.Open(pol.Current.ID).Zero()
-		w.Vaults.Before = func(ctx context.Context, _ policytest.Call) error { <-ctx.Done(); return ctx.Err() }
-		time.Sleep(policy.RevocationBound - time.Second) // both vaults hang
+		var hang atomic.Bool
+		w.Vaults.Before = func(ctx context.Context, _ policytest.Call) error {
+			if hang.Load() {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		w.Open(w.SitePolicy(nil).Current.ID).Zero()
+		hang.Store(true)
+		time.Sleep(policy.RevocationBound - time.Second)
 		w.Policies.Close()
-		w.Vaults.Before = nil
+		hang.Store(false)
 		w.Vaults.Calls()
 		time.Sleep(24 * time.Hour)
 		if n := len(w.Vaults.Calls()); n != 0 {
