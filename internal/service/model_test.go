@@ -22,7 +22,7 @@ import (
 )
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
-func init() { flag.Set("rapid.checks", "6") }
+func init() { flag.Set("rapid.checks", "4") }
 
 // model is what a tenant has asked for, beside what its service does.
 type model struct {
