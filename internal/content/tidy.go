@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,10 +80,10 @@ func (s *Contents) sweep(ctx context.Context, tenant int64) error {
 		if err != nil || len(blobs) == 0 {
 			return err
 		}
+		after = blobs[len(blobs)-1]
 		if err := s.letGo(ctx, tenant, blobs); err != nil {
 			return err
 		}
-		after = blobs[len(blobs)-1]
 	}
 }
 
@@ -105,7 +106,7 @@ const goAtOnce = 256
 // before, is named by none for ever. Rows are looked at after the mark: a copy
 // that has ended has left its rows.
 func (s *Contents) letGo(ctx context.Context, tenant int64, dropped []blobRow) error {
-	slices.SortFunc(dropped, func(a, b blobRow) int { return int(min(max(a.ID-b.ID, -1), 1)) })
+	slices.SortFunc(dropped, func(a, b blobRow) int { return cmp.Compare(a.ID, b.ID) })
 	for part := range slices.Chunk(dropped, goAtOnce) {
 		gone, err := s.unnamed(ctx, tenant, part)
 		if err != nil {
