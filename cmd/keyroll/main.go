@@ -24,17 +24,18 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Serve        serveCommand        `cmd:"" help:"Run the whole service: vaults, API, rolls."`
-	Demo         demoCommand         `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
-	Shell        shellCommand        `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
-	Mailbox      mailboxCommand      `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
-	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
-	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update."`
-	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Serve   serveCommand   `cmd:"" help:"Run the whole service: vaults, API, rolls."`
+	Demo    demoCommand    `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
+	Shell   shellCommand   `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
+	Mailbox mailboxCommand `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
+	Site    siteCommand    `cmd:"" help:"Sites: create, put, get, ls, list, show."`
+	Policy  policyCommand  `cmd:"" help:"Policies: list, show, refresh, update."`
+	Roll    rollCommand    `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Key     keyCommand     `cmd:"" help:"The ledger: which key version still protects what."`
+	Verify  verifyCommand  `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
+	Bench   benchCommand   `cmd:"" help:"Measure the roll beside its limits in the same run."`
+
 	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
-	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
-	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
-	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
 
 	Output string `name:"output" short:"o" enum:"text,json" default:"text" help:"Output: text, or json (JSON lines for lists, one object for bench and verify; nothing else on standard output)."`
 }

@@ -9,13 +9,14 @@ import (
 )
 
 type serveCommand struct {
-	Data                  string        `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
-	Listen                string        `name:"listen" default:"127.0.0.1:8443" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
-	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
-	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
+	Data        string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
+	Listen      string `name:"listen" default:"127.0.0.1:8443" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
+	VaultDomain string `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
+	PageSlots   slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
+	RollRate    int    `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
+
 	Availability          string        `name:"availability" placeholder:"URL" help:"Store of the availability keys: file:///FOLDER, or https://VAULT, a vault of the operator's own, reached with the machine's own credentials (AZURE_TENANT_ID and so on); a folder in the data folder unless given. Later starts use the one of the first."`
 	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key gets a new version by itself (${default})."`
-	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
 }
 
 func (c *serveCommand) Run(e *env) error {
