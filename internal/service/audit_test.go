@@ -55,7 +55,7 @@ func (w world) acts() []act {
 	discard := func(api.VerifyProgress) {}
 	tenants := 0
 	dana := func() (in api.AddPurgeApproverInput) { in.Body.Name = "dana"; return in }
-	restore := func(vaults ...string) (in api.RestoreSitesInput) {
+	restoreSites := func(vaults ...string) (in api.RestoreSitesInput) {
 		in.Body.Primary, in.Body.Secondary = w.newKey(vaults[0]), w.newKey(vaults[1])
 		return in
 	}
@@ -164,8 +164,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.LeavePolicy(x, named("m"))) }, api.Conflict, "m", w.finishRolls},
 		{"RecoverPolicy", func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) },
 			func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) }, api.Conflict, "Sites", func() { w.finishRolls(); w.revoke("Sites") }},
-		{"RestoreSites", func(x c) error { return e(w.RestoreSites(x, restore("C-Sites", "D-Sites"))) },
-			func(x c) error { return e(w.RestoreSites(x, restore("C-Sites", "D-Sites"))) }, api.Conflict, "", nil},
+		{"RestoreSites", func(x c) error { return e(w.RestoreSites(x, restoreSites("C-Sites", "D-Sites"))) },
+			func(x c) error { return e(w.RestoreSites(x, restoreSites("C-Sites", "D-Sites"))) }, api.Conflict, "", nil},
 		{"AddPurgeApprover", func(x c) error { return e(w.AddPurgeApprover(x, dana())) },
 			func(x c) error { return e(w.AddPurgeApprover(x, dana())) }, api.AlreadyExists, "dana", nil},
 		{"ListPurgeApprovers", func(x c) error { return e(w.ListPurgeApprovers(x, api.None{})) }, nil, "", "", nil},
