@@ -407,7 +407,7 @@ func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
 		says, hint string
 	}{
 		{"newer format", change("INSERT INTO schema_version (version_id, is_applied) VALUES (999, 1)"), change("DELETE FROM schema_version WHERE version_id = 999"),
-			nil, 1, "its schema is version 999, this keyroll knows versions up to 9 [NewerFormat]", "a newer one; nothing was changed"},
+			nil, 1, "its schema is version 999, this keyroll knows versions up to 15 [NewerFormat]", "a newer one; nothing was changed"},
 		{"another seal", write(bytes.Repeat([]byte{7}, len(seal))), write(seal), nil, 1, "[WrongSeal]", ""},
 		{"damaged seal", write(seal[1:]), write(seal), nil, 2, "does not hold exactly 32 bytes", ""},
 		{"another vault domain", nothing, nothing, []string{"--vault-domain", "vault.azure.net"}, 1,
