@@ -203,12 +203,12 @@ func (c *policyRecover) Run(e *env) error {
 func (*purgeRequest) Help() string {
 	return help("Take away the service's permission in both vaults first: Remove-AzKeyVaultAccessPolicy. From the request on the policy takes in nothing, and the request cannot be withdrawn. "+
 		"Two approvers, neither of them who asked, then approve it; the second one's word deletes the policy, marks what it protects, and destroys the availability key.",
-		"keyroll purge request USA_mailboxes --reason \"we leave the service\" --contact security@contoso.com")
+		"keyroll purge request USA_mailboxes --reason leaving --contact security@contoso.com")
 }
 
 func (*purgeApproverAdd) Help() string {
 	return help("An approver may approve purges and nothing else. The token is written to the file and never printed.",
-		"keyroll purge approver add \"Dana Smith\" --new-token-file dana.token")
+		"keyroll purge approver add dana --new-token-file dana.token")
 }
 
 func (*purgeApproverList) Help() string { return help("", "keyroll purge approver list") }

@@ -53,6 +53,7 @@ func (c *verifyCommand) Run(e *env) (err error) {
 // add adds the report of one tenant to that of all; the tenant's name goes with
 // what did not open, unless it is empty.
 func add(sum *api.Verified, part api.Verified, tenant string) {
+	sum.Probes = append(sum.Probes, part.Probes...)
 	sum.PolicyKeys += part.PolicyKeys
 	sum.Wraps += part.Wraps
 	sum.Containers += part.Containers

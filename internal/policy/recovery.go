@@ -52,22 +52,22 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 // Restore ends the recovery mode of a policy: every policy key of it that is
 // needed gets wraps by two new customer keys, and keeps its material. also runs
 // in the same transaction.
-func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, also func(*store.Tx) error) error {
+func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, also func(*store.Tx) error) (warnings []string, err error) {
 	if err := pol.TakesIn(); err != nil {
-		return err
+		return nil, err
 	}
 	if pol.Recovery.IsZero() {
-		return fail.New(api.Conflict, "restore policy %q: it is not in recovery mode", pol.Name).
+		return nil, fail.New(api.Conflict, "restore policy %q: it is not in recovery mode", pol.Name).
 			WithHint("where both of its keys are lost: keyroll policy recover %q", pol.Name)
 	}
 	profile := ProfileOf(pol.Kind)
-	a, b, _, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
+	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
 	if err != nil {
-		return fmt.Errorf("restore policy %q: %w", pol.Name, err)
+		return nil, fmt.Errorf("restore policy %q: %w", pol.Name, err)
 	}
 	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	end := func(tx *store.Tx, _ Change) error {
 		if err := setRecovery(ctx, tx, pol, 0); err != nil {
@@ -77,17 +77,17 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 	}
 	_, err = p.change(ctx, pol, now, a, b, api.DepthRoot, true, end)
 	if !fail.Is(err, api.NoNewVersion) {
-		return err
+		return warnings, err
 	}
 	// The very keys that were lost are there again, and all wraps are theirs.
 	for _, root := range customerRoots(profile, now) {
 		bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, now, root)
 		clear(bundle)
 		if err != nil {
-			return fmt.Errorf("restore policy %q: %w", pol.Name, err)
+			return nil, fmt.Errorf("restore policy %q: %w", pol.Name, err)
 		}
 	}
-	return p.DB.InTx(ctx, func(tx *store.Tx) error {
+	return warnings, p.DB.InTx(ctx, func(tx *store.Tx) error {
 		if err := p.holdUnchanged(ctx, tx, pol); err != nil {
 			return err
 		}

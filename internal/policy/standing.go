@@ -192,6 +192,9 @@ func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx
 		if err != nil {
 			return err
 		}
+		if now.Purge != NotPurged {
+			return now.TakesIn()
+		}
 		if s.Description != nil {
 			now.Description = *s.Description
 		}
@@ -241,7 +244,7 @@ func (p *Policies) checkRenamed(ctx context.Context, tx *store.Tx, now Policy) e
 		return err
 	}
 	for _, other := range all {
-		if other.ID != now.ID && strings.EqualFold(other.Name, now.Name) {
+		if other.ID != now.ID && other.Purge != Purged && strings.EqualFold(other.Name, now.Name) {
 			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
 		}
 	}

@@ -143,7 +143,11 @@ func (c *call) findPolicy(ctx context.Context, tx *store.Tx, identity string) (p
 	}
 	pol, found, err := c.sitePolicy(ctx, tx, g)
 	if err == nil && !found {
-		err = fail.New(api.NotFound, "geo %q has no site policy", g.Name).WithHint("make one: Register-SPODataEncryptionPolicy")
+		err = noSitePolicy(g)
 	}
 	return pol, err
+}
+
+func noSitePolicy(g container.Geo) error {
+	return fail.New(api.NotFound, "geo %q has no site policy", g.Name).WithHint("make one: Register-SPODataEncryptionPolicy")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"keyroll/api"
-	"keyroll/internal/fail"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -13,11 +12,7 @@ import (
 // recovery mode.
 func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.RecoverPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
-		var pol policy.Policy
-		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			pol, err = s.Policies.Find(ctx, tx, c.tenant, in.Policy)
-			return err
-		})
+		pol, err := c.policy(ctx, in.Policy)
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -42,21 +37,26 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 			return api.Policy{}, err
 		}
 		var pol policy.Policy
-		err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			pol, err = s.Policies.Find(ctx, tx, c.tenant, sitePolicyName)
+		err = s.DB.View(ctx, func(tx *store.Tx) error {
+			geo, err := s.Containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
+			if err != nil {
+				return err
+			}
+			var found bool
+			if pol, found, err = c.sitePolicy(ctx, tx, geo); err == nil && !found {
+				err = noSitePolicy(geo)
+			}
 			return err
 		})
-		if fail.Is(err, api.NotFound) {
-			return api.Policy{}, fail.New(api.NotFound, "restore sites: the geo has no site policy").
-				WithHint("make one: Register-SPODataEncryptionPolicy")
-		}
 		if err != nil {
 			return api.Policy{}, err
 		}
-		err = s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
+		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
 		if err != nil {
 			return api.Policy{}, err
 		}
-		return c.policyOf(ctx, pol.ID)
+		out, err := c.policyOf(ctx, pol.ID)
+		out.Warnings = warnings
+		return out, err
 	})
 }
