@@ -1,0 +1,368 @@
+package node_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/envelope"
+	"keyroll/internal/keypage"
+	"keyroll/internal/node"
+	"keyroll/internal/policy"
+	"keyroll/internal/store"
+)
+
+// containerKeys opens the key of every container.
+func (x tenancy) containerKeys() (all []container.Opened) {
+	x.t.Helper()
+	ctx, n := x.t.Context(), x.Node
+	list := ask(x.t, n.DB, func(tx *store.Tx) ([]container.Container, error) {
+		return n.Containers.All(ctx, tx, n.Tenant.ID, 0, 1000)
+	})
+	for _, c := range list {
+		opened, err := n.Containers.OpenKey(ctx, c)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		all = append(all, opened)
+	}
+	return all
+}
+
+func TestChecklist07LeafKeyPerMailboxSiteAndWorkload(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	x.Mailbox("carol@contoso.com", mailboxes.policy)
+	x.Site(sites.unit + "2")
+	x.PutItem("sensitivity-labels", "one", []byte(said))
+	count := map[container.Kind]int{}
+	var keys [][]byte
+	for _, c := range x.containerKeys() {
+		count[c.Kind]++
+		if key := c.Key.Bytes(); len(key) != 256/8 || slices.ContainsFunc(keys, func(other []byte) bool { return bytes.Equal(key, other) }) {
+			t.Errorf("%s %d has the key of another, or one of %d bytes", c.Kind, c.ID, len(key))
+		} else {
+			keys = append(keys, key)
+		}
+	}
+	if count[container.Mailbox] != 3 || count[container.Site] != 2 || count[container.Workload] < 3 {
+		t.Errorf("opened %v", count)
+	}
+	for _, want := range []struct {
+		kind
+		active, sites, workloads int64
+	}{{mailboxes, 2, 0, 0}, {sites, 0, 2, 0}, {stores, 1, 0, 2}} {
+		for _, vault := range want.vaults {
+			list, err := x.Client.ListKeyUsage(t.Context(), api.KeyUsageInput{Vault: vault})
+			if err != nil || len(list.Items) != 1 {
+				t.Fatalf("%s: %+v, %v", vault, list.Items, err)
+			}
+			if u := list.Items[0]; u.Active != want.active || u.Sites != want.sites || u.Workloads != want.workloads || u.Verdict != api.InUse {
+				t.Errorf("%s protects %+v", vault, u)
+			}
+		}
+	}
+}
+
+// blobKeys opens the key of every blob of all containers of a kind, by blob.
+func (x tenancy) blobKeys(kind container.Kind) map[int64][]byte {
+	x.t.Helper()
+	keys := map[int64][]byte{}
+	for _, c := range x.containerKeys() {
+		if c.Kind != kind {
+			continue
+		}
+		pages := ask(x.t, x.Node.DB, func(tx *store.Tx) ([]keypage.Row, error) {
+			return keypage.Under(x.t.Context(), tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
+		})
+		for _, row := range pages {
+			page, err := envelope.OpenPage(c.Key, row.Place(), row.Body)
+			if err != nil {
+				x.t.Fatal(err)
+			}
+			for _, slot := range page.Slots() {
+				keys[slot.Child] = bytes.Clone(slot.Key.Bytes())
+			}
+		}
+	}
+	return keys
+}
+
+func TestChecklist08PerFilePerChunkPerDeltaKeysAES256(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	seen := map[string]bool{} // every key of all blobs
+	grown := func(what string, kind container.Kind, want int, write func()) {
+		t.Helper()
+		before := x.blobKeys(kind)
+		write()
+		fresh := 0
+		for blob, key := range x.blobKeys(kind) {
+			if _, old := before[blob]; old {
+				continue
+			}
+			fresh++
+			if len(key) != 256/8 || seen[string(key)] {
+				t.Errorf("%s: blob %d has a key of %d bits, or that of another", what, blob, 8*len(key))
+			}
+			seen[string(key)] = true
+		}
+		if fresh != want {
+			t.Errorf("%s made %d keys, want %d", what, fresh, want)
+		}
+	}
+	large := bytes.Repeat([]byte("0123456789abcdef"), (2*content.BlobSize+16)/16)
+	grown("a file of three pieces", container.Site, 3, func() { x.Put(sites.unit, "large", large) })
+	grown("the same file elsewhere", container.Site, 3, func() { x.Put(sites.unit, "copy", large) })
+	grown("an update", container.Site, 3, func() { x.Put(sites.unit, "large", large) })
+	grown("two messages", container.Mailbox, 2, func() { x.Import(mailboxes.unit, said+said) })
+	grown("an item", container.Workload, 1, func() { x.PutItem(stores.unit, "two", []byte(said)) })
+	if got := x.Get(sites.unit, "large"); !bytes.Equal(got, large) {
+		t.Errorf("read %d bytes of %d", len(got), len(large))
+	}
+	stored := map[string]bool{}
+	for _, blob := range x.blobs() {
+		if stored[string(blob)] {
+			t.Error("two blobs are the same as they are stored")
+		}
+		stored[string(blob)] = true
+	}
+}
+
+func TestChecklist09BlobsStandApartFromMapAndKeyPages(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	database := x.database()
+	for _, blob := range x.blobs() {
+		if bytes.Contains(database, blob[len(blob)/2:]) {
+			t.Error("a blob's content stands in the database")
+		}
+		for _, word := range []string{"body of it all", "plan.txt", "alice", "contoso", "finance"} {
+			if bytes.Contains(blob, []byte(word)) {
+				t.Errorf("a blob tells %q", word)
+			}
+		}
+	}
+	if n := len(x.blobs()); n != 4 {
+		t.Errorf("there are %d blobs", n)
+	}
+	// Map and key pages share the database, and nothing opens without either.
+	blobs, elsewhere := filepath.Join(x.Data, "blobs"), filepath.Join(t.TempDir(), "blobs")
+	if err := os.Rename(blobs, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range kinds {
+		x.shut(k, api.Damaged, "without the blob store")
+	}
+	if files, err := x.Client.ListFiles(t.Context(), api.SiteInput{Site: sites.unit}); err != nil || len(files.Items) != 1 || files.Items[0].Path != "plan.txt" {
+		t.Errorf("the map without the blobs: %+v, %v", files.Items, err)
+	}
+	if len(x.blobKeys(container.Mailbox)) != 2 || len(x.blobKeys(container.Site)) != 1 || len(x.blobKeys(container.Workload)) != 1 {
+		t.Error("the key pages do not open without the blobs")
+	}
+	if err := os.Rename(elsewhere, blobs); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range kinds {
+		x.reads(k, "with it again")
+	}
+}
+func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	for _, k := range versioned {
+		first := map[string]int{}
+		for range 30 { // one side alone: once in 2^29 runs
+			x.forget()
+			n := len(x.audited(k.policy))
+			x.reads(k, "with both vaults")
+			if uses := x.audited(k.policy)[n:]; len(uses) != 1 {
+				t.Errorf("%s: opened by %q", k.policy, uses)
+			}
+			first[strings.Fields(x.openedBy(k.policy))[0]]++
+		}
+		if len(first) != 2 || first["primary"]+first["secondary"] != 30 {
+			t.Errorf("%s: first asked were %v", k.policy, first)
+		}
+	}
+	for _, k := range kinds {
+		// A vault that is away is an error, one that refuses a denial; one denial
+		// is one too many, whatever the other vault says.
+		for _, c := range []struct {
+			denied, away []int
+			code         api.Code // of a user's request; empty: it is served
+		}{
+			{away: []int{0}}, {away: []int{1}}, {denied: []int{0}}, {denied: []int{1}},
+			{denied: []int{0, 1}, code: api.VaultDenied}, {denied: []int{0}, away: []int{1}, code: api.VaultDenied}, {denied: []int{1}, away: []int{0}, code: api.VaultDenied},
+		} {
+			var away []string
+			for _, i := range c.away {
+				away = append(away, k.vaults[i])
+			}
+			for _, i := range c.denied {
+				x.Revoke(k.service, k.vaults[i])
+			}
+			x.away(away...)
+			x.forget()
+			when := fmt.Sprintf("denied %v, away %v", c.denied, c.away)
+			if c.code == "" {
+				x.reads(k, when)
+			} else {
+				x.shut(k, c.code, when)
+			}
+			x.away()
+			x.restore(k)
+		}
+	}
+}
+
+func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	n := len(x.audited(sites.policy))
+	x.hang(sites.vaults[0])
+	x.reads(sites, "with a primary vault that never answers")
+	if key := x.openedBy(sites.policy); !strings.HasPrefix(key, "secondary key") {
+		t.Errorf("opened by %s", key)
+	}
+	for _, use := range x.audited(sites.policy)[n:] {
+		if strings.Contains(use, " done ") && strings.Contains(use, "primary key") {
+			t.Errorf("there is %s", use)
+		}
+	}
+}
+
+func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	for _, k := range kinds {
+		lifetime := policy.ProfileOf(k.PolicyKind).CacheLifetime
+		x.reads(k, "at first")
+		x.away(k.vaults[:]...)
+		x.reads(k, "from the cache, vaults away")
+		if key := x.openedBy(k.policy); strings.HasPrefix(key, "availability key") {
+			t.Errorf("%s: from the cache, but opened by %s", k.policy, key)
+		}
+		if k.PolicyKind != api.SitePolicy {
+			x.clock.advance(lifetime)
+			x.reads(k, "after its time in the cache, vaults away")
+			if key := x.openedBy(k.policy); !strings.HasPrefix(key, "availability key") {
+				t.Errorf("%s: opened by %s", k.policy, key)
+			}
+			x.clock.by.Store(0)
+			x.away()
+			continue
+		}
+		alerts := func() (n int) {
+			for _, entry := range x.audited(k.policy) {
+				if strings.HasPrefix(entry, "Renew VaultUnavailable renewing policy key") && strings.Contains(entry, "keeps failing") {
+					n++
+				}
+			}
+			return n
+		}
+		x.clock.advance(lifetime - 2*time.Hour - 10*time.Minute)
+		x.reads(k, "before its renewal is due")
+		if got := alerts(); got != 0 {
+			t.Errorf("%d alerts more than two hours before its end", got)
+		}
+		x.clock.advance(20 * time.Minute)
+		x.reads(k, "with less than two hours left")
+		x.reads(k, "with less than two hours left")
+		if got := alerts(); got != 1 {
+			t.Errorf("%d alerts less than two hours before its end", got)
+		}
+		x.clock.advance(2 * time.Hour)
+		x.shut(k, api.VaultUnavailable, "after its time in the cache")
+		x.clock.by.Store(0)
+		x.away()
+		x.reads(k, "vaults back")
+
+		// Renewed, it lives on from there.
+		x.clock.advance(policy.RevocationBound)
+		x.reads(k, "when it is renewed")
+		x.away(k.vaults[:]...)
+		x.clock.advance(lifetime - time.Minute)
+		x.reads(k, "as long after its renewal")
+		x.clock.by.Store(0)
+		x.away()
+	}
+}
+
+func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	x.newVault(stores, "Row13-A", 0)
+	x.newVault(stores, "Row13-B", 1)
+	for _, vault := range []string{"Row13-A", "Row13-B"} {
+		x.newKey(vault, "Key001")
+	}
+	if _, err := x.create(stores, "Row13work", x.uri("Row13-A", "Key001"), x.uri("Row13-B", "Key001")); err != nil {
+		t.Fatal(err)
+	}
+	x.Mailbox("carol@contoso.com", mailboxes.policy)
+	x.Import("carol@contoso.com", said)
+	for _, k := range kinds {
+		x.away(k.vaults[:]...)
+		x.forget()
+		if k.PolicyKind == api.SitePolicy {
+			x.shut(k, api.VaultUnavailable, "both vaults away")
+		} else {
+			x.reads(k, "both vaults away")
+		}
+		x.away()
+		x.revoke(k)
+		x.shut(k, api.VaultDenied, "access removed")
+	}
+	for _, entry := range x.audited(sites.policy) {
+		if strings.Contains(entry, "Fallback") {
+			t.Errorf("a site: %s", entry)
+		}
+	}
+	// To bring things under another policy is the service's own work: it is done.
+	// What was opened for it is nobody else's.
+	x.Script("Set-M365DataAtRestEncryptionPolicyAssignment Row13work")
+	x.FinishRoll("Row13work")
+	x.reads(stores, "brought under another policy")
+	x.Script("Set-Mailbox alice@contoso.com -DataEncryptionPolicy $null")
+	x.reads(mailboxes, "brought under another policy")
+	carol := mailboxes
+	carol.unit = "carol@contoso.com"
+	x.shut(carol, api.VaultDenied, "after the service's own work")
+}
+
+func TestChecklist14AvailabilityKeyUseIsAudited(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	uses := func(k kind) (list []string) {
+		for _, entry := range x.audited(k.policy) {
+			if strings.Contains(entry, "CustomerKeyServiceEncryption") {
+				list = append(list, entry)
+			}
+		}
+		return list
+	}
+	for _, k := range kinds {
+		x.reads(k, "with both vaults")
+		if got := uses(k); got != nil {
+			t.Errorf("%s: without a fallback the log has %q", k.policy, got)
+		}
+		if k.PolicyKind == api.SitePolicy {
+			x.revoke(k)
+			if _, err := x.Client.RecoverPolicy(t.Context(), api.PolicyInput{Policy: k.policy}); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			x.away(k.vaults[:]...)
+		}
+		x.forget()
+		x.reads(k, "by the availability key")
+		p := x.show(k.policy)
+		job := map[api.PolicyKind]string{api.MailboxPolicy: "ExportMail", api.SitePolicy: "GetFile", api.MultiWorkloadPolicy: "GetWorkloadItem"}[k.PolicyKind]
+		record := regexp.MustCompile(fmt.Sprintf(`^%s done unwrap .*CustomerKeyServiceEncryption: Fallback to Availability Key, PolicyId %s, ScopeKeyVersionId %s, RequestId \S+, job %s$`, job, p.ID, p.Revision, job))
+		if got := uses(k); len(got) != 1 || !record.MatchString(got[0]) {
+			t.Errorf("%s: the log has %q, want %s", k.policy, got, record)
+		}
+	}
+}
