@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/store"
@@ -216,4 +217,18 @@ func (x tenancy) blobs() (list [][]byte) {
 		x.t.Fatal(err)
 	}
 	return list
+}
+
+// until waits for what goes on in the background.
+func (x tenancy) until(what string, holds func() bool) {
+	x.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 6000 {
+		if holds() {
+			return
+		}
+		<-tick.C
+	}
+	x.t.Fatalf("it does not come about: %s", what)
 }

@@ -240,17 +240,3 @@ func TestChecklist25AvailabilityKeyRollsOnScheduleOnDemandAndWithANewPolicy(t *t
 		}
 	}
 }
-
-// until waits for what goes on in the background.
-func (x tenancy) until(what string, holds func() bool) {
-	x.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for range 6000 {
-		if holds() {
-			return
-		}
-		<-tick.C
-	}
-	x.t.Fatalf("it does not come about: %s", what)
-}
