@@ -128,6 +128,11 @@ func TestChecklist17AssignReassignAndAssignBeforeMigration(t *testing.T) {
 	under(stores, "Row17mult")
 	under(bob, "Row17mult")
 	under(mailboxes, mailboxes.policy) // one of its own has precedence
+	erin := mailboxes
+	erin.unit = "erin@contoso.com"
+	x.Mailbox(erin.unit, "")
+	x.Import(erin.unit, said)
+	under(erin, "Row17mult")
 
 	under(sites, sites.policy)
 	under(x.under(sites, "Row17site"), "Sites-Row17site")
