@@ -72,7 +72,9 @@ type Options struct {
 	Still  bool
 	Logger *slog.Logger
 
-	outage func(host string) bool // tests alone
+	// Tests alone set these.
+	outage func(host string) bool
+	now    func() time.Time
 }
 
 // Node is a running keyroll.
@@ -173,6 +175,9 @@ func (o *Options) defaults() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
 	}
@@ -212,7 +217,7 @@ func (o *Options) defaults() error {
 
 // wire builds the rooms from the store up and starts to serve.
 func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener net.Listener) error {
-	now := time.Now
+	now := o.now
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		return err

@@ -1,0 +1,223 @@
+package node_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
+)
+
+// The rows of the documentation's checklist of capabilities, each a test of
+// what keyroll answers, for all three kinds of policies. checklist_*_test.go
+// have the rows; what they stand on is here.
+
+// kind is one column of the checklist: a policy and one thing that it protects.
+type kind struct {
+	api.PolicyKind
+	policy  string
+	service string    // application id
+	vaults  [2]string // of the primary and the secondary key
+	unit    string    // name of the container
+}
+
+var (
+	mailboxes = kind{api.MailboxPolicy, "USA_mailboxes", exchange, [2]string{"Contoso-EX-A1", "Contoso-EX-A2"}, "alice@contoso.com"}
+	sites     = kind{api.SitePolicy, "Sites", sharePoint, [2]string{"Contoso-SP-A1", "Contoso-SP-A2"}, "https://contoso.sharepoint.com/sites/finance"}
+	stores    = kind{api.MultiWorkloadPolicy, "Contoso_Global", workloads, [2]string{"Contoso-DAR-A1", "Contoso-DAR-A2"}, "chat-messages"}
+
+	kinds     = []kind{mailboxes, sites, stores}
+	versioned = []kind{mailboxes, stores} // those whose keys are named without a version
+)
+
+const (
+	underTenant = "bob@contoso.com" // a mailbox without a policy of its own
+	firstSub    = "11111111-1111-1111-1111-111111111111"
+	secondSub   = "22222222-2222-2222-2222-222222222222"
+	said        = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody of it all\n\n"
+)
+
+// tenancy is a tenant that has done what the set-up pages ask for: every kind
+// of policy on two HSM keys in two vaults, in two subscriptions that cannot end
+// early and two regions, and something under each.
+type tenancy struct {
+	*nodetest.World
+	t     *testing.T
+	clock *ahead
+	*silence
+}
+
+// ahead is a clock that can be put forward.
+type ahead struct{ by atomic.Int64 }
+
+func (a *ahead) now() time.Time          { return time.Now().Add(time.Duration(a.by.Load())) }
+func (a *ahead) advance(d time.Duration) { a.by.Add(int64(d)) }
+
+// silence is which vaults break off what they are asked, and which one does not
+// answer at all.
+type silence struct {
+	mu      sync.Mutex
+	names   []string
+	mute    string
+	release chan struct{}
+}
+
+func (s *silence) hit(host string) bool {
+	s.mu.Lock()
+	vault, _, _ := strings.Cut(host, ".")
+	is := func(name string) bool { return strings.EqualFold(name, vault) }
+	mute, hit := is(s.mute), slices.ContainsFunc(s.names, is)
+	s.mu.Unlock()
+	if mute {
+		<-s.release
+	}
+	return mute || hit
+}
+
+// hang makes a vault take requests and not answer them until the test ends.
+func (x tenancy) hang(name string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.mute, x.release = name, make(chan struct{})
+	x.t.Cleanup(func() { close(x.release) })
+}
+
+// away makes these vaults, and no others, break off what they are asked.
+func (s *silence) away(names ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names = names
+}
+
+// staged is the data folder of the tenancy: made once, then every row begins
+// with a copy.
+var staged struct {
+	once  sync.Once
+	files map[string][]byte
+}
+
+// newTenancy starts a node on a copy of the tenancy.
+func newTenancy(t *testing.T, o node.Options) tenancy {
+	t.Parallel()
+	staged.once.Do(func() { staged.files = stage(t) })
+	o.Data = filepath.Join(t.TempDir(), "data")
+	for name, content := range staged.files {
+		path := filepath.Join(o.Data, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return start(t, o)
+}
+
+func start(t *testing.T, o node.Options) tenancy {
+	x := tenancy{t: t, clock: &ahead{}, silence: &silence{}}
+	x.World = nodetest.Start(t, o.WithOutage(x.hit).WithClock(x.clock.now))
+	return x
+}
+
+// stage makes the tenancy and returns the files of its data folder.
+func stage(t *testing.T) map[string][]byte {
+	x := start(t, node.Options{})
+	for _, sub := range []string{firstSub, secondSub} {
+		x.Script("Set-AzContext -SubscriptionId "+sub,
+			"Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources")
+	}
+	for _, k := range kinds {
+		for i, vault := range k.vaults {
+			x.newVault(k, vault, i)
+			x.newKey(vault, "Key001")
+		}
+		if _, err := x.create(k, k.policy, x.uri(k.vaults[0], "Key001"), x.uri(k.vaults[1], "Key001")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.Mailbox(mailboxes.unit, mailboxes.policy)
+	x.Mailbox(underTenant, "")
+	x.Import(underTenant, said)
+	x.Site(sites.unit)
+	x.AssignTenant(stores.policy)
+	for _, k := range kinds {
+		x.write(k, said)
+	}
+	x.settle()
+	x.Node.Upkeep.Wait()
+	x.Stop()
+	files := map[string][]byte{}
+	err := filepath.WalkDir(x.Data, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(x.Data, path)
+		if err == nil {
+			files[name], err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// newVault makes a vault as the set-up page has it, the first or the second of
+// a pair, which the service of a kind may use.
+func (x tenancy) newVault(k kind, name string, i int) {
+	x.t.Helper()
+	x.Script(fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -SubscriptionId %s -Sku Premium -EnablePurgeProtection",
+		name, []string{"westus", "northeurope"}[i], []string{firstSub, secondSub}[i]))
+	x.grant(k, name, "wrapKey,unwrapKey,get")
+}
+
+func (x tenancy) grant(k kind, vault, permissions string) {
+	x.t.Helper()
+	x.Script(fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys %s -ServicePrincipalName %s", vault, permissions, k.service))
+}
+
+// revoke takes the permissions on both keys of a kind's policy away; the cache
+// of opened policy keys is dropped.
+func (x tenancy) revoke(k kind) {
+	x.t.Helper()
+	x.Revoke(k.service, k.vaults[:]...)
+	x.forget()
+}
+
+// restore gives them back.
+func (x tenancy) restore(k kind) {
+	x.t.Helper()
+	for _, vault := range k.vaults {
+		x.grant(k, vault, "wrapKey,unwrapKey,get")
+	}
+	x.forget()
+}
+
+// forget drops what policy keys are open, so that the vaults are asked again.
+func (x tenancy) forget() { x.Node.Policies.Close() }
+
+// newKey makes a version of a key.
+func (x tenancy) newKey(vault, key string) (version string) {
+	x.t.Helper()
+	return x.one(fmt.Sprintf("(Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps wrapKey,unwrapKey).Version", vault, key))
+}
+
+// one runs lines that print one value.
+func (x tenancy) one(lines ...string) string {
+	x.t.Helper()
+	return strings.TrimSpace(x.Script(lines...))
+}
+
+func (x tenancy) uri(vault, key string) string {
+	return fmt.Sprintf("https://%s.%s/keys/%s", vault, x.Info.VaultDomain, key)
+}

@@ -1,0 +1,208 @@
+package node_test
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/node"
+	"keyroll/internal/policy"
+)
+
+func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	for _, k := range versioned {
+		first := map[string]int{}
+		for range 30 { // one side alone: once in 2^29 runs
+			x.forget()
+			n := len(x.audited(k.policy))
+			x.reads(k, "with both vaults")
+			if uses := x.audited(k.policy)[n:]; len(uses) != 1 {
+				t.Errorf("%s: opened by %q", k.policy, uses)
+			}
+			first[strings.Fields(x.openedBy(k.policy))[0]]++
+		}
+		if len(first) != 2 || first["primary"]+first["secondary"] != 30 {
+			t.Errorf("%s: first asked were %v", k.policy, first)
+		}
+	}
+	for _, k := range kinds {
+		// A vault that is away is an error, one that refuses a denial; one denial
+		// is one too many, whatever the other vault says.
+		for _, c := range []struct {
+			denied, away []int
+			code         api.Code // of a user's request; empty: it is served
+		}{
+			{away: []int{0}}, {denied: []int{1}}, {denied: []int{0, 1}, code: api.VaultDenied}, {denied: []int{0}, away: []int{1}, code: api.VaultDenied},
+		} {
+			var away []string
+			for _, i := range c.away {
+				away = append(away, k.vaults[i])
+			}
+			for _, i := range c.denied {
+				x.Revoke(k.service, k.vaults[i])
+			}
+			x.away(away...)
+			x.forget()
+			when := fmt.Sprintf("denied %v, away %v", c.denied, c.away)
+			if c.code == "" {
+				x.reads(k, when)
+			} else {
+				x.shut(k, c.code, when)
+			}
+			x.away()
+			x.restore(k)
+		}
+	}
+}
+
+func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	n := len(x.audited(sites.policy))
+	x.hang(sites.vaults[0])
+	x.reads(sites, "with a primary vault that never answers")
+	if key := x.openedBy(sites.policy); !strings.HasPrefix(key, "secondary key") {
+		t.Errorf("opened by %s", key)
+	}
+	// The primary did not fail first: it lost.
+	x.until("the use of the primary key is broken off", func() bool {
+		return slices.ContainsFunc(x.audited(sites.policy)[n:], func(use string) bool {
+			return strings.HasPrefix(use, "GetFile broken off unwrap ") && strings.Contains(use, " by its primary key ")
+		})
+	})
+}
+
+func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	for _, k := range kinds {
+		lifetime := policy.ProfileOf(k.PolicyKind).CacheLifetime
+		x.reads(k, "at first")
+		x.away(k.vaults[:]...)
+		x.reads(k, "from the cache, vaults away")
+		if key := x.openedBy(k.policy); strings.HasPrefix(key, "availability key") {
+			t.Errorf("%s: from the cache, but opened by %s", k.policy, key)
+		}
+		if k.PolicyKind != api.SitePolicy {
+			x.clock.advance(lifetime)
+			x.reads(k, "after its time in the cache, vaults away")
+			if key := x.openedBy(k.policy); !strings.HasPrefix(key, "availability key") {
+				t.Errorf("%s: opened by %s", k.policy, key)
+			}
+			x.clock.by.Store(0)
+			x.away()
+			continue
+		}
+		alerts := func() (n int) {
+			for _, entry := range x.audited(k.policy) {
+				if strings.HasPrefix(entry, "Renew VaultUnavailable renewing policy key") && strings.Contains(entry, "keeps failing") {
+					n++
+				}
+			}
+			return n
+		}
+		x.clock.advance(lifetime - 2*time.Hour - 10*time.Minute)
+		x.reads(k, "before its renewal is due")
+		if got := alerts(); got != 0 {
+			t.Errorf("%d alerts more than two hours before its end", got)
+		}
+		x.clock.advance(20 * time.Minute)
+		x.reads(k, "with less than two hours left")
+		x.reads(k, "with less than two hours left")
+		if got := alerts(); got != 1 {
+			t.Errorf("%d alerts less than two hours before its end", got)
+		}
+		x.clock.advance(2 * time.Hour)
+		x.shut(k, api.VaultUnavailable, "after its time in the cache")
+		x.clock.by.Store(0)
+		x.away()
+		x.reads(k, "vaults back")
+
+		// Renewed, it lives on from there.
+		x.clock.advance(policy.RevocationBound)
+		x.reads(k, "when it is renewed")
+		x.away(k.vaults[:]...)
+		x.clock.advance(lifetime - time.Minute)
+		x.reads(k, "as long after its renewal")
+		x.clock.by.Store(0)
+		x.away()
+	}
+}
+
+func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	x.newVault(stores, "Row13-A", 0)
+	x.newVault(stores, "Row13-B", 1)
+	for _, vault := range []string{"Row13-A", "Row13-B"} {
+		x.newKey(vault, "Key001")
+	}
+	if _, err := x.create(stores, "Row13work", x.uri("Row13-A", "Key001"), x.uri("Row13-B", "Key001")); err != nil {
+		t.Fatal(err)
+	}
+	x.Mailbox("carol@contoso.com", mailboxes.policy)
+	x.Import("carol@contoso.com", said)
+	for _, k := range kinds {
+		x.away(k.vaults[:]...)
+		x.forget()
+		if k.PolicyKind == api.SitePolicy {
+			x.shut(k, api.VaultUnavailable, "both vaults away")
+		} else {
+			x.reads(k, "both vaults away")
+		}
+		x.away()
+		x.revoke(k)
+		x.shut(k, api.VaultDenied, "access removed")
+	}
+	for _, entry := range x.audited(sites.policy) {
+		if strings.Contains(entry, "Fallback") {
+			t.Errorf("a site: %s", entry)
+		}
+	}
+	// To bring things under another policy is the service's own work: it is done.
+	// What was opened for it is nobody else's.
+	x.Script("Set-M365DataAtRestEncryptionPolicyAssignment Row13work")
+	x.FinishRoll("Row13work")
+	x.reads(stores, "brought under another policy")
+	x.Script("Set-Mailbox alice@contoso.com -DataEncryptionPolicy $null")
+	x.reads(mailboxes, "brought under another policy")
+	carol := mailboxes
+	carol.unit = "carol@contoso.com"
+	x.shut(carol, api.VaultDenied, "after the service's own work")
+}
+
+func TestChecklist14AvailabilityKeyUseIsAudited(t *testing.T) {
+	x := newTenancy(t, node.Options{})
+	uses := func(k kind) (list []string) {
+		for _, entry := range x.audited(k.policy) {
+			if strings.Contains(entry, "CustomerKeyServiceEncryption") {
+				list = append(list, entry)
+			}
+		}
+		return list
+	}
+	for _, k := range kinds {
+		x.reads(k, "with both vaults")
+		if got := uses(k); got != nil {
+			t.Errorf("%s: without a fallback the log has %q", k.policy, got)
+		}
+		if k.PolicyKind == api.SitePolicy {
+			x.revoke(k)
+			if _, err := x.Client.RecoverPolicy(t.Context(), api.PolicyInput{Policy: k.policy}); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			x.away(k.vaults[:]...)
+		}
+		x.forget()
+		x.reads(k, "by the availability key")
+		p := x.show(k.policy)
+		job := map[api.PolicyKind]string{api.MailboxPolicy: "ExportMail", api.SitePolicy: "GetFile", api.MultiWorkloadPolicy: "GetWorkloadItem"}[k.PolicyKind]
+		record := regexp.MustCompile(fmt.Sprintf(`^%s done unwrap .*CustomerKeyServiceEncryption: Fallback to Availability Key, PolicyId %s, ScopeKeyVersionId %s, RequestId \S+, job %s$`, job, p.ID, p.Revision, job))
+		if got := uses(k); len(got) != 1 || !record.MatchString(got[0]) {
+			t.Errorf("%s: the log has %q, want %s", k.policy, got, record)
+		}
+	}
+}
