@@ -209,17 +209,17 @@ var (
 		Summary: "Read a file, whole or by one byte range (RFC 9110, section 14)", Returns: Bytes})
 
 	CreatePolicy = define[CreatePolicyInput, Policy](Meta{Name: "CreatePolicy", Method: http.MethodPost, Path: "/v1/policies",
-		Summary: "Create a mailbox policy from two customer keys"})
+		Summary: "Create a mailbox or multi-workload policy from two customer keys"})
 	RegisterSites = define[RegisterSitesInput, Policy](Meta{Name: "RegisterSites", Method: http.MethodPost, Path: "/v1/policies/sites",
-		Summary: "Register the site policy; all sites are brought under it"})
+		Summary: "Register the site policy of a geo; all sites of the geo are brought under it"})
 	ListPolicies = define[None, List[Policy]](Meta{Name: "ListPolicies", Method: http.MethodGet, Path: "/v1/policies",
 		Summary: "List policies"})
 	ShowPolicy = define[PolicyInput, Policy](Meta{Name: "ShowPolicy", Method: http.MethodGet, Path: "/v1/policies/{policy}",
 		Summary: "Show a policy"})
 	RefreshPolicy = define[RefreshPolicyInput, Refreshed](Meta{Name: "RefreshPolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/refresh",
-		Summary: "Take up the newest key versions of a mailbox policy and roll"})
+		Summary: "Take up the newest key versions of a mailbox or multi-workload policy and roll"})
 	UpdatePolicy = define[UpdatePolicyInput, Refreshed](Meta{Name: "UpdatePolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/update",
-		Summary: "Replace one customer key of the site policy and roll"})
+		Summary: "Replace one customer key of a site policy and roll"})
 
 	ListRolls = define[None, List[Roll]](Meta{Name: "ListRolls", Method: http.MethodGet, Path: "/v1/rolls",
 		Summary: "List rolls, the newest first"})

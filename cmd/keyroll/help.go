@@ -28,7 +28,8 @@ func (*shellCommand) Help() string {
 }
 
 func (*mailboxCreate) Help() string {
-	return help("Without a policy of its own a mailbox stands under the service-managed one. Set-Mailbox in the shell assigns one later.",
+	return help("Without a policy of its own a mailbox stands under the multi-workload policy that is assigned, or else under the service-managed one. "+
+		"Set-Mailbox in the shell assigns one later.",
 		"keyroll mailbox create alice@contoso.com --policy USA_mailboxes")
 }
 
@@ -55,7 +56,7 @@ func (*mailboxState) Help() string {
 }
 
 func (*siteCreate) Help() string {
-	return help("The site policy, once registered, covers every site.", "keyroll site create https://contoso.sharepoint.com/sites/legal")
+	return help("A site stands in the geo of its host. The geo's site policy, once registered, covers it.", "keyroll site create https://contoso.sharepoint.com/sites/legal")
 }
 
 func (*sitePut) Help() string {
@@ -81,7 +82,8 @@ func (*siteShow) Help() string {
 }
 
 func (*policyList) Help() string {
-	return help("The shell makes policies: New-DataEncryptionPolicy for mailboxes, Register-SPODataEncryptionPolicy for sites.", "keyroll policy list")
+	return help("The shell makes policies: New-DataEncryptionPolicy for mailboxes, New-M365DataAtRestEncryptionPolicy for several workloads, "+
+		"Register-SPODataEncryptionPolicy for sites.", "keyroll policy list")
 }
 
 func (*policyShow) Help() string { return help("", "keyroll policy show USA_mailboxes") }
@@ -125,6 +127,7 @@ func (*verifyCommand) Help() string {
 	return help("With no server running it opens the data folder itself, of every tenant unless one is named, and starts the embedded vault on a free loopback port. "+
 		"What a rule keeps shut is closed; what should open and does not is damaged, named, and exit status 1.",
 		"keyroll verify",
+		"keyroll verify --policy USA_mailboxes",
 		"keyroll verify --data demo-data --require-open")
 }
 

@@ -11,8 +11,8 @@ import (
 type policyCommand struct {
 	List    policyList    `cmd:"" help:"List policies."`
 	Show    policyShow    `cmd:"" help:"Show a policy, its keys and its newest roll."`
-	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox policy and roll."`
-	Update  policyUpdate  `cmd:"" help:"Replace one key of the site policy and roll."`
+	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox or multi-workload policy and roll."`
+	Update  policyUpdate  `cmd:"" help:"Replace one key of a site policy and roll."`
 	Leave   policyLeave   `cmd:"" help:"Bring everything under a policy back to where it stands without it, and end the policy."`
 	Recover policyRecover `cmd:"" help:"Let the availability key open a site policy whose customer keys are lost."`
 }
@@ -49,7 +49,7 @@ func (c *policyShow) Run(e *env) error {
 type policyRefresh struct {
 	connection
 	Name           string `arg:"" help:"Name, GUID, or GUID of any revision."`
-	Depth          string `name:"depth" enum:"root,policy" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every active mailbox under it."`
+	Depth          string `name:"depth" enum:"root,policy" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every active mailbox and workload store under it."`
 	AllGenerations bool   `name:"all-generations" help:"Depth root: re-wrap the older policy keys too, so that inactive mailboxes need no old key version."`
 }
 

@@ -17,8 +17,8 @@ import (
 
 type verifyCommand struct {
 	connection
-	Policy      string `name:"policy" placeholder:"POLICY" help:"Only what this policy protects."`
-	RequireOpen bool   `name:"require-open" help:"Exit 1 also if anything is closed by a rule: a revoked key, a vault that is away."`
+	Policy      string `name:"policy" placeholder:"POLICY" help:"Only what this policy protects; each of its roots also wraps and unwraps once, and the time taken is told."`
+	RequireOpen bool   `name:"require-open" help:"Exit 1 also if anything is closed by a rule: a revoked key, a vault that is away, a purged policy."`
 }
 
 func (c *verifyCommand) Run(e *env) (err error) {

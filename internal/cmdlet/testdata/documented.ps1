@@ -1,5 +1,7 @@
-# The command lines of the Customer Key documentation (overview, set up, manage, roll, availability key; of each page the copies
-# of 2018 to 2022), as they are printed, in an order in which they can be run. A block is one text and begins with its name.
+# The command lines of the Customer Key documentation (the pages set up, manage and roll, the copies of 2018 to 2022), as they are
+# printed, in an order in which they can be run. A block is one text and begins with its name. The overview prints no command line,
+# nor does the page about the availability key, but for its draft of 2019: set-permanentdatapurgerequest TRUE names no policy, and
+# gave way to the Set-DataEncryptionPolicy of the page manage, which is here.
 # Tests put values in place of what stands in angle or square brackets, and of the key versions of the examples.
 
 # connect
