@@ -18,6 +18,7 @@ import (
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/fail"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
@@ -55,7 +56,13 @@ func newWorld(p *policytest.World) world {
 	p.Must(err)
 	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
 	p.Must(err)
-	p.InTx(func(tx *store.Tx) error { return directory.Made(p.Ctx, tx, p.Tenant) })
+	p.InTx(func(tx *store.Tx) error {
+		err := directory.Made(p.Ctx, tx, p.Tenant)
+		if fail.Is(err, api.AlreadyExists) { // by the world before this one
+			return nil
+		}
+		return err
+	})
 	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Audit: audit.New(containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	var s *service.Service
 	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
