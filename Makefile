@@ -23,12 +23,14 @@ check:
 # the race detector: it would watch the test, not the children.
 CHILDREN = ./cmd/keyroll ./internal/crashtest
 
+# Tests wait for disks and databases more than for processors: packages run
+# four at a time.
 race:
-	$(GO) test -race $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
-	$(GO) test $(CHILDREN)
+	$(GO) test -race -p 4 $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
+	$(GO) test -p 4 $(CHILDREN)
 
 fips:
-	GODEBUG=fips140=only $(GO) test $(CRYPTO)
+	GODEBUG=fips140=only $(GO) test -p 4 $(CRYPTO)
 
 # A real PostgreSQL: the tests start and stop one themselves from these programs.
 .PHONY: postgres
