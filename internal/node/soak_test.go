@@ -32,7 +32,7 @@ func (o *outages) hit(host string) bool {
 }
 
 // TestSoak keeps a node under mixed load: users read and write mail and files,
-// admins assign, change states and roll both policies, while one vault after
+// admins assign, change states and roll policies of all three kinds, while one vault after
 // the other goes away and comes back and opened policy keys are dropped. No
 // request of a user may fail, nothing may read back other than it was written,
 // and at the end everything opens.
@@ -42,6 +42,8 @@ func TestSoak(t *testing.T) {
 	w := nodetest.Start(t, o.WithOutage(vaults.hit))
 	w.StageMail()
 	w.StageSites()
+	w.StageWork()
+	w.AssignTenant(nodetest.WorkPolicy)
 	s := &soak{World: w, counts: map[string]*atomic.Int64{}}
 	s.fill(container.Mailbox, nodetest.MailboxPolicy, "m%d@contoso.com", 60)
 	s.fill(container.Site, "", "https://contoso.sharepoint.com/sites/s%d", 30)
@@ -66,9 +68,11 @@ func TestSoak(t *testing.T) {
 		during(fmt.Sprintf("mail of user %d", u), s.mail(ctx, u))
 		during(fmt.Sprintf("files of user %d", u), s.files(ctx, u))
 	}
+	during("workload items", s.items(ctx))
 	during("assignments", s.assign(ctx))
-	during("mail rolls", s.rollMail(ctx))
+	during("mail rolls", s.roll(ctx, nodetest.MailboxPolicy, nodetest.VaultA1, nodetest.VaultA2))
 	during("site rolls", s.rollSites(ctx))
+	during("rolls for the tenant", s.roll(ctx, nodetest.WorkPolicy, nodetest.VaultW1, nodetest.VaultW2))
 	users.Go(func() error { return s.takeAway(load, &vaults) })
 	if err := users.Wait(); err != nil {
 		t.Fatal(err)
@@ -81,6 +85,7 @@ func TestSoak(t *testing.T) {
 	}
 	w.FinishRoll(nodetest.MailboxPolicy)
 	w.FinishRoll(nodetest.SitePolicy)
+	w.FinishRoll(nodetest.WorkPolicy)
 	w.Node.Upkeep.Wait()
 	w.VerifyClean()
 }
@@ -148,6 +153,22 @@ func (s *soak) files(ctx context.Context, user int) func(i int) error {
 	}
 }
 
+// items stores and reads items of a workload store.
+func (s *soak) items(ctx context.Context) func(i int) error {
+	return func(i int) error {
+		in := api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: "chat-messages"}, Item: fmt.Sprintf("thread %d", i%15)}
+		content := bytes.Repeat([]byte{byte('a' + i%26)}, 1000+7*(i%1000))
+		if _, err := s.Client.PutWorkloadItem(ctx, in, int64(len(content)), bytes.NewReader(content)); err != nil {
+			return err
+		}
+		got, err := all(s.Client.GetWorkloadItem(ctx, in))
+		if err == nil && !bytes.Equal(got, content) {
+			err = fmt.Errorf("%d bytes read, %d written", len(got), len(content))
+		}
+		return err
+	}
+}
+
 // assign moves keys of mailboxes that users do not write to.
 func (s *soak) assign(ctx context.Context) func(i int) error {
 	return func(i int) error {
@@ -163,14 +184,15 @@ func (s *soak) assign(ctx context.Context) func(i int) error {
 	}
 }
 
-func (s *soak) rollMail(ctx context.Context) func(i int) error {
+// roll adds a version to one key of a policy that names none, and refreshes it.
+func (s *soak) roll(ctx context.Context, policy string, vaults ...string) func(i int) error {
 	return func(i int) error {
-		vault := []string{nodetest.VaultA1, nodetest.VaultA2}[i%2]
+		vault := vaults[i%len(vaults)]
 		return s.again(ctx, func() error {
 			if _, err := s.TryScript(fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault))); err != nil {
 				return err
 			}
-			_, err := s.Client.RefreshPolicy(ctx, api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: nodetest.MailboxPolicy}})
+			_, err := s.Client.RefreshPolicy(ctx, api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: policy}})
 			return err
 		})
 	}
@@ -217,7 +239,7 @@ func (s *soak) again(ctx context.Context, act func() error) error {
 func (s *soak) takeAway(ctx context.Context, vaults *outages) error {
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()
-	names := []string{nodetest.VaultA1, nodetest.VaultS2, nodetest.VaultA2, nodetest.VaultS1}
+	names := []string{nodetest.VaultA1, nodetest.VaultS2, nodetest.VaultW1, nodetest.VaultA2, nodetest.VaultS1, nodetest.VaultW2}
 	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
