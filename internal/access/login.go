@@ -134,7 +134,7 @@ func (d *Directory) audience(scope, host string) (string, error) {
 	}
 	u, err := url.Parse(resources[0])
 	if err == nil && u.Scheme == "https" && u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" {
-		if strings.EqualFold(u.Hostname(), d.vaultDomain) {
+		if strings.EqualFold(u.Hostname(), d.vaultDomain) || strings.EqualFold(u.Hostname(), ManagedHSMDomain(d.vaultDomain)) {
 			return VaultAudience(u.Host), nil
 		}
 		if strings.EqualFold(u.Host, host) {
@@ -147,6 +147,12 @@ func (d *Directory) audience(scope, host string) (string, error) {
 // VaultAudience is the audience of tokens for the vaults under domain, given
 // with the port that the request came to, if any.
 func VaultAudience(domain string) string { return "https://" + strings.ToLower(domain) }
+
+// ManagedHSMDomain is the domain under which the vaults of a vault domain answer
+// as Managed HSMs: its first label is another.
+func ManagedHSMDomain(vaultDomain string) string {
+	return "managedhsm." + strings.TrimPrefix(vaultDomain, "vault.")
+}
 
 func issuer(r *http.Request, t Tenant) string { return authority(r, t) + "/v2.0" }
 

@@ -41,7 +41,7 @@ func keyCmdlets() []*Cmdlet {
 				{Name: "HsmName", Type: String, Mandatory: true, Sets: []string{"InHsm"}, Help: "Name of a premium vault, which serves as a managed HSM; the key is an HSM key."},
 				unpiped(keyName),
 				{Name: "KeyFilePath", Type: String, Mandatory: true, Sets: []string{"FromFile"}, Help: "A file with an RSA private key in PEM, which becomes the key version."},
-				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Sets: []string{"InVault", "FromFile"}, Help: "Where the key lives; HSM needs a premium vault."},
+				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Sets: []string{"InVault", "FromFile"}, Help: "Where the key lives; in Azure, HSM needs a premium vault."},
 				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC", "RSA-HSM", "EC-HSM"}, Help: "RSA unless given. An EC key cannot be a customer key."},
 				{Name: "Size", Type: Int, Help: "Bits of an RSA key: 2048, 3072 or 4096."},
 				keyOps,

@@ -111,10 +111,15 @@ func (d *demo) differs(format string, args ...any) {
 	d.say("DIFFERS: "+format, args...)
 }
 
+// subscriptions has one for each region: the two vaults of a policy are not to
+// be lost at once.
+var subscriptions = map[string]string{"eastus": "6c2f7e5a-0d3b-4b0e-9d57-1f0a6a3c8e01", "westus": "b1d94c37-7a52-4e8f-8c66-52e0d7f94a02"}
+
 // stage makes a vault with one key that a service principal may use.
 func (d *demo) stage(ctx context.Context, vault, key, location, principal string) error {
 	return d.run(ctx,
-		fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection | ft VaultName, Location", vault, location),
+		fmt.Sprintf("$context = Set-AzContext -SubscriptionId %s; ", subscriptions[location])+
+			fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection | ft VaultName, Location", vault, location),
 		fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName %s", vault, principal),
 		fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey') | ft VaultName, Name, Version", vault, key))
 }

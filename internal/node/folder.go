@@ -220,6 +220,5 @@ func (n *Node) writeSecrets(ctx context.Context, directory *access.Directory, au
 
 // serverTLS certifies the server for its vaults and for itself.
 func serverTLS(authority *ca.CA, domain string) (*tls.Config, error) {
-	managed := "managedhsm." + strings.TrimPrefix(domain, "vault.")
-	return authority.TLS([]string{"*." + domain, "*." + managed, "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, time.Now)
+	return authority.TLS([]string{"*." + domain, "*." + access.ManagedHSMDomain(domain), "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, time.Now)
 }

@@ -161,11 +161,8 @@ func (c *Client) parseVault(u *url.URL) (string, bool) {
 	if !vaultNames.MatchString(name) {
 		return "", false
 	}
-	if domain == c.config.VaultDomain {
-		return name, true
-	}
-	if domain == "managedhsm."+strings.TrimPrefix(c.config.VaultDomain, "vault.") {
-		return "", false // keyroll's own domain for Managed HSMs, even if Azure has one of that name
+	if domain == c.config.VaultDomain || domain == "managedhsm."+strings.TrimPrefix(c.config.VaultDomain, "vault.") {
+		return name, true // a Managed HSM of keyroll's own is a premium vault
 	}
 	for _, cloud := range azureClouds {
 		if cloud.domain == domain && (u.Port() == "" || u.Port() == "443") {

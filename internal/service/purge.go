@@ -238,11 +238,8 @@ func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *contai
 	return out, err
 }
 
-// containerClasses are the classes of key pages whose children are containers.
-var containerClasses = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled,
-	envelope.ClassSite, envelope.ClassWorkload}
-
-// protected counts the containers whose keys stand under a key of a policy.
+// protected counts the containers, backups among them, whose keys stand under a
+// key of a policy.
 func (c *call) protected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
 	keys, err := c.Policies.Keys(ctx, tx, c.tenant, pol.ID)
 	if err != nil {
@@ -252,7 +249,7 @@ func (c *call) protected(ctx context.Context, tx *store.Tx, pol policy.Policy) (
 	for i, k := range keys {
 		parents[i] = keypage.Parent{ID: k.ID, Generation: k.Generation}
 	}
-	_, n, err := keypage.Count(ctx, tx, c.tenant, parents, containerClasses)
+	_, n, err := keypage.Count(ctx, tx, c.tenant, parents, policy.Classes)
 	return n, err
 }
 

@@ -109,7 +109,7 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 		if c.vault, err = findVault(r.Context(), tx, name); err != nil {
 			return err
 		}
-		if c.vault.deleted != 0 {
+		if c.vault.deleted != 0 || c.vault.sku != premium && v.managed(domain) {
 			return vaultNotFound(name)
 		}
 		c.tenant, err = v.directory.Tenant(r.Context(), tx, c.vault.tenant)

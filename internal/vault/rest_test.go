@@ -45,6 +45,7 @@ func TestRequestsAreNumbered(t *testing.T) {
 func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
 	n := newWorld(t, sqlite(t))
 	for host, want := range map[string]bool{
+		"contoso.managedhsm.localhost": true, "contoso.managedhsm.vault.localhost": false, "managedhsm.localhost": false,
 		"contoso.vault.localhost": true, "Contoso.VAULT.localhost:8443": true,
 		"vault.localhost": false, "vault.localhost:8443": false, ".vault.localhost": false, "": false,
 		"a.b.vault.localhost": false, "contoso.vault.localhost.evil": false, "contoso.evilvault.localhost": false,

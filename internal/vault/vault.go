@@ -73,14 +73,24 @@ func (v *Vaults) Serves(host string) bool {
 	return name != ""
 }
 
-// split cuts NAME.DOMAIN[:PORT] into the vault's name and DOMAIN[:PORT].
+// premium is the SKU of vaults that answer as Managed HSMs too.
+const premium = "premium"
+
+// managed reports whether DOMAIN[:PORT], as split returns it, is that of Managed
+// HSMs.
+func (v *Vaults) managed(domain string) bool {
+	return strings.HasPrefix(domain, access.ManagedHSMDomain(v.domain))
+}
+
+// split cuts NAME.DOMAIN[:PORT] into the vault's name and DOMAIN[:PORT],
+// which is the vault domain or that of Managed HSMs.
 func (v *Vaults) split(host string) (name, domain string) {
 	name, domain, _ = strings.Cut(host, ".")
 	bare := domain
 	if h, _, err := net.SplitHostPort(domain); err == nil {
 		bare = h
 	}
-	if !strings.EqualFold(bare, v.domain) {
+	if !strings.EqualFold(bare, v.domain) && !strings.EqualFold(bare, access.ManagedHSMDomain(v.domain)) {
 		return "", ""
 	}
 	return name, strings.ToLower(domain)
