@@ -23,11 +23,16 @@ check:
 # the race detector: it would watch the test, not the children.
 CHILDREN = ./cmd/keyroll ./internal/crashtest
 
+# Whole procedures, one request after the other: the race detector would only
+# slow them. What runs side by side is in the other tests.
+PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants)
+
 # Tests wait for disks and databases more than for processors: packages run
 # four at a time.
 race:
-	$(GO) test -race -p 4 $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
+	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
 	$(GO) test -p 4 $(CHILDREN)
+	$(GO) test -p 4 -run '$(PROCEDURES)' ./internal/node ./internal/policy ./internal/cmdlet ./internal/service
 
 fips:
 	GODEBUG=fips140=only $(GO) test -p 4 $(CRYPTO)
