@@ -135,6 +135,7 @@ func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
 		<-free
 		if err != nil && ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "a roll could not be worked on; it is tried again", "roll", ro.ID, "error", err)
+			r.held(ctx, ro, err)
 			waits = true
 		}
 		if !waits {

@@ -26,6 +26,7 @@ type Dialect struct {
 	migrationLock func() (lock.SessionLocker, error) // nil: one process opens the database
 	retryable     func(error) bool
 	unique        func(error) bool
+	trouble       func(error) trouble
 	openFailure   func(shown string, err error) error
 	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
 

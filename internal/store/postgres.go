@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"io"
+	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,6 +47,7 @@ var postgres = Dialect{
 	},
 	retryable:   postgresRetryable,
 	unique:      postgresUnique,
+	trouble:     postgresTrouble,
 	openFailure: postgresOpenFailure,
 	execMany:    postgresExecMany,
 	texts:       &texts{},
@@ -54,6 +58,10 @@ const (
 	uniqueViolation      = "23505"
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
+	diskFull             = "53100"
+	readOnlyTransaction  = "25006" // a standby, or default_transaction_read_only
+	dataCorrupted        = "XX001"
+	indexCorrupted       = "XX002"
 )
 
 func postgresCode(err error) string {
@@ -72,6 +80,30 @@ func postgresRetryable(err error) bool {
 }
 
 func postgresUnique(err error) bool { return postgresCode(err) == uniqueViolation }
+
+func postgresTrouble(err error) trouble {
+	switch code := postgresCode(err); {
+	case code == diskFull:
+		return full
+	case code == readOnlyTransaction:
+		return readOnly
+	case code == dataCorrupted || code == indexCorrupted:
+		return unsound
+	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "53"):
+		return unreachable // the connection failed, the server goes down or comes up, or has too much to do
+	case code == "" && lostConnection(err):
+		return unreachable
+	}
+	return noTrouble
+}
+
+// lostConnection reports whether err is of the connection, not of a statement.
+func lostConnection(err error) bool {
+	var connecting *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connecting) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
 
 func postgresOpenFailure(shown string, err error) error {
 	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer or refuses", shown).Because(err)

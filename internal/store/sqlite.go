@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
@@ -95,6 +96,7 @@ var sqlite = Dialect{
 	goose:       goose.DialectSQLite3,
 	retryable:   func(err error) bool { return errors.Is(err, sqlite3.BUSY) },
 	unique:      sqliteUnique,
+	trouble:     sqliteTrouble,
 	openFailure: sqliteOpenFailure,
 	execMany:    sqliteExecMany,
 	texts:       &texts{},
@@ -103,6 +105,20 @@ var sqlite = Dialect{
 func sqliteUnique(err error) bool {
 	return errors.Is(err, sqlite3.CONSTRAINT_UNIQUE) || errors.Is(err, sqlite3.CONSTRAINT_PRIMARYKEY) ||
 		errors.Is(err, sqlite3.CONSTRAINT_ROWID)
+}
+
+// sqliteTrouble also looks at what the operating system said: the driver tells
+// some of its refusals as plain failures of input and output.
+func sqliteTrouble(err error) trouble {
+	switch {
+	case errors.Is(err, sqlite3.FULL) || noRoom(err):
+		return full
+	case errors.Is(err, sqlite3.READONLY) || errors.Is(err, syscall.EROFS):
+		return readOnly
+	case errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_CORRUPTFS):
+		return unsound
+	}
+	return noTrouble
 }
 
 func sqliteOpenFailure(shown string, err error) error {

@@ -24,6 +24,7 @@ import (
 
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
+	shown   string // its address without what may be a password
 	dialect *Dialect
 	writer  *sql.DB
 	reader  *sql.DB // the same pool as writer on PostgreSQL
@@ -50,19 +51,20 @@ func Open(ctx context.Context, address string) (*DB, error) {
 		return nil, err
 	}
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path} // the rest may hold a password
-	if err := db.connect(ctx, shown.String()); err != nil {
+	db.shown = shown.String()
+	if err := db.connect(ctx); err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return db, nil
 }
 
-func (db *DB) connect(ctx context.Context, shown string) error {
+func (db *DB) connect(ctx context.Context) error {
 	if err := db.writer.PingContext(ctx); err != nil {
-		return db.dialect.openFailure(shown, err)
+		return db.dialect.openFailure(db.shown, err)
 	}
 	if err := db.migrate(ctx); err != nil {
-		return fmt.Errorf("open database %s: %w", shown, err)
+		return fmt.Errorf("open database %s: %w", db.shown, db.named(err))
 	}
 	return nil
 }
@@ -99,16 +101,17 @@ const (
 // transaction off in favour of another one (SQLITE_BUSY, serialization
 // failure, deadlock), fn is run again from the start: it must set, not add to,
 // what it captures. A commit whose answer was lost is an error although it may
-// have happened.
+// have happened. A database that is full, takes no writes, is damaged or does
+// not answer is named with its code.
 func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	pause := firstPause
 	for try := 1; ; try++ {
 		err := db.run(ctx, db.writer, &sql.TxOptions{}, fn)
 		if err == nil || !db.dialect.retryable(err) {
-			return err
+			return db.named(err)
 		}
 		if try == attempts {
-			return fmt.Errorf("transaction broken off %d times: %w", attempts, err)
+			return fmt.Errorf("transaction broken off %d times: %w", attempts, db.named(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -123,7 +126,7 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 // the one at its first statement. It never waits for a writer. A View left open
 // for long lets SQLite's write-ahead log grow.
 func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.run(ctx, db.reader, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}, fn)
+	return db.named(db.run(ctx, db.reader, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}, fn))
 }
 
 func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) error {
