@@ -68,6 +68,7 @@ var rooms = []room{
 	{"internal/envelope", "api internal/fail", "pure functions: no database, no clock, no vault"},
 	{"internal/store", "api internal/fail", "transactions without a domain word"},
 	{"internal/blob", "api internal/fail", "stores bytes, and knows neither keys nor rows"},
+	{"internal/lease", "internal/store", "who does what, by the database's clock; what it is that is done, its callers know"},
 	{"internal/seal", "api internal/fail", "keyroll's own secrets; its callers give it the transaction"},
 	{"internal/audit", "internal/store", "writes entries in its callers' transactions; names are sealed by who calls"},
 	{"internal/access", "api internal/fail internal/seal internal/store", "principals in rows, their secrets under the seal"},
