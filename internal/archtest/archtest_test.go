@@ -96,7 +96,7 @@ var rooms = []room{
 	{"internal/cmdlet", "api internal/cmdlet/syntax internal/fail", "asks the client and the vaults through interfaces; no room"},
 	{"internal/cmdlet/vaults", "api internal/cmdlet internal/fail", "vaults by the official clients"},
 	{"internal/node", "api internal/access internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/envelope " +
-		"internal/fail internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
+		"internal/fail internal/lease internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"wires all rooms to a whole"},
 	{"internal/demo", "api client internal/fail", "a user of the interfaces, and no more"},
 	{"internal/bench", "api client internal/container internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
@@ -111,6 +111,7 @@ var rooms = []room{
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
 		"lends tests policies, on fake vaults"},
+	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "lends tests several real processes on one database"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/seal internal/store", "lends tests a whole keyroll"},
 }
 

@@ -69,8 +69,8 @@ type Config struct {
 	KeysInFiles bool
 	// Leases are those of this node; nil means that there is but this one.
 	Leases *lease.Leases
-	Now         func() time.Time
-	Logger      *slog.Logger
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // Purger carries approved purges out.
