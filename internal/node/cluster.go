@@ -57,7 +57,7 @@ func (n *Node) join(ctx context.Context, o Options) error {
 	}
 	n.own = ownStores(o.Data, map[string]string{"availability": n.Availability, "blobs": o.Blobs})
 	// What a node left that was killed a moment ago ends within the time.
-	deadline := time.Now().Add(2 * lease.Term)
+	deadline := time.Now().Add(lease.Term + lease.Term/3)
 	for err := n.register(ctx); err != nil; err = n.register(ctx) {
 		if !fail.Is(err, api.Conflict) || time.Now().After(deadline) {
 			return err
