@@ -75,14 +75,14 @@ var rooms = []room{
 	{"internal/keypage", "api internal/envelope internal/fail internal/fault internal/store", "the page table; holds no key of its own"},
 	{"internal/rootkey", "api internal/envelope internal/fail", "reaches vaults over HTTPS alone, keyroll's own too"},
 	{"internal/availability", "api internal/envelope internal/fail internal/rootkey internal/store", "never in the database: of store it takes ids; a vault of the operator's it reaches as rootkey does"},
-	{"internal/policy", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/rootkey internal/store",
+	{"internal/policy", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/rootkey internal/store",
 		"wraps by root keys, each use in the log; pages are counted for the ledger"},
 	{"internal/container", "api internal/envelope internal/fail internal/fault internal/keypage internal/policy internal/store", "keys under policy keys; never content"},
-	{"internal/content", "api internal/blob internal/container internal/envelope internal/fail internal/fault internal/keypage internal/store",
+	{"internal/content", "api internal/blob internal/container internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/store",
 		"asks containers for keys, and never a policy or a vault"},
-	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/policy internal/store",
+	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store",
 		"moves pages: knows no container, no content, no vault"},
-	{"internal/purge", "api internal/audit internal/container internal/fail internal/fault internal/keypage internal/policy internal/roll internal/store",
+	{"internal/purge", "api internal/audit internal/container internal/fail internal/fault internal/keypage internal/lease internal/policy internal/roll internal/store",
 		"ends policies, rolls and containers in the documented order; opens no key"},
 	{"internal/upkeep", "", "runs whatever it is given"},
 	{"internal/verify", "api internal/container internal/content internal/envelope internal/fail internal/keypage internal/policy internal/roll internal/store",
@@ -96,7 +96,7 @@ var rooms = []room{
 	{"internal/cmdlet", "api internal/cmdlet/syntax internal/fail", "asks the client and the vaults through interfaces; no room"},
 	{"internal/cmdlet/vaults", "api internal/cmdlet internal/fail", "vaults by the official clients"},
 	{"internal/node", "api internal/access internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/envelope " +
-		"internal/fail internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
+		"internal/fail internal/lease internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"wires all rooms to a whole"},
 	{"internal/demo", "api client internal/fail", "a user of the interfaces, and no more"},
 	{"internal/bench", "api client internal/container internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
@@ -113,6 +113,7 @@ var rooms = []room{
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
 		"lends tests policies, on fake vaults"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/seal internal/store", "lends tests a whole keyroll"},
+	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "lends tests several real processes on one database"},
 }
 
 func TestRoomsUseOnlyWhatTheTableAllows(t *testing.T) {
