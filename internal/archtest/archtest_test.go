@@ -66,7 +66,7 @@ var rooms = []room{
 	{"internal/fail", "api", "errors have the contract's codes"},
 	{"internal/fault", "", "named points, free in production"},
 	{"internal/envelope", "api internal/fail", "pure functions: no database, no clock, no vault"},
-	{"internal/store", "api internal/fail", "transactions without a domain word"},
+	{"internal/store", "api internal/fail internal/fault", "transactions without a domain word"},
 	{"internal/blob", "api internal/fail", "stores bytes, and knows neither keys nor rows"},
 	{"internal/lease", "internal/store", "who does what, by the database's clock; what it is that is done, its callers know"},
 	{"internal/seal", "api internal/fail", "keyroll's own secrets; its callers give it the transaction"},

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,6 +135,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, unlock)
+	if err := theOneDatabase(ctx, o); err != nil {
+		return nil, err
+	}
 	sealer, err := seal.Open(ctx, o.Seal)
 	if err != nil {
 		return nil, err
@@ -144,6 +146,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.DB.Close)
+	if err := n.noteDatabase(o); err != nil {
+		return nil, err
+	}
 	if n.DB.Session() != "" {
 		n.leases = lease.New(n.DB, n.Name, lease.Term)
 	}
@@ -222,7 +227,7 @@ func (o *Options) defaults() error {
 		return fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
 	}
 	if o.Database == "" {
-		o.Database = (&url.URL{Scheme: "sqlite", Path: filepath.Join(o.Data, DatabaseFile)}).String()
+		o.Database = ownDatabase(o.Data)
 	}
 	if o.Seal == "" {
 		o.Seal = fileURL(o.Data, "seal")
@@ -325,7 +330,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
 			return n.tenantGUID(ctx, directory, tenant)
 		}})
-	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load})
+	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Standing: n.DB.Ping})
 
 	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, outage: o.outage}
 	n.serving = true

@@ -30,6 +30,8 @@ type Dialect struct {
 	unique        func(error) bool
 	trouble       func(error) trouble
 	openFailure   func(shown string, err error) error
+	check         func(ctx context.Context, db *DB) error // refuses a server that cannot keep what store promises; nil: none to ask
+	hasTable      string                                  // query: how many tables have the name ?1
 	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
 
 	texts *texts

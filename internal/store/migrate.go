@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -20,27 +22,26 @@ var schema embed.FS
 // versionTable holds a row for each schema file that has been applied.
 const versionTable = "schema_version"
 
+// A schema file waits for a table no longer than migrationLockTime: behind one
+// that waits, everybody else waits for the table too. What is not free by then is
+// tried again after migrationPause, up to migrationTries times.
+var (
+	migrationLockTime = time.Second
+	migrationPause    = 2 * time.Second
+	migrationTries    = 100
+)
+
 // migrate applies the schema files that the database has not seen, each in a
-// transaction of its own. Nodes on PostgreSQL may start at once; an SQLite file
+// transaction of its own, while nodes that know only the older ones go on
+// (schema/README.md). Nodes on PostgreSQL may start at once; an SQLite file
 // belongs to one process, which holds its data folder.
 func (db *DB) migrate(ctx context.Context) error {
-	options := []goose.ProviderOption{
-		goose.WithDisableGlobalRegistry(true),
-		goose.WithTableName(versionTable),
+	pool := db.writer
+	if db.forMigration != nil {
+		pool = db.forMigration()
+		defer pool.Close()
 	}
-	if db.dialect.migrationLock != nil {
-		locker, err := db.dialect.migrationLock()
-		if err != nil {
-			return fmt.Errorf("migrate: %w", err)
-		}
-		options = append(options, goose.WithSessionLocker(locker))
-	}
-	files, err := fs.Sub(schema, "schema")
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	provider, err := goose.NewProvider(db.dialect.goose, db.writer,
-		schemaFS{files, strings.NewReplacer(db.dialect.schemaWords...)}, options...)
+	provider, err := db.dialect.migrations(pool)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
@@ -52,10 +53,40 @@ func (db *DB) migrate(ctx context.Context) error {
 		return fail.New(api.NewerFormat, "its schema is version %d, this keyroll knows versions up to %d", current, target).
 			WithHint("start the keyroll that wrote it, or a newer one; nothing was changed")
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	for try := 1; ; try++ {
+		_, err := provider.Up(ctx)
+		if err == nil {
+			return nil
+		}
+		if postgresCode(err) != lockNotAvailable || try == migrationTries {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("migrate: %w", ctx.Err())
+		case <-time.After(migrationPause):
+		}
 	}
-	return nil
+}
+
+// migrations are the schema files as steps on a database.
+func (d *Dialect) migrations(pool *sql.DB) (*goose.Provider, error) {
+	options := []goose.ProviderOption{
+		goose.WithDisableGlobalRegistry(true),
+		goose.WithTableName(versionTable),
+	}
+	if d.migrationLock != nil {
+		locker, err := d.migrationLock()
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	files, err := fs.Sub(schema, "schema")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(d.goose, pool, schemaFS{files, strings.NewReplacer(d.schemaWords...)}, options...)
 }
 
 // schemaFS is a folder of schema files in the words of one database.

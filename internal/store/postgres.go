@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -15,31 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-
-	"keyroll/api"
-	"keyroll/internal/fail"
 )
-
-// postgresConnections bounds one node's connections; PostgreSQL's own default
-// for all nodes together is 100.
-const postgresConnections = 16
-
-// sessionPrefix begins the name under which the server shows a node's
-// connections.
-const sessionPrefix = "keyroll "
-
-func openPostgres(address string) (*DB, error) {
-	config, err := pgx.ParseConfig(address)
-	if err != nil { // not kept: it repeats the address, with its password
-		return nil, fail.New(api.InvalidArgument, "open database: the PostgreSQL address has a wrong port or parameter")
-	}
-	session := sessionPrefix + rand.Text()
-	config.RuntimeParams["application_name"] = session
-	pool := stdlib.OpenDB(*config)
-	pool.SetMaxOpenConns(postgresConnections)
-	pool.SetMaxIdleConns(postgresConnections)
-	return &DB{dialect: &postgres, session: session, writer: pool, reader: pool}, nil
-}
 
 var postgres = Dialect{
 	Name:          "postgres",
@@ -58,6 +33,8 @@ var postgres = Dialect{
 	unique:      postgresUnique,
 	trouble:     postgresTrouble,
 	openFailure: postgresOpenFailure,
+	check:       postgresCheck,
+	hasTable:    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?1",
 	execMany:    postgresExecMany,
 	texts:       &texts{},
 }
@@ -112,10 +89,6 @@ func lostConnection(err error) bool {
 	var network net.Error
 	return errors.As(err, &connecting) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
-}
-
-func postgresOpenFailure(shown string, err error) error {
-	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer or refuses", shown).Because(err)
 }
 
 // pipelined is how many rows go to the server before their results are read.

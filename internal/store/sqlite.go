@@ -66,7 +66,7 @@ func openSQLite(u *url.URL) (*DB, error) {
 	}
 	reader.SetMaxOpenConns(sqliteReaders)
 	reader.SetMaxIdleConns(sqliteReaders)
-	return &DB{dialect: &sqlite, writer: writer, reader: reader}, nil
+	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader}, nil
 }
 
 // ownerOnly makes the file if need be, readable and writable by its owner alone.
@@ -99,6 +99,7 @@ var sqlite = Dialect{
 	unique:      sqliteUnique,
 	trouble:     sqliteTrouble,
 	openFailure: sqliteOpenFailure,
+	hasTable:    "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
 	execMany:    sqliteExecMany,
 	texts:       &texts{},
 }

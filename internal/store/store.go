@@ -24,17 +24,36 @@ import (
 
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
-	shown   string // its address without what may be a password
-	dialect *Dialect
-	session string // name of this process's connections; "": no other process has any
-	writer  *sql.DB
-	reader  *sql.DB // the same pool as writer on PostgreSQL
+	shown        string // its address without what may be a password
+	dialect      *Dialect
+	session      string // name of this process's connections; "": no other process has any
+	writer       *sql.DB
+	reader       *sql.DB        // the same pool as writer on PostgreSQL
+	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
 }
 
 // Open opens the database at address, "sqlite:///absolute/path" or
 // "postgres://…", and brings its schema up to date. A schema newer than this
-// program fails NewerFormat and nothing is changed.
+// program fails NewerFormat, and a database that was moved elsewhere, or into
+// which a move has not ended, Conflict; then nothing is changed.
 func Open(ctx context.Context, address string) (*DB, error) {
+	db, err := dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	err = db.refuseMoved(ctx)
+	if err == nil {
+		err = db.bringUpToDate(ctx)
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// dial connects to the database at address and changes nothing in it.
+func dial(ctx context.Context, address string) (*DB, error) {
 	u, err := url.Parse(address)
 	if err != nil { // not shown: it repeats the address, with its password
 		return nil, fail.New(api.InvalidArgument, "open database: the address is not a URL")
@@ -44,31 +63,46 @@ func Open(ctx context.Context, address string) (*DB, error) {
 	case "sqlite":
 		db, err = openSQLite(u)
 	case "postgres", "postgresql":
-		db, err = openPostgres(address)
+		db, err = openPostgres(u)
 	default:
 		return nil, fail.New(api.InvalidArgument, "open database: scheme %q is neither sqlite nor postgres", u.Scheme)
 	}
 	if err != nil {
 		return nil, err
 	}
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path} // the rest may hold a password
-	db.shown = shown.String()
-	if err := db.connect(ctx); err != nil {
+	if err = db.writer.PingContext(ctx); err != nil {
+		err = db.dialect.openFailure(db.shown, err)
+	} else if db.dialect.check != nil {
+		err = db.dialect.check(ctx, db)
+	}
+	if err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return db, nil
 }
 
-func (db *DB) connect(ctx context.Context) error {
-	if err := db.writer.PingContext(ctx); err != nil {
-		return db.dialect.openFailure(db.shown, err)
+func (db *DB) bringUpToDate(ctx context.Context) error {
+	err := db.migrate(ctx)
+	if err == nil {
+		return nil
 	}
-	if err := db.migrate(ctx); err != nil {
-		return fmt.Errorf("open database %s: %w", db.shown, db.named(err))
+	if named := db.named(err); fail.CodeOf(named) != api.Internal || postgresCode(err) == "" {
+		return fmt.Errorf("open database %s: %w", db.shown, named)
 	}
-	return nil
+	return db.dialect.openFailure(db.shown, err)
 }
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.View(ctx, func(tx *Tx) error {
+		var one int64
+		return tx.QueryRow(ctx, "SELECT 1").Scan(&one)
+	})
+}
+
+// Shown is the database's address without what may be a password.
+func (db *DB) Shown() string { return db.shown }
 
 // Close waits for running statements and closes all connections.
 func (db *DB) Close() error {
