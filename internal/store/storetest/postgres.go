@@ -34,12 +34,24 @@ var databases atomic.Int64
 // schema, dropped when t ends.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
+	return newDatabase(t, "keyroll")
+}
+
+// EmptyPostgresURL returns the address of a new PostgreSQL database that holds
+// nothing, dropped when t ends.
+func EmptyPostgresURL(t testing.TB) string {
+	t.Helper()
+	return newDatabase(t, "template0")
+}
+
+func newDatabase(t testing.TB, template string) string {
+	t.Helper()
 	folder, err := server()
 	if err != nil {
 		t.Fatalf("start PostgreSQL: %v", err)
 	}
 	name := fmt.Sprintf("test%d", databases.Add(1))
-	if err := admin(folder, "CREATE DATABASE "+name+" TEMPLATE keyroll"); err != nil {
+	if err := admin(folder, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatalf("create test database: %v", err)
 	}
 	t.Cleanup(func() {
