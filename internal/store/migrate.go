@@ -45,6 +45,20 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	for try := 1; ; try++ {
+		err := upgrade(ctx, provider)
+		if postgresCode(err) != lockNotAvailable || try == migrationTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("migrate: %w", ctx.Err())
+		case <-time.After(migrationPause):
+		}
+	}
+}
+
+func upgrade(ctx context.Context, provider *goose.Provider) error {
 	current, target, err := provider.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -53,20 +67,10 @@ func (db *DB) migrate(ctx context.Context) error {
 		return fail.New(api.NewerFormat, "its schema is version %d, this keyroll knows versions up to %d", current, target).
 			WithHint("start the keyroll that wrote it, or a newer one; nothing was changed")
 	}
-	for try := 1; ; try++ {
-		_, err := provider.Up(ctx)
-		if err == nil {
-			return nil
-		}
-		if postgresCode(err) != lockNotAvailable || try == migrationTries {
-			return fmt.Errorf("migrate: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("migrate: %w", ctx.Err())
-		case <-time.After(migrationPause):
-		}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
 	}
+	return nil
 }
 
 // migrations are the schema files as steps on a database.
