@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net/url"
 	"time"
 )
 
@@ -75,4 +76,18 @@ func SchemaFiles() (files map[string]string) {
 		files[e.Name()] = string(text)
 	}
 	return files
+}
+
+// PostgresPassword is the password that an address and the environment give, and
+// the address as it is shown.
+func PostgresPassword(address string) (password, shown string, err error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", "", err
+	}
+	config, _, err := postgresConfig(u)
+	if err != nil {
+		return "", "", err
+	}
+	return config.Password, postgresShown(config), nil
 }
