@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,14 +22,9 @@ import (
 // throughProxy returns the address of a new PostgreSQL database behind a proxy.
 func throughProxy(t *testing.T) (address string, proxy *proxytest.Proxy) {
 	t.Helper()
-	u, err := url.Parse(storetest.PostgresURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy = proxytest.New(t, "unix", filepath.Join(u.Query().Get("host"), ".s.PGSQL.5432"))
-	u.User, u.Host = url.User(u.Query().Get("user")), proxy.Addr()
-	u.RawQuery = "sslmode=disable"
-	return u.String(), proxy
+	address = storetest.PostgresURL(t)
+	proxy = proxytest.New(t, "unix", storetest.Socket(address))
+	return storetest.Through(address, proxy.Addr()), proxy
 }
 
 // answer asks without the client, which knows no headers.

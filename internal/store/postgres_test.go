@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/proxytest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -109,4 +111,37 @@ func TestPasswordNeedNotStandInTheAddress(t *testing.T) {
 	if !fail.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "/nowhere/ca.pem") || strings.Contains(err.Error(), "s3cret") {
 		t.Error(err)
 	}
+}
+
+// When the server comes back, nobody is told of the connections that died.
+func TestDeadConnectionsAreReplacedUnseen(t *testing.T) {
+	address := storetest.PostgresURL(t)
+	proxy := proxytest.New(t, "unix", storetest.Socket(address))
+	db := storetest.Open(t, storetest.Through(address, proxy.Addr()))
+	newBox(t, db, 1)
+	const connections = 8
+	var together, all sync.WaitGroup
+	together.Add(connections)
+	for range connections {
+		all.Go(func() {
+			err := db.View(t.Context(), func(tx *store.Tx) error {
+				together.Done()
+				together.Wait()
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	proxy.Cut()
+	if err := db.Ping(t.Context()); !fail.Is(err, api.Unavailable) {
+		t.Errorf("while it is away: %v", err)
+	}
+	proxy.Heal()
+	if got := box(t, db, 1); got != 0 {
+		t.Errorf("box holds %d", got)
+	}
+	newBox(t, db, 2)
 }

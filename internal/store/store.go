@@ -169,17 +169,11 @@ func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) error {
-	conn, err := pool.Conn(ctx)
+	conn, inner, err := db.begin(ctx, pool, options)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	defer conn.Close()
-	// Only run ends the transaction: were it bound to ctx, its end would roll
-	// back behind fn's back, and what fn still wrote would stand on its own.
-	inner, err := conn.BeginTx(context.WithoutCancel(ctx), options)
-	if err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
-	}
 	defer inner.Rollback() // nothing after a commit
 	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly}
 	if err := fn(tx); err != nil {
@@ -195,4 +189,26 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// begin begins a transaction on a connection that is alive: all that stood in
+// the pool while the server was away are dead, and each tells so only when it is
+// used.
+func (db *DB) begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
+	for left := pool.Stats().MaxOpenConnections; ; left-- {
+		conn, err := pool.Conn(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		// Only run ends the transaction: were it bound to ctx, its end would roll
+		// back behind fn's back, and what fn still wrote would stand on its own.
+		tx, err := conn.BeginTx(context.WithoutCancel(ctx), options)
+		if err == nil {
+			return conn, tx, nil
+		}
+		_ = conn.Close()
+		if left == 0 || db.dialect.trouble(err) != unreachable {
+			return nil, nil, err
+		}
+	}
 }

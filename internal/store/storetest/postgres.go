@@ -163,6 +163,27 @@ func address(folder, database string) string {
 	return "postgres:///" + database + "?" + query.Encode()
 }
 
+// Socket is the socket of the server of an address that PostgresURL returned, and
+// Through the address of the same database at a host and port that lead to it.
+func Socket(address string) string {
+	return filepath.Join(parameters(address).Get("host"), ".s.PGSQL.5432")
+}
+
+// Through: see Socket.
+func Through(address, hostPort string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(parameters(address).Get("user")), Host: hostPort, RawQuery: "sslmode=disable"}
+	u.Path = strings.TrimPrefix(strings.SplitN(address, "?", 2)[0], "postgres://")
+	return u.String()
+}
+
+func parameters(address string) url.Values {
+	u, err := url.Parse(address)
+	if err != nil {
+		panic(err) // it is none of PostgresURL
+	}
+	return u.Query()
+}
+
 // oneAtATime keeps CREATE DATABASE from finding its template in use.
 var oneAtATime sync.Mutex
 
