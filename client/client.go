@@ -42,6 +42,9 @@ type Options struct {
 	// Tenant, unless empty, is the name or the GUID of the tenant that calls are
 	// meant for: the server refuses them if the token is another tenant's.
 	Tenant string
+	// Damaged, unless nil, is told what a list could not show, entry by entry:
+	// List.Damaged of each answer, of which the calling goroutine tells.
+	Damaged func(entries []string)
 }
 
 // Client calls one server. It is safe for concurrent use.
@@ -49,6 +52,7 @@ type Client struct {
 	base    string // URL without a slash at its end
 	token   string
 	tenant  string
+	damaged func([]string)
 	calls   *http.Client
 	uploads *http.Client
 }
@@ -87,7 +91,7 @@ func New(o Options) (*Client, error) {
 	uploads.ResponseHeaderTimeout = 0
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant,
+		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant, damaged: o.Damaged,
 		calls:   &http.Client{Transport: calls, CheckRedirect: stay},
 		uploads: &http.Client{Transport: uploads, CheckRedirect: stay},
 	}, nil

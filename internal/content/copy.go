@@ -90,12 +90,12 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 		return err
 	}
 	return s.db.View(ctx, func(tx *store.Tx) error {
-		lost, err := itemsWithoutBlob(ctx, tx, from.Tenant, from.ID)
+		lost, err := selectLost(ctx, tx, from.Tenant, from.ID, allItems)
 		if err != nil {
 			return err
 		}
 		if len(lost) > 0 {
-			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0])
+			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0].id)
 		}
 		for after := int64(0); ; {
 			list, err := selectPart(ctx, tx, allItems, from.Tenant, from.ID, after, s.batch)

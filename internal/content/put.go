@@ -26,6 +26,7 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
+	Damaged  error // in a list: why nothing else is told; nil: all is
 }
 
 // fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly

@@ -111,21 +111,13 @@ func (c *call) create(ctx context.Context, d policy.Definition, also func(*store
 // ListPolicies lists the tenant's policies, the service-managed one too.
 func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
-		list := api.List[api.Policy]{Items: []api.Policy{}}
-		return list, c.read(ctx, func(tx *store.Tx) error {
-			all, err := s.Policies.List(ctx, tx, c.tenant)
-			if err != nil {
-				return err
-			}
-			for _, pol := range all {
-				p, err := c.show(ctx, tx, pol)
-				if err != nil {
-					return err
+		return listAll(ctx, c, func(tx *store.Tx) ([]policy.Policy, error) { return s.Policies.List(ctx, tx, c.tenant) },
+			func(tx *store.Tx, pol policy.Policy) (api.Policy, error) {
+				if pol.Damaged != nil {
+					return api.Policy{}, pol.Damaged
 				}
-				list.Items = append(list.Items, p)
-			}
-			return nil
-		})
+				return c.show(ctx, tx, pol)
+			})
 	})
 }
 
