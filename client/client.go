@@ -27,6 +27,9 @@ const (
 	// answerTime is how long an answer may take to begin. An upload has no such
 	// limit: its answer begins when all content has been stored.
 	answerTime = 5 * time.Minute
+	// frameBytes is the largest piece of content that a server may send at a
+	// time: a segment of content goes in one, not in many small ones.
+	frameBytes = 256 << 10
 	// refusalTime is how long an upload waits to be refused before it sends
 	// content all the same.
 	refusalTime = 5 * time.Second
@@ -80,6 +83,7 @@ func New(o Options) (*Client, error) {
 		ResponseHeaderTimeout: answerTime,
 		ExpectContinueTimeout: refusalTime,
 		IdleConnTimeout:       time.Minute,
+		HTTP2:                 &http.HTTP2Config{MaxReadFrameSize: frameBytes},
 		ForceAttemptHTTP2:     true, // an upload that is refused midway is answered in order
 		DisableCompression:    true, // lengths are those of the content
 	}
