@@ -49,11 +49,12 @@ type Options struct {
 
 // Client calls one server. It is safe for concurrent use.
 type Client struct {
-	base    string // URL without a slash at its end
-	token   string
-	tenant  string
-	calls   *http.Client
-	uploads *http.Client
+	base      string // URL without a slash at its end
+	token     string
+	tenant    string
+	calls     *http.Client
+	uploads   *http.Client
+	downloads *http.Client
 }
 
 // New returns a client. It does not connect yet; options that cannot work are
@@ -89,11 +90,18 @@ func New(o Options) (*Client, error) {
 	}
 	uploads := calls.Clone()
 	uploads.ResponseHeaderTimeout = 0
+	// A download has a connection of its own: HTTP/2 would cut it into frames and
+	// bound it by a window, for streams beside it that are not there.
+	downloads := calls.Clone()
+	downloads.ForceAttemptHTTP2, downloads.HTTP2, downloads.TLSNextProto = false, nil, map[string]func(string, *tls.Conn) http.RoundTripper{}
+	downloads.TLSClientConfig = config.Clone()
+	downloads.TLSClientConfig.NextProtos = []string{"http/1.1"}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
 		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant,
-		calls:   &http.Client{Transport: calls, CheckRedirect: stay},
-		uploads: &http.Client{Transport: uploads, CheckRedirect: stay},
+		calls:     &http.Client{Transport: calls, CheckRedirect: stay},
+		uploads:   &http.Client{Transport: uploads, CheckRedirect: stay},
+		downloads: &http.Client{Transport: downloads, CheckRedirect: stay},
 	}, nil
 }
 
@@ -101,4 +109,5 @@ func New(o Options) (*Client, error) {
 func (c *Client) Close() {
 	c.calls.CloseIdleConnections()
 	c.uploads.CloseIdleConnections()
+	c.downloads.CloseIdleConnections()
 }

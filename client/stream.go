@@ -117,7 +117,7 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 	if byteRange != "" {
 		r.Header.Set("Range", byteRange)
 	}
-	resp, err := c.do(c.calls, r, api.Bytes)
+	resp, err := c.do(c.downloads, r, api.Bytes)
 	if err != nil {
 		return nil, err
 	}

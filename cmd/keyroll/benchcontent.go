@@ -29,7 +29,8 @@ func (c *benchContent) Run(e *env) error {
 		return e.object(r, func(w io.Writer) {
 			fields(w, "file", size(r.Size), "path", r.Path, "database", r.Database+", "+r.Durability,
 				"ratio of put to plain copy", ratio(r.Range.RatioPutToCopy), "ratio of get to plain copy", ratio(r.Range.RatioGetToCopy),
-				"put", byteRate(r.Range.PutPerSecond), "get", byteRate(r.Range.GetPerSecond),
+				"the same, get written with fsync", ratio(r.Range.RatioGetToDiskToCopy),
+				"put", byteRate(r.Range.PutPerSecond), "get", byteRate(r.Range.GetPerSecond), "get, written with fsync", byteRate(r.Range.GetToDiskPerSecond),
 				"plain copy, with fsync", byteRate(r.Range.CopyPerSecond),
 				"seals alone", byteRate(r.Range.SealPerSecond), "opening alone", byteRate(r.Range.OpenPerSecond),
 				"memory above idle", fmt.Sprintf("%s to put, %s to get", size(r.PutAboveIdleBytes), size(r.GetAboveIdleBytes)), "memory at idle", size(r.IdleBytes),
