@@ -99,7 +99,7 @@ var rooms = []room{
 		"internal/fail internal/lease internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"wires all rooms to a whole"},
 	{"internal/demo", "api client internal/fail", "a user of the interfaces, and no more"},
-	{"internal/bench", "api client internal/container internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
+	{"internal/bench", "api client internal/container internal/content internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
 		"fills and walks pages in bulk, and leaves the cryptography out to measure the rest"},
 	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/node internal/store",
 		"flags and wiring; container for the kinds of names, store for offline use"},
