@@ -11,6 +11,9 @@ import (
 type serveCommand struct {
 	Data                  string        `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
 	Listen                string        `name:"listen" default:"127.0.0.1:8443" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
+	Database              string        `name:"database" env:"KEYROLL_DATABASE" placeholder:"URL" help:"Database: postgres://USER@HOST/NAME, which several nodes may share; SQLite in the data folder unless given. A password stands better in KEYROLL_DATABASE, PGPASSWORD or PGPASSFILE than on the command line."`
+	Blobs                 string        `name:"blobs" env:"KEYROLL_BLOBS" placeholder:"URL" help:"Blob store: file:///FOLDER; a folder in the data folder unless given."`
+	Seal                  string        `name:"seal" env:"KEYROLL_SEAL" placeholder:"URL" help:"Seal of keyroll's own secrets: file:///FILE, the same for all nodes on a database; a file in the data folder unless given."`
 	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
 	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
 	Availability          string        `name:"availability" placeholder:"URL" help:"Store of the availability keys: file:///FOLDER, or https://VAULT, a vault of the operator's own, reached with the machine's own credentials (AZURE_TENANT_ID and so on); a folder in the data folder unless given. Later starts use the one of the first."`
@@ -22,7 +25,7 @@ type serveCommand struct {
 
 func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
-	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, VaultDomain: c.VaultDomain,
+	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, VaultDomain: c.VaultDomain,
 		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Availability: c.Availability, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
 		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys})
 	if err != nil && e.Err() != nil {

@@ -109,7 +109,7 @@ func portOr(u *url.URL, port string) string {
 
 // availabilityRoller rolls availability keys as they come of age.
 func (n *Node) availabilityRoller(every time.Duration, directory *access.Directory) *policy.AvailabilityRoller {
-	return &policy.AvailabilityRoller{Policies: n.Policies, Every: every, Tenants: func(ctx context.Context) (ids []int64, err error) {
+	return &policy.AvailabilityRoller{Policies: n.Policies, Every: every, Leases: n.leases, Tenants: func(ctx context.Context) (ids []int64, err error) {
 		for after := int64(0); ; after = ids[len(ids)-1] {
 			var part []access.Tenant
 			err := n.DB.View(ctx, func(tx *store.Tx) (err error) {

@@ -72,12 +72,12 @@ func (r *Roller) share(ctx context.Context, p *pace, ro Roll) (int64, error) {
 	p.mu.Lock()
 	known, asked := p.nodes, p.asked
 	p.mu.Unlock()
-	if r.Nodes == nil || known > 0 && time.Since(asked) < shareFor {
+	if r.Leases == nil || known > 0 && time.Since(asked) < shareFor {
 		return int64(max(known, 1)), nil
 	}
 	var names []string
 	err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-		names, err = r.Nodes(ctx, tx, ro)
+		names, err = r.nodes(ctx, tx, ro.ID)
 		return err
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -29,9 +30,8 @@ type Config struct {
 	// Limit bounds the containers a second of all rolls on this node; nil means
 	// no limit. A roll's own limits come on top, and are shared by its nodes.
 	Limit *rate.Limiter
-	// Nodes returns the names of the nodes that work on a roll; nil means that
-	// there is but this one.
-	Nodes func(ctx context.Context, tx *store.Tx, ro Roll) ([]string, error)
+	// Leases are those of this node; nil means that there is but this one.
+	Leases *lease.Leases
 	// Settled is called after a roll ended, with the policies that containers
 	// left. Rolls work side by side, so several calls may run at once.
 	Settled func(tenant, policy int64)
@@ -44,9 +44,10 @@ type Roller struct {
 	Config
 	wake chan struct{}
 
-	mu    sync.Mutex
-	rates map[int64]*meter
-	paces map[int64]*pace
+	mu      sync.Mutex
+	rates   map[int64]*meter
+	watched map[int64]*watched
+	paces   map[int64]*pace
 }
 
 // New returns a roller; Run starts it.
@@ -57,7 +58,7 @@ func New(c Config) *Roller {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}, paces: map[int64]*pace{}}
+	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}, watched: map[int64]*watched{}, paces: map[int64]*pace{}}
 }
 
 // Wake makes Run look for rolls at once.
@@ -77,10 +78,13 @@ const (
 	// atOnce bounds the rolls that are worked on side by side, so that a large
 	// tenant's roll does not hold up a small one's.
 	atOnce = 4
+	// lookEvery is how often a node looks for rolls that another one began or left.
+	lookEvery = time.Second
 )
 
 // Run works until ctx is done. It takes up whatever roll was running when the
-// process before it ended.
+// process before it ended, and looks for rolls that other nodes began, or left
+// because they died.
 func (r *Roller) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
@@ -101,17 +105,20 @@ func (r *Roller) Run(ctx context.Context) {
 				continue
 			}
 			workers.Go(func() {
-				defer func() {
-					mu.Lock()
-					delete(active, ro.ID)
-					mu.Unlock()
+				here := r.tend(ctx, ro, free)
+				mu.Lock()
+				delete(active, ro.ID)
+				mu.Unlock()
+				if here {
 					r.Wake() // it may have been resumed just before
-				}()
-				r.tend(ctx, ro, free)
+				}
 			})
 		}
 		var retry <-chan time.Time
-		if err != nil {
+		switch {
+		case r.Leases != nil:
+			retry = time.After(lookEvery)
+		case err != nil:
 			retry = time.After(longestWait)
 		}
 		select {
@@ -132,38 +139,53 @@ func (r *Roller) running(ctx context.Context) (running []Roll, err error) {
 }
 
 // tend works on one roll until it ends, with growing pauses while it waits, and
-// with such as a vault asks for.
-func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
+// with such as a vault asks for. It reports false when another node works on it.
+func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) (here bool) {
 	for wait := time.Second; ; wait = min(2*wait, longestWait) {
 		select {
 		case free <- struct{}{}:
 		case <-ctx.Done():
-			return
+			return true
 		}
-		waits, rest, err := r.work(ctx, ro)
+		waits, rest, err := r.workAlone(ctx, ro)
 		<-free
+		if errors.Is(err, errElsewhere) {
+			return false
+		}
 		if err != nil && ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "a roll could not be worked on; it is tried again", "roll", ro.ID, "error", err)
 			waits = true
 		}
 		if !waits {
-			return
+			return true
 		}
 		select {
 		case <-time.After(max(wait, min(rest, longestRest))):
 		case <-ctx.Done():
-			return
+			return true
 		}
 	}
 }
 
-// Work brings one roll to its end, or reports that it waits for a vault.
+// Work brings one roll to its end, or reports that it waits for a vault. One node
+// at a time works on a roll.
 func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
-	waits, _, err = r.work(ctx, ro)
+	waits, _, err = r.workAlone(ctx, ro)
 	return waits, err
 }
 
-// work is Work, and says how long the vault asks to be left alone.
+// workAlone is Work, and says how long a vault asks to be left alone.
+func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
+	held, err := r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
+		waits, rest, err = r.work(ctx, ro)
+		return err
+	})
+	if err == nil && !held {
+		err = errElsewhere
+	}
+	return waits, rest, err
+}
+
 func (r *Roller) work(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
 	job := policy.JobRoll
 	if ro.Source != 0 {
@@ -301,13 +323,14 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	}
 	if ro.State == api.RollRunning {
 		a.PerSecond = r.rate(ro.ID)
-		if a.PerSecond > 0 {
-			a.ETASeconds = float64(a.Remaining) / a.PerSecond
-		}
-		if r.Nodes != nil {
-			if a.Nodes, err = r.Nodes(ctx, tx, ro); err != nil {
+		if r.Leases != nil {
+			a.PerSecond = r.watch(ro.ID, a.Done)
+			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
 				return a, err
 			}
+		}
+		if a.PerSecond > 0 {
+			a.ETASeconds = float64(a.Remaining) / a.PerSecond
 		}
 	}
 	a.Late = late(ro, a.ETASeconds, r.Now())

@@ -22,6 +22,8 @@ type Dialect struct {
 	viewLevel     sql.IsolationLevel // gives a View one state of the database
 	lockShared    string             // statement with the key as ?1; "": the writer is the lock
 	lockExclusive string
+	clock         string // expression: the database's clock when it is evaluated, in Unix milliseconds
+	endSession    string // statement that cuts the connections whose name is ?1; "": no other process has any
 	goose         goose.Dialect
 	migrationLock func() (lock.SessionLocker, error) // nil: one process opens the database
 	retryable     func(error) bool

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -20,15 +21,21 @@ import (
 // for all nodes together is 100.
 const postgresConnections = 16
 
+// sessionPrefix begins the name under which the server shows a node's
+// connections.
+const sessionPrefix = "keyroll "
+
 func openPostgres(address string) (*DB, error) {
 	config, err := pgx.ParseConfig(address)
 	if err != nil { // not kept: it repeats the address, with its password
 		return nil, fail.New(api.InvalidArgument, "open database: the PostgreSQL address has a wrong port or parameter")
 	}
+	session := sessionPrefix + rand.Text()
+	config.RuntimeParams["application_name"] = session
 	pool := stdlib.OpenDB(*config)
 	pool.SetMaxOpenConns(postgresConnections)
 	pool.SetMaxIdleConns(postgresConnections)
-	return &DB{dialect: &postgres, writer: pool, reader: pool}, nil
+	return &DB{dialect: &postgres, session: session, writer: pool, reader: pool}, nil
 }
 
 var postgres = Dialect{
@@ -38,6 +45,8 @@ var postgres = Dialect{
 	viewLevel:     sql.LevelRepeatableRead,
 	lockShared:    "SELECT pg_advisory_xact_lock_shared(?1)",
 	lockExclusive: "SELECT pg_advisory_xact_lock(?1)",
+	clock:         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+	endSession:    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND application_name = ?1",
 	goose:         goose.DialectPostgres,
 	migrationLock: func() (lock.SessionLocker, error) {
 		return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // asks each second, 300 times

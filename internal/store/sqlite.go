@@ -92,6 +92,7 @@ var sqlite = Dialect{
 	// (sqlite.org/lang_createtable.html#rowid).
 	schemaWords: []string{"${BLOB}", "BLOB", "BIGINT", "INTEGER"},
 	viewLevel:   sql.LevelDefault,
+	clock:       "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 	goose:       goose.DialectSQLite3,
 	retryable:   func(err error) bool { return errors.Is(err, sqlite3.BUSY) },
 	unique:      sqliteUnique,

@@ -25,6 +25,7 @@ import (
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
 	dialect *Dialect
+	session string // name of this process's connections; "": no other process has any
 	writer  *sql.DB
 	reader  *sql.DB // the same pool as writer on PostgreSQL
 }
@@ -81,6 +82,10 @@ func (db *DB) Close() error {
 
 // Dialect says which database this is.
 func (db *DB) Dialect() Dialect { return *db.dialect }
+
+// Session names the connections of this DB to a database that other processes
+// may use too, for Tx.EndSession; it is empty where none can.
+func (db *DB) Session() string { return db.session }
 
 // A transaction that another one made fail is run again at most attempts-1
 // times, after a pause that doubles from firstPause up to longestPause, less a
