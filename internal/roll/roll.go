@@ -68,6 +68,19 @@ type Start struct {
 // that one is this one's to do: its source and its classes too. Two sources at
 // once are refused with RollInProgress.
 func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
+	r, err := Plan(ctx, tx, policies, s, now)
+	if err != nil {
+		return r, err
+	}
+	if err := supersede(ctx, tx, r.Tenant, r.Policy, "a newer roll took its place", now); err != nil {
+		return r, err
+	}
+	return r, insert(ctx, tx, r)
+}
+
+// Plan is the roll that Begin would begin; it writes nothing. Where the policy
+// has yet to get the policy key that is the target, its current one is zero.
+func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
 	pol := s.Policy
 	if s.Classes == nil {
 		s.Classes = policy.ProfileOf(pol.Kind).Rolls
@@ -89,13 +102,8 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 		}
 		r.Classes = union(r.Classes, before.Classes)
 	}
-	if err := supersede(ctx, tx, pol.Tenant, pol.ID, "a newer roll took its place", now); err != nil {
-		return r, err
-	}
-	if r.Total, err = remaining(ctx, tx, policies, r); err != nil {
-		return r, err
-	}
-	return r, insert(ctx, tx, r)
+	r.Total, err = remaining(ctx, tx, policies, r)
+	return r, err
 }
 
 // Leave ends the rolls of a policy that is being left, in the transaction that
