@@ -3,9 +3,11 @@ package roll
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -23,8 +25,15 @@ const enough = 10_000
 // Estimate completes e with what a planned roll would do and how long that
 // takes: at the rate of the tenant's newest finished roll of this depth that is
 // large enough, else at the stated rates; and not faster than the roll's limits.
-func Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
+func Estimate(ctx context.Context, tx *store.Tx, policies *policy.Policies, plan Roll, e *api.Estimate) error {
 	e.Containers = plan.Total
+	all := plan
+	all.Classes = union(slices.Clone(plan.Classes), atRest)
+	under, err := remaining(ctx, tx, policies, all)
+	if err != nil {
+		return err
+	}
+	e.Stays = under - plan.Total
 	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
 		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
 		plan.Tenant, string(plan.Depth), string(api.RollFinished), enough)
