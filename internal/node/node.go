@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,7 +76,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Tests alone set these.
-	outage func(host string) bool
+	trouble func(w http.ResponseWriter, r *http.Request) bool
 	now    func() time.Time
 }
 
@@ -332,7 +333,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		}})
 	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Standing: n.DB.Ping})
 
-	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, outage: o.outage}
+	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
 	n.serving = true
 	go func() {
 		n.served <- server.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
