@@ -11,12 +11,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Rates of docs/performance.md, rounded down: those of the slower database.
-const (
-	statedContainers = 500_000 // a second
-	statedBlobs      = 200_000
-	statedBytes      = 50 << 20
-)
+// statedContainers is how many containers a second a roll brings over by
+// docs/performance.md: the slower database, rounded down.
+const statedContainers = 500_000
 
 // enough is how many containers a roll must have brought over for its rate to
 // say something about another one: below it the time is that of a commit or two.
