@@ -251,13 +251,15 @@ func (n *Node) renew(ctx context.Context) error {
 }
 
 // bury forgets nodes that have not renewed their lease when it is looked at a
-// second time, and cuts their connections: what a paused or unreachable machine
-// holds locked would hold up the others until it answers again.
+// second time, ends whatever leases they had, and cuts their connections: what a
+// paused or unreachable machine holds locked would hold up the others until it
+// answers again. Upkeep that they had queued is looked for anew.
 func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
+	found := false
 	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
-		dead = map[string]bool{}
+		dead, found = map[string]bool{}, false
 		others, err := n.others(ctx, tx)
 		if err != nil {
 			return err
@@ -272,6 +274,10 @@ func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[str
 				if err := tx.EndSession(ctx, o.session); err != nil {
 					return err
 				}
+				if err := lease.End(ctx, tx, o.name); err != nil {
+					return err
+				}
+				found = true
 				if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, o.name); err != nil {
 					return err
 				}
@@ -281,6 +287,12 @@ func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[str
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for nodes that died: %w", err)
+	}
+	if found {
+		select {
+		case n.buried <- struct{}{}:
+		default: // it is told already
+		}
 	}
 	return dead, nil
 }
