@@ -83,10 +83,11 @@ func Start(t testing.TB, o Options) *Cluster {
 }
 
 // Inside starts one more node, in this process, for what a test does beside the
-// service.
-func (c *Cluster) Inside() *nodetest.World {
+// service; o says what is its own.
+func (c *Cluster) Inside(o node.Options) *nodetest.World {
 	c.t.Helper()
-	return nodetest.Start(c.t, node.Options{Database: c.Database, Blobs: c.Blobs, Availability: c.Availability, Seal: c.Seal})
+	o.Database, o.Blobs, o.Availability, o.Seal = c.Database, c.Blobs, c.Availability, c.Seal
+	return nodetest.Start(c.t, o)
 }
 
 // Patience is how long Do waits for the answer of one node.
