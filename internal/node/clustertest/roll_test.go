@@ -15,7 +15,6 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/container"
-	"keyroll/internal/node"
 	"keyroll/internal/node/clustertest"
 	"keyroll/internal/node/nodetest"
 	"keyroll/internal/store"
@@ -38,10 +37,10 @@ type stage struct {
 
 func begin(t *testing.T, nodes int, args ...string) *stage {
 	t.Helper()
-	s := &stage{clustertest.Start(t, clustertest.Options{Nodes: nodes, Args: append(args, "--page-slots", fmt.Sprint(slots))}), t, nil}
+	s := &stage{clustertest.Start(t, clustertest.Options{Nodes: nodes, PageSlots: slots, Args: args}), t, nil}
 	s.db = storetest.Open(t, s.Database)
 	s.Nodes[0].World().StageMail()
-	w := s.Inside(node.Options{PageSlots: slots})
+	w := s.Inside()
 	names := make([]string, mailboxes)
 	for i := range names {
 		names[i] = fmt.Sprintf("m%d@contoso.com", i)
