@@ -95,7 +95,8 @@ type Node struct {
 	// one in the data folder.
 	Availability string
 
-	leases   *lease.Leases // nil: it is alone on its database
+	aside    *store.DB     // for what shows the others that it lives; nil: it is alone on its database
+	leases   *lease.Leases // nil as well then
 	buried   chan struct{} // has one when this node found that another one died
 	own      []string      // what stands in its data folder, and nowhere else
 	fence    int64         // of its lease
@@ -151,7 +152,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	if n.DB.Session() != "" {
-		n.leases = lease.New(n.DB, n.Name, lease.Term)
+		n.aside = n.DB.Aside()
+		n.closers = append(n.closers, n.aside.Close)
+		n.leases = lease.New(n.aside, n.Name, lease.Term)
 	}
 	if o.VaultDomain, err = n.tie(ctx, sealer, o.VaultDomain); err != nil {
 		return nil, err
