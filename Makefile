@@ -20,7 +20,7 @@ all: build
 build: ## the one binary
 	$(GO) build -o bin/keyroll ./cmd/keyroll
 
-test: postgres check race other fips ## everything that has to hold
+test: postgres s3 check race other fips ## everything that has to hold
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above need it"; exit 1; }
@@ -59,6 +59,11 @@ postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
 	  test "$$(id -u)" = 0 || { echo "the tests need PostgreSQL: install Debian's package postgresql"; exit 1; }; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; }
+
+# A real S3 server: a module of its own says which; its tests build it too.
+.PHONY: s3
+s3:
+	@$(GO) -C internal/blob/s3test/versitygw tool -n versitygw >/dev/null
 
 fuzz: ## each fuzz target for a short time
 	@for package in $$($(GO) list ./...); do \

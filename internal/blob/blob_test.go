@@ -119,7 +119,7 @@ func (errReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
 func TestAddressesThatNameNoStoreAreRefused(t *testing.T) {
 	dir := t.TempDir()
-	for _, address := range []string{"", "file", "blobs", "file://blobs/x", "file:blobs", "file:///", "file://" + dir + "?x=1", "file://" + dir + "#x", "ftp://host/x", "http://%zz"} {
+	for _, address := range []string{"", "file", "blobs", "file://blobs/x", "file:blobs", "file:///", "file://" + dir + "?x=1", "file://" + dir + "#x", "file://u:p@" + dir, "ftp://host/x", "http://%zz"} {
 		if _, err := blob.Open(t.Context(), address); !fail.Is(err, api.InvalidArgument) {
 			t.Errorf("%q: %v", address, err)
 		}
