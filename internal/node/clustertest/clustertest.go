@@ -35,6 +35,10 @@ type Options struct {
 	Nodes                               int
 	Database, Blobs, Availability, Seal string
 	Args                                []string // more flags of keyroll serve
+	Env                                 []string // NAME=VALUE, beside what the test itself has
+	// Reach returns the URLs by which one node reaches the database and the
+	// blobs, say through proxies of its own; nil means the ones above.
+	Reach func(node int) (database, blobs string)
 }
 
 // Cluster is some nodes on one database.
@@ -65,7 +69,10 @@ func Start(t testing.TB, o Options) *Cluster {
 	}
 	c := &Cluster{Options: o, t: t}
 	for i := range o.Nodes {
-		n := &Node{cluster: c, Data: filepath.Join(folder, fmt.Sprintf("node%d", i))}
+		n := &Node{cluster: c, Data: filepath.Join(folder, fmt.Sprintf("node%d", i)), database: c.Database, blobs: c.Blobs}
+		if c.Reach != nil {
+			n.database, n.blobs = c.Reach(i)
+		}
 		n.launch()
 		c.Nodes = append(c.Nodes, n)
 	}
@@ -124,13 +131,14 @@ func pause(ctx context.Context, d time.Duration) {
 type Node struct {
 	Data string // its data folder
 
-	cluster *Cluster
-	process *exec.Cmd
-	log     *bytes.Buffer // to be read when it has ended
-	ended   chan struct{}
-	status  error // once ended
-	mu      sync.Mutex
-	world   *nodetest.World
+	cluster         *Cluster
+	database, blobs string
+	process         *exec.Cmd
+	log             *bytes.Buffer // to be read when it has ended
+	ended           chan struct{}
+	status          error // once ended
+	mu              sync.Mutex
+	world           *nodetest.World
 }
 
 // World returns the node's clients, as those of any server on this machine.
@@ -188,8 +196,8 @@ func (n *Node) command() (*exec.Cmd, *bytes.Buffer, error) {
 	}
 	c := n.cluster
 	p := exec.Command(program, append([]string{"serve", "--data", n.Data, "--listen", "127.0.0.1:0",
-		"--blobs", c.Blobs, "--availability", c.Availability, "--seal", c.Seal}, c.Args...)...)
-	p.Env = append(os.Environ(), "KEYROLL_DATABASE="+c.Database)
+		"--blobs", n.blobs, "--availability", c.Availability, "--seal", c.Seal}, c.Args...)...)
+	p.Env = append(append(os.Environ(), "KEYROLL_DATABASE="+n.database), c.Env...)
 	log := new(bytes.Buffer)
 	p.Stdout, p.Stderr = log, log
 	return p, log, nil
@@ -271,6 +279,16 @@ func (n *Node) signal(s syscall.Signal) {
 	n.cluster.t.Helper()
 	if err := n.process.Process.Signal(s); err != nil {
 		n.cluster.t.Fatalf("%v: %v\n", s, err)
+	}
+}
+
+// Ended reports whether the process has ended, by itself or not.
+func (n *Node) Ended() bool {
+	select {
+	case <-n.ended:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -290,7 +290,9 @@ func TestNodesAreRestartedOneByOneWithoutAStop(t *testing.T) {
 		using.Go(func() {
 			path := fmt.Sprintf("report%d.txt", worker)
 			for i := 0; ctx.Err() == nil; i++ {
-				n, err := s.Do(t.Context(), func(ctx context.Context, k *client.Client) error { return writeAndRead(ctx, k, site, path, fmt.Sprint("version ", i)) })
+				n, err := s.Do(t.Context(), func(ctx context.Context, k *client.Client) error {
+					return writeAndRead(ctx, k, site, path, fmt.Sprint("version ", i))
+				})
 				mu.Lock()
 				requests, retried = requests+1, retried+n
 				mu.Unlock()
