@@ -81,6 +81,8 @@ func Open(ctx context.Context, address string) (Store, error) {
 		return openFolder(ctx, u)
 	case "s3":
 		return openS3(ctx, u)
+	case "azblob":
+		return openAzure(ctx, u)
 	}
 	return nil, fail.New(api.InvalidArgument, "open blob store: scheme %q is none of file, s3 and azblob", u.Scheme)
 }

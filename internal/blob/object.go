@@ -36,8 +36,9 @@ type objects interface {
 	// list the next ones; that is empty at the end.
 	page(ctx context.Context, prefix, from string) (list []object, next string, err error)
 
-	// grade says what a failure of the others means.
+	// grade says what a failure of the others means, and line tells it on one line.
 	grade(err error) grade
+	line(err error) string
 	close()
 }
 
@@ -78,24 +79,35 @@ const (
 // of a file takes: such a blob is one request.
 const partSize = 9 << 20
 
-// A request is tried so often, with pauses between that double up to the
-// longest: some eight seconds for a service that refuses connections.
+// A request is tried so often, with pauses between that double up to
+// longestPauses first ones: some eight seconds for a service that refuses
+// connections.
 const (
-	tries        = 8
-	firstPause   = 100 * time.Millisecond
-	longestPause = 2 * time.Second
+	tries         = 8
+	firstPause    = 100 * time.Millisecond
+	longestPauses = 20
 )
 
-// patience is how long a request of some bytes, or a read, may take before it is
-// given up: at a rate below 512 KiB/s it will hardly end.
-func patience(bytes int) time.Duration {
-	return 10*time.Second + time.Duration(bytes>>19)*time.Second
-}
+// patience is how long a request without content, or one read of an answer, may
+// take before it is given up.
+const patience = 10 * time.Second
 
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
 	place string // for the operator
+
+	pause, patience time.Duration // firstPause and patience
+}
+
+func newRemote(place string) *remote {
+	return &remote{place: place, pause: firstPause, patience: patience}
+}
+
+// within is how long a request of some bytes may take: at less than 512 KiB/s it
+// would hardly end.
+func (r *remote) within(bytes int) time.Duration {
+	return r.patience + time.Duration(bytes>>19)*time.Second
 }
 
 // markName is an object that no blob has the name of. It shows that the store can
@@ -122,6 +134,11 @@ func (r *remote) check(ctx context.Context) error {
 	case fail.Is(err, api.AlreadyExists):
 		return nil
 	}
+	var g *graded
+	var e *fail.Error
+	if errors.As(err, &g) && errors.As(err, &e) { // the operator is told all
+		return fail.New(e.Code, "%s: %s", e.Detail, r.line(g.err)).WithHint("%s", e.Hint)
+	}
 	return err
 }
 
@@ -132,24 +149,24 @@ func (r *remote) Close() error {
 
 // try sends a request until it is answered, or for as long as that makes sense.
 func (r *remote) try(ctx context.Context, doing string, bytes int, request func(ctx context.Context) error) error {
-	for n, pause := 1, firstPause; ; n, pause = n+1, min(2*pause, longestPause) {
+	for n := 1; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-		once, cancel := context.WithTimeout(ctx, patience(bytes))
+		once, cancel := context.WithTimeout(ctx, r.within(bytes))
 		err := request(once)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if again, err := r.again(ctx, doing, n, pause, err); !again {
+		if again, err := r.again(ctx, doing, n, err); !again {
 			return err
 		}
 	}
 }
 
-// again waits before the next try, or says why there is none.
-func (r *remote) again(ctx context.Context, doing string, n int, pause time.Duration, err error) (bool, error) {
+// again waits after the n-th try for the next one, or says why there is none.
+func (r *remote) again(ctx context.Context, doing string, n int, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("%s: %w", doing, ctx.Err())
 	}
@@ -157,6 +174,7 @@ func (r *remote) again(ctx context.Context, doing string, n int, pause time.Dura
 	if grade != passing || n == tries {
 		return false, r.failure(doing, grade, err)
 	}
+	pause := min(r.pause<<(n-1), longestPauses*r.pause)
 	select {
 	case <-ctx.Done():
 		return false, fmt.Errorf("%s: %w", doing, ctx.Err())
@@ -168,10 +186,11 @@ func (r *remote) again(ctx context.Context, doing string, n int, pause time.Dura
 // graded is a failure that has its grade, so that callers can still tell.
 type graded struct {
 	grade grade
+	text  string
 	err   error
 }
 
-func (g *graded) Error() string { return g.err.Error() }
+func (g *graded) Error() string { return g.text }
 func (g *graded) Unwrap() error { return g.err }
 
 func gradeOf(err error) grade {
@@ -185,7 +204,7 @@ func gradeOf(err error) grade {
 // failure is an error of the service as keyroll tells of it. The log gets the
 // place and what the service said; a user, who may be of any tenant, does not.
 func (r *remote) failure(doing string, grade grade, err error) error {
-	cause := &graded{grade, fmt.Errorf("%s: %w", r.place, err)}
+	cause := &graded{grade, r.place + ": " + r.line(err), err}
 	switch grade {
 	case passing:
 		return fail.New(api.Unavailable, "%s: the blob store does not answer", doing).Because(cause).
@@ -271,7 +290,7 @@ func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest 
 	}
 	defer func() {
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience(0))
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.patience)
 			defer cancel()
 			_ = r.abandon(ctx, &u) // what stays, the service's own rule for unfinished uploads takes
 		}

@@ -113,7 +113,7 @@ func (b *remoteBatch) Discard() {
 // takeAway deletes what was stored, as far as the store still answers. What stays
 // has a name that no row has.
 func (b *remoteBatch) takeAway() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience(0))
+	ctx, cancel := context.WithTimeout(context.Background(), b.remote.patience)
 	defer cancel()
 	var under sync.WaitGroup
 	for range min(batchRequests, len(b.stored)) {

@@ -53,12 +53,12 @@ func (r *reading) doing() string { return "read blob " + r.name }
 
 // open sends the request, again if need be.
 func (r *reading) open() error {
-	for n, pause := 1, firstPause; ; n, pause = n+1, min(2*pause, longestPause) {
+	for n := 1; ; n++ {
 		if err := r.ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", r.doing(), err)
 		}
 		ctx, cancel := context.WithCancel(r.ctx)
-		r.cancel, r.late = cancel, time.AfterFunc(patience(0), cancel)
+		r.cancel, r.late = cancel, time.AfterFunc(r.store.patience, cancel)
 		answer, is, err := r.store.get(ctx, r.name, r.off, r.want)
 		r.late.Stop()
 		if err == nil {
@@ -70,7 +70,7 @@ func (r *reading) open() error {
 			r.end = io.EOF
 			return nil
 		}
-		if again, err := r.store.again(r.ctx, r.doing(), n, pause, err); !again {
+		if again, err := r.store.again(r.ctx, r.doing(), n, err); !again {
 			return of(r.name, err)
 		}
 	}
@@ -89,7 +89,7 @@ func (r *reading) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		r.late.Reset(patience(0))
+		r.late.Reset(r.store.patience)
 		n, err := r.answer.Read(p)
 		r.late.Stop()
 		r.note(p[:n])

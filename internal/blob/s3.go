@@ -56,7 +56,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	client.SetAppInfo("keyroll", "1")
 	prefix := strings.Trim(u.Path, "/")
-	r := &remote{place: "s3://" + u.Host + "/" + prefix}
+	r := newRemote("s3://" + u.Host + "/" + prefix)
 	if prefix != "" {
 		prefix += "/"
 	}
@@ -199,7 +199,7 @@ func (s *s3) remove(ctx context.Context, name string) error {
 	return s.core.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
 }
 
-// pageObjects is how many objects S3 lists at a time.
+// pageObjects is how many objects are listed at a time.
 const pageObjects = 1000
 
 func (s *s3) page(ctx context.Context, prefix, from string) (list []object, next string, err error) {
@@ -242,6 +242,14 @@ func (s *s3) grade(err error) grade {
 		return passing // damaged on the way, or somebody else's put was under way
 	}
 	return gradeOfStatus(answer.StatusCode)
+}
+
+func (s *s3) line(err error) string {
+	var answer minio.ErrorResponse
+	if errors.As(err, &answer) && answer.Code != "" {
+		return answer.Code + ": " + answer.Error()
+	}
+	return err.Error()
 }
 
 // gradeOfStatus is what an HTTP status means of which no more is known.

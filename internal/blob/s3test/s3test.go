@@ -5,11 +5,9 @@
 package s3test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -17,7 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"keyroll/internal/servertest"
 )
 
 // bucket is where all objects are.
@@ -63,54 +62,12 @@ func Start(t testing.TB) *Server {
 	}
 	secret := rand.Text()
 	s.Env = []string{"AWS_ACCESS_KEY_ID=keyroll", "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_SESSION_TOKEN="}
-	const attempts = 5 // somebody else may take the port meanwhile
-	for range attempts {
-		if err = s.run(t, program, folder, secret); err == nil {
-			return s
-		}
-	}
-	t.Fatal(err)
-	return nil
-}
-
-// run starts the program on a port that is free.
-func (s *Server) run(t testing.TB, program, folder, secret string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s.Addr = l.Addr().String()
-	if err := l.Close(); err != nil {
-		return err
-	}
-	p := exec.Command(program, "--quiet", "--keep-alive", "--port", s.Addr, "posix", folder)
-	p.Env = []string{"ROOT_ACCESS_KEY=keyroll", "ROOT_SECRET_KEY=" + secret}
-	var said bytes.Buffer
-	p.Stdout, p.Stderr = &said, &said
-	if err := p.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = p.Wait()
-		close(ended)
-	}()
-	for {
-		if conn, err := net.Dial("tcp", s.Addr); err == nil {
-			conn.Close()
-			break
-		}
-		select {
-		case <-ended:
-			return fmt.Errorf("versitygw ended: %s", &said)
-		case <-time.After(time.Millisecond):
-		}
-	}
-	t.Cleanup(func() {
-		_ = p.Process.Kill()
-		<-ended
+	s.Addr = servertest.Start(t, func(addr string) *exec.Cmd {
+		p := exec.Command(program, "--quiet", "--keep-alive", "--port", addr, "posix", folder)
+		p.Env = []string{"ROOT_ACCESS_KEY=keyroll", "ROOT_SECRET_KEY=" + secret}
+		return p
 	})
-	return nil
+	return s
 }
 
 // built builds the server, unless it has been before, and returns where it is.
