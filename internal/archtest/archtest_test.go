@@ -106,6 +106,7 @@ var rooms = []room{
 
 	{"internal/archtest", "", "tests alone"},
 	{"internal/crashtest", "", "tests alone"},
+	{"internal/chaostest", "", "tests alone"},
 	{"internal/store/storetest", "internal/store", "lends tests databases"},
 	{"internal/proxytest", "", "cuts, stalls and slows connections for tests"},
 	{"internal/blob/blobtest", "api internal/blob internal/fail", "the suite that every blob store passes"},
