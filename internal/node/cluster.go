@@ -157,7 +157,7 @@ func (n *Node) others(ctx context.Context, tx *store.Tx) (list []other, err erro
 func (n *Node) fits(o other) error {
 	for _, store := range []struct{ whose, hint string }{
 		{"availability", "--availability https://VAULT, a vault of the operator's, or file:///FOLDER, a folder that all nodes reach"},
-		{"blobs", "--blobs file:///FOLDER, a folder that all nodes reach"},
+		{"blobs", "--blobs s3://BUCKET, azblob://ACCOUNT/CONTAINER, or file:///FOLDER, a folder that all nodes reach"},
 	} {
 		for _, at := range []struct {
 			own []string

@@ -42,7 +42,7 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 	}{
 		{"availability by default", func(o node.Options) node.Options { o.Availability = ""; return o }, "--availability https://"},
 		{"availability named", func(o node.Options) node.Options { o.Availability = folder(o.Data, "keys"); return o }, "--availability https://"},
-		{"blobs by default", func(o node.Options) node.Options { o.Blobs = ""; return o }, "--blobs file:///"},
+		{"blobs by default", func(o node.Options) node.Options { o.Blobs = ""; return o }, "--blobs s3://BUCKET"},
 		{"blobs by a link", func(o node.Options) node.Options {
 			link := filepath.Join(filepath.Dir(o.Data), "link")
 			if err := os.MkdirAll(o.Data, 0o700); err != nil {
@@ -53,7 +53,7 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 			}
 			o.Blobs = folder(link, "blobs") // not to be taken for a folder elsewhere
 			return o
-		}, "--blobs file:///"},
+		}, "--blobs s3://BUCKET"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // a node that is refused has waited whether the other one is dead

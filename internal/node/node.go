@@ -302,6 +302,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err != nil {
 		return err
 	}
+	n.closers = append(n.closers, blobs.Close)
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	n.drain = drain
 	if err := n.join(ctx, o); err != nil {
