@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 
 	"keyroll/api"
@@ -49,13 +50,11 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 	case <-ctx.Done():
 		return c, ctx.Err()
 	}
-	source, err := s.keys.OpenKey(ctx, from)
-	if err != nil {
+	if err := s.ask(ctx, from); err != nil {
 		return c, err
 	}
-	defer source.Key.Zero()
 	to := draft.Opened()
-	defer to.Key.Zero()
+	defer to.Zero()
 	s.copies.set(to.ID)
 	defer s.copies.set(0)
 	err = s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
@@ -63,7 +62,14 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 		return c, err
 	}
 	fault.Point("copy.begun")
-	if err := s.copyItems(ctx, source, to); err != nil {
+	err = errLost
+	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+		err = s.copyAll(ctx, from, to)
+	}
+	if errors.Is(err, errLost) {
+		err = rolledMeanwhile()
+	}
+	if err != nil {
 		return c, err
 	}
 	// Whoever withdrew the key meanwhile gets no copy under another one.
@@ -83,14 +89,29 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 	})
 }
 
+func (s *Contents) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
+	source, err := s.keys.OpenKey(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer source.Zero()
+	return s.copyItems(ctx, source, to)
+}
+
 // copyItems stores the items of from, as they stand in one snapshot, as items of
-// to, in their order.
+// to, in their order. It fails with errLost, and has stored nothing, when the
+// container's key was replaced before the snapshot.
 func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
 	if err != nil {
 		return err
 	}
 	return s.db.View(ctx, func(tx *store.Tx) error {
+		if covers, err := from.Covers(ctx, tx); err != nil {
+			return err
+		} else if !covers {
+			return errLost
+		}
 		lost, err := itemsWithoutBlob(ctx, tx, from.Tenant, from.ID)
 		if err != nil {
 			return err

@@ -53,14 +53,13 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 			}
 			written = 0
 		}
-		key, err := p.keys.key(f.blob)
-		if err != nil {
+		if _, err := p.keys.key(f.blob); err != nil {
 			return err
 		}
 		if err := j.begin(); err != nil {
 			return err
 		}
-		if err := s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, j); err != nil {
+		if err := s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, j); err != nil {
 			return err
 		}
 		written += f.blob.Size
@@ -103,11 +102,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	key, err := p.keys.key(f.blob)
-	if err != nil {
-		return fmt.Errorf("read message: %w", err)
-	}
-	if err := s.copyBlob(ctx, f.blob, key, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
+	if err := s.copyMessage(ctx, c, f, p.keys, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	return nil

@@ -22,6 +22,7 @@ type Dialect struct {
 	viewLevel     sql.IsolationLevel // gives a View one state of the database
 	lockShared    string             // statement with the key as ?1; "": the writer is the lock
 	lockExclusive string
+	skipLocked    string // ends a SELECT of rows to update, and passes over those that another transaction holds
 	goose         goose.Dialect
 	migrationLock func() (lock.SessionLocker, error) // nil: one process opens the database
 	retryable     func(error) bool

@@ -36,6 +36,7 @@ var postgres = Dialect{
 	parameter:     "$",
 	schemaWords:   []string{"${BLOB}", "BYTEA"},
 	viewLevel:     sql.LevelRepeatableRead,
+	skipLocked:    " FOR UPDATE SKIP LOCKED",
 	lockShared:    "SELECT pg_advisory_xact_lock_shared(?1)",
 	lockExclusive: "SELECT pg_advisory_xact_lock(?1)",
 	goose:         goose.DialectPostgres,

@@ -100,6 +100,11 @@ func (tx *Tx) Lock(ctx context.Context, key int64, exclusive bool) error {
 	return nil
 }
 
+// SkipLocked ends a SELECT of the rows that a statement updates: rows that
+// another transaction is changing are passed over instead of waited for. On
+// SQLite, where there is one writer, it is empty.
+func (tx *Tx) SkipLocked() string { return tx.dialect.skipLocked }
+
 // refusal is an argument that no driver can send: the only way to give a
 // sql.Row its error.
 type refusal struct{ err error }
