@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"keyroll/api"
 	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
@@ -52,13 +54,14 @@ func (sc Scope) Select(due Due, mark int64) (query string, args []any) {
 	return `SELECT id FROM container WHERE tenant = ?1 AND page IN (SELECT id FROM key_page WHERE ` + within + `) AND purged = 0 AND ` + string(due), args
 }
 
-// CountDue counts the containers of a scope of which something is due.
-func CountDue(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64) (n int64, err error) {
+// LeftOf returns up to limit containers of a scope of which something is due.
+func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
 	query, args := sc.Select(due, mark)
-	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM (`+query+`) AS due`, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count containers: %w", err)
+	ids, err := selectIDs(ctx, tx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
 	}
-	return n, nil
+	return ids, nil
 }
 
 // CountBlobKeys counts the keys of blobs of such containers.
@@ -73,59 +76,53 @@ func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark in
 	return n, nil
 }
 
-// claims is how long a claim holds unless it is renewed.
-const claims = 15 * time.Second
+// claimFor is how long a claim holds that is not renewed.
+const claimFor = 15 * time.Second
 
-// Claim gives a node up to limit containers of a key page of which something is
-// due and which no other node works on. Claims spare double work; what is
-// written is guarded by compare-and-swap.
-func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mark int64, after int64, limit int, node string) (ids []int64, err error) {
-	now := s.now()
-	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		ids = ids[:0]
-		rows, err := tx.Query(ctx, `UPDATE container SET claimed_by = ?3, claimed_until = ?4 WHERE id IN (
-			SELECT id FROM container WHERE tenant = ?1 AND page = ?5 AND id > ?7 AND purged = 0 AND `+string(due)+`
-			AND (claimed_until <= ?6 OR claimed_by = ?3) ORDER BY id LIMIT ?8`+tx.SkipLocked()+`) RETURNING id`,
-			tenant, mark, node, now.Add(claims).UnixMilli(), page, now.UnixMilli(), after, limit)
-		if err != nil {
+// Claim gives a node up to limit containers of a key page, with ids above after,
+// of which something is due and which no other node works on. Claims spare double
+// work; what is written is guarded by compare-and-swap. A node without a name is
+// alone and needs none.
+func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mark, after int64, limit int, node string) (ids []int64, err error) {
+	const of = ` FROM container WHERE tenant = ?1 AND page = ?3 AND id > ?4 AND purged = 0 AND `
+	if node == "" {
+		err = s.db.View(ctx, func(tx *store.Tx) error {
+			ids, err = selectIDs(ctx, tx, `SELECT id`+of+string(due)+` ORDER BY id LIMIT ?5`, tenant, mark, page, after, limit)
 			return err
-		}
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-			ids = append(ids, id)
-		}
-		return rows.Err()
-	})
+		})
+	} else {
+		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			ids, err = selectIDs(ctx, tx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
+				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
+				tenant, mark, page, after, limit, node, claimFor.Milliseconds())
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("claim containers: %w", err)
 	}
+	slices.Sort(ids)
 	return ids, nil
 }
 
-// KeepClaim renews a node's claim and reports whether it still had it.
-func (s *Containers) KeepClaim(ctx context.Context, tx *store.Tx, tenant, id int64, node string) (bool, error) {
-	n, err := tx.Exec(ctx, `UPDATE container SET claimed_until = ?4 WHERE tenant = ?1 AND id = ?2 AND claimed_by = ?3`,
-		tenant, id, node, s.now().Add(claims).UnixMilli())
-	return n == 1, err
+// KeepClaims renews a node's claims on some containers.
+func (s *Containers) KeepClaims(ctx context.Context, tenant int64, ids []int64, node string) error {
+	args := make([][]any, len(ids))
+	for i, id := range ids {
+		args[i] = []any{tenant, id, node, claimFor.Milliseconds()}
+	}
+	return s.db.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecMany(ctx, `UPDATE container SET claimed_until = `+tx.Clock()+` + ?4 WHERE tenant = ?1 AND id = ?2 AND claimed_by = ?3`, args)
+		return err
+	})
 }
 
-// Working returns the nodes that have claims on containers of a tenant.
-func (s *Containers) Working(ctx context.Context, tx *store.Tx, tenant int64) (nodes []string, err error) {
-	rows, err := tx.Query(ctx, `SELECT DISTINCT claimed_by FROM container WHERE tenant = ?1 AND claimed_until > ?2 ORDER BY claimed_by`, tenant, s.now().UnixMilli())
-	if err != nil {
-		return nil, err
+// Newest returns the highest id that a container has, 0 if there is none.
+func Newest(ctx context.Context, tx *store.Tx) (id int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(id), 0) FROM container`).Scan(&id); err != nil {
+		return 0, fmt.Errorf("find the newest container: %w", err)
 	}
-	for rows.Next() {
-		var node string
-		if err := rows.Scan(&node); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		nodes = append(nodes, node)
-	}
-	return nodes, rows.Err()
+	return id, nil
 }
 
 // TakesBlobs says whether blob keys may be put under a generation of a
@@ -297,9 +294,15 @@ func (s *Containers) DropOlder(ctx context.Context, tx *store.Tx, g *Group, done
 }
 
 func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id int64, done []Opened) error {
+	if err := tx.Lock(ctx, id, true); err != nil { // as all who take slots out of a page
+		return err
+	}
 	row, err := keypage.Get(ctx, tx, done[0].Tenant, id)
-	if err != nil {
+	if fail.Is(err, api.NotFound) {
 		return errors.Join(errChanged, err)
+	}
+	if err != nil {
+		return err
 	}
 	if int(row.Count) == len(done) { // no need to open what goes as a whole
 		return leave(ctx, tx, row, nil, &envelope.Page{})
@@ -317,4 +320,20 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 		page.Remove(o.ID, o.Generation-1)
 	}
 	return leave(ctx, tx, row, key, page)
+}
+
+// selectIDs returns the ids that a statement selects or returns.
+func selectIDs(ctx context.Context, tx *store.Tx, query string, args ...any) (ids []int64, err error) {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
 }

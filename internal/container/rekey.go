@@ -45,7 +45,7 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 	}
 	args := make([][]any, len(due))
 	for i, c := range due {
-		args[i] = []any{tenant, c.ID, page, c.Generation, older.ID, store.NewID()}
+		args[i] = []any{tenant, c.ID, page, c.Generation, older.ID, mark}
 	}
 	fault.Point("rekey.before-commit")
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {

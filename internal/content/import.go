@@ -94,6 +94,7 @@ type batch struct {
 	items     []itemRow
 	rows      []blobRow
 	keys      []*envelope.Key
+	former    []*envelope.Key // of blobs that were encrypted anew before they got their rows
 	pages     newPages
 	bytes     int64
 }
@@ -155,11 +156,7 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 	err := errLost
 	for try := 0; try < tries && errors.Is(err, errLost); try++ {
 		committing, err = b.insert(ctx, also)
-		if stale := (staleError{}); errors.As(err, &stale) {
-			if err = b.renew(ctx, stale.mark); err == nil {
-				err = errLost
-			}
-		}
+		err = renewed(err, func(mark int64) error { return b.renew(ctx, mark) })
 	}
 	if errors.Is(err, errLost) {
 		err = rolledMeanwhile()
@@ -226,7 +223,7 @@ func (b *batch) discard() {
 }
 
 func (b *batch) zero() {
-	for _, key := range b.keys {
+	for _, key := range append(b.former, b.keys...) {
 		key.Zero()
 	}
 	b.pages.zero()

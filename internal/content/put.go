@@ -28,6 +28,7 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
+	Damaged  error // in a list: why nothing else is told; nil: all is
 }
 
 // fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly
@@ -114,8 +115,14 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	u := &upload{contents: s, container: c, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
 		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, PathHash: hash, Created: now}}
 	defer u.transit.Zero()
+	defer u.rest()
 	in := newTransfer(ctx, r, size)
-	if err := u.take(ctx, in); err != nil {
+	err = u.take(ctx, in)
+	if err == nil {
+		err = u.settle(0)
+	}
+	if err != nil {
+		u.rest()
 		u.pages.zero()
 		s.deleteBlobs(ctx, u.blobs)
 		return File{}, in.failure(err)
@@ -137,11 +144,12 @@ type upload struct {
 	blobs     []blobRow
 	pages     newPages
 	transit   *envelope.Key
+	underWay  []*storing    // in order; those before it are durable
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 }
 
-// take stores the content as blobs, each durable before the next one begins.
-// Of their keys at most a page's are in memory, the others are sealed.
+// take stores the content as blobs; settle then waits for the last of them. Of
+// their keys at most a page's are in memory, the others are sealed.
 func (u *upload) take(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
@@ -175,13 +183,12 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 	key := envelope.NewKey()
 	defer key.Zero()
 	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
-	defer sealed.release()
-	if _, err := u.contents.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
+	if err := u.store(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
 	}
-	fault.Point("put.blob-durable")
 	row.Size = sealed.size
-	u.blobs = append(u.blobs, row)
+	u.blobs[row.Sequence].Size = row.Size
 	u.item.Size += row.Size
 	if row.Sequence == 0 {
 		u.first = key.Clone()
@@ -227,11 +234,7 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 	err := errLost
 	for try := 0; try < tries && (errors.Is(err, errLost) || store.IsUnique(err)); try++ {
 		old, committing, err = u.swap(ctx, also)
-		if stale := (staleError{}); errors.As(err, &stale) {
-			if err = u.renew(ctx, stale.mark); err == nil {
-				err = errLost
-			}
-		}
+		err = renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
 	}
 	if err != nil {
 		if !committing { // else it may have happened

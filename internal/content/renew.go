@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"io"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"keyroll/api"
-	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
@@ -30,78 +30,124 @@ type Renewal struct {
 	Mark int64
 	// Hold begins each transaction and says whether the work is still wanted.
 	Hold func(tx *store.Tx) error
-	// Slow waits until so many bytes may be read and written.
+	// Slow waits until so many bytes may be encrypted anew.
 	Slow func(ctx context.Context, bytes int64) error
-	// Done is called in each transaction with what it brought over, and in the
-	// last one, finished, after which the container has nothing older.
-	Done func(tx *store.Tx, blobs, bytes int64, finished bool) error
+	// Done is called in each transaction with the bytes that it brought over.
+	Done func(tx *store.Tx, bytes int64) error
+	// Skip is told of each item that cannot be brought over, and why; from any
+	// goroutine.
+	Skip func(item int64, err error)
 }
 
-// Renewed is what Renew did.
-type Renewed struct {
-	Blobs   int64
-	Bytes   int64
-	Skipped map[int64]error // by item: why it could not be read
-}
-
-// Renew encrypts anew, under new keys, all blobs of c that are older than a
-// mark, and then notes that there are none. A blob stays until the one that
+// Renew encrypts anew, under new keys, all blobs of c that are older than a mark;
+// FinishRenewed then notes that there are none. A blob stays until the one that
 // takes its place is committed. Items that do not open are skipped. What others
-// changed meanwhile is left for another call, which the missing note asks for.
-func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) (Renewed, error) {
+// changed meanwhile is left for another call.
+func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) error {
 	store.PastID(r.Mark)
-	run := renewing{contents: s, container: c, Renewal: r, out: Renewed{Skipped: map[int64]error{}}, one: make(chan struct{}, 1)}
-	err := run.all(ctx)
-	if err == nil && len(run.out.Skipped) == 0 {
-		err = run.finish(ctx)
+	run := renewing{Renewal: r, contents: s, container: c, skipped: map[int64]bool{}}
+	if err := run.all(ctx); err != nil {
+		return fmt.Errorf("encrypt container %d anew: %w", c.ID, err)
 	}
-	if err != nil {
-		return run.out, fmt.Errorf("encrypt container %d anew: %w", c.ID, err)
+	return nil
+}
+
+// FinishRenewed notes of some containers, in id order, that no blob of theirs is
+// older than mark, and returns of how many that is so. hold begins the
+// transaction, and done is called in it.
+func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Container, mark int64, hold func(tx *store.Tx) error, done func(tx *store.Tx, containers int64) error) (n int64, err error) {
+	fault.Point("renew.before-finish")
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		n = 0
+		if err := hold(tx); err != nil {
+			return err
+		}
+		for _, c := range containers {
+			if err := tx.Lock(ctx, c.ID, true); err != nil { // takesBlobs
+				return err
+			}
+			if stale, err := hasStale(ctx, tx, c, mark); err != nil {
+				return err
+			} else if stale {
+				continue
+			}
+			set, err := s.keys.SetRenewed(ctx, tx, c.Tenant, c.ID, mark)
+			if err != nil {
+				return err
+			}
+			if set {
+				n++
+			}
+		}
+		return done(tx, n)
+	})
+	if err == nil {
+		fault.Point("renew.after-finish")
 	}
-	return run.out, nil
+	return n, err
 }
 
 type renewing struct {
 	Renewal
 	contents  *Contents
 	container container.Container
-	one       chan struct{} // guards out
-	out       Renewed
+
+	mu      sync.Mutex
+	skipped map[int64]bool // items
+}
+
+func (r *renewing) skip(item int64, err error) {
+	r.mu.Lock()
+	known := r.skipped[item]
+	r.skipped[item] = true
+	r.mu.Unlock()
+	if !known {
+		r.Skip(item, err)
+	}
+}
+
+func (r *renewing) isSkipped(item int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.skipped[item]
 }
 
 // all works on units side by side: while one waits for its disk, another one
 // encrypts.
 func (r *renewing) all(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	var failed error
 	for after := (blobRow{Sequence: -1}); ctx.Err() == nil; {
 		var stale []blobRow
-		err := r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
+		failed = r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
 			stale, err = staleAfter(ctx, tx, r.container, r.Mark, after, unitBlobs)
 			return err
 		})
-		if err != nil || len(stale) == 0 {
-			return errors.Join(g.Wait(), err)
+		if failed != nil || len(stale) == 0 {
+			break
 		}
 		stale = firstUnit(stale)
 		after = stale[len(stale)-1]
-		var size int64
-		for _, b := range stale {
-			size += b.Size
-		}
-		if err := r.Slow(ctx, size); err != nil {
-			return errors.Join(g.Wait(), err)
+		if failed = r.Slow(ctx, sizeOf(stale)); failed != nil {
+			break
 		}
 		select {
 		case r.contents.units <- struct{}{}:
 		case <-ctx.Done():
-			return errors.Join(g.Wait(), ctx.Err())
+			continue
 		}
 		g.Go(func() error {
 			defer func() { <-r.contents.units }()
 			return r.unit(ctx, stale)
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return failed
 }
 
 // firstUnit returns as many of blobs as one unit takes, at least one.
@@ -115,15 +161,19 @@ func firstUnit(blobs []blobRow) []blobRow {
 	return blobs
 }
 
+func sizeOf(blobs []blobRow) (size int64) {
+	for _, b := range blobs {
+		size += b.Size
+	}
+	return size
+}
+
 // unit is some blobs of a container on their way.
 type unit struct {
 	*renewing
 	opened container.Opened
-	fresh  map[place]renewedBlob
+	fresh  []renewedBlob // in the order of items and sequences
 }
-
-// place is where a blob stands in its item.
-type place struct{ item, sequence int64 }
 
 // renewedBlob is the blob that takes another one's place.
 type renewedBlob struct {
@@ -149,7 +199,7 @@ func (r *renewing) unit(ctx context.Context, stale []blobRow) error {
 	if err != nil {
 		return err
 	}
-	u := &unit{renewing: r, fresh: map[place]renewedBlob{}}
+	u := &unit{renewing: r}
 	if u.opened, err = s.keys.OpenKey(ctx, r.container); err != nil {
 		return err
 	}
@@ -170,28 +220,26 @@ func (r *renewing) unit(ctx context.Context, stale []blobRow) error {
 func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error {
 	blobs := u.contents.blobs.Batch()
 	defer blobs.Discard()
-	skipped := map[int64]bool{}
 	for _, old := range stale {
-		if skipped[old.Item] {
+		if u.isSkipped(old.Item) {
 			continue
 		}
 		key, err := ring.key(old)
 		var row blobRow
 		var fresh *envelope.Key
 		if err == nil {
-			row, fresh, err = u.contents.renew(ctx, blobs, old, key)
+			row, fresh, err = u.contents.renew(ctx, blobs.Put, old, key)
 		}
 		switch {
 		case errors.Is(err, errRenewed), errors.Is(err, errReplaced):
 			continue // by somebody else: there is nothing to do
 		case fail.Is(err, api.Damaged):
-			skipped[old.Item] = true
 			u.skip(old.Item, err)
 			continue
 		case err != nil:
 			return err
 		}
-		u.fresh[place{old.Item, old.Sequence}] = renewedBlob{old, row, key.Clone(), fresh}
+		u.fresh = append(u.fresh, renewedBlob{old, row, key.Clone(), fresh})
 	}
 	if len(u.fresh) == 0 {
 		return nil
@@ -199,14 +247,8 @@ func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error 
 	return blobs.Commit(ctx)
 }
 
-func (r *renewing) skip(item int64, err error) {
-	r.one <- struct{}{}
-	defer func() { <-r.one }()
-	r.out.Skipped[item] = err
-}
-
 // renew stores the content of a blob as a new blob under a new key.
-func (s *Contents) renew(ctx context.Context, blobs blob.Batch, old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
+func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
 	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
 	if fail.Is(err, api.NotFound) {
 		return row, nil, s.missing(ctx, old)
@@ -221,7 +263,7 @@ func (s *Contents) renew(ctx context.Context, blobs blob.Batch, old blobRow, key
 	plain := envelope.NewReader(sealed, key, envelope.BlobPlace{Tenant: old.Tenant, Blob: old.ID}, old.Size)
 	again := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
 	defer again.release()
-	if _, err := blobs.Put(ctx, blobName(row.Tenant, row.ID), again); err != nil {
+	if _, err := put(ctx, blobName(row.Tenant, row.ID), again); err != nil {
 		fresh.Zero()
 		return row, nil, fmt.Errorf("encrypt item %d anew: %w", old.Item, err)
 	}
@@ -237,19 +279,18 @@ func (u *unit) commit(ctx context.Context) error {
 		olds, committing, err = u.swap(ctx)
 	}
 	if errors.Is(err, errLost) {
-		err = nil // for another call
-		olds = nil
+		olds, committing, err = nil, false, nil // for another call
 	}
 	if err != nil && committing { // it may have happened
 		return err
 	}
-	gone := map[place]bool{}
+	gone := map[int64]bool{}
 	for _, b := range olds {
-		gone[place{b.Item, b.Sequence}] = true
+		gone[b.ID] = true
 	}
 	var unused []blobRow
-	for at, f := range u.fresh {
-		if err != nil || !gone[at] {
+	for _, f := range u.fresh {
+		if err != nil || !gone[f.old.ID] {
 			unused = append(unused, f.row)
 		}
 	}
@@ -265,10 +306,9 @@ func (u *unit) commit(ctx context.Context) error {
 // swap is the transaction. It returns the blobs that were replaced, and whether
 // it came as far as the commit.
 func (u *unit) swap(ctx context.Context) (olds []blobRow, committing bool, err error) {
-	s, c := u.contents, u.container
-	var size int64
+	s := u.contents
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		olds, size, committing = nil, 0, false
+		olds, committing = nil, false
 		if err := u.Hold(tx); err != nil {
 			return err
 		}
@@ -282,25 +322,18 @@ func (u *unit) swap(ctx context.Context) (olds []blobRow, committing bool, err e
 		for _, n := range news {
 			for _, f := range n.blobs {
 				olds = append(olds, f.old)
-				size += f.old.Size
 			}
 		}
 		if err := u.write(ctx, tx, news, pages, olds); err != nil {
 			return err
 		}
-		if err := u.Done(tx, int64(len(olds)), size, false); err != nil {
+		if err := u.Done(tx, sizeOf(olds)); err != nil {
 			return err
 		}
 		fault.Point("renew.before-commit")
 		committing = true
 		return nil
 	})
-	if err == nil {
-		u.one <- struct{}{}
-		u.out.Blobs += int64(len(olds))
-		u.out.Bytes += size
-		<-u.one
-	}
 	return olds, committing, err
 }
 
@@ -314,26 +347,36 @@ type renewedItem struct {
 // plan reads the unit's items as they stand now and makes what is to be written
 // of them. An item that somebody else changed has no part in it.
 func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, pages newPages, err error) {
-	ids := slices.Sorted(maps.Keys(u.byItem()))
-	for _, id := range ids {
-		if u.byItem()[id][0].old.Sequence > 0 || len(u.byItem()[id]) > 1 { // other units may work on the same file
-			if err := tx.Lock(ctx, id, true); err != nil {
+	pages = newPages{slots: u.contents.slots}
+	defer pages.zero()
+	for rest := u.fresh; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(f renewedBlob) bool { return f.old.Item != rest[0].old.Item })
+		if n < 0 {
+			n = len(rest)
+		}
+		if rest[0].old.Sequence > 0 || n > 1 || rest[0].old.Size >= u.contents.blobSize { // other units may work on the same file
+			if err := tx.Lock(ctx, rest[0].old.Item, true); err != nil {
 				return nil, pages, err
 			}
 		}
+		rest = rest[n:]
 	}
-	now, err := between(ctx, tx, u.container, ids[0], ids[len(ids)-1])
+	now, err := between(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
 	if err != nil {
 		return nil, pages, err
 	}
-	pages = newPages{slots: u.contents.slots}
-	defer pages.zero()
-	for _, id := range ids {
-		w := now[id]
-		if w == nil {
+	for rest := u.fresh; len(rest) > 0; {
+		id := rest[0].old.Item
+		var own []renewedBlob
+		for ; len(rest) > 0 && rest[0].old.Item == id; rest = rest[1:] {
+			if w := now[id]; w.has(rest[0].old) {
+				own = append(own, rest[0])
+			}
+		}
+		if len(own) == 0 {
 			continue
 		}
-		n, err := u.item(ctx, tx, *w, u.byItem()[id], &pages)
+		n, err := u.item(ctx, tx, now[id], own)
 		if fail.Is(err, api.Damaged) {
 			u.skip(id, err)
 			continue
@@ -341,9 +384,63 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		if err != nil {
 			return nil, pages, err
 		}
-		if len(n.blobs) > 0 {
-			news = append(news, n)
+		for i, f := range n.blobs {
+			if n.blobs[i].row.Page, err = pages.add(f.row.ID, f.newKey); err != nil {
+				return nil, pages, err
+			}
+			if pages.full() {
+				if err := pages.seal(u.opened); err != nil {
+					return nil, pages, err
+				}
+			}
 		}
+		news = append(news, n)
 	}
 	return news, pages, pages.seal(u.opened)
+}
+
+// item seals the metadata of an item anew: under the key of its first blob, and
+// with the ids of all blobs that it has from now on.
+func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBlob) (n renewedItem, err error) {
+	n = renewedItem{was: w.item, item: w.item, blobs: own}
+	n.item.Version++
+	if err := checkBlobs(w.item, w.blobs); err != nil {
+		return n, err
+	}
+	before, after := own[0].oldKey, own[0].newKey
+	if own[0].old.Sequence > 0 {
+		pages, err := pagesOf(ctx, tx, w.item.Tenant, w.blobs[:1])
+		if err != nil {
+			return n, err
+		}
+		ring := openKeys(u.opened, pages, w.blobs[:1])
+		defer ring.zero()
+		if ring.stale {
+			return n, errLost
+		}
+		if before, err = ring.key(w.blobs[0]); err != nil {
+			return n, err
+		}
+		after = before
+	}
+	if w.item.PathHash == nil {
+		var m messageMetadata
+		if err := w.item.openMetadata(before, &m); err != nil {
+			return n, err
+		}
+		return n, n.item.sealMetadata(after, m)
+	}
+	var m fileMetadata
+	if err := w.item.openMetadata(before, &m); err != nil {
+		return n, err
+	}
+	if m.Size != w.item.Size || string(m.Blobs) != string(digestOf(w.blobs)) {
+		return n, fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", w.item.ID)
+	}
+	blobs := slices.Clone(w.blobs)
+	for _, f := range own {
+		blobs[f.old.Sequence].ID = f.row.ID
+	}
+	m.Blobs = digestOf(blobs)
+	return n, n.item.sealMetadata(after, m)
 }

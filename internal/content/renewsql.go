@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"keyroll/internal/container"
+	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
 
@@ -97,6 +98,45 @@ func between(ctx context.Context, tx *store.Tx, c container.Container, from, to 
 		return nil, fmt.Errorf("read items of container %d: %w", c.ID, err)
 	}
 	return all, nil
+}
+
+// has reports whether a blob still has its place in the item; there may be none.
+func (w *whole) has(b blobRow) bool {
+	return w != nil && b.Sequence < int64(len(w.blobs)) && w.blobs[b.Sequence].ID == b.ID
+}
+
+// write writes what plan made: the old keys leave their pages, the new ones come
+// in, and each old blob is dropped.
+func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, pages newPages, olds []blobRow) error {
+	if err := removeKeys(ctx, tx, u.opened, olds); err != nil {
+		return err
+	}
+	if err := keypage.Put(ctx, tx, pages.sealed...); err != nil {
+		return err
+	}
+	var items, blobs, dropped [][]any
+	for _, n := range news {
+		items = append(items, []any{n.was.Tenant, n.was.ID, n.was.Version, n.item.Version, n.item.Metadata})
+		for _, f := range n.blobs {
+			blobs = append(blobs, []any{f.old.Item, f.old.Sequence, f.old.ID, f.row.ID, f.row.Page})
+			dropped = append(dropped, []any{f.old.ID, f.old.Item, f.old.Tenant})
+		}
+	}
+	for _, one := range []struct {
+		statement string
+		args      [][]any
+	}{{replaceBlob, blobs}, {replaceItem, items}, {dropReplaced, dropped}} {
+		affected, err := tx.ExecMany(ctx, one.statement, one.args)
+		if err != nil {
+			return fmt.Errorf("replace blobs of container %d: %w", u.container.ID, err)
+		}
+		for _, n := range affected {
+			if n != 1 {
+				return errLost
+			}
+		}
+	}
+	return nil
 }
 
 // hasStale reports whether a container has a blob that is older than mark.

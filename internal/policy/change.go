@@ -27,7 +27,8 @@ type Change struct {
 }
 
 // Refresh takes up the newest versions of both keys of a policy that names
-// keys without a version. At depth root the policy key keeps its material and
+// keys without a version; one that names exact versions keeps them, and so has
+// nothing to do but at depths container and content. At depth root the policy key keeps its material and
 // gets new wraps, with allGenerations every older one too; at the depths below
 // there is a new policy key, and at depths container and content also when there
 // is no newer version. also runs in the same transaction.
@@ -36,15 +37,21 @@ func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, all
 	if profile.Keys == 0 {
 		return Change{}, noCustomerKeys("refresh", pol)
 	}
-	if !profile.Versionless {
+	deep := depth == api.DepthContainer || depth == api.DepthContent
+	if !profile.Versionless && !deep {
 		return Change{}, fail.New(api.InvalidArgument, "refresh policy %q: a %s policy names exact key versions", pol.Name, pol.Kind).
-			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update")
+			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update; at depths container and content a refresh keeps the versions")
 	}
 	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
 		return Change{}, err
 	}
-	latest := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
+	latest := func(kv envelope.KeyVersion) envelope.KeyVersion {
+		if profile.Versionless {
+			kv.Version = ""
+		}
+		return kv
+	}
 	primary, secondary, warnings, err := p.resolve(ctx, pol.Tenant, profile, latest(now.Primary), latest(now.Secondary))
 	if err != nil {
 		return Change{}, fmt.Errorf("refresh policy %q: %w", pol.Name, err)
