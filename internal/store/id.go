@@ -36,3 +36,14 @@ func NewID() int64 {
 		}
 	}
 }
+
+// PastID makes every id of this process that is made from now on larger than id,
+// also when the process that made it has a clock that is ahead.
+func PastID(id int64) {
+	for {
+		last := lastID.Load()
+		if last >= id || lastID.CompareAndSwap(last, id) {
+			return
+		}
+	}
+}
