@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -38,8 +39,8 @@ func startPair(t *testing.T) *pair {
 	o := node.Options{Database: storetest.PostgresURL(t), Seal: folder("seal"), Blobs: folder("blobs"), Availability: folder("availability")}
 	p := &pair{db: storetest.Open(t, o.Database), t: t, silent: new(atomic.Bool), asked: make(chan struct{}, 100), answer: make(chan struct{})}
 	p.b = nodetest.Start(t, o)
-	p.a = nodetest.Start(t, o.WithOutage(func(host string) bool {
-		if p.silent.Load() && strings.HasPrefix(strings.ToLower(host), "contoso-o365ex") {
+	p.a = nodetest.Start(t, o.WithTrouble(func(_ http.ResponseWriter, r *http.Request) bool {
+		if p.silent.Load() && strings.HasPrefix(strings.ToLower(r.Host), "contoso-o365ex") {
 			p.asked <- struct{}{}
 			<-p.answer
 		}
@@ -78,8 +79,8 @@ func (p *pair) older() (n int64) {
 	return n
 }
 
-// acts put the key of a mailbox under its policy's current policy key.
-var acts = []struct {
+// wraps put the key of a mailbox under its policy's current policy key.
+var wraps = []struct {
 	name    string
 	prepare func(w *nodetest.World, mailbox string)
 	do      func(w *nodetest.World, mailbox string) error
@@ -114,7 +115,7 @@ var acts = []struct {
 func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 	p := startPair(t)
 	p.b.StageMail()
-	for _, act := range acts {
+	for _, act := range wraps {
 		t.Run(act.name, func(t *testing.T) {
 			p.t, p.answer = t, make(chan struct{})
 			mailbox := act.name + "@contoso.com"
