@@ -153,6 +153,9 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 	committing := false
 	err := b.contents.db.InTx(ctx, func(tx *store.Tx) error {
 		committing = false
+		if err := nameNew(ctx, tx, b.rows); err != nil {
+			return err
+		}
 		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
 			return err
 		}

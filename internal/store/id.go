@@ -36,3 +36,7 @@ func NewID() int64 {
 		}
 	}
 }
+
+// IDFrom returns what no id is below that a process makes whose clock shows t or
+// later.
+func IDFrom(t time.Time) int64 { return max(t.UnixMilli()-idEpoch, 0) << idLow }
