@@ -29,7 +29,7 @@ check:
 
 # The packages that start keyroll as child processes over and over run without
 # the race detector: it would watch the test, not the children.
-CHILDREN = ./cmd/keyroll ./internal/crashtest
+CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node/clustertest
 
 # Whole procedures, one request after the other: the race detector would only
 # slow them. What runs side by side is in the other tests.
@@ -38,7 +38,7 @@ PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|Te
 # Tests wait for disks and databases more than for processors: packages run
 # four at a time.
 race:
-	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
+	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$ -e /clustertest$$)
 	$(GO) test -p 4 $(CHILDREN)
 	$(GO) test -p 4 -run '$(PROCEDURES)' ./internal/node ./internal/policy ./internal/cmdlet ./internal/service
 
