@@ -208,6 +208,7 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 	if err := c.delete(ctx, tenant, orphans); err != nil {
 		return err
 	}
+	fault.Point("collect.part-deleted")
 	c.Removed += int64(len(orphans))
 	return nil
 }
