@@ -124,5 +124,8 @@ func (s *Contents) ask(ctx context.Context, c container.Container) error {
 // for 18 hours and one for 16 seconds of ids, so that no folder grows for ever
 // and a batch fills few.
 func blobName(tenant, blob int64) string {
-	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, blob>>48, blob>>36&0xfff, blob)
+	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), blob>>48, blob>>36&0xfff, blob)
 }
+
+// tenantPrefix begins the names of all blobs of a tenant, and no others.
+func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }
