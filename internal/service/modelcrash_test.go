@@ -1,0 +1,258 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// died is what a process that dies at a fault point panics with.
+type died struct{ point string }
+
+// dieAt runs an act, which dies at the nth fault point that it comes to; point
+// is empty where it did not come so far.
+func dieAt(n int, act func()) (point string) {
+	fault.Set(func(name string) {
+		if n--; n == 0 {
+			panic(died{name})
+		}
+	})
+	defer fault.Set(nil)
+	defer func() {
+		if r := recover(); r != nil {
+			d, ok := r.(died)
+			if !ok {
+				panic(r)
+			}
+			point = d.point
+		}
+	}()
+	act()
+	return ""
+}
+
+// reopen is the next process on the same database and blobs: nothing in memory
+// is left. It sweeps away the blobs of an upload that died, which no row names.
+func (m *model) reopen() {
+	m.Helper()
+	m.Policies.Close()
+	p := *m.World
+	p.Policies = p.Node()
+	m.world = newWorldOver(&p, m.blobs)
+	named := m.names(`SELECT id FROM blob WHERE tenant = ?1 UNION SELECT blob FROM dropped WHERE tenant = ?1`)
+	for name := range m.stored() {
+		if !named[name] {
+			m.Must(m.blobs.Delete(m.Ctx, name))
+		}
+	}
+	m.TidyUp()
+}
+
+// die draws an act that dies on its way. Whether it was done follows from
+// whether its commit came before.
+func (m *model) die(r *rapid.T) {
+	n := rapid.IntRange(1, 4).Draw(r, "point")
+	switch rapid.SampledFrom([]string{"put", "state", "assign", "backup", "expire", "refresh"}).Draw(r, "act") {
+	case "put":
+		c := one(r, m.kind("site", "workload"))
+		path, text := m.form(r, c, m.next("content %d"))
+		m.dies(n, func() error { return m.put(c, path, text) }, func() { c.put(path, text) })
+	case "state":
+		c := one(r, m.kind("mailbox"))
+		state := rapid.SampledFrom([]api.MailboxState{api.Active, api.Inactive}).Draw(r, "state")
+		m.dies(n, func() error { return e(m.SetMailboxState(m.ctx, newState(c.name, state))) }, func() {
+			c.arrived = state == api.Active && c.state != api.Active
+			c.state = state
+		})
+	case "assign":
+		c, own := one(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
+		m.dies(n, func() error { return e(m.AssignMailbox(m.ctx, assign(c.name, own))) }, func() { c.own, c.arrived = own, true })
+	case "backup":
+		c := one(r, m.kind("mailbox", "site"))
+		m.dies(n, func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() {
+			all := m.world.backups()
+			m.backups = append(m.backups, c.copied("backup", all[len(all)-1].ID))
+		})
+	case "expire":
+		b := one(r, m.backups)
+		m.dies(n, func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() {
+			m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
+		})
+	case "refresh":
+		p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
+		m.newKey("A-" + p.name)
+		m.dies(n, func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() { m.renewed(p, api.DepthPolicy) })
+	}
+}
+
+func (m *model) dies(n int, act func() error, done func()) {
+	m.Helper()
+	var err error
+	point := dieAt(n, func() { err = act() })
+	m.reopen()
+	switch {
+	case point == "" && err == nil, strings.HasSuffix(point, ".after-commit"), point == "sweep.blobs-deleted":
+		done()
+	case point == "":
+		if !m.closes(err) {
+			m.Must(err)
+		}
+	}
+}
+
+// closes says whether a failure is one that the state of the vaults explains.
+func (m *model) closes(err error) bool {
+	switch fail.CodeOf(err) {
+	case api.RollInProgress, api.Gone:
+		return true
+	case api.VaultDenied, api.VaultUnavailable:
+		return len(m.failing)+len(m.disabled) > 0
+	}
+	return false
+}
+
+// cut writes something whose transfer breaks off: nothing has changed.
+func (m *model) cut(r *rapid.T) {
+	c := one(r, m.kind("site", "workload"))
+	broken := errors.New("the line is dead")
+	err := m.putFrom(c, "a", io.MultiReader(strings.NewReader(strings.Repeat("y", 3000)), errReader{broken}))
+	if m.rule(c.at) == "" && !errors.Is(err, broken) {
+		m.Fatalf("an upload that broke off: %v", err)
+	}
+	c.follows = true
+}
+
+type errReader struct{ error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.error }
+
+func (m *model) rolls(state api.RollState) (list []roll.Roll) {
+	m.View(func(tx *store.Tx) error {
+		all, err := roll.List(m.Ctx, tx, m.Tenant)
+		list = slices.DeleteFunc(all, func(ro roll.Roll) bool { return ro.State != state })
+		return err
+	})
+	return list
+}
+
+func (m *model) work(r *rapid.T) { m.workOn(one(r, m.rolls(api.RollRunning))) }
+
+// workOn works on a roll to its end, unless a vault stops it. When it has
+// finished, everything of its classes is at the current policy key.
+func (m *model) workOn(ro roll.Roll) {
+	m.Helper()
+	p := m.target(ro)
+	waits, err := m.Roller.Work(m.Ctx, ro)
+	if troubled := len(m.failing)+len(m.disabled) > 0; err != nil || waits && !troubled {
+		m.Fatalf("a roll waits: %v, %v", waits, err)
+	}
+	if waits || slices.ContainsFunc(m.rolls(api.RollRunning), func(r roll.Roll) bool { return r.ID == ro.ID }) {
+		return
+	}
+	for _, c := range m.all {
+		if active := c.kind != "mailbox" || c.state == api.Active; active && m.home(c) == p && !m.byID[c.at.policy].purged {
+			c.arrived = true
+		}
+	}
+}
+
+// target is the policy that a roll brings containers to.
+func (m *model) target(ro roll.Roll) (p *modelPolicy) {
+	m.View(func(tx *store.Tx) error {
+		pol, err := m.Policies.ByID(m.Ctx, tx, m.Tenant, ro.Policy)
+		p = m.byID[pol.GUID.String()]
+		return err
+	})
+	m.worked[p.id] = true
+	return p
+}
+
+// breakOff works on a roll until a page, or a fault point, at which its process
+// ends.
+func (m *model) breakOff(r *rapid.T) {
+	ro, at := one(r, m.rolls(api.RollRunning)), rapid.IntRange(1, 3).Draw(r, "page")
+	atPoint := rapid.Bool().Draw(r, "at a fault point")
+	m.target(ro)
+	ctx, end := context.WithCancel(m.Ctx)
+	defer end()
+	n := 0
+	count := func() {
+		if n++; n == at {
+			end()
+		}
+	}
+	if atPoint {
+		fault.Set(func(string) { count() })
+		defer fault.Set(nil)
+	}
+	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
+		Settled: func(int64, int64) {},
+		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+			if !atPoint {
+				count()
+			}
+			return envelope.Reseal(from, to, old, next, body)
+		}})
+	if _, err := dying.Work(ctx, ro); err != nil && ctx.Err() == nil {
+		m.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		fault.Set(nil)
+		m.reopen()
+	}
+}
+
+// pause pauses a roll that runs, or lets one go on.
+func (m *model) pause(r *rapid.T) {
+	if paused := m.rolls(api.RollPaused); len(paused) > 0 {
+		m.Must(e(m.ResumeRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(paused[0].ID)})))
+		return
+	}
+	m.Must(e(m.PauseRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(one(r, m.rolls(api.RollRunning)).ID)})))
+}
+
+// purge takes a policy to the end of its purge, in up to two processes.
+func (m *model) purge(r *rapid.T) {
+	if rapid.IntRange(0, 2).Draw(r, "really") > 0 {
+		r.Skip("it is for good")
+	}
+	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
+	m.healAll()
+	for _, vault := range []string{"A-", "B-"} {
+		m.Vaults.Fail(vault+p.name, policytest.Denied())
+		m.failing[vault+p.name] = api.VaultDenied
+	}
+	m.Policies.Close()
+	if err := e(m.RequestPurge(m.ctx, purgeOf(p.name))); fail.Is(err, api.RollInProgress) {
+		return
+	} else {
+		m.Must(err)
+	}
+	for range 2 {
+		m.Must(e(m.ApprovePurge(m.approver(m.next("approver %d")), named(p.id))))
+	}
+	if n := rapid.IntRange(0, 6).Draw(r, "point"); n > 0 {
+		dieAt(n, func() { m.Must(m.carryOut()) })
+		m.reopen()
+	}
+	m.Must(m.carryOut())
+	p.purged = true
+	delete(m.policies, p.name)
+	if m.assigned == p.name {
+		m.assigned = ""
+	}
+}
