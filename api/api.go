@@ -27,7 +27,12 @@ func (p *Problem) Error() string { return p.Detail }
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
+	// Damaged says of each entry that could not be shown what does not open.
+	Damaged []string `json:"damaged,omitempty"`
 }
+
+// Unshown returns what Damaged says; the Client asks every answer for it.
+func (l List[T]) Unshown() []string { return l.Damaged }
 
 // KeyVersion names one version of a customer key. Vault is the bare name of a
 // vault of this server and the URL of any other.

@@ -64,7 +64,7 @@ type (
 		Body struct {
 			Reason  string `json:"reason"`
 			Contact string `json:"contact"`
-			Force   bool   `json:"force,omitempty" doc:"a vault of the policy has been deleted already"`
+			Force   bool   `json:"force,omitempty" doc:"a vault or a key of the policy has been deleted already"`
 		}
 	}
 	AddPurgeApproverInput struct {

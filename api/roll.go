@@ -102,7 +102,8 @@ type Estimate struct {
 	Containers int64   `json:"containers" doc:"container keys to wrap anew"`
 	Blobs      int64   `json:"blobs,omitempty" doc:"blob keys to wrap anew, or to replace"`
 	Bytes      int64   `json:"bytes,omitempty" doc:"bytes of content to encrypt anew"`
-	Seconds    float64 `json:"seconds" doc:"time that takes at this machine's measured rates, or at the rate limits given"`
+	Seconds    float64 `json:"seconds" doc:"time that takes, at the rate that basis names or at the rate limits given"`
+	Basis      string  `json:"basis" doc:"where the rate comes from: a roll of this tenant, or the rates that keyroll's documentation states"`
 }
 
 // Refreshed is the outcome of a refresh or an update.

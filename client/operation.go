@@ -113,6 +113,11 @@ func (c *Client) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, er
 	return call(ctx, c, api.ResumeRoll, in)
 }
 
+// CancelRoll cancels a roll that has brought nothing over yet.
+func (c *Client) CancelRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return call(ctx, c, api.CancelRoll, in)
+}
+
 // ListKeyUsage returns the ledger: what each key version still protects.
 func (c *Client) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
 	return call(ctx, c, api.ListKeyUsage, in)

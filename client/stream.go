@@ -85,6 +85,27 @@ func (d *download) Read(p []byte) (int, error) {
 	return n, d.c.broken(d.ctx, detail, err)
 }
 
+// WriteTo writes all of it in pieces that are worth a system call each.
+func (d *download) WriteTo(w io.Writer) (n int64, err error) {
+	buf := make([]byte, frameBytes)
+	for {
+		m, err := d.Read(buf)
+		if m > 0 {
+			written, err := w.Write(buf[:m])
+			n += int64(written)
+			if err != nil {
+				return n, err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
 func (d *download) Close() error { return d.body.Close() }
 
 // receive runs an operation that answers with content.
@@ -96,7 +117,7 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 	if byteRange != "" {
 		r.Header.Set("Range", byteRange)
 	}
-	resp, err := c.do(c.calls, r, api.Bytes)
+	resp, err := c.do(c.downloads, r, api.Bytes)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,8 @@ import (
 )
 
 type benchCommand struct {
-	Roll benchRoll `cmd:"" help:"Measure the roll beside the cryptography alone, the bare pages, and one row a container."`
+	Roll    benchRoll    `cmd:"" help:"Measure the roll beside the cryptography alone, the bare pages, and one row a container."`
+	Content benchContent `cmd:"" help:"Measure put and get of a large file beside a plain copy of it and the cryptography alone."`
 }
 
 type benchRoll struct {
@@ -25,8 +26,13 @@ type benchRoll struct {
 	PageSlots  slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a key page, 1 to 1024 (${default})."`
 }
 
-func (c *benchRoll) Run(e *env) (err error) {
-	parent := c.Data
+func (c *benchRoll) Run(e *env) error {
+	return inBenchFolder(c.Data, func(data string) error { return c.run(e, data) })
+}
+
+// inBenchFolder runs measure in a folder of its own, which is removed after it,
+// on the disk of parent, or of the default data folder if that is empty.
+func inBenchFolder(parent string, measure func(data string) error) (err error) {
 	if parent == "" {
 		parent = filepath.Dir(defaultData())
 	}
@@ -46,6 +52,10 @@ func (c *benchRoll) Run(e *env) (err error) {
 	if fs.Type == unix.TMPFS_MAGIC {
 		return fail.New(api.InvalidArgument, "%s stands in memory, which says nothing of a disk", parent).WithHint("name a folder on a disk with --data")
 	}
+	return measure(data)
+}
+
+func (c *benchRoll) run(e *env, data string) error {
 	r, err := bench.Roll(e, bench.RollOptions{
 		Data: data, Database: c.Database, Containers: c.Containers, PageSlots: int(c.PageSlots),
 		Script:   func(ctx context.Context, n *node.Node, text string) error { return quietly(ctx, n, text) },

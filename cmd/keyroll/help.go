@@ -9,6 +9,7 @@ func (*serveCommand) Help() string {
 	return help("The data folder is made at first start. Once ready, server.json in it tells the other commands where the server is. "+
 		"On SIGTERM and Ctrl-C running requests are finished; a roll goes on at the next start.",
 		"keyroll serve --data /var/lib/keyroll",
+		"KEYROLL_DATABASE='postgres://keyroll@db.contoso.com/keyroll?sslmode=verify-full' keyroll serve --data /var/lib/keyroll",
 		"keyroll serve --data lab --vault-domain vault.azure.net")
 }
 
@@ -124,11 +125,18 @@ func (*keyUsage) Help() string {
 }
 
 func (*verifyCommand) Help() string {
-	return help("With no server running it opens the data folder itself, of every tenant unless one is named, and starts the embedded vault on a free loopback port. "+
+	return help("With no server running it opens the data folder itself, of every tenant unless one is named, and starts the embedded vault on a free loopback port; --database, --blobs, --seal and --availability are then those of serve. "+
 		"What a rule keeps shut is closed; what should open and does not is damaged, named, and exit status 1.",
 		"keyroll verify",
 		"keyroll verify --policy USA_mailboxes",
 		"keyroll verify --data demo-data --require-open")
+}
+
+func (*databaseMove) Help() string {
+	return help("With no server running, every table is copied and read again on both sides. Then keyroll.db in the data folder is marked as moved: no server "+
+		"opens it any more. Until that moment it is the one to use, and the target is refused; what was interrupted is begun anew by the same command.",
+		"keyroll database move --to postgres:///keyroll?host=/run/postgresql",
+		"PGPASSFILE=/etc/keyroll/pgpass keyroll database move --data /var/lib/keyroll --to 'postgres://keyroll@db.contoso.com/keyroll?sslmode=verify-full'")
 }
 
 func (*benchRoll) Help() string {

@@ -1,7 +1,7 @@
 // Command keyroll holds the root keys of a service's tenants and rolls them.
 // This package is flags, wiring and printing, nothing else: every command but
-// serve, demo, bench and an offline verify talks to a running server through
-// the client package.
+// serve, demo, bench, database and an offline verify talks to a running server
+// through the client package.
 package main
 
 import (
@@ -38,6 +38,7 @@ type commands struct {
 	Purge        purgeCommand        `cmd:"" help:"Purges: request, approver, approve, status."`
 	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
 	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
+	Database     databaseCommand     `cmd:"" help:"The database: move it from SQLite to PostgreSQL."`
 	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
 	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
 

@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"keyroll/internal/node"
+	"keyroll/internal/store/storetest"
 )
 
 // raceOptions keep a child that was built with the race detector from sleeping
@@ -55,6 +56,7 @@ func TestMain(m *testing.M) {
 //	flip GLOB                       invert one bit in the middle of the largest file that matches
 //	keep DIR, restore DIR           copy a folder aside, and back
 //	sql FILE STATEMENT              run a statement on an SQLite database
+//	postgres VARIABLE               set VARIABLE to the address of a new and empty PostgreSQL database
 func TestScripts(t *testing.T) {
 	deadline, ok := t.Deadline()
 	if !ok {
@@ -75,6 +77,10 @@ func TestScripts(t *testing.T) {
 			"status": status, "ready": ready, "poll": poll, "jsonlines": jsonLines, "field": field,
 			"lines": lines, "random": random, "same": same, "flip": flip, "sql": execSQL,
 			"replace": replace, "equal": equal, "part": part, "keep": keep, "restore": restore, "server": server, "sigterm": sigterm,
+			"postgres": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 1, "postgres VARIABLE")
+				ts.Setenv(args[0], storetest.EmptyPostgresURL(t))
+			},
 		},
 	})
 }

@@ -207,7 +207,7 @@ func (b *folderBatch) Put(ctx context.Context, name string, r io.Reader) (int64,
 	size, err := writeFile(tmp, r, b.syncEach)
 	if err != nil {
 		os.Remove(tmp)
-		return 0, fmt.Errorf("put blob %s: %w", name, err)
+		return 0, fmt.Errorf("put blob %s: %w", name, named(err))
 	}
 	b.puts = append(b.puts, pending{tmp, name})
 	return size, nil
@@ -257,7 +257,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	}
 	if !b.syncEach && b.tmp != nil {
 		if err := syncAll(b.tmp); err != nil {
-			return 0, fmt.Errorf("put blobs: %w", err)
+			return 0, fmt.Errorf("put blobs: %w", named(err))
 		}
 	}
 	folders := make(map[string]bool)
@@ -267,7 +267,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 			if errors.Is(err, fs.ErrExist) {
 				return i, alreadyExists(p.name)
 			}
-			return i, fmt.Errorf("put blob %s: %w", p.name, err)
+			return i, fmt.Errorf("put blob %s: %w", p.name, named(err))
 		}
 		folders[filepath.Dir(path)] = true
 	}
@@ -276,7 +276,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	for path := range folders {
 		for ; len(path) >= len(b.folder.root); path = filepath.Dir(path) {
 			if err := syncFolder(path); err != nil {
-				return len(b.puts), fmt.Errorf("put blobs: %w", err)
+				return len(b.puts), fmt.Errorf("put blobs: %w", named(err))
 			}
 		}
 	}

@@ -102,6 +102,15 @@ func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err erro
 	return n > 0, nil
 }
 
+// copyUnderWay reports whether a container is being filled.
+func copyUnderWay(ctx context.Context, tx *store.Tx, container int64) (is bool, err error) {
+	var n int64
+	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE container = ?1 AND copying = 1`, container).Scan(&n); err != nil {
+		return false, fmt.Errorf("read whether container %d is being filled: %w", container, err)
+	}
+	return n > 0, nil
+}
+
 // countNames counts what names a blob beside the item that dropped it.
 func countNames(ctx context.Context, tx *store.Tx, b blobRow) (n int64, err error) {
 	if err := tx.QueryRow(ctx, `SELECT `+countOthers, b.ID, b.Item).Scan(&n); err != nil {

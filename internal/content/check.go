@@ -8,7 +8,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
-	"keyroll/internal/store"
 )
 
 // Checked is what Check found of one item.
@@ -48,16 +47,12 @@ func (s *Contents) checkAll(ctx context.Context, c container.Container, report f
 
 // checkRest tells of items without a first blob, which no list shows.
 func (s *Contents) checkRest(ctx context.Context, c container.Container, report func(Checked) error) error {
-	var ids []int64
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		ids, err = itemsWithoutBlob(ctx, tx, c.Tenant, c.ID)
-		return err
-	})
+	lost, err := s.lostItems(ctx, c, allItems)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if err := report(Checked{Item: id, Err: fail.New(api.Damaged, "open item %d: blob number 0 is missing", id)}); err != nil {
+	for _, l := range lost {
+		if err := report(Checked{Item: l.id, Err: l.err()}); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -51,6 +52,9 @@ type Keys interface {
 // Contents is the content of all containers. Its methods may be called from
 // many goroutines.
 type Contents struct {
+	// Leases are those of this node; nil means that there is but this one.
+	Leases *lease.Leases
+
 	db    *store.DB
 	keys  Keys
 	blobs blob.Store

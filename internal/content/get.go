@@ -216,9 +216,10 @@ func (s *Contents) Stat(ctx context.Context, c container.Container, path string)
 	return r.File, r.Close()
 }
 
-// Files returns c's files in order of their paths.
-func (s *Contents) Files(ctx context.Context, c container.Container) ([]File, error) {
-	var list []File
+// Files returns c's files in order of their paths. One that does not open hides
+// no other; such come last, and only with what is damaged of them.
+func (s *Contents) Files(ctx context.Context, c container.Container) (list []File, err error) {
+	var damaged []File
 	for after := int64(0); ; {
 		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
 		if err != nil {
@@ -227,18 +228,23 @@ func (s *Contents) Files(ctx context.Context, c container.Container) ([]File, er
 		if len(p.list) == 0 {
 			break
 		}
-		if list, err = p.appendFiles(list); err != nil {
-			return nil, fmt.Errorf("list files: %w", err)
-		}
+		list, damaged = p.appendFiles(list, damaged)
 		after = p.list[len(p.list)-1].item.ID
+	}
+	lost, err := s.lostItems(ctx, c, filesOnly)
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	for _, l := range lost {
+		damaged = append(damaged, File{Damaged: l.err()})
 	}
 	// A file that was replaced meanwhile may have been met twice: the later holds.
 	slices.Reverse(list)
 	slices.SortStableFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), nil
+	return append(slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), damaged...), nil
 }
 
-func (p part) appendFiles(list []File) ([]File, error) {
+func (p part) appendFiles(list, damaged []File) ([]File, []File) {
 	defer p.keys.zero()
 	for _, f := range p.list {
 		var m fileMetadata
@@ -247,9 +253,10 @@ func (p part) appendFiles(list []File) ([]File, error) {
 			err = f.item.openMetadata(key, &m)
 		}
 		if err != nil {
-			return nil, err
+			damaged = append(damaged, File{Damaged: err})
+			continue
 		}
 		list = append(list, File{Path: m.Path, Size: m.Size, Modified: m.Modified})
 	}
-	return list, nil
+	return list, damaged
 }

@@ -108,7 +108,11 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	} else if plain, err = envelope.NewRangeReader(sealed, key, place, b.Size, off, n); err != nil {
 		return fmt.Errorf("read item %d: %w", b.Item, err)
 	}
-	_, readErr, writeErr := copyContent(ctx, w, plain)
+	copyTo := copyContent
+	if n >= aheadFrom {
+		copyTo = copyAhead
+	}
+	_, readErr, writeErr := copyTo(ctx, w, plain)
 	if readErr != nil {
 		return fmt.Errorf("read item %d: %w", b.Item, readErr)
 	}

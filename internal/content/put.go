@@ -26,6 +26,7 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
+	Damaged  error // in a list: why nothing else is told; nil: all is
 }
 
 // fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly
@@ -111,8 +112,14 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	now := s.writtenTime()
 	u := &upload{contents: s, container: c, pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
 		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, PathHash: hash, Created: now}}
+	defer u.rest()
 	in := newTransfer(ctx, r, size)
-	if err := u.take(ctx, in); err != nil {
+	err = u.take(ctx, in)
+	if err == nil {
+		err = u.settle(0)
+	}
+	if err != nil {
+		u.rest()
 		u.pages.zero()
 		s.deleteBlobs(ctx, u.blobs)
 		return File{}, in.failure(err)
@@ -131,11 +138,12 @@ type upload struct {
 	metadata  fileMetadata
 	blobs     []blobRow
 	pages     newPages
+	underWay  []*storing    // in order; those before it are durable
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 }
 
-// take stores the content as blobs, each durable before the next one begins.
-// Of their keys at most a page's are in memory, the others are sealed.
+// take stores the content as blobs; settle then waits for the last of them. Of
+// their keys at most a page's are in memory, the others are sealed.
 func (u *upload) take(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
@@ -169,13 +177,12 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 	key := envelope.NewKey()
 	defer key.Zero()
 	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
-	defer sealed.release()
-	if _, err := u.contents.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
+	if err := u.store(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
 	}
-	fault.Point("put.blob-durable")
 	row.Size = sealed.size
-	u.blobs = append(u.blobs, row)
+	u.blobs[row.Sequence].Size = row.Size
 	u.item.Size += row.Size
 	if row.Sequence == 0 {
 		u.first = key.Clone()

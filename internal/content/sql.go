@@ -35,9 +35,6 @@ const (
 	selectBlobPage = `SELECT page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
 )
 
-const selectWithoutBlob = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
-	AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.item = i.id AND b.sequence = 0) ORDER BY i.id`
-
 // selectFirsts returns items after an id, each with its first blob.
 const selectFirsts = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
 	WHERE i.tenant = ?1 AND i.container = ?2 AND i.id > ?3`
@@ -192,26 +189,6 @@ func blobsOf(ctx context.Context, tx *store.Tx, tenant, item int64) ([]blobRow, 
 		return nil, fmt.Errorf("read blobs of item %d: %w", item, err)
 	}
 	return blobs, nil
-}
-
-// itemsWithoutBlob returns the items of a container that have no first blob.
-func itemsWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container int64) ([]int64, error) {
-	rows, err := tx.Query(ctx, selectWithoutBlob, tenant, container)
-	if err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
-	}
-	var ids []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
-	}
-	return ids, nil
 }
 
 // first is an item with its first blob, whose key opens the item's metadata.

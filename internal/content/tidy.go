@@ -19,7 +19,7 @@ import (
 func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		left, err = selectIDs(ctx, tx, selectUnfinishedIDs, tenant, s.copies.underWay())
+		left, err = s.unfinished(ctx, tx, tenant)
 		return err
 	})
 	if err != nil {
@@ -34,7 +34,12 @@ func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 
 // clear removes all rows of the items of a container that is not there.
 func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
-	err := s.db.InTx(ctx, func(tx *store.Tx) error { return giveUpCopying(ctx, tx, container) })
+	err := s.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, container, true); err != nil { // insertCopied
+			return err
+		}
+		return giveUpCopying(ctx, tx, container)
+	})
 	for more := true; more && err == nil; {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
 			items, err := selectIDs(ctx, tx, selectItemIDs, tenant, container, s.batch)

@@ -25,6 +25,7 @@ type order struct {
 	Scenario string
 	Seed     uint64 // of a mixed scenario
 	Data     string
+	Database string // to move the folder's database to, instead of a scenario
 	Journal  string
 	DieAt    int // the count of the point to die at
 }
@@ -72,6 +73,10 @@ func TestChild(t *testing.T) {
 			select {} // dead before the next instruction of any durable step
 		}
 	})
+	if o.Database != "" {
+		moveDatabase(t, o)
+		return
+	}
 	settings := options
 	settings.Data = o.Data
 	w := nodetest.Start(t, settings)

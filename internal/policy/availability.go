@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -263,6 +264,7 @@ type AvailabilityRoller struct {
 	*Policies
 	Every   time.Duration // the age at which a version is replaced
 	Tenants func(ctx context.Context) ([]int64, error)
+	Leases  *lease.Leases // of this node; nil: there is but this one
 }
 
 // How long after a pass the next one begins.
@@ -271,13 +273,18 @@ const (
 	availabilityRetry = time.Hour // where something failed
 )
 
-// Run makes a pass now and then one a day, until ctx is done.
+// Run makes a pass now and then one a day, until ctx is done. While another node
+// makes one, this one makes none.
 func (a *AvailabilityRoller) Run(ctx context.Context) {
 	for {
 		wait := availabilityPass
-		if err := a.Pass(ctx); err != nil && ctx.Err() == nil {
+		held, err := a.Leases.Hold(ctx, "availability keys", a.Pass)
+		if err != nil && ctx.Err() == nil {
 			wait = availabilityRetry
 			a.Logger.WarnContext(ctx, "availability keys could not all be rolled; that is tried again", "after", wait, "error", err)
+		}
+		if err == nil && !held {
+			wait = availabilityRetry // in case that node dies
 		}
 		select {
 		case <-time.After(wait):

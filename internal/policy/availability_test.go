@@ -374,7 +374,7 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 
 func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
-		w := policytest.New(t, storetest.SQLite(t))
+		w := policytest.New(t, storetest.One(t))
 		begin := time.Now()
 		var at []time.Duration
 		roller := rollerOf(w, time.Hour)

@@ -66,6 +66,7 @@ var initiated = map[string]Initiator{
 	api.ShowRoll.Name:     User,
 	api.PauseRoll.Name:    User,
 	api.ResumeRoll.Name:   User,
+	api.CancelRoll.Name:   User,
 	api.ListKeyUsage.Name: User,
 	api.Verify.Name:       User,
 

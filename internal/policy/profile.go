@@ -82,5 +82,5 @@ func ProfileOf(kind api.PolicyKind) Profile {
 			return p
 		}
 	}
-	panic("policy: no profile of kind " + string(kind))
+	return Profile{} // of a row that is damaged: it covers, rolls and opens nothing
 }

@@ -17,20 +17,36 @@ import (
 // Job is the purge's name in the audit log.
 const Job = "Purge"
 
-// longestWait bounds the time between two tries of a purge that cannot go on.
-const longestWait = 30 * time.Second
+const (
+	// longestWait bounds the time between two tries of a purge that cannot go on.
+	longestWait = 30 * time.Second
+	// lookEvery is how often a node looks for purges that were approved on another
+	// one, or left because that one died.
+	lookEvery = 2 * time.Second
+)
 
 // Run carries approved purges out until ctx is done, also those that the
 // process before it had begun. One that cannot go on, because the store of
 // availability keys is away, says so and is tried again.
 func (p *Purger) Run(ctx context.Context) {
 	for wait := time.Second; ; {
-		waits := p.round(ctx)
+		var waits bool
+		_, err := p.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
+			waits = p.round(ctx)
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			p.Logger.ErrorContext(ctx, "approved purges could not be looked for", "error", err)
+		}
 		var retry <-chan time.Time
-		if waits {
+		switch {
+		case waits:
 			retry = time.After(wait)
 			wait = min(2*wait, longestWait)
-		} else {
+		case p.Leases != nil:
+			retry = time.After(lookEvery)
+			wait = time.Second
+		default:
 			wait = time.Second
 		}
 		select {

@@ -103,9 +103,9 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 func TestRollToAPolicyThatIsLeftStops(t *testing.T) {
 	each(t, func(w world) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
-		boxes := w.mailboxes(a.ID, numbered("m", 9)...)
+		boxes := w.mailboxes(a.ID, numbered("m", 5*testSlots)...)
 		w = w.beforeReseal(func(n int) {
-			if n == 2 {
+			if n == 4 { // the pipeline is three pages ahead of the writer at most
 				w.Must(w.Policies.Leave(w.Ctx, b, func(tx *store.Tx, left, _ policy.Policy) error {
 					return roll.Leave(w.Ctx, tx, left, w.Clock.Now())
 				}))

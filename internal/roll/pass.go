@@ -59,7 +59,7 @@ type source struct {
 // pass goes once over every page that a roll has to bring over. A reader, the
 // cryptography and a writer overlap; each batch is one transaction, which
 // checks under the policy's lock that its target is still current.
-func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)) (outcome, error) {
+func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64) error) (outcome, error) {
 	var from source
 	var target policy.KeyRow
 	var now Roll
@@ -110,7 +110,9 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 			}
 			out.moved += n
 			out.damaged = append(out.damaged, b.damaged...)
-			moved(n)
+			if err := moved(n); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -129,7 +131,7 @@ func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batc
 		for after := int64(0); ; {
 			b := &batch{}
 			err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batch())
+				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batch(ro))
 				return err
 			})
 			if err != nil {
@@ -204,7 +206,7 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	if len(b.olds) == 0 {
 		return 0, nil
 	}
-	if err := r.slow(ctx, b); err != nil {
+	if err := r.slow(ctx, ro, containers(b.news), 0); err != nil {
 		return 0, err
 	}
 	var moved int64
@@ -232,10 +234,16 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 		if err != nil {
 			return err
 		}
+		lost := 0
 		for i, ok := range swapped {
 			if ok {
 				moved += int64(b.news[i].Count)
+			} else {
+				lost++
 			}
+		}
+		if err := did(ctx, tx, now, moved > 0, lost, r.Now()); err != nil {
+			return err
 		}
 		if now.Message != "" { // it waits no longer
 			if _, err := setState(ctx, tx, ro, api.RollRunning, api.RollRunning, "", time.Time{}); err != nil {
@@ -251,26 +259,10 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	return moved, err
 }
 
-// batch is how many pages a transaction takes: one under a rate limit, so that
-// no burst is larger than a page.
-func (r *Roller) batch() int {
-	if r.Limit != nil {
-		return 1
+// containers counts the children of key pages.
+func containers(pages []keypage.Row) (n int64) {
+	for _, row := range pages {
+		n += int64(row.Count)
 	}
-	return batchPages
-}
-
-// slow waits until the rate limit allows the containers of a batch.
-func (r *Roller) slow(ctx context.Context, b *batch) error {
-	if r.Limit == nil {
-		return nil
-	}
-	for _, row := range b.news {
-		for n := int(row.Count); n > 0; n -= r.Limit.Burst() {
-			if err := r.Limit.WaitN(ctx, min(n, r.Limit.Burst())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return n
 }

@@ -44,6 +44,13 @@ type Roll struct {
 	Finished time.Time // zero while it has not ended
 	Deadline time.Time
 	Message  string
+	// ContainersPerSecond and BytesPerSecond are its rate limits, 0 for none.
+	ContainersPerSecond, BytesPerSecond int64
+	// Retries counts the waits for a vault, and the pages that somebody else had
+	// changed before the roll wrote them.
+	Retries int64
+	Begun   time.Time // when it brought the first over; zero: not yet
+	Warned  time.Time // when the log was told that it is late; zero: not yet
 }
 
 // Start says what a roll is to do.
@@ -53,6 +60,7 @@ type Start struct {
 	Source   int64
 	Classes  []envelope.Class // nil: those that the policy's profile rolls
 	Revision uuid.UUID        // of the target
+	Options  Options
 }
 
 // Begin writes a roll in the transaction that made its target current.
@@ -60,12 +68,26 @@ type Start struct {
 // that one is this one's to do: its source and its classes too. Two sources at
 // once are refused with RollInProgress.
 func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
+	r, err := Plan(ctx, tx, policies, s, now)
+	if err != nil {
+		return r, err
+	}
+	if err := supersede(ctx, tx, r.Tenant, r.Policy, "a newer roll took its place", now); err != nil {
+		return r, err
+	}
+	return r, insert(ctx, tx, r)
+}
+
+// Plan is the roll that Begin would begin; it writes nothing. Where the policy
+// has yet to get the policy key that is the target, its current one is zero.
+func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
 	pol := s.Policy
 	if s.Classes == nil {
 		s.Classes = policy.ProfileOf(pol.Kind).Rolls
 	}
 	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: s.Source, Classes: slices.Clone(s.Classes),
-		Revision: s.Revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now, Deadline: now.Add(Deadline)}
+		Revision: s.Revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now}
+	s.Options.apply(&r)
 	before, ok, err := Latest(ctx, tx, pol.Tenant, pol.ID)
 	if err != nil {
 		return r, err
@@ -78,19 +100,10 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 			return r, fail.New(api.RollInProgress, "roll %d brings the containers of another policy to policy %q", before.ID, pol.Name).
 				WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
 		}
-		for _, class := range before.Classes {
-			if !slices.Contains(r.Classes, class) {
-				r.Classes = append(r.Classes, class)
-			}
-		}
+		r.Classes = union(r.Classes, before.Classes)
 	}
-	if err := supersede(ctx, tx, pol.Tenant, pol.ID, "a newer roll took its place", now); err != nil {
-		return r, err
-	}
-	if r.Total, err = remaining(ctx, tx, policies, r); err != nil {
-		return r, err
-	}
-	return r, insert(ctx, tx, r)
+	r.Total, err = remaining(ctx, tx, policies, r)
+	return r, err
 }
 
 // Leave ends the rolls of a policy that is being left, in the transaction that

@@ -354,7 +354,7 @@ func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
 
 // The roller's copies of policy keys do not outlive the batch that they serve.
 func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)), nil)
+	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
 		c.Limit = unlimited()
@@ -593,7 +593,7 @@ func TestRollOfNothingFinishesAtOnce(t *testing.T) {
 }
 
 func TestAnotherTenantsRollIsNotThere(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)), nil)
+	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	ro := w.begin(w.MailboxPolicy("p"))
 	other := w.Neighbour()
 	w.View(func(tx *store.Tx) error {

@@ -15,6 +15,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -26,8 +27,11 @@ type Config struct {
 	// Reseal brings one page body from one policy key to another; nil means
 	// envelope.Reseal. A benchmark leaves the cryptography out to measure the rest.
 	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
-	// Limit bounds the containers a second; nil means no limit.
+	// Limit bounds the containers a second of all rolls on this node; nil means
+	// no limit. A roll's own limits come on top, and are shared by its nodes.
 	Limit *rate.Limiter
+	// Leases are those of this node; nil means that there is but this one.
+	Leases *lease.Leases
 	// Settled is called after a roll ended, with the policies that containers
 	// left. Rolls work side by side, so several calls may run at once.
 	Settled func(tenant, policy int64)
@@ -40,8 +44,10 @@ type Roller struct {
 	Config
 	wake chan struct{}
 
-	mu    sync.Mutex
-	rates map[int64]*meter
+	mu      sync.Mutex
+	rates   map[int64]*meter
+	watched map[int64]*watched
+	paces   map[int64]*pace
 }
 
 // New returns a roller; Run starts it.
@@ -52,7 +58,7 @@ func New(c Config) *Roller {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}}
+	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}, watched: map[int64]*watched{}, paces: map[int64]*pace{}}
 }
 
 // Wake makes Run look for rolls at once.
@@ -66,13 +72,19 @@ func (r *Roller) Wake() {
 const (
 	// longestWait bounds the time between two tries of a roll whose vaults do not answer.
 	longestWait = 30 * time.Second
+	// longestRest bounds how long a vault that asks to be left alone is: a roll
+	// must not stand still for years because somebody wrote so in a header.
+	longestRest = 10 * time.Minute
 	// atOnce bounds the rolls that are worked on side by side, so that a large
 	// tenant's roll does not hold up a small one's.
 	atOnce = 4
+	// lookEvery is how often a node looks for rolls that another one began or left.
+	lookEvery = time.Second
 )
 
 // Run works until ctx is done. It takes up whatever roll was running when the
-// process before it ended.
+// process before it ended, and looks for rolls that other nodes began, or left
+// because they died.
 func (r *Roller) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
@@ -93,17 +105,20 @@ func (r *Roller) Run(ctx context.Context) {
 				continue
 			}
 			workers.Go(func() {
-				defer func() {
-					mu.Lock()
-					delete(active, ro.ID)
-					mu.Unlock()
+				here := r.tend(ctx, ro, free)
+				mu.Lock()
+				delete(active, ro.ID)
+				mu.Unlock()
+				if here {
 					r.Wake() // it may have been resumed just before
-				}()
-				r.tend(ctx, ro, free)
+				}
 			})
 		}
 		var retry <-chan time.Time
-		if err != nil {
+		switch {
+		case r.Leases != nil:
+			retry = time.After(lookEvery)
+		case err != nil:
 			retry = time.After(longestWait)
 		}
 		select {
@@ -123,66 +138,104 @@ func (r *Roller) running(ctx context.Context) (running []Roll, err error) {
 	return running, err
 }
 
-// tend works on one roll until it ends, with growing pauses while it waits.
-func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
+// tend works on one roll until it ends, with growing pauses while it waits, and
+// with such as a vault asks for. It reports false when another node works on it.
+func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) (here bool) {
 	for wait := time.Second; ; wait = min(2*wait, longestWait) {
 		select {
 		case free <- struct{}{}:
 		case <-ctx.Done():
-			return
+			return true
 		}
-		waits, err := r.Work(ctx, ro)
+		waits, rest, err := r.workAlone(ctx, ro)
 		<-free
+		if errors.Is(err, errElsewhere) {
+			return false
+		}
 		if err != nil && ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "a roll could not be worked on; it is tried again", "roll", ro.ID, "error", err)
+			r.held(ctx, ro, err)
 			waits = true
 		}
 		if !waits {
-			return
+			return true
 		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(max(wait, min(rest, longestRest))):
 		case <-ctx.Done():
-			return
+			return true
 		}
 	}
 }
 
-// Work brings one roll to its end, or reports that it waits for a vault.
+// Work brings one roll to its end, or reports that it waits for a vault. One node
+// at a time works on a roll.
 func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
+	waits, _, err = r.workAlone(ctx, ro)
+	return waits, err
+}
+
+// workAlone is Work, and says how long a vault asks to be left alone.
+func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
+	held, err := r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
+		waits, rest, err = r.work(ctx, ro)
+		return err
+	})
+	if err == nil && !held {
+		err = errElsewhere
+	}
+	return waits, rest, err
+}
+
+func (r *Roller) work(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
 	job := policy.JobRoll
 	if ro.Source != 0 {
 		job = policy.JobReassign
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: job, Request: fmt.Sprintf("roll %d", ro.ID)})
 	m := r.meter(ro.ID)
-	defer r.forget(ro.ID)
+	defer func() { r.forget(ro.ID, waits || err != nil) }()
+	looked := r.Now()
 	for {
-		out, err := r.pass(ctx, ro, func(n int64) { m.add(r.Now(), n) })
+		if err := r.warnLate(ctx, ro); err != nil {
+			return false, 0, err
+		}
+		out, err := r.pass(ctx, ro, func(n int64) error {
+			now := r.Now()
+			m.add(now, n)
+			if now.Sub(looked) < rateWindow {
+				return nil
+			}
+			looked = now
+			return r.warnLate(ctx, ro)
+		})
 		switch code := fail.CodeOf(err); {
 		case errors.Is(err, errStopped):
-			return false, nil
+			return false, 0, nil
 		case err != nil && (code == api.VaultDenied || code == api.VaultUnavailable):
 			r.Logger.WarnContext(ctx, "a roll waits for a vault", "roll", ro.ID, "error", err)
-			return r.waiting(ctx, ro, "waits: "+err.Error())
+			waits, noted := r.waiting(ctx, ro, "waits: "+err.Error())
+			return waits, fail.RetryAfter(err), noted
 		case code == api.Damaged && err != nil: // what it would bring containers to
 			out.damaged = append(out.damaged, damage{fmt.Sprintf("policy key %d", ro.Target), err})
 		case err != nil:
-			return false, err
+			return false, 0, err
 		}
 		ended, err := r.finish(ctx, ro, out)
 		if err != nil || ended {
-			return false, err
+			return false, 0, err
 		}
 	}
 }
 
-// waiting notes why a roll does not move; it stays running, unless somebody
-// ended or paused it meanwhile.
+// waiting notes why a roll does not move, and counts it; the roll stays running,
+// unless somebody ended or paused it meanwhile.
 func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
 	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
-		waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{})
-		return err
+		if waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{}); err != nil || !waits {
+			return err
+		}
+		return did(ctx, tx, ro, false, 1, r.Now())
 	})
 	return waits, err
 }
@@ -242,7 +295,8 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		return api.Roll{}, err
 	}
 	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
-		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message}
+		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message,
+		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
 	if ro.Source != 0 {
 		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
 		if err != nil {
@@ -254,7 +308,11 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		finished := ro.Finished.UTC()
 		a.Finished = &finished
 	}
-	if ro.State != api.RollFinished && ro.State != api.RollSuperseded {
+	switch ro.State {
+	case api.RollFinished, api.RollSuperseded:
+	case api.RollCancelled: // whatever has become of them, it brought over none
+		a.Remaining = ro.Total
+	default:
 		if a.Remaining, err = remaining(ctx, tx, r.Policies, ro); err != nil {
 			return a, err
 		}
@@ -266,10 +324,17 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	}
 	if ro.State == api.RollRunning {
 		a.PerSecond = r.rate(ro.ID)
+		if r.Leases != nil {
+			a.PerSecond = r.watch(ro.ID, a.Done)
+			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
+				return a, err
+			}
+		}
 		if a.PerSecond > 0 {
 			a.ETASeconds = float64(a.Remaining) / a.PerSecond
 		}
 	}
+	a.Late = late(ro, a.ETASeconds, r.Now())
 	return a, nil
 }
 
@@ -326,10 +391,15 @@ func (r *Roller) meter(id int64) *meter {
 	return m
 }
 
-func (r *Roller) forget(id int64) {
+// forget lets go of what is known of a roll that is not worked on any more: all
+// of it, unless the roll is to be tried again.
+func (r *Roller) forget(id int64, again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.rates, id)
+	if !again {
+		delete(r.paces, id)
+	}
 }
 
 func (r *Roller) rate(id int64) float64 {

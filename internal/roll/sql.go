@@ -14,10 +14,11 @@ import (
 )
 
 func insert(ctx context.Context, tx *store.Tx, r Roll) error {
-	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13)`,
+	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
+		containers_per_second, bytes_per_second)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?15)`,
 		r.ID, r.Tenant, r.Policy, r.Target, r.Source, joinClasses(r.Classes), r.Revision.String(), string(r.Depth), string(r.State), r.Total,
-		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message)
+		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message, r.ContainersPerSecond, r.BytesPerSecond)
 	return err
 }
 
@@ -30,7 +31,8 @@ func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, why stri
 }
 
 func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message
+	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
+		containers_per_second, bytes_per_second, retries, begun, warned
 		FROM roll WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -40,9 +42,9 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 	for rows.Next() {
 		var r Roll
 		var classes, revision string
-		var started, finished, deadline int64
+		var started, finished, deadline, begun, warned int64
 		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
-			&started, &finished, &deadline, &r.Message)
+			&started, &finished, &deadline, &r.Message, &r.ContainersPerSecond, &r.BytesPerSecond, &r.Retries, &begun, &warned)
 		if err != nil {
 			return nil, err
 		}
@@ -53,12 +55,18 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 			return nil, err
 		}
 		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
-		if finished != 0 {
-			r.Finished = time.UnixMilli(finished)
-		}
+		r.Finished, r.Begun, r.Warned = moment(finished), moment(begun), moment(warned)
 		list = append(list, r)
 	}
 	return list, rows.Err()
+}
+
+// moment is a stored time, of which 0 stands for none.
+func moment(milli int64) time.Time {
+	if milli == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
 }
 
 // setState changes the state of a roll that is in state from, and reports

@@ -190,6 +190,10 @@ func (f *fakeService) ResumeRoll(ctx context.Context, in api.RollInput) (api.Rol
 	return fake[api.Roll](ctx, f, "ResumeRoll", in)
 }
 
+func (f *fakeService) CancelRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return fake[api.Roll](ctx, f, "CancelRoll", in)
+}
+
 func (f *fakeService) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
 	return fake[api.List[api.KeyUsage]](ctx, f, "ListKeyUsage", in)
 }

@@ -64,6 +64,7 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.ShowRoll, s.ShowRoll)
 	call(b, api.PauseRoll, s.PauseRoll)
 	call(b, api.ResumeRoll, s.ResumeRoll)
+	call(b, api.CancelRoll, s.CancelRoll)
 
 	call(b, api.CreateTenant, s.CreateTenant)
 	call(b, api.ListTenants, s.ListTenants)

@@ -54,6 +54,7 @@ type Service interface {
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
 	PauseRoll(context.Context, api.RollInput) (api.Roll, error)
 	ResumeRoll(context.Context, api.RollInput) (api.Roll, error)
+	CancelRoll(context.Context, api.RollInput) (api.Roll, error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 
 	CreateTenant(context.Context, api.CreateTenantInput) (api.CreatedTenant, error)

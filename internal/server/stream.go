@@ -23,6 +23,7 @@ type download struct {
 	size    int64 // -1: not known
 	n       int64
 	began   bool
+	set     time.Time   // when the deadline was set that holds
 	last    []byte      // the last byte of a known size leaves only after success
 	refusal http.Header // goes with a problem
 }
@@ -48,7 +49,10 @@ func (d *download) Write(p []byte) (int, error) {
 		return 0, fail.New(api.Internal, "content is longer than its stated %d bytes", d.size)
 	}
 	d.begin()
-	_ = d.control.SetWriteDeadline(time.Now().Add(stallTime))
+	if now := time.Now(); now.Sub(d.set) >= deadlineEvery {
+		d.set = now
+		_ = d.control.SetWriteDeadline(now.Add(stallTime))
+	}
 	send := p
 	if len(p) > 0 && d.n+int64(len(p)) == d.size {
 		send = p[:len(p)-1]

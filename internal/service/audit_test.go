@@ -265,7 +265,7 @@ func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
 }
 
 func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	w := newWorld(policytest.New(t, storetest.One(t)))
 	before := w.Dump()
 	for _, a := range w.acts() {
 		policytest.Refuses(t, a.done(w.Ctx), api.Unauthenticated)

@@ -279,7 +279,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 }
 
 func TestShowsWhatAContainerHolds(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	w := newWorld(policytest.New(t, storetest.One(t)))
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox("Alice@Contoso.com", ""))))
 	w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
 	m := w.show("ALICE@contoso.com")

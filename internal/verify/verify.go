@@ -50,6 +50,7 @@ type run struct {
 	progress func(api.VerifyProgress)
 	keys     map[int64]*envelope.Key // opened policy keys
 	closed   map[int64]bool          // policy keys that a rule keeps shut, or that are damaged
+	named    map[int64]bool          // policies that have been filed as damaged
 }
 
 // pageBatch is how many key pages are read at a time.
@@ -59,7 +60,7 @@ const pageBatch = 32
 // One verification runs at a time, another waits for it. progress is called
 // from one goroutine.
 func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(api.VerifyProgress)) (api.Verified, error) {
-	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}}
+	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, named: map[int64]bool{}}
 	r.report.Closed, r.report.Damaged = []api.Finding{}, []api.Finding{}
 	select {
 	case v.one <- struct{}{}:
@@ -80,7 +81,10 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	if err := r.keysOf(ctx, only); err != nil {
 		return r.report, err
 	}
-	return r.report, r.content(ctx, only)
+	if err := r.content(ctx, only); err != nil || only != 0 {
+		return r.report, err
+	}
+	return r.report, r.rest(ctx)
 }
 
 // probe has each root of a policy wrap and unwrap; a policy that no root wraps
@@ -169,6 +173,12 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 	for _, pol := range policies {
 		if only != 0 && pol.ID != only {
 			continue
+		}
+		if pol.Damaged != nil && !r.named[pol.ID] {
+			r.named[pol.ID] = true
+			if err := r.found("policy", pol.ID, pol.Damaged); err != nil {
+				return nil, nil, err
+			}
 		}
 		keys, err := r.policies.Keys(ctx, r.tx, r.tenant, pol.ID)
 		if err != nil {

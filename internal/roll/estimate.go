@@ -1,0 +1,52 @@
+package roll
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+// Rates of docs/performance.md, rounded down: those of the slower database.
+const (
+	statedContainers = 500_000 // a second
+	statedBlobs      = 200_000
+	statedBytes      = 50 << 20
+)
+
+// enough is how many containers a roll must have brought over for its rate to
+// say something about another one: below it the time is that of a commit or two.
+const enough = 10_000
+
+// Estimate completes e with what a planned roll would do and how long that
+// takes: at the rate of the tenant's newest finished roll of this depth that is
+// large enough, else at the stated rates; and not faster than the roll's limits.
+func Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
+	e.Containers = plan.Total
+	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
+		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
+		plan.Tenant, string(plan.Depth), string(api.RollFinished), enough)
+	if err != nil {
+		return err
+	}
+	var takes float64
+	if len(like) > 0 {
+		took := like[0].Finished.Sub(like[0].Started)
+		takes = took.Seconds() * share(plan, like[0])
+		e.Basis = fmt.Sprintf("roll %d, which took %s for %d containers, pauses included", like[0].ID, took.Round(time.Millisecond), like[0].Total)
+	} else {
+		takes = float64(plan.Total) / statedContainers
+		e.Basis = "the rates that docs/performance.md states, measured on a machine of two cores"
+	}
+	if n := plan.ContainersPerSecond; n > 0 && float64(plan.Total)/float64(n) > takes {
+		takes = float64(plan.Total) / float64(n)
+		e.Basis = "the limit of containers a second"
+	}
+	e.Seconds += takes
+	return nil
+}
+
+// share is the size of one roll in that of another one of the same depth.
+func share(r, of Roll) float64 { return float64(r.Total) / float64(of.Total) }
