@@ -203,6 +203,11 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	case m.byID[at.policy].purged != (p.Purged != nil):
 		m.Fatalf("%s %s shows as %+v", c.kind, c.name, p)
 	}
+	if m.byID[at.policy].purged { // nothing of it goes anywhere any more
+		m.expect(at, c.at, "place of "+c.name)
+		c.arrived, c.follows = false, false
+		return
+	}
 	home := m.home(c)
 	current := place{home.id, home.gen}
 	may := c.arrived || m.worked[home.id] || c.follows && c.kind == "mailbox" && c.state != api.Active
@@ -323,7 +328,10 @@ func (m *model) end(r *rapid.T) {
 	m.tidy()
 	m.check(r)
 	for _, c := range m.all {
-		if home := m.home(c); !m.byID[c.at.policy].purged && c.at != (place{home.id, home.gen}) {
+		if m.byID[c.at.policy].purged {
+			continue
+		}
+		if home := m.home(c); c.at != (place{home.id, home.gen}) {
 			m.Errorf("%s %s stands at %v when all has ended, and its policy is at %d", c.kind, c.name, c.at, home.gen)
 		}
 	}

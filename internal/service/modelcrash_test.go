@@ -164,7 +164,7 @@ func (m *model) workOn(ro roll.Roll) {
 		return
 	}
 	for _, c := range m.all {
-		if active := c.kind != "mailbox" || c.state == api.Active; active && m.home(c) == p && !m.byID[c.at.policy].purged {
+		if active := c.kind != "mailbox" || c.state == api.Active; active && !m.byID[c.at.policy].purged && m.home(c) == p {
 			c.arrived = true
 		}
 	}
