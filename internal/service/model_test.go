@@ -35,15 +35,19 @@ type model struct {
 	pairs     map[place][2]envelope.KeyVersion
 	failing   map[string]api.Code // vaults
 	disabled  map[envelope.KeyVersion]bool
-	worked    map[string]bool // GUIDs of policies whose rolls were worked on in this act
-	assigned  string          // name of the policy that covers the tenant
+	rolled    map[int64]*modelRoll  // every roll, by its id
+	worked    map[string]*modelRoll // what was worked on in this act, by the GUID of its policy
+	assigned  string                // name of the policy that covers the tenant
 	made      int
+	acts      int
 }
 
 type modelPolicy struct {
 	name, id string
 	kind     api.PolicyKind
 	gen      uint32
+	newer    bool // a key has a version that it does not stand on
+	sweeps   bool // its roll brings the mailboxes over that are not active, too
 	purged   bool
 }
 
@@ -85,7 +89,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 		rapid.Check(t, func(r *rapid.T) {
 			m := &model{world: newWorldOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
 				revisions: map[string]place{}, pairs: map[place][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, disabled: map[envelope.KeyVersion]bool{},
-				worked: map[string]bool{}}
+				rolled: map[int64]*modelRoll{}, worked: map[string]*modelRoll{}}
 			defer m.healAll()
 			m.policy(api.MailboxPolicy)
 			m.policy(api.MultiWorkloadPolicy)
@@ -96,7 +100,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 				"box": m.box, "site": m.makeSite, "write": m.write, "write more": m.write, "cut": m.cut, "read": m.read, "state": m.state,
 				"assign": m.assign, "assignTenant": m.assignTenant, "refresh": m.refresh, "replace": m.replace, "register": m.register, "update": m.update,
 				"leave": m.leave, "backup": m.makeBackup, "restore": m.restore, "expire": m.expireBackup, "fail": m.failVaults, "heal": func(*rapid.T) { m.healAll() },
-				"work": m.work, "breakOff": m.breakOff, "pause": m.pause, "die": m.die, "purge": m.purge,
+				"work": m.work, "breakOff": m.breakOff, "pause": m.pause, "cancel": m.cancel, "die": m.die, "purge": m.purge,
 				"tidy": func(*rapid.T) { m.tidy() }, "restart": func(*rapid.T) { m.reopen() }, "": m.check,
 			})
 			m.end(r)
@@ -128,13 +132,22 @@ func (m *model) next(form string) string {
 // says whether neither did. What is refused has changed nothing.
 func (m *model) may(err error) (done bool) {
 	m.Helper()
-	troubled := len(m.failing)+len(m.disabled) > 0 && (fail.Is(err, api.VaultDenied) || fail.Is(err, api.VaultUnavailable))
-	if fail.Is(err, api.RollInProgress) || troubled {
-		return false
+	switch fail.CodeOf(err) {
+	case api.VaultDenied, api.VaultUnavailable, api.KeyUnusable:
+		if m.troubled() {
+			return false
+		}
+	case api.RollInProgress:
+		if len(m.rolls(api.RollRunning, api.RollPaused)) > 0 {
+			return false
+		}
 	}
 	m.Must(err)
 	return true
 }
+
+// troubled says whether any vault may refuse, or not answer.
+func (m *model) troubled() bool { return len(m.failing)+len(m.disabled) > 0 }
 
 // learn takes in the revision that a policy now stands on.
 func (m *model) learn(p *modelPolicy) {
@@ -275,28 +288,60 @@ func (m *model) assignTenant(r *rapid.T) {
 	}
 }
 
+// refresh takes up a newer version, or where there is none brings over what is
+// left under older keys.
 func (m *model) refresh(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
-	m.newKey("A-" + p.name)
-	depth := rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthPolicy, api.DepthRoot}).Draw(r, "depth")
-	if m.may(e(m.RefreshPolicy(m.ctx, refresh(p.name, depth)))) {
-		m.renewed(p, depth)
+	if rapid.IntRange(0, 3).Draw(r, "newer") > 0 {
+		m.newVersions(p, "A-")
+	}
+	in := refresh(p.name, rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthPolicy, api.DepthRoot}).Draw(r, "depth"))
+	in.Body.IncludeInactive = in.Body.Depth != api.DepthRoot && rapid.IntRange(0, 2).Draw(r, "inactive") == 0
+	err := e(m.RefreshPolicy(m.ctx, in))
+	switch {
+	case !p.newer && !in.Body.IncludeInactive && !m.troubled():
+		policytest.Refuses(m, err, api.NoNewVersion)
+	case !p.newer && fail.Is(err, api.NoNewVersion):
+	case m.may(err) && p.newer:
+		m.renewed(p, in.Body.Depth, in.Body.IncludeInactive)
+	case err == nil: // it sweeps
+		m.sweeps(p, true)
 	}
 }
 
-func (m *model) renewed(p *modelPolicy, depth api.Depth) {
-	if depth == api.DepthPolicy {
+// newVersions adds versions to keys of a policy.
+func (m *model) newVersions(p *modelPolicy, vaults ...string) {
+	for _, vault := range vaults {
+		m.newKey(vault + p.name)
+	}
+	p.newer = true
+}
+
+// renewed takes in that a policy stands on its newest key versions.
+func (m *model) renewed(p *modelPolicy, depth api.Depth, inactive bool) {
+	p.newer = false
+	if depth != api.DepthRoot {
 		p.gen++
+		m.sweeps(p, inactive)
 	}
 	m.learn(p)
 }
 
+// sweeps takes in what the new roll of a policy brings over. What an unfinished
+// one was to bring, the one after it does.
+func (m *model) sweeps(p *modelPolicy, inactive bool) {
+	unfinished := false
+	for _, ro := range m.rolled {
+		unfinished = unfinished || ro.policy == p && ro.unfinished
+	}
+	p.sweeps = inactive || p.sweeps && unfinished
+}
+
 func (m *model) replace(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
-	m.newKey("A-" + p.name)
-	m.newKey("B-" + p.name)
+	m.newVersions(p, "A-", "B-")
 	if m.may(e(m.ReplacePolicyKeys(m.ctx, replace(p.name, "", keyURI("A-"+p.name), keyURI("B-"+p.name))))) {
-		m.renewed(p, api.DepthPolicy)
+		m.renewed(p, api.DepthPolicy, false)
 	}
 }
 
@@ -314,7 +359,7 @@ func (m *model) update(r *rapid.T) {
 	which := rapid.SampledFrom([]string{"primary", "secondary"}).Draw(r, "key")
 	vault := map[string]string{"primary": "A-Sites", "secondary": "B-Sites"}[which]
 	if m.may(e(m.UpdatePolicy(m.ctx, update("Sites", which, m.newKey(vault))))) {
-		m.renewed(p, api.DepthPolicy)
+		m.renewed(p, api.DepthPolicy, false)
 	}
 }
 

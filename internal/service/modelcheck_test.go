@@ -103,14 +103,21 @@ func (m *model) reads(c *modelContainer) {
 	}
 }
 
+// verifyEvery is after how many acts all that there is, is opened by verify; what
+// was written is read after each.
+const verifyEvery = 4
+
 // check compares everything with the model.
 func (m *model) check(*rapid.T) {
 	m.Helper()
 	m.service()
 	m.places()
 	m.ledger()
-	m.verified()
 	m.progress()
+	m.slots()
+	if m.acts++; m.acts%verifyEvery == 0 {
+		m.verified()
+	}
 	for _, c := range m.all {
 		if c.state == api.Active || c.kind != "mailbox" { // to read another one is an act
 			m.reads(c)
@@ -210,7 +217,8 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	}
 	home := m.home(c)
 	current := place{home.id, home.gen}
-	may := c.arrived || m.worked[home.id] || c.follows && c.kind == "mailbox" && c.state != api.Active
+	rolled := m.worked[home.id]
+	may := c.arrived || rolled != nil || c.follows && c.kind == "mailbox" && c.state != api.Active
 	if at != c.at && (!may || at != current) {
 		m.Fatalf("%s %s has moved from %v to %v, and its policy is at %v", c.kind, c.name, c.at, at, current)
 	}
@@ -219,6 +227,9 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	}
 	if at == current {
 		c.follows = false
+		if rolled != nil && at != c.at {
+			rolled.begun = true
+		}
 	}
 	c.at, c.arrived = at, false
 }
@@ -293,23 +304,15 @@ func (m *model) verified() {
 	}
 }
 
-// progress demands that the numbers of every roll fit together.
-func (m *model) progress() {
-	m.Helper()
-	list, err := m.ListRolls(m.ctx, api.None{})
-	m.Must(err)
-	for _, ro := range list.Items {
-		if ro.Done < 0 || ro.Remaining < 0 || ro.PercentComplete < 0 || ro.PercentComplete > 100 ||
-			ro.State == api.RollFinished && (ro.Remaining != 0 || ro.PercentComplete != 100) {
-			m.Fatalf("the progress of a roll: %+v", ro)
-		}
-	}
-}
-
 // end lets every roll end and reads everything.
 func (m *model) end(r *rapid.T) {
 	m.Helper()
 	m.healAll()
+	for _, p := range m.cancelled() { // what their rolls left comes with the next
+		m.newVersions(p, "A-")
+		m.Must(e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))))
+		m.renewed(p, api.DepthPolicy, false)
+	}
 	for _, ro := range m.rolls(api.RollPaused) {
 		m.Must(e(m.ResumeRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(ro.ID)})))
 	}
@@ -324,6 +327,7 @@ func (m *model) end(r *rapid.T) {
 		m.reads(c)
 		c.follows = true
 	}
+	m.verified()
 	m.TidyUp() // as at the start after a process that ended
 	m.tidy()
 	m.check(r)

@@ -1,23 +1,17 @@
 package service_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
 
-	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
 	"keyroll/api"
-	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/roll"
-	"keyroll/internal/store"
 )
 
 // died is what a process that dies at a fault point panics with.
@@ -94,8 +88,8 @@ func (m *model) die(r *rapid.T) {
 		})
 	case "refresh":
 		p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
-		m.newKey("A-" + p.name)
-		m.dies(n, func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() { m.renewed(p, api.DepthPolicy) })
+		m.newVersions(p, "A-")
+		m.dies(n, func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() { m.renewed(p, api.DepthPolicy, false) })
 	}
 }
 
@@ -119,8 +113,8 @@ func (m *model) closes(err error) bool {
 	switch fail.CodeOf(err) {
 	case api.RollInProgress, api.Gone:
 		return true
-	case api.VaultDenied, api.VaultUnavailable:
-		return len(m.failing)+len(m.disabled) > 0
+	case api.VaultDenied, api.VaultUnavailable, api.KeyUnusable:
+		return m.troubled()
 	}
 	return false
 }
@@ -139,91 +133,6 @@ func (m *model) cut(r *rapid.T) {
 type errReader struct{ error }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e.error }
-
-func (m *model) rolls(state api.RollState) (list []roll.Roll) {
-	m.View(func(tx *store.Tx) error {
-		all, err := roll.List(m.Ctx, tx, m.Tenant)
-		list = slices.DeleteFunc(all, func(ro roll.Roll) bool { return ro.State != state })
-		return err
-	})
-	return list
-}
-
-func (m *model) work(r *rapid.T) { m.workOn(one(r, m.rolls(api.RollRunning))) }
-
-// workOn works on a roll to its end, unless a vault stops it. When it has
-// finished, everything of its classes is at the current policy key.
-func (m *model) workOn(ro roll.Roll) {
-	m.Helper()
-	p := m.target(ro)
-	waits, err := m.Roller.Work(m.Ctx, ro)
-	if troubled := len(m.failing)+len(m.disabled) > 0; err != nil || waits && !troubled {
-		m.Fatalf("a roll waits: %v, %v", waits, err)
-	}
-	if waits || slices.ContainsFunc(m.rolls(api.RollRunning), func(r roll.Roll) bool { return r.ID == ro.ID }) {
-		return
-	}
-	for _, c := range m.all {
-		if active := c.kind != "mailbox" || c.state == api.Active; active && !m.byID[c.at.policy].purged && m.home(c) == p {
-			c.arrived = true
-		}
-	}
-}
-
-// target is the policy that a roll brings containers to.
-func (m *model) target(ro roll.Roll) (p *modelPolicy) {
-	m.View(func(tx *store.Tx) error {
-		pol, err := m.Policies.ByID(m.Ctx, tx, m.Tenant, ro.Policy)
-		p = m.byID[pol.GUID.String()]
-		return err
-	})
-	m.worked[p.id] = true
-	return p
-}
-
-// breakOff works on a roll until a page, or a fault point, at which its process
-// ends.
-func (m *model) breakOff(r *rapid.T) {
-	ro, at := one(r, m.rolls(api.RollRunning)), rapid.IntRange(1, 3).Draw(r, "page")
-	atPoint := rapid.Bool().Draw(r, "at a fault point")
-	m.target(ro)
-	ctx, end := context.WithCancel(m.Ctx)
-	defer end()
-	n := 0
-	count := func() {
-		if n++; n == at {
-			end()
-		}
-	}
-	if atPoint {
-		fault.Set(func(string) { count() })
-		defer fault.Set(nil)
-	}
-	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
-		Settled: func(int64, int64) {},
-		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
-			if !atPoint {
-				count()
-			}
-			return envelope.Reseal(from, to, old, next, body)
-		}})
-	if _, err := dying.Work(ctx, ro); err != nil && ctx.Err() == nil {
-		m.Fatal(err)
-	}
-	if ctx.Err() != nil {
-		fault.Set(nil)
-		m.reopen()
-	}
-}
-
-// pause pauses a roll that runs, or lets one go on.
-func (m *model) pause(r *rapid.T) {
-	if paused := m.rolls(api.RollPaused); len(paused) > 0 {
-		m.Must(e(m.ResumeRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(paused[0].ID)})))
-		return
-	}
-	m.Must(e(m.PauseRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(one(r, m.rolls(api.RollRunning)).ID)})))
-}
 
 // purge takes a policy to the end of its purge, in up to two processes.
 func (m *model) purge(r *rapid.T) {
