@@ -40,6 +40,7 @@ type model struct {
 	assigned  string                // name of the policy that covers the tenant
 	made      int
 	acts      int
+	tidied    bool // the upkeep worked in this act
 }
 
 type modelPolicy struct {
@@ -65,7 +66,7 @@ type modelContainer struct {
 	items           []modelItem
 	at              place
 	arrived         bool // this act brings it to its policy's current policy key
-	follows         bool // its last access may bring it there
+	follows         bool // it was accessed, and the upkeep after that may bring it there
 }
 
 type modelItem struct{ path, text string }
@@ -101,7 +102,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 				"assign": m.assign, "assignTenant": m.assignTenant, "refresh": m.refresh, "replace": m.replace, "register": m.register, "update": m.update,
 				"leave": m.leave, "backup": m.makeBackup, "restore": m.restore, "expire": m.expireBackup, "fail": m.failVaults, "heal": func(*rapid.T) { m.healAll() },
 				"work": m.work, "breakOff": m.breakOff, "pause": m.pause, "cancel": m.cancel, "die": m.die, "purge": m.purge,
-				"tidy": func(*rapid.T) { m.tidy() }, "restart": func(*rapid.T) { m.reopen() }, "": m.check,
+				"tidy": func(*rapid.T) { m.tidyUp() }, "restart": func(*rapid.T) { m.reopen() }, "": m.check,
 			})
 			m.end(r)
 		})
@@ -427,11 +428,12 @@ func (m *model) expireBackup(r *rapid.T) {
 	m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
 }
 
-// read is an access: what a roll left behind may follow.
-func (m *model) read(r *rapid.T) {
-	c := one(r, m.all)
-	m.reads(c)
-	c.follows = true
+func (m *model) read(r *rapid.T) { m.reads(one(r, m.all)) }
+
+// tidyUp lets the upkeep work, which brings what was accessed to where it belongs.
+func (m *model) tidyUp() {
+	m.tidy()
+	m.tidied = true
 }
 
 // failVaults lets one vault or both of a policy fail, or disables the key

@@ -69,9 +69,11 @@ func (m *model) putFrom(c *modelContainer, path string, content io.Reader) error
 	return e(m.PutWorkloadItem(m.ctx, item(c.name, path), -1, content))
 }
 
-// reads reads all of a container and compares it byte for byte.
+// reads reads all of a container and compares it byte for byte. That is an
+// access.
 func (m *model) reads(c *modelContainer) {
 	m.Helper()
+	c.follows = true
 	if c.kind == "mailbox" {
 		var out bytes.Buffer
 		err := m.ExportMail(m.ctx, mailbox(c.name), &out)
@@ -112,6 +114,11 @@ func (m *model) check(*rapid.T) {
 	m.Helper()
 	m.service()
 	m.places()
+	if m.tidied {
+		for _, c := range m.all {
+			c.follows = false
+		}
+	}
 	m.ledger()
 	m.progress()
 	m.slots()
@@ -124,6 +131,7 @@ func (m *model) check(*rapid.T) {
 		}
 	}
 	clear(m.worked)
+	m.tidied = false
 }
 
 // service learns the service-managed policies.
@@ -212,24 +220,22 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	}
 	if m.byID[at.policy].purged { // nothing of it goes anywhere any more
 		m.expect(at, c.at, "place of "+c.name)
-		c.arrived, c.follows = false, false
+		c.arrived = false
 		return
 	}
 	home := m.home(c)
 	current := place{home.id, home.gen}
-	rolled := m.worked[home.id]
-	may := c.arrived || rolled != nil || c.follows && c.kind == "mailbox" && c.state != api.Active
-	if at != c.at && (!may || at != current) {
+	follows := m.tidied && c.follows && c.kind == "mailbox" && c.state != api.Active
+	rolled := m.worked[at.policy] // it brings what is under older keys of its policy, too, whose home is another one by now
+	brought := rolled != nil && (at.policy == home.id || at.policy == c.at.policy) && at.gen == m.byID[at.policy].gen
+	if at != c.at && !brought && (at != current || !c.arrived && !follows) {
 		m.Fatalf("%s %s has moved from %v to %v, and its policy is at %v", c.kind, c.name, c.at, at, current)
 	}
 	if c.arrived && at != current {
 		m.Fatalf("%s %s stands at %v, and should have come to %v", c.kind, c.name, at, current)
 	}
-	if at == current {
-		c.follows = false
-		if rolled != nil && at != c.at {
-			rolled.begun = true
-		}
+	if at != c.at && brought {
+		rolled.begun = true
 	}
 	c.at, c.arrived = at, false
 }
@@ -313,6 +319,7 @@ func (m *model) end(r *rapid.T) {
 		m.Must(e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))))
 		m.renewed(p, api.DepthPolicy, false)
 	}
+	m.check(r)
 	for _, ro := range m.rolls(api.RollPaused) {
 		m.Must(e(m.ResumeRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(ro.ID)})))
 	}
@@ -320,16 +327,15 @@ func (m *model) end(r *rapid.T) {
 		for _, ro := range m.rolls(api.RollRunning) {
 			m.workOn(ro)
 		}
-		m.tidy()
+		m.tidyUp()
 	}
 	m.check(r)
 	for _, c := range m.all {
 		m.reads(c)
-		c.follows = true
 	}
 	m.verified()
 	m.TidyUp() // as at the start after a process that ended
-	m.tidy()
+	m.tidyUp()
 	m.check(r)
 	for _, c := range m.all {
 		if m.byID[c.at.policy].purged {
