@@ -106,9 +106,13 @@ var rooms = []room{
 
 	{"internal/archtest", "", "tests alone"},
 	{"internal/crashtest", "", "tests alone"},
+	{"internal/chaostest", "", "tests alone"},
 	{"internal/store/storetest", "internal/store", "lends tests databases"},
 	{"internal/proxytest", "", "cuts, stalls and slows connections for tests"},
 	{"internal/blob/blobtest", "api internal/blob internal/fail", "the suite that every blob store passes"},
+	{"internal/servertest", "", "runs server programs for tests"},
+	{"internal/blob/s3test", "internal/servertest", "lends tests a real S3 server"},
+	{"internal/blob/azuretest", "internal/servertest", "lends tests a real Azure Blob server"},
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
 		"lends tests policies, on fake vaults"},
