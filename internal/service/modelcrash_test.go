@@ -63,7 +63,7 @@ func (m *model) die(r *rapid.T) {
 	switch rapid.SampledFrom([]string{"put", "state", "assign", "backup", "expire", "refresh"}).Draw(r, "act") {
 	case "put":
 		c := one(r, m.kind("site", "workload"))
-		path, text := m.form(r, c, m.next("content %d"))
+		path, text := m.form(anyPath.Draw(r, "path"), c, m.next("content %d"))
 		m.dies(n, func() error { return m.put(c, path, text) }, func() { c.put(path, text) })
 	case "state":
 		c := one(r, m.kind("mailbox"))
