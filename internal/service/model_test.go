@@ -319,15 +319,16 @@ func (m *model) refresh(r *rapid.T) {
 	}
 	in := refresh(p.name, rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthPolicy, api.DepthRoot}).Draw(r, "depth"))
 	in.Body.IncludeInactive = in.Body.Depth != api.DepthRoot && rapid.IntRange(0, 2).Draw(r, "inactive") == 0
+	sweeps := in.Body.Depth != api.DepthRoot && (in.Body.IncludeInactive || slices.Contains(m.cancelled(), p))
 	err := e(m.RefreshPolicy(m.ctx, in))
 	switch {
-	case !p.newer && !in.Body.IncludeInactive && !m.troubled():
+	case !p.newer && !sweeps && !m.troubled():
 		policytest.Refuses(m, err, api.NoNewVersion)
 	case !p.newer && fail.Is(err, api.NoNewVersion):
 	case m.may(err) && p.newer:
 		m.renewed(p, in.Body.Depth, in.Body.IncludeInactive)
-	case err == nil: // it sweeps
-		m.sweeps(p, true)
+	case err == nil:
+		m.sweeps(p, in.Body.IncludeInactive)
 	}
 }
 

@@ -3,7 +3,6 @@ package service_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"golang.org/x/time/rate"
@@ -49,11 +48,11 @@ func (m *model) workOn(ro roll.Roll) {
 	if waits || slices.ContainsFunc(m.rolls(api.RollRunning), func(r roll.Roll) bool { return r.ID == ro.ID }) {
 		return
 	}
-	for _, c := range m.all {
+	for _, c := range append(slices.Clone(m.all), m.backups...) {
 		if m.byID[c.at.policy].purged || m.home(c) != p {
 			continue
 		}
-		if active := c.kind != "mailbox" || c.state == api.Active; active || p.sweeps && c.at.policy == p.id {
+		if atRest := c.class() == envelope.ClassBackup || c.kind == "mailbox" && c.state != api.Active; !atRest || p.sweeps && c.at.policy == p.id {
 			c.arrived = true
 		}
 	}
@@ -134,15 +133,15 @@ func (m *model) cancel(r *rapid.T) {
 	known.cancelled, known.policy.sweeps = true, false
 }
 
-// cancelled returns the policies whose rolls were cancelled.
+// cancelled returns the policies whose last roll was cancelled.
 func (m *model) cancelled() (list []*modelPolicy) {
-	for _, name := range slices.Sorted(maps.Keys(m.policies)) {
-		for _, ro := range m.rolled {
-			if ro.cancelled && ro.policy == m.policies[name] {
-				list = append(list, ro.policy)
-				break
-			}
+	seen := map[*modelPolicy]bool{}
+	for _, ro := range m.rolls() { // the newest first
+		known := m.rolled[ro.ID]
+		if p := known.policy; !seen[p] && known.cancelled && m.policies[p.name] == p {
+			list = append(list, p)
 		}
+		seen[known.policy] = true
 	}
 	return list
 }
