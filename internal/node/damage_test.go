@@ -400,6 +400,18 @@ func (w *ward) suffer(i injury) {
 	}
 }
 
+// exec changes rows behind keyroll's back.
+func (w *ward) exec(query string, args ...any) {
+	w.t.Helper()
+	w.done(w.Node.DB.InTx(w.t.Context(), func(tx *store.Tx) error {
+		n, err := tx.Exec(w.t.Context(), query, args...)
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%s changed %d rows", query, n)
+		}
+		return err
+	}))
+}
+
 // injure flips one bit.
 func injure(value any) any {
 	switch v := value.(type) {
