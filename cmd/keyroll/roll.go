@@ -137,5 +137,11 @@ func showRoll(w io.Writer, r api.Roll) {
 	if r.Message != "" {
 		pairs = append(pairs, "message", r.Message)
 	}
+	for _, s := range r.Skipped {
+		pairs = append(pairs, "skipped", s)
+	}
+	if more := r.SkippedCount - int64(len(r.Skipped)); more > 0 {
+		pairs = append(pairs, "skipped", fmt.Sprintf("and %d more: keyroll verify names all that is damaged", more))
+	}
 	fields(w, pairs...)
 }

@@ -201,7 +201,11 @@ func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) er
 		api.RollRunning: {api.RollPaused, api.RollFailed},
 	}[state]
 	for _, s := range from {
-		if ok, err := setState(ctx, tx, r, s, state, "", time.Time{}); err != nil || ok {
+		ok, err := setState(ctx, tx, r, s, state, "", time.Time{})
+		if err == nil && ok && s == api.RollFailed {
+			err = forgetSkipped(ctx, tx, r)
+		}
+		if err != nil || ok {
 			return err
 		}
 	}

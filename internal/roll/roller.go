@@ -221,6 +221,9 @@ func (r *Roller) work(ctx context.Context, ro Roll) (waits bool, rest time.Durat
 		case err != nil:
 			return false, 0, err
 		}
+		if err := r.skip(ctx, ro, out.damaged); err != nil {
+			return false, 0, err
+		}
 		ended, err := r.finish(ctx, ro, out)
 		if err != nil || ended {
 			return false, 0, err
@@ -275,6 +278,11 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 			message = out.failure()
 		}
 		ended = true
+		if state == api.RollFinished {
+			if err := forgetSkipped(ctx, tx, ro); err != nil {
+				return err
+			}
+		}
 		_, err = setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
 		return err
 	})
@@ -335,7 +343,8 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		}
 	}
 	a.Late = late(ro, a.ETASeconds, r.Now())
-	return a, nil
+	err = skipped(ctx, tx, ro, &a)
+	return a, err
 }
 
 // rateWindow is the time over which a roll's rate is taken.
