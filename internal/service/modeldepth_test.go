@@ -1,0 +1,107 @@
+package service_test
+
+import (
+	"slices"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// keyring is which keys there were at a moment, by container.
+type keyring map[int64]keysOf
+
+type keysOf struct {
+	policy     int64 // that it stands under
+	class      int64
+	generation int64
+	blobs      map[int64]bool
+}
+
+func (m *model) keyring() keyring {
+	m.Helper()
+	all := keyring{}
+	m.View(func(tx *store.Tx) error {
+		rows, err := tx.Query(m.Ctx, `SELECT c.id, k.policy, p.class, c.generation FROM container c JOIN key_page p ON p.id = c.page
+			JOIN policy_key k ON k.id = p.parent WHERE c.tenant = ?1`, m.Tenant)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id int64
+			of := keysOf{blobs: map[int64]bool{}}
+			if err := rows.Scan(&id, &of.policy, &of.class, &of.generation); err != nil {
+				return err
+			}
+			all[id] = of
+		}
+		return rows.Err()
+	})
+	m.View(func(tx *store.Tx) error {
+		rows, err := tx.Query(m.Ctx, `SELECT i.container, b.id FROM blob b JOIN item i ON i.id = b.item WHERE b.tenant = ?1`, m.Tenant)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var container, blob int64
+			if err := rows.Scan(&container, &blob); err != nil {
+				return err
+			}
+			if of, ok := all[container]; ok { // else it is on its way in or out
+				of.blobs[blob] = true
+			}
+		}
+		return rows.Err()
+	})
+	return all
+}
+
+func deep(d api.Depth) bool { return d == api.DepthContainer || d == api.DepthContent }
+
+// begins takes in what the new roll of a policy is to do. What is left of an
+// unfinished one, it does too.
+func (m *model) begins(p *modelPolicy, depth api.Depth, inactive bool) {
+	unfinished := false
+	for _, ro := range m.rolled {
+		unfinished = unfinished || ro.policy == p && ro.unfinished
+	}
+	if !unfinished {
+		p.sweeps, p.depth = false, api.DepthPolicy
+	}
+	p.sweeps = p.sweeps || inactive
+	if deep(depth) {
+		p.before = m.keyring()
+	}
+	if p.depth != api.DepthContent && depth != api.DepthRoot {
+		if deep(depth) {
+			p.depth = depth
+		}
+	}
+}
+
+// finished demands of a roll that went deeper that nothing that it reached is
+// under a key, or has one, that was there when it was asked for.
+func (m *model) finished(ro roll.Roll, p *modelPolicy) {
+	m.Helper()
+	if !deep(p.depth) {
+		return
+	}
+	for id, now := range m.keyring() {
+		was, known := p.before[id]
+		if !known || now.policy != ro.Policy || was.policy != ro.Policy && was.policy != ro.Source || !slices.ContainsFunc(ro.Classes, func(c envelope.Class) bool { return int64(c) == now.class }) {
+			continue
+		}
+		if now.generation <= was.generation {
+			m.Fatalf("a roll of depth %s has left container %d its key", p.depth, id)
+		}
+		for blob := range now.blobs {
+			if p.depth == api.DepthContent && was.blobs[blob] {
+				m.Fatalf("a roll of depth content has left container %d blob %d", id, blob)
+			}
+		}
+	}
+	p.depth = api.DepthPolicy
+}
