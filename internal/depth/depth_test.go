@@ -253,4 +253,3 @@ func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 		w.rest()
 	})
 }
-

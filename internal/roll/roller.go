@@ -203,7 +203,7 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 		waits, rest, err = r.deeply(ctx, ro, damaged)
 		return err
 	})
-	if err == nil && !held {
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
 		err = errElsewhere
 	}
 	return waits, rest, err
@@ -272,7 +272,7 @@ func (r *Roller) leftUnderOlder(ctx context.Context, tx *store.Tx, ro Roll) (int
 // waiting notes why a roll does not move, and counts it; the roll stays running,
 // unless somebody ended or paused it meanwhile.
 func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
-	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		if waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{}); err != nil || !waits {
 			return err
 		}
@@ -294,7 +294,7 @@ func (o outcome) failure() string {
 // under the policy's lock, so that no wrap under an older key can come later.
 func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, err error) {
 	fault.Point("roll.before-finish")
-	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		ended = false
 		left, err := r.leftUnderOlder(ctx, tx, ro)
 		if err != nil {
