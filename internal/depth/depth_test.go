@@ -161,7 +161,7 @@ func (w *world) rest() {
 	}
 	files := int64(0)
 	w.Must(filepath.WalkDir(w.folder, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && !strings.HasPrefix(d.Name(), ".") {
+		if err == nil && d.Type().IsRegular() && d.Name() != "lock" {
 			files++
 		}
 		return err
