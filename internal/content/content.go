@@ -53,6 +53,8 @@ type Keys interface {
 	// BackupByID returns a backup, or fails NotFound; RemoveBackup takes one away.
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
+	// Abandon takes away a container whose key page is lost.
+	Abandon(ctx context.Context, c container.Container, also func(tx *store.Tx) error) error
 }
 
 // Contents is the content of all containers. Its methods may be called from
@@ -124,5 +126,8 @@ func (s *Contents) ask(ctx context.Context, c container.Container) error {
 // for 18 hours and one for 16 seconds of ids, so that no folder grows for ever
 // and a batch fills few.
 func blobName(tenant, blob int64) string {
-	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, blob>>48, blob>>36&0xfff, blob)
+	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), blob>>48, blob>>36&0xfff, blob)
 }
+
+// tenantPrefix begins the names of all blobs of a tenant, and no others.
+func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }

@@ -186,6 +186,9 @@ func (b *batch) insert(ctx context.Context, also func(tx *store.Tx) error) (comm
 		if err := b.contents.takesBlobs(ctx, tx, opened, b.rows); err != nil {
 			return err
 		}
+		if err := nameNew(ctx, tx, b.rows); err != nil {
+			return err
+		}
 		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
 			return err
 		}

@@ -285,6 +285,9 @@ func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old [
 				return errLost
 			}
 		}
+		if err := nameNew(ctx, tx, u.blobs); err != nil {
+			return err
+		}
 		if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, pages); err != nil {
 			return err
 		}

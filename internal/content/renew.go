@@ -319,10 +319,14 @@ func (u *unit) swap(ctx context.Context) (olds []blobRow, committing bool, err e
 		if err != nil || len(news) == 0 {
 			return err
 		}
+		var fresh []blobRow
 		for _, n := range news {
 			for _, f := range n.blobs {
-				olds = append(olds, f.old)
+				olds, fresh = append(olds, f.old), append(fresh, f.row)
 			}
+		}
+		if err := nameNew(ctx, tx, fresh); err != nil {
+			return err
 		}
 		if err := u.write(ctx, tx, news, pages, olds); err != nil {
 			return err

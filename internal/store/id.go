@@ -47,3 +47,7 @@ func PastID(id int64) {
 		}
 	}
 }
+
+// IDFrom returns what no id is below that a process makes whose clock shows t or
+// later.
+func IDFrom(t time.Time) int64 { return max(t.UnixMilli()-idEpoch, 0) << idLow }
