@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"keyroll/api"
+	"keyroll/internal/blob"
 	"keyroll/internal/container"
+	"keyroll/internal/content"
 	"keyroll/internal/depth"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/roll"
@@ -134,4 +136,29 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A unit of large messages or files is a few of them, and its key page as empty.
+func TestDepthContentLeavesFewKeyPages(t *testing.T) {
+	one(t, func(w *world) {
+		blobs, err := blob.Open(w.Ctx, "file://"+w.folder)
+		w.Must(err)
+		defer blobs.Close()
+		w.contents = content.New(w.DB, w.containers, blobs, 16, w.Clock.Now)
+		w.during("", nil)
+		pol := w.MailboxPolicy("p")
+		c := w.mailbox(pol.ID, "m", 0)
+		for range 3 {
+			text := message(17 << 20)
+			_, err := w.contents.Import(w.Ctx, c, -1, strings.NewReader(text), nil, nil)
+			w.Must(err)
+			w.wrote[c.ID] += text
+		}
+		w.finish(w.begin(pol, api.DepthContent), api.RollFinished)
+		if n := w.number(`SELECT COUNT(*) FROM key_page WHERE tenant = ?1 AND parent = ?2`, w.Tenant, c.ID); n != 1 {
+			w.Errorf("3 blob keys stand in %d pages", n)
+		}
+		w.read(c)
+		w.rest()
+	})
 }
