@@ -33,7 +33,9 @@ type world struct {
 	wrote      map[int64]string // by container: what stands in it
 }
 
-func newWorld(p *policytest.World, folder string) *world {
+func newWorld(p *policytest.World, folder string) *world { return newWorldSlots(p, folder, slots) }
+
+func newWorldSlots(p *policytest.World, folder string, slots int) *world {
 	p.Helper()
 	w := &world{World: p, folder: folder, wrote: map[int64]string{}}
 	blobs, err := blob.Open(p.Ctx, "file://"+folder)
