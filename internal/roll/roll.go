@@ -124,7 +124,11 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 	if err := checkSweep(ctx, tx, policies, r, before); err != nil {
 		return r, err
 	}
-	r.Total, err = remaining(ctx, tx, policies, r)
+	classes := r.Classes
+	if r.deep() != nil {
+		classes = changing(classes)
+	}
+	r.Total, err = standing(ctx, tx, policies, r, classes)
 	return r, err
 }
 

@@ -94,6 +94,9 @@ func (m *model) finished(ro roll.Roll, p *modelPolicy) {
 		if !known || now.policy != ro.Policy || was.policy != ro.Policy && was.policy != ro.Source || !slices.ContainsFunc(ro.Classes, func(c envelope.Class) bool { return int64(c) == now.class }) {
 			continue
 		}
+		if now.class == int64(envelope.ClassBackup) { // it is frozen
+			continue
+		}
 		if now.generation <= was.generation {
 			m.Fatalf("a roll of depth %s has left container %d its key", p.depth, id)
 		}

@@ -170,6 +170,9 @@ func (m *model) leftOf(ro roll.Roll) (n int64) {
 		from[m.policyOf(ro.Source).id] = true
 	}
 	for _, c := range append(slices.Clone(m.all), m.backups...) {
+		if deep(ro.Depth) && c.kind == "backup" { // it comes along, and is not counted: its own key stays
+			continue
+		}
 		if from[c.at.policy] && c.at != (place{to.id, to.gen}) && slices.Contains(ro.Classes, c.class()) {
 			n++
 		}
