@@ -105,12 +105,13 @@ func (m *model) refresh(r *rapid.T) {
 	in := refresh(p.name, anyDepth.Draw(r, "depth"))
 	in.Body.IncludeInactive = in.Body.Depth != api.DepthRoot && rapid.IntRange(0, 2).Draw(r, "inactive") == 0
 	sweeps := in.Body.Depth != api.DepthRoot && (in.Body.IncludeInactive || slices.Contains(m.cancelled(), p))
+	grows := p.newer || deep(in.Body.Depth)
 	err := e(m.RefreshPolicy(m.ctx, in))
 	switch {
-	case !p.newer && !sweeps && !m.troubled():
+	case !grows && !sweeps && !m.troubled():
 		policytest.Refuses(m, err, api.NoNewVersion)
-	case !p.newer && fail.Is(err, api.NoNewVersion):
-	case m.may(err) && p.newer:
+	case !grows && fail.Is(err, api.NoNewVersion):
+	case m.may(err) && grows:
 		m.renewed(p, in.Body.Depth, in.Body.IncludeInactive)
 	case err == nil:
 		m.begins(p, in.Body.Depth, in.Body.IncludeInactive)
