@@ -19,7 +19,10 @@ import (
 )
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
-func init() { flag.Set("rapid.checks", "4") }
+func init() {
+	flag.Set("rapid.checks", "4")
+	flag.Set("rapid.steps", "50")
+}
 
 // model is what a tenant has asked for, and what the rules make of it, beside
 // what its service does.
@@ -81,8 +84,8 @@ type modelItem struct{ path, text string }
 // rolls have ended, everything stands where it should, no policy that was left
 // needs a key, and the blob store holds what rows name and no more.
 //
-// The long form: go test ./internal/service -run KeepsToTheModel -rapid.checks 500 -rapid.steps 60.
-// A failure prints the seed that reproduces it.
+// make model is the long form. A failure prints what reproduces it; docs/testing.md
+// says which faults were planted, and how soon they were found.
 func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)

@@ -12,7 +12,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
-	"keyroll/internal/store"
 )
 
 // rule is the design's: the code with which a user's access to what stands at a
@@ -404,20 +403,11 @@ func (m *model) stored() map[string]bool {
 func (m *model) names(query string) map[string]bool {
 	m.Helper()
 	all := map[string]bool{}
-	m.View(func(tx *store.Tx) error {
-		rows, err := tx.Query(m.Ctx, query, m.Tenant)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			all[fmt.Sprintf("%x/%04x/%03x/%016x", m.Tenant, id>>48, id>>36&0xfff, id)] = true
-		}
-		return rows.Err()
+	m.rows(query, func(scan func(...any) error) error {
+		var id int64
+		err := scan(&id)
+		all[fmt.Sprintf("%x/%04x/%03x/%016x", m.Tenant, id>>48, id>>36&0xfff, id)] = true
+		return err
 	})
 	return all
 }

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"fmt"
 	"slices"
 
 	"keyroll/api"
@@ -22,41 +23,41 @@ type keysOf struct {
 func (m *model) keyring() keyring {
 	m.Helper()
 	all := keyring{}
-	m.View(func(tx *store.Tx) error {
-		rows, err := tx.Query(m.Ctx, `SELECT c.id, k.policy, p.class, c.generation FROM container c JOIN key_page p ON p.id = c.page
-			JOIN policy_key k ON k.id = p.parent WHERE c.tenant = ?1`, m.Tenant)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			of := keysOf{blobs: map[int64]bool{}}
-			if err := rows.Scan(&id, &of.policy, &of.class, &of.generation); err != nil {
-				return err
-			}
-			all[id] = of
-		}
-		return rows.Err()
+	m.rows(`SELECT c.id, k.policy, p.class, c.generation FROM container c JOIN key_page p ON p.id = c.page
+		JOIN policy_key k ON k.id = p.parent WHERE c.tenant = ?1`, func(scan func(...any) error) error {
+		var id int64
+		of := keysOf{blobs: map[int64]bool{}}
+		err := scan(&id, &of.policy, &of.class, &of.generation)
+		all[id] = of
+		return err
 	})
-	m.View(func(tx *store.Tx) error {
-		rows, err := tx.Query(m.Ctx, `SELECT i.container, b.id FROM blob b JOIN item i ON i.id = b.item WHERE b.tenant = ?1`, m.Tenant)
-		if err != nil {
-			return err
+	m.rows(`SELECT i.container, b.id FROM blob b JOIN item i ON i.id = b.item WHERE b.tenant = ?1`, func(scan func(...any) error) error {
+		var container, blob int64
+		err := scan(&container, &blob)
+		if of, ok := all[container]; ok { // else it is on its way in or out
+			of.blobs[blob] = true
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var container, blob int64
-			if err := rows.Scan(&container, &blob); err != nil {
-				return err
-			}
-			if of, ok := all[container]; ok { // else it is on its way in or out
-				of.blobs[blob] = true
-			}
-		}
-		return rows.Err()
+		return err
 	})
 	return all
+}
+
+// rows reads what a query finds of the tenant.
+func (m *model) rows(query string, row func(scan func(...any) error) error) {
+	m.Helper()
+	m.View(func(tx *store.Tx) error {
+		rows, err := tx.Query(m.Ctx, query, m.Tenant)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := row(rows.Scan); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
 }
 
 func deep(d api.Depth) bool { return d == api.DepthContainer || d == api.DepthContent }
@@ -107,4 +108,25 @@ func (m *model) finished(ro roll.Roll, p *modelPolicy) {
 		}
 	}
 	p.depth = api.DepthPolicy
+	if known := m.rolled[ro.ID]; known.things == m.things() {
+		now := m.rolls()[slices.IndexFunc(m.rolls(), func(r roll.Roll) bool { return r.ID == ro.ID })]
+		if now.ContainersDone != now.Total || now.BlobsDone != now.BlobsTotal || now.BytesDone != now.BytesTotal {
+			m.Fatalf("nothing came or went, and of %d containers, %d blobs and %d bytes it did %d, %d and %d", now.Total, now.BlobsTotal, now.BytesTotal,
+				now.ContainersDone, now.BlobsDone, now.BytesDone)
+		}
+	}
+}
+
+// things names all that there is for a roll to count.
+func (m *model) things() (all string) {
+	m.Helper()
+	for _, query := range []string{`SELECT id, class, policy FROM container WHERE tenant = ?1 ORDER BY id`, `SELECT container, id, 0 FROM item WHERE tenant = ?1 ORDER BY id`} {
+		m.rows(query, func(scan func(...any) error) error {
+			var a, b, c int64
+			err := scan(&a, &b, &c)
+			all += fmt.Sprintln(a, b, c)
+			return err
+		})
+	}
+	return all
 }

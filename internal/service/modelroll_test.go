@@ -24,6 +24,10 @@ type modelRoll struct {
 	begun      bool // it has brought one over
 	unfinished bool
 	cancelled  bool
+	sized      bool // blobs and bytes have been counted
+	blobs      int64
+	bytes      int64
+	things     string // all that there was when it was first seen
 }
 
 func (m *model) rolls(states ...api.RollState) (list []roll.Roll) {
@@ -193,10 +197,14 @@ func (m *model) progress() {
 			left = m.leftOf(ro)
 		}
 		if known == nil {
-			known = &modelRoll{policy: m.policyOf(ro.Policy), total: left}
+			known = &modelRoll{policy: m.policyOf(ro.Policy), total: left, things: m.things()}
 			m.rolled[ro.ID] = known
 		}
 		known.unfinished = ro.Unfinished()
+		if known.sized && (ro.BlobsTotal != known.blobs || ro.BytesTotal != known.bytes) {
+			m.Fatalf("there were %d blobs of %d bytes to do: %+v", known.blobs, known.bytes, ro)
+		}
+		known.sized, known.blobs, known.bytes = ro.Stage != "", ro.BlobsTotal, ro.BytesTotal
 		switch {
 		case known.cancelled:
 			left = known.total
