@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"keyroll/api"
-	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/depth"
@@ -141,10 +140,7 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 // A unit of large messages or files is a few of them, and its key page as empty.
 func TestDepthContentLeavesFewKeyPages(t *testing.T) {
 	one(t, func(w *world) {
-		blobs, err := blob.Open(w.Ctx, "file://"+w.folder)
-		w.Must(err)
-		defer blobs.Close()
-		w.contents = content.New(w.DB, w.containers, blobs, 16, w.Clock.Now)
+		w.contents = content.New(w.DB, w.containers, w.blobs, 16, w.Clock.Now)
 		w.during("", nil)
 		pol := w.MailboxPolicy("p")
 		c := w.mailbox(pol.ID, "m", 0)

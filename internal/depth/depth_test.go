@@ -3,7 +3,6 @@ package depth_test
 import (
 	"bytes"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -29,7 +28,7 @@ type world struct {
 	containers *container.Containers
 	contents   *content.Contents
 	roller     *roll.Roller
-	folder     string
+	blobs      blob.Store
 	wrote      map[int64]string // by container: what stands in it
 }
 
@@ -37,9 +36,10 @@ func newWorld(p *policytest.World, folder string) *world { return newWorldSlots(
 
 func newWorldSlots(p *policytest.World, folder string, slots int) *world {
 	p.Helper()
-	w := &world{World: p, folder: folder, wrote: map[int64]string{}}
+	w := &world{World: p, wrote: map[int64]string{}}
 	blobs, err := blob.Open(p.Ctx, "file://"+folder)
 	w.Must(err)
+	w.blobs = blobs
 	w.containers = container.New(p.DB, p.Policies, slots, p.Clock.Now)
 	w.Must(w.containers.Bootstrap(w.Ctx, w.Tenant))
 	_, err = w.containers.Directory(w.Ctx, w.Tenant)
@@ -162,12 +162,7 @@ func (w *world) rest() {
 		}
 	}
 	files := int64(0)
-	w.Must(filepath.WalkDir(w.folder, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && d.Name() != "lock" {
-			files++
-		}
-		return err
-	}))
+	w.Must(w.blobs.List(w.Ctx, "", func(string, int64) error { files++; return nil }))
 	if named := w.number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, w.Tenant); files != named {
 		w.Errorf("%d blobs in the store, %d are named", files, named)
 	}
