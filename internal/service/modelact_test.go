@@ -175,6 +175,9 @@ func (m *model) leave(r *rapid.T) {
 	if m.may(e(m.LeavePolicy(m.ctx, named(p.name)))) {
 		m.left = append(m.left, p)
 		m.forsake(p)
+		if to := m.policies[m.assigned]; to != nil && p.kind == api.MailboxPolicy {
+			m.begins(to, api.DepthPolicy, false)
+		}
 	}
 }
 
