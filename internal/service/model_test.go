@@ -20,7 +20,7 @@ import (
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
 func init() {
-	flag.Set("rapid.checks", "4")
+	flag.Set("rapid.checks", "5")
 	flag.Set("rapid.steps", "50")
 }
 
