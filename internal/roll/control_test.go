@@ -189,12 +189,20 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 	})
 }
 
+// A roll's limit is the roll's: the nodes that work on it share it.
 func TestRollsOwnRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
+	t.Run("one node", func(t *testing.T) { limited(t, 1, testSlots/2) })
+	t.Run("three nodes", func(t *testing.T) { limited(t, 3, 3*testSlots/2) })
+}
+
+// limited rolls under a limit that gives each of so many nodes a page in two seconds.
+func limited(t *testing.T, nodes int, perSecond int64) {
 	bubble(t, nil, func(w world) {
 		const pages = 6
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
-		ro := w.beginWith(pol, roll.Options{ContainersPerSecond: testSlots / 2}, time.Now()) // a page in two seconds
+		ro := w.beginWith(pol, roll.Options{ContainersPerSecond: perSecond}, time.Now())
+		w.roller.SharedBy(ro.ID, nodes)
 		began := time.Now()
 		defer w.run()()
 		for w.now(ro).State == api.RollRunning {
