@@ -156,8 +156,10 @@ func (s service) stalls(t *testing.T) {
 // The service does what it is asked, but its first answer to that is lost.
 func (s service) answerLost(t *testing.T) {
 	for name, first := range map[string]func(r *http.Request) bool{
-		"put":  func(r *http.Request) bool { return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "aa/1") },
-		"part": func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "2" || r.URL.Query().Get("comp") == "block" },
+		"put": func(r *http.Request) bool { return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "aa/1") },
+		"part": func(r *http.Request) bool {
+			return r.URL.Query().Get("partNumber") == "2" || r.URL.Query().Get("comp") == "block"
+		},
 		"end": func(r *http.Request) bool {
 			return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") || r.URL.Query().Get("comp") == "blocklist"
 		},

@@ -78,8 +78,8 @@ func (p *pair) older() (n int64) {
 	return n
 }
 
-// acts put the key of a mailbox under its policy's current policy key.
-var acts = []struct {
+// wrapping puts the key of a mailbox under its policy's current policy key.
+var wrapping = []struct {
 	name    string
 	prepare func(w *nodetest.World, mailbox string)
 	do      func(w *nodetest.World, mailbox string) error
@@ -114,7 +114,7 @@ var acts = []struct {
 func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 	p := startPair(t)
 	p.b.StageMail()
-	for _, act := range acts {
+	for _, act := range wrapping {
 		t.Run(act.name, func(t *testing.T) {
 			p.t, p.answer = t, make(chan struct{})
 			mailbox := act.name + "@contoso.com"

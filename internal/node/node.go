@@ -77,7 +77,7 @@ type Options struct {
 
 	// Tests alone set these.
 	trouble func(w http.ResponseWriter, r *http.Request) bool
-	now    func() time.Time
+	now     func() time.Time
 }
 
 // Node is a running keyroll.
