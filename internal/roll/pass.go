@@ -110,7 +110,11 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 				return err
 			}
 			out.moved += n
-			out.damaged = append(out.damaged, b.damaged...)
+			if out.damaged = append(out.damaged, b.damaged...); len(b.damaged) > 0 {
+				if err := lease.InTx(gctx, r.DB, func(tx *store.Tx) error { return setSkipped(gctx, tx, ro, out.damaged) }); err != nil {
+					return err
+				}
+			}
 			if err := moved(n); err != nil {
 				return err
 			}

@@ -393,7 +393,8 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 				t.Errorf("page %d stands under policy key %d", id, p.Parent)
 			}
 		}
-		if p := w.progress(ro); p.Remaining != testSlots || p.Done != 4*testSlots {
+		if p := w.progress(ro); p.Remaining != testSlots || p.Done != 4*testSlots || p.SkippedCount != 1 || len(p.Skipped) != 1 ||
+			!strings.HasPrefix(p.Skipped[0], fmt.Sprintf("key page %d does not open: ", broken)) {
 			t.Errorf("progress %+v", p)
 		}
 		w.Must(w.setState(ro, api.RollRunning))
@@ -403,7 +404,33 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 		if done := w.finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
 		}
+		if p := w.progress(ro); p.SkippedCount != 0 || len(p.Skipped) != 0 {
+			t.Errorf("finished: %+v", p)
+		}
 		w.same(keys, w.keys())
+	})
+}
+
+// What a roll meets that does not open is told while it goes on, the first
+// of it by name.
+func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
+		for i := range 22 {
+			w.damage(boxes[i*testSlots].Page)
+		}
+		ro := w.begin(pol)
+		told := int64(0)
+		w = w.beforeReseal(func(n int) {
+			if n == 25 {
+				told = w.progress(ro).SkippedCount
+			}
+		})
+		w.finish(ro, api.RollFailed)
+		if p := w.progress(ro); told == 0 || p.SkippedCount != 22 || len(p.Skipped) != 20 {
+			t.Errorf("on its way: %d; at its end: %+v", told, p)
+		}
 	})
 }
 

@@ -242,7 +242,7 @@ func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, 
 
 // failure says what kept a roll from bringing over all that it should.
 func (o outcome) failure() string {
-	first := fmt.Sprintf("%s does not open: %v", o.damaged[0].what, o.damaged[0].err)
+	first := o.damaged[0].String()
 	if n := len(o.damaged); n > 1 {
 		return fmt.Sprintf("%d key pages or policy keys do not open; the first: %s", n, first)
 	}
@@ -264,6 +264,9 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 		}
 		left, err := remaining(ctx, tx, r.Policies, ro)
 		if err != nil {
+			return err
+		}
+		if err := setSkipped(ctx, tx, ro, out.damaged); err != nil {
 			return err
 		}
 		state, message := api.RollFinished, ""
@@ -303,6 +306,9 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 			return a, err
 		}
 		a.Source = source.Name
+	}
+	if a.Skipped, a.SkippedCount, err = skipped(ctx, tx, ro); err != nil {
+		return a, err
 	}
 	if !ro.Finished.IsZero() {
 		finished := ro.Finished.UTC()
