@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
@@ -94,6 +96,35 @@ func TestCancellingStopsARollOnItsWay(t *testing.T) {
 		w.finish(ro, api.RollCancelled)
 		if w.Dump("key_page") != stood {
 			t.Error("it moved a page")
+		}
+	})
+}
+
+// Of a cancel and the first page at once, one comes first: the roll has moved
+// nothing, or goes on to its end.
+func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+		for range 8 {
+			ro := w.begin(pol)
+			var refused error
+			var g errgroup.Group
+			g.Go(func() error { _, err := w.roller.Work(w.Ctx, ro); return err })
+			g.Go(func() error { refused = w.cancel(ro); return nil })
+			w.Must(g.Wait())
+			moved := 0
+			for _, p := range w.pages() {
+				if p.Class == envelope.ClassActive && p.Parent == ro.Target {
+					moved++
+				}
+			}
+			switch now := w.now(ro); {
+			case refused == nil && (now.State != api.RollCancelled || moved != 0):
+				t.Errorf("cancelled, it is %s and moved %d pages", now.State, moved)
+			case refused != nil && (!fail.Is(refused, api.Conflict) || now.State != api.RollFinished || moved != 3):
+				t.Errorf("not cancelled (%v), it is %s and moved %d pages", refused, now.State, moved)
+			}
 		}
 	})
 }
