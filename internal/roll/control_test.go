@@ -107,7 +107,7 @@ func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		w = w.with(func(c *roll.Config) { c.Limit = unlimited() }) // a page a transaction
-		for range 8 {
+		for range 4 {
 			ro := w.begin(pol)
 			var refused error
 			var g errgroup.Group
