@@ -74,10 +74,16 @@ func (r Roll) deep() []api.RollStage {
 	return nil
 }
 
+// below are the classes whose containers a roll reaches below policy keys: all
+// but backups, which stay what they were when they were made.
+func below(classes []envelope.Class) []envelope.Class {
+	return slices.DeleteFunc(slices.Clone(classes), func(c envelope.Class) bool { return c == envelope.ClassBackup })
+}
+
 // older are the classes of the keys that containers of some classes had before a
 // roll gave them new ones. They move with them.
 func older(classes []envelope.Class) (all []envelope.Class) {
-	for _, c := range classes {
+	for _, c := range below(classes) {
 		all = append(all, c.Older())
 	}
 	return all
@@ -92,7 +98,7 @@ func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits b
 	}
 	store.PastID(ro.Mark)
 	w := &deepWork{Roller: r, roll: ro, damaged: damaged, containers: map[int64]bool{},
-		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: ro.Classes, Mark: ro.Mark}}
+		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: below(ro.Classes), Mark: ro.Mark}}
 	for _, stage := range ro.deep() {
 		if err := w.stage(ctx, stage); err != nil {
 			return r.interrupted(ctx, ro, err)
@@ -226,6 +232,9 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 		Hold: func(tx *store.Tx) error {
 			now, err := w.hold(ctx, tx, ro)
 			if err != nil {
+				return err
+			}
+			if err := did(ctx, tx, now, true, 0, w.Now()); err != nil { // too late to cancel it
 				return err
 			}
 			return w.goesOn(ctx, tx, now)

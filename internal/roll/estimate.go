@@ -38,7 +38,7 @@ func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.E
 		if err != nil {
 			return err
 		}
-		sc := Scope{Tenant: plan.Tenant, Parents: from, Classes: plan.Classes, Mark: plan.Mark}
+		sc := Scope{Tenant: plan.Tenant, Parents: from, Classes: below(plan.Classes), Mark: plan.Mark}
 		if e.Blobs, e.Bytes, err = r.Deep.Size(ctx, tx, sc); err != nil {
 			return err
 		}
