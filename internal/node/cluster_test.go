@@ -171,7 +171,7 @@ func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
 		t.Error(err)
 	}
 	w.WaitPurges()
-	for left := int64(1); left > 0; {
+	for left := int64(1); left > 0; wait() {
 		inTx(dead, func(tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM unfinished) + (SELECT COUNT(*) FROM node WHERE name = 'dead')`).Scan(&left)
 		})
