@@ -84,6 +84,34 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 	}
 }
 
+// A node was taken for dead while another one came that it does not fit. When it
+// wakes up it stops by itself, and says why.
+func TestANodeThatNoLongerFitsTheOthersStops(t *testing.T) {
+	database := storetest.PostgresURL(t)
+	n, err := node.Start(context.Background(), node.Options{Data: nodetest.Folder(t), Database: database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	err = storetest.Open(t, database).InTx(ctx, func(tx *store.Tx) error {
+		if err := lease.End(ctx, tx, n.Name); err != nil {
+			return err
+		}
+		if _, _, err := lease.Take(ctx, tx, "node/other", "other", time.Hour); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `UPDATE node SET name = 'other', own = ''`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-n.Done()
+	if err := n.Close(); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "in its own data folder") {
+		t.Errorf("it stopped: %v", err)
+	}
+}
+
 func TestANodeWithAnotherSealRefusesTheSharedDatabase(t *testing.T) {
 	database, shared := storetest.PostgresURL(t), t.TempDir()
 	o := node.Options{Database: database, Seal: folder(shared, "seal"), Blobs: folder(shared, "blobs"), Availability: folder(shared, "availability")}
