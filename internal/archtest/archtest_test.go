@@ -77,7 +77,7 @@ var rooms = []room{
 	{"internal/availability", "api internal/envelope internal/fail internal/rootkey internal/store", "never in the database: of store it takes ids; a vault of the operator's it reaches as rootkey does"},
 	{"internal/policy", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/rootkey internal/store",
 		"wraps by root keys, each use in the log; pages are counted for the ledger"},
-	{"internal/container", "api internal/envelope internal/fail internal/fault internal/keypage internal/policy internal/store", "keys under policy keys; never content"},
+	{"internal/container", "api internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store", "keys under policy keys; never content"},
 	{"internal/content", "api internal/blob internal/container internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/store",
 		"asks containers for keys, and never a policy or a vault"},
 	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store",
