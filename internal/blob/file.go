@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -27,18 +26,12 @@ const (
 	fileMode   = 0o600
 )
 
-// folder keeps each blob in a file of its name. A blob is written in tmp, synced,
-// and linked to its name, which the system refuses when there is one.
-//
-// Several processes may work on one folder, also on several machines that share
-// it. Each writes in a folder of its own within tmp, on which it holds a lock.
+// folder keeps each blob in a file of its name. A blob is written under tmp,
+// synced, and linked to its name, which the system refuses when there is one.
 type folder struct {
-	root, tmp string
-	lock      *os.File
+	root, allTmp, tmp string
+	lock              *os.File // of tmp, kept open while the store is used
 }
-
-// lockName is the file in a process's own folder that it holds locked.
-const lockName = "lock"
 
 // openFolder opens file:///FOLDER.
 func openFolder(ctx context.Context, u *url.URL) (Store, error) {
@@ -46,87 +39,15 @@ func openFolder(ctx context.Context, u *url.URL) (Store, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || root == "/" || u.RawQuery != "" {
 		return nil, badAddress("file:///FOLDER, as file:///var/lib/keyroll/blobs")
 	}
-	f := &folder{root: root}
-	all := filepath.Join(root, tmpName)
-	err := os.MkdirAll(all, folderMode)
-	if err == nil {
-		err = removeLeft(all)
-	}
-	if err == nil {
-		err = f.takeTmp(all)
-	}
-	if err == nil {
+	f := &folder{root: root, allTmp: filepath.Join(root, tmpName)}
+	var err error
+	if f.tmp, f.lock, err = ownTmp(f.allTmp); err == nil {
 		err = syncFolder(filepath.Dir(root))
 	}
-	if err == nil {
-		err = ctx.Err()
-	}
 	if err != nil {
-		return nil, errors.Join(openFailure(root, err), f.Close())
+		return nil, openFailure(root, err)
 	}
-	return f, nil
-}
-
-// removeLeft removes what processes have left in tmp that ended before they were
-// done: folders that nobody holds locked.
-func removeLeft(all string) error {
-	entries, err := os.ReadDir(all)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		path := filepath.Join(all, e.Name())
-		lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR, 0)
-		held := false
-		if err == nil {
-			held = errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
-		}
-		if !held {
-			err = os.RemoveAll(path)
-		}
-		if lock != nil {
-			lock.Close()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// takeTmp makes the folder of this process. Until it is locked another one may
-// take it for left.
-func (f *folder) takeTmp(all string) error {
-	for {
-		f.tmp = filepath.Join(all, rand.Text())
-		err := os.Mkdir(f.tmp, folderMode)
-		if err != nil {
-			return err
-		}
-		if f.lock, err = os.OpenFile(filepath.Join(f.tmp, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode); err == nil {
-			err = syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		}
-		if err == nil {
-			_, err = os.Stat(f.lock.Name())
-		}
-		if err == nil {
-			return nil
-		}
-		if f.lock != nil {
-			f.lock.Close()
-			f.lock = nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EWOULDBLOCK) {
-			return err
-		}
-	}
-}
-
-func (f *folder) Close() error {
-	if f.lock == nil {
-		return nil
-	}
-	return errors.Join(os.RemoveAll(f.tmp), f.lock.Close())
+	return f, ctx.Err()
 }
 
 func openFailure(root string, err error) error {
@@ -141,6 +62,8 @@ func reason(err error) error {
 	}
 	return err
 }
+
+func (f *folder) Close() error { return errors.Join(os.RemoveAll(f.tmp), f.lock.Close()) }
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
@@ -233,7 +156,7 @@ func (f *folder) List(ctx context.Context, prefix string, each func(name string,
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
-		if path == filepath.Join(f.root, tmpName) {
+		if path == f.allTmp {
 			return fs.SkipDir
 		}
 		if entry.IsDir() {
