@@ -53,6 +53,8 @@ type Keys interface {
 	// BackupByID returns a backup, or fails NotFound; RemoveBackup takes one away.
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
+	// Abandon takes away a container whose key page is lost.
+	Abandon(ctx context.Context, c container.Container, also func(tx *store.Tx) error) error
 }
 
 // Contents is the content of all containers. Its methods may be called from

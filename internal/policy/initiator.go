@@ -76,6 +76,8 @@ var initiated = map[string]Initiator{
 	api.RestoreBackup.Name: User,
 	api.ExpireBackup.Name:  User,
 
+	api.AbandonContainer.Name: User,
+
 	api.AddPurgeApprover.Name:   User,
 	api.ListPurgeApprovers.Name: User,
 	api.RequestPurge.Name:       User,

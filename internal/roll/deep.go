@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -148,6 +147,9 @@ func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
 	looked := w.Now()
 	for idle := 0; ; {
 		did, err := w.Deep.Work(ctx, w.share(ctx, stage, m))
+		if noted := w.note(ctx); err == nil {
+			err = noted
+		}
 		if err != nil {
 			return err
 		}
@@ -238,11 +240,20 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 			}
 			return didDeep(ctx, tx, ro, d, w.Now())
 		},
-		Skip: func(container int64, what string, err error) { w.skip(ctx, container, what, err) }}
+		Skip: func(container int64, what string, err error) { w.leave(ctx, container, what, err) }}
 }
 
-// skip notes what cannot be brought over, once.
-func (w *deepWork) skip(ctx context.Context, container int64, what string, err error) {
+// note writes down what was skipped. It is no part of leave, which may be called
+// within a transaction.
+func (w *deepWork) note(ctx context.Context) error {
+	w.mu.Lock()
+	met := slices.Clone(w.damaged)
+	w.mu.Unlock()
+	return w.skip(ctx, w.roll, met)
+}
+
+// leave keeps what cannot be brought over, once.
+func (w *deepWork) leave(ctx context.Context, container int64, what string, err error) {
 	w.mu.Lock()
 	w.containers[container] = true
 	known := slices.ContainsFunc(w.damaged, func(d damage) bool { return d.what == what })
@@ -253,19 +264,6 @@ func (w *deepWork) skip(ctx context.Context, container int64, what string, err e
 	if !known {
 		w.Logger.WarnContext(ctx, "a roll skips what it cannot bring over", "roll", w.roll.ID, "what", what, "error", err)
 	}
-}
-
-// mostSkipped bounds what a roll names of what it skipped.
-const mostSkipped = 20
-
-// skippedLines names the first of what was skipped, a line each.
-func skippedLines(damaged []damage) string {
-	var lines []string
-	for _, d := range damaged[:min(len(damaged), mostSkipped)] {
-		_, detail, _ := fail.Public(d.err)
-		lines = append(lines, strings.ReplaceAll(fmt.Sprintf("%s: %s", d.what, detail), "\n", " "))
-	}
-	return strings.Join(lines, "\n")
 }
 
 // hold begins a transaction that brings something over: it holds off a change of

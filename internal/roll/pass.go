@@ -110,6 +110,9 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 				return err
 			}
 			out.moved += n
+			if err := r.skip(gctx, ro, b.damaged); err != nil {
+				return err
+			}
 			out.damaged = append(out.damaged, b.damaged...)
 			if err := moved(n); err != nil {
 				return err

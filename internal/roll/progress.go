@@ -19,8 +19,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
 		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message,
 		BlobsTotal: ro.BlobsTotal, BlobsDone: min(ro.BlobsDone, ro.BlobsTotal), BytesTotal: ro.BytesTotal, BytesDone: min(ro.BytesDone, ro.BytesTotal),
-		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries,
-		Skipped: ro.Skipped, SkippedCount: ro.SkippedCount}
+		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
 	if ro.Source != 0 {
 		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
 		if err != nil {
@@ -74,7 +73,8 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		}
 	}
 	a.Late = late(ro, a.ETASeconds, r.Now())
-	return a, nil
+	err = skipped(ctx, tx, ro, &a)
+	return a, err
 }
 
 // percent is how much of a roll is done: of containers at depth policy, of blob

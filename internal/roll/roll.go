@@ -59,8 +59,6 @@ type Roll struct {
 	ContainersDone        int64 // of which nothing is left to do at these depths
 	BlobsTotal, BlobsDone int64
 	BytesTotal, BytesDone int64
-	Skipped               []string // the first of what could not be brought over, and why
-	SkippedCount          int64
 }
 
 // Start says what a roll is to do.
@@ -228,7 +226,11 @@ func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) er
 		api.RollRunning: {api.RollPaused, api.RollFailed},
 	}[state]
 	for _, s := range from {
-		if ok, err := setState(ctx, tx, r, s, state, "", time.Time{}); err != nil || ok {
+		ok, err := setState(ctx, tx, r, s, state, "", time.Time{})
+		if err == nil && ok && s == api.RollFailed {
+			err = forgetSkipped(ctx, tx, r)
+		}
+		if err != nil || ok {
 			return err
 		}
 	}

@@ -234,6 +234,9 @@ func (r *Roller) work(ctx context.Context, ro Roll) (through bool, damaged []dam
 			waits, rest, err = r.interrupted(ctx, ro, err)
 			return false, nil, waits, rest, err
 		}
+		if err := r.skip(ctx, ro, out.damaged); err != nil {
+			return false, nil, false, 0, err
+		}
 		ended, through, err := r.endPolicy(ctx, ro, out)
 		if err != nil || ended || through {
 			return through, out.damaged, false, 0, err
@@ -309,8 +312,10 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 			message = out.failure()
 		}
 		ended = true
-		if err := setSkipped(ctx, tx, ro, skippedLines(out.damaged), len(out.damaged)); err != nil {
-			return err
+		if state == api.RollFinished {
+			if err := forgetSkipped(ctx, tx, ro); err != nil {
+				return err
+			}
 		}
 		_, err = setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
 		return err

@@ -33,7 +33,7 @@ func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, why stri
 func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
 	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
 		containers_per_second, bytes_per_second, retries, begun, warned,
-		mark, stage, containers_done, blobs_total, blobs_done, bytes_total, bytes_done, skipped, skipped_count
+		mark, stage, containers_done, blobs_total, blobs_done, bytes_total, bytes_done
 		FROM roll WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -42,11 +42,11 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 	var list []Roll
 	for rows.Next() {
 		var r Roll
-		var classes, revision, skipped string
+		var classes, revision string
 		var started, finished, deadline, begun, warned int64
 		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
 			&started, &finished, &deadline, &r.Message, &r.ContainersPerSecond, &r.BytesPerSecond, &r.Retries, &begun, &warned,
-			&r.Mark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone, &skipped, &r.SkippedCount)
+			&r.Mark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone)
 		if err != nil {
 			return nil, err
 		}
@@ -58,9 +58,6 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 		}
 		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
 		r.Finished, r.Begun, r.Warned = moment(finished), moment(begun), moment(warned)
-		if skipped != "" {
-			r.Skipped = strings.Split(skipped, "\n")
-		}
 		list = append(list, r)
 	}
 	return list, rows.Err()
@@ -100,12 +97,6 @@ func didDeep(ctx context.Context, tx *store.Tx, r Roll, d Done, at time.Time) er
 	_, err := tx.Exec(ctx, `UPDATE roll SET begun = CASE WHEN begun = 0 THEN ?3 ELSE begun END,
 		containers_done = containers_done + ?4, blobs_done = blobs_done + ?5, bytes_done = bytes_done + ?6 WHERE tenant = ?1 AND id = ?2`,
 		r.Tenant, r.ID, at.UnixMilli(), d.Containers, d.Blobs, d.Bytes)
-	return err
-}
-
-// setSkipped notes what a roll could not bring over.
-func setSkipped(ctx context.Context, tx *store.Tx, r Roll, lines string, count int) error {
-	_, err := tx.Exec(ctx, `UPDATE roll SET skipped = ?3, skipped_count = ?4 WHERE tenant = ?1 AND id = ?2`, r.Tenant, r.ID, lines, count)
 	return err
 }
 

@@ -67,6 +67,7 @@ type Service interface {
 	ListBackups(context.Context, api.ListInput) (api.List[api.Backup], error)
 	RestoreBackup(context.Context, api.RestoreBackupInput) (api.Backup, error)
 	ExpireBackup(context.Context, api.BackupInput) (api.Backup, error)
+	AbandonContainer(context.Context, api.AbandonInput) (api.Abandoned, error)
 
 	AddPurgeApprover(context.Context, api.AddPurgeApproverInput) (api.CreatedPurgeApprover, error)
 	ListPurgeApprovers(context.Context, api.None) (api.List[api.PurgeApprover], error)

@@ -95,6 +95,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.RestoreBackup(x, restore(backup, alice, ""))) }, api.AlreadyExists, alice + " as restored@contoso.com", findBackup},
 		{"ExpireBackup", func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: backup})) },
 			func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: "x"})) }, api.InvalidArgument, alice, nil},
+		{"AbandonContainer", func(x c) error { return e(w.AbandonContainer(x, abandon("mailbox", "lost@contoso.com"))) },
+			func(x c) error { return e(w.AbandonContainer(x, abandon("mailbox", alice))) }, api.Conflict, "lost@contoso.com", func() { w.lose("lost@contoso.com") }},
 		{"CreateSite", func(x c) error { return e(w.CreateSite(x, newSite(team))) },
 			func(x c) error { return e(w.CreateSite(x, newSite("http://x"))) }, api.InvalidArgument, team, nil},
 		{"ListSites", func(x c) error { return e(w.ListSites(x, api.ListInput{})) },

@@ -16,5 +16,3 @@ ALTER TABLE roll ADD COLUMN blobs_total BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE roll ADD COLUMN blobs_done BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE roll ADD COLUMN bytes_total BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE roll ADD COLUMN bytes_done BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE roll ADD COLUMN skipped TEXT NOT NULL DEFAULT ''; -- what could not be brought over, a line each; the first of them
-ALTER TABLE roll ADD COLUMN skipped_count BIGINT NOT NULL DEFAULT 0;
