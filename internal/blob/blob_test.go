@@ -61,7 +61,7 @@ func TestFolderIsReadableByItsOwnerOnly(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || files != 3 { // a blob, one that is being put, and the lock
+	if err != nil || files != 4 { // a blob, one that is being put, the lock and the mark
 		t.Errorf("%d files, %v", files, err)
 	}
 }
