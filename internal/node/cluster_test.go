@@ -76,6 +76,7 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 			refused(all()) // whatever the new one has
 			w.Stop()
 			if strings.HasPrefix(c.name, "blobs") {
+				database = storetest.PostgresURL(t) // with no blobs elsewhere
 				nodetest.Start(t, all())
 				refused(c.own(all())) // or the one that runs
 				nodetest.Start(t, all())
