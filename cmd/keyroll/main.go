@@ -40,6 +40,7 @@ type commands struct {
 	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
 	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
 	Database     databaseCommand     `cmd:"" help:"The database: move it from SQLite to PostgreSQL."`
+	Blobs        blobsCommand        `cmd:"" help:"The blob store: collect orphans."`
 	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
 	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
 

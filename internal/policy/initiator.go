@@ -69,6 +69,7 @@ var initiated = map[string]Initiator{
 	api.CancelRoll.Name:   User,
 	api.ListKeyUsage.Name: User,
 	api.Verify.Name:       User,
+	api.CollectBlobs.Name: User,
 
 	api.CreateBackup.Name:  User,
 	api.ListBackups.Name:   User,

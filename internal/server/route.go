@@ -84,6 +84,7 @@ func (h *handler) bind() *huma.OpenAPI {
 
 	call(b, api.ListKeyUsage, s.ListKeyUsage)
 	stream(b, api.Verify, h.sendVerify)
+	stream(b, api.CollectBlobs, h.sendCollection)
 	return b.document()
 }
 

@@ -93,6 +93,7 @@ type Service interface {
 	// of the file that it has opened it is to write.
 	GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error
 	// Verify calls progress from one goroutine at a time, and no more once it
-	// has returned.
+	// has returned; so does CollectBlobs.
 	Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error)
+	CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error)
 }

@@ -140,6 +140,8 @@ func (w world) acts() []act {
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
+		{"CollectBlobs", func(x c) error { return e(w.CollectBlobs(x, collectBlobs(3600), func(api.CollectedBlobs) {})) },
+			func(x c) error { return e(w.CollectBlobs(x, collectBlobs(-1), nil)) }, api.InvalidArgument, "", nil},
 		{"PutWorkloadItem", func(x c) error {
 			return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content")))
 		},
@@ -189,6 +191,11 @@ func (w world) acts() []act {
 				})
 			}},
 	}
+}
+
+func collectBlobs(grace int64) (in api.CollectBlobsInput) {
+	in.Body.GraceSeconds = grace
+	return in
 }
 
 func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
