@@ -63,7 +63,7 @@ func reason(err error) error {
 	return err
 }
 
-func (f *folder) Close() error { return nil }
+func (f *folder) Close() error { return f.lock.Close() }
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 

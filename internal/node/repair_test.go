@@ -187,7 +187,7 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 func files(t *testing.T, folder string) (paths []string) {
 	t.Helper()
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() {
+		if err == nil && entry.Type().IsRegular() && entry.Name() != "lock" {
 			paths = append(paths, path)
 		}
 		return err
