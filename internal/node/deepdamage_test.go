@@ -16,8 +16,7 @@ import (
 )
 
 // A roll of depth content goes past a lost blob and a damaged page of blob keys:
-// it names both, brings all else over, what is damaged of a mailbox excepted, and
-// comes to its end once both are repaired.
+// it names both, brings over all else, and comes to its end once both are repaired.
 func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 	w := &ward{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
 	w.StageMail()
