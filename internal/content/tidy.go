@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
@@ -51,14 +50,11 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 					return err
 				}
 			}
-			pages, err := keypage.Under(ctx, tx, tenant, []keypage.Parent{{ID: container, Generation: 1}}, []envelope.Class{envelope.ClassBlob}, 0, s.batch)
+			pages, err := keypage.DeleteBlobPages(ctx, tx, tenant, container, s.batch)
 			if err != nil {
 				return err
 			}
-			if _, err := keypage.Delete(ctx, tx, pages...); err != nil {
-				return err
-			}
-			if more = len(items)+len(pages) > 0; more {
+			if more = len(items)+int(pages) > 0; more {
 				return nil
 			}
 			_, err = deleteUnfinished(ctx, tx, container, false)
