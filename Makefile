@@ -20,7 +20,7 @@ all: build
 build: ## the one binary
 	$(GO) build -o bin/keyroll ./cmd/keyroll
 
-test: postgres check race other fips ## everything that has to hold
+test: postgres s3 azurite check race other fips ## everything that has to hold
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above need it"; exit 1; }
@@ -29,7 +29,7 @@ check:
 
 # The packages that start keyroll as child processes over and over run without
 # the race detector: it would watch the test, not the children.
-CHILDREN = ./cmd/keyroll ./internal/crashtest
+CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node/clustertest
 
 # Whole procedures, one request after the other: the race detector would only
 # slow them. What runs side by side is in the other tests.
@@ -38,7 +38,7 @@ PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|Te
 # Tests wait for disks and databases more than for processors: packages run
 # four at a time.
 race:
-	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$)
+	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$ -e /clustertest$$)
 	$(GO) test -p 4 $(CHILDREN)
 	$(GO) test -p 4 -run '$(PROCEDURES)' ./internal/node ./internal/policy ./internal/cmdlet ./internal/service
 
@@ -59,6 +59,21 @@ postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
 	  test "$$(id -u)" = 0 || { echo "the tests need PostgreSQL: install Debian's package postgresql"; exit 1; }; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; }
+
+# A real S3 server: a module of its own says which; its tests build it too.
+.PHONY: s3
+s3:
+	@$(GO) -C internal/blob/s3test/versitygw tool -n versitygw >/dev/null
+
+# A real Azure Blob server, of the versions that its lock file names.
+AZURITE = internal/blob/azuretest/testdata
+.PHONY: azurite
+azurite: $(AZURITE)/node_modules/.package-lock.json
+$(AZURITE)/node_modules/.package-lock.json: $(AZURITE)/package-lock.json
+	@command -v npm >/dev/null || { \
+	  test "$$(id -u)" = 0 || { echo "the tests need Azurite: install Debian's packages nodejs and npm"; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nodejs npm; }
+	npm --prefix $(AZURITE) ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
 fuzz: ## each fuzz target for a short time
 	@for package in $$($(GO) list ./...); do \

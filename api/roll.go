@@ -89,7 +89,7 @@ type Roll struct {
 
 // RollOptions say how a roll goes about its work.
 type RollOptions struct {
-	IncludeInactive     bool   `json:"includeInactive,omitempty" doc:"bring inactive, disconnected and disabled mailboxes over too"`
+	IncludeInactive     bool   `json:"includeInactive,omitempty" doc:"bring over too what no roll does by itself: inactive, disconnected and disabled mailboxes, and the keys of backups"`
 	ContainersPerSecond int64  `json:"containersPerSecond,omitempty" minimum:"0" doc:"containers a second at most; no limit unless given"`
 	BytesPerSecond      int64  `json:"bytesPerSecond,omitempty" minimum:"0" doc:"bytes of content a second at most, depth content; no limit unless given"`
 	Deadline            string `json:"deadline,omitempty" doc:"how long the roll may take before it is late, as 72h or 90m; 72h unless given"`
@@ -99,7 +99,8 @@ type RollOptions struct {
 // Estimate is what a roll would do.
 type Estimate struct {
 	PolicyKeys int64   `json:"policyKeys" doc:"policy keys to wrap by their roots"`
-	Containers int64   `json:"containers" doc:"container keys to wrap anew"`
+	Containers int64   `json:"containers" doc:"container keys to wrap anew, those of backups among them"`
+	Stays      int64   `json:"stays,omitempty" doc:"container keys that would stay under older policy keys: of mailboxes that are not active, and of backups"`
 	Blobs      int64   `json:"blobs,omitempty" doc:"blob keys to wrap anew, or to replace"`
 	Bytes      int64   `json:"bytes,omitempty" doc:"bytes of content to encrypt anew"`
 	Seconds    float64 `json:"seconds" doc:"time that takes, at the rate that basis names or at the rate limits given"`

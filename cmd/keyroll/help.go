@@ -90,11 +90,14 @@ func (*policyList) Help() string {
 func (*policyShow) Help() string { return help("", "keyroll policy show USA_mailboxes") }
 
 func (*policyRefresh) Help() string {
-	return help("Add a version to one of the policy's keys first; with no newer version nothing is changed. The answer comes at once, the roll goes on in the background: "+
+	return help("Add a version to one of the policy's keys first; with no newer version nothing is changed, unless --include-inactive asks for a sweep "+
+		"or the roll before was cancelled: then what is not under the current policy key comes there. The answer comes at once, the roll goes on in the background: "+
 		"keyroll roll watch follows it. Depth root touches no mailbox, and so its limit: who holds an old copy of the wrap and the old key version "+
 		"still opens what the policy key protects.",
 		"keyroll policy refresh USA_mailboxes",
-		"keyroll policy refresh USA_mailboxes --depth root --all-generations")
+		"keyroll policy refresh USA_mailboxes --depth root --all-generations",
+		"keyroll policy refresh USA_mailboxes --include-inactive --dry-run",
+		"keyroll policy refresh USA_mailboxes --containers-per-second 2000 --deadline 24h")
 }
 
 func (*policyUpdate) Help() string {
@@ -108,7 +111,11 @@ func (*rollShow) Help() string {
 }
 
 func (*rollWatch) Help() string {
-	return help("It ends when the roll no longer runs; Ctrl-C ends the watching, not the roll.", "keyroll roll watch 1763959200123456")
+	return help("A bar on a terminal, elsewhere a line every two seconds, with the rate, the time left, the nodes at work, retries and what was skipped. "+
+		"With -o json standard output has the roll as one line whenever something has changed, once a second at most; the last line is how it ended. "+
+		"It ends when the roll no longer runs; Ctrl-C ends the watching, not the roll.",
+		"keyroll roll watch 1763959200123456",
+		"keyroll roll watch -o json 1763959200123456")
 }
 
 func (*rollPause) Help() string {
@@ -116,6 +123,13 @@ func (*rollPause) Help() string {
 }
 
 func (*rollResume) Help() string { return help("", "keyroll roll resume 1763959200123456") }
+
+func (*rollCancel) Help() string {
+	return help("Only a roll that has brought nothing over yet can be cancelled, and only one whose policy covers as before without it; "+
+		"any other is refused with the reason and what to do instead. The new policy key stays current, and what stands under older ones stays readable; "+
+		"a later refresh brings it over.",
+		"keyroll roll cancel 1763959200123456")
+}
 
 func (*keyUsage) Help() string {
 	return help("\"in use\" means that something keyroll stores is wrapped by the key version; \"safe to retire\", that nothing is any more. "+

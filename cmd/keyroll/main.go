@@ -32,7 +32,7 @@ type commands struct {
 	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
 	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
 	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave, recover."`
-	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume, cancel."`
 	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`
 	Geo          geoCommand          `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
 	Purge        purgeCommand        `cmd:"" help:"Purges: request, approver, approve, status."`

@@ -119,8 +119,10 @@ func (errReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
 func TestAddressesThatNameNoStoreAreRefused(t *testing.T) {
 	dir := t.TempDir()
-	for _, address := range []string{"", "file", "blobs", "file://blobs/x", "file:blobs", "file:///", "file://" + dir + "?x=1", "file://" + dir + "#x", "ftp://host/x", "http://%zz"} {
-		if _, err := blob.Open(t.Context(), address); !fail.Is(err, api.InvalidArgument) {
+	for _, address := range []string{"s3://", "s3:///x", "s3://bucket:1/x", "s3://bucket/x?secret=hush", "s3://key:hush@bucket/x", "s3://bucket?endpoint=ftp://x", "s3://bucket?endpoint=https://key:hush@x",
+		"azblob://", "azblob://account", "azblob://account/?endpoint=x", "azblob://account:hush@account/c", "azblob://account/c?sig=hush", "azblob://account/c?endpoint=https://x?sig=hush",
+		"", "file", "blobs", "file://blobs/x", "file:blobs", "file:///", "file://" + dir + "?x=1", "file://" + dir + "#x", "file://u:p@" + dir, "ftp://host/x", "http://%zz"} {
+		if _, err := blob.Open(t.Context(), address); !fail.Is(err, api.InvalidArgument) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%q: %v", address, err)
 		}
 	}

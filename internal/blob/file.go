@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,12 @@ type folder struct {
 	root, tmp string
 }
 
-func openFolder(ctx context.Context, root string) (*folder, error) {
+// openFolder opens file:///FOLDER.
+func openFolder(ctx context.Context, u *url.URL) (Store, error) {
+	root := filepath.Clean(u.Path)
+	if u.Host != "" || !filepath.IsAbs(u.Path) || root == "/" || u.RawQuery != "" {
+		return nil, badAddress("file:///FOLDER, as file:///var/lib/keyroll/blobs")
+	}
 	f := &folder{root: root, tmp: filepath.Join(root, tmpName)}
 	// What stands in tmp is of a process that ended before it was done.
 	err := os.RemoveAll(f.tmp)
@@ -59,6 +65,8 @@ func reason(err error) error {
 	}
 	return err
 }
+
+func (f *folder) Close() error { return nil }
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 

@@ -18,6 +18,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/blob/s3test"
 	"keyroll/internal/container"
 	"keyroll/internal/lease"
 	"keyroll/internal/node/clustertest"
@@ -100,12 +101,15 @@ func mailboxName(i int) string { return fmt.Sprintf("m%d@contoso.com", i) }
 func begin(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{t: t}
-	o := clustertest.Options{Nodes: nodes, Database: storetest.PostgresURL(t), Blobs: "file://" + t.TempDir(), Args: []string{"--page-slots", "8"}}
+	objects := s3test.Start(t)
+	objects.Setenv(t)
+	o := clustertest.Options{Nodes: nodes, Database: storetest.PostgresURL(t), Blobs: objects.URL(objects.Addr, "chaos"), Args: []string{"--page-slots", "8"}}
 	for range nodes {
+		s.blobs = append(s.blobs, proxytest.New(t, "tcp", objects.Addr))
 		s.databases = append(s.databases, proxytest.New(t, "unix", storetest.Socket(o.Database)))
 	}
 	o.Reach = func(i int) (database, blobs string) {
-		return storetest.Through(o.Database, s.databases[i].Addr()), o.Blobs
+		return storetest.Through(o.Database, s.databases[i].Addr()), objects.URL(s.blobs[i].Addr(), "chaos")
 	}
 	s.Cluster = clustertest.Start(t, o)
 	s.user = user{cluster: s.Cluster, retries: new(atomic.Int64)}

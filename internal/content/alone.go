@@ -23,12 +23,12 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 	defer draft.Zero()
 	held, err := s.Leases.Hold(ctx, copyLeases+fmt.Sprint(draft.ID), func(ctx context.Context) (err error) {
 		c, err = s.fillHeld(ctx, from, draft, also)
-		if err != nil && errors.Is(context.Cause(ctx), lease.ErrLost) {
-			err = givenUp().Because(err)
-		}
 		return err
 	})
-	if err == nil && !held {
+	switch {
+	case errors.Is(err, lease.ErrLost):
+		err = givenUp().Because(err)
+	case err == nil && !held:
 		err = givenUp()
 	}
 	return c, err

@@ -3,7 +3,9 @@
 // A lease has a name, a holder and an end by the database's clock, so nodes need
 // no common clock. It spares double work and nothing else: a node that was
 // paused past the end of its lease goes on for a moment before it notices, so
-// whatever is done under a lease must be safe to do twice. Start reading at Hold.
+// whatever is done under a lease must be safe to do twice. What InTx commits is
+// of a holder that still had its lease when the transaction began. Start reading
+// at Hold.
 package lease
 
 import (
@@ -42,7 +44,8 @@ func New(db *store.DB, holder string, term time.Duration) *Leases {
 
 // Hold runs work while this node holds the lease of that name, and gives it back
 // at once afterwards. If somebody else has it, also in this process, nothing is
-// run. The context of work ends with cause ErrLost when the lease is lost.
+// run. The context of work ends when the lease is lost; if work fails then, it
+// fails ErrLost.
 func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Context) error) (held bool, err error) {
 	if l == nil {
 		return true, work(ctx)
@@ -67,7 +70,38 @@ func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Co
 		l.keep(ctx, name, fence, lose, end)
 	}()
 	defer func() { lose(nil); <-kept }()
-	return true, work(ctx)
+	err = work(context.WithValue(ctx, heldKey{}, lease{name, l.holder, fence}))
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrLost) && !errors.Is(err, ErrLost) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return true, err
+}
+
+// lease is what the context of work done under a lease carries.
+type lease struct {
+	name, holder string
+	fence        int64
+}
+
+type heldKey struct{}
+
+// InTx is db.InTx for work done under the lease that ctx is of: it fails ErrLost
+// when that has ended, so that a node which slept changes nothing when it wakes.
+// Without a lease it is db.InTx.
+func InTx(ctx context.Context, db *store.DB, fn func(tx *store.Tx) error) error {
+	return db.InTx(ctx, func(tx *store.Tx) error {
+		if l, ok := ctx.Value(heldKey{}).(lease); ok {
+			var n int64
+			err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM lease WHERE name = ?1 AND holder = ?2 AND fence = ?3 AND until >= `+tx.Clock(), l.name, l.holder, l.fence).Scan(&n)
+			if err != nil {
+				return fmt.Errorf("look at lease %s: %w", l.name, err)
+			}
+			if n == 0 {
+				return fmt.Errorf("%w: %s", ErrLost, l.name)
+			}
+		}
+		return fn(tx)
+	})
 }
 
 // keep renews a lease until ctx is done. What cannot be renewed is tried again
@@ -126,6 +160,20 @@ func (l *Leases) release(ctx context.Context, name string, fence int64) {
 	_ = l.db.InTx(ctx, func(tx *store.Tx) error { return Release(ctx, tx, name, l.holder, fence) })
 }
 
+// Forget deletes leases that ended more than age ago, which must be long enough
+// for the database's clock to be past any fence that they had.
+func (l *Leases) Forget(ctx context.Context, age time.Duration) error {
+	if l == nil {
+		return nil
+	}
+	return l.db.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM lease WHERE until < `+tx.Clock()+` - ?1`, age.Milliseconds()); err != nil {
+			return fmt.Errorf("forget leases: %w", err)
+		}
+		return nil
+	})
+}
+
 // Take acquires or renews a lease, unless another holder has it. The fence that
 // it returns grows whenever the holder changes; the first one is the database's
 // clock, so that it grows after Forget too.
@@ -154,6 +202,14 @@ func Release(ctx context.Context, tx *store.Tx, name, holder string, fence int64
 	return nil
 }
 
+// End ends all leases of a holder that died.
+func End(ctx context.Context, tx *store.Tx, holder string) error {
+	if _, err := tx.Exec(ctx, `UPDATE lease SET until = 0 WHERE holder = ?1 AND until > 0`, holder); err != nil {
+		return fmt.Errorf("end the leases of %s: %w", holder, err)
+	}
+	return nil
+}
+
 // Live returns the holders of the leases that have not ended and whose names
 // begin with prefix, by the rest of their names.
 func Live(ctx context.Context, tx *store.Tx, prefix string) (map[string]string, error) {
@@ -171,12 +227,4 @@ func Live(ctx context.Context, tx *store.Tx, prefix string) (map[string]string, 
 		live[name[len(prefix):]] = holder
 	}
 	return live, rows.Err()
-}
-
-// Forget deletes leases that ended more than age ago.
-func Forget(ctx context.Context, tx *store.Tx, age time.Duration) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM lease WHERE until < `+tx.Clock()+` - ?1`, age.Milliseconds()); err != nil {
-		return fmt.Errorf("forget leases: %w", err)
-	}
-	return nil
 }

@@ -81,12 +81,19 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					inTx(t, db, func(ctx context.Context, tx *store.Tx) error { return lease.Release(ctx, tx, name, h, fences[h]) })
 					live = live && h != holder
 				},
+				"die": func(rt *rapid.T) {
+					h := who.Draw(rt, "holder")
+					inTx(t, db, func(ctx context.Context, tx *store.Tx) error { return lease.End(ctx, tx, h) })
+					live = live && h != holder
+				},
 				"time passes": func(*rapid.T) {
 					pass(t, db, name, long+time.Second)
 					live = false
 				},
 				"forget": func(*rapid.T) {
-					inTx(t, db, func(ctx context.Context, tx *store.Tx) error { return lease.Forget(ctx, tx, 0) })
+					if err := lease.New(db, "", long).Forget(t.Context(), 0); err != nil {
+						rt.Fatal(err)
+					}
 					if !live {
 						holder = "" // even a former holder may get a new fence
 						reach(t, db, highest)
@@ -223,4 +230,52 @@ func TestANodeThatIsAloneHoldsWhateverItAsksFor(t *testing.T) {
 	if !held || err == nil {
 		t.Errorf("%v, %v", held, err)
 	}
+}
+
+// A node that slept past its lease changes nothing when it wakes up, whether
+// somebody else has the lease by then or not.
+func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		writes := func(ctx context.Context) error {
+			return lease.InTx(ctx, db, func(tx *store.Tx) error {
+				_, err := tx.Exec(ctx, `INSERT INTO lease (name, holder, fence, until) VALUES ('written', '', 0, 0) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + 1`)
+				return err
+			})
+		}
+		written := func() (n int64) {
+			inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
+				return tx.QueryRow(ctx, `SELECT COALESCE(MAX(fence), -1) FROM lease WHERE name = 'written'`).Scan(&n)
+			})
+			return n
+		}
+		for name, end := range map[string]func(){
+			"it ended":    func() { pass(t, db, "it ended", 2*long) },
+			"it was dead": func() { inTx(t, db, func(ctx context.Context, tx *store.Tx) error { return lease.End(ctx, tx, "a") }) },
+			"another's": func() {
+				pass(t, db, "another's", 2*long)
+				inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
+					_, ok, err := lease.Take(ctx, tx, "another's", "b", long)
+					if !ok {
+						t.Error("it was not to be had")
+					}
+					return err
+				})
+			},
+		} {
+			before := written()
+			held, err := lease.New(db, "a", long).Hold(t.Context(), name, func(ctx context.Context) error {
+				if err := writes(ctx); err != nil {
+					t.Errorf("%s: before its end: %v", name, err)
+				}
+				end()
+				return writes(ctx)
+			})
+			if !held || !errors.Is(err, lease.ErrLost) || written() != before+1 {
+				t.Errorf("%s: %v, %v; %d written after %d", name, held, err, written(), before)
+			}
+		}
+		if err := writes(t.Context()); err != nil { // under no lease
+			t.Error(err)
+		}
+	})
 }

@@ -85,7 +85,7 @@ func (n *Node) join(ctx context.Context, o Options) error {
 // register writes the node down and takes its lease, unless the nodes that live
 // cannot work side by side with it.
 func (n *Node) register(ctx context.Context) error {
-	return n.DB.InTx(ctx, func(tx *store.Tx) error {
+	return n.aside.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, registering, true); err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (n *Node) register(ctx context.Context) error {
 func (n *Node) deregister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
-	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := n.aside.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, n.Name); err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (n *Node) others(ctx context.Context, tx *store.Tx) (list []other, err erro
 func (n *Node) fits(o other) error {
 	for _, store := range []struct{ whose, hint string }{
 		{"availability", "--availability https://VAULT, a vault of the operator's, or file:///FOLDER, a folder that all nodes reach"},
-		{"blobs", "--blobs file:///FOLDER, a folder that all nodes reach"},
+		{"blobs", "--blobs s3://BUCKET, azblob://ACCOUNT/CONTAINER, or file:///FOLDER, a folder that all nodes reach"},
 	} {
 		for _, at := range []struct {
 			own []string
@@ -237,7 +237,7 @@ func (n *Node) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
 	known := int64(0)
-	err := n.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+	err := n.aside.InTx(ctx, func(tx *store.Tx) (err error) {
 		if n.fence, _, err = lease.Take(ctx, tx, nodeLeases+n.Name, n.Name, lease.Term); err != nil {
 			return err
 		}
@@ -251,13 +251,15 @@ func (n *Node) renew(ctx context.Context) error {
 }
 
 // bury forgets nodes that have not renewed their lease when it is looked at a
-// second time, and cuts their connections: what a paused or unreachable machine
-// holds locked would hold up the others until it answers again.
+// second time, ends whatever leases they had, and cuts their connections: what a
+// paused or unreachable machine holds locked would hold up the others until it
+// answers again. Upkeep that they had queued is looked for anew.
 func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
-	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
-		dead = map[string]bool{}
+	found := false
+	err = n.aside.InTx(ctx, func(tx *store.Tx) error {
+		dead, found = map[string]bool{}, false
 		others, err := n.others(ctx, tx)
 		if err != nil {
 			return err
@@ -272,6 +274,10 @@ func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[str
 				if err := tx.EndSession(ctx, o.session); err != nil {
 					return err
 				}
+				if err := lease.End(ctx, tx, o.name); err != nil {
+					return err
+				}
+				found = true
 				if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, o.name); err != nil {
 					return err
 				}
@@ -281,6 +287,12 @@ func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[str
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for nodes that died: %w", err)
+	}
+	if found {
+		select {
+		case n.buried <- struct{}{}:
+		default: // it is told already
+		}
 	}
 	return dead, nil
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,8 +76,8 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Tests alone set these.
-	outage func(host string) bool
-	now    func() time.Time
+	trouble func(w http.ResponseWriter, r *http.Request) bool
+	now     func() time.Time
 }
 
 // Node is a running keyroll.
@@ -95,7 +96,9 @@ type Node struct {
 	// one in the data folder.
 	Availability string
 
-	leases   *lease.Leases // nil: it is alone on its database
+	aside    *store.DB     // for what shows the others that it lives; nil: it is alone on its database
+	leases   *lease.Leases // nil as well then
+	buried   chan struct{} // has one when this node found that another one died
 	own      []string      // what stands in its data folder, and nowhere else
 	fence    int64         // of its lease
 	refused  error         // why it stopped by itself
@@ -124,7 +127,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
-	n = &Node{Name: newName(), logger: o.Logger, served: make(chan error, 1), ended: make(chan struct{})}
+	n = &Node{Name: newName(), logger: o.Logger, buried: make(chan struct{}, 1), served: make(chan error, 1), ended: make(chan struct{})}
 	defer func(started *Node) {
 		if err != nil {
 			started.Close()
@@ -150,7 +153,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	if n.DB.Session() != "" {
-		n.leases = lease.New(n.DB, n.Name, lease.Term)
+		n.aside = n.DB.Aside()
+		n.closers = append(n.closers, n.aside.Close)
+		n.leases = lease.New(n.aside, n.Name, lease.Term)
 	}
 	if o.VaultDomain, err = n.tie(ctx, sealer, o.VaultDomain); err != nil {
 		return nil, err
@@ -297,6 +302,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err != nil {
 		return err
 	}
+	n.closers = append(n.closers, blobs.Close)
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	n.drain = drain
 	if err := n.join(ctx, o); err != nil {
@@ -332,7 +338,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		}})
 	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Standing: n.DB.Ping})
 
-	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, outage: o.outage}
+	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
 	n.serving = true
 	go func() {
 		n.served <- server.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
@@ -347,17 +353,23 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	return nil
 }
 
-// everyDay queues the upkeep that has its time, until ctx is done.
+// everyDay queues the upkeep that has its time, and what a node that died has
+// left of it, until ctx is done.
 func (n *Node) everyDay(ctx context.Context) {
-	tick := time.NewTicker(24 * time.Hour)
+	const day = 24 * time.Hour
+	tick := time.NewTicker(day)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-n.buried:
 		case <-tick.C:
-			n.tidyUp()
+			if err := n.leases.Forget(ctx, day); err != nil && ctx.Err() == nil {
+				n.logger.WarnContext(ctx, "leases that ended long ago could not be deleted; that is tried again", "error", err)
+			}
 		}
+		n.tidyUp()
 	}
 }
 

@@ -102,7 +102,7 @@ func (p *Policies) addAvailability(ctx context.Context, pol Policy, kept []revis
 		return 0, fail.New(api.NotFound, "no wrap is kept")
 	}
 	id, version := kept[0].AvailabilityKey, newest(kept)+1
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		return insertAvailability(ctx, tx, pol.Tenant, pol.ID, id, version, p.Now())
 	})
 	if err != nil {
@@ -135,7 +135,7 @@ func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revis
 		return false, err
 	}
 	fault.Point("availability.before-commit")
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
@@ -196,7 +196,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 // roll or pass.
 func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed int, err error) {
 	var unneeded []availabilityVersion
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 			continue
 		}
 		fault.Point("availability.after-destroy")
-		if err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 			return setAvailabilityDestroyed(ctx, tx, pol.Tenant, v, p.Now())
 		}); err != nil {
 			return destroyed, err
@@ -270,7 +270,8 @@ type AvailabilityRoller struct {
 // How long after a pass the next one begins.
 const (
 	availabilityPass  = 24 * time.Hour
-	availabilityRetry = time.Hour // where something failed
+	availabilityRetry = time.Hour       // where something failed
+	availabilityLook  = 2 * time.Second // where another node makes one, which may die
 )
 
 // Run makes a pass now and then one a day, until ctx is done. While another node
@@ -284,7 +285,7 @@ func (a *AvailabilityRoller) Run(ctx context.Context) {
 			a.Logger.WarnContext(ctx, "availability keys could not all be rolled; that is tried again", "after", wait, "error", err)
 		}
 		if err == nil && !held {
-			wait = availabilityRetry // in case that node dies
+			wait = availabilityLook
 		}
 		select {
 		case <-time.After(wait):

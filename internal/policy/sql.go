@@ -36,7 +36,7 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		switch {
 		case err != nil:
 			p.Damaged = fail.New(api.Damaged, "policy %d has a GUID that is none", p.ID)
-		case ProfileOf(p.Kind).Kind == "":
+		case !known(p.Kind):
 			p.Damaged = fail.New(api.Damaged, "policy %d is of no kind that there is", p.ID)
 		case p.Current.Generation == 0:
 			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is none of its own", p.ID, p.Current.ID)

@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
@@ -102,7 +103,7 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 // waiting notes why a purge does not go on.
 func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
-	err := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
+	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
 	if err != nil {
 		return fmt.Errorf("%w; and this could not be noted: %w", why, err)
 	}
@@ -114,7 +115,7 @@ func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 // putting something under it.
 func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-delete")
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := p.Policies.Delete(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}
@@ -156,7 +157,7 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 		found = false
 		for after, more := int64(0), true; more; {
 			var last, marked int64
-			err := p.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
 				if last, marked, err = p.Containers.Mark(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages, p.Now()); err != nil {
 					return err
 				}
@@ -170,7 +171,7 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 			fault.Point("purge.after-mark")
 		}
 	}
-	return p.DB.InTx(ctx, func(tx *store.Tx) error {
+	return lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := done(ctx, tx, one, "containers_marked", p.Now()); err != nil {
 			return err
 		}
@@ -186,7 +187,7 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 		return err
 	}
 	fault.Point("purge.after-destroy")
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := p.Policies.EraseAll(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}

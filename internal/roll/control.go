@@ -2,10 +2,12 @@ package roll
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
@@ -14,7 +16,8 @@ import (
 
 // Options say how a roll goes about its work.
 type Options struct {
-	// IncludeInactive brings the mailboxes over that are not active, too.
+	// IncludeInactive brings over, too, what no roll does by itself: mailboxes
+	// that are not active, and backups.
 	IncludeInactive bool
 	// ContainersPerSecond and BytesPerSecond are its rate limits, 0 for none.
 	ContainersPerSecond, BytesPerSecond int64
@@ -22,13 +25,13 @@ type Options struct {
 	Deadline time.Duration
 }
 
-// inactive are the classes of mailboxes that no profile rolls by itself.
-var inactive = []envelope.Class{envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}
+// atRest are the classes that no profile rolls by itself.
+var atRest = []envelope.Class{envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled, envelope.ClassBackup}
 
 // apply gives a new roll what its options say.
 func (o Options) apply(r *Roll) {
 	if o.IncludeInactive {
-		r.Classes = union(r.Classes, inactive)
+		r.Classes = union(r.Classes, atRest)
 	}
 	r.ContainersPerSecond, r.BytesPerSecond = o.ContainersPerSecond, o.BytesPerSecond
 	if o.Deadline == 0 {
@@ -49,7 +52,7 @@ func union(a, b []envelope.Class) []envelope.Class {
 
 // cancelled is what a cancelled roll says of itself.
 const cancelled = "cancelled before anything was brought over: what it was to bring over stays under the older keys, as the ledger shows, " +
-	"and what is new comes under the current policy key; a later refresh brings both together"
+	"and what is new comes under the current policy key; a refresh brings both together"
 
 // held are the reasons not to cancel a roll, of which the first that fits is
 // given, with what to do instead: hint takes the roll's id and its policy's name.
@@ -124,13 +127,13 @@ func did(ctx context.Context, tx *store.Tx, now Roll, brought bool, lost int, at
 // late says that a roll runs past its deadline, or will at its present rate. One
 // that has ended is not late any more, and one at rest has no rate.
 func late(r Roll, etaSeconds float64, now time.Time) bool {
-	return r.Unfinished() && now.Add(time.Duration(etaSeconds*float64(time.Second))).After(r.Deadline)
+	return r.Unfinished() && etaSeconds > r.Deadline.Sub(now).Seconds()
 }
 
-// warnLate tells the log that a roll is late, once for all nodes and starts.
+// warnLate tells both logs that a roll is late, once for all nodes and starts.
 func (r *Roller) warnLate(ctx context.Context, ro Roll) error {
 	var progress api.Roll
-	told := false
+	told := false // by this node
 	err := r.DB.View(ctx, func(tx *store.Tx) error {
 		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
 		if err == nil && now.Warned.IsZero() {
@@ -143,8 +146,11 @@ func (r *Roller) warnLate(ctx context.Context, ro Roll) error {
 	}
 	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE roll SET warned = ?3 WHERE tenant = ?1 AND id = ?2 AND warned = 0`, ro.Tenant, ro.ID, r.Now().UnixMilli())
-		told = n == 1
-		return err
+		if told = n == 1; err != nil || !told {
+			return err
+		}
+		return audit.Notice(ctx, tx, audit.Entry{Tenant: ro.Tenant, Outcome: audit.Late, Detail: fmt.Sprintf("roll %d of policy %s, whose deadline is %s, is late: %d of %d containers have come over",
+			ro.ID, progress.PolicyID, progress.Deadline.Format(time.RFC3339), progress.Done, progress.Total)}, r.Now())
 	})
 	if told {
 		r.Logger.WarnContext(ctx, "a roll is late", "roll", ro.ID, "policy", progress.Policy, "deadline", progress.Deadline,

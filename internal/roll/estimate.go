@@ -3,18 +3,17 @@ package roll
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
-// Rates of docs/performance.md, rounded down: those of the slower database.
-const (
-	statedContainers = 500_000 // a second
-	statedBlobs      = 200_000
-	statedBytes      = 50 << 20
-)
+// statedContainers is how many containers a second a roll brings over by
+// docs/performance.md: the slower database, rounded down.
+const statedContainers = 500_000
 
 // enough is how many containers a roll must have brought over for its rate to
 // say something about another one: below it the time is that of a commit or two.
@@ -23,8 +22,15 @@ const enough = 10_000
 // Estimate completes e with what a planned roll would do and how long that
 // takes: at the rate of the tenant's newest finished roll of this depth that is
 // large enough, else at the stated rates; and not faster than the roll's limits.
-func Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
+func Estimate(ctx context.Context, tx *store.Tx, policies *policy.Policies, plan Roll, e *api.Estimate) error {
 	e.Containers = plan.Total
+	all := plan
+	all.Classes = union(slices.Clone(plan.Classes), atRest)
+	under, err := remaining(ctx, tx, policies, all)
+	if err != nil {
+		return err
+	}
+	e.Stays = under - plan.Total
 	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
 		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
 		plan.Tenant, string(plan.Depth), string(api.RollFinished), enough)

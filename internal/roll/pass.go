@@ -14,6 +14,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -211,7 +212,7 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	}
 	var moved int64
 	fault.Point("roll.before-commit")
-	err := r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		moved = 0
 		if ro.Source != 0 { // its purge must not come between
 			if err := tx.Lock(ctx, ro.Source, false); err != nil {

@@ -181,7 +181,7 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 		waits, rest, err = r.work(ctx, ro)
 		return err
 	})
-	if err == nil && !held {
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
 		err = errElsewhere
 	}
 	return waits, rest, err
@@ -231,7 +231,7 @@ func (r *Roller) work(ctx context.Context, ro Roll) (waits bool, rest time.Durat
 // waiting notes why a roll does not move, and counts it; the roll stays running,
 // unless somebody ended or paused it meanwhile.
 func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
-	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		if waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{}); err != nil || !waits {
 			return err
 		}
@@ -253,7 +253,7 @@ func (o outcome) failure() string {
 // under the policy's lock, so that no wrap under an older key can come later.
 func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, err error) {
 	fault.Point("roll.before-finish")
-	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		ended = false
 		held := []int64{ro.Policy}
 		if ro.Source != 0 {

@@ -121,6 +121,7 @@ func (w world) acts() []act {
 		{"ShowRoll", func(x c) error { return e(w.ShowRoll(x, ro)) },
 			func(x c) error { return e(w.ShowRoll(x, api.RollInput{Roll: "x"})) }, api.InvalidArgument, "", nil},
 		{"ListRolls", func(x c) error { return e(w.ListRolls(x, api.None{})) }, nil, "", "", nil},
+		{"CancelRoll", func(x c) error { return e(w.CancelRoll(x, ro)) }, func(x c) error { return e(w.CancelRoll(x, ro)) }, api.Conflict, "", nil},
 		{"UpdatePolicy", func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "primary", w.newKey("A-Sites")))) },
 			func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "third", w.newKey("A-Sites")))) }, api.InvalidArgument, "Sites", w.finishRolls},
 		{"CreateTenant", func(x c) error { tenants++; return e(w.CreateTenant(x, newTenant(fmt.Sprint("fabrikam ", tenants)))) },

@@ -61,8 +61,8 @@ func optionsOf(depth api.Depth, in api.RollOptions) (o roll.Options, err error) 
 	return o, nil
 }
 
-// sweep begins a roll of active and other mailboxes to the policy key that is
-// current, where there is no newer version to make another one from.
+// sweep begins a roll to the policy key that is current, where there is no newer
+// version to make another one from.
 func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Options) error {
 	return c.DB.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
@@ -73,6 +73,9 @@ func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Option
 			return err
 		}
 		if err := now.TakesIn(); err != nil {
+			return err
+		}
+		if err := c.checkNoRoll(ctx, tx, now); err != nil {
 			return err
 		}
 		if err := c.bring(ctx, tx, roll.Start{Policy: now, Options: options}); err != nil {
@@ -100,7 +103,7 @@ func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Chan
 		}
 		plan, err := roll.Plan(ctx, tx, c.Policies, roll.Start{Policy: pol, Options: options}, c.Now())
 		if err == nil {
-			err = roll.Estimate(ctx, tx, plan, out.Estimate)
+			err = roll.Estimate(ctx, tx, c.Policies, plan, out.Estimate)
 		}
 		return err
 	})

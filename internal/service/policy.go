@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"keyroll/api"
@@ -183,6 +182,7 @@ func (c *call) change(ctx context.Context, identity string, depth api.Depth, ask
 		return api.Refreshed{}, err
 	}
 	var pol policy.Policy
+	sweeps := false // without a newer version, too
 	err = c.DB.View(ctx, func(tx *store.Tx) (err error) {
 		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
@@ -190,9 +190,11 @@ func (c *call) change(ctx context.Context, identity string, depth api.Depth, ask
 		if err := pol.TakesIn(); err != nil {
 			return err
 		}
-		if options.IncludeInactive && !slices.Contains(policy.ProfileOf(pol.Kind).Rolls, envelope.ClassActive) {
-			return fail.New(api.InvalidArgument, "policy %q protects no mailboxes, and so no inactive ones", pol.Name)
+		latest, _, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+		if err != nil {
+			return err
 		}
+		sweeps = depth != api.DepthRoot && (options.IncludeInactive || latest.State == api.RollCancelled)
 		return c.checkNoRoll(ctx, tx, pol)
 	})
 	if err != nil {
@@ -213,7 +215,7 @@ func (c *call) change(ctx context.Context, identity string, depth api.Depth, ask
 		}
 		return c.done(ctx, tx, fmt.Sprintf("policy %s revision %s", ch.Policy.GUID, ch.Revision.GUID))
 	})
-	swept := options.IncludeInactive && fail.Is(err, api.NoNewVersion)
+	swept := sweeps && fail.Is(err, api.NoNewVersion)
 	switch {
 	case asked.DryRun && (swept || errors.Is(err, errDryRun)):
 		return c.estimate(ctx, pol, done, options, c.Now().Sub(began))

@@ -16,6 +16,7 @@ type trouble int
 const (
 	noTrouble   trouble = iota
 	full                // its file system or quota has no room left
+	unwritable          // its disk refuses a write, and does not say whether for want of room
 	readOnly            // it takes no writes
 	unsound             // a page or an index of it is not what the database wrote
 	unreachable         // no connection, or one that broke off
@@ -32,6 +33,9 @@ func (db *DB) named(err error) error {
 	switch db.dialect.trouble(err) {
 	case full:
 		f = fail.New(api.InsufficientStorage, "the database has no room left; nothing was written").
+			WithHint("make room where the database stands, which keyroll's log names; the same request works then, without a restart")
+	case unwritable:
+		f = fail.New(api.InsufficientStorage, "the disk of the database refuses a write: it is full, or broken; nothing was written").
 			WithHint("make room where the database stands, which keyroll's log names; the same request works then, without a restart")
 	case readOnly:
 		f = fail.New(api.ReadOnly, "the database takes no writes; nothing was written").

@@ -27,9 +27,14 @@ import (
 const (
 	postgresConnections = 16
 	fewestConnections   = 4
+	connectionsAside    = 2 // beside them, for DB.Aside
 	mostConnections     = 1000
 	poolParameter       = "pool_max_conns"
 )
+
+// asideTime bounds how long the transaction of a process that does not go on
+// keeps what it has locked, where nobody else knows of the process yet.
+const asideTime = 10 * time.Second
 
 // connectTime bounds how long a connection is tried for, unless the address or
 // PGCONNECT_TIMEOUT says otherwise: a host that is off answers nothing at all.
@@ -50,11 +55,20 @@ func openPostgres(u *url.URL) (*DB, error) {
 	}
 	session := sessionPrefix + rand.Text()
 	config.RuntimeParams["application_name"] = session
-	pool := stdlib.OpenDB(*config)
-	pool.SetMaxOpenConns(connections)
-	pool.SetMaxIdleConns(connections)
-	pool.SetConnMaxLifetime(connectionAge)
+	open := func(config *pgx.ConnConfig, connections int) *sql.DB {
+		pool := stdlib.OpenDB(*config)
+		pool.SetMaxOpenConns(connections)
+		pool.SetMaxIdleConns(connections)
+		pool.SetConnMaxLifetime(connectionAge)
+		return pool
+	}
+	pool := open(config, connections)
 	return &DB{shown: postgresShown(config), dialect: &postgres, session: session, writer: pool, reader: pool,
+		aside: func() *sql.DB {
+			short := config.Copy()
+			short.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(asideTime.Milliseconds(), 10)
+			return open(short, connectionsAside)
+		},
 		forMigration: func() *sql.DB {
 			slow := config.Copy()
 			slow.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrationLockTime.Milliseconds(), 10)

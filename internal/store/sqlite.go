@@ -115,6 +115,8 @@ func sqliteTrouble(err error) trouble {
 	switch {
 	case errors.Is(err, sqlite3.FULL) || noRoom(err):
 		return full
+	case errors.Is(err, sqlite3.IOERR_WRITE):
+		return unwritable
 	case errors.Is(err, sqlite3.READONLY) || errors.Is(err, syscall.EROFS):
 		return readOnly
 	case errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_CORRUPTFS):

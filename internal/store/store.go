@@ -30,6 +30,7 @@ type DB struct {
 	writer       *sql.DB
 	reader       *sql.DB        // the same pool as writer on PostgreSQL
 	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
+	aside        func() *sql.DB // makes a pool for Aside; nil: no other process uses the database
 }
 
 // Open opens the database at address, "sqlite:///absolute/path" or
@@ -122,6 +123,16 @@ func (db *DB) Dialect() Dialect { return *db.dialect }
 // Session names the connections of this DB to a database that other processes
 // may use too, for Tx.EndSession; it is empty where none can.
 func (db *DB) Session() string { return db.session }
+
+// Aside returns the same database through two connections of its own, for short
+// transactions that must not stand behind work which holds all others and waits.
+// The caller closes it. Where Session is empty there is none.
+func (db *DB) Aside() *DB {
+	aside := *db
+	aside.writer = db.aside()
+	aside.reader = aside.writer
+	return &aside
+}
 
 // A transaction that another one made fail is run again at most attempts-1
 // times, after a pause that doubles from firstPause up to longestPause, less a

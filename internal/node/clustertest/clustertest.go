@@ -34,6 +34,7 @@ import (
 type Options struct {
 	Nodes                               int
 	Database, Blobs, Availability, Seal string
+	PageSlots                           int
 	Args                                []string // more flags of keyroll serve
 	Env                                 []string // NAME=VALUE, beside what the test itself has
 	// Reach returns the URLs by which one node reaches the database and the
@@ -67,6 +68,9 @@ func Start(t testing.TB, o Options) *Cluster {
 	if o.Database == "" {
 		o.Database = storetest.PostgresURL(t)
 	}
+	if o.PageSlots == 0 {
+		o.PageSlots = node.DefaultPageSlots
+	}
 	c := &Cluster{Options: o, t: t}
 	for i := range o.Nodes {
 		n := &Node{cluster: c, Data: filepath.Join(folder, fmt.Sprintf("node%d", i)), database: c.Database, blobs: c.Blobs}
@@ -86,7 +90,7 @@ func Start(t testing.TB, o Options) *Cluster {
 // service.
 func (c *Cluster) Inside() *nodetest.World {
 	c.t.Helper()
-	return nodetest.Start(c.t, node.Options{Database: c.Database, Blobs: c.Blobs, Availability: c.Availability, Seal: c.Seal})
+	return nodetest.Start(c.t, node.Options{Database: c.Database, Blobs: c.Blobs, Availability: c.Availability, Seal: c.Seal, PageSlots: c.PageSlots})
 }
 
 // Patience is how long Do waits for the answer of one node.
@@ -196,7 +200,7 @@ func (n *Node) command() (*exec.Cmd, *bytes.Buffer, error) {
 	}
 	c := n.cluster
 	p := exec.Command(program, append([]string{"serve", "--data", n.Data, "--listen", "127.0.0.1:0",
-		"--blobs", n.blobs, "--availability", c.Availability, "--seal", c.Seal}, c.Args...)...)
+		"--page-slots", fmt.Sprint(c.PageSlots), "--blobs", n.blobs, "--availability", c.Availability, "--seal", c.Seal}, c.Args...)...)
 	p.Env = append(append(os.Environ(), "KEYROLL_DATABASE="+n.database), c.Env...)
 	log := new(bytes.Buffer)
 	p.Stdout, p.Stderr = log, log
