@@ -69,7 +69,7 @@ func figures(w io.Writer, b bench.Base, pairs ...any) {
 		switch f := value.(type) {
 		case ratio:
 			pairs[i] = spread(b.Range[string(f)], 1, "%.2f", "")
-		case seconds:
+		case inSeconds:
 			pairs[i] = spread(b.Range[string(f)], 1, "%.3f", "s")
 		case perSecond:
 			pairs[i] = spread(b.Range[f.name], 1, "%.0f", f.unit+"/s")
@@ -82,7 +82,7 @@ func figures(w io.Writer, b bench.Base, pairs ...any) {
 
 type (
 	ratio          string
-	seconds        string
+	inSeconds      string
 	bytesPerSecond string
 	perSecond      struct{ name, unit string }
 )

@@ -51,7 +51,7 @@ func (c *benchRoll) root(e *env, o bench.Options) error {
 	}
 	return e.object(r, func(w io.Writer) {
 		figures(w, r.Base, fmt.Sprintf("ratio to %d containers", r.Few), ratio("ratioToFew"),
-			"one refresh at depth root", seconds("seconds"), fmt.Sprintf("the same over %d containers", r.Few), seconds("fewSeconds"),
+			"one refresh at depth root", inSeconds("seconds"), fmt.Sprintf("the same over %d containers", r.Few), inSeconds("fewSeconds"),
 			"containers", r.Containers)
 	})
 }
@@ -65,7 +65,7 @@ func (c *benchRoll) policy(e *env, o bench.Options) error {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"), "ratio to bare pages", ratio("ratioToPages"),
 			"roll", perSecond{"perSecond", "containers"}, "row by row", perSecond{"rowByRowPerSecond", "containers"},
 			"bare pages", perSecond{"pagesPerSecond", "containers"}, "cryptography alone", perSecond{"cryptoPerSecond", "containers"},
-			"one roll", seconds("seconds"), "one refresh at depth root", seconds("rootSeconds"), "peak memory of a roll", size(r.PeakRSSBytes),
+			"one roll", inSeconds("seconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", size(r.PeakRSSBytes),
 			"containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots), "keys opened and equal", r.KeysOpenedAndEqual)
 	})
 }
@@ -79,7 +79,7 @@ func (c *benchRoll) container(e *env, o bench.Options) error {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"),
 			"roll", perSecond{"perSecond", "blob keys"}, "row by row", perSecond{"rowByRowPerSecond", "blob keys"},
 			"cryptography alone", perSecond{"cryptoPerSecond", "blob keys"},
-			"one roll", seconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
+			"one roll", inSeconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
 			"mailboxes", r.Containers, "messages of each", r.Items, "keys opened and equal", r.KeysOpenedAndEqual)
 	})
 }
@@ -93,7 +93,7 @@ func (c *benchRoll) content(e *env, o bench.Options) error {
 		figures(w, r.Base, "ratio to opening, seals and plain copy alone", ratio("ratioToLimits"),
 			"roll", bytesPerSecond("perSecond"), "opening, seals and plain copy alone", bytesPerSecond("limitsPerSecond"),
 			"opening alone", bytesPerSecond("openPerSecond"), "seals alone", bytesPerSecond("sealPerSecond"), "plain copy, with fsync", bytesPerSecond("copyPerSecond"),
-			"one roll", seconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
+			"one roll", inSeconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
 			"mailboxes", r.Containers, "messages of each", fmt.Sprintf("%d of %s", r.Items, size(r.ItemSize)), "content", size(r.Bytes),
 			"path", r.Path, "bytes equal", r.BytesEqual)
 	})
