@@ -18,6 +18,7 @@ import (
 type benchCommand struct {
 	Roll    benchRoll    `cmd:"" help:"Measure the roll beside its limits in the same run."`
 	Growth  benchGrowth  `cmd:"" help:"Measure the roll at growing numbers of containers."`
+	Readers benchReaders `cmd:"" help:"Measure how long reading a message takes, at rest and while rolls at half their free rate run."`
 	Content benchContent `cmd:"" help:"Measure put and get of a large file beside a plain copy of it and the cryptography alone."`
 }
 

@@ -165,6 +165,12 @@ func (*benchGrowth) Help() string {
 		"keyroll bench growth --containers 10000000")
 }
 
+func (*benchReaders) Help() string {
+	return help("In each round a roll runs alone and free; then messages are read by a client at a steady pace, at rest and while rolls held to half that rate follow each other. "+
+		"A read counts from the moment that it was due.",
+		"keyroll bench readers --depth content")
+}
+
 func (*benchContent) Help() string {
 	return help("A file goes into a site and comes out again, in interleaved rounds beside io.Copy with fsync on the same disk. Client and node are one process on the same cores, with TLS between them.",
 		"keyroll bench content --size 1GiB -o json")

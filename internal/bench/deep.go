@@ -178,7 +178,7 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 		return r, err
 	}
 	defer w.Close()
-	if err := w.importAll(ctx); err != nil {
+	if err := w.importAll(ctx, o.Containers); err != nil {
 		return r, err
 	}
 	t := transfers{size: bytes, source: filepath.Join(o.Data, "source"), target: filepath.Join(o.Data, "target")}

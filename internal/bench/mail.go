@@ -14,11 +14,12 @@ import (
 	"keyroll/internal/container"
 )
 
-// importAll imports o.Items messages of o.ItemSize bytes into each mailbox.
-func (w *world) importAll(ctx context.Context) error {
+// importAll imports o.Items messages of o.ItemSize bytes into each of the first
+// mailboxes.
+func (w *world) importAll(ctx context.Context, mailboxes int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range w.options.Containers {
+	for i := range mailboxes {
 		g.Go(func() error {
 			c, err := w.Containers.Find(ctx, w.Tenant.ID, container.Mailbox, mailboxName(i))
 			if err != nil {
