@@ -164,5 +164,7 @@ func (c *Client) GetFile(ctx context.Context, in api.FileInput, off, n int64) (i
 // Verify opens every wrapped key and reads every item. It calls progress, if
 // not nil, as the work goes on, and returns the report.
 func (c *Client) Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
-	return c.verify(ctx, in, progress)
+	return follow(ctx, c, api.Verify.Meta, in, "verify", func(e api.VerifyEvent) (*api.VerifyProgress, *api.Verified, *api.Problem) {
+		return e.Progress, e.Report, e.Problem
+	}, progress)
 }

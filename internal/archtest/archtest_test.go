@@ -82,12 +82,14 @@ var rooms = []room{
 		"asks containers for keys, and never a policy or a vault"},
 	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store",
 		"moves pages: knows no container, no content, no vault"},
+	{"internal/depth", "api internal/container internal/content internal/envelope internal/fail internal/fault internal/keypage internal/roll internal/store",
+		"what a roll does below policy keys, between the rooms that own them; opens no policy key and reaches no vault"},
 	{"internal/purge", "api internal/audit internal/container internal/fail internal/fault internal/keypage internal/lease internal/policy internal/roll internal/store",
 		"ends policies, rolls and containers in the documented order; opens no key"},
 	{"internal/upkeep", "", "runs whatever it is given"},
 	{"internal/verify", "api internal/container internal/content internal/envelope internal/fail internal/keypage internal/policy internal/roll internal/store",
 		"opens what all rooms keep, and reads which rolls have finished"},
-	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/envelope internal/fail internal/fault internal/keypage internal/policy " +
+	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/keypage internal/policy " +
 		"internal/purge internal/roll internal/store internal/upkeep internal/verify", "the only door to the rooms; never the vaults"},
 	{"internal/server", "api internal/access internal/audit internal/fail", "HTTP over an interface that the service fits; no room"},
 	{"internal/vault", "api internal/access internal/fail internal/seal internal/store", "apart from the rest: the service meets it over HTTPS"},
@@ -95,7 +97,7 @@ var rooms = []room{
 	{"internal/cmdlet/syntax", "", "a language without a meaning"},
 	{"internal/cmdlet", "api internal/cmdlet/syntax internal/fail", "asks the client and the vaults through interfaces; no room"},
 	{"internal/cmdlet/vaults", "api internal/cmdlet internal/fail", "vaults by the official clients"},
-	{"internal/node", "api internal/access internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/envelope " +
+	{"internal/node", "api internal/access internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/depth internal/envelope " +
 		"internal/fail internal/lease internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"wires all rooms to a whole"},
 	{"internal/demo", "api client internal/fail", "a user of the interfaces, and no more"},

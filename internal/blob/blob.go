@@ -41,9 +41,9 @@ type Store interface {
 	// not survive a power cut.
 	Delete(ctx context.Context, name string) error
 
-	// List calls each for every blob whose name begins with prefix, in no order
-	// that holds, until it returns an error, and returns that. Blobs that come or
-	// go meanwhile are listed or not.
+	// List calls each for every blob whose name begins with prefix, in the order of
+	// their names, until it returns an error, and returns that. Blobs that come or
+	// go meanwhile are listed or not; each may delete some.
 	List(ctx context.Context, prefix string, each func(name string, size int64) error) error
 
 	// Close gives up what the store holds open. No other method is called after

@@ -26,10 +26,11 @@ const (
 	fileMode   = 0o600
 )
 
-// folder keeps each blob in a file of its name. A blob is written in tmp,
+// folder keeps each blob in a file of its name. A blob is written under tmp,
 // synced, and linked to its name, which the system refuses when there is one.
 type folder struct {
-	root, tmp string
+	root, allTmp, tmp string
+	lock              *os.File // of tmp, kept open while the store is used
 }
 
 // openFolder opens file:///FOLDER.
@@ -38,13 +39,9 @@ func openFolder(ctx context.Context, u *url.URL) (Store, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || root == "/" || u.RawQuery != "" {
 		return nil, badAddress("file:///FOLDER, as file:///var/lib/keyroll/blobs")
 	}
-	f := &folder{root: root, tmp: filepath.Join(root, tmpName)}
-	// What stands in tmp is of a process that ended before it was done.
-	err := os.RemoveAll(f.tmp)
-	if err == nil {
-		err = os.MkdirAll(f.tmp, folderMode)
-	}
-	if err == nil {
+	f := &folder{root: root, allTmp: filepath.Join(root, tmpName)}
+	var err error
+	if f.tmp, f.lock, err = ownTmp(f.allTmp); err == nil {
 		err = syncFolder(filepath.Dir(root))
 	}
 	if err != nil {
@@ -159,7 +156,7 @@ func (f *folder) List(ctx context.Context, prefix string, each func(name string,
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
-		if path == f.tmp {
+		if path == f.allTmp {
 			return fs.SkipDir
 		}
 		if entry.IsDir() {

@@ -56,6 +56,9 @@ type Container struct {
 	Policy     int64  // 0: none of its own
 	Page       int64  // key page with the slot of its key
 	Generation uint32 // of its key, counted from 1
+	Keyed      int64  // that key was made after this id was drawn
+	Older      int64  // key page with the slot of the generation before, 0: none
+	Renewed    int64  // all its blobs have this id or a higher one
 	Created    time.Time
 	Recipient  api.RecipientType // of a mailbox: what it serves
 	External   string            // of a mail user: where its mail is

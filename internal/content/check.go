@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -71,7 +72,7 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 		}
 		result, gone := Checked{Item: f.item.ID}, false
 		if f.item.PathHash == nil {
-			gone = s.checkMessage(ctx, p, f, &result)
+			gone = s.checkMessage(ctx, c, p, f, &result)
 		} else {
 			gone = s.checkFile(ctx, c, f.item, &result)
 		}
@@ -91,14 +92,14 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 
 // checkMessage reports whether the message is gone since it was read: a
 // backup's goes with the backup.
-func (s *Contents) checkMessage(ctx context.Context, p part, f first, result *Checked) (gone bool) {
-	key, err := p.keys.key(f.blob)
+func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f first, result *Checked) (gone bool) {
+	_, err := p.keys.key(f.blob)
 	if err == nil {
 		result.Keys++
 		_, err = p.message(f)
 	}
 	if err == nil {
-		err = s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, (*counter)(&result.Bytes))
+		err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, (*counter)(&result.Bytes))
 	}
 	if fail.Is(err, api.Conflict) {
 		return true
@@ -119,11 +120,11 @@ func (s *Contents) checkFile(ctx context.Context, c container.Container, item it
 	if err == nil && !bytes.Equal(hash, item.PathHash) {
 		err = otherPath(item.ID)
 	}
-	for _, b := range r.blobs {
+	for i, b := range slices.Clone(r.blobs) {
 		if err != nil {
 			break
 		}
-		if err = r.writeBlob(ctx, b, 0, b.Size, (*counter)(&result.Bytes)); err == nil {
+		if err = r.writeBlob(ctx, int64(i), 0, b.Size, (*counter)(&result.Bytes)); err == nil {
 			result.Keys++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 
 	"keyroll/api"
@@ -48,13 +49,11 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 	case <-ctx.Done():
 		return c, ctx.Err()
 	}
-	source, err := s.keys.OpenKey(ctx, from)
-	if err != nil {
+	if err := s.ask(ctx, from); err != nil {
 		return c, err
 	}
-	defer source.Key.Zero()
 	to := draft.Opened()
-	defer to.Key.Zero()
+	defer to.Zero()
 	s.copies.set(to.ID)
 	defer s.copies.set(0)
 	err = s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
@@ -62,7 +61,14 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 		return c, err
 	}
 	fault.Point("copy.begun")
-	if err := s.copyItems(ctx, source, to); err != nil {
+	err = errLost
+	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+		err = s.copyAll(ctx, from, to)
+	}
+	if errors.Is(err, errLost) {
+		err = rolledMeanwhile()
+	}
+	if err != nil {
 		return c, err
 	}
 	// Whoever withdrew the key meanwhile gets no copy under another one.
@@ -82,14 +88,29 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 	})
 }
 
+func (s *Contents) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
+	source, err := s.keys.OpenKey(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer source.Zero()
+	return s.copyItems(ctx, source, to)
+}
+
 // copyItems stores the items of from, as they stand in one snapshot, as items of
-// to, in their order.
+// to, in their order. It fails with errLost, and has stored nothing, when the
+// container's key was replaced before the snapshot.
 func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
 	if err != nil {
 		return err
 	}
 	return s.db.View(ctx, func(tx *store.Tx) error {
+		if covers, err := from.Covers(ctx, tx); err != nil {
+			return err
+		} else if !covers {
+			return errLost
+		}
 		lost, err := selectLost(ctx, tx, from.Tenant, from.ID, allItems)
 		if err != nil {
 			return err

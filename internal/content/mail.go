@@ -97,10 +97,10 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 			}
 			written = 0
 		}
-		key, err := p.keys.key(f.blob)
+		_, err := p.keys.key(f.blob)
 		if err == nil {
 			message := exported{to: &e.joiner}
-			err = s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, &message)
+			err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, &message)
 			if err != nil && message.begun {
 				return err
 			}
@@ -180,11 +180,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	key, err := p.keys.key(f.blob)
-	if err != nil {
-		return fmt.Errorf("read message: %w", err)
-	}
-	if err := s.copyBlob(ctx, f.blob, key, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
+	if err := s.copyMessage(ctx, c, f, p.keys, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	return nil

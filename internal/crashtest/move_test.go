@@ -16,7 +16,7 @@ import (
 
 // movePoints begins the names of the points of a move of the database, at which
 // TestMoveOfADatabaseKilledAtEveryFaultPoint dies.
-const movePoints = "move."
+const movePoints = "database."
 
 // moveDatabase is what a child does that is to move a database.
 func moveDatabase(t *testing.T, o order) {
@@ -57,11 +57,11 @@ func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
 				}
 				return true
 			}
-			if started("") != slices.Contains([]string{"move.noted", "move.begun", "move.schema", "move.table", "move.compared"}, point) {
+			if started("") != slices.Contains([]string{"database.noted", "database.begun", "database.schema", "database.table", "database.compared"}, point) {
 				t.Error("the source is the one to use until it was left, and no longer")
 			}
-			if point != "move.done" {
-				if point != "move.noted" && started(o.Database) {
+			if point != "database.done" {
+				if point != "database.noted" && started(o.Database) {
 					t.Error("the target is used before the move has ended")
 				}
 				moveDatabase(t, o)

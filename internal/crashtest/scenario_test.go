@@ -87,7 +87,7 @@ var scenarios = []scenario{
 		prepare: []step{makeSite(site)},
 		steps: []step{
 			put(site, "a.txt", []byte("new")), put(site, "a.txt", []byte("newer, and longer")),
-			put(site, "big", pattern(9<<20)), put(site, "big", nil),
+			put(site, "big", pattern(9<<20)), put(site, "big", nil), collectOrphans(),
 		},
 	},
 	{
@@ -262,6 +262,21 @@ func put(url, path string, content []byte) step {
 		name: fmt.Sprintf("put %s, %d bytes", path, len(content)),
 		do:   func(w *nodetest.World) { w.Put(url, path, content) },
 		then: func(m *model) { m.Sites[url][path] = digest(content) },
+	}
+}
+
+// collectOrphans collects the blobs that uploads have left which died, if any did.
+func collectOrphans() step {
+	return step{
+		name: "collect orphans",
+		do: func(w *nodetest.World) {
+			var in api.CollectBlobsInput
+			in.Body.GraceSeconds = 1
+			if _, err := w.Client.CollectBlobs(context.Background(), in, nil); err != nil {
+				panic(err)
+			}
+		},
+		then: func(*model) {},
 	}
 }
 

@@ -67,6 +67,17 @@ func countPages(tenant int64, spans []span) (query string, args []any) {
 	return `SELECT CAST(SUM(pages) AS BIGINT), CAST(SUM(slots) AS BIGINT) FROM (` + strings.Join(terms, ` UNION ALL `) + `) AS spans`, args
 }
 
+// Within returns a condition on key_page that holds for the pages under one of
+// parents that are of one of classes, at most maxSpans pairs of them. Its
+// parameters follow those in args, of which ?1 is the tenant.
+func Within(parents []Parent, classes []envelope.Class, args []any) (condition string, _ []any) {
+	terms, args := where(spans(parents, classes), args)
+	if len(terms) == 0 {
+		return `1 = 0`, args
+	}
+	return `(` + strings.Join(terms, ` OR `) + `)`, args
+}
+
 // where returns a condition for each span. Its parameters follow those in args,
 // of which ?1 is the tenant.
 func where(spans []span, args []any) (terms []string, _ []any) {

@@ -42,6 +42,14 @@ func New(db *store.DB, holder string, term time.Duration) *Leases {
 	return &Leases{db: db, holder: holder, term: term, held: map[string]bool{}}
 }
 
+// Holder is the name of the node, empty of one that is alone.
+func (l *Leases) Holder() string {
+	if l == nil {
+		return ""
+	}
+	return l.holder
+}
+
 // Hold runs work while this node holds the lease of that name, and gives it back
 // at once afterwards. If somebody else has it, also in this process, nothing is
 // run. The context of work ends when the lease is lost; if work fails then, it

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -38,8 +39,8 @@ func startPair(t *testing.T) *pair {
 	o := node.Options{Database: storetest.PostgresURL(t), Seal: folder("seal"), Blobs: folder("blobs"), Availability: folder("availability")}
 	p := &pair{db: storetest.Open(t, o.Database), t: t, silent: new(atomic.Bool), asked: make(chan struct{}, 100), answer: make(chan struct{})}
 	p.b = nodetest.Start(t, o)
-	p.a = nodetest.Start(t, o.WithOutage(func(host string) bool {
-		if p.silent.Load() && strings.HasPrefix(strings.ToLower(host), "contoso-o365ex") {
+	p.a = nodetest.Start(t, o.WithTrouble(func(_ http.ResponseWriter, r *http.Request) bool {
+		if p.silent.Load() && strings.HasPrefix(strings.ToLower(r.Host), "contoso-o365ex") {
 			p.asked <- struct{}{}
 			<-p.answer
 		}

@@ -31,6 +31,7 @@ import (
 	"keyroll/internal/ca"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/lease"
@@ -326,7 +327,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		limit = rate.NewLimiter(rate.Limit(o.RollRate), o.PageSlots)
 	}
 	var svc *service.Service
-	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Leases: n.leases, Now: now, Logger: n.logger,
+	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Deep: depth.New(n.DB, n.Containers, n.Contents), Leases: n.leases, Now: now, Logger: n.logger,
 		Settled: func(tenant, policy int64) { svc.Retire(tenant, policy) }})
 	log := audit.New(n.Containers, now)
 	n.Purger = purge.New(purge.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Audit: log, KeysInFiles: !strings.HasPrefix(n.Availability, "https://"), Leases: n.leases, Now: now, Logger: n.logger})

@@ -69,11 +69,14 @@ var initiated = map[string]Initiator{
 	api.CancelRoll.Name:   User,
 	api.ListKeyUsage.Name: User,
 	api.Verify.Name:       User,
+	api.CollectBlobs.Name: User,
 
 	api.CreateBackup.Name:  User,
 	api.ListBackups.Name:   User,
 	api.RestoreBackup.Name: User,
 	api.ExpireBackup.Name:  User,
+
+	api.AbandonContainer.Name: User,
 
 	api.AddPurgeApprover.Name:   User,
 	api.ListPurgeApprovers.Name: User,

@@ -307,7 +307,7 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return roll.Estimate(w.Ctx, tx, w.Policies, plan, &e)
+				return w.roller.Estimate(w.Ctx, tx, plan, &e)
 			})
 			if w.Dump() != before {
 				t.Error("it wrote something")

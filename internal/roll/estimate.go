@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
-// statedContainers is how many containers a second a roll brings over by
-// docs/performance.md: the slower database, rounded down.
-const statedContainers = 500_000
+// Rates of docs/performance.md, rounded down: those of the slower database.
+const (
+	statedContainers = 500_000 // a second
+	statedBlobs      = 200_000
+	statedBytes      = 50 << 20
+)
 
 // enough is how many containers a roll must have brought over for its rate to
 // say something about another one: below it the time is that of a commit or two.
@@ -22,15 +24,28 @@ const enough = 10_000
 // Estimate completes e with what a planned roll would do and how long that
 // takes: at the rate of the tenant's newest finished roll of this depth that is
 // large enough, else at the stated rates; and not faster than the roll's limits.
-func Estimate(ctx context.Context, tx *store.Tx, policies *policy.Policies, plan Roll, e *api.Estimate) error {
+func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
 	e.Containers = plan.Total
 	all := plan
 	all.Classes = union(slices.Clone(plan.Classes), atRest)
-	under, err := remaining(ctx, tx, policies, all)
+	under, err := remaining(ctx, tx, r.Policies, all)
 	if err != nil {
 		return err
 	}
 	e.Stays = under - plan.Total
+	if plan.deep() != nil {
+		from, err := parents(ctx, tx, r.Policies, plan)
+		if err != nil {
+			return err
+		}
+		sc := Scope{Tenant: plan.Tenant, Parents: from, Classes: plan.Classes, Mark: plan.Mark}
+		if e.Blobs, e.Bytes, err = r.Deep.Size(ctx, tx, sc); err != nil {
+			return err
+		}
+		if plan.Depth != api.DepthContent {
+			e.Bytes = 0
+		}
+	}
 	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
 		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
 		plan.Tenant, string(plan.Depth), string(api.RollFinished), enough)
@@ -40,19 +55,31 @@ func Estimate(ctx context.Context, tx *store.Tx, policies *policy.Policies, plan
 	var takes float64
 	if len(like) > 0 {
 		took := like[0].Finished.Sub(like[0].Started)
-		takes = took.Seconds() * share(plan, like[0])
+		takes = took.Seconds() * share(plan, *e, like[0])
 		e.Basis = fmt.Sprintf("roll %d, which took %s for %d containers, pauses included", like[0].ID, took.Round(time.Millisecond), like[0].Total)
 	} else {
-		takes = float64(plan.Total) / statedContainers
+		takes = float64(plan.Total)/statedContainers + float64(e.Blobs)/statedBlobs + float64(e.Bytes)/statedBytes
 		e.Basis = "the rates that docs/performance.md states, measured on a machine of two cores"
 	}
 	if n := plan.ContainersPerSecond; n > 0 && float64(plan.Total)/float64(n) > takes {
 		takes = float64(plan.Total) / float64(n)
 		e.Basis = "the limit of containers a second"
 	}
+	if n := plan.BytesPerSecond; n > 0 && float64(e.Bytes)/float64(n) > takes {
+		takes = float64(e.Bytes) / float64(n)
+		e.Basis = "the limit of bytes a second"
+	}
 	e.Seconds += takes
 	return nil
 }
 
 // share is the size of one roll in that of another one of the same depth.
-func share(r, of Roll) float64 { return float64(r.Total) / float64(of.Total) }
+func share(r Roll, e api.Estimate, of Roll) float64 {
+	switch {
+	case r.Depth == api.DepthContainer && of.BlobsTotal > 0:
+		return float64(e.Blobs) / float64(of.BlobsTotal)
+	case r.Depth == api.DepthContent && of.BytesTotal > 0:
+		return float64(e.Bytes) / float64(of.BytesTotal)
+	}
+	return float64(r.Total) / float64(of.Total)
+}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"time"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -71,7 +71,7 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		if from.parents, err = parents(ctx, tx, r.Policies, ro); err != nil {
 			return err
 		}
-		from.classes = now.Classes
+		from.classes = slices.Concat(now.Classes, older(now.Classes))
 		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
 		return err
 	})
@@ -110,6 +110,9 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 				return err
 			}
 			out.moved += n
+			if err := r.skip(gctx, ro, b.damaged); err != nil {
+				return err
+			}
 			out.damaged = append(out.damaged, b.damaged...)
 			if err := moved(n); err != nil {
 				return err
@@ -214,22 +217,9 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	fault.Point("roll.before-commit")
 	err := lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		moved = 0
-		if ro.Source != 0 { // its purge must not come between
-			if err := tx.Lock(ctx, ro.Source, false); err != nil {
-				return err
-			}
-		}
-		current, refused := r.Policies.LockCurrent(ctx, tx, ro.Tenant, ro.Policy)
-		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
-		switch {
-		case err != nil:
+		now, err := r.hold(ctx, tx, ro)
+		if err != nil {
 			return err
-		case now.State != api.RollRunning: // a policy that was left takes nothing in
-			return errStopped
-		case refused != nil:
-			return refused
-		case current.ID != ro.Target:
-			return errStopped
 		}
 		swapped, err := keypage.Swap(ctx, tx, b.olds, b.news)
 		if err != nil {
@@ -246,10 +236,8 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 		if err := did(ctx, tx, now, moved > 0, lost, r.Now()); err != nil {
 			return err
 		}
-		if now.Message != "" { // it waits no longer
-			if _, err := setState(ctx, tx, ro, api.RollRunning, api.RollRunning, "", time.Time{}); err != nil {
-				return err
-			}
+		if err := r.goesOn(ctx, tx, now); err != nil {
+			return err
 		}
 		fault.Point("roll.in-transaction")
 		return nil

@@ -51,6 +51,14 @@ type Roll struct {
 	Retries int64
 	Begun   time.Time // when it brought the first over; zero: not yet
 	Warned  time.Time // when the log was told that it is late; zero: not yet
+	// Mark is an id: keys that are older are replaced at depths container and
+	// content.
+	Mark int64
+	// Stage is what a roll of these depths has come to; empty: stage policy.
+	Stage                 api.RollStage
+	ContainersDone        int64 // of which nothing is left to do at these depths
+	BlobsTotal, BlobsDone int64
+	BytesTotal, BytesDone int64
 }
 
 // Start says what a roll is to do.
@@ -60,7 +68,11 @@ type Start struct {
 	Source   int64
 	Classes  []envelope.Class // nil: those that the policy's profile rolls
 	Revision uuid.UUID        // of the target
-	Options  Options
+	Depth    api.Depth        // "": policy
+	// Mark is an id that no key drew which was made before: those are replaced at
+	// depths container and content.
+	Mark    int64
+	Options Options
 }
 
 // Begin writes a roll in the transaction that made its target current.
@@ -85,8 +97,11 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 	if s.Classes == nil {
 		s.Classes = policy.ProfileOf(pol.Kind).Rolls
 	}
+	if s.Depth == "" {
+		s.Depth = api.DepthPolicy
+	}
 	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: s.Source, Classes: slices.Clone(s.Classes),
-		Revision: s.Revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now}
+		Revision: s.Revision, Depth: s.Depth, Mark: s.Mark, State: api.RollRunning, Started: now}
 	s.Options.apply(&r)
 	before, ok, err := Latest(ctx, tx, pol.Tenant, pol.ID)
 	if err != nil {
@@ -101,6 +116,10 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 				WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
 		}
 		r.Classes = union(r.Classes, before.Classes)
+		if len(before.deep()) > len(r.deep()) {
+			r.Depth = before.Depth
+			r.Mark = max(r.Mark, before.Mark)
+		}
 	}
 	r.Total, err = remaining(ctx, tx, policies, r)
 	return r, err
@@ -141,11 +160,17 @@ func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Rol
 
 // remaining counts the containers that still stand under another policy key.
 func remaining(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) (int64, error) {
+	return standing(ctx, tx, policies, r, r.Classes)
+}
+
+// standing counts the keys of some classes that still stand under another policy
+// key.
+func standing(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll, classes []envelope.Class) (int64, error) {
 	from, err := parents(ctx, tx, policies, r)
 	if err != nil || len(from) == 0 {
 		return 0, err
 	}
-	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, r.Classes)
+	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, classes)
 	return keys, err
 }
 
@@ -201,7 +226,11 @@ func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) er
 		api.RollRunning: {api.RollPaused, api.RollFailed},
 	}[state]
 	for _, s := range from {
-		if ok, err := setState(ctx, tx, r, s, state, "", time.Time{}); err != nil || ok {
+		ok, err := setState(ctx, tx, r, s, state, "", time.Time{})
+		if err == nil && ok && s == api.RollFailed {
+			err = forgetSkipped(ctx, tx, r)
+		}
+		if err != nil || ok {
 			return err
 		}
 	}

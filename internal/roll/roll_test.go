@@ -393,15 +393,27 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 				t.Errorf("page %d stands under policy key %d", id, p.Parent)
 			}
 		}
-		if p := w.progress(ro); p.Remaining != testSlots || p.Done != 4*testSlots {
-			t.Errorf("progress %+v", p)
+		skips := func(when string) {
+			t.Helper()
+			p := w.progress(ro)
+			if p.Remaining != testSlots || p.Done != 4*testSlots || p.SkippedCount != 1 || len(p.Skipped) != 1 || !strings.HasPrefix(p.Skipped[0], fmt.Sprintf("key page %d: ", broken)) {
+				t.Errorf("%s: progress %+v", when, p)
+			}
 		}
+		skips("failed")
 		w.Must(w.setState(ro, api.RollRunning))
+		if p := w.progress(ro); p.SkippedCount != 0 {
+			t.Errorf("resumed: it skips %q before it met anything", p.Skipped)
+		}
 		w.finish(ro, api.RollFailed) // nothing was repaired
+		skips("failed again")
 		repair()
 		w.Must(w.setState(ro, api.RollRunning))
 		if done := w.finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
+		}
+		if p := w.progress(ro); p.SkippedCount != 0 || p.Skipped != nil {
+			t.Errorf("finished: it skips %q", p.Skipped)
 		}
 		w.same(keys, w.keys())
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type Config struct {
 	// Limit bounds the containers a second of all rolls on this node; nil means
 	// no limit. A roll's own limits come on top, and are shared by its nodes.
 	Limit *rate.Limiter
+	// Deep does the stages below policy keys; nil: there is none to do.
+	Deep Deep
 	// Leases are those of this node; nil means that there is but this one.
 	Leases *lease.Leases
 	// Settled is called after a roll ended, with the policies that containers
@@ -175,10 +178,29 @@ func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
 	return waits, err
 }
 
-// workAlone is Work, and says how long a vault asks to be left alone.
+// workAlone is Work, and says how long a vault asks to be left alone. One node
+// brings container keys over; the stages below are shared.
 func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
+	job := policy.JobRoll
+	if ro.Source != 0 {
+		job = policy.JobReassign
+	}
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: job, Request: fmt.Sprintf("roll %d", ro.ID)})
+	defer func() { r.forget(ro.ID, waits || err != nil) }()
+	var through bool
+	var damaged []damage
 	held, err := r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
-		waits, rest, err = r.work(ctx, ro)
+		through, damaged, waits, rest, err = r.work(ctx, ro)
+		return err
+	})
+	if err == nil && !held {
+		err = errElsewhere
+	}
+	if err != nil || !through {
+		return waits, rest, err
+	}
+	held, err = r.Leases.Hold(ctx, shareName(ro.ID)+r.Leases.Holder(), func(ctx context.Context) (err error) {
+		waits, rest, err = r.deeply(ctx, ro, damaged)
 		return err
 	})
 	if errors.Is(err, lease.ErrLost) || err == nil && !held {
@@ -187,18 +209,14 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 	return waits, rest, err
 }
 
-func (r *Roller) work(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
-	job := policy.JobRoll
-	if ro.Source != 0 {
-		job = policy.JobReassign
-	}
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: job, Request: fmt.Sprintf("roll %d", ro.ID)})
+// work does stage policy: it ends the roll, or reports that the stage is through,
+// and what it could not bring over.
+func (r *Roller) work(ctx context.Context, ro Roll) (through bool, damaged []damage, waits bool, rest time.Duration, err error) {
 	m := r.meter(ro.ID)
-	defer func() { r.forget(ro.ID, waits || err != nil) }()
 	looked := r.Now()
 	for {
 		if err := r.warnLate(ctx, ro); err != nil {
-			return false, 0, err
+			return false, nil, false, 0, err
 		}
 		out, err := r.pass(ctx, ro, func(n int64) error {
 			now := r.Now()
@@ -209,23 +227,49 @@ func (r *Roller) work(ctx context.Context, ro Roll) (waits bool, rest time.Durat
 			looked = now
 			return r.warnLate(ctx, ro)
 		})
-		switch code := fail.CodeOf(err); {
-		case errors.Is(err, errStopped):
-			return false, 0, nil
-		case err != nil && (code == api.VaultDenied || code == api.VaultUnavailable):
-			r.Logger.WarnContext(ctx, "a roll waits for a vault", "roll", ro.ID, "error", err)
-			waits, noted := r.waiting(ctx, ro, "waits: "+err.Error())
-			return waits, fail.RetryAfter(err), noted
-		case code == api.Damaged && err != nil: // what it would bring containers to
+		switch {
+		case err != nil && fail.CodeOf(err) == api.Damaged: // what it would bring containers to
 			out.damaged = append(out.damaged, damage{fmt.Sprintf("policy key %d", ro.Target), err})
 		case err != nil:
-			return false, 0, err
+			waits, rest, err = r.interrupted(ctx, ro, err)
+			return false, nil, waits, rest, err
 		}
-		ended, err := r.finish(ctx, ro, out)
-		if err != nil || ended {
-			return false, 0, err
+		if err := r.skip(ctx, ro, out.damaged); err != nil {
+			return false, nil, false, 0, err
+		}
+		ended, through, err := r.endPolicy(ctx, ro, out)
+		if err != nil || ended || through {
+			return through, out.damaged, false, 0, err
 		}
 	}
+}
+
+// endPolicy ends stage policy of a roll that goes deeper, and any other roll, if
+// nothing is left of it.
+func (r *Roller) endPolicy(ctx context.Context, ro Roll, out outcome) (ended, through bool, err error) {
+	if ro.deep() == nil {
+		ended, err = r.finish(ctx, ro, out)
+		return ended, false, err
+	}
+	var left int64
+	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+		left, err = r.leftUnderOlder(ctx, tx, ro)
+		return err
+	})
+	return false, err == nil && (left == 0 || out.moved == 0 && len(out.damaged) > 0), err
+}
+
+// leftUnderOlder counts, under the policy's lock, the keys that still stand under
+// an older policy key: no wrap there can come later.
+func (r *Roller) leftUnderOlder(ctx context.Context, tx *store.Tx, ro Roll) (int64, error) {
+	held := []int64{ro.Policy}
+	if ro.Source != 0 {
+		held = append(held, ro.Source)
+	}
+	if err := policy.LockEach(ctx, tx, held...); err != nil {
+		return 0, err
+	}
+	return standing(ctx, tx, r.Policies, ro, slices.Concat(ro.Classes, older(ro.Classes)))
 }
 
 // waiting notes why a roll does not move, and counts it; the roll stays running,
@@ -244,7 +288,7 @@ func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, 
 func (o outcome) failure() string {
 	first := fmt.Sprintf("%s does not open: %v", o.damaged[0].what, o.damaged[0].err)
 	if n := len(o.damaged); n > 1 {
-		return fmt.Sprintf("%d key pages or policy keys do not open; the first: %s", n, first)
+		return fmt.Sprintf("%d things do not open and were left behind; the first: %s", n, first)
 	}
 	return first
 }
@@ -255,26 +299,24 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 	fault.Point("roll.before-finish")
 	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		ended = false
-		held := []int64{ro.Policy}
-		if ro.Source != 0 {
-			held = append(held, ro.Source)
-		}
-		if err := policy.LockEach(ctx, tx, held...); err != nil {
-			return err
-		}
-		left, err := remaining(ctx, tx, r.Policies, ro)
+		left, err := r.leftUnderOlder(ctx, tx, ro)
 		if err != nil {
 			return err
 		}
 		state, message := api.RollFinished, ""
-		if left > 0 {
-			if out.moved > 0 || len(out.damaged) == 0 {
-				return nil // somebody else's swaps won meanwhile: go over it again
-			}
+		if left > 0 && (out.moved > 0 || len(out.damaged) == 0) {
+			return nil // somebody else's swaps won meanwhile: go over it again
+		}
+		if len(out.damaged) > 0 && (left > 0 || ro.deep() != nil) {
 			state = api.RollFailed
 			message = out.failure()
 		}
 		ended = true
+		if state == api.RollFinished {
+			if err := forgetSkipped(ctx, tx, ro); err != nil {
+				return err
+			}
+		}
 		_, err = setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
 		return err
 	})
@@ -286,128 +328,4 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 		}
 	}
 	return ended, err
-}
-
-// Progress completes a roll with what is left of it, its rate and its ETA.
-func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
-	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
-	if err != nil {
-		return api.Roll{}, err
-	}
-	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
-		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message,
-		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
-	if ro.Source != 0 {
-		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
-		if err != nil {
-			return a, err
-		}
-		a.Source = source.Name
-	}
-	if !ro.Finished.IsZero() {
-		finished := ro.Finished.UTC()
-		a.Finished = &finished
-	}
-	switch ro.State {
-	case api.RollFinished, api.RollSuperseded:
-	case api.RollCancelled: // whatever has become of them, it brought over none
-		a.Remaining = ro.Total
-	default:
-		if a.Remaining, err = remaining(ctx, tx, r.Policies, ro); err != nil {
-			return a, err
-		}
-	}
-	a.Done = max(0, a.Total-a.Remaining)
-	a.PercentComplete = 100
-	if a.Total > 0 && a.Remaining > 0 {
-		a.PercentComplete = 100 * float64(a.Done) / float64(a.Total)
-	}
-	if ro.State == api.RollRunning {
-		a.PerSecond = r.rate(ro.ID)
-		if r.Leases != nil {
-			a.PerSecond = r.watch(ro.ID, a.Done)
-			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
-				return a, err
-			}
-		}
-		if a.PerSecond > 0 {
-			a.ETASeconds = float64(a.Remaining) / a.PerSecond
-		}
-	}
-	a.Late = late(ro, a.ETASeconds, r.Now())
-	return a, nil
-}
-
-// rateWindow is the time over which a roll's rate is taken.
-const rateWindow = 10 * time.Second
-
-// meter takes the rate of one roll over the last rateWindow, or over the last
-// two batches where a rate limit keeps these further apart.
-type meter struct {
-	mu      sync.Mutex
-	samples []sample
-}
-
-type sample struct {
-	at time.Time
-	n  int64
-}
-
-func (m *meter) add(at time.Time, n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.samples = append(m.samples, sample{at, n})
-	m.trim(at)
-}
-
-func (m *meter) trim(now time.Time) {
-	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > rateWindow {
-		m.samples = m.samples[1:]
-	}
-}
-
-func (m *meter) perSecond(now time.Time) float64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.trim(now)
-	if len(m.samples) < 2 {
-		return 0
-	}
-	var n int64
-	for _, s := range m.samples[1:] {
-		n += s.n
-	}
-	if d := now.Sub(m.samples[0].at).Seconds(); d > 0 {
-		return float64(n) / d
-	}
-	return 0
-}
-
-func (r *Roller) meter(id int64) *meter {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := &meter{}
-	r.rates[id] = m
-	return m
-}
-
-// forget lets go of what is known of a roll that is not worked on any more: all
-// of it, unless the roll is to be tried again.
-func (r *Roller) forget(id int64, again bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.rates, id)
-	if !again {
-		delete(r.paces, id)
-	}
-}
-
-func (r *Roller) rate(id int64) float64 {
-	r.mu.Lock()
-	m := r.rates[id]
-	r.mu.Unlock()
-	if m == nil {
-		return 0
-	}
-	return m.perSecond(r.Now())
 }

@@ -59,6 +59,7 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.ListBackups, s.ListBackups)
 	call(b, api.RestoreBackup, s.RestoreBackup)
 	call(b, api.ExpireBackup, s.ExpireBackup)
+	call(b, api.AbandonContainer, s.AbandonContainer)
 
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)
@@ -83,6 +84,7 @@ func (h *handler) bind() *huma.OpenAPI {
 
 	call(b, api.ListKeyUsage, s.ListKeyUsage)
 	stream(b, api.Verify, h.sendVerify)
+	stream(b, api.CollectBlobs, h.sendCollection)
 	return b.document()
 }
 

@@ -95,6 +95,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.RestoreBackup(x, restore(backup, alice, ""))) }, api.AlreadyExists, alice + " as restored@contoso.com", findBackup},
 		{"ExpireBackup", func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: backup})) },
 			func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: "x"})) }, api.InvalidArgument, alice, nil},
+		{"AbandonContainer", func(x c) error { return e(w.AbandonContainer(x, abandon("mailbox", "lost@contoso.com"))) },
+			func(x c) error { return e(w.AbandonContainer(x, abandon("mailbox", alice))) }, api.Conflict, "lost@contoso.com", func() { w.lose("lost@contoso.com") }},
 		{"CreateSite", func(x c) error { return e(w.CreateSite(x, newSite(team))) },
 			func(x c) error { return e(w.CreateSite(x, newSite("http://x"))) }, api.InvalidArgument, team, nil},
 		{"ListSites", func(x c) error { return e(w.ListSites(x, api.ListInput{})) },
@@ -138,6 +140,8 @@ func (w world) acts() []act {
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
+		{"CollectBlobs", func(x c) error { return e(w.CollectBlobs(x, collectBlobs(3600), func(api.CollectedBlobs) {})) },
+			func(x c) error { return e(w.CollectBlobs(x, collectBlobs(-1), nil)) }, api.InvalidArgument, "", nil},
 		{"PutWorkloadItem", func(x c) error {
 			return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content")))
 		},
@@ -187,6 +191,11 @@ func (w world) acts() []act {
 				})
 			}},
 	}
+}
+
+func collectBlobs(grace int64) (in api.CollectBlobsInput) {
+	in.Body.GraceSeconds = grace
+	return in
 }
 
 func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {

@@ -91,7 +91,7 @@ var errDryRun = errors.New("service: a dry run")
 // estimate says what a change would do that was broken off, or found no newer
 // version: vaults were asked, policy keys wrapped and the wraps opened, which
 // took so long.
-func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Change, options roll.Options, took time.Duration) (api.Refreshed, error) {
+func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Change, to api.Depth, options roll.Options, took time.Duration) (api.Refreshed, error) {
 	out := api.Refreshed{Warnings: done.Warnings, Estimate: &api.Estimate{PolicyKeys: int64(done.Rewrapped), Seconds: took.Seconds(), Basis: "the time that the vaults took"}}
 	if done.NewKey {
 		out.Estimate.PolicyKeys++
@@ -101,9 +101,10 @@ func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Chan
 		if done.Rewrapped > 0 {
 			return nil
 		}
-		plan, err := roll.Plan(ctx, tx, c.Policies, roll.Start{Policy: pol, Options: options}, c.Now())
+		start := roll.Start{Policy: pol, Depth: to, Options: options, Mark: store.NewID()}
+		plan, err := roll.Plan(ctx, tx, c.Policies, start, c.Now())
 		if err == nil {
-			err = roll.Estimate(ctx, tx, c.Policies, plan, out.Estimate)
+			err = c.Roller.Estimate(ctx, tx, plan, out.Estimate)
 		}
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
@@ -175,9 +176,9 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 
 // change runs a refresh or an update and begins the roll that follows from it,
 // in the same transaction. As a dry run it breaks that transaction off and counts.
-func (c *call) change(ctx context.Context, identity string, depth api.Depth, asked api.RollOptions,
+func (c *call) change(ctx context.Context, identity string, to api.Depth, asked api.RollOptions,
 	act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
-	options, err := optionsOf(depth, asked)
+	options, err := optionsOf(to, asked)
 	if err != nil {
 		return api.Refreshed{}, err
 	}
@@ -194,7 +195,7 @@ func (c *call) change(ctx context.Context, identity string, depth api.Depth, ask
 		if err != nil {
 			return err
 		}
-		sweeps = depth != api.DepthRoot && (options.IncludeInactive || latest.State == api.RollCancelled)
+		sweeps = to != api.DepthRoot && (options.IncludeInactive || latest.State == api.RollCancelled)
 		return c.checkNoRoll(ctx, tx, pol)
 	})
 	if err != nil {
@@ -209,7 +210,11 @@ func (c *call) change(ctx context.Context, identity string, depth api.Depth, ask
 			if err := c.checkNoRoll(ctx, tx, pol); err != nil {
 				return err
 			}
-			if _, err := roll.Begin(ctx, tx, c.Policies, roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID, Options: options}, c.Now()); err != nil {
+			start := roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID, Depth: to, Options: options}
+			if start.Mark, err = markOf(ctx, tx, to); err != nil {
+				return err
+			}
+			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
 				return err
 			}
 		}
@@ -218,7 +223,7 @@ func (c *call) change(ctx context.Context, identity string, depth api.Depth, ask
 	swept := sweeps && fail.Is(err, api.NoNewVersion)
 	switch {
 	case asked.DryRun && (swept || errors.Is(err, errDryRun)):
-		return c.estimate(ctx, pol, done, options, c.Now().Sub(began))
+		return c.estimate(ctx, pol, done, to, options, c.Now().Sub(began))
 	case swept:
 		err = c.sweep(ctx, pol, options)
 	}
@@ -257,14 +262,22 @@ func (c *call) rolling(ctx context.Context, tx *store.Tx, pol policy.Policy, lat
 		WithHint(hint, latest.ID)
 }
 
+// markOf draws the mark of a roll that goes below policy keys.
+func markOf(ctx context.Context, tx *store.Tx, to api.Depth) (int64, error) {
+	if to != api.DepthContainer && to != api.DepthContent {
+		return 0, nil
+	}
+	return depth.Mark(ctx, tx)
+}
+
 func depthOf(d api.Depth) (api.Depth, error) {
 	switch d {
 	case "":
 		return api.DepthPolicy, nil
-	case api.DepthRoot, api.DepthPolicy:
+	case api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent:
 		return d, nil
 	}
-	return d, fail.New(api.InvalidArgument, "depth %q is none of root, policy", d)
+	return d, fail.New(api.InvalidArgument, "depth %q is none of root, policy, container, content", d)
 }
 
 // keyVersion reads a key version that is given by its URI or by its parts.

@@ -37,6 +37,7 @@ type world struct {
 	*service.Service
 	admin access.Principal
 	ctx   context.Context // of the admin
+	blobs blob.Store
 }
 
 func each(t *testing.T, test func(w world)) {
@@ -46,9 +47,15 @@ func each(t *testing.T, test func(w world)) {
 
 func newWorld(p *policytest.World) world {
 	p.Helper()
-	logger := slog.New(slog.DiscardHandler)
 	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
 	p.Must(err)
+	return newWorldOver(p, blobs)
+}
+
+// newWorldOver is newWorld over blobs that are there already.
+func newWorldOver(p *policytest.World, blobs blob.Store) world {
+	p.Helper()
+	logger := slog.New(slog.DiscardHandler)
 	containers := container.New(p.DB, p.Policies, 4, time.Now)
 	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
 	contents := content.New(p.DB, containers, blobs, 4, time.Now)
@@ -77,7 +84,7 @@ func newWorld(p *policytest.World) world {
 				return err
 			})
 		}})
-	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
+	w := world{World: p, Service: s, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
 	w.ctx = w.as(w.admin)
 	return w
 }

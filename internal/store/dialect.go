@@ -22,6 +22,7 @@ type Dialect struct {
 	viewLevel     sql.IsolationLevel // gives a View one state of the database
 	lockShared    string             // statement with the key as ?1; "": the writer is the lock
 	lockExclusive string
+	skipLocked    string // ends a SELECT of rows to update, and passes over those that another transaction holds
 	clock         string // expression: the database's clock when it is evaluated, in Unix milliseconds
 	endSession    string // statement that cuts the connections whose name is ?1; "": no other process has any
 	goose         goose.Dialect

@@ -79,7 +79,7 @@ func (m *mover) run(ctx context.Context) error {
 	if err := m.target.bringUpToDate(ctx); err != nil {
 		return err
 	}
-	fault.Point("move.schema")
+	fault.Point("database.schema")
 	if m.tables, err = m.source.tables(ctx); err != nil {
 		return err
 	}
@@ -98,16 +98,16 @@ func (m *mover) run(ctx context.Context) error {
 	if err := m.compare(ctx); err != nil {
 		return err
 	}
-	fault.Point("move.compared")
+	fault.Point("database.compared")
 	if err := m.source.setMove(ctx, "", left, m.target.shown); err != nil {
 		return err
 	}
-	fault.Point("move.left")
+	fault.Point("database.left")
 	err = m.target.InTx(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(ctx, "DROP TABLE "+moveTable)
 		return err
 	})
-	fault.Point("move.done")
+	fault.Point("database.done")
 	return err
 }
 
@@ -138,9 +138,9 @@ func (m *mover) begin(ctx context.Context) (finished bool, err error) {
 	if err := m.source.setMove(ctx, id, leaving, m.target.shown); err != nil {
 		return false, err
 	}
-	fault.Point("move.noted")
+	fault.Point("database.noted")
 	err = m.target.setMove(ctx, id, arriving, m.source.shown)
-	fault.Point("move.begun")
+	fault.Point("database.begun")
 	return false, err
 }
 
@@ -235,7 +235,7 @@ func (m *mover) copy(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("table %s: %w", t.name, err)
 		}
-		fault.Point("move.table")
+		fault.Point("database.table")
 	}
 	return m.target.InTx(ctx, func(tx *Tx) error { // plans go by it from the first query on
 		_, err := tx.Exec(ctx, "ANALYZE "+names(m.tables))

@@ -133,7 +133,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 	if _, err := store.Move(t.Context(), stageMove(t), storetest.EmptyPostgresURL(t), quiet); err != nil {
 		t.Fatal(err)
 	}
-	if first, last := points[0], points[len(points)-1]; first != "move.noted" || last != "move.done" {
+	if first, last := points[0], points[len(points)-1]; first != "database.noted" || last != "database.done" {
 		t.Errorf("from %s to %s", first, last)
 	}
 	for die, at := range points {
@@ -142,15 +142,15 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 		}
 		from, to := stageMove(t), storetest.EmptyPostgresURL(t)
 		dieAfter(t, die, from, to)
-		if at == "move.noted" { // nothing has come to the target: to open it would fill it
+		if at == "database.noted" { // nothing has come to the target: to open it would fill it
 			storetest.Open(t, from)
-		} else if target := usable(t, from, to); target != (at == "move.done") {
+		} else if target := usable(t, from, to); target != (at == "database.done") {
 			t.Errorf("%s: the target is the one to use: %v", at, target)
 		}
-		if at == "move.done" {
+		if at == "database.done" {
 			continue
 		}
-		if at != "move.left" { // it goes on where it is until then
+		if at != "database.left" { // it goes on where it is until then
 			newBox(t, storetest.Open(t, from), 5000)
 		}
 		moved, err := store.Move(t.Context(), from, to, quiet)
@@ -161,7 +161,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 			t.Errorf("%s: after a second move the target is not the one to use", at)
 		}
 		want := int64(712)
-		if at == "move.left" {
+		if at == "database.left" {
 			want--
 		}
 		if moved.Rows != want {
@@ -181,23 +181,23 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 			storetest.Open(t, to)
 		}, "is not empty"},
 		{"the unfinished move of another database", func(t *testing.T, _, to string) {
-			dieAt(t, "move.begun", stageMove(t), to)
+			dieAt(t, "database.begun", stageMove(t), to)
 		}, "unfinished move of another database"},
 		{"a target that lost a table", func(t *testing.T, from, to string) {
-			dieAt(t, "move.schema", from, to)
+			dieAt(t, "database.schema", from, to)
 			execute(t, to, "DROP TABLE dropped")
 		}, "table dropped is missing"},
 		{"a target whose column is another", func(t *testing.T, from, to string) {
-			dieAt(t, "move.schema", from, to)
+			dieAt(t, "database.schema", from, to)
 			execute(t, to, "ALTER TABLE dropped ALTER COLUMN item TYPE TEXT")
 		}, "column item of table dropped"},
 		{"a target that changes a row", func(t *testing.T, from, to string) {
-			dieAt(t, "move.schema", from, to)
+			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.count = NEW.count + 1; RETURN NEW; END $$`,
 				`CREATE TRIGGER bend BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION bend()`)
 		}, "table key_page: 700 rows came out of 700, and not all as they went in"},
 		{"a target that loses a row", func(t *testing.T, from, to string) {
-			dieAt(t, "move.schema", from, to)
+			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
 				`CREATE TRIGGER lose BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION lose()`)
 		}, "table key_page: 699 rows came out of 700"},
@@ -229,7 +229,7 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 // database to use of the first.
 func TestMoveToAnotherTargetLeavesTheFirstUnusable(t *testing.T) {
 	from, first, second := stageMove(t), storetest.EmptyPostgresURL(t), storetest.EmptyPostgresURL(t)
-	dieAt(t, "move.compared", from, first)
+	dieAt(t, "database.compared", from, first)
 	if _, err := store.Move(t.Context(), from, second, quiet); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ var postgres = Dialect{
 	parameter:     "$",
 	schemaWords:   []string{"${BLOB}", "BYTEA"},
 	viewLevel:     sql.LevelRepeatableRead,
+	skipLocked:    " FOR UPDATE SKIP LOCKED",
 	lockShared:    "SELECT pg_advisory_xact_lock_shared(?1)",
 	lockExclusive: "SELECT pg_advisory_xact_lock(?1)",
 	clock:         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",

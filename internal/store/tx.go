@@ -100,6 +100,11 @@ func (tx *Tx) Lock(ctx context.Context, key int64, exclusive bool) error {
 	return nil
 }
 
+// SkipLocked ends a SELECT of the rows that a statement updates: rows that
+// another transaction is changing are passed over instead of waited for. On
+// SQLite, where there is one writer, it is empty.
+func (tx *Tx) SkipLocked() string { return tx.dialect.skipLocked }
+
 // Clock is an expression of the database's clock when it is evaluated, in Unix
 // milliseconds.
 func (tx *Tx) Clock() string { return tx.dialect.clock }
