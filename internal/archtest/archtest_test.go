@@ -106,6 +106,8 @@ var rooms = []room{
 	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/node internal/store",
 		"flags and wiring; container for the kinds of names, store for offline use"},
 
+	{"docs/scale", "", "the arithmetic of docs/scale.md: flags in, tables out"},
+
 	{"internal/archtest", "", "tests alone"},
 	{"internal/crashtest", "", "tests alone"},
 	{"internal/chaostest", "", "tests alone"},
