@@ -74,16 +74,16 @@ func (r Roll) deep() []api.RollStage {
 	return nil
 }
 
-// below are the classes whose containers a roll reaches below policy keys: all
-// but backups, which stay what they were when they were made.
-func below(classes []envelope.Class) []envelope.Class {
+// changing are those of some classes whose containers a roll reaches below policy
+// keys. A backup is frozen: its key comes under another policy key, and stays.
+func changing(classes []envelope.Class) []envelope.Class {
 	return slices.DeleteFunc(slices.Clone(classes), func(c envelope.Class) bool { return c == envelope.ClassBackup })
 }
 
 // older are the classes of the keys that containers of some classes had before a
 // roll gave them new ones. They move with them.
 func older(classes []envelope.Class) (all []envelope.Class) {
-	for _, c := range below(classes) {
+	for _, c := range changing(classes) {
 		all = append(all, c.Older())
 	}
 	return all
@@ -98,7 +98,7 @@ func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits b
 	}
 	store.PastID(ro.Mark)
 	w := &deepWork{Roller: r, roll: ro, damaged: damaged, containers: map[int64]bool{},
-		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: below(ro.Classes), Mark: ro.Mark}}
+		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: changing(ro.Classes), Mark: ro.Mark}}
 	for _, stage := range ro.deep() {
 		if err := w.stage(ctx, stage); err != nil {
 			return r.interrupted(ctx, ro, err)
