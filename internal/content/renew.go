@@ -400,7 +400,8 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		}
 		news = append(news, n)
 	}
-	return news, pages, pages.seal(u.opened)
+	err = pages.seal(u.opened) // before pages is returned
+	return news, pages, err
 }
 
 // item seals the metadata of an item anew: under the key of its first blob, and

@@ -283,7 +283,15 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if n > 0 {
 		w.did.Store(true)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if _, err := w.contents.FoldSparse(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *work) claim(ids []int64) {

@@ -104,8 +104,8 @@ func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits b
 			return r.interrupted(ctx, ro, err)
 		}
 	}
-	ended, err := r.finish(ctx, ro, outcome{damaged: w.damaged})
-	if err == nil && !ended { // somebody came under an older policy key meanwhile
+	ended, err := r.finish(ctx, ro, outcome{damaged: w.damaged, behind: w.behind})
+	if err == nil && !ended { // a container came meanwhile, with an older key
 		return true, 0, nil
 	}
 	return false, 0, err
@@ -192,16 +192,32 @@ func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
 // left returns some of the containers that a stage has yet to bring over and that
 // are not among those of which something was skipped.
 func (w *deepWork) left(ctx context.Context, stage api.RollStage) (left []int64, err error) {
+	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
+		left, err = w.leftIn(ctx, tx, stage)
+		return err
+	})
+	return left, err
+}
+
+func (w *deepWork) leftIn(ctx context.Context, tx *store.Tx, stage api.RollStage) ([]int64, error) {
 	w.mu.Lock()
 	skipped := len(w.containers)
 	w.mu.Unlock()
-	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
-		left, err = w.Deep.Left(ctx, tx, stage, w.scope, skipped+1)
-		return err
-	})
+	left, err := w.Deep.Left(ctx, tx, stage, w.scope, skipped+1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.DeleteFunc(left, func(id int64) bool { return w.containers[id] }), err
+}
+
+// behind says whether a stage has something left to do after all: a container
+// may have been assigned to the policy, or restored, behind the stage's back.
+func (w *deepWork) behind(ctx context.Context, tx *store.Tx) (bool, error) {
+	for _, stage := range w.roll.deep() {
+		if left, err := w.leftIn(ctx, tx, stage); err != nil || len(left) > 0 {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // enter notes which stage a roll has come to, and once how much there is to do.
@@ -232,9 +248,6 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 		Hold: func(tx *store.Tx) error {
 			now, err := w.hold(ctx, tx, ro)
 			if err != nil {
-				return err
-			}
-			if err := did(ctx, tx, now, true, 0, w.Now()); err != nil { // too late to cancel it
 				return err
 			}
 			return w.goesOn(ctx, tx, now)

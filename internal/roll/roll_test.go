@@ -21,9 +21,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// unlimited makes a roller take a page a batch, as any limit does, and waits
-// for nothing.
-func unlimited() *rate.Limiter { return rate.NewLimiter(rate.Inf, testSlots) }
+// pageAtATime is the highest limit under which a roller takes a page a batch.
+func pageAtATime() *rate.Limiter { return rate.NewLimiter(51_200, testSlots) }
 
 func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 	each(t, func(w world) {
@@ -357,7 +356,7 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
-		c.Limit = unlimited()
+		c.Limit = pageAtATime()
 		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
 			used = append(used, from, to)
 			return envelope.Reseal(from, to, old, next, body)
