@@ -93,9 +93,11 @@ func (*policyRefresh) Help() string {
 	return help("Add a version to one of the policy's keys first; with no newer version nothing is changed, unless --include-inactive asks for a sweep "+
 		"or the roll before was cancelled: then what is not under the current policy key comes there. The answer comes at once, the roll goes on in the background: "+
 		"keyroll roll watch follows it. Depth root touches no mailbox, and so its limit: who holds an old copy of the wrap and the old key version "+
-		"still opens what the policy key protects.",
+		"still opens what the policy key protects. Depths container and content do their work without a newer version too, for site policies under the "+
+		"exact versions that these name; depth content stores twice, for a moment, what it is working on: at most 32 MiB for each of a node's units.",
 		"keyroll policy refresh USA_mailboxes",
 		"keyroll policy refresh USA_mailboxes --depth root --all-generations",
+		"keyroll policy refresh USA_mailboxes --depth content --bytes-per-second 20000000",
 		"keyroll policy refresh USA_mailboxes --include-inactive --dry-run",
 		"keyroll policy refresh USA_mailboxes --containers-per-second 2000 --deadline 24h")
 }

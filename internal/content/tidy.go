@@ -148,17 +148,16 @@ func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow)
 		if err != nil {
 			return err
 		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		// One that waits no longer, somebody else has decided about meanwhile.
+		still, err := stillDropped(ctx, tx, tenant, waiting[0].ID, waiting[len(waiting)-1].ID)
+		if err != nil {
+			return err
+		}
 		for i, b := range waiting {
-			if named[i] {
-				continue
-			}
-			// Where somebody else has decided about it meanwhile it may be named all
-			// the same.
-			others, err := countNames(ctx, tx, b)
-			if err != nil {
-				return err
-			}
-			if others == 0 {
+			if !named[i] && still[droppedBy{b.ID, b.Item}] {
 				gone = append(gone, b)
 			}
 		}

@@ -121,7 +121,11 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 			r.Mark = max(r.Mark, before.Mark)
 		}
 	}
-	r.Total, err = remaining(ctx, tx, policies, r)
+	classes := r.Classes
+	if r.deep() != nil {
+		classes = changing(classes)
+	}
+	r.Total, err = standing(ctx, tx, policies, r, classes)
 	return r, err
 }
 

@@ -419,6 +419,29 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 	})
 }
 
+// What a roll meets that does not open is told while it goes on, the first
+// of it by name.
+func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
+		for i := range 22 {
+			w.damage(boxes[i*testSlots].Page)
+		}
+		ro := w.begin(pol)
+		told := int64(0)
+		w = w.beforeReseal(func(n int) {
+			if n == 25 {
+				told = w.progress(ro).SkippedCount
+			}
+		})
+		w.finish(ro, api.RollFailed)
+		if p := w.progress(ro); told == 0 || p.SkippedCount != 22 || len(p.Skipped) != 20 {
+			t.Errorf("on its way: %d; at its end: %+v", told, p)
+		}
+	})
+}
+
 // A revision that is not as it was written keeps what stands under its policy
 // key where it is, and nothing else.
 func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
