@@ -93,9 +93,11 @@ func (*policyRefresh) Help() string {
 	return help("Add a version to one of the policy's keys first; with no newer version nothing is changed, unless --include-inactive asks for a sweep "+
 		"or the roll before was cancelled: then what is not under the current policy key comes there. The answer comes at once, the roll goes on in the background: "+
 		"keyroll roll watch follows it. Depth root touches no mailbox, and so its limit: who holds an old copy of the wrap and the old key version "+
-		"still opens what the policy key protects.",
+		"still opens what the policy key protects. Depths container and content do their work without a newer version too, for site policies under the "+
+		"exact versions that these name; depth content stores twice, for a moment, what it is working on: at most 32 MiB for each of a node's units.",
 		"keyroll policy refresh USA_mailboxes",
 		"keyroll policy refresh USA_mailboxes --depth root --all-generations",
+		"keyroll policy refresh USA_mailboxes --depth content --bytes-per-second 20000000",
 		"keyroll policy refresh USA_mailboxes --include-inactive --dry-run",
 		"keyroll policy refresh USA_mailboxes --containers-per-second 2000 --deadline 24h")
 }
@@ -154,9 +156,26 @@ func (*databaseMove) Help() string {
 }
 
 func (*benchRoll) Help() string {
-	return help("Five interleaved rounds in one run, on the same database, disk, driver and durability; every key is opened again at the end. "+
-		"Rates are medians in containers a second, ratios medians of the ratios within each round.",
-		"keyroll bench roll --containers 200000 -o json")
+	return help("Interleaved rounds in one run, on the same database, disk, driver and durability; every key is opened again at the end, or all content read. "+
+		"Figures are medians with their range, ratios those of the ratios within each round.",
+		"keyroll bench roll --containers 200000 -o json",
+		"keyroll bench roll --depth content --database postgres:///keyroll?host=/run/postgresql")
+}
+
+func (*benchGrowth) Help() string {
+	return help("A policy each of 1,000, 10,000, 100,000 mailboxes and so on; each is rolled at depth policy, then at depth root, in interleaved rounds of one run.",
+		"keyroll bench growth --containers 10000000")
+}
+
+func (*benchReaders) Help() string {
+	return help("In each round a roll runs alone and free; then messages are read by a client at a steady pace, at rest and while rolls held to half that rate follow each other. "+
+		"A read counts from the moment that it was due.",
+		"keyroll bench readers --depth content")
+}
+
+func (*benchContent) Help() string {
+	return help("A file goes into a site and comes out again, in interleaved rounds beside io.Copy with fsync on the same disk. Client and node are one process on the same cores, with TLS between them.",
+		"keyroll bench content --size 1GiB -o json")
 }
 
 // help is a paragraph, unless it is empty, and examples.

@@ -212,7 +212,7 @@ type rolls struct {
 }
 
 func (r *rolls) act(ctx context.Context) error {
-	depths := []api.Depth{api.DepthRoot, api.DepthPolicy}
+	depths := []api.Depth{api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent}
 	if rand.IntN(2) == 0 {
 		r.newVersion()
 	}

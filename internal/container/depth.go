@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -42,7 +43,8 @@ const (
 const updateKeyed = `UPDATE container SET generation = generation + 1, older = ?5, keyed = ?6
 	WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND generation = ?4 AND older = 0 AND purged = 0`
 
-const updateOlder = `UPDATE container SET older = 0, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND older = ?3 AND generation = ?4`
+// updateOlder changes only what still stands where WithOlder looked.
+const updateOlder = `UPDATE container SET older = 0, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND older = ?3 AND generation = ?4 AND page = ?5`
 
 const updateRenewed = `UPDATE container SET renewed = ?3, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND renewed < ?3`
 
@@ -76,7 +78,39 @@ func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark in
 	return n, nil
 }
 
-// claimFor is how long a claim holds that is not renewed.
+// olderPages joins the containers of a page, from one id to another, that have an
+// older key with the pages of blob keys that stand under it.
+const olderPages = ` FROM container c JOIN key_page p ON p.tenant = c.tenant AND p.class = ?5 AND p.parent = c.id AND p.generation = c.generation - 1
+	WHERE c.tenant = ?1 AND c.page = ?2 AND c.id >= ?3 AND c.id <= ?4 AND c.older <> 0`
+
+// UnderOlder returns up to limit pages of blob keys that stand under the older key
+// of the containers of a key page from one id to another, after one of them, in
+// the order of containers and pages. One text serves all containers: most of its
+// time a database spends on texts that it has not met before.
+func UnderOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64, after keypage.Row, limit int) (list []keypage.Row, err error) {
+	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.parent, p.generation, p.class, p.version, p.count, p.body`+olderPages+
+		` AND (c.id > ?6 OR c.id = ?6 AND p.id > ?7) ORDER BY c.id, p.id LIMIT ?8`,
+		tenant, page, from, to, envelope.ClassBlob, after.Parent, after.ID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list pages of blob keys: %w", err)
+	}
+	for rows.Next() {
+		var r keypage.Row
+		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
+			return nil, errors.Join(fmt.Errorf("list pages of blob keys: %w", err), rows.Close())
+		}
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// WithOlder returns those containers of a key page, from one id to another, under
+// whose older key a page of blob keys stands.
+func WithOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64) ([]int64, error) {
+	return selectIDs(ctx, tx, `SELECT DISTINCT c.id`+olderPages, tenant, page, from, to, envelope.ClassBlob)
+}
+
+// claimFor is how long a claim holds that is not renewed, while its node lives.
 const claimFor = 15 * time.Second
 
 // Claim gives a node up to limit containers of a key page, with ids above after,
@@ -93,7 +127,7 @@ func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mar
 	} else {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
 			ids, err = selectIDs(ctx, tx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
-				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
+				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6 OR NOT `+lease.NodeLives(tx, "claimed_by")+`) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
 				tenant, mark, page, after, limit, node, claimFor.Milliseconds())
 			return err
 		})
@@ -288,7 +322,7 @@ func (s *Containers) DropOlder(ctx context.Context, tx *store.Tx, g *Group, done
 	}
 	args := make([][]any, len(done))
 	for i, o := range done {
-		args[i] = []any{o.Tenant, o.ID, o.Older, o.Generation}
+		args[i] = []any{o.Tenant, o.ID, o.Older, o.Generation, o.Page}
 	}
 	return all(tx.ExecMany(ctx, updateOlder, args))
 }

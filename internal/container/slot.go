@@ -100,6 +100,12 @@ func (s *Containers) OnPage(ctx context.Context, tx *store.Tx, tenant, page int6
 	return unnamed(selectRows(ctx, tx, wherePage, tenant, page))
 }
 
+// OnOlderPage returns the containers whose older key stands in a key page, as
+// OnPage does.
+func (s *Containers) OnOlderPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
+	return unnamed(selectRows(ctx, tx, ` WHERE tenant = ?1 AND older = ?2 AND older <> 0 ORDER BY id`, tenant, page))
+}
+
 // All returns the first limit containers of every kind, the directory too, with
 // an id above after, in id order and without their names.
 func (s *Containers) All(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Container, error) {

@@ -230,9 +230,12 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 
 func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Writer) error {
 	for range tries {
-		err := r.tryBlob(ctx, sequence, off, n, w)
+		written, err := r.tryBlob(ctx, sequence, off, n, w)
 		if !errors.Is(err, errRenewed) {
 			return err
+		}
+		if off, n = off+written, n-written; written > 0 && n == 0 {
+			return nil
 		}
 		if err := r.again(ctx); err != nil {
 			return err
@@ -241,16 +244,16 @@ func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Wri
 	return rolledMeanwhile()
 }
 
-func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Writer) error {
+func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Writer) (written int64, err error) {
 	ring, err := r.keys(ctx, sequence)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer ring.zero()
 	b := r.blobs[sequence]
 	key, err := ring.key(b)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return r.contents.copyBlob(ctx, b, key, off, n, w)
 }

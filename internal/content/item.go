@@ -108,8 +108,12 @@ func (s *Contents) copyMessage(ctx context.Context, c container.Container, f fir
 		if err != nil {
 			return err
 		}
-		if err = s.copyBlob(ctx, f.blob, key, off, n, w); !errors.Is(err, errRenewed) {
+		written, err := s.copyBlob(ctx, f.blob, key, off, n, w)
+		if !errors.Is(err, errRenewed) {
 			return err
+		}
+		if off, n = off+written, n-written; written > 0 && n == 0 {
+			return nil
 		}
 		p, err := s.openPart(ctx, c, messagesOnly, f.item.ID-1, 1)
 		if err != nil {
@@ -124,9 +128,9 @@ func (s *Contents) copyMessage(ctx context.Context, c container.Container, f fir
 	return rolledMeanwhile()
 }
 
-// copyBlob writes bytes [off, off+n) of a blob to w. What fails to read is told
-// with item and blob; what w returns is returned as it is.
-func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) error {
+// copyBlob writes bytes [off, off+n) of a blob to w and returns how many it wrote.
+// What fails to read is told with item and blob; what w returns is returned as it is.
+func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) (written int64, err error) {
 	name, place := blobName(b.Tenant, b.ID), envelope.BlobPlace{Tenant: b.Tenant, Blob: b.ID}
 	whole := off == 0 && n == b.Size
 	sealedOff, sealedLen := envelope.SealedRange(b.Size, off, n)
@@ -135,27 +139,30 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	}
 	sealed, err := s.blobs.GetRange(ctx, name, sealedOff, sealedLen)
 	if fail.Is(err, api.NotFound) {
-		return s.missing(ctx, b)
+		return 0, s.missing(ctx, b)
 	}
 	if err != nil {
-		return fmt.Errorf("read item %d: %w", b.Item, err)
+		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	defer sealed.Close()
 	var plain io.Reader
 	if whole {
 		plain = envelope.NewReader(sealed, key, place, b.Size)
 	} else if plain, err = envelope.NewRangeReader(sealed, key, place, b.Size, off, n); err != nil {
-		return fmt.Errorf("read item %d: %w", b.Item, err)
+		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	copyTo := copyContent
 	if n >= aheadFrom {
 		copyTo = copyAhead
 	}
-	_, readErr, writeErr := copyTo(ctx, w, plain)
-	if readErr != nil {
-		return fmt.Errorf("read item %d: %w", b.Item, readErr)
+	written, readErr, writeErr := copyTo(ctx, w, plain)
+	if fail.Is(readErr, api.NotFound) { // deleted while it was read
+		return written, s.missing(ctx, b)
 	}
-	return writeErr
+	if readErr != nil {
+		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
+	}
+	return written, writeErr
 }
 
 // missing says why a blob is not in the blob store: its row is looked up again,

@@ -115,12 +115,12 @@ func (r *renewing) isSkipped(item int64) bool {
 // all works on units side by side: while one waits for its disk, another one
 // encrypts.
 func (r *renewing) all(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, working := errgroup.WithContext(ctx)
 	var failed error
-	for after := (blobRow{Sequence: -1}); ctx.Err() == nil; {
+	for after := (blobRow{Sequence: -1}); working.Err() == nil; {
 		var stale []blobRow
-		failed = r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
-			stale, err = staleAfter(ctx, tx, r.container, r.Mark, after, unitBlobs)
+		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
+			stale, err = staleAfter(working, tx, r.container, r.Mark, after, unitBlobs)
 			return err
 		})
 		if failed != nil || len(stale) == 0 {
@@ -128,17 +128,17 @@ func (r *renewing) all(ctx context.Context) error {
 		}
 		stale = firstUnit(stale)
 		after = stale[len(stale)-1]
-		if failed = r.Slow(ctx, sizeOf(stale)); failed != nil {
+		if failed = r.Slow(working, sizeOf(stale)); failed != nil {
 			break
 		}
 		select {
 		case r.contents.units <- struct{}{}:
-		case <-ctx.Done():
+		case <-working.Done():
 			continue
 		}
 		g.Go(func() error {
 			defer func() { <-r.contents.units }()
-			return r.unit(ctx, stale)
+			return r.unit(working, stale)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -400,7 +400,8 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		}
 		news = append(news, n)
 	}
-	return news, pages, pages.seal(u.opened)
+	err = pages.seal(u.opened) // before pages is returned
+	return news, pages, err
 }
 
 // item seals the metadata of an item anew: under the key of its first blob, and

@@ -1,8 +1,11 @@
 package content
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -26,23 +29,24 @@ type Rewrapping struct {
 	Skip func(container, page int64, err error)
 }
 
-// Rewrap brings the key pages of the blobs of some containers from the older
-// generation of their containers' keys to the present one. No blob and no item
+// Rewrap brings the key pages of the blobs of some containers, which stand in one
+// key page and come in id order, from the older generation of their keys to the
+// present one. No blob and no item
 // is written. A page that somebody else changed is left for another call, one
 // that does not open is skipped.
 func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []container.Opened, r Rewrapping) error {
-	byID := make(map[int64]container.Opened, len(containers))
-	var parents []keypage.Parent
-	for _, o := range containers {
-		if o.Older != 0 {
-			byID[o.ID] = o
-			parents = append(parents, keypage.Parent{ID: o.ID, Generation: o.Generation - 1})
-		}
+	if len(containers) == 0 {
+		return nil
 	}
-	for after := int64(0); len(parents) > 0; {
+	byID := make(map[int64]container.Opened, len(containers))
+	for _, o := range containers {
+		byID[o.ID] = o
+	}
+	first, last := containers[0], containers[len(containers)-1]
+	for after := (keypage.Row{}); ; {
 		var rows []keypage.Row
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = keypage.Under(ctx, tx, tenant, parents, []envelope.Class{envelope.ClassBlob}, after, rewrapPages)
+			rows, err = container.UnderOlder(ctx, tx, tenant, first.Page, first.ID, last.ID, after, rewrapPages)
 			return err
 		})
 		if err != nil {
@@ -51,10 +55,18 @@ func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []contai
 		if len(rows) == 0 {
 			return nil
 		}
-		after = rows[len(rows)-1].ID
+		after = rows[len(rows)-1]
+		after.Body = nil
 		olds, news := make([]keypage.Row, 0, len(rows)), make([]keypage.Row, 0, len(rows))
 		for _, old := range rows {
-			next, err := rewrapped(byID[old.Parent], old)
+			o, mine := byID[old.Parent]
+			if !mine { // another node works on it
+				continue
+			}
+			next, err := rewrapped(o, old)
+			if errors.Is(err, container.ErrGeneration) {
+				continue
+			}
 			if fail.Is(err, api.Damaged) {
 				r.Skip(old.Parent, old.ID, err)
 				continue
@@ -64,11 +76,13 @@ func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []contai
 			}
 			olds, news = append(olds, old), append(news, next)
 		}
+		byPage := func(a, b keypage.Row) int { return cmp.Compare(a.ID, b.ID) }
+		slices.SortFunc(olds, byPage) // as all who swap pages do
+		slices.SortFunc(news, byPage)
 		if err := s.swapPages(ctx, olds, news, r); err != nil {
 			return fmt.Errorf("wrap blob keys anew: %w", err)
 		}
 	}
-	return nil
 }
 
 // rewrapped returns a key page under the present key of its container.

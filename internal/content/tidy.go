@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
@@ -51,14 +50,11 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 					return err
 				}
 			}
-			pages, err := keypage.Under(ctx, tx, tenant, []keypage.Parent{{ID: container, Generation: 1}}, []envelope.Class{envelope.ClassBlob}, 0, s.batch)
+			pages, err := keypage.DeleteBlobPages(ctx, tx, tenant, container, s.batch)
 			if err != nil {
 				return err
 			}
-			if _, err := keypage.Delete(ctx, tx, pages...); err != nil {
-				return err
-			}
-			if more = len(items)+len(pages) > 0; more {
+			if more = len(items)+int(pages) > 0; more {
 				return nil
 			}
 			_, err = deleteUnfinished(ctx, tx, container, false)
@@ -146,17 +142,16 @@ func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow)
 		if err != nil {
 			return err
 		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		// One that waits no longer, somebody else has decided about meanwhile.
+		still, err := stillDropped(ctx, tx, tenant, waiting[0].ID, waiting[len(waiting)-1].ID)
+		if err != nil {
+			return err
+		}
 		for i, b := range waiting {
-			if named[i] {
-				continue
-			}
-			// Where somebody else has decided about it meanwhile it may be named all
-			// the same.
-			others, err := countNames(ctx, tx, b)
-			if err != nil {
-				return err
-			}
-			if others == 0 {
+			if !named[i] && still[droppedBy{b.ID, b.Item}] {
 				gone = append(gone, b)
 			}
 		}

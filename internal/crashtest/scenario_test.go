@@ -107,6 +107,12 @@ var scenarios = []scenario{
 		steps: []step{refresh(api.DepthPolicy)},
 	},
 	{
+		name: "roll at depth content",
+		prepare: []step{fill(5, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 5)), receive("m2@contoso.com", mbox(6, 1)),
+			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(7, 2)), setState(alice, api.Inactive)},
+		steps: []step{refresh(api.DepthContent), receive("m1@contoso.com", mbox(9, 1))},
+	},
+	{
 		name: "move at the next access",
 		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive),
 			create(bob, nodetest.MailboxPolicy), receive(bob, mbox(3, 2)), setState(bob, api.Inactive), refresh(api.DepthPolicy)},
@@ -315,7 +321,7 @@ func refresh(depth api.Depth) step {
 		name: fmt.Sprintf("refresh at depth %s", depth),
 		do:   func(w *nodetest.World) { w.Refresh(nodetest.MailboxPolicy, depth) },
 		then: func(m *model) {
-			if depth == api.DepthPolicy {
+			if depth != api.DepthRoot {
 				m.Policies[nodetest.MailboxPolicy]++
 			}
 		},

@@ -12,6 +12,7 @@ package depth
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
-	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
@@ -86,7 +86,7 @@ const (
 	// one waits for the database, the other one's keys are opened and sealed.
 	atOnce = 2
 	// groupSize is how many containers are opened, and ended, at a time.
-	groupSize = 32
+	groupSize = 128
 	// claimsKept is how often claims are renewed.
 	claimsKept = 5 * time.Second
 )
@@ -116,10 +116,10 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 		defer stop()
 		go w.keepClaims(kept)
 	}
-	err = w.pages(gctx, func(ids []int64) {
+	err = w.pages(gctx, func(page int64, ids []int64) {
 		g.Go(func() error {
 			defer w.release(ids)
-			return w.group(gctx, ids)
+			return w.group(gctx, page, ids)
 		})
 	})
 	if failed := g.Wait(); failed != nil {
@@ -130,7 +130,7 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 
 // pages hands on the containers of each key page of the scope, those of a page in
 // several groups. At stage container the page has got new keys before.
-func (w *work) pages(ctx context.Context, group func(ids []int64)) error {
+func (w *work) pages(ctx context.Context, group func(page int64, ids []int64)) error {
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -156,7 +156,7 @@ func (w *work) pages(ctx context.Context, group func(ids []int64)) error {
 			}
 			last = ids[len(ids)-1]
 			w.claim(ids)
-			group(ids)
+			group(after, ids)
 		}
 	}
 }
@@ -183,7 +183,7 @@ func (w *work) rekey(ctx context.Context, page int64) error {
 	return err
 }
 
-func (w *work) group(ctx context.Context, ids []int64) error {
+func (w *work) group(ctx context.Context, page int64, ids []int64) error {
 	if err := w.Slow(ctx, int64(len(ids)), 0); err != nil {
 		return err
 	}
@@ -199,17 +199,17 @@ func (w *work) group(ctx context.Context, ids []int64) error {
 		w.Skip(id, fmt.Sprintf("container %d", id), err)
 	}
 	if w.Stage == api.StageContainer {
-		return w.rewrap(ctx, g)
+		return w.rewrap(ctx, page, g)
 	}
 	return w.renew(ctx, g)
 }
 
 // rewrap brings the blob keys of a group under the new keys of their containers,
 // and takes the older ones away.
-func (w *work) rewrap(ctx context.Context, g *container.Group) error {
+func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error {
 	var opened []container.Opened
 	for _, o := range g.Opened {
-		if o.Older != 0 {
+		if o.Older != 0 && o.Page == page { // else it was moved meanwhile, and is for another pass
 			opened = append(opened, o)
 		}
 	}
@@ -227,19 +227,16 @@ func (w *work) rewrap(ctx context.Context, g *container.Group) error {
 		if err := w.Hold(tx); err != nil {
 			return err
 		}
-		var done []container.Opened
 		for _, o := range opened { // in id order
 			if err := tx.Lock(ctx, o.ID, true); err != nil { // TakesBlobs
 				return err
 			}
-			pages, _, err := keypage.Count(ctx, tx, w.Tenant, []keypage.Parent{{ID: o.ID, Generation: o.Generation - 1}}, []envelope.Class{envelope.ClassBlob})
-			if err != nil {
-				return err
-			}
-			if pages == 0 {
-				done = append(done, o)
-			}
 		}
+		left, err := container.WithOlder(ctx, tx, w.Tenant, opened[0].Page, opened[0].ID, opened[len(opened)-1].ID)
+		if err != nil {
+			return err
+		}
+		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool { return slices.Contains(left, o.ID) })
 		if len(done) == 0 {
 			return nil
 		}
@@ -286,7 +283,15 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if n > 0 {
 		w.did.Store(true)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if _, err := w.contents.FoldSparse(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *work) claim(ids []int64) {

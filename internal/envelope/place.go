@@ -28,6 +28,9 @@ const (
 // the generation before the present one, while blob keys stand under those.
 func (c Class) Older() Class { return c | olderBit }
 
+// IsOlder says whether c is a class of older keys.
+func (c Class) IsOlder() bool { return c&olderBit != 0 }
+
 var classes = [...]string{
 	ClassActive:       "active",
 	ClassInactive:     "inactive",

@@ -74,10 +74,16 @@ func (r Roll) deep() []api.RollStage {
 	return nil
 }
 
+// changing are those of some classes whose containers a roll reaches below policy
+// keys. A backup is frozen: its key comes under another policy key, and stays.
+func changing(classes []envelope.Class) []envelope.Class {
+	return slices.DeleteFunc(slices.Clone(classes), func(c envelope.Class) bool { return c == envelope.ClassBackup })
+}
+
 // older are the classes of the keys that containers of some classes had before a
 // roll gave them new ones. They move with them.
 func older(classes []envelope.Class) (all []envelope.Class) {
-	for _, c := range classes {
+	for _, c := range changing(classes) {
 		all = append(all, c.Older())
 	}
 	return all
@@ -92,14 +98,14 @@ func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits b
 	}
 	store.PastID(ro.Mark)
 	w := &deepWork{Roller: r, roll: ro, damaged: damaged, containers: map[int64]bool{},
-		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: ro.Classes, Mark: ro.Mark}}
+		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: changing(ro.Classes), Mark: ro.Mark}}
 	for _, stage := range ro.deep() {
 		if err := w.stage(ctx, stage); err != nil {
 			return r.interrupted(ctx, ro, err)
 		}
 	}
-	ended, err := r.finish(ctx, ro, outcome{damaged: w.damaged})
-	if err == nil && !ended { // somebody came under an older policy key meanwhile
+	ended, err := r.finish(ctx, ro, outcome{damaged: w.damaged, behind: w.behind})
+	if err == nil && !ended { // a container came meanwhile, with an older key
 		return true, 0, nil
 	}
 	return false, 0, err
@@ -186,16 +192,32 @@ func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
 // left returns some of the containers that a stage has yet to bring over and that
 // are not among those of which something was skipped.
 func (w *deepWork) left(ctx context.Context, stage api.RollStage) (left []int64, err error) {
+	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
+		left, err = w.leftIn(ctx, tx, stage)
+		return err
+	})
+	return left, err
+}
+
+func (w *deepWork) leftIn(ctx context.Context, tx *store.Tx, stage api.RollStage) ([]int64, error) {
 	w.mu.Lock()
 	skipped := len(w.containers)
 	w.mu.Unlock()
-	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
-		left, err = w.Deep.Left(ctx, tx, stage, w.scope, skipped+1)
-		return err
-	})
+	left, err := w.Deep.Left(ctx, tx, stage, w.scope, skipped+1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.DeleteFunc(left, func(id int64) bool { return w.containers[id] }), err
+}
+
+// behind says whether a stage has something left to do after all: a container
+// may have been assigned to the policy, or restored, behind the stage's back.
+func (w *deepWork) behind(ctx context.Context, tx *store.Tx) (bool, error) {
+	for _, stage := range w.roll.deep() {
+		if left, err := w.leftIn(ctx, tx, stage); err != nil || len(left) > 0 {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // enter notes which stage a roll has come to, and once how much there is to do.

@@ -33,18 +33,8 @@ func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.E
 		return err
 	}
 	e.Stays = under - plan.Total
-	if plan.deep() != nil {
-		from, err := parents(ctx, tx, r.Policies, plan)
-		if err != nil {
-			return err
-		}
-		sc := Scope{Tenant: plan.Tenant, Parents: from, Classes: plan.Classes, Mark: plan.Mark}
-		if e.Blobs, e.Bytes, err = r.Deep.Size(ctx, tx, sc); err != nil {
-			return err
-		}
-		if plan.Depth != api.DepthContent {
-			e.Bytes = 0
-		}
+	if err := r.estimateDeep(ctx, tx, plan, e); err != nil {
+		return err
 	}
 	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
 		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
@@ -82,4 +72,20 @@ func share(r Roll, e api.Estimate, of Roll) float64 {
 		return float64(e.Bytes) / float64(of.BytesTotal)
 	}
 	return float64(r.Total) / float64(of.Total)
+}
+
+// estimateDeep counts what a planned roll would do below policy keys.
+func (r *Roller) estimateDeep(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
+	if plan.deep() == nil {
+		return nil
+	}
+	from, err := parents(ctx, tx, r.Policies, plan)
+	if err != nil {
+		return err
+	}
+	e.Blobs, e.Bytes, err = r.Deep.Size(ctx, tx, Scope{Tenant: plan.Tenant, Parents: from, Classes: changing(plan.Classes), Mark: plan.Mark})
+	if plan.Depth != api.DepthContent {
+		e.Bytes = 0
+	}
+	return err
 }

@@ -49,6 +49,9 @@ type damage struct {
 type outcome struct {
 	moved   int64
 	damaged []damage
+	// behind, unless nil, says under the policy's lock whether something is left
+	// below policy keys.
+	behind func(ctx context.Context, tx *store.Tx) (bool, error)
 }
 
 // source is where a pass takes pages from.

@@ -193,7 +193,7 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 		through, damaged, waits, rest, err = r.work(ctx, ro)
 		return err
 	})
-	if err == nil && !held {
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
 		err = errElsewhere
 	}
 	if err != nil || !through {
@@ -307,18 +307,21 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 		if left > 0 && (out.moved > 0 || len(out.damaged) == 0) {
 			return nil // somebody else's swaps won meanwhile: go over it again
 		}
+		if out.behind != nil {
+			if behind, err := out.behind(ctx, tx); err != nil || behind {
+				return err
+			}
+		}
 		if len(out.damaged) > 0 && (left > 0 || ro.deep() != nil) {
 			state = api.RollFailed
 			message = out.failure()
 		}
 		ended = true
-		if state == api.RollFinished {
-			if err := forgetSkipped(ctx, tx, ro); err != nil {
-				return err
-			}
+		first, err := setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
+		if err != nil || !first || state != api.RollFinished { // another node may have ended it, and knows what it skipped
+			return err
 		}
-		_, err = setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
-		return err
+		return forgetSkipped(ctx, tx, ro)
 	})
 	if err == nil && ended {
 		fault.Point("roll.after-finish")

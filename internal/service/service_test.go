@@ -222,7 +222,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			"the same key twice":           {e(w.CreatePolicy(w.ctx, uri(keyURI("A-p"), keyURI("a-P")))), api.InvalidArgument},
 			"no URI of a vault":            {e(w.CreatePolicy(w.ctx, uri(keyURI("A-p"), "https://example.com/keys/k"))), api.InvalidArgument},
 			"the name of the site policy":  {e(w.CreatePolicy(w.ctx, newPolicy("sITES", keyURI("A-p"), keyURI("B-p")))), api.InvalidArgument},
-			"a depth that is none":         {e(w.RefreshPolicy(w.ctx, refresh("p", "container"))), api.InvalidArgument},
+			"a depth that is none":         {e(w.RefreshPolicy(w.ctx, refresh("p", "blob"))), api.InvalidArgument},
 			"all generations, depth root":  {e(w.RefreshPolicy(w.ctx, all)), api.InvalidArgument},
 			"a refresh of the site policy": {e(w.RefreshPolicy(w.ctx, refresh("Sites", ""))), api.InvalidArgument},
 			"an update of a mailbox one":   {e(w.UpdatePolicy(w.ctx, update("p", "primary", api.KeyVersion{Vault: "A-p", Key: "k", Version: strings.Repeat("0", 32)}))), api.InvalidArgument},

@@ -277,8 +277,9 @@ func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent)
 // are exactly the containers that point to it. Under a policy key that no root
 // wraps any more there is nothing.
 func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) error {
+	classes := slices.Concat(policy.Classes, policy.OlderClasses)
 	for _, parent := range retired {
-		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, policy.Classes)
+		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, classes)
 		if err != nil {
 			return err
 		}
@@ -299,7 +300,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 	}
 	for _, one := range kept {
 		for after := int64(0); ; {
-			rows, err := keypage.Under(ctx, r.tx, r.tenant, []keypage.Parent{one.Parent}, policy.Classes, after, pageBatch)
+			rows, err := keypage.Under(ctx, r.tx, r.tenant, []keypage.Parent{one.Parent}, classes, after, pageBatch)
 			if err != nil {
 				return err
 			}
@@ -334,6 +335,9 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		return r.found("key page", row.ID, err)
 	}
 	defer page.Zero()
+	if row.Class.IsOlder() {
+		return r.olderPage(ctx, row, page)
+	}
 	pointing, err := r.containers.OnPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
 		return err
@@ -358,6 +362,30 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 	}
 	if page.Len() != len(pointing) {
 		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+	}
+	return nil
+}
+
+// olderPage checks a page of the keys that containers had before a roll gave them
+// new ones: its slots are exactly those of the containers that point to it.
+func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
+	pointing, err := r.containers.OnOlderPage(ctx, r.tx, r.tenant, row.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range pointing {
+		key, ok := page.Find(c.ID, c.Generation-1)
+		if !ok {
+			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its older generation %d", c.ID, row.ID, c.Generation-1)
+			if err := r.found(noun(c), c.ID, err); err != nil {
+				return err
+			}
+			continue
+		}
+		key.Zero()
+	}
+	if page.Len() != len(pointing) {
+		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d older keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
 	}
 	return nil
 }
