@@ -142,7 +142,6 @@ func (s service) readBreaks(t *testing.T) {
 func (s service) stalls(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
-	blob.Hasten(store)
 	if _, err := store.PutIfAbsent(t.Context(), "aa/1", strings.NewReader(strings.Repeat("x", 16<<20))); err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +150,8 @@ func (s service) stalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	blob.Hasten(store)
+	blob.Impatient(store)
 	p.Stall()
 	defer p.Resume()
 	if n, err := io.Copy(io.Discard, r); !fail.Is(err, api.Unavailable) {
