@@ -9,8 +9,8 @@ FUZZTIME ?= 10s
 # stands in memory, and no test waits for a disk.
 ROOM = $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
 ifeq ($(shell test "$(ROOM)" -gt 6000000 2>/dev/null && mkdir -p -m 1777 /dev/shm/keyroll && echo yes),yes)
-race fips: export TMPDIR = /dev/shm/keyroll
-race fips: export GOTMPDIR = /tmp
+race fips model: export TMPDIR = /dev/shm/keyroll
+race fips model: export GOTMPDIR = /tmp
 endif
 
 .PHONY: all build test check race fips fuzz soak bench clean
@@ -33,7 +33,8 @@ CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node/clustertest
 
 # Whole procedures, one request after the other: the race detector would only
 # slow them. What runs side by side is in the other tests.
-PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants)
+PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants|$(MODEL))
+MODEL = TestAnySequenceOfActsKeepsToTheModel
 
 # Tests wait for disks and databases more than for processors: packages run
 # four at a time.
@@ -48,7 +49,7 @@ OTHER = ./internal/access ./internal/audit ./internal/ca ./internal/content ./in
 
 .PHONY: other
 other: postgres ## once more, on PostgreSQL
-	KEYROLL_TEST_DATABASE=postgres $(GO) test -p 4 $(OTHER)
+	KEYROLL_TEST_DATABASE=postgres $(GO) test -p 4 -skip '^$(MODEL)' $(OTHER)
 
 fips:
 	GODEBUG=fips140=only $(GO) test -p 4 $(CRYPTO)
@@ -81,6 +82,11 @@ fuzz: ## each fuzz target for a short time
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 	  done; \
 	done
+
+.PHONY: model
+MODELCHECKS ?= 300
+model: postgres ## everything that a tenant may do, in many more orders; docs/testing.md
+	$(GO) test ./internal/service -run '^$(MODEL)' -rapid.checks $(MODELCHECKS) -rapid.steps 80 -timeout 3h -v
 
 soak: ## ten minutes of mixed load while vaults go away and come back
 	$(GO) test ./internal/node -run '^TestSoak$$' -soak 10m -timeout 20m -v

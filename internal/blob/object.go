@@ -95,7 +95,8 @@ const patience = 10 * time.Second
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
-	place string // for the operator
+	place    string // for the operator
+	identity string
 
 	pause, patience time.Duration // firstPause and patience
 }
@@ -110,28 +111,35 @@ func (r *remote) within(bytes int) time.Duration {
 	return r.patience + time.Duration(bytes>>19)*time.Second
 }
 
-// markName is an object that no blob has the name of. It shows that the store can
-// be written to and refuses to replace what is there.
-const markName = "keyroll-store"
-
 // check fails unless the store answers, lists, takes what is put, and replaces
-// nothing.
+// nothing. It reads who the store is.
 func (r *remote) check(ctx context.Context) error {
 	doing := "open blob store " + r.place
 	err := r.try(ctx, doing, 0, func(ctx context.Context) error {
-		_, _, err := r.page(ctx, markName, "")
+		_, _, err := r.page(ctx, MarkName, "")
 		return err
 	})
 	for range 2 {
 		if err == nil {
-			err = r.putObject(ctx, doing, markName, []byte("keyroll keeps sealed blobs here\n"))
+			err = r.putObject(ctx, doing, MarkName, []byte(rand.Text()+"\n"))
 		}
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return fail.New(api.InvalidArgument, "%s: it replaces objects instead of refusing to", doing).
 			WithHint("take a service that honours the request header If-None-Match")
-	case fail.Is(err, api.AlreadyExists):
+	}
+	if fail.Is(err, api.AlreadyExists) {
+		err = r.try(ctx, doing, 0, func(ctx context.Context) error {
+			mark, _, err := r.get(ctx, MarkName, 0, -1)
+			if err != nil {
+				return err
+			}
+			defer mark.Close()
+			r.identity, err = readMark(mark)
+			return err
+		})
+	}
+	if err == nil {
 		return nil
 	}
 	var g *graded
@@ -141,6 +149,8 @@ func (r *remote) check(ctx context.Context) error {
 	}
 	return err
 }
+
+func (r *remote) Identity() string { return r.identity }
 
 func (r *remote) Close() error {
 	r.close()

@@ -57,6 +57,11 @@ func each(t *testing.T, test func(t *testing.T, s service)) {
 func TestObjectServices(t *testing.T) {
 	each(t, func(t *testing.T, s service) {
 		blobtest.Run(t, func(t *testing.T) blob.Store { return s.openAt(t, s.addr) })
+		t.Run("ItIsTheSameAgain", func(t *testing.T) {
+			if one, two := s.openAt(t, s.addr).Identity(), s.openAt(t, s.addr).Identity(); one != two || len(one) < 20 {
+				t.Errorf("%q, then %q", one, two)
+			}
+		})
 		t.Run("AwayIsUnavailable", s.away)
 		t.Run("AReadGoesOnAfterABreak", s.readBreaks)
 		t.Run("AStalledReadEnds", s.stalls)

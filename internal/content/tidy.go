@@ -113,10 +113,8 @@ func (s *Contents) letGo(ctx context.Context, tenant int64, dropped []blobRow) e
 		if err != nil {
 			return fmt.Errorf("let go of blobs: %w", err)
 		}
-		for i, b := range gone {
-			if err := s.blobs.Delete(ctx, blobName(b.Tenant, b.ID)); err != nil {
-				return fmt.Errorf("let go of blob %d of %d: %w", i+1, len(gone), err)
-			}
+		if err := s.deleteAll(ctx, tenant, idsOf(gone)); err != nil {
+			return fmt.Errorf("let go of blobs: %w", err)
 		}
 		fault.Point("sweep.blobs-deleted")
 		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return deleteDropped(ctx, tx, gone) }); err != nil {

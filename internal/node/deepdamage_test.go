@@ -37,7 +37,7 @@ func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 	}
 	lost, item, page := of(0, "id"), of(0, "item"), of(1, "page")
 	var path string
-	for _, p := range files(t, filepath.Join(w.Data, "blobs")) {
+	for _, p := range allBlobs(t, w.Data) {
 		if filepath.Base(p) == fmt.Sprintf("%016x", lost) {
 			path = p
 		}

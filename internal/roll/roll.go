@@ -121,12 +121,29 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 			r.Mark = max(r.Mark, before.Mark)
 		}
 	}
+	if err := checkSweep(ctx, tx, policies, r, before); err != nil {
+		return r, err
+	}
 	classes := r.Classes
 	if r.deep() != nil {
 		classes = changing(classes)
 	}
 	r.Total, err = standing(ctx, tx, policies, r, classes)
 	return r, err
+}
+
+// checkSweep refuses a roll that would sweep another policy, too, which was not
+// left: the backups under that one are none of its.
+func checkSweep(ctx context.Context, tx *store.Tx, policies *policy.Policies, r, before Roll) error {
+	if r.Source == 0 || !slices.Contains(r.Classes, envelope.ClassBackup) {
+		return nil
+	}
+	source, err := policies.ByID(ctx, tx, r.Tenant, r.Source)
+	if err == nil && source.Left.IsZero() {
+		err = fail.New(api.RollInProgress, "a sweep of inactive mailboxes and backups, and a roll that brings containers of policy %q, go one after the other; roll %d is not done", source.Name, before.ID).
+			WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+	}
+	return err
 }
 
 // Leave ends the rolls of a policy that is being left, in the transaction that

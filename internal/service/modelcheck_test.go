@@ -12,7 +12,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
-	"keyroll/internal/store"
 )
 
 // rule is the design's: the code with which a user's access to what stands at a
@@ -229,16 +228,19 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	rolled := m.worked[at.policy] // it brings what is under older keys of its policy, too, whose home is another one by now
 	brought := rolled != nil && (at.policy == home.id || at.policy == c.at.policy) && at.gen == m.byID[at.policy].gen
 	if at != c.at && !brought && (at != current || !c.arrived && !follows) {
-		m.Fatalf("%s %s has moved from %v to %v, and its policy is at %v", c.kind, c.name, c.at, at, current)
+		m.Fatalf("%s %s has moved from %s to %s, and its policy is at %s", c.kind, c.name, m.named(c.at), m.named(at), m.named(current))
 	}
 	if c.arrived && at != current {
-		m.Fatalf("%s %s stands at %v, and should have come to %v", c.kind, c.name, at, current)
+		m.Fatalf("%s %s stands at %s, and should have come to %s", c.kind, c.name, m.named(at), m.named(current))
 	}
 	if at != c.at && brought {
 		rolled.begun = true
 	}
 	c.at, c.arrived = at, false
 }
+
+// named is a place in words.
+func (m *model) named(at place) string { return fmt.Sprintf("%s/%d", m.byID[at.policy].name, at.gen) }
 
 // ledger counts what each key version still protects.
 func (m *model) ledger() {
@@ -401,20 +403,11 @@ func (m *model) stored() map[string]bool {
 func (m *model) names(query string) map[string]bool {
 	m.Helper()
 	all := map[string]bool{}
-	m.View(func(tx *store.Tx) error {
-		rows, err := tx.Query(m.Ctx, query, m.Tenant)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			all[fmt.Sprintf("%x/%04x/%03x/%016x", m.Tenant, id>>48, id>>36&0xfff, id)] = true
-		}
-		return rows.Err()
+	m.rows(query, func(scan func(...any) error) error {
+		var id int64
+		err := scan(&id)
+		all[fmt.Sprintf("%x/%04x/%03x/%016x", m.Tenant, id>>48, id>>36&0xfff, id)] = true
+		return err
 	})
 	return all
 }

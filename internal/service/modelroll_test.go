@@ -3,13 +3,13 @@ package service_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
 	"keyroll/api"
+	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy/policytest"
@@ -24,6 +24,10 @@ type modelRoll struct {
 	begun      bool // it has brought one over
 	unfinished bool
 	cancelled  bool
+	sized      bool // blobs and bytes have been counted
+	blobs      int64
+	bytes      int64
+	things     string // all that there was when it was first seen
 }
 
 func (m *model) rolls(states ...api.RollState) (list []roll.Roll) {
@@ -49,11 +53,12 @@ func (m *model) workOn(ro roll.Roll) {
 	if waits || slices.ContainsFunc(m.rolls(api.RollRunning), func(r roll.Roll) bool { return r.ID == ro.ID }) {
 		return
 	}
-	for _, c := range m.all {
+	m.finished(ro, p)
+	for _, c := range append(slices.Clone(m.all), m.backups...) {
 		if m.byID[c.at.policy].purged || m.home(c) != p {
 			continue
 		}
-		if active := c.kind != "mailbox" || c.state == api.Active; active || p.sweeps && c.at.policy == p.id {
+		if atRest := c.class() == envelope.ClassBackup || c.kind == "mailbox" && c.state != api.Active; !atRest || p.sweeps && c.at.policy == p.id {
 			c.arrived = true
 		}
 	}
@@ -94,7 +99,7 @@ func (m *model) breakOff(r *rapid.T) {
 		fault.Set(func(string) { count() })
 		defer fault.Set(nil)
 	}
-	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
+	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Contents), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
 		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
 			if !atPoint {
@@ -131,18 +136,18 @@ func (m *model) cancel(r *rapid.T) {
 		return
 	}
 	m.Must(err)
-	known.cancelled, known.policy.sweeps = true, false
+	known.cancelled = true
 }
 
-// cancelled returns the policies whose rolls were cancelled.
+// cancelled returns the policies whose last roll was cancelled.
 func (m *model) cancelled() (list []*modelPolicy) {
-	for _, name := range slices.Sorted(maps.Keys(m.policies)) {
-		for _, ro := range m.rolled {
-			if ro.cancelled && ro.policy == m.policies[name] {
-				list = append(list, ro.policy)
-				break
-			}
+	seen := map[*modelPolicy]bool{}
+	for _, ro := range m.rolls() { // the newest first
+		known := m.rolled[ro.ID]
+		if p := known.policy; !seen[p] && known.cancelled && m.policies[p.name] == p {
+			list = append(list, p)
 		}
+		seen[known.policy] = true
 	}
 	return list
 }
@@ -169,6 +174,9 @@ func (m *model) leftOf(ro roll.Roll) (n int64) {
 		from[m.policyOf(ro.Source).id] = true
 	}
 	for _, c := range append(slices.Clone(m.all), m.backups...) {
+		if deep(ro.Depth) && c.kind == "backup" { // it comes along, and is not counted: its own key stays
+			continue
+		}
 		if from[c.at.policy] && c.at != (place{to.id, to.gen}) && slices.Contains(ro.Classes, c.class()) {
 			n++
 		}
@@ -177,6 +185,7 @@ func (m *model) leftOf(ro roll.Roll) (n int64) {
 }
 
 // progress demands that every roll counts what stands where, no less and no more.
+// One that goes deeper counts what its last stage has done.
 func (m *model) progress() {
 	m.Helper()
 	list, err := m.ListRolls(m.ctx, api.None{})
@@ -188,31 +197,37 @@ func (m *model) progress() {
 			left = m.leftOf(ro)
 		}
 		if known == nil {
-			known = &modelRoll{policy: m.policyOf(ro.Policy), total: left}
+			known = &modelRoll{policy: m.policyOf(ro.Policy), total: left, things: m.things()}
 			m.rolled[ro.ID] = known
 		}
-		if known.cancelled {
-			left = known.total
-		}
 		known.unfinished = ro.Unfinished()
-		done := max(0, known.total-left)
-		percent := 100.0
-		if left > 0 && known.total > 0 {
-			percent = 100 * float64(done) / float64(known.total)
+		if known.sized && (ro.BlobsTotal != known.blobs || ro.BytesTotal != known.bytes) {
+			m.Fatalf("there were %d blobs of %d bytes to do: %+v", known.blobs, known.bytes, ro)
 		}
-		if shown.Total != known.total || shown.Remaining != left || shown.Done != done || shown.PercentComplete != percent || ro.State == api.RollFailed {
+		known.sized, known.blobs, known.bytes = ro.Stage != "", ro.BlobsTotal, ro.BytesTotal
+		switch {
+		case known.cancelled:
+			left = known.total
+		case known.unfinished && deep(ro.Depth):
+			left = shown.Remaining
+		}
+		done := max(0, known.total-left)
+		if shown.Total != known.total || shown.Remaining != left || shown.Done != done || (left == 0) != (shown.PercentComplete == 100) || ro.State == api.RollFailed {
+			m.Fatalf("%d of %d are left: %+v", left, known.total, shown)
+		}
+		if !deep(ro.Depth) && left > 0 && shown.PercentComplete != 100*float64(done)/float64(known.total) {
 			m.Fatalf("%d of %d are left: %+v", left, known.total, shown)
 		}
 	}
 }
 
 // slots demands that there is a key for each container and each blob, and none
-// more.
+// more; those that a roll replaces at the moment are of classes above.
 func (m *model) slots() {
 	m.Helper()
 	for what, query := range map[string]string{
 		"blobs":      `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class = ?2) - (SELECT COUNT(*) FROM blob WHERE tenant = ?1)`,
-		"containers": `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class <> ?2) - (SELECT COUNT(*) FROM container WHERE tenant = ?1)`,
+		"containers": `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class <> ?2 AND class < 16) - (SELECT COUNT(*) FROM container WHERE tenant = ?1)`,
 	} {
 		var surplus int64
 		m.View(func(tx *store.Tx) error {
