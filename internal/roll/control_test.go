@@ -106,7 +106,7 @@ func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
-		w = w.with(func(c *roll.Config) { c.Limit = unlimited() }) // a page a transaction
+		w = w.with(func(c *roll.Config) { c.Limit = pageAtATime() }) // a page a transaction
 		for range 4 {
 			ro := w.begin(pol)
 			var refused error
