@@ -21,7 +21,7 @@ func (*abandonCommand) Help() string {
 		"Then the name is free for a backup to be restored to, and no key version is needed for it any more. "+
 		"A page that opens is refused. docs/damage.md says what else may bring it back; backups stay.",
 		"keyroll abandon --mailbox alice@contoso.com",
-		"keyroll backup restore 1763959200123456 --to alice@contoso.com")
+		"keyroll abandon --site https://contoso.sharepoint.com/sites/legal")
 }
 
 func (c *abandonCommand) Run(e *env) error {

@@ -156,9 +156,26 @@ func (*databaseMove) Help() string {
 }
 
 func (*benchRoll) Help() string {
-	return help("Five interleaved rounds in one run, on the same database, disk, driver and durability; every key is opened again at the end. "+
-		"Rates are medians in containers a second, ratios medians of the ratios within each round.",
-		"keyroll bench roll --containers 200000 -o json")
+	return help("Interleaved rounds in one run, on the same database, disk, driver and durability; every key is opened again at the end, or all content read. "+
+		"Figures are medians with their range, ratios those of the ratios within each round.",
+		"keyroll bench roll --containers 200000 -o json",
+		"keyroll bench roll --depth content --database postgres:///keyroll?host=/run/postgresql")
+}
+
+func (*benchGrowth) Help() string {
+	return help("A policy each of 1,000, 10,000, 100,000 mailboxes and so on; each is rolled at depth policy, then at depth root, in interleaved rounds of one run.",
+		"keyroll bench growth --containers 10000000")
+}
+
+func (*benchReaders) Help() string {
+	return help("In each round a roll runs alone and free; then messages are read by a client at a steady pace, at rest and while rolls held to half that rate follow each other. "+
+		"A read counts from the moment that it was due.",
+		"keyroll bench readers --depth content")
+}
+
+func (*benchContent) Help() string {
+	return help("A file goes into a site and comes out again, in interleaved rounds beside io.Copy with fsync on the same disk. Client and node are one process on the same cores, with TLS between them.",
+		"keyroll bench content --size 1GiB -o json")
 }
 
 // help is a paragraph, unless it is empty, and examples.

@@ -94,10 +94,11 @@ func (e *env) refreshed(r api.Refreshed) error {
 		fmt.Fprintf(e.err, "warning: %s\n", w)
 	}
 	return e.object(r, func(w io.Writer) {
-		showPolicy(w, r.Policy)
 		if r.Estimate != nil {
-			showEstimate(w, *r.Estimate)
+			showEstimate(w, r.Policy.Name, *r.Estimate)
+			return
 		}
+		showPolicy(w, r.Policy)
 		if r.Rewrapped > 0 {
 			fmt.Fprintf(w, "%d policy keys were wrapped anew\n", r.Rewrapped)
 		}

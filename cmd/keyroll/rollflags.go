@@ -19,8 +19,8 @@ type rollFlags struct {
 
 func (f rollFlags) options() api.RollOptions { return api.RollOptions(f) }
 
-func showEstimate(w io.Writer, e api.Estimate) {
-	pairs := []any{"dry run", "nothing was changed", "policy keys to wrap", e.PolicyKeys, "containers to bring over", e.Containers}
+func showEstimate(w io.Writer, policy string, e api.Estimate) {
+	pairs := []any{"dry run", "nothing was changed", "policy", policy, "policy keys to wrap", e.PolicyKeys, "containers to bring over", e.Containers}
 	if e.Stays > 0 {
 		pairs = append(pairs, "stay under older keys", fmt.Sprintf("%d mailboxes that are not active, and backups; --include-inactive brings them over", e.Stays))
 	}
@@ -35,9 +35,8 @@ func showEstimate(w io.Writer, e api.Estimate) {
 
 // seconds prints a time in whole seconds, and a short one more exactly.
 func seconds(s float64) string {
-	unit := time.Second
 	if s < 10 {
-		unit = time.Millisecond
+		return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
 	}
-	return time.Duration(min(s, 1e9) * float64(time.Second)).Round(unit).String()
+	return whole(s)
 }

@@ -124,6 +124,11 @@ func rollRate(r api.Roll) string {
 	return fmt.Sprintf("%.0f containers/s", r.PerSecond)
 }
 
+// whole prints a time in whole seconds.
+func whole(s float64) string {
+	return time.Duration(min(s, 1e9) * float64(time.Second)).Round(time.Second).String()
+}
+
 // rollNote is what stands behind the figure of a roll that is watched.
 func rollNote(r api.Roll) string {
 	var notes []string
@@ -148,7 +153,7 @@ func rollNote(r api.Roll) string {
 	if r.Message != "" {
 		notes = append(notes, r.Message)
 	} else if r.PerSecond > 0 {
-		notes = append(notes, seconds(r.ETASeconds)+" left")
+		notes = append(notes, whole(r.ETASeconds)+" left")
 	}
 	return clean(strings.Join(notes, ", "))
 }
@@ -227,7 +232,7 @@ func showRoll(w io.Writer, r api.Roll, needed []string) {
 		pairs = append(pairs, "limit", size(r.BytesPerSecond)+"/s")
 	}
 	if r.PerSecond > 0 {
-		pairs = append(pairs, "rate", rollRate(r), "remaining time", seconds(r.ETASeconds))
+		pairs = append(pairs, "rate", rollRate(r), "remaining time", whole(r.ETASeconds))
 	}
 	if len(r.Nodes) > 0 {
 		pairs = append(pairs, "nodes", strings.Join(r.Nodes, ", "))

@@ -77,12 +77,12 @@ var rooms = []room{
 	{"internal/availability", "api internal/envelope internal/fail internal/rootkey internal/store", "never in the database: of store it takes ids; a vault of the operator's it reaches as rootkey does"},
 	{"internal/policy", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/rootkey internal/store",
 		"wraps by root keys, each use in the log; pages are counted for the ledger"},
-	{"internal/container", "api internal/envelope internal/fail internal/fault internal/keypage internal/policy internal/store", "keys under policy keys; never content"},
+	{"internal/container", "api internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store", "keys under policy keys; never content"},
 	{"internal/content", "api internal/blob internal/container internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/store",
 		"asks containers for keys, and never a policy or a vault"},
 	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store",
 		"moves pages: knows no container, no content, no vault"},
-	{"internal/depth", "api internal/container internal/content internal/envelope internal/fail internal/fault internal/keypage internal/roll internal/store",
+	{"internal/depth", "api internal/container internal/content internal/fail internal/fault internal/keypage internal/roll internal/store",
 		"what a roll does below policy keys, between the rooms that own them; opens no policy key and reaches no vault"},
 	{"internal/purge", "api internal/audit internal/container internal/fail internal/fault internal/keypage internal/lease internal/policy internal/roll internal/store",
 		"ends policies, rolls and containers in the documented order; opens no key"},
@@ -105,6 +105,8 @@ var rooms = []room{
 		"fills and walks pages in bulk, and leaves the cryptography out to measure the rest"},
 	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/node internal/store",
 		"flags and wiring; container for the kinds of names, store for offline use"},
+
+	{"docs/scale", "", "the arithmetic of docs/scale.md: flags in, tables out"},
 
 	{"internal/archtest", "", "tests alone"},
 	{"internal/crashtest", "", "tests alone"},

@@ -10,24 +10,24 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"keyroll/internal/content"
 	"keyroll/internal/envelope"
 )
 
-// aead seals and opens size bytes in blobs and segments as content has them, on
-// all cores, from memory to nowhere, and returns both rates in bytes a second.
-func aead(size int64) (seal, open float64, err error) {
-	plain := make([]byte, min(size, content.BlobSize))
+// aead seals and opens size bytes in blobs of some size and in segments as
+// content has them, on all cores, from memory to nowhere, and returns both rates
+// in bytes a second.
+func aead(size, blob int64) (seal, open float64, err error) {
+	plain := make([]byte, min(size, blob))
 	rand.Read(plain)
 	place, key := envelope.BlobPlace{Tenant: 1, Blob: 1}, envelope.NewKey()
 	var sealed bytes.Buffer
 	if err := sealInto(&sealed, key, place, plain); err != nil {
 		return 0, 0, err
 	}
-	if seal, err = overBlobs(size, func(n int64) error { return sealInto(io.Discard, envelope.NewKey(), place, plain[:n]) }); err != nil {
+	if seal, err = overBlobs(size, blob, func(n int64) error { return sealInto(io.Discard, envelope.NewKey(), place, plain[:n]) }); err != nil {
 		return 0, 0, err
 	}
-	open, err = overBlobs(size, func(int64) error {
+	open, err = overBlobs(size, blob, func(int64) error {
 		_, err := io.Copy(io.Discard, envelope.NewReader(bytes.NewReader(sealed.Bytes()), key, place, int64(len(plain))))
 		return err
 	})
@@ -43,18 +43,18 @@ func sealInto(w io.Writer, key *envelope.Key, place envelope.BlobPlace, plain []
 }
 
 // overBlobs runs work for each blob of size bytes, on all cores.
-func overBlobs(size int64, work func(bytes int64) error) (perSecond float64, err error) {
+func overBlobs(size, blob int64, work func(bytes int64) error) (perSecond float64, err error) {
 	var begun atomic.Int64
 	var g errgroup.Group
 	begin := time.Now()
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for {
-				off := begun.Add(content.BlobSize) - content.BlobSize
+				off := begun.Add(blob) - blob
 				if off >= size {
 					return nil
 				}
-				if err := work(min(content.BlobSize, size-off)); err != nil {
+				if err := work(min(blob, size-off)); err != nil {
 					return err
 				}
 			}

@@ -12,47 +12,30 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
 )
 
-// ContentOptions say what is put and got, and where.
-type ContentOptions struct {
-	Data     string // folder on the disk to measure
-	Size     int64  // bytes of the file
-	Rounds   int
-	Script   func(ctx context.Context, n *node.Node, text string) error
-	Client   func(n *node.Node) (*client.Client, error)
-	Progress func(stage string)
-}
-
-// ContentResult is what a content benchmark measured. The rates are medians in
-// bytes a second; the ratios are medians of the ratios within each round.
+// ContentResult is what a benchmark of one large file measured: medians, rates in
+// bytes a second.
 type ContentResult struct {
-	Size                 int64         `json:"size"`
-	PutPerSecond         float64       `json:"putPerSecond"`
-	GetPerSecond         float64       `json:"getPerSecond"`       // received by the client, and dropped
-	GetToDiskPerSecond   float64       `json:"getToDiskPerSecond"` // received, written on the same disk, and fsync
-	SealPerSecond        float64       `json:"sealPerSecond"`
-	OpenPerSecond        float64       `json:"openPerSecond"`
-	CopyPerSecond        float64       `json:"copyPerSecond"`
-	RatioPutToCopy       float64       `json:"ratioPutToCopy"`
-	RatioGetToCopy       float64       `json:"ratioGetToCopy"`
-	RatioGetToDiskToCopy float64       `json:"ratioGetToDiskToCopy"`
-	PutAboveIdleBytes    int64         `json:"putAboveIdleBytes"` // peak, over all rounds
-	GetAboveIdleBytes    int64         `json:"getAboveIdleBytes"`
-	IdleBytes            int64         `json:"idleBytes"`
-	Path                 string        `json:"path"` // what stands between the file and the disk
-	Database             string        `json:"database"`
-	Durability           string        `json:"durability"`
-	Rounds               int           `json:"rounds"`
-	Range                ContentRanges `json:"range"`
-	BytesEqual           bool          `json:"bytesEqual"`
-}
-
-// ContentRanges are the figures behind the medians.
-type ContentRanges struct {
-	PutPerSecond, GetPerSecond, GetToDiskPerSecond, SealPerSecond, OpenPerSecond, CopyPerSecond, RatioPutToCopy, RatioGetToCopy, RatioGetToDiskToCopy Figure
+	RatioPutToCopy       float64 `json:"ratioPutToCopy"`
+	RatioGetToCopy       float64 `json:"ratioGetToCopy"`
+	RatioGetToDiskToCopy float64 `json:"ratioGetToDiskToCopy"`
+	PutAboveIdleBytes    int64   `json:"putAboveIdleBytes"` // peak, over all rounds
+	GetAboveIdleBytes    int64   `json:"getAboveIdleBytes"`
+	IdleBytes            int64   `json:"idleBytes"`
+	PutPerSecond         float64 `json:"putPerSecond"`
+	GetPerSecond         float64 `json:"getPerSecond"`       // received by the client, and dropped
+	GetToDiskPerSecond   float64 `json:"getToDiskPerSecond"` // received, written on the same disk, and fsync
+	CopyPerSecond        float64 `json:"copyPerSecond"`
+	SealPerSecond        float64 `json:"sealPerSecond"`
+	OpenPerSecond        float64 `json:"openPerSecond"`
+	Size                 int64   `json:"size"`
+	Path                 string  `json:"path"` // what stands between the file and the disk
+	BytesEqual           bool    `json:"bytesEqual"`
+	Base
 }
 
 const contentSetUp = `
@@ -71,17 +54,25 @@ const benchSite = "https://contoso.sharepoint.com/sites/bench"
 // none of it.
 const contentPath = "client, TLS 1.3, HTTP/2 to put and HTTP/1.1 to get, node; in one process on the same cores"
 
-// Content puts a file into a site of a node of its own and gets it again, in
-// interleaved rounds beside a plain copy of the same file and the same seals
-// without anything else. What was got is compared with what was put.
-func Content(ctx context.Context, o ContentOptions) (r ContentResult, err error) {
-	if o.Size < 1 {
-		return r, fail.New(api.InvalidArgument, "a file of %d bytes says nothing; name at least 1", o.Size)
+// Content puts a file of o.ItemSize bytes into a site of a node of its own and
+// gets it again, in interleaved rounds beside a plain copy of the same file and
+// the same seals without anything else. What was got is compared with what was
+// put.
+func Content(ctx context.Context, o Options) (r ContentResult, err error) {
+	o.Containers, o.Items = 1, 1
+	if err := o.checkItems(); err != nil {
+		return r, err
 	}
-	if o.Rounds < 1 {
-		return r, fail.New(api.InvalidArgument, "%d rounds measure nothing; name at least 1", o.Rounds)
+	databases, drop, err := o.databases(ctx, 1)
+	if err != nil {
+		return r, err
 	}
-	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Still: true})
+	defer func() {
+		if dropped := drop(); err == nil {
+			err = dropped
+		}
+	}()
+	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Database: databases[0], PageSlots: o.PageSlots, Still: true})
 	if err != nil {
 		return r, err
 	}
@@ -94,9 +85,9 @@ func Content(ctx context.Context, o ContentOptions) (r ContentResult, err error)
 		return r, err
 	}
 	defer k.Close()
-	t := transfers{client: k, size: o.Size, source: filepath.Join(o.Data, "source"), target: filepath.Join(o.Data, "target"),
+	t := transfers{client: k, size: o.ItemSize, source: filepath.Join(o.Data, "source"), target: filepath.Join(o.Data, "target"),
 		in: api.FileInput{SiteInput: api.SiteInput{Site: benchSite}, Path: "file"}}
-	o.Progress(fmt.Sprintf("make a file of %d bytes", o.Size))
+	o.Progress(fmt.Sprintf("make a file of %d bytes", t.size))
 	if err := t.make(); err != nil {
 		return r, err
 	}
@@ -106,34 +97,12 @@ func Content(ctx context.Context, o ContentOptions) (r ContentResult, err error)
 	if r.IdleBytes, err = idleRSS(); err != nil {
 		return r, err
 	}
-	var put, get, disk, sealed, opened, plain, toPut, toGet, toDisk []float64
+	s := series{}
 	for round := range o.Rounds {
-		o.Progress(fmt.Sprintf("round %d of %d", round+1, o.Rounds))
-		c, err := t.perSecond(t.copy)
-		if err != nil {
+		o.Progress(roundOf(round, o.Rounds))
+		if err := t.round(ctx, s, &r); err != nil {
 			return r, err
 		}
-		s, d, err := aead(o.Size)
-		if err != nil {
-			return r, err
-		}
-		p, above, err := t.above(r.IdleBytes, func() error { return t.put(ctx) })
-		if err != nil {
-			return r, err
-		}
-		r.PutAboveIdleBytes = max(r.PutAboveIdleBytes, above)
-		g, above, err := t.above(r.IdleBytes, func() error { return t.get(ctx, io.Discard) })
-		if err != nil {
-			return r, err
-		}
-		r.GetAboveIdleBytes = max(r.GetAboveIdleBytes, above)
-		w, above, err := t.above(r.IdleBytes, func() error { return t.getToDisk(ctx) })
-		if err != nil {
-			return r, err
-		}
-		r.GetAboveIdleBytes = max(r.GetAboveIdleBytes, above)
-		put, get, disk, plain, sealed, opened = append(put, p), append(get, g), append(disk, w), append(plain, c), append(sealed, s), append(opened, d)
-		toPut, toGet, toDisk = append(toPut, p/c), append(toGet, g/c), append(toDisk, w/c)
 	}
 	if r.BytesEqual, err = t.equal(); err != nil {
 		return r, err
@@ -141,14 +110,47 @@ func Content(ctx context.Context, o ContentOptions) (r ContentResult, err error)
 	if !r.BytesEqual {
 		return r, fail.New(api.Damaged, "the file that was got is not the file that was put")
 	}
-	r.Size, r.Rounds, r.Path = o.Size, o.Rounds, contentPath
-	r.Range = ContentRanges{figure(put), figure(get), figure(disk), figure(sealed), figure(opened), figure(plain), figure(toPut), figure(toGet), figure(toDisk)}
-	r.PutPerSecond, r.GetPerSecond, r.SealPerSecond, r.OpenPerSecond, r.CopyPerSecond = r.Range.PutPerSecond.Median, r.Range.GetPerSecond.Median,
-		r.Range.SealPerSecond.Median, r.Range.OpenPerSecond.Median, r.Range.CopyPerSecond.Median
-	r.GetToDiskPerSecond, r.RatioGetToDiskToCopy = r.Range.GetToDiskPerSecond.Median, r.Range.RatioGetToDiskToCopy.Median
-	r.RatioPutToCopy, r.RatioGetToCopy = r.Range.RatioPutToCopy.Median, r.Range.RatioGetToCopy.Median
-	r.Database, r.Durability, err = durability(ctx, n.DB)
+	r.Size, r.Path = t.size, contentPath
+	r.PutPerSecond, r.GetPerSecond, r.GetToDiskPerSecond, r.CopyPerSecond = s.median("putPerSecond"), s.median("getPerSecond"), s.median("getToDiskPerSecond"), s.median("copyPerSecond")
+	r.SealPerSecond, r.OpenPerSecond = s.median("sealPerSecond"), s.median("openPerSecond")
+	r.RatioPutToCopy, r.RatioGetToCopy, r.RatioGetToDiskToCopy = s.median("ratioPutToCopy"), s.median("ratioGetToCopy"), s.median("ratioGetToDiskToCopy")
+	w := world{Node: n, options: o}
+	r.Base, err = w.base(ctx, s)
 	return r, err
+}
+
+// round adds a round to s, and the peaks to r.
+func (t transfers) round(ctx context.Context, s series, r *ContentResult) error {
+	copied, err := t.perSecond(t.copy)
+	if err != nil {
+		return err
+	}
+	sealed, opened, err := aead(t.size, content.BlobSize)
+	if err != nil {
+		return err
+	}
+	s.add("copyPerSecond", copied)
+	s.add("sealPerSecond", sealed)
+	s.add("openPerSecond", opened)
+	for _, way := range []struct {
+		name, ratio string
+		above       *int64
+		move        func() error
+	}{
+		{"putPerSecond", "ratioPutToCopy", &r.PutAboveIdleBytes, func() error { return t.put(ctx) }},
+		{"getPerSecond", "ratioGetToCopy", &r.GetAboveIdleBytes, func() error { return t.get(ctx, io.Discard) }},
+		{"getToDiskPerSecond", "ratioGetToDiskToCopy", &r.GetAboveIdleBytes, func() error { return t.getToDisk(ctx) }},
+	} {
+		var moved float64
+		peak, err := peakOf(func() (err error) { moved, err = t.perSecond(way.move); return err })
+		if err != nil {
+			return err
+		}
+		*way.above = max(*way.above, peak-r.IdleBytes)
+		s.add(way.name, moved)
+		s.add(way.ratio, moved/copied)
+	}
+	return nil
 }
 
 // transfers move one file.
@@ -234,18 +236,6 @@ func (t transfers) perSecond(move func() error) (float64, error) {
 	begin := time.Now()
 	err := move()
 	return float64(t.size) / time.Since(begin).Seconds(), err
-}
-
-// above measures a transfer and how far memory rose above idle.
-func (t transfers) above(idle int64, move func() error) (perSecond float64, above int64, err error) {
-	if err := resetPeak(); err != nil {
-		return 0, 0, err
-	}
-	if perSecond, err = t.perSecond(move); err != nil {
-		return 0, 0, err
-	}
-	peak, err := status("VmHWM")
-	return perSecond, max(0, peak-idle), err
 }
 
 // equal compares the last file that was got with the source.

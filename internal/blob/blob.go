@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/url"
 	"slices"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -45,6 +46,11 @@ type Store interface {
 	// their names, until it returns an error, and returns that. Blobs that come or
 	// go meanwhile are listed or not; each may delete some.
 	List(ctx context.Context, prefix string, each func(name string, size int64) error) error
+
+	// Identity tells the store from all others. It is made when a store is opened
+	// for the first time, and stands in it as an object of the name MarkName, so
+	// that a copy of the store is the same store.
+	Identity() string
 
 	// Close gives up what the store holds open. No other method is called after
 	// it, and readers are closed before.
@@ -106,6 +112,19 @@ func onlyKnown(u *url.URL, names ...string) (url.Values, error) {
 		}
 	}
 	return query, nil
+}
+
+// MarkName is no name of a blob.
+const MarkName = "keyroll-store"
+
+// readMark reads what stands under MarkName.
+func readMark(r io.Reader) (string, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, 100))
+	mark := strings.TrimSpace(string(raw))
+	if err == nil && mark == "" {
+		err = errors.New(MarkName + " is empty")
+	}
+	return mark, err
 }
 
 // maxName is far above what keyroll's names need and below every store's limit.

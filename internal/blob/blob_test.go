@@ -61,7 +61,7 @@ func TestFolderIsReadableByItsOwnerOnly(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || files != 3 { // a blob, one that is being put, and the lock
+	if err != nil || files != 4 { // a blob, one that is being put, the lock and the mark
 		t.Errorf("%d files, %v", files, err)
 	}
 }
@@ -118,6 +118,14 @@ func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
 func TestNothingStaysInTmp(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(filepath.Join(root, "tmp")); err != nil || len(left) != 0 {
+			t.Errorf("under tmp when it is closed: %v, %v", left, err)
+		}
+	}()
 	put := func(name string, r io.Reader) { _, _ = s.PutIfAbsent(t.Context(), name, r) }
 	put("1", strings.NewReader("x"))
 	put("1", strings.NewReader("taken"))

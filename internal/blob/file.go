@@ -31,6 +31,7 @@ const (
 type folder struct {
 	root, allTmp, tmp string
 	lock              *os.File // of tmp, kept open while the store is used
+	identity          string
 }
 
 // openFolder opens file:///FOLDER.
@@ -44,10 +45,38 @@ func openFolder(ctx context.Context, u *url.URL) (Store, error) {
 	if f.tmp, f.lock, err = ownTmp(f.allTmp); err == nil {
 		err = syncFolder(filepath.Dir(root))
 	}
+	if err == nil {
+		err = f.mark()
+	}
 	if err != nil {
 		return nil, openFailure(root, err)
 	}
 	return f, ctx.Err()
+}
+
+// mark reads who the store is, which it makes first where it is new.
+func (f *folder) mark() error {
+	made, mark := filepath.Join(f.tmp, MarkName), filepath.Join(f.root, MarkName)
+	_, err := writeFile(made, strings.NewReader(rand.Text()+"\n"), true)
+	if err == nil {
+		err = os.Link(made, mark)
+	}
+	if err == nil {
+		err = syncFolder(f.root)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Remove(made); err != nil {
+		return err
+	}
+	file, err := os.Open(mark)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	f.identity, err = readMark(file)
+	return err
 }
 
 func openFailure(root string, err error) error {
@@ -63,7 +92,9 @@ func reason(err error) error {
 	return err
 }
 
-func (f *folder) Close() error { return nil }
+func (f *folder) Identity() string { return f.identity }
+
+func (f *folder) Close() error { return errors.Join(os.RemoveAll(f.tmp), f.lock.Close()) }
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 

@@ -32,9 +32,9 @@ type objects interface {
 	get(ctx context.Context, name string, off, n int64) (io.ReadCloser, object, error)
 	head(ctx context.Context, name string) (object, error)
 	remove(ctx context.Context, name string) error
-	// page lists some objects whose names begin with prefix, and from where on to
-	// list the next ones; that is empty at the end.
-	page(ctx context.Context, prefix, from string) (list []object, next string, err error)
+	// page lists at most so many objects whose names begin with prefix, and from
+	// where on to list the next ones; that is empty at the end.
+	page(ctx context.Context, prefix, from string, most int) (list []object, next string, err error)
 
 	// grade says what a failure of the others means, and line tells it on one line.
 	grade(err error) grade
@@ -92,16 +92,21 @@ const (
 // take before it is given up.
 const patience = 10 * time.Second
 
+// pageObjects is how many objects are listed at a time.
+const pageObjects = 1000
+
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
-	place string // for the operator
+	place    string // for the operator
+	identity string
 
 	pause, patience time.Duration // firstPause and patience
+	pageSize        int           // pageObjects
 }
 
 func newRemote(place string) *remote {
-	return &remote{place: place, pause: firstPause, patience: patience}
+	return &remote{place: place, pause: firstPause, patience: patience, pageSize: pageObjects}
 }
 
 // within is how long a request of some bytes may take: at less than 512 KiB/s it
@@ -110,28 +115,35 @@ func (r *remote) within(bytes int) time.Duration {
 	return r.patience + time.Duration(bytes>>19)*time.Second
 }
 
-// markName is an object that no blob has the name of. It shows that the store can
-// be written to and refuses to replace what is there.
-const markName = "keyroll-store"
-
 // check fails unless the store answers, lists, takes what is put, and replaces
-// nothing.
+// nothing. It reads who the store is.
 func (r *remote) check(ctx context.Context) error {
 	doing := "open blob store " + r.place
 	err := r.try(ctx, doing, 0, func(ctx context.Context) error {
-		_, _, err := r.page(ctx, markName, "")
+		_, _, err := r.page(ctx, MarkName, "", 1)
 		return err
 	})
 	for range 2 {
 		if err == nil {
-			err = r.putObject(ctx, doing, markName, []byte("keyroll keeps sealed blobs here\n"))
+			err = r.putObject(ctx, doing, MarkName, []byte(rand.Text()+"\n"))
 		}
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return fail.New(api.InvalidArgument, "%s: it replaces objects instead of refusing to", doing).
 			WithHint("take a service that honours the request header If-None-Match")
-	case fail.Is(err, api.AlreadyExists):
+	}
+	if fail.Is(err, api.AlreadyExists) {
+		err = r.try(ctx, doing, 0, func(ctx context.Context) error {
+			mark, _, err := r.get(ctx, MarkName, 0, -1)
+			if err != nil {
+				return err
+			}
+			defer mark.Close()
+			r.identity, err = readMark(mark)
+			return err
+		})
+	}
+	if err == nil {
 		return nil
 	}
 	var g *graded
@@ -141,6 +153,8 @@ func (r *remote) check(ctx context.Context) error {
 	}
 	return err
 }
+
+func (r *remote) Identity() string { return r.identity }
 
 func (r *remote) Close() error {
 	r.close()
@@ -345,7 +359,7 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 		var list []object
 		var next string
 		err := r.try(ctx, "list blobs", 0, func(ctx context.Context) (err error) {
-			list, next, err = r.page(ctx, prefix, from)
+			list, next, err = r.page(ctx, prefix, from, r.pageSize)
 			return err
 		})
 		if err != nil {

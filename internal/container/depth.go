@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -109,7 +110,7 @@ func WithOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64) 
 	return selectIDs(ctx, tx, `SELECT DISTINCT c.id`+olderPages, tenant, page, from, to, envelope.ClassBlob)
 }
 
-// claimFor is how long a claim holds that is not renewed.
+// claimFor is how long a claim holds that is not renewed, while its node lives.
 const claimFor = 15 * time.Second
 
 // Claim gives a node up to limit containers of a key page, with ids above after,
@@ -126,7 +127,7 @@ func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mar
 	} else {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
 			ids, err = selectIDs(ctx, tx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
-				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
+				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6 OR NOT `+lease.NodeLives(tx, "claimed_by")+`) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
 				tenant, mark, page, after, limit, node, claimFor.Milliseconds())
 			return err
 		})

@@ -22,6 +22,7 @@ const (
 	whereName   = ` WHERE tenant = ?1 AND kind = ?2 AND name_hash = ?3`
 	whereKind   = ` WHERE tenant = ?1 AND kind = ?2 AND id > ?3 AND class <> ?5 ORDER BY id LIMIT ?4`
 	whereTenant = ` WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`
+	whereOlder  = ` WHERE tenant = ?1 AND older = ?2 ORDER BY id`
 	wherePage   = ` WHERE tenant = ?1 AND page = ?2 ORDER BY id`
 )
 

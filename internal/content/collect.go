@@ -205,7 +205,7 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 	if c.dryRun {
 		return nil
 	}
-	if err := c.delete(ctx, tenant, orphans); err != nil {
+	if err := s.deleteAll(ctx, tenant, orphans); err != nil {
 		return err
 	}
 	fault.Point("collect.part-deleted")
@@ -213,24 +213,34 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 	return nil
 }
 
-func (c *Collection) delete(ctx context.Context, tenant int64, orphans []int64) error {
+// deleteAll deletes blobs of a tenant. Where the store does not answer it gives
+// up after one try for each of those side by side.
+func (s *Contents) deleteAll(ctx context.Context, tenant int64, ids []int64) error {
 	var under sync.WaitGroup
-	next, errs := make(chan int64), make([]error, min(deletesAtOnce, len(orphans)))
+	next, errs := make(chan int64), make([]error, min(deletesAtOnce, len(ids)))
 	for i := range errs {
 		under.Go(func() {
 			for id := range next {
 				if errs[i] == nil {
-					errs[i] = c.contents.blobs.Delete(ctx, blobName(tenant, id))
+					errs[i] = s.blobs.Delete(ctx, blobName(tenant, id))
 				}
 			}
 		})
 	}
-	for _, id := range orphans {
+	for _, id := range ids {
 		next <- id
 	}
 	close(next)
 	under.Wait()
 	return errors.Join(errs...)
+}
+
+func idsOf(blobs []blobRow) []int64 {
+	ids := make([]int64, len(blobs))
+	for i, b := range blobs {
+		ids[i] = b.ID
+	}
+	return ids
 }
 
 // namedBetween adds the ids of blobs within a range that rows name, in one

@@ -291,3 +291,28 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 		}
 	})
 }
+
+// Another node has made the same id: what it stored under it stays.
+func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
+	w := newWorld(t, storetest.One(t))
+	var theirs string
+	w.Contents = content.Small(content.New(w.db, w.containers, &first{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
+	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
+		t.Errorf("%q, not %q", names, theirs)
+	}
+}
+
+// first takes every name before it is put.
+type first struct {
+	blob.Store
+	name *string
+}
+
+func (f *first) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+	*f.name = name
+	if _, err := f.Store.PutIfAbsent(ctx, name, strings.NewReader("theirs")); err != nil {
+		return 0, err
+	}
+	return f.Store.PutIfAbsent(ctx, name, r)
+}

@@ -235,9 +235,8 @@ func (b *batch) zero() {
 // deleteBlobs removes blobs that no row names, or none will. What it cannot
 // remove is rubbish in the blob store and harms nobody.
 func (s *Contents) deleteBlobs(ctx context.Context, blobs []blobRow) {
-	ctx = context.WithoutCancel(ctx)
-	for _, b := range blobs {
-		_ = s.blobs.Delete(ctx, blobName(b.Tenant, b.ID))
+	if len(blobs) > 0 {
+		_ = s.deleteAll(context.WithoutCancel(ctx), blobs[0].Tenant, idsOf(blobs))
 	}
 }
 

@@ -124,7 +124,7 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	if err != nil {
 		u.rest()
 		u.pages.zero()
-		s.deleteBlobs(ctx, u.blobs)
+		s.deleteBlobs(ctx, u.own())
 		return File{}, in.failure(err)
 	}
 	if err := u.commit(ctx, also); err != nil {

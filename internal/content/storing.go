@@ -3,13 +3,17 @@ package content
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 
+	"keyroll/api"
+	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 )
 
 // storing is a blob on its way to stable storage.
 type storing struct {
+	name string
 	read chan struct{} // closed once all its content has been read, or it has failed
 	done chan struct{} // closed once it is durable, or has failed
 	err  error         // once it is done
@@ -23,7 +27,7 @@ const underWay = 2
 // when nobody reads content any more. It fails if that or an earlier blob of the
 // upload has failed; the ones that settle waits for may be under way still.
 func (u *upload) store(ctx context.Context, name string, sealed *sealing) error {
-	next := &storing{read: make(chan struct{}), done: make(chan struct{})}
+	next := &storing{name: name, read: make(chan struct{}), done: make(chan struct{})}
 	u.underWay = append(u.underWay, next)
 	go next.run(func(ended func()) error {
 		defer sealed.release()
@@ -74,6 +78,16 @@ func (u *upload) rest() {
 	for _, b := range u.underWay {
 		<-b.done
 	}
+}
+
+// own returns the blobs of an upload that rests, without one whose name somebody
+// else had before: two nodes may, very seldom, make the same id.
+func (u *upload) own() []blobRow {
+	return slices.DeleteFunc(slices.Clone(u.blobs), func(b blobRow) bool {
+		return slices.ContainsFunc(u.underWay, func(s *storing) bool {
+			return s.name == blobName(b.Tenant, b.ID) && fail.Is(s.err, api.AlreadyExists)
+		})
+	})
 }
 
 // toItsEnd tells when its reader is at its end.

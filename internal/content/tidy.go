@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
@@ -51,14 +50,11 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 					return err
 				}
 			}
-			pages, err := keypage.Under(ctx, tx, tenant, []keypage.Parent{{ID: container, Generation: 1}}, []envelope.Class{envelope.ClassBlob}, 0, s.batch)
+			pages, err := keypage.DeleteBlobPages(ctx, tx, tenant, container, s.batch)
 			if err != nil {
 				return err
 			}
-			if _, err := keypage.Delete(ctx, tx, pages...); err != nil {
-				return err
-			}
-			if more = len(items)+len(pages) > 0; more {
+			if more = len(items)+int(pages) > 0; more {
 				return nil
 			}
 			_, err = deleteUnfinished(ctx, tx, container, false)
@@ -117,10 +113,8 @@ func (s *Contents) letGo(ctx context.Context, tenant int64, dropped []blobRow) e
 		if err != nil {
 			return fmt.Errorf("let go of blobs: %w", err)
 		}
-		for i, b := range gone {
-			if err := s.blobs.Delete(ctx, blobName(b.Tenant, b.ID)); err != nil {
-				return fmt.Errorf("let go of blob %d of %d: %w", i+1, len(gone), err)
-			}
+		if err := s.deleteAll(ctx, tenant, idsOf(gone)); err != nil {
+			return fmt.Errorf("let go of blobs: %w", err)
 		}
 		fault.Point("sweep.blobs-deleted")
 		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return deleteDropped(ctx, tx, gone) }); err != nil {

@@ -18,6 +18,9 @@ const updatePage = `UPDATE key_page SET parent = ?4, generation = ?5, class = ?6
 
 const deletePage = `DELETE FROM key_page WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 
+const deleteBlobPages = `DELETE FROM key_page WHERE tenant = ?1 AND id IN (
+	SELECT id FROM key_page WHERE tenant = ?1 AND class = ?2 AND parent = ?3 LIMIT ?4)`
+
 // sumPages leaves out class blobs (?2), the highest, by a range, so that its
 // index entries are not even passed over.
 const sumPages = `SELECT class, parent, generation, COUNT(*), CAST(SUM(count) AS BIGINT) FROM key_page

@@ -20,8 +20,12 @@ import (
 )
 
 // Term is how long a lease lasts that is not renewed: the time in which a node
-// that died is replaced. It is renewed at a third of it.
-const Term = 3 * time.Second
+// that died is replaced, and for which one may be too busy to show that it lives.
+// It is renewed at a fifth of it.
+const Term = 5 * time.Second
+
+// renewals is how often a lease is renewed in its term.
+const renewals = 5
 
 // ErrLost ends the context of work whose lease somebody else may have.
 var ErrLost = errors.New("lease: lost")
@@ -115,7 +119,7 @@ func InTx(ctx context.Context, db *store.DB, fn func(tx *store.Tx) error) error 
 // keep renews a lease until ctx is done. What cannot be renewed is tried again
 // until end, the timer of its time, has run out.
 func (l *Leases) keep(ctx context.Context, name string, fence int64, lose context.CancelCauseFunc, end *time.Timer) {
-	tick := time.NewTicker(l.term / 3)
+	tick := time.NewTicker(l.term / renewals)
 	defer tick.Stop()
 	for {
 		select {
@@ -166,6 +170,17 @@ func (l *Leases) release(ctx context.Context, name string, fence int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
 	defer cancel()
 	_ = l.db.InTx(ctx, func(tx *store.Tx) error { return Release(ctx, tx, name, l.holder, fence) })
+}
+
+// OfNode names the lease by which a node shows that it lives.
+func OfNode(node string) string { return NodePrefix + node }
+
+// NodePrefix begins the names of such leases.
+const NodePrefix = "node/"
+
+// NodeLives is an SQL condition: whether the node lives that a column names.
+func NodeLives(tx *store.Tx, column string) string {
+	return `EXISTS (SELECT 1 FROM lease WHERE name = '` + NodePrefix + `' || ` + column + ` AND until >= ` + tx.Clock() + `)`
 }
 
 // Forget deletes leases that ended more than age ago, which must be long enough

@@ -26,22 +26,33 @@ func newName() string {
 	return strings.ToLower(host + "-" + rand.Text()[:6])
 }
 
-// nodeLeases begins the names of the leases by which nodes show that they live.
-const nodeLeases = "node/"
-
 // registering is the lock of who joins the others. Locks of ids are far larger.
 const registering = 1
+
+const (
+	// startTerm is that of the lease of a start, which no other node takes over
+	// but one that starts as well: a busy machine is no reason to fail it.
+	startTerm = 4 * lease.Term
+	// lookEvery is how often a node shows that it lives, and looks at the others.
+	lookEvery = lease.Term / 5
+	// tryEvery is how often a start looks whether another one is over.
+	tryEvery = lease.Term / 20
+)
 
 // oneAtATime runs what makes the things that a new database is missing, while no
 // other node does.
 func (n *Node) oneAtATime(ctx context.Context, work func(ctx context.Context) error) error {
+	starts := n.leases
+	if starts != nil {
+		starts = lease.New(n.aside, n.Name, startTerm)
+	}
 	for {
-		held, err := n.leases.Hold(ctx, "start", work)
+		held, err := starts.Hold(ctx, "start", work)
 		if held || err != nil {
 			return err
 		}
 		select {
-		case <-time.After(lease.Term / 15):
+		case <-time.After(tryEvery):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -57,13 +68,13 @@ func (n *Node) join(ctx context.Context, o Options) error {
 	}
 	n.own = ownStores(o.Data, map[string]string{"availability": n.Availability, "blobs": o.Blobs})
 	// What a node left that was killed a moment ago ends within the time.
-	deadline := time.Now().Add(lease.Term + lease.Term/3)
+	deadline := time.Now().Add(lease.Term + lookEvery)
 	for err := n.register(ctx); err != nil; err = n.register(ctx) {
 		if !fail.Is(err, api.Conflict) || time.Now().After(deadline) {
 			return err
 		}
 		select {
-		case <-time.After(lease.Term / 15):
+		case <-time.After(tryEvery):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -103,7 +114,7 @@ func (n *Node) register(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n.fence, _, err = lease.Take(ctx, tx, nodeLeases+n.Name, n.Name, lease.Term)
+		n.fence, _, err = lease.Take(ctx, tx, lease.OfNode(n.Name), n.Name, lease.Term)
 		return err
 	})
 }
@@ -115,7 +126,7 @@ func (n *Node) deregister(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, n.Name); err != nil {
 			return err
 		}
-		return lease.Release(ctx, tx, nodeLeases+n.Name, n.Name, n.fence)
+		return lease.Release(ctx, tx, lease.OfNode(n.Name), n.Name, n.fence)
 	})
 	if err != nil { // the others find out by themselves
 		n.logger.WarnContext(ctx, "the node could not take its leave of the others", "error", err)
@@ -131,7 +142,7 @@ type other struct {
 }
 
 func (n *Node) others(ctx context.Context, tx *store.Tx) (list []other, err error) {
-	live, err := lease.Live(ctx, tx, nodeLeases)
+	live, err := lease.Live(ctx, tx, lease.NodePrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +216,7 @@ func resolved(path string) string {
 
 // stay renews the node's lease and buries nodes that died, until ctx is done.
 func (n *Node) stay(ctx context.Context) {
-	tick := time.NewTicker(lease.Term / 3)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	suspects := map[string]bool{}
 	for {
@@ -238,7 +249,7 @@ func (n *Node) renew(ctx context.Context) error {
 	defer cancel()
 	known := int64(0)
 	err := n.aside.InTx(ctx, func(tx *store.Tx) (err error) {
-		if n.fence, _, err = lease.Take(ctx, tx, nodeLeases+n.Name, n.Name, lease.Term); err != nil {
+		if n.fence, _, err = lease.Take(ctx, tx, lease.OfNode(n.Name), n.Name, lease.Term); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, n.Name).Scan(&known)

@@ -76,11 +76,40 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 			refused(all()) // whatever the new one has
 			w.Stop()
 			if strings.HasPrefix(c.name, "blobs") {
-				w = nodetest.Start(t, all())
+				database = storetest.PostgresURL(t) // with no blobs elsewhere
+				nodetest.Start(t, all())
 				refused(c.own(all())) // or the one that runs
 				nodetest.Start(t, all())
 			}
 		})
+	}
+}
+
+// A node was taken for dead while another one came that it does not fit. When it
+// wakes up it stops by itself, and says why.
+func TestANodeThatNoLongerFitsTheOthersStops(t *testing.T) {
+	database := storetest.PostgresURL(t)
+	n, err := node.Start(context.Background(), node.Options{Data: nodetest.Folder(t), Database: database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	err = storetest.Open(t, database).InTx(ctx, func(tx *store.Tx) error {
+		if err := lease.End(ctx, tx, n.Name); err != nil {
+			return err
+		}
+		if _, _, err := lease.Take(ctx, tx, "node/other", "other", time.Hour); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `UPDATE node SET name = 'other', own = ''`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-n.Done()
+	if err := n.Close(); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "in its own data folder") {
+		t.Errorf("it stopped: %v", err)
 	}
 }
 
@@ -171,7 +200,7 @@ func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
 		t.Error(err)
 	}
 	w.WaitPurges()
-	for left := int64(1); left > 0; {
+	for left := int64(1); left > 0; wait() {
 		inTx(dead, func(tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM unfinished) + (SELECT COUNT(*) FROM node WHERE name = 'dead')`).Scan(&left)
 		})

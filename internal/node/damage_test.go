@@ -236,6 +236,7 @@ var injuries = []injury{
 	{"container.class", alicesBox, alicesMail, api.Damaged, "container"},
 	{"container.page", alicesBox, alicesMail + ",list mailboxes,show alice", api.Damaged, "container"},
 	{"container.generation", alicesBox, alicesMail, api.Damaged, "container"},
+	{"container.older", alicesBox, "", "", "container"},
 	{"container.id", alicesBox, alicesMail + ",list mailboxes,show alice", api.Damaged, "container"},
 	{"container.external", `recipient = 'MailUser'`, "list mailboxes,show mail user", api.Damaged, "container"},
 	{"item.metadata", alicesItem, "alice's messages,read alice's first", api.Damaged, "item"},
@@ -411,6 +412,9 @@ const farAway = 1 << 40
 func injure(value any) any {
 	switch v := value.(type) {
 	case int64:
+		if v > farAway {
+			return v ^ farAway
+		}
 		return v ^ 1
 	case string: // another digit, so that a GUID stays one
 		b := []byte(v)

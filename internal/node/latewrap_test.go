@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
@@ -57,10 +58,13 @@ func (p *pair) inTx(fn func(ctx context.Context, tx *store.Tx) error) {
 	}
 }
 
+// wait is a moment before a test looks again.
+func wait() { <-time.After(5 * time.Millisecond) }
+
 // waits returns when so many transactions wait for a lock of ids.
 func (p *pair) waits(many int) {
 	p.t.Helper()
-	for n := 0; n < many; {
+	for n := 0; n < many; wait() {
 		p.inTx(func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&n)

@@ -309,6 +309,9 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.join(ctx, o); err != nil {
 		return err
 	}
+	if err := n.tieBlobs(ctx, blobs.Identity(), location); err != nil {
+		return err
+	}
 	revisionKey, err := n.revisionKey(ctx, sealer)
 	if err != nil {
 		return err

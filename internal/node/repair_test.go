@@ -3,7 +3,6 @@ package node_test
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -142,7 +141,7 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 	w.StageSites()
 	w.Site(site)
 	w.Put(site, "a", []byte("content of a"))
-	blobs := files(t, filepath.Join(w.Data, "blobs"))
+	blobs := allBlobs(t, w.Data)
 	w.Put(site, "b", []byte("content of b"))
 	if len(blobs) != 1 {
 		t.Fatalf("blobs %q", blobs)
@@ -181,21 +180,6 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 			w.VerifyClean()
 		})
 	}
-}
-
-// files returns all files below a folder.
-func files(t *testing.T, folder string) (paths []string) {
-	t.Helper()
-	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() {
-			paths = append(paths, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return paths
 }
 
 // A key page that does not open takes its mailboxes with it and nothing else. A

@@ -11,6 +11,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
@@ -393,5 +394,34 @@ func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T)
 		if got := fmt.Sprint(at); got != "[0s 24h0m0s 25h0m0s 49h0m0s]" {
 			t.Errorf("looked at %s", got)
 		}
+	})
+}
+
+// While one node looks at the ages, the others look whether it still does; when
+// it dies, another one does its work within seconds.
+func TestAvailabilityKeysOfANodeThatDiedAreLookedAtWithinSeconds(t *testing.T) {
+	policytest.Bubble(t, func(t *testing.T) {
+		w := policytest.New(t, storetest.One(t))
+		w.InTx(func(tx *store.Tx) error {
+			_, _, err := lease.Take(w.Ctx, tx, "availability keys", "dead", time.Hour)
+			return err
+		})
+		looked := 0
+		roller := rollerOf(w, time.Hour)
+		roller.Leases = lease.New(w.DB, "alive", lease.Term)
+		roller.Tenants = func(context.Context) ([]int64, error) { looked++; return nil, nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		go roller.Run(ctx)
+		time.Sleep(time.Minute)
+		if looked > 0 {
+			t.Errorf("looked at %d times beside the node that does", looked)
+		}
+		w.InTx(func(tx *store.Tx) error { return lease.End(w.Ctx, tx, "dead") })
+		time.Sleep(3 * time.Second)
+		if looked != 1 {
+			t.Errorf("looked at %d times since it died", looked)
+		}
+		cancel()
+		synctest.Wait()
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/time/rate"
@@ -19,6 +20,7 @@ type Proxy struct {
 	network  string
 	target   string
 	limit    *rate.Limiter
+	passed   atomic.Int64
 
 	mu    sync.Mutex
 	cut   bool
@@ -61,6 +63,9 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 func (p *Proxy) Limit(bytesPerSecond int) {
 	p.limit = rate.NewLimiter(rate.Limit(bytesPerSecond), chunk)
 }
+
+// Passed returns how many bytes have been passed on, in both directions together.
+func (p *Proxy) Passed() int64 { return p.passed.Load() }
 
 // Cut closes all connections and refuses new ones until Heal.
 func (p *Proxy) Cut() {
@@ -158,6 +163,7 @@ func (p *Proxy) pass(to, from net.Conn) {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
+			p.passed.Add(int64(n))
 		}
 		if err != nil {
 			return

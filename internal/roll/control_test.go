@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
@@ -94,6 +96,36 @@ func TestCancellingStopsARollOnItsWay(t *testing.T) {
 		w.finish(ro, api.RollCancelled)
 		if w.Dump("key_page") != stood {
 			t.Error("it moved a page")
+		}
+	})
+}
+
+// Of a cancel and the first page at once, one comes first: the roll has moved
+// nothing, or goes on to its end.
+func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
+		w = w.with(func(c *roll.Config) { c.Limit = pageAtATime() }) // a page a transaction
+		for range 4 {
+			ro := w.begin(pol)
+			var refused error
+			var g errgroup.Group
+			g.Go(func() error { _, err := w.roller.Work(w.Ctx, ro); return err })
+			g.Go(func() error { refused = w.cancel(ro); return nil })
+			w.Must(g.Wait())
+			moved := 0
+			for _, p := range w.pages() {
+				if p.Class == envelope.ClassActive && p.Parent == ro.Target {
+					moved++
+				}
+			}
+			switch now := w.now(ro); {
+			case refused == nil && (now.State != api.RollCancelled || moved != 0):
+				t.Errorf("cancelled, it is %s and moved %d pages", now.State, moved)
+			case refused != nil && (!fail.Is(refused, api.Conflict) || now.State != api.RollFinished || moved != 3):
+				t.Errorf("not cancelled (%v), it is %s and moved %d pages", refused, now.State, moved)
+			}
 		}
 	})
 }
@@ -189,12 +221,20 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 	})
 }
 
+// A roll's limit is the roll's: the nodes that work on it share it.
 func TestRollsOwnRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
+	t.Run("one node", func(t *testing.T) { limited(t, 1, testSlots/2) })
+	t.Run("three nodes", func(t *testing.T) { limited(t, 3, 3*testSlots/2) })
+}
+
+// limited rolls under a limit that gives each of so many nodes a page in two seconds.
+func limited(t *testing.T, nodes int, perSecond int64) {
 	bubble(t, nil, func(w world) {
 		const pages = 6
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
-		ro := w.beginWith(pol, roll.Options{ContainersPerSecond: testSlots / 2}, time.Now()) // a page in two seconds
+		ro := w.beginWith(pol, roll.Options{ContainersPerSecond: perSecond}, time.Now())
+		w.roller.SharedBy(ro.ID, nodes)
 		began := time.Now()
 		defer w.run()()
 		for w.now(ro).State == api.RollRunning {

@@ -25,14 +25,15 @@ const enough = 10_000
 // takes: at the rate of the tenant's newest finished roll of this depth that is
 // large enough, else at the stated rates; and not faster than the roll's limits.
 func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
-	e.Containers = plan.Total
-	all := plan
-	all.Classes = union(slices.Clone(plan.Classes), atRest)
-	under, err := remaining(ctx, tx, r.Policies, all)
+	var err error
+	if e.Containers, err = standing(ctx, tx, r.Policies, plan, plan.Classes); err != nil {
+		return err
+	}
+	all, err := standing(ctx, tx, r.Policies, plan, union(slices.Clone(plan.Classes), atRest))
 	if err != nil {
 		return err
 	}
-	e.Stays = under - plan.Total
+	e.Stays = all - e.Containers
 	if err := r.estimateDeep(ctx, tx, plan, e); err != nil {
 		return err
 	}

@@ -2,9 +2,11 @@ package roll
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
+	"keyroll/internal/envelope"
 	"keyroll/internal/store"
 )
 
@@ -14,7 +16,7 @@ const shareFor = 5 * time.Second
 
 // pace holds what one node does of one roll to the rate limits of that roll.
 // Time that was not used is not saved up: there is no burst beyond what one call
-// of slow lets through, which is a page, or a piece of content.
+// of slow lets through: a page, what longestBurst allows, or a piece of content.
 type pace struct {
 	mu                sync.Mutex
 	containers, bytes time.Time // when the next may come
@@ -100,11 +102,31 @@ func (r *Roller) pace(id int64) *pace {
 	return r.paces[id]
 }
 
-// batch is how many pages a transaction takes: one under a rate limit, so that
-// no burst is larger than a page.
+// longestBurst bounds what a rate limit lets through at once, unless that is
+// less than a page: a transaction a page could not reach a high limit.
+const longestBurst = 20 * time.Millisecond
+
+// batch is how many pages a transaction takes.
 func (r *Roller) batch(ro Roll) int {
-	if r.Limit != nil || ro.ContainersPerSecond > 0 {
-		return 1
+	return int(min(max(r.burst(ro)/envelope.MaxSlots, 1), batchPages))
+}
+
+// mostAtOnce bounds the containers that a deep stage takes at a time.
+const mostAtOnce = 128
+
+// containersAtOnce is how many containers a deep stage takes at a time.
+func (r *Roller) containersAtOnce(ro Roll) int {
+	return int(min(max(r.burst(ro), 1), mostAtOnce))
+}
+
+// burst is how many containers a rate limit lets through at once.
+func (r *Roller) burst(ro Roll) float64 {
+	perSecond := math.Inf(1)
+	if r.Limit != nil {
+		perSecond = float64(r.Limit.Limit())
 	}
-	return batchPages
+	if ro.ContainersPerSecond > 0 {
+		perSecond = min(perSecond, float64(ro.ContainersPerSecond))
+	}
+	return perSecond * longestBurst.Seconds()
 }

@@ -21,9 +21,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// unlimited makes a roller take a page a batch, as any limit does, and waits
-// for nothing.
-func unlimited() *rate.Limiter { return rate.NewLimiter(rate.Inf, testSlots) }
+// pageAtATime is the highest limit under which a roller takes a page a batch.
+func pageAtATime() *rate.Limiter { return rate.NewLimiter(51_200, testSlots) }
 
 func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 	each(t, func(w world) {
@@ -357,7 +356,7 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
-		c.Limit = unlimited()
+		c.Limit = pageAtATime()
 		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
 			used = append(used, from, to)
 			return envelope.Reseal(from, to, old, next, body)
@@ -416,6 +415,29 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 			t.Errorf("finished: it skips %q", p.Skipped)
 		}
 		w.same(keys, w.keys())
+	})
+}
+
+// What a roll meets that does not open is told while it goes on, the first
+// of it by name.
+func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
+		for i := range 22 {
+			w.damage(boxes[i*testSlots].Page)
+		}
+		ro := w.begin(pol)
+		told := int64(0)
+		w = w.beforeReseal(func(n int) {
+			if n == 25 {
+				told = w.progress(ro).SkippedCount
+			}
+		})
+		w.finish(ro, api.RollFailed)
+		if p := w.progress(ro); told == 0 || p.SkippedCount != 22 || len(p.Skipped) != 20 {
+			t.Errorf("on its way: %d; at its end: %+v", told, p)
+		}
 	})
 }
 

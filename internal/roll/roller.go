@@ -193,7 +193,7 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 		through, damaged, waits, rest, err = r.work(ctx, ro)
 		return err
 	})
-	if err == nil && !held {
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
 		err = errElsewhere
 	}
 	if err != nil || !through {

@@ -173,6 +173,7 @@ func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
 		if p, err := w.ShowPolicy(w.ctx, named("p")); err != nil || p.State != api.Registered || p.Revision != refreshed.Policy.Revision {
 			t.Errorf("the policy: %+v, %v", p, err)
 		}
+		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", api.DepthRoot))), api.NoNewVersion) // that brings nothing over
 		again, err := w.RefreshPolicy(w.ctx, refresh("p", ""))
 		w.Must(err)
 		if again.Policy.Revision != refreshed.Policy.Revision || again.Policy.Roll.Total != 1 {

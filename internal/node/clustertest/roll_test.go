@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,9 +22,9 @@ import (
 
 // A roll of these takes some four seconds, so that a test comes between.
 const (
-	mailboxes = 480
+	mailboxes = 240
 	slots     = 4
-	rate      = "120"
+	rate      = "60"
 )
 
 // stage is a cluster with many mailboxes under a policy.
@@ -54,7 +53,7 @@ func begin(t *testing.T, nodes int, args ...string) *stage {
 // works on it and the others.
 func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) {
 	s.t.Helper()
-	for {
+	for ; ; wait() {
 		p, err := s.Nodes[0].World().Client.ShowPolicy(s.t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
 		if err != nil || p.Roll == nil || p.Roll.State != api.RollRunning {
 			s.t.Fatalf("no roll runs: %+v, %v", p.Roll, err)
@@ -75,6 +74,9 @@ func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) 
 		return worker, others
 	}
 }
+
+// wait is a moment before a test looks again.
+func wait() { <-time.After(10 * time.Millisecond) }
 
 func (s *stage) nameOf(n *clustertest.Node) (name string) {
 	s.t.Helper()
@@ -131,7 +133,7 @@ func (s *stage) moved(w *nodetest.World, atLeast int) {
 // buried waits until the others have noticed that a node does not answer.
 func (s *stage) buried(name string) {
 	s.t.Helper()
-	for n := 1; n > 0; {
+	for n := 1; n > 0; wait() {
 		s.view(func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, name).Scan(&n)
 		})
@@ -149,7 +151,7 @@ func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
 	killed.Kill()
 	died := time.Now()
 	other := others[0].World()
-	for took := false; !took; {
+	for took := false; !took; wait() {
 		p, err := other.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +203,7 @@ func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
 // awaken waits until a node that was buried has joined the others again.
 func (s *stage) awaken(n *clustertest.Node) (name string) {
 	s.t.Helper()
-	for name == "" {
+	for ; name == ""; wait() {
 		s.view(func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COALESCE(MAX(name), '') FROM node WHERE url = ?1`, n.World().Info.URL).Scan(&name)
 		})
@@ -291,8 +293,7 @@ func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
 	for _, table := range s.tables() {
 		s.change(`ALTER TABLE ` + table + ` ADD COLUMN of_the_next_version TEXT NOT NULL DEFAULT ''`)
 	}
-	for enough := served() + 30; served() < enough && !t.Failed(); { // both nodes, on the newer schema
-		runtime.Gosched()
+	for enough := served() + 30; served() < enough && !t.Failed(); wait() { // both nodes, on the newer schema
 	}
 	for _, n := range s.Nodes {
 		n.Stop()
