@@ -237,7 +237,7 @@ func (m *model) progress() {
 			left = shown.Remaining
 		}
 		done := max(0, known.total-left)
-		if shown.Total != known.total || shown.Remaining != left || shown.Done != done || (left == 0) != (shown.PercentComplete == 100) || ro.State == api.RollFailed {
+		if shown.Total != known.total || shown.Remaining != left || shown.Done != done || left == 0 && shown.PercentComplete != 100 || ro.State == api.RollFailed {
 			m.Fatalf("%d of %d are left: %+v", left, known.total, shown)
 		}
 		if !deep(ro.Depth) && left > 0 && shown.PercentComplete != 100*float64(done)/float64(known.total) {
