@@ -91,8 +91,12 @@ model: postgres ## everything that a tenant may do, in many more orders; docs/te
 soak: ## ten minutes of mixed load while vaults go away and come back
 	$(GO) test ./internal/node -run '^TestSoak$$' -soak 10m -timeout 20m -v
 
-bench: build ## the roll beside its limits
+bench: build ## the roll beside its limits; bin/keyroll bench --help names the other benchmarks
 	bin/keyroll bench roll
+
+.PHONY: bench-nodes
+bench-nodes: postgres ## two nodes against one on PostgreSQL and S3
+	$(GO) test ./internal/node/clustertest -run '^$$' -bench '^BenchmarkTwoNodesAgainstOne$$' -benchtime 1x -timeout 1h
 
 vulnerabilities: ## known ones in what is used; needs the vulnerability database
 	$(GO) tool govulncheck ./...

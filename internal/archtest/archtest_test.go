@@ -82,7 +82,7 @@ var rooms = []room{
 		"asks containers for keys, and never a policy or a vault"},
 	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/store",
 		"moves pages: knows no container, no content, no vault"},
-	{"internal/depth", "api internal/container internal/content internal/envelope internal/fail internal/fault internal/keypage internal/roll internal/store",
+	{"internal/depth", "api internal/container internal/content internal/fail internal/fault internal/keypage internal/roll internal/store",
 		"what a roll does below policy keys, between the rooms that own them; opens no policy key and reaches no vault"},
 	{"internal/purge", "api internal/audit internal/container internal/fail internal/fault internal/keypage internal/lease internal/policy internal/roll internal/store",
 		"ends policies, rolls and containers in the documented order; opens no key"},

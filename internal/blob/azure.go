@@ -201,8 +201,8 @@ func (a *azure) remove(ctx context.Context, name string) error {
 	return err
 }
 
-func (a *azure) page(ctx context.Context, prefix, from string) (list []object, next string, err error) {
-	options := &container.ListBlobsFlatOptions{Prefix: to.Ptr(a.prefix + prefix), MaxResults: to.Ptr(int32(pageObjects))}
+func (a *azure) page(ctx context.Context, prefix, from string, most int) (list []object, next string, err error) {
+	options := &container.ListBlobsFlatOptions{Prefix: to.Ptr(a.prefix + prefix), MaxResults: to.Ptr(int32(most))}
 	if from != "" {
 		options.Marker = &from
 	}

@@ -32,9 +32,9 @@ type objects interface {
 	get(ctx context.Context, name string, off, n int64) (io.ReadCloser, object, error)
 	head(ctx context.Context, name string) (object, error)
 	remove(ctx context.Context, name string) error
-	// page lists some objects whose names begin with prefix, and from where on to
-	// list the next ones; that is empty at the end.
-	page(ctx context.Context, prefix, from string) (list []object, next string, err error)
+	// page lists at most so many objects whose names begin with prefix, and from
+	// where on to list the next ones; that is empty at the end.
+	page(ctx context.Context, prefix, from string, most int) (list []object, next string, err error)
 
 	// grade says what a failure of the others means, and line tells it on one line.
 	grade(err error) grade
@@ -92,6 +92,9 @@ const (
 // take before it is given up.
 const patience = 10 * time.Second
 
+// pageObjects is how many objects are listed at a time.
+const pageObjects = 1000
+
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
@@ -99,10 +102,11 @@ type remote struct {
 	identity string
 
 	pause, patience time.Duration // firstPause and patience
+	pageSize        int           // pageObjects
 }
 
 func newRemote(place string) *remote {
-	return &remote{place: place, pause: firstPause, patience: patience}
+	return &remote{place: place, pause: firstPause, patience: patience, pageSize: pageObjects}
 }
 
 // within is how long a request of some bytes may take: at less than 512 KiB/s it
@@ -116,7 +120,7 @@ func (r *remote) within(bytes int) time.Duration {
 func (r *remote) check(ctx context.Context) error {
 	doing := "open blob store " + r.place
 	err := r.try(ctx, doing, 0, func(ctx context.Context) error {
-		_, _, err := r.page(ctx, MarkName, "")
+		_, _, err := r.page(ctx, MarkName, "", 1)
 		return err
 	})
 	for range 2 {
@@ -355,7 +359,7 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 		var list []object
 		var next string
 		err := r.try(ctx, "list blobs", 0, func(ctx context.Context) (err error) {
-			list, next, err = r.page(ctx, prefix, from)
+			list, next, err = r.page(ctx, prefix, from, r.pageSize)
 			return err
 		})
 		if err != nil {

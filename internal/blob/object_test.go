@@ -56,7 +56,7 @@ func each(t *testing.T, test func(t *testing.T, s service)) {
 
 func TestObjectServices(t *testing.T) {
 	each(t, func(t *testing.T, s service) {
-		blobtest.Run(t, func(t *testing.T) blob.Store { return s.openAt(t, s.addr) })
+		blobtest.Run(t, func(t *testing.T) blob.Store { return blob.SmallPages(s.openAt(t, s.addr)) })
 		t.Run("ItIsTheSameAgain", func(t *testing.T) {
 			if one, two := s.openAt(t, s.addr).Identity(), s.openAt(t, s.addr).Identity(); one != two || len(one) < 20 {
 				t.Errorf("%q, then %q", one, two)
@@ -142,7 +142,6 @@ func (s service) readBreaks(t *testing.T) {
 func (s service) stalls(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
-	blob.Hasten(store)
 	if _, err := store.PutIfAbsent(t.Context(), "aa/1", strings.NewReader(strings.Repeat("x", 16<<20))); err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +150,8 @@ func (s service) stalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	blob.Hasten(store)
+	blob.Impatient(store)
 	p.Stall()
 	defer p.Resume()
 	if n, err := io.Copy(io.Discard, r); !fail.Is(err, api.Unavailable) {

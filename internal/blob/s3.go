@@ -188,7 +188,7 @@ func (s *s3) object(info minio.ObjectInfo, header http.Header) object {
 func (s *s3) head(ctx context.Context, name string) (object, error) {
 	info, err := s.core.StatObject(ctx, s.bucket, s.prefix+name, minio.StatObjectOptions{})
 	if s.grade(err) == missing { // the answer has no body, so it may be the bucket that is missing
-		if _, _, err := s.page(ctx, name, ""); err != nil {
+		if _, _, err := s.page(ctx, name, "", 1); err != nil {
 			return object{}, err
 		}
 	}
@@ -199,22 +199,19 @@ func (s *s3) remove(ctx context.Context, name string) error {
 	return s.core.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
 }
 
-// pageObjects is how many objects are listed at a time.
-const pageObjects = 1000
-
-func (s *s3) page(ctx context.Context, prefix, from string) (list []object, next string, err error) {
+func (s *s3) page(ctx context.Context, prefix, from string, most int) (list []object, next string, err error) {
 	if from != "" {
 		from = s.prefix + from
 	}
 	ctx, cancel := context.WithCancel(ctx) // ends the listing where it is left
 	defer cancel()
-	for info := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, StartAfter: from, MaxKeys: pageObjects}) {
+	for info := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, StartAfter: from, MaxKeys: most}) {
 		if info.Err != nil {
 			return nil, "", info.Err
 		}
 		list = append(list, s.object(info, nil))
-		if len(list) == pageObjects {
-			return list, list[pageObjects-1].name, nil
+		if len(list) == most {
+			return list, list[most-1].name, nil
 		}
 	}
 	return list, "", nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ const (
 // nobody wrote, and at the end everything opens, under the newest policy key.
 func TestChaos(t *testing.T) {
 	s := begin(t)
+	t.Cleanup(s.tell)
 	load, stop := context.WithTimeout(t.Context(), *chaosFor)
 	defer stop()
 	people, ctx := errgroup.WithContext(t.Context())
@@ -80,6 +82,25 @@ func TestChaos(t *testing.T) {
 	}
 	for i := range writers {
 		t.Logf("%d puts and %d reads of files, %d messages and %d reads of them", s.files[i].puts, s.files[i].reads, len(s.mails[i].sent), s.mails[i].reads)
+	}
+}
+
+// tell shows, of a test that failed, what the nodes complained of last.
+func (s *stage) tell() {
+	if !s.t.Failed() {
+		return
+	}
+	for i, n := range s.Nodes {
+		if !n.Ended() {
+			n.Kill()
+		}
+		var last []string
+		for line := range strings.Lines(n.Log()) {
+			if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
+				last = append(last, line)
+			}
+		}
+		s.t.Logf("node %d:\n%s", i, strings.Join(last[max(0, len(last)-20):], ""))
 	}
 }
 
@@ -246,9 +267,13 @@ func (r *rolls) roll(ctx context.Context, depth api.Depth) error {
 	return r.wait(ctx)
 }
 
+// longestRoll is longer than any roll takes here, whatever happens to the nodes:
+// one that has not ended by then never will.
+const longestRoll = 3 * time.Minute
+
 // wait waits until no roll of the policy runs.
 func (r *rolls) wait(ctx context.Context) error {
-	for {
+	for begin := time.Now(); ; {
 		var p api.Policy
 		if _, err := r.do(ctx, func(ctx context.Context, k *client.Client) (err error) {
 			p, err = k.ShowPolicy(ctx, api.PolicyInput{Policy: r.policy})
@@ -261,6 +286,8 @@ func (r *rolls) wait(ctx context.Context) error {
 			return nil
 		case p.Roll.State != api.RollRunning:
 			return fmt.Errorf("the roll of %s ended as %s: %s", r.policy, p.Roll.State, p.Roll.Message)
+		case time.Since(begin) > longestRoll:
+			return fmt.Errorf("the roll of %s has not ended in %v: %+v", r.policy, longestRoll, *p.Roll)
 		}
 		sleep(ctx, 100*time.Millisecond)
 	}

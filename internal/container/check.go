@@ -15,6 +15,19 @@ func (s *Containers) Exists(ctx context.Context, tx *store.Tx, tenant, id int64)
 	return found, err
 }
 
+// CheckOlder says what is wrong with the pointer of a container to the page of its
+// older key, if it has one.
+func (s *Containers) CheckOlder(ctx context.Context, tx *store.Tx, c Container) error {
+	at, err := find(ctx, tx, c)
+	if err != nil || at.Older == 0 {
+		return nil // what is wrong with the present one, PolicyKeyOf says
+	}
+	if at.olderErr != nil {
+		return at.olderErr
+	}
+	return at.checkClass(slot{at.older, at.Generation - 1})
+}
+
 // CheckHosts tells report of each host of a geo that does not open or is not
 // found by its name. The tenant's directory has been opened before.
 func (s *Containers) CheckHosts(ctx context.Context, tx *store.Tx, tenant int64, report func(host int64, err error) error) error {

@@ -85,8 +85,6 @@ const (
 	// atOnce is how many groups of containers a node works on side by side: while
 	// one waits for the database, the other one's keys are opened and sealed.
 	atOnce = 2
-	// groupSize is how many containers are opened, and ended, at a time.
-	groupSize = 128
 	// claimsKept is how often claims are renewed.
 	claimsKept = 5 * time.Second
 )
@@ -161,13 +159,13 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64)) e
 	}
 }
 
-// groupSize is one under a rate limit, and of content where others could take the
-// next one.
+// groupSize is how many containers are opened, and ended, at a time: of content
+// one, where others could take the next.
 func (w *work) groupSize() int {
-	if w.Single || w.Stage == api.StageContent && w.Node != "" {
+	if w.Stage == api.StageContent && w.Node != "" {
 		return 1
 	}
-	return groupSize
+	return w.AtOnce
 }
 
 // rekey gives new keys to the containers of a page. What does not open is told

@@ -27,6 +27,7 @@ type world struct {
 	*policytest.World
 	containers *container.Containers
 	contents   *content.Contents
+	deep       *depth.Deep
 	roller     *roll.Roller
 	blobs      blob.Store
 	wrote      map[int64]string // by container: what stands in it
@@ -45,8 +46,9 @@ func newWorldSlots(p *policytest.World, folder string, slots int) *world {
 	_, err = w.containers.Directory(w.Ctx, w.Tenant)
 	w.Must(err)
 	w.contents = content.New(p.DB, w.containers, blobs, slots, p.Clock.Now)
+	w.deep = depth.New(p.DB, w.containers, w.contents)
 	w.roller = roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: p.Clock.Now, Logger: slog.New(slog.DiscardHandler),
-		Deep: depth.New(p.DB, w.containers, w.contents), Settled: func(int64, int64) {}})
+		Deep: w.deep, Settled: func(int64, int64) {}})
 	return w
 }
 

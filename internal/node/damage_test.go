@@ -412,6 +412,9 @@ const farAway = 1 << 40
 func injure(value any) any {
 	switch v := value.(type) {
 	case int64:
+		if v > farAway {
+			return v ^ farAway
+		}
 		return v ^ 1
 	case string: // another digit, so that a GUID stays one
 		b := []byte(v)

@@ -44,8 +44,8 @@ type Share struct {
 	Stage api.RollStage
 	// Node names the node to others; it is empty when there are none.
 	Node string
-	// Single says that containers are taken one at a time: there is a rate limit.
-	Single bool
+	// AtOnce bounds the containers that are taken at a time.
+	AtOnce int
 	// Counts says that a container of which this stage has nothing left is done.
 	Counts bool
 	// Hold begins each transaction, and fails when the roll has been stopped.
@@ -244,7 +244,7 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 	ro := w.roll
 	deep := ro.deep()
 	return Share{Scope: w.scope, Stage: stage, Node: w.Leases.Holder(), Counts: stage == deep[len(deep)-1],
-		Single: w.Limit != nil || ro.ContainersPerSecond > 0 || ro.BytesPerSecond > 0,
+		AtOnce: w.containersAtOnce(ro),
 		Hold: func(tx *store.Tx) error {
 			now, err := w.hold(ctx, tx, ro)
 			if err != nil {

@@ -108,6 +108,19 @@ const longestBurst = 20 * time.Millisecond
 
 // batch is how many pages a transaction takes.
 func (r *Roller) batch(ro Roll) int {
+	return int(min(max(r.burst(ro)/envelope.MaxSlots, 1), batchPages))
+}
+
+// mostAtOnce bounds the containers that a deep stage takes at a time.
+const mostAtOnce = 128
+
+// containersAtOnce is how many containers a deep stage takes at a time.
+func (r *Roller) containersAtOnce(ro Roll) int {
+	return int(min(max(r.burst(ro), 1), mostAtOnce))
+}
+
+// burst is how many containers a rate limit lets through at once.
+func (r *Roller) burst(ro Roll) float64 {
 	perSecond := math.Inf(1)
 	if r.Limit != nil {
 		perSecond = float64(r.Limit.Limit())
@@ -115,5 +128,5 @@ func (r *Roller) batch(ro Roll) int {
 	if ro.ContainersPerSecond > 0 {
 		perSecond = min(perSecond, float64(ro.ContainersPerSecond))
 	}
-	return int(min(max(perSecond*longestBurst.Seconds()/envelope.MaxSlots, 1), batchPages))
+	return perSecond * longestBurst.Seconds()
 }

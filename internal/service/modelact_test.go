@@ -91,6 +91,9 @@ func (m *model) assign(r *rapid.T) {
 
 func (m *model) assignTenant(r *rapid.T) {
 	if p := m.draw(r, false, api.MultiWorkloadPolicy); m.may(e(m.AssignPolicy(m.ctx, assignment(p.name)))) {
+		if m.assigned != p.name {
+			m.begins(p, api.DepthPolicy, false)
+		}
 		m.assigned = p.name
 	}
 }

@@ -84,8 +84,10 @@ func (m *model) policyOf(id int64) (p *modelPolicy) {
 // breakOff works on a roll until a page, or a fault point, at which its process
 // ends.
 func (m *model) breakOff(r *rapid.T) {
-	ro, at := one(r, m.rolls(api.RollRunning)), rapid.IntRange(1, 3).Draw(r, "page")
-	atPoint := rapid.Bool().Draw(r, "at a fault point")
+	ro, at, atPoint := one(r, m.rolls(api.RollRunning)), rapid.IntRange(1, 3).Draw(r, "page"), rapid.Bool().Draw(r, "at a fault point")
+	if atPoint {
+		at = rapid.SampledFrom([]int{1, 2, 3, 5, 6, 8, 10, 12}).Draw(r, "point")
+	}
 	m.worksOn(ro)
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()

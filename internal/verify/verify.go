@@ -395,6 +395,7 @@ type placed struct {
 	container.Container
 	policyKey int64
 	err       error
+	olderErr  error // of its older key alone
 }
 
 // content reads every item of every container. What has been filed as closed
@@ -407,6 +408,11 @@ func (r *run) content(ctx context.Context, only int64) error {
 		}
 		for _, c := range list {
 			after = c.ID
+			if c.olderErr != nil && c.err == nil && (only == 0 || r.keys[c.policyKey] != nil) {
+				if err := r.found(noun(c.Container), c.ID, c.olderErr); err != nil {
+					return err
+				}
+			}
 			switch {
 			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
 				continue
@@ -430,7 +436,7 @@ func (r *run) placed(ctx context.Context, after int64) (list []placed, err error
 		}
 		list = list[:0]
 		for _, c := range containers {
-			p := placed{Container: c}
+			p := placed{Container: c, olderErr: r.containers.CheckOlder(ctx, tx, c)}
 			if p.policyKey, _, p.err = r.containers.PolicyKeyOf(ctx, tx, c); p.err != nil && fail.CodeOf(p.err) != api.Damaged {
 				return p.err
 			}
