@@ -252,6 +252,9 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 			if err != nil {
 				return err
 			}
+			if err := did(ctx, tx, now, true, 0, w.Now()); err != nil { // too late to cancel it
+				return err
+			}
 			return w.goesOn(ctx, tx, now)
 		},
 		Slow: func(ctx context.Context, containers, bytes int64) error { return w.slow(ctx, ro, containers, bytes) },
