@@ -42,7 +42,7 @@ func TestDataOfAnEarlierKeyrollIsServed(t *testing.T) {
 // active ones; user1, user2, a site and a workload store hold the same two
 // messages; user1 has a backup.
 func leaveEarlier(t *testing.T) (data string, half api.Roll) {
-	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, RollRate: 1_000_000}) // with a rate a batch is one page
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, RollRate: 10_000}) // a batch is one page then
 	w.StageMail()
 	for i := range 12 {
 		w.Mailbox(fmt.Sprintf("user%d@contoso.com", i+1), nodetest.MailboxPolicy)

@@ -51,7 +51,7 @@ func (m *model) write(r *rapid.T) {
 	}
 }
 
-var anyPath = rapid.SampledFrom([]string{"a", "b", "c"})
+var anyPath = rapid.SampledFrom([]string{"a", "b"})
 
 // form makes an item of a container's kind.
 func (m *model) form(path string, c *modelContainer, text string) (_, _ string) {
@@ -175,6 +175,9 @@ func (m *model) leave(r *rapid.T) {
 	if m.may(e(m.LeavePolicy(m.ctx, named(p.name)))) {
 		m.left = append(m.left, p)
 		m.forsake(p)
+		if to := m.policies[m.assigned]; to != nil && p.kind == api.MailboxPolicy {
+			m.begins(to, api.DepthPolicy, false)
+		}
 	}
 }
 

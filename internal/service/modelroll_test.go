@@ -83,8 +83,31 @@ func (m *model) policyOf(id int64) (p *modelPolicy) {
 
 // breakOff works on a roll until a page, or a fault point, at which its process
 // ends.
-func (m *model) breakOff(r *rapid.T) {
-	ro, at, atPoint := one(r, m.rolls(api.RollRunning)), rapid.IntRange(1, 3).Draw(r, "page"), rapid.Bool().Draw(r, "at a fault point")
+func (m *model) breakOff(r *rapid.T) { m.breakOffOne(r, one(r, m.rolls(api.RollRunning))) }
+
+// breakOffDeep begins a roll that has content to do, and breaks that one off.
+func (m *model) breakOffDeep(r *rapid.T) {
+	var full []*modelContainer
+	for _, c := range m.all {
+		if !m.byID[c.at.policy].purged && len(c.items) > 0 && (c.kind == "workload" || c.state == api.Active) && m.home(c).kind != api.ServiceManagedPolicy {
+			full = append(full, c)
+		}
+	}
+	p, depth := m.home(one(r, full)), rapid.SampledFrom([]api.Depth{api.DepthContainer, api.DepthContent}).Draw(r, "depth")
+	if !m.may(e(m.RefreshPolicy(m.ctx, refresh(p.name, depth)))) {
+		return
+	}
+	m.renewed(p, depth, false)
+	m.check(r)
+	for _, ro := range m.rolls(api.RollRunning) {
+		if m.rolled[ro.ID].policy == p {
+			m.breakOffOne(r, ro)
+		}
+	}
+}
+
+func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
+	at, atPoint := rapid.IntRange(1, 3).Draw(r, "page"), rapid.Bool().Draw(r, "at a fault point")
 	if atPoint {
 		at = rapid.SampledFrom([]int{1, 2, 3, 5, 6, 8, 10, 12}).Draw(r, "point")
 	}
