@@ -221,8 +221,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		if err := p.checkClass(at); err != nil {
 			return nil, err
 		}
-		page, known := pages[at.page.ID]
-		if !known && failed[at.page.ID] == nil {
+		if pages[at.page.ID] == nil && failed[at.page.ID] == nil {
 			page, err := envelope.OpenPage(g.policies[at.page.Parent], at.page.Place(), at.page.Body)
 			if err != nil {
 				failed[at.page.ID] = err
@@ -233,8 +232,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		if err := failed[at.page.ID]; err != nil {
 			return nil, err
 		}
-		page = pages[at.page.ID]
-		return p.find(at, page)
+		return p.find(at, pages[at.page.ID])
 	}
 	for _, p := range places {
 		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}

@@ -108,7 +108,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "roll at depth content",
-		prepare: []step{fill(5, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 5)), receive("m2@contoso.com", mbox(6, 1)),
+		prepare: []step{fill(5, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 5)), receive("m4@contoso.com", mbox(6, 1)),
 			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(7, 2)), setState(alice, api.Inactive)},
 		steps: []step{refresh(api.DepthContent), receive("m1@contoso.com", mbox(9, 1))},
 	},

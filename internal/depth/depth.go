@@ -114,11 +114,16 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 		defer stop()
 		go w.keepClaims(kept)
 	}
-	err = w.pages(gctx, func(page int64, ids []int64) {
-		g.Go(func() error {
+	err = w.pages(gctx, func(page int64, ids []int64) error {
+		group := func() error {
 			defer w.release(ids)
 			return w.group(gctx, page, ids)
-		})
+		}
+		if share.Limited {
+			return group()
+		}
+		g.Go(group)
+		return nil
 	})
 	if failed := g.Wait(); failed != nil {
 		err = failed
@@ -128,7 +133,7 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 
 // pages hands on the containers of each key page of the scope, those of a page in
 // several groups. At stage container the page has got new keys before.
-func (w *work) pages(ctx context.Context, group func(page int64, ids []int64)) error {
+func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) error) error {
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -154,7 +159,9 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64)) e
 			}
 			last = ids[len(ids)-1]
 			w.claim(ids)
-			group(after, ids)
+			if err := group(after, ids); err != nil {
+				return err
+			}
 		}
 	}
 }

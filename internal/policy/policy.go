@@ -121,9 +121,9 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 		if listed != nil {
 			return listed
 		}
-		for _, other := range all { // it was the first
-			if other.Damaged != nil {
-				return other.Damaged
+		if len(all) > 0 { // it was the first
+			if all[0].Damaged != nil {
+				return all[0].Damaged
 			}
 			return fail.New(api.Damaged, "the service-managed policy of tenant %d is missing, which has policies", tenant)
 		}

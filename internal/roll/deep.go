@@ -46,6 +46,8 @@ type Share struct {
 	Node string
 	// AtOnce bounds the containers that are taken at a time.
 	AtOnce int
+	// Limited says that the containers a second are limited: there is no hurry.
+	Limited bool
 	// Counts says that a container of which this stage has nothing left is done.
 	Counts bool
 	// Hold begins each transaction, and fails when the roll has been stopped.
@@ -244,10 +246,13 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 	ro := w.roll
 	deep := ro.deep()
 	return Share{Scope: w.scope, Stage: stage, Node: w.Leases.Holder(), Counts: stage == deep[len(deep)-1],
-		AtOnce: w.containersAtOnce(ro),
+		AtOnce: w.containersAtOnce(ro), Limited: w.Limit != nil || ro.ContainersPerSecond > 0,
 		Hold: func(tx *store.Tx) error {
 			now, err := w.hold(ctx, tx, ro)
 			if err != nil {
+				return err
+			}
+			if err := did(ctx, tx, now, true, 0, w.Now()); err != nil { // too late to cancel it
 				return err
 			}
 			return w.goesOn(ctx, tx, now)
