@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -406,20 +407,20 @@ func TestAvailabilityKeysOfANodeThatDiedAreLookedAtWithinSeconds(t *testing.T) {
 			_, _, err := lease.Take(w.Ctx, tx, "availability keys", "dead", time.Hour)
 			return err
 		})
-		looked := 0
+		var looked atomic.Int64
 		roller := rollerOf(w, time.Hour)
 		roller.Leases = lease.New(w.DB, "alive", lease.Term)
-		roller.Tenants = func(context.Context) ([]int64, error) { looked++; return nil, nil }
+		roller.Tenants = func(context.Context) ([]int64, error) { looked.Add(1); return nil, nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		go roller.Run(ctx)
 		time.Sleep(time.Minute)
-		if looked > 0 {
-			t.Errorf("looked at %d times beside the node that does", looked)
+		if n := looked.Load(); n > 0 {
+			t.Errorf("looked at %d times beside the node that does", n)
 		}
 		w.InTx(func(tx *store.Tx) error { return lease.End(w.Ctx, tx, "dead") })
 		time.Sleep(3 * time.Second)
-		if looked != 1 {
-			t.Errorf("looked at %d times since it died", looked)
+		if n := looked.Load(); n != 1 {
+			t.Errorf("looked at %d times since it died", n)
 		}
 		cancel()
 		synctest.Wait()
