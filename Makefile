@@ -9,8 +9,8 @@ FUZZTIME ?= 10s
 # stands in memory, and no test waits for a disk.
 ROOM = $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
 ifeq ($(shell test "$(ROOM)" -gt 6000000 2>/dev/null && mkdir -p -m 1777 /dev/shm/keyroll && echo yes),yes)
-race fips model: export TMPDIR = /dev/shm/keyroll
-race fips model: export GOTMPDIR = /tmp
+race other fips model: export TMPDIR = /dev/shm/keyroll
+race other fips model: export GOTMPDIR = /tmp
 endif
 
 .PHONY: all build test check race fips fuzz soak bench clean
@@ -27,32 +27,34 @@ check:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-# The packages that start keyroll as child processes over and over run without
-# the race detector: it would watch the test, not the children.
-CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node/clustertest
+# The packages that start keyroll as child processes over and over, or whole
+# nodes, run without the race detector: it would watch the test, not the children.
+CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node ./internal/node/clustertest
+BESIDE = ^(TestSoak|TestReadsAndWritesGoOnWhileRollsRun|TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp)$$
 
-# Whole procedures, one request after the other: the race detector would only
-# slow them. What runs side by side is in the other tests.
-PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants|$(MODEL))
+# Whole procedures and sequences, one request after the other: the race detector
+# would only slow them. What runs side by side is in the other tests.
+PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants|TestAnySequence|TestLedgerIs|TestEveryVersion|TestNoCollectionEver|TestASiteIs|TestDamageIs|TestABackupThatDies|TestMoveThat|TestRefusalsOfAServer)
 MODEL = TestAnySequenceOfActsKeepsToTheModel
+PACKAGES = $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$ -e /internal/node$$ -e /clustertest$$)
 
 # Tests wait for disks and databases more than for processors: packages run
 # four at a time.
 race:
-	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$ -e /clustertest$$)
+	$(GO) test -race -p 4 -skip '$(PROCEDURES)' $(PACKAGES)
+	$(GO) test -race -run '$(BESIDE)' ./internal/node
 	$(GO) test -p 4 $(CHILDREN)
-	$(GO) test -p 4 -run '$(PROCEDURES)' ./internal/node ./internal/policy ./internal/cmdlet ./internal/service
+	$(GO) test -p 4 -run '$(PROCEDURES)' $(PACKAGES)
 
-# Tests that do not care which database they run on took SQLite above.
-OTHER = ./internal/access ./internal/audit ./internal/ca ./internal/content ./internal/keypage ./internal/node ./internal/policy \
-	./internal/roll ./internal/service ./internal/vault ./internal/verify
-
+# Tests that do not care which database they run on took SQLite above; here and
+# under FIPS 140 they take PostgreSQL.
 .PHONY: other
 other: postgres ## once more, on PostgreSQL
-	KEYROLL_TEST_DATABASE=postgres $(GO) test -p 4 -skip '^$(MODEL)' $(OTHER)
+	KEYROLL_TEST_DATABASE=postgres $(GO) test -p 4 ./internal/audit ./internal/ca ./internal/vault ./internal/verify
+	KEYROLL_TEST_DATABASE=postgres $(GO) test -run '^(TestSoak|TestChecklist|TestAFlippedBit)' ./internal/node
 
-fips:
-	GODEBUG=fips140=only $(GO) test -p 4 $(CRYPTO)
+fips: postgres
+	KEYROLL_TEST_DATABASE=postgres GODEBUG=fips140=only $(GO) test -p 4 -skip '$(PROCEDURES)' $(CRYPTO)
 
 # A real PostgreSQL: the tests start and stop one themselves from these programs.
 .PHONY: postgres
@@ -87,6 +89,10 @@ fuzz: ## each fuzz target for a short time
 MODELCHECKS ?= 300
 model: postgres ## everything that a tenant may do, in many more orders; docs/testing.md
 	$(GO) test ./internal/service -run '^$(MODEL)' -rapid.checks $(MODELCHECKS) -rapid.steps 80 -timeout 3h -v
+
+.PHONY: chaos
+chaos: postgres s3 ## ten minutes of nodes killed, paused and cut off under load
+	$(GO) test ./internal/chaostest -run '^TestChaos$$' -chaos 10m -timeout 30m -v
 
 soak: ## ten minutes of mixed load while vaults go away and come back
 	$(GO) test ./internal/node -run '^TestSoak$$' -soak 10m -timeout 20m -v

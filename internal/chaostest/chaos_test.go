@@ -29,7 +29,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-var chaosFor = flag.Duration("chaos", 15*time.Second, "how long TestChaos harms the nodes and what they stand on")
+var chaosFor = flag.Duration("chaos", 10*time.Second, "how long TestChaos harms the nodes and what they stand on")
 
 const (
 	nodes     = 3
