@@ -66,12 +66,14 @@ func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, li
 	return ids, nil
 }
 
-// CountBlobKeys counts the keys of blobs of such containers.
-func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64) (n int64, err error) {
-	query, args := sc.Select(due, mark)
+// CountBlobKeys counts the blob keys that a roll re-wraps: those of containers
+// whose key is due, and before that those that a roll before left under an older one.
+func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n int64, err error) {
+	query, args := sc.Select(DueKey, mark)
 	args = append(args, envelope.ClassBlob)
-	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM key_page
-		WHERE tenant = ?1 AND class = ?%d AND parent IN (%s)`, len(args), query), args...).Scan(&n)
+	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT CAST(COALESCE(SUM(CASE WHEN c.keyed < ?2 THEN p.count ELSE 0 END
+			+ CASE WHEN c.older <> 0 AND p.generation = c.generation - 1 THEN p.count ELSE 0 END), 0) AS BIGINT)
+		FROM key_page p JOIN container c ON c.id = p.parent WHERE p.tenant = ?1 AND p.class = ?%d AND p.parent IN (%s)`, len(args), query), args...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count blob keys: %w", err)
 	}

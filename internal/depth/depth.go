@@ -69,7 +69,7 @@ func scopeOf(sc roll.Scope) container.Scope {
 
 // Size counts the blob keys and the bytes of content of a scope.
 func (d *Deep) Size(ctx context.Context, tx *store.Tx, sc roll.Scope) (blobs, bytes int64, err error) {
-	if blobs, err = container.CountBlobKeys(ctx, tx, scopeOf(sc), container.DueKey, sc.Mark); err != nil {
+	if blobs, err = container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Mark); err != nil {
 		return 0, 0, err
 	}
 	bytes, err = content.CountBytes(ctx, tx, scopeOf(sc), container.DueContent, sc.Mark)
