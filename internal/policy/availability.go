@@ -49,7 +49,7 @@ func (p *Policies) RollAvailability(ctx context.Context, pol Policy) (Rolled, er
 // that is there.
 func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []revisionRow, version uint32) (rolled Rolled, err error) {
 	rolled.Version = version
-	var failed []error
+	failed := map[uuid.UUID]error{}
 	given := map[uuid.UUID]bool{} // up: what does not open now will not in the next turn
 	for stale := older(kept, version, given); len(stale) > 0; stale = older(kept, version, given) {
 		for _, r := range stale {
@@ -59,7 +59,7 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 				return rolled, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
 			case err != nil:
 				given[r.ID] = true
-				failed = append(failed, err)
+				failed[r.ID] = err
 			case replaced:
 				rolled.Wraps++
 			}
@@ -69,8 +69,9 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 		}
 	}
 	rolled.Destroyed, err = p.destroyUnneeded(ctx, pol)
-	if len(failed) > 0 {
-		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(failed), failed[0])
+	// What another roll brought over meanwhile, and destroyed the version of, stays under none.
+	if left := older(kept, version, nil); len(left) > 0 {
+		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(left), failed[left[0].ID])
 	}
 	return rolled, err
 }
