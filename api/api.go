@@ -27,7 +27,12 @@ func (p *Problem) Error() string { return p.Detail }
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
+	// Damaged says of each entry that could not be shown what does not open.
+	Damaged []string `json:"damaged,omitempty"`
 }
+
+// Unshown returns what Damaged says; the Client asks every answer for it.
+func (l List[T]) Unshown() []string { return l.Damaged }
 
 // KeyVersion names one version of a customer key. Vault is the bare name of a
 // vault of this server and the URL of any other.
@@ -94,64 +99,6 @@ type Policy struct {
 	Roll                *Roll     `json:"roll,omitempty" doc:"the newest roll of this policy"`
 	// Warnings are what the checks of its keys found and let pass.
 	Warnings []string `json:"warnings,omitempty"`
-}
-
-// Depth is what a roll replaces; each depth includes the ones before it.
-type Depth string
-
-const (
-	// DepthRoot re-wraps policy keys under newer customer key versions.
-	DepthRoot Depth = "root"
-	// DepthPolicy makes a new policy key and re-wraps container keys.
-	DepthPolicy Depth = "policy"
-)
-
-// RollState is the state of a roll.
-type RollState string
-
-const (
-	RollRunning    RollState = "running"
-	RollPaused     RollState = "paused"
-	RollFinished   RollState = "finished"
-	RollSuperseded RollState = "superseded"
-	RollFailed     RollState = "failed"
-)
-
-// Roll brings containers from older policy keys to the current one.
-type Roll struct {
-	ID       string    `json:"id"`
-	Policy   string    `json:"policy" doc:"name of the policy"`
-	PolicyID string    `json:"policyId" doc:"GUID"`
-	Source   string    `json:"source,omitempty" doc:"name of the policy whose containers come too"`
-	Revision string    `json:"revision" doc:"GUID of the revision that the containers are brought to"`
-	Depth    Depth     `json:"depth"`
-	State    RollState `json:"state"`
-	// Total counts the containers to bring over when the roll began, Done
-	// those that came over, Remaining those that still stand elsewhere.
-	Total           int64   `json:"total"`
-	Done            int64   `json:"done"`
-	Remaining       int64   `json:"remaining"`
-	PercentComplete float64 `json:"percentComplete"`
-	// PerSecond is the rate over the last seconds in containers, and
-	// ETASeconds what remains at that rate; both are absent at rest.
-	PerSecond  float64    `json:"perSecond,omitempty"`
-	ETASeconds float64    `json:"etaSeconds,omitempty"`
-	Started    time.Time  `json:"started"`
-	Finished   *time.Time `json:"finished,omitempty"`
-	Deadline   time.Time  `json:"deadline"`
-	// Message says what a roll waits for or why it ended.
-	Message string `json:"message,omitempty"`
-}
-
-// Refreshed is the outcome of a refresh or an update.
-type Refreshed struct {
-	Policy Policy `json:"policy"`
-	// Rewrapped counts the policy keys that got new wraps (depth root).
-	Rewrapped int `json:"rewrapped"`
-	// Warnings are what the checks of the keys found and let pass.
-	Warnings []string `json:"warnings,omitempty"`
-	// Limit says what the depth does not reach; it is shown with the result.
-	Limit string `json:"limit,omitempty"`
 }
 
 // MailboxState is the state of a mailbox.

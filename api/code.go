@@ -50,4 +50,8 @@ const (
 	Gone Code = "Gone"
 	// Unavailable is a server that is starting, draining, or not reached.
 	Unavailable Code = "Unavailable"
+	// InsufficientStorage is a database or a blob store without room left.
+	InsufficientStorage Code = "InsufficientStorage"
+	// ReadOnly is a database or a blob store that takes no writes.
+	ReadOnly Code = "ReadOnly"
 )

@@ -93,11 +93,6 @@ type PolicyInput struct {
 	Policy string `path:"policy" doc:"name, GUID, or GUID of any of its revisions"`
 }
 
-// RollInput names a roll.
-type RollInput struct {
-	Roll string `path:"roll" doc:"id of the roll"`
-}
-
 type (
 	CreateMailboxInput struct {
 		Body struct {
@@ -151,8 +146,9 @@ type (
 	RefreshPolicyInput struct {
 		PolicyInput
 		Body struct {
-			Depth          Depth `json:"depth,omitempty" enum:"root,policy" doc:"policy unless given"`
+			Depth          Depth `json:"depth,omitempty" enum:"root,policy,container,content" doc:"policy unless given"`
 			AllGenerations bool  `json:"allGenerations,omitempty" doc:"depth root: re-wrap the older policy keys too"`
+			RollOptions
 		}
 	}
 	UpdatePolicyInput struct {
@@ -160,7 +156,8 @@ type (
 		Body struct {
 			KeyType string     `json:"keyType" enum:"primary,secondary"`
 			Key     KeyVersion `json:"key"`
-			Depth   Depth      `json:"depth,omitempty" enum:"root,policy" doc:"policy unless given"`
+			Depth   Depth      `json:"depth,omitempty" enum:"root,policy,container,content" doc:"policy unless given"`
+			RollOptions
 		}
 	}
 	KeyUsageInput struct {
@@ -220,15 +217,6 @@ var (
 		Summary: "Take up the newest key versions of a mailbox or multi-workload policy and roll"})
 	UpdatePolicy = define[UpdatePolicyInput, Refreshed](Meta{Name: "UpdatePolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/update",
 		Summary: "Replace one customer key of a site policy and roll"})
-
-	ListRolls = define[None, List[Roll]](Meta{Name: "ListRolls", Method: http.MethodGet, Path: "/v1/rolls",
-		Summary: "List rolls, the newest first"})
-	ShowRoll = define[RollInput, Roll](Meta{Name: "ShowRoll", Method: http.MethodGet, Path: "/v1/rolls/{roll}",
-		Summary: "Show a roll and its progress"})
-	PauseRoll = define[RollInput, Roll](Meta{Name: "PauseRoll", Method: http.MethodPost, Path: "/v1/rolls/{roll}/pause",
-		Summary: "Pause a roll"})
-	ResumeRoll = define[RollInput, Roll](Meta{Name: "ResumeRoll", Method: http.MethodPost, Path: "/v1/rolls/{roll}/resume",
-		Summary: "Resume a paused or failed roll"})
 
 	ListKeyUsage = define[KeyUsageInput, List[KeyUsage]](Meta{Name: "ListKeyUsage", Method: http.MethodGet, Path: "/v1/key-usage",
 		Summary: "The ledger: what each key version still protects"})

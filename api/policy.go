@@ -31,7 +31,8 @@ type (
 		PolicyInput
 		Body struct {
 			Keys  []string `json:"keys" doc:"two key URIs without a version, in two vaults"`
-			Depth Depth    `json:"depth,omitempty" enum:"root,policy" doc:"policy unless given"`
+			Depth Depth    `json:"depth,omitempty" enum:"root,policy,container,content" doc:"policy unless given"`
+			RollOptions
 		}
 	}
 	AssignPolicyInput struct {

@@ -144,6 +144,9 @@ func result[Out any](c *Client, by *http.Client, r *http.Request) (Out, error) {
 	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
 		return none, c.broken(r.Context(), "the answer of "+c.base+" broke off or is malformed", err)
 	}
+	if list, ok := any(out).(interface{ Unshown() []string }); ok && c.damaged != nil && len(list.Unshown()) > 0 {
+		c.damaged(list.Unshown())
+	}
 	return out, nil
 }
 

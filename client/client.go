@@ -27,6 +27,9 @@ const (
 	// answerTime is how long an answer may take to begin. An upload has no such
 	// limit: its answer begins when all content has been stored.
 	answerTime = 5 * time.Minute
+	// frameBytes is the largest piece of content that a server may send at a
+	// time: a segment of content goes in one, not in many small ones.
+	frameBytes = 256 << 10
 	// refusalTime is how long an upload waits to be refused before it sends
 	// content all the same.
 	refusalTime = 5 * time.Second
@@ -42,15 +45,20 @@ type Options struct {
 	// Tenant, unless empty, is the name or the GUID of the tenant that calls are
 	// meant for: the server refuses them if the token is another tenant's.
 	Tenant string
+	// Damaged, unless nil, is told what a list could not show, entry by entry:
+	// List.Damaged of each answer, of which the calling goroutine tells.
+	Damaged func(entries []string)
 }
 
 // Client calls one server. It is safe for concurrent use.
 type Client struct {
-	base    string // URL without a slash at its end
-	token   string
-	tenant  string
-	calls   *http.Client
-	uploads *http.Client
+	base      string // URL without a slash at its end
+	token     string
+	tenant    string
+	damaged   func([]string)
+	calls     *http.Client
+	uploads   *http.Client
+	downloads *http.Client
 }
 
 // New returns a client. It does not connect yet; options that cannot work are
@@ -80,16 +88,24 @@ func New(o Options) (*Client, error) {
 		ResponseHeaderTimeout: answerTime,
 		ExpectContinueTimeout: refusalTime,
 		IdleConnTimeout:       time.Minute,
+		HTTP2:                 &http.HTTP2Config{MaxReadFrameSize: frameBytes},
 		ForceAttemptHTTP2:     true, // an upload that is refused midway is answered in order
 		DisableCompression:    true, // lengths are those of the content
 	}
 	uploads := calls.Clone()
 	uploads.ResponseHeaderTimeout = 0
+	// A download has a connection of its own: HTTP/2 would cut it into frames and
+	// bound it by a window, for streams beside it that are not there.
+	downloads := calls.Clone()
+	downloads.ForceAttemptHTTP2, downloads.HTTP2, downloads.TLSNextProto = false, nil, map[string]func(string, *tls.Conn) http.RoundTripper{}
+	downloads.TLSClientConfig = config.Clone()
+	downloads.TLSClientConfig.NextProtos = []string{"http/1.1"}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant,
-		calls:   &http.Client{Transport: calls, CheckRedirect: stay},
-		uploads: &http.Client{Transport: uploads, CheckRedirect: stay},
+		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant, damaged: o.Damaged,
+		calls:     &http.Client{Transport: calls, CheckRedirect: stay},
+		uploads:   &http.Client{Transport: uploads, CheckRedirect: stay},
+		downloads: &http.Client{Transport: downloads, CheckRedirect: stay},
 	}, nil
 }
 
@@ -97,4 +113,5 @@ func New(o Options) (*Client, error) {
 func (c *Client) Close() {
 	c.calls.CloseIdleConnections()
 	c.uploads.CloseIdleConnections()
+	c.downloads.CloseIdleConnections()
 }

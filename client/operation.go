@@ -113,6 +113,11 @@ func (c *Client) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, er
 	return call(ctx, c, api.ResumeRoll, in)
 }
 
+// CancelRoll cancels a roll that has brought nothing over yet.
+func (c *Client) CancelRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return call(ctx, c, api.CancelRoll, in)
+}
+
 // ListKeyUsage returns the ledger: what each key version still protects.
 func (c *Client) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
 	return call(ctx, c, api.ListKeyUsage, in)
@@ -159,5 +164,7 @@ func (c *Client) GetFile(ctx context.Context, in api.FileInput, off, n int64) (i
 // Verify opens every wrapped key and reads every item. It calls progress, if
 // not nil, as the work goes on, and returns the report.
 func (c *Client) Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
-	return c.verify(ctx, in, progress)
+	return follow(ctx, c, api.Verify.Meta, in, "verify", func(e api.VerifyEvent) (*api.VerifyProgress, *api.Verified, *api.Problem) {
+		return e.Progress, e.Report, e.Problem
+	}, progress)
 }

@@ -85,6 +85,27 @@ func (d *download) Read(p []byte) (int, error) {
 	return n, d.c.broken(d.ctx, detail, err)
 }
 
+// WriteTo writes all of it in pieces that are worth a system call each.
+func (d *download) WriteTo(w io.Writer) (n int64, err error) {
+	buf := make([]byte, frameBytes)
+	for {
+		m, err := d.Read(buf)
+		if m > 0 {
+			written, err := w.Write(buf[:m])
+			n += int64(written)
+			if err != nil {
+				return n, err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
 func (d *download) Close() error { return d.body.Close() }
 
 // receive runs an operation that answers with content.
@@ -96,7 +117,7 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 	if byteRange != "" {
 		r.Header.Set("Range", byteRange)
 	}
-	resp, err := c.do(c.calls, r, api.Bytes)
+	resp, err := c.do(c.downloads, r, api.Bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +128,10 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 	return &download{c, ctx, resp.Body, 0, resp.ContentLength}, nil
 }
 
-// verify reads the events of a running verify up to its report.
-func (c *Client) verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
-	var none api.Verified
-	r, err := c.request(ctx, api.Verify.Meta, in, nil)
+// follow reads the events of a running operation, one a line, up to its report.
+func follow[Event, Progress, Report any](ctx context.Context, c *Client, m api.Meta, in any, what string,
+	parts func(Event) (*Progress, *Report, *api.Problem), progress func(Progress)) (none Report, err error) {
+	r, err := c.request(ctx, m, in, nil)
 	if err != nil {
 		return none, err
 	}
@@ -120,17 +141,18 @@ func (c *Client) verify(ctx context.Context, in api.VerifyInput, progress func(a
 	}
 	defer resp.Body.Close()
 	for lines := json.NewDecoder(resp.Body); ; {
-		var e api.VerifyEvent
+		var e Event
 		if err := lines.Decode(&e); err != nil {
-			return none, c.broken(ctx, "the verify at "+c.base+" broke off before its report", err)
+			return none, c.broken(ctx, "the "+what+" at "+c.base+" broke off before its report", err)
 		}
+		now, report, problem := parts(e)
 		switch {
-		case e.Problem != nil:
-			return none, e.Problem
-		case e.Report != nil:
-			return *e.Report, nil
-		case e.Progress != nil && progress != nil:
-			progress(*e.Progress)
+		case problem != nil:
+			return none, problem
+		case report != nil:
+			return *report, nil
+		case now != nil && progress != nil:
+			progress(*now)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -15,18 +16,31 @@ import (
 )
 
 type benchCommand struct {
-	Roll benchRoll `cmd:"" help:"Measure the roll beside the cryptography alone, the bare pages, and one row a container."`
+	Roll    benchRoll    `cmd:"" help:"Measure the roll beside its limits in the same run."`
+	Growth  benchGrowth  `cmd:"" help:"Measure the roll at growing numbers of containers."`
+	Readers benchReaders `cmd:"" help:"Measure how long reading a message takes, at rest and while rolls at half their free rate run."`
+	Content benchContent `cmd:"" help:"Measure put and get of a large file beside a plain copy of it and the cryptography alone."`
 }
 
-type benchRoll struct {
-	Containers int    `name:"containers" default:"200000" placeholder:"N" help:"Mailboxes to roll (${default})."`
-	Database   string `name:"database" placeholder:"URL" help:"A PostgreSQL database, postgres://…, in which two schemas are made and dropped; SQLite unless given."`
-	Data       string `name:"data" type:"path" placeholder:"DIR" help:"Folder on the disk to measure; a throw-away folder beside the default data folder unless given."`
-	PageSlots  slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a key page, 1 to 1024 (${default})."`
+// benchPlace is where a roll is measured.
+type benchPlace struct {
+	Database  string `name:"database" placeholder:"URL" help:"A PostgreSQL database, postgres://…, in which schemas are made and dropped; SQLite unless given."`
+	Data      string `name:"data" type:"path" placeholder:"DIR" help:"Folder on the disk to measure; a throw-away folder beside the default data folder unless given."`
+	PageSlots slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a key page, 1 to 1024 (${default})."`
+	Rounds    int    `name:"rounds" default:"5" placeholder:"N" help:"Interleaved rounds (${default})."`
 }
 
-func (c *benchRoll) Run(e *env) (err error) {
-	parent := c.Data
+// in runs measure in a folder of its own with these options.
+func (c benchPlace) in(e *env, measure func(o bench.Options) error) error {
+	return inBenchFolder(c.Data, func(data string) error {
+		return measure(bench.Options{Data: data, Database: c.Database, PageSlots: int(c.PageSlots), Rounds: c.Rounds,
+			Script: quietly, Client: localClient, Progress: func(stage string) { fmt.Fprintln(e.err, stage) }})
+	})
+}
+
+// inBenchFolder runs measure in a folder of its own, which is removed after it,
+// on the disk of parent, or of the default data folder if that is empty.
+func inBenchFolder(parent string, measure func(data string) error) (err error) {
 	if parent == "" {
 		parent = filepath.Dir(defaultData())
 	}
@@ -46,32 +60,38 @@ func (c *benchRoll) Run(e *env) (err error) {
 	if fs.Type == unix.TMPFS_MAGIC {
 		return fail.New(api.InvalidArgument, "%s stands in memory, which says nothing of a disk", parent).WithHint("name a folder on a disk with --data")
 	}
-	r, err := bench.Roll(e, bench.RollOptions{
-		Data: data, Database: c.Database, Containers: c.Containers, PageSlots: int(c.PageSlots),
-		Script:   func(ctx context.Context, n *node.Node, text string) error { return quietly(ctx, n, text) },
-		Client:   localClient,
-		Progress: func(stage string) { fmt.Fprintln(e.err, stage) },
-	})
-	if err != nil {
-		return err
+	return measure(data)
+}
+
+// figures prints lines as fields does, and where they were taken. A value may be
+// the name of a figure, as ratio and its like.
+func figures(w io.Writer, b bench.Base, pairs ...any) {
+	for i, value := range pairs {
+		switch f := value.(type) {
+		case ratio:
+			pairs[i] = spread(b.Range[string(f)], 1, "%.2f", "")
+		case inSeconds:
+			pairs[i] = spread(b.Range[string(f)], 1, "%.3f", "s")
+		case perSecond:
+			pairs[i] = spread(b.Range[f.name], 1, "%.0f", f.unit+"/s")
+		case bytesPerSecond:
+			pairs[i] = spread(b.Range[string(f)], 1<<20, "%.0f", "MiB/s")
+		}
 	}
-	return e.object(r, func(w io.Writer) {
-		fields(w, "containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots),
-			"database", r.Database+", "+r.Durability,
-			"roll", rate(r.Range.PerSecond), "cryptography alone", rate(r.Range.CryptoPerSecond),
-			"bare pages", rate(r.Range.PagesPerSecond), "row by row", rate(r.Range.RowByRowPerSecond),
-			"ratio to bare pages", ratio(r.Range.RatioToPages), "ratio to row by row", ratio(r.Range.RatioToRowByRow),
-			"one roll", fmt.Sprintf("%.3f s", r.Seconds), "one refresh at depth root", fmt.Sprintf("%.3f s", r.RootSeconds),
-			"peak memory", size(r.PeakRSSBytes), "keys opened and equal", r.KeysOpenedAndEqual)
-	})
+	fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, size(b.DatabaseBytes)), "rounds", b.Rounds)...)
 }
 
-func rate(f bench.Figure) string {
-	return fmt.Sprintf("%.0f containers/s (%.0f to %.0f)", f.Median, f.Min, f.Max)
-}
+type (
+	ratio          string
+	inSeconds      string
+	bytesPerSecond string
+	perSecond      struct{ name, unit string }
+)
 
-func ratio(f bench.Figure) string {
-	return fmt.Sprintf("%.2f (%.2f to %.2f)", f.Median, f.Min, f.Max)
+// spread prints a median with its range.
+func spread(f bench.Figure, scale float64, format, unit string) string {
+	median := strings.TrimSpace(fmt.Sprintf(format+" "+unit, f.Median/scale))
+	return fmt.Sprintf("%s ("+format+" to "+format+")", median, f.Min/scale, f.Max/scale)
 }
 
 // quietly runs cmdlet lines against a node of this process and drops what they emit.

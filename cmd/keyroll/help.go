@@ -9,6 +9,7 @@ func (*serveCommand) Help() string {
 	return help("The data folder is made at first start. Once ready, server.json in it tells the other commands where the server is. "+
 		"On SIGTERM and Ctrl-C running requests are finished; a roll goes on at the next start.",
 		"keyroll serve --data /var/lib/keyroll",
+		"KEYROLL_DATABASE='postgres://keyroll@db.contoso.com/keyroll?sslmode=verify-full' keyroll serve --data /var/lib/keyroll",
 		"keyroll serve --data lab --vault-domain vault.azure.net")
 }
 
@@ -89,11 +90,16 @@ func (*policyList) Help() string {
 func (*policyShow) Help() string { return help("", "keyroll policy show USA_mailboxes") }
 
 func (*policyRefresh) Help() string {
-	return help("Add a version to one of the policy's keys first; with no newer version nothing is changed. The answer comes at once, the roll goes on in the background: "+
+	return help("Add a version to one of the policy's keys first; with no newer version nothing is changed, unless --include-inactive asks for a sweep "+
+		"or the roll before was cancelled: then what is not under the current policy key comes there. The answer comes at once, the roll goes on in the background: "+
 		"keyroll roll watch follows it. Depth root touches no mailbox, and so its limit: who holds an old copy of the wrap and the old key version "+
-		"still opens what the policy key protects.",
+		"still opens what the policy key protects. Depths container and content do their work without a newer version too, for site policies under the "+
+		"exact versions that these name; depth content stores twice, for a moment, what it is working on: at most 32 MiB for each of a node's units.",
 		"keyroll policy refresh USA_mailboxes",
-		"keyroll policy refresh USA_mailboxes --depth root --all-generations")
+		"keyroll policy refresh USA_mailboxes --depth root --all-generations",
+		"keyroll policy refresh USA_mailboxes --depth content --bytes-per-second 20000000",
+		"keyroll policy refresh USA_mailboxes --include-inactive --dry-run",
+		"keyroll policy refresh USA_mailboxes --containers-per-second 2000 --deadline 24h")
 }
 
 func (*policyUpdate) Help() string {
@@ -107,7 +113,11 @@ func (*rollShow) Help() string {
 }
 
 func (*rollWatch) Help() string {
-	return help("It ends when the roll no longer runs; Ctrl-C ends the watching, not the roll.", "keyroll roll watch 1763959200123456")
+	return help("A bar on a terminal, elsewhere a line every two seconds, with the rate, the time left, the nodes at work, retries and what was skipped. "+
+		"With -o json standard output has the roll as one line whenever something has changed, once a second at most; the last line is how it ended. "+
+		"It ends when the roll no longer runs; Ctrl-C ends the watching, not the roll.",
+		"keyroll roll watch 1763959200123456",
+		"keyroll roll watch -o json 1763959200123456")
 }
 
 func (*rollPause) Help() string {
@@ -115,6 +125,13 @@ func (*rollPause) Help() string {
 }
 
 func (*rollResume) Help() string { return help("", "keyroll roll resume 1763959200123456") }
+
+func (*rollCancel) Help() string {
+	return help("Only a roll that has brought nothing over yet can be cancelled, and only one whose policy covers as before without it; "+
+		"any other is refused with the reason and what to do instead. The new policy key stays current, and what stands under older ones stays readable; "+
+		"a later refresh brings it over.",
+		"keyroll roll cancel 1763959200123456")
+}
 
 func (*keyUsage) Help() string {
 	return help("\"in use\" means that something keyroll stores is wrapped by the key version; \"safe to retire\", that nothing is any more. "+
@@ -124,17 +141,41 @@ func (*keyUsage) Help() string {
 }
 
 func (*verifyCommand) Help() string {
-	return help("With no server running it opens the data folder itself, of every tenant unless one is named, and starts the embedded vault on a free loopback port. "+
+	return help("With no server running it opens the data folder itself, of every tenant unless one is named, and starts the embedded vault on a free loopback port; --database, --blobs, --seal and --availability are then those of serve. "+
 		"What a rule keeps shut is closed; what should open and does not is damaged, named, and exit status 1.",
 		"keyroll verify",
 		"keyroll verify --policy USA_mailboxes",
 		"keyroll verify --data demo-data --require-open")
 }
 
+func (*databaseMove) Help() string {
+	return help("With no server running, every table is copied and read again on both sides. Then keyroll.db in the data folder is marked as moved: no server "+
+		"opens it any more. Until that moment it is the one to use, and the target is refused; what was interrupted is begun anew by the same command.",
+		"keyroll database move --to postgres:///keyroll?host=/run/postgresql",
+		"PGPASSFILE=/etc/keyroll/pgpass keyroll database move --data /var/lib/keyroll --to 'postgres://keyroll@db.contoso.com/keyroll?sslmode=verify-full'")
+}
+
 func (*benchRoll) Help() string {
-	return help("Five interleaved rounds in one run, on the same database, disk, driver and durability; every key is opened again at the end. "+
-		"Rates are medians in containers a second, ratios medians of the ratios within each round.",
-		"keyroll bench roll --containers 200000 -o json")
+	return help("Interleaved rounds in one run, on the same database, disk, driver and durability; every key is opened again at the end, or all content read. "+
+		"Figures are medians with their range, ratios those of the ratios within each round.",
+		"keyroll bench roll --containers 200000 -o json",
+		"keyroll bench roll --depth content --database postgres:///keyroll?host=/run/postgresql")
+}
+
+func (*benchGrowth) Help() string {
+	return help("A policy each of 1,000, 10,000, 100,000 mailboxes and so on; each is rolled at depth policy, then at depth root, in interleaved rounds of one run.",
+		"keyroll bench growth --containers 10000000")
+}
+
+func (*benchReaders) Help() string {
+	return help("In each round a roll runs alone and free; then messages are read by a client at a steady pace, at rest and while rolls held to half that rate follow each other. "+
+		"A read counts from the moment that it was due.",
+		"keyroll bench readers --depth content")
+}
+
+func (*benchContent) Help() string {
+	return help("A file goes into a site and comes out again, in interleaved rounds beside io.Copy with fsync on the same disk. Client and node are one process on the same cores, with TLS between them.",
+		"keyroll bench content --size 1GiB -o json")
 }
 
 // help is a paragraph, unless it is empty, and examples.

@@ -145,11 +145,20 @@ func yes(b bool) string {
 
 // with runs f with a client of the server that the flags find.
 func (c connection) with(f func(*client.Client) error) error {
-	k, err := c.connect()
+	t, err := c.find()
 	if err != nil {
 		return err
 	}
-	return f(k)
+	var left damaged
+	t.client.Damaged = left.add
+	k, err := client.New(t.client)
+	if err != nil {
+		return err
+	}
+	if err := f(k); err != nil {
+		return err
+	}
+	return left.failure()
 }
 
 // open opens a file, or standard input for "-"; its size is -1 if unknown.

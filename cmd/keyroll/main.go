@@ -1,7 +1,7 @@
 // Command keyroll holds the root keys of a service's tenants and rolls them.
 // This package is flags, wiring and printing, nothing else: every command but
-// serve, demo, bench and an offline verify talks to a running server through
-// the client package.
+// serve, demo, bench, database and an offline verify talks to a running server
+// through the client package.
 package main
 
 import (
@@ -31,13 +31,16 @@ type commands struct {
 	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
 	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
 	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
+	Abandon      abandonCommand      `cmd:"" help:"Take away a mailbox, a site or a workload store whose key page is lost."`
 	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave, recover."`
-	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume."`
+	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume, cancel."`
 	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`
 	Geo          geoCommand          `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
 	Purge        purgeCommand        `cmd:"" help:"Purges: request, approver, approve, status."`
 	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
 	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
+	Database     databaseCommand     `cmd:"" help:"The database: move it from SQLite to PostgreSQL."`
+	Blobs        blobsCommand        `cmd:"" help:"The blob store: collect orphans."`
 	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
 	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
 

@@ -49,14 +49,16 @@ func (c *policyShow) Run(e *env) error {
 type policyRefresh struct {
 	connection
 	Name           string `arg:"" help:"Name, GUID, or GUID of any revision."`
-	Depth          string `name:"depth" enum:"root,policy" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every active mailbox and workload store under it."`
+	Depth          string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every active mailbox and workload store under it; container: make new container keys too and re-wrap blob keys; content: encrypt all content anew too."`
 	AllGenerations bool   `name:"all-generations" help:"Depth root: re-wrap the older policy keys too, so that inactive mailboxes need no old key version."`
+	rollFlags
 }
 
 func (c *policyRefresh) Run(e *env) error {
 	return c.with(func(k *client.Client) error {
 		in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
 		in.Body.Depth, in.Body.AllGenerations = api.Depth(c.Depth), c.AllGenerations
+		in.Body.RollOptions = c.options()
 		r, err := k.RefreshPolicy(e, in)
 		if err != nil {
 			return err
@@ -70,13 +72,15 @@ type policyUpdate struct {
 	Name    string `arg:"" help:"Name, GUID, or GUID of any revision."`
 	KeyType string `name:"key-type" required:"" enum:"primary,secondary" help:"Which of the two keys: primary or secondary."`
 	Key     string `name:"key" required:"" placeholder:"URI" help:"Identifier of the new key with its version: https://VAULT/keys/KEY/VERSION."`
-	Depth   string `name:"depth" enum:"root,policy" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every site under it."`
+	Depth   string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every site under it; container: make new container keys too and re-wrap blob keys; content: encrypt all content anew too."`
+	rollFlags
 }
 
 func (c *policyUpdate) Run(e *env) error {
 	return c.with(func(k *client.Client) error {
 		in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
 		in.Body.KeyType, in.Body.Key.URI, in.Body.Depth = c.KeyType, c.Key, api.Depth(c.Depth)
+		in.Body.RollOptions = c.options()
 		r, err := k.UpdatePolicy(e, in)
 		if err != nil {
 			return err
@@ -90,6 +94,10 @@ func (e *env) refreshed(r api.Refreshed) error {
 		fmt.Fprintf(e.err, "warning: %s\n", w)
 	}
 	return e.object(r, func(w io.Writer) {
+		if r.Estimate != nil {
+			showEstimate(w, r.Policy.Name, *r.Estimate)
+			return
+		}
 		showPolicy(w, r.Policy)
 		if r.Rewrapped > 0 {
 			fmt.Fprintf(w, "%d policy keys were wrapped anew\n", r.Rewrapped)

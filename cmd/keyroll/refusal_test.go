@@ -321,7 +321,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"unknown flag", cmd("policy", "refresh", "USA_mailboxes", "--dept", "root"), 2, []string{`unknown flag --dept, did you mean "--depth"?`}},
 		{"missing argument", cmd("mailbox", "import", "alice@contoso.com"), 2, []string{"<file>"}},
 		{"bad state", cmd("mailbox", "state", "alice@contoso.com", "gone"), 2, []string{`must be one of "active","inactive","disconnected","disabled"`}},
-		{"bad depth", cmd("policy", "refresh", "USA_mailboxes", "--depth", "container"), 2, []string{`--depth must be one of "root","policy"`}},
+		{"bad depth", cmd("policy", "refresh", "USA_mailboxes", "--depth", "blob"), 2, []string{`--depth must be one of "root","policy","container","content"`}},
 		{"bad key type", cmd("policy", "update", "Sites", "--key-type", "third", "--key", siteURI), 2, []string{`--key-type must be one of "primary","secondary"`}},
 		{"bad output", cmd("mailbox", "list", "-o", "xml"), 2, []string{`--output must be one of "text","json"`}},
 		{"no server", cmd("mailbox", "list", "--data", folder), 1, []string{"no server runs with data folder " + folder, "hint: start one with keyroll serve"}},

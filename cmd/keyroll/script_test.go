@@ -22,7 +22,9 @@ import (
 	_ "github.com/ncruces/go-sqlite3/driver"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"keyroll/internal/blob/s3test"
 	"keyroll/internal/node"
+	"keyroll/internal/store/storetest"
 )
 
 // raceOptions keep a child that was built with the race detector from sleeping
@@ -55,6 +57,9 @@ func TestMain(m *testing.M) {
 //	flip GLOB                       invert one bit in the middle of the largest file that matches
 //	keep DIR, restore DIR           copy a folder aside, and back
 //	sql FILE STATEMENT              run a statement on an SQLite database
+//	s3 VARIABLE VARIABLE            set one to the address of a new and empty S3 store, the other to the folder of its objects
+//	orphan DIR                      put an old blob that nothing names among the objects in DIR
+//	postgres VARIABLE               set VARIABLE to the address of a new and empty PostgreSQL database
 func TestScripts(t *testing.T) {
 	deadline, ok := t.Deadline()
 	if !ok {
@@ -75,8 +80,36 @@ func TestScripts(t *testing.T) {
 			"status": status, "ready": ready, "poll": poll, "jsonlines": jsonLines, "field": field,
 			"lines": lines, "random": random, "same": same, "flip": flip, "sql": execSQL,
 			"replace": replace, "equal": equal, "part": part, "keep": keep, "restore": restore, "server": server, "sigterm": sigterm,
+			"orphan": orphan,
+			"s3": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 2, "s3 VARIABLE VARIABLE")
+				server := s3test.Start(t)
+				for _, v := range server.Env {
+					name, value, _ := strings.Cut(v, "=")
+					ts.Setenv(name, value)
+				}
+				ts.Setenv(args[0], server.URL(server.Addr, "a/prefix"))
+				ts.Setenv(args[1], filepath.Join(server.Objects, "a/prefix"))
+			},
+			"postgres": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, len(args) == 1, "postgres VARIABLE")
+				ts.Setenv(args[0], storetest.EmptyPostgresURL(t))
+			},
 		},
 	})
+}
+
+// orphan puts a blob of 2025 beside those of the one tenant.
+func orphan(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, len(args) == 1, "orphan DIR")
+	tenants, err := filepath.Glob(filepath.Join(args[0], "*", "*"))
+	ts.Check(err)
+	if len(tenants) == 0 {
+		ts.Fatalf("%s holds no blobs", args[0])
+	}
+	folder := filepath.Join(filepath.Dir(tenants[0]), "0000", "001")
+	ts.Check(os.MkdirAll(folder, 0o700))
+	ts.Check(os.WriteFile(filepath.Join(folder, "0000001000000000"), []byte("orphan"), 0o600))
 }
 
 // need ends the script unless a command has its arguments and is not negated.

@@ -9,11 +9,11 @@ import (
 )
 
 type serveCommand struct {
-	Data                  string        `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
+	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
+	stores
 	Listen                string        `name:"listen" default:"127.0.0.1:8443" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
 	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
 	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
-	Availability          string        `name:"availability" placeholder:"URL" help:"Store of the availability keys: file:///FOLDER, or https://VAULT, a vault of the operator's own, reached with the machine's own credentials (AZURE_TENANT_ID and so on); a folder in the data folder unless given. Later starts use the one of the first."`
 	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key gets a new version by itself (${default})."`
 	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
 	StrictLevel           bool          `name:"strict-recovery-level" help:"Take customer keys of recovery level Recoverable+ProtectedSubscription alone."`
@@ -22,8 +22,8 @@ type serveCommand struct {
 
 func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
-	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, VaultDomain: c.VaultDomain,
-		PageSlots: int(c.PageSlots), RollRate: c.RollRate, Availability: c.Availability, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
+	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
+		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
 		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
@@ -32,7 +32,7 @@ func (c *serveCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.err, "keyroll serves %s with data folder %s\n", n.Info.URL, c.Data)
+	fmt.Fprintf(e.err, "keyroll serves %s with data folder %s and database %s\n", n.Info.URL, c.Data, n.DB.Shown())
 	fmt.Fprintln(e.err, n.CopyWarning())
 	select {
 	case <-e.Done():

@@ -43,6 +43,8 @@ func (c *shellCommand) Run(e *env) error {
 	if err := t.checkTenant(e); err != nil {
 		return err
 	}
+	var left damaged
+	t.client.Damaged = left.add
 	s, err := t.shell(e)
 	if err != nil {
 		return err
@@ -58,6 +60,9 @@ func (c *shellCommand) Run(e *env) error {
 		err = s.run(e, string(text))
 	default:
 		err = cmdlet.Interact(e, e.in, s.options)
+	}
+	if err == nil {
+		err = left.failure()
 	}
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -87,4 +89,24 @@ func all[T any](part func(after string) ([]T, string, error)) ([]T, error) {
 		}
 		after = next
 	}
+}
+
+// byteSize is a number of bytes as people write it: 4096, 64KiB, 1GiB.
+type byteSize int64
+
+// UnmarshalText is called by kong when flags are read.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	number, unit := string(text), int64(1)
+	for suffix, bytes := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if rest, ok := strings.CutSuffix(number, suffix); ok {
+			number, unit = rest, bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64/unit {
+		return fmt.Errorf("%q is no number of bytes as 4096, 64KiB, 1GiB", text)
+	}
+	*b = byteSize(n * unit)
+	return nil
 }

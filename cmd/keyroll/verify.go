@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"keyroll/api"
@@ -17,6 +16,7 @@ import (
 
 type verifyCommand struct {
 	connection
+	stores
 	Policy      string `name:"policy" placeholder:"POLICY" help:"Only what this policy protects; each of its roots also wraps and unwraps once, and the time taken is told."`
 	RequireOpen bool   `name:"require-open" help:"Exit 1 also if anything is closed by a rule: a revoked key, a vault that is away, a purged policy."`
 }
@@ -88,10 +88,10 @@ func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error
 			return nil, nil, fail.New(api.InvalidArgument, "data folder %s does not exist", c.Data).
 				WithHint("name one with --data, or a running server with --server")
 		}
-		if _, err := os.Stat(filepath.Join(c.Data, node.DatabaseFile)); err != nil {
+		if c.Database == "" && !node.IsFolder(c.Data) {
 			return nil, nil, fail.New(api.InvalidArgument, "%s is no data folder: it holds no database", c.Data)
 		}
-		n, err := node.Start(e, node.Options{Data: c.Data, Still: true})
+		n, err := node.Start(e, node.Options{Data: c.Data, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability, Still: true})
 		if err == nil {
 			tenants, err := c.tenantsOf(e, n)
 			done := func() error {

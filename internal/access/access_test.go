@@ -198,7 +198,7 @@ func TestCheckNamesPrincipalAndRole(t *testing.T) {
 
 func TestTokenHoldsForItsAudienceAndOneHour(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	token := w.token(t, access.Exchange, vaultScope)
 	again := w.open(t) // another node on the same database
 	p, err := again.AuthenticateFor(ctx, token, vaultAudience)
@@ -229,7 +229,7 @@ func TestTokenHoldsForItsAudienceAndOneHour(t *testing.T) {
 
 func TestForgedTokensAreRefused(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	good := w.token(t, access.Exchange, vaultScope)
 	claims := func() jwt.MapClaims {
@@ -271,7 +271,7 @@ func TestForgedTokensAreRefused(t *testing.T) {
 
 func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	token := w.token(t, access.SharePoint, vaultScope)
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM principal WHERE id = ?1`, access.SharePoint.String())
@@ -286,7 +286,7 @@ func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 }
 
 func TestTokenEndpointRefuses(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	tenant := w.tenant.GUID.String()
 	other := w.create(t, "fabrikam").GUID.String()
 	for _, c := range []struct {
@@ -331,7 +331,7 @@ func TestTokenEndpointRefuses(t *testing.T) {
 
 func TestOfficialClientLogsIn(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	w.now = time.Now()
 	server := httptest.NewTLSServer(w.dir.Handler())
 	defer server.Close()
@@ -363,7 +363,7 @@ func TestOfficialClientLogsIn(t *testing.T) {
 }
 
 func TestPublishedKeyVerifiesTokens(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	rec := httptest.NewRecorder()
 	w.dir.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/"+w.tenant.GUID.String()+"/discovery/v2.0/keys", nil))
 	var set struct {
@@ -386,7 +386,7 @@ func TestPublishedKeyVerifiesTokens(t *testing.T) {
 
 func TestNoSecretStandsInTheDatabase(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	admin, err := w.dir.AdminToken(ctx, w.tenant.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -422,7 +422,7 @@ func TestNoSecretStandsInTheDatabase(t *testing.T) {
 }
 
 func FuzzAuthenticateTakesNoForeignToken(f *testing.F) {
-	w := newWorld(f, storetest.SQLite(f))
+	w := newWorld(f, storetest.One(f))
 	token := w.token(f, access.Exchange, vaultScope)
 	f.Add(token[:len(token)-1])
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
@@ -438,7 +438,7 @@ func FuzzAuthenticateTakesNoForeignToken(f *testing.F) {
 }
 
 func FuzzTokenEndpointSurvivesAnyForm(f *testing.F) {
-	w := newWorld(f, storetest.SQLite(f))
+	w := newWorld(f, storetest.One(f))
 	f.Add(w.tenant.GUID.String(), "grant_type=client_credentials&scope=https://vault.localhost/.default&client_id=x")
 	f.Add("%00", "a=%zz")
 	f.Fuzz(func(t *testing.T, tenant, form string) {

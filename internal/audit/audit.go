@@ -52,6 +52,8 @@ const (
 	Done = "done"
 	// BrokenOff is a use of a root key whose answer nobody waited for any more.
 	BrokenOff = "broken off"
+	// Late is a roll that will not keep its deadline, or has not.
+	Late = "late"
 )
 
 // Entry is what happened. Target may name a person or a container and is
@@ -60,7 +62,7 @@ type Entry struct {
 	ID        int64
 	Tenant    int64
 	Operation string // empty: the origin's
-	Outcome   string // Done, BrokenOff, or the code of the failure
+	Outcome   string // Done, BrokenOff, Late, or the code of the failure
 	Target    string
 	Detail    string
 }
@@ -111,6 +113,12 @@ func (l *Log) seal(ctx context.Context, tenant, entry int64, text string) ([]byt
 // RootKeyUse writes that a root key was used. It seals nothing, because the
 // key that seals names is itself opened by such a use.
 func RootKeyUse(ctx context.Context, tx *store.Tx, e Entry, now time.Time) error {
+	return Notice(ctx, tx, e, now)
+}
+
+// Notice writes what the service itself noticed at its work. It names nobody,
+// and seals nothing.
+func Notice(ctx context.Context, tx *store.Tx, e Entry, now time.Time) error {
 	o := OriginOf(ctx)
 	e.Operation = o.Operation
 	e.ID = store.NewID()

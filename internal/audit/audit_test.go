@@ -86,7 +86,7 @@ func TestAppendOnceDoesNotTellTwice(t *testing.T) {
 }
 
 func TestWhatCannotBeSealedIsNotWritten(t *testing.T) {
-	db := storetest.SQLite(t)
+	db := storetest.One(t)
 	refused := errors.New("no directory")
 	log := audit.New(marker{refused}, now)
 	if err := appendEntry(db, t.Context(), log.Append, audit.Entry{ID: 7, Tenant: 3, Target: "bob"}); !errors.Is(err, refused) {

@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -29,15 +30,13 @@ const samplePages = 256
 // sampled are key pages in memory.
 type sampled struct {
 	rows []keypage.Row
-	key  *envelope.Key
+	keys []*envelope.Key // each its page's parent
 }
 
-func (w *world) sample(ctx context.Context) (s sampled, err error) {
-	err = w.walk(ctx, func(row keypage.Row, key *envelope.Key) (bool, error) {
-		if s.key == nil {
-			s.key = key.Clone()
-		}
-		s.rows = append(s.rows, row)
+// newSample takes pages of those that walk hands out.
+func newSample(ctx context.Context, walk func(context.Context, func(keypage.Row, *envelope.Key) (bool, error)) error) (s sampled, err error) {
+	err = walk(ctx, func(row keypage.Row, key *envelope.Key) (bool, error) {
+		s.rows, s.keys = append(s.rows, row), append(s.keys, key.Clone())
 		return len(s.rows) < samplePages, nil
 	})
 	return s, err
@@ -47,15 +46,16 @@ func (w *world) sample(ctx context.Context) (s sampled, err error) {
 // rate in keys a second.
 func cryptography(s sampled, keys int) float64 {
 	to := envelope.NewKey()
-	work := make(chan keypage.Row, 64)
+	work := make(chan int, 64)
 	var workers sync.WaitGroup
 	begin := time.Now()
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			for row := range work {
+			for i := range work {
+				row := s.rows[i]
 				next := row.Place()
 				next.Parent, next.Version = 1, next.Version+1
-				if _, err := envelope.Reseal(s.key, to, row.Place(), next, row.Body); err != nil {
+				if _, err := envelope.Reseal(s.keys[i], to, row.Place(), next, row.Body); err != nil {
 					panic(err) // the page was opened before
 				}
 			}
@@ -63,9 +63,8 @@ func cryptography(s sampled, keys int) float64 {
 	}
 	done := 0
 	for i := 0; done < keys; i++ {
-		row := s.rows[i%len(s.rows)]
-		work <- row
-		done += int(row.Count)
+		work <- i % len(s.rows)
+		done += int(s.rows[i%len(s.rows)].Count)
 	}
 	close(work)
 	workers.Wait()
@@ -90,7 +89,8 @@ type row struct {
 	wrapped []byte
 }
 
-func newRows(ctx context.Context, db *store.DB, tenant int64, n int) (*rows, error) {
+func newRows(ctx context.Context, b bulk, tenant int64, n int) (*rows, error) {
+	db := b.db
 	blobType := map[string]string{"sqlite": "BLOB", "postgres": "BYTEA"}[db.Dialect().Name]
 	r := &rows{db: db, tenant: tenant, n: n, parent: newAEAD(), gen: 1}
 	err := db.InTx(ctx, func(tx *store.Tx) error {
@@ -100,23 +100,15 @@ func newRows(ctx context.Context, db *store.DB, tenant int64, n int) (*rows, err
 	if err != nil {
 		return nil, err
 	}
-	for made := 0; made < n; {
-		var args [][]any
-		for len(args) < rowBatch[db.Dialect().Name] && made < n {
-			made++
+	return r, inParallel(ctx, n, fillRows, func(first, n int) ([]rowsOf, error) {
+		part := rowsOf{table: rowTable}
+		for id := int64(first) + 1; id <= int64(first+n); id++ {
 			key := make([]byte, 32)
 			rand.Read(key)
-			args = append(args, []any{int64(made), tenant, r.gen, int64(1), r.parent.Seal(nil, nil, key, place(tenant, int64(made), r.gen))})
+			part.rows = append(part.rows, []any{id, tenant, r.gen, int64(1), r.parent.Seal(nil, nil, key, place(tenant, id, r.gen))})
 		}
-		err := db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecMany(ctx, `INSERT INTO bench_row (id, tenant, parent, version, wrapped) VALUES (?1, ?2, ?3, ?4, ?5)`, args)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
+		return []rowsOf{part}, nil
+	}, b.insert)
 }
 
 func newAEAD() cipher.AEAD {
@@ -249,46 +241,48 @@ func (r *rows) rewrap(batch []row, next cipher.AEAD, nextGen int64) ([][]any, er
 	return args, g.Wait()
 }
 
-// databases returns the URLs of two databases to measure in, and what removes
-// them: files in the folder, or two schemas of a PostgreSQL database.
-func (o RollOptions) databases(ctx context.Context) (urls [2]string, drop func() error, err error) {
+// databases returns the URLs of n databases to measure in, and what removes
+// them: empty, for files in the folder, or schemas of a PostgreSQL database.
+func (o Options) databases(ctx context.Context, n int) (urls []string, drop func() error, err error) {
+	urls = make([]string, n)
 	if o.Database == "" {
 		return urls, func() error { return nil }, nil
 	}
 	if !strings.HasPrefix(o.Database, "postgres://") && !strings.HasPrefix(o.Database, "postgresql://") {
 		return urls, nil, fail.New(api.InvalidArgument, "the database's URL does not begin with postgres://; without one, SQLite is measured")
 	}
+	var made []string
+	drop = func() error {
+		conn, err := pgx.Connect(ctx, o.Database)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		for _, name := range made {
+			if _, err := conn.Exec(ctx, `DROP SCHEMA `+name+` CASCADE`); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	conn, err := pgx.Connect(ctx, o.Database)
 	if err != nil {
 		return urls, nil, fail.New(api.Unavailable, "the database could not be reached").Because(err)
 	}
 	defer conn.Close(ctx)
-	var names []string
 	for i := range urls {
 		name := fmt.Sprintf("keyroll_bench_%d", store.NewID())
 		if _, err := conn.Exec(ctx, `CREATE SCHEMA `+name); err != nil {
-			return urls, nil, err
+			return urls, nil, errors.Join(err, drop())
 		}
-		names = append(names, name)
+		made = append(made, name)
 		sep := "?"
 		if strings.Contains(o.Database, "?") {
 			sep = "&"
 		}
 		urls[i] = o.Database + sep + "search_path=" + name
 	}
-	return urls, func() error {
-		conn, err := pgx.Connect(ctx, o.Database)
-		if err != nil {
-			return err
-		}
-		defer conn.Close(ctx)
-		for _, name := range names {
-			if _, err := conn.Exec(ctx, `DROP SCHEMA `+name+` CASCADE`); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
+	return urls, drop, nil
 }
 
 // durability says what a commit of the database stands.

@@ -9,9 +9,11 @@ package blob
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/url"
-	"path/filepath"
+	"slices"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -28,8 +30,9 @@ type Store interface {
 	Batch() Batch
 
 	// GetRange opens n bytes of a blob from off on, or with n < 0 all from off
-	// on. Where the blob ends before, so does the reader. The caller closes it; a
-	// reader goes on when the blob is deleted meanwhile. It fails NotFound.
+	// on. Where the blob ends before, so does the reader. The caller closes it.
+	// When the blob is deleted meanwhile the reader goes on, or fails NotFound. So
+	// does GetRange when there is none.
 	GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error)
 
 	// Stat returns the length of a blob in bytes. It fails NotFound.
@@ -39,41 +42,89 @@ type Store interface {
 	// not survive a power cut.
 	Delete(ctx context.Context, name string) error
 
-	// List calls each for every blob whose name begins with prefix, in no order
-	// that holds, until it returns an error, and returns that. Blobs that come or
-	// go meanwhile are listed or not.
+	// List calls each for every blob whose name begins with prefix, in the order of
+	// their names, until it returns an error, and returns that. Blobs that come or
+	// go meanwhile are listed or not; each may delete some.
 	List(ctx context.Context, prefix string, each func(name string, size int64) error) error
+
+	// Identity tells the store from all others. It is made when a store is opened
+	// for the first time, and stands in it as an object of the name MarkName, so
+	// that a copy of the store is the same store.
+	Identity() string
+
+	// Close gives up what the store holds open. No other method is called after
+	// it, and readers are closed before.
+	Close() error
 }
 
 // Batch puts many blobs at the price of about one. One goroutine uses it.
 type Batch interface {
-	// Put takes what r delivers and returns its length in bytes. The blob is not
-	// there before Commit. After an error of r the batch goes on without it.
+	// Put takes what r delivers and returns its length in bytes. Until Commit
+	// returns, the blob is there or not. After an error of r the batch goes on
+	// without it. ctx lasts until the batch is committed or discarded.
 	Put(ctx context.Context, name string, r io.Reader) (size int64, err error)
 
-	// Commit makes all blobs of the batch durable and then there. It fails
-	// AlreadyExists when one of the names is taken. After an error none of the
-	// batch stays, as far as the store still answers. A batch is committed once.
+	// Commit makes all blobs of the batch durable and there. It fails AlreadyExists
+	// when one of the names is taken. After an error none of the batch stays, as
+	// far as the store still answers. A batch is committed once.
 	Commit(ctx context.Context) error
 
 	// Discard drops what was put and not committed; after Commit it does nothing.
 	Discard()
 }
 
-// Open opens the store that address names: file:///absolute/folder, made if it
-// is not there. A folder belongs to one process at a time.
+// Open opens the store that address names: file:///FOLDER, made if it is not
+// there, or s3://BUCKET/PREFIX, or azblob://ACCOUNT/CONTAINER/PREFIX.
+// No address holds a secret: credentials are looked for where the services' own
+// tools look.
 func Open(ctx context.Context, address string) (Store, error) {
 	u, err := url.Parse(address)
+	if err != nil || u.User != nil || u.Opaque != "" || u.Fragment != "" {
+		return nil, badAddress("file:///FOLDER, s3://BUCKET or azblob://ACCOUNT/CONTAINER")
+	}
+	switch u.Scheme {
+	case "file":
+		return openFolder(ctx, u)
+	case "s3":
+		return openS3(ctx, u)
+	case "azblob":
+		return openAzure(ctx, u)
+	}
+	return nil, fail.New(api.InvalidArgument, "open blob store: scheme %q is none of file, s3 and azblob", u.Scheme)
+}
+
+// badAddress does not repeat the address: who put a secret into it must not find
+// it in a log.
+func badAddress(form string) error {
+	return fail.New(api.InvalidArgument, "open blob store: the address is not of the form %s", form).
+		WithHint("credentials are no part of it: docs/object-storage.md says where they stand")
+}
+
+// onlyKnown returns the query of an address, which has no other names than these.
+func onlyKnown(u *url.URL, names ...string) (url.Values, error) {
+	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fail.New(api.InvalidArgument, "open blob store: the address is not a URL")
+		return nil, err
 	}
-	switch {
-	case u.Scheme != "file":
-		return nil, fail.New(api.InvalidArgument, "open blob store: scheme %q is not file", u.Scheme)
-	case u.Host != "" || !filepath.IsAbs(u.Path) || filepath.Clean(u.Path) == "/" || u.RawQuery != "" || u.Fragment != "":
-		return nil, fail.New(api.InvalidArgument, "open blob store: an address is file:// and an absolute path, file:///var/lib/keyroll/blobs")
+	for name, values := range query {
+		if len(values) != 1 || !slices.Contains(names, name) {
+			return nil, errors.New("unknown part of an address")
+		}
 	}
-	return openFolder(ctx, filepath.Clean(u.Path))
+	return query, nil
+}
+
+// MarkName is no name of a blob.
+const MarkName = "keyroll-store"
+
+// readMark reads what stands under MarkName.
+func readMark(r io.Reader) (string, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, 100))
+	mark := strings.TrimSpace(string(raw))
+	if err == nil && mark == "" {
+		err = errors.New(MarkName + " is empty")
+	}
+	return mark, err
 }
 
 // maxName is far above what keyroll's names need and below every store's limit.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,26 +26,57 @@ const (
 	fileMode   = 0o600
 )
 
-// folder keeps each blob in a file of its name. A blob is written in tmp,
+// folder keeps each blob in a file of its name. A blob is written under tmp,
 // synced, and linked to its name, which the system refuses when there is one.
 type folder struct {
-	root, tmp string
+	root, allTmp, tmp string
+	lock              *os.File // of tmp, kept open while the store is used
+	identity          string
 }
 
-func openFolder(ctx context.Context, root string) (*folder, error) {
-	f := &folder{root: root, tmp: filepath.Join(root, tmpName)}
-	// What stands in tmp is of a process that ended before it was done.
-	err := os.RemoveAll(f.tmp)
-	if err == nil {
-		err = os.MkdirAll(f.tmp, folderMode)
+// openFolder opens file:///FOLDER.
+func openFolder(ctx context.Context, u *url.URL) (Store, error) {
+	root := filepath.Clean(u.Path)
+	if u.Host != "" || !filepath.IsAbs(u.Path) || root == "/" || u.RawQuery != "" {
+		return nil, badAddress("file:///FOLDER, as file:///var/lib/keyroll/blobs")
+	}
+	f := &folder{root: root, allTmp: filepath.Join(root, tmpName)}
+	var err error
+	if f.tmp, f.lock, err = ownTmp(f.allTmp); err == nil {
+		err = syncFolder(filepath.Dir(root))
 	}
 	if err == nil {
-		err = syncFolder(filepath.Dir(root))
+		err = f.mark()
 	}
 	if err != nil {
 		return nil, openFailure(root, err)
 	}
 	return f, ctx.Err()
+}
+
+// mark reads who the store is, which it makes first where it is new.
+func (f *folder) mark() error {
+	made, mark := filepath.Join(f.tmp, MarkName), filepath.Join(f.root, MarkName)
+	_, err := writeFile(made, strings.NewReader(rand.Text()+"\n"), true)
+	if err == nil {
+		err = os.Link(made, mark)
+	}
+	if err == nil {
+		err = syncFolder(f.root)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Remove(made); err != nil {
+		return err
+	}
+	file, err := os.Open(mark)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	f.identity, err = readMark(file)
+	return err
 }
 
 func openFailure(root string, err error) error {
@@ -59,6 +91,10 @@ func reason(err error) error {
 	}
 	return err
 }
+
+func (f *folder) Identity() string { return f.identity }
+
+func (f *folder) Close() error { return errors.Join(os.RemoveAll(f.tmp), f.lock.Close()) }
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
@@ -151,7 +187,7 @@ func (f *folder) List(ctx context.Context, prefix string, each func(name string,
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
-		if path == f.tmp {
+		if path == f.allTmp {
 			return fs.SkipDir
 		}
 		if entry.IsDir() {
@@ -207,7 +243,7 @@ func (b *folderBatch) Put(ctx context.Context, name string, r io.Reader) (int64,
 	size, err := writeFile(tmp, r, b.syncEach)
 	if err != nil {
 		os.Remove(tmp)
-		return 0, fmt.Errorf("put blob %s: %w", name, err)
+		return 0, fmt.Errorf("put blob %s: %w", name, named(err))
 	}
 	b.puts = append(b.puts, pending{tmp, name})
 	return size, nil
@@ -257,7 +293,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	}
 	if !b.syncEach && b.tmp != nil {
 		if err := syncAll(b.tmp); err != nil {
-			return 0, fmt.Errorf("put blobs: %w", err)
+			return 0, fmt.Errorf("put blobs: %w", named(err))
 		}
 	}
 	folders := make(map[string]bool)
@@ -267,7 +303,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 			if errors.Is(err, fs.ErrExist) {
 				return i, alreadyExists(p.name)
 			}
-			return i, fmt.Errorf("put blob %s: %w", p.name, err)
+			return i, fmt.Errorf("put blob %s: %w", p.name, named(err))
 		}
 		folders[filepath.Dir(path)] = true
 	}
@@ -276,7 +312,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	for path := range folders {
 		for ; len(path) >= len(b.folder.root); path = filepath.Dir(path) {
 			if err := syncFolder(path); err != nil {
-				return len(b.puts), fmt.Errorf("put blobs: %w", err)
+				return len(b.puts), fmt.Errorf("put blobs: %w", named(err))
 			}
 		}
 	}

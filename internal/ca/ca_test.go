@@ -73,7 +73,7 @@ func TestAuthorityIsTheSameAfterARestartAndSignsForBoth(t *testing.T) {
 }
 
 func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
-	db := storetest.SQLite(t)
+	db := storetest.One(t)
 	open(t, db, openSeal(t))
 	if _, err := ca.Open(context.Background(), db, openSeal(t)); !fail.Is(err, api.Damaged) {
 		t.Errorf("got %v", err)
@@ -81,7 +81,7 @@ func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
 }
 
 func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
-	c := open(t, storetest.SQLite(t), openSeal(t))
+	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
 	leaf, err := c.Leaf(names, ips, now)
 	if err != nil {
@@ -131,7 +131,7 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 }
 
 func TestListenerTakesANewCertificateInTime(t *testing.T) {
-	c := open(t, storetest.SQLite(t), openSeal(t))
+	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
 	config, err := c.TLS(names, ips, func() time.Time { return now })
 	if err != nil {

@@ -15,6 +15,7 @@ func TestArgumentsBindAsPowerShellBinds(t *testing.T) {
 		{"Set-Mailbox -DataEncryptionPolicy USA_mailboxes alice", `AssignMailbox alice "USA_mailboxes"`},
 		{"SET-DATAENCRYPTIONPOLICY -ref USA_mailboxes", "ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth: AllGenerations:false}"},
 		{"Set-DataEncryptionPolicy USA_mailboxes -Refresh:$true -Depth root -AllGenerations", "ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth:root AllGenerations:true}"},
+		{"Set-DataEncryptionPolicy USA_mailboxes -Refresh -Depth Container", "ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth:container AllGenerations:false}"},
 		{"Set-DataEncryptionPolicy USA_mailboxes -Refresh -Confirm:$false", "ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth: AllGenerations:false}"},
 		{"Get-DataEncryptionPolicy USA_mailboxes ", "ShowPolicy USA_mailboxes"},
 		{"Get-DataEncryptionPolicy | Set-DataEncryptionPolicy -Refresh", "ListPolicies; ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth: AllGenerations:false}"},

@@ -172,7 +172,7 @@ func (r *recorder) ShowPolicy(_ context.Context, in api.PolicyInput) (api.Policy
 }
 
 func (r *recorder) RefreshPolicy(_ context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
-	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.call("RefreshPolicy", "%s %+v", in.Policy, in.Body)
+	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.call("RefreshPolicy", "%s {Depth:%s AllGenerations:%v}", in.Policy, in.Body.Depth, in.Body.AllGenerations)
 }
 
 func (r *recorder) UpdatePolicy(_ context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {

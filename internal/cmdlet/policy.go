@@ -68,8 +68,7 @@ func policyFamily(kind api.PolicyKind, noun, word, example string) []*Cmdlet {
 				{Name: "Refresh", Type: Switch, Mandatory: true, Sets: []string{refreshKey}, Help: "Takes up the newest versions of the policy's customer keys, and rolls."},
 				{Name: "Replace", Type: Switch, Mandatory: true, Sets: []string{replaceKey}, Help: "Puts the policy under the two keys of -AzureKeyIDs, and rolls."},
 				{Name: "AzureKeyIDs", Type: Strings, Mandatory: true, Sets: []string{replaceKey}, Help: "Two key URIs without a version, in two vaults."},
-				{Name: "Depth", Type: String, Values: []string{"Root", "Policy"}, Sets: []string{refreshKey, replaceKey},
-					Help: "Policy, the default, makes a new policy key and brings over what it protects. Root re-wraps the policy key only."},
+				{Name: "Depth", Type: String, Values: depths, Sets: []string{refreshKey, replaceKey}, Help: depthHelp},
 				{Name: "AllGenerations", Type: Switch, Sets: []string{refreshKey}, Help: "With -Depth Root: re-wraps the older policy keys too."},
 				{Name: "Name", Type: String, Help: "A new name."},
 				{Name: "Description", Type: String, Help: "A new description."},
@@ -78,6 +77,11 @@ func policyFamily(kind api.PolicyKind, noun, word, example string) []*Cmdlet {
 		},
 	}
 }
+
+// depths are how deep a roll may go, for a parameter, and depthHelp tells them apart.
+var depths = []string{"Root", "Policy", "Container", "Content"}
+
+const depthHelp = "Policy, the default, makes a new policy key and brings over what it protects. Root re-wraps the policy key only. Container makes new container keys too, Content encrypts all content anew too."
 
 var policyView = &View{Columns: []Column{{"Name", "Name"}, {"State", "State"}, {"PercentComplete", "PercentComplete"}, {"DataEncryptionPolicyID", "DataEncryptionPolicyID"}}}
 

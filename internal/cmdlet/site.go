@@ -67,6 +67,7 @@ func siteCmdlets() []*Cmdlet {
 				byURI("KeyVaultUri"),
 				{Name: "KeyType", Type: String, Mandatory: true, Values: []string{"Primary", "Secondary", "Availability"},
 					Help: "Which key is replaced. The availability key is the service's to roll: that is refused."},
+				{Name: "Depth", Type: String, Values: depths, Help: depthHelp + " These two also take the key version that the policy already names."},
 				vaultType},
 		},
 		{
@@ -251,7 +252,7 @@ func updateSites(ctx context.Context, c *Call) error {
 	}
 	in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
 	in.Body.KeyType = strings.ToLower(c.text("KeyType"))
-	in.Body.Key = c.siteKey("")
+	in.Body.Key, in.Body.Depth = c.siteKey(""), api.Depth(strings.ToLower(c.text("Depth")))
 	if err := c.confirm(ctx, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -55,11 +56,16 @@ type Container struct {
 	Policy     int64  // 0: none of its own
 	Page       int64  // key page with the slot of its key
 	Generation uint32 // of its key, counted from 1
+	Keyed      int64  // that key was made after this id was drawn
+	Older      int64  // key page with the slot of the generation before, 0: none
+	Renewed    int64  // all its blobs have this id or a higher one
 	Created    time.Time
 	Recipient  api.RecipientType // of a mailbox: what it serves
 	External   string            // of a mail user: where its mail is
 	Geo        int64             // of a site: the geo that it stands in
 	Purged     time.Time         // when it was marked for deletion; zero: it was not
+	// Damaged says why a list has the container without its name; nil: it has it.
+	Damaged error
 }
 
 // Containers is the room's only type with state: the opened directories.
@@ -156,7 +162,8 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) e
 }
 
 // List returns the first limit containers of a kind with an id above after, in
-// id order, which is the order they were made in.
+// id order, which is the order they were made in. One whose name does not open
+// hides no other.
 func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after int64, limit int) ([]Container, error) {
 	if _, err := ruleOf(kind); err != nil {
 		return nil, err
@@ -176,7 +183,7 @@ func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after in
 	list := make([]Container, len(rows))
 	for i, r := range rows {
 		if list[i], err = r.open(d); err != nil {
-			return nil, err
+			list[i].Damaged = fmt.Errorf("%s %d: %w", kind, r.ID, err)
 		}
 	}
 	return list, nil

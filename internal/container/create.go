@@ -77,6 +77,7 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 			return nil, err
 		}
 		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created}
+		c.Keyed, c.Renewed = c.ID, c.ID
 		if kind == Mailbox {
 			c.Recipient = api.UserMailbox
 		}

@@ -34,6 +34,14 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 		if _, found, err = selectRow(ctx, tx, whereName, tenant, string(Workload), directoryHash); err != nil || found {
 			return err
 		}
+		// A second directory would find nothing that the first one named.
+		there, err := selectRows(ctx, tx, whereTenant, tenant, 0, 1)
+		if err != nil {
+			return err
+		}
+		if len(there) > 0 {
+			return fail.New(api.Damaged, "the directory of tenant %d is missing, which has containers", tenant)
+		}
 		managed, err = s.policies.ServiceManaged(ctx, tx, tenant)
 		return err
 	})
@@ -60,7 +68,7 @@ func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, e
 		var found bool
 		r, found, err = selectRow(ctx, tx, whereName, tenant, string(Workload), directoryHash)
 		if err == nil && !found {
-			err = fail.New(api.NotFound, "tenant %d has no directory", tenant)
+			err = fail.New(api.Damaged, "the directory of tenant %d is missing", tenant)
 		}
 		return err
 	})

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -20,6 +21,7 @@ type Geo struct {
 	Name    string
 	Hosts   []string  // as they are found, sorted; of the default geo none
 	Created time.Time // of the default geo zero
+	Damaged []error   // of each host that does not open
 }
 
 // DefaultGeo names the geo of the sites whose host no other geo has.
@@ -74,6 +76,9 @@ func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g
 		return fail.New(api.Conflict, "a tenant has at most %d geos beside the default one", mostGeos)
 	}
 	for _, other := range all {
+		if len(other.Damaged) > 0 { // it may be one of these hosts
+			return other.Damaged[0]
+		}
 		if strings.EqualFold(other.Name, g.Name) {
 			return fail.New(api.AlreadyExists, "geo %q exists", other.Name)
 		}
@@ -126,11 +131,10 @@ func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Ge
 	}
 	for _, h := range hosts {
 		host, err := d.Open(h.id, h.sealed)
-		if err != nil {
-			return nil, err
-		}
 		for i := range named {
-			if named[i].ID == h.geo {
+			if named[i].ID == h.geo && err != nil {
+				named[i].Damaged = append(named[i].Damaged, fmt.Errorf("geo %q: a host of it: %w", named[i].Name, err))
+			} else if named[i].ID == h.geo {
 				named[i].Hosts = append(named[i].Hosts, host)
 			}
 		}
@@ -160,6 +164,11 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 		host := geoHostOf(hostOf(normal))
 		named = func(g Geo) bool { return slices.Contains(g.Hosts, host) }
 		if !slices.ContainsFunc(all, named) {
+			for _, g := range all { // it may be that one
+				if len(g.Damaged) > 0 {
+					return Geo{}, g.Damaged[0]
+				}
+			}
 			return all[0], nil
 		}
 	}

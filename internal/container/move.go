@@ -58,7 +58,7 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 // in between is no error: the next access tries again.
 func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
 	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy} })
-	if err != nil || !states[sv.at.State].follows || !sv.moves() {
+	if err != nil || !states[sv.at.State].follows || len(sv.legs()) == 0 {
 		return false, err
 	}
 	_, err = s.apply(ctx, sv, "move", nil)
@@ -82,16 +82,29 @@ type survey struct {
 	target policy.KeyRow
 }
 
-// moves says whether the key has to change its page.
-func (sv survey) moves() bool {
-	return sv.at.parent() != sv.to() || sv.at.page.Class != sv.plan.state
+// leg is the way of one of the container's keys to a page of its own.
+type leg struct {
+	from  slot
+	to    keypage.Parent
+	class envelope.Class
 }
 
-func (sv survey) to() keypage.Parent {
-	if sv.plan.stay {
-		return sv.at.parent()
+// legs are the ways of those keys that have to change their page: the present
+// one, and with it the older one while there is one.
+func (sv survey) legs() (legs []leg) {
+	for _, from := range sv.at.slots() {
+		l := leg{from: from, to: from.parent(), class: sv.plan.state}
+		if !sv.plan.stay {
+			l.to = keypage.Parent{ID: sv.target.ID, Generation: sv.target.Generation}
+		}
+		if from.generation != sv.at.Generation {
+			l.class = l.class.Older()
+		}
+		if l.to != from.parent() || l.class != from.page.Class {
+			legs = append(legs, l)
+		}
 	}
-	return keypage.Parent{ID: sv.target.ID, Generation: sv.target.Generation}
+	return legs
 }
 
 func (sv survey) home() home { return home{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo} }
@@ -134,16 +147,17 @@ func (s *Containers) survey(ctx context.Context, c Container, planned func(now C
 // transaction takes the locks, reads everything again, and moves the key. It
 // fails with errChanged, and changes nothing, when the survey no longer holds.
 func (s *Containers) apply(ctx context.Context, sv survey, act string, also func(*store.Tx, Container) error) (next Container, err error) {
-	var from, to *envelope.Key
-	if sv.moves() {
-		if from, err = s.openParent(ctx, sv.at); err != nil {
+	legs := sv.legs()
+	keys := make([]struct{ from, to *envelope.Key }, len(legs))
+	for i, l := range legs {
+		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page); err != nil {
 			return next, err
 		}
-		defer from.Zero()
-		if to, err = s.openPolicyKey(policy.ForUser(ctx), sv.at.Tenant, sv.to().ID); err != nil {
+		defer keys[i].from.Zero()
+		if keys[i].to, err = s.openPolicyKey(policy.ForUser(ctx), sv.at.Tenant, l.to.ID); err != nil {
 			return next, err
 		}
-		defer to.Zero()
+		defer keys[i].to.Zero()
 	}
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
 		at, err := s.hold(ctx, tx, sv)
@@ -153,12 +167,18 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 		next = at.Container
 		next.Name = sv.at.Name
 		next.State, next.Policy = sv.plan.state, sv.plan.policy
-		if sv.moves() {
-			if next.Page, err = at.move(ctx, tx, from, to, sv.to(), next.State); err != nil {
+		for i, l := range legs {
+			page, err := at.move(ctx, tx, l, keys[i].from, keys[i].to)
+			if err != nil {
 				return err
 			}
+			if l.from.generation == at.Generation {
+				next.Page = page
+			} else {
+				next.Older = page
+			}
 		}
-		updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page, at.Policy)
+		updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page, at.Policy, next.Older, at.Older)
 		if err != nil {
 			return err
 		}
@@ -180,7 +200,7 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 }
 
 // hold takes the locks of a move and reads again where the container stands:
-// the policy's, so that its policy key stays current, then the page's, so that
+// the policy's, so that its policy key stays current, then its pages', so that
 // moves off one page follow one another and none starves.
 func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, error) {
 	if !sv.plan.stay {
@@ -190,8 +210,10 @@ func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, 
 			return place{}, errChanged
 		}
 	}
-	if err := tx.Lock(ctx, sv.at.Page, true); err != nil {
-		return place{}, err
+	for _, one := range sv.at.slots() {
+		if err := tx.Lock(ctx, one.page.ID, true); err != nil {
+			return place{}, err
+		}
 	}
 	at, err := findKept(ctx, tx, sv.at.Container)
 	if fail.Is(err, api.Damaged) {
@@ -201,28 +223,37 @@ func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, 
 		return place{}, err
 	}
 	was, is := sv.at, at
-	if is.Page != was.Page || is.State != was.State || is.Policy != was.Policy || is.Generation != was.Generation || is.parent() != was.parent() {
+	if is.Page != was.Page || is.State != was.State || is.Policy != was.Policy || is.Generation != was.Generation || is.Older != was.Older {
 		return place{}, errChanged
+	}
+	for i, one := range is.slots() {
+		if one.parent() != was.slots()[i].parent() {
+			return place{}, errChanged
+		}
 	}
 	return at, nil
 }
 
-// move takes a container's slot out of its page and puts it into a new page of
-// its own, whose id it returns.
-func (p place) move(ctx context.Context, tx *store.Tx, from, to *envelope.Key, parent keypage.Parent, class envelope.Class) (page int64, err error) {
-	rest, key, err := p.open(from)
+// move takes one of a container's slots out of its page, as it stands now, and
+// puts it into a new page of its own, whose id it returns.
+func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope.Key) (page int64, err error) {
+	at := p.slots()[0]
+	if l.from.generation != at.generation {
+		at = p.slots()[1]
+	}
+	rest, key, err := p.open(at, from)
 	if err != nil {
 		return 0, err
 	}
 	defer rest.Zero()
 	defer key.Zero()
-	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: parent.ID, Generation: parent.Generation, Class: class},
-		[]envelope.Slot{{Child: p.ID, Generation: p.Generation, Key: *key}})
+	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: l.to.ID, Generation: l.to.Generation, Class: l.class},
+		[]envelope.Slot{{Child: p.ID, Generation: at.generation, Key: *key}})
 	if err != nil {
 		return 0, err
 	}
-	rest.Remove(p.ID, p.Generation)
-	if err := p.leave(ctx, tx, from, rest); err != nil {
+	rest.Remove(p.ID, at.generation)
+	if err := leave(ctx, tx, at.page, from, rest); err != nil {
 		return 0, err
 	}
 	return fresh.ID, keypage.Put(ctx, tx, fresh)
@@ -230,18 +261,18 @@ func (p place) move(ctx context.Context, tx *store.Tx, from, to *envelope.Key, p
 
 // leave replaces the page by what is left of it, or deletes it when that is
 // nothing.
-func (p place) leave(ctx context.Context, tx *store.Tx, key *envelope.Key, rest *envelope.Page) (err error) {
+func leave(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelope.Key, rest *envelope.Page) (err error) {
 	var won []bool
 	if rest.Len() == 0 {
-		won, err = keypage.Delete(ctx, tx, p.page)
+		won, err = keypage.Delete(ctx, tx, page)
 	} else {
-		left := p.page
+		left := page
 		left.Version++
 		left.Count = uint32(rest.Len())
 		if left.Body, err = envelope.SealPage(key, left.Place(), rest); err != nil {
 			return err
 		}
-		won, err = keypage.Swap(ctx, tx, []keypage.Row{p.page}, []keypage.Row{left})
+		won, err = keypage.Swap(ctx, tx, []keypage.Row{page}, []keypage.Row{left})
 	}
 	if err != nil {
 		return err

@@ -11,15 +11,42 @@ import (
 	"keyroll/internal/store"
 )
 
-// Opened is a container with its key, as they stood at one moment.
+// Opened is a container with its key, as they stood at one moment. While a roll
+// brings its blob keys from one generation to the next it has the older key too.
 type Opened struct {
 	Container
 	PolicyKey int64         // id of the policy key that its key stands under
-	Key       *envelope.Key // a copy: the caller zeroes it
+	Key       *envelope.Key // a copy
+	older     *envelope.Key // of the generation before; nil: there is none, or it does not open
+	olderErr  error
+}
+
+// ErrGeneration says that a key page stands under a generation of its
+// container's key that is not there any more, or was not when it was opened:
+// whoever read the page before the key reads it again.
+var ErrGeneration = errors.New("container: the key is of another generation")
+
+// KeyOf returns the key of a generation, which o keeps.
+func (o Opened) KeyOf(generation uint32) (*envelope.Key, error) {
+	switch {
+	case generation == o.Generation:
+		return o.Key, nil
+	case generation+1 == o.Generation && o.older != nil:
+		return o.older, nil
+	case generation+1 == o.Generation && o.olderErr != nil:
+		return nil, o.olderErr
+	}
+	return nil, ErrGeneration
+}
+
+// Zero wipes the keys.
+func (o Opened) Zero() {
+	o.Key.Zero()
+	o.older.Zero()
 }
 
 // OpenKey opens the key of a container where it stands now, whatever c says of
-// it. It may call a vault, so it is called outside transactions.
+// it; the caller zeroes it. It may call a vault, so it is called outside transactions.
 func (s *Containers) OpenKey(ctx context.Context, c Container) (o Opened, err error) {
 	err = again("open the key of "+string(c.Kind), func() error {
 		var at place
@@ -30,18 +57,31 @@ func (s *Containers) OpenKey(ctx context.Context, c Container) (o Opened, err er
 		if err != nil {
 			return err
 		}
-		parent, err := s.openParent(ctx, at)
-		if err != nil {
-			return err
-		}
-		defer parent.Zero()
-		page, key, err := at.open(parent)
-		if err != nil {
-			return err
-		}
-		page.Zero()
-		o = Opened{Container: at.Container, PolicyKey: at.page.Parent, Key: key}
+		o = Opened{Container: at.Container, PolicyKey: at.page.Parent}
 		o.Name = c.Name
+		for _, one := range at.slots() {
+			parent, err := s.openParent(ctx, at, one.page)
+			if err != nil {
+				o.Zero()
+				return err
+			}
+			page, key, err := at.open(one, parent)
+			parent.Zero()
+			if err == nil {
+				page.Zero()
+			}
+			switch {
+			case one.generation != at.Generation:
+				o.older, o.olderErr = key, err
+			case err != nil:
+				return err
+			default:
+				o.Key = key
+			}
+		}
+		if at.olderErr != nil {
+			o.olderErr = at.olderErr
+		}
 		return nil
 	})
 	return o, err
@@ -58,6 +98,12 @@ func (s *Containers) PolicyKeyOf(ctx context.Context, tx *store.Tx, c Container)
 // no other slot is there.
 func (s *Containers) OnPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
 	return unnamed(selectRows(ctx, tx, wherePage, tenant, page))
+}
+
+// OnOlderPage returns the containers whose older key stands in a key page, as
+// OnPage does.
+func (s *Containers) OnOlderPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
+	return unnamed(selectRows(ctx, tx, ` WHERE tenant = ?1 AND older = ?2 AND older <> 0 ORDER BY id`, tenant, page))
 }
 
 // All returns the first limit containers of every kind, the directory too, with
@@ -110,14 +156,32 @@ func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Pare
 	})
 }
 
-// place is a container and the key page that it points to.
+// place is a container and the key pages that it points to.
 type place struct {
 	Container
-	page keypage.Row
+	page     keypage.Row
+	older    keypage.Row // of a container with an older generation
+	olderErr error       // that page is missing
 }
 
-func (p place) parent() keypage.Parent {
-	return keypage.Parent{ID: p.page.Parent, Generation: p.page.Generation}
+// slot is where one of a container's keys stands.
+type slot struct {
+	page       keypage.Row
+	generation uint32 // of the key
+}
+
+func (s slot) parent() keypage.Parent {
+	return keypage.Parent{ID: s.page.Parent, Generation: s.page.Generation}
+}
+
+// slots are those of the present generation and, while there is one, of the
+// older.
+func (p place) slots() []slot {
+	slots := []slot{{p.page, p.Generation}}
+	if p.Older != 0 && p.olderErr == nil {
+		slots = append(slots, slot{p.older, p.Generation - 1})
+	}
+	return slots
 }
 
 // find reads where a container stands now. Where containers and pages are read
@@ -135,14 +199,21 @@ func find(ctx context.Context, tx *store.Tx, c Container) (place, error) {
 	if fail.Is(err, api.NotFound) {
 		err = fail.New(api.Damaged, "container %d points to key page %d, which does not exist", r.ID, r.Page)
 	}
-	return place{r.Container, page}, err
+	at := place{Container: r.Container, page: page}
+	if err != nil || r.Older == 0 {
+		return at, err
+	}
+	if at.older, err = keypage.Get(ctx, tx, c.Tenant, r.Older); fail.Is(err, api.NotFound) {
+		at.olderErr, err = fail.New(api.Damaged, "container %d points to key page %d with its older key, which does not exist", r.ID, r.Older), nil
+	}
+	return at, err
 }
 
 // openParent opens the policy key that a page was read under. One that is gone
 // was left by everything under it meanwhile; a page that stands there all the
 // same never went there by keyroll's hand.
-func (s *Containers) openParent(ctx context.Context, at place) (*envelope.Key, error) {
-	key, err := s.openPolicyKey(ctx, at.Tenant, at.page.Parent)
+func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row) (*envelope.Key, error) {
+	key, err := s.openPolicyKey(ctx, at.Tenant, page.Parent)
 	if !errors.Is(err, errChanged) {
 		return key, err
 	}
@@ -151,28 +222,51 @@ func (s *Containers) openParent(ctx context.Context, at place) (*envelope.Key, e
 		now, err = find(ctx, tx, at.Container)
 		return err
 	})
-	switch {
-	case again != nil:
+	if again != nil {
 		return nil, again
-	case now.page.ID == at.page.ID && now.parent() == at.parent():
-		return nil, fail.New(api.Damaged, "container %d points to key page %d, which stands under policy key %d, and that has no wrap in this tenant", at.ID, at.page.ID, at.page.Parent)
+	}
+	for _, one := range now.slots() {
+		if one.page.ID == page.ID && one.page.Parent == page.Parent {
+			return nil, fail.New(api.Damaged, "container %d points to key page %d, which stands under policy key %d, and that has no wrap in this tenant", at.ID, page.ID, page.Parent)
+		}
 	}
 	return nil, err
 }
 
-// open opens the page and returns it with a copy of the container's key.
-func (p place) open(parent *envelope.Key) (*envelope.Page, *envelope.Key, error) {
-	if p.page.Class != p.State {
-		return nil, nil, fail.New(api.Damaged, "container %d is of class %v and its key page %d of class %v", p.ID, p.State, p.page.ID, p.page.Class)
+// open opens the page of one of the container's slots and returns it with a copy
+// of the key there.
+func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Key, error) {
+	if err := p.checkClass(at); err != nil {
+		return nil, nil, err
 	}
-	page, err := envelope.OpenPage(parent, p.page.Place(), p.page.Body)
+	page, err := envelope.OpenPage(parent, at.page.Place(), at.page.Body)
 	if err != nil {
 		return nil, nil, err
 	}
-	key, ok := page.Find(p.ID, p.Generation)
-	if !ok {
+	key, err := p.find(at, page)
+	if err != nil {
 		page.Zero()
-		return nil, nil, fail.New(api.Damaged, "key page %d has no key for generation %d of container %d, which points to it", p.page.ID, p.Generation, p.ID)
+		return nil, nil, err
 	}
 	return page, key, nil
+}
+
+func (p place) checkClass(at slot) error {
+	class := p.State
+	if at.generation != p.Generation {
+		class = class.Older()
+	}
+	if at.page.Class != class {
+		return fail.New(api.Damaged, "container %d is of class %v and its key page %d of class %v", p.ID, p.State, at.page.ID, at.page.Class)
+	}
+	return nil
+}
+
+// find returns a copy of the key that stands in one of the container's slots.
+func (p place) find(at slot, page *envelope.Page) (*envelope.Key, error) {
+	key, ok := page.Find(p.ID, at.generation)
+	if !ok {
+		return nil, fail.New(api.Damaged, "key page %d has no key for generation %d of container %d, which points to it", at.page.ID, at.generation, p.ID)
+	}
+	return key, nil
 }

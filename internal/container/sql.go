@@ -10,11 +10,11 @@ import (
 	"keyroll/internal/store"
 )
 
-const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, external, geo, purged`
+const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, external, geo, purged, keyed, older, renewed`
 
 // A name that is taken changes no row, so that the transaction is not lost and
 // the caller can say which name it was.
-const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
 	ON CONFLICT (tenant, kind, name_hash) DO NOTHING`
 
 const (
@@ -22,12 +22,14 @@ const (
 	whereName   = ` WHERE tenant = ?1 AND kind = ?2 AND name_hash = ?3`
 	whereKind   = ` WHERE tenant = ?1 AND kind = ?2 AND id > ?3 AND class <> ?5 ORDER BY id LIMIT ?4`
 	whereTenant = ` WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`
+	whereOlder  = ` WHERE tenant = ?1 AND older = ?2 ORDER BY id`
 	wherePage   = ` WHERE tenant = ?1 AND page = ?2 ORDER BY id`
 )
 
 // updateContainer moves a container only from the page and the policy that it
 // was read with, and none that was purged.
-const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6 WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7 AND purged = 0`
+const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6, older = ?8
+	WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7 AND older = ?9 AND purged = 0`
 
 const (
 	countWithPolicy = `SELECT count(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND kind = 'mailbox'`
@@ -50,7 +52,7 @@ type row struct {
 
 func (r row) values(nameHash []byte) []any {
 	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(),
-		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), nameHash}
+		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), r.Keyed, r.Older, r.Renewed, nameHash}
 }
 
 // selectRows returns the containers that a where clause selects, none of them
@@ -88,7 +90,8 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 
 func scan(from interface{ Scan(...any) error }) (r row, err error) {
 	var created, purged int64
-	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged)
+	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged,
+		&r.Keyed, &r.Older, &r.Renewed)
 	r.Created = time.UnixMilli(created)
 	if purged != 0 {
 		r.Purged = time.UnixMilli(purged)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/store"
 )
@@ -93,7 +95,7 @@ func (s *Contents) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int6
 }
 
 // Backups returns up to limit backups with ids above after, in the order in
-// which they were made.
+// which they were made. One whose name does not open hides no other.
 func (s *Contents) Backups(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Backup, error) {
 	return s.named(ctx, tx, tenant, selectBackupIDs, tenant, after, limit)
 }
@@ -110,7 +112,12 @@ func (s *Contents) named(ctx context.Context, tx *store.Tx, tenant int64, query 
 	}
 	list := make([]Backup, len(ids))
 	for i, id := range ids {
-		if list[i], err = s.BackupByID(ctx, tx, tenant, id); err != nil {
+		list[i], err = s.BackupByID(ctx, tx, tenant, id)
+		if fail.Is(err, api.Damaged) {
+			list[i].ID, list[i].Tenant, list[i].Damaged = id, tenant, err
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("list backups: %w", err)
 		}
 	}

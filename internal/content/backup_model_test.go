@@ -66,7 +66,7 @@ func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
 			m.site(r)
 			r.Repeat(map[string]func(*rapid.T){
 				"site": m.site, "put": m.put, "backup": m.backupOne, "restore": m.restoreOne, "expire": m.expireOne,
-				"read": m.read, "close": m.close, "die": m.die, "fold": m.fold, "": m.check,
+				"read": m.read, "close": m.close, "die": m.die, "fold": m.fold, "collect": func(*rapid.T) { m.world.collect(m.t, 0) }, "": m.check,
 			})
 		})
 	})
@@ -161,36 +161,11 @@ func (m *model) die(r *rapid.T) {
 		dieAt(point, 1, func() { m.expire(m.t, b.Backup) })
 	} else if point == "put.before-commit" {
 		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost"), nil) })
-		m.sweepLost()
+		m.collect(m.t, 0) // what the upload had stored
 	} else if !dieAt(point, 1, func() { m.backup(m.t, s.Container) }) { // no part: an empty site
 		m.backups = append(m.backups, &modelBackup{m.all(m.t)[len(m.all(m.t))-1], maps.Clone(s.files)})
 	}
 	m.reopen(m.t)
-}
-
-// sweepLost deletes the blobs that an upload had stored when it died: they are
-// rubbish that no backup has to do with.
-func (m *model) sweepLost() {
-	ctx, named := context.Background(), map[string]bool{}
-	must(m.t, m.db.View(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT id FROM blob UNION SELECT blob FROM dropped`)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			named[fmt.Sprintf("%016x", id)] = true
-		}
-		return rows.Err()
-	}))
-	for _, name := range m.blobNames(m.t) {
-		if !named[name[strings.LastIndex(name, "/")+1:]] {
-			must(m.t, m.blobs.Delete(ctx, name))
-		}
-	}
 }
 
 func (m *model) check(*rapid.T) {

@@ -102,12 +102,33 @@ func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err erro
 	return n > 0, nil
 }
 
-// countNames counts what names a blob beside the item that dropped it.
-func countNames(ctx context.Context, tx *store.Tx, b blobRow) (n int64, err error) {
-	if err := tx.QueryRow(ctx, `SELECT `+countOthers, b.ID, b.Item).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count what names blob %d: %w", b.ID, err)
+// copyUnderWay reports whether a container is being filled.
+func copyUnderWay(ctx context.Context, tx *store.Tx, container int64) (is bool, err error) {
+	var n int64
+	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE container = ?1 AND copying = 1`, container).Scan(&n); err != nil {
+		return false, fmt.Errorf("read whether container %d is being filled: %w", container, err)
 	}
-	return n, nil
+	return n > 0, nil
+}
+
+// droppedBy is a blob and the item that dropped it.
+type droppedBy struct{ blob, item int64 }
+
+// stillDropped returns the blobs of a tenant from one id to another that wait to go.
+func stillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (map[droppedBy]bool, error) {
+	rows, err := tx.Query(ctx, `SELECT blob, item FROM dropped WHERE tenant = ?1 AND blob >= ?2 AND blob <= ?3`, tenant, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("read dropped blobs: %w", err)
+	}
+	still := map[droppedBy]bool{}
+	for rows.Next() {
+		var d droppedBy
+		if err := rows.Scan(&d.blob, &d.item); err != nil {
+			return nil, errors.Join(fmt.Errorf("read dropped blobs: %w", err), rows.Close())
+		}
+		still[d] = true
+	}
+	return still, rows.Err()
 }
 
 // deleteNamed says of dropped blobs that something else names that they wait no

@@ -15,7 +15,7 @@ import (
 
 // benchWorld has the sizes of production.
 func benchWorld(b *testing.B) *world {
-	w := newWorld(b, storetest.SQLite(b))
+	w := newWorld(b, storetest.One(b))
 	blobs, err := blob.Open(b.Context(), "file://"+w.blobDir)
 	must(b, err)
 	w.Contents = content.New(w.db, w.containers, blobs, 512, time.Now)

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
-	"keyroll/internal/store"
 )
 
 // Checked is what Check found of one item.
@@ -48,16 +48,12 @@ func (s *Contents) checkAll(ctx context.Context, c container.Container, report f
 
 // checkRest tells of items without a first blob, which no list shows.
 func (s *Contents) checkRest(ctx context.Context, c container.Container, report func(Checked) error) error {
-	var ids []int64
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		ids, err = itemsWithoutBlob(ctx, tx, c.Tenant, c.ID)
-		return err
-	})
+	lost, err := s.lostItems(ctx, c, allItems)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if err := report(Checked{Item: id, Err: fail.New(api.Damaged, "open item %d: blob number 0 is missing", id)}); err != nil {
+	for _, l := range lost {
+		if err := report(Checked{Item: l.id, Err: l.err()}); err != nil {
 			return err
 		}
 	}
@@ -76,7 +72,7 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 		}
 		result, gone := Checked{Item: f.item.ID}, false
 		if f.item.PathHash == nil {
-			gone = s.checkMessage(ctx, p, f, &result)
+			gone = s.checkMessage(ctx, c, p, f, &result)
 		} else {
 			gone = s.checkFile(ctx, c, f.item, &result)
 		}
@@ -96,14 +92,14 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 
 // checkMessage reports whether the message is gone since it was read: a
 // backup's goes with the backup.
-func (s *Contents) checkMessage(ctx context.Context, p part, f first, result *Checked) (gone bool) {
-	key, err := p.keys.key(f.blob)
+func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f first, result *Checked) (gone bool) {
+	_, err := p.keys.key(f.blob)
 	if err == nil {
 		result.Keys++
 		_, err = p.message(f)
 	}
 	if err == nil {
-		err = s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, (*counter)(&result.Bytes))
+		err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, (*counter)(&result.Bytes))
 	}
 	if fail.Is(err, api.Conflict) {
 		return true
@@ -124,11 +120,11 @@ func (s *Contents) checkFile(ctx context.Context, c container.Container, item it
 	if err == nil && !bytes.Equal(hash, item.PathHash) {
 		err = otherPath(item.ID)
 	}
-	for _, b := range r.blobs {
+	for i, b := range slices.Clone(r.blobs) {
 		if err != nil {
 			break
 		}
-		if err = r.writeBlob(ctx, b, 0, b.Size, (*counter)(&result.Bytes)); err == nil {
+		if err = r.writeBlob(ctx, int64(i), 0, b.Size, (*counter)(&result.Bytes)); err == nil {
 			result.Keys++
 		}
 	}

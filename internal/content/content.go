@@ -14,12 +14,14 @@ package content
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -43,14 +45,24 @@ type Keys interface {
 	DraftBackup(ctx context.Context, c container.Container) (*container.Draft, error)
 	DraftFrom(ctx context.Context, backup container.Container, kind container.Kind, name string, policy int64) (*container.Draft, error)
 	Add(ctx context.Context, d *container.Draft, also func(tx *store.Tx, c container.Container) error) (container.Container, error)
+	// TakesBlobs says whether blob keys may be put under a generation of a
+	// container's key, and which id no blob may be below, until tx ends.
+	TakesBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error)
+	// SetRenewed says that no blob of a container is older than mark.
+	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
 	// BackupByID returns a backup, or fails NotFound; RemoveBackup takes one away.
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
+	// Abandon takes away a container whose key page is lost.
+	Abandon(ctx context.Context, c container.Container, also func(tx *store.Tx) error) error
 }
 
 // Contents is the content of all containers. Its methods may be called from
 // many goroutines.
 type Contents struct {
+	// Leases are those of this node; nil means that there is but this one.
+	Leases *lease.Leases
+
 	db    *store.DB
 	keys  Keys
 	blobs blob.Store
@@ -58,8 +70,9 @@ type Contents struct {
 	now   func() time.Time
 
 	blobSize int64
-	batch    int // messages that an import commits at a time
-	part     int // items that are read and opened at a time
+	batch    int           // messages that an import commits at a time
+	part     int           // items that are read and opened at a time
+	units    chan struct{} // held by each unit of Renew under way
 	held     holds
 	copies   copies
 }
@@ -68,7 +81,7 @@ type Contents struct {
 // slots.
 func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
 	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems,
-		copies: copies{one: make(chan struct{}, 1)}}
+		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{one: make(chan struct{}, 1)}}
 }
 
 // Totals returns how many items c has, and how many bytes of content they are.
@@ -87,7 +100,7 @@ func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	defer opened.Key.Zero()
+	defer opened.Zero()
 	return keypage.Fold(ctx, s.db, opened.Key, c.Tenant, parentOf(opened), envelope.ClassBlob, s.slots,
 		func(ctx context.Context, tx *store.Tx, blobs []int64, page int64) error {
 			return repoint(ctx, tx, c, blobs, page)
@@ -105,7 +118,7 @@ func (s *Contents) ask(ctx context.Context, c container.Container) error {
 	if err != nil {
 		return err
 	}
-	opened.Key.Zero()
+	opened.Zero()
 	return nil
 }
 
@@ -113,5 +126,8 @@ func (s *Contents) ask(ctx context.Context, c container.Container) error {
 // for 18 hours and one for 16 seconds of ids, so that no folder grows for ever
 // and a batch fills few.
 func blobName(tenant, blob int64) string {
-	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, blob>>48, blob>>36&0xfff, blob)
+	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), blob>>48, blob>>36&0xfff, blob)
 }
+
+// tenantPrefix begins the names of all blobs of a tenant, and no others.
+func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 
 	"keyroll/api"
@@ -15,7 +16,7 @@ import (
 )
 
 // copies lets one copy at a time hold a snapshot: the database has few
-// connections to lend. What it knows reaches as far as this process.
+// connections to lend.
 type copies struct {
 	one chan struct{}
 	mu  sync.Mutex
@@ -38,24 +39,21 @@ func (c *copies) set(id int64) {
 // copyBlobs is how many blobs a copy takes at a time, unless one item has more.
 const copyBlobs = 2048
 
-// fill makes a draft a container that holds what from holds. Its items and keys
+// fillHeld makes a draft a container that holds what from holds. Its items and keys
 // are copied, its blobs are shared. Until all of that is stored the draft is not
 // there; on a failure what was stored is left for Tidy.
-func (s *Contents) fill(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
-	defer draft.Zero()
+func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	select {
 	case s.copies.one <- struct{}{}:
 		defer func() { <-s.copies.one }()
 	case <-ctx.Done():
 		return c, ctx.Err()
 	}
-	source, err := s.keys.OpenKey(ctx, from)
-	if err != nil {
+	if err := s.ask(ctx, from); err != nil {
 		return c, err
 	}
-	defer source.Key.Zero()
 	to := draft.Opened()
-	defer to.Key.Zero()
+	defer to.Zero()
 	s.copies.set(to.ID)
 	defer s.copies.set(0)
 	err = s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
@@ -63,7 +61,14 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 		return c, err
 	}
 	fault.Point("copy.begun")
-	if err := s.copyItems(ctx, source, to); err != nil {
+	err = errLost
+	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+		err = s.copyAll(ctx, from, to)
+	}
+	if errors.Is(err, errLost) {
+		err = rolledMeanwhile()
+	}
+	if err != nil {
 		return c, err
 	}
 	// Whoever withdrew the key meanwhile gets no copy under another one.
@@ -74,7 +79,7 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 		if mine, err := deleteUnfinished(ctx, tx, to.ID, true); err != nil {
 			return err
 		} else if !mine {
-			return fail.New(api.Conflict, "another node has given this copy up").WithHint("try again")
+			return givenUp()
 		}
 		if also == nil {
 			return nil
@@ -83,20 +88,35 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 	})
 }
 
+func (s *Contents) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
+	source, err := s.keys.OpenKey(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer source.Zero()
+	return s.copyItems(ctx, source, to)
+}
+
 // copyItems stores the items of from, as they stand in one snapshot, as items of
-// to, in their order.
+// to, in their order. It fails with errLost, and has stored nothing, when the
+// container's key was replaced before the snapshot.
 func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
 	if err != nil {
 		return err
 	}
 	return s.db.View(ctx, func(tx *store.Tx) error {
-		lost, err := itemsWithoutBlob(ctx, tx, from.Tenant, from.ID)
+		if covers, err := from.Covers(ctx, tx); err != nil {
+			return err
+		} else if !covers {
+			return errLost
+		}
+		lost, err := selectLost(ctx, tx, from.Tenant, from.ID, allItems)
 		if err != nil {
 			return err
 		}
 		if len(lost) > 0 {
-			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0])
+			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0].id)
 		}
 		for after := int64(0); ; {
 			list, err := selectPart(ctx, tx, allItems, from.Tenant, from.ID, after, s.batch)
@@ -157,7 +177,9 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 		return err
 	}
 	// Another connection: tx stays the snapshot.
-	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error { return insert(ctx, tx, items, blobs, sealed) })
+	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error {
+		return insertCopied(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
+	})
 	if err != nil {
 		return err
 	}

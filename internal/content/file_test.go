@@ -65,7 +65,7 @@ func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
 }
 
 func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	want := body(1, 5*blobSize)
 	w.put(t, "file", want)
 	names := w.blobNames(t)
@@ -85,7 +85,7 @@ func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 
 // Any sequence of puts and folds leaves exactly the last file at each path.
 func TestASiteIsWhatWasPutLast(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	const blobSize = 1000
 	content.Small(w.Contents, blobSize, 4)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -163,7 +163,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 }
 
 func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"), nil)
 	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
 		t.Error(err)
@@ -171,7 +171,7 @@ func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
 }
 
 func TestPathsThatAreNoneAreRefused(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
 		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"), nil)
 		wantCode(t, err, api.InvalidArgument)
@@ -288,7 +288,7 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 
 // A revoked key stops a stream at its next blob, in both directions.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	want := body(1, 5*blobSize)
 	w.put(t, "file", want)
 	w.importMail(t, mbox(9))
@@ -326,7 +326,7 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 // A revoked import is refused before its content is read, and an export of large
 // messages stops between them.
 func TestRevocationStopsMail(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	message := "From a\n\n" + strings.Repeat("x", blobSize) + "\n\n"
 	w.importMail(t, strings.Repeat(message, 4))
 	for whole := range int64(4) {
@@ -347,7 +347,7 @@ func TestRevocationStopsMail(t *testing.T) {
 
 // A file that is replaced while the list is made stands in it once, as it is now.
 func TestAListHasEachFileOnce(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	for i := range 9 { // three parts
 		w.put(t, fmt.Sprint("file", i), "old")
 	}
@@ -368,7 +368,7 @@ func TestAListHasEachFileOnce(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestAnEndedContextStopsEverything(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	w.put(t, "file", body(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
 	endsHere := readerFunc(func(p []byte) (int, error) {
@@ -400,7 +400,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // What a reader's writer fails with is not taken for damage.
 func TestAFailingWriterIsNotDamage(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	w.put(t, "file", "x")
 	w.importMail(t, mbox(1))
 	gone := errors.New("the client went away")

@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -81,6 +82,24 @@ func otherPath(item int64) error {
 func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
 	s.held.hold(id)
 	r = &Reader{contents: s, container: c, item: id}
+	stale := true
+	for try := 0; try < tries && stale && err == nil; try++ {
+		found, stale, err = r.open(ctx)
+	}
+	if err == nil && stale {
+		err = rolledMeanwhile()
+	}
+	if err != nil || !found {
+		r.Close()
+		return nil, false, err
+	}
+	return r, true, nil
+}
+
+// open reads the file's rows and opens its metadata. Stale means that the
+// container's key was replaced between the two.
+func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
+	s, c, id := r.contents, r.container, r.item
 	var item itemRow
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
 		if item, found, err = selectOne(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
@@ -92,25 +111,26 @@ func (s *Contents) openItem(ctx context.Context, c container.Container, id int64
 		r.pages, err = pagesOf(ctx, tx, c.Tenant, r.blobs)
 		return err
 	})
-	if err == nil && found {
-		err = r.readMetadata(ctx, item)
-	}
 	if err != nil || !found {
-		r.Close()
-		return nil, false, err
+		return false, false, err
 	}
-	return r, true, nil
+	if err := checkBlobs(item, r.blobs); err != nil {
+		return false, false, err
+	}
+	opened, err := s.keys.OpenKey(ctx, c)
+	if err != nil {
+		return false, false, err
+	}
+	ring := openKeys(opened, r.pages, r.blobs[:1])
+	opened.Zero()
+	defer ring.zero()
+	if ring.stale {
+		return true, true, nil
+	}
+	return true, false, r.readMetadata(item, ring)
 }
 
-func (r *Reader) readMetadata(ctx context.Context, item itemRow) error {
-	if err := checkBlobs(item, r.blobs); err != nil {
-		return err
-	}
-	ring, err := r.keys(ctx, r.blobs[:1])
-	if err != nil {
-		return err
-	}
-	defer ring.zero()
+func (r *Reader) readMetadata(item itemRow, ring *keyring) error {
 	key, err := ring.key(r.blobs[0])
 	if err != nil {
 		return err
@@ -141,14 +161,47 @@ func checkBlobs(item itemRow, blobs []blobRow) error {
 	return nil
 }
 
-// keys asks for the container's key and opens those of blobs.
-func (r *Reader) keys(ctx context.Context, blobs []blobRow) (*keyring, error) {
-	opened, err := r.contents.keys.OpenKey(ctx, r.container)
-	if err != nil {
-		return nil, err
+// keys asks for the container's key and opens that of one blob. A roll may have
+// put the pages under another key since they were read, or another blob in the
+// place of this one: then it reads both again.
+func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
+	for range tries {
+		opened, err := r.contents.keys.OpenKey(ctx, r.container)
+		if err != nil {
+			return nil, err
+		}
+		ring := openKeys(opened, r.pages, r.blobs[sequence:sequence+1])
+		opened.Zero()
+		if !ring.stale {
+			return ring, nil
+		}
+		if err := r.again(ctx); err != nil {
+			return nil, err
+		}
 	}
-	defer opened.Key.Zero()
-	return openKeys(opened, r.pages, blobs), nil
+	return nil, rolledMeanwhile()
+}
+
+// again reads the file's blobs and pages as they stand now. Its content is the
+// same, cut at the same places.
+func (r *Reader) again(ctx context.Context) error {
+	var blobs []blobRow
+	var pages pageSet
+	err := r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
+		if blobs, err = blobsOf(ctx, tx, r.container.Tenant, r.item); err != nil {
+			return err
+		}
+		pages, err = pagesOf(ctx, tx, r.container.Tenant, blobs)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !slices.EqualFunc(r.blobs, blobs, func(a, b blobRow) bool { return a.Size == b.Size && a.Sequence == b.Sequence }) {
+		return fmt.Errorf("read item %d: %w", r.item, errReplaced)
+	}
+	r.blobs, r.pages = blobs, pages
+	return nil
 }
 
 // WriteRange writes the bytes of the file from off on to w, at most n of them,
@@ -162,11 +215,11 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 	if n < 0 || n > r.Size-off {
 		n = r.Size - off
 	}
-	start := int64(0) // of the blob, in the file
-	for _, b := range r.blobs {
+	start := int64(0)                         // of the blob, in the file
+	for i, b := range slices.Clone(r.blobs) { // a read may find them replaced
 		from, to := max(off, start), min(off+n, start+b.Size)
 		if from < to || r.Size == 0 {
-			if err := r.writeBlob(ctx, b, from-start, to-from, w); err != nil {
+			if err := r.writeBlob(ctx, int64(i), from-start, to-from, w); err != nil {
 				return fmt.Errorf("read file: %w", err)
 			}
 		}
@@ -175,15 +228,32 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 	return nil
 }
 
-func (r *Reader) writeBlob(ctx context.Context, b blobRow, off, n int64, w io.Writer) error {
-	ring, err := r.keys(ctx, []blobRow{b})
+func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Writer) error {
+	for range tries {
+		written, err := r.tryBlob(ctx, sequence, off, n, w)
+		if !errors.Is(err, errRenewed) {
+			return err
+		}
+		if off, n = off+written, n-written; written > 0 && n == 0 {
+			return nil
+		}
+		if err := r.again(ctx); err != nil {
+			return err
+		}
+	}
+	return rolledMeanwhile()
+}
+
+func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Writer) (written int64, err error) {
+	ring, err := r.keys(ctx, sequence)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer ring.zero()
+	b := r.blobs[sequence]
 	key, err := ring.key(b)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return r.contents.copyBlob(ctx, b, key, off, n, w)
 }
@@ -216,9 +286,10 @@ func (s *Contents) Stat(ctx context.Context, c container.Container, path string)
 	return r.File, r.Close()
 }
 
-// Files returns c's files in order of their paths.
-func (s *Contents) Files(ctx context.Context, c container.Container) ([]File, error) {
-	var list []File
+// Files returns c's files in order of their paths. One that does not open hides
+// no other; such come last, and only with what is damaged of them.
+func (s *Contents) Files(ctx context.Context, c container.Container) (list []File, err error) {
+	var damaged []File
 	for after := int64(0); ; {
 		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
 		if err != nil {
@@ -227,18 +298,23 @@ func (s *Contents) Files(ctx context.Context, c container.Container) ([]File, er
 		if len(p.list) == 0 {
 			break
 		}
-		if list, err = p.appendFiles(list); err != nil {
-			return nil, fmt.Errorf("list files: %w", err)
-		}
+		list, damaged = p.appendFiles(list, damaged)
 		after = p.list[len(p.list)-1].item.ID
+	}
+	lost, err := s.lostItems(ctx, c, filesOnly)
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	for _, l := range lost {
+		damaged = append(damaged, File{Damaged: l.err()})
 	}
 	// A file that was replaced meanwhile may have been met twice: the later holds.
 	slices.Reverse(list)
 	slices.SortStableFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), nil
+	return append(slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), damaged...), nil
 }
 
-func (p part) appendFiles(list []File) ([]File, error) {
+func (p part) appendFiles(list, damaged []File) ([]File, []File) {
 	defer p.keys.zero()
 	for _, f := range p.list {
 		var m fileMetadata
@@ -247,9 +323,10 @@ func (p part) appendFiles(list []File) ([]File, error) {
 			err = f.item.openMetadata(key, &m)
 		}
 		if err != nil {
-			return nil, err
+			damaged = append(damaged, File{Damaged: err})
+			continue
 		}
 		list = append(list, File{Path: m.Path, Size: m.Size, Modified: m.Modified})
 	}
-	return list, nil
+	return list, damaged
 }

@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -93,6 +94,7 @@ type batch struct {
 	items     []itemRow
 	rows      []blobRow
 	keys      []*envelope.Key
+	former    []*envelope.Key // of blobs that were encrypted anew before they got their rows
 	pages     newPages
 	bytes     int64
 }
@@ -142,7 +144,7 @@ func (b *batch) add(ctx context.Context, message io.Reader) error {
 // commit makes the batch durable and visible: blobs, then rows and pages.
 func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	defer b.zero()
-	if err := b.sealKeys(ctx); err != nil {
+	if err := b.contents.ask(ctx, b.container); err != nil {
 		b.blobs.Discard()
 		return err
 	}
@@ -150,9 +152,43 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 		return err
 	}
 	fault.Point("import.blobs-durable")
-	committing := false
-	err := b.contents.db.InTx(ctx, func(tx *store.Tx) error {
+	var committing bool
+	err := errLost
+	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+		committing, err = b.insert(ctx, also)
+		err = renewed(err, func(mark int64) error { return b.renew(ctx, mark) })
+	}
+	if errors.Is(err, errLost) {
+		err = rolledMeanwhile()
+	}
+	if err != nil {
+		if !committing { // else it may have happened
+			b.contents.deleteBlobs(ctx, b.rows)
+		}
+		return err
+	}
+	fault.Point("import.after-commit")
+	return nil
+}
+
+// insert is the transaction; it reports whether it came as far as the commit.
+func (b *batch) insert(ctx context.Context, also func(tx *store.Tx) error) (committing bool, err error) {
+	opened, err := b.contents.keys.OpenKey(ctx, b.container)
+	if err != nil {
+		return false, err
+	}
+	defer opened.Zero()
+	if err := b.sealKeys(opened); err != nil {
+		return false, err
+	}
+	err = b.contents.db.InTx(ctx, func(tx *store.Tx) error {
 		committing = false
+		if err := b.contents.takesBlobs(ctx, tx, opened, b.rows); err != nil {
+			return err
+		}
+		if err := nameNew(ctx, tx, b.rows); err != nil {
+			return err
+		}
 		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
 			return err
 		}
@@ -165,26 +201,12 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 		committing = true
 		return nil
 	})
-	if err != nil {
-		if !committing { // else it may have happened
-			b.contents.deleteBlobs(ctx, b.rows)
-		}
-		return err
-	}
-	fault.Point("import.after-commit")
-	return nil
+	return committing, err
 }
 
 // sealKeys puts the blobs' keys into pages.
-func (b *batch) sealKeys(ctx context.Context) error {
-	if len(b.rows) == 0 {
-		return nil
-	}
-	opened, err := b.contents.keys.OpenKey(ctx, b.container)
-	if err != nil {
-		return err
-	}
-	defer opened.Key.Zero()
+func (b *batch) sealKeys(opened container.Opened) (err error) {
+	b.pages.sealed = nil
 	for i := range b.rows {
 		if b.rows[i].Page, err = b.pages.add(b.rows[i].ID, b.keys[i]); err != nil {
 			return err
@@ -204,7 +226,7 @@ func (b *batch) discard() {
 }
 
 func (b *batch) zero() {
-	for _, key := range b.keys {
+	for _, key := range append(b.former, b.keys...) {
 		key.Zero()
 	}
 	b.pages.zero()
@@ -213,9 +235,8 @@ func (b *batch) zero() {
 // deleteBlobs removes blobs that no row names, or none will. What it cannot
 // remove is rubbish in the blob store and harms nobody.
 func (s *Contents) deleteBlobs(ctx context.Context, blobs []blobRow) {
-	ctx = context.WithoutCancel(ctx)
-	for _, b := range blobs {
-		_ = s.blobs.Delete(ctx, blobName(b.Tenant, b.ID))
+	if len(blobs) > 0 {
+		_ = s.deleteAll(context.WithoutCancel(ctx), blobs[0].Tenant, idsOf(blobs))
 	}
 }
 

@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -57,7 +58,21 @@ type part struct {
 }
 
 // openPart reads and opens up to limit items after an id.
-func (s *Contents) openPart(ctx context.Context, c container.Container, query string, after int64, limit int) (part, error) {
+func (s *Contents) openPart(ctx context.Context, c container.Container, query string, after int64, limit int) (p part, err error) {
+	for range tries {
+		if p, err = s.tryPart(ctx, c, query, after, limit); err != nil || !p.keys.stale {
+			return p, err
+		}
+		p.keys.zero()
+	}
+	return part{}, rolledMeanwhile()
+}
+
+func rolledMeanwhile() error {
+	return fail.New(api.Conflict, "the container's keys were replaced %d times meanwhile", tries).WithHint("try again")
+}
+
+func (s *Contents) tryPart(ctx context.Context, c container.Container, query string, after int64, limit int) (part, error) {
 	var p part
 	var blobs []blobRow
 	var pages pageSet
@@ -80,14 +95,42 @@ func (s *Contents) openPart(ctx context.Context, c container.Container, query st
 	if err != nil {
 		return part{}, err
 	}
-	defer opened.Key.Zero()
+	defer opened.Zero()
 	p.keys = openKeys(opened, pages, blobs)
 	return p, nil
 }
 
-// copyBlob writes bytes [off, off+n) of a blob to w. What fails to read is told
-// with item and blob; what w returns is returned as it is.
-func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) error {
+// copyMessage writes bytes [off, off+n) of a message to w, as copyBlob does, and
+// looks the message up again where a roll encrypted it anew meanwhile.
+func (s *Contents) copyMessage(ctx context.Context, c container.Container, f first, keys *keyring, off, n int64, w io.Writer) error {
+	for range tries {
+		key, err := keys.key(f.blob)
+		if err != nil {
+			return err
+		}
+		written, err := s.copyBlob(ctx, f.blob, key, off, n, w)
+		if !errors.Is(err, errRenewed) {
+			return err
+		}
+		if off, n = off+written, n-written; written > 0 && n == 0 {
+			return nil
+		}
+		p, err := s.openPart(ctx, c, messagesOnly, f.item.ID-1, 1)
+		if err != nil {
+			return err
+		}
+		defer p.keys.zero()
+		if len(p.list) == 0 || p.list[0].item.ID != f.item.ID {
+			return fmt.Errorf("read item %d: %w", f.item.ID, errReplaced)
+		}
+		f, keys = p.list[0], p.keys
+	}
+	return rolledMeanwhile()
+}
+
+// copyBlob writes bytes [off, off+n) of a blob to w and returns how many it wrote.
+// What fails to read is told with item and blob; what w returns is returned as it is.
+func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) (written int64, err error) {
 	name, place := blobName(b.Tenant, b.ID), envelope.BlobPlace{Tenant: b.Tenant, Blob: b.ID}
 	whole := off == 0 && n == b.Size
 	sealedOff, sealedLen := envelope.SealedRange(b.Size, off, n)
@@ -96,32 +139,42 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	}
 	sealed, err := s.blobs.GetRange(ctx, name, sealedOff, sealedLen)
 	if fail.Is(err, api.NotFound) {
-		return s.missing(ctx, b)
+		return 0, s.missing(ctx, b)
 	}
 	if err != nil {
-		return fmt.Errorf("read item %d: %w", b.Item, err)
+		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	defer sealed.Close()
 	var plain io.Reader
 	if whole {
 		plain = envelope.NewReader(sealed, key, place, b.Size)
 	} else if plain, err = envelope.NewRangeReader(sealed, key, place, b.Size, off, n); err != nil {
-		return fmt.Errorf("read item %d: %w", b.Item, err)
+		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
-	_, readErr, writeErr := copyContent(ctx, w, plain)
+	copyTo := copyContent
+	if n >= aheadFrom {
+		copyTo = copyAhead
+	}
+	written, readErr, writeErr := copyTo(ctx, w, plain)
+	if fail.Is(readErr, api.NotFound) { // deleted while it was read
+		return written, s.missing(ctx, b)
+	}
 	if readErr != nil {
-		return fmt.Errorf("read item %d: %w", b.Item, readErr)
+		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
 	}
-	return writeErr
+	return written, writeErr
 }
 
 // missing says why a blob is not in the blob store: its row is looked up again,
 // since another node may have replaced the item meanwhile.
 func (s *Contents) missing(ctx context.Context, b blobRow) error {
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		page, err := pageOf(ctx, tx, b)
-		if err == nil && page == 0 {
+		id, _, err := standsAt(ctx, tx, b)
+		switch {
+		case err == nil && id == 0:
 			return errReplaced
+		case err == nil && id != b.ID:
+			return errRenewed
 		}
 		return err
 	})
@@ -130,6 +183,10 @@ func (s *Contents) missing(ctx context.Context, b blobRow) error {
 	}
 	return fail.New(api.Damaged, "read item %d: blob %d is missing from the blob store", b.Item, b.ID)
 }
+
+// errRenewed says that a roll has put another blob with the same content in the
+// place of one, which is gone.
+var errRenewed = errors.New("it was encrypted anew while it was read")
 
 var errReplaced = fail.New(api.Conflict, "it was replaced while it was read").WithHint("read it again")
 

@@ -92,6 +92,7 @@ func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (
 type keyring struct {
 	keys   map[int64]*envelope.Key // by blob
 	failed map[int64]error         // by page
+	stale  bool                    // a page and the container's key were not read at one moment: read both again
 }
 
 // openKeys opens the keys of blobs from their pages. What does not open is told
@@ -108,9 +109,10 @@ func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring 
 			ring.failed[id] = fail.New(api.Damaged, "key page %d is missing", id)
 			continue
 		}
-		page, err := envelope.OpenPage(opened.Key, row.Place(), row.Body)
+		page, err := openPage(opened, row)
 		if err != nil {
 			ring.failed[id] = err
+			ring.stale = ring.stale || errors.Is(err, container.ErrGeneration)
 			continue
 		}
 		for _, blob := range ids {
@@ -121,6 +123,15 @@ func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring 
 		page.Zero()
 	}
 	return ring
+}
+
+// openPage opens a page of blob keys by the generation that it stands under.
+func openPage(opened container.Opened, row keypage.Row) (*envelope.Page, error) {
+	key, err := opened.KeyOf(row.Generation)
+	if err != nil {
+		return nil, err
+	}
+	return envelope.OpenPage(key, row.Place(), row.Body)
 }
 
 // key returns a blob's key, which the keyring keeps. It fails Damaged, naming
@@ -168,7 +179,7 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 		if err != nil {
 			return err
 		}
-		if err := removeSlots(ctx, tx, opened.Key, row, byPage[id]); err != nil {
+		if err := removeSlots(ctx, tx, opened, row, byPage[id]); err != nil {
 			return err
 		}
 	}
@@ -179,18 +190,25 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 // that the database tells: a page that is missing then holds up nobody, like one
 // that does not open.
 func stillOn(ctx context.Context, tx *store.Tx, b blobRow) error {
-	now, err := pageOf(ctx, tx, b)
-	if err == nil && now != b.Page {
+	id, now, err := standsAt(ctx, tx, b)
+	if err == nil && (id != b.ID || now != b.Page) {
 		return errLost
 	}
 	return err
 }
 
-func removeSlots(ctx context.Context, tx *store.Tx, key *envelope.Key, row keypage.Row, blobs []blobRow) error {
+func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row keypage.Row, blobs []blobRow) error {
 	if int(row.Count) == len(blobs) { // no need to open what goes as a whole
 		return won(keypage.Delete(ctx, tx, row))
 	}
-	page, err := envelope.OpenPage(key, row.Place(), row.Body)
+	key, err := opened.KeyOf(row.Generation)
+	if errors.Is(err, container.ErrGeneration) {
+		return errLost
+	}
+	var page *envelope.Page
+	if err == nil {
+		page, err = envelope.OpenPage(key, row.Place(), row.Body)
+	}
 	if fail.Is(err, api.Damaged) {
 		return nil
 	}

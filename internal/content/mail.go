@@ -19,6 +19,8 @@ type Message struct {
 	Date    time.Time // zero if the message has none that can be read
 	Flags   string    // the letters of its Status and X-Status fields
 	Size    int64     // bytes, without the "From " line
+	Damaged error     // why nothing but the ID is told; nil: all is
+	Lost    bool      // damaged, and behind all others: its place among them is lost
 }
 
 // Export writes c's messages to w as one mbox, in the order in which they came.
@@ -26,24 +28,66 @@ type Message struct {
 // of several imports meet, line ends are added if it takes them to keep the
 // messages apart. It asks for the container's key again after every 256 messages
 // or BlobSize bytes.
+//
+// A message that does not open is left out, and the others are written; Export
+// then fails Damaged at the end and names the first. Only where a large one turns
+// out damaged after part of it was written, it ends there.
 func (s *Contents) Export(ctx context.Context, c container.Container, w io.Writer) error {
-	j := joiner{w: w}
-	for after := int64(0); ; {
-		p, err := s.openPart(ctx, c, messagesOnly, after, s.part)
-		if err != nil {
-			return fmt.Errorf("export mail: %w", err)
-		}
-		if len(p.list) == 0 {
-			return nil
-		}
-		if err := s.exportPart(ctx, c, p, &j); err != nil {
-			return fmt.Errorf("export mail: %w", err)
-		}
-		after = p.list[len(p.list)-1].item.ID
+	e := export{joiner: joiner{w: w}}
+	err := s.exportAll(ctx, c, &e)
+	if err == nil {
+		err = e.damage()
+	}
+	if err != nil {
+		return fmt.Errorf("export mail: %w", err)
+	}
+	return nil
+}
+
+// export is an export under way.
+type export struct {
+	joiner
+	left  int   // messages that were left out
+	first error // why the first one was
+}
+
+// leave notes that a message is left out.
+func (e *export) leave(err error) {
+	if e.left++; e.first == nil {
+		e.first = err
 	}
 }
 
-func (s *Contents) exportPart(ctx context.Context, c container.Container, p part, j *joiner) error {
+func (e *export) damage() error {
+	if e.left == 0 {
+		return nil
+	}
+	return fail.New(api.Damaged, "%d messages are damaged and were left out, all others were written; the first: %w", e.left, e.first).
+		WithHint("keyroll verify names them all; docs/damage.md says how to bring them back")
+}
+
+func (s *Contents) exportAll(ctx context.Context, c container.Container, e *export) error {
+	for after := int64(0); ; {
+		p, err := s.openPart(ctx, c, messagesOnly, after, s.part)
+		if err != nil {
+			return err
+		}
+		if len(p.list) == 0 {
+			break
+		}
+		if err := s.exportPart(ctx, c, p, e); err != nil {
+			return err
+		}
+		after = p.list[len(p.list)-1].item.ID
+	}
+	lost, err := s.lostItems(ctx, c, messagesOnly)
+	for _, l := range lost {
+		e.leave(l.err())
+	}
+	return err
+}
+
+func (s *Contents) exportPart(ctx context.Context, c container.Container, p part, e *export) error {
 	defer p.keys.zero()
 	var written int64 // since the key was asked for
 	for _, f := range p.list {
@@ -53,14 +97,19 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 			}
 			written = 0
 		}
-		key, err := p.keys.key(f.blob)
+		_, err := p.keys.key(f.blob)
+		if err == nil {
+			message := exported{to: &e.joiner}
+			err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, &message)
+			if err != nil && message.begun {
+				return err
+			}
+		}
+		if fail.Is(err, api.Damaged) {
+			e.leave(err)
+			continue
+		}
 		if err != nil {
-			return err
-		}
-		if err := j.begin(); err != nil {
-			return err
-		}
-		if err := s.copyBlob(ctx, f.blob, key, 0, f.blob.Size, j); err != nil {
 			return err
 		}
 		written += f.blob.Size
@@ -68,8 +117,26 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 	return nil
 }
 
+// exported writes one message, and keeps it apart from the one before it once
+// it is known to have a beginning.
+type exported struct {
+	to    *joiner
+	begun bool
+}
+
+func (m *exported) Write(p []byte) (int, error) {
+	if !m.begun {
+		m.begun = true
+		if err := m.to.begin(); err != nil {
+			return 0, err
+		}
+	}
+	return m.to.Write(p)
+}
+
 // Messages returns up to limit of c's messages with ids above after, in the
-// order in which they came.
+// order in which they came. One that does not open hides no other. Lost
+// ones come with the last part and beyond the limit.
 func (s *Contents) Messages(ctx context.Context, c container.Container, after int64, limit int) ([]Message, error) {
 	p, err := s.openPart(ctx, c, messagesOnly, after, limit)
 	if err != nil {
@@ -80,9 +147,19 @@ func (s *Contents) Messages(ctx context.Context, c container.Container, after in
 	for i, f := range p.list {
 		m, err := p.message(f)
 		if err != nil {
-			return nil, fmt.Errorf("list messages: %w", err)
+			list[i] = Message{ID: f.item.ID, Damaged: err}
+			continue
 		}
 		list[i] = Message{ID: f.item.ID, Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Size: f.item.Size - m.Head - m.Tail}
+	}
+	if len(list) < limit {
+		lost, err := s.lostItems(ctx, c, messagesOnly)
+		if err != nil {
+			return nil, fmt.Errorf("list messages: %w", err)
+		}
+		for _, l := range lost {
+			list = append(list, Message{ID: l.id, Damaged: l.err(), Lost: true})
+		}
 	}
 	return list, nil
 }
@@ -103,11 +180,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	key, err := p.keys.key(f.blob)
-	if err != nil {
-		return fmt.Errorf("read message: %w", err)
-	}
-	if err := s.copyBlob(ctx, f.blob, key, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
+	if err := s.copyMessage(ctx, c, f, p.keys, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	return nil

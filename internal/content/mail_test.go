@@ -28,7 +28,7 @@ func mbox(n int) string {
 }
 
 func TestExportGivesBackWhatWasImported(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		mbox := mboxes().Draw(rt, "mbox")
@@ -112,7 +112,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 }
 
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	content.Small(w.Contents, content.BlobSize, 512)
 	message := "From a\n\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
@@ -124,7 +124,7 @@ func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 }
 
 func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	for _, test := range []struct{ a, b, joined string }{
 		{"From a\n\nx\n\n", "From b\n\ny\n", "From a\n\nx\n\nFrom b\n\ny\n"},
 		{"From a\n\nx\n", "From b\n\ny", "From a\n\nx\n\nFrom b\n\ny"},
@@ -143,7 +143,7 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 }
 
 func TestAListShowsWhatAHeaderTells(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	long := strings.Repeat("é", 2000)
 	date := time.Date(2024, 2, 3, 3, 5, 6, 0, time.UTC)
 	for name, test := range map[string]struct {
@@ -181,7 +181,7 @@ func TestAListShowsWhatAHeaderTells(t *testing.T) {
 }
 
 func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	for mbox, want := range map[string]string{
 		"From a":               "",
 		"From a\n":             "",
@@ -251,7 +251,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 }
 
 func TestMailOfAnotherIsNotThere(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newWorld(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	id := w.messages(t)[0].ID
 	file := w.put(t, "file", "x")

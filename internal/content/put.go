@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,6 +19,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
 
@@ -26,6 +28,7 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
+	Damaged  error // in a list: why nothing else is told; nil: all is
 }
 
 // fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly
@@ -109,12 +112,19 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 		return File{}, err
 	}
 	now := s.writtenTime()
-	u := &upload{contents: s, container: c, pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
+	u := &upload{contents: s, container: c, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
 		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, PathHash: hash, Created: now}}
+	defer u.transit.Zero()
+	defer u.rest()
 	in := newTransfer(ctx, r, size)
-	if err := u.take(ctx, in); err != nil {
+	err = u.take(ctx, in)
+	if err == nil {
+		err = u.settle(0)
+	}
+	if err != nil {
+		u.rest()
 		u.pages.zero()
-		s.deleteBlobs(ctx, u.blobs)
+		s.deleteBlobs(ctx, u.own())
 		return File{}, in.failure(err)
 	}
 	if err := u.commit(ctx, also); err != nil {
@@ -123,7 +133,9 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	return File{Path: path, Size: u.item.Size, Modified: now}, nil
 }
 
-// upload is a file on its way in.
+// upload is a file on its way in. A roll may give its container another key, or
+// encrypt all that the container holds anew, while it comes: so its pages stand
+// under a key of their own, which is in memory alone, until it is committed.
 type upload struct {
 	contents  *Contents
 	container container.Container
@@ -131,11 +143,13 @@ type upload struct {
 	metadata  fileMetadata
 	blobs     []blobRow
 	pages     newPages
+	transit   *envelope.Key
+	underWay  []*storing    // in order; those before it are durable
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 }
 
-// take stores the content as blobs, each durable before the next one begins.
-// Of their keys at most a page's are in memory, the others are sealed.
+// take stores the content as blobs; settle then waits for the last of them. Of
+// their keys at most a page's are in memory, the others are sealed.
 func (u *upload) take(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
@@ -152,11 +166,11 @@ func (u *upload) take(ctx context.Context, in *transfer) error {
 			if err := u.item.sealMetadata(u.first, u.metadata); err != nil {
 				return err
 			}
-			return u.sealPage(ctx)
+			return u.sealPage()
 		case err != nil:
 			return err
 		case u.pages.full():
-			if err := u.sealPage(ctx); err != nil {
+			if err := u.sealPage(); err != nil {
 				return err
 			}
 		}
@@ -169,13 +183,12 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 	key := envelope.NewKey()
 	defer key.Zero()
 	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
-	defer sealed.release()
-	if _, err := u.contents.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
+	if err := u.store(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
 	}
-	fault.Point("put.blob-durable")
 	row.Size = sealed.size
-	u.blobs = append(u.blobs, row)
+	u.blobs[row.Sequence].Size = row.Size
 	u.item.Size += row.Size
 	if row.Sequence == 0 {
 		u.first = key.Clone()
@@ -185,13 +198,27 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 	return err
 }
 
-func (u *upload) sealPage(ctx context.Context) error {
-	opened, err := u.contents.keys.OpenKey(ctx, u.container)
-	if err != nil {
-		return err
+func (u *upload) sealPage() error { return u.pages.seal(u.inTransit()) }
+
+// inTransit is what the pages stand under until they are committed: no
+// container has a generation 0.
+func (u *upload) inTransit() container.Opened {
+	c := u.container
+	c.Generation = 0
+	return container.Opened{Container: c, Key: u.transit}
+}
+
+// arrived returns the pages under the container's key.
+func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
+	rows := slices.Clone(u.pages.sealed)
+	for i, old := range rows {
+		rows[i].Generation = opened.Generation
+		var err error
+		if rows[i].Body, err = envelope.Reseal(u.transit, opened.Key, old.Place(), rows[i].Place(), old.Body); err != nil {
+			return nil, err
+		}
 	}
-	defer opened.Key.Zero()
-	return u.pages.seal(opened)
+	return rows, nil
 }
 
 // tries is how often a transaction is begun anew when somebody else changed what
@@ -207,6 +234,7 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 	err := errLost
 	for try := 0; try < tries && (errors.Is(err, errLost) || store.IsUnique(err)); try++ {
 		old, committing, err = u.swap(ctx, also)
+		err = renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
 	}
 	if err != nil {
 		if !committing { // else it may have happened
@@ -230,9 +258,16 @@ func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old [
 	if err != nil {
 		return nil, false, err
 	}
-	defer opened.Key.Zero()
+	defer opened.Zero()
+	pages, err := u.arrived(opened)
+	if err != nil {
+		return nil, false, err
+	}
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
 		old, committing = nil, false
+		if err := s.takesBlobs(ctx, tx, opened, u.blobs); err != nil {
+			return err
+		}
 		id, err := fileID(ctx, tx, tenant, u.item.Container, u.item.PathHash)
 		if err != nil {
 			return err
@@ -250,7 +285,10 @@ func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old [
 				return errLost
 			}
 		}
-		if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, u.pages.sealed); err != nil {
+		if err := nameNew(ctx, tx, u.blobs); err != nil {
+			return err
+		}
+		if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, pages); err != nil {
 			return err
 		}
 		if also != nil {

@@ -32,11 +32,8 @@ const (
 	selectFileID   = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND path_hash = ?3`
 	selectItem     = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ?1 AND i.container = ?2 AND i.id = ?3`
 	selectBlobs    = `SELECT ` + blobColumns + ` FROM blob b WHERE b.tenant = ?1 AND b.item = ?2 ORDER BY b.sequence`
-	selectBlobPage = `SELECT page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
+	selectBlobPage = `SELECT id, page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
 )
-
-const selectWithoutBlob = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
-	AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.item = i.id AND b.sequence = 0) ORDER BY i.id`
 
 // selectFirsts returns items after an id, each with its first blob.
 const selectFirsts = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
@@ -149,16 +146,17 @@ func fileID(ctx context.Context, tx *store.Tx, tenant, container int64, pathHash
 	return id, nil
 }
 
-// pageOf returns the page that now holds a blob's key, and 0 if its item is gone.
-func pageOf(ctx context.Context, tx *store.Tx, b blobRow) (page int64, err error) {
-	err = tx.QueryRow(ctx, selectBlobPage, b.Tenant, b.Item, b.Sequence).Scan(&page)
+// standsAt returns the blob that is now in a blob's place and the page that
+// holds its key, and 0 if the item is gone.
+func standsAt(ctx context.Context, tx *store.Tx, b blobRow) (id, page int64, err error) {
+	err = tx.QueryRow(ctx, selectBlobPage, b.Tenant, b.Item, b.Sequence).Scan(&id, &page)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read blob %d: %w", b.ID, err)
+		return 0, 0, fmt.Errorf("read blob %d: %w", b.ID, err)
 	}
-	return page, nil
+	return id, page, nil
 }
 
 // selectOne returns an item of a container, and false if there is none.
@@ -192,26 +190,6 @@ func blobsOf(ctx context.Context, tx *store.Tx, tenant, item int64) ([]blobRow, 
 		return nil, fmt.Errorf("read blobs of item %d: %w", item, err)
 	}
 	return blobs, nil
-}
-
-// itemsWithoutBlob returns the items of a container that have no first blob.
-func itemsWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container int64) ([]int64, error) {
-	rows, err := tx.Query(ctx, selectWithoutBlob, tenant, container)
-	if err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
-	}
-	var ids []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
-	}
-	return ids, nil
 }
 
 // first is an item with its first blob, whose key opens the item's metadata.

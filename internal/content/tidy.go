@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
@@ -19,7 +18,7 @@ import (
 func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		left, err = selectIDs(ctx, tx, selectUnfinishedIDs, tenant, s.copies.underWay())
+		left, err = s.unfinished(ctx, tx, tenant)
 		return err
 	})
 	if err != nil {
@@ -34,7 +33,12 @@ func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 
 // clear removes all rows of the items of a container that is not there.
 func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
-	err := s.db.InTx(ctx, func(tx *store.Tx) error { return giveUpCopying(ctx, tx, container) })
+	err := s.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, container, true); err != nil { // insertCopied
+			return err
+		}
+		return giveUpCopying(ctx, tx, container)
+	})
 	for more := true; more && err == nil; {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
 			items, err := selectIDs(ctx, tx, selectItemIDs, tenant, container, s.batch)
@@ -46,14 +50,11 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 					return err
 				}
 			}
-			pages, err := keypage.Under(ctx, tx, tenant, []keypage.Parent{{ID: container, Generation: 1}}, []envelope.Class{envelope.ClassBlob}, 0, s.batch)
+			pages, err := keypage.DeleteBlobPages(ctx, tx, tenant, container, s.batch)
 			if err != nil {
 				return err
 			}
-			if _, err := keypage.Delete(ctx, tx, pages...); err != nil {
-				return err
-			}
-			if more = len(items)+len(pages) > 0; more {
+			if more = len(items)+int(pages) > 0; more {
 				return nil
 			}
 			_, err = deleteUnfinished(ctx, tx, container, false)
@@ -112,10 +113,8 @@ func (s *Contents) letGo(ctx context.Context, tenant int64, dropped []blobRow) e
 		if err != nil {
 			return fmt.Errorf("let go of blobs: %w", err)
 		}
-		for i, b := range gone {
-			if err := s.blobs.Delete(ctx, blobName(b.Tenant, b.ID)); err != nil {
-				return fmt.Errorf("let go of blob %d of %d: %w", i+1, len(gone), err)
-			}
+		if err := s.deleteAll(ctx, tenant, idsOf(gone)); err != nil {
+			return fmt.Errorf("let go of blobs: %w", err)
 		}
 		fault.Point("sweep.blobs-deleted")
 		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return deleteDropped(ctx, tx, gone) }); err != nil {
@@ -143,17 +142,16 @@ func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow)
 		if err != nil {
 			return err
 		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		// One that waits no longer, somebody else has decided about meanwhile.
+		still, err := stillDropped(ctx, tx, tenant, waiting[0].ID, waiting[len(waiting)-1].ID)
+		if err != nil {
+			return err
+		}
 		for i, b := range waiting {
-			if named[i] {
-				continue
-			}
-			// Where somebody else has decided about it meanwhile it may be named all
-			// the same.
-			others, err := countNames(ctx, tx, b)
-			if err != nil {
-				return err
-			}
-			if others == 0 {
+			if !named[i] && still[droppedBy{b.ID, b.Item}] {
 				gone = append(gone, b)
 			}
 		}

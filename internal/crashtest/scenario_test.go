@@ -87,7 +87,7 @@ var scenarios = []scenario{
 		prepare: []step{makeSite(site)},
 		steps: []step{
 			put(site, "a.txt", []byte("new")), put(site, "a.txt", []byte("newer, and longer")),
-			put(site, "big", pattern(9<<20)), put(site, "big", nil),
+			put(site, "big", pattern(9<<20)), put(site, "big", nil), collectOrphans(),
 		},
 	},
 	{
@@ -105,6 +105,12 @@ var scenarios = []scenario{
 		prepare: []step{fill(14, nodetest.MailboxPolicy), receive("m3@contoso.com", mbox(1, 5)),
 			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(6, 2)), setState(alice, api.Inactive)},
 		steps: []step{refresh(api.DepthPolicy)},
+	},
+	{
+		name: "roll at depth content",
+		prepare: []step{fill(5, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 5)), receive("m4@contoso.com", mbox(6, 1)),
+			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(7, 2)), setState(alice, api.Inactive)},
+		steps: []step{refresh(api.DepthContent), receive("m1@contoso.com", mbox(9, 1))},
 	},
 	{
 		name: "move at the next access",
@@ -265,6 +271,21 @@ func put(url, path string, content []byte) step {
 	}
 }
 
+// collectOrphans collects the blobs that uploads have left which died, if any did.
+func collectOrphans() step {
+	return step{
+		name: "collect orphans",
+		do: func(w *nodetest.World) {
+			var in api.CollectBlobsInput
+			in.Body.GraceSeconds = 1
+			if _, err := w.Client.CollectBlobs(context.Background(), in, nil); err != nil {
+				panic(err)
+			}
+		},
+		then: func(*model) {},
+	}
+}
+
 // pattern is n bytes that do not repeat at any power of two.
 func pattern(n int) []byte {
 	return bytes.Repeat([]byte("0123456789abc"), n/13+1)[:n]
@@ -300,7 +321,7 @@ func refresh(depth api.Depth) step {
 		name: fmt.Sprintf("refresh at depth %s", depth),
 		do:   func(w *nodetest.World) { w.Refresh(nodetest.MailboxPolicy, depth) },
 		then: func(m *model) {
-			if depth == api.DepthPolicy {
+			if depth != api.DepthRoot {
 				m.Policies[nodetest.MailboxPolicy]++
 			}
 		},

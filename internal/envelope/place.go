@@ -19,7 +19,17 @@ const (
 	ClassBackup       Class = 7 // backups
 	ClassBlob         Class = 8 // blobs of one container
 	ClassDirectory    Class = 9 // the directory of a tenant
+
+	// olderBit makes a class that of the older generation's keys.
+	olderBit Class = 16
 )
+
+// Older is the class of pages that hold, of containers of class c, the keys of
+// the generation before the present one, while blob keys stand under those.
+func (c Class) Older() Class { return c | olderBit }
+
+// IsOlder says whether c is a class of older keys.
+func (c Class) IsOlder() bool { return c&olderBit != 0 }
 
 var classes = [...]string{
 	ClassActive:       "active",
@@ -38,10 +48,21 @@ func (c Class) String() string {
 	if !c.known() {
 		return fmt.Sprintf("class %d", uint8(c))
 	}
+	if c&olderBit != 0 {
+		return "older " + classes[c&^olderBit]
+	}
 	return classes[c]
 }
 
-func (c Class) known() bool { return c != 0 && int(c) < len(classes) }
+// known says whether there is such a class. Only containers whose keys a roll
+// replaces have older generations of them.
+func (c Class) known() bool {
+	if c&olderBit != 0 {
+		c &^= olderBit
+		return c != 0 && c < ClassBackup
+	}
+	return c != 0 && int(c) < len(classes)
+}
 
 // Place is where a sealed thing stands. All of it is bound into the seal; fields
 // that a purpose has no use for are zero.

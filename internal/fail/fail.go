@@ -10,6 +10,7 @@ package fail
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"keyroll/api"
 )
@@ -21,6 +22,8 @@ type Error struct {
 	Detail string
 	Hint   string
 	Err    error // the cause, for the log alone
+	// RetryAfter is how long who failed asked to be left alone, 0 if it did not.
+	RetryAfter time.Duration
 }
 
 // Error returns the detail; the hint and the cause are not part of it.
@@ -60,6 +63,23 @@ func CodeOf(err error) api.Code {
 
 // Is reports whether err carries code.
 func Is(err error, code api.Code) bool { return err != nil && CodeOf(err) == code }
+
+// RetryAfter returns the longest time for which anybody in err's tree asked to
+// be left alone.
+func RetryAfter(err error) (longest time.Duration) {
+	if e, ok := err.(*Error); ok {
+		longest = e.RetryAfter
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return max(longest, RetryAfter(e.Unwrap()))
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			longest = max(longest, RetryAfter(cause))
+		}
+	}
+	return longest
+}
 
 // Public returns what of err may leave the process: its code, its text with
 // the context that callers added, and its hint. The text of an internal error

@@ -40,6 +40,8 @@ var Table = []Row{
 	{api.NewerFormat, http.StatusConflict, 1, "InvalidData", "Conflict", false},
 	{api.Gone, http.StatusGone, 1, "ObjectNotFound", "NotFound", false},
 	{api.Unavailable, http.StatusServiceUnavailable, 1, "ResourceUnavailable", "ServiceUnavailable", true},
+	{api.InsufficientStorage, http.StatusInsufficientStorage, 1, "WriteError", "ServiceUnavailable", true},
+	{api.ReadOnly, http.StatusServiceUnavailable, 1, "WriteError", "ServiceUnavailable", true},
 }
 
 // Lookup returns the row of code; a code without a row is Internal.

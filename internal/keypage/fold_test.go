@@ -311,7 +311,7 @@ func TestPointerThatDoesNotFollowStopsTheFold(t *testing.T) {
 }
 
 func TestAnyPagesFoldToTheSameKeys(t *testing.T) {
-	db := storetest.SQLite(t)
+	db := storetest.One(t)
 	rapid.Check(t, func(r *rapid.T) {
 		f := newFolding(db)
 		slots := rapid.IntRange(1, 12).Draw(r, "slots")

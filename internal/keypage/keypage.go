@@ -115,6 +115,16 @@ func Delete(ctx context.Context, tx *store.Tx, rows ...Row) (deleted []bool, err
 	return ones(affected), nil
 }
 
+// DeleteBlobPages removes up to limit pages of blob keys under a container that is
+// not there, whatever the generation of its key, and returns how many.
+func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64, limit int) (int64, error) {
+	n, err := tx.Exec(ctx, deleteBlobPages, tenant, envelope.ClassBlob, container, limit)
+	if err != nil {
+		return 0, fmt.Errorf("delete key pages of container %d: %w", container, err)
+	}
+	return n, nil
+}
+
 // Under returns the first limit pages that stand under one of parents, are of
 // one of classes, and have an id above after: in id order, whatever their
 // parent. Its cost grows with limit and with the number of parents and classes,

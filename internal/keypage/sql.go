@@ -18,6 +18,9 @@ const updatePage = `UPDATE key_page SET parent = ?4, generation = ?5, class = ?6
 
 const deletePage = `DELETE FROM key_page WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 
+const deleteBlobPages = `DELETE FROM key_page WHERE tenant = ?1 AND id IN (
+	SELECT id FROM key_page WHERE tenant = ?1 AND class = ?2 AND parent = ?3 LIMIT ?4)`
+
 // sumPages leaves out class blobs (?2), the highest, by a range, so that its
 // index entries are not even passed over.
 const sumPages = `SELECT class, parent, generation, COUNT(*), CAST(SUM(count) AS BIGINT) FROM key_page
@@ -65,6 +68,17 @@ func countPages(tenant int64, spans []span) (query string, args []any) {
 		terms[i] = `SELECT COUNT(*) AS pages, COALESCE(SUM(count), 0) AS slots FROM key_page WHERE ` + term
 	}
 	return `SELECT CAST(SUM(pages) AS BIGINT), CAST(SUM(slots) AS BIGINT) FROM (` + strings.Join(terms, ` UNION ALL `) + `) AS spans`, args
+}
+
+// Within returns a condition on key_page that holds for the pages under one of
+// parents that are of one of classes, at most maxSpans pairs of them. Its
+// parameters follow those in args, of which ?1 is the tenant.
+func Within(parents []Parent, classes []envelope.Class, args []any) (condition string, _ []any) {
+	terms, args := where(spans(parents, classes), args)
+	if len(terms) == 0 {
+		return `1 = 0`, args
+	}
+	return `(` + strings.Join(terms, ` OR `) + `)`, args
 }
 
 // where returns a condition for each span. Its parameters follow those in args,

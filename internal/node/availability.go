@@ -90,13 +90,17 @@ func whereAvailability(location string) string {
 
 // CopyWarning says what whoever copies the data folder has.
 func (n *Node) CopyWarning() string {
+	all := "this folder"
+	if n.DB.Dialect().Name == "postgres" {
+		all += ", and database " + n.DB.Shown()
+	}
 	switch u, err := url.Parse(n.Availability); {
 	case err == nil && u.Scheme == "https":
-		return "Who copies all of this folder has what keys in its embedded vaults protect, for the seal stands beside the database; nothing else: the availability keys stand in " + net.JoinHostPort(u.Hostname(), portOr(u, "443")) + "."
+		return "Who copies all of " + all + ", has what keys in its embedded vaults protect, for the seal stands there too; nothing else: the availability keys stand in " + net.JoinHostPort(u.Hostname(), portOr(u, "443")) + "."
 	case n.Availability != "":
-		return "Who copies this folder and that of the availability keys, " + u.Path + ", has all that is in it."
+		return "Who copies all of " + all + ", and the folder of the availability keys, " + u.Path + ", has all that is in it."
 	default:
-		return "Who copies all of this folder has all that is in it: the seal and the availability keys stand beside the database."
+		return "Who copies all of " + all + ", has all that is in it: the seal and the availability keys stand there too."
 	}
 }
 
@@ -109,7 +113,7 @@ func portOr(u *url.URL, port string) string {
 
 // availabilityRoller rolls availability keys as they come of age.
 func (n *Node) availabilityRoller(every time.Duration, directory *access.Directory) *policy.AvailabilityRoller {
-	return &policy.AvailabilityRoller{Policies: n.Policies, Every: every, Tenants: func(ctx context.Context) (ids []int64, err error) {
+	return &policy.AvailabilityRoller{Policies: n.Policies, Every: every, Leases: n.leases, Tenants: func(ctx context.Context) (ids []int64, err error) {
 		for after := int64(0); ; after = ids[len(ids)-1] {
 			var part []access.Tenant
 			err := n.DB.View(ctx, func(tx *store.Tx) (err error) {

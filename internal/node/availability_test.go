@@ -24,7 +24,7 @@ const (
 
 // withMail is a keyroll whose availability keys stand in the far one's vault.
 func withMail(t *testing.T, far *nodetest.Far) *nodetest.World {
-	w := nodetest.Start(t, node.Options{PageSlots: 4, Availability: far.URL})
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Availability: far.URL})
 	w.StageMail()
 	w.Mailbox(underOurs, nodetest.MailboxPolicy)
 	w.Mailbox(underNone, "")
@@ -125,11 +125,11 @@ func TestWhileTheVaultOfAvailabilityKeysIsAwayOnlyWhatNeedsItWaits(t *testing.T)
 
 func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
 	far := nodetest.StartFar(t)
-	files := nodetest.Start(t, node.Options{})
+	files := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	files.Mailbox(underNone, "")
 	files.Import(underNone, ourMail)
 	files.Stop()
-	vault := nodetest.Start(t, node.Options{Availability: far.URL})
+	vault := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), Availability: far.URL})
 	vault.Stop()
 	for name, o := range map[string]node.Options{
 		"files, then a vault":   {Data: files.Data, Availability: far.URL},

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -202,21 +201,33 @@ func (x tenancy) openedBy(policy string) (key string) {
 	return key
 }
 
-// blobs returns the content of every file of the blob store.
+// blobs returns the content of every blob.
 func (x tenancy) blobs() (list [][]byte) {
 	x.t.Helper()
-	err := filepath.WalkDir(filepath.Join(x.Data, "blobs"), func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
+	for _, path := range allBlobs(x.t, x.Data) {
 		content, err := os.ReadFile(path)
-		list = append(list, bytes.Clone(content))
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		list = append(list, content)
+	}
+	return list
+}
+
+// allBlobs returns the files of the blobs in a data folder: they alone have
+// sixteen digits for a name.
+func allBlobs(t *testing.T, data string) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(data, "blobs"), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && len(entry.Name()) == 16 {
+			paths = append(paths, path)
+		}
 		return err
 	})
 	if err != nil {
-		x.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return list
+	return paths
 }
 
 // until waits for what goes on in the background.

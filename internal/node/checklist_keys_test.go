@@ -11,6 +11,8 @@ import (
 	"keyroll/api"
 	"keyroll/internal/node"
 	"keyroll/internal/policy"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 func TestChecklist01TwoRSARootsInTwoVaultsSubscriptionsAndRegions(t *testing.T) {
@@ -172,6 +174,9 @@ func (x tenancy) availabilityFiles() map[string][]byte {
 // database returns every byte of the database's files.
 func (x tenancy) database() (content []byte) {
 	x.t.Helper()
+	if storetest.OnPostgres() {
+		return x.rows()
+	}
 	paths, err := filepath.Glob(filepath.Join(x.Data, node.DatabaseFile+"*"))
 	if err != nil || len(paths) == 0 {
 		x.t.Fatalf("%v, %v", paths, err)
@@ -182,6 +187,59 @@ func (x tenancy) database() (content []byte) {
 			x.t.Fatal(err)
 		}
 		content = append(content, part...)
+	}
+	return content
+}
+
+// rows returns every text and every byte string of the database's tables.
+func (x tenancy) rows() (content []byte) {
+	x.t.Helper()
+	err := x.Node.DB.View(x.t.Context(), func(tx *store.Tx) error {
+		each := func(query string, row func(value any)) error {
+			rows, err := tx.Query(x.t.Context(), query)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			columns, err := rows.Columns()
+			if err != nil {
+				return err
+			}
+			values, into := make([]any, len(columns)), make([]any, len(columns))
+			for i := range into {
+				into[i] = &values[i]
+			}
+			for rows.Next() {
+				if err := rows.Scan(into...); err != nil {
+					return err
+				}
+				for _, value := range values {
+					row(value)
+				}
+			}
+			return rows.Err()
+		}
+		var tables []string
+		if err := each(`SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'`, func(name any) { tables = append(tables, name.(string)) }); err != nil {
+			return err
+		}
+		for _, table := range tables {
+			err := each(`SELECT * FROM `+table, func(value any) {
+				switch v := value.(type) {
+				case string:
+					content = append(content, v...)
+				case []byte:
+					content = append(content, v...)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || len(content) == 0 {
+		x.t.Fatalf("%d bytes, %v", len(content), err)
 	}
 	return content
 }

@@ -15,6 +15,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
+	"keyroll/internal/store/storetest"
 )
 
 // The rows of the documentation's checklist of capabilities, each a test of
@@ -119,6 +120,12 @@ func newTenancy(t *testing.T, o node.Options) tenancy {
 			t.Fatal(err)
 		}
 	}
+	if storetest.OnPostgres() {
+		o.Database = storetest.EmptyPostgresURL(t)
+		if _, err := node.MoveDatabase(t.Context(), o.Data, o.Database, func(string, int64, int64) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return start(t, o)
 }
 
@@ -130,7 +137,7 @@ func start(t *testing.T, o node.Options) tenancy {
 
 // stage makes the tenancy and returns the files of its data folder.
 func stage(t *testing.T) map[string][]byte {
-	x := start(t, node.Options{})
+	x := start(t, node.Options{Data: nodetest.Folder(t)})
 	for _, sub := range []string{firstSub, secondSub} {
 		x.Script("Set-AzContext -SubscriptionId "+sub,
 			"Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources")

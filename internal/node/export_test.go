@@ -1,11 +1,25 @@
 package node
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // WithOutage makes the embedded vaults behind a host fall silent while away
 // says so: connections to them break off.
 func (o Options) WithOutage(away func(host string) bool) Options {
-	o.outage = away
+	return o.WithTrouble(func(_ http.ResponseWriter, r *http.Request) bool {
+		if away(r.Host) {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+}
+
+// WithTrouble lets a test answer requests in place of the node: those of which
+// trouble reports that it did.
+func (o Options) WithTrouble(trouble func(w http.ResponseWriter, r *http.Request) bool) Options {
+	o.trouble = trouble
 	return o
 }
 

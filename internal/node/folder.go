@@ -24,9 +24,6 @@ import (
 	"keyroll/internal/store"
 )
 
-// DatabaseFile is the embedded database in the data folder.
-const DatabaseFile = "keyroll.db"
-
 // InfoFile is the file in the data folder that says how to reach the server.
 const InfoFile = "server.json"
 

@@ -48,7 +48,7 @@ type crime struct {
 // another tenant with a policy of its own.
 func scene(t *testing.T) crime {
 	t.Helper()
-	w := nodetest.Start(t, node.Options{PageSlots: 4})
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4})
 	c := crime{data: w.Data, tenant: w.Node.Tenant.ID}
 	w.StageMail()
 	w.StageSites()

@@ -13,7 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/url"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +31,10 @@ import (
 	"keyroll/internal/ca"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
@@ -55,6 +57,8 @@ type Options struct {
 	Data     string // data folder, absolute
 	Listen   string // host:port; port 0 takes a free one
 	Database string // URL; a SQLite file in the data folder unless set
+	Blobs    string // URL of the blob store; a folder in the data folder unless set
+	Seal     string // URL of the seal; a file in the data folder unless set
 	// VaultDomain is written into the database at first start; a later start
 	// with another is refused.
 	VaultDomain string
@@ -73,8 +77,8 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Tests alone set these.
-	outage func(host string) bool
-	now    func() time.Time
+	trouble func(w http.ResponseWriter, r *http.Request) bool
+	now     func() time.Time
 }
 
 // Node is a running keyroll.
@@ -88,16 +92,24 @@ type Node struct {
 	Purger     *purge.Purger
 	Tenant     access.Tenant
 	Info       Info
+	Name       string // of this start of the node, among those on its database
 	// Availability is the URL of the store of availability keys, empty for the
 	// one in the data folder.
 	Availability string
 
+	aside    *store.DB     // for what shows the others that it lives; nil: it is alone on its database
+	leases   *lease.Leases // nil as well then
+	buried   chan struct{} // has one when this node found that another one died
+	own      []string      // what stands in its data folder, and nowhere else
+	fence    int64         // of its lease
+	refused  error         // why it stopped by itself
 	ages     *policy.AvailabilityRoller
 	tidyUp   func()
 	logger   *slog.Logger
 	access   *access.Directory
 	keys     *rootkey.Client
 	drain    context.CancelFunc
+	serving  bool
 	ready    atomic.Bool
 	stop     context.CancelFunc
 	workers  sync.WaitGroup
@@ -116,7 +128,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
-	n = &Node{logger: o.Logger, served: make(chan error, 1), ended: make(chan struct{})}
+	n = &Node{Name: newName(), logger: o.Logger, buried: make(chan struct{}, 1), served: make(chan error, 1), ended: make(chan struct{})}
 	defer func(started *Node) {
 		if err != nil {
 			started.Close()
@@ -127,7 +139,10 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, unlock)
-	sealer, err := seal.Open(ctx, fileURL(o.Data, "seal"))
+	if err := theOneDatabase(ctx, o); err != nil {
+		return nil, err
+	}
+	sealer, err := seal.Open(ctx, o.Seal)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +150,14 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.DB.Close)
+	if err := n.noteDatabase(o); err != nil {
+		return nil, err
+	}
+	if n.DB.Session() != "" {
+		n.aside = n.DB.Aside()
+		n.closers = append(n.closers, n.aside.Close)
+		n.leases = lease.New(n.aside, n.Name, lease.Term)
+	}
 	if o.VaultDomain, err = n.tie(ctx, sealer, o.VaultDomain); err != nil {
 		return nil, err
 	}
@@ -149,7 +172,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		}
 		return nil
 	})
-	if err := n.wire(ctx, o, sealer, listener); err != nil {
+	if err := n.oneAtATime(ctx, func(ctx context.Context) error { return n.wire(ctx, o, sealer, listener) }); err != nil {
 		return nil, err
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -210,7 +233,10 @@ func (o *Options) defaults() error {
 		return fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
 	}
 	if o.Database == "" {
-		o.Database = (&url.URL{Scheme: "sqlite", Path: filepath.Join(o.Data, DatabaseFile)}).String()
+		o.Database = ownDatabase(o.Data)
+	}
+	if o.Seal == "" {
+		o.Seal = fileURL(o.Data, "seal")
 	}
 	return nil
 }
@@ -269,8 +295,21 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err != nil {
 		return err
 	}
-	blobs, err := blob.Open(ctx, fileURL(o.Data, "blobs"))
+	location := o.Blobs
+	if location == "" {
+		location = fileURL(o.Data, "blobs")
+	}
+	blobs, err := blob.Open(ctx, location)
 	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, blobs.Close)
+	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
+	n.drain = drain
+	if err := n.join(ctx, o); err != nil {
+		return err
+	}
+	if err := n.tieBlobs(ctx, blobs.Identity(), location); err != nil {
 		return err
 	}
 	revisionKey, err := n.revisionKey(ctx, sealer)
@@ -284,27 +323,27 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)
 	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })
 	n.Contents = content.New(n.DB, n.Containers, blobs, o.PageSlots, now)
+	n.Contents.Leases = n.leases
 	n.Upkeep = upkeep.New(n.logger)
 	var limit *rate.Limiter
 	if o.RollRate > 0 {
 		limit = rate.NewLimiter(rate.Limit(o.RollRate), o.PageSlots)
 	}
 	var svc *service.Service
-	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Now: now, Logger: n.logger,
+	n.Roller = roll.New(roll.Config{DB: n.DB, Policies: n.Policies, Limit: limit, Deep: depth.New(n.DB, n.Containers, n.Contents), Leases: n.leases, Now: now, Logger: n.logger,
 		Settled: func(tenant, policy int64) { svc.Retire(tenant, policy) }})
 	log := audit.New(n.Containers, now)
-	n.Purger = purge.New(purge.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Audit: log, KeysInFiles: !strings.HasPrefix(n.Availability, "https://"), Now: now, Logger: n.logger})
+	n.Purger = purge.New(purge.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Audit: log, KeysInFiles: !strings.HasPrefix(n.Availability, "https://"), Leases: n.leases, Now: now, Logger: n.logger})
 	svc = service.New(service.Config{DB: n.DB, Access: directory, Policies: n.Policies, Purger: n.Purger, Containers: n.Containers, Contents: n.Contents,
 		Roller: n.Roller, Verifier: verify.New(n.DB, n.Policies, n.Containers, n.Contents), Audit: log,
 		Upkeep: n.Upkeep, Keys: keys, PageSlots: o.PageSlots, Now: now, Logger: n.logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
 			return n.tenantGUID(ctx, directory, tenant)
 		}})
-	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load})
+	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Standing: n.DB.Ping})
 
-	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, outage: o.outage}
-	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
-	n.drain = drain
+	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
+	n.serving = true
 	go func() {
 		n.served <- server.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
 		close(n.ended)
@@ -318,17 +357,23 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	return nil
 }
 
-// everyDay queues the upkeep that has its time, until ctx is done.
+// everyDay queues the upkeep that has its time, and what a node that died has
+// left of it, until ctx is done.
 func (n *Node) everyDay(ctx context.Context) {
-	tick := time.NewTicker(24 * time.Hour)
+	const day = 24 * time.Hour
+	tick := time.NewTicker(day)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-n.buried:
 		case <-tick.C:
-			n.tidyUp()
+			if err := n.leases.Forget(ctx, day); err != nil && ctx.Err() == nil {
+				n.logger.WarnContext(ctx, "leases that ended long ago could not be deleted; that is tried again", "error", err)
+			}
 		}
+		n.tidyUp()
 	}
 }
 
@@ -340,19 +385,19 @@ func (n *Node) Close() error {
 	n.shutdown.Do(func() {
 		var errs []error
 		n.ready.Store(false)
-		if n.drain != nil {
+		if n.stop != nil { // other nodes take up its work at once
+			n.stop()
+		}
+		if n.serving {
 			n.keys.Close() // the drain would wait for connections at rest to the node's own vaults
 			n.drain()
 			errs = append(errs, <-n.served)
 		}
-		if n.stop != nil {
-			n.stop()
-			n.workers.Wait()
-		}
+		n.workers.Wait()
 		for i := len(n.closers) - 1; i >= 0; i-- {
 			errs = append(errs, n.closers[i]())
 		}
-		n.closed = errors.Join(errs...)
+		n.closed = errors.Join(append(errs, n.refused)...)
 	})
 	return n.closed
 }

@@ -142,7 +142,7 @@ func (r *record) bytes() []byte {
 // tenant's days, then searches every byte that they left.
 func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
 	var log record
-	w := nodetest.Start(t, node.Options{PageSlots: 4, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var h haystack
 	live(t, w, &h)
 	addTokens(t, w, &h)

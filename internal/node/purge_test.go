@@ -21,7 +21,7 @@ import (
 func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing.T) {
 	const alice, idle = "alice@contoso.com", "idle@contoso.com"
 	const secret = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
-	w := nodetest.Start(t, node.Options{})
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageMail()
 	for _, name := range []string{alice, idle} {
 		w.Mailbox(name, nodetest.MailboxPolicy)

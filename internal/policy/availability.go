@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -48,7 +49,7 @@ func (p *Policies) RollAvailability(ctx context.Context, pol Policy) (Rolled, er
 // that is there.
 func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []revisionRow, version uint32) (rolled Rolled, err error) {
 	rolled.Version = version
-	var failed []error
+	failed := map[uuid.UUID]error{}
 	given := map[uuid.UUID]bool{} // up: what does not open now will not in the next turn
 	for stale := older(kept, version, given); len(stale) > 0; stale = older(kept, version, given) {
 		for _, r := range stale {
@@ -58,7 +59,7 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 				return rolled, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
 			case err != nil:
 				given[r.ID] = true
-				failed = append(failed, err)
+				failed[r.ID] = err
 			case replaced:
 				rolled.Wraps++
 			}
@@ -68,8 +69,9 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 		}
 	}
 	rolled.Destroyed, err = p.destroyUnneeded(ctx, pol)
-	if len(failed) > 0 {
-		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(failed), failed[0])
+	// What another roll brought over meanwhile, and destroyed the version of, stays under none.
+	if left := older(kept, version, nil); len(left) > 0 {
+		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(left), failed[left[0].ID])
 	}
 	return rolled, err
 }
@@ -101,7 +103,7 @@ func (p *Policies) addAvailability(ctx context.Context, pol Policy, kept []revis
 		return 0, fail.New(api.NotFound, "no wrap is kept")
 	}
 	id, version := kept[0].AvailabilityKey, newest(kept)+1
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		return insertAvailability(ctx, tx, pol.Tenant, pol.ID, id, version, p.Now())
 	})
 	if err != nil {
@@ -134,7 +136,7 @@ func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revis
 		return false, err
 	}
 	fault.Point("availability.before-commit")
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
@@ -195,7 +197,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 // roll or pass.
 func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed int, err error) {
 	var unneeded []availabilityVersion
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
@@ -217,7 +219,7 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 			continue
 		}
 		fault.Point("availability.after-destroy")
-		if err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 			return setAvailabilityDestroyed(ctx, tx, pol.Tenant, v, p.Now())
 		}); err != nil {
 			return destroyed, err
@@ -263,21 +265,28 @@ type AvailabilityRoller struct {
 	*Policies
 	Every   time.Duration // the age at which a version is replaced
 	Tenants func(ctx context.Context) ([]int64, error)
+	Leases  *lease.Leases // of this node; nil: there is but this one
 }
 
 // How long after a pass the next one begins.
 const (
 	availabilityPass  = 24 * time.Hour
-	availabilityRetry = time.Hour // where something failed
+	availabilityRetry = time.Hour       // where something failed
+	availabilityLook  = 2 * time.Second // where another node makes one, which may die
 )
 
-// Run makes a pass now and then one a day, until ctx is done.
+// Run makes a pass now and then one a day, until ctx is done. While another node
+// makes one, this one makes none.
 func (a *AvailabilityRoller) Run(ctx context.Context) {
 	for {
 		wait := availabilityPass
-		if err := a.Pass(ctx); err != nil && ctx.Err() == nil {
+		held, err := a.Leases.Hold(ctx, "availability keys", a.Pass)
+		if err != nil && ctx.Err() == nil {
 			wait = availabilityRetry
 			a.Logger.WarnContext(ctx, "availability keys could not all be rolled; that is tried again", "after", wait, "error", err)
+		}
+		if err == nil && !held {
+			wait = availabilityLook
 		}
 		select {
 		case <-time.After(wait):

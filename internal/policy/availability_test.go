@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
@@ -374,7 +376,7 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 
 func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
-		w := policytest.New(t, storetest.SQLite(t))
+		w := policytest.New(t, storetest.One(t))
 		begin := time.Now()
 		var at []time.Duration
 		roller := rollerOf(w, time.Hour)
@@ -393,5 +395,34 @@ func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T)
 		if got := fmt.Sprint(at); got != "[0s 24h0m0s 25h0m0s 49h0m0s]" {
 			t.Errorf("looked at %s", got)
 		}
+	})
+}
+
+// While one node looks at the ages, the others look whether it still does; when
+// it dies, another one does its work within seconds.
+func TestAvailabilityKeysOfANodeThatDiedAreLookedAtWithinSeconds(t *testing.T) {
+	policytest.Bubble(t, func(t *testing.T) {
+		w := policytest.New(t, storetest.One(t))
+		w.InTx(func(tx *store.Tx) error {
+			_, _, err := lease.Take(w.Ctx, tx, "availability keys", "dead", time.Hour)
+			return err
+		})
+		var looked atomic.Int64
+		roller := rollerOf(w, time.Hour)
+		roller.Leases = lease.New(w.DB, "alive", lease.Term)
+		roller.Tenants = func(context.Context) ([]int64, error) { looked.Add(1); return nil, nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		go roller.Run(ctx)
+		time.Sleep(time.Minute)
+		if n := looked.Load(); n > 0 {
+			t.Errorf("looked at %d times beside the node that does", n)
+		}
+		w.InTx(func(tx *store.Tx) error { return lease.End(w.Ctx, tx, "dead") })
+		time.Sleep(3 * time.Second)
+		if n := looked.Load(); n != 1 {
+			t.Errorf("looked at %d times since it died", n)
+		}
+		cancel()
+		synctest.Wait()
 	})
 }

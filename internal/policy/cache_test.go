@@ -15,7 +15,7 @@ import (
 
 // bubble runs a test on SQLite with a clock that synctest turns.
 func bubble(t *testing.T, test func(w *policytest.World)) {
-	policytest.Bubble(t, func(t *testing.T) { test(policytest.New(t, storetest.SQLite(t))) })
+	policytest.Bubble(t, func(t *testing.T) { test(policytest.New(t, storetest.One(t))) })
 }
 
 func unwraps(w *policytest.World) int { return policytest.Count(w.Vaults.Calls())["unwrap"] }

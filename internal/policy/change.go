@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keyroll/api"
@@ -26,23 +27,31 @@ type Change struct {
 }
 
 // Refresh takes up the newest versions of both keys of a policy that names
-// keys without a version. At depth root the policy key keeps its material and
-// gets new wraps, with allGenerations every older one too; at depth policy
-// there is a new policy key. also runs in the same transaction.
+// keys without a version; one that names exact versions keeps them, and so has
+// nothing to do but at depths container and content. At depth root the policy key keeps its material and
+// gets new wraps, with allGenerations every older one too; at the depths below
+// there is a new policy key, and at depths container and content also when there
+// is no newer version. also runs in the same transaction.
 func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
 	profile := ProfileOf(pol.Kind)
 	if profile.Keys == 0 {
 		return Change{}, noCustomerKeys("refresh", pol)
 	}
-	if !profile.Versionless {
+	deep := depth == api.DepthContainer || depth == api.DepthContent
+	if !profile.Versionless && !deep {
 		return Change{}, fail.New(api.InvalidArgument, "refresh policy %q: a %s policy names exact key versions", pol.Name, pol.Kind).
-			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update")
+			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update; at depths container and content a refresh keeps the versions")
 	}
 	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
 		return Change{}, err
 	}
-	latest := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
+	latest := func(kv envelope.KeyVersion) envelope.KeyVersion {
+		if profile.Versionless {
+			kv.Version = ""
+		}
+		return kv
+	}
 	primary, secondary, warnings, err := p.resolve(ctx, pol.Tenant, profile, latest(now.Primary), latest(now.Secondary))
 	if err != nil {
 		return Change{}, fmt.Errorf("refresh policy %q: %w", pol.Name, err)
@@ -129,18 +138,20 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 
 // tryChange is change, once, with new wraps by one version of the availability key.
 func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, availability uint32, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
+	newKey := depth != api.DepthRoot
 	olds, err := p.toRewrap(ctx, pol, now, primary, secondary, depth, allGenerations)
 	if err != nil {
 		return Change{}, err
 	}
-	if len(olds) == 0 && now.standsOn(primary, secondary) {
+	deeper := newKey && depth != api.DepthPolicy // has work to do all the same
+	if len(olds) == 0 && !deeper && now.standsOn(primary, secondary) {
 		return Change{}, fail.New(api.NoNewVersion, "policy %q already stands on %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
 			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
 	}
 	profile := ProfileOf(pol.Kind)
 	var news []envelope.Revision
 	next := pol.Current
-	if depth == api.DepthPolicy {
+	if newKey {
 		next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
 		rev := now.Revision
 		rev.Binding.PolicyKey, rev.Binding.Generation = next.ID, next.Generation
@@ -165,7 +176,7 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 		}
 		news = append(news, rev)
 	}
-	c := Change{NewKey: depth == api.DepthPolicy, Rewrapped: len(olds)}
+	c := Change{NewKey: newKey, Rewrapped: len(olds)}
 	at := p.Now()
 	fault.Point("change.before-commit")
 	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -235,7 +246,7 @@ func changedMeanwhile(pol Policy) error {
 func (p *Policies) toRewrap(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool) ([]revisionRow, error) {
 	var olds []revisionRow
 	switch {
-	case depth == api.DepthPolicy:
+	case depth != api.DepthRoot:
 		return nil, nil
 	case !allGenerations:
 		olds = []revisionRow{now}
@@ -277,6 +288,12 @@ func folded(kv envelope.KeyVersion) envelope.KeyVersion {
 var Classes = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled,
 	envelope.ClassSite, envelope.ClassWorkload, envelope.ClassBackup, envelope.ClassDirectory}
 
+// OlderClasses are those of the keys that containers of Classes had before a
+// roll gave them new ones. They stand under policy keys too, and no column of
+// the ledger counts them: their containers are counted once.
+var OlderClasses = []envelope.Class{envelope.ClassActive.Older(), envelope.ClassInactive.Older(), envelope.ClassDisconnected.Older(),
+	envelope.ClassDisabled.Older(), envelope.ClassSite.Older(), envelope.ClassWorkload.Older()}
+
 // Retire erases the wraps of the policy's older policy keys that nothing
 // stands under any more, of one that was left those of its current one too, and
 // returns how many. From then on no key version that only they named is needed.
@@ -292,7 +309,7 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 			return err
 		}
 		for _, r := range kept {
-			pages, _, err := keypage.Count(ctx, tx, tenant, []keypage.Parent{{ID: r.Binding.PolicyKey, Generation: r.Binding.Generation}}, Classes)
+			pages, _, err := keypage.Count(ctx, tx, tenant, []keypage.Parent{{ID: r.Binding.PolicyKey, Generation: r.Binding.Generation}}, slices.Concat(Classes, OlderClasses))
 			if err != nil {
 				return err
 			}

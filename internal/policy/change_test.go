@@ -73,7 +73,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 // A vault is asked as often for a policy with a long history and many pages as
 // for a new one.
 func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	for round := range 6 {
 		w.Put(w.Again(pol).Current, envelope.ClassActive, 3)
@@ -116,7 +116,7 @@ func TestRefreshWithoutANewVersionSaysSoAndChangesNothing(t *testing.T) {
 }
 
 func TestRefreshTakesUpOneNewVersionOfTwo(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	old := revisionOf(w, pol.Current)
 	w.Vaults.Add("B-p", "k")
@@ -435,7 +435,7 @@ func TestUpdateReplacesOneKeyOfASitePolicy(t *testing.T) {
 }
 
 func TestRefreshAndUpdateKnowTheirKindsOfPolicy(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)
 	var managed policy.Policy
 	w.View(func(tx *store.Tx) error {

@@ -107,12 +107,12 @@ func (e entry) warned(t *testing.T, act string, warnings []string, err error) {
 }
 
 func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	tested := []string{"two vaults"} // TestKeysOfAPolicyAreCheckedBeforeAnythingIsWritten
 	for i, e := range entries(w.Clock.Now()) {
 		tested = append(tested, e.check)
 		t.Run(fmt.Sprintf("%s %d", e.check, i), func(t *testing.T) {
-			w := policytest.New(t, storetest.SQLite(t))
+			w := policytest.New(t, storetest.One(t))
 			sites := w.Neighbour()
 			key := func(vault string) envelope.KeyVersion {
 				kv := w.Vaults.Add(vault, "k")
@@ -177,7 +177,7 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 }
 
 func TestUncheckedVaultIsAWarning(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	w.Vaults.TellsOfVault = func(vault string, _ *rootkey.VaultInfo) error {
 		if vault == "A-p" {
 			return errors.New("the vault refused the service (403)")
@@ -198,7 +198,7 @@ func TestUncheckedVaultIsAWarning(t *testing.T) {
 }
 
 func TestNoExpiryIsTheLastDayOfTheYear9999AnywhereOnEarth(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	for _, zone := range []int{-12, 0, 14} {
 		w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
 			e := time.Date(9999, 12, 31, 0, 0, 0, 0, time.FixedZone("", zone*3600))

@@ -66,7 +66,7 @@ const callTimeout = 2 * time.Second
 // {availability key there, destroyed}. Each vault is a listener that answers,
 // or fails, in its way; in between stands the client that keyroll uses.
 func TestDecisionTableOfUnwrapping(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	v := newVaults(t)
 	type combination struct {
 		name      string

@@ -66,13 +66,17 @@ var initiated = map[string]Initiator{
 	api.ShowRoll.Name:     User,
 	api.PauseRoll.Name:    User,
 	api.ResumeRoll.Name:   User,
+	api.CancelRoll.Name:   User,
 	api.ListKeyUsage.Name: User,
 	api.Verify.Name:       User,
+	api.CollectBlobs.Name: User,
 
 	api.CreateBackup.Name:  User,
 	api.ListBackups.Name:   User,
 	api.RestoreBackup.Name: User,
 	api.ExpireBackup.Name:  User,
+
+	api.AbandonContainer.Name: User,
 
 	api.AddPurgeApprover.Name:   User,
 	api.ListPurgeApprovers.Name: User,

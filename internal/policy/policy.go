@@ -38,6 +38,8 @@ type Policy struct {
 	Recovery    time.Time // when recovery mode began; zero: it is not in it
 	Purge       Purge
 	Left        time.Time // when it was left, for good; zero: it was not
+	// Damaged says why a list has a policy that nothing can be done with; nil: it is sound.
+	Damaged error
 }
 
 // Purge is how far the purge of a policy has come. The values stand in stored data.
@@ -112,6 +114,19 @@ func (p *Policies) Close() { p.cache.close() }
 func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.UUID) error {
 	err := p.DB.View(ctx, func(tx *store.Tx) error {
 		_, err := p.ServiceManaged(ctx, tx, tenant)
+		if !fail.Is(err, api.NotFound) {
+			return err
+		}
+		all, listed := p.List(ctx, tx, tenant)
+		if listed != nil {
+			return listed
+		}
+		if len(all) > 0 { // it was the first
+			if all[0].Damaged != nil {
+				return all[0].Damaged
+			}
+			return fail.New(api.Damaged, "the service-managed policy of tenant %d is missing, which has policies", tenant)
+		}
 		return err
 	})
 	if !fail.Is(err, api.NotFound) {
@@ -247,7 +262,7 @@ func checkActive(profile Profile, all []Policy, geo int64) error {
 	return nil
 }
 
-// List returns the tenant's policies, the oldest first.
+// List returns the tenant's policies, the oldest first, damaged ones too.
 func (p *Policies) List(ctx context.Context, tx *store.Tx, tenant int64) ([]Policy, error) {
 	return selectPolicies(ctx, tx, `p.tenant = ?1 ORDER BY p.id`, tenant)
 }
@@ -275,6 +290,9 @@ func (p *Policies) Find(ctx context.Context, tx *store.Tx, tenant int64, identit
 func one(list []Policy, err error) (Policy, error) {
 	if err == nil && len(list) == 0 {
 		err = fail.New(api.NotFound, "the policy does not exist")
+	}
+	if err == nil {
+		err = list[0].Damaged
 	}
 	if err != nil {
 		return Policy{}, err

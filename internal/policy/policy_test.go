@@ -53,7 +53,7 @@ func TestCreatedPolicyOpensByEachOfItsRoots(t *testing.T) {
 
 // Each root's own wrap is looked at, not only that the policy key opens.
 func TestProbeNamesTheRootWhoseWrapIsDamaged(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	w.Vaults.Fail("B-p", policytest.Denied())
 	for _, p := range w.Policies.Probe(w.Ctx, w.Tenant, pol.Current.ID) {
@@ -99,7 +99,7 @@ func TestPolicyIsFoundByNameInAnyCaseByGUIDAndByTheGUIDOfAnyRevision(t *testing.
 }
 
 func TestPolicyNamesAreChecked(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	w.MailboxPolicy("taken")
 	for name, code := range map[string]api.Code{
 		"": api.InvalidArgument, " a": api.InvalidArgument, "a ": api.InvalidArgument, "a\nb": api.InvalidArgument, "a\x7f": api.InvalidArgument,
@@ -117,7 +117,7 @@ func TestPolicyNamesAreChecked(t *testing.T) {
 }
 
 func TestKeysOfAPolicyAreCheckedBeforeAnythingIsWritten(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	a, b, same := w.Vaults.Add("A", "k"), w.Vaults.Add("B", "k"), w.Vaults.Add("a", "k2")
 	off := w.Vaults.Add("C", "k")
 	w.Vaults.Disable(off)

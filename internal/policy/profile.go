@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"keyroll/api"
@@ -82,5 +83,11 @@ func ProfileOf(kind api.PolicyKind) Profile {
 			return p
 		}
 	}
-	panic("policy: no profile of kind " + string(kind))
+	return Profile{} // of a row that is damaged: it covers, rolls and opens nothing
+}
+
+// known reports whether there is a profile of kind; a row that is damaged may
+// have any.
+func known(kind api.PolicyKind) bool {
+	return slices.ContainsFunc(Profiles, func(p Profile) bool { return p.Kind == kind })
 }

@@ -66,6 +66,22 @@ func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
 	})
 }
 
+// Even if the customer's keys went on answering, a node that holds an opened key
+// of a policy which another node purged lets go of it.
+func TestWhatAnotherNodePurgedOpensNoLongerThanTheBound(t *testing.T) {
+	bubble(t, func(w *policytest.World) {
+		other := w.Node()
+		for _, pol := range everyCustomerKind(w) {
+			w.Must(tryOpen(w, other, user, pol))
+			w.InTx(func(tx *store.Tx) error { return w.Policies.Delete(w.Ctx, tx, w.Tenant, pol.ID) })
+			if took := use(w, other, pol, time.Hour); took > policy.RevocationBound+20*time.Second {
+				t.Errorf("%s: readable for %v", pol.Kind, took)
+			}
+			policytest.Refuses(t, tryOpen(w, other, user, pol), api.Gone)
+		}
+	})
+}
+
 // A key that nobody asks for is withdrawn and zeroed in time, too.
 func TestRevocationZeroesKeysThatAreNotUsed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {

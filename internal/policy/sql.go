@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"strings"
 	"time"
 
@@ -16,9 +15,9 @@ import (
 )
 
 func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Policy, error) {
-	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, k.id, k.generation,
+	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, p.current, COALESCE(k.generation, 0),
 		p.geo, p.assigned, p.recovery, p.purge, p.left_at
-		FROM policy p JOIN policy_key k ON k.id = p.current WHERE `+where, args...)
+		FROM policy p LEFT JOIN policy_key k ON k.id = p.current AND k.policy = p.id WHERE `+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -33,8 +32,14 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		if err != nil {
 			return nil, err
 		}
-		if p.GUID, err = uuid.Parse(guid); err != nil {
-			return nil, err
+		p.GUID, err = uuid.Parse(guid)
+		switch {
+		case err != nil:
+			p.Damaged = fail.New(api.Damaged, "policy %d has a GUID that is none", p.ID)
+		case !known(p.Kind):
+			p.Damaged = fail.New(api.Damaged, "policy %d is of no kind that there is", p.ID)
+		case p.Current.Generation == 0:
+			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is none of its own", p.ID, p.Current.ID)
 		}
 		p.Created = time.UnixMilli(created)
 		if recovery != 0 {
@@ -147,13 +152,11 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 		if err != nil {
 			return nil, err
 		}
-		var errs [3]error
-		r.ID, errs[0] = uuid.Parse(guid)
-		r.Binding.Tenant, errs[1] = uuid.Parse(tenant)
-		r.Binding.Policy, errs[2] = uuid.Parse(policy)
-		if err := errors.Join(errs[:]...); err != nil {
-			return nil, err
-		}
+		// What is no GUID becomes the nil one, which no MAC fits: such a row is
+		// refused when it is opened, and hides no other.
+		r.ID, _ = uuid.Parse(guid)
+		r.Binding.Tenant, _ = uuid.Parse(tenant)
+		r.Binding.Policy, _ = uuid.Parse(policy)
 		r.InRecovery, r.Current = recovery != 0, current == r.Binding.PolicyKey
 		r.Created, r.Erased, r.Kept = time.UnixMilli(created), time.UnixMilli(erased), erased == 0
 		list = append(list, r)

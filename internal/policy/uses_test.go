@@ -128,7 +128,7 @@ func TestUsesForARefreshThatFailsAreInTheAuditLog(t *testing.T) {
 // done its work.
 func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
-		w := policytest.New(t, storetest.SQLite(t))
+		w := policytest.New(t, storetest.One(t))
 		pol := w.SitePolicy(nil)
 		seen := map[int64]bool{}
 		uses(w, seen)
@@ -151,7 +151,7 @@ func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
 // Who, what and why come from the request that a root key serves; the exact
 // version and the policy are named.
 func TestUseOfARootKeySaysForWhomAndWhatFor(t *testing.T) {
-	w := policytest.New(t, storetest.SQLite(t))
+	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	origin := audit.Origin{Principal: uuid.New(), Actor: "alice the admin", Operation: "ExportMail", Request: "r-17"}
 	w.Vaults.Fail("B-p", policytest.Away())

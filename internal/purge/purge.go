@@ -19,6 +19,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -66,8 +67,10 @@ type Config struct {
 	Audit      *audit.Log
 	// KeysInFiles says that availability keys are files, which may have been copied.
 	KeysInFiles bool
-	Now         func() time.Time
-	Logger      *slog.Logger
+	// Leases are those of this node; nil means that there is but this one.
+	Leases *lease.Leases
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // Purger carries approved purges out.

@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
@@ -17,20 +18,36 @@ import (
 // Job is the purge's name in the audit log.
 const Job = "Purge"
 
-// longestWait bounds the time between two tries of a purge that cannot go on.
-const longestWait = 30 * time.Second
+const (
+	// longestWait bounds the time between two tries of a purge that cannot go on.
+	longestWait = 30 * time.Second
+	// lookEvery is how often a node looks for purges that were approved on another
+	// one, or left because that one died.
+	lookEvery = 2 * time.Second
+)
 
 // Run carries approved purges out until ctx is done, also those that the
 // process before it had begun. One that cannot go on, because the store of
 // availability keys is away, says so and is tried again.
 func (p *Purger) Run(ctx context.Context) {
 	for wait := time.Second; ; {
-		waits := p.round(ctx)
+		var waits bool
+		_, err := p.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
+			waits = p.round(ctx)
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			p.Logger.ErrorContext(ctx, "approved purges could not be looked for", "error", err)
+		}
 		var retry <-chan time.Time
-		if waits {
+		switch {
+		case waits:
 			retry = time.After(wait)
 			wait = min(2*wait, longestWait)
-		} else {
+		case p.Leases != nil:
+			retry = time.After(lookEvery)
+			wait = time.Second
+		default:
 			wait = time.Second
 		}
 		select {
@@ -86,7 +103,7 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 // waiting notes why a purge does not go on.
 func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
-	err := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
+	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
 	if err != nil {
 		return fmt.Errorf("%w; and this could not be noted: %w", why, err)
 	}
@@ -98,7 +115,7 @@ func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 // putting something under it.
 func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-delete")
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := p.Policies.Delete(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}
@@ -140,7 +157,7 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 		found = false
 		for after, more := int64(0), true; more; {
 			var last, marked int64
-			err := p.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
 				if last, marked, err = p.Containers.Mark(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages, p.Now()); err != nil {
 					return err
 				}
@@ -154,7 +171,7 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 			fault.Point("purge.after-mark")
 		}
 	}
-	return p.DB.InTx(ctx, func(tx *store.Tx) error {
+	return lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := done(ctx, tx, one, "containers_marked", p.Now()); err != nil {
 			return err
 		}
@@ -170,7 +187,7 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 		return err
 	}
 	fault.Point("purge.after-destroy")
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
 		if err := p.Policies.EraseAll(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}

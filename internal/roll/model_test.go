@@ -12,6 +12,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
@@ -36,7 +37,7 @@ type model struct {
 }
 
 // TestAnySequenceOfRollsAndMovesKeepsEveryKey creates, moves and rolls in any
-// order, breaks rolls off at any page, retires and folds; after each act every
+// order, breaks rolls off at any page, cancels, retires and folds; after each act every
 // key is the one that it was at first, and opens from the roots.
 func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -47,11 +48,16 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
 				"create": m.create, "state": m.state, "assign": m.assign, "site": m.createSite, "refresh": m.refresh, "root": m.root,
-				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.breakOff, "follow": m.follow, "retire": m.retire,
+				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.breakOff, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
 				"fold": m.fold, "forget": func(*rapid.T) { m.Policies.Close() }, "": m.check,
 			})
 			m.Policies.Close()
 			m.check(r)
+			for _, pol := range m.policies { // a refresh brings over what a cancelled roll left
+				if m.latest(pol).State == api.RollCancelled {
+					m.rolls = append(m.rolls, m.begin(pol))
+				}
+			}
 			for _, ro := range m.rolls { // in the end every roll that still runs finishes
 				if m.now(ro).State == api.RollRunning {
 					m.finish(ro, api.RollFinished)
@@ -219,6 +225,23 @@ func (m *model) breakOff(t *rapid.T) {
 	})
 	if _, err := dying.roller.Work(ctx, ro); err != nil && ctx.Err() == nil {
 		m.Fatal(err)
+	}
+}
+
+func (m *model) latest(pol policy.Policy) (ro roll.Roll) {
+	m.View(func(tx *store.Tx) (err error) {
+		ro, _, err = roll.Latest(m.Ctx, tx, m.Tenant, pol.ID)
+		return err
+	})
+	return ro
+}
+
+// cancel cancels any roll that can be; one that has brought anything over cannot.
+func (m *model) cancel(t *rapid.T) {
+	ro := m.now(m.roll(t))
+	err := m.world.cancel(ro)
+	if err == nil && !ro.Begun.IsZero() || err != nil && !fail.Is(err, api.Conflict) {
+		m.Fatalf("a roll begun at %v: %v", ro.Begun, err)
 	}
 }
 

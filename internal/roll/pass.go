@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"time"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,6 +14,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -48,6 +49,9 @@ type damage struct {
 type outcome struct {
 	moved   int64
 	damaged []damage
+	// behind, unless nil, says under the policy's lock whether something is left
+	// below policy keys.
+	behind func(ctx context.Context, tx *store.Tx) (bool, error)
 }
 
 // source is where a pass takes pages from.
@@ -59,7 +63,7 @@ type source struct {
 // pass goes once over every page that a roll has to bring over. A reader, the
 // cryptography and a writer overlap; each batch is one transaction, which
 // checks under the policy's lock that its target is still current.
-func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)) (outcome, error) {
+func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64) error) (outcome, error) {
 	var from source
 	var target policy.KeyRow
 	var now Roll
@@ -70,7 +74,7 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		if from.parents, err = parents(ctx, tx, r.Policies, ro); err != nil {
 			return err
 		}
-		from.classes = now.Classes
+		from.classes = slices.Concat(now.Classes, older(now.Classes))
 		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
 		return err
 	})
@@ -109,8 +113,13 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 				return err
 			}
 			out.moved += n
+			if err := r.skip(gctx, ro, b.damaged); err != nil {
+				return err
+			}
 			out.damaged = append(out.damaged, b.damaged...)
-			moved(n)
+			if err := moved(n); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -129,7 +138,7 @@ func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batc
 		for after := int64(0); ; {
 			b := &batch{}
 			err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batch())
+				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batch(ro))
 				return err
 			})
 			if err != nil {
@@ -204,43 +213,34 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	if len(b.olds) == 0 {
 		return 0, nil
 	}
-	if err := r.slow(ctx, b); err != nil {
+	if err := r.slow(ctx, ro, containers(b.news), 0); err != nil {
 		return 0, err
 	}
 	var moved int64
 	fault.Point("roll.before-commit")
-	err := r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		moved = 0
-		if ro.Source != 0 { // its purge must not come between
-			if err := tx.Lock(ctx, ro.Source, false); err != nil {
-				return err
-			}
-		}
-		current, refused := r.Policies.LockCurrent(ctx, tx, ro.Tenant, ro.Policy)
-		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
-		switch {
-		case err != nil:
+		now, err := r.hold(ctx, tx, ro)
+		if err != nil {
 			return err
-		case now.State != api.RollRunning: // a policy that was left takes nothing in
-			return errStopped
-		case refused != nil:
-			return refused
-		case current.ID != ro.Target:
-			return errStopped
 		}
 		swapped, err := keypage.Swap(ctx, tx, b.olds, b.news)
 		if err != nil {
 			return err
 		}
+		lost := 0
 		for i, ok := range swapped {
 			if ok {
 				moved += int64(b.news[i].Count)
+			} else {
+				lost++
 			}
 		}
-		if now.Message != "" { // it waits no longer
-			if _, err := setState(ctx, tx, ro, api.RollRunning, api.RollRunning, "", time.Time{}); err != nil {
-				return err
-			}
+		if err := did(ctx, tx, now, moved > 0, lost, r.Now()); err != nil {
+			return err
+		}
+		if err := r.goesOn(ctx, tx, now); err != nil {
+			return err
 		}
 		fault.Point("roll.in-transaction")
 		return nil
@@ -251,26 +251,10 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	return moved, err
 }
 
-// batch is how many pages a transaction takes: one under a rate limit, so that
-// no burst is larger than a page.
-func (r *Roller) batch() int {
-	if r.Limit != nil {
-		return 1
+// containers counts the children of key pages.
+func containers(pages []keypage.Row) (n int64) {
+	for _, row := range pages {
+		n += int64(row.Count)
 	}
-	return batchPages
-}
-
-// slow waits until the rate limit allows the containers of a batch.
-func (r *Roller) slow(ctx context.Context, b *batch) error {
-	if r.Limit == nil {
-		return nil
-	}
-	for _, row := range b.news {
-		for n := int(row.Count); n > 0; n -= r.Limit.Burst() {
-			if err := r.Limit.WaitN(ctx, min(n, r.Limit.Burst())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return n
 }

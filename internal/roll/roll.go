@@ -44,6 +44,21 @@ type Roll struct {
 	Finished time.Time // zero while it has not ended
 	Deadline time.Time
 	Message  string
+	// ContainersPerSecond and BytesPerSecond are its rate limits, 0 for none.
+	ContainersPerSecond, BytesPerSecond int64
+	// Retries counts the waits for a vault, and the pages that somebody else had
+	// changed before the roll wrote them.
+	Retries int64
+	Begun   time.Time // when it brought the first over; zero: not yet
+	Warned  time.Time // when the log was told that it is late; zero: not yet
+	// Mark is an id: keys that are older are replaced at depths container and
+	// content.
+	Mark int64
+	// Stage is what a roll of these depths has come to; empty: stage policy.
+	Stage                 api.RollStage
+	ContainersDone        int64 // of which nothing is left to do at these depths
+	BlobsTotal, BlobsDone int64
+	BytesTotal, BytesDone int64
 }
 
 // Start says what a roll is to do.
@@ -53,6 +68,11 @@ type Start struct {
 	Source   int64
 	Classes  []envelope.Class // nil: those that the policy's profile rolls
 	Revision uuid.UUID        // of the target
+	Depth    api.Depth        // "": policy
+	// Mark is an id that no key drew which was made before: those are replaced at
+	// depths container and content.
+	Mark    int64
+	Options Options
 }
 
 // Begin writes a roll in the transaction that made its target current.
@@ -60,12 +80,29 @@ type Start struct {
 // that one is this one's to do: its source and its classes too. Two sources at
 // once are refused with RollInProgress.
 func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
+	r, err := Plan(ctx, tx, policies, s, now)
+	if err != nil {
+		return r, err
+	}
+	if err := supersede(ctx, tx, r.Tenant, r.Policy, "a newer roll took its place", now); err != nil {
+		return r, err
+	}
+	return r, insert(ctx, tx, r)
+}
+
+// Plan is the roll that Begin would begin; it writes nothing. Where the policy
+// has yet to get the policy key that is the target, its current one is zero.
+func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
 	pol := s.Policy
 	if s.Classes == nil {
 		s.Classes = policy.ProfileOf(pol.Kind).Rolls
 	}
+	if s.Depth == "" {
+		s.Depth = api.DepthPolicy
+	}
 	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: s.Source, Classes: slices.Clone(s.Classes),
-		Revision: s.Revision, Depth: api.DepthPolicy, State: api.RollRunning, Started: now, Deadline: now.Add(Deadline)}
+		Revision: s.Revision, Depth: s.Depth, Mark: s.Mark, State: api.RollRunning, Started: now}
+	s.Options.apply(&r)
 	before, ok, err := Latest(ctx, tx, pol.Tenant, pol.ID)
 	if err != nil {
 		return r, err
@@ -78,19 +115,35 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 			return r, fail.New(api.RollInProgress, "roll %d brings the containers of another policy to policy %q", before.ID, pol.Name).
 				WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
 		}
-		for _, class := range before.Classes {
-			if !slices.Contains(r.Classes, class) {
-				r.Classes = append(r.Classes, class)
-			}
+		r.Classes = union(r.Classes, before.Classes)
+		if len(before.deep()) > len(r.deep()) {
+			r.Depth = before.Depth
+			r.Mark = max(r.Mark, before.Mark)
 		}
 	}
-	if err := supersede(ctx, tx, pol.Tenant, pol.ID, "a newer roll took its place", now); err != nil {
+	if err := checkSweep(ctx, tx, policies, r, before); err != nil {
 		return r, err
 	}
-	if r.Total, err = remaining(ctx, tx, policies, r); err != nil {
-		return r, err
+	classes := r.Classes
+	if r.deep() != nil {
+		classes = changing(classes)
 	}
-	return r, insert(ctx, tx, r)
+	r.Total, err = standing(ctx, tx, policies, r, classes)
+	return r, err
+}
+
+// checkSweep refuses a roll that would sweep another policy, too, which was not
+// left: the backups under that one are none of its.
+func checkSweep(ctx context.Context, tx *store.Tx, policies *policy.Policies, r, before Roll) error {
+	if r.Source == 0 || !slices.Contains(r.Classes, envelope.ClassBackup) {
+		return nil
+	}
+	source, err := policies.ByID(ctx, tx, r.Tenant, r.Source)
+	if err == nil && source.Left.IsZero() {
+		err = fail.New(api.RollInProgress, "a sweep of inactive mailboxes and backups, and a roll that brings containers of policy %q, go one after the other; roll %d is not done", source.Name, before.ID).
+			WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+	}
+	return err
 }
 
 // Leave ends the rolls of a policy that is being left, in the transaction that
@@ -128,11 +181,17 @@ func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Rol
 
 // remaining counts the containers that still stand under another policy key.
 func remaining(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) (int64, error) {
+	return standing(ctx, tx, policies, r, r.Classes)
+}
+
+// standing counts the keys of some classes that still stand under another policy
+// key.
+func standing(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll, classes []envelope.Class) (int64, error) {
 	from, err := parents(ctx, tx, policies, r)
 	if err != nil || len(from) == 0 {
 		return 0, err
 	}
-	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, r.Classes)
+	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, classes)
 	return keys, err
 }
 
@@ -188,7 +247,11 @@ func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) er
 		api.RollRunning: {api.RollPaused, api.RollFailed},
 	}[state]
 	for _, s := range from {
-		if ok, err := setState(ctx, tx, r, s, state, "", time.Time{}); err != nil || ok {
+		ok, err := setState(ctx, tx, r, s, state, "", time.Time{})
+		if err == nil && ok && s == api.RollFailed {
+			err = forgetSkipped(ctx, tx, r)
+		}
+		if err != nil || ok {
 			return err
 		}
 	}

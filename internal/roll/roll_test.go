@@ -21,9 +21,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// unlimited makes a roller take a page a batch, as any limit does, and waits
-// for nothing.
-func unlimited() *rate.Limiter { return rate.NewLimiter(rate.Inf, testSlots) }
+// pageAtATime is the highest limit under which a roller takes a page a batch.
+func pageAtATime() *rate.Limiter { return rate.NewLimiter(51_200, testSlots) }
 
 func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 	each(t, func(w world) {
@@ -354,10 +353,10 @@ func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
 
 // The roller's copies of policy keys do not outlive the batch that they serve.
 func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)), nil)
+	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
-		c.Limit = unlimited()
+		c.Limit = pageAtATime()
 		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
 			used = append(used, from, to)
 			return envelope.Reseal(from, to, old, next, body)
@@ -393,17 +392,52 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 				t.Errorf("page %d stands under policy key %d", id, p.Parent)
 			}
 		}
-		if p := w.progress(ro); p.Remaining != testSlots || p.Done != 4*testSlots {
-			t.Errorf("progress %+v", p)
+		skips := func(when string) {
+			t.Helper()
+			p := w.progress(ro)
+			if p.Remaining != testSlots || p.Done != 4*testSlots || p.SkippedCount != 1 || len(p.Skipped) != 1 || !strings.HasPrefix(p.Skipped[0], fmt.Sprintf("key page %d: ", broken)) {
+				t.Errorf("%s: progress %+v", when, p)
+			}
 		}
+		skips("failed")
 		w.Must(w.setState(ro, api.RollRunning))
+		if p := w.progress(ro); p.SkippedCount != 0 {
+			t.Errorf("resumed: it skips %q before it met anything", p.Skipped)
+		}
 		w.finish(ro, api.RollFailed) // nothing was repaired
+		skips("failed again")
 		repair()
 		w.Must(w.setState(ro, api.RollRunning))
 		if done := w.finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
 		}
+		if p := w.progress(ro); p.SkippedCount != 0 || p.Skipped != nil {
+			t.Errorf("finished: it skips %q", p.Skipped)
+		}
 		w.same(keys, w.keys())
+	})
+}
+
+// What a roll meets that does not open is told while it goes on, the first
+// of it by name.
+func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
+	each(t, func(w world) {
+		pol := w.MailboxPolicy("p")
+		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
+		for i := range 22 {
+			w.damage(boxes[i*testSlots].Page)
+		}
+		ro := w.begin(pol)
+		told := int64(0)
+		w = w.beforeReseal(func(n int) {
+			if n == 25 {
+				told = w.progress(ro).SkippedCount
+			}
+		})
+		w.finish(ro, api.RollFailed)
+		if p := w.progress(ro); told == 0 || p.SkippedCount != 22 || len(p.Skipped) != 20 {
+			t.Errorf("on its way: %d; at its end: %+v", told, p)
+		}
 	})
 }
 
@@ -593,7 +627,7 @@ func TestRollOfNothingFinishesAtOnce(t *testing.T) {
 }
 
 func TestAnotherTenantsRollIsNotThere(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)), nil)
+	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	ro := w.begin(w.MailboxPolicy("p"))
 	other := w.Neighbour()
 	w.View(func(tx *store.Tx) error {

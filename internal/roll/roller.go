@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/lease"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -26,8 +28,13 @@ type Config struct {
 	// Reseal brings one page body from one policy key to another; nil means
 	// envelope.Reseal. A benchmark leaves the cryptography out to measure the rest.
 	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
-	// Limit bounds the containers a second; nil means no limit.
+	// Limit bounds the containers a second of all rolls on this node; nil means
+	// no limit. A roll's own limits come on top, and are shared by its nodes.
 	Limit *rate.Limiter
+	// Deep does the stages below policy keys; nil: there is none to do.
+	Deep Deep
+	// Leases are those of this node; nil means that there is but this one.
+	Leases *lease.Leases
 	// Settled is called after a roll ended, with the policies that containers
 	// left. Rolls work side by side, so several calls may run at once.
 	Settled func(tenant, policy int64)
@@ -40,8 +47,10 @@ type Roller struct {
 	Config
 	wake chan struct{}
 
-	mu    sync.Mutex
-	rates map[int64]*meter
+	mu      sync.Mutex
+	rates   map[int64]*meter
+	watched map[int64]*watched
+	paces   map[int64]*pace
 }
 
 // New returns a roller; Run starts it.
@@ -52,7 +61,7 @@ func New(c Config) *Roller {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}}
+	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}, watched: map[int64]*watched{}, paces: map[int64]*pace{}}
 }
 
 // Wake makes Run look for rolls at once.
@@ -66,13 +75,19 @@ func (r *Roller) Wake() {
 const (
 	// longestWait bounds the time between two tries of a roll whose vaults do not answer.
 	longestWait = 30 * time.Second
+	// longestRest bounds how long a vault that asks to be left alone is: a roll
+	// must not stand still for years because somebody wrote so in a header.
+	longestRest = 10 * time.Minute
 	// atOnce bounds the rolls that are worked on side by side, so that a large
 	// tenant's roll does not hold up a small one's.
 	atOnce = 4
+	// lookEvery is how often a node looks for rolls that another one began or left.
+	lookEvery = time.Second
 )
 
 // Run works until ctx is done. It takes up whatever roll was running when the
-// process before it ended.
+// process before it ended, and looks for rolls that other nodes began, or left
+// because they died.
 func (r *Roller) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
@@ -93,17 +108,20 @@ func (r *Roller) Run(ctx context.Context) {
 				continue
 			}
 			workers.Go(func() {
-				defer func() {
-					mu.Lock()
-					delete(active, ro.ID)
-					mu.Unlock()
+				here := r.tend(ctx, ro, free)
+				mu.Lock()
+				delete(active, ro.ID)
+				mu.Unlock()
+				if here {
 					r.Wake() // it may have been resumed just before
-				}()
-				r.tend(ctx, ro, free)
+				}
 			})
 		}
 		var retry <-chan time.Time
-		if err != nil {
+		switch {
+		case r.Leases != nil:
+			retry = time.After(lookEvery)
+		case err != nil:
 			retry = time.After(longestWait)
 		}
 		select {
@@ -123,66 +141,145 @@ func (r *Roller) running(ctx context.Context) (running []Roll, err error) {
 	return running, err
 }
 
-// tend works on one roll until it ends, with growing pauses while it waits.
-func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) {
+// tend works on one roll until it ends, with growing pauses while it waits, and
+// with such as a vault asks for. It reports false when another node works on it.
+func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) (here bool) {
 	for wait := time.Second; ; wait = min(2*wait, longestWait) {
 		select {
 		case free <- struct{}{}:
 		case <-ctx.Done():
-			return
+			return true
 		}
-		waits, err := r.Work(ctx, ro)
+		waits, rest, err := r.workAlone(ctx, ro)
 		<-free
+		if errors.Is(err, errElsewhere) {
+			return false
+		}
 		if err != nil && ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "a roll could not be worked on; it is tried again", "roll", ro.ID, "error", err)
+			r.held(ctx, ro, err)
 			waits = true
 		}
 		if !waits {
-			return
+			return true
 		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(max(wait, min(rest, longestRest))):
 		case <-ctx.Done():
-			return
+			return true
 		}
 	}
 }
 
-// Work brings one roll to its end, or reports that it waits for a vault.
+// Work brings one roll to its end, or reports that it waits for a vault. One node
+// at a time works on a roll.
 func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
+	waits, _, err = r.workAlone(ctx, ro)
+	return waits, err
+}
+
+// workAlone is Work, and says how long a vault asks to be left alone. One node
+// brings container keys over; the stages below are shared.
+func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
 	job := policy.JobRoll
 	if ro.Source != 0 {
 		job = policy.JobReassign
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: job, Request: fmt.Sprintf("roll %d", ro.ID)})
+	defer func() { r.forget(ro.ID, waits || err != nil) }()
+	var through bool
+	var damaged []damage
+	held, err := r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
+		through, damaged, waits, rest, err = r.work(ctx, ro)
+		return err
+	})
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
+		err = errElsewhere
+	}
+	if err != nil || !through {
+		return waits, rest, err
+	}
+	held, err = r.Leases.Hold(ctx, shareName(ro.ID)+r.Leases.Holder(), func(ctx context.Context) (err error) {
+		waits, rest, err = r.deeply(ctx, ro, damaged)
+		return err
+	})
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
+		err = errElsewhere
+	}
+	return waits, rest, err
+}
+
+// work does stage policy: it ends the roll, or reports that the stage is through,
+// and what it could not bring over.
+func (r *Roller) work(ctx context.Context, ro Roll) (through bool, damaged []damage, waits bool, rest time.Duration, err error) {
 	m := r.meter(ro.ID)
-	defer r.forget(ro.ID)
+	looked := r.Now()
 	for {
-		out, err := r.pass(ctx, ro, func(n int64) { m.add(r.Now(), n) })
-		switch code := fail.CodeOf(err); {
-		case errors.Is(err, errStopped):
-			return false, nil
-		case err != nil && (code == api.VaultDenied || code == api.VaultUnavailable):
-			r.Logger.WarnContext(ctx, "a roll waits for a vault", "roll", ro.ID, "error", err)
-			return r.waiting(ctx, ro, "waits: "+err.Error())
-		case code == api.Damaged && err != nil: // what it would bring containers to
+		if err := r.warnLate(ctx, ro); err != nil {
+			return false, nil, false, 0, err
+		}
+		out, err := r.pass(ctx, ro, func(n int64) error {
+			now := r.Now()
+			m.add(now, n)
+			if now.Sub(looked) < rateWindow {
+				return nil
+			}
+			looked = now
+			return r.warnLate(ctx, ro)
+		})
+		switch {
+		case err != nil && fail.CodeOf(err) == api.Damaged: // what it would bring containers to
 			out.damaged = append(out.damaged, damage{fmt.Sprintf("policy key %d", ro.Target), err})
 		case err != nil:
-			return false, err
+			waits, rest, err = r.interrupted(ctx, ro, err)
+			return false, nil, waits, rest, err
 		}
-		ended, err := r.finish(ctx, ro, out)
-		if err != nil || ended {
-			return false, err
+		if err := r.skip(ctx, ro, out.damaged); err != nil {
+			return false, nil, false, 0, err
+		}
+		ended, through, err := r.endPolicy(ctx, ro, out)
+		if err != nil || ended || through {
+			return through, out.damaged, false, 0, err
 		}
 	}
 }
 
-// waiting notes why a roll does not move; it stays running, unless somebody
-// ended or paused it meanwhile.
-func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
+// endPolicy ends stage policy of a roll that goes deeper, and any other roll, if
+// nothing is left of it.
+func (r *Roller) endPolicy(ctx context.Context, ro Roll, out outcome) (ended, through bool, err error) {
+	if ro.deep() == nil {
+		ended, err = r.finish(ctx, ro, out)
+		return ended, false, err
+	}
+	var left int64
 	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
-		waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{})
+		left, err = r.leftUnderOlder(ctx, tx, ro)
 		return err
+	})
+	return false, err == nil && (left == 0 || out.moved == 0 && len(out.damaged) > 0), err
+}
+
+// leftUnderOlder counts, under the policy's lock, the keys that still stand under
+// an older policy key: no wrap there can come later.
+func (r *Roller) leftUnderOlder(ctx context.Context, tx *store.Tx, ro Roll) (int64, error) {
+	held := []int64{ro.Policy}
+	if ro.Source != 0 {
+		held = append(held, ro.Source)
+	}
+	if err := policy.LockEach(ctx, tx, held...); err != nil {
+		return 0, err
+	}
+	return standing(ctx, tx, r.Policies, ro, slices.Concat(ro.Classes, older(ro.Classes)))
+}
+
+// waiting notes why a roll does not move, and counts it; the roll stays running,
+// unless somebody ended or paused it meanwhile.
+func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
+	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
+		if waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{}); err != nil || !waits {
+			return err
+		}
+		return did(ctx, tx, ro, false, 1, r.Now())
 	})
 	return waits, err
 }
@@ -191,7 +288,7 @@ func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, 
 func (o outcome) failure() string {
 	first := fmt.Sprintf("%s does not open: %v", o.damaged[0].what, o.damaged[0].err)
 	if n := len(o.damaged); n > 1 {
-		return fmt.Sprintf("%d key pages or policy keys do not open; the first: %s", n, first)
+		return fmt.Sprintf("%d things do not open and were left behind; the first: %s", n, first)
 	}
 	return first
 }
@@ -200,30 +297,31 @@ func (o outcome) failure() string {
 // under the policy's lock, so that no wrap under an older key can come later.
 func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, err error) {
 	fault.Point("roll.before-finish")
-	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		ended = false
-		held := []int64{ro.Policy}
-		if ro.Source != 0 {
-			held = append(held, ro.Source)
-		}
-		if err := policy.LockEach(ctx, tx, held...); err != nil {
-			return err
-		}
-		left, err := remaining(ctx, tx, r.Policies, ro)
+		left, err := r.leftUnderOlder(ctx, tx, ro)
 		if err != nil {
 			return err
 		}
 		state, message := api.RollFinished, ""
-		if left > 0 {
-			if out.moved > 0 || len(out.damaged) == 0 {
-				return nil // somebody else's swaps won meanwhile: go over it again
+		if left > 0 && (out.moved > 0 || len(out.damaged) == 0) {
+			return nil // somebody else's swaps won meanwhile: go over it again
+		}
+		if out.behind != nil {
+			if behind, err := out.behind(ctx, tx); err != nil || behind {
+				return err
 			}
+		}
+		if len(out.damaged) > 0 && (left > 0 || ro.deep() != nil) {
 			state = api.RollFailed
 			message = out.failure()
 		}
 		ended = true
-		_, err = setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
-		return err
+		first, err := setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
+		if err != nil || !first || state != api.RollFinished { // another node may have ended it, and knows what it skipped
+			return err
+		}
+		return forgetSkipped(ctx, tx, ro)
 	})
 	if err == nil && ended {
 		fault.Point("roll.after-finish")
@@ -233,111 +331,4 @@ func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, 
 		}
 	}
 	return ended, err
-}
-
-// Progress completes a roll with what is left of it, its rate and its ETA.
-func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
-	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
-	if err != nil {
-		return api.Roll{}, err
-	}
-	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
-		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message}
-	if ro.Source != 0 {
-		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
-		if err != nil {
-			return a, err
-		}
-		a.Source = source.Name
-	}
-	if !ro.Finished.IsZero() {
-		finished := ro.Finished.UTC()
-		a.Finished = &finished
-	}
-	if ro.State != api.RollFinished && ro.State != api.RollSuperseded {
-		if a.Remaining, err = remaining(ctx, tx, r.Policies, ro); err != nil {
-			return a, err
-		}
-	}
-	a.Done = max(0, a.Total-a.Remaining)
-	a.PercentComplete = 100
-	if a.Total > 0 && a.Remaining > 0 {
-		a.PercentComplete = 100 * float64(a.Done) / float64(a.Total)
-	}
-	if ro.State == api.RollRunning {
-		a.PerSecond = r.rate(ro.ID)
-		if a.PerSecond > 0 {
-			a.ETASeconds = float64(a.Remaining) / a.PerSecond
-		}
-	}
-	return a, nil
-}
-
-// rateWindow is the time over which a roll's rate is taken.
-const rateWindow = 10 * time.Second
-
-// meter takes the rate of one roll over the last rateWindow, or over the last
-// two batches where a rate limit keeps these further apart.
-type meter struct {
-	mu      sync.Mutex
-	samples []sample
-}
-
-type sample struct {
-	at time.Time
-	n  int64
-}
-
-func (m *meter) add(at time.Time, n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.samples = append(m.samples, sample{at, n})
-	m.trim(at)
-}
-
-func (m *meter) trim(now time.Time) {
-	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > rateWindow {
-		m.samples = m.samples[1:]
-	}
-}
-
-func (m *meter) perSecond(now time.Time) float64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.trim(now)
-	if len(m.samples) < 2 {
-		return 0
-	}
-	var n int64
-	for _, s := range m.samples[1:] {
-		n += s.n
-	}
-	if d := now.Sub(m.samples[0].at).Seconds(); d > 0 {
-		return float64(n) / d
-	}
-	return 0
-}
-
-func (r *Roller) meter(id int64) *meter {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := &meter{}
-	r.rates[id] = m
-	return m
-}
-
-func (r *Roller) forget(id int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.rates, id)
-}
-
-func (r *Roller) rate(id int64) float64 {
-	r.mu.Lock()
-	m := r.rates[id]
-	r.mu.Unlock()
-	if m == nil {
-		return 0
-	}
-	return m.perSecond(r.Now())
 }

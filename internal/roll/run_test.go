@@ -19,7 +19,7 @@ import (
 // bubble runs a test on SQLite with a clock that synctest turns.
 func bubble(t *testing.T, edit func(c *roll.Config), test func(w world)) {
 	policytest.Bubble(t, func(t *testing.T) {
-		test(newWorld(policytest.New(t, storetest.SQLite(t)), func(c *roll.Config) {
+		test(newWorld(policytest.New(t, storetest.One(t)), func(c *roll.Config) {
 			c.Now = time.Now
 			if edit != nil {
 				edit(c)

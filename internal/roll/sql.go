@@ -14,10 +14,11 @@ import (
 )
 
 func insert(ctx context.Context, tx *store.Tx, r Roll) error {
-	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13)`,
+	_, err := tx.Exec(ctx, `INSERT INTO roll (id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
+		containers_per_second, bytes_per_second, mark)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?15, ?16)`,
 		r.ID, r.Tenant, r.Policy, r.Target, r.Source, joinClasses(r.Classes), r.Revision.String(), string(r.Depth), string(r.State), r.Total,
-		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message)
+		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message, r.ContainersPerSecond, r.BytesPerSecond, r.Mark)
 	return err
 }
 
@@ -30,7 +31,9 @@ func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, why stri
 }
 
 func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message
+	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
+		containers_per_second, bytes_per_second, retries, begun, warned,
+		mark, stage, containers_done, blobs_total, blobs_done, bytes_total, bytes_done
 		FROM roll WHERE `+where, args...)
 	if err != nil {
 		return nil, err
@@ -40,9 +43,10 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 	for rows.Next() {
 		var r Roll
 		var classes, revision string
-		var started, finished, deadline int64
+		var started, finished, deadline, begun, warned int64
 		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
-			&started, &finished, &deadline, &r.Message)
+			&started, &finished, &deadline, &r.Message, &r.ContainersPerSecond, &r.BytesPerSecond, &r.Retries, &begun, &warned,
+			&r.Mark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone)
 		if err != nil {
 			return nil, err
 		}
@@ -53,12 +57,18 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 			return nil, err
 		}
 		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
-		if finished != 0 {
-			r.Finished = time.UnixMilli(finished)
-		}
+		r.Finished, r.Begun, r.Warned = moment(finished), moment(begun), moment(warned)
 		list = append(list, r)
 	}
 	return list, rows.Err()
+}
+
+// moment is a stored time, of which 0 stands for none.
+func moment(milli int64) time.Time {
+	if milli == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
 }
 
 // setState changes the state of a roll that is in state from, and reports
@@ -71,6 +81,23 @@ func setState(ctx context.Context, tx *store.Tx, r Roll, from, to api.RollState,
 	n, err := tx.Exec(ctx, `UPDATE roll SET state = ?4, message = ?5, finished = ?6 WHERE tenant = ?1 AND id = ?2 AND state = ?3`,
 		r.Tenant, r.ID, string(from), string(to), message, at)
 	return n == 1, err
+}
+
+// enterStage notes that a roll has come to a stage, and at the first one how much
+// there is to do; of several nodes the first one's count holds.
+func enterStage(ctx context.Context, tx *store.Tx, r Roll, stage api.RollStage, blobs, bytes int64) error {
+	_, err := tx.Exec(ctx, `UPDATE roll SET blobs_total = CASE WHEN stage = '' THEN ?4 ELSE blobs_total END,
+		bytes_total = CASE WHEN stage = '' THEN ?5 ELSE bytes_total END, stage = CASE WHEN stage = ?6 THEN stage ELSE ?3 END
+		WHERE tenant = ?1 AND id = ?2`, r.Tenant, r.ID, string(stage), blobs, bytes, string(api.StageContent))
+	return err
+}
+
+// didDeep notes what a transaction of a deep stage did.
+func didDeep(ctx context.Context, tx *store.Tx, r Roll, d Done, at time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE roll SET begun = CASE WHEN begun = 0 THEN ?3 ELSE begun END,
+		containers_done = containers_done + ?4, blobs_done = blobs_done + ?5, bytes_done = bytes_done + ?6 WHERE tenant = ?1 AND id = ?2`,
+		r.Tenant, r.ID, at.UnixMilli(), d.Containers, d.Blobs, d.Bytes)
+	return err
 }
 
 func joinClasses(classes []envelope.Class) string {

@@ -73,7 +73,7 @@ func (w world) with(edit func(c *roll.Config)) world {
 func (w world) beforeReseal(f func(n int)) world {
 	n := 0
 	return w.with(func(c *roll.Config) {
-		c.Limit = unlimited()
+		c.Limit = pageAtATime()
 		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
 			n++
 			f(n)

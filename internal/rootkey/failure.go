@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -187,7 +189,26 @@ func (f Failure) error(what string, kv envelope.KeyVersion, principal string, ca
 		principal = "ID" // of an external vault: whoever the machine's credentials are
 	}
 	hint := strings.NewReplacer("{vault}", vaultLabel(kv.Vault), "{key}", keyArguments(kv), "{principal}", principal).Replace(f.hint)
-	return fail.New(code, "%s", detail).WithHint("%s", hint).Because(cause)
+	e := fail.New(code, "%s", detail).WithHint("%s", hint).Because(cause)
+	e.RetryAfter = retryAfter(cause)
+	return e
+}
+
+// retryAfter reads how long an answer asks to be left alone, in seconds or as a
+// date (RFC 9110 section 10.2.3).
+func retryAfter(err error) time.Duration {
+	var answer *azcore.ResponseError
+	if !errors.As(err, &answer) || answer.RawResponse == nil {
+		return 0
+	}
+	text := answer.RawResponse.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
 }
 
 // maxMessage bounds, in characters, how much of a vault's own words is shown.

@@ -163,6 +163,19 @@ func TestShortTroubleIsTriedAgainAndLongWaitsAreNot(t *testing.T) {
 	if rootkey.Classify(err) != rootkey.Throttled || w.count("vault ") != before+1 {
 		t.Errorf("told to wait 30 s: %d requests, %v", w.count("vault ")-before, err)
 	}
+	if rest := fail.RetryAfter(err); rest != 30*time.Second {
+		t.Errorf("the caller is told to wait %v", rest)
+	}
+	w.set(func(w *world) {
+		w.vault = func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+			answerError(rw, 503, "ServiceUnavailable", "", "busy")
+		}
+	})
+	_, err = c.Key(t.Context(), 1, rootkey.Exchange, k1(""))
+	if rest := fail.RetryAfter(err); rest < 30*time.Minute || rest > time.Hour {
+		t.Errorf("told to wait until in an hour: the caller is told to wait %v", rest)
+	}
 }
 
 func TestAMalformedChallengeIsLoggedAndDoesNotStick(t *testing.T) {

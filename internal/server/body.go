@@ -105,6 +105,7 @@ type upload struct {
 	http1   bool
 	expects bool // sends nothing before it is asked to (RFC 9110, 10.1.1)
 	control *http.ResponseController
+	set     time.Time // when the deadline was set that holds
 }
 
 type uploadKey struct{}
@@ -117,8 +118,14 @@ func newUpload(w http.ResponseWriter, r *http.Request) *upload {
 	return u
 }
 
+// deadlineEvery is how often a deadline is set anew while content flows: over
+// HTTP/2 each takes a turn of the connection's own loop.
+const deadlineEvery = time.Second
+
 func (u *upload) Read(p []byte) (int, error) {
-	u.mayRest(stallTime)
+	if time.Since(u.set) >= deadlineEvery {
+		u.mayRest(stallTime)
+	}
 	n, err := u.body.Read(p)
 	u.n += int64(n)
 	if err != nil {
@@ -132,7 +139,10 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (u *upload) mayRest(d time.Duration) { _ = u.control.SetReadDeadline(time.Now().Add(d)) }
+func (u *upload) mayRest(d time.Duration) {
+	u.set = time.Now()
+	_ = u.control.SetReadDeadline(u.set.Add(d))
+}
 
 // linger takes what a caller whose content was refused midway still sends. Over
 // HTTP/1.1 a connection closed on unread content is reset, and the caller would

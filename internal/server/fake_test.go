@@ -103,6 +103,11 @@ func (f *fakeService) Verify(ctx context.Context, in api.VerifyInput, progress f
 	return fake[api.Verified](ctx, f, "Verify", in)
 }
 
+func (f *fakeService) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
+	progress(api.CollectedBlobs{Blobs: 1})
+	return fake[api.CollectedBlobs](ctx, f, "CollectBlobs", in)
+}
+
 func (f *fakeService) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (api.Mailbox, error) {
 	return fake[api.Mailbox](ctx, f, "CreateMailbox", in)
 }
@@ -188,6 +193,10 @@ func (f *fakeService) PauseRoll(ctx context.Context, in api.RollInput) (api.Roll
 
 func (f *fakeService) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
 	return fake[api.Roll](ctx, f, "ResumeRoll", in)
+}
+
+func (f *fakeService) CancelRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
+	return fake[api.Roll](ctx, f, "CancelRoll", in)
 }
 
 func (f *fakeService) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {

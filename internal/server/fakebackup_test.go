@@ -21,3 +21,7 @@ func (f *fakeService) RestoreBackup(ctx context.Context, in api.RestoreBackupInp
 func (f *fakeService) ExpireBackup(ctx context.Context, in api.BackupInput) (api.Backup, error) {
 	return fake[api.Backup](ctx, f, "ExpireBackup", in)
 }
+
+func (f *fakeService) AbandonContainer(ctx context.Context, in api.AbandonInput) (api.Abandoned, error) {
+	return fake[api.Abandoned](ctx, f, "AbandonContainer", in)
+}

@@ -60,7 +60,7 @@ func listen(t *testing.T, w *world, grace time.Duration) *listening {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.Open(background, storetest.SQLite(t), s)
+	authority, err := ca.Open(background, storetest.One(t), s)
 	if err != nil {
 		t.Fatal(err)
 	}

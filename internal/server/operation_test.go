@@ -84,8 +84,11 @@ func TestEveryOperationIsServedUnderItsName(t *testing.T) {
 				return err
 			}
 			out := m.Out
-			if m.Name == api.Verify.Name {
+			switch m.Name {
+			case api.Verify.Name:
 				out = reflect.TypeFor[api.Verified]()
+			case api.CollectBlobs.Name:
+				out = reflect.TypeFor[api.CollectedBlobs]()
 			}
 			want := filled(out).Interface()
 			w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
@@ -103,6 +106,8 @@ func TestEveryOperationIsServedUnderItsName(t *testing.T) {
 				args = append(args, reflect.ValueOf(int64(0)), reflect.ValueOf(int64(-1)))
 			case m.Name == api.Verify.Name:
 				args = append(args, reflect.ValueOf(func(api.VerifyProgress) {}))
+			case m.Name == api.CollectBlobs.Name:
+				args = append(args, reflect.ValueOf(func(api.CollectedBlobs) {}))
 			}
 			results := method.Call(args)
 			if err, _ := results[1].Interface().(error); err != nil {

@@ -70,9 +70,15 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, h.failed(r.Context(), err))
 }
 
+// retryAfter is when to ask again what is away, in seconds.
+const retryAfter = "5"
+
 func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Header().Del("Content-Length")
 	w.Header().Set("Content-Type", problemType)
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may be gone
 }

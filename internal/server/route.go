@@ -59,11 +59,13 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.ListBackups, s.ListBackups)
 	call(b, api.RestoreBackup, s.RestoreBackup)
 	call(b, api.ExpireBackup, s.ExpireBackup)
+	call(b, api.AbandonContainer, s.AbandonContainer)
 
 	call(b, api.ListRolls, s.ListRolls)
 	call(b, api.ShowRoll, s.ShowRoll)
 	call(b, api.PauseRoll, s.PauseRoll)
 	call(b, api.ResumeRoll, s.ResumeRoll)
+	call(b, api.CancelRoll, s.CancelRoll)
 
 	call(b, api.CreateTenant, s.CreateTenant)
 	call(b, api.ListTenants, s.ListTenants)
@@ -82,6 +84,7 @@ func (h *handler) bind() *huma.OpenAPI {
 
 	call(b, api.ListKeyUsage, s.ListKeyUsage)
 	stream(b, api.Verify, h.sendVerify)
+	stream(b, api.CollectBlobs, h.sendCollection)
 	return b.document()
 }
 

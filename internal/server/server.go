@@ -11,11 +11,15 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"path"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -29,12 +33,16 @@ type Config struct {
 	// Ready is whether operations are taken: false while the process starts
 	// and while it drains. It is called for each request.
 	Ready func() bool
+	// Standing is whether what all operations need answers; /readyz alone asks
+	// it, once at a time. Nil: there is nothing to ask.
+	Standing func(ctx context.Context) error
 }
 
 type handler struct {
 	Config
 	mux     *http.ServeMux
 	openAPI []byte
+	asking  singleflight.Group
 }
 
 // New returns the handler of the service API and of /openapi.json, /healthz
@@ -92,17 +100,39 @@ func (h *handler) describe(w http.ResponseWriter, r *http.Request) {
 // healthy answers that the process lives.
 func healthy(w http.ResponseWriter, r *http.Request) { state(w, http.StatusOK, "ok\n") }
 
-// ready answers 200 while operations are taken, otherwise 503.
+// ready answers 200 while operations are taken and can be done, otherwise 503.
 func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
-	if !h.Ready() {
+	switch {
+	case !h.Ready():
 		state(w, http.StatusServiceUnavailable, "starting or stopping\n")
-		return
+	case !h.standing(r.Context()):
+		state(w, http.StatusServiceUnavailable, "the database does not answer\n")
+	default:
+		state(w, http.StatusOK, "ready\n")
 	}
-	state(w, http.StatusOK, "ready\n")
+}
+
+// standingTime bounds how long /readyz waits for an answer.
+const standingTime = 2 * time.Second
+
+// standing asks once for all who ask at a time: anybody may, without a token.
+func (h *handler) standing(ctx context.Context) bool {
+	if h.Standing == nil {
+		return true
+	}
+	_, err, _ := h.asking.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), standingTime)
+		defer cancel()
+		return nil, h.Standing(ctx)
+	})
+	return err == nil
 }
 
 func state(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text))
 }

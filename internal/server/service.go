@@ -54,6 +54,7 @@ type Service interface {
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
 	PauseRoll(context.Context, api.RollInput) (api.Roll, error)
 	ResumeRoll(context.Context, api.RollInput) (api.Roll, error)
+	CancelRoll(context.Context, api.RollInput) (api.Roll, error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 
 	CreateTenant(context.Context, api.CreateTenantInput) (api.CreatedTenant, error)
@@ -66,6 +67,7 @@ type Service interface {
 	ListBackups(context.Context, api.ListInput) (api.List[api.Backup], error)
 	RestoreBackup(context.Context, api.RestoreBackupInput) (api.Backup, error)
 	ExpireBackup(context.Context, api.BackupInput) (api.Backup, error)
+	AbandonContainer(context.Context, api.AbandonInput) (api.Abandoned, error)
 
 	AddPurgeApprover(context.Context, api.AddPurgeApproverInput) (api.CreatedPurgeApprover, error)
 	ListPurgeApprovers(context.Context, api.None) (api.List[api.PurgeApprover], error)
@@ -91,6 +93,7 @@ type Service interface {
 	// of the file that it has opened it is to write.
 	GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error
 	// Verify calls progress from one goroutine at a time, and no more once it
-	// has returned.
+	// has returned; so does CollectBlobs.
 	Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error)
+	CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error)
 }

@@ -23,6 +23,7 @@ type download struct {
 	size    int64 // -1: not known
 	n       int64
 	began   bool
+	set     time.Time   // when the deadline was set that holds
 	last    []byte      // the last byte of a known size leaves only after success
 	refusal http.Header // goes with a problem
 }
@@ -48,7 +49,10 @@ func (d *download) Write(p []byte) (int, error) {
 		return 0, fail.New(api.Internal, "content is longer than its stated %d bytes", d.size)
 	}
 	d.begin()
-	_ = d.control.SetWriteDeadline(time.Now().Add(stallTime))
+	if now := time.Now(); now.Sub(d.set) >= deadlineEvery {
+		d.set = now
+		_ = d.control.SetWriteDeadline(now.Add(stallTime))
+	}
 	send := p
 	if len(p) > 0 && d.n+int64(len(p)) == d.size {
 		send = p[:len(p)-1]
@@ -114,23 +118,45 @@ func (h *handler) sendFile(w http.ResponseWriter, r *http.Request, in api.FileIn
 	h.send(r, d, func(w io.Writer) error { return h.Service.GetFile(r.Context(), in, choose, w) })
 }
 
-// sendVerify answers with the events of a verify, one a line; the last is the
-// report or, once the first event has left, the problem.
+// sendVerify answers with the events of a verify.
 func (h *handler) sendVerify(w http.ResponseWriter, r *http.Request, in api.VerifyInput) {
+	sendEvents(h, w, r, func(progress func(api.VerifyProgress)) (api.Verified, error) {
+		return h.Service.Verify(r.Context(), in, progress)
+	},
+		func(p *api.VerifyProgress, v *api.Verified, problem *api.Problem) api.VerifyEvent {
+			return api.VerifyEvent{Progress: p, Report: v, Problem: problem}
+		})
+}
+
+// sendCollection answers with the events of a collection of orphans.
+func (h *handler) sendCollection(w http.ResponseWriter, r *http.Request, in api.CollectBlobsInput) {
+	sendEvents(h, w, r, func(progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
+		return h.Service.CollectBlobs(r.Context(), in, progress)
+	}, func(p, report *api.CollectedBlobs, problem *api.Problem) api.CollectBlobsEvent {
+		return api.CollectBlobsEvent{Progress: p, Report: report, Problem: problem}
+	})
+}
+
+// sendEvents answers with what run tells, one event a line; the last is the
+// report or, once the first event has left, the problem.
+func sendEvents[Progress, Report, Event any](h *handler, w http.ResponseWriter, r *http.Request,
+	run func(progress func(Progress)) (Report, error), of func(*Progress, *Report, *api.Problem) Event) {
 	d := newDownload(w, string(api.Lines))
 	lines := json.NewEncoder(d)
-	event := func(e api.VerifyEvent) error { return errors.Join(lines.Encode(e), d.control.Flush()) }
+	event := func(p *Progress, report *Report, problem *api.Problem) error {
+		return errors.Join(lines.Encode(of(p, report, problem)), d.control.Flush())
+	}
 	h.send(r, d, func(io.Writer) error {
-		report, err := h.Service.Verify(r.Context(), in, func(p api.VerifyProgress) {
-			_ = event(api.VerifyEvent{Progress: &p}) // a caller that left ends the context
+		report, err := run(func(p Progress) {
+			_ = event(&p, nil, nil) // a caller that left ends the context
 		})
 		if err != nil && d.began {
-			return event(api.VerifyEvent{Problem: (*api.Problem)(h.failed(r.Context(), err))})
+			return event(nil, nil, (*api.Problem)(h.failed(r.Context(), err)))
 		}
 		if err != nil {
 			return err
 		}
 		fillLists(&report)
-		return event(api.VerifyEvent{Report: &report})
+		return event(nil, &report, nil)
 	})
 }

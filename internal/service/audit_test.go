@@ -95,6 +95,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.RestoreBackup(x, restore(backup, alice, ""))) }, api.AlreadyExists, alice + " as restored@contoso.com", findBackup},
 		{"ExpireBackup", func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: backup})) },
 			func(x c) error { return e(w.ExpireBackup(x, api.BackupInput{Backup: "x"})) }, api.InvalidArgument, alice, nil},
+		{"AbandonContainer", func(x c) error { return e(w.AbandonContainer(x, abandon("mailbox", "lost@contoso.com"))) },
+			func(x c) error { return e(w.AbandonContainer(x, abandon("mailbox", alice))) }, api.Conflict, "lost@contoso.com", func() { w.lose("lost@contoso.com") }},
 		{"CreateSite", func(x c) error { return e(w.CreateSite(x, newSite(team))) },
 			func(x c) error { return e(w.CreateSite(x, newSite("http://x"))) }, api.InvalidArgument, team, nil},
 		{"ListSites", func(x c) error { return e(w.ListSites(x, api.ListInput{})) },
@@ -121,6 +123,7 @@ func (w world) acts() []act {
 		{"ShowRoll", func(x c) error { return e(w.ShowRoll(x, ro)) },
 			func(x c) error { return e(w.ShowRoll(x, api.RollInput{Roll: "x"})) }, api.InvalidArgument, "", nil},
 		{"ListRolls", func(x c) error { return e(w.ListRolls(x, api.None{})) }, nil, "", "", nil},
+		{"CancelRoll", func(x c) error { return e(w.CancelRoll(x, ro)) }, func(x c) error { return e(w.CancelRoll(x, ro)) }, api.Conflict, "", nil},
 		{"UpdatePolicy", func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "primary", w.newKey("A-Sites")))) },
 			func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "third", w.newKey("A-Sites")))) }, api.InvalidArgument, "Sites", w.finishRolls},
 		{"CreateTenant", func(x c) error { tenants++; return e(w.CreateTenant(x, newTenant(fmt.Sprint("fabrikam ", tenants)))) },
@@ -137,6 +140,8 @@ func (w world) acts() []act {
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
 		{"Verify", func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "p"}, discard)) },
 			func(x c) error { return e(w.Verify(x, api.VerifyInput{Policy: "none"}, discard)) }, api.NotFound, "p", nil},
+		{"CollectBlobs", func(x c) error { return e(w.CollectBlobs(x, collectBlobs(3600), func(api.CollectedBlobs) {})) },
+			func(x c) error { return e(w.CollectBlobs(x, collectBlobs(-1), nil)) }, api.InvalidArgument, "", nil},
 		{"PutWorkloadItem", func(x c) error {
 			return e(w.PutWorkloadItem(x, item(chats, "thread"), 7, strings.NewReader("content")))
 		},
@@ -186,6 +191,11 @@ func (w world) acts() []act {
 				})
 			}},
 	}
+}
+
+func collectBlobs(grace int64) (in api.CollectBlobsInput) {
+	in.Body.GraceSeconds = grace
+	return in
 }
 
 func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
@@ -265,7 +275,7 @@ func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
 }
 
 func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	w := newWorld(policytest.New(t, storetest.One(t)))
 	before := w.Dump()
 	for _, a := range w.acts() {
 		policytest.Refuses(t, a.done(w.Ctx), api.Unauthenticated)

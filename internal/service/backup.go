@@ -51,23 +51,29 @@ func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[a
 		if err != nil {
 			return list, err
 		}
-		var items []api.Backup
-		var ids []int64
+		backups := part[api.Backup]{}
 		err = c.read(ctx, func(tx *store.Tx) error {
+			backups = part[api.Backup]{limit: limit}
 			all, err := s.Contents.Backups(ctx, tx, c.tenant, after, limit+1)
 			if err != nil {
 				return err
 			}
 			for _, b := range all {
-				item, err := c.backup(ctx, tx, b)
+				var item api.Backup
+				err := b.Damaged
+				if err == nil {
+					item, err = c.backup(ctx, tx, b)
+				}
 				if err != nil {
+					err = fmt.Errorf("backup %d: %w", b.ID, err)
+				}
+				if err := backups.add(b.ID, item, err); err != nil {
 					return err
 				}
-				items, ids = append(items, item), append(ids, b.ID)
 			}
 			return nil
 		})
-		return listOf(items, ids, limit), err
+		return backups.list(), err
 	})
 }
 

@@ -80,7 +80,8 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], error) {
 	return do(ctx, s, api.ListGeos.Meta, "", func(ctx context.Context, c *call) (api.List[api.Geo], error) {
 		list := api.List[api.Geo]{Items: []api.Geo{}}
-		return list, c.read(ctx, func(tx *store.Tx) error {
+		err := c.read(ctx, func(tx *store.Tx) error {
+			list.Items, list.Damaged = list.Items[:0], nil
 			all, err := s.Containers.Geos(ctx, tx, c.tenant)
 			if err != nil {
 				return err
@@ -95,9 +96,13 @@ func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], 
 					return err
 				}
 				list.Items = append(list.Items, shown)
+				for _, err := range g.Damaged {
+					list.Damaged = append(list.Damaged, err.Error())
+				}
 			}
 			return nil
 		})
+		return list, err
 	})
 }
 

@@ -79,19 +79,24 @@ func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in
 	if err != nil {
 		return api.List[T]{}, err
 	}
-	var items []T
-	var ids []int64
+	var list part[T]
 	err = c.read(ctx, func(tx *store.Tx) error {
+		list = part[T]{limit: limit}
 		for _, ct := range all {
-			item, err := show(ctx, tx, ct)
-			if err != nil {
+			var item T
+			err := ct.Damaged
+			if err == nil {
+				if item, err = show(ctx, tx, ct); err != nil {
+					err = fmt.Errorf("%s %q: %w", kind, ct.Name, err)
+				}
+			}
+			if err := list.add(ct.ID, item, err); err != nil {
 				return err
 			}
-			items, ids = append(items, item), append(ids, ct.ID)
 		}
 		return nil
 	})
-	return listOf(items, ids, limit), err
+	return list.list(), err
 }
 
 // ShowMailbox shows a mailbox and what it is encrypted with.
@@ -231,13 +236,18 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 		if err != nil {
 			return list, err
 		}
-		var items []api.Message
-		var ids []int64
+		messages := part[api.Message]{limit: limit}
 		for _, m := range all {
-			items = append(items, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Bytes: m.Size})
-			ids = append(ids, m.ID)
+			if m.Lost {
+				err = messages.lost(m.Damaged)
+			} else {
+				err = messages.add(m.ID, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Bytes: m.Size}, m.Damaged)
+			}
+			if err != nil {
+				return list, err
+			}
 		}
-		return listOf(items, ids, limit), c.noteRead(ctx)
+		return messages.list(), c.noteRead(ctx)
 	})
 }
 

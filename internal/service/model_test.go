@@ -1,313 +1,231 @@
 package service_test
 
 import (
-	"bytes"
-	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"testing"
 
-	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
 	"keyroll/api"
+	"keyroll/internal/blob"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/roll"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
-func init() { flag.Set("rapid.checks", "4") }
+func init() {
+	flag.Set("rapid.checks", "5")
+	flag.Set("rapid.steps", "50")
+}
 
-// model is what a tenant has asked for, beside what its service does.
+// model is what a tenant has asked for, and what the rules make of it, beside
+// what its service does.
 type model struct {
 	world
-	boxes    map[string]*modelBox
-	sites    []string
-	items    map[string]bool   // workload stores with an item
-	kinds    map[string]string // policies that were not left: name, kind
-	left     []string          // GUIDs of policies that were left
-	assigned string
-	site     bool // a site policy is registered
-	made     int
+	all       []*modelContainer
+	backups   []*modelContainer
+	policies  map[string]*modelPolicy // those that were neither left nor purged, by name
+	left      []*modelPolicy
+	byID      map[string]*modelPolicy // every one, by its GUID
+	revisions map[string]place        // by GUID
+	pairs     map[place][2]envelope.KeyVersion
+	failing   map[string]api.Code // vaults
+	disabled  map[envelope.KeyVersion]bool
+	rolled    map[int64]*modelRoll  // every roll, by its id
+	worked    map[string]*modelRoll // what was worked on in this act, by the GUID of its policy
+	assigned  string                // name of the policy that covers the tenant
+	made      int
+	acts      int
+	tidied    bool // the upkeep worked in this act
 }
 
-type modelBox struct {
-	own   string
-	state api.MailboxState
+type modelPolicy struct {
+	name, id string
+	kind     api.PolicyKind
+	gen      uint32
+	newer    bool // a key has a version that it does not stand on
+	sweeps   bool // its roll brings inactive mailboxes and backups over, too
+	depth    api.Depth
+	before   keyring // what stood under it when its roll was asked to go deeper
+	purged   bool
 }
 
-// TestAnySequenceOfAdministrationKeepsAllReadable creates, assigns, refreshes,
-// replaces and leaves in any order, with rolls broken off anywhere. At every
-// moment all content is readable; when all rolls have ended, everything stands
-// where it should, and no policy that was left needs a key.
-func TestAnySequenceOfAdministrationKeepsAllReadable(t *testing.T) {
+// place is a policy key: where a container's key stands.
+type place struct {
+	policy string // GUID
+	gen    uint32
+}
+
+// modelContainer is a mailbox, a site, a workload store or a backup.
+type modelContainer struct {
+	kind, name, own string
+	id              string // of a backup
+	state           api.MailboxState
+	items           []modelItem
+	at              place
+	arrived         bool // this act brings it to its policy's current policy key
+	follows         bool // it was accessed, and the upkeep after that may bring it there
+}
+
+type modelItem struct{ path, text string }
+
+// TestAnySequenceOfActsKeepsToTheModel has a tenant create, assign, change
+// state, write, read, delete, back up, restore, refresh, roll, leave, break off,
+// crash, resume and purge in any order, while its vaults fail and come back.
+// After each act it compares with the model: what a rule opens reads byte for
+// byte, what a rule closes is refused with its code, the ledger counts exactly,
+// nothing is damaged, and nothing has moved that nobody asked to move. When all
+// rolls have ended, everything stands where it should, no policy that was left
+// needs a key, and the blob store holds what rows name and no more.
+//
+// make model is the long form. A failure prints what reproduces it; docs/testing.md
+// says which faults were planted, and how soon they were found.
+func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
+		blobs, err := blob.Open(p.Ctx, "file://"+t.TempDir())
+		p.Must(err)
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: newWorld(p.Neighbour()), boxes: map[string]*modelBox{}, items: map[string]bool{}, kinds: map[string]string{}}
-			m.policy("mailbox")
-			m.policy("multi-workload")
+			m := &model{world: newWorldOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
+				revisions: map[string]place{}, pairs: map[place][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, disabled: map[envelope.KeyVersion]bool{},
+				rolled: map[int64]*modelRoll{}, worked: map[string]*modelRoll{}}
+			defer m.healAll()
+			m.stage()
 			r.Repeat(map[string]func(*rapid.T){
-				"policy": func(r *rapid.T) { m.policy(rapid.SampledFrom([]string{"mailbox", "multi-workload"}).Draw(r, "kind")) },
-				"box":    m.box, "site": m.makeSite, "item": m.item, "state": m.state, "assign": m.assign, "assignTenant": m.assignTenant,
-				"refresh": m.refresh, "replace": m.replace, "register": m.register, "leave": m.leave, "leaveSites": m.leaveSites,
-				"work": m.work, "breakOff": m.breakOff, "tidy": func(*rapid.T) { m.tidy() }, "forget": func(*rapid.T) { m.Policies.Close() },
-				"": m.check,
+				"policy": func(r *rapid.T) {
+					m.policy(rapid.SampledFrom([]api.PolicyKind{api.MailboxPolicy, api.MultiWorkloadPolicy}).Draw(r, "kind"))
+				},
+				"box": m.box, "site": m.makeSite, "write": m.write, "write again": m.write, "cut": m.cut, "read": m.read,
+				"state": m.state, "state again": m.state, "assign": m.assign, "assignTenant": m.assignTenant,
+				"refresh": m.refresh, "refresh again": m.refresh, "replace": m.replace, "register": m.register, "update": m.update,
+				"leave": m.leave, "backup": m.makeBackup, "restore": m.restore, "expire": m.expireBackup,
+				"fail": m.failVaults, "heal": m.heal, "heal again": m.heal,
+				"work": m.work, "work again": m.work, "break off": m.breakOff, "break off deep": m.breakOffDeep, "break off deep again": m.breakOffDeep, "pause": m.pause, "cancel": m.cancel, "die": m.die, "purge": m.purge,
+				"tidy": func(*rapid.T) { m.tidyUp() }, "restart": func(*rapid.T) { m.reopen() }, "": m.check,
 			})
-			m.end()
+			m.end(r)
 		})
 	})
 }
 
-// may is an act that a roll on its way may forbid; done says whether it did not.
-func (m *model) may(err error) (done bool) {
-	m.Helper()
-	if fail.Is(err, api.RollInProgress) {
-		return false
+// stage makes what acts are about, so that none is wasted on its absence.
+func (m *model) stage() {
+	m.policy(api.MailboxPolicy)
+	m.policy(api.MultiWorkloadPolicy)
+	m.newBox("p1")
+	m.newBox("")
+	m.makeSite(nil)
+	for _, c := range m.all {
+		path, text := m.form("a", c, m.next("content %d"))
+		m.Must(m.put(c, path, text))
+		c.put(path, text)
 	}
-	m.Must(err)
-	return true
 }
+
+// checked is a test whose failures are a sequence's, which is then made shorter.
+type checked struct {
+	testing.TB
+	r *rapid.T
+}
+
+func (c checked) Helper()                   { c.r.Helper() }
+func (c checked) Error(args ...any)         { c.r.Helper(); c.r.Error(args...) }
+func (c checked) Errorf(f string, a ...any) { c.r.Helper(); c.r.Errorf(f, a...) }
+func (c checked) Fatal(args ...any)         { c.r.Helper(); c.r.Fatal(args...) }
+func (c checked) Fatalf(f string, a ...any) { c.r.Helper(); c.r.Fatalf(f, a...) }
+func (c checked) FailNow()                  { c.r.FailNow() }
+func (c checked) Fail()                     { c.r.Fail() }
+func (c checked) Failed() bool              { return c.r.Failed() }
 
 func (m *model) next(form string) string {
 	m.made++
 	return fmt.Sprintf(form, m.made)
 }
 
-func (m *model) policy(kind string) {
-	name := m.next("p%d")
-	m.namedPolicy(api.PolicyKind(kind), name)
-	m.kinds[name] = kind
-}
-
-// named draws a policy of a kind, or "" where there is none or that is allowed.
-func (m *model) draw(r *rapid.T, kind string, none bool) string {
-	var names []string
-	if none {
-		names = append(names, "")
-	}
-	for name, k := range m.kinds {
-		if kind == "" || k == kind {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		r.Skip("there is no such policy")
-	}
-	slices.Sort(names)
-	return rapid.SampledFrom(names).Draw(r, "policy")
-}
-
-func (m *model) box(r *rapid.T) {
-	name, own := m.next("m%d@contoso.com"), m.draw(r, "mailbox", true)
-	m.Must(e(m.CreateMailbox(m.ctx, newMailbox(name, own))))
-	m.Must(e(m.ImportMail(m.ctx, mailbox(name), -1, strings.NewReader(mbox))))
-	m.boxes[name] = &modelBox{own, api.Active}
-}
-
-func (m *model) drawBox(r *rapid.T) (string, *modelBox) {
-	if len(m.boxes) == 0 {
-		r.Skip("there is no mailbox")
-	}
-	var names []string
-	for name := range m.boxes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	name := rapid.SampledFrom(names).Draw(r, "mailbox")
-	return name, m.boxes[name]
-}
-
-func (m *model) makeSite(*rapid.T) {
-	url := m.next(team + "%d")
-	m.Must(e(m.CreateSite(m.ctx, newSite(url))))
-	m.Must(e(m.PutFile(m.ctx, file(url, path), -1, strings.NewReader(url))))
-	m.sites = append(m.sites, url)
-}
-
-func (m *model) item(r *rapid.T) {
-	name := rapid.SampledFrom([]string{chats, labels}).Draw(r, "store")
-	m.Must(e(m.PutWorkloadItem(m.ctx, item(name, "item"), -1, strings.NewReader(name))))
-	m.items[name] = true
-}
-
-func (m *model) state(r *rapid.T) {
-	name, box := m.drawBox(r)
-	state := rapid.SampledFrom([]api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}).Draw(r, "state")
-	m.Must(e(m.SetMailboxState(m.ctx, newState(name, state))))
-	box.state = state
-}
-
-func (m *model) assign(r *rapid.T) {
-	name, box := m.drawBox(r)
-	own := m.draw(r, "mailbox", true)
-	m.Must(e(m.AssignMailbox(m.ctx, assign(name, own))))
-	box.own = own
-}
-
-func (m *model) assignTenant(r *rapid.T) {
-	name := m.draw(r, "multi-workload", false)
-	if m.may(e(m.AssignPolicy(m.ctx, assignment(name)))) {
-		m.assigned = name
-	}
-}
-
-func (m *model) refresh(r *rapid.T) {
-	name := m.draw(r, "", false)
-	m.newKey("A-" + name)
-	depth := rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthRoot}).Draw(r, "depth")
-	m.Must(e(m.RefreshPolicy(m.ctx, refresh(name, depth))))
-}
-
-func (m *model) replace(r *rapid.T) {
-	name := m.draw(r, "", false)
-	m.newKey("A-" + name) // whatever keys it is under, one is newer
-	m.newKey("B-" + name)
-	m.Must(e(m.ReplacePolicyKeys(m.ctx, replace(name, "", keyURI("A-"+name), keyURI("B-"+name)))))
-}
-
-func (m *model) register(r *rapid.T) {
-	if m.site {
-		r.Skip("it is registered")
-	}
-	m.site = m.may(e(m.RegisterSites(m.ctx, register(m.newKey("A-Sites"), m.newKey("B-Sites")))))
-}
-
-func (m *model) leave(r *rapid.T) {
-	name := m.draw(r, "", false)
-	id := m.shown(name).ID
-	if !m.may(e(m.LeavePolicy(m.ctx, named(name)))) {
-		return
-	}
-	delete(m.kinds, name)
-	m.left = append(m.left, id)
-	if m.assigned == name {
-		m.assigned = ""
-	}
-	for _, box := range m.boxes {
-		if box.own == name {
-			box.own = ""
-		}
-	}
-}
-
-func (m *model) leaveSites(r *rapid.T) {
-	if !m.site {
-		r.Skip("it is not registered")
-	}
-	id := m.shown("Sites").ID
-	if m.may(e(m.LeavePolicy(m.ctx, named("Sites")))) {
-		m.left, m.site = append(m.left, id), false
-	}
-}
-
-func (m *model) running() (running []roll.Roll) {
-	m.View(func(tx *store.Tx) error {
-		all, err := roll.List(m.Ctx, tx, m.Tenant)
-		running = slices.DeleteFunc(all, func(ro roll.Roll) bool { return ro.State != api.RollRunning })
-		return err
-	})
-	return running
-}
-
-func (m *model) drawRoll(r *rapid.T) roll.Roll {
-	running := m.running()
-	if len(running) == 0 {
-		r.Skip("no roll is running")
-	}
-	return running[rapid.IntRange(0, len(running)-1).Draw(r, "roll")]
-}
-
-func (m *model) work(r *rapid.T) {
-	if waits, err := m.Roller.Work(m.Ctx, m.drawRoll(r)); err != nil || waits {
-		m.Fatalf("a roll waits: %v, %v", waits, err)
-	}
-}
-
-// breakOff works on a roll until a page at which its process ends.
-func (m *model) breakOff(r *rapid.T) {
-	ro, at := m.drawRoll(r), rapid.IntRange(1, 3).Draw(r, "page")
-	ctx, end := context.WithCancel(m.Ctx)
-	defer end()
-	n := 0
-	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
-		Settled: func(int64, int64) {},
-		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
-			if n++; n == at {
-				end()
-			}
-			return envelope.Reseal(from, to, old, next, body)
-		}})
-	if _, err := dying.Work(ctx, ro); err != nil && ctx.Err() == nil {
-		m.Fatal(err)
-	}
-}
-
-// check reads what every container holds. It is no access: the keys stay where
-// they are.
-func (m *model) check(*rapid.T) {
+// may is an act that a roll on its way, or a vault that fails, may forbid; done
+// says whether neither did. What is refused has changed nothing.
+func (m *model) may(err error) (done bool) {
 	m.Helper()
-	report, err := m.Verify(m.ctx, api.VerifyInput{}, func(api.VerifyProgress) {})
+	switch fail.CodeOf(err) {
+	case api.VaultDenied, api.VaultUnavailable, api.KeyUnusable:
+		if m.troubled() {
+			return false
+		}
+	case api.RollInProgress:
+		if len(m.rolls(api.RollRunning, api.RollPaused)) > 0 {
+			return false
+		}
+	}
 	m.Must(err)
-	if want := int64(len(m.boxes) + len(m.sites) + len(m.items)); len(report.Closed)+len(report.Damaged) > 0 || report.Items != want {
-		m.Fatalf("%d items open, want %d: %+v", report.Items, want, report)
-	}
+	return true
 }
 
-// end lets every roll end and reads everything.
-func (m *model) end() {
+// troubled says whether any vault may refuse, or not answer.
+func (m *model) troubled() bool { return len(m.failing)+len(m.disabled) > 0 }
+
+// learn takes in the revision that a policy now stands on.
+func (m *model) learn(p *modelPolicy) {
 	m.Helper()
-	for len(m.running()) > 0 {
-		m.finishRolls()
+	now := m.shown(p.id)
+	m.expect(now.Generation, p.gen, "generation of "+p.name)
+	at := place{p.id, p.gen}
+	m.revisions[now.Revision] = at
+	m.pairs[at] = [2]envelope.KeyVersion{{Vault: now.Primary.Vault, Key: now.Primary.Key, Version: now.Primary.Version},
+		{Vault: now.Secondary.Vault, Key: now.Secondary.Key, Version: now.Secondary.Version}}
+}
+
+func (m *model) add(name string, kind api.PolicyKind) {
+	p := &modelPolicy{name: name, id: m.shown(name).ID, kind: kind, gen: 1}
+	m.policies[name], m.byID[p.id] = p, p
+	m.learn(p)
+}
+
+func (m *model) policy(kind api.PolicyKind) {
+	name := m.next("p%d")
+	m.namedPolicy(kind, name)
+	m.add(name, kind)
+}
+
+// draw draws a policy of a kind, or nil where none is allowed too.
+func (m *model) draw(r *rapid.T, none bool, kinds ...api.PolicyKind) *modelPolicy {
+	var list []*modelPolicy
+	if none {
+		list = append(list, nil)
 	}
-	m.TidyUp() // as at the start after a process that ended
-	covering := m.assigned
-	if covering == "" {
-		covering = "Service-managed"
-	}
-	stands := func(what string, got api.Protection, policy string) {
-		m.Helper()
-		if got.Policy != policy || !got.Current {
-			m.Errorf("%s stands under %+v, not under %q", what, got, policy)
+	for _, name := range slices.Sorted(maps.Keys(m.policies)) {
+		if slices.Contains(kinds, m.policies[name].kind) {
+			list = append(list, m.policies[name])
 		}
 	}
-	for name, box := range m.boxes {
-		if box.state != api.Active {
-			m.expect(m.export(name), mbox, "mail of "+name) // it follows
+	return one(r, list)
+}
+
+// one draws one of the model's things, and skips the act where there is none.
+func one[T any](r *rapid.T, all []T) T {
+	if len(all) == 0 {
+		r.Skip("there is none")
+	}
+	return all[rapid.IntRange(0, len(all)-1).Draw(r, "which")]
+}
+
+func (p *modelPolicy) named() string {
+	if p == nil {
+		return ""
+	}
+	return p.name
+}
+
+func (m *model) kind(kinds ...string) (list []*modelContainer) {
+	for _, c := range m.all {
+		if slices.Contains(kinds, c.kind) {
+			list = append(list, c)
 		}
 	}
-	m.tidy()
-	for name, box := range m.boxes {
-		now := m.show(name)
-		m.expect(now.AssignedPolicy, box.own, "own policy of "+name)
-		if box.own != "" {
-			stands(name, now.Protection, box.own)
-		} else {
-			stands(name, now.Protection, covering)
-		}
-	}
-	for name := range m.items {
-		stands(name, m.stores()[name].Protection, covering)
-		var out bytes.Buffer
-		m.Must(m.GetWorkloadItem(m.ctx, item(name, "item"), &out))
-		m.expect(out.String(), name, "the item of "+name)
-	}
-	for _, url := range m.sites {
-		s, err := m.ShowSite(m.ctx, site(url))
-		m.Must(err)
-		stands(url, s.Protection, map[bool]string{true: "Sites", false: "Service-managed"}[m.site])
-	}
-	for _, id := range m.left {
-		p := m.shown(id)
-		if v := m.verdicts(p.Name); v != string(api.SafeToRetire) {
-			m.Errorf("key versions of %q, which was left, are %s", p.Name, v)
-		}
-	}
-	m.clean()
+	return list
 }

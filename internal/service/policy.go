@@ -2,11 +2,13 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
@@ -111,21 +113,13 @@ func (c *call) create(ctx context.Context, d policy.Definition, also func(*store
 // ListPolicies lists the tenant's policies, the service-managed one too.
 func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
-		list := api.List[api.Policy]{Items: []api.Policy{}}
-		return list, c.read(ctx, func(tx *store.Tx) error {
-			all, err := s.Policies.List(ctx, tx, c.tenant)
-			if err != nil {
-				return err
-			}
-			for _, pol := range all {
-				p, err := c.show(ctx, tx, pol)
-				if err != nil {
-					return err
+		return listAll(ctx, c, func(tx *store.Tx) ([]policy.Policy, error) { return s.Policies.List(ctx, tx, c.tenant) },
+			func(tx *store.Tx, pol policy.Policy) (api.Policy, error) {
+				if pol.Damaged != nil {
+					return api.Policy{}, pol.Damaged
 				}
-				list.Items = append(list.Items, p)
-			}
-			return nil
-		})
+				return c.show(ctx, tx, pol)
+			})
 	})
 }
 
@@ -153,7 +147,7 @@ func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) 
 		if in.Body.AllGenerations && depth != api.DepthRoot {
 			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations are re-wrapped at depth root alone, not at depth %s", depth)
 		}
-		return c.change(ctx, in.Policy, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+		return c.change(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
 			return s.Policies.Refresh(ctx, pol, depth, in.Body.AllGenerations, also)
 		})
 	})
@@ -174,45 +168,71 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 		if err != nil {
 			return api.Refreshed{}, err
 		}
-		return c.change(ctx, in.Policy, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+		return c.change(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
 			return s.Policies.Update(ctx, pol, keyType == "secondary", kv, depth, also)
 		})
 	})
 }
 
 // change runs a refresh or an update and begins the roll that follows from it,
-// in the same transaction.
-func (c *call) change(ctx context.Context, identity string, act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
+// in the same transaction. As a dry run it breaks that transaction off and counts.
+func (c *call) change(ctx context.Context, identity string, to api.Depth, asked api.RollOptions,
+	act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
+	options, err := optionsOf(to, asked)
+	if err != nil {
+		return api.Refreshed{}, err
+	}
 	var pol policy.Policy
-	err := c.DB.View(ctx, func(tx *store.Tx) (err error) {
+	sweeps := false // without a newer version, too
+	err = c.DB.View(ctx, func(tx *store.Tx) (err error) {
 		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
 		}
 		if err := pol.TakesIn(); err != nil {
 			return err
 		}
+		latest, _, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+		if err != nil {
+			return err
+		}
+		sweeps = to != api.DepthRoot && (options.IncludeInactive || latest.State == api.RollCancelled)
 		return c.checkNoRoll(ctx, tx, pol)
 	})
 	if err != nil {
 		return api.Refreshed{}, err
 	}
+	began := c.Now()
 	done, err := act(pol, func(tx *store.Tx, ch policy.Change) error {
+		if asked.DryRun {
+			return errDryRun
+		}
 		if ch.NewKey {
 			if err := c.checkNoRoll(ctx, tx, pol); err != nil {
 				return err
 			}
-			if _, err := roll.Begin(ctx, tx, c.Policies, roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID}, c.Now()); err != nil {
+			start := roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID, Depth: to, Options: options}
+			if start.Mark, err = markOf(ctx, tx, to); err != nil {
+				return err
+			}
+			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
 				return err
 			}
 		}
 		return c.done(ctx, tx, fmt.Sprintf("policy %s revision %s", ch.Policy.GUID, ch.Revision.GUID))
 	})
+	swept := sweeps && fail.Is(err, api.NoNewVersion)
+	switch {
+	case asked.DryRun && (swept || errors.Is(err, errDryRun)):
+		return c.estimate(ctx, pol, done, to, options, c.Now().Sub(began))
+	case swept:
+		err = c.sweep(ctx, pol, options)
+	}
 	if err != nil {
 		return api.Refreshed{}, err
 	}
 	c.Roller.Wake()
 	out := api.Refreshed{Rewrapped: done.Rewrapped, Warnings: done.Warnings}
-	if !done.NewKey {
+	if !done.NewKey && !swept {
 		out.Limit = "who holds an old copy of the wrap and the old key version still opens what this policy key protects; depth policy ends that for what it reaches"
 	}
 	out.Policy, err = c.policyOf(ctx, pol.ID)
@@ -242,14 +262,22 @@ func (c *call) rolling(ctx context.Context, tx *store.Tx, pol policy.Policy, lat
 		WithHint(hint, latest.ID)
 }
 
+// markOf draws the mark of a roll that goes below policy keys.
+func markOf(ctx context.Context, tx *store.Tx, to api.Depth) (int64, error) {
+	if to != api.DepthContainer && to != api.DepthContent {
+		return 0, nil
+	}
+	return depth.Mark(ctx, tx)
+}
+
 func depthOf(d api.Depth) (api.Depth, error) {
 	switch d {
 	case "":
 		return api.DepthPolicy, nil
-	case api.DepthRoot, api.DepthPolicy:
+	case api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent:
 		return d, nil
 	}
-	return d, fail.New(api.InvalidArgument, "depth %q is none of root, policy", d)
+	return d, fail.New(api.InvalidArgument, "depth %q is none of root, policy, container, content", d)
 }
 
 // keyVersion reads a key version that is given by its URI or by its parts.

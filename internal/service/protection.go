@@ -5,6 +5,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
 
@@ -15,6 +16,9 @@ func (c *call) protection(ctx context.Context, tx *store.Tx, ct container.Contai
 		return api.Protection{}, err
 	}
 	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, policyKey)
+	if fail.Is(err, api.NotFound) { // one transaction erases wraps and sees that nothing stands under them
+		err = fail.New(api.Damaged, "container %d points to key page %d, which stands under policy key %d, and that has no wrap in this tenant", ct.ID, ct.Page, policyKey)
+	}
 	if err != nil {
 		return api.Protection{}, err
 	}

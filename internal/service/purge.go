@@ -152,25 +152,18 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 // ListPurges lists the purges of the tenant.
 func (s *Service) ListPurges(ctx context.Context, _ api.None) (api.List[api.Purge], error) {
 	return do(ctx, s, api.ListPurges.Meta, "", func(ctx context.Context, c *call) (api.List[api.Purge], error) {
-		list := api.List[api.Purge]{Items: []api.Purge{}}
 		d, err := s.Containers.Directory(ctx, c.tenant)
 		if err != nil {
-			return list, err
+			return api.List[api.Purge]{}, err
 		}
-		return list, c.read(ctx, func(tx *store.Tx) error {
-			all, err := purge.List(ctx, tx, c.tenant)
-			if err != nil {
-				return err
-			}
-			for _, p := range all {
+		return listAll(ctx, c, func(tx *store.Tx) ([]purge.Purge, error) { return purge.List(ctx, tx, c.tenant) },
+			func(tx *store.Tx, p purge.Purge) (api.Purge, error) {
 				one, err := c.purge(ctx, tx, p, d)
 				if err != nil {
-					return err
+					err = fmt.Errorf("purge %d: %w", p.ID, err)
 				}
-				list.Items = append(list.Items, one)
-			}
-			return nil
-		})
+				return one, err
+			})
 	})
 }
 

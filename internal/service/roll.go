@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"keyroll/api"
@@ -12,21 +13,14 @@ import (
 // ListRolls lists the tenant's rolls, the newest first.
 func (s *Service) ListRolls(ctx context.Context, _ api.None) (api.List[api.Roll], error) {
 	return do(ctx, s, api.ListRolls.Meta, "", func(ctx context.Context, c *call) (api.List[api.Roll], error) {
-		list := api.List[api.Roll]{Items: []api.Roll{}}
-		return list, c.read(ctx, func(tx *store.Tx) error {
-			all, err := roll.List(ctx, tx, c.tenant)
-			if err != nil {
-				return err
-			}
-			for _, ro := range all {
+		return listAll(ctx, c, func(tx *store.Tx) ([]roll.Roll, error) { return roll.List(ctx, tx, c.tenant) },
+			func(tx *store.Tx, ro roll.Roll) (api.Roll, error) {
 				r, err := s.Roller.Progress(ctx, tx, ro)
 				if err != nil {
-					return err
+					err = fmt.Errorf("roll %d: %w", ro.ID, err)
 				}
-				list.Items = append(list.Items, r)
-			}
-			return nil
-		})
+				return r, err
+			})
 	})
 }
 

@@ -222,7 +222,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			"the same key twice":           {e(w.CreatePolicy(w.ctx, uri(keyURI("A-p"), keyURI("a-P")))), api.InvalidArgument},
 			"no URI of a vault":            {e(w.CreatePolicy(w.ctx, uri(keyURI("A-p"), "https://example.com/keys/k"))), api.InvalidArgument},
 			"the name of the site policy":  {e(w.CreatePolicy(w.ctx, newPolicy("sITES", keyURI("A-p"), keyURI("B-p")))), api.InvalidArgument},
-			"a depth that is none":         {e(w.RefreshPolicy(w.ctx, refresh("p", "container"))), api.InvalidArgument},
+			"a depth that is none":         {e(w.RefreshPolicy(w.ctx, refresh("p", "blob"))), api.InvalidArgument},
 			"all generations, depth root":  {e(w.RefreshPolicy(w.ctx, all)), api.InvalidArgument},
 			"a refresh of the site policy": {e(w.RefreshPolicy(w.ctx, refresh("Sites", ""))), api.InvalidArgument},
 			"an update of a mailbox one":   {e(w.UpdatePolicy(w.ctx, update("p", "primary", api.KeyVersion{Vault: "A-p", Key: "k", Version: strings.Repeat("0", 32)}))), api.InvalidArgument},
@@ -279,7 +279,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 }
 
 func TestShowsWhatAContainerHolds(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	w := newWorld(policytest.New(t, storetest.One(t)))
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox("Alice@Contoso.com", ""))))
 	w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
 	m := w.show("ALICE@contoso.com")

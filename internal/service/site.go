@@ -70,12 +70,21 @@ func (s *Service) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api
 		if err != nil {
 			return list, err
 		}
-		list.Items = make([]api.File, 0, len(all))
-		for _, f := range all {
-			list.Items = append(list.Items, fileOf(f))
-		}
-		return list, c.noteRead(ctx)
+		return filesOf(all), c.noteRead(ctx)
 	})
+}
+
+// filesOf tells all files, and of the damaged ones that they are.
+func filesOf(all []content.File) api.List[api.File] {
+	list := api.List[api.File]{Items: make([]api.File, 0, len(all))}
+	for _, f := range all {
+		if f.Damaged != nil {
+			list.Damaged = append(list.Damaged, f.Damaged.Error())
+			continue
+		}
+		list.Items = append(list.Items, fileOf(f))
+	}
+	return list
 }
 
 // fileTarget is how the audit log names a file.

@@ -56,7 +56,7 @@ func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKey
 		if err != nil {
 			return api.Refreshed{}, fmt.Errorf("replace the keys of policy %q: %w", in.Policy, err)
 		}
-		return c.change(ctx, in.Policy, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+		return c.change(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
 			return s.Policies.Replace(ctx, pol, primary, secondary, depth, also)
 		})
 	})

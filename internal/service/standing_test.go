@@ -326,7 +326,7 @@ func TestReplacedKeysTakeTheOldOnesPlace(t *testing.T) {
 		before = w.state()
 		for _, in := range []api.ReplacePolicyKeysInput{
 			replace("Sites", "", keyURI("E-p"), keyURI("F-p")), replace("Service-managed", "", keyURI("E-p"), keyURI("F-p")),
-			replace("p", "", keyURI("E-p")), replace("p", "", keyURI("E-p"), keyURI("E-p")), replace("p", "content", keyURI("E-p"), keyURI("F-p")),
+			replace("p", "", keyURI("E-p")), replace("p", "", keyURI("E-p"), keyURI("E-p")), replace("p", "blob", keyURI("E-p"), keyURI("F-p")),
 		} {
 			if err := e(w.ReplacePolicyKeys(w.ctx, in)); fail.CodeOf(err) != api.InvalidArgument && fail.CodeOf(err) != api.RollInProgress {
 				t.Errorf("%+v: %v", in, err)

@@ -41,10 +41,7 @@ func (s *Service) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (
 		if err != nil {
 			return list, err
 		}
-		for _, f := range all {
-			list.Items = append(list.Items, fileOf(f))
-		}
-		return list, c.noteRead(ctx)
+		return filesOf(all), c.noteRead(ctx)
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/depth"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/purge"
@@ -37,6 +38,7 @@ type world struct {
 	*service.Service
 	admin access.Principal
 	ctx   context.Context // of the admin
+	blobs blob.Store
 }
 
 func each(t *testing.T, test func(w world)) {
@@ -46,9 +48,15 @@ func each(t *testing.T, test func(w world)) {
 
 func newWorld(p *policytest.World) world {
 	p.Helper()
-	logger := slog.New(slog.DiscardHandler)
 	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
 	p.Must(err)
+	return newWorldOver(p, blobs)
+}
+
+// newWorldOver is newWorld over blobs that are there already.
+func newWorldOver(p *policytest.World, blobs blob.Store) world {
+	p.Helper()
+	logger := slog.New(slog.DiscardHandler)
 	containers := container.New(p.DB, p.Policies, 4, time.Now)
 	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
 	contents := content.New(p.DB, containers, blobs, 4, time.Now)
@@ -65,7 +73,7 @@ func newWorld(p *policytest.World) world {
 	})
 	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Audit: audit.New(containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	var s *service.Service
-	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
+	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, containers, contents), Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", OwnAddress: func() string { return "127.0.0.1:443" }})
 	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: containers, Contents: contents, Roller: roller,
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
@@ -77,7 +85,7 @@ func newWorld(p *policytest.World) world {
 				return err
 			})
 		}})
-	w := world{World: p, Service: s, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
+	w := world{World: p, Service: s, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
 	w.ctx = w.as(w.admin)
 	return w
 }

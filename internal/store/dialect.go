@@ -22,11 +22,17 @@ type Dialect struct {
 	viewLevel     sql.IsolationLevel // gives a View one state of the database
 	lockShared    string             // statement with the key as ?1; "": the writer is the lock
 	lockExclusive string
+	skipLocked    string // ends a SELECT of rows to update, and passes over those that another transaction holds
+	clock         string // expression: the database's clock when it is evaluated, in Unix milliseconds
+	endSession    string // statement that cuts the connections whose name is ?1; "": no other process has any
 	goose         goose.Dialect
 	migrationLock func() (lock.SessionLocker, error) // nil: one process opens the database
 	retryable     func(error) bool
 	unique        func(error) bool
+	trouble       func(error) trouble
 	openFailure   func(shown string, err error) error
+	check         func(ctx context.Context, db *DB) error // refuses a server that cannot keep what store promises; nil: none to ask
+	hasTable      string                                  // query: how many tables have the name ?1
 	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
 
 	texts *texts

@@ -36,3 +36,18 @@ func NewID() int64 {
 		}
 	}
 }
+
+// PastID makes every id of this process that is made from now on larger than id,
+// also when the process that made it has a clock that is ahead.
+func PastID(id int64) {
+	for {
+		last := lastID.Load()
+		if last >= id || lastID.CompareAndSwap(last, id) {
+			return
+		}
+	}
+}
+
+// IDFrom returns what no id is below that a process makes whose clock shows t or
+// later.
+func IDFrom(t time.Time) int64 { return max(t.UnixMilli()-idEpoch, 0) << idLow }

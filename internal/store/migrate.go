@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -20,30 +22,43 @@ var schema embed.FS
 // versionTable holds a row for each schema file that has been applied.
 const versionTable = "schema_version"
 
+// A schema file waits for a table no longer than migrationLockTime: behind one
+// that waits, everybody else waits for the table too. What is not free by then is
+// tried again after migrationPause, up to migrationTries times.
+var (
+	migrationLockTime = time.Second
+	migrationPause    = 2 * time.Second
+	migrationTries    = 100
+)
+
 // migrate applies the schema files that the database has not seen, each in a
-// transaction of its own. Nodes on PostgreSQL may start at once; an SQLite file
+// transaction of its own, while nodes that know only the older ones go on
+// (schema/README.md). Nodes on PostgreSQL may start at once; an SQLite file
 // belongs to one process, which holds its data folder.
 func (db *DB) migrate(ctx context.Context) error {
-	options := []goose.ProviderOption{
-		goose.WithDisableGlobalRegistry(true),
-		goose.WithTableName(versionTable),
+	pool := db.writer
+	if db.forMigration != nil {
+		pool = db.forMigration()
+		defer pool.Close()
 	}
-	if db.dialect.migrationLock != nil {
-		locker, err := db.dialect.migrationLock()
-		if err != nil {
-			return fmt.Errorf("migrate: %w", err)
+	provider, err := db.dialect.migrations(pool)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	for try := 1; ; try++ {
+		err := upgrade(ctx, provider)
+		if postgresCode(err) != lockNotAvailable || try == migrationTries {
+			return err
 		}
-		options = append(options, goose.WithSessionLocker(locker))
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("migrate: %w", ctx.Err())
+		case <-time.After(migrationPause):
+		}
 	}
-	files, err := fs.Sub(schema, "schema")
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	provider, err := goose.NewProvider(db.dialect.goose, db.writer,
-		schemaFS{files, strings.NewReplacer(db.dialect.schemaWords...)}, options...)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
+}
+
+func upgrade(ctx context.Context, provider *goose.Provider) error {
 	current, target, err := provider.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -56,6 +71,26 @@ func (db *DB) migrate(ctx context.Context) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+// migrations are the schema files as steps on a database.
+func (d *Dialect) migrations(pool *sql.DB) (*goose.Provider, error) {
+	options := []goose.ProviderOption{
+		goose.WithDisableGlobalRegistry(true),
+		goose.WithTableName(versionTable),
+	}
+	if d.migrationLock != nil {
+		locker, err := d.migrationLock()
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	files, err := fs.Sub(schema, "schema")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(d.goose, pool, schemaFS{files, strings.NewReplacer(d.schemaWords...)}, options...)
 }
 
 // schemaFS is a folder of schema files in the words of one database.

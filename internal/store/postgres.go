@@ -5,46 +5,37 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"io"
+	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-
-	"keyroll/api"
-	"keyroll/internal/fail"
 )
-
-// postgresConnections bounds one node's connections; PostgreSQL's own default
-// for all nodes together is 100.
-const postgresConnections = 16
-
-func openPostgres(address string) (*DB, error) {
-	config, err := pgx.ParseConfig(address)
-	if err != nil { // not kept: it repeats the address, with its password
-		return nil, fail.New(api.InvalidArgument, "open database: the PostgreSQL address has a wrong port or parameter")
-	}
-	pool := stdlib.OpenDB(*config)
-	pool.SetMaxOpenConns(postgresConnections)
-	pool.SetMaxIdleConns(postgresConnections)
-	return &DB{dialect: &postgres, writer: pool, reader: pool}, nil
-}
 
 var postgres = Dialect{
 	Name:          "postgres",
 	parameter:     "$",
 	schemaWords:   []string{"${BLOB}", "BYTEA"},
 	viewLevel:     sql.LevelRepeatableRead,
+	skipLocked:    " FOR UPDATE SKIP LOCKED",
 	lockShared:    "SELECT pg_advisory_xact_lock_shared(?1)",
 	lockExclusive: "SELECT pg_advisory_xact_lock(?1)",
+	clock:         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+	endSession:    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND application_name = ?1",
 	goose:         goose.DialectPostgres,
 	migrationLock: func() (lock.SessionLocker, error) {
 		return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // asks each second, 300 times
 	},
 	retryable:   postgresRetryable,
 	unique:      postgresUnique,
+	trouble:     postgresTrouble,
 	openFailure: postgresOpenFailure,
+	check:       postgresCheck,
+	hasTable:    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?1",
 	execMany:    postgresExecMany,
 	texts:       &texts{},
 }
@@ -54,6 +45,10 @@ const (
 	uniqueViolation      = "23505"
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
+	diskFull             = "53100"
+	readOnlyTransaction  = "25006" // a standby, or default_transaction_read_only
+	dataCorrupted        = "XX001"
+	indexCorrupted       = "XX002"
 )
 
 func postgresCode(err error) string {
@@ -73,8 +68,28 @@ func postgresRetryable(err error) bool {
 
 func postgresUnique(err error) bool { return postgresCode(err) == uniqueViolation }
 
-func postgresOpenFailure(shown string, err error) error {
-	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer or refuses", shown).Because(err)
+func postgresTrouble(err error) trouble {
+	switch code := postgresCode(err); {
+	case code == diskFull:
+		return full
+	case code == readOnlyTransaction:
+		return readOnly
+	case code == dataCorrupted || code == indexCorrupted:
+		return unsound
+	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "53"):
+		return unreachable // the connection failed, the server goes down or comes up, or has too much to do
+	case code == "" && lostConnection(err):
+		return unreachable
+	}
+	return noTrouble
+}
+
+// lostConnection reports whether err is of the connection, not of a statement.
+func lostConnection(err error) bool {
+	var connecting *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connecting) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 // pipelined is how many rows go to the server before their results are read.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
@@ -65,7 +66,7 @@ func openSQLite(u *url.URL) (*DB, error) {
 	}
 	reader.SetMaxOpenConns(sqliteReaders)
 	reader.SetMaxIdleConns(sqliteReaders)
-	return &DB{dialect: &sqlite, writer: writer, reader: reader}, nil
+	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader}, nil
 }
 
 // ownerOnly makes the file if need be, readable and writable by its owner alone.
@@ -92,10 +93,13 @@ var sqlite = Dialect{
 	// (sqlite.org/lang_createtable.html#rowid).
 	schemaWords: []string{"${BLOB}", "BLOB", "BIGINT", "INTEGER"},
 	viewLevel:   sql.LevelDefault,
+	clock:       "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 	goose:       goose.DialectSQLite3,
 	retryable:   func(err error) bool { return errors.Is(err, sqlite3.BUSY) },
 	unique:      sqliteUnique,
+	trouble:     sqliteTrouble,
 	openFailure: sqliteOpenFailure,
+	hasTable:    "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
 	execMany:    sqliteExecMany,
 	texts:       &texts{},
 }
@@ -103,6 +107,22 @@ var sqlite = Dialect{
 func sqliteUnique(err error) bool {
 	return errors.Is(err, sqlite3.CONSTRAINT_UNIQUE) || errors.Is(err, sqlite3.CONSTRAINT_PRIMARYKEY) ||
 		errors.Is(err, sqlite3.CONSTRAINT_ROWID)
+}
+
+// sqliteTrouble also looks at what the operating system said: the driver tells
+// some of its refusals as plain failures of input and output.
+func sqliteTrouble(err error) trouble {
+	switch {
+	case errors.Is(err, sqlite3.FULL) || noRoom(err):
+		return full
+	case errors.Is(err, sqlite3.IOERR_WRITE):
+		return unwritable
+	case errors.Is(err, sqlite3.READONLY) || errors.Is(err, syscall.EROFS):
+		return readOnly
+	case errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_CORRUPTFS):
+		return unsound
+	}
+	return noTrouble
 }
 
 func sqliteOpenFailure(shown string, err error) error {

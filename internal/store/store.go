@@ -24,15 +24,37 @@ import (
 
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
-	dialect *Dialect
-	writer  *sql.DB
-	reader  *sql.DB // the same pool as writer on PostgreSQL
+	shown        string // its address without what may be a password
+	dialect      *Dialect
+	session      string // name of this process's connections; "": no other process has any
+	writer       *sql.DB
+	reader       *sql.DB        // the same pool as writer on PostgreSQL
+	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
+	aside        func() *sql.DB // makes a pool for Aside; nil: no other process uses the database
 }
 
 // Open opens the database at address, "sqlite:///absolute/path" or
 // "postgres://…", and brings its schema up to date. A schema newer than this
-// program fails NewerFormat and nothing is changed.
+// program fails NewerFormat, and a database that was moved elsewhere, or into
+// which a move has not ended, Conflict; then nothing is changed.
 func Open(ctx context.Context, address string) (*DB, error) {
+	db, err := dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	err = db.refuseMoved(ctx)
+	if err == nil {
+		err = db.bringUpToDate(ctx)
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// dial connects to the database at address and changes nothing in it.
+func dial(ctx context.Context, address string) (*DB, error) {
 	u, err := url.Parse(address)
 	if err != nil { // not shown: it repeats the address, with its password
 		return nil, fail.New(api.InvalidArgument, "open database: the address is not a URL")
@@ -42,30 +64,46 @@ func Open(ctx context.Context, address string) (*DB, error) {
 	case "sqlite":
 		db, err = openSQLite(u)
 	case "postgres", "postgresql":
-		db, err = openPostgres(address)
+		db, err = openPostgres(u)
 	default:
 		return nil, fail.New(api.InvalidArgument, "open database: scheme %q is neither sqlite nor postgres", u.Scheme)
 	}
 	if err != nil {
 		return nil, err
 	}
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path} // the rest may hold a password
-	if err := db.connect(ctx, shown.String()); err != nil {
+	if err = db.writer.PingContext(ctx); err != nil {
+		err = db.dialect.openFailure(db.shown, err)
+	} else if db.dialect.check != nil {
+		err = db.dialect.check(ctx, db)
+	}
+	if err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return db, nil
 }
 
-func (db *DB) connect(ctx context.Context, shown string) error {
-	if err := db.writer.PingContext(ctx); err != nil {
-		return db.dialect.openFailure(shown, err)
+func (db *DB) bringUpToDate(ctx context.Context) error {
+	err := db.migrate(ctx)
+	if err == nil {
+		return nil
 	}
-	if err := db.migrate(ctx); err != nil {
-		return fmt.Errorf("open database %s: %w", shown, err)
+	if named := db.named(err); fail.CodeOf(named) != api.Internal || postgresCode(err) == "" {
+		return fmt.Errorf("open database %s: %w", db.shown, named)
 	}
-	return nil
+	return db.dialect.openFailure(db.shown, err)
 }
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.View(ctx, func(tx *Tx) error {
+		var one int64
+		return tx.QueryRow(ctx, "SELECT 1").Scan(&one)
+	})
+}
+
+// Shown is the database's address without what may be a password.
+func (db *DB) Shown() string { return db.shown }
 
 // Close waits for running statements and closes all connections.
 func (db *DB) Close() error {
@@ -81,6 +119,20 @@ func (db *DB) Close() error {
 
 // Dialect says which database this is.
 func (db *DB) Dialect() Dialect { return *db.dialect }
+
+// Session names the connections of this DB to a database that other processes
+// may use too, for Tx.EndSession; it is empty where none can.
+func (db *DB) Session() string { return db.session }
+
+// Aside returns the same database through two connections of its own, for short
+// transactions that must not stand behind work which holds all others and waits.
+// The caller closes it. Where Session is empty there is none.
+func (db *DB) Aside() *DB {
+	aside := *db
+	aside.writer = db.aside()
+	aside.reader = aside.writer
+	return &aside
+}
 
 // A transaction that another one made fail is run again at most attempts-1
 // times, after a pause that doubles from firstPause up to longestPause, less a
@@ -99,16 +151,17 @@ const (
 // transaction off in favour of another one (SQLITE_BUSY, serialization
 // failure, deadlock), fn is run again from the start: it must set, not add to,
 // what it captures. A commit whose answer was lost is an error although it may
-// have happened.
+// have happened. A database that is full, takes no writes, is damaged or does
+// not answer is named with its code.
 func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	pause := firstPause
 	for try := 1; ; try++ {
 		err := db.run(ctx, db.writer, &sql.TxOptions{}, fn)
 		if err == nil || !db.dialect.retryable(err) {
-			return err
+			return db.named(err)
 		}
 		if try == attempts {
-			return fmt.Errorf("transaction broken off %d times: %w", attempts, err)
+			return fmt.Errorf("transaction broken off %d times: %w", attempts, db.named(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -123,21 +176,15 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 // the one at its first statement. It never waits for a writer. A View left open
 // for long lets SQLite's write-ahead log grow.
 func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.run(ctx, db.reader, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}, fn)
+	return db.named(db.run(ctx, db.reader, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}, fn))
 }
 
 func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) error {
-	conn, err := pool.Conn(ctx)
+	conn, inner, err := db.begin(ctx, pool, options)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	defer conn.Close()
-	// Only run ends the transaction: were it bound to ctx, its end would roll
-	// back behind fn's back, and what fn still wrote would stand on its own.
-	inner, err := conn.BeginTx(context.WithoutCancel(ctx), options)
-	if err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
-	}
 	defer inner.Rollback() // nothing after a commit
 	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly}
 	if err := fn(tx); err != nil {
@@ -153,4 +200,26 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// begin begins a transaction on a connection that is alive: all that stood in
+// the pool while the server was away are dead, and each tells so only when it is
+// used.
+func (db *DB) begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
+	for left := pool.Stats().MaxOpenConnections; ; left-- {
+		conn, err := pool.Conn(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		// Only run ends the transaction: were it bound to ctx, its end would roll
+		// back behind fn's back, and what fn still wrote would stand on its own.
+		tx, err := conn.BeginTx(context.WithoutCancel(ctx), options)
+		if err == nil {
+			return conn, tx, nil
+		}
+		_ = conn.Close()
+		if left == 0 || db.dialect.trouble(err) != unreachable {
+			return nil, nil, err
+		}
+	}
 }

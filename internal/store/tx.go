@@ -100,6 +100,27 @@ func (tx *Tx) Lock(ctx context.Context, key int64, exclusive bool) error {
 	return nil
 }
 
+// SkipLocked ends a SELECT of the rows that a statement updates: rows that
+// another transaction is changing are passed over instead of waited for. On
+// SQLite, where there is one writer, it is empty.
+func (tx *Tx) SkipLocked() string { return tx.dialect.skipLocked }
+
+// Clock is an expression of the database's clock when it is evaluated, in Unix
+// milliseconds.
+func (tx *Tx) Clock() string { return tx.dialect.clock }
+
+// EndSession cuts the connections of another process that DB.Session names: its
+// transactions are rolled back, and the locks that they hold are free.
+func (tx *Tx) EndSession(ctx context.Context, session string) error {
+	if tx.dialect.endSession == "" {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, tx.dialect.endSession, session); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
 // refusal is an argument that no driver can send: the only way to give a
 // sql.Row its error.
 type refusal struct{ err error }

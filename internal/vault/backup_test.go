@@ -77,7 +77,7 @@ func TestBackupBringsBackAllVersionsInAnotherVault(t *testing.T) {
 }
 
 func TestForeignOrDamagedBackupIsRefused(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", ec())
 	blob, err := c.BackupKey(ctx, "k", nil)

@@ -39,7 +39,7 @@ func TestOfficialManagementClientMakesAVault(t *testing.T) {
 }
 
 func TestPutOnAnExistingVaultChangesWhatItGives(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	n.grant("contoso-A", access.Exchange, "get")
 	again := n.createVault("contoso-a", func(p *armkeyvault.VaultProperties) {
 		p.SKU.Name = to.Ptr(armkeyvault.SKUNameStandard)
@@ -82,7 +82,7 @@ func TestPutOnAnExistingVaultChangesWhatItGives(t *testing.T) {
 }
 
 func TestListsOfVaults(t *testing.T) {
-	n := newWorld(t, sqlite(t)).tenant("contoso")
+	n := newWorld(t, one(t)).tenant("contoso")
 	other := n.world.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	n.createVault("b-vault", nil)
@@ -116,7 +116,7 @@ func TestListsOfVaults(t *testing.T) {
 }
 
 func TestLongListOfVaultsIsPaged(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	err := n.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150)
 			INSERT INTO vault (id, tenant, name, name_folded, subscription, resource_group, location, sku, retention_days,
@@ -198,7 +198,7 @@ func TestDeletedVaultIsRecoveredOrPurged(t *testing.T) {
 }
 
 func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
-	n := newWorld(t, sqlite(t)).tenant("contoso")
+	n := newWorld(t, one(t)).tenant("contoso")
 	n.createVault("held", func(p *armkeyvault.VaultProperties) {
 		p.EnablePurgeProtection, p.SoftDeleteRetentionInDays = to.Ptr(true), to.Ptr(int32(7))
 	})
@@ -218,7 +218,7 @@ func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
 }
 
 func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	group := n.server.URL + "/subscriptions/" + n.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/"
 	const version = "?api-version=2024-11-01"
 	policies := func(policy string) string { return `{"properties":{"accessPolicies":[` + policy + `]}}` }

@@ -14,7 +14,7 @@ import (
 )
 
 func TestChallengeTellsWhereToGetAToken(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	for _, token := range []string{"", "kr_unknown", "abc"} {
 		var p problem
 		status, header := n.callWith("GET", n.url("contoso-A")+"/keys?api-version=7.4", "", token, &p)
@@ -27,7 +27,7 @@ func TestChallengeTellsWhereToGetAToken(t *testing.T) {
 }
 
 func TestRequestsAreNumbered(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	for _, url := range []string{n.url("contoso-A") + "/keys?api-version=7.4", n.server.URL + "/subscriptions?api-version=2022-12-01"} {
 		for _, token := range []string{n.token, ""} {
 			_, header := n.callWith("GET", url, "", token, nil)
@@ -43,7 +43,7 @@ func TestRequestsAreNumbered(t *testing.T) {
 }
 
 func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
-	n := newWorld(t, sqlite(t))
+	n := newWorld(t, one(t))
 	for host, want := range map[string]bool{
 		"contoso.managedhsm.localhost": true, "contoso.managedhsm.vault.localhost": false, "managedhsm.localhost": false,
 		"contoso.vault.localhost": true, "Contoso.VAULT.localhost:8443": true,
@@ -58,7 +58,7 @@ func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
 }
 
 func TestBadRequestIsRefusedPrecisely(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	create(t, n.keys("contoso-A"), "k", ec())
 	const v = "?api-version=7.4"
 	for _, c := range []struct {
@@ -153,7 +153,7 @@ func sane(t *testing.T, rec *httptest.ResponseRecorder) {
 }
 
 func FuzzVaultSurvivesAnyRequest(f *testing.F) {
-	n := contoso(f, sqlite(f))
+	n := contoso(f, one(f))
 	create(f, n.keys("contoso-A"), "k", ec())
 	f.Add("GET", "/keys", "maxresults=1&$skiptoken=aw", "")
 	f.Add("GET", "/keys/k/versions", "$skiptoken=MQ", "")
@@ -171,7 +171,7 @@ func FuzzVaultSurvivesAnyRequest(f *testing.F) {
 }
 
 func FuzzManagementSurvivesAnyRequest(f *testing.F) {
-	n := contoso(f, sqlite(f))
+	n := contoso(f, one(f))
 	group := "/subscriptions/" + n.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/"
 	f.Add("PUT", group+"new", "", `{"location":"eastus","properties":{"sku":{"name":"premium"},"accessPolicies":[]}}`)
 	f.Add("PATCH", group+"contoso-A", "", `{"tags":{"a":"b"},"properties":{"enablePurgeProtection":true}}`)
@@ -184,7 +184,7 @@ func FuzzManagementSurvivesAnyRequest(f *testing.F) {
 }
 
 func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
-	n := contoso(f, sqlite(f))
+	n := contoso(f, one(f))
 	f.Add([]byte{1, 2, 3})
 	f.Add(append([]byte{1}, make([]byte, 60)...))
 	f.Fuzz(func(t *testing.T, blob []byte) {

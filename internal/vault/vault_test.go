@@ -388,7 +388,7 @@ func create(t testing.TB, c *azkeys.Client, name string, p azkeys.CreateKeyParam
 	return answer.KeyBundle
 }
 
-func sqlite(t testing.TB) *store.DB { return storetest.SQLite(t) }
+func one(t testing.TB) *store.DB { return storetest.One(t) }
 
 func decodeJSON(t testing.TB, r io.Reader, into any) {
 	t.Helper()

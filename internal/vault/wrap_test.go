@@ -16,7 +16,7 @@ import (
 )
 
 func TestWhatAVersionAllowsAtWhichTime(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
 	wrapped, err := c.WrapKey(ctx, "k", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("secret")), nil)
@@ -76,7 +76,7 @@ func TestWhatAVersionAllowsAtWhichTime(t *testing.T) {
 }
 
 func TestDatesTakeEffectByThemselves(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	p := rsa2048()
 	p.KeyAttributes = &azkeys.KeyAttributes{NotBefore: to.Ptr(time.Now().Add(time.Minute)), Expires: to.Ptr(time.Now().Add(2 * time.Minute))}
 	c := n.keys("contoso-A")
@@ -95,7 +95,7 @@ func TestDatesTakeEffectByThemselves(t *testing.T) {
 }
 
 func TestAlgorithms(t *testing.T) {
-	n := contoso(t, sqlite(t))
+	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	k := create(t, c, "k", rsa2048())
 	for algorithm, most := range map[azkeys.EncryptionAlgorithm]int{

@@ -50,6 +50,7 @@ type run struct {
 	progress func(api.VerifyProgress)
 	keys     map[int64]*envelope.Key // opened policy keys
 	closed   map[int64]bool          // policy keys that a rule keeps shut, or that are damaged
+	named    map[int64]bool          // policies that have been filed as damaged
 }
 
 // pageBatch is how many key pages are read at a time.
@@ -59,7 +60,7 @@ const pageBatch = 32
 // One verification runs at a time, another waits for it. progress is called
 // from one goroutine.
 func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(api.VerifyProgress)) (api.Verified, error) {
-	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}}
+	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, named: map[int64]bool{}}
 	r.report.Closed, r.report.Damaged = []api.Finding{}, []api.Finding{}
 	select {
 	case v.one <- struct{}{}:
@@ -80,7 +81,10 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	if err := r.keysOf(ctx, only); err != nil {
 		return r.report, err
 	}
-	return r.report, r.content(ctx, only)
+	if err := r.content(ctx, only); err != nil || only != 0 {
+		return r.report, err
+	}
+	return r.report, r.rest(ctx)
 }
 
 // probe has each root of a policy wrap and unwrap; a policy that no root wraps
@@ -169,6 +173,12 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 	for _, pol := range policies {
 		if only != 0 && pol.ID != only {
 			continue
+		}
+		if pol.Damaged != nil && !r.named[pol.ID] {
+			r.named[pol.ID] = true
+			if err := r.found("policy", pol.ID, pol.Damaged); err != nil {
+				return nil, nil, err
+			}
 		}
 		keys, err := r.policies.Keys(ctx, r.tx, r.tenant, pol.ID)
 		if err != nil {
@@ -267,8 +277,9 @@ func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent)
 // are exactly the containers that point to it. Under a policy key that no root
 // wraps any more there is nothing.
 func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) error {
+	classes := slices.Concat(policy.Classes, policy.OlderClasses)
 	for _, parent := range retired {
-		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, policy.Classes)
+		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, classes)
 		if err != nil {
 			return err
 		}
@@ -289,7 +300,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 	}
 	for _, one := range kept {
 		for after := int64(0); ; {
-			rows, err := keypage.Under(ctx, r.tx, r.tenant, []keypage.Parent{one.Parent}, policy.Classes, after, pageBatch)
+			rows, err := keypage.Under(ctx, r.tx, r.tenant, []keypage.Parent{one.Parent}, classes, after, pageBatch)
 			if err != nil {
 				return err
 			}
@@ -324,6 +335,9 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		return r.found("key page", row.ID, err)
 	}
 	defer page.Zero()
+	if row.Class.IsOlder() {
+		return r.olderPage(ctx, row, page)
+	}
 	pointing, err := r.containers.OnPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
 		return err
@@ -352,11 +366,36 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 	return nil
 }
 
+// olderPage checks a page of the keys that containers had before a roll gave them
+// new ones: its slots are exactly those of the containers that point to it.
+func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
+	pointing, err := r.containers.OnOlderPage(ctx, r.tx, r.tenant, row.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range pointing {
+		key, ok := page.Find(c.ID, c.Generation-1)
+		if !ok {
+			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its older generation %d", c.ID, row.ID, c.Generation-1)
+			if err := r.found(noun(c), c.ID, err); err != nil {
+				return err
+			}
+			continue
+		}
+		key.Zero()
+	}
+	if page.Len() != len(pointing) {
+		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d older keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+	}
+	return nil
+}
+
 // placed is a container and the policy key that its key stands under.
 type placed struct {
 	container.Container
 	policyKey int64
 	err       error
+	olderErr  error // of its older key alone
 }
 
 // content reads every item of every container. What has been filed as closed
@@ -369,6 +408,11 @@ func (r *run) content(ctx context.Context, only int64) error {
 		}
 		for _, c := range list {
 			after = c.ID
+			if c.olderErr != nil && c.err == nil && (only == 0 || r.keys[c.policyKey] != nil) {
+				if err := r.found(noun(c.Container), c.ID, c.olderErr); err != nil {
+					return err
+				}
+			}
 			switch {
 			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
 				continue
@@ -392,7 +436,7 @@ func (r *run) placed(ctx context.Context, after int64) (list []placed, err error
 		}
 		list = list[:0]
 		for _, c := range containers {
-			p := placed{Container: c}
+			p := placed{Container: c, olderErr: r.containers.CheckOlder(ctx, tx, c)}
 			if p.policyKey, _, p.err = r.containers.PolicyKeyOf(ctx, tx, c); p.err != nil && fail.CodeOf(p.err) != api.Damaged {
 				return p.err
 			}

@@ -288,7 +288,7 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 }
 
 func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	w := newWorld(policytest.New(t, storetest.One(t)))
 	ctx, cancel := context.WithCancel(w.Ctx)
 	w.Vaults.Before = func(context.Context, policytest.Call) error { cancel(); return nil }
 	w.Policies.Close()

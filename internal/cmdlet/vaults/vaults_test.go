@@ -103,7 +103,7 @@ func (l *lent) client(t *testing.T, token string) *vaults.Client {
 // contoso is the client of a tenant's admin against the real embedded vault.
 func contoso(t *testing.T) *vaults.Client {
 	t.Helper()
-	db := storetest.SQLite(t)
+	db := storetest.One(t)
 	s, err := seal.Open(ctx, "file://"+filepath.Join(t.TempDir(), "seal"))
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ import (
 	"keyroll/internal/cmdlet"
 	"keyroll/internal/cmdlet/vaults"
 	"keyroll/internal/node"
+	"keyroll/internal/store/storetest"
 )
 
 // World is a running node with its client.
@@ -45,17 +46,27 @@ type World struct {
 	transport *http.Transport // of the shell
 }
 
-// Start starts a node, on a fresh data folder unless o names one. It is closed
-// at the test's end.
+// Start starts a node, on a fresh data folder unless o names one, whose database
+// is one that storetest.One would return. It is closed at the test's end.
 func Start(t testing.TB, o node.Options) *World {
 	t.Helper()
 	if o.Data == "" {
 		o.Data = filepath.Join(t.TempDir(), "data")
+		if o.Database == "" && storetest.OnPostgres() {
+			o.Database = storetest.PostgresURL(t)
+		}
 	}
 	w := &World{Data: o.Data, t: t, options: o}
 	w.start()
 	t.Cleanup(w.Stop)
 	return w
+}
+
+// Folder names a fresh data folder for a node whose database stands in it,
+// whatever other tests run on: for a test that copies data folders.
+func Folder(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "data")
 }
 
 func (w *World) start() {

@@ -77,11 +77,14 @@ func (f *FakeVaults) Add(vault, key string) envelope.KeyVersion {
 	return kv
 }
 
-// Disable disables one version.
-func (f *FakeVaults) Disable(kv envelope.KeyVersion) {
+// Disable disables one version, Enable ends that.
+func (f *FakeVaults) Disable(kv envelope.KeyVersion) { f.setDisabled(kv, true) }
+func (f *FakeVaults) Enable(kv envelope.KeyVersion)  { f.setDisabled(kv, false) }
+
+func (f *FakeVaults) setDisabled(kv envelope.KeyVersion, disabled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.find(kv).disabled = true
+	f.find(kv).disabled = disabled
 }
 
 // Fail makes every call to a vault fail; a nil error ends that.

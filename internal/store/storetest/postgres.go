@@ -34,12 +34,24 @@ var databases atomic.Int64
 // schema, dropped when t ends.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
+	return newDatabase(t, "keyroll")
+}
+
+// EmptyPostgresURL returns the address of a new PostgreSQL database that holds
+// nothing, dropped when t ends.
+func EmptyPostgresURL(t testing.TB) string {
+	t.Helper()
+	return newDatabase(t, "template0")
+}
+
+func newDatabase(t testing.TB, template string) string {
+	t.Helper()
 	folder, err := server()
 	if err != nil {
 		t.Fatalf("start PostgreSQL: %v", err)
 	}
 	name := fmt.Sprintf("test%d", databases.Add(1))
-	if err := admin(folder, "CREATE DATABASE "+name+" TEMPLATE keyroll"); err != nil {
+	if err := admin(folder, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatalf("create test database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -149,6 +161,27 @@ func unprivileged() (*syscall.Credential, error) {
 func address(folder, database string) string {
 	query := url.Values{"host": {folder}, "user": {"keyroll"}}
 	return "postgres:///" + database + "?" + query.Encode()
+}
+
+// Socket is the socket of the server of an address that PostgresURL returned, and
+// Through the address of the same database at a host and port that lead to it.
+func Socket(address string) string {
+	return filepath.Join(parameters(address).Get("host"), ".s.PGSQL.5432")
+}
+
+// Through: see Socket.
+func Through(address, hostPort string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(parameters(address).Get("user")), Host: hostPort, RawQuery: "sslmode=disable"}
+	u.Path = strings.TrimPrefix(strings.SplitN(address, "?", 2)[0], "postgres://")
+	return u.String()
+}
+
+func parameters(address string) url.Values {
+	u, err := url.Parse(address)
+	if err != nil {
+		panic(err) // it is none of PostgresURL
+	}
+	return u.Query()
 }
 
 // oneAtATime keeps CREATE DATABASE from finding its template in use.

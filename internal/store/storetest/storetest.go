@@ -11,6 +11,7 @@ package storetest
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -24,6 +25,23 @@ func Each(t *testing.T, test func(t *testing.T, db *store.DB)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
 	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
 }
+
+// databaseVariable names the database that One returns: sqlite or postgres.
+const databaseVariable = "KEYROLL_TEST_DATABASE"
+
+// One returns a new database with the schema, closed when t ends, for a test
+// that does not care which: SQLite, or PostgreSQL where the environment variable
+// KEYROLL_TEST_DATABASE says postgres. make test runs such tests with both.
+func One(t testing.TB) *store.DB {
+	t.Helper()
+	if OnPostgres() {
+		return Postgres(t)
+	}
+	return SQLite(t)
+}
+
+// OnPostgres reports whether tests that do not care run on PostgreSQL.
+func OnPostgres() bool { return os.Getenv(databaseVariable) == "postgres" }
 
 // SQLite returns a new SQLite database with the schema, closed when t ends.
 func SQLite(t testing.TB) *store.DB {

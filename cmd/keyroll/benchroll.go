@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/bench"
+)
+
+type benchRoll struct {
+	Depth      string   `name:"depth" enum:"root,policy,container,content" default:"policy" placeholder:"DEPTH" help:"What the roll replaces: root, policy, container or content (${default})."`
+	Containers *int     `name:"containers" placeholder:"N" help:"Mailboxes to roll (200000; depth container 1000, depth content 8)."`
+	Items      *int     `name:"items" placeholder:"N" help:"Depths container and content: messages a mailbox (1000; depth content 32)."`
+	ItemSize   byteSize `name:"item-size" default:"4MiB" placeholder:"BYTES" help:"Depth content: size of a message; KiB, MiB and GiB may follow the number (${default})."`
+	benchPlace
+}
+
+func (c *benchRoll) Run(e *env) error {
+	return c.in(e, func(o bench.Options) error {
+		o.ItemSize = int64(c.ItemSize)
+		switch api.Depth(c.Depth) {
+		case api.DepthRoot:
+			return c.root(e, c.of(o, 200_000, 0))
+		case api.DepthContainer:
+			return c.container(e, c.of(o, 1000, 1000))
+		case api.DepthContent:
+			return c.content(e, c.of(o, 8, 32))
+		}
+		return c.policy(e, c.of(o, 200_000, 0))
+	})
+}
+
+// of completes o with numbers of mailboxes and messages, those given or else
+// these.
+func (c *benchRoll) of(o bench.Options, containers, items int) bench.Options {
+	o.Containers, o.Items = containers, items
+	if c.Containers != nil {
+		o.Containers = *c.Containers
+	}
+	if c.Items != nil {
+		o.Items = *c.Items
+	}
+	return o
+}
+
+func (c *benchRoll) root(e *env, o bench.Options) error {
+	r, err := bench.Root(e, o)
+	if err != nil {
+		return err
+	}
+	return e.object(r, func(w io.Writer) {
+		figures(w, r.Base, fmt.Sprintf("ratio to %d containers", r.Few), ratio("ratioToFew"),
+			"one refresh at depth root", inSeconds("seconds"), fmt.Sprintf("the same over %d containers", r.Few), inSeconds("fewSeconds"),
+			"containers", r.Containers)
+	})
+}
+
+func (c *benchRoll) policy(e *env, o bench.Options) error {
+	r, err := bench.Roll(e, o)
+	if err != nil {
+		return err
+	}
+	return e.object(r, func(w io.Writer) {
+		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"), "ratio to bare pages", ratio("ratioToPages"),
+			"roll", perSecond{"perSecond", "containers"}, "row by row", perSecond{"rowByRowPerSecond", "containers"},
+			"bare pages", perSecond{"pagesPerSecond", "containers"}, "cryptography alone", perSecond{"cryptoPerSecond", "containers"},
+			"one roll", inSeconds("seconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", size(r.PeakRSSBytes),
+			"containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots), "keys opened and equal", r.KeysOpenedAndEqual)
+	})
+}
+
+func (c *benchRoll) container(e *env, o bench.Options) error {
+	r, err := bench.Container(e, o)
+	if err != nil {
+		return err
+	}
+	return e.object(r, func(w io.Writer) {
+		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"),
+			"roll", perSecond{"perSecond", "blob keys"}, "row by row", perSecond{"rowByRowPerSecond", "blob keys"},
+			"cryptography alone", perSecond{"cryptoPerSecond", "blob keys"},
+			"one roll", inSeconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
+			"mailboxes", r.Containers, "messages of each", r.Items, "keys opened and equal", r.KeysOpenedAndEqual)
+	})
+}
+
+func (c *benchRoll) content(e *env, o bench.Options) error {
+	r, err := bench.Recrypt(e, o)
+	if err != nil {
+		return err
+	}
+	return e.object(r, func(w io.Writer) {
+		figures(w, r.Base, "ratio to opening, seals and plain copy alone", ratio("ratioToLimits"),
+			"roll", bytesPerSecond("perSecond"), "opening, seals and plain copy alone", bytesPerSecond("limitsPerSecond"),
+			"opening alone", bytesPerSecond("openPerSecond"), "seals alone", bytesPerSecond("sealPerSecond"), "plain copy, with fsync", bytesPerSecond("copyPerSecond"),
+			"one roll", inSeconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
+			"mailboxes", r.Containers, "messages of each", fmt.Sprintf("%d of %s", r.Items, size(r.ItemSize)), "content", size(r.Bytes),
+			"path", r.Path, "bytes equal", r.BytesEqual)
+	})
+}
+
+type benchGrowth struct {
+	Containers int `name:"containers" default:"10000000" placeholder:"N" help:"Mailboxes at the end of the curve (${default})."`
+	benchPlace
+}
+
+func (c *benchGrowth) Run(e *env) error {
+	return c.in(e, func(o bench.Options) error {
+		o.Containers = c.Containers
+		r, err := bench.Growth(e, o)
+		if err != nil {
+			return err
+		}
+		return e.object(r, func(w io.Writer) {
+			largest := r.Sizes[len(r.Sizes)-1].Containers
+			pairs := []any{fmt.Sprintf("ratio of containers/s at %d to %d", largest, r.Reference), ratio("ratioToReference"),
+				fmt.Sprintf("ratio of depth root at %d to %d", largest, r.Sizes[0].Containers), ratio("rootRatioToFewest")}
+			for _, s := range r.Sizes {
+				pairs = append(pairs, fmt.Sprintf("%d containers", s.Containers),
+					fmt.Sprintf("%.0f containers/s, one roll %.3f s, depth root %.3f s, peak memory %s, database %s", s.PerSecond, s.Seconds, s.RootSeconds, size(s.PeakRSSBytes), size(s.DatabaseBytes)))
+			}
+			figures(w, r.Base, pairs...)
+		})
+	})
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"keyroll/internal/node"
+)
+
+type databaseCommand struct {
+	Move databaseMove `cmd:"" help:"Move the SQLite database of a data folder to PostgreSQL, and compare."`
+}
+
+type databaseMove struct {
+	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder whose database is moved (${default})."`
+	To   string `name:"to" env:"KEYROLL_DATABASE" required:"" placeholder:"URL" help:"Empty PostgreSQL database, postgres://USER@HOST/NAME. A password stands better in KEYROLL_DATABASE, PGPASSWORD or the file of PGPASSFILE than on the command line. Across machines: ?sslmode=verify-full."`
+}
+
+// movedDatabase is what database move prints with -o json.
+type movedDatabase struct {
+	From   string       `json:"from"`
+	To     string       `json:"to"`
+	Rows   int64        `json:"rows"`
+	Tables []movedTable `json:"tables"`
+}
+
+type movedTable struct {
+	Name   string `json:"name"`
+	Rows   int64  `json:"rows"`
+	SHA256 string `json:"sha256"` // of its rows in the order of its key, the same in both
+}
+
+func (c *databaseMove) Run(e *env) error {
+	bar := e.progress("database move", -1)
+	moved, err := node.MoveDatabase(e, c.Data, c.To, func(stage string, done, total int64) {
+		bar.note(fmt.Sprintf("%s, row %d of %d", stage, done, total))
+		bar.of(total)
+		bar.Set(done)
+	})
+	bar.End()
+	if err != nil {
+		return err
+	}
+	out := movedDatabase{From: moved.From, To: moved.To, Rows: moved.Rows, Tables: []movedTable{}}
+	for _, t := range moved.Tables {
+		out.Tables = append(out.Tables, movedTable{Name: t.Name, Rows: t.Rows, SHA256: t.Digest})
+	}
+	return e.object(out, func(w io.Writer) {
+		fields(w, "from", out.From, "to", out.To, "tables, the same in both", len(out.Tables), "rows", out.Rows)
+		fmt.Fprintf(w, "From now on: keyroll serve --data %s, with --database or KEYROLL_DATABASE. %s is kept; nothing opens it any more.\n", c.Data, node.DatabaseFile)
+	})
+}

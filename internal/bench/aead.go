@@ -1,0 +1,67 @@
+package bench
+
+import (
+	"bytes"
+	"crypto/rand"
+	"io"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"keyroll/internal/envelope"
+)
+
+// aead seals and opens size bytes in blobs of some size and in segments as
+// content has them, on all cores, from memory to nowhere, and returns both rates
+// in bytes a second.
+func aead(size, blob int64) (seal, open float64, err error) {
+	plain := make([]byte, min(size, blob))
+	rand.Read(plain)
+	place, key := envelope.BlobPlace{Tenant: 1, Blob: 1}, envelope.NewKey()
+	var sealed bytes.Buffer
+	if err := sealInto(&sealed, key, place, plain); err != nil {
+		return 0, 0, err
+	}
+	if seal, err = overBlobs(size, blob, func(n int64) error { return sealInto(io.Discard, envelope.NewKey(), place, plain[:n]) }); err != nil {
+		return 0, 0, err
+	}
+	open, err = overBlobs(size, blob, func(int64) error {
+		_, err := io.Copy(io.Discard, envelope.NewReader(bytes.NewReader(sealed.Bytes()), key, place, int64(len(plain))))
+		return err
+	})
+	return seal, open, err
+}
+
+func sealInto(w io.Writer, key *envelope.Key, place envelope.BlobPlace, plain []byte) error {
+	b := envelope.NewWriter(w, key, place)
+	if _, err := b.Write(plain); err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+// overBlobs runs work for each blob of size bytes, on all cores.
+func overBlobs(size, blob int64, work func(bytes int64) error) (perSecond float64, err error) {
+	var begun atomic.Int64
+	var g errgroup.Group
+	begin := time.Now()
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() error {
+			for {
+				off := begun.Add(blob) - blob
+				if off >= size {
+					return nil
+				}
+				if err := work(min(blob, size-off)); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	return float64(size) / time.Since(begin).Seconds(), nil
+}

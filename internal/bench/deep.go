@@ -1,0 +1,257 @@
+package bench
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// ContainerResult is what a benchmark of depth container measured: medians,
+// rates in blob keys a second.
+type ContainerResult struct {
+	RatioToRowByRow    float64 `json:"ratioToRowByRow"`
+	PerSecond          float64 `json:"perSecond"`
+	RowByRowPerSecond  float64 `json:"rowByRowPerSecond"`
+	CryptoPerSecond    float64 `json:"cryptoPerSecond"`
+	Containers         int     `json:"containers"`
+	Items              int     `json:"items"` // of each container
+	PageSlots          int     `json:"pageSlots"`
+	Seconds            float64 `json:"seconds"`      // of one roll
+	PeakRSSBytes       int64   `json:"peakRSSBytes"` // of a roll, over all rounds
+	KeysOpenedAndEqual int64   `json:"keysOpenedAndEqual"`
+	Base
+}
+
+// Container rolls mailboxes at depth container, beside the same keys one a row,
+// and opens every blob's key once more. No content is read at this depth, so
+// there is none.
+func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
+	o.ItemSize = 1
+	if err := o.checkItems(); err != nil {
+		return r, err
+	}
+	databases, drop, err := o.databases(ctx, 2)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if dropped := drop(); err == nil {
+			err = dropped
+		}
+	}()
+	keys := o.Containers * o.Items
+	o.Progress(fmt.Sprintf("fill %d mailboxes with %d messages each", o.Containers, o.Items))
+	w, err := start(ctx, o, "roll", databases[0])
+	if err != nil {
+		return r, err
+	}
+	defer w.Close()
+	if err := w.fillItems(ctx, o.Items); err != nil {
+		return r, err
+	}
+	o.Progress("fill the rows of the peer")
+	rows, closeRows, err := o.openRows(ctx, databases[1], w.Tenant.ID, keys)
+	if err != nil {
+		return r, err
+	}
+	defer closeRows()
+	of, err := w.containerKeys(ctx)
+	if err != nil {
+		return r, err
+	}
+	before, err := w.blobKeys(ctx)
+	if err != nil {
+		return r, err
+	}
+	sample, err := newSample(ctx, w.blobPages)
+	if err != nil {
+		return r, err
+	}
+	s := series{}
+	for round := range o.Rounds {
+		o.Progress(roundOf(round, o.Rounds))
+		s.add("cryptoPerSecond", cryptography(sample, keys))
+		byRow, err := rows.roll(ctx)
+		if err != nil {
+			return r, err
+		}
+		var took time.Duration
+		peak, err := peakOf(func() (err error) { took, err = w.roll(ctx, api.DepthContainer, api.RollOptions{}); return err })
+		if err != nil {
+			return r, err
+		}
+		r.PeakRSSBytes = max(r.PeakRSSBytes, peak)
+		s.add("seconds", took.Seconds())
+		s.add("perSecond", perSecond(keys, took))
+		s.add("rowByRowPerSecond", byRow)
+		s.add("ratioToRowByRow", perSecond(keys, took)/byRow)
+		now, err := w.containerKeys(ctx)
+		if err != nil {
+			return r, err
+		}
+		if now.keys != int64(o.Containers) || now.sum == of.sum {
+			return r, fail.New(api.Damaged, "the containers' keys after the roll are the keys before, or not all there: %d opened", now.keys)
+		}
+		of = now
+	}
+	o.Progress("open every key once more")
+	after, err := w.blobKeys(ctx)
+	if err != nil {
+		return r, err
+	}
+	if err := kept(before, after, int64(keys)); err != nil {
+		return r, err
+	}
+	r.RatioToRowByRow, r.PerSecond, r.RowByRowPerSecond, r.CryptoPerSecond, r.Seconds = s.median("ratioToRowByRow"), s.median("perSecond"),
+		s.median("rowByRowPerSecond"), s.median("cryptoPerSecond"), s.median("seconds")
+	r.Containers, r.Items, r.PageSlots, r.KeysOpenedAndEqual = o.Containers, o.Items, o.PageSlots, after.keys
+	r.Base, err = w.base(ctx, s)
+	return r, err
+}
+
+// openRows fills the peer's rows in a database of their own.
+func (o Options) openRows(ctx context.Context, database string, tenant int64, n int) (*rows, func() error, error) {
+	b := bulk{database: database}
+	if database == "" {
+		database = "sqlite://" + filepath.Join(o.Data, "rows.db")
+	}
+	var err error
+	if b.db, err = store.Open(ctx, database); err != nil {
+		return nil, nil, err
+	}
+	r, err := newRows(ctx, b, tenant, n)
+	if err != nil {
+		b.db.Close()
+		return nil, nil, err
+	}
+	return r, b.db.Close, nil
+}
+
+// RecryptResult is what a benchmark of depth content measured: medians, rates
+// in bytes of content a second. LimitsPerSecond is the rate of opening, sealing
+// and copying one after the other.
+type RecryptResult struct {
+	RatioToLimits   float64 `json:"ratioToLimits"`
+	PerSecond       float64 `json:"perSecond"`
+	LimitsPerSecond float64 `json:"limitsPerSecond"`
+	OpenPerSecond   float64 `json:"openPerSecond"`
+	SealPerSecond   float64 `json:"sealPerSecond"`
+	CopyPerSecond   float64 `json:"copyPerSecond"`
+	Containers      int     `json:"containers"`
+	Items           int     `json:"items"` // of each container
+	ItemSize        int64   `json:"itemSize"`
+	Bytes           int64   `json:"bytes"`
+	Seconds         float64 `json:"seconds"`      // of one roll
+	PeakRSSBytes    int64   `json:"peakRSSBytes"` // of a roll, over all rounds
+	Path            string  `json:"path"`         // what stands between the node and the blobs
+	BytesEqual      bool    `json:"bytesEqual"`
+	Base
+}
+
+// Recrypt rolls mailboxes at depth content, beside the same seals without
+// anything else and a plain copy of as many bytes, and reads all of it again.
+func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
+	if err := o.checkItems(); err != nil {
+		return r, err
+	}
+	databases, drop, err := o.databases(ctx, 1)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if dropped := drop(); err == nil {
+			err = dropped
+		}
+	}()
+	bytes := int64(o.Containers) * int64(o.Items) * o.ItemSize
+	o.Progress(fmt.Sprintf("fill %d mailboxes with %d messages of %d bytes each", o.Containers, o.Items, o.ItemSize))
+	w, err := start(ctx, o, "roll", databases[0])
+	if err != nil {
+		return r, err
+	}
+	defer w.Close()
+	if err := w.importAll(ctx, o.Containers); err != nil {
+		return r, err
+	}
+	t := transfers{size: bytes, source: filepath.Join(o.Data, "source"), target: filepath.Join(o.Data, "target")}
+	if err := t.make(); err != nil {
+		return r, err
+	}
+	before, err := w.contentDigest(ctx)
+	if err != nil {
+		return r, err
+	}
+	s := series{}
+	for round := range o.Rounds {
+		o.Progress(roundOf(round, o.Rounds))
+		copied, err := t.perSecond(t.copy)
+		if err != nil {
+			return r, err
+		}
+		if err := os.Remove(t.target); err != nil {
+			return r, err
+		}
+		sealed, opened, err := aead(bytes, o.ItemSize)
+		if err != nil {
+			return r, err
+		}
+		keys, err := w.blobKeys(ctx)
+		if err != nil {
+			return r, err
+		}
+		var took time.Duration
+		peak, err := peakOf(func() (err error) { took, err = w.roll(ctx, api.DepthContent, api.RollOptions{}); return err })
+		if err != nil {
+			return r, err
+		}
+		if now, err := w.blobKeys(ctx); err != nil {
+			return r, err
+		} else if now.keys != keys.keys || now.sum == keys.sum {
+			return r, fail.New(api.Damaged, "the blobs' keys after the roll are the keys before, or not all there: %d of %d", now.keys, keys.keys)
+		}
+		r.PeakRSSBytes = max(r.PeakRSSBytes, peak)
+		per, limits := float64(bytes)/took.Seconds(), 1/(1/sealed+1/opened+1/copied)
+		for name, value := range map[string]float64{"ratioToLimits": per / limits, "perSecond": per, "limitsPerSecond": limits,
+			"openPerSecond": opened, "sealPerSecond": sealed, "copyPerSecond": copied, "seconds": took.Seconds()} {
+			s.add(name, value)
+		}
+	}
+	o.Progress("read everything once more")
+	after, err := w.contentDigest(ctx)
+	if err != nil {
+		return r, err
+	}
+	if before != after {
+		return r, fail.New(api.Damaged, "the content after the rolls is not the content before")
+	}
+	r = RecryptResult{RatioToLimits: s.median("ratioToLimits"), PerSecond: s.median("perSecond"), LimitsPerSecond: s.median("limitsPerSecond"),
+		OpenPerSecond: s.median("openPerSecond"), SealPerSecond: s.median("sealPerSecond"), CopyPerSecond: s.median("copyPerSecond"),
+		Seconds: s.median("seconds"), Containers: o.Containers, Items: o.Items, ItemSize: o.ItemSize, Bytes: bytes, PeakRSSBytes: r.PeakRSSBytes,
+		Path: "no TLS: the node reads and writes a folder of blobs on the same disk", BytesEqual: true}
+	r.Base, err = w.base(ctx, s)
+	return r, err
+}
+
+// contentDigest reads all mail.
+func (w *world) contentDigest(ctx context.Context) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	for i := range w.options.Containers {
+		c, err := w.Containers.Find(ctx, w.Tenant.ID, container.Mailbox, mailboxName(i))
+		if err != nil {
+			return sum, err
+		}
+		if err := w.Contents.Export(ctx, c, h); err != nil {
+			return sum, err
+		}
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}

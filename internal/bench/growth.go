@@ -1,0 +1,127 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// GrowthResult is what a benchmark of growth measured.
+type GrowthResult struct {
+	// RatioToReference is the rate of the most containers in terms of that at
+	// Reference, RootRatioToFewest the cost of depth root in terms of that at the
+	// fewest.
+	RatioToReference  float64 `json:"ratioToReference"`
+	RootRatioToFewest float64 `json:"rootRatioToFewest"`
+	Reference         int     `json:"reference"`
+	Sizes             []Size  `json:"sizes"`
+	Base
+}
+
+// Size is one point of the curve: medians.
+type Size struct {
+	Containers    int     `json:"containers"`
+	PerSecond     float64 `json:"perSecond"`
+	Seconds       float64 `json:"seconds"` // of one roll
+	RootSeconds   float64 `json:"rootSeconds"`
+	PeakRSSBytes  int64   `json:"peakRSSBytes"` // of a roll, over all rounds
+	DatabaseBytes int64   `json:"databaseBytes"`
+}
+
+// reference is the number of containers that larger ones are compared with.
+const reference = 100_000
+
+// A round rolls sampleContainers at each size, few of them up to maxRepeat
+// times: one roll of few is over before the database has written back anything
+// of what it logged.
+const (
+	sampleContainers = 1_000_000
+	maxRepeat        = 10
+)
+
+// Growth rolls the same at growing numbers of containers, up to o.Containers,
+// in interleaved rounds.
+func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
+	if err := o.check(); err != nil {
+		return r, err
+	}
+	if o.Containers <= reference {
+		return r, fail.New(api.InvalidArgument, "%d containers show no growth; name more than %d", o.Containers, reference)
+	}
+	sizes := []int{few, reference / 10, reference}
+	for n := 10 * reference; n < o.Containers; n *= 10 {
+		sizes = append(sizes, n)
+	}
+	sizes = append(sizes, o.Containers)
+	databases, drop, err := o.databases(ctx, len(sizes))
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if dropped := drop(); err == nil {
+			err = dropped
+		}
+	}()
+	var worlds []*world
+	for i, n := range sizes {
+		o.Progress(fmt.Sprintf("fill %d mailboxes", n))
+		of := o
+		of.Containers = n
+		w, err := start(ctx, of, fmt.Sprint(n), databases[i])
+		if err != nil {
+			return r, err
+		}
+		defer w.Close()
+		worlds = append(worlds, w)
+	}
+	r.Reference = reference
+	r.Sizes = make([]Size, len(sizes))
+	s := series{}
+	for round := range o.Rounds {
+		o.Progress(roundOf(round, o.Rounds))
+		rates := map[int]float64{}
+		roots := map[int]float64{}
+		for i, w := range worlds {
+			n := sizes[i]
+			repeat := min(max(sampleContainers/n, 1), maxRepeat)
+			var seconds float64
+			peak, err := peakOf(func() error {
+				for range repeat {
+					took, err := w.roll(ctx, api.DepthPolicy, api.RollOptions{})
+					if err != nil {
+						return err
+					}
+					seconds += took.Seconds()
+				}
+				return nil
+			})
+			if err != nil {
+				return r, err
+			}
+			root, err := w.root(ctx)
+			if err != nil {
+				return r, err
+			}
+			r.Sizes[i].PeakRSSBytes = max(r.Sizes[i].PeakRSSBytes, peak)
+			rates[n], roots[n] = float64(n*repeat)/seconds, root.Seconds()
+			s.add(fmt.Sprintf("perSecond/%d", n), rates[n])
+			s.add(fmt.Sprintf("seconds/%d", n), seconds/float64(repeat))
+			s.add(fmt.Sprintf("rootSeconds/%d", n), roots[n])
+		}
+		s.add("ratioToReference", rates[o.Containers]/rates[reference])
+		s.add("rootRatioToFewest", roots[o.Containers]/roots[few])
+	}
+	for i, n := range sizes {
+		at := &r.Sizes[i]
+		at.Containers, at.PerSecond, at.Seconds, at.RootSeconds = n, s.median(fmt.Sprintf("perSecond/%d", n)), s.median(fmt.Sprintf("seconds/%d", n)), s.median(fmt.Sprintf("rootSeconds/%d", n))
+		b, err := worlds[i].base(ctx, s)
+		if err != nil {
+			return r, err
+		}
+		at.DatabaseBytes, r.Base = b.DatabaseBytes, b
+	}
+	r.RatioToReference, r.RootRatioToFewest = s.median("ratioToReference"), s.median("rootRatioToFewest")
+	return r, nil
+}

@@ -1,0 +1,293 @@
+package bench
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/node"
+	"keyroll/internal/policy"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+const setUp = `
+New-AzKeyVault -VaultName bench-a -ResourceGroupName bench -Location here -EnablePurgeProtection
+New-AzKeyVault -VaultName bench-b -ResourceGroupName bench -Location there -EnablePurgeProtection
+Set-AzKeyVaultAccessPolicy -VaultName bench-a -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
+Set-AzKeyVaultAccessPolicy -VaultName bench-b -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000
+$a = Add-AzKeyVaultKey -VaultName bench-a -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')
+$b = Add-AzKeyVaultKey -VaultName bench-b -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')
+New-DataEncryptionPolicy -Name bench -AzureKeyIDs "https://bench-a.vault.localhost/keys/key", "https://bench-b.vault.localhost/keys/key"
+`
+
+const newVersion = `Add-AzKeyVaultKey -VaultName bench-a -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')`
+
+// world is one node with its containers under one policy.
+type world struct {
+	*node.Node
+	options  Options
+	database string // URL; empty: SQLite
+	client   *client.Client
+	roller   *roll.Roller
+}
+
+// start runs a node of its own with o.Containers mailboxes under one policy.
+func start(ctx context.Context, o Options, name, database string) (w *world, err error) {
+	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, name), Database: database, PageSlots: o.PageSlots, Still: true})
+	if err != nil {
+		return nil, err
+	}
+	w = &world{Node: n, options: o, database: database, roller: n.Roller}
+	if w.client, err = o.Client(n); err == nil {
+		if err = o.Script(ctx, n, setUp); err == nil {
+			err = w.fill(ctx)
+		}
+	}
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Close ends the node.
+func (w *world) Close() error {
+	if w.client != nil {
+		w.client.Close()
+	}
+	return w.Node.Close()
+}
+
+// bare leaves the cryptography out of the rolls of w.
+func (w *world) bare() {
+	w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Reseal: otherBytes, Settled: func(int64, int64) {}, Now: time.Now})
+}
+
+// otherBytes stands in for the cryptography: a body of the same size with
+// another byte in each KiB, because a database need not write what is the same.
+func otherBytes(_, _ *envelope.Key, _, _ envelope.Place, body []byte) ([]byte, error) {
+	other := slices.Clone(body)
+	for i := 0; i < len(other); i += 1 << 10 {
+		other[i]++
+	}
+	return other, nil
+}
+
+func (w *world) policy(ctx context.Context) (pol policy.Policy, err error) {
+	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
+		pol, err = w.Policies.Find(ctx, tx, w.Tenant.ID, "bench")
+		return err
+	})
+	return pol, err
+}
+
+// refresh adds a key version and has the policy refreshed.
+func (w *world) refresh(ctx context.Context, depth api.Depth, o api.RollOptions) error {
+	if err := w.options.Script(ctx, w.Node, newVersion); err != nil {
+		return err
+	}
+	return w.ask(ctx, depth, o)
+}
+
+func (w *world) ask(ctx context.Context, depth api.Depth, o api.RollOptions) error {
+	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: "bench"}}
+	in.Body.Depth, in.Body.RollOptions = depth, o
+	_, err := w.client.RefreshPolicy(ctx, in)
+	return err
+}
+
+// roll refreshes the policy and times the roll that follows, from its first
+// page to the commit of its end.
+func (w *world) roll(ctx context.Context, depth api.Depth, o api.RollOptions) (took time.Duration, err error) {
+	if err := w.refresh(ctx, depth, o); err != nil {
+		return 0, err
+	}
+	ro, err := w.latest(ctx)
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	waits, err := w.roller.Work(ctx, ro)
+	took = time.Since(begin)
+	if err != nil {
+		return 0, err
+	}
+	if ro, err = w.latest(ctx); err != nil {
+		return 0, err
+	}
+	if waits || ro.State != api.RollFinished {
+		return 0, fail.New(api.Internal, "the roll did not finish: it is %s: %s", ro.State, ro.Message)
+	}
+	return took, nil
+}
+
+func (w *world) latest(ctx context.Context) (ro roll.Roll, err error) {
+	pol, err := w.policy(ctx)
+	if err != nil {
+		return ro, err
+	}
+	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
+		ro, _, err = roll.Latest(ctx, tx, w.Tenant.ID, pol.ID)
+		return err
+	})
+	return ro, err
+}
+
+// root adds a key version and times a refresh at depth root, vault included.
+func (w *world) root(ctx context.Context) (time.Duration, error) {
+	if err := w.options.Script(ctx, w.Node, newVersion); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	err := w.ask(ctx, api.DepthRoot, api.RollOptions{})
+	return time.Since(begin), err
+}
+
+// walk hands every key page of the mailboxes to f, with its opened parent key.
+func (w *world) walk(ctx context.Context, f func(row keypage.Row, key *envelope.Key) (more bool, err error)) error {
+	pol, err := w.policy(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := w.Policies.Open(ctx, w.Tenant.ID, pol.Current.ID)
+	if err != nil {
+		return err
+	}
+	defer key.Zero()
+	return w.under(ctx, keypage.Parent{ID: pol.Current.ID, Generation: pol.Current.Generation}, envelope.ClassActive, func(row keypage.Row) (bool, error) {
+		return f(row, key)
+	})
+}
+
+// under hands every key page of a class under a parent to f.
+func (w *world) under(ctx context.Context, parent keypage.Parent, class envelope.Class, f func(row keypage.Row) (more bool, err error)) error {
+	for after := int64(0); ; {
+		var rows []keypage.Row
+		err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
+			rows, err = keypage.Under(ctx, tx, w.Tenant.ID, []keypage.Parent{parent}, []envelope.Class{class}, after, 32)
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		after = rows[len(rows)-1].ID
+		for _, row := range rows {
+			if more, err := f(row); err != nil || !more {
+				return err
+			}
+		}
+	}
+}
+
+// slots hands every container key to f.
+func (w *world) slots(ctx context.Context, f func(slot envelope.Slot) (more bool, err error)) error {
+	return w.walk(ctx, eachSlot(f))
+}
+
+// eachSlot opens pages and hands what is in them to f.
+func eachSlot(f func(slot envelope.Slot) (more bool, err error)) func(row keypage.Row, key *envelope.Key) (bool, error) {
+	return func(row keypage.Row, key *envelope.Key) (bool, error) {
+		page, err := envelope.OpenPage(key, row.Place(), row.Body)
+		if err != nil {
+			return false, err
+		}
+		defer page.Zero()
+		for _, slot := range page.Slots() {
+			if more, err := f(slot); err != nil || !more {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+}
+
+// blobPages hands every page of blob keys to f, with its opened parent key.
+func (w *world) blobPages(ctx context.Context, f func(row keypage.Row, key *envelope.Key) (more bool, err error)) error {
+	return w.slots(ctx, func(slot envelope.Slot) (more bool, err error) {
+		more = true
+		err = w.under(ctx, keypage.Parent{ID: slot.Child, Generation: slot.Generation}, envelope.ClassBlob, func(row keypage.Row) (bool, error) {
+			more, err = f(row, &slot.Key)
+			return more, err
+		})
+		return more, err
+	})
+}
+
+// digest is what keys are compared by: in no order, who has which.
+type digest struct {
+	sum  [sha256.Size]byte
+	keys int64
+}
+
+func (d *digest) add(slot envelope.Slot) (more bool, err error) {
+	one := sha256.Sum256(binary.BigEndian.AppendUint64(slot.Key.Bytes(), uint64(slot.Child)))
+	for i := range d.sum {
+		d.sum[i] ^= one[i]
+	}
+	d.keys++
+	return true, nil
+}
+
+// containerKeys opens the keys of all containers.
+func (w *world) containerKeys(ctx context.Context) (d digest, err error) {
+	err = w.slots(ctx, d.add)
+	return d, err
+}
+
+// blobKeys opens the keys of all blobs.
+func (w *world) blobKeys(ctx context.Context) (d digest, err error) {
+	err = w.blobPages(ctx, eachSlot(d.add))
+	return d, err
+}
+
+func (w *world) pages(ctx context.Context) (n int64, err error) {
+	err = w.walk(ctx, func(keypage.Row, *envelope.Key) (bool, error) { n++; return true, nil })
+	return n, err
+}
+
+// base says where the figures were taken.
+func (w *world) base(ctx context.Context, s series) (b Base, err error) {
+	b.Rounds, b.Range = w.options.Rounds, s.ranges()
+	if b.Database, b.Durability, err = durability(ctx, w.DB); err != nil {
+		return b, err
+	}
+	size := map[string]string{
+		"sqlite": `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`,
+		"postgres": `SELECT CAST(SUM(pg_total_relation_size(c.oid)) AS BIGINT) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = current_schema() AND c.relkind = 'r' AND c.relname <> 'bench_row'`,
+	}[w.DB.Dialect().Name]
+	err = w.DB.View(ctx, func(tx *store.Tx) error { return tx.QueryRow(ctx, size).Scan(&b.DatabaseBytes) })
+	return b, err
+}
+
+func kept(before, after digest, want int64) error {
+	if before != after || after.keys != want {
+		return fail.New(api.Damaged, "the keys after the rolls are not the keys before: %d of %d opened", after.keys, want)
+	}
+	return nil
+}
+
+// peakOf runs work and returns the peak of resident memory meanwhile.
+func peakOf(work func() error) (peak int64, err error) {
+	if err := resetPeak(); err != nil {
+		return 0, err
+	}
+	if err := work(); err != nil {
+		return 0, err
+	}
+	return status("VmHWM")
+}
+
+func perSecond(n int, took time.Duration) float64 { return float64(n) / took.Seconds() }
+
+func roundOf(round, rounds int) string { return fmt.Sprintf("round %d of %d", round+1, rounds) }

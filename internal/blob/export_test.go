@@ -1,0 +1,18 @@
+package blob
+
+import "time"
+
+// Hasten makes a remote store try again at once.
+func Hasten(s Store) { s.(*remote).pause = time.Millisecond }
+
+// Impatient makes a remote store wait for no answer long.
+func Impatient(s Store) { s.(*remote).patience = 300 * time.Millisecond }
+
+// SmallPages makes a remote store list few objects at a time.
+func SmallPages(s Store) Store {
+	s.(*remote).pageSize = 7
+	return s
+}
+
+// Die lets go of what a process holds that keeps blobs in a folder.
+func Die(s Store) { s.(*folder).lock.Close() }

@@ -1,0 +1,330 @@
+// Package chaostest runs nodes on one database and one blob store and harms all
+// three, at random, while people work and policies roll.
+package chaostest_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/blob/s3test"
+	"keyroll/internal/container"
+	"keyroll/internal/lease"
+	"keyroll/internal/node/clustertest"
+	"keyroll/internal/node/nodetest"
+	"keyroll/internal/proxytest"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+var chaosFor = flag.Duration("chaos", 10*time.Second, "how long TestChaos harms the nodes and what they stand on")
+
+const (
+	nodes     = 3
+	mailboxes = 60
+	sites     = 20
+	writers   = 3 // of each kind
+)
+
+// TestChaos kills nodes, pauses them past their leases, and cuts and stalls
+// their connections to the database and the blob store, one node's or all,
+// while people write and read and policies of two kinds roll at all depths. No
+// request may fail for good, what was acknowledged must be found, nothing that
+// nobody wrote, and at the end everything opens, under the newest policy key.
+func TestChaos(t *testing.T) {
+	s := begin(t)
+	t.Cleanup(s.tell)
+	load, stop := context.WithTimeout(t.Context(), *chaosFor)
+	defer stop()
+	people, ctx := errgroup.WithContext(t.Context())
+	during := func(act func(ctx context.Context) error) {
+		people.Go(func() error {
+			for load.Err() == nil && ctx.Err() == nil {
+				if err := act(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for i := range writers {
+		f := &files{user: s.user, site: siteName(i)}
+		m := &mails{user: s.user, mailbox: mailboxName(i), unsure: map[string]bool{}}
+		s.files, s.mails = append(s.files, f), append(s.mails, m)
+		during(f.act)
+		during(m.act)
+	}
+	for policy, vaults := range map[string][]string{nodetest.MailboxPolicy: {nodetest.VaultA1, nodetest.VaultA2}} {
+		r := &rolls{user: s.user, policy: policy, vaults: vaults, begun: map[api.Depth]int{}}
+		s.rolls = append(s.rolls, r)
+		during(r.act)
+	}
+	harms := s.harm(ctx)
+	if err := people.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	s.end(t.Context())
+	t.Logf("harms: %v; requests sent again: %d", harms, s.retries.Load())
+	for _, r := range s.rolls {
+		t.Logf("rolls of %s: %v", r.policy, r.begun)
+	}
+	for i := range writers {
+		t.Logf("%d puts and %d reads of files, %d messages and %d reads of them", s.files[i].puts, s.files[i].reads, len(s.mails[i].sent), s.mails[i].reads)
+	}
+}
+
+// tell shows, of a test that failed, what the nodes complained of last.
+func (s *stage) tell() {
+	if !s.t.Failed() {
+		return
+	}
+	for i, n := range s.Nodes {
+		if !n.Ended() {
+			n.Kill()
+		}
+		var last []string
+		for line := range strings.Lines(n.Log()) {
+			if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
+				last = append(last, line)
+			}
+		}
+		s.t.Logf("node %d:\n%s", i, strings.Join(last[max(0, len(last)-20):], ""))
+	}
+}
+
+type stage struct {
+	*clustertest.Cluster
+	user
+	t         *testing.T
+	db        *store.DB // beside the nodes
+	databases []*proxytest.Proxy
+	blobs     []*proxytest.Proxy
+	files     []*files
+	mails     []*mails
+	rolls     []*rolls
+}
+
+func siteName(i int) string    { return fmt.Sprintf("https://contoso.sharepoint.com/sites/s%d", i) }
+func mailboxName(i int) string { return fmt.Sprintf("m%d@contoso.com", i) }
+
+func begin(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{t: t}
+	objects := s3test.Start(t)
+	objects.Setenv(t)
+	o := clustertest.Options{Nodes: nodes, Database: storetest.PostgresURL(t), Blobs: objects.URL(objects.Addr, "chaos"), Args: []string{"--page-slots", "8"}}
+	for range nodes {
+		s.blobs = append(s.blobs, proxytest.New(t, "tcp", objects.Addr))
+		s.databases = append(s.databases, proxytest.New(t, "unix", storetest.Socket(o.Database)))
+	}
+	o.Reach = func(i int) (database, blobs string) {
+		return storetest.Through(o.Database, s.databases[i].Addr()), objects.URL(s.blobs[i].Addr(), "chaos")
+	}
+	s.Cluster = clustertest.Start(t, o)
+	s.user = user{cluster: s.Cluster, retries: new(atomic.Int64)}
+	s.db = storetest.Open(t, o.Database)
+	w := s.Nodes[0].World()
+	w.StageMail()
+	w.StageSites()
+	inside := s.Inside()
+	inside.CreateMany(container.Mailbox, names(mailboxes, mailboxName), nodetest.MailboxPolicy)
+	inside.CreateMany(container.Site, names(sites, siteName), "")
+	inside.Stop()
+	return s
+}
+
+func names(n int, name func(i int) string) (list []string) {
+	for i := range n {
+		list = append(list, name(i))
+	}
+	return list
+}
+
+// harm is done until ctx or the time is up, and returns how often each was done.
+// It runs in the test's own goroutine, as starting a node may end the test.
+func (s *stage) harm(ctx context.Context) map[string]int {
+	s.t.Helper()
+	done := map[string]int{}
+	for end := time.Now().Add(*chaosFor); time.Now().Before(end) && ctx.Err() == nil; {
+		harms := []harm{s.pick()}
+		if more := s.pick(); rand.IntN(2) == 0 && more.target != harms[0].target {
+			harms = append(harms, more)
+		}
+		for _, h := range harms {
+			done[h.name]++
+			h.begin()
+			sleep(ctx, h.most)
+		}
+		// A node starts only where it reaches what it stands on.
+		slices.SortStableFunc(harms, func(a, b harm) int { return cmp.Compare(a.target, b.target) })
+		for _, h := range harms {
+			h.end()
+		}
+		sleep(ctx, time.Second)
+	}
+	return done
+}
+
+func sleep(ctx context.Context, most time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(rand.N(most)):
+	}
+}
+
+// harm is one thing that goes wrong, for at most a time, and is put right.
+type harm struct {
+	name       string
+	target     string
+	most       time.Duration
+	begin, end func()
+}
+
+// pick returns a harm, of a kind at random.
+func (s *stage) pick() harm {
+	i := rand.IntN(nodes)
+	n := s.Nodes[i]
+	node := fmt.Sprint("node ", i)
+	paused := 2 * lease.Term
+	kinds := []harm{
+		{"kill", node, time.Second, n.Kill, n.Start},
+		{"pause", node, paused, n.Pause, n.Resume},
+	}
+	for what, proxies := range map[string][]*proxytest.Proxy{"database": s.databases, "blobs": s.blobs} {
+		if len(proxies) == 0 {
+			continue
+		}
+		one, all := proxies[i:i+1], what+" of all"
+		kinds = append(kinds,
+			harm{"cut " + what, what, 2 * time.Second, each(one, (*proxytest.Proxy).Cut), each(one, (*proxytest.Proxy).Heal)},
+			harm{"cut " + all, what, 2 * time.Second, each(proxies, (*proxytest.Proxy).Cut), each(proxies, (*proxytest.Proxy).Heal)},
+			harm{"stall " + what, what, paused, each(one, (*proxytest.Proxy).Stall), each(one, (*proxytest.Proxy).Resume)},
+			harm{"stall " + all, what, paused, each(proxies, (*proxytest.Proxy).Stall), each(proxies, (*proxytest.Proxy).Resume)})
+	}
+	return kinds[rand.IntN(len(kinds))]
+}
+
+func each(proxies []*proxytest.Proxy, do func(p *proxytest.Proxy)) func() {
+	return func() {
+		for _, p := range proxies {
+			do(p)
+		}
+	}
+}
+
+// rolls is an administrator of one policy, who rolls it again and again.
+type rolls struct {
+	user
+	policy string
+	vaults []string
+	begun  map[api.Depth]int
+}
+
+func (r *rolls) act(ctx context.Context) error {
+	depths := []api.Depth{api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent}
+	if rand.IntN(2) == 0 {
+		r.newVersion()
+	}
+	return r.roll(ctx, depths[rand.IntN(len(depths))])
+}
+
+// newVersion makes a version of one of the policy's keys, or not, if the node it
+// asks is in trouble: the policy is rolled in either case.
+func (r *rolls) newVersion() {
+	vault := r.vaults[rand.IntN(len(r.vaults))]
+	_, _ = r.cluster.Nodes[rand.IntN(nodes)].World().TryScript(fmt.Sprintf(
+		"Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault)))
+}
+
+// roll refreshes the policy and waits until no roll of it runs.
+func (r *rolls) roll(ctx context.Context, depth api.Depth) error {
+	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: r.policy}}
+	in.Body.Depth = depth
+	_, err := r.do(ctx, func(ctx context.Context, k *client.Client) error {
+		_, err := k.RefreshPolicy(ctx, in)
+		return err
+	})
+	var p *api.Problem
+	if errors.As(err, &p) && p.Code == api.NoNewVersion {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("refresh %s at depth %s: %w", r.policy, in.Body.Depth, err)
+	}
+	r.begun[in.Body.Depth]++
+	return r.wait(ctx)
+}
+
+// longestRoll is longer than any roll takes here, whatever happens to the nodes:
+// one that has not ended by then never will.
+const longestRoll = 3 * time.Minute
+
+// wait waits until no roll of the policy runs.
+func (r *rolls) wait(ctx context.Context) error {
+	for begin := time.Now(); ; {
+		var p api.Policy
+		if _, err := r.do(ctx, func(ctx context.Context, k *client.Client) (err error) {
+			p, err = k.ShowPolicy(ctx, api.PolicyInput{Policy: r.policy})
+			return err
+		}); err != nil {
+			return fmt.Errorf("show %s: %w", r.policy, err)
+		}
+		switch {
+		case p.Roll == nil || p.Roll.State == api.RollFinished:
+			return nil
+		case p.Roll.State != api.RollRunning:
+			return fmt.Errorf("the roll of %s ended as %s: %s", r.policy, p.Roll.State, p.Roll.Message)
+		case time.Since(begin) > longestRoll:
+			return fmt.Errorf("the roll of %s has not ended in %v: %+v", r.policy, longestRoll, *p.Roll)
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+// end demands what must hold when everything is well again.
+func (s *stage) end(ctx context.Context) {
+	s.t.Helper()
+	for _, n := range s.Nodes {
+		if n.Ended() {
+			s.t.Fatalf("a node ended by itself:\n%s", n.Log())
+		}
+	}
+	w := s.Nodes[0].World()
+	for _, r := range s.rolls {
+		if err := r.roll(ctx, api.DepthPolicy); err != nil { // one more, in peace
+			s.t.Fatal(err)
+		}
+	}
+	for i := range writers {
+		if err := s.files[i].all(ctx); err != nil {
+			s.t.Error(err)
+		}
+		if err := s.mails[i].all(ctx); err != nil {
+			s.t.Error(err)
+		}
+	}
+	w.VerifyClean()
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		var twice int
+		err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT p.id FROM policy p JOIN policy_key g ON g.policy = p.id JOIN key_page k ON k.parent = g.id GROUP BY p.id HAVING COUNT(DISTINCT g.id) > 1) AS n`).Scan(&twice)
+		if err == nil && twice > 0 {
+			s.t.Errorf("%d policies have keys under two policy keys after their last rolls", twice)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}

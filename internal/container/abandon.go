@@ -1,0 +1,155 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// Abandon takes away a container one of whose key pages is lost: it is missing,
+// or does not open although its policy key does, or stands under a policy key
+// that there is not. A lost page goes with the last container that points to it.
+// A container whose pages open is refused: Conflict. also runs in the same
+// transaction.
+func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *store.Tx) error) error {
+	return again("abandon "+string(c.Kind), func() error {
+		at, err := s.lost(ctx, c)
+		defer func() {
+			for _, p := range at {
+				p.zero()
+			}
+		}()
+		if err != nil {
+			return err
+		}
+		return s.db.InTx(ctx, func(tx *store.Tx) error {
+			for _, p := range at {
+				if err := tx.Lock(ctx, p.id, true); err != nil { // as all who take slots out of a page
+					return err
+				}
+			}
+			now, err := pointed(ctx, tx, c)
+			if err != nil {
+				return err
+			}
+			if len(now) != len(at) {
+				return errChanged
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM container`+whereID, c.Tenant, c.ID); err != nil {
+				return fmt.Errorf("delete container %d: %w", c.ID, err)
+			}
+			for i, p := range at {
+				if p.slot.generation != now[i].slot.generation || !same(p, now[i]) {
+					return errChanged
+				}
+				if err := p.abandon(ctx, tx, c); err != nil {
+					return err
+				}
+			}
+			return also(tx)
+		})
+	})
+}
+
+// pointer is a key page that a container points to, with the slot that is its own.
+type pointer struct {
+	id   int64
+	slot slot // its page is zero if it is missing
+	key  *envelope.Key
+	page *envelope.Page // nil: it is lost
+}
+
+func (p pointer) zero() {
+	p.key.Zero()
+	if p.page != nil {
+		p.page.Zero()
+	}
+}
+
+// abandon takes a container's slot out of a page that opens, and away a page that
+// is lost and to which nothing points any more.
+func (p pointer) abandon(ctx context.Context, tx *store.Tx, c Container) error {
+	if p.page != nil {
+		p.page.Remove(c.ID, p.slot.generation)
+		return leave(ctx, tx, p.slot.page, p.key, p.page)
+	}
+	if p.slot.page.ID == 0 {
+		return nil
+	}
+	for _, where := range []string{wherePage, whereOlder} {
+		if left, err := selectRows(ctx, tx, where, c.Tenant, p.id); err != nil || len(left) > 0 {
+			return err
+		}
+	}
+	gone, err := keypage.Delete(ctx, tx, p.slot.page)
+	if err == nil && !gone[0] {
+		err = errChanged
+	}
+	return err
+}
+
+// lost returns the pages that a container points to, of which at least one is
+// lost. The caller zeroes them, also after an error.
+func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		at, err = pointed(ctx, tx, c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	any := false
+	for i := range at {
+		p := &at[i]
+		if p.slot.page.ID != 0 {
+			if p.key, err = s.openPolicyKey(ctx, c.Tenant, p.slot.page.Parent); err == nil {
+				p.page, err = envelope.OpenPage(p.key, p.slot.page.Place(), p.slot.page.Body)
+			}
+			// Of a policy key that is gone the page is looked at again before anything goes.
+			if err != nil && !errors.Is(err, errChanged) && (p.key == nil || !fail.Is(err, api.Damaged)) {
+				return at, err
+			}
+		}
+		any = any || p.page == nil
+	}
+	if !any {
+		return at, fail.New(api.Conflict, "abandon %s %q: key page %d, where its key stands, opens", c.Kind, c.Name, at[0].id).
+			WithHint("keyroll verify names what is damaged, and docs/damage.md says how it comes back")
+	}
+	return at, nil
+}
+
+// pointed reads which pages a container points to now.
+func pointed(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err error) {
+	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
+	}
+	at = []pointer{{id: r.Page, slot: slot{generation: r.Generation}}}
+	if r.Older != 0 {
+		at = append(at, pointer{id: r.Older, slot: slot{generation: r.Generation - 1}})
+	}
+	for i := range at {
+		at[i].slot.page, err = keypage.Get(ctx, tx, c.Tenant, at[i].id)
+		if err != nil && !fail.Is(err, api.NotFound) {
+			return nil, err
+		}
+	}
+	return at, nil
+}
+
+// same reports whether a key page is as it was.
+func same(a, b pointer) bool {
+	p, q := a.slot.page, b.slot.page
+	return p.ID == q.ID && (p.ID == 0 || p.Place() == q.Place() && bytes.Equal(p.Body, q.Body))
+}

@@ -1,0 +1,41 @@
+package container_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"keyroll/internal/container"
+	"keyroll/internal/lease"
+	"keyroll/internal/store"
+)
+
+// Containers that a node has claimed are its own while it lives, and anybody's
+// as soon as it is dead.
+func TestClaimsHoldWhileTheirNodeLives(t *testing.T) {
+	each(t, func(w world) {
+		c := w.mailbox("alice@contoso.com", 0)
+		claim := func(node string) []int64 {
+			w.Helper()
+			ids, err := w.all.Claim(w.ctx, w.tenant, c.Page, container.DueKey, store.NewID(), 0, 10, node)
+			w.must(err)
+			return ids
+		}
+		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error {
+			_, _, err := lease.Take(w.ctx, tx, lease.OfNode("a"), "a", time.Hour)
+			return err
+		}))
+		for _, got := range [][]int64{claim("a"), claim("a")} {
+			if !slices.Equal(got, []int64{c.ID}) {
+				w.Errorf("a claims %v", got)
+			}
+		}
+		if got := claim("b"); len(got) > 0 {
+			w.Errorf("b claims %v of a", got)
+		}
+		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error { return lease.End(w.ctx, tx, "a") }))
+		if got := claim("b"); !slices.Equal(got, []int64{c.ID}) {
+			w.Errorf("b claims %v when a is dead", got)
+		}
+	})
+}

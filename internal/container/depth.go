@@ -1,0 +1,373 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
+	"keyroll/internal/store"
+)
+
+// Scope is the containers that a roll of depth container or content reaches:
+// those whose keys stand under some policy keys in pages of some classes.
+type Scope struct {
+	Tenant  int64
+	Parents []keypage.Parent
+	Classes []envelope.Class
+}
+
+// Due is what of a container is to be done for a roll. The values are
+// conditions; ?2 is the roll's mark.
+type Due string
+
+const (
+	// DueKey: its key is older than the mark, or has an older one beside it.
+	DueKey Due = `(keyed < ?2 OR older <> 0)`
+	// DueContent: it may have blobs older than the mark.
+	DueContent Due = `renewed < ?2`
+)
+
+const (
+	whereDue = ` WHERE tenant = ?1 AND page = ?2 AND keyed < ?3 AND older = 0 AND purged = 0 ORDER BY id`
+	whereIDs = ` WHERE tenant = ?1 AND id IN `
+)
+
+const updateKeyed = `UPDATE container SET generation = generation + 1, older = ?5, keyed = ?6
+	WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND generation = ?4 AND older = 0 AND purged = 0`
+
+// updateOlder changes only what still stands where WithOlder looked.
+const updateOlder = `UPDATE container SET older = 0, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND older = ?3 AND generation = ?4 AND page = ?5`
+
+const updateRenewed = `UPDATE container SET renewed = ?3, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND renewed < ?3`
+
+// Select returns a SELECT of the scope's containers of which something is due,
+// for use in another statement. Its parameters follow ?1, the tenant, and ?2,
+// the mark.
+func (sc Scope) Select(due Due, mark int64) (query string, args []any) {
+	within, args := keypage.Within(sc.Parents, sc.Classes, []any{sc.Tenant, mark})
+	return `SELECT id FROM container WHERE tenant = ?1 AND page IN (SELECT id FROM key_page WHERE ` + within + `) AND purged = 0 AND ` + string(due), args
+}
+
+// LeftOf returns up to limit containers of a scope of which something is due.
+func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
+	query, args := sc.Select(due, mark)
+	ids, err := selectIDs(ctx, tx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return ids, nil
+}
+
+// CountBlobKeys counts the blob keys that a roll re-wraps: those of containers
+// whose key is due, and before that those that a roll before left under an older one.
+func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n int64, err error) {
+	query, args := sc.Select(DueKey, mark)
+	args = append(args, envelope.ClassBlob)
+	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT CAST(COALESCE(SUM(CASE WHEN c.keyed < ?2 THEN p.count ELSE 0 END
+			+ CASE WHEN c.older <> 0 AND p.generation = c.generation - 1 THEN p.count ELSE 0 END), 0) AS BIGINT)
+		FROM key_page p JOIN container c ON c.id = p.parent WHERE p.tenant = ?1 AND p.class = ?%d AND p.parent IN (%s)`, len(args), query), args...).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count blob keys: %w", err)
+	}
+	return n, nil
+}
+
+// olderPages joins the containers of a page, from one id to another, that have an
+// older key with the pages of blob keys that stand under it.
+const olderPages = ` FROM container c JOIN key_page p ON p.tenant = c.tenant AND p.class = ?5 AND p.parent = c.id AND p.generation = c.generation - 1
+	WHERE c.tenant = ?1 AND c.page = ?2 AND c.id >= ?3 AND c.id <= ?4 AND c.older <> 0`
+
+// UnderOlder returns up to limit pages of blob keys that stand under the older key
+// of the containers of a key page from one id to another, after one of them, in
+// the order of containers and pages. One text serves all containers: most of its
+// time a database spends on texts that it has not met before.
+func UnderOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64, after keypage.Row, limit int) (list []keypage.Row, err error) {
+	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.parent, p.generation, p.class, p.version, p.count, p.body`+olderPages+
+		` AND (c.id > ?6 OR c.id = ?6 AND p.id > ?7) ORDER BY c.id, p.id LIMIT ?8`,
+		tenant, page, from, to, envelope.ClassBlob, after.Parent, after.ID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list pages of blob keys: %w", err)
+	}
+	for rows.Next() {
+		var r keypage.Row
+		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
+			return nil, errors.Join(fmt.Errorf("list pages of blob keys: %w", err), rows.Close())
+		}
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// WithOlder returns those containers of a key page, from one id to another, under
+// whose older key a page of blob keys stands.
+func WithOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64) ([]int64, error) {
+	return selectIDs(ctx, tx, `SELECT DISTINCT c.id`+olderPages, tenant, page, from, to, envelope.ClassBlob)
+}
+
+// claimFor is how long a claim holds that is not renewed, while its node lives.
+const claimFor = 15 * time.Second
+
+// Claim gives a node up to limit containers of a key page, with ids above after,
+// of which something is due and which no other node works on. Claims spare double
+// work; what is written is guarded by compare-and-swap. A node without a name is
+// alone and needs none.
+func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mark, after int64, limit int, node string) (ids []int64, err error) {
+	const of = ` FROM container WHERE tenant = ?1 AND page = ?3 AND id > ?4 AND purged = 0 AND `
+	if node == "" {
+		err = s.db.View(ctx, func(tx *store.Tx) error {
+			ids, err = selectIDs(ctx, tx, `SELECT id`+of+string(due)+` ORDER BY id LIMIT ?5`, tenant, mark, page, after, limit)
+			return err
+		})
+	} else {
+		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			ids, err = selectIDs(ctx, tx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
+				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6 OR NOT `+lease.NodeLives(tx, "claimed_by")+`) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
+				tenant, mark, page, after, limit, node, claimFor.Milliseconds())
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim containers: %w", err)
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// KeepClaims renews a node's claims on some containers.
+func (s *Containers) KeepClaims(ctx context.Context, tenant int64, ids []int64, node string) error {
+	args := make([][]any, len(ids))
+	for i, id := range ids {
+		args[i] = []any{tenant, id, node, claimFor.Milliseconds()}
+	}
+	return s.db.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecMany(ctx, `UPDATE container SET claimed_until = `+tx.Clock()+` + ?4 WHERE tenant = ?1 AND id = ?2 AND claimed_by = ?3`, args)
+		return err
+	})
+}
+
+// Newest returns the highest id that a container has, 0 if there is none.
+func Newest(ctx context.Context, tx *store.Tx) (id int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(id), 0) FROM container`).Scan(&id); err != nil {
+		return 0, fmt.Errorf("find the newest container: %w", err)
+	}
+	return id, nil
+}
+
+// TakesBlobs says whether blob keys may be put under a generation of a
+// container's key, and which id no blob may be below. Until tx ends neither
+// changes.
+func (s *Containers) TakesBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error) {
+	if err := tx.Lock(ctx, id, false); err != nil {
+		return false, 0, err
+	}
+	r, found, err := selectRow(ctx, tx, whereID, tenant, id)
+	if err != nil || !found {
+		return false, 0, err
+	}
+	return generation == r.Generation || r.Older != 0 && generation+1 == r.Generation, r.Renewed, nil
+}
+
+// SetRenewed says that no blob of a container is older than mark. The caller
+// holds the container's lock exclusively and has looked.
+func (s *Containers) SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error) {
+	n, err := tx.Exec(ctx, updateRenewed, tenant, id, mark)
+	return n == 1, err
+}
+
+// Group is some containers opened at a time, each of their key pages once.
+type Group struct {
+	Opened []Opened
+	Failed map[int64]error // by container: why it is not in Opened
+
+	policies map[int64]*envelope.Key // by policy key
+}
+
+// Zero wipes all keys of the group.
+func (g *Group) Zero() {
+	for _, o := range g.Opened {
+		o.Zero()
+	}
+	for _, key := range g.policies {
+		key.Zero()
+	}
+}
+
+// OpenGroup opens the keys of some containers of a tenant where they stand now.
+// One that does not open holds up no other.
+func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (g *Group, err error) {
+	g = &Group{Failed: map[int64]error{}, policies: map[int64]*envelope.Key{}}
+	var places []place
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		places, err = findAll(ctx, tx, tenant, ids)
+		return err
+	})
+	if err != nil {
+		return g, err
+	}
+	pages := map[int64]*envelope.Page{}
+	defer func() {
+		for _, page := range pages {
+			page.Zero()
+		}
+	}()
+	failed := map[int64]error{}
+	open := func(p place, at slot) (*envelope.Key, error) {
+		if err := p.checkClass(at); err != nil {
+			return nil, err
+		}
+		if pages[at.page.ID] == nil && failed[at.page.ID] == nil {
+			page, err := envelope.OpenPage(g.policies[at.page.Parent], at.page.Place(), at.page.Body)
+			if err != nil {
+				failed[at.page.ID] = err
+			} else {
+				pages[at.page.ID] = page
+			}
+		}
+		if err := failed[at.page.ID]; err != nil {
+			return nil, err
+		}
+		return p.find(at, pages[at.page.ID])
+	}
+	for _, p := range places {
+		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
+		for _, at := range p.slots() {
+			if g.policies[at.page.Parent] == nil {
+				if g.policies[at.page.Parent], err = s.openPolicyKey(ctx, tenant, at.page.Parent); err != nil {
+					delete(g.policies, at.page.Parent)
+					return g, err
+				}
+			}
+			key, err := open(p, at)
+			if at.generation != p.Generation {
+				o.older, o.olderErr = key, err
+			} else {
+				o.Key = key
+				if err != nil {
+					g.Failed[p.ID] = err
+				}
+			}
+		}
+		if o.olderErr != nil {
+			g.Failed[p.ID] = o.olderErr
+		}
+		if g.Failed[p.ID] != nil {
+			o.Zero()
+			continue
+		}
+		g.Opened = append(g.Opened, o)
+	}
+	return g, nil
+}
+
+// findAll is find for several containers; those that are gone are left out.
+func findAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list []place, err error) {
+	args := []any{tenant}
+	marks := make([]string, len(ids))
+	for i, id := range ids {
+		args = append(args, id)
+		marks[i] = fmt.Sprintf("?%d", i+2)
+	}
+	rows, err := selectRows(ctx, tx, whereIDs+`(`+strings.Join(marks, `, `)+`) ORDER BY id`, args...)
+	if err != nil {
+		return nil, err
+	}
+	known := map[int64]keypage.Row{} // containers share their pages
+	for _, r := range rows {
+		page, hasPage := known[r.Page]
+		older, hasOlder := known[r.Older]
+		p := place{Container: r.Container, page: page, older: older}
+		if !hasPage || r.Older != 0 && !hasOlder {
+			if p, err = find(ctx, tx, r.Container); err != nil {
+				return nil, err
+			}
+			known[p.page.ID], known[p.older.ID] = p.page, p.older
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// Covers reports whether o has the key of every generation that the container
+// has now.
+func (o Opened) Covers(ctx context.Context, tx *store.Tx) (bool, error) {
+	r, found, err := selectRow(ctx, tx, whereID, o.Tenant, o.ID)
+	return found && r.Generation == o.Generation && (r.Older == 0 || o.older != nil), err
+}
+
+// DropOlder takes away the older keys of some containers of the group, under
+// which no blob key stands any more. The caller holds their locks exclusively
+// and has looked. It fails as Changed tells when a page was changed meanwhile.
+func (s *Containers) DropOlder(ctx context.Context, tx *store.Tx, g *Group, done []Opened) error {
+	byPage := map[int64][]Opened{}
+	var ids []int64
+	for _, o := range done {
+		if byPage[o.Older] == nil {
+			ids = append(ids, o.Older)
+		}
+		byPage[o.Older] = append(byPage[o.Older], o)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		if err := s.dropSlots(ctx, tx, g, id, byPage[id]); err != nil {
+			return err
+		}
+	}
+	args := make([][]any, len(done))
+	for i, o := range done {
+		args[i] = []any{o.Tenant, o.ID, o.Older, o.Generation, o.Page}
+	}
+	return all(tx.ExecMany(ctx, updateOlder, args))
+}
+
+func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id int64, done []Opened) error {
+	if err := tx.Lock(ctx, id, true); err != nil { // as all who take slots out of a page
+		return err
+	}
+	row, err := keypage.Get(ctx, tx, done[0].Tenant, id)
+	if fail.Is(err, api.NotFound) {
+		return errors.Join(errChanged, err)
+	}
+	if err != nil {
+		return err
+	}
+	if int(row.Count) == len(done) { // no need to open what goes as a whole
+		return leave(ctx, tx, row, nil, &envelope.Page{})
+	}
+	key := g.policies[row.Parent]
+	if key == nil {
+		return errChanged
+	}
+	page, err := envelope.OpenPage(key, row.Place(), row.Body)
+	if err != nil {
+		return err
+	}
+	defer page.Zero()
+	for _, o := range done {
+		page.Remove(o.ID, o.Generation-1)
+	}
+	return leave(ctx, tx, row, key, page)
+}
+
+// selectIDs returns the ids that a statement selects or returns.
+func selectIDs(ctx context.Context, tx *store.Tx, query string, args ...any) (ids []int64, err error) {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}

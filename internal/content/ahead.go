@@ -1,0 +1,66 @@
+package content
+
+import (
+	"context"
+	"io"
+)
+
+// aheadFrom is the length of content from which reading ahead is worth a
+// goroutine.
+const aheadFrom = 1 << 20
+
+// filled is what one read delivered.
+type filled struct {
+	buf *[]byte
+	n   int
+	err error
+}
+
+// copyAhead is copyContent for long content: while a piece is written the next
+// one is read. Nobody reads r when it has returned.
+func copyAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr, writeErr error) {
+	const pieces = 2
+	free, full := make(chan *[]byte, pieces), make(chan filled, pieces)
+	used := make([]*[]byte, pieces)
+	for i := range used {
+		used[i] = buffers.Get().(*[]byte)
+		free <- used[i]
+	}
+	go func() {
+		defer close(full)
+		for buf := range free {
+			f := filled{buf: buf}
+			f.n, f.err = r.Read(*buf)
+			full <- f
+			if f.err != nil {
+				return
+			}
+		}
+	}()
+	defer func() {
+		close(free)
+		for range full { // until nobody reads
+		}
+		for _, buf := range used {
+			clear(*buf)
+			buffers.Put(buf)
+		}
+	}()
+	for f := range full {
+		if err := ctx.Err(); err != nil {
+			return n, err, nil
+		}
+		if _, err := w.Write((*f.buf)[:f.n]); err != nil {
+			return n, nil, err
+		}
+		n += int64(f.n)
+		if f.err == io.EOF {
+			return n, nil, nil
+		}
+		if f.err != nil {
+			return n, f.err, nil
+		}
+		free <- f.buf
+	}
+	return n, nil, nil
+}

@@ -1,0 +1,71 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/lease"
+	"keyroll/internal/store"
+)
+
+// copyLeases begins the names of the leases of copies under way; the rest is the
+// id of the container that is being filled.
+const copyLeases = "copy/"
+
+// fill is fillHeld under a lease, by which Tidy on another node knows that the
+// copy is under way.
+func (s *Contents) fill(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
+	defer draft.Zero()
+	held, err := s.Leases.Hold(ctx, copyLeases+fmt.Sprint(draft.ID), func(ctx context.Context) (err error) {
+		c, err = s.fillHeld(ctx, from, draft, also)
+		return err
+	})
+	switch {
+	case errors.Is(err, lease.ErrLost):
+		err = givenUp().Because(err)
+	case err == nil && !held:
+		err = givenUp()
+	}
+	return c, err
+}
+
+func givenUp() *fail.Error {
+	return fail.New(api.Unavailable, "another node has given this copy up").WithHint("try again")
+}
+
+// insertCopied stores a part of a copy, unless another node has given the copy
+// up, and takes away what is left of it.
+func insertCopied(ctx context.Context, tx *store.Tx, container int64, insert func() error) error {
+	if err := tx.Lock(ctx, container, false); err != nil {
+		return err
+	}
+	under, err := copyUnderWay(ctx, tx, container)
+	if err == nil && !under {
+		err = givenUp()
+	}
+	if err != nil {
+		return err
+	}
+	return insert()
+}
+
+// unfinished returns the containers of a tenant that are not there while items of
+// them are, without those that are being filled, on this node or another one.
+func (s *Contents) unfinished(ctx context.Context, tx *store.Tx, tenant int64) (left []int64, err error) {
+	elsewhere, err := lease.Live(ctx, tx, copyLeases)
+	if err != nil {
+		return nil, err
+	}
+	all, err := selectIDs(ctx, tx, selectUnfinishedIDs, tenant, s.copies.underWay())
+	for _, container := range all {
+		if _, under := elsewhere[strconv.FormatInt(container, 10)]; !under {
+			left = append(left, container)
+		}
+	}
+	return left, err
+}

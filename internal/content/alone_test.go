@@ -1,0 +1,54 @@
+package content_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/content"
+	"keyroll/internal/fault"
+	"keyroll/internal/lease"
+	"keyroll/internal/store"
+)
+
+// A copy under way is left alone by the other nodes while its node lives. Once
+// that one is taken for dead, another node takes away what it stored; it wakes
+// up, and neither goes on nor leaves anything.
+func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		for i := range 9 {
+			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
+		}
+		w.Leases = lease.New(w.db, "a", time.Hour)
+		other := content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, time.Now), blobSize, 4)
+		other.Leases = lease.New(w.db, "b", time.Hour)
+		defer fault.Set(nil)
+		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {
+			before := w.tables(t)
+			fault.Set(func(name string) {
+				if name == "create.before-commit" { // in a transaction, which the other one waits for
+					return
+				}
+				if name == at {
+					must(t, w.db.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
+				}
+				must(t, other.Tidy(ctx, tenant))
+			})
+			err := w.Backup(ctx, w.site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
+			fault.Set(nil)
+			if at == "" {
+				must(t, err)
+			} else {
+				wantCode(t, err, api.Unavailable)
+				must(t, other.Tidy(ctx, tenant))
+				if w.tables(t) != before {
+					t.Errorf("something is left of a copy that was given up at %s", at)
+				}
+			}
+			w.exact(t)
+		}
+	})
+}

@@ -1,0 +1,318 @@
+package content_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/blob"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// collect collects what is older than grace, with no grace all that was made up
+// to now.
+func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
+	t.Helper()
+	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
+	}
+	c, err := w.Collect(context.Background(), grace, false, nil)
+	must(t, err)
+	must(t, c.Tenant(context.Background(), tenant, nil))
+	return c.Collected
+}
+
+// nameOf is the name of a blob of a tenant.
+func nameOf(tenant, id int64) string {
+	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, id>>48, id>>36&0xfff, id)
+}
+
+func (w *world) orphan(t testing.TB, name string) string {
+	t.Helper()
+	must(t, e(w.blobs.PutIfAbsent(context.Background(), name, strings.NewReader("orphan"))))
+	return name
+}
+
+func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.importMail(t, "From a@b Thu Jan  1 00:00:00 1970\nSubject: x\n\nhello\n")
+		w.put(t, "a", strings.Repeat("a", 3*blobSize))
+		w.put(t, "b", "replaced")
+		b := w.backup(t, w.site)
+		w.put(t, "b", "new")
+		reader, err := w.Open(t.Context(), w.site, "b")
+		must(t, err)
+		w.put(t, "b", "newer") // what the reader reads is dropped and stays
+		before := w.blobNames(t)
+		yesterday := store.IDFrom(time.Now().Add(-24 * time.Hour))
+		old := w.orphan(t, nameOf(tenant, yesterday))
+		kept := []string{
+			w.orphan(t, nameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
+			w.orphan(t, nameOf(tenant+1, yesterday)),
+			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
+		}
+		collect := func(dry bool) content.Collected {
+			c, err := w.Collect(t.Context(), 2*time.Hour, dry, nil)
+			must(t, err)
+			told := content.Collected{}
+			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { told = c }))
+			if told != c.Collected || told.Blobs != int64(len(before))+2 || told.Orphans != 1 || told.OrphanBytes != 6 || told.Bytes < 3*blobSize {
+				t.Errorf("dry run %v: %+v, told %+v", dry, c.Collected, told)
+			}
+			return told
+		}
+		if c := collect(true); c.Removed != 0 {
+			t.Errorf("a dry run removed %d", c.Removed)
+		}
+		must(t, e(w.blobs.Stat(t.Context(), old)))
+		if c := collect(false); c.Removed != 1 {
+			t.Errorf("%d removed", c.Removed)
+		}
+		wantCode(t, e(w.blobs.Stat(t.Context(), old)), api.NotFound)
+		for _, name := range append(before, kept...) {
+			must(t, e(w.blobs.Stat(t.Context(), name)))
+		}
+		if c := w.collect(t, 0); c.Removed != 1 {
+			t.Errorf("%d removed without a grace", c.Removed)
+		}
+		var read strings.Builder
+		must(t, reader.WriteRange(t.Context(), 0, -1, &read))
+		must(t, reader.Close())
+		if got := w.filesOf(t, b.Container)["b"]; read.String() != "new" || got != "replaced" || w.get(t, "b") != "newer" {
+			t.Errorf("read %q, in the backup %q", read.String(), got)
+		}
+	})
+}
+
+// A collection comes upon an upload: with enough grace it goes on, without it
+// fails, and the path has the file from before.
+func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.put(t, "a", "before")
+		during := func(grace time.Duration) io.Reader {
+			return io.MultiReader(zeroBytes(blobSize+1), readerFunc(func([]byte) (int, error) {
+				w.collect(t, grace)
+				return 0, io.EOF
+			}))
+		}
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		if got := w.get(t, "a"); got != "before" {
+			t.Errorf("the file is %q", got)
+		}
+		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour), nil)))
+		if got := w.get(t, "a"); len(got) != blobSize+1 {
+			t.Errorf("the file has %d bytes", len(got))
+		}
+		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // draws no line back
+		must(t, err)
+		must(t, c.Tenant(t.Context(), tenant, nil))
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		w.healthy(t, true)
+		wantCode(t, e(w.Collect(t.Context(), -1, false, nil)), api.InvalidArgument)
+	})
+}
+
+// hooked tells what happens in a blob store, before and after it does.
+type hooked struct {
+	blob.Store
+	putting, collecting func()
+}
+
+func (h *hooked) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+	h.putting()
+	defer h.putting()
+	return h.Store.PutIfAbsent(ctx, name, r)
+}
+
+func (h *hooked) Batch() blob.Batch { return hookedBatch{h.Store.Batch(), h} }
+
+type hookedBatch struct {
+	blob.Batch
+	h *hooked
+}
+
+func (b hookedBatch) Commit(ctx context.Context) error {
+	b.h.putting()
+	defer b.h.putting()
+	return b.Batch.Commit(ctx)
+}
+
+func (h *hooked) Delete(ctx context.Context, name string) error {
+	h.collecting()
+	defer h.collecting()
+	return h.Store.Delete(ctx, name)
+}
+
+func (h *hooked) List(ctx context.Context, prefix string, each func(name string, size int64) error) error {
+	defer h.collecting()
+	return h.Store.List(ctx, prefix, func(name string, size int64) error {
+		h.collecting()
+		return each(name, size)
+	})
+}
+
+// race is a site and its backups while collections begin at any moment of what
+// is done to them, and that at any moment of a collection.
+type race struct {
+	*world
+	t       testing.TB
+	site    map[string]string
+	backups []map[string]string // by their order
+	made    int
+	refused int
+
+	plan                  []int // what happens at each moment, from a draw
+	moment                int
+	one                   sync.Mutex // of the plan
+	inPut, inCollect      sync.Mutex
+	collected, collected0 int
+}
+
+// next is what the plan has for this moment.
+func (r *race) next(n int) int {
+	r.one.Lock()
+	defer r.one.Unlock()
+	r.moment++
+	return r.plan[r.moment%len(r.plan)] % n
+}
+
+func (r *race) putting() {
+	if !r.inPut.TryLock() {
+		return
+	}
+	defer r.inPut.Unlock()
+	switch r.next(4) {
+	case 0:
+		r.collect(r.t, 0)
+		r.collected0++
+	case 1:
+		r.collect(r.t, time.Hour)
+		r.collected++
+	}
+}
+
+func (r *race) collecting() {
+	if !r.inCollect.TryLock() {
+		return
+	}
+	defer r.inCollect.Unlock()
+	if r.next(3) == 0 {
+		r.act()
+	}
+}
+
+// act does something to the site; a collection may refuse it.
+func (r *race) act() {
+	ctx := context.Background()
+	switch r.next(4) {
+	case 0, 1:
+		r.made++
+		path, text := []string{"a", "b"}[r.next(2)], body(r.made, []int{10, blobSize + 1}[r.next(2)])
+		err := e(r.Put(ctx, r.world.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
+			r.site[path] = text // before the next thing happens
+			return nil
+		}))
+		if err != nil {
+			wantCode(r.t, err, api.Conflict)
+			r.refused++
+		}
+	case 2:
+		files := maps.Clone(r.site)
+		r.backup(r.t, r.world.site)
+		r.backups = append(r.backups, files)
+	case 3:
+		if len(r.backups) > 0 {
+			r.expire(r.t, r.all(r.t)[0])
+			r.backups = r.backups[1:]
+		}
+	}
+}
+
+// TestNoCollectionEverTakesALiveBlob compares what is read with what was put.
+func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
+	fewChecks(t, 6)
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		r := &race{world: w, t: t, site: map[string]string{}}
+		w.Contents = content.Small(content.New(db, w.containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
+		rapid.Check(t, func(draw *rapid.T) {
+			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
+			for range 4 {
+				r.act()
+				r.tidyUp(t)
+				if got := r.filesOf(t, r.world.site); !maps.Equal(got, r.site) {
+					t.Fatalf("%d files, not %d, or others", len(got), len(r.site))
+				}
+				for i, b := range r.all(t) {
+					if got := r.filesOf(t, b.Container); !maps.Equal(got, r.backups[i]) {
+						t.Fatalf("backup %d has %d files, not %d, or others", i, len(got), len(r.backups[i]))
+					}
+				}
+			}
+		})
+		r.inPut.Lock() // no more
+		r.inCollect.Lock()
+		r.tidyUp(t)
+		r.collect(t, 0)
+		r.exactRows(t)
+		t.Logf("%d files put, %d refused; %d collections, %d more with grace", r.made, r.refused, r.collected0, r.collected)
+	})
+}
+
+// Rows that are written and not yet committed when the line is drawn: it is
+// drawn when they are there.
+func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		collected := make(chan content.Collected, 1)
+		waits := func() (is bool) {
+			must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+				return tx.QueryRow(t.Context(), `SELECT COUNT(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&is)
+			}))
+			return is
+		}
+		must(t, e(w.Put(t.Context(), w.site, "a", -1, strings.NewReader("content"), func(*store.Tx) error {
+			go func() { collected <- w.collect(t, 0) }()
+			// On SQLite the one writer is the lock.
+			for strings.HasSuffix(t.Name(), "/postgres") && len(collected) == 0 && !waits() {
+			}
+			return nil
+		})))
+		if c := <-collected; c.Blobs != 1 || c.Removed != 0 || w.get(t, "a") != "content" {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// Another node has made the same id: what it stored under it stays.
+func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
+	w := newWorld(t, storetest.One(t))
+	var theirs string
+	w.Contents = content.Small(content.New(w.db, w.containers, &first{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
+	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
+		t.Errorf("%q, not %q", names, theirs)
+	}
+}
+
+// first takes every name before it is put.
+type first struct {
+	blob.Store
+	name *string
+}
+
+func (f *first) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+	*f.name = name
+	if _, err := f.Store.PutIfAbsent(ctx, name, strings.NewReader("theirs")); err != nil {
+		return 0, err
+	}
+	return f.Store.PutIfAbsent(ctx, name, r)
+}

@@ -1,0 +1,70 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// lostItem is an item whose first blob has no row: selectFirsts passes it over.
+type lostItem struct{ id int64 }
+
+func (l lostItem) err() error {
+	return fail.New(api.Damaged, "open item %d: blob number 0 is missing", l.id)
+}
+
+const selectWithoutBlob = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
+	AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.item = i.id AND b.sequence = 0)`
+
+// lostItems returns the items of a container without a first blob; which is
+// messagesOnly, filesOnly or allItems.
+func (s *Contents) lostItems(ctx context.Context, c container.Container, which string) (list []lostItem, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+		list, err = selectLost(ctx, tx, c.Tenant, c.ID, which)
+		return err
+	})
+	return list, err
+}
+
+func selectLost(ctx context.Context, tx *store.Tx, tenant, container int64, which string) ([]lostItem, error) {
+	query := selectWithoutBlob
+	switch which {
+	case messagesOnly:
+		query += ` AND i.path_hash IS NULL`
+	case filesOnly:
+		query += ` AND i.path_hash IS NOT NULL`
+	}
+	rows, err := tx.Query(ctx, query+` ORDER BY i.id`, tenant, container)
+	if err != nil {
+		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+	}
+	var list []lostItem
+	for rows.Next() {
+		var l lostItem
+		if err := rows.Scan(&l.id); err != nil {
+			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
+		}
+		list = append(list, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+	}
+	return list, nil
+}
+
+// Containers returns up to limit ids, above after, of containers that items are
+// of, whether or not they exist; those that a copy fills, or that are being taken
+// away, are left out.
+func (s *Contents) Containers(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]int64, error) {
+	ids, err := selectIDs(ctx, tx, `SELECT DISTINCT i.container FROM item i WHERE i.tenant = ?1 AND i.container > ?2
+		AND NOT EXISTS (SELECT 1 FROM unfinished u WHERE u.container = i.container) ORDER BY i.container LIMIT ?3`, tenant, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read items of tenant %d: %w", tenant, err)
+	}
+	return ids, nil
+}

@@ -1,0 +1,451 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// A unit of Renew commits at once; until it has, its content is stored twice.
+const (
+	unitBytes = 32 << 20
+	unitBlobs = 256
+)
+
+// Renewal says how Renew goes about its work.
+type Renewal struct {
+	// Mark is an id: blobs that are older get new keys.
+	Mark int64
+	// Hold begins each transaction and says whether the work is still wanted.
+	Hold func(tx *store.Tx) error
+	// Slow waits until so many bytes may be encrypted anew.
+	Slow func(ctx context.Context, bytes int64) error
+	// Done is called in each transaction with the bytes that it brought over.
+	Done func(tx *store.Tx, bytes int64) error
+	// Skip is told of each item that cannot be brought over, and why; from any
+	// goroutine.
+	Skip func(item int64, err error)
+}
+
+// Renew encrypts anew, under new keys, all blobs of c that are older than a mark;
+// FinishRenewed then notes that there are none. A blob stays until the one that
+// takes its place is committed. Items that do not open are skipped. What others
+// changed meanwhile is left for another call.
+func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) error {
+	store.PastID(r.Mark)
+	run := renewing{Renewal: r, contents: s, container: c, skipped: map[int64]bool{}}
+	if err := run.all(ctx); err != nil {
+		return fmt.Errorf("encrypt container %d anew: %w", c.ID, err)
+	}
+	return nil
+}
+
+// FinishRenewed notes of some containers, in id order, that no blob of theirs is
+// older than mark, and returns of how many that is so. hold begins the
+// transaction, and done is called in it.
+func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Container, mark int64, hold func(tx *store.Tx) error, done func(tx *store.Tx, containers int64) error) (n int64, err error) {
+	fault.Point("renew.before-finish")
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		n = 0
+		if err := hold(tx); err != nil {
+			return err
+		}
+		for _, c := range containers {
+			if err := tx.Lock(ctx, c.ID, true); err != nil { // takesBlobs
+				return err
+			}
+			if stale, err := hasStale(ctx, tx, c, mark); err != nil {
+				return err
+			} else if stale {
+				continue
+			}
+			set, err := s.keys.SetRenewed(ctx, tx, c.Tenant, c.ID, mark)
+			if err != nil {
+				return err
+			}
+			if set {
+				n++
+			}
+		}
+		return done(tx, n)
+	})
+	if err == nil {
+		fault.Point("renew.after-finish")
+	}
+	return n, err
+}
+
+type renewing struct {
+	Renewal
+	contents  *Contents
+	container container.Container
+
+	mu      sync.Mutex
+	skipped map[int64]bool // items
+}
+
+func (r *renewing) skip(item int64, err error) {
+	r.mu.Lock()
+	known := r.skipped[item]
+	r.skipped[item] = true
+	r.mu.Unlock()
+	if !known {
+		r.Skip(item, err)
+	}
+}
+
+func (r *renewing) isSkipped(item int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.skipped[item]
+}
+
+// all works on units side by side: while one waits for its disk, another one
+// encrypts.
+func (r *renewing) all(ctx context.Context) error {
+	g, working := errgroup.WithContext(ctx)
+	var failed error
+	for after := (blobRow{Sequence: -1}); working.Err() == nil; {
+		var stale []blobRow
+		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
+			stale, err = staleAfter(working, tx, r.container, r.Mark, after, unitBlobs)
+			return err
+		})
+		if failed != nil || len(stale) == 0 {
+			break
+		}
+		stale = firstUnit(stale)
+		after = stale[len(stale)-1]
+		if failed = r.Slow(working, sizeOf(stale)); failed != nil {
+			break
+		}
+		select {
+		case r.contents.units <- struct{}{}:
+		case <-working.Done():
+			continue
+		}
+		g.Go(func() error {
+			defer func() { <-r.contents.units }()
+			return r.unit(working, stale)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return failed
+}
+
+// firstUnit returns as many of blobs as one unit takes, at least one.
+func firstUnit(blobs []blobRow) []blobRow {
+	var size int64
+	for i, b := range blobs {
+		if size += b.Size; size > unitBytes && i > 0 {
+			return blobs[:i]
+		}
+	}
+	return blobs
+}
+
+func sizeOf(blobs []blobRow) (size int64) {
+	for _, b := range blobs {
+		size += b.Size
+	}
+	return size
+}
+
+// unit is some blobs of a container on their way.
+type unit struct {
+	*renewing
+	opened container.Opened
+	fresh  []renewedBlob // in the order of items and sequences
+}
+
+// renewedBlob is the blob that takes another one's place.
+type renewedBlob struct {
+	old, row       blobRow
+	oldKey, newKey *envelope.Key
+}
+
+func (u *unit) zero() {
+	u.opened.Zero()
+	for _, f := range u.fresh {
+		f.oldKey.Zero()
+		f.newKey.Zero()
+	}
+}
+
+func (r *renewing) unit(ctx context.Context, stale []blobRow) error {
+	s := r.contents
+	var pages pageSet
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		pages, err = pagesOf(ctx, tx, r.container.Tenant, stale)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	u := &unit{renewing: r}
+	if u.opened, err = s.keys.OpenKey(ctx, r.container); err != nil {
+		return err
+	}
+	defer u.zero()
+	ring := openKeys(u.opened, pages, stale)
+	defer ring.zero()
+	if ring.stale {
+		return nil // for another call
+	}
+	if err := u.store(ctx, stale, ring); err != nil || len(u.fresh) == 0 {
+		return err
+	}
+	fault.Point("renew.blobs-durable")
+	return u.commit(ctx)
+}
+
+// store encrypts the blobs anew and makes them durable under new names.
+func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error {
+	blobs := u.contents.blobs.Batch()
+	defer blobs.Discard()
+	for _, old := range stale {
+		if u.isSkipped(old.Item) {
+			continue
+		}
+		key, err := ring.key(old)
+		var row blobRow
+		var fresh *envelope.Key
+		if err == nil {
+			row, fresh, err = u.contents.renew(ctx, blobs.Put, old, key)
+		}
+		switch {
+		case errors.Is(err, errRenewed), errors.Is(err, errReplaced):
+			continue // by somebody else: there is nothing to do
+		case fail.Is(err, api.Damaged):
+			u.skip(old.Item, err)
+			continue
+		case err != nil:
+			return err
+		}
+		u.fresh = append(u.fresh, renewedBlob{old, row, key.Clone(), fresh})
+	}
+	if len(u.fresh) == 0 {
+		return nil
+	}
+	return blobs.Commit(ctx)
+}
+
+// renew stores the content of a blob as a new blob under a new key.
+func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
+	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
+	if fail.Is(err, api.NotFound) {
+		return row, nil, s.missing(ctx, old)
+	}
+	if err != nil {
+		return row, nil, fmt.Errorf("read item %d: %w", old.Item, err)
+	}
+	defer sealed.Close()
+	row = old
+	row.ID = store.NewID()
+	fresh = envelope.NewKey()
+	plain := envelope.NewReader(sealed, key, envelope.BlobPlace{Tenant: old.Tenant, Blob: old.ID}, old.Size)
+	again := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	defer again.release()
+	if _, err := put(ctx, blobName(row.Tenant, row.ID), again); err != nil {
+		fresh.Zero()
+		return row, nil, fmt.Errorf("encrypt item %d anew: %w", old.Item, err)
+	}
+	return row, fresh, nil
+}
+
+// commit puts the new blobs in the places of the old ones, which go after it.
+func (u *unit) commit(ctx context.Context) error {
+	var olds []blobRow
+	var committing bool
+	err := errLost
+	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+		olds, committing, err = u.swap(ctx)
+	}
+	if errors.Is(err, errLost) {
+		olds, committing, err = nil, false, nil // for another call
+	}
+	if err != nil && committing { // it may have happened
+		return err
+	}
+	gone := map[int64]bool{}
+	for _, b := range olds {
+		gone[b.ID] = true
+	}
+	var unused []blobRow
+	for _, f := range u.fresh {
+		if err != nil || !gone[f.old.ID] {
+			unused = append(unused, f.row)
+		}
+	}
+	u.contents.deleteBlobs(ctx, unused)
+	if err != nil {
+		return err
+	}
+	fault.Point("renew.after-commit")
+	u.contents.replaced(ctx, u.container.Tenant, olds)
+	return nil
+}
+
+// swap is the transaction. It returns the blobs that were replaced, and whether
+// it came as far as the commit.
+func (u *unit) swap(ctx context.Context) (olds []blobRow, committing bool, err error) {
+	s := u.contents
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		olds, committing = nil, false
+		if err := u.Hold(tx); err != nil {
+			return err
+		}
+		if err := s.takesBlobs(ctx, tx, u.opened, nil); err != nil {
+			return err
+		}
+		news, pages, err := u.plan(ctx, tx)
+		if err != nil || len(news) == 0 {
+			return err
+		}
+		var fresh []blobRow
+		for _, n := range news {
+			for _, f := range n.blobs {
+				olds, fresh = append(olds, f.old), append(fresh, f.row)
+			}
+		}
+		if err := nameNew(ctx, tx, fresh); err != nil {
+			return err
+		}
+		if err := u.write(ctx, tx, news, pages, olds); err != nil {
+			return err
+		}
+		if err := u.Done(tx, sizeOf(olds)); err != nil {
+			return err
+		}
+		fault.Point("renew.before-commit")
+		committing = true
+		return nil
+	})
+	return olds, committing, err
+}
+
+// renewedItem is an item with its metadata sealed anew, and those of its blobs
+// that are replaced.
+type renewedItem struct {
+	was, item itemRow
+	blobs     []renewedBlob
+}
+
+// plan reads the unit's items as they stand now and makes what is to be written
+// of them. An item that somebody else changed has no part in it.
+func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, pages newPages, err error) {
+	pages = newPages{slots: u.contents.slots}
+	defer pages.zero()
+	for rest := u.fresh; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(f renewedBlob) bool { return f.old.Item != rest[0].old.Item })
+		if n < 0 {
+			n = len(rest)
+		}
+		if rest[0].old.Sequence > 0 || n > 1 || rest[0].old.Size >= u.contents.blobSize { // other units may work on the same file
+			if err := tx.Lock(ctx, rest[0].old.Item, true); err != nil {
+				return nil, pages, err
+			}
+		}
+		rest = rest[n:]
+	}
+	now, err := between(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
+	if err != nil {
+		return nil, pages, err
+	}
+	for rest := u.fresh; len(rest) > 0; {
+		id := rest[0].old.Item
+		var own []renewedBlob
+		for ; len(rest) > 0 && rest[0].old.Item == id; rest = rest[1:] {
+			if w := now[id]; w.has(rest[0].old) {
+				own = append(own, rest[0])
+			}
+		}
+		if len(own) == 0 {
+			continue
+		}
+		n, err := u.item(ctx, tx, now[id], own)
+		if fail.Is(err, api.Damaged) {
+			u.skip(id, err)
+			continue
+		}
+		if err != nil {
+			return nil, pages, err
+		}
+		for i, f := range n.blobs {
+			if n.blobs[i].row.Page, err = pages.add(f.row.ID, f.newKey); err != nil {
+				return nil, pages, err
+			}
+			if pages.full() {
+				if err := pages.seal(u.opened); err != nil {
+					return nil, pages, err
+				}
+			}
+		}
+		news = append(news, n)
+	}
+	err = pages.seal(u.opened) // before pages is returned
+	return news, pages, err
+}
+
+// item seals the metadata of an item anew: under the key of its first blob, and
+// with the ids of all blobs that it has from now on.
+func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBlob) (n renewedItem, err error) {
+	n = renewedItem{was: w.item, item: w.item, blobs: own}
+	n.item.Version++
+	if err := checkBlobs(w.item, w.blobs); err != nil {
+		return n, err
+	}
+	before, after := own[0].oldKey, own[0].newKey
+	if own[0].old.Sequence > 0 {
+		pages, err := pagesOf(ctx, tx, w.item.Tenant, w.blobs[:1])
+		if err != nil {
+			return n, err
+		}
+		ring := openKeys(u.opened, pages, w.blobs[:1])
+		defer ring.zero()
+		if ring.stale {
+			return n, errLost
+		}
+		if before, err = ring.key(w.blobs[0]); err != nil {
+			return n, err
+		}
+		after = before
+	}
+	if w.item.PathHash == nil {
+		var m messageMetadata
+		if err := w.item.openMetadata(before, &m); err != nil {
+			return n, err
+		}
+		return n, n.item.sealMetadata(after, m)
+	}
+	var m fileMetadata
+	if err := w.item.openMetadata(before, &m); err != nil {
+		return n, err
+	}
+	if m.Size != w.item.Size || string(m.Blobs) != string(digestOf(w.blobs)) {
+		return n, fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", w.item.ID)
+	}
+	blobs := slices.Clone(w.blobs)
+	for _, f := range own {
+		blobs[f.old.Sequence].ID = f.row.ID
+	}
+	m.Blobs = digestOf(blobs)
+	return n, n.item.sealMetadata(after, m)
+}

@@ -1,0 +1,203 @@
+package content_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+)
+
+// renewal does all that is due, and notes what it skipped.
+func (w *world) renewal(mark int64, skipped map[int64]error) content.Renewal {
+	return content.Renewal{Mark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
+		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
+}
+
+// renew encrypts all content of containers anew and reports of how many nothing
+// older is left.
+func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n int64, skipped map[int64]error) {
+	t.Helper()
+	ctx, skipped := context.Background(), map[int64]error{}
+	for _, c := range list {
+		must(t, w.Renew(ctx, c, w.renewal(mark, skipped)))
+	}
+	n, err := w.FinishRenewed(ctx, list, mark, func(*store.Tx) error { return nil }, func(*store.Tx, int64) error { return nil })
+	must(t, err)
+	return n, skipped
+}
+
+// older counts the blobs below an id.
+func (w *world) older(t testing.TB, mark int64) (n int64) {
+	t.Helper()
+	must(t, w.db.View(context.Background(), func(tx *store.Tx) error {
+		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM blob WHERE id < ?1`, mark).Scan(&n)
+	}))
+	return n
+}
+
+func TestRenewEncryptsMailAndFilesAnew(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		mail, file := mbox(30), strings.Repeat("0123456789", 45_000)
+		w.importMail(t, mail)
+		w.put(t, "a", file)
+		w.put(t, "empty", "")
+		mark := store.NewID()
+		w.put(t, "newer", "new")
+		newer := w.blobNames(t)[len(w.blobNames(t))-1]
+		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 {
+			t.Fatalf("%d containers, skipped %v", n, skipped)
+		}
+		if w.export(t) != mail || w.get(t, "a") != file || w.get(t, "empty") != "" || w.get(t, "newer") != "new" {
+			t.Error("something reads otherwise than before")
+		}
+		if n := w.older(t, mark); n > 0 {
+			t.Errorf("%d blobs are older than the mark", n)
+		}
+		if !strings.Contains(strings.Join(w.blobNames(t), " "), newer) {
+			t.Error("a blob that is newer than the mark was replaced")
+		}
+		w.healthy(t, true)
+		if n, _ := w.renew(t, mark, w.mail, w.site); n != 0 {
+			t.Errorf("%d containers had something left", n)
+		}
+	})
+}
+
+func TestWhoReadsAFileThatIsEncryptedAnewReadsItToItsEnd(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		file := strings.Repeat("0123456789", 45_000)
+		w.put(t, "a", file)
+		r, err := w.Open(t.Context(), w.site, "a")
+		must(t, err)
+		var got bytes.Buffer
+		renewed := false
+		must(t, r.WriteRange(t.Context(), 5, 400_000, writer(func(p []byte) (int, error) {
+			if !renewed && got.Len() > blobSize {
+				renewed = true
+				w.renew(t, store.NewID(), w.site)
+			}
+			return got.Write(p)
+		})))
+		must(t, r.Close())
+		if !renewed || got.String() != file[5:400_005] {
+			t.Errorf("read %d bytes, or others", got.Len())
+		}
+		w.healthy(t, true)
+	})
+}
+
+type writer func(p []byte) (int, error)
+
+func (f writer) Write(p []byte) (int, error) { return f(p) }
+
+// meanwhile calls f once, when half has been read.
+type meanwhile struct {
+	io.Reader
+	left int
+	f    func()
+}
+
+func (m *meanwhile) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p[:min(len(p), 1000)])
+	if m.left -= n; m.left < 0 && m.f != nil {
+		m.f()
+		m.f = nil
+	}
+	return n, err
+}
+
+func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		var mark int64
+		late := func(c container.Container) func() {
+			return func() {
+				mark = store.NewID()
+				if n, _ := w.renew(t, mark, c); n != 1 {
+					t.Fatalf("%d containers", n)
+				}
+			}
+		}
+		file, mail := strings.Repeat("0123456789", 45_000), mbox(3)
+		_, err := w.Put(t.Context(), w.site, "a", -1, &meanwhile{strings.NewReader(file), 250_000, late(w.site)}, nil)
+		must(t, err)
+		if n := w.older(t, mark); n > 0 || w.get(t, "a") != file {
+			t.Errorf("%d blobs of the file are older than the mark; it has %d bytes", n, len(w.get(t, "a")))
+		}
+		_, err = w.Import(t.Context(), w.mail, -1, &meanwhile{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
+		must(t, err)
+		must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+			var n int64
+			err := tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM item i JOIN blob b ON b.item = i.id WHERE i.container = ?1 AND b.id < ?2`, w.mail.ID, mark).Scan(&n)
+			if err == nil && n > 0 {
+				t.Errorf("%d messages have older blobs than the mark", n)
+			}
+			return err
+		}))
+		if w.export(t) != mail {
+			t.Error("the mail is another")
+		}
+		w.healthy(t, true)
+	})
+}
+
+func TestRenewSkipsWhatDoesNotOpen(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.importMail(t, mbox(9))
+		bad := w.storedBlobs(t)[4]
+		w.exec(t, `UPDATE blob SET size = size + 1 WHERE id = ?1`, bad.id)
+		mark := store.NewID()
+		n, skipped := w.renew(t, mark, w.mail)
+		if n != 0 || len(skipped) != 1 || skipped[bad.item] == nil {
+			t.Errorf("%d containers are done; skipped %v", n, skipped)
+		}
+		if left := w.older(t, mark); left != 1 {
+			t.Errorf("%d blobs are older", left)
+		}
+		w.exec(t, `UPDATE blob SET size = size - 1 WHERE id = ?1`, bad.id) // repaired
+		if n, skipped := w.renew(t, mark, w.mail); n != 1 || len(skipped) > 0 {
+			t.Errorf("%d containers are done; skipped %v", n, skipped)
+		}
+		w.healthy(t, true)
+	})
+}
+
+func TestRenewLeavesTheBlobsOfBackups(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		mail := mbox(5)
+		w.importMail(t, mail)
+		var backup container.Container
+		must(t, w.Backup(t.Context(), w.mail, time.Time{}, func(_ *store.Tx, b content.Backup) error { backup = b.Container; return nil }))
+		w.renew(t, store.NewID(), w.mail)
+		var got bytes.Buffer
+		must(t, w.Export(t.Context(), backup, &got))
+		if got.String() != mail || w.export(t) != mail {
+			t.Error("the backup or the mailbox reads otherwise than before")
+		}
+		if n := len(w.blobNames(t)); n != 10 {
+			t.Errorf("%d blobs are stored, want those of the backup and those of the mailbox", n)
+		}
+	})
+}
+
+func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.importMail(t, mbox(5))
+		before, enough := w.tables(t), errors.New("it was stopped")
+		r := w.renewal(store.NewID(), map[int64]error{})
+		r.Hold = func(*store.Tx) error { return enough }
+		if err := w.Renew(t.Context(), w.mail, r); !errors.Is(err, enough) {
+			t.Errorf("error %v", err)
+		}
+		if w.tables(t) != before {
+			t.Error("something was changed")
+		}
+		w.healthy(t, true) // what it had stored is gone again
+	})
+}

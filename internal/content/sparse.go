@@ -1,0 +1,32 @@
+package content
+
+import (
+	"context"
+	"fmt"
+
+	"keyroll/internal/container"
+	"keyroll/internal/envelope"
+	"keyroll/internal/keypage"
+	"keyroll/internal/store"
+)
+
+// sparse is how full pages of blob keys are, at most, that FoldSparse merges: an
+// eighth. Fuller ones cost more to merge than the next roll would gain.
+const sparse = 8
+
+// FoldSparse is Fold where c's pages of blob keys are nearly empty on average, as
+// Renew leaves them of large files: a unit of theirs is a few blobs.
+func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, error) {
+	var pages, keys int64
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		pages, keys, err = keypage.Count(ctx, tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, []envelope.Class{envelope.ClassBlob})
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("fold key pages of container %d: %w", c.ID, err)
+	}
+	if pages < 2 || sparse*keys > pages*int64(s.slots) {
+		return 0, nil
+	}
+	return s.Fold(ctx, c)
+}

@@ -1,0 +1,160 @@
+package depth_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/depth"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// one is each on one of the databases.
+func one(t *testing.T, test func(w *world)) {
+	test(newWorld(policytest.New(t, storetest.One(t)), filepath.Join(t.TempDir(), "blobs")))
+}
+
+// meanwhile is deep stages during which something happens once: when nothing is
+// left of the last one.
+type meanwhile struct {
+	roll.Deep
+	stage   api.RollStage
+	happens func()
+}
+
+func (m *meanwhile) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
+	left, err := m.Deep.Left(ctx, tx, stage, sc, limit)
+	if happens := m.happens; stage == m.stage && len(left) == 0 && happens != nil {
+		m.happens = nil
+		happens()
+	}
+	return left, err
+}
+
+// during gives the world a roller whose stages something happens in.
+func (w *world) during(stage api.RollStage, happens func()) {
+	w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler),
+		Deep: &meanwhile{depth.New(w.DB, w.containers, w.contents), stage, happens}, Settled: func(int64, int64) {}})
+}
+
+func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
+	each(t, func(w *world) {
+		pol := w.MailboxPolicy("p")
+		first, late := w.mailbox(pol.ID, "first", 2), w.mailbox(0, "late", 3)
+		w.during(api.StageContent, func() {
+			_, err := w.containers.Assign(w.Ctx, w.Tenant, late, pol.ID, nil)
+			w.Must(err)
+		})
+		ro := w.begin(pol, api.DepthContent)
+		if waits, err := w.roller.Work(w.Ctx, ro); err != nil || !waits {
+			w.Fatalf("the roll has something left: waits %v, error %v", waits, err)
+		}
+		w.finish(ro, api.RollFinished)
+		if o := w.key(late); o.Generation != 2 {
+			w.Errorf("the late container has a key of generation %d", o.Generation)
+		}
+		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Mark); n != 0 {
+			w.Errorf("%d blobs have older keys", n)
+		}
+		w.read(first, late)
+		w.rest()
+	})
+}
+
+func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
+	one(t, func(w *world) {
+		pol := w.MailboxPolicy("p")
+		w.mailbox(pol.ID, "sound", 2)
+		broken := w.mailbox(pol.ID, "broken", 2)
+		w.InTx(func(tx *store.Tx) error {
+			_, err := tx.Exec(w.Ctx, `UPDATE key_page SET body = ?3 WHERE tenant = ?1 AND parent = ?2`, w.Tenant, broken.ID, []byte("rot"))
+			return err
+		})
+		ro := w.begin(pol, api.DepthContainer)
+		other := w.roller
+		w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler), Settled: func(int64, int64) {},
+			Deep: blind{func() {
+				_, err := other.Work(w.Ctx, ro)
+				w.Must(err)
+			}}})
+		p := w.finish(ro, api.RollFailed)
+		if p.SkippedCount == 0 || len(p.Skipped) == 0 || !strings.Contains(p.Skipped[0], "key page") {
+			w.Errorf("skipped: %d, %q", p.SkippedCount, p.Skipped)
+		}
+	})
+}
+
+// blind is the deep stages of a node that finds nothing left once another one
+// has ended the roll.
+type blind struct{ ends func() }
+
+func (b blind) Size(context.Context, *store.Tx, roll.Scope) (int64, int64, error) { return 0, 0, nil }
+func (b blind) Left(context.Context, *store.Tx, api.RollStage, roll.Scope, int) ([]int64, error) {
+	return nil, nil
+}
+func (b blind) Work(context.Context, roll.Share) (bool, error) { b.ends(); return false, nil }
+
+// What is damaged is skipped and named, all else comes over, and after a repair
+// the roll goes on.
+func TestDeepRollGoesPastDamage(t *testing.T) {
+	for to, damage := range map[api.Depth]string{
+		api.DepthContainer: `UPDATE key_page SET body = ?2 WHERE class = 8 AND parent = ?1`,
+		api.DepthContent:   `UPDATE item SET metadata = ?2 WHERE container = ?1`,
+	} {
+		t.Run(string(to), func(t *testing.T) {
+			each(t, func(w *world) {
+				pol := w.MailboxPolicy("p")
+				var list []container.Container
+				for i := range 5 {
+					list = append(list, w.mailbox(pol.ID, fmt.Sprint("m", i), 3))
+				}
+				broken := list[2]
+				w.InTx(func(tx *store.Tx) error {
+					_, err := tx.Exec(w.Ctx, damage, broken.ID, []byte("rot"))
+					return err
+				})
+				p := w.finish(w.begin(pol, to), api.RollFailed)
+				if p.Done != 4 || p.Remaining != 1 || p.SkippedCount == 0 || !strings.Contains(p.Message, "does not open") && !strings.Contains(p.Message, "do not open") {
+					w.Errorf("%+v", p)
+				}
+				w.read(list[0], list[1], list[3], list[4])
+				for _, c := range list {
+					if o := w.key(c); o.Generation != 2 {
+						w.Errorf("container %d has generation %d", c.ID, o.Generation)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A unit of large messages or files is a few of them, and its key page as empty.
+func TestDepthContentLeavesFewKeyPages(t *testing.T) {
+	one(t, func(w *world) {
+		w.contents = content.New(w.DB, w.containers, w.blobs, 16, w.Clock.Now)
+		w.during("", nil)
+		pol := w.MailboxPolicy("p")
+		c := w.mailbox(pol.ID, "m", 0)
+		for range 3 {
+			text := message(17 << 20)
+			_, err := w.contents.Import(w.Ctx, c, -1, strings.NewReader(text), nil, nil)
+			w.Must(err)
+			w.wrote[c.ID] += text
+		}
+		w.finish(w.begin(pol, api.DepthContent), api.RollFinished)
+		if n := w.number(`SELECT COUNT(*) FROM key_page WHERE tenant = ?1 AND parent = ?2`, w.Tenant, c.ID); n != 1 {
+			w.Errorf("3 blob keys stand in %d pages", n)
+		}
+		w.read(c)
+		w.rest()
+	})
+}

@@ -1,0 +1,337 @@
+// Package depth does what a roll of depth container or content does below policy
+// keys: it gives containers new keys, brings the keys of their blobs under those,
+// and encrypts content anew.
+//
+// What is left to do is a query, as in every roll: containers whose key is older
+// than the roll's mark or that have an older one beside it, and containers that
+// may have older blobs. So it can be stopped anywhere and go on anywhere. Several
+// nodes share a stage by claims, which spare double work; what keeps keys and
+// content safe is compare-and-swap in the rooms below. Start reading at Work.
+package depth
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/keypage"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// Deep is the deep stages of rolls.
+type Deep struct {
+	db         *store.DB
+	containers *container.Containers
+	contents   *content.Contents
+}
+
+// New returns the deep stages over the rooms that they work in.
+func New(db *store.DB, containers *container.Containers, contents *content.Contents) *Deep {
+	return &Deep{db, containers, contents}
+}
+
+// Mark draws the mark of a roll: an id above those of all keys that are there,
+// also where another node's clock is ahead.
+func Mark(ctx context.Context, tx *store.Tx) (int64, error) {
+	blob, err := content.NewestBlob(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	newest, err := container.Newest(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	last, err := roll.NewestMark(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	store.PastID(max(blob, newest, last))
+	return store.NewID(), nil
+}
+
+// due is what of a container a stage has to do.
+var due = map[api.RollStage]container.Due{api.StageContainer: container.DueKey, api.StageContent: container.DueContent}
+
+func scopeOf(sc roll.Scope) container.Scope {
+	return container.Scope{Tenant: sc.Tenant, Parents: sc.Parents, Classes: sc.Classes}
+}
+
+// Size counts the blob keys and the bytes of content of a scope.
+func (d *Deep) Size(ctx context.Context, tx *store.Tx, sc roll.Scope) (blobs, bytes int64, err error) {
+	if blobs, err = container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Mark); err != nil {
+		return 0, 0, err
+	}
+	bytes, err = content.CountBytes(ctx, tx, scopeOf(sc), container.DueContent, sc.Mark)
+	return blobs, bytes, err
+}
+
+// Left returns up to limit containers of which a stage has something to do.
+func (d *Deep) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
+	return container.LeftOf(ctx, tx, scopeOf(sc), due[stage], sc.Mark, limit)
+}
+
+const (
+	// atOnce is how many groups of containers a node works on side by side: while
+	// one waits for the database, the other one's keys are opened and sealed.
+	atOnce = 2
+	// claimsKept is how often claims are renewed.
+	claimsKept = 5 * time.Second
+)
+
+// work is one pass over a stage.
+type work struct {
+	*Deep
+	roll.Share
+	did     atomic.Bool
+	mu      sync.Mutex
+	claimed map[int64]bool
+}
+
+// Work goes once over the containers of a scope and does of a stage what no other
+// node does. It reports whether that was anything.
+func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error) {
+	w := &work{Deep: d, Share: share, claimed: map[int64]bool{}}
+	done := share.Done
+	w.Done = func(tx *store.Tx, d roll.Done) error {
+		w.did.Store(w.did.Load() || d != roll.Done{})
+		return done(tx, d)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	if share.Node != "" {
+		kept, stop := context.WithCancel(gctx)
+		defer stop()
+		go w.keepClaims(kept)
+	}
+	err = w.pages(gctx, func(page int64, ids []int64) error {
+		group := func() error {
+			defer w.release(ids)
+			return w.group(gctx, page, ids)
+		}
+		if share.Limited {
+			return group()
+		}
+		g.Go(group)
+		return nil
+	})
+	if failed := g.Wait(); failed != nil {
+		err = failed
+	}
+	return w.did.Load(), err
+}
+
+// pages hands on the containers of each key page of the scope, those of a page in
+// several groups. At stage container the page has got new keys before.
+func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) error) error {
+	for after := int64(0); ; {
+		var rows []keypage.Row
+		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
+			rows, err = keypage.Under(ctx, tx, w.Tenant, w.Parents, w.Classes, after, 1)
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		after = rows[0].ID
+		if w.Stage == api.StageContainer {
+			if err := w.rekey(ctx, after); err != nil {
+				return err
+			}
+		}
+		for last := int64(0); ; {
+			ids, err := w.containers.Claim(ctx, w.Tenant, after, due[w.Stage], w.Mark, last, w.groupSize(), w.Node)
+			if err != nil {
+				return err
+			}
+			if len(ids) == 0 {
+				break
+			}
+			last = ids[len(ids)-1]
+			w.claim(ids)
+			if err := group(after, ids); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// groupSize is how many containers are opened, and ended, at a time: of content
+// one, where others could take the next.
+func (w *work) groupSize() int {
+	if w.Stage == api.StageContent && w.Node != "" {
+		return 1
+	}
+	return w.AtOnce
+}
+
+// rekey gives new keys to the containers of a page. What does not open is told
+// when it is opened alone.
+func (w *work) rekey(ctx context.Context, page int64) error {
+	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Mark, w.Hold)
+	if n > 0 {
+		w.did.Store(true)
+	}
+	if container.Changed(err) || fail.Is(err, api.Damaged) {
+		return nil
+	}
+	return err
+}
+
+func (w *work) group(ctx context.Context, page int64, ids []int64) error {
+	if err := w.Slow(ctx, int64(len(ids)), 0); err != nil {
+		return err
+	}
+	g, err := w.containers.OpenGroup(ctx, w.Tenant, ids)
+	defer g.Zero()
+	if container.Changed(err) {
+		return nil // for another pass
+	}
+	if err != nil {
+		return err
+	}
+	for id, err := range g.Failed {
+		w.Skip(id, fmt.Sprintf("container %d", id), err)
+	}
+	if w.Stage == api.StageContainer {
+		return w.rewrap(ctx, page, g)
+	}
+	return w.renew(ctx, g)
+}
+
+// rewrap brings the blob keys of a group under the new keys of their containers,
+// and takes the older ones away.
+func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error {
+	var opened []container.Opened
+	for _, o := range g.Opened {
+		if o.Older != 0 && o.Page == page { // else it was moved meanwhile, and is for another pass
+			opened = append(opened, o)
+		}
+	}
+	if len(opened) == 0 {
+		return nil
+	}
+	err := w.contents.Rewrap(ctx, w.Tenant, opened, content.Rewrapping{Hold: w.Hold,
+		Done: func(tx *store.Tx, blobs int64) error { return w.Done(tx, roll.Done{Blobs: blobs}) },
+		Skip: func(container, page int64, err error) { w.Skip(container, fmt.Sprintf("key page %d", page), err) }})
+	if err != nil {
+		return err
+	}
+	fault.Point("older.before-commit")
+	err = w.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := w.Hold(tx); err != nil {
+			return err
+		}
+		for _, o := range opened { // in id order
+			if err := tx.Lock(ctx, o.ID, true); err != nil { // TakesBlobs
+				return err
+			}
+		}
+		left, err := container.WithOlder(ctx, tx, w.Tenant, opened[0].Page, opened[0].ID, opened[len(opened)-1].ID)
+		if err != nil {
+			return err
+		}
+		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool { return slices.Contains(left, o.ID) })
+		if len(done) == 0 {
+			return nil
+		}
+		if err := w.containers.DropOlder(ctx, tx, g, done); err != nil {
+			return err
+		}
+		return w.Done(tx, w.ended(len(done)))
+	})
+	if container.Changed(err) {
+		return nil // for another pass
+	}
+	if err == nil {
+		fault.Point("older.after-commit")
+		w.did.Store(true)
+	}
+	return err
+}
+
+// ended is that a stage has nothing left to do of some containers.
+func (w *work) ended(containers int) roll.Done {
+	if !w.Counts {
+		return roll.Done{}
+	}
+	return roll.Done{Containers: int64(containers)}
+}
+
+// renew encrypts the content of a group anew.
+func (w *work) renew(ctx context.Context, g *container.Group) error {
+	var list []container.Container
+	for _, o := range g.Opened {
+		err := w.contents.Renew(ctx, o.Container, content.Renewal{Mark: w.Mark, Hold: w.Hold,
+			Slow: func(ctx context.Context, bytes int64) error { return w.Slow(ctx, 0, bytes) },
+			Done: func(tx *store.Tx, bytes int64) error { return w.Done(tx, roll.Done{Bytes: bytes}) },
+			Skip: func(item int64, err error) { w.Skip(o.ID, fmt.Sprintf("item %d", item), err) }})
+		if err != nil {
+			return err
+		}
+		list = append(list, o.Container)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	n, err := w.contents.FinishRenewed(ctx, list, w.Mark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.ended(int(containers))) })
+	if n > 0 {
+		w.did.Store(true)
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if _, err := w.contents.FoldSparse(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *work) claim(ids []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		w.claimed[id] = true
+	}
+}
+
+func (w *work) release(ids []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		delete(w.claimed, id)
+	}
+}
+
+// keepClaims renews the claims of what is being worked on. What it cannot renew,
+// somebody else may do too, which harms nobody.
+func (w *work) keepClaims(ctx context.Context) {
+	tick := time.NewTicker(claimsKept)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		ids := make([]int64, 0, len(w.claimed))
+		for id := range w.claimed {
+			ids = append(ids, id)
+		}
+		w.mu.Unlock()
+		_ = w.containers.KeepClaims(ctx, w.Tenant, ids, w.Node)
+	}
+}

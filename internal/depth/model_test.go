@@ -1,0 +1,238 @@
+package depth_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/depth"
+	"keyroll/internal/envelope"
+	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// The model's acts are transactions made durable; -rapid.checks asks for more.
+func init() { flag.Set("rapid.checks", "8") }
+
+// model is a tenant to which anything happens.
+type model struct {
+	*world
+	policies []policy.Policy
+	rolls    []roll.Roll
+	boxes    []container.Container
+}
+
+// TestAnySequenceOfDeepRollsKeepsEveryItem writes, moves, backs up and rolls at
+// any depth, in any order, and breaks rolls off anywhere; after each act every
+// item reads back as it was written. When all rolls have ended nothing that they
+// reach has a key older than their mark, or stands under two generations.
+func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		p := policytest.New(t, db)
+		dir := t.TempDir()
+		rapid.Check(t, func(r *rapid.T) {
+			prefix := fmt.Sprint(store.NewID())
+			m := &model{world: newWorld(p.Neighbour(), filepath.Join(dir, prefix))}
+			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
+			r.Repeat(map[string]func(*rapid.T){
+				"create": m.create, "receive": m.more, "state": m.state, "assign": m.assign, "follow": m.follow, "backup": m.backup,
+				"refresh": m.refresh, "work": m.work, "breakOff": m.breakOff, "fold": m.fold, "retire": m.retire, "": m.check,
+			})
+			for _, ro := range m.rolls {
+				if m.progress(ro).State == api.RollRunning {
+					m.finish(ro, api.RollFinished)
+				}
+			}
+			m.check(r)
+			m.ended()
+		})
+	})
+}
+
+func (m *model) box(t *rapid.T) container.Container {
+	if len(m.boxes) == 0 {
+		t.Skip("there is no mailbox")
+	}
+	return rapid.SampledFrom(m.boxes).Draw(t, "mailbox")
+}
+
+func (m *model) policyID(t *rapid.T) int64 {
+	return rapid.SampledFrom([]int64{0, m.policies[0].ID, m.policies[1].ID}).Draw(t, "policy")
+}
+
+func (m *model) create(t *rapid.T) {
+	for range rapid.IntRange(1, slots+1).Draw(t, "mailboxes") {
+		m.boxes = append(m.boxes, m.mailbox(m.policyID(t), fmt.Sprint("m", len(m.boxes)), rapid.IntRange(0, 2).Draw(t, "messages")))
+	}
+}
+
+// more puts some messages into a mailbox at once, more than a page's slots.
+func (m *model) more(t *rapid.T) {
+	c := m.box(t)
+	var text strings.Builder
+	for i := range rapid.IntRange(1, 2*slots).Draw(t, "messages") {
+		text.WriteString(message(len(m.wrote[c.ID]) + i))
+	}
+	_, err := m.contents.Import(m.Ctx, c, -1, strings.NewReader(text.String()), nil, nil)
+	m.Must(err)
+	m.wrote[c.ID] += text.String()
+}
+
+func (m *model) state(t *rapid.T) {
+	state := rapid.SampledFrom([]envelope.Class{envelope.ClassActive, envelope.ClassInactive}).Draw(t, "state")
+	_, err := m.containers.SetState(m.Ctx, m.Tenant, m.box(t), state, nil)
+	m.Must(err)
+}
+
+func (m *model) assign(t *rapid.T) {
+	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), nil)
+	m.Must(err)
+}
+
+func (m *model) follow(t *rapid.T) {
+	_, err := m.containers.Follow(m.Ctx, m.box(t))
+	m.Must(err)
+}
+
+func (m *model) backup(t *rapid.T) {
+	c := m.box(t)
+	m.Must(m.contents.Backup(m.Ctx, c, time.Time{}, func(_ *store.Tx, b content.Backup) error {
+		m.wrote[b.ID] = m.wrote[c.ID]
+		return nil
+	}))
+}
+
+func (m *model) refresh(t *rapid.T) {
+	to := rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthContainer, api.DepthContent}).Draw(t, "depth")
+	m.rolls = append(m.rolls, m.begin(rapid.SampledFrom(m.policies).Draw(t, "policy"), to))
+}
+
+func (m *model) roll(t *rapid.T) roll.Roll {
+	if len(m.rolls) == 0 {
+		t.Skip("there is no roll")
+	}
+	return rapid.SampledFrom(m.rolls).Draw(t, "roll")
+}
+
+func (m *model) work(t *rapid.T) {
+	ro := m.roll(t)
+	running := m.progress(ro).State == api.RollRunning
+	if waits, err := m.roller.Work(m.Ctx, ro); err != nil || waits {
+		m.Fatalf("waits %v, %v", waits, err)
+	}
+	if p := m.progress(ro); running && p.State != api.RollFinished {
+		m.Fatalf("it is %s: %s", p.State, p.Message)
+	}
+}
+
+// breaking ends a context after so many transactions of the deep stages.
+type breaking struct {
+	*depth.Deep
+	left int
+	end  func()
+}
+
+func (b *breaking) Work(ctx context.Context, s roll.Share) (bool, error) {
+	hold := s.Hold
+	s.Hold = func(tx *store.Tx) error {
+		if b.left--; b.left < 0 {
+			b.end()
+		}
+		return hold(tx)
+	}
+	return b.Deep.Work(ctx, s)
+}
+
+// breakOff works on a roll until a transaction at which its process ends.
+func (m *model) breakOff(t *rapid.T) {
+	ro := m.roll(t)
+	ctx, end := context.WithCancel(m.Ctx)
+	defer end()
+	c := m.roller.Config
+	c.Deep = &breaking{m.deep, rapid.IntRange(0, 12).Draw(t, "transactions"), end}
+	if _, err := roll.New(c).Work(ctx, ro); err != nil && ctx.Err() == nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *model) fold(t *rapid.T) {
+	if len(m.boxes) > 0 {
+		_, err := m.contents.Fold(m.Ctx, m.box(t))
+		m.Must(err)
+	}
+	var sums []keypage.Sum
+	m.View(func(tx *store.Tx) (err error) {
+		sums, err = keypage.Usage(m.Ctx, tx, m.Tenant)
+		return err
+	})
+	for _, s := range sums {
+		_, err := m.containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
+		m.Must(err)
+	}
+}
+
+func (m *model) retire(t *rapid.T) {
+	_, err := m.Policies.Retire(m.Ctx, m.Tenant, rapid.SampledFrom(m.policies).Draw(t, "policy").ID)
+	m.Must(err)
+}
+
+func (m *model) check(*rapid.T) {
+	for id, want := range m.wrote {
+		var got bytes.Buffer
+		m.Must(m.contents.Export(m.Ctx, container.Container{ID: id, Tenant: m.Tenant}, &got))
+		if got.String() != want {
+			m.Fatalf("container %d: %d bytes, want %d, and equal", id, got.Len(), len(want))
+		}
+	}
+}
+
+// ended rolls each policy once more, as deep as it goes, and checks that nothing
+// of what it reaches is older than that, whatever came before, and the ledger.
+func (m *model) ended() {
+	for _, pol := range m.policies {
+		ro := m.begin(m.Again(pol), api.DepthContent)
+		m.finish(ro, api.RollFinished)
+		reached := ` FROM container c JOIN key_page p ON p.id = c.page WHERE c.tenant = ?1 AND p.class = ?2 AND p.parent = ?3`
+		of := []any{m.Tenant, envelope.ClassActive, ro.Target, ro.Mark}
+		for what, query := range map[string]string{
+			"with an older key":  `SELECT COUNT(*)` + reached + ` AND (c.keyed < ?4 OR c.older <> 0 OR c.renewed < ?4)`,
+			"with an older blob": `SELECT COUNT(*) FROM item i JOIN blob b ON b.item = i.id WHERE b.id < ?4 AND i.container IN (SELECT c.id` + reached + `)`,
+			"with blob keys elsewhere": `SELECT COUNT(*) FROM key_page k WHERE k.class = 8 AND k.parent IN (SELECT c.id` + reached +
+				`) AND k.generation <> (SELECT c.generation FROM container c WHERE c.id = k.parent)`,
+		} {
+			if n := m.number(query, of[:3+min(1, strings.Count(query, "?4"))]...); n != 0 {
+				m.Errorf("%d containers %s", n, what)
+			}
+		}
+		active := m.number(`SELECT COUNT(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND class = ?3`, m.Tenant, pol.ID, envelope.ClassActive)
+		var counted int64
+		for _, u := range m.Usage() {
+			if u.Policy == pol.Name {
+				counted = max(counted, u.Active)
+			}
+		}
+		if counted != active {
+			m.Errorf("the ledger counts %d active mailboxes of policy %q, there are %d", counted, pol.Name, active)
+		}
+	}
+	m.Must(m.contents.Tidy(m.Ctx, m.Tenant))
+	named, stored := m.number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
+	m.Must(m.blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
+	if stored < named {
+		m.Errorf("%d blobs are stored, %d are named", stored, named)
+	}
+}

@@ -1,0 +1,105 @@
+package depth_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/lease"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// TestNodesShareTheDeepStages: two nodes work on one roll at once, neither
+// replaces anything that the other one has replaced, and all reads as before.
+func TestNodesShareTheDeepStages(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(policytest.New(t, db), t.TempDir())
+		pol := w.MailboxPolicy("p")
+		var list []container.Container
+		for i := range 8 {
+			list = append(list, w.mailbox(pol.ID, fmt.Sprint("m", i), 3))
+		}
+		ro := w.begin(pol, api.DepthContent)
+		var nodes sync.WaitGroup
+		for _, name := range []string{"a", "b"} {
+			c := w.roller.Config
+			c.Leases = lease.New(db, name, lease.Term)
+			node := roll.New(c)
+			nodes.Go(func() {
+				for w.progress(ro).State == api.RollRunning {
+					_, err := node.Work(w.Ctx, ro)
+					if err != nil { // the other one has the stage that one node does
+						time.Sleep(time.Millisecond)
+					}
+				}
+			})
+		}
+		nodes.Wait()
+		p := w.progress(ro)
+		if p.State != api.RollFinished || p.Done != 8 {
+			t.Errorf("%+v", p)
+		}
+		var done int64
+		w.View(func(tx *store.Tx) error {
+			return tx.QueryRow(w.Ctx, `SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID).Scan(&done)
+		})
+		if done != 0 {
+			t.Errorf("%d bytes were encrypted anew more than once", done)
+		}
+		w.read(list...)
+		w.rest()
+	})
+}
+
+// A stage goes past what is damaged, says so, and a resumed roll ends it once it
+// has been repaired.
+func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
+	each(t, func(w *world) {
+		pol := w.MailboxPolicy("p")
+		var list []container.Container
+		for i := range 6 {
+			list = append(list, w.mailbox(pol.ID, fmt.Sprint("m", i), 2))
+		}
+		bad := w.number(`SELECT MIN(b.id) FROM item i JOIN blob b ON b.item = i.id WHERE i.container = ?1`, list[1].ID)
+		page := w.number(`SELECT MIN(id) FROM key_page WHERE parent = ?1`, list[4].ID)
+		change := func(blobs, version int) {
+			w.InTx(func(tx *store.Tx) error {
+				if _, err := tx.Exec(w.Ctx, `UPDATE blob SET size = size + ?2 WHERE id = ?1`, bad, blobs); err != nil {
+					return err
+				}
+				_, err := tx.Exec(w.Ctx, `UPDATE key_page SET version = version + ?2 WHERE id = ?1`, page, version)
+				return err
+			})
+		}
+		change(1, 1)
+		ro := w.begin(pol, api.DepthContent)
+		p := w.finish(ro, api.RollFailed)
+		if p.Done != 4 || p.SkippedCount < 2 || p.Message == "" {
+			w.Errorf("%+v", p)
+		}
+		for i, c := range list {
+			if i != 1 && i != 4 {
+				w.read(c)
+			}
+		}
+		change(-1, -1)
+		w.InTx(func(tx *store.Tx) error {
+			now, err := roll.Find(w.Ctx, tx, w.Tenant, fmt.Sprint(ro.ID))
+			if err != nil {
+				return err
+			}
+			return roll.SetState(w.Ctx, tx, now, api.RollRunning)
+		})
+		if p := w.finish(ro, api.RollFinished); p.SkippedCount != 0 {
+			w.Errorf("%+v", p)
+		}
+		w.read(list...)
+		w.rest()
+	})
+}

@@ -1,0 +1,253 @@
+// Package lease lets one node do what any of several could do.
+//
+// A lease has a name, a holder and an end by the database's clock, so nodes need
+// no common clock. It spares double work and nothing else: a node that was
+// paused past the end of its lease goes on for a moment before it notices, so
+// whatever is done under a lease must be safe to do twice. What InTx commits is
+// of a holder that still had its lease when the transaction began. Start reading
+// at Hold.
+package lease
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"keyroll/internal/store"
+)
+
+// Term is how long a lease lasts that is not renewed: the time in which a node
+// that died is replaced, and for which one may be too busy to show that it lives.
+// It is renewed at a fifth of it.
+const Term = 5 * time.Second
+
+// renewals is how often a lease is renewed in its term.
+const renewals = 5
+
+// ErrLost ends the context of work whose lease somebody else may have.
+var ErrLost = errors.New("lease: lost")
+
+// Leases are those of one node. A nil *Leases is that of a node which is alone
+// on its database: it holds whatever it asks for.
+type Leases struct {
+	db     *store.DB
+	holder string
+	term   time.Duration
+
+	mu   sync.Mutex
+	held map[string]bool
+}
+
+// New returns the leases of a node, whose name no other start of a node has.
+func New(db *store.DB, holder string, term time.Duration) *Leases {
+	return &Leases{db: db, holder: holder, term: term, held: map[string]bool{}}
+}
+
+// Holder is the name of the node, empty of one that is alone.
+func (l *Leases) Holder() string {
+	if l == nil {
+		return ""
+	}
+	return l.holder
+}
+
+// Hold runs work while this node holds the lease of that name, and gives it back
+// at once afterwards. If somebody else has it, also in this process, nothing is
+// run. The context of work ends when the lease is lost; if work fails then, it
+// fails ErrLost.
+func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Context) error) (held bool, err error) {
+	if l == nil {
+		return true, work(ctx)
+	}
+	if !l.enter(name) {
+		return false, nil
+	}
+	defer l.leave(name)
+	began := time.Now()
+	fence, ok, err := l.take(ctx, name)
+	if err != nil || !ok {
+		return false, err
+	}
+	defer l.release(ctx, name, fence)
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	end := time.AfterFunc(time.Until(began.Add(l.term)), func() { lose(fmt.Errorf("%w: %s was not renewed in time", ErrLost, name)) })
+	defer end.Stop()
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		l.keep(ctx, name, fence, lose, end)
+	}()
+	defer func() { lose(nil); <-kept }()
+	err = work(context.WithValue(ctx, heldKey{}, lease{name, l.holder, fence}))
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrLost) && !errors.Is(err, ErrLost) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return true, err
+}
+
+// lease is what the context of work done under a lease carries.
+type lease struct {
+	name, holder string
+	fence        int64
+}
+
+type heldKey struct{}
+
+// InTx is db.InTx for work done under the lease that ctx is of: it fails ErrLost
+// when that has ended, so that a node which slept changes nothing when it wakes.
+// Without a lease it is db.InTx.
+func InTx(ctx context.Context, db *store.DB, fn func(tx *store.Tx) error) error {
+	return db.InTx(ctx, func(tx *store.Tx) error {
+		if l, ok := ctx.Value(heldKey{}).(lease); ok {
+			var n int64
+			err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM lease WHERE name = ?1 AND holder = ?2 AND fence = ?3 AND until >= `+tx.Clock(), l.name, l.holder, l.fence).Scan(&n)
+			if err != nil {
+				return fmt.Errorf("look at lease %s: %w", l.name, err)
+			}
+			if n == 0 {
+				return fmt.Errorf("%w: %s", ErrLost, l.name)
+			}
+		}
+		return fn(tx)
+	})
+}
+
+// keep renews a lease until ctx is done. What cannot be renewed is tried again
+// until end, the timer of its time, has run out.
+func (l *Leases) keep(ctx context.Context, name string, fence int64, lose context.CancelCauseFunc, end *time.Timer) {
+	tick := time.NewTicker(l.term / renewals)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		began := time.Now()
+		now, ok, err := l.take(ctx, name)
+		switch {
+		case err != nil:
+		case !ok || now != fence:
+			lose(fmt.Errorf("%w: %s has another holder", ErrLost, name))
+			return
+		case end.Stop(): // else its time ran out meanwhile
+			end.Reset(time.Until(began.Add(l.term)))
+		}
+	}
+}
+
+func (l *Leases) enter(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[name] {
+		return false
+	}
+	l.held[name] = true
+	return true
+}
+
+func (l *Leases) leave(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.held, name)
+}
+
+func (l *Leases) take(ctx context.Context, name string) (fence int64, ok bool, err error) {
+	err = l.db.InTx(ctx, func(tx *store.Tx) error {
+		fence, ok, err = Take(ctx, tx, name, l.holder, l.term)
+		return err
+	})
+	return fence, ok, err
+}
+
+// release gives a lease back also when ctx is done, so that a node that stops is
+// replaced at once. What cannot be given back ends by itself.
+func (l *Leases) release(ctx context.Context, name string, fence int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
+	defer cancel()
+	_ = l.db.InTx(ctx, func(tx *store.Tx) error { return Release(ctx, tx, name, l.holder, fence) })
+}
+
+// OfNode names the lease by which a node shows that it lives.
+func OfNode(node string) string { return NodePrefix + node }
+
+// NodePrefix begins the names of such leases.
+const NodePrefix = "node/"
+
+// NodeLives is an SQL condition: whether the node lives that a column names.
+func NodeLives(tx *store.Tx, column string) string {
+	return `EXISTS (SELECT 1 FROM lease WHERE name = '` + NodePrefix + `' || ` + column + ` AND until >= ` + tx.Clock() + `)`
+}
+
+// Forget deletes leases that ended more than age ago, which must be long enough
+// for the database's clock to be past any fence that they had.
+func (l *Leases) Forget(ctx context.Context, age time.Duration) error {
+	if l == nil {
+		return nil
+	}
+	return l.db.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM lease WHERE until < `+tx.Clock()+` - ?1`, age.Milliseconds()); err != nil {
+			return fmt.Errorf("forget leases: %w", err)
+		}
+		return nil
+	})
+}
+
+// Take acquires or renews a lease, unless another holder has it. The fence that
+// it returns grows whenever the holder changes; the first one is the database's
+// clock, so that it grows after Forget too.
+func Take(ctx context.Context, tx *store.Tx, name, holder string, term time.Duration) (fence int64, ok bool, err error) {
+	now := tx.Clock()
+	err = tx.QueryRow(ctx, `INSERT INTO lease (name, holder, fence, until) VALUES (?1, ?2, `+now+`, `+now+` + ?3)
+		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+			fence = CASE WHEN lease.holder = excluded.holder THEN lease.fence ELSE lease.fence + 1 END
+		WHERE lease.holder = excluded.holder OR lease.until < `+now+`
+		RETURNING fence`, name, holder, term.Milliseconds()).Scan(&fence)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, fmt.Errorf("take lease %s: %w", name, err)
+	}
+	return fence, true, nil
+}
+
+// Release ends a lease, if it is still the one that Take returned.
+func Release(ctx context.Context, tx *store.Tx, name, holder string, fence int64) error {
+	_, err := tx.Exec(ctx, `UPDATE lease SET until = 0 WHERE name = ?1 AND holder = ?2 AND fence = ?3`, name, holder, fence)
+	if err != nil {
+		return fmt.Errorf("release lease %s: %w", name, err)
+	}
+	return nil
+}
+
+// End ends all leases of a holder that died.
+func End(ctx context.Context, tx *store.Tx, holder string) error {
+	if _, err := tx.Exec(ctx, `UPDATE lease SET until = 0 WHERE holder = ?1 AND until > 0`, holder); err != nil {
+		return fmt.Errorf("end the leases of %s: %w", holder, err)
+	}
+	return nil
+}
+
+// Live returns the holders of the leases that have not ended and whose names
+// begin with prefix, by the rest of their names.
+func Live(ctx context.Context, tx *store.Tx, prefix string) (map[string]string, error) {
+	rows, err := tx.Query(ctx, `SELECT name, holder FROM lease WHERE name >= ?1 AND substr(name, 1, ?2) = ?1 AND until >= `+tx.Clock(), prefix, len(prefix))
+	if err != nil {
+		return nil, fmt.Errorf("read leases %s: %w", prefix, err)
+	}
+	defer rows.Close()
+	live := map[string]string{}
+	for rows.Next() {
+		var name, holder string
+		if err := rows.Scan(&name, &holder); err != nil {
+			return nil, fmt.Errorf("read leases %s: %w", prefix, err)
+		}
+		live[name[len(prefix):]] = holder
+	}
+	return live, rows.Err()
+}

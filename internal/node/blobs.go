@@ -1,0 +1,30 @@
+package node
+
+import (
+	"context"
+
+	"keyroll/api"
+	"keyroll/internal/blob"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// tieBlobs checks that the blobs of the database are those of a blob store, which
+// is the first one that it was used with, or a copy. A start that names another
+// would find all content missing, and put new content where nobody looks for it.
+func (n *Node) tieBlobs(ctx context.Context, identity, location string) error {
+	return n.DB.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('blob-store', ?1) ON CONFLICT (name) DO NOTHING`, identity); err != nil {
+			return err
+		}
+		var stored string
+		if err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'blob-store'`).Scan(&stored); err != nil {
+			return err
+		}
+		if stored != identity {
+			return fail.New(api.Conflict, "the blobs of this database stand in another blob store than %s", location).
+				WithHint("name that with --blobs or KEYROLL_BLOBS; where it was copied without its object %s, let that hold %s", blob.MarkName, stored)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,254 @@
+package node_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
+)
+
+const letter = "From a@b Thu Jan  1 00:00:00 2026\nSubject: x\n\nhello\n\n"
+
+// A disk without room refuses what has to be written, and says so. What the audit
+// log cannot tell is not done either, so where the database's disk is full nobody
+// reads; where it is that of the blobs, everybody does. Once there is room, the same
+// requests work, without a restart.
+func TestAFullDiskIsNamedAndHeals(t *testing.T) {
+	if !mayMount(t) {
+		return
+	}
+	for name, options := range map[string]func(disk, other string) node.Options{
+		"of the blobs": func(disk, other string) node.Options {
+			return node.Options{Data: other, Blobs: "file://" + filepath.Join(disk, "blobs")}
+		},
+		"of the database": func(disk, other string) node.Options {
+			return node.Options{Data: filepath.Join(disk, "data"), Blobs: "file://" + other}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := smallDisk(t)
+			o := options(disk, nodetest.Folder(t))
+			o.Logger = slog.New(slog.DiscardHandler)
+			w := nodetest.Start(t, o)
+			w.StageMail()
+			w.Mailbox(alice, nodetest.MailboxPolicy)
+			w.Import(alice, letter)
+			w.Site(site)
+			w.Put(site, "a", []byte("a"))
+
+			ballast := filepath.Join(disk, "ballast")
+			fillUp(t, ballast)
+			put := func(path string, size int) error {
+				in := api.FileInput{SiteInput: api.SiteInput{Site: site}, Path: path}
+				return ignore(w.Client.PutFile(t.Context(), in, int64(size), bytes.NewReader(make([]byte, size))))
+			}
+			refused(t, "put", put("b", 1<<20), api.InsufficientStorage)
+			refused(t, "import", importMail(t.Context(), w, alice, strings.Repeat(letter, 20_000)), api.InsufficientStorage)
+			in := api.FileInput{SiteInput: api.SiteInput{Site: site}, Path: "a"}
+			if got, err := getFile(t.Context(), w, in); name == "of the database" {
+				refused(t, "get", err, api.InsufficientStorage, "database")
+			} else if err != nil || string(got) != "a" {
+				t.Errorf("get: %q, %v", got, err)
+			}
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			if err := put("b", 1<<20); err != nil {
+				t.Error(err)
+			}
+			if string(w.Get(site, "a")) != "a" || w.Export(alice) != letter {
+				t.Error("what was there does not read back")
+			}
+			w.RefreshMail()
+			w.FinishRoll(nodetest.MailboxPolicy)
+			w.VerifyClean()
+		})
+	}
+}
+
+// mounting says, in the environment of a test's process, that it may mount.
+const mounting = "KEYROLL_TEST_MAY_MOUNT"
+
+// mayMount reports whether a test may mount file systems. Where it may not, it
+// runs the test again in a process that may, in a mount namespace of its own, and
+// passes on how that ended: the caller returns.
+func mayMount(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(mounting) != "" {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), mounting+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Errorf("in a mount namespace: %v\n%s", err, out)
+	}
+	return false
+}
+
+// smallDisk mounts a small file system until the test ends.
+func smallDisk(t *testing.T) (folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	if err := syscall.Mount("keyroll", folder, "tmpfs", 0, "size=24m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(folder, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return folder
+}
+
+// fillUp writes a file until there is no room.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err = f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// A blob that is gone, or of which a bit is another, is named; everything else
+// reads and rolls; putting the blob back, or the file anew, repairs it.
+func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
+	w.StageSites()
+	w.Site(site)
+	w.Put(site, "a", []byte("content of a"))
+	blobs := allBlobs(t, w.Data)
+	w.Put(site, "b", []byte("content of b"))
+	if len(blobs) != 1 {
+		t.Fatalf("blobs %q", blobs)
+	}
+	path := blobs[0]
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Clone(whole)
+	flipped[len(flipped)/2] ^= 1
+	for name, injure := range map[string]func() error{
+		"lost":    func() error { return os.Remove(path) },
+		"flipped": func() error { return os.WriteFile(path, flipped, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := injure(); err != nil {
+				t.Fatal(err)
+			}
+			in := api.FileInput{SiteInput: api.SiteInput{Site: site}, Path: "a"}
+			refused(t, "get", ignore(getFile(t.Context(), w, in)), api.Damaged, "blob ")
+			if string(w.Get(site, "b")) != "content of b" {
+				t.Error("b is another")
+			}
+			if v := w.Verify(); len(v.Damaged) != 1 || v.Damaged[0].Kind != "item" || !strings.Contains(v.Damaged[0].Detail, "blob ") {
+				t.Errorf("verify found %+v", v.Damaged)
+			}
+			w.UpdateSites()
+			w.FinishRoll(nodetest.SitePolicy)
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if string(w.Get(site, "a")) != "content of a" {
+				t.Error("a is another")
+			}
+			w.VerifyClean()
+		})
+	}
+}
+
+// A key page that does not open takes its mailboxes with it and nothing else. A
+// roll brings all others over, names the page, and the ledger goes on to count it.
+// A backup has keys of its own: once the mailbox is abandoned, it is restored
+// under its own name and a new key. With the last mailbox of the page the page
+// goes, the roll comes to its end, and the older key version is needed for the
+// backup alone.
+func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
+	w := &ward{World: nodetest.Start(t, node.Options{PageSlots: 2}), t: t}
+	w.StageMail()
+	w.CreateMany(container.Mailbox, []string{alice, bob, carol}, nodetest.MailboxPolicy) // alice and bob on one page
+	for _, name := range []string{alice, bob, carol} {
+		w.Import(name, letter+strings.ReplaceAll(letter, "hello", name))
+	}
+	want := w.Export(alice)
+	w.Backup("mailbox", alice)
+	w.exec(`UPDATE key_page SET body = ?1 WHERE id = (SELECT page FROM container WHERE `+alicesBox+`)`, []byte("not a page"))
+	w.cold()
+	refused(t, "export", ignore(exportMail(t.Context(), w.World, alice)), api.Damaged, "key page")
+	refused(t, "export", ignore(exportMail(t.Context(), w.World, bob)), api.Damaged, "key page")
+	refused(t, "abandon carol", w.abandon("mailbox", carol), api.Conflict, "opens")
+
+	usage, err := w.Client.ListKeyUsage(t.Context(), api.KeyUsageInput{Vault: nodetest.VaultA1})
+	w.done(err)
+	older := usage.Items[0].Version
+	w.RefreshMail()
+	r := w.WaitRoll(nodetest.MailboxPolicy)
+	if r.State != api.RollFailed || r.Remaining != 2 || r.SkippedCount != 1 || !strings.HasPrefix(r.Skipped[0], "key page") {
+		t.Errorf("the roll: %+v", r)
+	}
+	if !strings.Contains(w.Export(carol), carol) {
+		t.Error("carol does not read")
+	}
+	if active, backups := w.needed(older); active != 2 || backups != 1 {
+		t.Errorf("the older key version is needed for %d mailboxes and %d backups, want the two of the damaged page and the one", active, backups)
+	}
+
+	w.done(w.abandon("mailbox", alice))
+	w.Restore("mailbox", alice, alice)
+	if got := w.Export(alice); got != want {
+		t.Errorf("restored %q", got)
+	}
+	w.done(w.abandon("mailbox", bob))
+	w.done(ignore(w.Client.ResumeRoll(t.Context(), api.RollInput{Roll: r.ID})))
+	if r := w.FinishRoll(nodetest.MailboxPolicy); r.SkippedCount != 0 {
+		t.Errorf("finished: %+v", r)
+	}
+	if active, backups := w.needed(older); active != 0 || backups != 1 {
+		t.Errorf("the older key version is needed for %d mailboxes and %d backups, want the backup alone", active, backups)
+	}
+	w.VerifyClean()
+}
+
+func (w *ward) abandon(kind, name string) error {
+	var in api.AbandonInput
+	in.Body.Kind, in.Body.Container = kind, name
+	return ignore(w.Client.AbandonContainer(w.t.Context(), in))
+}
+
+// needed is what a version of the mailbox policy's first key is needed for.
+func (w *ward) needed(version string) (active, backups int64) {
+	list, err := w.Client.ListKeyUsage(w.t.Context(), api.KeyUsageInput{Vault: nodetest.VaultA1})
+	w.done(err)
+	for _, line := range list.Items {
+		if line.Version == version {
+			return line.Active, line.Backups
+		}
+	}
+	w.t.Fatalf("no version %s in %+v", version, list.Items)
+	return 0, 0
+}

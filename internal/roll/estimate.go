@@ -1,0 +1,92 @@
+package roll
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+// Rates of docs/performance.md, rounded down: those of the slower database.
+const (
+	statedContainers = 500_000 // a second
+	statedBlobs      = 200_000
+	statedBytes      = 50 << 20
+)
+
+// enough is how many containers a roll must have brought over for its rate to
+// say something about another one: below it the time is that of a commit or two.
+const enough = 10_000
+
+// Estimate completes e with what a planned roll would do and how long that
+// takes: at the rate of the tenant's newest finished roll of this depth that is
+// large enough, else at the stated rates; and not faster than the roll's limits.
+func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
+	var err error
+	if e.Containers, err = standing(ctx, tx, r.Policies, plan, plan.Classes); err != nil {
+		return err
+	}
+	all, err := standing(ctx, tx, r.Policies, plan, union(slices.Clone(plan.Classes), atRest))
+	if err != nil {
+		return err
+	}
+	e.Stays = all - e.Containers
+	if err := r.estimateDeep(ctx, tx, plan, e); err != nil {
+		return err
+	}
+	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
+		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
+		plan.Tenant, string(plan.Depth), string(api.RollFinished), enough)
+	if err != nil {
+		return err
+	}
+	var takes float64
+	if len(like) > 0 {
+		took := like[0].Finished.Sub(like[0].Started)
+		takes = took.Seconds() * share(plan, *e, like[0])
+		e.Basis = fmt.Sprintf("roll %d, which took %s for %d containers, pauses included", like[0].ID, took.Round(time.Millisecond), like[0].Total)
+	} else {
+		takes = float64(plan.Total)/statedContainers + float64(e.Blobs)/statedBlobs + float64(e.Bytes)/statedBytes
+		e.Basis = "the rates that docs/performance.md states, measured on a machine of two cores"
+	}
+	if n := plan.ContainersPerSecond; n > 0 && float64(plan.Total)/float64(n) > takes {
+		takes = float64(plan.Total) / float64(n)
+		e.Basis = "the limit of containers a second"
+	}
+	if n := plan.BytesPerSecond; n > 0 && float64(e.Bytes)/float64(n) > takes {
+		takes = float64(e.Bytes) / float64(n)
+		e.Basis = "the limit of bytes a second"
+	}
+	e.Seconds += takes
+	return nil
+}
+
+// share is the size of one roll in that of another one of the same depth.
+func share(r Roll, e api.Estimate, of Roll) float64 {
+	switch {
+	case r.Depth == api.DepthContainer && of.BlobsTotal > 0:
+		return float64(e.Blobs) / float64(of.BlobsTotal)
+	case r.Depth == api.DepthContent && of.BytesTotal > 0:
+		return float64(e.Bytes) / float64(of.BytesTotal)
+	}
+	return float64(r.Total) / float64(of.Total)
+}
+
+// estimateDeep counts what a planned roll would do below policy keys.
+func (r *Roller) estimateDeep(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
+	if plan.deep() == nil {
+		return nil
+	}
+	from, err := parents(ctx, tx, r.Policies, plan)
+	if err != nil {
+		return err
+	}
+	e.Blobs, e.Bytes, err = r.Deep.Size(ctx, tx, Scope{Tenant: plan.Tenant, Parents: from, Classes: changing(plan.Classes), Mark: plan.Mark})
+	if plan.Depth != api.DepthContent {
+		e.Bytes = 0
+	}
+	return err
+}

@@ -1,0 +1,32 @@
+package roll
+
+import (
+	"testing"
+
+	"golang.org/x/time/rate"
+)
+
+func TestATransactionTakesNoMorePagesThanItsLimitLetsThroughIn20Milliseconds(t *testing.T) {
+	for _, test := range []struct {
+		node, roll int64 // containers a second; 0: no limit
+		pages      int
+	}{
+		{0, 0, batchPages},
+		{1, 0, 1},
+		{0, 1, 1},
+		{0, 51_200, 1},
+		{0, 512_000, 10},
+		{512_000, 0, 10},
+		{512_000, 102_400, 2},
+		{102_400, 512_000, 2},
+		{1 << 40, 1 << 40, batchPages},
+	} {
+		r := &Roller{}
+		if test.node != 0 {
+			r.Limit = rate.NewLimiter(rate.Limit(test.node), 1)
+		}
+		if pages := r.batch(Roll{ContainersPerSecond: test.roll}); pages != test.pages {
+			t.Errorf("limits %d of the node and %d of the roll: %d pages, not %d", test.node, test.roll, pages, test.pages)
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package roll
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/store"
+)
+
+// Progress completes a roll with what is left of it, its rate and its ETA.
+func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
+	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
+	if err != nil {
+		return api.Roll{}, err
+	}
+	a := api.Roll{ID: fmt.Sprint(ro.ID), Policy: pol.Name, PolicyID: pol.GUID.String(), Revision: ro.Revision.String(),
+		Depth: ro.Depth, State: ro.State, Total: ro.Total, Started: ro.Started.UTC(), Deadline: ro.Deadline.UTC(), Message: ro.Message,
+		BlobsTotal: ro.BlobsTotal, BlobsDone: min(ro.BlobsDone, ro.BlobsTotal), BytesTotal: ro.BytesTotal, BytesDone: min(ro.BytesDone, ro.BytesTotal),
+		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
+	if ro.Source != 0 {
+		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
+		if err != nil {
+			return a, err
+		}
+		a.Source = source.Name
+	}
+	if !ro.Finished.IsZero() {
+		finished := ro.Finished.UTC()
+		a.Finished = &finished
+	}
+	var under int64 // older policy keys
+	if ro.Unfinished() {
+		if under, err = remaining(ctx, tx, r.Policies, ro); err != nil {
+			return a, err
+		}
+		if a.Stage = ro.Stage; under > 0 || a.Stage == "" {
+			a.Stage = api.StagePolicy
+		}
+	}
+	switch {
+	case ro.State == api.RollCancelled: // whatever has become of them, it brought over none
+		a.Remaining = ro.Total
+	case !ro.Unfinished():
+	case ro.deep() != nil:
+		a.Remaining = max(0, ro.Total-ro.ContainersDone)
+	default:
+		a.Remaining = under
+	}
+	a.Done = max(0, a.Total-a.Remaining)
+	a.PercentComplete = percent(ro, a)
+	if ro.State == api.RollRunning {
+		done, left := a.Done, a.Remaining
+		switch {
+		case a.Stage == api.StageContainer:
+			done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
+		case a.Stage == api.StageContent:
+			done, left = a.BytesDone, a.BytesTotal-a.BytesDone
+		case ro.deep() != nil:
+			done, left = max(0, a.Total-under), under
+		}
+		a.PerSecond = r.rate(ro.ID)
+		if r.Leases != nil {
+			a.PerSecond = r.watch(ro.ID, a.Stage, done)
+			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
+				return a, err
+			}
+		}
+		if a.PerSecond > 0 {
+			a.ETASeconds = float64(left) / a.PerSecond
+		}
+	}
+	a.Late = late(ro, a.ETASeconds, r.Now())
+	err = skipped(ctx, tx, ro, &a)
+	return a, err
+}
+
+// percent is how much of a roll is done: of containers at depth policy, of blob
+// keys at depth container, of bytes at depth content.
+func percent(ro Roll, a api.Roll) float64 {
+	done, total := a.Done, a.Total
+	switch {
+	case a.State == api.RollCancelled, a.Remaining == 0:
+	case ro.Depth == api.DepthContainer && a.BlobsTotal > 0:
+		done, total = a.BlobsDone, a.BlobsTotal
+	case ro.Depth == api.DepthContent && a.BytesTotal > 0:
+		done, total = a.BytesDone, a.BytesTotal
+	}
+	if total == 0 || a.Remaining == 0 {
+		return 100
+	}
+	return 100 * float64(done) / float64(total)
+}
+
+// rateWindow is the time over which a roll's rate is taken.
+const rateWindow = 10 * time.Second
+
+// meter takes the rate of one roll over the last rateWindow, or over the last
+// two batches where a rate limit keeps these further apart.
+type meter struct {
+	mu      sync.Mutex
+	samples []sample
+}
+
+type sample struct {
+	at time.Time
+	n  int64
+}
+
+func (m *meter) add(at time.Time, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.samples = append(m.samples, sample{at, n})
+	m.trim(at)
+}
+
+func (m *meter) trim(now time.Time) {
+	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > rateWindow {
+		m.samples = m.samples[1:]
+	}
+}
+
+func (m *meter) perSecond(now time.Time) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trim(now)
+	if len(m.samples) < 2 {
+		return 0
+	}
+	var n int64
+	for _, s := range m.samples[1:] {
+		n += s.n
+	}
+	if d := now.Sub(m.samples[0].at).Seconds(); d > 0 {
+		return float64(n) / d
+	}
+	return 0
+}
+
+func (r *Roller) meter(id int64) *meter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := &meter{}
+	r.rates[id] = m
+	return m
+}
+
+// forget lets go of what is known of a roll that is not worked on any more: all
+// of it, unless the roll is to be tried again.
+func (r *Roller) forget(id int64, again bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.rates, id)
+	if !again {
+		delete(r.paces, id)
+	}
+}
+
+func (r *Roller) rate(id int64) float64 {
+	r.mu.Lock()
+	m := r.rates[id]
+	r.mu.Unlock()
+	if m == nil {
+		return 0
+	}
+	return m.perSecond(r.Now())
+}

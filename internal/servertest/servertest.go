@@ -1,0 +1,65 @@
+// Package servertest runs a server program for a test. Start reading at Start.
+package servertest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// Start runs the program that command names, which listens on addr, 127.0.0.1
+// and a port that is free, and returns that when it takes connections. It is
+// killed when the test ends.
+func Start(t testing.TB, command func(addr string) *exec.Cmd) (addr string) {
+	t.Helper()
+	const attempts = 5 // somebody else may take the port meanwhile
+	var err error
+	for range attempts {
+		if addr, err = start(t, command); err == nil {
+			return addr
+		}
+	}
+	t.Fatal(err)
+	return ""
+}
+
+func start(t testing.TB, command func(addr string) *exec.Cmd) (addr string, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	addr = l.Addr().String()
+	if err := l.Close(); err != nil {
+		return "", err
+	}
+	p := command(addr)
+	var said bytes.Buffer
+	p.Stdout, p.Stderr = &said, &said
+	if err := p.Start(); err != nil {
+		return "", err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = p.Wait()
+		close(ended)
+	}()
+	for {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			break
+		}
+		select {
+		case <-ended:
+			return "", fmt.Errorf("%s ended: %s", p.Path, &said)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-ended
+	})
+	return addr, nil
+}

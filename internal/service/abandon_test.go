@@ -1,0 +1,56 @@
+package service_test
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
+)
+
+func abandon(kind, name string) (in api.AbandonInput) {
+	in.Body.Kind, in.Body.Container = kind, name
+	return in
+}
+
+// lose makes a mailbox, alone on a key page that does not open.
+func (w world) lose(name string) {
+	w.Helper()
+	if _, err := w.CreateMailbox(w.ctx, newMailbox(name, "")); err != nil {
+		w.Fatal(err)
+	}
+	w.spoil()
+}
+
+// spoil damages the newest key page of an active mailbox.
+func (w world) spoil() {
+	w.Helper()
+	w.InTx(func(tx *store.Tx) error {
+		_, err := tx.Exec(w.Ctx, `UPDATE key_page SET version = version + 7 WHERE id = (SELECT page FROM container WHERE id = (SELECT MAX(id) FROM container WHERE kind = 'mailbox'))`)
+		return err
+	})
+}
+
+// What is abandoned leaves nothing behind: no row, no key and no blob, and its
+// name is free.
+func TestAnAbandonedContainerLeavesNothing(t *testing.T) {
+	each(t, func(w world) {
+		before := w.Dump("container", "key_page", "item", "blob")
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
+		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.spoil()
+		policytest.Refuses(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.Damaged)
+		gone, err := w.AbandonContainer(w.ctx, abandon("mailbox", alice))
+		w.Must(err)
+		if gone.Items == 0 || gone.Container != alice {
+			t.Errorf("%+v", gone)
+		}
+		w.tidy()
+		if after := w.Dump("container", "key_page", "item", "blob"); after != before {
+			t.Errorf("it leaves %s, before there was %s", after, before)
+		}
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
+	})
+}

@@ -1,0 +1,120 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/policy"
+	"keyroll/internal/roll"
+	"keyroll/internal/store"
+)
+
+// CancelRoll ends a roll that has brought nothing over yet.
+func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Roll, err error) {
+	return do(ctx, s, api.CancelRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
+		var ro roll.Roll
+		err := s.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
+				return err
+			}
+			if err := roll.Cancel(ctx, tx, s.Policies, ro, s.Now()); err != nil {
+				return err
+			}
+			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
+				return err
+			}
+			if out, err = s.Roller.Progress(ctx, tx, ro); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "")
+		})
+		if err == nil {
+			s.Retire(c.tenant, ro.Policy) // as at the end of any roll
+		}
+		return out, err
+	})
+}
+
+// optionsOf reads what was asked of a roll at a depth.
+func optionsOf(depth api.Depth, in api.RollOptions) (o roll.Options, err error) {
+	o = roll.Options{IncludeInactive: in.IncludeInactive, ContainersPerSecond: in.ContainersPerSecond, BytesPerSecond: in.BytesPerSecond}
+	if in.Deadline != "" {
+		if o.Deadline, err = time.ParseDuration(in.Deadline); err != nil || o.Deadline <= 0 {
+			return o, fail.New(api.InvalidArgument, "deadline %.40q is no time that a roll may take", in.Deadline).
+				WithHint("write hours and minutes, as 24h or 1h30m")
+		}
+	}
+	switch {
+	case o.ContainersPerSecond < 0 || o.BytesPerSecond < 0:
+		return o, fail.New(api.InvalidArgument, "a rate limit is a number above 0; 0 stands for none")
+	case depth == api.DepthRoot && o != roll.Options{}:
+		return o, fail.New(api.InvalidArgument, "depth root brings no container over, so there is no roll to bound or to extend").
+			WithHint("all generations, at depth root, wraps the policy keys of inactive mailboxes too")
+	case depth != api.DepthContent && o.BytesPerSecond > 0:
+		return o, fail.New(api.InvalidArgument, "depth %s encrypts no content anew: bytes a second are limited at depth content alone", depth).
+			WithHint("limit the containers a second")
+	}
+	return o, nil
+}
+
+// sweep begins a roll to the policy key that is current, where there is no newer
+// version to make another one from.
+func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Options) error {
+	return c.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, pol.ID, true); err != nil {
+			return err
+		}
+		now, err := c.Policies.ByID(ctx, tx, c.tenant, pol.ID)
+		if err != nil {
+			return err
+		}
+		if err := now.TakesIn(); err != nil {
+			return err
+		}
+		if err := c.checkNoRoll(ctx, tx, now); err != nil {
+			return err
+		}
+		if err := c.bring(ctx, tx, roll.Start{Policy: now, Options: options}); err != nil {
+			return err
+		}
+		return c.done(ctx, tx, fmt.Sprintf("policy %s, no newer version: what is not under its current policy key comes there", now.GUID))
+	})
+}
+
+// errDryRun breaks off the transaction of a change that is to change nothing.
+var errDryRun = errors.New("service: a dry run")
+
+// estimate says what a change would do that was broken off, or found no newer
+// version: vaults were asked, policy keys wrapped and the wraps opened, which
+// took so long.
+func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Change, to api.Depth, options roll.Options, took time.Duration) (api.Refreshed, error) {
+	out := api.Refreshed{Warnings: done.Warnings, Estimate: &api.Estimate{PolicyKeys: int64(done.Rewrapped), Seconds: took.Seconds(), Basis: "the time that the vaults took"}}
+	if done.NewKey {
+		out.Estimate.PolicyKeys++
+		pol.Current = policy.KeyRow{}
+	}
+	err := c.DB.View(ctx, func(tx *store.Tx) error {
+		if done.Rewrapped > 0 {
+			return nil
+		}
+		start := roll.Start{Policy: pol, Depth: to, Options: options, Mark: store.NewID()}
+		plan, err := roll.Plan(ctx, tx, c.Policies, start, c.Now())
+		if err == nil {
+			err = c.Roller.Estimate(ctx, tx, plan, out.Estimate)
+		}
+		return err
+	})
+	if err != nil {
+		return api.Refreshed{}, err
+	}
+	if out.Policy, err = c.policyOf(ctx, pol.ID); err != nil {
+		return api.Refreshed{}, err
+	}
+	return out, c.DB.InTx(ctx, func(tx *store.Tx) error {
+		return c.done(ctx, tx, fmt.Sprintf("dry run, nothing was changed: policy %s", pol.GUID))
+	})
+}

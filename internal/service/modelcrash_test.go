@@ -1,0 +1,167 @@
+package service_test
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/policy/policytest"
+)
+
+// died is what a process that dies at a fault point panics with.
+type died struct{ point string }
+
+// dieAt runs an act, which dies at the nth fault point that it comes to; point
+// is empty where it did not come so far.
+func dieAt(n int, act func()) (point string) {
+	fault.Set(func(name string) {
+		if n--; n == 0 {
+			panic(died{name})
+		}
+	})
+	defer fault.Set(nil)
+	defer func() {
+		if r := recover(); r != nil {
+			d, ok := r.(died)
+			if !ok {
+				panic(r)
+			}
+			point = d.point
+		}
+	}()
+	act()
+	return ""
+}
+
+// reopen is the next process on the same database and blobs: nothing in memory
+// is left. It sweeps away the blobs of an upload that died, which no row names.
+func (m *model) reopen() {
+	m.Helper()
+	m.Policies.Close()
+	p := *m.World
+	p.Policies = p.Node()
+	m.world = newWorldOver(&p, m.blobs)
+	named := m.names(`SELECT id FROM blob WHERE tenant = ?1 UNION SELECT blob FROM dropped WHERE tenant = ?1`)
+	for name := range m.stored() {
+		if !named[name] {
+			m.Must(m.blobs.Delete(m.Ctx, name))
+		}
+	}
+	m.TidyUp()
+}
+
+// die draws an act that dies on its way. Whether it was done follows from
+// whether its commit came before.
+func (m *model) die(r *rapid.T) {
+	n := rapid.IntRange(1, 4).Draw(r, "point")
+	switch rapid.SampledFrom([]string{"put", "state", "assign", "backup", "expire", "refresh"}).Draw(r, "act") {
+	case "put":
+		c := one(r, m.kind("site", "workload"))
+		path, text := m.form(anyPath.Draw(r, "path"), c, m.next("content %d"))
+		m.dies(n, func() error { return m.put(c, path, text) }, func() { c.put(path, text) })
+	case "state":
+		c := one(r, m.kind("mailbox"))
+		state := rapid.SampledFrom([]api.MailboxState{api.Active, api.Inactive}).Draw(r, "state")
+		m.dies(n, func() error { return e(m.SetMailboxState(m.ctx, newState(c.name, state))) }, func() {
+			c.arrived = state == api.Active && c.state != api.Active
+			c.state = state
+		})
+	case "assign":
+		c, own := one(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
+		m.dies(n, func() error { return e(m.AssignMailbox(m.ctx, assign(c.name, own))) }, func() { c.own, c.arrived = own, true })
+	case "backup":
+		c := one(r, m.kind("mailbox", "site"))
+		m.dies(n, func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() {
+			all := m.world.backups()
+			m.backups = append(m.backups, c.copied("backup", all[len(all)-1].ID))
+		})
+	case "expire":
+		b := one(r, m.backups)
+		m.dies(n, func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() {
+			m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
+		})
+	case "refresh":
+		p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
+		m.newVersions(p, "A-")
+		m.dies(n, func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() { m.renewed(p, api.DepthPolicy, false) })
+	}
+}
+
+func (m *model) dies(n int, act func() error, done func()) {
+	m.Helper()
+	var err error
+	point := dieAt(n, func() { err = act() })
+	m.reopen()
+	switch {
+	case point == "" && err == nil, strings.HasSuffix(point, ".after-commit"), point == "sweep.blobs-deleted":
+		done()
+	case point == "":
+		if !m.closes(err) {
+			m.Must(err)
+		}
+	}
+}
+
+// closes says whether a failure is one that the state of the vaults explains.
+func (m *model) closes(err error) bool {
+	switch fail.CodeOf(err) {
+	case api.RollInProgress, api.Gone:
+		return true
+	case api.VaultDenied, api.VaultUnavailable, api.KeyUnusable:
+		return m.troubled()
+	}
+	return false
+}
+
+// cut writes something whose transfer breaks off: nothing has changed.
+func (m *model) cut(r *rapid.T) {
+	c := one(r, m.kind("site", "workload"))
+	broken := errors.New("the line is dead")
+	err := m.putFrom(c, "a", io.MultiReader(strings.NewReader(strings.Repeat("y", 3000)), errReader{broken}))
+	if m.rule(c.at) == "" && !errors.Is(err, broken) {
+		m.Fatalf("an upload that broke off: %v", err)
+	}
+	c.follows = true
+}
+
+type errReader struct{ error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.error }
+
+// purge takes a policy to the end of its purge, in up to two processes.
+func (m *model) purge(r *rapid.T) {
+	if rapid.IntRange(0, 2).Draw(r, "really") > 0 {
+		r.Skip("it is for good")
+	}
+	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
+	m.healAll()
+	for _, vault := range []string{"A-", "B-"} {
+		m.Vaults.Fail(vault+p.name, policytest.Denied())
+		m.failing[vault+p.name] = api.VaultDenied
+	}
+	m.Policies.Close()
+	if err := e(m.RequestPurge(m.ctx, purgeOf(p.name))); fail.Is(err, api.RollInProgress) {
+		return
+	} else {
+		m.Must(err)
+	}
+	for range 2 {
+		m.Must(e(m.ApprovePurge(m.approver(m.next("approver %d")), named(p.id))))
+	}
+	if n := rapid.IntRange(0, 6).Draw(r, "point"); n > 0 {
+		dieAt(n, func() { m.Must(m.carryOut()) })
+		m.reopen()
+	}
+	m.Must(m.carryOut())
+	p.purged = true
+	delete(m.policies, p.name)
+	if m.assigned == p.name {
+		m.assigned = ""
+	}
+}

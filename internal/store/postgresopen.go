@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// A node has up to postgresConnections connections, unless its address says
+// otherwise in the parameter pool_max_conns; PostgreSQL's own default for all
+// nodes together is 100. Below fewestConnections, work that holds one while it
+// waits for another one would wait for itself.
+const (
+	postgresConnections = 16
+	fewestConnections   = 4
+	connectionsAside    = 2 // beside them, for DB.Aside
+	mostConnections     = 1000
+	poolParameter       = "pool_max_conns"
+)
+
+// asideTime bounds how long the transaction of a process that does not go on
+// keeps what it has locked, where nobody else knows of the process yet.
+const asideTime = 10 * time.Second
+
+// connectTime bounds how long a connection is tried for, unless the address or
+// PGCONNECT_TIMEOUT says otherwise: a host that is off answers nothing at all.
+const connectTime = 10 * time.Second
+
+// connectionAge is when a connection is given up for a new one, which reaches
+// the server that the address leads to by then.
+const connectionAge = 30 * time.Minute
+
+// sessionPrefix begins the name under which the server shows a node's
+// connections.
+const sessionPrefix = "keyroll "
+
+func openPostgres(u *url.URL) (*DB, error) {
+	config, connections, err := postgresConfig(u)
+	if err != nil {
+		return nil, err
+	}
+	session := sessionPrefix + rand.Text()
+	config.RuntimeParams["application_name"] = session
+	open := func(config *pgx.ConnConfig, connections int) *sql.DB {
+		pool := stdlib.OpenDB(*config)
+		pool.SetMaxOpenConns(connections)
+		pool.SetMaxIdleConns(connections)
+		pool.SetConnMaxLifetime(connectionAge)
+		return pool
+	}
+	pool := open(config, connections)
+	return &DB{shown: postgresShown(config), dialect: &postgres, session: session, writer: pool, reader: pool,
+		aside: func() *sql.DB {
+			short := config.Copy()
+			short.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(asideTime.Milliseconds(), 10)
+			return open(short, connectionsAside)
+		},
+		forMigration: func() *sql.DB {
+			slow := config.Copy()
+			slow.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrationLockTime.Milliseconds(), 10)
+			return stdlib.OpenDB(*slow)
+		}}, nil
+}
+
+// postgresConfig reads an address, what the environment adds to it (PGPASSWORD,
+// PGPASSFILE, PGSSLROOTCERT and so on), and how many connections a node has.
+func postgresConfig(u *url.URL) (*pgx.ConnConfig, int, error) {
+	connections := postgresConnections
+	address := *u
+	parameters := u.Query()
+	if text := parameters.Get(poolParameter); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < fewestConnections || n > mostConnections {
+			return nil, 0, fail.New(api.InvalidArgument, "open database: %s is not a number from %d to %d", poolParameter, fewestConnections, mostConnections)
+		}
+		connections = n
+		parameters.Del(poolParameter)
+		address.RawQuery = parameters.Encode()
+	}
+	config, err := pgx.ParseConfig(address.String())
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &file):
+		return nil, 0, fail.New(api.InvalidArgument, "open database: a file that the PostgreSQL address names cannot be read: %w", file)
+	case err != nil: // not kept: it repeats the address, with its password
+		return nil, 0, fail.New(api.InvalidArgument, "open database: the PostgreSQL address has a wrong port or parameter")
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTime
+	}
+	return config, connections, nil
+}
+
+// postgresShown is where a configuration leads, without what may be a password.
+func postgresShown(config *pgx.ConnConfig) string {
+	shown := url.URL{Scheme: "postgres", Path: "/" + config.Database}
+	if strings.HasPrefix(config.Host, "/") { // the folder of a socket
+		shown.RawQuery = url.Values{"host": {config.Host}}.Encode()
+	} else {
+		shown.Host = net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	}
+	return shown.String()
+}
+
+// oldestPostgres is the first version that has all that the rooms use.
+const oldestPostgres = 14
+
+// postgresCheck refuses a server that is too old, that keeps text in another
+// encoding, or that tells of commits which are not on its disk yet.
+func postgresCheck(ctx context.Context, db *DB) error {
+	var number, version, encoding, commit string
+	err := db.writer.QueryRowContext(ctx, `SELECT current_setting('server_version_num'), current_setting('server_version'),
+		current_setting('server_encoding'), current_setting('synchronous_commit')`).Scan(&number, &version, &encoding, &commit)
+	if err != nil {
+		return postgresOpenFailure(db.shown, err)
+	}
+	n, err := strconv.Atoi(number)
+	switch {
+	case err != nil || n < oldestPostgres*10_000:
+		return fail.New(api.Conflict, "open database %s: its server is PostgreSQL %s", db.shown, version).
+			WithHint("keyroll needs PostgreSQL %d or later; nothing was changed", oldestPostgres)
+	case encoding != "UTF8":
+		return fail.New(api.Conflict, "open database %s: it keeps text in %s", db.shown, encoding).
+			WithHint("make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; nothing was changed")
+	case commit == "off":
+		return fail.New(api.Conflict, "open database %s: synchronous_commit is off there, so that a crash loses the last commits, and these are keys", db.shown).
+			WithHint("ALTER ROLE … SET synchronous_commit = on; nothing was changed")
+	}
+	return nil
+}
+
+// Codes of postgresql.org/docs/current/errcodes-appendix.html that say why a
+// database cannot be opened.
+const (
+	invalidPassword       = "28P01"
+	invalidAuthorization  = "28000"
+	noSuchDatabase        = "3D000"
+	insufficientPrivilege = "42501"
+	noSchema              = "3F000"
+	tooManyConnections    = "53300"
+	lockNotAvailable      = "55P03"
+)
+
+// openHints says what to do about a server that answers and refuses.
+var openHints = map[string]string{
+	invalidPassword:       "the password comes from PGPASSWORD, the file that PGPASSFILE names, or the address in KEYROLL_DATABASE",
+	invalidAuthorization:  "look at the user of the address and at the server's pg_hba.conf",
+	noSuchDatabase:        "make it: createdb --encoding=UTF8 --template=template0 --owner=USER NAME",
+	insufficientPrivilege: "the user has to own the database, or to have CONNECT on it, and USAGE and CREATE on its schema",
+	noSchema:              "give the user a schema: CREATE SCHEMA AUTHORIZATION USER, or GRANT USAGE, CREATE ON SCHEMA public TO USER",
+	tooManyConnections:    "raise max_connections of the server, or give each node fewer with the address's parameter " + poolParameter,
+	lockNotAvailable:      "something has held a table for minutes, as a long verify or backup does; start again when it has ended. The schema stands as it was before",
+}
+
+func postgresOpenFailure(shown string, err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		hint, known := openHints[refused.Code]
+		if !known {
+			hint = "PostgreSQL's own log says more"
+		}
+		return fail.New(api.Unavailable, "open database %s: PostgreSQL refuses: %s", shown, refused.Message).WithHint("%s", hint).Because(err)
+	}
+	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer: %s", shown, unanswered(err)).
+		WithHint("start PostgreSQL or correct the address. keyroll does not wait for it at start; what started keyroll may try again").Because(err)
+}
+
+// unanswered is the reason for which there is no connection, without the
+// parameters of the connection.
+func unanswered(err error) string {
+	var network *net.OpError
+	var name *net.DNSError
+	switch {
+	case errors.As(err, &name):
+		return name.Error()
+	case errors.As(err, &network):
+		return network.Err.Error()
+	case errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err):
+		return "no answer in time"
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error()
+}
