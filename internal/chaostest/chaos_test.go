@@ -40,7 +40,7 @@ const (
 
 // TestChaos kills nodes, pauses them past their leases, and cuts and stalls
 // their connections to the database and the blob store, one node's or all,
-// while people write and read and policies of two kinds roll at all depths. No
+// while people write and read and a policy rolls at all depths. No
 // request may fail for good, what was acknowledged must be found, nothing that
 // nobody wrote, and at the end everything opens, under the newest policy key.
 func TestChaos(t *testing.T) {
