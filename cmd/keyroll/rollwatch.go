@@ -67,13 +67,15 @@ func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (
 	if err != nil {
 		return r, err
 	}
-	bar := e.progress("roll of "+r.Policy, rollTotal(r))
+	_, total := rollProgress(r)
+	bar := e.progress("roll of "+r.Policy, total)
 	defer bar.End()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		bar.of(rollTotal(r))
-		bar.Set(rollDone(r))
+		done, total := rollProgress(r)
+		bar.of(total)
+		bar.Set(done)
 		bar.note(rollNote(r))
 		if err := seen(r); err != nil {
 			return r, err
@@ -92,25 +94,15 @@ func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (
 	}
 }
 
-// rollTotal is what a roll has to do, in what its depth counts.
-func rollTotal(r api.Roll) int64 {
+// rollProgress is what a roll has done, and has to do, in what its depth counts.
+func rollProgress(r api.Roll) (done, total int64) {
 	switch r.Depth {
 	case api.DepthContainer:
-		return r.BlobsTotal
+		return r.BlobsDone, r.BlobsTotal
 	case api.DepthContent:
-		return r.BytesTotal
+		return r.BytesDone, r.BytesTotal
 	}
-	return r.Total
-}
-
-func rollDone(r api.Roll) int64 {
-	switch r.Depth {
-	case api.DepthContainer:
-		return r.BlobsDone
-	case api.DepthContent:
-		return r.BytesDone
-	}
-	return r.Done
+	return r.Done, r.Total
 }
 
 // rollRate is how fast a roll goes, in what its stage counts.

@@ -67,11 +67,7 @@ func Content(ctx context.Context, o Options) (r ContentResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Database: databases[0], PageSlots: o.PageSlots, Still: true})
 	if err != nil {
 		return r, err

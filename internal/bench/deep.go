@@ -42,11 +42,7 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	keys := o.Containers * o.Items
 	o.Progress(fmt.Sprintf("fill %d mailboxes with %d messages each", o.Containers, o.Items))
 	w, err := start(ctx, o, "roll", databases[0])
@@ -166,11 +162,7 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	bytes := int64(o.Containers) * int64(o.Items) * o.ItemSize
 	o.Progress(fmt.Sprintf("fill %d mailboxes with %d messages of %d bytes each", o.Containers, o.Items, o.ItemSize))
 	w, err := start(ctx, o, "roll", databases[0])

@@ -59,11 +59,7 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	var worlds []*world
 	for i, n := range sizes {
 		o.Progress(fmt.Sprintf("fill %d mailboxes", n))

@@ -241,18 +241,19 @@ func (r *rows) rewrap(batch []row, next cipher.AEAD, nextGen int64) ([][]any, er
 	return args, g.Wait()
 }
 
-// databases returns the URLs of n databases to measure in, and what removes
-// them: empty, for files in the folder, or schemas of a PostgreSQL database.
-func (o Options) databases(ctx context.Context, n int) (urls []string, drop func() error, err error) {
+// databases returns the URLs of n databases to measure in: empty, for files in
+// the folder, or schemas of a PostgreSQL database. drop removes them; its failure
+// becomes that of the benchmark, unless that had one before.
+func (o Options) databases(ctx context.Context, n int) (urls []string, drop func(failure *error), err error) {
 	urls = make([]string, n)
 	if o.Database == "" {
-		return urls, func() error { return nil }, nil
+		return urls, func(*error) {}, nil
 	}
 	if !strings.HasPrefix(o.Database, "postgres://") && !strings.HasPrefix(o.Database, "postgresql://") {
 		return urls, nil, fail.New(api.InvalidArgument, "the database's URL does not begin with postgres://; without one, SQLite is measured")
 	}
 	var made []string
-	drop = func() error {
+	remove := func() error {
 		conn, err := pgx.Connect(ctx, o.Database)
 		if err != nil {
 			return err
@@ -273,7 +274,7 @@ func (o Options) databases(ctx context.Context, n int) (urls []string, drop func
 	for i := range urls {
 		name := fmt.Sprintf("keyroll_bench_%d", store.NewID())
 		if _, err := conn.Exec(ctx, `CREATE SCHEMA `+name); err != nil {
-			return urls, nil, errors.Join(err, drop())
+			return urls, nil, errors.Join(err, remove())
 		}
 		made = append(made, name)
 		sep := "?"
@@ -282,7 +283,11 @@ func (o Options) databases(ctx context.Context, n int) (urls []string, drop func
 		}
 		urls[i] = o.Database + sep + "search_path=" + name
 	}
-	return urls, drop, nil
+	return urls, func(failure *error) {
+		if err := remove(); *failure == nil {
+			*failure = err
+		}
+	}, nil
 }
 
 // durability says what a commit of the database stands.

@@ -57,11 +57,7 @@ func Readers(ctx context.Context, o ReadersOptions) (r ReadersResult, err error)
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	o.Readable = min(o.Readable, o.Containers)
 	o.Progress(fmt.Sprintf("fill %d mailboxes, %d of them with %d messages of %d bytes", o.Containers, o.Readable, o.Items, o.ItemSize))
 	w, err := start(ctx, o.Options, "readers", databases[0])

@@ -39,11 +39,7 @@ func Roll(ctx context.Context, o Options) (r RollResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	o.Progress(fmt.Sprintf("fill %d mailboxes, twice", o.Containers))
 	full, bare, err := startBoth(ctx, o, databases)
 	if err != nil {

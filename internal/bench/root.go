@@ -29,11 +29,7 @@ func Root(ctx context.Context, o Options) (r RootResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if dropped := drop(); err == nil {
-			err = dropped
-		}
-	}()
+	defer drop(&err)
 	o.Progress(fmt.Sprintf("fill %d mailboxes", o.Containers))
 	many, err := start(ctx, o, "many", databases[0])
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,6 +25,15 @@ func Start(t testing.TB, command func(addr string) *exec.Cmd) (addr string) {
 	}
 	t.Fatal(err)
 	return ""
+}
+
+// Setenv gives variables, NAME=value, to this process until t ends.
+func Setenv(t testing.TB, env []string) {
+	t.Helper()
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
 }
 
 func start(t testing.TB, command func(addr string) *exec.Cmd) (addr string, err error) {

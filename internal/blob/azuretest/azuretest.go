@@ -49,10 +49,7 @@ func endpoint(addr string) string { return "http://" + addr + "/" + account }
 // Setenv gives the credentials to this process until t ends.
 func (s *Server) Setenv(t testing.TB) {
 	t.Helper()
-	for _, v := range s.Env {
-		name, value, _ := strings.Cut(v, "=")
-		t.Setenv(name, value)
-	}
+	servertest.Setenv(t, s.Env)
 }
 
 // Start starts a server with an empty container and returns when it answers.

@@ -42,10 +42,7 @@ func (s *Server) URL(addr, prefix string) string {
 // Setenv gives the credentials to this process until t ends.
 func (s *Server) Setenv(t testing.TB) {
 	t.Helper()
-	for _, v := range s.Env {
-		name, value, _ := strings.Cut(v, "=")
-		t.Setenv(name, value)
-	}
+	servertest.Setenv(t, s.Env)
 }
 
 // Start starts a server with an empty bucket and returns when it answers.
