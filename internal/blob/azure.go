@@ -51,9 +51,7 @@ func openAzure(ctx context.Context, u *url.URL) (Store, error) {
 	if prefix != "" {
 		prefix += "/"
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true // of what is sealed
-	transport.MaxIdleConnsPerHost = batchRequests
+	transport := newTransport()
 	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Retry: policy.RetryOptions{MaxRetries: -1}, Telemetry: policy.TelemetryOptions{ApplicationID: "keyroll"}}
 	client, err := azureClient(ctx, endpoint.JoinPath(name).String(), u.Host, options)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -107,6 +108,14 @@ type remote struct {
 
 func newRemote(place string) *remote {
 	return &remote{place: place, pause: firstPause, patience: patience, pageSize: pageObjects}
+}
+
+// newTransport is how a remote store is reached.
+func newTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DisableCompression = true // of what is sealed
+	t.MaxIdleConnsPerHost = batchRequests
+	return t
 }
 
 // within is how long a request of some bytes may take: at less than 512 KiB/s it

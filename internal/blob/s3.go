@@ -47,9 +47,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint is not https:// and a host")
 	}
 	chain := credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}})
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true // of what is sealed
-	transport.MaxIdleConnsPerHost = batchRequests
+	transport := newTransport()
 	client, err := minio.New(host.Host, &minio.Options{Creds: chain, Secure: host.Scheme == "https", Transport: transport, Region: region, BucketLookup: lookup, MaxRetries: 1})
 	if err != nil {
 		return nil, fail.New(api.InvalidArgument, "open blob store: %w", err).WithHint("an address is %s", s3Form)

@@ -59,7 +59,7 @@ func (sc Scope) Select(due Due, mark int64) (query string, args []any) {
 // LeftOf returns up to limit containers of a scope of which something is due.
 func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
 	query, args := sc.Select(due, mark)
-	ids, err := selectIDs(ctx, tx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
+	ids, err := tx.IDs(ctx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
@@ -109,7 +109,7 @@ func UnderOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64,
 // WithOlder returns those containers of a key page, from one id to another, under
 // whose older key a page of blob keys stands.
 func WithOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64) ([]int64, error) {
-	return selectIDs(ctx, tx, `SELECT DISTINCT c.id`+olderPages, tenant, page, from, to, envelope.ClassBlob)
+	return tx.IDs(ctx, `SELECT DISTINCT c.id`+olderPages, tenant, page, from, to, envelope.ClassBlob)
 }
 
 // claimFor is how long a claim holds that is not renewed, while its node lives.
@@ -123,12 +123,12 @@ func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mar
 	const of = ` FROM container WHERE tenant = ?1 AND page = ?3 AND id > ?4 AND purged = 0 AND `
 	if node == "" {
 		err = s.db.View(ctx, func(tx *store.Tx) error {
-			ids, err = selectIDs(ctx, tx, `SELECT id`+of+string(due)+` ORDER BY id LIMIT ?5`, tenant, mark, page, after, limit)
+			ids, err = tx.IDs(ctx, `SELECT id`+of+string(due)+` ORDER BY id LIMIT ?5`, tenant, mark, page, after, limit)
 			return err
 		})
 	} else {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
-			ids, err = selectIDs(ctx, tx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
+			ids, err = tx.IDs(ctx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
 				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6 OR NOT `+lease.NodeLives(tx, "claimed_by")+`) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
 				tenant, mark, page, after, limit, node, claimFor.Milliseconds())
 			return err
@@ -354,20 +354,4 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 		page.Remove(o.ID, o.Generation-1)
 	}
 	return leave(ctx, tx, row, key, page)
-}
-
-// selectIDs returns the ids that a statement selects or returns.
-func selectIDs(ctx context.Context, tx *store.Tx, query string, args ...any) (ids []int64, err error) {
-	rows, err := tx.Query(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
 }

@@ -61,7 +61,7 @@ func (s *Contents) unfinished(ctx context.Context, tx *store.Tx, tenant int64) (
 	if err != nil {
 		return nil, err
 	}
-	all, err := selectIDs(ctx, tx, selectUnfinishedIDs, tenant, s.copies.underWay())
+	all, err := tx.IDs(ctx, selectUnfinishedIDs, tenant, s.copies.underWay())
 	for _, container := range all {
 		if _, under := elsewhere[strconv.FormatInt(container, 10)]; !under {
 			left = append(left, container)

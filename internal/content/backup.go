@@ -106,7 +106,7 @@ func (s *Contents) Due(ctx context.Context, tx *store.Tx, tenant int64, at time.
 }
 
 func (s *Contents) named(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Backup, error) {
-	ids, err := selectIDs(ctx, tx, query, args...)
+	ids, err := tx.IDs(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list backups: %w", err)
 	}

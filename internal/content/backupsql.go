@@ -194,19 +194,3 @@ func droppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after blobRow
 	}
 	return blobs, nil
 }
-
-// selectIDs returns the ids that a query selects.
-func selectIDs(ctx context.Context, tx *store.Tx, query string, args ...any) (ids []int64, err error) {
-	rows, err := tx.Query(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
-}

@@ -246,7 +246,7 @@ func idsOf(blobs []blobRow) []int64 {
 // namedBetween adds the ids of blobs within a range that rows name, in one
 // snapshot.
 func namedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64, named map[int64]bool) error {
-	ids, err := selectIDs(ctx, tx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
+	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
 		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
 	if err != nil {
 		return fmt.Errorf("read which blobs are named: %w", err)

@@ -61,7 +61,7 @@ func selectLost(ctx context.Context, tx *store.Tx, tenant, container int64, whic
 // of, whether or not they exist; those that a copy fills, or that are being taken
 // away, are left out.
 func (s *Contents) Containers(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]int64, error) {
-	ids, err := selectIDs(ctx, tx, `SELECT DISTINCT i.container FROM item i WHERE i.tenant = ?1 AND i.container > ?2
+	ids, err := tx.IDs(ctx, `SELECT DISTINCT i.container FROM item i WHERE i.tenant = ?1 AND i.container > ?2
 		AND NOT EXISTS (SELECT 1 FROM unfinished u WHERE u.container = i.container) ORDER BY i.container LIMIT ?3`, tenant, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read items of tenant %d: %w", tenant, err)

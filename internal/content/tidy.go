@@ -41,7 +41,7 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 	})
 	for more := true; more && err == nil; {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
-			items, err := selectIDs(ctx, tx, selectItemIDs, tenant, container, s.batch)
+			items, err := tx.IDs(ctx, selectItemIDs, tenant, container, s.batch)
 			if err != nil {
 				return err
 			}

@@ -28,20 +28,8 @@ func setRecovery(ctx context.Context, tx *store.Tx, pol Policy, since int64) err
 
 // selectAvailabilityKeys returns the ids of every availability key that a
 // revision of a policy was ever wrapped by.
-func selectAvailabilityKeys(ctx context.Context, tx *store.Tx, tenant, policy int64) (ids []int64, err error) {
-	rows, err := tx.Query(ctx, `SELECT DISTINCT availability FROM revision WHERE tenant = ?1 AND policy = ?2 ORDER BY availability`, tenant, policy)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
+func selectAvailabilityKeys(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]int64, error) {
+	return tx.IDs(ctx, `SELECT DISTINCT availability FROM revision WHERE tenant = ?1 AND policy = ?2 ORDER BY availability`, tenant, policy)
 }
 
 // purgedNamed returns the newest purged policy that had a name, which a policy

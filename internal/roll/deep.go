@@ -91,6 +91,20 @@ func older(classes []envelope.Class) (all []envelope.Class) {
 	return all
 }
 
+// scope is what a roll reaches below some policy keys.
+func (r Roll) scope(parents []keypage.Parent) Scope {
+	return Scope{Tenant: r.Tenant, Parents: parents, Classes: changing(r.Classes), Mark: r.Mark}
+}
+
+// size counts what a roll does below policy keys: bytes only where it reads them.
+func (r *Roller) size(ctx context.Context, tx *store.Tx, ro Roll, sc Scope) (blobs, bytes int64, err error) {
+	blobs, bytes, err = r.Deep.Size(ctx, tx, sc)
+	if ro.Depth != api.DepthContent {
+		bytes = 0
+	}
+	return blobs, bytes, err
+}
+
 // deeply runs the stages below policy keys after that one is through, and ends
 // the roll. What the stage before could not bring over is in damaged.
 func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits bool, rest time.Duration, err error) {
@@ -100,7 +114,7 @@ func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits b
 	}
 	store.PastID(ro.Mark)
 	w := &deepWork{Roller: r, roll: ro, damaged: damaged, containers: map[int64]bool{},
-		scope: Scope{Tenant: ro.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: changing(ro.Classes), Mark: ro.Mark}}
+		scope: ro.scope([]keypage.Parent{{ID: target.ID, Generation: target.Generation}})}
 	for _, stage := range ro.deep() {
 		if err := w.stage(ctx, stage); err != nil {
 			return r.interrupted(ctx, ro, err)
@@ -229,15 +243,12 @@ func (w *deepWork) enter(ctx context.Context, stage api.RollStage) error {
 	err := w.DB.View(ctx, func(tx *store.Tx) error {
 		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
 		if err == nil && now.Stage == "" {
-			blobs, bytes, err = w.Deep.Size(ctx, tx, w.scope)
+			blobs, bytes, err = w.size(ctx, tx, ro, w.scope)
 		}
 		return err
 	})
 	if err != nil {
 		return err
-	}
-	if ro.Depth != api.DepthContent {
-		bytes = 0
 	}
 	return w.DB.InTx(ctx, func(tx *store.Tx) error { return enterStage(ctx, tx, ro, stage, blobs, bytes) })
 }

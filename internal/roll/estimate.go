@@ -84,9 +84,6 @@ func (r *Roller) estimateDeep(ctx context.Context, tx *store.Tx, plan Roll, e *a
 	if err != nil {
 		return err
 	}
-	e.Blobs, e.Bytes, err = r.Deep.Size(ctx, tx, Scope{Tenant: plan.Tenant, Parents: from, Classes: changing(plan.Classes), Mark: plan.Mark})
-	if plan.Depth != api.DepthContent {
-		e.Bytes = 0
-	}
+	e.Blobs, e.Bytes, err = r.size(ctx, tx, plan, plan.scope(from))
 	return err
 }

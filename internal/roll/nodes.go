@@ -15,6 +15,15 @@ import (
 // errElsewhere says that another node works on a roll.
 var errElsewhere = errors.New("roll: another node works on it")
 
+// elsewhere is errElsewhere where a lease was not held to the end of the work
+// under it, and the work's own error where it was.
+func elsewhere(held bool, err error) error {
+	if errors.Is(err, lease.ErrLost) || err == nil && !held {
+		return errElsewhere
+	}
+	return err
+}
+
 // leaseName is the lease of who brings the container keys of a roll over.
 func leaseName(roll int64) string { return fmt.Sprintf("roll/%d", roll) }
 

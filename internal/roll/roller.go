@@ -189,23 +189,17 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 	defer func() { r.forget(ro.ID, waits || err != nil) }()
 	var through bool
 	var damaged []damage
-	held, err := r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
+	err = elsewhere(r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
 		through, damaged, waits, rest, err = r.work(ctx, ro)
 		return err
-	})
-	if errors.Is(err, lease.ErrLost) || err == nil && !held {
-		err = errElsewhere
-	}
+	}))
 	if err != nil || !through {
 		return waits, rest, err
 	}
-	held, err = r.Leases.Hold(ctx, shareName(ro.ID)+r.Leases.Holder(), func(ctx context.Context) (err error) {
+	err = elsewhere(r.Leases.Hold(ctx, shareName(ro.ID)+r.Leases.Holder(), func(ctx context.Context) (err error) {
 		waits, rest, err = r.deeply(ctx, ro, damaged)
 		return err
-	})
-	if errors.Is(err, lease.ErrLost) || err == nil && !held {
-		err = errElsewhere
-	}
+	}))
 	return waits, rest, err
 }
 

@@ -59,6 +59,22 @@ func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row 
 	return row
 }
 
+// IDs returns the ids that a statement selects or returns, one column of them.
+func (tx *Tx) IDs(ctx context.Context, query string, args ...any) (ids []int64, err error) {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
 // ExecMany runs one statement for each row of arguments, in their order, and
 // reports how many table rows each changed. On the first failure it stops.
 func (tx *Tx) ExecMany(ctx context.Context, query string, argRows [][]any) (affected []int64, err error) {
