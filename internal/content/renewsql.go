@@ -38,12 +38,14 @@ func NewestBlob(ctx context.Context, tx *store.Tx) (id int64, err error) {
 	return id, nil
 }
 
-// CountBytes sums the content of a scope's containers of which something is due.
-func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, due container.Due, mark int64) (n int64, err error) {
-	query, args := sc.Select(due, mark)
-	err = tx.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item WHERE tenant = ?1 AND container IN (`+query+`)`, args...).Scan(&n)
+// CountBytes sums those blobs of a scope's containers that a roll encrypts anew:
+// a roll before may have brought over part of a container.
+func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, mark int64) (n int64, err error) {
+	query, args := sc.Select(container.DueContent, mark)
+	err = tx.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM item i JOIN blob b ON b.item = i.id
+		WHERE i.tenant = ?1 AND b.id < ?2 AND i.container IN (`+query+`)`, args...).Scan(&n)
 	if err != nil {
-		return 0, fmt.Errorf("sum items: %w", err)
+		return 0, fmt.Errorf("sum blobs: %w", err)
 	}
 	return n, nil
 }

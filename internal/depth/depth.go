@@ -72,7 +72,7 @@ func (d *Deep) Size(ctx context.Context, tx *store.Tx, sc roll.Scope) (blobs, by
 	if blobs, err = container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Mark); err != nil {
 		return 0, 0, err
 	}
-	bytes, err = content.CountBytes(ctx, tx, scopeOf(sc), container.DueContent, sc.Mark)
+	bytes, err = content.CountBytes(ctx, tx, scopeOf(sc), sc.Mark)
 	return blobs, bytes, err
 }
 
