@@ -28,7 +28,8 @@ type order struct {
 	Data     string
 	Database string // to move the folder's database to, instead of a scenario
 	Journal  string
-	DieAt    int // the count of the point to die at
+	DieAt    int    // the count of the point to die at
+	Point    string // or its name: the first of that name
 }
 
 const orderVariable = "KEYROLL_CRASHTEST_CHILD"
@@ -66,7 +67,8 @@ func TestChild(t *testing.T) {
 	fault.Set(func(name string) {
 		mu.Lock()
 		defer mu.Unlock()
-		if met++; met == o.DieAt {
+		note("met %s", name)
+		if met++; met == o.DieAt || name == o.Point {
 			note("point %s", name)
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)
@@ -115,7 +117,8 @@ func settle(t *testing.T, w *nodetest.World) {
 type death struct {
 	clean bool
 	point string // where it died
-	done  int    // steps that were acknowledged
+	met   []string
+	done  int // steps that were acknowledged
 }
 
 // run lets a child act on a data folder.
@@ -146,6 +149,8 @@ func run(t *testing.T, o order) death {
 	for line := range strings.Lines(string(journal)) {
 		line = strings.TrimSuffix(line, "\n")
 		switch kind, rest, _ := strings.Cut(line, " "); kind {
+		case "met":
+			d.met = append(d.met, rest)
 		case "point":
 			d.point = rest
 		case "done":
