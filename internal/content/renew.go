@@ -119,14 +119,18 @@ func (r *renewing) all(ctx context.Context) error {
 	var failed error
 	for after := (blobRow{Sequence: -1}); working.Err() == nil; {
 		var stale []blobRow
+		var pages pageSet // of the same moment: another node may renew the same
 		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
-			stale, err = staleAfter(working, tx, r.container, r.Mark, after, unitBlobs)
+			if stale, err = staleAfter(working, tx, r.container, r.Mark, after, unitBlobs); err != nil {
+				return err
+			}
+			stale = firstUnit(stale)
+			pages, err = pagesOf(working, tx, r.container.Tenant, stale)
 			return err
 		})
 		if failed != nil || len(stale) == 0 {
 			break
 		}
-		stale = firstUnit(stale)
 		after = stale[len(stale)-1]
 		if failed = r.Slow(working, sizeOf(stale)); failed != nil {
 			break
@@ -138,7 +142,7 @@ func (r *renewing) all(ctx context.Context) error {
 		}
 		g.Go(func() error {
 			defer func() { <-r.contents.units }()
-			return r.unit(working, stale)
+			return r.unit(working, stale, pages)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -189,18 +193,9 @@ func (u *unit) zero() {
 	}
 }
 
-func (r *renewing) unit(ctx context.Context, stale []blobRow) error {
-	s := r.contents
-	var pages pageSet
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		pages, err = pagesOf(ctx, tx, r.container.Tenant, stale)
-		return err
-	})
-	if err != nil {
-		return err
-	}
+func (r *renewing) unit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
 	u := &unit{renewing: r}
-	if u.opened, err = s.keys.OpenKey(ctx, r.container); err != nil {
+	if u.opened, err = r.contents.keys.OpenKey(ctx, r.container); err != nil {
 		return err
 	}
 	defer u.zero()
@@ -424,6 +419,9 @@ func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBl
 			return n, errLost
 		}
 		if before, err = ring.key(w.blobs[0]); err != nil {
+			if moved := stillOn(ctx, tx, w.blobs[0]); moved != nil {
+				return n, moved
+			}
 			return n, err
 		}
 		after = before

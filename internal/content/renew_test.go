@@ -201,3 +201,27 @@ func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
 		w.healthy(t, true) // what it had stored is gone again
 	})
 }
+
+func TestRenewOfWhatAnotherNodeRenewsMeanwhileSkipsNothing(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.importMail(t, mbox(3))
+		w.put(t, "a", strings.Repeat("0123456789", 45_000))
+		mark := store.NewID()
+		for _, c := range []container.Container{w.mail, w.site} {
+			skipped, other := map[int64]error{}, false
+			r := w.renewal(mark, skipped)
+			r.Slow = func(context.Context, int64) error {
+				if !other {
+					other = true
+					w.renew(t, mark, c)
+				}
+				return nil
+			}
+			must(t, w.Renew(t.Context(), c, r))
+			if !other || len(skipped) > 0 {
+				t.Errorf("container %d: skipped %v", c.ID, skipped)
+			}
+		}
+		w.healthy(t, true)
+	})
+}
