@@ -43,7 +43,7 @@ const (
 const updateKeyed = `UPDATE container SET generation = generation + 1, older = ?5, keyed = ?6
 	WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND generation = ?4 AND older = 0 AND purged = 0`
 
-// updateOlder changes only what still stands where WithOlder looked.
+// updateOlder changes only what still stands where it was opened.
 const updateOlder = `UPDATE container SET older = 0, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND older = ?3 AND generation = ?4 AND page = ?5`
 
 const updateRenewed = `UPDATE container SET renewed = ?3, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND renewed < ?3`
@@ -78,38 +78,6 @@ func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n i
 		return 0, fmt.Errorf("count blob keys: %w", err)
 	}
 	return n, nil
-}
-
-// olderPages joins the containers of a page, from one id to another, that have an
-// older key with the pages of blob keys that stand under it.
-const olderPages = ` FROM container c JOIN key_page p ON p.tenant = c.tenant AND p.class = ?5 AND p.parent = c.id AND p.generation = c.generation - 1
-	WHERE c.tenant = ?1 AND c.page = ?2 AND c.id >= ?3 AND c.id <= ?4 AND c.older <> 0`
-
-// UnderOlder returns up to limit pages of blob keys that stand under the older key
-// of the containers of a key page from one id to another, after one of them, in
-// the order of containers and pages. One text serves all containers: most of its
-// time a database spends on texts that it has not met before.
-func UnderOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64, after keypage.Row, limit int) (list []keypage.Row, err error) {
-	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.parent, p.generation, p.class, p.version, p.count, p.body`+olderPages+
-		` AND (c.id > ?6 OR c.id = ?6 AND p.id > ?7) ORDER BY c.id, p.id LIMIT ?8`,
-		tenant, page, from, to, envelope.ClassBlob, after.Parent, after.ID, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list pages of blob keys: %w", err)
-	}
-	for rows.Next() {
-		var r keypage.Row
-		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
-			return nil, errors.Join(fmt.Errorf("list pages of blob keys: %w", err), rows.Close())
-		}
-		list = append(list, r)
-	}
-	return list, rows.Err()
-}
-
-// WithOlder returns those containers of a key page, from one id to another, under
-// whose older key a page of blob keys stands.
-func WithOlder(ctx context.Context, tx *store.Tx, tenant, page, from, to int64) ([]int64, error) {
-	return tx.IDs(ctx, `SELECT DISTINCT c.id`+olderPages, tenant, page, from, to, envelope.ClassBlob)
 }
 
 // claimFor is how long a claim holds that is not renewed, while its node lives.

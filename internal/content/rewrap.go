@@ -1,9 +1,7 @@
 package content
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -16,8 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// rewrapPages is how many key pages one transaction of Rewrap swaps.
-const rewrapPages = 32
+// pagesAtOnce is how many key pages one transaction of Rewrap swaps.
+const pagesAtOnce = 32
 
 // Rewrapping says how Rewrap goes about its work.
 type Rewrapping struct {
@@ -29,60 +27,72 @@ type Rewrapping struct {
 	Skip func(container, page int64, err error)
 }
 
-// Rewrap brings the key pages of the blobs of some containers, which stand in one
-// key page and come in id order, from the older generation of their keys to the
-// present one. No blob and no item
-// is written. A page that somebody else changed is left for another call, one
-// that does not open is skipped.
+// Rewrap brings the key pages of the blobs of some containers of a tenant from
+// the older generation of their keys to the present one. No blob and no item is
+// written. A page that somebody else changed is left for another call, one that
+// does not open is skipped.
 func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []container.Opened, r Rewrapping) error {
-	if len(containers) == 0 {
-		return nil
-	}
 	byID := make(map[int64]container.Opened, len(containers))
 	for _, o := range containers {
 		byID[o.ID] = o
 	}
-	first, last := containers[0], containers[len(containers)-1]
-	for after := (keypage.Row{}); ; {
-		var rows []keypage.Row
-		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = container.UnderOlder(ctx, tx, tenant, first.Page, first.ID, last.ID, after, rewrapPages)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("wrap blob keys anew: %w", err)
+	var ids []int64
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		stands, err := UnderOlder(ctx, tx, tenant, containers)
+		ids = ids[:0]
+		for _, at := range stands {
+			ids = append(ids, at.ID)
 		}
-		if len(rows) == 0 {
-			return nil
-		}
-		after = rows[len(rows)-1]
-		after.Body = nil
-		olds, news := make([]keypage.Row, 0, len(rows)), make([]keypage.Row, 0, len(rows))
-		for _, old := range rows {
-			o, mine := byID[old.Parent]
-			if !mine { // another node works on it
-				continue
-			}
-			next, err := rewrapped(o, old)
-			if errors.Is(err, container.ErrGeneration) {
-				continue
-			}
-			if fail.Is(err, api.Damaged) {
-				r.Skip(old.Parent, old.ID, err)
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("wrap blob keys anew: %w", err)
-			}
-			olds, news = append(olds, old), append(news, next)
-		}
-		byPage := func(a, b keypage.Row) int { return cmp.Compare(a.ID, b.ID) }
-		slices.SortFunc(olds, byPage) // as all who swap pages do
-		slices.SortFunc(news, byPage)
-		if err := s.swapPages(ctx, olds, news, r); err != nil {
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("wrap blob keys anew: %w", err)
+	}
+	for part := range slices.Chunk(ids, pagesAtOnce) {
+		if err := s.rewrapPages(ctx, tenant, byID, part, r); err != nil {
 			return fmt.Errorf("wrap blob keys anew: %w", err)
 		}
 	}
+	return nil
+}
+
+// UnderOlder returns where pages of blob keys stand under the older keys of some
+// containers of a tenant.
+func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, containers []container.Opened) ([]keypage.Stand, error) {
+	parents := make([]keypage.Parent, len(containers))
+	for i, o := range containers {
+		parents[i] = keypage.Parent{ID: o.ID, Generation: o.Generation - 1}
+	}
+	return keypage.Standing(ctx, tx, tenant, envelope.ClassBlob, parents)
+}
+
+// rewrapPages does so for some pages, in one transaction.
+func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64]container.Opened, ids []int64, r Rewrapping) error {
+	var rows []keypage.Row
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		rows, err = keypage.GetAll(ctx, tx, tenant, ids)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	olds, news := make([]keypage.Row, 0, len(rows)), make([]keypage.Row, 0, len(rows))
+	for _, old := range rows {
+		o, there := byID[old.Parent]
+		if !there || old.Class != envelope.ClassBlob || old.Generation != o.Generation-1 { // changed meanwhile
+			continue
+		}
+		next, err := rewrapped(o, old)
+		if fail.Is(err, api.Damaged) {
+			r.Skip(old.Parent, old.ID, err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		olds, news = append(olds, old), append(news, next)
+	}
+	return s.swapPages(ctx, olds, news, r)
 }
 
 // rewrapped returns a key page under the present key of its container.

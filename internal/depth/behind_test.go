@@ -97,7 +97,9 @@ func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
 // has ended the roll.
 type blind struct{ ends func() }
 
-func (b blind) Size(context.Context, *store.Tx, roll.Scope) (int64, int64, error) { return 0, 0, nil }
+func (b blind) Size(context.Context, *store.Tx, api.RollStage, roll.Scope) (int64, error) {
+	return 0, nil
+}
 func (b blind) Left(context.Context, *store.Tx, api.RollStage, roll.Scope, int) ([]int64, error) {
 	return nil, nil
 }

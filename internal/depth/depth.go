@@ -67,13 +67,12 @@ func scopeOf(sc roll.Scope) container.Scope {
 	return container.Scope{Tenant: sc.Tenant, Parents: sc.Parents, Classes: sc.Classes}
 }
 
-// Size counts the blob keys and the bytes of content of a scope.
-func (d *Deep) Size(ctx context.Context, tx *store.Tx, sc roll.Scope) (blobs, bytes int64, err error) {
-	if blobs, err = container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Mark); err != nil {
-		return 0, 0, err
+// Size counts what a stage does of a scope.
+func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope) (int64, error) {
+	if stage == api.StageContent {
+		return content.CountBytes(ctx, tx, scopeOf(sc), sc.Mark)
 	}
-	bytes, err = content.CountBytes(ctx, tx, scopeOf(sc), sc.Mark)
-	return blobs, bytes, err
+	return container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Mark)
 }
 
 // Left returns up to limit containers of which a stage has something to do.
@@ -237,11 +236,13 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 				return err
 			}
 		}
-		left, err := container.WithOlder(ctx, tx, w.Tenant, opened[0].Page, opened[0].ID, opened[len(opened)-1].ID)
+		left, err := content.UnderOlder(ctx, tx, w.Tenant, opened)
 		if err != nil {
 			return err
 		}
-		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool { return slices.Contains(left, o.ID) })
+		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool {
+			return slices.ContainsFunc(left, func(at keypage.Stand) bool { return at.Parent == o.ID })
+		})
 		if len(done) == 0 {
 			return nil
 		}

@@ -151,3 +151,57 @@ func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, cl
 	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
 	return all[:min(len(all), limit)], nil
 }
+
+// Stand is where a page stands.
+type Stand struct {
+	ID     int64
+	Parent int64
+}
+
+// Standing returns the pages of a class that stand under some parents, in id
+// order, without reading them. No parent comes twice.
+func Standing(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Class, parents []Parent) ([]Stand, error) {
+	var stands []Stand
+	for part := range slices.Chunk(parents, maxListed) {
+		query, args := placesUnder(tenant, class, part)
+		rows, err := tx.Query(ctx, query, args...)
+		if err != nil {
+			return nil, fmt.Errorf("list key pages: %w", err)
+		}
+		for rows.Next() {
+			var at Stand
+			if err := rows.Scan(&at.ID, &at.Parent); err != nil {
+				return nil, errors.Join(fmt.Errorf("list key pages: %w", err), rows.Close())
+			}
+			stands = append(stands, at)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, fmt.Errorf("list key pages: %w", err)
+		}
+	}
+	slices.SortFunc(stands, func(a, b Stand) int { return cmp.Compare(a.ID, b.ID) })
+	return stands, nil
+}
+
+// GetAll returns those of some pages that are there, in id order.
+func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all []Row, err error) {
+	for part := range slices.Chunk(ids, maxListed) {
+		in, args := list(part, []any{tenant})
+		rows, err := tx.Query(ctx, pagesOf+in, args...)
+		if err != nil {
+			return nil, fmt.Errorf("read key pages: %w", err)
+		}
+		for rows.Next() {
+			row, err := scan(rows)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("read key pages: %w", err), rows.Close())
+			}
+			all = append(all, row)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, fmt.Errorf("read key pages: %w", err)
+		}
+	}
+	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}

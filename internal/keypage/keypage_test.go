@@ -268,9 +268,10 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				return keypage.Parent{ID: parent.Draw(t, "parent"), Generation: generation.Draw(t, "generation")}
 			})).Draw(t, "parents")
 			classes := rapid.SliceOf(class).Draw(t, "classes")
+			apart := rapid.SliceOfDistinct(rapid.SampledFrom(append(parents, keypage.Parent{ID: 4, Generation: 1})), rapid.ID).Draw(t, "different parents")
 			after, limit := rapid.Int64Range(0, 201).Draw(t, "after"), rapid.IntRange(1, 20).Draw(t, "limit")
 
-			var under []keypage.Row
+			var under, standing []keypage.Row
 			var pages, keys int64
 			usage := make(map[keypage.Sum]keypage.Sum) // by parent, generation, class alone
 			for _, r := range model {
@@ -282,6 +283,9 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 					if r.ID > after && len(under) < limit {
 						under = append(under, r)
 					}
+				}
+				if slices.Contains(apart, keypage.Parent{ID: r.Parent, Generation: r.Generation}) && r.Class == envelope.ClassBlob {
+					standing = append(standing, r)
 				}
 				if r.Class != envelope.ClassBlob {
 					key := keypage.Sum{Parent: r.Parent, Generation: r.Generation, Class: r.Class}
@@ -305,6 +309,22 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				}
 				if gotPages != pages || gotKeys != keys {
 					t.Errorf("Count: %d pages, %d keys, want %d, %d", gotPages, gotKeys, pages, keys)
+				}
+				stands, err := keypage.Standing(ctx, tx, tenant, envelope.ClassBlob, apart)
+				if err != nil {
+					return err
+				}
+				ids := []int64{201} // nothing has it
+				for _, at := range stands {
+					ids = append(ids, at.ID)
+				}
+				gotStanding, err := keypage.GetAll(ctx, tx, tenant, ids)
+				if err != nil {
+					return err
+				}
+				parentOf := func(at keypage.Stand, r keypage.Row) bool { return at.Parent == r.Parent }
+				if !slices.EqualFunc(gotStanding, standing, same) || !slices.EqualFunc(stands, standing, parentOf) {
+					t.Errorf("Standing and GetAll: %v, %v, want %v", stands, gotStanding, standing)
 				}
 				sums, err := keypage.Usage(ctx, tx, tenant)
 				if len(sums) != len(usage) {
@@ -352,6 +372,10 @@ func TestUnderAndCountTakeAnyNumberOfParents(t *testing.T) {
 						t.Fatalf("page %d where %d belongs", r.ID, after)
 					}
 				}
+			}
+			stands, err := keypage.Standing(ctx, tx, tenant, envelope.ClassActive, asked)
+			if len(stands) != parents || err != nil {
+				t.Errorf("Standing: %d pages, %v", len(stands), err)
 			}
 			pages, keys, err := keypage.Count(ctx, tx, tenant, asked, []envelope.Class{envelope.ClassActive})
 			if pages != parents || keys != 3*parents {

@@ -38,6 +38,9 @@ func queries() map[string]func() (string, []any) {
 		"Under": func() (string, []any) { return underPages(1, part, 5, 16) },
 		"Count": func() (string, []any) { return countPages(1, part) },
 		"Usage": func() (string, []any) { return sumPages, []any{1, envelope.ClassBlob} },
+		"Standing": func() (string, []any) {
+			return placesUnder(1, envelope.ClassBlob, []Parent{{1, 1}, {2, 1}, {3, 1}})
+		},
 	}
 }
 
@@ -99,7 +102,7 @@ func TestPlansReadTheIndexAlone(t *testing.T) {
 					t.Errorf("%s: %s", name, line)
 				}
 			}
-			want := map[string]string{"Under": "4 1", "Count": "4 0", "Usage": "1 0"}[name]
+			want := map[string]string{"Under": "4 1", "Count": "4 0", "Usage": "1 0", "Standing": "4 0"}[name]
 			if got := fmt.Sprint(inIndex, byID); got != want {
 				t.Errorf("%s: %s searches in the index and by id, want %s:\n%s", name, got, want, strings.Join(lines, "\n"))
 			}
@@ -109,11 +112,15 @@ func TestPlansReadTheIndexAlone(t *testing.T) {
 		address := storetest.PostgresURL(t)
 		db := storetest.Open(t, address)
 		fill(t, db)
+		text, args := queries()["Standing"]()
+		if lines := strings.Join(plan(t, db, "EXPLAIN ", text, args), "\n"); strings.Count(lines, "(parent = ") != 4 || strings.Contains(lines, "Filter") {
+			t.Errorf("Standing, in a table that nobody has counted yet:\n%s", lines)
+		}
 		vacuum(t, address)
 		for name, query := range queries() {
 			text, args := query()
 			lines := strings.Join(plan(t, db, "EXPLAIN ", text, args), "\n")
-			want := map[string]int{"Under": 4, "Count": 4, "Usage": 1}[name]
+			want := map[string]int{"Under": 4, "Count": 4, "Usage": 1, "Standing": 4}[name]
 			if got := strings.Count(lines, "Index Only Scan using key_page_place"); got != want {
 				t.Errorf("%s: %d searches in the index, want %d:\n%s", name, got, want, lines)
 			}

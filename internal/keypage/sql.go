@@ -2,10 +2,13 @@ package keypage
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 
 	"keyroll/internal/envelope"
 )
+
+const pagesOf = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id IN `
 
 const columns = `id, tenant, parent, generation, class, version, count, body`
 
@@ -36,6 +39,9 @@ type span struct {
 // maxSpans bounds the terms of one statement; SQLite takes up to 500
 // (SQLITE_LIMIT_COMPOUND_SELECT).
 const maxSpans = 100
+
+// maxListed bounds the terms of one text that alike counts.
+const maxListed = 64
 
 // spans returns each pair of parents and classes once.
 func spans(parents []Parent, classes []envelope.Class) []span {
@@ -96,6 +102,36 @@ func where(spans []span, args []any) (terms []string, _ []any) {
 func scan(row interface{ Scan(...any) error }) (r Row, err error) {
 	err = row.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body)
 	return r, err
+}
+
+// placesUnder reads the index key_page_place alone, and of it nothing but what
+// stands under the parents, whatever PostgreSQL knows of the table: a join or a
+// list it may look up the other way round.
+func placesUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
+	all := spans(parents, []envelope.Class{class})
+	for len(all) < alike(len(all)) {
+		all = append(all, span{class: class}) // nothing stands there
+	}
+	terms, args := where(all, []any{tenant})
+	for i, term := range terms {
+		terms[i] = `SELECT id, parent FROM key_page WHERE ` + term
+	}
+	return strings.Join(terms, ` UNION ALL `), args
+}
+
+// alike is the number of terms that a text has for n of them, so that few texts
+// serve all n: a database spends more time on a text that it has not met before
+// than on a term too many.
+func alike(n int) int { return 1 << bits.Len(uint(n-1)) }
+
+// list returns a list of values for IN, whose parameters follow those in args.
+func list(values []int64, args []any) (text string, _ []any) {
+	marks := make([]string, alike(len(values)))
+	for i := range marks {
+		args = append(args, values[min(i, len(values)-1)])
+		marks[i] = fmt.Sprintf("?%d", len(args))
+	}
+	return `(` + strings.Join(marks, `, `) + `)`, args
 }
 
 // ones says which statements changed their row.

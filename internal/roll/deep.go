@@ -19,8 +19,8 @@ import (
 // Deep does what a roll does below policy keys: it knows containers and content,
 // which this room does not.
 type Deep interface {
-	// Size counts the blob keys and the bytes of content of a scope.
-	Size(ctx context.Context, tx *store.Tx, sc Scope) (blobs, bytes int64, err error)
+	// Size counts what a stage does of a scope: blob keys, or bytes of content.
+	Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope) (int64, error)
 	// Left returns up to limit containers of a scope of which a stage has
 	// something to do.
 	Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope, limit int) ([]int64, error)
@@ -96,13 +96,15 @@ func (r Roll) scope(parents []keypage.Parent) Scope {
 	return Scope{Tenant: r.Tenant, Parents: parents, Classes: changing(r.Classes), Mark: r.Mark}
 }
 
-// size counts what a roll does below policy keys: bytes only where it reads them.
+// size counts what a roll does below policy keys.
 func (r *Roller) size(ctx context.Context, tx *store.Tx, ro Roll, sc Scope) (blobs, bytes int64, err error) {
-	blobs, bytes, err = r.Deep.Size(ctx, tx, sc)
-	if ro.Depth != api.DepthContent {
-		bytes = 0
+	of := map[api.RollStage]*int64{api.StageContainer: &blobs, api.StageContent: &bytes}
+	for _, stage := range ro.deep() {
+		if *of[stage], err = r.Deep.Size(ctx, tx, stage, sc); err != nil {
+			return 0, 0, err
+		}
 	}
-	return blobs, bytes, err
+	return blobs, bytes, nil
 }
 
 // deeply runs the stages below policy keys after that one is through, and ends
