@@ -21,7 +21,7 @@ type storing struct {
 
 // underWay is how many blobs of one file may wait for stable storage while the
 // next one is read.
-const underWay = 2
+const underWay = 4
 
 // store begins to store the sealed form of what content delivers, and returns
 // when nobody reads content any more. It fails if that or an earlier blob of the
