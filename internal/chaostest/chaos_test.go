@@ -40,8 +40,8 @@ const (
 
 // TestChaos kills nodes, pauses them past their leases, and cuts and stalls
 // their connections to the database and the blob store, one node's or all,
-// while people write and read and a policy rolls at all depths. No
-// request may fail for good, what was acknowledged must be found, nothing that
+// while people write and read and policies of mailboxes and of sites roll at all
+// depths. No request may fail for good, what was acknowledged must be found, nothing that
 // nobody wrote, and at the end everything opens, under the newest policy key.
 func TestChaos(t *testing.T) {
 	s := begin(t)
@@ -66,9 +66,14 @@ func TestChaos(t *testing.T) {
 		during(f.act)
 		during(m.act)
 	}
-	for policy, vaults := range map[string][]string{nodetest.MailboxPolicy: {nodetest.VaultA1, nodetest.VaultA2}} {
-		r := &rolls{user: s.user, policy: policy, vaults: vaults, begun: map[api.Depth]int{}}
-		s.rolls = append(s.rolls, r)
+	s.rolls = []*rolls{
+		{user: s.user, policy: nodetest.MailboxPolicy, vaults: []string{nodetest.VaultA1, nodetest.VaultA2},
+			depths: []api.Depth{api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent}},
+		{user: s.user, policy: nodetest.SitePolicy, vaults: []string{nodetest.VaultS1, nodetest.VaultS2}, updates: true,
+			depths: []api.Depth{api.DepthPolicy, api.DepthContainer, api.DepthContent}},
+	}
+	for _, r := range s.rolls {
+		r.begun = map[api.Depth]int{}
 		during(r.act)
 	}
 	harms := s.harm(ctx)
@@ -228,24 +233,52 @@ func each(proxies []*proxytest.Proxy, do func(p *proxytest.Proxy)) func() {
 type rolls struct {
 	user
 	policy string
-	vaults []string
-	begun  map[api.Depth]int
+	vaults []string // of the primary and of the secondary key
+	depths []api.Depth
+	// updates says that a roll of depth policy follows from an update of a key, as
+	// site policies have it.
+	updates bool
+	begun   map[api.Depth]int
 }
 
 func (r *rolls) act(ctx context.Context) error {
-	depths := []api.Depth{api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent}
-	if rand.IntN(2) == 0 {
-		r.newVersion()
+	depth := r.depths[rand.IntN(len(r.depths))]
+	if rand.IntN(2) == 0 || r.updates && depth == api.DepthPolicy {
+		// Or not, if the node that is asked is in trouble: a roll that runs is waited for in either case.
+		_ = r.newVersion(rand.IntN(nodes))
 	}
-	return r.roll(ctx, depths[rand.IntN(len(depths))])
+	if r.updates && depth == api.DepthPolicy {
+		return r.wait(ctx)
+	}
+	return r.roll(ctx, depth)
 }
 
-// newVersion makes a version of one of the policy's keys, or not, if the node it
-// asks is in trouble: the policy is rolled in either case.
-func (r *rolls) newVersion() {
-	vault := r.vaults[rand.IntN(len(r.vaults))]
-	_, _ = r.cluster.Nodes[rand.IntN(nodes)].World().TryScript(fmt.Sprintf(
-		"Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault)))
+// newVersion makes a version of one of the policy's keys, and updates the policy
+// to it if that is how it rolls.
+func (r *rolls) newVersion(node int) error {
+	which := rand.IntN(len(r.vaults))
+	vault := r.vaults[which]
+	script := []string{fmt.Sprintf("$a = Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault))}
+	if r.updates {
+		script = append(script, fmt.Sprintf("Update-SPODataEncryptionPolicy -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType %s",
+			vault, nodetest.KeyOf(vault), []string{"Primary", "Secondary"}[which]))
+	}
+	_, err := r.cluster.Nodes[node].World().TryScript(script...)
+	if err == nil && r.updates {
+		r.begun[api.DepthPolicy]++
+	}
+	return err
+}
+
+// last is one more roll, in peace.
+func (r *rolls) last(ctx context.Context) error {
+	if !r.updates {
+		return r.roll(ctx, api.DepthPolicy)
+	}
+	if err := r.newVersion(0); err != nil {
+		return err
+	}
+	return r.wait(ctx)
 }
 
 // roll refreshes the policy and waits until no roll of it runs.
@@ -303,7 +336,7 @@ func (s *stage) end(ctx context.Context) {
 	}
 	w := s.Nodes[0].World()
 	for _, r := range s.rolls {
-		if err := r.roll(ctx, api.DepthPolicy); err != nil { // one more, in peace
+		if err := r.last(ctx); err != nil {
 			s.t.Fatal(err)
 		}
 	}

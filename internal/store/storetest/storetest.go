@@ -13,6 +13,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"keyroll/internal/store"
@@ -46,8 +47,35 @@ func OnPostgres() bool { return os.Getenv(databaseVariable) == "postgres" }
 // SQLite returns a new SQLite database with the schema, closed when t ends.
 func SQLite(t testing.TB) *store.DB {
 	t.Helper()
-	return Open(t, SQLiteURL(t))
+	file, err := schema()
+	if err != nil {
+		t.Fatalf("make the schema: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "keyroll.db")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Open(t, "sqlite://"+path)
 }
+
+// schema is the file of a database with the schema and nothing else, made once
+// in a process: what PostgreSQL has a template database for.
+var schema = sync.OnceValues(func() ([]byte, error) {
+	folder, err := os.MkdirTemp("", "keyroll-sqlite-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	path := filepath.Join(folder, "keyroll.db")
+	db, err := store.Open(context.Background(), "sqlite://"+path)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
 
 // SQLiteURL returns the address of an SQLite database that does not exist yet.
 func SQLiteURL(t testing.TB) string {
