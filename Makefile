@@ -34,7 +34,7 @@ BESIDE = ^(TestSoak|TestReadsAndWritesGoOnWhileRollsRun|TestWhatADeadNodeHeldIsF
 
 # Whole procedures and sequences, one request after the other: the race detector
 # would only slow them. What runs side by side is in the other tests.
-PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants|TestAnySequence|TestLedgerIs|TestEveryVersion|TestNoCollectionEver|TestASiteIs|TestDamageIs|TestABackupThatDies|TestMoveThat|TestRefusalsOfAServer)
+PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants|TestAnySequence|TestLedgerIs|TestEveryVersion|TestNoCollectionEver|TestASiteIs|TestDamageIs|TestABackupThatDies|TestMoveThat|TestMoveRefuses|TestRefusalsOfAServer)
 MODEL = TestAnySequenceOfActsKeepsToTheModel
 PACKAGES = $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$ -e /internal/node$$ -e /clustertest$$)
 

@@ -69,21 +69,21 @@ type pageSet map[int64]keypage.Row
 // pagesOf returns the pages that hold the keys of blobs. One that is missing is
 // not in the set; the keyring names it.
 func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (pageSet, error) {
-	set := make(pageSet)
-	missing := make(map[int64]bool)
+	var ids []int64
+	asked := make(map[int64]bool)
 	for _, b := range blobs {
-		if _, found := set[b.Page]; found || missing[b.Page] {
-			continue
+		if !asked[b.Page] {
+			asked[b.Page] = true
+			ids = append(ids, b.Page)
 		}
-		row, err := keypage.Get(ctx, tx, tenant, b.Page)
-		if fail.Is(err, api.NotFound) {
-			missing[b.Page] = true
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		set[b.Page] = row
+	}
+	rows, err := keypage.GetAll(ctx, tx, tenant, ids)
+	if err != nil {
+		return nil, err
+	}
+	set := make(pageSet, len(rows))
+	for _, row := range rows {
+		set[row.ID] = row
 	}
 	return set, nil
 }

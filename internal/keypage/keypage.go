@@ -133,20 +133,11 @@ func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, cl
 	var all []Row
 	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
 		query, args := underPages(tenant, part, after, limit)
-		rows, err := tx.Query(ctx, query, args...)
+		rows, err := read(ctx, tx, query, args)
 		if err != nil {
-			return nil, fmt.Errorf("list key pages: %w", err)
+			return nil, err
 		}
-		for rows.Next() {
-			row, err := scan(rows)
-			if err != nil {
-				return nil, errors.Join(fmt.Errorf("list key pages: %w", err), rows.Close())
-			}
-			all = append(all, row)
-		}
-		if err := rows.Err(); err != nil {
-			return nil, fmt.Errorf("list key pages: %w", err)
-		}
+		all = append(all, rows...)
 	}
 	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
 	return all[:min(len(all), limit)], nil
@@ -187,21 +178,31 @@ func Standing(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Cl
 func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all []Row, err error) {
 	for part := range slices.Chunk(ids, maxListed) {
 		in, args := list(part, []any{tenant})
-		rows, err := tx.Query(ctx, pagesOf+in, args...)
+		rows, err := read(ctx, tx, pagesOf+in, args)
 		if err != nil {
-			return nil, fmt.Errorf("read key pages: %w", err)
+			return nil, err
 		}
-		for rows.Next() {
-			row, err := scan(rows)
-			if err != nil {
-				return nil, errors.Join(fmt.Errorf("read key pages: %w", err), rows.Close())
-			}
-			all = append(all, row)
-		}
-		if err := rows.Err(); err != nil {
-			return nil, fmt.Errorf("read key pages: %w", err)
-		}
+		all = append(all, rows...)
 	}
 	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+// read returns the pages that a query selects.
+func read(ctx context.Context, tx *store.Tx, query string, args []any) (all []Row, err error) {
+	rows, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read key pages: %w", err)
+	}
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("read key pages: %w", err), rows.Close())
+		}
+		all = append(all, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read key pages: %w", err)
+	}
 	return all, nil
 }
