@@ -104,7 +104,7 @@ func (r *Roller) pace(id int64) *pace {
 
 // longestBurst bounds what a rate limit lets through at once, unless that is
 // less than a page: a transaction a page could not reach a high limit.
-const longestBurst = 4 * time.Millisecond
+const longestBurst = 10 * time.Millisecond
 
 // batch is how many pages a transaction takes.
 func (r *Roller) batch(ro Roll) int {
