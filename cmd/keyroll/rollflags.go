@@ -10,14 +10,17 @@ import (
 
 // rollFlags say how a roll goes about its work.
 type rollFlags struct {
-	IncludeInactive     bool   `name:"include-inactive" help:"Bring over, too, what no roll does by itself: inactive, disconnected and disabled mailboxes, and the keys of backups."`
-	ContainersPerSecond int64  `name:"containers-per-second" placeholder:"N" help:"Rate limit of the roll, however many nodes work on it; there is none unless given."`
-	BytesPerSecond      int64  `name:"bytes-per-second" placeholder:"N" help:"Depth content: rate limit of the roll, however many nodes work on it; there is none unless given."`
-	Deadline            string `name:"deadline" placeholder:"TIME" help:"How long the roll may take before it is late, as 24h or 1h30m; 72h unless given. It goes on all the same."`
-	DryRun              bool   `name:"dry-run" help:"Change nothing; check the keys, count what the roll would do, and estimate how long that takes."`
+	IncludeInactive     bool     `name:"include-inactive" help:"Bring over, too, what no roll does by itself: inactive, disconnected and disabled mailboxes, and the keys of backups."`
+	ContainersPerSecond int64    `name:"containers-per-second" placeholder:"N" help:"Rate limit of the roll, however many nodes work on it; there is none unless given."`
+	BytesPerSecond      byteSize `name:"bytes-per-second" placeholder:"BYTES" help:"Depth content: rate limit of the roll, however many nodes work on it; KiB, MiB and GiB may follow the number. There is none unless given."`
+	Deadline            string   `name:"deadline" placeholder:"TIME" help:"How long the roll may take before it is late, as 24h or 1h30m; 72h unless given. It goes on all the same."`
+	DryRun              bool     `name:"dry-run" help:"Change nothing; check the keys, count what the roll would do, and estimate how long that takes."`
 }
 
-func (f rollFlags) options() api.RollOptions { return api.RollOptions(f) }
+func (f rollFlags) options() api.RollOptions {
+	return api.RollOptions{IncludeInactive: f.IncludeInactive, ContainersPerSecond: f.ContainersPerSecond, BytesPerSecond: int64(f.BytesPerSecond),
+		Deadline: f.Deadline, DryRun: f.DryRun}
+}
 
 func showEstimate(w io.Writer, policy string, e api.Estimate) {
 	pairs := []any{"dry run", "nothing was changed", "policy", policy, "policy keys to wrap", e.PolicyKeys, "containers to bring over", e.Containers}

@@ -13,7 +13,7 @@ import (
 // Rates of docs/performance.md, rounded down: those of the slower database.
 const (
 	statedContainers = 500_000 // a second
-	statedBlobs      = 200_000
+	statedBlobs      = 800_000
 	statedBytes      = 50 << 20
 )
 
