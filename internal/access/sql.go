@@ -33,9 +33,7 @@ const (
 	selectPrincipalBySecret = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE secret_hash = ?1`
 )
 
-type scanner interface{ Scan(dest ...any) error }
-
-func scanTenant(row scanner) (Tenant, error) {
+func scanTenant(row store.Scanner) (Tenant, error) {
 	var t Tenant
 	var guid string
 	var created int64
@@ -67,7 +65,7 @@ func findBySecret(ctx context.Context, tx *store.Tx, hash []byte) (Principal, er
 	return p, err
 }
 
-func scanPrincipal(row scanner) (p Principal, hash []byte, err error) {
+func scanPrincipal(row store.Scanner) (p Principal, hash []byte, err error) {
 	var id, roles string
 	if err := row.Scan(&p.Tenant, &id, &p.Name, &roles, &hash); err != nil {
 		return Principal{}, nil, err

@@ -111,20 +111,7 @@ func (d *Directory) FirstTenant(ctx context.Context, tx *store.Tx) (Tenant, erro
 // Tenants returns the first limit tenants with an id above after, in the order
 // of their making.
 func (d *Directory) Tenants(ctx context.Context, tx *store.Tx, after int64, limit int) ([]Tenant, error) {
-	rows, err := tx.Query(ctx, madeTenants, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var tenants []Tenant
-	for rows.Next() {
-		t, err := scanTenant(rows)
-		if err != nil {
-			return nil, err
-		}
-		tenants = append(tenants, t)
-	}
-	return tenants, rows.Err()
+	return store.Collect(ctx, tx, scanTenant, madeTenants, after, limit)
 }
 
 // CheckTenant refuses a principal that is not of the tenant of that name or

@@ -58,19 +58,8 @@ func (r row) values(nameHash []byte) []any {
 // selectRows returns the containers that a where clause selects, none of them
 // with its name opened.
 func selectRows(ctx context.Context, tx *store.Tx, where string, args ...any) ([]row, error) {
-	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM container`+where, args...)
+	list, err := store.Collect(ctx, tx, scan, `SELECT `+columns+` FROM container`+where, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read containers: %w", err)
-	}
-	var list []row
-	for rows.Next() {
-		r, err := scan(rows)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read containers: %w", err), rows.Close())
-		}
-		list = append(list, r)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read containers: %w", err)
 	}
 	return list, nil
@@ -88,7 +77,7 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 	return r, true, nil
 }
 
-func scan(from interface{ Scan(...any) error }) (r row, err error) {
+func scan(from store.Scanner) (r row, err error) {
 	var created, purged int64
 	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged,
 		&r.Keyed, &r.Older, &r.Renewed)

@@ -178,18 +178,12 @@ func deleteDropped(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
 
 // droppedAfter returns up to limit blobs that wait to go, after one of them.
 func droppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after blobRow, limit int) (blobs []blobRow, err error) {
-	rows, err := tx.Query(ctx, selectDropped, tenant, after.ID, after.Item, limit)
+	blobs, err = store.Collect(ctx, tx, func(row store.Scanner) (b blobRow, err error) {
+		b.Tenant = tenant
+		err = row.Scan(&b.ID, &b.Item)
+		return b, err
+	}, selectDropped, tenant, after.ID, after.Item, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read dropped blobs: %w", err)
-	}
-	for rows.Next() {
-		b := blobRow{Tenant: tenant}
-		if err := rows.Scan(&b.ID, &b.Item); err != nil {
-			return nil, errors.Join(fmt.Errorf("read dropped blobs: %w", err), rows.Close())
-		}
-		blobs = append(blobs, b)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read dropped blobs: %w", err)
 	}
 	return blobs, nil

@@ -2,7 +2,6 @@ package content
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"keyroll/api"
@@ -39,19 +38,11 @@ func selectLost(ctx context.Context, tx *store.Tx, tenant, container int64, whic
 	case filesOnly:
 		query += ` AND i.path_hash IS NOT NULL`
 	}
-	rows, err := tx.Query(ctx, query+` ORDER BY i.id`, tenant, container)
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (l lostItem, err error) {
+		err = row.Scan(&l.id)
+		return l, err
+	}, query+` ORDER BY i.id`, tenant, container)
 	if err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
-	}
-	var list []lostItem
-	for rows.Next() {
-		var l lostItem
-		if err := rows.Scan(&l.id); err != nil {
-			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
-		}
-		list = append(list, l)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read items of container %d: %w", container, err)
 	}
 	return list, nil

@@ -53,18 +53,8 @@ func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, mark int6
 // staleAfter returns up to limit blobs of a container that are older than mark,
 // after one of them.
 func staleAfter(ctx context.Context, tx *store.Tx, c container.Container, mark int64, after blobRow, limit int) (blobs []blobRow, err error) {
-	rows, err := tx.Query(ctx, selectStale, c.Tenant, c.ID, mark, after.Item, after.Sequence, limit)
+	blobs, err = store.Collect(ctx, tx, scanBlob, selectStale, c.Tenant, c.ID, mark, after.Item, after.Sequence, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read blobs of container %d: %w", c.ID, err)
-	}
-	for rows.Next() {
-		var b blobRow
-		if err := rows.Scan(b.into()...); err != nil {
-			return nil, errors.Join(fmt.Errorf("read blobs of container %d: %w", c.ID, err), rows.Close())
-		}
-		blobs = append(blobs, b)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read blobs of container %d: %w", c.ID, err)
 	}
 	return blobs, nil

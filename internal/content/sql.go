@@ -84,6 +84,11 @@ func (b *blobRow) into() []any {
 	return []any{&b.ID, &b.Tenant, &b.Item, &b.Sequence, &b.Size, &b.Page}
 }
 
+func scanBlob(row store.Scanner) (b blobRow, err error) {
+	err = row.Scan(b.into()...)
+	return b, err
+}
+
 // insert adds items with their blobs and the pages that hold those blobs' keys.
 func insert(ctx context.Context, tx *store.Tx, items []itemRow, blobs []blobRow, pages []keypage.Row) error {
 	if err := keypage.Put(ctx, tx, pages...); err != nil {
@@ -174,19 +179,8 @@ func selectOne(ctx context.Context, tx *store.Tx, tenant, container, id int64) (
 
 // blobsOf returns an item's blobs in order.
 func blobsOf(ctx context.Context, tx *store.Tx, tenant, item int64) ([]blobRow, error) {
-	rows, err := tx.Query(ctx, selectBlobs, tenant, item)
+	blobs, err := store.Collect(ctx, tx, scanBlob, selectBlobs, tenant, item)
 	if err != nil {
-		return nil, fmt.Errorf("read blobs of item %d: %w", item, err)
-	}
-	var blobs []blobRow
-	for rows.Next() {
-		var b blobRow
-		if err := rows.Scan(b.into()...); err != nil {
-			return nil, errors.Join(fmt.Errorf("read blobs of item %d: %w", item, err), rows.Close())
-		}
-		blobs = append(blobs, b)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read blobs of item %d: %w", item, err)
 	}
 	return blobs, nil
@@ -201,20 +195,13 @@ type first struct {
 // selectPart returns up to limit items after an id; query is messagesOnly,
 // filesOnly or allItems.
 func selectPart(ctx context.Context, tx *store.Tx, query string, tenant, container, after int64, limit int) ([]first, error) {
-	rows, err := tx.Query(ctx, query, tenant, container, after, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
-	}
-	var list []first
-	for rows.Next() {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (f first, err error) {
 		var s itemScan
-		var b blobRow
-		if err := rows.Scan(append(s.into(), b.into()...)...); err != nil {
-			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", container, err), rows.Close())
-		}
-		list = append(list, first{s.item(), b})
-	}
-	if err := rows.Err(); err != nil {
+		err = row.Scan(append(s.into(), f.blob.into()...)...)
+		f.item = s.item()
+		return f, err
+	}, query, tenant, container, after, limit)
+	if err != nil {
 		return nil, fmt.Errorf("read items of container %d: %w", container, err)
 	}
 	return list, nil

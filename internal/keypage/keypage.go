@@ -155,20 +155,14 @@ func Standing(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Cl
 	var stands []Stand
 	for part := range slices.Chunk(parents, maxListed) {
 		query, args := placesUnder(tenant, class, part)
-		rows, err := tx.Query(ctx, query, args...)
+		found, err := store.Collect(ctx, tx, func(row store.Scanner) (at Stand, err error) {
+			err = row.Scan(&at.ID, &at.Parent)
+			return at, err
+		}, query, args...)
 		if err != nil {
 			return nil, fmt.Errorf("list key pages: %w", err)
 		}
-		for rows.Next() {
-			var at Stand
-			if err := rows.Scan(&at.ID, &at.Parent); err != nil {
-				return nil, errors.Join(fmt.Errorf("list key pages: %w", err), rows.Close())
-			}
-			stands = append(stands, at)
-		}
-		if err := rows.Err(); err != nil {
-			return nil, fmt.Errorf("list key pages: %w", err)
-		}
+		stands = append(stands, found...)
 	}
 	slices.SortFunc(stands, func(a, b Stand) int { return cmp.Compare(a.ID, b.ID) })
 	return stands, nil
@@ -178,7 +172,7 @@ func Standing(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Cl
 func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all []Row, err error) {
 	for part := range slices.Chunk(ids, maxListed) {
 		in, args := list(part, []any{tenant})
-		rows, err := read(ctx, tx, pagesOf+in, args)
+		rows, err := read(ctx, tx, selectPages+in, args)
 		if err != nil {
 			return nil, err
 		}
@@ -189,20 +183,10 @@ func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all [
 }
 
 // read returns the pages that a query selects.
-func read(ctx context.Context, tx *store.Tx, query string, args []any) (all []Row, err error) {
-	rows, err := tx.Query(ctx, query, args...)
+func read(ctx context.Context, tx *store.Tx, query string, args []any) ([]Row, error) {
+	rows, err := store.Collect(ctx, tx, scan, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read key pages: %w", err)
 	}
-	for rows.Next() {
-		row, err := scan(rows)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read key pages: %w", err), rows.Close())
-		}
-		all = append(all, row)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read key pages: %w", err)
-	}
-	return all, nil
+	return rows, nil
 }

@@ -2,7 +2,6 @@ package keypage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -36,19 +35,11 @@ type Sum struct {
 // Usage returns the tenant's ledger, all classes but blobs, ordered by class,
 // parent and generation. It reads the index alone.
 func Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]Sum, error) {
-	rows, err := tx.Query(ctx, sumPages, tenant, envelope.ClassBlob)
+	sums, err := store.Collect(ctx, tx, func(row store.Scanner) (s Sum, err error) {
+		err = row.Scan(&s.Class, &s.Parent, &s.Generation, &s.Pages, &s.Keys)
+		return s, err
+	}, sumPages, tenant, envelope.ClassBlob)
 	if err != nil {
-		return nil, fmt.Errorf("sum key pages: %w", err)
-	}
-	var sums []Sum
-	for rows.Next() {
-		var s Sum
-		if err := rows.Scan(&s.Class, &s.Parent, &s.Generation, &s.Pages, &s.Keys); err != nil {
-			return nil, errors.Join(fmt.Errorf("sum key pages: %w", err), rows.Close())
-		}
-		sums = append(sums, s)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("sum key pages: %w", err)
 	}
 	return sums, nil

@@ -6,13 +6,14 @@ import (
 	"strings"
 
 	"keyroll/internal/envelope"
+	"keyroll/internal/store"
 )
-
-const pagesOf = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id IN `
 
 const columns = `id, tenant, parent, generation, class, version, count, body`
 
 const selectPage = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id = ?2`
+
+const selectPages = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id IN `
 
 const insertPage = `INSERT INTO key_page (` + columns + `) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
 
@@ -99,7 +100,7 @@ func where(spans []span, args []any) (terms []string, _ []any) {
 }
 
 // scan reads a row of columns.
-func scan(row interface{ Scan(...any) error }) (r Row, err error) {
+func scan(row store.Scanner) (r Row, err error) {
 	err = row.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body)
 	return r, err
 }

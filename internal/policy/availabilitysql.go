@@ -45,23 +45,13 @@ type availabilityVersion struct {
 // selectUnneeded returns the versions older than newest that the store may
 // still have and under which no wrap is kept.
 func selectUnneeded(ctx context.Context, tx *store.Tx, tenant, policy int64, newest uint32) ([]availabilityVersion, error) {
-	rows, err := tx.Query(ctx, `SELECT v.id, v.version FROM availability_version v
+	return store.Collect(ctx, tx, func(row store.Scanner) (v availabilityVersion, err error) {
+		err = row.Scan(&v.id, &v.version)
+		return v, err
+	}, `SELECT v.id, v.version FROM availability_version v
 		WHERE v.tenant = ?1 AND v.policy = ?2 AND v.version < ?3 AND v.destroyed = 0 AND NOT EXISTS (
 			SELECT 1 FROM revision r WHERE r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND r.availability = v.id AND r.availability_version = v.version)
 		ORDER BY v.version`, tenant, policy, newest)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []availabilityVersion
-	for rows.Next() {
-		var v availabilityVersion
-		if err := rows.Scan(&v.id, &v.version); err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	return list, rows.Err()
 }
 
 func setAvailabilityDestroyed(ctx context.Context, tx *store.Tx, tenant int64, v availabilityVersion, now time.Time) error {

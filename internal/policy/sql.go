@@ -76,20 +76,10 @@ func insertKey(ctx context.Context, tx *store.Tx, k KeyRow, now time.Time) error
 }
 
 func selectKeys(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]KeyRow, error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, generation FROM policy_key WHERE tenant = ?1 AND policy = ?2 ORDER BY generation DESC`, tenant, policy)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var keys []KeyRow
-	for rows.Next() {
-		var k KeyRow
-		if err := rows.Scan(&k.ID, &k.Tenant, &k.Policy, &k.Generation); err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
-	return keys, rows.Err()
+	return store.Collect(ctx, tx, func(row store.Scanner) (k KeyRow, err error) {
+		err = row.Scan(&k.ID, &k.Tenant, &k.Policy, &k.Generation)
+		return k, err
+	}, `SELECT id, tenant, policy, generation FROM policy_key WHERE tenant = ?1 AND policy = ?2 ORDER BY generation DESC`, tenant, policy)
 }
 
 func insertRevision(ctx context.Context, tx *store.Tx, p Policy, r envelope.Revision, mac *envelope.Key, now time.Time) error {

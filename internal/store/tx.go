@@ -59,20 +59,35 @@ func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row 
 	return row
 }
 
-// IDs returns the ids that a statement selects or returns, one column of them.
-func (tx *Tx) IDs(ctx context.Context, query string, args ...any) (ids []int64, err error) {
+// Scanner is a row that is read once, of QueryRow or of a query's rows.
+type Scanner interface{ Scan(dest ...any) error }
+
+// Collect returns what scan makes of each row of a query, in the query's order.
+// No error names the query.
+func Collect[T any](ctx context.Context, tx *Tx, scan func(row Scanner) (T, error), query string, args ...any) (all []T, err error) {
 	rows, err := tx.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		one, err := scan(rows)
+		if err != nil {
 			return nil, errors.Join(err, rows.Close())
 		}
-		ids = append(ids, id)
+		all = append(all, one)
 	}
-	return ids, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// IDs returns the ids that a statement selects or returns, one column of them.
+func (tx *Tx) IDs(ctx context.Context, query string, args ...any) (ids []int64, err error) {
+	return Collect(ctx, tx, func(row Scanner) (id int64, err error) {
+		err = row.Scan(&id)
+		return id, err
+	}, query, args...)
 }
 
 // ExecMany runs one statement for each row of arguments, in their order, and

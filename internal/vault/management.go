@@ -387,7 +387,7 @@ func (v *Vaults) listBy(ctx context.Context, o *order, query string, args []any,
 	}{Value: []any{}}
 	err = v.db.View(ctx, func(tx *store.Tx) error {
 		args := append([]any{o.tenant.ID, string(after), pageOfVaults + 1}, args...)
-		found, err := collect(ctx, tx, scanVault, query, args...)
+		found, err := store.Collect(ctx, tx, scanVault, query, args...)
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func (v *Vaults) person(ctx context.Context, tx *store.Tx, tenant int64, name st
 			return person{}, false, err
 		}
 	}
-	all, err := collect(ctx, tx, func(row scanner) (person, error) { return v.scanPerson(tenant, row) }, listPeopleSQL, tenant)
+	all, err := store.Collect(ctx, tx, func(row store.Scanner) (person, error) { return v.scanPerson(tenant, row) }, listPeopleSQL, tenant)
 	if err != nil {
 		return person{}, false, err
 	}
@@ -99,7 +99,7 @@ func (v *Vaults) nameOf(ctx context.Context, tx *store.Tx, tenant int64, id uuid
 	return p.name, err
 }
 
-func (v *Vaults) scanPerson(tenant int64, row scanner) (p person, err error) {
+func (v *Vaults) scanPerson(tenant int64, row store.Scanner) (p person, err error) {
 	var id string
 	var sealed []byte
 	if err = row.Scan(&id, &sealed); err != nil {

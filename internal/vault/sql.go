@@ -68,26 +68,6 @@ const (
 	listDeletedKeysSQL = listedSQL + ` AND k.deleted <> 0 AND k.purge_at > ?4 ORDER BY k.name_folded LIMIT ?3`
 )
 
-type scanner interface{ Scan(dest ...any) error }
-
-// collect reads all rows of a query.
-func collect[T any](ctx context.Context, tx *store.Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
-	rows, err := tx.Query(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
 func execute(ctx context.Context, tx *store.Tx, query string, args ...any) error {
 	_, err := tx.Exec(ctx, query, args...)
 	return err
@@ -98,7 +78,7 @@ func tagsText(tags map[string]string) string {
 	return string(text)
 }
 
-func scanVault(row scanner) (v vault, err error) {
+func scanVault(row store.Scanner) (v vault, err error) {
 	var tags string
 	var protecting int64
 	err = row.Scan(&v.id, &v.tenant, &v.name, &v.subscription, &v.group, &v.location, &v.sku, &v.retentionDays, &v.purgeProtection,
@@ -131,7 +111,7 @@ func updateVault(ctx context.Context, tx *store.Tx, v vault) error {
 
 // deleteVaultRows destroys a vault and all that is in it.
 func deleteVaultRows(ctx context.Context, tx *store.Tx, v vault) error {
-	keys, err := collect(ctx, tx, scanID, keysOfVaultSQL, v.id)
+	keys, err := tx.IDs(ctx, keysOfVaultSQL, v.id)
 	if err != nil {
 		return err
 	}
@@ -168,7 +148,7 @@ func deleteGrants(ctx context.Context, tx *store.Tx, vault int64) error {
 }
 
 func listGrants(ctx context.Context, tx *store.Tx, vault int64) ([]grant, error) {
-	return collect(ctx, tx, func(row scanner) (g grant, err error) {
+	return store.Collect(ctx, tx, func(row store.Scanner) (g grant, err error) {
 		var id, text string
 		if err = row.Scan(&id, &text); err != nil {
 			return g, err
@@ -212,13 +192,8 @@ func deleteKeyRows(ctx context.Context, tx *store.Tx, k key) error {
 	return execute(ctx, tx, deleteKeySQL, k.id)
 }
 
-func scanID(row scanner) (id int64, err error) {
-	err = row.Scan(&id)
-	return id, err
-}
-
 func purgeExpiredKeys(ctx context.Context, tx *store.Tx, vault, now int64) error {
-	expired, err := collect(ctx, tx, scanID, expiredKeysSQL, vault, now)
+	expired, err := tx.IDs(ctx, expiredKeysSQL, vault, now)
 	if err != nil {
 		return err
 	}
@@ -242,11 +217,11 @@ func updateVersion(ctx context.Context, tx *store.Tx, v version) error {
 }
 
 func versionIDs(ctx context.Context, tx *store.Tx, k key) ([]int64, error) {
-	return collect(ctx, tx, scanID, versionIDsSQL, k.id)
+	return tx.IDs(ctx, versionIDsSQL, k.id)
 }
 
 // scanListed scans a version's columns, after those of its key if there are any.
-func scanListed(row scanner, k key, keyColumns ...any) (listed, error) {
+func scanListed(row store.Scanner, k key, keyColumns ...any) (listed, error) {
 	var v version
 	var operations, tags string
 	err := row.Scan(append(keyColumns, &v.id, &v.tenant, &v.key, &v.number, &v.version, &v.kind, &operations,
@@ -273,11 +248,11 @@ func findVersion(ctx context.Context, tx *store.Tx, k key, name string) (version
 }
 
 func selectVersions(ctx context.Context, tx *store.Tx, k key, after int64, limit int) ([]listed, error) {
-	return collect(ctx, tx, func(row scanner) (listed, error) { return scanListed(row, k) },
+	return store.Collect(ctx, tx, func(row store.Scanner) (listed, error) { return scanListed(row, k) },
 		listVersionsSQL, k.id, after, limit)
 }
 
-func scanKey(row scanner) (listed, error) {
+func scanKey(row store.Scanner) (listed, error) {
 	var k key
 	l, err := scanListed(row, key{}, k.columns()...)
 	l.key = k
@@ -285,9 +260,9 @@ func scanKey(row scanner) (listed, error) {
 }
 
 func selectKeys(ctx context.Context, tx *store.Tx, vault int64, after string, limit int) ([]listed, error) {
-	return collect(ctx, tx, scanKey, listKeysSQL, vault, strings.ToLower(after), limit)
+	return store.Collect(ctx, tx, scanKey, listKeysSQL, vault, strings.ToLower(after), limit)
 }
 
 func selectDeletedKeys(ctx context.Context, tx *store.Tx, vault, now int64, after string, limit int) ([]listed, error) {
-	return collect(ctx, tx, scanKey, listDeletedKeysSQL, vault, strings.ToLower(after), limit, now)
+	return store.Collect(ctx, tx, scanKey, listDeletedKeysSQL, vault, strings.ToLower(after), limit, now)
 }

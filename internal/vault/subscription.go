@@ -40,7 +40,7 @@ func subscriptionOf(tenant uuid.UUID) string {
 func (v *Vaults) listSubscriptions(ctx context.Context, o *order) (int, any, error) {
 	ids := []string{subscriptionOf(o.tenant.GUID)}
 	err := v.db.View(ctx, func(tx *store.Tx) error {
-		used, err := collect(ctx, tx, func(row scanner) (id string, err error) { return id, row.Scan(&id) }, listSubscriptionsSQL, o.tenant.ID)
+		used, err := store.Collect(ctx, tx, func(row store.Scanner) (id string, err error) { return id, row.Scan(&id) }, listSubscriptionsSQL, o.tenant.ID)
 		for _, id := range used {
 			if !slices.Contains(ids, id) {
 				ids = append(ids, id)
