@@ -31,7 +31,7 @@ check:
 # The packages that start keyroll as child processes over and over, or whole
 # nodes, run without the race detector: it would watch the test, not the children.
 CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node ./internal/node/clustertest
-ATONCE = ^(TestSoak|TestReadsAndWritesGoOnWhileRollsRun|TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp)$$
+BESIDE = ^(TestSoak|TestReadsAndWritesGoOnWhileRollsRun|TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp)$$
 
 # Whole procedures and sequences, one request after the other: the race detector
 # would only slow them. What runs side by side is in the other tests.
@@ -48,7 +48,7 @@ RACE = -race -gcflags=github.com/ncruces/go-sqlite3-wasm/v6=-race=false
 # several at a time.
 race:
 	$(GO) test $(RACE) -p 4 -skip '$(PROCEDURES)' $(PACKAGES)
-	$(GO) test $(RACE) -run '$(ATONCE)' ./internal/node
+	$(GO) test $(RACE) -run '$(BESIDE)' ./internal/node
 
 .PHONY: children procedures other
 children:

@@ -243,11 +243,12 @@ type rolls struct {
 
 func (r *rolls) act(ctx context.Context) error {
 	depth := r.depths[rand.IntN(len(r.depths))]
-	if rand.IntN(2) == 0 || r.updates && depth == api.DepthPolicy {
+	update := r.updates && depth == api.DepthPolicy
+	if update || rand.IntN(2) == 0 {
 		// Or not, if the node that is asked is in trouble: a roll that runs is waited for in either case.
 		_ = r.newVersion(rand.IntN(nodes))
 	}
-	if r.updates && depth == api.DepthPolicy {
+	if update {
 		return r.wait(ctx)
 	}
 	return r.roll(ctx, depth)
@@ -258,10 +259,9 @@ func (r *rolls) act(ctx context.Context) error {
 func (r *rolls) newVersion(node int) error {
 	which := rand.IntN(len(r.vaults))
 	vault := r.vaults[which]
-	script := []string{fmt.Sprintf("$a = Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault))}
+	script := []string{"$a = " + nodetest.AddKeyLine(vault)}
 	if r.updates {
-		script = append(script, fmt.Sprintf("Update-SPODataEncryptionPolicy -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType %s",
-			vault, nodetest.KeyOf(vault), []string{"Primary", "Secondary"}[which]))
+		script = append(script, nodetest.UpdateSitesLine(vault, []string{"Primary", "Secondary"}[which]))
 	}
 	_, err := r.cluster.Nodes[node].World().TryScript(script...)
 	if err == nil && r.updates {

@@ -189,7 +189,7 @@ func (s *soak) roll(ctx context.Context, policy string, vaults ...string) func(i
 	return func(i int) error {
 		vault := vaults[i%len(vaults)]
 		return s.again(ctx, func() error {
-			if _, err := s.TryScript(fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault))); err != nil {
+			if _, err := s.TryScript(nodetest.AddKeyLine(vault)); err != nil {
 				return err
 			}
 			_, err := s.Client.RefreshPolicy(ctx, api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: policy}})
@@ -205,9 +205,7 @@ func (s *soak) rollSites(ctx context.Context) func(i int) error {
 			vault, which = nodetest.VaultS2, "Secondary"
 		}
 		return s.again(ctx, func() error {
-			_, err := s.TryScript(
-				fmt.Sprintf("$a = Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, nodetest.KeyOf(vault)),
-				fmt.Sprintf("Update-SPODataEncryptionPolicy -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType %s", vault, nodetest.KeyOf(vault), which))
+			_, err := s.TryScript("$a = "+nodetest.AddKeyLine(vault), nodetest.UpdateSitesLine(vault, which))
 			return err
 		})
 	}

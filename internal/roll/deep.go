@@ -98,10 +98,16 @@ func (r Roll) scope(parents []keypage.Parent) Scope {
 
 // size counts what a roll does below policy keys.
 func (r *Roller) size(ctx context.Context, tx *store.Tx, ro Roll, sc Scope) (blobs, bytes int64, err error) {
-	of := map[api.RollStage]*int64{api.StageContainer: &blobs, api.StageContent: &bytes}
 	for _, stage := range ro.deep() {
-		if *of[stage], err = r.Deep.Size(ctx, tx, stage, sc); err != nil {
+		n, err := r.Deep.Size(ctx, tx, stage, sc)
+		if err != nil {
 			return 0, 0, err
+		}
+		switch stage {
+		case api.StageContainer:
+			blobs = n
+		case api.StageContent:
+			bytes = n
 		}
 	}
 	return blobs, bytes, nil

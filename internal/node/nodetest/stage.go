@@ -69,7 +69,18 @@ func (w *World) Vault(name, principal string) {
 // AddKey makes a version of the key of a vault, the first or one more.
 func (w *World) AddKey(vault string) {
 	w.t.Helper()
-	w.Script(fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, KeyOf(vault)))
+	w.Script(AddKeyLine(vault))
+}
+
+// AddKeyLine makes a version of the key of a vault.
+func AddKeyLine(vault string) string {
+	return fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, KeyOf(vault))
+}
+
+// UpdateSitesLine updates a key of SitePolicy, Primary or Secondary, to the version in $a.
+func UpdateSitesLine(vault, keyType string) string {
+	return fmt.Sprintf("Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType %s",
+		vault, KeyOf(vault), keyType)
 }
 
 // KeyURI is the key of a vault of the stage without a version.
@@ -108,7 +119,7 @@ func (w *World) UpdateSitesToNewest() {
 	w.t.Helper()
 	w.Script(
 		fmt.Sprintf("$a = Get-AzKeyVaultKey -VaultName %s -Name %s", VaultS1, KeyOf(VaultS1)),
-		fmt.Sprintf("Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType Primary", VaultS1, KeyOf(VaultS1)))
+		UpdateSitesLine(VaultS1, "Primary"))
 }
 
 // Revoke takes away a service principal's permissions in vaults.
