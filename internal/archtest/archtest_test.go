@@ -68,6 +68,8 @@ var rooms = []room{
 	{"internal/envelope", "api internal/fail", "pure functions: no database, no clock, no vault"},
 	{"internal/store", "api internal/fail internal/fault", "transactions without a domain word"},
 	{"internal/blob", "api internal/fail", "stores bytes, and knows neither keys nor rows"},
+	{"internal/admit", "", "who goes first; not what it is that goes"},
+	{"internal/listen", "", "connections and requests, whatever they are for"},
 	{"internal/lease", "internal/store", "who does what, by the database's clock; what it is that is done, its callers know"},
 	{"internal/seal", "api internal/fail", "keyroll's own secrets; its callers give it the transaction"},
 	{"internal/audit", "internal/store", "writes entries in its callers' transactions; names are sealed by who calls"},
@@ -92,13 +94,13 @@ var rooms = []room{
 	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/keypage internal/policy " +
 		"internal/purge internal/roll internal/store internal/upkeep internal/verify", "the only door to the rooms; never the vaults"},
 	{"internal/server", "api internal/access internal/audit internal/fail", "HTTP over an interface that the service fits; no room"},
-	{"internal/vault", "api internal/access internal/fail internal/seal internal/store", "apart from the rest: the service meets it over HTTPS"},
+	{"internal/vault", "api internal/access internal/admit internal/fail internal/seal internal/store", "apart from the rest: the service meets it over HTTPS"},
 	{"internal/ca", "api internal/fail internal/seal internal/store", "its key stands under the seal"},
 	{"internal/cmdlet/syntax", "", "a language without a meaning"},
 	{"internal/cmdlet", "api internal/cmdlet/syntax internal/fail", "asks the client and the vaults through interfaces; no room"},
 	{"internal/cmdlet/vaults", "api internal/cmdlet internal/fail", "vaults by the official clients"},
-	{"internal/node", "api internal/access internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/depth internal/envelope " +
-		"internal/fail internal/lease internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
+	{"internal/node", "api internal/access internal/admit internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/depth internal/envelope " +
+		"internal/fail internal/lease internal/listen internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"wires all rooms to a whole"},
 	{"internal/demo", "api client internal/fail", "a user of the interfaces, and no more"},
 	{"internal/bench", "api client internal/container internal/content internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",

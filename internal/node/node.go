@@ -3,12 +3,13 @@
 //
 // serve, demo, bench, an offline verify and the tests start the very same
 // node. Requests to a host under the vault domain go to the embedded vaults;
-// all else goes to the service, which reaches those vaults over HTTPS like
-// anybody else. Start reading at Start.
+// all else goes to the service, which reaches those vaults over HTTPS as every
+// client does, but through a listener in memory. Start reading at Start.
 package node
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -26,6 +27,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/access"
+	"keyroll/internal/admit"
 	"keyroll/internal/audit"
 	"keyroll/internal/blob"
 	"keyroll/internal/ca"
@@ -35,6 +37,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/lease"
+	"keyroll/internal/listen"
 	"keyroll/internal/policy"
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
@@ -248,6 +251,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err != nil {
 		return err
 	}
+	inside := listen.NewMemory()
 	n.Info = newInfo(o.Data, o.VaultDomain, listener.Addr().(*net.TCPAddr))
 	directory, err := access.Open(ctx, n.DB, sealer, o.VaultDomain, now, n.logger)
 	if err != nil {
@@ -275,7 +279,8 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	vaults := vault.Open(n.DB, sealer, directory, n.logger, now, vault.Config{Domain: o.VaultDomain, Authority: own})
 	keys := rootkey.New(rootkey.Config{
 		VaultDomain: o.VaultDomain,
-		OwnAddress:  func() string { return net.JoinHostPort("127.0.0.1", port) },
+		Port:        port,
+		Dial:        func(ctx context.Context, _, _ string) (net.Conn, error) { return inside.Dial(ctx) },
 		RootCAs:     roots,
 		Authority:   own,
 		Tenant: func(ctx context.Context, tenant int64) (string, error) {
@@ -345,9 +350,10 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
 	n.serving = true
 	go func() {
-		n.served <- server.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
+		n.served <- listen.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
 		close(n.ended)
 	}()
+	n.serveItself(ctx, inside, faces, tlsConfig)
 
 	if err := n.bootstrap(ctx, directory); err != nil {
 		return err
@@ -355,6 +361,21 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.tidyUp = svc.TidyUp
 	n.tidyUp()
 	return nil
+}
+
+// serveItself answers the node's own calls, until all else has ended.
+func (n *Node) serveItself(ctx context.Context, inside *listen.Memory, faces http.Handler, config *tls.Config) {
+	own := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		faces.ServeHTTP(w, r.WithContext(admit.Own(r.Context())))
+	})
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- listen.Serve(serving, inside, own, config, n.logger, drainTime) }()
+	n.closers = append(n.closers, func() error {
+		n.keys.Close() // the end would wait for its connections at rest
+		end()
+		return <-ended
+	})
 }
 
 // everyDay queues the upkeep that has its time, and what a node that died has
@@ -389,7 +410,6 @@ func (n *Node) Close() error {
 			n.stop()
 		}
 		if n.serving {
-			n.keys.Close() // the drain would wait for connections at rest to the node's own vaults
 			n.drain()
 			errs = append(errs, <-n.served)
 		}

@@ -294,8 +294,9 @@ func nameless(t *testing.T) *net.Resolver {
 // client returns the client of a node for which each vault has an outcome.
 func (v *vaults) client(of map[string]string) *rootkey.Client {
 	own := v.tokens.Listener.Addr().String()
+	_, port, _ := net.SplitHostPort(own)
 	return rootkey.New(rootkey.Config{
-		VaultDomain: vaultDomain, OwnAddress: func() string { return own }, RootCAs: v.roots, Authority: v.tokens.URL,
+		VaultDomain: vaultDomain, Port: port, RootCAs: v.roots, Authority: v.tokens.URL,
 		Tenant:      func(context.Context, int64) (string, error) { return tenantGUID, nil },
 		Secret:      func(context.Context, int64, rootkey.Identity) (string, string, error) { return "id", "secret", nil },
 		CallTimeout: callTimeout, NoRetry: true,

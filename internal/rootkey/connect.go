@@ -124,15 +124,24 @@ func (t transport) options() azcore.ClientOptions {
 	return options
 }
 
+// OwnListenerError is a failure to connect to keyroll's own listener: trouble of
+// this process, and never of a vault.
+type OwnListenerError struct{ Err error }
+
+func (e *OwnListenerError) Error() string { return e.Err.Error() }
+func (e *OwnListenerError) Unwrap() error { return e.Err }
+
 // newOwnTransport reaches keyroll's own listener and nothing else.
 func newOwnTransport(config Config) transport {
 	t := newHTTPTransport()
 	t.Proxy = nil
 	t.TLSClientConfig = &tls.Config{RootCAs: config.RootCAs, MinVersion: tls.VersionTLS12}
-	if t.DialContext = config.Dial; config.Dial == nil {
-		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, config.OwnAddress())
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := config.Dial(ctx, network, address)
+		if err != nil {
+			return nil, &OwnListenerError{err}
 		}
+		return conn, nil
 	}
 	return transport{Client: newHTTPClient(t), noRetry: config.NoRetry}
 }

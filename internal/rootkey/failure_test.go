@@ -113,7 +113,7 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 		return func(_ *testing.T, w *world, _ *rootkey.Config) { w.authority = f }
 	}
 	listener := func(serve func(net.Conn)) func(*testing.T, *world, *rootkey.Config) {
-		return func(t *testing.T, _ *world, config *rootkey.Config) { config.OwnAddress = listen(t, serve) }
+		return func(t *testing.T, _ *world, config *rootkey.Config) { config.Dial = dialTo(listen(t, serve)) }
 	}
 	says := func(status int, body string) http.HandlerFunc {
 		return func(rw http.ResponseWriter, _ *http.Request) {
@@ -151,7 +151,7 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.Close()
-			config.OwnAddress = func() string { return l.Addr().String() }
+			config.Dial = dialTo(l.Addr().String)
 		}, rootkey.NotReached},
 		{"connection dropped", listener(func(net.Conn) {}), rootkey.NotReached},
 		{"answer dropped", vault(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), rootkey.NotReached},

@@ -100,6 +100,13 @@ func certificate(t *testing.T, names ...string) (*tls.Config, *x509.CertPool) {
 
 func (w *world) address() string { return w.Listener.Addr().String() }
 
+// dialTo reaches the one listener at an address, whatever is asked for.
+func dialTo(address func() string) func(ctx context.Context, network, _ string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address())
+	}
+}
+
 func (w *world) port() string {
 	_, port, _ := net.SplitHostPort(w.address())
 	return port
@@ -109,7 +116,8 @@ func (w *world) port() string {
 func (w *world) config() rootkey.Config {
 	return rootkey.Config{
 		VaultDomain: domain,
-		OwnAddress:  w.address,
+		Port:        w.port(),
+		Dial:        dialTo(w.address),
 		RootCAs:     w.ca,
 		Authority:   w.URL,
 		Tenant:      func(context.Context, int64) (string, error) { return tenantGUID, nil },

@@ -50,9 +50,13 @@ const (
 type Config struct {
 	// VaultDomain is the domain of keyroll's own vaults, such as vault.localhost.
 	VaultDomain string
-	// OwnAddress returns host:port of keyroll's own listener. It alone is
-	// dialled for own vaults and their tokens, whatever a host name says.
-	OwnAddress func() string
+	// Port is where other clients reach keyroll's own vaults; it is part of their
+	// URLs.
+	Port string
+	// Dial reaches keyroll's own listener. It alone is used for own vaults and
+	// their tokens, whatever the host:port of their URLs says. Its failure is
+	// an *OwnListenerError.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// RootCAs is keyroll's CA, trusted for its own hosts and no others.
 	RootCAs *x509.CertPool
 	// Authority is the https base URL of keyroll's own token endpoint.
@@ -64,9 +68,6 @@ type Config struct {
 	// Logger gets what the Azure client panicked with.
 	Logger *slog.Logger
 
-	// Dial, unless nil, reaches keyroll's own vaults in OwnAddress's place, by
-	// the host:port of their URLs.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// CallTimeout, unless 0, replaces the ten seconds of one call, within which
 	// a failed request is tried again unless NoRetry says otherwise.
 	CallTimeout time.Duration

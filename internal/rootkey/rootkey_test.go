@@ -305,7 +305,7 @@ func TestEachAzureCloudHasOneCredential(t *testing.T) {
 
 func TestConnectionsAreBounded(t *testing.T) {
 	config := newWorld(t).config()
-	config.OwnAddress = func() string { return "127.0.0.1:1" }
+	config.Dial = dialTo(func() string { return "127.0.0.1:1" })
 	c := newClient(t, config)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // the connection is made, the vault is not asked

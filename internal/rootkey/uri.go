@@ -1,7 +1,6 @@
 package rootkey
 
 import (
-	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -107,8 +106,8 @@ func (c *Client) vaultURL(vault string) string {
 		return vault
 	}
 	host := "https://" + vault + "." + c.config.VaultDomain
-	if _, port, err := net.SplitHostPort(c.config.OwnAddress()); err == nil && port != "443" {
-		host += ":" + port
+	if c.config.Port != "443" {
+		host += ":" + c.config.Port
 	}
 	return host
 }

@@ -18,8 +18,8 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/ca"
+	"keyroll/internal/listen"
 	"keyroll/internal/seal"
-	"keyroll/internal/server"
 	"keyroll/internal/store/storetest"
 )
 
@@ -54,7 +54,7 @@ type listening struct {
 	done   chan error
 }
 
-func listen(t *testing.T, w *world, grace time.Duration) *listening {
+func startListening(t *testing.T, w *world, grace time.Duration) *listening {
 	t.Helper()
 	s, err := seal.Open(background, "file://"+filepath.Join(t.TempDir(), "seal"))
 	if err != nil {
@@ -74,7 +74,7 @@ func listen(t *testing.T, w *world, grace time.Duration) *listening {
 	}
 	ctx, stop := context.WithCancel(background)
 	l := &listening{url: "https://" + ln.Addr().String(), ca: authority.PEM(), stop: stop, done: make(chan error, 1)}
-	go func() { l.done <- server.Serve(ctx, ln, w.handler, config, slog.New(slog.DiscardHandler), grace) }()
+	go func() { l.done <- listen.Serve(ctx, ln, w.handler, config, slog.New(slog.DiscardHandler), grace) }()
 	if l.client, err = client.New(client.Options{URL: l.url, Token: "good", CA: l.ca}); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func listen(t *testing.T, w *world, grace time.Duration) *listening {
 
 func TestServerDrainsWhatRuns(t *testing.T) {
 	w := newWorld(t, false)
-	l := listen(t, w, time.Minute)
+	l := startListening(t, w, time.Minute)
 	began, finish := make(chan struct{}), make(chan struct{})
 	w.service.write = func(ctx context.Context, _, _ int64, out io.Writer) error {
 		if _, err := io.WriteString(out, "begin"); err != nil {
@@ -144,7 +144,7 @@ func TestServerCutsWhatOutlastsItsGrace(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	t.Run("server", func(t *testing.T) {
 		w := newWorld(t, false)
-		l := listen(t, w, time.Nanosecond)
+		l := startListening(t, w, time.Nanosecond)
 		began, returned := make(chan struct{}), make(chan struct{})
 		w.service.write = func(ctx context.Context, _, _ int64, out io.Writer) error {
 			defer close(returned)
@@ -178,7 +178,7 @@ func TestServerCutsWhatOutlastsItsGrace(t *testing.T) {
 
 func TestListenerSpeaksModernTLSAndHTTP2(t *testing.T) {
 	w := newWorld(t, false)
-	l := listen(t, w, time.Minute)
+	l := startListening(t, w, time.Minute)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(l.ca)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}

@@ -74,7 +74,7 @@ func newWorldOver(p *policytest.World, blobs blob.Store) world {
 	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Audit: audit.New(containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	var s *service.Service
 	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, containers, contents), Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
-	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", OwnAddress: func() string { return "127.0.0.1:443" }})
+	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", Port: "443"})
 	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: containers, Contents: contents, Roller: roller,
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,

@@ -127,7 +127,7 @@ func (v *Vaults) createKey(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	// Material is generated outside any transaction: RSA 4096 takes seconds.
-	private, public, err := v.generate(ctx, request)
+	private, public, err := v.generate(ctx, c.vault.tenant, request)
 	if err != nil {
 		return nil, err
 	}

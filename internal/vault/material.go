@@ -68,14 +68,13 @@ func (r createRequest) check() error {
 }
 
 // generate makes key material: PKCS #8 and PKIX. As many keys are made at once
-// as there are processors; others wait.
-func (v *Vaults) generate(ctx context.Context, r createRequest) (private, public []byte, err error) {
-	select {
-	case v.making <- struct{}{}:
-		defer func() { <-v.making }()
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+// as there are processors; tenants take turns.
+func (v *Vaults) generate(ctx context.Context, tenant int64, r createRequest) (private, public []byte, err error) {
+	leave, err := v.making.Enter(ctx, tenant)
+	if err != nil {
+		return nil, nil, gaveUp(err)
 	}
+	defer leave()
 	var signer crypto.Signer
 	if isRSA(r.Type) {
 		bits := 2048
@@ -94,6 +93,11 @@ func (v *Vaults) generate(ctx context.Context, r createRequest) (private, public
 		return nil, nil, err
 	}
 	return encode(signer)
+}
+
+// gaveUp is the end of a request that waited for its turn.
+func gaveUp(err error) error {
+	return fail.New(api.Unavailable, "the request ended before its turn came").Because(err)
 }
 
 func encode(signer crypto.Signer) (private, public []byte, err error) {

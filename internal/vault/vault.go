@@ -27,6 +27,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/access"
+	"keyroll/internal/admit"
 	"keyroll/internal/seal"
 	"keyroll/internal/store"
 )
@@ -51,7 +52,8 @@ type Vaults struct {
 	domain    string // lower case
 	authority string
 	opened    *cache
-	making    chan struct{} // bounds how many keys are generated at once
+	making    admit.Queue // of keys that are generated
+	using     admit.Queue // of operations with private keys
 }
 
 // Open returns the vaults in db. The log gets one line an operation: who did
@@ -62,7 +64,8 @@ func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now
 		domain:    strings.ToLower(c.Domain),
 		authority: strings.TrimSuffix(c.Authority, "/"),
 		opened:    newCache(),
-		making:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+		making:    admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
+		using:     admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 	}
 }
 

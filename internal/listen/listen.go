@@ -1,4 +1,8 @@
-package server
+// Package listen serves HTTP on a listener, and bounds what a caller may hold
+// there. Memory is the listener through which keyroll calls itself.
+//
+// Start reading at Serve.
+package listen
 
 import (
 	"context"

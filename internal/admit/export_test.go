@@ -1,0 +1,4 @@
+package admit
+
+// Tenants is how many tenants a queue remembers.
+func (q *Queue) Tenants() int { return len(q.tenants) + q.turns.Len() }

@@ -1,0 +1,6 @@
+package vault
+
+import "keyroll/internal/admit"
+
+// Queues are those of operations with private keys and of keys that are made.
+func (v *Vaults) Queues() (using, making *admit.Queue) { return &v.using, &v.making }
