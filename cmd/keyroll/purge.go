@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 type purgeCommand struct {
@@ -82,7 +83,7 @@ type purgeApproverAdd struct {
 func (c *purgeApproverAdd) Run(e *env) error {
 	return c.with(func(k *client.Client) (err error) {
 		// The token is told once: the file is there before it is.
-		file, err := os.OpenFile(c.NewTokenFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		file, err := files.OS.Create(c.NewTokenFile)
 		if errors.Is(err, fs.ErrExist) {
 			return fail.New(api.InvalidArgument, "%s exists; a token does not replace it", c.NewTokenFile)
 		}
@@ -93,10 +94,10 @@ func (c *purgeApproverAdd) Run(e *env) error {
 		in.Body.Name = c.Name
 		p, err := k.AddPurgeApprover(e, in)
 		if err != nil {
-			return errors.Join(err, file.Close(), os.Remove(c.NewTokenFile))
+			return errors.Join(err, file.Close(), files.OS.Remove(c.NewTokenFile))
 		}
 		_, err = io.WriteString(file, p.Token+"\n")
-		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		if err := errors.Join(err, file.Sync(), file.Close(), files.OS.SyncFolder(filepath.Dir(c.NewTokenFile))); err != nil {
 			return fmt.Errorf("approver %q is registered, and its token is lost: %w", p.Name, err)
 		}
 		return e.object(p.PurgeApprover, func(w io.Writer) {

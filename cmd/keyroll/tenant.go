@@ -11,6 +11,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 type tenantCommand struct {
@@ -38,7 +39,7 @@ func (c *tenantCreate) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, file.drop()) }()
+		defer func() { err = errors.Join(err, file.Discard()) }()
 		var in api.CreateTenantInput
 		in.Body.Name = c.Name
 		t, err := k.CreateTenant(e, in)
@@ -60,7 +61,7 @@ func (c *tenantCreate) Run(e *env) error {
 
 // tokenFile is a file that a token is written to: it is made before the token
 // is, so that a token is not told to who cannot keep it.
-type tokenFile struct{ *os.File }
+type tokenFile struct{ *files.Draft }
 
 func (c *tenantCreate) newTokenFile() (tokenFile, error) {
 	folder := filepath.Join(c.Data, tenantsFolder)
@@ -74,15 +75,15 @@ func (c *tenantCreate) newTokenFile() (tokenFile, error) {
 		return tokenFile{}, fail.New(api.InvalidArgument, "the token of the tenant's admin needs a file to go to").
 			WithHint("name one with --new-token-file")
 	default:
-		if err := os.MkdirAll(folder, 0o700); err != nil {
+		if err := files.MkdirAll(files.OS, folder); err != nil {
 			return tokenFile{}, err
 		}
 	}
-	f, err := os.CreateTemp(folder, ".new-*") // mode 0600
+	draft, err := files.NewDraft(files.OS, folder, ".new-")
 	if err != nil {
 		return tokenFile{}, fail.New(api.InvalidArgument, "the token file cannot be written: %w", err)
 	}
-	return tokenFile{f}, nil
+	return tokenFile{draft}, nil
 }
 
 // write puts the token into the file and gives it its name.
@@ -90,19 +91,7 @@ func (f tokenFile) write(token, name string) error {
 	if _, err := io.WriteString(f, token+"\n"); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
-}
-
-// drop closes the file, and removes what has no name of its own.
-func (f tokenFile) drop() error {
-	err := f.Close()
-	if removed := os.Remove(f.Name()); !errors.Is(removed, os.ErrNotExist) {
-		err = errors.Join(err, removed)
-	}
-	return err
+	return f.Replace(name)
 }
 
 type tenantList struct{ connection }

@@ -269,6 +269,42 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	}
 }
 
+// A token that keyroll itself signed is refused when one of its claims is missing
+// or is not as it has to be.
+func TestSignedTokensWithOtherClaimsAreRefused(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, storetest.One(t))
+	good := w.token(t, access.Exchange, vaultScope)
+	try := func(name string, value any) error {
+		claims := jwt.MapClaims{}
+		if _, _, err := jwt.NewParser().ParseUnverified(good, claims); err != nil {
+			t.Fatal(err)
+		}
+		if claims[name] = value; value == nil {
+			delete(claims, name)
+		}
+		token, err := w.dir.Sign(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.dir.AuthenticateFor(ctx, token, vaultAudience)
+		return err
+	}
+	if err := try("more", "than others"); err != nil {
+		t.Errorf("with the claims that a token has: %v", err)
+	}
+	for name, value := range map[string]any{"exp": float64(w.now.Unix()), "iat": float64(w.now.Add(time.Minute).Unix()), "aud": "https://elsewhere", "tid": uuid.NewString(), "oid": uuid.NewString()} {
+		if err := try(name, value); !fail.Is(err, api.Unauthenticated) {
+			t.Errorf("%s %v: %v", name, value, err)
+		}
+	}
+	for _, name := range []string{"exp", "aud", "tid", "oid"} {
+		if err := try(name, nil); !fail.Is(err, api.Unauthenticated) {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+}
+
 func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, storetest.One(t))

@@ -23,6 +23,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 	"keyroll/internal/store"
 )
 
@@ -59,7 +60,7 @@ func Open(ctx context.Context, storeURL string) (*Store, error) {
 	var f form
 	switch {
 	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path):
-		f, err = openFolder(filepath.Clean(u.Path))
+		f, err = openFolder(files.OS, filepath.Clean(u.Path))
 	case u.Scheme == "https" && u.Hostname() != "" && (u.Path == "" || u.Path == "/"):
 		f, err = openVault(u.Host)
 	default:

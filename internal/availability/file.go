@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 // A file holds one version of one key, 85 bytes, integers big-endian:
@@ -32,7 +33,10 @@ const (
 // folder is a directory of key files, ID-VERSION.key, and of marks, empty
 // files: ID.destroyed for each destroyed key, ID-VERSION.destroyed for each
 // destroyed version of a key.
-type folder string
+type folder struct {
+	files files.FS
+	path  string
+}
 
 // record is one version of a key.
 type record struct {
@@ -43,34 +47,59 @@ type record struct {
 
 func keyFile(id int64, version uint32) string { return fmt.Sprintf("%d-%d.key", id, version) }
 
-func destroyedFile(id int64) string { return fmt.Sprintf("%d.destroyed", id) }
+const destroyedSuffix = ".destroyed"
+
+func destroyedFile(id int64) string { return fmt.Sprintf("%d%s", id, destroyedSuffix) }
 
 func destroyedVersionFile(id int64, version uint32) string {
-	return fmt.Sprintf("%d-%d.destroyed", id, version)
+	return fmt.Sprintf("%d-%d%s", id, version, destroyedSuffix)
 }
 
-func openFolder(path string) (folder, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return "", fmt.Errorf("make folder of availability keys: %w", err)
+// earlierDraft begins the names of the unfinished files of earlier keyrolls. They
+// may hold a key, and their names do not say which.
+const earlierDraft = "new-"
+
+func openFolder(on files.FS, path string) (folder, error) {
+	d := folder{on, path}
+	if err := files.MkdirAll(on, path); err != nil {
+		return d, fmt.Errorf("make folder of availability keys: %w", err)
 	}
-	info, err := os.Stat(path)
+	info, err := on.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("open folder of availability keys: %w", err)
+		return d, fmt.Errorf("open folder of availability keys: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fail.New(api.InvalidArgument, "open availability keys: folder %s has mode %04o; others than its owner may use it", path, mode).
+		return d, fail.New(api.InvalidArgument, "open availability keys: folder %s has mode %04o; others than its owner may use it", path, mode).
 			WithHint("chmod 700 %s", path)
 	}
-	return folder(path), nil
+	left, err := d.named(func(name string) bool { return strings.HasPrefix(name, earlierDraft) })
+	if err == nil && len(left) > 0 {
+		err = d.remove(left)
+	}
+	return d, err
+}
+
+// named returns the names of the files that a test picks.
+func (d folder) named(pick func(name string) bool) (names []string, err error) {
+	entries, err := d.files.ReadDir(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("list availability keys: %w", err)
+	}
+	for _, entry := range entries {
+		if pick(entry.Name()) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
 }
 
 // add stores a new version of a key so that after a crash it is there whole or
 // not at all.
 func (d folder) add(ctx context.Context, tenant, id int64, version uint32) error {
 	switch r, err := d.key(ctx, tenant, id, version); {
-	case err == nil:
+	case err == nil: // of a roll that was stopped before it made the file durable, perhaps
 		r.Zero()
-		return nil
+		return d.sync()
 	case !fail.Is(err, api.NotFound):
 		return err
 	}
@@ -134,7 +163,7 @@ func (d folder) read(id int64, version uint32) (record, error) {
 		}
 	}
 	name := keyFile(id, version)
-	file, err := os.Open(filepath.Join(string(d), name))
+	file, err := d.files.Open(filepath.Join(d.path, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, notFound(id, version)
 	}
@@ -162,7 +191,7 @@ func (d folder) read(id int64, version uint32) (record, error) {
 
 // has reports whether a file is in the folder.
 func (d folder) has(name string) (bool, error) {
-	_, err := os.Stat(filepath.Join(string(d), name))
+	_, err := d.files.Stat(filepath.Join(d.path, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("look for availability key: %w", err)
 	}
@@ -173,19 +202,12 @@ func (d folder) destroy(ctx context.Context, id int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var files []string
-	known := false
-	for _, kind := range []string{"key", "destroyed"} {
-		found, err := filepath.Glob(filepath.Join(string(d), fmt.Sprintf("%d-*.%s", id, kind)))
-		if err != nil {
-			return err
-		}
-		known = known || len(found) > 0
-		if kind == "key" {
-			files = found
-		}
+	prefix := fmt.Sprintf("%d-", id)
+	known, err := d.named(func(name string) bool { return strings.HasPrefix(name, prefix) })
+	if err != nil {
+		return err
 	}
-	return d.markAndRemove(destroyedFile(id), known, notFound(id, firstVersion), files)
+	return d.markAndRemove(destroyedFile(id), len(known) > 0, notFound(id, firstVersion), prefix)
 }
 
 func (d folder) destroyVersion(ctx context.Context, id int64, version uint32) error {
@@ -197,69 +219,60 @@ func (d folder) destroyVersion(ctx context.Context, id int64, version uint32) er
 	if err != nil {
 		return err
 	}
-	return d.markAndRemove(destroyedVersionFile(id, version), known, notFound(id, version), []string{filepath.Join(string(d), file)})
+	return d.markAndRemove(destroyedVersionFile(id, version), known, notFound(id, version), file)
 }
 
-// markAndRemove marks what is destroyed and then removes its files. Once the
-// mark is there it is gone for every reader; a crash before the files are
-// removed is mended by destroying again. Without a mark, and with nothing known
-// that it could stand for, it fails with missing.
-func (d folder) markAndRemove(mark string, known bool, missing error, files []string) error {
+// markAndRemove marks what is destroyed and then removes the files whose names
+// begin with prefix and that hold a key: drafts, too. Once the mark is there the
+// key is destroyed for every reader; a crash before the files are removed is
+// mended by destroying again. Without a mark, and with nothing known that it
+// could stand for, it fails with missing.
+func (d folder) markAndRemove(mark string, known bool, missing error, prefix string) error {
 	switch marked, err := d.has(mark); {
 	case err != nil:
 		return err
 	case !marked && !known:
 		return missing
-	case !marked:
+	case marked: // by a process that was stopped before the mark was durable, perhaps
+		err = d.sync()
+		if err != nil {
+			return err
+		}
+	default:
 		if err := d.create(mark, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	for _, file := range files {
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := d.named(func(name string) bool {
+		return strings.HasPrefix(name, prefix) && !strings.HasSuffix(name, destroyedSuffix)
+	})
+	if err != nil {
+		return err
+	}
+	return d.remove(names)
+}
+
+// remove removes files for good.
+func (d folder) remove(names []string) error {
+	for _, name := range names {
+		if err := d.files.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("destroy availability key: %w", err)
 		}
 	}
 	return d.sync()
 }
 
-// create writes a file under a temporary name, makes it durable, and gives it
-// its own, which must be free (fs.ErrExist).
-func (d folder) create(name string, body []byte) (err error) {
-	file, err := os.CreateTemp(string(d), "new-*") // mode 0600
-	if err != nil {
+// create makes a file, whose name must be free (fs.ErrExist).
+func (d folder) create(name string, body []byte) error {
+	if err := files.WriteNew(d.files, filepath.Join(d.path, name), body); err != nil {
 		return fmt.Errorf("write availability key: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			file.Close()
-			err = fmt.Errorf("write availability key: %w", err)
-		}
-		os.Remove(file.Name())
-	}()
-	if _, err := file.Write(body); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	if err := os.Link(file.Name(), filepath.Join(string(d), name)); err != nil {
-		return err
-	}
-	return d.sync()
+	return nil
 }
 
 // sync makes the folder's entries durable.
 func (d folder) sync() error {
-	dir, err := os.Open(string(d))
-	if err != nil {
-		return fmt.Errorf("sync folder of availability keys: %w", err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := d.files.SyncFolder(d.path); err != nil {
 		return fmt.Errorf("sync folder of availability keys: %w", err)
 	}
 	return nil

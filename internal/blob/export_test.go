@@ -1,6 +1,10 @@
 package blob
 
-import "time"
+import (
+	"time"
+
+	"keyroll/internal/files"
+)
 
 // Hasten makes a remote store try again at once.
 func Hasten(s Store) { s.(*remote).pause = time.Millisecond }
@@ -14,5 +18,14 @@ func SmallPages(s Store) Store {
 	return s
 }
 
-// Die lets go of what a process holds that keeps blobs in a folder.
+// Die releases what a process holds that keeps blobs in a folder.
 func Die(s Store) { s.(*folder).lock.Close() }
+
+// OpenOn opens a store in a folder of a file system.
+func OpenOn(f files.FS, root string) (Store, error) {
+	s, err := openFolderOn(f, root)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}

@@ -8,30 +8,28 @@ import (
 	"io"
 	"io/fs"
 	"net/url"
-	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 // tmpName cannot be the first part of a blob name: it holds letters that names
 // do not.
 const tmpName = "tmp"
 
-const (
-	folderMode = 0o700
-	fileMode   = 0o600
-)
-
 // folder keeps each blob in a file of its name. A blob is written under tmp,
 // synced, and linked to its name, which the system refuses when there is one.
 type folder struct {
-	root, allTmp, tmp string
-	lock              *os.File // of tmp, kept open while the store is used
-	identity          string
+	files     files.FS
+	root, tmp string
+	lock      io.Closer // of tmp, held while the store is used
+	identity  string
 }
 
 // openFolder opens file:///FOLDER.
@@ -40,37 +38,46 @@ func openFolder(ctx context.Context, u *url.URL) (Store, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || root == "/" || u.RawQuery != "" {
 		return nil, badAddress("file:///FOLDER, as file:///var/lib/keyroll/blobs")
 	}
-	f := &folder{root: root, allTmp: filepath.Join(root, tmpName)}
-	var err error
-	if f.tmp, f.lock, err = ownTmp(f.allTmp); err == nil {
-		err = syncFolder(filepath.Dir(root))
-	}
-	if err == nil {
-		err = f.mark()
-	}
+	f, err := openFolderOn(files.OS, root)
 	if err != nil {
 		return nil, openFailure(root, err)
 	}
 	return f, ctx.Err()
 }
 
-// mark reads who the store is, which it makes first where it is new.
-func (f *folder) mark() error {
-	made, mark := filepath.Join(f.tmp, MarkName), filepath.Join(f.root, MarkName)
-	_, err := writeFile(made, strings.NewReader(rand.Text()+"\n"), true)
+func openFolderOn(on files.FS, root string) (*folder, error) {
+	f := &folder{files: on, root: root}
+	err := files.MkdirAll(on, root)
 	if err == nil {
-		err = os.Link(made, mark)
+		err = f.ownTmp()
 	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.mark(); err != nil {
+		return nil, errors.Join(err, f.lock.Close())
+	}
+	return f, nil
+}
+
+// mark reads the identity of the store, which it makes first where it is new.
+func (f *folder) mark() error {
+	draft, err := files.NewDraft(f.files, f.tmp, "")
+	if err != nil {
+		return err
+	}
+	mark := f.path(MarkName)
+	if _, err = io.WriteString(draft, rand.Text()+"\n"); err == nil {
+		err = draft.Link(mark)
+	}
+	discarded := draft.Discard()
 	if err == nil {
-		err = syncFolder(f.root)
+		err = discarded
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := os.Remove(made); err != nil {
-		return err
-	}
-	file, err := os.Open(mark)
+	file, err := f.files.Open(mark)
 	if err != nil {
 		return err
 	}
@@ -94,7 +101,7 @@ func reason(err error) error {
 
 func (f *folder) Identity() string { return f.identity }
 
-func (f *folder) Close() error { return errors.Join(os.RemoveAll(f.tmp), f.lock.Close()) }
+func (f *folder) Close() error { return errors.Join(f.removeAll(f.tmp), f.lock.Close()) }
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
@@ -111,13 +118,13 @@ func (f *folder) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int
 	return size, nil
 }
 
-func (f *folder) Batch() Batch { return &folderBatch{folder: f, syncEach: !canSyncAll} }
+func (f *folder) Batch() Batch { return &folderBatch{folder: f} }
 
 func (f *folder) GetRange(_ context.Context, name string, off, n int64) (io.ReadCloser, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	file, err := os.Open(f.path(name))
+	file, err := f.files.Open(f.path(name))
 	if err != nil {
 		return nil, f.readFailure(name, err)
 	}
@@ -145,7 +152,7 @@ func (f *folder) Stat(_ context.Context, name string) (int64, error) {
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	info, err := os.Stat(f.path(name))
+	info, err := f.files.Stat(f.path(name))
 	if err != nil {
 		return 0, f.readFailure(name, err)
 	}
@@ -166,38 +173,21 @@ func (f *folder) Delete(_ context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.files.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete blob %s: %w", name, err)
 	}
 	return nil
 }
 
 func (f *folder) List(ctx context.Context, prefix string, each func(name string, size int64) error) error {
-	top := f.root
+	top := ""
 	if i := strings.LastIndexByte(prefix, '/'); i > 0 {
-		if err := checkName(prefix[:i]); err != nil {
+		top = prefix[:i]
+		if err := checkName(top); err != nil {
 			return err
 		}
-		top = f.path(prefix[:i])
 	}
-	return filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // no such folder, or deleted since it was listed
-		}
-		if err != nil {
-			return fmt.Errorf("list blobs: %w", err)
-		}
-		if path == f.allTmp {
-			return fs.SkipDir
-		}
-		if entry.IsDir() {
-			return ctx.Err()
-		}
-		relative, err := filepath.Rel(f.root, path)
-		if err != nil {
-			return fmt.Errorf("list blobs: %w", err)
-		}
-		name := filepath.ToSlash(relative)
+	return f.list(ctx, top, func(name string, entry fs.DirEntry) error {
 		if !strings.HasPrefix(name, prefix) || checkName(name) != nil {
 			return nil
 		}
@@ -212,11 +202,39 @@ func (f *folder) List(ctx context.Context, prefix string, each func(name string,
 	})
 }
 
+// list calls each for every file under a folder, in the order of their names.
+func (f *folder) list(ctx context.Context, top string, each func(name string, entry fs.DirEntry) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := f.files.ReadDir(f.path(top))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil // no such folder, or deleted since it was listed
+	}
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	for _, entry := range entries {
+		name := path.Join(top, entry.Name())
+		switch {
+		case name == tmpName:
+		case entry.IsDir():
+			err = f.list(ctx, name, each)
+		default:
+			err = each(name, entry)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // folderBatch holds files in tmp until Commit links them to their names.
 type folderBatch struct {
 	folder   *folder
-	syncEach bool     // sync each file when it is written, not all in Commit
-	tmp      *os.File // opened before the first write, so that a sync reports its failure
+	syncEach bool         // sync each file when it is written, not all in Commit
+	volume   files.Volume // opened before the first write, so that a sync reports its failure
 	puts     []pending
 	ended    bool
 }
@@ -233,16 +251,19 @@ func (b *folderBatch) Put(ctx context.Context, name string, r io.Reader) (int64,
 		return 0, err
 	}
 	err := ctx.Err()
-	if err == nil && b.tmp == nil {
-		b.tmp, err = os.Open(b.folder.tmp)
+	if err == nil && !b.syncEach && b.volume == nil {
+		b.volume, err = b.folder.files.OpenVolume(b.folder.tmp)
+		if errors.Is(err, errors.ErrUnsupported) {
+			b.syncEach, err = true, nil
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("put blob %s: %w", name, err)
 	}
 	tmp := filepath.Join(b.folder.tmp, rand.Text())
-	size, err := writeFile(tmp, r, b.syncEach)
+	size, err := writeFile(b.folder.files, tmp, r, b.syncEach)
 	if err != nil {
-		os.Remove(tmp)
+		b.folder.files.Remove(tmp)
 		return 0, fmt.Errorf("put blob %s: %w", name, named(err))
 	}
 	b.puts = append(b.puts, pending{tmp, name})
@@ -256,8 +277,8 @@ var buffers = sync.Pool{New: func() any {
 }}
 
 // writeFile writes a new file; durable syncs it.
-func writeFile(path string, r io.Reader, durable bool) (int64, error) {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+func writeFile(on files.FS, path string, r io.Reader, durable bool) (int64, error) {
+	file, err := on.Create(path)
 	if err != nil {
 		return 0, err
 	}
@@ -279,7 +300,7 @@ func (b *folderBatch) Commit(ctx context.Context) error {
 	linked, err := b.publish(ctx)
 	if err != nil {
 		for _, p := range b.puts[:linked] {
-			os.Remove(b.folder.path(p.name))
+			b.folder.files.Remove(b.folder.path(p.name))
 		}
 	}
 	return err
@@ -291,15 +312,15 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("put blobs: %w", err)
 	}
-	if !b.syncEach && b.tmp != nil {
-		if err := syncAll(b.tmp); err != nil {
+	if b.volume != nil {
+		if err := b.volume.Sync(); err != nil {
 			return 0, fmt.Errorf("put blobs: %w", named(err))
 		}
 	}
 	folders := make(map[string]bool)
 	for i, p := range b.puts {
 		path := b.folder.path(p.name)
-		if err := link(p.tmp, path); err != nil {
+		if err := b.folder.link(p.tmp, path); err != nil {
 			if errors.Is(err, fs.ErrExist) {
 				return i, alreadyExists(p.name)
 			}
@@ -311,7 +332,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	// One with nothing to sync costs next to nothing.
 	for path := range folders {
 		for ; len(path) >= len(b.folder.root); path = filepath.Dir(path) {
-			if err := syncFolder(path); err != nil {
+			if err := b.folder.files.SyncFolder(path); err != nil {
 				return len(b.puts), fmt.Errorf("put blobs: %w", named(err))
 			}
 		}
@@ -320,15 +341,30 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 }
 
 // link gives a file one more name, in a folder that is made if it is missing.
-func link(file, name string) error {
-	err := os.Link(file, name)
+// The caller syncs the folders.
+func (f *folder) link(file, name string) error {
+	err := f.files.Link(file, name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(name), folderMode); err != nil {
+	if err := f.mkdirs(filepath.Dir(name)); err != nil {
 		return err
 	}
-	return os.Link(file, name)
+	return f.files.Link(file, name)
+}
+
+// mkdirs makes a folder below the root and those above it.
+func (f *folder) mkdirs(folder string) error {
+	err := f.files.Mkdir(folder)
+	if errors.Is(err, fs.ErrNotExist) && len(folder) > len(f.root) {
+		if err = f.mkdirs(filepath.Dir(folder)); err == nil {
+			err = f.files.Mkdir(folder)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 func (b *folderBatch) Discard() {
@@ -340,18 +376,9 @@ func (b *folderBatch) Discard() {
 func (b *folderBatch) end() {
 	b.ended = true
 	for _, p := range b.puts {
-		os.Remove(p.tmp)
+		b.folder.files.Remove(p.tmp)
 	}
-	if b.tmp != nil {
-		b.tmp.Close()
+	if b.volume != nil {
+		b.volume.Close()
 	}
-}
-
-// syncFolder brings a folder's names to stable storage.
-func syncFolder(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }

@@ -4,9 +4,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"syscall"
+
+	"keyroll/internal/files"
 )
 
 // Several processes may keep blobs in one folder. Each writes in a folder of its
@@ -17,63 +18,55 @@ import (
 const lockName = "lock"
 
 // ownTmp makes a folder under tmp for this process, and removes those of
-// processes that ended. The folder is its own until the file is closed.
-func ownTmp(tmp string) (own string, lock *os.File, err error) {
-	if err := os.MkdirAll(tmp, folderMode); err != nil {
-		return "", nil, err
+// processes that ended. The folder is its own until the lock is closed.
+func (f *folder) ownTmp() error {
+	if err := f.files.Mkdir(f.path(tmpName)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	for {
-		own = filepath.Join(tmp, rand.Text())
-		if err := os.Mkdir(own, folderMode); err != nil {
-			return "", nil, err
+		f.tmp = f.path(tmpName + "/" + rand.Text())
+		if err := f.files.Mkdir(f.tmp); err != nil {
+			return err
 		}
-		// Somebody else may take it for one that was left, before it is locked.
-		lock, err := lockTmp(own, os.O_CREATE)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
+		// Another process may take it for one that was left, before it is locked.
+		lock, err := f.files.Lock(filepath.Join(f.tmp, lockName))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, files.ErrLocked) {
 			continue
 		}
 		if err != nil {
-			return "", nil, err
+			return err
 		}
-		if _, err := os.Stat(filepath.Join(own, lockName)); err != nil {
+		if _, err := f.files.Stat(filepath.Join(f.tmp, lockName)); err != nil {
 			lock.Close()
 			continue
 		}
-		return own, lock, clearTmp(tmp, own)
+		f.lock = lock
+		if err := f.clearTmp(); err != nil {
+			return errors.Join(err, lock.Close())
+		}
+		return nil
 	}
 }
 
-func lockTmp(folder string, flag int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(folder, lockName), os.O_RDWR|flag, fileMode)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// clearTmp removes what stands under tmp and has no holder.
-func clearTmp(tmp, own string) error {
-	all, err := os.ReadDir(tmp)
+// clearTmp removes what is under tmp and has no holder.
+func (f *folder) clearTmp() error {
+	all, err := f.files.ReadDir(f.path(tmpName))
 	if err != nil {
 		return err
 	}
 	for _, entry := range all {
-		path := filepath.Join(tmp, entry.Name())
-		if path == own {
+		path := f.path(tmpName + "/" + entry.Name())
+		if path == f.tmp {
 			continue
 		}
-		lock, err := lockTmp(path, os.O_CREATE)
-		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
-			continue // its process lives, or somebody else has removed it
+		lock, err := f.files.Lock(filepath.Join(path, lockName))
+		if errors.Is(err, files.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+			continue // its process lives, or another process has removed it
 		}
 		if err != nil && !errors.Is(err, syscall.ENOTDIR) { // a file is of an earlier keyroll
 			return err
 		}
-		err = os.RemoveAll(path)
+		err = f.removeAll(path)
 		if lock != nil {
 			lock.Close()
 		}
@@ -82,4 +75,26 @@ func clearTmp(tmp, own string) error {
 		}
 	}
 	return nil
+}
+
+// removeAll removes a file, or a folder with all that is in it.
+func (f *folder) removeAll(path string) error {
+	entries, err := f.files.ReadDir(path)
+	if err != nil && !errors.Is(err, syscall.ENOTDIR) {
+		return absent(err)
+	}
+	for _, entry := range entries {
+		if err := f.removeAll(filepath.Join(path, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return absent(f.files.Remove(path))
+}
+
+// absent is err, but for one that says that there is nothing to remove.
+func absent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

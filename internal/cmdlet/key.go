@@ -6,11 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 // maxBackup bounds a backup file: 500 versions of RSA keys fit.
@@ -256,7 +258,7 @@ func backupKey(ctx context.Context, c *Call) error {
 	if err := c.confirm(ctx, "Write all versions of key %s in vault %s into file %s", c.text("Name"), c.text("VaultName"), path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := files.OS.Create(path)
 	if errors.Is(err, fs.ErrExist) {
 		return fail.New(api.AlreadyExists, "file %s exists", path).WithHint("a backup never overwrites; name another file")
 	}
@@ -272,8 +274,11 @@ func backupKey(ctx context.Context, c *Call) error {
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
+	if err == nil {
+		err = files.OS.SyncFolder(filepath.Dir(path))
+	}
 	if err != nil {
-		return errors.Join(err, os.Remove(path))
+		return errors.Join(err, files.OS.Remove(path))
 	}
 	return c.emit(path)
 }

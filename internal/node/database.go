@@ -11,6 +11,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 	"keyroll/internal/store"
 )
 
@@ -66,7 +67,7 @@ func (n *Node) noteDatabase(o Options) error {
 	if o.Database == ownDatabase(o.Data) {
 		return nil
 	}
-	return writeFile(filepath.Join(o.Data, elsewhereFile), []byte(n.DB.Shown()+"\n"))
+	return files.Replace(files.OS, filepath.Join(o.Data, elsewhereFile), []byte(n.DB.Shown()+"\n"))
 }
 
 // MoveDatabase moves the database of a data folder, on which no server runs, to
@@ -79,7 +80,7 @@ func MoveDatabase(ctx context.Context, data, to string, progress func(stage stri
 	if !has(data, DatabaseFile) {
 		return store.Moved{}, fail.New(api.InvalidArgument, "data folder %s holds no database", data).WithHint("name one with --data")
 	}
-	unlock, err := lockFolder(data)
+	unlock, err := lockFolder(files.OS, data)
 	if err != nil {
 		return store.Moved{}, err
 	}

@@ -3,6 +3,8 @@ package node
 import (
 	"net/http"
 	"time"
+
+	"keyroll/internal/files"
 )
 
 // WithOutage makes the embedded vaults behind a host fall silent while away
@@ -28,3 +30,12 @@ func (o Options) WithClock(now func() time.Time) Options {
 	o.now = now
 	return o
 }
+
+// MakeFolder makes a data folder in a file system.
+var MakeFolder = makeFolder
+
+// LockFolder holds a data folder in a file system.
+var LockFolder = lockFolder
+
+// Write writes the description into a data folder in a file system.
+func (i Info) Write(on files.FS, data string) error { return i.write(on, data) }

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +17,7 @@ import (
 	"keyroll/internal/access"
 	"keyroll/internal/ca"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/seal"
 	"keyroll/internal/store"
@@ -71,43 +70,33 @@ func portOf(addr *net.TCPAddr) string {
 	return port
 }
 
-func (i Info) write(data string) error {
+func (i Info) write(on files.FS, data string) error {
 	raw, err := json.MarshalIndent(i, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(data, InfoFile), append(raw, '\n'))
+	return files.Replace(on, filepath.Join(data, InfoFile), append(raw, '\n'))
 }
 
-// writeFile replaces a file atomically; its owner alone may read it.
-func writeFile(name string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
-	if err != nil {
-		return err
+// makeFolder makes the data folder where it is missing.
+func makeFolder(on files.FS, data string) error {
+	if err := files.MkdirAll(on, data); err != nil {
+		return fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
 	}
-	defer os.Remove(f.Name())
-	if _, err := f.Write(content); err != nil {
-		f.Close()
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return nil
 }
 
 // lockFolder holds a data folder for this process alone.
-func lockFolder(data string) (unlock func() error, err error) {
-	f, err := os.OpenFile(filepath.Join(data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+func lockFolder(on files.FS, data string) (unlock func() error, err error) {
+	lock, err := on.Lock(filepath.Join(data, "lock"))
+	if errors.Is(err, files.ErrLocked) {
 		return nil, fail.New(api.FolderInUse, "data folder %s is in use by another process", data).
 			WithHint("stop that server, or name another folder with --data").Because(err)
 	}
-	return f.Close, nil
+	if err != nil {
+		return nil, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
+	}
+	return lock.Close, nil
 }
 
 // tie checks that the database belongs to this seal and to this vault domain,
@@ -212,7 +201,7 @@ func (n *Node) writeSecrets(ctx context.Context, directory *access.Directory, au
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeFile(n.Info.AdminTokenFile, []byte(token+"\n")), writeFile(n.Info.CAFile, authority))
+	return errors.Join(files.Replace(files.OS, n.Info.AdminTokenFile, []byte(token+"\n")), files.Replace(files.OS, n.Info.CAFile, authority))
 }
 
 // serverTLS certifies the server for its vaults and for itself.

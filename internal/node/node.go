@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,6 +35,7 @@ import (
 	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 	"keyroll/internal/lease"
 	"keyroll/internal/listen"
 	"keyroll/internal/policy"
@@ -137,7 +137,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 			started.Close()
 		}
 	}(n)
-	unlock, err := lockFolder(o.Data)
+	unlock, err := lockFolder(files.OS, o.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -188,10 +188,10 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.workers.Go(func() { n.Purger.Run(work) })
 	}
 	if !o.Still {
-		if err := n.Info.write(o.Data); err != nil {
+		if err := n.Info.write(files.OS, o.Data); err != nil {
 			return nil, err
 		}
-		n.closers = append(n.closers, func() error { return os.Remove(filepath.Join(o.Data, InfoFile)) })
+		n.closers = append(n.closers, func() error { return files.OS.Remove(filepath.Join(o.Data, InfoFile)) })
 	}
 	n.ready.Store(true)
 	return n, nil
@@ -232,8 +232,8 @@ func (o *Options) defaults() error {
 		return err
 	}
 	o.Data = abs
-	if err := os.MkdirAll(o.Data, 0o700); err != nil {
-		return fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
+	if err := makeFolder(files.OS, o.Data); err != nil {
+		return err
 	}
 	if o.Database == "" {
 		o.Database = ownDatabase(o.Data)

@@ -371,5 +371,25 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 		if e := estimate(roll.Options{IncludeInactive: true}); e.Containers != 8 || e.Seconds < 0.0079 || e.Seconds > 0.0081 || !strings.Contains(e.Basis, fmt.Sprint(ro.ID)) {
 			t.Errorf("by a roll of a thousand a second: %+v", e)
 		}
+		// How long it took says nothing where a limit made it slow, or something else.
+		for _, change := range []string{"containers_per_second = 1000", "bytes_per_second = 1000", "total = 9999", "state = 'cancelled'", "depth = 'container'", "tenant = tenant + 1"} {
+			var e api.Estimate
+			other := errors.New("rolled back")
+			err := w.DB.InTx(w.Ctx, func(tx *store.Tx) error {
+				if _, err := tx.Exec(w.Ctx, `UPDATE roll SET `+change+` WHERE id = ?1`, ro.ID); err != nil {
+					return err
+				}
+				next := pol
+				next.Current = policy.KeyRow{}
+				plan, err := roll.Plan(w.Ctx, tx, w.Policies, roll.Start{Policy: next}, w.Clock.Now())
+				if err == nil {
+					err = w.roller.Estimate(w.Ctx, tx, plan, &e)
+				}
+				return errors.Join(other, err)
+			})
+			if !errors.Is(err, other) || !strings.Contains(e.Basis, "docs/performance.md") {
+				t.Errorf("by a roll with %s: %+v, %v", change, e, err)
+			}
+		}
 	})
 }

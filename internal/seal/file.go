@@ -5,31 +5,39 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 const keySize = 32
 
 // keyFile reads the key in path, and makes it first if there is no such file.
-func keyFile(path string) ([]byte, error) {
-	key, err := readKey(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+// The file is durable when it returns: what is sealed then depends on it.
+func keyFile(on files.FS, path string) ([]byte, error) {
+	key, err := readKey(on, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := writeKey(on, path); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		return readKey(on, path)
 	}
-	if err := writeKey(path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err == nil {
+		err = files.SyncFound(on, filepath.Dir(path))
+	}
+	if err != nil {
+		clear(key)
 		return nil, err
 	}
-	return readKey(path)
+	return key, nil
 }
 
 // readKey refuses a file that others may read or its group may write. A
 // systemd credential is readable by its group where an ACL grants the access.
-func readKey(path string) ([]byte, error) {
-	f, err := os.Open(path)
+func readKey(on files.FS, path string) ([]byte, error) {
+	f, err := on.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -55,28 +63,10 @@ func readKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// writeKey makes a new key durable before path names it, and never replaces a file.
-func writeKey(path string) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".seal-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
+// writeKey makes a new key, and never replaces one.
+func writeKey(on files.FS, path string) error {
 	key := make([]byte, keySize)
 	rand.Read(key)
 	defer clear(key)
-	_, err = f.Write(key)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return files.WriteNew(on, path, key)
 }

@@ -22,6 +22,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/files"
 )
 
 // format is the first byte of everything sealed; it names the construction:
@@ -45,7 +46,7 @@ func Open(_ context.Context, rawURL string) (*Seal, error) {
 	if u.Scheme != "file" || u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fail.New(api.InvalidArgument, "seal: %q is not of the form file:///ABSOLUTE/PATH", rawURL)
 	}
-	key, err := keyFile(filepath.Clean(u.Path))
+	key, err := keyFile(files.OS, filepath.Clean(u.Path))
 	if err != nil {
 		return nil, err
 	}

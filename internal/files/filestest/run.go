@@ -1,0 +1,165 @@
+package filestest
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"keyroll/internal/files"
+)
+
+// Scenario is something that writes files, with a state S that notes what was
+// acknowledged.
+type Scenario[S any] struct {
+	// Begin makes what is there before; nil: nothing. It is never stopped.
+	Begin func(t testing.TB, f files.FS, s *S)
+	// Act writes until an operation fails. It notes in s what was acknowledged.
+	Act func(f files.FS, s *S)
+	// Check opens again what is left and compares it with s: what was acknowledged
+	// is complete, and what was not is complete or absent. What it makes and what it
+	// finds has to stay, too; it notes that in s.
+	Check func(t testing.TB, f files.FS, s *S)
+}
+
+// loss is one way in which a process ends.
+type loss struct {
+	name string
+	end  func(m *FS)
+}
+
+var losses = []loss{
+	{"the process is killed", func(m *FS) { m.restart() }},
+	{"power is lost, and all that was not synced", func(m *FS) { m.powerCut(func() bool { return false }, lost) }},
+	{"power is lost, and contents that were not synced", func(m *FS) { m.powerCut(func() bool { return true }, lost) }},
+	{"power is lost, and names that were not synced", func(m *FS) { m.powerCut(func() bool { return false }, kept) }},
+	{"power is lost, and what was not synced in part (1)", func(m *FS) { m.powerCutBySeed(1) }},
+	{"power is lost, and what was not synced in part (2)", func(m *FS) { m.powerCutBySeed(2) }},
+	{"power is lost, and what was not synced in part (3)", func(m *FS) { m.powerCutBySeed(3) }},
+}
+
+// Run runs a scenario to the end, and once for each of its operations and each
+// way of losing what was not synced up to there: by a stop before the operation,
+// and by a failure of this operation alone. Each time it checks what is left,
+// cuts the power, and checks again.
+func Run[S any](t *testing.T, c Scenario[S]) {
+	t.Helper()
+	for _, oneByOne := range []bool{false, true} { // Linux can sync a volume, others cannot
+		name := "a volume is synced as a whole"
+		if oneByOne {
+			name = "files are synced one by one"
+		}
+		t.Run(name, func(t *testing.T) {
+			stops := 0
+			for n := 1; ; n++ {
+				reached := false
+				for _, l := range losses {
+					reached = c.once(t, oneByOne, n, true, l) || reached
+				}
+				c.once(t, oneByOne, n, false, loss{"it goes on", func(*FS) {}})
+				if !reached {
+					break
+				}
+				stops++
+			}
+			if stops == 0 {
+				t.Error("the scenario has no operation")
+			}
+		})
+	}
+}
+
+// once runs the scenario once, and reports whether it came to its n-th operation.
+func (c Scenario[S]) once(t *testing.T, oneByOne bool, n int, dies bool, l loss) (reached bool) {
+	t.Helper()
+	m, s := &FS{root: newFolder(), locks: map[*node]bool{}, noSync: oneByOne}, new(S)
+	if c.Begin != nil {
+		c.Begin(t, m, s)
+	}
+	m.ops, m.at, m.dies = 0, n, dies
+	c.Act(m, s)
+	at := m.reached
+	m.at, m.dies, m.reached = 0, false, ""
+	l.end(m)
+	name := fmt.Sprintf("operation %d, %s: %s", n, at, l.name)
+	if at == "" {
+		name = "acted to the end: " + l.name
+	}
+	t.Run(name, func(t *testing.T) {
+		c.Check(t, m, s)
+		m.powerCut(func() bool { return false }, lost)
+		c.Check(t, m, s)
+	})
+	return at != ""
+}
+
+// restart ends the process: its handles and locks are gone, and all else is as
+// it was.
+func (m *FS) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.life++
+	clear(m.locks)
+}
+
+// What a power cut leaves of a file.
+func kept(data, _ []byte) []byte    { return data }
+func lost(_, durable []byte) []byte { return durable }
+
+// powerCut ends the process and loses what was not synced: keepName decides for
+// each name that was made, replaced or removed, content for each file. What is
+// left is durable.
+func (m *FS) powerCut(keepName func() bool, content func(data, durable []byte) []byte) {
+	m.restart()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	settled := map[*node]bool{}
+	var settle func(n *node)
+	settle = func(n *node) {
+		if settled[n] {
+			return
+		}
+		settled[n] = true
+		if n.entries == nil {
+			if !bytes.Equal(n.data, n.durable) {
+				n.data = bytes.Clone(content(n.data, n.durable))
+			}
+			n.durable = n.data
+			return
+		}
+		names := maps.Clone(n.onDisk)
+		maps.Copy(names, n.entries)
+		left := map[string]*node{}
+		for _, base := range slices.Sorted(maps.Keys(names)) {
+			child := n.onDisk[base]
+			if now := n.entries[base]; now != child && keepName() {
+				child = now
+			}
+			if child != nil {
+				left[base] = child
+				settle(child)
+			}
+		}
+		n.entries, n.onDisk = left, maps.Clone(left)
+	}
+	settle(m.root)
+}
+
+// powerCutBySeed keeps each name or not, and of each file all, nothing, a part
+// or its length alone.
+func (m *FS) powerCutBySeed(seed uint64) {
+	random := rand.New(rand.NewPCG(seed, uint64(m.ops)))
+	m.powerCut(func() bool { return random.IntN(2) == 0 }, func(data, durable []byte) []byte {
+		switch random.IntN(4) {
+		case 0:
+			return data
+		case 1:
+			return durable
+		case 2:
+			return data[:random.IntN(len(data)+1)]
+		}
+		return make([]byte, len(data))
+	})
+}

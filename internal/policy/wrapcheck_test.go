@@ -1,0 +1,86 @@
+package policy_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store/storetest"
+)
+
+// otherKey is a bundle that is bound to the same policy key, with another key in it.
+func otherKey(bundle []byte) []byte {
+	other := bytes.Clone(bundle)
+	other[0] ^= 1
+	return other
+}
+
+// mistaken wraps another key than it is given, which only shows once the wrap is
+// opened and compared.
+type mistaken struct{ policy.Availability }
+
+func (m mistaken) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
+	return m.Availability.Wrap(ctx, id, version, place, otherKey(plaintext))
+}
+
+// mistakenRoot is mistaken for the customer key in one vault.
+type mistakenRoot struct {
+	policy.Roots
+	vault string
+}
+
+func (m mistakenRoot) Wrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
+	if strings.Contains(kv.Vault, m.vault) {
+		plaintext = otherKey(plaintext)
+	}
+	return m.Roots.Wrap(ctx, tenant, id, kv, plaintext)
+}
+
+func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	pol := w.MailboxPolicy("p")
+	w.NewVersions(pol)
+	tables := []string{"policy", "policy_key", "revision"}
+	before := w.Dump(tables...)
+	availability, roots := w.Policies.Availability, w.Policies.Roots
+	rollAvailability := func() error {
+		_, err := w.Policies.RollAvailability(w.Ctx, pol)
+		return err
+	}
+	refresh := func(depth api.Depth) func() error {
+		return func() error {
+			_, err := w.Policies.Refresh(w.Ctx, pol, depth, depth == api.DepthRoot, policytest.None)
+			return err
+		}
+	}
+	for _, c := range []struct {
+		name         string
+		availability policy.Availability
+		roots        policy.Roots
+		act          func() error
+	}{
+		{"a roll of the availability key", mistaken{availability}, roots, rollAvailability},
+		{"a refresh, by the availability key", mistaken{availability}, roots, refresh(api.DepthPolicy)},
+		{"a re-wrap, by the availability key", mistaken{availability}, roots, refresh(api.DepthRoot)},
+		{"a refresh, by the first customer key", availability, mistakenRoot{roots, "A-p"}, refresh(api.DepthPolicy)},
+		{"a re-wrap, by the second customer key", availability, mistakenRoot{roots, "B-p"}, refresh(api.DepthRoot)},
+	} {
+		w.Policies.Availability, w.Policies.Roots = c.availability, c.roots
+		err := c.act()
+		policytest.Refuses(t, err, api.Damaged)
+		if err != nil && !strings.Contains(err.Error(), "another key than it was given") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		w.Policies.Availability, w.Policies.Roots = availability, roots
+		if after := w.Dump(tables...); after != before {
+			t.Errorf("%s changed what is stored", c.name)
+		}
+		probe(w, pol, 1)
+	}
+}
