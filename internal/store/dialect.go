@@ -33,6 +33,9 @@ type Dialect struct {
 	openFailure   func(shown string, err error) error
 	check         func(ctx context.Context, db *DB) error // refuses a server that cannot keep what store promises; nil: none to ask
 	hasTable      string                                  // query: how many tables have the name ?1
+	tables        string                                  // query: the names of all tables
+	checkTable    func(ctx context.Context, db *DB, table string) (bool, error)
+	scan          func(ctx context.Context, db *DB, s scanned, each func(row Scanner) error) error
 	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
 
 	texts *texts

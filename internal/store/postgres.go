@@ -36,6 +36,9 @@ var postgres = Dialect{
 	openFailure: postgresOpenFailure,
 	check:       postgresCheck,
 	hasTable:    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?1",
+	tables:      "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY tablename",
+	checkTable:  postgresCheckTable,
+	scan:        postgresScan,
 	execMany:    postgresExecMany,
 	texts:       &texts{},
 }
@@ -64,6 +67,16 @@ func postgresCode(err error) string {
 func postgresRetryable(err error) bool {
 	code := postgresCode(err)
 	return code == serializationFailure || code == deadlockDetected || errors.Is(err, driver.ErrBadConn)
+}
+
+// postgresCorruption returns what the server says of a table or an index that is
+// not what it should be, which names it and no value of a row.
+func postgresCorruption(err error) (message string, ok bool) {
+	var e *pgconn.PgError
+	if errors.As(err, &e) && (e.Code == dataCorrupted || e.Code == indexCorrupted) {
+		return e.Message, true
+	}
+	return "", false
 }
 
 func postgresUnique(err error) bool { return postgresCode(err) == uniqueViolation }

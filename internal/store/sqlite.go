@@ -102,6 +102,9 @@ var sqlite = Dialect{
 	trouble:     sqliteTrouble,
 	openFailure: sqliteOpenFailure,
 	hasTable:    "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+	tables:      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name",
+	checkTable:  sqliteCheckTable,
+	scan:        sqliteScan,
 	execMany:    sqliteExecMany,
 	texts:       &texts{},
 }

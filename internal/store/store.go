@@ -176,7 +176,11 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 // the one at its first statement. It never waits for a writer. A View left open
 // for long lets SQLite's write-ahead log grow.
 func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.named(db.run(ctx, db.reader, &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}, fn))
+	return db.named(db.run(ctx, db.reader, db.viewOptions(), fn))
+}
+
+func (db *DB) viewOptions() *sql.TxOptions {
+	return &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}
 }
 
 func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) error {

@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// Tables returns the names of all tables, in their order.
+func (db *DB) Tables(ctx context.Context) (names []string, err error) {
+	err = db.View(ctx, func(tx *Tx) (err error) {
+		names, err = Collect(ctx, tx, scanName, db.dialect.tables)
+		return err
+	})
+	return names, err
+}
+
+func scanName(row Scanner) (name string, err error) {
+	err = row.Scan(&name)
+	return name, err
+}
+
+// CheckTable has the database compare a table with its indexes and read all of
+// their pages. It fails Damaged, naming the table and, as far as the database
+// says it, the index. checked is false where the database has no means to do it:
+// PostgreSQL without the extension amcheck, or without the right to use it. No
+// lock is taken that holds up others; the cost grows with the table.
+func (db *DB) CheckTable(ctx context.Context, table string) (checked bool, err error) {
+	if checked, err = db.dialect.checkTable(ctx, db, table); err != nil {
+		err = fmt.Errorf("check table %s: %w", table, db.named(err))
+	}
+	return checked, err
+}
+
+// CheckTables is CheckTable for several: what an irreversible delete is decided
+// by is checked before it.
+func (db *DB) CheckTables(ctx context.Context, tables ...string) error {
+	var errs []error
+	for _, table := range tables {
+		if _, err := db.CheckTable(ctx, table); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// shownFaults bounds how much of what is wrong with one table an error says.
+const shownFaults = 3
+
+func unsoundTable(table string, faults []string) error {
+	more := ""
+	if len(faults) > shownFaults {
+		more = fmt.Sprintf("; and %d more", len(faults)-shownFaults)
+		faults = faults[:shownFaults]
+	}
+	return fail.New(api.Damaged, "table %s of the database and its indexes do not agree: %s%s", table, strings.Join(faults, "; "), more).
+		WithHint("docs/damage.md says how to find out which of them is right, and how it is repaired")
+}
+
+// tableName refuses what is not the name of a table of the schema: it is written
+// into statements.
+func tableName(table string) error {
+	if table == "" || strings.Trim(table, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return fmt.Errorf("%q is not the name of a table", table)
+	}
+	return nil
+}
+
+func sqliteCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
+	if err := tableName(table); err != nil {
+		return false, err
+	}
+	var faults []string
+	err := db.View(ctx, func(tx *Tx) (err error) {
+		// quick_check would not compare the table with its indexes.
+		faults, err = Collect(ctx, tx, scanName, `PRAGMA integrity_check(`+table+`)`)
+		return err
+	})
+	if err == nil && !slices.Equal(faults, []string{"ok"}) {
+		err = unsoundTable(table, faults)
+	}
+	return true, err
+}
+
+// postgresCheckTable uses the extension amcheck: verify_heapam reads the table,
+// bt_index_check each index, and compares the table's rows with it.
+func postgresCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
+	if err := tableName(table); err != nil {
+		return false, err
+	}
+	var schema string
+	var indexes, faults []string
+	err := db.View(ctx, func(tx *Tx) (err error) {
+		if schema, err = amcheckSchema(ctx, tx); err != nil || schema == "" {
+			return err
+		}
+		indexes, err = Collect(ctx, tx, scanName, `SELECT CAST(CAST(i.indexrelid AS regclass) AS text) FROM pg_index i
+			JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+			WHERE i.indrelid = CAST(?1 AS regclass) AND a.amname = 'btree' AND i.indisvalid ORDER BY 1`, table)
+		if err != nil {
+			return err
+		}
+		faults, err = Collect(ctx, tx, scanName, `SELECT 'block ' || blkno || ': ' || msg FROM `+schema+`.verify_heapam(CAST(?1 AS regclass))`, table)
+		return err
+	})
+	if err != nil || schema == "" {
+		return false, err
+	}
+	for _, index := range indexes { // each in a transaction of its own, which a fault ends
+		err := db.run(ctx, db.reader, db.viewOptions(), func(tx *Tx) error {
+			var none any
+			return tx.QueryRow(ctx, `SELECT CAST(`+schema+`.bt_index_check(CAST(?1 AS regclass), true) AS text)`, index).Scan(&none)
+		})
+		if message, ok := postgresCorruption(err); ok {
+			faults = append(faults, message)
+			err = nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	if len(faults) > 0 {
+		return true, unsoundTable(table, faults)
+	}
+	return true, nil
+}
+
+// amcheckSchema returns the schema, quoted, in which the extension amcheck is
+// and may be used; empty for none.
+func amcheckSchema(ctx context.Context, tx *Tx) (schema string, err error) {
+	all, err := Collect(ctx, tx, scanName, `SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'`)
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	var may bool // not where the extension is of a version before the functions
+	err = tx.QueryRow(ctx, `SELECT COALESCE(has_function_privilege(to_regprocedure(CAST(?1 AS TEXT) || '.bt_index_check(regclass, boolean)'), 'EXECUTE')
+		AND has_function_privilege(to_regprocedure(CAST(?1 AS TEXT) || '.verify_heapam(regclass, boolean, boolean, text, bigint, bigint)'), 'EXECUTE'), FALSE)`, all[0]).Scan(&may)
+	if err != nil || !may {
+		return "", err
+	}
+	return all[0], nil
+}

@@ -1,0 +1,134 @@
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"net/url"
+	"os"
+	"testing"
+
+	"keyroll/internal/store"
+)
+
+// LoseWrites runs during while what is written to an index gets lost, as by a
+// disk that confirms a write and does not do it, and returns the database as it
+// is after that. On SQLite the pages of the index are put back to what they were
+// before; on PostgreSQL the server is made to leave the index out. db is closed
+// on SQLite; the database that during gets is not to be used after it.
+func LoseWrites(t testing.TB, db *store.DB, index string, during func(db *store.DB)) *store.DB {
+	t.Helper()
+	if db.Dialect().Name == "postgres" {
+		setReady(t, db, index, false)
+		during(db)
+		setReady(t, db, index, true)
+		return db
+	}
+	before := readIndex(t, db, index)
+	db = Open(t, db.Shown())
+	during(db)
+	closeDB(t, db)
+	before.write(t)
+	return Open(t, db.Shown())
+}
+
+// setReady says whether the server keeps an index up to date. It is looked up by
+// queries in either case.
+func setReady(t testing.TB, db *store.DB, index string, ready bool) {
+	t.Helper()
+	err := db.InTx(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.Exec(context.Background(), `UPDATE pg_index SET indisready = CAST(CAST(?2 AS TEXT) AS BOOLEAN) WHERE indexrelid = CAST(?1 AS regclass)`, index, map[bool]string{true: "t", false: "f"}[ready])
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ZeroIndex overwrites the pages of an index of an SQLite database with zeros,
+// the leaves or all of them, and returns the database as it is after that.
+func ZeroIndex(t testing.TB, db *store.DB, index string) *store.DB {
+	t.Helper()
+	pages := readIndex(t, db, index)
+	for _, page := range pages.pages {
+		clear(page)
+	}
+	pages.write(t)
+	return Open(t, db.Shown())
+}
+
+// indexPages is the pages of an index by their numbers.
+type indexPages struct {
+	path  string
+	size  int64
+	pages map[int64][]byte
+}
+
+// readIndex closes an SQLite database and reads an index from its file.
+func readIndex(t testing.TB, db *store.DB, index string) indexPages {
+	t.Helper()
+	closeDB(t, db)
+	address, err := url.Parse(db.Shown())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := indexPages{path: address.Path, pages: map[int64][]byte{}}
+	file, err := os.ReadFile(i.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// sqlite.org/fileformat.html: the size of a page, of which 1 means 65,536.
+	if i.size = int64(binary.BigEndian.Uint16(file[16:])); i.size == 1 {
+		i.size = 65536
+	}
+	raw, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", OmitHost: true, Path: i.path, RawQuery: "immutable=1"}).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	var root int64
+	if err := raw.QueryRow(`SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND name = ?1`, index).Scan(&root); err != nil {
+		t.Fatalf("find index %s: %v", index, err)
+	}
+	i.add(file, root)
+	return i
+}
+
+// add takes the page and what it leads to.
+func (i indexPages) add(file []byte, number int64) {
+	page := append([]byte{}, file[(number-1)*i.size:number*i.size]...)
+	i.pages[number] = page
+	const interior = 2
+	if page[0] != interior {
+		return
+	}
+	cells := int(binary.BigEndian.Uint16(page[3:]))
+	for c := range cells {
+		at := binary.BigEndian.Uint16(page[12+2*c:])
+		i.add(file, int64(binary.BigEndian.Uint32(page[at:])))
+	}
+	i.add(file, int64(binary.BigEndian.Uint32(page[8:])))
+}
+
+func (i indexPages) write(t testing.TB) {
+	t.Helper()
+	file, err := os.OpenFile(i.path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number, page := range i.pages {
+		if _, err := file.WriteAt(page, (number-1)*i.size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func closeDB(t testing.TB, db *store.DB) {
+	t.Helper()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
