@@ -15,9 +15,9 @@ type CollectBlobsInput struct {
 type CollectedBlobs struct {
 	Blobs       int64 `json:"blobs"`
 	Bytes       int64 `json:"bytes"`
-	Orphans     int64 `json:"orphans" doc:"blobs older than the grace that nothing names"`
+	Orphans     int64 `json:"orphans" doc:"blobs older than the grace that nothing names and nothing named"`
 	OrphanBytes int64 `json:"orphanBytes"`
-	Removed     int64 `json:"removed" doc:"orphans that were deleted"`
+	Removed     int64 `json:"removed" doc:"blobs that were deleted: orphans, and those of deleted and replaced content"`
 }
 
 // CollectBlobsEvent is one line of a running collection: progress, or the report
@@ -30,4 +30,4 @@ type CollectBlobsEvent struct {
 
 // CollectBlobs is an act on the whole service.
 var CollectBlobs = define[CollectBlobsInput, CollectBlobsEvent](Meta{Name: "CollectBlobs", Method: http.MethodPost, Path: "/v1/blobs/collect", Role: Operator,
-	Summary: "Delete orphans from the blob store: blobs that nothing names and nothing will; the last line is the report", Returns: Lines})
+	Summary: "Delete from the blob store what nothing names: the blobs of deleted and replaced content, and orphans; the last line is the report", Returns: Lines})

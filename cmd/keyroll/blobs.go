@@ -11,7 +11,7 @@ import (
 )
 
 type blobsCommand struct {
-	Collect blobsCollect `cmd:"" help:"Delete orphans from the blob store: blobs that nothing names and nothing will."`
+	Collect blobsCollect `cmd:"" help:"Delete from the blob store what nothing names: the blobs of deleted and replaced content, and orphans."`
 }
 
 type blobsCollect struct {
@@ -44,8 +44,10 @@ func (c *blobsCollect) Run(e *env) error {
 }
 
 func (*blobsCollect) Help() string {
-	return help("Orphans are left by a process that died while it stored or deleted content. They cost room and nothing else: their keys are nowhere. "+
-		"A collection goes through the whole store, all tenants of this database, beside everything else that runs, and never takes what is in use. "+
+	return help("Keyroll collects by itself once a day; this does it at once. "+
+		"Orphans are left by a process that died while it stored or deleted content. They cost space and nothing else: their keys are nowhere. "+
+		"A collection goes through the whole store, all tenants of this database, beside everything else that runs, and never takes what is in use: "+
+		"before anything is deleted the tables are compared with their indexes and read from end to end. Where they contradict each other nothing is deleted, and the exit status is 1. "+
 		"Only a token of an operator collects.",
 		"keyroll blobs collect --dry-run",
 		"keyroll blobs collect --grace 72h")

@@ -42,6 +42,7 @@ func (w *world) expire(t testing.TB, b content.Backup) {
 func (w *world) tidyUp(t testing.TB) {
 	t.Helper()
 	must(t, w.Tidy(context.Background(), tenant))
+	w.collect(t, time.Hour) // no orphans, but what was dropped
 }
 
 // filesOf reads every file of a container, also one of kind backup.
@@ -78,6 +79,7 @@ func (w *world) exact(t testing.TB) {
 // name, and every row has its container.
 func (w *world) exactRows(t testing.TB) {
 	t.Helper()
+	w.collect(t, time.Hour)
 	ctx := context.Background()
 	var named []string
 	must(t, w.db.View(ctx, func(tx *store.Tx) (err error) {

@@ -15,9 +15,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// A collection takes orphans from the blob store: blobs that no row names and
-// none ever will. They are left by a process that died between putting blobs and
-// naming them, or while it deleted dropped ones.
+// A collection deletes from the blob store what nothing names: the blobs of
+// deleted and replaced content (unnamed says why), and orphans, which no row names
+// and none ever will. Those are left by a process that died between putting blobs
+// and naming them, or while it deleted others. What the indexes of the database
+// say of a blob is confirmed by its rows before it goes (delete).
 //
 // That a blob is an orphan is decided without a clock being right:
 //
@@ -27,7 +29,7 @@ import (
 //     line is drawn under it alone.
 //  2. So a blob below the line that one later snapshot finds in neither of the
 //     tables blob and dropped was never named, or is named no more. Rows that
-//     name a blob are only ever copied from others (letGo says why one of blob or
+//     name a blob are only ever copied from others (unnamed says why one of blob or
 //     dropped names a blob for as long as anybody may still copy its row). Hence
 //     nobody will name it again, and it may be deleted at any time after.
 //
@@ -35,23 +37,26 @@ import (
 //   - An upload or an import whose blobs are put and not named yet: its blobs are
 //     above the line and stay; or below, and naming them fails, which its caller
 //     is told. Grace is thus the longest time that an upload may take.
-//   - A roll that encrypts content anew: its new blobs are as those of an upload;
+//   - A roll that encrypts content again: its new blobs are as those of an upload;
 //     where naming them fails the roll makes new ones.
 //   - A backup, a restore or another copy under way: it names blobs that the rows
 //     which it copies name; those stay in blob or dropped until it has ended.
 //   - A file that is replaced or removed, a container that is taken away: its rows
 //     move from blob to dropped in one transaction; a snapshot sees one of them.
-//   - A blob that is let go: it is deleted before its row in dropped goes.
-//   - A reader of a replaced file: its blobs stand in dropped until it has ended.
+//   - A dropped blob that goes: it is deleted before its row in dropped is.
+//   - A reader of a replaced file: its blobs stay in dropped until it has ended.
 //   - Another collection: a line is never drawn back, and a deletion twice is one.
 //
 // Blobs of tenants that the database does not have are not looked at: another
 // database may use the same store. Nothing of this holds for a copy of the
 // database from before that works on the store of the newer one.
 type Collection struct {
-	contents *Contents
-	line     int64
-	dryRun   bool
+	contents   *Contents
+	line       int64
+	dryRun     bool
+	checked    bool // the tables were compared with their indexes
+	candidates []candidate
+	atOnce     int
 	Collected
 }
 
@@ -59,7 +64,7 @@ type Collection struct {
 type Collected struct {
 	Blobs, Bytes         int64 // in the store, sealed
 	Orphans, OrphanBytes int64 // of them
-	Removed              int64 // orphans that were deleted
+	Removed              int64 // that were deleted, those of deleted and replaced content too
 }
 
 // naming is the lock of who names new blobs. Locks of ids are far larger.
@@ -68,14 +73,15 @@ const naming = 2
 // lineSetting is where the line of the last collection stands.
 const lineSetting = "blobs-collected-below"
 
-// Collect begins a collection of orphans that are older than grace. A dry run
-// draws no line and deletes nothing: what it counts may yet be named. also, if
+// Collect begins a collection, of orphans of those older than grace. A dry run
+// draws no line and deletes nothing: what it counts may yet be named. End is called
+// after the last tenant. also, if
 // not nil, runs in the transaction that draws the line.
 func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool, also func(tx *store.Tx) error) (*Collection, error) {
 	if grace < 0 {
-		return nil, fail.New(api.InvalidArgument, "collect orphans: a grace of %v is below 0", grace)
+		return nil, fail.New(api.InvalidArgument, "collect blobs: a grace of %v is below 0", grace)
 	}
-	c := &Collection{contents: s, line: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun}
+	c := &Collection{contents: s, line: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
 	if dryRun {
 		return c, nil
 	}
@@ -102,7 +108,7 @@ func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("collect orphans: %w", err)
+		return nil, fmt.Errorf("collect blobs: %w", err)
 	}
 	fault.Point("collect.after-commit")
 	return c, nil
@@ -146,8 +152,17 @@ const (
 // listed is a blob as the store lists it.
 type listed struct{ id, size int64 }
 
-// Tenant collects the orphans of a tenant. progress, if not nil, is told what the
-// whole collection has come across.
+// End deletes what is left to delete.
+func (c *Collection) End(ctx context.Context) error {
+	if err := c.delete(ctx); err != nil {
+		return fmt.Errorf("collect blobs: %w", err)
+	}
+	return nil
+}
+
+// Tenant looks at the blobs of a tenant; what of them goes is deleted by End, or
+// before if there is much of it. progress, if not nil, is told what the whole
+// collection has come across.
 func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Collected)) error {
 	var part []listed
 	take := func() error {
@@ -158,12 +173,27 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 		}
 		return err
 	}
+	var err error
+	if !c.dryRun {
+		err = c.dropped(ctx, tenant)
+	}
+	if err == nil {
+		err = c.list(ctx, tenant, &part, take)
+	}
+	if err != nil {
+		return fmt.Errorf("collect blobs: %w", err)
+	}
+	return nil
+}
+
+// list hands the blobs that the store has of a tenant to take, in parts.
+func (c *Collection) list(ctx context.Context, tenant int64, part *[]listed, take func() error) error {
 	err := c.contents.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {
 		id, err := strconv.ParseInt(path.Base(name), 16, 64)
 		if err != nil || blobName(tenant, id) != name {
 			return nil // not keyroll's
 		}
-		if part = append(part, listed{id, size}); len(part) < collectAtOnce {
+		if *part = append(*part, listed{id, size}); len(*part) < collectAtOnce {
 			return nil
 		}
 		return take()
@@ -171,10 +201,7 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 	if err == nil {
 		err = take()
 	}
-	if err != nil {
-		return fmt.Errorf("collect orphans: %w", err)
-	}
-	return nil
+	return err
 }
 
 // part decides about some blobs.
@@ -192,24 +219,20 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 	if err != nil {
 		return err
 	}
-	var orphans []int64
 	for _, b := range part {
 		c.Blobs++
 		c.Bytes += b.size
 		if b.id < c.line && !named[b.id] {
 			c.Orphans++
 			c.OrphanBytes += b.size
-			orphans = append(orphans, b.id)
+			if c.dryRun {
+				continue
+			}
+			if err := c.add(ctx, candidate{tenant: tenant, id: b.id}); err != nil {
+				return err
+			}
 		}
 	}
-	if c.dryRun {
-		return nil
-	}
-	if err := s.deleteAll(ctx, tenant, orphans); err != nil {
-		return err
-	}
-	fault.Point("collect.part-deleted")
-	c.Removed += int64(len(orphans))
 	return nil
 }
 

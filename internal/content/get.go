@@ -258,11 +258,12 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	return r.contents.copyBlob(ctx, b, key, off, n, w)
 }
 
-// Close lets go of the file.
+// Close ends the reading. The blobs of a file that was replaced meanwhile may be
+// collected from then on.
 func (r *Reader) Close() error {
 	if !r.closed {
 		r.closed = true
-		r.contents.replaced(context.Background(), r.container.Tenant, r.contents.held.release(r.item))
+		r.contents.held.release(r.item)
 	}
 	return nil
 }

@@ -226,14 +226,13 @@ func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
 const tries = 10
 
 // commit puts the new file in the place of the old one, whose keys go in the
-// same transaction and whose blobs go after it.
+// same transaction and whose blobs wait for the next collection.
 func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	s := u.contents
-	var old []blobRow
 	var committing bool
 	err := errLost
 	for try := 0; try < tries && (errors.Is(err, errLost) || store.IsUnique(err)); try++ {
-		old, committing, err = u.swap(ctx, also)
+		committing, err = u.swap(ctx, also)
 		err = renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
 	}
 	if err != nil {
@@ -246,25 +245,23 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 		return err
 	}
 	fault.Point("put.after-commit")
-	s.replaced(ctx, u.item.Tenant, old)
 	return nil
 }
 
-// swap is the transaction. It returns the blobs of the file that was replaced,
-// and whether it came as far as the commit.
-func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old []blobRow, committing bool, err error) {
+// swap is the transaction. It reports whether it came as far as the commit.
+func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (committing bool, err error) {
 	s, tenant := u.contents, u.item.Tenant
 	opened, err := s.keys.OpenKey(ctx, u.container)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	defer opened.Zero()
 	pages, err := u.arrived(opened)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		old, committing = nil, false
+		committing = false
 		if err := s.takesBlobs(ctx, tx, opened, u.blobs); err != nil {
 			return err
 		}
@@ -273,7 +270,8 @@ func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old [
 			return err
 		}
 		if id != 0 {
-			if old, err = blobsOf(ctx, tx, tenant, id); err != nil {
+			old, err := blobsOf(ctx, tx, tenant, id)
+			if err != nil {
 				return err
 			}
 			if err := removeKeys(ctx, tx, opened, old); err != nil {
@@ -300,5 +298,5 @@ func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (old [
 		committing = true
 		return nil
 	})
-	return old, committing, err
+	return committing, err
 }

@@ -187,6 +187,7 @@ func (w *world) get(t testing.TB, path string) string {
 func (w *world) healthy(t testing.TB, exact bool) {
 	t.Helper()
 	ctx := context.Background()
+	w.collect(t, time.Hour) // what was dropped
 	for _, c := range []container.Container{w.mail, w.site} {
 		must(t, w.Check(ctx, c, func(r content.Checked) error { return r.Err }))
 	}

@@ -220,6 +220,9 @@ func reopen(t *testing.T, o order, d death, before model) {
 func atRest(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	w.Node.Upkeep.Wait()
+	if _, err := w.Client.CollectBlobs(t.Context(), api.CollectBlobsInput{}, nil); err != nil { // what was dropped
+		t.Fatal(err)
+	}
 	mailboxes, err := w.Client.ListMailboxes(t.Context(), api.ListInput{PageInput: api.PageInput{Limit: 1000}})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/blob"
@@ -152,6 +153,10 @@ func (w *world) number(query string, args ...any) (n int64) {
 // older keys, of containers or of blobs, and blobs that nothing names.
 func (w *world) rest() {
 	w.Helper()
+	c, err := w.contents.Collect(w.Ctx, 1000*24*time.Hour, false, nil) // what was dropped
+	w.Must(err)
+	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
+	w.Must(c.End(w.Ctx))
 	for what, query := range map[string]string{
 		"pages of older container keys":               `SELECT COUNT(*) FROM key_page WHERE tenant = ?1 AND class >= 16`,
 		"containers with an older key":                `SELECT COUNT(*) FROM container WHERE tenant = ?1 AND older <> 0`,

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/blob"
@@ -27,4 +28,22 @@ func (n *Node) tieBlobs(ctx context.Context, identity, location string) error {
 		}
 		return nil
 	})
+}
+
+// collectLook is how often a node looks whether the daily collection of blobs is due.
+const collectLook = 10 * time.Minute
+
+// collectDaily collects blobs once a day, until ctx is done; of several nodes one
+// does.
+func (n *Node) collectDaily(ctx context.Context) {
+	for {
+		if _, err := n.leases.Hold(ctx, "collect blobs", n.collect); err != nil && ctx.Err() == nil {
+			n.logger.WarnContext(ctx, "the daily collection of blobs failed; that is tried again", "after", collectLook, "error", err)
+		}
+		select {
+		case <-time.After(collectLook):
+		case <-ctx.Done():
+			return
+		}
+	}
 }

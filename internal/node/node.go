@@ -108,6 +108,7 @@ type Node struct {
 	refused  error         // why it stopped by itself
 	ages     *policy.AvailabilityRoller
 	tidyUp   func()
+	collect  func(ctx context.Context) error // blobs, if a day has gone by
 	logger   *slog.Logger
 	access   *access.Directory
 	keys     *rootkey.Client
@@ -186,6 +187,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.workers.Go(func() { n.ages.Run(work) })
 		n.workers.Go(func() { n.everyDay(work) })
 		n.workers.Go(func() { n.Purger.Run(work) })
+		n.workers.Go(func() { n.collectDaily(work) })
 	}
 	if !o.Still {
 		if err := n.Info.write(files.OS, o.Data); err != nil {
@@ -358,7 +360,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.bootstrap(ctx, directory); err != nil {
 		return err
 	}
-	n.tidyUp = svc.TidyUp
+	n.tidyUp, n.collect = svc.TidyUp, svc.CollectIfDue
 	n.tidyUp()
 	return nil
 }

@@ -99,7 +99,7 @@ func (m *model) dies(n int, act func() error, done func()) {
 	point := dieAt(n, func() { err = act() })
 	m.reopen()
 	switch {
-	case point == "" && err == nil, strings.HasSuffix(point, ".after-commit"), point == "sweep.blobs-deleted":
+	case point == "" && err == nil, strings.HasSuffix(point, ".after-commit"):
 		done()
 	case point == "":
 		if !m.closes(err) {

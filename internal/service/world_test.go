@@ -179,7 +179,7 @@ func (w world) finishRolls() {
 	w.tidy()
 }
 
-// tidy works the upkeep off.
+// tidy works the upkeep off, and collects what was dropped.
 func (w world) tidy() {
 	ctx, cancel := context.WithCancel(w.Ctx)
 	ended := make(chan struct{})
@@ -187,6 +187,10 @@ func (w world) tidy() {
 	w.Upkeep.Wait()
 	cancel()
 	<-ended
+	c, err := w.Contents.Collect(w.Ctx, time.Hour, false, nil)
+	w.Must(err)
+	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
+	w.Must(c.End(w.Ctx))
 }
 
 const (

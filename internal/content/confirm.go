@@ -1,0 +1,127 @@
+package content
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// candidate is a blob that, as the indexes have it, nothing names.
+type candidate struct {
+	tenant, id int64
+	item       int64 // that dropped it; 0: an orphan
+}
+
+// candidatesAtOnce is how many are confirmed by one scan of the tables.
+const candidatesAtOnce = 100_000
+
+// deciding are the tables by which a collection decides.
+var deciding = []string{"blob", "dropped", "unfinished", "setting"}
+
+// add takes a candidate; when there are many, it confirms and deletes them.
+func (c *Collection) add(ctx context.Context, one candidate) error {
+	if c.candidates = append(c.candidates, one); len(c.candidates) < c.atOnce {
+		return nil
+	}
+	return c.delete(ctx)
+}
+
+// delete confirms the candidates and deletes them. That nothing names a blob was
+// decided by indexes, and what is deleted does not come back: so the tables are
+// compared with their indexes, once in a collection, and then read from end to
+// end. Once a candidate is one, no row ever comes to name it: one that does is a
+// contradiction. Then this fails Damaged and deletes nothing.
+func (c *Collection) delete(ctx context.Context) error {
+	if len(c.candidates) == 0 {
+		return nil
+	}
+	s := c.contents
+	if !c.checked {
+		if err := s.db.CheckTables(ctx, deciding...); err != nil {
+			return fmt.Errorf("nothing is deleted: %w", err)
+		}
+		c.checked = true
+	}
+	if err := c.confirm(ctx); err != nil {
+		return err
+	}
+	byTenant := map[int64][]int64{}
+	var dropped []blobRow
+	for _, one := range c.candidates {
+		byTenant[one.tenant] = append(byTenant[one.tenant], one.id)
+		if one.item != 0 {
+			dropped = append(dropped, blobRow{ID: one.id, Item: one.item})
+		}
+	}
+	for tenant, ids := range byTenant {
+		if err := s.deleteAll(ctx, tenant, ids); err != nil {
+			return err
+		}
+	}
+	fault.Point("collect.part-deleted")
+	for part := range slices.Chunk(dropped, collectAtOnce) {
+		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return deleteDropped(ctx, tx, part) }); err != nil {
+			return err
+		}
+	}
+	c.Removed += int64(len(c.candidates))
+	c.candidates = c.candidates[:0]
+	return nil
+}
+
+// confirm looks for the candidates in the tables themselves.
+func (c *Collection) confirm(ctx context.Context) error {
+	type name struct{ tenant, id int64 }
+	found := make(map[name]int64, len(c.candidates)) // the item that dropped it
+	ids := make([]int64, len(c.candidates))
+	for i, one := range c.candidates {
+		found[name{one.tenant, one.id}], ids[i] = one.item, one.id
+	}
+	var first string
+	wrong := map[name]bool{}
+	look := func(table string, own bool) func(row store.Scanner) error {
+		return func(row store.Scanner) error {
+			var n name
+			var item int64
+			if err := row.Scan(&n.tenant, &n.id, &item); err != nil {
+				return err
+			}
+			if by, is := found[n]; is && !(own && by == item) {
+				if len(wrong) == 0 {
+					first = fmt.Sprintf("blob %d of tenant %d, which table %s has", n.id, n.tenant, table)
+				}
+				wrong[n] = true
+			}
+			return nil
+		}
+	}
+	// In this order: content that is deleted meanwhile moves from blob to dropped.
+	if err := c.contents.db.Scan(ctx, "blob", "tenant, id, item", "id", ids, look("blob", false)); err != nil {
+		return err
+	}
+	if err := c.contents.db.Scan(ctx, "dropped", "tenant, blob, item", "blob", ids, look("dropped", true)); err != nil {
+		return err
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	cause := &Contradiction{}
+	for n := range wrong {
+		if !slices.Contains(cause.Tenants, n.tenant) {
+			cause.Tenants = append(cause.Tenants, n.tenant)
+		}
+	}
+	return fail.New(api.Damaged, "nothing is deleted: an index of the database leaves out %d blobs that its rows name; the first is %s", len(wrong), first).
+		WithHint("docs/damage.md says how an index is rebuilt from the rows").Because(cause)
+}
+
+// Contradiction is the cause of a refusal to delete blobs that an index calls
+// unnamed while rows name them.
+type Contradiction struct{ Tenants []int64 } // whose blobs they are
+
+func (e *Contradiction) Error() string { return fmt.Sprintf("blobs of tenants %d", e.Tenants) }

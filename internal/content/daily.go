@@ -1,0 +1,57 @@
+package content
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyroll/internal/store"
+)
+
+// passSetting is where the daily collection notes how far it is: when the last one
+// ended, and the tenant up to which the one under way has come.
+const passSetting = "blobs-collected"
+
+// Every is how long after a daily collection the next one begins.
+const Every = 24 * time.Hour
+
+// CollectionDue reports whether a daily collection is due at a moment, and after which
+// tenant it goes on. The first one is due a day after the database was first
+// used.
+func (s *Contents) CollectionDue(ctx context.Context, at time.Time) (due bool, after int64, err error) {
+	var last int64
+	noted := false
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		values, err := store.Collect(ctx, tx, func(row store.Scanner) (v string, err error) {
+			err = row.Scan(&v)
+			return v, err
+		}, `SELECT value FROM setting WHERE name = ?1`, passSetting)
+		if err != nil || len(values) == 0 {
+			return err
+		}
+		noted = true
+		_, err = fmt.Sscan(values[0], &last, &after)
+		return err
+	})
+	if err != nil {
+		return false, 0, fmt.Errorf("read when blobs were collected: %w", err)
+	}
+	if !noted {
+		return false, 0, s.NoteCollected(ctx, at, 0)
+	}
+	return at.Sub(time.UnixMilli(last)) >= Every, after, nil
+}
+
+// NoteCollected notes that a daily collection ended, at a moment, or, with the
+// moment at which the one before it ended, that it is done with the tenants up to after.
+func (s *Contents) NoteCollected(ctx context.Context, at time.Time, after int64) error {
+	err := s.db.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`,
+			passSetting, fmt.Sprint(at.UnixMilli(), after))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("note which blobs were collected: %w", err)
+	}
+	return nil
+}
