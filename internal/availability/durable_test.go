@@ -30,8 +30,9 @@ type version struct {
 func (v *version) place() envelope.Place { return envelope.Place{Tenant: 5, Child: 9} }
 
 // kept is what a store has to hold; an entry is there once its version was
-// acknowledged.
-type kept struct{ first, other, next, last *version }
+// acknowledged. A process that was killed left half with a mark that is not
+// durable.
+type kept struct{ first, other, half, next, last *version }
 
 // wrapWith wraps with a version that was acknowledged.
 func wrapWith(s *availability.Store, id int64, number uint32) *version {
@@ -62,8 +63,11 @@ func (v *version) note(err error) error {
 	return err
 }
 
-// destroy ends the first key, and the first version of the other one.
+// destroy ends two keys, and the first version of the other one.
 func (k *kept) destroy(s *availability.Store) (err error) {
+	if err = k.half.note(s.Destroy(context.Background(), k.half.id)); err != nil {
+		return err
+	}
 	k.other.ending = true
 	if err = k.other.note(s.DestroyVersion(context.Background(), k.other.id, 1)); err == nil {
 		k.first.ending = true
@@ -72,13 +76,13 @@ func (k *kept) destroy(s *availability.Store) (err error) {
 	return err
 }
 
-func (k *kept) check(t testing.TB, f files.FS) {
+func (k *kept) check(t testing.TB, f files.FS, nth int) {
 	ctx := context.Background()
 	s, err := availability.OpenOn(f, durableFolder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, v := range map[string]*version{"the first key": k.first, "the other key": k.other, "its next version": k.next, "the last key": k.last} {
+	for name, v := range map[string]*version{"the first key": k.first, "the other key": k.other, "the half destroyed key": k.half, "its next version": k.next, "the last key": k.last} {
 		if v == nil {
 			continue
 		}
@@ -93,8 +97,21 @@ func (k *kept) check(t testing.TB, f files.FS) {
 			t.Errorf("%s, destroyed: %v, ending: %v: %q, %v", name, v.destroyed, v.ending, opened, err)
 		}
 	}
+	for name, body := range f.(*filestest.FS).Files() {
+		if strings.HasSuffix(name, ".key") && len(body) != 85 {
+			t.Errorf("%s is torn: %d bytes", name, len(body))
+		}
+		for _, v := range []*version{k.first, k.other, k.half} {
+			if v.destroyed && bytes.Contains(body, v.key) {
+				t.Errorf("%s holds a key that was destroyed", name)
+			}
+		}
+	}
 	if err := k.add(s); err != nil {
 		t.Errorf("add once more: %v", err)
+	}
+	if nth == 0 {
+		return
 	}
 	if err := k.destroy(s); err != nil {
 		t.Errorf("destroy once more: %v", err)
@@ -102,16 +119,6 @@ func (k *kept) check(t testing.TB, f files.FS) {
 	if k.last == nil {
 		if k.last = create(s); k.last == nil {
 			t.Error("no key can be made any more")
-		}
-	}
-	for name, body := range f.(*filestest.FS).Files() {
-		if strings.HasSuffix(name, ".key") && len(body) != 85 {
-			t.Errorf("%s is torn: %d bytes", name, len(body))
-		}
-		for _, v := range []*version{k.first, k.other} {
-			if bytes.Contains(body, v.key) {
-				t.Errorf("%s holds the key that was destroyed", name)
-			}
 		}
 	}
 }
@@ -123,24 +130,30 @@ func TestAvailabilityKeysSurviveAStopAtEveryOperation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, v := range []**version{&k.first, &k.other} {
+			for _, v := range []**version{&k.first, &k.other, &k.half} {
 				if *v = create(s); *v == nil {
 					t.Fatal("no key can be made")
 				}
 				(*v).key = f.(*filestest.FS).Files()[fmt.Sprintf("%s/%d-1.key", durableFolder, (*v).id)][21:53]
 			}
+			k.half.ending = true
+			mark, err := f.Create(fmt.Sprintf("%s/%d.destroyed", durableFolder, k.half.id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = mark.Close()
 		},
 		Act: func(f files.FS, k *kept) {
 			s, err := availability.OpenOn(f, durableFolder)
 			if err != nil {
 				return
 			}
-			k.last = create(s)
-			if k.add(s) == nil {
-				_ = k.destroy(s)
+			if k.destroy(s) == nil {
+				k.last = create(s)
 			}
+			_ = k.add(s)
 		},
-		Check: func(t testing.TB, f files.FS, k *kept) { k.check(t, f) },
+		Check: func(t testing.TB, f files.FS, k *kept, nth int) { k.check(t, f, nth) },
 	})
 }
 

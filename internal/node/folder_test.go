@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -46,7 +47,7 @@ func TestDataFolderSurvivesAStopAtEveryOperation(t *testing.T) {
 	}
 	filestest.Run(t, filestest.Scenario[written]{
 		Act: func(f files.FS, w *written) { _ = start(f, w, "https://first", "https://second") },
-		Check: func(t testing.TB, f files.FS, w *written) {
+		Check: func(t testing.TB, f files.FS, w *written, nth int) {
 			var info node.Info
 			body, there := f.(*filestest.FS).Files()[durableFolder+"/"+node.InfoFile]
 			if err := json.Unmarshal(body, &info); there && err != nil {
@@ -55,7 +56,7 @@ func TestDataFolderSurvivesAStopAtEveryOperation(t *testing.T) {
 			if info.URL != w.acknowledged && !slices.Contains(w.begun, info.URL) {
 				t.Errorf("%s says %q; acknowledged was %q", node.InfoFile, info.URL, w.acknowledged)
 			}
-			if err := start(f, w, "https://third"); err != nil {
+			if err := start(f, w, fmt.Sprint("https://check-", nth)); err != nil {
 				t.Errorf("start once more: %v", err)
 			}
 		},

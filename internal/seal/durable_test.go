@@ -22,7 +22,7 @@ func TestSealSurvivesAStopAtEveryOperation(t *testing.T) {
 				*id = s.ID()
 			}
 		},
-		Check: func(t testing.TB, f files.FS, id *string) {
+		Check: func(t testing.TB, f files.FS, id *string, _ int) {
 			s, err := seal.OpenOn(f, "/srv/seal")
 			if err != nil {
 				t.Fatal(err)
