@@ -42,6 +42,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 		"put.blob-durable": false, "put.before-commit": false, "put.after-commit": true,
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		db.SetForTests(store.ForTests{}) // fault points are counted
 		w := newWorld(t, db)
 		for point, isNew := range points {
 			for n := 1; ; n++ {
@@ -74,6 +75,7 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 		"import.blobs-durable": 0, "import.before-commit": 0, "import.after-commit": 1,
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		db.SetForTests(store.ForTests{}) // fault points are counted
 		w := newWorld(t, db)
 		all := mbox(10) // in batches of 4
 		messages := splitLines(all)

@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
+	"keyroll/internal/store"
 )
 
 // scenario is what a child does to a prepared data folder.
@@ -39,8 +40,8 @@ type step struct {
 }
 
 // options of every node: pages so small that a little data fills several, and
-// rolls that take a page at a time.
-var options = node.Options{PageSlots: 4, RollRate: 2000}
+// rolls that take a page at a time. Transactions run once: fault points are counted.
+var options = node.Options{PageSlots: 4, RollRate: 2000, ForTests: &store.ForTests{}}
 
 const (
 	alice, bob = "alice@contoso.com", "bob@contoso.com"

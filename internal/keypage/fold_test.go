@@ -157,6 +157,7 @@ func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint
 
 func TestFoldMergesSmallPagesOfOnePlaceAlone(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		db.SetForTests(store.ForTests{}) // transactions are counted
 		f := newFolding(db)
 		for _, n := range []int{1, 1, 7, 2, 4, 5, 1, 8, 3, 4} {
 			f.put(t, envelope.ClassActive, n)
@@ -188,6 +189,7 @@ func TestFoldMergesSmallPagesOfOnePlaceAlone(t *testing.T) {
 
 func TestFoldKeepsEachTransactionWithinOnePage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		db.SetForTests(store.ForTests{}) // transactions are counted
 		f := newFolding(db)
 		for range 50 {
 			f.put(t, envelope.ClassBlob, 1)

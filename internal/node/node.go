@@ -80,8 +80,9 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Tests alone set these.
-	trouble func(w http.ResponseWriter, r *http.Request) bool
-	now     func() time.Time
+	ForTests *store.ForTests // of the database; nil: production's way
+	trouble  func(w http.ResponseWriter, r *http.Request) bool
+	now      func() time.Time
 }
 
 // Node is a running keyroll.
@@ -154,6 +155,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.DB.Close)
+	if o.ForTests != nil {
+		n.DB.SetForTests(*o.ForTests)
+	}
 	if err := n.noteDatabase(o); err != nil {
 		return nil, err
 	}

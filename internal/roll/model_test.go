@@ -181,12 +181,13 @@ func (m *model) update(t *rapid.T) {
 		return err
 	})
 	kv, _ := m.NewVersions(pol)
-	_, err := m.Policies.Update(m.Ctx, pol, false, kv, api.DepthPolicy, func(tx *store.Tx, c policy.Change) error {
-		ro, err := roll.Begin(m.Ctx, tx, m.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, m.Clock.Now())
-		m.rolls = append(m.rolls, ro)
+	var ro roll.Roll
+	_, err := m.Policies.Update(m.Ctx, pol, false, kv, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+		ro, err = roll.Begin(m.Ctx, tx, m.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, m.Clock.Now())
 		return err
 	})
 	m.Must(err)
+	m.rolls = append(m.rolls, ro)
 }
 
 // work works on any roll that ever was; one that does not run any more is left alone.

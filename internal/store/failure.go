@@ -44,11 +44,16 @@ func (db *DB) named(err error) error {
 		f = fail.New(api.Damaged, "the database is damaged below its rows").
 			WithHint("stop keyroll and restore the database from a backup, as docs/damage.md says")
 	case unreachable:
-		f = fail.New(api.Unavailable, "the database does not answer").WithHint("try again; the database is named in keyroll's log")
+		f = noAnswer()
 	default:
 		return err
 	}
 	return f.Because(fmt.Errorf("database %s: %w", db.shown, err))
+}
+
+// noAnswer is the error of a database that does not answer.
+func noAnswer() *fail.Error {
+	return fail.New(api.Unavailable, "the database does not answer").WithHint("try again; the database is named in keyroll's log")
 }
 
 // noRoom reports whether the operating system refused a write for want of room.

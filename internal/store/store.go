@@ -31,6 +31,7 @@ type DB struct {
 	reader       *sql.DB        // the same pool as writer on PostgreSQL
 	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
 	aside        func() *sql.DB // makes a pool for Aside; nil: no other process uses the database
+	forTests     ForTests
 }
 
 // Open opens the database at address, "sqlite:///absolute/path" or
@@ -154,10 +155,18 @@ const (
 // have happened. A database that is full, takes no writes, is damaged or does
 // not answer is named with its code.
 func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
+	if db.forTests.RunTwice {
+		fn = twice(fn)
+	}
 	pause := firstPause
 	for try := 1; ; try++ {
 		err := db.run(ctx, db.writer, &sql.TxOptions{}, fn)
-		if err == nil || !db.dialect.retryable(err) {
+		switch {
+		case err == nil && db.forTests.LoseAnswer != nil && db.forTests.LoseAnswer(ctx):
+			return noAnswer().Because(errAnswerLost)
+		case err == errRunTwice:
+			continue
+		case err == nil || !db.dialect.retryable(err):
 			return db.named(err)
 		}
 		if try == attempts {

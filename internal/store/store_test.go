@@ -281,6 +281,7 @@ func TestRetriesAreBoundedAndOnlyForBrokenOffTransactions(t *testing.T) {
 		if db.Dialect().Name == "postgres" {
 			broken = &pgconn.PgError{Code: "40001"}
 		}
+		db.SetForTests(store.ForTests{}) // runs are counted
 		ran := 0
 		run := func(until int, err error) error {
 			ran = 0

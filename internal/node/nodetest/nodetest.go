@@ -47,9 +47,14 @@ type World struct {
 }
 
 // Start starts a node, on a fresh data folder unless o names one, whose database
-// is one that storetest.One would return. It is closed at the test's end.
+// is one that storetest.One would return. It is closed at the test's end. Its
+// transactions run as storetest.Mode says, unless o says how.
 func Start(t testing.TB, o node.Options) *World {
 	t.Helper()
+	if o.ForTests == nil {
+		mode := storetest.Mode(t)
+		o.ForTests = &mode
+	}
 	if o.Data == "" {
 		o.Data = filepath.Join(t.TempDir(), "data")
 		if o.Database == "" && storetest.OnPostgres() {

@@ -90,13 +90,22 @@ func Postgres(t testing.TB) *store.DB {
 	return Open(t, PostgresURL(t))
 }
 
-// Open opens the database at address and closes it when t ends.
+// Mode is how the transactions of tests run: each function of InTx that succeeds
+// is rolled back and run again. Benchmarks measure, so theirs run once.
+func Mode(t testing.TB) store.ForTests {
+	_, measured := t.(*testing.B)
+	return store.ForTests{RunTwice: !measured}
+}
+
+// Open opens the database at address and closes it when t ends. Its transactions
+// run as Mode says.
 func Open(t testing.TB, address string) *store.DB {
 	t.Helper()
 	db, err := store.Open(context.Background(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.SetForTests(Mode(t))
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Errorf("close database: %v", err)
