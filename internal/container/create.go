@@ -196,9 +196,9 @@ func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.
 	page := store.NewID()
 	for i := range fresh {
 		fresh[i].Page = page
-		own := fresh[i].key
-		if own == nil {
-			own = envelope.NewKey()
+		own := envelope.NewKey()
+		if fresh[i].key != nil {
+			own = fresh[i].key.Clone() // a draft's own stays: this may run again
 		}
 		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *own}
 	}

@@ -152,37 +152,30 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 		return err
 	}
 	fault.Point("import.blobs-durable")
-	var committing bool
-	err := errLost
-	for try := 0; try < tries && errors.Is(err, errLost); try++ {
-		committing, err = b.insert(ctx, also)
-		err = renewed(err, func(mark int64) error { return b.renew(ctx, mark) })
-	}
+	err := b.contents.nameBlobs(ctx, func(run inTx) error {
+		return renewed(b.insert(ctx, run, also), func(mark int64) error { return b.renew(ctx, mark) })
+	}, func() []blobRow { return b.rows })
 	if errors.Is(err, errLost) {
-		err = rolledMeanwhile()
+		return rolledMeanwhile()
 	}
 	if err != nil {
-		if !committing { // else it may have happened
-			b.contents.deleteBlobs(ctx, b.rows)
-		}
 		return err
 	}
 	fault.Point("import.after-commit")
 	return nil
 }
 
-// insert is the transaction; it reports whether it came as far as the commit.
-func (b *batch) insert(ctx context.Context, also func(tx *store.Tx) error) (committing bool, err error) {
+// insert runs the transaction.
+func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	opened, err := b.contents.keys.OpenKey(ctx, b.container)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer opened.Zero()
 	if err := b.sealKeys(opened); err != nil {
-		return false, err
+		return err
 	}
-	err = b.contents.db.InTx(ctx, func(tx *store.Tx) error {
-		committing = false
+	return run(func(tx *store.Tx) error {
 		if err := b.contents.takesBlobs(ctx, tx, opened, b.rows); err != nil {
 			return err
 		}
@@ -198,10 +191,8 @@ func (b *batch) insert(ctx context.Context, also func(tx *store.Tx) error) (comm
 			}
 		}
 		fault.Point("import.before-commit")
-		committing = true
 		return nil
 	})
-	return committing, err
 }
 
 // sealKeys puts the blobs' keys into pages.

@@ -221,47 +221,40 @@ func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
 	return rows, nil
 }
 
-// tries is how often a transaction is begun anew when somebody else changed what
-// it is about.
-const tries = 10
-
 // commit puts the new file in the place of the old one, whose keys go in the
 // same transaction and whose blobs wait for the next collection.
 func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	s := u.contents
-	var committing bool
-	err := errLost
-	for try := 0; try < tries && (errors.Is(err, errLost) || store.IsUnique(err)); try++ {
-		committing, err = u.swap(ctx, also)
-		err = renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
+	err := s.nameBlobs(ctx, func(run inTx) error {
+		err := u.swap(ctx, run, also)
+		if store.IsUnique(err) { // another one has stored a file at the same path
+			err = errors.Join(errLost, err)
+		}
+		return renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
+	}, func() []blobRow { return u.blobs })
+	if errors.Is(err, errLost) {
+		return fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again").Because(err)
 	}
 	if err != nil {
-		if !committing { // else it may have happened
-			s.deleteBlobs(ctx, u.blobs)
-		}
-		if errors.Is(err, errLost) || store.IsUnique(err) {
-			return fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again").Because(err)
-		}
 		return err
 	}
 	fault.Point("put.after-commit")
 	return nil
 }
 
-// swap is the transaction. It reports whether it came as far as the commit.
-func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (committing bool, err error) {
+// swap runs the transaction.
+func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	s, tenant := u.contents, u.item.Tenant
 	opened, err := s.keys.OpenKey(ctx, u.container)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer opened.Zero()
 	pages, err := u.arrived(opened)
 	if err != nil {
-		return false, err
+		return err
 	}
-	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		committing = false
+	return run(func(tx *store.Tx) error {
 		if err := s.takesBlobs(ctx, tx, opened, u.blobs); err != nil {
 			return err
 		}
@@ -295,8 +288,6 @@ func (u *upload) swap(ctx context.Context, also func(tx *store.Tx) error) (commi
 			}
 		}
 		fault.Point("put.before-commit")
-		committing = true
 		return nil
 	})
-	return committing, err
 }

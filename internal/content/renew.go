@@ -269,41 +269,40 @@ func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name
 // next collection.
 func (u *unit) commit(ctx context.Context) error {
 	var olds []blobRow
-	var committing bool
-	err := errLost
-	for try := 0; try < tries && errors.Is(err, errLost); try++ {
-		olds, committing, err = u.swap(ctx)
-	}
-	if errors.Is(err, errLost) {
-		olds, committing, err = nil, false, nil // for another call
-	}
-	if err != nil && committing { // it may have happened
+	err := u.contents.nameBlobs(ctx, func(run inTx) (err error) {
+		olds, err = u.swap(ctx, run)
 		return err
+	}, func() []blobRow { return u.unused(nil) })
+	if errors.Is(err, errLost) {
+		return nil // for another call
 	}
-	gone := map[int64]bool{}
-	for _, b := range olds {
-		gone[b.ID] = true
-	}
-	var unused []blobRow
-	for _, f := range u.fresh {
-		if err != nil || !gone[f.old.ID] {
-			unused = append(unused, f.row)
-		}
-	}
-	u.contents.deleteBlobs(ctx, unused)
 	if err != nil {
 		return err
 	}
+	u.contents.deleteBlobs(ctx, u.unused(olds))
 	fault.Point("renew.after-commit")
 	return nil
 }
 
-// swap is the transaction. It returns the blobs that were replaced, and whether
-// it came as far as the commit.
-func (u *unit) swap(ctx context.Context) (olds []blobRow, committing bool, err error) {
+// unused returns the new blobs whose old ones are not among those that were replaced.
+func (u *unit) unused(replaced []blobRow) (unused []blobRow) {
+	gone := map[int64]bool{}
+	for _, b := range replaced {
+		gone[b.ID] = true
+	}
+	for _, f := range u.fresh {
+		if !gone[f.old.ID] {
+			unused = append(unused, f.row)
+		}
+	}
+	return unused
+}
+
+// swap runs the transaction. It returns the blobs that were replaced.
+func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 	s := u.contents
-	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		olds, committing = nil, false
+	err = run(func(tx *store.Tx) error {
+		olds = nil
 		if err := u.Hold(tx); err != nil {
 			return err
 		}
@@ -330,10 +329,9 @@ func (u *unit) swap(ctx context.Context) (olds []blobRow, committing bool, err e
 			return err
 		}
 		fault.Point("renew.before-commit")
-		committing = true
 		return nil
 	})
-	return olds, committing, err
+	return olds, err
 }
 
 // renewedItem is an item with its metadata sealed anew, and those of its blobs

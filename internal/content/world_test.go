@@ -40,6 +40,8 @@ type fakePolicies struct {
 	opening func()
 	// allow, when positive, is how many opens are left before the key is revoked.
 	allow atomic.Int64
+	// refreshes is how often the policy key will have changed when a transaction looks.
+	refreshes atomic.Int64
 }
 
 func newFakePolicies(db *store.DB) *fakePolicies {
@@ -69,15 +71,21 @@ func (f *fakePolicies) Current(context.Context, *store.Tx, int64, int64) (policy
 }
 
 func (f *fakePolicies) LockCurrent(context.Context, *store.Tx, int64, int64) (policy.KeyRow, error) {
-	return f.row, nil
+	row := f.row
+	if f.refreshes.Load() > 0 {
+		f.refreshes.Add(-1)
+		row.Generation++
+	}
+	return row, nil
 }
 
 func (f *fakePolicies) Default(context.Context, *store.Tx, int64, string, int64) (int64, error) {
 	return f.row.Policy, nil
 }
 
-func (f *fakePolicies) LockDefault(context.Context, *store.Tx, int64, string, int64) (int64, policy.KeyRow, error) {
-	return f.row.Policy, f.row, nil
+func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, _ string, _ int64) (int64, policy.KeyRow, error) {
+	row, err := f.LockCurrent(ctx, tx, tenant, f.row.Policy)
+	return f.row.Policy, row, err
 }
 
 func (f *fakePolicies) ServiceManaged(context.Context, *store.Tx, int64) (int64, error) {

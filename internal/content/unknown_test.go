@@ -1,0 +1,139 @@
+package content_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+)
+
+var errRefused = errors.New("refused by the test")
+
+// loseNext makes the answer to the commit of the next transaction that calls
+// armed get lost; armed runs in it.
+func (w *world) loseNext() (armed func() error) {
+	lose := false
+	w.db.SetForTests(store.ForTests{RunTwice: true, LoseAnswer: func(context.Context) bool {
+		lost := lose
+		lose = false
+		return lost
+	}})
+	return func() error { lose = true; return nil }
+}
+
+func (w *world) wantLost(t *testing.T, err error) {
+	t.Helper()
+	if !store.IsAnswerLost(err) {
+		t.Fatalf("error %v, want that of a lost answer", err)
+	}
+}
+
+// A put, an import and a renewal whose commit has happened, though its answer
+// was lost, keep what they stored, and may be asked for again.
+func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
+		w.put(t, "a", "old")
+		armed := w.loseNext()
+		also := func(*store.Tx) error { return armed() }
+		put := func(also func(*store.Tx) error) error {
+			return e(w.Put(ctx, w.site, "a", -1, strings.NewReader(file), also))
+		}
+		w.wantLost(t, put(also))
+		if w.get(t, "a") != file {
+			t.Error("the file that was put is not there")
+		}
+		w.healthy(t, false)
+		must(t, put(nil))
+
+		mail := mbox(3)
+		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), nil, also)
+		w.wantLost(t, err)
+		if w.export(t) != mail {
+			t.Error("the messages that were imported are not there")
+		}
+		w.healthy(t, false)
+
+		mark, skipped := store.NewID(), map[int64]error{}
+		for _, c := range []container.Container{w.mail, w.site} {
+			r := w.renewal(mark, skipped)
+			r.Done = func(*store.Tx, int64) error { return armed() }
+			w.wantLost(t, w.Renew(ctx, c, r))
+			if w.export(t) != mail || w.get(t, "a") != file {
+				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
+			}
+			w.healthy(t, false)
+		}
+		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 || w.older(t, mark) > 0 {
+			t.Errorf("asked again: %d containers, skipped %v", n, skipped)
+		}
+		w.tidyUp(t)
+		w.collect(t, 0)
+		w.exact(t)
+	})
+}
+
+// A failure before the commit, also in the second run of a transaction, leaves
+// no blob.
+func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		for fails := range 2 {
+			runs := 0
+			also := func(*store.Tx) error {
+				if runs++; runs > fails {
+					return errRefused
+				}
+				return nil
+			}
+			if err := e(w.Put(ctx, w.site, "a", -1, strings.NewReader("content"), also)); !errors.Is(err, errRefused) {
+				t.Errorf("put: %v", err)
+			}
+			runs = 0
+			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), nil, also); !errors.Is(err, errRefused) {
+				t.Errorf("import: %v", err)
+			}
+			w.exact(t)
+		}
+		w.put(t, "a", "content")
+		runs, r := 0, w.renewal(store.NewID(), map[int64]error{})
+		r.Done = func(*store.Tx, int64) error {
+			if runs++; runs > 1 {
+				return errRefused
+			}
+			return nil
+		}
+		if err := w.Renew(ctx, w.site, r); !errors.Is(err, errRefused) {
+			t.Errorf("renew: %v", err)
+		}
+		w.exact(t)
+	})
+}
+
+// A policy that is refreshed while a backup of what it covers is made, or
+// restored, holds neither up: its key is put under the new policy key.
+func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.put(t, "a", "content")
+		w.importMail(t, mbox(3))
+		for of, name := range map[*container.Container]string{&w.site: "https://contoso.sharepoint.com/sites/b", &w.mail: "bob@contoso.com"} {
+			w.policies.refreshes.Store(3)
+			b := w.backup(t, *of)
+			if n := w.policies.refreshes.Swap(3); n != 0 {
+				t.Errorf("backup: %d refreshes did not come between", n)
+			}
+			restored := w.restore(t, b, name)
+			if n := w.policies.refreshes.Load(); n != 0 {
+				t.Errorf("restore: %d refreshes did not come between", n)
+			}
+			for _, c := range []container.Container{b.Container, restored} {
+				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))
+			}
+		}
+		w.exact(t)
+	})
+}
