@@ -4,7 +4,10 @@
 // type here is what stands on the wire.
 package api
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Problem is a failure as the service API sends it (RFC 9457), with the code
 // and the hint as extension members.
@@ -71,6 +74,44 @@ const (
 	PurgeDone    PolicyState = "Purged"
 )
 
+// HealthState is what the last definitive answer of a customer key was.
+type HealthState string
+
+const (
+	// Serves is a key whose last unwrap succeeded.
+	Serves HealthState = "serves"
+	// Refused is a key whose vault refused by a deliberate act. It lasts until
+	// the key serves again, whatever outages follow.
+	Refused HealthState = "refused"
+	// Unreachable is a key that served, and whose vault has been out of reach since.
+	Unreachable HealthState = "unreachable"
+	// HealthUnknown is a key that has not served since the database keeps
+	// records. It counts as refused.
+	HealthUnknown HealthState = "unknown"
+)
+
+// KeyHealth is the health of a customer key version as one policy uses it.
+type KeyHealth struct {
+	State  HealthState `json:"state" enum:"serves,refused,unreachable,unknown" doc:"unknown: it has not served since the database keeps records, and counts as refused"`
+	Since  *time.Time  `json:"since,omitempty"`
+	Reason string      `json:"reason,omitempty" doc:"of a refusal or an outage"`
+}
+
+// String describes the health in one line, empty where there is no key.
+func (h *KeyHealth) String() string {
+	switch {
+	case h == nil:
+		return ""
+	case h.State == HealthUnknown:
+		return "unknown: it has not served yet, and counts as refused"
+	case h.Since == nil:
+		return string(h.State)
+	case h.Reason != "":
+		return fmt.Sprintf("%s since %s: %s", h.State, h.Since.Format(time.RFC3339), h.Reason)
+	}
+	return fmt.Sprintf("%s since %s", h.State, h.Since.Format(time.RFC3339))
+}
+
 // Policy names two customer keys and what they protect.
 type Policy struct {
 	ID          string     `json:"id" doc:"GUID"`
@@ -91,6 +132,9 @@ type Policy struct {
 	Generation uint32     `json:"generation" doc:"of the current policy key, counted from 1"`
 	Primary    KeyVersion `json:"primary"`
 	Secondary  KeyVersion `json:"secondary"`
+	// PrimaryHealth and SecondaryHealth are absent where there are no customer keys.
+	PrimaryHealth   *KeyHealth `json:"primaryHealth,omitempty"`
+	SecondaryHealth *KeyHealth `json:"secondaryHealth,omitempty"`
 	// AvailabilityKey is what no other policy has; nothing returns the key itself.
 	AvailabilityKey     string    `json:"availabilityKey" doc:"id of the policy's own availability key"`
 	AvailabilityVersion uint32    `json:"availabilityVersion" doc:"of the availability key, counted from 1"`
@@ -210,6 +254,7 @@ type KeyUsage struct {
 	Sites        int64     `json:"sites"`
 	Workloads    int64     `json:"workloads"`
 	Backups      int64     `json:"backups"`
+	Health       KeyHealth `json:"health" doc:"as this policy uses the key version"`
 	Verdict      Verdict   `json:"verdict"`
 	Since        time.Time `json:"since" doc:"when the verdict came to hold"`
 }

@@ -16,5 +16,5 @@ type RollAvailabilityKeysInput struct {
 }
 
 // RollAvailabilityKeys is the operator's; nobody sees a key.
-var RollAvailabilityKeys = define[RollAvailabilityKeysInput, RolledAvailabilityKeys](Meta{Name: "RollAvailabilityKeys", Method: http.MethodPost, Path: "/v1/availability/roll", Role: Operator,
+var RollAvailabilityKeys = define[RollAvailabilityKeysInput, RolledAvailabilityKeys](Meta{Name: "RollAvailabilityKeys", Method: http.MethodPost, Path: "/v1/availability/roll", Role: Operator, Initiator: BySystem,
 	Summary: "Give availability keys a new version, replace all wraps under the older ones, and destroy those"})

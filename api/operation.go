@@ -27,6 +27,21 @@ const (
 	NoBody Body = ""
 )
 
+// Initiator says on whose behalf an operation opens policy keys. It decides
+// whether the availability key may take the place of customer keys that failed.
+type Initiator string
+
+const (
+	// ByUser is work for a user: the availability key serves it in an outage of
+	// both vaults, and never after a refusal.
+	ByUser Initiator = "user"
+	// BySystem is work that the service itself starts, and shows to no one.
+	BySystem Initiator = "system"
+	// ForRecovery is the documented way out of lost customer keys: bringing a
+	// container under another policy.
+	ForRecovery Initiator = "recovery"
+)
+
 // Meta is what an operation is apart from its types.
 type Meta struct {
 	Name    string // method of service and client, operationId of OpenAPI
@@ -34,9 +49,11 @@ type Meta struct {
 	Path    string
 	Summary string
 	Role    Role
-	Sends   Body // request body
-	Returns Body // response body
-	In, Out reflect.Type
+	// Initiator is ByUser where the table names none.
+	Initiator Initiator
+	Sends     Body // request body
+	Returns   Body // response body
+	In, Out   reflect.Type
 }
 
 // Operation is one operation of the service. In holds the path and query
@@ -54,6 +71,9 @@ func Operations() []Meta { return operations }
 func define[In, Out any](m Meta) Operation[In, Out] {
 	if m.Role == "" {
 		m.Role = Admin
+	}
+	if m.Initiator == "" {
+		m.Initiator = ByUser
 	}
 	m.In, m.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
 	if m.Returns == NoBody && m.Out != reflect.TypeFor[None]() {
@@ -182,7 +202,7 @@ var (
 	SetMailboxState = define[SetMailboxStateInput, Mailbox](Meta{Name: "SetMailboxState", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/state",
 		Summary: "Change the state of a mailbox"})
 	AssignMailbox = define[AssignMailboxInput, Mailbox](Meta{Name: "AssignMailbox", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/policy",
-		Summary: "Assign a policy to a mailbox; its key moves at once"})
+		Summary: "Assign a policy to a mailbox; its key moves at once", Initiator: ForRecovery})
 	ImportMail = define[MailboxInput, Imported](Meta{Name: "ImportMail", Method: http.MethodPost, Path: "/v1/mailboxes/{mailbox}/mbox",
 		Summary: "Import messages from an mbox", Sends: Bytes})
 	ExportMail = define[MailboxInput, None](Meta{Name: "ExportMail", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/mbox",

@@ -28,10 +28,10 @@ func (c *keyUsage) Run(e *env) error {
 			return fail.New(api.NotFound, "no policy has ever stood on such a key version").
 				WithHint("keyroll key usage without a filter shows all that policies stand on or stood on")
 		}
-		return list(e, l.Items, "vault key version policy active inactive disconnected disabled sites workloads backups verdict since",
+		return list(e, l.Items, "vault key version policy active inactive disconnected disabled sites workloads backups health verdict since",
 			func(u api.KeyUsage) []any {
 				return []any{u.Vault, u.Key, u.Version, u.Policy, u.Active, u.Inactive, u.Disconnected, u.Disabled,
-					u.Sites, u.Workloads, u.Backups, u.Verdict, when(u.Since)}
+					u.Sites, u.Workloads, u.Backups, u.Health.State, u.Verdict, when(u.Since)}
 			})
 	})
 }

@@ -111,7 +111,7 @@ func (e *env) refreshed(r api.Refreshed) error {
 func showPolicy(w io.Writer, p api.Policy) {
 	fields(w, "name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "enabled", p.Enabled, "assigned", p.Assigned, "state", p.State,
 		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
-		"primary", p.Primary.URI, "secondary", p.Secondary.URI,
+		"primary", p.Primary.URI, "primary health", p.PrimaryHealth.String(), "secondary", p.Secondary.URI, "secondary health", p.SecondaryHealth.String(),
 		"availability key", fmt.Sprintf("%s version %d, of this policy alone", p.AvailabilityKey, p.AvailabilityVersion), "created", when(p.Created), "refreshed", when(p.Refreshed))
 	if p.Roll != nil {
 		fields(w, "roll", p.Roll.ID, "roll state", p.Roll.State)

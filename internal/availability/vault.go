@@ -270,7 +270,7 @@ func (v *vault) failure(act, name string, err error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	f := rootkey.Classify(err)
-	if f.Deliberate {
+	if f.Class == rootkey.Refusal {
 		return fail.New(api.VaultDenied, "%s: %s", what, f.Reason).Because(err).
 			WithHint("check that --availability names the vault that this database was used with, and that its access policy gives the service create, get, list, wrapKey, unwrapKey, delete and purge")
 	}

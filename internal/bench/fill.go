@@ -31,7 +31,7 @@ func (w *world) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key, err := w.Policies.Open(ctx, w.Tenant.ID, pol.Current.ID)
+	key, err := w.Policies.Open(ctx, w.Tenant.ID, pol.Current.ID, policy.User)
 	if err != nil {
 		return err
 	}

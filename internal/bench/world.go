@@ -159,7 +159,7 @@ func (w *world) walk(ctx context.Context, f func(row keypage.Row, key *envelope.
 	if err != nil {
 		return err
 	}
-	key, err := w.Policies.Open(ctx, w.Tenant.ID, pol.Current.ID)
+	key, err := w.Policies.Open(ctx, w.Tenant.ID, pol.Current.ID, policy.User)
 	if err != nil {
 		return err
 	}

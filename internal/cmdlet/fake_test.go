@@ -69,7 +69,8 @@ func newRecorder() *recorder {
 	return &recorder{
 		policies: []api.Policy{
 			{ID: guid1, Name: "USA_mailboxes", Kind: api.MailboxPolicy, Description: "Root key", Enabled: true, State: api.Registered, PercentComplete: 100,
-				Revision: guid2, Primary: keyVersion("vaultA1", "Key001", 1), Secondary: keyVersion("vaultA2", "Key002", 2), Created: day, Refreshed: day},
+				Revision: guid2, Primary: keyVersion("vaultA1", "Key001", 1), Secondary: keyVersion("vaultA2", "Key002", 2), PrimaryHealth: &api.KeyHealth{State: api.Serves, Since: &day},
+				SecondaryHealth: &api.KeyHealth{State: api.Refused, Since: &day, Reason: "the vault refused the service (403)"}, Created: day, Refreshed: day},
 			{ID: guid3, Name: "Sites", Kind: api.SitePolicy, Geo: "default", Enabled: true, State: api.Rolling, PercentComplete: 37.5,
 				Revision: guid3, Primary: keyVersion("stageRG3vault", "SPKey3", 3), Secondary: keyVersion("stageRG5vault", "SPKey5", 5), Created: day, Refreshed: day},
 			{ID: guid4, Name: "Contoso_Global", Kind: api.MultiWorkloadPolicy, Enabled: true, Assigned: true, State: api.Registered, PercentComplete: 100,

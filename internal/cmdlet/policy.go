@@ -96,6 +96,7 @@ func policyObject(p api.Policy) *Object {
 	return &Object{View: policyView, Properties: []Property{
 		{"Identity", p.Name}, {"Name", p.Name}, {"Guid", p.ID}, {"DistinguishedName", policyDN(p.Name)}, {"Description", p.Description},
 		{"Enabled", p.Enabled}, {"Assigned", p.Assigned}, {"AzureKeyIDs", list(keys)}, {"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
+		{"PrimaryKeyHealth", keyHealth(p.PrimaryHealth)}, {"SecondaryKeyHealth", keyHealth(p.SecondaryHealth)},
 		{"DataEncryptionPolicyID", p.Revision}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
 		{"PermanentDataPurgeRequested", purge}, {"WhenCreated", moment(&p.Created)}, {"WhenRefreshed", moment(&p.Refreshed)},
 	}}
@@ -107,6 +108,14 @@ func keyURI(k api.KeyVersion) any {
 		return nil
 	}
 	return k.URI
+}
+
+// keyHealth is the health of a customer key, nil where there is none.
+func keyHealth(h *api.KeyHealth) any {
+	if h == nil {
+		return nil
+	}
+	return h.String()
 }
 
 // under is where the distinguished names of policies end: keyroll has no other

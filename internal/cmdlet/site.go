@@ -110,7 +110,8 @@ func siteObject(s api.Site) *Object {
 func sitePolicyObject(g api.Geo, p api.Policy) *Object {
 	return &Object{Properties: []Property{
 		{"Geo", g.Name}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
-		{"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)}, {"Name", p.Name},
+		{"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
+		{"PrimaryKeyHealth", keyHealth(p.PrimaryHealth)}, {"SecondaryKeyHealth", keyHealth(p.SecondaryHealth)}, {"Name", p.Name},
 		{"Guid", p.ID}, {"DataEncryptionPolicyID", p.Revision},
 	}}
 }

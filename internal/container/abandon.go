@@ -10,6 +10,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -109,7 +110,7 @@ func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err e
 	for i := range at {
 		p := &at[i]
 		if p.slot.page.ID != 0 {
-			if p.key, err = s.openPolicyKey(ctx, c.Tenant, p.slot.page.Parent); err == nil {
+			if p.key, err = s.openPolicyKey(ctx, c.Tenant, p.slot.page.Parent, policy.User); err == nil {
 				p.page, err = envelope.OpenPage(p.key, p.slot.page.Place(), p.slot.page.Body)
 			}
 			// Of a policy key that is gone the page is looked at again before anything goes.

@@ -53,7 +53,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 				w.must(abandon(a))
 				w.wantCode(second(w.all.Find(w.ctx, w.tenant, container.Mailbox, "a@contoso.com")), api.NotFound)
 				if c.older {
-					opened, err := w.all.OpenKey(w.ctx, w.find("b@contoso.com"))
+					opened, err := w.all.OpenKey(w.ctx, w.find("b@contoso.com"), api.ByUser)
 					w.must(err)
 					_, err = opened.KeyOf(opened.Generation)
 					w.must(err)

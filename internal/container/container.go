@@ -31,7 +31,7 @@ type PolicyKeys interface {
 	// Open returns a copy of a policy key, which the caller zeroes. It may call
 	// a vault, so it is called outside transactions. A policy key that nothing
 	// stands under any more may be gone: NotFound.
-	Open(ctx context.Context, tenant, policyKey int64) (*envelope.Key, error)
+	Open(ctx context.Context, tenant, policyKey int64, who policy.Initiator) (*envelope.Key, error)
 	// Current returns a policy's current policy key as it is at this moment.
 	Current(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
 	// LockCurrent is Current, and holds off a change to the end of tx.
@@ -219,8 +219,8 @@ func again(what string, try func() error) error {
 
 // openPolicyKey opens a policy key that was read before. One that is gone was
 // left by everything under it meanwhile.
-func (s *Containers) openPolicyKey(ctx context.Context, tenant, id int64) (*envelope.Key, error) {
-	key, err := s.policies.Open(ctx, tenant, id)
+func (s *Containers) openPolicyKey(ctx context.Context, tenant, id int64, who policy.Initiator) (*envelope.Key, error) {
+	key, err := s.policies.Open(ctx, tenant, id, who)
 	if fail.Is(err, api.NotFound) {
 		return nil, errors.Join(errChanged, err)
 	}

@@ -274,17 +274,17 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		})
 		forged := c
 		forged.Tenant = n.tenant
-		_, err = n.all.OpenKey(n.ctx, forged)
+		_, err = n.all.OpenKey(n.ctx, forged, api.ByUser)
 		w.wantCode(err, api.NotFound)
 		_, err = n.all.Follow(n.ctx, forged)
 		w.wantCode(err, api.NotFound)
 		for _, c := range []container.Container{c, forged} {
-			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, nil)
+			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery, nil)
 			w.wantCode(err, api.NotFound)
 			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive, nil)
 			w.wantCode(err, api.NotFound)
 		}
-		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, nil)
+		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery, nil)
 		w.wantCode(err, api.NotFound)
 		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy, nil)
 		w.wantCode(err, api.NotFound)
@@ -310,7 +310,7 @@ func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
 			_, err := tx.Exec(w.ctx, `UPDATE container SET page = ?1 WHERE id = ?2`, theirs.Page, c.ID)
 			return err
 		}))
-		_, err := w.all.OpenKey(w.ctx, c)
+		_, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 		w.wantCode(err, api.Damaged)
 		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
 		w.wantCode(err, api.Damaged)
@@ -324,13 +324,13 @@ func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
 			_, err := tx.Exec(w.ctx, `UPDATE container SET page = ?1 WHERE id = ?2`, other.Page, c.ID)
 			return err
 		}))
-		_, err := w.all.OpenKey(w.ctx, c)
+		_, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 		w.wantCode(err, api.Damaged)
 		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error {
 			_, err := tx.Exec(w.ctx, `UPDATE container SET page = ?1, class = ?3 WHERE id = ?2`, c.Page, c.ID, envelope.ClassInactive)
 			return err
 		}))
-		_, err = w.all.OpenKey(w.ctx, c)
+		_, err = w.all.OpenKey(w.ctx, c, api.ByUser)
 		w.wantCode(err, api.Damaged)
 	})
 }
@@ -345,7 +345,7 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 		if err != errRefused {
 			t.Error(err)
 		}
-		if _, err = w.all.Assign(w.ctx, w.tenant, c, own, refuse); err != errRefused {
+		if _, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, refuse); err != errRefused {
 			t.Error(err)
 		}
 		if _, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled, refuse); err != errRefused {
@@ -360,7 +360,7 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 			_, err := tx.Exec(w.ctx, `UPDATE fake_policy SET kind = kind`) // there is a transaction to write in
 			return err
 		}
-		c, err = w.all.Assign(w.ctx, w.tenant, c, own, see)
+		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, see)
 		w.must(err)
 		if seen != c || c != w.find("alice") {
 			t.Errorf("saw %+v, got %+v, stored %+v", seen, c, w.find("alice"))
@@ -379,7 +379,7 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 		w.must(err)
 		acts := map[string]func(){
 			"create": func() { w.mailbox("eve", 0) },
-			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, nil) },
+			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery, nil) },
 			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
 			"move":   func() { w.all.Follow(w.ctx, inactive) },
 			"fold": func() {

@@ -134,7 +134,7 @@ func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also 
 		if err != nil {
 			return err
 		}
-		key, err := s.openPolicyKey(ctx, h.tenant, target.ID)
+		key, err := s.openPolicyKey(ctx, h.tenant, target.ID, policy.User)
 		if err != nil {
 			return err
 		}

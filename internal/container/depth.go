@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
 	"keyroll/internal/lease"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -208,7 +209,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
 		for _, at := range p.slots() {
 			if g.policies[at.page.Parent] == nil {
-				if g.policies[at.page.Parent], err = s.openPolicyKey(ctx, tenant, at.page.Parent); err != nil {
+				if g.policies[at.page.Parent], err = s.openPolicyKey(ctx, tenant, at.page.Parent, policy.User); err != nil {
 					delete(g.policies, at.page.Parent)
 					return g, err
 				}

@@ -8,6 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -75,7 +76,7 @@ func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, e
 	if err != nil {
 		return nil, err
 	}
-	opened, err := s.OpenKey(ctx, r.Container)
+	opened, err := s.OpenKey(ctx, r.Container, policy.System)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of tenant %d: %w", tenant, err)
 	}

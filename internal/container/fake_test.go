@@ -187,7 +187,7 @@ func (f *fakePolicies) key(id int64) *envelope.Key {
 	return f.keys[id]
 }
 
-func (f *fakePolicies) Open(ctx context.Context, tenant, policyKey int64) (*envelope.Key, error) {
+func (f *fakePolicies) Open(ctx context.Context, tenant, policyKey int64, _ policy.Initiator) (*envelope.Key, error) {
 	if f.opening != nil {
 		f.opening(policyKey)
 	}

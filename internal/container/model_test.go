@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
@@ -118,7 +119,7 @@ func (m *model) pick(r *rapid.T) (container.Container, *held) {
 func (m *model) assign(r *rapid.T) {
 	c, h := m.pick(r)
 	h.policy = rapid.SampledFrom(append(m.policies, 0)).Draw(r, "policy")
-	_, err := m.all.Assign(m.ctx, m.tenant, c, h.policy, nil)
+	_, err := m.all.Assign(m.ctx, m.tenant, c, h.policy, api.ForRecovery, nil)
 	m.must(err)
 	h.policyKey = m.current[m.policyOf(h)]
 }

@@ -27,16 +27,16 @@ func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, st
 	}
 	return s.change(ctx, tenant, c, "state", func(now Container) plan {
 		becomesActive := state == envelope.ClassActive && now.State != envelope.ClassActive
-		return plan{state: state, policy: now.Policy, stay: !becomesActive}
+		return plan{state: state, policy: now.Policy, stay: !becomesActive, who: policy.User}
 	}, also)
 }
 
 // Assign gives a container a policy of its own, or with policy 0 takes it back
 // to the default one, and brings its key under that policy's current policy key
-// at once. also is as with SetState.
-func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
+// at once, on behalf of who. also is as with SetState.
+func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, who policy.Initiator, also func(tx *store.Tx, c Container) error) (Container, error) {
 	return s.change(ctx, tenant, c, "assign", func(now Container) plan {
-		return plan{state: now.State, policy: policy}
+		return plan{state: now.State, policy: policy, who: who}
 	}, also)
 }
 
@@ -57,7 +57,7 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 // policy's current policy key; moved says so. Somebody else's change that gets
 // in between is no error: the next access tries again.
 func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
-	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy} })
+	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, who: policy.System} })
 	if err != nil || !states[sv.at.State].follows || len(sv.legs()) == 0 {
 		return false, err
 	}
@@ -73,6 +73,7 @@ type plan struct {
 	state  envelope.Class
 	policy int64 // 0: the default
 	stay   bool  // under the policy key that it has
+	who    policy.Initiator
 }
 
 // survey is where a container stands, and where it is to go.
@@ -150,11 +151,13 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 	legs := sv.legs()
 	keys := make([]struct{ from, to *envelope.Key }, len(legs))
 	for i, l := range legs {
-		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page); err != nil {
+		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page, sv.plan.who); err != nil {
 			return next, err
 		}
 		defer keys[i].from.Zero()
-		if keys[i].to, err = s.openPolicyKey(policy.ForUser(ctx), sv.at.Tenant, l.to.ID); err != nil {
+		// A container comes under a policy key only while its customer lets users
+		// have that key, whoever moves it.
+		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, l.to.ID, policy.User); err != nil {
 			return next, err
 		}
 		defer keys[i].to.Zero()

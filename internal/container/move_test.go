@@ -27,7 +27,7 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 				w.must(err)
 			}
 			key, _ := w.key(c)
-			assigned, err := w.all.Assign(w.ctx, w.tenant, c, own, nil)
+			assigned, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
 			w.must(err)
 			if assigned.Policy != own || assigned.State != c.State || assigned.Name != c.Name || assigned != w.find(c.Name) {
 				t.Errorf("assigned %+v", assigned)
@@ -36,7 +36,7 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 			if !now.Equal(key) || under != w.currentOf(own) {
 				t.Errorf("%s: under %d, want %d; same key: %v", c.Name, under, w.currentOf(own), now.Equal(key))
 			}
-			back, err := w.all.Assign(w.ctx, w.tenant, assigned, 0, nil)
+			back, err := w.all.Assign(w.ctx, w.tenant, assigned, 0, api.ForRecovery, nil)
 			w.must(err)
 			now, under = w.key(c)
 			if back.Policy != 0 || !now.Equal(key) || under != w.currentOf(w.managed) {
@@ -51,7 +51,7 @@ func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
 	each(t, func(w world) {
 		c := w.mailboxes("alice", "bob")[0]
 		pages := fmt.Sprint(w.pages())
-		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, nil)
+		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, api.ForRecovery, nil)
 		w.must(err)
 		if got := w.find("alice"); got != c || got.Policy != w.managed || fmt.Sprint(w.pages()) != pages {
 			t.Errorf("assigned %+v", got)
@@ -122,7 +122,7 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 		var keys []*envelope.Key
 		for i := range list {
 			var err error
-			list[i], err = w.all.Assign(w.ctx, w.tenant, list[i], own, nil)
+			list[i], err = w.all.Assign(w.ctx, w.tenant, list[i], own, api.ForRecovery, nil)
 			w.must(err)
 			list[i], err = w.all.SetState(w.ctx, w.tenant, list[i], mailboxStates[i], nil)
 			w.must(err)
@@ -214,10 +214,10 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 			t.Error("created in bulk under an older policy key")
 		}
 		w.once(refresh)
-		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, nil)
+		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, api.ForRecovery, nil)
 		w.must(err)
 		w.once(refresh)
-		c, err = w.all.Assign(w.ctx, w.tenant, c, own, nil)
+		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
 		w.must(err)
 		if p := w.parent(c); p.ID != w.currentOf(own) {
 			t.Error("assigned under an older policy key")
@@ -248,7 +248,7 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 		var rivals int
 		w.policies.opening = func(int64) { rivals++; w.policies.refresh(t, w.tenant, own) }
 		before := w.frozen()
-		_, err := w.all.Assign(w.ctx, w.tenant, c, own, nil)
+		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
 		w.wantCode(err, api.Conflict)
 		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", own, nil)
 		w.wantCode(err, api.Conflict)
@@ -305,12 +305,12 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 					if n%3 == 2 {
 						c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[n/3*(i%4)], nil)
 					} else {
-						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], nil)
+						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery, nil)
 					}
 					check(err)
 					_, err = w.all.Follow(w.ctx, c)
 					check(err)
-					o, err := w.all.OpenKey(w.ctx, c)
+					o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 					check(err)
 					if err == nil && !o.Key.Equal(keys[i]) {
 						t.Errorf("%s has another key", c.Name)
@@ -404,9 +404,9 @@ func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
 		w.must(err)
 		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", 0, refused(w.managed))
 		w.must(err)
-		c, err = w.all.Assign(w.ctx, w.tenant, c, 0, refused(w.managed))
+		c, err = w.all.Assign(w.ctx, w.tenant, c, 0, api.ForRecovery, refused(w.managed))
 		w.must(err)
-		c, err = w.all.Assign(w.ctx, w.tenant, c, own, refused(own))
+		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, refused(own))
 		w.must(err)
 		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
 		w.must(err)

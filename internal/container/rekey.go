@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -34,7 +35,7 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
-	parent, err := s.openPolicyKey(ctx, tenant, row.Parent)
+	parent, err := s.openPolicyKey(ctx, tenant, row.Parent, policy.User)
 	if err != nil {
 		return 0, err
 	}

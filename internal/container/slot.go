@@ -8,6 +8,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -46,8 +47,9 @@ func (o Opened) Zero() {
 }
 
 // OpenKey opens the key of a container where it stands now, whatever c says of
-// it; the caller zeroes it. It may call a vault, so it is called outside transactions.
-func (s *Containers) OpenKey(ctx context.Context, c Container) (o Opened, err error) {
+// it, on behalf of who; the caller zeroes it. It may call a vault, so it is called
+// outside transactions.
+func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initiator) (o Opened, err error) {
 	err = again("open the key of "+string(c.Kind), func() error {
 		var at place
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -60,7 +62,7 @@ func (s *Containers) OpenKey(ctx context.Context, c Container) (o Opened, err er
 		o = Opened{Container: at.Container, PolicyKey: at.page.Parent}
 		o.Name = c.Name
 		for _, one := range at.slots() {
-			parent, err := s.openParent(ctx, at, one.page)
+			parent, err := s.openParent(ctx, at, one.page, who)
 			if err != nil {
 				o.Zero()
 				return err
@@ -130,7 +132,7 @@ func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Pare
 	if class == envelope.ClassBackup {
 		return 0, nil
 	}
-	key, err := s.policies.Open(ctx, tenant, parent.ID)
+	key, err := s.policies.Open(ctx, tenant, parent.ID, policy.System)
 	if fail.Is(err, api.NotFound) || fail.Is(err, api.Gone) {
 		return 0, nil
 	}
@@ -212,8 +214,8 @@ func find(ctx context.Context, tx *store.Tx, c Container) (place, error) {
 // openParent opens the policy key that a page was read under. One that is gone
 // was left by everything under it meanwhile; a page that stands there all the
 // same never went there by keyroll's hand.
-func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row) (*envelope.Key, error) {
-	key, err := s.openPolicyKey(ctx, at.Tenant, page.Parent)
+func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row, who policy.Initiator) (*envelope.Key, error) {
+	key, err := s.openPolicyKey(ctx, at.Tenant, page.Parent, who)
 	if !errors.Is(err, errChanged) {
 		return key, err
 	}

@@ -99,7 +99,7 @@ func (w world) find(name string) container.Container {
 // key returns a container's key and the policy key that it stands under.
 func (w world) key(c container.Container) (*envelope.Key, int64) {
 	w.Helper()
-	o, err := w.all.OpenKey(w.ctx, c)
+	o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 	w.must(err)
 	return o.Key, o.PolicyKey
 }

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"time"
 
+	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
@@ -37,7 +38,7 @@ const partItems = 256
 type Keys interface {
 	// OpenKey returns a copy of the container's key, which the caller zeroes. It
 	// fails when the policy that protects the container does not allow its use.
-	OpenKey(ctx context.Context, c container.Container) (container.Opened, error)
+	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
 	// Directory returns what hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
 	// DraftBackup drafts a backup of c, DraftFrom a container from a backup; Add
@@ -96,7 +97,7 @@ func (s *Contents) Totals(ctx context.Context, tx *store.Tx, c container.Contain
 // Fold merges the small key pages of c's blobs, and returns how many pages went
 // away.
 func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error) {
-	opened, err := s.keys.OpenKey(ctx, c)
+	opened, err := s.keys.OpenKey(ctx, c, api.BySystem)
 	if err != nil {
 		return 0, err
 	}
@@ -114,7 +115,7 @@ func parentOf(opened container.Opened) keypage.Parent {
 
 // ask fails when the container's key may not be used any more.
 func (s *Contents) ask(ctx context.Context, c container.Container) error {
-	opened, err := s.keys.OpenKey(ctx, c)
+	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return err
 	}

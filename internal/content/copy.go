@@ -89,7 +89,7 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 }
 
 func (s *Contents) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
-	source, err := s.keys.OpenKey(ctx, from)
+	source, err := s.keys.OpenKey(ctx, from, api.ByUser)
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
 	if err := checkBlobs(item, r.blobs); err != nil {
 		return false, false, err
 	}
-	opened, err := s.keys.OpenKey(ctx, c)
+	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return false, false, err
 	}
@@ -166,7 +166,7 @@ func checkBlobs(item itemRow, blobs []blobRow) error {
 // place of this one: then it reads both again.
 func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
 	for range tries {
-		opened, err := r.contents.keys.OpenKey(ctx, r.container)
+		opened, err := r.contents.keys.OpenKey(ctx, r.container, api.ByUser)
 		if err != nil {
 			return nil, err
 		}

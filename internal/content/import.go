@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
@@ -167,7 +168,7 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 
 // insert runs the transaction.
 func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
-	opened, err := b.contents.keys.OpenKey(ctx, b.container)
+	opened, err := b.contents.keys.OpenKey(ctx, b.container, api.ByUser)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (s *Contents) tryPart(ctx context.Context, c container.Container, query str
 		return part{}, err
 	}
 	// Asked even when there is nothing to open: an empty answer is an answer.
-	opened, err := s.keys.OpenKey(ctx, c)
+	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return part{}, err
 	}

@@ -245,7 +245,7 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 // swap runs the transaction.
 func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	s, tenant := u.contents, u.item.Tenant
-	opened, err := s.keys.OpenKey(ctx, u.container)
+	opened, err := s.keys.OpenKey(ctx, u.container, api.ByUser)
 	if err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func (u *unit) zero() {
 
 func (r *renewing) unit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
 	u := &unit{renewing: r}
-	if u.opened, err = r.contents.keys.OpenKey(ctx, r.container); err != nil {
+	if u.opened, err = r.contents.keys.OpenKey(ctx, r.container, api.ByUser); err != nil {
 		return err
 	}
 	defer u.zero()

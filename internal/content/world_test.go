@@ -48,7 +48,7 @@ func newFakePolicies(db *store.DB) *fakePolicies {
 	return &fakePolicies{db: db, key: envelope.NewKey(), row: policy.KeyRow{ID: store.NewID(), Tenant: tenant, Policy: store.NewID(), Generation: 1}}
 }
 
-func (f *fakePolicies) Open(ctx context.Context, tenant, _ int64) (*envelope.Key, error) {
+func (f *fakePolicies) Open(ctx context.Context, tenant, _ int64, _ policy.Initiator) (*envelope.Key, error) {
 	if err := f.db.InTx(ctx, func(*store.Tx) error { return nil }); err != nil {
 		return nil, err
 	}

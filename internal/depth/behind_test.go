@@ -51,7 +51,7 @@ func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
 		pol := w.MailboxPolicy("p")
 		first, late := w.mailbox(pol.ID, "first", 2), w.mailbox(0, "late", 3)
 		w.during(api.StageContent, func() {
-			_, err := w.containers.Assign(w.Ctx, w.Tenant, late, pol.ID, nil)
+			_, err := w.containers.Assign(w.Ctx, w.Tenant, late, pol.ID, api.ForRecovery, nil)
 			w.Must(err)
 		})
 		ro := w.begin(pol, api.DepthContent)

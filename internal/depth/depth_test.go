@@ -138,7 +138,7 @@ func (w *world) read(list ...container.Container) {
 // key is the key of a container and where it stands.
 func (w *world) key(c container.Container) container.Opened {
 	w.Helper()
-	o, err := w.containers.OpenKey(w.Ctx, c)
+	o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
 	w.Must(err)
 	return o
 }
@@ -236,7 +236,7 @@ func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 		site, err := w.containers.Create(w.Ctx, w.Tenant, container.Site, "https://contoso.sharepoint.com/sites/a", 0, nil)
 		w.Must(err)
 		pol := w.SitePolicy(nil)
-		site, err = w.containers.Assign(w.Ctx, w.Tenant, site, pol.ID, nil)
+		site, err = w.containers.Assign(w.Ctx, w.Tenant, site, pol.ID, api.ForRecovery, nil)
 		w.Must(err)
 		_, err = w.contents.Put(w.Ctx, site, "a/b", -1, strings.NewReader("content"), nil)
 		w.Must(err)

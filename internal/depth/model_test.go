@@ -99,7 +99,7 @@ func (m *model) state(t *rapid.T) {
 }
 
 func (m *model) assign(t *rapid.T) {
-	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), nil)
+	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery, nil)
 	m.Must(err)
 }
 

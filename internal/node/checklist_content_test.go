@@ -24,7 +24,7 @@ func (x tenancy) containerKeys() (all []container.Opened) {
 		return n.Containers.All(ctx, tx, n.Tenant.ID, 0, 1000)
 	})
 	for _, c := range list {
-		opened, err := n.Containers.OpenKey(ctx, c)
+		opened, err := n.Containers.OpenKey(ctx, c, api.ByUser)
 		if err != nil {
 			x.t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,7 +110,7 @@ func (n *Node) register(ctx context.Context) error {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4)
+		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own, records_health) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4, 1)
 			ON CONFLICT (name) DO NOTHING`, n.Name, n.Info.URL, n.DB.Session(), strings.Join(n.own, "\n"))
 		if err != nil {
 			return err
@@ -162,6 +163,19 @@ func (n *Node) others(ctx context.Context, tx *store.Tx) (list []other, err erro
 		list = append(list, o)
 	}
 	return list, rows.Err()
+}
+
+// olderNodes reports whether a node is live that does not record the health of
+// customer keys.
+func olderNodes(ctx context.Context, tx *store.Tx) (bool, error) {
+	live, err := lease.Live(ctx, tx, lease.NodePrefix)
+	if err != nil || len(live) == 0 {
+		return false, err
+	}
+	names, err := store.Collect(ctx, tx, func(row store.Scanner) (name string, err error) {
+		return name, row.Scan(&name)
+	}, `SELECT name FROM node WHERE records_health = 0`)
+	return slices.ContainsFunc(names, func(name string) bool { _, lives := live[name]; return lives }), err
 }
 
 // fits says why two nodes cannot work side by side.

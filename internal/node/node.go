@@ -328,7 +328,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		return err
 	}
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
-		RevisionKey: revisionKey, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, Now: now, Logger: n.logger})
+		RevisionKey: revisionKey, OlderNodes: olderNodes, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
 	n.ages = n.availabilityRoller(o.AvailabilityRollEvery, directory)
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)

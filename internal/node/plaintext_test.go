@@ -352,14 +352,14 @@ func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 		t.Fatal(err)
 	}
 	for _, k := range policyKeys {
-		opened, err := n.Policies.Open(ctx, n.Tenant.ID, k.ID)
+		opened, err := n.Policies.Open(ctx, n.Tenant.ID, k.ID, api.ByUser)
 		if err != nil {
 			continue // retired: it was taken in before
 		}
 		key("policy key", opened)
 	}
 	for _, c := range containers {
-		opened, err := n.Containers.OpenKey(ctx, c)
+		opened, err := n.Containers.OpenKey(ctx, c, api.ByUser)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,17 +11,16 @@ import (
 )
 
 // cache keeps opened policy keys for a bounded time, in memory alone. A key
-// that the availability key opened for the service's own work after a
-// deliberate act of the customer stands in a map of its own: no user's request
-// looks there.
+// that the availability key opened for the service's own work, or for a
+// recovery, is in a map of its own: no user's request looks there.
 type cache struct {
 	wall  func() time.Time
 	due   func(context.Context, *cached) // what is to be done when an entry's timer ends
 	mu    sync.Mutex
-	keys  [initiators]map[int64]*cached
+	keys  map[Initiator]map[int64]*cached
 	drops int64 // calls of drop
-	// flights hold one unwrap for all of one kind who ask for the same key at once.
-	flights  [initiators]singleflight.Group
+	// flights hold one unwrap for all callers of one kind who want the same key at once.
+	flights  singleflight.Group
 	renewals singleflight.Group
 	// working is the life of the timers' work, nil while there is none.
 	working context.Context
@@ -33,7 +32,7 @@ type cache struct {
 type cached struct {
 	id, tenant int64
 	profile    Profile
-	users      bool // stands where users look, and is renewed
+	whose      Initiator // User: everybody's, and renewed
 	key        *envelope.Key
 	renewed    moment // when the unwrap began that its lifetime counts from
 	asked      moment // when the customer keys were last asked, whatever they said
@@ -56,7 +55,7 @@ func (c *cache) since(m moment) time.Duration {
 
 // lifetime is how long an entry lives after its last unwrap; 0 is for ever.
 func (e *cached) lifetime() time.Duration {
-	if !e.users {
+	if e.whose != User {
 		return min(e.profile.CacheLifetime, RevocationBound)
 	}
 	return e.profile.CacheLifetime
@@ -113,25 +112,18 @@ func (c *cache) mark() int64 {
 }
 
 // put keeps a key whose unwrap began at a moment.
-func (c *cache) put(id, tenant int64, key *envelope.Key, since int64, at moment, profile Profile, users bool) {
+func (c *cache) put(id, tenant int64, key *envelope.Key, since int64, at moment, profile Profile, whose Initiator) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.drops != since {
 		return // it may be this key that is not to be kept any more
 	}
-	e := &cached{id: id, tenant: tenant, profile: profile, users: users, key: key.Clone(), renewed: at, asked: at, used: c.now()}
-	if old := c.keys[e.whose()][id]; old != nil {
+	e := &cached{id: id, tenant: tenant, profile: profile, whose: whose, key: key.Clone(), renewed: at, asked: at, used: c.now()}
+	if old := c.keys[e.whose][id]; old != nil {
 		c.remove(old)
 	}
-	c.keys[e.whose()][id] = e
+	c.keys[e.whose][id] = e
 	c.arm(e)
-}
-
-func (e *cached) whose() Initiator {
-	if e.users {
-		return User
-	}
-	return System
 }
 
 // arm sets an entry's timer to what comes first: its renewal, the end of its
@@ -141,7 +133,7 @@ func (c *cache) arm(e *cached) {
 		return
 	}
 	after := min(c.left(e), e.lifetime()-c.since(e.used))
-	if e.users {
+	if e.whose == User {
 		after = min(after, renewAfter-c.since(e.asked))
 	}
 	if c.working == nil {
@@ -150,7 +142,7 @@ func (c *cache) arm(e *cached) {
 	ctx := c.working
 	e.timer = time.AfterFunc(max(after, 0), func() {
 		c.mu.Lock()
-		if ctx.Err() != nil || c.keys[e.whose()][e.id] != e {
+		if ctx.Err() != nil || c.keys[e.whose][e.id] != e {
 			c.mu.Unlock()
 			return
 		}
@@ -165,7 +157,7 @@ func (c *cache) arm(e *cached) {
 func (c *cache) again(e *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.keys[e.whose()][e.id] == e {
+	if c.keys[e.whose][e.id] == e {
 		e.timer.Stop()
 		c.arm(e)
 	}
@@ -199,14 +191,14 @@ func (c *cache) release(e *cached) {
 
 // remove zeroes an entry; c.mu is held.
 func (c *cache) remove(e *cached) {
-	if c.keys[e.whose()][e.id] != e {
+	if c.keys[e.whose][e.id] != e {
 		return
 	}
 	if e.timer != nil {
 		e.timer.Stop()
 	}
 	e.key.Zero()
-	delete(c.keys[e.whose()], e.id)
+	delete(c.keys[e.whose], e.id)
 }
 
 // close forgets every key and waits for the renewals under way to end. What is

@@ -84,12 +84,12 @@ func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
 		const callers = 16
 		keys := make(chan *envelope.Key, callers)
 		first, cancel := context.WithCancel(w.Ctx)
-		go func() { w.Policies.Open(first, w.Tenant, pol.Current.ID) }()
+		go func() { w.Policies.Open(first, w.Tenant, pol.Current.ID, api.ByUser) }()
 		synctest.Wait()
 		cancel() // who asked first goes away: the others get their key all the same
 		for range callers {
 			go func() {
-				key, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+				key, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
 				if err != nil {
 					t.Error(err)
 				}
@@ -121,10 +121,10 @@ func TestFailureToOpenIsNotCached(t *testing.T) {
 		pol := w.SitePolicy(nil)
 		w.Vaults.Fail("A-Sites", policytest.Away())
 		w.Vaults.Fail("B-Sites", policytest.Away())
-		_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+		_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
 		policytest.Refuses(t, err, api.VaultUnavailable)
 		w.Vaults.Fail("A-Sites", policytest.Denied())
-		_, err = w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+		_, err = w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
 		policytest.Refuses(t, err, api.VaultDenied)
 		w.Vaults.Fail("A-Sites", nil)
 		w.Open(pol.Current.ID).Zero()
@@ -141,7 +141,7 @@ func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 		w.Vaults.Before = func(context.Context, policytest.Call) error { <-answer; return nil }
 		opened := make(chan error)
 		go func() {
-			_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID)
+			_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
 			opened <- err
 		}()
 		synctest.Wait()

@@ -148,8 +148,7 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 		return Change{}, fail.New(api.NoNewVersion, "policy %q already stands on %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
 			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
 	}
-	profile := ProfileOf(pol.Kind)
-	var news []envelope.Revision
+	var news []sealed
 	next := pol.Current
 	if newKey {
 		next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
@@ -158,23 +157,25 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
 		key := envelope.NewKey()
 		defer key.Zero()
-		if rev, err = p.seal(ctx, profile, pol.Tenant, key, rev); err != nil {
+		made, err := p.seal(ctx, pol, key, rev)
+		if err != nil {
 			return Change{}, fmt.Errorf("change policy %q: %w", pol.Name, err)
 		}
-		news = append(news, rev)
+		news = append(news, made)
 	}
 	for _, old := range olds {
 		rev := old.Revision
 		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
-		key, err := p.Open(ctx, pol.Tenant, rev.Binding.PolicyKey)
+		key, err := p.Open(ctx, pol.Tenant, rev.Binding.PolicyKey, User)
 		if err != nil {
 			return Change{}, err
 		}
 		defer key.Zero()
-		if rev, err = p.seal(ctx, profile, pol.Tenant, key, rev); err != nil {
+		made, err := p.seal(ctx, pol, key, rev)
+		if err != nil {
 			return Change{}, fmt.Errorf("change policy %q: %w", pol.Name, err)
 		}
-		news = append(news, rev)
+		news = append(news, made)
 	}
 	c := Change{NewKey: newKey, Rewrapped: len(olds)}
 	at := p.Now()
@@ -214,7 +215,7 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 			}
 		}
 		for _, rev := range news {
-			if err := insertRevision(ctx, tx, pol, rev, p.RevisionKey, at); err != nil {
+			if err := p.insert(ctx, tx, pol, rev, at); err != nil {
 				return err
 			}
 		}

@@ -395,7 +395,7 @@ func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
 			if w.Policies.Cached(under.ID) != nil {
 				t.Error("what was retired is still cached")
 			}
-			_, err := w.Policies.Open(w.Ctx, w.Tenant, under.ID)
+			_, err := w.Policies.Open(w.Ctx, w.Tenant, under.ID, api.ByUser)
 			policytest.Refuses(t, err, api.NotFound)
 			retire(0)
 		}

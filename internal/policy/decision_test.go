@@ -18,10 +18,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"keyroll/api"
 	"keyroll/internal/audit"
@@ -36,34 +41,40 @@ import (
 
 // outcome is a way in which a vault answers, or does not.
 type outcome struct {
-	name       string
-	deliberate bool // an act of somebody who may manage the vault
-	failure    rootkey.Failure
+	name    string
+	failure rootkey.Failure
 	// status and code are those of the answer, 0 where there is none.
 	status int
 	code   string
 }
 
 var outcomes = []outcome{
-	{name: "ok"},
-	{"403", true, rootkey.AccessRemoved, http.StatusForbidden, "AccessDenied"},
-	{"disabled key", true, rootkey.KeyDisabled, http.StatusForbidden, "KeyDisabled"},
-	{"deleted key", true, rootkey.KeyDeleted, http.StatusNotFound, "KeyNotFound"},
-	{"deleted vault", true, rootkey.VaultDeleted, http.StatusNotFound, "VaultNotFound"},
-	{"429", false, rootkey.Throttled, http.StatusTooManyRequests, "Throttled"},
-	{"500", false, rootkey.VaultError, http.StatusInternalServerError, "InternalError"},
-	{"time-out", false, rootkey.TimedOut, 0, ""},
-	{"connection refused", false, rootkey.NotReached, 0, ""},
-	{"DNS failure", false, rootkey.NameNotFound, 0, ""},
-	{"bad certificate", false, rootkey.NotTrusted, 0, ""},
+	{name: "ok", failure: rootkey.Failure{Class: opened}},
+	{"403", rootkey.AccessRemoved, http.StatusForbidden, "AccessDenied"},
+	{"disabled key", rootkey.KeyDisabled, http.StatusForbidden, "KeyDisabled"},
+	{"deleted key", rootkey.KeyDeleted, http.StatusNotFound, "KeyNotFound"},
+	{"deleted vault", rootkey.VaultDeleted, http.StatusNotFound, "VaultNotFound"},
+	{"429", rootkey.Throttled, http.StatusTooManyRequests, "Throttled"},
+	{"500", rootkey.VaultError, http.StatusInternalServerError, "InternalError"},
+	{"time-out", rootkey.TimedOut, 0, ""},
+	{"connection refused", rootkey.NotReached, 0, ""},
+	{"DNS failure", rootkey.NameNotFound, 0, ""},
+	{"bad certificate", rootkey.NotTrusted, 0, ""},
+	{"no descriptors", rootkey.Exhausted, 0, ""},
 }
+
+// opened is the class of a vault that does not fail.
+const opened rootkey.Class = -1
+
+// With the availability key destroyed one outcome of each class is enough.
+var ofEachClass = map[string]bool{"ok": true, "403": true, "connection refused": true, "no descriptors": true}
 
 // callTimeout bounds one call to a vault in this test. It is far above what an
 // answer takes on a busy machine.
 const callTimeout = 2 * time.Second
 
-// The decision table of section 1.7: {vault A} x {vault B} x {user, system} x
-// {availability key there, destroyed}. Each vault is a listener that answers,
+// The decision table of unwrapping: {vault A} x {vault B} x {user, system,
+// recovery} x {availability key there, destroyed}, with keys that served before. Each vault is a listener that answers,
 // or fails, in its way; in between stands the client that keyroll uses.
 func TestDecisionTableOfUnwrapping(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
@@ -75,13 +86,24 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 		destroyed bool
 		err       error
 	}
-	there, destroyed := v.policy(w, "there"), v.policy(w, "destroyed")
-	w.DestroyAvailabilityKey(destroyed)
+	// Each policy serves one combination at a time, and both of its keys serve
+	// again before the next: the health of a key outlives a combination.
+	const atOnce = 16
+	policies := map[bool]chan policy.Policy{false: make(chan policy.Policy, atOnce), true: make(chan policy.Policy, atOnce)}
+	for i := range atOnce {
+		policies[false] <- v.policy(w, fmt.Sprint("there", i))
+		destroyed := v.policy(w, fmt.Sprint("destroyed", i))
+		w.DestroyAvailabilityKey(destroyed)
+		policies[true] <- destroyed
+	}
 	var all []*combination
 	for _, a := range outcomes {
 		for _, b := range outcomes {
-			for _, operation := range []string{user, system} {
+			for _, operation := range []string{user, system, recovery} {
 				for _, gone := range []bool{false, true} {
+					if gone && !(ofEachClass[a.name] && ofEachClass[b.name]) {
+						continue
+					}
 					name := fmt.Sprintf("A %s, B %s, %s", a.name, b.name, operation)
 					if gone {
 						name += ", availability key destroyed"
@@ -93,23 +115,28 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 	}
 	// They run side by side first, for most of the time goes by in waiting.
 	work, running := make(chan *combination), sync.WaitGroup{}
-	for range 32 {
+	for range 2 * atOnce {
 		running.Go(func() {
 			for c := range work {
-				pol := there
-				if c.destroyed {
-					pol = destroyed
-				}
-				keys := v.client(map[string]string{"a-" + strings.ToLower(pol.Name): c.a.name, "b-" + strings.ToLower(pol.Name): c.b.name})
+				pol := <-policies[c.destroyed]
+				keys := v.client(map[string]string{"a-" + pol.Name: c.a.name, "b-" + pol.Name: c.b.name})
 				config := w.Policies.Config
 				config.Roots = keys
 				node := policy.New(config)
 				ctx := audit.WithOrigin(w.Ctx, audit.Origin{Operation: c.operation, Request: c.name})
 				var key *envelope.Key
-				key, c.err = node.Open(ctx, w.Tenant, pol.Current.ID)
+				key, c.err = node.Open(ctx, w.Tenant, pol.Current.ID, initiatorOf(c.operation))
 				key.Zero()
 				node.Close()
 				keys.Close()
+				config.Roots = sameKey{w.Vaults, v.key}
+				healed := policy.New(config)
+				for _, probe := range healed.Probe(w.Ctx, w.Tenant, pol.Current.ID)[:2] {
+					if probe.Err != nil {
+						t.Error(probe.Err)
+					}
+				}
+				policies[c.destroyed] <- pol
 			}
 		})
 	}
@@ -138,15 +165,20 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var want api.Code // none: it opens
 			fallbacks := 0
-			refused := c.a.deliberate || c.b.deliberate
+			either := func(class rootkey.Class) bool { return c.a.failure.Class == class || c.b.failure.Class == class }
+			code, serves := api.VaultUnavailable, true // of an outage
 			switch {
-			case c.a.name == "ok" || c.b.name == "ok":
-			case c.destroyed && refused, c.operation == user && refused:
-				want = api.VaultDenied
-			case c.destroyed:
-				want = api.VaultUnavailable
-			default:
+			case either(rootkey.Refusal):
+				code, serves = api.VaultDenied, c.operation != user
+			case either(rootkey.Local):
+				code, serves = api.Unavailable, c.operation == recovery
+			}
+			switch {
+			case either(opened):
+			case serves && !c.destroyed:
 				fallbacks = 1
+			default:
+				want = code
 			}
 			if want == "" && c.err != nil || want != "" && !fail.Is(c.err, want) {
 				t.Errorf("error is %v (%s), want %q", c.err, fail.CodeOf(c.err), want)
@@ -159,7 +191,7 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 			}
 		})
 	}
-	if want := 11 * 11 * 2 * 2; len(all) != want {
+	if want := 12*12*3 + 4*4*3; len(all) != want {
 		t.Errorf("%d combinations, want %d", len(all), want)
 	}
 }
@@ -168,12 +200,11 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 type vaults struct {
 	key       *rsa.PrivateKey
 	roots     *x509.CertPool
-	tokens    *httptest.Server  // gives tokens, and is keyroll's own address
 	addresses map[string]string // of the listeners, by the name of the outcome
 	resolver  *net.Resolver     // knows no name
 }
 
-const vaultDomain, tenantGUID = "vault.localhost", "11111111-2222-3333-4444-555555555555"
+const azureDomain, tenantGUID = "vault.azure.net", "11111111-2222-3333-4444-555555555555"
 
 func newVaults(t *testing.T) *vaults {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -184,10 +215,11 @@ func newVaults(t *testing.T) *vaults {
 	good, trusted := selfSigned(t)
 	bad, _ := selfSigned(t)
 	v.roots = trusted
-	v.tokens = listen(t, good, http.HandlerFunc(v.token))
 	for _, o := range outcomes {
 		certificate := good
 		switch o.name {
+		case "no descriptors":
+			continue
 		case "time-out":
 			v.addresses[o.name] = silent(t)
 			continue
@@ -213,7 +245,7 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"*." + vaultDomain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: []string{"*." + azureDomain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -291,29 +323,28 @@ func nameless(t *testing.T) *net.Resolver {
 	}}
 }
 
-// client returns the client of a node for which each vault has an outcome.
+// client returns the client of a node for which each vault has an outcome. The
+// vaults are outside keyroll: an embedded one has no outage.
 func (v *vaults) client(of map[string]string) *rootkey.Client {
-	own := v.tokens.Listener.Addr().String()
-	_, port, _ := net.SplitHostPort(own)
 	return rootkey.New(rootkey.Config{
-		VaultDomain: vaultDomain, Port: port, RootCAs: v.roots, Authority: v.tokens.URL,
-		Tenant:      func(context.Context, int64) (string, error) { return tenantGUID, nil },
-		Secret:      func(context.Context, int64, rootkey.Identity) (string, string, error) { return "id", "secret", nil },
-		CallTimeout: callTimeout, NoRetry: true,
-		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		VaultDomain: "vault.localhost", CallTimeout: callTimeout, NoRetry: true,
+		External: &rootkey.External{RootCAs: v.roots, Credential: staticCredential{}, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			name, _, _ := strings.Cut(address, ".")
-			outcome, isVault := of[name]
-			switch {
-			case !isVault:
-				address = own
-			case outcome == "DNS failure":
+			switch of[name] {
+			case "DNS failure":
 				return (&net.Dialer{Resolver: v.resolver}).DialContext(ctx, network, address)
-			default:
-				address = v.addresses[outcome]
+			case "no descriptors":
+				return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("socket", syscall.EMFILE)}
 			}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
+			return new(net.Dialer).DialContext(ctx, network, v.addresses[of[name]])
+		}},
 	})
+}
+
+type staticCredential struct{}
+
+func (staticCredential) GetToken(context.Context, azpolicy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "token", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
 // policy makes a mailbox policy whose wraps the listeners open.
@@ -323,7 +354,7 @@ func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
 	config.Roots = sameKey{w.Vaults, v.key}
 	node := policy.New(config)
 	defer node.Close()
-	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
+	a, b := w.Vaults.Add("https://a-"+name+"."+azureDomain, "k"), w.Vaults.Add("https://b-"+name+"."+azureDomain, "k")
 	a.Version, b.Version = "", ""
 	pol, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
 	w.Must(err)
@@ -344,23 +375,11 @@ func (s sameKey) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelo
 	return rsa.DecryptOAEP(sha256.New(), nil, s.key, wrapped, nil)
 }
 
-// token is the token endpoint of keyroll's own authority.
-func (v *vaults) token(w http.ResponseWriter, r *http.Request) {
-	base := v.tokens.URL + "/" + tenantGUID
-	if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
-		answerJSON(w, http.StatusOK, map[string]any{"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize",
-			"issuer": base + "/v2.0", "jwks_uri": base + "/discovery/v2.0/keys"})
-		return
-	}
-	answerJSON(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": "token"})
-}
-
 // vault answers as a vault: a challenge first, then an outcome.
 func (v *vaults) vault(o outcome) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
-			_, port, _ := net.SplitHostPort(v.tokens.Listener.Addr().String())
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="%s/%s", resource="https://%s:%s"`, v.tokens.URL, tenantGUID, vaultDomain, port))
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="https://login.example/%s", resource="https://%s"`, tenantGUID, azureDomain))
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}

@@ -22,7 +22,7 @@ func unopened(w *policytest.World, policyKey int64, what string) {
 	w.Policies.Close()
 	w.Vaults.Calls()
 	opens := w.Availability.Opens.Load()
-	key, err := w.Policies.Open(w.Ctx, w.Tenant, policyKey)
+	key, err := w.Policies.Open(w.Ctx, w.Tenant, policyKey, api.ByUser)
 	if err == nil {
 		key.Zero()
 	}
@@ -195,7 +195,7 @@ func TestAvailabilityKeyThatIsMissingIsDamageAndNotAPolicyKeyThatNothingNeeds(t 
 			return err
 		})
 		w.RemoveAvailabilityKeys()
-		_, err := w.Policies.Open(w.Ctx, w.Tenant, managed.ID)
+		_, err := w.Policies.Open(w.Ctx, w.Tenant, managed.ID, api.ByUser)
 		policytest.Refuses(t, err, api.Damaged)
 	})
 }

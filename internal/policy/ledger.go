@@ -31,6 +31,10 @@ func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api
 	if err != nil {
 		return nil, err
 	}
+	health, err := selectHealth(ctx, tx, tenant)
+	if err != nil {
+		return nil, err
+	}
 	type line struct {
 		kv     envelope.KeyVersion
 		policy int64
@@ -42,6 +46,7 @@ func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api
 			l := lines[at]
 			if l == nil {
 				l = &usage{KeyUsage: api.KeyUsage{Vault: kv.Vault, Key: kv.Key, Version: kv.Version, Policy: r.PolicyName}}
+				l.Health = *health[rootID{tenant, r.Policy, ProfileOf(r.Kind).Identity, folded(kv)}].shown()
 				lines[at] = l
 			}
 			l.count(r, under[r.Binding.PolicyKey])

@@ -202,6 +202,10 @@ func (b *book) wait(t *rapid.T) {
 func (b *book) check(*rapid.T) {
 	want := b.byHand()
 	for _, u := range b.Usage() {
+		if u.Health.State != api.Serves {
+			b.Fatalf("a key that made and opened its wraps: %+v", u.Health)
+		}
+		u.Health = api.KeyHealth{}
 		u.Vault, u.Key, u.Since = strings.ToLower(u.Vault), strings.ToLower(u.Key), u.Since.UTC()
 		name := lineName(u)
 		if w, ok := want[name]; !ok || w != u {

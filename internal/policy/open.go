@@ -12,14 +12,13 @@ import (
 	"keyroll/internal/store"
 )
 
-// Open returns a policy key for who ctx says wants it: from the cache, or
-// opened by the customer keys in the order of the profile's rule, or by the
-// availability key where the profile lets it help. The copy is the caller's to
-// zero. It may call a vault, so it stands outside transactions. A policy key
-// whose wraps are erased, because nothing stood under it any more, is NotFound:
-// who meets that reads again where its container stands now.
-func (p *Policies) Open(ctx context.Context, tenant, policyKey int64) (*envelope.Key, error) {
-	who := initiatorOf(ctx)
+// Open returns a policy key: from the cache, or opened by the customer keys in
+// the order of the profile's rule, or by the availability key where the table of
+// availabilityServes lets it serve who. The copy is the caller's to zero. It may
+// call a vault, so it is called outside transactions. A policy key whose wraps
+// are erased, because nothing used it any more, is NotFound: the caller reads
+// again where its container is now.
+func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initiator) (*envelope.Key, error) {
 	for {
 		if key := p.cache.get(policyKey, tenant, who); key != nil {
 			return key, nil
@@ -27,7 +26,7 @@ func (p *Policies) Open(ctx context.Context, tenant, policyKey int64) (*envelope
 		// Concurrent callers of one kind share one unwrap: what the service's own
 		// work gets is never a user's. The first one's cancellation must not fail
 		// the others, so the vault calls keep to their own time limit.
-		_, err, _ := p.cache.flights[who].Do(fmt.Sprint(tenant, policyKey), func() (any, error) {
+		_, err, _ := p.cache.flights.Do(fmt.Sprint(who, tenant, policyKey), func() (any, error) {
 			return nil, p.fill(context.WithoutCancel(ctx), tenant, policyKey, who)
 		})
 		if err != nil {
@@ -51,12 +50,12 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 		return err
 	}
 	profile := ProfileOf(r.Kind)
-	key, usersToo, err := p.unwrap(ctx, tenant, profile, r, who)
+	key, whose, err := p.unwrap(ctx, tenant, profile, r, who)
 	if err != nil {
 		return fmt.Errorf("open policy key of policy %q: %w", r.PolicyName, err)
 	}
 	defer key.Zero()
-	p.cache.put(policyKey, tenant, key, since, at, profile, usersToo)
+	p.cache.put(policyKey, tenant, key, since, at, profile, whose)
 	return nil
 }
 
@@ -84,38 +83,76 @@ func (p *Policies) check(r revisionRow) error {
 	return nil
 }
 
-// unwrap decides which root opens a policy key. usersToo tells whether a user's
-// request may have what it opened: never what the availability key opened for
-// the service's own work.
-func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r revisionRow, who Initiator) (key *envelope.Key, usersToo bool, err error) {
+// unwrap decides which root opens a policy key, and whose it is then: every
+// user's, or only that initiator's which the availability key served.
+func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r revisionRow, who Initiator) (key *envelope.Key, whose Initiator, err error) {
 	if profile.Keys == 0 {
 		key, err = p.unwrapAvailability(ctx, tenant, r, "")
-		return key, true, err
+		return key, User, err
 	}
-	key, err = p.unwrapCustomer(ctx, tenant, profile, r)
-	if err == nil || !fallsBack(profile, r.InRecovery, who, fail.CodeOf(err)) {
-		return key, true, err
+	if key, err = p.unwrapCustomer(ctx, tenant, profile, r); err == nil {
+		return key, User, nil
+	}
+	class, err := p.judge(ctx, tenant, r, err)
+	if !availabilityServes(profile, r.InRecovery, class, who) {
+		return nil, who, err
+	}
+	if who == User && !r.InRecovery {
+		if err := p.checkOlderNodes(ctx, err); err != nil {
+			return nil, who, err
+		}
 	}
 	key, unopened := p.unwrapAvailability(ctx, tenant, r, fallbackActivity(ctx, r))
 	if unopened != nil {
 		_, detail, _ := fail.Public(err)
 		_, why, hint := fail.Public(unopened)
-		return nil, false, fail.New(fail.CodeOf(err), "%s; availability key: %s", detail, why).WithHint("%s", hint).Because(err)
+		return nil, who, fail.New(fail.CodeOf(err), "%s; availability key: %s", detail, why).WithHint("%s", hint).Because(err)
 	}
-	return key, who == User, nil
+	return key, who, nil
 }
 
-// fallsBack decides, when both customer keys have failed as code says, whether
-// the availability key serves who asks. VaultDenied stands for one deliberate
-// act or more, whatever the other vault said.
-func fallsBack(profile Profile, inRecovery bool, who Initiator, code api.Code) bool {
-	switch code {
-	case api.VaultUnavailable:
-		return inRecovery || profile.AutomaticFallback
-	case api.VaultDenied:
-		return inRecovery || profile.AutomaticFallback && who == System
+// availabilityServes is the table of when the availability key serves in the
+// customer keys' place, once both have failed.
+//
+//	            outage   refusal   local trouble
+//	user        yes      no        no
+//	system      yes      yes       no
+//	recovery    yes      yes       yes
+//
+// A policy without automatic fallback has it only in the recovery mode that the
+// customer asked for, and then for every initiator.
+func availabilityServes(profile Profile, inRecovery bool, class rootkey.Class, who Initiator) bool {
+	switch {
+	case inRecovery:
+		return true
+	case !profile.AutomaticFallback:
+		return false
+	case class == rootkey.Refusal:
+		return who != User
+	case class == rootkey.Local:
+		return who == Recovery
 	}
-	return false
+	return true
+}
+
+// checkOlderNodes refuses a user the availability key while a node is live that
+// does not record refusals: it may have met one. failed is what the customer
+// keys' failure amounted to.
+func (p *Policies) checkOlderNodes(ctx context.Context, failed error) error {
+	if p.OlderNodes == nil {
+		return nil
+	}
+	older := false
+	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+		older, err = p.OlderNodes(ctx, tx)
+		return err
+	})
+	if err != nil || !older {
+		return err
+	}
+	_, detail, _ := fail.Public(failed)
+	return fail.New(fail.CodeOf(failed), "%s; the availability key serves no user while a node of an older version runs, which records no refusals", detail).
+		WithHint("upgrade or stop the older nodes").Because(failed)
 }
 
 // fallbackActivity is what the audit log says of a use of the availability key
@@ -140,16 +177,30 @@ func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Pro
 	return envelope.Unbundle(bundle, r.Binding)
 }
 
-// unwrapWith asks one customer key for the bundle. The use is written down
-// before its result is used, and also when it was refused or broken off: the
-// vault of a request that lost a race may have done its work.
+// unwrapWith asks one customer key for the bundle and checks that it is this
+// revision's. The use, and what it shows of the key's health, is recorded before
+// the result is used, also when it was refused or broken off: the vault of a
+// request that lost a race may have done its work.
 func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
-	bundle, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
-	if noted := p.record(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err)); noted != nil {
-		clear(bundle)
-		return nil, noted
+	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.Roots.URI(root.kv), r.Binding.Policy)
+	seen, err := p.observe(ctx, r.rootID(tenant, root), what)
+	if err != nil {
+		return nil, err
 	}
-	return bundle, err
+	bundle, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
+	if err == nil {
+		var key *envelope.Key
+		key, err = envelope.Unbundle(bundle, r.Binding)
+		key.Zero()
+	}
+	if noted := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.result(err)); noted != nil {
+		err = noted
+	}
+	if err != nil {
+		clear(bundle)
+		return nil, err
+	}
+	return bundle, nil
 }
 
 // unwrapAvailability opens a policy key by its availability key. why is added

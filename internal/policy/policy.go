@@ -86,8 +86,11 @@ type Config struct {
 	// the seal, so that who can only write rows can make none.
 	RevisionKey *envelope.Key
 	Strictness  Strictness
-	Now         func() time.Time
-	Logger      *slog.Logger
+	// OlderNodes, unless nil, reports whether a node is live that does not record
+	// the health of customer keys.
+	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
+	Now        func() time.Time
+	Logger     *slog.Logger
 }
 
 // Policies is the room's only type with state: the cache of opened policy keys.
@@ -99,9 +102,7 @@ type Policies struct {
 // New returns the policies of a database.
 func New(c Config) *Policies {
 	p := &Policies{Config: c, cache: cache{wall: c.Now}}
-	for i := range p.cache.keys {
-		p.cache.keys[i] = map[int64]*cached{}
-	}
+	p.cache.keys = map[Initiator]map[int64]*cached{User: {}, System: {}, Recovery: {}}
 	p.cache.due = p.due
 	return p
 }
@@ -181,7 +182,7 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 	if err != nil {
 		return Created{}, err
 	}
-	rev, err := p.seal(ctx, profile, tenant, key, envelope.Revision{
+	rev, err := p.seal(ctx, pol, key, envelope.Revision{
 		Binding: envelope.Binding{Tenant: tenantGUID, Policy: pol.GUID, PolicyKey: pol.Current.ID, Generation: 1},
 		Primary: primary, Secondary: secondary, AvailabilityKey: availability, AvailabilityVersion: version,
 	})
@@ -211,7 +212,7 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		if err := insertKey(ctx, tx, pol.Current, p.Now()); err != nil {
 			return err
 		}
-		if err := insertRevision(ctx, tx, pol, rev, p.RevisionKey, p.Now()); err != nil {
+		if err := p.insert(ctx, tx, pol, rev, p.Now()); err != nil {
 			return err
 		}
 		if err := insertAvailability(ctx, tx, tenant, pol.ID, availability, version, pol.Created); err != nil {

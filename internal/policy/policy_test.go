@@ -208,7 +208,7 @@ func TestAnotherTenantsPolicyIsNotThere(t *testing.T) {
 		w.Open(pol.Current.ID).Zero() // it is in the cache now
 		other := w.Neighbour()
 		w.Vaults.Calls()
-		_, err := other.Policies.Open(w.Ctx, other.Tenant, pol.Current.ID)
+		_, err := other.Policies.Open(w.Ctx, other.Tenant, pol.Current.ID, api.ByUser)
 		policytest.Refuses(t, err, api.NotFound)
 		stolen := pol
 		stolen.Tenant, stolen.Current.Tenant = other.Tenant, other.Tenant

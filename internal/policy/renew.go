@@ -26,24 +26,51 @@ const alertBefore = 2 * time.Hour
 
 // due does what the timer of an entry of the cache was set for.
 func (p *Policies) due(ctx context.Context, e *cached) {
-	if !e.users || p.cache.spent(e) {
+	if e.whose != User || p.cache.spent(e) {
 		p.cache.release(e)
 		return
 	}
-	p.renew(ctx, e)
+	kept := p.renew(ctx, e)
 	p.cache.again(e)
+	if kept {
+		p.recheck(ctx, e)
+	}
+}
+
+// recheck asks the customer keys of a policy key that did not serve when they
+// were last asked: a renewal is content with the other one, and nobody else might
+// ask a key whose vault is back or whose permission was returned.
+func (p *Policies) recheck(ctx context.Context, e *cached) {
+	ctx = renewing(ctx, e)
+	r, err := p.authentic(ctx, e.tenant, e.id)
+	if err != nil {
+		return // the next renewal meets it
+	}
+	for _, root := range customerRoots(e.profile, r) {
+		seen, err := p.observe(ctx, r.rootID(e.tenant, root), "")
+		if err != nil || seen.seen.State == api.Serves {
+			continue
+		}
+		bundle, _ := p.unwrapWith(ctx, e.tenant, e.profile, r, root) // it is recorded
+		clear(bundle)
+	}
+}
+
+func renewing(ctx context.Context, e *cached) context.Context {
+	return audit.WithOrigin(ctx, audit.Origin{Operation: JobRenew, Request: fmt.Sprintf("policy key %d", e.id), System: true})
 }
 
 // renew asks the customer keys of a cached policy key again and reports whether
-// the key is still there: one that opens it renews its lifetime, a deliberate
-// act ends it at once, an outage of both changes nothing before its time.
+// the key is still there: one that opens it renews its lifetime, a refusal ends
+// it at once, an outage of both or trouble of keyroll's own changes nothing
+// before its time.
 func (p *Policies) renew(ctx context.Context, e *cached) bool {
 	kept, _, _ := p.cache.renewals.Do(fmt.Sprint(e.id), func() (any, error) { return p.renewOnce(ctx, e), nil })
 	return kept.(bool)
 }
 
 func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: jobRenew, Request: fmt.Sprintf("policy key %d", e.id), System: true})
+	ctx = renewing(ctx, e)
 	at := p.cache.now()
 	r, err := p.authentic(ctx, e.tenant, e.id)
 	if err == nil {
@@ -51,6 +78,8 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 		if key, err = p.unwrapCustomer(ctx, e.tenant, e.profile, r); err == nil {
 			err = p.cache.extend(e, key, at)
 			key.Zero()
+		} else {
+			_, err = p.judge(ctx, e.tenant, r, err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -59,16 +88,16 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 	switch code := fail.CodeOf(err); {
 	case err == nil:
 		return true
-	case code == api.VaultUnavailable, code == api.Internal, code == api.VaultDenied && r.InRecovery:
+	case code == api.VaultDenied && !r.InRecovery, code == api.Damaged, code == api.NotFound, code == api.Gone:
+		p.Logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
+		p.cache.release(e)
+		return false
+	default:
 		left, first := p.cache.failed(e, at)
 		if first && !r.InRecovery {
 			p.alert(ctx, e, r, left, err)
 		}
 		return left > 0
-	default:
-		p.Logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
-		p.cache.release(e)
-		return false
 	}
 }
 

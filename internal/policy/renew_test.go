@@ -103,6 +103,7 @@ func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		for _, into := range []time.Duration{0, 3 * time.Minute, 26 * time.Minute} {
+			w.Serve(pol)
 			bothFail(w, pol, policytest.Away(), policytest.Away())
 			if use(w, w.Policies, pol, into) < into {
 				t.Fatal("the outage was felt")
@@ -167,7 +168,7 @@ func TestKeysInUseAreRenewed(t *testing.T) {
 		w.View(func(tx *store.Tx) error {
 			var renewals, others int
 			err := tx.QueryRow(w.Ctx, `SELECT COALESCE(SUM(CASE WHEN operation = 'Renew' THEN 1 END), 0), COALESCE(SUM(CASE WHEN operation = ?1 THEN 1 END), 0)
-				FROM audit_entry WHERE outcome = 'done'`, user).Scan(&renewals, &others)
+				FROM audit_entry WHERE outcome = 'done' AND detail LIKE 'unwrap%'`, user).Scan(&renewals, &others)
 			if least := 3 * 9 * 12; renewals < least || others != 3 {
 				t.Errorf("%d renewals and %d uses by users are in the log, want at least %d and 3", renewals, others, least)
 			}
@@ -225,7 +226,7 @@ func TestKeyDoesNotOutliveItsBoundWhileTheMachineSleeps(t *testing.T) {
 			w.Must(tryOpen(w, w.Policies, user, pol))
 			w.Clock.Advance(policy.RevocationBound)
 			policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
-			bothFail(w, pol, nil, nil)
+			w.Serve(pol)
 		}
 		sites := w.Again(everySites(w))
 		w.Must(tryOpen(w, w.Policies, user, sites))

@@ -15,16 +15,35 @@ import (
 	"keyroll/internal/store"
 )
 
+// sealed is a revision whose wraps have been opened and compared, with what that
+// showed of its customer keys; insert writes both.
+type sealed struct {
+	envelope.Revision
+	shown []observation
+}
+
+// insert writes the revision and the health of its customer keys in tx.
+func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s sealed, at time.Time) error {
+	for _, o := range s.shown {
+		if _, err := p.apply(ctx, tx, o); err != nil {
+			return err
+		}
+	}
+	return insertRevision(ctx, tx, pol, s.Revision, p.RevisionKey, at)
+}
+
 // seal completes a revision around key: a new GUID and a wrap under each of
 // its roots. Every wrap has been opened by its root and compared when it
 // returns. Every use of a root is written down, also where one was refused.
-func (p *Policies) seal(ctx context.Context, profile Profile, tenant int64, key *envelope.Key, r envelope.Revision) (_ envelope.Revision, err error) {
+func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev envelope.Revision) (r sealed, err error) {
+	profile, tenant := ProfileOf(pol.Kind), pol.Tenant
+	r.Revision = rev
 	r.ID = uuid.New()
 	bundle := envelope.Bundle(key, r.Binding)
 	defer clear(bundle)
 	var uses []audit.Entry
 	used := func(act, root string, kv envelope.KeyVersion, err error) {
-		uses = append(uses, p.use(tenant, r, act, root, kv, err))
+		uses = append(uses, p.use(tenant, r.Revision, act, root, kv, err))
 	}
 	defer func() {
 		if noted := p.record(ctx, uses...); err == nil {
@@ -37,6 +56,11 @@ func (p *Policies) seal(ctx context.Context, profile Profile, tenant int64, key 
 			kv   envelope.KeyVersion
 			wrap *[]byte
 		}{{"primary", r.Primary, &r.WrapPrimary}, {"secondary", r.Secondary, &r.WrapSecondary}} {
+			what := fmt.Sprintf("%s key %s of policy %s", root.name, p.Roots.URI(root.kv), pol.GUID)
+			seen, err := p.observe(ctx, rootID{tenant, pol.ID, profile.Identity, root.kv}, what)
+			if err != nil {
+				return r, err
+			}
 			wrapped, err := p.Roots.Wrap(ctx, tenant, profile.Identity, root.kv, bundle)
 			used("wrap", root.name, root.kv, err)
 			if err != nil {
@@ -50,10 +74,11 @@ func (p *Policies) seal(ctx context.Context, profile Profile, tenant int64, key 
 			if err := same(key, opened, r.Binding, p.Roots.URI(root.kv)); err != nil {
 				return r, err
 			}
+			r.shown = append(r.shown, seen.result(nil))
 			*root.wrap = wrapped
 		}
 	}
-	place := availabilityPlace(tenant, r)
+	place := availabilityPlace(tenant, r.Revision)
 	wrapped, err := p.Availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, place, bundle)
 	used("wrap", "availability", envelope.KeyVersion{}, err)
 	if err != nil {
@@ -115,14 +140,33 @@ func (p *Policies) record(ctx context.Context, uses ...audit.Entry) error {
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	return p.DB.InTx(ctx, func(tx *store.Tx) error {
-		for _, u := range uses {
-			if err := audit.RootKeyUse(ctx, tx, u, p.Now()); err != nil {
-				return err
-			}
+	return p.DB.InTx(ctx, func(tx *store.Tx) error { return p.recordIn(ctx, tx, uses) })
+}
+
+func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entry) error {
+	for _, u := range uses {
+		if err := audit.RootKeyUse(ctx, tx, u, p.Now()); err != nil {
+			return err
 		}
-		return nil
+	}
+	return nil
+}
+
+// recordUnwrap is record for one unwrap by a customer key, with what it showed.
+func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o observation) error {
+	ctx = context.WithoutCancel(ctx)
+	var change string
+	err := p.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+		if err := p.recordIn(ctx, tx, []audit.Entry{use}); err != nil {
+			return err
+		}
+		change, err = p.apply(ctx, tx, o)
+		return err
 	})
+	if err == nil {
+		p.warn(ctx, change)
+	}
+	return err
 }
 
 // Revision is what a caller may see of a revision.

@@ -351,7 +351,7 @@ func (r *Roller) interrupted(ctx context.Context, ro Roll, err error) (waits boo
 	switch {
 	case errors.Is(err, errStopped):
 		return false, 0, nil
-	case code == api.VaultDenied || code == api.VaultUnavailable:
+	case code == api.VaultDenied || code == api.VaultUnavailable || code == api.Unavailable:
 		r.Logger.WarnContext(ctx, "a roll waits for a vault", "roll", ro.ID, "error", err)
 		waits, noted := r.waiting(ctx, ro, "waits: "+err.Error())
 		return waits, fail.RetryAfter(err), noted

@@ -74,7 +74,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 }
 
 func (m *model) again(c container.Container) container.Container {
-	o, err := m.containers.OpenKey(m.Ctx, c)
+	o, err := m.containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
 	o.Key.Zero()
 	return o.Container
@@ -103,7 +103,7 @@ func (m *model) stands(c container.Container) (ok bool) {
 
 func (m *model) learn(c container.Container) {
 	m.all = append(m.all, c)
-	o, err := m.containers.OpenKey(m.Ctx, c)
+	o, err := m.containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
 	m.keys[c.ID] = o.Key
 }
@@ -136,7 +136,7 @@ func (m *model) state(t *rapid.T) {
 }
 
 func (m *model) assign(t *rapid.T) {
-	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), nil)
+	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery, nil)
 	m.Must(err)
 }
 

@@ -148,12 +148,12 @@ func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batc
 				break
 			}
 			after = b.olds[len(b.olds)-1].ID
-			if b.from, err = r.Policies.Open(ctx, ro.Tenant, parent.ID); fail.Is(err, api.Damaged) {
+			if b.from, err = r.Policies.Open(ctx, ro.Tenant, parent.ID, ro.initiator()); fail.Is(err, api.Damaged) {
 				damaged = append(damaged, damage{fmt.Sprintf("policy key %d", parent.ID), err})
 				break
 			}
 			if err == nil {
-				b.to, err = r.Policies.Open(policy.ForUser(ctx), ro.Tenant, ro.Target)
+				b.to, err = r.Policies.Open(ctx, ro.Tenant, ro.Target, policy.User)
 			}
 			if err != nil {
 				b.zero()

@@ -138,10 +138,10 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 			return w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID, nil)
 		},
 		"assign": func(w world, pol policy.Policy, c container.Container) (container.Container, error) {
-			return w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, nil)
+			return w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
 		},
 		"state": func(w world, pol policy.Policy, c container.Container) (container.Container, error) {
-			c, err := w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, nil)
+			c, err := w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
 			if err != nil {
 				return c, err
 			}
@@ -175,7 +175,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 				if w.under(c) != w.current(pol) {
 					t.Error("it stands under an older policy key, although the roll has finished")
 				}
-				o, err := w.containers.OpenKey(w.Ctx, c)
+				o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
 				w.Must(err)
 				o.Key.Zero()
 			})
@@ -214,7 +214,7 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 		write(func(i int) error {
 			c := boxes[i%6]
 			to := []int64{0, pol.ID}[i/6%2]
-			_, err := w.containers.Assign(w.Ctx, w.Tenant, c, to, nil)
+			_, err := w.containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery, nil)
 			return err
 		})
 		write(func(i int) error {

@@ -181,11 +181,7 @@ func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
 // workAlone is Work, and says how long a vault asks to be left alone. One node
 // brings container keys over; the stages below are shared.
 func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
-	job := policy.JobRoll
-	if ro.Source != 0 {
-		job = policy.JobReassign
-	}
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: job, Request: fmt.Sprintf("roll %d", ro.ID)})
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: ro.job(), Request: fmt.Sprintf("roll %d", ro.ID)})
 	defer func() { r.forget(ro.ID, waits || err != nil) }()
 	var through bool
 	var damaged []damage
@@ -201,6 +197,24 @@ func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.
 		return err
 	}))
 	return waits, rest, err
+}
+
+// job names the roll in the audit log.
+func (ro Roll) job() string {
+	if ro.Source != 0 {
+		return policy.JobReassign
+	}
+	return policy.JobRoll
+}
+
+// initiator says for whom the roll opens the keys that it moves containers from.
+// A roll is work for users and stops on revocation, but for one that brings
+// containers from another policy: the documented recovery from lost keys.
+func (ro Roll) initiator() policy.Initiator {
+	if ro.Source != 0 {
+		return policy.Recovery
+	}
+	return policy.User
 }
 
 // work does stage policy: it ends the roll, or reports that the stage is through,

@@ -207,7 +207,7 @@ func (w world) keys() keyring {
 		return err
 	})
 	for _, c := range all {
-		o, err := w.containers.OpenKey(w.Ctx, c)
+		o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
 		w.Must(err)
 		ring[c.ID] = o.Key
 	}

@@ -149,8 +149,15 @@ func newOwnTransport(config Config) transport {
 // newExternalTransport reaches Azure with the system's roots and the machine's
 // own identity (azidentity.DefaultAzureCredential), which is looked for at the
 // first use.
-func newExternalTransport() transport {
-	t := transport{Client: newHTTPClient(newHTTPTransport())}
+func newExternalTransport(config Config) transport {
+	if e := config.External; e != nil {
+		through := newHTTPTransport()
+		through.Proxy, through.DialContext = nil, e.Dial
+		through.TLSClientConfig = &tls.Config{RootCAs: e.RootCAs, MinVersion: tls.VersionTLS12}
+		return transport{Client: newHTTPClient(through), noRetry: config.NoRetry,
+			credential: func(string) (azcore.TokenCredential, error) { return e.Credential, nil }}
+	}
+	t := transport{Client: newHTTPClient(newHTTPTransport()), noRetry: config.NoRetry}
 	var mu sync.Mutex
 	credentials := map[string]azcore.TokenCredential{} // by authority: one a cloud
 	t.credential = func(authority string) (azcore.TokenCredential, error) {

@@ -1,10 +1,6 @@
 package rootkey
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"net"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -16,18 +12,6 @@ const MaxAnswer = maxAnswer
 
 // SetTimeout replaces the call timeout.
 func (c *Client) SetTimeout(d time.Duration) { c.timeout = d }
-
-// SetExternal sends what is meant for Azure elsewhere, with another credential.
-func (c *Client) SetExternal(dial func(ctx context.Context, network, address string) (net.Conn, error), roots *x509.CertPool, credential azcore.TokenCredential) {
-	t := newHTTPTransport()
-	t.Proxy = nil
-	t.DialContext = dial
-	t.TLSClientConfig = &tls.Config{RootCAs: roots}
-	c.external = transport{
-		Client:     newHTTPClient(t),
-		credential: func(string) (azcore.TokenCredential, error) { return credential, nil },
-	}
-}
 
 // AnswerRow is a row of the table of answers.
 type AnswerRow struct {

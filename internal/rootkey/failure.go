@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -21,45 +23,74 @@ import (
 	"keyroll/internal/fail"
 )
 
+// Class says what a failure means for the use of the availability key.
+type Class int
+
+const (
+	// Outage is a vault that could not be used although nobody withdrew anything:
+	// the availability key may take the customer keys' place.
+	Outage Class = iota
+	// Refusal is a deliberate act of someone who may manage the vault.
+	Refusal
+	// Local is trouble of keyroll itself, which says nothing about the vault.
+	// Every failure of an embedded vault that is not a refusal is local.
+	Local
+)
+
 // Failure is why a vault did not do what it was asked.
 type Failure struct {
 	// Reason is the sentence's end: "unwrap with key … in vault …: REASON".
 	Reason string
-	// Deliberate tells that somebody who may manage the vault made it so. It
-	// decides whether the availability key may help a user.
-	Deliberate bool
+	Class  Class
 
 	// hint is the line that repairs it: {vault}, {key} and {principal} stand for
 	// the vault's name, -VaultName … -Name … -Version …, and who was refused.
 	hint string
 }
 
-// The failures that are a deliberate act.
+// Refusals.
 var (
-	AccessRemoved = Failure{"the vault refused the service (403)", true, "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"}
-	OperationOff  = Failure{"the key version does not allow the operation", true, "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"}
-	KeyDisabled   = Failure{"the key version is disabled", true, "Update-AzKeyVaultKey {key} -Enable $true"}
-	KeyExpired    = Failure{"the key version has expired", true, `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`}
-	NotYetValid   = Failure{"the key version is not yet valid", true, "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"}
-	KeyDeleted    = Failure{"the key version does not exist, or was deleted", true, "look at what is there: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
-	VaultDeleted  = Failure{"the vault does not exist, or was deleted", true, "check the vault's name; a deleted vault can be recovered for a time"}
+	AccessRemoved = Failure{"the vault refused the service (403)", Refusal, "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"}
+	OperationOff  = Failure{"the key version does not allow the operation", Refusal, "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"}
+	KeyDisabled   = Failure{"the key version is disabled", Refusal, "Update-AzKeyVaultKey {key} -Enable $true"}
+	KeyExpired    = Failure{"the key version has expired", Refusal, `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`}
+	NotYetValid   = Failure{"the key version is not yet valid", Refusal, "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"}
+	KeyDeleted    = Failure{"the key version does not exist, or was deleted", Refusal, "look at what is there: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
+	VaultDeleted  = Failure{"the vault does not exist, or was deleted", Refusal, "check the vault's name; a deleted vault can be recovered for a time"}
 )
 
-// The failures that are not.
+// Outages. Of an embedded vault they are local trouble.
 var (
-	Throttled          = Failure{"the vault has too many requests", false, ""}
-	VaultError         = Failure{"the vault failed", false, ""}
-	Rejected           = Failure{"the vault rejected the request", false, ""}
-	Unauthenticated    = Failure{"the vault does not take the service's token", false, ""}
-	NoToken            = Failure{"the service got no token for the vault", false, ""}
-	TimedOut           = Failure{"the vault did not answer in time", false, ""}
-	NameNotFound       = Failure{"the vault's name does not resolve", false, ""}
-	NotTrusted         = Failure{"the vault's TLS handshake or certificate failed", false, ""}
-	NotReached         = Failure{"the vault was not reached", false, ""}
-	TooLargeAnswer     = Failure{"the vault's answer is too large", false, ""}
-	MalformedChallenge = Failure{"the vault answered with a malformed challenge", false, ""}
-	MalformedAnswer    = Failure{"the vault gave an answer that cannot be used", false, ""}
+	Throttled          = Failure{"the vault has too many requests", Outage, ""}
+	VaultError         = Failure{"the vault failed", Outage, ""}
+	Rejected           = Failure{"the vault rejected the request", Outage, ""}
+	Unauthenticated    = Failure{"the vault does not take the service's token", Outage, ""}
+	NoToken            = Failure{"the service got no token for the vault", Outage, ""}
+	TimedOut           = Failure{"the vault did not answer in time", Outage, ""}
+	NameNotFound       = Failure{"the vault's name does not resolve", Outage, ""}
+	NotTrusted         = Failure{"the vault's TLS handshake or certificate failed", Outage, ""}
+	NotReached         = Failure{"the vault was not reached", Outage, ""}
+	TooLargeAnswer     = Failure{"the vault's answer is too large", Outage, ""}
+	MalformedChallenge = Failure{"the vault answered with a malformed challenge", Outage, ""}
+	MalformedAnswer    = Failure{"the vault gave an answer that cannot be used", Outage, ""}
 )
+
+// Local trouble.
+var (
+	Exhausted  = Failure{"this server has run out of file descriptors, memory or ports", Local, "raise the limits of the server's process; its log says more"}
+	DamagedKey = Failure{"the key version's private key in the database cannot be decrypted under the seal", Local, "docs/damage.md says how to restore it; keyroll verify names everything that is damaged"}
+)
+
+const localHint = "this is trouble of the server, not an outage of the vault; the server's log says more"
+
+// local is what a failure means of an embedded vault, which runs in this very
+// process: whoever manages it refused, or keyroll itself has trouble.
+func (f Failure) local() Failure {
+	if f.Class == Outage {
+		f.Class, f.hint = Local, localHint
+	}
+	return f
+}
 
 // answers is the table of what a vault may answer: HTTP status, Azure error
 // code (the inner one, else the outer one; empty for any) and what it means.
@@ -84,6 +115,7 @@ var answers = []struct {
 	{http.StatusUnauthorized, "", Unauthenticated},
 	{http.StatusRequestTimeout, "", TimedOut},
 	{http.StatusTooManyRequests, "", Throttled},
+	{http.StatusInternalServerError, KeyDamagedCode, DamagedKey}, // of an embedded vault alone
 	{http.StatusInternalServerError, "", VaultError},
 	{http.StatusNotImplemented, "", VaultError},
 	{http.StatusBadGateway, "", VaultError},
@@ -96,6 +128,7 @@ var causes = []struct {
 	fits    func(error) bool
 	failure Failure
 }{
+	{exhausted, Exhausted},
 	{is[*panicError], MalformedChallenge},
 	{func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }, TimedOut},
 	{is[*tokenError], NoToken},
@@ -126,6 +159,31 @@ func Classify(err error) Failure {
 		}
 	}
 	return MalformedAnswer
+}
+
+// KeyDamagedCode is what an embedded vault answers, with status 500, where a
+// private key cannot be decrypted under the seal.
+const KeyDamagedCode = "KeyDamaged"
+
+// exhaustion are the errors of an operating system that has nothing left to give.
+var exhaustion = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL}
+
+// exhausted reports whether this process or machine ran out of descriptors,
+// memory or ports. The resolver and the credential chain keep only the text of
+// such an error.
+func exhausted(err error) bool {
+	var texts []string
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		texts = append(texts, dns.Err)
+	}
+	var token *tokenError
+	if errors.As(err, &token) {
+		texts = append(texts, token.Error())
+	}
+	return slices.ContainsFunc(exhaustion, func(errno syscall.Errno) bool {
+		return errors.Is(err, errno) || slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, errno.Error()) })
+	})
 }
 
 func is[T error](err error) bool {
@@ -175,12 +233,21 @@ func azureErrorOf(answer *azcore.ResponseError) azureError {
 	return e
 }
 
+// code is the failure's code in an error that leaves the package.
+func (f Failure) code() api.Code {
+	switch {
+	case f.Class == Refusal:
+		return api.VaultDenied
+	case f.Class == Outage:
+		return api.VaultUnavailable
+	case f.Reason == DamagedKey.Reason:
+		return api.Damaged
+	}
+	return api.Unavailable
+}
+
 // error gives a failure the words that a user can act on.
 func (f Failure) error(what string, kv envelope.KeyVersion, principal string, cause error) error {
-	code := api.VaultUnavailable
-	if f.Deliberate {
-		code = api.VaultDenied
-	}
 	detail := what + ": " + f.Reason
 	if message := vaultMessage(cause); message != "" {
 		detail += ": " + message
@@ -189,7 +256,7 @@ func (f Failure) error(what string, kv envelope.KeyVersion, principal string, ca
 		principal = "ID" // of an external vault: whoever the machine's credentials are
 	}
 	hint := strings.NewReplacer("{vault}", vaultLabel(kv.Vault), "{key}", keyArguments(kv), "{principal}", principal).Replace(f.hint)
-	e := fail.New(code, "%s", detail).WithHint("%s", hint).Because(cause)
+	e := fail.New(f.code(), "%s", detail).WithHint("%s", hint).Because(cause)
 	e.RetryAfter = retryAfter(cause)
 	return e
 }

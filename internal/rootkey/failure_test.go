@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,22 +26,22 @@ func TestDeliberateActs(t *testing.T) {
 	other := []rootkey.Failure{rootkey.Throttled, rootkey.VaultError, rootkey.Rejected, rootkey.Unauthenticated, rootkey.NoToken, rootkey.TimedOut, rootkey.NameNotFound,
 		rootkey.NotTrusted, rootkey.NotReached, rootkey.TooLargeAnswer, rootkey.MalformedChallenge, rootkey.MalformedAnswer}
 	for _, f := range deliberate {
-		if !f.Deliberate {
+		if f.Class != rootkey.Refusal {
 			t.Errorf("%s: not deliberate", f.Reason)
 		}
 	}
 	for _, f := range other {
-		if f.Deliberate {
+		if f.Class != rootkey.Outage {
 			t.Errorf("%s: deliberate", f.Reason)
 		}
 	}
 	for _, row := range rootkey.Answers() {
-		if row.Failure.Deliberate && !slices.Contains(deliberate, row.Failure) {
+		if row.Failure.Class == rootkey.Refusal && !slices.Contains(deliberate, row.Failure) {
 			t.Errorf("%d %s is %s", row.Status, row.Code, row.Failure.Reason)
 		}
 	}
 	for _, f := range rootkey.Causes() {
-		if f.Deliberate {
+		if f.Class == rootkey.Refusal {
 			t.Errorf("%s happens before the vault has answered", f.Reason)
 		}
 	}
@@ -82,14 +84,24 @@ func TestEveryAnswerOfTheTable(t *testing.T) {
 	}
 }
 
+// checkFailure checks an error of one of keyroll's own vaults: whatever is no
+// refusal is trouble of keyroll itself.
 func checkFailure(t *testing.T, err error, want rootkey.Failure) {
+	t.Helper()
+	code := api.Unavailable
+	switch {
+	case want == rootkey.DamagedKey:
+		code = api.Damaged
+	case want.Class == rootkey.Refusal:
+		code = api.VaultDenied
+	}
+	checkCode(t, err, want, code)
+}
+
+func checkCode(t *testing.T, err error, want rootkey.Failure, code api.Code) {
 	t.Helper()
 	if got := rootkey.Classify(err); got != want {
 		t.Errorf("classified as %q, want %q: %v", got.Reason, want.Reason, err)
-	}
-	code := api.VaultUnavailable
-	if want.Deliberate {
-		code = api.VaultDenied
 	}
 	if !fail.Is(err, code) {
 		t.Errorf("code %s, want %s", fail.CodeOf(err), code)
@@ -170,7 +182,7 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 		{"too large an answer", vault(says(200, strings.Repeat(" ", rootkey.MaxAnswer+1))), rootkey.TooLargeAnswer},
 		{"too large a refusal", vault(says(403, strings.Repeat(" ", rootkey.MaxAnswer+1))), rootkey.TooLargeAnswer},
 	}
-	seen := map[rootkey.Failure]bool{rootkey.NameNotFound: true} // below: own vaults need no DNS
+	seen := map[rootkey.Failure]bool{rootkey.NameNotFound: true, rootkey.Exhausted: true} // below: own vaults need neither DNS nor descriptors
 	for _, test := range tests {
 		seen[test.want] = true
 		t.Run(test.name, func(t *testing.T) {
@@ -224,13 +236,47 @@ func TestTheCallersDeadlineCountsAsNoAnswerInTime(t *testing.T) {
 	checkFailure(t, err, rootkey.TimedOut)
 }
 
-func TestAnAzureVaultWhoseNameIsGoneIsAnOutage(t *testing.T) {
-	c := newClient(t, newWorld(t).config())
-	c.SetExternal(func(context.Context, string, string) (net.Conn, error) {
-		return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "gone.vault.azure.net", IsNotFound: true}}
-	}, nil, staticCredential{})
-	_, err := c.Key(t.Context(), 1, rootkey.Exchange, envelope.KeyVersion{Vault: "https://gone.vault.azure.net", Key: "k1"})
-	checkFailure(t, err, rootkey.NameNotFound)
+// What is trouble of keyroll itself at an embedded vault is an outage at one in
+// Azure, unless this process has run out of something.
+func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
+	w := newWorld(t)
+	w.challenge = `Bearer authorization="https://login.example/` + tenantGUID + `", resource="https://vault.azure.net"`
+	check := func(dial func(context.Context, string, string) (net.Conn, error), want rootkey.Failure, code api.Code) {
+		t.Helper()
+		config := w.config()
+		config.NoRetry = true
+		config.External = &rootkey.External{Dial: dial, RootCAs: w.ca, Credential: staticCredential{}}
+		kv := envelope.KeyVersion{Vault: "https://contoso-a.vault.azure.net", Key: "k1", Version: version1}
+		_, err := newClient(t, config).Unwrap(t.Context(), 1, rootkey.Exchange, kv, []byte{1})
+		checkCode(t, err, want, code)
+	}
+	for _, row := range rootkey.Answers() {
+		w.set(func(w *world) {
+			w.vault = func(rw http.ResponseWriter, _ *http.Request) { answerError(rw, row.Status, row.Code, "", "words") }
+		})
+		failure, code := row.Failure, api.VaultUnavailable
+		if failure.Class == rootkey.Refusal {
+			code = api.VaultDenied
+		}
+		if failure == rootkey.DamagedKey { // which only an embedded vault can know
+			continue
+		}
+		check(dialTo(w.address), failure, code)
+	}
+	for _, test := range []struct {
+		err  error
+		want rootkey.Failure
+		code api.Code
+	}{
+		{&net.DNSError{Err: "no such host", Name: "a.vault.azure.net", IsNotFound: true}, rootkey.NameNotFound, api.VaultUnavailable},
+		{os.NewSyscallError("connect", syscall.ECONNREFUSED), rootkey.NotReached, api.VaultUnavailable},
+		{os.NewSyscallError("socket", syscall.EMFILE), rootkey.Exhausted, api.Unavailable},
+		{&net.DNSError{Err: "dial udp 127.0.0.53:53: socket: too many open files", Name: "a.vault.azure.net"}, rootkey.Exhausted, api.Unavailable},
+	} {
+		check(func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: test.err}
+		}, test.want, test.code)
+	}
 }
 
 func TestAKeyWithoutItsAttributesIsNoAnswer(t *testing.T) {

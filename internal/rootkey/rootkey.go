@@ -2,9 +2,10 @@
 // wrap under an exact version of it, unwrap.
 //
 // Promise: every call answers within ten seconds, and a failure says whether
-// the customer acted (fail code VaultDenied) or the vault was merely not to be
-// had (VaultUnavailable); Classify holds the table. keyroll's own vaults and
-// real Azure vaults are reached by the same official client.
+// the customer acted (fail code VaultDenied), the vault was out of reach
+// (VaultUnavailable), or keyroll itself has trouble (any other code); Classify
+// holds the table. keyroll's own vaults and real Azure vaults are reached by the
+// same official client.
 //
 // It never lists keys, for the service has only the permissions get, wrapKey
 // and unwrapKey; it never caches key material; and it never sends the secret of
@@ -26,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"keyroll/internal/envelope"
@@ -68,10 +70,20 @@ type Config struct {
 	// Logger gets what the Azure client panicked with.
 	Logger *slog.Logger
 
+	// External, unless nil, replaces how vaults outside this keyroll are reached.
+	External *External
 	// CallTimeout, unless 0, replaces the ten seconds of one call, within which
 	// a failed request is tried again unless NoRetry says otherwise.
 	CallTimeout time.Duration
 	NoRetry     bool
+}
+
+// External says how vaults outside this keyroll are reached, where that is not
+// by the system's resolver, the system's roots and the machine's own identity.
+type External struct {
+	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
+	RootCAs    *x509.CertPool
+	Credential azcore.TokenCredential
 }
 
 // Client reaches vaults. It is safe for concurrent use.
@@ -90,7 +102,7 @@ func New(config Config) *Client {
 		config:   config,
 		timeout:  cmp.Or(config.CallTimeout, callTimeout),
 		own:      newOwnTransport(config),
-		external: newExternalTransport(),
+		external: newExternalTransport(config),
 		pool:     &pool{connections: map[connectionID]*connection{}},
 	}
 }
@@ -199,6 +211,12 @@ func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation 
 	failure := Classify(err)
 	if failure == MalformedChallenge || failure == NoToken {
 		c.pool.forget(conn) // it may hold a broken lock, or an outdated secret
+	}
+	switch {
+	case to.own:
+		failure = failure.local()
+	case failure == DamagedKey: // only an embedded vault can know
+		failure = VaultError
 	}
 	return failure.error(what, to.KeyVersion, conn.clientID, err)
 }

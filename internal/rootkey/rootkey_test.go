@@ -37,7 +37,7 @@ func TestWrapAndUnwrapUseExactlyTheNamedVersion(t *testing.T) {
 	if err != nil || !bytes.Equal(got, bundle) {
 		t.Fatalf("unwrap: %x, %v", got, err)
 	}
-	if _, err := c.Unwrap(ctx, 1, rootkey.Exchange, k1(version2), wrapped); !fail.Is(err, api.VaultUnavailable) {
+	if _, err := c.Unwrap(ctx, 1, rootkey.Exchange, k1(version2), wrapped); !fail.Is(err, api.Unavailable) {
 		t.Errorf("unwrap with another version: %v", err)
 	}
 	for _, call := range []func(context.Context, int64, rootkey.Identity, envelope.KeyVersion, []byte) ([]byte, error){c.Wrap, c.Unwrap} {
@@ -188,7 +188,7 @@ func TestAMalformedChallengeIsLoggedAndDoesNotStick(t *testing.T) {
 		w.challenge = `Bearer authorization="https://host", resource="https://` + domain + ":" + w.port() + `"`
 	})
 	_, err := c.Key(t.Context(), 1, rootkey.Exchange, k1(""))
-	if !fail.Is(err, api.VaultUnavailable) || !strings.Contains(err.Error(), "answered with a malformed challenge") {
+	if !fail.Is(err, api.Unavailable) || !strings.Contains(err.Error(), "answered with a malformed challenge") {
 		t.Fatalf("got %v", err)
 	}
 	if !strings.Contains(log.String(), "parseTenant") {
@@ -233,7 +233,7 @@ func TestTheSecretGoesToKeyrollsOwnListenerOnly(t *testing.T) {
 			w.ca.AddCert(foreign.Certificate()) // as trusted as can be
 			set(w)
 			_, err := w.client(t).Wrap(t.Context(), 1, rootkey.Exchange, k1(version1), []byte{1})
-			if err != nil && !fail.Is(err, api.VaultUnavailable) {
+			if err != nil && !fail.Is(err, api.Unavailable) {
 				t.Errorf("got %v", err)
 			}
 			if n := foreign.count(""); n != 0 {
@@ -254,13 +254,13 @@ func TestAnAzureVaultIsReachedWithoutAnyOwnSecret(t *testing.T) {
 	w.challenge = `Bearer authorization="https://login.example/` + tenantGUID + `", resource="https://vault.azure.net"`
 	config := w.config()
 	config.Tenant, config.Secret = nil, nil // a call would panic
-	c := newClient(t, config)
 	var dialled string
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialled = address
 		return new(net.Dialer).DialContext(ctx, network, w.address())
 	}
-	c.SetExternal(dial, w.ca, staticCredential{})
+	config.External = &rootkey.External{Dial: dial, RootCAs: w.ca, Credential: staticCredential{}}
+	c := newClient(t, config)
 	kv, err := c.ParseURI("https://Contoso-A.vault.azure.net/keys/k1")
 	if err != nil {
 		t.Fatal(err)
@@ -277,8 +277,8 @@ func TestAnAzureVaultIsReachedWithoutAnyOwnSecret(t *testing.T) {
 		t.Errorf("URI %s", c.URI(info.KeyVersion))
 	}
 
+	config.External = &rootkey.External{Dial: dial, Credential: staticCredential{}}
 	c = newClient(t, config)
-	c.SetExternal(dial, nil, staticCredential{})
 	if _, err := c.Key(t.Context(), 1, rootkey.Exchange, kv); rootkey.Classify(err) != rootkey.NotTrusted {
 		t.Errorf("keyroll's CA is trusted for Azure: %v", err)
 	}

@@ -23,7 +23,8 @@ const (
 // Rule decides which of the two customer keys is asked when. It returns the
 // plaintext and which key gave it. When both fail, the error names both keys
 // with both reasons; its code is VaultDenied if either customer key was refused
-// by a deliberate act, whatever the other vault said. A cancelled ctx ends a
+// by a deliberate act, whatever the other vault said, and VaultUnavailable only
+// if both vaults were out of reach. A cancelled ctx ends a
 // rule with context.Canceled; one past its deadline is an outage.
 type Rule func(ctx context.Context, primary, secondary Unwrap) (plaintext []byte, which int, err error)
 
@@ -108,8 +109,8 @@ func Hedged(offset time.Duration) Rule {
 	}
 }
 
-// bothFailed joins the failures of the two customer keys. What is no failure of
-// a vault, such as a wrap that is damaged, keeps its code unless a vault failed too.
+// bothFailed joins the failures of the two customer keys. An outage decides the
+// code only where both are one: damage and local trouble are no outage.
 func bothFailed(errs [2]error) error {
 	var details [2]string
 	var hints [2]string
@@ -136,9 +137,11 @@ func bothFailed(errs [2]error) error {
 func rank(code api.Code) int {
 	switch code {
 	case api.VaultDenied:
+		return 3
+	case api.Damaged:
 		return 2
 	case api.VaultUnavailable:
-		return 1
+		return 0
 	}
-	return 0
+	return 1
 }

@@ -74,7 +74,9 @@ func TestOneDeliberateRefusalDecidesWhenBothFail(t *testing.T) {
 			{errUnavailable, errDenied, api.VaultDenied, "both customer keys failed: primary: key two was not reached; secondary: key one is disabled", "enable key one"},
 			{errUnavailable, errUnavailable, api.VaultUnavailable, "", ""},
 			{errDenied, errDenied, api.VaultDenied, "", "enable key one"},
-			{foreign, errUnavailable, api.VaultUnavailable, "", ""},
+			{foreign, errUnavailable, api.Internal, "", ""},
+			{errUnavailable, fail.New(api.Unavailable, "out of descriptors"), api.Unavailable, "", ""},
+			{fail.New(api.Damaged, "wrap is damaged"), errUnavailable, api.Damaged, "", ""},
 			{fail.New(api.Damaged, "wrap is damaged"), errDenied, api.VaultDenied, "", "enable key one"},
 			{fail.New(api.Damaged, "wrap is damaged"), fail.New(api.Damaged, "wrap is damaged"), api.Damaged, "", ""},
 		} {

@@ -133,12 +133,13 @@ func TestAnAzureVaultIsDescribedWithoutAnyOwnSecret(t *testing.T) {
 	w.managed(t, nil, &tokens)
 	config := w.config()
 	config.Tenant, config.Secret = nil, nil // a call would panic
-	c := newClient(t, config)
 	var dialled string
-	c.SetExternal(func(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialled = address
 		return new(net.Dialer).DialContext(ctx, network, w.address())
-	}, w.ca, staticCredential{})
+	}
+	config.External = &rootkey.External{Dial: dial, RootCAs: w.ca, Credential: staticCredential{}}
+	c := newClient(t, config)
 	got, err := c.Describe(t.Context(), 1, rootkey.Exchange, "https://contoso-a.vault.azure.net")
 	if err != nil || dialled != "management.azure.com:443" {
 		t.Fatalf("dialled %q: %v", dialled, err)

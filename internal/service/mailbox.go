@@ -147,7 +147,7 @@ func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.Assign(ctx, c.tenant, ct, pol, c.changed(ctx, &out, "policy "+in.Body.Policy))
+		_, err = s.Containers.Assign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator, c.changed(ctx, &out, "policy "+in.Body.Policy))
 		return out, c.settle(ctx, err)
 	})
 }

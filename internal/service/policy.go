@@ -309,6 +309,12 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
 		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary),
 		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+	if p.PrimaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Primary); err != nil {
+		return p, err
+	}
+	if p.SecondaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Secondary); err != nil {
+		return p, err
+	}
 	if policy.ProfileOf(pol.Kind).OneAGeo || pol.Geo != 0 {
 		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
 			return p, err

@@ -213,7 +213,7 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 func (r *run) open(ctx context.Context, one root) error {
 	shut := false
 	probes := r.policies.Probe(ctx, r.tenant, one.ID)
-	key, unopened := r.policies.Open(ctx, r.tenant, one.ID)
+	key, unopened := r.policies.Open(ctx, r.tenant, one.ID, policy.User)
 	err := r.db.View(ctx, func(tx *store.Tx) error {
 		_, err := r.policies.RevisionOf(ctx, tx, r.tenant, one.ID)
 		return err

@@ -199,9 +199,20 @@ func (w *World) Again(pol policy.Policy) (now policy.Policy) {
 // Open opens a policy key.
 func (w *World) Open(policyKey int64) *envelope.Key {
 	w.Helper()
-	key, err := w.Policies.Open(w.Ctx, w.Tenant, policyKey)
+	key, err := w.Policies.Open(w.Ctx, w.Tenant, policyKey, policy.User)
 	w.Must(err)
 	return key
+}
+
+// Serve ends the failures of both vaults of a policy that MailboxPolicy or
+// SitePolicy made, and has both keys serve once: what they refused is over.
+func (w *World) Serve(pol policy.Policy) {
+	w.Helper()
+	w.Vaults.Fail("A-"+pol.Name, nil)
+	w.Vaults.Fail("B-"+pol.Name, nil)
+	for _, probe := range w.Policies.Probe(w.Ctx, w.Tenant, pol.Current.ID)[:2] {
+		w.Must(probe.Err)
+	}
 }
 
 // Put puts a page of n new keys under a policy key.
