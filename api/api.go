@@ -268,6 +268,8 @@ type Verified struct {
 	BlobKeys   int64   `json:"blobKeys" doc:"blob keys opened"`
 	Items      int64   `json:"items" doc:"messages and files read to their end"`
 	Bytes      int64   `json:"bytes" doc:"of content read"`
+	VaultKeys  int64   `json:"vaultKeys" doc:"key versions of embedded vaults decrypted under the seal"`
+	Tables     int64   `json:"tables" doc:"tables of the database compared with their indexes; 0 where the database cannot do it"`
 	// Closed names what a rule keeps shut: a revoked key, a vault that is away.
 	Closed []Finding `json:"closed"`
 	// Damaged names what should open and does not.

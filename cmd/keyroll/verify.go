@@ -174,7 +174,7 @@ func showVerified(w io.Writer, v api.Verified) {
 	}
 	fields(w, "policy keys opened", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys opened", v.Containers,
 		"blob keys opened", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, size(v.Bytes)),
-		"closed by a rule", len(v.Closed), "damaged", len(v.Damaged))
+		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "closed by a rule", len(v.Closed), "damaged", len(v.Damaged))
 	for _, f := range v.Closed {
 		fmt.Fprintf(w, "closed: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
 	}

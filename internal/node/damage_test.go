@@ -197,6 +197,7 @@ type injury struct {
 
 // The rows that injuries meet, as conditions, and the acts that need them.
 const (
+	lastKey     = `id = (SELECT MAX(id) FROM vault_key_version)` // of a policy that is revoked
 	firstTenant = `tenant = (SELECT MIN(id) FROM tenant)`
 	mailPolicy  = `(SELECT id FROM policy WHERE name = 'USA_mailboxes' AND ` + firstTenant + `)`
 	currentOf   = `(SELECT current FROM policy WHERE name = 'USA_mailboxes' AND ` + firstTenant + `)`
@@ -271,6 +272,8 @@ var injuries = []injury{
 	{"geo_host.host_hash", `id > 0`, "", "", "geo host"},
 	{"purge.reason", `policy > 0`, "list purges", api.Damaged, ""},
 	{"purge.contact", `policy > 0`, "list purges", api.Damaged, ""},
+	{"vault_key_version.sealed", lastKey, "", "", "vault key"},
+	{"vault_key_version.public", lastKey, "", "", "vault key"},
 	{"audit_entry.actor", anyText, "", "", ""},
 	{"audit_entry.target", anyText, "", "", ""},
 }
@@ -281,9 +284,39 @@ var elsewhere = map[string]string{
 	"principal.secret_hash":    "a hash, not a seal: a token that does not fit it is not known",
 	"seal_check.value":         "read at start: TestDatabaseOfAnotherSealIsRefused",
 	"secret.sealed":            "read at start: the seal's tests",
-	"vault_key_version.public": "for display",
-	"vault_key_version.sealed": "the vault's: TestMaterialMovedToAnotherVersionDoesNotOpen",
 	"vault_person.name":        "the vault's: it names the person in its error",
+}
+
+// Every key version of the embedded vaults that cannot be decrypted under the seal is
+// named and counted as damaged.
+func TestDamagedVaultKeysAreNamed(t *testing.T) {
+	w := nodetest.Start(t, node.Options{})
+	w.StageMail()
+	keys := w.Verify().VaultKeys
+	if keys < 2 {
+		t.Fatalf("%d vault keys are decrypted", keys)
+	}
+	err := w.Node.DB.InTx(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(t.Context(), `UPDATE vault_key_version SET sealed = public`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Restart(nil)
+	v, err := w.Client.Verify(t.Context(), api.VerifyInput{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named int64
+	for _, f := range v.Damaged {
+		if f.Kind == "vault key" && strings.Contains(f.ID, "/") && strings.Contains(f.Detail, "seal") {
+			named++
+		}
+	}
+	if v.VaultKeys != 0 || named != keys {
+		t.Errorf("%d of %d are named: %+v", named, keys, v)
+	}
 }
 
 // Every column that holds bytes is classified: a new one fails this test until

@@ -345,8 +345,10 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		Settled: func(tenant, policy int64) { svc.Retire(tenant, policy) }})
 	log := audit.New(n.Containers, now)
 	n.Purger = purge.New(purge.Config{DB: n.DB, Policies: n.Policies, Containers: n.Containers, Audit: log, KeysInFiles: !strings.HasPrefix(n.Availability, "https://"), Leases: n.leases, Now: now, Logger: n.logger})
+	verifier := verify.New(n.DB, n.Policies, n.Containers, n.Contents)
+	verifier.Vaults = vaults
 	svc = service.New(service.Config{DB: n.DB, Access: directory, Policies: n.Policies, Purger: n.Purger, Containers: n.Containers, Contents: n.Contents,
-		Roller: n.Roller, Verifier: verify.New(n.DB, n.Policies, n.Containers, n.Contents), Audit: log,
+		Roller: n.Roller, Verifier: verifier, Audit: log,
 		Upkeep: n.Upkeep, Keys: keys, PageSlots: o.PageSlots, Now: now, Logger: n.logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
 			return n.tenantGUID(ctx, directory, tenant)

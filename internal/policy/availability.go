@@ -208,7 +208,10 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 		unneeded, err = selectUnneeded(ctx, tx, pol.Tenant, pol.ID, newest)
 		return err
 	})
-	if err != nil {
+	if err != nil || len(unneeded) == 0 {
+		return 0, err
+	}
+	if err := p.confirmUnneeded(ctx, pol, unneeded); err != nil {
 		return 0, err
 	}
 	for _, v := range unneeded {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
@@ -296,25 +298,37 @@ var OlderClasses = []envelope.Class{envelope.ClassActive.Older(), envelope.Class
 	envelope.ClassDisabled.Older(), envelope.ClassSite.Older(), envelope.ClassWorkload.Older()}
 
 // Retire erases the wraps of the policy's older policy keys that nothing
-// stands under any more, of one that was left those of its current one too, and
+// is under any more, of one that was left those of its current one too, and
 // returns how many. From then on no key version that only they named is needed.
+// What was found unused is confirmed before (confirmUnused).
 func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error) {
+	var unused []revisionRow
+	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+		unused, err = selectUnused(ctx, tx, tenant, policy)
+		return err
+	})
+	if err != nil || len(unused) == 0 {
+		return 0, err
+	}
+	if err := p.confirmUnused(ctx, tenant, unused); err != nil {
+		return 0, err
+	}
+	confirmed := map[uuid.UUID]bool{}
+	for _, r := range unused {
+		confirmed[r.ID] = true
+	}
 	var gone []int64
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
 		gone = gone[:0]
 		if err := tx.Lock(ctx, policy, true); err != nil {
 			return err
 		}
-		kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND (r.policy_key <> p.current OR p.left_at <> 0)`, tenant, policy)
+		now, err := selectUnused(ctx, tx, tenant, policy)
 		if err != nil {
 			return err
 		}
-		for _, r := range kept {
-			pages, _, err := keypage.Count(ctx, tx, tenant, []keypage.Parent{{ID: r.Binding.PolicyKey, Generation: r.Binding.Generation}}, slices.Concat(Classes, OlderClasses))
-			if err != nil {
-				return err
-			}
-			if pages > 0 {
+		for _, r := range now {
+			if !confirmed[r.ID] {
 				continue
 			}
 			if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.Now()); err != nil {
@@ -331,4 +345,23 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 		p.cache.drop(id)
 	}
 	return len(gone), nil
+}
+
+// selectUnused returns the kept revisions of a policy under whose policy keys
+// nothing is, but that of its current one unless the policy was left.
+func selectUnused(ctx context.Context, tx *store.Tx, tenant, policy int64) (unused []revisionRow, err error) {
+	kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND (r.policy_key <> p.current OR p.left_at <> 0)`, tenant, policy)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range kept {
+		pages, _, err := keypage.Count(ctx, tx, tenant, []keypage.Parent{{ID: r.Binding.PolicyKey, Generation: r.Binding.Generation}}, slices.Concat(Classes, OlderClasses))
+		if err != nil {
+			return nil, err
+		}
+		if pages == 0 {
+			unused = append(unused, r)
+		}
+	}
+	return unused, nil
 }

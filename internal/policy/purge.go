@@ -155,6 +155,9 @@ func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy in
 	if err != nil {
 		return err
 	}
+	if err := p.confirmPurged(ctx, tenant, policy, ids); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		err := p.Availability.Destroy(ctx, id)
 		outcome := audit.Done

@@ -2,9 +2,11 @@ package purge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"keyroll/api"
 	"keyroll/internal/audit"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
@@ -82,6 +84,9 @@ func (p *Purger) round(ctx context.Context) (waits bool) {
 // Work carries an approved purge out, or notes why it cannot go on.
 func (p *Purger) Work(ctx context.Context, one Purge) error {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: Job, Request: fmt.Sprintf("purge %d", one.ID), Principal: one.Requester, System: true})
+	if err := p.confirm(ctx, one); err != nil {
+		return p.waiting(ctx, one, err)
+	}
 	for _, step := range []struct {
 		done time.Time
 		do   func(context.Context, Purge) error
@@ -96,6 +101,39 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 		if err := step.do(ctx, one); err != nil {
 			return p.waiting(ctx, one, err)
 		}
+	}
+	return nil
+}
+
+// confirm fails Damaged unless the rows themselves, whatever the indexes say, have
+// the approvals of a purge: what it does cannot be undone.
+func (p *Purger) confirm(ctx context.Context, one Purge) error {
+	if err := p.DB.CheckTables(ctx, "purge", "purge_approval"); err != nil {
+		return err
+	}
+	var requester string
+	approvers := map[string]bool{}
+	err := p.DB.Scan(ctx, "purge", "requester", "policy", []int64{one.Policy}, func(row store.Scanner) error { return row.Scan(&requester) })
+	if err == nil {
+		err = p.DB.Scan(ctx, "purge_approval", "approver", "policy", []int64{one.Policy}, func(row store.Scanner) error {
+			var approver string
+			err := row.Scan(&approver)
+			approvers[approver] = true
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	delete(approvers, requester)
+	if requester == "" || len(approvers) < approvals {
+		err = fail.New(api.Damaged, "purge policy %d: an index of the database says otherwise than its rows, which have %d approvals", one.Policy, len(approvers)).
+			WithHint("docs/damage.md says how an index is rebuilt from the rows")
+		p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)
+		noted := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+			return audit.Notice(ctx, tx, audit.Entry{Tenant: one.Tenant, Outcome: string(api.Damaged), Detail: err.Error()}, p.Now())
+		})
+		return errors.Join(err, noted)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"keyroll/api"
+	"keyroll/internal/fail"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -238,8 +240,19 @@ func TestMaterialMovedToAnotherVersionDoesNotOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.WrapKey(ctx, "k2", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")), nil)
-	refused(t, err, 500, "InternalServerError", "")
-	if !strings.Contains(n.log.String(), "does not open under seal") {
-		t.Error("the log does not tell the cause")
+	refused(t, err, 500, "KeyDamaged", "")
+	if !strings.Contains(n.log.String(), "cannot be decrypted under the seal") {
+		t.Error("the log does not say the cause")
+	}
+	var damaged []string
+	sound, err := n.vaults.CheckKeys(ctx, n.Tenant.ID, func(id string, err error) error {
+		if !fail.Is(err, api.Damaged) {
+			t.Error(err)
+		}
+		damaged = append(damaged, id)
+		return nil
+	})
+	if err != nil || sound != 1 || len(damaged) != 1 || !strings.HasPrefix(damaged[0], "contoso-A/k2/") {
+		t.Errorf("%d sound, damaged %q: %v", sound, damaged, err)
 	}
 }

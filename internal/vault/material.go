@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"crypto"
@@ -142,21 +143,46 @@ func (v *Vaults) openRSA(vault int64, ver version) (*rsa.PrivateKey, error) {
 	if k := v.opened.get(ver.id, v.now()); k != nil {
 		return k, nil
 	}
+	private, err := v.openPrivate(vault, ver)
+	if err != nil {
+		return nil, err
+	}
+	k, ok := private.(*rsa.PrivateKey)
+	if !ok {
+		return nil, damagedKey(ver, "it is not RSA")
+	}
+	v.opened.put(ver.id, k, v.now())
+	return k, nil
+}
+
+// openPrivate returns the private key of a version, which fits its public one.
+func (v *Vaults) openPrivate(vault int64, ver version) (crypto.Signer, error) {
 	private, err := v.seal.Open(label(vault, ver), ver.sealed)
+	if fail.Is(err, api.Damaged) {
+		return nil, damagedKey(ver, "it cannot be decrypted under the seal")
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer clear(private)
 	parsed, err := x509.ParsePKCS8PrivateKey(private)
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open key version %s: does not parse", ver.version).Because(err)
+		return nil, damagedKey(ver, "it does not parse")
 	}
-	k, ok := parsed.(*rsa.PrivateKey)
+	k, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, fail.New(api.Damaged, "open key version %s: is not RSA", ver.version)
+		return nil, damagedKey(ver, "it is of an unknown type")
 	}
-	v.opened.put(ver.id, k, v.now())
+	if public, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil || !bytes.Equal(public, ver.public) {
+		return nil, damagedKey(ver, "it does not fit the public key")
+	}
 	return k, nil
+}
+
+// damagedKey is answered with the Azure error code KeyDamaged, by which the service
+// tells it from a vault that failed.
+func damagedKey(ver version, why string) error {
+	return refuse(api.Damaged, "KeyDamaged", "", "the private key of key version %s is damaged: %s", ver.version, why)
 }
 
 const (

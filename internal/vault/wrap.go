@@ -8,11 +8,13 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"hash"
 	"slices"
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/fail"
 )
 
 // algorithm is a way to wrap (RFC 7518, 4.3).
@@ -90,6 +92,9 @@ func (v *Vaults) use(ctx context.Context, c *call, operation string,
 	result, err := v.withRSA(ctx, c.vault, found, func(private *rsa.PrivateKey) ([]byte, error) {
 		return act(a, private, value)
 	})
+	if fail.Is(err, api.Damaged) {
+		err = fmt.Errorf("key %q: %w", k.name, err)
+	}
 	if err != nil {
 		return nil, err
 	}

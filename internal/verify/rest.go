@@ -10,7 +10,10 @@ import (
 
 // rest checks what no container leads to: items of a container that does not
 // exist, and the hosts of geos.
-func (r *run) rest(ctx context.Context) error {
+func (r *run) rest(ctx context.Context, only int64) error {
+	if only != 0 {
+		return nil
+	}
 	return r.db.View(ctx, func(tx *store.Tx) error {
 		for after := int64(0); ; {
 			ids, err := r.contents.Containers(ctx, tx, r.tenant, after, pageBatch)
@@ -34,4 +37,38 @@ func (r *run) rest(ctx context.Context) error {
 		}
 		return r.containers.CheckHosts(ctx, tx, r.tenant, func(host int64, err error) error { return r.found("geo host", host, err) })
 	})
+}
+
+// vaultKeys checks the key versions of the embedded vaults, also those that no
+// policy uses.
+func (r *run) vaultKeys(ctx context.Context, only int64) (err error) {
+	if only != 0 || r.Vaults == nil {
+		return nil
+	}
+	r.report.VaultKeys, err = r.Vaults.CheckKeys(ctx, r.tenant, func(id string, err error) error { return r.found("vault key", id, err) })
+	return err
+}
+
+// tables has the database compare every table with its indexes.
+func (r *run) tables(ctx context.Context, only int64) error {
+	if only != 0 {
+		return nil
+	}
+	tables, err := r.db.Tables(ctx)
+	if err != nil {
+		return err
+	}
+	for i, table := range tables {
+		checked, err := r.db.CheckTable(ctx, table)
+		if checked {
+			r.report.Tables++
+		}
+		if err != nil {
+			if err := r.found("table", table, err); err != nil {
+				return err
+			}
+		}
+		r.progress(api.VerifyProgress{Stage: "tables", Done: int64(i + 1), Total: int64(len(tables))})
+	}
+	return nil
 }

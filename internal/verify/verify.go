@@ -2,7 +2,8 @@
 //
 // It goes from the roots down: every policy key by every root that wraps it,
 // every container key and every blob key in every key page, every item to its
-// last byte. Before that, each root of a policy that is named wraps and unwraps
+// last byte; then every key version of the embedded vaults, and every table of the
+// database against its indexes. Before that, each root of a policy that is named wraps and unwraps
 // fresh bytes. What a rule keeps shut is closed; what should open and does not,
 // or does not fit its place, is damaged and named by its ids. It changes
 // nothing. Keys are read from one snapshot; an item that comes, goes or is
@@ -31,9 +32,18 @@ type Verifier struct {
 	policies   *policy.Policies
 	containers *container.Containers
 	contents   *content.Contents
+	// Vaults are the embedded vaults; nil where there are none.
+	Vaults Vaults
 	// one lets one verification at a time hold a snapshot: the database has few
 	// connections to lend, and who reads progress slowly keeps one for long.
 	one chan struct{}
+}
+
+// Vaults are the embedded vaults, of which verify knows no more than this.
+type Vaults interface {
+	// CheckKeys decrypts every key version of a tenant, reports each that is
+	// damaged, and returns how many are sound.
+	CheckKeys(ctx context.Context, tenant int64, damaged func(id string, err error) error) (sound int64, err error)
 }
 
 // New returns a verifier over the rooms of a node.
@@ -73,23 +83,28 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 			key.Zero()
 		}
 	}()
-	if only != 0 {
-		if err := r.probe(ctx, only); err != nil {
+	steps := []struct {
+		name string
+		run  func(ctx context.Context, only int64) error
+	}{{"policy's roots", r.probe}, {"keys", r.keysOf}, {"content", r.content}, {"rest", r.rest}, {"vault keys", r.vaultKeys}, {"tables", r.tables}}
+	for _, step := range steps {
+		err := step.run(ctx, only)
+		if fail.Is(err, api.Damaged) { // of the database itself: the other steps name what they can
+			err = r.found("check of", step.name, err)
+		}
+		if err != nil {
 			return r.report, err
 		}
 	}
-	if err := r.keysOf(ctx, only); err != nil {
-		return r.report, err
-	}
-	if err := r.content(ctx, only); err != nil || only != 0 {
-		return r.report, err
-	}
-	return r.report, r.rest(ctx)
+	return r.report, nil
 }
 
-// probe has each root of a policy wrap and unwrap; a policy that no root wraps
+// probe has each root of the policy that is named wrap and unwrap; a policy that no root wraps
 // any more has none.
 func (r *run) probe(ctx context.Context, id int64) error {
+	if id == 0 {
+		return nil
+	}
 	var pol policy.Policy
 	err := r.db.View(ctx, func(tx *store.Tx) (err error) {
 		pol, err = r.policies.ByID(ctx, tx, r.tenant, id)

@@ -33,6 +33,7 @@ type world struct {
 	pol        policy.Policy
 	boxes      []container.Container
 	site       container.Container
+	blobs      blob.Store
 }
 
 const mbox = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
@@ -46,7 +47,7 @@ func newWorld(p *policytest.World) world {
 	p.Helper()
 	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
 	p.Must(err)
-	w := world{World: p, containers: container.New(p.DB, p.Policies, 4, time.Now)}
+	w := world{World: p, blobs: blobs, containers: container.New(p.DB, p.Policies, 4, time.Now)}
 	p.Must(w.containers.Bootstrap(p.Ctx, p.Tenant))
 	w.contents = content.New(p.DB, w.containers, blobs, 4, time.Now)
 	w.verifier = verify.New(p.DB, p.Policies, w.containers, w.contents)
@@ -105,7 +106,7 @@ func (w world) exec(query string, args ...any) {
 func TestEverythingOpensAndIsCounted(t *testing.T) {
 	each(t, func(w world) {
 		got := w.verify(0)
-		got.BlobKeys, got.Bytes = min(got.BlobKeys, 1), min(got.Bytes, 1)
+		got.BlobKeys, got.Bytes, got.Tables = min(got.BlobKeys, 1), min(got.Bytes, 1), 0 // tables: another test
 		// Policy keys: the service's, two of p. Roots: one, and three each.
 		if want := (api.Verified{PolicyKeys: 3, Wraps: 7, Containers: 4, BlobKeys: 1, Items: 3, Bytes: 1}); fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 			t.Errorf("got %+v, want %+v", got, want)
@@ -297,4 +298,42 @@ func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
 	}
 	w.Vaults.Before = nil
 	w.verify(0) // and holds up no other
+}
+
+// An index that lost writes is damage, though all that is read by other ways opens.
+func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
+	each(t, func(w world) {
+		if w.DB.Dialect().Name == "postgres" {
+			w.InTx(func(tx *store.Tx) error {
+				_, err := tx.Exec(w.Ctx, `CREATE EXTENSION amcheck`)
+				return err
+			})
+		}
+		if got := w.verify(0); len(got.Damaged) != 0 || got.Tables < 20 {
+			t.Errorf("before: %+v", got)
+		}
+		p := *w.World
+		p.DB = storetest.LoseWrites(t, w.DB, "blob_id", func(db *store.DB) {
+			w.Must(db.InTx(w.Ctx, func(tx *store.Tx) error {
+				_, err := tx.Exec(w.Ctx, `INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT id + 1, tenant + 1, item, 99, 0, page FROM blob LIMIT 1`)
+				return err
+			}))
+		})
+		config := w.Policies.Config
+		config.DB = p.DB
+		p.Policies = policy.New(config)
+		t.Cleanup(p.Policies.Close)
+		containers := container.New(p.DB, p.Policies, 4, time.Now)
+		_, err := containers.Directory(w.Ctx, w.Tenant)
+		w.Must(err)
+		report, err := verify.New(p.DB, p.Policies, containers, content.New(p.DB, containers, w.blobs, 4, time.Now)).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
+		w.Must(err)
+		named := false
+		for _, f := range report.Damaged {
+			named = named || f.Kind == "table" && f.ID == "blob" && strings.Contains(f.Detail, "blob_id")
+		}
+		if !named {
+			t.Errorf("table and index are not named: %+v", report.Damaged)
+		}
+	})
 }

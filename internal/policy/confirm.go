@@ -1,0 +1,127 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// What erases wraps or destroys an availability key decides by indexes, and what
+// is gone does not come back. So each is confirmed before it is carried out: the
+// tables are compared with their indexes and read from end to end. None of this
+// holds a lock; what was decided stays true, since nothing comes under a policy key
+// that is not current, and no wrap under an older version of an availability key.
+
+// confirmUnused fails Damaged where a key page is under one of some policy keys.
+func (p *Policies) confirmUnused(ctx context.Context, tenant int64, unused []revisionRow) error {
+	ids := make([]int64, len(unused))
+	for i, r := range unused {
+		ids[i] = r.Binding.PolicyKey
+	}
+	used := 0
+	err := p.DB.CheckTables(ctx, "policy", "policy_key", "revision", "key_page")
+	if err == nil {
+		err = p.DB.Scan(ctx, "key_page", "id", "parent", ids, func(store.Scanner) error { used++; return nil })
+	}
+	if err == nil && used > 0 {
+		err = contradiction("%d key pages are under policy keys %d", used, ids)
+	}
+	return p.refuse(ctx, tenant, "erase the wraps of policy keys", err)
+}
+
+// confirmUnneeded fails Damaged where a wrap is kept under one of some versions of
+// a policy's availability key.
+func (p *Policies) confirmUnneeded(ctx context.Context, pol Policy, unneeded []availabilityVersion) error {
+	none := map[availabilityVersion]bool{}
+	var ids []int64
+	for _, v := range unneeded {
+		none[v] = true
+		ids = append(ids, v.id)
+	}
+	err := p.scanRevisions(ctx, "availability", ids, func(v availabilityVersion, policy int64, kept bool) error {
+		if policy != pol.ID || kept && none[v] {
+			return contradiction("a wrap of policy %d is under version %d of availability key %d", policy, v.version, v.id)
+		}
+		return nil
+	})
+	return p.refuse(ctx, pol.Tenant, "destroy versions of an availability key", err)
+}
+
+// confirmPurged fails Damaged unless a policy was purged and its revisions, and no
+// others, are under some availability keys.
+func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids []int64) error {
+	err := p.DB.CheckTables(ctx, "policy")
+	purged := false
+	if err == nil {
+		err = p.DB.Scan(ctx, "policy", "purge", "id", []int64{policy}, func(row store.Scanner) error {
+			var state Purge
+			err := row.Scan(&state)
+			purged = state == Purged
+			return err
+		})
+	}
+	if err == nil && !purged {
+		err = contradiction("policy %d was not purged", policy)
+	}
+	all := map[int64]bool{}
+	for _, id := range ids {
+		all[id] = true
+	}
+	if err == nil {
+		err = p.scanRevisions(ctx, "availability", ids, func(v availabilityVersion, of int64, _ bool) error {
+			if of != policy {
+				return contradiction("availability key %d is of policy %d too", v.id, of)
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		err = p.scanRevisions(ctx, "policy", []int64{policy}, func(v availabilityVersion, _ int64, _ bool) error {
+			if !all[v.id] {
+				return contradiction("policy %d has availability key %d too", policy, v.id)
+			}
+			return nil
+		})
+	}
+	return p.refuse(ctx, tenant, "destroy an availability key", err)
+}
+
+// scanRevisions reads the revisions whose column is one of ids.
+func (p *Policies) scanRevisions(ctx context.Context, column string, ids []int64, each func(v availabilityVersion, policy int64, kept bool) error) error {
+	if err := p.DB.CheckTables(ctx, "revision", "availability_version"); err != nil {
+		return err
+	}
+	return p.DB.Scan(ctx, "revision", "availability, availability_version, policy, erased", column, ids, func(row store.Scanner) error {
+		var v availabilityVersion
+		var policy, erased int64
+		if err := row.Scan(&v.id, &v.version, &policy, &erased); err != nil {
+			return err
+		}
+		return each(v, policy, erased == 0)
+	})
+}
+
+func contradiction(format string, args ...any) error {
+	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format, args...).
+		WithHint("docs/damage.md says how an index is rebuilt from the rows")
+}
+
+// refuse logs why something irreversible is not done, and writes it into the audit
+// log; another failure it returns as it is.
+func (p *Policies) refuse(ctx context.Context, tenant int64, what string, why error) error {
+	if why == nil {
+		return nil
+	}
+	why = fmt.Errorf("%s: nothing is deleted: %w", what, why)
+	if !fail.Is(why, api.Damaged) {
+		return why
+	}
+	p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", why)
+	_, detail, _ := fail.Public(why)
+	return errors.Join(why, p.record(ctx, audit.Entry{Tenant: tenant, Outcome: string(api.Damaged), Detail: detail}))
+}

@@ -1,0 +1,113 @@
+package policy_test
+
+import (
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// on is the world over another database, as the next process.
+func on(w *policytest.World, db *store.DB) *policytest.World {
+	n := *w
+	config := w.Policies.Config
+	n.DB, config.DB = db, db
+	n.Policies = policy.New(config)
+	w.Cleanup(n.Policies.Close)
+	return &n
+}
+
+// lose does something while what is written to an index gets lost, and returns
+// the world after that.
+func lose(w *policytest.World, index string, during func(w *policytest.World)) *policytest.World {
+	w.Helper()
+	return on(w, storetest.LoseWrites(w, w.DB, index, func(db *store.DB) { during(on(w, db)) }))
+}
+
+// refused fails the test unless err is Damaged and the audit log has it.
+func refused(w *policytest.World, err error) {
+	w.Helper()
+	policytest.Refuses(w, err, api.Damaged)
+	var n int
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged'`, w.Tenant).Scan(&n)
+	})
+	if n != 1 {
+		w.Errorf("the audit log says it %d times", n)
+	}
+}
+
+// The index by which the ledger is summed does not have a key page: the wraps of
+// the policy key that it is under stay.
+func TestRetireBelievesNoWrongIndex(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := policytest.New(t, db)
+		pol := w.MailboxPolicy("p")
+		w = lose(w, "key_page_place", func(w *policytest.World) { w.Put(pol.Current, envelope.ClassActive, 3) })
+		w.Refresh(pol, api.DepthPolicy, false, nil)
+		n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID)
+		if n != 0 {
+			t.Errorf("%d policy keys were retired", n)
+		}
+		refused(w, err)
+		w.Open(pol.Current.ID).Zero()
+		w.InTx(func(tx *store.Tx) error {
+			_, err := tx.Exec(w.Ctx, map[string]string{"sqlite": `REINDEX key_page`, "postgres": `REINDEX TABLE key_page`}[w.DB.Dialect().Name])
+			return err
+		})
+		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 0 || err != nil {
+			t.Errorf("%d retired: %v", n, err)
+		}
+		w.InTx(func(tx *store.Tx) error {
+			_, err := tx.Exec(w.Ctx, `DELETE FROM key_page`)
+			return err
+		})
+		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 1 || err != nil {
+			t.Errorf("%d retired: %v", n, err)
+		}
+	})
+}
+
+// The index by which revisions are found does not have the current one: the version
+// of the availability key that its wrap is under stays.
+func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
+	w := policytest.New(t, storetest.SQLite(t)) // a refresh on PostgreSQL would itself miss what its index leaves out
+	pol := w.MailboxPolicy("p")
+	w.Put(pol.Current, envelope.ClassActive, 3)
+	w = lose(w, "revision_policy", func(w *policytest.World) { w.Refresh(pol, api.DepthPolicy, false, nil) })
+	rolled, err := w.Policies.RollAvailability(w.Ctx, pol)
+	if rolled.Destroyed != 0 {
+		t.Errorf("%+v", rolled)
+	}
+	refused(w, err)
+	var destroyed int
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM availability_version WHERE destroyed <> 0`).Scan(&destroyed)
+	})
+	if destroyed != 0 {
+		t.Errorf("%d versions are destroyed", destroyed)
+	}
+}
+
+// A key is not destroyed whose policy was not purged, nor one that another policy
+// has too.
+func TestAnAvailabilityKeyInUseIsNotDestroyed(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := policytest.New(t, db)
+		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("q")
+		refused(w, w.Policies.DestroyAvailabilityKey(w.Ctx, w.Tenant, pol.ID))
+		w.InTx(func(tx *store.Tx) error { return w.Policies.Delete(w.Ctx, tx, w.Tenant, pol.ID) })
+		set := func(policy int64) {
+			w.InTx(func(tx *store.Tx) error {
+				_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability = (SELECT r.availability FROM revision r WHERE r.policy = ?2) WHERE policy = ?1`, other.ID, policy)
+				return err
+			})
+		}
+		set(pol.ID)
+		policytest.Refuses(w, w.Policies.DestroyAvailabilityKey(w.Ctx, w.Tenant, pol.ID), api.Damaged)
+	})
+}
