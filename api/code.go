@@ -50,6 +50,9 @@ const (
 	Gone Code = "Gone"
 	// Unavailable is a server that is starting, draining, or not reached.
 	Unavailable Code = "Unavailable"
+	// TooManyRequests is a request that was refused because too many others are
+	// under way; Retry-After says when to send it again.
+	TooManyRequests Code = "TooManyRequests"
 	// InsufficientStorage is a database or a blob store without room left.
 	InsufficientStorage Code = "InsufficientStorage"
 	// ReadOnly is a database or a blob store that takes no writes.

@@ -107,7 +107,7 @@ func escape(name string) string {
 // do sends r and returns the answer if it is of the kind that the operation
 // returns; a problem document is returned as the error it is.
 func (c *Client) do(by *http.Client, r *http.Request, returns api.Body) (*http.Response, error) {
-	resp, err := by.Do(r)
+	resp, err := c.patiently(by, r)
 	if err != nil {
 		return nil, c.notReached(r.Context(), err)
 	}

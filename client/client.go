@@ -11,6 +11,7 @@
 package client
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -45,6 +46,9 @@ type Options struct {
 	// Tenant, unless empty, is the name or the GUID of the tenant that calls are
 	// meant for: the server refuses them if the token is another tenant's.
 	Tenant string
+	// Patience is how long a call waits for a server that is too busy, as often
+	// as it asks to; default: a minute.
+	Patience time.Duration
 	// Damaged, unless nil, is told what a list could not show, entry by entry:
 	// List.Damaged of each answer, of which the calling goroutine tells.
 	Damaged func(entries []string)
@@ -56,6 +60,7 @@ type Client struct {
 	token     string
 	tenant    string
 	damaged   func([]string)
+	patience  time.Duration
 	calls     *http.Client
 	uploads   *http.Client
 	downloads *http.Client
@@ -102,7 +107,7 @@ func New(o Options) (*Client, error) {
 	downloads.TLSClientConfig.NextProtos = []string{"http/1.1"}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
-		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant, damaged: o.Damaged,
+		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant, damaged: o.Damaged, patience: cmp.Or(o.Patience, patienceTime),
 		calls:     &http.Client{Transport: calls, CheckRedirect: stay},
 		uploads:   &http.Client{Transport: uploads, CheckRedirect: stay},
 		downloads: &http.Client{Transport: downloads, CheckRedirect: stay},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"keyroll/api"
 )
@@ -13,8 +14,10 @@ import (
 // content is what an upload sends. It notes how its reader ended, because the
 // transport tells only that the request was not written.
 type content struct {
-	r       io.Reader
-	n, size int64 // size -1: not known
+	r     io.Reader
+	size  int64 // -1: not known
+	n     int64
+	begun atomic.Bool // a part of it was asked for
 }
 
 // contentError is a failure of the caller's own reader.
@@ -22,7 +25,13 @@ type contentError struct{ err error }
 
 func (e *contentError) Error() string { return e.err.Error() }
 
+// Close is of io.ReadCloser; the caller's reader is not closed.
+func (c *content) Close() error { return nil }
+
+func (c *content) touched() bool { return c.begun.Load() }
+
 func (c *content) Read(p []byte) (int, error) {
+	c.begun.Store(true)
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if err == nil && c.n == c.size {

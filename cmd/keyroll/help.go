@@ -7,9 +7,12 @@ import "strings"
 
 func (*serveCommand) Help() string {
 	return help("The data folder is made at first start. Once ready, server.json in it tells the other commands where the server is. "+
-		"On SIGTERM and Ctrl-C running requests are finished; a roll goes on at the next start.",
+		"On SIGTERM and Ctrl-C running requests are finished; a roll goes on at the next start.\n\n"+
+		"A request without a valid token is cut after 30 seconds; any other has to transfer 1 KiB a second, and may pause for a minute. "+
+		"When there are too many connections, the oldest one that has authenticated nothing makes way. keyroll's own calls to its vaults are never held up.",
 		"keyroll serve --data /var/lib/keyroll",
 		"KEYROLL_DATABASE='postgres://keyroll@db.contoso.com/keyroll?sslmode=verify-full' keyroll serve --data /var/lib/keyroll",
+		"keyroll serve --listen 10.0.0.5:8443 --trusted-proxy 10.0.0.2 --trusted-proxy 10.0.0.3",
 		"keyroll serve --data lab --vault-domain vault.azure.net")
 }
 

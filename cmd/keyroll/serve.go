@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
+	"keyroll/internal/listen"
 	"keyroll/internal/node"
 )
 
@@ -18,13 +21,43 @@ type serveCommand struct {
 	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
 	StrictLevel           bool          `name:"strict-recovery-level" help:"Take customer keys of recovery level Recoverable+ProtectedSubscription alone."`
 	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
+	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at once; by default what the limit on open files allows (ulimit -n), 4096 at most."`
+	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at once from one address, or one IPv6 network of 64 bits; by default half of all."`
+	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. From it any number of connections is taken, and X-Forwarded-For is believed."`
+	KeyVaultLimits        bool          `name:"key-vault-limits" help:"Hold callers of the embedded vaults to the limits of Azure Key Vault: in ten seconds 4,000 requests, 2,000 operations with HSM keys and 10 new keys for each vault. More are refused with 429."`
+}
+
+// limits are what the flags say of callers.
+func (c *serveCommand) limits() listen.Limits {
+	l := listen.Limits{Connections: c.MaxConnections, PerSource: c.MaxPerSource}
+	for _, p := range c.TrustedProxies {
+		l.Proxies = append(l.Proxies, netip.Prefix(p))
+	}
+	return l
+}
+
+// prefix is a network, or an address, in a flag.
+type prefix netip.Prefix
+
+// UnmarshalText is called by kong.
+func (p *prefix) UnmarshalText(text []byte) error {
+	network, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		address, err := netip.ParseAddr(string(text))
+		if err != nil {
+			return fmt.Errorf("%q is not an address, and not a network such as 10.0.0.0/24", text)
+		}
+		network = netip.PrefixFrom(address, address.BitLen())
+	}
+	*p = prefix(network.Masked())
+	return nil
 }
 
 func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
 		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
-		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys})
+		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys, Limits: c.limits(), KeyVaultLimits: c.KeyVaultLimits})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
 		return nil
@@ -57,6 +90,9 @@ func (s slots) Validate() error {
 func (c *serveCommand) Validate() error {
 	if c.AvailabilityRollEvery <= 0 {
 		return fmt.Errorf("--availability-roll-every: %v is no age", c.AvailabilityRollEvery)
+	}
+	if c.MaxConnections < 0 || c.MaxPerSource < 0 {
+		return errors.New("--max-connections and --max-connections-per-source cannot be below 0")
 	}
 	return nil
 }

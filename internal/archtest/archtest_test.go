@@ -70,7 +70,7 @@ var rooms = []room{
 	{"internal/store", "api internal/fail internal/fault", "transactions without a domain word"},
 	{"internal/blob", "api internal/fail internal/files", "stores bytes, and knows neither keys nor rows"},
 	{"internal/admit", "", "who goes first; not what it is that goes"},
-	{"internal/listen", "", "connections and requests, whatever they are for"},
+	{"internal/listen", "api internal/admit internal/fail", "connections and requests, whatever they are for"},
 	{"internal/lease", "internal/store", "who does what, by the database's clock; what it is that is done, its callers know"},
 	{"internal/seal", "api internal/fail internal/files", "keyroll's own secrets; its callers give it the transaction"},
 	{"internal/audit", "internal/store", "writes entries in its callers' transactions; names are sealed by who calls"},
@@ -94,7 +94,7 @@ var rooms = []room{
 		"opens what all rooms keep, and reads which rolls have finished"},
 	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/keypage internal/policy " +
 		"internal/purge internal/roll internal/store internal/upkeep internal/verify", "the only door to the rooms; never the vaults"},
-	{"internal/server", "api internal/access internal/audit internal/fail", "HTTP over an interface that the service fits; no room"},
+	{"internal/server", "api internal/access internal/admit internal/audit internal/fail", "HTTP over an interface that the service fits; no room"},
 	{"internal/vault", "api internal/access internal/admit internal/fail internal/seal internal/store", "apart from the rest: the service meets it over HTTPS"},
 	{"internal/ca", "api internal/fail internal/seal internal/store", "its key stands under the seal"},
 	{"internal/cmdlet/syntax", "", "a language without a meaning"},
@@ -106,7 +106,7 @@ var rooms = []room{
 	{"internal/demo", "api client internal/fail", "a user of the interfaces, and no more"},
 	{"internal/bench", "api client internal/container internal/content internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
 		"fills and walks pages in bulk, and leaves the cryptography out to measure the rest"},
-	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/files internal/node internal/store",
+	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/files internal/listen internal/node internal/store",
 		"flags and wiring; container for the kinds of names, store for offline use"},
 
 	{"docs/scale", "", "the arithmetic of docs/scale.md: flags in, tables out"},

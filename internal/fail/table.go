@@ -40,6 +40,7 @@ var Table = []Row{
 	{api.NewerFormat, http.StatusConflict, 1, "InvalidData", "Conflict", false},
 	{api.Gone, http.StatusGone, 1, "ObjectNotFound", "NotFound", false},
 	{api.Unavailable, http.StatusServiceUnavailable, 1, "ResourceUnavailable", "ServiceUnavailable", true},
+	{api.TooManyRequests, http.StatusTooManyRequests, 1, "LimitsExceeded", "Throttled", true},
 	{api.InsufficientStorage, http.StatusInsufficientStorage, 1, "WriteError", "ServiceUnavailable", true},
 	{api.ReadOnly, http.StatusServiceUnavailable, 1, "WriteError", "ServiceUnavailable", true},
 }

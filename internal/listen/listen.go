@@ -1,7 +1,12 @@
 // Package listen serves HTTP on a listener, and bounds what a caller may hold
-// there. Memory is the listener through which keyroll calls itself.
+// there: connections, time, and requests that run at once.
 //
-// Start reading at Serve.
+// A request that is not authenticated has 30 seconds in total; afterwards a
+// transfer has to keep a minimum rate in both directions, however long it takes.
+// Handlers say by admit.Authenticated when a request is authenticated. Memory is
+// the listener through which keyroll calls itself; nothing is bounded there.
+// Start reading at Serve; table.go counts connections, request.go bounds a
+// request, pace.go is the rate, descriptors.go the defaults.
 package listen
 
 import (
@@ -20,30 +25,54 @@ const (
 	headerTime  = 10 * time.Second
 	idleTime    = 2 * time.Minute
 	headerBytes = 64 << 10
+	// streams is how many requests an HTTP/2 connection carries at once.
+	streams = 128
 	// unwindTime is how long handlers get to return after their connections
 	// have been cut.
 	unwindTime = 10 * time.Second
 )
 
+// Config says how to serve.
+type Config struct {
+	TLS *tls.Config
+	Log *slog.Logger
+	// Grace is how long running requests may take once the server stops.
+	Grace time.Duration
+	// Limits bound callers; nil bounds nothing.
+	Limits *Limits
+}
+
 // Serve answers on ln, by TLS with HTTP/1.1 and HTTP/2, until ctx is done. Then
-// it takes no new connection, lets running requests finish for at most grace,
-// cuts what is left, and returns once all handlers have returned. It closes ln.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, config *tls.Config, log *slog.Logger, grace time.Duration) error {
+// it takes no new connection, lets running requests finish for at most the
+// grace, cuts what is left, and returns once all handlers have returned. It
+// closes ln.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error {
 	var running sync.RWMutex // each request holds it for reading
 	srv := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !running.TryRLock() {
-				return // its connection is already cut
-			}
-			defer running.RUnlock()
-			h.ServeHTTP(w, r)
-		}),
-		TLSConfig:         config,
+		TLSConfig:         c.TLS,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headerBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streams},
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
+	if c.Limits != nil {
+		limits := c.Limits.withDefaults()
+		t := newTable(ln, limits, c.Log)
+		ln, h = t, newGate(t, limits).bound(h)
+		srv.ReadHeaderTimeout = limits.header()
+		srv.ConnState = t.changed
+		srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, connOf(conn))
+		}
+	}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !running.TryRLock() {
+			return // its connection is already cut
+		}
+		defer running.RUnlock()
+		h.ServeHTTP(w, r)
+	})
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(ln, "", "") }()
 	select {
@@ -51,11 +80,11 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, config *tls.Con
 		return err
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Grace)
 	defer cancel()
 	err := srv.Shutdown(drain)
 	if errors.Is(err, context.DeadlineExceeded) {
-		log.Warn("requests were cut off when the server stopped", slog.Duration("grace", grace))
+		c.Log.Warn("requests were cut off when the server stopped", slog.Duration("grace", c.Grace))
 		err = srv.Close()
 	}
 	<-served // ErrServerClosed

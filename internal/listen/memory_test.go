@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 
+	"golang.org/x/net/nettest"
+
 	"keyroll/internal/listen"
 )
 
@@ -40,4 +42,21 @@ func TestMemoryConnectsWithinTheProcess(t *testing.T) {
 		t.Errorf("accept after the end: %v", err)
 	}
 	near.Close()
+}
+
+func TestConnectionsInMemoryBehaveAsAllOthers(t *testing.T) {
+	nettest.TestConn(t, func() (near, far net.Conn, stop func(), err error) {
+		m := listen.NewMemory()
+		accepted := make(chan net.Conn, 1)
+		go func() {
+			conn, _ := m.Accept()
+			accepted <- conn
+		}()
+		near, err = m.Dial(t.Context())
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		far = <-accepted
+		return near, far, func() { near.Close(); far.Close() }, nil
+	})
 }

@@ -74,6 +74,10 @@ type Options struct {
 	AvailabilityRollEvery time.Duration
 	// StrictRecoveryLevel and StrictKeyChecks are policy.Strictness.
 	StrictRecoveryLevel, StrictKeyChecks bool
+	// Limits bound what callers may hold, and KeyVaultLimits holds them to the
+	// documented limits of Azure Key Vault; the node itself is held to neither.
+	Limits         listen.Limits
+	KeyVaultLimits bool
 	// Still keeps rolls and upkeep from running, and the node from being found
 	// by others.
 	Still  bool
@@ -233,6 +237,9 @@ func (o *Options) defaults() error {
 	if o.RollRate < 0 {
 		return fail.New(api.InvalidArgument, "roll rate %d is below 0", o.RollRate)
 	}
+	if err := listen.CheckDescriptors(o.Limits); err != nil {
+		return err
+	}
 	abs, err := filepath.Abs(o.Data)
 	if err != nil {
 		return err
@@ -282,7 +289,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority.PEM())
 	own := "https://" + net.JoinHostPort("127.0.0.1", port)
-	vaults := vault.Open(n.DB, sealer, directory, n.logger, now, vault.Config{Domain: o.VaultDomain, Authority: own})
+	vaults := vault.Open(n.DB, sealer, directory, n.logger, now, vault.Config{Domain: o.VaultDomain, Authority: own, KeyVaultLimits: o.KeyVaultLimits})
 	keys := rootkey.New(rootkey.Config{
 		VaultDomain: o.VaultDomain,
 		Port:        port,
@@ -358,7 +365,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
 	n.serving = true
 	go func() {
-		n.served <- listen.Serve(serving, listener, faces, tlsConfig, n.logger, drainTime)
+		n.served <- listen.Serve(serving, listener, faces, listen.Config{TLS: tlsConfig, Log: n.logger, Grace: drainTime, Limits: &o.Limits})
 		close(n.ended)
 	}()
 	n.serveItself(ctx, inside, faces, tlsConfig)
@@ -378,7 +385,9 @@ func (n *Node) serveItself(ctx context.Context, inside *listen.Memory, faces htt
 	})
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- listen.Serve(serving, inside, own, config, n.logger, drainTime) }()
+	go func() {
+		ended <- listen.Serve(serving, inside, own, listen.Config{TLS: config, Log: n.logger, Grace: drainTime})
+	}()
 	n.closers = append(n.closers, func() error {
 		n.keys.Close() // the end would wait for its connections at rest
 		end()

@@ -19,9 +19,6 @@ const (
 	maxJSON = 1 << 20
 	// jsonTime is how long a JSON body may take to arrive.
 	jsonTime = 30 * time.Second
-	// stallTime is how long a stream of content may rest: it bounds what a
-	// caller that stopped reading or sending holds, however long the content is.
-	stallTime = 5 * time.Minute
 	// lingerTime and lingerBytes bound what is taken after a refusal.
 	lingerTime  = 2 * time.Second
 	lingerBytes = 64 << 20
@@ -105,7 +102,6 @@ type upload struct {
 	http1   bool
 	expects bool // sends nothing before it is asked to (RFC 9110, 10.1.1)
 	control *http.ResponseController
-	set     time.Time // when the deadline was set that holds
 }
 
 type uploadKey struct{}
@@ -114,34 +110,19 @@ func newUpload(w http.ResponseWriter, r *http.Request) *upload {
 	u := &upload{body: r.Body, size: r.ContentLength, control: http.NewResponseController(w),
 		http1: r.ProtoMajor == 1, expects: r.Header.Get("Expect") != ""}
 	_ = u.control.EnableFullDuplex() // HTTP/2 has no need of it
-	u.mayRest(stallTime)
 	return u
 }
 
-// deadlineEvery is how often a deadline is set anew while content flows: over
-// HTTP/2 each takes a turn of the connection's own loop.
-const deadlineEvery = time.Second
-
 func (u *upload) Read(p []byte) (int, error) {
-	if time.Since(u.set) >= deadlineEvery {
-		u.mayRest(stallTime)
-	}
 	n, err := u.body.Read(p)
 	u.n += int64(n)
 	if err != nil {
 		u.ended = true
-		// A deadline that stood would end the operation, not only the content.
-		_ = u.control.SetReadDeadline(time.Time{})
 	}
 	if err != nil && err != io.EOF {
 		err = truncated(u.n, u.size, err)
 	}
 	return n, err
-}
-
-func (u *upload) mayRest(d time.Duration) {
-	u.set = time.Now()
-	_ = u.control.SetReadDeadline(u.set.Add(d))
 }
 
 // linger takes what a caller whose content was refused midway still sends. Over
@@ -152,6 +133,6 @@ func (u *upload) linger() {
 		return
 	}
 	_ = u.control.Flush()
-	u.mayRest(lingerTime)
+	_ = u.control.SetReadDeadline(time.Now().Add(lingerTime))
 	_, _ = io.Copy(io.Discard, io.LimitReader(u.body, lingerBytes))
 }

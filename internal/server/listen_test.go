@@ -74,7 +74,9 @@ func startListening(t *testing.T, w *world, grace time.Duration) *listening {
 	}
 	ctx, stop := context.WithCancel(background)
 	l := &listening{url: "https://" + ln.Addr().String(), ca: authority.PEM(), stop: stop, done: make(chan error, 1)}
-	go func() { l.done <- listen.Serve(ctx, ln, w.handler, config, slog.New(slog.DiscardHandler), grace) }()
+	go func() {
+		l.done <- listen.Serve(ctx, ln, w.handler, listen.Config{TLS: config, Log: slog.New(slog.DiscardHandler), Grace: grace, Limits: &listen.Limits{}})
+	}()
 	if l.client, err = client.New(client.Options{URL: l.url, Token: "good", CA: l.ca}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/access"
+	"keyroll/internal/admit"
 	"keyroll/internal/audit"
 	"keyroll/internal/fail"
 )
@@ -170,5 +171,5 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (context.
 		}
 	}
 	requestOf(r.Context()).principal = p.ID.String()
-	return access.WithPrincipal(r.Context(), p), nil
+	return access.WithPrincipal(r.Context(), p), admit.Authenticated(r.Context(), p.Tenant)
 }

@@ -73,11 +73,17 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // retryAfter is when to ask again what is away, in seconds.
 const retryAfter = "5"
 
+// turnRetryAfter is when to ask again for a turn, in seconds.
+const turnRetryAfter = "1"
+
 func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Header().Del("Content-Length")
 	w.Header().Set("Content-Type", problemType)
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", turnRetryAfter)
 	}
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may be gone

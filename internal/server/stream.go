@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"time"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -23,7 +22,6 @@ type download struct {
 	size    int64 // -1: not known
 	n       int64
 	began   bool
-	set     time.Time   // when the deadline was set that holds
 	last    []byte      // the last byte of a known size leaves only after success
 	refusal http.Header // goes with a problem
 }
@@ -49,10 +47,6 @@ func (d *download) Write(p []byte) (int, error) {
 		return 0, fail.New(api.Internal, "content is longer than its stated %d bytes", d.size)
 	}
 	d.begin()
-	if now := time.Now(); now.Sub(d.set) >= deadlineEvery {
-		d.set = now
-		_ = d.control.SetWriteDeadline(now.Add(stallTime))
-	}
 	send := p
 	if len(p) > 0 && d.n+int64(len(p)) == d.size {
 		send = p[:len(p)-1]
@@ -89,7 +83,6 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 	d.begin()
 	_, _ = d.w.Write(d.last)
 	_ = d.control.Flush()
-	_ = d.control.SetWriteDeadline(time.Time{})
 }
 
 // sendFile answers with a file, whole or the one range that r asks for.

@@ -73,7 +73,7 @@ func newWorld(t *testing.T, http2 bool) *world {
 
 func (w *world) newClient(token string) *client.Client {
 	w.t.Helper()
-	c, err := client.New(client.Options{URL: w.http.URL, Token: token, CA: w.ca()})
+	c, err := client.New(client.Options{URL: w.http.URL, Token: token, CA: w.ca(), Patience: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -126,6 +126,9 @@ func (v *Vaults) createKey(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := v.limits.creation(ctx, c.vault.id); err != nil {
+		return nil, err
+	}
 	// Material is generated outside any transaction: RSA 4096 takes seconds.
 	private, public, err := v.generate(ctx, c.vault.tenant, request)
 	if err != nil {

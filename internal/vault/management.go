@@ -14,6 +14,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/access"
+	"keyroll/internal/admit"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
@@ -101,6 +102,9 @@ func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, erro
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			err = refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
 		}
+		return nil, err
+	}
+	if err := admit.Authenticated(r.Context(), who.Tenant); err != nil {
 		return nil, err
 	}
 	o := &order{who: who, host: r.Host, url: r.URL, query: r.URL.Query()}

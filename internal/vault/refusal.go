@@ -3,7 +3,9 @@ package vault
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
+	"strconv"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -57,6 +59,9 @@ func writeError(w http.ResponseWriter, err error) {
 		if r.inner != "" {
 			body.Error.Inner = &inner{r.inner}
 		}
+	}
+	if wait := fail.RetryAfter(err); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
 	writeJSON(w, row.Status, body)
 }

@@ -16,6 +16,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/access"
+	"keyroll/internal/admit"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
@@ -132,8 +133,11 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 	if fail.Is(err, api.Unauthenticated) {
 		w.Header().Set("WWW-Authenticate", challenge+`, error="invalid_token"`)
 	}
+	if err != nil {
+		return nil, err
+	}
 	c.base = "https://" + c.vault.name + "." + domain
-	return c, err
+	return c, admit.Authenticated(r.Context(), c.vault.tenant)
 }
 
 func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, operation *string) (any, error) {
@@ -151,6 +155,9 @@ func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, opera
 			return nil, err
 		}
 		if err := v.permit(r.Context(), c, route.permission); err != nil {
+			return nil, err
+		}
+		if err := v.limits.general(r.Context(), c.vault.id); err != nil {
 			return nil, err
 		}
 		c.body = http.MaxBytesReader(w, r.Body, route.maxBody)

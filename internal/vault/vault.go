@@ -39,6 +39,8 @@ type Config struct {
 	// Authority is the https base URL of the token endpoint, without a slash
 	// at its end. Challenges name it.
 	Authority string
+	// KeyVaultLimits holds callers to the documented limits of Azure Key Vault.
+	KeyVaultLimits bool
 }
 
 // Vaults are all vaults of all tenants. They are safe for concurrent use, and
@@ -52,6 +54,7 @@ type Vaults struct {
 	domain    string // lower case
 	authority string
 	opened    *cache
+	limits    *limits     // nil: there are none
 	making    admit.Queue // of keys that are generated
 	using     admit.Queue // of operations with private keys
 }
@@ -59,7 +62,7 @@ type Vaults struct {
 // Open returns the vaults in db. The log gets one line an operation: who did
 // what with which key version, and how it ended.
 func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now func() time.Time, c Config) *Vaults {
-	return &Vaults{
+	v := &Vaults{
 		db: db, seal: s, directory: d, log: log, now: now,
 		domain:    strings.ToLower(c.Domain),
 		authority: strings.TrimSuffix(c.Authority, "/"),
@@ -67,6 +70,10 @@ func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now
 		making:    admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 		using:     admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 	}
+	if c.KeyVaultLimits {
+		v.limits = newLimits(now)
+	}
+	return v
 }
 
 // Serves reports whether a request to host, with or without a port, is one to

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"slices"
+	"strings"
 	"time"
 
 	"keyroll/api"
@@ -88,6 +89,11 @@ func (v *Vaults) use(ctx context.Context, c *call, operation string,
 	}
 	if err := usable(found, operation, v.now()); err != nil {
 		return nil, err
+	}
+	if strings.HasSuffix(found.kind, "-HSM") {
+		if err := v.limits.hsm(ctx, c.vault.id); err != nil {
+			return nil, err
+		}
 	}
 	result, err := v.withRSA(ctx, c.vault, found, func(private *rsa.PrivateKey) ([]byte, error) {
 		return act(a, private, value)

@@ -74,7 +74,7 @@ func New(o Options) (*Client, error) {
 	inside.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c.options = azcore.ClientOptions{
 		Transport: guarded{&inside, c},
-		Retry:     policy.RetryOptions{MaxRetries: -1}, // the person at the shell repeats; a key is not made twice
+		Retry:     retry,
 		Telemetry: policy.TelemetryOptions{Disabled: true},
 		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: "https://" + u.Host, Audience: "https://" + u.Host}}},
@@ -82,6 +82,14 @@ func New(o Options) (*Client, error) {
 	c.subscription, err = arm.NewClient("keyroll", "v1.0.0", c.token, &arm.ClientOptions{ClientOptions: c.options, DisableRPRegistration: true})
 	return c, err
 }
+
+// retry waits for a server that has too much to do, and says when to come back:
+// it has done nothing yet. All else the person at the shell repeats; a key is
+// not made twice.
+var retry = policy.RetryOptions{MaxRetries: 5, RetryDelay: time.Second, MaxRetryDelay: 10 * time.Second,
+	ShouldRetry: func(r *http.Response, err error) bool {
+		return err == nil && r.StatusCode == http.StatusTooManyRequests
+	}}
 
 // staticToken gives the admin's token, the same for every scope; guarded keeps
 // it inside. A function prints as an address, wherever it stands.

@@ -1,0 +1,71 @@
+package vault
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"keyroll/api"
+	"keyroll/internal/admit"
+	"keyroll/internal/fail"
+)
+
+// The documented limits of Azure Key Vault, in requests to one vault within ten
+// seconds (Key Vault REST API, error codes, 429).
+const (
+	limitTime        = 10 * time.Second
+	generalLimit     = 4000
+	hsmLimit         = 2000 // operations with keys of an HSM
+	creationLimit    = 10
+	rememberedVaults = 10_000
+)
+
+// limits hold callers to the documented limits; nil holds nobody, and keyroll's
+// own calls are never held. Each node counts for itself.
+type limits struct {
+	now    func() time.Time
+	mu     sync.Mutex
+	vaults map[int64]*[3]*rate.Limiter
+}
+
+func newLimits(now func() time.Time) *limits {
+	return &limits{now: now, vaults: map[int64]*[3]*rate.Limiter{}}
+}
+
+func (l *limits) general(ctx context.Context, vault int64) error  { return l.take(ctx, vault, 0) }
+func (l *limits) hsm(ctx context.Context, vault int64) error      { return l.take(ctx, vault, 1) }
+func (l *limits) creation(ctx context.Context, vault int64) error { return l.take(ctx, vault, 2) }
+
+func (l *limits) take(ctx context.Context, vault int64, which int) error {
+	if l == nil || admit.IsOwn(ctx) {
+		return nil
+	}
+	reservation := l.of(vault)[which].ReserveN(l.now(), 1)
+	wait := reservation.DelayFrom(l.now())
+	if wait == 0 {
+		return nil
+	}
+	reservation.CancelAt(l.now())
+	e := fail.New(api.TooManyRequests, "the vault has had more requests than Key Vault's limits allow")
+	e.RetryAfter = max(wait, time.Second)
+	return e
+}
+
+func (l *limits) of(vault int64) *[3]*rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if found := l.vaults[vault]; found != nil {
+		return found
+	}
+	if len(l.vaults) >= rememberedVaults {
+		clear(l.vaults)
+	}
+	made := &[3]*rate.Limiter{}
+	for i, n := range []int{generalLimit, hsmLimit, creationLimit} {
+		made[i] = rate.NewLimiter(rate.Limit(float64(n)/limitTime.Seconds()), n)
+	}
+	l.vaults[vault] = made
+	return made
+}

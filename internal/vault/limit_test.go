@@ -1,0 +1,48 @@
+package vault
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/admit"
+	"keyroll/internal/fail"
+)
+
+func TestKeyVaultLimitsHoldCallersOfOneVault(t *testing.T) {
+	now := time.Unix(0, 0)
+	l := newLimits(func() time.Time { return now })
+	for name, c := range map[string]struct {
+		take func(context.Context, int64) error
+		most int
+	}{
+		"general":  {l.general, 4000},
+		"hsm":      {l.hsm, 2000},
+		"creation": {l.creation, 10},
+	} {
+		ctx := t.Context()
+		for i := range c.most {
+			if err := c.take(ctx, 1); err != nil {
+				t.Fatalf("%s: request %d: %v", name, i, err)
+			}
+		}
+		err := c.take(ctx, 1)
+		if !fail.Is(err, api.TooManyRequests) || fail.RetryAfter(err) < time.Second {
+			t.Errorf("%s: one more than allowed: %v", name, err)
+		}
+		if err := c.take(admit.Own(ctx), 1); err != nil {
+			t.Errorf("%s: keyroll's own call: %v", name, err)
+		}
+		if err := c.take(ctx, 2); err != nil {
+			t.Errorf("%s: another vault: %v", name, err)
+		}
+		now = now.Add(fail.RetryAfter(err))
+		if err := c.take(ctx, 1); err != nil {
+			t.Errorf("%s: when it may: %v", name, err)
+		}
+	}
+	if err := (*limits)(nil).creation(t.Context(), 1); err != nil {
+		t.Errorf("without the option: %v", err)
+	}
+}
