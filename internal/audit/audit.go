@@ -62,7 +62,7 @@ type Entry struct {
 	ID        int64
 	Tenant    int64
 	Operation string // empty: the origin's
-	Outcome   string // Done, BrokenOff, Late, or the code of the failure
+	Outcome   string // Done, BrokenOff, Late, the new health of a customer key, or the code of the failure
 	Target    string
 	Detail    string
 }

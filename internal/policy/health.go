@@ -142,7 +142,7 @@ func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (chan
 			return "", nil // its first use
 		}
 		change = o.what + ": " + Health{State: state, Reason: o.why}.said()
-		return change, audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: o.root.tenant, Outcome: audit.Done, Detail: "health of the " + change}, at)
+		return change, audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: o.root.tenant, Outcome: string(state), Detail: "health of the " + change}, at)
 	}
 }
 

@@ -36,6 +36,7 @@ type model struct {
 	revisions map[string]place        // by GUID
 	pairs     map[place][2]envelope.KeyVersion
 	failing   map[string]api.Code // vaults
+	refused   map[refusal]bool    // whose last definitive answer was a refusal
 	disabled  map[envelope.KeyVersion]bool
 	rolled    map[int64]*modelRoll  // every roll, by its id
 	worked    map[string]*modelRoll // what was worked on in this act, by the GUID of its policy
@@ -60,6 +61,12 @@ type modelPolicy struct {
 type place struct {
 	policy string // GUID
 	gen    uint32
+}
+
+// refusal names a customer key version as a policy uses it.
+type refusal struct {
+	policy string // GUID
+	kv     envelope.KeyVersion
 }
 
 // modelContainer is a mailbox, a site, a workload store or a backup.
@@ -93,7 +100,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 		p.Must(err)
 		rapid.Check(t, func(r *rapid.T) {
 			m := &model{world: newWorldOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
-				revisions: map[string]place{}, pairs: map[place][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, disabled: map[envelope.KeyVersion]bool{},
+				revisions: map[string]place{}, pairs: map[place][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, refused: map[refusal]bool{}, disabled: map[envelope.KeyVersion]bool{},
 				rolled: map[int64]*modelRoll{}, worked: map[string]*modelRoll{}}
 			defer m.healAll()
 			m.stage()

@@ -9,6 +9,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
 )
 
 func (m *model) box(r *rapid.T) {
@@ -266,7 +267,33 @@ func (m *model) failVaults(r *rapid.T) {
 			m.disabled[kv] = true
 		}
 	}
-	m.Policies.Close() // as the time of the cache would
+	m.probe()
+}
+
+// probe lets the time of the cache end and has every customer key asked: what it
+// answers now is recorded.
+func (m *model) probe() {
+	m.Helper()
+	m.Policies.Close()
+	var kept []int64
+	m.Must(m.DB.View(m.ctx, func(tx *store.Tx) (err error) {
+		kept, err = tx.IDs(m.ctx, `SELECT policy_key FROM revision WHERE tenant = ?1 AND erased = 0`, m.Tenant)
+		return err
+	}))
+	for _, key := range kept {
+		m.Policies.Probe(m.ctx, m.Tenant, key)
+	}
+	for at, pair := range m.pairs {
+		for _, kv := range pair {
+			switch {
+			case m.failing[kv.Vault] == api.VaultUnavailable:
+			case m.failing[kv.Vault] != "" || m.disabled[kv]:
+				m.refused[refusal{at.policy, kv}] = true
+			default:
+				delete(m.refused, refusal{at.policy, kv})
+			}
+		}
+	}
 }
 
 func (m *model) heal(r *rapid.T) {
@@ -285,4 +312,5 @@ func (m *model) healAll() {
 	}
 	clear(m.failing)
 	clear(m.disabled)
+	m.probe()
 }

@@ -24,8 +24,9 @@ func (m *model) rule(at place) api.Code {
 	case p.kind == api.ServiceManagedPolicy:
 		return ""
 	}
-	denied, away := 0, 0
+	denied, away, refused := 0, 0, false
 	for _, kv := range m.pairs[at] {
+		refused = refused || m.refused[refusal{at.policy, kv}]
 		switch {
 		case m.failing[kv.Vault] == api.VaultUnavailable:
 			away++
@@ -36,8 +37,8 @@ func (m *model) rule(at place) api.Code {
 	switch {
 	case denied+away < 2:
 		return ""
-	case denied > 0:
-		return api.VaultDenied // one deliberate act counts
+	case denied > 0 || refused:
+		return api.VaultDenied // one deliberate act counts, also one before an outage
 	case p.kind == api.SitePolicy:
 		return api.VaultUnavailable
 	}
@@ -282,7 +283,7 @@ func (m *model) ledger() {
 		if u.Verdict == api.SafeToRetire && w != (api.KeyUsage{}) {
 			m.Fatalf("%v is safe to retire, and protects %+v", kv, w)
 		}
-		w.Vault, w.Key, w.Version, w.Policy, w.Verdict, w.Since = u.Vault, u.Key, u.Version, u.Policy, u.Verdict, u.Since
+		w.Vault, w.Key, w.Version, w.Policy, w.Verdict, w.Since, w.Health = u.Vault, u.Key, u.Version, u.Policy, u.Verdict, u.Since, u.Health
 		if u != w {
 			m.Fatalf("the ledger has %+v, want %+v", u, w)
 		}

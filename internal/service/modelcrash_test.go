@@ -145,7 +145,7 @@ func (m *model) purge(r *rapid.T) {
 		m.Vaults.Fail(vault+p.name, policytest.Denied())
 		m.failing[vault+p.name] = api.VaultDenied
 	}
-	m.Policies.Close()
+	m.probe()
 	if err := e(m.RequestPurge(m.ctx, purgeOf(p.name))); fail.Is(err, api.RollInProgress) {
 		return
 	} else {

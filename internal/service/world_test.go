@@ -120,7 +120,8 @@ func (w world) entries(seen map[int64]bool) (list []entry) {
 			}
 			act, _, _ := strings.Cut(e.detail, " policy key ")
 			rootKey := slices.Contains([]string{"wrap", "unwrap", "test wrap for", "test unwrap for"}, act)
-			if !seen[e.id] && !rootKey {
+			health := strings.HasPrefix(e.detail, "health of the ")
+			if !seen[e.id] && !rootKey && !health {
 				list = append(list, e)
 			}
 			seen[e.id] = true

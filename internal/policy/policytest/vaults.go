@@ -39,6 +39,8 @@ type FakeVaults struct {
 	Before func(ctx context.Context, c Call) error
 	// Takes, when set, changes what a vault wraps.
 	Takes func(c Call, plaintext []byte) []byte
+	// Gives, when set, changes what a vault unwraps.
+	Gives func(c Call, plaintext []byte) []byte
 	// TellsOfKey and TellsOfVault, when set, change what is told of a key, and
 	// of a vault.
 	TellsOfKey   func(*rootkey.KeyInfo)
@@ -75,6 +77,13 @@ func (f *FakeVaults) Add(vault, key string) envelope.KeyVersion {
 	kv.Version = fmt.Sprintf("%032x", len(f.versions[at])+1)
 	f.versions[at] = append(f.versions[at], &version{KeyVersion: kv})
 	return kv
+}
+
+// Newest returns the newest version of a key.
+func (f *FakeVaults) Newest(vault, key string) envelope.KeyVersion {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.find(envelope.KeyVersion{Vault: vault, Key: key}).KeyVersion
 }
 
 // Disable disables one version, Enable ends that.
@@ -213,6 +222,9 @@ func (f *FakeVaults) Unwrap(ctx context.Context, _ int64, id rootkey.Identity, k
 	plaintext, err := rsa.DecryptOAEP(sha256.New(), nil, rsaKey(), wrapped, label(kv))
 	if err != nil {
 		return nil, fail.New(api.VaultUnavailable, "the vault rejected the request").Because(err)
+	}
+	if f.Gives != nil {
+		plaintext = f.Gives(Call{"unwrap", id, kv}, plaintext)
 	}
 	return plaintext, nil
 }
