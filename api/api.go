@@ -107,9 +107,9 @@ func (h *KeyHealth) String() string {
 	case h.Since == nil:
 		return string(h.State)
 	case h.Reason != "":
-		return fmt.Sprintf("%s since %s: %s", h.State, h.Since.Format(time.RFC3339), h.Reason)
+		return fmt.Sprintf("%s since %s: %s", h.State, h.Since.UTC().Format(time.DateTime), h.Reason)
 	}
-	return fmt.Sprintf("%s since %s", h.State, h.Since.Format(time.RFC3339))
+	return fmt.Sprintf("%s since %s", h.State, h.Since.UTC().Format(time.DateTime))
 }
 
 // Policy names two customer keys and what they protect.
