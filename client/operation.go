@@ -131,12 +131,12 @@ func (c *Client) ImportMail(ctx context.Context, in api.MailboxInput, size int64
 
 // ExportMail returns all messages as an mbox.
 func (c *Client) ExportMail(ctx context.Context, in api.MailboxInput) (io.ReadCloser, error) {
-	return c.receive(ctx, api.ExportMail.Meta, in, "")
+	return c.receive(ctx, api.ExportMail.Meta, in, "", 0)
 }
 
 // ReadMessage returns one message.
 func (c *Client) ReadMessage(ctx context.Context, in api.MessageInput) (io.ReadCloser, error) {
-	return c.receive(ctx, api.ReadMessage.Meta, in, "")
+	return c.receive(ctx, api.ReadMessage.Meta, in, "", 0)
 }
 
 // PutFile stores a file whole, in place of one at the same path. size is the
@@ -158,7 +158,7 @@ func (c *Client) GetFile(ctx context.Context, in api.FileInput, off, n int64) (i
 	case off > 0:
 		asked = fmt.Sprintf("bytes=%d-", off)
 	}
-	return c.receive(ctx, api.GetFile.Meta, in, asked)
+	return c.receive(ctx, api.GetFile.Meta, in, asked, off)
 }
 
 // Verify opens every wrapped key and reads every item. It calls progress, if

@@ -51,5 +51,5 @@ func (c *Client) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, 
 
 // GetWorkloadItem returns an item.
 func (c *Client) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput) (io.ReadCloser, error) {
-	return c.receive(ctx, api.GetWorkloadItem.Meta, in, "")
+	return c.receive(ctx, api.GetWorkloadItem.Meta, in, "", 0)
 }

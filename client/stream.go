@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,6 +80,9 @@ type download struct {
 	ctx     context.Context // of the request whose answer this is
 	body    io.ReadCloser
 	n, size int64 // size -1: not known
+	// why asks for what follows the first n bytes, to learn why the transfer broke
+	// off; nil: the operation knows no ranges.
+	why func(n int64) error
 }
 
 func (d *download) Read(p []byte) (int, error) {
@@ -86,6 +90,12 @@ func (d *download) Read(p []byte) (int, error) {
 	d.n += int64(n)
 	if err == nil || err == io.EOF && (d.size < 0 || d.n == d.size) {
 		return n, err
+	}
+	if d.why != nil && d.ctx.Err() == nil {
+		var p *api.Problem
+		if errors.As(d.why(d.n), &p) && p.Code == api.Damaged {
+			return n, p
+		}
 	}
 	detail := fmt.Sprintf("the transfer from %s broke off after %d bytes", d.c.base, d.n)
 	if d.size >= 0 {
@@ -117,8 +127,9 @@ func (d *download) WriteTo(w io.Writer) (n int64, err error) {
 
 func (d *download) Close() error { return d.body.Close() }
 
-// receive runs an operation that answers with content.
-func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange string) (io.ReadCloser, error) {
+// receive runs an operation that answers with content, of which byteRange, unless
+// empty, asks for a part that begins at first.
+func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange string, first int64) (io.ReadCloser, error) {
 	r, err := c.request(ctx, m, in, nil)
 	if err != nil {
 		return nil, err
@@ -134,7 +145,26 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 		resp.Body.Close()
 		return nil, problemf(api.Unavailable, "%s sent the whole content instead of the range asked for", c.base)
 	}
-	return &download{c, ctx, resp.Body, 0, resp.ContentLength}, nil
+	d := &download{c: c, ctx: ctx, body: resp.Body, size: resp.ContentLength}
+	if resp.Header.Get("Accept-Ranges") == "bytes" {
+		d.why = func(n int64) error { return c.brokeOff(ctx, m, in, first+n) }
+	}
+	return d, nil
+}
+
+// brokeOff asks for the content from an offset on and returns why it is refused.
+// Once bytes have left, a server can only cut the connection.
+func (c *Client) brokeOff(ctx context.Context, m api.Meta, in any, off int64) error {
+	r, err := c.request(ctx, m, in, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Range", fmt.Sprintf("bytes=%d-", off))
+	resp, err := c.do(c.downloads, r, api.Bytes)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // follow reads the events of a running operation, one a line, up to its report.

@@ -32,7 +32,8 @@ type Store interface {
 	// GetRange opens n bytes of a blob from off on, or with n < 0 all from off
 	// on. Where the blob ends before, so does the reader. The caller closes it.
 	// When the blob is deleted meanwhile the reader goes on, or fails NotFound. So
-	// does GetRange when there is none.
+	// does GetRange when there is none. The reader is Sized where that costs no
+	// request.
 	GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error)
 
 	// Stat returns the length of a blob in bytes. It fails NotFound.
@@ -56,6 +57,9 @@ type Store interface {
 	// it, and readers are closed before.
 	Close() error
 }
+
+// Sized is a reader that knows the length of the blob that it reads, or a part of.
+type Sized interface{ Size() int64 }
 
 // Batch puts many blobs at the price of about one. One goroutine uses it.
 type Batch interface {

@@ -140,13 +140,20 @@ func (f *folder) GetRange(_ context.Context, name string, off, n int64) (io.Read
 		return nil, f.readFailure(name, err)
 	}
 	if n < 0 {
-		return file, nil
+		return sized{file, file, info.Size()}, nil
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(file, n), file}, nil
+	return sized{io.LimitReader(file, n), file, info.Size()}, nil
 }
+
+// sized is a reader of a blob, or of a part of it, that knows the blob's length.
+type sized struct {
+	io.Reader
+	io.Closer
+	size int64
+}
+
+// Size is the length of the blob.
+func (s sized) Size() int64 { return s.size }
 
 func (f *folder) Stat(_ context.Context, name string) (int64, error) {
 	if err := checkName(name); err != nil {

@@ -49,6 +49,9 @@ type reading struct {
 	end    error       // of all
 }
 
+// Size is the length of the blob.
+func (r *reading) Size() int64 { return r.is.size }
+
 func (r *reading) doing() string { return "read blob " + r.name }
 
 // open sends the request, again if need be.

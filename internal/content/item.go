@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
@@ -145,6 +146,10 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	defer sealed.Close()
+	// Said before the first byte leaves: after it, a server can only cut the connection.
+	if err := checkLength(b, sealed); err != nil {
+		return 0, err
+	}
 	var plain io.Reader
 	if whole {
 		plain = envelope.NewReader(sealed, key, place, b.Size)
@@ -163,6 +168,21 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
 	}
 	return written, writeErr
+}
+
+// checkLength compares the length of a blob with what its content has when sealed.
+func checkLength(b blobRow, sealed io.Reader) error {
+	s, ok := sealed.(blob.Sized)
+	if !ok || b.Size < 0 || b.Size > envelope.MaxBlob {
+		return nil // the reader finds out
+	}
+	switch is, want := s.Size(), envelope.SealedSize(b.Size); {
+	case is < want:
+		return fail.New(api.Damaged, "read item %d: blob %d is cut short: %d of its %d bytes are there", b.Item, b.ID, is, want)
+	case is > want:
+		return fail.New(api.Damaged, "read item %d: blob %d has %d bytes more than its %d", b.Item, b.ID, is-want, want)
+	}
+	return nil
 }
 
 // missing says why a blob is not in the blob store: its row is looked up again,

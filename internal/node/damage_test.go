@@ -281,10 +281,10 @@ var injuries = []injury{
 // elsewhere are the columns of sealed or authenticated bytes that no injury of
 // this table meets, with who does.
 var elsewhere = map[string]string{
-	"principal.secret_hash":    "a hash, not a seal: a token that does not fit it is not known",
-	"seal_check.value":         "read at start: TestDatabaseOfAnotherSealIsRefused",
-	"secret.sealed":            "read at start: the seal's tests",
-	"vault_person.name":        "the vault's: it names the person in its error",
+	"principal.secret_hash": "a hash, not a seal: a token that does not fit it is not known",
+	"seal_check.value":      "read at start: TestDatabaseOfAnotherSealIsRefused",
+	"secret.sealed":         "read at start: the seal's tests",
+	"vault_person.name":     "the vault's: it names the person in its error",
 }
 
 // Every key version of the embedded vaults that cannot be decrypted under the seal is

@@ -198,6 +198,61 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 	}
 }
 
+// A blob that is cut or altered behind its first segment is named too, although
+// bytes of the file have left by then.
+func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
+	w.StageSites()
+	w.Site(site)
+	w.Put(site, "a", bytes.Repeat([]byte("0123456789"), 950_000)) // two blobs
+	w.Mailbox(alice, "")
+	w.Import(alice, "From a Thu Jan  1 00:00:00 2026\nSubject: large\n\n"+strings.Repeat("line\n", 80_000))
+	blobs := allBlobs(t, w.Data)
+	if len(blobs) != 3 {
+		t.Fatalf("blobs %q", blobs)
+	}
+	in := api.FileInput{SiteInput: api.SiteInput{Site: site}, Path: "a"}
+	reads := map[string]func() error{
+		"get":       func() error { return ignore(getFile(t.Context(), w, in)) },
+		"get range": func() error { return ignore(all(w.Client.GetFile(t.Context(), in, 100, 9_499_890))) },
+		"export":    func() error { return ignore(exportMail(t.Context(), w, alice)) },
+	}
+	for i, path := range blobs {
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		altered := bytes.Clone(whole)
+		altered[len(altered)-100] ^= 1
+		of := "export"
+		if i < 2 {
+			of = "get"
+		}
+		for name, content := range map[string][]byte{"cut": whole[:len(whole)-100], "cut after its first segment": whole[:300_000], "longer": append(bytes.Clone(whole), 0), "altered": altered} {
+			if of == "export" && name == "altered" {
+				continue // part of the message has left, and mail knows no ranges
+			}
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for read, act := range reads {
+				if err := act(); strings.HasPrefix(read, of) {
+					refused(t, fmt.Sprintf("blob %d, %s: %s", i, name, read), err, api.Damaged, "blob ")
+				} else if err != nil {
+					t.Errorf("blob %d, %s: %s: %v", i, name, read, err)
+				}
+			}
+		}
+		if v := w.Verify(); len(v.Damaged) != 1 || !strings.Contains(v.Damaged[0].Detail, "blob ") {
+			t.Errorf("verify found %+v", v.Damaged)
+		}
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.VerifyClean()
+}
+
 // A key page that does not open takes its mailboxes with it and nothing else. A
 // roll brings all others over, names the page, and the ledger goes on to count it.
 // A backup has keys of its own: once the mailbox is abandoned, it is restored
