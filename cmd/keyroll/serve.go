@@ -20,6 +20,7 @@ type serveCommand struct {
 	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key gets a new version by itself (${default})."`
 	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
 	StrictLevel           bool          `name:"strict-recovery-level" help:"Take customer keys of recovery level Recoverable+ProtectedSubscription alone."`
+	NoCollect             bool          `name:"no-collect" help:"No daily collection of blobs that nothing names, as is wanted while a database from an older copy is in use."`
 	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
 	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at once; by default what the limit on open files allows (ulimit -n), 4096 at most."`
 	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at once from one address, or one IPv6 network of 64 bits; by default half of all."`
@@ -57,7 +58,7 @@ func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
 		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
-		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys, Limits: c.limits(), KeyVaultLimits: c.KeyVaultLimits})
+		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys, Limits: c.limits(), KeyVaultLimits: c.KeyVaultLimits, NoCollect: c.NoCollect})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
 		return nil

@@ -78,6 +78,9 @@ type Options struct {
 	// documented limits of Azure Key Vault; the node itself is held to neither.
 	Limits         listen.Limits
 	KeyVaultLimits bool
+	// NoCollect leaves out the daily collection of blobs, as is wanted while a
+	// database from an older copy is in use.
+	NoCollect bool
 	// Still keeps rolls and upkeep from running, and the node from being found
 	// by others.
 	Still  bool
@@ -195,7 +198,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.workers.Go(func() { n.ages.Run(work) })
 		n.workers.Go(func() { n.everyDay(work) })
 		n.workers.Go(func() { n.Purger.Run(work) })
-		n.workers.Go(func() { n.collectDaily(work) })
+		if !o.NoCollect {
+			n.workers.Go(func() { n.collectDaily(work) })
+		}
 	}
 	if !o.Still {
 		if err := n.Info.write(files.OS, o.Data); err != nil {
