@@ -124,7 +124,7 @@ var rooms = []room{
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store",
 		"lends tests policies, on fake vaults"},
-	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/seal internal/store internal/store/storetest", "lends tests a whole keyroll"},
+	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest", "lends tests a whole keyroll"},
 	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "lends tests several real processes on one database"},
 }
 

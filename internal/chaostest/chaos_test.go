@@ -261,7 +261,7 @@ func (r *rolls) newVersion(node int) error {
 	vault := r.vaults[which]
 	script := []string{"$a = " + nodetest.AddKeyLine(vault)}
 	if r.updates {
-		script = append(script, nodetest.UpdateSitesLine(vault, []string{"Primary", "Secondary"}[which]))
+		script = append(script, r.cluster.Nodes[node].World().UpdateSitesLine(vault, []string{"Primary", "Secondary"}[which]))
 	}
 	_, err := r.cluster.Nodes[node].World().TryScript(script...)
 	if err == nil && r.updates {

@@ -44,7 +44,7 @@ func (x tenancy) newest(uri string) api.KeyVersion {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	return api.KeyVersion{Vault: vault, Key: key, Version: k.Version}
+	return api.KeyVersion{Vault: x.VaultName(vault), Key: key, Version: k.Version}
 }
 
 func (x tenancy) show(policy string) api.Policy {

@@ -207,7 +207,7 @@ func TestChecklist29SoftDelete90DaysPurgeProtectionRecoverBackupRestore(t *testi
 }
 
 func TestChecklist30TestOfAPolicyProbesEachRoot(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	for _, k := range kinds {
 		probe := func(when string, primary, secondary bool) []api.Probe {
 			t.Helper()

@@ -189,7 +189,7 @@ func TestChecklist24OldVersionsStillUnwrapAfterARollAndWarnBeforeTheyGo(t *testi
 }
 
 func TestChecklist25AvailabilityKeyRollsOnScheduleOnDemandAndWithANewPolicy(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	old := x.availabilityFiles()
 	rolled, err := x.Client.RollAvailabilityKeys(t.Context(), api.RollAvailabilityKeysInput{})
 	if err != nil || rolled.Keys != len(old) || rolled.Destroyed != len(old) {

@@ -15,6 +15,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
+	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
@@ -52,8 +53,9 @@ const (
 // early and two regions, and something under each.
 type tenancy struct {
 	*nodetest.World
-	t     *testing.T
-	clock *ahead
+	t       *testing.T
+	clock   *ahead
+	outside *nodetest.World // has the vaults; nil: they are embedded
 	*silence
 }
 
@@ -99,20 +101,38 @@ func (s *silence) away(names ...string) {
 	s.names = names
 }
 
-// staged is the data folder of the tenancy: made once, then every row begins
-// with a copy.
-var staged struct {
-	once  sync.Once
-	files map[string][]byte
+// staged are the data folders of a tenancy, its own and that of its vaults
+// outside: made once, then every row begins with a copy.
+type staged struct {
+	once          sync.Once
+	files, vaults map[string][]byte
 }
 
-// newTenancy starts a node on a copy of the tenancy.
+var embedded, outside staged
+
+// newTenancy starts a node on a copy of the tenancy with embedded vaults.
 func newTenancy(t *testing.T, o node.Options) tenancy {
 	t.Parallel()
-	staged.once.Do(func() { staged.files = stage(t) })
-	o.Data = filepath.Join(t.TempDir(), "data")
-	for name, content := range staged.files {
-		path := filepath.Join(o.Data, name)
+	embedded.once.Do(func() { embedded.files, _ = stage(t, start(t, node.Options{Data: nodetest.Folder(t)})) })
+	return start(t, copied(t, o, embedded.files))
+}
+
+// newOutsideTenancy starts a node on a copy of the tenancy whose vaults are
+// outside, and can be away.
+func newOutsideTenancy(t *testing.T, o node.Options) tenancy {
+	t.Parallel()
+	outside.once.Do(func() {
+		outside.files, outside.vaults = stage(t, startUsing(t, node.Options{Data: nodetest.Folder(t)}, nodetest.Folder(t)))
+	})
+	vaults := nodetest.Folder(t)
+	write(t, vaults, outside.vaults)
+	return startUsing(t, copied(t, o, outside.files), vaults)
+}
+
+func write(t *testing.T, folder string, files map[string][]byte) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(folder, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -120,24 +140,39 @@ func newTenancy(t *testing.T, o node.Options) tenancy {
 			t.Fatal(err)
 		}
 	}
+}
+
+// copied makes a data folder of files and returns the options of a node on it.
+func copied(t *testing.T, o node.Options, files map[string][]byte) node.Options {
+	t.Helper()
+	o.Data = nodetest.Folder(t)
+	write(t, o.Data, files)
 	if storetest.OnPostgres() {
 		o.Database = storetest.EmptyPostgresURL(t)
 		if _, err := node.MoveDatabase(t.Context(), o.Data, o.Database, func(string, int64, int64) {}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return start(t, o)
+	return o
 }
 
 func start(t *testing.T, o node.Options) tenancy {
 	x := tenancy{t: t, clock: &ahead{}, silence: &silence{}}
-	x.World = nodetest.Start(t, o.WithOutage(x.hit).WithClock(x.clock.now))
+	x.World = nodetest.Start(t, o.WithClock(x.clock.now))
 	return x
 }
 
-// stage makes the tenancy and returns the files of its data folder.
-func stage(t *testing.T) map[string][]byte {
-	x := start(t, node.Options{Data: nodetest.Folder(t)})
+// startUsing starts a node and, on another data folder, the vaults that it uses.
+func startUsing(t *testing.T, o node.Options, vaults string) tenancy {
+	x := tenancy{t: t, clock: &ahead{}, silence: &silence{}}
+	x.outside = nodetest.StartOutside(t, node.Options{Data: vaults}.WithOutage(x.hit))
+	x.World = nodetest.StartUsing(t, o.WithClock(x.clock.now), x.outside)
+	return x
+}
+
+// stage makes the tenancy and returns the files of its data folder and of that
+// of its vaults.
+func stage(t *testing.T, x tenancy) (files, vaults map[string][]byte) {
 	for _, sub := range []string{firstSub, secondSub} {
 		x.Script("Set-AzContext -SubscriptionId "+sub,
 			"Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources")
@@ -162,12 +197,21 @@ func stage(t *testing.T) map[string][]byte {
 	x.settle()
 	x.Node.Upkeep.Wait()
 	x.Stop()
+	if x.outside != nil {
+		x.outside.Stop()
+		vaults = filesIn(t, x.outside.Data)
+	}
+	return filesIn(t, x.Data), vaults
+}
+
+func filesIn(t *testing.T, folder string) map[string][]byte {
+	t.Helper()
 	files := map[string][]byte{}
-	err := filepath.WalkDir(x.Data, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		name, err := filepath.Rel(x.Data, path)
+		name, err := filepath.Rel(folder, path)
 		if err == nil {
 			files[name], err = os.ReadFile(path)
 		}
@@ -190,7 +234,7 @@ func (x tenancy) newVault(k kind, name string, i int) {
 
 func (x tenancy) grant(k kind, vault, permissions string) {
 	x.t.Helper()
-	x.Script(fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys %s -ServicePrincipalName %s", vault, permissions, k.service))
+	x.Script(fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys %s -ServicePrincipalName %s", vault, permissions, x.Principal(k.service)))
 }
 
 // revoke takes the permissions on both keys of a kind's policy away; the cache
@@ -210,6 +254,21 @@ func (x tenancy) restore(k kind) {
 	x.forget()
 }
 
+// serve has both keys of a kind's policy serve once: that alone ends a refusal.
+func (x tenancy) serve(k kind) {
+	x.t.Helper()
+	tenant := x.Node.Tenant.ID
+	current := ask(x.t, x.Node.DB, func(tx *store.Tx) (int64, error) {
+		p, err := x.Node.Policies.Find(x.t.Context(), tx, tenant, k.policy)
+		return p.Current.ID, err
+	})
+	for _, probe := range x.Node.Policies.Probe(x.t.Context(), tenant, current) {
+		if probe.Err != nil {
+			x.t.Fatalf("%s: %s: %v", k.policy, probe.Root, probe.Err)
+		}
+	}
+}
+
 // forget drops what policy keys are open, so that the vaults are asked again.
 func (x tenancy) forget() { x.Node.Policies.Close() }
 
@@ -226,5 +285,5 @@ func (x tenancy) one(lines ...string) string {
 }
 
 func (x tenancy) uri(vault, key string) string {
-	return fmt.Sprintf("https://%s.%s/keys/%s", vault, x.Info.VaultDomain, key)
+	return x.VaultURL(vault) + "/keys/" + key
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	for _, k := range versioned {
 		first := map[string]int{}
 		for range 30 { // one side alone: once in 2^29 runs
@@ -61,7 +61,7 @@ func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testi
 }
 
 func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	n := len(x.audited(sites.policy))
 	x.hang(sites.vaults[0])
 	x.reads(sites, "with a primary vault that never answers")
@@ -77,7 +77,7 @@ func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
 }
 
 func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	for _, k := range kinds {
 		lifetime := policy.ProfileOf(k.PolicyKind).CacheLifetime
 		x.reads(k, "at first")
@@ -133,7 +133,7 @@ func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
 }
 
 func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	x.newVault(stores, "Row13-A", 0)
 	x.newVault(stores, "Row13-B", 1)
 	for _, vault := range []string{"Row13-A", "Row13-B"} {
@@ -174,7 +174,7 @@ func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *t
 }
 
 func TestChecklist14AvailabilityKeyUseIsAudited(t *testing.T) {
-	x := newTenancy(t, node.Options{})
+	x := newOutsideTenancy(t, node.Options{})
 	uses := func(k kind) (list []string) {
 		for _, entry := range x.audited(k.policy) {
 			if strings.Contains(entry, "CustomerKeyServiceEncryption") {

@@ -81,6 +81,8 @@ type Options struct {
 	// NoCollect leaves out the daily collection of blobs, as is wanted while a
 	// database from an older copy is in use.
 	NoCollect bool
+	// External, unless nil, replaces how vaults outside this keyroll are reached.
+	External *rootkey.External
 	// Still keeps rolls and upkeep from running, and the node from being found
 	// by others.
 	Still  bool
@@ -310,7 +312,8 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 			secret, err := directory.ClientSecret(ctx, tenant, principal)
 			return principal.String(), secret, err
 		},
-		Logger: n.logger,
+		Logger:   n.logger,
+		External: o.External,
 	})
 	n.keys = keys
 	n.closers = append(n.closers, func() error { keys.Close(); return nil })

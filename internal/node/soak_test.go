@@ -39,7 +39,7 @@ func (o *outages) hit(host string) bool {
 func TestSoak(t *testing.T) {
 	var vaults outages
 	o := node.Options{PageSlots: 8, Logger: slog.New(slog.DiscardHandler)}
-	w := nodetest.Start(t, o.WithOutage(vaults.hit))
+	w := nodetest.StartUsing(t, o, nodetest.StartOutside(t, o.WithOutage(vaults.hit)))
 	w.StageMail()
 	w.StageSites()
 	w.StageWork()
@@ -205,7 +205,7 @@ func (s *soak) rollSites(ctx context.Context) func(i int) error {
 			vault, which = nodetest.VaultS2, "Secondary"
 		}
 		return s.again(ctx, func() error {
-			_, err := s.TryScript("$a = "+nodetest.AddKeyLine(vault), nodetest.UpdateSitesLine(vault, which))
+			_, err := s.TryScript("$a = "+nodetest.AddKeyLine(vault), s.UpdateSitesLine(vault, which))
 			return err
 		})
 	}

@@ -43,7 +43,7 @@ func (v *throttling) answers(w http.ResponseWriter, r *http.Request) bool {
 func TestVaultsThatThrottleSlowARollDownAndDoNotFailIt(t *testing.T) {
 	t.Parallel()
 	vaults := &throttling{}
-	w := nodetest.Start(t, node.Options{}.WithTrouble(vaults.answers))
+	w := nodetest.StartUsing(t, node.Options{}, nodetest.StartOutside(t, node.Options{}.WithTrouble(vaults.answers)))
 	w.StageSites()
 	const site = "https://contoso.sharepoint.com/sites/throttled"
 	w.Site(site)

@@ -29,15 +29,9 @@ func StartFar(t testing.TB) *Far {
 	w := Start(t, node.Options{})
 	f := &Far{World: w, Vault: "availability"}
 	f.URL = f.AddVault(f.Vault, "")
-	sealer, err := seal.Open(t.Context(), (&url.URL{Scheme: "file", Path: filepath.Join(w.Data, "seal")}).String())
-	w.must(err)
-	directory, err := access.Open(t.Context(), w.Node.DB, sealer, w.Info.VaultDomain, time.Now, nil)
-	w.must(err)
-	secret, err := directory.ClientSecret(t.Context(), w.Node.Tenant.ID, access.Exchange)
-	w.must(err)
 	t.Setenv("AZURE_TENANT_ID", w.Info.TenantID)
 	t.Setenv("AZURE_CLIENT_ID", exchange)
-	t.Setenv("AZURE_CLIENT_SECRET", secret)
+	t.Setenv("AZURE_CLIENT_SECRET", w.exchangeSecret())
 	t.Setenv("AZURE_AUTHORITY_HOST", w.Info.URL)
 	t.Setenv("SSL_CERT_FILE", w.Info.CAFile)
 	return f
@@ -55,13 +49,26 @@ func (f *Far) AddVault(name, parameters string) string {
 	return "https://" + net.JoinHostPort(name+"."+f.Info.VaultDomain, server.Port())
 }
 
-// Away stops the far keyroll; Back starts it again where it was.
-func (f *Far) Away() { f.t.Helper(); f.Stop() }
+// Away stops the keyroll; Back starts it again where it was.
+func (w *World) Away() { w.t.Helper(); w.Stop() }
 
-// Back starts the far keyroll again at its address.
-func (f *Far) Back() {
-	f.t.Helper()
-	server, err := url.Parse(f.Info.URL)
-	f.must(err)
-	f.Restart(func(o *node.Options) { o.Listen = server.Host })
+// Back starts the keyroll again at its address.
+func (w *World) Back() {
+	w.t.Helper()
+	server, err := url.Parse(w.Info.URL)
+	w.must(err)
+	w.Restart(func(o *node.Options) { o.Listen = server.Host })
+}
+
+// exchangeSecret is the client secret of the service principal of Exchange.
+func (w *World) exchangeSecret() string {
+	w.t.Helper()
+	ctx := w.t.Context()
+	sealer, err := seal.Open(ctx, (&url.URL{Scheme: "file", Path: filepath.Join(w.Data, "seal")}).String())
+	w.must(err)
+	directory, err := access.Open(ctx, w.Node.DB, sealer, w.Info.VaultDomain, time.Now, nil)
+	w.must(err)
+	secret, err := directory.ClientSecret(ctx, w.Node.Tenant.ID, access.Exchange)
+	w.must(err)
+	return secret
 }

@@ -44,12 +44,15 @@ type World struct {
 	options   node.Options
 	shell     cmdlet.Options
 	transport *http.Transport // of the shell
+	outside   *World          // has the customers' vaults; nil: they are the node's own
 }
 
 // Start starts a node, on a fresh data folder unless o names one, whose database
 // is one that storetest.One would return. It is closed at the test's end. Its
 // transactions run as storetest.Mode says, unless o says how.
-func Start(t testing.TB, o node.Options) *World {
+func Start(t testing.TB, o node.Options) *World { t.Helper(); return start(t, o, nil) }
+
+func start(t testing.TB, o node.Options, outside *World) *World {
 	t.Helper()
 	if o.ForTests == nil {
 		mode := storetest.Mode(t)
@@ -61,7 +64,7 @@ func Start(t testing.TB, o node.Options) *World {
 			o.Database = storetest.PostgresURL(t)
 		}
 	}
-	w := &World{Data: o.Data, t: t, options: o}
+	w := &World{Data: o.Data, t: t, options: o, outside: outside}
 	w.start()
 	t.Cleanup(w.Stop)
 	return w
@@ -114,7 +117,7 @@ func (w *World) connect(info node.Info) {
 // As returns the same running node with another principal's bearer token.
 func (w *World) As(token string) *World {
 	w.t.Helper()
-	other := &World{Node: w.Node, Data: w.Data, t: w.t, options: w.options}
+	other := &World{Node: w.Node, Data: w.Data, t: w.t, options: w.options, outside: w.outside}
 	other.connectAs(w.Info, token)
 	return other
 }
@@ -135,6 +138,9 @@ func (w *World) connectAs(info node.Info, token string) {
 		w.t.Fatal(err)
 	}
 	w.shell = cmdlet.Options{Service: w.Client, Vaults: v, Now: time.Now}
+	if w.outside != nil {
+		w.shell.Vaults = w.outside.shell.Vaults
+	}
 }
 
 // Vaults asks the node's vaults and their management with the official clients.

@@ -53,7 +53,7 @@ func (w *World) StageSites() {
 		fmt.Sprintf("$a = Get-AzKeyVaultKey -VaultName %s -Name %s", VaultS1, KeyOf(VaultS1)),
 		fmt.Sprintf("$b = Get-AzKeyVaultKey -VaultName %s -Name %s", VaultS2, KeyOf(VaultS2)),
 		fmt.Sprintf("Register-SPODataEncryptionPolicy -PrimaryKeyVaultName %s -PrimaryKeyName %s -PrimaryKeyVersion $a.Version "+
-			"-SecondaryKeyVaultName %s -SecondaryKeyName %s -SecondaryKeyVersion $b.Version", VaultS1, KeyOf(VaultS1), VaultS2, KeyOf(VaultS2)))
+			"-SecondaryKeyVaultName %s -SecondaryKeyName %s -SecondaryKeyVersion $b.Version", w.VaultName(VaultS1), KeyOf(VaultS1), w.VaultName(VaultS2), KeyOf(VaultS2)))
 	w.FinishRoll(SitePolicy)
 }
 
@@ -62,7 +62,7 @@ func (w *World) Vault(name, principal string) {
 	w.t.Helper()
 	w.Script(
 		fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location eastus -Sku Premium -EnablePurgeProtection", name),
-		fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName %s", name, principal))
+		fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName %s", name, w.Principal(principal)))
 	w.AddKey(name)
 }
 
@@ -78,14 +78,14 @@ func AddKeyLine(vault string) string {
 }
 
 // UpdateSitesLine updates a key of SitePolicy, Primary or Secondary, to the version in $a.
-func UpdateSitesLine(vault, keyType string) string {
+func (w *World) UpdateSitesLine(vault, keyType string) string {
 	return fmt.Sprintf("Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType %s",
-		vault, KeyOf(vault), keyType)
+		w.VaultName(vault), KeyOf(vault), keyType)
 }
 
 // KeyURI is the key of a vault of the stage without a version.
 func (w *World) KeyURI(vault string) string {
-	return fmt.Sprintf("https://%s.%s/keys/%s", vault, w.Info.VaultDomain, KeyOf(vault))
+	return w.VaultURL(vault) + "/keys/" + KeyOf(vault)
 }
 
 // RefreshMail adds a version to each key of MailboxPolicy and refreshes it; the
@@ -119,14 +119,14 @@ func (w *World) UpdateSitesToNewest() {
 	w.t.Helper()
 	w.Script(
 		fmt.Sprintf("$a = Get-AzKeyVaultKey -VaultName %s -Name %s", VaultS1, KeyOf(VaultS1)),
-		UpdateSitesLine(VaultS1, "Primary"))
+		w.UpdateSitesLine(VaultS1, "Primary"))
 }
 
 // Revoke takes away a service principal's permissions in vaults.
 func (w *World) Revoke(principal string, vaults ...string) {
 	w.t.Helper()
 	for _, vault := range vaults {
-		w.Script(fmt.Sprintf("Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s -Confirm:$false", vault, principal))
+		w.Script(fmt.Sprintf("Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s -Confirm:$false", vault, w.Principal(principal)))
 	}
 }
 

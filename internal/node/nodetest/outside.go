@@ -1,0 +1,91 @@
+package nodetest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"keyroll/internal/node"
+	"keyroll/internal/rootkey"
+)
+
+// StartOutside starts a keyroll whose vaults stand for a customer's in Azure. It
+// can be stopped, and o can make its vaults fail: an embedded vault has no
+// outage, but these have.
+func StartOutside(t testing.TB, o node.Options) *World {
+	t.Helper()
+	o.VaultDomain = "vault.azure.net"
+	if o.Data == "" {
+		o.Data = Folder(t)
+	}
+	return Start(t, o)
+}
+
+// StartUsing starts a node whose customers have their vaults outside: the shell
+// acts on those, and every identity of the node is one principal there.
+func StartUsing(t testing.TB, o node.Options, outside *World) *World {
+	t.Helper()
+	o.External = outside.external()
+	return start(t, o, outside)
+}
+
+// external says how the vaults of this keyroll are reached at the address that
+// it has now.
+func (w *World) external() *rootkey.External {
+	w.t.Helper()
+	server, err := url.Parse(w.Info.URL)
+	w.must(err)
+	pem, err := os.ReadFile(w.Info.CAFile)
+	w.must(err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, server.Host)
+	}
+	tokens := &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	w.t.Cleanup(tokens.CloseIdleConnections)
+	credential, err := azidentity.NewClientSecretCredential(w.Info.TenantID, exchange, w.exchangeSecret(), &azidentity.ClientSecretCredentialOptions{
+		ClientOptions: azcore.ClientOptions{
+			Transport: &http.Client{Transport: tokens},
+			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: w.Info.URL},
+		},
+		DisableInstanceDiscovery: true, // it would ask Microsoft's public login host
+	})
+	w.must(err)
+	return &rootkey.External{Dial: dial, RootCAs: roots, Credential: credential}
+}
+
+// Principal is who a service of the node is to the customers' vaults.
+func (w *World) Principal(service string) string {
+	if w.outside != nil {
+		return exchange
+	}
+	return service
+}
+
+// VaultURL is the URL of a customer's vault, without a port.
+func (w *World) VaultURL(name string) string {
+	domain := w.Info.VaultDomain
+	if w.outside != nil {
+		domain = w.outside.Info.VaultDomain
+	}
+	return "https://" + name + "." + domain
+}
+
+// VaultName is how the service names a customer's vault: one outside by its URL.
+func (w *World) VaultName(name string) string {
+	if w.outside != nil {
+		return strings.ToLower(w.VaultURL(name))
+	}
+	return name
+}
