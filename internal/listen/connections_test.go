@@ -110,11 +110,11 @@ func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
 			}
 		}
 		// From elsewhere the header says nothing, and connections are bounded.
-		first := s.connect("192.0.2.1")
-		if got := s.ask(first, "/known", from("192.0.2.9")); got != http.StatusOK {
+		first := s.connect("203.0.113.7")
+		if got := s.ask(first, "/known", from("192.0.2.1")); got != http.StatusOK {
 			t.Errorf("not a proxy: %d", got)
 		}
-		s.connect("192.0.2.1")
+		s.connect("203.0.113.7")
 		if s.isOpen(first) {
 			t.Error("the connections of a source that is not a proxy are not bounded")
 		}

@@ -56,8 +56,13 @@ func (s *stage) within(conn net.Conn, most time.Duration) {
 func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
 	const most = 30 * time.Second
 	for name, act := range map[string]func(s *stage) net.Conn{
-		"no handshake":       func(s *stage) net.Conn { return s.pipe(source) },
-		"no request":         func(s *stage) net.Conn { return s.connect(source) },
+		"no handshake": func(s *stage) net.Conn { return s.pipe(source) },
+		"no request":   func(s *stage) net.Conn { return s.connect(source) },
+		"HTTP/2 without a request": func(s *stage) net.Conn {
+			c := tls.Client(s.pipe(source), &tls.Config{RootCAs: s.roots, ServerName: "localhost", NextProtos: []string{"h2"}})
+			c.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no settings
+			return c
+		},
 		"request line drips": func(s *stage) net.Conn { c := s.connect(source); go drip(c); return c },
 		"body drips": func(s *stage) net.Conn {
 			c := s.connect(source)
