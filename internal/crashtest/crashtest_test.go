@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -9,11 +10,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"keyroll/internal/longtest"
 )
 
 // mostPoints bounds the deaths of one scenario.
 const mostPoints = 200
 
+// Scenarios die at every fault point: in make test once at each, in the first
+// scenario that meets it; in make test-long each scenario at each of its own, as
+// often as it comes by.
 func TestKilledAtEveryFaultPoint(t *testing.T) {
 	points, err := Points(filepath.Join("..", ".."))
 	if err != nil {
@@ -42,17 +48,24 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 					}
 					return d
 				}
-				var d death
-				for n := 1; !d.clean && !t.Failed(); n++ {
-					if n > mostPoints {
-						t.Fatalf("no run was clean in %d", mostPoints)
-					}
-					d = die(order{Scenario: s.name, DieAt: n})
+				if longtest.On() {
+					dieAtEach(t, s, here, die)
+					return
 				}
-				// What a node does beside the steps can shift the count past a point.
-				for _, point := range d.met {
-					if !here[point] {
-						die(order{Scenario: s.name, Point: point})
+				// No count is that high: the run is clean, and says what it met.
+				for _, point := range try(t, p, order{Scenario: s.name, DieAt: math.MaxInt32}).met {
+					mu.Lock()
+					taken := died[point] > 0
+					died[point]++
+					mu.Unlock()
+					if taken {
+						continue
+					}
+					for tries := 0; try(t, p, order{Scenario: s.name, Point: point}).clean; tries++ {
+						if tries == 3 {
+							t.Errorf("no death at %s in %d runs", point, tries)
+							break
+						}
 					}
 				}
 			})
@@ -74,6 +87,23 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 	}
 }
 
+// dieAtEach dies at the n-th point for each n until a run is clean.
+func dieAtEach(t *testing.T, s scenario, here map[string]bool, die func(order) death) {
+	var d death
+	for n := 1; !d.clean && !t.Failed(); n++ {
+		if n > mostPoints {
+			t.Fatalf("no run was clean in %d", mostPoints)
+		}
+		d = die(order{Scenario: s.name, DieAt: n})
+	}
+	// What a node does beside the steps can shift the count past a point.
+	for _, point := range d.met {
+		if !here[point] {
+			die(order{Scenario: s.name, Point: point})
+		}
+	}
+}
+
 // seedVariable repeats a run of TestKilledAtRandomPointsOfRandomActs.
 const seedVariable = "KEYROLL_CRASHTEST_SEED"
 
@@ -88,7 +118,7 @@ func TestKilledAtRandomPointsOfRandomActs(t *testing.T) {
 	t.Logf("%s=%d repeats this run", seedVariable, seed)
 	base := prepare(t, prepared{seen: newModel()}, stage)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for range 8 {
+	for range longtest.Of(2, 8) {
 		o := order{Seed: 1 + r.Uint64N(1<<62)}
 		s := o.scenario()
 		t.Run(s.name, func(t *testing.T) {

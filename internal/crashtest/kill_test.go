@@ -16,6 +16,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/longtest"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
 	"keyroll/internal/store"
@@ -24,48 +25,35 @@ import (
 const (
 	killPages     = 210
 	killSlots     = 8
-	killRate      = 1200 // containers a second: a roll takes 1.4 seconds
-	kills         = 20
-	killsWithin   = 15
+	killRate      = 200 // containers a second: no kill comes after a roll's end, on any machine
 	killMailboxes = killPages * killSlots
 )
 
 // TestKilledDuringRollsOfManyPagesLosesNoKey kills the real command at random
-// moments of rolls: each drawn over the time that what is left of the roll takes
-// at its rate. A roll with little left may finish before the next one begins.
+// moments of rolls: once a number of mailboxes have moved that is drawn each time.
 func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "keyroll")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "keyroll/cmd/keyroll").CombinedOutput(); err != nil {
 		t.Fatalf("build keyroll: %v\n%s", err, out)
 	}
 	data := manyMailboxes(t)
-	within, rolls := 0, 0
+	rolls := 0
 	left := int64(0)
-	for range kills {
+	for range longtest.Of(5, 20) {
 		child := serve(t, program, data)
-		if left < killMailboxes/10 {
+		if left < killMailboxes/2 {
 			nextRoll(t, data, left > 0)
 			rolls++
-			left = killMailboxes
 		}
-		span := time.Duration(left) * time.Second / killRate
-		select {
-		case <-time.After(rand.N(span)):
-		case err := <-child.ended:
-			t.Fatalf("keyroll ended by itself: %v\n%s", err, child.log)
-		}
+		waitMoved(t, data, 1+rand.Int64N(killRate))
 		if err := child.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		<-child.ended
-		left = unmoved(t, data) // before anybody goes on with the roll
-		if 0 < left && left < killMailboxes {
-			within++
+		left = unmoved(t, data) // before another process goes on with the roll
+		if left == 0 || left == killMailboxes {
+			t.Errorf("killed with %d mailboxes left of %d: that is not within the roll", left, killMailboxes)
 		}
-	}
-	t.Logf("%d of %d kills fell strictly between the first and the last page of one of %d rolls over %d pages", within, kills, rolls, killPages)
-	if within < killsWithin {
-		t.Errorf("%d kills fell between the first and the last page, fewer than %d", within, killsWithin)
 	}
 
 	w := nodetest.Start(t, node.Options{Data: data})
@@ -162,6 +150,28 @@ func nextRoll(t *testing.T, data string, running bool) {
 	}
 	w.RefreshMail()
 	w.Stop()
+}
+
+// waitMoved waits until a number of mailboxes more have moved than when it is
+// called.
+func waitMoved(t *testing.T, data string, more int64) {
+	t.Helper()
+	w := nodetest.Connect(t, data)
+	defer w.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for first := int64(-1); ; <-tick.C {
+		p, err := w.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first < 0 {
+			first = p.Roll.Done
+		}
+		if p.Roll.Done >= first+more || p.Roll.State != api.RollRunning {
+			return
+		}
+	}
 }
 
 // unmoved counts the mailboxes that are not under the current policy key, in the
