@@ -1,70 +1,63 @@
 # Few targets, the same for people and for CI.
 
 GO ?= go
-# Packages that hold or handle keys: they pass under FIPS 140 enforcement too.
-CRYPTO = ./internal/envelope ./internal/seal ./internal/access ./internal/availability ./internal/container ./internal/content ./internal/keypage ./internal/policy
 FUZZTIME ?= 10s
+
+# No test is about speed: the time-outs end what hangs, on machines far slower
+# than those that the tests were written on.
+TEST = $(GO) test -timeout 20m
+LONG = KEYROLL_TEST_LONG=1 $(GO) test -timeout 3h
+
+# Packages that hold or handle keys: they pass under FIPS 140 enforcement too.
+# The small ones do so in make test.
+CRYPTO = ./internal/envelope ./internal/seal ./internal/access ./internal/availability
+CRYPTO_LARGE = ./internal/container ./internal/content ./internal/keypage ./internal/policy
+
+# Packages whose tests take one database, SQLite above, and run on PostgreSQL too.
+# Those of most other packages take both each time.
+EITHER = ./internal/audit ./internal/ca ./internal/vault ./internal/verify
+
+# Packages with goroutines of their own and without SQL: the race detector
+# watches them in make test, and all others in make test-long.
+CONCURRENT = ./internal/admit ./internal/listen ./internal/rootkey ./internal/upkeep
+
+# The SQLite engine is C made into Go, and a connection has one goroutine at a
+# time: watching it took half of the time of most packages.
+RACE = -race -gcflags=github.com/ncruces/go-sqlite3-wasm/v6=-race=false
 
 # Tests kill processes, they cut no power: where there is room, what they write
 # stands in memory, and no test waits for a disk.
 ROOM = $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
 ifeq ($(shell test "$(ROOM)" -gt 6000000 2>/dev/null && mkdir -p -m 1777 /dev/shm/keyroll && echo yes),yes)
-race children procedures other fips model: export TMPDIR = /dev/shm/keyroll
-race children procedures other fips model: export GOTMPDIR = /tmp
+test test-long model: export TMPDIR = /dev/shm/keyroll
+test test-long model: export GOTMPDIR = /tmp
 endif
 
-.PHONY: all build test check race fips fuzz soak bench clean
+.PHONY: all build test test-long check fuzz soak chaos model bench bench-nodes vulnerabilities clean
 
 all: build
 
 build: ## the one binary
 	$(GO) build -o bin/keyroll ./cmd/keyroll
 
-test: postgres s3 azurite check race ## everything that has to hold
-	$(MAKE) --output-sync=target -j 2 children procedures other fips
+test: postgres s3 azurite check ## everything that has to hold
+	$(TEST) -p 2 ./...
+	$(TEST) -race $(CONCURRENT)
+	KEYROLL_TEST_DATABASE=postgres $(TEST) -p 2 $(EITHER)
+	GODEBUG=fips140=only $(TEST) $(CRYPTO)
+
+# Whole models, a death at every point, minutes of chaos and soak, the race
+# detector over all packages, every test on PostgreSQL, FIPS 140 over all of CRYPTO.
+test-long: postgres s3 azurite check ## everything at full length; docs/testing.md
+	$(LONG) -p 2 ./...
+	KEYROLL_TEST_DATABASE=postgres $(LONG) -p 2 ./internal/...
+	KEYROLL_TEST_DATABASE=postgres GODEBUG=fips140=only $(TEST) -p 2 $(CRYPTO) $(CRYPTO_LARGE)
+	$(GO) test -timeout 2h $(RACE) -p 2 ./...
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above need it"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-
-# The packages that start keyroll as child processes over and over, or whole
-# nodes, run without the race detector: it would watch the test, not the children.
-CHILDREN = ./cmd/keyroll ./internal/crashtest ./internal/node ./internal/node/clustertest
-BESIDE = ^(TestSoak|TestReadsAndWritesGoOnWhileRollsRun|TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp)$$
-
-# Whole procedures and sequences, one request after the other: the race detector
-# would only slow them. What runs side by side is in the other tests.
-PROCEDURES = ^(TestChecklist|TestDocumented|TestDecisionTable|TestAfterAPurge|TestAThousandTenants|TestAnySequence|TestLedgerIs|TestEveryVersion|TestNoCollectionEver|TestASiteIs|TestDamageIs|TestABackupThatDies|TestMoveThat|TestMoveRefuses|TestRefusalsOfAServer)
-MODEL = TestAnySequenceOfActsKeepsToTheModel
-PROCEDURAL = $$(grep -rlE '^func $(subst ^,,$(PROCEDURES))' --include='*_test.go' client docs internal | xargs -n 1 dirname | grep -v /node$$ | sort -u | sed 's|^|./|')
-PACKAGES = $$($(GO) list ./... | grep -v -e /cmd/keyroll$$ -e /internal/crashtest$$ -e /internal/node$$ -e /clustertest$$)
-
-# The SQLite engine is C made into Go, and a connection has one goroutine at a
-# time: watching it took half of the time of most packages.
-RACE = -race -gcflags=github.com/ncruces/go-sqlite3-wasm/v6=-race=false
-
-# Tests wait for disks and databases more than for processors: packages run
-# several at a time.
-race:
-	$(GO) test $(RACE) -p 4 -skip '$(PROCEDURES)' $(PACKAGES)
-	$(GO) test $(RACE) -run '$(BESIDE)' ./internal/node
-
-.PHONY: children procedures other
-children:
-	$(GO) test -p 4 $(CHILDREN)
-
-procedures:
-	$(GO) test -p 2 -run '$(PROCEDURES)' $(PROCEDURAL)
-
-# Tests that do not care which database they run on took SQLite above; here and
-# under FIPS 140 they take PostgreSQL.
-other: postgres ## once more, on PostgreSQL
-	KEYROLL_TEST_DATABASE=postgres $(GO) test -p 2 ./internal/audit ./internal/ca ./internal/vault ./internal/verify
-	KEYROLL_TEST_DATABASE=postgres $(GO) test -run '^TestChecklist' ./internal/node
-
-fips: postgres
-	KEYROLL_TEST_DATABASE=postgres GODEBUG=fips140=only $(GO) test -p 2 -skip '$(PROCEDURES)' $(CRYPTO)
 
 # A real PostgreSQL: the tests start and stop one themselves from these programs.
 .PHONY: postgres
@@ -95,12 +88,10 @@ fuzz: ## each fuzz target for a short time
 	  done; \
 	done
 
-.PHONY: model
 MODELCHECKS ?= 300
 model: postgres ## everything that a tenant may do, in many more orders; docs/testing.md
-	$(GO) test ./internal/service -run '^$(MODEL)' -rapid.checks $(MODELCHECKS) -rapid.steps 80 -timeout 3h -v
+	$(GO) test ./internal/service -run '^TestAnySequenceOfActsKeepsToTheModel' -rapid.checks $(MODELCHECKS) -rapid.steps 80 -timeout 3h -v
 
-.PHONY: chaos
 chaos: postgres s3 ## ten minutes of nodes killed, paused and cut off under load
 	$(GO) test ./internal/chaostest -run '^TestChaos$$' -chaos 10m -timeout 30m -v
 
@@ -110,7 +101,6 @@ soak: ## ten minutes of mixed load while vaults go away and come back
 bench: build ## the roll beside its limits; bin/keyroll bench --help names the other benchmarks
 	bin/keyroll bench roll
 
-.PHONY: bench-nodes
 bench-nodes: postgres ## two nodes against one on PostgreSQL and S3
 	$(GO) test ./internal/node/clustertest -run '^$$' -bench '^BenchmarkTwoNodesAgainstOne$$' -benchtime 1x -timeout 1h
 

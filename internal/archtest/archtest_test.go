@@ -115,6 +115,7 @@ var rooms = []room{
 	{"internal/crashtest", "", "tests alone"},
 	{"internal/chaostest", "", "tests alone"},
 	{"internal/store/storetest", "internal/store", "lends tests databases"},
+	{"internal/longtest", "", "says how much a test does"},
 	{"internal/files/filestest", "internal/files", "a file system that loses what was not synced"},
 	{"internal/proxytest", "", "cuts, stalls and slows connections for tests"},
 	{"internal/blob/blobtest", "api internal/blob internal/fail", "the suite that every blob store passes"},

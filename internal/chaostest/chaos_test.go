@@ -22,6 +22,7 @@ import (
 	"keyroll/internal/blob/s3test"
 	"keyroll/internal/container"
 	"keyroll/internal/lease"
+	"keyroll/internal/longtest"
 	"keyroll/internal/node/clustertest"
 	"keyroll/internal/node/nodetest"
 	"keyroll/internal/proxytest"
@@ -29,7 +30,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-var chaosFor = flag.Duration("chaos", 10*time.Second, "how long TestChaos harms the nodes and what they stand on")
+var chaosFor = flag.Duration("chaos", time.Duration(longtest.Of(3, 60))*time.Second, "how long TestChaos harms the nodes and what they stand on")
 
 const (
 	nodes     = 3

@@ -13,6 +13,7 @@ import (
 
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/longtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -56,7 +57,7 @@ func fewChecks(t *testing.T, n int) {
 // what stands in the blob store, with the model after each act. Some acts die at
 // a fault point.
 func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
-	fewChecks(t, 8)
+	fewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db)
 		made := 0

@@ -15,6 +15,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/content"
+	"keyroll/internal/longtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -243,7 +244,7 @@ func (r *race) act() {
 
 // TestNoCollectionEverTakesALiveBlob compares what is read with what was put.
 func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
-	fewChecks(t, 6)
+	fewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db)
 		r := &race{world: w, t: t, site: map[string]string{}}

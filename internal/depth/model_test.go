@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
+	"keyroll/internal/longtest"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/roll"
@@ -26,7 +28,7 @@ import (
 )
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
-func init() { flag.Set("rapid.checks", "8") }
+func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(4, 40))) }
 
 // model is a tenant to which anything happens.
 type model struct {

@@ -16,11 +16,12 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/longtest"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
 )
 
-var soakFor = flag.Duration("soak", 5*time.Second, "how long TestSoak keeps keyroll under load")
+var soakFor = flag.Duration("soak", time.Duration(longtest.Of(2, 30))*time.Second, "how long TestSoak keeps keyroll under load")
 
 // outages takes one vault after the other away, and back. Never two at once of
 // the same policy.

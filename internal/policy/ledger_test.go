@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
+	"keyroll/internal/longtest"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
@@ -22,7 +24,7 @@ import (
 )
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
-func init() { flag.Set("rapid.checks", "20") }
+func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(15, 100))) }
 
 // wrapped is what the model knows of a revision.
 type wrapped struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -13,6 +14,7 @@ import (
 	"keyroll/internal/blob"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/longtest"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -20,7 +22,7 @@ import (
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
 func init() {
-	flag.Set("rapid.checks", "5")
+	flag.Set("rapid.checks", strconv.Itoa(longtest.Of(3, 40)))
 	flag.Set("rapid.steps", "50")
 }
 
