@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,8 +44,9 @@ type World struct {
 	t         testing.TB
 	options   node.Options
 	shell     cmdlet.Options
-	transport *http.Transport // of the shell
-	outside   *World          // has the customers' vaults; nil: they are the node's own
+	transport *http.Transport          // of the shell
+	outside   *World                   // has the customers' vaults; nil: they are the node's own
+	gone      atomic.Pointer[[]string] // vaults whose names do not resolve
 }
 
 // Start starts a node, on a fresh data folder unless o names one, whose database

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,11 @@ func (w *World) external() *rootkey.External {
 	w.must(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		vault, _, _ := strings.Cut(address, ".")
+		if gone := w.gone.Load(); gone != nil && slices.ContainsFunc(*gone, func(name string) bool { return strings.EqualFold(name, vault) }) {
+			return nil, &net.DNSError{Err: "no such host", Name: address, IsNotFound: true}
+		}
 		return (&net.Dialer{}).DialContext(ctx, network, server.Host)
 	}
 	tokens := &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
@@ -64,6 +69,10 @@ func (w *World) external() *rootkey.External {
 	w.must(err)
 	return &rootkey.External{Dial: dial, RootCAs: roots, Credential: credential}
 }
+
+// Unresolve makes these vaults, and no others, have names that do not resolve,
+// as those of purged vaults in Azure. Connections that are open stay.
+func (w *World) Unresolve(vaults ...string) { w.gone.Store(&vaults) }
 
 // Principal is who a service of the node is to the customers' vaults.
 func (w *World) Principal(service string) string {
