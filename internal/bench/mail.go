@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,8 +33,9 @@ func (w *world) importAll(ctx context.Context, mailboxes int) error {
 	return g.Wait()
 }
 
-// text is what messages are made of: lines that do not compress much.
-var text = func() string {
+// text returns what messages are made of: lines that do not compress much. It is
+// made at its first use, not at the start of every command.
+var text = sync.OnceValue(func() string {
 	random := make([]byte, 192<<10)
 	rand.Read(random)
 	all := base64.StdEncoding.EncodeToString(random)
@@ -42,10 +44,11 @@ var text = func() string {
 		lines.WriteString(all[:63] + "\n")
 	}
 	return lines.String()
-}()
+})
 
 // newMail returns an mbox of messages that each take size bytes of it.
 func newMail(messages int, size int64) io.Reader {
+	text := text()
 	var parts []io.Reader
 	for i := range messages {
 		head := fmt.Sprintf("From bench Thu Jan  1 00:00:00 1970\nSubject: message %d\n\n", i)
