@@ -20,28 +20,53 @@ import (
 
 func (w *world) backup(t testing.TB, c container.Container) (b content.Backup) {
 	t.Helper()
-	must(t, w.Backup(context.Background(), c, time.Time{}, func(_ *store.Tx, made content.Backup) error {
-		b = made
-		return nil
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
+		return w.Backup(ctx, c, time.Time{}, func(_ *store.Tx, made content.Backup) error {
+			b = made
+			return nil
+		})
+	}, func() bool {
+		must(t, w.Tidy(context.Background(), tenant)) // what is left of a copy that got no further
+		return w.hasBackup(t, b)
 	}))
 	return b
 }
 
+func (w *world) hasBackup(t testing.TB, b content.Backup) bool {
+	t.Helper()
+	err := w.db.View(context.Background(), func(tx *store.Tx) error {
+		_, err := w.BackupByID(context.Background(), tx, tenant, b.ID)
+		return err
+	})
+	if err != nil && !fail.Is(err, api.NotFound) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
 func (w *world) restore(t testing.TB, b content.Backup, name string) container.Container {
 	t.Helper()
-	c, err := w.Restore(context.Background(), b, name, 0, nil)
-	must(t, err)
+	var c container.Container
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
+		c, err = w.Restore(ctx, b, name, 0, nil)
+		return err
+	}, func() bool {
+		must(t, w.Tidy(context.Background(), tenant))
+		return w.found(&c, b.Of, name)
+	}))
 	return c
 }
 
 func (w *world) expire(t testing.TB, b content.Backup) {
 	t.Helper()
-	must(t, w.Expire(context.Background(), b, func(*store.Tx) error { return nil }))
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
+		return w.Expire(ctx, b, func(*store.Tx) error { return nil })
+	}, func() bool { return !w.hasBackup(t, b) }))
 }
 
 func (w *world) tidyUp(t testing.TB) {
 	t.Helper()
-	must(t, w.Tidy(context.Background(), tenant))
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error { return w.Tidy(ctx, tenant) }, nil))
 	w.collect(t, time.Hour) // no orphans, but what was dropped
 }
 

@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // renewal does all that is due, and notes what it skipped.
@@ -26,7 +27,7 @@ func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n 
 	t.Helper()
 	ctx, skipped := context.Background(), map[int64]error{}
 	for _, c := range list {
-		must(t, w.Renew(ctx, c, w.renewal(mark, skipped)))
+		must(t, storetest.Ask(ctx, t, func(ctx context.Context) error { return w.Renew(ctx, c, w.renewal(mark, skipped)) }, nil))
 	}
 	n, err := w.FinishRenewed(ctx, list, mark, func(*store.Tx) error { return nil }, func(*store.Tx, int64) error { return nil })
 	must(t, err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -131,9 +132,21 @@ func (w *world) reopen(t testing.TB) {
 
 func (w *world) create(t testing.TB, kind container.Kind, name string) container.Container {
 	t.Helper()
-	c, err := w.containers.Create(context.Background(), tenant, kind, name, 0, nil)
-	must(t, err)
+	var c container.Container
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
+		c, err = w.containers.Create(ctx, tenant, kind, name, 0, nil)
+		return err
+	}, func() bool { return w.found(&c, kind, name) }))
 	return c
+}
+
+// found reads a container, if it is there.
+func (w *world) found(c *container.Container, kind container.Kind, name string) bool {
+	there, err := w.containers.Find(context.Background(), tenant, kind, name)
+	if err == nil {
+		*c = there
+	}
+	return err == nil
 }
 
 // each runs a test in a new world on each database.
@@ -157,9 +170,31 @@ func wantCode(t testing.TB, err error, code api.Code) {
 
 func (w *world) importMail(t testing.TB, mbox string) content.Imported {
 	t.Helper()
-	done, err := w.Import(context.Background(), w.mail, int64(len(mbox)), strings.NewReader(mbox), nil, nil)
-	must(t, err)
+	items, bytes := w.totals(t)
+	var done content.Imported
+	rest := mbox
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
+		done, err = w.Import(ctx, w.mail, int64(len(rest)), strings.NewReader(rest), nil, nil)
+		return err
+	}, func() bool { // whole messages of it may be there
+		_, now := w.totals(t)
+		rest = mbox[now-bytes:]
+		return rest == ""
+	}))
+	if done.Bytes != int64(len(mbox)) { // in several requests
+		now, _ := w.totals(t)
+		done = content.Imported{Messages: now - items, Bytes: int64(len(mbox))}
+	}
 	return done
+}
+
+func (w *world) totals(t testing.TB) (items, bytes int64) {
+	t.Helper()
+	must(t, w.db.View(context.Background(), func(tx *store.Tx) (err error) {
+		items, bytes, err = w.Totals(context.Background(), tx, w.mail)
+		return err
+	}))
+	return items, bytes
 }
 
 func (w *world) export(t testing.TB) string {
@@ -178,8 +213,20 @@ func (w *world) messages(t testing.TB) []content.Message {
 
 func (w *world) put(t testing.TB, path, body string) content.File {
 	t.Helper()
-	f, err := w.Put(context.Background(), w.site, path, int64(len(body)), strings.NewReader(body), nil)
-	must(t, err)
+	var f content.File
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
+		f, err = w.Put(ctx, w.site, path, int64(len(body)), strings.NewReader(body), nil)
+		return err
+	}, func() bool {
+		list, err := w.Files(context.Background(), w.site)
+		must(t, err)
+		i := slices.IndexFunc(list, func(f content.File) bool { return f.Path == path })
+		if i < 0 || w.get(t, path) != body {
+			return false
+		}
+		f = list[i]
+		return true
+	}))
 	return f
 }
 

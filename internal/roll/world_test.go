@@ -138,7 +138,11 @@ func (w world) register() (pol policy.Policy, ro roll.Roll) {
 // finish works on a roll, which must end without waiting, in a state.
 func (w world) finish(ro roll.Roll, state api.RollState) roll.Roll {
 	w.Helper()
-	waits, err := w.roller.Work(w.Ctx, ro)
+	var waits bool
+	err := storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) (err error) {
+		waits, err = w.roller.Work(ctx, ro)
+		return err
+	}, nil)
 	if err != nil || waits {
 		w.Fatalf("the roll waits: %v; error: %v", waits, err)
 	}

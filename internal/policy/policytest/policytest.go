@@ -26,6 +26,7 @@ import (
 	"keyroll/internal/keypage"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // World is one tenant with its policies.
@@ -99,7 +100,7 @@ func (w *World) Neighbour() *World {
 		_, err := tx.Exec(n.Ctx, `INSERT INTO tenant (id, tenant, guid, name, created) VALUES (?1, ?1, ?2, ?3, 0)`, n.Tenant, n.GUID.String(), n.GUID.String())
 		return err
 	})
-	n.Must(n.Policies.Bootstrap(n.Ctx, n.Tenant, n.GUID))
+	n.Must(storetest.Ask(n.Ctx, n.TB, func(ctx context.Context) error { return n.Policies.Bootstrap(ctx, n.Tenant, n.GUID) }, nil))
 	return &n
 }
 
@@ -147,8 +148,21 @@ func (w *World) MailboxPolicy(name string) policy.Policy {
 func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
 	a.Version, b.Version = "", ""
-	made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
-	return made.Policy, err
+	return w.create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+}
+
+// create makes a policy, also where answers of the database are lost.
+func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) error) (pol policy.Policy, err error) {
+	return pol, storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
+		made, err := w.Policies.Create(ctx, w.Tenant, w.GUID, d, also)
+		pol = made.Policy
+		return err
+	}, func() bool {
+		return w.DB.View(w.Ctx, func(tx *store.Tx) (err error) {
+			pol, err = w.Policies.Find(w.Ctx, tx, w.Tenant, d.Name)
+			return err
+		}) == nil
+	})
 }
 
 // SitePolicy registers the site policy, named Sites, on key k in vaults A-Sites
@@ -156,9 +170,9 @@ func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 func (w *World) SitePolicy(also func(*store.Tx, policy.Policy) error) policy.Policy {
 	w.Helper()
 	d := policy.Definition{Kind: api.SitePolicy, Name: "Sites", Primary: w.Vaults.Add("A-Sites", "k"), Secondary: w.Vaults.Add("B-Sites", "k")}
-	made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, also)
+	pol, err := w.create(d, also)
 	w.Must(err)
-	return made.Policy
+	return pol
 }
 
 // NewVersions adds a version to both keys of a policy that MailboxPolicy or
@@ -171,9 +185,26 @@ func (w *World) NewVersions(pol policy.Policy) (primary, secondary envelope.KeyV
 func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, policy.Change) error) policy.Change {
 	w.Helper()
 	w.NewVersions(pol)
-	c, err := w.Policies.Refresh(w.Ctx, w.Again(pol), depth, allGenerations, orNone(also))
-	w.Must(err)
+	var c policy.Change
+	now := w.Again(pol)
+	w.Must(storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
+		_, err := w.Policies.Refresh(ctx, now, depth, allGenerations, func(tx *store.Tx, made policy.Change) error {
+			c = made
+			return orNone(also)(tx, made)
+		})
+		return err
+	}, func() bool { return w.has(c.Revision.GUID) }))
 	return c
+}
+
+// has reports whether there is a revision.
+func (w *World) has(revision uuid.UUID) bool {
+	w.Helper()
+	var n int
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()).Scan(&n)
+	})
+	return n > 0
 }
 
 func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Change) error {

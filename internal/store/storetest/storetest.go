@@ -91,10 +91,11 @@ func Postgres(t testing.TB) *store.DB {
 }
 
 // Mode is how the transactions of tests run: each function of InTx that succeeds
-// is rolled back and run again. Benchmarks measure, so theirs run once.
+// is rolled back and run again, and the commits of Ask and LoseAt lose their
+// answers. Benchmarks measure, so theirs run once.
 func Mode(t testing.TB) store.ForTests {
 	_, measured := t.(*testing.B)
-	return store.ForTests{RunTwice: !measured}
+	return store.ForTests{RunTwice: !measured, LoseAnswer: loses}
 }
 
 // Open opens the database at address and closes it when t ends. Its transactions

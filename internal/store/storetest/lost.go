@@ -1,0 +1,118 @@
+package storetest
+
+import (
+	"context"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+)
+
+// lostVariable is a seed: Ask draws by it which commits lose their answers.
+// Without it Ask loses none.
+const lostVariable = "KEYROLL_TEST_LOST"
+
+// loss says which commits of a context lose their answers.
+type loss struct {
+	mu    sync.Mutex
+	loses func() bool
+	lost  bool
+}
+
+type lossKey struct{}
+
+// loses is store.ForTests.LoseAnswer of every database of a test.
+func loses(ctx context.Context) bool {
+	l, _ := ctx.Value(lossKey{}).(*loss)
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lost := l.loses()
+	l.lost = l.lost || lost
+	return lost
+}
+
+// LoseAt returns a context for one act: of its transactions the nth one that is
+// committed loses its answer. lost reports whether it has come so far.
+func LoseAt(ctx context.Context, n int) (_ context.Context, lost func() bool) {
+	l := &loss{loses: func() bool { n--; return n == 0 }}
+	return context.WithValue(ctx, lossKey{}, l), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.lost
+	}
+}
+
+// Ask runs an act of a test as a caller does whose connection to the database is
+// bad: a commit may lose its answer, as the seed in KEYROLL_TEST_LOST says. Then
+// done reads whether the act has happened all the same; if not, or if done is
+// nil because the act may be done twice, it is asked for again.
+func Ask(ctx context.Context, t testing.TB, act func(ctx context.Context) error, done func() bool) error {
+	t.Helper()
+	random := draws(t)
+	for range asks {
+		if random == nil {
+			break
+		}
+		losing, lost := LoseAt(ctx, 1+random(mostCommits))
+		err := act(losing)
+		if !lost() || !fail.Is(err, api.Unavailable) {
+			return err
+		}
+		if done != nil && done() {
+			return nil
+		}
+	}
+	return act(ctx)
+}
+
+// An act is asked asks times while answers get lost, each time at one of its
+// first mostCommits commits.
+const (
+	asks        = 3
+	mostCommits = 4
+)
+
+// streams has the random numbers of each test.
+var streams struct {
+	sync.Mutex
+	of map[string]*rand.Rand
+}
+
+// draws returns the random numbers of a test, nil without a seed.
+func draws(t testing.TB) func(n int) int {
+	t.Helper()
+	text := os.Getenv(lostVariable)
+	if text == "" {
+		return nil
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s is not a number: %v", lostVariable, err)
+	}
+	streams.Lock()
+	defer streams.Unlock()
+	name := t.Name()
+	if streams.of == nil {
+		streams.of = map[string]*rand.Rand{}
+	}
+	random := streams.of[name]
+	if random == nil {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		random = rand.New(rand.NewPCG(seed, h.Sum64()))
+		streams.of[name] = random
+	}
+	return func(n int) int {
+		streams.Lock()
+		defer streams.Unlock()
+		return random.IntN(n)
+	}
+}
