@@ -138,7 +138,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 
 const (
 	pollEvery = 20 * time.Millisecond
-	pollFor   = 30 * time.Second
+	pollFor   = 10 * time.Minute // what takes longer hangs
 )
 
 func ready(ts *testscript.TestScript, neg bool, args []string) {

@@ -303,7 +303,7 @@ func (r *rolls) roll(ctx context.Context, depth api.Depth) error {
 
 // longestRoll is longer than any roll takes here, whatever happens to the nodes:
 // one that has not ended by then never will.
-const longestRoll = 3 * time.Minute
+const longestRoll = 10 * time.Minute
 
 // wait waits until no roll of the policy runs.
 func (r *rolls) wait(ctx context.Context) error {

@@ -235,7 +235,7 @@ func (x tenancy) until(what string, holds func() bool) {
 	x.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for range 6000 {
+	for range 60_000 {
 		if holds() {
 			return
 		}

@@ -13,6 +13,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -192,12 +193,19 @@ func (db *DB) viewOptions() *sql.TxOptions {
 	return &sql.TxOptions{ReadOnly: true, Isolation: db.dialect.viewLevel}
 }
 
-func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) error {
+func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn func(tx *Tx) error) (err error) {
 	conn, inner, err := db.begin(ctx, pool, options)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	defer conn.Close()
+	// A session that began while the server took no writes may take none ever
+	// after: it is closed, so that a later transaction begins a new one.
+	defer func() {
+		if db.session != "" && db.dialect.trouble(err) == readOnly {
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+	}()
 	defer inner.Rollback() // nothing after a commit
 	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly}
 	if err := fn(tx); err != nil {

@@ -212,11 +212,11 @@ func (w *World) TryScript(lines ...string) (string, error) {
 	return out.String(), err
 }
 
-// pollEvery is how often a roll is looked at, longestRoll how long it may take:
-// one that takes longer does not move.
+// pollEvery is how often a roll is looked at, longestRoll how long it may take,
+// on the slowest machine too: one that takes longer does not move.
 const (
 	pollEvery   = 10 * time.Millisecond
-	longestRoll = 2 * time.Minute
+	longestRoll = 10 * time.Minute
 )
 
 // WaitRoll waits until the newest roll of a policy has ended and returns it.
