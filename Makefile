@@ -20,7 +20,7 @@ EITHER = ./internal/audit ./internal/ca ./internal/vault ./internal/verify
 # Packages whose tests ask again where the answer of a commit was lost, as a seed
 # draws it, and the tests among them that count requests or die at exact points.
 LOST = ./internal/container ./internal/content ./internal/policy ./internal/roll
-EXACT = ^(TestRefreshAsks|TestEveryUseOfARootKey|TestUsesFor|TestKilledAtAnyPoint|TestPolicyKeysAreZeroed|TestNewerRollTakesOver|TestDecisionTable)
+EXACT = ^(TestABackupThatDiesAnywhere|TestRefreshAsks|TestEveryUseOfARootKey|TestUsesFor|TestKilledAtAnyPoint|TestPolicyKeysAreZeroed|TestNewerRollTakesOver|TestDecisionTable)
 
 # Packages with goroutines of their own and without SQL: the race detector
 # watches them in make test, and all others in make test-long.
