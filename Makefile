@@ -30,12 +30,16 @@ CONCURRENT = ./internal/admit ./internal/listen ./internal/rootkey ./internal/up
 # time: watching it took half of the time of most packages.
 RACE = -race -gcflags=github.com/ncruces/go-sqlite3-wasm/v6=-race=false
 
-# Tests kill processes, they cut no power: where there is room, what they write
-# stands in memory, and no test waits for a disk.
-ROOM = $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
-ifeq ($(shell test "$(ROOM)" -gt 6000000 2>/dev/null && mkdir -p -m 1777 /dev/shm/keyroll && echo yes),yes)
-test test-long model: export TMPDIR = /dev/shm/keyroll
-test test-long model: export GOTMPDIR = /tmp
+# Tests kill processes, they cut no power: where memory has a file system with
+# 6 GB free that programs may be run from, what they write is stored there, and no
+# test waits for a disk. go test runs its programs, and testing makes its folders,
+# in GOTMPDIR.
+MEMORY = /dev/shm/keyroll
+FREE = $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
+ifeq ($(shell test "$(FREE)" -gt 6000000 2>/dev/null && mkdir -p -m 1777 $(MEMORY) && \
+  printf '\043!/bin/sh\necho yes\n' >$(MEMORY)/runs && chmod 755 $(MEMORY)/runs && $(MEMORY)/runs 2>/dev/null),yes)
+test test-long model: export TMPDIR = $(MEMORY)
+test test-long model: export GOTMPDIR = $(MEMORY)
 endif
 
 .PHONY: all build test test-long check fuzz soak chaos model bench bench-nodes vulnerabilities clean

@@ -60,8 +60,24 @@ func entries(t *testing.T, dir string) []string {
 	return names
 }
 
+// onDisk is a temporary folder beside the sources: bench refuses a folder in
+// memory, where the system's temporary folders may be.
+func onDisk(t *testing.T) string {
+	t.Helper()
+	here, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(here, "temporary-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func TestInterruptedBenchRemovesItsFolder(t *testing.T) {
-	parent := t.TempDir()
+	parent := onDisk(t)
 	for _, sign := range []string{"fill 50000 mailboxes", "round 1 of 5"} {
 		o := interrupted(t, sign, nil, "bench", "roll", "--containers", "50000", "--data", parent)
 		if o.status != 1 || !strings.Contains(o.errOut, "keyroll: interrupted") {
