@@ -37,7 +37,7 @@ RACE = -race -gcflags=github.com/ncruces/go-sqlite3-wasm/v6=-race=false
 MEMORY = /dev/shm/keyroll
 FREE = $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
 ifeq ($(shell test "$(FREE)" -gt 6000000 2>/dev/null && mkdir -p -m 1777 $(MEMORY) && \
-  printf '\043!/bin/sh\necho yes\n' >$(MEMORY)/runs && chmod 755 $(MEMORY)/runs && $(MEMORY)/runs 2>/dev/null),yes)
+  p=$$(mktemp -p $(MEMORY)) && printf '\043!/bin/sh\necho yes\n' >$$p && chmod 700 $$p && $$p 2>/dev/null; rm -f "$$p"),yes)
 test test-long model: export TMPDIR = $(MEMORY)
 test test-long model: export GOTMPDIR = $(MEMORY)
 endif
