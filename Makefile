@@ -19,7 +19,7 @@ EITHER = ./internal/audit ./internal/ca ./internal/vault ./internal/verify
 
 # Packages whose tests ask again where the answer of a commit was lost, as a seed
 # draws it, and the tests among them that count requests or die at exact points.
-LOST = ./internal/container ./internal/content ./internal/policy ./internal/roll
+LOST = ./internal/container ./internal/content ./internal/policy ./internal/roll ./internal/vault
 EXACT = ^(TestABackupThatDiesAnywhere|TestRefreshAsks|TestEveryUseOfARootKey|TestUsesFor|TestKilledAtAnyPoint|TestPolicyKeysAreZeroed|TestNewerRollTakesOver|TestDecisionTable)
 
 # Packages with goroutines of their own and without SQL: the race detector
@@ -54,6 +54,7 @@ test: postgres s3 azurite check ## everything that has to hold
 	$(TEST) -race $(CONCURRENT)
 	KEYROLL_TEST_DATABASE=postgres $(TEST) -p 2 $(EITHER)
 	KEYROLL_TEST_LOST=1 $(TEST) -p 2 -run '/^sqlite$$' -skip '$(EXACT)|^(TestRevocation|TestKeysInUse|TestAfterARefusal)' $(LOST)
+	KEYROLL_TEST_LOST=1 $(TEST) -run 'Purge/^sqlite$$' ./internal/service
 	GODEBUG=fips140=only $(TEST) $(CRYPTO)
 
 # Whole models, a death at every point, minutes of chaos and soak, the race
@@ -62,6 +63,7 @@ test-long: postgres s3 azurite check ## everything at full length; docs/testing.
 	$(LONG) -p 2 ./...
 	KEYROLL_TEST_DATABASE=postgres $(LONG) -p 2 ./internal/...
 	for seed in 1 2 3 4; do KEYROLL_TEST_LOST=$$seed $(TEST) -p 2 -skip '$(EXACT)' $(LOST) || exit 1; done
+	for seed in 1 2 3 4; do KEYROLL_TEST_LOST=$$seed $(TEST) -run Purge ./internal/service || exit 1; done
 	KEYROLL_TEST_DATABASE=postgres GODEBUG=fips140=only $(TEST) -p 2 $(CRYPTO) $(CRYPTO_LARGE)
 	$(GO) test -timeout 2h $(RACE) -p 2 ./...
 

@@ -338,11 +338,11 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 		}
 		return nil
 	})
+	for _, id := range gone {
+		p.cache.drop(id) // also where the answer of the commit was lost
+	}
 	if err != nil {
 		return 0, err
-	}
-	for _, id := range gone {
-		p.cache.drop(id)
 	}
 	return len(gone), nil
 }

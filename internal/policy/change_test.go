@@ -367,6 +367,25 @@ func TestEveryClassButBlobsStandsUnderPolicyKeys(t *testing.T) {
 	}
 }
 
+func TestWhatWasRetiredIsNotCachedThoughTheAnswerIsLost(t *testing.T) {
+	each(t, func(w *policytest.World) {
+		pol := w.MailboxPolicy("p")
+		old := pol.Current.ID
+		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Open(old).Zero()
+		losing, lost := storetest.LoseAt(w.Ctx, 1)
+		if _, err := w.Policies.Retire(losing, w.Tenant, pol.ID); !lost() || !fail.Is(err, api.Unavailable) {
+			t.Fatalf("retire: %v", err)
+		}
+		if w.Policies.Cached(old) != nil {
+			t.Error("what was retired is still cached")
+		}
+		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 0 || err != nil {
+			t.Errorf("retired %d once more, %v", n, err)
+		}
+	})
+}
+
 func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")

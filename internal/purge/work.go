@@ -92,6 +92,7 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 		do   func(context.Context, Purge) error
 	}{
 		{one.PolicyDeleted, p.deletePolicy},
+		{time.Time{}, p.dropKeys},
 		{one.ContainersMarked, p.markContainers},
 		{one.KeyDestroyed, p.destroyKey},
 	} {
@@ -166,10 +167,15 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 		}
 		return p.note(ctx, tx, one, "deleted policy %d", one.Policy)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		fault.Point("purge.after-delete")
 	}
-	fault.Point("purge.after-delete")
+	return err
+}
+
+// dropKeys has this process forget the policy's keys. It is done each time: the
+// process may have learned only later that the policy is deleted.
+func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
 	return p.Policies.Drop(ctx, one.Tenant, one.Policy)
 }
 

@@ -16,6 +16,7 @@ import (
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 func named(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
@@ -54,13 +55,20 @@ func (w world) approver(name string) context.Context {
 // approve has two approvers approve a purge.
 func (w world) approve(policy string) {
 	w.Helper()
-	for _, name := range []string{"dana of " + policy, "erin of " + policy} {
-		w.Must(e(w.ApprovePurge(w.approver(name), named(policy))))
+	for i, name := range []string{"dana of " + policy, "erin of " + policy} {
+		w.Must(storetest.Ask(w.approver(name), w.TB, func(ctx context.Context) error {
+			return e(w.ApprovePurge(ctx, named(policy)))
+		}, func() bool {
+			p, err := w.ShowPurge(w.ctx, named(policy))
+			return err == nil && len(p.Approvals) > i
+		}))
 	}
 }
 
-// carryOut works every purge off.
-func (w world) carryOut() error {
+// carryOut carries every approved purge out, again where answers are lost.
+func (w world) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carryOutIn, nil) }
+
+func (w world) carryOutIn(ctx context.Context) error {
 	var all []purge.Purge
 	w.View(func(tx *store.Tx) (err error) {
 		all, err = purge.List(w.Ctx, tx, w.Tenant)
@@ -69,17 +77,25 @@ func (w world) carryOut() error {
 	var errs []error
 	for _, p := range all {
 		if p.State() == api.PurgeApproved {
-			errs = append(errs, w.Purger.Work(w.Ctx, p))
+			errs = append(errs, w.Purger.Work(ctx, p))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// requestPurge requests the purge of a policy.
+func (w world) requestPurge(policy string) {
+	w.Helper()
+	w.Must(storetest.Ask(w.ctx, w.TB, func(ctx context.Context) error {
+		return e(w.RequestPurge(ctx, purgeOf(policy)))
+	}, func() bool { return e(w.ShowPurge(w.ctx, named(policy))) == nil }))
 }
 
 // purged takes policy p to the end of its purge.
 func (w world) purged(policy string) {
 	w.Helper()
 	w.revoke(policy)
-	w.Must(e(w.RequestPurge(w.ctx, purgeOf(policy))))
+	w.requestPurge(policy)
 	w.approve(policy)
 	w.Must(w.carryOut())
 }
@@ -119,7 +135,7 @@ func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
 		}
 		refused(t, e(w.ShowPurge(w.ctx, named("p"))), api.NotFound)
 		w.Vaults.Fail("B-p", policytest.Denied())
-		w.Must(e(w.RequestPurge(w.ctx, purgeOf("p"))))
+		w.requestPurge("p")
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("p"))), api.Conflict)
 	})
 }
@@ -183,7 +199,7 @@ func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
 		w.revoke("p")
 		dana, erin := w.approver("dana"), w.approver("erin")
 		refused(t, e(w.ApprovePurge(dana, named("p"))), api.NotFound)
-		w.Must(e(w.RequestPurge(w.ctx, purgeOf("p"))))
+		w.requestPurge("p")
 		refused(t, e(w.ApprovePurge(w.ctx, named("p"))), api.Forbidden)
 		both := w.admin
 		both.Roles = []access.Role{access.Admin, access.Approver}
@@ -402,7 +418,7 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 		w.withMail(alice, "p")
 		w.RemoveAvailabilityKeys()
 		w.revoke("p")
-		w.Must(e(w.RequestPurge(w.ctx, purgeOf("p"))))
+		w.requestPurge("p")
 		w.approve("p")
 		if w.carryOut() == nil {
 			t.Error("it says that it destroyed what is not there")
@@ -413,5 +429,74 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 			t.Errorf("it shows as %+v", p)
 		}
 		refused(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.Gone)
+	})
+}
+
+// Whatever the answers that get lost on its way, a purge ends, and no key of the
+// policy is left open: the last one is asked for as a stream asks that goes on.
+func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.export(alice)
+		var key int64
+		w.View(func(tx *store.Tx) error {
+			pol, err := w.Policies.Find(w.Ctx, tx, w.Tenant, "p")
+			key = pol.Current.ID
+			return err
+		})
+		w.revokeVaults("A-p", "B-p")
+		w.requestPurge("p")
+		open := func() error {
+			k, err := w.Policies.Open(w.Ctx, w.Tenant, key, api.ByUser)
+			if err == nil {
+				k.Zero()
+			}
+			return err
+		}
+		w.Must(open())
+		w.approve("p")
+		steps := 0
+		for ; ; steps++ {
+			losing, lost := storetest.LoseAt(w.Ctx, 1+steps)
+			err := w.carryOutIn(losing)
+			if !lost() {
+				w.Must(err)
+				break
+			}
+			if !fail.Is(err, api.Unavailable) {
+				t.Fatalf("commit %d lost its answer: %v", 1+steps, err)
+			}
+		}
+		p, err := w.ShowPurge(w.ctx, named("p"))
+		w.Must(err)
+		if p.State != api.Purged || p.Containers != 1 || p.Message != "" || steps < 3 {
+			t.Errorf("after %d lost answers: %+v", steps, p)
+		}
+		policytest.Refuses(t, open(), api.Gone)
+	})
+}
+
+// The approver whose answer is lost need not come again for the purge to begin.
+func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
+	each(t, func(w world) {
+		w.mailPolicy()
+		w.revoke("p")
+		w.requestPurge("p")
+		w.Must(e(w.ApprovePurge(w.approver("dana"), named("p"))))
+		running, stop := context.WithCancel(w.Ctx)
+		ended := make(chan struct{})
+		go func() { defer close(ended); w.Purger.Run(running) }()
+		losing, lost := storetest.LoseAt(w.approver("erin"), 1)
+		if err := e(w.ApprovePurge(losing, named("p"))); !lost() || !fail.Is(err, api.Unavailable) {
+			t.Fatalf("approve: %v", err)
+		}
+		for done := false; !done; {
+			p, err := w.ShowPurge(w.ctx, named("p"))
+			w.Must(err)
+			done = p.State == api.Purged
+		}
+		stop()
+		<-ended
 	})
 }

@@ -143,6 +143,10 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	if err == nil {
 		return out, nil
 	}
+	if fail.Is(err, api.Unavailable) { // the answer of a commit may be lost: what it began is there
+		s.Roller.Wake()
+		s.Purger.Wake()
+	}
 	// A refusal is noted even if nobody waits for it any more; but what was done,
 	// or has begun to leave, stays noted as that.
 	ctx = context.WithoutCancel(ctx)

@@ -296,11 +296,11 @@ func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
 		changed.updated = v.now().UnixMilli()
 		return updateVersion(ctx, tx, changed)
 	})
+	if !changed.enabled {
+		v.opened.drop(changed.id) // also where the answer of the commit was lost
+	}
 	if err != nil {
 		return nil, err
-	}
-	if !changed.enabled {
-		v.opened.drop(changed.id)
 	}
 	return c.bundle(k, changed)
 }

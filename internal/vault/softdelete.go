@@ -55,10 +55,10 @@ func (v *Vaults) move(ctx context.Context, c *call, to func(*store.Tx) (key, err
 		}
 		return setDeleted(ctx, tx, k)
 	})
+	v.opened.drop(ids...) // also where the answer of the commit was lost
 	if err != nil {
 		return nil, err
 	}
-	v.opened.drop(ids...)
 	return c.bundle(k, newest)
 }
 

@@ -109,7 +109,7 @@ func newWorld(t testing.TB, db *store.DB) *world {
 	address := w.server.Listener.Addr().String()
 	w.vaults = vault.Open(db, s, w.dir, log, w.now, vault.Config{Domain: domain, Authority: "https://" + address})
 	login, management, data := w.dir.Handler(), w.vaults.Management(), w.vaults.Handler()
-	w.server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.server.Config.Handler = w.askAgain(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {
 		case w.vaults.Serves(r.Host):
 			data.ServeHTTP(rw, r)
@@ -118,7 +118,7 @@ func newWorld(t testing.TB, db *store.DB) *world {
 		default:
 			login.ServeHTTP(rw, r)
 		}
-	})
+	}))
 	certificate, roots := certify(t)
 	w.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	w.server.StartTLS()
