@@ -216,6 +216,30 @@ func TestRollDuringARefreshLosesNoWrap(t *testing.T) {
 	})
 }
 
+// The roll comes as the answer of the refresh's commit is lost: who asked for the
+// refresh is not told that it changed nothing.
+func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
+	each(t, func(w *policytest.World) {
+		pol := twoGenerations(w)
+		committing, mode := false, storetest.Mode(t)
+		mode.LoseAnswer = func(context.Context) bool {
+			loses := committing
+			if committing = false; loses {
+				mustRoll(w, pol)
+			}
+			return loses
+		}
+		w.DB.SetForTests(mode)
+		w.NewVersions(pol)
+		_, err := w.Policies.Refresh(w.Ctx, w.Again(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
+			committing = true
+			return nil
+		})
+		policytest.Refuses(t, err, api.Unavailable)
+		probe(w, pol, 2)
+	})
+}
+
 func TestRollsAndRefreshesAtOnceLoseNoWrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)

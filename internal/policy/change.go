@@ -126,8 +126,8 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 			return Change{}, err
 		}
 		c, failed := p.tryChange(ctx, pol, now, primary, secondary, version, depth, allGenerations, also)
-		if failed == nil {
-			return c, nil
+		if failed == nil || fail.Is(failed, api.Unavailable) { // it may have happened, its answer lost
+			return c, failed
 		}
 		if newest, err := p.availabilityOf(ctx, pol); err != nil || newest == version {
 			return c, failed
