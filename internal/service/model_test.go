@@ -115,7 +115,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 				"refresh": m.refresh, "refresh again": m.refresh, "replace": m.replace, "register": m.register, "update": m.update,
 				"leave": m.leave, "backup": m.makeBackup, "restore": m.restore, "expire": m.expireBackup,
 				"fail": m.failVaults, "heal": m.heal, "heal again": m.heal,
-				"work": m.work, "work again": m.work, "break off": m.breakOff, "break off deep": m.breakOffDeep, "break off deep again": m.breakOffDeep, "pause": m.pause, "cancel": m.cancel, "die": m.die, "purge": m.purge,
+				"work": m.work, "work again": m.work, "break off": m.breakOff, "break off deep": m.breakOffDeep, "break off deep again": m.breakOffDeep, "pause": m.pause, "cancel": m.cancel, "die": m.die, "lose": m.lose, "purge": m.purge,
 				"tidy": func(*rapid.T) { m.tidyUp() }, "restart": func(*rapid.T) { m.reopen() }, "": m.check,
 			})
 			m.end(r)

@@ -12,6 +12,8 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // died is what a process that dies at a fault point panics with.
@@ -56,55 +58,98 @@ func (m *model) reopen() {
 	m.TidyUp()
 }
 
-// die draws an act that dies on its way. Whether it was done follows from
-// whether its commit came before.
-func (m *model) die(r *rapid.T) {
-	n := rapid.IntRange(1, 4).Draw(r, "point")
+// unsure is an act of which a caller may not learn whether it was done.
+type unsure struct {
+	act      func() error
+	happened func() bool // reads whether it was done; nil: it may as well be done again
+	done     func()
+}
+
+// unsure draws such an act.
+func (m *model) unsure(r *rapid.T) unsure {
 	switch rapid.SampledFrom([]string{"put", "state", "assign", "backup", "expire", "refresh"}).Draw(r, "act") {
 	case "put":
 		c := one(r, m.kind("site", "workload"))
 		path, text := m.form(anyPath.Draw(r, "path"), c, m.next("content %d"))
-		m.dies(n, func() error { return m.put(c, path, text) }, func() { c.put(path, text) })
+		before := m.newestItem()
+		return unsure{func() error { return m.put(c, path, text) }, func() bool { return m.newestItem() > before }, func() { c.put(path, text) }}
 	case "state":
 		c := one(r, m.kind("mailbox"))
 		state := rapid.SampledFrom([]api.MailboxState{api.Active, api.Inactive}).Draw(r, "state")
-		m.dies(n, func() error { return e(m.SetMailboxState(m.ctx, newState(c.name, state))) }, func() {
+		return unsure{func() error { return e(m.SetMailboxState(m.ctx, newState(c.name, state))) }, nil, func() {
 			c.arrived = state == api.Active && c.state != api.Active
 			c.state = state
-		})
+		}}
 	case "assign":
 		c, own := one(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
-		m.dies(n, func() error { return e(m.AssignMailbox(m.ctx, assign(c.name, own))) }, func() { c.own, c.arrived = own, true })
+		return unsure{func() error { return e(m.AssignMailbox(m.ctx, assign(c.name, own))) }, nil, func() { c.own, c.arrived = own, true }}
 	case "backup":
 		c := one(r, m.kind("mailbox", "site"))
-		m.dies(n, func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() {
+		before := len(m.world.backups())
+		return unsure{func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() bool { return len(m.world.backups()) > before }, func() {
 			all := m.world.backups()
 			m.backups = append(m.backups, c.copied("backup", all[len(all)-1].ID))
-		})
+		}}
 	case "expire":
 		b := one(r, m.backups)
-		m.dies(n, func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() {
+		is := func(listed api.Backup) bool { return listed.ID == b.id }
+		return unsure{func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() bool { return !slices.ContainsFunc(m.world.backups(), is) }, func() {
 			m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
-		})
-	case "refresh":
+		}}
+	default:
 		p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		m.newVersions(p, "A-")
-		m.dies(n, func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() { m.renewed(p, api.DepthPolicy, false) })
+		return unsure{func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() bool { return m.shown(p.id).Generation > p.gen },
+			func() { m.renewed(p, api.DepthPolicy, false) }}
 	}
 }
 
-func (m *model) dies(n int, act func() error, done func()) {
-	m.Helper()
+func (m *model) newestItem() (id int64) {
+	m.View(func(tx *store.Tx) error {
+		return tx.QueryRow(m.Ctx, `SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant).Scan(&id)
+	})
+	return id
+}
+
+// die draws an act that dies on its way. Whether it was done follows from
+// whether its commit came before.
+func (m *model) die(r *rapid.T) {
+	n := rapid.IntRange(1, 4).Draw(r, "point")
+	u := m.unsure(r)
 	var err error
-	point := dieAt(n, func() { err = act() })
+	point := dieAt(n, func() { err = u.act() })
 	m.reopen()
 	switch {
 	case point == "" && err == nil, strings.HasSuffix(point, ".after-commit"):
-		done()
+		u.done()
 	case point == "":
 		if !m.closes(err) {
 			m.Must(err)
 		}
+	}
+}
+
+// lose draws an act of whose commits one loses its answer: the act may have
+// happened, and else is asked for again.
+func (m *model) lose(r *rapid.T) {
+	n := rapid.IntRange(1, 4).Draw(r, "commit")
+	u, calm := m.unsure(r), m.ctx
+	ctx, lost := storetest.LoseAt(calm, n)
+	m.ctx = ctx
+	err := u.act()
+	m.ctx = calm
+	if lost() && fail.Is(err, api.Unavailable) {
+		m.TidyUp()
+		if u.happened != nil && u.happened() {
+			err = nil
+		} else {
+			err = u.act()
+		}
+	}
+	if err == nil {
+		u.done()
+	} else if !m.closes(err) {
+		m.Must(err)
 	}
 }
 
@@ -157,6 +202,10 @@ func (m *model) purge(r *rapid.T) {
 	if n := rapid.IntRange(0, 6).Draw(r, "point"); n > 0 {
 		dieAt(n, func() { m.Must(m.carryOut()) })
 		m.reopen()
+	}
+	losing, lost := storetest.LoseAt(m.Ctx, rapid.IntRange(1, 6).Draw(r, "commit"))
+	if err := m.carryOutIn(losing); !lost() || !fail.Is(err, api.Unavailable) {
+		m.Must(err)
 	}
 	m.Must(m.carryOut())
 	p.purged = true

@@ -16,6 +16,7 @@ import (
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // modelRoll is what is known of a roll from what it was seen to do.
@@ -85,7 +86,7 @@ func (m *model) policyOf(id int64) (p *modelPolicy) {
 }
 
 // breakOff works on a roll until a page, or a fault point, at which its process
-// ends.
+// ends, or until the answer of a commit is lost.
 func (m *model) breakOff(r *rapid.T) { m.breakOffOne(r, one(r, m.rolls(api.RollRunning))) }
 
 // breakOffDeep begins a roll that has content to do, and breaks that one off.
@@ -110,32 +111,36 @@ func (m *model) breakOffDeep(r *rapid.T) {
 }
 
 func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
-	at, atPoint := rapid.IntRange(1, 3).Draw(r, "page"), rapid.Bool().Draw(r, "at a fault point")
-	if atPoint {
+	how, at := rapid.SampledFrom([]string{"page", "fault point", "lost answer"}).Draw(r, "at a"), rapid.IntRange(1, 3).Draw(r, "page")
+	if how != "page" {
 		at = rapid.SampledFrom([]int{1, 2, 3, 5, 6, 8, 10, 12}).Draw(r, "point")
 	}
 	m.worksOn(ro)
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()
+	lost := func() bool { return false }
+	if how == "lost answer" {
+		ctx, lost = storetest.LoseAt(ctx, at)
+	}
 	n := 0
 	count := func() {
 		if n++; n == at {
 			end()
 		}
 	}
-	if atPoint {
+	if how == "fault point" {
 		fault.Set(func(string) { count() })
 		defer fault.Set(nil)
 	}
 	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Contents), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
 		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
-			if !atPoint {
+			if how == "page" {
 				count()
 			}
 			return envelope.Reseal(from, to, old, next, body)
 		}})
-	if _, err := dying.Work(ctx, ro); err != nil && ctx.Err() == nil {
+	if _, err := dying.Work(ctx, ro); err != nil && ctx.Err() == nil && !(lost() && fail.Is(err, api.Unavailable)) {
 		m.Fatal(err)
 	}
 	if ctx.Err() != nil {
