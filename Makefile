@@ -4,8 +4,9 @@ GO ?= go
 FUZZTIME ?= 10s
 
 # No test is about speed: the time-outs end what hangs, on machines far slower
-# than those that the tests were written on.
-TEST = $(GO) test -timeout 20m
+# than those that the tests were written on. Many tests wait for time-outs of
+# keyroll, so more of them run at once than there are processors.
+TEST = $(GO) test -timeout 20m -parallel 4
 LONG = KEYROLL_TEST_LONG=1 $(GO) test -timeout 3h
 
 # Packages that hold or handle keys: they pass under FIPS 140 enforcement too.

@@ -78,6 +78,7 @@ func names(w *nodetest.World, t *testing.T) (all []string) {
 }
 
 func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	soon := time.Now().Add(time.Hour)
 	no := false

@@ -29,6 +29,7 @@ func folder(parts ...string) string {
 // Where a store stands in the data folder of one node, no other node may run,
 // and none may come to run beside it; what is told says what to do.
 func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
+	t.Parallel()
 	shared := t.TempDir()
 	seal := folder(shared, "seal")
 	elsewhere := func(o node.Options) node.Options {
@@ -88,6 +89,7 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 // A node was taken for dead while another one came that it does not fit. When it
 // wakes up it stops by itself, and says why.
 func TestANodeThatNoLongerFitsTheOthersStops(t *testing.T) {
+	t.Parallel()
 	database := storetest.PostgresURL(t)
 	n, err := node.Start(context.Background(), node.Options{Data: nodetest.Folder(t), Database: database})
 	if err != nil {
@@ -114,6 +116,7 @@ func TestANodeThatNoLongerFitsTheOthersStops(t *testing.T) {
 }
 
 func TestANodeWithAnotherSealRefusesTheSharedDatabase(t *testing.T) {
+	t.Parallel()
 	database, shared := storetest.PostgresURL(t), t.TempDir()
 	o := node.Options{Database: database, Seal: folder(shared, "seal"), Blobs: folder(shared, "blobs"), Availability: folder(shared, "availability")}
 	nodetest.Start(t, o)
@@ -131,6 +134,7 @@ func TestANodeWithAnotherSealRefusesTheSharedDatabase(t *testing.T) {
 // of them than it has connections. It still finds the node dead, frees what that
 // one held, and takes its work up.
 func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
+	t.Parallel()
 	database := storetest.PostgresURL(t)
 	w := nodetest.Start(t, node.Options{Database: database})
 	w.StageMail()

@@ -23,6 +23,7 @@ import (
 // take. None of it may fail, no read may see anything but what was written, and
 // afterwards everything opens.
 func TestReadsAndWritesGoOnWhileRollsRun(t *testing.T) {
+	t.Parallel()
 	var log record
 	w := nodetest.Start(t, node.Options{PageSlots: 8, RollRate: 400, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	t.Cleanup(func() {

@@ -17,6 +17,7 @@ import (
 // stood under then, if it was rolled and their wraps have been erased. That this is
 // an older row verify says until the next roll has taken it along.
 func TestARowFromACopyOfTheDatabaseRepairsAKeyPage(t *testing.T) {
+	t.Parallel()
 	for name, rolled := range map[string]bool{"not rolled since": false, "rolled since": true} {
 		t.Run(name, func(t *testing.T) {
 			w := &ward{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}

@@ -291,6 +291,7 @@ var elsewhere = map[string]string{
 // Every key version of the embedded vaults that cannot be decrypted under the seal is
 // named and counted as damaged.
 func TestDamagedVaultKeysAreNamed(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	keys := w.Verify().VaultKeys
@@ -360,6 +361,7 @@ func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
 // the value is put back. In make test, each injury meets what needs the value and
 // a quarter of all other acts, not always the same one.
 func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	all := slices.Sorted(maps.Keys(acts))
 	if failed := w.outcome(all); len(failed) > 0 {

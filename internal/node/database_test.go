@@ -54,6 +54,7 @@ func answer(t *testing.T, w *nodetest.World, path string) (status int, retryAfte
 // While its database is away a node says so and stays up; when it is back, all
 // goes on by itself, a roll in the middle too, and nothing is lost.
 func TestNodeComesBackWithItsDatabase(t *testing.T) {
+	t.Parallel()
 	const mail = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
 	address, proxy := throughProxy(t)
 	w := nodetest.Start(t, node.Options{Database: address, PageSlots: 4, RollRate: 20})
@@ -100,6 +101,7 @@ func TestNodeComesBackWithItsDatabase(t *testing.T) {
 // A node does not wait for a database that is away when it starts: it says what
 // to do, and leaves nothing behind that a later start would stumble over.
 func TestNodeRefusesToStartWithoutItsDatabase(t *testing.T) {
+	t.Parallel()
 	address, proxy := throughProxy(t)
 	proxy.Cut()
 	o := node.Options{Data: filepath.Join(t.TempDir(), "data"), Database: address}

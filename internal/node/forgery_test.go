@@ -282,6 +282,7 @@ var revisionForgeries = []forgery{
 func TestForgedKeyPagesAreRefusedAndNamed(t *testing.T) { tryAll(t, scene(t), pageForgeries) }
 
 func TestForgedBlobsAreRefusedAndNamed(t *testing.T) {
+	t.Parallel()
 	c := scene(t)
 	forgeries := append([]forgery(nil), blobForgeries...)
 	for i := range forgeries {
@@ -296,6 +297,7 @@ func TestForgedBlobsAreRefusedAndNamed(t *testing.T) {
 // A revision that is not authentic is refused before any root is asked to
 // unwrap it: what it says is not even tried.
 func TestForgedRevisionsAreRefusedBeforeAnyUnwrapAndNamed(t *testing.T) {
+	t.Parallel()
 	c := scene(t)
 	forgeries := append([]forgery(nil), revisionForgeries...)
 	for i := range forgeries {

@@ -116,6 +116,7 @@ func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
 // All nodes share what is known of the keys; and a node leaves users without
 // the availability key while one is live that keeps no such records.
 func TestARefusalHoldsOnEveryNodeAndAnOlderNodeLeavesUsersWithout(t *testing.T) {
+	t.Parallel()
 	shared := t.TempDir()
 	outside := nodetest.StartOutside(t, node.Options{})
 	o := node.Options{Database: storetest.PostgresURL(t), Seal: folder(shared, "seal"), Blobs: folder(shared, "blobs"), Availability: folder(shared, "availability")}

@@ -143,6 +143,7 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 // the commit, and sleeps through a whole refresh and its roll on the other node,
 // which had its connections cut. Its late wrap is refused.
 func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
+	t.Parallel()
 	eachAct(t, func(p *pair, act string, do func() error) {
 		asleep, wake := make(chan struct{}), make(chan struct{})
 		var slept atomic.Bool
@@ -180,6 +181,7 @@ func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 // A node waits for a vault through a whole refresh and its roll on the other
 // node. What it then puts under the current policy key is sealed anew.
 func TestAWrapThatComesAfterARefreshIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	eachAct(t, func(p *pair, _ string, do func() error) {
 		p.silent.Store(true)
 		done := make(chan error)

@@ -48,6 +48,7 @@ func endRetention(t *testing.T, w *nodetest.World, vaults ...string) {
 }
 
 func TestMailUnderTwoDestroyedKeysIsReadByteForByteUnderANewPolicy(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	w.Mailbox(alice, nodetest.MailboxPolicy)
@@ -79,6 +80,7 @@ func TestMailUnderTwoDestroyedKeysIsReadByteForByteUnderANewPolicy(t *testing.T)
 }
 
 func TestKeysRecoveredFromSoftDeleteOpenMailAgain(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	w.Mailbox(alice, nodetest.MailboxPolicy)
@@ -105,6 +107,7 @@ func TestKeysRecoveredFromSoftDeleteOpenMailAgain(t *testing.T) {
 }
 
 func TestKeysRestoredFromTheirBackupsOpenMailAgain(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	w.Mailbox(alice, nodetest.MailboxPolicy)
@@ -137,6 +140,7 @@ func TestKeysRestoredFromTheirBackupsOpenMailAgain(t *testing.T) {
 }
 
 func TestSitesUnderTwoDestroyedKeysAreReadInRecoveryModeAndUnderNewKeys(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	content := bytes.Repeat([]byte("\x00plans\xff"), 20_000)
 	w.Site(teamSite)
@@ -185,6 +189,7 @@ func TestSitesUnderTwoDestroyedKeysAreReadInRecoveryModeAndUnderNewKeys(t *testi
 }
 
 func TestPurgeOfAPolicyWhoseVaultsAreDeletedIsAskedForByForce(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	w.Mailbox(alice, nodetest.MailboxPolicy)

@@ -9,6 +9,7 @@ package node
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -89,7 +90,8 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Tests alone set these.
-	ForTests *store.ForTests // of the database; nil: production's way
+	ForTests *store.ForTests                         // of the database; nil: production's way
+	MakeRSA  func(bits int) (*rsa.PrivateKey, error) // vault.Config's
 	trouble  func(w http.ResponseWriter, r *http.Request) bool
 	now      func() time.Time
 }
@@ -296,7 +298,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority.PEM())
 	own := "https://" + net.JoinHostPort("127.0.0.1", port)
-	vaults := vault.Open(n.DB, sealer, directory, n.logger, now, vault.Config{Domain: o.VaultDomain, Authority: own, KeyVaultLimits: o.KeyVaultLimits})
+	vaults := vault.Open(n.DB, sealer, directory, n.logger, now, vault.Config{Domain: o.VaultDomain, Authority: own, KeyVaultLimits: o.KeyVaultLimits, MakeRSA: o.MakeRSA})
 	keys := rootkey.New(rootkey.Config{
 		VaultDomain: o.VaultDomain,
 		Port:        port,

@@ -141,6 +141,7 @@ func (r *record) bytes() []byte {
 // TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog lives through a
 // tenant's days, then searches every byte that they left.
 func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
+	t.Parallel()
 	var log record
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var h haystack

@@ -19,6 +19,7 @@ import (
 // it likes into the database: it takes the marks and the purge back, and puts
 // the policy into the recovery mode in which the availability key serves all.
 func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing.T) {
+	t.Parallel()
 	const alice, idle = "alice@contoso.com", "idle@contoso.com"
 	const secret = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})

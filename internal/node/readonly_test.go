@@ -32,11 +32,11 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 	u, err := url.Parse(address)
 	w.done(err)
 	// change applies to the sessions to come: all others end, as when a node is led
-	// to another server.
+	// to another server, before it returns.
 	change := func(to string) {
 		t.Helper()
 		for _, statement := range []string{`ALTER DATABASE ` + strings.TrimPrefix(u.Path, "/") + to,
-			`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`} {
+			`SELECT pg_terminate_backend(pid, 600000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`} {
 			_, err := operator.ExecContext(t.Context(), statement)
 			w.done(err)
 		}

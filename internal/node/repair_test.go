@@ -153,6 +153,7 @@ func fillUp(t *testing.T, path string) {
 // A blob that is gone, or of which a bit is another, is named; everything else
 // reads and rolls; putting the blob back, or the file anew, repairs it.
 func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageSites()
 	w.Site(site)
@@ -201,6 +202,7 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 // A blob that is cut or altered behind its first segment is named too, although
 // bytes of the file have left by then.
 func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageSites()
 	w.Site(site)
@@ -260,6 +262,7 @@ func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
 // goes, the roll comes to its end, and the older key version is needed for the
 // backup alone.
 func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
+	t.Parallel()
 	w := &ward{World: nodetest.Start(t, node.Options{PageSlots: 2}), t: t}
 	w.StageMail()
 	w.CreateMany(container.Mailbox, []string{alice, bob, carol}, nodetest.MailboxPolicy) // alice and bob on one page

@@ -193,6 +193,7 @@ func settle(t *testing.T, w *nodetest.World, name, service string) map[string]st
 // is another tenant's. The answer is that for a name that nobody has, letter for
 // letter.
 func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
+	t.Parallel()
 	const exchange = "00000002-0000-0ff1-ce00-000000000000"
 	w := nodetest.Start(t, node.Options{})
 	a, b := tenantOf(t, w, "contoso"), tenantOf(t, w, "fabrikam")
@@ -257,6 +258,7 @@ func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 
 // TestVaultsOfATenantAreItsOwn looks at the vaults of one tenant from another.
 func TestVaultsOfATenantAreItsOwn(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	a, b := tenantOf(t, w, "contoso"), tenantOf(t, w, "fabrikam")
 	a.StageMail()
@@ -295,6 +297,7 @@ func TestVaultsOfATenantAreItsOwn(t *testing.T) {
 // TestManyTenantsInOneServer makes them, in make test-long a thousand, restarts,
 // lists them in parts and finds each of them whole.
 func TestManyTenantsInOneServer(t *testing.T) {
+	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	many := longtest.Of(200, 1000)
 	tokens := make([]string, many-1) // beside the first one

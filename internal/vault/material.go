@@ -82,7 +82,7 @@ func (v *Vaults) generate(ctx context.Context, tenant int64, r createRequest) (p
 		if r.Size != nil {
 			bits = *r.Size
 		}
-		signer, err = rsa.GenerateKey(rand.Reader, bits)
+		signer, err = v.makeRSA(bits)
 	} else {
 		curve := curves["P-256"]
 		if r.Curve != "" {

@@ -16,6 +16,8 @@ package vault
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"log/slog"
@@ -41,6 +43,9 @@ type Config struct {
 	Authority string
 	// KeyVaultLimits holds callers to the documented limits of Azure Key Vault.
 	KeyVaultLimits bool
+	// MakeRSA, unless nil, makes RSA keys in place of rsa.GenerateKey; only tests
+	// set it.
+	MakeRSA func(bits int) (*rsa.PrivateKey, error)
 }
 
 // Vaults are all vaults of all tenants. They are safe for concurrent use, and
@@ -57,6 +62,7 @@ type Vaults struct {
 	limits    *limits     // nil: there are none
 	making    admit.Queue // of keys that are generated
 	using     admit.Queue // of operations with private keys
+	makeRSA   func(bits int) (*rsa.PrivateKey, error)
 }
 
 // Open returns the vaults in db. The log gets one line an operation: who did
@@ -69,6 +75,10 @@ func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now
 		opened:    newCache(),
 		making:    admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 		using:     admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
+		makeRSA:   c.MakeRSA,
+	}
+	if v.makeRSA == nil {
+		v.makeRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
 	}
 	if c.KeyVaultLimits {
 		v.limits = newLimits(now)

@@ -31,6 +31,7 @@ import (
 	"keyroll/internal/cmdlet/vaults"
 	"keyroll/internal/node"
 	"keyroll/internal/store/storetest"
+	"keyroll/internal/vault/vaulttest"
 )
 
 // World is a running node with its client.
@@ -59,6 +60,9 @@ func start(t testing.TB, o node.Options, outside *World) *World {
 	if o.ForTests == nil {
 		mode := storetest.Mode(t)
 		o.ForTests = &mode
+	}
+	if o.MakeRSA == nil {
+		o.MakeRSA = vaulttest.RSA
 	}
 	if o.Data == "" {
 		o.Data = filepath.Join(t.TempDir(), "data")

@@ -46,53 +46,74 @@ func EmptyPostgresURL(t testing.TB) string {
 
 func newDatabase(t testing.TB, template string) string {
 	t.Helper()
-	folder, err := server()
+	s, err := server()
 	if err != nil {
 		t.Fatalf("start PostgreSQL: %v", err)
 	}
 	name := fmt.Sprintf("test%d", databases.Add(1))
-	if err := admin(folder, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	if _, err := s.admin.Exec("CREATE DATABASE " + name + " TEMPLATE " + template + s.copied); err != nil {
 		t.Fatalf("create test database: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := admin(folder, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if _, err := s.admin.Exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
 			t.Errorf("drop test database: %v", err)
 		}
 	})
-	return address(folder, name)
+	return address(s.folder, name)
+}
+
+// cluster is a running PostgreSQL server.
+type cluster struct {
+	folder string // of its socket
+	// admin has one connection, which stays: opening one costs more than a
+	// database, and one at a time never finds its template in use.
+	admin  *sql.DB
+	copied string // how a database is copied: as files, which costs least
 }
 
 // start makes a cluster, starts its server, and makes the template database
-// keyroll with the schema in it. It returns the folder of the server's socket.
-func start() (folder string, err error) {
+// keyroll with the schema in it.
+func start() (*cluster, error) {
 	binaries, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(binaries) == 0 {
-		return "", errors.New("no /usr/lib/postgresql/*/bin: install the package postgresql")
+		return nil, errors.New("no /usr/lib/postgresql/*/bin: install the package postgresql")
 	}
-	folder, err = os.MkdirTemp("", "keyroll-postgres-")
+	folder, err := os.MkdirTemp("", "keyroll-postgres-")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	owner, err := unprivileged()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if owner != nil {
 		if err := os.Chown(folder, int(owner.Uid), int(owner.Gid)); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	if err := launch(binaries[len(binaries)-1], folder, owner); err != nil {
-		return "", err
+		return nil, err
 	}
-	if err := admin(folder, "CREATE DATABASE keyroll"); err != nil {
-		return "", err
+	s := &cluster{folder: folder}
+	if s.admin, err = sql.Open("pgx", address(folder, "postgres")); err != nil {
+		return nil, err
+	}
+	s.admin.SetMaxOpenConns(1)
+	var version int
+	if err := s.admin.QueryRow("SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return nil, err
+	}
+	if version >= 15_00_00 { // before, there was no other way
+		s.copied = " STRATEGY FILE_COPY"
+	}
+	if _, err := s.admin.Exec("CREATE DATABASE keyroll"); err != nil {
+		return nil, err
 	}
 	db, err := store.Open(context.Background(), address(folder, "keyroll"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return folder, db.Close()
+	return s, db.Close()
 }
 
 //go:embed server.sh
@@ -182,18 +203,4 @@ func parameters(address string) url.Values {
 		panic(err) // it is none of PostgresURL
 	}
 	return u.Query()
-}
-
-// oneAtATime keeps CREATE DATABASE from finding its template in use.
-var oneAtATime sync.Mutex
-
-func admin(folder, statement string) error {
-	oneAtATime.Lock()
-	defer oneAtATime.Unlock()
-	db, err := sql.Open("pgx", address(folder, "postgres"))
-	if err != nil {
-		return err
-	}
-	_, err = db.Exec(statement)
-	return errors.Join(err, db.Close())
 }
