@@ -60,6 +60,8 @@ func add(sum *api.Verified, part api.Verified, tenant string) {
 	sum.BlobKeys += part.BlobKeys
 	sum.Items += part.Items
 	sum.Bytes += part.Bytes
+	sum.VaultKeys += part.VaultKeys
+	sum.Tables = max(sum.Tables, part.Tables) // of the whole database in each part
 	for _, both := range []struct {
 		to   *[]api.Finding
 		from []api.Finding

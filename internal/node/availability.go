@@ -68,7 +68,10 @@ func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*a
 // used with, once there are keys in it.
 func (n *Node) tieAvailability(ctx context.Context) error {
 	return n.DB.InTx(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('availability', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1`, n.Availability)
+		stored, err := firstSetting(ctx, tx, "availability", n.Availability)
+		if err == nil && stored != n.Availability {
+			_, err = tx.Exec(ctx, `UPDATE setting SET value = ?1 WHERE name = 'availability'`, n.Availability)
+		}
 		return err
 	})
 }

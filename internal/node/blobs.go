@@ -15,11 +15,8 @@ import (
 // would find all content missing, and put new content where nobody looks for it.
 func (n *Node) tieBlobs(ctx context.Context, identity, location string) error {
 	return n.DB.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('blob-store', ?1) ON CONFLICT (name) DO NOTHING`, identity); err != nil {
-			return err
-		}
-		var stored string
-		if err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'blob-store'`).Scan(&stored); err != nil {
+		stored, err := firstSetting(ctx, tx, "blob-store", identity)
+		if err != nil {
 			return err
 		}
 		if stored != identity {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"net"
@@ -110,11 +111,8 @@ func (n *Node) tie(ctx context.Context, sealer *seal.Seal, domain string) (strin
 		if first == "" {
 			first = DefaultVaultDomain
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('vault-domain', ?1) ON CONFLICT (name) DO NOTHING`, first); err != nil {
-			return err
-		}
-		var stored string
-		if err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'vault-domain'`).Scan(&stored); err != nil {
+		stored, err := firstSetting(ctx, tx, "vault-domain", first)
+		if err != nil {
 			return err
 		}
 		if domain != "" && domain != stored {
@@ -125,6 +123,23 @@ func (n *Node) tie(ctx context.Context, sealer *seal.Seal, domain string) (strin
 		return nil
 	})
 	return domain, err
+}
+
+// firstSetting returns the setting of that name, which is value if there is none
+// yet. It looks before it writes: an index that has lost the setting would let it
+// be written a second time.
+func firstSetting(ctx context.Context, tx *store.Tx, name, value string) (stored string, err error) {
+	const find = `SELECT value FROM setting WHERE name = ?1`
+	err = tx.QueryRow(ctx, find, name).Scan(&stored)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return stored, err
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, name, value); err != nil {
+		return "", err
+	}
+	// Another node may have been first.
+	err = tx.QueryRow(ctx, find, name).Scan(&stored)
+	return stored, err
 }
 
 func checkDomain(domain string) error {

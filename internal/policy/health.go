@@ -131,7 +131,11 @@ func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (chan
 		if !changed {
 			return "", nil
 		}
-		written, err := tx.Exec(ctx, upsertHealth, o.root.args(string(state), o.why, at.UnixMilli(), now.serial)...)
+		write := updateHealth // an upsert would add a second record where an index has lost the first
+		if now.State == "" {
+			write = insertHealth
+		}
+		written, err := tx.Exec(ctx, write, o.root.args(string(state), o.why, at.UnixMilli(), now.serial)...)
 		if err != nil {
 			return "", fmt.Errorf("record the health of a customer key: %w", err)
 		}
@@ -146,10 +150,12 @@ func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (chan
 	}
 }
 
-const upsertHealth = `INSERT INTO root_health (tenant, policy, principal, vault, key_name, version, state, reason, since, serial)
+const (
+	insertHealth = `INSERT INTO root_health (tenant, policy, principal, vault, key_name, version, state, reason, since, serial)
 	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 + 1)
-	ON CONFLICT (tenant, policy, principal, vault, key_name, version)
-	DO UPDATE SET state = ?7, reason = ?8, since = ?9, serial = ?10 + 1 WHERE root_health.serial = ?10`
+	ON CONFLICT (tenant, policy, principal, vault, key_name, version) DO NOTHING`
+	updateHealth = `UPDATE root_health SET state = ?7, reason = ?8, since = ?9, serial = ?10 + 1` + whereRoot + ` AND serial = ?10`
+)
 
 // said describes a state in words.
 func (h Health) said() string {

@@ -81,7 +81,17 @@ func sqliteCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
 		faults, err = Collect(ctx, tx, scanName, `PRAGMA integrity_check(`+table+`)`)
 		return err
 	})
-	if err == nil && !slices.Equal(faults, []string{"ok"}) {
+	if err != nil {
+		if sqliteTrouble(err) == unsound { // an index that cannot even be walked
+			db.checked(ctx, table, []string{"a page of an index cannot be read"})
+		}
+		return true, err
+	}
+	if slices.Equal(faults, []string{"ok"}) {
+		faults = nil
+	}
+	db.checked(ctx, table, faults)
+	if len(faults) > 0 {
 		err = unsoundTable(table, faults)
 	}
 	return true, err

@@ -137,3 +137,39 @@ func TestAllTablesAreSoundAndNamed(t *testing.T) {
 		}
 	})
 }
+
+// A table that is too large to be checked when the database is opened is read
+// without a wrong index from the first statement on that meets it.
+func TestAStatementThatMeetsAWrongIndexRunsAgainWithoutIt(t *testing.T) {
+	db := storetest.SQLite(t)
+	things(t, db, 1, 3000)
+	db = storetest.Open(t, storetest.ZeroIndex(t, db, "thing_other").Shown())
+	find := func(tx *store.Tx) error {
+		ids, err := tx.IDs(t.Context(), `SELECT b.id FROM thing a JOIN thing AS b ON b.other = a.other WHERE a.other = ?1 ORDER BY b.id, a.id`, 7)
+		if err == nil && fmt.Sprint(ids) != "[7 7 7 1007 1007 1007 2007 2007 2007]" {
+			t.Error(ids)
+		}
+		return err
+	}
+	must(t, db.View(t.Context(), find))
+	db = storetest.Open(t, db.Shown())
+	must(t, db.InTx(t.Context(), func(tx *store.Tx) error {
+		if err := find(tx); err != nil {
+			return err
+		}
+		changed, err := tx.Exec(t.Context(), `UPDATE thing SET text = 'new' WHERE other = ?1`, 7)
+		if err == nil && changed != 3 {
+			t.Errorf("%d rows are changed", changed)
+		}
+		return err
+	}))
+	insert := func() error {
+		return db.InTx(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), `INSERT INTO thing (id, other, text) VALUES (4000, 7, '')`)
+			return err
+		})
+	}
+	if _, _, hint := fail.Public(insert()); !strings.Contains(hint, "table thing") {
+		t.Errorf("hint %q", hint)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"keyroll/api"
@@ -41,6 +42,11 @@ func (db *DB) named(err error) error {
 		f = fail.New(api.ReadOnly, "the database takes no writes; nothing was written").
 			WithHint("let the database, which keyroll's log names, be written to again; the same request works then, without a restart")
 	case unsound:
+		if tables := db.unindexed.all(); len(tables) > 0 {
+			f = fail.New(api.Damaged, "an index of the database is wrong; nothing was written").
+				WithHint("stop keyroll and rebuild the indexes of table %s, as docs/damage.md says", strings.Join(tables, ", "))
+			break
+		}
 		f = fail.New(api.Damaged, "the database is damaged below its rows").
 			WithHint("stop keyroll and restore the database from a backup, as docs/damage.md says")
 	case unreachable:

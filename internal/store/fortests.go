@@ -15,6 +15,9 @@ type ForTests struct {
 	// LoseAnswer, if not nil, is called after each commit with the context of its InTx; when it returns true,
 	// InTx fails as if the connection had broken before the answer arrived.
 	LoseAnswer func(ctx context.Context) bool
+	// UseIndexes has statements use indexes that are known to be wrong, as they
+	// use those that are not known yet.
+	UseIndexes bool
 }
 
 // SetForTests is for tests, before db is used.

@@ -32,6 +32,7 @@ type DB struct {
 	reader       *sql.DB        // the same pool as writer on PostgreSQL
 	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
 	aside        func() *sql.DB // makes a pool for Aside; nil: no other process uses the database
+	unindexed    *unindexed     // nil where the database does not skip a wrong index: PostgreSQL, and a move
 	forTests     ForTests
 }
 
@@ -44,7 +45,13 @@ func Open(ctx context.Context, address string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = db.refuseMoved(ctx)
+	if db.dialect.Name == sqlite.Name {
+		db.unindexed = &unindexed{}
+		err = db.checkSmall(ctx)
+	}
+	if err == nil {
+		err = db.refuseMoved(ctx)
+	}
 	if err == nil {
 		err = db.bringUpToDate(ctx)
 	}
@@ -165,7 +172,7 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 		switch {
 		case err == nil && db.forTests.LoseAnswer != nil && db.forTests.LoseAnswer(ctx):
 			return noAnswer().Because(errAnswerLost)
-		case err == errRunTwice:
+		case err == errRunTwice || db.foundWrong(ctx, err): // the latter once a table
 			continue
 		case err == nil || !db.dialect.retryable(err):
 			return db.named(err)
@@ -184,9 +191,16 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 
 // View runs fn in a read-only transaction that sees one state of the database,
 // the one at its first statement. It never waits for a writer. A View left open
-// for long lets SQLite's write-ahead log grow.
+// for long lets SQLite's write-ahead log grow. Where a statement meets a wrong
+// index, fn is run again without the indexes of its tables: it must set, not add
+// to, what it captures.
 func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.named(db.run(ctx, db.reader, db.viewOptions(), fn))
+	for {
+		err := db.run(ctx, db.reader, db.viewOptions(), fn)
+		if !db.foundWrong(ctx, err) {
+			return db.named(err)
+		}
+	}
 }
 
 func (db *DB) viewOptions() *sql.TxOptions {
@@ -207,8 +221,14 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 		}
 	}()
 	defer inner.Rollback() // nothing after a commit
-	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly}
+	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly, unindexed: db.unindexed}
+	if db.forTests.UseIndexes {
+		tx.unindexed = nil
+	}
 	if err := fn(tx); err != nil {
+		if tx.unindexed != nil && db.dialect.trouble(err) == unsound {
+			return unsoundRead{err, tx.last}
+		}
 		return err
 	}
 	if tx.failed != nil {

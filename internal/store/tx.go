@@ -16,6 +16,9 @@ type Tx struct {
 	tx       *sql.Tx
 	readOnly bool
 	failed   error // of the first statement that failed
+
+	unindexed *unindexed // nil: all indexes are used
+	last      string     // text of the last statement; only where unindexed is set
 }
 
 // Exec runs a statement that returns no rows and reports how many it changed.
@@ -177,7 +180,11 @@ func (tx *Tx) prepare(query string, args []any) (text string, values []any, err 
 			return "", nil, tx.fail(fmt.Errorf("argument %d: %w", i+1, err))
 		}
 	}
-	return s.text, values, nil
+	if tx.unindexed == nil {
+		return s.text, values, nil
+	}
+	tx.last = s.text
+	return tx.unindexed.rewrite(s.text), values, nil
 }
 
 func (tx *Tx) fail(err error) error {

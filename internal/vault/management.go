@@ -390,6 +390,7 @@ func (v *Vaults) listBy(ctx context.Context, o *order, query string, args []any,
 		Next  string `json:"nextLink,omitempty"`
 	}{Value: []any{}}
 	err = v.db.View(ctx, func(tx *store.Tx) error {
+		answer.Value = []any{}
 		args := append([]any{o.tenant.ID, string(after), pageOfVaults + 1}, args...)
 		found, err := store.Collect(ctx, tx, scanVault, query, args...)
 		if err != nil {

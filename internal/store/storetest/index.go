@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"keyroll/internal/store"
@@ -29,7 +31,18 @@ func LoseWrites(t testing.TB, db *store.DB, index string, during func(db *store.
 	during(db)
 	closeDB(t, db)
 	before.write(t)
-	return Open(t, db.Shown())
+	return openUsing(t, db.Shown())
+}
+
+// openUsing opens a database that uses its indexes whatever is wrong with them,
+// as one does that is too large to be compared with them when it is opened.
+func openUsing(t testing.TB, address string) *store.DB {
+	t.Helper()
+	db := Open(t, address)
+	mode := Mode(t)
+	mode.UseIndexes = true
+	db.SetForTests(mode)
+	return db
 }
 
 // setReady says whether the server keeps an index up to date. It is looked up by
@@ -54,7 +67,74 @@ func ZeroIndex(t testing.TB, db *store.DB, index string) *store.DB {
 		clear(page)
 	}
 	pages.write(t)
-	return Open(t, db.Shown())
+	return openUsing(t, db.Shown())
+}
+
+// ZeroIndexes overwrites all indexes of the SQLite database at path, which is
+// closed, with zeros, but for those named.
+func ZeroIndexes(t testing.TB, path string, but ...string) {
+	t.Helper()
+	for _, index := range indexNames(t, path) {
+		if slices.Contains(but, index) {
+			continue
+		}
+		pages := indexIn(t, path, index)
+		for _, page := range pages.pages {
+			clear(page)
+		}
+		pages.write(t)
+	}
+}
+
+// ForgetIndexes makes all indexes of the SQLite database at path, which is closed,
+// what they were before its first row.
+func ForgetIndexes(t testing.TB, path string) {
+	t.Helper()
+	file, err := schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(t.TempDir(), "empty.db")
+	if err := os.WriteFile(empty, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, index := range indexNames(t, path) {
+		pages := indexIn(t, empty, index)
+		pages.path = path
+		pages.write(t)
+	}
+}
+
+func indexNames(t testing.TB, path string) (names []string) {
+	t.Helper()
+	raw := rawSQLite(t, path)
+	defer raw.Close()
+	rows, err := raw.Query(`SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name <> 'schema_version'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// rawSQLite opens an SQLite file that no process writes.
+func rawSQLite(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	raw, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "immutable=1"}).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // indexPages is the pages of an index by their numbers.
@@ -72,7 +152,13 @@ func readIndex(t testing.TB, db *store.DB, index string) indexPages {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := indexPages{path: address.Path, pages: map[int64][]byte{}}
+	return indexIn(t, address.Path, index)
+}
+
+// indexIn reads an index from the file of a closed database.
+func indexIn(t testing.TB, path, index string) indexPages {
+	t.Helper()
+	i := indexPages{path: path, pages: map[int64][]byte{}}
 	file, err := os.ReadFile(i.path)
 	if err != nil {
 		t.Fatal(err)
@@ -81,10 +167,7 @@ func readIndex(t testing.TB, db *store.DB, index string) indexPages {
 	if i.size = int64(binary.BigEndian.Uint16(file[16:])); i.size == 1 {
 		i.size = 65536
 	}
-	raw, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", OmitHost: true, Path: i.path, RawQuery: "immutable=1"}).String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := rawSQLite(t, i.path)
 	defer raw.Close()
 	var root int64
 	if err := raw.QueryRow(`SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND name = ?1`, index).Scan(&root); err != nil {
