@@ -119,7 +119,7 @@ func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
 		ctx := context.Background()
 		w := newWorld(t, db)
 		other := w.create(t, "fabrikam")
-		err := db.View(ctx, func(tx *store.Tx) error {
+		err := db.ViewOnce(ctx, func(tx *store.Tx) error {
 			all, err := w.dir.Tenants(ctx, tx, 0, 10)
 			if err != nil || len(all) != 2 || all[0] != w.tenant || all[1] != other {
 				t.Errorf("tenants: %v, %v", all, err)
@@ -428,7 +428,7 @@ func TestNoSecretStandsInTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	var all strings.Builder
-	err = w.db.View(ctx, func(tx *store.Tx) error {
+	err = w.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		for _, query := range []string{`SELECT secret_hash FROM principal`, `SELECT sealed FROM secret`} {
 			rows, err := tx.Query(ctx, query)
 			if err != nil {

@@ -29,7 +29,7 @@ func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
 		}
 		shown := func() (listed, found bool) {
 			t.Helper()
-			err := db.View(ctx, func(tx *store.Tx) error {
+			err := db.ViewOnce(ctx, func(tx *store.Tx) error {
 				all, err := w.dir.Tenants(ctx, tx, 0, 100)
 				for _, one := range all {
 					listed = listed || one == begun

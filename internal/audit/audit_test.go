@@ -28,7 +28,7 @@ func now() time.Time { return at }
 // row is an entry as it stands.
 func row(t *testing.T, db *store.DB, id int64) (text string) {
 	t.Helper()
-	err := db.View(t.Context(), func(tx *store.Tx) error {
+	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		var tenant, time int64
 		var request, principal, operation, outcome, detail string
 		var actor, target []byte
@@ -110,7 +110,7 @@ func TestUseOfARootKeySealsNothingAndKeepsItsOrigin(t *testing.T) {
 			t.Fatal(err)
 		}
 		var n int
-		err = db.View(ctx, func(tx *store.Tx) error {
+		err = db.ViewOnce(ctx, func(tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COUNT(*) FROM audit_entry WHERE tenant = 3 AND principal = ?1 AND operation = 'Roll' AND request = 'roll 5'
 				AND outcome = 'broken off' AND detail = 'unwrap' AND actor IS NULL AND target IS NULL`, who.String()).Scan(&n)
 		})

@@ -350,7 +350,7 @@ func (s *stage) end(ctx context.Context) {
 		}
 	}
 	w.VerifyClean()
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := s.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		var twice int
 		err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT p.id FROM policy p JOIN policy_key g ON g.policy = p.id JOIN key_page k ON k.parent = g.id GROUP BY p.id HAVING COUNT(DISTINCT g.id) > 1) AS n`).Scan(&twice)
 		if err == nil && twice > 0 {

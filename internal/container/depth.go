@@ -38,7 +38,7 @@ const (
 
 const (
 	whereDue = ` WHERE tenant = ?1 AND page = ?2 AND keyed < ?3 AND older = 0 AND purged = 0 ORDER BY id`
-	whereIDs = ` WHERE tenant = ?1 AND id IN `
+	whereIDs = ` WHERE +tenant = ?1 AND id IN ` // by the ids, not an index of all containers of the tenant
 )
 
 const updateKeyed = `UPDATE container SET generation = generation + 1, older = ?5, keyed = ?6

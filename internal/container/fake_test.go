@@ -142,7 +142,7 @@ func (f *fakePolicies) older(ctx context.Context, tx *store.Tx, tenant, id int64
 func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, classes ...envelope.Class) (moved []keypage.Row, err error) {
 	var target policy.KeyRow
 	var olds []keypage.Row
-	err = f.db.View(ctx, func(tx *store.Tx) error {
+	err = f.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		if target, err = f.Current(ctx, tx, tenant, id); err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
 			}
 		}
 		var pages []keypage.Sum
-		w.must(w.db.View(w.ctx, func(tx *store.Tx) (err error) {
+		w.must(w.db.ViewOnce(w.ctx, func(tx *store.Tx) (err error) {
 			pages, err = keypage.Usage(w.ctx, tx, w.tenant)
 			return err
 		}))
@@ -64,7 +64,7 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 			t.Errorf("the host of another tenant's geo puts a site into geo %d", c.Geo)
 		}
 		g, _ := other.geo("EU", "contoso-eu.sharepoint.com")
-		w.must(w.db.View(w.ctx, func(tx *store.Tx) error {
+		w.must(w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 			found, err := other.all.FindGeo(w.ctx, tx, other.tenant, "eu")
 			if err == nil && found.ID != g.ID {
 				t.Errorf("geo %d, want %d", found.ID, g.ID)
@@ -78,7 +78,7 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 func TestHostsOfGeosStandSealed(t *testing.T) {
 	each(t, func(w world) {
 		w.geo("EU", "contoso-eu.sharepoint.com")
-		w.must(w.db.View(w.ctx, func(tx *store.Tx) error {
+		w.must(w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 			var hash, host []byte
 			err := tx.QueryRow(w.ctx, `SELECT host_hash, host FROM geo_host WHERE tenant = ?1`, w.tenant).Scan(&hash, &host)
 			if len(hash) != 32 || len(host) < len("contoso-eu.sharepoint.com") || string(host) == "contoso-eu.sharepoint.com" {

@@ -371,7 +371,7 @@ func (w world) finished(id int64) (yes bool) {
 
 // parentOf returns a policy's current policy key.
 func (w world) parentOf(id int64) (p keypage.Parent) {
-	err := w.db.View(w.ctx, func(tx *store.Tx) error {
+	err := w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		k, err := w.policies.Current(w.ctx, tx, w.tenant, id)
 		p = keypage.Parent{ID: k.ID, Generation: k.Generation}
 		return err

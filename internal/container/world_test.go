@@ -70,7 +70,7 @@ func (w world) wantCode(err error, code api.Code) {
 
 func (w world) view(f func(tx *store.Tx) error) {
 	w.Helper()
-	w.must(w.db.View(w.ctx, f))
+	w.must(w.db.ViewOnce(w.ctx, f))
 }
 
 func (w world) mailbox(name string, policy int64) container.Container {
@@ -169,7 +169,7 @@ type standing struct {
 // the slots of each page are exactly the containers that point to it.
 func (w world) standings() (all map[int64]standing, err error) {
 	all = map[int64]standing{}
-	return all, w.db.View(w.ctx, func(tx *store.Tx) error {
+	return all, w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		list, err := w.all.All(w.ctx, tx, w.tenant, 0, 10_000)
 		if err != nil {
 			return err

@@ -34,7 +34,7 @@ func (w *world) backup(t testing.TB, c container.Container) (b content.Backup) {
 
 func (w *world) hasBackup(t testing.TB, b content.Backup) bool {
 	t.Helper()
-	err := w.db.View(context.Background(), func(tx *store.Tx) error {
+	err := w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		_, err := w.BackupByID(context.Background(), tx, tenant, b.ID)
 		return err
 	})
@@ -90,7 +90,7 @@ func (w *world) exact(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	var all []container.Container
-	must(t, w.db.View(ctx, func(tx *store.Tx) (err error) {
+	must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) (err error) {
 		all, err = w.containers.All(ctx, tx, tenant, 0, 10_000)
 		return err
 	}))
@@ -107,7 +107,7 @@ func (w *world) exactRows(t testing.TB) {
 	w.collect(t, time.Hour)
 	ctx := context.Background()
 	var named []string
-	must(t, w.db.View(ctx, func(tx *store.Tx) (err error) {
+	must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) (err error) {
 		for what, query := range map[string]string{
 			"items of no container": `SELECT COUNT(*) FROM item WHERE container NOT IN (SELECT id FROM container)`,
 			"key pages beside those that blobs point to": fmt.Sprintf(`SELECT COUNT(*) FROM key_page k WHERE class = %d
@@ -421,7 +421,7 @@ func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
 // all is every backup.
 func (w *world) all(t testing.TB) (list []content.Backup) {
 	t.Helper()
-	must(t, w.db.View(context.Background(), func(tx *store.Tx) (err error) {
+	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
 		list, err = w.Backups(context.Background(), tx, tenant, 0, 1000)
 		return err
 	}))
@@ -438,7 +438,7 @@ func TestBackupsAreDueAtTheirTime(t *testing.T) {
 			at   time.Time
 			want int
 		}{{at.Add(-time.Millisecond), 0}, {at, 1}, {at.Add(time.Hour), 1}} {
-			must(t, w.db.View(ctx, func(tx *store.Tx) error {
+			must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) error {
 				list, err := w.Due(ctx, tx, tenant, c.at, 10)
 				if len(list) != c.want || c.want == 1 && (list[0].ID != due.ID || !list[0].Expires.Equal(at) || list[0].Name != w.mail.Name) {
 					t.Errorf("at %v due are %+v", c.at, list)

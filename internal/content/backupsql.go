@@ -18,10 +18,8 @@ const (
 
 	selectUnfinishedIDs = `SELECT container FROM unfinished WHERE tenant = ?1 AND container <> ?2 ORDER BY container`
 	selectItemIDs       = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 ORDER BY id LIMIT ?3`
+	selectBlobsUpTo     = `SELECT ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id WHERE i.tenant = ?1 AND i.container = ?2 AND i.id <= ?3`
 )
-
-// insertDropped notes the blobs of an item that is about to go.
-const insertDropped = `INSERT INTO dropped (blob, item, tenant) SELECT id, item, tenant FROM blob WHERE tenant = ?1 AND item = ?2`
 
 // selectDropped returns blobs that wait to go, after a place in their order.
 const selectDropped = `SELECT blob, item FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
@@ -149,19 +147,13 @@ func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, er
 	return named, nil
 }
 
-// removeUpTo is remove for the items of a container up to an id.
-func removeUpTo(ctx context.Context, tx *store.Tx, tenant, container, last int64) error {
-	const items = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND id <= ?3`
-	for _, statement := range []string{
-		`INSERT INTO dropped (blob, item, tenant) SELECT id, item, tenant FROM blob WHERE item IN (` + items + `)`,
-		`DELETE FROM blob WHERE item IN (` + items + `)`,
-		`DELETE FROM item WHERE tenant = ?1 AND container = ?2 AND id <= ?3`,
-	} {
-		if _, err := tx.Exec(ctx, statement, tenant, container, last); err != nil {
-			return fmt.Errorf("delete items of container %d: %w", container, err)
-		}
+// blobsOfAll returns the blobs of the items of a container up to an id.
+func blobsOfAll(ctx context.Context, tx *store.Tx, tenant, container, last int64) ([]blobRow, error) {
+	blobs, err := store.Collect(ctx, tx, scanBlob, selectBlobsUpTo, tenant, container, last)
+	if err != nil {
+		return nil, fmt.Errorf("read blobs of container %d: %w", container, err)
 	}
-	return nil
+	return blobs, nil
 }
 
 // deleteDropped says that a blob waits no longer for an item that dropped it.

@@ -280,7 +280,7 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 		collected := make(chan content.Collected, 1)
 		collect := sync.OnceFunc(func() { go func() { collected <- w.collect(t, 0) }() })
 		waits := func() (is bool) {
-			must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+			must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 				return tx.QueryRow(t.Context(), `SELECT COUNT(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&is)
 			}))
 			return is

@@ -125,3 +125,24 @@ func (c *Collection) confirm(ctx context.Context) error {
 type Contradiction struct{ Tenants []int64 } // whose blobs they are
 
 func (e *Contradiction) Error() string { return fmt.Sprintf("blobs of tenants %d", e.Tenants) }
+
+// confirmAbsent fails Damaged where one of some containers, whose items are about
+// to go, is there. The tables are compared with their indexes first.
+func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int64) error {
+	if len(absent) == 0 {
+		return nil
+	}
+	if err := s.db.CheckTables(ctx, "container", "unfinished", "item", "blob", "key_page"); err != nil {
+		return fmt.Errorf("nothing is deleted: %w", err)
+	}
+	return s.db.Scan(ctx, "container", "tenant, id", "id", absent, func(row store.Scanner) error {
+		var of, id int64
+		if err := row.Scan(&of, &id); err != nil {
+			return err
+		}
+		if of != tenant {
+			return nil
+		}
+		return contradiction("container %d, whose items are to go, is there", id)
+	})
+}

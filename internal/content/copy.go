@@ -105,12 +105,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 	if err != nil {
 		return err
 	}
-	began := false
-	return s.db.View(ctx, func(tx *store.Tx) error {
-		if began { // what the first run stored would be stored twice
-			return fail.New(api.Damaged, "copy: an index of the database is wrong").
-				WithHint("copy again: the index is not used any more; its repair is in docs/damage.md")
-		}
+	return s.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		if covers, err := from.Covers(ctx, tx); err != nil {
 			return err
 		} else if !covers {
@@ -128,7 +123,6 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 			if err != nil || len(list) == 0 {
 				return err
 			}
-			began = true
 			part := copyPart{contents: s, directory: directory, from: from, to: to}
 			for _, f := range list {
 				blobs := []blobRow{f.blob}

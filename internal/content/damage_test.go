@@ -27,7 +27,7 @@ type stored struct {
 func (w *world) storedBlobs(t testing.TB) (list []stored) {
 	t.Helper()
 	ctx := context.Background()
-	must(t, w.db.View(ctx, func(tx *store.Tx) error {
+	must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT id, item, page FROM blob ORDER BY id`)
 		if err != nil {
 			return err
@@ -180,7 +180,7 @@ func TestExchangedPathsAreFound(t *testing.T) {
 	w.put(t, "menu", "soup")
 	blobs := w.storedBlobs(t)
 	hash := func(item int64) (h []byte) {
-		must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			return tx.QueryRow(t.Context(), `SELECT path_hash FROM item WHERE id = ?1`, item).Scan(&h)
 		}))
 		return h
@@ -309,7 +309,7 @@ func TestNothingOfAUserStandsInTheClear(t *testing.T) {
 	w.put(t, "dir/path-of-a-user", "file-of-a-user once more")
 	w.messages(t)
 	var row struct{ seq, name, file string }
-	must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+	must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		return tx.QueryRow(t.Context(), `SELECT seq, name, file FROM pragma_database_list WHERE name = ?1`, "main").Scan(&row.seq, &row.name, &row.file)
 	}))
 	found := 0

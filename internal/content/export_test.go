@@ -14,7 +14,3 @@ type Mbox = mbox
 
 // NewMbox returns one.
 func NewMbox(r io.Reader) *Mbox { return newMbox(r) }
-
-// TakeForSound has a collection leave out the comparison of tables with their
-// indexes.
-func TakeForSound(c *Collection) { c.checked = true }

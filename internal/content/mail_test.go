@@ -40,7 +40,7 @@ func TestExportGivesBackWhatWasImported(t *testing.T) {
 			rt.Fatalf("%d bytes exported, %d imported", len(got), len(mbox))
 		}
 		var items, size int64
-		err := w.db.View(t.Context(), func(tx *store.Tx) (err error) {
+		err := w.db.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
 			items, size, err = w.Totals(t.Context(), tx, w.mail)
 			return err
 		})

@@ -263,6 +263,9 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 			return err
 		}
 		if id != 0 {
+			if err := confirmFile(ctx, tx, u.item, id); err != nil {
+				return err
+			}
 			old, err := blobsOf(ctx, tx, tenant, id)
 			if err != nil {
 				return err
@@ -270,10 +273,8 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 			if err := removeKeys(ctx, tx, opened, old); err != nil {
 				return err
 			}
-			if removed, err := remove(ctx, tx, tenant, id); err != nil {
+			if err := removeItems(ctx, tx, tenant, u.item.Container, []int64{id}, old); err != nil {
 				return err
-			} else if !removed {
-				return errLost
 			}
 		}
 		if err := nameNew(ctx, tx, u.blobs); err != nil {

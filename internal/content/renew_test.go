@@ -37,7 +37,7 @@ func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n 
 // older counts the blobs below an id.
 func (w *world) older(t testing.TB, mark int64) (n int64) {
 	t.Helper()
-	must(t, w.db.View(context.Background(), func(tx *store.Tx) error {
+	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM blob WHERE id < ?1`, mark).Scan(&n)
 	}))
 	return n
@@ -133,7 +133,7 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 		}
 		_, err = w.Import(t.Context(), w.mail, -1, &meanwhile{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
 		must(t, err)
-		must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			var n int64
 			err := tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM item i JOIN blob b ON b.item = i.id WHERE i.container = ?1 AND b.id < ?2`, w.mail.ID, mark).Scan(&n)
 			if err == nil && n > 0 {

@@ -25,9 +25,9 @@ const (
 	countStale = `SELECT COUNT(*) FROM (SELECT b.id FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 LIMIT 1) AS stale`
 
-	replaceBlob  = `UPDATE blob SET id = ?4, page = ?5 WHERE item = ?1 AND sequence = ?2 AND id = ?3`
-	replaceItem  = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
-	dropReplaced = `INSERT INTO dropped (blob, item, tenant) VALUES (?1, ?2, ?3)`
+	// replaceBlob finds a blob by another index than the one that listed it, as a deletion does.
+	replaceBlob = `UPDATE blob SET id = ?4, page = ?5 WHERE id = ?3 AND +item = ?1 AND +sequence = ?2`
+	replaceItem = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 )
 
 // NewestBlob returns the highest id that a blob has, 0 if there is none.
@@ -117,7 +117,7 @@ func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, page
 	for _, one := range []struct {
 		statement string
 		args      [][]any
-	}{{replaceBlob, blobs}, {replaceItem, items}, {dropReplaced, dropped}} {
+	}{{replaceBlob, blobs}, {replaceItem, items}, {dropBlob, dropped}} {
 		affected, err := tx.ExecMany(ctx, one.statement, one.args)
 		if err != nil {
 			return fmt.Errorf("replace blobs of container %d: %w", u.container.ID, err)

@@ -66,6 +66,21 @@ func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, containers []co
 	return keypage.Standing(ctx, tx, tenant, envelope.ClassBlob, parents)
 }
 
+// ConfirmNoneUnderOlder fails Damaged where a blob of a container has its key in a
+// page under the older key, which is about to go. It comes from the items and
+// their blobs to the pages, without the index by which UnderOlder finds them.
+func ConfirmNoneUnderOlder(ctx context.Context, tx *store.Tx, o container.Opened) error {
+	pages, err := tx.IDs(ctx, `SELECT p.id FROM item i JOIN blob b ON b.item = i.id JOIN key_page p ON p.id = b.page
+		WHERE i.tenant = ?1 AND i.container = ?2 AND p.generation < ?3 LIMIT 1`, o.Tenant, o.ID, o.Generation)
+	if err != nil {
+		return fmt.Errorf("look for blob keys under the older key of container %d: %w", o.ID, err)
+	}
+	if len(pages) > 0 {
+		return contradiction("key page %d is under the older key of container %d", pages[0], o.ID)
+	}
+	return nil
+}
+
 // rewrapPages does so for some pages, in one transaction.
 func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64]container.Opened, ids []int64, r Rewrapping) error {
 	var rows []keypage.Row

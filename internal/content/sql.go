@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
@@ -20,9 +22,6 @@ const (
 const (
 	insertItem = `INSERT INTO item (id, tenant, container, version, path_hash, metadata, size, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
 	insertBlob = `INSERT INTO blob (id, tenant, item, sequence, size, page) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
-
-	deleteItem  = `DELETE FROM item WHERE tenant = ?1 AND id = ?2`
-	deleteBlobs = `DELETE FROM blob WHERE tenant = ?1 AND item = ?2`
 
 	updateBlobPage = `UPDATE blob SET page = ?4 WHERE tenant = ?1 AND id = ?3
 		AND EXISTS (SELECT 1 FROM item i WHERE i.id = blob.item AND i.container = ?2)`
@@ -111,30 +110,20 @@ func insert(ctx context.Context, tx *store.Tx, items []itemRow, blobs []blobRow,
 	return nil
 }
 
-// remove deletes an item's rows and reports whether it was there. Its blobs are
-// dropped, to go when nothing else names them.
-func remove(ctx context.Context, tx *store.Tx, tenant, item int64) (bool, error) {
-	if _, err := tx.Exec(ctx, insertDropped, tenant, item); err != nil {
-		return false, fmt.Errorf("drop blobs of item %d: %w", item, err)
-	}
-	if _, err := tx.Exec(ctx, deleteBlobs, tenant, item); err != nil {
-		return false, fmt.Errorf("delete blobs of item %d: %w", item, err)
-	}
-	n, err := tx.Exec(ctx, deleteItem, tenant, item)
-	if err != nil {
-		return false, fmt.Errorf("delete item %d: %w", item, err)
-	}
-	return n == 1, nil
-}
-
 // repoint says that a container's keys of blobs stand in page.
 func repoint(ctx context.Context, tx *store.Tx, c container.Container, blobs []int64, page int64) error {
 	args := make([][]any, len(blobs))
 	for i, id := range blobs {
 		args[i] = []any{c.Tenant, c.ID, id, page}
 	}
-	if _, err := tx.ExecMany(ctx, updateBlobPage, args); err != nil {
+	repointed, err := tx.ExecMany(ctx, updateBlobPage, args)
+	if err != nil {
 		return fmt.Errorf("repoint blobs to page %d: %w", page, err)
+	}
+	for i, n := range repointed {
+		if n == 0 {
+			return fail.New(api.Damaged, "fold into key page %d: blob %d of container %d, whose key is there, does not exist", page, blobs[i], c.ID)
+		}
 	}
 	return nil
 }

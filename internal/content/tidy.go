@@ -22,6 +22,9 @@ func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	if err != nil {
 		return fmt.Errorf("tidy up: %w", err)
 	}
+	if err := s.confirmAbsent(ctx, tenant, left); err != nil {
+		return fmt.Errorf("tidy up: %w", err)
+	}
 	var errs []error
 	for _, container := range left {
 		errs = append(errs, s.clear(ctx, tenant, container))
@@ -39,12 +42,19 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 	})
 	for more := true; more && err == nil; {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			if err := tx.Lock(ctx, container, true); err != nil { // another node may clear it too
+				return err
+			}
 			items, err := tx.IDs(ctx, selectItemIDs, tenant, container, s.batch)
 			if err != nil {
 				return err
 			}
 			if len(items) > 0 {
-				if err := removeUpTo(ctx, tx, tenant, container, items[len(items)-1]); err != nil {
+				blobs, err := blobsOfAll(ctx, tx, tenant, container, items[len(items)-1])
+				if err != nil {
+					return err
+				}
+				if err := removeItems(ctx, tx, tenant, container, items, blobs); err != nil {
 					return err
 				}
 			}
@@ -52,7 +62,7 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 			if err != nil {
 				return err
 			}
-			if more = len(items)+int(pages) > 0; more {
+			if more = len(items)+pages > 0; more {
 				return nil
 			}
 			_, err = deleteUnfinished(ctx, tx, container, false)

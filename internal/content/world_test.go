@@ -190,7 +190,7 @@ func (w *world) importMail(t testing.TB, mbox string) content.Imported {
 
 func (w *world) totals(t testing.TB) (items, bytes int64) {
 	t.Helper()
-	must(t, w.db.View(context.Background(), func(tx *store.Tx) (err error) {
+	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
 		items, bytes, err = w.Totals(context.Background(), tx, w.mail)
 		return err
 	}))
@@ -247,7 +247,7 @@ func (w *world) healthy(t testing.TB, exact bool) {
 		must(t, w.Check(ctx, c, func(r content.Checked) error { return r.Err }))
 	}
 	var rows, slots int64
-	must(t, w.db.View(ctx, func(tx *store.Tx) error {
+	must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM blob), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&rows, &slots)
 	}))
 	if rows != slots {
@@ -261,7 +261,7 @@ func (w *world) healthy(t testing.TB, exact bool) {
 // pages counts the key pages of blobs.
 func (w *world) pages(t testing.TB) (pages int) {
 	t.Helper()
-	must(t, w.db.View(context.Background(), func(tx *store.Tx) error {
+	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&pages)
 	}))
 	return pages
@@ -281,7 +281,7 @@ func (w *world) tables(t testing.TB) string {
 	t.Helper()
 	ctx := context.Background()
 	var all strings.Builder
-	must(t, w.db.View(ctx, func(tx *store.Tx) error {
+	must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		for _, query := range []string{
 			`SELECT id, version, path_hash, metadata, size FROM item ORDER BY id`,
 			`SELECT id, page, NULL, NULL, size FROM blob ORDER BY id`,

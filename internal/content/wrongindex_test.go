@@ -41,11 +41,9 @@ func (w *world) tryCollect(t testing.TB, compare bool) error {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
+	storetest.UseIndexes(t, w.db, compare)
 	c, err := w.Collect(context.Background(), 0, false, nil)
 	must(t, err)
-	if !compare {
-		content.TakeForSound(c)
-	}
 	if err := c.Tenant(context.Background(), tenant, nil); err != nil {
 		return err
 	}
@@ -92,10 +90,7 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 						t.Errorf("%d files are read", len(got))
 					}
 				}
-				must(t, w.db.InTx(t.Context(), func(tx *store.Tx) error {
-					_, err := tx.Exec(t.Context(), map[string]string{"sqlite": `REINDEX blob`, "postgres": `REINDEX TABLE blob`}[w.db.Dialect().Name])
-					return err
-				}))
+				storetest.Reindex(t, w.db, "blob")
 				must(t, w.tryCollect(t, true))
 				w.exact(t)
 			})
@@ -122,4 +117,92 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != body(5, 10) {
 		t.Errorf("%d files are read", len(got))
 	}
+}
+
+// Where an index leads to a row of something else, nothing of that row is deleted:
+// neither in place of a file that is replaced, nor with what is left of a backup.
+func TestADeletionAsksTheRowItself(t *testing.T) {
+	const theirs = ` WHERE id = (SELECT MIN(id) FROM item WHERE container = ?1)`
+	for name, one := range map[string]struct {
+		index, moved string // a row of what goes becomes one of what stays, in the rows alone
+	}{
+		"an item of another container": {"item_container", `UPDATE item SET container = ?2` + theirs},
+		"a blob of another item": {"sqlite_autoindex_blob_1",
+			`UPDATE blob SET item = (SELECT MIN(id) FROM item WHERE container = ?2), sequence = 100 WHERE item = (SELECT MIN(id) FROM item WHERE container = ?1)`},
+		"a key page of another container": {"key_page_place", `UPDATE key_page SET parent = ?2 WHERE id = (SELECT MIN(id) FROM key_page WHERE parent = ?1)`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, storetest.SQLite(t)) // PostgreSQL leads to no row that has changed
+			w.put(t, "file", "old")
+			b := w.backup(t, w.site)
+			w.expire(t, b)
+			w.lose(t, one.index, func() { w.exec(t, one.moved, b.ID, w.site.ID) })
+			before := w.rows(t)
+			for _, check := range []bool{false, true} {
+				storetest.UseIndexes(t, w.db, check)
+				wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
+				if after := w.rows(t); after != before {
+					t.Errorf("check %v: before:\n%s\nafter:\n%s", check, before, after)
+				}
+			}
+		})
+	}
+	t.Run("another file", func(t *testing.T) {
+		w := newWorld(t, storetest.SQLite(t))
+		w.put(t, "a", "of a")
+		w.lose(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
+		before := w.rows(t)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		wantCode(t, err, api.Damaged)
+		if after := w.rows(t); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+	t.Run("a blob of another file", func(t *testing.T) {
+		w := newWorld(t, storetest.SQLite(t))
+		w.put(t, "a", "of a")
+		w.put(t, "b", "of b")
+		w.lose(t, "sqlite_autoindex_blob_1", func() {
+			w.exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
+		})
+		before := w.rows(t)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		wantCode(t, err, api.Damaged)
+		if after := w.rows(t); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+}
+
+// What is left of a container is not cleared when the container is there.
+func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.put(t, "file", "content")
+		w.exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.site.ID, tenant)
+		before := w.rows(t)
+		wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
+		if after := w.rows(t); after != before || w.get(t, "file") != "content" {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+}
+
+// rows is what rows say of content, without an index.
+func (w *world) rows(t testing.TB) (all string) {
+	t.Helper()
+	for _, query := range []string{
+		`SELECT id, +container, 0, 0 FROM item ORDER BY +id`, `SELECT id, +item, +sequence, +page FROM blob ORDER BY +id, +item`,
+		`SELECT id, +parent, +version, +count FROM key_page ORDER BY +id`, `SELECT blob, +item, 0, 0 FROM dropped ORDER BY +blob`,
+	} {
+		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
+			lines, err := store.Collect(t.Context(), tx, func(row store.Scanner) (string, error) {
+				var n [4]int64
+				err := row.Scan(&n[0], &n[1], &n[2], &n[3])
+				return fmt.Sprintln(n), err
+			}, query)
+			all += query + "\n" + strings.Join(lines, "")
+			return err
+		}))
+	}
+	return all
 }

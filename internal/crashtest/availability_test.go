@@ -34,7 +34,7 @@ func availabilityAtRest(t *testing.T, w *nodetest.World) {
 	type version struct{ id, version int64 }
 	var destroyed []version
 	var policies, left int
-	err := w.Node.DB.View(t.Context(), func(tx *store.Tx) error {
+	err := w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		if err := tx.QueryRow(t.Context(), `SELECT count(*) FROM policy`).Scan(&policies); err != nil {
 			return err
 		}

@@ -263,7 +263,7 @@ func atRest(t *testing.T, w *nodetest.World) {
 		"rolls that have not ended":         `SELECT count(*) FROM roll WHERE state NOT IN ('finished', 'superseded')`,
 	} {
 		var n int
-		err := w.Node.DB.View(t.Context(), func(tx *store.Tx) error { return tx.QueryRow(t.Context(), query).Scan(&n) })
+		err := w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error { return tx.QueryRow(t.Context(), query).Scan(&n) })
 		if err != nil || n != 0 {
 			t.Errorf("%s: %d (%v)", what, n, err)
 		}

@@ -184,7 +184,7 @@ func unmoved(t *testing.T, data string) (n int64) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	err = db.View(ctx, func(tx *store.Tx) error {
+	err = db.ViewOnce(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, `SELECT coalesce(sum(k.count), 0) FROM key_page k JOIN policy_key g ON g.id = k.parent
 			JOIN policy p ON p.id = g.policy WHERE p.name = ?1 AND k.parent <> p.current`, nodetest.MailboxPolicy).Scan(&n)
 	})

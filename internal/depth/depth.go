@@ -95,12 +95,14 @@ type work struct {
 	did     atomic.Bool
 	mu      sync.Mutex
 	claimed map[int64]bool
+	sound   func() error // the tables by which older keys go agree with their indexes; checked once
 }
 
 // Work goes once over the containers of a scope and does of a stage what no other
 // node does. It reports whether that was anything.
 func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error) {
 	w := &work{Deep: d, Share: share, claimed: map[int64]bool{}}
+	w.sound = sync.OnceValue(func() error { return d.db.CheckTables(ctx, "container", "item", "blob", "key_page") })
 	done := share.Done
 	w.Done = func(tx *store.Tx, d roll.Done) error {
 		w.did.Store(w.did.Load() || d != roll.Done{})
@@ -226,8 +228,18 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	if err != nil {
 		return err
 	}
+	if err := w.sound(); fail.Is(err, api.Damaged) {
+		for _, o := range opened {
+			w.Skip(o.ID, fmt.Sprintf("container %d", o.ID), err)
+		}
+		return nil
+	} else if err != nil {
+		return err
+	}
 	fault.Point("older.before-commit")
+	var contradicted map[int64]error
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
+		contradicted = map[int64]error{}
 		if err := w.Hold(tx); err != nil {
 			return err
 		}
@@ -243,8 +255,9 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool {
 			return slices.ContainsFunc(left, func(at keypage.Stand) bool { return at.Parent == o.ID })
 		})
-		if len(done) == 0 {
-			return nil
+		done, err = confirmed(ctx, tx, done, contradicted)
+		if err != nil || len(done) == 0 {
+			return err
 		}
 		if err := w.containers.DropOlder(ctx, tx, g, done); err != nil {
 			return err
@@ -256,9 +269,28 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	}
 	if err == nil {
 		fault.Point("older.after-commit")
-		w.did.Store(true)
+		for id, err := range contradicted {
+			w.Skip(id, fmt.Sprintf("container %d", id), err)
+		}
+		w.did.Store(w.did.Load() || len(contradicted) < len(opened))
 	}
 	return err
+}
+
+// confirmed returns those containers whose older key nothing needs by a second
+// look either: what it opened would be lost with it.
+func confirmed(ctx context.Context, tx *store.Tx, done []container.Opened, contradicted map[int64]error) (list []container.Opened, err error) {
+	for _, o := range done {
+		switch err := content.ConfirmNoneUnderOlder(ctx, tx, o); {
+		case err == nil:
+			list = append(list, o)
+		case fail.Is(err, api.Damaged):
+			contradicted[o.ID] = err
+		default:
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // ended is that a stage has nothing left to do of some containers.

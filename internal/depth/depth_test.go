@@ -38,13 +38,18 @@ func newWorld(p *policytest.World, folder string) *world { return newWorldSlots(
 
 func newWorldSlots(p *policytest.World, folder string, slots int) *world {
 	p.Helper()
-	w := &world{World: p, wrote: map[int64]string{}}
 	blobs, err := blob.Open(p.Ctx, "file://"+folder)
-	w.Must(err)
-	w.blobs = blobs
+	p.Must(err)
+	p.Must(container.New(p.DB, p.Policies, slots, p.Clock.Now).Bootstrap(p.Ctx, p.Tenant))
+	return worldOf(p, blobs, map[int64]string{}, slots)
+}
+
+// worldOf is a world whose tenant is there.
+func worldOf(p *policytest.World, blobs blob.Store, wrote map[int64]string, slots int) *world {
+	p.Helper()
+	w := &world{World: p, wrote: wrote, blobs: blobs}
 	w.containers = container.New(p.DB, p.Policies, slots, p.Clock.Now)
-	w.Must(w.containers.Bootstrap(w.Ctx, w.Tenant))
-	_, err = w.containers.Directory(w.Ctx, w.Tenant)
+	_, err := w.containers.Directory(w.Ctx, w.Tenant)
 	w.Must(err)
 	w.contents = content.New(p.DB, w.containers, blobs, slots, p.Clock.Now)
 	w.deep = depth.New(p.DB, w.containers, w.contents)
@@ -108,6 +113,17 @@ func (w *world) finish(ro roll.Roll, want api.RollState) api.Roll {
 		w.Fatalf("the roll is %s: %s", p.State, p.Message)
 	}
 	return p
+}
+
+func (w *world) resume(ro roll.Roll) {
+	w.Helper()
+	w.InTx(func(tx *store.Tx) error {
+		now, err := roll.Find(w.Ctx, tx, w.Tenant, fmt.Sprint(ro.ID))
+		if err != nil {
+			return err
+		}
+		return roll.SetState(w.Ctx, tx, now, api.RollRunning)
+	})
 }
 
 func (w *world) progress(ro roll.Roll) (p api.Roll) {

@@ -85,13 +85,7 @@ func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 			}
 		}
 		change(-1, -1)
-		w.InTx(func(tx *store.Tx) error {
-			now, err := roll.Find(w.Ctx, tx, w.Tenant, fmt.Sprint(ro.ID))
-			if err != nil {
-				return err
-			}
-			return roll.SetState(w.Ctx, tx, now, api.RollRunning)
-		})
+		w.resume(ro)
 		if p := w.finish(ro, api.RollFinished); p.SkippedCount != 0 {
 			w.Errorf("%+v", p)
 		}

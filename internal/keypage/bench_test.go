@@ -124,7 +124,7 @@ func BenchmarkUnder(b *testing.B) {
 		b.SetBytes(int64(batch * len(rows[0].Body)))
 		var after int64
 		for b.Loop() {
-			err := db.View(ctx, func(tx *store.Tx) error {
+			err := db.ViewOnce(ctx, func(tx *store.Tx) error {
 				got, err := keypage.Under(ctx, tx, 1, []keypage.Parent{{ID: 1, Generation: 1}}, []envelope.Class{envelope.ClassActive}, after, batch)
 				if err != nil {
 					return err

@@ -52,6 +52,10 @@ func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, pa
 		if errors.Is(err, errLost) {
 			continue
 		}
+		if fail.Is(err, api.Damaged) {
+			damaged = first(damaged, err)
+			continue
+		}
 		if err != nil {
 			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
 		}

@@ -93,7 +93,7 @@ func (f *folding) repoint(ctx context.Context, tx *store.Tx, children []int64, p
 func (f *folding) points(t testing.TB) map[int64]int64 {
 	t.Helper()
 	pages := map[int64]int64{}
-	err := f.db.View(f.ctx, func(tx *store.Tx) error {
+	err := f.db.ViewOnce(f.ctx, func(tx *store.Tx) error {
 		rows, err := tx.Query(f.ctx, `SELECT id, page FROM fold_child`)
 		if err != nil {
 			return err
@@ -116,7 +116,7 @@ func (f *folding) points(t testing.TB) map[int64]int64 {
 
 func (f *folding) rows(t testing.TB, class envelope.Class) (rows []Row) {
 	t.Helper()
-	err := f.db.View(f.ctx, func(tx *store.Tx) (err error) {
+	err := f.db.ViewOnce(f.ctx, func(tx *store.Tx) (err error) {
 		rows, err = Under(f.ctx, tx, f.tenant, []Parent{f.parent}, []envelope.Class{class}, 0, 10_000)
 		return err
 	})

@@ -116,13 +116,28 @@ func Delete(ctx context.Context, tx *store.Tx, rows ...Row) (deleted []bool, err
 }
 
 // DeleteBlobPages removes up to limit pages of blob keys under a container that is
-// not there, whatever the generation of its key, and returns how many.
-func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64, limit int) (int64, error) {
-	n, err := tx.Exec(ctx, deleteBlobPages, tenant, envelope.ClassBlob, container, limit)
+// not there, whatever the generation of its key, and returns how many. It fails
+// Damaged where a page is of that container by the index alone.
+func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64, limit int) (int, error) {
+	ids, err := tx.IDs(ctx, selectBlobPages, tenant, envelope.ClassBlob, container, limit)
+	if err != nil {
+		return 0, fmt.Errorf("list key pages of container %d: %w", container, err)
+	}
+	args := make([][]any, len(ids))
+	for i, id := range ids {
+		args[i] = []any{id, tenant, envelope.ClassBlob, container}
+	}
+	deleted, err := tx.ExecMany(ctx, deleteBlobPage, args)
 	if err != nil {
 		return 0, fmt.Errorf("delete key pages of container %d: %w", container, err)
 	}
-	return n, nil
+	for i, n := range deleted {
+		if n != 1 {
+			return 0, fail.New(api.Damaged, "an index of the database says otherwise than its rows: key page %d is of container %d by the index alone; nothing is deleted", ids[i], container).
+				WithHint("docs/damage.md says how an index is rebuilt from the rows")
+		}
+	}
+	return len(ids), nil
 }
 
 // Under returns the first limit pages that stand under one of parents, are of

@@ -72,7 +72,7 @@ func TestStoredPageComesBack(t *testing.T) {
 				t.Errorf("page %d came back as %+v", id+1, got)
 			}
 		}
-		err := db.View(t.Context(), func(tx *store.Tx) error {
+		err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			_, err := keypage.Get(t.Context(), tx, tenant, 3)
 			return err
 		})
@@ -300,7 +300,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				}
 			}
 			ctx := context.Background()
-			err := db.View(ctx, func(tx *store.Tx) error {
+			err := db.ViewOnce(ctx, func(tx *store.Tx) error {
 				gotUnder, err := keypage.Under(ctx, tx, tenant, parents, classes, after, limit)
 				if err != nil {
 					return err

@@ -13,7 +13,9 @@ const columns = `id, tenant, parent, generation, class, version, count, body`
 
 const selectPage = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id = ?2`
 
-const selectPages = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id IN `
+// selectPages reads rows by their ids: without the + SQLite would, for more than a
+// few ids, pass over all pages of the tenant in the index key_page_place.
+const selectPages = `SELECT ` + columns + ` FROM key_page WHERE +tenant = ?1 AND id IN `
 
 const insertPage = `INSERT INTO key_page (` + columns + `) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
 
@@ -22,8 +24,10 @@ const updatePage = `UPDATE key_page SET parent = ?4, generation = ?5, class = ?6
 
 const deletePage = `DELETE FROM key_page WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 
-const deleteBlobPages = `DELETE FROM key_page WHERE tenant = ?1 AND id IN (
-	SELECT id FROM key_page WHERE tenant = ?1 AND class = ?2 AND parent = ?3 LIMIT ?4)`
+const selectBlobPages = `SELECT id FROM key_page WHERE tenant = ?1 AND class = ?2 AND parent = ?3 LIMIT ?4`
+
+// deleteBlobPage asks the row itself, not the index that named it.
+const deleteBlobPage = `DELETE FROM key_page WHERE id = ?1 AND +tenant = ?2 AND +class = ?3 AND +parent = ?4`
 
 // sumPages leaves out class blobs (?2), the highest, by a range, so that its
 // index entries are not even passed over.

@@ -194,7 +194,7 @@ func (x tenancy) database() (content []byte) {
 // rows returns every text and every byte string of the database's tables.
 func (x tenancy) rows() (content []byte) {
 	x.t.Helper()
-	err := x.Node.DB.View(x.t.Context(), func(tx *store.Tx) error {
+	err := x.Node.DB.ViewOnce(x.t.Context(), func(tx *store.Tx) error {
 		each := func(query string, row func(value any)) error {
 			rows, err := tx.Query(x.t.Context(), query)
 			if err != nil {

@@ -403,7 +403,7 @@ func (w *ward) suffer(i injury, acting, want []string) {
 	}
 	var old any
 	var id int64
-	w.done(w.Node.DB.View(t.Context(), func(tx *store.Tx) error {
+	w.done(w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		return tx.QueryRow(t.Context(), fmt.Sprintf(`SELECT %s, %s FROM %s WHERE %s`, column, key, table, i.where)).Scan(&old, &id)
 	}))
 	if b, ok := old.([]byte); ok {

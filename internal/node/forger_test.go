@@ -117,7 +117,7 @@ func secondTenant(t *testing.T, w *nodetest.World) *nodetest.World {
 // ask runs a query on a database.
 func ask[T any](t *testing.T, db *store.DB, f func(tx *store.Tx) (T, error)) (answer T) {
 	t.Helper()
-	err := db.View(t.Context(), func(tx *store.Tx) (err error) {
+	err := db.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
 		answer, err = f(tx)
 		return err
 	})

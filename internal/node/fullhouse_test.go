@@ -31,7 +31,7 @@ func TestOwnVaultsAreReachedWhileCallersHoldEveryConnection(t *testing.T) {
 			w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), Database: database(t), Limits: listen.Limits{Connections: connections, PerSource: connections}})
 			w.StageSites()
 			var pol policy.Policy
-			err := w.Node.DB.View(t.Context(), func(tx *store.Tx) (err error) {
+			err := w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
 				pol, err = w.Node.Policies.Find(t.Context(), tx, w.Node.Tenant.ID, "Sites")
 				return err
 			})

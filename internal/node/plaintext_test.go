@@ -327,7 +327,7 @@ func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 	var policyKeys []policy.KeyRow
 	var containers []container.Container
 	sealed := map[string][]byte{}
-	err := n.DB.View(ctx, func(tx *store.Tx) error {
+	err := n.DB.ViewOnce(ctx, func(tx *store.Tx) error {
 		all, err := n.Policies.List(ctx, tx, n.Tenant.ID)
 		if err != nil {
 			return err

@@ -182,7 +182,7 @@ type wrapped struct {
 // policyKeys are the keys of a policy, of all its generations.
 func policyKeys(t *testing.T, w *nodetest.World, policy string) (all []wrapped) {
 	t.Helper()
-	err := w.Node.DB.View(t.Context(), func(tx *store.Tx) error {
+	err := w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		rows, err := tx.Query(t.Context(), `SELECT r.policy_key, r.wrap_availability FROM revision r JOIN policy p ON p.id = r.policy WHERE p.name = ?1`, policy)
 		if err != nil {
 			return err

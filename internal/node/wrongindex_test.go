@@ -29,7 +29,7 @@ func TestContentStaysReadableWithEveryIndexWrong(t *testing.T) {
 	count := func(w *nodetest.World) (counts string) {
 		for _, table := range tables {
 			var n int64
-			err := w.Node.DB.View(t.Context(), func(tx *store.Tx) error {
+			err := w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
 				return tx.QueryRow(t.Context(), `SELECT count(*) FROM `+table+` AS t`).Scan(&n)
 			})
 			if err != nil {

@@ -93,7 +93,7 @@ func probe(w *policytest.World, pol policy.Policy, version uint32) {
 	w.Helper()
 	for _, key := range keysOf(w, pol) {
 		var rev policy.Revision
-		err := w.DB.View(w.Ctx, func(tx *store.Tx) (err error) {
+		err := w.DB.ViewOnce(w.Ctx, func(tx *store.Tx) (err error) {
 			rev, err = w.Policies.RevisionOf(w.Ctx, tx, w.Tenant, key.ID)
 			return err
 		})

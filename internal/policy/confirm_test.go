@@ -5,27 +5,16 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
-	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// on is the world over another database, as the next process.
-func on(w *policytest.World, db *store.DB) *policytest.World {
-	n := *w
-	config := w.Policies.Config
-	n.DB, config.DB = db, db
-	n.Policies = policy.New(config)
-	w.Cleanup(n.Policies.Close)
-	return &n
-}
-
 // lose does something while what is written to an index gets lost, and returns
 // the world after that.
 func lose(w *policytest.World, index string, during func(w *policytest.World)) *policytest.World {
 	w.Helper()
-	return on(w, storetest.LoseWrites(w, w.DB, index, func(db *store.DB) { during(on(w, db)) }))
+	return w.Over(storetest.LoseWrites(w, w.DB, index, func(db *store.DB) { during(w.Over(db)) }))
 }
 
 // refused fails the test unless err is Damaged and the audit log has it.
@@ -55,10 +44,7 @@ func TestRetireBelievesNoWrongIndex(t *testing.T) {
 		}
 		refused(w, err)
 		w.Open(pol.Current.ID).Zero()
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, map[string]string{"sqlite": `REINDEX key_page`, "postgres": `REINDEX TABLE key_page`}[w.DB.Dialect().Name])
-			return err
-		})
+		storetest.Reindex(t, w.DB, "key_page")
 		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 0 || err != nil {
 			t.Errorf("%d retired: %v", n, err)
 		}

@@ -23,7 +23,7 @@ func each(t *testing.T, test func(w *policytest.World)) {
 
 func (w finder) find(identity string) (policy.Policy, error) {
 	var pol policy.Policy
-	err := w.DB.View(w.Ctx, func(tx *store.Tx) (err error) {
+	err := w.DB.ViewOnce(w.Ctx, func(tx *store.Tx) (err error) {
 		pol, err = w.Policies.Find(w.Ctx, tx, w.Tenant, identity)
 		return err
 	})

@@ -213,7 +213,7 @@ func TestSecretIsMadeOnceAndStandsSealed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = db.View(ctx, func(tx *store.Tx) error {
+		err = db.ViewOnce(ctx, func(tx *store.Tx) error {
 			_, err := seal.Secret(ctx, tx, s, "b", nil)
 			return err
 		})

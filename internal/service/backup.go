@@ -195,6 +195,9 @@ func (s *Service) expireBackups(tenant int64) {
 			if err != nil || len(due) == 0 {
 				return err
 			}
+			if err := s.DB.CheckTables(ctx, "backup", "container"); err != nil {
+				return fmt.Errorf("no backup expires: %w", err)
+			}
 			var errs []error
 			for _, b := range due {
 				errs = append(errs, s.Contents.Expire(ctx, b, func(tx *store.Tx) error {

@@ -276,7 +276,7 @@ func (m *model) probe() {
 	m.Helper()
 	m.Policies.Close()
 	var kept []int64
-	m.Must(m.DB.View(m.ctx, func(tx *store.Tx) (err error) {
+	m.Must(m.DB.ViewOnce(m.ctx, func(tx *store.Tx) (err error) {
 		kept, err = tx.IDs(m.ctx, `SELECT policy_key FROM revision WHERE tenant = ?1 AND erased = 0`, m.Tenant)
 		return err
 	}))

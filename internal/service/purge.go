@@ -51,6 +51,7 @@ func (s *Service) ListPurgeApprovers(ctx context.Context, _ api.None) (api.List[
 	return do(ctx, s, api.ListPurgeApprovers.Meta, "", func(ctx context.Context, c *call) (api.List[api.PurgeApprover], error) {
 		list := api.List[api.PurgeApprover]{Items: []api.PurgeApprover{}}
 		return list, c.read(ctx, func(tx *store.Tx) error {
+			list.Items = list.Items[:0]
 			all, err := s.Access.WithRole(ctx, tx, c.tenant, access.Approver)
 			for _, p := range all {
 				list.Items = append(list.Items, api.PurgeApprover{Name: p.Name, Created: p.Created.UTC()})

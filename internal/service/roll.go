@@ -78,6 +78,7 @@ func (s *Service) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.L
 	return do(ctx, s, api.ListKeyUsage.Meta, "", func(ctx context.Context, c *call) (api.List[api.KeyUsage], error) {
 		list := api.List[api.KeyUsage]{Items: []api.KeyUsage{}}
 		return list, c.read(ctx, func(tx *store.Tx) error {
+			list.Items = list.Items[:0]
 			all, err := s.Policies.Usage(ctx, tx, c.tenant)
 			if err != nil {
 				return err

@@ -79,7 +79,7 @@ func newWorldOver(p *policytest.World, blobs blob.Store) world {
 		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
-			return guid, p.DB.View(ctx, func(tx *store.Tx) error {
+			return guid, p.DB.ViewOnce(ctx, func(tx *store.Tx) error {
 				t, err := directory.Tenant(ctx, tx, tenant)
 				guid = t.GUID
 				return err

@@ -31,6 +31,9 @@ func scanName(row Scanner) (name string, err error) {
 // PostgreSQL without the extension amcheck, or without the right to use it. No
 // lock is taken that holds up others; the cost grows with the table.
 func (db *DB) CheckTable(ctx context.Context, table string) (checked bool, err error) {
+	if db.forTests.CheckNothing {
+		return true, nil
+	}
 	if checked, err = db.dialect.checkTable(ctx, db, table); err != nil {
 		err = fmt.Errorf("check table %s: %w", table, db.named(err))
 	}

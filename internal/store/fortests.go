@@ -10,7 +10,7 @@ import (
 type ForTests struct {
 	// RunTwice rolls a transaction back when its function has succeeded, as a
 	// database does that breaks it off at its commit; the function is run again,
-	// and committed.
+	// and committed. A View runs its function twice.
 	RunTwice bool
 	// LoseAnswer, if not nil, is called after each commit with the context of its InTx; when it returns true,
 	// InTx fails as if the connection had broken before the answer arrived.
@@ -18,6 +18,8 @@ type ForTests struct {
 	// UseIndexes has statements use indexes that are known to be wrong, as they
 	// use those that are not known yet.
 	UseIndexes bool
+	// CheckNothing has no table compared with its indexes: each is found sound.
+	CheckNothing bool
 }
 
 // SetForTests is for tests, before db is used.

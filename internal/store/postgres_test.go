@@ -124,7 +124,7 @@ func TestDeadConnectionsAreReplacedUnseen(t *testing.T) {
 	together.Add(connections)
 	for range connections {
 		all.Go(func() {
-			err := db.View(t.Context(), func(tx *store.Tx) error {
+			err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 				together.Done()
 				together.Wait()
 				return nil

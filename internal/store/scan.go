@@ -57,7 +57,7 @@ func rowsOf(ctx context.Context, tx *Tx, each func(row Scanner) error, query str
 func sqliteScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) error) error {
 	list := s.list("[", "]")
 	for after, last := int64(math.MinInt64), int64(0); after != math.MaxInt64; after = last {
-		err := db.run(ctx, db.reader, db.viewOptions(), func(tx *Tx) error { // not a View: each gets no row twice
+		err := db.ViewOnce(ctx, func(tx *Tx) error {
 			err := tx.QueryRow(ctx, `SELECT COALESCE((SELECT rowid FROM `+s.table+` NOT INDEXED WHERE rowid > ?1 ORDER BY rowid LIMIT 1 OFFSET ?2), ?3)`,
 				after, scanRows, int64(math.MaxInt64)).Scan(&last)
 			if err != nil {
@@ -67,14 +67,14 @@ func sqliteScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) e
 				WHERE rowid > ?1 AND rowid <= ?2 AND +`+s.column+` IN (SELECT value FROM json_each(?3))`, after, last, list)
 		})
 		if err != nil {
-			return db.named(err)
+			return err
 		}
 	}
 	return nil
 }
 
 func postgresScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) error) error {
-	return db.View(ctx, func(tx *Tx) error {
+	return db.ViewOnce(ctx, func(tx *Tx) error {
 		for _, off := range []string{"enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"} {
 			if _, err := tx.Exec(ctx, `SET LOCAL `+off+` = off`); err != nil {
 				return err

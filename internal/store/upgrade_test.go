@@ -86,7 +86,7 @@ func columnsOf(t *testing.T, db *store.DB) map[string][][2]string {
 
 func rowsOf(t *testing.T, db *store.DB, query string, row func(values []any)) {
 	t.Helper()
-	err := db.View(t.Context(), func(tx *store.Tx) error {
+	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		rows, err := tx.Query(t.Context(), query)
 		if err != nil {
 			return err

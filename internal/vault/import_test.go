@@ -118,7 +118,7 @@ func TestImportedKeyStandsUnderTheSeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	var public, sealed []byte
-	err := n.db.View(ctx, func(tx *store.Tx) error {
+	err := n.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, "SELECT public, sealed FROM vault_key_version").Scan(&public, &sealed)
 	})
 	if err != nil {

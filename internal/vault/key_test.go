@@ -214,7 +214,7 @@ func TestNoKeyMaterialOrTokenIsLoggedOrStoredInTheClear(t *testing.T) {
 			t.Errorf("the log does not name %s", want)
 		}
 	}
-	err = n.db.View(ctx, func(tx *store.Tx) error {
+	err = n.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		var sealed []byte
 		err := tx.QueryRow(ctx, `SELECT sealed FROM vault_key_version`).Scan(&sealed)
 		if bytes.Contains(sealed, k.Key.N) { // PKCS #8 holds the modulus as it is

@@ -95,7 +95,7 @@ func TestNameOfAPersonStandsUnderTheSeal(t *testing.T) {
 	n := contoso(t, one(t))
 	n.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "contoso-A", "alice@contoso.com", "get")
 	var stored []byte
-	err := n.db.View(ctx, func(tx *store.Tx) error {
+	err := n.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(context.Background(), "SELECT name FROM vault_person").Scan(&stored)
 	})
 	if err != nil || bytes.Contains(stored, []byte("alice")) || len(stored) == 0 {

@@ -134,7 +134,7 @@ func TestRetentionEndsByItself(t *testing.T) {
 
 func count(t *testing.T, db *store.DB, table string) (rows int) {
 	t.Helper()
-	err := db.View(ctx, func(tx *store.Tx) error {
+	err := db.ViewOnce(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(&rows)
 	})
 	if err != nil {

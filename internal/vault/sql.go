@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"keyroll/api"
+	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
 
@@ -42,12 +43,13 @@ const (
 	findKeySQL   = `SELECT id, tenant, vault, name, latest, deleted, purge_at FROM vault_key WHERE vault = ?1 AND name_folded = ?2`
 	insertKeySQL = `INSERT INTO vault_key (id, tenant, vault, name, name_folded, latest, deleted, purge_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0)`
-	setLatestSQL    = `UPDATE vault_key SET latest = ?2 WHERE id = ?1`
-	setDeletedSQL   = `UPDATE vault_key SET deleted = ?2, purge_at = ?3 WHERE id = ?1`
-	deleteKeySQL    = `DELETE FROM vault_key WHERE id = ?1`
-	dropVersionsSQL = `DELETE FROM vault_key_version WHERE vault_key = ?1`
-	expiredKeysSQL  = `SELECT id FROM vault_key WHERE vault = ?1 AND deleted <> 0 AND purge_at <= ?2`
-	keysOfVaultSQL  = `SELECT id FROM vault_key WHERE vault = ?1`
+	setLatestSQL  = `UPDATE vault_key SET latest = ?2 WHERE id = ?1`
+	setDeletedSQL = `UPDATE vault_key SET deleted = ?2, purge_at = ?3 WHERE id = ?1`
+	// A deletion asks the row itself, by its id, what an index said of it.
+	deleteKeySQL     = `DELETE FROM vault_key WHERE id = ?1 AND +vault = ?2`
+	deleteVersionSQL = `DELETE FROM vault_key_version WHERE id = ?1 AND +vault_key = ?2`
+	expiredKeysSQL   = `SELECT id FROM vault_key WHERE vault = ?1 AND deleted <> 0 AND purge_at <= ?2`
+	keysOfVaultSQL   = `SELECT id FROM vault_key WHERE vault = ?1`
 
 	versionColumns = `v.id, v.tenant, v.vault_key, v.number, v.version, v.type, v.operations, v.enabled,
 		v.not_before, v.expires, v.tags, v.created, v.updated, v.public, v.sealed`
@@ -116,7 +118,7 @@ func deleteVaultRows(ctx context.Context, tx *store.Tx, v vault) error {
 		return err
 	}
 	for _, id := range keys {
-		if err := deleteKeyRows(ctx, tx, key{id: id}); err != nil {
+		if err := deleteKeyRows(ctx, tx, key{id: id, vault: v.id}); err != nil {
 			return err
 		}
 	}
@@ -170,7 +172,15 @@ func findKey(ctx context.Context, tx *store.Tx, vault int64, name string) (key, 
 	if errors.Is(err, sql.ErrNoRows) {
 		return key{}, false, nil
 	}
+	if err == nil && (k.vault != vault || !strings.EqualFold(k.name, name)) {
+		err = wrongIndex("key %d is key %q of vault %d", k.id, name, vault)
+	}
 	return k, err == nil, err
+}
+
+func wrongIndex(format string, args ...any) error {
+	return fail.New(api.Damaged, format+" by an index of the database alone; nothing was changed", args...).
+		WithHint("the operator rebuilds the index from the rows, as docs/damage.md says")
 }
 
 func insertKey(ctx context.Context, tx *store.Tx, k key) error {
@@ -186,10 +196,28 @@ func setDeleted(ctx context.Context, tx *store.Tx, k key) error {
 }
 
 func deleteKeyRows(ctx context.Context, tx *store.Tx, k key) error {
-	if err := execute(ctx, tx, dropVersionsSQL, k.id); err != nil {
+	versions, err := versionIDs(ctx, tx, k)
+	if err != nil {
 		return err
 	}
-	return execute(ctx, tx, deleteKeySQL, k.id)
+	args := make([][]any, len(versions))
+	for i, id := range versions {
+		args[i] = []any{id, k.id}
+	}
+	deleted, err := tx.ExecMany(ctx, deleteVersionSQL, args)
+	if err != nil {
+		return err
+	}
+	for i, n := range deleted {
+		if n != 1 {
+			return wrongIndex("version %d is of key %d", versions[i], k.id)
+		}
+	}
+	n, err := tx.Exec(ctx, deleteKeySQL, k.id, k.vault)
+	if err == nil && n != 1 {
+		err = wrongIndex("key %d is in vault %d", k.id, k.vault)
+	}
+	return err
 }
 
 func purgeExpiredKeys(ctx context.Context, tx *store.Tx, vault, now int64) error {
@@ -198,7 +226,7 @@ func purgeExpiredKeys(ctx context.Context, tx *store.Tx, vault, now int64) error
 		return err
 	}
 	for _, id := range expired {
-		if err := deleteKeyRows(ctx, tx, key{id: id}); err != nil {
+		if err := deleteKeyRows(ctx, tx, key{id: id, vault: vault}); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ func (r *run) rest(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil
 	}
-	return r.db.View(ctx, func(tx *store.Tx) error {
+	return r.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		for after := int64(0); ; {
 			ids, err := r.contents.Containers(ctx, tx, r.tenant, after, pageBatch)
 			if err != nil {

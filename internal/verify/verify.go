@@ -127,7 +127,7 @@ func (r *run) probe(ctx context.Context, id int64) error {
 func (r *run) keysOf(ctx context.Context, only int64) error {
 	for {
 		var unopened []root
-		err := r.db.View(ctx, func(tx *store.Tx) error {
+		err := r.db.ViewOnce(ctx, func(tx *store.Tx) error {
 			r.tx = tx
 			parents, retired, err := r.roots(ctx, only)
 			if err != nil {

@@ -89,7 +89,7 @@ func (s *stage) nameOf(n *clustertest.Node) (name string) {
 func (s *stage) view(fn func(ctx context.Context, tx *store.Tx) error) {
 	s.t.Helper()
 	ctx := s.t.Context()
-	if err := s.db.View(ctx, func(tx *store.Tx) error { return fn(ctx, tx) }); err != nil {
+	if err := s.db.ViewOnce(ctx, func(tx *store.Tx) error { return fn(ctx, tx) }); err != nil {
 		s.t.Fatal(err)
 	}
 }

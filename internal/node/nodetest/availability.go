@@ -11,7 +11,7 @@ func (w *World) RollAvailability(name string) policy.Rolled {
 	w.t.Helper()
 	ctx := w.t.Context()
 	var pol policy.Policy
-	w.must(w.Node.DB.View(ctx, func(tx *store.Tx) (err error) {
+	w.must(w.Node.DB.ViewOnce(ctx, func(tx *store.Tx) (err error) {
 		pol, err = w.Node.Policies.Find(ctx, tx, w.Node.Tenant.ID, name)
 		return err
 	}))

@@ -177,7 +177,7 @@ func (w *World) CreateMany(kind container.Kind, names []string, policy string) {
 	ctx := w.t.Context()
 	var id int64
 	if policy != "" {
-		w.must(w.Node.DB.View(ctx, func(tx *store.Tx) error {
+		w.must(w.Node.DB.ViewOnce(ctx, func(tx *store.Tx) error {
 			p, err := w.Node.Policies.Find(ctx, tx, w.Node.Tenant.ID, policy)
 			id = p.ID
 			return err

@@ -123,6 +123,16 @@ func (w *World) On(t testing.TB) *World {
 	return &n
 }
 
+// Over returns the world over another database, as the next process has it.
+func (w *World) Over(db *store.DB) *World {
+	n := *w
+	config := w.Policies.Config
+	n.DB, config.DB = db, db
+	n.Policies = policy.New(config)
+	w.Cleanup(n.Policies.Close)
+	return &n
+}
+
 // Must fails the test on an error.
 func (w *World) Must(err error) {
 	w.Helper()
@@ -132,7 +142,7 @@ func (w *World) Must(err error) {
 }
 
 // View and InTx run f in a transaction that must succeed.
-func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.View(w.Ctx, f)) }
+func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.ViewOnce(w.Ctx, f)) }
 func (w *World) InTx(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.InTx(w.Ctx, f)) }
 
 // MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
@@ -158,7 +168,7 @@ func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) 
 		pol = made.Policy
 		return err
 	}, func() bool {
-		return w.DB.View(w.Ctx, func(tx *store.Tx) (err error) {
+		return w.DB.ViewOnce(w.Ctx, func(tx *store.Tx) (err error) {
 			pol, err = w.Policies.Find(w.Ctx, tx, w.Tenant, d.Name)
 			return err
 		}) == nil

@@ -39,10 +39,28 @@ func LoseWrites(t testing.TB, db *store.DB, index string, during func(db *store.
 func openUsing(t testing.TB, address string) *store.DB {
 	t.Helper()
 	db := Open(t, address)
-	mode := Mode(t)
-	mode.UseIndexes = true
-	db.SetForTests(mode)
+	UseIndexes(t, db, true)
 	return db
+}
+
+// UseIndexes has a database use its indexes whatever is wrong with them; unless
+// check is set it does not find out what is.
+func UseIndexes(t testing.TB, db *store.DB, check bool) {
+	mode := Mode(t)
+	mode.UseIndexes, mode.CheckNothing = true, !check
+	db.SetForTests(mode)
+}
+
+// Reindex makes the indexes of a table from its rows.
+func Reindex(t testing.TB, db *store.DB, table string) {
+	t.Helper()
+	err := db.InTx(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.Exec(context.Background(), map[string]string{"sqlite": `REINDEX `, "postgres": `REINDEX TABLE `}[db.Dialect().Name]+table)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // setReady says whether the server keeps an index up to date. It is looked up by

@@ -1,0 +1,79 @@
+package content
+
+import (
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Which rows of an item go is read by one index. Each is then deleted by another,
+// with the same condition asked of the row itself: a + before a column keeps an
+// index from answering for it. So a wrong index deletes no row of anything else.
+const (
+	deleteItem = `DELETE FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3`
+	deleteBlob = `DELETE FROM blob WHERE id = ?1 AND +tenant = ?2 AND +item = ?3 AND +sequence = ?4`
+	dropBlob   = `INSERT INTO dropped (blob, item, tenant) VALUES (?1, ?2, ?3)`
+
+	isFile = `SELECT COUNT(*) FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3 AND path_hash = ?4`
+)
+
+// removeItems deletes the rows of some items of a container, and those of their
+// blobs, which are dropped: they go when nothing else names them. Where a row says
+// that it is of another item or container, this fails Damaged.
+func removeItems(ctx context.Context, tx *store.Tx, tenant, container int64, items []int64, blobs []blobRow) error {
+	var dropped, rows, own [][]any
+	for _, b := range blobs {
+		dropped = append(dropped, []any{b.ID, b.Item, tenant})
+		rows = append(rows, []any{b.ID, tenant, b.Item, b.Sequence})
+	}
+	for _, id := range items {
+		own = append(own, []any{id, tenant, container})
+	}
+	for _, one := range []struct {
+		noun, statement string
+		args            [][]any
+	}{{"blob", dropBlob, dropped}, {"blob", deleteBlob, rows}, {"item", deleteItem, own}} {
+		affected, err := tx.ExecMany(ctx, one.statement, one.args)
+		if err != nil {
+			return fmt.Errorf("delete items of container %d: %w", container, err)
+		}
+		for i, n := range affected {
+			if n != 1 {
+				return contradiction("%s %d is of container %d by the index alone", one.noun, one.args[i][0], container)
+			}
+		}
+	}
+	return nil
+}
+
+// confirmFile fails Damaged unless the row of an item says, as the index did, that
+// it is the file that has the path of another one, new. Until tx ends nobody else
+// replaces it.
+func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error {
+	if err := tx.Lock(ctx, id, true); err != nil {
+		return err
+	}
+	var n int64
+	if err := tx.QueryRow(ctx, isFile, id, new.Tenant, new.Container, new.PathHash).Scan(&n); err != nil {
+		return fmt.Errorf("read item %d: %w", id, err)
+	}
+	if n == 1 {
+		return nil
+	}
+	now, err := fileID(ctx, tx, new.Tenant, new.Container, new.PathHash)
+	if err == nil && now != id {
+		err = errLost
+	}
+	if err == nil {
+		err = contradiction("item %d is the file at a path of container %d by the index alone", id, new.Container)
+	}
+	return err
+}
+
+func contradiction(format string, args ...any) error {
+	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format+"; nothing is deleted", args...).
+		WithHint("docs/damage.md says how an index is rebuilt from the rows")
+}
