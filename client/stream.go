@@ -82,12 +82,23 @@ type download struct {
 	n, size int64 // size -1: not known
 	// why asks for what follows the first n bytes, to learn why the transfer broke
 	// off; nil: the operation knows no ranges.
-	why func(n int64) error
+	why  func(n int64) error
+	ends func() error // reads the trailer that says how the content ended; nil: there is none
 }
 
 func (d *download) Read(p []byte) (int, error) {
 	n, err := d.body.Read(p)
 	d.n += int64(n)
+	if err == io.EOF && d.ends != nil {
+		var p *api.Problem
+		switch ended := d.ends(); {
+		case ended == nil:
+			return n, io.EOF
+		case errors.As(ended, &p):
+			return n, p
+		}
+		err = io.ErrUnexpectedEOF
+	}
 	if err == nil || err == io.EOF && (d.size < 0 || d.n == d.size) {
 		return n, err
 	}
@@ -137,6 +148,7 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 	if byteRange != "" {
 		r.Header.Set("Range", byteRange)
 	}
+	r.Header.Set(api.TrailerHeader, api.ProblemTrailer)
 	resp, err := c.do(c.downloads, r, api.Bytes)
 	if err != nil {
 		return nil, err
@@ -146,10 +158,25 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 		return nil, problemf(api.Unavailable, "%s sent the whole content instead of the range asked for", c.base)
 	}
 	d := &download{c: c, ctx: ctx, body: resp.Body, size: resp.ContentLength}
+	if resp.Header.Get(api.TrailerHeader) == api.ProblemTrailer {
+		d.ends = func() error { return problemIn(resp.Trailer.Get(api.ProblemTrailer)) }
+	}
 	if resp.Header.Get("Accept-Ranges") == "bytes" {
 		d.why = func(n int64) error { return c.brokeOff(ctx, m, in, first+n) }
 	}
 	return d, nil
+}
+
+// problemIn reads the trailer of content: nil is the end of the whole of it.
+func problemIn(trailer string) error {
+	var p *api.Problem
+	if err := json.Unmarshal([]byte(trailer), &p); err != nil {
+		return fmt.Errorf("trailer %s: %w", api.ProblemTrailer, err)
+	}
+	if p != nil {
+		return p
+	}
+	return nil
 }
 
 // brokeOff asks for the content from an offset on and returns why it is refused.

@@ -3,10 +3,14 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -24,6 +28,7 @@ type download struct {
 	began   bool
 	last    []byte      // the last byte of a known size leaves only after success
 	refusal http.Header // goes with a problem
+	trailer bool        // the caller reads how the content ended from a trailer
 }
 
 func newDownload(w http.ResponseWriter, kind string) *download {
@@ -38,6 +43,9 @@ func (d *download) begin() {
 	d.w.Header().Set("Content-Type", d.kind)
 	if d.size >= 0 {
 		d.w.Header().Set("Content-Length", strconv.FormatInt(d.size, 10))
+	} else if d.trailer {
+		d.w.Header().Set(api.TrailerHeader, api.ProblemTrailer)
+		d.w.Header().Set("Trailer", api.ProblemTrailer)
 	}
 	d.w.WriteHeader(d.status)
 }
@@ -61,8 +69,10 @@ func (d *download) Write(p []byte) (int, error) {
 }
 
 // send answers with what write writes. Once a byte has left, a failure cuts the
-// connection: the caller sees a transfer that ended early, never a whole one.
+// connection: the caller sees a transfer that ended early, never a whole one. One
+// who asked for it reads instead from a trailer how content of unknown size ended.
 func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) error) {
+	d.trailer = r.Header.Get(api.TrailerHeader) == api.ProblemTrailer
 	err := write(d)
 	if err == nil && d.size >= 0 && d.n != d.size {
 		err = fail.New(api.Internal, "content has %d of its stated %d bytes", d.n, d.size)
@@ -77,12 +87,35 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 			writeProblem(d.w, p)
 			return
 		}
+		if d.trailer && d.size < 0 {
+			d.end((*api.Problem)(p))
+			return
+		}
 		_ = d.control.Flush() // so that the answer is seen to have begun
 		panic(http.ErrAbortHandler)
 	}
 	d.begin()
 	_, _ = d.w.Write(d.last)
+	if d.trailer && d.size < 0 {
+		d.end(nil)
+	}
 	_ = d.control.Flush()
+}
+
+// end says in the trailer how the content ended: null, or with a problem.
+func (d *download) end(p *api.Problem) {
+	text, _ := json.Marshal(p) // strings and numbers
+	var ascii strings.Builder   // as fields of HTTP are (RFC 9110, section 5.5)
+	for _, r := range string(text) {
+		if r < utf8.RuneSelf {
+			ascii.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&ascii, `\u%04x`, unit)
+		}
+	}
+	d.w.Header().Set(api.ProblemTrailer, ascii.String())
 }
 
 // sendFile answers with a file, whole or the one range that r asks for.

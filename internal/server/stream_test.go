@@ -213,8 +213,9 @@ func TestBrokenDownloadIsSeenAsSuch(t *testing.T) {
 				if c.err == nil {
 					return
 				}
+				// Of content whose size is not known a trailer says how it ended.
 				got, err = read(w.client.ExportMail(background, api.MailboxInput{Mailbox: "m"}))
-				if p := problem(t, err); p.Code != api.Truncated {
+				if p := problem(t, err); p.Code != api.Damaged || len(got) != c.content {
 					t.Errorf("export: %d bytes, %+v", len(got), p)
 				}
 			})
@@ -369,4 +370,56 @@ func TestVerifyTellsProgressThenReportsOrFails(t *testing.T) {
 			t.Errorf("cut off: %v", err)
 		}
 	})
+}
+
+// A failure after the first byte of content whose size is not known is named to
+// the client; any other caller, and one behind a proxy that drops trailers, sees a
+// transfer that ended early.
+func TestAFailureAfterTheFirstByteIsNamed(t *testing.T) {
+	for _, tls2 := range []bool{false, true} {
+		w := newWorld(t, tls2)
+		const detail = "item 7 is damaged: «é» 🔑"
+		w.service.answer = func(context.Context, string, any) (any, error) { return nil, nil }
+		w.service.write = func(_ context.Context, _, _ int64, out io.Writer) error {
+			_, _ = io.WriteString(out, "what is whole")
+			return fail.New(api.Damaged, detail).WithHint("the hint")
+		}
+		in := api.MessageInput{MailboxInput: api.MailboxInput{Mailbox: "m"}, Message: "1"}
+		for name, open := range map[string]func() (io.ReadCloser, error){
+			"export":  func() (io.ReadCloser, error) { return w.client.ExportMail(background, in.MailboxInput) },
+			"message": func() (io.ReadCloser, error) { return w.client.ReadMessage(background, in) },
+			"item": func() (io.ReadCloser, error) {
+				return w.client.GetWorkloadItem(background, api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: "chat-messages"}, Item: "i"})
+			},
+		} {
+			r, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if p := problem(t, err); p.Code != api.Damaged || p.Detail != detail || p.Hint != "the hint" || string(got) != "what is whole" {
+				t.Errorf("%s: %q, %+v", name, got, p)
+			}
+		}
+		request, _ := http.NewRequest("GET", w.http.URL+"/v1/mailboxes/m/mbox", nil)
+		request.Header.Set("Authorization", "Bearer good")
+		resp, err := w.http.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(resp.Body); err == nil {
+			t.Error("a caller that reads no trailer sees a whole")
+		}
+		w.service.write = func(_ context.Context, _, _ int64, out io.Writer) error {
+			_, err := io.WriteString(out, "all of it")
+			return err
+		}
+		r, err := w.client.ReadMessage(background, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != "all of it" {
+			t.Errorf("%q: %v", got, err)
+		}
+	}
 }

@@ -361,3 +361,36 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		}
 	})
 }
+
+// Where the table of backups and its index contradict each other, none expires by
+// itself.
+func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
+	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+	now := time.Now().Truncate(time.Millisecond)
+	w.oldMailbox()
+	at := now.Add(time.Hour)
+	in := newBackup("mailbox", alice)
+	in.Body.Expires = &at
+	w.Must(e(w.CreateBackup(w.ctx, in)))
+	db := storetest.LoseWrites(t, w.DB, "backup_tenant", func(db *store.DB) {
+		o := newWorldOver(w.World.Over(db), w.blobs)
+		o.Must(e(o.CreateBackup(o.as(w.admin), in)))
+	})
+	w = newWorldOver(w.World.Over(db), w.blobs)
+	w.Service.Now = func() time.Time { return at }
+	expire := func() (left int) {
+		w.TidyUp()
+		w.tidy()
+		w.View(func(tx *store.Tx) error {
+			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM backup NOT INDEXED`).Scan(&left)
+		})
+		return left
+	}
+	if left := expire(); left != 2 {
+		t.Errorf("%d of 2 backups are left", left)
+	}
+	storetest.Reindex(t, db, "backup")
+	if left := expire(); left != 0 {
+		t.Errorf("%d backups are left after the repair", left)
+	}
+}
