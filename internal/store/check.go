@@ -79,22 +79,20 @@ func sqliteCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
 		return false, err
 	}
 	var faults []string
-	err := db.View(ctx, func(tx *Tx) (err error) {
+	err := db.ViewOnce(ctx, func(tx *Tx) (err error) {
 		// quick_check would not compare the table with its indexes.
 		faults, err = Collect(ctx, tx, scanName, `PRAGMA integrity_check(`+table+`)`)
 		return err
 	})
-	if err != nil {
-		if sqliteTrouble(err) == unsound { // an index that cannot even be walked
-			db.checked(ctx, table, []string{"a page of an index cannot be read"})
-		}
+	if err != nil && sqliteTrouble(err) != unsound {
 		return true, err
 	}
-	if slices.Equal(faults, []string{"ok"}) {
+	if err != nil { // an index that cannot even be walked
+		faults = []string{"a page of an index cannot be read"}
+	} else if slices.Equal(faults, []string{"ok"}) {
 		faults = nil
 	}
-	db.checked(ctx, table, faults)
-	if len(faults) > 0 {
+	if onlyIndexes := db.checked(ctx, table, faults); len(faults) > 0 && (err == nil || onlyIndexes) {
 		err = unsoundTable(table, faults)
 	}
 	return true, err

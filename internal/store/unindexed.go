@@ -67,10 +67,10 @@ func (db *DB) checkSmall(ctx context.Context) error {
 	}
 	for _, table := range tables {
 		var rows int64
-		err := db.View(ctx, func(tx *Tx) error {
+		err := db.ViewOnce(ctx, func(tx *Tx) error {
 			return tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+table+` NOT INDEXED LIMIT ?1)`, smallTable+1).Scan(&rows)
 		})
-		if err == nil && rows <= smallTable {
+		if err == nil && rows > 0 && rows <= smallTable {
 			_, _ = db.CheckTable(ctx, table) // logged; what rows hold stays readable
 		}
 	}
@@ -113,11 +113,11 @@ func (u *unindexed) all() []string {
 	return u.tables
 }
 
-// checked records what the check of a table found, and logs it once. Where the
-// rows themselves cannot be read, no index is to blame.
-func (db *DB) checked(ctx context.Context, table string, faults []string) {
+// checked records what the check of a table found, and logs it once. It reports
+// false where the rows themselves cannot be read: then no index is to blame.
+func (db *DB) checked(ctx context.Context, table string, faults []string) (readable bool) {
 	if db.unindexed == nil {
-		return
+		return true
 	}
 	wrong := len(faults) > 0
 	if wrong {
@@ -126,16 +126,17 @@ func (db *DB) checked(ctx context.Context, table string, faults []string) {
 			return tx.QueryRow(ctx, `SELECT count(*) FROM `+table+` NOT INDEXED`).Scan(&rows)
 		})
 		if err != nil {
-			return
+			return false
 		}
 	}
 	if !db.unindexed.set(table, wrong) {
-		return
+		return true
 	}
 	if wrong {
 		slog.Error("an index of the database is wrong; the table is read without its indexes, slower, until it is repaired as docs/damage.md says",
 			"table", table, "faults", strings.Join(faults[:min(shownFaults, len(faults))], "; "))
-		return
+	} else {
+		slog.Info("the indexes of the database's table are sound again", "table", table)
 	}
-	slog.Info("the indexes of the database's table are sound again", "table", table)
+	return true
 }
