@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"keyroll/api"
@@ -33,12 +34,13 @@ type Rewrapping struct {
 // does not open is skipped.
 func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []container.Opened, r Rewrapping) error {
 	byID := make(map[int64]container.Opened, len(containers))
+	generations := make(map[int64]uint32, len(containers))
 	for _, o := range containers {
-		byID[o.ID] = o
+		byID[o.ID], generations[o.ID] = o, o.Generation
 	}
 	var ids []int64
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		stands, err := UnderOlder(ctx, tx, tenant, containers)
+		stands, err := UnderOlder(ctx, tx, tenant, generations)
 		ids = ids[:0]
 		for _, at := range stands {
 			ids = append(ids, at.ID)
@@ -57,28 +59,33 @@ func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []contai
 }
 
 // UnderOlder returns where pages of blob keys stand under the older keys of some
-// containers of a tenant.
-func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, containers []container.Opened) ([]keypage.Stand, error) {
-	parents := make([]keypage.Parent, len(containers))
-	for i, o := range containers {
-		parents[i] = keypage.Parent{ID: o.ID, Generation: o.Generation - 1}
+// containers of a tenant, of which it gets the generations of the present ones.
+func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map[int64]uint32) ([]keypage.Stand, error) {
+	parents := make([]keypage.Parent, 0, len(generations))
+	for _, id := range slices.Sorted(maps.Keys(generations)) {
+		parents = append(parents, keypage.Parent{ID: id, Generation: generations[id] - 1})
 	}
 	return keypage.Standing(ctx, tx, tenant, envelope.ClassBlob, parents)
 }
 
-// ConfirmNoneUnderOlder fails Damaged where a blob of a container has its key in a
-// page under the older key, which is about to go. It comes from the items and
-// their blobs to the pages, without the index by which UnderOlder finds them.
-func ConfirmNoneUnderOlder(ctx context.Context, tx *store.Tx, o container.Opened) error {
-	pages, err := tx.IDs(ctx, `SELECT p.id FROM item i JOIN blob b ON b.item = i.id JOIN key_page p ON p.id = b.page
-		WHERE i.tenant = ?1 AND i.container = ?2 AND p.generation < ?3 LIMIT 1`, o.Tenant, o.ID, o.Generation)
-	if err != nil {
-		return fmt.Errorf("look for blob keys under the older key of container %d: %w", o.ID, err)
-	}
-	if len(pages) > 0 {
-		return contradiction("key page %d is under the older key of container %d", pages[0], o.ID)
-	}
-	return nil
+// ConfirmNoneUnderOlder returns of some containers of a tenant, each with the
+// generation of its key, those that have a key page of blobs under an older one all
+// the same, with the reason. It reads the table from end to end: the index by which
+// UnderOlder found none has no say.
+func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, generations map[int64]uint32) (map[int64]error, error) {
+	wrong := map[int64]error{}
+	ids := slices.Collect(maps.Keys(generations))
+	err := s.db.Scan(ctx, "key_page", "tenant, class, parent, generation, id", "parent", ids, func(row store.Scanner) error {
+		var page keypage.Row
+		if err := row.Scan(&page.Tenant, &page.Class, &page.Parent, &page.Generation, &page.ID); err != nil {
+			return err
+		}
+		if page.Tenant == tenant && page.Class == envelope.ClassBlob && page.Generation < generations[page.Parent] {
+			wrong[page.Parent] = contradiction("key page %d is under the older key of container %d", page.ID, page.Parent)
+		}
+		return nil
+	})
+	return wrong, err
 }
 
 // rewrapPages does so for some pages, in one transaction.

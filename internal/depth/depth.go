@@ -12,7 +12,6 @@ package depth
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +22,6 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
-	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
@@ -95,14 +93,15 @@ type work struct {
 	did     atomic.Bool
 	mu      sync.Mutex
 	claimed map[int64]bool
-	sound   func() error // the tables by which older keys go agree with their indexes; checked once
+
+	rewrapped []rewrapped // whose older keys have yet to go
+	waiting   int         // containers in rewrapped
 }
 
 // Work goes once over the containers of a scope and does of a stage what no other
 // node does. It reports whether that was anything.
 func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error) {
 	w := &work{Deep: d, Share: share, claimed: map[int64]bool{}}
-	w.sound = sync.OnceValue(func() error { return d.db.CheckTables(ctx, "container", "item", "blob", "key_page") })
 	done := share.Done
 	w.Done = func(tx *store.Tx, d roll.Done) error {
 		w.did.Store(w.did.Load() || d != roll.Done{})
@@ -128,6 +127,9 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 	})
 	if failed := g.Wait(); failed != nil {
 		err = failed
+	}
+	if err == nil {
+		err = w.dropOlder(ctx)
 	}
 	return w.did.Load(), err
 }
@@ -162,6 +164,11 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) er
 			w.claim(ids)
 			if err := group(after, ids); err != nil {
 				return err
+			}
+			if w.manyWait() {
+				if err := w.dropOlder(ctx); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -210,13 +217,15 @@ func (w *work) group(ctx context.Context, page int64, ids []int64) error {
 	return w.renew(ctx, g)
 }
 
-// rewrap brings the blob keys of a group under the new keys of their containers,
-// and takes the older ones away.
+// rewrap brings the blob keys of a group under the new keys of their containers.
+// The older ones go later (dropOlder).
 func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error {
+	rewrapped := rewrapped{page: page, generations: map[int64]uint32{}}
 	var opened []container.Opened
 	for _, o := range g.Opened {
 		if o.Older != 0 && o.Page == page { // else it was moved meanwhile, and is for another pass
 			opened = append(opened, o)
+			rewrapped.generations[o.ID] = o.Generation
 		}
 	}
 	if len(opened) == 0 {
@@ -225,72 +234,13 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	err := w.contents.Rewrap(ctx, w.Tenant, opened, content.Rewrapping{Hold: w.Hold,
 		Done: func(tx *store.Tx, blobs int64) error { return w.Done(tx, roll.Done{Blobs: blobs}) },
 		Skip: func(container, page int64, err error) { w.Skip(container, fmt.Sprintf("key page %d", page), err) }})
-	if err != nil {
-		return err
-	}
-	if err := w.sound(); fail.Is(err, api.Damaged) {
-		for _, o := range opened {
-			w.Skip(o.ID, fmt.Sprintf("container %d", o.ID), err)
-		}
-		return nil
-	} else if err != nil {
-		return err
-	}
-	fault.Point("older.before-commit")
-	var contradicted map[int64]error
-	err = w.db.InTx(ctx, func(tx *store.Tx) error {
-		contradicted = map[int64]error{}
-		if err := w.Hold(tx); err != nil {
-			return err
-		}
-		for _, o := range opened { // in id order
-			if err := tx.Lock(ctx, o.ID, true); err != nil { // TakesBlobs
-				return err
-			}
-		}
-		left, err := content.UnderOlder(ctx, tx, w.Tenant, opened)
-		if err != nil {
-			return err
-		}
-		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool {
-			return slices.ContainsFunc(left, func(at keypage.Stand) bool { return at.Parent == o.ID })
-		})
-		done, err = confirmed(ctx, tx, done, contradicted)
-		if err != nil || len(done) == 0 {
-			return err
-		}
-		if err := w.containers.DropOlder(ctx, tx, g, done); err != nil {
-			return err
-		}
-		return w.Done(tx, w.ended(len(done)))
-	})
-	if container.Changed(err) {
-		return nil // for another pass
-	}
 	if err == nil {
-		fault.Point("older.after-commit")
-		for id, err := range contradicted {
-			w.Skip(id, fmt.Sprintf("container %d", id), err)
-		}
-		w.did.Store(w.did.Load() || len(contradicted) < len(opened))
+		w.mu.Lock()
+		w.rewrapped = append(w.rewrapped, rewrapped)
+		w.waiting += len(opened)
+		w.mu.Unlock()
 	}
 	return err
-}
-
-// confirmed returns those containers whose older key nothing needs by a second
-// look either: what it opened would be lost with it.
-func confirmed(ctx context.Context, tx *store.Tx, done []container.Opened, contradicted map[int64]error) (list []container.Opened, err error) {
-	for _, o := range done {
-		switch err := content.ConfirmNoneUnderOlder(ctx, tx, o); {
-		case err == nil:
-			list = append(list, o)
-		case fail.Is(err, api.Damaged):
-			contradicted[o.ID] = err
-		default:
-			return nil, err
-		}
-	}
-	return list, nil
 }
 
 // ended is that a stage has nothing left to do of some containers.
