@@ -105,7 +105,7 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 // end says in the trailer how the content ended: null, or with a problem.
 func (d *download) end(p *api.Problem) {
 	text, _ := json.Marshal(p) // strings and numbers
-	var ascii strings.Builder   // as fields of HTTP are (RFC 9110, section 5.5)
+	var ascii strings.Builder  // as fields of HTTP are (RFC 9110, section 5.5)
 	for _, r := range string(text) {
 		if r < utf8.RuneSelf {
 			ascii.WriteRune(r)
