@@ -143,7 +143,7 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 // the commit, and sleeps through a whole refresh and its roll on the other node,
 // which had its connections cut. Its late wrap is refused.
 func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
-	t.Parallel()
+	// Not parallel: fault points are those of the whole process.
 	eachAct(t, func(p *pair, act string, do func() error) {
 		asleep, wake := make(chan struct{}), make(chan struct{})
 		var slept atomic.Bool

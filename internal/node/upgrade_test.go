@@ -32,7 +32,7 @@ const (
 // second tenant in it, is served by this one: all reads as it went in, the roll
 // goes on, and what is new works on what is old. The same after a move.
 func TestDataOfAnEarlierKeyrollIsServed(t *testing.T) {
-	t.Parallel()
+	// Not parallel: fault points are those of the whole process.
 	left, half := leaveEarlier(t)
 	t.Run("sqlite", func(t *testing.T) { serveEarlier(t, left, half, "") })
 	t.Run("postgres", func(t *testing.T) { serveEarlier(t, left, half, storetest.EmptyPostgresURL(t)) })
