@@ -1,6 +1,11 @@
 package content
 
-import "io"
+import (
+	"context"
+	"io"
+
+	"keyroll/internal/store"
+)
 
 // Small makes c cut files into blobs of blobSize bytes, and take so many items at
 // a time where it imports and reads.
@@ -14,3 +19,17 @@ type Mbox = mbox
 
 // NewMbox returns one.
 func NewMbox(r io.Reader) *Mbox { return newMbox(r) }
+
+// RemoveItems and ConfirmFile are what a replaced file and a cleared container go
+// through; they get what an index said.
+func RemoveItems(ctx context.Context, tx *store.Tx, tenant, container int64, items, blobs []int64) error {
+	var rows []blobRow
+	for i, id := range blobs {
+		rows = append(rows, blobRow{ID: id, Tenant: tenant, Item: items[i]})
+	}
+	return removeItems(ctx, tx, tenant, container, items, rows)
+}
+
+func ConfirmFile(ctx context.Context, tx *store.Tx, tenant, container, id int64, pathHash []byte) error {
+	return confirmFile(ctx, tx, itemRow{Tenant: tenant, Container: container, PathHash: pathHash}, id)
+}

@@ -206,3 +206,45 @@ func (w *world) rows(t testing.TB) (all string) {
 	}
 	return all
 }
+
+// What an index said of items and blobs, and their rows do not, deletes nothing.
+func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.put(t, "a", "of a")
+		w.put(t, "b", "of b")
+		var items, blobs []int64
+		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
+			if items, err = tx.IDs(t.Context(), `SELECT id FROM item ORDER BY id`); err == nil {
+				blobs, err = tx.IDs(t.Context(), `SELECT id FROM blob ORDER BY item`)
+			}
+			return err
+		}))
+		before := w.rows(t)
+		for name, act := range map[string]func(tx *store.Tx) error{
+			"an item of another container": func(tx *store.Tx) error {
+				return content.RemoveItems(t.Context(), tx, tenant, w.mail.ID, items[:1], blobs[:1])
+			},
+			"a blob of another item": func(tx *store.Tx) error {
+				return content.RemoveItems(t.Context(), tx, tenant, w.site.ID, items[:1], blobs[1:])
+			},
+			"a file with another path": func(tx *store.Tx) error {
+				return content.ConfirmFile(t.Context(), tx, tenant, w.site.ID, items[0], nil)
+			},
+		} {
+			err := w.db.InTx(t.Context(), act)
+			if name == "a file with another path" {
+				if err == nil {
+					t.Error("it is confirmed")
+				}
+				continue
+			}
+			wantCode(t, err, api.Damaged)
+			if after := w.rows(t); after != before {
+				t.Errorf("%s: before:\n%s\nafter:\n%s", name, before, after)
+			}
+		}
+		must(t, w.db.InTx(t.Context(), func(tx *store.Tx) error {
+			return content.RemoveItems(t.Context(), tx, tenant, w.site.ID, items[:1], blobs[:1])
+		}))
+	})
+}
