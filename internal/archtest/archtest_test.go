@@ -125,7 +125,8 @@ var rooms = []room{
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store internal/store/storetest",
 		"lends tests policies, on fake vaults"},
-	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest", "lends tests a whole keyroll"},
+	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},
+	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest internal/vault/vaulttest", "lends tests a whole keyroll"},
 	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "lends tests several real processes on one database"},
 }
 
@@ -200,6 +201,7 @@ var cryptographers = []room{
 	{"internal/cmdlet/vaults", "crypto/rsa", "reads a private key from a file to import it into a vault"},
 	{"internal/bench", "crypto/aes crypto/cipher", "re-wraps row by row, as the peer that it measures against does"},
 	{"internal/policy/policytest", "crypto/rsa", "the fake vaults of tests"},
+	{"internal/vault/vaulttest", "crypto/rsa", "makes keys for tests, of few primes"},
 }
 
 func TestOnlyCryptographersTouchCryptography(t *testing.T) {

@@ -9,7 +9,6 @@ package node
 
 import (
 	"context"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -90,8 +89,8 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Tests alone set these.
-	ForTests *store.ForTests                         // of the database; nil: production's way
-	MakeRSA  func(bits int) (*rsa.PrivateKey, error) // vault.Config's
+	ForTests *store.ForTests // of the database; nil: production's way
+	MakeRSA  vault.RSAMaker  // vault.Config's
 	trouble  func(w http.ResponseWriter, r *http.Request) bool
 	now      func() time.Time
 }

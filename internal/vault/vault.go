@@ -45,8 +45,11 @@ type Config struct {
 	KeyVaultLimits bool
 	// MakeRSA, unless nil, makes RSA keys in place of rsa.GenerateKey; only tests
 	// set it.
-	MakeRSA func(bits int) (*rsa.PrivateKey, error)
+	MakeRSA RSAMaker
 }
+
+// RSAMaker makes an RSA key of a size, as rsa.GenerateKey does.
+type RSAMaker func(bits int) (*rsa.PrivateKey, error)
 
 // Vaults are all vaults of all tenants. They are safe for concurrent use, and
 // several nodes may serve the same ones.

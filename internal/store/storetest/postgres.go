@@ -180,7 +180,7 @@ func unprivileged() (*syscall.Credential, error) {
 }
 
 func address(folder, database string) string {
-	query := url.Values{"host": {folder}, "user": {"keyroll"}}
+	query := url.Values{"host": {folder}, "user": {"keyroll"}, "connect_timeout": {"300"}} // a slow machine is none that is away
 	return "postgres:///" + database + "?" + query.Encode()
 }
 
