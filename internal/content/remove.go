@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"keyroll/api"
-	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
 
@@ -42,7 +40,7 @@ func removeItems(ctx context.Context, tx *store.Tx, tenant, container int64, ite
 		}
 		for i, n := range affected {
 			if n != 1 {
-				return contradiction("%s %d is of container %d by the index alone", one.noun, one.args[i][0], container)
+				return store.Contradiction("%s %d is of container %d by the index alone", one.noun, one.args[i][0], container)
 			}
 		}
 	}
@@ -68,12 +66,7 @@ func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error
 		err = errLost
 	}
 	if err == nil {
-		err = contradiction("item %d is the file at a path of container %d by the index alone", id, new.Container)
+		err = store.Contradiction("item %d is the file at a path of container %d by the index alone", id, new.Container)
 	}
 	return err
-}
-
-func contradiction(format string, args ...any) error {
-	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format+"; nothing is deleted", args...).
-		WithHint("docs/damage.md says how an index is rebuilt from the rows")
 }

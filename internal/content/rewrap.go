@@ -81,7 +81,7 @@ func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, gene
 			return err
 		}
 		if page.Tenant == tenant && page.Class == envelope.ClassBlob && page.Generation < generations[page.Parent] {
-			wrong[page.Parent] = contradiction("key page %d is under the older key of container %d", page.ID, page.Parent)
+			wrong[page.Parent] = store.Contradiction("key page %d is under the older key of container %d", page.ID, page.Parent)
 		}
 		return nil
 	})

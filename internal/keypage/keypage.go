@@ -133,8 +133,7 @@ func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64,
 	}
 	for i, n := range deleted {
 		if n != 1 {
-			return 0, fail.New(api.Damaged, "an index of the database says otherwise than its rows: key page %d is of container %d by the index alone; nothing is deleted", ids[i], container).
-				WithHint("docs/damage.md says how an index is rebuilt from the rows")
+			return 0, store.Contradiction("key page %d is of container %d by the index alone", ids[i], container)
 		}
 	}
 	return len(ids), nil

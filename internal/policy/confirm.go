@@ -29,7 +29,7 @@ func (p *Policies) confirmUnused(ctx context.Context, tenant int64, unused []rev
 		err = p.DB.Scan(ctx, "key_page", "id", "parent", ids, func(store.Scanner) error { used++; return nil })
 	}
 	if err == nil && used > 0 {
-		err = contradiction("%d key pages are under policy keys %d", used, ids)
+		err = store.Contradiction("%d key pages are under policy keys %d", used, ids)
 	}
 	return p.refuse(ctx, tenant, "erase the wraps of policy keys", err)
 }
@@ -45,7 +45,7 @@ func (p *Policies) confirmUnneeded(ctx context.Context, pol Policy, unneeded []a
 	}
 	err := p.scanRevisions(ctx, "availability", ids, func(v availabilityVersion, policy int64, kept bool) error {
 		if policy != pol.ID || kept && none[v] {
-			return contradiction("a wrap of policy %d is under version %d of availability key %d", policy, v.version, v.id)
+			return store.Contradiction("a wrap of policy %d is under version %d of availability key %d", policy, v.version, v.id)
 		}
 		return nil
 	})
@@ -66,7 +66,7 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 		})
 	}
 	if err == nil && !purged {
-		err = contradiction("policy %d was not purged", policy)
+		err = store.Contradiction("policy %d was not purged", policy)
 	}
 	all := map[int64]bool{}
 	for _, id := range ids {
@@ -75,7 +75,7 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 	if err == nil {
 		err = p.scanRevisions(ctx, "availability", ids, func(v availabilityVersion, of int64, _ bool) error {
 			if of != policy {
-				return contradiction("availability key %d is of policy %d too", v.id, of)
+				return store.Contradiction("availability key %d is of policy %d too", v.id, of)
 			}
 			return nil
 		})
@@ -83,7 +83,7 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 	if err == nil {
 		err = p.scanRevisions(ctx, "policy", []int64{policy}, func(v availabilityVersion, _ int64, _ bool) error {
 			if !all[v.id] {
-				return contradiction("policy %d has availability key %d too", policy, v.id)
+				return store.Contradiction("policy %d has availability key %d too", policy, v.id)
 			}
 			return nil
 		})
@@ -104,11 +104,6 @@ func (p *Policies) scanRevisions(ctx context.Context, column string, ids []int64
 		}
 		return each(v, policy, erased == 0)
 	})
-}
-
-func contradiction(format string, args ...any) error {
-	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format, args...).
-		WithHint("docs/damage.md says how an index is rebuilt from the rows")
 }
 
 // refuse logs why something irreversible is not done, and writes it into the audit

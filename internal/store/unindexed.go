@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
 )
 
 // unindexed is the tables of an SQLite database of which an index is wrong.
@@ -75,6 +78,13 @@ func (db *DB) checkSmall(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Contradiction is the failure of a transaction that found in a row something else
+// than an index has led it to expect, and changed nothing.
+func Contradiction(format string, args ...any) *fail.Error {
+	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format, args...).
+		WithHint("nothing is deleted until they agree; docs/damage.md says how an index is rebuilt from the rows")
 }
 
 // unsoundRead is the failure of a transaction at a page that is not what the

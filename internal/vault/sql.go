@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"keyroll/api"
-	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
 
@@ -173,14 +172,9 @@ func findKey(ctx context.Context, tx *store.Tx, vault int64, name string) (key, 
 		return key{}, false, nil
 	}
 	if err == nil && (k.vault != vault || !strings.EqualFold(k.name, name)) {
-		err = wrongIndex("key %d is key %q of vault %d", k.id, name, vault)
+		err = store.Contradiction("key %d is key %q of vault %d by the index alone", k.id, name, vault)
 	}
 	return k, err == nil, err
-}
-
-func wrongIndex(format string, args ...any) error {
-	return fail.New(api.Damaged, format+" by an index of the database alone; nothing was changed", args...).
-		WithHint("the operator rebuilds the index from the rows, as docs/damage.md says")
 }
 
 func insertKey(ctx context.Context, tx *store.Tx, k key) error {
@@ -210,12 +204,12 @@ func deleteKeyRows(ctx context.Context, tx *store.Tx, k key) error {
 	}
 	for i, n := range deleted {
 		if n != 1 {
-			return wrongIndex("version %d is of key %d", versions[i], k.id)
+			return store.Contradiction("version %d is of key %d by the index alone", versions[i], k.id)
 		}
 	}
 	n, err := tx.Exec(ctx, deleteKeySQL, k.id, k.vault)
 	if err == nil && n != 1 {
-		err = wrongIndex("key %d is in vault %d", k.id, k.vault)
+		err = store.Contradiction("key %d is in vault %d by the index alone", k.id, k.vault)
 	}
 	return err
 }
