@@ -30,26 +30,18 @@ func removeItems(ctx context.Context, tx *store.Tx, tenant, container int64, ite
 	for _, id := range items {
 		own = append(own, []any{id, tenant, container})
 	}
-	for _, one := range []struct {
-		noun, statement string
-		args            [][]any
-	}{{"blob", dropBlob, dropped}, {"blob", deleteBlob, rows}, {"item", deleteItem, own}} {
-		affected, err := tx.ExecMany(ctx, one.statement, one.args)
-		if err != nil {
-			return fmt.Errorf("delete items of container %d: %w", container, err)
-		}
-		for i, n := range affected {
-			if n != 1 {
-				return store.Contradiction("%s %d is of container %d by the index alone", one.noun, one.args[i][0], container)
-			}
-		}
+	if _, err := tx.ExecMany(ctx, dropBlob, dropped); err != nil {
+		return fmt.Errorf("drop blobs of container %d: %w", container, err)
 	}
-	return nil
+	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", container)); err != nil {
+		return err
+	}
+	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", container))
 }
 
 // confirmFile fails Damaged unless the row of an item says, as the index did, that
-// it is the file that has the path of another one, new. Until tx ends nobody else
-// replaces it.
+// it is the file that has the path of another one, new. Until tx ends no other
+// transaction replaces it.
 func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error {
 	if err := tx.Lock(ctx, id, true); err != nil {
 		return err

@@ -95,7 +95,6 @@ type work struct {
 	claimed map[int64]bool
 
 	rewrapped []rewrapped // whose older keys have yet to go
-	waiting   int         // containers in rewrapped
 }
 
 // Work goes once over the containers of a scope and does of a stage what no other
@@ -237,7 +236,6 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	if err == nil {
 		w.mu.Lock()
 		w.rewrapped = append(w.rewrapped, rewrapped)
-		w.waiting += len(opened)
 		w.mu.Unlock()
 	}
 	return err

@@ -28,7 +28,11 @@ type rewrapped struct {
 func (w *work) manyWait() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.waiting >= olderAtOnce
+	containers := 0
+	for _, r := range w.rewrapped {
+		containers += len(r.generations)
+	}
+	return containers >= olderAtOnce
 }
 
 // dropOlder takes the older keys away from the containers that were rewrapped. What
@@ -38,7 +42,7 @@ func (w *work) manyWait() bool {
 func (w *work) dropOlder(ctx context.Context) error {
 	w.mu.Lock()
 	all := w.rewrapped
-	w.rewrapped, w.waiting = nil, 0
+	w.rewrapped = nil
 	w.mu.Unlock()
 	free := map[int64]uint32{}
 	for _, r := range all {

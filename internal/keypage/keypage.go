@@ -127,14 +127,8 @@ func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64,
 	for i, id := range ids {
 		args[i] = []any{id, tenant, envelope.ClassBlob, container}
 	}
-	deleted, err := tx.ExecMany(ctx, deleteBlobPage, args)
-	if err != nil {
-		return 0, fmt.Errorf("delete key pages of container %d: %w", container, err)
-	}
-	for i, n := range deleted {
-		if n != 1 {
-			return 0, store.Contradiction("key page %d is of container %d by the index alone", ids[i], container)
-		}
+	if err := tx.DeleteRows(ctx, deleteBlobPage, args, fmt.Sprintf("a key page of container %d", container)); err != nil {
+		return 0, err
 	}
 	return len(ids), nil
 }

@@ -216,8 +216,8 @@ func TestRollDuringARefreshLosesNoWrap(t *testing.T) {
 	})
 }
 
-// The roll comes as the answer of the refresh's commit is lost: who asked for the
-// refresh is not told that it changed nothing.
+// The roll comes as the answer of the refresh's commit is lost: the caller gets no
+// error that says that nothing was changed.
 func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -85,6 +86,22 @@ func (db *DB) checkSmall(ctx context.Context) error {
 func Contradiction(format string, args ...any) *fail.Error {
 	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format, args...).
 		WithHint("nothing is deleted until they agree; docs/damage.md says how an index is rebuilt from the rows")
+}
+
+// DeleteRows runs a deletion once for each of args, of which the first is the id of
+// a row that an index led to. The statement asks the row itself what the index said
+// of it: where it deletes none, this fails as Contradiction says. what is the row.
+func (tx *Tx) DeleteRows(ctx context.Context, statement string, args [][]any, what string) error {
+	deleted, err := tx.ExecMany(ctx, statement, args)
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", what, err)
+	}
+	for i, n := range deleted {
+		if n != 1 {
+			return Contradiction("%d is %s by the index alone", args[i][0], what)
+		}
+	}
+	return nil
 }
 
 // unsoundRead is the failure of a transaction at a page that is not what the

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -198,20 +199,10 @@ func deleteKeyRows(ctx context.Context, tx *store.Tx, k key) error {
 	for i, id := range versions {
 		args[i] = []any{id, k.id}
 	}
-	deleted, err := tx.ExecMany(ctx, deleteVersionSQL, args)
-	if err != nil {
+	if err := tx.DeleteRows(ctx, deleteVersionSQL, args, fmt.Sprintf("a version of key %d", k.id)); err != nil {
 		return err
 	}
-	for i, n := range deleted {
-		if n != 1 {
-			return store.Contradiction("version %d is of key %d by the index alone", versions[i], k.id)
-		}
-	}
-	n, err := tx.Exec(ctx, deleteKeySQL, k.id, k.vault)
-	if err == nil && n != 1 {
-		err = store.Contradiction("key %d is in vault %d by the index alone", k.id, k.vault)
-	}
-	return err
+	return tx.DeleteRows(ctx, deleteKeySQL, [][]any{{k.id, k.vault}}, fmt.Sprintf("a key of vault %d", k.vault))
 }
 
 func purgeExpiredKeys(ctx context.Context, tx *store.Tx, vault, now int64) error {

@@ -65,7 +65,7 @@ type Vaults struct {
 	limits    *limits     // nil: there are none
 	making    admit.Queue // of keys that are generated
 	using     admit.Queue // of operations with private keys
-	makeRSA   func(bits int) (*rsa.PrivateKey, error)
+	makeRSA   RSAMaker
 }
 
 // Open returns the vaults in db. The log gets one line an operation: who did
