@@ -22,7 +22,7 @@ import (
 
 // The model's acts are transactions made durable; -rapid.checks asks for more.
 func init() {
-	flag.Set("rapid.checks", strconv.Itoa(longtest.Of(3, 40)))
+	flag.Set("rapid.checks", strconv.Itoa(longtest.Of(2, 40)))
 	flag.Set("rapid.steps", "50")
 }
 
