@@ -77,7 +77,7 @@ func TestTokenGoesNowhereElse(t *testing.T) {
 		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	})
 	c := open(t, o)
-	_, imported := c.ImportMail(context.Background(), api.MailboxInput{Mailbox: "m"}, 1, strings.NewReader("x"))
+	_, imported := c.ImportMail(context.Background(), api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "m"}}, 1, strings.NewReader("x"))
 	_, exported := c.ExportMail(context.Background(), api.MailboxInput{Mailbox: "m"})
 	for _, err := range []error{list(c), imported, exported} {
 		if code(err) != api.Unavailable || !strings.Contains(err.Error(), "is not keyroll: 307") {

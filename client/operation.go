@@ -125,7 +125,7 @@ func (c *Client) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.Li
 
 // ImportMail imports messages from an mbox. size is the length of r in bytes,
 // or -1. After a failure r may be read from for a moment more.
-func (c *Client) ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error) {
+func (c *Client) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
 	return upload(ctx, c, api.ImportMail, in, size, r)
 }
 

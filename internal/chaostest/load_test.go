@@ -150,7 +150,7 @@ func (u *mails) act(ctx context.Context) error {
 	n := len(u.sent)
 	message := fmt.Sprintf("From chaos Thu Jan  1 00:00:00 2026\nSubject: %s %d\n\n%x\n\n", u.mailbox, n, sha256.Sum256(fmt.Append(nil, u.mailbox, n)))
 	sure, err := u.do(ctx, func(ctx context.Context, k *client.Client) error {
-		_, err := k.ImportMail(ctx, api.MailboxInput{Mailbox: u.mailbox}, int64(len(message)), strings.NewReader(message))
+		_, err := k.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: u.mailbox}}, int64(len(message)), strings.NewReader(message))
 		return err
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"keyroll/api"
 	"keyroll/internal/store"
 )
 
@@ -17,8 +18,14 @@ func Small(c *Contents, blobSize int64, items int) *Contents {
 // Mbox is the mbox reader.
 type Mbox = mbox
 
+// MboxCount is what it counts.
+type MboxCount = mboxCount
+
+// CountOf returns what m has counted.
+func CountOf(m *Mbox) MboxCount { return m.count }
+
 // NewMbox returns one.
-func NewMbox(r io.Reader) *Mbox { return newMbox(r) }
+func NewMbox(r io.Reader, format api.MailFormat) *Mbox { return newMbox(r, format) }
 
 // RemoveItems and ConfirmFile are what a replaced file and a cleared container go
 // through; they get what an index said.
@@ -33,3 +40,6 @@ func RemoveItems(ctx context.Context, tx *store.Tx, tenant, container int64, ite
 func ConfirmFile(ctx context.Context, tx *store.Tx, tenant, container, id int64, pathHash []byte) error {
 	return confirmFile(ctx, tx, itemRow{Tenant: tenant, Container: container, PathHash: pathHash}, id)
 }
+
+// ReadDate reads a Date field.
+var ReadDate = readDate

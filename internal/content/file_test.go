@@ -327,7 +327,7 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 // messages stops between them.
 func TestRevocationStopsMail(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
-	message := "From a\n\n" + strings.Repeat("x", blobSize) + "\n\n"
+	message := ann + "\n" + strings.Repeat("x", blobSize) + "\n\n"
 	w.importMail(t, strings.Repeat(message, 4))
 	for whole := range int64(4) {
 		w.policies.revoked.Store(false)

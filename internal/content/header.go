@@ -3,7 +3,6 @@ package content
 import (
 	"iter"
 	"mime"
-	"net/mail"
 	"strings"
 	"time"
 	"unicode"
@@ -18,7 +17,7 @@ type shown struct {
 	Subject string    `json:"subject,omitempty"`
 	From    string    `json:"from,omitempty"`
 	Date    time.Time `json:"date,omitzero"`
-	Flags   string    `json:"flags,omitempty"` // of Status, then X-Status
+	Flags   string    `json:"flags,omitempty"` // see readFlags
 }
 
 const (
@@ -44,12 +43,16 @@ func readShown(message string) shown {
 		Subject: readText(fields["subject"]),
 		From:    readText(fields["from"]),
 		Date:    readDate(fields["date"]),
-		Flags:   readFlags(fields["status"] + fields["x-status"]),
+		Flags:   readFlags(fields),
 	}
 }
 
 // wanted are the header fields that a list shows something of.
-var wanted = map[string]bool{"subject": true, "from": true, "date": true, "status": true, "x-status": true}
+var wanted = map[string]bool{"subject": true, "from": true, "date": true, "status": true, "x-status": true,
+	"x-mozilla-status": true, "x-mozilla-status2": true, "x-gmail-labels": true}
+
+// maxWanted is the length of the longest of their names.
+const maxWanted = len("x-mozilla-status2")
 
 // headerFields yields the wanted fields, names in lower case and values with
 // their folds, up to the empty line. A line that is no field is passed over.
@@ -71,7 +74,7 @@ func headerFields(message string) iter.Seq2[string, string] {
 			}
 			before, after, found := strings.Cut(line, ":")
 			name = ""
-			if before = strings.TrimRight(before, " \t"); found && len(before) <= len("x-status") {
+			if before = strings.TrimRight(before, " \t"); found && len(before) <= maxWanted {
 				name = strings.ToLower(before)
 			}
 			value.Reset()
@@ -108,25 +111,4 @@ func readText(value string) string {
 		cut--
 	}
 	return value[:cut]
-}
-
-// readDate returns the time of a Date field in UTC, and the zero time for what
-// is none or lies outside the years 1 to 9999, which JSON has no form for.
-func readDate(value string) time.Time {
-	date, err := mail.ParseDate(strings.TrimSpace(value))
-	if date = date.UTC(); err != nil || date.Year() < 1 || date.Year() > 9999 {
-		return time.Time{}
-	}
-	return date
-}
-
-// readFlags returns the letters of the Status and X-Status fields.
-func readFlags(value string) string {
-	letters := strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
-			return r
-		}
-		return -1
-	}, value)
-	return letters[:min(len(letters), maxFlags)]
 }

@@ -22,32 +22,46 @@ const (
 	batchBytes    = 16 << 20
 )
 
-// Imported is what an import stored.
+// Imported is what an import stored, and what mbox found besides.
 type Imported struct {
-	Messages, Bytes int64
+	Messages, Bytes       int64
+	NoEmptyLine, FromText int64
+}
+
+// ImportOptions says how an mbox is imported; nil is the same as none.
+type ImportOptions struct {
+	Format   api.MailFormat // default: api.AutoFormat
+	Progress func(Imported) // is called after each commit with what is stored so far
 }
 
 // messageMetadata is sealed beside a message. Head and Tail are how many bytes
 // of what is stored belong to the mbox rather than to the message: the "From "
-// line before it and the empty line after it.
+// line before it, with what an mbox has before its first, and the empty line after
+// it.
 type messageMetadata struct {
 	Head int64 `json:"head"`
 	Tail int64 `json:"tail,omitempty"`
+	// Next, of a message that does not end in an empty line, is the Previous of the
+	// one that follows it in the mbox: an export puts nothing between the two.
+	Next     int64 `json:"next,omitempty"`
+	Previous int64 `json:"previous,omitempty"`
 	shown
 }
 
 // Import adds to c the messages of the mbox that r delivers, whose length is
-// size, or not known if negative. The mbox is kept byte for byte. progress, if
-// not nil, is told after each commit what has been stored so far; also, if not
-// nil, runs in the transaction of the last one.
+// size, or not known if negative. The mbox is kept byte for byte. also, if not
+// nil, runs in the transaction of the last commit.
 //
 // Import commits as it goes. When it fails, the whole messages of finished
 // commits stay, as Imported and the error say, and nothing of what came after:
 // no message is ever there in part. It fails InvalidArgument for what is no
 // mbox and Truncated for a transfer that ended early.
-func (s *Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, progress func(Imported), also func(tx *store.Tx) error) (Imported, error) {
+func (s *Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, options *ImportOptions, also func(tx *store.Tx) error) (Imported, error) {
 	var done Imported
-	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, progress, also)
+	if options == nil {
+		options = &ImportOptions{}
+	}
+	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, options, also)
 	if err != nil && done.Messages > 0 {
 		err = fmt.Errorf("%w; the first %d messages of it are kept", err, done.Messages)
 	}
@@ -57,13 +71,14 @@ func (s *Contents) Import(ctx context.Context, c container.Container, size int64
 	return done, nil
 }
 
-func (s *Contents) importAll(ctx context.Context, c container.Container, in *transfer, done *Imported, progress func(Imported), also func(tx *store.Tx) error) error {
-	mail := newMbox(in)
+func (s *Contents) importAll(ctx context.Context, c container.Container, in *transfer, done *Imported, options *ImportOptions, also func(tx *store.Tx) error) error {
+	var link int64
+	mail := newMbox(in, options.Format)
 	for {
 		if err := s.ask(ctx, c); err != nil {
 			return err
 		}
-		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}}
+		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: link}
 		last, err := b.fill(ctx, mail)
 		if err != nil {
 			b.discard()
@@ -76,10 +91,12 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 		if err := b.commit(ctx, inLast); err != nil {
 			return err
 		}
+		link = b.link
 		done.Messages += int64(len(b.items))
 		done.Bytes += b.bytes
-		if progress != nil {
-			progress(*done)
+		done.NoEmptyLine, done.FromText = mail.count.NoEmptyLine, mail.count.FromText
+		if options.Progress != nil {
+			options.Progress(*done)
 		}
 		if last {
 			return nil
@@ -98,6 +115,7 @@ type batch struct {
 	former    []*envelope.Key // of blobs that were encrypted anew before they got their rows
 	pages     newPages
 	bytes     int64
+	link      int64 // messageMetadata.Next of the last message so far
 }
 
 // fill takes messages until the batch is full, and reports whether they were
@@ -122,20 +140,25 @@ func (b *batch) fill(ctx context.Context, mail *mbox) (last bool, err error) {
 }
 
 // add stores the message at hand as a blob and prepares its rows.
-func (b *batch) add(ctx context.Context, message io.Reader) error {
+func (b *batch) add(ctx context.Context, message *mbox) error {
 	tenant := b.container.Tenant
 	item := itemRow{ID: store.NewID(), Tenant: tenant, Container: b.container.ID, Version: 1, Created: b.contents.writtenTime()}
 	row := blobRow{ID: store.NewID(), Tenant: tenant, Item: item.ID}
 	key := envelope.NewKey()
 	b.keys = append(b.keys, key)
-	in := &intake{from: message}
+	in := &intake{from: message, lead: int64(message.lead)}
 	sealed := newSealing(in, key, envelope.BlobPlace{Tenant: tenant, Blob: row.ID})
 	defer sealed.release()
 	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
 		return err
 	}
 	item.Size, row.Size = sealed.size, sealed.size
-	if err := item.sealMetadata(key, in.metadata()); err != nil {
+	metadata := in.metadata()
+	metadata.Previous, b.link = b.link, 0
+	if in.emptyLine() == 0 {
+		metadata.Next, b.link = item.ID, item.ID
+	}
+	if err := item.sealMetadata(key, metadata); err != nil {
 		return err
 	}
 	b.items, b.rows, b.bytes = append(b.items, item), append(b.rows, row), b.bytes+item.Size
@@ -233,9 +256,10 @@ func (s *Contents) deleteBlobs(ctx context.Context, blobs []blobRow) {
 }
 
 // intake is a message on its way into its blob. It notes what metadata need:
-// the length of the "From " line, the beginning of the message, and its end.
+// the length of the "From " line and of what is before it, the beginning of the message, and its end.
 type intake struct {
 	from   io.Reader
+	lead   int64 // bytes before the "From " line
 	size   int64
 	head   int64 // so far, until headed
 	headed bool
@@ -251,7 +275,7 @@ func (in *intake) Read(p []byte) (int, error) {
 	if !in.headed {
 		line := b
 		for i, c := range b {
-			if c == '\n' {
+			if c == '\n' && in.head+int64(i) >= in.lead {
 				line, in.headed = b[:i+1], true
 				break
 			}

@@ -25,8 +25,8 @@ type Message struct {
 
 // Export writes c's messages to w as one mbox, in the order in which they came.
 // After a single import it is what was imported, byte for byte; where the mboxes
-// of several imports meet, line ends are added if it takes them to keep the
-// messages apart. It asks for the container's key again after every 256 messages
+// of several imports meet, or a message is left out, line ends are added if it
+// takes them to keep the messages apart. It asks for the container's key again after every 256 messages
 // or BlobSize bytes.
 //
 // A message that does not open is left out, and the others are written; Export
@@ -99,7 +99,7 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 		}
 		_, err := p.keys.key(f.blob)
 		if err == nil {
-			message := exported{to: &e.joiner}
+			message := exported{to: &e.joiner, of: func() messageMetadata { return p.linked(f) }}
 			err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, &message)
 			if err != nil && message.begun {
 				return err
@@ -112,22 +112,37 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 		if err != nil {
 			return err
 		}
+		e.next = 0
+		if e.emptyLine() == 0 {
+			e.next = p.linked(f).Next
+		}
 		written += f.blob.Size
 	}
 	return nil
+}
+
+// linked returns the metadata of a message, or none if they cannot be read: its
+// content is exported all the same.
+func (p part) linked(f first) messageMetadata {
+	m, err := p.message(f)
+	if err != nil {
+		return messageMetadata{}
+	}
+	return m
 }
 
 // exported writes one message, and keeps it apart from the one before it once
 // it is known to have a beginning.
 type exported struct {
 	to    *joiner
+	of    func() messageMetadata
 	begun bool
 }
 
 func (m *exported) Write(p []byte) (int, error) {
 	if !m.begun {
 		m.begun = true
-		if err := m.to.begin(); err != nil {
+		if err := m.to.begin(m.of); err != nil {
 			return 0, err
 		}
 	}
@@ -200,15 +215,18 @@ func (p part) message(f first) (messageMetadata, error) {
 }
 
 // joiner writes messages one after the other and keeps them apart: each but the
-// last ends in an empty line.
+// last ends in an empty line, or is followed by the one that followed it in its
+// mbox.
 type joiner struct {
 	w     io.Writer
 	begun bool
+	next  int64 // messageMetadata.Next of the last message
 	ending
 }
 
-// begin ends the message before the next one, if there is one and it needs it.
-func (j *joiner) begin() error {
+// begin ends the message before the next one, whose metadata of returns, if there
+// is one and it needs it.
+func (j *joiner) begin(of func() messageMetadata) error {
 	if !j.begun {
 		j.begun = true
 		return nil
@@ -216,6 +234,8 @@ func (j *joiner) begin() error {
 	var missing string
 	switch {
 	case j.emptyLine() > 0:
+		return nil
+	case j.next != 0 && of().Previous == j.next:
 		return nil
 	case j.in("\r\n"):
 		missing = "\r\n"

@@ -65,7 +65,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		var steps []content.Imported
 		audited := 0
 		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)),
-			func(p content.Imported) { steps = append(steps, p) },
+			&content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }},
 			func(*store.Tx) error { audited++; return nil })
 		must(t, err)
 		if done.Messages != n || len(steps) != 6 || steps[0].Messages != 4 || steps[5] != done || audited != 1 {
@@ -115,9 +115,9 @@ func TestMailOnBothDatabases(t *testing.T) {
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	content.Small(w.Contents, content.BlobSize, 512)
-	message := "From a\n\n" + strings.Repeat("x", 6<<20) + "\n\n"
+	message := ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
-	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), func(p content.Imported) { steps = append(steps, p.Messages) }, nil)
+	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), &content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }}, nil)
 	must(t, err)
 	if fmt.Sprint(steps) != "[3 4]" {
 		t.Errorf("commits after messages %v, want after 3 (18 MiB) and 4", steps)
@@ -133,12 +133,20 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 		{"From a\r\n\r\nx\r\n", "From b\r\n", "From a\r\n\r\nx\r\n\r\nFrom b\r\n"},
 		{"From a\r\n\r\n", "From b\r\n", "From a\r\n\r\nFrom b\r\n"},
 		{"From ", "From ", "From \n\nFrom "},
+		// Within an mbox nothing is added, whatever its messages end in.
+		{ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz", bob + "A: b\n\nx\n" + ann + "A: b\n\ny",
+			ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz\n\n" + bob + "A: b\n\nx\n" + ann + "A: b\n\ny"},
 	} {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		w.importMail(t, test.a)
 		w.importMail(t, test.b)
 		if got := w.export(t); got != test.joined {
 			t.Errorf("%q and %q give %q, want %q", test.a, test.b, got, test.joined)
+		}
+		alice := w.mail
+		w.mail = w.restore(t, w.backup(t, alice), fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		if got := w.export(t); got != test.joined {
+			t.Errorf("restored, %q and %q give %q, want %q", test.a, test.b, got, test.joined)
 		}
 	}
 }
@@ -244,7 +252,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
 		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), nil, nil)
 		wantCode(t, err, api.InvalidArgument)
-		if err.Error() != `import mail: this is no mbox: line 1 begins with "PK\x03\x04", not with "From "` {
+		if err.Error() != `import mail: this is not an mbox: its first line begins with "PK\x03\x04", not with "From "` {
 			t.Error(err)
 		}
 		w.healthy(t, true)

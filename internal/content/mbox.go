@@ -1,36 +1,69 @@
 package content
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"io"
+	"strconv"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
 )
 
-// fromLine is how the line begins that opens a message of an mbox (RFC 4155,
-// appendix A).
-const fromLine = "From "
-
-// mbox splits an mbox into its messages in constant memory. A message begins
-// with a line that begins with "From ", at the start of the mbox or after an
-// empty line, and goes on to the next one. Not a byte is lost, changed or
-// unquoted: the messages, one after the other, are the mbox. Lines end in LF or
-// CRLF; the last need not end.
+// mbox splits an mbox into its messages in constant memory. Not a byte is lost,
+// changed or unquoted: the messages, one after the other, are the mbox. Lines end
+// in LF or CRLF; the last need not end. A byte order mark and empty lines may come
+// before the first message, and are part of it.
+//
+// A line that begins with "From " opens a message
+//   - as the first line;
+//   - with a sender and a date, as mutt wants them: after an empty line always, and
+//     without one if it is not in the header of a message and a header field follows;
+//   - without them after an empty line, if a header field follows and the first
+//     line of the mbox has none either.
+//
+// It does not before the end of its message that Content-Length states, if that
+// leads to another such line or to the end of the mbox. api.MailFormat says how
+// the other formats differ.
 type mbox struct {
-	r       *bufio.Reader
-	ended   bool // the message at hand
-	maybe   bool // an empty line ends here: the next bytes may open a message
-	lineLen int  // bytes of the line at hand that have been read, as far as told apart: 0, 1, 2
-	first   byte // of the line at hand
+	in     *lookahead
+	format api.MailFormat
+	count  mboxCount
+
+	offset int64 // of the next byte in the mbox
+	lead   int   // bytes of the message at hand before its "From " line
+	ended  bool  // the message at hand
+	plain  bool  // the mbox's first line has no sender and date
+
+	lineLen  int    // bytes of the line at hand that have been read, as far as 2
+	first    byte   // of the line at hand
+	empty    bool   // the line before is empty
+	opening  int    // bytes to come that begin the message, up to those of "From "
+	header   bool   // of the message at hand: it is in its header
+	length   int64  // what its Content-Length states; 0: nothing, or it is known to be wrong
+	body     int64  // offset of its body
+	trusted  bool   // length is known to be right
+	lastRead []byte // the last bytes before offset, maxGap at most
 }
 
-// mboxBuffer is how much of an mbox is read ahead, in bytes.
-const mboxBuffer = 64 << 10
+// mboxCount is what was found in an mbox besides messages.
+type mboxCount struct {
+	Messages    int64
+	NoEmptyLine int64 // messages, but the first, without an empty line before them
+	FromText    int64 // lines that begin with "From " and open no message, in what has no Content-Length that is right
+}
 
-func newMbox(r io.Reader) *mbox {
-	return &mbox{r: bufio.NewReaderSize(r, mboxBuffer), ended: true}
+const (
+	// mboxBuffer is how much of an mbox is read ahead, in bytes.
+	mboxBuffer = 64 << 10
+	// maxAhead is how far a Content-Length is followed to see whether it is right.
+	maxAhead = 8 << 20
+	// byteOrderMark is that of UTF-8.
+	byteOrderMark = "\xef\xbb\xbf"
+)
+
+func newMbox(r io.Reader, format api.MailFormat) *mbox {
+	return &mbox{in: newLookahead(r, mboxBuffer), format: format, ended: true}
 }
 
 // More reports whether there is another message, past what is left of the one
@@ -42,17 +75,38 @@ func (m *mbox) More() (bool, error) {
 			return false, err
 		}
 	}
-	start, err := m.r.Peek(len(fromLine))
-	switch {
-	case err != nil && err != io.EOF:
-		return false, err
-	case len(start) == 0:
-		return false, nil
-	case string(start) != fromLine: // only before the first message
-		line, _ := m.r.Peek(shownOfMbox)
-		return false, fail.New(api.InvalidArgument, "this is no mbox: line 1 begins with %q, not with %q", firstLine(line), fromLine)
+	start := m.in.peek(len(fromLine))
+	if len(start) == 0 {
+		return false, m.in.failure()
 	}
+	if m.offset > 0 {
+		return true, nil
+	}
+	line, _ := firstLine(m.in.peek(m.before() + maxFromLine)[m.before():])
+	if !bytes.HasPrefix(line, []byte(fromLine)) {
+		if err := m.in.failure(); err != nil {
+			return false, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		return false, fail.New(api.InvalidArgument, "this is not an mbox: its first line begins with %q, not with %q", line[:min(len(line), shownOfMbox)], fromLine)
+	}
+	m.plain = !isFromLine(line)
 	return true, nil
+}
+
+// before returns how many bytes come before the line that opens the message which
+// begins at offset: those of a byte order mark, and of empty lines before the first.
+func (m *mbox) before() int {
+	start := m.in.peek(len(byteOrderMark))
+	n := 0
+	if bytes.HasPrefix(start, []byte(byteOrderMark)) {
+		n = len(byteOrderMark)
+	}
+	if m.offset == 0 {
+		start = m.in.peek(mboxBuffer)
+		n += len(start[n:]) - len(bytes.TrimLeft(start[n:], "\r\n"))
+	}
+	return n
 }
 
 // Next goes to the next message, and returns io.EOF when there is none.
@@ -61,21 +115,22 @@ func (m *mbox) Next() error {
 	if err == nil && !more {
 		err = io.EOF
 	}
-	if err == nil {
-		m.ended, m.maybe, m.lineLen = false, false, 0
+	if err != nil {
+		return err
 	}
-	return err
+	m.count.Messages++
+	if m.offset > 0 && !m.empty {
+		m.count.NoEmptyLine++
+	}
+	m.ended, m.empty, m.lineLen, m.first = false, false, 2, fromLine[0]
+	m.lead = m.before()
+	m.opening = m.lead + len(fromLine)
+	m.header, m.length, m.body, m.trusted = true, 0, 0, false
+	return nil
 }
 
-// shownOfMbox is how much of what is no mbox an error shows, in bytes.
+// shownOfMbox is how much of what is not an mbox an error shows, in bytes.
 const shownOfMbox = 24
-
-func firstLine(b []byte) []byte {
-	if i := bytes.IndexAny(b, "\r\n"); i >= 0 {
-		return b[:i]
-	}
-	return b
-}
 
 // Read reads from the message at hand and returns io.EOF at its end.
 func (m *mbox) Read(p []byte) (int, error) {
@@ -85,35 +140,152 @@ func (m *mbox) Read(p []byte) (int, error) {
 	if m.ended {
 		return 0, io.EOF
 	}
-	if m.maybe {
-		m.maybe = false
-		// Fewer bytes than asked for are the last ones, or come before an error,
-		// which the next read returns.
-		if start, _ := m.r.Peek(len(fromLine)); string(start) == fromLine {
+	if m.lineLen == 0 {
+		opens, err := m.newLine()
+		if opens || err != nil {
 			m.ended = true
-			return 0, io.EOF
+			return 0, cmp.Or(err, io.EOF)
 		}
 	}
-	window, err := m.window(len(p))
-	if err != nil {
-		m.ended = err == io.EOF
-		return 0, err
+	window := m.in.peek(1)
+	if len(window) == 0 {
+		m.ended = true
+		return 0, cmp.Or(m.in.failure(), m.end(), io.EOF)
 	}
-	n := copy(p, window[:m.stretch(window)])
-	_, err = m.r.Discard(n)
-	return n, err
+	window = window[:min(len(window), len(p))]
+	if m.opening > 0 {
+		window = window[:min(len(window), m.opening)]
+		m.opening -= len(window)
+	} else {
+		window = window[:m.stretch(window)]
+	}
+	copy(p, window)
+	m.in.skip(len(window))
+	m.offset += int64(len(window))
+	m.lastRead = append(m.lastRead, window[max(0, len(window)-maxGap):]...)
+	m.lastRead = append(m.lastRead[:0], m.lastRead[max(0, len(m.lastRead)-maxGap):]...)
+	return len(window), nil
 }
 
-// window returns what has been read ahead, from 1 to limit bytes of it.
-func (m *mbox) window(limit int) ([]byte, error) {
-	if _, err := m.r.Peek(1); err != nil {
-		return nil, err
+// newLine looks at the line that begins, and reports whether it opens the next
+// message.
+func (m *mbox) newLine() (opens bool, err error) {
+	next := m.in.peek(len(byteOrderMark) + maxFromLine + maxFieldName)
+	if line := bytes.TrimPrefix(next, []byte(byteOrderMark)); bytes.HasPrefix(line, []byte(fromLine)) {
+		if opens, err := m.opens(line); opens || err != nil {
+			return opens, err
+		}
 	}
-	return m.r.Peek(min(limit, m.r.Buffered()))
+	if m.header && len(next) > 0 {
+		m.headerLine(next)
+	}
+	return false, nil
+}
+
+// opens reports whether a line that begins with "From " opens a message.
+func (m *mbox) opens(line []byte) (bool, error) {
+	if m.format == api.MboxRD {
+		return true, nil
+	}
+	if m.length > 0 && !m.header {
+		switch end := m.body + m.length; {
+		case m.follows(end):
+			return true, nil
+		case m.offset < end && m.leads(end):
+			return false, nil
+		case m.format == api.MboxCL2:
+			return false, m.wrongLength()
+		}
+		m.length = 0
+	}
+	line, next := firstLine(line)
+	switch whole := isFromLine(line); {
+	case whole && (m.empty || !m.header && isField(next)), !whole && m.plain && m.empty && isField(next):
+		return true, nil
+	}
+	m.count.FromText++
+	return false, nil
+}
+
+// maxGap is how many bytes may lie between the end that a Content-Length states
+// and the next message: the last line's end, if it is not counted, and an empty
+// line, in CRLF.
+const maxGap = 4
+
+// follows reports whether nothing but line ends lies between end and offset.
+func (m *mbox) follows(end int64) bool {
+	gap := m.offset - end
+	return 0 <= gap && gap <= int64(len(m.lastRead)) && isGap(m.lastRead[len(m.lastRead)-int(gap):])
+}
+
+func isGap(b []byte) bool { return len(bytes.TrimLeft(b, "\r\n")) == 0 }
+
+// leads reports whether the message at hand ends at end, which is further on.
+func (m *mbox) leads(end int64) bool {
+	if m.trusted || m.format == api.MboxCL2 {
+		return true
+	}
+	if end-m.offset > maxAhead {
+		return false
+	}
+	at := int(end - m.offset)
+	next := m.in.peek(at + maxGap + len(fromLine))
+	if len(next) < at {
+		return false
+	}
+	before, next := next[:at], next[at:]
+	gap := min(len(next)-len(bytes.TrimLeft(next, "\r\n")), maxGap)
+	begins := bytes.HasSuffix(before, []byte("\n")) || bytes.HasSuffix(next[:gap], []byte("\n"))
+	next = next[gap:]
+	m.trusted = len(next) == 0 || begins && bytes.HasPrefix(next, []byte(fromLine))
+	return m.trusted
+}
+
+// end is called at the end of the mbox.
+func (m *mbox) end() error {
+	if m.header {
+		m.header, m.body = false, m.offset
+	}
+	if m.format == api.MboxCL2 && m.length > 0 && !m.follows(m.body+m.length) {
+		return m.wrongLength()
+	}
+	return nil
+}
+
+func (m *mbox) wrongLength() error {
+	return fail.New(api.InvalidArgument, "the Content-Length of message %d, %d bytes, leads neither to a line that begins with %q nor to the end of the mbox",
+		m.count.Messages, m.length, fromLine).WithHint("the format auto ignores a Content-Length that is wrong")
+}
+
+// headerLine looks at the line that begins next, one of a header or the first one
+// after it. As mutt does, it takes a From_ line in a header for a part of it.
+func (m *mbox) headerLine(next []byte) {
+	line, _ := firstLine(next)
+	switch {
+	case isEmptyLine(line):
+		m.header, m.body = false, m.offset+int64(len(line))
+	case line[0] == ' ', line[0] == '\t', bytes.HasPrefix(bytes.TrimPrefix(line, []byte(">")), []byte(fromLine)):
+	case !isField(line):
+		m.header, m.body = false, m.offset
+	case m.length == 0:
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if bytes.EqualFold(bytes.TrimSpace(name), []byte("Content-Length")) {
+			m.length = max(0, parseLength(value))
+		}
+	}
+}
+
+// parseLength returns what a Content-Length field states, and 0 for what is not a length.
+func parseLength(value []byte) int64 {
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 62)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // stretch returns how many bytes of window, at least one, belong to the message
-// for certain. It ends behind an empty line where a message follows or may.
+// for certain. It ends where a line begins that has to be looked at.
 func (m *mbox) stretch(window []byte) int {
 	for at := 0; ; {
 		i := bytes.IndexByte(window[at:], '\n')
@@ -123,13 +295,10 @@ func (m *mbox) stretch(window []byte) int {
 		}
 		m.extend(window[at : at+i])
 		at += i + 1
-		empty := m.lineLen == 0 || m.lineLen == 1 && m.first == '\r'
+		m.empty = m.lineLen == 0 || m.lineLen == 1 && m.first == '\r'
 		m.lineLen = 0
-		if !empty {
-			continue
-		}
-		if rest := window[at:]; len(rest) < len(fromLine) || string(rest[:len(fromLine)]) == fromLine {
-			m.maybe = true
+		rest := window[at:]
+		if m.header || len(rest) < len(fromLine) || bytes.HasPrefix(rest, []byte(fromLine)) || bytes.HasPrefix(rest, []byte(byteOrderMark)) {
 			return at
 		}
 	}

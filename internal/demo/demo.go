@@ -146,7 +146,7 @@ func (d *demo) importMail(ctx context.Context) error {
 	for i, part := range d.Mail.deal(len(users)) {
 		user := users[i]
 		bar := d.Progress("import "+user, part.size())
-		imported, err := d.Client.ImportMail(ctx, api.MailboxInput{Mailbox: user}, part.size(), counted(part.reader(), bar))
+		imported, err := d.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: user}}, part.size(), counted(part.reader(), bar))
 		bar.End()
 		if err != nil {
 			return err

@@ -152,7 +152,7 @@ func TestReadsAndWritesGoOnWhileRollsRun(t *testing.T) {
 }
 
 func importMail(ctx context.Context, w *nodetest.World, mailbox, mbox string) error {
-	_, err := w.Client.ImportMail(ctx, api.MailboxInput{Mailbox: mailbox}, int64(len(mbox)), strings.NewReader(mbox))
+	_, err := w.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}, int64(len(mbox)), strings.NewReader(mbox))
 	return err
 }
 

@@ -107,7 +107,7 @@ var acts = map[string]func(ctx context.Context, w *ward) error{
 	},
 	"import": func(ctx context.Context, w *ward) error {
 		const mbox = "From a Thu Jan  1 00:00:00 2026\n\nx\n"
-		return ignore(w.Client.ImportMail(ctx, api.MailboxInput{Mailbox: dave}, int64(len(mbox)), strings.NewReader(mbox)))
+		return ignore(w.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: dave}}, int64(len(mbox)), strings.NewReader(mbox)))
 	},
 	"new mailbox": func(ctx context.Context, w *ward) error {
 		w.n++

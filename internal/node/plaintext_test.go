@@ -231,7 +231,7 @@ func refusals(t *testing.T, w *nodetest.World) {
 	if _, err := w.Client.ShowMailbox(ctx, api.MailboxInput{Mailbox: "Nobody.Zwickelberger@quittenbaum.example"}); err == nil {
 		t.Error("a mailbox that is not there was shown")
 	}
-	if _, err := w.Client.ImportMail(ctx, api.MailboxInput{Mailbox: "Hildegard.Zwickelberger@quittenbaum.example"}, -1, strings.NewReader("Der Kaktus auf der Fensterbank singt leise Moritaten.")); err == nil {
+	if _, err := w.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "Hildegard.Zwickelberger@quittenbaum.example"}}, -1, strings.NewReader("Der Kaktus auf der Fensterbank singt leise Moritaten.")); err == nil {
 		t.Error("what is no mbox was imported")
 	}
 	in := api.FileInput{SiteInput: api.SiteInput{Site: "https://quittenbaum.sharepoint.com/sites/Geheimrezepte"}, Path: "Pflaumenmus/../Winterkeller.txt"}

@@ -22,7 +22,7 @@ func TestEachFailureArrivesWithItsCodeAndHint(t *testing.T) {
 			w.service.read = func(context.Context, int64, io.Reader) error { return err }
 			w.service.write = func(context.Context, int64, int64, io.Writer) error { return err }
 			_, showed := w.client.ShowPolicy(background, api.PolicyInput{Policy: "p"})
-			_, imported := w.client.ImportMail(background, api.MailboxInput{Mailbox: "m"}, 5, strings.NewReader("12345"))
+			_, imported := w.client.ImportMail(background, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "m"}}, 5, strings.NewReader("12345"))
 			_, exported := w.client.ExportMail(background, api.MailboxInput{Mailbox: "m"})
 			_, got := w.client.GetFile(background, api.FileInput{SiteInput: api.SiteInput{Site: "s"}, Path: "p"}, 0, -1)
 			for _, err := range []error{showed, imported, exported, got} {

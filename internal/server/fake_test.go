@@ -58,7 +58,7 @@ func (f *fakeService) content(ctx context.Context, name string, in any, off, n i
 	return f.write(ctx, off, n, w)
 }
 
-func (f *fakeService) ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error) {
+func (f *fakeService) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
 	if f.read != nil {
 		if err := f.read(ctx, size, r); err != nil {
 			return api.Imported{}, err

@@ -81,7 +81,7 @@ type Service interface {
 	// ImportMail, PutFile and PutWorkloadItem read the content from r. size is its length in
 	// bytes, -1 when the sender did not state one. A transfer that ends early
 	// shows as an error of r, fail Truncated.
-	ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error)
+	ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error)
 	PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error)
 	PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error)
 	// ExportMail, ReadMessage, GetFile and GetWorkloadItem write content to w. They fail before

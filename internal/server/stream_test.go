@@ -286,7 +286,7 @@ func TestClientSendsNoContentOfAnotherLength(t *testing.T) {
 			{"broken at once", 0, broken{own}, ""},
 		} {
 			whole.Store(false)
-			_, err := w.client.ImportMail(background, api.MailboxInput{Mailbox: "m"}, c.size, c.r)
+			_, err := w.client.ImportMail(background, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "m"}}, c.size, c.r)
 			if c.code == "" {
 				if !errors.Is(err, own) {
 					t.Errorf("%s: %v", c.name, err)
@@ -322,7 +322,7 @@ func TestRefusedUploadGetsItsReason(t *testing.T) {
 				return fail.New(api.NotFound, "no such mailbox")
 			}
 			r := &endless{}
-			_, err := w.client.ImportMail(background, api.MailboxInput{Mailbox: "m"}, size, r)
+			_, err := w.client.ImportMail(background, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "m"}}, size, r)
 			if p := problem(t, err); p.Code != api.NotFound {
 				t.Errorf("%s: %+v", c.name, p)
 			}
@@ -331,7 +331,7 @@ func TestRefusedUploadGetsItsReason(t *testing.T) {
 			}
 		}
 		r := &endless{}
-		if _, err := w.newClient("wrong").ImportMail(background, api.MailboxInput{Mailbox: "m"}, size, r); problem(t, err).Code != api.Unauthenticated || r.sent.Load() != 0 {
+		if _, err := w.newClient("wrong").ImportMail(background, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "m"}}, size, r); problem(t, err).Code != api.Unauthenticated || r.sent.Load() != 0 {
 			t.Errorf("%d bytes sent, %v", r.sent.Load(), err)
 		}
 	})

@@ -39,7 +39,7 @@ func TestAnAbandonedContainerLeavesNothing(t *testing.T) {
 	each(t, func(w world) {
 		before := w.Dump("container", "key_page", "item", "blob")
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		w.spoil()
 		policytest.Refuses(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.Damaged)
 		gone, err := w.AbandonContainer(w.ctx, abandon("mailbox", alice))

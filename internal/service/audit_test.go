@@ -66,8 +66,8 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.ListMailboxes(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
 		{"ShowMailbox", func(x c) error { return e(w.ShowMailbox(x, mailbox(alice))) },
 			func(x c) error { return e(w.ShowMailbox(x, mailbox(nobody))) }, api.NotFound, alice, nil},
-		{"ImportMail", func(x c) error { return e(w.ImportMail(x, mailbox(alice), int64(len(mbox)), strings.NewReader(mbox))) },
-			func(x c) error { return e(w.ImportMail(x, mailbox(alice), -1, strings.NewReader("no mbox"))) }, api.InvalidArgument, alice, nil},
+		{"ImportMail", func(x c) error { return e(w.ImportMail(x, into(alice), int64(len(mbox)), strings.NewReader(mbox))) },
+			func(x c) error { return e(w.ImportMail(x, into(alice), -1, strings.NewReader("no mbox"))) }, api.InvalidArgument, alice, nil},
 		{"ListMessages", func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(alice)})) },
 			func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(nobody)})) }, api.NotFound, alice, nil},
 		{"ReadMessage", func(x c) error {
@@ -289,7 +289,7 @@ func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
 func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
 	each(t, func(w world) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		seen := map[int64]bool{}
 		w.entries(seen)
 		broken := errors.New("the caller went away")
@@ -332,7 +332,7 @@ func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		w.newKey("A-q")
 		w.newKey("B-q")
 		w.Must(e(w.CreatePolicy(w.ctx, newPolicy("q", keyURI("A-q"), keyURI("B-q")))))
@@ -361,7 +361,7 @@ func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		w.Vaults.Fail("A-p", policytest.Denied())
 		w.Vaults.Fail("B-p", policytest.Denied())
 		w.Policies.Close()
@@ -375,7 +375,7 @@ func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 		w.one(seen, "ExportMail", string(api.VaultDenied))
 		policytest.Refuses(t, e(w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(alice)})), api.VaultDenied)
 		w.one(seen, "ListMessages", string(api.VaultDenied))
-		policytest.Refuses(t, e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))), api.VaultDenied)
+		policytest.Refuses(t, e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))), api.VaultDenied)
 		w.one(seen, "ImportMail", string(api.VaultDenied))
 		w.show(alice) // a listing or a statistic is no access
 	})

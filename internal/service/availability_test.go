@@ -20,7 +20,7 @@ func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		other := w.Neighbour()
 		before := other.Dump("revision")
 		shown, err := w.ShowPolicy(w.ctx, api.PolicyInput{Policy: "p"})

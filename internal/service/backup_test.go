@@ -59,7 +59,7 @@ func (w world) oldMailbox() {
 	w.Helper()
 	w.mailPolicy()
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
-	w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+	w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 	w.tidy()
 }
 

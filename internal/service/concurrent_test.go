@@ -42,7 +42,7 @@ func (w world) stage() {
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(bob, ""))))
 	for _, name := range []string{alice, bob} {
-		w.Must(e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))))
 	}
 	w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "thread"), -1, strings.NewReader("hello"))))
 	w.finishRolls()

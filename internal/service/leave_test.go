@@ -22,7 +22,7 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 		name := func(s api.MailboxState) string { return string(s) + "@contoso.com" }
 		for _, s := range states {
 			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name(s), "p"))))
-			w.Must(e(w.ImportMail(w.ctx, mailbox(name(s)), -1, strings.NewReader(mbox))))
+			w.Must(e(w.ImportMail(w.ctx, into(name(s)), -1, strings.NewReader(mbox))))
 			if s != api.Active {
 				w.Must(e(w.SetMailboxState(w.ctx, newState(name(s), s))))
 			}

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/content"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
@@ -189,13 +191,13 @@ func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container
 
 // ImportMail adds the messages of an mbox; a mail user is migrated by it. Messages are kept batch by batch:
 // an import that fails says how many it kept.
-func (s *Service) ImportMail(ctx context.Context, in api.MailboxInput, size int64, r io.Reader) (api.Imported, error) {
+func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
 	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return api.Imported{}, err
 		}
-		got, err := s.Contents.Import(ctx, ct, size, r, nil, func(tx *store.Tx) error {
+		got, err := s.Contents.Import(ctx, ct, size, r, &content.ImportOptions{Format: in.Format}, func(tx *store.Tx) error {
 			if err := s.Containers.Migrated(ctx, tx, ct); err != nil {
 				return err
 			}
@@ -205,7 +207,7 @@ func (s *Service) ImportMail(ctx context.Context, in api.MailboxInput, size int6
 			c.accessed(ct)
 			c.foldBlobs(ct)
 		}
-		return api.Imported{Messages: got.Messages, Bytes: got.Bytes}, err
+		return api.Imported{Messages: got.Messages, Bytes: got.Bytes, NoEmptyLine: got.NoEmptyLine, FromText: got.FromText}, err
 	})
 }
 
@@ -241,7 +243,7 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 			if m.Lost {
 				err = messages.lost(m.Damaged)
 			} else {
-				err = messages.add(m.ID, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Bytes: m.Size}, m.Damaged)
+				err = messages.add(m.ID, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: dateText(m.Date), Flags: m.Flags, Bytes: m.Size}, m.Damaged)
 			}
 			if err != nil {
 				return list, err
@@ -249,6 +251,14 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 		}
 		return messages.list(), c.noteRead(ctx)
 	})
+}
+
+// dateText is how a date of a message is shown; a missing one is empty.
+func dateText(date time.Time) string {
+	if date.IsZero() {
+		return ""
+	}
+	return date.UTC().Format(time.RFC3339)
 }
 
 // ReadMessage writes one message as it came in.

@@ -62,7 +62,7 @@ func (m *model) put(c *modelContainer, path, text string) error {
 func (m *model) putFrom(c *modelContainer, path string, content io.Reader) error {
 	switch c.kind {
 	case "mailbox":
-		return e(m.ImportMail(m.ctx, mailbox(c.name), -1, content))
+		return e(m.ImportMail(m.ctx, into(c.name), -1, content))
 	case "site":
 		return e(m.PutFile(m.ctx, file(c.name, path), -1, content))
 	}

@@ -115,7 +115,7 @@ func refused(t testing.TB, err error, code api.Code, words ...string) {
 func (w world) withMail(name, policy string) {
 	w.Helper()
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, policy))))
-	w.Must(e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))))
+	w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))))
 }
 
 func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
@@ -265,7 +265,7 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 			for what, err := range map[string]error{
 				"export": w.ExportMail(w.ctx, mailbox(name), io.Discard),
 				"list":   e(w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(name)})),
-				"import": e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))),
+				"import": e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))),
 				"assign": e(w.AssignMailbox(w.ctx, assign(name, ""))),
 				"state":  e(w.SetMailboxState(w.ctx, newState(name, api.Disabled))),
 			} {
@@ -398,7 +398,7 @@ func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(strings.Repeat(mbox+"\n", 400)))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(strings.Repeat(mbox+"\n", 400)))))
 		read := 0
 		err := w.ExportMail(w.ctx, mailbox(alice), writerFunc(func(p []byte) (int, error) {
 			if read == 0 {

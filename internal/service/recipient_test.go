@@ -25,11 +25,11 @@ func TestMailUserIsAssignedBeforeItsMailComesIn(t *testing.T) {
 		if before.Type != api.MailUser || before.AssignedPolicy != "p" || before.Protection.Policy != "p" {
 			t.Errorf("before the migration: %+v", before)
 		}
-		policytest.Refuses(t, e(w.ImportMail(w.ctx, mailbox("bob@contoso.com"), 1000, strings.NewReader(mbox))), api.Truncated)
+		policytest.Refuses(t, e(w.ImportMail(w.ctx, into("bob@contoso.com"), 1000, strings.NewReader(mbox))), api.Truncated)
 		if now := w.show("bob@contoso.com"); now.Type != api.MailUser {
 			t.Errorf("after an import that failed: %+v", now)
 		}
-		w.Must(e(w.ImportMail(w.ctx, mailbox("bob@contoso.com"), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into("bob@contoso.com"), -1, strings.NewReader(mbox))))
 		after := w.show("bob@contoso.com")
 		if after.Type != api.UserMailbox || after.ExternalAddress != "" || after.Items != 1 || after.Protection != before.Protection {
 			t.Errorf("after the migration: %+v", after)

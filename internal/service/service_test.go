@@ -23,7 +23,7 @@ func TestListsArePagedWithoutGapsOrRepeats(t *testing.T) {
 			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(names[i], ""))))
 			w.Must(e(w.CreateSite(w.ctx, newSite(urls[i]))))
 		}
-		w.Must(e(w.ImportMail(w.ctx, mailbox(names[0]), -1, strings.NewReader(strings.Repeat(mbox+"\n", n)))))
+		w.Must(e(w.ImportMail(w.ctx, into(names[0]), -1, strings.NewReader(strings.Repeat(mbox+"\n", n)))))
 		for limit, parts := range map[int]int{1: 7, 2: 4, 3: 3, 7: 1, 8: 1, 1000: 1} {
 			boxes, got := collect(t, limit, func(in api.PageInput) (api.List[api.Mailbox], error) {
 				return w.ListMailboxes(w.ctx, api.ListInput{PageInput: in})
@@ -68,7 +68,7 @@ func TestDataEncryptionPolicyIDChangesWhenTheRefreshedKeyHasBeenApplied(t *testi
 		const idle = "idle@contoso.com"
 		for _, name := range []string{alice, idle} {
 			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, "p"))))
-			w.Must(e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))))
+			w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))))
 		}
 		w.Must(e(w.SetMailboxState(w.ctx, newState(idle, api.Inactive))))
 		w.tidy()
@@ -281,7 +281,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 func TestShowsWhatAContainerHolds(t *testing.T) {
 	w := newWorld(policytest.New(t, storetest.One(t)))
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox("Alice@Contoso.com", ""))))
-	w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+	w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 	m := w.show("ALICE@contoso.com")
 	if m.Name != "Alice@Contoso.com" || m.State != api.Active || m.Items != 1 || m.Bytes != int64(len(mbox)) || m.AssignedPolicy != "" ||
 		m.Protection.Policy != "Service-managed" || !m.Protection.IsEncrypted {

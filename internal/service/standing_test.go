@@ -114,7 +114,7 @@ func TestAssignedPolicyCoversMailboxesWithoutTheirOwnAndWorkloadStores(t *testin
 		w.mailPolicy()
 		for name, own := range map[string]string{alice: "", idle: "", owner: "p"} {
 			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, own))))
-			w.Must(e(w.ImportMail(w.ctx, mailbox(name), -1, strings.NewReader(mbox))))
+			w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))))
 		}
 		w.Must(e(w.SetMailboxState(w.ctx, newState(idle, api.Inactive))))
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
@@ -292,7 +292,7 @@ func TestReplacedKeysTakeTheOldOnesPlace(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
-		w.Must(e(w.ImportMail(w.ctx, mailbox(alice), -1, strings.NewReader(mbox))))
+		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		for _, name := range []string{"C-p", "D-p", "E-p", "F-p"} {
 			w.newKey(name)
 		}

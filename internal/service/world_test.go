@@ -320,3 +320,7 @@ func collect[T any](t testing.TB, limit int, part func(in api.PageInput) (api.Li
 		in.After = list.Next
 	}
 }
+
+func into(name string) api.ImportMailInput {
+	return api.ImportMailInput{MailboxInput: mailbox(name)}
+}

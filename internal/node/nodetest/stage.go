@@ -213,7 +213,7 @@ func (w *World) PolicyID(mailbox string) string {
 // Import adds the messages of an mbox to a mailbox.
 func (w *World) Import(mailbox, mbox string) {
 	w.t.Helper()
-	w.must(ignore(w.Client.ImportMail(w.t.Context(), api.MailboxInput{Mailbox: mailbox}, int64(len(mbox)), strings.NewReader(mbox))))
+	w.must(ignore(w.Client.ImportMail(w.t.Context(), api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}, int64(len(mbox)), strings.NewReader(mbox))))
 }
 
 // Export returns all messages of a mailbox as an mbox.

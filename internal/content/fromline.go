@@ -1,0 +1,63 @@
+package content
+
+import (
+	"bytes"
+	"regexp"
+)
+
+// fromLine is how the line begins that opens a message of an mbox (RFC 4155,
+// appendix A).
+const fromLine = "From "
+
+const (
+	// maxFromLine is the longest line, in bytes, that is looked at for a sender and
+	// a date: RFC 5322 section 2.1.1 lets no line be longer.
+	maxFromLine = 1000
+	// maxFieldName is more than any name of a header field has.
+	maxFieldName = 100
+)
+
+// The date of a From_ line, as mutt reads it: that of asctime, with a zone or two
+// before the year or none.
+const fromDate = `(?:(?:mon|tue|wed|thu|fri|sat|sun)[ \t]+){1,2}` +
+	`(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ \t]+` +
+	`(?:0?[1-9]|[12][0-9]|3[01])[ \t]+` +
+	`(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::(?:[0-5][0-9]|60))?[ \t]+` +
+	`(?:[a-z+-]\S*[ \t]+(?:[a-z]\S*[ \t]+)?)?` +
+	`[0-9]{2,4}`
+
+// fromForms are the forms of a From_ line. The sender is one word, or two words
+// with "at" between them as pipermail writes them, or quoted, or missing, and
+// anything may follow the date. Or it is anything, and nothing follows the date.
+var fromForms = regexp.MustCompile(`(?i)^From[ \t]+(?:` +
+	`(?:(?:[^ \t"]+|"[^"]*"[^ \t"]*)+[ \t]+(?:at[ \t]+\S+[ \t]+)?)?` + fromDate + `(?:[ \t]|$)` +
+	`|\S.*[ \t]` + fromDate + `[ \t]*$)`)
+
+// isFromLine reports whether a line that begins with "From " has a sender and a
+// date; what text holds hardly ever does.
+func isFromLine(line []byte) bool {
+	return len(line) <= maxFromLine && fromForms.Match(bytes.TrimRight(line, "\r\n"))
+}
+
+// isField reports whether a line begins as a header field does (RFC 5322,
+// section 2.2, and spaces before the colon as in 4.5).
+func isField(line []byte) bool {
+	i := 0
+	for ; i < len(line) && i < maxFieldName && '!' <= line[i] && line[i] <= '~' && line[i] != ':'; i++ {
+	}
+	return i > 0 && bytes.HasPrefix(bytes.TrimLeft(line[i:], " \t"), []byte(":"))
+}
+
+// firstLine returns the first line with its end, and what follows it. A line
+// without an end is the last one, or cut.
+func firstLine(b []byte) (line, rest []byte) {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return b[:i+1], b[i+1:]
+	}
+	return b, nil
+}
+
+// isEmptyLine reports whether a line with its end holds nothing.
+func isEmptyLine(line []byte) bool {
+	return string(line) == "\n" || string(line) == "\r\n"
+}
