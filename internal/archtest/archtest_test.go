@@ -198,6 +198,7 @@ var cryptographers = []room{
 	{"internal/access", "crypto/ed25519", "signs tokens"},
 	{"internal/ca", "crypto/ecdsa crypto/elliptic", "certifies the listener"},
 	{"internal/vault", "crypto/rsa crypto/ecdsa crypto/elliptic crypto/sha1", "is a key vault: RSA keys, EC keys that are refused as customer keys, RSA-OAEP"},
+	{"internal/rootkey", "crypto/rsa", "encrypts to the public key of a customer key, so that no vault makes a wrap that is stored"},
 	{"internal/cmdlet/vaults", "crypto/rsa", "reads a private key from a file to import it into a vault"},
 	{"internal/bench", "crypto/aes crypto/cipher", "re-wraps row by row, as the peer that it measures against does"},
 	{"internal/policy/policytest", "crypto/rsa", "the fake vaults of tests"},

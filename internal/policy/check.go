@@ -58,6 +58,7 @@ var checks = []check{
 	{name: "two vaults", code: api.InvalidArgument, names: oneVault, repair: anotherVault},
 	{name: "type", code: api.KeyUnusable, key: notRSA, repair: anotherKey},
 	{name: "size", code: api.KeyUnusable, key: short, repair: anotherKey},
+	{name: "public key", code: api.KeyUnusable, key: unpublished, repair: anotherKey},
 	{name: "enabled", code: api.KeyUnusable, key: disabled, repair: "Update-AzKeyVaultKey {key} -Enable $true"},
 	{name: "not before", code: api.KeyUnusable, key: early, repair: "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"},
 	{name: "expiry", code: api.KeyUnusable, key: expires, repair: never},
@@ -98,6 +99,8 @@ func short(c candidate, _ time.Time, _ Strictness) string {
 	}
 	return fmt.Sprintf("has %d bits; a customer key has %d or more", c.Bits, minimumBits)
 }
+
+func unpublished(c candidate, _ time.Time, _ Strictness) string { return c.CheckPublic() }
 
 func disabled(c candidate, _ time.Time, _ Strictness) string {
 	if c.Enabled {

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,6 +41,8 @@ func entries(now time.Time) []entry {
 		{check: "type", key: func(k *rootkey.KeyInfo) { k.Type, k.Bits = "EC", 0 }, code: api.KeyUnusable,
 			says: "is of type EC; a customer key is an RSA key", hint: "Add-AzKeyVaultKey -VaultName A -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"},
 		{check: "size", key: func(k *rootkey.KeyInfo) { k.Bits = 2047 }, code: api.KeyUnusable, says: "has 2047 bits; a customer key has 2048 or more", hint: "Add-AzKeyVaultKey"},
+		{check: "public key", key: func(k *rootkey.KeyInfo) { k.Public = &rsa.PublicKey{N: k.Public.N, E: 3} }, code: api.KeyUnusable,
+			says: "has a public exponent that is not an odd number from 65537", hint: "Add-AzKeyVaultKey -VaultName A -Name NAME"},
 		{check: "enabled", key: func(k *rootkey.KeyInfo) { k.Enabled = false }, code: api.KeyUnusable, says: "is disabled", hint: update},
 		{check: "not before", key: func(k *rootkey.KeyInfo) { k.NotBefore = at(time.Millisecond) }, code: api.KeyUnusable, says: "is not valid before 2027-01-15", hint: "-NotBefore (Get-Date)"},
 		{check: "expiry", key: func(k *rootkey.KeyInfo) { k.Expires = at(0) }, code: api.KeyUnusable, says: "expired at 2027-01-15", hint: `-Expires (Get-Date -Date "12/31/9999")`},

@@ -367,6 +367,12 @@ type sameKey struct {
 	key *rsa.PrivateKey
 }
 
+func (s sameKey) Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error) {
+	info, err := s.FakeVaults.Key(ctx, tenant, id, kv)
+	info.Public = &s.key.PublicKey
+	return info, err
+}
+
 func (s sameKey) Wrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.KeyVersion, plaintext []byte) ([]byte, error) {
 	return rsa.EncryptOAEP(sha256.New(), rand.Reader, &s.key.PublicKey, plaintext, nil)
 }

@@ -53,6 +53,9 @@ func TestRevisionAlteredInAnyColumnIsRefusedBeforeAnyUnwrap(t *testing.T) {
 	notAuthenticated := map[string]string{
 		"id":      "nothing refers to it",
 		"created": "shown, and sorts the ledger; it opens nothing",
+
+		"primary_local":   "whether the wrap is still to be replaced by a local one; it opens nothing",
+		"secondary_local": "the same",
 	}
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")

@@ -11,6 +11,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/rootkey"
 )
 
 // Probed is what one root made of its wrap of a policy key.
@@ -58,8 +59,9 @@ func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed 
 }
 
 // Test has each root of a policy's current revision wrap fresh random bytes and
-// unwrap them. It opens nothing that is kept. A root that does not is no error
-// of Test: the answer says so.
+// unwrap them; a customer key must also unwrap what was encrypted to its public
+// key. It opens nothing that is kept. A root that does not is no error of Test:
+// the answer says so.
 func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 	r, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
@@ -68,13 +70,20 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 	profile := ProfileOf(r.Kind)
 	var probes []api.Probe
 	for _, root := range customerRoots(profile, r) {
-		probe, err := p.test(ctx, pol.Tenant, r, root.name, root.kv,
-			func(plain []byte) ([]byte, error) {
-				return p.Roots.Wrap(ctx, pol.Tenant, profile.Identity, root.kv, plain)
+		id := r.rootID(pol.Tenant, root)
+		var info rootkey.KeyInfo
+		probe, err := p.test(ctx, r, root, tester{
+			wrap: func(plain []byte) (wrapped []byte, err error) {
+				if info, err = p.Roots.Key(ctx, id.tenant, id.principal, id.key); err != nil {
+					return nil, err
+				}
+				if err := p.tryWrapKey(ctx, id, info, len(plain)); err != nil {
+					return nil, err
+				}
+				return info.Encrypt(plain)
 			},
-			func(wrap []byte) ([]byte, error) {
-				return p.Roots.Unwrap(ctx, pol.Tenant, profile.Identity, root.kv, wrap)
-			})
+			unwrap: func(wrapped, want []byte) error { return p.checkUnwraps(ctx, id, info, wrapped, want) },
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -82,29 +91,39 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 		probes = append(probes, probe)
 	}
 	id, version, place := r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(pol.Tenant, r.Revision)
-	probe, err := p.test(ctx, pol.Tenant, r, "availability", envelope.KeyVersion{},
-		func(plain []byte) ([]byte, error) { return p.Availability.Wrap(ctx, id, version, place, plain) },
-		func(wrap []byte) ([]byte, error) { return p.Availability.Open(ctx, id, version, place, wrap) })
+	probe, err := p.test(ctx, r, root{name: "availability"}, tester{
+		wrap: func(plain []byte) ([]byte, error) { return p.Availability.Wrap(ctx, id, version, place, plain) },
+		unwrap: func(wrapped, want []byte) error {
+			opened, err := p.Availability.Open(ctx, id, version, place, wrapped)
+			defer clear(opened)
+			if err == nil && subtle.ConstantTimeCompare(opened, want) != 1 {
+				err = fail.New(api.Damaged, "it gave back other bytes than it was given")
+			}
+			return err
+		},
+	})
 	probe.Key = fmt.Sprintf("%d version %d", id, version)
 	return append(probes, probe), err
 }
 
+// tester wraps by one root, and checks that it unwraps the result.
+type tester struct {
+	wrap   func(plain []byte) ([]byte, error)
+	unwrap func(wrapped, want []byte) error
+}
+
 // test has one root wrap and unwrap. The error says that its uses could not be
 // written down.
-func (p *Policies) test(ctx context.Context, tenant int64, r revisionRow, name string, kv envelope.KeyVersion, wrap, unwrap func([]byte) ([]byte, error)) (api.Probe, error) {
-	probe := api.Probe{Root: name}
+func (p *Policies) test(ctx context.Context, r revisionRow, root root, t tester) (api.Probe, error) {
+	probe := api.Probe{Root: root.name}
 	plain := make([]byte, envelope.KeySize)
 	rand.Read(plain)
 	began := time.Now()
-	wrapped, err := wrap(plain)
-	uses := []audit.Entry{p.use(tenant, r.Revision, "test wrap for", name, kv, err)}
+	wrapped, err := t.wrap(plain)
+	uses := []audit.Entry{p.use(r.Tenant, r.Revision, "test wrap for", root.name, root.kv, err)}
 	if probe.Wraps = err == nil; probe.Wraps {
-		var opened []byte
-		opened, err = unwrap(wrapped)
-		uses = append(uses, p.use(tenant, r.Revision, "test unwrap for", name, kv, err))
-		if err == nil && subtle.ConstantTimeCompare(plain, opened) != 1 {
-			err = fail.New(api.Damaged, "it gave back other bytes than it was given")
-		}
+		err = t.unwrap(wrapped, plain)
+		uses = append(uses, p.use(r.Tenant, r.Revision, "test unwrap for", root.name, root.kv, err))
 		probe.Unwraps = err == nil
 	}
 	probe.Milliseconds = float64(time.Since(began).Microseconds()) / 1000

@@ -47,8 +47,8 @@ func TestEachRootOfAPolicyIsTestedAndSaysSo(t *testing.T) {
 		if got := strings.Join(uses(w, seen), ", "); got != "VaultDenied test availability, VaultDenied test secondary, done test primary, done test primary" {
 			t.Errorf("the log has %s", got)
 		}
-		w.Vaults.Takes = func(_ policytest.Call, plaintext []byte) []byte { return make([]byte, len(plaintext)) }
-		check(pol, answer{"primary", true, false, "other bytes"}, answer{"secondary", false, false, "is disabled"}, answer{"availability", false, false, "destroyed"})
+		w.Vaults.Gives = func(_ policytest.Call, plaintext []byte) []byte { return make([]byte, len(plaintext)) }
+		check(pol, answer{"primary", true, false, "does not decrypt what was encrypted to the public key"}, answer{"secondary", false, false, "is disabled"}, answer{"availability", false, false, "destroyed"})
 		var managed policy.Policy
 		w.View(func(tx *store.Tx) error {
 			id, err := w.Policies.ServiceManaged(w.Ctx, tx, w.Tenant)

@@ -33,7 +33,7 @@ func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s seale
 }
 
 // seal completes a revision around key: a new GUID and a wrap under each of
-// its roots. Every wrap has been opened by its root and compared when it
+// its roots, those of customer keys made by wrapLocally. Every wrap has been opened by its root and compared when it
 // returns. Every use of a root is written down, also where one was refused.
 func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev envelope.Revision) (r sealed, err error) {
 	profile, tenant := ProfileOf(pol.Kind), pol.Tenant
@@ -61,17 +61,8 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 			if err != nil {
 				return r, err
 			}
-			wrapped, err := p.Roots.Wrap(ctx, tenant, profile.Identity, root.kv, bundle)
-			used("wrap", root.name, root.kv, err)
+			wrapped, err := p.wrapLocally(ctx, seen.root, bundle, func(act string, err error) { used(act, root.name, root.kv, err) })
 			if err != nil {
-				return r, err
-			}
-			opened, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, wrapped)
-			used("unwrap", root.name, root.kv, err)
-			if err != nil {
-				return r, err
-			}
-			if err := same(key, opened, r.Binding, p.Roots.URI(root.kv)); err != nil {
 				return r, err
 			}
 			r.shown = append(r.shown, seen.result(nil))

@@ -85,8 +85,8 @@ func selectKeys(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]KeyR
 func insertRevision(ctx context.Context, tx *store.Tx, p Policy, r envelope.Revision, mac *envelope.Key, now time.Time) error {
 	_, err := tx.Exec(ctx, `INSERT INTO revision (id, tenant, guid, policy, policy_key,
 		primary_vault, primary_key_name, primary_version, secondary_vault, secondary_key_name, secondary_version,
-		availability, availability_version, wrap_primary, wrap_secondary, wrap_availability, mac, created, erased)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0)`,
+		availability, availability_version, wrap_primary, wrap_secondary, wrap_availability, mac, created, erased, primary_local, secondary_local)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0, 1, 1)`,
 		store.NewID(), p.Tenant, r.ID.String(), p.ID, r.Binding.PolicyKey,
 		r.Primary.Vault, r.Primary.Key, r.Primary.Version, r.Secondary.Vault, r.Secondary.Key, r.Secondary.Version,
 		r.AvailabilityKey, r.AvailabilityVersion, blob(r.WrapPrimary), blob(r.WrapSecondary), r.WrapAvailability, r.MAC(mac), now.UnixMilli())
@@ -119,12 +119,16 @@ type revisionRow struct {
 	MAC             []byte
 	Created, Erased time.Time
 	Kept            bool
+	Tenant          int64
+	// Whether keyroll made the wraps of the two customer keys itself.
+	LocalPrimary, LocalSecondary bool
 }
 
 func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...any) ([]revisionRow, error) {
 	rows, err := tx.Query(ctx, `SELECT r.guid, t.guid, p.guid, p.id, p.name, p.kind, p.recovery, p.current, r.policy_key, k.generation,
 		r.primary_vault, r.primary_key_name, r.primary_version, r.secondary_vault, r.secondary_key_name, r.secondary_version,
-		r.availability, r.availability_version, r.wrap_primary, r.wrap_secondary, r.wrap_availability, r.mac, r.created, r.erased
+		r.availability, r.availability_version, r.wrap_primary, r.wrap_secondary, r.wrap_availability, r.mac, r.created, r.erased,
+		r.tenant, r.primary_local <> 0, r.secondary_local <> 0
 		FROM revision r JOIN policy p ON p.id = r.policy JOIN policy_key k ON k.id = r.policy_key JOIN tenant t ON t.id = r.tenant
 		WHERE `+where, args...)
 	if err != nil {
@@ -138,7 +142,8 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 		var recovery, current, created, erased int64
 		err := rows.Scan(&guid, &tenant, &policy, &r.Policy, &r.PolicyName, &r.Kind, &recovery, &current, &r.Binding.PolicyKey, &r.Binding.Generation,
 			&r.Primary.Vault, &r.Primary.Key, &r.Primary.Version, &r.Secondary.Vault, &r.Secondary.Key, &r.Secondary.Version,
-			&r.AvailabilityKey, &r.AvailabilityVersion, &r.WrapPrimary, &r.WrapSecondary, &r.WrapAvailability, &r.MAC, &created, &erased)
+			&r.AvailabilityKey, &r.AvailabilityVersion, &r.WrapPrimary, &r.WrapSecondary, &r.WrapAvailability, &r.MAC, &created, &erased,
+			&r.Tenant, &r.LocalPrimary, &r.LocalSecondary)
 		if err != nil {
 			return nil, err
 		}

@@ -78,7 +78,7 @@ func TestEveryUseOfARootKeyIsInTheAuditLog(t *testing.T) {
 			}
 		}
 		availability := []string{"done wrap availability", "done unwrap availability"}
-		all := append([]string{"done wrap primary", "done unwrap primary", "done wrap secondary", "done unwrap secondary"}, availability...)
+		all := append([]string{"done test primary", "done unwrap primary", "done test secondary", "done unwrap secondary"}, availability...)
 		want("the service-managed policy", availability...)
 		pol := w.MailboxPolicy("p")
 		want("create", all...)
@@ -120,7 +120,7 @@ func TestUsesForARefreshThatFailsAreInTheAuditLog(t *testing.T) {
 		}
 		_, err := w.Policies.Refresh(w.Ctx, pol, api.DepthPolicy, false, policytest.None)
 		policytest.Refuses(t, err, api.VaultUnavailable)
-		want := []string{"VaultUnavailable unwrap secondary", "done unwrap primary", "done wrap primary", "done wrap secondary"}
+		want := []string{"VaultUnavailable unwrap secondary", "done test primary", "done test secondary", "done unwrap primary"}
 		if got := uses(w, seen); !slices.Equal(got, want) {
 			t.Errorf("the log has %q, want %q", got, want)
 		}

@@ -29,17 +29,18 @@ func (m mistaken) Wrap(ctx context.Context, id int64, version uint32, place enve
 	return m.Availability.Wrap(ctx, id, version, place, otherKey(plaintext))
 }
 
-// mistakenRoot is mistaken for the customer key in one vault.
+// mistakenRoot has the customer key in one vault unwrap to another key.
 type mistakenRoot struct {
 	policy.Roots
 	vault string
 }
 
-func (m mistakenRoot) Wrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
-	if strings.Contains(kv.Vault, m.vault) {
-		plaintext = otherKey(plaintext)
+func (m mistakenRoot) Unwrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error) {
+	bundle, err := m.Roots.Unwrap(ctx, tenant, id, kv, wrapped)
+	if err == nil && strings.Contains(kv.Vault, m.vault) {
+		bundle = otherKey(bundle)
 	}
-	return m.Roots.Wrap(ctx, tenant, id, kv, plaintext)
+	return bundle, err
 }
 
 func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
@@ -64,17 +65,19 @@ func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
 		availability policy.Availability
 		roots        policy.Roots
 		act          func() error
+		code         api.Code
+		says         string
 	}{
-		{"a roll of the availability key", mistaken{availability}, roots, rollAvailability},
-		{"a refresh, by the availability key", mistaken{availability}, roots, refresh(api.DepthPolicy)},
-		{"a re-wrap, by the availability key", mistaken{availability}, roots, refresh(api.DepthRoot)},
-		{"a refresh, by the first customer key", availability, mistakenRoot{roots, "A-p"}, refresh(api.DepthPolicy)},
-		{"a re-wrap, by the second customer key", availability, mistakenRoot{roots, "B-p"}, refresh(api.DepthRoot)},
+		{"a roll of the availability key", mistaken{availability}, roots, rollAvailability, api.Damaged, "another key than it was given"},
+		{"a refresh, by the availability key", mistaken{availability}, roots, refresh(api.DepthPolicy), api.Damaged, "another key than it was given"},
+		{"a re-wrap, by the availability key", mistaken{availability}, roots, refresh(api.DepthRoot), api.Damaged, "another key than it was given"},
+		{"a refresh, by the first customer key", availability, mistakenRoot{roots, "A-p"}, refresh(api.DepthPolicy), api.KeyUnusable, "does not decrypt what was encrypted"},
+		{"a re-wrap, by the second customer key", availability, mistakenRoot{roots, "B-p"}, refresh(api.DepthRoot), api.KeyUnusable, "does not decrypt what was encrypted"},
 	} {
 		w.Policies.Availability, w.Policies.Roots = c.availability, c.roots
 		err := c.act()
-		policytest.Refuses(t, err, api.Damaged)
-		if err != nil && !strings.Contains(err.Error(), "another key than it was given") {
+		policytest.Refuses(t, err, c.code)
+		if err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		w.Policies.Availability, w.Policies.Roots = availability, roots

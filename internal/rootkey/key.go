@@ -1,6 +1,7 @@
 package rootkey
 
 import (
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"math/big"
@@ -17,11 +18,13 @@ type KeyInfo struct {
 	KeyVersion envelope.KeyVersion
 	Type       string // as in JWK: RSA, RSA-HSM, EC …
 	Bits       int    // length of an RSA modulus; 0 for other types
-	Ops        []string
-	Enabled    bool
-	NotBefore  *time.Time
-	Expires    *time.Time
-	Created    time.Time
+	// Public is the RSA key as the vault publishes it, unchecked; nil: there is none.
+	Public    *rsa.PublicKey
+	Ops       []string
+	Enabled   bool
+	NotBefore *time.Time
+	Expires   *time.Time
+	Created   time.Time
 	// RecoveryLevel says what becomes of the key once it is deleted, as Azure
 	// words it, and RecoverableDays for how long.
 	RecoveryLevel   string
@@ -46,6 +49,9 @@ func keyInfo(kv envelope.KeyVersion, bundle azkeys.KeyBundle) (KeyInfo, error) {
 		Enabled:    *attributes.Enabled,
 		NotBefore:  attributes.NotBefore,
 		Expires:    attributes.Expires,
+	}
+	if isRSA(info.Type) {
+		info.Public = publicKey(key.N, key.E)
 	}
 	for _, op := range key.KeyOps {
 		if op != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,7 @@ type FakeVaults struct {
 	versions map[string][]*version // by vault and key
 	calls    []Call
 	failing  map[string]error // by vault
+	keys     int              // made so far
 	// Before, when set, is called before each call that is not to fail.
 	Before func(ctx context.Context, c Call) error
 	// Takes, when set, changes what a vault wraps.
@@ -50,17 +52,44 @@ type FakeVaults struct {
 type version struct {
 	envelope.KeyVersion
 	disabled bool
+	number   int // of its RSA key
 }
 
-// rsaKey serves every version: the OAEP label tells them apart, and to make a
-// key for each would take most of the time of a test.
-var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
+var rsaKeys struct {
+	sync.Mutex
+	made []*rsa.PrivateKey
+}
+
+// rsaKey returns the n-th RSA key of the process. All have the same primes and
+// each another exponent, for the search for primes is most of the work.
+func rsaKey(n int) *rsa.PrivateKey {
+	rsaKeys.Lock()
+	defer rsaKeys.Unlock()
+	for len(rsaKeys.made) <= n {
+		rsaKeys.made = append(rsaKeys.made, nextRSAKey(rsaKeys.made))
 	}
-	return key
-})
+	return rsaKeys.made[n]
+}
+
+func nextRSAKey(made []*rsa.PrivateKey) *rsa.PrivateKey {
+	if len(made) == 0 {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			panic(err)
+		}
+		return key
+	}
+	last, one := made[len(made)-1], big.NewInt(1)
+	p, q := last.Primes[0], last.Primes[1]
+	order := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	for e := last.E + 2; ; e += 2 {
+		if d := new(big.Int).ModInverse(big.NewInt(int64(e)), order); d != nil {
+			key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: last.N, E: e}, D: d, Primes: []*big.Int{p, q}}
+			key.Precompute()
+			return key
+		}
+	}
+}
 
 func newFakeVaults() *FakeVaults {
 	return &FakeVaults{versions: map[string][]*version{}, failing: map[string]error{}}
@@ -75,7 +104,8 @@ func (f *FakeVaults) Add(vault, key string) envelope.KeyVersion {
 	kv := envelope.KeyVersion{Vault: vault, Key: key}
 	at := place(kv)
 	kv.Version = fmt.Sprintf("%032x", len(f.versions[at])+1)
-	f.versions[at] = append(f.versions[at], &version{KeyVersion: kv})
+	f.versions[at] = append(f.versions[at], &version{KeyVersion: kv, number: f.keys})
+	f.keys++
 	return kv
 }
 
@@ -170,7 +200,7 @@ func (f *FakeVaults) Key(ctx context.Context, _ int64, id rootkey.Identity, kv e
 		return rootkey.KeyInfo{}, err
 	}
 	kv.Version = v.Version
-	info := rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0), RecoveryLevel: "Recoverable"}
+	info := rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Public: &rsaKey(v.number).PublicKey, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0), RecoveryLevel: "Recoverable"}
 	if f.TellsOfKey != nil {
 		f.TellsOfKey(&info)
 	}
@@ -209,17 +239,22 @@ func (f *FakeVaults) Wrap(ctx context.Context, _ int64, id rootkey.Identity, kv 
 
 // WrapPublic wraps as anybody can who has the public key.
 func (f *FakeVaults) WrapPublic(kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
-	return rsa.EncryptOAEP(sha256.New(), rand.Reader, &rsaKey().PublicKey, plaintext, label(kv))
+	v, err := f.usable(kv)
+	if err != nil {
+		return nil, err
+	}
+	return rsa.EncryptOAEP(sha256.New(), rand.Reader, &rsaKey(v.number).PublicKey, plaintext, nil)
 }
 
 func (f *FakeVaults) Unwrap(ctx context.Context, _ int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error) {
 	if err := f.begin(ctx, "unwrap", id, kv); err != nil {
 		return nil, err
 	}
-	if _, err := f.used(kv); err != nil {
+	v, err := f.used(kv)
+	if err != nil {
 		return nil, err
 	}
-	plaintext, err := rsa.DecryptOAEP(sha256.New(), nil, rsaKey(), wrapped, label(kv))
+	plaintext, err := rsa.DecryptOAEP(sha256.New(), nil, rsaKey(v.number), wrapped, nil)
 	if err != nil {
 		return nil, fail.New(api.VaultUnavailable, "the vault rejected the request").Because(err)
 	}
@@ -236,8 +271,6 @@ func (f *FakeVaults) used(kv envelope.KeyVersion) (version, error) {
 	}
 	return v, err
 }
-
-func label(kv envelope.KeyVersion) []byte { return []byte(place(kv) + "/" + kv.Version) }
 
 func (f *FakeVaults) URI(kv envelope.KeyVersion) string {
 	return "https://" + kv.Vault + ".vault.localhost/keys/" + strings.TrimSuffix(kv.Key+"/"+kv.Version, "/")

@@ -1,0 +1,61 @@
+package policy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+
+	"keyroll/internal/rootkey"
+)
+
+// wrapLocally wraps a bundle for a customer key and has the vault unwrap the
+// result to exactly the bundle. used is called after each use of the key.
+func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, used func(act string, err error)) ([]byte, error) {
+	info, err := p.Roots.Key(ctx, root.tenant, root.principal, root.key)
+	if err != nil {
+		return nil, err
+	}
+	err = p.tryWrapKey(ctx, root, info, len(bundle))
+	used("test wrap for", err)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := info.Encrypt(bundle)
+	if err != nil {
+		return nil, err
+	}
+	err = p.checkUnwraps(ctx, root, info, wrapped, bundle)
+	used("unwrap", err)
+	if err != nil {
+		return nil, err
+	}
+	return wrapped, nil
+}
+
+// tryWrapKey has a vault wrap random bytes, which proves the permission wrapKey.
+// The answer is thrown away: a vault may return anything as its wrap.
+func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.KeyInfo, size int) error {
+	trial := make([]byte, size)
+	rand.Read(trial)
+	answer, err := p.Roots.Wrap(ctx, root.tenant, root.principal, root.key, trial)
+	if err != nil {
+		return err
+	}
+	return info.CheckWrap(trial, answer)
+}
+
+// checkUnwraps has a vault unwrap what was encrypted to the public key that it
+// publishes, and compares the result.
+func (p *Policies) checkUnwraps(ctx context.Context, root rootID, info rootkey.KeyInfo, wrapped, want []byte) error {
+	opened, err := p.Roots.Unwrap(ctx, root.tenant, root.principal, root.key, wrapped)
+	defer clear(opened)
+	switch {
+	case err != nil && rootkey.Classify(err) == rootkey.Rejected:
+		return info.WrongKey(err)
+	case err != nil:
+		return err
+	case subtle.ConstantTimeCompare(opened, want) != 1:
+		return info.WrongKey(nil)
+	}
+	return nil
+}
