@@ -207,31 +207,6 @@ type Message struct {
 	Bytes   int64  `json:"bytes"`
 }
 
-// MailFormat says how the messages of an mbox are told apart.
-type MailFormat string
-
-const (
-	// AutoFormat goes by lines that begin with "From " and what is around them,
-	// and by a Content-Length that is right.
-	AutoFormat MailFormat = "auto"
-	// MboxRD begins a message at each line that begins with "From ": for files
-	// whose text has no such line because it was quoted (mboxrd, mboxo).
-	MboxRD MailFormat = "mboxrd"
-	// MboxCL2 ends each message where its Content-Length says, and fails where
-	// that is wrong. A message without one is as in AutoFormat.
-	MboxCL2 MailFormat = "mboxcl2"
-)
-
-// Imported is the outcome of an import.
-type Imported struct {
-	Messages int64 `json:"messages"`
-	Bytes    int64 `json:"bytes"`
-	// NoEmptyLine and FromText are where the mbox may mean something else than
-	// what was taken from it.
-	NoEmptyLine int64 `json:"separatorsWithoutEmptyLine" doc:"messages that begin without an empty line before their From line"`
-	FromText    int64 `json:"fromLinesInText" doc:"lines that begin with From and were taken for text"`
-}
-
 // Site is a site and what protects it.
 type Site struct {
 	URL        string     `json:"url"`

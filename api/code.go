@@ -19,6 +19,8 @@ const (
 	NotFound Code = "NotFound"
 	// AlreadyExists is a name that is taken.
 	AlreadyExists Code = "AlreadyExists"
+	// DifferentMail is an mbox that is not the one whose import is to be continued.
+	DifferentMail Code = "DifferentMail"
 	// Conflict is an operation that the present state does not allow.
 	Conflict Code = "Conflict"
 	// RollInProgress is a roll or an update refused because another one runs.

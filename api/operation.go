@@ -139,10 +139,6 @@ type (
 			Policy string `json:"policy" doc:"name or GUID; empty takes the mailbox back to the tenant's default"`
 		}
 	}
-	ImportMailInput struct {
-		MailboxInput
-		Format MailFormat `query:"format" enum:"auto,mboxrd,mboxcl2" doc:"how messages are told apart; default: auto. mboxrd: each line that begins with From opens one. mboxcl2: Content-Length ends them"`
-	}
 	MessageInput struct {
 		MailboxInput
 		Message string `path:"message" doc:"id of the message"`
@@ -207,8 +203,6 @@ var (
 		Summary: "Change the state of a mailbox"})
 	AssignMailbox = define[AssignMailboxInput, Mailbox](Meta{Name: "AssignMailbox", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/policy",
 		Summary: "Assign a policy to a mailbox; its key moves at once", Initiator: ForRecovery})
-	ImportMail = define[ImportMailInput, Imported](Meta{Name: "ImportMail", Method: http.MethodPost, Path: "/v1/mailboxes/{mailbox}/mbox",
-		Summary: "Import messages from an mbox", Sends: Bytes})
 	ExportMail = define[MailboxInput, None](Meta{Name: "ExportMail", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/mbox",
 		Summary: "Export all messages as an mbox", Returns: Bytes})
 	ListMessages = define[ListMailboxItems, List[Message]](Meta{Name: "ListMessages", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/messages",

@@ -129,6 +129,16 @@ func (c *Client) ImportMail(ctx context.Context, in api.ImportMailInput, size in
 	return upload(ctx, c, api.ImportMail, in, size, r)
 }
 
+// ListMailImports lists the imports that did not finish, the latest first.
+func (c *Client) ListMailImports(ctx context.Context, in api.MailboxInput) (api.List[api.MailImport], error) {
+	return call(ctx, c, api.ListMailImports, in)
+}
+
+// StopMailImport keeps an import from storing more and returns what it has stored.
+func (c *Client) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
+	return call(ctx, c, api.StopMailImport, in)
+}
+
 // ExportMail returns all messages as an mbox.
 func (c *Client) ExportMail(ctx context.Context, in api.MailboxInput) (io.ReadCloser, error) {
 	return c.receive(ctx, api.ExportMail.Meta, in, "", 0)

@@ -38,8 +38,10 @@ func (*mailboxCreate) Help() string {
 }
 
 func (*mailboxImport) Help() string {
-	return help("Messages are kept byte for byte, malformed ones too; they are added to what the mailbox holds.",
+	return help("Messages are kept byte for byte, malformed ones too; they are added to what the mailbox holds. "+
+		"An import that is interrupted says how many messages are stored; the same command again continues after them.",
 		"keyroll mailbox import alice@contoso.com inbox.mbox",
+		"keyroll mailbox import --format mboxcl2 alice@contoso.com inbox.mbox",
 		"keyroll mailbox import alice@contoso.com -")
 }
 

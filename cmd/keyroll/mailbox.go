@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 
@@ -35,48 +34,6 @@ func (c *mailboxCreate) Run(e *env) error {
 		}
 		return e.mailbox(m)
 	})
-}
-
-type mailboxImport struct {
-	connection
-	Name string `arg:"" help:"The mailbox."`
-	File string `arg:"" type:"path" help:"The mbox file, or - for standard input."`
-
-	Format string `name:"format" enum:"auto,mboxrd,mboxcl2" default:"auto" help:"How messages are told apart. auto: by lines that begin with From and what is around them. mboxrd: each such line begins one. mboxcl2: Content-Length ends each. Default: auto."`
-}
-
-func (c *mailboxImport) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
-		in, total, done, err := e.open(c.File)
-		if err != nil {
-			return err
-		}
-		defer done()
-		bar := e.progress("import", total)
-		imported, err := k.ImportMail(e, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Format: api.MailFormat(c.Format)}, total, bar.reader(in))
-		bar.End()
-		if err != nil {
-			return err
-		}
-		return e.object(imported, func(w io.Writer) {
-			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, size(imported.Bytes), c.Name, notes(imported))
-		})
-	})
-}
-
-// notes is what is worth a look after an import.
-func notes(i api.Imported) (text string) {
-	if n := i.NoEmptyLine; n == 1 {
-		text += "; 1 separator without a blank line before it"
-	} else if n > 1 {
-		text += fmt.Sprintf("; %d separators without a blank line before them", n)
-	}
-	if n := i.FromText; n == 1 {
-		text += `; 1 line that begins with "From " taken as text`
-	} else if n > 1 {
-		text += fmt.Sprintf(`; %d lines that begin with "From " taken as text`, n)
-	}
-	return text
 }
 
 type mailboxExport struct {

@@ -118,6 +118,10 @@ func report(ctx context.Context, w io.Writer, err error) int {
 			fmt.Fprintf(w, ": %v", err)
 		}
 		fmt.Fprintln(w)
+		var f *fail.Error
+		if errors.As(err, &f) && f.Hint != "" {
+			fmt.Fprintf(w, "hint: %s\n", f.Hint)
+		}
 		return 1
 	}
 	var p *api.Problem

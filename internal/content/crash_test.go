@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"keyroll/internal/content"
 	"keyroll/internal/fault"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -83,7 +84,7 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 			for n := 1; ; n++ {
 				w.mail = w.create(t, w.mail.Kind, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 				dead := dieAt(point, n, func() {
-					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), nil, nil); err != nil {
+					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one"}, nil); err != nil {
 						t.Error(err)
 					}
 				})
@@ -99,6 +100,12 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 					t.Errorf("died at %s, %d: the mailbox has something else", point, n)
 				}
 				w.healthy(t, false)
+				if point == "import.after-commit" && n == 3 {
+					continue // it had finished
+				}
+				if _, err := w.importNamed(t, "one", strings.NewReader(all)); err != nil || w.export(t) != all {
+					t.Errorf("died at %s, %d, and continued: %v", point, n, err)
+				}
 			}
 		}
 	})

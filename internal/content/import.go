@@ -25,11 +25,13 @@ const (
 // Imported is what an import stored, and what mbox found besides.
 type Imported struct {
 	Messages, Bytes       int64
+	Before                int64 // messages that were stored before the import was continued
 	NoEmptyLine, FromText int64
 }
 
 // ImportOptions says how an mbox is imported; nil is the same as none.
 type ImportOptions struct {
+	Name     string         // under which it can be continued; default: one of its own
 	Format   api.MailFormat // default: api.AutoFormat
 	Progress func(Imported) // is called after each commit with what is stored so far
 }
@@ -54,16 +56,19 @@ type messageMetadata struct {
 //
 // Import commits as it goes. When it fails, the whole messages of finished
 // commits stay, as Imported and the error say, and nothing of what came after:
-// no message is ever there in part. It fails InvalidArgument for what is no
-// mbox and Truncated for a transfer that ended early.
+// no message is ever there in part. An import of the same name of the same mbox
+// goes on after them; it fails DifferentMail if the mbox begins otherwise, and
+// Conflict if another request goes on with the same import. Import fails
+// InvalidArgument for what is no mbox and Truncated for a transfer that ended
+// early.
 func (s *Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, options *ImportOptions, also func(tx *store.Tx) error) (Imported, error) {
 	var done Imported
 	if options == nil {
 		options = &ImportOptions{}
 	}
 	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, options, also)
-	if err != nil && done.Messages > 0 {
-		err = fmt.Errorf("%w; the first %d messages of it are kept", err, done.Messages)
+	if kept := done.Before + done.Messages; err != nil && kept > 0 {
+		err = fmt.Errorf("%w; the first %d messages of it are kept", err, kept)
 	}
 	if err != nil {
 		return done, fmt.Errorf("import mail: %w", err)
@@ -72,26 +77,38 @@ func (s *Contents) Import(ctx context.Context, c container.Container, size int64
 }
 
 func (s *Contents) importAll(ctx context.Context, c container.Container, in *transfer, done *Imported, options *ImportOptions, also func(tx *store.Tx) error) error {
-	var link int64
 	mail := newMbox(in, options.Format)
+	i, err := s.newImporting(ctx, c, options.Name, options.Format)
+	if err != nil {
+		return err
+	}
+	if err := i.resume(ctx, mail); err != nil {
+		return in.failure(err)
+	}
+	done.Before = i.stored.Messages
 	for {
 		if err := s.ask(ctx, c); err != nil {
 			return err
 		}
-		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: link}
+		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: i.stored.link, read: i.read}
 		last, err := b.fill(ctx, mail)
 		if err != nil {
 			b.discard()
 			return in.failure(err)
 		}
-		var inLast func(tx *store.Tx) error
-		if last {
-			inLast = also
-		}
-		if err := b.commit(ctx, inLast); err != nil {
+		next := i.stored
+		next.Messages, next.Bytes, next.link = next.Messages+int64(len(b.items)), next.Bytes+b.bytes, b.link
+		next.digest, next.Finished, next.Changed = i.digest(), last, s.now()
+		err = b.commit(ctx, func(tx *store.Tx) error {
+			if err := i.note(ctx, tx, next); err != nil || !last || also == nil {
+				return err
+			}
+			return also(tx)
+		})
+		if err != nil {
 			return err
 		}
-		link = b.link
+		i.stored, i.known = next, true
 		done.Messages += int64(len(b.items))
 		done.Bytes += b.bytes
 		done.NoEmptyLine, done.FromText = mail.count.NoEmptyLine, mail.count.FromText
@@ -115,7 +132,8 @@ type batch struct {
 	former    []*envelope.Key // of blobs that were encrypted anew before they got their rows
 	pages     newPages
 	bytes     int64
-	link      int64 // messageMetadata.Next of the last message so far
+	link      int64     // messageMetadata.Next of the last message so far
+	read      io.Writer // gets what is read
 }
 
 // fill takes messages until the batch is full, and reports whether they were
@@ -146,7 +164,7 @@ func (b *batch) add(ctx context.Context, message *mbox) error {
 	row := blobRow{ID: store.NewID(), Tenant: tenant, Item: item.ID}
 	key := envelope.NewKey()
 	b.keys = append(b.keys, key)
-	in := &intake{from: message, lead: int64(message.lead)}
+	in := &intake{from: io.TeeReader(message, b.read), lead: int64(message.lead)}
 	sealed := newSealing(in, key, envelope.BlobPlace{Tenant: tenant, Blob: row.ID})
 	defer sealed.release()
 	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
@@ -209,10 +227,8 @@ func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) er
 		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
 			return err
 		}
-		if also != nil {
-			if err := also(tx); err != nil {
-				return err
-			}
+		if err := also(tx); err != nil {
+			return err
 		}
 		fault.Point("import.before-commit")
 		return nil

@@ -26,6 +26,7 @@ var Table = []Row{
 	{api.NotFound, http.StatusNotFound, 1, "ObjectNotFound", "NotFound", false},
 	{api.AlreadyExists, http.StatusConflict, 1, "ResourceExists", "Conflict", false},
 	{api.Conflict, http.StatusConflict, 1, "InvalidOperation", "Conflict", false},
+	{api.DifferentMail, http.StatusConflict, 1, "InvalidArgument", "Conflict", false},
 	{api.RollInProgress, http.StatusConflict, 1, "ResourceBusy", "Conflict", true},
 	{api.NoNewVersion, http.StatusConflict, 1, "InvalidOperation", "Conflict", false},
 	{api.KeyUnusable, http.StatusUnprocessableEntity, 1, "InvalidArgument", "BadParameter", false},

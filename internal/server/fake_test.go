@@ -179,6 +179,14 @@ func (f *fakeService) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput
 	return fake[api.Refreshed](ctx, f, "UpdatePolicy", in)
 }
 
+func (f *fakeService) ListMailImports(ctx context.Context, in api.MailboxInput) (api.List[api.MailImport], error) {
+	return fake[api.List[api.MailImport]](ctx, f, "ListMailImports", in)
+}
+
+func (f *fakeService) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
+	return fake[api.MailImport](ctx, f, "StopMailImport", in)
+}
+
 func (f *fakeService) ListRolls(ctx context.Context, in api.None) (api.List[api.Roll], error) {
 	return fake[api.List[api.Roll]](ctx, f, "ListRolls", in)
 }

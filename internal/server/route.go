@@ -24,6 +24,8 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.SetMailboxState, s.SetMailboxState)
 	call(b, api.AssignMailbox, s.AssignMailbox)
 	call(b, api.ImportMail, receive(s.ImportMail))
+	call(b, api.ListMailImports, s.ListMailImports)
+	call(b, api.StopMailImport, s.StopMailImport)
 	stream(b, api.ExportMail, send(h, s.ExportMail))
 	call(b, api.ListMessages, s.ListMessages)
 	stream(b, api.ReadMessage, send(h, s.ReadMessage))

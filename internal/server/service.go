@@ -50,6 +50,8 @@ type Service interface {
 
 	RollAvailabilityKeys(context.Context, api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error)
 
+	ListMailImports(context.Context, api.MailboxInput) (api.List[api.MailImport], error)
+	StopMailImport(context.Context, api.MailImportInput) (api.MailImport, error)
 	ListRolls(context.Context, api.None) (api.List[api.Roll], error)
 	ShowRoll(context.Context, api.RollInput) (api.Roll, error)
 	PauseRoll(context.Context, api.RollInput) (api.Roll, error)

@@ -68,6 +68,13 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.ShowMailbox(x, mailbox(nobody))) }, api.NotFound, alice, nil},
 		{"ImportMail", func(x c) error { return e(w.ImportMail(x, into(alice), int64(len(mbox)), strings.NewReader(mbox))) },
 			func(x c) error { return e(w.ImportMail(x, into(alice), -1, strings.NewReader("no mbox"))) }, api.InvalidArgument, alice, nil},
+		{"ListMailImports", func(x c) error { return e(w.ListMailImports(x, mailbox(alice))) },
+			func(x c) error { return e(w.ListMailImports(x, mailbox(nobody))) }, api.NotFound, alice, nil},
+		{"StopMailImport", func(x c) error {
+			return e(w.StopMailImport(x, api.MailImportInput{MailboxInput: mailbox(alice), Import: "one"}))
+		}, func(x c) error {
+			return e(w.StopMailImport(x, api.MailImportInput{MailboxInput: mailbox(nobody), Import: "one"}))
+		}, api.NotFound, alice, nil},
 		{"ListMessages", func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(alice)})) },
 			func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(nobody)})) }, api.NotFound, alice, nil},
 		{"ReadMessage", func(x c) error {

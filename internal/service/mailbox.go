@@ -9,7 +9,6 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
@@ -187,28 +186,6 @@ func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container
 	}
 	m.Items, m.Bytes, err = c.Contents.Totals(ctx, tx, ct)
 	return m, err
-}
-
-// ImportMail adds the messages of an mbox; a mail user is migrated by it. Messages are kept batch by batch:
-// an import that fails says how many it kept.
-func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
-	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
-		if err != nil {
-			return api.Imported{}, err
-		}
-		got, err := s.Contents.Import(ctx, ct, size, r, &content.ImportOptions{Format: in.Format}, func(tx *store.Tx) error {
-			if err := s.Containers.Migrated(ctx, tx, ct); err != nil {
-				return err
-			}
-			return c.done(ctx, tx, "")
-		})
-		if err == nil {
-			c.accessed(ct)
-			c.foldBlobs(ct)
-		}
-		return api.Imported{Messages: got.Messages, Bytes: got.Bytes, NoEmptyLine: got.NoEmptyLine, FromText: got.FromText}, err
-	})
 }
 
 // ExportMail writes all messages of a mailbox as an mbox.

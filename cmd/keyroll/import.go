@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/client"
+	"keyroll/internal/fail"
+)
+
+type mailboxImport struct {
+	connection
+	Name string `arg:"" help:"The mailbox."`
+	File string `arg:"" type:"path" help:"The mbox file, or - for standard input."`
+
+	Format   string `name:"format" enum:"auto,mboxrd,mboxcl2" default:"auto" help:"How messages are told apart. auto: by lines that begin with From and what is around them. mboxrd: each such line begins one. mboxcl2: Content-Length ends each. Default: auto."`
+	Continue bool   `name:"continue" negatable:"" default:"true" help:"Skip what an import of the same file that did not finish has stored. Default: yes."`
+}
+
+func (c *mailboxImport) Run(e *env) error {
+	return c.with(func(k *client.Client) error {
+		in, total, done, err := e.open(c.File)
+		if err != nil {
+			return err
+		}
+		defer done()
+		names, err := c.toContinue(e, k, total)
+		if err != nil {
+			return err
+		}
+		bar := e.progress("import", total)
+		var imported api.Imported
+		for _, name := range append(names, uuid.NewString()) {
+			imported, err = k.ImportMail(e, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Format: api.MailFormat(c.Format), Import: name}, total, bar.reader(in))
+			if p := (*api.Problem)(nil); !errors.As(err, &p) || p.Code != api.DifferentMail {
+				err = c.ended(e, k, name, err)
+				break
+			}
+			if _, err := in.(io.Seeker).Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+		}
+		bar.End()
+		if err != nil {
+			return err
+		}
+		return e.object(imported, func(w io.Writer) {
+			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, size(imported.Bytes), c.Name, notes(imported))
+		})
+	})
+}
+
+// toContinue returns the imports that did not finish and may have been of this
+// file, of total bytes. Standard input can be read only once, so that it cannot be
+// compared with several, and is refused while there are any.
+func (c *mailboxImport) toContinue(e *env, k *client.Client, total int64) (names []string, err error) {
+	if !c.Continue {
+		return nil, nil
+	}
+	list, err := k.ListMailImports(e, api.MailboxInput{Mailbox: c.Name})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list.Items {
+		if total < 0 {
+			return nil, fail.New(api.Conflict, "an import into %s did not finish, of which %d messages are stored; standard input cannot be compared with it", c.Name, m.Messages).
+				WithHint("name the file to continue that import, or import all of standard input with --no-continue")
+		}
+		if m.Bytes <= total {
+			names = append(names, m.Import)
+		}
+	}
+	return names, nil
+}
+
+// stopTime is how long keyroll waits to learn what an import that failed has stored.
+const stopTime = 10 * time.Second
+
+// ended adds to the error of an import what it has stored for good.
+func (c *mailboxImport) ended(e *env, k *client.Client, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e), stopTime)
+	defer cancel()
+	m, unknown := k.StopMailImport(ctx, api.MailImportInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Import: name})
+	const again = "run the same command again: it continues after the messages that are stored"
+	var p *api.Problem
+	answered := errors.As(err, &p) && p.Request != ""
+	code, text := api.Unavailable, ""
+	if p != nil {
+		code, text = p.Code, p.Detail+"; "
+	}
+	switch {
+	case answered && (unknown != nil || m.Messages == 0 || p.Hint != ""):
+		return err // the server has said all
+	case answered:
+		return fail.New(code, "%s", p.Detail).WithHint(again)
+	case unknown != nil:
+		return fail.New(code, "%show many messages are stored is not known", text).WithHint(again)
+	case m.Finished:
+		return fail.New(code, "%sall %d messages are stored, and the import has finished", text, m.Messages).WithHint("there is nothing to continue")
+	case m.Messages == 0:
+		return fail.New(code, "%sno message is stored", text)
+	}
+	return fail.New(code, "%s%d messages are stored", text, m.Messages).WithHint(again)
+}
+
+// notes is what is worth a look after an import.
+func notes(i api.Imported) (text string) {
+	if n := i.Before; n > 0 {
+		text += fmt.Sprintf("; %d were stored before", n)
+	}
+	if n := i.NoEmptyLine; n == 1 {
+		text += "; 1 separator without a blank line before it"
+	} else if n > 1 {
+		text += fmt.Sprintf("; %d separators without a blank line before them", n)
+	}
+	if n := i.FromText; n == 1 {
+		text += `; 1 line that begins with "From " taken as text`
+	} else if n > 1 {
+		text += fmt.Sprintf(`; %d lines that begin with "From " taken as text`, n)
+	}
+	return text
+}

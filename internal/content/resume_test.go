@@ -1,0 +1,216 @@
+package content_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+var errCut = errors.New("cut")
+
+// importNamed imports what r delivers under a name.
+func (w *world) importNamed(t testing.TB, name string, r io.Reader) (content.Imported, error) {
+	t.Helper()
+	return w.Import(t.Context(), w.mail, -1, r, &content.ImportOptions{Name: name}, nil)
+}
+
+// unfinished returns the imports that can be continued.
+func (w *world) unfinished(t testing.TB) (list []content.MailImport) {
+	t.Helper()
+	must(t, w.db.View(t.Context(), func(tx *store.Tx) (err error) {
+		list, err = w.Imports(t.Context(), tx, w.mail)
+		return err
+	}))
+	return list
+}
+
+// However often an import is cut, and wherever, once it has been continued to the
+// end each message is there once, as if it had never been cut.
+func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
+	w := newWorld(t, storetest.One(t))
+	rapid.Check(t, func(rt *rapid.T) {
+		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		mbox := mboxes().Draw(rt, "mbox") + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{ann + "A: b\n\nx\n", bob + "A: b\n\ny\n\n"}), 0, 30).Draw(rt, "more"), "")
+		stored := int64(0)
+		for range rapid.IntRange(0, 4).Draw(rt, "cuts") {
+			at := rapid.IntRange(0, len(mbox)).Draw(rt, "cut")
+			done, err := w.importNamed(t, "one", io.MultiReader(strings.NewReader(mbox[:at]), iotest.ErrReader(errCut)))
+			if !errors.Is(err, errCut) || done.Before != stored && done.Messages > 0 {
+				rt.Fatalf("cut: %+v after %d, %v", done, stored, err)
+			}
+			stored += done.Messages
+			if list := w.unfinished(t); stored > 0 && (len(list) != 1 || list[0].Messages != stored) || stored == 0 && len(list) > 0 {
+				rt.Fatalf("%d messages are stored, of %+v", stored, list)
+			}
+		}
+		done, err := w.importNamed(t, "one", iotest.HalfReader(strings.NewReader(mbox)))
+		if err != nil || done.Before != stored || done.Before+done.Messages != int64(len(splitLines(mbox))) {
+			rt.Fatalf("continued: %+v after %d, %v", done, stored, err)
+		}
+		if got := w.export(t); got != mbox {
+			rt.Fatalf("%d bytes exported, %d imported", len(got), len(mbox))
+		}
+		if list := w.unfinished(t); len(list) > 0 {
+			rt.Fatalf("not finished: %+v", list)
+		}
+	})
+	w.healthy(t, true)
+}
+
+func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		all := mbox(23) // in batches of 4
+		begin := func(name string) {
+			t.Helper()
+			if _, err := w.importNamed(t, name, io.MultiReader(strings.NewReader(all[:len(all)*3/4]), iotest.ErrReader(errCut))); !errors.Is(err, errCut) {
+				t.Fatal(err)
+			}
+		}
+		begin("one")
+		kept := w.export(t)
+		for name, other := range map[string]string{
+			"changed": strings.Replace(all, "body 3", "bodi 3", 1),
+			"shorter": all[:len(all)/3],
+			"longer":  strings.Replace(all, "body 3", "body  3", 1),
+			"none":    "",
+		} {
+			_, err := w.importNamed(t, "one", strings.NewReader(other))
+			wantCode(t, err, api.DifferentMail)
+			if w.export(t) != kept {
+				t.Fatalf("%s: it changed the mailbox", name)
+			}
+		}
+		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one", Format: api.MboxRD}, nil)
+		wantCode(t, err, api.Conflict)
+		// One of another name begins at the beginning.
+		begin("two")
+		if list := w.unfinished(t); len(list) != 2 || list[0].Name != "two" {
+			t.Errorf("%+v", list)
+		}
+		for _, name := range []string{"two", "one"} {
+			if _, err := w.importNamed(t, name, strings.NewReader(all)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.importNamed(t, "one", strings.NewReader(all)); err == nil || !strings.Contains(err.Error(), "this import is finished") {
+			t.Errorf("a finished import: %v", err)
+		}
+		if n := len(w.messages(t)); n != 2*23 {
+			t.Errorf("%d messages, want each twice", n)
+		}
+		// What is known of imports goes after 30 days.
+		begin("three")
+		w.Contents = content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
+		must(t, w.Tidy(t.Context(), tenant))
+		if list := w.unfinished(t); len(list) > 0 {
+			t.Errorf("after 31 days: %+v", list)
+		}
+	})
+}
+
+// Of two requests that go on with one import the first to store wins, and one that
+// was stopped stores nothing more: whatever it has read already.
+func TestAnImportIsThatOfOneRequest(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.db.SetForTests(store.ForTests{})
+		ctx, all := t.Context(), mbox(23)
+		also := func(*store.Tx) error { return nil }
+		for name, act := range map[string]func() string{
+			"continued": func() string {
+				if _, err := w.importNamed(t, "continued", strings.NewReader(all)); err != nil {
+					t.Error(err)
+				}
+				return all
+			},
+			"stopped": func() string {
+				m, err := w.StopImport(ctx, w.mail, "stopped", also)
+				if err != nil || m.Messages != 8 || m.Finished {
+					t.Errorf("stopped: %+v, %v", m, err)
+				}
+				return strings.Join(splitLines(all)[:8], "")
+			},
+		} {
+			w.mail = w.create(t, container.Mailbox, name+"@contoso.com")
+			var want string
+			_, err := w.Import(ctx, w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: name, Progress: func(i content.Imported) {
+				if i.Messages == 8 {
+					want = act()
+				}
+			}}, nil)
+			wantCode(t, err, api.Conflict)
+			if got := w.export(t); got != want {
+				t.Errorf("%s: %d bytes are there, want %d", name, len(got), len(want))
+			}
+		}
+		// Before the first commit, and after the last.
+		w.mail = w.create(t, container.Mailbox, "early@contoso.com")
+		if m, err := w.StopImport(ctx, w.mail, "early", also); err != nil || m.Messages != 0 {
+			t.Errorf("%+v, %v", m, err)
+		}
+		if list := w.unfinished(t); len(list) > 0 {
+			t.Errorf("%+v", list)
+		}
+		if _, err := w.importNamed(t, "early", strings.NewReader(all)); err != nil {
+			t.Error(err)
+		}
+		if m, err := w.StopImport(ctx, w.mail, "early", also); err != nil || m.Messages != 23 || !m.Finished || m.Bytes != int64(len(all)) {
+			t.Errorf("%+v, %v", m, err)
+		}
+		// A request whose first commit comes after the stop.
+		_, err := w.Import(ctx, w.mail, -1, readerFunc(func(p []byte) (int, error) {
+			if _, err := w.StopImport(ctx, w.mail, "late", also); err != nil {
+				return 0, err
+			}
+			return copy(p, ann+"\nx\n"), io.EOF
+		}), &content.ImportOptions{Name: "late"}, nil)
+		wantCode(t, err, api.Conflict)
+		if w.export(t) != all {
+			t.Error("it stored something")
+		}
+	})
+}
+
+// What the database keeps of an import does not say what was in it: without the
+// tenant's keys a hash of the mbox cannot be compared.
+func TestTheHashOfAnImportIsKeyed(t *testing.T) {
+	w := newWorld(t, storetest.One(t))
+	all := mbox(5)
+	if _, err := w.importNamed(t, "one", strings.NewReader(all)); err != nil {
+		t.Fatal(err)
+	}
+	other := w.create(t, container.Mailbox, "bob@contoso.com")
+	if _, err := w.Import(t.Context(), other, -1, strings.NewReader(all), &content.ImportOptions{Name: "one"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var digests [][]byte
+	must(t, w.db.View(t.Context(), func(tx *store.Tx) (err error) {
+		digests, err = store.Collect(t.Context(), tx, func(row store.Scanner) (b []byte, err error) {
+			err = row.Scan(&b)
+			return b, err
+		}, `SELECT digest FROM mail_import`)
+		return err
+	}))
+	if len(digests) != 2 || bytes.Equal(digests[0], digests[1]) || len(digests[0]) != 32 {
+		t.Errorf("%x", digests)
+	}
+	plain := sha256.Sum256([]byte(all))
+	for _, digest := range digests {
+		if bytes.Equal(digest, plain[:]) {
+			t.Error("it is that of the mbox")
+		}
+	}
+}

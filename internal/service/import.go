@@ -1,0 +1,67 @@
+package service
+
+import (
+	"context"
+	"io"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
+)
+
+// ImportMail adds the messages of an mbox; a mail user is migrated by it. Messages are kept batch by batch:
+// an import that fails says how many it kept, and one of the same name goes on after them.
+func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
+	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return api.Imported{}, err
+		}
+		got, err := s.Contents.Import(ctx, ct, size, r, &content.ImportOptions{Name: in.Import, Format: in.Format}, func(tx *store.Tx) error {
+			if err := s.Containers.Migrated(ctx, tx, ct); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, "")
+		})
+		if err == nil {
+			c.accessed(ct)
+			c.foldBlobs(ct)
+		}
+		return api.Imported{Messages: got.Messages, Bytes: got.Bytes, Before: got.Before, NoEmptyLine: got.NoEmptyLine, FromText: got.FromText}, err
+	})
+}
+
+// ListMailImports lists the imports into a mailbox that did not finish.
+func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (list api.List[api.MailImport], err error) {
+	return do(ctx, s, api.ListMailImports.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.List[api.MailImport], error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return list, err
+		}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			list = api.List[api.MailImport]{}
+			all, err := s.Contents.Imports(ctx, tx, ct)
+			for _, m := range all {
+				list.Items = append(list.Items, mailImport(m))
+			}
+			return err
+		})
+	})
+}
+
+// StopMailImport keeps an import from storing more, and says what it has stored.
+func (s *Service) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
+	return do(ctx, s, api.StopMailImport.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.MailImport, error) {
+		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		if err != nil {
+			return api.MailImport{}, err
+		}
+		m, err := s.Contents.StopImport(ctx, ct, in.Import, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		return mailImport(m), err
+	})
+}
+
+func mailImport(m content.MailImport) api.MailImport {
+	return api.MailImport{Import: m.Name, Format: m.Format, Messages: m.Messages, Bytes: m.Bytes, Finished: m.Finished, Started: m.Started, Changed: m.Changed}
+}
