@@ -268,6 +268,9 @@ type Verified struct {
 	Closed []Finding `json:"closed"`
 	// Damaged names what should open and does not.
 	Damaged []Finding `json:"damaged"`
+	// VaultMade names wraps of policy keys that an external vault made, which
+	// keyroll replaces by its own as soon as the vault unwraps.
+	VaultMade []Finding `json:"vaultMade,omitempty"`
 }
 
 // Finding names one thing that verify did not open.

@@ -65,7 +65,7 @@ func add(sum *api.Verified, part api.Verified, tenant string) {
 	for _, both := range []struct {
 		to   *[]api.Finding
 		from []api.Finding
-	}{{&sum.Closed, part.Closed}, {&sum.Damaged, part.Damaged}} {
+	}{{&sum.Closed, part.Closed}, {&sum.Damaged, part.Damaged}, {&sum.VaultMade, part.VaultMade}} {
 		for _, f := range both.from {
 			if tenant != "" {
 				f.Detail = "tenant " + tenant + ": " + f.Detail
@@ -179,6 +179,9 @@ func showVerified(w io.Writer, v api.Verified) {
 		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "closed by a rule", len(v.Closed), "damaged", len(v.Damaged))
 	for _, f := range v.Closed {
 		fmt.Fprintf(w, "closed: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+	}
+	for _, f := range v.VaultMade {
+		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
 	}
 	for _, f := range v.Damaged {
 		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))

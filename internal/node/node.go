@@ -118,6 +118,7 @@ type Node struct {
 	fence    int64         // of its lease
 	refused  error         // why it stopped by itself
 	ages     *policy.AvailabilityRoller
+	wraps    *policy.WrapReplacer
 	tidyUp   func()
 	collect  func(ctx context.Context) error // blobs, if a day has gone by
 	logger   *slog.Logger
@@ -199,6 +200,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.workers.Go(func() { n.Roller.Run(work) })
 		n.workers.Go(func() { n.Upkeep.Run(work) })
 		n.workers.Go(func() { n.ages.Run(work) })
+		n.workers.Go(func() { n.wraps.Run(work) })
 		n.workers.Go(func() { n.everyDay(work) })
 		n.workers.Go(func() { n.Purger.Run(work) })
 		if !o.NoCollect {
@@ -346,6 +348,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
 		RevisionKey: revisionKey, OlderNodes: olderNodes, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
+	n.wraps = &policy.WrapReplacer{Policies: n.Policies, Leases: n.leases}
 	n.ages = n.availabilityRoller(o.AvailabilityRollEvery, directory)
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)
 	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })

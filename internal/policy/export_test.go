@@ -1,6 +1,11 @@
 package policy
 
-import "keyroll/internal/envelope"
+import (
+	"context"
+
+	"keyroll/internal/envelope"
+	"keyroll/internal/store"
+)
 
 // Cached returns the cache's own copy of a policy key, nil if it has none.
 func (p *Policies) Cached(id int64) *envelope.Key {
@@ -18,4 +23,23 @@ func CheckNames() (names []string) {
 		names = append(names, c.name)
 	}
 	return names
+}
+
+// StoreVaultMade has both customer wraps of a policy key be ones that the vaults
+// made, as earlier versions stored them.
+func (p *Policies) StoreVaultMade(ctx context.Context, tx *store.Tx, tenant, policyKey int64, primary, secondary []byte) error {
+	r, err := keptRevision(ctx, tx, tenant, policyKey)
+	if err != nil {
+		return err
+	}
+	r.WrapPrimary, r.WrapSecondary = primary, secondary
+	_, err = tx.Exec(ctx, `UPDATE revision SET wrap_primary = ?3, wrap_secondary = ?4, mac = ?5, primary_local = 0, secondary_local = 0
+		WHERE tenant = ?1 AND guid = ?2`, tenant, r.ID.String(), primary, secondary, r.Revision.MAC(p.RevisionKey))
+	return err
+}
+
+// BundleOf returns what the wraps of a policy key hold.
+func (p *Policies) BundleOf(ctx context.Context, tx *store.Tx, tenant, policyKey int64, key *envelope.Key) ([]byte, error) {
+	r, err := keptRevision(ctx, tx, tenant, policyKey)
+	return envelope.Bundle(key, r.Binding), err
 }

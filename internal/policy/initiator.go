@@ -15,10 +15,11 @@ const (
 
 // The jobs of the service, as the audit log names them.
 const (
-	JobRoll     = "Roll"     // moves containers to a current policy key; for users
-	JobReassign = "Reassign" // the same, from another policy; for a recovery
-	JobFollow   = "Follow"   // moves one container there after an access
-	JobFold     = "Fold"     // merges small key pages
-	JobRetire   = "Retire"   // erases wraps that nothing needs
-	JobRenew    = "Renew"    // asks the customer keys again for what is in the cache
+	JobRoll      = "Roll"      // moves containers to a current policy key; for users
+	JobReassign  = "Reassign"  // the same, from another policy; for a recovery
+	JobFollow    = "Follow"    // moves one container there after an access
+	JobFold      = "Fold"      // merges small key pages
+	JobRetire    = "Retire"    // erases wraps that nothing needs
+	JobLocalWrap = "LocalWrap" // replaces wraps that external vaults made
+	JobRenew     = "Renew"     // asks the customer keys again for what is in the cache
 )

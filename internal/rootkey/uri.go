@@ -102,7 +102,7 @@ func (c *Client) URI(kv envelope.KeyVersion) string {
 // it although it is never looked at when dialling: the Azure client compares
 // it with the resource that a challenge names.
 func (c *Client) vaultURL(vault string) string {
-	if strings.HasPrefix(vault, "https://") {
+	if IsExternal(vault) {
 		return vault
 	}
 	host := "https://" + vault + "." + c.config.VaultDomain
@@ -111,6 +111,9 @@ func (c *Client) vaultURL(vault string) string {
 	}
 	return host
 }
+
+// IsExternal reports whether a vault, as KeyVersion names it, is outside this keyroll.
+func IsExternal(vault string) bool { return strings.HasPrefix(vault, "https://") }
 
 // target is a normalised key version and where its vault is.
 type target struct {
@@ -128,7 +131,7 @@ func (c *Client) target(kv envelope.KeyVersion) (target, error) {
 		return target{}, err
 	}
 	to := target{KeyVersion: kv, url: c.vaultURL(kv.Vault)}
-	if !strings.HasPrefix(kv.Vault, "https://") {
+	if !IsExternal(kv.Vault) {
 		to.url, to.own = strings.ToLower(to.url), true
 		return to, nil
 	}

@@ -86,7 +86,7 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	steps := []struct {
 		name string
 		run  func(ctx context.Context, only int64) error
-	}{{"policy's roots", r.probe}, {"keys", r.keysOf}, {"content", r.content}, {"rest", r.rest}, {"vault keys", r.vaultKeys}, {"tables", r.tables}}
+	}{{"policy's roots", r.probe}, {"keys", r.keysOf}, {"wraps", r.vaultMade}, {"content", r.content}, {"rest", r.rest}, {"vault keys", r.vaultKeys}, {"tables", r.tables}}
 	for _, step := range steps {
 		err := step.run(ctx, only)
 		if fail.Is(err, api.Damaged) { // of the database itself: the other steps name what they can
@@ -118,6 +118,21 @@ func (r *run) probe(ctx context.Context, id int64) error {
 		return nil // it is filed with its policy key
 	}
 	return err
+}
+
+// vaultMade lists the wraps of policy keys that external vaults made.
+func (r *run) vaultMade(ctx context.Context, only int64) error {
+	if only != 0 {
+		return nil
+	}
+	return r.db.ViewOnce(ctx, func(tx *store.Tx) error {
+		left, err := r.policies.VaultMade(ctx, tx, r.tenant)
+		for _, wrap := range left {
+			r.report.VaultMade = append(r.report.VaultMade, api.Finding{Kind: "revision", ID: wrap.Revision,
+				Detail: wrap.Key + ": the vault made this wrap, and keyroll has not yet replaced it by its own"})
+		}
+		return err
+	})
 }
 
 // keysOf opens the policy keys, which may take a vault and so stands outside

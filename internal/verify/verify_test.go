@@ -337,3 +337,24 @@ func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
 		}
 	})
 }
+
+func TestWrapsThatExternalVaultsMadeAreListed(t *testing.T) {
+	each(t, func(w world) {
+		kv := func(vault string) envelope.KeyVersion {
+			added := w.Vaults.Add("https://"+vault+".vault.azure.net", "k")
+			added.Version = ""
+			return added
+		}
+		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")}, nil)
+		w.Must(err)
+		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them; those of keyroll's own vaults do not count
+			_, err := tx.Exec(w.Ctx, `UPDATE revision SET secondary_local = 0`)
+			return err
+		})
+		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
+		w.Must(err)
+		if len(report.VaultMade) != 1 || !strings.Contains(report.VaultMade[0].Detail, "b-outside") || len(report.Damaged) != 0 {
+			t.Errorf("%+v", report)
+		}
+	})
+}

@@ -1,0 +1,189 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/audit"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fault"
+	"keyroll/internal/lease"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
+)
+
+// WrapReplacer replaces the wraps of policy keys that external vaults made, which
+// earlier versions stored as they came, by ones that keyroll makes (wrapLocally).
+// A wrap is replaced in place, in a transaction of its own; one whose vault is
+// away or refuses stays, and is tried again.
+type WrapReplacer struct {
+	*Policies
+	Leases *lease.Leases // of this node; nil: it is alone on its database
+}
+
+// How long after a pass the next one begins: nodes of an earlier version may
+// still store wraps that vaults made.
+const (
+	wrapPass  = 24 * time.Hour
+	wrapRetry = time.Hour       // where one is left
+	wrapLook  = 2 * time.Second // where another node makes a pass, which may die
+)
+
+// Run makes a pass at once and then again and again, until ctx is done.
+func (w *WrapReplacer) Run(ctx context.Context) {
+	for {
+		wait := wrapPass
+		held, err := w.Leases.Hold(ctx, "local wraps", w.Pass)
+		if err != nil && ctx.Err() == nil {
+			wait = wrapRetry
+			w.Logger.WarnContext(ctx, "wraps of customer keys that vaults made could not all be replaced; that is tried again", "after", wait, "error", err)
+		}
+		if err == nil && !held {
+			wait = wrapLook
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Pass replaces what it can. Its error names what is left.
+func (w *WrapReplacer) Pass(ctx context.Context) error {
+	var rows []revisionRow
+	err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
+		rows, err = selectVaultMade(ctx, tx, ``)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: JobLocalWrap, Request: "schedule", System: true})
+	var left []error
+	for _, r := range rows {
+		for _, root := range customerRoots(ProfileOf(r.Kind), r) {
+			if !r.vaultMade(root) {
+				continue
+			}
+			replaced, err := w.replace(ctx, r, root)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				left = append(left, fmt.Errorf("policy %q: %w", r.PolicyName, err))
+				continue
+			}
+			if !replaced {
+				break // the revision was changed meanwhile: the next pass sees to it
+			}
+			if r, err = w.authentic(ctx, r.Tenant, r.Binding.PolicyKey); err != nil {
+				left = append(left, fmt.Errorf("policy %q: %w", r.PolicyName, err))
+				break
+			}
+		}
+	}
+	return errors.Join(left...) // for the log alone
+}
+
+// replace puts a wrap that keyroll makes in the place of one that a vault made,
+// unless the revision was changed meanwhile.
+func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (replaced bool, err error) {
+	if err := w.check(r); err != nil {
+		return false, err
+	}
+	key, err := w.unwrapCustomer(ctx, r.Tenant, ProfileOf(r.Kind), r)
+	if err != nil {
+		return false, err
+	}
+	defer key.Zero()
+	bundle := envelope.Bundle(key, r.Binding)
+	defer clear(bundle)
+	var uses []audit.Entry
+	wrapped, err := w.wrapLocally(ctx, r.rootID(r.Tenant, root), bundle, func(act string, err error) {
+		uses = append(uses, w.use(r.Tenant, r.Revision, act, root.name, root.kv, err))
+	})
+	if noted := w.record(ctx, uses...); err == nil {
+		err = noted
+	}
+	if err != nil {
+		return false, err
+	}
+	next := r.Revision
+	column := "primary"
+	if root.name == "primary" {
+		next.WrapPrimary = wrapped
+	} else {
+		next.WrapSecondary, column = wrapped, "secondary"
+	}
+	replacement := w.use(r.Tenant, r.Revision, "replace the vault's wrap of", root.name, root.kv, nil)
+	if !likeWrap(root.wrap, wrapped, bundle) {
+		replacement.Outcome = string(api.Damaged)
+		replacement.Detail += "; it was no encryption: who read the database may know this policy key"
+	}
+	fault.Point("localwrap.before-commit")
+	err = lease.InTx(ctx, w.DB, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, r.Policy, true); err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `UPDATE revision SET wrap_`+column+` = ?3, `+column+`_local = 1, mac = ?4
+			WHERE tenant = ?1 AND guid = ?2 AND erased = 0 AND mac = ?5`, r.Tenant, r.ID.String(), wrapped, next.MAC(w.RevisionKey), r.MAC)
+		if replaced = n == 1; err != nil || !replaced {
+			return err
+		}
+		return w.recordIn(ctx, tx, []audit.Entry{replacement})
+	})
+	if err != nil {
+		return false, err
+	}
+	fault.Point("localwrap.after-commit")
+	if replaced && replacement.Outcome == string(api.Damaged) {
+		w.Logger.ErrorContext(ctx, "a vault had returned no encryption of a policy key as its wrap, and it was stored; it is replaced. Give the policy a new key: refresh it at depth policy or deeper",
+			"policy", r.Binding.Policy, "key", w.Roots.URI(root.kv))
+	}
+	return replaced, nil
+}
+
+// likeWrap reports whether a stored wrap has the form of the one that replaces it.
+func likeWrap(stored, wrapped, bundle []byte) bool {
+	return len(stored) == len(wrapped) && !strings.Contains(string(stored), string(bundle))
+}
+
+// vaultMade reports whether the vault of a customer key, which is none of
+// keyroll's own, made the wrap of a revision.
+func (r revisionRow) vaultMade(root root) bool {
+	local := r.LocalPrimary
+	if root.name == "secondary" {
+		local = r.LocalSecondary
+	}
+	return !local && rootkey.IsExternal(root.kv.Vault)
+}
+
+// VaultMade is a stored wrap that an external vault made.
+type VaultMade struct {
+	Revision string // its GUID
+	Key      string // URI of the customer key version
+}
+
+// VaultMade returns the stored wraps of a tenant that external vaults made.
+func (p *Policies) VaultMade(ctx context.Context, tx *store.Tx, tenant int64) (list []VaultMade, err error) {
+	rows, err := selectVaultMade(ctx, tx, ` AND r.tenant = ?1`, tenant)
+	for _, r := range rows {
+		for _, root := range customerRoots(ProfileOf(r.Kind), r) {
+			if r.vaultMade(root) {
+				list = append(list, VaultMade{r.ID.String(), p.Roots.URI(root.kv)})
+			}
+		}
+	}
+	return list, err
+}
+
+// selectVaultMade returns the kept revisions with a wrap that is not known to be
+// local; those of embedded vaults are among them.
+func selectVaultMade(ctx context.Context, tx *store.Tx, and string, args ...any) ([]revisionRow, error) {
+	return selectRevisions(ctx, tx, `r.erased = 0 AND r.primary_key_name <> '' AND (r.primary_local = 0 OR r.secondary_local = 0)`+and+` ORDER BY r.id`, args...)
+}

@@ -1,0 +1,172 @@
+package policy_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"keyroll/api"
+	"keyroll/internal/envelope"
+	"keyroll/internal/policy"
+	"keyroll/internal/policy/policytest"
+	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// vaultMadePolicy makes a policy on keys in external vaults, whose stored wraps
+// the vaults made; those that made returns.
+func vaultMadePolicy(w *policytest.World, name string, made func(kv envelope.KeyVersion, bundle []byte) []byte) policy.Policy {
+	w.Helper()
+	a, b := w.Vaults.Add("https://a-"+name+".vault.azure.net", "k"), w.Vaults.Add("https://b-"+name+".vault.azure.net", "k")
+	versionless := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
+	created, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: versionless(a), Secondary: versionless(b)}, nil)
+	w.Must(err)
+	key := w.Open(created.Current.ID)
+	defer key.Zero()
+	w.InTx(func(tx *store.Tx) error {
+		bundle, err := w.Policies.BundleOf(w.Ctx, tx, w.Tenant, created.Current.ID, key)
+		if err != nil {
+			return err
+		}
+		return w.Policies.StoreVaultMade(w.Ctx, tx, w.Tenant, created.Current.ID, made(a, bundle), made(b, bundle))
+	})
+	w.Policies.Close()
+	return created.Policy
+}
+
+func byVault(w *policytest.World) func(envelope.KeyVersion, []byte) []byte {
+	return func(kv envelope.KeyVersion, bundle []byte) []byte {
+		wrapped, err := w.Vaults.WrapPublic(kv, bundle)
+		w.Must(err)
+		return wrapped
+	}
+}
+
+func vaultMade(w *policytest.World) (list []policy.VaultMade) {
+	w.Helper()
+	w.View(func(tx *store.Tx) (err error) {
+		list, err = w.Policies.VaultMade(w.Ctx, tx, w.Tenant)
+		return err
+	})
+	return list
+}
+
+func replacements(w *policytest.World) (n int) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant).Scan(&n)
+	})
+	return n
+}
+
+func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
+	each(t, func(w *policytest.World) {
+		own := w.MailboxPolicy("own")
+		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them
+			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_local = 0, secondary_local = 0`)
+			return err
+		})
+		pol := vaultMadePolicy(w, "p", byVault(w))
+		key := opensFromRoots(w, pol.Current)
+		before := customerWraps(w)
+		if left := vaultMade(w); len(left) != 2 || !strings.Contains(left[0].Key, "a-p.vault") || !strings.Contains(left[1].Key, "b-p.vault") {
+			t.Errorf("before: %v", left)
+		}
+		replacer := &policy.WrapReplacer{Policies: w.Policies}
+		w.Must(replacer.Pass(w.Ctx))
+		if left := vaultMade(w); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+		changed := 0
+		for i, wrap := range customerWraps(w) {
+			if !bytes.Equal(wrap, before[i]) {
+				changed++
+			}
+		}
+		if changed != 2 || replacements(w) != 2 {
+			t.Errorf("%d wraps changed, and the audit log has %d; those of keyroll's own vaults stay", changed, replacements(w))
+		}
+		if !opensFromRoots(w, pol.Current).Equal(key) {
+			t.Error("the policy key is another one")
+		}
+		opensFromRoots(w, own.Current)
+		w.Vaults.Calls()
+		w.Must(replacer.Pass(w.Ctx))
+		if calls := w.Vaults.Calls(); len(calls) != 0 {
+			t.Errorf("a second pass asks the vaults: %v", calls)
+		}
+	})
+}
+
+func TestWrapWhoseVaultIsAwayStaysAndIsReplacedLater(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	pol := vaultMadePolicy(w, "p", byVault(w))
+	w.Vaults.Fail("https://b-p.vault.azure.net", policytest.Away())
+	replacer := &policy.WrapReplacer{Policies: w.Policies}
+	if err := replacer.Pass(w.Ctx); err == nil || !strings.Contains(err.Error(), `policy "p"`) {
+		t.Errorf("the pass says %v", err)
+	}
+	if left := vaultMade(w); len(left) != 1 || !strings.Contains(left[0].Key, "b-p") {
+		t.Errorf("left: %v", left)
+	}
+	w.Vaults.Fail("https://b-p.vault.azure.net", nil)
+	w.Must(replacer.Pass(w.Ctx))
+	if left := vaultMade(w); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	opensFromRoots(w, pol.Current)
+}
+
+// A change of the policy in the middle of a pass wins, and loses nothing.
+func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	pol := vaultMadePolicy(w, "p", byVault(w))
+	a := w.Vaults.Newest("https://a-p.vault.azure.net", "k")
+	changed := false
+	w.Vaults.Before = func(_ context.Context, c policytest.Call) error {
+		if c.Op == "wrap" && !changed {
+			changed = true
+			w.Vaults.Add(a.Vault, a.Key)
+			_, err := w.Node().Refresh(w.Ctx, w.Again(pol), api.DepthRoot, true, policytest.None)
+			w.Must(err)
+		}
+		return nil
+	}
+	w.Must((&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx))
+	if left := vaultMade(w); !changed || len(left) != 0 || replacements(w) != 0 {
+		t.Errorf("changed %t, left %v, %d replacements", changed, left, replacements(w))
+	}
+	opensFromRoots(w, pol.Current)
+}
+
+// indulgent unwraps to itself what was never encrypted, as the vault that made it did.
+type indulgent struct{ *policytest.FakeVaults }
+
+func (i indulgent) Unwrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error) {
+	if len(wrapped) == 64 {
+		return bytes.Clone(wrapped), nil
+	}
+	return i.FakeVaults.Unwrap(ctx, tenant, id, kv, wrapped)
+}
+
+func TestStoredPlaintextIsReplacedAndReported(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	w.Policies.Roots = indulgent{w.Vaults}
+	pol := vaultMadePolicy(w, "p", func(_ envelope.KeyVersion, bundle []byte) []byte { return bytes.Clone(bundle) })
+	w.Must((&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx))
+	for _, wrap := range customerWraps(w) {
+		if len(wrap) != 256 {
+			t.Errorf("a wrap of %d bytes is still stored", len(wrap))
+		}
+	}
+	n := 0
+	w.View(func(tx *store.Tx) error {
+		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant).Scan(&n)
+	})
+	if n != 2 {
+		t.Errorf("%d entries of the audit log say so", n)
+	}
+	opensFromRoots(w, pol.Current)
+}
