@@ -53,11 +53,14 @@ func (c *shellCommand) Run(e *env) error {
 	case c.Command != nil:
 		err = s.run(e, *c.Command)
 	case c.File != "":
-		text, readErr := os.ReadFile(c.File)
+		raw, readErr := os.ReadFile(c.File)
 		if readErr != nil {
 			return fail.New(api.InvalidArgument, "the script cannot be read: %w", readErr)
 		}
-		err = s.run(e, string(text))
+		var text string
+		if text, err = cmdlet.DecodeText(raw); err == nil {
+			err = s.run(e, text)
+		}
 	default:
 		err = cmdlet.Interact(e, e.in, s.options)
 	}

@@ -2,6 +2,9 @@ package cmdlet
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +15,7 @@ import (
 
 func TestVaultsAndKeysAreManaged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "k.pem")
-	if err := os.WriteFile(file, []byte("PEM"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(must(rsa.GenerateKey(rand.Reader, 2048))))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	none, gone := version(1), "ShowVault Contoso-A"
@@ -28,7 +31,7 @@ func TestVaultsAndKeysAreManaged(t *testing.T) {
 		{"Get-AzureKeyVaultKey Contoso-A -InRemovedState", "ListDeletedKeys Contoso-A"},
 		{"Get-AzKeyVaultKey Contoso-A Key001 -InRemovedState", "ShowDeletedKey Contoso-A Key001"},
 		{"Remove-AzKeyVaultKey Contoso-A Key001 -InRemovedState -Force", "ListKeyUsage Contoso-A Key001; PurgeKey Contoso-A Key001"},
-		{"Add-AzKeyVaultKey Contoso-A Key001 -KeyFilePath '" + file + "' -Destination HSM", "ImportKey Contoso-A Key001 PEM RSA-HSM 0 [] enabled=true"},
+		{"Add-AzKeyVaultKey Contoso-A Key001 -KeyFilePath '" + file + "' -Destination HSM", "ImportKey Contoso-A Key001 2048 bits RSA-HSM 0 [] enabled=true"},
 		{"Add-AzKeyVaultKey -HsmName Contoso-A -Name k -KeyType RSA", "CreateKey Contoso-A k RSA-HSM 0 [] enabled=true"},
 		{"Add-AzKeyVaultKey Contoso-A k -Destination HSM -KeyType RSA-HSM", "CreateKey Contoso-A k RSA-HSM 0 [] enabled=true"},
 		{"Get-AzKeyVaultKey -HsmName Contoso-A -Name Key001 -Version " + none, "ShowKey Contoso-A Key001 " + none},

@@ -21,7 +21,9 @@ func page() string {
 		"strings, numbers, arrays, `( … )` with members, script blocks with `$_`, and the operators `-eq -ne -gt -ge -lt -le -like\n" +
 		"-notlike -contains -in -and -or -not`. A whole text is checked before its first statement runs; a statement that fails ends it.\n" +
 		"Times without a zone are UTC, dates with slashes are month/day/year. With `-o json` every object is one line of JSON. A line that\n" +
-		"begins with a parameter goes on with the command before it, as the documentation breaks its lines.\n\n" +
+		"begins with a parameter goes on with the command before it, as the documentation breaks its lines, and one that begins with `|` goes\n" +
+		"on with the pipeline before it, as in PowerShell 7; typed in an interactive shell, a statement that is whole runs at the end of its\n" +
+		"line, so there the `|` ends the line. Script files are UTF-8, or UTF-16 with a byte order mark.\n\n" +
 		"What changes something takes `-WhatIf`, which only says what would be done, and `-Confirm`. `Get-Help NAME` shows what stands here.\n" +
 		"In an interactive shell Tab completes names, parameters and their values; a further Tab goes on to the next.\n")
 	for _, family := range Families() {

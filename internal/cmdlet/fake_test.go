@@ -3,6 +3,7 @@ package cmdlet
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -298,8 +299,8 @@ func (r *recorder) RecoverKey(_ context.Context, vault, name string) (Key, error
 	return r.versions[0], r.call("RecoverKey", "%s %s", vault, name)
 }
 
-func (r *recorder) ImportKey(_ context.Context, vault, name string, file []byte, spec KeySpec) (Key, error) {
-	return r.versions[0], r.call("ImportKey", "%s %s %s %s", vault, name, file, spec)
+func (r *recorder) ImportKey(_ context.Context, vault, name string, private *rsa.PrivateKey, spec KeySpec) (Key, error) {
+	return r.versions[0], r.call("ImportKey", "%s %s %d bits %s", vault, name, private.N.BitLen(), spec)
 }
 
 func (r *recorder) ListDeletedKeys(_ context.Context, vault string) ([]Key, error) {

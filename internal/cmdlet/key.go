@@ -2,6 +2,7 @@ package cmdlet
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"io"
 	"io/fs"
@@ -42,7 +43,7 @@ func keyCmdlets() []*Cmdlet {
 				in(keyVault, "InVault", "FromFile"),
 				{Name: "HsmName", Type: String, Mandatory: true, Sets: []string{"InHsm"}, Help: "Name of a premium vault, which serves as a managed HSM; the key is an HSM key."},
 				unpiped(keyName),
-				{Name: "KeyFilePath", Type: String, Mandatory: true, Sets: []string{"FromFile"}, Help: "A file with an RSA private key in PEM, which becomes the key version."},
+				{Name: "KeyFilePath", Type: String, Mandatory: true, Sets: []string{"FromFile"}, Help: "A file with an RSA private key in PEM, which becomes the key version; certificates beside it are passed over."},
 				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Sets: []string{"InVault", "FromFile"}, Help: "Where the key lives; in Azure, HSM needs a premium vault."},
 				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC", "RSA-HSM", "EC-HSM"}, Help: "RSA unless given. An EC key cannot be a customer key."},
 				{Name: "Size", Type: Int, Help: "Bits of an RSA key: 2048, 3072 or 4096."},
@@ -178,19 +179,22 @@ func addKey(ctx context.Context, c *Call) error {
 	}
 	enabled := !c.flag("Disable")
 	spec.Enabled = &enabled
-	var file []byte
+	var private *rsa.PrivateKey
 	if c.has("KeyFilePath") {
-		var err error
-		if file, err = readFile(c.text("KeyFilePath"), "key"); err != nil {
+		file, err := readFile(c.text("KeyFilePath"), "key")
+		if err == nil {
+			private, err = readPEM(file)
+			clear(file)
+		}
+		if err != nil {
 			return err
 		}
-		defer clear(file)
 	}
 	if err := c.confirm(ctx, "Make a version of key %s in vault %s", name, vault); err != nil {
 		return err
 	}
-	if file != nil {
-		return c.emitKey(c.Vaults.ImportKey(ctx, vault, name, file, spec))
+	if private != nil {
+		return c.emitKey(c.Vaults.ImportKey(ctx, vault, name, private, spec))
 	}
 	return c.emitKey(c.Vaults.CreateKey(ctx, vault, name, spec))
 }

@@ -2,6 +2,7 @@ package cmdlet
 
 import (
 	"context"
+	"crypto/rsa"
 	"time"
 
 	"keyroll/api"
@@ -68,9 +69,9 @@ type Vaults interface {
 	RegisterProvider(ctx context.Context, subscription, namespace string) (state string, err error)
 
 	CreateKey(ctx context.Context, vault, name string, spec KeySpec) (Key, error)
-	// ImportKey makes a key version from a file: an RSA private key in PEM.
+	// ImportKey makes a key version from an RSA private key.
 	// Size is not looked at.
-	ImportKey(ctx context.Context, vault, name string, file []byte, spec KeySpec) (Key, error)
+	ImportKey(ctx context.Context, vault, name string, private *rsa.PrivateKey, spec KeySpec) (Key, error)
 	// ShowKey returns the newest version when version is empty.
 	ShowKey(ctx context.Context, vault, name, version string) (Key, error)
 	// ListKeys returns the newest version of each key, without type and size.

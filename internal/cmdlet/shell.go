@@ -70,11 +70,15 @@ func (s *session) run(ctx context.Context, text string) error {
 // its end and run as one text.
 func Interact(ctx context.Context, in *os.File, o Options) error {
 	if !term.IsTerminal(int(in.Fd())) {
-		text, err := io.ReadAll(io.LimitReader(bufio.NewReader(in), syntax.MaxText+1))
+		raw, err := io.ReadAll(io.LimitReader(bufio.NewReader(in), 2*syntax.MaxText+4)) // it may be UTF-16
 		if err != nil {
 			return err
 		}
-		return Run(ctx, string(text), o)
+		text, err := DecodeText(raw)
+		if err != nil {
+			return err
+		}
+		return Run(ctx, text, o)
 	}
 	screen := struct {
 		io.Reader

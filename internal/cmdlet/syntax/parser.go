@@ -209,7 +209,9 @@ func (p *parser) statement() (Statement, error) {
 	return &Assignment{Position: p.position(target.start), Name: target.name, Value: value}, nil
 }
 
-// pipeline reads elements joined by |. A line may end after a |.
+// pipeline reads elements joined by |. A line may end after a |, and one that
+// begins with a | goes on with the pipeline of the lines before it, whatever empty
+// lines and comments are between (about_Pipelines of PowerShell 7).
 func (p *parser) pipeline() (*Pipeline, error) {
 	if _, err := p.next(); err != nil {
 		return nil, err
@@ -221,7 +223,8 @@ func (p *parser) pipeline() (*Pipeline, error) {
 			return nil, err
 		}
 		pl.Elements = append(pl.Elements, e)
-		if r, err := p.next(); err != nil || r != '|' {
+		more, err := p.pipeFollows()
+		if err != nil || !more {
 			return pl, err
 		}
 		t, err := p.peek(expression)
@@ -233,6 +236,23 @@ func (p *parser) pipeline() (*Pipeline, error) {
 			return nil, err
 		}
 	}
+}
+
+// pipeFollows goes to the | that comes next, maybe on a later line. If there is
+// none it stays on the line.
+func (p *parser) pipeFollows() (bool, error) {
+	if r, err := p.next(); err != nil || r != '\n' {
+		return r == '|', err
+	}
+	line := p.offset
+	if err := p.skipLines(); err != nil {
+		return false, err
+	}
+	if p.at(p.offset) == '|' {
+		return true, nil
+	}
+	p.offset = line
+	return false, nil
 }
 
 // keywords of PowerShell that would begin a statement which is not in the subset.

@@ -3,25 +3,17 @@ package vaults
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"math/big"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
-	"keyroll/api"
 	"keyroll/internal/cmdlet"
-	"keyroll/internal/fail"
 )
 
-// ImportKey makes a key version from an RSA private key in PEM.
-func (c *Client) ImportKey(ctx context.Context, vault, name string, file []byte, spec cmdlet.KeySpec) (cmdlet.Key, error) {
-	private, err := readKey(file)
-	if err != nil {
-		return cmdlet.Key{}, err
-	}
+// ImportKey makes a key version from an RSA private key.
+func (c *Client) ImportKey(ctx context.Context, vault, name string, private *rsa.PrivateKey, spec cmdlet.KeySpec) (cmdlet.Key, error) {
 	hsm := strings.HasSuffix(spec.Type, "-HSM")
 	parameters := azkeys.ImportKeyParameters{Key: webKey(private), HSM: &hsm, KeyAttributes: attributes(spec)}
 	parameters.Key.KeyOps = operations(spec.Operations)
@@ -32,31 +24,6 @@ func (c *Client) ImportKey(ctx context.Context, vault, name string, file []byte,
 		r, err := v.ImportKey(ctx, name, parameters, nil)
 		return r.KeyBundle, err
 	})
-}
-
-// readKey reads PKCS #1 or PKCS #8 in PEM. No part of the file goes into an error.
-func readKey(file []byte) (*rsa.PrivateKey, error) {
-	refused := func(why string) error {
-		return fail.New(api.InvalidArgument, "import key: %s", why).
-			WithHint("give an RSA private key in PEM, neither encrypted nor in another form: openssl rsa -in FILE -out FILE.pem")
-	}
-	block, _ := pem.Decode(file)
-	if block == nil {
-		return nil, refused("the file holds no PEM")
-	}
-	defer clear(block.Bytes)
-	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
-		return key, nil
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, refused("the PEM is no private key")
-	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, refused("the private key is not an RSA key")
-	}
-	return key, nil
 }
 
 func webKey(key *rsa.PrivateKey) *azkeys.JSONWebKey {
