@@ -271,9 +271,11 @@ type Verified struct {
 	// VaultMade names wraps of policy keys that an external vault made, which
 	// keyroll replaces by its own as soon as the vault unwraps.
 	VaultMade []Finding `json:"vaultMade,omitempty"`
+	// Notices names what is sound, and what an administrator should know of it.
+	Notices []Finding `json:"notices,omitempty"`
 }
 
-// Finding names one thing that verify did not open.
+// Finding names one thing that verify did not open, or has a notice about.
 type Finding struct {
 	Kind   string `json:"kind" doc:"revision, policy key, key page, container, backup, item"`
 	ID     string `json:"id"`

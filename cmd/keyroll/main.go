@@ -6,19 +6,21 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/name"
 	"keyroll/internal/node"
 )
 
@@ -66,6 +68,9 @@ func main() {
 // run runs one command line and returns the exit status: 0 done, 1 refused or
 // failed, 2 misuse.
 func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer) (status int) {
+	if err := checkText(args, os.Environ()); err != nil {
+		return report(ctx, errOut, err)
+	}
 	var c commands
 	parser, err := newParser(&c, out, errOut, kong.Exit(func(status int) { panic(exit(status)) }))
 	if err != nil {
@@ -81,7 +86,7 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(errOut, "keyroll: %v\nhint: keyroll --help and keyroll COMMAND --help show what there is\n", err)
+		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help and keyroll COMMAND --help show what there is\n", name.Escape(err.Error(), "\n\t"))
 		return 2
 	}
 	e := &env{Context: ctx, in: in, out: out, err: errOut, asJSON: c.Output == "json"}
@@ -89,6 +94,24 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 		return report(ctx, errOut, err)
 	}
 	return 0
+}
+
+// checkText refuses arguments and settings that are not UTF-8. What reads them
+// puts one character in the place of all bytes that are none, so that two files
+// would have one name.
+func checkText(args, environment []string) error {
+	for i, arg := range args {
+		if !utf8.ValidString(arg) {
+			return fail.New(api.InvalidArgument, "argument %d is not UTF-8: %.300q", i+1, arg).
+				WithHint("give a name that is UTF-8, and - in place of a local file with another one")
+		}
+	}
+	for _, variable := range environment {
+		if strings.HasPrefix(variable, "KEYROLL_") && !utf8.ValidString(variable) {
+			return fail.New(api.InvalidArgument, "environment variable %.300q is not UTF-8", variable)
+		}
+	}
+	return nil
 }
 
 // newParser returns a parser of the command line into c.
@@ -115,7 +138,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	if ctx.Err() != nil {
 		fmt.Fprint(w, "keyroll: interrupted")
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.Cause(ctx)) {
-			fmt.Fprintf(w, ": %v", err)
+			fmt.Fprintf(w, ": %s", name.Escape(err.Error(), "\n\t"))
 		}
 		fmt.Fprintln(w)
 		var f *fail.Error
@@ -136,13 +159,14 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	case errors.As(err, &f):
 		code, hint = f.Code, f.Hint
 	}
+	text := name.Escape(err.Error(), "\n\t")
 	if code == api.Internal {
-		fmt.Fprintf(w, "keyroll: %v\n", err)
+		fmt.Fprintf(w, "keyroll: %s\n", text)
 	} else {
-		fmt.Fprintf(w, "keyroll: %v [%s]\n", err, code)
+		fmt.Fprintf(w, "keyroll: %s [%s]\n", text, code)
 	}
 	if hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", hint)
+		fmt.Fprintf(w, "hint: %s\n", name.Escape(hint, "\n\t"))
 	}
 	return fail.Lookup(code).Exit
 }
@@ -155,7 +179,7 @@ func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s
 // object prints one object: as JSON, or by text.
 func (e *env) object(v any, text func(w io.Writer)) error {
 	if e.asJSON {
-		return json.NewEncoder(e.out).Encode(v)
+		return jsonTo(e.out).Encode(v)
 	}
 	text(e.out)
 	return nil

@@ -91,7 +91,7 @@ func (c *policyUpdate) Run(e *env) error {
 
 func (e *env) refreshed(r api.Refreshed) error {
 	for _, w := range r.Warnings {
-		fmt.Fprintf(e.err, "warning: %s\n", w)
+		fmt.Fprintf(e.err, "warning: %s\n", clean(w))
 	}
 	return e.object(r, func(w io.Writer) {
 		if r.Estimate != nil {
@@ -103,7 +103,7 @@ func (e *env) refreshed(r api.Refreshed) error {
 			fmt.Fprintf(w, "%d policy keys were wrapped anew\n", r.Rewrapped)
 		}
 		if r.Limit != "" {
-			fmt.Fprintf(w, "limit: %s\n", r.Limit)
+			fmt.Fprintf(w, "limit: %s\n", clean(r.Limit))
 		}
 	})
 }

@@ -34,7 +34,7 @@ const lineEvery = 2 * time.Second
 
 // progress starts a progress of total steps; -1 means unknown.
 func (e *env) progress(title string, total int64) *progress {
-	p := &progress{title: title, stop: make(chan struct{}), ended: make(chan struct{})}
+	p := &progress{title: clean(title), stop: make(chan struct{}), ended: make(chan struct{})}
 	p.total.Store(total)
 	p.text.Store("")
 	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

@@ -58,7 +58,7 @@ func (e *env) confirm(question string) error {
 		return fail.New(api.Conflict, "this needs a confirmation, and there is no terminal to ask on").
 			WithHint("--yes goes on without asking; nothing was changed")
 	}
-	fmt.Fprintf(e.err, "%s [y/N] ", question)
+	fmt.Fprintf(e.err, "%s [y/N] ", clean(question))
 	answer, err := bufio.NewReader(e.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

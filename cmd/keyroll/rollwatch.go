@@ -16,7 +16,7 @@ func (c *rollWatch) Run(e *env) error {
 	return c.with(func(k *client.Client) error {
 		seen := func(api.Roll) error { return nil }
 		if e.asJSON {
-			seen = stream(json.NewEncoder(e.out))
+			seen = stream(jsonTo(e.out))
 		}
 		r, err := watchEach(e, k, c.Roll, seen)
 		if err != nil {

@@ -72,6 +72,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", raceOptions)
 			env.Setenv("LF", "\n")
+			env.Setenv("LATIN1", "r\xe9sum\xe9.txt")
+			env.Setenv("REVERSED", "invoice\u202Efdp.exe")
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("KEYROLL_DATA", filepath.Join(env.WorkDir, "data"))
 			return nil

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"keyroll/internal/name"
 )
 
 // list prints items: JSON lines, or a table with the given columns.
 func list[T any](e *env, items []T, columns string, row func(T) []any) error {
 	if e.asJSON {
-		enc := json.NewEncoder(e.out)
+		enc := jsonTo(e.out)
 		for _, item := range items {
 			if err := enc.Encode(item); err != nil {
 				return err
@@ -45,14 +47,20 @@ func fields(w io.Writer, pairs ...any) {
 	t.Flush()
 }
 
-// clean keeps control characters of stored text from a terminal.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '�'
-		}
-		return r
-	}, s)
+// clean is a text of others as a terminal may be given it.
+func clean(s string) string { return name.Escape(s, "") }
+
+// jsonTo encodes values to w as JSON that a terminal may be given, too.
+func jsonTo(w io.Writer) *json.Encoder { return json.NewEncoder(escaped{w}) }
+
+type escaped struct{ io.Writer }
+
+// Write is given whole values by json.Encoder.
+func (e escaped) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(e.Writer, name.EscapeJSON(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func when(t time.Time) string {

@@ -65,7 +65,7 @@ func add(sum *api.Verified, part api.Verified, tenant string) {
 	for _, both := range []struct {
 		to   *[]api.Finding
 		from []api.Finding
-	}{{&sum.Closed, part.Closed}, {&sum.Damaged, part.Damaged}, {&sum.VaultMade, part.VaultMade}} {
+	}{{&sum.Closed, part.Closed}, {&sum.Damaged, part.Damaged}, {&sum.VaultMade, part.VaultMade}, {&sum.Notices, part.Notices}} {
 		for _, f := range both.from {
 			if tenant != "" {
 				f.Detail = "tenant " + tenant + ": " + f.Detail
@@ -185,5 +185,8 @@ func showVerified(w io.Writer, v api.Verified) {
 	}
 	for _, f := range v.Damaged {
 		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+	}
+	for _, f := range v.Notices {
+		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
 	}
 }

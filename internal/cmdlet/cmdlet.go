@@ -152,7 +152,7 @@ func (c *Call) time(name string) *time.Time {
 
 // warn tells the user something that is no result.
 func (c *Call) warn(format string, args ...any) {
-	fmt.Fprintf(c.Err, "WARNING: %s\n", fmt.Sprintf(format, args...))
+	fmt.Fprintf(c.Err, "WARNING: %s\n", shown(fmt.Sprintf(format, args...)))
 }
 
 // emitAll sends several values down the pipeline.

@@ -63,8 +63,8 @@ func public(err error) error {
 // PrintError writes an error of Run as the shell does: what failed, where, why,
 // and a hint when there is one.
 func PrintError(w io.Writer, err error) {
-	fmt.Fprintln(w, err)
+	fmt.Fprintln(w, shown(err.Error()))
 	if f := (*fail.Error)(nil); errors.As(err, &f) && f.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", f.Hint)
+		fmt.Fprintf(w, "hint: %s\n", shown(f.Hint))
 	}
 }

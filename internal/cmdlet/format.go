@@ -6,10 +6,15 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"keyroll/internal/name"
 )
 
 // formatted is text as a Format cmdlet made it.
 type formatted string
+
+// shown is a text as a terminal may be given it.
+func shown(s string) string { return name.Escape(s, "\n\r\t") }
 
 // tableBlock is how many rows of a table are held to find the widths of its
 // columns; later rows use the same widths.
@@ -37,7 +42,7 @@ func (p *printer) emit(v any) error {
 		if err != nil {
 			return err
 		}
-		_, err = p.out.Write(append(line, '\n'))
+		_, err = io.WriteString(p.out, name.EscapeJSON(string(line))+"\n")
 		return err
 	}
 	o, isObject := v.(*Object)
@@ -74,7 +79,7 @@ func (p *printer) emit(v any) error {
 }
 
 func (p *printer) write(s string) error {
-	_, err := io.WriteString(p.out, s)
+	_, err := io.WriteString(p.out, shown(s))
 	return err
 }
 

@@ -157,7 +157,7 @@ func (c *Call) confirm(ctx context.Context, format string, args ...any) error {
 
 // confirmIf is confirm, asking where ask says so and -Confirm says nothing.
 func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...any) error {
-	act := fmt.Sprintf(format, args...)
+	act := shown(fmt.Sprintf(format, args...))
 	if c.flag("WhatIf") {
 		to := c.Out
 		if c.JSON {

@@ -64,6 +64,9 @@ type Container struct {
 	External   string            // of a mail user: where its mail is
 	Geo        int64             // of a site: the geo that it stands in
 	Purged     time.Time         // when it was marked for deletion; zero: it was not
+	// Folded says that what it holds is found by folded names, as Contents and
+	// foldSites make them.
+	Folded bool
 	// Damaged says why a list has the container without its name; nil: it has it.
 	Damaged error
 }
@@ -98,23 +101,23 @@ func (s *Containers) Close() {
 // Find returns the container of a kind that a name names, in any of the
 // spellings that count as one, or fails NotFound.
 func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name string) (Container, error) {
-	normal, err := normalise(kind, name)
-	if err != nil {
-		return Container{}, err
-	}
 	d, err := s.Directory(ctx, tenant)
 	if err != nil {
 		return Container{}, err
 	}
-	var r row
-	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		var found bool
-		r, found, err = selectRow(ctx, tx, whereName, tenant, string(kind), d.Hash(string(kind), 0, normal))
-		if err == nil && !found {
-			err = fail.New(api.NotFound, "%s %q does not exist", kind, name).WithHint("keyroll %s list shows the %s", kind, rules[kind].plural)
+	spelled, err := normalise(kind, name)
+	if err != nil {
+		return Container{}, err
+	}
+	r, found, err := s.find(ctx, d, kind, spelled)
+	if err == nil && !found && kind == Site && !d.folded.Load() {
+		if err = s.foldSites(ctx, d); err == nil {
+			r, found, err = s.find(ctx, d, kind, spelled)
 		}
-		return err
-	})
+	}
+	if err == nil && !found {
+		err = fail.New(api.NotFound, "%s %q does not exist", kind, name).WithHint("keyroll %s list shows the %s", kind, rules[kind].plural)
+	}
 	if err != nil {
 		return Container{}, err
 	}
@@ -122,43 +125,55 @@ func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name str
 	if err != nil {
 		return Container{}, err
 	}
-	return c, c.checkName(normal)
+	return c, c.checkName(spelled)
+}
+
+// find returns the container that a name names.
+func (s *Containers) find(ctx context.Context, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+		r, found, err = selectNamed(ctx, tx, d, kind, spelled)
+		return err
+	})
+	return r, found, err
 }
 
 // checkName says whether the container has the name that it was found by: a
 // row's hash is no seal, so two of them could have been exchanged.
-func (c Container) checkName(normal string) error {
-	if own, err := normalise(c.Kind, c.Name); err != nil || own != normal {
+func (c Container) checkName(spelled spelling) error {
+	if own, err := normalise(c.Kind, c.Name); err != nil || own.folded != spelled.folded {
 		return fail.New(api.Damaged, "container %d is found by the name of another", c.ID)
 	}
 	return nil
 }
 
-// CheckName says whether a container is found by its own name, and by no other.
-func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) error {
+// CheckName says whether a container is found by its own name, and by no other;
+// exact, that it is found by no other spelling of it, since those name another one.
+func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (exact bool, err error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	if err != nil || !found || r.State == envelope.ClassDirectory {
-		return err
+		return false, err
 	}
-	d := s.openDirectory(c.Tenant)
-	if d == nil {
-		return fail.New(api.Internal, "check the name of container %d: the directory is not open", c.ID)
+	d, err := s.opened(c.Tenant, "check the name of a container")
+	if err != nil {
+		return false, err
 	}
 	if r.Container, err = r.open(d); err != nil {
-		return err
+		return false, err
 	}
 	if r.Kind == Backup { // found by its id
-		return nil
+		return false, nil
 	}
-	normal, err := normalise(r.Kind, r.Name)
+	spelled, err := normalise(r.Kind, r.Name)
 	if err != nil {
-		return fail.New(api.Damaged, "container %d has a name that none may have", c.ID)
+		return false, fail.New(api.Damaged, "container %d has a name that none may have", c.ID)
 	}
-	by, found, err := selectRow(ctx, tx, whereName, c.Tenant, string(r.Kind), d.Hash(string(r.Kind), 0, normal))
-	if err == nil && (!found || by.ID != c.ID) {
-		err = fail.New(api.Damaged, "container %d is not found by its name", c.ID)
+	for _, form := range []string{spelled.exact, spelled.folded} {
+		by, found, err := selectNamed(ctx, tx, d, r.Kind, spelling{form, form})
+		if err != nil || found && by.ID == c.ID {
+			return d.folded.Load() && form != spelled.folded, err
+		}
 	}
-	return err
+	return false, fail.New(api.Damaged, "container %d is not found by its name", c.ID)
 }
 
 // List returns the first limit containers of a kind with an id above after, in

@@ -72,18 +72,24 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 	fresh := make([]newcomer, len(names))
 	created := s.now()
 	for i, name := range names {
-		normal, err := normalise(kind, name)
+		spelled, err := normalise(kind, name)
+		if err == nil {
+			err = checkNew(kind, name)
+		}
 		if err != nil {
 			return nil, err
 		}
-		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created}
+		c := Container{ID: store.NewID(), Tenant: tenant, Kind: kind, Name: name, State: r.class, Policy: policy, Generation: 1, Created: created, Folded: true}
 		c.Keyed, c.Renewed = c.ID, c.ID
 		if kind == Mailbox {
 			c.Recipient = api.UserMailbox
 		}
-		fresh[i] = newcomer{row: row{Container: c, name: d.Seal(c.ID, name)}, hash: d.Hash(string(kind), 0, normal)}
+		fresh[i] = newcomer{row: row{Container: c, name: d.Seal(c.ID, name)}, hash: d.Hash(string(kind), 0, spelled.folded)}
 	}
 	if kind == Site {
+		if err := s.checkSites(ctx, d, names); err != nil {
+			return nil, err
+		}
 		if err := s.placeSites(ctx, d, fresh); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
@@ -21,6 +22,7 @@ type Directory struct {
 	container  int64
 	generation uint32
 	key, index *envelope.Key
+	folded     atomic.Bool // all sites are found by their folded names
 }
 
 // directoryHash is the name hash of a directory: there is one a tenant, and
@@ -50,7 +52,7 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 		return err
 	}
 	directory := newcomer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
-		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now()}}}
+		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now(), Folded: true}}}
 	err = s.insert(ctx, directory.home(), []newcomer{directory}, nil)
 	if fail.Is(err, api.AlreadyExists) { // another node was first
 		return nil
@@ -81,6 +83,7 @@ func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, e
 		return nil, fmt.Errorf("open the directory of tenant %d: %w", tenant, err)
 	}
 	d := &Directory{tenant: tenant, container: r.ID, generation: r.Generation, key: opened.Key, index: opened.Key.Derive("name index")}
+	d.folded.Store(r.Folded)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.directories[tenant]; other != nil {

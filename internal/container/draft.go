@@ -44,7 +44,8 @@ func (s *Containers) DraftFrom(ctx context.Context, backup Container, kind Kind,
 	}
 	d := &Draft{fresh[0], fresh[0].home()}
 	d.Recipient = backup.Recipient
-	d.Renewed = 0 // its blobs are those of the backup
+	d.Renewed = 0    // its blobs are those of the backup
+	d.Folded = false // and so are the forms of its paths
 	err = s.db.View(ctx, func(tx *store.Tx) error {
 		_, taken, err := selectRow(ctx, tx, whereName, backup.Tenant, string(kind), d.hash)
 		if err == nil && taken {

@@ -161,7 +161,7 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 		if err != nil {
 			return Geo{}, err
 		}
-		host := geoHostOf(hostOf(normal))
+		host := geoHostOf(hostOf(normal.exact))
 		named = func(g Geo) bool { return slices.Contains(g.Hosts, host) }
 		if !slices.ContainsFunc(all, named) {
 			for _, g := range all { // it may be that one
@@ -209,7 +209,7 @@ func (s *Containers) placeSites(ctx context.Context, d *Directory, fresh []newco
 		if err != nil {
 			return err
 		}
-		fresh[i].Geo = geos[string(d.geoHost(geoHostOf(hostOf(normal))))]
+		fresh[i].Geo = geos[string(d.geoHost(geoHostOf(hostOf(normal.exact))))]
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/name"
 )
 
 // Kind is what a container is. The values stand in stored data and never change.
@@ -25,14 +26,16 @@ const (
 type rule struct {
 	class  envelope.Class
 	plural string
-	// normal returns the form under which a name is found, or why it is no name.
+	// normal returns a name in its exact form, or why it is no name.
 	normal func(name string) (normal, refusal string)
+	// fold makes one of all exact forms that count as one; nil: each counts alone.
+	fold func(normal string) string
 }
 
 // rules has a row for each kind that has names.
 var rules = map[Kind]rule{
 	Mailbox: {class: envelope.ClassActive, plural: "mailboxes", normal: normalMailbox},
-	Site:    {class: envelope.ClassSite, plural: "sites", normal: normalSite},
+	Site:    {class: envelope.ClassSite, plural: "sites", normal: normalSite, fold: foldSite},
 	// The tenant's directory is of kind Workload too and has no name.
 	Workload: {class: envelope.ClassWorkload, plural: "workload stores", normal: normalWorkload},
 }
@@ -54,17 +57,39 @@ const (
 	maxSiteURL     = 2048 // bytes
 )
 
-// normalise returns the form under which a name is found.
-func normalise(kind Kind, name string) (string, error) {
+// spelling is a name in the forms by which it is found. A container is found by
+// the folded one; one that was named before names were folded, and whose folded
+// form would be that of another, by its exact one.
+type spelling struct{ exact, folded string }
+
+// normalise returns the forms of a name by which it may be found.
+func normalise(kind Kind, given string) (spelling, error) {
 	r, err := ruleOf(kind)
 	if err != nil {
-		return "", err
+		return spelling{}, err
 	}
-	normal, refusal := r.normal(name)
+	exact, refusal := r.normal(given)
 	if refusal != "" {
-		return "", fail.New(api.InvalidArgument, "%s %.300q %s", kind, name, refusal)
+		return spelling{}, fail.New(api.InvalidArgument, "%s %.300q %s", kind, given, refusal)
 	}
-	return normal, nil
+	if r.fold == nil {
+		return spelling{exact, exact}, nil
+	}
+	return spelling{exact, r.fold(exact)}, nil
+}
+
+// checkNew refuses a name that nothing new may have, though what has it already
+// is found.
+func checkNew(kind Kind, given string) error {
+	if kind == Site {
+		if decoded, err := url.PathUnescape(given); err == nil {
+			given = decoded
+		}
+	}
+	if refusal := name.Refusal(given); refusal != "" {
+		return fail.New(api.InvalidArgument, "%s %.300q %s", kind, given, refusal)
+	}
+	return nil
 }
 
 func ruleOf(kind Kind) (rule, error) {
@@ -82,14 +107,14 @@ func normalMailbox(name string) (normal, refusal string) {
 	return strings.ToLower(name), ""
 }
 
-// normalSite takes two spellings of a URL for the same site when they differ
-// in the case of scheme and host, in the default port, or in slashes at the
-// end (RFC 3986 section 6.2). The path's case counts.
-func normalSite(name string) (normal, refusal string) {
-	if why := plain(name, maxSiteURL); why != "" {
+// normalSite takes two spellings of a URL for the same one when they differ in
+// the case of scheme and host, in the default port, or in slashes at the end (RFC
+// 3986 section 6.2).
+func normalSite(given string) (normal, refusal string) {
+	if why := plain(given, maxSiteURL); why != "" {
 		return "", "is not the URL of a site: it " + why
 	}
-	u, err := url.Parse(name)
+	u, err := url.Parse(given)
 	switch {
 	case err != nil:
 		return "", "is not the URL of a site: it is no URL"
@@ -99,11 +124,24 @@ func normalSite(name string) (normal, refusal string) {
 		return "", "is not the URL of a site: it names no host"
 	case u.User != nil:
 		return "", "is not the URL of a site: it names a user"
-	case strings.ContainsAny(name, "?#"):
+	case strings.ContainsAny(given, "?#"):
 		return "", "is not the URL of a site: it goes on after the path"
 	}
 	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":443"), ":")
 	return "https://" + host + strings.TrimRight(u.EscapedPath(), "/"), ""
+}
+
+// foldSite takes all spellings of a path for the same one that SharePoint does: in
+// either case, and however a character of it is encoded. An encoded slash is part
+// of a name, and no end of one.
+func foldSite(normal string) string {
+	parts := strings.Split(normal, "/")
+	for i := 3; i < len(parts); i++ { // https://HOST/PATH
+		if decoded, err := url.PathUnescape(parts[i]); err == nil {
+			parts[i] = url.PathEscape(name.Fold(decoded))
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 func normalWorkload(name string) (normal, refusal string) {

@@ -10,11 +10,11 @@ import (
 	"keyroll/internal/store"
 )
 
-const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, external, geo, purged, keyed, older, renewed`
+const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, external, geo, purged, keyed, older, renewed, names`
 
 // A name that is taken changes no row, so that the transaction is not lost and
 // the caller can say which name it was.
-const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
 	ON CONFLICT (tenant, kind, name_hash) DO NOTHING`
 
 const (
@@ -52,7 +52,7 @@ type row struct {
 
 func (r row) values(nameHash []byte) []any {
 	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(),
-		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), r.Keyed, r.Older, r.Renewed, nameHash}
+		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), r.Keyed, r.Older, r.Renewed, namesAre(r.Folded), nameHash}
 }
 
 // selectRows returns the containers that a where clause selects, none of them
@@ -78,14 +78,24 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 }
 
 func scan(from store.Scanner) (r row, err error) {
-	var created, purged int64
+	var created, purged, names int64
 	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged,
-		&r.Keyed, &r.Older, &r.Renewed)
-	r.Created = time.UnixMilli(created)
+		&r.Keyed, &r.Older, &r.Renewed, &names)
+	r.Created, r.Folded = time.UnixMilli(created), names == folded
 	if purged != 0 {
 		r.Purged = time.UnixMilli(purged)
 	}
 	return r, err
+}
+
+// selectNamed returns the container that a name names: by its exact form, and else
+// by its folded one.
+func selectNamed(ctx context.Context, tx *store.Tx, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
+	r, found, err = selectRow(ctx, tx, whereName, d.tenant, string(kind), d.Hash(string(kind), 0, spelled.exact))
+	if err == nil && !found && spelled.folded != spelled.exact {
+		r, found, err = selectRow(ctx, tx, whereName, d.tenant, string(kind), d.Hash(string(kind), 0, spelled.folded))
+	}
+	return r, found, err
 }
 
 // milli is a time as it is stored: 0 for none.

@@ -16,6 +16,7 @@ type Checked struct {
 	Item  int64
 	Keys  int64 // blob keys that opened
 	Bytes int64 // of content that was read
+	Exact bool  // found by the exact spelling of its path alone: another file has the folded one
 	Err   error // nil, or why the item does not open; Damaged names item and blob
 }
 
@@ -116,10 +117,11 @@ func (s *Contents) checkFile(ctx context.Context, c container.Container, item it
 		return err == nil
 	}
 	defer r.Close()
-	hash, err := s.pathHash(ctx, c, r.Path)
-	if err == nil && !bytes.Equal(hash, item.PathHash) {
+	spelled, err := s.spell(ctx, c, r.Path)
+	if err == nil && !bytes.Equal(item.PathHash, spelled.exact) && !bytes.Equal(item.PathHash, spelled.folded) {
 		err = otherPath(item.ID)
 	}
+	result.Exact = c.Folded && !bytes.Equal(item.PathHash, spelled.folded)
 	for i, b := range slices.Clone(r.blobs) {
 		if err != nil {
 			break

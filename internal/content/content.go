@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -51,6 +52,10 @@ type Keys interface {
 	TakesBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error)
 	// SetRenewed says that no blob of a container is older than mark.
 	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
+	// IsFolded says whether all files of c are found by their folded paths;
+	// SetFolded notes it.
+	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
+	SetFolded(ctx context.Context, tx *store.Tx, c container.Container) error
 	// BackupByID returns a backup, or fails NotFound; RemoveBackup takes one away.
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
@@ -76,6 +81,7 @@ type Contents struct {
 	units    chan struct{} // held by each unit of Renew under way
 	held     holds
 	copies   copies
+	folding  sync.Mutex // one site at a time: it keeps 8 bytes of each file
 }
 
 // New returns the content that db and blobs hold. New key pages have pageSlots

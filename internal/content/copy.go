@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/name"
 	"keyroll/internal/store"
 )
 
@@ -242,7 +243,12 @@ func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, 
 		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(blobs)) {
 			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs are not those that were stored, or not in their order", item.ID)
 		}
-		copied.PathHash = p.directory.Hash("path", p.to.ID, m.Path)
+		// Found by the same form as what it is a copy of.
+		path := m.Path
+		if !bytes.Equal(item.PathHash, p.directory.Hash("path", p.from.ID, path)) {
+			path = name.Fold(path)
+		}
+		copied.PathHash = p.directory.Hash("path", p.to.ID, path)
 	}
 	return copied, copied.sealMetadata(key, metadata)
 }

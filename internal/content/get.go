@@ -37,16 +37,12 @@ func (s *Contents) Open(ctx context.Context, c container.Container, path string)
 }
 
 func (s *Contents) open(ctx context.Context, c container.Container, path string) (*Reader, error) {
-	hash, err := s.pathHash(ctx, c, path)
+	spelled, err := s.spell(ctx, c, path)
 	if err != nil {
 		return nil, err
 	}
 	for range tries {
-		var id int64
-		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			id, err = fileID(ctx, tx, c.Tenant, c.ID, hash)
-			return err
-		})
+		id, hash, err := s.findFile(ctx, c, spelled)
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +57,7 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 		if err != nil {
 			return nil, err
 		}
-		if found && r.Path != path {
+		if found && !spelled.names(hash, r.Path) {
 			r.Close()
 			return nil, otherPath(id)
 		}

@@ -20,6 +20,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/name"
 	"keyroll/internal/store"
 )
 
@@ -62,35 +63,27 @@ func checkPath(path string) error {
 	var why string
 	switch {
 	case path == "":
-		why = "it is empty"
+		why = "is empty"
 	case len(path) > maxPath:
-		why = fmt.Sprintf("it is longer than %d bytes", maxPath)
+		why = fmt.Sprintf("is longer than %d bytes", maxPath)
 	case !utf8.ValidString(path):
-		why = "it is not UTF-8"
+		why = "is not UTF-8"
 	case strings.ContainsFunc(path, unicode.IsControl):
-		why = "it has a control character"
+		why = "has a control character"
 	}
 	for part := range strings.SplitSeq(path, "/") {
 		if why == "" && (part == "" || part == "." || part == "..") {
-			why = fmt.Sprintf("a part of it is %q", part)
+			why = fmt.Sprintf("has a part %q", part)
 		}
 	}
-	if why != "" {
-		return fail.New(api.InvalidArgument, "%.80q is not the path of a file: %s", path, why)
-	}
-	return nil
+	return notAPath(path, why)
 }
 
-// pathHash is what a file of c is found by.
-func (s *Contents) pathHash(ctx context.Context, c container.Container, path string) ([]byte, error) {
-	if err := checkPath(path); err != nil {
-		return nil, err
+func notAPath(path, why string) error {
+	if why == "" {
+		return nil
 	}
-	directory, err := s.keys.Directory(ctx, c.Tenant)
-	if err != nil {
-		return nil, err
-	}
-	return directory.Hash("path", c.ID, path), nil
+	return fail.New(api.InvalidArgument, "%.80q is not the path of a file: it %s", path, why)
 }
 
 // Put stores what r delivers as the file at path, in place of one that is there.
@@ -107,19 +100,25 @@ func (s *Contents) Put(ctx context.Context, c container.Container, path string, 
 }
 
 func (s *Contents) put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
-	hash, err := s.pathHash(ctx, c, path)
+	if err := notAPath(path, name.Refusal(path)); err != nil {
+		return File{}, err
+	}
+	found, err := s.spell(ctx, c, path)
 	if err != nil {
 		return File{}, err
 	}
 	now := s.writtenTime()
-	u := &upload{contents: s, container: c, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
-		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, PathHash: hash, Created: now}}
+	u := &upload{contents: s, container: c, found: found, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
+		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
 	defer u.transit.Zero()
 	defer u.rest()
 	in := newTransfer(ctx, r, size)
 	err = u.take(ctx, in)
 	if err == nil {
 		err = u.settle(0)
+	}
+	if err == nil {
+		err = s.foldPaths(ctx, c)
 	}
 	if err != nil {
 		u.rest()
@@ -139,6 +138,7 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 type upload struct {
 	contents  *Contents
 	container container.Container
+	found     spelling // of the path
 	item      itemRow
 	metadata  fileMetadata
 	blobs     []blobRow
@@ -258,10 +258,11 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 		if err := s.takesBlobs(ctx, tx, opened, u.blobs); err != nil {
 			return err
 		}
-		id, err := fileID(ctx, tx, tenant, u.item.Container, u.item.PathHash)
+		id, hash, err := u.found.file(ctx, tx, u.container)
 		if err != nil {
 			return err
 		}
+		u.item.PathHash = hash
 		if id != 0 {
 			if err := confirmFile(ctx, tx, u.item, id); err != nil {
 				return err

@@ -163,6 +163,21 @@ func makeVectors(t *testing.T) vectors {
 			})
 		}
 	}
+	// The places of wraps by availability keys and of names, as they are in use.
+	wrapped, named := Place{Tenant: 7, Parent: 1<<62 + 3, Generation: 2, Child: 1<<62 + 5, Count: 1}, Place{Tenant: 7, Parent: 9, Generation: 1, Child: 11, Version: 1}
+	address := named
+	address.Version = 2
+	for _, one := range []struct {
+		purpose   Purpose
+		place     Place
+		plaintext []byte
+	}{{PurposePolicyKey, wrapped, Bundle(key, testBinding)}, {PurposeName, named, []byte("alice@contoso.com")}, {PurposeName, address, []byte("alice@fabrikam.com")}} {
+		v.Seal = append(v.Seal, sealVector{
+			Key: key.Bytes(), Purpose: one.purpose, Place: placeVector(one.place),
+			Info: infoOf(one.purpose, one.place), DerivedKey: hkdfOf(key.Bytes(), infoOf(one.purpose, one.place)), AdditionalData: additionalDataOf(one.purpose, one.place),
+			Plaintext: one.plaintext, Sealed: Seal(key, one.purpose, one.place, one.plaintext),
+		})
+	}
 	for class := ClassActive; class <= ClassBlob; class++ {
 		page, err := NewPage(
 			Slot{Child: 5, Generation: 2, Key: *key.Derive("5/2")},

@@ -278,6 +278,11 @@ func (r *run) open(ctx context.Context, one root) error {
 	return r.found("revision", one.revision, unopened)
 }
 
+// notice files what is sound and should be known.
+func (r *run) notice(kind string, id int64, detail string) {
+	r.report.Notices = append(r.report.Notices, api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: detail})
+}
+
 // strays names what key pages stand under that is no policy key of the tenant.
 func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	known := map[keypage.Parent]bool{}
@@ -382,11 +387,15 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 			continue
 		}
 		key.Zero()
-		if err := r.containers.CheckName(ctx, r.tx, c); err != nil {
+		exact, err := r.containers.CheckName(ctx, r.tx, c)
+		if err != nil {
 			if err := r.found(noun(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
+		}
+		if exact {
+			r.notice(noun(c), c.ID, "another site has the same URL but for case and encoding; this one is found by its exact spelling alone")
 		}
 		r.report.Containers++
 	}
@@ -484,6 +493,9 @@ func (r *run) items(ctx context.Context, c container.Container) error {
 		r.report.Bytes += one.Bytes
 		if one.Err != nil {
 			return r.found("item", one.Item, one.Err)
+		}
+		if one.Exact {
+			r.notice("item", one.Item, "another file of the site has the same path but for case and encoding; this one is found by its exact spelling alone")
 		}
 		r.report.Items++
 		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})

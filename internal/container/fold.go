@@ -1,0 +1,145 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/name"
+	"keyroll/internal/store"
+)
+
+// folded is the value of the column names of a container that holds what is found
+// by folded names. It never goes back.
+const folded = 1
+
+func namesAre(f bool) int64 {
+	if f {
+		return folded
+	}
+	return 0
+}
+
+const (
+	setNames    = `UPDATE container SET names = ?3 WHERE tenant = ?1 AND id = ?2`
+	updateNamed = `UPDATE container SET name_hash = ?4 WHERE tenant = ?1 AND id = ?2 AND name_hash = ?3
+		AND NOT EXISTS (SELECT 1 FROM container o WHERE o.tenant = ?1 AND o.kind = 'site' AND o.name_hash = ?4)`
+)
+
+// SetFolded notes that all that a container holds is found by folded names.
+func (s *Containers) SetFolded(ctx context.Context, tx *store.Tx, c Container) error {
+	if _, err := tx.Exec(ctx, setNames, c.Tenant, c.ID, folded); err != nil {
+		return fmt.Errorf("note the names in container %d: %w", c.ID, err)
+	}
+	return nil
+}
+
+// IsFolded says whether all that a container holds is found by folded names.
+func (s *Containers) IsFolded(ctx context.Context, tx *store.Tx, c Container) (bool, error) {
+	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
+	return found && r.Folded, err
+}
+
+// checkSites refuses new sites whose URL a site has that is found by its exact
+// form: the index refuses those of the others.
+func (s *Containers) checkSites(ctx context.Context, d *Directory, names []string) error {
+	if err := s.foldSites(ctx, d); err != nil {
+		return err
+	}
+	for _, url := range names {
+		spelled, err := normalise(Site, url)
+		if err != nil {
+			return err
+		}
+		if spelled.exact == spelled.folded {
+			continue
+		}
+		_, found, err := s.find(ctx, d, Site, spelling{spelled.exact, spelled.exact})
+		if err == nil && found {
+			err = fail.New(api.AlreadyExists, "%s %q exists", Site, url)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldSites sees to it that a tenant's sites are found by their folded URLs,
+// those of nodes before names were folded, too. Sites whose URLs would then be one
+// keep their exact ones. It may be broken off and run again at any point.
+func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
+	if d.folded.Load() {
+		return nil
+	}
+	var all name.Set
+	err := s.eachSites(ctx, d, func(part []foldable) error {
+		for _, f := range part {
+			all.Add(f.folded)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	all.Close()
+	err = s.eachSites(ctx, d, func(part []foldable) error {
+		var updates [][]any
+		for _, f := range part {
+			if !bytes.Equal(f.exact, f.folded) && !all.Shared(f.folded) {
+				updates = append(updates, []any{d.tenant, f.id, f.exact, f.folded})
+			}
+		}
+		return s.db.InTx(ctx, func(tx *store.Tx) error {
+			_, err := tx.ExecMany(ctx, updateNamed, updates)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = s.db.InTx(ctx, func(tx *store.Tx) error {
+		return s.SetFolded(ctx, tx, Container{ID: d.container, Tenant: d.tenant})
+	})
+	if err == nil {
+		d.folded.Store(true)
+	}
+	return err
+}
+
+// foldable is a site with the hashes of its URL.
+type foldable struct {
+	id            int64
+	exact, folded []byte
+}
+
+// eachSites visits, in parts, the sites of a tenant whose names open; verify
+// reports the others.
+func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]foldable) error) error {
+	for after := int64(0); ; {
+		var rows []row
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			rows, err = selectRows(ctx, tx, whereKind, d.tenant, string(Site), after, 1000, -1)
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		var part []foldable
+		for _, r := range rows {
+			c, err := r.open(d)
+			if err != nil {
+				continue
+			}
+			if spelled, err := normalise(Site, c.Name); err == nil {
+				part = append(part, foldable{r.ID, d.Hash(string(Site), 0, spelled.exact), d.Hash(string(Site), 0, spelled.folded)})
+			}
+		}
+		if err := visit(part); err != nil {
+			return err
+		}
+		after = rows[len(rows)-1].ID
+	}
+}

@@ -1,0 +1,163 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"keyroll/internal/container"
+	"keyroll/internal/name"
+	"keyroll/internal/store"
+)
+
+// spelling is a path in the forms by which a file may be found, and their hashes.
+// A file of a site is found by its folded path; one that was stored before paths
+// were folded, and whose folded path would be that of another, by its exact one.
+// Elsewhere each spelling is a name of its own.
+type spelling struct {
+	path          string
+	fold          func(string) string
+	exact, folded []byte
+}
+
+func (s *Contents) spell(ctx context.Context, c container.Container, path string) (p spelling, err error) {
+	if err := checkPath(path); err != nil {
+		return p, err
+	}
+	directory, err := s.keys.Directory(ctx, c.Tenant)
+	if err != nil {
+		return p, err
+	}
+	p = spelling{path: path, fold: foldsOf(c)}
+	p.exact, p.folded = directory.Hash("path", c.ID, path), directory.Hash("path", c.ID, p.fold(path))
+	return p, nil
+}
+
+func foldsOf(c container.Container) func(string) string {
+	if c.Kind == container.Site || c.Kind == container.Backup {
+		return name.Fold
+	}
+	return func(s string) string { return s }
+}
+
+// file returns the file that a path names, and 0 for none, with the hash that it
+// is found by, or would be.
+func (p spelling) file(ctx context.Context, tx *store.Tx, c container.Container) (id int64, hash []byte, err error) {
+	if id, err = fileID(ctx, tx, c.Tenant, c.ID, p.exact); err != nil || id != 0 || bytes.Equal(p.exact, p.folded) {
+		return id, p.exact, err
+	}
+	id, err = fileID(ctx, tx, c.Tenant, c.ID, p.folded)
+	return id, p.folded, err
+}
+
+// names says whether a file that was found by a hash of the path has a path that
+// may be found by it.
+func (p spelling) names(hash []byte, path string) bool {
+	if bytes.Equal(hash, p.folded) {
+		return p.fold(path) == p.fold(p.path)
+	}
+	return path == p.path
+}
+
+// findFile is file, in a site whose paths it folds before it says that there is none.
+func (s *Contents) findFile(ctx context.Context, c container.Container, p spelling) (id int64, hash []byte, err error) {
+	find := func() error {
+		return s.db.View(ctx, func(tx *store.Tx) (err error) {
+			id, hash, err = p.file(ctx, tx, c)
+			return err
+		})
+	}
+	if err := find(); err != nil || id != 0 || c.Folded || c.Kind != container.Site {
+		return id, hash, err
+	}
+	if err := s.foldPaths(ctx, c); err != nil {
+		return 0, nil, err
+	}
+	err = find()
+	return id, hash, err
+}
+
+const updatePathHash = `UPDATE item SET path_hash = ?5 WHERE tenant = ?1 AND container = ?2 AND id = ?3 AND path_hash = ?4
+	AND NOT EXISTS (SELECT 1 FROM item o WHERE o.tenant = ?1 AND o.container = ?2 AND o.path_hash = ?5)`
+
+// foldPaths sees to it that the files of a site are found by their folded paths,
+// those too that were stored before paths were folded. Files whose paths would
+// then be one keep their exact ones. It may be broken off and run again at any point.
+func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
+	if c.Folded || c.Kind != container.Site {
+		return nil
+	}
+	s.folding.Lock()
+	defer s.folding.Unlock()
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		c.Folded, err = s.keys.IsFolded(ctx, tx, c)
+		return err
+	})
+	if err != nil || c.Folded { // another request was first
+		return err
+	}
+	directory, err := s.keys.Directory(ctx, c.Tenant)
+	if err != nil {
+		return err
+	}
+	var all name.Set
+	err = s.eachPath(ctx, c, func(part []pathOf) error {
+		for _, f := range part {
+			all.Add(directory.Hash("path", c.ID, name.Fold(f.path)))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("fold paths of site %d: %w", c.ID, err)
+	}
+	all.Close()
+	err = s.eachPath(ctx, c, func(part []pathOf) error {
+		var updates [][]any
+		for _, f := range part {
+			to := directory.Hash("path", c.ID, name.Fold(f.path))
+			if !bytes.Equal(f.hash, to) && !all.Shared(to) {
+				updates = append(updates, []any{c.Tenant, c.ID, f.item, f.hash, to})
+			}
+		}
+		return s.db.InTx(ctx, func(tx *store.Tx) error {
+			_, err := tx.ExecMany(ctx, updatePathHash, updates)
+			return err
+		})
+	})
+	if err == nil {
+		err = s.db.InTx(ctx, func(tx *store.Tx) error { return s.keys.SetFolded(ctx, tx, c) })
+	}
+	if err != nil {
+		return fmt.Errorf("fold paths of site %d: %w", c.ID, err)
+	}
+	return nil
+}
+
+// pathOf is the path of a file and the hash that it is found by.
+type pathOf struct {
+	item int64
+	path string
+	hash []byte
+}
+
+// eachPath visits the files of c, in parts, but those that do not open.
+func (s *Contents) eachPath(ctx context.Context, c container.Container, visit func([]pathOf) error) error {
+	for after := int64(0); ; {
+		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
+		if err != nil || len(p.list) == 0 {
+			return err
+		}
+		var part []pathOf
+		for _, f := range p.list {
+			var m fileMetadata
+			if key, err := p.keys.key(f.blob); err == nil && f.item.openMetadata(key, &m) == nil {
+				part = append(part, pathOf{f.item.ID, m.Path, f.item.PathHash})
+			}
+		}
+		p.keys.zero()
+		if err := visit(part); err != nil {
+			return err
+		}
+		after = p.list[len(p.list)-1].item.ID
+	}
+}

@@ -1,0 +1,225 @@
+package content_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/longtest"
+	"keyroll/internal/name"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// spellings are those of four paths.
+var spellings = []string{"Plan.txt", "plan.txt", "PLAN.TXT", "é/a", "É/A", "e\u0301/a", "x", "X", "straße", "strasse", "STRASSE"}
+
+// putOld stores a file as it was before paths were folded: it is found by its
+// exact path alone. A path that is its own folded one comes after the others.
+func (w *world) putOld(t testing.TB, c container.Container, path, text string) {
+	t.Helper()
+	ctx := context.Background()
+	directory, err := w.containers.Directory(ctx, tenant)
+	must(t, err)
+	c.Folded = true // do not fold the others
+	w.putAt(t, c, path, text)
+	must(t, w.db.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE item SET path_hash = ?3 WHERE container = ?1 AND path_hash = ?2`,
+			c.ID, directory.Hash("path", c.ID, name.Fold(path)), directory.Hash("path", c.ID, path))
+		return err
+	}))
+}
+
+// unfolded makes a site one whose paths were never folded.
+func (w *world) unfolded(t testing.TB, c container.Container) container.Container {
+	t.Helper()
+	must(t, w.db.InTx(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.Exec(context.Background(), `UPDATE container SET names = 0 WHERE id = ?1`, c.ID)
+		return err
+	}))
+	c.Folded = false
+	return c
+}
+
+func (w *world) putAt(t testing.TB, c container.Container, path, text string) {
+	t.Helper()
+	_, err := w.Put(context.Background(), c, path, int64(len(text)), strings.NewReader(text), nil)
+	must(t, err)
+}
+
+// contentAt is what a path names; empty: nothing.
+func (w *world) contentAt(t testing.TB, c container.Container, path string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := w.Get(context.Background(), c, path, 0, -1, &b); err != nil {
+		wantCode(t, err, api.NotFound)
+	}
+	return b.String()
+}
+
+// TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost stores files under exact
+// paths, as nodes did before paths were folded, and then reads and writes by any
+// spelling, in the site and in what is restored from a backup of it. Those whose
+// paths differ by nothing but their spelling stay what they were; all others are
+// found by each spelling, and never by one of another path.
+func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
+	fewChecks(t, longtest.Of(12, 100))
+	sites := 0
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		rapid.Check(t, func(r *rapid.T) {
+			sites++
+			c := w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/sites/%d", sites))
+			// What is stored: by exact path while it is old, and by folded path.
+			old, folded := map[string]string{}, map[string]string{}
+			var given []string
+			for _, path := range spellings {
+				if rapid.Bool().Draw(r, path) {
+					given = append(given, path)
+				}
+			}
+			for _, path := range slices.SortedFunc(slices.Values(given), foldedLast) {
+				old[path] = "old " + path
+				w.putOld(t, c, path, old[path])
+			}
+			c = w.unfolded(t, c)
+			for path, text := range maps.Clone(old) {
+				if got := w.contentAt(t, c, path); got != text {
+					t.Fatalf("%q has %q before paths are folded", path, got)
+				}
+				alone := !slices.ContainsFunc(given, func(other string) bool { return other != path && name.Fold(other) == name.Fold(path) })
+				if alone || path == name.Fold(path) { // whose exact form is the folded one
+					folded[name.Fold(path)] = text
+					delete(old, path)
+				}
+			}
+			is := func(path string) string {
+				if text, exact := old[path]; exact {
+					return text
+				}
+				return folded[name.Fold(path)]
+			}
+			compare := func(c container.Container, when string) {
+				for _, path := range spellings {
+					if got := w.contentAt(t, c, path); got != is(path) {
+						t.Fatalf("%s: %q has %q, want %q; exact %v, folded %v", when, path, got, is(path), old, folded)
+					}
+				}
+				files, err := w.Files(context.Background(), c)
+				must(t, err)
+				if len(files) != len(old)+len(folded) {
+					t.Fatalf("%s: there are %v; exact %v, folded %v", when, files, old, folded)
+				}
+			}
+			if rapid.Bool().Draw(r, "read first") {
+				compare(c, "unfolded")
+			}
+			for i := range rapid.IntRange(1, 4).Draw(r, "puts") {
+				path, text := rapid.SampledFrom(spellings).Draw(r, "path"), fmt.Sprintf("new %d", i)
+				w.putAt(t, c, path, text)
+				if _, exact := old[path]; exact {
+					old[path] = text
+				} else {
+					folded[name.Fold(path)] = text
+				}
+				if rapid.Bool().Draw(r, "look up again") {
+					c = w.again(t, c)
+				}
+			}
+			compare(c, "written")
+			var exact int
+			must(t, w.Check(context.Background(), w.again(t, c), func(one content.Checked) error {
+				if one.Exact {
+					exact++
+				}
+				return one.Err
+			}))
+			if exact != len(old) {
+				t.Fatalf("%d files are found by their exact paths alone, want %v", exact, old)
+			}
+			restored := w.restore(t, w.backup(t, c), fmt.Sprintf("https://contoso.sharepoint.com/sites/%d-restored", sites))
+			compare(restored, "restored")
+		})
+	})
+}
+
+func foldedLast(a, b string) int {
+	rank := func(path string) int { return map[bool]int{true: 1, false: 0}[path == name.Fold(path)] }
+	return cmp.Compare(rank(a), rank(b))
+}
+
+// again looks a site up as the next request does.
+func (w *world) again(t testing.TB, c container.Container) container.Container {
+	t.Helper()
+	if !w.found(&c, container.Site, c.Name) {
+		t.Fatalf("site %q is lost", c.Name)
+	}
+	return c
+}
+
+// A chat message's id is no path: those that differ by case are two.
+func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c := w.create(t, container.Workload, "chat-messages")
+		w.putAt(t, c, "AbC=", "one")
+		w.putAt(t, c, "aBc=", "two")
+		if one, two := w.contentAt(t, c, "AbC="), w.contentAt(t, c, "aBc="); one != "one" || two != "two" {
+			t.Errorf("%q and %q", one, two)
+		}
+	})
+}
+
+// Folding may end at any point; the next write goes on with it.
+func TestFoldingThatDiesIsTakenUp(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for i := range 20 {
+			w.putOld(t, w.site, fmt.Sprintf("File %d", i), "x")
+		}
+		c := w.unfolded(t, w.site)
+		ctx, cancel := context.WithCancel(context.Background())
+		calls := 0
+		w.policies.opening = func() {
+			if calls++; calls == 8 { // in the midst of the second reading
+				cancel()
+			}
+		}
+		_, err := w.Stat(ctx, c, "FILE 3")
+		if err == nil {
+			t.Fatal("not stopped")
+		}
+		w.policies.opening = nil
+		if w.again(t, c).Folded {
+			t.Fatal("it is said to be done")
+		}
+		w.putAt(t, c, "FILE 19", "y")
+		for i := range 20 {
+			if got := w.contentAt(t, c, fmt.Sprintf("fIlE %d", i)); got != map[bool]string{true: "y", false: "x"}[i == 19] {
+				t.Errorf("file %d has %q", i, got)
+			}
+		}
+	})
+}
+
+func TestAPathThatNothingNewMayHaveIsRefused(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for _, path := range []string{"a\u202Eb", "a\xe9b", "a\nb", "\uFEFFa", strings.Repeat("a", 1025), "a//b", "../a", ""} {
+			_, err := w.Put(context.Background(), w.site, path, 1, strings.NewReader("x"), nil)
+			wantCode(t, err, api.InvalidArgument)
+		}
+		files, err := w.Files(context.Background(), w.site)
+		must(t, err)
+		if len(files) != 0 {
+			t.Errorf("there are %v", files)
+		}
+	})
+}
