@@ -36,6 +36,10 @@ const (
 	VaultUnavailable Code = "VaultUnavailable"
 	// TooLarge is content or input over a stated limit.
 	TooLarge Code = "TooLarge"
+	// UnsupportedMediaType is a body in a content coding, or of a type, that is not taken.
+	UnsupportedMediaType Code = "UnsupportedMediaType"
+	// MethodNotAllowed is a method that a path does not have, where it has others.
+	MethodNotAllowed Code = "MethodNotAllowed"
 	// Truncated is a transfer that ended before its stated length.
 	Truncated Code = "Truncated"
 	// RangeNotSatisfiable is a byte range outside the content.

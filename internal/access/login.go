@@ -14,6 +14,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/httpcheck"
 	"keyroll/internal/store"
 )
 
@@ -76,6 +77,9 @@ func (d *Directory) token(w http.ResponseWriter, r *http.Request) (*tokenAnswer,
 	}
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
 		return nil, invalid(http.StatusBadRequest, "invalid_request", "the body is not application/x-www-form-urlencoded")
+	}
+	if err := httpcheck.CheckCoding(r); err != nil {
+		return nil, invalid(http.StatusUnsupportedMediaType, "invalid_request", err.Error())
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {

@@ -33,6 +33,8 @@ var Table = []Row{
 	{api.VaultDenied, http.StatusForbidden, 1, "SecurityError", "Forbidden", false},
 	{api.VaultUnavailable, http.StatusServiceUnavailable, 1, "ConnectionError", "ServiceUnavailable", true},
 	{api.TooLarge, http.StatusRequestEntityTooLarge, 1, "LimitsExceeded", "BadParameter", false},
+	{api.UnsupportedMediaType, http.StatusUnsupportedMediaType, 1, "InvalidArgument", "BadParameter", false},
+	{api.MethodNotAllowed, http.StatusMethodNotAllowed, 1, "InvalidOperation", "MethodNotAllowed", false},
 	{api.Truncated, http.StatusBadRequest, 1, "InvalidData", "BadParameter", false},
 	{api.RangeNotSatisfiable, http.StatusRequestedRangeNotSatisfiable, 1, "InvalidArgument", "BadParameter", false},
 	{api.Damaged, http.StatusInternalServerError, 1, "InvalidData", "InternalServerError", false},

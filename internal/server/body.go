@@ -12,6 +12,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/httpcheck"
 )
 
 const (
@@ -68,6 +69,9 @@ func readJSON(w http.ResponseWriter, r *http.Request) error {
 
 // decodeJSON decodes a body; its errors show nothing of it.
 func decodeJSON(data []byte, v any) error {
+	if err := httpcheck.CheckMembers(data); err != nil {
+		return err
+	}
 	err := json.Unmarshal(data, v)
 	var syntax *json.SyntaxError
 	switch {

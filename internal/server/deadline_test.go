@@ -27,6 +27,8 @@ type deadlineService struct {
 	during func()
 }
 
+func (deadlineService) CheckRole(context.Context, api.Meta) error { return nil }
+
 func (s deadlineService) CreateSite(context.Context, api.CreateSiteInput) (api.Site, error) {
 	s.during()
 	return api.Site{}, nil

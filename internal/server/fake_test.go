@@ -13,6 +13,7 @@ import (
 // fakeService stands in for the service: it notes each call, and answers with
 // what its function says.
 type fakeService struct {
+	role   error // what the check of the caller's role says
 	answer func(ctx context.Context, name string, in any) (any, error)
 	// for the operations that carry content
 	read  func(ctx context.Context, size int64, r io.Reader) error
@@ -22,6 +23,8 @@ type fakeService struct {
 	calls []string
 	last  any
 }
+
+func (f *fakeService) CheckRole(context.Context, api.Meta) error { return f.role }
 
 func (f *fakeService) called(name string, in any) {
 	f.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	"keyroll/internal/admit"
 	"keyroll/internal/audit"
 	"keyroll/internal/fail"
+	"keyroll/internal/httpcheck"
 )
 
 // request is what the layers tell each other about one request.
@@ -148,13 +149,13 @@ func stack() []string {
 // authenticate returns r's context with the principal of its bearer token
 // (RFC 6750, section 2.1).
 func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	token := httpcheck.Bearer(r)
+	if token == "" {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		return nil, fail.New(api.Unauthenticated, "the request has no bearer token").
 			WithHint("send the header Authorization: Bearer TOKEN")
 	}
-	p, err := h.Auth.Authenticate(r.Context(), strings.TrimSpace(token))
+	p, err := h.Auth.Authenticate(r.Context(), token)
 	if err != nil {
 		if fail.Is(err, api.Unauthenticated) {
 			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)

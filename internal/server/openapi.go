@@ -49,6 +49,7 @@ func (b *binding) schema(t reflect.Type) *huma.Schema { return b.schemas.Schema(
 // operation describes m as huma takes it; parameters and JSON bodies follow
 // from the input's type.
 func (b *binding) operation(m api.Meta) huma.Operation {
+	b.h.operations[m.Method+" "+m.Path] = m
 	op := huma.Operation{
 		OperationID: m.Name, Method: m.Method, Path: m.Path, Summary: m.Summary,
 		Extensions:      map[string]any{"x-role": m.Role},

@@ -151,8 +151,18 @@ func TestNothingElseIsServed(t *testing.T) {
 				continue
 			}
 			resp, body := w.raw(method, parameter.ReplaceAllString(path, "x"), "")
-			if resp.StatusCode != http.StatusNotFound {
-				t.Errorf("%s %s: %s", method, path, resp.Status)
+			var allowed []string
+			for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+				if table[m+" "+path] {
+					allowed = append(allowed, m)
+				}
+			}
+			want := http.StatusNotFound
+			if allowed != nil {
+				want = http.StatusMethodNotAllowed
+			}
+			if allow := resp.Header.Get("Allow"); resp.StatusCode != want || allow != strings.Join(allowed, ", ") {
+				t.Errorf("%s %s: %s, Allow %q", method, path, resp.Status, allow)
 			} else if method != "HEAD" {
 				problemIn(t, resp, body)
 			}

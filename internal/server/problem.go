@@ -106,7 +106,7 @@ func init() {
 // in huma's source; only the location in an error may hold a word of the caller.
 func badRequest(ctx context.Context, status int, text string, errs []error) *problem {
 	if status == http.StatusUnsupportedMediaType {
-		return problemOf(ctx, fail.New(api.InvalidArgument, "the body is not of type application/json"))
+		return problemOf(ctx, fail.New(api.UnsupportedMediaType, "the body is not of type application/json"))
 	}
 	if status >= http.StatusInternalServerError {
 		return problemOf(ctx, errors.New(text))

@@ -11,6 +11,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/httpcheck"
 )
 
 // bind binds each operation to its method, one a line, and returns the document
@@ -104,8 +105,17 @@ func (t routes) HandleFunc(pattern string, next func(http.ResponseWriter, *http.
 			return
 		}
 		requestOf(r.Context()).route = pattern
-		if err := checkQuery(r.URL.RawQuery); err != nil {
+		err := t.h.Service.CheckRole(r.Context(), t.h.operations[pattern])
+		if err == nil {
+			err = httpcheck.CheckCoding(r)
+		}
+		if err == nil {
+			err = checkQuery(r.URL.RawQuery)
+		}
+		if err != nil {
+			u := newUpload(w, r)
 			t.h.refuse(w, r, err)
+			u.linger()
 			return
 		}
 		next(w, r)

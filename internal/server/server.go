@@ -42,13 +42,15 @@ type handler struct {
 	Config
 	mux     *http.ServeMux
 	openAPI []byte
-	asking  singleflight.Group
+	// operations are those of the table by the pattern of their route.
+	operations map[string]api.Meta
+	asking     singleflight.Group
 }
 
 // New returns the handler of the service API and of /openapi.json, /healthz
 // and /readyz. Anything else is answered with a problem document, NotFound.
 func New(c Config) http.Handler {
-	h := &handler{Config: c, mux: http.NewServeMux()}
+	h := &handler{Config: c, mux: http.NewServeMux(), operations: map[string]api.Meta{}}
 	doc := h.bind()
 	var err error
 	if h.openAPI, err = json.MarshalIndent(doc, "", "  "); err != nil {
@@ -87,9 +89,31 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
+// notFound answers for a path without the request's method: 405 where it has
+// others, which the mux knows, else 404.
 func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
+	if allowed := h.allowed(r); allowed != nil {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		h.refuse(w, r, fail.New(api.MethodNotAllowed, "the path has no operation %.20s", method(r)).WithHint("it has %s", strings.Join(allowed, ", ")))
+		return
+	}
 	h.refuse(w, r, fail.New(api.NotFound, "there is no such operation").
 		WithHint("/openapi.json lists all operations with their methods and paths"))
+}
+
+// allowed returns the methods of the operations on a request's path.
+func (h *handler) allowed(r *http.Request) (methods []string) {
+	if r.URL.EscapedPath() != path.Clean(r.URL.EscapedPath()) {
+		return nil
+	}
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = m
+		if _, pattern := h.mux.Handler(other); pattern != "/" && pattern != "" {
+			methods = append(methods, m)
+		}
+	}
+	return methods
 }
 
 func (h *handler) describe(w http.ResponseWriter, r *http.Request) {

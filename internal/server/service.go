@@ -20,6 +20,9 @@ type Authenticator interface {
 // of a call carries the principal (access.PrincipalOf) and the origin
 // (audit.OriginOf) with the operation's name and the request's id.
 type Service interface {
+	// CheckRole refuses an operation that the caller's role does not have.
+	CheckRole(context.Context, api.Meta) error
+
 	CreateMailbox(context.Context, api.CreateMailboxInput) (api.Mailbox, error)
 	ListMailboxes(context.Context, api.ListInput) (api.List[api.Mailbox], error)
 	ShowMailbox(context.Context, api.MailboxInput) (api.Mailbox, error)

@@ -159,6 +159,17 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	return none, err
 }
 
+// CheckRole refuses an operation that the caller's role does not have, and writes
+// that down; so its input is not looked at before.
+func (s *Service) CheckRole(ctx context.Context, op api.Meta) error {
+	p, err := access.PrincipalOf(ctx)
+	if err != nil || p.Check(access.Role(op.Role)) == nil {
+		return err
+	}
+	_, err = do(ctx, s, op, "", func(context.Context, *call) (struct{}, error) { return struct{}{}, nil })
+	return err
+}
+
 // page reads the position and size of a part of a list.
 func page(in api.PageInput) (after int64, limit int, err error) {
 	if in.After != "" {

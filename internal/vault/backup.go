@@ -21,6 +21,22 @@ const maxBackupVersions = 500
 type backup struct {
 	Name     string          `json:"name"`
 	Versions []backupVersion `json:"versions"` // the oldest first
+	// Where it was made; backups of earlier versions do not say.
+	Subscription string `json:"subscription,omitempty"`
+	Location     string `json:"location,omitempty"`
+}
+
+// checkOrigin refuses a backup that Azure would not restore into a vault: of
+// another subscription, or of a region in another geography.
+func (b backup) checkOrigin(into vault) error {
+	const rule = "a backup is restored only within one subscription and one geography"
+	if b.Subscription != "" && b.Subscription != into.subscription {
+		return bad("the backup was made in subscription %s, and vault %q is in subscription %s: %s", b.Subscription, into.name, into.subscription, rule)
+	}
+	if from, to := geographyOf(b.Location), geographyOf(into.location); b.Location != "" && from != to {
+		return bad("the backup was made in region %s, geography %s, and vault %q is in region %s, geography %s: %s", b.Location, from, into.name, into.location, to, rule)
+	}
+	return nil
 }
 
 type backupVersion struct {
@@ -66,7 +82,7 @@ func (v *Vaults) backupKey(ctx context.Context, c *call) (any, error) {
 	if len(versions) > maxBackupVersions {
 		return nil, fail.New(api.Conflict, "key %q has more than %d versions: it cannot be backed up", k.name, maxBackupVersions)
 	}
-	b := backup{Name: k.name}
+	b := backup{Name: k.name, Subscription: c.vault.subscription, Location: c.vault.location}
 	defer func() { b.clear() }()
 	for _, l := range versions {
 		ver := l.version
@@ -107,6 +123,9 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 	b, versions, err := parseBackup(text)
 	defer b.clear()
 	if err != nil {
+		return nil, err
+	}
+	if err := b.checkOrigin(c.vault); err != nil {
 		return nil, err
 	}
 	c.path["name"] = b.Name
@@ -169,10 +188,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 			version: from.Version, kind: from.Type, enabled: from.Enabled, notBefore: from.NotBefore, expire: from.Expires,
 			created: from.Created, updated: from.Updated, public: public,
 		}
-		if from.Operations == nil {
-			from.Operations = []string{}
-		}
-		if err := ver.apply(attributes{}, from.Operations, from.Tags); err != nil {
+		if err := ver.apply(attributes{}, offered(from.Type, from.Operations), from.Tags); err != nil {
 			return b, nil, err
 		}
 		versions = append(versions, ver)

@@ -9,6 +9,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"github.com/google/uuid"
+
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -108,4 +110,29 @@ func TestForeignOrDamagedBackupIsRefused(t *testing.T) {
 	if status := n.call("POST", url, `{"value":"`+string(bytes.Repeat([]byte("A"), 5<<20))+`"}`, &p); status != 413 {
 		t.Errorf("five megabytes: %d %+v", status, p)
 	}
+}
+
+// As in Azure, a backup is restored within one subscription and one geography.
+func TestBackupIsRestoredWithinOneSubscriptionAndGeography(t *testing.T) {
+	n := contoso(t, one(t))
+	for name, location := range map[string]string{"east-one": "eastus", "west-one": "westus3", "berlin": "germanywestcentral", "nowhere": "moonnorth"} {
+		n.createVaultIn(name, location)
+	}
+	create(t, n.keys("east-one"), "k", ec())
+	blob, err := n.keys("east-one").BackupKey(ctx, "k", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := restore(n.keys("west-one"), blob.Value); err != nil {
+		t.Errorf("another region of the same geography: %v", err)
+	}
+	for _, vault := range []string{"berlin", "nowhere"} {
+		_, err = restore(n.keys(vault), blob.Value)
+		refused(t, err, 400, "BadParameter", "", "geography United States", "one subscription and one geography", vault)
+	}
+	other := *n
+	other.subscription = uuid.NewString()
+	other.createVaultIn("elsewhere", "eastus")
+	_, err = restore(n.keys("elsewhere"), blob.Value)
+	refused(t, err, 400, "BadParameter", "", "subscription "+n.subscription, "elsewhere")
 }

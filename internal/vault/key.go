@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,9 +91,18 @@ func (c *call) keyID(name, version string) string {
 func (c *call) attributes(v version) attributes {
 	return attributes{
 		Enabled: &v.enabled, NotBefore: toSeconds(v.notBefore), Expires: toSeconds(v.expire), Exportable: new(bool),
-		Created: v.created / 1000, Updated: v.updated / 1000,
+		Created: v.created / 1000, Updated: v.updated / 1000, HSMPlatform: platformOf(v.kind),
 		RecoveryLevel: c.vault.recoveryLevel(), RecoverableDays: c.vault.retentionDays,
 	}
+}
+
+// platformOf is what Azure calls the platform that protects a key: "2" is its
+// present hardware module, "0" software.
+func platformOf(kind string) string {
+	if strings.HasSuffix(kind, "-HSM") {
+		return "2"
+	}
+	return "0"
 }
 
 func (c *call) bundle(k key, v version) (bundle, error) {
@@ -100,7 +110,7 @@ func (c *call) bundle(k key, v version) (bundle, error) {
 	if err != nil {
 		return bundle{}, err
 	}
-	public.ID, public.Type, public.Operations = c.keyID(k.name, v.version), v.kind, v.operations
+	public.ID, public.Type, public.Operations = c.keyID(k.name, v.version), v.kind, offered(v.kind, v.operations)
 	c.used = v.version
 	return bundle{Key: public, Attributes: c.attributes(v), Tags: v.tags, deletion: c.deletion(k)}, nil
 }
@@ -114,6 +124,8 @@ type createRequest struct {
 	Operations []string          `json:"key_ops"`
 	Attributes attributes        `json:"attributes"`
 	Tags       map[string]string `json:"tags"`
+
+	ReleasePolicy json.RawMessage `json:"release_policy"`
 }
 
 // createKey makes a key, or a new version of the key of that name.
@@ -437,11 +449,16 @@ func deletedButRecoverable(name string) error {
 func checkOperations(kind string, operations []string) error {
 	may := operationsOf(kind)
 	for i, o := range operations {
-		if !slices.Contains(may, o) {
-			return bad("%.40q is no operation of a key of type %s; these are: %s", o, kind, strings.Join(may, " "))
-		}
-		if slices.Contains(operations[:i], o) {
+		switch {
+		case slices.Contains(operations[:i], o):
 			return bad("key_ops names %q twice", o)
+		case slices.Contains(may, o):
+		case slices.Contains(operationsOf("RSA"), o):
+			return bad("operation %s is not possible with a key of type %s", o, kind)
+		case slices.Contains(azureOperations, o):
+			return notOffered(o)
+		default:
+			return bad("%.40q is no operation of a key; this vault offers wrapKey and unwrapKey", o)
 		}
 	}
 	return nil

@@ -109,14 +109,14 @@ func TestUpdateLeavesWhatIsNotGiven(t *testing.T) {
 		}
 		update("", azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Expires: &never}})
 		update(made.Key.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)}})
-		update("", azkeys.UpdateKeyParameters{KeyOps: to.SliceOfPtrs(azkeys.KeyOperationSign)})
+		update("", azkeys.UpdateKeyParameters{KeyOps: []*azkeys.KeyOperation{}})
 		got, err := c.GetKey(ctx, "k", "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a := got.Attributes
 		if *a.Enabled || !a.NotBefore.Equal(from) || !a.Expires.Equal(never) || *got.Tags["a"] != "1" ||
-			len(got.Key.KeyOps) != 1 || got.Key.KID.Version() != made.Key.KID.Version() {
+			len(got.Key.KeyOps) != 0 || got.Key.KID.Version() != made.Key.KID.Version() {
 			t.Errorf("got %+v %v %v", a, got.Tags, got.Key.KeyOps)
 		}
 		_, err = c.UpdateKey(ctx, "k", "", azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Expires: &from}}, nil)

@@ -16,6 +16,7 @@ import (
 	"keyroll/internal/access"
 	"keyroll/internal/admit"
 	"keyroll/internal/fail"
+	"keyroll/internal/httpcheck"
 	"keyroll/internal/store"
 )
 
@@ -72,7 +73,7 @@ var managementRoutes = []managementRoute{
 func (v *Vaults) Management() http.Handler { return http.HandlerFunc(v.serveManagement) }
 
 func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
-	id := requestID(w)
+	id := requestID(w, r)
 	o, err := v.authorize(w, r)
 	if err != nil {
 		v.internal(r.Context(), id, err)
@@ -95,8 +96,7 @@ func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
 }
 
 func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, error) {
-	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	who, err := v.directory.Authenticate(r.Context(), bearer)
+	who, err := v.directory.Authenticate(r.Context(), httpcheck.Bearer(r))
 	if err != nil {
 		if fail.Is(err, api.Unauthenticated) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
@@ -126,17 +126,25 @@ func (o *order) may(reading bool) error {
 }
 
 func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *order, operation *string) (int, any, error) {
-	if !managementVersion.MatchString(o.query.Get("api-version")) {
-		return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is no date")
-	}
+	var allowed []string
 	for _, route := range managementRoutes {
 		path, ok := match(route.path, r.URL.EscapedPath())
-		if !ok || route.method != r.Method {
+		if !ok {
+			continue
+		}
+		if route.method != r.Method {
+			allowed = append(allowed, route.method)
 			continue
 		}
 		o.path = path
 		*operation = route.method + " " + route.path
 		if err := o.may(route.reading); err != nil {
+			return 0, nil, err
+		}
+		if !managementVersion.MatchString(o.query.Get("api-version")) {
+			return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is no date")
+		}
+		if err := httpcheck.CheckCoding(r); err != nil {
 			return 0, nil, err
 		}
 		if s, ok := path["subscription"]; ok {
@@ -157,6 +165,9 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 	}
 	if err := o.may(false); err != nil {
 		return 0, nil, err
+	}
+	if allowed != nil {
+		return 0, nil, notAllowed(w, r.Method, allowed)
 	}
 	return 0, nil, refuse(api.NotFound, "InvalidResourceType", "", "the management of vaults has no operation %s on this path", r.Method)
 }
@@ -199,7 +210,7 @@ func (v *Vaults) describe(ctx context.Context, tx *store.Tx, o *order, found vau
 // deleted one back as it was.
 func (v *Vaults) putVault(ctx context.Context, o *order) (int, any, error) {
 	var request vaultRequest
-	if err := decode(o.body, &request); err != nil {
+	if err := decodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
 	}
 	p, err := o.parse(request)
@@ -323,7 +334,7 @@ func nameInUse(name string) error {
 
 func (v *Vaults) patchVault(ctx context.Context, o *order) (int, any, error) {
 	var request vaultRequest
-	if err := decode(o.body, &request); err != nil {
+	if err := decodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
 	}
 	p, err := o.parse(request)

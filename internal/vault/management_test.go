@@ -229,7 +229,8 @@ func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
 		code, word              string
 	}{
 		{"no version", "GET", group + "contoso-A", "", 400, "MissingApiVersionParameter", "api-version"},
-		{"no route", "POST", group + "contoso-A" + version, "", 404, "InvalidResourceType", "POST"},
+		{"no route", "POST", group + "contoso-A" + version, "", 405, "MethodNotAllowed", "it has PUT, PATCH, GET, DELETE"},
+		{"nothing there", "GET", group + "contoso-A/nothing" + version, "", 404, "InvalidResourceType", "GET"},
 		{"no subscription", "GET", strings.Replace(group, n.subscription, "mine", 1) + "x-1" + version, "", 400, "InvalidSubscriptionId", "mine"},
 		{"short name", "PUT", group + "ab" + version, `{"location":"eastus"}`, 400, "VaultNameNotValid", "3 to 127"},
 		{"name with a dot", "PUT", group + "a.b.c" + version, `{"location":"eastus"}`, 400, "VaultNameNotValid", "3 to 127"},

@@ -31,22 +31,29 @@ var sizes = []int{2048, 3072, 4096}
 
 func isRSA(kind string) bool { return strings.HasPrefix(kind, "RSA") }
 
-// operationsOf returns what a key of that type can do at most, and may do
-// unless it is made for less.
+// operationsOf returns what this vault does with a key of that type, and what the
+// key's key_ops name unless it is made for less. An EC key does nothing here.
 func operationsOf(kind string) []string {
 	if isRSA(kind) {
-		return []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
+		return []string{"wrapKey", "unwrapKey"}
 	}
-	return []string{"sign", "verify"}
+	return []string{}
+}
+
+// offered leaves out of stored operations what this vault does not do: earlier
+// versions stored more.
+func offered(kind string, operations []string) []string {
+	does := operationsOf(kind)
+	return slices.DeleteFunc(slices.Clone(operations), func(o string) bool { return !slices.Contains(does, o) })
 }
 
 // check refuses a type, size or curve that no key of this vault has.
 func (r createRequest) check() error {
+	if r.ReleasePolicy != nil {
+		return notOffered("release")
+	}
 	switch r.Type {
 	case "RSA", "RSA-HSM":
-		if r.Curve != "" {
-			return bad("an RSA key has no curve")
-		}
 		if r.Size != nil && !slices.Contains(sizes, *r.Size) {
 			return bad("key_size %d is not one of %v", *r.Size, sizes)
 		}
@@ -54,14 +61,13 @@ func (r createRequest) check() error {
 			return bad("public_exponent %d is not 65537", *r.Exponent)
 		}
 	case "EC", "EC-HSM":
-		if r.Size != nil || r.Exponent != nil {
-			return bad("an EC key has neither key_size nor public_exponent")
-		}
 		if r.Curve != "" && curves[r.Curve] == nil {
 			return bad("crv %.20q is not one of P-256, P-384 and P-521", r.Curve)
 		}
 	case "":
 		return bad("property \"kty\" is missing")
+	case "oct", "oct-HSM":
+		return bad("this vault offers no keys of type %s: kty is one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
 	default:
 		return bad("kty %.20q is not one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
 	}

@@ -117,7 +117,7 @@ func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, err
 		return 0, nil, bad("operation %.20q on access policies is not one of add, replace and remove", operation)
 	}
 	var request policiesRequest
-	if err := decode(o.body, &request); err != nil {
+	if err := decodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
 	}
 	grants, err := o.parsePolicies(request.Properties.AccessPolicies)

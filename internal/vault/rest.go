@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"keyroll/internal/access"
 	"keyroll/internal/admit"
 	"keyroll/internal/fail"
+	"keyroll/internal/httpcheck"
 	"keyroll/internal/store"
 )
 
@@ -75,7 +77,8 @@ var routes = []route{
 func (v *Vaults) Handler() http.Handler { return http.HandlerFunc(v.serve) }
 
 func (v *Vaults) serve(w http.ResponseWriter, r *http.Request) {
-	id := requestID(w)
+	id := requestID(w, r)
+	w.Header().Set("X-Ms-Keyvault-Service-Version", serviceVersion)
 	c, err := v.authenticate(w, r)
 	if err != nil {
 		v.internal(r.Context(), id, err)
@@ -121,8 +124,8 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 	}
 	resource := access.VaultAudience(domain)
 	challenge := fmt.Sprintf("Bearer authorization=%q, resource=%q", v.authority+"/"+c.tenant.GUID.String(), resource)
-	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
+	bearer := httpcheck.Bearer(r)
+	if bearer == "" {
 		w.Header().Set("WWW-Authenticate", challenge)
 		return nil, fail.New(api.Unauthenticated, "the request has no bearer token")
 	}
@@ -136,25 +139,32 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 	if err != nil {
 		return nil, err
 	}
+	w.Header().Set("X-Ms-Keyvault-Region", c.vault.location)
 	c.base = "https://" + c.vault.name + "." + domain
 	return c, admit.Authenticated(r.Context(), c.vault.tenant)
 }
 
 func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, operation *string) (any, error) {
-	if err := checkVersion(c.query, dataVersion); err != nil {
-		return nil, err
+	if operation := notOfferedOn(r.URL.EscapedPath()); operation != "" {
+		return nil, notOffered(operation)
 	}
 	for _, route := range routes {
 		path, ok := match(route.path, r.URL.EscapedPath())
-		if !ok || route.method != r.Method {
+		if !ok || route.method != r.Method || !versioned(path) && allowedOn(r.URL.EscapedPath()) != nil {
 			continue
 		}
 		c.path = path
 		*operation = route.method + " " + route.path
-		if err := checkNames(c.path); err != nil {
+		if err := v.permit(r.Context(), c, route.permission); err != nil {
 			return nil, err
 		}
-		if err := v.permit(r.Context(), c, route.permission); err != nil {
+		if err := checkVersion(c.query, dataVersion); err != nil {
+			return nil, err
+		}
+		if err := httpcheck.CheckCoding(r); err != nil {
+			return nil, err
+		}
+		if err := checkNames(c.path); err != nil {
 			return nil, err
 		}
 		if err := v.limits.general(r.Context(), c.vault.id); err != nil {
@@ -163,7 +173,7 @@ func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, opera
 		c.body = http.MaxBytesReader(w, r.Body, route.maxBody)
 		return route.act(v, r.Context(), c)
 	}
-	return nil, fail.New(api.NotFound, "a vault has no operation %s on this path", r.Method)
+	return nil, unrouted(w, r)
 }
 
 // match compares a path with a route's, without regard to the case of fixed
@@ -231,17 +241,31 @@ func checkVersion(query url.Values, supported *regexp.Regexp) error {
 	return nil
 }
 
-// decode reads the one JSON object that a body holds. What it does not know it
-// refuses: a misspelt attribute would otherwise be taken for one left out.
-func decode(body io.Reader, into any) error {
-	decoder := json.NewDecoder(body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
+// decode reads the one JSON object that a body holds. As in Azure, members that
+// are not known are ignored.
+func decode(body io.Reader, into any) error { return decodeWith(body, into, func(*json.Decoder) {}) }
+
+// decodeKnown is decode that refuses members that are not known, as Azure's
+// management of vaults does.
+func decodeKnown(body io.Reader, into any) error {
+	return decodeWith(body, into, (*json.Decoder).DisallowUnknownFields)
+}
+
+func decodeWith(body io.Reader, into any, set func(*json.Decoder)) error {
+	data, err := io.ReadAll(body)
 	if err == nil {
-		if _, err = decoder.Token(); err == io.EOF {
-			return nil
-		} else if err == nil {
-			err = errors.New("more than one value")
+		if err := httpcheck.CheckMembers(data); err != nil {
+			return err
+		}
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		set(decoder)
+		err = decoder.Decode(into)
+		if err == nil {
+			if _, err = decoder.Token(); err == io.EOF {
+				return nil
+			} else if err == nil {
+				err = errors.New("more than one value")
+			}
 		}
 	}
 	var tooLarge *http.MaxBytesError
@@ -269,9 +293,21 @@ func decodeBytes(property, text string) ([]byte, error) {
 	return b, nil
 }
 
-// requestID makes an id for a request and tells it to the client.
-func requestID(w http.ResponseWriter) string {
+// serviceVersion is the version of the interface that answers name, of the form
+// that Azure's have.
+const serviceVersion = "1.9.0.0"
+
+// maxClientID bounds a client's own id of a request.
+const maxClientID = 128
+
+// requestID makes an id for a request and returns it to the client, with the
+// client's own where it asks for that (Azure REST API guidelines).
+func requestID(w http.ResponseWriter, r *http.Request) string {
 	id := uuid.NewString()
+	client := r.Header.Get("X-Ms-Client-Request-Id")
+	if client != "" && len(client) <= maxClientID && strings.EqualFold(r.Header.Get("X-Ms-Return-Client-Request-Id"), "true") {
+		w.Header().Set("X-Ms-Client-Request-Id", client)
+	}
 	w.Header().Set("X-Ms-Request-Id", id)
 	w.Header().Set("Cache-Control", "no-store")
 	return id

@@ -205,9 +205,21 @@ func (n *tenant) createVault(name string, change func(*armkeyvault.VaultProperti
 }
 
 func (n *tenant) putVault(name string, change func(*armkeyvault.VaultProperties)) (armkeyvault.Vault, error) {
+	return n.putVaultIn(name, "eastus", change)
+}
+
+// createVaultIn makes a vault in a region, whose keys the admin may use.
+func (n *tenant) createVaultIn(name, location string) {
+	n.t.Helper()
+	if _, err := n.putVaultIn(name, location, nil); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *tenant) putVaultIn(name, location string, change func(*armkeyvault.VaultProperties)) (armkeyvault.Vault, error) {
 	n.t.Helper()
 	p := armkeyvault.VaultCreateOrUpdateParameters{
-		Location: to.Ptr("eastus"),
+		Location: to.Ptr(location),
 		Properties: &armkeyvault.VaultProperties{
 			TenantID: to.Ptr(n.GUID.String()),
 			SKU:      &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNamePremium)},

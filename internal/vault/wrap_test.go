@@ -36,7 +36,7 @@ func TestWhatAVersionAllowsAtWhichTime(t *testing.T) {
 		{"disabled", false, nil, nil, nil, "KeyDisabled", "KeyDisabled"},
 		{"wrapKey alone", true, nil, nil, []azkeys.KeyOperation{"wrapKey"}, "", "KeyOperationForbidden"},
 		{"unwrapKey alone", true, nil, nil, []azkeys.KeyOperation{"unwrapKey"}, "KeyOperationForbidden", ""},
-		{"neither", true, nil, nil, []azkeys.KeyOperation{"sign"}, "KeyOperationForbidden", "KeyOperationForbidden"},
+		{"neither", true, nil, nil, []azkeys.KeyOperation{}, "KeyOperationForbidden", "KeyOperationForbidden"},
 		{"begun", true, at(-1), nil, []azkeys.KeyOperation{"wrapKey", "unwrapKey"}, "", ""},
 		{"not yet valid", true, at(1), nil, nil, "KeyNotYetValid", ""},
 		{"not yet valid and disabled", false, at(1), nil, nil, "KeyDisabled", "KeyDisabled"},
