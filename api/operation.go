@@ -154,6 +154,7 @@ type (
 			Name        string     `json:"name"`
 			Description string     `json:"description,omitempty"`
 			Keys        []string   `json:"keys" doc:"two key URIs without a version, in two vaults"`
+			DryRun      bool       `json:"dryRun,omitempty" doc:"refuse what would be refused, and make nothing; of the answer only kind, name and warnings are set"`
 		}
 	}
 	RegisterSitesInput struct {
@@ -161,6 +162,7 @@ type (
 			GeoInput
 			Primary   KeyVersion `json:"primary"`
 			Secondary KeyVersion `json:"secondary"`
+			DryRun    bool       `json:"dryRun,omitempty" doc:"refuse what would be refused, and make nothing; of the answer only kind, name and warnings are set"`
 		}
 	}
 	RefreshPolicyInput struct {

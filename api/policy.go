@@ -27,6 +27,12 @@ type (
 			Enabled     *bool   `json:"enabled,omitempty"`
 		}
 	}
+	CheckKeysInput struct {
+		Body struct {
+			Kind PolicyKind `json:"kind" enum:"mailbox,multi-workload,site" doc:"of the policy that the keys are for"`
+			Keys []string   `json:"keys" doc:"two key URIs; without a version the newest is checked"`
+		}
+	}
 	ReplacePolicyKeysInput struct {
 		PolicyInput
 		Body struct {
@@ -49,8 +55,23 @@ type (
 	}
 )
 
+// KeyCheck is what a policy would make of two keys.
+type KeyCheck struct {
+	Refusals []Refusal `json:"refusals" doc:"each of them refuses the keys"`
+	Warnings []string  `json:"warnings" doc:"what would be let pass"`
+}
+
+// Refusal is one reason for which keys are refused.
+type Refusal struct {
+	Code   Code   `json:"code"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"`
+}
+
 // What is done with policies beside creating, refreshing and updating them.
 var (
+	CheckKeys = define[CheckKeysInput, KeyCheck](Meta{Name: "CheckKeys", Method: http.MethodPost, Path: "/v1/key-check",
+		Summary: "Say what a policy would refuse of two keys, all at once; make nothing"})
 	SetPolicy = define[SetPolicyInput, Policy](Meta{Name: "SetPolicy", Method: http.MethodPatch, Path: "/v1/policies/{policy}",
 		Summary: "Change a policy's name or description, enable or disable it"})
 	ReplacePolicyKeys = define[ReplacePolicyKeysInput, Refreshed](Meta{Name: "ReplacePolicyKeys", Method: http.MethodPost, Path: "/v1/policies/{policy}/replace",

@@ -129,6 +129,11 @@ func (c *Client) ImportMail(ctx context.Context, in api.ImportMailInput, size in
 	return upload(ctx, c, api.ImportMail, in, size, r)
 }
 
+// CheckKeys says what a policy would refuse of two keys, and makes nothing.
+func (c *Client) CheckKeys(ctx context.Context, in api.CheckKeysInput) (api.KeyCheck, error) {
+	return call(ctx, c, api.CheckKeys, in)
+}
+
 // ListMailImports lists the imports that did not finish, the latest first.
 func (c *Client) ListMailImports(ctx context.Context, in api.MailboxInput) (api.List[api.MailImport], error) {
 	return call(ctx, c, api.ListMailImports, in)

@@ -85,45 +85,42 @@ func TestConnectingChangesNothingAndAsksForNothing(t *testing.T) {
 	}
 }
 
-func TestOnboardingNamesWhatIsToRepair(t *testing.T) {
-	const line = "New-CustomerKeyOnboardingRequest -Organization contoso -Scenario EXO -Subscription1 " + guid1 + " -KeyIdentifier1 https://a.vault.azure.net/keys/k -Subscription2 " + guid2 + " -KeyIdentifier2 https://b.vault.azure.net/keys/k"
-	good := func(vault, region, subscription string) candidate {
-		return candidate{
-			Key: Key{Vault: vault, Name: "k", Type: "RSA-HSM", Operations: []string{"wrapKey", "unwrapKey"}, Enabled: true, RecoveryLevel: "Recoverable"},
-			vault: Vault{Name: vault, Location: region, Subscription: subscription, PurgeProtection: true,
-				Access: []Access{{Principal: exchangeID, Keys: []string{"get", "wrapKey", "unwrapKey"}}}},
-			subscription: subscription,
-		}
+// A request is what the service says that makes the policy, and names no rule of its own but
+// that the vaults are where it says.
+func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
+	const line = "New-CustomerKeyOnboardingRequest -Organization contoso -Scenario EXO -Subscription1 " + guid1 + " -KeyIdentifier1 https://Contoso-A.vault.azure.net/keys/k/v -Subscription2 " + guid1 + " -KeyIdentifier2 https://b.vault.azure.net/keys/k"
+	r := storyRecorder()
+	r.vaults[0].Subscription = guid1
+	got := runWith(r, "("+line+").ValidationResult; (Get-CustomerKeyOnboardingRequest -OrganizationId contoso).FailedValidations", nil)
+	if got.failure != nil || got.out != "Success\n" || !strings.HasPrefix(strings.Join(r.calls, ";"), "CheckKeys mailbox [https://Contoso-A.vault.azure.net/keys/k/v https://b.vault.azure.net/keys/k]") {
+		t.Errorf("%q, %v, %v", got.out, got.failure, r.calls)
 	}
-	day := day
-	for want, spoil := range map[string]func(a, b *candidate){
-		"":                           func(a, b *candidate) { a.Expires = &never },
-		"both keys stand in vault a": func(a, b *candidate) { b.vault.Name = "A" },
-		"both vaults are in subscription " + guid1: func(a, b *candidate) { b.subscription, b.vault.Subscription = guid1, guid1 },
-		"both vaults are in region west":           func(a, b *candidate) { b.vault.Location = "west" },
-		"vault b is in subscription " + guid3:      func(a, b *candidate) { b.vault.Subscription = guid3 },
-		"vault a has no purge protection":          func(a, b *candidate) { a.vault.PurgeProtection = false },
-		"is of type EC-HSM":                        func(a, b *candidate) { a.Type = "EC-HSM" },
-		"may not unwrapKey":                        func(a, b *candidate) { b.Operations = []string{"wrapKey"} },
-		"key k in vault a is disabled":             func(a, b *candidate) { a.Enabled = false },
-		"key k in vault a expires":                 func(a, b *candidate) { a.Expires = &day },
-		"it can be purged":                         func(a, b *candidate) { a.RecoveryLevel = "Recoverable+Purgeable" },
-		"the service has not all of":               func(a, b *candidate) { b.vault.Access[0].Keys = []string{"get", "wrapKey"} },
-	} {
-		pair := [2]candidate{good("a", "west", guid1), good("b", "east", guid2)}
-		spoil(&pair[0], &pair[1])
-		failed := validate(pair, exchangeID)
-		if want == "" && failed != nil || want != "" && (len(failed) != 1 || !strings.Contains(failed[0], want)) {
-			t.Errorf("%s: %q", want, failed)
-		}
+	r.check = api.KeyCheck{Refusals: []api.Refusal{{Detail: "it is small", Hint: "take a large one"}, {Detail: "it is old"}}, Warnings: []string{"it is near"}}
+	r.vaults[0].Subscription = guid3
+	got = runWith(r, "("+line+") | % { $_.ValidationResult; $_.FailedValidations }", nil)
+	elsewhere := "vault Contoso-A is in subscription " + guid3 + ", not in " + guid1 + "\n" // the recorder knows one vault
+	want := "Failure\nit is small: take a large one\nit is old\n" + elsewhere + elsewhere
+	if got.out != want || got.err != "WARNING: it is near\n" {
+		t.Errorf("%q, %q, %v", got.out, got.err, got.failure)
 	}
-	got := mustRun(t, line+"; (Get-CustomerKeyOnboardingRequest -OrganizationId contoso).ValidationResult", nil)
-	if !strings.Contains(got.out, "ValidationResult  : Failure") || !strings.HasSuffix(got.out, "\nFailure\n") {
-		t.Error(got.out)
-	}
-	r := newRecorder()
-	r.fail = map[string]error{"ShowVault": &api.Problem{Code: api.NotFound, Detail: "vault does not exist"}}
-	if got := runWith(r, "("+line+").FailedValidations", nil); got.out != "vault does not exist\nvault does not exist\n" {
+	r.fail = map[string]error{"CheckKeys": &api.Problem{Code: api.InvalidArgument, Detail: "no key"}}
+	if got := runWith(r, line, nil); got.failure == nil || got.out != "" {
 		t.Errorf("%q, %v", got.out, got.failure)
+	}
+}
+
+// What the service would refuse is refused with -WhatIf.
+func TestWhatIfRefusesWhatTheActWould(t *testing.T) {
+	for line, operation := range map[string]string{
+		"New-DataEncryptionPolicy -Name a -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k":                "CreatePolicy",
+		"New-M365DataAtRestEncryptionPolicy -Name a -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k":      "CreatePolicy",
+		"Set-DataEncryptionPolicy USA_mailboxes -Refresh":                                                                                "RefreshPolicy",
+		"Set-DataEncryptionPolicy USA_mailboxes -Replace -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k": "ReplacePolicyKeys",
+	} {
+		r := newRecorder()
+		r.fail = map[string]error{operation: &api.Problem{Code: api.KeyUnusable, Detail: "it will not do"}}
+		if got := refusal(t, r, line+" -WhatIf"); !strings.Contains(got, "it will not do") {
+			t.Errorf("%s: %q", line, got)
+		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 // recorder is a Service and a Vaults that answers from small maps and writes
 // down every call.
 type recorder struct {
+	check    api.KeyCheck
 	calls    []string
 	policies []api.Policy
 	boxes    []api.Mailbox
@@ -39,7 +40,7 @@ func (r *recorder) call(method, format string, args ...any) error {
 // changes returns the calls that are not for reading alone.
 func (r *recorder) changes() (all []string) {
 	for _, c := range r.calls {
-		if !strings.HasPrefix(c, "List") && !strings.HasPrefix(c, "Show") && !strings.HasPrefix(c, "TestPolicy") {
+		if !strings.HasPrefix(c, "DryRun ") && !strings.HasPrefix(c, "CheckKeys") && !strings.HasPrefix(c, "List") && !strings.HasPrefix(c, "Show") && !strings.HasPrefix(c, "TestPolicy") {
 			all = append(all, c)
 		}
 	}
@@ -152,11 +153,23 @@ func (r *recorder) ShowSite(_ context.Context, in api.SiteInput) (api.Site, erro
 }
 
 func (r *recorder) CreatePolicy(_ context.Context, in api.CreatePolicyInput) (api.Policy, error) {
-	return r.policies[0], r.call("CreatePolicy", "%+v", in.Body)
+	return r.policies[0], r.change("CreatePolicy", in.Body.DryRun, "{Kind:%s Name:%s Description:%s Keys:%v}", in.Body.Kind, in.Body.Name, in.Body.Description, in.Body.Keys)
+}
+
+// change records a change, or what is asked of one that is to change nothing.
+func (r *recorder) change(name string, dryRun bool, format string, args ...any) error {
+	if err := r.fail[name]; !dryRun || err != nil {
+		return r.call(name, format, args...)
+	}
+	return r.call("DryRun "+name, format, args...)
+}
+
+func (r *recorder) CheckKeys(_ context.Context, in api.CheckKeysInput) (api.KeyCheck, error) {
+	return r.check, r.call("CheckKeys", "%s %v", in.Body.Kind, in.Body.Keys)
 }
 
 func (r *recorder) RegisterSites(_ context.Context, in api.RegisterSitesInput) (api.Policy, error) {
-	return r.policies[1], r.call("RegisterSites", "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
+	return r.policies[1], r.change("RegisterSites", in.Body.DryRun, "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
 }
 
 func (r *recorder) ListPolicies(context.Context, api.None) (api.List[api.Policy], error) {
@@ -174,11 +187,11 @@ func (r *recorder) ShowPolicy(_ context.Context, in api.PolicyInput) (api.Policy
 }
 
 func (r *recorder) RefreshPolicy(_ context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
-	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.call("RefreshPolicy", "%s {Depth:%s AllGenerations:%v}", in.Policy, in.Body.Depth, in.Body.AllGenerations)
+	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.change("RefreshPolicy", in.Body.DryRun, "%s {Depth:%s AllGenerations:%v}", in.Policy, in.Body.Depth, in.Body.AllGenerations)
 }
 
 func (r *recorder) UpdatePolicy(_ context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
-	return api.Refreshed{Policy: r.policies[1]}, r.call("UpdatePolicy", "%s %s %+v", in.Policy, in.Body.KeyType, in.Body.Key)
+	return api.Refreshed{Policy: r.policies[1]}, r.change("UpdatePolicy", in.Body.DryRun, "%s %s %+v", in.Policy, in.Body.KeyType, in.Body.Key)
 }
 
 func (r *recorder) SetPolicy(_ context.Context, in api.SetPolicyInput) (api.Policy, error) {
@@ -187,7 +200,7 @@ func (r *recorder) SetPolicy(_ context.Context, in api.SetPolicyInput) (api.Poli
 }
 
 func (r *recorder) ReplacePolicyKeys(_ context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
-	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.call("ReplacePolicyKeys", "%s %v %s", in.Policy, in.Body.Keys, in.Body.Depth)
+	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.change("ReplacePolicyKeys", in.Body.DryRun, "%s %v %s", in.Policy, in.Body.Keys, in.Body.Depth)
 }
 
 func (r *recorder) LeavePolicy(_ context.Context, in api.PolicyInput) (api.Refreshed, error) {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -14,9 +12,11 @@ import (
 	"keyroll/internal/fail"
 )
 
-// scenarios are what a tenant is onboarded for, with the principal under which
-// the service then reaches its vaults.
-var scenarios = []struct{ name, principal string }{{"MDEP", workloadsID}, {"EXO", exchangeID}, {"SPO", sharePointID}}
+// scenarios are what a tenant is onboarded for, with the kind of its policies.
+var scenarios = []struct {
+	name string
+	kind api.PolicyKind
+}{{"MDEP", api.MultiWorkloadPolicy}, {"EXO", api.MailboxPolicy}, {"SPO", api.SitePolicy}}
 
 func onboardingCmdlets() []*Cmdlet {
 	var names []string
@@ -51,38 +51,13 @@ func onboardingCmdlets() []*Cmdlet {
 var onboardingView = &View{List: true, Columns: []Column{{"RequestId", "RequestId"}, {"OrganizationId", "OrganizationId"}, {"Scenario", "Scenario"},
 	{"OnboardingMode", "OnboardingMode"}, {"ValidationResult", "ValidationResult"}, {"FailedValidations", "FailedValidations"}, {"CreatedDate", "CreatedDate"}}}
 
-// candidate is one of the two keys of a request, with its vault.
-type candidate struct {
-	Key
-	vault        Vault
-	subscription string // as named in the request
-}
-
 func newOnboarding(ctx context.Context, c *Call) error {
-	var pair [2]candidate
-	var failed []string
-	for i := range pair {
-		n := fmt.Sprint(i + 1)
-		pair[i].subscription = c.text("Subscription" + n)
-		vault, key, version, err := keyParts(c.text("KeyIdentifier" + n))
-		if err != nil {
-			return err
-		}
-		if pair[i].Key, err = c.Vaults.ShowKey(ctx, vault, key, version); err == nil {
-			pair[i].vault, err = c.Vaults.ShowVault(ctx, vault)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			failed = append(failed, err.Error())
-		}
-	}
-	if failed == nil {
-		failed = validate(pair, principalOf(c.text("Scenario")))
+	failed, err := c.validate(ctx)
+	if err != nil {
+		return err
 	}
 	result := "Success"
-	if failed != nil {
+	if len(failed) > 0 {
 		result = "Failure"
 	}
 	mode := c.text("OnboardingMode")
@@ -97,85 +72,54 @@ func newOnboarding(ctx context.Context, c *Call) error {
 	return c.emit(o)
 }
 
-func principalOf(scenario string) string {
+// validate names what keeps the two keys of a request from being those of a policy,
+// as the service says that makes one, and a vault that is not in the subscription
+// that the request names for it.
+func (c *Call) validate(ctx context.Context) (failed []string, err error) {
+	var in api.CheckKeysInput
+	in.Body.Keys = []string{c.text("KeyIdentifier1"), c.text("KeyIdentifier2")}
 	for _, s := range scenarios {
-		if s.name == scenario {
-			return s.principal
+		if s.name == c.text("Scenario") {
+			in.Body.Kind = s.kind
 		}
 	}
-	return ""
+	check, err := c.Service.CheckKeys(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range check.Refusals {
+		if r.Hint != "" {
+			r.Detail += ": " + r.Hint
+		}
+		failed = append(failed, r.Detail)
+	}
+	c.warnings(check.Warnings, "")
+	for i, subscription := range []string{c.text("Subscription1"), c.text("Subscription2")} {
+		name, err := vaultOf(in.Body.Keys[i])
+		if err != nil {
+			return nil, err
+		}
+		v, err := c.Vaults.ShowVault(ctx, name)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		// What is not shown here the service has looked at, or has refused.
+		if err == nil && v.Subscription != "" && !strings.EqualFold(v.Subscription, subscription) {
+			failed = append(failed, fmt.Sprintf("vault %s is in subscription %s, not in %s", v.Name, v.Subscription, subscription))
+		}
+	}
+	return failed, nil
 }
 
-// keyParts reads https://VAULT.DOMAIN/keys/KEY[/VERSION].
-func keyParts(identifier string) (vault, key, version string, err error) {
+// vaultOf reads the name of the vault from https://VAULT.DOMAIN/keys/KEY[/VERSION].
+func vaultOf(identifier string) (string, error) {
 	u, err := url.Parse(identifier)
 	if err == nil && u.Scheme == "https" {
-		vault, _, _ = strings.Cut(u.Hostname(), ".")
-		path, ok := strings.CutPrefix(u.Path, "/keys/")
-		if key, version, _ = strings.Cut(path, "/"); ok && vault != "" && key != "" {
-			return vault, key, version, nil
+		if name, _, _ := strings.Cut(u.Hostname(), "."); name != "" {
+			return name, nil
 		}
 	}
-	return "", "", "", invalid("%.300q is no identifier of a key", identifier).WithHint("write it as https://VAULT.vault.azure.net/keys/KEY")
-}
-
-// never is the one end that a customer key may have.
-var never = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
-
-// validate names what keeps two keys from being those of a policy, nil for
-// nothing: the set-up page's list.
-func validate(pair [2]candidate, service string) (failed []string) {
-	refuse := func(format string, args ...any) { failed = append(failed, fmt.Sprintf(format, args...)) }
-	a, b := pair[0], pair[1]
-	if strings.EqualFold(a.vault.Name, b.vault.Name) {
-		refuse("both keys stand in vault %s: a policy needs two vaults", a.vault.Name)
-	}
-	if strings.EqualFold(a.subscription, b.subscription) {
-		refuse("both vaults are in subscription %s: name two", a.subscription)
-	}
-	if a.vault.Location == b.vault.Location {
-		refuse("both vaults are in region %s: make one elsewhere", a.vault.Location)
-	}
-	for _, k := range pair {
-		of := fmt.Sprintf("-VaultName %s -Name %s", k.Vault, k.Name)
-		if k.vault.Subscription != "" && !strings.EqualFold(k.vault.Subscription, k.subscription) {
-			refuse("vault %s is in subscription %s, not in %s", k.vault.Name, k.vault.Subscription, k.subscription)
-		}
-		if !k.vault.PurgeProtection {
-			refuse("vault %s has no purge protection: Update-AzKeyVault -VaultName %s -EnablePurgeProtection", k.vault.Name, k.vault.Name)
-		}
-		if strings.TrimSuffix(k.Type, "-HSM") != "RSA" {
-			refuse("key %s in vault %s is of type %s: only RSA keys wrap", k.Name, k.Vault, k.Type)
-		}
-		for _, op := range []string{"wrapKey", "unwrapKey"} {
-			if !slices.Contains(k.Operations, op) {
-				refuse("key %s in vault %s may not %s: Update-AzKeyVaultKey %s -KeyOps wrapKey,unwrapKey", k.Name, k.Vault, op, of)
-			}
-		}
-		if !k.Enabled {
-			refuse("key %s in vault %s is disabled: Update-AzKeyVaultKey %s -Enable $true", k.Name, k.Vault, of)
-		}
-		if k.Expires != nil && k.Expires.Before(never) {
-			refuse("key %s in vault %s expires: Update-AzKeyVaultKey %s -Expires 12/31/9999", k.Name, k.Vault, of)
-		}
-		if strings.Contains(k.RecoveryLevel, "Purgeable") {
-			refuse("key %s in vault %s has recovery level %s: it can be purged", k.Name, k.Vault, k.RecoveryLevel)
-		}
-		if !mayWrap(k.vault, service) {
-			refuse("the service has not all of get, wrapKey and unwrapKey: Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName %s", k.vault.Name, service)
-		}
-	}
-	return failed
-}
-
-func mayWrap(v Vault, principal string) bool {
-	for _, a := range v.Access {
-		if strings.EqualFold(a.Principal, principal) {
-			has := func(p string) bool { return slices.Contains(a.Keys, p) || slices.Contains(a.Keys, "all") }
-			return has("get") && has("wrapKey") && has("unwrapKey")
-		}
-	}
-	return false
+	return "", invalid("%.300q is not the identifier of a key", identifier).WithHint("write it as https://VAULT.vault.azure.net/keys/KEY")
 }
 
 func getOnboarding(_ context.Context, c *Call) error {

@@ -147,6 +147,13 @@ func newPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	return func(ctx context.Context, c *Call) error {
 		var in api.CreatePolicyInput
 		in.Body.Kind, in.Body.Name, in.Body.Description, in.Body.Keys = kind, c.text("Name"), c.text("Description"), c.texts("AzureKeyIDs")
+		if in.Body.DryRun = c.flag("WhatIf"); in.Body.DryRun {
+			p, err := c.Service.CreatePolicy(ctx, in)
+			if err != nil {
+				return err
+			}
+			c.warnings(p.Warnings, "")
+		}
 		if err := c.confirm(ctx, "Make %s policy %s", kind, in.Body.Name); err != nil {
 			return err
 		}
@@ -232,6 +239,11 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 			return err
 		}
 		ask, act := c.policyAct(p)
+		if c.flag("WhatIf") && (c.flag("Refresh") || c.flag("Replace")) {
+			if err := act(ctx); err != nil { // as a dry run
+				return err
+			}
+		}
 		if err := c.confirmIf(ctx, c.flag("PermanentDataPurgeRequested"), "%s", ask); err != nil {
 			return err
 		}
@@ -261,7 +273,7 @@ func (c *Call) policyAct(p api.Policy) (ask string, act func(context.Context) er
 	case c.flag("Refresh"):
 		return "Refresh policy " + p.Name, func(ctx context.Context) error {
 			in := api.RefreshPolicyInput{PolicyInput: of}
-			in.Body.Depth, in.Body.AllGenerations = depth, c.flag("AllGenerations")
+			in.Body.Depth, in.Body.AllGenerations, in.Body.DryRun = depth, c.flag("AllGenerations"), c.flag("WhatIf")
 			done, err := c.Service.RefreshPolicy(ctx, in)
 			c.warnings(done.Warnings, done.Limit)
 			return err
@@ -269,7 +281,7 @@ func (c *Call) policyAct(p api.Policy) (ask string, act func(context.Context) er
 	case c.flag("Replace"):
 		return "Put policy " + p.Name + " under keys " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context) error {
 			in := api.ReplacePolicyKeysInput{PolicyInput: of}
-			in.Body.Depth, in.Body.Keys = depth, c.texts("AzureKeyIDs")
+			in.Body.Depth, in.Body.Keys, in.Body.DryRun = depth, c.texts("AzureKeyIDs"), c.flag("WhatIf")
 			done, err := c.Service.ReplacePolicyKeys(ctx, in)
 			c.warnings(done.Warnings, done.Limit)
 			return err

@@ -21,6 +21,7 @@ type Service interface {
 	ShowSite(context.Context, api.SiteInput) (api.Site, error)
 
 	CreatePolicy(context.Context, api.CreatePolicyInput) (api.Policy, error)
+	CheckKeys(context.Context, api.CheckKeysInput) (api.KeyCheck, error)
 	RegisterSites(context.Context, api.RegisterSitesInput) (api.Policy, error)
 	ListPolicies(context.Context, api.None) (api.List[api.Policy], error)
 	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)

@@ -227,6 +227,13 @@ func registerSites(ctx context.Context, c *Call) error {
 	}
 	var in api.RegisterSitesInput
 	in.Body.Geo, in.Body.Primary, in.Body.Secondary = g.Name, c.siteKey("Primary"), c.siteKey("Secondary")
+	if in.Body.DryRun = c.flag("WhatIf"); in.Body.DryRun {
+		p, err := c.Service.RegisterSites(ctx, in)
+		if err != nil {
+			return err
+		}
+		c.warnings(p.Warnings, "")
+	}
 	if err := c.confirm(ctx, "Register the site policy of geo %s and bring every site under it", g.Name); err != nil {
 		return err
 	}
@@ -254,6 +261,13 @@ func updateSites(ctx context.Context, c *Call) error {
 	in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
 	in.Body.KeyType = strings.ToLower(c.text("KeyType"))
 	in.Body.Key, in.Body.Depth = c.siteKey(""), api.Depth(strings.ToLower(c.text("Depth")))
+	if in.Body.DryRun = c.flag("WhatIf"); in.Body.DryRun {
+		done, err := c.Service.UpdatePolicy(ctx, in)
+		if err != nil {
+			return err
+		}
+		c.warnings(done.Warnings, "")
+	}
 	if err := c.confirm(ctx, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type check struct {
 	name    string
 	code    api.Code // of a refusal
 	warning bool     // lets the keys in, unless warnings refuse
+	ends    bool     // a key that it refuses is not looked at any further
 	names   func(a, b envelope.KeyVersion) string
 	key     func(c candidate, now time.Time, s Strictness) string
 	pair    func(a, b candidate) string
@@ -56,7 +57,7 @@ const (
 // set-up documentation; Azure Key Vault documentation, deletion recovery levels).
 var checks = []check{
 	{name: "two vaults", code: api.InvalidArgument, names: oneVault, repair: anotherVault},
-	{name: "type", code: api.KeyUnusable, key: notRSA, repair: anotherKey},
+	{name: "type", code: api.KeyUnusable, ends: true, key: notRSA, repair: anotherKey},
 	{name: "size", code: api.KeyUnusable, key: short, repair: anotherKey},
 	{name: "public key", code: api.KeyUnusable, key: unpublished, repair: anotherKey},
 	{name: "enabled", code: api.KeyUnusable, key: disabled, repair: "Update-AzKeyVaultKey {key} -Enable $true"},
@@ -226,26 +227,40 @@ func oneRegion(a, b candidate) string {
 	return fmt.Sprintf("vaults %q and %q are both in region %s; two regions do not fail at once", a.KeyVersion.Vault, b.KeyVersion.Vault, a.vault.Location)
 }
 
+// findings are what the checks refuse and what they let pass. With all they go on
+// after a refusal.
+type findings struct {
+	all      bool
+	refusals []error
+	warnings []string
+}
+
+// refuse adds a refusal and reports whether to go on.
+func (f *findings) refuse(err error) bool {
+	f.refusals = append(f.refusals, err)
+	return f.all
+}
+
 // checkNames makes the checks that ask no vault.
-func checkNames(a, b envelope.KeyVersion) error {
+func (f *findings) checkNames(a, b envelope.KeyVersion) {
 	for _, row := range checks {
 		if row.names == nil {
 			continue
 		}
-		if wrong := row.names(a, b); wrong != "" {
-			return row.refusal(wrong, candidate{})
+		if wrong := row.names(a, b); wrong != "" && !f.refuse(row.refusal(wrong, candidate{})) {
+			return
 		}
 	}
-	return nil
 }
 
-// checkKeys makes the other checks of both keys and returns what they let pass
-// with a warning. The first refusal ends them.
-func checkKeys(keys [2]candidate, now time.Time, s Strictness) (warnings []string, err error) {
+// checkKeys makes the other checks of both keys.
+func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
+	var ended [2]bool
 	for _, row := range checks {
 		for i, c := range keys {
 			wrong := ""
 			switch {
+			case ended[i]:
 			case row.key != nil:
 				if wrong = row.key(c, now, s); wrong != "" {
 					wrong = named(c.KeyVersion) + " " + wrong
@@ -256,13 +271,15 @@ func checkKeys(keys [2]candidate, now time.Time, s Strictness) (warnings []strin
 			switch {
 			case wrong == "":
 			case row.warning && !s.Warnings:
-				warnings = append(warnings, wrong+"; "+row.help(c))
+				f.warnings = append(f.warnings, wrong+"; "+row.help(c))
 			default:
-				return nil, row.refusal(wrong, c)
+				ended[i] = row.ends
+				if !f.refuse(row.refusal(wrong, c)) {
+					return
+				}
 			}
 		}
 	}
-	return warnings, nil
 }
 
 func (row check) refusal(wrong string, c candidate) error {
@@ -287,35 +304,67 @@ func named(kv envelope.KeyVersion) string {
 	return fmt.Sprintf("key %q version %s in vault %q", kv.Key, kv.Version, kv.Vault)
 }
 
-// resolve is the one door by which keys enter a policy: it makes the checks and
-// returns the exact versions of both keys, with what was let pass.
+// resolve is the single entry point by which keys enter a policy: it makes the
+// checks and returns the exact versions of both keys, with what was let pass.
 func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
 	if profile.Keys == 0 {
 		return a, b, nil, nil
 	}
-	for _, kv := range []envelope.KeyVersion{primary, secondary} {
-		switch {
-		case profile.Versionless && kv.Version != "":
-			return a, b, nil, fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
-				WithHint("leave the version out: a refresh takes up the newest")
-		case !profile.Versionless && kv.Version == "":
-			return a, b, nil, fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
-				WithHint("Get-AzKeyVaultKey shows the versions of a key")
-		}
+	keys, found, err := p.review(ctx, tenant, profile, [2]envelope.KeyVersion{primary, secondary}, false)
+	if err == nil && len(found.refusals) > 0 {
+		err = found.refusals[0]
 	}
-	if err := checkNames(primary, secondary); err != nil {
+	if err != nil {
 		return a, b, nil, err
 	}
-	var keys [2]candidate
-	for i, kv := range []envelope.KeyVersion{primary, secondary} {
-		if keys[i].KeyInfo, err = p.Roots.Key(ctx, tenant, profile.Identity, kv); err != nil {
-			return a, b, nil, err
-		}
-		keys[i].vault, keys[i].unknown = p.Roots.Describe(ctx, tenant, profile.Identity, kv.Vault)
-		if ctx.Err() != nil {
-			return a, b, nil, context.Cause(ctx)
+	return keys[0].KeyVersion, keys[1].KeyVersion, found.warnings, nil
+}
+
+// CheckKeys says what keeps two keys from a policy of a kind, everything at once,
+// and what would be let pass. It is what Create refuses, and changes nothing. A key
+// that names no version is checked in its newest one, whatever the kind.
+func (p *Policies) CheckKeys(ctx context.Context, tenant int64, kind api.PolicyKind, primary, secondary envelope.KeyVersion) (refusals []error, warnings []string, err error) {
+	_, found, err := p.review(ctx, tenant, ProfileOf(kind), [2]envelope.KeyVersion{primary, secondary}, true)
+	return found.refusals, found.warnings, err
+}
+
+// review makes all checks of two keys, up to the first refusal or all of them.
+func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, names [2]envelope.KeyVersion, all bool) (keys [2]candidate, found findings, err error) {
+	found.all = all
+	for _, kv := range names {
+		switch {
+		case profile.Versionless && kv.Version != "":
+			found.refuse(fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
+				WithHint("leave the version out: a refresh takes up the newest"))
+		case !profile.Versionless && kv.Version == "" && !all:
+			found.refuse(fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
+				WithHint("Get-AzKeyVaultKey shows the versions of a key"))
 		}
 	}
-	warnings, err = checkKeys(keys, p.Now(), p.Strictness)
-	return keys[0].KeyVersion, keys[1].KeyVersion, warnings, err
+	if len(found.refusals) == 0 || all {
+		found.checkNames(names[0], names[1])
+	}
+	if len(found.refusals) > 0 && !all {
+		return keys, found, nil
+	}
+	missing := false
+	for i, kv := range names {
+		var lost error
+		if keys[i].KeyInfo, lost = p.Roots.Key(ctx, tenant, profile.Identity, kv); lost == nil {
+			keys[i].vault, keys[i].unknown = p.Roots.Describe(ctx, tenant, profile.Identity, kv.Vault)
+		}
+		if ctx.Err() != nil {
+			return keys, found, context.Cause(ctx)
+		}
+		if lost != nil {
+			missing = true
+			if !found.refuse(lost) {
+				return keys, found, nil
+			}
+		}
+	}
+	if !missing {
+		found.checkKeys(keys, p.Now(), p.Strictness)
+	}
+	return keys, found, nil
 }

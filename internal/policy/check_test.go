@@ -141,6 +141,18 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 					made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, again, nil)
 					return made.Warnings, err
 				},
+				"check of a definition": func() ([]string, error) {
+					again := mail
+					again.Name = "a third"
+					return w.Policies.CheckCreate(w.Ctx, w.Tenant, again)
+				},
+				"check of keys": func() ([]string, error) {
+					refusals, warnings, err := w.Policies.CheckKeys(w.Ctx, w.Tenant, mail.Kind, mail.Primary, mail.Secondary)
+					if err == nil && len(refusals) > 0 {
+						err = refusals[0]
+					}
+					return warnings, err
+				},
 				"refresh": func() ([]string, error) {
 					c, err := w.Policies.Refresh(w.Ctx, pol.Policy, api.DepthPolicy, false, policytest.None)
 					return c.Warnings, err
@@ -176,6 +188,51 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 		if !slices.Contains(tested, name) {
 			t.Errorf("check %q is not tested", name)
 		}
+	}
+}
+
+// A check of keys names all that is wrong at once, and once: of a key that is not
+// an RSA key nothing more.
+func TestACheckOfKeysNamesEverything(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	a, b := w.Vaults.Add("A", "k"), w.Vaults.Add("B", "k")
+	w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
+		if k.KeyVersion.Vault == "A" {
+			k.Type, k.Bits = "EC", 0
+			return
+		}
+		k.Enabled, k.Ops = false, []string{"unwrapKey"}
+	}
+	check := func(kind api.PolicyKind, a, b envelope.KeyVersion) string {
+		t.Helper()
+		refusals, _, err := w.Policies.CheckKeys(w.Ctx, w.Tenant, kind, a, b)
+		w.Must(err)
+		var all []string
+		for _, r := range refusals {
+			all = append(all, r.Error())
+		}
+		return strings.Join(all, "|")
+	}
+	newest := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
+	for _, want := range []string{`key "k" version ` + a.Version + ` in vault "A" is of type EC`, `in vault "B" is disabled`, `in vault "B" does not allow the operation wrapKey`} {
+		if got := check(api.MailboxPolicy, newest(a), newest(b)); !strings.Contains(got, want) || strings.Count(got, "|") != 2 {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	w.Vaults.TellsOfKey = nil
+	if got := check(api.MailboxPolicy, a, b); strings.Count(got, "names a version; a mailbox policy names keys without one") != 2 {
+		t.Error(got)
+	}
+	if got := check(api.MailboxPolicy, newest(a), newest(a)); !strings.Contains(got, "two vaults") {
+		t.Error(got)
+	}
+	for _, kv := range [][2]envelope.KeyVersion{{a, b}, {newest(a), newest(b)}} {
+		if got := check(api.SitePolicy, kv[0], kv[1]); got != "" {
+			t.Error(got)
+		}
+	}
+	if got := check(api.MailboxPolicy, newest(a), envelope.KeyVersion{Vault: "B", Key: "none"}); got == "" {
+		t.Error("a key that is not there is not named")
 	}
 }
 

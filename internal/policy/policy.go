@@ -162,14 +162,7 @@ type Created struct {
 // writes the policy. also runs in the same transaction.
 func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition, also func(*store.Tx, Policy) error) (Created, error) {
 	profile := ProfileOf(d.Kind)
-	if err := checkName(d.Name); err != nil {
-		return Created{}, err
-	}
-	// What the transaction will refuse anyway is refused before a vault is asked.
-	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
-		return Created{}, err
-	}
-	primary, secondary, warnings, err := p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
+	primary, secondary, warnings, err := p.checkDefinition(ctx, tenant, profile, d)
 	if err != nil {
 		return Created{}, err
 	}
@@ -224,6 +217,25 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 		return also(tx, pol)
 	})
 	return Created{pol, warnings}, err
+}
+
+// CheckCreate refuses what Create refuses before it makes anything, and returns
+// its warnings.
+func (p *Policies) CheckCreate(ctx context.Context, tenant int64, d Definition) (warnings []string, err error) {
+	_, _, warnings, err = p.checkDefinition(ctx, tenant, ProfileOf(d.Kind), d)
+	return warnings, err
+}
+
+// checkDefinition makes the checks of a new policy. What the transaction will
+// refuse anyway is refused before a vault is asked.
+func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Profile, d Definition) (primary, secondary envelope.KeyVersion, warnings []string, err error) {
+	if err := checkName(d.Name); err != nil {
+		return primary, secondary, nil, err
+	}
+	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
+		return primary, secondary, nil, err
+	}
+	return p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
 }
 
 func checkName(name string) error {

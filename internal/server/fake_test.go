@@ -182,6 +182,10 @@ func (f *fakeService) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput
 	return fake[api.Refreshed](ctx, f, "UpdatePolicy", in)
 }
 
+func (f *fakeService) CheckKeys(ctx context.Context, in api.CheckKeysInput) (api.KeyCheck, error) {
+	return fake[api.KeyCheck](ctx, f, "CheckKeys", in)
+}
+
 func (f *fakeService) ListMailImports(ctx context.Context, in api.MailboxInput) (api.List[api.MailImport], error) {
 	return fake[api.List[api.MailImport]](ctx, f, "ListMailImports", in)
 }

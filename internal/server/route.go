@@ -39,6 +39,7 @@ func (h *handler) bind() *huma.OpenAPI {
 	stream(b, api.GetFile, h.sendFile)
 
 	call(b, api.CreatePolicy, s.CreatePolicy)
+	call(b, api.CheckKeys, s.CheckKeys)
 	call(b, api.RegisterSites, s.RegisterSites)
 	call(b, api.ListPolicies, s.ListPolicies)
 	call(b, api.ShowPolicy, s.ShowPolicy)

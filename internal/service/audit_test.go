@@ -68,6 +68,13 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.ShowMailbox(x, mailbox(nobody))) }, api.NotFound, alice, nil},
 		{"ImportMail", func(x c) error { return e(w.ImportMail(x, into(alice), int64(len(mbox)), strings.NewReader(mbox))) },
 			func(x c) error { return e(w.ImportMail(x, into(alice), -1, strings.NewReader("no mbox"))) }, api.InvalidArgument, alice, nil},
+		{"CheckKeys", func(x c) error {
+			var in api.CheckKeysInput
+			w.newKey("A-check")
+			w.newKey("B-check")
+			in.Body.Kind, in.Body.Keys = api.MailboxPolicy, []string{keyURI("A-check"), keyURI("B-check")}
+			return e(w.CheckKeys(x, in))
+		}, func(x c) error { return e(w.CheckKeys(x, api.CheckKeysInput{})) }, api.InvalidArgument, "", nil},
 		{"ListMailImports", func(x c) error { return e(w.ListMailImports(x, mailbox(alice))) },
 			func(x c) error { return e(w.ListMailImports(x, mailbox(nobody))) }, api.NotFound, alice, nil},
 		{"StopMailImport", func(x c) error {

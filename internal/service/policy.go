@@ -35,8 +35,11 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
 		}
-		return c.create(ctx, policy.Definition{Kind: kind, Name: in.Body.Name, Description: in.Body.Description,
-			Primary: primary, Secondary: secondary}, nil)
+		d := policy.Definition{Kind: kind, Name: in.Body.Name, Description: in.Body.Description, Primary: primary, Secondary: secondary}
+		if in.Body.DryRun {
+			return c.checkCreate(ctx, d, nil)
+		}
+		return c.create(ctx, d, nil)
 	})
 }
 
@@ -73,18 +76,64 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 		if err != nil {
 			return api.Policy{}, err
 		}
-		return c.create(ctx, policy.Definition{Kind: api.SitePolicy, Name: policyName(sitePolicyName, geo), Geo: geo.ID,
-			Description: "Covers every site of geo " + geo.Name + ".", Primary: primary, Secondary: secondary},
-			func(tx *store.Tx, pol policy.Policy) error {
-				managed, err := s.Policies.ServiceManagedIn(ctx, tx, c.tenant, geo.ID)
-				if err != nil {
-					return err
-				}
-				if err := c.checkArrived(ctx, tx, managed); err != nil {
-					return err
-				}
-				return c.bring(ctx, tx, roll.Start{Policy: pol, Source: managed})
+		d := policy.Definition{Kind: api.SitePolicy, Name: policyName(sitePolicyName, geo), Geo: geo.ID,
+			Description: "Covers every site of geo " + geo.Name + ".", Primary: primary, Secondary: secondary}
+		source := func(tx *store.Tx) (managed int64, err error) {
+			if managed, err = s.Policies.ServiceManagedIn(ctx, tx, c.tenant, geo.ID); err != nil {
+				return 0, err
+			}
+			return managed, c.checkArrived(ctx, tx, managed)
+		}
+		if in.Body.DryRun {
+			return c.checkCreate(ctx, d, func(tx *store.Tx) error {
+				_, err := source(tx)
+				return err
 			})
+		}
+		return c.create(ctx, d, func(tx *store.Tx, pol policy.Policy) error {
+			managed, err := source(tx)
+			if err != nil {
+				return err
+			}
+			return c.bring(ctx, tx, roll.Start{Policy: pol, Source: managed})
+		})
+	})
+}
+
+// checkCreate refuses what create would refuse, also if not nil included.
+func (c *call) checkCreate(ctx context.Context, d policy.Definition, also func(*store.Tx) error) (api.Policy, error) {
+	warnings, err := c.Policies.CheckCreate(ctx, c.tenant, d)
+	if err == nil && also != nil {
+		err = c.DB.View(ctx, also)
+	}
+	if err != nil {
+		return api.Policy{}, err
+	}
+	return api.Policy{Kind: d.Kind, Name: d.Name, Warnings: warnings}, c.DB.InTx(ctx, func(tx *store.Tx) error {
+		return c.done(ctx, tx, "dry run, nothing was made")
+	})
+}
+
+// CheckKeys says what a policy of a kind would refuse of two keys.
+func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api.KeyCheck, err error) {
+	return do(ctx, s, api.CheckKeys.Meta, "", func(ctx context.Context, c *call) (api.KeyCheck, error) {
+		if in.Body.Kind == api.ServiceManagedPolicy {
+			return out, fail.New(api.InvalidArgument, "a %s policy has no customer keys to check", in.Body.Kind)
+		}
+		primary, secondary, err := s.twoKeys(in.Body.Keys)
+		if err != nil {
+			return out, err
+		}
+		refusals, warnings, err := s.Policies.CheckKeys(ctx, c.tenant, in.Body.Kind, primary, secondary)
+		if err != nil {
+			return out, err
+		}
+		out.Warnings = warnings
+		for _, refusal := range refusals {
+			code, detail, hint := fail.Public(refusal)
+			out.Refusals = append(out.Refusals, api.Refusal{Code: code, Detail: detail, Hint: hint})
+		}
+		return out, c.noteRead(ctx)
 	})
 }
 
