@@ -84,6 +84,14 @@ func vaultOf(location string) string {
 	return ""
 }
 
+// operatorVault returns the URL of a store in a vault; empty for one in files.
+func operatorVault(location string) string {
+	if vaultOf(location) == "" {
+		return ""
+	}
+	return location
+}
+
 func whereAvailability(location string) string {
 	if vault := vaultOf(location); vault != "" {
 		return "vault " + vault

@@ -346,7 +346,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		return err
 	}
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
-		RevisionKey: revisionKey, OlderNodes: olderNodes, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, Now: now, Logger: n.logger})
+		RevisionKey: revisionKey, OlderNodes: olderNodes, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, OperatorVault: operatorVault(n.Availability), Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
 	n.wraps = &policy.WrapReplacer{Policies: n.Policies, Leases: n.leases}
 	n.ages = n.availabilityRoller(o.AvailabilityRollEvery, directory)

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +51,7 @@ const (
 	grant        = "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"
 	protect      = "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnablePurgeProtection"
 	never        = `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`
+	reader       = "give the identity that this keyroll has in Azure the role Reader there: New-AzRoleAssignment -ObjectId ID -RoleDefinitionName Reader -Scope (Get-AzKeyVault -VaultName {vault}).ResourceId"
 	feature      = "Set-AzContext -SubscriptionId {subscription}; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"
 )
 
@@ -66,6 +68,7 @@ var checks = []check{
 	{name: "wrapKey", code: api.KeyUnusable, key: without("wrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
 	{name: "unwrapKey", code: api.KeyUnusable, key: without("unwrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
 	{name: "vault known", code: api.KeyUnusable, warning: true, key: unknown, repair: "look yourself: Get-AzKeyVault -VaultName {vault}"},
+	{name: "management plane", code: api.KeyUnusable, warning: true, key: unmanaged, repair: reader},
 	{name: "soft delete", code: api.KeyUnusable, key: noSoftDelete, repair: "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnableSoftDelete"},
 	{name: "purge protection", code: api.KeyUnusable, key: noPurgeProtection, repair: protect},
 	{name: "recovery level", code: api.KeyUnusable, key: purgeable, repair: protect},
@@ -144,12 +147,25 @@ func without(operation string) func(candidate, time.Time, Strictness) string {
 
 func unknown(c candidate, _ time.Time, _ Strictness) string {
 	switch {
+	case rootkey.IsExternal(c.KeyVersion.Vault):
+		return ""
 	case c.unknown != nil:
 		return fmt.Sprintf("could not be checked for subscription, region, protection and permissions: %v", c.unknown)
 	case c.vault.Principal == "":
 		return "could not be checked for permissions: the vault does not show those of the service"
 	}
 	return ""
+}
+
+// unmanaged reports what nothing but the management plane of a vault in Azure
+// shows. The rest is known without it: the recovery level of the key says that
+// it cannot be lost or purged, and the permissions are proved by their use before
+// anything is stored.
+func unmanaged(c candidate, _ time.Time, _ Strictness) string {
+	if c.unknown == nil || !rootkey.IsExternal(c.KeyVersion.Vault) {
+		return ""
+	}
+	return fmt.Sprintf("could not be checked for the subscription and the region of its vault, which only the management plane of Azure shows: %v", c.unknown)
 }
 
 func noSoftDelete(c candidate, _ time.Time, _ Strictness) string {
@@ -253,6 +269,27 @@ func (f *findings) checkNames(a, b envelope.KeyVersion) {
 	}
 }
 
+// checkNotOperators refuses the vault that holds the availability keys: its owner
+// is the operator, and a customer key in it would be one more of the operator's.
+// An embedded vault is never that one, though another keyroll's may have its name.
+func (p *Policies) checkNotOperators(f *findings, names [2]envelope.KeyVersion) {
+	operators, err := url.Parse(p.OperatorVault)
+	if p.OperatorVault == "" || err != nil {
+		return // it was opened at the start, so its URL is one
+	}
+	for _, kv := range names {
+		u, err := url.Parse(kv.Vault)
+		if err != nil || !rootkey.IsExternal(kv.Vault) || !strings.EqualFold(u.Hostname(), operators.Hostname()) {
+			continue
+		}
+		refusal := fail.New(api.InvalidArgument, "vault %q holds the availability keys of this keyroll; it cannot hold a customer key", kv.Vault).
+			WithHint("name a key in a vault of your own")
+		if !f.refuse(refusal) {
+			return
+		}
+	}
+}
+
 // checkKeys makes the other checks of both keys.
 func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
 	var ended [2]bool
@@ -343,6 +380,7 @@ func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, na
 	}
 	if len(found.refusals) == 0 || all {
 		found.checkNames(names[0], names[1])
+		p.checkNotOperators(&found, names)
 	}
 	if len(found.refusals) > 0 && !all {
 		return keys, found, nil

@@ -111,7 +111,8 @@ func (e entry) warned(t *testing.T, act string, warnings []string, err error) {
 
 func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
-	tested := []string{"two vaults"} // TestKeysOfAPolicyAreCheckedBeforeAnythingIsWritten
+	// TestKeysOfAPolicyAreCheckedBeforeAnythingIsWritten, TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow
+	tested := []string{"two vaults", "management plane"}
 	for i, e := range entries(w.Clock.Now()) {
 		tested = append(tested, e.check)
 		t.Run(fmt.Sprintf("%s %d", e.check, i), func(t *testing.T) {
@@ -267,5 +268,60 @@ func TestNoExpiryIsTheLastDayOfTheYear9999AnywhereOnEarth(t *testing.T) {
 		if _, err := w.TryMailboxPolicy(time.FixedZone("", zone*3600).String() + string(rune('a'+zone+12))); err != nil {
 			t.Errorf("zone %d: %v", zone, err)
 		}
+	}
+}
+
+// A vault in Azure shows no permissions of the service, and its management plane
+// may be closed to it.
+func TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	create := func(name string, strict bool) ([]string, error) {
+		config := w.Policies.Config
+		config.Strictness = policy.Strictness{Warnings: strict}
+		node := policy.New(config)
+		defer node.Close()
+		kv := func(vault string) envelope.KeyVersion {
+			added := w.Vaults.Add("https://"+vault+"-"+name+".vault.azure.net", "k")
+			added.Version = ""
+			return added
+		}
+		made, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: kv("a"), Secondary: kv("b")}, nil)
+		return made.Warnings, err
+	}
+	w.Vaults.TellsOfVault = func(_ string, v *rootkey.VaultInfo) error {
+		v.Principal, v.Permissions = "", nil
+		return nil
+	}
+	for _, strict := range []bool{false, true} {
+		if warnings, err := create(fmt.Sprint("reader-", strict), strict); err != nil || len(warnings) != 0 {
+			t.Errorf("a Reader, strict %t: %q, %v", strict, warnings, err)
+		}
+	}
+	w.Vaults.TellsOfVault = func(string, *rootkey.VaultInfo) error { return errors.New("AuthorizationFailed") }
+	const says = "the subscription and the region of its vault, which only the management plane of Azure shows: AuthorizationFailed"
+	if warnings, err := create("closed", false); err != nil || len(warnings) != 2 || !strings.Contains(warnings[0], says) || !strings.Contains(warnings[0], "-RoleDefinitionName Reader") {
+		t.Errorf("%q, %v", warnings, err)
+	}
+	_, err := create("closed-strict", true)
+	code, detail, hint := fail.Public(err)
+	if code != api.KeyUnusable || !strings.Contains(detail, says) || !strings.Contains(hint, "-RoleDefinitionName Reader") {
+		t.Errorf("%s %q, hint %q", code, detail, hint)
+	}
+}
+
+func TestVaultOfTheAvailabilityKeysIsNoCustomerVault(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	w.Policies.OperatorVault = "https://Operators.vault.azure.net/"
+	own, theirs := w.Vaults.Add("https://operators.vault.azure.net", "k"), w.Vaults.Add("mine", "k")
+	own.Version, theirs.Version = "", ""
+	for _, keys := range [][2]envelope.KeyVersion{{own, theirs}, {theirs, own}} {
+		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: "p", Primary: keys[0], Secondary: keys[1]}, nil)
+		policytest.Refuses(t, err, api.InvalidArgument)
+		if err != nil && !strings.Contains(err.Error(), `vault "https://operators.vault.azure.net" holds the availability keys`) {
+			t.Error(err)
+		}
+	}
+	if calls := w.Vaults.Calls(); len(calls) != 0 {
+		t.Errorf("vaults were asked: %v", calls)
 	}
 }

@@ -86,6 +86,9 @@ type Config struct {
 	// the seal, so that who can only write rows can make none.
 	RevisionKey *envelope.Key
 	Strictness  Strictness
+	// OperatorVault is the URL of the vault that holds the availability keys; empty:
+	// they are in no vault.
+	OperatorVault string
 	// OlderNodes, unless nil, reports whether a node is live that does not record
 	// the health of customer keys.
 	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
