@@ -117,8 +117,8 @@ func (c *call) checkCreate(ctx context.Context, d policy.Definition, also func(*
 // CheckKeys says what a policy of a kind would refuse of two keys.
 func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api.KeyCheck, err error) {
 	return do(ctx, s, api.CheckKeys.Meta, "", func(ctx context.Context, c *call) (api.KeyCheck, error) {
-		if in.Body.Kind == api.ServiceManagedPolicy {
-			return out, fail.New(api.InvalidArgument, "a %s policy has no customer keys to check", in.Body.Kind)
+		if policy.ProfileOf(in.Body.Kind).Keys == 0 {
+			return out, fail.New(api.InvalidArgument, "kind %q is not one of policies with customer keys", in.Body.Kind)
 		}
 		primary, secondary, err := s.twoKeys(in.Body.Keys)
 		if err != nil {
