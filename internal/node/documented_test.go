@@ -230,7 +230,7 @@ func TestDocumentedRefusalsRefuse(t *testing.T) {
 		{why: "both keys in one vault", before: key("other", "-KeyOps wrapKey,unwrapKey"), line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first + ", https://contoso_EastUSvault02.vault.azure.net/keys/other", code: api.InvalidArgument},
 		{why: "a key of an elliptic curve", before: key("curve", "-KeyType EC"), line: policy("curve"), code: api.KeyUnusable},
 		{why: "a key that expires", before: key("ends", "-KeyOps wrapKey,unwrapKey -Expires 12/31/2099"), line: policy("ends"), code: api.KeyUnusable},
-		{why: "a key that may not wrap", before: key("signs", "-KeyOps sign,verify"), line: policy("signs"), code: api.KeyUnusable},
+		{why: "a key that may not wrap", before: key("unwraps", "-KeyOps unwrapKey"), line: policy("unwraps"), code: api.KeyUnusable},
 		{why: "a disabled key", before: key("off", "-KeyOps wrapKey,unwrapKey -Disable"), line: policy("off"), code: api.KeyUnusable},
 		{why: "a site without a Customer Key", line: "Get-SPOSiteDataEncryptionPolicy https://contoso.sharepoint.com/sites/finance", code: api.Conflict},
 		{why: "restoring a key over one of its name", before: "Backup-AzKeyVaultKey contoso_EastUSvault02 USA_key_01 a.backup", line: "Restore-AzKeyVaultKey contoso_EastUSvault02 a.backup", code: api.Conflict},

@@ -247,7 +247,7 @@ var revisionForgeries = []forgery{
 	{name: "made with public keys alone for a policy key of the forger's own", forge: func(f forger) {
 		f.exec(`INSERT INTO policy_key SELECT ?2, tenant, policy, generation + 1, created FROM policy_key WHERE id = ?1`, f.number(currentKey, f.tenant), someonesNew)
 		f.exec(`INSERT INTO revision SELECT ?2, tenant, '11111111-2222-3333-4444-555555555555', policy, ?2, primary_vault, primary_key_name, primary_version,
-			secondary_vault, secondary_key_name, secondary_version, availability, availability_version, wrap_primary, wrap_secondary, wrap_availability, mac, created, 0
+			secondary_vault, secondary_key_name, secondary_version, availability, availability_version, wrap_primary, wrap_secondary, wrap_availability, mac, created, 0, primary_local, secondary_local
 			FROM revision WHERE policy_key = ?1 AND erased = 0`, f.number(currentKey, f.tenant), someonesNew)
 		f.exec(`UPDATE policy SET current = ?2 WHERE current = ?1`, f.number(currentKey, f.tenant), someonesNew)
 		forgeRevision(f)

@@ -256,6 +256,20 @@ type liar struct {
 	*policytest.FakeVaults
 	pick func(what string, n int) int
 	keys [2]*rsa.PrivateKey
+	// pretend makes what the vault returns as its wraps, and undo what it was
+	// made of; both nil: it wraps.
+	pretend, undo func([]byte) []byte
+}
+
+// padded is the plaintext in a block of the length of a wrap.
+func padded(b []byte) []byte { return append(make([]byte, 256-len(b)), b...) }
+
+// pretences are ways to wrap without a key, each with how it is undone.
+var pretences = map[string][2]func([]byte) []byte{
+	"none":      {},
+	"plaintext": {itself, itself},
+	"padded":    {padded, func(b []byte) []byte { return b[max(len(b)-64, 0):] }},
+	"XOR":       {xored, func(b []byte) []byte { return xored(b)[2:66] }},
 }
 
 func (l liar) Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error) {
@@ -274,13 +288,8 @@ func (l liar) Key(ctx context.Context, tenant int64, id rootkey.Identity, kv env
 }
 
 func (l liar) Wrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.KeyVersion, plaintext []byte) ([]byte, error) {
-	switch l.pick("wrap", 20) {
-	case 0:
-		return itself(plaintext), nil
-	case 1:
-		return xored(plaintext), nil
-	case 2:
-		return append(make([]byte, 256-len(plaintext)), plaintext...), nil
+	if l.pretend != nil {
+		return l.pretend(plaintext), nil
 	}
 	return encrypt(&l.keys[l.pick("wrapped by", 2)].PublicKey)(plaintext), nil
 }
@@ -299,6 +308,9 @@ func (l liar) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.
 			return plain, nil
 		}
 	}
+	if l.undo != nil && len(wrapped) >= 64 {
+		return l.undo(wrapped), nil
+	}
 	return nil, fail.New(api.VaultUnavailable, "the vault rejected the request")
 }
 
@@ -311,9 +323,10 @@ func TestNoAnswerOfAVaultIsStoredThatIsNotAnEncryptionOfTheBundle(t *testing.T) 
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		config := w.Policies.Config
+		pretence := pretences[rapid.SampledFrom([]string{"none", "plaintext", "padded", "XOR"}).Draw(rt, "pretence")]
 		config.Roots = liar{w.Vaults, func(what string, n int) int {
 			return n - 1 - rapid.IntRange(0, n-1).Draw(rt, what) // rapid draws small numbers most: those are honest
-		}, hostileKeys()}
+		}, hostileKeys(), pretence[0], pretence[1]}
 		node := policy.New(config)
 		defer node.Close()
 		name := fmt.Sprint("p", n)
