@@ -113,6 +113,16 @@ func TestUntrustedServerGetsNoToken(t *testing.T) {
 	}
 }
 
+func TestACertificateForAnotherNameIsNamed(t *testing.T) {
+	s, _ := strange(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	var p *api.Problem
+	err := list(open(t, client.Options{URL: strings.Replace(s.URL, "127.0.0.1", "localhost", 1), CA: authority}))
+	if !errors.As(err, &p) || p.Code != api.Unavailable || !strings.Contains(p.Detail, `is not for "localhost": it is for example.com`) || !strings.Contains(p.Detail, "127.0.0.1") {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestWhatIsNotKeyrollIsSaidToBeNot(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind, body string

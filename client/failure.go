@@ -3,9 +3,12 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/url"
+	"slices"
+	"strings"
 
 	"keyroll/api"
 )
@@ -23,6 +26,12 @@ func (c *Client) notReached(ctx context.Context, err error) error {
 	var content *contentError
 	if errors.As(err, &content) {
 		return content.err
+	}
+	var otherName x509.HostnameError
+	if errors.As(err, &otherName) {
+		p := problemf(api.Unavailable, "the certificate that %s shows is not for %q: it is for %s", c.base, otherName.Host, namesOf(otherName.Certificate))
+		p.Hint = "use one of these names or addresses in --server or KEYROLL_SERVER"
+		return p
 	}
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) {
@@ -42,6 +51,18 @@ func (c *Client) notReached(ctx context.Context, err error) error {
 	p = problemf(api.Unavailable, "%s was not reached: %s", c.base, reason)
 	p.Hint = "start it with keyroll serve"
 	return p
+}
+
+// namesOf lists the names and addresses that a certificate is for.
+func namesOf(c *x509.Certificate) string {
+	names := slices.Clone(c.DNSNames)
+	for _, address := range c.IPAddresses {
+		names = append(names, address.String())
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }
 
 // broken is what an answer that does not come to its end is.

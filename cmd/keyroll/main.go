@@ -59,7 +59,8 @@ type env struct {
 }
 
 func main() {
-	syscall.Umask(0o077) // what keyroll writes is its owner's alone
+	syscall.Umask(0o077)                                          // what keyroll writes is its owner's alone
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) // memory holds keys: no core is dumped
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends what does not come to an end by itself
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

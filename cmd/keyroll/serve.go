@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"keyroll/internal/listen"
@@ -55,6 +57,7 @@ func (p *prefix) UnmarshalText(text []byte) error {
 }
 
 func (c *serveCommand) Run(e *env) error {
+	signal.Ignore(syscall.SIGHUP) // the end of the terminal or the session that started it is not its own
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
 		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"keyroll/api"
+	"keyroll/internal/admit"
 	"keyroll/internal/fail"
 	"keyroll/internal/httpcheck"
 	"keyroll/internal/store"
@@ -98,6 +99,7 @@ func (d *Directory) token(w http.ResponseWriter, r *http.Request) (*tokenAnswer,
 	}
 	p, err := d.checkSecret(r.Context(), tenant.ID, id, r.PostForm.Get("client_secret"))
 	if fail.Is(err, api.Unauthenticated) {
+		admit.Refused(r.Context())
 		return nil, invalid(http.StatusUnauthorized, "invalid_client", err.Error())
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"keyroll/api"
+	"keyroll/internal/admit"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
@@ -64,6 +65,14 @@ func (d *Directory) AuthenticateFor(ctx context.Context, bearer, audience string
 	if bearer == "" {
 		return Principal{}, fail.New(api.Unauthenticated, "the request has no bearer token")
 	}
+	p, err := d.authenticate(ctx, bearer, audience)
+	if fail.Is(err, api.Unauthenticated) {
+		admit.Refused(ctx)
+	}
+	return p, err
+}
+
+func (d *Directory) authenticate(ctx context.Context, bearer, audience string) (Principal, error) {
 	if len(bearer) > maxBearer {
 		return Principal{}, fail.New(api.Unauthenticated, "the token has more than %d bytes", maxBearer)
 	}

@@ -29,3 +29,20 @@ func Authenticated(ctx context.Context, tenant int64) error {
 	}
 	return nil
 }
+
+type refusalKey struct{}
+
+// WithRefusals makes wait be called for each invalid token or secret that the
+// request of ctx shows.
+func WithRefusals(ctx context.Context, wait func(ctx context.Context)) context.Context {
+	return context.WithValue(ctx, refusalKey{}, wait)
+}
+
+// Refused says that the request of ctx has shown a token or a secret that is not
+// valid, and returns when it may be answered. One that shows none is not meant: the
+// first request to a vault never does.
+func Refused(ctx context.Context) {
+	if wait, ok := ctx.Value(refusalKey{}).(func(context.Context)); ok {
+		wait(ctx)
+	}
+}

@@ -76,7 +76,7 @@ var rooms = []room{
 	{"internal/lease", "internal/store", "who does what, by the database's clock; what it is that is done, its callers know"},
 	{"internal/seal", "api internal/fail internal/files", "keyroll's own secrets; its callers give it the transaction"},
 	{"internal/audit", "internal/store", "writes entries in its callers' transactions; names are sealed by who calls"},
-	{"internal/access", "api internal/fail internal/httpcheck internal/seal internal/store", "principals in rows, their secrets under the seal"},
+	{"internal/access", "api internal/admit internal/fail internal/httpcheck internal/seal internal/store", "principals in rows, their secrets under the seal"},
 	{"internal/keypage", "api internal/envelope internal/fail internal/fault internal/store", "the page table; holds no key of its own"},
 	{"internal/rootkey", "api internal/envelope internal/fail", "reaches vaults over HTTPS alone, keyroll's own too"},
 	{"internal/availability", "api internal/envelope internal/fail internal/files internal/rootkey internal/store", "never in the database: of store it takes ids; a vault of the operator's it reaches as rootkey does"},

@@ -31,21 +31,24 @@ var past = time.Unix(1, 0)
 
 // gate bounds requests.
 type gate struct {
-	table  *table
-	limits Limits
-	queue  admit.Queue
+	table   *table
+	limits  Limits
+	queue   admit.Queue
+	guesses *guesses
 }
 
 func newGate(t *table, l Limits) *gate {
-	return &gate{table: t, limits: l, queue: admit.Queue{Capacity: l.Requests, Share: l.Share, Waiting: waitingFactor * l.Requests}}
+	return &gate{table: t, limits: l, guesses: newGuesses(t.log), queue: admit.Queue{Capacity: l.Requests, Share: l.Share, Waiting: waitingFactor * l.Requests}}
 }
 
 // bound returns h with each request bounded.
 func (g *gate) bound(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := r.Context().Value(connKey{}).(*conn)
+		source := c.source
 		if c.proxy {
-			if source, ok := g.table.forwardedFor(r); ok {
+			if forwarded, ok := g.table.forwardedFor(r); ok {
+				source = forwarded
 				leave, ok := g.table.enter(source)
 				if !ok {
 					refuse(w, busy("there are too many requests from this address"))
@@ -59,7 +62,8 @@ func (g *gate) bound(h http.Handler) http.Handler {
 		if r.ProtoMajor > 1 {
 			w = &writer{ResponseWriter: w, pace: newPace(g.limits, req.stopWriting)}
 		}
-		r = r.WithContext(admit.WithGate(r.Context(), req.authenticated))
+		ctx := admit.WithGate(r.Context(), req.authenticated)
+		r = r.WithContext(admit.WithRefusals(ctx, func(ctx context.Context) { g.guesses.wait(ctx, source) }))
 		if r.Body != http.NoBody {
 			r.Body = &body{r.Body, newPace(g.limits, req.stopReading), req}
 		}

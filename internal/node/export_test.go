@@ -32,7 +32,10 @@ func (o Options) WithClock(now func() time.Time) Options {
 }
 
 // MakeFolder makes a data folder in a file system.
-var MakeFolder = makeFolder
+func MakeFolder(on files.FS, data string) error {
+	_, err := makeFolder(on, data)
+	return err
+}
 
 // LockFolder holds a data folder in a file system.
 var LockFolder = lockFolder

@@ -6,8 +6,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -79,12 +81,44 @@ func (i Info) write(on files.FS, data string) error {
 	return files.Replace(on, filepath.Join(data, InfoFile), append(raw, '\n'))
 }
 
+// found says what there was in the place of a data folder before a start.
+type found struct {
+	missing, empty bool
+	shared         bool // others than its owner may write into it
+}
+
 // makeFolder makes the data folder where it is missing.
-func makeFolder(on files.FS, data string) error {
-	if err := files.MkdirAll(on, data); err != nil {
-		return fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
+func makeFolder(on files.FS, data string) (was found, err error) {
+	before, err := on.ReadDir(data)
+	was.missing, was.empty = errors.Is(err, fs.ErrNotExist), len(before) == 0
+	if err != nil && !was.missing {
+		return was, fail.New(api.InvalidArgument, "the data folder cannot be read: %w", err)
 	}
-	return nil
+	if err := files.MkdirAll(on, data); err != nil {
+		return was, fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
+	}
+	info, err := on.Stat(data)
+	if err != nil {
+		return was, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return was, fail.New(api.InvalidArgument, "everyone may write into data folder %s (%s)", data, info.Mode()).
+			WithHint("chmod 700 %s, and see that nothing in it is of others", data)
+	}
+	was.shared = info.Mode().Perm()&0o020 != 0
+	return was, nil
+}
+
+// restore takes away what a first start that failed has made.
+func (was found) restore(data string) error {
+	if was.missing {
+		return os.RemoveAll(data)
+	}
+	list, err := os.ReadDir(data)
+	for _, entry := range list {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(data, entry.Name())))
+	}
+	return err
 }
 
 // lockFolder holds a data folder for this process alone.

@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -93,6 +94,8 @@ type Options struct {
 	MakeRSA  vault.RSAMaker  // vault.Config's
 	trouble  func(w http.ResponseWriter, r *http.Request) bool
 	now      func() time.Time
+
+	folder found // as it was before
 }
 
 // Node is a running keyroll.
@@ -145,9 +148,10 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n = &Node{Name: newName(), logger: o.Logger, buried: make(chan struct{}, 1), served: make(chan error, 1), ended: make(chan struct{})}
+	tied := false
 	defer func(started *Node) {
 		if err != nil {
-			started.Close()
+			_ = started.Close()
 		}
 	}(n)
 	unlock, err := lockFolder(files.OS, o.Data)
@@ -155,6 +159,19 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, unlock)
+	started := n
+	n.closers = append(n.closers, func() error {
+		// A database elsewhere may need the seal that this start has made.
+		if started.serving || !o.folder.empty || tied && o.Database != ownDatabase(o.Data) {
+			return nil
+		}
+		return o.folder.restore(o.Data)
+	})
+	if !o.Still { // a process that was killed left it
+		if err := files.OS.Remove(filepath.Join(o.Data, InfoFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
+		}
+	}
 	if err := theOneDatabase(ctx, o); err != nil {
 		return nil, err
 	}
@@ -166,6 +183,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n.closers = append(n.closers, n.DB.Close)
+	if err := n.DB.FitConnections(ctx, o.Logger); err != nil {
+		return nil, err
+	}
 	if o.ForTests != nil {
 		n.DB.SetForTests(*o.ForTests)
 	}
@@ -177,6 +197,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		n.closers = append(n.closers, n.aside.Close)
 		n.leases = lease.New(n.aside, n.Name, lease.Term)
 	}
+	tied = true
 	if o.VaultDomain, err = n.tie(ctx, sealer, o.VaultDomain); err != nil {
 		return nil, err
 	}
@@ -255,8 +276,11 @@ func (o *Options) defaults() error {
 		return err
 	}
 	o.Data = abs
-	if err := makeFolder(files.OS, o.Data); err != nil {
+	if o.folder, err = makeFolder(files.OS, o.Data); err != nil {
 		return err
+	}
+	if o.folder.shared {
+		o.Logger.Warn("others than its owner may write into the data folder: chmod 700", "folder", o.Data)
 	}
 	if o.Database == "" {
 		o.Database = ownDatabase(o.Data)

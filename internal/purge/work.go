@@ -240,10 +240,14 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 		}
 		return p.note(ctx, tx, one, "destroyed the availability key of policy %d and erased its wraps", one.Policy)
 	})
-	if err == nil {
-		fault.Point("purge.after-erase")
+	if err != nil {
+		return err
 	}
-	return err
+	fault.Point("purge.after-erase")
+	if err := p.DB.TruncateLog(ctx); err != nil {
+		p.Logger.WarnContext(ctx, "erased wraps may be in the write-ahead log until it is emptied, at the latest when keyroll stops", "error", err)
+	}
+	return nil
 }
 
 // note writes a step into the audit log.

@@ -1,9 +1,11 @@
 package service_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -498,5 +500,58 @@ func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 		}
 		stop()
 		<-ended
+	})
+}
+
+// What a purge has erased is in no file of the database, neither in free pages nor
+// in the write-ahead log. PostgreSQL's files are its operator's: docs/threat-model.md.
+func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
+	each(t, func(w world) {
+		file, isFile := strings.CutPrefix(w.DB.Shown(), "sqlite://")
+		if !isFile {
+			return
+		}
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+		p, err := w.ShowPolicy(w.ctx, named("p"))
+		w.Must(err)
+		var wraps [][]byte
+		w.View(func(tx *store.Tx) error {
+			rows, err := tx.Query(w.Ctx, `SELECT r.wrap_primary, r.wrap_secondary, r.wrap_availability FROM revision r JOIN policy p ON p.id = r.policy WHERE p.name = ?1 AND r.erased = 0`, "p")
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				var primary, secondary, availability []byte
+				if err := rows.Scan(&primary, &secondary, &availability); err != nil {
+					return err
+				}
+				wraps = append(wraps, primary, secondary, availability)
+			}
+			return rows.Err()
+		})
+		holds := func() (n int) {
+			for _, suffix := range []string{"", "-wal"} {
+				raw, err := os.ReadFile(file + suffix)
+				w.Must(err)
+				for _, wrap := range wraps {
+					if bytes.Contains(raw, wrap) {
+						n++
+					}
+				}
+			}
+			return n
+		}
+		if len(wraps) == 0 || holds() == 0 {
+			w.Fatalf("there are no wraps to look for: %+v", p)
+		}
+		w.purged("p")
+		if n := holds(); n > 0 {
+			w.Errorf("%d of %d wraps are in the files", n, len(wraps))
+		}
 	})
 }

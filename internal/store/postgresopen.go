@@ -27,7 +27,7 @@ import (
 const (
 	postgresConnections = 16
 	fewestConnections   = 4
-	connectionsAside    = 2 // beside them, for DB.Aside
+	connectionsAside    = 2 // beside them, for DB.Aside; one where there are few
 	mostConnections     = 1000
 	poolParameter       = "pool_max_conns"
 )
@@ -56,7 +56,9 @@ func openPostgres(u *url.URL) (*DB, error) {
 	session := sessionPrefix + rand.Text()
 	config.RuntimeParams["application_name"] = session
 	open := func(config *pgx.ConnConfig, connections int) *sql.DB {
-		pool := stdlib.OpenDB(*config)
+		queued := &queuing{Connector: stdlib.GetConnector(*config), most: connections}
+		pool := sql.OpenDB(queued)
+		queued.pool = pool
 		pool.SetMaxOpenConns(connections)
 		pool.SetMaxIdleConns(connections)
 		pool.SetConnMaxLifetime(connectionAge)

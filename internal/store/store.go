@@ -32,6 +32,7 @@ type DB struct {
 	reader       *sql.DB        // the same pool as writer on PostgreSQL
 	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
 	aside        func() *sql.DB // makes a pool for Aside; nil: no other process uses the database
+	fewAside     bool           // Aside has one connection
 	unindexed    *unindexed     // nil where the database does not skip a wrong index: PostgreSQL, and a move
 	forTests     ForTests
 }
@@ -139,6 +140,9 @@ func (db *DB) Session() string { return db.session }
 func (db *DB) Aside() *DB {
 	aside := *db
 	aside.writer = db.aside()
+	if db.fewAside {
+		aside.writer.SetMaxOpenConns(1)
+	}
 	aside.reader = aside.writer
 	return &aside
 }

@@ -368,7 +368,7 @@ func TestSQLiteFilesAreTheirOwnersAloneAndCommitsDurable(t *testing.T) {
 		return value
 	}
 	inTx(t, db, func(_ context.Context, tx *store.Tx) error {
-		for name, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "page_size": "16384", "query_only": "0"} {
+		for name, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "page_size": "16384", "query_only": "0", "secure_delete": "1"} {
 			if got := pragma(tx, name); got != want {
 				t.Errorf("writer: %s is %s, want %s", name, got, want)
 			}
