@@ -50,16 +50,18 @@ func invalid(status int, code, description string) *oauthError {
 func (d *Directory) serveToken(w http.ResponseWriter, r *http.Request) {
 	answer, err := d.token(w, r)
 	if err != nil {
-		d.refuse(w, err)
+		d.refuse(w, r, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)
 }
 
-func (d *Directory) refuse(w http.ResponseWriter, err error) {
+func (d *Directory) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var e *oauthError
 	if !errors.As(err, &e) {
-		d.log.Error("token endpoint failed", "error", err)
+		if !fail.Abandoned(r.Context(), err) {
+			d.log.Error("token endpoint failed", "error", err)
+		}
 		e = invalid(http.StatusInternalServerError, "server_error", "keyroll failed to issue a token")
 	}
 	writeJSON(w, e.status, e)
@@ -167,7 +169,7 @@ func authority(r *http.Request, t Tenant) string { return "https://" + r.Host + 
 func (d *Directory) serveConfiguration(w http.ResponseWriter, r *http.Request) {
 	t, err := d.tenantOf(r)
 	if err != nil {
-		d.refuse(w, err)
+		d.refuse(w, r, err)
 		return
 	}
 	base := authority(r, t)
@@ -187,7 +189,7 @@ func (d *Directory) serveConfiguration(w http.ResponseWriter, r *http.Request) {
 // serveKeys answers with the public key of the tokens (RFC 8037).
 func (d *Directory) serveKeys(w http.ResponseWriter, r *http.Request) {
 	if _, err := d.tenantOf(r); err != nil {
-		d.refuse(w, err)
+		d.refuse(w, r, err)
 		return
 	}
 	public := d.signer.Public().(ed25519.PublicKey)

@@ -74,10 +74,11 @@ func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 	}
 }
 
-// manyMailboxes makes a data folder with full pages of mailboxes under a policy.
+// manyMailboxes makes a data folder, its database in it, with full pages of
+// mailboxes under a policy.
 func manyMailboxes(t *testing.T) (data string) {
 	t.Helper()
-	w := nodetest.Start(t, node.Options{PageSlots: killSlots})
+	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: killSlots})
 	w.StageMail()
 	names := make([]string, killMailboxes)
 	for i := range names {

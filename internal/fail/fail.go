@@ -8,6 +8,7 @@
 package fail
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -49,6 +50,12 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 func (e *Error) Because(err error) *Error {
 	e.Err = err
 	return e
+}
+
+// Abandoned says whether err means that the caller of the request in ctx went away
+// before its answer: nothing of keyroll has failed then.
+func Abandoned(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && ctx.Err() != nil
 }
 
 // CodeOf returns the code of the outermost *Error in err's chain, and Internal

@@ -38,8 +38,8 @@ func problemOf(ctx context.Context, err error) *problem {
 func (h *handler) failed(ctx context.Context, err error) *problem {
 	p := problemOf(ctx, err)
 	level := slog.LevelError
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		level = slog.LevelInfo // the caller went away
+	if fail.Abandoned(ctx, err) {
+		level = slog.LevelInfo
 	}
 	if p.Status >= http.StatusInternalServerError {
 		req := requestOf(ctx)

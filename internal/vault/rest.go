@@ -315,6 +315,9 @@ func requestID(w http.ResponseWriter, r *http.Request) string {
 
 // internal logs the cause of an internal error, which the client is not told.
 func (v *Vaults) internal(ctx context.Context, request string, err error) {
+	if fail.Abandoned(ctx, err) {
+		return
+	}
 	if fail.Is(err, api.Internal) || fail.Is(err, api.Damaged) {
 		v.log.ErrorContext(ctx, "vault failed", "request", request, "error", err, "cause", errors.Unwrap(err))
 	}

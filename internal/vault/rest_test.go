@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -192,4 +193,26 @@ func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
 			t.Fatalf("%x: %d %s", blob, rec.Code, rec.Body)
 		}
 	})
+}
+
+// A caller that goes away before its answer is no failure of the vault.
+func TestACallerThatGoesAwayIsNotLoggedAsAFailure(t *testing.T) {
+	n := contoso(t, one(t))
+	gone, leave := context.WithCancel(ctx)
+	leave()
+	for path, h := range map[string]http.Handler{
+		"https://contoso-A." + domain + "/keys?api-version=7.4":                                                  n.vaults.Handler(),
+		"https://" + domain + "/subscriptions?api-version=2022-12-01":                                            n.vaults.Management(),
+		"https://" + domain + "/6c2f7e5a-0d3b-4b0e-9d57-1f0a6a3c8e01/oauth2/v2.0/token?grant=client_credentials": n.dir.Handler(),
+	} {
+		r := httptest.NewRequestWithContext(gone, http.MethodPost, path, nil)
+		if !strings.Contains(path, "token") {
+			r.Method = http.MethodGet
+		}
+		r.Header.Set("Authorization", "Bearer keyroll_x")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if log := n.log.String(); strings.Contains(log, "ERROR") {
+		t.Errorf("the log has %s", log)
+	}
 }
