@@ -70,7 +70,7 @@ var rooms = []room{
 	{"internal/envelope", "api internal/fail", "pure functions: no database, no clock, no vault"},
 	{"internal/store", "api internal/fail internal/fault", "transactions without a domain word"},
 	{"internal/blob", "api internal/fail internal/files", "stores bytes, and knows neither keys nor rows"},
-	{"internal/httpcheck", "api internal/fail", "what the service and the vaults check of a request alike"},
+	{"internal/httpcheck", "api internal/fail internal/name", "what the service and the vaults check of a request alike"},
 	{"internal/admit", "", "who goes first; not what it is that goes"},
 	{"internal/listen", "api internal/admit internal/fail", "connections and requests, whatever they are for"},
 	{"internal/lease", "internal/store", "who does what, by the database's clock; what it is that is done, its callers know"},

@@ -6,10 +6,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	names "keyroll/internal/name"
 )
 
 // Bearer returns a request's bearer token, empty if it has none. The scheme is
@@ -39,10 +44,18 @@ func CheckCoding(r *http.Request) error {
 // maxDepth bounds how deep a JSON text is nested.
 const maxDepth = 100
 
-// CheckMembers refuses JSON with an object that has two members of one name, case
-// aside (RFC 8259 section 4: what a reader makes of that is unpredictable). What
-// is no JSON it leaves to the decoder.
-func CheckMembers(data []byte) error {
+// CheckJSON refuses JSON that readers make different things of: with an object that
+// has two members of one name, case aside (RFC 8259 section 4), and with text that
+// is no text (sections 8.1 and 8.2), in the place of which the decoder would put
+// the same character each time, so that two names become one. What is no JSON it
+// leaves to the decoder.
+func CheckJSON(data []byte) error {
+	if !utf8.Valid(data) {
+		return fail.New(api.InvalidArgument, "the body is not UTF-8")
+	}
+	if hasLoneSurrogate(data) {
+		return fail.New(api.InvalidArgument, "the body has an escape \\u that is one half of a character")
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	type object struct {
@@ -57,7 +70,7 @@ func CheckMembers(data []byte) error {
 		}
 		top := len(open) - 1
 		if name, ok := token.(string); ok && top >= 0 && open[top].names != nil && !open[top].value {
-			folded := strings.ToLower(name)
+			folded := names.Fold(name)
 			if open[top].names[folded] {
 				return fail.New(api.InvalidArgument, "the body has a JSON object with two members of the same name")
 			}
@@ -82,4 +95,38 @@ func CheckMembers(data []byte) error {
 			return fail.New(api.InvalidArgument, "the body is JSON that is nested more than %d deep", maxDepth)
 		}
 	}
+}
+
+// hasLoneSurrogate reports whether an escape in JSON is a surrogate without the
+// other one of its pair.
+func hasLoneSurrogate(data []byte) bool {
+	for i := 0; i < len(data); i++ {
+		if data[i] != '\\' {
+			continue
+		}
+		first := escaped(data[i:])
+		switch {
+		case first < 0:
+			i++ // what is escaped
+		case !utf16.IsSurrogate(first):
+			i += 5
+		case utf16.DecodeRune(first, escaped(data[min(i+6, len(data)):])) == unicode.ReplacementChar:
+			return true
+		default:
+			i += 11
+		}
+	}
+	return false
+}
+
+// escaped returns the code unit of the escape \uXXXX that data begins with, or -1.
+func escaped(data []byte) rune {
+	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
+		return -1
+	}
+	unit, err := strconv.ParseUint(string(data[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(unit)
 }

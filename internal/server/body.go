@@ -69,7 +69,7 @@ func readJSON(w http.ResponseWriter, r *http.Request) error {
 
 // decodeJSON decodes a body; its errors show nothing of it.
 func decodeJSON(data []byte, v any) error {
-	if err := httpcheck.CheckMembers(data); err != nil {
+	if err := httpcheck.CheckJSON(data); err != nil {
 		return err
 	}
 	err := json.Unmarshal(data, v)

@@ -254,7 +254,7 @@ func decodeKnown(body io.Reader, into any) error {
 func decodeWith(body io.Reader, into any, set func(*json.Decoder)) error {
 	data, err := io.ReadAll(body)
 	if err == nil {
-		if err := httpcheck.CheckMembers(data); err != nil {
+		if err := httpcheck.CheckJSON(data); err != nil {
 			return err
 		}
 		decoder := json.NewDecoder(bytes.NewReader(data))
