@@ -319,7 +319,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			[]string{"needs a confirmation", "-Confirm:$false", "nothing was changed"}},
 
 		// Content.
-		{"mbox that is none", cmd("mailbox", "import", "alice@contoso.com", notMail), 2, []string{`this is no mbox: line 1 begins with "Subject: no From line`}},
+		{"mbox that is none", cmd("mailbox", "import", "alice@contoso.com", notMail), 2, []string{`this is not an mbox: its first line begins with "Subject: no From line`}},
 		{"mail for nobody", cmd("mailbox", "import", "nobody@contoso.com", notMail), 1, []string{`mailbox "nobody@contoso.com" does not exist`}},
 		{"mail that is not there", cmd("mailbox", "import", "alice@contoso.com", filepath.Join(folder, "none.mbox")), 2, []string{"the file cannot be read: ", "none.mbox"}},
 		{"folder in place of a file", cmd("site", "put", legal, folder, "b.txt"), 2, []string{"is a folder, not a file"}},
@@ -371,7 +371,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	} {
 		refused(row.name, "", row.args, row.status, row.says...)
 	}
-	refused("mbox from standard input that is none", "no mail\n", cmd("mailbox", "import", "alice@contoso.com", "-"), 2, `this is no mbox: line 1 begins with "no mail"`)
+	refused("mbox from standard input that is none", "no mail\n", cmd("mailbox", "import", "alice@contoso.com", "-"), 2, `this is not an mbox: its first line begins with "no mail"`)
 	refused("script from standard input that is none", "Get-Mailbox (", cmd("shell"), 2, "1:14: ")
 
 	unchanged(t)

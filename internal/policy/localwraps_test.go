@@ -8,6 +8,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
+	"keyroll/internal/fault"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/rootkey"
@@ -117,6 +118,41 @@ func TestWrapWhoseVaultIsAwayStaysAndIsReplacedLater(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 	opensFromRoots(w, pol.Current)
+}
+
+// A replacement that dies before or after its commit leaves a policy key that every
+// root opens, and the next pass does what is left.
+func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
+	for _, point := range []string{"localwrap.before-commit", "localwrap.after-commit"} {
+		t.Run(point, func(t *testing.T) {
+			w := policytest.New(t, storetest.One(t))
+			pol := vaultMadePolicy(w, "p", byVault(w))
+			key := opensFromRoots(w, pol.Current)
+			replacer := &policy.WrapReplacer{Policies: w.Policies}
+			died := func() (died bool) {
+				fault.Set(func(name string) {
+					if name == point {
+						panic(point)
+					}
+				})
+				defer fault.Set(nil)
+				defer func() { died = recover() == any(point) }()
+				_ = replacer.Pass(w.Ctx)
+				return false
+			}()
+			left := map[string]int{"localwrap.before-commit": 2, "localwrap.after-commit": 1}[point]
+			if made := vaultMade(w); !died || len(made) != left {
+				t.Errorf("died %t, left %v", died, made)
+			}
+			if !opensFromRoots(w, pol.Current).Equal(key) {
+				t.Error("after the death the policy key is another one")
+			}
+			w.Must(replacer.Pass(w.Ctx))
+			if made := vaultMade(w); len(made) != 0 || replacements(w) != 2 || !opensFromRoots(w, pol.Current).Equal(key) {
+				t.Errorf("left %v, %d replacements", made, replacements(w))
+			}
+		})
+	}
 }
 
 // A change of the policy in the middle of a pass wins, and loses nothing.
