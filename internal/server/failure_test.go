@@ -127,7 +127,7 @@ func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 		{"POST", "/v1/mailboxes", `["` + s + `"]`, "body: expected object"},
 		{"POST", "/v1/mailboxes", `{"name":"` + s, "body: is not JSON, at byte 15"},
 		{"POST", "/v1/mailboxes", `{"name":"a"}` + s, "body: is not JSON, at byte 13"},
-		{"POST", "/v1/mailboxes", "\xff\xfe" + s, "body: is not JSON, at byte 1"},
+		{"POST", "/v1/mailboxes", "\xff\xfe" + s, "body: the body is not UTF-8"},
 		{"POST", "/v1/policies", `{"name":"a","keys":null}`, "body.keys: expected array"},
 		{"POST", "/v1/policies", `{"name":"a","keys":["` + s + `",7]}`, "body.keys[1]: expected string"},
 		{"POST", "/v1/policies/sites", `{"primary":{"vault":"v","key":"k"},"secondary":{"vault":"v","key":"k","version":"1","x":"` + s + `"}}`,
