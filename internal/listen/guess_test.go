@@ -15,6 +15,11 @@ func TestWhoShowsManyInvalidTokensWaitsAndNoOtherDoes(t *testing.T) {
 		var log bytes.Buffer
 		g := newGuesses(slog.New(slog.NewTextHandler(&log, nil)))
 		attacker, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+		state := func() (logged string, sources int) { // a report holds the lock
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return log.String(), len(g.sources)
+		}
 		began := time.Now()
 		for range freeGuesses {
 			g.wait(t.Context(), attacker)
@@ -36,26 +41,26 @@ func TestWhoShowsManyInvalidTokensWaitsAndNoOtherDoes(t *testing.T) {
 		if d := g.delay(other); d != 0 {
 			t.Errorf("another source waits for %v", d)
 		}
-		if log.Len() > 0 {
-			t.Errorf("the log has %s before a minute has gone by", &log)
+		if got, _ := state(); got != "" {
+			t.Errorf("the log has %s before a minute has gone by", got)
 		}
 		time.Sleep(guessReport)
 		synctest.Wait()
-		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `count=116 sources=2 "most from"=192.0.2.1 "of them"=115`) {
+		if got, _ := state(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `count=116 sources=2 "most from"=192.0.2.1 "of them"=115`) {
 			t.Errorf("the log has %s", got)
 		}
 		g.wait(t.Context(), other)
 		time.Sleep(guessReport)
 		synctest.Wait()
-		if len(g.sources) != 1 || strings.Count(log.String(), "\n") != 2 {
-			t.Errorf("%d sources are kept, the log has %s", len(g.sources), &log)
+		if got, sources := state(); sources != 1 || strings.Count(got, "\n") != 2 {
+			t.Errorf("%d sources are kept, the log has %s", sources, got)
 		}
 		// However many sources there are, memory is bounded.
 		for i := range 2 * mostGuessers {
 			g.delay(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 		}
-		if len(g.sources) > mostGuessers+1 {
-			t.Errorf("%d sources are kept", len(g.sources))
+		if _, sources := state(); sources > mostGuessers+1 {
+			t.Errorf("%d sources are kept", sources)
 		}
 		time.Sleep(guessReport) // the last report
 		synctest.Wait()
