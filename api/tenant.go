@@ -10,6 +10,13 @@ type Tenant struct {
 	ID      string    `json:"id" doc:"GUID"`
 	Name    string    `json:"name"`
 	Created time.Time `json:"created"`
+	Outside
+}
+
+// Outside is what a tenant may use of the vaults outside this keyroll.
+type Outside struct {
+	Directories []string `json:"directories,omitempty" doc:"GUIDs of Entra directories, all of whose vaults it may use; each is of one tenant"`
+	Vaults      []string `json:"vaults,omitempty" doc:"URLs of vaults"`
 }
 
 // CreatedTenant is a new tenant with its admin's token, which is told once.
@@ -45,6 +52,13 @@ type (
 			Name string `json:"name"`
 		}
 	}
+	SetTenantInput struct {
+		TenantInput
+		Body struct {
+			Add    Outside `json:"add,omitzero"`
+			Remove Outside `json:"remove,omitzero"`
+		}
+	}
 	CreateGeoInput struct {
 		Body struct {
 			Name  string   `json:"name"`
@@ -61,6 +75,8 @@ var (
 		Summary: "List tenants"})
 	ShowTenant = define[TenantInput, Tenant](Meta{Name: "ShowTenant", Method: http.MethodGet, Path: "/v1/tenants/{tenant}", Role: Operator,
 		Summary: "Show a tenant"})
+	SetTenant = define[SetTenantInput, Tenant](Meta{Name: "SetTenant", Method: http.MethodPatch, Path: "/v1/tenants/{tenant}", Role: Operator,
+		Summary: "Say which vaults outside this keyroll a tenant may use"})
 	CreateGeo = define[CreateGeoInput, Geo](Meta{Name: "CreateGeo", Method: http.MethodPost, Path: "/v1/geos",
 		Summary: "Create a geo for the sites of some hosts"})
 	ListGeos = define[None, List[Geo]](Meta{Name: "ListGeos", Method: http.MethodGet, Path: "/v1/geos",

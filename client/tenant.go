@@ -16,6 +16,11 @@ func (c *Client) ListTenants(ctx context.Context, in api.ListInput) (api.List[ap
 	return call(ctx, c, api.ListTenants, in)
 }
 
+// SetTenant says which vaults outside the server's keyroll a tenant may use.
+func (c *Client) SetTenant(ctx context.Context, in api.SetTenantInput) (api.Tenant, error) {
+	return call(ctx, c, api.SetTenant, in)
+}
+
 // ShowTenant shows a tenant.
 func (c *Client) ShowTenant(ctx context.Context, in api.TenantInput) (api.Tenant, error) {
 	return call(ctx, c, api.ShowTenant, in)

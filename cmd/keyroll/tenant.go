@@ -18,6 +18,7 @@ type tenantCommand struct {
 	Create tenantCreate `cmd:"" help:"Create a tenant, and write the token of its admin to a file."`
 	List   tenantList   `cmd:"" help:"List tenants."`
 	Show   tenantShow   `cmd:"" help:"Show a tenant."`
+	Set    tenantSet    `cmd:"" help:"Say which vaults outside this keyroll a tenant may use."`
 }
 
 type tenantCreate struct {
@@ -120,8 +121,52 @@ func (c *tenantShow) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(t, func(w io.Writer) { fields(w, "name", t.Name, "id", t.ID, "created", when(t.Created)) })
+		return e.tenant(t)
 	})
+}
+
+func (e *env) tenant(t api.Tenant) error {
+	return e.object(t, func(w io.Writer) {
+		fields(w, "name", t.Name, "id", t.ID, "created", when(t.Created))
+		for _, directory := range t.Directories {
+			fields(w, "Entra directory", directory)
+		}
+		for _, vault := range t.Vaults {
+			fields(w, "vault", vault)
+		}
+	})
+}
+
+type tenantSet struct {
+	connection
+	Name            string   `arg:"" help:"Name or GUID."`
+	Directory       []string `name:"directory" placeholder:"GUID" help:"Entra directory whose vaults the tenant may use; may be repeated."`
+	Vault           []string `name:"vault" placeholder:"URL" help:"Vault that the tenant may use, in a directory that several tenants share; may be repeated."`
+	RemoveDirectory []string `name:"remove-directory" placeholder:"GUID" help:"Entra directory whose vaults it may use no more."`
+	RemoveVault     []string `name:"remove-vault" placeholder:"URL" help:"Vault that it may use no more."`
+}
+
+func (c *tenantSet) Run(e *env) error {
+	if len(c.Directory)+len(c.Vault)+len(c.RemoveDirectory)+len(c.RemoveVault) == 0 {
+		return fail.New(api.InvalidArgument, "nothing is given to set").WithHint("keyroll tenant set --help shows what there is")
+	}
+	return c.with(func(k *client.Client) error {
+		in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: c.Name}}
+		in.Body.Add = api.Outside{Directories: c.Directory, Vaults: c.Vault}
+		in.Body.Remove = api.Outside{Directories: c.RemoveDirectory, Vaults: c.RemoveVault}
+		t, err := k.SetTenant(e, in)
+		if err != nil {
+			return err
+		}
+		return e.tenant(t)
+	})
+}
+
+func (*tenantSet) Help() string {
+	return help("keyroll reaches vaults in Azure with one identity for all tenants, so its operator says whose they are. A directory is one tenant's; in "+
+		"one that tenants share, register each vault for its tenant. What was in use before this was asked is registered at the start, with a warning.",
+		"keyroll tenant set contoso --directory 72f988bf-86f1-41af-91ab-2d7cd011db47",
+		"keyroll tenant set contoso --vault https://contoso-a1.vault.azure.net --vault https://contoso-a2.vault.azure.net")
 }
 
 type geoCommand struct {

@@ -21,6 +21,7 @@ import (
 	"keyroll/internal/ca"
 	"keyroll/internal/fail"
 	"keyroll/internal/files"
+	"keyroll/internal/policy"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/seal"
 	"keyroll/internal/store"
@@ -209,6 +210,32 @@ func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error
 	err := n.DB.InTx(ctx, func(tx *store.Tx) error { return directory.Made(ctx, tx, n.Tenant.ID) })
 	if fail.Is(err, api.AlreadyExists) { // at an earlier start
 		return nil
+	}
+	return err
+}
+
+// adoptVaults registers, at the first start that asks whose they are, the vaults
+// outside that policies use already, each for the tenants that use it.
+func (n *Node) adoptVaults(ctx context.Context, directory *access.Directory) error {
+	var adopted []policy.OutsideVault
+	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
+		adopted = nil
+		was, err := firstSetting(ctx, tx, "outside-vaults-adopted", n.Name)
+		if err != nil || was != n.Name {
+			return err
+		}
+		if adopted, err = policy.OutsideVaults(ctx, tx); err != nil {
+			return err
+		}
+		for _, v := range adopted {
+			if err := directory.SetOutside(ctx, tx, v.Tenant, access.Outside{Vaults: []string{v.URL}}, access.Outside{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, v := range adopted {
+		n.logger.WarnContext(ctx, "a vault outside that policies of a tenant use is registered for that tenant: see whether it is the tenant's own", "tenant", v.Tenant, "vault", v.URL)
 	}
 	return err
 }

@@ -339,6 +339,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 			secret, err := directory.ClientSecret(ctx, tenant, principal)
 			return principal.String(), secret, err
 		},
+		MayUse:   directory.CheckOutside,
 		Logger:   n.logger,
 		External: o.External,
 	})
@@ -407,6 +408,9 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.serveItself(ctx, inside, faces, tlsConfig)
 
 	if err := n.bootstrap(ctx, directory); err != nil {
+		return err
+	}
+	if err := n.adoptVaults(ctx, directory); err != nil {
 		return err
 	}
 	n.tidyUp, n.collect = svc.TidyUp, svc.CollectIfDue

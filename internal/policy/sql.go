@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strings"
 	"time"
 
@@ -173,4 +174,23 @@ func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (r
 		return revisionRow{}, err
 	}
 	return list[0], nil
+}
+
+// OutsideVault is a vault outside this keyroll that a tenant's policies use.
+type OutsideVault struct {
+	Tenant int64
+	URL    string
+}
+
+// OutsideVaults returns the vaults outside that kept revisions of any tenant use.
+func OutsideVaults(ctx context.Context, tx *store.Tx) ([]OutsideVault, error) {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (v OutsideVault, err error) {
+		err = row.Scan(&v.Tenant, &v.URL)
+		return v, err
+	}, `SELECT tenant, primary_vault FROM revision WHERE erased = 0 AND primary_vault LIKE 'https://%'
+		UNION SELECT tenant, secondary_vault FROM revision WHERE erased = 0 AND secondary_vault LIKE 'https://%' ORDER BY 1, 2`)
+	if err != nil {
+		return nil, fmt.Errorf("read the vaults of revisions: %w", err)
+	}
+	return list, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -33,6 +34,10 @@ type connection struct {
 	connectionID
 	vault    *azkeys.Client
 	clientID string // empty for an external vault
+	// directory is where the tokens of an external vault come from, as its
+	// challenge says; nil until the first one.
+	directory atomic.Pointer[string]
+	refused   atomic.Pointer[error] // why its tenant may not use it: what the Azure client makes of an error may lose it
 }
 
 type connectionID struct {
@@ -45,7 +50,7 @@ type connectionID struct {
 func (c *Client) connect(ctx context.Context, tenant int64, identity Identity, to target) (*connection, error) {
 	id := connectionID{tenant, identity, to.url}
 	if !to.own {
-		id.tenant, id.identity = 0, "" // one default credential for all
+		id.identity = "" // one default credential for all
 	}
 	if conn := c.pool.get(id); conn != nil {
 		return conn, nil
@@ -62,6 +67,9 @@ func (c *Client) connect(ctx context.Context, tenant int64, identity Identity, t
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !to.own {
+		credential = directedCredential{credential, c, conn}
 	}
 	conn.vault, err = azkeys.NewClient(to.url, guardedCredential{credential, c}, &azkeys.ClientOptions{ClientOptions: through.options()})
 	if err != nil {
@@ -107,6 +115,35 @@ func (g guardedCredential) GetToken(ctx context.Context, options policy.TokenReq
 		err = &tokenError{err}
 	}
 	return token, err
+}
+
+// directedCredential asks for no token before the tenant may use the vaults of the
+// directory that a challenge names. The token is good for that directory alone, so
+// a vault that names another one gets a token that it does not take.
+type directedCredential struct {
+	azcore.TokenCredential
+	client *Client
+	conn   *connection
+}
+
+func (d directedCredential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	directory := options.TenantID
+	d.conn.directory.Store(&directory)
+	if err := d.client.mayUse(ctx, d.conn); err != nil {
+		d.conn.refused.Store(&err)
+		return azcore.AccessToken{}, err
+	}
+	return d.TokenCredential.GetToken(ctx, options)
+}
+
+// mayUse refuses an external vault that the tenant of a connection may not use, once
+// its directory is known.
+func (c *Client) mayUse(ctx context.Context, conn *connection) error {
+	directory := conn.directory.Load()
+	if directory == nil || c.config.MayUse == nil {
+		return nil
+	}
+	return c.config.MayUse(ctx, conn.tenant, conn.url, *directory)
 }
 
 // transport carries requests to one of two worlds.

@@ -67,6 +67,9 @@ type Config struct {
 	Tenant func(ctx context.Context, tenant int64) (guid string, err error)
 	// Secret returns the credentials of a tenant's service principal.
 	Secret func(ctx context.Context, tenant int64, id Identity) (clientID, clientSecret string, err error)
+	// MayUse refuses an external vault that a tenant may not use, by the vault's URL
+	// and the Entra directory that its tokens come from; nil: all may be used.
+	MayUse func(ctx context.Context, tenant int64, vault, directory string) error
 	// Logger gets what the Azure client panicked with.
 	Logger *slog.Logger
 
@@ -196,6 +199,9 @@ func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation 
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	if err := c.mayUse(ctx, conn); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	err = c.guard(func() error { return request(bounded, conn.vault) })
@@ -204,6 +210,9 @@ func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation 
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	if refused := conn.refused.Swap(nil); refused != nil {
+		return fmt.Errorf("%s: %w", what, *refused)
 	}
 	if late := bounded.Err(); late != nil {
 		err = fmt.Errorf("%w: %w", late, err) // the Azure client drops the cause of a failed token request

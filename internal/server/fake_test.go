@@ -255,6 +255,10 @@ func (f *fakeService) ShowTenant(ctx context.Context, in api.TenantInput) (api.T
 	return fake[api.Tenant](ctx, f, "ShowTenant", in)
 }
 
+func (f *fakeService) SetTenant(ctx context.Context, in api.SetTenantInput) (api.Tenant, error) {
+	return fake[api.Tenant](ctx, f, "SetTenant", in)
+}
+
 func (f *fakeService) CreateGeo(ctx context.Context, in api.CreateGeoInput) (api.Geo, error) {
 	return fake[api.Geo](ctx, f, "CreateGeo", in)
 }

@@ -74,6 +74,7 @@ func (h *handler) bind() *huma.OpenAPI {
 	call(b, api.CreateTenant, s.CreateTenant)
 	call(b, api.ListTenants, s.ListTenants)
 	call(b, api.ShowTenant, s.ShowTenant)
+	call(b, api.SetTenant, s.SetTenant)
 	call(b, api.CreateGeo, s.CreateGeo)
 	call(b, api.ListGeos, s.ListGeos)
 

@@ -66,6 +66,7 @@ type Service interface {
 	CreateTenant(context.Context, api.CreateTenantInput) (api.CreatedTenant, error)
 	ListTenants(context.Context, api.ListInput) (api.List[api.Tenant], error)
 	ShowTenant(context.Context, api.TenantInput) (api.Tenant, error)
+	SetTenant(context.Context, api.SetTenantInput) (api.Tenant, error)
 	CreateGeo(context.Context, api.CreateGeoInput) (api.Geo, error)
 	ListGeos(context.Context, api.None) (api.List[api.Geo], error)
 

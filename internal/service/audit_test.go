@@ -146,6 +146,10 @@ func (w world) acts() []act {
 			func(x c) error { return e(w.ListTenants(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
 		{"ShowTenant", func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "fabrikam 1"})) },
 			func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "nobody"})) }, api.NotFound, "fabrikam 1", nil},
+		{"SetTenant", func(x c) error {
+			return e(w.SetTenant(x, outsideOf("fabrikam 1", "72f988bf-86f1-41af-91ab-2d7cd011db47")))
+		},
+			func(x c) error { return e(w.SetTenant(x, outsideOf("fabrikam 1", "no GUID"))) }, api.InvalidArgument, "fabrikam 1", nil},
 		{"CreateGeo", func(x c) error { return e(w.CreateGeo(x, newGeo("EU", "contoso-eu.sharepoint.com"))) },
 			func(x c) error { return e(w.CreateGeo(x, newGeo("eu", "contoso-x.sharepoint.com"))) }, api.AlreadyExists, "EU", nil},
 		{"ListGeos", func(x c) error { return e(w.ListGeos(x, api.None{})) }, nil, "", "", nil},

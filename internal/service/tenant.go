@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 
 	"keyroll/api"
 	"keyroll/internal/access"
@@ -79,10 +80,39 @@ func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.T
 	return do(ctx, s, api.ShowTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
 		return out, c.read(ctx, func(tx *store.Tx) error {
 			t, err := s.Access.FindTenant(ctx, tx, in.Tenant)
-			out = tenantOf(t)
+			if err != nil {
+				return err
+			}
+			out, err = s.withOutside(ctx, tx, t)
 			return err
 		})
 	})
+}
+
+// SetTenant says which vaults outside this keyroll a tenant may use.
+func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api.Tenant, err error) {
+	return do(ctx, s, api.SetTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
+		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
+			t, err := s.Access.FindTenant(ctx, tx, in.Tenant)
+			if err != nil {
+				return err
+			}
+			if err := s.Access.SetOutside(ctx, tx, t.ID, access.Outside(in.Body.Add), access.Outside(in.Body.Remove)); err != nil {
+				return err
+			}
+			if out, err = s.withOutside(ctx, tx, t); err != nil {
+				return err
+			}
+			return c.done(ctx, tx, fmt.Sprintf("tenant %s may use %d directories and %d vaults", t.GUID, len(out.Directories), len(out.Vaults)))
+		})
+	})
+}
+
+func (s *Service) withOutside(ctx context.Context, tx *store.Tx, t access.Tenant) (api.Tenant, error) {
+	o, err := s.Access.Outside(ctx, tx, t.ID)
+	out := tenantOf(t)
+	out.Outside = api.Outside(o)
+	return out, err
 }
 
 func tenantOf(t access.Tenant) api.Tenant {

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestTenantThatWasBegunGoesOnAndItsAdminActs(t *testing.T) {
 		policytest.Refuses(t, e(w.ListTenants(w.as(admin), api.ListInput{})), api.Forbidden)
 		shown, err := w.ShowTenant(w.ctx, api.TenantInput{Tenant: made.ID})
 		w.Must(err)
-		if shown != made.Tenant {
+		if shown.ID != made.ID || shown.Name != made.Name || !shown.Created.Equal(made.Created) {
 			t.Errorf("%+v, want %+v", shown, made.Tenant)
 		}
 	})
@@ -105,6 +106,53 @@ func TestTidyUpReachesEveryTenant(t *testing.T) {
 		restarted.tidy()
 		if before != 4 || pages() != 2 { // one is the directory's
 			t.Errorf("%d key pages, %d before", pages(), before)
+		}
+	})
+}
+
+// outsideOf lets a tenant use the vaults of a directory.
+func outsideOf(tenant, directory string) api.SetTenantInput {
+	in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: tenant}}
+	in.Body.Add.Directories = []string{directory}
+	return in
+}
+
+func TestVaultsOutsideAreOfTheTenantsThatTheyAreRegisteredFor(t *testing.T) {
+	each(t, func(w world) {
+		const directory, vault = "72f988bf-86f1-41af-91ab-2d7cd011db47", "https://contoso-a1.vault.azure.net"
+		one, err := w.CreateTenant(w.ctx, newTenant("one"))
+		w.Must(err)
+		two, err := w.CreateTenant(w.ctx, newTenant("two"))
+		w.Must(err)
+		may := func(tenant api.CreatedTenant) error {
+			var id int64
+			w.View(func(tx *store.Tx) error {
+				found, err := w.Access.FindTenant(w.Ctx, tx, tenant.ID)
+				id = found.ID
+				return err
+			})
+			return w.Access.CheckOutside(w.Ctx, id, vault, directory)
+		}
+		refused(w, may(one), api.Forbidden, vault, directory, "keyroll tenant set")
+		set, err := w.SetTenant(w.ctx, outsideOf("one", strings.ToUpper(directory)))
+		w.Must(err)
+		if len(set.Directories) != 1 || set.Directories[0] != directory {
+			w.Errorf("set: %+v", set)
+		}
+		w.Must(may(one))
+		refused(w, may(two), api.Forbidden)
+		refused(w, e(w.SetTenant(w.ctx, outsideOf("two", directory))), api.Conflict, "another tenant", "--vault")
+		in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: "two"}}
+		in.Body.Add.Vaults = []string{"HTTPS://Contoso-A1.vault.azure.net/"}
+		w.Must(e(w.SetTenant(w.ctx, in)))
+		w.Must(may(two))
+		in.Body.Add, in.Body.Remove = api.Outside{}, api.Outside{Vaults: []string{vault}}
+		w.Must(e(w.SetTenant(w.ctx, in)))
+		refused(w, may(two), api.Forbidden)
+		w.Must(may(one))
+		for _, bad := range []string{"contoso-a1", "http://a.vault.azure.net", "https://a.vault.azure.net/keys", "https://u@a.vault.azure.net"} {
+			in.Body.Add, in.Body.Remove = api.Outside{Vaults: []string{bad}}, api.Outside{}
+			refused(w, e(w.SetTenant(w.ctx, in)), api.InvalidArgument)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"keyroll/api"
 	"keyroll/internal/node"
 	"keyroll/internal/rootkey"
 )
@@ -37,7 +38,18 @@ func StartOutside(t testing.TB, o node.Options) *World {
 func StartUsing(t testing.TB, o node.Options, outside *World) *World {
 	t.Helper()
 	o.External = outside.external()
-	return start(t, o, outside)
+	w := start(t, o, outside)
+	w.RegisterOutside(outside.Info.TenantID)
+	return w
+}
+
+// RegisterOutside lets the first tenant use the vaults of a directory.
+func (w *World) RegisterOutside(directory string) {
+	w.t.Helper()
+	in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: w.Info.TenantID}}
+	in.Body.Add.Directories = []string{directory}
+	_, err := w.Client.SetTenant(context.Background(), in)
+	w.must(err)
 }
 
 // external says how the vaults of this keyroll are reached at the address that

@@ -1,0 +1,144 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"keyroll/api"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Outside is what a tenant may use of the vaults outside this keyroll. One
+// identity reaches them for all tenants, so the operator says whose they are.
+type Outside struct {
+	Directories []string // GUIDs of Entra directories, all of whose vaults it may use
+	Vaults      []string // URLs of vaults
+}
+
+const (
+	outsideDirectory = "directory"
+	outsideVault     = "vault"
+	// mostOutside bounds the entries of a tenant.
+	mostOutside = 1000
+	// outsideLock is held by whoever registers: a directory is one tenant's.
+	outsideLock = 1
+)
+
+const (
+	selectOutside = `SELECT kind, name FROM outside WHERE tenant = ?1 ORDER BY kind, name`
+	selectUsers   = `SELECT tenant FROM outside WHERE kind = 'vault' AND name = ?1 OR kind = 'directory' AND name = ?2 ORDER BY tenant`
+	selectOwners  = `SELECT tenant FROM outside WHERE kind = ?1 AND name = ?2 ORDER BY tenant`
+	insertOutside = `INSERT INTO outside (tenant, kind, name, created) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (tenant, kind, name) DO NOTHING`
+	deleteOutside = `DELETE FROM outside WHERE tenant = ?1 AND kind = ?2 AND name = ?3`
+)
+
+// Outside returns what a tenant may use.
+func (d *Directory) Outside(ctx context.Context, tx *store.Tx, tenant int64) (o Outside, err error) {
+	rows, err := store.Collect(ctx, tx, func(row store.Scanner) (pair [2]string, err error) {
+		err = row.Scan(&pair[0], &pair[1])
+		return pair, err
+	}, selectOutside, tenant)
+	if err != nil {
+		return o, fmt.Errorf("read the outside vaults of tenant %d: %w", tenant, err)
+	}
+	for _, r := range rows {
+		if r[0] == outsideDirectory {
+			o.Directories = append(o.Directories, r[1])
+		} else {
+			o.Vaults = append(o.Vaults, r[1])
+		}
+	}
+	return o, nil
+}
+
+// SetOutside adds to what a tenant may use and takes from it. A directory that is
+// another tenant's fails Conflict.
+func (d *Directory) SetOutside(ctx context.Context, tx *store.Tx, tenant int64, add, remove Outside) error {
+	if err := tx.Lock(ctx, outsideLock, true); err != nil {
+		return err
+	}
+	for _, change := range []struct {
+		Outside
+		statement string
+		adds      bool
+	}{{remove, deleteOutside, false}, {add, insertOutside, true}} {
+		for _, given := range change.Directories {
+			guid, err := uuid.Parse(given)
+			if err != nil {
+				return fail.New(api.InvalidArgument, "%.80q is not the GUID of an Entra directory", given)
+			}
+			if err := d.setOutside(ctx, tx, tenant, outsideDirectory, guid.String(), change.statement, change.adds); err != nil {
+				return err
+			}
+		}
+		for _, given := range change.Vaults {
+			name, err := vaultURL(given)
+			if err != nil {
+				return err
+			}
+			if err := d.setOutside(ctx, tx, tenant, outsideVault, name, change.statement, change.adds); err != nil {
+				return err
+			}
+		}
+	}
+	now, err := d.Outside(ctx, tx, tenant)
+	if err == nil && len(now.Directories)+len(now.Vaults) > mostOutside {
+		err = fail.New(api.InvalidArgument, "a tenant has at most %d directories and vaults", mostOutside)
+	}
+	return err
+}
+
+func (d *Directory) setOutside(ctx context.Context, tx *store.Tx, tenant int64, kind, name, statement string, adds bool) error {
+	args := []any{tenant, kind, name}
+	if adds {
+		args = append(args, d.now().UnixMilli())
+	}
+	if adds && kind == outsideDirectory {
+		owners, err := tx.IDs(ctx, selectOwners, kind, name)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(owners, func(id int64) bool { return id != tenant }); i >= 0 {
+			return fail.New(api.Conflict, "Entra directory %s is registered for another tenant, which may use all its vaults", name).
+				WithHint("register the vaults of each tenant: keyroll tenant set --vault")
+		}
+	}
+	if _, err := tx.Exec(ctx, statement, args...); err != nil {
+		return fmt.Errorf("register %s %s: %w", kind, name, err)
+	}
+	return nil
+}
+
+// vaultURL is a vault's URL as policies name it.
+func vaultURL(given string) (string, error) {
+	u, err := url.Parse(strings.ToLower(given))
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", fail.New(api.InvalidArgument, "%.300q is not the URL of a vault, such as https://contoso-a1.vault.azure.net", given)
+	}
+	return "https://" + u.Host, nil
+}
+
+// CheckOutside refuses a vault that a tenant may not use: neither it is registered for
+// the tenant, nor the directory that its tokens come from.
+func (d *Directory) CheckOutside(ctx context.Context, tenant int64, vault, directory string) error {
+	vault, directory = strings.ToLower(vault), strings.ToLower(directory)
+	var owners []int64
+	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
+		owners, err = tx.IDs(ctx, selectUsers, vault, directory)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if slices.Contains(owners, tenant) {
+		return nil
+	}
+	return fail.New(api.Forbidden, "vault %s is in Entra directory %s, and neither is registered for this tenant", vault, directory).
+		WithHint("the operator registers it: keyroll tenant set TENANT --directory %s, or --vault %s for this one alone", directory, vault)
+}
