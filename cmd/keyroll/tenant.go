@@ -127,13 +127,14 @@ func (c *tenantShow) Run(e *env) error {
 
 func (e *env) tenant(t api.Tenant) error {
 	return e.object(t, func(w io.Writer) {
-		fields(w, "name", t.Name, "id", t.ID, "created", when(t.Created))
-		for _, directory := range t.Directories {
-			fields(w, "Entra directory", directory)
+		shown := []any{"name", t.Name, "id", t.ID, "created", when(t.Created)}
+		if len(t.Directories) > 0 {
+			shown = append(shown, "Entra directories", strings.Join(t.Directories, " "))
 		}
-		for _, vault := range t.Vaults {
-			fields(w, "vault", vault)
+		if len(t.Vaults) > 0 {
+			shown = append(shown, "vaults", strings.Join(t.Vaults, " "))
 		}
+		fields(w, shown...)
 	})
 }
 
