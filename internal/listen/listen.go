@@ -49,7 +49,7 @@ type Config struct {
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error {
 	var running sync.RWMutex // each request holds it for reading
 	srv := &http.Server{
-		TLSConfig:         c.TLS,
+		TLSConfig:         c.TLS.Clone(), // a server changes its own
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headerBytes,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
@@ -122,9 +123,9 @@ func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
 	if how == "lost answer" {
 		ctx, lost = storetest.LoseAt(ctx, at)
 	}
-	n := 0
+	var n atomic.Int64 // several goroutines reseal
 	count := func() {
-		if n++; n == at {
+		if n.Add(1) == int64(at) {
 			end()
 		}
 	}

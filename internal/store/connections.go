@@ -43,10 +43,7 @@ func (q *queuing) Connect(ctx context.Context) (driver.Conn, error) {
 		q.pool.SetMaxOpenConns(has)
 		time.AfterFunc(regrowTime, func() { q.pool.SetMaxOpenConns(q.most) })
 	}
-	if stats.OpenConnections-q.opening-1 < fewestConnections {
-		return nil, err // there is not even what a node needs
-	}
-	return nil, driver.ErrBadConn
+	return nil, fmt.Errorf("%w: %w", driver.ErrBadConn, err)
 }
 
 func (q *queuing) count(n int) {
