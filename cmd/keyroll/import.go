@@ -51,7 +51,7 @@ func (c *mailboxImport) Run(e *env) error {
 			return err
 		}
 		return e.object(imported, func(w io.Writer) {
-			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, size(imported.Bytes), c.Name, notes(imported))
+			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, size(imported.Bytes), clean(c.Name), notes(imported))
 		})
 	})
 }

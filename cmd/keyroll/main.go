@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help and keyroll COMMAND --help show what there is\n", name.Escape(err.Error(), "\n\t"))
+		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help and keyroll COMMAND --help show what there is\n", message(err.Error()))
 		return 2
 	}
 	e := &env{Context: ctx, in: in, out: out, err: errOut, asJSON: c.Output == "json"}
@@ -139,12 +139,12 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	if ctx.Err() != nil {
 		fmt.Fprint(w, "keyroll: interrupted")
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.Cause(ctx)) {
-			fmt.Fprintf(w, ": %s", name.Escape(err.Error(), "\n\t"))
+			fmt.Fprintf(w, ": %s", message(err.Error()))
 		}
 		fmt.Fprintln(w)
 		var f *fail.Error
-		if errors.As(err, &f) && f.Hint != "" {
-			fmt.Fprintf(w, "hint: %s\n", f.Hint)
+		if errors.As(err, &f) {
+			hinted(w, f.Hint)
 		}
 		return 1
 	}
@@ -160,16 +160,24 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	case errors.As(err, &f):
 		code, hint = f.Code, f.Hint
 	}
-	text := name.Escape(err.Error(), "\n\t")
+	text := message(err.Error())
 	if code == api.Internal {
 		fmt.Fprintf(w, "keyroll: %s\n", text)
 	} else {
 		fmt.Fprintf(w, "keyroll: %s [%s]\n", text, code)
 	}
-	if hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", name.Escape(hint, "\n\t"))
-	}
+	hinted(w, hint)
 	return fail.Lookup(code).Exit
+}
+
+// message is the text of an error, of several lines maybe, as a terminal may be given it.
+func message(s string) string { return name.Escape(s, "\n\t") }
+
+// hinted prints a hint, if there is one.
+func hinted(w io.Writer, hint string) {
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", message(hint))
+	}
 }
 
 // statusError is an exit status whose reason has already been printed.

@@ -26,14 +26,14 @@ const (
 	outsideVault     = "vault"
 	// mostOutside bounds the entries of a tenant.
 	mostOutside = 1000
-	// outsideLock is held by whoever registers: a directory is one tenant's.
+	// outsideLock is held while entries are registered: a directory is one tenant's.
 	outsideLock = 1
 )
 
 const (
 	selectOutside = `SELECT kind, name FROM outside WHERE tenant = ?1 ORDER BY kind, name`
 	selectUsers   = `SELECT tenant FROM outside WHERE kind = 'vault' AND name = ?1 OR kind = 'directory' AND name = ?2 ORDER BY tenant`
-	selectOwners  = `SELECT tenant FROM outside WHERE kind = ?1 AND name = ?2 ORDER BY tenant`
+	selectOwners  = `SELECT tenant FROM outside WHERE kind = 'directory' AND name = ?1 ORDER BY tenant`
 	insertOutside = `INSERT INTO outside (tenant, kind, name, created) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (tenant, kind, name) DO NOTHING`
 	deleteOutside = `DELETE FROM outside WHERE tenant = ?1 AND kind = ?2 AND name = ?3`
 )
@@ -60,31 +60,28 @@ func (d *Directory) Outside(ctx context.Context, tx *store.Tx, tenant int64) (o 
 // SetOutside adds to what a tenant may use and takes from it. A directory that is
 // another tenant's fails Conflict.
 func (d *Directory) SetOutside(ctx context.Context, tx *store.Tx, tenant int64, add, remove Outside) error {
+	removed, err := remove.entries()
+	if err != nil {
+		return err
+	}
+	added, err := add.entries()
+	if err != nil {
+		return err
+	}
 	if err := tx.Lock(ctx, outsideLock, true); err != nil {
 		return err
 	}
-	for _, change := range []struct {
-		Outside
-		statement string
-		adds      bool
-	}{{remove, deleteOutside, false}, {add, insertOutside, true}} {
-		for _, given := range change.Directories {
-			guid, err := uuid.Parse(given)
-			if err != nil {
-				return fail.New(api.InvalidArgument, "%.80q is not the GUID of an Entra directory", given)
-			}
-			if err := d.setOutside(ctx, tx, tenant, outsideDirectory, guid.String(), change.statement, change.adds); err != nil {
-				return err
-			}
+	for _, e := range removed {
+		if _, err := tx.Exec(ctx, deleteOutside, tenant, e.kind, e.name); err != nil {
+			return fmt.Errorf("remove %s %s: %w", e.kind, e.name, err)
 		}
-		for _, given := range change.Vaults {
-			name, err := vaultURL(given)
-			if err != nil {
-				return err
-			}
-			if err := d.setOutside(ctx, tx, tenant, outsideVault, name, change.statement, change.adds); err != nil {
-				return err
-			}
+	}
+	for _, e := range added {
+		if err := checkOwner(ctx, tx, tenant, e); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, insertOutside, tenant, e.kind, e.name, d.now().UnixMilli()); err != nil {
+			return fmt.Errorf("register %s %s: %w", e.kind, e.name, err)
 		}
 	}
 	now, err := d.Outside(ctx, tx, tenant)
@@ -94,25 +91,39 @@ func (d *Directory) SetOutside(ctx context.Context, tx *store.Tx, tenant int64, 
 	return err
 }
 
-func (d *Directory) setOutside(ctx context.Context, tx *store.Tx, tenant int64, kind, name, statement string, adds bool) error {
-	args := []any{tenant, kind, name}
-	if adds {
-		args = append(args, d.now().UnixMilli())
-	}
-	if adds && kind == outsideDirectory {
-		owners, err := tx.IDs(ctx, selectOwners, kind, name)
+// entry is a row of the table outside.
+type entry struct{ kind, name string }
+
+// entries returns the rows of what is given, with each name as it is found.
+func (o Outside) entries() (list []entry, err error) {
+	for _, given := range o.Directories {
+		guid, err := uuid.Parse(given)
 		if err != nil {
-			return err
+			return nil, fail.New(api.InvalidArgument, "%.80q is not the GUID of an Entra directory", given)
 		}
-		if i := slices.IndexFunc(owners, func(id int64) bool { return id != tenant }); i >= 0 {
-			return fail.New(api.Conflict, "Entra directory %s is registered for another tenant, which may use all its vaults", name).
-				WithHint("register the vaults of each tenant: keyroll tenant set --vault")
+		list = append(list, entry{outsideDirectory, guid.String()})
+	}
+	for _, given := range o.Vaults {
+		name, err := vaultURL(given)
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, entry{outsideVault, name})
 	}
-	if _, err := tx.Exec(ctx, statement, args...); err != nil {
-		return fmt.Errorf("register %s %s: %w", kind, name, err)
+	return list, nil
+}
+
+// checkOwner refuses a directory that is registered for another tenant.
+func checkOwner(ctx context.Context, tx *store.Tx, tenant int64, e entry) error {
+	if e.kind != outsideDirectory {
+		return nil
 	}
-	return nil
+	owners, err := tx.IDs(ctx, selectOwners, e.name)
+	if err == nil && slices.ContainsFunc(owners, func(id int64) bool { return id != tenant }) {
+		err = fail.New(api.Conflict, "Entra directory %s is registered for another tenant, which may use all its vaults", e.name).
+			WithHint("register the vaults of each tenant: keyroll tenant set --vault")
+	}
+	return err
 }
 
 // vaultURL is a vault's URL as policies name it.

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -74,26 +73,13 @@ func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	if d.folded.Load() {
 		return nil
 	}
-	var all name.Set
-	err := s.eachSites(ctx, d, func(part []foldable) error {
-		for _, f := range part {
-			all.Add(f.folded)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	all.Close()
-	err = s.eachSites(ctx, d, func(part []foldable) error {
-		var updates [][]any
-		for _, f := range part {
-			if !bytes.Equal(f.exact, f.folded) && !all.Shared(f.folded) {
-				updates = append(updates, []any{d.tenant, f.id, f.exact, f.folded})
-			}
+	err := name.Refold(func(visit func([]name.Hashed) error) error { return s.eachSites(ctx, d, visit) }, func(part []name.Hashed) error {
+		args := make([][]any, len(part))
+		for i, h := range part {
+			args[i] = []any{d.tenant, h.ID, h.Now, h.Folded}
 		}
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecMany(ctx, updateNamed, updates)
+			_, err := tx.ExecMany(ctx, updateNamed, args)
 			return err
 		})
 	})
@@ -109,15 +95,9 @@ func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	return err
 }
 
-// foldable is a site with the hashes of its URL.
-type foldable struct {
-	id            int64
-	exact, folded []byte
-}
-
 // eachSites visits, in parts, the sites of a tenant whose names open; verify
 // reports the others.
-func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]foldable) error) error {
+func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
 		var rows []row
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -127,14 +107,14 @@ func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]f
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		var part []foldable
+		var part []name.Hashed
 		for _, r := range rows {
 			c, err := r.open(d)
 			if err != nil {
 				continue
 			}
 			if spelled, err := normalise(Site, c.Name); err == nil {
-				part = append(part, foldable{r.ID, d.Hash(string(Site), 0, spelled.exact), d.Hash(string(Site), 0, spelled.folded)})
+				part = append(part, name.Hashed{ID: r.ID, Now: d.Hash(string(Site), 0, spelled.exact), Folded: d.Hash(string(Site), 0, spelled.folded)})
 			}
 		}
 		if err := visit(part); err != nil {

@@ -100,27 +100,13 @@ func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
 	if err != nil {
 		return err
 	}
-	var all name.Set
-	err = s.eachPath(ctx, c, func(part []pathOf) error {
-		for _, f := range part {
-			all.Add(directory.Hash("path", c.ID, name.Fold(f.path)))
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("fold paths of site %d: %w", c.ID, err)
-	}
-	all.Close()
-	err = s.eachPath(ctx, c, func(part []pathOf) error {
-		var updates [][]any
-		for _, f := range part {
-			to := directory.Hash("path", c.ID, name.Fold(f.path))
-			if !bytes.Equal(f.hash, to) && !all.Shared(to) {
-				updates = append(updates, []any{c.Tenant, c.ID, f.item, f.hash, to})
-			}
+	err = name.Refold(func(visit func([]name.Hashed) error) error { return s.eachPath(ctx, c, directory, visit) }, func(part []name.Hashed) error {
+		args := make([][]any, len(part))
+		for i, h := range part {
+			args[i] = []any{c.Tenant, c.ID, h.ID, h.Now, h.Folded}
 		}
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecMany(ctx, updatePathHash, updates)
+			_, err := tx.ExecMany(ctx, updatePathHash, args)
 			return err
 		})
 	})
@@ -133,25 +119,19 @@ func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
 	return nil
 }
 
-// pathOf is the path of a file and the hash that it is found by.
-type pathOf struct {
-	item int64
-	path string
-	hash []byte
-}
-
-// eachPath visits the files of c, in parts, but those that do not open.
-func (s *Contents) eachPath(ctx context.Context, c container.Container, visit func([]pathOf) error) error {
+// eachPath visits the files of c, in parts, by the hashes that they are found by,
+// but those that do not open.
+func (s *Contents) eachPath(ctx context.Context, c container.Container, directory *container.Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
 		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
 		if err != nil || len(p.list) == 0 {
 			return err
 		}
-		var part []pathOf
+		var part []name.Hashed
 		for _, f := range p.list {
 			var m fileMetadata
 			if key, err := p.keys.key(f.blob); err == nil && f.item.openMetadata(key, &m) == nil {
-				part = append(part, pathOf{f.item.ID, m.Path, f.item.PathHash})
+				part = append(part, name.Hashed{ID: f.item.ID, Now: f.item.PathHash, Folded: directory.Hash("path", c.ID, name.Fold(m.Path))})
 			}
 		}
 		p.keys.zero()

@@ -12,7 +12,7 @@ import (
 
 // Tidy takes away the rows that are left of containers that are not there: of
 // backups that have expired, of copies that failed or whose process died. Their
-// blobs wait for the next collection. It also forgets imports that nobody continued.
+// blobs wait for the next collection. It also forgets imports that were not continued.
 func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {

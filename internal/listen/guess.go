@@ -79,7 +79,7 @@ func (g *guesses) delay(source netip.Addr) time.Duration {
 }
 
 // report logs the count of the last minute, and forgets the sources that have
-// shown nothing for long enough to begin anew.
+// shown nothing since the report before.
 func (g *guesses) report() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

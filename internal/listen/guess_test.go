@@ -44,7 +44,7 @@ func TestWhoShowsManyInvalidTokensWaitsAndNoOtherDoes(t *testing.T) {
 		if got, _ := state(); got != "" {
 			t.Errorf("the log has %s before a minute has gone by", got)
 		}
-		time.Sleep(guessReport)
+		time.Sleep(guessReport) // of the bubble's clock
 		synctest.Wait()
 		if got, _ := state(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `count=116 sources=2 "most from"=192.0.2.1 "of them"=115`) {
 			t.Errorf("the log has %s", got)

@@ -148,18 +148,17 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	n = &Node{Name: newName(), logger: o.Logger, buried: make(chan struct{}, 1), served: make(chan error, 1), ended: make(chan struct{})}
-	tied := false
-	defer func(started *Node) {
+	started, tied := n, false // n is nil where an error is returned
+	defer func() {
 		if err != nil {
 			_ = started.Close()
 		}
-	}(n)
+	}()
 	unlock, err := lockFolder(files.OS, o.Data)
 	if err != nil {
 		return nil, err
 	}
 	n.closers = append(n.closers, unlock)
-	started := n
 	n.closers = append(n.closers, func() error {
 		// A database elsewhere may need the seal that this start has made.
 		if started.serving || !o.folder.empty || tied && o.Database != ownDatabase(o.Data) {
