@@ -108,6 +108,11 @@ type FileInput struct {
 	Path string `query:"path" doc:"path of the file within the site" required:"true"`
 }
 
+// DryRunOption asks only whether a change would be refused.
+type DryRunOption struct {
+	DryRun bool `json:"dryRun,omitempty" doc:"refuse what would be refused, and change nothing; a roll is counted and its time estimated"`
+}
+
 // PolicyInput names a policy.
 type PolicyInput struct {
 	Policy string `path:"policy" doc:"name, GUID, or GUID of any of its revisions"`
@@ -120,6 +125,7 @@ type (
 			Type            RecipientType `json:"type,omitempty" enum:"UserMailbox,SharedMailbox,PublicFolder,GroupMailbox,MailUser" doc:"UserMailbox unless given"`
 			ExternalAddress string        `json:"externalAddress,omitempty" doc:"of a MailUser: where its mail is until it is migrated"`
 			Policy          string        `json:"policy,omitempty" doc:"policy of its own; empty for none"`
+			DryRunOption
 		}
 	}
 	ListInput        struct{ PageInput }
@@ -137,6 +143,7 @@ type (
 		MailboxInput
 		Body struct {
 			Policy string `json:"policy" doc:"name or GUID; empty takes the mailbox back to the tenant's default"`
+			DryRunOption
 		}
 	}
 	MessageInput struct {
@@ -146,6 +153,7 @@ type (
 	CreateSiteInput struct {
 		Body struct {
 			URL string `json:"url"`
+			DryRunOption
 		}
 	}
 	CreatePolicyInput struct {
@@ -154,7 +162,7 @@ type (
 			Name        string     `json:"name"`
 			Description string     `json:"description,omitempty"`
 			Keys        []string   `json:"keys" doc:"two key URIs without a version, in two vaults"`
-			DryRun      bool       `json:"dryRun,omitempty" doc:"refuse what would be refused, and make nothing; of the answer only kind, name and warnings are set"`
+			DryRunOption
 		}
 	}
 	RegisterSitesInput struct {
@@ -162,7 +170,7 @@ type (
 			GeoInput
 			Primary   KeyVersion `json:"primary"`
 			Secondary KeyVersion `json:"secondary"`
-			DryRun    bool       `json:"dryRun,omitempty" doc:"refuse what would be refused, and make nothing; of the answer only kind, name and warnings are set"`
+			DryRunOption
 		}
 	}
 	RefreshPolicyInput struct {

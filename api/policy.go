@@ -25,6 +25,7 @@ type (
 			Name        *string `json:"name,omitempty"`
 			Description *string `json:"description,omitempty"`
 			Enabled     *bool   `json:"enabled,omitempty"`
+			DryRunOption
 		}
 	}
 	CheckKeysInput struct {
@@ -41,9 +42,14 @@ type (
 			RollOptions
 		}
 	}
+	LeavePolicyInput struct {
+		PolicyInput
+		DryRun bool `query:"dryRun" doc:"refuse what would be refused, and change nothing"`
+	}
 	AssignPolicyInput struct {
 		Body struct {
 			Policy string `json:"policy" doc:"a multi-workload policy"`
+			DryRunOption
 		}
 	}
 	RestoreSitesInput struct {
@@ -51,6 +57,7 @@ type (
 			GeoInput
 			Primary   KeyVersion `json:"primary"`
 			Secondary KeyVersion `json:"secondary"`
+			DryRunOption
 		}
 	}
 )
@@ -76,7 +83,7 @@ var (
 		Summary: "Change a policy's name or description, enable or disable it"})
 	ReplacePolicyKeys = define[ReplacePolicyKeysInput, Refreshed](Meta{Name: "ReplacePolicyKeys", Method: http.MethodPost, Path: "/v1/policies/{policy}/replace",
 		Summary: "Put a policy under two other customer keys and roll"})
-	LeavePolicy = define[PolicyInput, Refreshed](Meta{Name: "LeavePolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/leave",
+	LeavePolicy = define[LeavePolicyInput, Refreshed](Meta{Name: "LeavePolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/leave",
 		Summary: "Bring everything that a policy protects back to where it stands without it, and disable the policy"})
 	TestPolicy = define[PolicyInput, List[Probe]](Meta{Name: "TestPolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/test",
 		Summary: "Have each root of a policy wrap and unwrap"})

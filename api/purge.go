@@ -65,6 +65,7 @@ type (
 			Reason  string `json:"reason"`
 			Contact string `json:"contact"`
 			Force   bool   `json:"force,omitempty" doc:"a vault or a key of the policy has been deleted already"`
+			DryRunOption
 		}
 	}
 	AddPurgeApproverInput struct {

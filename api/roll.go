@@ -93,7 +93,7 @@ type RollOptions struct {
 	ContainersPerSecond int64  `json:"containersPerSecond,omitempty" minimum:"0" doc:"containers a second at most; no limit unless given"`
 	BytesPerSecond      int64  `json:"bytesPerSecond,omitempty" minimum:"0" doc:"bytes of content a second at most, depth content; no limit unless given"`
 	Deadline            string `json:"deadline,omitempty" doc:"how long the roll may take before it is late, as 72h or 90m; 72h unless given"`
-	DryRun              bool   `json:"dryRun,omitempty" doc:"change nothing; count what the roll would do, and how long that would take"`
+	DryRunOption
 }
 
 // Estimate is what a roll would do.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
-	"strconv"
 	"strings"
 
 	"keyroll/api"
@@ -48,7 +47,7 @@ func (c *Client) request(ctx context.Context, m api.Meta, in any, content io.Rea
 	for part := range strings.SplitSeq(strings.TrimPrefix(m.Path, "/"), "/") {
 		if name, ok := strings.CutPrefix(part, "{"); ok {
 			name = strings.TrimSuffix(name, "}")
-			value := text(v.FieldByIndex(s.path[name]))
+			value := fmt.Sprint(v.FieldByIndex(s.path[name]))
 			if value == "" {
 				return nil, problemf(api.InvalidArgument, "%s is empty", name)
 			}
@@ -59,7 +58,7 @@ func (c *Client) request(ctx context.Context, m api.Meta, in any, content io.Rea
 	query := url.Values{}
 	for name, index := range s.query {
 		if f := v.FieldByIndex(index); !f.IsZero() {
-			query.Set(name, text(f))
+			query.Set(name, fmt.Sprint(f))
 		}
 	}
 	if len(query) > 0 {
@@ -86,13 +85,6 @@ func (c *Client) request(ctx context.Context, m api.Meta, in any, content io.Rea
 		r.Header.Set(api.TenantHeader, url.PathEscape(c.tenant))
 	}
 	return r, nil
-}
-
-func text(v reflect.Value) string {
-	if v.CanInt() {
-		return strconv.FormatInt(v.Int(), 10)
-	}
-	return v.String()
 }
 
 // escape makes a name one segment of a path. The segments . and .. would be

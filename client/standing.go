@@ -18,7 +18,7 @@ func (c *Client) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKeys
 }
 
 // LeavePolicy ends a policy and brings back everything that it protects.
-func (c *Client) LeavePolicy(ctx context.Context, in api.PolicyInput) (api.Refreshed, error) {
+func (c *Client) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return call(ctx, c, api.LeavePolicy, in)
 }
 

@@ -12,7 +12,7 @@ type policyLeave struct {
 
 func (c *policyLeave) Run(e *env) error {
 	return c.with(func(k *client.Client) error {
-		r, err := k.LeavePolicy(e, api.PolicyInput{Policy: c.Name})
+		r, err := k.LeavePolicy(e, api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}})
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ type rollFlags struct {
 
 func (f rollFlags) options() api.RollOptions {
 	return api.RollOptions{IncludeInactive: f.IncludeInactive, ContainersPerSecond: f.ContainersPerSecond, BytesPerSecond: int64(f.BytesPerSecond),
-		Deadline: f.Deadline, DryRun: f.DryRun}
+		Deadline: f.Deadline, DryRunOption: api.DryRunOption{DryRun: f.DryRun}}
 }
 
 func showEstimate(w io.Writer, policy string, e api.Estimate) {

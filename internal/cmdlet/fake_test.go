@@ -97,7 +97,7 @@ func newRecorder() *recorder {
 
 func (r *recorder) CreateMailbox(_ context.Context, in api.CreateMailboxInput) (api.Mailbox, error) {
 	m := api.Mailbox{Name: in.Body.Name, Type: in.Body.Type, ExternalAddress: in.Body.ExternalAddress, State: api.Active, Created: day}
-	return m, r.call("CreateMailbox", "%+v", in.Body)
+	return m, r.change("CreateMailbox", in.Body.DryRun, "{Name:%s Type:%s ExternalAddress:%s Policy:%s}", in.Body.Name, in.Body.Type, in.Body.ExternalAddress, in.Body.Policy)
 }
 
 func (r *recorder) ListMailboxes(_ context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
@@ -132,11 +132,11 @@ func (r *recorder) ShowMailbox(_ context.Context, in api.MailboxInput) (api.Mail
 }
 
 func (r *recorder) AssignMailbox(_ context.Context, in api.AssignMailboxInput) (api.Mailbox, error) {
-	return api.Mailbox{}, r.call("AssignMailbox", "%s %q", in.Mailbox, in.Body.Policy)
+	return api.Mailbox{}, r.change("AssignMailbox", in.Body.DryRun, "%s %q", in.Mailbox, in.Body.Policy)
 }
 
 func (r *recorder) CreateSite(_ context.Context, in api.CreateSiteInput) (api.Site, error) {
-	return api.Site{URL: in.Body.URL, Created: day}, r.call("CreateSite", "%s", in.Body.URL)
+	return api.Site{URL: in.Body.URL, Created: day}, r.change("CreateSite", in.Body.DryRun, "%s", in.Body.URL)
 }
 
 func (r *recorder) ListSites(context.Context, api.ListInput) (api.List[api.Site], error) {
@@ -195,16 +195,18 @@ func (r *recorder) UpdatePolicy(_ context.Context, in api.UpdatePolicyInput) (ap
 }
 
 func (r *recorder) SetPolicy(_ context.Context, in api.SetPolicyInput) (api.Policy, error) {
+	dryRun := in.Body.DryRun
+	in.Body.DryRun = false
 	raw, _ := json.Marshal(in.Body)
-	return r.policies[0], r.call("SetPolicy", "%s %s", in.Policy, raw)
+	return r.policies[0], r.change("SetPolicy", dryRun, "%s %s", in.Policy, raw)
 }
 
 func (r *recorder) ReplacePolicyKeys(_ context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
 	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.change("ReplacePolicyKeys", in.Body.DryRun, "%s %v %s", in.Policy, in.Body.Keys, in.Body.Depth)
 }
 
-func (r *recorder) LeavePolicy(_ context.Context, in api.PolicyInput) (api.Refreshed, error) {
-	return api.Refreshed{}, r.call("LeavePolicy", "%s", in.Policy)
+func (r *recorder) LeavePolicy(_ context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
+	return api.Refreshed{}, r.change("LeavePolicy", in.DryRun, "%s", in.Policy)
 }
 
 func (r *recorder) TestPolicy(_ context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
@@ -215,7 +217,7 @@ func (r *recorder) TestPolicy(_ context.Context, in api.PolicyInput) (api.List[a
 }
 
 func (r *recorder) AssignPolicy(_ context.Context, in api.AssignPolicyInput) (api.Policy, error) {
-	return api.Policy{}, r.call("AssignPolicy", "%s", in.Body.Policy)
+	return api.Policy{}, r.change("AssignPolicy", in.Body.DryRun, "%s", in.Body.Policy)
 }
 
 func (r *recorder) ShowAssignment(context.Context, api.None) (api.Policy, error) {
@@ -228,11 +230,11 @@ func (r *recorder) ShowAssignment(context.Context, api.None) (api.Policy, error)
 }
 
 func (r *recorder) RestoreSites(_ context.Context, in api.RestoreSitesInput) (api.Policy, error) {
-	return r.policies[1], r.call("RestoreSites", "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
+	return r.policies[1], r.change("RestoreSites", in.Body.DryRun, "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
 }
 
 func (r *recorder) RequestPurge(_ context.Context, in api.RequestPurgeInput) (api.Purge, error) {
-	return api.Purge{Policy: "USA_mailboxes", Limit: r.limit}, r.call("RequestPurge", "%s %+v", in.Policy, in.Body)
+	return api.Purge{Policy: "USA_mailboxes", Limit: r.limit}, r.change("RequestPurge", in.Body.DryRun, "%s {Reason:%s Contact:%s Force:%v}", in.Policy, in.Body.Reason, in.Body.Contact, in.Body.Force)
 }
 
 func (r *recorder) ListGeos(context.Context, api.None) (api.List[api.Geo], error) {

@@ -90,14 +90,11 @@ func newMailbox(ctx context.Context, c *Call) error {
 }
 
 func (c *Call) createMailbox(ctx context.Context, in api.CreateMailboxInput, show func(api.Mailbox) *Object) error {
-	if err := c.confirm(ctx, "Make %s %s", in.Body.Type, in.Body.Name); err != nil {
-		return err
-	}
-	m, err := c.Service.CreateMailbox(ctx, in)
-	if err != nil {
-		return err
-	}
-	return c.emit(show(m))
+	in.Body.DryRunOption = c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
+		m, err := c.Service.CreateMailbox(ctx, in)
+		return show(m), err
+	}, "Make %s %s", in.Body.Type, in.Body.Name)
 }
 
 func getMailbox(ctx context.Context, c *Call) error {
@@ -179,13 +176,12 @@ func (c *Call) assign(ctx context.Context, mailbox, policy string) error {
 	if policy == "" {
 		to = "no policy of its own"
 	}
-	if err := c.confirm(ctx, "Assign %s to mailbox %s", to, mailbox); err != nil {
-		return err
-	}
 	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}
-	in.Body.Policy = policy
-	_, err := c.Service.AssignMailbox(ctx, in)
-	return err
+	in.Body.Policy, in.Body.DryRunOption = policy, c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
+		_, err := c.Service.AssignMailbox(ctx, in)
+		return nil, err
+	}, "Assign %s to mailbox %s", to, mailbox)
 }
 
 func mailboxStatistics(ctx context.Context, c *Call) error {

@@ -147,27 +147,20 @@ func newPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	return func(ctx context.Context, c *Call) error {
 		var in api.CreatePolicyInput
 		in.Body.Kind, in.Body.Name, in.Body.Description, in.Body.Keys = kind, c.text("Name"), c.text("Description"), c.texts("AzureKeyIDs")
-		if in.Body.DryRun = c.flag("WhatIf"); in.Body.DryRun {
+		in.Body.DryRunOption = c.dryRun()
+		return c.change(ctx, func() (*Object, error) {
 			p, err := c.Service.CreatePolicy(ctx, in)
+			if err == nil && c.setting("Enabled") != nil && !c.flag("Enabled") && !in.Body.DryRun {
+				off := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
+				off.Body.Enabled = c.setting("Enabled")
+				p, err = c.Service.SetPolicy(ctx, off)
+			}
 			if err != nil {
-				return err
+				return nil, err
 			}
 			c.warnings(p.Warnings, "")
-		}
-		if err := c.confirm(ctx, "Make %s policy %s", kind, in.Body.Name); err != nil {
-			return err
-		}
-		p, err := c.Service.CreatePolicy(ctx, in)
-		if err == nil && c.setting("Enabled") != nil && !c.flag("Enabled") {
-			off := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
-			off.Body.Enabled = c.setting("Enabled")
-			p, err = c.Service.SetPolicy(ctx, off)
-		}
-		if err != nil {
-			return err
-		}
-		c.warnings(p.Warnings, "")
-		return c.emit(policyObject(p))
+			return policyObject(p), nil
+		}, "Make %s policy %s", kind, in.Body.Name)
 	}
 }
 
@@ -238,23 +231,18 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 		if err != nil {
 			return err
 		}
-		ask, act := c.policyAct(p)
-		if c.flag("WhatIf") && (c.flag("Refresh") || c.flag("Replace")) {
-			if err := act(ctx); err != nil { // as a dry run
-				return err
+		what, act := c.policyAct(p)
+		return c.changeIf(ctx, c.flag("PermanentDataPurgeRequested"), func() (*Object, error) {
+			if changes {
+				in := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
+				in.Body.Name, in.Body.Description, in.Body.Enabled = c.maybe("Name"), c.maybe("Description"), c.setting("Enabled")
+				in.Body.DryRunOption = c.dryRun()
+				if _, err := c.Service.SetPolicy(ctx, in); err != nil {
+					return nil, err
+				}
 			}
-		}
-		if err := c.confirmIf(ctx, c.flag("PermanentDataPurgeRequested"), "%s", ask); err != nil {
-			return err
-		}
-		if changes {
-			in := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
-			in.Body.Name, in.Body.Description, in.Body.Enabled = c.maybe("Name"), c.maybe("Description"), c.setting("Enabled")
-			if _, err := c.Service.SetPolicy(ctx, in); err != nil {
-				return err
-			}
-		}
-		return act(ctx)
+			return nil, act(ctx)
+		}, "%s", what)
 	}
 }
 
@@ -267,13 +255,13 @@ func (c *Call) maybe(name string) *string {
 
 // policyAct returns what a Set cmdlet is about to do, in words and in deed,
 // beside changing the settings.
-func (c *Call) policyAct(p api.Policy) (ask string, act func(context.Context) error) {
+func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) error) {
 	of, depth := api.PolicyInput{Policy: p.ID}, api.Depth(strings.ToLower(c.text("Depth")))
 	switch {
 	case c.flag("Refresh"):
 		return "Refresh policy " + p.Name, func(ctx context.Context) error {
 			in := api.RefreshPolicyInput{PolicyInput: of}
-			in.Body.Depth, in.Body.AllGenerations, in.Body.DryRun = depth, c.flag("AllGenerations"), c.flag("WhatIf")
+			in.Body.Depth, in.Body.AllGenerations, in.Body.DryRunOption = depth, c.flag("AllGenerations"), c.dryRun()
 			done, err := c.Service.RefreshPolicy(ctx, in)
 			c.warnings(done.Warnings, done.Limit)
 			return err
@@ -281,7 +269,7 @@ func (c *Call) policyAct(p api.Policy) (ask string, act func(context.Context) er
 	case c.flag("Replace"):
 		return "Put policy " + p.Name + " under keys " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context) error {
 			in := api.ReplacePolicyKeysInput{PolicyInput: of}
-			in.Body.Depth, in.Body.Keys, in.Body.DryRun = depth, c.texts("AzureKeyIDs"), c.flag("WhatIf")
+			in.Body.Depth, in.Body.Keys, in.Body.DryRunOption = depth, c.texts("AzureKeyIDs"), c.dryRun()
 			done, err := c.Service.ReplacePolicyKeys(ctx, in)
 			c.warnings(done.Warnings, done.Limit)
 			return err
@@ -290,8 +278,9 @@ func (c *Call) policyAct(p api.Policy) (ask string, act func(context.Context) er
 		return "Request the purge of policy " + p.Name + " and of all that it protects, for good", func(ctx context.Context) error {
 			in := api.RequestPurgeInput{PolicyInput: of}
 			in.Body.Reason, in.Body.Contact, in.Body.Force = c.text("PermanentDataPurgeReason"), c.text("PermanentDataPurgeContact"), c.flag("Force")
+			in.Body.DryRunOption = c.dryRun()
 			purge, err := c.Service.RequestPurge(ctx, in)
-			if err == nil {
+			if err == nil && !in.Body.DryRun {
 				c.warn("the purge of policy %s waits for two approvers: keyroll purge status %s shows them", purge.Policy, purge.Policy)
 				c.warnings(nil, purge.Limit)
 			}

@@ -29,7 +29,7 @@ type Service interface {
 	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)
 	SetPolicy(context.Context, api.SetPolicyInput) (api.Policy, error)
 	ReplacePolicyKeys(context.Context, api.ReplacePolicyKeysInput) (api.Refreshed, error)
-	LeavePolicy(context.Context, api.PolicyInput) (api.Refreshed, error)
+	LeavePolicy(context.Context, api.LeavePolicyInput) (api.Refreshed, error)
 	TestPolicy(context.Context, api.PolicyInput) (api.List[api.Probe], error)
 	AssignPolicy(context.Context, api.AssignPolicyInput) (api.Policy, error)
 	ShowAssignment(context.Context, api.None) (api.Policy, error)

@@ -148,6 +148,33 @@ func loop(ctx context.Context, o Options, read func(prompt string) (string, erro
 // errWhatIf ends a cmdlet that was asked only what it would do.
 var errWhatIf = errors.New("what if")
 
+// change makes a change of the service, which format names as an order without
+// its stop, and emits what act returns, if anything. With -WhatIf act is a dry run that
+// refuses what the change would be refused.
+func (c *Call) change(ctx context.Context, act func() (*Object, error), format string, args ...any) error {
+	return c.changeIf(ctx, c.cmdlet.Confirms, act, format, args...)
+}
+
+// changeIf is change, asking where ask says so and -Confirm says nothing.
+func (c *Call) changeIf(ctx context.Context, ask bool, act func() (*Object, error), format string, args ...any) error {
+	if c.flag("WhatIf") {
+		if _, err := act(); err != nil {
+			return err
+		}
+	}
+	if err := c.confirmIf(ctx, ask, format, args...); err != nil {
+		return err
+	}
+	made, err := act()
+	if err != nil || made == nil {
+		return err
+	}
+	return c.emit(made)
+}
+
+// dryRun is what a change is asked with: -WhatIf asks for one that changes nothing.
+func (c *Call) dryRun() api.DryRunOption { return api.DryRunOption{DryRun: c.flag("WhatIf")} }
+
 // confirm is called before every change, with what it is, as an order without
 // its stop. It says what would be done, for -WhatIf; or it asks, before a
 // removal or when -Confirm says so.

@@ -197,14 +197,11 @@ func (c *Call) siteKey(prefix string) api.KeyVersion {
 func newSite(ctx context.Context, c *Call) error {
 	var in api.CreateSiteInput
 	in.Body.URL = c.text("Url")
-	if err := c.confirm(ctx, "Make site %s", in.Body.URL); err != nil {
-		return err
-	}
-	s, err := c.Service.CreateSite(ctx, in)
-	if err != nil {
-		return err
-	}
-	return c.emit(siteObject(s))
+	in.Body.DryRunOption = c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
+		s, err := c.Service.CreateSite(ctx, in)
+		return siteObject(s), err
+	}, "Make site %s", in.Body.URL)
 }
 
 func getSite(ctx context.Context, c *Call) error {
@@ -227,22 +224,12 @@ func registerSites(ctx context.Context, c *Call) error {
 	}
 	var in api.RegisterSitesInput
 	in.Body.Geo, in.Body.Primary, in.Body.Secondary = g.Name, c.siteKey("Primary"), c.siteKey("Secondary")
-	if in.Body.DryRun = c.flag("WhatIf"); in.Body.DryRun {
+	in.Body.DryRunOption = c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.RegisterSites(ctx, in)
-		if err != nil {
-			return err
-		}
 		c.warnings(p.Warnings, "")
-	}
-	if err := c.confirm(ctx, "Register the site policy of geo %s and bring every site under it", g.Name); err != nil {
-		return err
-	}
-	p, err := c.Service.RegisterSites(ctx, in)
-	if err != nil {
-		return err
-	}
-	c.warnings(p.Warnings, "")
-	return c.emit(sitePolicyObject(g, p))
+		return sitePolicyObject(g, p), err
+	}, "Register the site policy of geo %s and bring every site under it", g.Name)
 }
 
 func updateSites(ctx context.Context, c *Call) error {
@@ -261,22 +248,12 @@ func updateSites(ctx context.Context, c *Call) error {
 	in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
 	in.Body.KeyType = strings.ToLower(c.text("KeyType"))
 	in.Body.Key, in.Body.Depth = c.siteKey(""), api.Depth(strings.ToLower(c.text("Depth")))
-	if in.Body.DryRun = c.flag("WhatIf"); in.Body.DryRun {
+	in.Body.DryRunOption = c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
 		done, err := c.Service.UpdatePolicy(ctx, in)
-		if err != nil {
-			return err
-		}
-		c.warnings(done.Warnings, "")
-	}
-	if err := c.confirm(ctx, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name); err != nil {
-		return err
-	}
-	done, err := c.Service.UpdatePolicy(ctx, in)
-	if err != nil {
-		return err
-	}
-	c.warnings(done.Warnings, done.Limit)
-	return c.emit(sitePolicyObject(g, done.Policy))
+		c.warnings(done.Warnings, done.Limit)
+		return sitePolicyObject(g, done.Policy), err
+	}, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name)
 }
 
 func restoreSites(ctx context.Context, c *Call) error {
@@ -286,15 +263,12 @@ func restoreSites(ctx context.Context, c *Call) error {
 	}
 	var in api.RestoreSitesInput
 	in.Body.Geo, in.Body.Primary, in.Body.Secondary = g.Name, c.siteKey("Primary"), c.siteKey("Secondary")
-	if err := c.confirm(ctx, "Put the site policy of geo %s under two new keys", g.Name); err != nil {
-		return err
-	}
-	p, err := c.Service.RestoreSites(ctx, in)
-	if err != nil {
-		return err
-	}
-	c.warnings(p.Warnings, "")
-	return c.emit(sitePolicyObject(g, p))
+	in.Body.DryRunOption = c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
+		p, err := c.Service.RestoreSites(ctx, in)
+		c.warnings(p.Warnings, "")
+		return sitePolicyObject(g, p), err
+	}, "Put the site policy of geo %s under two new keys", g.Name)
 }
 
 func getSitePolicy(ctx context.Context, c *Call) error {

@@ -49,7 +49,7 @@ func generations(az string) []string {
 
 // What every cmdlet takes that changes something.
 var (
-	whatIf       = Param{Name: "WhatIf", Type: Switch, Help: "Says what would be done, and changes nothing."}
+	whatIf       = Param{Name: "WhatIf", Type: Switch, Help: "Says what would be done, and changes nothing. The service refuses what it would refuse of the change; a vault is not asked."}
 	confirmation = Param{Name: "Confirm", Type: Switch, Help: "Ask before acting; -Confirm:$false asks nothing."}
 )
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,12 +29,20 @@ func TestWhatIfChangesNothingAndSaysWhat(t *testing.T) {
 		if got.failure != nil || len(r.changes()) > 0 || !strings.HasPrefix(got.out, "What if: ") || !strings.HasSuffix(got.out, ".\n") || strings.Count(got.out, "\n") != 1 {
 			t.Errorf("%s\n%v, %v, %q", example, got.failure, r.calls, got.out)
 		}
+		asked := r.calls
 		if got := runWith(storyRecorder(), example+" -WhatIf", asJSON); got.out != "" || !strings.Contains(got.err, "What if: ") {
 			t.Errorf("%s as JSON: %q, %q", example, got.out, got.err)
 		}
 		r = storyRecorder()
 		if got := runWith(r, example+" -WhatIf:$false -Confirm:$false", nil); got.failure != nil || len(r.changes()) == 0 {
 			t.Errorf("%s: %v, %v", example, got.failure, r.calls)
+		}
+		// What the service would refuse, -WhatIf has it refuse.
+		for _, call := range r.changes() {
+			name, _, _ := strings.Cut(call, " ")
+			if _, ok := reflect.TypeFor[Service]().MethodByName(name); ok && !slices.Contains(asked, "DryRun "+call) {
+				t.Errorf("%s does %q, and with -WhatIf asked for %q", example, call, asked)
+			}
 		}
 		if err := os.Remove("new.backup"); err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)

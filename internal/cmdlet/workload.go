@@ -42,21 +42,19 @@ func assignTenant(ctx context.Context, c *Call) error {
 		if err != nil || !assigned {
 			return err
 		}
-		if err := c.confirm(ctx, "Take policy %s from the tenant, and all that it protects back to the service's own keys", p.Name); err != nil {
-			return err
-		}
-		done, err := c.Service.LeavePolicy(ctx, api.PolicyInput{Policy: p.ID})
-		c.warnings(done.Warnings, done.Limit)
-		return err
-	}
-	if err := c.confirm(ctx, "Assign policy %s to the tenant", name); err != nil {
-		return err
+		return c.change(ctx, func() (*Object, error) {
+			done, err := c.Service.LeavePolicy(ctx, api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}, DryRun: c.flag("WhatIf")})
+			c.warnings(done.Warnings, done.Limit)
+			return nil, err
+		}, "Take policy %s from the tenant, and all that it protects back to the service's own keys", p.Name)
 	}
 	var in api.AssignPolicyInput
-	in.Body.Policy = name
-	p, err := c.Service.AssignPolicy(ctx, in)
-	c.warnings(p.Warnings, "")
-	return err
+	in.Body.Policy, in.Body.DryRunOption = name, c.dryRun()
+	return c.change(ctx, func() (*Object, error) {
+		p, err := c.Service.AssignPolicy(ctx, in)
+		c.warnings(p.Warnings, "")
+		return nil, err
+	}, "Assign policy %s to the tenant", name)
 }
 
 // assignment returns the policy that is assigned to the tenant, if one is.

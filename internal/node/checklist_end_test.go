@@ -299,7 +299,7 @@ func TestChecklist32ServiceManagedKeysBelowEverything(t *testing.T) {
 		t.Errorf("there are %d blobs", len(blobs))
 	}
 	managed := api.PolicyInput{Policy: "Service-managed"}
-	_, err := x.Client.LeavePolicy(t.Context(), managed)
+	_, err := x.Client.LeavePolicy(t.Context(), api.LeavePolicyInput{PolicyInput: managed})
 	refused(t, "leaving it", err, api.InvalidArgument)
 	no := false
 	set := api.SetPolicyInput{PolicyInput: managed}

@@ -95,7 +95,7 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		l.add("contosoCentralUSvault1", "Key_02")
 	}
 	leaveSites := func() {
-		if _, err := l.Client.LeavePolicy(t.Context(), api.PolicyInput{Policy: "Sites"}); err != nil {
+		if _, err := l.Client.LeavePolicy(t.Context(), api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: "Sites"}}); err != nil {
 			t.Fatal(err)
 		}
 		l.settle()

@@ -15,7 +15,7 @@ func (f *fakeService) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolic
 	return fake[api.Refreshed](ctx, f, "ReplacePolicyKeys", in)
 }
 
-func (f *fakeService) LeavePolicy(ctx context.Context, in api.PolicyInput) (api.Refreshed, error) {
+func (f *fakeService) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return fake[api.Refreshed](ctx, f, "LeavePolicy", in)
 }
 

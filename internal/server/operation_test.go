@@ -248,7 +248,7 @@ func TestNamesArriveAsTheyAre(t *testing.T) {
 				t.Errorf("%q: %v", name, err)
 			}
 			if _, in := w.service.lastCall(); in != body {
-				t.Errorf("%q arrived as %q", body, in)
+				t.Errorf("%+v arrived as %+v", body, in)
 			}
 		}
 		for _, site := range append(names, "https://contoso.sharepoint.com:8443/sites/a b?x=1&y=2#z", "https://höst/%20+", "HTTPS://A/") {

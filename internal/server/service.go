@@ -45,7 +45,7 @@ type Service interface {
 	TestPolicy(context.Context, api.PolicyInput) (api.List[api.Probe], error)
 	SetPolicy(context.Context, api.SetPolicyInput) (api.Policy, error)
 	ReplacePolicyKeys(context.Context, api.ReplacePolicyKeysInput) (api.Refreshed, error)
-	LeavePolicy(context.Context, api.PolicyInput) (api.Refreshed, error)
+	LeavePolicy(context.Context, api.LeavePolicyInput) (api.Refreshed, error)
 	AssignPolicy(context.Context, api.AssignPolicyInput) (api.Policy, error)
 	ShowAssignment(context.Context, api.None) (api.Policy, error)
 

@@ -183,8 +183,8 @@ func (w world) acts() []act {
 		}, func(x c) error {
 			return e(w.ReplacePolicyKeys(x, replace("p", api.DepthPolicy, keyURI("C-p"), keyURI("C-p"))))
 		}, api.InvalidArgument, "p", nil},
-		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, named("m"))) },
-			func(x c) error { return e(w.LeavePolicy(x, named("m"))) }, api.Conflict, "m", w.finishRolls},
+		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, leave("m"))) },
+			func(x c) error { return e(w.LeavePolicy(x, leave("m"))) }, api.Conflict, "m", w.finishRolls},
 		{"RecoverPolicy", func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) },
 			func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) }, api.Conflict, "Sites", func() { w.finishRolls(); w.revoke("Sites") }},
 		{"RestoreSites", func(x c) error { return e(w.RestoreSites(x, restoreSites("C-Sites", "D-Sites"))) },

@@ -64,7 +64,7 @@ func assigningTenant(policy string) func(w world) error {
 }
 
 func leaving(policy string) func(w world) error {
-	return func(w world) error { return e(w.LeavePolicy(w.ctx, named(policy))) }
+	return func(w world) error { return e(w.LeavePolicy(w.ctx, leave(policy))) }
 }
 
 func disabling(policy string) func(w world) error {

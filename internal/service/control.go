@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -84,9 +83,6 @@ func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Option
 		return c.done(ctx, tx, fmt.Sprintf("policy %s, no newer version: what is not under its current policy key comes there", now.GUID))
 	})
 }
-
-// errDryRun breaks off the transaction of a change that is to change nothing.
-var errDryRun = errors.New("service: a dry run")
 
 // estimate says what a change would do that was broken off, or found no newer
 // version: vaults were asked, policy keys wrapped and the wraps opened, which

@@ -32,7 +32,7 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", "")))) // some stand under an older policy key
 		w.finishRolls()
 		revision := w.shown("p").Revision
-		left, err := w.LeavePolicy(w.ctx, named("p"))
+		left, err := w.LeavePolicy(w.ctx, leave("p"))
 		w.Must(err)
 		if p := left.Policy; p.Enabled || p.State != api.Unregistered || p.Roll == nil || p.Roll.Total != 4 || p.Roll.Source != "p" || p.Roll.Policy != "Service-managed" {
 			t.Errorf("left: %+v %+v", p, p.Roll)
@@ -54,7 +54,7 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 		w.expect(w.export(name(api.Active)), mbox, "mail without the keys")
 		w.expect(w.shown(revision).Name, "p", "the policy of an erased revision")
 		w.expect(w.shown("p").Revision, revision, "its last revision")
-		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, named("p"))), api.Conflict)
+		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, leave("p"))), api.Conflict)
 		policytest.Refuses(t, e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))), api.Conflict)
 		policytest.Refuses(t, e(w.AssignMailbox(w.ctx, assign(name(api.Active), "p"))), api.Conflict)
 		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", ""))), api.Conflict)
@@ -81,7 +81,7 @@ func TestLeavingTakesBackupsAlong(t *testing.T) {
 			return err
 		})
 		row := w.Put(pol.Current, envelope.ClassBackup, 3)
-		w.Must(e(w.LeavePolicy(w.ctx, named("p"))))
+		w.Must(e(w.LeavePolicy(w.ctx, leave("p"))))
 		w.finishRolls()
 		w.View(func(tx *store.Tx) (err error) {
 			row, err = keypage.Get(w.Ctx, tx, w.Tenant, row.ID)
@@ -101,12 +101,12 @@ func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "a"), -1, strings.NewReader("hello"))))
 		w.finishRolls()
-		w.Must(e(w.LeavePolicy(w.ctx, named("p"))))
+		w.Must(e(w.LeavePolicy(w.ctx, leave("p"))))
 		w.finishRolls()
 		w.expect(w.under(alice), "m", "a mailbox whose policy was left")
 		w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger of p")
 
-		w.Must(e(w.LeavePolicy(w.ctx, named("m"))))
+		w.Must(e(w.LeavePolicy(w.ctx, leave("m"))))
 		policytest.Refuses(t, e(w.ShowAssignment(w.ctx, api.None{})), api.NotFound)
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox("new@contoso.com", ""))))
 		w.expect(w.under("new@contoso.com"), "Service-managed", "a mailbox made while the policy is left")
@@ -115,7 +115,7 @@ func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
 		w.expect(w.stores()[chats].Protection.Policy, "Service-managed", "a store")
 		w.expect(w.verdicts("m"), string(api.SafeToRetire), "the ledger of m")
 		w.clean()
-		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, named("Service-managed"))), api.InvalidArgument)
+		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, leave("Service-managed"))), api.InvalidArgument)
 	})
 }
 
@@ -126,7 +126,7 @@ func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
 		w.sitePolicy()
 		first := w.shown("Sites").ID
 		// Also while its registration is on its way.
-		w.Must(e(w.LeavePolicy(w.ctx, named("Sites"))))
+		w.Must(e(w.LeavePolicy(w.ctx, leave("Sites"))))
 		policytest.Refuses(t, e(w.RegisterSites(w.ctx, register(w.newKey("C-Sites"), w.newKey("D-Sites")))), api.RollInProgress)
 		w.finishRolls()
 		under := func() string {
@@ -161,14 +161,14 @@ func TestPlacesAreNotTakenWhileContainersAreOnTheirWay(t *testing.T) {
 				t.Errorf("%s: %s, %s", what, detail, hint)
 			}
 		}
-		w.Must(e(w.LeavePolicy(w.ctx, named("p"))))
+		w.Must(e(w.LeavePolicy(w.ctx, leave("p"))))
 		refused("assign while a mailbox comes to the default", e(w.AssignPolicy(w.ctx, assignment("m"))))
-		refused("leave another policy for the same one", e(w.LeavePolicy(w.ctx, named("q"))))
+		refused("leave another policy for the same one", e(w.LeavePolicy(w.ctx, leave("q"))))
 		refused("register", e(w.RegisterSites(w.ctx, register(w.newKey("A-Sites"), w.newKey("B-Sites")))))
 		w.finishRolls()
 		w.Must(e(w.AssignPolicy(w.ctx, assignment("m"))))
 		policytest.Refuses(t, e(w.AssignPolicy(w.ctx, assignment("n"))), api.RollInProgress)
-		w.Must(e(w.LeavePolicy(w.ctx, named("m")))) // back to where they come from is allowed
+		w.Must(e(w.LeavePolicy(w.ctx, leave("m")))) // back to where they come from is allowed
 		w.finishRolls()
 		w.expect(w.under(alice), "Service-managed", "a mailbox")
 		w.expect(w.under("bob@contoso.com"), "Service-managed", "another")

@@ -19,6 +19,7 @@ import (
 // own if one is.
 func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.CreateMailbox.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Mailbox, error) {
+		c.dryRun = in.Body.DryRun
 		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
 		if err != nil {
 			return out, err
@@ -140,6 +141,7 @@ func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInp
 // tenant's default; its key moves in the same transaction.
 func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.AssignMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
+		c.dryRun = in.Body.DryRun
 		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
 		if err != nil {
 			return out, err

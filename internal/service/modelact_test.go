@@ -173,7 +173,7 @@ func (m *model) update(r *rapid.T) {
 
 func (m *model) leave(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
-	if m.may(e(m.LeavePolicy(m.ctx, named(p.name)))) {
+	if m.may(e(m.LeavePolicy(m.ctx, leave(p.name)))) {
 		m.left = append(m.left, p)
 		m.forsake(p)
 		if to := m.policies[m.assigned]; to != nil && p.kind == api.MailboxPolicy {

@@ -65,6 +65,7 @@ func (s *Service) ListPurgeApprovers(ctx context.Context, _ api.None) (api.List[
 // service's permission on both keys before: that is looked for in both vaults.
 func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (out api.Purge, err error) {
 	return do(ctx, s, api.RequestPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
+		c.dryRun = in.Body.DryRun
 		for what, text := range map[string]string{"reason": in.Body.Reason, "contact": in.Body.Contact} {
 			if strings.TrimSpace(text) == "" || len(text) > 1024 {
 				return out, fail.New(api.InvalidArgument, "purge policy %q: the %s is not 1 to 1,024 bytes of text", in.Policy, what)

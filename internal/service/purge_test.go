@@ -23,6 +23,10 @@ import (
 
 func named(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
 
+func leave(policy string) api.LeavePolicyInput {
+	return api.LeavePolicyInput{PolicyInput: named(policy)}
+}
+
 func purgeOf(policy string) api.RequestPurgeInput {
 	in := api.RequestPurgeInput{PolicyInput: named(policy)}
 	in.Body.Reason, in.Body.Contact = "we leave the service", "security@contoso.com"

@@ -28,6 +28,7 @@ func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Po
 // RestoreSites puts a site policy in recovery mode under two new customer keys.
 func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (api.Policy, error) {
 	return do(ctx, s, api.RestoreSites.Meta, in.Body.Geo, func(ctx context.Context, c *call) (api.Policy, error) {
+		c.dryRun = in.Body.DryRun
 		primary, err := s.keyVersion(in.Body.Primary)
 		if err != nil {
 			return api.Policy{}, err
@@ -53,7 +54,7 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 		}
 		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
 		if err != nil {
-			return api.Policy{}, err
+			return api.Policy{Warnings: warnings}, err
 		}
 		out, err := c.policyOf(ctx, pol.ID)
 		out.Warnings = warnings

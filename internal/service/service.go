@@ -9,6 +9,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -73,10 +74,18 @@ type call struct {
 	tenant    int64
 	target    string
 	entry     int64 // id of its one audit entry
+	dryRun    bool  // the change ends where it would write its audit entry
 }
 
-// done writes the operation's audit entry in tx.
+// errDryRun breaks off the transaction of a change that is to change nothing.
+var errDryRun = errors.New("service: a dry run")
+
+// done writes the operation's audit entry in tx. It is the last step of a change;
+// a dry run has by then been refused all that the change would be, and ends here.
 func (c *call) done(ctx context.Context, tx *store.Tx, detail string) error {
+	if c.dryRun {
+		return errDryRun
+	}
 	return c.Audit.Append(ctx, tx, audit.Entry{ID: c.entry, Tenant: c.tenant, Outcome: audit.Done, Target: c.target, Detail: detail})
 }
 
@@ -139,6 +148,10 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	var out Out
 	if err = p.Check(access.Role(op.Role)); err == nil {
 		out, err = f(ctx, c)
+	}
+	if errors.Is(err, errDryRun) {
+		c.dryRun = false
+		err = s.DB.InTx(ctx, func(tx *store.Tx) error { return c.done(ctx, tx, "dry run, nothing was changed") })
 	}
 	if err == nil {
 		return out, nil

@@ -13,6 +13,7 @@ import (
 // CreateSite makes a site under the policy that covers sites.
 func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
+		c.dryRun = in.Body.DryRun
 		_, err := s.Containers.Create(ctx, c.tenant, container.Site, in.Body.URL, 0, func(tx *store.Tx, ct container.Container) (err error) {
 			if out, err = c.site(ctx, tx, ct); err != nil {
 				return err

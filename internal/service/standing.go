@@ -16,6 +16,7 @@ import (
 // SetPolicy changes a policy's name or description, enables or disables it.
 func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.SetPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
+		c.dryRun = in.Body.DryRun
 		pol, err := c.policy(ctx, in.Policy)
 		if err != nil {
 			return api.Policy{}, err
@@ -25,7 +26,7 @@ func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Pol
 				return api.Policy{}, err
 			}
 		}
-		err = s.Policies.Set(ctx, pol, policy.Settings(in.Body), func(tx *store.Tx, now policy.Policy) error {
+		err = s.Policies.Set(ctx, pol, policy.Settings{Name: in.Body.Name, Description: in.Body.Description, Enabled: in.Body.Enabled}, func(tx *store.Tx, now policy.Policy) error {
 			if !now.Enabled {
 				n, err := s.Containers.WithPolicy(ctx, tx, c.tenant, now.ID)
 				if err != nil {
@@ -67,6 +68,7 @@ func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKey
 // their own, and the workload stores.
 func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.AssignPolicy.Meta, in.Body.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
+		c.dryRun = in.Body.DryRun
 		pol, err := c.policy(ctx, in.Body.Policy)
 		if err != nil {
 			return api.Policy{}, err
@@ -110,8 +112,9 @@ var leaves = slices.DeleteFunc(slices.Clone(policy.Classes), func(c envelope.Cla
 
 // LeavePolicy ends a policy and begins to bring everything under it to where it
 // stands without it. When that is done, no customer key of it is needed.
-func (s *Service) LeavePolicy(ctx context.Context, in api.PolicyInput) (api.Refreshed, error) {
+func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return do(ctx, s, api.LeavePolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
+		c.dryRun = in.DryRun
 		pol, err := c.policy(ctx, in.Policy)
 		if err != nil {
 			return api.Refreshed{}, err

@@ -177,7 +177,7 @@ func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
 			_, err := tx.Exec(w.Ctx, `UPDATE policy SET purge = ?2 WHERE tenant = ?1 AND name = 'n'`, w.Tenant, policy.PurgeRequested)
 			return err
 		})
-		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, named("n"))), api.Conflict)
+		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, leave("n"))), api.Conflict)
 		for name, code := range map[string]api.Code{"n": api.Conflict, "p": api.InvalidArgument, "Sites": api.InvalidArgument, "Service-managed": api.InvalidArgument,
 			"none": api.NotFound, "m": api.Conflict} {
 			before := w.state()
@@ -283,7 +283,7 @@ func TestEnablingCountsAgainstTheLimit(t *testing.T) {
 		w.Must(e(w.SetPolicy(w.ctx, setting("p0", "", &no))))
 		w.Must(e(w.CreatePolicy(w.ctx, newPolicy("p50", keyURI("A-p"), keyURI("B-p")))))
 		policytest.Refuses(t, e(w.SetPolicy(w.ctx, setting("p0", "", &yes))), api.Conflict)
-		w.Must(e(w.LeavePolicy(w.ctx, named("p1"))))
+		w.Must(e(w.LeavePolicy(w.ctx, leave("p1"))))
 		w.Must(e(w.SetPolicy(w.ctx, setting("p0", "", &yes))))
 	})
 }

@@ -38,7 +38,7 @@ func (w *World) AssignTenant(policy string) {
 // Leave leaves a policy; the roll has begun.
 func (w *World) Leave(policy string) {
 	w.t.Helper()
-	w.must(ignore(w.Client.LeavePolicy(w.t.Context(), api.PolicyInput{Policy: policy})))
+	w.must(ignore(w.Client.LeavePolicy(w.t.Context(), api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: policy}})))
 }
 
 func itemOf(store, name string) api.WorkloadItemInput {
