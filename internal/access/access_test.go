@@ -69,7 +69,7 @@ func (w *world) create(t testing.TB, name string) (tenant access.Tenant) {
 		if tenant, err = w.dir.CreateTenant(context.Background(), tx, name); err != nil {
 			return err
 		}
-		return w.dir.Made(context.Background(), tx, tenant.ID)
+		return w.dir.FinishTenant(context.Background(), tx, tenant.ID)
 	})
 	if err != nil {
 		t.Fatal(err)

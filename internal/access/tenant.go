@@ -70,7 +70,7 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string,
 
 // Made notes that all that a tenant begins with stands; fail AlreadyExists if
 // that was noted before.
-func (d *Directory) Made(ctx context.Context, tx *store.Tx, tenant int64) error {
+func (d *Directory) FinishTenant(ctx context.Context, tx *store.Tx, tenant int64) error {
 	n, err := tx.Exec(ctx, updateTenantMade, tenant)
 	if err == nil && n == 0 {
 		err = fail.New(api.AlreadyExists, "create tenant: another request made it meanwhile")

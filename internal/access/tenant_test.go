@@ -58,7 +58,7 @@ func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
 			t.Errorf("asked again: %+v, %v", again, err)
 		}
 		made := func() error {
-			return db.InTx(ctx, func(tx *store.Tx) error { return w.dir.Made(ctx, tx, begun.ID) })
+			return db.InTx(ctx, func(tx *store.Tx) error { return w.dir.FinishTenant(ctx, tx, begun.ID) })
 		}
 		if err := made(); err != nil {
 			t.Fatal(err)

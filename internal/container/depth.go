@@ -130,10 +130,10 @@ func Newest(ctx context.Context, tx *store.Tx) (id int64, err error) {
 	return id, nil
 }
 
-// TakesBlobs says whether blob keys may be put under a generation of a container's
+// AcceptsBlobs says whether blob keys may be put under a generation of a container's
 // key, which is its present one alone: so that nothing is under an older one stays
 // true. It says, too, which id no blob may be below. Until tx ends neither changes.
-func (s *Containers) TakesBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error) {
+func (s *Containers) AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error) {
 	if err := tx.Lock(ctx, id, false); err != nil {
 		return false, 0, err
 	}

@@ -11,11 +11,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// Mark marks for deletion the containers whose keys stand on the first limit
+// MarkPurged marks for deletion the containers whose keys stand on the first limit
 // key pages with an id above after under the given policy keys. It returns the
 // last page, 0 when there was none, and how many containers it marked. What is
 // marked shows, and neither opens nor moves any more.
-func (s *Containers) Mark(ctx context.Context, tx *store.Tx, tenant int64, under []keypage.Parent, classes []envelope.Class, after int64, limit int, at time.Time) (last, marked int64, err error) {
+func (s *Containers) MarkPurged(ctx context.Context, tx *store.Tx, tenant int64, under []keypage.Parent, classes []envelope.Class, after int64, limit int, at time.Time) (last, marked int64, err error) {
 	pages, err := keypage.Under(ctx, tx, tenant, under, classes, after, limit)
 	if err != nil {
 		return 0, 0, err

@@ -24,7 +24,7 @@ import (
 // That a blob is an orphan is decided without a clock being right:
 //
 //  1. A collection first draws a line, an id, in the database. From then on no
-//     transaction names a new blob whose id is below the line (nameNew), and the
+//     transaction names a new blob whose id is below the line (checkGCFence), and the
 //     ones that were about to have ended: they hold the lock naming shared, the
 //     line is drawn under it alone.
 //  2. So a blob below the line that one later snapshot finds in neither of the
@@ -122,10 +122,10 @@ func lastLine(ctx context.Context, tx *store.Tx) (line int64, err error) {
 	return line, nil
 }
 
-// nameNew has to be called in the transaction that inserts rows of new blobs: it
+// checkGCFence has to be called in the transaction that inserts rows of new blobs: it
 // fails where a collection may have taken one of them, and holds up the next
 // collection until the transaction has ended.
-func nameNew(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
+func checkGCFence(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
 	if err := tx.Lock(ctx, naming, false); err != nil {
 		return err
 	}

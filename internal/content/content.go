@@ -47,9 +47,9 @@ type Keys interface {
 	DraftBackup(ctx context.Context, c container.Container) (*container.Draft, error)
 	DraftFrom(ctx context.Context, backup container.Container, kind container.Kind, name string, policy int64) (*container.Draft, error)
 	Add(ctx context.Context, d *container.Draft, also func(tx *store.Tx, c container.Container) error) (container.Container, error)
-	// TakesBlobs says whether blob keys may be put under a generation of a
+	// AcceptsBlobs says whether blob keys may be put under a generation of a
 	// container's key, and which id no blob may be below, until tx ends.
-	TakesBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error)
+	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error)
 	// SetRenewed says that no blob of a container is older than mark.
 	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
 	// IsFolded says whether all files of c are found by their folded paths;

@@ -218,10 +218,10 @@ func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) er
 		return err
 	}
 	return run(func(tx *store.Tx) error {
-		if err := b.contents.takesBlobs(ctx, tx, opened, b.rows); err != nil {
+		if err := b.contents.acceptsBlobs(ctx, tx, opened, b.rows); err != nil {
 			return err
 		}
-		if err := nameNew(ctx, tx, b.rows); err != nil {
+		if err := checkGCFence(ctx, tx, b.rows); err != nil {
 			return err
 		}
 		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {

@@ -20,11 +20,11 @@ func (e staleError) Error() string {
 	return fmt.Sprintf("content: blobs are older than %d, to which a roll has renewed their container", e.mark)
 }
 
-// takesBlobs holds off, until tx ends, that the key of opened goes and that the
+// acceptsBlobs holds off, until tx ends, that the key of opened goes and that the
 // container is said to have nothing older than it has. It fails with errLost when
 // the key has gone, and with a staleError when blobs are too old.
-func (s *Contents) takesBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
-	takes, renewed, err := s.keys.TakesBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
+func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
+	takes, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
 	if err != nil {
 		return err
 	}

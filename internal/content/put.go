@@ -255,7 +255,7 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 		return err
 	}
 	return run(func(tx *store.Tx) error {
-		if err := s.takesBlobs(ctx, tx, opened, u.blobs); err != nil {
+		if err := s.acceptsBlobs(ctx, tx, opened, u.blobs); err != nil {
 			return err
 		}
 		id, hash, err := u.found.file(ctx, tx, u.container)
@@ -278,7 +278,7 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 				return err
 			}
 		}
-		if err := nameNew(ctx, tx, u.blobs); err != nil {
+		if err := checkGCFence(ctx, tx, u.blobs); err != nil {
 			return err
 		}
 		if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, pages); err != nil {

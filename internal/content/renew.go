@@ -26,8 +26,8 @@ const (
 
 // Renewal says how Renew goes about its work.
 type Renewal struct {
-	// Mark is an id: blobs that are older get new keys.
-	Mark int64
+	// Watermark is an id: blobs that are older get new keys.
+	Watermark int64
 	// Hold begins each transaction and says whether the work is still wanted.
 	Hold func(tx *store.Tx) error
 	// Slow waits until so many bytes may be encrypted anew.
@@ -44,7 +44,7 @@ type Renewal struct {
 // takes its place is committed. Items that do not open are skipped. What others
 // changed meanwhile is left for another call.
 func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) error {
-	store.PastID(r.Mark)
+	store.PastID(r.Watermark)
 	run := renewing{Renewal: r, contents: s, container: c, skipped: map[int64]bool{}}
 	if err := run.all(ctx); err != nil {
 		return fmt.Errorf("encrypt container %d anew: %w", c.ID, err)
@@ -63,7 +63,7 @@ func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Con
 			return err
 		}
 		for _, c := range containers {
-			if err := tx.Lock(ctx, c.ID, true); err != nil { // takesBlobs
+			if err := tx.Lock(ctx, c.ID, true); err != nil { // acceptsBlobs
 				return err
 			}
 			if stale, err := hasStale(ctx, tx, c, mark); err != nil {
@@ -121,7 +121,7 @@ func (r *renewing) all(ctx context.Context) error {
 		var stale []blobRow
 		var pages pageSet // of the same moment: another node may renew the same
 		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
-			if stale, err = staleAfter(working, tx, r.container, r.Mark, after, unitBlobs); err != nil {
+			if stale, err = staleAfter(working, tx, r.container, r.Watermark, after, unitBlobs); err != nil {
 				return err
 			}
 			stale = firstUnit(stale)
@@ -306,7 +306,7 @@ func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 		if err := u.Hold(tx); err != nil {
 			return err
 		}
-		if err := s.takesBlobs(ctx, tx, u.opened, nil); err != nil {
+		if err := s.acceptsBlobs(ctx, tx, u.opened, nil); err != nil {
 			return err
 		}
 		news, pages, err := u.plan(ctx, tx)
@@ -319,7 +319,7 @@ func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 				olds, fresh = append(olds, f.old), append(fresh, f.row)
 			}
 		}
-		if err := nameNew(ctx, tx, fresh); err != nil {
+		if err := checkGCFence(ctx, tx, fresh); err != nil {
 			return err
 		}
 		if err := u.write(ctx, tx, news, pages, olds); err != nil {

@@ -17,7 +17,7 @@ import (
 
 // renewal does all that is due, and notes what it skipped.
 func (w *world) renewal(mark int64, skipped map[int64]error) content.Renewal {
-	return content.Renewal{Mark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
+	return content.Renewal{Watermark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
 		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
 }
 

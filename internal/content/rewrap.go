@@ -60,12 +60,12 @@ func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []contai
 
 // UnderOlder returns where pages of blob keys stand under the older keys of some
 // containers of a tenant, of which it gets the generations of the present ones.
-func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map[int64]uint32) ([]keypage.Stand, error) {
+func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map[int64]uint32) ([]keypage.Location, error) {
 	parents := make([]keypage.Parent, 0, len(generations))
 	for _, id := range slices.Sorted(maps.Keys(generations)) {
 		parents = append(parents, keypage.Parent{ID: id, Generation: generations[id] - 1})
 	}
-	return keypage.Standing(ctx, tx, tenant, envelope.ClassBlob, parents)
+	return keypage.Locate(ctx, tx, tenant, envelope.ClassBlob, parents)
 }
 
 // ConfirmNoneUnderOlder returns of some containers of a tenant, each with the

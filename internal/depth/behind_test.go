@@ -62,7 +62,7 @@ func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
 		if o := w.key(late); o.Generation != 2 {
 			w.Errorf("the late container has a key of generation %d", o.Generation)
 		}
-		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Mark); n != 0 {
+		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Watermark); n != 0 {
 			w.Errorf("%d blobs have older keys", n)
 		}
 		w.read(first, late)

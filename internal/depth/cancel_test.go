@@ -23,11 +23,11 @@ func TestDeepRollIsNotCancelledAfterItsFirstKey(t *testing.T) {
 		w.Must(err)
 		var ro roll.Roll
 		w.Refresh(pol, api.DepthContainer, false, func(tx *store.Tx, c policy.Change) error {
-			mark, err := depth.Mark(w.Ctx, tx)
+			mark, err := depth.NewWatermark(w.Ctx, tx)
 			if err != nil {
 				return err
 			}
-			ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: api.DepthContainer, Mark: mark,
+			ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: api.DepthContainer, Watermark: mark,
 				Options: roll.Options{IncludeInactive: true}}, w.Clock.Now())
 			return err
 		})

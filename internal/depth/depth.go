@@ -39,9 +39,9 @@ func New(db *store.DB, containers *container.Containers, contents *content.Conte
 	return &Deep{db, containers, contents}
 }
 
-// Mark draws the mark of a roll: an id above those of all keys that are there,
+// NewWatermark draws the mark of a roll: an id above those of all keys that are there,
 // also where another node's clock is ahead.
-func Mark(ctx context.Context, tx *store.Tx) (int64, error) {
+func NewWatermark(ctx context.Context, tx *store.Tx) (int64, error) {
 	blob, err := content.NewestBlob(ctx, tx)
 	if err != nil {
 		return 0, err
@@ -50,7 +50,7 @@ func Mark(ctx context.Context, tx *store.Tx) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	last, err := roll.NewestMark(ctx, tx)
+	last, err := roll.NewestWatermark(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
@@ -68,14 +68,14 @@ func scopeOf(sc roll.Scope) container.Scope {
 // Size counts what a stage does of a scope.
 func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope) (int64, error) {
 	if stage == api.StageContent {
-		return content.CountBytes(ctx, tx, scopeOf(sc), sc.Mark)
+		return content.CountBytes(ctx, tx, scopeOf(sc), sc.Watermark)
 	}
-	return container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Mark)
+	return container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Watermark)
 }
 
 // Left returns up to limit containers of which a stage has something to do.
 func (d *Deep) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
-	return container.LeftOf(ctx, tx, scopeOf(sc), due[stage], sc.Mark, limit)
+	return container.LeftOf(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
 }
 
 const (
@@ -152,7 +152,7 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) er
 			}
 		}
 		for last := int64(0); ; {
-			ids, err := w.containers.Claim(ctx, w.Tenant, after, due[w.Stage], w.Mark, last, w.groupSize(), w.Node)
+			ids, err := w.containers.Claim(ctx, w.Tenant, after, due[w.Stage], w.Watermark, last, w.groupSize(), w.Node)
 			if err != nil {
 				return err
 			}
@@ -185,7 +185,7 @@ func (w *work) groupSize() int {
 // rekey gives new keys to the containers of a page. What does not open is told
 // when it is opened alone.
 func (w *work) rekey(ctx context.Context, page int64) error {
-	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Mark, w.Hold)
+	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Watermark, w.Hold)
 	if n > 0 {
 		w.did.Store(true)
 	}
@@ -253,7 +253,7 @@ func (w *work) ended(containers int) roll.Done {
 func (w *work) renew(ctx context.Context, g *container.Group) error {
 	var list []container.Container
 	for _, o := range g.Opened {
-		err := w.contents.Renew(ctx, o.Container, content.Renewal{Mark: w.Mark, Hold: w.Hold,
+		err := w.contents.Renew(ctx, o.Container, content.Renewal{Watermark: w.Watermark, Hold: w.Hold,
 			Slow: func(ctx context.Context, bytes int64) error { return w.Slow(ctx, 0, bytes) },
 			Done: func(tx *store.Tx, bytes int64) error { return w.Done(tx, roll.Done{Bytes: bytes}) },
 			Skip: func(item int64, err error) { w.Skip(o.ID, fmt.Sprintf("item %d", item), err) }})
@@ -265,7 +265,7 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if len(list) == 0 {
 		return nil
 	}
-	n, err := w.contents.FinishRenewed(ctx, list, w.Mark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.ended(int(containers))) })
+	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.ended(int(containers))) })
 	if n > 0 {
 		w.did.Store(true)
 	}

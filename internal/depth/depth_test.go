@@ -93,7 +93,7 @@ func (w *world) begin(pol policy.Policy, to api.Depth) (ro roll.Roll) {
 	w.Refresh(pol, to, false, func(tx *store.Tx, c policy.Change) (err error) {
 		start := roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: to}
 		if to != api.DepthPolicy {
-			if start.Mark, err = depth.Mark(w.Ctx, tx); err != nil {
+			if start.Watermark, err = depth.NewWatermark(w.Ctx, tx); err != nil {
 				return err
 			}
 		}
@@ -235,7 +235,7 @@ func TestDepthContentEncryptsAllAnew(t *testing.T) {
 		if p.Done != 6 || p.BytesTotal == 0 || p.BytesDone != p.BytesTotal {
 			w.Errorf("%+v", p)
 		}
-		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Mark); n != 0 {
+		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Watermark); n != 0 {
 			w.Errorf("%d blobs have older keys", n)
 		}
 		w.read(list...)

@@ -33,11 +33,11 @@ func TestContentIsEncryptedNoFasterThanTheLimit(t *testing.T) {
 		const seconds = 12
 		var ro roll.Roll
 		w.Refresh(pol, api.DepthContent, false, func(tx *store.Tx, c policy.Change) error {
-			mark, err := depth.Mark(w.Ctx, tx)
+			mark, err := depth.NewWatermark(w.Ctx, tx)
 			if err != nil {
 				return err
 			}
-			ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: api.DepthContent, Mark: mark,
+			ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: api.DepthContent, Watermark: mark,
 				Options: roll.Options{BytesPerSecond: int64(bytes / seconds)}}, time.Now())
 			return err
 		})

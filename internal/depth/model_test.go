@@ -209,7 +209,7 @@ func (m *model) ended() {
 		ro := m.begin(m.Again(pol), api.DepthContent)
 		m.finish(ro, api.RollFinished)
 		reached := ` FROM container c JOIN key_page p ON p.id = c.page WHERE c.tenant = ?1 AND p.class = ?2 AND p.parent = ?3`
-		of := []any{m.Tenant, envelope.ClassActive, ro.Target, ro.Mark}
+		of := []any{m.Tenant, envelope.ClassActive, ro.Target, ro.Watermark}
 		for what, query := range map[string]string{
 			"with an older key":  `SELECT COUNT(*)` + reached + ` AND (c.keyed < ?4 OR c.older <> 0 OR c.renewed < ?4)`,
 			"with an older blob": `SELECT COUNT(*) FROM item i JOIN blob b ON b.item = i.id WHERE b.id < ?4 AND i.container IN (SELECT c.id` + reached + `)`,

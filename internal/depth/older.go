@@ -122,7 +122,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 			return err
 		}
 		for _, o := range opened { // in id order
-			if err := tx.Lock(ctx, o.ID, true); err != nil { // TakesBlobs
+			if err := tx.Lock(ctx, o.ID, true); err != nil { // AcceptsBlobs
 				return err
 			}
 		}
@@ -131,7 +131,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 			return err
 		}
 		done := slices.DeleteFunc(slices.Clone(opened), func(o container.Opened) bool {
-			return slices.ContainsFunc(left, func(at keypage.Stand) bool { return at.Parent == o.ID })
+			return slices.ContainsFunc(left, func(at keypage.Location) bool { return at.Parent == o.ID })
 		})
 		if len(done) == 0 {
 			return nil

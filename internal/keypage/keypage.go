@@ -151,29 +151,29 @@ func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, cl
 	return all[:min(len(all), limit)], nil
 }
 
-// Stand is where a page stands.
-type Stand struct {
+// Location is where a page stands.
+type Location struct {
 	ID     int64
 	Parent int64
 }
 
-// Standing returns the pages of a class that stand under some parents, in id
+// Locate returns the pages of a class that stand under some parents, in id
 // order, without reading them. No parent comes twice.
-func Standing(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Class, parents []Parent) ([]Stand, error) {
-	var stands []Stand
+func Locate(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Class, parents []Parent) ([]Location, error) {
+	var all []Location
 	for part := range slices.Chunk(parents, maxListed) {
 		query, args := placesUnder(tenant, class, part)
-		found, err := store.Collect(ctx, tx, func(row store.Scanner) (at Stand, err error) {
+		found, err := store.Collect(ctx, tx, func(row store.Scanner) (at Location, err error) {
 			err = row.Scan(&at.ID, &at.Parent)
 			return at, err
 		}, query, args...)
 		if err != nil {
 			return nil, fmt.Errorf("list key pages: %w", err)
 		}
-		stands = append(stands, found...)
+		all = append(all, found...)
 	}
-	slices.SortFunc(stands, func(a, b Stand) int { return cmp.Compare(a.ID, b.ID) })
-	return stands, nil
+	slices.SortFunc(all, func(a, b Location) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
 }
 
 // GetAll returns those of some pages that are there, in id order.

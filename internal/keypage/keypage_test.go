@@ -315,7 +315,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				if gotPages != pages || gotKeys != keys {
 					t.Errorf("Count: %d pages, %d keys, want %d, %d", gotPages, gotKeys, pages, keys)
 				}
-				stands, err := keypage.Standing(ctx, tx, tenant, envelope.ClassBlob, apart)
+				stands, err := keypage.Locate(ctx, tx, tenant, envelope.ClassBlob, apart)
 				if err != nil {
 					return err
 				}
@@ -327,7 +327,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				parentOf := func(at keypage.Stand, r keypage.Row) bool { return at.Parent == r.Parent }
+				parentOf := func(at keypage.Location, r keypage.Row) bool { return at.Parent == r.Parent }
 				if !slices.EqualFunc(gotStanding, standing, same) || !slices.EqualFunc(stands, standing, parentOf) {
 					t.Errorf("Standing and GetAll: %v, %v, want %v", stands, gotStanding, standing)
 				}
@@ -378,7 +378,7 @@ func TestUnderAndCountTakeAnyNumberOfParents(t *testing.T) {
 					}
 				}
 			}
-			stands, err := keypage.Standing(ctx, tx, tenant, envelope.ClassActive, asked)
+			stands, err := keypage.Locate(ctx, tx, tenant, envelope.ClassActive, asked)
 			if len(stands) != parents || err != nil {
 				t.Errorf("Standing: %d pages, %v", len(stands), err)
 			}

@@ -207,7 +207,7 @@ func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error
 	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
 		return err
 	}
-	err := n.DB.InTx(ctx, func(tx *store.Tx) error { return directory.Made(ctx, tx, n.Tenant.ID) })
+	err := n.DB.InTx(ctx, func(tx *store.Tx) error { return directory.FinishTenant(ctx, tx, n.Tenant.ID) })
 	if fail.Is(err, api.AlreadyExists) { // at an earlier start
 		return nil
 	}

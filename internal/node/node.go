@@ -396,7 +396,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		TenantGUID: func(ctx context.Context, tenant int64) (uuid.UUID, error) {
 			return n.tenantGUID(ctx, directory, tenant)
 		}})
-	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Standing: n.DB.Ping})
+	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Health: n.DB.Ping})
 
 	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
 	n.serving = true

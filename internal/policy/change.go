@@ -190,7 +190,7 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 		if err != nil {
 			return err
 		}
-		if err := standing.TakesIn(); err != nil {
+		if err := standing.CheckAccepting(); err != nil {
 			return err
 		}
 		if standing.Current != pol.Current {

@@ -58,7 +58,7 @@ func TestAfterARefusalNoSequenceLetsAUserReadBeforeACustomerKeyServes(t *testing
 					}
 				}
 			}
-			x.Policies.Drop(w.Ctx, w.Tenant, x.pol.ID)
+			x.Policies.ForgetKeys(w.Ctx, w.Tenant, x.pol.ID)
 			w.InTx(func(tx *store.Tx) error { // at most 50 are active
 				_, err := tx.Exec(w.Ctx, `UPDATE policy SET enabled = 0 WHERE id = ?1`, x.pol.ID)
 				return err

@@ -389,7 +389,7 @@ func (p *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy
 	}
 	pol, err := p.ByID(ctx, tx, tenant, policy)
 	if err == nil {
-		err = pol.TakesIn()
+		err = pol.CheckAccepting()
 	}
 	return pol.Current, err
 }

@@ -13,10 +13,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// TakesIn refuses a policy that takes in nothing and whose keys stay as they
+// CheckAccepting refuses a policy that takes in nothing and whose keys stay as they
 // are: Conflict while it is disabled and once its purge was requested, Gone once
 // it was purged.
-func (pol Policy) TakesIn() error {
+func (pol Policy) CheckAccepting() error {
 	switch pol.Purge {
 	case PurgeRequested:
 		return fail.New(api.Conflict, "policy %q: its purge was requested: it takes in nothing any more, and its keys stay as they are", pol.Name).
@@ -108,7 +108,7 @@ func (p *Policies) RequestPurge(ctx context.Context, tx *store.Tx, tenant, polic
 	}
 	pol, err := p.ByID(ctx, tx, tenant, policy)
 	if err == nil {
-		err = pol.TakesIn()
+		err = pol.CheckAccepting()
 	}
 	if err != nil {
 		return pol, err
@@ -134,7 +134,7 @@ func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int6
 }
 
 // Drop forgets every opened key of a policy.
-func (p *Policies) Drop(ctx context.Context, tenant, policy int64) error {
+func (p *Policies) ForgetKeys(ctx context.Context, tenant, policy int64) error {
 	return p.DB.View(ctx, func(tx *store.Tx) error {
 		keys, err := p.Keys(ctx, tx, tenant, policy)
 		for _, k := range keys {

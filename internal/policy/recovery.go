@@ -20,8 +20,8 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 	case profile.Keys == 0 || profile.AutomaticFallback:
 		return fail.New(api.InvalidArgument, "recover policy %q: a %s policy has no recovery mode", pol.Name, pol.Kind).
 			WithHint("make a new policy and assign it to what the lost keys protect: the availability key opens it on the way")
-	case pol.TakesIn() != nil:
-		return pol.TakesIn()
+	case pol.CheckAccepting() != nil:
+		return pol.CheckAccepting()
 	case !pol.Recovery.IsZero():
 		return fail.New(api.Conflict, "recover policy %q: it is in recovery mode already", pol.Name).
 			WithHint("put it under two new keys: Restore-SPODataEncryptionPolicy")
@@ -53,7 +53,7 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 // needed gets wraps by two new customer keys, and keeps its material. also runs
 // in the same transaction.
 func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, also func(*store.Tx) error) (warnings []string, err error) {
-	if err := pol.TakesIn(); err != nil {
+	if err := pol.CheckAccepting(); err != nil {
 		return nil, err
 	}
 	if pol.Recovery.IsZero() {

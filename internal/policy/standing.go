@@ -32,19 +32,19 @@ func (p *Policies) covering(ctx context.Context, tx *store.Tx, tenant int64) (in
 	return pol.ID, err
 }
 
-// lockStanding takes the service-managed policy's lock exclusively: while it is
+// lockServiceManaged takes the service-managed policy's lock exclusively: while it is
 // held, no policy comes to cover anything or ceases to, and nothing is made
 // under the policy that covers it.
-func (p *Policies) lockStanding(ctx context.Context, tx *store.Tx, tenant int64) (managed int64, err error) {
+func (p *Policies) lockServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (managed int64, err error) {
 	if managed, err = p.ServiceManaged(ctx, tx, tenant); err != nil {
 		return 0, err
 	}
 	return managed, tx.Lock(ctx, managed, true)
 }
 
-// LockEach takes the locks of some policies exclusively, in the one order that
+// LockAll takes the locks of some policies exclusively, in the one order that
 // lets no two transactions wait for each other.
-func LockEach(ctx context.Context, tx *store.Tx, policies ...int64) error {
+func LockAll(ctx context.Context, tx *store.Tx, policies ...int64) error {
 	slices.Sort(policies)
 	for _, id := range slices.Compact(policies) {
 		if err := tx.Lock(ctx, id, true); err != nil {
@@ -63,14 +63,14 @@ func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.T
 			WithHint("a multi-workload policy can: New-M365DataAtRestEncryptionPolicy makes one")
 	}
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := p.lockStanding(ctx, tx, pol.Tenant); err != nil {
+		if _, err := p.lockServiceManaged(ctx, tx, pol.Tenant); err != nil {
 			return err
 		}
 		before, err := p.covering(ctx, tx, pol.Tenant)
 		if err != nil {
 			return err
 		}
-		if err := LockEach(ctx, tx, before, pol.ID); err != nil {
+		if err := LockAll(ctx, tx, before, pol.ID); err != nil {
 			return err
 		}
 		now, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
@@ -111,7 +111,7 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
 	}
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
-		managed, err := p.lockStanding(ctx, tx, pol.Tenant)
+		managed, err := p.lockServiceManaged(ctx, tx, pol.Tenant)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 		if to == pol.ID {
 			to = managed
 		}
-		if err := LockEach(ctx, tx, pol.ID, to); err != nil {
+		if err := LockAll(ctx, tx, pol.ID, to); err != nil {
 			return err
 		}
 		left, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
@@ -193,7 +193,7 @@ func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx
 			return err
 		}
 		if now.Purge != NotPurged {
-			return now.TakesIn()
+			return now.CheckAccepting()
 		}
 		if s.Description != nil {
 			now.Description = *s.Description

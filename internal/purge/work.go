@@ -176,7 +176,7 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 // dropKeys has this process forget the policy's keys. It is done each time: the
 // process may have learned only later that the policy is deleted.
 func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
-	return p.Policies.Drop(ctx, one.Tenant, one.Policy)
+	return p.Policies.ForgetKeys(ctx, one.Tenant, one.Policy)
 }
 
 // batchPages is how many key pages' containers one transaction marks.
@@ -202,7 +202,7 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 		for after, more := int64(0), true; more; {
 			var last, marked int64
 			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
-				if last, marked, err = p.Containers.Mark(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages, p.Now()); err != nil {
+				if last, marked, err = p.Containers.MarkPurged(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages, p.Now()); err != nil {
 					return err
 				}
 				return addMarked(ctx, tx, one, marked)

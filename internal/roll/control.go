@@ -82,7 +82,7 @@ func Cancel(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll
 	if r.Source != 0 {
 		locks = append(locks, r.Source)
 	}
-	if err := policy.LockEach(ctx, tx, locks...); err != nil { // no page is swapped, and no roll begun, meanwhile
+	if err := policy.LockAll(ctx, tx, locks...); err != nil { // no page is swapped, and no roll begun, meanwhile
 		return err
 	}
 	r, err := byID(ctx, tx, r.Tenant, r.ID)

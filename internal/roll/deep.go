@@ -30,12 +30,12 @@ type Deep interface {
 }
 
 // Scope is what a roll reaches: the containers whose keys stand under some policy
-// keys in pages of some classes. Keys that are older than Mark are replaced.
+// keys in pages of some classes. Keys that are older than Watermark are replaced.
 type Scope struct {
-	Tenant  int64
-	Parents []keypage.Parent
-	Classes []envelope.Class
-	Mark    int64
+	Tenant    int64
+	Parents   []keypage.Parent
+	Classes   []envelope.Class
+	Watermark int64
 }
 
 // Share is what a node does of a stage, and how.
@@ -93,7 +93,7 @@ func older(classes []envelope.Class) (all []envelope.Class) {
 
 // scope is what a roll reaches below some policy keys.
 func (r Roll) scope(parents []keypage.Parent) Scope {
-	return Scope{Tenant: r.Tenant, Parents: parents, Classes: changing(r.Classes), Mark: r.Mark}
+	return Scope{Tenant: r.Tenant, Parents: parents, Classes: changing(r.Classes), Watermark: r.Watermark}
 }
 
 // size counts what a roll does below policy keys.
@@ -120,7 +120,7 @@ func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits b
 	if err != nil || stopped {
 		return false, 0, err
 	}
-	store.PastID(ro.Mark)
+	store.PastID(ro.Watermark)
 	w := &deepWork{Roller: r, roll: ro, damaged: damaged, containers: map[int64]bool{},
 		scope: ro.scope([]keypage.Parent{{ID: target.ID, Generation: target.Generation}})}
 	for _, stage := range ro.deep() {
@@ -361,7 +361,7 @@ func (r *Roller) interrupted(ctx context.Context, ro Roll, err error) (waits boo
 	return false, 0, err
 }
 
-// NewestMark returns the highest mark of a roll, 0 if there is none.
-func NewestMark(ctx context.Context, tx *store.Tx) (mark int64, err error) {
+// NewestWatermark returns the highest mark of a roll, 0 if there is none.
+func NewestWatermark(ctx context.Context, tx *store.Tx) (mark int64, err error) {
 	return mark, tx.QueryRow(ctx, `SELECT COALESCE(MAX(mark), 0) FROM roll`).Scan(&mark)
 }

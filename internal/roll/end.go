@@ -19,9 +19,9 @@ func End(ctx context.Context, tx *store.Tx, tenant, policy int64, message string
 	return err
 }
 
-// Gathering says whether a roll still brings containers of another policy to
+// IncomingRoll says whether a roll still brings containers of another policy to
 // this one, and which.
-func Gathering(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
+func IncomingRoll(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
 	latest, ok, err := Latest(ctx, tx, tenant, policy)
 	return latest, ok && latest.Source != 0 && latest.Unfinished(), err
 }

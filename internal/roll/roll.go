@@ -51,9 +51,9 @@ type Roll struct {
 	Retries int64
 	Begun   time.Time // when it brought the first over; zero: not yet
 	Warned  time.Time // when the log was told that it is late; zero: not yet
-	// Mark is an id: keys that are older are replaced at depths container and
+	// Watermark is an id: keys that are older are replaced at depths container and
 	// content.
-	Mark int64
+	Watermark int64
 	// Stage is what a roll of these depths has come to; empty: stage policy.
 	Stage                 api.RollStage
 	ContainersDone        int64 // of which nothing is left to do at these depths
@@ -69,10 +69,10 @@ type Start struct {
 	Classes  []envelope.Class // nil: those that the policy's profile rolls
 	Revision uuid.UUID        // of the target
 	Depth    api.Depth        // "": policy
-	// Mark is an id that no key drew which was made before: those are replaced at
+	// Watermark is an id that no key drew which was made before: those are replaced at
 	// depths container and content.
-	Mark    int64
-	Options Options
+	Watermark int64
+	Options   Options
 }
 
 // Begin writes a roll in the transaction that made its target current.
@@ -101,7 +101,7 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 		s.Depth = api.DepthPolicy
 	}
 	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: s.Source, Classes: slices.Clone(s.Classes),
-		Revision: s.Revision, Depth: s.Depth, Mark: s.Mark, State: api.RollRunning, Started: now}
+		Revision: s.Revision, Depth: s.Depth, Watermark: s.Watermark, State: api.RollRunning, Started: now}
 	s.Options.apply(&r)
 	before, ok, err := Latest(ctx, tx, pol.Tenant, pol.ID)
 	if err != nil {
@@ -118,7 +118,7 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 		r.Classes = union(r.Classes, before.Classes)
 		if len(before.deep()) > len(r.deep()) {
 			r.Depth = before.Depth
-			r.Mark = max(r.Mark, before.Mark)
+			r.Watermark = max(r.Watermark, before.Watermark)
 		}
 	}
 	if err := checkSweep(ctx, tx, policies, r, before); err != nil {

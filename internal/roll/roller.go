@@ -274,7 +274,7 @@ func (r *Roller) leftUnderOlder(ctx context.Context, tx *store.Tx, ro Roll) (int
 	if ro.Source != 0 {
 		held = append(held, ro.Source)
 	}
-	if err := policy.LockEach(ctx, tx, held...); err != nil {
+	if err := policy.LockAll(ctx, tx, held...); err != nil {
 		return 0, err
 	}
 	return standing(ctx, tx, r.Policies, ro, slices.Concat(ro.Classes, older(ro.Classes)))

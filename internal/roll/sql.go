@@ -18,7 +18,7 @@ func insert(ctx context.Context, tx *store.Tx, r Roll) error {
 		containers_per_second, bytes_per_second, mark)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?15, ?16)`,
 		r.ID, r.Tenant, r.Policy, r.Target, r.Source, joinClasses(r.Classes), r.Revision.String(), string(r.Depth), string(r.State), r.Total,
-		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message, r.ContainersPerSecond, r.BytesPerSecond, r.Mark)
+		r.Started.UnixMilli(), r.Deadline.UnixMilli(), r.Message, r.ContainersPerSecond, r.BytesPerSecond, r.Watermark)
 	return err
 }
 
@@ -46,7 +46,7 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 		var started, finished, deadline, begun, warned int64
 		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
 			&started, &finished, &deadline, &r.Message, &r.ContainersPerSecond, &r.BytesPerSecond, &r.Retries, &begun, &warned,
-			&r.Mark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone)
+			&r.Watermark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone)
 		if err != nil {
 			return nil, err
 		}

@@ -33,9 +33,9 @@ type Config struct {
 	// Ready is whether operations are taken: false while the process starts
 	// and while it drains. It is called for each request.
 	Ready func() bool
-	// Standing is whether what all operations need answers; /readyz alone asks
+	// Health is whether what all operations need answers; /readyz alone asks
 	// it, once at a time. Nil: there is nothing to ask.
-	Standing func(ctx context.Context) error
+	Health func(ctx context.Context) error
 }
 
 type handler struct {
@@ -141,13 +141,13 @@ const standingTime = 2 * time.Second
 
 // standing asks once for all who ask at a time: anybody may, without a token.
 func (h *handler) standing(ctx context.Context) bool {
-	if h.Standing == nil {
+	if h.Health == nil {
 		return true
 	}
 	_, err, _ := h.asking.Do("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), standingTime)
 		defer cancel()
-		return nil, h.Standing(ctx)
+		return nil, h.Health(ctx)
 	})
 	return err == nil
 }

@@ -71,7 +71,7 @@ func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Option
 		if err != nil {
 			return err
 		}
-		if err := now.TakesIn(); err != nil {
+		if err := now.CheckAccepting(); err != nil {
 			return err
 		}
 		if err := c.checkNoRoll(ctx, tx, now); err != nil {
@@ -97,7 +97,7 @@ func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Chan
 		if done.Rewrapped > 0 {
 			return nil
 		}
-		start := roll.Start{Policy: pol, Depth: to, Options: options, Mark: store.NewID()}
+		start := roll.Start{Policy: pol, Depth: to, Options: options, Watermark: store.NewID()}
 		plan, err := roll.Plan(ctx, tx, c.Policies, start, c.Now())
 		if err == nil {
 			err = c.Roller.Estimate(ctx, tx, plan, out.Estimate)

@@ -48,7 +48,7 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 		if err != nil {
 			return err
 		}
-		if err := pol.TakesIn(); err != nil {
+		if err := pol.CheckAccepting(); err != nil {
 			return err
 		}
 		if pol.Kind != api.MailboxPolicy {

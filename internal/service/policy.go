@@ -82,7 +82,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 			if managed, err = s.Policies.ServiceManagedIn(ctx, tx, c.tenant, geo.ID); err != nil {
 				return 0, err
 			}
-			return managed, c.checkArrived(ctx, tx, managed)
+			return managed, c.checkNoIncoming(ctx, tx, managed)
 		}
 		if in.Body.DryRun {
 			return c.checkCreate(ctx, d, func(tx *store.Tx) error {
@@ -237,7 +237,7 @@ func (c *call) change(ctx context.Context, identity string, to api.Depth, asked 
 		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
 		}
-		if err := pol.TakesIn(); err != nil {
+		if err := pol.CheckAccepting(); err != nil {
 			return err
 		}
 		latest, _, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
@@ -260,7 +260,7 @@ func (c *call) change(ctx context.Context, identity string, to api.Depth, asked 
 				return err
 			}
 			start := roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID, Depth: to, Options: options}
-			if start.Mark, err = markOf(ctx, tx, to); err != nil {
+			if start.Watermark, err = markOf(ctx, tx, to); err != nil {
 				return err
 			}
 			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
@@ -316,7 +316,7 @@ func markOf(ctx context.Context, tx *store.Tx, to api.Depth) (int64, error) {
 	if to != api.DepthContainer && to != api.DepthContent {
 		return 0, nil
 	}
-	return depth.Mark(ctx, tx)
+	return depth.NewWatermark(ctx, tx)
 }
 
 func depthOf(d api.Depth) (api.Depth, error) {

@@ -114,14 +114,14 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 
 // checkPurgeable refuses a policy that cannot be purged, or not now.
 func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
-	if err := pol.TakesIn(); err != nil {
+	if err := pol.CheckAccepting(); err != nil {
 		return err
 	}
 	if policy.ProfileOf(pol.Kind).Keys == 0 {
 		return fail.New(api.InvalidArgument, "purge policy %q: a %s policy stands beneath all others and cannot be purged", pol.Name, pol.Kind).
 			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
 	}
-	ro, gathers, err := roll.Gathering(ctx, tx, c.tenant, pol.ID)
+	ro, gathers, err := roll.IncomingRoll(ctx, tx, c.tenant, pol.ID)
 	if err != nil || !gathers {
 		return err
 	}

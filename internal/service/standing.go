@@ -75,7 +75,7 @@ func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (a
 		}
 		err = s.Policies.Assign(ctx, pol, func(tx *store.Tx, now policy.Policy, before int64) error {
 			if before != now.ID {
-				if err := c.checkArrived(ctx, tx, before); err != nil {
+				if err := c.checkNoIncoming(ctx, tx, before); err != nil {
 					return err
 				}
 				if err := c.bring(ctx, tx, roll.Start{Policy: now, Source: before}); err != nil {
@@ -120,7 +120,7 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 			return api.Refreshed{}, err
 		}
 		err = s.Policies.Leave(ctx, pol, func(tx *store.Tx, left, to policy.Policy) error {
-			if err := c.checkArrived(ctx, tx, left.ID, to.ID); err != nil {
+			if err := c.checkNoIncoming(ctx, tx, left.ID, to.ID); err != nil {
 				return err
 			}
 			if _, err := s.Containers.Release(ctx, tx, c.tenant, left.ID); err != nil {
@@ -154,10 +154,10 @@ func (c *call) bring(ctx context.Context, tx *store.Tx, start roll.Start) error 
 	return err
 }
 
-// checkArrived refuses while containers are on their way to a policy from
+// checkNoIncoming refuses while containers are on their way to a policy from
 // another one: who takes the policy's place would miss them. Those that come
 // from one of back are where they are to go.
-func (c *call) checkArrived(ctx context.Context, tx *store.Tx, id int64, back ...int64) error {
+func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, back ...int64) error {
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, id)
 	if err != nil || !ok || !latest.Unfinished() || latest.Source == 0 || slices.Contains(back, latest.Source) {
 		return err

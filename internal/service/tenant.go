@@ -37,7 +37,7 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 			return out, err
 		}
 		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
-			if err := s.Access.Made(ctx, tx, t.ID); err != nil {
+			if err := s.Access.FinishTenant(ctx, tx, t.ID); err != nil {
 				return err
 			}
 			if err := c.done(ctx, tx, "tenant "+t.GUID.String()); err != nil {

@@ -65,7 +65,7 @@ func newWorldOver(p *policytest.World, blobs blob.Store) world {
 	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
 	p.Must(err)
 	p.InTx(func(tx *store.Tx) error {
-		err := directory.Made(p.Ctx, tx, p.Tenant)
+		err := directory.FinishTenant(p.Ctx, tx, p.Tenant)
 		if fail.Is(err, api.AlreadyExists) { // by the world before this one
 			return nil
 		}
