@@ -120,6 +120,30 @@ func TestWrapWhoseVaultIsAwayStaysAndIsReplacedLater(t *testing.T) {
 	opensFromRoots(w, pol.Current)
 }
 
+// Whoever can write into the database alone cannot have a wrap of their own making
+// replaced, and so authenticated, by the service.
+func TestForgedWrapIsNotReplaced(t *testing.T) {
+	w := policytest.New(t, storetest.One(t))
+	pol := vaultMadePolicy(w, "p", byVault(w))
+	forged, err := w.Vaults.WrapPublic(w.Vaults.Newest("https://a-p.vault.azure.net", "k"), make([]byte, 64))
+	w.Must(err)
+	w.InTx(func(tx *store.Tx) error {
+		_, err := tx.Exec(w.Ctx, `UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
+		return err
+	})
+	before := customerWraps(w)
+	w.Vaults.Calls()
+	err = (&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx)
+	if calls := w.Vaults.Calls(); err == nil || !strings.Contains(err.Error(), `policy "p"`) || len(calls) != 0 {
+		t.Errorf("the pass says %v, and asked %v", err, calls)
+	}
+	for i, wrap := range customerWraps(w) {
+		if !bytes.Equal(wrap, before[i]) {
+			t.Errorf("wrap %d was replaced", i)
+		}
+	}
+}
+
 // A replacement that dies before or after its commit leaves a policy key that every
 // root opens, and the next pass does what is left.
 func TestAReplacementThatDiesIsTakenUp(t *testing.T) {

@@ -56,23 +56,24 @@ func TestOperationThatIsNotOfferedIsRefusedByName(t *testing.T) {
 	n := contoso(t, one(t))
 	create(t, n.keys("contoso-A"), "k", rsa2048())
 	version := "/" + strings.Repeat("a", 32)
-	for _, c := range []struct{ method, path, body, operation string }{
-		{"POST", "/keys/k/encrypt", `{"alg":"RSA-OAEP-256","value":"aGVsbG8"}`, "encrypt"},
-		{"POST", "/keys/k" + version + "/encrypt", `{}`, "encrypt"},
-		{"POST", "/keys/k//decrypt", `{}`, "decrypt"},
-		{"POST", "/keys/k/sign", `{}`, "sign"},
-		{"POST", "/keys/k" + version + "/verify", `{}`, "verify"},
-		{"POST", "/keys/k/release", `{}`, "release"},
+	type request struct{ method, path, body, operation string }
+	var all []request
+	for _, operation := range []string{"encrypt", "decrypt", "sign", "verify", "release", "attestation"} {
+		for _, at := range []string{"/keys/k/", "/keys/k//", "/keys/k" + version + "/"} {
+			all = append(all, request{"POST", at + operation, `{}`, operation})
+		}
+	}
+	for _, c := range append(all, []request{
+		{"GET", "/keys/k" + version + "/attestation", ``, "attestation"},
 		{"POST", "/keys/k/rotate", ``, "rotate"},
 		{"GET", "/keys/k/rotationpolicy", ``, "rotationpolicy"},
 		{"PUT", "/keys/k/rotationpolicy", `{}`, "rotationpolicy"},
-		{"GET", "/keys/k" + version + "/attestation", ``, "attestation"},
 		{"POST", "/rng", `{}`, "rng"},
 		{"POST", "/keys/n/create", `{"kty":"RSA","key_ops":["wrapKey","encrypt"]}`, "encrypt"},
 		{"POST", "/keys/n/create", `{"kty":"EC","key_ops":["sign"]}`, "sign"},
 		{"PATCH", "/keys/k", `{"key_ops":["verify"]}`, "verify"},
 		{"POST", "/keys/n/create", `{"kty":"oct"}`, "oct"},
-	} {
+	}...) {
 		var p problem
 		status := n.call(c.method, n.url("contoso-A")+c.path+"?api-version=7.4", c.body, &p)
 		if status != 403 && c.operation != "oct" || status >= 500 || !strings.Contains(p.Error.Message, "this vault offers no ") || !strings.Contains(p.Error.Message, c.operation) {
