@@ -16,6 +16,13 @@ func (*serveCommand) Help() string {
 		"keyroll serve --data lab --vault-domain vault.azure.net")
 }
 
+func (*waitCommand) Help() string {
+	return help("Returns as soon as the server answers requests; fails when the time is up.",
+		"keyroll serve --data lab 2> serve.log & keyroll wait --data lab")
+}
+
+func (versionCommand) Help() string { return help("", "keyroll version -o json") }
+
 func (*demoCommand) Help() string {
 	return help("Everything runs in this process: two pairs of embedded vaults, a mailbox policy and a site policy, the documented rolls of both, "+
 		"while content is read. It ends with a proof and exits 1 if anything came out other than it went in. "+

@@ -27,6 +27,7 @@ import (
 // commands is the command line.
 type commands struct {
 	Serve        serveCommand        `cmd:"" help:"Run the whole service: vaults, API, rolls."`
+	Wait         waitCommand         `cmd:"" help:"Wait until the server of a data folder is ready."`
 	Demo         demoCommand         `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
 	Shell        shellCommand        `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
 	Mailbox      mailboxCommand      `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
@@ -45,6 +46,10 @@ type commands struct {
 	Blobs        blobsCommand        `cmd:"" help:"The blob store: collect orphans."`
 	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
 	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
+
+	Version versionCommand `cmd:"" help:"Show the version that this binary was built from."`
+
+	ShowVersion versionFlag `name:"version" help:"Show the version, as keyroll version does."`
 
 	Output string `name:"output" short:"o" enum:"text,json" default:"text" help:"Output: text, or json (JSON lines for lists, one object for bench and verify; nothing else on standard output)."`
 }

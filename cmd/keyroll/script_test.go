@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -163,20 +164,8 @@ func waitReady(data string) (err error) {
 }
 
 func isReady(data string) error {
-	info, k, err := serverOf(data)
-	if err != nil {
-		return err
-	}
-	defer k.CloseIdleConnections()
-	resp, err := k.Get(info.URL + "/readyz")
-	if err != nil {
-		return err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	return nil
+	_, err := askReady(context.Background(), data)
+	return err
 }
 
 // serverOf reads how to reach the server of a data folder.
