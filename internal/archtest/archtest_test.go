@@ -115,6 +115,7 @@ var rooms = []room{
 
 	{"internal/archtest", "", "tests alone"},
 	{"internal/crashtest", "", "tests alone"},
+	{"internal/doctest", "", "tests alone"},
 	{"internal/chaostest", "", "tests alone"},
 	{"internal/store/storetest", "api internal/fail internal/store", "lends tests databases"},
 	{"internal/longtest", "", "says how much a test does"},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -209,3 +210,64 @@ func TestOutputsAreComparedWithoutWhatVaries(t *testing.T) {
 		}
 	}
 }
+
+// Each relative link of a page leads to a file, and each test that a page names
+// exists.
+func TestLinksAndTestsOfThePagesExist(t *testing.T) {
+	declared := map[string]bool{}
+	var all []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		switch {
+		case strings.HasSuffix(path, ".md"):
+			all = append(all, path)
+		case strings.HasSuffix(path, "_test.go"):
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, m := range testName.FindAllStringSubmatch(string(text), -1) {
+				declared[m[1]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil || len(all) < 10 || len(declared) < 300 {
+		t.Fatalf("%v; %d pages, %d tests", err, len(all), len(declared))
+	}
+	for _, page := range all {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			if target == "" || strings.Contains(target, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), target)); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", page, m[1])
+			}
+		}
+		for _, name := range named.FindAllString(string(text), -1) {
+			known := declared[name]
+			for d := range declared { // a page may name several tests by how they begin
+				known = known || strings.HasSuffix(name, "…") && strings.HasPrefix(d, strings.TrimSuffix(name, "…"))
+			}
+			if !known {
+				t.Errorf("%s: no test is named %s", page, name)
+			}
+		}
+	}
+}
+
+var (
+	testName = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark|Example)\w*)\(`)
+	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	named    = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*…?`)
+)
