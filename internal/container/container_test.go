@@ -15,6 +15,7 @@ import (
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
@@ -372,6 +373,7 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 }
 
 func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
+	storetest.KeepAnswers(t)
 	each(t, func(w world) {
 		own := w.policies.create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol", "dave")

@@ -374,6 +374,7 @@ func TestADamagedItemRefusesTheBackupAndIsNamed(t *testing.T) {
 }
 
 func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
+	storetest.KeepAnswers(t)
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db)
 		w.importMail(t, mbox(9)) // three parts

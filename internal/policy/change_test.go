@@ -74,6 +74,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 // A vault is asked as often for a policy with a long history and many pages as
 // for a new one.
 func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
+	storetest.KeepAnswers(t)
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	for round := range 6 {

@@ -77,6 +77,7 @@ const callTimeout = 2 * time.Second
 // recovery} x {availability key there, destroyed}, with keys that served before. Each vault is a listener that answers,
 // or fails, in its way; in between stands the client that keyroll uses.
 func TestDecisionTableOfUnwrapping(t *testing.T) {
+	storetest.KeepAnswers(t)
 	w := policytest.New(t, storetest.One(t))
 	v := newVaults(t)
 	type combination struct {

@@ -68,6 +68,7 @@ func uses(w *policytest.World, seen map[int64]bool) (list []string) {
 }
 
 func TestEveryUseOfARootKeyIsInTheAuditLog(t *testing.T) {
+	storetest.KeepAnswers(t)
 	each(t, func(w *policytest.World) {
 		seen := map[int64]bool{}
 		want := func(what string, list ...string) {
@@ -107,6 +108,7 @@ func TestEveryUseOfARootKeyIsInTheAuditLog(t *testing.T) {
 
 // A revision that comes to nothing has used root keys all the same.
 func TestUsesForARefreshThatFailsAreInTheAuditLog(t *testing.T) {
+	storetest.KeepAnswers(t)
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.NewVersions(pol)

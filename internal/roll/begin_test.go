@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // bring begins a roll of a source's containers to a policy.
@@ -31,6 +32,7 @@ func (w world) bring(to policy.Policy, source int64, classes ...envelope.Class) 
 // What a superseded roll was to do is done by the newer one: its source and its
 // classes too, however many rolls come between.
 func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
+	storetest.KeepAnswers(t)
 	each(t, func(w world) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 9)...)

@@ -353,6 +353,7 @@ func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
 
 // The roller's copies of policy keys do not outlive the batch that they serve.
 func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
+	storetest.KeepAnswers(t)
 	w := newWorld(policytest.New(t, storetest.One(t)), nil)
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -73,6 +74,14 @@ func Ask(ctx context.Context, t testing.TB, act func(ctx context.Context) error,
 	return act(ctx)
 }
 
+// KeepAnswers makes Ask lose no answers in a test, and in its subtests, that counts
+// requests or fails at an exact point.
+func KeepAnswers(t testing.TB) {
+	streams.Lock()
+	defer streams.Unlock()
+	streams.exact = append(streams.exact, t.Name())
+}
+
 // An act is asked asks times while answers get lost, each time at one of its
 // first mostCommits commits.
 const (
@@ -83,7 +92,8 @@ const (
 // streams has the random numbers of each test.
 var streams struct {
 	sync.Mutex
-	of map[string]*rand.Rand
+	of    map[string]*rand.Rand
+	exact []string // tests that KeepAnswers named
 }
 
 // draws returns the random numbers of a test, nil without a seed.
@@ -100,6 +110,11 @@ func draws(t testing.TB) func(n int) int {
 	streams.Lock()
 	defer streams.Unlock()
 	name := t.Name()
+	for _, exact := range streams.exact {
+		if name == exact || strings.HasPrefix(name, exact+"/") {
+			return nil
+		}
+	}
 	if streams.of == nil {
 		streams.of = map[string]*rand.Rand{}
 	}

@@ -19,20 +19,26 @@ import (
 	"keyroll/internal/store"
 )
 
-// Each runs test once on a new SQLite database and once on a new PostgreSQL
-// database, as the subtests sqlite and postgres.
-func Each(t *testing.T, test func(t *testing.T, db *store.DB)) {
-	t.Helper()
-	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
-	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
-}
-
-// databaseVariable names the database that One returns: sqlite or postgres.
+// databaseVariable names the only database that tests run on: sqlite or postgres.
 const databaseVariable = "KEYROLL_TEST_DATABASE"
 
+// Each runs test once on a new SQLite database and once on a new PostgreSQL
+// database, as the subtests sqlite and postgres; or on the one of them that the
+// environment variable KEYROLL_TEST_DATABASE names.
+func Each(t *testing.T, test func(t *testing.T, db *store.DB)) {
+	t.Helper()
+	only := os.Getenv(databaseVariable)
+	if only != "postgres" {
+		t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
+	}
+	if only != "sqlite" {
+		t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
+	}
+}
+
 // One returns a new database with the schema, closed when t ends, for a test
-// that does not care which: SQLite, or PostgreSQL where the environment variable
-// KEYROLL_TEST_DATABASE says postgres. make test runs such tests with both.
+// that needs any: SQLite, or PostgreSQL where KEYROLL_TEST_DATABASE says so. make
+// test runs such tests with both.
 func One(t testing.TB) *store.DB {
 	t.Helper()
 	if OnPostgres() {
