@@ -3,6 +3,9 @@
 GO ?= go
 FUZZTIME ?= 10s
 
+# The checkers are in a module of their own: nothing of them is in keyroll's.
+TOOL = $(GO) tool -modfile=tools/go.mod
+
 # No test is about speed: the time-outs end what hangs, on machines far slower
 # than those that the tests were written on. Many tests wait for time-outs of
 # keyroll, so more of them run at once than there are processors.
@@ -76,7 +79,7 @@ test-long: postgres s3 azurite check ## everything at full length; docs/testing.
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt: the files above need it"; exit 1; }
 	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	$(TOOL) staticcheck ./...
 
 # A real PostgreSQL: the tests start and stop one themselves from these programs.
 .PHONY: postgres
@@ -124,7 +127,7 @@ bench-nodes: postgres ## two nodes against one on PostgreSQL and S3
 	$(GO) test ./internal/node/clustertest -run '^$$' -bench '^BenchmarkTwoNodesAgainstOne$$' -benchtime 1x -timeout 1h
 
 vulnerabilities: ## known ones in what is used; needs the vulnerability database
-	$(GO) tool govulncheck ./...
+	$(TOOL) govulncheck ./...
 
 clean:
 	rm -rf bin
