@@ -47,7 +47,7 @@ func newPlan(flags *flag.FlagSet) *plan {
 	}
 	number(&p.mailboxes, "mailboxes", 100e6, "mailboxes in all", count)
 	number(&p.regions, "regions", 100, "regions, with as many mailboxes each", count)
-	number(&p.messages, "messages", 20_000, "messages a mailbox", count)
+	number(&p.messages, "messages", 20_000, "messages in each mailbox", count)
 	number(&p.messageBytes, "message-bytes", 75<<10, "bytes a message", bytes)
 	number(&p.perPolicy, "mailboxes-per-policy", 5000, "mailboxes a policy", count)
 	number(&p.largestTenant, "largest-tenant", 1e6, "mailboxes of the largest tenant", count)
@@ -56,7 +56,7 @@ func newPlan(flags *flag.FlagSet) *plan {
 	number(&p.databaseBytes, "database-bytes", 1<<40, "bytes that one database may take", bytes)
 	number(&p.nodes, "nodes", 3, "nodes a cell", count)
 	number(&p.slots, "page-slots", 512, "keys a key page", count)
-	number(&p.mailboxRow, "mailbox-row", 611, "measured: bytes of the database a mailbox", count)
+	number(&p.mailboxRow, "mailbox-row", 611, "measured: bytes of the database for each mailbox", count)
 	number(&p.messageRow, "message-row", 665, "measured: bytes of the database a message", count)
 	number(&p.containerRate, "containers-per-second", 849e3, "measured: depth policy, of a database", count)
 	number(&p.blobKeyRate, "blob-keys-per-second", 891e3, "measured: depth container, of a database", count)
@@ -128,7 +128,7 @@ func (p *plan) write(w io.Writer) {
 		keys*p.nodes/2*10/p.renew.Seconds())
 	vault("a refresh of one policy in all its cells", spread*(p.refreshRequests+p.nodes*p.nodeRequests))
 	vault("a refresh of all its policies at once", p.largestPolicies*spread*(p.refreshRequests+p.nodes*p.nodeRequests))
-	vault("all nodes start anew at once", keys*p.nodes/2)
+	vault("all nodes restart at once", keys*p.nodes/2)
 }
 
 // table writes a table of Markdown.
