@@ -8,7 +8,7 @@ import (
 )
 
 type benchContent struct {
-	Size byteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file; KiB, MiB and GiB may follow the number (${default})."`
+	Size byteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
 	benchPlace
 }
 
@@ -22,10 +22,10 @@ func (c *benchContent) Run(e *env) error {
 		return e.object(r, func(w io.Writer) {
 			figures(w, r.Base,
 				"ratio of put to plain copy", ratio("ratioPutToCopy"), "ratio of get to plain copy", ratio("ratioGetToCopy"),
-				"the same, get written with fsync", ratio("ratioGetToDiskToCopy"),
-				"memory above idle", fmt.Sprintf("%s to put, %s to get", size(r.PutAboveIdleBytes), size(r.GetAboveIdleBytes)), "memory at idle", size(r.IdleBytes),
-				"put", bytesPerSecond("putPerSecond"), "get", bytesPerSecond("getPerSecond"), "get, written with fsync", bytesPerSecond("getToDiskPerSecond"),
-				"plain copy, with fsync", bytesPerSecond("copyPerSecond"), "seals alone", bytesPerSecond("sealPerSecond"), "opening alone", bytesPerSecond("openPerSecond"),
+				"ratio of get with fsync to plain copy", ratio("ratioGetToDiskToCopy"),
+				"memory used beyond idle", fmt.Sprintf("%s to put, %s to get", size(r.PutAboveIdleBytes), size(r.GetAboveIdleBytes)), "memory when idle", size(r.IdleBytes),
+				"put", bytesPerSecond("putPerSecond"), "get", bytesPerSecond("getPerSecond"), "get, with fsync", bytesPerSecond("getToDiskPerSecond"),
+				"plain copy, with fsync", bytesPerSecond("copyPerSecond"), "encryption only", bytesPerSecond("sealPerSecond"), "decryption only", bytesPerSecond("openPerSecond"),
 				"file", size(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
 		})
 	})

@@ -15,13 +15,13 @@ type mailboxCommand struct {
 	Export mailboxExport `cmd:"" help:"Write all messages as an mbox to standard output."`
 	List   mailboxList   `cmd:"" help:"List mailboxes and what they are encrypted with."`
 	Show   mailboxShow   `cmd:"" help:"Show one mailbox and what it is encrypted with."`
-	State  mailboxState  `cmd:"" help:"Set the state: active, inactive, disconnected or disabled."`
+	State  mailboxState  `cmd:"" help:"Set the state of a mailbox: active, inactive, disconnected or disabled."`
 }
 
 type mailboxCreate struct {
 	connection
-	Name   string `arg:"" help:"Name, as alice@contoso.com."`
-	Policy string `name:"policy" placeholder:"POLICY" help:"A policy of its own: name or GUID."`
+	Name   string `arg:"" help:"Name, for example alice@contoso.com."`
+	Policy string `name:"policy" placeholder:"POLICY" help:"Mailbox policy to assign: name or GUID (default: none)."`
 }
 
 func (c *mailboxCreate) Run(e *env) error {
@@ -52,7 +52,7 @@ type mailboxList struct{ connection }
 
 func (c *mailboxList) Run(e *env) error {
 	return c.with(func(k *client.Client) error {
-		items, err := all(func(after string) ([]api.Mailbox, string, error) {
+		items, err := collectPages(func(after string) ([]api.Mailbox, string, error) {
 			l, err := k.ListMailboxes(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
 		})
@@ -100,14 +100,14 @@ func (c *mailboxState) Run(e *env) error {
 
 func (e *env) mailbox(m api.Mailbox) error {
 	return e.object(m, func(w io.Writer) {
-		fields(w, "name", m.Name, "state", m.State, "items", m.Items, "bytes", size(m.Bytes), "created", when(m.Created))
-		protection(w, m.Protection)
+		protected(w, m.Protection, "name", m.Name, "state", m.State, "items", m.Items, "bytes", size(m.Bytes), "created", when(m.Created))
 	})
 }
 
-func protection(w io.Writer, p api.Protection) {
-	fields(w, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
-		"newest policy key", yes(p.Current), "encrypted", yes(p.IsEncrypted))
+// protected prints pairs as fields does, and the protection below them.
+func protected(w io.Writer, p api.Protection, pairs ...any) {
+	fields(w, append(pairs, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
+		"newest policy key", yes(p.Current), "encrypted", yes(p.IsEncrypted))...)
 }
 
 func yes(b bool) string {
@@ -117,7 +117,7 @@ func yes(b bool) string {
 	return "no"
 }
 
-// with runs f with a client of the server that the flags find.
+// with runs f with a client of the server that the flags select.
 func (c connection) with(f func(*client.Client) error) error {
 	t, err := c.find()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far something is, on standard error: as a bar on a
+// progress shows the progress of an operation on standard error: as a bar on a
 // terminal, as a line every few seconds elsewhere.
 type progress struct {
 	title string
@@ -63,7 +63,7 @@ func (p *progress) print() {
 	}
 }
 
-// figure is how far it is, as a share where the total is known.
+// figure returns the progress, in percent where the total is known.
 func (p *progress) figure() string {
 	done, total := p.done.Load(), p.total.Load()
 	figure := fmt.Sprint(done)
@@ -91,7 +91,7 @@ func (p *progress) of(total int64) {
 // note sets the text behind the figure.
 func (p *progress) note(text string) { p.text.Store(text) }
 
-// End takes the last figure and stops.
+// End shows the last figure and stops.
 func (p *progress) End() {
 	if p.bar == nil {
 		close(p.stop)

@@ -15,7 +15,7 @@ type rollCommand struct {
 	Watch  rollWatch  `cmd:"" help:"Follow a roll to its end; exit 1 if it does not finish."`
 	Pause  rollPause  `cmd:"" help:"Pause a running roll."`
 	Resume rollResume `cmd:"" help:"Resume a paused or failed roll."`
-	Cancel rollCancel `cmd:"" help:"Cancel a roll that has brought nothing over yet."`
+	Cancel rollCancel `cmd:"" help:"Cancel a roll that has moved nothing yet."`
 }
 
 type rollList struct{ connection }
@@ -36,7 +36,7 @@ func (c *rollList) Run(e *env) error {
 	})
 }
 
-// oneRoll names one roll.
+// oneRoll is the command line of a command for one roll.
 type oneRoll struct {
 	connection
 	Roll string `arg:"" help:"Id of the roll."`

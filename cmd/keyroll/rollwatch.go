@@ -37,13 +37,13 @@ func (c *rollWatch) Run(e *env) error {
 }
 
 const (
-	// watchEvery is how often a watched roll is asked for.
+	// watchEvery is how often a watched roll is requested.
 	watchEvery = 250 * time.Millisecond
 	// streamEvery bounds how often a roll that runs is printed.
 	streamEvery = time.Second
 )
 
-// stream prints a roll whenever something has changed, and how it ended.
+// stream prints a roll whenever something has changed, and once when it has ended.
 func stream(to *json.Encoder) func(api.Roll) error {
 	var last api.Roll
 	var at time.Time
@@ -61,7 +61,7 @@ func watch(e *env, k *client.Client, id string) (api.Roll, error) {
 	return watchEach(e, k, id, func(api.Roll) error { return nil })
 }
 
-// watchEach is watch, and tells seen what it saw.
+// watchEach is watch, and calls seen with each state of the roll.
 func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (api.Roll, error) {
 	r, err := k.ShowRoll(e, api.RollInput{Roll: id})
 	if err != nil {
@@ -94,7 +94,8 @@ func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (
 	}
 }
 
-// rollProgress is what a roll has done, and has to do, in what its depth counts.
+// rollProgress returns how far a roll is, in the unit that its depth counts:
+// containers, blobs or bytes.
 func rollProgress(r api.Roll) (done, total int64) {
 	switch r.Depth {
 	case api.DepthContainer:
@@ -105,7 +106,7 @@ func rollProgress(r api.Roll) (done, total int64) {
 	return r.Done, r.Total
 }
 
-// rollRate is how fast a roll goes, in what its stage counts.
+// rollRate is the rate of a roll in the unit that its stage counts.
 func rollRate(r api.Roll) string {
 	switch r.Stage {
 	case api.StageContainer:
@@ -121,7 +122,7 @@ func whole(s float64) string {
 	return time.Duration(min(s, 1e9) * float64(time.Second)).Round(time.Second).String()
 }
 
-// rollNote is what stands behind the figure of a roll that is watched.
+// rollNote is the text behind the progress figure of a roll that is watched.
 func rollNote(r api.Roll) string {
 	var notes []string
 	if r.PerSecond > 0 {
@@ -150,8 +151,8 @@ func rollNote(r api.Roll) string {
 	return clean(strings.Join(notes, ", "))
 }
 
-// stillNeeded says, of a roll that has ended, which older key versions its
-// policy needs all the same, and for what.
+// stillNeeded lists, for a roll that has ended, the older key versions that its
+// policy still needs, and for what.
 func stillNeeded(e *env, k *client.Client, r api.Roll) ([]string, error) {
 	if e.asJSON || r.State == api.RollRunning || r.State == api.RollPaused {
 		return nil, nil
@@ -174,7 +175,7 @@ func stillNeeded(e *env, k *client.Client, r api.Roll) ([]string, error) {
 	return lines, nil
 }
 
-// users names what needs a key version.
+// users lists what needs a key version.
 func users(u api.KeyUsage) string {
 	var list []string
 	for _, of := range []struct {
@@ -187,12 +188,12 @@ func users(u api.KeyUsage) string {
 		}
 	}
 	if len(list) == 0 {
-		return "its policy keys alone"
+		return "its policy keys only"
 	}
 	return strings.Join(list, ", ")
 }
 
-// showRoll prints a roll, and the key versions that are needed although it ended.
+// showRoll prints a roll, and the older key versions that are still needed after it.
 func showRoll(w io.Writer, r api.Roll, needed []string) {
 	pairs := []any{"roll", r.ID, "policy", r.Policy, "depth", r.Depth, "state", r.State,
 		"done", fmt.Sprintf("%d of %d (%.1f %%)", r.Done, r.Total, r.PercentComplete), "started", when(r.Started)}

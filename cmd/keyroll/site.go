@@ -11,7 +11,7 @@ import (
 
 type siteCommand struct {
 	Create siteCreate `cmd:"" help:"Create a site."`
-	Put    sitePut    `cmd:"" help:"Store a file, in place of one at the same path."`
+	Put    sitePut    `cmd:"" help:"Store a file; a file at the same path is replaced."`
 	Get    siteGet    `cmd:"" help:"Write a file, or a part of it, to standard output."`
 	Ls     siteLs     `cmd:"" help:"List the files of a site."`
 	List   siteList   `cmd:"" help:"List sites and what they are encrypted with."`
@@ -20,7 +20,7 @@ type siteCommand struct {
 
 type siteCreate struct {
 	connection
-	URL string `arg:"" help:"URL, as https://contoso.sharepoint.com/sites/legal."`
+	URL string `arg:"" help:"URL, for example https://contoso.sharepoint.com/sites/legal."`
 }
 
 func (c *siteCreate) Run(e *env) error {
@@ -63,13 +63,13 @@ type siteGet struct {
 	connection
 	URL    string `arg:"" help:"The site."`
 	Path   string `arg:"" help:"Path of the file within the site."`
-	Offset int64  `name:"offset" default:"0" help:"First byte to write."`
-	Length int64  `name:"length" default:"-1" help:"Bytes to write; -1 for all that follow."`
+	Offset int64  `name:"offset" default:"0" help:"First byte to write (default: 0)."`
+	Length int64  `name:"length" default:"-1" help:"Number of bytes to write (default: all that follow)."`
 }
 
 func (c *siteGet) Run(e *env) error {
 	if c.Offset < 0 || c.Length < -1 || c.Length == 0 {
-		return fail.New(api.InvalidArgument, "offset %d and length %d are no range: it begins at 0 or later and has a byte or more", c.Offset, c.Length)
+		return fail.New(api.InvalidArgument, "offset %d and length %d are not a valid range: the offset is at least 0 and the length at least 1", c.Offset, c.Length)
 	}
 	return c.with(func(k *client.Client) error {
 		r, err := k.GetFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, c.Offset, c.Length)
@@ -96,7 +96,7 @@ type siteList struct{ connection }
 
 func (c *siteList) Run(e *env) error {
 	return c.with(func(k *client.Client) error {
-		items, err := all(func(after string) ([]api.Site, string, error) {
+		items, err := collectPages(func(after string) ([]api.Site, string, error) {
 			l, err := k.ListSites(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
 		})
@@ -126,7 +126,6 @@ func (c *siteShow) Run(e *env) error {
 
 func (e *env) site(s api.Site) error {
 	return e.object(s, func(w io.Writer) {
-		fields(w, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
-		protection(w, s.Protection)
+		protected(w, s.Protection, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
 	})
 }

@@ -9,7 +9,7 @@ import (
 )
 
 type workloadCommand struct {
-	Put  workloadPut  `cmd:"" help:"Store an item, in place of one of the same name."`
+	Put  workloadPut  `cmd:"" help:"Store an item; an item of the same name is replaced."`
 	Get  workloadGet  `cmd:"" help:"Write an item to standard output."`
 	List workloadList `cmd:"" help:"List the workload stores, or the items of one."`
 }
@@ -52,7 +52,7 @@ func (c *workloadGet) Run(e *env) error {
 
 type workloadList struct {
 	connection
-	Name string `arg:"" optional:"" help:"A store, chat-messages or sensitivity-labels, to list its items; all stores unless given."`
+	Name string `arg:"" optional:"" help:"Store whose items are listed: chat-messages or sensitivity-labels (default: list the stores)."`
 }
 
 func (c *workloadList) Run(e *env) error {
@@ -79,8 +79,8 @@ func workloadItem(name, item string) api.WorkloadItemInput {
 }
 
 func (*workloadPut) Help() string {
-	return help("An item of any size is stored whole or not at all. The multi-workload policy that is assigned to the tenant covers the stores, "+
-		"else the service-managed one.",
+	return help("An item of any size is stored whole or not at all. The multi-workload policy that is assigned to the tenant protects the stores, "+
+		"otherwise the service-managed policy.",
 		"keyroll workload put chat-messages 2026/thread-17.json thread.json",
 		"keyroll workload put sensitivity-labels labels.xml -")
 }
@@ -90,5 +90,5 @@ func (*workloadGet) Help() string {
 }
 
 func (*workloadList) Help() string {
-	return help("A store is there from its first item on.", "keyroll workload list", "keyroll workload list chat-messages -o json")
+	return help("A store is created with its first item.", "keyroll workload list", "keyroll workload list chat-messages -o json")
 }
