@@ -359,7 +359,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"no server", cmd("mailbox", "list", "--data", folder), 1, []string{"no running server uses data folder " + folder, "hint: start one with keyroll serve"}},
 		{"server without a token", cmd("mailbox", "list", "--server", "https://127.0.0.1:1"), 2, []string{"--server needs a token", "hint: "}},
 		{"server that is no URL", cmd("mailbox", "list", "--server", "http://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 2, []string{"is not of the form https://HOST:PORT"}},
-		{"server that is not there", cmd("mailbox", "list", "--server", "https://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"https://127.0.0.1:1 was not reached"}},
+		{"server that is not there", cmd("mailbox", "list", "--server", "https://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"https://127.0.0.1:1 cannot be reached"}},
 		{"token that is none", cmd("mailbox", "list", "--server", h.url(), "--ca-file", filepath.Join(h.data, "ca.pem"), "--token-file", notToken(t)), 1, []string{"[Unauthenticated]"}},
 		{"server of nobody we trust", cmd("mailbox", "list", "--server", h.url(), "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"a certificate that is not trusted", "hint: "}},
 		{"verify of no folder", cmd("verify", "--data", filepath.Join(folder, "none")), 2, []string{"does not exist"}},

@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// checker goes over a parsed text before it runs: cmdlets and parameters exist
-// and fit, literal values convert, variables have been set.
+// checker checks a parsed text before it runs: cmdlets and parameters exist and fit
+// together, literal values convert, variables have been set.
 type checker struct {
 	table    []*Cmdlet
 	set      map[string]bool // variables, in lower case

@@ -11,14 +11,14 @@ import (
 	"keyroll/internal/fail"
 )
 
-// numeral is a number as an argument: a parameter that takes text gets it as it
-// was written.
+// numeral is a number in the text of a script: a parameter of type String gets it as
+// it was written.
 type numeral struct {
 	value   any
 	written string
 }
 
-// plain is v without numerals.
+// plain replaces the numerals in v by their values.
 func plain(v any) any {
 	switch v := v.(type) {
 	case numeral:
@@ -33,7 +33,7 @@ func plain(v any) any {
 	return v
 }
 
-// convert makes an argument what its parameter takes.
+// convert converts an argument to the type of its parameter.
 func (p *Param) convert(v any) (any, error) {
 	if p.Type == Any {
 		return plain(v), nil
@@ -58,7 +58,7 @@ func (p *Param) convert(v any) (any, error) {
 	}
 	if several, ok := v.([]any); ok {
 		if len(several) != 1 {
-			return nil, fail.New(api.InvalidArgument, "-%s takes one value, found %d", p.Name, len(several))
+			return nil, fail.New(api.InvalidArgument, "-%s needs one value, found %d", p.Name, len(several))
 		}
 		v = several[0]
 	}
@@ -95,9 +95,9 @@ func (p *Param) wrong(what string, v any) error {
 	default:
 		found = strconv.Quote(display(plain(v)))
 	}
-	err := fail.New(api.InvalidArgument, "-%s takes %s, found %.200s", p.Name, what, found)
+	err := fail.New(api.InvalidArgument, "-%s needs %s, found %.200s", p.Name, what, found)
 	if o, ok := v.(*Object); ok && len(o.Properties) > 0 {
-		err = err.WithHint("take a property of it, such as .%s", o.Properties[0].Name)
+		err = err.WithHint("use a property of it, such as .%s", o.Properties[0].Name)
 	}
 	return err
 }
@@ -125,7 +125,7 @@ func (p *Param) string(v any) (string, error) {
 			return known, nil
 		}
 	}
-	err := fail.New(api.InvalidArgument, "-%s takes one of %s, found %.100q", p.Name, strings.Join(p.Values, ", "), s)
+	err := fail.New(api.InvalidArgument, "-%s must be one of %s, found %.100q", p.Name, strings.Join(p.Values, ", "), s)
 	return "", suggest(err, "", s, p.Values)
 }
 
@@ -148,7 +148,7 @@ func (p *Param) bool(v any) (any, error) {
 	case int64:
 		return v != 0, nil
 	case string:
-		// Exchange takes the words too; a lost dollar sign must not turn a setting around.
+		// Exchange accepts the words too; a missing dollar sign must not invert a setting.
 		switch strings.ToLower(v) {
 		case "true", "$true":
 			return true, nil
@@ -171,11 +171,11 @@ func (p *Param) date(v any) (any, error) {
 
 var versionForm = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 
-// normalVersion returns a key version as vaults write it: in lower case, without hyphens.
+// normalVersion returns a key version as vaults write it, in lower case without hyphens.
 func normalVersion(s string) (string, error) {
 	lower := strings.ToLower(s)
 	if !versionForm.MatchString(lower) {
-		return "", fail.New(api.InvalidArgument, "%.100q is no version of a key", s).
+		return "", fail.New(api.InvalidArgument, "%.100q is not a valid key version", s).
 			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them")
 	}
 	return strings.ReplaceAll(lower, "-", ""), nil

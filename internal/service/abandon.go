@@ -9,7 +9,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// AbandonContainer takes away a container whose key page is lost. What it is
+// AbandonContainer deletes a container whose key page is damaged beyond repair. What it is
 // taken away for is what it still holds: its name, and the key versions that its
 // page stands under.
 func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (out api.Abandoned, err error) {

@@ -128,7 +128,7 @@ func (c *call) restorePolicy(ctx context.Context, b content.Backup, identity str
 	})
 }
 
-// ExpireBackup lets a backup go. It needs no key.
+// ExpireBackup deletes a backup. It needs no key.
 func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api.Backup, err error) {
 	return do(ctx, s, api.ExpireBackup.Meta, in.Backup, func(ctx context.Context, c *call) (api.Backup, error) {
 		b, err := c.findBackup(ctx, in.Backup)

@@ -129,7 +129,7 @@ func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Poli
 		WithHint("wait until keyroll roll watch %d has ended", ro.ID)
 }
 
-// ShowPurge shows how far the purge of a policy has come.
+// ShowPurge shows the progress of the purge of a policy.
 func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ShowPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
 		d, err := s.Containers.Directory(ctx, c.tenant)

@@ -25,7 +25,7 @@ func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Po
 	})
 }
 
-// RestoreSites puts a site policy in recovery mode under two new customer keys.
+// RestoreSites ends the recovery mode of a site policy with two new customer keys.
 func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (api.Policy, error) {
 	return do(ctx, s, api.RestoreSites.Meta, in.Body.Geo, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun

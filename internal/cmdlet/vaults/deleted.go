@@ -15,7 +15,7 @@ import (
 
 // ListDeletedVaults lists the vaults that can be recovered.
 func (c *Client) ListDeletedVaults(ctx context.Context) ([]cmdlet.Vault, error) {
-	subscriptions, err := c.listed(ctx)
+	subscriptions, err := c.subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (c *Client) ListDeletedVaults(ctx context.Context) ([]cmdlet.Vault, error) 
 	return all, nil
 }
 
-// RecoverVault brings a deleted vault back as it was.
+// RecoverVault recovers a deleted vault.
 func (c *Client) RecoverVault(ctx context.Context, name string) (cmdlet.Vault, error) {
 	v, err := c.deleted(ctx, name)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Client) RecoverVault(ctx context.Context, name string) (cmdlet.Vault, e
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
-	// The official client asks for SKU and tenant; a recovery changes neither.
+	// The official client requires SKU and tenant; a recovery changes neither.
 	return c.put(ctx, v.Subscription, v, &armkeyvault.VaultProperties{
 		TenantID: &in.Tenant, CreateMode: to.Ptr(armkeyvault.CreateModeRecover),
 		SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},

@@ -99,7 +99,7 @@ func (c *Client) PurgeKey(ctx context.Context, vault, name string) error {
 	return err
 }
 
-// RecoverKey brings a deleted key back.
+// RecoverKey recovers a deleted key.
 func (c *Client) RecoverKey(ctx context.Context, vault, name string) (cmdlet.Key, error) {
 	return onKey(ctx, c, vault, name, func(v *azkeys.Client) (azkeys.KeyBundle, error) {
 		r, err := v.RecoverDeletedKey(ctx, name, nil)
@@ -107,7 +107,7 @@ func (c *Client) RecoverKey(ctx context.Context, vault, name string) (cmdlet.Key
 	})
 }
 
-// RestoreKey brings a key back from a backup.
+// RestoreKey restores a key from a backup.
 func (c *Client) RestoreKey(ctx context.Context, vault string, backup []byte) (cmdlet.Key, error) {
 	return onKey(ctx, c, vault, "", func(v *azkeys.Client) (azkeys.KeyBundle, error) {
 		r, err := v.RestoreKey(ctx, azkeys.RestoreKeyParameters{KeyBackup: backup}, nil)

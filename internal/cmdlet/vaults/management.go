@@ -17,25 +17,25 @@ import (
 	"keyroll/internal/fail"
 )
 
-// subscription is one of the tenant's; the first listed is its default one.
+// subscription is a subscription of the tenant; the first in the list is the default.
 type subscription struct {
 	ID     string `json:"subscriptionId"`
 	Tenant string `json:"tenantId"`
 }
 
-// listed asks which subscriptions there are: a new one shows once it has a vault.
-func (c *Client) listed(ctx context.Context) ([]subscription, error) {
+// subscriptions lists the subscriptions; a new one appears once it has a vault.
+func (c *Client) subscriptions(ctx context.Context) ([]subscription, error) {
 	var found struct {
 		Value []subscription `json:"value"`
 	}
 	err := c.arm(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
 	if err == nil && len(found.Value) == 0 {
-		err = fail.New(api.VaultUnavailable, "subscriptions: the server named none")
+		err = fail.New(api.VaultUnavailable, "subscriptions: the server returned none")
 	}
 	return found.Value, err
 }
 
-// arm makes one request to the Resource Manager for which there is no client here.
+// arm makes a request to the Resource Manager for which no official client is used.
 func (c *Client) arm(ctx context.Context, method, path, version, what string, answer any) error {
 	_, err := ask(ctx, what, func() (none struct{}, err error) {
 		request, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.subscription.Endpoint(), path))
@@ -55,17 +55,17 @@ func (c *Client) arm(ctx context.Context, method, path, version, what string, an
 	return err
 }
 
-// of returns the subscription of that id, which need not have a vault yet, or
-// the tenant's default one.
+// of returns the subscription with that id, which need not have a vault yet, or the
+// tenant's default one.
 func (c *Client) of(ctx context.Context, id string) (subscription, error) {
-	all, err := c.listed(ctx)
+	all, err := c.subscriptions(ctx)
 	if err != nil {
 		return subscription{}, err
 	}
 	first := all[0]
 	if id != "" {
 		if !guid.MatchString(id) {
-			return subscription{}, fail.New(api.InvalidArgument, "subscription %.100q is no GUID", id)
+			return subscription{}, fail.New(api.InvalidArgument, "subscription %.100q is not a GUID", id)
 		}
 		first.ID = strings.ToLower(id)
 	}
@@ -108,7 +108,7 @@ func (c *Client) CreateVault(ctx context.Context, v cmdlet.Vault) (cmdlet.Vault,
 	return c.put(ctx, in.ID, v, properties)
 }
 
-// put makes a vault, or brings one back.
+// put creates a vault, or recovers one.
 func (c *Client) put(ctx context.Context, subscription string, v cmdlet.Vault, properties *armkeyvault.VaultProperties) (cmdlet.Vault, error) {
 	m, err := c.manage(subscription)
 	if err != nil {
@@ -127,7 +127,7 @@ func (c *Client) put(ctx context.Context, subscription string, v cmdlet.Vault, p
 
 // ListVaults lists the tenant's vaults.
 func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
-	subscriptions, err := c.listed(ctx)
+	subscriptions, err := c.subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -147,15 +147,15 @@ func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
 			}
 			names := displayNames(raw)
 			for _, v := range page.Value {
-				all = append(all, named(fromVault(v), names))
+				all = append(all, withNames(fromVault(v), names))
 			}
 		}
 	}
 	return all, nil
 }
 
-// displayNames reads from a list of vaults the names that access policies give
-// with their object ids, which the official client leaves out.
+// displayNames returns the display names of the access policies in a list of vaults,
+// by object id; the official client leaves them out.
 func displayNames(raw *http.Response) map[string]string {
 	var answer struct {
 		Value []struct {
@@ -179,14 +179,14 @@ func displayNames(raw *http.Response) map[string]string {
 	return names
 }
 
-func named(v cmdlet.Vault, names map[string]string) cmdlet.Vault {
+func withNames(v cmdlet.Vault, names map[string]string) cmdlet.Vault {
 	for i, a := range v.Access {
 		v.Access[i].Name = names[a.Principal]
 	}
 	return v
 }
 
-// ShowVault finds a vault in whatever resource group it is.
+// ShowVault finds a vault in any resource group.
 func (c *Client) ShowVault(ctx context.Context, name string) (cmdlet.Vault, error) {
 	all, err := c.ListVaults(ctx)
 	if err != nil {
@@ -238,8 +238,8 @@ func (c *Client) existing(ctx context.Context, name string) (cmdlet.Vault, *armk
 	return v, m, err
 }
 
-// SetAccess gives a principal exactly the permissions of access. A person is
-// named to the server as such; it knows or makes the object id.
+// SetAccess gives a principal exactly the permissions of access. For a person it
+// sends the name; the server finds or creates the object id.
 func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Access) error {
 	v, m, err := c.existing(ctx, vault)
 	if err != nil {
@@ -296,7 +296,7 @@ func fromVault(v *armkeyvault.Vault) cmdlet.Vault {
 	return out
 }
 
-// value is what p points to, or nothing.
+// value returns what p points to, or the zero value.
 func value[T any](p *T) T {
 	if p == nil {
 		var zero T
