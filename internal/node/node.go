@@ -412,7 +412,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.adoptVaults(ctx, directory); err != nil {
 		return err
 	}
-	n.tidyUp, n.collect = svc.TidyUp, svc.CollectIfDue
+	n.tidyUp, n.collect = svc.QueueMaintenance, svc.CollectIfDue
 	n.tidyUp()
 	return nil
 }

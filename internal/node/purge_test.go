@@ -64,7 +64,7 @@ func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing
 		{name: "a copy of after, availability keys copied before", disk: after, store: before},
 		{name: "a copy of after, with the customer's keys", disk: after, store: before, customersKeys: true},
 		{name: "a copy of before, availability keys copied before", disk: before, store: before, opens: true, limit: "availability keys are files"},
-		{name: "a copy of before, with the customer's keys", disk: before, store: after, customersKeys: true, opens: true, limit: "customer keys stand in vaults of this server"},
+		{name: "a copy of before, with the customer's keys", disk: before, store: after, customersKeys: true, opens: true, limit: "customer keys are in vaults of this server"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")

@@ -60,7 +60,7 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 	}
 	w.Stop()
 	nodetest.CopyFolder(t, w.Data, after)
-	if strings.Contains(p.Limit, "availability keys are files") || !strings.Contains(p.Limit, "customer keys stand in vaults of this server") {
+	if strings.Contains(p.Limit, "availability keys are files") || !strings.Contains(p.Limit, "customer keys are in vaults of this server") {
 		t.Errorf("what the purge cannot promise: %s", p.Limit)
 	}
 	if left := farKeys(t, far); len(left) != 1 {

@@ -245,7 +245,7 @@ func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
 			left int
 		}{{now.Add(24 * time.Hour), 2}, {at, 1}, {at.Add(1000 * time.Hour), 1}} {
 			now = c.day
-			w.TidyUp()
+			w.QueueMaintenance()
 			w.tidy()
 			if got := w.backups(); len(got) != c.left {
 				t.Errorf("at %v there are %d backups", c.day, len(got))
@@ -292,7 +292,7 @@ func TestExpiringABackupNeedsNoKey(t *testing.T) {
 		for range 3 {
 			made = append(made, w.backup("mailbox", alice).ID)
 		}
-		w.TidyUp()
+		w.QueueMaintenance()
 		w.tidy()
 		for _, vault := range []string{"A-p", "B-p"} {
 			w.Vaults.Fail(vault, policytest.Denied())
@@ -379,7 +379,7 @@ func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
 	w = newWorldOver(w.World.Over(db), w.blobs)
 	w.Service.Now = func() time.Time { return at }
 	expire := func() (left int) {
-		w.TidyUp()
+		w.QueueMaintenance()
 		w.tidy()
 		w.View(func(tx *store.Tx) error {
 			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM backup NOT INDEXED`).Scan(&left)

@@ -337,7 +337,7 @@ func (m *model) end(r *rapid.T) {
 		m.reads(c)
 	}
 	m.verified()
-	m.TidyUp() // as at the start after a process that ended
+	m.QueueMaintenance() // as at the start after a process that ended
 	m.tidyUp()
 	m.check(r)
 	for _, c := range m.all {

@@ -55,7 +55,7 @@ func (m *model) reopen() {
 			m.Must(m.blobs.Delete(m.Ctx, name))
 		}
 	}
-	m.TidyUp()
+	m.QueueMaintenance()
 }
 
 // unsure is an act of which a caller may not learn whether it was done.
@@ -139,7 +139,7 @@ func (m *model) lose(r *rapid.T) {
 	err := u.act()
 	m.ctx = calm
 	if lost() && fail.Is(err, api.Unavailable) {
-		m.TidyUp()
+		m.QueueMaintenance()
 		if u.happened != nil && u.happened() {
 			err = nil
 		} else {

@@ -16,7 +16,7 @@ func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Po
 		if err != nil {
 			return api.Policy{}, err
 		}
-		err = s.Policies.Recover(ctx, pol, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
+		err = s.Policies.Recover(ctx, pol, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "policy "+pol.GUID.String()) })
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -52,7 +52,7 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 		if err != nil {
 			return api.Policy{}, err
 		}
-		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
+		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "policy "+pol.GUID.String()) })
 		if err != nil {
 			return api.Policy{Warnings: warnings}, err
 		}

@@ -102,7 +102,7 @@ func TestTidyUpReachesEveryTenant(t *testing.T) {
 		}
 		before := pages()
 		restarted := newWorld(w.World) // whose queue of upkeep is empty
-		restarted.TidyUp()
+		restarted.QueueMaintenance()
 		restarted.tidy()
 		if before != 4 || pages() != 2 { // one is the directory's
 			t.Errorf("%d key pages, %d before", pages(), before)

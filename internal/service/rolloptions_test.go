@@ -202,7 +202,7 @@ func TestOptionsOfARollThatCannotBeAreRefused(t *testing.T) {
 		"a deadline before the roll":          {"", api.RollOptions{Deadline: "-1h"}, `"-1h"`},
 		"containers below none":               {"", api.RollOptions{ContainersPerSecond: -1}, "above 0"},
 		"bytes below none":                    {"", api.RollOptions{BytesPerSecond: -1}, "above 0"},
-		"bytes where no content is":           {"", api.RollOptions{BytesPerSecond: 1}, "depth content alone"},
+		"bytes where no content is":           {"", api.RollOptions{BytesPerSecond: 1}, "only at depth content"},
 		"a sweep where no container moves":    {api.DepthRoot, api.RollOptions{IncludeInactive: true}, "depth root"},
 		"a limit where no container moves":    {api.DepthRoot, api.RollOptions{ContainersPerSecond: 1}, "depth root"},
 		"a deadline where no container moves": {api.DepthRoot, api.RollOptions{Deadline: "1h"}, "depth root"},
