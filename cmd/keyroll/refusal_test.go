@@ -324,7 +324,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"mail that is not there", cmd("mailbox", "import", "alice@contoso.com", filepath.Join(folder, "none.mbox")), 2, []string{"the file cannot be read: ", "none.mbox"}},
 		{"folder in place of a file", cmd("site", "put", legal, folder, "b.txt"), 2, []string{"is a folder, not a file"}},
 		{"range that is none", cmd("site", "get", legal, "a.txt", "--offset", "1", "--length=-5"), 2, []string{"are not a valid range"}},
-		{"range beyond the end", cmd("site", "get", legal, "a.txt", "--offset", "7"), 1, []string{"lies outside the 7 bytes of the file [RangeNotSatisfiable]"}},
+		{"range beyond the end", cmd("site", "get", legal, "a.txt", "--offset", "7"), 1, []string{"is outside the 7 bytes of the file [RangeNotSatisfiable]"}},
 		{"path with ..", cmd("site", "put", legal, notMail, "../b.txt"), 2, []string{`"../b.txt" is not the path of a file`}},
 		{"path with .. within", cmd("site", "get", legal, "x/../a.txt"), 2, []string{`is not the path of a file`}},
 		{"absolute path", cmd("site", "put", legal, notMail, "/b.txt"), 2, []string{`"/b.txt" is not the path of a file`}},

@@ -92,7 +92,7 @@ func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error
 		if c.Database == "" && !node.IsFolder(c.Data) {
 			return nil, nil, fail.New(api.InvalidArgument, "%s is not a data folder: it has no database", c.Data)
 		}
-		n, err := node.Start(e, node.Options{Data: c.Data, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability, Still: true})
+		n, err := node.Start(e, node.Options{Data: c.Data, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability, Idle: true})
 		if err == nil {
 			tenants, err := c.tenantsOf(e, n)
 			done := func() error {

@@ -68,7 +68,7 @@ func Content(ctx context.Context, o Options) (r ContentResult, err error) {
 		return r, err
 	}
 	defer drop(&err)
-	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Database: databases[0], PageSlots: o.PageSlots, Still: true})
+	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Database: databases[0], PageSlots: o.PageSlots, Idle: true})
 	if err != nil {
 		return r, err
 	}

@@ -43,7 +43,7 @@ type world struct {
 
 // start runs a node of its own with o.Containers mailboxes under one policy.
 func start(ctx context.Context, o Options, name, database string) (w *world, err error) {
-	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, name), Database: database, PageSlots: o.PageSlots, Still: true})
+	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, name), Database: database, PageSlots: o.PageSlots, Idle: true})
 	if err != nil {
 		return nil, err
 	}

@@ -56,8 +56,8 @@ func TestAvailabilityKeysInAVaultStandOnNoDiskOfThisKeyroll(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(w.Data, "availability")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is a folder of availability keys: %v", err)
 	}
-	if !strings.Contains(w.Node.CopyWarning(), "the availability keys stand in "+far.Vault+".vault.localhost") {
-		t.Errorf("who copies is told %q", w.Node.CopyWarning())
+	if !strings.Contains(w.Node.CopyWarning(), "the availability keys are in "+far.Vault+".vault.localhost") {
+		t.Errorf("the warning about copies is %q", w.Node.CopyWarning())
 	}
 	w.Restart(func(o *node.Options) { o.Availability = "" }) // that of the last start
 	if got := w.Export(underNone); got != ourMail {
@@ -136,7 +136,7 @@ func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
 		"a vault, then another": {Data: vault.Data, Availability: far.AddVault("elsewhere", "")},
 		"a vault, then files":   {Data: vault.Data, Availability: "file://" + filepath.Join(t.TempDir(), "availability")},
 	} {
-		if _, err := node.Start(context.Background(), o); codeOf(err) != api.Conflict || !strings.Contains(err.Error(), "the availability keys of this database stand in") {
+		if _, err := node.Start(context.Background(), o); codeOf(err) != api.Conflict || !strings.Contains(err.Error(), "the availability keys of this database are in") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
 		t.Errorf("from a moved folder: read %q", got)
 	}
 	if !strings.Contains(files.Node.CopyWarning(), moved) {
-		t.Errorf("who copies is told %q", files.Node.CopyWarning())
+		t.Errorf("the warning about copies is %q", files.Node.CopyWarning())
 	}
 }
 

@@ -224,7 +224,7 @@ func TestChecklist19VerifyByIsEncryptedAndDataEncryptionPolicyID(t *testing.T) {
 }
 
 func TestChecklist20VerifyByStatesPercentAndPerSiteStatus(t *testing.T) {
-	x := newTenancy(t, node.Options{Still: true}) // no roll gets on
+	x := newTenancy(t, node.Options{Idle: true}) // no roll gets on
 	var geo api.CreateGeoInput
 	geo.Body.Name, geo.Body.Hosts = "Row20", []string{"row20.sharepoint.com"}
 	if _, err := x.Client.CreateGeo(t.Context(), geo); err != nil {
@@ -261,7 +261,7 @@ func TestChecklist20VerifyByStatesPercentAndPerSiteStatus(t *testing.T) {
 	if got := x.one("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registering" {
 		t.Errorf("the new geo's site is %s", got)
 	}
-	x.Restart(func(o *node.Options) { o.Still = false })
+	x.Restart(func(o *node.Options) { o.Idle = false })
 	x.settle()
 	states("done", "Registered 100", "Registered 100", "Registered 100", "Registered 100", "Registered 100")
 	if got := x.one("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registered" {

@@ -55,7 +55,7 @@ func TestChecklist21RollWithRefresh(t *testing.T) {
 }
 
 func TestChecklist22RollOneNamedVersionOneAtATime(t *testing.T) {
-	x := newTenancy(t, node.Options{Still: true})
+	x := newTenancy(t, node.Options{Idle: true})
 	before := x.show(sites.policy)
 	named := [2]string{x.newKey(sites.vaults[0], "Key001"), x.newKey(sites.vaults[1], "Key001")}
 	for _, vault := range sites.vaults { // newer ones, which nobody names
@@ -65,7 +65,7 @@ func TestChecklist22RollOneNamedVersionOneAtATime(t *testing.T) {
 	_, err := x.TryScript(update(sites.vaults[1], "Key001", named[1], "Secondary"))
 	refused(t, "a second roll", err, api.RollInProgress)
 	x.reads(sites, "while it rolls")
-	x.Restart(func(o *node.Options) { o.Still = false })
+	x.Restart(func(o *node.Options) { o.Idle = false })
 	x.settle()
 	if p := x.show(sites.policy); p.Primary.Version != named[0] || p.Secondary.Version != before.Secondary.Version {
 		t.Errorf("after the primary's roll: %+v", p)

@@ -37,7 +37,7 @@ var stood = []struct{ vault, service, key string }{
 
 // newLab starts a lab; in a still one no roll gets on.
 func newLab(t *testing.T, still bool) lab {
-	l := lab{nodetest.Start(t, node.Options{VaultDomain: "vault.azure.net", Still: still}), t}
+	l := lab{nodetest.Start(t, node.Options{VaultDomain: "vault.azure.net", Idle: still}), t}
 	l.AnswerYes()
 	for i, s := range stood {
 		l.Script(fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection", s.vault, []string{"westus", "centralus"}[i%2]),

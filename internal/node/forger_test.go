@@ -329,7 +329,7 @@ func (c crime) try(t *testing.T, forgery forgery) {
 		t.Fatal(err)
 	}
 
-	w := nodetest.Start(t, node.Options{Data: c.data, PageSlots: 4, Still: true})
+	w := nodetest.Start(t, node.Options{Data: c.data, PageSlots: 4, Idle: true})
 	if forgery.read != nil {
 		err := forgery.read(w)
 		var p *api.Problem

@@ -49,11 +49,11 @@ func TestVaultsThatThrottleSlowARollDownAndDoNotFailIt(t *testing.T) {
 	w.Site(site)
 	w.Put(site, "plan.txt", []byte("plan"))
 	w.FinishRoll("Sites")
-	w.Restart(func(o *node.Options) { o.Still = true })
+	w.Restart(func(o *node.Options) { o.Idle = true })
 	w.UpdateSites()
 	w.Stop() // the policy keys that it has in memory are gone
 	vaults.on.Store(true)
-	w.Restart(func(o *node.Options) { o.Still = false })
+	w.Restart(func(o *node.Options) { o.Idle = false })
 	r := w.FinishRoll("Sites")
 	if r.Retries == 0 || r.Message != "" || r.Done != 1 {
 		t.Errorf("the roll: %+v", r)
