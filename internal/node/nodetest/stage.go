@@ -18,7 +18,8 @@ const (
 	SitePolicy    = "Sites"
 )
 
-// Vaults of the stage; each has one key, named like the vault with Key001.
+// Vaults that StageMail and StageSites make; each has one key, named like the vault with
+// Key001.
 const (
 	VaultA1 = "Contoso-O365EX-NA-VaultA1"
 	VaultA2 = "Contoso-O365EX-NA-VaultA2"
@@ -26,7 +27,7 @@ const (
 	VaultS2 = "stageRG4vault"
 )
 
-// KeyOf names the one key of a vault of the stage.
+// KeyOf returns the name of the only key of a vault that Stage… makes.
 func KeyOf(vault string) string { return vault + "-Key001" }
 
 // Application ids of the service's principals.
