@@ -22,7 +22,7 @@ const (
 	underNone = "bob@contoso.com"   // under the service-managed policy
 )
 
-// withMail is a keyroll whose availability keys stand in the far one's vault.
+// withMail is a keyroll whose availability keys are in the vault of the far keyroll.
 func withMail(t *testing.T, far *nodetest.Far) *nodetest.World {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Availability: far.URL})
 	w.StageMail()
@@ -65,7 +65,7 @@ func TestAvailabilityKeysInAVaultStandOnNoDiskOfThisKeyroll(t *testing.T) {
 	}
 	w.Stop()
 
-	// Whoever has all that was on its disk, and cannot reach the vault.
+	// An attacker with a copy of the disk who cannot access the vault.
 	copied := filepath.Join(t.TempDir(), "copied")
 	nodetest.CopyFolder(t, w.Data, copied)
 	far.Away()

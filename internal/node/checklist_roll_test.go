@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/node"
 )
 
-// verdicts are what the ledger says of the versions of a vault's key, in the
-// order in which they are asked for.
+// verdicts returns the ledger's verdicts on the versions of a vault's key, in the given
+// order.
 func (x tenancy) verdicts(vault string, versions ...string) (list []api.Verdict) {
 	x.t.Helper()
 	for _, version := range versions {
@@ -121,7 +121,7 @@ func TestChecklist23ReplaceKeys(t *testing.T) {
 	}
 }
 
-// warnings runs lines and returns what they warn of.
+// warnings runs lines and returns their warnings.
 func (x tenancy) warnings(lines ...string) string {
 	x.t.Helper()
 	var out, warned bytes.Buffer

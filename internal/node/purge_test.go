@@ -14,10 +14,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// An attacker has all that lay on keyroll's disk before the purge and after it:
-// database, blobs, seal. What it has not is said by each case. It may write what
-// it likes into the database: it takes the marks and the purge back, and puts
-// the policy into the recovery mode in which the availability key serves all.
+// An attacker has everything that was on keyroll's disk before the purge and after it:
+// database, blobs, seal. Each case says what it does not have. It can write anything
+// to the database: it removes the purge and its marks, and puts the policy into
+// recovery mode, in which the availability key serves everything.
 func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing.T) {
 	t.Parallel()
 	const alice, idle = "alice@contoso.com", "idle@contoso.com"
@@ -88,7 +88,7 @@ func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing
 	}
 }
 
-// attack takes back in the database what a purge has noted there.
+// attack removes everything that a purge has recorded in the database.
 func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
 	t.Helper()
 	statements := []string{
@@ -117,7 +117,7 @@ func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
 	}
 }
 
-// stolen is what can be read of a mailbox.
+// stolen returns what can be read of a mailbox.
 func stolen(t *testing.T, w *nodetest.World, name string) string {
 	t.Helper()
 	r, err := w.Client.ExportMail(t.Context(), api.MailboxInput{Mailbox: name})

@@ -84,7 +84,7 @@ func TestListTenantsInParts(t *testing.T) {
 	})
 }
 
-// What the end of the last process left over is found in every tenant.
+// Upkeep that the last process did not finish is found in every tenant.
 func TestTidyUpReachesEveryTenant(t *testing.T) {
 	each(t, func(w world) {
 		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
