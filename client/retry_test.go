@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// busy refuses its first requests, and notes what came and when.
+// busy refuses its first requests, and records all requests with their times.
 type busy struct {
 	refusals   int
 	retryAfter string

@@ -310,7 +310,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"refresh of a policy of exact versions", cmd("policy", "refresh", "Sites"), 2, []string{"hint: update one key at a time"}},
 		{"update of a policy without versions", cmd("policy", "update", "USA_mailboxes", "--key-type", "primary", "--key", siteURI), 2, []string{"hint: refresh it"}},
 		{"refresh of what has no customer keys", cmd("policy", "refresh", "Service-managed"), 2, []string{"has no customer keys"}},
-		{"all generations of a deeper roll", cmd("policy", "refresh", "USA_mailboxes", "--all-generations"), 2, []string{"at depth root alone"}},
+		{"all generations of a deeper roll", cmd("policy", "refresh", "USA_mailboxes", "--all-generations"), 2, []string{"only at depth root"}},
 		{"a policy twice", shell("New-DataEncryptionPolicy -Name USA_mailboxes -AzureKeyIDs " + good + ", https://va2.vault.localhost/keys/key"), 1, []string{`policy "USA_mailboxes" exists`}},
 		{"a mailbox twice", cmd("mailbox", "create", "ALICE@contoso.com"), 1, []string{`"ALICE@contoso.com" exists [AlreadyExists]`}},
 		{"a site twice", cmd("site", "create", legal+"/"), 1, []string{"exists [AlreadyExists]"}},
@@ -446,11 +446,11 @@ func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
 		{"another seal", write(bytes.Repeat([]byte{7}, len(seal))), write(seal), nil, 1, "[WrongSeal]", ""},
 		{"damaged seal", write(seal[1:]), write(seal), nil, 2, "does not hold exactly 32 bytes", ""},
 		{"another vault domain", nothing, nothing, []string{"--vault-domain", "vault.azure.net"}, 1,
-			"this database's vaults stand under vault.contoso.net, not under vault.azure.net [Conflict]", "leave --vault-domain out"},
-		{"vault domain that is none", nothing, nothing, []string{"--vault-domain", "contoso.net"}, 2, `vault domain "contoso.net" does not begin with vault.`, ""},
+			"the vault domain of this database is vault.contoso.net, not vault.azure.net [Conflict]", "omit --vault-domain"},
+		{"vault domain that is none", nothing, nothing, []string{"--vault-domain", "contoso.net"}, 2, `vault domain "contoso.net" must be a lower-case domain that begins with vault.`, ""},
 		{"no page slots", nothing, nothing, []string{"--page-slots", "0"}, 2, "--page-slots: 0 is not within 1 to 1024", ""},
 		{"too many page slots", nothing, nothing, []string{"--page-slots", "5000"}, 2, "--page-slots: 5000 is not within 1 to 1024", ""},
-		{"roll rate below nothing", nothing, nothing, []string{"--roll-rate=-1"}, 2, "roll rate -1 is below 0", ""},
+		{"roll rate below nothing", nothing, nothing, []string{"--roll-rate=-1"}, 2, "roll rate -1 must not be below 0", ""},
 		{"address that is none", nothing, nothing, []string{"--listen", "nowhere"}, 2, "cannot listen on nowhere", "--listen"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -85,8 +85,8 @@ func TestConnectingChangesNothingAndAsksForNothing(t *testing.T) {
 	}
 }
 
-// A request is what the service says that makes the policy, and names no rule of its own but
-// that the vaults are where it says.
+// An onboarding request reports the checks of the service, and adds only the check that
+// the vaults are in the given subscriptions.
 func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
 	const line = "New-CustomerKeyOnboardingRequest -Organization contoso -Scenario EXO -Subscription1 " + guid1 + " -KeyIdentifier1 https://Contoso-A.vault.azure.net/keys/k/v -Subscription2 " + guid1 + " -KeyIdentifier2 https://b.vault.azure.net/keys/k"
 	r := storyRecorder()
@@ -109,7 +109,7 @@ func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
 	}
 }
 
-// What the service would refuse is refused with -WhatIf.
+// With -WhatIf a change fails if the service would refuse it.
 func TestWhatIfRefusesWhatTheActWould(t *testing.T) {
 	for line, operation := range map[string]string{
 		"New-DataEncryptionPolicy -Name a -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k":                "CreatePolicy",

@@ -81,15 +81,15 @@ func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
 		if !strings.HasPrefix(got, test.want) {
 			t.Errorf("%s\n got %s\nwant %s", test.text, got, test.want)
 		}
-		// A variable's value is known only once it has been made.
+		// The value of a variable is only known at run time.
 		if len(r.calls) > 0 && !strings.Contains(test.text, "% $policy") {
 			t.Errorf("%s: ran %v", test.text, r.calls)
 		}
 	}
 }
 
-// FuzzCheck gives any text to the checks before a run: they refuse it as what
-// it is, with a place, or let it through.
+// FuzzCheck passes arbitrary text to the checks before a run: they return an error with a
+// position, or accept it.
 func FuzzCheck(f *testing.F) {
 	for _, c := range Table() {
 		f.Add(c.Example)

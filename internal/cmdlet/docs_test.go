@@ -66,7 +66,7 @@ func page() string {
 	return b.String()
 }
 
-// reads are the verbs of cmdlets that change nothing.
+// reads has the verbs of cmdlets that change nothing.
 var reads = map[string]bool{"Get": true, "Test": true, "Format": true, "Select": true, "Where": true, "Sort": true, "Measure": true, "ConvertTo": true}
 
 func TestTableIsSound(t *testing.T) {

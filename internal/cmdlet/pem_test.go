@@ -79,7 +79,7 @@ func TestTheKeyOfAPEMFileIsFoundOrSaidWhyNot(t *testing.T) {
 	}
 }
 
-// With -WhatIf a file that would be refused is.
+// -WhatIf also refuses an invalid file.
 func TestAKeyFileIsReadBeforeAnythingIsDone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ec.pem")
 	file := pemOf("EC PRIVATE KEY", []byte("x"))

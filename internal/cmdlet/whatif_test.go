@@ -37,7 +37,7 @@ func TestWhatIfChangesNothingAndSaysWhat(t *testing.T) {
 		if got := runWith(r, example+" -WhatIf:$false -Confirm:$false", nil); got.failure != nil || len(r.changes()) == 0 {
 			t.Errorf("%s: %v, %v", example, got.failure, r.calls)
 		}
-		// What the service would refuse, -WhatIf has it refuse.
+		// -WhatIf fails if the service would refuse the change.
 		for _, call := range r.changes() {
 			name, _, _ := strings.Cut(call, " ")
 			if _, ok := reflect.TypeFor[Service]().MethodByName(name); ok && !slices.Contains(asked, "DryRun "+call) {
@@ -62,7 +62,7 @@ func TestWhatIfInAPipelineSpeaksOfEachObject(t *testing.T) {
 	}
 }
 
-// storyRecorder has what the examples of the table name.
+// storyRecorder has the objects that the examples of the table name.
 func storyRecorder() *recorder {
 	r := newRecorder()
 	group := r.boxes[0]

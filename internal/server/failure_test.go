@@ -108,8 +108,8 @@ func TestServiceSeesThePrincipalAndMayRefuse(t *testing.T) {
 	}
 }
 
-// What is refused before the service is named by place and reason, and never
-// shown.
+// Errors for input that is refused before the service name location and reason, and never
+// show the value.
 func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 	w := newWorld(t, true)
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {

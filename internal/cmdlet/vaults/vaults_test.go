@@ -38,8 +38,8 @@ const (
 
 var ctx = context.Background()
 
-// lent is an HTTPS server under the vault domain, and a client of it. Every
-// connection goes to it, whatever the host; it writes down who was sent a token.
+// lent is an HTTPS server under the vault domain, and a client of it. All connections go
+// to it, whatever the host; it records which hosts were sent a token.
 type lent struct {
 	url    string
 	http   *http.Client
