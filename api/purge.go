@@ -17,7 +17,7 @@ const (
 	Purged PurgeState = "purged"
 )
 
-// Purge destroys what a policy protects, for good.
+// Purge irreversibly destroys what a policy protects.
 type Purge struct {
 	Policy    string          `json:"policy" doc:"name of the policy"`
 	PolicyID  string          `json:"policyId" doc:"GUID"`

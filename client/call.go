@@ -99,9 +99,9 @@ func escape(name string) string {
 // do sends r and returns the response if it has the media type that the operation
 // returns. A problem document is returned as an error.
 func (c *Client) do(by *http.Client, r *http.Request, returns api.Body) (*http.Response, error) {
-	resp, err := c.patiently(by, r)
+	resp, err := c.sendWithRetry(by, r)
 	if err != nil {
-		return nil, c.notReached(r.Context(), err)
+		return nil, c.unreachableError(r.Context(), err)
 	}
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	if resp.StatusCode/100 == 2 && kind == string(returns) {
@@ -134,7 +134,7 @@ func result[Out any](c *Client, by *http.Client, r *http.Request) (Out, error) {
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return none, c.broken(r.Context(), "the response of "+c.base+" is incomplete or malformed", err)
+		return none, c.truncatedError(r.Context(), "the response of "+c.base+" is incomplete or malformed", err)
 	}
 	if list, ok := any(out).(interface{ Unshown() []string }); ok && c.damaged != nil && len(list.Unshown()) > 0 {
 		c.damaged(list.Unshown())

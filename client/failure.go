@@ -13,9 +13,9 @@ import (
 	"keyroll/api"
 )
 
-// notReached returns the problem for a request without a response. It does not show
+// unreachableError returns the problem for a request without a response. It does not show
 // the whole text of err, which contains the request's URL and thereby names.
-func (c *Client) notReached(ctx context.Context, err error) error {
+func (c *Client) unreachableError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -65,8 +65,8 @@ func namesOf(c *x509.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// broken returns the error of a response that is incomplete.
-func (c *Client) broken(ctx context.Context, detail string, err error) error {
+// truncatedError returns the error of a response that is incomplete.
+func (c *Client) truncatedError(ctx context.Context, detail string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -15,8 +15,8 @@ const (
 	patienceTime = time.Minute
 )
 
-// patiently sends r, and sends it again while the server is too busy.
-func (c *Client) patiently(by *http.Client, r *http.Request) (*http.Response, error) {
+// sendWithRetry sends r, and sends it again while the server is too busy.
+func (c *Client) sendWithRetry(by *http.Client, r *http.Request) (*http.Response, error) {
 	for waited := time.Duration(0); ; {
 		resp, err := by.Do(r)
 		if err != nil || resp.StatusCode != http.StatusTooManyRequests {

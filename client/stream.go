@@ -60,7 +60,7 @@ func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Ou
 	var body io.Reader = &content{r: r, size: size}
 	if size == 0 {
 		if _, err := io.Copy(io.Discard, body); err != nil { // the transport would not read it
-			return out, c.notReached(ctx, err)
+			return out, c.unreachableError(ctx, err)
 		}
 		body = http.NoBody
 	}
@@ -112,7 +112,7 @@ func (d *download) Read(p []byte) (int, error) {
 	if d.size >= 0 {
 		detail = fmt.Sprintf("the transfer from %s ended after %d of %d bytes", d.c.base, d.n, d.size)
 	}
-	return n, d.c.broken(d.ctx, detail, err)
+	return n, d.c.truncatedError(d.ctx, detail, err)
 }
 
 // WriteTo writes all of it in large pieces, one system call each.
@@ -209,7 +209,7 @@ func follow[Event, Progress, Report any](ctx context.Context, c *Client, m api.M
 	for lines := json.NewDecoder(resp.Body); ; {
 		var e Event
 		if err := lines.Decode(&e); err != nil {
-			return none, c.broken(ctx, "the "+what+" at "+c.base+" was cut off before its report", err)
+			return none, c.truncatedError(ctx, "the "+what+" at "+c.base+" was cut off before its report", err)
 		}
 		now, report, problem := parts(e)
 		switch {

@@ -34,13 +34,13 @@ func (c *abandonCommand) Run(e *env) error {
 	default:
 		in.Body.Kind, in.Body.Container = string(container.Workload), c.Workload
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		deleted, err := k.AbandonContainer(e, in)
 		if err != nil {
 			return err
 		}
 		return e.object(deleted, func(w io.Writer) {
-			fmt.Fprintf(w, "%s %s is abandoned: %d items, %s, which no key can decrypt, were deleted\n", deleted.Kind, clean(deleted.Container), deleted.Items, size(deleted.Bytes))
+			fmt.Fprintf(w, "%s %s is abandoned: %d items, %s, which no key can decrypt, were deleted\n", deleted.Kind, escapeText(deleted.Container), deleted.Items, formatSize(deleted.Bytes))
 		})
 	})
 }

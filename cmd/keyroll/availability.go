@@ -17,7 +17,7 @@ type availabilityRoll struct {
 }
 
 func (c *availabilityRoll) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.RollAvailabilityKeysInput
 		in.Body.Policy = c.Policy
 		r, err := k.RollAvailabilityKeys(e, in)

@@ -58,12 +58,12 @@ func (c *backupCreate) Run(e *env) error {
 		}
 		in.Body.Expires = &expires
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		b, err := k.CreateBackup(e, in)
 		if err != nil {
 			return err
 		}
-		return e.backup(b)
+		return e.printBackup(b)
 	})
 }
 
@@ -82,7 +82,7 @@ func date(text string) (time.Time, error) {
 type backupList struct{ connection }
 
 func (c *backupList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		items, err := collectPages(func(after string) ([]api.Backup, string, error) {
 			l, err := k.ListBackups(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
@@ -91,7 +91,7 @@ func (c *backupList) Run(e *env) error {
 			return err
 		}
 		return list(e, items, "id kind container items bytes created expires policy dataEncryptionPolicyID", func(b api.Backup) []any {
-			return []any{b.ID, b.Kind, b.Container, b.Items, size(b.Bytes), when(b.Created), expiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
+			return []any{b.ID, b.Kind, b.Container, b.Items, formatSize(b.Bytes), formatTime(b.Created), formatExpiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
@@ -104,7 +104,7 @@ type backupRestore struct {
 }
 
 func (c *backupRestore) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.RestoreBackupInput{BackupInput: api.BackupInput{Backup: c.ID}}
 		in.Body.To, in.Body.Policy = c.To, c.Policy
 		b, err := k.RestoreBackup(e, in)
@@ -112,7 +112,7 @@ func (c *backupRestore) Run(e *env) error {
 			return err
 		}
 		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "%d items, %s of %s %s restored as %s\n", b.Items, size(b.Bytes), b.Kind, clean(b.Container), clean(c.To))
+			fmt.Fprintf(w, "%d items, %s of %s %s restored as %s\n", b.Items, formatSize(b.Bytes), b.Kind, escapeText(b.Container), escapeText(c.To))
 		})
 	})
 }
@@ -123,27 +123,27 @@ type backupExpire struct {
 }
 
 func (c *backupExpire) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		b, err := k.ExpireBackup(e, api.BackupInput{Backup: c.ID})
 		if err != nil {
 			return err
 		}
 		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "backup %s of %s %s has expired\n", b.ID, b.Kind, clean(b.Container))
+			fmt.Fprintf(w, "backup %s of %s %s has expired\n", b.ID, b.Kind, escapeText(b.Container))
 		})
 	})
 }
 
-func (e *env) backup(b api.Backup) error {
+func (e *env) printBackup(b api.Backup) error {
 	return e.object(b, func(w io.Writer) {
-		protected(w, b.Protection, "id", b.ID, "kind", b.Kind, "container", b.Container, "items", b.Items, "bytes", size(b.Bytes),
-			"created", when(b.Created), "expires", expiry(b))
+		protected(w, b.Protection, "id", b.ID, "kind", b.Kind, "container", b.Container, "items", b.Items, "bytes", formatSize(b.Bytes),
+			"created", formatTime(b.Created), "expires", formatExpiry(b))
 	})
 }
 
-func expiry(b api.Backup) string {
+func formatExpiry(b api.Backup) string {
 	if b.Expires == nil {
 		return "-"
 	}
-	return when(*b.Expires)
+	return formatTime(*b.Expires)
 }

@@ -30,8 +30,8 @@ type benchPlace struct {
 	Rounds    int    `name:"rounds" default:"5" placeholder:"N" help:"Number of interleaved rounds (default: ${default})."`
 }
 
-// in runs measure with these options in a new folder.
-func (c benchPlace) in(e *env, measure func(o bench.Options) error) error {
+// measureIn runs measure with these options in a new folder.
+func (c benchPlace) measureIn(e *env, measure func(o bench.Options) error) error {
 	return inBenchFolder(c.Data, func(data string) error {
 		return measure(bench.Options{Data: data, Database: c.Database, PageSlots: int(c.PageSlots), Rounds: c.Rounds,
 			Script: quietly, Client: localClient, Progress: func(stage string) { fmt.Fprintln(e.err, stage) }})
@@ -78,7 +78,7 @@ func figures(w io.Writer, b bench.Base, pairs ...any) {
 			pairs[i] = spread(b.Range[string(f)], 1<<20, "%.0f", "MiB/s")
 		}
 	}
-	fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, size(b.DatabaseBytes)), "rounds", b.Rounds)...)
+	fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, formatSize(b.DatabaseBytes)), "rounds", b.Rounds)...)
 }
 
 type (

@@ -13,7 +13,7 @@ type benchContent struct {
 }
 
 func (c *benchContent) Run(e *env) error {
-	return c.in(e, func(o bench.Options) error {
+	return c.measureIn(e, func(o bench.Options) error {
 		o.ItemSize = int64(c.Size)
 		r, err := bench.Content(e, o)
 		if err != nil {
@@ -23,10 +23,10 @@ func (c *benchContent) Run(e *env) error {
 			figures(w, r.Base,
 				"ratio of put to plain copy", ratio("ratioPutToCopy"), "ratio of get to plain copy", ratio("ratioGetToCopy"),
 				"ratio of get with fsync to plain copy", ratio("ratioGetToDiskToCopy"),
-				"memory used beyond idle", fmt.Sprintf("%s to put, %s to get", size(r.PutAboveIdleBytes), size(r.GetAboveIdleBytes)), "memory when idle", size(r.IdleBytes),
+				"memory used beyond idle", fmt.Sprintf("%s to put, %s to get", formatSize(r.PutAboveIdleBytes), formatSize(r.GetAboveIdleBytes)), "memory when idle", formatSize(r.IdleBytes),
 				"put", bytesPerSecond("putPerSecond"), "get", bytesPerSecond("getPerSecond"), "get, with fsync", bytesPerSecond("getToDiskPerSecond"),
 				"plain copy, with fsync", bytesPerSecond("copyPerSecond"), "encryption only", bytesPerSecond("sealPerSecond"), "decryption only", bytesPerSecond("openPerSecond"),
-				"file", size(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
+				"file", formatSize(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
 		})
 	})
 }

@@ -21,7 +21,7 @@ type benchReaders struct {
 }
 
 func (c *benchReaders) Run(e *env) error {
-	return c.in(e, func(o bench.Options) error {
+	return c.measureIn(e, func(o bench.Options) error {
 		o.Containers, o.Items, o.ItemSize = c.Containers, c.Items, int64(c.ItemSize)
 		r, err := bench.Readers(e, bench.ReadersOptions{Options: o, Depth: api.Depth(c.Depth), Readable: c.Mailboxes, PerSecond: c.Reads, Window: c.Window})
 		if err != nil {
@@ -36,7 +36,7 @@ func (c *benchReaders) Run(e *env) error {
 				"p99 without rolls", inSeconds("p99AtRestSeconds"), "p99 during rolls", inSeconds("p99RollingSeconds"),
 				"median without rolls", inSeconds("p50AtRestSeconds"), "median during rolls", inSeconds("p50RollingSeconds"),
 				"roll, limited to half its full rate", roll, "roll, without limit and readers", free, "depth", r.Depth, "containers", r.Containers,
-				"reads", fmt.Sprintf("%d of %s, %d/s", r.Reads, size(r.ItemSize), r.ReadsPerSecond), "path", r.Path)
+				"reads", fmt.Sprintf("%d of %s, %d/s", r.Reads, formatSize(r.ItemSize), r.ReadsPerSecond), "path", r.Path)
 		})
 	})
 }

@@ -24,12 +24,12 @@ func (c *blobsCollect) Run(e *env) error {
 	if c.Grace < time.Second {
 		return fail.New(api.InvalidArgument, "grace period %v is shorter than a second", c.Grace)
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CollectBlobsInput
 		in.Body.GraceSeconds, in.Body.DryRun = int64(c.Grace/time.Second), c.DryRun
 		bar := e.progress("collect", -1)
 		found, err := k.CollectBlobs(e, in, func(p api.CollectedBlobs) {
-			bar.note(fmt.Sprintf("%d orphans", p.Orphans))
+			bar.setNote(fmt.Sprintf("%d orphans", p.Orphans))
 			bar.Set(p.Blobs)
 		})
 		bar.End()
@@ -37,7 +37,7 @@ func (c *blobsCollect) Run(e *env) error {
 			return err
 		}
 		return e.object(found, func(w io.Writer) {
-			fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, size(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, size(found.OrphanBytes)),
+			fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, formatSize(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, formatSize(found.OrphanBytes)),
 				"removed", found.Removed)
 		})
 	})

@@ -33,8 +33,8 @@ type movedTable struct {
 func (c *databaseMove) Run(e *env) error {
 	bar := e.progress("database move", -1)
 	moved, err := node.MoveDatabase(e, c.Data, c.To, func(stage string, done, total int64) {
-		bar.note(fmt.Sprintf("%s, row %d of %d", stage, done, total))
-		bar.of(total)
+		bar.setNote(fmt.Sprintf("%s, row %d of %d", stage, done, total))
+		bar.setTotal(total)
 		bar.Set(done)
 	})
 	bar.End()

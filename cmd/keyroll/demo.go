@@ -39,7 +39,7 @@ func (c *demoCommand) Run(e *env) (err error) {
 			err = errors.Join(err, os.RemoveAll(data))
 		}
 	}()
-	fmt.Fprintf(out, "data folder: %s\nmail: %s\nfiles: %d\n", data, size(mail.Size()), len(files.Paths))
+	fmt.Fprintf(out, "data folder: %s\nmail: %s\nfiles: %d\n", data, formatSize(mail.Size()), len(files.Paths))
 	n, err := node.Start(e, node.Options{Data: data})
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ type mailboxImport struct {
 }
 
 func (c *mailboxImport) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in, total, done, err := e.open(c.File)
 		if err != nil {
 			return err
@@ -51,7 +51,7 @@ func (c *mailboxImport) Run(e *env) error {
 			return err
 		}
 		return e.object(imported, func(w io.Writer) {
-			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, size(imported.Bytes), clean(c.Name), notes(imported))
+			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, formatSize(imported.Bytes), escapeText(c.Name), notes(imported))
 		})
 	})
 }

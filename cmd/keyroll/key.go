@@ -18,7 +18,7 @@ type keyUsage struct {
 }
 
 func (c *keyUsage) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListKeyUsage(e, api.KeyUsageInput{Vault: c.Vault, Key: c.Key, Version: c.Version})
 		if err != nil {
 			return err
@@ -31,7 +31,7 @@ func (c *keyUsage) Run(e *env) error {
 		return list(e, l.Items, "vault key version policy active inactive disconnected disabled sites workloads backups health verdict since",
 			func(u api.KeyUsage) []any {
 				return []any{u.Vault, u.Key, u.Version, u.Policy, u.Active, u.Inactive, u.Disconnected, u.Disabled,
-					u.Sites, u.Workloads, u.Backups, u.Health.State, u.Verdict, when(u.Since)}
+					u.Sites, u.Workloads, u.Backups, u.Health.State, u.Verdict, formatTime(u.Since)}
 			})
 	})
 }

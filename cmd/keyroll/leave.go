@@ -11,12 +11,12 @@ type policyLeave struct {
 }
 
 func (c *policyLeave) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := k.LeavePolicy(e, api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}})
 		if err != nil {
 			return err
 		}
-		return e.refreshed(r)
+		return e.printRefreshed(r)
 	})
 }
 

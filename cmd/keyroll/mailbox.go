@@ -25,14 +25,14 @@ type mailboxCreate struct {
 }
 
 func (c *mailboxCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CreateMailboxInput
 		in.Body.Name, in.Body.Policy = c.Name, c.Policy
 		m, err := k.CreateMailbox(e, in)
 		if err != nil {
 			return err
 		}
-		return e.mailbox(m)
+		return e.printMailbox(m)
 	})
 }
 
@@ -42,7 +42,7 @@ type mailboxExport struct {
 }
 
 func (c *mailboxExport) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := k.ExportMail(e, api.MailboxInput{Mailbox: c.Name})
 		return e.copy(r, err)
 	})
@@ -51,7 +51,7 @@ func (c *mailboxExport) Run(e *env) error {
 type mailboxList struct{ connection }
 
 func (c *mailboxList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		items, err := collectPages(func(after string) ([]api.Mailbox, string, error) {
 			l, err := k.ListMailboxes(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
@@ -60,7 +60,7 @@ func (c *mailboxList) Run(e *env) error {
 			return err
 		}
 		return list(e, items, "name state items bytes policy dataEncryptionPolicyID", func(m api.Mailbox) []any {
-			return []any{m.Name, m.State, m.Items, size(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
+			return []any{m.Name, m.State, m.Items, formatSize(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
@@ -71,12 +71,12 @@ type mailboxShow struct {
 }
 
 func (c *mailboxShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		m, err := k.ShowMailbox(e, api.MailboxInput{Mailbox: c.Name})
 		if err != nil {
 			return err
 		}
-		return e.mailbox(m)
+		return e.printMailbox(m)
 	})
 }
 
@@ -87,38 +87,38 @@ type mailboxState struct {
 }
 
 func (c *mailboxState) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.SetMailboxStateInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}}
 		in.Body.State = api.MailboxState(c.State)
 		m, err := k.SetMailboxState(e, in)
 		if err != nil {
 			return err
 		}
-		return e.mailbox(m)
+		return e.printMailbox(m)
 	})
 }
 
-func (e *env) mailbox(m api.Mailbox) error {
+func (e *env) printMailbox(m api.Mailbox) error {
 	return e.object(m, func(w io.Writer) {
-		protected(w, m.Protection, "name", m.Name, "state", m.State, "items", m.Items, "bytes", size(m.Bytes), "created", when(m.Created))
+		protected(w, m.Protection, "name", m.Name, "state", m.State, "items", m.Items, "bytes", formatSize(m.Bytes), "created", formatTime(m.Created))
 	})
 }
 
 // protected prints pairs as fields does, and the protection below them.
 func protected(w io.Writer, p api.Protection, pairs ...any) {
 	fields(w, append(pairs, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
-		"newest policy key", yes(p.Current), "encrypted", yes(p.IsEncrypted))...)
+		"newest policy key", yesNo(p.Current), "encrypted", yesNo(p.IsEncrypted))...)
 }
 
-func yes(b bool) string {
+func yesNo(b bool) string {
 	if b {
 		return "yes"
 	}
 	return "no"
 }
 
-// with runs f with a client of the server that the flags select.
-func (c connection) with(f func(*client.Client) error) error {
+// withClient runs f with a client of the server that the flags select.
+func (c connection) withClient(f func(*client.Client) error) error {
 	t, err := c.find()
 	if err != nil {
 		return err

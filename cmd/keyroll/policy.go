@@ -20,7 +20,7 @@ type policyCommand struct {
 type policyList struct{ connection }
 
 func (c *policyList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListPolicies(e, api.None{})
 		if err != nil {
 			return err
@@ -37,7 +37,7 @@ type policyShow struct {
 }
 
 func (c *policyShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		p, err := k.ShowPolicy(e, api.PolicyInput{Policy: c.Name})
 		if err != nil {
 			return err
@@ -55,7 +55,7 @@ type policyRefresh struct {
 }
 
 func (c *policyRefresh) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
 		in.Body.Depth, in.Body.AllGenerations = api.Depth(c.Depth), c.AllGenerations
 		in.Body.RollOptions = c.options()
@@ -63,7 +63,7 @@ func (c *policyRefresh) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.refreshed(r)
+		return e.printRefreshed(r)
 	})
 }
 
@@ -77,7 +77,7 @@ type policyUpdate struct {
 }
 
 func (c *policyUpdate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
 		in.Body.KeyType, in.Body.Key.URI, in.Body.Depth = c.KeyType, c.Key, api.Depth(c.Depth)
 		in.Body.RollOptions = c.options()
@@ -85,13 +85,13 @@ func (c *policyUpdate) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.refreshed(r)
+		return e.printRefreshed(r)
 	})
 }
 
-func (e *env) refreshed(r api.Refreshed) error {
+func (e *env) printRefreshed(r api.Refreshed) error {
 	for _, w := range r.Warnings {
-		fmt.Fprintf(e.err, "warning: %s\n", clean(w))
+		fmt.Fprintf(e.err, "warning: %s\n", escapeText(w))
 	}
 	return e.object(r, func(w io.Writer) {
 		if r.Estimate != nil {
@@ -103,7 +103,7 @@ func (e *env) refreshed(r api.Refreshed) error {
 			fmt.Fprintf(w, "%d policy keys were re-wrapped\n", r.Rewrapped)
 		}
 		if r.Limit != "" {
-			fmt.Fprintf(w, "limit: %s\n", clean(r.Limit))
+			fmt.Fprintf(w, "limit: %s\n", escapeText(r.Limit))
 		}
 	})
 }
@@ -112,7 +112,7 @@ func showPolicy(w io.Writer, p api.Policy) {
 	pairs := []any{"name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "enabled", p.Enabled, "assigned", p.Assigned, "state", p.State,
 		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
 		"primary", p.Primary.URI, "primary health", p.PrimaryHealth.String(), "secondary", p.Secondary.URI, "secondary health", p.SecondaryHealth.String(),
-		"availability key", fmt.Sprintf("%s version %d, used by this policy only", p.AvailabilityKey, p.AvailabilityVersion), "created", when(p.Created), "refreshed", when(p.Refreshed)}
+		"availability key", fmt.Sprintf("%s version %d, used by this policy only", p.AvailabilityKey, p.AvailabilityVersion), "created", formatTime(p.Created), "refreshed", formatTime(p.Refreshed)}
 	if p.Roll != nil {
 		pairs = append(pairs, "roll", p.Roll.ID, "roll state", p.Roll.State)
 	}

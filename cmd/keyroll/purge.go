@@ -35,9 +35,9 @@ type purgeRequest struct {
 }
 
 func (c *purgeRequest) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		if !c.Yes {
-			question := fmt.Sprintf("Once two approvers have approved it, the purge of policy %q destroys all that it protects, for good. Request it?", c.Policy)
+			question := fmt.Sprintf("Once two approvers have approved it, the purge of policy %q destroys all that it protects, irreversibly. Request it?", c.Policy)
 			if err := e.confirm(question); err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func (c *purgeRequest) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.purge(p)
+		return e.printPurge(p)
 	})
 }
 
@@ -58,7 +58,7 @@ func (e *env) confirm(question string) error {
 		return fail.New(api.Conflict, "this needs a confirmation, and standard input is not a terminal").
 			WithHint("use --yes to go on without asking; nothing was changed")
 	}
-	fmt.Fprintf(e.err, "%s [y/N] ", clean(question))
+	fmt.Fprintf(e.err, "%s [y/N] ", escapeText(question))
 	answer, err := bufio.NewReader(e.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -81,7 +81,7 @@ type purgeApproverAdd struct {
 }
 
 func (c *purgeApproverAdd) Run(e *env) error {
-	return c.with(func(k *client.Client) (err error) {
+	return c.withClient(func(k *client.Client) (err error) {
 		// The server returns the token only once, so the file is created first.
 		file, err := files.OS.Create(c.NewTokenFile)
 		if errors.Is(err, fs.ErrExist) {
@@ -101,7 +101,7 @@ func (c *purgeApproverAdd) Run(e *env) error {
 			return fmt.Errorf("approver %q was registered, but its token could not be stored and is lost: %w", p.Name, err)
 		}
 		return e.object(p.PurgeApprover, func(w io.Writer) {
-			fields(w, "name", p.Name, "created", when(p.Created), "token file", c.NewTokenFile)
+			fields(w, "name", p.Name, "created", formatTime(p.Created), "token file", c.NewTokenFile)
 		})
 	})
 }
@@ -109,12 +109,12 @@ func (c *purgeApproverAdd) Run(e *env) error {
 type purgeApproverList struct{ connection }
 
 func (c *purgeApproverList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListPurgeApprovers(e, api.None{})
 		if err != nil {
 			return err
 		}
-		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, when(p.Created)} })
+		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, formatTime(p.Created)} })
 	})
 }
 
@@ -124,12 +124,12 @@ type purgeApprove struct {
 }
 
 func (c *purgeApprove) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		p, err := k.ApprovePurge(e, api.PolicyInput{Policy: c.Policy})
 		if err != nil {
 			return err
 		}
-		return e.purge(p)
+		return e.printPurge(p)
 	})
 }
 
@@ -139,34 +139,34 @@ type purgeStatus struct {
 }
 
 func (c *purgeStatus) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		if c.Policy == "" {
 			l, err := k.ListPurges(e, api.None{})
 			if err != nil {
 				return err
 			}
 			return list(e, l.Items, "policy state approvals containers requested done id", func(p api.Purge) []any {
-				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, when(p.Requested), whenDone(p.AvailabilityKeyDestroyed), p.PolicyID}
+				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, formatTime(p.Requested), formatOptionalTime(p.AvailabilityKeyDestroyed), p.PolicyID}
 			})
 		}
 		p, err := k.ShowPurge(e, api.PolicyInput{Policy: c.Policy})
 		if err != nil {
 			return err
 		}
-		return e.purge(p)
+		return e.printPurge(p)
 	})
 }
 
-// purge prints one purge, with the key versions that only the customer can destroy.
-func (e *env) purge(p api.Purge) error {
+// printPurge prints one purge, with the key versions that only the customer can destroy.
+func (e *env) printPurge(p api.Purge) error {
 	return e.object(p, func(w io.Writer) {
 		pairs := []any{"policy", p.Policy, "id", p.PolicyID, "state", p.State, "reason", p.Reason, "contact", p.Contact, "containers", p.Containers,
-			"requested", when(p.Requested)}
+			"requested", formatTime(p.Requested)}
 		for _, a := range p.Approvals {
-			pairs = append(pairs, "approved", fmt.Sprintf("%s by %s", when(a.At), a.Approver))
+			pairs = append(pairs, "approved", fmt.Sprintf("%s by %s", formatTime(a.At), a.Approver))
 		}
-		pairs = append(pairs, "policy deleted", whenDone(p.PolicyDeleted), "containers marked", whenDone(p.ContainersMarked),
-			"availability key destroyed", whenDone(p.AvailabilityKeyDestroyed))
+		pairs = append(pairs, "policy deleted", formatOptionalTime(p.PolicyDeleted), "containers marked", formatOptionalTime(p.ContainersMarked),
+			"availability key destroyed", formatOptionalTime(p.AvailabilityKeyDestroyed))
 		if p.Message != "" {
 			pairs = append(pairs, "message", p.Message)
 		}
@@ -180,11 +180,11 @@ func (e *env) purge(p api.Purge) error {
 	})
 }
 
-func whenDone(t *time.Time) string {
+func formatOptionalTime(t *time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	return when(*t)
+	return formatTime(*t)
 }
 
 type policyRecover struct {
@@ -193,7 +193,7 @@ type policyRecover struct {
 }
 
 func (c *policyRecover) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		p, err := k.RecoverPolicy(e, api.PolicyInput{Policy: c.Name})
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ type rollCommand struct {
 type rollList struct{ connection }
 
 func (c *rollList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListRolls(e, api.None{})
 		if err != nil {
 			return err
@@ -29,9 +29,9 @@ func (c *rollList) Run(e *env) error {
 		return list(e, l.Items, "id policy state done total complete started finished", func(r api.Roll) []any {
 			finished := "-"
 			if r.Finished != nil {
-				finished = when(*r.Finished)
+				finished = formatTime(*r.Finished)
 			}
-			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), when(r.Started), finished}
+			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), formatTime(r.Started), finished}
 		})
 	})
 }
@@ -43,7 +43,7 @@ type oneRoll struct {
 }
 
 func (c oneRoll) run(e *env, act func(*client.Client, context.Context, api.RollInput) (api.Roll, error)) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := act(k, e, api.RollInput{Roll: c.Roll})
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ func showEstimate(w io.Writer, policy string, e api.Estimate) {
 		pairs = append(pairs, "blobs", e.Blobs)
 	}
 	if e.Bytes > 0 {
-		pairs = append(pairs, "content", size(e.Bytes))
+		pairs = append(pairs, "content", formatSize(e.Bytes))
 	}
 	fields(w, append(pairs, "time", seconds(e.Seconds), "estimated from", e.Basis)...)
 }
@@ -41,5 +41,5 @@ func seconds(s float64) string {
 	if s < 10 {
 		return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
 	}
-	return whole(s)
+	return wholeSeconds(s)
 }

@@ -24,14 +24,14 @@ type siteCreate struct {
 }
 
 func (c *siteCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CreateSiteInput
 		in.Body.URL = c.URL
 		s, err := k.CreateSite(e, in)
 		if err != nil {
 			return err
 		}
-		return e.site(s)
+		return e.printSite(s)
 	})
 }
 
@@ -43,7 +43,7 @@ type sitePut struct {
 }
 
 func (c *sitePut) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in, total, done, err := e.open(c.File)
 		if err != nil {
 			return err
@@ -55,7 +55,7 @@ func (c *sitePut) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored at %s\n", size(f.Bytes), clean(f.Path)) })
+		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored at %s\n", formatSize(f.Bytes), escapeText(f.Path)) })
 	})
 }
 
@@ -71,7 +71,7 @@ func (c *siteGet) Run(e *env) error {
 	if c.Offset < 0 || c.Length < -1 || c.Length == 0 {
 		return fail.New(api.InvalidArgument, "offset %d and length %d are not a valid range: the offset is at least 0 and the length at least 1", c.Offset, c.Length)
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := k.GetFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, c.Offset, c.Length)
 		return e.copy(r, err)
 	})
@@ -83,19 +83,19 @@ type siteLs struct {
 }
 
 func (c *siteLs) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListFiles(e, api.SiteInput{Site: c.URL})
 		if err != nil {
 			return err
 		}
-		return list(e, l.Items, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, when(f.Modified), f.Path} })
+		return list(e, l.Items, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} })
 	})
 }
 
 type siteList struct{ connection }
 
 func (c *siteList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		items, err := collectPages(func(after string) ([]api.Site, string, error) {
 			l, err := k.ListSites(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
@@ -104,7 +104,7 @@ func (c *siteList) Run(e *env) error {
 			return err
 		}
 		return list(e, items, "url items bytes policy dataEncryptionPolicyID", func(s api.Site) []any {
-			return []any{s.URL, s.Items, size(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
+			return []any{s.URL, s.Items, formatSize(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
@@ -115,17 +115,17 @@ type siteShow struct {
 }
 
 func (c *siteShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		s, err := k.ShowSite(e, api.SiteInput{Site: c.URL})
 		if err != nil {
 			return err
 		}
-		return e.site(s)
+		return e.printSite(s)
 	})
 }
 
-func (e *env) site(s api.Site) error {
+func (e *env) printSite(s api.Site) error {
 	return e.object(s, func(w io.Writer) {
-		protected(w, s.Protection, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
+		protected(w, s.Protection, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", formatSize(s.Bytes), "created", formatTime(s.Created))
 	})
 }

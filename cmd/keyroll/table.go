@@ -31,7 +31,7 @@ func list[T any](e *env, items []T, columns string, row func(T) []any) error {
 			if i > 0 {
 				fmt.Fprint(w, "\t")
 			}
-			fmt.Fprint(w, clean(fmt.Sprint(cell)))
+			fmt.Fprint(w, escapeText(fmt.Sprint(cell)))
 		}
 		fmt.Fprintln(w)
 	}
@@ -42,13 +42,13 @@ func list[T any](e *env, items []T, columns string, row func(T) []any) error {
 func fields(w io.Writer, pairs ...any) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		fmt.Fprintf(t, "%v:\t%s\n", pairs[i], clean(fmt.Sprint(pairs[i+1])))
+		fmt.Fprintf(t, "%v:\t%s\n", pairs[i], escapeText(fmt.Sprint(pairs[i+1])))
 	}
 	t.Flush()
 }
 
-// clean escapes control characters, so that text from elsewhere can go to a terminal.
-func clean(s string) string { return name.Escape(s, "") }
+// escapeText escapes control characters, so that text from elsewhere can go to a terminal.
+func escapeText(s string) string { return name.Escape(s, "") }
 
 // jsonTo encodes values to w as JSON whose control characters are escaped for a terminal.
 func jsonTo(w io.Writer) *json.Encoder { return json.NewEncoder(escaped{w}) }
@@ -63,15 +63,15 @@ func (e escaped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func when(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// size prints a number of bytes in binary units (IEC 80000-13).
-func size(n int64) string {
+// formatSize prints a number of bytes in binary units (IEC 80000-13).
+func formatSize(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)

@@ -35,7 +35,7 @@ type createdTenant struct {
 }
 
 func (c *tenantCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) (err error) {
+	return c.withClient(func(k *client.Client) (err error) {
 		file, err := c.newTokenFile()
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (f tokenFile) write(token, name string) error {
 type tenantList struct{ connection }
 
 func (c *tenantList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		items, err := collectPages(func(after string) ([]api.Tenant, string, error) {
 			l, err := k.ListTenants(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
@@ -106,7 +106,7 @@ func (c *tenantList) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return list(e, items, "name created id", func(t api.Tenant) []any { return []any{t.Name, when(t.Created), t.ID} })
+		return list(e, items, "name created id", func(t api.Tenant) []any { return []any{t.Name, formatTime(t.Created), t.ID} })
 	})
 }
 
@@ -116,18 +116,18 @@ type tenantShow struct {
 }
 
 func (c *tenantShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		t, err := k.ShowTenant(e, api.TenantInput{Tenant: c.Name})
 		if err != nil {
 			return err
 		}
-		return e.tenant(t)
+		return e.printTenant(t)
 	})
 }
 
-func (e *env) tenant(t api.Tenant) error {
+func (e *env) printTenant(t api.Tenant) error {
 	return e.object(t, func(w io.Writer) {
-		shown := []any{"name", t.Name, "id", t.ID, "created", when(t.Created)}
+		shown := []any{"name", t.Name, "id", t.ID, "created", formatTime(t.Created)}
 		if len(t.Directories) > 0 {
 			shown = append(shown, "Entra directories", strings.Join(t.Directories, " "))
 		}
@@ -151,7 +151,7 @@ func (c *tenantSet) Run(e *env) error {
 	if len(c.Directory)+len(c.Vault)+len(c.RemoveDirectory)+len(c.RemoveVault) == 0 {
 		return fail.New(api.InvalidArgument, "no setting is given").WithHint("keyroll tenant set --help lists the settings")
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: c.Name}}
 		in.Body.Add = api.Outside{Directories: c.Directory, Vaults: c.Vault}
 		in.Body.Remove = api.Outside{Directories: c.RemoveDirectory, Vaults: c.RemoveVault}
@@ -159,7 +159,7 @@ func (c *tenantSet) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.tenant(t)
+		return e.printTenant(t)
 	})
 }
 
@@ -182,7 +182,7 @@ type geoCreate struct {
 }
 
 func (c *geoCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CreateGeoInput
 		in.Body.Name, in.Body.Hosts = c.Name, c.Hosts
 		g, err := k.CreateGeo(e, in)
@@ -190,7 +190,7 @@ func (c *geoCreate) Run(e *env) error {
 			return err
 		}
 		return e.object(g, func(w io.Writer) {
-			fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", when(g.Created))
+			fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", formatTime(g.Created))
 		})
 	})
 }
@@ -198,7 +198,7 @@ func (c *geoCreate) Run(e *env) error {
 type geoList struct{ connection }
 
 func (c *geoList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListGeos(e, api.None{})
 		if err != nil {
 			return err

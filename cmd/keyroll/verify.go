@@ -31,15 +31,15 @@ func (c *verifyCommand) Run(e *env) (err error) {
 	for _, t := range tenants {
 		bar := e.progress(strings.TrimSpace("verify "+t.name), -1)
 		part, err := t.client.Verify(e, api.VerifyInput{Policy: c.Policy}, func(p api.VerifyProgress) {
-			bar.note(p.Stage)
-			bar.of(p.Total)
+			bar.setNote(p.Stage)
+			bar.setTotal(p.Total)
 			bar.Set(p.Done)
 		})
 		bar.End()
 		if err != nil {
 			return err
 		}
-		add(&report, part, t.name)
+		addReport(&report, part, t.name)
 	}
 	if err := e.object(report, func(w io.Writer) { showVerified(w, report) }); err != nil {
 		return err
@@ -50,9 +50,9 @@ func (c *verifyCommand) Run(e *env) (err error) {
 	return nil
 }
 
-// add adds the report of one tenant to the sum. The tenant's name, unless it is
+// addReport adds the report of one tenant to the sum. The tenant's name, unless it is
 // empty, is put before the detail of each finding.
-func add(sum *api.Verified, part api.Verified, tenant string) {
+func addReport(sum *api.Verified, part api.Verified, tenant string) {
 	sum.Probes = append(sum.Probes, part.Probes...)
 	sum.PolicyKeys += part.PolicyKeys
 	sum.Wraps += part.Wraps
@@ -164,28 +164,28 @@ func probed(p api.Probe) string {
 	case p.Unwraps:
 		return "wraps and unwraps"
 	case p.Wraps:
-		return "wraps, but cannot unwrap: " + clean(p.Detail)
+		return "wraps, but cannot unwrap: " + escapeText(p.Detail)
 	}
-	return "cannot wrap: " + clean(p.Detail)
+	return "cannot wrap: " + escapeText(p.Detail)
 }
 
 func showVerified(w io.Writer, v api.Verified) {
 	for _, p := range v.Probes {
-		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, clean(p.Key), probed(p), p.Milliseconds)
+		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, escapeText(p.Key), probed(p), p.Milliseconds)
 	}
 	fields(w, "policy keys decrypted", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys decrypted", v.Containers,
-		"blob keys decrypted", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, size(v.Bytes)),
+		"blob keys decrypted", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, formatSize(v.Bytes)),
 		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "inaccessible by policy", len(v.Closed), "damaged", len(v.Damaged))
 	for _, f := range v.Closed {
-		fmt.Fprintf(w, "closed: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "closed: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.VaultMade {
-		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.Damaged {
-		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.Notices {
-		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 }

@@ -22,7 +22,7 @@ type workloadPut struct {
 }
 
 func (c *workloadPut) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in, total, done, err := e.open(c.File)
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (c *workloadPut) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored as %s\n", size(f.Bytes), clean(f.Path)) })
+		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored as %s\n", formatSize(f.Bytes), escapeText(f.Path)) })
 	})
 }
 
@@ -45,7 +45,7 @@ type workloadGet struct {
 }
 
 func (c *workloadGet) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		return e.copy(k.GetWorkloadItem(e, workloadItem(c.Name, c.Item)))
 	})
 }
@@ -56,20 +56,20 @@ type workloadList struct {
 }
 
 func (c *workloadList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		if c.Name != "" {
 			l, err := k.ListWorkloadItems(e, api.WorkloadInput{Workload: c.Name})
 			if err != nil {
 				return err
 			}
-			return list(e, l.Items, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, when(f.Modified), f.Path} })
+			return list(e, l.Items, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} })
 		}
 		l, err := k.ListWorkloads(e, api.None{})
 		if err != nil {
 			return err
 		}
 		return list(e, l.Items, "name items bytes policy dataEncryptionPolicyID", func(w api.Workload) []any {
-			return []any{w.Name, w.Items, size(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
+			return []any{w.Name, w.Items, formatSize(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
 		})
 	})
 }

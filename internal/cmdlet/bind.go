@@ -48,11 +48,11 @@ func bind(table []*Cmdlet, command *syntax.Command, piped bool) (*binding, error
 		if err.Hint == "" {
 			err = err.WithHint("Get-Command lists the cmdlets")
 		}
-		return nil, at(command.Name, command.Pos(), err)
+		return nil, withPosition(command.Name, command.Pos(), err)
 	}
 	b := &binding{cmdlet: c, pos: command.Pos()}
 	if piped && !c.takesPipeline() {
-		return nil, at(c.Name, command.Pos(), fail.New(api.SyntaxError, "does not accept input from a pipeline"))
+		return nil, withPosition(c.Name, command.Pos(), fail.New(api.SyntaxError, "does not accept input from a pipeline"))
 	}
 	positional, err := b.bindNamed(command.Arguments)
 	if err != nil {
@@ -74,15 +74,15 @@ func (b *binding) bindNamed(arguments []syntax.Argument) (rest []syntax.Argument
 		}
 		p, err := b.cmdlet.parameter(a.Parameter)
 		if err != nil {
-			return nil, at(b.cmdlet.Name, a.Pos(), err)
+			return nil, withPosition(b.cmdlet.Name, a.Pos(), err)
 		}
 		if b.find(p) != nil {
-			return nil, at(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s is given twice", p.Name))
+			return nil, withPosition(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s is given twice", p.Name))
 		}
 		bound := boundArgument{param: p, value: a.Value, pos: a.Pos()}
 		if bound.value == nil && p.Type != Switch {
 			if i+1 == len(arguments) || arguments[i+1].Parameter != "" {
-				return nil, at(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s needs a value", p.Name))
+				return nil, withPosition(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s needs a value", p.Name))
 			}
 			i++
 			bound.value = arguments[i].Value
@@ -147,7 +147,7 @@ func (b *binding) bindPositional(arguments []syntax.Argument) error {
 	sort.SliceStable(free, func(i, j int) bool { return free[i].Position < free[j].Position })
 	for i, a := range arguments {
 		if i >= len(free) {
-			return at(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "has no parameter for a further argument by position").
+			return withPosition(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "has no parameter for a further argument by position").
 				WithHint("Get-Help %s shows its parameters", b.cmdlet.Name))
 		}
 		b.args = append(b.args, boundArgument{param: free[i], value: a.Value, pos: a.Pos()})
@@ -160,11 +160,11 @@ func (b *binding) bindPositional(arguments []syntax.Argument) error {
 	for _, a := range b.args {
 		for _, other := range b.args {
 			if !slices.ContainsFunc(b.cmdlet.parameterSets(), func(set string) bool { return a.param.in(set) && other.param.in(set) }) {
-				return at(b.cmdlet.Name, other.pos, fail.New(api.SyntaxError, "-%s and -%s cannot be used together", a.param.Name, other.param.Name))
+				return withPosition(b.cmdlet.Name, other.pos, fail.New(api.SyntaxError, "-%s and -%s cannot be used together", a.param.Name, other.param.Name))
 			}
 		}
 	}
-	return at(b.cmdlet.Name, last.pos, fail.New(api.SyntaxError, "these parameters cannot be used together"))
+	return withPosition(b.cmdlet.Name, last.pos, fail.New(api.SyntaxError, "these parameters cannot be used together"))
 }
 
 // checkMandatory checks that one parameter set has all its mandatory parameters.
@@ -185,6 +185,6 @@ func (b *binding) checkMandatory(piped bool) error {
 			least = missing
 		}
 	}
-	return at(b.cmdlet.Name, b.pos, fail.New(api.SyntaxError, "needs %s", strings.Join(least, ", ")).
+	return withPosition(b.cmdlet.Name, b.pos, fail.New(api.SyntaxError, "needs %s", strings.Join(least, ", ")).
 		WithHint("Get-Help %s shows its parameters", b.cmdlet.Name))
 }

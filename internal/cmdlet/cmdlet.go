@@ -130,8 +130,8 @@ func (c *Call) flag(name string) bool {
 	return b
 }
 
-// setting returns an optional boolean, nil if it is not given.
-func (c *Call) setting(name string) *bool {
+// optionalBool returns an optional boolean, nil if it is not given.
+func (c *Call) optionalBool(name string) *bool {
 	if b, ok := c.args[name].(bool); ok {
 		return &b
 	}

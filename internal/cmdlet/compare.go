@@ -41,9 +41,9 @@ func truth(v any) bool {
 func compare(operator string, left, right any) (any, error) {
 	switch operator {
 	case "contains":
-		return among(right, left)
+		return containsValue(right, left)
 	case "in":
-		return among(left, right)
+		return containsValue(left, right)
 	}
 	items, several := left.([]any)
 	if !several {
@@ -62,7 +62,7 @@ func compare(operator string, left, right any) (any, error) {
 	return selected, nil
 }
 
-func among(v, values any) (bool, error) {
+func containsValue(v, values any) (bool, error) {
 	found := false
 	err := each(values, func(item any) error {
 		ok, err := matches("eq", item, v)

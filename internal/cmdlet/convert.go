@@ -18,15 +18,15 @@ type numeral struct {
 	written string
 }
 
-// plain replaces the numerals in v by their values.
-func plain(v any) any {
+// plainValue replaces the numerals in v by their values.
+func plainValue(v any) any {
 	switch v := v.(type) {
 	case numeral:
 		return v.value
 	case []any:
 		all := make([]any, len(v))
 		for i, item := range v {
-			all[i] = plain(item)
+			all[i] = plainValue(item)
 		}
 		return all
 	}
@@ -36,7 +36,7 @@ func plain(v any) any {
 // convert converts an argument to the type of its parameter.
 func (p *Param) convert(v any) (any, error) {
 	if p.Type == Any {
-		return plain(v), nil
+		return plainValue(v), nil
 	}
 	if v == nil {
 		if p.Null {
@@ -81,19 +81,19 @@ func (p *Param) convert(v any) (any, error) {
 		if block, ok := v.(*syntax.Block); ok {
 			return block, nil
 		}
-		return nil, p.wrong("a script block in braces", v)
+		return nil, p.typeError("a script block in braces", v)
 	}
 	panic("cmdlet: no such type: " + string(p.Type))
 }
 
-func (p *Param) wrong(what string, v any) error {
+func (p *Param) typeError(what string, v any) error {
 	found := "an object"
 	switch v := v.(type) {
 	case *Object:
 	case *syntax.Block:
 		found = "a script block"
 	default:
-		found = strconv.Quote(display(plain(v)))
+		found = strconv.Quote(display(plainValue(v)))
 	}
 	err := fail.New(api.InvalidArgument, "-%s needs %s, found %.200s", p.Name, what, found)
 	if o, ok := v.(*Object); ok && len(o.Properties) > 0 {
@@ -110,7 +110,7 @@ func (p *Param) string(v any) (string, error) {
 	case numeral:
 		s = v.written
 	case *Object, *syntax.Block, []any, nil:
-		return "", p.wrong("a text", v)
+		return "", p.typeError("a text", v)
 	default:
 		s = display(v)
 	}
@@ -130,7 +130,7 @@ func (p *Param) string(v any) (string, error) {
 }
 
 func (p *Param) int(v any) (any, error) {
-	switch v := plain(v).(type) {
+	switch v := plainValue(v).(type) {
 	case int64:
 		return v, nil
 	case string:
@@ -138,11 +138,11 @@ func (p *Param) int(v any) (any, error) {
 			return n, nil
 		}
 	}
-	return nil, p.wrong("a whole number", v)
+	return nil, p.typeError("a whole number", v)
 }
 
 func (p *Param) bool(v any) (any, error) {
-	switch v := plain(v).(type) {
+	switch v := plainValue(v).(type) {
 	case bool:
 		return v, nil
 	case int64:
@@ -156,7 +156,7 @@ func (p *Param) bool(v any) (any, error) {
 			return false, nil
 		}
 	}
-	return nil, p.wrong("$true or $false", v)
+	return nil, p.typeError("$true or $false", v)
 }
 
 func (p *Param) date(v any) (any, error) {
@@ -166,7 +166,7 @@ func (p *Param) date(v any) (any, error) {
 	case string:
 		return parseTime(v)
 	}
-	return nil, p.wrong("a date", v)
+	return nil, p.typeError("a date", v)
 }
 
 var versionForm = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)

@@ -123,7 +123,7 @@ func TestSuggestionsAreNear(t *testing.T) {
 		"Get-Mailbx": "Get-Mailbox", "get-mailboxstatistic": "Get-MailboxStatistics", "Set-Mailboxes": "Set-Mailbox",
 		"Get-MailboxStat": "Get-MailboxStatistics", "Remove-Everything": "", "x": "",
 	} {
-		if got := near(name, names); got != want {
+		if got := mostSimilar(name, names); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}

@@ -27,8 +27,8 @@ type pipelineStop struct{ _ byte }
 
 func (*pipelineStop) Error() string { return "the pipeline needs no more input" }
 
-// at adds the position to an error that has none.
-func at(what string, pos syntax.Position, err error) error {
+// withPosition adds the position to an error that has none.
+func withPosition(what string, pos syntax.Position, err error) error {
 	var l *located
 	var e *pipelineStop
 	if err == nil || errors.As(err, &l) || errors.As(err, &e) {

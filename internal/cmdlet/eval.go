@@ -95,7 +95,7 @@ func (s *session) runFirst(ctx context.Context, in scope, e syntax.Element, emit
 		if err != nil {
 			return err
 		}
-		return each(plain(v), emit)
+		return each(plainValue(v), emit)
 	}
 	command := e.(*syntax.Command)
 	call, err := s.call(ctx, in, command, emit, stop)
@@ -103,13 +103,13 @@ func (s *session) runFirst(ctx context.Context, in scope, e syntax.Element, emit
 		return err
 	}
 	if call.cmdlet.Pipe == nil {
-		return at(call.cmdlet.Name, command.Pos(), call.act(ctx))
+		return withPosition(call.cmdlet.Name, command.Pos(), call.act(ctx))
 	}
 	_, end, err := call.cmdlet.Pipe(ctx, call)
 	if err == nil {
 		err = end()
 	}
-	return at(call.cmdlet.Name, command.Pos(), err)
+	return withPosition(call.cmdlet.Name, command.Pos(), err)
 }
 
 // stage prepares a command that gets input from the pipeline.
@@ -118,7 +118,7 @@ func (s *session) stage(ctx context.Context, in scope, command *syntax.Command, 
 	if err != nil {
 		return stage{}, err
 	}
-	locate := func(err error) error { return at(call.cmdlet.Name, command.Pos(), err) }
+	locate := func(err error) error { return withPosition(call.cmdlet.Name, command.Pos(), err) }
 	if call.cmdlet.Pipe != nil {
 		each, end, err := call.cmdlet.Pipe(ctx, call)
 		if err != nil {
@@ -133,7 +133,7 @@ func (s *session) stage(ctx context.Context, in scope, command *syntax.Command, 
 		each: func(v any) error {
 			one := *call
 			var err error
-			if one.args, err = call.piped(v); err == nil {
+			if one.args, err = call.argsFrom(v); err == nil {
 				err = one.act(ctx)
 			}
 			return locate(err)
@@ -157,15 +157,15 @@ func (s *session) call(ctx context.Context, in scope, command *syntax.Command, e
 		}
 		converted, err := a.param.convert(v)
 		if err != nil {
-			return nil, at(b.cmdlet.Name, a.value.Pos(), err)
+			return nil, withPosition(b.cmdlet.Name, a.value.Pos(), err)
 		}
 		c.args[a.param.Name] = converted
 	}
 	return c, nil
 }
 
-// piped returns the arguments, completed from a value of the pipeline.
-func (c *Call) piped(v any) (map[string]any, error) {
+// argsFrom returns the arguments, completed from a value of the pipeline.
+func (c *Call) argsFrom(v any) (map[string]any, error) {
 	args := map[string]any{}
 	for name, value := range c.args {
 		args[name] = value
@@ -243,7 +243,7 @@ func (s *session) eval(ctx context.Context, in scope, e syntax.Expression) (any,
 		return e, nil
 	case *syntax.Not:
 		v, err := s.eval(ctx, in, e.Operand)
-		return !truth(plain(v)), err
+		return !truth(plainValue(v)), err
 	case *syntax.Binary:
 		return s.binary(ctx, in, e)
 	}
@@ -267,7 +267,7 @@ func (s *session) binary(ctx context.Context, in scope, e *syntax.Binary) (any, 
 	if err != nil {
 		return nil, err
 	}
-	left = plain(left)
+	left = plainValue(left)
 	if e.Operator == "and" && !truth(left) || e.Operator == "or" && truth(left) {
 		return e.Operator == "or", nil
 	}
@@ -275,12 +275,12 @@ func (s *session) binary(ctx context.Context, in scope, e *syntax.Binary) (any, 
 	if err != nil {
 		return nil, err
 	}
-	right = plain(right)
+	right = plainValue(right)
 	if e.Operator == "and" || e.Operator == "or" {
 		return truth(right), nil
 	}
 	v, err := compare(e.Operator, left, right)
-	return v, at("-"+e.Operator, e.Pos(), err)
+	return v, withPosition("-"+e.Operator, e.Pos(), err)
 }
 
 func (s *session) variable(in scope, pos syntax.Position, name string) (any, error) {
@@ -296,7 +296,7 @@ func (s *session) variable(in scope, pos syntax.Position, name string) (any, err
 	default:
 		v, ok := s.variables[lower]
 		if !ok { // set only in a block that did not run
-			return nil, at("$"+name, pos, fail.New(api.InvalidArgument, "has not been set"))
+			return nil, withPosition("$"+name, pos, fail.New(api.InvalidArgument, "has not been set"))
 		}
 		return v, nil
 	}

@@ -55,7 +55,7 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 	}
 	return func(ctx context.Context, o *Object) (bool, error) {
 		v, err := s.eval(ctx, scope{o}, evaluation.Expression)
-		return truth(plain(v)), err
+		return truth(plainValue(v)), err
 	}, nil
 }
 

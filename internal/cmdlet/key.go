@@ -35,7 +35,7 @@ func keyCmdlets() []*Cmdlet {
 	emits := keyObject(Key{}).names()
 	return []*Cmdlet{
 		{
-			Name: "Add-AzKeyVaultKey", Aliases: generations("Add-AzKeyVaultKey"), Run: addKey, Emits: emits, Changes: true,
+			Name: "Add-AzKeyVaultKey", Aliases: olderNames("Add-AzKeyVaultKey"), Run: addKey, Emits: emits, Changes: true,
 			Synopsis: "Creates a key, or a new version of the key of that name; the older versions are kept.",
 			Example:  `Add-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Destination HSM -KeyOps @('wrapKey','unwrapKey') -NotBefore (Get-Date -Date "12/27/2016 12:01 AM")`,
 			Sets:     []string{"InVault", "InHsm", "FromFile"},
@@ -51,7 +51,7 @@ func keyCmdlets() []*Cmdlet {
 				{Name: "Disable", Type: Switch, Help: "Create the version disabled."}}, keyTimes...),
 		},
 		{
-			Name: "Get-AzKeyVaultKey", Aliases: generations("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
+			Name: "Get-AzKeyVaultKey", Aliases: olderNames("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
 			Synopsis: "Shows the newest version of a key, one version, or all; without a name, every key of the vault. With -InRemovedState it shows deleted keys.",
 			Example:  "Get-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -IncludeVersions",
 			Sets:     []string{"ByName", "ByVersions", "Removed"},
@@ -61,7 +61,7 @@ func keyCmdlets() []*Cmdlet {
 				{Name: "InRemovedState", Type: Switch, Mandatory: true, Sets: []string{"Removed"}, Help: "Show deleted keys."}},
 		},
 		{
-			Name: "Update-AzKeyVaultKey", Aliases: append(generations("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
+			Name: "Update-AzKeyVaultKey", Aliases: append(olderNames("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
 			Run: updateKey, Emits: emits, Changes: true,
 			Synopsis: "Changes the given attributes of a key version; the others are not changed.",
 			Example:  "Update-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Expires 12/31/9999",
@@ -72,21 +72,21 @@ func keyCmdlets() []*Cmdlet {
 				{Name: "PassThru", Type: Switch, Help: "Return the key."}}, keyTimes...),
 		},
 		{
-			Name: "Backup-AzKeyVaultKey", Aliases: generations("Backup-AzKeyVaultKey"), Run: backupKey, Changes: true,
+			Name: "Backup-AzKeyVaultKey", Aliases: olderNames("Backup-AzKeyVaultKey"), Run: backupKey, Changes: true,
 			Synopsis: "Writes all versions of a key, encrypted, to a new file, and returns the name of the file.",
 			Example:  `Backup-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -OutputFile Key001.backup`,
 			Params: []Param{keyVault, keyName,
 				{Name: "OutputFile", Type: String, Position: 3, Mandatory: true, Help: "File to write, which must not exist yet."}},
 		},
 		{
-			Name: "Restore-AzKeyVaultKey", Aliases: generations("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits, Changes: true,
+			Name: "Restore-AzKeyVaultKey", Aliases: olderNames("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits, Changes: true,
 			Synopsis: "Restores a key with all its versions from a backup. The name must be free.",
 			Example:  `Restore-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -InputFile Key001.backup`,
 			Params: []Param{unpiped(keyVault),
 				{Name: "InputFile", Type: String, Position: 2, Mandatory: true, Help: "File that Backup-AzKeyVaultKey wrote."}},
 		},
 		{
-			Name: "Remove-AzKeyVaultKey", Aliases: generations("Remove-AzKeyVaultKey"), Run: removeKey, Changes: true, Confirms: true,
+			Name: "Remove-AzKeyVaultKey", Aliases: olderNames("Remove-AzKeyVaultKey"), Run: removeKey, Changes: true, Confirms: true,
 			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval can recover it until its retention ends. With -InRemovedState it destroys a deleted key.",
 			Example:  "Remove-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
 			Params: []Param{keyVault, keyName,
@@ -95,7 +95,7 @@ func keyCmdlets() []*Cmdlet {
 				{Name: "PassThru", Type: Switch, Help: "Return the key."}},
 		},
 		{
-			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: generations("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits, Changes: true,
+			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: olderNames("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits, Changes: true,
 			Synopsis: "Recovers a deleted key.",
 			Example:  "Undo-AzKeyVaultKeyRemoval -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
 			Params:   []Param{keyVault, keyName},
@@ -139,17 +139,17 @@ func keyObject(k Key) *Object {
 		curve = k.Curve
 	}
 	attributes := &Object{Properties: []Property{
-		{"Enabled", k.Enabled}, {"Expires", moment(k.Expires)}, {"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)},
-		{"Updated", moment(k.Updated)}, {"KeyOps", list(k.Operations)}, {"RecoveryLevel", k.RecoveryLevel}}}
+		{"Enabled", k.Enabled}, {"Expires", optionalTime(k.Expires)}, {"NotBefore", optionalTime(k.NotBefore)}, {"Created", optionalTime(k.Created)},
+		{"Updated", optionalTime(k.Updated)}, {"KeyOps", list(k.Operations)}, {"RecoveryLevel", k.RecoveryLevel}}}
 	o := &Object{View: keyView, Properties: []Property{
 		{"VaultName", k.Vault}, {"Name", k.Name}, {"Version", k.Version}, {"Id", k.ID}, {"KeyType", keyType}, {"KeySize", size},
-		{"CurveName", curve}, {"KeyOps", list(k.Operations)}, {"Enabled", k.Enabled}, {"Expires", moment(k.Expires)},
-		{"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)}, {"Updated", moment(k.Updated)},
+		{"CurveName", curve}, {"KeyOps", list(k.Operations)}, {"Enabled", k.Enabled}, {"Expires", optionalTime(k.Expires)},
+		{"NotBefore", optionalTime(k.NotBefore)}, {"Created", optionalTime(k.Created)}, {"Updated", optionalTime(k.Updated)},
 		{"RecoveryLevel", k.RecoveryLevel}, {"PurgeDisabled", !strings.Contains(k.RecoveryLevel, "Purgeable")}, {"Attributes", attributes},
 	}}
 	if k.Deleted != nil {
 		o.View = deletedKeyView
-		o.Properties = append(o.Properties, Property{"DeletedDate", moment(k.Deleted)}, Property{"ScheduledPurgeDate", moment(k.ScheduledPurge)})
+		o.Properties = append(o.Properties, Property{"DeletedDate", optionalTime(k.Deleted)}, Property{"ScheduledPurgeDate", optionalTime(k.ScheduledPurge)})
 	}
 	return o
 }
@@ -231,7 +231,7 @@ func getKey(ctx context.Context, c *Call) error {
 }
 
 func updateKey(ctx context.Context, c *Call) error {
-	spec := KeySpec{Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires"), Enabled: c.setting("Enable")}
+	spec := KeySpec{Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires"), Enabled: c.optionalBool("Enable")}
 	if spec.Operations == nil && spec.NotBefore == nil && spec.Expires == nil && spec.Enabled == nil {
 		return fail.New(api.InvalidArgument, "no change is given").WithHint("give at least one of -Enable, -Expires, -NotBefore, -KeyOps")
 	}

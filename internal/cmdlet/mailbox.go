@@ -65,7 +65,7 @@ func mailboxObject(m api.Mailbox) *Object {
 	}
 	return &Object{View: mailboxView, Properties: []Property{
 		{"Identity", m.Name}, {"Name", m.Name}, {"RecipientTypeDetails", string(m.Type)}, {"State", string(m.State)},
-		{"DataEncryptionPolicy", assigned}, {"WhenCreated", moment(&m.Created)},
+		{"DataEncryptionPolicy", assigned}, {"WhenCreated", optionalTime(&m.Created)},
 	}}
 }
 

@@ -18,7 +18,7 @@ type Object struct {
 	// View is how the object is shown without a Format cmdlet; nil means PowerShell's
 	// rule: a table for up to four properties, a list for more.
 	View *View
-	// Text, when not empty, is shown in place of the properties.
+	// Text, if not empty, is shown instead of the properties.
 	Text string
 }
 
@@ -208,8 +208,8 @@ func list[T any](values []T) []any {
 	return all
 }
 
-// moment converts an optional time.
-func moment(t *time.Time) any {
+// optionalTime converts an optional time.
+func optionalTime(t *time.Time) any {
 	if t == nil || t.IsZero() {
 		return nil
 	}

@@ -67,7 +67,7 @@ func newOnboarding(ctx context.Context, c *Call) error {
 	now := c.Now()
 	o := &Object{View: onboardingView, Properties: []Property{
 		{"RequestId", uuid.NewString()}, {"OrganizationId", c.text("OrganizationId")}, {"Scenario", c.text("Scenario")}, {"OnboardingMode", mode},
-		{"ValidationResult", result}, {"FailedValidations", list(failed)}, {"CreatedDate", moment(&now)}}}
+		{"ValidationResult", result}, {"FailedValidations", list(failed)}, {"CreatedDate", optionalTime(&now)}}}
 	c.requests = append(c.requests, o)
 	return c.emit(o)
 }
@@ -93,7 +93,7 @@ func (c *Call) validate(ctx context.Context) (failed []string, err error) {
 		}
 		failed = append(failed, r.Detail)
 	}
-	c.warnings(check.Warnings, "")
+	c.printWarnings(check.Warnings, "")
 	for i, subscription := range []string{c.text("Subscription1"), c.text("Subscription2")} {
 		name, err := vaultOf(in.Body.Keys[i])
 		if err != nil {

@@ -337,7 +337,7 @@ func measurePipe(_ context.Context, c *Call) (func(any) error, func() error, err
 			add := func(name string, value float64) {
 				var shown any
 				if c.flag(name) && measured > 0 {
-					shown = whole(value)
+					shown = asInteger(value)
 				}
 				o.Properties = append(o.Properties, Property{name, shown})
 			}
@@ -357,8 +357,8 @@ func measurePipe(_ context.Context, c *Call) (func(any) error, func() error, err
 var measureView = &View{List: true, Columns: []Column{
 	{"Count", "Count"}, {"Average", "Average"}, {"Sum", "Sum"}, {"Maximum", "Maximum"}, {"Minimum", "Minimum"}, {"Property", "Property"}}}
 
-// whole converts a number without a fraction to an int64.
-func whole(f float64) any {
+// asInteger converts a number without a fraction to an int64.
+func asInteger(f float64) any {
 	if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		return int64(f)
 	}

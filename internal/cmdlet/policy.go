@@ -57,7 +57,7 @@ func policyFamily(kind api.PolicyKind, noun, word, example string) []*Cmdlet {
 			Name: "Get-" + noun, Run: getPolicy(kind), Emits: emits,
 			Synopsis: "Shows one policy, or all " + word + " policies. A name that does not exist is an error.",
 			Example:  "Get-" + noun + " " + example,
-			Params:   reading(anyPolicy),
+			Params:   withGetParameters(anyPolicy),
 		},
 		{
 			Name: "Set-" + noun, Run: setPolicy(kind), Changes: true,
@@ -97,8 +97,8 @@ func policyObject(p api.Policy) *Object {
 		{"Identity", p.Name}, {"Name", p.Name}, {"Guid", p.ID}, {"DistinguishedName", policyDN(p.Name)}, {"Description", p.Description},
 		{"Enabled", p.Enabled}, {"Assigned", p.Assigned}, {"AzureKeyIDs", list(keys)}, {"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
 		{"PrimaryKeyHealth", keyHealth(p.PrimaryHealth)}, {"SecondaryKeyHealth", keyHealth(p.SecondaryHealth)},
-		{"DataEncryptionPolicyID", p.Revision}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
-		{"PermanentDataPurgeRequested", purge}, {"WhenCreated", moment(&p.Created)}, {"WhenRefreshed", moment(&p.Refreshed)},
+		{"DataEncryptionPolicyID", p.Revision}, {"State", string(p.State)}, {"PercentComplete", asInteger(p.PercentComplete)},
+		{"PermanentDataPurgeRequested", purge}, {"WhenCreated", optionalTime(&p.Created)}, {"WhenRefreshed", optionalTime(&p.Refreshed)},
 	}}
 }
 
@@ -150,22 +150,22 @@ func newPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 		in.Body.DryRunOption = c.dryRun()
 		return c.change(ctx, func() (*Object, error) {
 			p, err := c.Service.CreatePolicy(ctx, in)
-			if err == nil && c.setting("Enabled") != nil && !c.flag("Enabled") && !in.Body.DryRun {
+			if err == nil && c.optionalBool("Enabled") != nil && !c.flag("Enabled") && !in.Body.DryRun {
 				off := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
-				off.Body.Enabled = c.setting("Enabled")
+				off.Body.Enabled = c.optionalBool("Enabled")
 				p, err = c.Service.SetPolicy(ctx, off)
 			}
 			if err != nil {
 				return nil, err
 			}
-			c.warnings(p.Warnings, "")
+			c.printWarnings(p.Warnings, "")
 			return policyObject(p), nil
 		}, "Create %s policy %s", kind, in.Body.Name)
 	}
 }
 
-// warnings prints the warnings of a check, and the limit of a result unless it is empty.
-func (c *Call) warnings(all []string, limit string) {
+// printWarnings prints the warnings of a check, and the limit of a result unless it is empty.
+func (c *Call) printWarnings(all []string, limit string) {
 	for _, w := range all {
 		c.warn("%s", w)
 	}
@@ -235,7 +235,7 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 		return c.changeIf(ctx, c.flag("PermanentDataPurgeRequested"), func() (*Object, error) {
 			if changes {
 				in := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
-				in.Body.Name, in.Body.Description, in.Body.Enabled = c.maybe("Name"), c.maybe("Description"), c.setting("Enabled")
+				in.Body.Name, in.Body.Description, in.Body.Enabled = c.optionalText("Name"), c.optionalText("Description"), c.optionalBool("Enabled")
 				in.Body.DryRunOption = c.dryRun()
 				if _, err := c.Service.SetPolicy(ctx, in); err != nil {
 					return nil, err
@@ -246,7 +246,7 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	}
 }
 
-func (c *Call) maybe(name string) *string {
+func (c *Call) optionalText(name string) *string {
 	if s, ok := c.args[name].(string); ok {
 		return &s
 	}
@@ -263,7 +263,7 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			in := api.RefreshPolicyInput{PolicyInput: of}
 			in.Body.Depth, in.Body.AllGenerations, in.Body.DryRunOption = depth, c.flag("AllGenerations"), c.dryRun()
 			done, err := c.Service.RefreshPolicy(ctx, in)
-			c.warnings(done.Warnings, done.Limit)
+			c.printWarnings(done.Warnings, done.Limit)
 			return err
 		}
 	case c.flag("Replace"):
@@ -271,7 +271,7 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			in := api.ReplacePolicyKeysInput{PolicyInput: of}
 			in.Body.Depth, in.Body.Keys, in.Body.DryRunOption = depth, c.texts("AzureKeyIDs"), c.dryRun()
 			done, err := c.Service.ReplacePolicyKeys(ctx, in)
-			c.warnings(done.Warnings, done.Limit)
+			c.printWarnings(done.Warnings, done.Limit)
 			return err
 		}
 	case c.flag("PermanentDataPurgeRequested"):
@@ -282,7 +282,7 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			purge, err := c.Service.RequestPurge(ctx, in)
 			if err == nil && !in.Body.DryRun {
 				c.warn("the purge of policy %s waits for two approvers: keyroll purge status %s shows them", purge.Policy, purge.Policy)
-				c.warnings(nil, purge.Limit)
+				c.printWarnings(nil, purge.Limit)
 			}
 			return err
 		}

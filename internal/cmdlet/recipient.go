@@ -87,7 +87,7 @@ func recipientObject(m api.Mailbox) *Object {
 	}
 	return &Object{View: recipientView, Properties: []Property{
 		{"Identity", m.Name}, {"Name", m.Name}, {"DisplayName", m.Name}, {"RecipientTypeDetails", string(m.Type)}, {"ExternalEmailAddress", external},
-		{"DataEncryptionPolicy", policyDN(m.AssignedPolicy)}, {"WhenCreated", moment(&m.Created)},
+		{"DataEncryptionPolicy", policyDN(m.AssignedPolicy)}, {"WhenCreated", optionalTime(&m.Created)},
 	}}
 }
 
@@ -152,7 +152,7 @@ func getRecipient(ctx context.Context, c *Call) error {
 	types := c.texts("RecipientTypeDetails")
 	show := func(m api.Mailbox) (*Object, error) {
 		o := recipientObject(m)
-		if ok, err := among(string(m.Type), list(types)); err != nil || types != nil && !ok {
+		if ok, err := containsValue(string(m.Type), list(types)); err != nil || types != nil && !ok {
 			return nil, err
 		}
 		if ok, err := fits(ctx, o); err != nil || !ok {

@@ -195,7 +195,7 @@ func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...a
 		}
 		return errWhatIf
 	}
-	if given := c.setting("Confirm"); given != nil {
+	if given := c.optionalBool("Confirm"); given != nil {
 		ask = *given
 	}
 	if !ask {

@@ -102,14 +102,14 @@ var siteView = &View{Columns: []Column{{"Url", "Url"}, {"ItemCount", "ItemCount"
 
 func siteObject(s api.Site) *Object {
 	return &Object{View: siteView, Properties: []Property{
-		{"Url", s.URL}, {"Geo", s.Geo}, {"ItemCount", s.Items}, {"StorageUsage", ByteSize(s.Bytes)}, {"WhenCreated", moment(&s.Created)},
+		{"Url", s.URL}, {"Geo", s.Geo}, {"ItemCount", s.Items}, {"StorageUsage", ByteSize(s.Bytes)}, {"WhenCreated", optionalTime(&s.Created)},
 		{"IsEncrypted", s.Protection.IsEncrypted}, {"DataEncryptionPolicyID", s.Protection.DataEncryptionPolicyID},
 	}}
 }
 
 func sitePolicyObject(g api.Geo, p api.Policy) *Object {
 	return &Object{Properties: []Property{
-		{"Geo", g.Name}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
+		{"Geo", g.Name}, {"State", string(p.State)}, {"PercentComplete", asInteger(p.PercentComplete)},
 		{"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
 		{"PrimaryKeyHealth", keyHealth(p.PrimaryHealth)}, {"SecondaryKeyHealth", keyHealth(p.SecondaryHealth)}, {"Name", p.Name},
 		{"Guid", p.ID}, {"DataEncryptionPolicyID", p.Revision},
@@ -129,9 +129,9 @@ func protectionObject(s api.Site, p api.Policy) *Object {
 	}}
 }
 
-// geo returns the geo that -Identity selects: the one with the host of the URL or of
+// selectGeo returns the geo that -Identity selects: the one with the host of the URL or of
 // its admin site, or else the tenant's default one.
-func (c *Call) geo(ctx context.Context) (api.Geo, error) {
+func (c *Call) selectGeo(ctx context.Context) (api.Geo, error) {
 	host := ""
 	if c.has("Identity") {
 		identity := c.text("Identity")
@@ -178,8 +178,8 @@ func (c *Call) sitePolicy(ctx context.Context, g api.Geo) (api.Policy, error) {
 	return c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: g.Policy})
 }
 
-// registered returns a geo's site policy, and fails if there is none.
-func (c *Call) registered(ctx context.Context, g api.Geo) (api.Policy, error) {
+// registeredPolicy returns a geo's site policy, and fails if there is none.
+func (c *Call) registeredPolicy(ctx context.Context, g api.Geo) (api.Policy, error) {
 	if g.Policy == "" {
 		return api.Policy{}, fail.New(api.Conflict, "no site policy is registered").WithHint("Register-SPODataEncryptionPolicy registers one")
 	}
@@ -218,7 +218,7 @@ func getSite(ctx context.Context, c *Call) error {
 }
 
 func registerSites(ctx context.Context, c *Call) error {
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func registerSites(ctx context.Context, c *Call) error {
 	in.Body.DryRunOption = c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.RegisterSites(ctx, in)
-		c.warnings(p.Warnings, "")
+		c.printWarnings(p.Warnings, "")
 		return sitePolicyObject(g, p), err
 	}, "Register the site policy of geo %s and move every site under it", g.Name)
 }
@@ -237,11 +237,11 @@ func updateSites(ctx context.Context, c *Call) error {
 		return invalid("the availability key belongs to the service: a customer cannot replace it").
 			WithHint("the service rolls it on a schedule, and an operator with keyroll availability roll; a new policy has a new availability key")
 	}
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := c.registered(ctx, g)
+	p, err := c.registeredPolicy(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -251,13 +251,13 @@ func updateSites(ctx context.Context, c *Call) error {
 	in.Body.DryRunOption = c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		done, err := c.Service.UpdatePolicy(ctx, in)
-		c.warnings(done.Warnings, done.Limit)
+		c.printWarnings(done.Warnings, done.Limit)
 		return sitePolicyObject(g, done.Policy), err
 	}, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name)
 }
 
 func restoreSites(ctx context.Context, c *Call) error {
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
@@ -266,13 +266,13 @@ func restoreSites(ctx context.Context, c *Call) error {
 	in.Body.DryRunOption = c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.RestoreSites(ctx, in)
-		c.warnings(p.Warnings, "")
+		c.printWarnings(p.Warnings, "")
 		return sitePolicyObject(g, p), err
 	}, "Give the site policy of geo %s two new keys", g.Name)
 }
 
 func getSitePolicy(ctx context.Context, c *Call) error {
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func getSiteProtection(ctx context.Context, c *Call) error {
 			of = g
 		}
 	}
-	p, err := c.registered(ctx, of)
+	p, err := c.registeredPolicy(ctx, of)
 	if err != nil {
 		return err
 	}

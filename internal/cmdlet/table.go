@@ -41,8 +41,8 @@ func Families() []Family {
 	return all
 }
 
-// generations returns the older names of a cmdlet of the Az module.
-func generations(az string) []string {
+// olderNames returns the older names of a cmdlet of the Az module.
+func olderNames(az string) []string {
 	verb, noun, _ := strings.Cut(az, "-Az")
 	return []string{verb + "-Azure" + noun, verb + "-AzureRm" + noun}
 }
@@ -56,6 +56,8 @@ var (
 // domainController is a parameter of Exchange that has no meaning here.
 var domainController = Param{Name: "DomainController", Type: String, Help: "Accepted and ignored."}
 
-// reading adds the parameters that Exchange documents for its Get cmdlets although
+// withGetParameters adds the parameters that Exchange documents for its Get cmdlets although
 // they change nothing.
-func reading(params ...Param) []Param { return append(params, domainController, whatIf, confirmation) }
+func withGetParameters(params ...Param) []Param {
+	return append(params, domainController, whatIf, confirmation)
+}

@@ -42,7 +42,7 @@ func vaultCmdlets() []*Cmdlet {
 	needed := func(p Param) Param { p.Mandatory = true; return p }
 	return []*Cmdlet{
 		{
-			Name: "New-AzKeyVault", Aliases: generations("New-AzKeyVault"), Run: newVault, Emits: emits, Changes: true,
+			Name: "New-AzKeyVault", Aliases: olderNames("New-AzKeyVault"), Run: newVault, Emits: emits, Changes: true,
 			Synopsis: "Creates a key vault in the subscription that Set-AzContext selected. Its creator gets all permissions to its keys.",
 			Example:  "New-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1 -ResourceGroupName Contoso-RG -Location 'West US' -Sku Premium -EnablePurgeProtection",
 			Params: []Param{vaultName,
@@ -55,34 +55,34 @@ func vaultCmdlets() []*Cmdlet {
 				{Name: "SoftDeleteRetentionInDays", Type: Int, Help: "Retention of deleted keys in days, 7 to 90 (default: 90)."}},
 		},
 		{
-			Name: "Get-AzKeyVault", Aliases: generations("Get-AzKeyVault"), Run: getVault, Emits: emits,
+			Name: "Get-AzKeyVault", Aliases: olderNames("Get-AzKeyVault"), Run: getVault, Emits: emits,
 			Synopsis: "Shows one key vault, or all; with -InRemovedState, the deleted vaults that can be recovered.",
 			Example:  "Get-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1",
 			Params: []Param{optional(vaultName), at(group, 2), location,
 				{Name: "InRemovedState", Type: Switch, Help: "Show deleted vaults."}},
 		},
 		{
-			Name: "Update-AzKeyVault", Aliases: generations("Update-AzKeyVault"), Run: updateVault, Emits: emits, Changes: true,
+			Name: "Update-AzKeyVault", Aliases: olderNames("Update-AzKeyVault"), Run: updateVault, Emits: emits, Changes: true,
 			Synopsis: "Switches purge protection on, irreversibly.",
 			Example:  "Update-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1 -EnablePurgeProtection",
 			Params: []Param{vaultName, at(group, 2),
 				{Name: "EnablePurgeProtection", Type: Switch, Mandatory: true, Help: "Prevent the vault and its keys from being purged before their retention ends. This is irreversible."}},
 		},
 		{
-			Name: "Remove-AzKeyVault", Aliases: generations("Remove-AzKeyVault"), Run: removeVault, Changes: true, Confirms: true,
+			Name: "Remove-AzKeyVault", Aliases: olderNames("Remove-AzKeyVault"), Run: removeVault, Changes: true, Confirms: true,
 			Synopsis: "Deletes a key vault; Undo-AzKeyVaultRemoval can recover it until its retention ends. With -InRemovedState it destroys a deleted vault.",
 			Example:  "Remove-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1",
 			Params: []Param{vaultName, at(group, 2), at(location, 3),
 				{Name: "InRemovedState", Type: Switch, Help: "Destroy a deleted vault without purge protection, irreversibly."}, force, passThru},
 		},
 		{
-			Name: "Undo-AzKeyVaultRemoval", Aliases: generations("Undo-AzKeyVaultRemoval"), Run: undoVaultRemoval, Emits: emits, Changes: true,
+			Name: "Undo-AzKeyVaultRemoval", Aliases: olderNames("Undo-AzKeyVaultRemoval"), Run: undoVaultRemoval, Emits: emits, Changes: true,
 			Synopsis: "Recovers a deleted key vault with its keys.",
 			Example:  "Undo-AzKeyVaultRemoval -VaultName Contoso-Gone -ResourceGroupName rg -Location westus",
 			Params:   []Param{vaultName, at(group, 2), at(location, 3)},
 		},
 		{
-			Name: "Set-AzKeyVaultAccessPolicy", Aliases: generations("Set-AzKeyVaultAccessPolicy"), Run: setAccess, Changes: true,
+			Name: "Set-AzKeyVaultAccessPolicy", Aliases: olderNames("Set-AzKeyVaultAccessPolicy"), Run: setAccess, Changes: true,
 			Synopsis: "Gives a principal exactly these permissions to the keys of a vault.",
 			Example:  "Set-AzKeyVaultAccessPolicy -VaultName Contoso-O365EX-NA-VaultA1 -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000",
 			Sets:     byPrincipal,
@@ -91,7 +91,7 @@ func vaultCmdlets() []*Cmdlet {
 				passThru}, principals...),
 		},
 		{
-			Name: "Remove-AzKeyVaultAccessPolicy", Aliases: generations("Remove-AzKeyVaultAccessPolicy"), Run: removeAccess, Changes: true, Confirms: true,
+			Name: "Remove-AzKeyVaultAccessPolicy", Aliases: olderNames("Remove-AzKeyVaultAccessPolicy"), Run: removeAccess, Changes: true, Confirms: true,
 			Synopsis: "Removes all permissions of a principal to a vault.",
 			Example:  "Remove-AzKeyVaultAccessPolicy -VaultName Contoso-O365EX-NA-VaultA1 -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000",
 			Sets:     byPrincipal,
@@ -119,7 +119,7 @@ func vaultObject(v Vault) *Object {
 	if v.Deleted != nil {
 		return &Object{View: deletedVaultView, Properties: []Property{
 			{"VaultName", v.Name}, {"ResourceGroupName", v.ResourceGroup}, {"Location", v.Location}, {"ResourceId", v.ID},
-			{"EnablePurgeProtection", v.PurgeProtection}, {"DeletionDate", moment(v.Deleted)}, {"ScheduledPurgeDate", moment(v.ScheduledPurge)}}}
+			{"EnablePurgeProtection", v.PurgeProtection}, {"DeletionDate", optionalTime(v.Deleted)}, {"ScheduledPurgeDate", optionalTime(v.ScheduledPurge)}}}
 	}
 	var policies []any
 	var text strings.Builder
@@ -160,7 +160,7 @@ func newVault(ctx context.Context, c *Call) error {
 		}
 		v.RetentionDays = int32(days)
 	}
-	if soft := c.setting("EnableSoftDelete"); soft != nil && !*soft {
+	if soft := c.optionalBool("EnableSoftDelete"); soft != nil && !*soft {
 		return invalid("soft delete is always on")
 	}
 	if err := c.confirm(ctx, "Create key vault %s", v.Name); err != nil {
@@ -179,9 +179,9 @@ func newVault(ctx context.Context, c *Call) error {
 	return c.emit(vaultObject(made))
 }
 
-// elsewhere reports whether a vault is not in the resource group or region that the
+// isElsewhere reports whether a vault is not in the resource group or region that the
 // parameters name.
-func (c *Call) elsewhere(v Vault) bool {
+func (c *Call) isElsewhere(v Vault) bool {
 	normal := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
 	return c.has("ResourceGroupName") && !strings.EqualFold(v.ResourceGroup, c.text("ResourceGroupName")) ||
 		c.has("Location") && normal(v.Location) != normal(c.text("Location"))
@@ -195,7 +195,7 @@ func (c *Call) elsewhereError(name string) error {
 // group or region.
 func (c *Call) vault(ctx context.Context) (Vault, error) {
 	v, err := c.Vaults.ShowVault(ctx, c.text("VaultName"))
-	if err == nil && c.elsewhere(v) {
+	if err == nil && c.isElsewhere(v) {
 		err = c.elsewhereError(v.Name)
 	}
 	return v, err
@@ -220,7 +220,7 @@ func getVault(ctx context.Context, c *Call) error {
 	}
 	found := false
 	for _, v := range all {
-		if c.elsewhere(v) || name != "" && !strings.EqualFold(v.Name, name) {
+		if c.isElsewhere(v) || name != "" && !strings.EqualFold(v.Name, name) {
 			continue
 		}
 		found = true
@@ -258,7 +258,7 @@ func removeVault(ctx context.Context, c *Call) error {
 		if err := c.confirmIf(ctx, ask, "Destroy deleted vault %s with all its keys, irreversibly", name); err != nil {
 			return err
 		}
-		return c.passed(c.Vaults.PurgeVault(ctx, name))
+		return c.emitSuccess(c.Vaults.PurgeVault(ctx, name))
 	}
 	if _, err := c.vault(ctx); err != nil {
 		return err
@@ -267,11 +267,11 @@ func removeVault(ctx context.Context, c *Call) error {
 	if err := c.confirmIf(ctx, ask, "Delete vault %s with all its keys", name); err != nil {
 		return err
 	}
-	return c.passed(c.Vaults.RemoveVault(ctx, name))
+	return c.emitSuccess(c.Vaults.RemoveVault(ctx, name))
 }
 
-// passed emits $true after success if -PassThru is given.
-func (c *Call) passed(err error) error {
+// emitSuccess emits $true after success if -PassThru is given.
+func (c *Call) emitSuccess(err error) error {
 	if err != nil || !c.flag("PassThru") {
 		return err
 	}
@@ -341,7 +341,7 @@ func setAccess(ctx context.Context, c *Call) error {
 	if err := c.confirm(ctx, "Give %s the permissions %s to vault %s", a.Principal+a.Name, strings.Join(a.Keys, ", "), vault); err != nil {
 		return err
 	}
-	return c.passed(c.Vaults.SetAccess(ctx, vault, a))
+	return c.emitSuccess(c.Vaults.SetAccess(ctx, vault, a))
 }
 
 func removeAccess(ctx context.Context, c *Call) error {
@@ -354,5 +354,5 @@ func removeAccess(ctx context.Context, c *Call) error {
 	if err := c.confirm(ctx, "Remove all permissions to vault %s from %s", vault, a.Principal+a.Name); err != nil {
 		return err
 	}
-	return c.passed(c.Vaults.SetAccess(ctx, vault, a))
+	return c.emitSuccess(c.Vaults.SetAccess(ctx, vault, a))
 }

@@ -25,13 +25,13 @@ func workloadCmdlets() []*Cmdlet {
 			Name: "Get-" + noun + "Assignment", Run: getAssignment, Emits: policyObject(api.Policy{}).names(),
 			Synopsis: "Shows the policy that is assigned to the tenant, if there is one.",
 			Example:  "Get-" + noun + "Assignment",
-			Params:   reading(),
+			Params:   withGetParameters(),
 		},
 		&Cmdlet{
 			Name: "Test-" + noun, Run: testPolicy, Emits: probeObject(api.Policy{}, api.Probe{}).names(),
 			Synopsis: "Tests the root keys of a policy, both customer keys and the availability key, by wrapping and unwrapping with each. Without a name it tests every multi-workload policy.",
 			Example:  "Test-" + noun + " Contoso_Global",
-			Params:   reading(anyPolicy),
+			Params:   withGetParameters(anyPolicy),
 		})
 }
 
@@ -44,7 +44,7 @@ func assignTenant(ctx context.Context, c *Call) error {
 		}
 		return c.change(ctx, func() (*Object, error) {
 			done, err := c.Service.LeavePolicy(ctx, api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}, DryRun: c.flag("WhatIf")})
-			c.warnings(done.Warnings, done.Limit)
+			c.printWarnings(done.Warnings, done.Limit)
 			return nil, err
 		}, "End policy %s, and return all that it protects to service-managed keys", p.Name)
 	}
@@ -52,7 +52,7 @@ func assignTenant(ctx context.Context, c *Call) error {
 	in.Body.Policy, in.Body.DryRunOption = name, c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.AssignPolicy(ctx, in)
-		c.warnings(p.Warnings, "")
+		c.printWarnings(p.Warnings, "")
 		return nil, err
 	}, "Assign policy %s to the tenant", name)
 }

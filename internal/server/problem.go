@@ -33,8 +33,8 @@ func problemOf(ctx context.Context, err error) *problem {
 		Detail: detail, Code: code, Hint: hint, Request: requestOf(ctx).id}
 }
 
-// failed logs the cause of a server error, and returns the problem for the caller.
-func (h *handler) failed(ctx context.Context, err error) *problem {
+// reportFailure logs the cause of a server error, and returns the problem for the caller.
+func (h *handler) reportFailure(ctx context.Context, err error) *problem {
 	p := problemOf(ctx, err)
 	level := slog.LevelError
 	if fail.Abandoned(ctx, err) {
@@ -66,7 +66,7 @@ func cause(err error) string {
 
 // refuse answers a request with the problem of err.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	writeProblem(w, h.failed(r.Context(), err))
+	writeProblem(w, h.reportFailure(r.Context(), err))
 }
 
 // unavailableRetryAfter is Retry-After for something that is unavailable, in seconds.
@@ -85,7 +85,7 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 		w.Header().Set("Retry-After", busyRetryAfter)
 	}
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may be gone
+	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may have disconnected
 }
 
 // huma's own responses to bad input would show the offending value, which may be a

@@ -155,7 +155,7 @@ func call[In, Out any](b *binding, op api.Operation[In, Out], f func(context.Con
 	huma.Register(b.api, b.operation(op.Meta), func(ctx context.Context, in *In) (*result, error) {
 		out, err := f(ctx, *in)
 		if err != nil {
-			return nil, b.h.failed(ctx, err)
+			return nil, b.h.reportFailure(ctx, err)
 		}
 		fillLists(&out)
 		return &result{out}, nil

@@ -56,7 +56,7 @@ func New(c Config) http.Handler {
 	if h.openAPI, err = json.MarshalIndent(doc, "", "  "); err != nil {
 		panic("server: the OpenAPI document does not encode: " + err.Error()) // the table is fixed
 	}
-	h.mux.HandleFunc("GET /openapi.json", h.describe)
+	h.mux.HandleFunc("GET /openapi.json", h.serveOpenAPI)
 	h.mux.HandleFunc("GET /healthz", healthy)
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.HandleFunc("/", h.notFound)
@@ -115,7 +115,7 @@ func (h *handler) allowed(r *http.Request) (methods []string) {
 	return methods
 }
 
-func (h *handler) describe(w http.ResponseWriter, r *http.Request) {
+func (h *handler) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = bytes.NewReader(h.openAPI).WriteTo(w)
 }

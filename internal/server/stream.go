@@ -78,7 +78,7 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 		err = fail.New(api.Internal, "content has %d of its stated %d bytes", d.n, d.size)
 	}
 	if err != nil {
-		p := h.failed(r.Context(), err)
+		p := h.reportFailure(r.Context(), err)
 		if !d.began {
 			for _, name := range []string{"Accept-Ranges", "Content-Range"} {
 				d.w.Header().Del(name)
@@ -177,7 +177,7 @@ func sendEvents[Progress, Report, Event any](h *handler, w http.ResponseWriter, 
 			_ = event(&p, nil, nil) // the context ends when the caller disconnects
 		})
 		if err != nil && d.began {
-			return event(nil, nil, (*api.Problem)(h.failed(r.Context(), err)))
+			return event(nil, nil, (*api.Problem)(h.reportFailure(r.Context(), err)))
 		}
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.SetPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
-		pol, err := c.policy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Policy)
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -69,7 +69,7 @@ func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKey
 func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.AssignPolicy.Meta, in.Body.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
-		pol, err := c.policy(ctx, in.Body.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Body.Policy)
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -100,7 +100,7 @@ func (s *Service) ShowAssignment(ctx context.Context, _ api.None) (out api.Polic
 			if err != nil {
 				return err
 			}
-			out, err = c.show(ctx, tx, pol)
+			out, err = c.showPolicy(ctx, tx, pol)
 			return err
 		})
 	})
@@ -115,7 +115,7 @@ var leaveClasses = slices.DeleteFunc(slices.Clone(policy.Classes), func(c envelo
 func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return do(ctx, s, api.LeavePolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
 		c.dryRun = in.DryRun
-		pol, err := c.policy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Policy)
 		if err != nil {
 			return api.Refreshed{}, err
 		}
@@ -169,9 +169,9 @@ func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, exce
 	return c.rollInProgress(ctx, tx, pol, latest, "wait until all are moved; keyroll roll watch %d follows the roll")
 }
 
-// policy finds a policy by its name, its GUID, that of a revision, or the admin
+// lookUpPolicy finds a policy by its name, its GUID, that of a revision, or the admin
 // site of its geo.
-func (c *call) policy(ctx context.Context, identity string) (pol policy.Policy, err error) {
+func (c *call) lookUpPolicy(ctx context.Context, identity string) (pol policy.Policy, err error) {
 	return pol, c.DB.View(ctx, func(tx *store.Tx) (err error) {
 		pol, err = c.findPolicy(ctx, tx, identity)
 		return err

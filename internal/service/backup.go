@@ -36,7 +36,7 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 		}
 		defer c.queueContentCleanup(c.tenant)
 		return out, s.Contents.Backup(ctx, ct, expires, func(tx *store.Tx, b content.Backup) error {
-			if out, err = c.backup(ctx, tx, b); err != nil {
+			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return err
 			}
 			return c.recordDone(ctx, tx, "backup "+out.ID)
@@ -62,7 +62,7 @@ func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[a
 				var item api.Backup
 				err := b.Damaged
 				if err == nil {
-					item, err = c.backup(ctx, tx, b)
+					item, err = c.showBackup(ctx, tx, b)
 				}
 				if err != nil {
 					err = fmt.Errorf("backup %d: %w", b.ID, err)
@@ -92,7 +92,7 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 		}
 		defer c.queueContentCleanup(c.tenant)
 		made, err := s.Contents.Restore(ctx, b, in.Body.To, pol, func(tx *store.Tx, _ container.Container) error {
-			if out, err = c.backup(ctx, tx, b); err != nil {
+			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return err
 			}
 			return c.recordDone(ctx, tx, "backup "+out.ID)
@@ -137,7 +137,7 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 		}
 		c.target = b.Name
 		err = c.DB.View(ctx, func(tx *store.Tx) error {
-			out, err = c.backup(ctx, tx, b)
+			out, err = c.showBackup(ctx, tx, b)
 			return err
 		})
 		if err != nil {
@@ -163,7 +163,7 @@ func (c *call) findBackup(ctx context.Context, text string) (b content.Backup, e
 	})
 }
 
-func (c *call) backup(ctx context.Context, tx *store.Tx, b content.Backup) (out api.Backup, err error) {
+func (c *call) showBackup(ctx context.Context, tx *store.Tx, b content.Backup) (out api.Backup, err error) {
 	out = api.Backup{ID: fmt.Sprint(b.ID), Kind: string(b.Of), Container: b.Name, Created: b.Created.UTC()}
 	if !b.Expires.IsZero() {
 		expires := b.Expires.UTC()

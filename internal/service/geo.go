@@ -60,7 +60,7 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 				if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
 					return err
 				}
-				if out, err = c.geo(ctx, tx, g, 0); err != nil {
+				if out, err = c.showGeo(ctx, tx, g, 0); err != nil {
 					return err
 				}
 				if err := c.recordDone(ctx, tx, "geo "+g.Name); err != nil {
@@ -91,7 +91,7 @@ func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], 
 				return err
 			}
 			for _, g := range all {
-				shown, err := c.geo(ctx, tx, g, sites[g.ID])
+				shown, err := c.showGeo(ctx, tx, g, sites[g.ID])
 				if err != nil {
 					return err
 				}
@@ -106,8 +106,8 @@ func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], 
 	})
 }
 
-// geo completes a geo with its site policy.
-func (c *call) geo(ctx context.Context, tx *store.Tx, g container.Geo, sites int64) (api.Geo, error) {
+// showGeo completes a geo with its site policy.
+func (c *call) showGeo(ctx context.Context, tx *store.Tx, g container.Geo, sites int64) (api.Geo, error) {
 	out := api.Geo{Name: g.Name, Default: g.ID == 0, Hosts: g.Hosts, Sites: sites, Created: g.Created.UTC()}
 	if out.Hosts == nil {
 		out.Hosts = []string{}

@@ -25,7 +25,7 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 			return out, err
 		}
 		_, err = s.Containers.CreateMailbox(ctx, c.tenant, in.Body.Name, in.Body.Type, in.Body.ExternalAddress, pol, func(tx *store.Tx, ct container.Container) error {
-			if out, err = c.mailbox(ctx, tx, ct); err != nil {
+			if out, err = c.showMailbox(ctx, tx, ct); err != nil {
 				return err
 			}
 			return c.recordDone(ctx, tx, "")
@@ -67,7 +67,7 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 // ListMailboxes lists mailboxes in the order of their creation.
 func (s *Service) ListMailboxes(ctx context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
 	return do(ctx, s, api.ListMailboxes.Meta, "", func(ctx context.Context, c *call) (api.List[api.Mailbox], error) {
-		return listContainers(ctx, c, container.Mailbox, in.PageInput, c.mailbox)
+		return listContainers(ctx, c, container.Mailbox, in.PageInput, c.showMailbox)
 	})
 }
 
@@ -109,7 +109,7 @@ func (s *Service) ShowMailbox(ctx context.Context, in api.MailboxInput) (out api
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) (err error) {
-			out, err = c.mailbox(ctx, tx, ct)
+			out, err = c.showMailbox(ctx, tx, ct)
 			return err
 		})
 	})
@@ -159,7 +159,7 @@ func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) 
 // the audit entry of the change.
 func (c *call) recordMailbox(ctx context.Context, out *api.Mailbox, detail string) func(*store.Tx, container.Container) error {
 	return func(tx *store.Tx, ct container.Container) (err error) {
-		if *out, err = c.mailbox(ctx, tx, ct); err != nil {
+		if *out, err = c.showMailbox(ctx, tx, ct); err != nil {
 			return err
 		}
 		return c.recordDone(ctx, tx, detail)
@@ -176,7 +176,7 @@ func (c *call) afterKeyMove(ctx context.Context, err error) error {
 	return c.retireAll(ctx, c.tenant)
 }
 
-func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
+func (c *call) showMailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
 	m = api.Mailbox{Name: ct.Name, Type: ct.Recipient, ExternalAddress: ct.External, State: api.MailboxState(ct.State.String()), Created: ct.Created.UTC()}
 	if m.Protection, err = c.protection(ctx, tx, ct); err != nil {
 		return m, err

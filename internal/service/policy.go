@@ -39,7 +39,7 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 		if in.Body.DryRun {
 			return c.checkCreate(ctx, d, nil)
 		}
-		return c.create(ctx, d, nil)
+		return c.createPolicy(ctx, d, nil)
 	})
 }
 
@@ -90,7 +90,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 				return err
 			})
 		}
-		return c.create(ctx, d, func(tx *store.Tx, pol policy.Policy) error {
+		return c.createPolicy(ctx, d, func(tx *store.Tx, pol policy.Policy) error {
 			managed, err := source(tx)
 			if err != nil {
 				return err
@@ -100,7 +100,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 	})
 }
 
-// checkCreate is the dry run of create; it includes also, if that is not nil.
+// checkCreate is the dry run of createPolicy; it includes also, if that is not nil.
 func (c *call) checkCreate(ctx context.Context, d policy.Definition, also func(*store.Tx) error) (api.Policy, error) {
 	warnings, err := c.Policies.CheckCreate(ctx, c.tenant, d)
 	if err == nil && also != nil {
@@ -137,7 +137,7 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 	})
 }
 
-func (c *call) create(ctx context.Context, d policy.Definition, also func(*store.Tx, policy.Policy) error) (api.Policy, error) {
+func (c *call) createPolicy(ctx context.Context, d policy.Definition, also func(*store.Tx, policy.Policy) error) (api.Policy, error) {
 	guid, err := c.TenantGUID(ctx, c.tenant)
 	if err != nil {
 		return api.Policy{}, err
@@ -167,7 +167,7 @@ func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Po
 				if pol.Damaged != nil {
 					return api.Policy{}, pol.Damaged
 				}
-				return c.show(ctx, tx, pol)
+				return c.showPolicy(ctx, tx, pol)
 			})
 	})
 }
@@ -180,7 +180,7 @@ func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.P
 			if err != nil {
 				return err
 			}
-			out, err = c.show(ctx, tx, pol)
+			out, err = c.showPolicy(ctx, tx, pol)
 			return err
 		})
 	})
@@ -344,13 +344,13 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 		if err != nil {
 			return err
 		}
-		out, err = c.show(ctx, tx, pol)
+		out, err = c.showPolicy(ctx, tx, pol)
 		return err
 	})
 }
 
-// show completes a policy with its revision and its newest roll.
-func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
+// showPolicy completes a policy with its revision and its newest roll.
+func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
 	rev, err := c.Policies.LastRevision(ctx, tx, c.tenant, pol.Current.ID)
 	if err != nil {
 		return api.Policy{}, err

@@ -103,7 +103,7 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 			if err := purge.Request(ctx, tx, p); err != nil {
 				return err
 			}
-			if out, err = c.purge(ctx, tx, p, d); err != nil {
+			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
 				return err
 			}
 			return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
@@ -145,7 +145,7 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 			if err != nil {
 				return err
 			}
-			out, err = c.purge(ctx, tx, p, d)
+			out, err = c.showPurge(ctx, tx, p, d)
 			return err
 		})
 	})
@@ -160,7 +160,7 @@ func (s *Service) ListPurges(ctx context.Context, _ api.None) (api.List[api.Purg
 		}
 		return listAll(ctx, c, func(tx *store.Tx) ([]purge.Purge, error) { return purge.List(ctx, tx, c.tenant) },
 			func(tx *store.Tx, p purge.Purge) (api.Purge, error) {
-				one, err := c.purge(ctx, tx, p, d)
+				one, err := c.showPurge(ctx, tx, p, d)
 				if err != nil {
 					err = fmt.Errorf("purge %d: %w", p.ID, err)
 				}
@@ -185,7 +185,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			if err != nil {
 				return fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}
-			if out, err = c.purge(ctx, tx, p, d); err != nil {
+			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
 				return err
 			}
 			return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
@@ -197,9 +197,9 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 	})
 }
 
-// purge converts a purge and adds its policy, the names of its approvers, the number of
+// showPurge converts a purge and adds its policy, the names of its approvers, the number of
 // containers, and the key versions that the customer still has to destroy.
-func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (out api.Purge, err error) {
+func (c *call) showPurge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (out api.Purge, err error) {
 	pol, err := c.Policies.ByID(ctx, tx, c.tenant, p.Policy)
 	if err != nil {
 		return out, err
@@ -221,7 +221,7 @@ func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *contai
 		out.Approvals = append(out.Approvals, api.PurgeApproval{Approver: approver.Name, At: a.At.UTC()})
 	}
 	if p.ContainersMarked.IsZero() {
-		if out.Containers, err = c.protected(ctx, tx, pol); err != nil {
+		if out.Containers, err = c.countProtected(ctx, tx, pol); err != nil {
 			return out, err
 		}
 	}
@@ -233,9 +233,9 @@ func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *contai
 	return out, err
 }
 
-// protected counts the containers, including backups, whose keys are under a key of a
+// countProtected counts the containers, including backups, whose keys are under a key of a
 // policy.
-func (c *call) protected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
+func (c *call) countProtected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
 	keys, err := c.Policies.Keys(ctx, tx, c.tenant, pol.ID)
 	if err != nil {
 		return 0, err

@@ -15,7 +15,7 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
 		c.dryRun = in.Body.DryRun
 		_, err := s.Containers.Create(ctx, c.tenant, container.Site, in.Body.URL, 0, func(tx *store.Tx, ct container.Container) (err error) {
-			if out, err = c.site(ctx, tx, ct); err != nil {
+			if out, err = c.showSite(ctx, tx, ct); err != nil {
 				return err
 			}
 			return c.recordDone(ctx, tx, "")
@@ -30,7 +30,7 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 // ListSites lists sites in the order of their creation.
 func (s *Service) ListSites(ctx context.Context, in api.ListInput) (api.List[api.Site], error) {
 	return do(ctx, s, api.ListSites.Meta, "", func(ctx context.Context, c *call) (api.List[api.Site], error) {
-		return listContainers(ctx, c, container.Site, in.PageInput, c.site)
+		return listContainers(ctx, c, container.Site, in.PageInput, c.showSite)
 	})
 }
 
@@ -42,13 +42,13 @@ func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site,
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) (err error) {
-			out, err = c.site(ctx, tx, ct)
+			out, err = c.showSite(ctx, tx, ct)
 			return err
 		})
 	})
 }
 
-func (c *call) site(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
+func (c *call) showSite(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
 	s = api.Site{URL: ct.Name, Created: ct.Created.UTC()}
 	if s.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, ct.Geo); err != nil {
 		return s, err

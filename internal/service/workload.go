@@ -13,11 +13,11 @@ import (
 // ListWorkloads lists the workload stores that exist, each since its first item.
 func (s *Service) ListWorkloads(ctx context.Context, _ api.None) (api.List[api.Workload], error) {
 	return do(ctx, s, api.ListWorkloads.Meta, "", func(ctx context.Context, c *call) (api.List[api.Workload], error) {
-		return listContainers(ctx, c, container.Workload, api.PageInput{}, c.workload)
+		return listContainers(ctx, c, container.Workload, api.PageInput{}, c.showWorkload)
 	})
 }
 
-func (c *call) workload(ctx context.Context, tx *store.Tx, ct container.Container) (w api.Workload, err error) {
+func (c *call) showWorkload(ctx context.Context, tx *store.Tx, ct container.Container) (w api.Workload, err error) {
 	w = api.Workload{Name: ct.Name, Created: ct.Created.UTC()}
 	if w.Protection, err = c.protection(ctx, tx, ct); err != nil {
 		return w, err

@@ -28,16 +28,16 @@ func (c *Client) subscriptions(ctx context.Context) ([]subscription, error) {
 	var found struct {
 		Value []subscription `json:"value"`
 	}
-	err := c.arm(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
+	err := c.callARM(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
 	if err == nil && len(found.Value) == 0 {
 		err = fail.New(api.VaultUnavailable, "subscriptions: the server returned none")
 	}
 	return found.Value, err
 }
 
-// arm makes a request to the Resource Manager for which no official client is used.
-func (c *Client) arm(ctx context.Context, method, path, version, what string, answer any) error {
-	_, err := ask(ctx, what, func() (none struct{}, err error) {
+// callARM makes a request to the Resource Manager for which no official client is used.
+func (c *Client) callARM(ctx context.Context, method, path, version, what string, answer any) error {
+	_, err := request(ctx, what, func() (none struct{}, err error) {
 		request, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.subscription.Endpoint(), path))
 		if err != nil {
 			return none, err
@@ -55,9 +55,9 @@ func (c *Client) arm(ctx context.Context, method, path, version, what string, an
 	return err
 }
 
-// of returns the subscription with that id, which need not have a vault yet, or the
+// subscriptionWith returns the subscription with that id, which need not have a vault yet, or the
 // tenant's default one.
-func (c *Client) of(ctx context.Context, id string) (subscription, error) {
+func (c *Client) subscriptionWith(ctx context.Context, id string) (subscription, error) {
 	all, err := c.subscriptions(ctx)
 	if err != nil {
 		return subscription{}, err
@@ -91,7 +91,7 @@ func (c *Client) CreateVault(ctx context.Context, v cmdlet.Vault) (cmdlet.Vault,
 	if !fail.Is(err, api.NotFound) {
 		return cmdlet.Vault{}, err
 	}
-	in, err := c.of(ctx, v.Subscription)
+	in, err := c.subscriptionWith(ctx, v.Subscription)
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
@@ -114,7 +114,7 @@ func (c *Client) put(ctx context.Context, subscription string, v cmdlet.Vault, p
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
-	made, err := ask(ctx, "vault "+v.Name, func() (made armkeyvault.VaultsClientCreateOrUpdateResponse, err error) {
+	made, err := request(ctx, "vault "+v.Name, func() (made armkeyvault.VaultsClientCreateOrUpdateResponse, err error) {
 		poller, err := m.BeginCreateOrUpdate(ctx, v.ResourceGroup, v.Name,
 			armkeyvault.VaultCreateOrUpdateParameters{Location: &v.Location, Properties: properties}, nil)
 		if err != nil {
@@ -139,7 +139,7 @@ func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
 		}
 		for pager := m.NewListBySubscriptionPager(nil); pager.More(); {
 			var raw *http.Response
-			page, err := ask(ctx, "vaults", func() (armkeyvault.VaultsClientListBySubscriptionResponse, error) {
+			page, err := request(ctx, "vaults", func() (armkeyvault.VaultsClientListBySubscriptionResponse, error) {
 				return pager.NextPage(policy.WithCaptureResponse(ctx, &raw))
 			})
 			if err != nil {
@@ -202,11 +202,11 @@ func (c *Client) ShowVault(ctx context.Context, name string) (cmdlet.Vault, erro
 
 // ProtectVault switches purge protection on.
 func (c *Client) ProtectVault(ctx context.Context, name string) (cmdlet.Vault, error) {
-	v, m, err := c.existing(ctx, name)
+	v, m, err := c.findExisting(ctx, name)
 	if err != nil {
 		return v, err
 	}
-	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateResponse, error) {
+	_, err = request(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateResponse, error) {
 		return m.Update(ctx, v.ResourceGroup, v.Name, armkeyvault.VaultPatchParameters{
 			Properties: &armkeyvault.VaultPatchProperties{EnablePurgeProtection: to.Ptr(true)}}, nil)
 	})
@@ -218,18 +218,18 @@ func (c *Client) ProtectVault(ctx context.Context, name string) (cmdlet.Vault, e
 
 // RemoveVault deletes a vault; it stays recoverable.
 func (c *Client) RemoveVault(ctx context.Context, name string) error {
-	v, m, err := c.existing(ctx, name)
+	v, m, err := c.findExisting(ctx, name)
 	if err != nil {
 		return err
 	}
-	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientDeleteResponse, error) {
+	_, err = request(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientDeleteResponse, error) {
 		return m.Delete(ctx, v.ResourceGroup, v.Name, nil)
 	})
 	return err
 }
 
-// existing returns a vault and the client of its subscription.
-func (c *Client) existing(ctx context.Context, name string) (cmdlet.Vault, *armkeyvault.VaultsClient, error) {
+// findExisting returns a vault and the client of its subscription.
+func (c *Client) findExisting(ctx context.Context, name string) (cmdlet.Vault, *armkeyvault.VaultsClient, error) {
 	v, err := c.ShowVault(ctx, name)
 	if err != nil {
 		return v, nil, err
@@ -241,11 +241,11 @@ func (c *Client) existing(ctx context.Context, name string) (cmdlet.Vault, *armk
 // SetAccess gives a principal exactly the permissions of access. For a person it
 // sends the name; the server finds or creates the object id.
 func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Access) error {
-	v, m, err := c.existing(ctx, vault)
+	v, m, err := c.findExisting(ctx, vault)
 	if err != nil {
 		return err
 	}
-	in, err := c.of(ctx, v.Subscription)
+	in, err := c.subscriptionWith(ctx, v.Subscription)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Acce
 	for _, k := range access.Keys {
 		keys = append(keys, to.Ptr(armkeyvault.KeyPermissions(k)))
 	}
-	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateAccessPolicyResponse, error) {
+	_, err = request(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateAccessPolicyResponse, error) {
 		return m.UpdateAccessPolicy(ctx, v.ResourceGroup, v.Name, kind, armkeyvault.VaultAccessPolicyParameters{
 			Properties: &armkeyvault.VaultAccessPolicyProperties{AccessPolicies: []*armkeyvault.AccessPolicyEntry{{
 				TenantID: &in.Tenant, ObjectID: &who, Permissions: &armkeyvault.Permissions{Keys: keys}}}},

@@ -144,9 +144,9 @@ func (c *Client) vault(name string) (*azkeys.Client, error) {
 	return made, err
 }
 
-// ask makes one request. The official client panics on some malformed challenges;
-// ask returns an error instead.
-func ask[T any](ctx context.Context, what string, f func() (T, error)) (out T, err error) {
+// request makes one request. The official client panics on some malformed challenges;
+// request returns an error instead.
+func request[T any](ctx context.Context, what string, f func() (T, error)) (out T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fail.New(api.VaultUnavailable, "%s: the response is not one of a key vault", what).Because(fmt.Errorf("panic: %v", r))

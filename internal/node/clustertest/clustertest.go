@@ -36,7 +36,7 @@ type Options struct {
 	Database, Blobs, Availability, Seal string
 	PageSlots                           int
 	Args                                []string // more flags of keyroll serve
-	Env                                 []string // NAME=VALUE, beside what the test itself has
+	Env                                 []string // NAME=VALUE, in addition to the test's own environment
 	// Reach returns the URLs by which one node accesses the database and the blobs, for
 	// example through its own proxies; nil means the URLs above.
 	Reach func(node int) (database, blobs string)
