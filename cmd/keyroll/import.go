@@ -16,7 +16,7 @@ import (
 
 type mailboxImport struct {
 	connection
-	Name string `arg:"" help:"The mailbox."`
+	Name string `arg:"" help:"Name of the mailbox."`
 	File string `arg:"" type:"path" help:"The mbox file, or - for standard input."`
 
 	Format   string `name:"format" enum:"auto,mboxrd,mboxcl2" default:"auto" help:"How messages are separated. auto: at lines that begin with From, judged by the lines around them. mboxrd: at each line that begins with From. mboxcl2: by Content-Length. (default: ${default})"`

@@ -7,7 +7,7 @@ import (
 
 type policyLeave struct {
 	connection
-	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *policyLeave) Run(e *env) error {

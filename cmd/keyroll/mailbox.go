@@ -20,7 +20,7 @@ type mailboxCommand struct {
 
 type mailboxCreate struct {
 	connection
-	Name   string `arg:"" help:"Name, for example alice@contoso.com."`
+	Name   string `arg:"" help:"Name of the mailbox, for example alice@contoso.com."`
 	Policy string `name:"policy" placeholder:"POLICY" help:"Mailbox policy to assign: name or GUID (default: none)."`
 }
 
@@ -38,7 +38,7 @@ func (c *mailboxCreate) Run(e *env) error {
 
 type mailboxExport struct {
 	connection
-	Name string `arg:"" help:"The mailbox."`
+	Name string `arg:"" help:"Name of the mailbox."`
 }
 
 func (c *mailboxExport) Run(e *env) error {
@@ -67,7 +67,7 @@ func (c *mailboxList) Run(e *env) error {
 
 type mailboxShow struct {
 	connection
-	Name string `arg:"" help:"The mailbox."`
+	Name string `arg:"" help:"Name of the mailbox."`
 }
 
 func (c *mailboxShow) Run(e *env) error {
@@ -82,7 +82,7 @@ func (c *mailboxShow) Run(e *env) error {
 
 type mailboxState struct {
 	connection
-	Name  string `arg:"" help:"The mailbox."`
+	Name  string `arg:"" help:"Name of the mailbox."`
 	State string `arg:"" enum:"active,inactive,disconnected,disabled" help:"active, inactive, disconnected or disabled."`
 }
 

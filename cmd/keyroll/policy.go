@@ -33,7 +33,7 @@ func (c *policyList) Run(e *env) error {
 
 type policyShow struct {
 	connection
-	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *policyShow) Run(e *env) error {
@@ -48,7 +48,7 @@ func (c *policyShow) Run(e *env) error {
 
 type policyRefresh struct {
 	connection
-	Name           string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name           string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 	Depth          string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"What is replaced. root: re-wrap the policy key. policy: make a new policy key and move every active mailbox and workload store under it. container: also make new container keys and re-wrap the blob keys. content: also re-encrypt all content. (default: ${default})"`
 	AllGenerations bool   `name:"all-generations" help:"With depth root, re-wrap the older policy keys too, so that inactive mailboxes need no old key version."`
 	rollFlags
@@ -69,7 +69,7 @@ func (c *policyRefresh) Run(e *env) error {
 
 type policyUpdate struct {
 	connection
-	Name    string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name    string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 	KeyType string `name:"key-type" required:"" enum:"primary,secondary" help:"Which of the two keys: primary or secondary."`
 	Key     string `name:"key" required:"" placeholder:"URI" help:"URI of the new key with its version: https://VAULT/keys/KEY/VERSION."`
 	Depth   string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"What is replaced. root: re-wrap the policy key. policy: make a new policy key and move every site under it. container: also make new container keys and re-wrap the blob keys. content: also re-encrypt all content. (default: ${default})"`

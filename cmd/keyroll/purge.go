@@ -27,7 +27,7 @@ type purgeCommand struct {
 
 type purgeRequest struct {
 	connection
-	Policy  string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Policy  string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 	Reason  string `required:"" placeholder:"TEXT" help:"Reason for the purge."`
 	Contact string `required:"" placeholder:"TEXT" help:"Person to contact about it."`
 	Force   bool   `help:"Accept that a vault of the policy, or a key in it, has been deleted already."`
@@ -120,7 +120,7 @@ func (c *purgeApproverList) Run(e *env) error {
 
 type purgeApprove struct {
 	connection
-	Policy string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Policy string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *purgeApprove) Run(e *env) error {
@@ -189,7 +189,7 @@ func formatOptionalTime(t *time.Time) string {
 
 type policyRecover struct {
 	connection
-	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *policyRecover) Run(e *env) error {

@@ -20,7 +20,7 @@ type siteCommand struct {
 
 type siteCreate struct {
 	connection
-	URL string `arg:"" help:"URL, for example https://contoso.sharepoint.com/sites/legal."`
+	URL string `arg:"" help:"URL of the site, for example https://contoso.sharepoint.com/sites/legal."`
 }
 
 func (c *siteCreate) Run(e *env) error {
@@ -37,7 +37,7 @@ func (c *siteCreate) Run(e *env) error {
 
 type sitePut struct {
 	connection
-	URL  string `arg:"" help:"The site."`
+	URL  string `arg:"" help:"URL of the site."`
 	File string `arg:"" type:"path" help:"The file to store, or - for standard input."`
 	Path string `arg:"" help:"Its path within the site."`
 }
@@ -61,7 +61,7 @@ func (c *sitePut) Run(e *env) error {
 
 type siteGet struct {
 	connection
-	URL    string `arg:"" help:"The site."`
+	URL    string `arg:"" help:"URL of the site."`
 	Path   string `arg:"" help:"Path of the file within the site."`
 	Offset int64  `name:"offset" default:"0" help:"First byte to write (default: 0)."`
 	Length int64  `name:"length" default:"-1" help:"Number of bytes to write (default: all that follow)."`
@@ -79,7 +79,7 @@ func (c *siteGet) Run(e *env) error {
 
 type siteLs struct {
 	connection
-	URL string `arg:"" help:"The site."`
+	URL string `arg:"" help:"URL of the site."`
 }
 
 func (c *siteLs) Run(e *env) error {
@@ -111,7 +111,7 @@ func (c *siteList) Run(e *env) error {
 
 type siteShow struct {
 	connection
-	URL string `arg:"" help:"The site."`
+	URL string `arg:"" help:"URL of the site."`
 }
 
 func (c *siteShow) Run(e *env) error {

@@ -112,7 +112,7 @@ func (c *tenantList) Run(e *env) error {
 
 type tenantShow struct {
 	connection
-	Name string `arg:"" help:"Name or GUID."`
+	Name string `arg:"" help:"Name or GUID of the tenant."`
 }
 
 func (c *tenantShow) Run(e *env) error {
@@ -140,7 +140,7 @@ func (e *env) printTenant(t api.Tenant) error {
 
 type tenantSet struct {
 	connection
-	Name            string   `arg:"" help:"Name or GUID."`
+	Name            string   `arg:"" help:"Name or GUID of the tenant."`
 	Directory       []string `name:"directory" placeholder:"GUID" help:"Entra directory whose vaults the tenant may use; may be repeated."`
 	Vault           []string `name:"vault" placeholder:"URL" help:"Vault that the tenant may use, in a directory that several tenants share; may be repeated."`
 	RemoveDirectory []string `name:"remove-directory" placeholder:"GUID" help:"Entra directory whose vaults the tenant may no longer use; may be repeated."`

@@ -16,7 +16,7 @@ type workloadCommand struct {
 
 type workloadPut struct {
 	connection
-	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"The store: chat-messages or sensitivity-labels."`
+	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"Workload store: chat-messages or sensitivity-labels."`
 	Item string `arg:"" help:"Name of the item."`
 	File string `arg:"" type:"path" help:"The file to store, or - for standard input."`
 }
@@ -40,7 +40,7 @@ func (c *workloadPut) Run(e *env) error {
 
 type workloadGet struct {
 	connection
-	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"The store: chat-messages or sensitivity-labels."`
+	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"Workload store: chat-messages or sensitivity-labels."`
 	Item string `arg:"" help:"Name of the item."`
 }
 

@@ -160,7 +160,7 @@ func TestOwnVaultTakesNoAvailabilityKeysAndTheFolderStaysFree(t *testing.T) {
 	free.Close()
 	_, port, _ := net.SplitHostPort(address)
 	o := node.Options{Data: filepath.Join(t.TempDir(), "data"), Listen: address, Availability: "https://OWN.vault.localhost:" + port}
-	if _, err := node.Start(context.Background(), o); codeOf(err) != api.InvalidArgument || !strings.Contains(err.Error(), "a vault of this very keyroll") {
+	if _, err := node.Start(context.Background(), o); codeOf(err) != api.InvalidArgument || !strings.Contains(err.Error(), "a vault of this keyroll") {
 		t.Errorf("own vault: %v", err)
 	}
 	nodetest.Start(t, node.Options{Data: o.Data}).Mailbox(underNone, "")
