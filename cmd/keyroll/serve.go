@@ -26,7 +26,7 @@ type serveCommand struct {
 	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
 	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at a time (default: as many as the limit on open files allows (ulimit -n), at most 4096)."`
 	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at a time from one address, or from one /64 network of IPv6 (default: half of --max-connections)."`
-	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. Connections from it are never refused; --max-connections-per-source applies to the addresses in its X-Forwarded-For, which is trusted."`
+	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. Of the two limits only --max-connections applies to its connections; --max-connections-per-source applies to the addresses in its X-Forwarded-For, which is trusted."`
 	KeyVaultLimits        bool          `name:"key-vault-limits" help:"Apply the limits of Azure Key Vault to callers of the embedded vaults: per vault and ten seconds 4,000 requests, 2,000 operations with HSM keys and 10 new keys. Further requests are refused with 429."`
 }
 
