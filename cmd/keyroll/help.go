@@ -147,7 +147,7 @@ func (*keyUsage) Help() string {
 
 func (*verifyCommand) Help() string {
 	return help("Without a running server it opens the data folder itself, verifies every tenant (or the one that --tenant names), and starts the embedded vault on a free loopback port; --database, --blobs, --seal and --availability are then needed as for serve. "+
-		"Data that is inaccessible by policy is counted as closed. Data that should decrypt and does not is damaged: each case is named, and the exit status is 1.",
+		"It lists data that is inaccessible by policy, and data that is damaged: that should decrypt and does not. Damage makes the exit status 1.",
 		"keyroll verify",
 		"keyroll verify --policy USA_mailboxes",
 		"keyroll verify --data demo-data --require-open")

@@ -177,7 +177,7 @@ func showVerified(w io.Writer, v api.Verified) {
 		"blob keys decrypted", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, formatSize(v.Bytes)),
 		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "inaccessible by policy", len(v.Closed), "damaged", len(v.Damaged))
 	for _, f := range v.Closed {
-		fmt.Fprintf(w, "closed: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
+		fmt.Fprintf(w, "inaccessible: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.VaultMade {
 		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))

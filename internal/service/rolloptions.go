@@ -80,7 +80,7 @@ func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Option
 		if err := c.beginRoll(ctx, tx, roll.Start{Policy: now, Options: options}); err != nil {
 			return err
 		}
-		return c.recordDone(ctx, tx, fmt.Sprintf("policy %s, no newer version: what is not under its current policy key comes there", now.GUID))
+		return c.recordDone(ctx, tx, fmt.Sprintf("policy %s, no newer version: everything is moved under its current policy key", now.GUID))
 	})
 }
 

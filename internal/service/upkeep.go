@@ -18,7 +18,7 @@ import (
 // have finished, and the deletion of expired backups. It is called at start and once a
 // day. It returns at once, because a queued job goes through the tenants.
 func (s *Service) QueueMaintenance() {
-	s.Upkeep.Add("look for what is left over", func(ctx context.Context) error {
+	s.Upkeep.Add("queue maintenance of all tenants", func(ctx context.Context) error {
 		for after := int64(0); ; {
 			var tenants []access.Tenant
 			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
