@@ -10,14 +10,14 @@ type AbandonInput struct {
 	}
 }
 
-// Abandoned is what went with a container whose key page is lost.
+// Abandoned counts what was deleted with a damaged container.
 type Abandoned struct {
 	Kind      string `json:"kind"`
 	Container string `json:"container"`
-	Items     int64  `json:"items" doc:"items that nothing opens any more"`
+	Items     int64  `json:"items" doc:"items that were deleted; no key could decrypt them"`
 	Bytes     int64  `json:"bytes"`
 }
 
-// AbandonContainer is the way on where a key page is lost and no copy of it is left.
+// AbandonContainer is for a container whose key page is damaged and has no copy.
 var AbandonContainer = define[AbandonInput, Abandoned](Meta{Name: "AbandonContainer", Method: http.MethodPost, Path: "/v1/abandon",
-	Summary: "Take away a mailbox, a site or a workload store whose key page is lost, so that its name is free and no key version is needed for it"})
+	Summary: "Delete a mailbox, a site or a workload store whose key page is damaged beyond repair; its name is free again, and it needs no key version any more"})

@@ -1,7 +1,7 @@
 // Package api is the service's public contract: its operations, their inputs
 // and outputs, and the codes of its failures. The server, the OpenAPI document
 // and the Go client all come from the table of operations in operation.go; a
-// type here is what stands on the wire.
+// type here is what is sent on the wire.
 package api
 
 import (
@@ -25,16 +25,15 @@ type Problem struct {
 // Error returns the detail.
 func (p *Problem) Error() string { return p.Detail }
 
-// List is one part of a longer list. Next, when not empty, is the After of the
-// part that follows.
+// List is one page of a list. Next, when not empty, is the After of the next page.
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
-	// Damaged says of each entry that could not be shown what does not open.
+	// Damaged says, for each entry that could not be shown, what cannot be decrypted.
 	Damaged []string `json:"damaged,omitempty"`
 }
 
-// Unshown returns what Damaged says; the Client asks every answer for it.
+// Unshown returns Damaged; the Client calls it on every response.
 func (l List[T]) Unshown() []string { return l.Damaged }
 
 // KeyVersion names one version of a customer key. Vault is the bare name of a
@@ -56,8 +55,8 @@ const (
 	ServiceManagedPolicy PolicyKind = "service-managed"
 )
 
-// PolicyState says where a policy stands. The words are those of
-// Get-SPODataEncryptionPolicy; a mailbox policy knows Registered and Rolling.
+// PolicyState is the state of a policy. The words are those of
+// Get-SPODataEncryptionPolicy; a mailbox policy is only Registered or Rolling.
 type PolicyState string
 
 const (
@@ -66,38 +65,37 @@ const (
 	Rolling     PolicyState = "Rolling"
 	// Unregistered is a geo without a policy, or a policy that was left.
 	Unregistered PolicyState = "Unregistered"
-	// Recovery is a site policy that its availability key opens until its keys
-	// are restored.
+	// Recovery is a site policy that uses its availability key until its customer
+	// keys are restored.
 	Recovery PolicyState = "Recovery"
 	// PurgePending and PurgeDone are a policy whose purge was requested, or done.
 	PurgePending PolicyState = "PurgePending"
 	PurgeDone    PolicyState = "Purged"
 )
 
-// HealthState is what the last definitive answer of a customer key was.
+// HealthState is the last definitive result of using a customer key.
 type HealthState string
 
 const (
 	// Serves is a key whose last unwrap succeeded.
 	Serves HealthState = "serves"
-	// Refused is a key whose vault refused by a deliberate act. It lasts until
-	// the key serves again, whatever outages follow.
+	// Refused is a key that its owner made unusable on purpose. The state lasts
+	// until the key serves again, whatever outages follow.
 	Refused HealthState = "refused"
 	// Unreachable is a key that served, and whose vault has been out of reach since.
 	Unreachable HealthState = "unreachable"
-	// HealthUnknown is a key that has not served since the database keeps
-	// records. It counts as refused.
+	// HealthUnknown is a key without a recorded success. It counts as refused.
 	HealthUnknown HealthState = "unknown"
 )
 
 // KeyHealth is the health of a customer key version as one policy uses it.
 type KeyHealth struct {
-	State  HealthState `json:"state" enum:"serves,refused,unreachable,unknown" doc:"unknown: it has not served since the database keeps records, and counts as refused"`
+	State  HealthState `json:"state" enum:"serves,refused,unreachable,unknown" doc:"unknown: no success is recorded, and the key counts as refused"`
 	Since  *time.Time  `json:"since,omitempty"`
-	Reason string      `json:"reason,omitempty" doc:"of a refusal or an outage"`
+	Reason string      `json:"reason,omitempty" doc:"why the key is refused or unreachable"`
 }
 
-// String describes the health in one line, empty where there is no key.
+// String describes the health in one line; it is empty if h is nil.
 func (h *KeyHealth) String() string {
 	switch {
 	case h == nil:
@@ -119,29 +117,29 @@ type Policy struct {
 	Kind        PolicyKind `json:"kind"`
 	Description string     `json:"description"`
 	Enabled     bool       `json:"enabled"`
-	// Assigned is whether a multi-workload policy is the tenant's.
+	// Assigned is whether a multi-workload policy is assigned to the tenant.
 	Assigned bool        `json:"assigned"`
-	Geo      string      `json:"geo,omitempty" doc:"of a site policy: the geo that it covers"`
+	Geo      string      `json:"geo,omitempty" doc:"site policies only: the geo that the policy covers"`
 	State    PolicyState `json:"state"`
-	// PercentComplete is the share of containers that the running roll has
-	// brought over, and 100 when none runs.
+	// PercentComplete is the share of containers that the running roll has moved,
+	// and 100 when no roll runs.
 	PercentComplete float64 `json:"percentComplete"`
 	// Revision is the GUID of the revision that wraps the current policy key:
 	// the DataEncryptionPolicyID of every container that has it.
 	Revision   string     `json:"revision"`
-	Generation uint32     `json:"generation" doc:"of the current policy key, counted from 1"`
+	Generation uint32     `json:"generation" doc:"number of the current policy key, counted from 1"`
 	Primary    KeyVersion `json:"primary"`
 	Secondary  KeyVersion `json:"secondary"`
 	// PrimaryHealth and SecondaryHealth are absent where there are no customer keys.
 	PrimaryHealth   *KeyHealth `json:"primaryHealth,omitempty"`
 	SecondaryHealth *KeyHealth `json:"secondaryHealth,omitempty"`
-	// AvailabilityKey is what no other policy has; nothing returns the key itself.
+	// AvailabilityKey is different for each policy; no operation returns the key itself.
 	AvailabilityKey     string    `json:"availabilityKey" doc:"id of the policy's own availability key"`
-	AvailabilityVersion uint32    `json:"availabilityVersion" doc:"of the availability key, counted from 1"`
+	AvailabilityVersion uint32    `json:"availabilityVersion" doc:"version of the availability key, counted from 1"`
 	Created             time.Time `json:"created"`
 	Refreshed           time.Time `json:"refreshed" doc:"when the current revision was made"`
 	Roll                *Roll     `json:"roll,omitempty" doc:"the newest roll of this policy"`
-	// Warnings are what the checks of its keys found and let pass.
+	// Warnings are findings of the key checks that do not refuse the keys.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -155,7 +153,7 @@ const (
 	Disabled     MailboxState = "disabled"
 )
 
-// RecipientType is what a mailbox serves.
+// RecipientType is the kind of recipient that a mailbox is for.
 type RecipientType string
 
 const (
@@ -163,8 +161,8 @@ const (
 	SharedMailbox RecipientType = "SharedMailbox"
 	PublicFolder  RecipientType = "PublicFolder"
 	GroupMailbox  RecipientType = "GroupMailbox"
-	// MailUser has its mail elsewhere until it is migrated; what policy will
-	// protect it is known before.
+	// MailUser has its mail elsewhere until it is migrated; its policy can be
+	// assigned before.
 	MailUser RecipientType = "MailUser"
 )
 
@@ -175,9 +173,9 @@ type Protection struct {
 	// DataEncryptionPolicyID is the GUID of the revision whose policy key wraps
 	// the container's key: it changes once a refreshed key has been applied.
 	DataEncryptionPolicyID string `json:"dataEncryptionPolicyId"`
-	// Current is whether that is the policy's newest policy key.
+	// Current is whether the container's key is under the policy's newest policy key.
 	Current bool `json:"current"`
-	// Purged is when it was marked for deletion; its content is gone for good.
+	// Purged is when the container was purged; its content is unrecoverable.
 	Purged      *time.Time `json:"purged,omitempty"`
 	IsEncrypted bool       `json:"isEncrypted" doc:"always true: without a customer's policy the service-managed one encrypts"`
 }
@@ -202,8 +200,8 @@ type Message struct {
 	ID      string `json:"id"`
 	Subject string `json:"subject"`
 	From    string `json:"from"`
-	Date    string `json:"date" doc:"of the Date header, in UTC as RFC 3339 writes it; empty if there is none that can be read"`
-	Flags   string `json:"flags" doc:"R read, A answered, F flagged, D deleted, T draft, and what other letters the headers Status and X-Status have; X-Mozilla-Status, X-Mozilla-Status2 and X-Gmail-Labels count too"`
+	Date    string `json:"date" doc:"date of the Date header, in UTC as RFC 3339 writes it; empty if there is no valid one"`
+	Flags   string `json:"flags" doc:"R read, A answered, F flagged, D deleted, T draft, and any other letters of the headers Status and X-Status; X-Mozilla-Status, X-Mozilla-Status2 and X-Gmail-Labels count too"`
 	Bytes   int64  `json:"bytes"`
 }
 
@@ -224,11 +222,11 @@ type File struct {
 	Modified time.Time `json:"modified"`
 }
 
-// Verdict says whether a key version may go.
+// Verdict says whether a key version may be retired.
 type Verdict string
 
 const (
-	// InUse: the current policy key, or the key of a container, is wrapped by it.
+	// InUse: the current policy key, or the key of a container, needs the key version.
 	InUse Verdict = "in use"
 	// SafeToRetire: nothing that keyroll stores is wrapped by it any more.
 	SafeToRetire Verdict = "safe to retire"
@@ -248,34 +246,34 @@ type KeyUsage struct {
 	Sites        int64     `json:"sites"`
 	Workloads    int64     `json:"workloads"`
 	Backups      int64     `json:"backups"`
-	Health       KeyHealth `json:"health" doc:"as this policy uses the key version"`
+	Health       KeyHealth `json:"health" doc:"health of the key version as this policy uses it"`
 	Verdict      Verdict   `json:"verdict"`
-	Since        time.Time `json:"since" doc:"when the verdict came to hold"`
+	Since        time.Time `json:"since" doc:"since when the verdict holds"`
 }
 
-// Verified is the outcome of opening everything.
+// Verified is the report of a verify, which decrypts everything.
 type Verified struct {
-	Probes     []Probe `json:"probes,omitempty" doc:"of the named policy's roots"`
-	PolicyKeys int64   `json:"policyKeys" doc:"policy keys opened"`
-	Wraps      int64   `json:"wraps" doc:"wraps of policy keys opened, each by its own root"`
-	Containers int64   `json:"containers" doc:"container keys opened"`
-	BlobKeys   int64   `json:"blobKeys" doc:"blob keys opened"`
-	Items      int64   `json:"items" doc:"messages and files read to their end"`
-	Bytes      int64   `json:"bytes" doc:"of content read"`
+	Probes     []Probe `json:"probes,omitempty" doc:"tests of the root keys of the named policy"`
+	PolicyKeys int64   `json:"policyKeys" doc:"policy keys decrypted"`
+	Wraps      int64   `json:"wraps" doc:"wraps of policy keys that were unwrapped, each by its own root key"`
+	Containers int64   `json:"containers" doc:"container keys decrypted"`
+	BlobKeys   int64   `json:"blobKeys" doc:"blob keys decrypted"`
+	Items      int64   `json:"items" doc:"messages and files that were read completely"`
+	Bytes      int64   `json:"bytes" doc:"bytes of content read"`
 	VaultKeys  int64   `json:"vaultKeys" doc:"key versions of embedded vaults decrypted under the seal"`
 	Tables     int64   `json:"tables" doc:"tables of the database compared with their indexes; 0 where the database cannot do it"`
-	// Closed names what a rule keeps shut: a revoked key, a vault that is away.
+	// Closed lists data that is inaccessible by policy: a revoked key, an unreachable vault.
 	Closed []Finding `json:"closed"`
-	// Damaged names what should open and does not.
+	// Damaged lists data that should decrypt and does not.
 	Damaged []Finding `json:"damaged"`
-	// VaultMade names wraps of policy keys that an external vault made, which
-	// keyroll replaces by its own as soon as the vault unwraps.
+	// VaultMade lists wraps of policy keys that an external vault made; keyroll
+	// replaces them by its own as soon as the vault unwraps them.
 	VaultMade []Finding `json:"vaultMade,omitempty"`
-	// Notices names what is sound, and what an administrator should know of it.
+	// Notices lists sound data about which an administrator should know something.
 	Notices []Finding `json:"notices,omitempty"`
 }
 
-// Finding names one thing that verify did not open, or has a notice about.
+// Finding is one piece of data that verify could not decrypt, or has a notice about.
 type Finding struct {
 	Kind   string `json:"kind" doc:"revision, policy key, key page, container, backup, item"`
 	ID     string `json:"id"`
@@ -290,7 +288,7 @@ type VerifyEvent struct {
 	Problem  *Problem        `json:"problem,omitempty"`
 }
 
-// VerifyProgress counts what has been opened so far.
+// VerifyProgress counts what has been verified so far.
 type VerifyProgress struct {
 	Stage string `json:"stage"`
 	Done  int64  `json:"done"`

@@ -6,15 +6,15 @@ import "net/http"
 type RolledAvailabilityKeys struct {
 	Keys      int `json:"keys" doc:"availability keys that got a new version"`
 	Wraps     int `json:"wraps" doc:"wraps that were replaced"`
-	Destroyed int `json:"destroyed" doc:"older versions that nothing needs any more, and that are gone"`
+	Destroyed int `json:"destroyed" doc:"older versions that nothing needed any more and that were destroyed"`
 }
 
 type RollAvailabilityKeysInput struct {
 	Body struct {
-		Policy string `json:"policy,omitempty" doc:"only this policy's availability key; all of the tenant's unless given"`
+		Policy string `json:"policy,omitempty" doc:"roll only this policy's availability key; default: all of the tenant's"`
 	}
 }
 
-// RollAvailabilityKeys is the operator's; nobody sees a key.
+// RollAvailabilityKeys is an operation of the operator; it returns no key.
 var RollAvailabilityKeys = define[RollAvailabilityKeysInput, RolledAvailabilityKeys](Meta{Name: "RollAvailabilityKeys", Method: http.MethodPost, Path: "/v1/availability/roll", Role: Operator, Initiator: BySystem,
-	Summary: "Give availability keys a new version, replace all wraps under the older ones, and destroy those"})
+	Summary: "Give availability keys a new version, replace all wraps by older versions, and destroy the older versions"})

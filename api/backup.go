@@ -11,7 +11,7 @@ type Backup struct {
 	Kind       string     `json:"kind" doc:"mailbox or site"`
 	Container  string     `json:"container" doc:"name of the mailbox, URL of the site"`
 	Created    time.Time  `json:"created"`
-	Expires    *time.Time `json:"expires,omitempty" doc:"when it goes by itself"`
+	Expires    *time.Time `json:"expires,omitempty" doc:"when the backup is deleted automatically; default: never"`
 	Protection Protection `json:"protection"`
 	Items      int64      `json:"items"`
 	Bytes      int64      `json:"bytes"`
@@ -34,7 +34,7 @@ type (
 		BackupInput
 		Body struct {
 			To     string `json:"to" doc:"name of the new mailbox, URL of the new site"`
-			Policy string `json:"policy,omitempty" doc:"policy of the new mailbox; the one that the backed up mailbox had unless given"`
+			Policy string `json:"policy,omitempty" doc:"policy of the new mailbox; default: the policy that the backed up mailbox had"`
 		}
 	}
 )
@@ -48,5 +48,5 @@ var (
 	RestoreBackup = define[RestoreBackupInput, Backup](Meta{Name: "RestoreBackup", Method: http.MethodPost, Path: "/v1/backups/{backup}/restore",
 		Summary: "Make a new mailbox or site from a backup, under the current policy key of its policy"})
 	ExpireBackup = define[BackupInput, Backup](Meta{Name: "ExpireBackup", Method: http.MethodDelete, Path: "/v1/backups/{backup}",
-		Summary: "Let a backup go"})
+		Summary: "Delete a backup"})
 )

@@ -2,20 +2,20 @@ package api
 
 import "net/http"
 
-// CollectBlobsInput says which orphans a collection takes.
+// CollectBlobsInput says which orphans a collection deletes.
 type CollectBlobsInput struct {
 	Body struct {
-		GraceSeconds int64 `json:"graceSeconds,omitempty" doc:"how old an orphan has to be; 86400, a day, unless given. An upload that takes longer is refused at its end"`
-		DryRun       bool  `json:"dryRun,omitempty" doc:"count alone; what is counted may yet be named by an upload under way"`
+		GraceSeconds int64 `json:"graceSeconds,omitempty" doc:"minimum age of an orphan; default: 86400, one day. An upload that takes longer is refused at its end"`
+		DryRun       bool  `json:"dryRun,omitempty" doc:"report only, delete nothing; an upload in progress may still reference what is counted"`
 	}
 }
 
-// CollectedBlobs counts what a collection has come across: blobs of all tenants
-// in the blob store, sealed.
+// CollectedBlobs counts the blobs that a collection has found in the blob store: those
+// of all tenants, in their encrypted size.
 type CollectedBlobs struct {
 	Blobs       int64 `json:"blobs"`
 	Bytes       int64 `json:"bytes"`
-	Orphans     int64 `json:"orphans" doc:"blobs older than the grace that nothing names and nothing named"`
+	Orphans     int64 `json:"orphans" doc:"unreferenced blobs older than graceSeconds that were never referenced"`
 	OrphanBytes int64 `json:"orphanBytes"`
 	Removed     int64 `json:"removed" doc:"blobs that were deleted: orphans, and those of deleted and replaced content"`
 }
@@ -28,6 +28,6 @@ type CollectBlobsEvent struct {
 	Problem  *Problem        `json:"problem,omitempty"`
 }
 
-// CollectBlobs is an act on the whole service.
+// CollectBlobs acts on the whole service, not on one tenant.
 var CollectBlobs = define[CollectBlobsInput, CollectBlobsEvent](Meta{Name: "CollectBlobs", Method: http.MethodPost, Path: "/v1/blobs/collect", Role: Operator,
-	Summary: "Delete from the blob store what nothing names: the blobs of deleted and replaced content, and orphans; the last line is the report", Returns: Lines})
+	Summary: "Delete blobs that the database does not reference: those of deleted and replaced content, and orphans; the last line is the report", Returns: Lines})

@@ -1,7 +1,7 @@
 package api
 
-// Code says what kind of failure an operation met. It stands in the "code"
-// member of a problem document (RFC 9457) and never changes its meaning.
+// Code is the kind of a failure. It is the "code" member of a problem document
+// (RFC 9457), and its meaning never changes.
 type Code string
 
 const (
@@ -9,7 +9,7 @@ const (
 	Internal Code = "Internal"
 	// InvalidArgument is input that no state of the system would accept.
 	InvalidArgument Code = "InvalidArgument"
-	// SyntaxError is text that the cmdlet language does not read.
+	// SyntaxError is text that is not valid in the cmdlet language.
 	SyntaxError Code = "SyntaxError"
 	// Unauthenticated is a request without a valid token.
 	Unauthenticated Code = "Unauthenticated"
@@ -30,13 +30,13 @@ const (
 	// KeyUnusable is a customer key that cannot serve: of the wrong type,
 	// disabled, expired, not yet valid, or without an operation it needs.
 	KeyUnusable Code = "KeyUnusable"
-	// VaultDenied is a vault that refused by a deliberate act of its owner.
+	// VaultDenied is a refusal by a vault that its owner caused deliberately.
 	VaultDenied Code = "VaultDenied"
-	// VaultUnavailable is a vault that gave no answer, or none that can be used.
+	// VaultUnavailable is a vault that did not answer, or not usably.
 	VaultUnavailable Code = "VaultUnavailable"
 	// TooLarge is content or input over a stated limit.
 	TooLarge Code = "TooLarge"
-	// UnsupportedMediaType is a body in a content coding, or of a type, that is not taken.
+	// UnsupportedMediaType is a body in a content coding, or of a type, that is not accepted.
 	UnsupportedMediaType Code = "UnsupportedMediaType"
 	// MethodNotAllowed is a method that a path does not have, where it has others.
 	MethodNotAllowed Code = "MethodNotAllowed"
@@ -44,7 +44,7 @@ const (
 	Truncated Code = "Truncated"
 	// RangeNotSatisfiable is a byte range outside the content.
 	RangeNotSatisfiable Code = "RangeNotSatisfiable"
-	// Damaged is stored data that does not open or does not fit its place.
+	// Damaged is stored data that cannot be decrypted or does not belong where it is.
 	Damaged Code = "Damaged"
 	// FolderInUse is a data folder that another process holds.
 	FolderInUse Code = "FolderInUse"
@@ -52,15 +52,15 @@ const (
 	WrongSeal Code = "WrongSeal"
 	// NewerFormat is data written by a newer keyroll.
 	NewerFormat Code = "NewerFormat"
-	// Gone is content or a policy that was purged: it is gone for good.
+	// Gone is content or a policy that was purged, irreversibly.
 	Gone Code = "Gone"
 	// Unavailable is a server that is starting, draining, or not reached.
 	Unavailable Code = "Unavailable"
 	// TooManyRequests is a request that was refused because too many others are
 	// under way; Retry-After says when to send it again.
 	TooManyRequests Code = "TooManyRequests"
-	// InsufficientStorage is a database or a blob store without room left.
+	// InsufficientStorage is a database or a blob store that is full.
 	InsufficientStorage Code = "InsufficientStorage"
-	// ReadOnly is a database or a blob store that takes no writes.
+	// ReadOnly is a database or a blob store that accepts no writes.
 	ReadOnly Code = "ReadOnly"
 )

@@ -11,13 +11,13 @@ type Role string
 const (
 	// Admin may do everything within its own tenant.
 	Admin Role = "admin"
-	// Operator runs the server: makes tenants, rolls availability keys.
+	// Operator runs the server: it creates tenants and rolls availability keys.
 	Operator Role = "operator"
 	// Approver approves purges.
 	Approver Role = "approver"
 )
 
-// Body says what one side of an operation carries.
+// Body is the media type of the request or of the response of an operation.
 type Body string
 
 const (
@@ -27,29 +27,29 @@ const (
 	NoBody Body = ""
 )
 
-// Initiator says on whose behalf an operation opens policy keys. It decides
-// whether the availability key may take the place of customer keys that failed.
+// Initiator says on whose behalf an operation unwraps policy keys. It decides
+// whether the availability key may replace customer keys that failed.
 type Initiator string
 
 const (
-	// ByUser is work for a user: the availability key serves it in an outage of
-	// both vaults, and never after a refusal.
+	// ByUser is work for a user: the availability key is used in an outage of both
+	// vaults, and never after a refusal.
 	ByUser Initiator = "user"
-	// BySystem is work that the service itself starts, and shows to no one.
+	// BySystem is work that the service starts itself and whose result no user sees.
 	BySystem Initiator = "system"
-	// ForRecovery is the documented way out of lost customer keys: bringing a
-	// container under another policy.
+	// ForRecovery is the documented recovery from lost customer keys: moving a
+	// container to another policy.
 	ForRecovery Initiator = "recovery"
 )
 
-// Meta is what an operation is apart from its types.
+// Meta describes an operation, apart from its types.
 type Meta struct {
 	Name    string // method of service and client, operationId of OpenAPI
 	Method  string
 	Path    string
 	Summary string
 	Role    Role
-	// Initiator is ByUser where the table names none.
+	// Initiator is ByUser by default.
 	Initiator Initiator
 	Sends     Body // request body
 	Returns   Body // response body
@@ -86,15 +86,15 @@ func define[In, Out any](m Meta) Operation[In, Out] {
 	return Operation[In, Out]{m}
 }
 
-// PageInput selects a part of a list.
+// PageInput selects a page of a list.
 type PageInput struct {
-	After string `query:"after" doc:"the next of the part before"`
-	Limit int    `query:"limit" doc:"items at most, 1 to 1000; 0 means 100" minimum:"0" maximum:"1000"`
+	After string `query:"after" doc:"the next of the previous page"`
+	Limit int    `query:"limit" doc:"maximum number of items, 1 to 1000; 0 means 100" minimum:"0" maximum:"1000"`
 }
 
 // MailboxInput names a mailbox.
 type MailboxInput struct {
-	Mailbox string `path:"mailbox" doc:"name, as alice@contoso.com; case does not count"`
+	Mailbox string `path:"mailbox" doc:"name, for example alice@contoso.com; case-insensitive"`
 }
 
 // SiteInput names a site.
@@ -108,9 +108,9 @@ type FileInput struct {
 	Path string `query:"path" doc:"path of the file within the site" required:"true"`
 }
 
-// DryRunOption asks only whether a change would be refused.
+// DryRunOption checks whether a change would be refused, without making it.
 type DryRunOption struct {
-	DryRun bool `json:"dryRun,omitempty" doc:"refuse what would be refused, and change nothing; a roll is counted and its time estimated"`
+	DryRun bool `json:"dryRun,omitempty" doc:"change nothing, but fail where the change would fail; a roll is counted and its time estimated"`
 }
 
 // PolicyInput names a policy.
@@ -122,9 +122,9 @@ type (
 	CreateMailboxInput struct {
 		Body struct {
 			Name            string        `json:"name"`
-			Type            RecipientType `json:"type,omitempty" enum:"UserMailbox,SharedMailbox,PublicFolder,GroupMailbox,MailUser" doc:"UserMailbox unless given"`
-			ExternalAddress string        `json:"externalAddress,omitempty" doc:"of a MailUser: where its mail is until it is migrated"`
-			Policy          string        `json:"policy,omitempty" doc:"policy of its own; empty for none"`
+			Type            RecipientType `json:"type,omitempty" enum:"UserMailbox,SharedMailbox,PublicFolder,GroupMailbox,MailUser" doc:"default: UserMailbox"`
+			ExternalAddress string        `json:"externalAddress,omitempty" doc:"MailUser only: where its mail is until it is migrated"`
+			Policy          string        `json:"policy,omitempty" doc:"policy to assign; default: none"`
 			DryRunOption
 		}
 	}
@@ -142,7 +142,7 @@ type (
 	AssignMailboxInput struct {
 		MailboxInput
 		Body struct {
-			Policy string `json:"policy" doc:"name or GUID; empty takes the mailbox back to the tenant's default"`
+			Policy string `json:"policy" doc:"name or GUID; empty returns the mailbox to the tenant's default policy"`
 			DryRunOption
 		}
 	}
@@ -158,7 +158,7 @@ type (
 	}
 	CreatePolicyInput struct {
 		Body struct {
-			Kind        PolicyKind `json:"kind,omitempty" enum:"mailbox,multi-workload" doc:"mailbox unless given"`
+			Kind        PolicyKind `json:"kind,omitempty" enum:"mailbox,multi-workload" doc:"default: mailbox"`
 			Name        string     `json:"name"`
 			Description string     `json:"description,omitempty"`
 			Keys        []string   `json:"keys" doc:"two key URIs without a version, in two vaults"`
@@ -176,7 +176,7 @@ type (
 	RefreshPolicyInput struct {
 		PolicyInput
 		Body struct {
-			Depth          Depth `json:"depth,omitempty" enum:"root,policy,container,content" doc:"policy unless given"`
+			Depth          Depth `json:"depth,omitempty" enum:"root,policy,container,content" doc:"default: policy"`
 			AllGenerations bool  `json:"allGenerations,omitempty" doc:"depth root: re-wrap the older policy keys too"`
 			RollOptions
 		}
@@ -186,7 +186,7 @@ type (
 		Body struct {
 			KeyType string     `json:"keyType" enum:"primary,secondary"`
 			Key     KeyVersion `json:"key"`
-			Depth   Depth      `json:"depth,omitempty" enum:"root,policy,container,content" doc:"policy unless given"`
+			Depth   Depth      `json:"depth,omitempty" enum:"root,policy,container,content" doc:"default: policy"`
 			RollOptions
 		}
 	}
@@ -200,8 +200,7 @@ type (
 	}
 )
 
-// The operations. A path that ends in a stream carries content; everything
-// else is JSON.
+// The operations. Those with Sends or Returns carry a stream; all others are JSON.
 var (
 	CreateMailbox = define[CreateMailboxInput, Mailbox](Meta{Name: "CreateMailbox", Method: http.MethodPost, Path: "/v1/mailboxes",
 		Summary: "Create a mailbox"})
@@ -212,7 +211,7 @@ var (
 	SetMailboxState = define[SetMailboxStateInput, Mailbox](Meta{Name: "SetMailboxState", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/state",
 		Summary: "Change the state of a mailbox"})
 	AssignMailbox = define[AssignMailboxInput, Mailbox](Meta{Name: "AssignMailbox", Method: http.MethodPut, Path: "/v1/mailboxes/{mailbox}/policy",
-		Summary: "Assign a policy to a mailbox; its key moves at once", Initiator: ForRecovery})
+		Summary: "Assign a policy to a mailbox; its key is re-wrapped at once", Initiator: ForRecovery})
 	ExportMail = define[MailboxInput, None](Meta{Name: "ExportMail", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/mbox",
 		Summary: "Export all messages as an mbox", Returns: Bytes})
 	ListMessages = define[ListMailboxItems, List[Message]](Meta{Name: "ListMessages", Method: http.MethodGet, Path: "/v1/mailboxes/{mailbox}/messages",
@@ -229,25 +228,25 @@ var (
 	ListFiles = define[SiteInput, List[File]](Meta{Name: "ListFiles", Method: http.MethodGet, Path: "/v1/site/files",
 		Summary: "List the files of a site"})
 	PutFile = define[FileInput, File](Meta{Name: "PutFile", Method: http.MethodPut, Path: "/v1/site/file",
-		Summary: "Store a file whole, in place of one at the same path", Sends: Bytes})
+		Summary: "Store a file, all of it or nothing; a file at the same path is replaced", Sends: Bytes})
 	GetFile = define[FileInput, None](Meta{Name: "GetFile", Method: http.MethodGet, Path: "/v1/site/file",
-		Summary: "Read a file, whole or by one byte range (RFC 9110, section 14)", Returns: Bytes})
+		Summary: "Read a file, or one byte range of it (RFC 9110, section 14)", Returns: Bytes})
 
 	CreatePolicy = define[CreatePolicyInput, Policy](Meta{Name: "CreatePolicy", Method: http.MethodPost, Path: "/v1/policies",
 		Summary: "Create a mailbox or multi-workload policy from two customer keys"})
 	RegisterSites = define[RegisterSitesInput, Policy](Meta{Name: "RegisterSites", Method: http.MethodPost, Path: "/v1/policies/sites",
-		Summary: "Register the site policy of a geo; all sites of the geo are brought under it"})
+		Summary: "Register the site policy of a geo; all sites of the geo are moved under it"})
 	ListPolicies = define[None, List[Policy]](Meta{Name: "ListPolicies", Method: http.MethodGet, Path: "/v1/policies",
 		Summary: "List policies"})
 	ShowPolicy = define[PolicyInput, Policy](Meta{Name: "ShowPolicy", Method: http.MethodGet, Path: "/v1/policies/{policy}",
 		Summary: "Show a policy"})
 	RefreshPolicy = define[RefreshPolicyInput, Refreshed](Meta{Name: "RefreshPolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/refresh",
-		Summary: "Take up the newest key versions of a mailbox or multi-workload policy and roll"})
+		Summary: "Adopt the newest versions of the keys of a mailbox or multi-workload policy, and roll"})
 	UpdatePolicy = define[UpdatePolicyInput, Refreshed](Meta{Name: "UpdatePolicy", Method: http.MethodPost, Path: "/v1/policies/{policy}/update",
-		Summary: "Replace one customer key of a site policy and roll"})
+		Summary: "Replace one customer key of a site policy, and roll"})
 
 	ListKeyUsage = define[KeyUsageInput, List[KeyUsage]](Meta{Name: "ListKeyUsage", Method: http.MethodGet, Path: "/v1/key-usage",
-		Summary: "The ledger: what each key version still protects"})
+		Summary: "List what each key version still protects (the ledger)"})
 	Verify = define[VerifyInput, VerifyEvent](Meta{Name: "Verify", Method: http.MethodPost, Path: "/v1/verify",
-		Summary: "Open every wrapped key and read every item; the last line is the report", Returns: Lines})
+		Summary: "Decrypt every wrapped key and read every item; the last line is the report", Returns: Lines})
 )

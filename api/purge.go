@@ -9,15 +9,15 @@ import (
 type PurgeState string
 
 const (
-	// PurgeRequested waits for approvals; the policy takes in nothing any more.
+	// PurgeRequested waits for approvals; the policy no longer accepts containers.
 	PurgeRequested PurgeState = "requested"
 	// PurgeApproved has its approvals and is being carried out.
 	PurgeApproved PurgeState = "approved"
-	// Purged is done: the availability key is destroyed.
+	// Purged is complete: the availability key is destroyed.
 	Purged PurgeState = "purged"
 )
 
-// Purge destroys what a policy protects, for good.
+// Purge irreversibly destroys what a policy protects.
 type Purge struct {
 	Policy    string          `json:"policy" doc:"name of the policy"`
 	PolicyID  string          `json:"policyId" doc:"GUID"`
@@ -31,7 +31,7 @@ type Purge struct {
 	PolicyDeleted            *time.Time `json:"policyDeleted,omitempty"`
 	ContainersMarked         *time.Time `json:"containersMarked,omitempty"`
 	AvailabilityKeyDestroyed *time.Time `json:"availabilityKeyDestroyed,omitempty"`
-	Containers               int64      `json:"containers" doc:"that the policy protects, or protected"`
+	Containers               int64      `json:"containers" doc:"number of containers that the policy protects, or protected"`
 	// Message says what a purge waits for.
 	Message string `json:"message,omitempty"`
 	// Destroy lists the key versions that the customer must still destroy.
@@ -40,7 +40,7 @@ type Purge struct {
 	Limit string `json:"limit,omitempty"`
 }
 
-// PurgeApproval is one approver's word.
+// PurgeApproval is one approval of a purge.
 type PurgeApproval struct {
 	Approver string    `json:"approver"`
 	At       time.Time `json:"at"`
@@ -52,7 +52,7 @@ type PurgeApprover struct {
 	Created time.Time `json:"created"`
 }
 
-// CreatedPurgeApprover is a new approver with its token, which is told once.
+// CreatedPurgeApprover is a new approver with its token, which is returned only once.
 type CreatedPurgeApprover struct {
 	PurgeApprover
 	Token string `json:"token"`
@@ -78,15 +78,15 @@ type (
 // Purges.
 var (
 	AddPurgeApprover = define[AddPurgeApproverInput, CreatedPurgeApprover](Meta{Name: "AddPurgeApprover", Method: http.MethodPost, Path: "/v1/purge-approvers",
-		Summary: "Register an approver of purges; its token is told in the answer, once"})
+		Summary: "Register an approver of purges; its token is in this response and is never returned again"})
 	ListPurgeApprovers = define[None, List[PurgeApprover]](Meta{Name: "ListPurgeApprovers", Method: http.MethodGet, Path: "/v1/purge-approvers",
 		Summary: "List the approvers of purges"})
 	RequestPurge = define[RequestPurgeInput, Purge](Meta{Name: "RequestPurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge",
 		Summary: "Request the purge of a policy and of all that it protects; it waits for two approvers"})
 	ShowPurge = define[PolicyInput, Purge](Meta{Name: "ShowPurge", Method: http.MethodGet, Path: "/v1/policies/{policy}/purge",
-		Summary: "Show how far the purge of a policy has come"})
+		Summary: "Show the progress of the purge of a policy"})
 	ListPurges = define[None, List[Purge]](Meta{Name: "ListPurges", Method: http.MethodGet, Path: "/v1/purges",
 		Summary: "List purges"})
 	ApprovePurge = define[PolicyInput, Purge](Meta{Name: "ApprovePurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge/approve", Role: Approver,
-		Summary: "Approve the purge of a policy; the second approver's word carries it out"})
+		Summary: "Approve the purge of a policy; the second approval carries it out"})
 )

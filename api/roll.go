@@ -15,7 +15,7 @@ const (
 	DepthPolicy Depth = "policy"
 	// DepthContainer makes new container keys and re-wraps blob keys.
 	DepthContainer Depth = "container"
-	// DepthContent makes new blob keys and encrypts content anew.
+	// DepthContent makes new blob keys and re-encrypts content.
 	DepthContent Depth = "content"
 )
 
@@ -35,75 +35,76 @@ const (
 type RollStage string
 
 const (
-	// StagePolicy brings container keys under the current policy key.
+	// StagePolicy re-wraps container keys under the current policy key.
 	StagePolicy RollStage = "policy"
-	// StageContainer makes new container keys and brings blob keys under them.
+	// StageContainer makes new container keys and re-wraps blob keys under them.
 	StageContainer RollStage = "container"
-	// StageContent encrypts content anew.
+	// StageContent re-encrypts content.
 	StageContent RollStage = "content"
 )
 
-// Roll brings containers from older keys to newer ones, as deep as its depth says.
+// Roll moves containers from older keys to newer ones, down to its depth.
 type Roll struct {
 	ID       string    `json:"id"`
 	Policy   string    `json:"policy" doc:"name of the policy"`
 	PolicyID string    `json:"policyId" doc:"GUID"`
-	Source   string    `json:"source,omitempty" doc:"name of the policy whose containers come too"`
-	Revision string    `json:"revision" doc:"GUID of the revision that the containers are brought to"`
+	Source   string    `json:"source,omitempty" doc:"name of the policy whose containers are moved too"`
+	Revision string    `json:"revision" doc:"GUID of the revision that the containers are moved to"`
 	Depth    Depth     `json:"depth"`
 	State    RollState `json:"state"`
-	Stage    RollStage `json:"stage,omitempty" doc:"of a roll that has not ended: what it works on"`
-	// Total counts the containers to bring over when the roll began, Done those
-	// of which nothing is left to do, Remaining the others.
+	Stage    RollStage `json:"stage,omitempty" doc:"what the roll works on; absent once it has ended"`
+	// Total is the number of containers to move when the roll began, Done the number
+	// of those that are finished, Remaining the number of the others.
 	Total     int64 `json:"total"`
 	Done      int64 `json:"done"`
 	Remaining int64 `json:"remaining"`
-	// Blobs and Bytes are counted when the roll begins, and in the transactions
-	// that bring them over.
-	BlobsTotal int64 `json:"blobsTotal,omitempty" doc:"depths container and content: blobs whose keys are wrapped anew, or replaced"`
+	// Blobs and bytes are counted when the roll begins, and in the transactions
+	// that move them.
+	BlobsTotal int64 `json:"blobsTotal,omitempty" doc:"depths container and content: blobs whose keys are re-wrapped or replaced"`
 	BlobsDone  int64 `json:"blobsDone,omitempty"`
-	BytesTotal int64 `json:"bytesTotal,omitempty" doc:"depth content: bytes of content to encrypt anew"`
+	BytesTotal int64 `json:"bytesTotal,omitempty" doc:"depth content: bytes of content to re-encrypt"`
 	BytesDone  int64 `json:"bytesDone,omitempty"`
-	// PercentComplete is by containers at depth policy, by blobs at depth
-	// container, by bytes at depth content.
+	// PercentComplete counts containers at depth policy, blobs at depth container,
+	// bytes at depth content.
 	PercentComplete float64 `json:"percentComplete"`
-	// PerSecond is the rate over the last seconds in what the stage counts, and
-	// ETASeconds the time that the rest takes at that rate; both are absent at rest.
+	// PerSecond is the rate over the last seconds in the unit that the stage counts,
+	// and ETASeconds the time that the rest takes at that rate; both are absent while
+	// the roll makes no progress.
 	PerSecond  float64    `json:"perSecond,omitempty" doc:"stage policy: containers, stage container: blobs, stage content: bytes"`
 	ETASeconds float64    `json:"etaSeconds,omitempty"`
 	Started    time.Time  `json:"started"`
 	Finished   *time.Time `json:"finished,omitempty"`
 	Deadline   time.Time  `json:"deadline"`
-	Late       bool       `json:"late,omitempty" doc:"it runs past its deadline, or will at this rate"`
+	Late       bool       `json:"late,omitempty" doc:"whether it runs past its deadline, or will at this rate"`
 	// ContainersPerSecond and BytesPerSecond are its rate limits, 0 for none.
 	ContainersPerSecond int64    `json:"containersPerSecond,omitempty"`
 	BytesPerSecond      int64    `json:"bytesPerSecond,omitempty"`
 	Nodes               []string `json:"nodes,omitempty" doc:"names of the nodes that work on it"`
-	Retries             int64    `json:"retries,omitempty" doc:"how often it waited for a vault or met a page that somebody else had changed"`
-	// Skipped names what could not be brought over, and why.
+	Retries             int64    `json:"retries,omitempty" doc:"how often it waited for a vault or found that a page had been changed meanwhile"`
+	// Skipped lists what could not be moved, and why.
 	Skipped      []string `json:"skipped,omitempty" doc:"up to 20 of them"`
 	SkippedCount int64    `json:"skippedCount,omitempty"`
 	// Message says what a roll waits for or why it ended.
 	Message string `json:"message,omitempty"`
 }
 
-// RollOptions say how a roll goes about its work.
+// RollOptions are the options of a roll.
 type RollOptions struct {
-	IncludeInactive     bool   `json:"includeInactive,omitempty" doc:"bring over too what no roll does by itself: inactive, disconnected and disabled mailboxes, and the keys of backups"`
-	ContainersPerSecond int64  `json:"containersPerSecond,omitempty" minimum:"0" doc:"containers a second at most; no limit unless given"`
-	BytesPerSecond      int64  `json:"bytesPerSecond,omitempty" minimum:"0" doc:"bytes of content a second at most, depth content; no limit unless given"`
-	Deadline            string `json:"deadline,omitempty" doc:"how long the roll may take before it is late, as 72h or 90m; 72h unless given"`
+	IncludeInactive     bool   `json:"includeInactive,omitempty" doc:"also move the keys that a roll leaves out otherwise: those of inactive, disconnected and disabled mailboxes, and of backups"`
+	ContainersPerSecond int64  `json:"containersPerSecond,omitempty" minimum:"0" doc:"maximum number of containers per second; default: no limit"`
+	BytesPerSecond      int64  `json:"bytesPerSecond,omitempty" minimum:"0" doc:"depth content: maximum bytes of content per second; default: no limit"`
+	Deadline            string `json:"deadline,omitempty" doc:"how long the roll may take before it is reported as late, for example 72h or 90m; default: 72h"`
 	DryRunOption
 }
 
 // Estimate is what a roll would do.
 type Estimate struct {
-	PolicyKeys int64   `json:"policyKeys" doc:"policy keys to wrap by their roots"`
-	Containers int64   `json:"containers" doc:"container keys to wrap anew, those of backups among them"`
+	PolicyKeys int64   `json:"policyKeys" doc:"policy keys to wrap by their root keys"`
+	Containers int64   `json:"containers" doc:"container keys to re-wrap, including those of backups"`
 	Stays      int64   `json:"stays,omitempty" doc:"container keys that would stay under older policy keys: of mailboxes that are not active, and of backups"`
-	Blobs      int64   `json:"blobs,omitempty" doc:"blob keys to wrap anew, or to replace"`
-	Bytes      int64   `json:"bytes,omitempty" doc:"bytes of content to encrypt anew"`
-	Seconds    float64 `json:"seconds" doc:"time that takes, at the rate that basis names or at the rate limits given"`
+	Blobs      int64   `json:"blobs,omitempty" doc:"blob keys to re-wrap or replace"`
+	Bytes      int64   `json:"bytes,omitempty" doc:"bytes of content to re-encrypt"`
+	Seconds    float64 `json:"seconds" doc:"estimated time, at the rate that basis names or at the given rate limits"`
 	Basis      string  `json:"basis" doc:"where the rate comes from: a roll of this tenant, or the rates that keyroll's documentation states"`
 }
 
@@ -112,9 +113,9 @@ type Refreshed struct {
 	Policy Policy `json:"policy"`
 	// Rewrapped counts the policy keys that got new wraps (depth root).
 	Rewrapped int `json:"rewrapped"`
-	// Warnings are what the checks of the keys found and let pass.
+	// Warnings are findings of the key checks that do not refuse the keys.
 	Warnings []string `json:"warnings,omitempty"`
-	// Limit says what the depth does not reach; it is shown with the result.
+	// Limit says what a roll of this depth does not protect against; it is shown with the result.
 	Limit string `json:"limit,omitempty"`
 	// Estimate is the outcome of a dry run.
 	Estimate *Estimate `json:"estimate,omitempty"`
@@ -125,7 +126,7 @@ type RollInput struct {
 	Roll string `path:"roll" doc:"id of the roll"`
 }
 
-// Rolls, the newest first, and what is done with them.
+// Operations on rolls.
 var (
 	ListRolls = define[None, List[Roll]](Meta{Name: "ListRolls", Method: http.MethodGet, Path: "/v1/rolls",
 		Summary: "List rolls, the newest first"})
@@ -136,5 +137,5 @@ var (
 	ResumeRoll = define[RollInput, Roll](Meta{Name: "ResumeRoll", Method: http.MethodPost, Path: "/v1/rolls/{roll}/resume",
 		Summary: "Resume a paused or failed roll"})
 	CancelRoll = define[RollInput, Roll](Meta{Name: "CancelRoll", Method: http.MethodPost, Path: "/v1/rolls/{roll}/cancel",
-		Summary: "Cancel a roll that has brought nothing over yet"})
+		Summary: "Cancel a roll that has moved nothing yet"})
 )

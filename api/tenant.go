@@ -13,13 +13,13 @@ type Tenant struct {
 	Outside
 }
 
-// Outside is what a tenant may use of the vaults outside this keyroll.
+// Outside lists the vaults outside this keyroll that a tenant may use.
 type Outside struct {
-	Directories []string `json:"directories,omitempty" doc:"GUIDs of Entra directories, all of whose vaults it may use; each is of one tenant"`
+	Directories []string `json:"directories,omitempty" doc:"GUIDs of Entra directories, all of whose vaults the tenant may use; a directory belongs to one tenant"`
 	Vaults      []string `json:"vaults,omitempty" doc:"URLs of vaults"`
 }
 
-// CreatedTenant is a new tenant with its admin's token, which is told once.
+// CreatedTenant is a new tenant with its admin's token, which is returned only once.
 type CreatedTenant struct {
 	Tenant
 	AdminToken string `json:"adminToken"`
@@ -28,10 +28,10 @@ type CreatedTenant struct {
 // Geo is a named part of a tenant; a site policy covers every site of one geo.
 type Geo struct {
 	Name string `json:"name"`
-	// Default says that it takes the sites whose host no other geo names.
+	// Default is whether the geo has all sites whose host no other geo has.
 	Default bool      `json:"default"`
 	Hosts   []string  `json:"hosts" doc:"host names of its sites; the admin site of HOST.sharepoint.com is HOST-admin.sharepoint.com"`
-	Policy  string    `json:"policy" doc:"name of its site policy; empty where the service holds the roots"`
+	Policy  string    `json:"policy" doc:"name of its site policy; empty if the geo is under service-managed keys"`
 	Sites   int64     `json:"sites"`
 	Created time.Time `json:"created"`
 }
@@ -70,13 +70,13 @@ type (
 // Tenants and geos.
 var (
 	CreateTenant = define[CreateTenantInput, CreatedTenant](Meta{Name: "CreateTenant", Method: http.MethodPost, Path: "/v1/tenants", Role: Operator,
-		Summary: "Create a tenant; its admin's token is told in the answer, once"})
+		Summary: "Create a tenant; its admin's token is in this response and is never returned again"})
 	ListTenants = define[ListInput, List[Tenant]](Meta{Name: "ListTenants", Method: http.MethodGet, Path: "/v1/tenants", Role: Operator,
 		Summary: "List tenants"})
 	ShowTenant = define[TenantInput, Tenant](Meta{Name: "ShowTenant", Method: http.MethodGet, Path: "/v1/tenants/{tenant}", Role: Operator,
 		Summary: "Show a tenant"})
 	SetTenant = define[SetTenantInput, Tenant](Meta{Name: "SetTenant", Method: http.MethodPatch, Path: "/v1/tenants/{tenant}", Role: Operator,
-		Summary: "Say which vaults outside this keyroll a tenant may use"})
+		Summary: "Set which vaults outside this keyroll a tenant may use"})
 	CreateGeo = define[CreateGeoInput, Geo](Meta{Name: "CreateGeo", Method: http.MethodPost, Path: "/v1/geos",
 		Summary: "Create a geo for the sites of some hosts"})
 	ListGeos = define[None, List[Geo]](Meta{Name: "ListGeos", Method: http.MethodGet, Path: "/v1/geos",

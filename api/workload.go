@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Workload is the store of one workload: what a multi-workload policy covers
-// beside mailboxes.
+// Workload is the store of one workload. A multi-workload policy covers these
+// stores in addition to mailboxes.
 type Workload struct {
 	Name       string     `json:"name" doc:"chat-messages or sensitivity-labels"`
 	Created    time.Time  `json:"created"`
@@ -33,7 +33,7 @@ var (
 	ListWorkloadItems = define[WorkloadInput, List[File]](Meta{Name: "ListWorkloadItems", Method: http.MethodGet, Path: "/v1/workloads/{workload}/items",
 		Summary: "List the items of a workload store"})
 	PutWorkloadItem = define[WorkloadItemInput, File](Meta{Name: "PutWorkloadItem", Method: http.MethodPut, Path: "/v1/workloads/{workload}/item",
-		Summary: "Store an item whole, in place of one of the same name", Sends: Bytes})
+		Summary: "Store an item, all of it or nothing; an item of the same name is replaced", Sends: Bytes})
 	GetWorkloadItem = define[WorkloadItemInput, None](Meta{Name: "GetWorkloadItem", Method: http.MethodGet, Path: "/v1/workloads/{workload}/item",
 		Summary: "Read an item", Returns: Bytes})
 )

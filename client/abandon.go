@@ -6,7 +6,7 @@ import (
 	"keyroll/api"
 )
 
-// AbandonContainer takes away a container whose key page is lost.
+// AbandonContainer deletes a container whose key page is damaged beyond repair.
 func (c *Client) AbandonContainer(ctx context.Context, in api.AbandonInput) (api.Abandoned, error) {
 	return call(ctx, c, api.AbandonContainer, in)
 }

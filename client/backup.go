@@ -11,7 +11,7 @@ func (c *Client) CreateBackup(ctx context.Context, in api.CreateBackupInput) (ap
 	return call(ctx, c, api.CreateBackup, in)
 }
 
-// ListBackups returns a part of the list of backups.
+// ListBackups returns a page of the list of backups.
 func (c *Client) ListBackups(ctx context.Context, in api.ListInput) (api.List[api.Backup], error) {
 	return call(ctx, c, api.ListBackups, in)
 }
@@ -21,7 +21,7 @@ func (c *Client) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) (
 	return call(ctx, c, api.RestoreBackup, in)
 }
 
-// ExpireBackup lets a backup go.
+// ExpireBackup deletes a backup.
 func (c *Client) ExpireBackup(ctx context.Context, in api.BackupInput) (api.Backup, error) {
 	return call(ctx, c, api.ExpireBackup, in)
 }

@@ -6,8 +6,8 @@ import (
 	"keyroll/api"
 )
 
-// CollectBlobs deletes orphans from the blob store. It calls progress, if not
-// nil, as they are found.
+// CollectBlobs deletes unreferenced blobs from the blob store. It calls progress, if
+// not nil, as they are found.
 func (c *Client) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
 	return follow(ctx, c, api.CollectBlobs.Meta, in, "collection", func(e api.CollectBlobsEvent) (*api.CollectedBlobs, *api.CollectedBlobs, *api.Problem) {
 		return e.Progress, e.Report, e.Problem

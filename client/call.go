@@ -87,8 +87,8 @@ func (c *Client) request(ctx context.Context, m api.Meta, in any, content io.Rea
 	return r, nil
 }
 
-// escape makes a name one segment of a path. The segments . and .. would be
-// taken for steps (RFC 3986, section 5.2.4), however escaped the rest is.
+// escape makes a name one segment of a path. The segments . and .. would otherwise
+// be removed as relative steps (RFC 3986, section 5.2.4).
 func escape(name string) string {
 	if name == "." || name == ".." {
 		return strings.ReplaceAll(name, ".", "%2E")
@@ -96,12 +96,12 @@ func escape(name string) string {
 	return url.PathEscape(name)
 }
 
-// do sends r and returns the answer if it is of the kind that the operation
-// returns; a problem document is returned as the error it is.
+// do sends r and returns the response if it has the media type that the operation
+// returns. A problem document is returned as an error.
 func (c *Client) do(by *http.Client, r *http.Request, returns api.Body) (*http.Response, error) {
-	resp, err := c.patiently(by, r)
+	resp, err := c.sendWithRetry(by, r)
 	if err != nil {
-		return nil, c.notReached(r.Context(), err)
+		return nil, c.unreachableError(r.Context(), err)
 	}
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	if resp.StatusCode/100 == 2 && kind == string(returns) {
@@ -113,7 +113,7 @@ func (c *Client) do(by *http.Client, r *http.Request, returns api.Body) (*http.R
 	if kind == "application/problem+json" && json.NewDecoder(io.LimitReader(resp.Body, largest)).Decode(&p) == nil && p.Code != "" {
 		return nil, &p
 	}
-	return nil, problemf(api.Unavailable, "what answers at %s is not keyroll: %s", c.base, resp.Status)
+	return nil, problemf(api.Unavailable, "the server at %s is not keyroll: it answered %s", c.base, resp.Status)
 }
 
 // call runs an operation whose result is JSON.
@@ -134,7 +134,7 @@ func result[Out any](c *Client, by *http.Client, r *http.Request) (Out, error) {
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return none, c.broken(r.Context(), "the answer of "+c.base+" broke off or is malformed", err)
+		return none, c.truncatedError(r.Context(), "the response of "+c.base+" is incomplete or malformed", err)
 	}
 	if list, ok := any(out).(interface{ Unshown() []string }); ok && c.damaged != nil && len(list.Unshown()) > 0 {
 		c.damaged(list.Unshown())

@@ -4,9 +4,9 @@
 // An operation that fails returns an *api.Problem: the server's own, or one
 // made here when the server was not reached (Unavailable), a transfer ended
 // early (Truncated) or an input cannot be sent (InvalidArgument). When the
-// caller's context ends, its error is returned instead. Content streams in both
-// directions and is never held whole. The token goes to the server in
-// Options.URL and nowhere else: redirects are not followed.
+// caller's context ends, its error is returned instead. Content is streamed in both
+// directions and is never held in memory as a whole. The token is sent only to the
+// server in Options.URL: redirects are not followed.
 // Start reading at New; operation.go lists the methods.
 package client
 
@@ -24,33 +24,33 @@ import (
 )
 
 const (
-	connectTime = 10 * time.Second
-	// answerTime is how long an answer may take to begin. An upload has no such
-	// limit: its answer begins when all content has been stored.
-	answerTime = 5 * time.Minute
-	// frameBytes is the largest piece of content that a server may send at a
-	// time: a segment of content goes in one, not in many small ones.
+	connectTimeout = 10 * time.Second
+	// responseTimeout is how long a response may take to begin. An upload has no such
+	// limit: its response begins when all content has been stored.
+	responseTimeout = 5 * time.Minute
+	// frameBytes is the largest HTTP/2 frame that a server may send, so that a
+	// segment of content needs one frame, not many small ones.
 	frameBytes = 256 << 10
-	// refusalTime is how long an upload waits to be refused before it sends
-	// content all the same.
-	refusalTime = 5 * time.Second
+	// continueTimeout is how long an upload waits for a refusal or for 100 (Continue)
+	// before it sends content without it.
+	continueTimeout = 5 * time.Second
 )
 
-// Options says which server a Client calls, and as whom.
+// Options says which server a Client calls, and with which token.
 type Options struct {
 	URL   string // https://HOST:PORT
 	Token string // bearer token
-	// CA is the certificates, as PEM, that the server's must come from; empty
-	// means those that the system trusts.
+	// CA is the certificates, as PEM, of the authorities that may have issued the
+	// server's certificate. Default: those that the system trusts.
 	CA []byte
 	// Tenant, unless empty, is the name or the GUID of the tenant that calls are
-	// meant for: the server refuses them if the token is another tenant's.
+	// meant for: the server refuses them if the token belongs to another tenant.
 	Tenant string
-	// Patience is how long a call waits for a server that is too busy, as often
-	// as it asks to; default: a minute.
+	// Patience is how long a call waits in all, over several retries, for a server
+	// that is too busy. Default: a minute.
 	Patience time.Duration
-	// Damaged, unless nil, is told what a list could not show, entry by entry:
-	// List.Damaged of each answer, of which the calling goroutine tells.
+	// Damaged, unless nil, is called with the List.Damaged of each response that has
+	// one, on the goroutine that made the call.
 	Damaged func(entries []string)
 }
 
@@ -75,7 +75,7 @@ func New(o Options) (*Client, error) {
 	}
 	for _, c := range []byte(o.Token) {
 		if c <= ' ' || c >= 0x7f {
-			return nil, problemf(api.InvalidArgument, "the token holds a character that no token has")
+			return nil, problemf(api.InvalidArgument, "the token has a character that is not allowed in a token")
 		}
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -87,11 +87,11 @@ func New(o Options) (*Client, error) {
 	}
 	calls := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: connectTime}).DialContext,
+		DialContext:           (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		TLSClientConfig:       config,
-		TLSHandshakeTimeout:   connectTime,
-		ResponseHeaderTimeout: answerTime,
-		ExpectContinueTimeout: refusalTime,
+		TLSHandshakeTimeout:   connectTimeout,
+		ResponseHeaderTimeout: responseTimeout,
+		ExpectContinueTimeout: continueTimeout,
 		IdleConnTimeout:       time.Minute,
 		HTTP2:                 &http.HTTP2Config{MaxReadFrameSize: frameBytes},
 		ForceAttemptHTTP2:     true, // an upload that is refused midway is answered in order
@@ -99,22 +99,22 @@ func New(o Options) (*Client, error) {
 	}
 	uploads := calls.Clone()
 	uploads.ResponseHeaderTimeout = 0
-	// A download has a connection of its own: HTTP/2 would cut it into frames and
-	// bound it by a window, for streams beside it that are not there.
+	// A download has a connection of its own: the frames and flow control of HTTP/2
+	// would slow it down, and it shares the connection with no other stream.
 	downloads := calls.Clone()
 	downloads.ForceAttemptHTTP2, downloads.HTTP2, downloads.TLSNextProto = false, nil, map[string]func(string, *tls.Conn) http.RoundTripper{}
 	downloads.TLSClientConfig = config.Clone()
 	downloads.TLSClientConfig.NextProtos = []string{"http/1.1"}
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{
 		base: "https://" + u.Host, token: o.Token, tenant: o.Tenant, damaged: o.Damaged, patience: cmp.Or(o.Patience, patienceTime),
-		calls:     &http.Client{Transport: calls, CheckRedirect: stay},
-		uploads:   &http.Client{Transport: uploads, CheckRedirect: stay},
-		downloads: &http.Client{Transport: downloads, CheckRedirect: stay},
+		calls:     &http.Client{Transport: calls, CheckRedirect: noRedirect},
+		uploads:   &http.Client{Transport: uploads, CheckRedirect: noRedirect},
+		downloads: &http.Client{Transport: downloads, CheckRedirect: noRedirect},
 	}, nil
 }
 
-// Close closes connections that are at rest.
+// Close closes idle connections.
 func (c *Client) Close() {
 	c.calls.CloseIdleConnections()
 	c.uploads.CloseIdleConnections()

@@ -80,7 +80,7 @@ func TestTokenGoesNowhereElse(t *testing.T) {
 	_, imported := c.ImportMail(context.Background(), api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "m"}}, 1, strings.NewReader("x"))
 	_, exported := c.ExportMail(context.Background(), api.MailboxInput{Mailbox: "m"})
 	for _, err := range []error{list(c), imported, exported} {
-		if code(err) != api.Unavailable || !strings.Contains(err.Error(), "is not keyroll: 307") {
+		if code(err) != api.Unavailable || !strings.Contains(err.Error(), "is not keyroll: it answered 307") {
 			t.Errorf("%v", err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestServerThatIsNotReachedIsNamed(t *testing.T) {
 	c := open(t, client.Options{URL: url})
 	_, err = c.ShowMailbox(context.Background(), api.MailboxInput{Mailbox: "alice"})
 	var p *api.Problem
-	if !errors.As(err, &p) || p.Code != api.Unavailable || p.Hint != "start it with keyroll serve" || !strings.Contains(p.Detail, url+" was not reached") ||
+	if !errors.As(err, &p) || p.Code != api.Unavailable || p.Hint != "check the address, and that keyroll serve runs there" || !strings.Contains(p.Detail, url+" cannot be reached") ||
 		!strings.Contains(p.Detail, "refused") || strings.Contains(p.Detail, "alice") {
 		t.Errorf("%+v", err)
 	}
@@ -118,7 +118,7 @@ func TestACertificateForAnotherNameIsNamed(t *testing.T) {
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	var p *api.Problem
 	err := list(open(t, client.Options{URL: strings.Replace(s.URL, "127.0.0.1", "localhost", 1), CA: authority}))
-	if !errors.As(err, &p) || p.Code != api.Unavailable || !strings.Contains(p.Detail, `is not for "localhost": it is for example.com`) || !strings.Contains(p.Detail, "127.0.0.1") {
+	if !errors.As(err, &p) || p.Code != api.Unavailable || !strings.Contains(p.Detail, `is not valid for "localhost", only for: example.com`) || !strings.Contains(p.Detail, "127.0.0.1") {
 		t.Errorf("%+v", p)
 	}
 }

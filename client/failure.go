@@ -13,9 +13,9 @@ import (
 	"keyroll/api"
 )
 
-// notReached tells why no answer came. The text of err is not shown whole: it
-// holds the request's URL, and with it names.
-func (c *Client) notReached(ctx context.Context, err error) error {
+// unreachableError returns the problem for a request without a response. It does not show
+// the whole text of err, which contains the request's URL and thereby names.
+func (c *Client) unreachableError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -29,14 +29,14 @@ func (c *Client) notReached(ctx context.Context, err error) error {
 	}
 	var otherName x509.HostnameError
 	if errors.As(err, &otherName) {
-		p := problemf(api.Unavailable, "the certificate that %s shows is not for %q: it is for %s", c.base, otherName.Host, namesOf(otherName.Certificate))
-		p.Hint = "use one of these names or addresses in --server or KEYROLL_SERVER"
+		p := problemf(api.Unavailable, "the certificate of %s is not valid for %q, only for: %s", c.base, otherName.Host, namesOf(otherName.Certificate))
+		p.Hint = "use one of these names or addresses in the server's URL"
 		return p
 	}
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) {
-		p := problemf(api.Unavailable, "%s shows a certificate that is not trusted: %v", c.base, untrusted.Err)
-		p.Hint = "name the certificate of the server's authority: caFile in server.json of its data folder"
+		p := problemf(api.Unavailable, "%s has a certificate that is not trusted: %v", c.base, untrusted.Err)
+		p.Hint = "use the certificate authority of the server: caFile in server.json of its data folder names it"
 		return p
 	}
 	var outer *url.Error
@@ -46,10 +46,10 @@ func (c *Client) notReached(ctx context.Context, err error) error {
 	var netErr net.Error
 	reason := err.Error()
 	if errors.As(err, &netErr) && netErr.Timeout() {
-		reason = "no answer in time"
+		reason = "it did not answer in time"
 	}
-	p = problemf(api.Unavailable, "%s was not reached: %s", c.base, reason)
-	p.Hint = "start it with keyroll serve"
+	p = problemf(api.Unavailable, "%s cannot be reached: %s", c.base, reason)
+	p.Hint = "check the address, and that keyroll serve runs there"
 	return p
 }
 
@@ -65,8 +65,8 @@ func namesOf(c *x509.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// broken is what an answer that does not come to its end is.
-func (c *Client) broken(ctx context.Context, detail string, err error) error {
+// truncatedError returns the error of a response that is incomplete.
+func (c *Client) truncatedError(ctx context.Context, detail string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -63,7 +63,7 @@ func (c *Client) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (ap
 	return call(ctx, c, api.CreatePolicy, in)
 }
 
-// RegisterSites registers the site policy; all sites are brought under it.
+// RegisterSites registers the site policy of a geo; all its sites are moved under it.
 func (c *Client) RegisterSites(ctx context.Context, in api.RegisterSitesInput) (api.Policy, error) {
 	return call(ctx, c, api.RegisterSites, in)
 }
@@ -78,7 +78,8 @@ func (c *Client) ShowPolicy(ctx context.Context, in api.PolicyInput) (api.Policy
 	return call(ctx, c, api.ShowPolicy, in)
 }
 
-// RefreshPolicy takes up the newest key versions of a mailbox policy and rolls.
+// RefreshPolicy adopts the newest key versions of a mailbox or multi-workload policy
+// and rolls.
 func (c *Client) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
 	return call(ctx, c, api.RefreshPolicy, in)
 }
@@ -88,7 +89,7 @@ func (c *Client) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[a
 	return call(ctx, c, api.TestPolicy, in)
 }
 
-// UpdatePolicy replaces one customer key of the site policy and rolls.
+// UpdatePolicy replaces one customer key of a site policy and rolls.
 func (c *Client) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
 	return call(ctx, c, api.UpdatePolicy, in)
 }
@@ -113,7 +114,7 @@ func (c *Client) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, er
 	return call(ctx, c, api.ResumeRoll, in)
 }
 
-// CancelRoll cancels a roll that has brought nothing over yet.
+// CancelRoll cancels a roll that has moved nothing yet.
 func (c *Client) CancelRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
 	return call(ctx, c, api.CancelRoll, in)
 }
@@ -129,17 +130,17 @@ func (c *Client) ImportMail(ctx context.Context, in api.ImportMailInput, size in
 	return upload(ctx, c, api.ImportMail, in, size, r)
 }
 
-// CheckKeys says what a policy would refuse of two keys, and makes nothing.
+// CheckKeys returns why a policy would refuse two keys, and creates nothing.
 func (c *Client) CheckKeys(ctx context.Context, in api.CheckKeysInput) (api.KeyCheck, error) {
 	return call(ctx, c, api.CheckKeys, in)
 }
 
-// ListMailImports lists the imports that did not finish, the latest first.
+// ListMailImports lists the unfinished imports, the latest first.
 func (c *Client) ListMailImports(ctx context.Context, in api.MailboxInput) (api.List[api.MailImport], error) {
 	return call(ctx, c, api.ListMailImports, in)
 }
 
-// StopMailImport keeps an import from storing more and returns what it has stored.
+// StopMailImport stops an import and returns how much it has stored.
 func (c *Client) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
 	return call(ctx, c, api.StopMailImport, in)
 }
@@ -154,26 +155,26 @@ func (c *Client) ReadMessage(ctx context.Context, in api.MessageInput) (io.ReadC
 	return c.receive(ctx, api.ReadMessage.Meta, in, "", 0)
 }
 
-// PutFile stores a file whole, in place of one at the same path. size is the
-// length of r in bytes, or -1. After a failure r may be read from for a moment
-// more.
+// PutFile stores a file, all of it or nothing, and replaces one at the same path.
+// size is the length of r in bytes, or -1. After a failure r may be read from for a
+// moment more.
 func (c *Client) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
 	return upload(ctx, c, api.PutFile, in, size, r)
 }
 
-// GetFile returns n bytes of a file from off on; n below 0 is all that follow.
+// GetFile returns n bytes of a file from off on; n below 0 means all that follow.
 func (c *Client) GetFile(ctx context.Context, in api.FileInput, off, n int64) (io.ReadCloser, error) {
 	if off < 0 || n == 0 {
-		return nil, problemf(api.InvalidArgument, "a range begins at 0 or later and has a byte or more")
+		return nil, problemf(api.InvalidArgument, "a range has an offset of at least 0 and a length of at least 1")
 	}
-	asked := ""
+	byteRange := ""
 	switch {
 	case n > 0:
-		asked = fmt.Sprintf("bytes=%d-%d", off, off+n-1)
+		byteRange = fmt.Sprintf("bytes=%d-%d", off, off+n-1)
 	case off > 0:
-		asked = fmt.Sprintf("bytes=%d-", off)
+		byteRange = fmt.Sprintf("bytes=%d-", off)
 	}
-	return c.receive(ctx, api.GetFile.Meta, in, asked, off)
+	return c.receive(ctx, api.GetFile.Meta, in, byteRange, off)
 }
 
 // Verify opens every wrapped key and reads every item. It calls progress, if

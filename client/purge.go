@@ -21,7 +21,7 @@ func (c *Client) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (ap
 	return call(ctx, c, api.RequestPurge, in)
 }
 
-// ShowPurge shows how far the purge of a policy has come.
+// ShowPurge shows the progress of the purge of a policy.
 func (c *Client) ShowPurge(ctx context.Context, in api.PolicyInput) (api.Purge, error) {
 	return call(ctx, c, api.ShowPurge, in)
 }
@@ -42,7 +42,7 @@ func (c *Client) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Pol
 	return call(ctx, c, api.RecoverPolicy, in)
 }
 
-// RestoreSites puts a site policy in recovery mode under two new customer keys.
+// RestoreSites ends the recovery mode of a site policy with two new customer keys.
 func (c *Client) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (api.Policy, error) {
 	return call(ctx, c, api.RestoreSites, in)
 }

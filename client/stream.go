@@ -12,13 +12,13 @@ import (
 	"keyroll/api"
 )
 
-// content is what an upload sends. It notes how its reader ended, because the
-// transport tells only that the request was not written.
+// content is the body of an upload. It records how its reader ended, because the
+// transport only reports that the request was not written.
 type content struct {
 	r     io.Reader
 	size  int64 // -1: not known
 	n     int64
-	begun atomic.Bool // a part of it was asked for
+	begun atomic.Bool // Read was called
 }
 
 // contentError is a failure of the caller's own reader.
@@ -26,7 +26,7 @@ type contentError struct{ err error }
 
 func (e *contentError) Error() string { return e.err.Error() }
 
-// Close is of io.ReadCloser; the caller's reader is not closed.
+// Close implements io.ReadCloser; it does not close the caller's reader.
 func (c *content) Close() error { return nil }
 
 func (c *content) touched() bool { return c.begun.Load() }
@@ -36,8 +36,8 @@ func (c *content) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if err == nil && c.n == c.size {
-		// The last bytes are given out only when none follow: the transport
-		// stops at the stated length, and the server would have a whole.
+		// The last bytes are returned only if none follow: the transport stops at
+		// the stated length, and the server would take the content for complete.
 		var more int
 		var next [1]byte
 		more, err = io.ReadFull(c.r, next[:])
@@ -59,8 +59,8 @@ func (c *content) Read(p []byte) (int, error) {
 func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Out], in In, size int64, r io.Reader) (out Out, err error) {
 	var body io.Reader = &content{r: r, size: size}
 	if size == 0 {
-		if _, err := io.Copy(io.Discard, body); err != nil { // the transport would not look
-			return out, c.notReached(ctx, err)
+		if _, err := io.Copy(io.Discard, body); err != nil { // the transport would not read it
+			return out, c.unreachableError(ctx, err)
 		}
 		body = http.NoBody
 	}
@@ -69,21 +69,21 @@ func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Ou
 		return out, err
 	}
 	req.ContentLength = size
-	// A request that will be refused is refused before its content travels.
+	// The server can refuse the request before the content is sent.
 	req.Header.Set("Expect", "100-continue")
 	return result[Out](c, c.uploads, req)
 }
 
-// download is content on its way. Its end is io.EOF only if all of it came.
+// download reads content from a response. It ends with io.EOF only if it is complete.
 type download struct {
 	c       *Client
 	ctx     context.Context // of the request whose answer this is
 	body    io.ReadCloser
 	n, size int64 // size -1: not known
-	// why asks for what follows the first n bytes, to learn why the transfer broke
-	// off; nil: the operation knows no ranges.
+	// why requests the content after the first n bytes, to learn why the transfer was
+	// cut off; nil if the operation has no ranges.
 	why  func(n int64) error
-	ends func() error // reads the trailer that says how the content ended; nil: there is none
+	ends func() error // reads the trailer that says how the content ended; nil if there is none
 }
 
 func (d *download) Read(p []byte) (int, error) {
@@ -108,14 +108,14 @@ func (d *download) Read(p []byte) (int, error) {
 			return n, p
 		}
 	}
-	detail := fmt.Sprintf("the transfer from %s broke off after %d bytes", d.c.base, d.n)
+	detail := fmt.Sprintf("the transfer from %s was cut off after %d bytes", d.c.base, d.n)
 	if d.size >= 0 {
 		detail = fmt.Sprintf("the transfer from %s ended after %d of %d bytes", d.c.base, d.n, d.size)
 	}
-	return n, d.c.broken(d.ctx, detail, err)
+	return n, d.c.truncatedError(d.ctx, detail, err)
 }
 
-// WriteTo writes all of it in pieces that are worth a system call each.
+// WriteTo writes all of it in large pieces, one system call each.
 func (d *download) WriteTo(w io.Writer) (n int64, err error) {
 	buf := make([]byte, frameBytes)
 	for {
@@ -138,8 +138,8 @@ func (d *download) WriteTo(w io.Writer) (n int64, err error) {
 
 func (d *download) Close() error { return d.body.Close() }
 
-// receive runs an operation that answers with content, of which byteRange, unless
-// empty, asks for a part that begins at first.
+// receive runs an operation that returns content. byteRange, unless empty, is the Range
+// header, and first the offset at which that range begins.
 func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange string, first int64) (io.ReadCloser, error) {
 	r, err := c.request(ctx, m, in, nil)
 	if err != nil {
@@ -155,19 +155,19 @@ func (c *Client) receive(ctx context.Context, m api.Meta, in any, byteRange stri
 	}
 	if byteRange != "" && resp.StatusCode != http.StatusPartialContent {
 		resp.Body.Close()
-		return nil, problemf(api.Unavailable, "%s sent the whole content instead of the range asked for", c.base)
+		return nil, problemf(api.Unavailable, "%s sent the whole content instead of the requested range", c.base)
 	}
 	d := &download{c: c, ctx: ctx, body: resp.Body, size: resp.ContentLength}
 	if resp.Header.Get(api.TrailerHeader) == api.ProblemTrailer {
 		d.ends = func() error { return problemIn(resp.Trailer.Get(api.ProblemTrailer)) }
 	}
 	if resp.Header.Get("Accept-Ranges") == "bytes" {
-		d.why = func(n int64) error { return c.brokeOff(ctx, m, in, first+n) }
+		d.why = func(n int64) error { return c.refusalAt(ctx, m, in, first+n) }
 	}
 	return d, nil
 }
 
-// problemIn reads the trailer of content: nil is the end of the whole of it.
+// problemIn reads the trailer of content; nil means that the content is complete.
 func problemIn(trailer string) error {
 	var p *api.Problem
 	if err := json.Unmarshal([]byte(trailer), &p); err != nil {
@@ -179,9 +179,9 @@ func problemIn(trailer string) error {
 	return nil
 }
 
-// brokeOff asks for the content from an offset on and returns why it is refused.
-// Once bytes have left, a server can only cut the connection.
-func (c *Client) brokeOff(ctx context.Context, m api.Meta, in any, off int64) error {
+// refusalAt requests the content from an offset on and returns why that is refused:
+// once bytes have been sent, a server can only cut the connection.
+func (c *Client) refusalAt(ctx context.Context, m api.Meta, in any, off int64) error {
 	r, err := c.request(ctx, m, in, nil)
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (c *Client) brokeOff(ctx context.Context, m api.Meta, in any, off int64) er
 	return resp.Body.Close()
 }
 
-// follow reads the events of a running operation, one a line, up to its report.
+// follow reads the events of a running operation, one per line, up to its report.
 func follow[Event, Progress, Report any](ctx context.Context, c *Client, m api.Meta, in any, what string,
 	parts func(Event) (*Progress, *Report, *api.Problem), progress func(Progress)) (none Report, err error) {
 	r, err := c.request(ctx, m, in, nil)
@@ -209,7 +209,7 @@ func follow[Event, Progress, Report any](ctx context.Context, c *Client, m api.M
 	for lines := json.NewDecoder(resp.Body); ; {
 		var e Event
 		if err := lines.Decode(&e); err != nil {
-			return none, c.broken(ctx, "the "+what+" at "+c.base+" broke off before its report", err)
+			return none, c.truncatedError(ctx, "the "+what+" at "+c.base+" was cut off before its report", err)
 		}
 		now, report, problem := parts(e)
 		switch {

@@ -6,7 +6,7 @@ import (
 	"keyroll/api"
 )
 
-// CreateTenant makes a tenant; its admin's token is in the answer, once.
+// CreateTenant creates a tenant; only its response has the token of the tenant's admin.
 func (c *Client) CreateTenant(ctx context.Context, in api.CreateTenantInput) (api.CreatedTenant, error) {
 	return call(ctx, c, api.CreateTenant, in)
 }
@@ -16,7 +16,7 @@ func (c *Client) ListTenants(ctx context.Context, in api.ListInput) (api.List[ap
 	return call(ctx, c, api.ListTenants, in)
 }
 
-// SetTenant says which vaults outside the server's keyroll a tenant may use.
+// SetTenant sets which vaults outside the server's keyroll a tenant may use.
 func (c *Client) SetTenant(ctx context.Context, in api.SetTenantInput) (api.Tenant, error) {
 	return call(ctx, c, api.SetTenant, in)
 }

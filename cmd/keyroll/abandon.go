@@ -11,15 +11,15 @@ import (
 
 type abandonCommand struct {
 	connection
-	Mailbox  string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"The mailbox."`
-	Site     string `name:"site" xor:"container" required:"" placeholder:"URL" help:"The site."`
-	Workload string `name:"workload" xor:"container" required:"" placeholder:"NAME" help:"The workload store."`
+	Mailbox  string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"Mailbox to delete. One of --mailbox, --site and --workload is required."`
+	Site     string `name:"site" xor:"container" required:"" placeholder:"URL" help:"Site to delete."`
+	Workload string `name:"workload" xor:"container" required:"" placeholder:"NAME" help:"Workload store to delete: chat-messages or sensitivity-labels."`
 }
 
 func (*abandonCommand) Help() string {
-	return help("For a key page that does not open and of which there is no copy: what stood in it is lost, and what was encrypted with it goes. "+
-		"Then the name is free for a backup to be restored to, and no key version is needed for it any more. "+
-		"A page that opens is refused. docs/damage.md says what else may bring it back; backups stay.",
+	return help("Deletes a container whose key page cannot be decrypted and of which there is no copy: its keys are lost, and everything that is encrypted with them is deleted. "+
+		"Name it with one of --mailbox, --site and --workload. Afterwards a backup can be restored under the name, and the container needs no key version any more. "+
+		"A container whose key page can be decrypted is refused. docs/damage.md describes what to try first; backups are kept.",
 		"keyroll abandon --mailbox alice@contoso.com",
 		"keyroll abandon --site https://contoso.sharepoint.com/sites/legal")
 }
@@ -34,13 +34,13 @@ func (c *abandonCommand) Run(e *env) error {
 	default:
 		in.Body.Kind, in.Body.Container = string(container.Workload), c.Workload
 	}
-	return c.with(func(k *client.Client) error {
-		gone, err := k.AbandonContainer(e, in)
+	return c.withClient(func(k *client.Client) error {
+		deleted, err := k.AbandonContainer(e, in)
 		if err != nil {
 			return err
 		}
-		return e.object(gone, func(w io.Writer) {
-			fmt.Fprintf(w, "%s %s is abandoned, with %d items, %s, that nothing opens any more\n", gone.Kind, clean(gone.Container), gone.Items, size(gone.Bytes))
+		return e.object(deleted, func(w io.Writer) {
+			fmt.Fprintf(w, "%s %s is abandoned: %d items, %s, which no key can decrypt, were deleted\n", deleted.Kind, escapeText(deleted.Container), deleted.Items, formatSize(deleted.Bytes))
 		})
 	})
 }

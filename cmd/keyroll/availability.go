@@ -8,16 +8,16 @@ import (
 )
 
 type availabilityCommand struct {
-	Roll availabilityRoll `cmd:"" help:"Give availability keys a new version, replace all wraps under older ones, and destroy those."`
+	Roll availabilityRoll `cmd:"" help:"Give availability keys a new version, replace all wraps by older versions, and destroy the older versions."`
 }
 
 type availabilityRoll struct {
 	connection
-	Policy string `name:"policy" placeholder:"POLICY" help:"Only this policy's availability key; all of the tenant's unless given."`
+	Policy string `name:"policy" placeholder:"POLICY" help:"Roll only this policy's availability key (default: all of the tenant's)."`
 }
 
 func (c *availabilityRoll) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.RollAvailabilityKeysInput
 		in.Body.Policy = c.Policy
 		r, err := k.RollAvailabilityKeys(e, in)
@@ -31,9 +31,9 @@ func (c *availabilityRoll) Run(e *env) error {
 }
 
 func (*availabilityRoll) Help() string {
-	return help("An operator's command; nobody sees a key. No vault of a customer is asked, no container is touched. keyroll does it by itself too, "+
-		"when a key has reached the age of serve --availability-roll-every. A tenant rolls by making a new policy, which has a key of its own. "+
-		"A backup of the database from before a roll opens what stood under the service-managed policy no more.",
+	return help("Only an operator may run this command; it shows no key. It calls no vault of a customer and changes no container. keyroll also does it automatically, "+
+		"when a key has reached the age of serve --availability-roll-every. A tenant can roll its own by creating a new policy, which has a new availability key. "+
+		"A copy of the database from before a roll can no longer decrypt content that was under the service-managed policy.",
 		"keyroll availability roll",
 		"keyroll availability roll --policy USA_mailboxes -o json")
 }

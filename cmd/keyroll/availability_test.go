@@ -42,7 +42,7 @@ func TestOperatorRollsAvailabilityKeysByCommand(t *testing.T) {
 	if out := command("availability", "roll", "--policy", nodetest.MailboxPolicy); !strings.Contains(out, "availability keys rolled:") {
 		t.Errorf("it prints %q", out)
 	}
-	if out := command("policy", "show", nodetest.MailboxPolicy); !strings.Contains(out, "version 3, of this policy alone") {
+	if out := command("policy", "show", nodetest.MailboxPolicy); !strings.Contains(out, "version 3, used by this policy only") {
 		t.Errorf("policy show prints %q", out)
 	}
 	w.VerifyClean()
@@ -56,7 +56,7 @@ func TestServeRefusesAStoreOfAvailabilityKeysThatIsNone(t *testing.T) {
 	}{
 		{[]string{"--availability", "ftp://x/y"}, 2, `"ftp://x/y" is no store of availability keys`},
 		{[]string{"--availability", "https://contoso.vault.azure.net/keys/k"}, 2, "is no store of availability keys"},
-		{[]string{"--availability-roll-every", "0s"}, 2, "is no age"},
+		{[]string{"--availability-roll-every", "0s"}, 2, "is not a valid age"},
 	} {
 		var out, errOut bytes.Buffer
 		args := append([]string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(t.TempDir(), "data")}, row.args...)

@@ -15,12 +15,12 @@ type backupCommand struct {
 	Create  backupCreate  `cmd:"" help:"Make a backup of a mailbox or a site."`
 	List    backupList    `cmd:"" help:"List backups and what they are encrypted with."`
 	Restore backupRestore `cmd:"" help:"Make a new mailbox or site from a backup."`
-	Expire  backupExpire  `cmd:"" help:"Let a backup go."`
+	Expire  backupExpire  `cmd:"" help:"Delete a backup."`
 }
 
 func (*backupCreate) Help() string {
-	return help("A backup is of one moment. It copies keys and the list of items, shares what is stored of them, and moves no key of what it is of. "+
-		"It stands under a key of its own; a roll leaves it where it is, and key usage counts it.",
+	return help("A backup shows the mailbox or site as it is at this moment. It copies the keys and the list of items, shares the stored content, and leaves the keys of the original as they are. "+
+		"It has a container key of its own, which rolls move only with --include-inactive, and key usage counts it.",
 		"keyroll backup create --mailbox alice@contoso.com --expires 2027-12-31",
 		"keyroll backup create --site https://contoso.sharepoint.com/sites/legal")
 }
@@ -28,21 +28,21 @@ func (*backupCreate) Help() string {
 func (*backupList) Help() string { return help("", "keyroll backup list -o json") }
 
 func (*backupRestore) Help() string {
-	return help("What is restored is new: its name must be free, and its key stands under the newest key of its policy. keyroll backup list shows the ids.",
+	return help("Creates a new mailbox or site: its name must be free, and its key is wrapped by the newest key of its policy. keyroll backup list shows the ids.",
 		"keyroll backup restore 1763959200123456 --to alice-restored@contoso.com --policy USA_mailboxes",
 		"keyroll backup restore 1763959200123456 --to https://contoso.sharepoint.com/sites/restored")
 }
 
 func (*backupExpire) Help() string {
-	return help("It takes no key, so it works when a policy is revoked. Content that nothing else needs goes with it.",
+	return help("This needs no key, so it works when the policy is revoked. Content that nothing else references is deleted too.",
 		"keyroll backup expire 1763959200123456")
 }
 
 type backupCreate struct {
 	connection
-	Mailbox string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"The mailbox."`
-	Site    string `name:"site" xor:"container" required:"" placeholder:"URL" help:"The site."`
-	Expires string `name:"expires" placeholder:"DATE" help:"When it goes by itself, as 2027-12-31 or 2027-12-31T18:00:00Z; it stays unless given."`
+	Mailbox string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"Mailbox to back up. Either --mailbox or --site is required."`
+	Site    string `name:"site" xor:"container" required:"" placeholder:"URL" help:"Site to back up."`
+	Expires string `name:"expires" placeholder:"DATE" help:"When the backup is deleted automatically, for example 2027-12-31 or 2027-12-31T18:00:00Z (default: never)."`
 }
 
 func (c *backupCreate) Run(e *env) error {
@@ -58,23 +58,23 @@ func (c *backupCreate) Run(e *env) error {
 		}
 		in.Body.Expires = &expires
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		b, err := k.CreateBackup(e, in)
 		if err != nil {
 			return err
 		}
-		return e.backup(b)
+		return e.printBackup(b)
 	})
 }
 
-// date reads a day, which begins at midnight here, or a moment.
+// date reads a day, which means its midnight in local time, or a time as RFC 3339 writes it.
 func date(text string) (time.Time, error) {
 	if t, err := time.ParseInLocation(time.DateOnly, text, time.Local); err == nil {
 		return t, nil
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, fail.New(api.InvalidArgument, "%q is no date", text).WithHint("as 2027-12-31, or 2027-12-31T18:00:00Z")
+		return t, fail.New(api.InvalidArgument, "%q is not a valid date", text).WithHint("write it as 2027-12-31 or 2027-12-31T18:00:00Z")
 	}
 	return t, nil
 }
@@ -82,8 +82,8 @@ func date(text string) (time.Time, error) {
 type backupList struct{ connection }
 
 func (c *backupList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
-		items, err := all(func(after string) ([]api.Backup, string, error) {
+	return c.withClient(func(k *client.Client) error {
+		items, err := collectPages(func(after string) ([]api.Backup, string, error) {
 			l, err := k.ListBackups(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
 		})
@@ -91,7 +91,7 @@ func (c *backupList) Run(e *env) error {
 			return err
 		}
 		return list(e, items, "id kind container items bytes created expires policy dataEncryptionPolicyID", func(b api.Backup) []any {
-			return []any{b.ID, b.Kind, b.Container, b.Items, size(b.Bytes), when(b.Created), expiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
+			return []any{b.ID, b.Kind, b.Container, b.Items, formatSize(b.Bytes), formatTime(b.Created), formatExpiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
@@ -100,11 +100,11 @@ type backupRestore struct {
 	connection
 	ID     string `arg:"" help:"Id of the backup."`
 	To     string `name:"to" required:"" placeholder:"NAME" help:"Name of the new mailbox, URL of the new site."`
-	Policy string `name:"policy" placeholder:"POLICY" help:"Policy of the new mailbox: name or GUID; the one that the backed up mailbox had unless given."`
+	Policy string `name:"policy" placeholder:"POLICY" help:"Policy of the new mailbox: name or GUID (default: the policy that the backed up mailbox had)."`
 }
 
 func (c *backupRestore) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.RestoreBackupInput{BackupInput: api.BackupInput{Backup: c.ID}}
 		in.Body.To, in.Body.Policy = c.To, c.Policy
 		b, err := k.RestoreBackup(e, in)
@@ -112,7 +112,7 @@ func (c *backupRestore) Run(e *env) error {
 			return err
 		}
 		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "%d items, %s of %s %s restored as %s\n", b.Items, size(b.Bytes), b.Kind, clean(b.Container), clean(c.To))
+			fmt.Fprintf(w, "%d items, %s of %s %s restored as %s\n", b.Items, formatSize(b.Bytes), b.Kind, escapeText(b.Container), escapeText(c.To))
 		})
 	})
 }
@@ -123,28 +123,27 @@ type backupExpire struct {
 }
 
 func (c *backupExpire) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		b, err := k.ExpireBackup(e, api.BackupInput{Backup: c.ID})
 		if err != nil {
 			return err
 		}
 		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "backup %s of %s %s has expired\n", b.ID, b.Kind, clean(b.Container))
+			fmt.Fprintf(w, "backup %s of %s %s has expired\n", b.ID, b.Kind, escapeText(b.Container))
 		})
 	})
 }
 
-func (e *env) backup(b api.Backup) error {
+func (e *env) printBackup(b api.Backup) error {
 	return e.object(b, func(w io.Writer) {
-		fields(w, "id", b.ID, "kind", b.Kind, "container", b.Container, "items", b.Items, "bytes", size(b.Bytes),
-			"created", when(b.Created), "expires", expiry(b))
-		protection(w, b.Protection)
+		protected(w, b.Protection, "id", b.ID, "kind", b.Kind, "container", b.Container, "items", b.Items, "bytes", formatSize(b.Bytes),
+			"created", formatTime(b.Created), "expires", formatExpiry(b))
 	})
 }
 
-func expiry(b api.Backup) string {
+func formatExpiry(b api.Backup) string {
 	if b.Expires == nil {
 		return "-"
 	}
-	return when(*b.Expires)
+	return formatTime(*b.Expires)
 }

@@ -16,30 +16,30 @@ import (
 )
 
 type benchCommand struct {
-	Roll    benchRoll    `cmd:"" help:"Measure the roll beside its limits in the same run."`
-	Growth  benchGrowth  `cmd:"" help:"Measure the roll at growing numbers of containers."`
-	Readers benchReaders `cmd:"" help:"Measure how long reading a message takes, at rest and while rolls at half their free rate run."`
-	Content benchContent `cmd:"" help:"Measure put and get of a large file beside a plain copy of it and the cryptography alone."`
+	Roll    benchRoll    `cmd:"" help:"Measure a roll and, in the same run, the upper bounds of its speed."`
+	Growth  benchGrowth  `cmd:"" help:"Measure a roll at growing numbers of containers."`
+	Readers benchReaders `cmd:"" help:"Measure how long reading a message takes, with no roll running and while rolls run at half their full rate."`
+	Content benchContent `cmd:"" help:"Measure storing and reading a large file, compared with a plain copy and with the cryptography only."`
 }
 
-// benchPlace is where a roll is measured.
+// benchPlace says on which database and disk a roll is measured.
 type benchPlace struct {
-	Database  string `name:"database" placeholder:"URL" help:"A PostgreSQL database, postgres://…, in which schemas are made and dropped; SQLite unless given."`
-	Data      string `name:"data" type:"path" placeholder:"DIR" help:"Folder on the disk to measure; a throw-away folder beside the default data folder unless given."`
-	PageSlots slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a key page, 1 to 1024 (${default})."`
-	Rounds    int    `name:"rounds" default:"5" placeholder:"N" help:"Interleaved rounds (${default})."`
+	Database  string `name:"database" placeholder:"URL" help:"PostgreSQL database, postgres://…, in which schemas are created and dropped (default: SQLite)."`
+	Data      string `name:"data" type:"path" placeholder:"DIR" help:"Folder on the disk to measure (default: a temporary folder next to the default data folder)."`
+	PageSlots slots  `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a key page, 1 to 1024 (default: ${default})."`
+	Rounds    int    `name:"rounds" default:"5" placeholder:"N" help:"Number of interleaved rounds (default: ${default})."`
 }
 
-// in runs measure in a folder of its own with these options.
-func (c benchPlace) in(e *env, measure func(o bench.Options) error) error {
+// measureIn runs measure with these options in a new folder.
+func (c benchPlace) measureIn(e *env, measure func(o bench.Options) error) error {
 	return inBenchFolder(c.Data, func(data string) error {
 		return measure(bench.Options{Data: data, Database: c.Database, PageSlots: int(c.PageSlots), Rounds: c.Rounds,
 			Script: quietly, Client: localClient, Progress: func(stage string) { fmt.Fprintln(e.err, stage) }})
 	})
 }
 
-// inBenchFolder runs measure in a folder of its own, which is removed after it,
-// on the disk of parent, or of the default data folder if that is empty.
+// inBenchFolder runs measure in a new folder, which is removed afterwards, on the
+// disk of parent, or on that of the default data folder if parent is empty.
 func inBenchFolder(parent string, measure func(data string) error) (err error) {
 	if parent == "" {
 		parent = filepath.Dir(defaultData())
@@ -58,13 +58,13 @@ func inBenchFolder(parent string, measure func(data string) error) (err error) {
 		return err
 	}
 	if fs.Type == unix.TMPFS_MAGIC {
-		return fail.New(api.InvalidArgument, "%s stands in memory, which says nothing of a disk", parent).WithHint("name a folder on a disk with --data")
+		return fail.New(api.InvalidArgument, "%s is in memory (tmpfs), so that no disk would be measured", parent).WithHint("name a folder on a disk with --data")
 	}
 	return measure(data)
 }
 
-// figures prints lines as fields does, and where they were taken. A value may be
-// the name of a figure, as ratio and its like.
+// figures prints lines as fields does, and adds the database and the rounds. A value
+// of type ratio, inSeconds, perSecond or bytesPerSecond names a figure of b.
 func figures(w io.Writer, b bench.Base, pairs ...any) {
 	for i, value := range pairs {
 		switch f := value.(type) {
@@ -78,7 +78,7 @@ func figures(w io.Writer, b bench.Base, pairs ...any) {
 			pairs[i] = spread(b.Range[string(f)], 1<<20, "%.0f", "MiB/s")
 		}
 	}
-	fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, size(b.DatabaseBytes)), "rounds", b.Rounds)...)
+	fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, formatSize(b.DatabaseBytes)), "rounds", b.Rounds)...)
 }
 
 type (
@@ -94,7 +94,7 @@ func spread(f bench.Figure, scale float64, format, unit string) string {
 	return fmt.Sprintf("%s ("+format+" to "+format+")", median, f.Min/scale, f.Max/scale)
 }
 
-// quietly runs cmdlet lines against a node of this process and drops what they emit.
+// quietly runs cmdlet lines against a node of this process and discards their output.
 func quietly(ctx context.Context, n *node.Node, text string) error {
 	t, err := targetOf(n.Info)
 	if err != nil {

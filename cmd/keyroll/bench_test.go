@@ -9,8 +9,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// Each benchmark runs at the smallest size that has everything in it, says where
-// its figures come from, and has found its keys and its content again.
+// Each benchmark runs at the smallest size that includes everything, reports where
+// its figures were taken, and has decrypted its keys and read its content again.
 func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 	t.Parallel()
 	options := func(database string) bench.Options {

@@ -8,12 +8,12 @@ import (
 )
 
 type benchContent struct {
-	Size byteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file; KiB, MiB and GiB may follow the number (${default})."`
+	Size byteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
 	benchPlace
 }
 
 func (c *benchContent) Run(e *env) error {
-	return c.in(e, func(o bench.Options) error {
+	return c.measureIn(e, func(o bench.Options) error {
 		o.ItemSize = int64(c.Size)
 		r, err := bench.Content(e, o)
 		if err != nil {
@@ -22,11 +22,11 @@ func (c *benchContent) Run(e *env) error {
 		return e.object(r, func(w io.Writer) {
 			figures(w, r.Base,
 				"ratio of put to plain copy", ratio("ratioPutToCopy"), "ratio of get to plain copy", ratio("ratioGetToCopy"),
-				"the same, get written with fsync", ratio("ratioGetToDiskToCopy"),
-				"memory above idle", fmt.Sprintf("%s to put, %s to get", size(r.PutAboveIdleBytes), size(r.GetAboveIdleBytes)), "memory at idle", size(r.IdleBytes),
-				"put", bytesPerSecond("putPerSecond"), "get", bytesPerSecond("getPerSecond"), "get, written with fsync", bytesPerSecond("getToDiskPerSecond"),
-				"plain copy, with fsync", bytesPerSecond("copyPerSecond"), "seals alone", bytesPerSecond("sealPerSecond"), "opening alone", bytesPerSecond("openPerSecond"),
-				"file", size(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
+				"ratio of get with fsync to plain copy", ratio("ratioGetToDiskToCopy"),
+				"memory used beyond idle", fmt.Sprintf("%s to put, %s to get", formatSize(r.PutAboveIdleBytes), formatSize(r.GetAboveIdleBytes)), "memory when idle", formatSize(r.IdleBytes),
+				"put", bytesPerSecond("putPerSecond"), "get", bytesPerSecond("getPerSecond"), "get, with fsync", bytesPerSecond("getToDiskPerSecond"),
+				"plain copy, with fsync", bytesPerSecond("copyPerSecond"), "encryption only", bytesPerSecond("sealPerSecond"), "decryption only", bytesPerSecond("openPerSecond"),
+				"file", formatSize(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
 		})
 	})
 }

@@ -9,31 +9,31 @@ import (
 )
 
 type benchRoll struct {
-	Depth      string   `name:"depth" enum:"root,policy,container,content" default:"policy" placeholder:"DEPTH" help:"What the roll replaces: root, policy, container or content (${default})."`
-	Containers *int     `name:"containers" placeholder:"N" help:"Mailboxes to roll (200000; depth container 1000, depth content 8)."`
-	Items      *int     `name:"items" placeholder:"N" help:"Depths container and content: messages a mailbox (1000; depth content 32)."`
-	ItemSize   byteSize `name:"item-size" default:"4MiB" placeholder:"BYTES" help:"Depth content: size of a message; KiB, MiB and GiB may follow the number (${default})."`
+	Depth      string   `name:"depth" enum:"root,policy,container,content" default:"policy" placeholder:"DEPTH" help:"What the roll replaces: root, policy, container or content (default: ${default})."`
+	Containers *int     `name:"containers" placeholder:"N" help:"Number of mailboxes to roll (default: 200000; depth container: 1000, depth content: 8)."`
+	Items      *int     `name:"items" placeholder:"N" help:"With depths container and content, messages per mailbox (default: 1000; depth content: 32)."`
+	ItemSize   byteSize `name:"item-size" default:"4MiB" placeholder:"BYTES" help:"With depth content, size of a message, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
 	benchPlace
 }
 
 func (c *benchRoll) Run(e *env) error {
-	return c.in(e, func(o bench.Options) error {
+	return c.measureIn(e, func(o bench.Options) error {
 		o.ItemSize = int64(c.ItemSize)
 		switch api.Depth(c.Depth) {
 		case api.DepthRoot:
-			return c.root(e, c.of(o, 200_000, 0))
+			return c.root(e, c.withCounts(o, 200_000, 0))
 		case api.DepthContainer:
-			return c.container(e, c.of(o, 1000, 1000))
+			return c.container(e, c.withCounts(o, 1000, 1000))
 		case api.DepthContent:
-			return c.content(e, c.of(o, 8, 32))
+			return c.content(e, c.withCounts(o, 8, 32))
 		}
-		return c.policy(e, c.of(o, 200_000, 0))
+		return c.policy(e, c.withCounts(o, 200_000, 0))
 	})
 }
 
-// of completes o with numbers of mailboxes and messages, those given or else
-// these.
-func (c *benchRoll) of(o bench.Options, containers, items int) bench.Options {
+// withCounts sets the numbers of mailboxes and messages in o: those of the flags, or else
+// the given defaults.
+func (c *benchRoll) withCounts(o bench.Options, containers, items int) bench.Options {
 	o.Containers, o.Items = containers, items
 	if c.Containers != nil {
 		o.Containers = *c.Containers
@@ -64,9 +64,9 @@ func (c *benchRoll) policy(e *env, o bench.Options) error {
 	return e.object(r, func(w io.Writer) {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"), "ratio to bare pages", ratio("ratioToPages"),
 			"roll", perSecond{"perSecond", "containers"}, "row by row", perSecond{"rowByRowPerSecond", "containers"},
-			"bare pages", perSecond{"pagesPerSecond", "containers"}, "cryptography alone", perSecond{"cryptoPerSecond", "containers"},
-			"one roll", inSeconds("seconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", size(r.PeakRSSBytes),
-			"containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots), "keys opened and equal", r.KeysOpenedAndEqual)
+			"bare pages", perSecond{"pagesPerSecond", "containers"}, "cryptography only", perSecond{"cryptoPerSecond", "containers"},
+			"one roll", inSeconds("seconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
+			"containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots), "keys decrypted and equal", r.KeysOpenedAndEqual)
 	})
 }
 
@@ -78,9 +78,9 @@ func (c *benchRoll) container(e *env, o bench.Options) error {
 	return e.object(r, func(w io.Writer) {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"),
 			"roll", perSecond{"perSecond", "blob keys"}, "row by row", perSecond{"rowByRowPerSecond", "blob keys"},
-			"cryptography alone", perSecond{"cryptoPerSecond", "blob keys"},
-			"one roll", inSeconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
-			"mailboxes", r.Containers, "messages of each", r.Items, "keys opened and equal", r.KeysOpenedAndEqual)
+			"cryptography only", perSecond{"cryptoPerSecond", "blob keys"},
+			"one roll", inSeconds("seconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
+			"mailboxes", r.Containers, "messages of each", r.Items, "keys decrypted and equal", r.KeysOpenedAndEqual)
 	})
 }
 
@@ -90,22 +90,22 @@ func (c *benchRoll) content(e *env, o bench.Options) error {
 		return err
 	}
 	return e.object(r, func(w io.Writer) {
-		figures(w, r.Base, "ratio to opening, seals and plain copy alone", ratio("ratioToLimits"),
-			"roll", bytesPerSecond("perSecond"), "opening, seals and plain copy alone", bytesPerSecond("limitsPerSecond"),
-			"opening alone", bytesPerSecond("openPerSecond"), "seals alone", bytesPerSecond("sealPerSecond"), "plain copy, with fsync", bytesPerSecond("copyPerSecond"),
-			"one roll", inSeconds("seconds"), "peak memory of a roll", size(r.PeakRSSBytes),
-			"mailboxes", r.Containers, "messages of each", fmt.Sprintf("%d of %s", r.Items, size(r.ItemSize)), "content", size(r.Bytes),
+		figures(w, r.Base, "ratio to decryption, encryption and plain copy only", ratio("ratioToLimits"),
+			"roll", bytesPerSecond("perSecond"), "decryption, encryption and plain copy only", bytesPerSecond("limitsPerSecond"),
+			"decryption only", bytesPerSecond("openPerSecond"), "encryption only", bytesPerSecond("sealPerSecond"), "plain copy, with fsync", bytesPerSecond("copyPerSecond"),
+			"one roll", inSeconds("seconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
+			"mailboxes", r.Containers, "messages of each", fmt.Sprintf("%d of %s", r.Items, formatSize(r.ItemSize)), "content", formatSize(r.Bytes),
 			"path", r.Path, "bytes equal", r.BytesEqual)
 	})
 }
 
 type benchGrowth struct {
-	Containers int `name:"containers" default:"10000000" placeholder:"N" help:"Mailboxes at the end of the curve (${default})."`
+	Containers int `name:"containers" default:"10000000" placeholder:"N" help:"Largest number of mailboxes (default: ${default})."`
 	benchPlace
 }
 
 func (c *benchGrowth) Run(e *env) error {
-	return c.in(e, func(o bench.Options) error {
+	return c.measureIn(e, func(o bench.Options) error {
 		o.Containers = c.Containers
 		r, err := bench.Growth(e, o)
 		if err != nil {
@@ -117,7 +117,7 @@ func (c *benchGrowth) Run(e *env) error {
 				fmt.Sprintf("ratio of depth root at %d to %d", largest, r.Sizes[0].Containers), ratio("rootRatioToFewest")}
 			for _, s := range r.Sizes {
 				pairs = append(pairs, fmt.Sprintf("%d containers", s.Containers),
-					fmt.Sprintf("%.0f containers/s, one roll %.3f s, depth root %.3f s, peak memory %s, database %s", s.PerSecond, s.Seconds, s.RootSeconds, size(s.PeakRSSBytes), size(s.DatabaseBytes)))
+					fmt.Sprintf("%.0f containers/s, one roll %.3f s, depth root %.3f s, peak memory %s, database %s", s.PerSecond, s.Seconds, s.RootSeconds, formatSize(s.PeakRSSBytes), formatSize(s.DatabaseBytes)))
 			}
 			figures(w, r.Base, pairs...)
 		})

@@ -20,11 +20,11 @@ import (
 
 // connection finds a running server.
 type connection struct {
-	Data      string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder of a server on this machine (${default})."`
-	Server    string `name:"server" env:"KEYROLL_SERVER" placeholder:"URL" help:"URL of a server elsewhere, instead of --data."`
-	TokenFile string `name:"token-file" type:"path" env:"KEYROLL_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token; needed with --server, and with --data the admin's unless given."`
-	Tenant    string `name:"tenant" env:"KEYROLL_TENANT" placeholder:"TENANT" help:"Name or GUID of the tenant to act in; the first one, or with --server or --token-file that of the token, unless given."`
-	CAFile    string `name:"ca-file" type:"path" env:"KEYROLL_CA_FILE" placeholder:"FILE" help:"Certificate authority that --server is trusted by; the system's unless given."`
+	Data      string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder of a server on this machine (default: ${default})."`
+	Server    string `name:"server" env:"KEYROLL_SERVER" placeholder:"URL" help:"URL of a server on another machine, instead of --data."`
+	TokenFile string `name:"token-file" type:"path" env:"KEYROLL_TOKEN_FILE" placeholder:"FILE" help:"File that holds the access token; required with --server (default with --data: the token of the tenant's admin in the data folder)."`
+	Tenant    string `name:"tenant" env:"KEYROLL_TENANT" placeholder:"TENANT" help:"Name or GUID of the tenant to act in (default: the first tenant; with --server or --token-file, the tenant of the token)."`
+	CAFile    string `name:"ca-file" type:"path" env:"KEYROLL_CA_FILE" placeholder:"FILE" help:"PEM file of the certificate authority that the certificate of --server must come from (default: the authorities that the system trusts)."`
 }
 
 // target is a server to talk to.
@@ -33,7 +33,7 @@ type target struct {
 	node.Info
 }
 
-// defaultData is the data folder of who names none.
+// defaultData is the data folder that is used without --data.
 func defaultData() string {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "keyroll")
@@ -52,13 +52,13 @@ func (c connection) find() (target, error) {
 		raw, err := os.ReadFile(filepath.Join(c.Data, node.InfoFile))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return t, fail.New(api.Unavailable, "no server runs with data folder %s", c.Data).
-				WithHint("start one with keyroll serve --data DIR, or name another with --data or --server")
+			return t, fail.New(api.Unavailable, "no running server uses data folder %s", c.Data).
+				WithHint("start one with keyroll serve --data DIR, or name a running one with --data or --server")
 		case err != nil:
 			return t, err
 		}
 		if err := json.Unmarshal(raw, &t.Info); err != nil {
-			return t, fail.New(api.Damaged, "%s is no description of a server", filepath.Join(c.Data, node.InfoFile)).Because(err)
+			return t, fail.New(api.Damaged, "%s does not describe a server", filepath.Join(c.Data, node.InfoFile)).Because(err)
 		}
 		if t.AdminTokenFile, err = c.localToken(t); err != nil {
 			return t, err
@@ -101,11 +101,11 @@ func (c connection) tokenFileOf(guid string) string {
 	return filepath.Join(c.Data, tenantsFolder, guid+".token")
 }
 
-// nameTime bounds how long the name of a tenant is looked up.
-const nameTime = time.Minute
+// tenantLookupTimeout bounds how long the name of a tenant is looked up.
+const tenantLookupTimeout = time.Minute
 
-// guidOf returns the GUID of a tenant of the server; a name is looked up as the
-// operator that the first tenant's admin is.
+// guidOf returns the GUID of a tenant of the server. A name is looked up with the
+// token of the first tenant's admin, who is an operator.
 func (t target) guidOf(tenant string) (string, error) {
 	if id, err := uuid.Parse(tenant); err == nil {
 		return id.String(), nil
@@ -119,7 +119,7 @@ func (t target) guidOf(tenant string) (string, error) {
 		return "", err
 	}
 	defer k.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), nameTime)
+	ctx, cancel := context.WithTimeout(context.Background(), tenantLookupTimeout)
 	defer cancel()
 	found, err := k.ShowTenant(ctx, api.TenantInput{Tenant: tenant})
 	return found.ID, err

@@ -6,16 +6,16 @@ import (
 	"keyroll/api"
 )
 
-// damaged is what lists could not show because it does not open.
+// damaged collects the entries that lists could not show because they cannot be decrypted.
 type damaged []string
 
 func (d *damaged) add(entries []string) { *d = append(*d, entries...) }
 
-// failure is how a command ends that has shown all but what is damaged.
+// failure returns the error of a command that has shown everything except damaged entries.
 func (d damaged) failure() error {
 	if len(d) == 0 {
 		return nil
 	}
-	return &api.Problem{Code: api.Damaged, Detail: "what is damaged is not listed: " + strings.Join(d, "; "),
-		Hint: "all else is; keyroll verify names everything that is damaged, and docs/damage.md says how to bring it back"}
+	return &api.Problem{Code: api.Damaged, Detail: "some entries are damaged and not listed: " + strings.Join(d, "; "),
+		Hint: "all others are listed; keyroll verify finds everything that is damaged, and docs/damage.md describes how to repair it"}
 }

@@ -8,12 +8,12 @@ import (
 )
 
 type databaseCommand struct {
-	Move databaseMove `cmd:"" help:"Move the SQLite database of a data folder to PostgreSQL, and compare."`
+	Move databaseMove `cmd:"" help:"Move the SQLite database of a data folder to PostgreSQL, and compare both."`
 }
 
 type databaseMove struct {
-	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder whose database is moved (${default})."`
-	To   string `name:"to" env:"KEYROLL_DATABASE" required:"" placeholder:"URL" help:"Empty PostgreSQL database, postgres://USER@HOST/NAME. A password stands better in KEYROLL_DATABASE, PGPASSWORD or the file of PGPASSFILE than on the command line. Across machines: ?sslmode=verify-full."`
+	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder whose database is moved (default: ${default})."`
+	To   string `name:"to" env:"KEYROLL_DATABASE" required:"" placeholder:"URL" help:"Empty PostgreSQL database, postgres://USER@HOST/NAME. Give a password in KEYROLL_DATABASE, PGPASSWORD or the file of PGPASSFILE, not on the command line. Between machines use ?sslmode=verify-full."`
 }
 
 // movedDatabase is what database move prints with -o json.
@@ -33,8 +33,8 @@ type movedTable struct {
 func (c *databaseMove) Run(e *env) error {
 	bar := e.progress("database move", -1)
 	moved, err := node.MoveDatabase(e, c.Data, c.To, func(stage string, done, total int64) {
-		bar.note(fmt.Sprintf("%s, row %d of %d", stage, done, total))
-		bar.of(total)
+		bar.setNote(fmt.Sprintf("%s, row %d of %d", stage, done, total))
+		bar.setTotal(total)
 		bar.Set(done)
 	})
 	bar.End()
@@ -47,6 +47,6 @@ func (c *databaseMove) Run(e *env) error {
 	}
 	return e.object(out, func(w io.Writer) {
 		fields(w, "from", out.From, "to", out.To, "tables, the same in both", len(out.Tables), "rows", out.Rows)
-		fmt.Fprintf(w, "From now on: keyroll serve --data %s, with --database or KEYROLL_DATABASE. %s is kept; nothing opens it any more.\n", c.Data, node.DatabaseFile)
+		fmt.Fprintf(w, "From now on run keyroll serve --data %s with --database or KEYROLL_DATABASE. %s is kept, but no server opens it any more.\n", c.Data, node.DatabaseFile)
 	})
 }

@@ -16,9 +16,9 @@ import (
 )
 
 type demoCommand struct {
-	Data  string `name:"data" type:"path" placeholder:"DIR" help:"New data folder to work in and to leave behind; a temporary one unless given."`
-	Mail  string `name:"mail" type:"path" placeholder:"FILE.mbox" help:"Mail to use; the history of the git repository around this folder unless given."`
-	Files string `name:"files" type:"path" placeholder:"DIR" help:"Files to use; this folder's unless given."`
+	Data  string `name:"data" type:"path" placeholder:"DIR" help:"New data folder to work in, kept afterwards (default: a temporary folder)."`
+	Mail  string `name:"mail" type:"path" placeholder:"FILE.mbox" help:"Mail to use (default: the commits of the git repository around the current folder)."`
+	Files string `name:"files" type:"path" placeholder:"DIR" help:"Files to use (default: those of the current folder)."`
 }
 
 func (c *demoCommand) Run(e *env) (err error) {
@@ -35,11 +35,11 @@ func (c *demoCommand) Run(e *env) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil && c.Data == "" && e.Err() != nil { // nobody waits for a half-made demo
+		if err != nil && c.Data == "" && e.Err() != nil { // interrupted: a half-made folder is of no use
 			err = errors.Join(err, os.RemoveAll(data))
 		}
 	}()
-	fmt.Fprintf(out, "data folder: %s\nmail: %s\nfiles: %d\n", data, size(mail.Size()), len(files.Paths))
+	fmt.Fprintf(out, "data folder: %s\nmail: %s\nfiles: %d\n", data, formatSize(mail.Size()), len(files.Paths))
 	n, err := node.Start(e, node.Options{Data: data})
 	if err != nil {
 		return err
@@ -73,19 +73,19 @@ func (c *demoCommand) Run(e *env) (err error) {
 		Out:      out,
 	})
 	if err == nil {
-		fmt.Fprintf(out, "keyroll serve --data %s opens what this left behind\n", data)
+		fmt.Fprintf(out, "keyroll serve --data %s serves the data of this demo\n", data)
 	}
 	return err
 }
 
-// folder returns the folder to work in. One that holds something is refused.
+// folder returns the folder to work in. It refuses one that is not empty.
 func (c *demoCommand) folder() (string, error) {
 	if c.Data == "" {
 		return os.MkdirTemp("", "keyroll-demo-")
 	}
 	entries, err := os.ReadDir(c.Data)
 	if err == nil && len(entries) > 0 {
-		return "", fail.New(api.AlreadyExists, "folder %s is not empty", c.Data).WithHint("name a new one, or leave --data out")
+		return "", fail.New(api.AlreadyExists, "folder %s is not empty", c.Data).WithHint("name a new one, or omit --data")
 	}
 	return c.Data, os.MkdirAll(c.Data, 0o700)
 }
@@ -107,7 +107,7 @@ func (c *demoCommand) content(e *env) (mail demo.Mail, files demo.Files, err err
 	}
 	mail, ok := demo.History(e, ".")
 	if !ok {
-		fmt.Fprintln(e.err, "This folder has no git history to use as mail; the demo uses the files alone.")
+		fmt.Fprintln(e.err, "This folder has no git history to use as mail; the demo uses only the files.")
 	}
 	return mail, files, nil
 }

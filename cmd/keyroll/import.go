@@ -16,15 +16,15 @@ import (
 
 type mailboxImport struct {
 	connection
-	Name string `arg:"" help:"The mailbox."`
+	Name string `arg:"" help:"Name of the mailbox."`
 	File string `arg:"" type:"path" help:"The mbox file, or - for standard input."`
 
-	Format   string `name:"format" enum:"auto,mboxrd,mboxcl2" default:"auto" help:"How messages are told apart. auto: by lines that begin with From and what is around them. mboxrd: each such line begins one. mboxcl2: Content-Length ends each. Default: auto."`
-	Continue bool   `name:"continue" negatable:"" default:"true" help:"Skip what an import of the same file that did not finish has stored. Default: yes."`
+	Format   string `name:"format" enum:"auto,mboxrd,mboxcl2" default:"auto" help:"How messages are separated. auto: at lines that begin with From, judged by the lines around them. mboxrd: at each line that begins with From. mboxcl2: by Content-Length. (default: ${default})"`
+	Continue bool   `name:"continue" negatable:"" default:"true" help:"Continue an unfinished import of the same file after the messages that are stored (default: yes)."`
 }
 
 func (c *mailboxImport) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in, total, done, err := e.open(c.File)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (c *mailboxImport) Run(e *env) error {
 		for _, name := range append(names, uuid.NewString()) {
 			imported, err = k.ImportMail(e, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Format: api.MailFormat(c.Format), Import: name}, total, bar.reader(in))
 			if p := (*api.Problem)(nil); !errors.As(err, &p) || p.Code != api.DifferentMail {
-				err = c.ended(e, k, name, err)
+				err = c.withStored(e, k, name, err)
 				break
 			}
 			if _, err := in.(io.Seeker).Seek(0, io.SeekStart); err != nil {
@@ -51,14 +51,14 @@ func (c *mailboxImport) Run(e *env) error {
 			return err
 		}
 		return e.object(imported, func(w io.Writer) {
-			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, size(imported.Bytes), clean(c.Name), notes(imported))
+			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, formatSize(imported.Bytes), escapeText(c.Name), notes(imported))
 		})
 	})
 }
 
-// toContinue returns the imports that did not finish and may have been of this
-// file, of total bytes. Standard input can be read only once, so that it cannot be
-// compared with several, and is refused while there are any.
+// toContinue returns the unfinished imports that may have been of this file, of total
+// bytes. Standard input can be read only once, so that it cannot be compared with
+// several imports, and is refused while there are any.
 func (c *mailboxImport) toContinue(e *env, k *client.Client, total int64) (names []string, err error) {
 	if !c.Continue {
 		return nil, nil
@@ -69,7 +69,7 @@ func (c *mailboxImport) toContinue(e *env, k *client.Client, total int64) (names
 	}
 	for _, m := range list.Items {
 		if total < 0 {
-			return nil, fail.New(api.Conflict, "an import into %s did not finish, of which %d messages are stored; standard input cannot be compared with it", c.Name, m.Messages).
+			return nil, fail.New(api.Conflict, "an earlier import into %s is unfinished (%d messages are stored), and standard input cannot be compared with it", c.Name, m.Messages).
 				WithHint("name the file to continue that import, or import all of standard input with --no-continue")
 		}
 		if m.Bytes <= total {
@@ -79,15 +79,15 @@ func (c *mailboxImport) toContinue(e *env, k *client.Client, total int64) (names
 	return names, nil
 }
 
-// stopTime is how long keyroll waits to learn what an import that failed has stored.
-const stopTime = 10 * time.Second
+// stopTimeout is how long keyroll waits to learn how much a failed import has stored.
+const stopTimeout = 10 * time.Second
 
-// ended adds to the error of an import what it has stored for good.
-func (c *mailboxImport) ended(e *env, k *client.Client, name string, err error) error {
+// withStored adds to the error of an import how many messages it has stored.
+func (c *mailboxImport) withStored(e *env, k *client.Client, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e), stopTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e), stopTimeout)
 	defer cancel()
 	m, unknown := k.StopMailImport(ctx, api.MailImportInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Import: name})
 	const again = "run the same command again: it continues after the messages that are stored"
@@ -99,11 +99,11 @@ func (c *mailboxImport) ended(e *env, k *client.Client, name string, err error) 
 	}
 	switch {
 	case answered && (unknown != nil || m.Messages == 0 || p.Hint != ""):
-		return err // the server has said all
+		return err // the server's problem says all of it
 	case answered:
 		return fail.New(code, "%s", p.Detail).WithHint(again)
 	case unknown != nil:
-		return fail.New(code, "%show many messages are stored is not known", text).WithHint(again)
+		return fail.New(code, "%sit is not known how many messages are stored", text).WithHint(again)
 	case m.Finished:
 		return fail.New(code, "%sall %d messages are stored, and the import has finished", text, m.Messages).WithHint("there is nothing to continue")
 	case m.Messages == 0:
@@ -112,7 +112,7 @@ func (c *mailboxImport) ended(e *env, k *client.Client, name string, err error) 
 	return fail.New(code, "%s%d messages are stored", text, m.Messages).WithHint(again)
 }
 
-// notes is what is worth a look after an import.
+// notes returns what the user may want to check after an import.
 func notes(i api.Imported) (text string) {
 	if n := i.Before; n > 0 {
 		text += fmt.Sprintf("; %d were stored before", n)

@@ -55,7 +55,7 @@ func TestAnInterruptedImportIsContinued(t *testing.T) {
 	if !strings.Contains(errOut.String(), "keyroll: interrupted: 1024 messages are stored\nhint: run the same command again: it continues after the messages that are stored\n") {
 		t.Errorf("it said\n%s", &errOut)
 	}
-	// What cannot be compared is not imported beside it without a question.
+	// Standard input cannot be compared with the unfinished import, so it is refused.
 	if o := h.run(mail.String(), "mailbox", "import", "alice@contoso.com", "-"); o.status != 1 || !strings.Contains(o.errOut, "1024 messages are stored") || !strings.Contains(o.errOut, "--no-continue") {
 		t.Errorf("standard input: %d\n%s", o.status, o.errOut)
 	}
@@ -75,7 +75,7 @@ func TestAnInterruptedImportIsContinued(t *testing.T) {
 	if items := h.text("items", "mailbox", "show", "alice@contoso.com"); items != strconv.Itoa(2*1500) {
 		t.Errorf("%s messages", items)
 	}
-	// A finished import is no unfinished one: the same file comes in again.
+	// A finished import is not continued: the same file is imported a second time.
 	if o := h.run("", "mailbox", "import", "alice@contoso.com", file); o.status != 0 || !strings.HasPrefix(o.out, "1500 messages, ") {
 		t.Errorf("a third time: %d\n%s%s", o.status, o.out, o.errOut)
 	}

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/longtest"
 )
 
-// interrupted starts keyroll, sends it SIGINT once a line of its output holds
-// sign, and returns what it came to.
+// interrupted starts keyroll, sends it SIGINT once a line of its output contains
+// sign, and returns its outcome.
 func interrupted(t *testing.T, sign string, env []string, args ...string) outcome {
 	t.Helper()
 	cmd := exec.Command("keyroll", args...)
@@ -60,7 +60,7 @@ func entries(t *testing.T, dir string) []string {
 	return names
 }
 
-// onDisk is a temporary folder beside the sources: bench refuses a folder in
+// onDisk is a temporary folder among the sources: bench refuses a folder in
 // memory, where the system's temporary folders may be.
 func onDisk(t *testing.T) string {
 	t.Helper()

@@ -15,34 +15,34 @@ type mailboxCommand struct {
 	Export mailboxExport `cmd:"" help:"Write all messages as an mbox to standard output."`
 	List   mailboxList   `cmd:"" help:"List mailboxes and what they are encrypted with."`
 	Show   mailboxShow   `cmd:"" help:"Show one mailbox and what it is encrypted with."`
-	State  mailboxState  `cmd:"" help:"Set the state: active, inactive, disconnected or disabled."`
+	State  mailboxState  `cmd:"" help:"Set the state of a mailbox: active, inactive, disconnected or disabled."`
 }
 
 type mailboxCreate struct {
 	connection
-	Name   string `arg:"" help:"Name, as alice@contoso.com."`
-	Policy string `name:"policy" placeholder:"POLICY" help:"A policy of its own: name or GUID."`
+	Name   string `arg:"" help:"Name of the mailbox, for example alice@contoso.com."`
+	Policy string `name:"policy" placeholder:"POLICY" help:"Mailbox policy to assign: name or GUID (default: none)."`
 }
 
 func (c *mailboxCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CreateMailboxInput
 		in.Body.Name, in.Body.Policy = c.Name, c.Policy
 		m, err := k.CreateMailbox(e, in)
 		if err != nil {
 			return err
 		}
-		return e.mailbox(m)
+		return e.printMailbox(m)
 	})
 }
 
 type mailboxExport struct {
 	connection
-	Name string `arg:"" help:"The mailbox."`
+	Name string `arg:"" help:"Name of the mailbox."`
 }
 
 func (c *mailboxExport) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := k.ExportMail(e, api.MailboxInput{Mailbox: c.Name})
 		return e.copy(r, err)
 	})
@@ -51,8 +51,8 @@ func (c *mailboxExport) Run(e *env) error {
 type mailboxList struct{ connection }
 
 func (c *mailboxList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
-		items, err := all(func(after string) ([]api.Mailbox, string, error) {
+	return c.withClient(func(k *client.Client) error {
+		items, err := collectPages(func(after string) ([]api.Mailbox, string, error) {
 			l, err := k.ListMailboxes(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
 		})
@@ -60,65 +60,65 @@ func (c *mailboxList) Run(e *env) error {
 			return err
 		}
 		return list(e, items, "name state items bytes policy dataEncryptionPolicyID", func(m api.Mailbox) []any {
-			return []any{m.Name, m.State, m.Items, size(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
+			return []any{m.Name, m.State, m.Items, formatSize(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
 
 type mailboxShow struct {
 	connection
-	Name string `arg:"" help:"The mailbox."`
+	Name string `arg:"" help:"Name of the mailbox."`
 }
 
 func (c *mailboxShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		m, err := k.ShowMailbox(e, api.MailboxInput{Mailbox: c.Name})
 		if err != nil {
 			return err
 		}
-		return e.mailbox(m)
+		return e.printMailbox(m)
 	})
 }
 
 type mailboxState struct {
 	connection
-	Name  string `arg:"" help:"The mailbox."`
+	Name  string `arg:"" help:"Name of the mailbox."`
 	State string `arg:"" enum:"active,inactive,disconnected,disabled" help:"active, inactive, disconnected or disabled."`
 }
 
 func (c *mailboxState) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.SetMailboxStateInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}}
 		in.Body.State = api.MailboxState(c.State)
 		m, err := k.SetMailboxState(e, in)
 		if err != nil {
 			return err
 		}
-		return e.mailbox(m)
+		return e.printMailbox(m)
 	})
 }
 
-func (e *env) mailbox(m api.Mailbox) error {
+func (e *env) printMailbox(m api.Mailbox) error {
 	return e.object(m, func(w io.Writer) {
-		fields(w, "name", m.Name, "state", m.State, "items", m.Items, "bytes", size(m.Bytes), "created", when(m.Created))
-		protection(w, m.Protection)
+		protected(w, m.Protection, "name", m.Name, "state", m.State, "items", m.Items, "bytes", formatSize(m.Bytes), "created", formatTime(m.Created))
 	})
 }
 
-func protection(w io.Writer, p api.Protection) {
-	fields(w, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
-		"newest policy key", yes(p.Current), "encrypted", yes(p.IsEncrypted))
+// protected prints pairs as fields does, and the protection below them.
+func protected(w io.Writer, p api.Protection, pairs ...any) {
+	fields(w, append(pairs, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
+		"newest policy key", yesNo(p.Current), "encrypted", yesNo(p.IsEncrypted))...)
 }
 
-func yes(b bool) string {
+func yesNo(b bool) string {
 	if b {
 		return "yes"
 	}
 	return "no"
 }
 
-// with runs f with a client of the server that the flags find.
-func (c connection) with(f func(*client.Client) error) error {
+// withClient runs f with a client of the server that the flags select.
+func (c connection) withClient(f func(*client.Client) error) error {
 	t, err := c.find()
 	if err != nil {
 		return err

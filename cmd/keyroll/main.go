@@ -28,24 +28,24 @@ import (
 type commands struct {
 	Serve        serveCommand        `cmd:"" help:"Run the whole service: vaults, API, rolls."`
 	Wait         waitCommand         `cmd:"" help:"Wait until the server of a data folder is ready."`
-	Demo         demoCommand         `cmd:"" help:"Run the documented procedure on real mail and files, with a closing proof."`
-	Shell        shellCommand        `cmd:"" help:"Run cmdlets as the documentation of Customer Key writes them."`
+	Demo         demoCommand         `cmd:"" help:"Run the documented procedure on real mail and files, and prove that nothing was changed or lost."`
+	Shell        shellCommand        `cmd:"" help:"Run cmdlets in the syntax of the Customer Key documentation."`
 	Mailbox      mailboxCommand      `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
 	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
 	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
 	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
-	Abandon      abandonCommand      `cmd:"" help:"Take away a mailbox, a site or a workload store whose key page is lost."`
+	Abandon      abandonCommand      `cmd:"" help:"Delete a mailbox, a site or a workload store whose key page is damaged beyond repair."`
 	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave, recover."`
 	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume, cancel."`
 	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`
 	Geo          geoCommand          `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
 	Purge        purgeCommand        `cmd:"" help:"Purges: request, approver, approve, status."`
-	Availability availabilityCommand `cmd:"" help:"Availability keys, which the service holds: roll."`
-	Key          keyCommand          `cmd:"" help:"The ledger: which key version still protects what."`
+	Availability availabilityCommand `cmd:"" help:"Availability keys, the root keys that the service holds: roll."`
+	Key          keyCommand          `cmd:"" help:"List what each key version still protects (the ledger)."`
 	Database     databaseCommand     `cmd:"" help:"The database: move it from SQLite to PostgreSQL."`
 	Blobs        blobsCommand        `cmd:"" help:"The blob store: collect orphans."`
-	Verify       verifyCommand       `cmd:"" help:"Open every wrapped key and read every item; tell what does not open."`
-	Bench        benchCommand        `cmd:"" help:"Measure the roll beside its limits in the same run."`
+	Verify       verifyCommand       `cmd:"" help:"Decrypt every wrapped key and read every item; report all that cannot be decrypted."`
+	Bench        benchCommand        `cmd:"" help:"Measure a roll and, in the same run, the upper bounds of its speed."`
 
 	Version versionCommand `cmd:"" help:"Show the version that this binary was built from."`
 
@@ -64,10 +64,10 @@ type env struct {
 }
 
 func main() {
-	syscall.Umask(0o077)                                          // what keyroll writes is its owner's alone
+	syscall.Umask(0o077)                                          // files that keyroll writes are readable by their owner only
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) // memory holds keys: no core is dumped
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends what does not come to an end by itself
+	context.AfterFunc(ctx, stop) // a second signal terminates the process if it does not stop by itself
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -92,7 +92,7 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help and keyroll COMMAND --help show what there is\n", message(err.Error()))
+		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help lists the commands, keyroll COMMAND --help the flags of one\n", message(err.Error()))
 		return 2
 	}
 	e := &env{Context: ctx, in: in, out: out, err: errOut, asJSON: c.Output == "json"}
@@ -102,14 +102,14 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 	return 0
 }
 
-// checkText refuses arguments and settings that are not UTF-8. What reads them
-// puts one character in the place of all bytes that are none, so that two files
-// would have one name.
+// checkText refuses arguments and settings that are not UTF-8. The JSON encoder
+// replaces every invalid byte by U+FFFD, so that two different names of files
+// would become one.
 func checkText(args, environment []string) error {
 	for i, arg := range args {
 		if !utf8.ValidString(arg) {
 			return fail.New(api.InvalidArgument, "argument %d is not UTF-8: %.300q", i+1, arg).
-				WithHint("give a name that is UTF-8, and - in place of a local file with another one")
+				WithHint("use a UTF-8 name; for a local file with another name, redirect it to standard input and give - as the file")
 		}
 	}
 	for _, variable := range environment {
@@ -149,7 +149,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 		fmt.Fprintln(w)
 		var f *fail.Error
 		if errors.As(err, &f) {
-			hinted(w, f.Hint)
+			printHint(w, f.Hint)
 		}
 		return 1
 	}
@@ -171,15 +171,16 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	} else {
 		fmt.Fprintf(w, "keyroll: %s [%s]\n", text, code)
 	}
-	hinted(w, hint)
+	printHint(w, hint)
 	return fail.Lookup(code).Exit
 }
 
-// message is the text of an error, of several lines maybe, as a terminal may be given it.
+// message returns the text of an error, which may have several lines, with control
+// characters escaped for a terminal.
 func message(s string) string { return name.Escape(s, "\n\t") }
 
-// hinted prints a hint, if there is one.
-func hinted(w io.Writer, hint string) {
+// printHint prints a hint, if there is one.
+func printHint(w io.Writer, hint string) {
 	if hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", message(hint))
 	}

@@ -11,16 +11,16 @@ import (
 type policyCommand struct {
 	List    policyList    `cmd:"" help:"List policies."`
 	Show    policyShow    `cmd:"" help:"Show a policy, its keys and its newest roll."`
-	Refresh policyRefresh `cmd:"" help:"Take up the newest key versions of a mailbox or multi-workload policy and roll."`
-	Update  policyUpdate  `cmd:"" help:"Replace one key of a site policy and roll."`
-	Leave   policyLeave   `cmd:"" help:"Bring everything under a policy back to where it stands without it, and end the policy."`
-	Recover policyRecover `cmd:"" help:"Let the availability key open a site policy whose customer keys are lost."`
+	Refresh policyRefresh `cmd:"" help:"Adopt the newest versions of the keys of a mailbox or multi-workload policy, and roll."`
+	Update  policyUpdate  `cmd:"" help:"Replace one key of a site policy, and roll."`
+	Leave   policyLeave   `cmd:"" help:"Return everything under a policy to the policy that applies without it, and end the policy."`
+	Recover policyRecover `cmd:"" help:"Make a site policy whose customer keys are lost usable through its availability key."`
 }
 
 type policyList struct{ connection }
 
 func (c *policyList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListPolicies(e, api.None{})
 		if err != nil {
 			return err
@@ -33,11 +33,11 @@ func (c *policyList) Run(e *env) error {
 
 type policyShow struct {
 	connection
-	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *policyShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		p, err := k.ShowPolicy(e, api.PolicyInput{Policy: c.Name})
 		if err != nil {
 			return err
@@ -48,14 +48,14 @@ func (c *policyShow) Run(e *env) error {
 
 type policyRefresh struct {
 	connection
-	Name           string `arg:"" help:"Name, GUID, or GUID of any revision."`
-	Depth          string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every active mailbox and workload store under it; container: make new container keys too and re-wrap blob keys; content: encrypt all content anew too."`
-	AllGenerations bool   `name:"all-generations" help:"Depth root: re-wrap the older policy keys too, so that inactive mailboxes need no old key version."`
+	Name           string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
+	Depth          string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"What is replaced. root: re-wrap the policy key. policy: make a new policy key and move every active mailbox and workload store under it. container: also make new container keys and re-wrap the blob keys. content: also re-encrypt all content. (default: ${default})"`
+	AllGenerations bool   `name:"all-generations" help:"With depth root, re-wrap the older policy keys too, so that inactive mailboxes need no old key version."`
 	rollFlags
 }
 
 func (c *policyRefresh) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
 		in.Body.Depth, in.Body.AllGenerations = api.Depth(c.Depth), c.AllGenerations
 		in.Body.RollOptions = c.options()
@@ -63,21 +63,21 @@ func (c *policyRefresh) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.refreshed(r)
+		return e.printRefreshed(r)
 	})
 }
 
 type policyUpdate struct {
 	connection
-	Name    string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name    string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 	KeyType string `name:"key-type" required:"" enum:"primary,secondary" help:"Which of the two keys: primary or secondary."`
-	Key     string `name:"key" required:"" placeholder:"URI" help:"Identifier of the new key with its version: https://VAULT/keys/KEY/VERSION."`
-	Depth   string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"root: re-wrap the policy key; policy: make a new one and bring every site under it; container: make new container keys too and re-wrap blob keys; content: encrypt all content anew too."`
+	Key     string `name:"key" required:"" placeholder:"URI" help:"URI of the new key with its version: https://VAULT/keys/KEY/VERSION."`
+	Depth   string `name:"depth" enum:"root,policy,container,content" default:"policy" help:"What is replaced. root: re-wrap the policy key. policy: make a new policy key and move every site under it. container: also make new container keys and re-wrap the blob keys. content: also re-encrypt all content. (default: ${default})"`
 	rollFlags
 }
 
 func (c *policyUpdate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: c.Name}}
 		in.Body.KeyType, in.Body.Key.URI, in.Body.Depth = c.KeyType, c.Key, api.Depth(c.Depth)
 		in.Body.RollOptions = c.options()
@@ -85,13 +85,13 @@ func (c *policyUpdate) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.refreshed(r)
+		return e.printRefreshed(r)
 	})
 }
 
-func (e *env) refreshed(r api.Refreshed) error {
+func (e *env) printRefreshed(r api.Refreshed) error {
 	for _, w := range r.Warnings {
-		fmt.Fprintf(e.err, "warning: %s\n", clean(w))
+		fmt.Fprintf(e.err, "warning: %s\n", escapeText(w))
 	}
 	return e.object(r, func(w io.Writer) {
 		if r.Estimate != nil {
@@ -100,20 +100,21 @@ func (e *env) refreshed(r api.Refreshed) error {
 		}
 		showPolicy(w, r.Policy)
 		if r.Rewrapped > 0 {
-			fmt.Fprintf(w, "%d policy keys were wrapped anew\n", r.Rewrapped)
+			fmt.Fprintf(w, "%d policy keys were re-wrapped\n", r.Rewrapped)
 		}
 		if r.Limit != "" {
-			fmt.Fprintf(w, "limit: %s\n", clean(r.Limit))
+			fmt.Fprintf(w, "limit: %s\n", escapeText(r.Limit))
 		}
 	})
 }
 
 func showPolicy(w io.Writer, p api.Policy) {
-	fields(w, "name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "enabled", p.Enabled, "assigned", p.Assigned, "state", p.State,
+	pairs := []any{"name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "enabled", p.Enabled, "assigned", p.Assigned, "state", p.State,
 		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
 		"primary", p.Primary.URI, "primary health", p.PrimaryHealth.String(), "secondary", p.Secondary.URI, "secondary health", p.SecondaryHealth.String(),
-		"availability key", fmt.Sprintf("%s version %d, of this policy alone", p.AvailabilityKey, p.AvailabilityVersion), "created", when(p.Created), "refreshed", when(p.Refreshed))
+		"availability key", fmt.Sprintf("%s version %d, used by this policy only", p.AvailabilityKey, p.AvailabilityVersion), "created", formatTime(p.Created), "refreshed", formatTime(p.Refreshed)}
 	if p.Roll != nil {
-		fields(w, "roll", p.Roll.ID, "roll state", p.Roll.State)
+		pairs = append(pairs, "roll", p.Roll.ID, "roll state", p.Roll.State)
 	}
+	fields(w, pairs...)
 }

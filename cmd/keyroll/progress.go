@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far something is, on standard error: as a bar on a
+// progress shows the progress of an operation on standard error: as a bar on a
 // terminal, as a line every few seconds elsewhere.
 type progress struct {
 	title string
@@ -34,7 +34,7 @@ const lineEvery = 2 * time.Second
 
 // progress starts a progress of total steps; -1 means unknown.
 func (e *env) progress(title string, total int64) *progress {
-	p := &progress{title: clean(title), stop: make(chan struct{}), ended: make(chan struct{})}
+	p := &progress{title: escapeText(title), stop: make(chan struct{}), ended: make(chan struct{})}
 	p.total.Store(total)
 	p.text.Store("")
 	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -63,7 +63,7 @@ func (p *progress) print() {
 	}
 }
 
-// figure is how far it is, as a share where the total is known.
+// figure returns the progress, in percent where the total is known.
 func (p *progress) figure() string {
 	done, total := p.done.Load(), p.total.Load()
 	figure := fmt.Sprint(done)
@@ -81,17 +81,17 @@ func (p *progress) Set(done int64) {
 	}
 }
 
-// of changes how many steps there are; 0 and less mean unknown.
-func (p *progress) of(total int64) {
+// setTotal changes how many steps there are; 0 and less mean unknown.
+func (p *progress) setTotal(total int64) {
 	if p.total.Swap(total) != total && p.bar != nil {
 		p.bar.SetTotal(max(total, 0), false)
 	}
 }
 
-// note sets the text behind the figure.
-func (p *progress) note(text string) { p.text.Store(text) }
+// setNote sets the text behind the figure.
+func (p *progress) setNote(text string) { p.text.Store(text) }
 
-// End takes the last figure and stops.
+// End shows the last figure and stops.
 func (p *progress) End() {
 	if p.bar == nil {
 		close(p.stop)

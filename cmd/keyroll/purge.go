@@ -22,22 +22,22 @@ type purgeCommand struct {
 	Request  purgeRequest         `cmd:"" help:"Request the purge of a policy and of all that it protects."`
 	Approver purgeApproverCommand `cmd:"" help:"The approvers of purges: add, list."`
 	Approve  purgeApprove         `cmd:"" help:"Approve a purge with an approver's token; the second approval carries it out."`
-	Status   purgeStatus          `cmd:"" help:"Show how far a purge has come, or all of them."`
+	Status   purgeStatus          `cmd:"" help:"Show the progress of one purge, or of all."`
 }
 
 type purgeRequest struct {
 	connection
-	Policy  string `arg:"" help:"Name, GUID, or GUID of any revision."`
-	Reason  string `required:"" placeholder:"TEXT" help:"Why."`
-	Contact string `required:"" placeholder:"TEXT" help:"Who is asked about it."`
-	Force   bool   `help:"A vault of the policy, or a key in it, has been deleted already."`
-	Yes     bool   `short:"y" help:"Do not ask."`
+	Policy  string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
+	Reason  string `required:"" placeholder:"TEXT" help:"Reason for the purge."`
+	Contact string `required:"" placeholder:"TEXT" help:"Person to contact about it."`
+	Force   bool   `help:"Accept that a vault of the policy, or a key in it, has been deleted already."`
+	Yes     bool   `short:"y" help:"Do not ask for confirmation."`
 }
 
 func (c *purgeRequest) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		if !c.Yes {
-			question := fmt.Sprintf("Once two approvers have approved it, the purge of policy %q destroys all that it protects, for good. Request it?", c.Policy)
+			question := fmt.Sprintf("Once two approvers have approved it, the purge of policy %q destroys all that it protects, irreversibly. Request it?", c.Policy)
 			if err := e.confirm(question); err != nil {
 				return err
 			}
@@ -48,17 +48,17 @@ func (c *purgeRequest) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.purge(p)
+		return e.printPurge(p)
 	})
 }
 
-// confirm asks a person, and refuses where there is none.
+// confirm asks for a confirmation on the terminal, and refuses where there is none.
 func (e *env) confirm(question string) error {
 	if !term.IsTerminal(int(e.in.Fd())) {
-		return fail.New(api.Conflict, "this needs a confirmation, and there is no terminal to ask on").
-			WithHint("--yes goes on without asking; nothing was changed")
+		return fail.New(api.Conflict, "this needs a confirmation, and standard input is not a terminal").
+			WithHint("use --yes to go on without asking; nothing was changed")
 	}
-	fmt.Fprintf(e.err, "%s [y/N] ", clean(question))
+	fmt.Fprintf(e.err, "%s [y/N] ", escapeText(question))
 	answer, err := bufio.NewReader(e.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -77,15 +77,15 @@ type purgeApproverCommand struct {
 type purgeApproverAdd struct {
 	connection
 	Name         string `arg:"" help:"Name of the person."`
-	NewTokenFile string `name:"new-token-file" type:"path" required:"" placeholder:"FILE" help:"File that the approver's token is written to, readable by you alone. Hand it over and keep no copy."`
+	NewTokenFile string `name:"new-token-file" type:"path" required:"" placeholder:"FILE" help:"File that the approver's token is written to, readable only by you. Hand it over and keep no copy."`
 }
 
 func (c *purgeApproverAdd) Run(e *env) error {
-	return c.with(func(k *client.Client) (err error) {
-		// The token is told once: the file is there before it is.
+	return c.withClient(func(k *client.Client) (err error) {
+		// The server returns the token only once, so the file is created first.
 		file, err := files.OS.Create(c.NewTokenFile)
 		if errors.Is(err, fs.ErrExist) {
-			return fail.New(api.InvalidArgument, "%s exists; a token does not replace it", c.NewTokenFile)
+			return fail.New(api.InvalidArgument, "%s exists; a token file is not overwritten", c.NewTokenFile)
 		}
 		if err != nil {
 			return fail.New(api.InvalidArgument, "the token file cannot be written: %w", err)
@@ -98,10 +98,10 @@ func (c *purgeApproverAdd) Run(e *env) error {
 		}
 		_, err = io.WriteString(file, p.Token+"\n")
 		if err := errors.Join(err, file.Sync(), file.Close(), files.OS.SyncFolder(filepath.Dir(c.NewTokenFile))); err != nil {
-			return fmt.Errorf("approver %q is registered, and its token is lost: %w", p.Name, err)
+			return fmt.Errorf("approver %q was registered, but its token could not be stored and is lost: %w", p.Name, err)
 		}
 		return e.object(p.PurgeApprover, func(w io.Writer) {
-			fields(w, "name", p.Name, "created", when(p.Created), "token file", c.NewTokenFile)
+			fields(w, "name", p.Name, "created", formatTime(p.Created), "token file", c.NewTokenFile)
 		})
 	})
 }
@@ -109,90 +109,91 @@ func (c *purgeApproverAdd) Run(e *env) error {
 type purgeApproverList struct{ connection }
 
 func (c *purgeApproverList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListPurgeApprovers(e, api.None{})
 		if err != nil {
 			return err
 		}
-		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, when(p.Created)} })
+		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, formatTime(p.Created)} })
 	})
 }
 
 type purgeApprove struct {
 	connection
-	Policy string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Policy string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *purgeApprove) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		p, err := k.ApprovePurge(e, api.PolicyInput{Policy: c.Policy})
 		if err != nil {
 			return err
 		}
-		return e.purge(p)
+		return e.printPurge(p)
 	})
 }
 
 type purgeStatus struct {
 	connection
-	Policy string `arg:"" optional:"" help:"Name, GUID, or GUID of any revision; all purges unless given."`
+	Policy string `arg:"" optional:"" help:"Name, GUID, or GUID of any revision of the policy (default: all purges)."`
 }
 
 func (c *purgeStatus) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		if c.Policy == "" {
 			l, err := k.ListPurges(e, api.None{})
 			if err != nil {
 				return err
 			}
 			return list(e, l.Items, "policy state approvals containers requested done id", func(p api.Purge) []any {
-				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, when(p.Requested), whenDone(p.AvailabilityKeyDestroyed), p.PolicyID}
+				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, formatTime(p.Requested), formatOptionalTime(p.AvailabilityKeyDestroyed), p.PolicyID}
 			})
 		}
 		p, err := k.ShowPurge(e, api.PolicyInput{Policy: c.Policy})
 		if err != nil {
 			return err
 		}
-		return e.purge(p)
+		return e.printPurge(p)
 	})
 }
 
-// purge prints one purge, with the key versions that are left to the customer.
-func (e *env) purge(p api.Purge) error {
+// printPurge prints one purge, with the key versions that only the customer can destroy.
+func (e *env) printPurge(p api.Purge) error {
 	return e.object(p, func(w io.Writer) {
-		fields(w, "policy", p.Policy, "id", p.PolicyID, "state", p.State, "reason", p.Reason, "contact", p.Contact, "containers", p.Containers,
-			"requested", when(p.Requested))
+		pairs := []any{"policy", p.Policy, "id", p.PolicyID, "state", p.State, "reason", p.Reason, "contact", p.Contact, "containers", p.Containers,
+			"requested", formatTime(p.Requested)}
 		for _, a := range p.Approvals {
-			fields(w, "approved", fmt.Sprintf("%s by %s", when(a.At), a.Approver))
+			pairs = append(pairs, "approved", fmt.Sprintf("%s by %s", formatTime(a.At), a.Approver))
 		}
-		fields(w, "policy deleted", whenDone(p.PolicyDeleted), "containers marked", whenDone(p.ContainersMarked),
-			"availability key destroyed", whenDone(p.AvailabilityKeyDestroyed))
+		pairs = append(pairs, "policy deleted", formatOptionalTime(p.PolicyDeleted), "containers marked", formatOptionalTime(p.ContainersMarked),
+			"availability key destroyed", formatOptionalTime(p.AvailabilityKeyDestroyed))
 		if p.Message != "" {
-			fields(w, "message", p.Message)
+			pairs = append(pairs, "message", p.Message)
 		}
 		for _, kv := range p.Destroy {
-			fields(w, "still to be destroyed by you", kv.URI)
+			pairs = append(pairs, "still to be destroyed by you", kv.URI)
 		}
 		if p.Limit != "" {
-			fields(w, "limit", p.Limit)
+			pairs = append(pairs, "limit", p.Limit)
 		}
+		fields(w, pairs...)
 	})
 }
 
-func whenDone(t *time.Time) string {
+func formatOptionalTime(t *time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	return when(*t)
+	return formatTime(*t)
 }
 
 type policyRecover struct {
 	connection
-	Name string `arg:"" help:"Name, GUID, or GUID of any revision."`
+	Name string `arg:"" help:"Policy: name, GUID, or GUID of any revision."`
 }
 
 func (c *policyRecover) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		p, err := k.RecoverPolicy(e, api.PolicyInput{Policy: c.Name})
 		if err != nil {
 			return err
@@ -202,8 +203,8 @@ func (c *policyRecover) Run(e *env) error {
 }
 
 func (*purgeRequest) Help() string {
-	return help("Take away the service's permission in both vaults first: Remove-AzKeyVaultAccessPolicy. From the request on the policy takes in nothing, and the request cannot be withdrawn. "+
-		"Two approvers, neither of them who asked, then approve it; the second one's word deletes the policy, marks what it protects, and destroys the availability key.",
+	return help("First remove the service's permission in both vaults with Remove-AzKeyVaultAccessPolicy. From the request on the policy accepts no new containers, and the request cannot be withdrawn. "+
+		"Two approvers other than the requester then approve it; the second approval deletes the policy, marks everything that it protects as purged, and destroys the availability key.",
 		"keyroll purge request USA_mailboxes --reason leaving --contact security@contoso.com")
 }
 
@@ -219,11 +220,11 @@ func (*purgeApprove) Help() string {
 }
 
 func (*purgeStatus) Help() string {
-	return help("With the policy's GUID also after its name has gone to another policy. The key versions that are listed are what only you can destroy.",
+	return help("Use the policy's GUID if another policy has been given its name. Only you can destroy the key versions that are listed.",
 		"keyroll purge status", "keyroll purge status USA_mailboxes -o json")
 }
 
 func (*policyRecover) Help() string {
-	return help("For a site policy whose customer keys are both lost. Its availability key opens it until it stands under two new keys: Restore-SPODataEncryptionPolicy.",
+	return help("For a site policy whose two customer keys are both lost. Its availability key decrypts the sites until Restore-SPODataEncryptionPolicy has put the policy under two new keys.",
 		"keyroll policy recover Sites")
 }

@@ -21,7 +21,7 @@ import (
 	"keyroll/internal/longtest"
 )
 
-// house is a running server, and what a test asks of it through the command line.
+// house is a running server that a test uses through the command line.
 type house struct {
 	t    *testing.T
 	data string
@@ -61,7 +61,7 @@ func (h *house) stop() {
 	}
 }
 
-// outcome is what one command line came to.
+// outcome is the result of one command line.
 type outcome struct {
 	status      int
 	out, errOut string
@@ -98,7 +98,7 @@ func (h *house) runHere(args ...string) outcome {
 	return outcome{status, out.String(), errOut.String()}
 }
 
-// must runs what has to succeed and returns its standard output.
+// must runs a command line that has to succeed and returns its standard output.
 func (h *house) must(args ...string) string {
 	h.t.Helper()
 	o := h.run("", args...)
@@ -118,8 +118,8 @@ func (h *house) text(member string, args ...string) string {
 	return fmt.Sprint(dig(objects[0], member))
 }
 
-// inventory is everything that a refused command could have changed. It is
-// asked for so often that the commands run in this process.
+// inventory is everything that a refused command could have changed. It is read so
+// often that the commands run in this process.
 func (h *house) inventory() map[string]string {
 	h.t.Helper()
 	all := map[string]string{}
@@ -145,12 +145,12 @@ func (h *house) inventory() map[string]string {
 const (
 	legal  = "https://contoso.sharepoint.com/sites/legal"
 	oneBox = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: one\n\nbody\n"
-	// policyOf makes a policy from two keys; nothing of it is to stay.
+	// policyOf begins the command that creates a policy from two keys; it has to be refused.
 	policyOf = "New-DataEncryptionPolicy -Name Refused -AzureKeyIDs "
 	good     = "https://va1.vault.localhost/keys/key"
 )
 
-// stage is what the refused commands meet.
+// stage creates the state that the refused commands run against.
 const stage = `
 New-AzKeyVault -VaultName va1 -ResourceGroupName rg -Location westus -EnablePurgeProtection
 New-AzKeyVault -VaultName va2 -ResourceGroupName rg -Location eastus -EnablePurgeProtection
@@ -184,11 +184,11 @@ New-SPOSite -Url https://contoso.sharepoint.com/sites/c
 
 // TestBadInputIsRefusedAndChangesNothing runs one bad command line after the
 // other against one server. Each is refused with its exit status (2 where the
-// line itself is wrong, 1 where the service says no), says on standard error
-// what is wrong and nothing on standard output, and leaves everything as it was.
+// line itself is wrong, 1 where the service refuses), says on standard error
+// what is wrong and nothing on standard output, and changes nothing.
 // A vault whose challenge is malformed cannot be reached from here, since only
-// Azure's domains and keyroll's own are dialled: the rootkey room's
-// TestAMalformedChallengeIsLoggedAndDoesNotStick holds that.
+// Azure's domains and keyroll's own are dialled: the rootkey package's
+// TestAMalformedChallengeIsLoggedAndDoesNotStick covers that.
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"), "--page-slots", "1", "--roll-rate", "1")
 	h.must("shell", "-c", stage)
@@ -238,8 +238,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			if testing.Verbose() {
 				t.Logf("keyroll %q\n%s", args, o.errOut)
 			}
-			// In make test one look is for several commands; make test-long says which
-			// of them it was.
+			// In make test the inventory is compared once for several commands; make
+			// test-long compares it after each.
 			if asked++; asked%longtest.Of(16, 1) == 0 {
 				unchanged(t)
 			}
@@ -279,7 +279,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"unknown file", cmd("site", "get", legal, "nowhere.txt"), 1, []string{`file "nowhere.txt" does not exist [NotFound]`}},
 		{"unknown roll", cmd("roll", "pause", "123"), 1, []string{"roll 123 does not exist [NotFound]", "hint: keyroll roll list"}},
 		{"roll that is no id", cmd("roll", "watch", "newest"), 2, []string{`roll "newest" is no id of a roll`}},
-		{"unknown key in the ledger", cmd("key", "usage", "--vault", "va1", "--key", "kye"), 1, []string{"no policy has ever stood on such a key version [NotFound]"}},
+		{"unknown key in the ledger", cmd("key", "usage", "--vault", "va1", "--key", "kye"), 1, []string{"no policy uses or has ever used such a key version [NotFound]"}},
 
 		// Keys that cannot be customer keys.
 		{"the same key twice", shell(policyOf + good + ", " + good), 2, []string{`both keys stand in vault "va1"`, "two vaults"}},
@@ -300,7 +300,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"URI of a secret", shell(policyOf + good + ", https://va2.vault.localhost/secrets/key"), 2, []string{"is no key URI of a vault"}},
 		{"URI under a domain that only begins like ours", shell(policyOf + good + ", https://va2.vault.localhost.example.com/keys/key"), 2, []string{"is no key URI of a vault"}},
 
-		// Acts that the rules do not allow.
+		// Changes that the rules do not allow.
 		{"refresh with no new version", cmd("policy", "refresh", "USA_mailboxes"), 1,
 			[]string{`policy "USA_mailboxes" already stands on https://va1.vault.localhost`, "nothing was changed [NoNewVersion]", "hint: add a version first"}},
 		{"refresh with no new version, as cmdlet", shell("Set-DataEncryptionPolicy USA_mailboxes -Refresh"), 1,
@@ -310,7 +310,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"refresh of a policy of exact versions", cmd("policy", "refresh", "Sites"), 2, []string{"hint: update one key at a time"}},
 		{"update of a policy without versions", cmd("policy", "update", "USA_mailboxes", "--key-type", "primary", "--key", siteURI), 2, []string{"hint: refresh it"}},
 		{"refresh of what has no customer keys", cmd("policy", "refresh", "Service-managed"), 2, []string{"has no customer keys"}},
-		{"all generations of a deeper roll", cmd("policy", "refresh", "USA_mailboxes", "--all-generations"), 2, []string{"at depth root alone"}},
+		{"all generations of a deeper roll", cmd("policy", "refresh", "USA_mailboxes", "--all-generations"), 2, []string{"only at depth root"}},
 		{"a policy twice", shell("New-DataEncryptionPolicy -Name USA_mailboxes -AzureKeyIDs " + good + ", https://va2.vault.localhost/keys/key"), 1, []string{`policy "USA_mailboxes" exists`}},
 		{"a mailbox twice", cmd("mailbox", "create", "ALICE@contoso.com"), 1, []string{`"ALICE@contoso.com" exists [AlreadyExists]`}},
 		{"a site twice", cmd("site", "create", legal+"/"), 1, []string{"exists [AlreadyExists]"}},
@@ -323,8 +323,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"mail for nobody", cmd("mailbox", "import", "nobody@contoso.com", notMail), 1, []string{`mailbox "nobody@contoso.com" does not exist`}},
 		{"mail that is not there", cmd("mailbox", "import", "alice@contoso.com", filepath.Join(folder, "none.mbox")), 2, []string{"the file cannot be read: ", "none.mbox"}},
 		{"folder in place of a file", cmd("site", "put", legal, folder, "b.txt"), 2, []string{"is a folder, not a file"}},
-		{"range that is none", cmd("site", "get", legal, "a.txt", "--offset", "1", "--length=-5"), 2, []string{"are no range"}},
-		{"range beyond the end", cmd("site", "get", legal, "a.txt", "--offset", "7"), 1, []string{"lies outside the 7 bytes of the file [RangeNotSatisfiable]"}},
+		{"range that is none", cmd("site", "get", legal, "a.txt", "--offset", "1", "--length=-5"), 2, []string{"are not a valid range"}},
+		{"range beyond the end", cmd("site", "get", legal, "a.txt", "--offset", "7"), 1, []string{"is outside the 7 bytes of the file [RangeNotSatisfiable]"}},
 		{"path with ..", cmd("site", "put", legal, notMail, "../b.txt"), 2, []string{`"../b.txt" is not the path of a file`}},
 		{"path with .. within", cmd("site", "get", legal, "x/../a.txt"), 2, []string{`is not the path of a file`}},
 		{"absolute path", cmd("site", "put", legal, notMail, "/b.txt"), 2, []string{`"/b.txt" is not the path of a file`}},
@@ -356,14 +356,14 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"bad depth", cmd("policy", "refresh", "USA_mailboxes", "--depth", "blob"), 2, []string{`--depth must be one of "root","policy","container","content"`}},
 		{"bad key type", cmd("policy", "update", "Sites", "--key-type", "third", "--key", siteURI), 2, []string{`--key-type must be one of "primary","secondary"`}},
 		{"bad output", cmd("mailbox", "list", "-o", "xml"), 2, []string{`--output must be one of "text","json"`}},
-		{"no server", cmd("mailbox", "list", "--data", folder), 1, []string{"no server runs with data folder " + folder, "hint: start one with keyroll serve"}},
+		{"no server", cmd("mailbox", "list", "--data", folder), 1, []string{"no running server uses data folder " + folder, "hint: start one with keyroll serve"}},
 		{"server without a token", cmd("mailbox", "list", "--server", "https://127.0.0.1:1"), 2, []string{"--server needs a token", "hint: "}},
 		{"server that is no URL", cmd("mailbox", "list", "--server", "http://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 2, []string{"is not of the form https://HOST:PORT"}},
-		{"server that is not there", cmd("mailbox", "list", "--server", "https://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"https://127.0.0.1:1 was not reached"}},
+		{"server that is not there", cmd("mailbox", "list", "--server", "https://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"https://127.0.0.1:1 cannot be reached"}},
 		{"token that is none", cmd("mailbox", "list", "--server", h.url(), "--ca-file", filepath.Join(h.data, "ca.pem"), "--token-file", notToken(t)), 1, []string{"[Unauthenticated]"}},
 		{"server of nobody we trust", cmd("mailbox", "list", "--server", h.url(), "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"a certificate that is not trusted", "hint: "}},
 		{"verify of no folder", cmd("verify", "--data", filepath.Join(folder, "none")), 2, []string{"does not exist"}},
-		{"verify of another folder", cmd("verify", "--data", folder), 2, []string{"is no data folder"}},
+		{"verify of another folder", cmd("verify", "--data", folder), 2, []string{"is not a data folder"}},
 		{"demo in a folder that holds something", cmd("demo", "--data", folder, "--files", "testdata"), 1, []string{"is not empty [AlreadyExists]"}},
 		{"bench of nothing", cmd("bench", "roll", "--containers", "0", "--data", onDisk(t)), 2, []string{"0 containers cannot be rolled"}},
 		{"bench with pages of nothing", cmd("bench", "roll", "--page-slots", "0"), 2, []string{"--page-slots: 0 is not within 1 to 1024"}},
@@ -387,7 +387,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	unchanged(t)
 }
 
-// TestTransfersThatEndEarlyKeepNothing sends less than it said it would.
+// TestTransfersThatEndEarlyKeepNothing sends less than the stated length.
 func TestTransfersThatEndEarlyKeepNothing(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"))
 	h.must("mailbox", "create", "alice@contoso.com")
@@ -416,7 +416,7 @@ func TestTransfersThatEndEarlyKeepNothing(t *testing.T) {
 }
 
 // TestServeRefusesAFolderThatIsNotItsOwn starts serve on data folders that it
-// must not touch, and with flags that do not fit.
+// must not change, and with flags that contradict each other.
 func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	h := serve(t, data, "--vault-domain", "vault.contoso.net")
@@ -446,11 +446,11 @@ func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
 		{"another seal", write(bytes.Repeat([]byte{7}, len(seal))), write(seal), nil, 1, "[WrongSeal]", ""},
 		{"damaged seal", write(seal[1:]), write(seal), nil, 2, "does not hold exactly 32 bytes", ""},
 		{"another vault domain", nothing, nothing, []string{"--vault-domain", "vault.azure.net"}, 1,
-			"this database's vaults stand under vault.contoso.net, not under vault.azure.net [Conflict]", "leave --vault-domain out"},
-		{"vault domain that is none", nothing, nothing, []string{"--vault-domain", "contoso.net"}, 2, `vault domain "contoso.net" does not begin with vault.`, ""},
+			"the vault domain of this database is vault.contoso.net, not vault.azure.net [Conflict]", "omit --vault-domain"},
+		{"vault domain that is none", nothing, nothing, []string{"--vault-domain", "contoso.net"}, 2, `vault domain "contoso.net" must be a lower-case domain that begins with vault.`, ""},
 		{"no page slots", nothing, nothing, []string{"--page-slots", "0"}, 2, "--page-slots: 0 is not within 1 to 1024", ""},
 		{"too many page slots", nothing, nothing, []string{"--page-slots", "5000"}, 2, "--page-slots: 5000 is not within 1 to 1024", ""},
-		{"roll rate below nothing", nothing, nothing, []string{"--roll-rate=-1"}, 2, "roll rate -1 is below 0", ""},
+		{"roll rate below nothing", nothing, nothing, []string{"--roll-rate=-1"}, 2, "roll rate -1 must not be below 0", ""},
 		{"address that is none", nothing, nothing, []string{"--listen", "nowhere"}, 2, "cannot listen on nowhere", "--listen"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -480,8 +480,8 @@ func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
 	}
 }
 
-// sums has the SHA-256 of every file below dir. What SQLite keeps beside a
-// database while it is open is none of its content.
+// sums has the SHA-256 of every file below dir, except the files that SQLite keeps
+// next to a database while it is open.
 func sums(t *testing.T, dir string) map[string][sha256.Size]byte {
 	t.Helper()
 	all := map[string][sha256.Size]byte{}

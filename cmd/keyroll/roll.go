@@ -15,13 +15,13 @@ type rollCommand struct {
 	Watch  rollWatch  `cmd:"" help:"Follow a roll to its end; exit 1 if it does not finish."`
 	Pause  rollPause  `cmd:"" help:"Pause a running roll."`
 	Resume rollResume `cmd:"" help:"Resume a paused or failed roll."`
-	Cancel rollCancel `cmd:"" help:"Cancel a roll that has brought nothing over yet."`
+	Cancel rollCancel `cmd:"" help:"Cancel a roll that has moved nothing yet."`
 }
 
 type rollList struct{ connection }
 
 func (c *rollList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListRolls(e, api.None{})
 		if err != nil {
 			return err
@@ -29,21 +29,21 @@ func (c *rollList) Run(e *env) error {
 		return list(e, l.Items, "id policy state done total complete started finished", func(r api.Roll) []any {
 			finished := "-"
 			if r.Finished != nil {
-				finished = when(*r.Finished)
+				finished = formatTime(*r.Finished)
 			}
-			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), when(r.Started), finished}
+			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), formatTime(r.Started), finished}
 		})
 	})
 }
 
-// oneRoll names one roll.
+// oneRoll is the command line of a command for one roll.
 type oneRoll struct {
 	connection
 	Roll string `arg:"" help:"Id of the roll."`
 }
 
 func (c oneRoll) run(e *env, act func(*client.Client, context.Context, api.RollInput) (api.Roll, error)) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := act(k, e, api.RollInput{Roll: c.Roll})
 		if err != nil {
 			return err

@@ -13,7 +13,7 @@ import (
 )
 
 func (c *rollWatch) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		seen := func(api.Roll) error { return nil }
 		if e.asJSON {
 			seen = stream(jsonTo(e.out))
@@ -37,13 +37,13 @@ func (c *rollWatch) Run(e *env) error {
 }
 
 const (
-	// watchEvery is how often a watched roll is asked for.
+	// watchEvery is how often a watched roll is requested.
 	watchEvery = 250 * time.Millisecond
 	// streamEvery bounds how often a roll that runs is printed.
 	streamEvery = time.Second
 )
 
-// stream prints a roll whenever something has changed, and how it ended.
+// stream prints a roll whenever something has changed, and once when it has ended.
 func stream(to *json.Encoder) func(api.Roll) error {
 	var last api.Roll
 	var at time.Time
@@ -61,7 +61,7 @@ func watch(e *env, k *client.Client, id string) (api.Roll, error) {
 	return watchEach(e, k, id, func(api.Roll) error { return nil })
 }
 
-// watchEach is watch, and tells seen what it saw.
+// watchEach is watch, and calls seen with each state of the roll.
 func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (api.Roll, error) {
 	r, err := k.ShowRoll(e, api.RollInput{Roll: id})
 	if err != nil {
@@ -74,9 +74,9 @@ func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (
 	defer tick.Stop()
 	for {
 		done, total := rollProgress(r)
-		bar.of(total)
+		bar.setTotal(total)
 		bar.Set(done)
-		bar.note(rollNote(r))
+		bar.setNote(rollNote(r))
 		if err := seen(r); err != nil {
 			return r, err
 		}
@@ -94,7 +94,8 @@ func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (
 	}
 }
 
-// rollProgress is what a roll has done, and has to do, in what its depth counts.
+// rollProgress returns how far a roll is, in the unit that its depth counts:
+// containers, blobs or bytes.
 func rollProgress(r api.Roll) (done, total int64) {
 	switch r.Depth {
 	case api.DepthContainer:
@@ -105,23 +106,23 @@ func rollProgress(r api.Roll) (done, total int64) {
 	return r.Done, r.Total
 }
 
-// rollRate is how fast a roll goes, in what its stage counts.
+// rollRate is the rate of a roll in the unit that its stage counts.
 func rollRate(r api.Roll) string {
 	switch r.Stage {
 	case api.StageContainer:
 		return fmt.Sprintf("%.0f blobs/s", r.PerSecond)
 	case api.StageContent:
-		return size(int64(r.PerSecond)) + "/s"
+		return formatSize(int64(r.PerSecond)) + "/s"
 	}
 	return fmt.Sprintf("%.0f containers/s", r.PerSecond)
 }
 
-// whole prints a time in whole seconds.
-func whole(s float64) string {
+// wholeSeconds prints a time in whole seconds.
+func wholeSeconds(s float64) string {
 	return time.Duration(min(s, 1e9) * float64(time.Second)).Round(time.Second).String()
 }
 
-// rollNote is what stands behind the figure of a roll that is watched.
+// rollNote is the text behind the progress figure of a roll that is watched.
 func rollNote(r api.Roll) string {
 	var notes []string
 	if r.PerSecond > 0 {
@@ -140,18 +141,18 @@ func rollNote(r api.Roll) string {
 		}
 	}
 	if r.Late {
-		notes = append(notes, "late for "+when(r.Deadline))
+		notes = append(notes, "late for "+formatTime(r.Deadline))
 	}
 	if r.Message != "" {
 		notes = append(notes, r.Message)
 	} else if r.PerSecond > 0 {
-		notes = append(notes, whole(r.ETASeconds)+" left")
+		notes = append(notes, wholeSeconds(r.ETASeconds)+" left")
 	}
-	return clean(strings.Join(notes, ", "))
+	return escapeText(strings.Join(notes, ", "))
 }
 
-// stillNeeded says, of a roll that has ended, which older key versions its
-// policy needs all the same, and for what.
+// stillNeeded lists, for a roll that has ended, the older key versions that its
+// policy still needs, and for what.
 func stillNeeded(e *env, k *client.Client, r api.Roll) ([]string, error) {
 	if e.asJSON || r.State == api.RollRunning || r.State == api.RollPaused {
 		return nil, nil
@@ -168,14 +169,14 @@ func stillNeeded(e *env, k *client.Client, r api.Roll) ([]string, error) {
 	for _, u := range usage.Items {
 		current := u.Vault == p.Primary.Vault && u.Version == p.Primary.Version || u.Vault == p.Secondary.Vault && u.Version == p.Secondary.Version
 		if u.Policy == p.Name && u.Verdict == api.InUse && !current {
-			lines = append(lines, fmt.Sprintf("version %s of key %s in vault %s, by %s", u.Version, u.Key, u.Vault, users(u)))
+			lines = append(lines, fmt.Sprintf("version %s of key %s in vault %s, by %s", u.Version, u.Key, u.Vault, usersOf(u)))
 		}
 	}
 	return lines, nil
 }
 
-// users names what needs a key version.
-func users(u api.KeyUsage) string {
+// usersOf lists what needs a key version.
+func usersOf(u api.KeyUsage) string {
 	var list []string
 	for _, of := range []struct {
 		n    int64
@@ -187,20 +188,20 @@ func users(u api.KeyUsage) string {
 		}
 	}
 	if len(list) == 0 {
-		return "its policy keys alone"
+		return "its policy keys only"
 	}
 	return strings.Join(list, ", ")
 }
 
-// showRoll prints a roll, and the key versions that are needed although it ended.
+// showRoll prints a roll, and the older key versions that are still needed after it.
 func showRoll(w io.Writer, r api.Roll, needed []string) {
 	pairs := []any{"roll", r.ID, "policy", r.Policy, "depth", r.Depth, "state", r.State,
-		"done", fmt.Sprintf("%d of %d (%.1f %%)", r.Done, r.Total, r.PercentComplete), "started", when(r.Started)}
+		"done", fmt.Sprintf("%d of %d (%.1f %%)", r.Done, r.Total, r.PercentComplete), "started", formatTime(r.Started)}
 	if r.BlobsTotal > 0 {
 		pairs = append(pairs, "blobs", fmt.Sprintf("%d of %d", r.BlobsDone, r.BlobsTotal))
 	}
 	if r.BytesTotal > 0 {
-		pairs = append(pairs, "content", fmt.Sprintf("%s of %s", size(r.BytesDone), size(r.BytesTotal)))
+		pairs = append(pairs, "content", fmt.Sprintf("%s of %s", formatSize(r.BytesDone), formatSize(r.BytesTotal)))
 	}
 	if r.Stage != "" {
 		pairs = append(pairs, "stage", r.Stage)
@@ -209,9 +210,9 @@ func showRoll(w io.Writer, r api.Roll, needed []string) {
 		pairs = append(pairs, "from policy", r.Source)
 	}
 	if r.Finished != nil {
-		pairs = append(pairs, "finished", when(*r.Finished))
+		pairs = append(pairs, "finished", formatTime(*r.Finished))
 	} else {
-		deadline := when(r.Deadline)
+		deadline := formatTime(r.Deadline)
 		if r.Late {
 			deadline += " (late)"
 		}
@@ -221,10 +222,10 @@ func showRoll(w io.Writer, r api.Roll, needed []string) {
 		pairs = append(pairs, "limit", fmt.Sprintf("%d containers/s", r.ContainersPerSecond))
 	}
 	if r.BytesPerSecond > 0 {
-		pairs = append(pairs, "limit", size(r.BytesPerSecond)+"/s")
+		pairs = append(pairs, "limit", formatSize(r.BytesPerSecond)+"/s")
 	}
 	if r.PerSecond > 0 {
-		pairs = append(pairs, "rate", rollRate(r), "remaining time", whole(r.ETASeconds))
+		pairs = append(pairs, "rate", rollRate(r), "remaining time", wholeSeconds(r.ETASeconds))
 	}
 	if len(r.Nodes) > 0 {
 		pairs = append(pairs, "nodes", strings.Join(r.Nodes, ", "))

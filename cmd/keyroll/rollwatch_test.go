@@ -7,7 +7,7 @@ import (
 	"keyroll/api"
 )
 
-// What a watched roll shows behind its figure.
+// The text that a watched roll shows behind its figure.
 func TestNoteOfAWatchedRoll(t *testing.T) {
 	deadline := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	for _, test := range []struct {

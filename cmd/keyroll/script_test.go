@@ -40,12 +40,12 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts of testdata/script; keyroll in them is a real
-// child process. The commands that they use beside those of testscript:
+// child process. Commands in addition to those of testscript:
 //
 //	status N COMMAND…               run it; it exits with exactly N
 //	ready DIR                       wait until the server of data folder DIR answers /readyz
 //	server DIR                      set URL to that of the server of data folder DIR
-//	sigterm                         send SIGTERM to what runs in the background; wait then wants exit status 0
+//	sigterm                         send SIGTERM to the background command; wait then expects exit status 0
 //	poll FIELD VALUE COMMAND…       run it again and again until FIELD of its one JSON object is VALUE
 //	jsonlines [N]                   standard output is JSON objects, one a line, and nothing else; N of them
 //	field VARIABLE FIELD [KEY=VAL]  set VARIABLE to FIELD of the JSON object on standard output, or of the one line where KEY is VAL
@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 //	keep DIR, restore DIR           copy a folder aside, and back
 //	sql FILE STATEMENT              run a statement on an SQLite database
 //	s3 VARIABLE VARIABLE            set one to the address of a new and empty S3 store, the other to the folder of its objects
-//	orphan DIR                      put an old blob that nothing names among the objects in DIR
+//	orphan DIR                      put an old blob that nothing references among the objects in DIR
 //	postgres VARIABLE               set VARIABLE to the address of a new and empty PostgreSQL database
 func TestScripts(t *testing.T) {
 	deadline, ok := t.Deadline()
@@ -102,7 +102,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// orphan puts a blob of 2025 beside those of the one tenant.
+// orphan puts a blob of 2025 among those of the only tenant.
 func orphan(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, len(args) == 1, "orphan DIR")
 	tenants, err := filepath.Glob(filepath.Join(args[0], "*", "*"))

@@ -14,23 +14,23 @@ import (
 )
 
 type serveCommand struct {
-	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (${default})."`
+	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (default: ${default})."`
 	stores
-	Listen                string        `name:"listen" default:"127.0.0.1:8443" env:"KEYROLL_LISTEN" placeholder:"ADDRESS" help:"Address to listen on (${default})."`
-	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults, begins with vault. (vault.localhost). It is written into the database at first start."`
-	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (${default})."`
-	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key gets a new version by itself (${default})."`
-	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers a second that rolls may bring over; no limit unless given."`
-	StrictLevel           bool          `name:"strict-recovery-level" help:"Take customer keys of recovery level Recoverable+ProtectedSubscription alone."`
-	NoCollect             bool          `name:"no-collect" help:"No daily collection of blobs that nothing names, as is wanted while a database from an older copy is in use."`
+	Listen                string        `name:"listen" default:"127.0.0.1:8443" env:"KEYROLL_LISTEN" placeholder:"ADDRESS" help:"Address to listen on (default: ${default})."`
+	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults; it begins with vault. (default: vault.localhost). It is fixed at the first start."`
+	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (default: ${default})."`
+	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key is given a new version automatically (default: ${default})."`
+	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers per second that the rolls of this node may move together (default: no limit)."`
+	StrictLevel           bool          `name:"strict-recovery-level" help:"Accept only customer keys of recovery level Recoverable+ProtectedSubscription."`
+	NoCollect             bool          `name:"no-collect" help:"Turn off the daily deletion of blobs that the database does not reference. Use it while a database that was restored from an older copy is in use."`
 	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
-	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at once; by default what the limit on open files allows (ulimit -n), 4096 at most."`
-	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at once from one address, or one IPv6 network of 64 bits; by default half of all."`
-	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. From it any number of connections is taken, and X-Forwarded-For is believed."`
-	KeyVaultLimits        bool          `name:"key-vault-limits" help:"Hold callers of the embedded vaults to the limits of Azure Key Vault: in ten seconds 4,000 requests, 2,000 operations with HSM keys and 10 new keys for each vault. More are refused with 429."`
+	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at a time (default: as many as the limit on open files allows (ulimit -n), at most 4096)."`
+	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at a time from one address, or from one /64 network of IPv6 (default: half of --max-connections)."`
+	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. Of the two limits only --max-connections applies to its connections; --max-connections-per-source applies to the addresses in its X-Forwarded-For, which is trusted."`
+	KeyVaultLimits        bool          `name:"key-vault-limits" help:"Apply the limits of Azure Key Vault to callers of the embedded vaults: per vault and ten seconds 4,000 requests, 2,000 operations with HSM keys and 10 new keys. Further requests are refused with 429."`
 }
 
-// limits are what the flags say of callers.
+// limits returns the limits on connections that the flags set.
 func (c *serveCommand) limits() listen.Limits {
 	l := listen.Limits{Connections: c.MaxConnections, PerSource: c.MaxPerSource}
 	for _, p := range c.TrustedProxies {
@@ -57,7 +57,7 @@ func (p *prefix) UnmarshalText(text []byte) error {
 }
 
 func (c *serveCommand) Run(e *env) error {
-	signal.Ignore(syscall.SIGHUP) // the end of the terminal or the session that started it is not its own
+	signal.Ignore(syscall.SIGHUP) // the server goes on when the terminal or the session that started it ends
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
 		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
@@ -93,7 +93,7 @@ func (s slots) Validate() error {
 // Validate is called by kong when flags have been read.
 func (c *serveCommand) Validate() error {
 	if c.AvailabilityRollEvery <= 0 {
-		return fmt.Errorf("--availability-roll-every: %v is no age", c.AvailabilityRollEvery)
+		return fmt.Errorf("--availability-roll-every: %v is not a valid age; it must be above 0", c.AvailabilityRollEvery)
 	}
 	if c.MaxConnections < 0 || c.MaxPerSource < 0 {
 		return errors.New("--max-connections and --max-connections-per-source cannot be below 0")

@@ -24,14 +24,14 @@ import (
 
 type shellCommand struct {
 	connection
-	VaultDomain string  `name:"vault-domain" default:"${vaultDomain}" placeholder:"DOMAIN" help:"Domain of the vaults of a --server elsewhere (${default})."`
+	VaultDomain string  `name:"vault-domain" default:"${vaultDomain}" placeholder:"DOMAIN" help:"Domain of the vaults of --server (default: ${default})."`
 	Command     *string `name:"command" short:"c" placeholder:"TEXT" help:"Cmdlet lines to run."`
-	File        string  `arg:"" optional:"" type:"path" placeholder:"FILE.ps1" help:"File of cmdlet lines to run; without -c and a file the shell reads standard input, and is interactive on a terminal."`
+	File        string  `arg:"" optional:"" type:"path" placeholder:"FILE.ps1" help:"File of cmdlet lines to run. Without -c and without a file the shell reads standard input, and is interactive on a terminal."`
 }
 
 func (c *shellCommand) Run(e *env) error {
 	if c.Command != nil && c.File != "" {
-		return fail.New(api.InvalidArgument, "-c and a file are both given; name one")
+		return fail.New(api.InvalidArgument, "-c and a file are both given; use only one of them")
 	}
 	t, err := c.find()
 	if err != nil {
@@ -74,8 +74,8 @@ func (c *shellCommand) Run(e *env) error {
 	return statusError(fail.Lookup(fail.CodeOf(err)).Exit)
 }
 
-// checkTenant makes a first request if a tenant was named: vaults do not check
-// whose token they are shown, the service does.
+// checkTenant makes a first request to the service if a tenant was named: vaults do
+// not check that the token belongs to that tenant, the service does.
 func (t target) checkTenant(ctx context.Context) error {
 	if t.client.Tenant == "" {
 		return nil
@@ -92,7 +92,7 @@ func (t target) checkTenant(ctx context.Context) error {
 // shell runs cmdlet lines against one server.
 type shell struct {
 	options cmdlet.Options
-	// close closes the connections that are at rest.
+	// close closes idle connections.
 	close func()
 }
 
@@ -118,8 +118,8 @@ func (t target) shell(e *env) (shell, error) {
 	}, nil
 }
 
-// transport trusts the server's authority and dials the server for its vaults,
-// whose names no resolver needs to know.
+// transport trusts the server's certificate authority and connects to the server for
+// its vaults, so that their names need not be in the DNS.
 func (t target) transport() (*http.Transport, error) {
 	u, err := url.Parse(t.URL)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 type siteCommand struct {
 	Create siteCreate `cmd:"" help:"Create a site."`
-	Put    sitePut    `cmd:"" help:"Store a file, in place of one at the same path."`
+	Put    sitePut    `cmd:"" help:"Store a file; a file at the same path is replaced."`
 	Get    siteGet    `cmd:"" help:"Write a file, or a part of it, to standard output."`
 	Ls     siteLs     `cmd:"" help:"List the files of a site."`
 	List   siteList   `cmd:"" help:"List sites and what they are encrypted with."`
@@ -20,30 +20,30 @@ type siteCommand struct {
 
 type siteCreate struct {
 	connection
-	URL string `arg:"" help:"URL, as https://contoso.sharepoint.com/sites/legal."`
+	URL string `arg:"" help:"URL of the site, for example https://contoso.sharepoint.com/sites/legal."`
 }
 
 func (c *siteCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CreateSiteInput
 		in.Body.URL = c.URL
 		s, err := k.CreateSite(e, in)
 		if err != nil {
 			return err
 		}
-		return e.site(s)
+		return e.printSite(s)
 	})
 }
 
 type sitePut struct {
 	connection
-	URL  string `arg:"" help:"The site."`
+	URL  string `arg:"" help:"URL of the site."`
 	File string `arg:"" type:"path" help:"The file to store, or - for standard input."`
 	Path string `arg:"" help:"Its path within the site."`
 }
 
 func (c *sitePut) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in, total, done, err := e.open(c.File)
 		if err != nil {
 			return err
@@ -55,23 +55,23 @@ func (c *sitePut) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored at %s\n", size(f.Bytes), clean(f.Path)) })
+		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored at %s\n", formatSize(f.Bytes), escapeText(f.Path)) })
 	})
 }
 
 type siteGet struct {
 	connection
-	URL    string `arg:"" help:"The site."`
+	URL    string `arg:"" help:"URL of the site."`
 	Path   string `arg:"" help:"Path of the file within the site."`
-	Offset int64  `name:"offset" default:"0" help:"First byte to write."`
-	Length int64  `name:"length" default:"-1" help:"Bytes to write; -1 for all that follow."`
+	Offset int64  `name:"offset" default:"0" help:"First byte to write (default: 0)."`
+	Length int64  `name:"length" default:"-1" help:"Number of bytes to write (default: all that follow)."`
 }
 
 func (c *siteGet) Run(e *env) error {
 	if c.Offset < 0 || c.Length < -1 || c.Length == 0 {
-		return fail.New(api.InvalidArgument, "offset %d and length %d are no range: it begins at 0 or later and has a byte or more", c.Offset, c.Length)
+		return fail.New(api.InvalidArgument, "offset %d and length %d are not a valid range: the offset is at least 0 and the length at least 1", c.Offset, c.Length)
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		r, err := k.GetFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, c.Offset, c.Length)
 		return e.copy(r, err)
 	})
@@ -79,24 +79,24 @@ func (c *siteGet) Run(e *env) error {
 
 type siteLs struct {
 	connection
-	URL string `arg:"" help:"The site."`
+	URL string `arg:"" help:"URL of the site."`
 }
 
 func (c *siteLs) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListFiles(e, api.SiteInput{Site: c.URL})
 		if err != nil {
 			return err
 		}
-		return list(e, l.Items, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, when(f.Modified), f.Path} })
+		return list(e, l.Items, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} })
 	})
 }
 
 type siteList struct{ connection }
 
 func (c *siteList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
-		items, err := all(func(after string) ([]api.Site, string, error) {
+	return c.withClient(func(k *client.Client) error {
+		items, err := collectPages(func(after string) ([]api.Site, string, error) {
 			l, err := k.ListSites(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
 		})
@@ -104,29 +104,28 @@ func (c *siteList) Run(e *env) error {
 			return err
 		}
 		return list(e, items, "url items bytes policy dataEncryptionPolicyID", func(s api.Site) []any {
-			return []any{s.URL, s.Items, size(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
+			return []any{s.URL, s.Items, formatSize(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
 
 type siteShow struct {
 	connection
-	URL string `arg:"" help:"The site."`
+	URL string `arg:"" help:"URL of the site."`
 }
 
 func (c *siteShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		s, err := k.ShowSite(e, api.SiteInput{Site: c.URL})
 		if err != nil {
 			return err
 		}
-		return e.site(s)
+		return e.printSite(s)
 	})
 }
 
-func (e *env) site(s api.Site) error {
+func (e *env) printSite(s api.Site) error {
 	return e.object(s, func(w io.Writer) {
-		fields(w, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", size(s.Bytes), "created", when(s.Created))
-		protection(w, s.Protection)
+		protected(w, s.Protection, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", formatSize(s.Bytes), "created", formatTime(s.Created))
 	})
 }

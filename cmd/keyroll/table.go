@@ -31,7 +31,7 @@ func list[T any](e *env, items []T, columns string, row func(T) []any) error {
 			if i > 0 {
 				fmt.Fprint(w, "\t")
 			}
-			fmt.Fprint(w, clean(fmt.Sprint(cell)))
+			fmt.Fprint(w, escapeText(fmt.Sprint(cell)))
 		}
 		fmt.Fprintln(w)
 	}
@@ -42,20 +42,20 @@ func list[T any](e *env, items []T, columns string, row func(T) []any) error {
 func fields(w io.Writer, pairs ...any) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		fmt.Fprintf(t, "%v:\t%s\n", pairs[i], clean(fmt.Sprint(pairs[i+1])))
+		fmt.Fprintf(t, "%v:\t%s\n", pairs[i], escapeText(fmt.Sprint(pairs[i+1])))
 	}
 	t.Flush()
 }
 
-// clean is a text of others as a terminal may be given it.
-func clean(s string) string { return name.Escape(s, "") }
+// escapeText escapes control characters, so that text from elsewhere can go to a terminal.
+func escapeText(s string) string { return name.Escape(s, "") }
 
-// jsonTo encodes values to w as JSON that a terminal may be given, too.
+// jsonTo encodes values to w as JSON whose control characters are escaped for a terminal.
 func jsonTo(w io.Writer) *json.Encoder { return json.NewEncoder(escaped{w}) }
 
 type escaped struct{ io.Writer }
 
-// Write is given whole values by json.Encoder.
+// Write relies on json.Encoder, which passes whole values.
 func (e escaped) Write(p []byte) (int, error) {
 	if _, err := io.WriteString(e.Writer, name.EscapeJSON(string(p))); err != nil {
 		return 0, err
@@ -63,15 +63,15 @@ func (e escaped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func when(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// size prints a number of bytes in binary units (IEC 80000-13).
-func size(n int64) string {
+// formatSize prints a number of bytes in binary units (IEC 80000-13).
+func formatSize(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)
@@ -83,11 +83,11 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(div), "KMGTPE"[exp])
 }
 
-// all collects every part of a list.
-func all[T any](part func(after string) ([]T, string, error)) ([]T, error) {
+// collectPages collects the items of every page of a list.
+func collectPages[T any](page func(after string) ([]T, string, error)) ([]T, error) {
 	var items []T
 	for after := ""; ; {
-		more, next, err := part(after)
+		more, next, err := page(after)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +113,7 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 1 || n > math.MaxInt64/unit {
-		return fmt.Errorf("%q is no number of bytes as 4096, 64KiB, 1GiB", text)
+		return fmt.Errorf("%q is not a number of bytes such as 4096, 64KiB or 1GiB", text)
 	}
 	*b = byteSize(n * unit)
 	return nil

@@ -18,24 +18,24 @@ type tenantCommand struct {
 	Create tenantCreate `cmd:"" help:"Create a tenant, and write the token of its admin to a file."`
 	List   tenantList   `cmd:"" help:"List tenants."`
 	Show   tenantShow   `cmd:"" help:"Show a tenant."`
-	Set    tenantSet    `cmd:"" help:"Say which vaults outside this keyroll a tenant may use."`
+	Set    tenantSet    `cmd:"" help:"Set which vaults outside this keyroll a tenant may use."`
 }
 
 type tenantCreate struct {
 	connection
 	Name         string `arg:"" help:"Name of the tenant."`
-	NewTokenFile string `name:"new-token-file" type:"path" placeholder:"FILE" help:"File that the token of the tenant's admin is written to; with --data tenants/GUID.token in the data folder unless given."`
+	NewTokenFile string `name:"new-token-file" type:"path" placeholder:"FILE" help:"File that the token of the tenant's admin is written to (default with --data: tenants/GUID.token in the data folder)."`
 }
 
-// createdTenant is a tenant and where the token of its admin stands, which is
-// never printed.
+// createdTenant is a tenant and the file with the token of its admin; the token
+// itself is never printed.
 type createdTenant struct {
 	api.Tenant
 	TokenFile string `json:"tokenFile"`
 }
 
 func (c *tenantCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) (err error) {
+	return c.withClient(func(k *client.Client) (err error) {
 		file, err := c.newTokenFile()
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func (c *tenantCreate) Run(e *env) error {
 			name = c.tokenFileOf(t.ID)
 		}
 		if err := file.write(t.AdminToken, name); err != nil {
-			return fmt.Errorf("tenant %q is made, and the token of its admin is lost: %w", t.Name, err)
+			return fmt.Errorf("tenant %q was created, but the token of its admin could not be stored and is lost: %w", t.Name, err)
 		}
 		return e.object(createdTenant{t.Tenant, name}, func(w io.Writer) {
 			fields(w, "name", t.Name, "id", t.ID, "token file", name)
@@ -60,8 +60,8 @@ func (c *tenantCreate) Run(e *env) error {
 	})
 }
 
-// tokenFile is a file that a token is written to: it is made before the token
-// is, so that a token is not told to who cannot keep it.
+// tokenFile is a file that a token is written to. It is created before the token is
+// requested, because the server returns a token only once.
 type tokenFile struct{ *files.Draft }
 
 func (c *tenantCreate) newTokenFile() (tokenFile, error) {
@@ -70,10 +70,10 @@ func (c *tenantCreate) newTokenFile() (tokenFile, error) {
 	case c.NewTokenFile != "":
 		folder = filepath.Dir(c.NewTokenFile)
 		if _, err := os.Lstat(c.NewTokenFile); err == nil {
-			return tokenFile{}, fail.New(api.InvalidArgument, "%s exists; a token does not replace it", c.NewTokenFile)
+			return tokenFile{}, fail.New(api.InvalidArgument, "%s exists; a token file is not overwritten", c.NewTokenFile)
 		}
 	case c.Server != "":
-		return tokenFile{}, fail.New(api.InvalidArgument, "the token of the tenant's admin needs a file to go to").
+		return tokenFile{}, fail.New(api.InvalidArgument, "a file is needed for the token of the tenant's admin").
 			WithHint("name one with --new-token-file")
 	default:
 		if err := files.MkdirAll(files.OS, folder); err != nil {
@@ -98,36 +98,36 @@ func (f tokenFile) write(token, name string) error {
 type tenantList struct{ connection }
 
 func (c *tenantList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
-		items, err := all(func(after string) ([]api.Tenant, string, error) {
+	return c.withClient(func(k *client.Client) error {
+		items, err := collectPages(func(after string) ([]api.Tenant, string, error) {
 			l, err := k.ListTenants(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
 			return l.Items, l.Next, err
 		})
 		if err != nil {
 			return err
 		}
-		return list(e, items, "name created id", func(t api.Tenant) []any { return []any{t.Name, when(t.Created), t.ID} })
+		return list(e, items, "name created id", func(t api.Tenant) []any { return []any{t.Name, formatTime(t.Created), t.ID} })
 	})
 }
 
 type tenantShow struct {
 	connection
-	Name string `arg:"" help:"Name or GUID."`
+	Name string `arg:"" help:"Name or GUID of the tenant."`
 }
 
 func (c *tenantShow) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		t, err := k.ShowTenant(e, api.TenantInput{Tenant: c.Name})
 		if err != nil {
 			return err
 		}
-		return e.tenant(t)
+		return e.printTenant(t)
 	})
 }
 
-func (e *env) tenant(t api.Tenant) error {
+func (e *env) printTenant(t api.Tenant) error {
 	return e.object(t, func(w io.Writer) {
-		shown := []any{"name", t.Name, "id", t.ID, "created", when(t.Created)}
+		shown := []any{"name", t.Name, "id", t.ID, "created", formatTime(t.Created)}
 		if len(t.Directories) > 0 {
 			shown = append(shown, "Entra directories", strings.Join(t.Directories, " "))
 		}
@@ -140,18 +140,18 @@ func (e *env) tenant(t api.Tenant) error {
 
 type tenantSet struct {
 	connection
-	Name            string   `arg:"" help:"Name or GUID."`
+	Name            string   `arg:"" help:"Name or GUID of the tenant."`
 	Directory       []string `name:"directory" placeholder:"GUID" help:"Entra directory whose vaults the tenant may use; may be repeated."`
 	Vault           []string `name:"vault" placeholder:"URL" help:"Vault that the tenant may use, in a directory that several tenants share; may be repeated."`
-	RemoveDirectory []string `name:"remove-directory" placeholder:"GUID" help:"Entra directory whose vaults it may use no more."`
-	RemoveVault     []string `name:"remove-vault" placeholder:"URL" help:"Vault that it may use no more."`
+	RemoveDirectory []string `name:"remove-directory" placeholder:"GUID" help:"Entra directory whose vaults the tenant may no longer use; may be repeated."`
+	RemoveVault     []string `name:"remove-vault" placeholder:"URL" help:"Vault that the tenant may no longer use; may be repeated."`
 }
 
 func (c *tenantSet) Run(e *env) error {
 	if len(c.Directory)+len(c.Vault)+len(c.RemoveDirectory)+len(c.RemoveVault) == 0 {
-		return fail.New(api.InvalidArgument, "nothing is given to set").WithHint("keyroll tenant set --help shows what there is")
+		return fail.New(api.InvalidArgument, "no setting is given").WithHint("keyroll tenant set --help lists the settings")
 	}
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: c.Name}}
 		in.Body.Add = api.Outside{Directories: c.Directory, Vaults: c.Vault}
 		in.Body.Remove = api.Outside{Directories: c.RemoveDirectory, Vaults: c.RemoveVault}
@@ -159,13 +159,13 @@ func (c *tenantSet) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.tenant(t)
+		return e.printTenant(t)
 	})
 }
 
 func (*tenantSet) Help() string {
-	return help("keyroll reaches vaults in Azure with one identity for all tenants, so its operator says whose they are. A directory is one tenant's; in "+
-		"one that tenants share, register each vault for its tenant. What was in use before this was asked is registered at the start, with a warning.",
+	return help("keyroll accesses vaults in Azure with one identity for all tenants, so its operator states which tenant owns them. A directory belongs to one tenant; in "+
+		"a directory that tenants share, register each vault for its tenant. Vaults that were in use before keyroll required this are registered at the start of the server, with a warning.",
 		"keyroll tenant set contoso --directory 72f988bf-86f1-41af-91ab-2d7cd011db47",
 		"keyroll tenant set contoso --vault https://contoso-a1.vault.azure.net --vault https://contoso-a2.vault.azure.net")
 }
@@ -177,12 +177,12 @@ type geoCommand struct {
 
 type geoCreate struct {
 	connection
-	Name  string   `arg:"" help:"Name of the geo, as EU."`
-	Hosts []string `arg:"" help:"Host names of its sites, as contoso-eu.sharepoint.com."`
+	Name  string   `arg:"" help:"Name of the geo, for example EU."`
+	Hosts []string `arg:"" help:"Host names of its sites, for example contoso-eu.sharepoint.com."`
 }
 
 func (c *geoCreate) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		var in api.CreateGeoInput
 		in.Body.Name, in.Body.Hosts = c.Name, c.Hosts
 		g, err := k.CreateGeo(e, in)
@@ -190,7 +190,7 @@ func (c *geoCreate) Run(e *env) error {
 			return err
 		}
 		return e.object(g, func(w io.Writer) {
-			fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", when(g.Created))
+			fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", formatTime(g.Created))
 		})
 	})
 }
@@ -198,7 +198,7 @@ func (c *geoCreate) Run(e *env) error {
 type geoList struct{ connection }
 
 func (c *geoList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		l, err := k.ListGeos(e, api.None{})
 		if err != nil {
 			return err
@@ -210,8 +210,8 @@ func (c *geoList) Run(e *env) error {
 }
 
 func (*tenantCreate) Help() string {
-	return help("Only a token of an operator makes tenants: that of the first tenant's admin, whom the first start made. The new token is never printed. "+
-		"On the server's own machine it is kept in the data folder, where --tenant finds it; with --server name a file for it.",
+	return help("Only an operator can create tenants. The admin of the first tenant, which the first start of the server created, is an operator. The new token is never printed. "+
+		"With --data it is stored in the data folder, where --tenant finds it; with --server, name a file for it.",
 		"keyroll tenant create contoso",
 		"keyroll tenant create contoso --server https://keyroll.example:8443 --token-file operator.token --new-token-file contoso.token")
 }
@@ -221,7 +221,7 @@ func (*tenantList) Help() string { return help("", "keyroll tenant list -o json"
 func (*tenantShow) Help() string { return help("", "keyroll tenant show contoso") }
 
 func (*geoCreate) Help() string {
-	return help("A site stands in the geo whose host its URL had when it was made, and in the default geo on any other host. "+
+	return help("A site belongs to the geo that had its host when the site was created, or to the default geo. "+
 		"Each geo has a site policy of its own. HOST-admin.sharepoint.com is the admin site of the geo that has HOST.sharepoint.com.",
 		"keyroll geo create EU contoso-eu.sharepoint.com contoso-eu-my.sharepoint.com",
 		"keyroll geo create APC contosoapc.sharepoint.com --tenant contoso")

@@ -17,8 +17,8 @@ import (
 type verifyCommand struct {
 	connection
 	stores
-	Policy      string `name:"policy" placeholder:"POLICY" help:"Only what this policy protects; each of its roots also wraps and unwraps once, and the time taken is told."`
-	RequireOpen bool   `name:"require-open" help:"Exit 1 also if anything is closed by a rule: a revoked key, a vault that is away, a purged policy."`
+	Policy      string `name:"policy" placeholder:"POLICY" help:"Verify only what this policy protects, and test its root keys: each wraps and unwraps once, and the time is reported."`
+	RequireOpen bool   `name:"require-open" help:"Exit 1 also if any data is inaccessible by policy: a revoked key, a vault that is unreachable, a purged policy."`
 }
 
 func (c *verifyCommand) Run(e *env) (err error) {
@@ -31,15 +31,15 @@ func (c *verifyCommand) Run(e *env) (err error) {
 	for _, t := range tenants {
 		bar := e.progress(strings.TrimSpace("verify "+t.name), -1)
 		part, err := t.client.Verify(e, api.VerifyInput{Policy: c.Policy}, func(p api.VerifyProgress) {
-			bar.note(p.Stage)
-			bar.of(p.Total)
+			bar.setNote(p.Stage)
+			bar.setTotal(p.Total)
 			bar.Set(p.Done)
 		})
 		bar.End()
 		if err != nil {
 			return err
 		}
-		add(&report, part, t.name)
+		addReport(&report, part, t.name)
 	}
 	if err := e.object(report, func(w io.Writer) { showVerified(w, report) }); err != nil {
 		return err
@@ -50,9 +50,9 @@ func (c *verifyCommand) Run(e *env) (err error) {
 	return nil
 }
 
-// add adds the report of one tenant to that of all; the tenant's name goes with
-// what did not open, unless it is empty.
-func add(sum *api.Verified, part api.Verified, tenant string) {
+// addReport adds the report of one tenant to the sum. The tenant's name, unless it is
+// empty, is put before the detail of each finding.
+func addReport(sum *api.Verified, part api.Verified, tenant string) {
 	sum.Probes = append(sum.Probes, part.Probes...)
 	sum.PolicyKeys += part.PolicyKeys
 	sum.Wraps += part.Wraps
@@ -75,15 +75,14 @@ func add(sum *api.Verified, part api.Verified, tenant string) {
 	}
 }
 
-// verified is a tenant that is verified; its name is empty where it is the only
-// one.
+// verified is a tenant to verify; its name is empty where it is the only one.
 type verified struct {
 	name   string
 	client *client.Client
 }
 
-// orOffline connects to the running server, for one tenant, or starts a still
-// node on the data folder if none runs.
+// orOffline connects to the running server, for one tenant. If none runs, it starts
+// a node without workers on the data folder.
 func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error, err error) {
 	if c.Server == "" {
 		if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
@@ -91,9 +90,9 @@ func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error
 				WithHint("name one with --data, or a running server with --server")
 		}
 		if c.Database == "" && !node.IsFolder(c.Data) {
-			return nil, nil, fail.New(api.InvalidArgument, "%s is no data folder: it holds no database", c.Data)
+			return nil, nil, fail.New(api.InvalidArgument, "%s is not a data folder: it has no database", c.Data)
 		}
-		n, err := node.Start(e, node.Options{Data: c.Data, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability, Still: true})
+		n, err := node.Start(e, node.Options{Data: c.Data, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability, Idle: true})
 		if err == nil {
 			tenants, err := c.tenantsOf(e, n)
 			done := func() error {
@@ -118,8 +117,8 @@ func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error
 	return []verified{{client: k}}, func() error { k.Close(); return nil }, nil
 }
 
-// tenantsOf returns what is verified of a node of this process: every tenant,
-// unless one is named; a policy is one of the first tenant then.
+// tenantsOf returns the tenants to verify on a node of this process: the one that
+// --tenant names, or else the first for --policy and all without it.
 func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
 	t, err := targetOf(n.Info)
 	if err != nil {
@@ -165,28 +164,28 @@ func probed(p api.Probe) string {
 	case p.Unwraps:
 		return "wraps and unwraps"
 	case p.Wraps:
-		return "wraps, does not unwrap: " + clean(p.Detail)
+		return "wraps, but cannot unwrap: " + escapeText(p.Detail)
 	}
-	return "does not wrap: " + clean(p.Detail)
+	return "cannot wrap: " + escapeText(p.Detail)
 }
 
 func showVerified(w io.Writer, v api.Verified) {
 	for _, p := range v.Probes {
-		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, clean(p.Key), probed(p), p.Milliseconds)
+		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, escapeText(p.Key), probed(p), p.Milliseconds)
 	}
-	fields(w, "policy keys opened", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys opened", v.Containers,
-		"blob keys opened", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, size(v.Bytes)),
-		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "closed by a rule", len(v.Closed), "damaged", len(v.Damaged))
+	fields(w, "policy keys decrypted", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys decrypted", v.Containers,
+		"blob keys decrypted", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, formatSize(v.Bytes)),
+		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "inaccessible by policy", len(v.Closed), "damaged", len(v.Damaged))
 	for _, f := range v.Closed {
-		fmt.Fprintf(w, "closed: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "inaccessible: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.VaultMade {
-		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.Damaged {
-		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 	for _, f := range v.Notices {
-		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, clean(f.Detail))
+		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
 	}
 }

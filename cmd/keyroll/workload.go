@@ -9,20 +9,20 @@ import (
 )
 
 type workloadCommand struct {
-	Put  workloadPut  `cmd:"" help:"Store an item, in place of one of the same name."`
+	Put  workloadPut  `cmd:"" help:"Store an item; an item of the same name is replaced."`
 	Get  workloadGet  `cmd:"" help:"Write an item to standard output."`
 	List workloadList `cmd:"" help:"List the workload stores, or the items of one."`
 }
 
 type workloadPut struct {
 	connection
-	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"The store: chat-messages or sensitivity-labels."`
+	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"Workload store: chat-messages or sensitivity-labels."`
 	Item string `arg:"" help:"Name of the item."`
 	File string `arg:"" type:"path" help:"The file to store, or - for standard input."`
 }
 
 func (c *workloadPut) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		in, total, done, err := e.open(c.File)
 		if err != nil {
 			return err
@@ -34,42 +34,42 @@ func (c *workloadPut) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored as %s\n", size(f.Bytes), clean(f.Path)) })
+		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored as %s\n", formatSize(f.Bytes), escapeText(f.Path)) })
 	})
 }
 
 type workloadGet struct {
 	connection
-	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"The store: chat-messages or sensitivity-labels."`
+	Name string `arg:"" enum:"chat-messages,sensitivity-labels" help:"Workload store: chat-messages or sensitivity-labels."`
 	Item string `arg:"" help:"Name of the item."`
 }
 
 func (c *workloadGet) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		return e.copy(k.GetWorkloadItem(e, workloadItem(c.Name, c.Item)))
 	})
 }
 
 type workloadList struct {
 	connection
-	Name string `arg:"" optional:"" help:"A store, chat-messages or sensitivity-labels, to list its items; all stores unless given."`
+	Name string `arg:"" optional:"" help:"Store whose items are listed: chat-messages or sensitivity-labels (default: list the stores)."`
 }
 
 func (c *workloadList) Run(e *env) error {
-	return c.with(func(k *client.Client) error {
+	return c.withClient(func(k *client.Client) error {
 		if c.Name != "" {
 			l, err := k.ListWorkloadItems(e, api.WorkloadInput{Workload: c.Name})
 			if err != nil {
 				return err
 			}
-			return list(e, l.Items, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, when(f.Modified), f.Path} })
+			return list(e, l.Items, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} })
 		}
 		l, err := k.ListWorkloads(e, api.None{})
 		if err != nil {
 			return err
 		}
 		return list(e, l.Items, "name items bytes policy dataEncryptionPolicyID", func(w api.Workload) []any {
-			return []any{w.Name, w.Items, size(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
+			return []any{w.Name, w.Items, formatSize(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
 		})
 	})
 }
@@ -79,8 +79,8 @@ func workloadItem(name, item string) api.WorkloadItemInput {
 }
 
 func (*workloadPut) Help() string {
-	return help("An item of any size is stored whole or not at all. The multi-workload policy that is assigned to the tenant covers the stores, "+
-		"else the service-managed one.",
+	return help("An item of any size is stored whole or not at all. The multi-workload policy that is assigned to the tenant protects the stores, "+
+		"otherwise the service-managed policy.",
 		"keyroll workload put chat-messages 2026/thread-17.json thread.json",
 		"keyroll workload put sensitivity-labels labels.xml -")
 }
@@ -90,5 +90,5 @@ func (*workloadGet) Help() string {
 }
 
 func (*workloadList) Help() string {
-	return help("A store is there from its first item on.", "keyroll workload list", "keyroll workload list chat-messages -o json")
+	return help("A store is created with its first item.", "keyroll workload list", "keyroll workload list chat-messages -o json")
 }

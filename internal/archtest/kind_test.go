@@ -14,20 +14,19 @@ import (
 	"testing"
 )
 
-// comparing is where one kind of policy is named outside the table of profiles,
-// and why that is no rule of a kind.
+// comparing lists where a kind of policy is compared outside the table of profiles, and
+// why that is not a rule of a kind.
 var comparing = map[string]string{
-	"internal/service/mailbox.go": "what may be assigned to a mailbox is a mailbox policy, by the contract",
-	"internal/policy/policy.go":   "counts the policies of one kind, whichever it is",
+	"internal/service/mailbox.go": "by the contract only a mailbox policy can be assigned to a mailbox",
+	"internal/policy/policy.go":   "counts the policies of any one kind",
 	"internal/cmdlet/policy.go":   "a cmdlet shows the policies of its own kind",
-	"internal/demo/demo.go":       "looks for the policy that it registered",
+	"internal/demo/demo.go":       "finds the policy that it registered",
 }
 
-// Kinds of policies differ by the values in the table of profiles. A switch on
-// the kind anywhere else, or a comparison with one, is a rule that the table
-// does not have.
+// Kinds of policies differ by the values in the table of profiles. A switch on the kind
+// or a comparison with one anywhere else is a rule that is missing in the table.
 func TestKindsOfPoliciesAreToldApartInTheProfileTableAlone(t *testing.T) {
-	ours, all := house()
+	ours, all := modulePackages()
 	files := token.NewFileSet()
 	exported := importer.ForCompiler(files, "gc", func(path string) (io.ReadCloser, error) { return os.Open(all[path].Export) })
 	compared := map[string]bool{}
@@ -73,15 +72,14 @@ func TestKindsOfPoliciesAreToldApartInTheProfileTableAlone(t *testing.T) {
 	}
 	for where := range comparing {
 		if !compared[where] {
-			t.Errorf("%s no longer compares kinds: take it out of the table", where)
+			t.Errorf("%s no longer compares kinds: remove it from the table", where)
 		}
 	}
 }
 
-// The house is checked as it stands: no room is hidden from these tests by a
-// build tag or a name.
+// All packages are checked: none is hidden from these tests by a build tag or a name.
 func TestEveryFolderWithGoFilesIsInTheHouse(t *testing.T) {
-	ours, _ := house()
+	ours, _ := modulePackages()
 	known := map[string]bool{}
 	for _, p := range ours {
 		known[p.Dir] = true
@@ -95,7 +93,7 @@ func TestEveryFolderWithGoFilesIsInTheHouse(t *testing.T) {
 			return filepath.SkipDir
 		}
 		if strings.HasSuffix(path, ".go") && !known[filepath.Dir(path)] {
-			return fmt.Errorf("%s is in no package of the house", path)
+			return fmt.Errorf("%s is in no package of the module", path)
 		}
 		return nil
 	})

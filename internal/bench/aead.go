@@ -13,9 +13,9 @@ import (
 	"keyroll/internal/envelope"
 )
 
-// aead seals and opens size bytes in blobs of some size and in segments as
-// content has them, on all cores, from memory to nowhere, and returns both rates
-// in bytes a second.
+// aead encrypts and decrypts size bytes in memory, in blobs of the given size and in
+// segments as content has them, on all cores, and returns both rates in bytes per
+// second.
 func aead(size, blob int64) (seal, open float64, err error) {
 	plain := make([]byte, min(size, blob))
 	rand.Read(plain)

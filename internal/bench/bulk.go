@@ -11,11 +11,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// bulk writes many rows as fast as the database takes them. It makes what is
-// measured, and is no part of a measurement.
+// bulk inserts many rows as fast as possible. It prepares a measurement and is not part
+// of it.
 type bulk struct {
 	db       *store.DB
-	database string // URL of PostgreSQL, to which rows are copied; empty: SQLite
+	database string // URL of PostgreSQL, where COPY is used; empty means SQLite
 }
 
 // table is a table with the columns that are written, separated by ", ".
@@ -29,7 +29,7 @@ var (
 	rowTable       = table{"bench_row", "id, tenant, parent, version, wrapped"}
 )
 
-// rowsOf are rows for a table, each with a value a column.
+// rowsOf are rows for a table, each with one value per column.
 type rowsOf struct {
 	table
 	rows [][]any
@@ -66,8 +66,8 @@ func (b bulk) copy(ctx context.Context, parts []rowsOf) error {
 	})
 }
 
-// statementRows is how many rows one statement inserts into SQLite, which takes
-// 32,766 parameters. More gained nothing.
+// statementRows is how many rows one statement inserts into SQLite, which allows 32,766
+// parameters. More rows were not faster.
 const statementRows = 500
 
 func (p rowsOf) insert(ctx context.Context, tx *store.Tx) error {

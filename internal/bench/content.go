@@ -17,8 +17,8 @@ import (
 	"keyroll/internal/node"
 )
 
-// ContentResult is what a benchmark of one large file measured: medians, rates in
-// bytes a second.
+// ContentResult is the result of a benchmark of one large file: medians, rates in bytes
+// per second.
 type ContentResult struct {
 	RatioPutToCopy       float64 `json:"ratioPutToCopy"`
 	RatioGetToCopy       float64 `json:"ratioGetToCopy"`
@@ -27,13 +27,13 @@ type ContentResult struct {
 	GetAboveIdleBytes    int64   `json:"getAboveIdleBytes"`
 	IdleBytes            int64   `json:"idleBytes"`
 	PutPerSecond         float64 `json:"putPerSecond"`
-	GetPerSecond         float64 `json:"getPerSecond"`       // received by the client, and dropped
-	GetToDiskPerSecond   float64 `json:"getToDiskPerSecond"` // received, written on the same disk, and fsync
+	GetPerSecond         float64 `json:"getPerSecond"`       // received by the client and discarded
+	GetToDiskPerSecond   float64 `json:"getToDiskPerSecond"` // received, written to the same disk with fsync
 	CopyPerSecond        float64 `json:"copyPerSecond"`
 	SealPerSecond        float64 `json:"sealPerSecond"`
 	OpenPerSecond        float64 `json:"openPerSecond"`
 	Size                 int64   `json:"size"`
-	Path                 string  `json:"path"` // what stands between the file and the disk
+	Path                 string  `json:"path"` // the layers between the file and the disk
 	BytesEqual           bool    `json:"bytesEqual"`
 	Base
 }
@@ -50,14 +50,13 @@ New-SPOSite -Url ` + benchSite
 
 const benchSite = "https://contoso.sharepoint.com/sites/bench"
 
-// contentPath is what the bytes go through in both directions: the limits have
-// none of it.
+// contentPath names the layers that the bytes pass in both directions; the measurements
+// of the upper bounds have none of them.
 const contentPath = "client, TLS 1.3, HTTP/2 to put and HTTP/1.1 to get, node; in one process on the same cores"
 
-// Content puts a file of o.ItemSize bytes into a site of a node of its own and
-// gets it again, in interleaved rounds beside a plain copy of the same file and
-// the same seals without anything else. What was got is compared with what was
-// put.
+// Content stores a file of o.ItemSize bytes in a site of a new node and reads it back,
+// in interleaved rounds with a plain copy of the same file and the cryptography only.
+// It compares the file that was read with the one that was stored.
 func Content(ctx context.Context, o Options) (r ContentResult, err error) {
 	o.Containers, o.Items = 1, 1
 	if err := o.checkItems(); err != nil {
@@ -68,7 +67,7 @@ func Content(ctx context.Context, o Options) (r ContentResult, err error) {
 		return r, err
 	}
 	defer drop(&err)
-	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Database: databases[0], PageSlots: o.PageSlots, Still: true})
+	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, "content"), Database: databases[0], PageSlots: o.PageSlots, Idle: true})
 	if err != nil {
 		return r, err
 	}
@@ -104,18 +103,18 @@ func Content(ctx context.Context, o Options) (r ContentResult, err error) {
 		return r, err
 	}
 	if !r.BytesEqual {
-		return r, fail.New(api.Damaged, "the file that was got is not the file that was put")
+		return r, fail.New(api.Damaged, "the file that was read differs from the file that was stored")
 	}
 	r.Size, r.Path = t.size, contentPath
 	r.PutPerSecond, r.GetPerSecond, r.GetToDiskPerSecond, r.CopyPerSecond = s.median("putPerSecond"), s.median("getPerSecond"), s.median("getToDiskPerSecond"), s.median("copyPerSecond")
 	r.SealPerSecond, r.OpenPerSecond = s.median("sealPerSecond"), s.median("openPerSecond")
 	r.RatioPutToCopy, r.RatioGetToCopy, r.RatioGetToDiskToCopy = s.median("ratioPutToCopy"), s.median("ratioGetToCopy"), s.median("ratioGetToDiskToCopy")
-	w := world{Node: n, options: o}
+	w := fixture{Node: n, options: o}
 	r.Base, err = w.base(ctx, s)
 	return r, err
 }
 
-// round adds a round to s, and the peaks to r.
+// round measures one round and adds it to s, and the peaks to r.
 func (t transfers) round(ctx context.Context, s series, r *ContentResult) error {
 	copied, err := t.perSecond(t.copy)
 	if err != nil {
@@ -149,7 +148,7 @@ func (t transfers) round(ctx context.Context, s series, r *ContentResult) error 
 	return nil
 }
 
-// transfers move one file.
+// transfers stores, reads and copies one file.
 type transfers struct {
 	client         *client.Client
 	in             api.FileInput
@@ -157,9 +156,9 @@ type transfers struct {
 	source, target string // files on the disk that is measured
 }
 
-// make writes the source: random bytes, since a disk may not write zeros.
+// make writes the source file with random bytes, because a disk may not write zeros.
 func (t transfers) make() error {
-	return written(t.source, func(w *os.File) error {
+	return writeSynced(t.source, func(w *os.File) error {
 		buf := make([]byte, 1<<20)
 		for left := t.size; left > 0; {
 			rand.Read(buf)
@@ -173,7 +172,7 @@ func (t transfers) make() error {
 	})
 }
 
-// warm does a small transfer each way: what is made once is made here.
+// warm does a small transfer in each direction, so that one-time costs are not measured.
 func (t transfers) warm(ctx context.Context) error {
 	in := t.in
 	in.Path = "warm"
@@ -190,14 +189,14 @@ func (t transfers) warm(ctx context.Context) error {
 	return err
 }
 
-// copy is the limit: io.Copy from file to file, and fsync.
+// copy is the upper bound: io.Copy from file to file, with fsync.
 func (t transfers) copy() error {
 	from, err := os.Open(t.source)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	return written(t.target, func(w *os.File) error {
+	return writeSynced(t.target, func(w *os.File) error {
 		_, err := io.Copy(w, from)
 		return err
 	})
@@ -223,9 +222,9 @@ func (t transfers) get(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// getToDisk ends on the disk, as the copy does.
+// getToDisk writes to the disk, as copy does.
 func (t transfers) getToDisk(ctx context.Context) error {
-	return written(t.target, func(w *os.File) error { return t.get(ctx, w) })
+	return writeSynced(t.target, func(w *os.File) error { return t.get(ctx, w) })
 }
 
 func (t transfers) perSecond(move func() error) (float64, error) {
@@ -234,7 +233,7 @@ func (t transfers) perSecond(move func() error) (float64, error) {
 	return float64(t.size) / time.Since(begin).Seconds(), err
 }
 
-// equal compares the last file that was got with the source.
+// equal compares the last file that was read with the source.
 func (t transfers) equal() (bool, error) {
 	var sums [2][sha256.Size]byte
 	for i, name := range []string{t.source, t.target} {
@@ -253,8 +252,8 @@ func (t transfers) equal() (bool, error) {
 	return sums[0] == sums[1], nil
 }
 
-// written makes a new file of what write writes, on stable storage.
-func written(name string, write func(w *os.File) error) error {
+// writeSynced makes a new file with the content that write writes, and calls fsync.
+func writeSynced(name string, write func(w *os.File) error) error {
 	if err := os.RemoveAll(name); err != nil {
 		return err
 	}

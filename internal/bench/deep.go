@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// ContainerResult is what a benchmark of depth container measured: medians,
-// rates in blob keys a second.
+// ContainerResult is the result of a benchmark of depth container: medians, rates in
+// blob keys per second.
 type ContainerResult struct {
 	RatioToRowByRow    float64 `json:"ratioToRowByRow"`
 	PerSecond          float64 `json:"perSecond"`
@@ -30,9 +30,9 @@ type ContainerResult struct {
 	Base
 }
 
-// Container rolls mailboxes at depth container, beside the same keys one a row,
-// and opens every blob's key once more. No content is read at this depth, so
-// there is none.
+// Container rolls mailboxes at depth container, and for comparison the same keys with
+// one key per row, and decrypts every blob key again at the end. No content is read at
+// this depth, so there is none.
 func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 	o.ItemSize = 1
 	if err := o.checkItems(); err != nil {
@@ -53,7 +53,7 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 	if err := w.fillItems(ctx, o.Items); err != nil {
 		return r, err
 	}
-	o.Progress("fill the rows of the peer")
+	o.Progress("fill the rows for comparison")
 	rows, closeRows, err := o.openRows(ctx, databases[1], w.Tenant.ID, keys)
 	if err != nil {
 		return r, err
@@ -94,16 +94,16 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 			return r, err
 		}
 		if now.keys != int64(o.Containers) || now.sum == of.sum {
-			return r, fail.New(api.Damaged, "the containers' keys after the roll are the keys before, or not all there: %d opened", now.keys)
+			return r, fail.New(api.Damaged, "after the roll the containers have the same keys as before, or keys are missing: %d decrypted", now.keys)
 		}
 		of = now
 	}
-	o.Progress("open every key once more")
+	o.Progress("decrypt every key again")
 	after, err := w.blobKeys(ctx)
 	if err != nil {
 		return r, err
 	}
-	if err := kept(before, after, int64(keys)); err != nil {
+	if err := checkSameKeys(before, after, int64(keys)); err != nil {
 		return r, err
 	}
 	r.RatioToRowByRow, r.PerSecond, r.RowByRowPerSecond, r.CryptoPerSecond, r.Seconds = s.median("ratioToRowByRow"), s.median("perSecond"),
@@ -113,7 +113,7 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 	return r, err
 }
 
-// openRows fills the peer's rows in a database of their own.
+// openRows fills the rows for comparison in a new database.
 func (o Options) openRows(ctx context.Context, database string, tenant int64, n int) (*rows, func() error, error) {
 	b := bulk{database: database}
 	if database == "" {
@@ -131,9 +131,9 @@ func (o Options) openRows(ctx context.Context, database string, tenant int64, n 
 	return r, b.db.Close, nil
 }
 
-// RecryptResult is what a benchmark of depth content measured: medians, rates
-// in bytes of content a second. LimitsPerSecond is the rate of opening, sealing
-// and copying one after the other.
+// RecryptResult is the result of a benchmark of depth content: medians, rates in bytes
+// of content per second. LimitsPerSecond is the rate of decrypting, encrypting and
+// copying in sequence.
 type RecryptResult struct {
 	RatioToLimits   float64 `json:"ratioToLimits"`
 	PerSecond       float64 `json:"perSecond"`
@@ -147,13 +147,13 @@ type RecryptResult struct {
 	Bytes           int64   `json:"bytes"`
 	Seconds         float64 `json:"seconds"`      // of one roll
 	PeakRSSBytes    int64   `json:"peakRSSBytes"` // of a roll, over all rounds
-	Path            string  `json:"path"`         // what stands between the node and the blobs
+	Path            string  `json:"path"`         // the layers between the node and the blobs
 	BytesEqual      bool    `json:"bytesEqual"`
 	Base
 }
 
-// Recrypt rolls mailboxes at depth content, beside the same seals without
-// anything else and a plain copy of as many bytes, and reads all of it again.
+// Recrypt rolls mailboxes at depth content, and for comparison runs the cryptography
+// only and a plain copy of as many bytes. It reads all content again at the end.
 func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 	if err := o.checkItems(); err != nil {
 		return r, err
@@ -207,7 +207,7 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 		if now, err := w.blobKeys(ctx); err != nil {
 			return r, err
 		} else if now.keys != keys.keys || now.sum == keys.sum {
-			return r, fail.New(api.Damaged, "the blobs' keys after the roll are the keys before, or not all there: %d of %d", now.keys, keys.keys)
+			return r, fail.New(api.Damaged, "after the roll the blobs have the same keys as before, or keys are missing: %d of %d", now.keys, keys.keys)
 		}
 		r.PeakRSSBytes = max(r.PeakRSSBytes, peak)
 		per, limits := float64(bytes)/took.Seconds(), 1/(1/sealed+1/opened+1/copied)
@@ -216,13 +216,13 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 			s.add(name, value)
 		}
 	}
-	o.Progress("read everything once more")
+	o.Progress("read everything again")
 	after, err := w.contentDigest(ctx)
 	if err != nil {
 		return r, err
 	}
 	if before != after {
-		return r, fail.New(api.Damaged, "the content after the rolls is not the content before")
+		return r, fail.New(api.Damaged, "the content after the rolls differs from the content before")
 	}
 	r = RecryptResult{RatioToLimits: s.median("ratioToLimits"), PerSecond: s.median("perSecond"), LimitsPerSecond: s.median("limitsPerSecond"),
 		OpenPerSecond: s.median("openPerSecond"), SealPerSecond: s.median("sealPerSecond"), CopyPerSecond: s.median("copyPerSecond"),
@@ -232,8 +232,8 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 	return r, err
 }
 
-// contentDigest reads all mail.
-func (w *world) contentDigest(ctx context.Context) (sum [sha256.Size]byte, err error) {
+// contentDigest reads all mail and returns its digest.
+func (w *fixture) contentDigest(ctx context.Context) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
 	for i := range w.options.Containers {
 		c, err := w.Containers.Find(ctx, w.Tenant.ID, container.Mailbox, mailboxName(i))

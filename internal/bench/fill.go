@@ -23,10 +23,9 @@ import (
 // fillRows is about how many rows one transaction of a fill writes.
 const fillRows = 1 << 16
 
-// fill makes the mailboxes that container.CreateMany would make, row for row.
-// Each transaction's are in the order of the hashes of their names, in which the
-// index of these takes them best.
-func (w *world) fill(ctx context.Context) error {
+// fill inserts the same rows of mailboxes as container.CreateMany. Each transaction
+// inserts them in the order of the hashes of their names, which suits the index best.
+func (w *fixture) fill(ctx context.Context) error {
 	pol, err := w.policy(ctx)
 	if err != nil {
 		return err
@@ -47,9 +46,9 @@ func (w *world) fill(ctx context.Context) error {
 	}, w.bulk().insert)
 }
 
-func (w *world) bulk() bulk { return bulk{w.DB, w.database} }
+func (w *fixture) bulk() bulk { return bulk{w.DB, w.database} }
 
-// inParallel prepares n things in batches on all cores and writes them in order.
+// inParallel prepares n items in batches on all cores and writes them in order.
 func inParallel(ctx context.Context, n, batch int, prepare func(first, n int) ([]rowsOf, error), write func(context.Context, ...rowsOf) error) error {
 	type prepared struct {
 		parts []rowsOf
@@ -149,9 +148,9 @@ func newPage(key *envelope.Key, row keypage.Row, children []int64) ([]any, error
 // sender of usual length.
 const metadataBytes = 190
 
-// fillItems gives each mailbox as many messages, of which there are rows and
-// keys but no content: no depth above content reads any.
-func (w *world) fillItems(ctx context.Context, items int) error {
+// fillItems gives each mailbox that many messages, with rows and keys but without
+// content, which only depth content reads.
+func (w *fixture) fillItems(ctx context.Context, items int) error {
 	type one struct {
 		id  int64
 		key *envelope.Key

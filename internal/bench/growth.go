@@ -8,11 +8,11 @@ import (
 	"keyroll/internal/fail"
 )
 
-// GrowthResult is what a benchmark of growth measured.
+// GrowthResult is the result of a benchmark of growth.
 type GrowthResult struct {
-	// RatioToReference is the rate of the most containers in terms of that at
-	// Reference, RootRatioToFewest the cost of depth root in terms of that at the
-	// fewest.
+	// RatioToReference is the rate at the largest number of containers divided by that
+	// at Reference, RootRatioToFewest the time of depth root at the largest number
+	// divided by that at the smallest.
 	RatioToReference  float64 `json:"ratioToReference"`
 	RootRatioToFewest float64 `json:"rootRatioToFewest"`
 	Reference         int     `json:"reference"`
@@ -30,27 +30,26 @@ type Size struct {
 	DatabaseBytes int64   `json:"databaseBytes"`
 }
 
-// reference is the number of containers that larger ones are compared with.
+// reference is the number of containers that larger numbers are compared with.
 const reference = 100_000
 
-// A round rolls sampleContainers at each size, few of them up to maxRepeat
-// times: one roll of few is over before the database has written back anything
-// of what it logged.
+// A round rolls about sampleContainers at each size, small sizes up to maxRepeat times:
+// a single small roll would end before the database writes back any of its log.
 const (
 	sampleContainers = 1_000_000
 	maxRepeat        = 10
 )
 
-// Growth rolls the same at growing numbers of containers, up to o.Containers,
-// in interleaved rounds.
+// Growth measures rolls at growing numbers of containers, up to o.Containers, in
+// interleaved rounds.
 func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 	if err := o.check(); err != nil {
 		return r, err
 	}
 	if o.Containers <= reference {
-		return r, fail.New(api.InvalidArgument, "%d containers show no growth; name more than %d", o.Containers, reference)
+		return r, fail.New(api.InvalidArgument, "%d containers are too few to measure growth; use more than %d", o.Containers, reference)
 	}
-	sizes := []int{few, reference / 10, reference}
+	sizes := []int{fewContainers, reference / 10, reference}
 	for n := 10 * reference; n < o.Containers; n *= 10 {
 		sizes = append(sizes, n)
 	}
@@ -60,7 +59,7 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 		return r, err
 	}
 	defer drop(&err)
-	var worlds []*world
+	var fixtures []*fixture
 	for i, n := range sizes {
 		o.Progress(fmt.Sprintf("fill %d mailboxes", n))
 		of := o
@@ -70,7 +69,7 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 			return r, err
 		}
 		defer w.Close()
-		worlds = append(worlds, w)
+		fixtures = append(fixtures, w)
 	}
 	r.Reference = reference
 	r.Sizes = make([]Size, len(sizes))
@@ -79,7 +78,7 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 		o.Progress(roundOf(round, o.Rounds))
 		rates := map[int]float64{}
 		roots := map[int]float64{}
-		for i, w := range worlds {
+		for i, w := range fixtures {
 			n := sizes[i]
 			repeat := min(max(sampleContainers/n, 1), maxRepeat)
 			var seconds float64
@@ -107,12 +106,12 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 			s.add(fmt.Sprintf("rootSeconds/%d", n), roots[n])
 		}
 		s.add("ratioToReference", rates[o.Containers]/rates[reference])
-		s.add("rootRatioToFewest", roots[o.Containers]/roots[few])
+		s.add("rootRatioToFewest", roots[o.Containers]/roots[fewContainers])
 	}
 	for i, n := range sizes {
 		at := &r.Sizes[i]
 		at.Containers, at.PerSecond, at.Seconds, at.RootSeconds = n, s.median(fmt.Sprintf("perSecond/%d", n)), s.median(fmt.Sprintf("seconds/%d", n)), s.median(fmt.Sprintf("rootSeconds/%d", n))
-		b, err := worlds[i].base(ctx, s)
+		b, err := fixtures[i].base(ctx, s)
 		if err != nil {
 			return r, err
 		}

@@ -17,7 +17,7 @@ import (
 
 // importAll imports o.Items messages of o.ItemSize bytes into each of the first
 // mailboxes.
-func (w *world) importAll(ctx context.Context, mailboxes int) error {
+func (w *fixture) importAll(ctx context.Context, mailboxes int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range mailboxes {
@@ -33,8 +33,8 @@ func (w *world) importAll(ctx context.Context, mailboxes int) error {
 	return g.Wait()
 }
 
-// text returns what messages are made of: lines that do not compress much. It is
-// made at its first use, not at the start of every command.
+// text returns the text of messages: lines that do not compress well. It is created at
+// the first use, not at the start of every command.
 var text = sync.OnceValue(func() string {
 	random := make([]byte, 192<<10)
 	rand.Read(random)

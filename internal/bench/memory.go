@@ -25,13 +25,13 @@ func status(name string) (int64, error) {
 	return 0, fmt.Errorf("/proc/self/status has no %s", name)
 }
 
-// idleRSS returns the resident memory once all that is free has been given back.
+// idleRSS returns the resident memory after free memory has been returned to the system.
 func idleRSS() (int64, error) {
 	debug.FreeOSMemory()
 	return status("VmRSS")
 }
 
-// resetPeak gives free memory back and begins to measure the peak anew
+// resetPeak returns free memory to the system and resets the peak
 // (proc_pid_clear_refs(5): 5 resets VmHWM).
 func resetPeak() error {
 	debug.FreeOSMemory()

@@ -13,25 +13,24 @@ import (
 	"keyroll/api"
 )
 
-// ReadersOptions say how mail is read while it is rolled.
+// ReadersOptions says how mail is read while it is rolled.
 type ReadersOptions struct {
 	Options
 	Depth     api.Depth
-	Readable  int           // mailboxes that have the messages
-	PerSecond int           // reads a second, of all readers
-	Window    time.Duration // how long is read at rest, and how long while a roll runs
+	Readable  int           // mailboxes that have messages
+	PerSecond int           // reads per second of all readers together
+	Window    time.Duration // how long to read without rolls, and how long with rolls
 }
 
-// ReadersResult is what a benchmark of readers measured: medians.
+// ReadersResult is the result of a benchmark of readers: medians.
 type ReadersResult struct {
-	RatioOfP99        float64 `json:"ratioOfP99"` // while a roll runs, to at rest
+	RatioOfP99        float64 `json:"ratioOfP99"` // with rolls, divided by without
 	P99AtRestSeconds  float64 `json:"p99AtRestSeconds"`
 	P99RollingSeconds float64 `json:"p99RollingSeconds"`
 	P50AtRestSeconds  float64 `json:"p50AtRestSeconds"`
 	P50RollingSeconds float64 `json:"p50RollingSeconds"`
-	// FreeRollPerSecond is the rate of a roll that nothing limits and nobody reads
-	// beside, RollPerSecond that of the limited ones: containers, or at depth
-	// content bytes.
+	// FreeRollPerSecond is the rate of a roll without limit and without readers,
+	// RollPerSecond that of the limited rolls: containers, or at depth content bytes.
 	FreeRollPerSecond float64   `json:"freeRollPerSecond"`
 	RollPerSecond     float64   `json:"rollPerSecond"`
 	Depth             api.Depth `json:"depth"`
@@ -43,12 +42,11 @@ type ReadersResult struct {
 	Base
 }
 
-// readers is how many read at a time; a read waits for its turn rather than
-// being left out.
+// readers is the number of concurrent readers; a read that is due waits for one.
 const readers = 16
 
-// Readers reads messages by a client, at rest and while rolls at half their
-// free rate run one after the other, in interleaved rounds.
+// Readers reads messages with a client, without rolls and while rolls at half their full
+// rate run one after another, in interleaved rounds.
 func Readers(ctx context.Context, o ReadersOptions) (r ReadersResult, err error) {
 	if err := o.checkItems(); err != nil {
 		return r, err
@@ -113,8 +111,8 @@ func Readers(ctx context.Context, o ReadersOptions) (r ReadersResult, err error)
 	return r, err
 }
 
-// messages lists what can be read.
-func (w *world) messages(ctx context.Context, mailboxes int) (all []api.MessageInput, err error) {
+// messages lists the messages that can be read.
+func (w *fixture) messages(ctx context.Context, mailboxes int) (all []api.MessageInput, err error) {
 	for i := range mailboxes {
 		in := api.ListMailboxItems{MailboxInput: api.MailboxInput{Mailbox: mailboxName(i)}}
 		list, err := w.client.ListMessages(ctx, in)
@@ -128,9 +126,9 @@ func (w *world) messages(ctx context.Context, mailboxes int) (all []api.MessageI
 	return all, nil
 }
 
-// readFor reads for a window and returns how long each read took, from the
-// moment that it was due: one that waited for others to end has waited.
-func (w *world) readFor(ctx context.Context, o ReadersOptions, messages []api.MessageInput) (took []time.Duration, err error) {
+// readFor reads for a window and returns how long each read took from the moment at
+// which it was due, so that waiting for other reads counts.
+func (w *fixture) readFor(ctx context.Context, o ReadersOptions, messages []api.MessageInput) (took []time.Duration, err error) {
 	n := max(int(o.Window.Seconds()*float64(o.PerSecond)), 1)
 	every := o.Window / time.Duration(n)
 	due := make(chan time.Time, n)
@@ -160,7 +158,7 @@ func (w *world) readFor(ctx context.Context, o ReadersOptions, messages []api.Me
 	return took, err
 }
 
-func (w *world) read(ctx context.Context, in api.MessageInput) error {
+func (w *fixture) read(ctx context.Context, in api.MessageInput) error {
 	r, err := w.client.ReadMessage(ctx, in)
 	if err != nil {
 		return err
@@ -170,9 +168,9 @@ func (w *world) read(ctx context.Context, in api.MessageInput) error {
 	return err
 }
 
-// readWhileRolling is readFor while one roll after the other runs, and returns
-// how many there were, and how long they took.
-func (w *world) readWhileRolling(ctx context.Context, o ReadersOptions, messages []api.MessageInput, limit api.RollOptions) (took []time.Duration, rolls int, seconds float64, err error) {
+// readWhileRolling is readFor while rolls run one after another, and returns their
+// number and how long they took.
+func (w *fixture) readWhileRolling(ctx context.Context, o ReadersOptions, messages []api.MessageInput, limit api.RollOptions) (took []time.Duration, rolls int, seconds float64, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	done := make(chan struct{})
 	g.Go(func() error {
@@ -199,7 +197,7 @@ func (w *world) readWhileRolling(ctx context.Context, o ReadersOptions, messages
 	return took, rolls, seconds, err
 }
 
-// quantile returns the value that a part q of all is not above.
+// quantile returns the q-quantile.
 func quantile(all []time.Duration, q float64) float64 {
 	s := slices.Sorted(slices.Values(all))
 	return s[min(int(q*float64(len(s))), len(s)-1)].Seconds()

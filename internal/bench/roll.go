@@ -10,8 +10,8 @@ import (
 	"keyroll/api"
 )
 
-// RollResult is what a benchmark of depth policy measured: medians, rates in
-// containers a second.
+// RollResult is the result of a benchmark of depth policy: medians, rates in containers
+// per second.
 type RollResult struct {
 	RatioToRowByRow    float64 `json:"ratioToRowByRow"`
 	RatioToPages       float64 `json:"ratioToPages"`
@@ -29,8 +29,8 @@ type RollResult struct {
 	Base
 }
 
-// Roll fills a database with containers, rolls them at depth policy in
-// interleaved rounds beside the limits, and opens every key once more.
+// Roll fills a database with containers, rolls them at depth policy in interleaved
+// rounds with the upper bounds, and decrypts every key again at the end.
 func Roll(ctx context.Context, o Options) (r RollResult, err error) {
 	if err := o.check(); err != nil {
 		return r, err
@@ -47,8 +47,8 @@ func Roll(ctx context.Context, o Options) (r RollResult, err error) {
 	}
 	defer full.Close()
 	defer bare.Close()
-	bare.bare()
-	o.Progress("fill the rows of the peer")
+	bare.skipCryptography()
+	o.Progress("fill the rows for comparison")
 	rows, err := newRows(ctx, bare.bulk(), full.Tenant.ID, o.Containers)
 	if err != nil {
 		return r, err
@@ -92,12 +92,12 @@ func Roll(ctx context.Context, o Options) (r RollResult, err error) {
 		s.add("seconds", took.Seconds())
 		s.add("rootSeconds", root.Seconds())
 	}
-	o.Progress("open every key once more")
+	o.Progress("decrypt every key again")
 	after, err := full.containerKeys(ctx)
 	if err != nil {
 		return r, err
 	}
-	if err := kept(before, after, int64(o.Containers)); err != nil {
+	if err := checkSameKeys(before, after, int64(o.Containers)); err != nil {
 		return r, err
 	}
 	r.RatioToRowByRow, r.RatioToPages, r.PerSecond, r.RowByRowPerSecond = s.median("ratioToRowByRow"), s.median("ratioToPages"), s.median("perSecond"), s.median("rowByRowPerSecond")
@@ -110,13 +110,13 @@ func Roll(ctx context.Context, o Options) (r RollResult, err error) {
 	return r, err
 }
 
-// startBoth starts two worlds alike, side by side.
-func startBoth(ctx context.Context, o Options, databases []string) (full, bare *world, err error) {
+// startBoth starts two equal fixtures concurrently.
+func startBoth(ctx context.Context, o Options, databases []string) (full, bare *fixture, err error) {
 	var g errgroup.Group
 	g.Go(func() (err error) { full, err = start(ctx, o, "roll", databases[0]); return err })
 	g.Go(func() (err error) { bare, err = start(ctx, o, "pages", databases[1]); return err })
 	if err = g.Wait(); err != nil {
-		for _, w := range []*world{full, bare} {
+		for _, w := range []*fixture{full, bare} {
 			if w != nil {
 				w.Close()
 			}

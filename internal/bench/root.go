@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// RootResult is what a benchmark of depth root measured: medians.
+// RootResult is the result of a benchmark of depth root: medians.
 type RootResult struct {
-	RatioToFew float64 `json:"ratioToFew"` // how many times as long as over Few
+	RatioToFew float64 `json:"ratioToFew"` // the time divided by that with Few containers
 	Seconds    float64 `json:"seconds"`
 	FewSeconds float64 `json:"fewSeconds"`
 	Containers int     `json:"containers"`
@@ -15,12 +15,12 @@ type RootResult struct {
 	Base
 }
 
-// few is the number of containers that depth root is compared at.
-const few = 1000
+// fewContainers is the number of containers that depth root is compared at.
+const fewContainers = 1000
 
-// Root refreshes a policy of many containers at depth root, and in interleaved
-// rounds one of few: its cost does not depend on them. The embedded vaults' part
-// is in it.
+// Root refreshes a policy of many containers at depth root and, in interleaved rounds,
+// one of few, to show that the time does not depend on their number. The time of the
+// embedded vaults is included.
 func Root(ctx context.Context, o Options) (r RootResult, err error) {
 	if err := o.check(); err != nil {
 		return r, err
@@ -37,7 +37,7 @@ func Root(ctx context.Context, o Options) (r RootResult, err error) {
 	}
 	defer many.Close()
 	less := o
-	less.Containers = few
+	less.Containers = fewContainers
 	small, err := start(ctx, less, "few", databases[1])
 	if err != nil {
 		return r, err
@@ -58,7 +58,7 @@ func Root(ctx context.Context, o Options) (r RootResult, err error) {
 		s.add("fewSeconds", overFew.Seconds())
 		s.add("ratioToFew", over.Seconds()/overFew.Seconds())
 	}
-	r = RootResult{RatioToFew: s.median("ratioToFew"), Seconds: s.median("seconds"), FewSeconds: s.median("fewSeconds"), Containers: o.Containers, Few: few}
+	r = RootResult{RatioToFew: s.median("ratioToFew"), Seconds: s.median("seconds"), FewSeconds: s.median("fewSeconds"), Containers: o.Containers, Few: fewContainers}
 	r.Base, err = many.base(ctx, s)
 	return r, err
 }

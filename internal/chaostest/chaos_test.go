@@ -1,5 +1,5 @@
-// Package chaostest runs nodes on one database and one blob store and harms all
-// three, at random, while people work and policies roll.
+// Package chaostest runs nodes on one database and one blob store and injects random
+// failures into all three while users work and policies roll.
 package chaostest_test
 
 import (
@@ -39,11 +39,11 @@ const (
 	writers   = 3 // of each kind
 )
 
-// TestChaos kills nodes, pauses them past their leases, and cuts and stalls
-// their connections to the database and the blob store, one node's or all,
-// while people write and read and policies of mailboxes and of sites roll at all
-// depths. No request may fail for good, what was acknowledged must be found, nothing that
-// nobody wrote, and at the end everything opens, under the newest policy key.
+// TestChaos kills nodes, pauses them past their leases, and cuts and stalls their
+// connections to the database and the blob store, of one node or of all, while users
+// write and read and policies of mailboxes and of sites roll at all depths. No request
+// may fail permanently, all acknowledged content must be found and nothing else, and at
+// the end everything can be decrypted and is under the newest policy key.
 func TestChaos(t *testing.T) {
 	s := begin(t)
 	t.Cleanup(s.tell)
@@ -91,7 +91,7 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// tell shows, of a test that failed, what the nodes complained of last.
+// tell logs the last output of the nodes if the test has failed.
 func (s *stage) tell() {
 	if !s.t.Failed() {
 		return
@@ -158,8 +158,9 @@ func names(n int, name func(i int) string) (list []string) {
 	return list
 }
 
-// harm is done until ctx or the time is up, and returns how often each was done.
-// It runs in the test's own goroutine, as starting a node may end the test.
+// harm injects failures until ctx or the time ends, and returns how often each was
+// injected. It runs in the test's own goroutine, because starting a node may end the
+// test.
 func (s *stage) harm(ctx context.Context) map[string]int {
 	s.t.Helper()
 	done := map[string]int{}
@@ -173,7 +174,7 @@ func (s *stage) harm(ctx context.Context) map[string]int {
 			h.begin()
 			sleep(ctx, h.most)
 		}
-		// A node starts only where it reaches what it stands on.
+		// A node can start only if it can access its database and blob store.
 		slices.SortStableFunc(harms, func(a, b harm) int { return cmp.Compare(a.target, b.target) })
 		for _, h := range harms {
 			h.end()
@@ -190,7 +191,7 @@ func sleep(ctx context.Context, most time.Duration) {
 	}
 }
 
-// harm is one thing that goes wrong, for at most a time, and is put right.
+// harm is one failure of limited duration, and its repair.
 type harm struct {
 	name       string
 	target     string
@@ -198,7 +199,7 @@ type harm struct {
 	begin, end func()
 }
 
-// pick returns a harm, of a kind at random.
+// pick returns a random harm.
 func (s *stage) pick() harm {
 	i := rand.IntN(nodes)
 	n := s.Nodes[i]
@@ -230,14 +231,14 @@ func each(proxies []*proxytest.Proxy, do func(p *proxytest.Proxy)) func() {
 	}
 }
 
-// rolls is an administrator of one policy, who rolls it again and again.
+// rolls is an administrator who rolls one policy repeatedly.
 type rolls struct {
 	user
 	policy string
 	vaults []string // of the primary and of the secondary key
 	depths []api.Depth
-	// updates says that a roll of depth policy follows from an update of a key, as
-	// site policies have it.
+	// updates says that a roll of depth policy is started by an update of a key, as for
+	// site policies.
 	updates bool
 	begun   map[api.Depth]int
 }
@@ -246,7 +247,7 @@ func (r *rolls) act(ctx context.Context) error {
 	depth := r.depths[rand.IntN(len(r.depths))]
 	update := r.updates && depth == api.DepthPolicy
 	if update || rand.IntN(2) == 0 {
-		// Or not, if the node that is asked is in trouble: a roll that runs is waited for in either case.
+		// It may fail if the node has a failure; a running roll is waited for in either case.
 		_ = r.newVersion(rand.IntN(nodes))
 	}
 	if update {
@@ -255,8 +256,8 @@ func (r *rolls) act(ctx context.Context) error {
 	return r.roll(ctx, depth)
 }
 
-// newVersion makes a version of one of the policy's keys, and updates the policy
-// to it if that is how it rolls.
+// newVersion makes a version of one of the policy's keys, and updates the policy to it if
+// updates is set.
 func (r *rolls) newVersion(node int) error {
 	which := rand.IntN(len(r.vaults))
 	vault := r.vaults[which]
@@ -271,7 +272,7 @@ func (r *rolls) newVersion(node int) error {
 	return err
 }
 
-// last is one more roll, in peace.
+// last runs one more roll, without failures.
 func (r *rolls) last(ctx context.Context) error {
 	if !r.updates {
 		return r.roll(ctx, api.DepthPolicy)
@@ -301,8 +302,8 @@ func (r *rolls) roll(ctx context.Context, depth api.Depth) error {
 	return r.wait(ctx)
 }
 
-// longestRoll is longer than any roll takes here, whatever happens to the nodes:
-// one that has not ended by then never will.
+// longestRoll is longer than any roll takes here, even with failures; a roll that has not
+// ended by then is stuck.
 const longestRoll = 10 * time.Minute
 
 // wait waits until no roll of the policy runs.
@@ -327,7 +328,7 @@ func (r *rolls) wait(ctx context.Context) error {
 	}
 }
 
-// end demands what must hold when everything is well again.
+// end checks what must hold once all failures are repaired.
 func (s *stage) end(ctx context.Context) {
 	s.t.Helper()
 	for _, n := range s.Nodes {

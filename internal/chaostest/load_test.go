@@ -16,22 +16,21 @@ import (
 	"keyroll/internal/node/clustertest"
 )
 
-// user asks the nodes as people do: what one does not answer, the next is asked.
+// user calls the nodes as a client does: if one does not respond, it calls the next.
 type user struct {
 	cluster *clustertest.Cluster
 	retries *atomic.Int64
 }
 
-// do returns whether it is sure that act was done once: no attempt before the
-// one that was answered can have been carried out too, now or later.
+// do reports whether act was certainly done exactly once: no attempt before the one that
+// was answered can have been carried out too, or will be later.
 func (u user) do(ctx context.Context, act func(ctx context.Context, k *client.Client) error) (sure bool, err error) {
 	n, err := u.cluster.Do(ctx, act)
 	u.retries.Add(int64(n))
 	return n == 0, err
 }
 
-// content is some bytes that say what they are, of a size that now and then
-// takes several blobs.
+// content returns identifiable bytes, of a size that occasionally needs several blobs.
 func content(name string) []byte {
 	size := 200 + rand.IntN(20_000)
 	if rand.IntN(40) == 0 {
@@ -44,14 +43,14 @@ func content(name string) []byte {
 	return append(b, noise...)
 }
 
-// file is a path and all that a reader may find there: the newest content that
-// was acknowledged, and whatever an attempt without an answer may have put.
+// file is a path and all contents that a reader may find there: the newest acknowledged
+// content, and that of attempts without a response.
 type file struct {
 	path string
 	may  [][32]byte
 }
 
-// files is a user of one site, who alone writes to it.
+// files is a user of one site, and its only writer.
 type files struct {
 	user
 	site  string
@@ -87,8 +86,8 @@ func (u *files) put(ctx context.Context) error {
 	if len(f.may) == 0 {
 		u.known = append(u.known, f)
 	}
-	// An attempt that got no answer may be carried out at any time, also after
-	// others: what it puts may be found from now on for ever.
+	// An attempt without a response may be carried out at any time, even after others, so
+	// its content may be found from now on.
 	if sure && len(f.may) <= 1 {
 		f.may = [][32]byte{sum}
 	} else {
@@ -134,7 +133,7 @@ func (u *files) all(ctx context.Context) error {
 	return nil
 }
 
-// mails is a user of one mailbox, who alone writes to it.
+// mails is a user of one mailbox, and its only writer.
 type mails struct {
 	user
 	mailbox string
@@ -163,8 +162,8 @@ func (u *mails) act(ctx context.Context) error {
 	return nil
 }
 
-// all reads the mailbox: each message that was acknowledged is there, once if
-// no attempt went without an answer, and nothing else is.
+// all reads the mailbox, which must have each acknowledged message, exactly once if no
+// attempt was without a response, and nothing else.
 func (u *mails) all(ctx context.Context) error {
 	var got string
 	_, err := u.do(ctx, func(ctx context.Context, k *client.Client) error {

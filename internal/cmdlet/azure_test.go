@@ -48,18 +48,18 @@ func TestVaultsAndKeysAreManaged(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		"Add-AzKeyVaultKey v k -Destination Software -KeyType RSA-HSM":          "-KeyType RSA-HSM does not go with -Destination Software",
+		"Add-AzKeyVaultKey v k -Destination Software -KeyType RSA-HSM":          "-KeyType RSA-HSM cannot be used with -Destination Software",
 		"Add-AzKeyVaultKey v k -Destination HSM -KeyFilePath no/such":           "the key cannot be read",
 		"Update-AzKeyVault Contoso-A other -EnablePurgeProtection":              `vault "Contoso-A" is in another resource group or region`,
 		"Get-AzKeyVault nobody -InRemovedState":                                 `no deleted vault is named "nobody"`,
-		"New-AzKeyVault v rg west -SoftDeleteRetentionInDays 5":                 "-SoftDeleteRetentionInDays takes 7 to 90, found 5",
+		"New-AzKeyVault v rg west -SoftDeleteRetentionInDays 5":                 "-SoftDeleteRetentionInDays must be 7 to 90, found 5",
 		"New-AzKeyVault v rg west -EnableSoftDelete:$false":                     "soft delete is always on",
-		"Set-AzContext -SubscriptionId mine":                                    `"mine" is no id of a subscription`,
+		"Set-AzContext -SubscriptionId mine":                                    `"mine" is not a valid subscription id`,
 		"Get-AzResource /subscriptions/s/resourceGroups/other/vaults/Contoso-A": "resource \"/subscriptions/s/resourceGroups/other/vaults/Contoso-A\" does not exist",
-		"Set-AzResource (Get-AzKeyVault Contoso-A).ResourceId -Properties 'a'":  "-Properties takes the properties of a resource",
-		"'a' | Add-Member NoteProperty x 1":                                     `takes objects, found "a"`,
+		"Set-AzResource (Get-AzKeyVault Contoso-A).ResourceId -Properties 'a'":  "-Properties needs the properties of a resource",
+		"'a' | Add-Member NoteProperty x 1":                                     `needs objects, found "a"`,
 		"$r = Get-AzResource (Get-AzKeyVault Contoso-A).ResourceId; $r.Properties | Add-Member NoteProperty enableSoftDelete 'False'; $r | Set-AzResource -Properties $r.Properties": "enableSoftDelete of vault Contoso-A is on and cannot be switched off",
-		"$r = Get-AzResource (Get-AzKeyVault Contoso-A).ResourceId; $r.Properties | Add-Member NoteProperty sku 'none'; $r | Set-AzResource -Properties $r.Properties":               "property sku of a vault cannot be changed so",
+		"$r = Get-AzResource (Get-AzKeyVault Contoso-A).ResourceId; $r.Properties | Add-Member NoteProperty sku 'none'; $r | Set-AzResource -Properties $r.Properties":               "property sku of a vault cannot be changed with this cmdlet",
 	} {
 		r := storyRecorder()
 		if got := refusal(t, r, line); !strings.Contains(got, want) || len(r.changes()) > 0 {
@@ -85,8 +85,8 @@ func TestConnectingChangesNothingAndAsksForNothing(t *testing.T) {
 	}
 }
 
-// A request is what the service says that makes the policy, and names no rule of its own but
-// that the vaults are where it says.
+// An onboarding request reports the checks of the service, and adds only the check that
+// the vaults are in the given subscriptions.
 func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
 	const line = "New-CustomerKeyOnboardingRequest -Organization contoso -Scenario EXO -Subscription1 " + guid1 + " -KeyIdentifier1 https://Contoso-A.vault.azure.net/keys/k/v -Subscription2 " + guid1 + " -KeyIdentifier2 https://b.vault.azure.net/keys/k"
 	r := storyRecorder()
@@ -109,7 +109,7 @@ func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
 	}
 }
 
-// What the service would refuse is refused with -WhatIf.
+// With -WhatIf a change fails if the service would refuse it.
 func TestWhatIfRefusesWhatTheActWould(t *testing.T) {
 	for line, operation := range map[string]string{
 		"New-DataEncryptionPolicy -Name a -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k":                "CreatePolicy",

@@ -10,15 +10,15 @@ import (
 	"keyroll/internal/fail"
 )
 
-// binding says which argument goes to which parameter. It needs the text alone,
-// so every command is bound before the first one runs.
+// binding maps arguments to parameters. It depends only on the text, so every
+// command is bound before the first one runs.
 type binding struct {
 	cmdlet *Cmdlet
 	pos    syntax.Position
 	args   []boundArgument
 }
 
-// boundArgument is a parameter with its value; a switch that stands alone has none.
+// boundArgument is a parameter with its value; a switch without a value has none.
 type boundArgument struct {
 	param *Param
 	value syntax.Expression
@@ -34,8 +34,8 @@ func (b *binding) find(p *Param) *boundArgument {
 	return nil
 }
 
-// bind finds the cmdlet and gives each argument to a parameter. piped says that
-// something comes down the pipeline.
+// bind finds the cmdlet and assigns each argument to a parameter. piped says that
+// the command gets input from a pipeline.
 func bind(table []*Cmdlet, command *syntax.Command, piped bool) (*binding, error) {
 	c := find(table, command.Name)
 	if c == nil {
@@ -43,29 +43,29 @@ func bind(table []*Cmdlet, command *syntax.Command, piped bool) (*binding, error
 		for _, known := range table {
 			names = append(names, known.names()...)
 		}
-		err := fail.New(api.SyntaxError, "is no cmdlet")
+		err := fail.New(api.SyntaxError, "is not a cmdlet")
 		err = suggest(err, "", command.Name, names)
 		if err.Hint == "" {
 			err = err.WithHint("Get-Command lists the cmdlets")
 		}
-		return nil, at(command.Name, command.Pos(), err)
+		return nil, withPosition(command.Name, command.Pos(), err)
 	}
 	b := &binding{cmdlet: c, pos: command.Pos()}
 	if piped && !c.takesPipeline() {
-		return nil, at(c.Name, command.Pos(), fail.New(api.SyntaxError, "takes nothing from a pipeline"))
+		return nil, withPosition(c.Name, command.Pos(), fail.New(api.SyntaxError, "does not accept input from a pipeline"))
 	}
-	positional, err := b.named(command.Arguments)
+	positional, err := b.bindNamed(command.Arguments)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.positional(positional); err != nil {
+	if err := b.bindPositional(positional); err != nil {
 		return nil, err
 	}
-	return b, b.mandatory(piped)
+	return b, b.checkMandatory(piped)
 }
 
-// named binds the arguments that name a parameter and returns the others.
-func (b *binding) named(arguments []syntax.Argument) (rest []syntax.Argument, err error) {
+// bindNamed binds the arguments that name a parameter and returns the others.
+func (b *binding) bindNamed(arguments []syntax.Argument) (rest []syntax.Argument, err error) {
 	for i := 0; i < len(arguments); i++ {
 		a := arguments[i]
 		if a.Parameter == "" {
@@ -74,15 +74,15 @@ func (b *binding) named(arguments []syntax.Argument) (rest []syntax.Argument, er
 		}
 		p, err := b.cmdlet.parameter(a.Parameter)
 		if err != nil {
-			return nil, at(b.cmdlet.Name, a.Pos(), err)
+			return nil, withPosition(b.cmdlet.Name, a.Pos(), err)
 		}
 		if b.find(p) != nil {
-			return nil, at(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s is given twice", p.Name))
+			return nil, withPosition(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s is given twice", p.Name))
 		}
 		bound := boundArgument{param: p, value: a.Value, pos: a.Pos()}
 		if bound.value == nil && p.Type != Switch {
 			if i+1 == len(arguments) || arguments[i+1].Parameter != "" {
-				return nil, at(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s needs a value", p.Name))
+				return nil, withPosition(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "-%s needs a value", p.Name))
 			}
 			i++
 			bound.value = arguments[i].Value
@@ -120,10 +120,10 @@ func (c *Cmdlet) parameter(name string) (*Param, error) {
 		}
 		return nil, err
 	}
-	return nil, fail.New(api.SyntaxError, "-%s may be any of %s", name, strings.Join(fit, ", ")).WithHint("write more of the name")
+	return nil, fail.New(api.SyntaxError, "-%s is ambiguous: it may be any of %s", name, strings.Join(fit, ", ")).WithHint("write more of the name")
 }
 
-// candidates are the parameter sets that what is bound leaves possible.
+// candidates returns the parameter sets that have all the parameters bound so far.
 func (b *binding) candidates() []string {
 	var sets []string
 	for _, set := range b.cmdlet.parameterSets() {
@@ -134,8 +134,8 @@ func (b *binding) candidates() []string {
 	return sets
 }
 
-// positional binds the arguments without a name in the order of the positions.
-func (b *binding) positional(arguments []syntax.Argument) error {
+// bindPositional binds the arguments without a name in the order of the positions.
+func (b *binding) bindPositional(arguments []syntax.Argument) error {
 	sets := b.candidates()
 	var free []*Param
 	for i := range b.cmdlet.Params {
@@ -147,7 +147,7 @@ func (b *binding) positional(arguments []syntax.Argument) error {
 	sort.SliceStable(free, func(i, j int) bool { return free[i].Position < free[j].Position })
 	for i, a := range arguments {
 		if i >= len(free) {
-			return at(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "takes no further argument by position").
+			return withPosition(b.cmdlet.Name, a.Pos(), fail.New(api.SyntaxError, "has no parameter for a further argument by position").
 				WithHint("Get-Help %s shows its parameters", b.cmdlet.Name))
 		}
 		b.args = append(b.args, boundArgument{param: free[i], value: a.Value, pos: a.Pos()})
@@ -155,20 +155,20 @@ func (b *binding) positional(arguments []syntax.Argument) error {
 	if len(b.candidates()) > 0 {
 		return nil
 	}
-	// Name two that exclude each other.
+	// The error names two that exclude each other.
 	last := b.args[len(b.args)-1]
 	for _, a := range b.args {
 		for _, other := range b.args {
 			if !slices.ContainsFunc(b.cmdlet.parameterSets(), func(set string) bool { return a.param.in(set) && other.param.in(set) }) {
-				return at(b.cmdlet.Name, other.pos, fail.New(api.SyntaxError, "-%s and -%s do not go together", a.param.Name, other.param.Name))
+				return withPosition(b.cmdlet.Name, other.pos, fail.New(api.SyntaxError, "-%s and -%s cannot be used together", a.param.Name, other.param.Name))
 			}
 		}
 	}
-	return at(b.cmdlet.Name, last.pos, fail.New(api.SyntaxError, "these parameters do not go together"))
+	return withPosition(b.cmdlet.Name, last.pos, fail.New(api.SyntaxError, "these parameters cannot be used together"))
 }
 
-// mandatory checks that one parameter set has all that it needs.
-func (b *binding) mandatory(piped bool) error {
+// checkMandatory checks that one parameter set has all its mandatory parameters.
+func (b *binding) checkMandatory(piped bool) error {
 	var least []string
 	for i, set := range b.candidates() {
 		var missing []string
@@ -185,6 +185,6 @@ func (b *binding) mandatory(piped bool) error {
 			least = missing
 		}
 	}
-	return at(b.cmdlet.Name, b.pos, fail.New(api.SyntaxError, "needs %s", strings.Join(least, ", ")).
+	return withPosition(b.cmdlet.Name, b.pos, fail.New(api.SyntaxError, "needs %s", strings.Join(least, ", ")).
 		WithHint("Get-Help %s shows its parameters", b.cmdlet.Name))
 }

@@ -45,35 +45,35 @@ func TestArgumentsBindAsPowerShellBinds(t *testing.T) {
 
 func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
 	tests := []struct{ text, want string }{
-		{"Get-Mailbx", "Get-Mailbx: 2:1: is no cmdlet | did you mean Get-Mailbox?"},
-		{"Frobnicate-All", "Frobnicate-All: 2:1: is no cmdlet | Get-Command lists the cmdlets"},
+		{"Get-Mailbx", "Get-Mailbx: 2:1: is not a cmdlet | did you mean Get-Mailbox?"},
+		{"Frobnicate-All", "Frobnicate-All: 2:1: is not a cmdlet | Get-Command lists the cmdlets"},
 		{"Set-DataEncryptionPolicy USA_mailboxes -Refesh", "Set-DataEncryptionPolicy: 2:40: has no parameter -Refesh | did you mean -Refresh?"},
 		{"Set-Mailbox alice -Quota 5", "Set-Mailbox: 2:19: has no parameter -Quota | Get-Help Set-Mailbox shows its parameters"},
-		{"Update-SPODataEncryptionPolicy -Key x", "Update-SPODataEncryptionPolicy: 2:32: -Key may be any of -KeyVaultName, -KeyName, -KeyVersion, -KeyVaultUri, -KeyType, -KeyVaultType | write more of the name"},
+		{"Update-SPODataEncryptionPolicy -Key x", "Update-SPODataEncryptionPolicy: 2:32: -Key is ambiguous: it may be any of -KeyVaultName, -KeyName, -KeyVersion, -KeyVaultUri, -KeyType, -KeyVaultType | write more of the name"},
 		{"Set-Mailbox alice", "Set-Mailbox: 2:1: needs -DataEncryptionPolicy | Get-Help Set-Mailbox shows its parameters"},
 		{"Get-MailboxStatistics", "Get-MailboxStatistics: 2:1: needs -Identity | Get-Help Get-MailboxStatistics shows its parameters"},
-		{"Get-MailboxStatistics alice bob", "Get-MailboxStatistics: 2:29: takes no further argument by position | Get-Help Get-MailboxStatistics shows its parameters"},
+		{"Get-MailboxStatistics alice bob", "Get-MailboxStatistics: 2:29: has no parameter for a further argument by position | Get-Help Get-MailboxStatistics shows its parameters"},
 		{"Get-MailboxStatistics -Identity", "Get-MailboxStatistics: 2:23: -Identity needs a value"},
 		{"Get-MailboxStatistics -Identity a -id b", "Get-MailboxStatistics: 2:35: -Identity is given twice"},
 		{"Get-Mailbox | New-AzKeyVault rg west -Name | fl", "New-AzKeyVault: 2:38: -VaultName needs a value"},
-		{"'a' | Get-Command", "Get-Command: 2:7: takes nothing from a pipeline"},
-		{"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyName k -KeyType Primary", "Update-SPODataEncryptionPolicy: 2:47: -KeyVaultUri and -KeyName do not go together"},
+		{"'a' | Get-Command", "Get-Command: 2:7: does not accept input from a pipeline"},
+		{"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyName k -KeyType Primary", "Update-SPODataEncryptionPolicy: 2:47: -KeyVaultUri and -KeyName cannot be used together"},
 		{"Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyType Primary", "Update-SPODataEncryptionPolicy: 2:1: needs -KeyVersion | Get-Help Update-SPODataEncryptionPolicy shows its parameters"},
-		{"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyType Primry", "Update-SPODataEncryptionPolicy: 2:56: -KeyType takes one of Primary, Secondary, Availability, found \"Primry\" | did you mean Primary?"},
+		{"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyType Primry", "Update-SPODataEncryptionPolicy: 2:56: -KeyType must be one of Primary, Secondary, Availability, found \"Primry\" | did you mean Primary?"},
 		{"Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyVersion VERSION -KeyType Primary",
-			"Update-SPODataEncryptionPolicy: 2:71: \"VERSION\" is no version of a key | a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them"},
-		{"Add-AzKeyVaultKey v k -Destination HSM -Size big", "Add-AzKeyVaultKey: 2:46: -Size takes a whole number, found \"big\""},
-		{"Add-AzKeyVaultKey v k -Destination HSM -NotBefore 27/12/2016", "Add-AzKeyVaultKey: 2:51: \"27/12/2016\" is no date | write month/day/year as in \"12/27/2016 12:01 AM\", or 2016-12-27T00:01:00Z"},
+			"Update-SPODataEncryptionPolicy: 2:71: \"VERSION\" is not a valid key version | a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them"},
+		{"Add-AzKeyVaultKey v k -Destination HSM -Size big", "Add-AzKeyVaultKey: 2:46: -Size needs a whole number, found \"big\""},
+		{"Add-AzKeyVaultKey v k -Destination HSM -NotBefore 27/12/2016", "Add-AzKeyVaultKey: 2:51: \"27/12/2016\" is not a valid date | write month/day/year as in \"12/27/2016 12:01 AM\", or 2016-12-27T00:01:00Z"},
 		{"Set-Mailbox $polcy -DataEncryptionPolicy a", "$polcy: 2:13: has not been set | did you mean $policy?"},
 		{"\"x $nobody\"", "$nobody: 2:4: has not been set"},
 		{"Set-Mailbox $_.Identity -DataEncryptionPolicy a", "$_: 2:13: has a value only in the script block of a pipeline"},
-		{"Get-Mailbox | % $policy", "ForEach-Object: 2:17: -Process takes a script block in braces, found"},
-		{"Get-Mailbox -Identity $null,b", "Get-Mailbox: 2:23: -Identity takes one value, found 2"},
+		{"Get-Mailbox | % $policy", "ForEach-Object: 2:17: -Process needs a script block in braces, found"},
+		{"Get-Mailbox -Identity $null,b", "Get-Mailbox: 2:23: -Identity needs one value, found 2"},
 		{"Set-Mailbox $null -DataEncryptionPolicy a", "Set-Mailbox: 2:13: -Identity is $null | give it a value"},
 		{"Set-Mailbox '' -DataEncryptionPolicy a", "Set-Mailbox: 2:13: -Identity is empty"},
 		{"Get-Mailbox 'alice", "ParserError: 2:13: the string that begins here is not closed: expected '"},
 		{"Get-Mailbox | % { Get-Date", "ParserError: 2:27: expected } to close the { at 2:17, found the end of the text"},
-		{"Set-AzKeyVaultAccessPolicy v -PermissionsToKeys 'wrapKeys' -Obj " + guid1, "Set-AzKeyVaultAccessPolicy: 2:49: -PermissionsToKeys takes one of all, get"},
+		{"Set-AzKeyVaultAccessPolicy v -PermissionsToKeys 'wrapKeys' -Obj " + guid1, "Set-AzKeyVaultAccessPolicy: 2:49: -PermissionsToKeys must be one of all, get"},
 	}
 	for _, test := range tests {
 		r := newRecorder()
@@ -81,15 +81,15 @@ func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
 		if !strings.HasPrefix(got, test.want) {
 			t.Errorf("%s\n got %s\nwant %s", test.text, got, test.want)
 		}
-		// A variable's value is known only once it has been made.
+		// The value of a variable is only known at run time.
 		if len(r.calls) > 0 && !strings.Contains(test.text, "% $policy") {
 			t.Errorf("%s: ran %v", test.text, r.calls)
 		}
 	}
 }
 
-// FuzzCheck gives any text to the checks before a run: they refuse it as what
-// it is, with a place, or let it through.
+// FuzzCheck passes arbitrary text to the checks before a run: they return an error with a
+// position, or accept it.
 func FuzzCheck(f *testing.F) {
 	for _, c := range Table() {
 		f.Add(c.Example)

@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// checker goes over a parsed text before it runs: cmdlets and parameters exist
-// and fit, literal values convert, variables have been set.
+// checker checks a parsed text before it runs: cmdlets and parameters exist and fit
+// together, literal values convert, variables have been set.
 type checker struct {
 	table    []*Cmdlet
 	set      map[string]bool // variables, in lower case
@@ -74,7 +74,7 @@ func (c *checker) command(command *syntax.Command, piped bool) error {
 		}
 		if v, ok := constant(a.value); ok {
 			if _, err := a.param.convert(v); err != nil {
-				return at(b.cmdlet.Name, a.value.Pos(), err)
+				return withPosition(b.cmdlet.Name, a.value.Pos(), err)
 			}
 		}
 	}
@@ -128,13 +128,13 @@ func (c *checker) variable(pos syntax.Position, name string) error {
 	case lower == "true", lower == "false", lower == "null", c.set[lower], lower == "_" && c.inBlock:
 		return nil
 	case lower == "_":
-		return at("$_", pos, fail.New(api.SyntaxError, "has a value only in the script block of a pipeline"))
+		return withPosition("$_", pos, fail.New(api.SyntaxError, "has a value only in the script block of a pipeline"))
 	}
 	var known []string
 	for n := range c.set {
 		known = append(known, n)
 	}
-	return at("$"+name, pos, suggest(fail.New(api.SyntaxError, "has not been set"), "$", name, known))
+	return withPosition("$"+name, pos, suggest(fail.New(api.SyntaxError, "has not been set"), "$", name, known))
 }
 
 // constant returns the value of an expression that is a literal.

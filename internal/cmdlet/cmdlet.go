@@ -3,10 +3,10 @@
 //
 // A cmdlet is a value (Cmdlet): names, parameters, help, and the function that
 // runs it. Binding, help, the documentation page and suggestions all come from
-// those values. A text is parsed whole and checked whole (names, parameters,
-// literal values, variables) before its first statement runs; a statement that
-// fails ends it. Cmdlets act through two interfaces, Service and Vaults, and
-// reach nothing else but the files that -OutputFile and -InputFile name.
+// those values. The whole text is parsed and checked (names, parameters, literal
+// values, variables) before its first statement runs; a statement that fails ends
+// it. Cmdlets act through two interfaces, Service and Vaults; they access nothing
+// else except the files that -OutputFile, -InputFile and -KeyFilePath name.
 // Start reading at Run (shell.go), then Table (table.go).
 package cmdlet
 
@@ -28,16 +28,16 @@ type Cmdlet struct {
 	Params   []Param
 	// Sets names the parameter sets, the default one first; empty for a single one.
 	Sets []string
-	// Emits names the properties of the objects that go down the pipeline.
+	// Emits names the properties of the objects that the cmdlet emits.
 	Emits []string
-	// Changes says that it changes something: it takes -Confirm and -WhatIf, and
-	// its Run calls confirm before the first change.
+	// Changes says that it changes something: it has -Confirm and -WhatIf, and its
+	// Run calls confirm before the first change.
 	Changes bool
-	// Confirms says that it asks before it acts, unless -Confirm:$false.
+	// Confirms says that it asks for a confirmation first, except with -Confirm:$false.
 	Confirms bool
-	// Run acts once, or once for each object that comes down the pipeline.
+	// Run acts once, or once for each object from the pipeline.
 	Run func(context.Context, *Call) error
-	// Pipe handles what comes down the pipeline one by one, and its end.
+	// Pipe returns functions for each value from the pipeline and for its end.
 	Pipe func(context.Context, *Call) (each func(any) error, end func() error, err error)
 }
 
@@ -46,18 +46,18 @@ type Param struct {
 	Name      string
 	Aliases   []string
 	Type      Type
-	Position  int // counted from 1; 0 is by name only
+	Position  int // counted from 1; 0 means by name only
 	Mandatory bool
 	Sets      []string // the parameter sets it belongs to; empty for all
-	Values    []string // what it may be, in this spelling; empty for anything of its type
-	Null      bool     // $null is a value of its own
-	// Piped takes the value from the pipeline: the property of that name of an
-	// object. PipedText takes a text or a number itself.
+	Values    []string // the accepted values, in their spelling; empty for any of its type
+	Null      bool     // $null is accepted
+	// Piped takes the value from the property of that name of an object from the
+	// pipeline. PipedText takes a text or a number from the pipeline.
 	Piped, PipedText bool
 	Help             string
 }
 
-// Type is what a parameter takes.
+// Type is the type of a parameter.
 type Type string
 
 const (
@@ -69,7 +69,7 @@ const (
 	DateTime    Type = "DateTime"
 	Version     Type = "Guid" // a key version: 32 hexadecimal digits, or those as a GUID
 	ScriptBlock Type = "ScriptBlock"
-	Any         Type = "Object" // whatever value the language has
+	Any         Type = "Object" // any value of the language
 )
 
 // names returns the name and the aliases.
@@ -99,7 +99,7 @@ type Call struct {
 	args   map[string]any // by the parameter's Name
 	// emit sends a value down the pipeline. Its error is returned as it is.
 	emit func(any) error
-	// stop, returned from emit, ends the cmdlets before this one quietly.
+	// stop, returned from emit, ends the preceding cmdlets of the pipeline without an error.
 	stop error
 }
 
@@ -124,14 +124,14 @@ func (c *Call) texts(name string) []string {
 	return s
 }
 
-// flag returns a switch or a boolean; one that is not given is false.
+// flag returns a switch or a boolean; the default is false.
 func (c *Call) flag(name string) bool {
 	b, _ := c.args[name].(bool)
 	return b
 }
 
-// setting returns a boolean that may be left out.
-func (c *Call) setting(name string) *bool {
+// optionalBool returns an optional boolean, nil if it is not given.
+func (c *Call) optionalBool(name string) *bool {
 	if b, ok := c.args[name].(bool); ok {
 		return &b
 	}
@@ -150,12 +150,12 @@ func (c *Call) time(name string) *time.Time {
 	return nil
 }
 
-// warn tells the user something that is no result.
+// warn prints a warning, which is not part of the results.
 func (c *Call) warn(format string, args ...any) {
-	fmt.Fprintf(c.Err, "WARNING: %s\n", shown(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(c.Err, "WARNING: %s\n", escaped(fmt.Sprintf(format, args...)))
 }
 
-// emitAll sends several values down the pipeline.
+// emitAll emits several values.
 func emitAll[T any](c *Call, values []T, object func(T) *Object) error {
 	for _, v := range values {
 		if err := c.emit(object(v)); err != nil {

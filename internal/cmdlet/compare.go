@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// truth is a value as a condition (about_Booleans).
+// truth converts a value to a boolean (about_Booleans).
 func truth(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -35,15 +35,15 @@ func truth(v any) bool {
 	return true
 }
 
-// compare applies a comparison operator (about_Comparison_Operators). Text
-// compares without regard to case, the left side says as what. With an array on
-// the left the ones that fit are selected.
+// compare applies a comparison operator (about_Comparison_Operators). Text is
+// compared without regard to case, and the right side is converted to the type of
+// the left. With an array on the left the matching items are selected.
 func compare(operator string, left, right any) (any, error) {
 	switch operator {
 	case "contains":
-		return among(right, left)
+		return containsValue(right, left)
 	case "in":
-		return among(left, right)
+		return containsValue(left, right)
 	}
 	items, several := left.([]any)
 	if !several {
@@ -62,7 +62,7 @@ func compare(operator string, left, right any) (any, error) {
 	return selected, nil
 }
 
-func among(v, values any) (bool, error) {
+func containsValue(v, values any) (bool, error) {
 	found := false
 	err := each(values, func(item any) error {
 		ok, err := matches("eq", item, v)
@@ -100,7 +100,7 @@ func matches(operator string, left, right any) (bool, error) {
 	return order <= 0, nil
 }
 
-// compareOrder compares right, as what left is, with left.
+// compareOrder compares left with right, converted to the type of left.
 func compareOrder(left, right any) (order int, comparable bool) {
 	switch l := left.(type) {
 	case nil:
@@ -128,7 +128,7 @@ func compareOrder(left, right any) (order int, comparable bool) {
 	return cmp.Compare(a, b), ok && ok2
 }
 
-// number is a value as a number.
+// number converts a value to a number.
 func number(v any) (float64, bool) {
 	switch v := v.(type) {
 	case int64:
@@ -144,7 +144,7 @@ func number(v any) (float64, bool) {
 	return 0, false
 }
 
-// wildcard makes a pattern of PowerShell (about_Wildcards): * ? and [set].
+// wildcard compiles a pattern of PowerShell (about_Wildcards): * ? and [set].
 func wildcard(pattern string) (*regexp.Regexp, error) {
 	var b strings.Builder
 	b.WriteString("(?is)^")
@@ -178,7 +178,7 @@ func wildcard(pattern string) (*regexp.Regexp, error) {
 	b.WriteString("$")
 	compiled, err := regexp.Compile(b.String())
 	if err != nil {
-		return nil, fail.New(api.InvalidArgument, "%.100q is no pattern", pattern)
+		return nil, fail.New(api.InvalidArgument, "%.100q is not a valid pattern", pattern)
 	}
 	return compiled, nil
 }

@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// completer completes what is being typed, from the table of cmdlets. As in
-// PowerShell a further Tab goes on to the next of several.
+// completer completes the word that is being typed, from the table of cmdlets. As
+// in PowerShell, a further Tab shows the next of several candidates.
 type completer struct {
 	table []*Cmdlet
 
-	// Of the completion that shows at this moment:
-	shown      string // line and place that it left
+	// State of the current completion:
+	shown      string // the line that it produced, with the cursor at the offset at
 	at         int
 	head, tail string // the line around the word
 	candidates []string
 	next       int
 }
 
-// key completes at a Tab; every other key is not for it. pos is a place in line
-// in bytes.
+// key completes at a Tab and ignores every other key. pos is an offset in line, in
+// bytes.
 func (c *completer) key(line string, pos int, key rune) (string, int, bool) {
 	if key != '\t' {
 		return "", 0, false
@@ -39,9 +39,9 @@ func (c *completer) key(line string, pos int, key rune) (string, int, bool) {
 	return c.shown, c.at, true
 }
 
-// complete returns where the last word of text begins, and what it may become:
-// the name of a cmdlet, a parameter of the one that the statement calls, or a
-// value of the parameter before.
+// complete returns where the last word of text begins, and its possible completions:
+// names of cmdlets, parameters of the cmdlet that the statement calls, or values of
+// the preceding parameter.
 func complete(table []*Cmdlet, text string) (from int, candidates []string) {
 	words, starts := lastCommand(text)
 	last := words[len(words)-1]
@@ -87,8 +87,8 @@ func begins(all []string, typed, candidate string) []string {
 	return all
 }
 
-// cmdletNames are the names that typed begins: the older spellings only where
-// no present one begins so.
+// cmdletNames returns the names that begin with typed: older spellings only if no
+// current name begins so.
 func cmdletNames(table []*Cmdlet, typed string) []string {
 	if typed == "" {
 		return nil
@@ -107,8 +107,8 @@ func cmdletNames(table []*Cmdlet, typed string) []string {
 	return slices.Compact(names)
 }
 
-// lastCommand returns the words of the command that text ends in, the last one
-// perhaps empty, and where each begins. Quotes hold a word together.
+// lastCommand returns the words of the command at the end of text, of which the last
+// may be empty, and where each begins. Quotes keep a word together.
 func lastCommand(text string) (words []string, starts []int) {
 	var quote byte
 	start := -1

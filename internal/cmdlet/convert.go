@@ -11,32 +11,32 @@ import (
 	"keyroll/internal/fail"
 )
 
-// numeral is a number as an argument: a parameter that takes text gets it as it
-// was written.
+// numeral is a number in the text of a script: a parameter of type String gets it as
+// it was written.
 type numeral struct {
 	value   any
 	written string
 }
 
-// plain is v without numerals.
-func plain(v any) any {
+// plainValue replaces the numerals in v by their values.
+func plainValue(v any) any {
 	switch v := v.(type) {
 	case numeral:
 		return v.value
 	case []any:
 		all := make([]any, len(v))
 		for i, item := range v {
-			all[i] = plain(item)
+			all[i] = plainValue(item)
 		}
 		return all
 	}
 	return v
 }
 
-// convert makes an argument what its parameter takes.
+// convert converts an argument to the type of its parameter.
 func (p *Param) convert(v any) (any, error) {
 	if p.Type == Any {
-		return plain(v), nil
+		return plainValue(v), nil
 	}
 	if v == nil {
 		if p.Null {
@@ -58,7 +58,7 @@ func (p *Param) convert(v any) (any, error) {
 	}
 	if several, ok := v.([]any); ok {
 		if len(several) != 1 {
-			return nil, fail.New(api.InvalidArgument, "-%s takes one value, found %d", p.Name, len(several))
+			return nil, fail.New(api.InvalidArgument, "-%s needs one value, found %d", p.Name, len(several))
 		}
 		v = several[0]
 	}
@@ -81,23 +81,23 @@ func (p *Param) convert(v any) (any, error) {
 		if block, ok := v.(*syntax.Block); ok {
 			return block, nil
 		}
-		return nil, p.wrong("a script block in braces", v)
+		return nil, p.typeError("a script block in braces", v)
 	}
 	panic("cmdlet: no such type: " + string(p.Type))
 }
 
-func (p *Param) wrong(what string, v any) error {
+func (p *Param) typeError(what string, v any) error {
 	found := "an object"
 	switch v := v.(type) {
 	case *Object:
 	case *syntax.Block:
 		found = "a script block"
 	default:
-		found = strconv.Quote(display(plain(v)))
+		found = strconv.Quote(display(plainValue(v)))
 	}
-	err := fail.New(api.InvalidArgument, "-%s takes %s, found %.200s", p.Name, what, found)
+	err := fail.New(api.InvalidArgument, "-%s needs %s, found %.200s", p.Name, what, found)
 	if o, ok := v.(*Object); ok && len(o.Properties) > 0 {
-		err = err.WithHint("take a property of it, such as .%s", o.Properties[0].Name)
+		err = err.WithHint("use a property of it, such as .%s", o.Properties[0].Name)
 	}
 	return err
 }
@@ -110,7 +110,7 @@ func (p *Param) string(v any) (string, error) {
 	case numeral:
 		s = v.written
 	case *Object, *syntax.Block, []any, nil:
-		return "", p.wrong("a text", v)
+		return "", p.typeError("a text", v)
 	default:
 		s = display(v)
 	}
@@ -125,12 +125,12 @@ func (p *Param) string(v any) (string, error) {
 			return known, nil
 		}
 	}
-	err := fail.New(api.InvalidArgument, "-%s takes one of %s, found %.100q", p.Name, strings.Join(p.Values, ", "), s)
+	err := fail.New(api.InvalidArgument, "-%s must be one of %s, found %.100q", p.Name, strings.Join(p.Values, ", "), s)
 	return "", suggest(err, "", s, p.Values)
 }
 
 func (p *Param) int(v any) (any, error) {
-	switch v := plain(v).(type) {
+	switch v := plainValue(v).(type) {
 	case int64:
 		return v, nil
 	case string:
@@ -138,17 +138,17 @@ func (p *Param) int(v any) (any, error) {
 			return n, nil
 		}
 	}
-	return nil, p.wrong("a whole number", v)
+	return nil, p.typeError("a whole number", v)
 }
 
 func (p *Param) bool(v any) (any, error) {
-	switch v := plain(v).(type) {
+	switch v := plainValue(v).(type) {
 	case bool:
 		return v, nil
 	case int64:
 		return v != 0, nil
 	case string:
-		// Exchange takes the words too; a lost dollar sign must not turn a setting around.
+		// Exchange accepts the words too; a missing dollar sign must not invert a setting.
 		switch strings.ToLower(v) {
 		case "true", "$true":
 			return true, nil
@@ -156,7 +156,7 @@ func (p *Param) bool(v any) (any, error) {
 			return false, nil
 		}
 	}
-	return nil, p.wrong("$true or $false", v)
+	return nil, p.typeError("$true or $false", v)
 }
 
 func (p *Param) date(v any) (any, error) {
@@ -166,16 +166,16 @@ func (p *Param) date(v any) (any, error) {
 	case string:
 		return parseTime(v)
 	}
-	return nil, p.wrong("a date", v)
+	return nil, p.typeError("a date", v)
 }
 
 var versionForm = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 
-// normalVersion returns a key version as vaults write it: in lower case, without hyphens.
+// normalVersion returns a key version as vaults write it, in lower case without hyphens.
 func normalVersion(s string) (string, error) {
 	lower := strings.ToLower(s)
 	if !versionForm.MatchString(lower) {
-		return "", fail.New(api.InvalidArgument, "%.100q is no version of a key", s).
+		return "", fail.New(api.InvalidArgument, "%.100q is not a valid key version", s).
 			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them")
 	}
 	return strings.ReplaceAll(lower, "-", ""), nil

@@ -24,14 +24,14 @@ func parseTime(s string) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fail.New(api.InvalidArgument, "%.100q is no date", s).
+	return time.Time{}, fail.New(api.InvalidArgument, "%.100q is not a valid date", s).
 		WithHint(`write month/day/year as in "12/27/2016 12:01 AM", or 2016-12-27T00:01:00Z`)
 }
 
 func dateCmdlets() []*Cmdlet {
 	return []*Cmdlet{{
 		Name:     "Get-Date",
-		Synopsis: "Gives the present time, or the one that -Date names. Times without a zone are UTC.",
+		Synopsis: "Returns the current time, or the time given with -Date. Times without a zone are UTC.",
 		Example:  `Get-Date -Date "12/27/2016 12:01 AM"`,
 		Params: []Param{{Name: "Date", Type: DateTime, Position: 1, PipedText: true,
 			Help: "Month/day/year with or without a time of day, or the form of RFC 3339."}},

@@ -19,13 +19,13 @@ func page() string {
 	b.WriteString("<!-- Written from the table of cmdlets by go test ./internal/cmdlet -update. -->\n\n# Cmdlets\n\n" +
 		"`keyroll shell` runs the cmdlets below as PowerShell does. The language is a subset: cmdlet calls, pipelines, assignments,\n" +
 		"strings, numbers, arrays, `( … )` with members, script blocks with `$_`, and the operators `-eq -ne -gt -ge -lt -le -like\n" +
-		"-notlike -contains -in -and -or -not`. A whole text is checked before its first statement runs; a statement that fails ends it.\n" +
+		"-notlike -contains -in -and -or -not`. A script is checked completely before its first statement runs; a statement that fails ends it.\n" +
 		"Times without a zone are UTC, dates with slashes are month/day/year. With `-o json` every object is one line of JSON. A line that\n" +
-		"begins with a parameter goes on with the command before it, as the documentation breaks its lines, and one that begins with `|` goes\n" +
-		"on with the pipeline before it, as in PowerShell 7; typed in an interactive shell, a statement that is whole runs at the end of its\n" +
-		"line, so there the `|` ends the line. Script files are UTF-8, or UTF-16 with a byte order mark.\n\n" +
-		"What changes something takes `-WhatIf`, which only says what would be done, and `-Confirm`. `Get-Help NAME` shows what stands here.\n" +
-		"In an interactive shell Tab completes names, parameters and their values; a further Tab goes on to the next.\n")
+		"begins with a parameter continues the command before it, as in the examples of the documentation, and one that begins with `|` continues\n" +
+		"the pipeline before it, as in PowerShell 7. In an interactive shell a complete statement runs at the end of its line, so there `|` has\n" +
+		"to be at the end of the line. Script files are UTF-8, or UTF-16 with a byte order mark.\n\n" +
+		"Cmdlets that change something have `-WhatIf`, which only shows what would be done, and `-Confirm`. `Get-Help NAME` shows the text below.\n" +
+		"In an interactive shell Tab completes names, parameters and their values; a further Tab shows the next candidate.\n")
 	for _, family := range Families() {
 		fmt.Fprintf(&b, "\n## %s\n", family.Title)
 		for _, c := range family.Cmdlets {
@@ -34,10 +34,10 @@ func page() string {
 				fmt.Fprintf(&b, "Also named `%s`.\n", strings.Join(c.Aliases, "`, `"))
 			}
 			if c.Confirms {
-				b.WriteString("Asks before it acts; `-Confirm:$false` skips that.\n")
+				b.WriteString("Asks for a confirmation first; not with `-Confirm:$false`.\n")
 			}
 			if c.Emits != nil {
-				fmt.Fprintf(&b, "Emits `%s`.\n", strings.Join(c.Emits, "`, `"))
+				fmt.Fprintf(&b, "Returns objects with `%s`.\n", strings.Join(c.Emits, "`, `"))
 			}
 			if c.Params == nil {
 				continue
@@ -66,7 +66,7 @@ func page() string {
 	return b.String()
 }
 
-// reads are the verbs of cmdlets that change nothing.
+// reads has the verbs of cmdlets that change nothing.
 var reads = map[string]bool{"Get": true, "Test": true, "Format": true, "Select": true, "Where": true, "Sort": true, "Measure": true, "ConvertTo": true}
 
 func TestTableIsSound(t *testing.T) {
@@ -123,7 +123,7 @@ func TestSuggestionsAreNear(t *testing.T) {
 		"Get-Mailbx": "Get-Mailbox", "get-mailboxstatistic": "Get-MailboxStatistics", "Set-Mailboxes": "Set-Mailbox",
 		"Get-MailboxStat": "Get-MailboxStatistics", "Remove-Everything": "", "x": "",
 	} {
-		if got := near(name, names); got != want {
+		if got := mostSimilar(name, names); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestDocumentedLinesCallWhatTheyName says what lines of the Customer Key
-// documentation ask of service and vaults.
+// TestDocumentedLinesCallWhatTheyName lists the calls to service and vaults that lines of
+// the Customer Key documentation make.
 func TestDocumentedLinesCallWhatTheyName(t *testing.T) {
 	const v, spaced = "f635a23bd4a44b9996ff6aadd88d42ba", "F635A23B-D4A4-4B99-96FF-6AADD88D42BA"
 	tests := []struct{ line, calls string }{
@@ -128,7 +128,7 @@ func documented(t *testing.T) (blocks []block) {
 
 type block struct{ name, text string }
 
-// filled are the values in place of what the documentation leaves open.
+// filled has the values for placeholders in the documentation.
 var filled = strings.NewReplacer(
 	"<SubscriptionId>", guid1, "<vault name>", "Contoso-A", "<vaultname>", "Contoso-A", "<key name>", "Key001", "<keyname>", "Key001",
 	"<UPN of user>", "alice@contoso.com", "<Office 365 appID>", workloadsID, "TBD", sharePointID, "<HSM|Software>", "HSM",

@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// located is an error with the cmdlet that met it and its place in the text.
+// located is an error with the name of the cmdlet that failed and its position in the text.
 type located struct {
 	what string
 	pos  syntax.Position
@@ -21,24 +21,24 @@ type located struct {
 func (l *located) Error() string { return fmt.Sprintf("%s: %s: %v", l.what, l.pos, l.err) }
 func (l *located) Unwrap() error { return l.err }
 
-// enough ends the commands of one pipeline that come before the one that has
-// all it needs. Each pipeline has its own, known by its address.
-type enough struct{ _ byte }
+// pipelineStop is the error that ends the preceding commands of a pipeline once a
+// later one needs no more input. Each pipeline has its own, identified by its address.
+type pipelineStop struct{ _ byte }
 
-func (*enough) Error() string { return "the pipeline has enough" }
+func (*pipelineStop) Error() string { return "the pipeline needs no more input" }
 
-// at gives an error its place, unless it has one.
-func at(what string, pos syntax.Position, err error) error {
+// withPosition adds the position to an error that has none.
+func withPosition(what string, pos syntax.Position, err error) error {
 	var l *located
-	var e *enough
+	var e *pipelineStop
 	if err == nil || errors.As(err, &l) || errors.As(err, &e) {
 		return err
 	}
 	return &located{what, pos, err}
 }
 
-// public turns what a run met into the one error type of keyroll. An error
-// without a code stays as it is, for the edge to log.
+// public converts an error of a run into keyroll's error type. An error without a
+// code is returned as it is, for the caller to log.
 func public(err error) error {
 	var problem *api.Problem
 	var f *fail.Error
@@ -63,8 +63,8 @@ func public(err error) error {
 // PrintError writes an error of Run as the shell does: what failed, where, why,
 // and a hint when there is one.
 func PrintError(w io.Writer, err error) {
-	fmt.Fprintln(w, shown(err.Error()))
+	fmt.Fprintln(w, escaped(err.Error()))
 	if f := (*fail.Error)(nil); errors.As(err, &f) && f.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", shown(f.Hint))
+		fmt.Fprintf(w, "hint: %s\n", escaped(f.Hint))
 	}
 }

@@ -9,18 +9,18 @@ import (
 	"keyroll/internal/fail"
 )
 
-// session is what statements share: the way out and the variables.
+// session is the state that statements share: options, variables and bindings.
 type session struct {
 	Options
 	table     []*Cmdlet
 	variables map[string]any // by name in lower case
 	bindings  map[*syntax.Command]*binding
 
-	subscription string    // that Set-AzContext selected; empty: the default one
-	requests     []*Object // for onboarding, made in this shell
+	subscription string    // selected by Set-AzContext; empty means the default one
+	requests     []*Object // onboarding requests made in this shell
 }
 
-// scope is where an expression stands: $_ is the item of the pipeline around it.
+// scope is the context of an expression: item is the value of $_.
 type scope struct{ item any }
 
 func (s *session) statements(ctx context.Context, in scope, statements []syntax.Statement, emit func(any) error) error {
@@ -57,11 +57,11 @@ type stage struct {
 	end  func() error
 }
 
-// pipeline runs the elements as a stream: each value goes through all of them
-// before the next one is made.
+// pipeline runs the elements as a stream: each value passes through all of them
+// before the next one is produced.
 func (s *session) pipeline(ctx context.Context, in scope, pl *syntax.Pipeline, emit func(any) error) error {
-	stop := new(enough)
-	quiet := func(err error) error {
+	stop := new(pipelineStop)
+	ignoreStop := func(err error) error {
 		if err == error(stop) {
 			return nil
 		}
@@ -77,25 +77,25 @@ func (s *session) pipeline(ctx context.Context, in scope, pl *syntax.Pipeline, e
 		stages = append(stages, st)
 		sink = st.each
 	}
-	if err := quiet(s.first(ctx, in, pl.Elements[0], sink, stop)); err != nil {
+	if err := ignoreStop(s.runFirst(ctx, in, pl.Elements[0], sink, stop)); err != nil {
 		return err
 	}
 	for i := len(stages) - 1; i >= 0; i-- {
-		if err := quiet(stages[i].end()); err != nil {
+		if err := ignoreStop(stages[i].end()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// first runs the element that begins a pipeline.
-func (s *session) first(ctx context.Context, in scope, e syntax.Element, emit func(any) error, stop error) error {
+// runFirst runs the first element of a pipeline.
+func (s *session) runFirst(ctx context.Context, in scope, e syntax.Element, emit func(any) error, stop error) error {
 	if evaluation, ok := e.(*syntax.Evaluation); ok {
 		v, err := s.eval(ctx, in, evaluation.Expression)
 		if err != nil {
 			return err
 		}
-		return each(plain(v), emit)
+		return each(plainValue(v), emit)
 	}
 	command := e.(*syntax.Command)
 	call, err := s.call(ctx, in, command, emit, stop)
@@ -103,40 +103,40 @@ func (s *session) first(ctx context.Context, in scope, e syntax.Element, emit fu
 		return err
 	}
 	if call.cmdlet.Pipe == nil {
-		return at(call.cmdlet.Name, command.Pos(), call.act(ctx))
+		return withPosition(call.cmdlet.Name, command.Pos(), call.act(ctx))
 	}
 	_, end, err := call.cmdlet.Pipe(ctx, call)
 	if err == nil {
 		err = end()
 	}
-	return at(call.cmdlet.Name, command.Pos(), err)
+	return withPosition(call.cmdlet.Name, command.Pos(), err)
 }
 
-// stage prepares a command that takes from the pipeline.
+// stage prepares a command that gets input from the pipeline.
 func (s *session) stage(ctx context.Context, in scope, command *syntax.Command, emit func(any) error, stop error) (stage, error) {
 	call, err := s.call(ctx, in, command, emit, stop)
 	if err != nil {
 		return stage{}, err
 	}
-	place := func(err error) error { return at(call.cmdlet.Name, command.Pos(), err) }
+	locate := func(err error) error { return withPosition(call.cmdlet.Name, command.Pos(), err) }
 	if call.cmdlet.Pipe != nil {
 		each, end, err := call.cmdlet.Pipe(ctx, call)
 		if err != nil {
-			return stage{}, place(err)
+			return stage{}, locate(err)
 		}
 		return stage{
-			each: func(v any) error { return place(each(v)) },
-			end:  func() error { return place(end()) },
+			each: func(v any) error { return locate(each(v)) },
+			end:  func() error { return locate(end()) },
 		}, nil
 	}
 	return stage{
 		each: func(v any) error {
 			one := *call
 			var err error
-			if one.args, err = call.piped(v); err == nil {
+			if one.args, err = call.argsFrom(v); err == nil {
 				err = one.act(ctx)
 			}
-			return place(err)
+			return locate(err)
 		},
 		end: func() error { return nil },
 	}, nil
@@ -157,15 +157,15 @@ func (s *session) call(ctx context.Context, in scope, command *syntax.Command, e
 		}
 		converted, err := a.param.convert(v)
 		if err != nil {
-			return nil, at(b.cmdlet.Name, a.value.Pos(), err)
+			return nil, withPosition(b.cmdlet.Name, a.value.Pos(), err)
 		}
 		c.args[a.param.Name] = converted
 	}
 	return c, nil
 }
 
-// piped adds to the arguments what a value from the pipeline gives.
-func (c *Call) piped(v any) (map[string]any, error) {
+// argsFrom returns the arguments, completed from a value of the pipeline.
+func (c *Call) argsFrom(v any) (map[string]any, error) {
 	args := map[string]any{}
 	for name, value := range c.args {
 		args[name] = value
@@ -188,7 +188,7 @@ func (c *Call) piped(v any) (map[string]any, error) {
 		}
 		if !ok || value == nil {
 			if p.Mandatory {
-				return nil, fail.New(api.InvalidArgument, "what came down the pipeline gives no -%s", p.Name)
+				return nil, fail.New(api.InvalidArgument, "the input from the pipeline has no value for -%s", p.Name)
 			}
 			continue
 		}
@@ -199,7 +199,7 @@ func (c *Call) piped(v any) (map[string]any, error) {
 		args[p.Name] = converted
 	}
 	if len(args) == len(c.args) && len(wanted) > 0 {
-		return nil, fail.New(api.InvalidArgument, "what came down the pipeline gives no -%s", strings.Join(wanted, " or -"))
+		return nil, fail.New(api.InvalidArgument, "the input from the pipeline has no value for -%s", strings.Join(wanted, " or -"))
 	}
 	return args, nil
 }
@@ -243,7 +243,7 @@ func (s *session) eval(ctx context.Context, in scope, e syntax.Expression) (any,
 		return e, nil
 	case *syntax.Not:
 		v, err := s.eval(ctx, in, e.Operand)
-		return !truth(plain(v)), err
+		return !truth(plainValue(v)), err
 	case *syntax.Binary:
 		return s.binary(ctx, in, e)
 	}
@@ -267,7 +267,7 @@ func (s *session) binary(ctx context.Context, in scope, e *syntax.Binary) (any, 
 	if err != nil {
 		return nil, err
 	}
-	left = plain(left)
+	left = plainValue(left)
 	if e.Operator == "and" && !truth(left) || e.Operator == "or" && truth(left) {
 		return e.Operator == "or", nil
 	}
@@ -275,12 +275,12 @@ func (s *session) binary(ctx context.Context, in scope, e *syntax.Binary) (any, 
 	if err != nil {
 		return nil, err
 	}
-	right = plain(right)
+	right = plainValue(right)
 	if e.Operator == "and" || e.Operator == "or" {
 		return truth(right), nil
 	}
 	v, err := compare(e.Operator, left, right)
-	return v, at("-"+e.Operator, e.Pos(), err)
+	return v, withPosition("-"+e.Operator, e.Pos(), err)
 }
 
 func (s *session) variable(in scope, pos syntax.Position, name string) (any, error) {
@@ -296,14 +296,14 @@ func (s *session) variable(in scope, pos syntax.Position, name string) (any, err
 	default:
 		v, ok := s.variables[lower]
 		if !ok { // set only in a block that did not run
-			return nil, at("$"+name, pos, fail.New(api.InvalidArgument, "has not been set"))
+			return nil, withPosition("$"+name, pos, fail.New(api.InvalidArgument, "has not been set"))
 		}
 		return v, nil
 	}
 }
 
-// member is a property of a value. An array gives the property of each of its
-// items, what has no such property gives $null.
+// member returns a property of a value: for an array the property of each of its
+// items, for a value without such a property $null.
 func member(v any, name string) any {
 	switch v := v.(type) {
 	case *Object:

@@ -15,8 +15,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// recorder is a Service and a Vaults that answers from small maps and writes
-// down every call.
+// recorder is a Service and a Vaults that answers from small maps and records every call.
 type recorder struct {
 	check    api.KeyCheck
 	calls    []string
@@ -37,7 +36,7 @@ func (r *recorder) call(method, format string, args ...any) error {
 	return r.fail[method]
 }
 
-// changes returns the calls that are not for reading alone.
+// changes returns the calls that change something.
 func (r *recorder) changes() (all []string) {
 	for _, c := range r.calls {
 		if !strings.HasPrefix(c, "DryRun ") && !strings.HasPrefix(c, "CheckKeys") && !strings.HasPrefix(c, "List") && !strings.HasPrefix(c, "Show") && !strings.HasPrefix(c, "TestPolicy") {
@@ -156,7 +155,7 @@ func (r *recorder) CreatePolicy(_ context.Context, in api.CreatePolicyInput) (ap
 	return r.policies[0], r.change("CreatePolicy", in.Body.DryRun, "{Kind:%s Name:%s Description:%s Keys:%v}", in.Body.Kind, in.Body.Name, in.Body.Description, in.Body.Keys)
 }
 
-// change records a change, or what is asked of one that is to change nothing.
+// change records a change or a dry run.
 func (r *recorder) change(name string, dryRun bool, format string, args ...any) error {
 	if err := r.fail[name]; !dryRun || err != nil {
 		return r.call(name, format, args...)
@@ -362,7 +361,7 @@ func (r *recorder) RegisterProvider(_ context.Context, subscription, namespace s
 	return "Registered", r.call("RegisterProvider", "%s %s", subscription, namespace)
 }
 
-// result is what a run left behind.
+// result is the outcome of a run.
 type result struct {
 	out, err string
 	calls    []string
@@ -385,7 +384,7 @@ func runWith(r *recorder, text string, change func(*Options)) result {
 
 func asJSON(o *Options) { o.JSON = true }
 
-// mustRun runs a text that must not fail.
+// mustRun runs a text that must succeed.
 func mustRun(t *testing.T, text string, change func(*Options)) result {
 	t.Helper()
 	got := runWith(newRecorder(), text, change)

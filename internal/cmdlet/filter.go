@@ -11,18 +11,18 @@ import (
 	"keyroll/internal/fail"
 )
 
-// filterWords are what stands outside the quotes of a filter: a text in quotes,
-// an operator, a variable, a number, or the name of a property.
+// filterWords matches the words of a filter: a quoted text, an operator, a variable,
+// a number, or the name of a property.
 var filterWords = regexp.MustCompile(`'(?:[^']|'')*'|"[^"]*"|-[A-Za-z]+|\$\w+|\d[\w.]*|[A-Za-z_]\w*`)
 
-// filter reads Exchange's filter language: conditions of ours in which a
-// property stands without $_. before it. An empty text lets everything through.
+// filter parses Exchange's filter language: conditions of the shell in which a
+// property has no $_. before it. An empty text accepts everything.
 func (s *session) filter(text string, properties []string) (fits func(context.Context, *Object) (bool, error), err error) {
 	if text == "" {
 		return func(context.Context, *Object) (bool, error) { return true, nil }, nil
 	}
 	wrong := func(format string, args ...any) error {
-		return invalid("-Filter %.200q is no condition: %s", text, fmt.Sprintf(format, args...)).
+		return invalid("-Filter %.200q is not a valid condition: %s", text, fmt.Sprintf(format, args...)).
 			WithHint(`write it as "DataEncryptionPolicy -eq 'CN=NAME%s'"`, under)
 	}
 	var unknown *fail.Error
@@ -30,8 +30,8 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 		if strings.ContainsAny(word[:1], `'"-$0123456789`) {
 			return word
 		}
-		if _, ok := (&Object{Properties: named(properties)}).Get(word); !ok && unknown == nil {
-			unknown = suggest(invalid("-Filter names %q, which is no property that it knows", word), "", word, properties)
+		if _, ok := (&Object{Properties: emptyProperties(properties)}).Get(word); !ok && unknown == nil {
+			unknown = suggest(invalid("-Filter uses %q, which is not a property that it supports", word), "", word, properties)
 		}
 		return "$_." + word
 	})
@@ -55,19 +55,20 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 	}
 	return func(ctx context.Context, o *Object) (bool, error) {
 		v, err := s.eval(ctx, scope{o}, evaluation.Expression)
-		return truth(plain(v)), err
+		return truth(plainValue(v)), err
 	}, nil
 }
 
-func named(names []string) (all []Property) {
+// emptyProperties returns properties with these names and without values.
+func emptyProperties(names []string) (all []Property) {
 	for _, n := range names {
 		all = append(all, Property{Name: n})
 	}
 	return all
 }
 
-// hasCommand says whether evaluating e would run anything or is not of the
-// forms that a condition has. A group is one of them: ( … ).
+// hasCommand reports whether e runs a command or has a form that a condition may not
+// have. A group, ( … ), is allowed.
 func hasCommand(e syntax.Expression) bool {
 	switch e := e.(type) {
 	case *syntax.Binary:

@@ -10,25 +10,25 @@ import (
 	"keyroll/internal/name"
 )
 
-// formatted is text as a Format cmdlet made it.
+// formatted is the output of a Format cmdlet.
 type formatted string
 
-// shown is a text as a terminal may be given it.
-func shown(s string) string { return name.Escape(s, "\n\r\t") }
+// escaped escapes control characters, so that text from elsewhere can go to a terminal.
+func escaped(s string) string { return name.Escape(s, "\n\r\t") }
 
 // tableBlock is how many rows of a table are held to find the widths of its
 // columns; later rows use the same widths.
 const tableBlock = 1000
 
-// printer writes what a pipeline emits: as JSON, one value a line, or as
+// printer writes the output of a pipeline: as JSON, one value per line, or as
 // PowerShell shows it.
 type printer struct {
 	out   io.Writer
 	json  bool
-	width int       // of the terminal; 0 for any
-	rows  []*Object // of a table, not yet written
+	width int       // of the terminal; 0 for no limit
+	rows  []*Object // rows of the open table that are not yet written
 	last  *Object   // the last row of the open table
-	table *table    // once its widths are known
+	table *table    // the open table, once its widths are known
 	list  bool      // the last thing written was an object of a list
 }
 
@@ -48,7 +48,7 @@ func (p *printer) emit(v any) error {
 	o, isObject := v.(*Object)
 	isList := isObject && o.Text == "" && o.isList()
 	isRow := isObject && o.Text == "" && !isList
-	if p.list && !isList || p.last != nil && !(isRow && alike(o, p.last)) {
+	if p.list && !isList || p.last != nil && !(isRow && sameTable(o, p.last)) {
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (p *printer) emit(v any) error {
 	case *Object:
 		switch {
 		case isList:
-			return p.listed(v)
+			return p.writeList(v)
 		case !isRow:
 			return p.write(v.Text)
 		}
@@ -79,11 +79,11 @@ func (p *printer) emit(v any) error {
 }
 
 func (p *printer) write(s string) error {
-	_, err := io.WriteString(p.out, shown(s))
+	_, err := io.WriteString(p.out, escaped(s))
 	return err
 }
 
-func (p *printer) listed(o *Object) error {
+func (p *printer) writeList(o *Object) error {
 	text := formatList(o, o.columns(nil))
 	if !p.list {
 		text = "\n" + text
@@ -127,11 +127,11 @@ func (o *Object) isList() bool {
 	return len(o.Properties) > 4
 }
 
-// alike says whether two objects stand in one table.
-func alike(a, b *Object) bool { return a.View == b.View && slices.Equal(a.names(), b.names()) }
+// sameTable reports whether two objects can be rows of one table.
+func sameTable(a, b *Object) bool { return a.View == b.View && slices.Equal(a.names(), b.names()) }
 
-// columns returns what of an object is shown: what the patterns name, or what
-// its view says, or everything.
+// columns returns the columns to show of an object: those that the patterns name, or
+// those of its view, or all.
 func (o *Object) columns(patterns []string) []Column {
 	var columns []Column
 	if patterns == nil {
@@ -155,8 +155,8 @@ func (o *Object) columns(patterns []string) []Column {
 	return columns
 }
 
-// formatList writes one object as lines of name and value, with an empty line
-// behind.
+// formatList writes one object as lines of name and value, followed by an empty
+// line.
 func formatList(o *Object, columns []Column) string {
 	width := 0
 	for _, c := range columns {
@@ -181,7 +181,7 @@ func formatList(o *Object, columns []Column) string {
 type table struct {
 	columns []Column
 	widths  []int
-	right   []bool // numbers stand on the right
+	right   []bool // numbers are aligned on the right
 }
 
 func newTable(rows []*Object, columns []Column, width int) *table {

@@ -15,20 +15,20 @@ func helpCmdlets() []*Cmdlet {
 	return []*Cmdlet{
 		{
 			Name: "Get-Help", Aliases: []string{"help"}, Run: getHelp, Emits: []string{"Name", "Synopsis", "Syntax", "Parameters", "Example"},
-			Synopsis: "Shows what a cmdlet does and what it takes.",
+			Synopsis: "Shows what a cmdlet does, its parameters and an example.",
 			Example:  "Get-Help Set-DataEncryptionPolicy",
 			Params: []Param{{Name: "Name", Type: String, Position: 1, PipedText: true, Piped: true, Help: "Name of a cmdlet."},
-				{Name: "Examples", Type: Switch, Help: "The example alone."},
-				{Name: "Detailed", Type: Switch, Help: "All there is, as without it."},
-				{Name: "Full", Type: Switch, Help: "All there is, as without it."}},
+				{Name: "Examples", Type: Switch, Help: "Show only the synopsis and the example."},
+				{Name: "Detailed", Type: Switch, Help: "Show everything, which is the default."},
+				{Name: "Full", Type: Switch, Help: "Show everything, which is the default."}},
 		},
 		{
 			Name: "Get-Command", Aliases: []string{"gcm"}, Run: getCommand, Emits: commandObject(&Cmdlet{}).names(),
 			Synopsis: "Lists the cmdlets.",
 			Example:  "Get-Command *Mailbox*",
-			Params: []Param{{Name: "Name", Type: String, Position: 1, Help: "A name; * and ? stand for any letters."},
-				{Name: "Verb", Type: String, Help: "The part before the hyphen, likewise."},
-				{Name: "Noun", Type: String, Help: "The part after the hyphen, likewise."}},
+			Params: []Param{{Name: "Name", Type: String, Position: 1, Help: "Name of a cmdlet, with the wildcards * and ?."},
+				{Name: "Verb", Type: String, Help: "Part of the name before the hyphen, with the wildcards * and ?."},
+				{Name: "Noun", Type: String, Help: "Part of the name after the hyphen, with the wildcards * and ?."}},
 		},
 	}
 }
@@ -47,7 +47,7 @@ func getCommand(_ context.Context, c *Call) error {
 	}
 	if c.has("Verb") || c.has("Noun") {
 		if c.has("Name") {
-			return invalid("-Name does not go with -Verb and -Noun")
+			return invalid("-Name cannot be used with -Verb or -Noun")
 		}
 		part := func(name string) string {
 			if c.has(name) {
@@ -79,7 +79,7 @@ func unknownCmdlet(table []*Cmdlet, name string) error {
 	for _, known := range table {
 		names = append(names, known.names()...)
 	}
-	return suggest(fail.New(api.NotFound, "%.100q is no cmdlet", name), "", name, names)
+	return suggest(fail.New(api.NotFound, "%.100q is not a cmdlet", name), "", name, names)
 }
 
 func getHelp(ctx context.Context, c *Call) error {
@@ -104,7 +104,7 @@ func getHelp(ctx context.Context, c *Call) error {
 		{"Name", about.Name}, {"Synopsis", about.Synopsis}, {"Syntax", list(about.syntax())}, {"Parameters", parameters}, {"Example", about.Example}}})
 }
 
-// help is what Get-Help shows.
+// help returns the text that Get-Help shows.
 func (c *Cmdlet) help() string {
 	var b strings.Builder
 	section := func(title string, lines ...string) {
@@ -135,7 +135,7 @@ func (c *Cmdlet) help() string {
 	return b.String()
 }
 
-// describe is the help of a parameter with the values that it may have.
+// describe returns the help of a parameter with its accepted values.
 func (p *Param) describe() string {
 	text := p.Help
 	if text == "" {
@@ -147,8 +147,8 @@ func (p *Param) describe() string {
 	return text
 }
 
-// syntax writes one line for each parameter set, as PowerShell does: brackets
-// stand around what may be left out.
+// syntax writes one line for each parameter set, as PowerShell does, with brackets
+// around optional parts.
 func (c *Cmdlet) syntax() []string {
 	var lines []string
 	for _, set := range c.parameterSets() {

@@ -21,89 +21,89 @@ const maxBackup = 4 << 20
 
 var (
 	keyVault = Param{Name: "VaultName", Aliases: []string{"HsmName"}, Type: String, Position: 1, Mandatory: true, Piped: true,
-		Help: "Name of the vault; a premium vault serves as a managed HSM."}
+		Help: "Name of the vault; a premium vault can be used as a managed HSM."}
 	keyName  = Param{Name: "Name", Aliases: []string{"KeyName"}, Type: String, Position: 2, Mandatory: true, Piped: true, Help: "Name of the key."}
 	keyTimes = []Param{
 		{Name: "NotBefore", Type: DateTime, Help: "When the key version becomes valid."},
-		{Name: "Expires", Type: DateTime, Help: "When the key version ends. Customer keys should have none, or 12/31/9999."},
+		{Name: "Expires", Type: DateTime, Help: "When the key version expires. Customer keys should not expire, or on 12/31/9999."},
 	}
 	keyOps = Param{Name: "KeyOps", Type: Strings, Values: []string{"wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify", "import"},
-		Help: "What the key may be used for; a customer key needs wrapKey and unwrapKey."}
+		Help: "Operations that the key may be used for; a customer key needs wrapKey and unwrapKey."}
 )
 
 func keyCmdlets() []*Cmdlet {
 	emits := keyObject(Key{}).names()
 	return []*Cmdlet{
 		{
-			Name: "Add-AzKeyVaultKey", Aliases: generations("Add-AzKeyVaultKey"), Run: addKey, Emits: emits, Changes: true,
-			Synopsis: "Makes a key, or a new version of the key of that name; the older versions stay.",
+			Name: "Add-AzKeyVaultKey", Aliases: olderNames("Add-AzKeyVaultKey"), Run: addKey, Emits: emits, Changes: true,
+			Synopsis: "Creates a key, or a new version of the key of that name; the older versions are kept.",
 			Example:  `Add-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Destination HSM -KeyOps @('wrapKey','unwrapKey') -NotBefore (Get-Date -Date "12/27/2016 12:01 AM")`,
 			Sets:     []string{"InVault", "InHsm", "FromFile"},
 			Params: append([]Param{
 				in(keyVault, "InVault", "FromFile"),
-				{Name: "HsmName", Type: String, Mandatory: true, Sets: []string{"InHsm"}, Help: "Name of a premium vault, which serves as a managed HSM; the key is an HSM key."},
+				{Name: "HsmName", Type: String, Mandatory: true, Sets: []string{"InHsm"}, Help: "Name of a premium vault, which is used as a managed HSM; the key is an HSM key."},
 				unpiped(keyName),
-				{Name: "KeyFilePath", Type: String, Mandatory: true, Sets: []string{"FromFile"}, Help: "A file with an RSA private key in PEM, which becomes the key version; certificates beside it are passed over."},
-				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Sets: []string{"InVault", "FromFile"}, Help: "Where the key lives; in Azure, HSM needs a premium vault."},
-				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC", "RSA-HSM", "EC-HSM"}, Help: "RSA unless given. An EC key cannot be a customer key."},
-				{Name: "Size", Type: Int, Help: "Bits of an RSA key: 2048, 3072 or 4096."},
+				{Name: "KeyFilePath", Type: String, Mandatory: true, Sets: []string{"FromFile"}, Help: "File with an RSA private key in PEM, which is imported as the key version; certificates in the file are ignored."},
+				{Name: "Destination", Type: String, Mandatory: true, Values: []string{"HSM", "Software"}, Sets: []string{"InVault", "FromFile"}, Help: "Where the key is stored; in Azure, HSM needs a premium vault."},
+				{Name: "KeyType", Type: String, Values: []string{"RSA", "EC", "RSA-HSM", "EC-HSM"}, Help: "Type of the key (default: RSA). An EC key cannot be a customer key."},
+				{Name: "Size", Type: Int, Help: "Size of an RSA key in bits: 2048, 3072 or 4096."},
 				keyOps,
-				{Name: "Disable", Type: Switch, Help: "Makes the version disabled."}}, keyTimes...),
+				{Name: "Disable", Type: Switch, Help: "Create the version disabled."}}, keyTimes...),
 		},
 		{
-			Name: "Get-AzKeyVaultKey", Aliases: generations("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
-			Synopsis: "Shows a key's newest version, one version, or all; without a name every key of the vault. With -InRemovedState the deleted keys.",
+			Name: "Get-AzKeyVaultKey", Aliases: olderNames("Get-AzKeyVaultKey"), Run: getKey, Emits: emits,
+			Synopsis: "Shows the newest version of a key, one version, or all; without a name, every key of the vault. With -InRemovedState it shows deleted keys.",
 			Example:  "Get-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -IncludeVersions",
 			Sets:     []string{"ByName", "ByVersions", "Removed"},
 			Params: []Param{keyVault, optional(keyName),
-				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Sets: []string{"ByName"}, Help: "One version."},
-				{Name: "IncludeVersions", Type: Switch, Mandatory: true, Sets: []string{"ByVersions"}, Help: "All versions, without type and size."},
-				{Name: "InRemovedState", Type: Switch, Mandatory: true, Sets: []string{"Removed"}, Help: "Deleted keys."}},
+				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Sets: []string{"ByName"}, Help: "Show this version."},
+				{Name: "IncludeVersions", Type: Switch, Mandatory: true, Sets: []string{"ByVersions"}, Help: "Show all versions, without type and size."},
+				{Name: "InRemovedState", Type: Switch, Mandatory: true, Sets: []string{"Removed"}, Help: "Show deleted keys."}},
 		},
 		{
-			Name: "Update-AzKeyVaultKey", Aliases: append(generations("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
+			Name: "Update-AzKeyVaultKey", Aliases: append(olderNames("Update-AzKeyVaultKey"), "Set-AzureKeyVaultKeyAttribute", "Set-AzKeyVaultKeyAttribute"),
 			Run: updateKey, Emits: emits, Changes: true,
-			Synopsis: "Changes what is given of a key version; the rest stays as it is.",
+			Synopsis: "Changes the given attributes of a key version; the others are not changed.",
 			Example:  "Update-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -Expires 12/31/9999",
 			Params: append([]Param{keyVault, keyName,
-				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Position: 3, Piped: true, Help: "The newest unless given."},
+				{Name: "Version", Aliases: []string{"KeyVersion"}, Type: Version, Position: 3, Piped: true, Help: "Key version to change (default: the newest)."},
 				{Name: "Enable", Type: Boolean, Help: "Whether the version may be used."},
 				keyOps,
-				{Name: "PassThru", Type: Switch, Help: "Emits the key."}}, keyTimes...),
+				{Name: "PassThru", Type: Switch, Help: "Return the key."}}, keyTimes...),
 		},
 		{
-			Name: "Backup-AzKeyVaultKey", Aliases: generations("Backup-AzKeyVaultKey"), Run: backupKey, Changes: true,
-			Synopsis: "Writes all versions of a key, encrypted, into a new file and emits its name.",
+			Name: "Backup-AzKeyVaultKey", Aliases: olderNames("Backup-AzKeyVaultKey"), Run: backupKey, Changes: true,
+			Synopsis: "Writes all versions of a key, encrypted, to a new file, and returns the name of the file.",
 			Example:  `Backup-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001 -OutputFile Key001.backup`,
 			Params: []Param{keyVault, keyName,
-				{Name: "OutputFile", Type: String, Position: 3, Mandatory: true, Help: "A file that does not exist yet."}},
+				{Name: "OutputFile", Type: String, Position: 3, Mandatory: true, Help: "File to write, which must not exist yet."}},
 		},
 		{
-			Name: "Restore-AzKeyVaultKey", Aliases: generations("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits, Changes: true,
-			Synopsis: "Brings back a key with all its versions from a backup. The name must be free.",
+			Name: "Restore-AzKeyVaultKey", Aliases: olderNames("Restore-AzKeyVaultKey"), Run: restoreKey, Emits: emits, Changes: true,
+			Synopsis: "Restores a key with all its versions from a backup. The name must be free.",
 			Example:  `Restore-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -InputFile Key001.backup`,
 			Params: []Param{unpiped(keyVault),
-				{Name: "InputFile", Type: String, Position: 2, Mandatory: true, Help: "A file that Backup-AzKeyVaultKey wrote."}},
+				{Name: "InputFile", Type: String, Position: 2, Mandatory: true, Help: "File that Backup-AzKeyVaultKey wrote."}},
 		},
 		{
-			Name: "Remove-AzKeyVaultKey", Aliases: generations("Remove-AzKeyVaultKey"), Run: removeKey, Changes: true, Confirms: true,
-			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval brings it back until its retention ends. With -InRemovedState it destroys a deleted key.",
+			Name: "Remove-AzKeyVaultKey", Aliases: olderNames("Remove-AzKeyVaultKey"), Run: removeKey, Changes: true, Confirms: true,
+			Synopsis: "Deletes a key with all its versions; Undo-AzKeyVaultKeyRemoval can recover it until its retention ends. With -InRemovedState it destroys a deleted key.",
 			Example:  "Remove-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
 			Params: []Param{keyVault, keyName,
-				{Name: "InRemovedState", Type: Switch, Help: "Destroys a deleted key of a vault without purge protection, for good."},
-				{Name: "Force", Type: Switch, Help: "Asks nothing."},
-				{Name: "PassThru", Type: Switch, Help: "Emits the key."}},
+				{Name: "InRemovedState", Type: Switch, Help: "Destroy a deleted key of a vault without purge protection, irreversibly."},
+				{Name: "Force", Type: Switch, Help: "Do not ask for confirmation."},
+				{Name: "PassThru", Type: Switch, Help: "Return the key."}},
 		},
 		{
-			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: generations("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits, Changes: true,
-			Synopsis: "Brings a deleted key back.",
+			Name: "Undo-AzKeyVaultKeyRemoval", Aliases: olderNames("Undo-AzKeyVaultKeyRemoval"), Run: undoRemoval, Emits: emits, Changes: true,
+			Synopsis: "Recovers a deleted key.",
 			Example:  "Undo-AzKeyVaultKeyRemoval -VaultName Contoso-O365EX-NA-VaultA1 -Name Contoso-O365EX-NA-VaultA1-Key001",
 			Params:   []Param{keyVault, keyName},
 		},
 	}
 }
 
-// in is p for some of the parameter sets.
+// in returns p restricted to some of the parameter sets.
 func in(p Param, sets ...string) Param {
 	p.Sets = sets
 	if slices.Contains(p.Aliases, "HsmName") {
@@ -112,7 +112,7 @@ func in(p Param, sets ...string) Param {
 	return p
 }
 
-// unpiped is p for a cmdlet that does not take it from the pipeline.
+// unpiped returns p for a cmdlet that does not take it from the pipeline.
 func unpiped(p Param) Param {
 	p.Piped = false
 	return p
@@ -139,17 +139,17 @@ func keyObject(k Key) *Object {
 		curve = k.Curve
 	}
 	attributes := &Object{Properties: []Property{
-		{"Enabled", k.Enabled}, {"Expires", moment(k.Expires)}, {"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)},
-		{"Updated", moment(k.Updated)}, {"KeyOps", list(k.Operations)}, {"RecoveryLevel", k.RecoveryLevel}}}
+		{"Enabled", k.Enabled}, {"Expires", optionalTime(k.Expires)}, {"NotBefore", optionalTime(k.NotBefore)}, {"Created", optionalTime(k.Created)},
+		{"Updated", optionalTime(k.Updated)}, {"KeyOps", list(k.Operations)}, {"RecoveryLevel", k.RecoveryLevel}}}
 	o := &Object{View: keyView, Properties: []Property{
 		{"VaultName", k.Vault}, {"Name", k.Name}, {"Version", k.Version}, {"Id", k.ID}, {"KeyType", keyType}, {"KeySize", size},
-		{"CurveName", curve}, {"KeyOps", list(k.Operations)}, {"Enabled", k.Enabled}, {"Expires", moment(k.Expires)},
-		{"NotBefore", moment(k.NotBefore)}, {"Created", moment(k.Created)}, {"Updated", moment(k.Updated)},
+		{"CurveName", curve}, {"KeyOps", list(k.Operations)}, {"Enabled", k.Enabled}, {"Expires", optionalTime(k.Expires)},
+		{"NotBefore", optionalTime(k.NotBefore)}, {"Created", optionalTime(k.Created)}, {"Updated", optionalTime(k.Updated)},
 		{"RecoveryLevel", k.RecoveryLevel}, {"PurgeDisabled", !strings.Contains(k.RecoveryLevel, "Purgeable")}, {"Attributes", attributes},
 	}}
 	if k.Deleted != nil {
 		o.View = deletedKeyView
-		o.Properties = append(o.Properties, Property{"DeletedDate", moment(k.Deleted)}, Property{"ScheduledPurgeDate", moment(k.ScheduledPurge)})
+		o.Properties = append(o.Properties, Property{"DeletedDate", optionalTime(k.Deleted)}, Property{"ScheduledPurgeDate", optionalTime(k.ScheduledPurge)})
 	}
 	return o
 }
@@ -161,16 +161,16 @@ func addKey(ctx context.Context, c *Call) error {
 	if c.has("KeyType") {
 		var inHSM bool
 		if spec.Type, inHSM = strings.CutSuffix(c.text("KeyType"), "-HSM"); inHSM && !hsm {
-			return invalid("-KeyType %s does not go with -Destination Software", c.text("KeyType"))
+			return invalid("-KeyType %s cannot be used with -Destination Software", c.text("KeyType"))
 		}
 	}
 	if c.has("Size") {
 		if spec.Type != "RSA" {
-			return invalid("-Size goes with RSA keys only")
+			return invalid("-Size can be used only with RSA keys")
 		}
 		size := c.number("Size")
 		if size != 2048 && size != 3072 && size != 4096 {
-			return invalid("-Size takes 2048, 3072 or 4096, found %d", size)
+			return invalid("-Size must be 2048, 3072 or 4096, found %d", size)
 		}
 		spec.Size = int32(size)
 	}
@@ -190,7 +190,7 @@ func addKey(ctx context.Context, c *Call) error {
 			return err
 		}
 	}
-	if err := c.confirm(ctx, "Make a version of key %s in vault %s", name, vault); err != nil {
+	if err := c.confirm(ctx, "Create a version of key %s in vault %s", name, vault); err != nil {
 		return err
 	}
 	if private != nil {
@@ -231,9 +231,9 @@ func getKey(ctx context.Context, c *Call) error {
 }
 
 func updateKey(ctx context.Context, c *Call) error {
-	spec := KeySpec{Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires"), Enabled: c.setting("Enable")}
+	spec := KeySpec{Operations: c.texts("KeyOps"), NotBefore: c.time("NotBefore"), Expires: c.time("Expires"), Enabled: c.optionalBool("Enable")}
 	if spec.Operations == nil && spec.NotBefore == nil && spec.Expires == nil && spec.Enabled == nil {
-		return fail.New(api.InvalidArgument, "has nothing to change").WithHint("give any of -Enable, -Expires, -NotBefore, -KeyOps")
+		return fail.New(api.InvalidArgument, "no change is given").WithHint("give at least one of -Enable, -Expires, -NotBefore, -KeyOps")
 	}
 	vault, name, version := c.text("VaultName"), c.text("Name"), c.text("Version")
 	if spec.Enabled != nil && !*spec.Enabled {
@@ -259,12 +259,12 @@ func updateKey(ctx context.Context, c *Call) error {
 
 func backupKey(ctx context.Context, c *Call) error {
 	path := c.text("OutputFile")
-	if err := c.confirm(ctx, "Write all versions of key %s in vault %s into file %s", c.text("Name"), c.text("VaultName"), path); err != nil {
+	if err := c.confirm(ctx, "Write all versions of key %s in vault %s to file %s", c.text("Name"), c.text("VaultName"), path); err != nil {
 		return err
 	}
 	f, err := files.OS.Create(path)
 	if errors.Is(err, fs.ErrExist) {
-		return fail.New(api.AlreadyExists, "file %s exists", path).WithHint("a backup never overwrites; name another file")
+		return fail.New(api.AlreadyExists, "file %s exists", path).WithHint("a backup does not overwrite a file; name another one")
 	}
 	if err != nil {
 		return fail.New(api.InvalidArgument, "the backup cannot be written: %w", err)
@@ -287,7 +287,7 @@ func backupKey(ctx context.Context, c *Call) error {
 	return c.emit(path)
 }
 
-// readFile reads a file of a key, which is a word for what it holds.
+// readFile reads a file; what says in errors what it should contain.
 func readFile(path, what string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -299,7 +299,7 @@ func readFile(path, what string) ([]byte, error) {
 		return nil, invalid("the %s cannot be read: %w", what, err)
 	}
 	if len(raw) > maxBackup {
-		return nil, fail.New(api.TooLarge, "file %s is no %s: it has more than %d bytes", path, what, maxBackup)
+		return nil, fail.New(api.TooLarge, "file %s is not a valid %s: it has more than %d bytes", path, what, maxBackup)
 	}
 	return raw, nil
 }
@@ -319,7 +319,7 @@ func removeKey(ctx context.Context, c *Call) error {
 	vault, name, ask := c.text("VaultName"), c.text("Name"), !c.flag("Force")
 	c.warnNeeded(ctx, vault, name, "")
 	if c.flag("InRemovedState") {
-		if err := c.confirmIf(ctx, ask, "Destroy deleted key %s of vault %s with all its versions, for good", name, vault); err != nil {
+		if err := c.confirmIf(ctx, ask, "Destroy deleted key %s of vault %s with all its versions, irreversibly", name, vault); err != nil {
 			return err
 		}
 		return c.Vaults.PurgeKey(ctx, vault, name)
@@ -336,7 +336,7 @@ func removeKey(ctx context.Context, c *Call) error {
 
 func undoRemoval(ctx context.Context, c *Call) error {
 	vault, name := c.text("VaultName"), c.text("Name")
-	if err := c.confirm(ctx, "Bring back key %s in vault %s", name, vault); err != nil {
+	if err := c.confirm(ctx, "Recover key %s in vault %s", name, vault); err != nil {
 		return err
 	}
 	return c.emitKey(c.Vaults.RecoverKey(ctx, vault, name))

@@ -16,36 +16,36 @@ func invalid(format string, args ...any) *fail.Error {
 	return fail.New(api.InvalidArgument, format, args...)
 }
 
-// ownPolicy is the policy that a mailbox is to have of its own.
+// ownPolicy names the policy to assign to a mailbox.
 var ownPolicy = Param{Name: "DataEncryptionPolicy", Type: String, Mandatory: true, Null: true,
-	Help: "Name, DistinguishedName or GUID of a mailbox policy; $null takes the mailbox back to what protects it without one."}
+	Help: "Name, DistinguishedName or GUID of a mailbox policy; $null removes the assignment."}
 
 func mailboxCmdlets() []*Cmdlet {
 	return []*Cmdlet{
 		{
 			Name: "New-Mailbox", Run: newMailbox, Emits: mailboxObject(api.Mailbox{}).names(), Changes: true,
-			Synopsis: "Makes a mailbox.",
+			Synopsis: "Creates a mailbox.",
 			Example:  "New-Mailbox -Name alice@contoso.com",
 			Sets:     []string{"User", "Shared", "PublicFolder"},
 			Params: []Param{{Name: "Name", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "Name of the mailbox."},
-				{Name: "Shared", Type: Switch, Sets: []string{"Shared"}, Help: "A mailbox that several people use."},
-				{Name: "PublicFolder", Type: Switch, Sets: []string{"PublicFolder"}, Help: "A mailbox of public folders."}},
+				{Name: "Shared", Type: Switch, Sets: []string{"Shared"}, Help: "Create a shared mailbox."},
+				{Name: "PublicFolder", Type: Switch, Sets: []string{"PublicFolder"}, Help: "Create a mailbox of public folders."}},
 		},
 		{
 			Name: "Get-Mailbox", Run: getMailbox, Emits: mailboxObject(api.Mailbox{}).names(),
-			Synopsis: "Shows one mailbox, or all. Get-MailUser lists who has none here yet.",
+			Synopsis: "Shows one mailbox, or all. Get-MailUser lists the users whose mailbox is not migrated yet.",
 			Example:  "Get-Mailbox -ResultSize Unlimited | Get-MailboxStatistics | ft DisplayName, DataEncryptionPolicyID",
 			Params:   []Param{optional(mailboxIdentity), resultSize},
 		},
 		{
 			Name: "Set-Mailbox", Run: setMailbox, Changes: true,
-			Synopsis: "Assigns a policy to a mailbox; $null takes the mailbox back to the service-managed one. An active mailbox's key moves at once.",
+			Synopsis: "Assigns a policy to a mailbox; $null returns the mailbox to the multi-workload or service-managed policy. The key of an active mailbox is re-wrapped at once.",
 			Example:  "Set-Mailbox -Identity alice@contoso.com -DataEncryptionPolicy USA_mailboxes",
 			Params:   []Param{mailboxIdentity, ownPolicy, domainController},
 		},
 		{
 			Name: "Get-MailboxStatistics", Run: mailboxStatistics, Emits: statisticsObject(api.Mailbox{}).names(),
-			Synopsis: "Shows what a mailbox holds and what it is encrypted with. DataEncryptionPolicyID changes once the mailbox has a refreshed key.",
+			Synopsis: "Shows the size of a mailbox and what it is encrypted with. DataEncryptionPolicyID changes once the mailbox has a refreshed key.",
 			Example:  "Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID, IsEncrypted",
 			Params:   []Param{mailboxIdentity},
 		},
@@ -65,7 +65,7 @@ func mailboxObject(m api.Mailbox) *Object {
 	}
 	return &Object{View: mailboxView, Properties: []Property{
 		{"Identity", m.Name}, {"Name", m.Name}, {"RecipientTypeDetails", string(m.Type)}, {"State", string(m.State)},
-		{"DataEncryptionPolicy", assigned}, {"WhenCreated", moment(&m.Created)},
+		{"DataEncryptionPolicy", assigned}, {"WhenCreated", optionalTime(&m.Created)},
 	}}
 }
 
@@ -94,7 +94,7 @@ func (c *Call) createMailbox(ctx context.Context, in api.CreateMailboxInput, sho
 	return c.change(ctx, func() (*Object, error) {
 		m, err := c.Service.CreateMailbox(ctx, in)
 		return show(m), err
-	}, "Make %s %s", in.Body.Type, in.Body.Name)
+	}, "Create %s %s", in.Body.Type, in.Body.Name)
 }
 
 func getMailbox(ctx context.Context, c *Call) error {
@@ -113,16 +113,16 @@ func getMailbox(ctx context.Context, c *Call) error {
 	})
 }
 
-var resultSize = Param{Name: "ResultSize", Type: String, Help: "At most so many; Unlimited, the default, shows all."}
+var resultSize = Param{Name: "ResultSize", Type: String, Help: "Maximum number to show, or Unlimited (default: Unlimited)."}
 
-// everyMailbox emits what show makes of each mailbox, at most -ResultSize; nil
-// is left out.
+// everyMailbox emits what show returns for each mailbox, at most -ResultSize objects;
+// nil is left out.
 func (c *Call) everyMailbox(ctx context.Context, show func(api.Mailbox) (*Object, error)) error {
 	most := int64(-1)
 	if size := c.text("ResultSize"); size != "" && !strings.EqualFold(size, "Unlimited") {
 		n, err := strconv.ParseInt(size, 10, 64)
 		if err != nil || n < 0 {
-			return invalid("-ResultSize takes a number or Unlimited, found %.100q", size)
+			return invalid("-ResultSize must be a number or Unlimited, found %.100q", size)
 		}
 		most = n
 	}
@@ -137,12 +137,12 @@ func (c *Call) everyMailbox(ctx context.Context, show func(api.Mailbox) (*Object
 	})
 }
 
-// everyPage asks for a list part by part and gives each item to f, until f has
-// taken so many, unless most is negative.
-func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, f func(T) (took bool, err error)) error {
+// everyPage reads a list page by page and calls f for each item, until f has accepted
+// most items. A negative most means no limit.
+func everyPage[T any](read func(api.PageInput) (api.List[T], error), most int64, f func(T) (accepted bool, err error)) error {
 	page := api.PageInput{Limit: 1000}
 	for most != 0 {
-		part, err := ask(page)
+		part, err := read(page)
 		if err != nil {
 			return err
 		}
@@ -150,11 +150,11 @@ func everyPage[T any](ask func(api.PageInput) (api.List[T], error), most int64, 
 			if most == 0 {
 				return nil
 			}
-			took, err := f(item)
+			accepted, err := f(item)
 			if err != nil {
 				return err
 			}
-			if took {
+			if accepted {
 				most--
 			}
 		}
@@ -170,11 +170,11 @@ func setMailbox(ctx context.Context, c *Call) error {
 	return c.assign(ctx, c.text("Identity"), policyName(c.text("DataEncryptionPolicy")))
 }
 
-// assign gives a mailbox a policy of its own; an empty name takes it back.
+// assign assigns a policy to a mailbox; an empty name removes the assignment.
 func (c *Call) assign(ctx context.Context, mailbox, policy string) error {
 	to := "policy " + policy
 	if policy == "" {
-		to = "no policy of its own"
+		to = "no policy"
 	}
 	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}
 	in.Body.Policy, in.Body.DryRunOption = policy, c.dryRun()

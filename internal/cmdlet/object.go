@@ -15,10 +15,10 @@ import (
 // Object is what cmdlets emit: properties, in the order in which they are shown.
 type Object struct {
 	Properties []Property
-	// View is how the object looks when no Format cmdlet says otherwise; nil is
-	// PowerShell's rule: a table up to four properties, a list beyond.
+	// View is how the object is shown without a Format cmdlet; nil means PowerShell's
+	// rule: a table for up to four properties, a list for more.
 	View *View
-	// Text, when not empty, is shown in place of the properties.
+	// Text, if not empty, is shown instead of the properties.
 	Text string
 }
 
@@ -37,7 +37,7 @@ type View struct {
 // Column shows one property under a label.
 type Column struct{ Label, Property string }
 
-// Get returns a property's value; case does not count.
+// Get returns a property's value; the name is case-insensitive.
 func (o *Object) Get(name string) (any, bool) {
 	for _, p := range o.Properties {
 		if strings.EqualFold(p.Name, name) {
@@ -147,8 +147,8 @@ func display(v any) string {
 	return fmt.Sprint(v)
 }
 
-// inText writes a value into a text in double quotes (about_Quoting_Rules):
-// arrays with spaces, times in the invariant culture's form.
+// inText formats a value inside a text in double quotes (about_Quoting_Rules):
+// arrays separated by spaces, times in the form of the invariant culture.
 func inText(v any) string {
 	switch v := v.(type) {
 	case []any:
@@ -187,8 +187,8 @@ func each(v any, f func(any) error) error {
 	return f(v)
 }
 
-// collected is the value of what a pipeline emitted: nothing is $null, one
-// value is itself, several are an array.
+// collected returns the value of a pipeline's output: $null for none, the value
+// itself for one, an array for several.
 func collected(values []any) any {
 	switch len(values) {
 	case 0:
@@ -199,7 +199,7 @@ func collected(values []any) any {
 	return values
 }
 
-// list makes an array of the language.
+// list converts to an array of the language.
 func list[T any](values []T) []any {
 	all := make([]any, len(values))
 	for i, v := range values {
@@ -208,8 +208,8 @@ func list[T any](values []T) []any {
 	return all
 }
 
-// moment is a time that may be missing.
-func moment(t *time.Time) any {
+// optionalTime converts an optional time.
+func optionalTime(t *time.Time) any {
 	if t == nil || t.IsZero() {
 		return nil
 	}

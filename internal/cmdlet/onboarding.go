@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// scenarios are what a tenant is onboarded for, with the kind of its policies.
+// scenarios are the onboarding scenarios, with the kind of policy of each.
 var scenarios = []struct {
 	name string
 	kind api.PolicyKind
@@ -24,26 +24,26 @@ func onboardingCmdlets() []*Cmdlet {
 		names = append(names, s.name)
 	}
 	needed := func(name, help string) Param { return Param{Name: name, Type: String, Mandatory: true, Help: help} }
-	organization := Param{Name: "OrganizationId", Aliases: []string{"Organization"}, Type: String, Mandatory: true, Help: "Name or id of the tenant; written into the request."}
+	organization := Param{Name: "OrganizationId", Aliases: []string{"Organization"}, Type: String, Mandatory: true, Help: "Name or id of the tenant, stored in the request."}
 	emits := []string{"RequestId", "OrganizationId", "Scenario", "OnboardingMode", "ValidationResult", "FailedValidations", "CreatedDate"}
 	return []*Cmdlet{
 		{
 			Name: "New-CustomerKeyOnboardingRequest", Run: newOnboarding, Emits: emits,
-			Synopsis: "Looks at two keys and their vaults as a policy will: ValidationResult is Success, or FailedValidations says what to repair. keyroll needs no onboarding: a policy can be made at once.",
+			Synopsis: "Checks two keys and their vaults for use in a policy: ValidationResult is Success, or FailedValidations says what to correct. keyroll needs no onboarding: a policy can be created at once.",
 			Example:  "New-CustomerKeyOnboardingRequest -OrganizationId contoso -Scenario MDEP -Subscription1 11111111-1111-1111-1111-111111111111 -KeyIdentifier1 https://contoso-a.vault.azure.net/keys/Key001 -Subscription2 22222222-2222-2222-2222-222222222222 -KeyIdentifier2 https://contoso-b.vault.azure.net/keys/Key001 -OnboardingMode Validate",
 			Params: []Param{organization,
-				{Name: "Scenario", Type: String, Mandatory: true, Values: names, Help: "What for: multi-workload, mailbox or site policies."},
+				{Name: "Scenario", Type: String, Mandatory: true, Values: names, Help: "Kind of policy: multi-workload (MDEP), mailbox (EXO) or site (SPO)."},
 				needed("Subscription1", "Subscription of the first vault, a GUID."),
 				needed("KeyIdentifier1", "URI of the first key."),
 				needed("Subscription2", "Subscription of the second vault."),
 				needed("KeyIdentifier2", "URI of the second key."),
-				{Name: "OnboardingMode", Type: String, Values: []string{"Validate", "Enable"}, Help: "Both look and change nothing; Validate unless given."}},
+				{Name: "OnboardingMode", Type: String, Values: []string{"Validate", "Enable"}, Help: "Both only check the keys (default: Validate)."}},
 		},
 		{
 			Name: "Get-CustomerKeyOnboardingRequest", Run: getOnboarding, Emits: emits,
 			Synopsis: "Shows the requests that were made in this shell.",
 			Example:  "Get-CustomerKeyOnboardingRequest -OrganizationId contoso",
-			Params:   []Param{organization, {Name: "RequestId", Type: String, Help: "One request."}},
+			Params:   []Param{organization, {Name: "RequestId", Type: String, Help: "Show only this request."}},
 		},
 	}
 }
@@ -67,14 +67,14 @@ func newOnboarding(ctx context.Context, c *Call) error {
 	now := c.Now()
 	o := &Object{View: onboardingView, Properties: []Property{
 		{"RequestId", uuid.NewString()}, {"OrganizationId", c.text("OrganizationId")}, {"Scenario", c.text("Scenario")}, {"OnboardingMode", mode},
-		{"ValidationResult", result}, {"FailedValidations", list(failed)}, {"CreatedDate", moment(&now)}}}
+		{"ValidationResult", result}, {"FailedValidations", list(failed)}, {"CreatedDate", optionalTime(&now)}}}
 	c.requests = append(c.requests, o)
 	return c.emit(o)
 }
 
-// validate names what keeps the two keys of a request from being those of a policy,
-// as the service says that makes one, and a vault that is not in the subscription
-// that the request names for it.
+// validate returns why the two keys of a request cannot be used in a policy: the
+// refusals of the service, and each vault that is not in the subscription that the
+// request names for it.
 func (c *Call) validate(ctx context.Context) (failed []string, err error) {
 	var in api.CheckKeysInput
 	in.Body.Keys = []string{c.text("KeyIdentifier1"), c.text("KeyIdentifier2")}
@@ -93,7 +93,7 @@ func (c *Call) validate(ctx context.Context) (failed []string, err error) {
 		}
 		failed = append(failed, r.Detail)
 	}
-	c.warnings(check.Warnings, "")
+	c.printWarnings(check.Warnings, "")
 	for i, subscription := range []string{c.text("Subscription1"), c.text("Subscription2")} {
 		name, err := vaultOf(in.Body.Keys[i])
 		if err != nil {
@@ -103,7 +103,7 @@ func (c *Call) validate(ctx context.Context) (failed []string, err error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		// What is not shown here the service has looked at, or has refused.
+		// A vault that is not shown here was checked, or refused, by the service.
 		if err == nil && v.Subscription != "" && !strings.EqualFold(v.Subscription, subscription) {
 			failed = append(failed, fmt.Sprintf("vault %s is in subscription %s, not in %s", v.Name, v.Subscription, subscription))
 		}
@@ -136,7 +136,7 @@ func getOnboarding(_ context.Context, c *Call) error {
 		}
 	}
 	if c.has("RequestId") && !found {
-		return fail.New(api.NotFound, "no request %.50q was made in this shell", c.text("RequestId"))
+		return fail.New(api.NotFound, "request %.50q was not made in this shell", c.text("RequestId"))
 	}
 	return nil
 }

@@ -12,13 +12,13 @@ import (
 	"keyroll/internal/fail"
 )
 
-// readPEM returns the one RSA private key of a file in PEM, in PKCS #1 or PKCS #8.
-// Certificates and other blocks may be around it. An error says what the file
-// holds in its place; no part of the file goes into it.
+// readPEM returns the only RSA private key of a file in PEM, in PKCS #1 or PKCS #8.
+// The file may have certificates and other blocks too. An error describes what the
+// file has instead, without any of its content.
 func readPEM(file []byte) (*rsa.PrivateKey, error) {
 	refused := func(why string) error {
 		return fail.New(api.InvalidArgument, "import key: %s", why).
-			WithHint("give a file with one RSA private key in PEM, not encrypted: openssl rsa -in FILE -out FILE.pem")
+			WithHint("use a file with one unencrypted RSA private key in PEM: openssl rsa -in FILE -out FILE.pem")
 	}
 	text, err := DecodeText(file)
 	if err != nil {
@@ -30,7 +30,7 @@ func readPEM(file []byte) (*rsa.PrivateKey, error) {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			if bytes.Contains(rest, []byte("-----BEGIN")) {
-				return nil, refused("a PEM block of the file is damaged or cut")
+				return nil, refused("a PEM block of the file is damaged or incomplete")
 			}
 			break
 		}
@@ -42,7 +42,7 @@ func readPEM(file []byte) (*rsa.PrivateKey, error) {
 		case key == nil:
 			others = append(others, other)
 		case found != nil && !found.Equal(key):
-			return nil, refused("the file holds more than one private key")
+			return nil, refused("the file has more than one private key")
 		default:
 			found = key
 		}
@@ -51,21 +51,21 @@ func readPEM(file []byte) (*rsa.PrivateKey, error) {
 	case found != nil:
 		return found, nil
 	case others != nil:
-		return nil, refused("the file holds " + strings.Join(others, " and ") + ", and no private key")
+		return nil, refused("the file has " + strings.Join(others, " and ") + ", but no private key")
 	case bytes.HasPrefix(file, []byte{0x30}):
-		return nil, refused("the file holds no PEM; it may be DER or PKCS #12")
+		return nil, refused("the file is not PEM; it may be DER or PKCS #12")
 	}
-	return nil, refused("the file holds no PEM")
+	return nil, refused("the file is not PEM")
 }
 
-// blockNames are what other blocks hold.
+// blockNames describes the content of other blocks.
 var blockNames = map[string]string{
 	"CERTIFICATE": "a certificate", "TRUSTED CERTIFICATE": "a certificate", "X509 CERTIFICATE": "a certificate", "X509 CRL": "a revocation list",
 	"CERTIFICATE REQUEST": "a certificate request", "NEW CERTIFICATE REQUEST": "a certificate request",
 	"PUBLIC KEY": "a public key", "RSA PUBLIC KEY": "a public key", "EC PARAMETERS": "parameters of an EC key",
 }
 
-// privateKey returns the RSA key of a block, or what the block is in its place.
+// privateKey returns the RSA key of a block, or describes what the block is instead.
 func privateKey(block *pem.Block) (key *rsa.PrivateKey, other string) {
 	switch {
 	case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
@@ -80,7 +80,7 @@ func privateKey(block *pem.Block) (key *rsa.PrivateKey, other string) {
 	case block.Type == "DSA PRIVATE KEY":
 		return nil, "is a DSA key, not an RSA key"
 	case block.Type == "OPENSSH PRIVATE KEY":
-		return nil, "is in the form of OpenSSH"
+		return nil, "is in the OpenSSH format"
 	}
 	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 		return key, ""
@@ -94,6 +94,6 @@ func privateKey(block *pem.Block) (key *rsa.PrivateKey, other string) {
 		if err == nil {
 			return nil, "is not an RSA key"
 		}
-		return nil, "cannot be read: its PEM holds no key in PKCS #1 or PKCS #8"
+		return nil, "cannot be read: it is neither PKCS #1 nor PKCS #8"
 	}
 }

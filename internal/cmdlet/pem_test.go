@@ -57,18 +57,18 @@ func TestTheKeyOfAPEMFileIsFoundOrSaidWhyNot(t *testing.T) {
 		}
 	}
 	for want, files := range map[string][]string{
-		"the file holds no PEM":                                                     {"", "hello", pkcs8[27:]},
-		"it may be DER or PKCS #12":                                                 {string(must(x509.MarshalPKCS8PrivateKey(private)))},
-		"a PEM block of the file is damaged or cut":                                 {pkcs8[:200], certificate + pkcs8[:200], strings.Replace(pkcs8, "END PRIVATE", "END PUBLIC", 1)},
-		"the private key is encrypted":                                              {pemOf("ENCRYPTED PRIVATE KEY", []byte("x")), pemOf("encrypted RSA PRIVATE KEY", []byte("x")), certificate + pemOf("encrypted EC PRIVATE KEY", []byte("x"))},
-		"the private key is an EC key, not an RSA key":                              {pemOf("EC PARAMETERS", []byte("x")) + pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(ec))), pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ec)))},
-		"the private key is not an RSA key":                                         {pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ed)))},
-		"the private key is in the form of OpenSSH":                                 {pemOf("OPENSSH PRIVATE KEY", []byte("x"))},
-		"the private key cannot be read":                                            {pemOf("PRIVATE KEY", []byte("x")), pemOf("RSA PRIVATE KEY", []byte("x"))},
-		"the file holds more than one private key":                                  {pkcs1 + pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(other))},
-		"the file holds a certificate, and no private key":                          {certificate},
-		"the file holds a public key, and no private key":                           {pemOf("PUBLIC KEY", []byte("x"))},
-		"the file holds a certificate request and a public key, and no private key": {pemOf("CERTIFICATE REQUEST", []byte("x")) + pemOf("RSA PUBLIC KEY", []byte("x"))},
+		"the file is not PEM":                                                     {"", "hello", pkcs8[27:]},
+		"it may be DER or PKCS #12":                                               {string(must(x509.MarshalPKCS8PrivateKey(private)))},
+		"a PEM block of the file is damaged or incomplete":                        {pkcs8[:200], certificate + pkcs8[:200], strings.Replace(pkcs8, "END PRIVATE", "END PUBLIC", 1)},
+		"the private key is encrypted":                                            {pemOf("ENCRYPTED PRIVATE KEY", []byte("x")), pemOf("encrypted RSA PRIVATE KEY", []byte("x")), certificate + pemOf("encrypted EC PRIVATE KEY", []byte("x"))},
+		"the private key is an EC key, not an RSA key":                            {pemOf("EC PARAMETERS", []byte("x")) + pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(ec))), pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ec)))},
+		"the private key is not an RSA key":                                       {pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ed)))},
+		"the private key is in the OpenSSH format":                                {pemOf("OPENSSH PRIVATE KEY", []byte("x"))},
+		"the private key cannot be read":                                          {pemOf("PRIVATE KEY", []byte("x")), pemOf("RSA PRIVATE KEY", []byte("x"))},
+		"the file has more than one private key":                                  {pkcs1 + pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(other))},
+		"the file has a certificate, but no private key":                          {certificate},
+		"the file has a public key, but no private key":                           {pemOf("PUBLIC KEY", []byte("x"))},
+		"the file has a certificate request and a public key, but no private key": {pemOf("CERTIFICATE REQUEST", []byte("x")) + pemOf("RSA PUBLIC KEY", []byte("x"))},
 	} {
 		for i, file := range files {
 			_, err := readPEM([]byte(file))
@@ -79,7 +79,7 @@ func TestTheKeyOfAPEMFileIsFoundOrSaidWhyNot(t *testing.T) {
 	}
 }
 
-// With -WhatIf a file that would be refused is.
+// -WhatIf also refuses an invalid file.
 func TestAKeyFileIsReadBeforeAnythingIsDone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ec.pem")
 	file := pemOf("EC PRIVATE KEY", []byte("x"))

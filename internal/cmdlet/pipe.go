@@ -14,37 +14,37 @@ import (
 	"keyroll/internal/fail"
 )
 
-// pipeCmdlets are those that work on what comes down the pipeline.
+// pipeCmdlets are the cmdlets that process input from the pipeline.
 func pipeCmdlets() []*Cmdlet {
-	properties := Param{Name: "Property", Type: Strings, Position: 1, Help: "Names of properties; * and ? stand for any letters."}
+	properties := Param{Name: "Property", Type: Strings, Position: 1, Help: "Names of properties, with the wildcards * and ?."}
 	block := func(name, help string) Param {
 		return Param{Name: name, Type: ScriptBlock, Position: 1, Mandatory: true, Help: help}
 	}
 	return []*Cmdlet{
 		{
 			Name: "Format-List", Aliases: []string{"fl"}, Pipe: formatListPipe,
-			Synopsis: "Shows properties one a line. With JSON output the objects keep the chosen properties.",
+			Synopsis: "Shows objects as lists, one property per line. With JSON output it returns objects with the chosen properties.",
 			Example:  "Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID, IsEncrypted",
 			Params:   []Param{properties},
 		},
 		{
 			Name: "Format-Table", Aliases: []string{"ft"}, Pipe: formatTablePipe,
-			Synopsis: "Shows objects as the rows of a table. With JSON output the objects keep the chosen properties.",
+			Synopsis: "Shows objects as rows of a table. With JSON output it returns objects with the chosen properties.",
 			Example:  "Get-Mailbox | ft Name, State",
-			Params:   []Param{properties, {Name: "AutoSize", Type: Switch, Help: "Columns are always as wide as what they hold."}},
+			Params:   []Param{properties, {Name: "AutoSize", Type: Switch, Help: "Accepted; columns are always as wide as their content."}},
 		},
 		{
 			Name: "Select-Object", Aliases: []string{"select"}, Pipe: selectPipe,
-			Synopsis: "Takes some of the properties, or some of the objects.",
+			Synopsis: "Selects some of the properties, or some of the objects.",
 			Example:  "Get-AzKeyVaultKey -VaultName VaultA1 -Name Key001 -IncludeVersions | Select-Object -First 1",
 			Params: []Param{properties,
-				{Name: "ExpandProperty", Type: String, Help: "Gives the value of this property in place of the object."},
-				{Name: "First", Type: Int, Help: "The first so many."},
-				{Name: "Last", Type: Int, Help: "The last so many."}},
+				{Name: "ExpandProperty", Type: String, Help: "Return the value of this property instead of the object."},
+				{Name: "First", Type: Int, Help: "Number of objects to return from the beginning."},
+				{Name: "Last", Type: Int, Help: "Number of objects to return from the end."}},
 		},
 		{
 			Name: "Where-Object", Aliases: []string{"where", "?"}, Pipe: wherePipe,
-			Synopsis: "Lets through the objects for which the script block is true.",
+			Synopsis: "Returns the objects for which the script block is true.",
 			Example:  "Get-Mailbox | Where-Object { $_.State -eq 'active' }",
 			Params:   []Param{block("FilterScript", "A condition on $_.")},
 		},
@@ -58,36 +58,36 @@ func pipeCmdlets() []*Cmdlet {
 			Name: "Sort-Object", Aliases: []string{"sort"}, Pipe: sortPipe,
 			Synopsis: "Sorts objects by properties, or values by themselves.",
 			Example:  "Get-AzKeyVaultKey -VaultName VaultA1 -Name Key001 -IncludeVersions | Sort-Object Created -Descending",
-			Params:   []Param{properties, {Name: "Descending", Type: Switch, Help: "The greatest first."}},
+			Params:   []Param{properties, {Name: "Descending", Type: Switch, Help: "Sort the greatest first."}},
 		},
 		{
 			Name: "Measure-Object", Aliases: []string{"measure"}, Pipe: measurePipe,
 			Synopsis: "Counts objects and adds up a property.",
 			Example:  "Get-Mailbox | Measure-Object",
-			Params: []Param{{Name: "Property", Type: String, Position: 1, Help: "A property that holds numbers."},
+			Params: []Param{{Name: "Property", Type: String, Position: 1, Help: "Property with numbers."},
 				{Name: "Sum", Type: Switch}, {Name: "Average", Type: Switch}, {Name: "Maximum", Type: Switch}, {Name: "Minimum", Type: Switch}},
 			Emits: []string{"Count", "Average", "Sum", "Maximum", "Minimum", "Property"},
 		},
 		{
 			Name: "Add-Member", Pipe: addMemberPipe,
-			Synopsis: "Gives the objects that come down the pipeline a property, in place of one of that name.",
+			Synopsis: "Sets a property of the objects from the pipeline; an existing property of that name is replaced.",
 			Example:  "$r = Get-AzResource -ResourceId (Get-AzKeyVault -VaultName Contoso-A).ResourceId; $r.Properties | Add-Member -MemberType NoteProperty -Name enableSoftDelete -Value 'True'",
-			Params: []Param{{Name: "MemberType", Type: String, Position: 1, Mandatory: true, Values: []string{"NoteProperty"}, Help: "What is added."},
+			Params: []Param{{Name: "MemberType", Type: String, Position: 1, Mandatory: true, Values: []string{"NoteProperty"}, Help: "Kind of member."},
 				{Name: "Name", Type: String, Position: 2, Mandatory: true, Help: "Name of the property."},
 				{Name: "Value", Type: Any, Position: 3, Help: "Its value."},
-				{Name: "PassThru", Type: Switch, Help: "Emits the objects."},
-				{Name: "Force", Type: Switch, Help: "Taken: a property of that name is always replaced."}},
+				{Name: "PassThru", Type: Switch, Help: "Return the objects."},
+				{Name: "Force", Type: Switch, Help: "Accepted; an existing property is always replaced."}},
 		},
 		{
 			Name: "ConvertTo-Json", Pipe: jsonPipe,
-			Synopsis: "Writes what comes down the pipeline as one JSON text.",
+			Synopsis: "Converts all input from the pipeline to one JSON text.",
 			Example:  "Get-DataEncryptionPolicy USA_mailboxes | ConvertTo-Json",
-			Params:   []Param{{Name: "Compress", Type: Switch, Help: "On one line."}},
+			Params:   []Param{{Name: "Compress", Type: Switch, Help: "Write the JSON on one line."}},
 		},
 	}
 }
 
-func nothing() error { return nil }
+func noEnd() error { return nil }
 
 // pick returns an object with the properties that the patterns name.
 func pick(o *Object, patterns []string) *Object {
@@ -121,7 +121,7 @@ func formatListPipe(_ context.Context, c *Call) (func(any) error, func() error, 
 			text, first = "\n"+text, false
 		}
 		return c.emit(formatted(text))
-	}, nothing, nil
+	}, noEnd, nil
 }
 
 func formatTablePipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
@@ -172,7 +172,7 @@ func addMemberPipe(_ context.Context, c *Call) (func(any) error, func() error, e
 	return func(v any) error {
 		o, ok := v.(*Object)
 		if !ok {
-			return fail.New(api.InvalidArgument, "takes objects, found %.100q", display(v))
+			return fail.New(api.InvalidArgument, "needs objects, found %.100q", display(v))
 		}
 		i := slices.IndexFunc(o.Properties, func(p Property) bool { return strings.EqualFold(p.Name, added.Name) })
 		if i < 0 {
@@ -184,7 +184,7 @@ func addMemberPipe(_ context.Context, c *Call) (func(any) error, func() error, e
 			return c.emit(o)
 		}
 		return nil
-	}, nothing, nil
+	}, noEnd, nil
 }
 
 func selectPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
@@ -254,11 +254,11 @@ func wherePipe(ctx context.Context, c *Call) (func(any) error, func() error, err
 			return err
 		}
 		return c.emit(v)
-	}, nothing, nil
+	}, noEnd, nil
 }
 
 func forEachPipe(ctx context.Context, c *Call) (func(any) error, func() error, error) {
-	return func(v any) error { return c.run(ctx, "Process", v, c.emit) }, nothing, nil
+	return func(v any) error { return c.run(ctx, "Process", v, c.emit) }, noEnd, nil
 }
 
 func sortPipe(_ context.Context, c *Call) (func(any) error, func() error, error) {
@@ -281,7 +281,7 @@ func sortPipe(_ context.Context, c *Call) (func(any) error, func() error, error)
 	}, nil
 }
 
-// sortOrder compares two values by properties; what has none comes first.
+// sortOrder compares two values by properties; a value without the property comes first.
 func sortOrder(a, b any, properties []string) int {
 	if properties == nil {
 		return valueOrder(a, b)
@@ -324,7 +324,7 @@ func measurePipe(_ context.Context, c *Call) (func(any) error, func() error, err
 			}
 			n, ok := number(value)
 			if !ok {
-				return fail.New(api.InvalidArgument, "%.100q is no number", display(value))
+				return fail.New(api.InvalidArgument, "%.100q is not a number", display(value))
 			}
 			measured++
 			sum, least, greatest = sum+n, min(least, n), max(greatest, n)
@@ -337,7 +337,7 @@ func measurePipe(_ context.Context, c *Call) (func(any) error, func() error, err
 			add := func(name string, value float64) {
 				var shown any
 				if c.flag(name) && measured > 0 {
-					shown = whole(value)
+					shown = asInteger(value)
 				}
 				o.Properties = append(o.Properties, Property{name, shown})
 			}
@@ -357,8 +357,8 @@ func measurePipe(_ context.Context, c *Call) (func(any) error, func() error, err
 var measureView = &View{List: true, Columns: []Column{
 	{"Count", "Count"}, {"Average", "Average"}, {"Sum", "Sum"}, {"Maximum", "Maximum"}, {"Minimum", "Minimum"}, {"Property", "Property"}}}
 
-// whole is a number without a fraction as an int64.
-func whole(f float64) any {
+// asInteger converts a number without a fraction to an int64.
+func asInteger(f float64) any {
 	if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		return int64(f)
 	}

@@ -14,7 +14,7 @@ var policyIdentity = Param{Name: "Identity", Type: String, Position: 1, Mandator
 	Help: "Name, DistinguishedName or GUID of a policy, or a DataEncryptionPolicyID."}
 
 // Parameter sets of Set-DataEncryptionPolicy, as its documentation names them;
-// settings is the set that has none of the others' parameters.
+// settings is the set without the mandatory parameters of the others.
 const (
 	settings   = "Settings"
 	refreshKey = "RefreshKey"
@@ -29,14 +29,14 @@ func policyCmdlets() []*Cmdlet {
 	set.Sets = append(set.Sets, askPurge, makePurge)
 	set.Params = append(set.Params,
 		Param{Name: "PermanentDataPurgeRequested", Type: Switch, Mandatory: true, Sets: []string{askPurge},
-			Help: "Requests the purge of the policy and of all that it protects. It asks first. The purge waits for two registered approvers."},
-		Param{Name: "PermanentDataPurgeReason", Type: String, Mandatory: true, Sets: []string{askPurge, makePurge}, Help: "Why."},
-		Param{Name: "PermanentDataPurgeContact", Type: String, Mandatory: true, Sets: []string{askPurge}, Help: "Whom to ask about it."},
-		Param{Name: "Force", Type: Switch, Sets: []string{askPurge, makePurge}, Help: "A vault of the policy has been deleted already."})
+			Help: "Request the purge of the policy and of all that it protects, after a confirmation. The purge waits for two registered approvers."},
+		Param{Name: "PermanentDataPurgeReason", Type: String, Mandatory: true, Sets: []string{askPurge, makePurge}, Help: "Reason for the purge."},
+		Param{Name: "PermanentDataPurgeContact", Type: String, Mandatory: true, Sets: []string{askPurge}, Help: "Person to contact about it."},
+		Param{Name: "Force", Type: Switch, Sets: []string{askPurge, makePurge}, Help: "Accept that a vault of the policy has been deleted already."})
 	return all
 }
 
-// policyFamily is New, Get and Set of the policies of one kind.
+// policyFamily returns the New, Get and Set cmdlets for the policies of one kind.
 func policyFamily(kind api.PolicyKind, noun, word, example string) []*Cmdlet {
 	emits := policyObject(api.Policy{}).names()
 	anyPolicy := optional(policyIdentity)
@@ -44,44 +44,44 @@ func policyFamily(kind api.PolicyKind, noun, word, example string) []*Cmdlet {
 	return []*Cmdlet{
 		{
 			Name: "New-" + noun, Run: newPolicy(kind), Emits: emits, Changes: true,
-			Synopsis: "Makes a " + word + " policy from two customer keys in two vaults.",
+			Synopsis: "Creates a " + word + " policy from two customer keys in two vaults.",
 			Example:  "New-" + noun + " -Name " + example + ` -Description "Root key for USA and its territories" -AzureKeyIDs https://contoso-vaulta1.vault.azure.net/keys/Key001, https://contoso-vaulta2.vault.azure.net/keys/Key001`,
 			Params: []Param{
 				{Name: "Name", Type: String, Position: 1, Mandatory: true, Help: "Name of the policy."},
 				{Name: "AzureKeyIDs", Type: Strings, Mandatory: true, Help: "Two key URIs without a version, in two vaults."},
-				{Name: "Description", Type: String, Help: "What the policy is for."},
-				{Name: "Enabled", Type: Boolean, Help: "$true unless given. A policy that is not enabled cannot be assigned."},
+				{Name: "Description", Type: String, Help: "Description of the policy."},
+				{Name: "Enabled", Type: Boolean, Help: "Whether the policy may be assigned (default: $true)."},
 				domainController},
 		},
 		{
 			Name: "Get-" + noun, Run: getPolicy(kind), Emits: emits,
-			Synopsis: "Shows one policy, or all " + word + " policies. A name that names none is an error.",
+			Synopsis: "Shows one policy, or all " + word + " policies. A name that does not exist is an error.",
 			Example:  "Get-" + noun + " " + example,
-			Params:   reading(anyPolicy),
+			Params:   withGetParameters(anyPolicy),
 		},
 		{
 			Name: "Set-" + noun, Run: setPolicy(kind), Changes: true,
-			Synopsis: "Changes a " + word + " policy, takes up the newest versions of its customer keys, or puts it under other keys.",
+			Synopsis: "Changes a " + word + " policy, adopts the newest versions of its customer keys, or replaces its keys.",
 			Example:  "Set-" + noun + " " + example + " -Refresh",
 			Sets:     []string{settings, refreshKey, replaceKey},
 			Params: []Param{policyIdentity,
-				{Name: "Refresh", Type: Switch, Mandatory: true, Sets: []string{refreshKey}, Help: "Takes up the newest versions of the policy's customer keys, and rolls."},
-				{Name: "Replace", Type: Switch, Mandatory: true, Sets: []string{replaceKey}, Help: "Puts the policy under the two keys of -AzureKeyIDs, and rolls."},
+				{Name: "Refresh", Type: Switch, Mandatory: true, Sets: []string{refreshKey}, Help: "Adopt the newest versions of the policy's customer keys, and roll."},
+				{Name: "Replace", Type: Switch, Mandatory: true, Sets: []string{replaceKey}, Help: "Replace the policy's keys by the two keys of -AzureKeyIDs, and roll."},
 				{Name: "AzureKeyIDs", Type: Strings, Mandatory: true, Sets: []string{replaceKey}, Help: "Two key URIs without a version, in two vaults."},
 				{Name: "Depth", Type: String, Values: depths, Sets: []string{refreshKey, replaceKey}, Help: depthHelp},
-				{Name: "AllGenerations", Type: Switch, Sets: []string{refreshKey}, Help: "With -Depth Root: re-wraps the older policy keys too."},
-				{Name: "Name", Type: String, Help: "A new name."},
-				{Name: "Description", Type: String, Help: "A new description."},
-				{Name: "Enabled", Type: Boolean, Help: "Whether the policy may be assigned. One that is assigned to the tenant stays enabled."},
+				{Name: "AllGenerations", Type: Switch, Sets: []string{refreshKey}, Help: "With -Depth Root, re-wrap the older policy keys too."},
+				{Name: "Name", Type: String, Help: "New name."},
+				{Name: "Description", Type: String, Help: "New description."},
+				{Name: "Enabled", Type: Boolean, Help: "Whether the policy may be assigned. A policy that is assigned to the tenant cannot be disabled."},
 				domainController},
 		},
 	}
 }
 
-// depths are how deep a roll may go, for a parameter, and depthHelp tells them apart.
+// depths are the values of -Depth, and depthHelp explains them.
 var depths = []string{"Root", "Policy", "Container", "Content"}
 
-const depthHelp = "Policy, the default, makes a new policy key and brings over what it protects. Root re-wraps the policy key only. Container makes new container keys too, Content encrypts all content anew too."
+const depthHelp = "Policy (the default) makes a new policy key and moves what the policy protects under it. Root only re-wraps the policy key. Container also makes new container keys, Content also re-encrypts all content."
 
 var policyView = &View{Columns: []Column{{"Name", "Name"}, {"State", "State"}, {"PercentComplete", "PercentComplete"}, {"DataEncryptionPolicyID", "DataEncryptionPolicyID"}}}
 
@@ -97,12 +97,12 @@ func policyObject(p api.Policy) *Object {
 		{"Identity", p.Name}, {"Name", p.Name}, {"Guid", p.ID}, {"DistinguishedName", policyDN(p.Name)}, {"Description", p.Description},
 		{"Enabled", p.Enabled}, {"Assigned", p.Assigned}, {"AzureKeyIDs", list(keys)}, {"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
 		{"PrimaryKeyHealth", keyHealth(p.PrimaryHealth)}, {"SecondaryKeyHealth", keyHealth(p.SecondaryHealth)},
-		{"DataEncryptionPolicyID", p.Revision}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
-		{"PermanentDataPurgeRequested", purge}, {"WhenCreated", moment(&p.Created)}, {"WhenRefreshed", moment(&p.Refreshed)},
+		{"DataEncryptionPolicyID", p.Revision}, {"State", string(p.State)}, {"PercentComplete", asInteger(p.PercentComplete)},
+		{"PermanentDataPurgeRequested", purge}, {"WhenCreated", optionalTime(&p.Created)}, {"WhenRefreshed", optionalTime(&p.Refreshed)},
 	}}
 }
 
-// keyURI is the identifier of a key version, nil where there is none.
+// keyURI returns the URI of a key version, or nil.
 func keyURI(k api.KeyVersion) any {
 	if k.URI == "" {
 		return nil
@@ -110,7 +110,7 @@ func keyURI(k api.KeyVersion) any {
 	return k.URI
 }
 
-// keyHealth is the health of a customer key, nil where there is none.
+// keyHealth returns the health of a customer key, or nil.
 func keyHealth(h *api.KeyHealth) any {
 	if h == nil {
 		return nil
@@ -118,11 +118,11 @@ func keyHealth(h *api.KeyHealth) any {
 	return h.String()
 }
 
-// under is where the distinguished names of policies end: keyroll has no other
-// directory.
+// under is the end of the distinguished names of all policies; keyroll has no
+// directory service.
 const under = ",CN=Data Encryption Policies,CN=keyroll"
 
-// policyDN is the distinguished name of a policy (RFC 4514), nil without one.
+// policyDN returns the distinguished name of a policy (RFC 4514), or nil without a name.
 func policyDN(name string) any {
 	if name == "" {
 		return nil
@@ -130,8 +130,8 @@ func policyDN(name string) any {
 	return "CN=" + strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(name) + under
 }
 
-// policyName returns what -Identity and -DataEncryptionPolicy name: a
-// distinguished name gives the name in it.
+// policyName returns the name in a distinguished name, and any other identity
+// unchanged.
 func policyName(identity string) string {
 	if len(identity) < 3+len(under) || !strings.EqualFold(identity[:3], "CN=") {
 		return identity
@@ -150,22 +150,22 @@ func newPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 		in.Body.DryRunOption = c.dryRun()
 		return c.change(ctx, func() (*Object, error) {
 			p, err := c.Service.CreatePolicy(ctx, in)
-			if err == nil && c.setting("Enabled") != nil && !c.flag("Enabled") && !in.Body.DryRun {
+			if err == nil && c.optionalBool("Enabled") != nil && !c.flag("Enabled") && !in.Body.DryRun {
 				off := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
-				off.Body.Enabled = c.setting("Enabled")
+				off.Body.Enabled = c.optionalBool("Enabled")
 				p, err = c.Service.SetPolicy(ctx, off)
 			}
 			if err != nil {
 				return nil, err
 			}
-			c.warnings(p.Warnings, "")
+			c.printWarnings(p.Warnings, "")
 			return policyObject(p), nil
-		}, "Make %s policy %s", kind, in.Body.Name)
+		}, "Create %s policy %s", kind, in.Body.Name)
 	}
 }
 
-// warnings tells what a check let pass and what a result does not reach.
-func (c *Call) warnings(all []string, limit string) {
+// printWarnings prints the warnings of a check, and the limit of a result unless it is empty.
+func (c *Call) printWarnings(all []string, limit string) {
 	for _, w := range all {
 		c.warn("%s", w)
 	}
@@ -176,7 +176,7 @@ func (c *Call) warnings(all []string, limit string) {
 
 func getPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	return func(ctx context.Context, c *Call) error {
-		// Of any kind: a DataEncryptionPolicyID leads to whatever policy it is of.
+		// The policy may be of any kind, because a DataEncryptionPolicyID may be of any policy.
 		if identity := c.text("Identity"); identity != "" {
 			p, err := c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: policyName(identity)})
 			if err != nil {
@@ -217,15 +217,15 @@ func (c *Call) policyOf(ctx context.Context, kind api.PolicyKind) (api.Policy, e
 func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	return func(ctx context.Context, c *Call) error {
 		if c.flag("AllGenerations") && c.text("Depth") != "Root" {
-			return invalid("-AllGenerations goes with -Depth Root only")
+			return invalid("-AllGenerations can be used only with -Depth Root")
 		}
 		if c.has("PermanentDataPurgeReason") && !c.flag("PermanentDataPurgeRequested") {
-			return invalid("the service's own side of a purge is no cmdlet: keyroll carries a purge out once two registered approvers have approved it").
+			return invalid("this is not supported: keyroll carries a purge out once two registered approvers have approved it").
 				WithHint("-PermanentDataPurgeRequested requests it; keyroll purge approve approves it")
 		}
 		changes := slices.ContainsFunc([]string{"Name", "Description", "Enabled"}, c.has)
 		if !changes && !c.flag("Refresh") && !c.flag("Replace") && !c.flag("PermanentDataPurgeRequested") {
-			return invalid("has nothing to change").WithHint("give any of -Refresh, -Replace, -Name, -Description, -Enabled")
+			return invalid("no change is given").WithHint("give at least one of -Refresh, -Replace, -Name, -Description, -Enabled")
 		}
 		p, err := c.policyOf(ctx, kind)
 		if err != nil {
@@ -235,7 +235,7 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 		return c.changeIf(ctx, c.flag("PermanentDataPurgeRequested"), func() (*Object, error) {
 			if changes {
 				in := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
-				in.Body.Name, in.Body.Description, in.Body.Enabled = c.maybe("Name"), c.maybe("Description"), c.setting("Enabled")
+				in.Body.Name, in.Body.Description, in.Body.Enabled = c.optionalText("Name"), c.optionalText("Description"), c.optionalBool("Enabled")
 				in.Body.DryRunOption = c.dryRun()
 				if _, err := c.Service.SetPolicy(ctx, in); err != nil {
 					return nil, err
@@ -246,15 +246,15 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	}
 }
 
-func (c *Call) maybe(name string) *string {
+func (c *Call) optionalText(name string) *string {
 	if s, ok := c.args[name].(string); ok {
 		return &s
 	}
 	return nil
 }
 
-// policyAct returns what a Set cmdlet is about to do, in words and in deed,
-// beside changing the settings.
+// policyAct returns what a Set cmdlet does in addition to changing the settings: a
+// description and a function.
 func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) error) {
 	of, depth := api.PolicyInput{Policy: p.ID}, api.Depth(strings.ToLower(c.text("Depth")))
 	switch {
@@ -263,26 +263,26 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			in := api.RefreshPolicyInput{PolicyInput: of}
 			in.Body.Depth, in.Body.AllGenerations, in.Body.DryRunOption = depth, c.flag("AllGenerations"), c.dryRun()
 			done, err := c.Service.RefreshPolicy(ctx, in)
-			c.warnings(done.Warnings, done.Limit)
+			c.printWarnings(done.Warnings, done.Limit)
 			return err
 		}
 	case c.flag("Replace"):
-		return "Put policy " + p.Name + " under keys " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context) error {
+		return "Replace the keys of policy " + p.Name + " by " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context) error {
 			in := api.ReplacePolicyKeysInput{PolicyInput: of}
 			in.Body.Depth, in.Body.Keys, in.Body.DryRunOption = depth, c.texts("AzureKeyIDs"), c.dryRun()
 			done, err := c.Service.ReplacePolicyKeys(ctx, in)
-			c.warnings(done.Warnings, done.Limit)
+			c.printWarnings(done.Warnings, done.Limit)
 			return err
 		}
 	case c.flag("PermanentDataPurgeRequested"):
-		return "Request the purge of policy " + p.Name + " and of all that it protects, for good", func(ctx context.Context) error {
+		return "Request the purge of policy " + p.Name + " and of all that it protects, irreversibly", func(ctx context.Context) error {
 			in := api.RequestPurgeInput{PolicyInput: of}
 			in.Body.Reason, in.Body.Contact, in.Body.Force = c.text("PermanentDataPurgeReason"), c.text("PermanentDataPurgeContact"), c.flag("Force")
 			in.Body.DryRunOption = c.dryRun()
 			purge, err := c.Service.RequestPurge(ctx, in)
 			if err == nil && !in.Body.DryRun {
 				c.warn("the purge of policy %s waits for two approvers: keyroll purge status %s shows them", purge.Policy, purge.Policy)
-				c.warnings(nil, purge.Limit)
+				c.printWarnings(nil, purge.Limit)
 			}
 			return err
 		}

@@ -7,8 +7,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// recipientCmdlets are those of mail users, groups and recipients: mailboxes
-// by other names.
+// recipientCmdlets are the cmdlets for mail users, groups and recipients, all of
+// which are mailboxes here.
 func recipientCmdlets() []*Cmdlet {
 	emits := recipientObject(api.Mailbox{}).names()
 	policy := optional(ownPolicy)
@@ -16,10 +16,10 @@ func recipientCmdlets() []*Cmdlet {
 	return []*Cmdlet{
 		{
 			Name: "New-MailUser", Run: newMailUser, Emits: emits, Changes: true,
-			Synopsis: "Makes a mail user: a mailbox whose mail is elsewhere until it is migrated. An import into it migrates it.",
+			Synopsis: "Creates a mail user: a mailbox whose mail is elsewhere until it is migrated. An import migrates it.",
 			Example:  "New-MailUser -Name bob@contoso.com -ExternalEmailAddress bob@mail.contoso.local",
-			Params: []Param{{Name: "Name", Type: String, Position: 1, Mandatory: true, Help: "Name of the mailbox to be."},
-				{Name: "ExternalEmailAddress", Type: String, Mandatory: true, Help: "Where its mail is until then."}},
+			Params: []Param{{Name: "Name", Type: String, Position: 1, Mandatory: true, Help: "Name of the future mailbox."},
+				{Name: "ExternalEmailAddress", Type: String, Mandatory: true, Help: "Address of its mail until it is migrated."}},
 		},
 		{
 			Name: "Get-MailUser", Run: getOfType(api.MailUser), Emits: emits,
@@ -29,13 +29,13 @@ func recipientCmdlets() []*Cmdlet {
 		},
 		{
 			Name: "Set-MailUser", Run: setMailbox, Changes: true,
-			Synopsis: "Assigns a policy before a mailbox is migrated: what comes in is encrypted under it from the first byte. Works on mailboxes too.",
+			Synopsis: "Assigns a policy before a mailbox is migrated, so that its mail is encrypted under the policy from the first byte. Works on mailboxes too.",
 			Example:  "Set-MailUser -Identity bob@contoso.com -DataEncryptionPolicy USA_mailboxes",
 			Params:   []Param{mailboxIdentity, ownPolicy, domainController},
 		},
 		{
 			Name: "New-UnifiedGroup", Run: newGroup, Emits: emits, Changes: true,
-			Synopsis: "Makes a group's mailbox.",
+			Synopsis: "Creates the mailbox of a group.",
 			Example:  "New-UnifiedGroup -DisplayName finance@contoso.com -DataEncryptionPolicy USA_mailboxes",
 			Params: []Param{{Name: "DisplayName", Aliases: []string{"Name"}, Type: String, Position: 1, Mandatory: true, Help: "Name of the group."},
 				policy},
@@ -48,30 +48,30 @@ func recipientCmdlets() []*Cmdlet {
 		},
 		{
 			Name: "Set-UnifiedGroup", Run: setGroup, Changes: true,
-			Synopsis: "Assigns a policy to a group's mailbox; $null takes it back to the service-managed one.",
+			Synopsis: "Assigns a policy to the mailbox of a group; $null removes the assignment.",
 			Example:  "Set-UnifiedGroup -Identity finance@contoso.com -DataEncryptionPolicy USA_mailboxes",
 			Params:   []Param{mailboxIdentity, ownPolicy},
 		},
 		{
 			Name: "Set-User", Run: clearPolicy, Changes: true,
-			Synopsis: "Takes a user's mailbox back to the service-managed policy.",
+			Synopsis: "Removes the policy assignment of a user's mailbox, which returns it to the multi-workload or service-managed policy.",
 			Example:  "Set-User -Identity alice@contoso.com -ClearDataEncryptionPolicy",
 			Params: []Param{mailboxIdentity,
-				{Name: "ClearDataEncryptionPolicy", Type: Switch, Mandatory: true, Help: "The mailbox has no policy of its own any more."}, domainController},
+				{Name: "ClearDataEncryptionPolicy", Type: Switch, Mandatory: true, Help: "Remove the assignment."}, domainController},
 		},
 		{
 			Name: "Get-Recipient", Run: getRecipient, Emits: emits,
 			Synopsis: "Shows mailboxes, groups and mail users. A filter compares DataEncryptionPolicy with the DistinguishedName of a policy.",
 			Example:  `Get-Recipient -Filter "DataEncryptionPolicy -eq 'CN=USA_mailboxes` + under + `'"`,
 			Params: []Param{optional(mailboxIdentity),
-				{Name: "Filter", Type: String, Help: "Conditions on the properties, such as 'RecipientTypeDetails -eq \"MailUser\" -and DataEncryptionPolicy -ne $null'."},
-				{Name: "RecipientTypeDetails", Type: Strings, Help: "Only these types.", Values: []string{
+				{Name: "Filter", Type: String, Help: "Condition on the properties, such as 'RecipientTypeDetails -eq \"MailUser\" -and DataEncryptionPolicy -ne $null'."},
+				{Name: "RecipientTypeDetails", Type: Strings, Help: "Show only these types.", Values: []string{
 					string(api.UserMailbox), string(api.SharedMailbox), string(api.PublicFolder), string(api.GroupMailbox), string(api.MailUser)}},
 				resultSize},
 		},
 		{
 			Name: "New-MoveRequest", Run: moveRequest, Emits: moveObject(api.Mailbox{}).names(),
-			Synopsis: "Changes nothing: a mailbox is encrypted from its first byte, and its key moves when a policy is assigned.",
+			Synopsis: "Does nothing: a mailbox is encrypted from its first byte, and its key is re-wrapped when a policy is assigned.",
 			Example:  "New-MoveRequest alice@contoso.com",
 			Params:   []Param{mailboxIdentity},
 		},
@@ -87,7 +87,7 @@ func recipientObject(m api.Mailbox) *Object {
 	}
 	return &Object{View: recipientView, Properties: []Property{
 		{"Identity", m.Name}, {"Name", m.Name}, {"DisplayName", m.Name}, {"RecipientTypeDetails", string(m.Type)}, {"ExternalEmailAddress", external},
-		{"DataEncryptionPolicy", policyDN(m.AssignedPolicy)}, {"WhenCreated", moment(&m.Created)},
+		{"DataEncryptionPolicy", policyDN(m.AssignedPolicy)}, {"WhenCreated", optionalTime(&m.Created)},
 	}}
 }
 
@@ -107,7 +107,7 @@ func newGroup(ctx context.Context, c *Call) error {
 func (c *Call) ofType(ctx context.Context, t api.RecipientType) (api.Mailbox, error) {
 	m, err := c.Service.ShowMailbox(ctx, api.MailboxInput{Mailbox: c.text("Identity")})
 	if err == nil && m.Type != t {
-		err = fail.New(api.NotFound, "no %s is named %q: that is a %s", t, m.Name, m.Type).WithHint("Get-Recipient shows all of them")
+		err = fail.New(api.NotFound, "no %s is named %q: that is a %s", t, m.Name, m.Type).WithHint("Get-Recipient shows recipients of all types")
 	}
 	return m, err
 }
@@ -139,7 +139,7 @@ func setGroup(ctx context.Context, c *Call) error {
 
 func clearPolicy(ctx context.Context, c *Call) error {
 	if !c.flag("ClearDataEncryptionPolicy") {
-		return invalid("has nothing to change").WithHint("give -ClearDataEncryptionPolicy")
+		return invalid("no change is given").WithHint("give -ClearDataEncryptionPolicy")
 	}
 	return c.assign(ctx, c.text("Identity"), "")
 }
@@ -152,7 +152,7 @@ func getRecipient(ctx context.Context, c *Call) error {
 	types := c.texts("RecipientTypeDetails")
 	show := func(m api.Mailbox) (*Object, error) {
 		o := recipientObject(m)
-		if ok, err := among(string(m.Type), list(types)); err != nil || types != nil && !ok {
+		if ok, err := containsValue(string(m.Type), list(types)); err != nil || types != nil && !ok {
 			return nil, err
 		}
 		if ok, err := fits(ctx, o); err != nil || !ok {
@@ -183,6 +183,6 @@ func moveRequest(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	c.warn("nothing is moved: mailbox %s is encrypted, and its key moves when a policy is assigned", m.Name)
+	c.warn("nothing is moved: mailbox %s is encrypted, and its key is re-wrapped when a policy is assigned", m.Name)
 	return c.emit(moveObject(m))
 }

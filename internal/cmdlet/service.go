@@ -8,8 +8,8 @@ import (
 	"keyroll/api"
 )
 
-// Service is what the cmdlets ask of keyroll's service; *client.Client is one.
-// An *api.Problem among its errors keeps its code and hint.
+// Service is the part of keyroll's service that the cmdlets use; *client.Client
+// implements it. An *api.Problem among its errors keeps its code and hint.
 type Service interface {
 	CreateMailbox(context.Context, api.CreateMailboxInput) (api.Mailbox, error)
 	ListMailboxes(context.Context, api.ListInput) (api.List[api.Mailbox], error)
@@ -40,24 +40,24 @@ type Service interface {
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 }
 
-// Vaults is what the cmdlets ask of key vaults and their management. Vaults are
-// named by their bare name. Errors are *fail.Error.
+// Vaults is the part of key vaults and their management that the cmdlets use. Vaults
+// are identified by their bare name. Errors are *fail.Error.
 type Vaults interface {
 	// CreateVault makes a vault; its creator gets all key permissions.
 	CreateVault(context.Context, Vault) (Vault, error)
 	ShowVault(ctx context.Context, name string) (Vault, error)
 	ListVaults(context.Context) ([]Vault, error)
-	// ProtectVault switches purge protection on, for good.
+	// ProtectVault switches purge protection on, irreversibly.
 	ProtectVault(ctx context.Context, name string) (Vault, error)
-	// RemoveVault takes a vault out of use; it stays recoverable.
+	// RemoveVault deletes a vault; it stays recoverable.
 	RemoveVault(ctx context.Context, name string) error
 	// ListDeletedVaults lists the vaults that can be recovered.
 	ListDeletedVaults(context.Context) ([]Vault, error)
 	RecoverVault(ctx context.Context, name string) (Vault, error)
 	// PurgeVault destroys a deleted vault that has no purge protection.
 	PurgeVault(ctx context.Context, name string) error
-	// SetAccess gives a principal exactly these key permissions; none takes
-	// all of them away.
+	// SetAccess gives a principal exactly these key permissions; an empty list
+	// removes all of them.
 	SetAccess(ctx context.Context, vault string, access Access) error
 
 	// RegisterFeature registers a subscription for a feature of Azure, such as
@@ -71,7 +71,7 @@ type Vaults interface {
 
 	CreateKey(ctx context.Context, vault, name string, spec KeySpec) (Key, error)
 	// ImportKey makes a key version from an RSA private key.
-	// Size is not looked at.
+	// Size is ignored.
 	ImportKey(ctx context.Context, vault, name string, private *rsa.PrivateKey, spec KeySpec) (Key, error)
 	// ShowKey returns the newest version when version is empty.
 	ShowKey(ctx context.Context, vault, name, version string) (Key, error)
@@ -79,7 +79,7 @@ type Vaults interface {
 	ListKeys(ctx context.Context, vault string) ([]Key, error)
 	// ListKeyVersions returns every version, without type and size.
 	ListKeyVersions(ctx context.Context, vault, name string) ([]Key, error)
-	// UpdateKey changes what spec names; type and size are not looked at.
+	// UpdateKey changes the attributes that spec has; type and size are ignored.
 	UpdateKey(ctx context.Context, vault, name, version string, spec KeySpec) (Key, error)
 	BackupKey(ctx context.Context, vault, name string) ([]byte, error)
 	RestoreKey(ctx context.Context, vault string, backup []byte) (Key, error)
@@ -99,21 +99,20 @@ type Vault struct {
 	SKU                           string // standard or premium
 	PurgeProtection               bool
 	RetentionDays                 int32 // 7 to 90; 0 for 90
-	// What follows is known of an existing vault only.
+	// The following are set only for an existing vault.
 	ID, URI string
 	Access  []Access
-	// Deleted and ScheduledPurge are set of a deleted vault, which has neither
+	// Deleted and ScheduledPurge are set for a deleted vault, which has neither
 	// SKU, URI, retention nor access policies.
 	Deleted, ScheduledPurge *time.Time
 }
 
-// Access is what one principal may do with the keys of a vault.
+// Access is the permissions of one principal for the keys of a vault.
 type Access struct {
 	// Principal is an application or object id, a GUID.
 	Principal string
-	// Name is a person's user principal name or a service's display name. To
-	// SetAccess it names a person when Principal is empty; the person need not
-	// be known before.
+	// Name is a person's user principal name or a service's display name. SetAccess
+	// uses it if Principal is empty, for a person, who need not be known before.
 	Name string
 	Keys []string // permissions, in Azure's spelling
 }
@@ -124,8 +123,8 @@ type Feature struct {
 	State           string // Registered or NotRegistered
 }
 
-// KeySpec describes a key version to make, or a change of one. Nil and empty
-// members are left to the vault, or as they are.
+// KeySpec describes a key version to create, or a change of one. Nil and empty
+// members mean the vault's default, or no change.
 type KeySpec struct {
 	Type       string // RSA, EC, RSA-HSM or EC-HSM
 	Size       int32  // bits; RSA only
@@ -147,6 +146,6 @@ type Key struct {
 	NotBefore, Expires   *time.Time
 	Created, Updated     *time.Time
 	RecoveryLevel        string
-	// Deleted and ScheduledPurge are set of a deleted key.
+	// Deleted and ScheduledPurge are set for a deleted key.
 	Deleted, ScheduledPurge *time.Time
 }

@@ -17,24 +17,24 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Options is what a shell works with. All but Width and Confirm must be set.
+// Options configures a shell. All but JSON, Width and Confirm must be set.
 type Options struct {
 	Service Service
 	Vaults  Vaults
-	Out     io.Writer // results, and nothing else
+	Out     io.Writer // results only
 	Err     io.Writer // warnings; in an interactive shell errors too
-	JSON    bool      // one JSON value a line in place of PowerShell's views
+	JSON    bool      // one JSON value per line instead of PowerShell's views
 	Width   int       // of the terminal, in characters; 0 cuts nothing
 	Now     func() time.Time
-	// Confirm asks a person; nil when there is none, and what needs to be
-	// confirmed is refused.
+	// Confirm asks the user for a confirmation; if it is nil, changes that need one
+	// are refused.
 	Confirm func(ctx context.Context, question string) (bool, error)
 }
 
-// Run parses and checks a text and runs it to its end or its first error. What
-// does not parse or does not fit the cmdlets is a SyntaxError, and nothing of
-// the text has run. The text of an error names cmdlet, line and column;
-// PrintError shows it with its hint.
+// Run parses and checks a text and runs it to its end or its first error. A text
+// that does not parse or does not fit the cmdlets is a SyntaxError, and nothing of
+// it has run. The text of an error names cmdlet, line and column; PrintError shows
+// it with its hint.
 func Run(ctx context.Context, text string, o Options) error {
 	return newSession(o).run(ctx, text)
 }
@@ -54,7 +54,7 @@ func (s *session) run(ctx context.Context, text string) error {
 	for _, st := range script.Statements {
 		p := &printer{out: s.Out, json: s.JSON, width: s.Width}
 		err := s.statements(ctx, scope{}, []syntax.Statement{st}, p.emit)
-		// What came before the error is shown before it.
+		// Results from before the error are shown before it.
 		if flushed := p.flush(); err == nil {
 			err = flushed
 		}
@@ -66,8 +66,8 @@ func (s *session) run(ctx context.Context, text string) error {
 }
 
 // Interact reads statements from a terminal until it is closed or exit is
-// typed. Errors are printed and do not end it. What is no terminal is read to
-// its end and run as one text.
+// typed. Errors are printed and do not end it. If in is not a terminal, it is read
+// to its end and run as one text.
 func Interact(ctx context.Context, in *os.File, o Options) error {
 	if !term.IsTerminal(int(in.Fd())) {
 		raw, err := io.ReadAll(io.LimitReader(bufio.NewReader(in), 2*syntax.MaxText+4)) // it may be UTF-16
@@ -109,7 +109,7 @@ func Interact(ctx context.Context, in *os.File, o Options) error {
 	})
 }
 
-// loop collects lines until they are whole statements and runs these.
+// loop collects lines until they are complete statements, and runs them.
 func loop(ctx context.Context, o Options, read func(prompt string) (string, error)) error {
 	o.Confirm = func(_ context.Context, question string) (bool, error) {
 		answer, err := read(question + " [y/N] ")
@@ -131,7 +131,7 @@ func loop(ctx context.Context, o Options, read func(prompt string) (string, erro
 			return nil
 		}
 		text += line + "\n"
-		// An empty line ends a statement that would go on.
+		// An empty line ends an incomplete statement.
 		var open *syntax.Error
 		if _, err := syntax.Parse(text); errors.As(err, &open) && open.Incomplete && strings.TrimSpace(line) != "" {
 			prompt = ">> "
@@ -145,17 +145,17 @@ func loop(ctx context.Context, o Options, read func(prompt string) (string, erro
 	return ctx.Err()
 }
 
-// errWhatIf ends a cmdlet that was asked only what it would do.
+// errWhatIf ends a cmdlet that was called with -WhatIf.
 var errWhatIf = errors.New("what if")
 
-// change makes a change of the service, which format names as an order without
-// its stop, and emits what act returns, if anything. With -WhatIf act is a dry run that
-// refuses what the change would be refused.
+// change makes a change in the service and emits the object that act returns, if any.
+// format describes the change in the imperative, without a full stop. With -WhatIf
+// act is a dry run, which fails where the change would fail.
 func (c *Call) change(ctx context.Context, act func() (*Object, error), format string, args ...any) error {
 	return c.changeIf(ctx, c.cmdlet.Confirms, act, format, args...)
 }
 
-// changeIf is change, asking where ask says so and -Confirm says nothing.
+// changeIf is change; without -Confirm, ask decides whether to ask for a confirmation.
 func (c *Call) changeIf(ctx context.Context, ask bool, act func() (*Object, error), format string, args ...any) error {
 	if c.flag("WhatIf") {
 		if _, err := act(); err != nil {
@@ -172,19 +172,19 @@ func (c *Call) changeIf(ctx context.Context, ask bool, act func() (*Object, erro
 	return c.emit(made)
 }
 
-// dryRun is what a change is asked with: -WhatIf asks for one that changes nothing.
+// dryRun returns the option of a change that -WhatIf turns into a dry run.
 func (c *Call) dryRun() api.DryRunOption { return api.DryRunOption{DryRun: c.flag("WhatIf")} }
 
-// confirm is called before every change, with what it is, as an order without
-// its stop. It says what would be done, for -WhatIf; or it asks, before a
-// removal or when -Confirm says so.
+// confirm is called before every change, with a description in the imperative, without
+// a full stop. With -WhatIf it prints the description and returns errWhatIf; before a
+// removal or with -Confirm it asks for a confirmation.
 func (c *Call) confirm(ctx context.Context, format string, args ...any) error {
 	return c.confirmIf(ctx, c.cmdlet.Confirms, format, args...)
 }
 
-// confirmIf is confirm, asking where ask says so and -Confirm says nothing.
+// confirmIf is confirm; without -Confirm, ask decides whether to ask for a confirmation.
 func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...any) error {
-	act := shown(fmt.Sprintf(format, args...))
+	act := escaped(fmt.Sprintf(format, args...))
 	if c.flag("WhatIf") {
 		to := c.Out
 		if c.JSON {
@@ -195,15 +195,15 @@ func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...a
 		}
 		return errWhatIf
 	}
-	if given := c.setting("Confirm"); given != nil {
+	if given := c.optionalBool("Confirm"); given != nil {
 		ask = *given
 	}
 	if !ask {
 		return nil
 	}
 	if c.Confirm == nil {
-		return fail.New(api.InvalidArgument, "needs a confirmation, and there is no terminal to ask on: %s?", act).
-			WithHint("-Confirm:$false goes on without asking; nothing was changed")
+		return fail.New(api.InvalidArgument, "needs a confirmation, and standard input is not a terminal: %s?", act).
+			WithHint("use -Confirm:$false to go on without asking; nothing was changed")
 	}
 	yes, err := c.Confirm(ctx, act+"?")
 	if err == nil && !yes {

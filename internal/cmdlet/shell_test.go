@@ -46,7 +46,7 @@ func TestShellReadsUntilAStatementIsWhole(t *testing.T) {
 	}
 	wantErr := "Get-Mailbox: 1:1: mailbox \"nobody\" does not exist\nhint: keyroll mailbox list shows them\n" +
 		"ParserError: 1:13: the string that begins here is not closed: expected '\n" +
-		"Get-Dat: 1:1: is no cmdlet\nhint: did you mean Get-Date?\n"
+		"Get-Dat: 1:1: is not a cmdlet\nhint: did you mean Get-Date?\n"
 	if errOut != wantErr {
 		t.Errorf("err %q", errOut)
 	}
@@ -80,7 +80,7 @@ func TestRemovalAsksFirst(t *testing.T) {
 		"Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann"} {
 		r := newRecorder()
 		got := runWith(r, line, nil)
-		if fail.CodeOf(got.failure) != api.InvalidArgument || !strings.Contains(got.failure.Error(), "there is no terminal to ask on") || len(r.changes()) > 0 {
+		if fail.CodeOf(got.failure) != api.InvalidArgument || !strings.Contains(got.failure.Error(), "is not a terminal") || len(r.changes()) > 0 {
 			t.Errorf("%s: %v, %v", line, got.failure, r.calls)
 		}
 		r = newRecorder()

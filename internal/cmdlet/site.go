@@ -10,9 +10,9 @@ import (
 	"keyroll/internal/fail"
 )
 
-// geoIdentity names the geo whose site policy is meant.
+// geoIdentity selects the geo of a site policy.
 var geoIdentity = Param{Name: "Identity", Type: String, Position: 1, PipedText: true,
-	Help: "URL of the administration or of a site, such as https://contoso-admin.sharepoint.com, or a geo's name: which geo is meant. The default geo unless given."}
+	Help: "Geo: its name, or the URL of its admin site or of one of its sites, such as https://contoso-admin.sharepoint.com (default: the default geo)."}
 
 var siteIdentity = Param{Name: "Identity", Aliases: []string{"Url"}, Type: String, Position: 1, Mandatory: true, Piped: true, PipedText: true,
 	Help: "URL of a site."}
@@ -23,10 +23,10 @@ func siteCmdlets() []*Cmdlet {
 		return Param{Name: name, Type: t, Mandatory: true, Sets: []string{byParts}, Help: help}
 	}
 	byURI := func(name string) Param {
-		return Param{Name: name, Type: String, Mandatory: true, Sets: []string{byURIs}, Help: "Key URI with the version."}
+		return Param{Name: name, Type: String, Mandatory: true, Sets: []string{byURIs}, Help: "URI of the key with its version."}
 	}
 	vaultType := Param{Name: "KeyVaultType", Type: String, Values: []string{"KeyVault", "ManagedHSM"}, Sets: []string{byParts},
-		Help: "KeyVault unless given. Premium vaults of this server serve as managed HSMs; one in Azure is named by its URI."}
+		Help: "Type of the vaults (default: KeyVault). Premium vaults of this server can be used as managed HSMs; a managed HSM in Azure is named by its URI."}
 	bothKeys := []Param{geoIdentity,
 		byName("PrimaryKeyVaultName", String, "Vault of the primary key."),
 		byName("PrimaryKeyName", String, "Name of the primary key."),
@@ -38,7 +38,7 @@ func siteCmdlets() []*Cmdlet {
 	return []*Cmdlet{
 		{
 			Name: "New-SPOSite", Run: newSite, Emits: siteObject(api.Site{}).names(), Changes: true,
-			Synopsis: "Makes a site.",
+			Synopsis: "Creates a site.",
 			Example:  "New-SPOSite -Url https://contoso.sharepoint.com/sites/finance",
 			Params:   []Param{{Name: "Url", Type: String, Position: 1, Mandatory: true, PipedText: true, Help: "URL of the site."}},
 		},
@@ -50,14 +50,14 @@ func siteCmdlets() []*Cmdlet {
 		},
 		{
 			Name: "Register-SPODataEncryptionPolicy", Run: registerSites, Emits: status, Changes: true,
-			Synopsis: "Registers the policy of all sites of a geo with two customer keys in two vaults, and begins to bring the sites under it.",
+			Synopsis: "Registers the policy of all sites of a geo with two customer keys in two vaults, and starts to move the sites under it.",
 			Example:  "Register-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion f635a23bd4a44b9996ff6aadd88d42ba -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion 2b3e8f1d754f438dacdec1f0945f251a",
 			Sets:     []string{byParts, byURIs},
 			Params:   bothKeys,
 		},
 		{
 			Name: "Update-SPODataEncryptionPolicy", Run: updateSites, Emits: status, Changes: true,
-			Synopsis: "Puts the site policy on another version or another key, the primary or the secondary, and rolls the sites.",
+			Synopsis: "Replaces the primary or the secondary key of a site policy by another version or another key, and rolls the sites.",
 			Example:  "Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion f635a23bd4a44b9996ff6aadd88d42ba -KeyType Primary",
 			Sets:     []string{byParts, byURIs},
 			Params: []Param{geoIdentity,
@@ -66,26 +66,26 @@ func siteCmdlets() []*Cmdlet {
 				byName("KeyVersion", Version, "Version of the key."),
 				byURI("KeyVaultUri"),
 				{Name: "KeyType", Type: String, Mandatory: true, Values: []string{"Primary", "Secondary", "Availability"},
-					Help: "Which key is replaced. The availability key is the service's to roll: that is refused."},
-				{Name: "Depth", Type: String, Values: depths, Help: depthHelp + " These two also take the key version that the policy already names."},
+					Help: "Key to replace. Availability is refused: only the service can roll the availability key."},
+				{Name: "Depth", Type: String, Values: depths, Help: depthHelp + " Container and Content also accept the key version that the policy already names."},
 				vaultType},
 		},
 		{
 			Name: "Restore-SPODataEncryptionPolicy", Run: restoreSites, Emits: status, Changes: true,
-			Synopsis: "Puts the site policy of a geo that is in recovery mode, because its customer keys are lost, under two new customer keys.",
+			Synopsis: "Gives a site policy in recovery mode, whose customer keys are lost, two new customer keys.",
 			Example:  "Restore-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion f635a23bd4a44b9996ff6aadd88d42ba -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion 2b3e8f1d754f438dacdec1f0945f251a",
 			Sets:     []string{byParts, byURIs},
 			Params:   bothKeys,
 		},
 		{
 			Name: "Get-SPODataEncryptionPolicy", Run: getSitePolicy, Emits: status,
-			Synopsis: "Shows the site policy of a geo: Unregistered, Registering, Registered, Rolling or Recovery, and how much is done.",
+			Synopsis: "Shows the site policy of a geo, its state (Unregistered, Registering, Registered, Rolling or Recovery) and its progress.",
 			Example:  "Get-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com",
 			Params:   []Param{geoIdentity},
 		},
 		{
 			Name: "Get-SPOSiteDataEncryptionPolicy", Run: getSiteProtection, Emits: protectionObject(api.Site{}, api.Policy{}).names(),
-			Synopsis: "Shows where one site stands: Registered once it has the newest key of the site policy. Without a site policy it is an error.",
+			Synopsis: "Shows the state of one site: Registered once its key is under the newest key of the site policy. Without a site policy it is an error.",
 			Example:  "Get-SPOSiteDataEncryptionPolicy -Identity https://contoso.sharepoint.com/sites/finance",
 			Params:   []Param{siteIdentity},
 		},
@@ -102,22 +102,22 @@ var siteView = &View{Columns: []Column{{"Url", "Url"}, {"ItemCount", "ItemCount"
 
 func siteObject(s api.Site) *Object {
 	return &Object{View: siteView, Properties: []Property{
-		{"Url", s.URL}, {"Geo", s.Geo}, {"ItemCount", s.Items}, {"StorageUsage", ByteSize(s.Bytes)}, {"WhenCreated", moment(&s.Created)},
+		{"Url", s.URL}, {"Geo", s.Geo}, {"ItemCount", s.Items}, {"StorageUsage", ByteSize(s.Bytes)}, {"WhenCreated", optionalTime(&s.Created)},
 		{"IsEncrypted", s.Protection.IsEncrypted}, {"DataEncryptionPolicyID", s.Protection.DataEncryptionPolicyID},
 	}}
 }
 
 func sitePolicyObject(g api.Geo, p api.Policy) *Object {
 	return &Object{Properties: []Property{
-		{"Geo", g.Name}, {"State", string(p.State)}, {"PercentComplete", whole(p.PercentComplete)},
+		{"Geo", g.Name}, {"State", string(p.State)}, {"PercentComplete", asInteger(p.PercentComplete)},
 		{"PrimaryKeyUri", keyURI(p.Primary)}, {"SecondaryKeyUri", keyURI(p.Secondary)},
 		{"PrimaryKeyHealth", keyHealth(p.PrimaryHealth)}, {"SecondaryKeyHealth", keyHealth(p.SecondaryHealth)}, {"Name", p.Name},
 		{"Guid", p.ID}, {"DataEncryptionPolicyID", p.Revision},
 	}}
 }
 
-// protectionObject shows one site. What it is under while it has not come over
-// is told by its DataEncryptionPolicyID; the keys are those that it has reached.
+// protectionObject shows one site. Until it has been moved, its DataEncryptionPolicyID
+// shows the policy key that it is under, and the key URIs are empty.
 func protectionObject(s api.Site, p api.Policy) *Object {
 	state, percent, primary, secondary := p.State, int64(0), any(nil), any(nil)
 	if s.Protection.PolicyID == p.ID && s.Protection.Current {
@@ -129,9 +129,9 @@ func protectionObject(s api.Site, p api.Policy) *Object {
 	}}
 }
 
-// geo returns the geo that -Identity stands for: the one that names the host of
-// the URL or that of its administration, else the tenant's default one.
-func (c *Call) geo(ctx context.Context) (api.Geo, error) {
+// selectGeo returns the geo that -Identity selects: the one with the host of the URL or of
+// its admin site, or else the tenant's default one.
+func (c *Call) selectGeo(ctx context.Context) (api.Geo, error) {
 	host := ""
 	if c.has("Identity") {
 		identity := c.text("Identity")
@@ -140,7 +140,7 @@ func (c *Call) geo(ctx context.Context) (api.Geo, error) {
 		case err == nil && u.Scheme == "https" && u.Hostname() != "":
 			host = strings.ToLower(u.Hostname())
 		case strings.ContainsAny(identity, ":/."):
-			return api.Geo{}, invalid("%.200q is no URL of a site", identity).WithHint("write it as https://contoso-admin.sharepoint.com")
+			return api.Geo{}, invalid("%.200q is not a valid URL of a site", identity).WithHint("write it as https://contoso-admin.sharepoint.com")
 		}
 	}
 	all, err := c.Service.ListGeos(ctx, api.None{})
@@ -154,7 +154,7 @@ func (c *Call) geo(ctx context.Context) (api.Geo, error) {
 		}
 	}
 	if host == "" && c.has("Identity") {
-		return api.Geo{}, fail.New(api.NotFound, "geo %.200q does not exist", c.text("Identity")).WithHint("keyroll geo list shows them")
+		return api.Geo{}, fail.New(api.NotFound, "geo %.200q does not exist", c.text("Identity")).WithHint("keyroll geo list shows the geos")
 	}
 	for _, g := range all.Items {
 		if g.Default {
@@ -164,13 +164,13 @@ func (c *Call) geo(ctx context.Context) (api.Geo, error) {
 	return api.Geo{}, fail.New(api.NotFound, "the tenant has no geo")
 }
 
-// adminHost is the host of the administration of a host of sites.
+// adminHost returns the host of the admin site for a host of sites.
 func adminHost(host string) string {
 	name, domain, _ := strings.Cut(host, ".")
 	return name + "-admin." + domain
 }
 
-// sitePolicy returns a geo's site policy; without one its state says so.
+// sitePolicy returns a geo's site policy; without one, its State is Unregistered.
 func (c *Call) sitePolicy(ctx context.Context, g api.Geo) (api.Policy, error) {
 	if g.Policy == "" {
 		return api.Policy{State: api.Unregistered}, nil
@@ -178,15 +178,15 @@ func (c *Call) sitePolicy(ctx context.Context, g api.Geo) (api.Policy, error) {
 	return c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: g.Policy})
 }
 
-// registered returns a geo's site policy, which must be there.
-func (c *Call) registered(ctx context.Context, g api.Geo) (api.Policy, error) {
+// registeredPolicy returns a geo's site policy, and fails if there is none.
+func (c *Call) registeredPolicy(ctx context.Context, g api.Geo) (api.Policy, error) {
 	if g.Policy == "" {
 		return api.Policy{}, fail.New(api.Conflict, "no site policy is registered").WithHint("Register-SPODataEncryptionPolicy registers one")
 	}
 	return c.sitePolicy(ctx, g)
 }
 
-// siteKey is the key version that the parameters name, by parts or by URI.
+// siteKey returns the key version that the parameters name, by parts or by URI.
 func (c *Call) siteKey(prefix string) api.KeyVersion {
 	if uri := c.text(prefix + "KeyVaultUri"); uri != "" {
 		return api.KeyVersion{URI: uri}
@@ -201,7 +201,7 @@ func newSite(ctx context.Context, c *Call) error {
 	return c.change(ctx, func() (*Object, error) {
 		s, err := c.Service.CreateSite(ctx, in)
 		return siteObject(s), err
-	}, "Make site %s", in.Body.URL)
+	}, "Create site %s", in.Body.URL)
 }
 
 func getSite(ctx context.Context, c *Call) error {
@@ -218,7 +218,7 @@ func getSite(ctx context.Context, c *Call) error {
 }
 
 func registerSites(ctx context.Context, c *Call) error {
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
@@ -227,21 +227,21 @@ func registerSites(ctx context.Context, c *Call) error {
 	in.Body.DryRunOption = c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.RegisterSites(ctx, in)
-		c.warnings(p.Warnings, "")
+		c.printWarnings(p.Warnings, "")
 		return sitePolicyObject(g, p), err
-	}, "Register the site policy of geo %s and bring every site under it", g.Name)
+	}, "Register the site policy of geo %s and move every site under it", g.Name)
 }
 
 func updateSites(ctx context.Context, c *Call) error {
 	if c.text("KeyType") == "Availability" {
-		return invalid("the availability key is the service's: no customer replaces it").
-			WithHint("it is rolled on a schedule, and by the operator's keyroll availability roll; a new policy has a new one")
+		return invalid("the availability key belongs to the service: a customer cannot replace it").
+			WithHint("the service rolls it on a schedule, and an operator with keyroll availability roll; a new policy has a new availability key")
 	}
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := c.registered(ctx, g)
+	p, err := c.registeredPolicy(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -251,13 +251,13 @@ func updateSites(ctx context.Context, c *Call) error {
 	in.Body.DryRunOption = c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		done, err := c.Service.UpdatePolicy(ctx, in)
-		c.warnings(done.Warnings, done.Limit)
+		c.printWarnings(done.Warnings, done.Limit)
 		return sitePolicyObject(g, done.Policy), err
 	}, "Replace the %s key of the site policy of geo %s", in.Body.KeyType, g.Name)
 }
 
 func restoreSites(ctx context.Context, c *Call) error {
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
@@ -266,13 +266,13 @@ func restoreSites(ctx context.Context, c *Call) error {
 	in.Body.DryRunOption = c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.RestoreSites(ctx, in)
-		c.warnings(p.Warnings, "")
+		c.printWarnings(p.Warnings, "")
 		return sitePolicyObject(g, p), err
-	}, "Put the site policy of geo %s under two new keys", g.Name)
+	}, "Give the site policy of geo %s two new keys", g.Name)
 }
 
 func getSitePolicy(ctx context.Context, c *Call) error {
-	g, err := c.geo(ctx)
+	g, err := c.selectGeo(ctx)
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func getSiteProtection(ctx context.Context, c *Call) error {
 			of = g
 		}
 	}
-	p, err := c.registered(ctx, of)
+	p, err := c.registeredPolicy(ctx, of)
 	if err != nil {
 		return err
 	}

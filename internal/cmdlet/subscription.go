@@ -11,7 +11,7 @@ import (
 func subscriptionCmdlets() []*Cmdlet {
 	feature := []Param{
 		{Name: "FeatureName", Type: String, Mandatory: true, Help: "Name of the feature, such as mandatoryRetentionPeriodEnabled."},
-		{Name: "ProviderNamespace", Type: String, Mandatory: true, Help: "Whose feature it is, such as Microsoft.Resources."},
+		{Name: "ProviderNamespace", Type: String, Mandatory: true, Help: "Provider of the feature, such as Microsoft.Resources."},
 	}
 	subscription := Param{Name: "Subscription", Aliases: []string{"SubscriptionId"}, Type: String, Position: 1, Help: "Id of a subscription, a GUID."}
 	needed := subscription
@@ -20,55 +20,55 @@ func subscriptionCmdlets() []*Cmdlet {
 	return []*Cmdlet{
 		{
 			Name: "Connect-AzAccount", Aliases: []string{"Connect-AzureRmAccount", "Login-AzAccount", "Login-AzureRmAccount"}, Run: connectAccount, Emits: []string{"Subscription"},
-			Synopsis: "Signs in to nothing: the shell is connected already. A subscription is selected as Set-AzContext does.",
+			Synopsis: "Selects a subscription, as Set-AzContext does; it does not sign in, because the shell is connected already.",
 			Example:  "Connect-AzAccount",
-			Params: []Param{subscription, {Name: "Tenant", Aliases: []string{"TenantId"}, Type: String, Help: "Taken, and not looked at."},
-				{Name: "Credential", Type: Any, Help: "Taken, and not looked at."}},
+			Params: []Param{subscription, {Name: "Tenant", Aliases: []string{"TenantId"}, Type: String, Help: "Accepted and ignored."},
+				{Name: "Credential", Type: Any, Help: "Accepted and ignored."}},
 		},
 		{
 			Name: "Set-AzContext", Aliases: []string{"Set-AzureRmContext", "Select-AzSubscription", "Select-AzureRmSubscription"}, Run: setContext, Emits: []string{"Subscription"},
-			Synopsis: "Selects the subscription in which what follows in this shell makes vaults and registers features. The tenant's default one unless selected.",
+			Synopsis: "Selects the subscription in which this shell creates vaults and registers features from now on (default: the tenant's default subscription).",
 			Example:  "Set-AzContext -SubscriptionId 11111111-1111-1111-1111-111111111111",
 			Params:   []Param{needed},
 		},
 		{
-			Name: "Register-AzProviderFeature", Aliases: generations("Register-AzProviderFeature"), Run: registerFeature, Emits: emits, Changes: true,
+			Name: "Register-AzProviderFeature", Aliases: olderNames("Register-AzProviderFeature"), Run: registerFeature, Emits: emits, Changes: true,
 			Synopsis: "Registers the subscription for a feature. mandatoryRetentionPeriodEnabled gives the keys in it the recovery level Recoverable+ProtectedSubscription.",
 			Example:  "Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources",
 			Params:   feature,
 		},
 		{
-			Name: "Get-AzProviderFeature", Aliases: generations("Get-AzProviderFeature"), Run: getFeature, Emits: emits,
+			Name: "Get-AzProviderFeature", Aliases: olderNames("Get-AzProviderFeature"), Run: getFeature, Emits: emits,
 			Synopsis: "Shows whether the subscription is registered for a feature.",
 			Example:  "Get-AzProviderFeature -ProviderNamespace Microsoft.Resources -FeatureName mandatoryRetentionPeriodEnabled",
 			Params:   feature,
 		},
 		{
-			Name: "Register-AzResourceProvider", Aliases: generations("Register-AzResourceProvider"), Run: registerProvider, Emits: []string{"ProviderNamespace", "RegistrationState"}, Changes: true,
+			Name: "Register-AzResourceProvider", Aliases: olderNames("Register-AzResourceProvider"), Run: registerProvider, Emits: []string{"ProviderNamespace", "RegistrationState"}, Changes: true,
 			Synopsis: "Registers the subscription for a resource provider.",
 			Example:  "Register-AzResourceProvider -ProviderNamespace Microsoft.KeyVault",
 			Params:   []Param{{Name: "ProviderNamespace", Type: String, Position: 1, Mandatory: true, Help: "Name of the provider, such as Microsoft.KeyVault."}},
 		},
 		{
-			Name: "New-AzResourceGroup", Aliases: generations("New-AzResourceGroup"), Run: newGroupOfResources, Emits: []string{"ResourceGroupName", "Location", "ProvisioningState"},
-			Synopsis: "Makes nothing: a resource group is a name that vaults have, and need not be made first.",
+			Name: "New-AzResourceGroup", Aliases: olderNames("New-AzResourceGroup"), Run: newGroupOfResources, Emits: []string{"ResourceGroupName", "Location", "ProvisioningState"},
+			Synopsis: "Does nothing: a resource group is only a name in a vault, and need not be created first.",
 			Example:  "New-AzResourceGroup -Name Contoso-RG -Location 'West US'",
 			Params: []Param{{Name: "Name", Aliases: []string{"ResourceGroupName"}, Type: String, Position: 1, Mandatory: true, Help: "Name of the group."},
-				{Name: "Location", Type: String, Position: 2, Mandatory: true, Help: "A region."},
-				{Name: "Force", Type: Switch, Help: "Taken; nothing is asked."}},
+				{Name: "Location", Type: String, Position: 2, Mandatory: true, Help: "Region."},
+				{Name: "Force", Type: Switch, Help: "Accepted; no confirmation is asked for."}},
 		},
 		{
-			Name: "Get-AzResource", Aliases: generations("Get-AzResource"), Run: getResource, Emits: resourceObject(Vault{}).names(),
+			Name: "Get-AzResource", Aliases: olderNames("Get-AzResource"), Run: getResource, Emits: resourceObject(Vault{}).names(),
 			Synopsis: "Shows a key vault as a resource.",
 			Example:  "$v = Get-AzKeyVault -VaultName Contoso-A; Get-AzResource -ResourceId $v.ResourceId",
 			Params:   []Param{resourceID},
 		},
 		{
-			Name: "Set-AzResource", Aliases: generations("Set-AzResource"), Run: setResource, Emits: resourceObject(Vault{}).names(), Changes: true,
+			Name: "Set-AzResource", Aliases: olderNames("Set-AzResource"), Run: setResource, Emits: resourceObject(Vault{}).names(), Changes: true,
 			Synopsis: "Changes a key vault by its properties: enablePurgeProtection can be switched on. enableSoftDelete is always on.",
 			Example:  "$r = Get-AzResource -ResourceId (Get-AzKeyVault -VaultName Contoso-A).ResourceId; $r.Properties | Add-Member -MemberType NoteProperty -Name enablePurgeProtection -Value 'True'; Set-AzResource -ResourceId $r.ResourceId -Properties $r.Properties",
-			Params: []Param{resourceID, {Name: "Properties", Aliases: []string{"PropertyObject"}, Type: Any, Mandatory: true, Help: "The properties, as Get-AzResource gives them."},
-				{Name: "Force", Type: Switch, Help: "Taken; nothing is asked."}},
+			Params: []Param{resourceID, {Name: "Properties", Aliases: []string{"PropertyObject"}, Type: Any, Mandatory: true, Help: "The properties, as Get-AzResource returns them."},
+				{Name: "Force", Type: Switch, Help: "Accepted; no confirmation is asked for."}},
 		},
 	}
 }
@@ -83,7 +83,7 @@ func connectAccount(ctx context.Context, c *Call) error {
 func setContext(_ context.Context, c *Call) error {
 	id := strings.ToLower(c.text("Subscription"))
 	if !guidForm.MatchString(id) {
-		return invalid("%.100q is no id of a subscription", id).WithHint("a subscription's id is a GUID")
+		return invalid("%.100q is not a valid subscription id", id).WithHint("a subscription id is a GUID")
 	}
 	c.subscription = id
 	return c.emit(&Object{Properties: []Property{{"Subscription", id}}})
@@ -128,7 +128,7 @@ func newGroupOfResources(_ context.Context, c *Call) error {
 	return c.emit(&Object{Properties: []Property{{"ResourceGroupName", c.text("Name")}, {"Location", c.text("Location")}, {"ProvisioningState", "Succeeded"}}})
 }
 
-var resourceID = Param{Name: "ResourceId", Type: String, Position: 1, Mandatory: true, Piped: true, Help: "Id of a key vault, as Get-AzKeyVault gives it."}
+var resourceID = Param{Name: "ResourceId", Type: String, Position: 1, Mandatory: true, Piped: true, Help: "Id of a key vault, as Get-AzKeyVault returns it."}
 
 func resourceObject(v Vault) *Object {
 	properties := &Object{Properties: []Property{{"sku", v.SKU}, {"vaultUri", v.URI}, {"enableSoftDelete", true},
@@ -160,7 +160,7 @@ func getResource(ctx context.Context, c *Call) error {
 func setResource(ctx context.Context, c *Call) error {
 	wanted, ok := c.args["Properties"].(*Object)
 	if !ok {
-		return invalid("-Properties takes the properties of a resource").WithHint("$r = Get-AzResource -ResourceId ID; -Properties $r.Properties")
+		return invalid("-Properties needs the properties of a resource").WithHint("$r = Get-AzResource -ResourceId ID; -Properties $r.Properties")
 	}
 	v, err := c.resource(ctx)
 	if err != nil {
@@ -178,7 +178,7 @@ func setResource(ctx context.Context, c *Call) error {
 		case strings.EqualFold(p.Name, "enableSoftDelete"), strings.EqualFold(p.Name, "enablePurgeProtection"):
 			return fail.New(api.Conflict, "%s of vault %s is on and cannot be switched off", p.Name, v.Name)
 		default:
-			return invalid("property %s of a vault cannot be changed so", p.Name).WithHint("Update-AzKeyVault and Set-AzKeyVaultAccessPolicy change vaults")
+			return invalid("property %s of a vault cannot be changed with this cmdlet", p.Name).WithHint("Update-AzKeyVault and Set-AzKeyVaultAccessPolicy change vaults")
 		}
 	}
 	if err := c.confirm(ctx, "Set the properties of vault %s", v.Name); err != nil {

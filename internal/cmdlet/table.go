@@ -17,7 +17,7 @@ type Family struct {
 	Cmdlets []*Cmdlet
 }
 
-// Families returns the cmdlets by what they are about.
+// Families returns the cmdlets grouped by subject.
 func Families() []Family {
 	all := []Family{
 		{"Key vaults", vaultCmdlets()},
@@ -41,21 +41,23 @@ func Families() []Family {
 	return all
 }
 
-// generations are the names that a cmdlet of today's Az module had before.
-func generations(az string) []string {
+// olderNames returns the older names of a cmdlet of the Az module.
+func olderNames(az string) []string {
 	verb, noun, _ := strings.Cut(az, "-Az")
 	return []string{verb + "-Azure" + noun, verb + "-AzureRm" + noun}
 }
 
-// What every cmdlet takes that changes something.
+// Parameters of every cmdlet that changes something.
 var (
-	whatIf       = Param{Name: "WhatIf", Type: Switch, Help: "Says what would be done, and changes nothing. The service refuses what it would refuse of the change; a vault is not asked."}
-	confirmation = Param{Name: "Confirm", Type: Switch, Help: "Ask before acting; -Confirm:$false asks nothing."}
+	whatIf       = Param{Name: "WhatIf", Type: Switch, Help: "Show what would be done, and change nothing. The service checks whether it would refuse the change; vaults are not called."}
+	confirmation = Param{Name: "Confirm", Type: Switch, Help: "Ask for a confirmation first; -Confirm:$false never asks."}
 )
 
-// domainController is of Exchange's own and names nothing here.
-var domainController = Param{Name: "DomainController", Type: String, Help: "Taken, and not looked at."}
+// domainController is a parameter of Exchange that has no meaning here.
+var domainController = Param{Name: "DomainController", Type: String, Help: "Accepted and ignored."}
 
-// reading are the parameters that Exchange's Get cmdlets document although
+// withGetParameters adds the parameters that Exchange documents for its Get cmdlets although
 // they change nothing.
-func reading(params ...Param) []Param { return append(params, domainController, whatIf, confirmation) }
+func withGetParameters(params ...Param) []Param {
+	return append(params, domainController, whatIf, confirmation)
+}

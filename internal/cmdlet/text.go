@@ -32,7 +32,7 @@ func DecodeText(raw []byte) (string, error) {
 	}
 	raw = raw[2:]
 	if len(raw)%2 != 0 {
-		return "", fail.New(api.InvalidArgument, "the text is in UTF-16, and its last character is cut").WithHint("save it as UTF-8")
+		return "", fail.New(api.InvalidArgument, "the text is in UTF-16, and its last character is incomplete").WithHint("save it as UTF-8")
 	}
 	units := make([]uint16, 0, len(raw)/2)
 	for ; len(raw) > 0; raw = raw[2:] {
@@ -55,5 +55,5 @@ func DecodeText(raw []byte) (string, error) {
 }
 
 func notText(encoding string) error {
-	return fail.New(api.InvalidArgument, "the text is in %s, which is not read", encoding).WithHint("save it as UTF-8, or as UTF-16 with a byte order mark")
+	return fail.New(api.InvalidArgument, "the text is in %s, which is not supported", encoding).WithHint("save it as UTF-8, or as UTF-16 with a byte order mark")
 }

@@ -30,7 +30,7 @@ func TestTextIsReadByItsByteOrderMark(t *testing.T) {
 		}
 	}
 	for want, raw := range map[string]string{
-		"its last character is cut":        "\xff\xfea\x00b",
+		"its last character is incomplete": "\xff\xfea\x00b",
 		"character number 2 is half":       "\xff\xfea\x00\x00\xd8b\x00",
 		"character number 1 is half":       "\xfe\xff\xd8\x00",
 		"UTF-16 without a byte order mark": "G\x00e\x00",

@@ -8,13 +8,13 @@ import (
 	"keyroll/api"
 )
 
-// warnNeeded tells what still needs a key version, any version of a key, or
-// anything of a vault, before it is taken away: empty names stand for all. It
-// only warns; whether to go on is the customer's to say.
+// warnNeeded warns, before a removal, of everything that still needs a key version, a
+// key or a vault; empty names mean all. It only warns: the decision is the
+// customer's.
 func (c *Call) warnNeeded(ctx context.Context, vault, key, version string) {
 	usage, err := c.Service.ListKeyUsage(ctx, api.KeyUsageInput{Vault: vault, Key: key, Version: version})
 	if err != nil {
-		c.warn("what still needs it is not known: %v", err)
+		c.warn("it is not known what still needs it: %v", err)
 		return
 	}
 	for _, u := range usage.Items {
@@ -25,7 +25,7 @@ func (c *Call) warnNeeded(ctx context.Context, vault, key, version string) {
 	}
 }
 
-// needs writes the counts of what a key version protects.
+// needs describes what a key version protects, in numbers.
 func needs(u api.KeyUsage) string {
 	var parts []string
 	for _, n := range []struct {

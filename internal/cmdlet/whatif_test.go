@@ -37,7 +37,7 @@ func TestWhatIfChangesNothingAndSaysWhat(t *testing.T) {
 		if got := runWith(r, example+" -WhatIf:$false -Confirm:$false", nil); got.failure != nil || len(r.changes()) == 0 {
 			t.Errorf("%s: %v, %v", example, got.failure, r.calls)
 		}
-		// What the service would refuse, -WhatIf has it refuse.
+		// -WhatIf fails if the service would refuse the change.
 		for _, call := range r.changes() {
 			name, _, _ := strings.Cut(call, " ")
 			if _, ok := reflect.TypeFor[Service]().MethodByName(name); ok && !slices.Contains(asked, "DryRun "+call) {
@@ -56,13 +56,13 @@ func TestWhatIfChangesNothingAndSaysWhat(t *testing.T) {
 func TestWhatIfInAPipelineSpeaksOfEachObject(t *testing.T) {
 	r := newRecorder()
 	got := runWith(r, "Get-Mailbox | Set-Mailbox -DataEncryptionPolicy $null -WhatIf; (Get-Mailbox).Count", nil)
-	want := "What if: Assign no policy of its own to mailbox alice@contoso.com.\nWhat if: Assign no policy of its own to mailbox bob@contoso.com.\n2\n"
+	want := "What if: Assign no policy to mailbox alice@contoso.com.\nWhat if: Assign no policy to mailbox bob@contoso.com.\n2\n"
 	if got.failure != nil || got.out != want || len(r.changes()) > 0 {
 		t.Errorf("%v, %q, %v", got.failure, got.out, r.calls)
 	}
 }
 
-// storyRecorder has what the examples of the table name.
+// storyRecorder has the objects that the examples of the table name.
 func storyRecorder() *recorder {
 	r := newRecorder()
 	group := r.boxes[0]
@@ -95,7 +95,7 @@ func TestTakingAwayWhatIsNeededWarns(t *testing.T) {
 			t.Errorf("%s: %v, %q, %v", line, got.failure, got.err, r.calls)
 		}
 		r.fail = map[string]error{"ListKeyUsage": &api.Problem{Code: api.Unavailable, Detail: "not reached"}}
-		if got := runWith(r, line, nil); got.failure != nil || got.err != "WARNING: what still needs it is not known: not reached\n" {
+		if got := runWith(r, line, nil); got.failure != nil || got.err != "WARNING: it is not known what still needs it: not reached\n" {
 			t.Errorf("%s: %v, %q", line, got.failure, got.err)
 		}
 	}

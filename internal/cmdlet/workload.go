@@ -10,28 +10,28 @@ import (
 func workloadCmdlets() []*Cmdlet {
 	const noun = "M365DataAtRestEncryptionPolicy"
 	all := policyFamily(api.MultiWorkloadPolicy, noun, "multi-workload", "Contoso_Global")
-	all[2].Params = append(all[2].Params, Param{Name: "Force", Type: Switch, Help: "Taken; nothing here needs it."})
+	all[2].Params = append(all[2].Params, Param{Name: "Force", Type: Switch, Help: "Accepted and ignored."})
 	anyPolicy := optional(policyIdentity)
 	anyPolicy.Null = true
 	return append(all,
 		&Cmdlet{
 			Name: "Set-" + noun + "Assignment", Run: assignTenant, Changes: true,
-			Synopsis: "Assigns a multi-workload policy to the tenant, in place of the one before; $null leaves it: all that it protects goes back to the service's own keys.",
+			Synopsis: "Assigns a multi-workload policy to the tenant, replacing the one before. $null ends the assigned policy: all that it protects returns to service-managed keys.",
 			Example:  "Set-" + noun + `Assignment -DataEncryptionPolicy "Contoso_Global"`,
 			Params: []Param{{Name: "DataEncryptionPolicy", Type: String, Position: 1, Mandatory: true, Null: true, Piped: false,
 				Help: "Name, DistinguishedName or GUID of a multi-workload policy, or $null."}, domainController},
 		},
 		&Cmdlet{
 			Name: "Get-" + noun + "Assignment", Run: getAssignment, Emits: policyObject(api.Policy{}).names(),
-			Synopsis: "Shows the policy that is assigned to the tenant; nothing when none is.",
+			Synopsis: "Shows the policy that is assigned to the tenant, if there is one.",
 			Example:  "Get-" + noun + "Assignment",
-			Params:   reading(),
+			Params:   withGetParameters(),
 		},
 		&Cmdlet{
 			Name: "Test-" + noun, Run: testPolicy, Emits: probeObject(api.Policy{}, api.Probe{}).names(),
-			Synopsis: "Has each root of a policy wrap and unwrap: both customer keys and the availability key. Without a name it tests every multi-workload policy.",
+			Synopsis: "Tests the root keys of a policy, both customer keys and the availability key, by wrapping and unwrapping with each. Without a name it tests every multi-workload policy.",
 			Example:  "Test-" + noun + " Contoso_Global",
-			Params:   reading(anyPolicy),
+			Params:   withGetParameters(anyPolicy),
 		})
 }
 
@@ -44,15 +44,15 @@ func assignTenant(ctx context.Context, c *Call) error {
 		}
 		return c.change(ctx, func() (*Object, error) {
 			done, err := c.Service.LeavePolicy(ctx, api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}, DryRun: c.flag("WhatIf")})
-			c.warnings(done.Warnings, done.Limit)
+			c.printWarnings(done.Warnings, done.Limit)
 			return nil, err
-		}, "Take policy %s from the tenant, and all that it protects back to the service's own keys", p.Name)
+		}, "End policy %s, and return all that it protects to service-managed keys", p.Name)
 	}
 	var in api.AssignPolicyInput
 	in.Body.Policy, in.Body.DryRunOption = name, c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.AssignPolicy(ctx, in)
-		c.warnings(p.Warnings, "")
+		c.printWarnings(p.Warnings, "")
 		return nil, err
 	}, "Assign policy %s to the tenant", name)
 }

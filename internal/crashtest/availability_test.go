@@ -14,8 +14,7 @@ import (
 // every read.
 const serviceManaged = "Service-managed"
 
-// rollAvailability rolls the availability key of a policy, of which a user sees
-// nothing.
+// rollAvailability rolls the availability key of a policy, which is invisible to users.
 func rollAvailability(policy string) step {
 	return step{
 		name: "roll the availability key of " + policy,

@@ -9,8 +9,8 @@ import (
 
 const restoredSite = "https://contoso.sharepoint.com/sites/restored"
 
-// backups makes backups of a mailbox and of a site, changes what they are of,
-// restores them, and lets them go.
+// backups makes backups of a mailbox and of a site, changes the originals, restores the
+// backups, and deletes them.
 var backups = scenario{
 	name: "backup",
 	prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 5)),
@@ -28,7 +28,7 @@ var backups = scenario{
 	},
 }
 
-// backupLine is how the model tells of a backup.
+// backupLine is a backup in the model.
 func backupLine(kind, name string, items int64) string {
 	return fmt.Sprintf("%s %s, %d items", kind, name, items)
 }

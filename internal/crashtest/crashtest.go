@@ -1,15 +1,15 @@
-// Package crashtest kills keyroll and looks at what is left.
+// Package crashtest kills keyroll and checks the data that remains.
 //
-// A scenario runs in a child process that dies at the n-th fault point it
-// meets, n = 1, 2, 3, until a run is clean. After each death the parent opens
-// the data folder that is left, lets rolls end, and checks by verify and by what
-// a user sees that every acknowledged act stands and none shows half done. A
-// fault point in the source at which no scenario dies fails the test. Beside it
-// a real keyroll is killed at random moments of rolls.
+// A scenario runs in a child process that exits at the n-th fault point it reaches,
+// n = 1, 2, 3, until a run ends normally. After each crash the parent opens the data
+// folder, lets rolls finish, and checks by verify and by reading as a user that every
+// acknowledged change is complete and no other is half done. A fault point in the
+// source at which no scenario crashes fails the test. In addition a real keyroll is
+// killed at random moments of rolls.
 //
-// A killed process loses its memory, not what it gave to the system: what a
-// power cut would take besides is the database's and the blob store's promise
-// (synchronous=FULL, fsync before a row names a blob). Nothing here runs in
+// A killed process loses its memory, not what it has written to the system. What a
+// power cut would also lose is covered by the guarantees of the database and the blob
+// store (synchronous=FULL, fsync before a row references a blob). Nothing here runs in
 // production. Start reading at TestKilledAtEveryFaultPoint.
 package crashtest
 
@@ -25,9 +25,9 @@ import (
 	"strings"
 )
 
-// Points returns the names of the fault points in the non-test Go files under
-// root. A name may be put together from a parameter of the function around the
-// point; then every literal that the package passes for it makes one.
+// Points returns the names of the fault points in the non-test Go files under root. A
+// name may be built from a parameter of the enclosing function; then each literal that
+// the package passes for it makes one name.
 func Points(root string) ([]string, error) {
 	var points []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -118,7 +118,7 @@ func callsIn(body *ast.BlockStmt) (calls []*ast.CallExpr) {
 // texts returns every value that a string expression in f may have.
 func texts(all []function, f function, e ast.Expr, depth int) ([]string, error) {
 	if depth > 10 {
-		return nil, fmt.Errorf("the name of a fault point comes from too far away")
+		return nil, fmt.Errorf("the name of a fault point is passed through too many functions")
 	}
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -159,7 +159,7 @@ func texts(all []function, f function, e ast.Expr, depth int) ([]string, error) 
 			return passed, nil
 		}
 	}
-	return nil, fmt.Errorf("the name of a fault point is neither a literal nor made from a parameter that only literals are passed for")
+	return nil, fmt.Errorf("the name of a fault point is neither a literal nor built from a parameter that is always passed as a literal")
 }
 
 func calledName(call *ast.CallExpr) string {

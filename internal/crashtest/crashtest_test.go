@@ -14,16 +14,16 @@ import (
 	"keyroll/internal/longtest"
 )
 
-// wrapPoints begins the names of the points of a replacement of wraps that external
-// vaults made: TestAReplacementThatDiesIsTakenUp, beside such vaults, dies at them.
+// wrapPoints is the prefix of the fault points in the replacement of wraps that external
+// vaults made. TestAReplacementThatDiesIsTakenUp, which has such vaults, crashes at them.
 const wrapPoints = "localwrap."
 
-// mostPoints bounds the deaths of one scenario.
+// mostPoints bounds the crashes of one scenario.
 const mostPoints = 200
 
-// Scenarios die at every fault point: in make test once at each, in the first
-// scenario that meets it; in make test-long each scenario at each of its own, as
-// often as it comes by.
+// Scenarios crash at every fault point: in make test once at each, in the first scenario
+// that reaches it; in make test-long each scenario at each of its points, every time it
+// reaches one.
 func TestKilledAtEveryFaultPoint(t *testing.T) {
 	points, err := Points(filepath.Join("..", ".."))
 	if err != nil {
@@ -58,7 +58,7 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 					dieAtEach(t, s, here, die)
 					return
 				}
-				// No count is that high: the run is clean, and says what it met.
+				// No run reaches that many points, so it ends normally and reports those it reached.
 				for _, point := range try(t, p, order{Scenario: s.name, DieAt: math.MaxInt32}).met {
 					mu.Lock()
 					taken := died[point] > 0
@@ -93,7 +93,7 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 	}
 }
 
-// dieAtEach dies at the n-th point for each n until a run is clean.
+// dieAtEach crashes at the n-th point for each n until a run ends normally.
 func dieAtEach(t *testing.T, s scenario, here map[string]bool, die func(order) death) {
 	var d death
 	for n := 1; !d.clean && !t.Failed(); n++ {
@@ -102,7 +102,7 @@ func dieAtEach(t *testing.T, s scenario, here map[string]bool, die func(order) d
 		}
 		d = die(order{Scenario: s.name, DieAt: n})
 	}
-	// What a node does beside the steps can shift the count past a point.
+	// Background work of the node can shift the count past a point.
 	for _, point := range d.met {
 		if !here[point] {
 			die(order{Scenario: s.name, Point: point})

@@ -21,7 +21,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// order is what a child is told, in the environment variable orderVariable.
+// order is the instruction for a child, in the environment variable orderVariable.
 type order struct {
 	Scenario string
 	Seed     uint64 // of a mixed scenario
@@ -46,8 +46,7 @@ func (o order) scenario() scenario {
 	panic("no scenario " + o.Scenario)
 }
 
-// TestChild is the process that dies. It does nothing unless the harness
-// started it.
+// TestChild is the process that crashes. It does nothing unless the harness started it.
 func TestChild(t *testing.T) {
 	text, ordered := os.LookupEnv(orderVariable)
 	if !ordered {
@@ -113,7 +112,7 @@ func settle(t *testing.T, w *nodetest.World) {
 	w.Node.Upkeep.Wait()
 }
 
-// death is how one child ended.
+// death describes how a child ended.
 type death struct {
 	clean bool
 	point string // where it died
@@ -121,7 +120,7 @@ type death struct {
 	done  int // steps that were acknowledged
 }
 
-// run lets a child act on a data folder.
+// run runs a child on a data folder.
 func run(t *testing.T, o order) death {
 	t.Helper()
 	o.Journal = o.Data + ".journal"
@@ -165,8 +164,8 @@ func run(t *testing.T, o order) death {
 	return d
 }
 
-// reopen starts a node on what a death left and checks that nothing is lost and
-// nothing shows half done.
+// reopen starts a node on the data folder after a crash and checks that nothing is lost
+// and nothing is half done.
 func reopen(t *testing.T, o order, d death, before model) {
 	t.Helper()
 	settings := options
@@ -244,7 +243,7 @@ func atRest(t *testing.T, w *nodetest.World) {
 	for _, s := range stores.Items {
 		current(t, w, s.Name, s.Protection)
 	}
-	// Each of these counts things that have no right to be there.
+	// Each of these counts rows that must not exist.
 	for what, query := range map[string]string{
 		"container key pages beside those that containers point to": `SELECT count(*) FROM key_page k WHERE class <> 8
 			AND count <> (SELECT count(*) FROM container c WHERE c.page = k.id AND c.class = k.class)`,
@@ -275,8 +274,8 @@ func atRest(t *testing.T, w *nodetest.World) {
 	}
 }
 
-// current checks that what has been read stands under the newest policy key,
-// and that its DataEncryptionPolicyID names its policy.
+// current checks that the containers that were read are under the newest policy key, and
+// that their DataEncryptionPolicyID belongs to their policy.
 func current(t *testing.T, w *nodetest.World, name string, p api.Protection) {
 	t.Helper()
 	if !p.Current {
@@ -311,7 +310,7 @@ func prepare(t *testing.T, from prepared, steps []step) prepared {
 	return p
 }
 
-// try lets one child die on a copy of a prepared folder and looks at what it left.
+// try crashes one child on a copy of a prepared folder and checks the result.
 func try(t *testing.T, p prepared, o order) death {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "keyroll-crashtest-")

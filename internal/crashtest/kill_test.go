@@ -74,7 +74,7 @@ func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 	}
 }
 
-// manyMailboxes makes a data folder, its database in it, with full pages of
+// manyMailboxes makes a data folder that contains its database, with full pages of
 // mailboxes under a policy.
 func manyMailboxes(t *testing.T) (data string) {
 	t.Helper()
@@ -153,8 +153,7 @@ func nextRoll(t *testing.T, data string, running bool) {
 	w.Stop()
 }
 
-// waitMoved waits until a number of mailboxes more have moved than when it is
-// called.
+// waitMoved waits until n more mailboxes have moved.
 func waitMoved(t *testing.T, data string, more int64) {
 	t.Helper()
 	w := nodetest.Connect(t, data)
@@ -175,8 +174,8 @@ func waitMoved(t *testing.T, data string, more int64) {
 	}
 }
 
-// unmoved counts the mailboxes that are not under the current policy key, in the
-// database of a keyroll that is dead.
+// unmoved counts the mailboxes that are not under the current policy key, in the database
+// of a killed keyroll.
 func unmoved(t *testing.T, data string) (n int64) {
 	t.Helper()
 	ctx := context.Background()

@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// model is what a user sees of a keyroll.
+// model is everything that a user sees in a keyroll.
 type model struct {
 	Mailboxes map[string]mailbox
 	Sites     map[string]map[string]string // site, path: digest
@@ -51,7 +51,7 @@ func digest[T string | []byte](content T) string {
 	return fmt.Sprintf("%d bytes %x", len(content), sha256.Sum256([]byte(content)))
 }
 
-// messages takes an mbox of these scenarios apart.
+// messages splits an mbox of these scenarios.
 func messages(mbox string) (list []string) {
 	for i := 0; i < len(mbox); {
 		end := strings.Index(mbox[i+1:], "\nFrom a")

@@ -15,19 +15,19 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// movePoints begins the names of the points of a move of the database, at which
-// TestMoveOfADatabaseKilledAtEveryFaultPoint dies.
+// movePoints is the prefix of the fault points in a move of the database, at which
+// TestMoveOfADatabaseKilledAtEveryFaultPoint crashes.
 const movePoints = "database."
 
-// moveDatabase is what a child does that is to move a database.
+// moveDatabase is the work of a child that moves a database.
 func moveDatabase(t *testing.T, o order) {
 	if _, err := node.MoveDatabase(t.Context(), o.Data, o.Database, func(string, int64, int64) {}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Wherever a move of the database is killed, one of the two is the one to use,
-// or the same move ends; nothing is lost, and no start makes a second one.
+// Wherever a move of the database is killed, exactly one of the two databases is valid,
+// or the same move can be finished; nothing is lost, and no start creates a second one.
 func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
 	base := prepare(t, prepared{seen: newModel()}, append(slices.Clone(stage),
 		create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 5)), create(bob, ""), makeSite(site), put(site, "a.txt", []byte("content")), refresh(api.DepthPolicy)))

@@ -11,8 +11,8 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// purging is a purge that the second approver's word carries out. Wherever it
-// was stopped, the next start takes it to its end.
+// purging is a purge that the second approval carries out. Wherever it is interrupted,
+// the next start finishes it.
 var purging = scenario{
 	name: "purge", closes: true,
 	prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m3@contoso.com", mbox(1, 3)), create(bob, ""), receive(bob, mbox(7, 2)), requestPurge},
@@ -48,7 +48,7 @@ var approvePurge = step{
 	then: func(m *model) { m.close(nodetest.MailboxPolicy, api.PurgeDone) },
 }
 
-// close has the mail of a policy's mailboxes not open, by a state of the policy.
+// close makes the mail of a policy's mailboxes inaccessible through a state of the policy.
 func (m *model) close(policy string, state api.PolicyState) {
 	for name, b := range m.Mailboxes {
 		if b.Policy == policy {
@@ -58,8 +58,8 @@ func (m *model) close(policy string, state api.PolicyState) {
 	}
 }
 
-// mailOf is the mail of a mailbox, or the state of its policy that keeps it
-// closed.
+// mailOf returns the mail of a mailbox, or the state of its policy that makes it
+// inaccessible.
 func mailOf(t *testing.T, w *nodetest.World, b api.Mailbox, state api.PolicyState) []string {
 	t.Helper()
 	want, closed := map[api.PolicyState]api.Code{api.PurgePending: api.VaultDenied, api.PurgeDone: api.Gone}[state]

@@ -16,26 +16,26 @@ import (
 	"keyroll/internal/store"
 )
 
-// scenario is what a child does to a prepared data folder.
+// scenario is the work of a child on a prepared data folder.
 type scenario struct {
 	name    string
 	fresh   bool   // the folder is not there yet
 	closes  bool   // what it leaves does not open any more, by rule
 	prepare []step // done once, on the stage
 	steps   []step
-	// atRest, unless nil, checks what only this scenario touches.
+	// atRest, unless nil, checks data that only this scenario changes.
 	atRest func(t *testing.T, w *nodetest.World)
 }
 
-// step is one act of a user, and what is seen of it afterwards.
+// step is one act of a user, and its visible result.
 type step struct {
 	name string
 	do   func(w *nodetest.World)
 	then func(m *model)
-	// partly, unless nil, is a state that a death in the step may leave too.
+	// partly, unless nil, is another state that a crash in the step may leave.
 	partly func(m *model)
-	// again, unless nil, asks once more for what a death may have interrupted,
-	// after which seen is what a user sees.
+	// again, unless nil, repeats an act that a crash may have interrupted, after which a
+	// user sees seen.
 	again func(t *testing.T, w *nodetest.World, seen model)
 }
 
@@ -49,8 +49,8 @@ const (
 	importStep = 512 // messages that an import commits at a time
 )
 
-// stage is what stands before every scenario that is not fresh: both policies,
-// and for each of their keys a version that they have not taken up.
+// stage is the state before every scenario that does not begin with an empty folder: both
+// policies, and a newer version of each of their keys that they have not adopted.
 var stage = []step{{
 	name: "stage",
 	do: func(w *nodetest.World) {
@@ -272,7 +272,7 @@ func put(url, path string, content []byte) step {
 	}
 }
 
-// collectOrphans collects the blobs that uploads have left which died, if any did.
+// collectOrphans collects the blobs of uploads that crashed, if there are any.
 func collectOrphans() step {
 	return step{
 		name: "collect orphans",
@@ -316,7 +316,7 @@ func setState(name string, state api.MailboxState) step {
 	}
 }
 
-// refresh takes up the versions that the stage has made.
+// refresh adopts the versions that stage has made.
 func refresh(depth api.Depth) step {
 	return step{
 		name: fmt.Sprintf("refresh at depth %s", depth),

@@ -18,7 +18,7 @@ import (
 // Mail is an mbox in memory.
 type Mail struct{ mbox []byte }
 
-// part is a run of messages of an mbox.
+// part is a sequence of messages of an mbox.
 type part []byte
 
 func (p part) size() int64       { return int64(len(p)) }
@@ -32,7 +32,7 @@ func ReadMail(name string) (Mail, error) {
 		return Mail{}, fail.New(api.InvalidArgument, "the mail cannot be read: %w", err)
 	}
 	if len(b) > 0 && !bytes.HasPrefix(b, []byte("From ")) {
-		return Mail{}, fail.New(api.InvalidArgument, "the mail cannot be used: %s is no mbox", name)
+		return Mail{}, fail.New(api.InvalidArgument, "the mail cannot be used: %s is not an mbox", name)
 	}
 	return Mail{b}, nil
 }
@@ -48,8 +48,8 @@ func History(ctx context.Context, dir string) (Mail, bool) {
 // Size is the number of bytes.
 func (m Mail) Size() int64 { return int64(len(m.mbox)) }
 
-// deal cuts the mbox at message borders into n parts of about one size.
-func (m Mail) deal(n int) []part {
+// split splits the mbox at message borders into n parts of about equal size.
+func (m Mail) split(n int) []part {
 	parts := make([]part, 0, n)
 	rest := m.mbox
 	for left := n; left > 1; left-- {
@@ -71,11 +71,11 @@ type Files struct {
 
 func (f Files) local(path string) string { return filepath.Join(f.dir, filepath.FromSlash(path)) }
 
-// mostFiles bounds the files of a demo.
-const mostFiles = 2000
+// maxFiles bounds the files of a demo.
+const maxFiles = 2000
 
-// Tree lists the regular files below dir, without hidden folders and without
-// the folder that is left out.
+// Tree lists the regular files below dir, without hidden folders and without the folder
+// given by without.
 func Tree(dir, without string) (Files, error) {
 	files := Files{dir: dir}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -88,7 +88,7 @@ func Tree(dir, without string) (Files, error) {
 			}
 			return nil
 		}
-		if !entry.Type().IsRegular() || len(files.Paths) >= mostFiles {
+		if !entry.Type().IsRegular() || len(files.Paths) >= maxFiles {
 			return nil
 		}
 		rel, err := filepath.Rel(dir, path)
@@ -104,7 +104,7 @@ func Tree(dir, without string) (Files, error) {
 	return files, nil
 }
 
-// counted moves a bar with what is read.
+// counted returns a reader that advances a bar.
 func counted(r io.Reader, bar Bar) io.Reader { return &countedReader{r: r, bar: bar} }
 
 type countedReader struct {

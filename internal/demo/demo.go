@@ -1,9 +1,9 @@
-// Package demo runs the documented procedure on real mail and real files and
-// proves at its end that nothing was lost.
+// Package demo runs the documented procedure on real mail and real files and proves
+// at its end that nothing was changed or lost.
 //
-// It acts through the same doors as everybody: cmdlet lines, which it prints
-// before it runs them, and the client. It compares what comes out with what
-// went in by SHA-256 and reads on while keys are rolled. Start reading at Run.
+// It uses only public interfaces: cmdlet lines, which it prints before it runs them,
+// and the client. It compares content by SHA-256 with what was stored, and goes on
+// reading while keys are rolled. Start reading at Run.
 package demo
 
 import (
@@ -17,19 +17,19 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Bar shows how far something is.
+// Bar shows progress.
 type Bar interface {
 	Set(done int64)
 	End()
 }
 
-// Options say what the demo runs on and how it shows itself.
+// Options configures the demo.
 type Options struct {
 	Client *client.Client
-	// Script runs cmdlet lines and prints what they emit.
+	// Script runs cmdlet lines and prints their output.
 	Script func(ctx context.Context, text string) error
-	// Fill makes that many empty mailboxes under a policy, so that a roll has
-	// more to do than the mail at hand.
+	// Fill makes n empty mailboxes under a policy, so that a roll has more to do than
+	// only the mailboxes with mail.
 	Fill func(ctx context.Context, policy string, n int) error
 	// Watch follows a roll to its end with a progress bar.
 	Watch    func(ctx context.Context, id string) (api.Roll, error)
@@ -40,8 +40,8 @@ type Options struct {
 	Out      io.Writer
 }
 
-// filler is how many empty mailboxes stand beside those with mail.
-const filler = 2000
+// emptyMailboxes is how many empty mailboxes are made in addition to those with mail.
+const emptyMailboxes = 2000
 
 const (
 	policyName = "USA_mailboxes"
@@ -52,7 +52,7 @@ const (
 	inactive   = "carol@contoso.com"
 )
 
-// users are the mailboxes that the mail is dealt out to.
+// users are the mailboxes among which the mail is divided.
 var users = []string{"alice@contoso.com", "bob@contoso.com", inactive}
 
 type demo struct {
@@ -64,7 +64,8 @@ type demo struct {
 	reads  reader
 }
 
-// Run runs the demo. It fails if anything came out other than it went in.
+// Run runs the demo. It fails if any content that is read back differs from what was
+// stored.
 func Run(ctx context.Context, o Options) error {
 	d := &demo{Options: o, mail: map[string]digest{}, files: map[string]digest{}}
 	begin := time.Now()
@@ -86,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	fmt.Fprintf(o.Out, "\nall done in %s\n", time.Since(begin).Round(time.Millisecond))
 	if len(d.broken) > 0 {
-		return fail.New(api.Damaged, "%d things differ: %s", len(d.broken), d.broken[0])
+		return fail.New(api.Damaged, "%d checks failed: %s", len(d.broken), d.broken[0])
 	}
 	return nil
 }
@@ -105,18 +106,18 @@ func (d *demo) run(ctx context.Context, lines ...string) error {
 	return nil
 }
 
-// differs notes that something is not as it should be.
+// differs records and prints a failed check.
 func (d *demo) differs(format string, args ...any) {
 	d.broken = append(d.broken, fmt.Sprintf(format, args...))
 	d.say("DIFFERS: "+format, args...)
 }
 
-// subscriptions has one for each region: the two vaults of a policy are not to
-// be lost at once.
+// subscriptions has a subscription for each region, so that the two vaults of a policy
+// are not lost together.
 var subscriptions = map[string]string{"eastus": "6c2f7e5a-0d3b-4b0e-9d57-1f0a6a3c8e01", "westus": "b1d94c37-7a52-4e8f-8c66-52e0d7f94a02"}
 
-// stage makes a vault with one key that a service principal may use.
-func (d *demo) stage(ctx context.Context, vault, key, location, principal string) error {
+// createVault makes a vault with one key that a service principal may use.
+func (d *demo) createVault(ctx context.Context, vault, key, location, principal string) error {
 	return d.run(ctx,
 		fmt.Sprintf("$context = Set-AzContext -SubscriptionId %s; ", subscriptions[location])+
 			fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection | ft VaultName, Location", vault, location),
@@ -125,10 +126,10 @@ func (d *demo) stage(ctx context.Context, vault, key, location, principal string
 }
 
 func (d *demo) mailboxPolicy(ctx context.Context) error {
-	if err := d.stage(ctx, "Contoso-O365EX-NA-VaultA1", "Contoso-O365EX-NA-VaultA1-Key001", "eastus", exchange); err != nil {
+	if err := d.createVault(ctx, "Contoso-O365EX-NA-VaultA1", "Contoso-O365EX-NA-VaultA1-Key001", "eastus", exchange); err != nil {
 		return err
 	}
-	if err := d.stage(ctx, "Contoso-O365EX-NA-VaultA2", "Contoso-O365EX-NA-VaultA2-Key001", "westus", exchange); err != nil {
+	if err := d.createVault(ctx, "Contoso-O365EX-NA-VaultA2", "Contoso-O365EX-NA-VaultA2-Key001", "westus", exchange); err != nil {
 		return err
 	}
 	uri := func(n int) string {
@@ -143,7 +144,7 @@ func (d *demo) importMail(ctx context.Context) error {
 			return err
 		}
 	}
-	for i, part := range d.Mail.deal(len(users)) {
+	for i, part := range d.Mail.split(len(users)) {
 		user := users[i]
 		bar := d.Progress("import "+user, part.size())
 		imported, err := d.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: user}}, part.size(), counted(part.reader(), bar))
@@ -154,14 +155,14 @@ func (d *demo) importMail(ctx context.Context) error {
 		d.mail[user] = part.digest()
 		d.say("%s: %d messages, %d bytes, SHA-256 %s", user, imported.Messages, imported.Bytes, d.mail[user])
 	}
-	d.say("%s leaves; the mailbox is inactive from now on", inactive)
+	d.say("%s leaves the company; the mailbox is inactive from now on", inactive)
 	var in api.SetMailboxStateInput
 	in.Mailbox, in.Body.State = inactive, api.Inactive
 	if _, err := d.Client.SetMailboxState(ctx, in); err != nil {
 		return err
 	}
-	d.say("%d empty mailboxes more stand under the policy", filler)
-	return d.Fill(ctx, policyName, filler)
+	d.say("%d more empty mailboxes are created under the policy", emptyMailboxes)
+	return d.Fill(ctx, policyName, emptyMailboxes)
 }
 
 func (d *demo) rollMailboxes(ctx context.Context) error {
@@ -197,15 +198,15 @@ func (d *demo) rollMailboxes(ctx context.Context) error {
 	if now, err := d.policyID(ctx, inactive); err != nil || now != stay {
 		d.differs("inactive mailbox %s did not keep its DataEncryptionPolicyID (%v)", inactive, err)
 	}
-	d.say("%s, inactive, keeps %s until it is read", inactive, stay)
+	d.say("inactive mailbox %s keeps DataEncryptionPolicyID %s until it is read", inactive, stay)
 	return nil
 }
 
 func (d *demo) sitePolicy(ctx context.Context) error {
-	if err := d.stage(ctx, "stageRG3vault", "SPKey3", "eastus", sharePoint); err != nil {
+	if err := d.createVault(ctx, "stageRG3vault", "SPKey3", "eastus", sharePoint); err != nil {
 		return err
 	}
-	if err := d.stage(ctx, "stageRG4vault", "SPKey4", "westus", sharePoint); err != nil {
+	if err := d.createVault(ctx, "stageRG4vault", "SPKey4", "westus", sharePoint); err != nil {
 		return err
 	}
 	if err := d.run(ctx, "New-SPOSite -Url "+site+" | ft Url"); err != nil {
@@ -289,15 +290,15 @@ func (d *demo) follow(ctx context.Context, policy string) error {
 	return nil
 }
 
-// fewContainers is how many a roll must have had for its rate to say anything.
-const fewContainers = 100
+// minForRate is how many containers a roll must have had for its rate to be printed.
+const minForRate = 100
 
-// timed says how long a finished roll took.
+// timed describes how long a finished roll took.
 func timed(r api.Roll) string {
 	took := r.Finished.Sub(r.Started)
 	line := fmt.Sprintf("roll of %s: %d containers in %s", r.Policy, r.Total, took.Round(time.Millisecond))
-	if r.Total >= fewContainers {
-		line += fmt.Sprintf(", %.0f a second", float64(r.Total)/max(took.Seconds(), 1e-3))
+	if r.Total >= minForRate {
+		line += fmt.Sprintf(", %.0f per second", float64(r.Total)/max(took.Seconds(), 1e-3))
 	}
 	return line
 }

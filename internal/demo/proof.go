@@ -62,7 +62,7 @@ func file(path string) api.FileInput {
 // reader counts what was read while keys were rolled.
 type reader struct{ messages, files atomic.Int64 }
 
-// whileReading runs act and reads mail and files over and over until it ends.
+// whileReading runs act and reads mail and files repeatedly until it ends.
 func (d *demo) whileReading(ctx context.Context, act func(context.Context) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	done := make(chan struct{})
@@ -107,7 +107,7 @@ func (d *demo) readOne(ctx context.Context, i int) error {
 	return err
 }
 
-// prove compares everything with what went in and opens every key.
+// prove compares everything with what was stored, and decrypts every key.
 func (d *demo) prove(ctx context.Context) error {
 	old, err := d.policyID(ctx, inactive)
 	if err != nil {
@@ -120,7 +120,7 @@ func (d *demo) prove(ctx context.Context) error {
 			return err
 		}
 		if got != want {
-			d.differs("mailbox %s: %s went in, %s comes out", user, want, got)
+			d.differs("mailbox %s: %s was stored, %s was read", user, want, got)
 			continue
 		}
 		same++
@@ -133,7 +133,7 @@ func (d *demo) prove(ctx context.Context) error {
 			return err
 		}
 		if got != want {
-			d.differs("file %s: %s went in, %s comes out", path, want, got)
+			d.differs("file %s: %s was stored, %s was read", path, want, got)
 			continue
 		}
 		same++
@@ -141,7 +141,7 @@ func (d *demo) prove(ctx context.Context) error {
 	d.say("files equal to what was stored, by SHA-256: %d of %d", same, len(d.files))
 	d.say("read while keys were rolled: %d exports of mailboxes, %d files, none failed", d.reads.messages.Load(), d.reads.files.Load())
 	if _, ok := d.mail[inactive]; ok {
-		if err := d.moved(ctx, old); err != nil {
+		if err := d.waitForMove(ctx, old); err != nil {
 			return err
 		}
 	}
@@ -154,13 +154,13 @@ func (d *demo) prove(ctx context.Context) error {
 	return d.usage(ctx)
 }
 
-// patience bounds how long a move that follows an access may take.
-const patience = 30 * time.Second
+// moveTimeout bounds how long the move of a key after an access may take.
+const moveTimeout = 30 * time.Second
 
-// moved waits until the inactive mailbox, which has just been read, has come
-// to the refreshed key.
-func (d *demo) moved(ctx context.Context, old string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// waitForMove waits until the inactive mailbox, which has just been read, is under the
+// refreshed key.
+func (d *demo) waitForMove(ctx context.Context, old string) error {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -170,12 +170,12 @@ func (d *demo) moved(ctx context.Context, old string) error {
 			return err
 		}
 		if now != old {
-			d.say("%s was read and came to the refreshed key: %s", inactive, now)
+			d.say("%s was read and is now under the refreshed key: %s", inactive, now)
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			d.differs("%s was read and stayed under %s", inactive, old)
+			d.differs("%s was read and is still under %s", inactive, old)
 			return nil
 		case <-tick.C:
 		}
@@ -187,15 +187,15 @@ func (d *demo) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("wrapped keys opened: %d wraps of %d policy keys, %d container keys, %d blob keys; items read to the end: %d (%d bytes)",
+	d.say("wrapped keys decrypted: %d wraps of %d policy keys, %d container keys, %d blob keys; items read completely: %d (%d bytes)",
 		v.Wraps, v.PolicyKeys, v.Containers, v.BlobKeys, v.Items, v.Bytes)
 	for _, f := range append(v.Damaged, v.Closed...) {
-		d.differs("%s %s does not open: %s", f.Kind, f.ID, f.Detail)
+		d.differs("%s %s cannot be decrypted: %s", f.Kind, f.ID, f.Detail)
 	}
 	return nil
 }
 
-// usage shows which key version protects what.
+// usage prints what each key version protects.
 func (d *demo) usage(ctx context.Context) error {
 	l, err := d.Client.ListKeyUsage(ctx, api.KeyUsageInput{})
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package longtest says how much a test does: what is long by nature, a model
-// run in many orders or a death at every point, is done in part by make test and
-// whole by make test-long.
+// Package longtest says how much a test does: long tests, such as a model run in many
+// orders or a crash at every fault point, run partly in make test and completely in
+// make test-long.
 package longtest
 
 import "os"
@@ -9,8 +9,7 @@ import "os"
 // environment variable KEYROLL_TEST_LONG.
 func On() bool { return os.Getenv("KEYROLL_TEST_LONG") != "" }
 
-// Of returns how often something is done: short times in make test, long times in
-// make test-long.
+// Of returns a number of repetitions: short in make test, long in make test-long.
 func Of(short, long int) int {
 	if On() {
 		return long

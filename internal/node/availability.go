@@ -17,13 +17,13 @@ import (
 	"keyroll/internal/store"
 )
 
-// DefaultAvailabilityRollEvery is the age at which an availability key gets a
-// new version by itself.
+// DefaultAvailabilityRollEvery is the default age at which an availability key is
+// given a new version automatically.
 const DefaultAvailabilityRollEvery = 365 * 24 * time.Hour
 
-// openAvailability opens the store of availability keys that the database is
-// used with, which a start without --availability takes up. Its files may be
-// moved, and its vault may answer at another port; any other is refused.
+// openAvailability opens the store of availability keys of the database, which is the
+// default without --availability. Its files may have been moved, and its vault may
+// have another port; any other store is refused.
 func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*availability.Store, error) {
 	n.Availability = o.Availability
 	err := n.DB.View(ctx, func(tx *store.Tx) error {
@@ -37,8 +37,8 @@ func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*a
 		case n.Availability == "":
 			n.Availability = stored
 		case vaultOf(n.Availability) != vaultOf(stored):
-			return fail.New(api.Conflict, "the availability keys of this database stand in %s, not in %s", whereAvailability(stored), whereAvailability(n.Availability)).
-				WithHint("leave --availability out, or start with a new data folder")
+			return fail.New(api.Conflict, "the availability keys of this database are in %s, not in %s", whereAvailability(stored), whereAvailability(n.Availability)).
+				WithHint("omit --availability, or start with a new data folder")
 		}
 		return nil
 	})
@@ -52,7 +52,7 @@ func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*a
 	if u, err := url.Parse(location); err == nil && u.Scheme == "https" {
 		_, domain, _ := strings.Cut(u.Hostname(), ".")
 		if strings.EqualFold(domain, o.VaultDomain) && portOr(u, "443") == port {
-			return nil, fail.New(api.InvalidArgument, "open availability keys: %s is a vault of this very keyroll: its keys stand in the database, which must never have these", location).
+			return nil, fail.New(api.InvalidArgument, "open availability keys: %s is a vault of this keyroll, whose keys are in the database that must not contain availability keys", location).
 				WithHint("name a vault of another keyroll, or of Azure")
 		}
 	}
@@ -64,9 +64,9 @@ func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*a
 	return keys, nil
 }
 
-// tieAvailability writes down which store of availability keys the database is
-// used with, once there are keys in it.
-func (n *Node) tieAvailability(ctx context.Context) error {
+// bindAvailability records in the database which store of availability keys it is used
+// with, once the store has keys.
+func (n *Node) bindAvailability(ctx context.Context) error {
 	return n.DB.InTx(ctx, func(tx *store.Tx) error {
 		stored, err := firstSetting(ctx, tx, "availability", n.Availability)
 		if err == nil && stored != n.Availability {
@@ -99,19 +99,19 @@ func whereAvailability(location string) string {
 	return "files"
 }
 
-// CopyWarning says what whoever copies the data folder has.
+// CopyWarning says what can be decrypted with a copy of the data folder.
 func (n *Node) CopyWarning() string {
 	all := "this folder"
 	if n.DB.Dialect().Name == "postgres" {
-		all += ", and database " + n.DB.Shown()
+		all += " and of database " + n.DB.Shown()
 	}
 	switch u, err := url.Parse(n.Availability); {
 	case err == nil && u.Scheme == "https":
-		return "Who copies all of " + all + ", has what keys in its embedded vaults protect, for the seal stands there too; nothing else: the availability keys stand in " + net.JoinHostPort(u.Hostname(), portOr(u, "443")) + "."
+		return "Anyone with a copy of " + all + " can decrypt what keys in its embedded vaults protect, because it contains the seal, but nothing else: the availability keys are in " + net.JoinHostPort(u.Hostname(), portOr(u, "443")) + "."
 	case n.Availability != "":
-		return "Who copies all of " + all + ", and the folder of the availability keys, " + u.Path + ", has all that is in it."
+		return "Anyone with a copy of " + all + ", and of the folder of the availability keys, " + u.Path + ", can decrypt everything in it."
 	default:
-		return "Who copies all of " + all + ", has all that is in it: the seal and the availability keys stand there too."
+		return "Anyone with a copy of " + all + " can decrypt everything in it: it contains the seal and the availability keys."
 	}
 }
 
@@ -122,8 +122,8 @@ func portOr(u *url.URL, port string) string {
 	return port
 }
 
-// availabilityRoller rolls availability keys as they come of age.
-func (n *Node) availabilityRoller(every time.Duration, directory *access.Directory) *policy.AvailabilityRoller {
+// newAvailabilityRoller returns the worker that rolls availability keys at the given age.
+func (n *Node) newAvailabilityRoller(every time.Duration, directory *access.Directory) *policy.AvailabilityRoller {
 	return &policy.AvailabilityRoller{Policies: n.Policies, Every: every, Leases: n.leases, Tenants: func(ctx context.Context) (ids []int64, err error) {
 		for after := int64(0); ; after = ids[len(ids)-1] {
 			var part []access.Tenant

@@ -22,7 +22,7 @@ const (
 	underNone = "bob@contoso.com"   // under the service-managed policy
 )
 
-// withMail is a keyroll whose availability keys stand in the far one's vault.
+// withMail is a keyroll whose availability keys are in the vault of the far keyroll.
 func withMail(t *testing.T, far *nodetest.Far) *nodetest.World {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Availability: far.URL})
 	w.StageMail()
@@ -56,8 +56,8 @@ func TestAvailabilityKeysInAVaultStandOnNoDiskOfThisKeyroll(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(w.Data, "availability")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is a folder of availability keys: %v", err)
 	}
-	if !strings.Contains(w.Node.CopyWarning(), "the availability keys stand in "+far.Vault+".vault.localhost") {
-		t.Errorf("who copies is told %q", w.Node.CopyWarning())
+	if !strings.Contains(w.Node.CopyWarning(), "the availability keys are in "+far.Vault+".vault.localhost") {
+		t.Errorf("the warning about copies is %q", w.Node.CopyWarning())
 	}
 	w.Restart(func(o *node.Options) { o.Availability = "" }) // that of the last start
 	if got := w.Export(underNone); got != ourMail {
@@ -65,7 +65,7 @@ func TestAvailabilityKeysInAVaultStandOnNoDiskOfThisKeyroll(t *testing.T) {
 	}
 	w.Stop()
 
-	// Whoever has all that was on its disk, and cannot reach the vault.
+	// An attacker with a copy of the disk who cannot access the vault.
 	copied := filepath.Join(t.TempDir(), "copied")
 	nodetest.CopyFolder(t, w.Data, copied)
 	far.Away()
@@ -136,7 +136,7 @@ func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
 		"a vault, then another": {Data: vault.Data, Availability: far.AddVault("elsewhere", "")},
 		"a vault, then files":   {Data: vault.Data, Availability: "file://" + filepath.Join(t.TempDir(), "availability")},
 	} {
-		if _, err := node.Start(context.Background(), o); codeOf(err) != api.Conflict || !strings.Contains(err.Error(), "the availability keys of this database stand in") {
+		if _, err := node.Start(context.Background(), o); codeOf(err) != api.Conflict || !strings.Contains(err.Error(), "the availability keys of this database are in") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
 		t.Errorf("from a moved folder: read %q", got)
 	}
 	if !strings.Contains(files.Node.CopyWarning(), moved) {
-		t.Errorf("who copies is told %q", files.Node.CopyWarning())
+		t.Errorf("the warning about copies is %q", files.Node.CopyWarning())
 	}
 }
 
@@ -160,7 +160,7 @@ func TestOwnVaultTakesNoAvailabilityKeysAndTheFolderStaysFree(t *testing.T) {
 	free.Close()
 	_, port, _ := net.SplitHostPort(address)
 	o := node.Options{Data: filepath.Join(t.TempDir(), "data"), Listen: address, Availability: "https://OWN.vault.localhost:" + port}
-	if _, err := node.Start(context.Background(), o); codeOf(err) != api.InvalidArgument || !strings.Contains(err.Error(), "a vault of this very keyroll") {
+	if _, err := node.Start(context.Background(), o); codeOf(err) != api.InvalidArgument || !strings.Contains(err.Error(), "a vault of this keyroll") {
 		t.Errorf("own vault: %v", err)
 	}
 	nodetest.Start(t, node.Options{Data: o.Data}).Mailbox(underNone, "")

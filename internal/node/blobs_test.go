@@ -13,8 +13,8 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// A start that forgets where the blobs stand, or names another place, is refused;
-// a copy of the store is the store.
+// A start that does not name the blob store, or names another one, is refused; a copy
+// of the store is accepted.
 func TestADatabaseIsUsedWithItsOwnBlobStoreOrACopy(t *testing.T) {
 	data, moved := nodetest.Folder(t), filepath.Join(t.TempDir(), "moved")
 	w := nodetest.Start(t, node.Options{Data: data})

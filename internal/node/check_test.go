@@ -20,8 +20,8 @@ const (
 	secondContract = "bbbbbbbb-0000-4000-8000-000000000002"
 )
 
-// contract is a vault with a key, made as the documentation asks for: in a
-// subscription of its own that cannot end early.
+// contract is a vault with a key, made as the documentation requires: in a subscription
+// of its own that cannot be cancelled early.
 type contract struct {
 	*nodetest.World
 	t     *testing.T

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// create makes a policy of a kind. A site policy other than the staged one is
-// that of a new geo of the name.
+// create makes a policy of a kind. A second site policy is made for a new geo of that
+// name.
 func (x tenancy) create(k kind, name, primary, secondary string) (api.Policy, error) {
 	x.t.Helper()
 	ctx := x.t.Context()
@@ -86,7 +86,7 @@ func (x tenancy) read(k kind) (string, error) {
 	return string(content), err
 }
 
-// reads demands that what a kind's policy protects is read.
+// reads fails the test unless the content under a kind's policy can be read.
 func (x tenancy) reads(k kind, when string) {
 	x.t.Helper()
 	if got, err := x.read(k); err != nil || got != said {
@@ -94,7 +94,7 @@ func (x tenancy) reads(k kind, when string) {
 	}
 }
 
-// under puts something under another policy of a kind, and returns it.
+// under puts a container under another policy of a kind, and returns it.
 func (x tenancy) under(k kind, policy string) kind {
 	x.t.Helper()
 	k.policy = policy
@@ -114,7 +114,7 @@ func (x tenancy) under(k kind, policy string) kind {
 	return k
 }
 
-// shut demands that it is not, and why.
+// shut fails the test unless reading is refused with the given code.
 func (x tenancy) shut(k kind, code api.Code, when string) {
 	x.t.Helper()
 	if got, err := x.read(k); codeOf(err) != code {
@@ -122,7 +122,7 @@ func (x tenancy) shut(k kind, code api.Code, when string) {
 	}
 }
 
-// refused demands a code and some words of a failure.
+// refused fails the test unless a failure has a code and some words.
 func refused(t *testing.T, what string, err error, code api.Code, words ...string) {
 	t.Helper()
 	if err == nil || codeOf(err) != code {
@@ -136,7 +136,7 @@ func refused(t *testing.T, what string, err error, code api.Code, words ...strin
 	}
 }
 
-// protection is what the container of a kind stands under.
+// protection returns the protection of the container of a kind.
 func (x tenancy) protection(k kind) (p api.Protection) {
 	x.t.Helper()
 	ctx := x.t.Context()
@@ -189,8 +189,8 @@ func (x tenancy) audited(policy string) []string {
 	})
 }
 
-// openedBy is the key that last opened a policy key of a policy, as the audit
-// log names it.
+// openedBy returns the key that last unwrapped a policy key of a policy, according to
+// the audit log.
 func (x tenancy) openedBy(policy string) (key string) {
 	x.t.Helper()
 	for _, entry := range x.audited(policy) {
@@ -214,8 +214,8 @@ func (x tenancy) blobs() (list [][]byte) {
 	return list
 }
 
-// allBlobs returns the files of the blobs in a data folder: they alone have
-// sixteen digits for a name.
+// allBlobs returns the files of the blobs in a data folder: only they have names of
+// sixteen digits.
 func allBlobs(t *testing.T, data string) (paths []string) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(data, "blobs"), func(path string, entry fs.DirEntry, err error) error {
@@ -230,7 +230,7 @@ func allBlobs(t *testing.T, data string) (paths []string) {
 	return paths
 }
 
-// until waits for what goes on in the background.
+// until waits for a condition that background work brings about.
 func (x tenancy) until(what string, holds func() bool) {
 	x.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)

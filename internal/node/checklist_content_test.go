@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// containerKeys opens the key of every container.
+// containerKeys decrypts the key of every container.
 func (x tenancy) containerKeys() (all []container.Opened) {
 	x.t.Helper()
 	ctx, n := x.t.Context(), x.Node
@@ -67,7 +67,7 @@ func TestChecklist07LeafKeyPerMailboxSiteAndWorkload(t *testing.T) {
 	}
 }
 
-// blobKeys opens the key of every blob of all containers of a kind, by blob.
+// blobKeys decrypts the key of every blob of all containers of a kind, by blob.
 func (x tenancy) blobKeys(kind container.Kind) map[int64][]byte {
 	x.t.Helper()
 	keys := map[int64][]byte{}
@@ -147,7 +147,7 @@ func TestChecklist09BlobsStandApartFromMapAndKeyPages(t *testing.T) {
 	if n := len(x.blobs()); n != 4 {
 		t.Errorf("there are %d blobs", n)
 	}
-	// Map and key pages share the database, and nothing opens without either.
+	// Map and key pages are in one database; nothing can be decrypted without either.
 	blobs, elsewhere := filepath.Join(x.Data, "blobs"), filepath.Join(t.TempDir(), "blobs")
 	if err := os.Rename(blobs, elsewhere); err != nil {
 		t.Fatal(err)

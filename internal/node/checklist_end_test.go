@@ -186,7 +186,7 @@ func TestChecklist29SoftDelete90DaysPurgeProtectionRecoverBackupRestore(t *testi
 		x.reads(k, "the vault recovered")
 		x.restore(k)
 
-		// Restored elsewhere the key is the same key, and stands for itself.
+		// A key restored in another vault is the same key.
 		spare := fmt.Sprint("Row29-spare-", i)
 		x.newVault(k, spare, 0)
 		if got := x.one(fmt.Sprintf("(Restore-AzKeyVaultKey -VaultName %s -InputFile '%s').Version", spare, file)); got != version {

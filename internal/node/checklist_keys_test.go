@@ -141,7 +141,7 @@ func TestChecklist04RejectsECKeysExpiryWrongRecoveryLevelAndMissingSoftDelete(t 
 				t.Errorf("%s, %s: %v", k.policy, c.what, err)
 			}
 		}
-		// No vault is without soft delete, and none gets rid of it.
+		// Soft delete is always on and cannot be switched off.
 		off := fmt.Sprintf("$r = Get-AzResource -ResourceId (Get-AzKeyVault -VaultName %s).ResourceId; $r.Properties | Add-Member -MemberType NoteProperty -Name enableSoftDelete -Value 'False' -Force; "+
 			"Set-AzResource -ResourceId $r.ResourceId -Properties $r.Properties -Force", open)
 		if _, err := x.TryScript(off); err == nil {

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/node"
 )
 
-// noun is what the cmdlets of a kind's policies are called.
+// noun returns the noun of the cmdlets for a kind's policies.
 func (k kind) noun() string {
 	if k.PolicyKind == api.MultiWorkloadPolicy {
 		return "M365DataAtRestEncryptionPolicy"
@@ -50,7 +50,7 @@ func TestChecklist15CreateListGetSetEnableDisable(t *testing.T) {
 		}
 		x.reads(k, "under the policy that was enabled again")
 	}
-	// A site policy is registered, and covers as long as it is there.
+	// A site policy is registered, and applies as long as it exists.
 	if got := x.one("(Get-SPODataEncryptionPolicy).State; (Get-SPODataEncryptionPolicy).Guid"); got != "Registered\n"+x.show(sites.policy).ID {
 		t.Errorf("the site policy is %q", got)
 	}
@@ -158,7 +158,7 @@ func TestChecklist18LazyRewrapOnAccessAndNothingIsPlain(t *testing.T) {
 			t.Errorf("%s, accessed: %+v", k.unit, now)
 		}
 	}
-	// What is to be moved to become encrypted is encrypted already.
+	// A mailbox that would be moved in order to be encrypted is encrypted already.
 	before := x.protection(mailboxes)
 	if got := x.one("(New-MoveRequest alice@contoso.com).Status"); got != "Completed" || x.protection(mailboxes) != before || !before.IsEncrypted {
 		t.Errorf("a move: %s, %+v, before %+v", got, x.protection(mailboxes), before)
@@ -224,7 +224,7 @@ func TestChecklist19VerifyByIsEncryptedAndDataEncryptionPolicyID(t *testing.T) {
 }
 
 func TestChecklist20VerifyByStatesPercentAndPerSiteStatus(t *testing.T) {
-	x := newTenancy(t, node.Options{Still: true}) // no roll gets on
+	x := newTenancy(t, node.Options{Idle: true}) // no roll gets on
 	var geo api.CreateGeoInput
 	geo.Body.Name, geo.Body.Hosts = "Row20", []string{"row20.sharepoint.com"}
 	if _, err := x.Client.CreateGeo(t.Context(), geo); err != nil {
@@ -261,7 +261,7 @@ func TestChecklist20VerifyByStatesPercentAndPerSiteStatus(t *testing.T) {
 	if got := x.one("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registering" {
 		t.Errorf("the new geo's site is %s", got)
 	}
-	x.Restart(func(o *node.Options) { o.Still = false })
+	x.Restart(func(o *node.Options) { o.Idle = false })
 	x.settle()
 	states("done", "Registered 100", "Registered 100", "Registered 100", "Registered 100", "Registered 100")
 	if got := x.one("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registered" {

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/node"
 )
 
-// verdicts are what the ledger says of the versions of a vault's key, in the
-// order in which they are asked for.
+// verdicts returns the ledger's verdicts on the versions of a vault's key, in the given
+// order.
 func (x tenancy) verdicts(vault string, versions ...string) (list []api.Verdict) {
 	x.t.Helper()
 	for _, version := range versions {
@@ -55,7 +55,7 @@ func TestChecklist21RollWithRefresh(t *testing.T) {
 }
 
 func TestChecklist22RollOneNamedVersionOneAtATime(t *testing.T) {
-	x := newTenancy(t, node.Options{Still: true})
+	x := newTenancy(t, node.Options{Idle: true})
 	before := x.show(sites.policy)
 	named := [2]string{x.newKey(sites.vaults[0], "Key001"), x.newKey(sites.vaults[1], "Key001")}
 	for _, vault := range sites.vaults { // newer ones, which nobody names
@@ -65,7 +65,7 @@ func TestChecklist22RollOneNamedVersionOneAtATime(t *testing.T) {
 	_, err := x.TryScript(update(sites.vaults[1], "Key001", named[1], "Secondary"))
 	refused(t, "a second roll", err, api.RollInProgress)
 	x.reads(sites, "while it rolls")
-	x.Restart(func(o *node.Options) { o.Still = false })
+	x.Restart(func(o *node.Options) { o.Idle = false })
 	x.settle()
 	if p := x.show(sites.policy); p.Primary.Version != named[0] || p.Secondary.Version != before.Secondary.Version {
 		t.Errorf("after the primary's roll: %+v", p)
@@ -121,7 +121,7 @@ func TestChecklist23ReplaceKeys(t *testing.T) {
 	}
 }
 
-// warnings runs lines and returns what they warn of.
+// warnings runs lines and returns their warnings.
 func (x tenancy) warnings(lines ...string) string {
 	x.t.Helper()
 	var out, warned bytes.Buffer

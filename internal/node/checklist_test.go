@@ -20,10 +20,10 @@ import (
 )
 
 // The rows of the documentation's checklist of capabilities, each a test of
-// what keyroll answers, for all three kinds of policies. checklist_*_test.go
-// have the rows; what they stand on is here.
+// what keyroll answers, for all three kinds of policies. checklist_*_test.go have the
+// rows; this file has what they share.
 
-// kind is one column of the checklist: a policy and one thing that it protects.
+// kind is one column of the checklist: a policy and one container under it.
 type kind struct {
 	api.PolicyKind
 	policy  string
@@ -48,9 +48,9 @@ const (
 	said        = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody of it all\n\n"
 )
 
-// tenancy is a tenant that has done what the set-up pages ask for: every kind
-// of policy on two HSM keys in two vaults, in two subscriptions that cannot end
-// early and two regions, and something under each.
+// tenancy is a tenant that has followed the set-up pages: every kind of policy with two
+// HSM keys in two vaults, in two regions and two subscriptions that cannot be cancelled
+// early, and a container under each.
 type tenancy struct {
 	*nodetest.World
 	t       *testing.T
@@ -59,14 +59,13 @@ type tenancy struct {
 	*silence
 }
 
-// ahead is a clock that can be put forward.
+// ahead is a clock that can be advanced.
 type ahead struct{ by atomic.Int64 }
 
 func (a *ahead) now() time.Time          { return time.Now().Add(time.Duration(a.by.Load())) }
 func (a *ahead) advance(d time.Duration) { a.by.Add(int64(d)) }
 
-// silence is which vaults break off what they are asked, and which one does not
-// answer at all.
+// silence says which vaults cut connections, and which one does not respond at all.
 type silence struct {
 	mu      sync.Mutex
 	names   []string
@@ -86,7 +85,7 @@ func (s *silence) hit(host string) bool {
 	return mute || hit
 }
 
-// hang makes a vault take requests and not answer them until the test ends.
+// hang makes a vault accept requests and not respond until the test ends.
 func (x tenancy) hang(name string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -94,15 +93,15 @@ func (x tenancy) hang(name string) {
 	x.t.Cleanup(func() { close(x.release) })
 }
 
-// away makes these vaults, and no others, break off what they are asked.
+// away makes these vaults, and no others, cut connections.
 func (s *silence) away(names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.names = names
 }
 
-// staged are the data folders of a tenancy, its own and that of its vaults
-// outside: made once, then every row begins with a copy.
+// staged are the data folders of a tenancy and of its outside vaults: made once, and
+// copied for every row.
 type staged struct {
 	once          sync.Once
 	files, vaults map[string][]byte
@@ -117,8 +116,8 @@ func newTenancy(t *testing.T, o node.Options) tenancy {
 	return start(t, copied(t, o, embedded.files))
 }
 
-// newOutsideTenancy starts a node on a copy of the tenancy whose vaults are
-// outside, and can be away.
+// newOutsideTenancy starts a node on a copy of the tenancy whose vaults are outside and
+// can have an outage.
 func newOutsideTenancy(t *testing.T, o node.Options) tenancy {
 	t.Parallel()
 	outside.once.Do(func() {
@@ -237,15 +236,15 @@ func (x tenancy) grant(k kind, vault, permissions string) {
 	x.Script(fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys %s -ServicePrincipalName %s", vault, permissions, x.Principal(k.service)))
 }
 
-// revoke takes the permissions on both keys of a kind's policy away; the cache
-// of opened policy keys is dropped.
+// revoke removes the permissions on both keys of a kind's policy and clears the cache of
+// policy keys.
 func (x tenancy) revoke(k kind) {
 	x.t.Helper()
 	x.Revoke(k.service, k.vaults[:]...)
 	x.forget()
 }
 
-// restore gives them back.
+// restore restores the permissions.
 func (x tenancy) restore(k kind) {
 	x.t.Helper()
 	for _, vault := range k.vaults {
@@ -254,7 +253,8 @@ func (x tenancy) restore(k kind) {
 	x.forget()
 }
 
-// serve has both keys of a kind's policy serve once: that alone ends a refusal.
+// serve has both keys of a kind's policy serve once, which is the only way to end a
+// refusal.
 func (x tenancy) serve(k kind) {
 	x.t.Helper()
 	tenant := x.Node.Tenant.ID
@@ -269,7 +269,7 @@ func (x tenancy) serve(k kind) {
 	}
 }
 
-// forget drops what policy keys are open, so that the vaults are asked again.
+// forget clears the cache of policy keys, so that the vaults are called again.
 func (x tenancy) forget() { x.Node.Policies.Close() }
 
 // newKey makes a version of a key.
@@ -278,7 +278,7 @@ func (x tenancy) newKey(vault, key string) (version string) {
 	return x.one(fmt.Sprintf("(Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps wrapKey,unwrapKey).Version", vault, key))
 }
 
-// one runs lines that print one value.
+// one runs lines that print a single value.
 func (x tenancy) one(lines ...string) string {
 	x.t.Helper()
 	return strings.TrimSpace(x.Script(lines...))

@@ -31,8 +31,8 @@ func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testi
 		}
 	}
 	for _, k := range kinds {
-		// A vault that is away is an error, one that refuses a denial; one denial
-		// is one too many, whatever the other vault says.
+		// An unreachable vault is an error, a refusal is a denial; a single denial is
+		// decisive, whatever the other vault returns.
 		for _, c := range []struct {
 			denied, away []int
 			code         api.Code // of a user's request; empty: it is served
@@ -68,7 +68,7 @@ func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
 	if key := x.openedBy(sites.policy); !strings.HasPrefix(key, "secondary key") {
 		t.Errorf("opened by %s", key)
 	}
-	// The primary did not fail first: it lost.
+	// The primary did not fail: it was slower.
 	x.until("the use of the primary key is broken off", func() bool {
 		return slices.ContainsFunc(x.audited(sites.policy)[n:], func(use string) bool {
 			return strings.HasPrefix(use, "GetFile broken off unwrap ") && strings.Contains(use, " by its primary key ")
@@ -121,7 +121,7 @@ func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
 		x.away()
 		x.reads(k, "vaults back")
 
-		// Renewed, it lives on from there.
+		// Once renewed, it is valid again.
 		x.clock.advance(policy.RevocationBound)
 		x.reads(k, "when it is renewed")
 		x.away(k.vaults[:]...)
@@ -161,8 +161,8 @@ func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *t
 			t.Errorf("a site: %s", entry)
 		}
 	}
-	// To bring things under another policy is the service's own work: it is done.
-	// What was opened for it is nobody else's.
+	// Moving containers to another policy is work of the service, so it is done. The keys
+	// unwrapped for it are not used for any user.
 	x.Script("Set-M365DataAtRestEncryptionPolicyAssignment Row13work")
 	x.FinishRoll("Row13work")
 	x.reads(stores, "brought under another policy")

@@ -17,8 +17,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// newName names this start of a node: the machine, and something that no other
-// start has.
+// newName returns a name for this start of a node: the machine's name and a random
+// suffix.
 func newName() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -27,25 +27,26 @@ func newName() string {
 	return strings.ToLower(host + "-" + rand.Text()[:6])
 }
 
-// registering is the lock of who joins the others. Locks of ids are far larger.
-const registering = 1
+// joinLock is the number of the lock held while a node joins the others. Locks of ids
+// have far larger numbers.
+const joinLock = 1
 
 const (
-	// startTerm is that of the lease of a start, which no other node takes over
-	// but one that starts as well: a busy machine is no reason to fail it.
+	// startTerm is the term of the lease for a start. It is long, because only another
+	// starting node would take it over, and a start should not fail on a busy machine.
 	startTerm = 4 * lease.Term
-	// lookEvery is how often a node shows that it lives, and looks at the others.
-	lookEvery = lease.Term / 5
-	// tryEvery is how often a start looks whether another one is over.
-	tryEvery = lease.Term / 20
+	// heartbeatEvery is how often a node renews its lease and checks those of the others.
+	heartbeatEvery = lease.Term / 5
+	// retryEvery is how often a start checks whether another one has finished.
+	retryEvery = lease.Term / 20
 )
 
-// oneAtATime runs what makes the things that a new database is missing, while no
-// other node does.
-func (n *Node) oneAtATime(ctx context.Context, work func(ctx context.Context) error) error {
+// runExclusive runs work, which creates what a new database lacks, while no other node
+// does so.
+func (n *Node) runExclusive(ctx context.Context, work func(ctx context.Context) error) error {
 	starts := n.leases
 	if starts != nil {
-		starts = lease.New(n.aside, n.Name, startTerm)
+		starts = lease.New(n.leaseDB, n.Name, startTerm)
 	}
 	for {
 		held, err := starts.Hold(ctx, "start", work)
@@ -53,60 +54,60 @@ func (n *Node) oneAtATime(ctx context.Context, work func(ctx context.Context) er
 			return err
 		}
 		select {
-		case <-time.After(tryEvery):
+		case <-time.After(retryEvery):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// join makes this node known to the others on its database, and keeps it so
-// until it is closed. It is refused where one of them keeps something in its own
-// data folder that all have to reach.
+// join registers this node in its database, and keeps it registered until it is closed.
+// It is refused if a node keeps something in its own data folder that all nodes have to
+// access.
 func (n *Node) join(ctx context.Context, o Options) error {
 	if n.leases == nil {
 		return nil
 	}
 	n.own = ownStores(o.Data, map[string]string{"availability": n.Availability, "blobs": o.Blobs})
-	// What a node left that was killed a moment ago ends within the time.
-	deadline := time.Now().Add(lease.Term + lookEvery)
+	// The registration of a node that was killed a moment ago expires within this time.
+	deadline := time.Now().Add(lease.Term + heartbeatEvery)
 	for err := n.register(ctx); err != nil; err = n.register(ctx) {
 		if !fail.Is(err, api.Conflict) || time.Now().After(deadline) {
 			return err
 		}
 		select {
-		case <-time.After(tryEvery):
+		case <-time.After(retryEvery):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	stay, leave := context.WithCancel(context.WithoutCancel(ctx))
-	left := make(chan struct{})
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan struct{})
 	go func() {
-		defer close(left)
-		n.stay(stay)
+		defer close(stopped)
+		n.heartbeat(beating)
 	}()
 	n.closers = append(n.closers, func() error {
-		leave()
-		<-left
+		stop()
+		<-stopped
 		return n.deregister(context.WithoutCancel(ctx))
 	})
 	return nil
 }
 
-// register writes the node down and takes its lease, unless the nodes that live
-// cannot work side by side with it.
+// register inserts the node into the database and takes its lease. It is refused if a
+// live node cannot work on the database together with it.
 func (n *Node) register(ctx context.Context) error {
-	return n.aside.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, registering, true); err != nil {
+	return n.leaseDB.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, joinLock, true); err != nil {
 			return err
 		}
-		others, err := n.others(ctx, tx)
+		peers, err := n.peers(ctx, tx)
 		if err != nil {
 			return err
 		}
-		for _, other := range others {
-			if err := n.fits(other); other.lives && err != nil {
+		for _, p := range peers {
+			if err := n.checkCompatible(p); p.live && err != nil {
 				return err
 			}
 		}
@@ -123,26 +124,26 @@ func (n *Node) register(ctx context.Context) error {
 func (n *Node) deregister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
-	err := n.aside.InTx(ctx, func(tx *store.Tx) error {
+	err := n.leaseDB.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, n.Name); err != nil {
 			return err
 		}
 		return lease.Release(ctx, tx, lease.OfNode(n.Name), n.Name, n.fence)
 	})
-	if err != nil { // the others find out by themselves
-		n.logger.WarnContext(ctx, "the node could not take its leave of the others", "error", err)
+	if err != nil { // the other nodes evict it once its lease has expired
+		n.logger.WarnContext(ctx, "the node could not deregister", "error", err)
 	}
 	return nil
 }
 
-// other is another node as the database knows it.
-type other struct {
+// peer is another node that is registered in the database.
+type peer struct {
 	name, session string
-	own           []string
-	lives         bool
+	own           []string // see Node.own
+	live          bool
 }
 
-func (n *Node) others(ctx context.Context, tx *store.Tx) (list []other, err error) {
+func (n *Node) peers(ctx context.Context, tx *store.Tx) (list []peer, err error) {
 	live, err := lease.Live(ctx, tx, lease.NodePrefix)
 	if err != nil {
 		return nil, err
@@ -153,13 +154,13 @@ func (n *Node) others(ctx context.Context, tx *store.Tx) (list []other, err erro
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var o other
+		var o peer
 		var own string
 		if err := rows.Scan(&o.name, &o.session, &own); err != nil {
 			return nil, err
 		}
 		o.own = strings.FieldsFunc(own, func(r rune) bool { return r == '\n' })
-		_, o.lives = live[o.name]
+		_, o.live = live[o.name]
 		list = append(list, o)
 	}
 	return list, rows.Err()
@@ -178,11 +179,12 @@ func olderNodes(ctx context.Context, tx *store.Tx) (bool, error) {
 	return slices.ContainsFunc(names, func(name string) bool { _, lives := live[name]; return lives }), err
 }
 
-// fits says why two nodes cannot work side by side.
-func (n *Node) fits(o other) error {
+// checkCompatible returns why two nodes cannot work on one database together, if they
+// cannot.
+func (n *Node) checkCompatible(o peer) error {
 	for _, store := range []struct{ whose, hint string }{
-		{"availability", "--availability https://VAULT, a vault of the operator's, or file:///FOLDER, a folder that all nodes reach"},
-		{"blobs", "--blobs s3://BUCKET, azblob://ACCOUNT/CONTAINER, or file:///FOLDER, a folder that all nodes reach"},
+		{"availability", "--availability https://VAULT, a vault of the operator, or file:///FOLDER, a folder that all nodes can access"},
+		{"blobs", "--blobs s3://BUCKET, azblob://ACCOUNT/CONTAINER, or file:///FOLDER, a folder that all nodes can access"},
 	} {
 		for _, at := range []struct {
 			own []string
@@ -190,8 +192,8 @@ func (n *Node) fits(o other) error {
 		}{{n.own, "this node"}, {o.own, "node " + o.name}} {
 			for _, what := range at.own {
 				if what == store.whose {
-					return fail.New(api.Conflict, "node %s works on this database, and %s keeps %s in its own data folder, which other nodes do not reach", o.name, at.who, what).
-						WithHint("move them to where all nodes reach them, and start every node with %s", store.hint)
+					return fail.New(api.Conflict, "node %s uses this database too, and %s keeps %s in its own data folder, which other nodes cannot access", o.name, at.who, what).
+						WithHint("move them to where all nodes can access them, and start every node with %s", store.hint)
 				}
 			}
 		}
@@ -199,8 +201,8 @@ func (n *Node) fits(o other) error {
 	return nil
 }
 
-// ownStores returns which of some stores, by their URLs, stand in a data folder.
-// A folder elsewhere is the operator's word that all nodes reach it.
+// ownStores returns which of the stores, given by URL, are in the data folder. For a
+// folder elsewhere it relies on the operator: all nodes must be able to access it.
 func ownStores(data string, stores map[string]string) (own []string) {
 	for _, name := range []string{"availability", "blobs"} {
 		location := stores[name]
@@ -228,9 +230,9 @@ func resolved(path string) string {
 	return filepath.Clean(path)
 }
 
-// stay renews the node's lease and buries nodes that died, until ctx is done.
-func (n *Node) stay(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+// heartbeat renews the node's lease and evicts nodes that died, until ctx is done.
+func (n *Node) heartbeat(ctx context.Context) {
+	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	suspects := map[string]bool{}
 	for {
@@ -241,61 +243,61 @@ func (n *Node) stay(ctx context.Context) {
 		}
 		err := n.renew(ctx)
 		if err == nil {
-			suspects, err = n.bury(ctx, suspects)
+			suspects, err = n.evict(ctx, suspects)
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
-		case fail.Is(err, api.Conflict): // it slept, and another one took its place
-			n.logger.ErrorContext(ctx, "this node cannot go on beside the others; it stops", "error", err)
+		case fail.Is(err, api.Conflict): // it was suspended, and an incompatible node has joined meanwhile
+			n.logger.ErrorContext(ctx, "this node cannot work together with the other nodes any more and stops", "error", err)
 			n.refused = err
 			n.drain()
 			return
 		default:
-			n.logger.WarnContext(ctx, "the node could not show the others that it lives; that is tried again", "error", err)
+			n.logger.WarnContext(ctx, "the node could not renew its lease; it will retry", "error", err)
 		}
 	}
 }
 
-// renew renews the node's lease. It waits for no lock that a node could hold
-// which does not answer. A node that was buried joins again.
+// renew renews the node's lease. It never waits for a lock that an unresponsive node
+// could hold. A node that was evicted registers again.
 func (n *Node) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
-	known := int64(0)
-	err := n.aside.InTx(ctx, func(tx *store.Tx) (err error) {
+	registered := int64(0)
+	err := n.leaseDB.InTx(ctx, func(tx *store.Tx) (err error) {
 		if n.fence, _, err = lease.Take(ctx, tx, lease.OfNode(n.Name), n.Name, lease.Term); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, n.Name).Scan(&known)
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, n.Name).Scan(&registered)
 	})
-	if err != nil || known > 0 {
+	if err != nil || registered > 0 {
 		return err
 	}
-	n.logger.WarnContext(ctx, "this node did not answer for a while and was taken for dead; it joins again")
+	n.logger.WarnContext(ctx, "this node did not renew its lease in time and was evicted; it registers again")
 	return n.register(ctx)
 }
 
-// bury forgets nodes that have not renewed their lease when it is looked at a
-// second time, ends whatever leases they had, and cuts their connections: what a
-// paused or unreachable machine holds locked would hold up the others until it
-// answers again. Upkeep that they had queued is looked for anew.
-func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[string]bool, err error) {
+// evict deletes nodes whose lease is still expired at a second check, ends all their
+// leases, and cuts their connections, because locks of a paused or unreachable machine
+// would block the others until it responds again. It then has the upkeep that they had
+// queued queued again.
+func (n *Node) evict(ctx context.Context, suspects map[string]bool) (dead map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
 	found := false
-	err = n.aside.InTx(ctx, func(tx *store.Tx) error {
+	err = n.leaseDB.InTx(ctx, func(tx *store.Tx) error {
 		dead, found = map[string]bool{}, false
-		others, err := n.others(ctx, tx)
+		peers, err := n.peers(ctx, tx)
 		if err != nil {
 			return err
 		}
-		for _, o := range others {
+		for _, o := range peers {
 			switch {
-			case o.lives:
+			case o.live:
 			case !suspects[o.name]:
 				dead[o.name] = true
 			default:
-				n.logger.WarnContext(ctx, "a node died or does not answer; the others go on with its work", "node", o.name)
+				n.logger.WarnContext(ctx, "a node died or does not respond; the others continue its work", "node", o.name)
 				if err := tx.EndSession(ctx, o.session); err != nil {
 					return err
 				}
@@ -311,12 +313,12 @@ func (n *Node) bury(ctx context.Context, suspects map[string]bool) (dead map[str
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for nodes that died: %w", err)
+		return nil, fmt.Errorf("check for nodes that died: %w", err)
 	}
 	if found {
 		select {
-		case n.buried <- struct{}{}:
-		default: // it is told already
+		case n.evicted <- struct{}{}:
+		default: // a signal is pending already
 		}
 	}
 	return dead, nil

@@ -26,8 +26,8 @@ func folder(parts ...string) string {
 	return (&url.URL{Scheme: "file", Path: filepath.Join(parts...)}).String()
 }
 
-// Where a store stands in the data folder of one node, no other node may run,
-// and none may come to run beside it; what is told says what to do.
+// If a store is in the data folder of one node, no other node may run or start on the
+// database; the error says what to do.
 func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
@@ -86,8 +86,8 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 	}
 }
 
-// A node was taken for dead while another one came that it does not fit. When it
-// wakes up it stops by itself, and says why.
+// A node is evicted, and an incompatible node joins. When the first one resumes, it
+// stops by itself and says why.
 func TestANodeThatNoLongerFitsTheOthersStops(t *testing.T) {
 	t.Parallel()
 	database := storetest.PostgresURL(t)
@@ -129,10 +129,10 @@ func TestANodeWithAnotherSealRefusesTheSharedDatabase(t *testing.T) {
 	}
 }
 
-// A node that died left a transaction open, which holds the lock of a policy, and
-// leases that have not ended. Requests on the other node wait for that lock, more
-// of them than it has connections. It still finds the node dead, frees what that
-// one held, and takes its work up.
+// A node that died leaves a transaction open, which holds the lock of a policy, and
+// leases that have not expired. More requests on the other node wait for that lock than
+// it has connections. It still detects that the node is dead, releases its locks and
+// leases, and continues its work.
 func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
 	t.Parallel()
 	database := storetest.PostgresURL(t)

@@ -18,10 +18,9 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// TestReadsAndWritesGoOnWhileRollsRun lets users import, export, put and get,
-// and admins assign and change states, for as long as rolls of both policies
-// take. None of it may fail, no read may see anything but what was written, and
-// afterwards everything opens.
+// TestReadsAndWritesGoOnWhileRollsRun lets users import, export, put and get, and admins
+// assign and change states, while rolls of both policies run. Nothing may fail, no
+// read may differ from what was written, and afterwards everything can be decrypted.
 func TestReadsAndWritesGoOnWhileRollsRun(t *testing.T) {
 	t.Parallel()
 	var log record
@@ -48,7 +47,7 @@ func TestReadsAndWritesGoOnWhileRollsRun(t *testing.T) {
 	users, ctx := errgroup.WithContext(ctx)
 	var rolled atomic.Bool
 	var reads, writes atomic.Int64
-	// Each user has containers that nobody else writes to.
+	// Each user has containers that no other user writes to.
 	loop := func(do func(i int) error) {
 		users.Go(func() error {
 			for i := 0; !rolled.Load(); i++ {

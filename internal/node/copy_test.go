@@ -12,10 +12,10 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// A copy of the database from before the damage brings a key page back: its row
-// alone, if it was not rolled since; with the revisions of the policy key that it
-// stood under then, if it was rolled and their wraps have been erased. That this is
-// an older row verify says until the next roll has taken it along.
+// A copy of the database from before the damage restores a key page: only its row, if
+// it was not rolled since; with the revisions of its former policy key, if it was
+// rolled and their wraps have been erased. verify reports the older row until the next
+// roll has moved it.
 func TestARowFromACopyOfTheDatabaseRepairsAKeyPage(t *testing.T) {
 	t.Parallel()
 	for name, rolled := range map[string]bool{"not rolled since": false, "rolled since": true} {

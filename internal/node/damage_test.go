@@ -20,15 +20,14 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// site2 is a second site of the tenant; leaving is a policy whose purge was asked for.
+// site2 is a second site of the tenant; leaving is a policy whose purge was requested.
 const (
 	site2    = "https://contoso.sharepoint.com/sites/two"
 	mailUser = "erin@contoso.com"
 	leaving  = "Leaving"
 )
 
-// ward is a running keyroll with something in every table, and what a user does
-// with it.
+// ward is a running keyroll with rows in every table, and the actions of users.
 type ward struct {
 	*nodetest.World
 	t       *testing.T
@@ -90,7 +89,7 @@ func (w *ward) done(err error) {
 
 func ignore[T any](_ T, err error) error { return err }
 
-// acts are what users do; none of them changes what another one meets.
+// acts are actions of users; none of them affects another one.
 var acts = map[string]func(ctx context.Context, w *ward) error{
 	"list mailboxes":  func(ctx context.Context, w *ward) error { return whole(w.Client.ListMailboxes(ctx, api.ListInput{})) },
 	"show alice":      func(ctx context.Context, w *ward) error { return show(ctx, w, alice) },
@@ -149,7 +148,7 @@ var acts = map[string]func(ctx context.Context, w *ward) error{
 	"another tenant": func(ctx context.Context, w *ward) error { return ignore(exportMail(ctx, w.other, eve)) },
 }
 
-// whole fails as damaged where a list could not show all; what it could, it showed.
+// whole fails as damaged if a list could not show all entries.
 func whole[T any](l api.List[T], err error) error {
 	if err == nil && len(l.Damaged) > 0 {
 		err = &api.Problem{Code: api.Damaged, Detail: strings.Join(l.Damaged, "; ")}
@@ -181,13 +180,13 @@ func (w *ward) outcome(names []string) map[string]string {
 	return failed
 }
 
-// cold drops what the node holds opened.
+// cold clears the node's caches of keys.
 func (w *ward) cold() {
 	w.Node.Policies.Close()
 	w.Node.Containers.Close()
 }
 
-// injury is one value that is not what was written any more, and what comes of it.
+// injury is one damaged value, and its consequences.
 type injury struct {
 	column string // table.column
 	where  string // of the one row
@@ -196,7 +195,7 @@ type injury struct {
 	finds  string // kind of a finding of verify, empty for none
 }
 
-// The rows that injuries meet, as conditions, and the acts that need them.
+// The rows that injuries damage, as conditions, and the acts that need them.
 const (
 	lastKey     = `id = (SELECT MAX(id) FROM vault_key_version)` // of a policy that is revoked
 	firstTenant = `tenant = (SELECT MIN(id) FROM tenant)`
@@ -279,8 +278,8 @@ var injuries = []injury{
 	{"audit_entry.target", anyText, "", "", ""},
 }
 
-// elsewhere are the columns of sealed or authenticated bytes that no injury of
-// this table meets, with who does.
+// elsewhere are the columns of encrypted or authenticated bytes without an injury in
+// this table, with the test that covers them.
 var elsewhere = map[string]string{
 	"mail_import.digest":    "a hash, not a seal: the import takes the mail for another one and stores all of it",
 	"principal.secret_hash": "a hash, not a seal: a token that does not fit it is not known",
@@ -322,8 +321,8 @@ func TestDamagedVaultKeysAreNamed(t *testing.T) {
 	}
 }
 
-// Every column that holds bytes is classified: a new one fails this test until
-// somebody says what a flipped bit in it does.
+// Every column of bytes is classified: a new one fails this test until the consequence
+// of a flipped bit in it is declared.
 func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		query := `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.type = 'BLOB'`
@@ -357,10 +356,10 @@ func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
 	})
 }
 
-// One value at a time is damaged: whatever needs it fails and says so, whatever
-// does not goes on, verify names it and goes on past it, and all is well once
-// the value is put back. In make test, each injury meets what needs the value and
-// a quarter of all other acts, not always the same one.
+// One value at a time is damaged: all acts that need it fail and say so, all others
+// succeed, verify reports it and continues, and everything works once the value is
+// restored. In make test each injury is tried with the acts that need the value and a
+// quarter of all others, not always the same ones.
 func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
@@ -388,11 +387,11 @@ func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
 	}
 }
 
-// primary names the column that finds a row again, where that is not its id.
+// primary names the column that identifies a row, if that is not id.
 var primary = map[string]string{"purge": "policy", "blob": "item"}
 
-// suffer does one injury, runs acts, of which those of want are to fail, and
-// puts the value back.
+// suffer does one injury, runs acts, of which those of want have to fail, and restores
+// the value.
 func (w *ward) suffer(i injury, acting, want []string) {
 	t := w.t
 	t.Helper()
@@ -453,8 +452,8 @@ func (w *ward) exec(query string, args ...any) {
 	w.done(w.Node.DB.InTx(w.t.Context(), func(tx *store.Tx) error { return ignore(tx.Exec(w.t.Context(), query, args...)) }))
 }
 
-// farAway is the bit of an id that is flipped: the next ids to a low one's are
-// those of its neighbours.
+// farAway is the bit of an id that is flipped; flipping a low bit could give the id of a
+// neighbour.
 const farAway = 1 << 40
 
 // injure flips one bit.

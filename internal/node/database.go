@@ -18,30 +18,31 @@ import (
 // DatabaseFile is the embedded database in the data folder.
 const DatabaseFile = "keyroll.db"
 
-// elsewhereFile names, in the data folder, the database that the folder is used
-// with when that stands elsewhere. A start that forgets to name it would begin
-// with an empty one.
-const elsewhereFile = "database"
+// databaseNameFile is a file in the data folder with the name of the database that the
+// folder is used with, if that is not in the folder. Without it, a start that does not
+// name the database would create an empty one.
+const databaseNameFile = "database"
 
 // ownDatabase is the address of the database in a data folder.
 func ownDatabase(data string) string {
 	return (&url.URL{Scheme: "sqlite", Path: filepath.Join(data, DatabaseFile)}).String()
 }
 
-// IsFolder reports whether a node has run on a folder: it has a database of its
-// own, or names the one that it is used with.
-func IsFolder(data string) bool { return has(data, DatabaseFile) || has(data, elsewhereFile) }
+// IsFolder reports whether a folder is a data folder: it has a database, or the name of
+// one.
+func IsFolder(data string) bool {
+	return hasFile(data, DatabaseFile) || hasFile(data, databaseNameFile)
+}
 
-func has(data, name string) bool {
+func hasFile(data, name string) bool {
 	_, err := os.Stat(filepath.Join(data, name))
 	return err == nil
 }
 
-// theOneDatabase refuses a database beside another one that the data folder is
-// used with.
-func theOneDatabase(ctx context.Context, o Options) error {
+// checkDatabase refuses a database if the data folder is used with another one.
+func checkDatabase(ctx context.Context, o Options) error {
 	if o.Database == ownDatabase(o.Data) {
-		elsewhere, err := os.ReadFile(filepath.Join(o.Data, elsewhereFile))
+		elsewhere, err := os.ReadFile(filepath.Join(o.Data, databaseNameFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -49,9 +50,9 @@ func theOneDatabase(ctx context.Context, o Options) error {
 			return err
 		}
 		return fail.New(api.Conflict, "data folder %s is used with database %s", o.Data, strings.TrimSpace(string(elsewhere))).
-			WithHint("name it with --database or KEYROLL_DATABASE; or, to use a database in the folder from now on, remove %s first", filepath.Join(o.Data, elsewhereFile))
+			WithHint("name that database with --database or KEYROLL_DATABASE; or, to use a database in the folder from now on, remove %s first", filepath.Join(o.Data, databaseNameFile))
 	}
-	if !has(o.Data, DatabaseFile) {
+	if !hasFile(o.Data, DatabaseFile) {
 		return nil
 	}
 	other, err := store.MovedTo(ctx, ownDatabase(o.Data))
@@ -62,23 +63,24 @@ func theOneDatabase(ctx context.Context, o Options) error {
 	return err
 }
 
-// noteDatabase notes a database that stands elsewhere.
-func (n *Node) noteDatabase(o Options) error {
+// recordDatabase writes the name of a database that is not in the data folder to
+// databaseNameFile.
+func (n *Node) recordDatabase(o Options) error {
 	if o.Database == ownDatabase(o.Data) {
 		return nil
 	}
-	return files.Replace(files.OS, filepath.Join(o.Data, elsewhereFile), []byte(n.DB.Shown()+"\n"))
+	return files.Replace(files.OS, filepath.Join(o.Data, databaseNameFile), []byte(n.DB.Shown()+"\n"))
 }
 
-// MoveDatabase moves the database of a data folder, on which no server runs, to
-// PostgreSQL: store.Move says how.
+// MoveDatabase moves the database of a data folder, on which no server may run, to
+// PostgreSQL, as store.Move describes.
 func MoveDatabase(ctx context.Context, data, to string, progress func(stage string, done, total int64)) (store.Moved, error) {
 	data, err := filepath.Abs(data)
 	if err != nil {
 		return store.Moved{}, err
 	}
-	if !has(data, DatabaseFile) {
-		return store.Moved{}, fail.New(api.InvalidArgument, "data folder %s holds no database", data).WithHint("name one with --data")
+	if !hasFile(data, DatabaseFile) {
+		return store.Moved{}, fail.New(api.InvalidArgument, "data folder %s has no database", data).WithHint("name one with --data")
 	}
 	unlock, err := lockFolder(files.OS, data)
 	if err != nil {

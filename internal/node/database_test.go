@@ -27,7 +27,7 @@ func throughProxy(t *testing.T) (address string, proxy *proxytest.Proxy) {
 	return storetest.Through(address, proxy.Addr()), proxy
 }
 
-// answer asks without the client, which knows no headers.
+// answer makes a request without the client, which does not return headers.
 func answer(t *testing.T, w *nodetest.World, path string) (status int, retryAfter string) {
 	t.Helper()
 	ca, err := os.ReadFile(w.Info.CAFile)
@@ -51,8 +51,8 @@ func answer(t *testing.T, w *nodetest.World, path string) (status int, retryAfte
 	return resp.StatusCode, resp.Header.Get("Retry-After")
 }
 
-// While its database is away a node says so and stays up; when it is back, all
-// goes on by itself, a roll in the middle too, and nothing is lost.
+// While its database is unavailable a node reports that and keeps running; afterwards
+// everything continues by itself, including an unfinished roll, and nothing is lost.
 func TestNodeComesBackWithItsDatabase(t *testing.T) {
 	t.Parallel()
 	const mail = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
@@ -98,8 +98,8 @@ func TestNodeComesBackWithItsDatabase(t *testing.T) {
 	w.VerifyClean()
 }
 
-// A node does not wait for a database that is away when it starts: it says what
-// to do, and leaves nothing behind that a later start would stumble over.
+// A node does not wait for an unavailable database when it starts: it says what to do,
+// and leaves nothing behind that would affect a later start.
 func TestNodeRefusesToStartWithoutItsDatabase(t *testing.T) {
 	t.Parallel()
 	address, proxy := throughProxy(t)

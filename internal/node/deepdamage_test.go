@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// A roll of depth content goes past a lost blob and a damaged page of blob keys:
-// it names both, brings over all else, and comes to its end once both are repaired.
+// A roll of depth content skips a lost blob and a damaged page of blob keys: it reports
+// both, moves everything else, and finishes once both are repaired.
 func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 	w := &ward{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
 	w.StageMail()
@@ -28,7 +28,7 @@ func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 		w.Import(name, want[name])
 	}
 	w.Node.Upkeep.Wait()
-	// of is a number of the first blob of the n-th mailbox.
+	// of returns a number of the first blob of the n-th mailbox.
 	of := func(n int, column string) int64 {
 		return ask(t, w.Node.DB, func(tx *store.Tx) (id int64, err error) {
 			return id, tx.QueryRow(t.Context(), `SELECT `+column+` FROM blob WHERE item = (SELECT MIN(id) FROM item WHERE container =

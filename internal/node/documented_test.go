@@ -26,7 +26,8 @@ type lab struct {
 	t *testing.T
 }
 
-// stood are the vaults of the lab: what of the service may use them, and their key.
+// stood are the vaults of the lab, with the service principal that may use each, and its
+// key.
 var stood = []struct{ vault, service, key string }{
 	{"Contoso-CK-EX-NA-VaultA1", exchange, ""}, {"Contoso-CK-EX-NA-VaultA2", exchange, "Contoso-CK-EX-NA-VaultA2-Key001"},
 	{"Contoso-O365SP-NA-VaultA1", sharePoint, ""}, {"Contoso-CK-SP-NA-VaultA1", sharePoint, ""}, {"mmcexchangevault", workloads, ""},
@@ -35,9 +36,9 @@ var stood = []struct{ vault, service, key string }{
 	{"stageRG3vault", sharePoint, "SPKey3"}, {"stageRG5vault", sharePoint, "SPKey5"}, {"Contoso-Restored", exchange, ""},
 }
 
-// newLab starts a lab; in a still one no roll gets on.
+// newLab starts a lab; in an idle one no roll makes progress.
 func newLab(t *testing.T, still bool) lab {
-	l := lab{nodetest.Start(t, node.Options{VaultDomain: "vault.azure.net", Still: still}), t}
+	l := lab{nodetest.Start(t, node.Options{VaultDomain: "vault.azure.net", Idle: still}), t}
 	l.AnswerYes()
 	for i, s := range stood {
 		l.Script(fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection", s.vault, []string{"westus", "centralus"}[i%2]),
@@ -46,7 +47,7 @@ func newLab(t *testing.T, still bool) lab {
 			l.add(s.vault, s.key)
 		}
 	}
-	// Of this vault the story destroys a key.
+	// The story destroys a key of this vault.
 	l.Script("New-AzKeyVault -VaultName Contoso-O365EX-NA-VaultA1 -ResourceGroupName Contoso-CK -Location westus -Sku Premium")
 	l.Mailbox("alice@contoso.com", "")
 	l.Script("New-MailUser -Name bob@contoso.com -ExternalEmailAddress bob@mail.contoso.local")
@@ -100,7 +101,7 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		}
 		l.settle()
 	}
-	// What happens before a block: others' work, which the page takes for granted.
+	// Actions before a block that the page assumes.
 	before := map[string]func(){
 		"restore a key, example": func() {
 			_, err := l.TryScript("Restore-AzKeyVaultKey -VaultName Contoso-O365EX-NA-VaultA1 -InputFile Contoso-O365EX-NA-VaultA1-Key001-Backup-20170802.backup")
@@ -126,7 +127,7 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		"site policy, example": leaveSites,
 		"site policy, 2019":    leaveSites,
 	}
-	// What is seen after a block: a line and what it gives.
+	// Checks after a block: a line and its output.
 	after := map[string][2]string{
 		"complete the registration, 2019":           {"(Get-AzProviderFeature -ProviderNamespace Microsoft.Resources -FeatureName mandatoryRetentionPeriodEnabled).RegistrationState", "Registered"},
 		"add a key":                                 {"(Get-AzKeyVaultKey -VaultName Contoso-CK-EX-NA-VaultA1 -Name Contoso-CK-EX-NA-VaultA1-Key001).Attributes.RecoveryLevel", "Recoverable+ProtectedSubscription"},
@@ -145,7 +146,7 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		"site policy, example":                      {"(Get-SPODataEncryptionPolicy).State", "Registered"},
 		"site policy, 2019":                         {"(Get-SPOSiteDataEncryptionPolicy https://contoso.sharepoint.com/sites/finance).State", "Registered"},
 	}
-	// What a block leaves open, where it is not the same in all of them.
+	// Values for placeholders of a block that differ between blocks.
 	inBlock := map[string][]string{
 		"multi-workload policy":            {"<PolicyName>", "Contoso_Other"},
 		"assign the multi-workload policy": {"<PolicyName or ID>", "Contoso_Other"},

@@ -7,8 +7,8 @@ import (
 	"keyroll/internal/files"
 )
 
-// WithOutage makes the embedded vaults behind a host fall silent while away
-// says so: connections to them break off.
+// WithOutage makes the embedded vaults of the hosts for which away returns true
+// unavailable: connections to them are cut.
 func (o Options) WithOutage(away func(host string) bool) Options {
 	return o.WithTrouble(func(_ http.ResponseWriter, r *http.Request) bool {
 		if away(r.Host) {
@@ -18,14 +18,14 @@ func (o Options) WithOutage(away func(host string) bool) Options {
 	})
 }
 
-// WithTrouble lets a test answer requests in place of the node: those of which
-// trouble reports that it did.
+// WithTrouble lets a test answer requests instead of the node: those for which trouble
+// returns true.
 func (o Options) WithTrouble(trouble func(w http.ResponseWriter, r *http.Request) bool) Options {
 	o.trouble = trouble
 	return o
 }
 
-// WithClock makes the node go by a clock of the test's.
+// WithClock makes the node use a clock of the test.
 func (o Options) WithClock(now func() time.Time) Options {
 	o.now = now
 	return o
@@ -37,8 +37,8 @@ func MakeFolder(on files.FS, data string) error {
 	return err
 }
 
-// LockFolder holds a data folder in a file system.
+// LockFolder locks a data folder in a file system.
 var LockFolder = lockFolder
 
-// Write writes the description into a data folder in a file system.
+// Write writes InfoFile to a data folder in a file system.
 func (i Info) Write(on files.FS, data string) error { return i.write(on, data) }

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/node"
 )
 
-// occupied is an address that something listens on.
+// occupied is an address that is in use.
 func occupied(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,7 +50,7 @@ func TestALaterStartThatFailsTakesNothingAway(t *testing.T) {
 	if after := namesIn(t, data); after != before {
 		t.Errorf("before %s\nafter %s", before, after)
 	}
-	// A folder that holds anything is not a fresh one.
+	// A folder that is not empty is not a new one.
 	other := t.TempDir()
 	require(t, os.WriteFile(filepath.Join(other, "notes"), nil, 0o600))
 	_, err = node.Start(t.Context(), node.Options{Data: other, Listen: occupied(t)})
@@ -60,7 +60,7 @@ func TestALaterStartThatFailsTakesNothingAway(t *testing.T) {
 	}
 }
 
-// namesIn lists what is in a folder, but the files of an open database.
+// namesIn lists the files in a folder, except those of an open database.
 func namesIn(t *testing.T, folder string) string {
 	t.Helper()
 	var list []string
@@ -92,7 +92,7 @@ func TestAFolderThatOthersMayWriteInto(t *testing.T) {
 	}
 }
 
-// What a killed server left does not lead anybody to it while another one starts.
+// The InfoFile of a killed server does not mislead clients while another server starts.
 func TestADescriptionOfAnEarlierServerIsRemovedFirst(t *testing.T) {
 	data := t.TempDir()
 	n, err := node.Start(t.Context(), node.Options{Data: data})

@@ -30,7 +30,7 @@ import (
 // InfoFile is the file in the data folder that says how to reach the server.
 const InfoFile = "server.json"
 
-// Info is what InfoFile holds; its paths are absolute.
+// Info is the content of InfoFile; its paths are absolute.
 type Info struct {
 	URL            string `json:"url"`
 	CAFile         string `json:"caFile"`
@@ -39,11 +39,10 @@ type Info struct {
 	AdminTokenFile string `json:"adminTokenFile"`
 }
 
-// DefaultVaultDomain is the domain of embedded vaults unless another is named
-// at first start.
+// DefaultVaultDomain is the default domain of embedded vaults, fixed at the first start.
 const DefaultVaultDomain = "vault.localhost"
 
-// defaultTenant names the tenant that is made at first start.
+// defaultTenant is the name of the tenant that the first start creates.
 const defaultTenant = "default"
 
 // identities are the service principals that use customer keys.
@@ -53,7 +52,7 @@ var identities = map[rootkey.Identity]uuid.UUID{
 	rootkey.DataAtRestEncryption: access.DataAtRestEncryption,
 }
 
-// fileURL names a file of the data folder, whatever characters its path has.
+// fileURL returns the URL of a file in the data folder, with its characters escaped.
 func fileURL(data, name string) string {
 	return (&url.URL{Scheme: "file", Path: filepath.Join(data, name)}).String()
 }
@@ -82,36 +81,36 @@ func (i Info) write(on files.FS, data string) error {
 	return files.Replace(on, filepath.Join(data, InfoFile), append(raw, '\n'))
 }
 
-// found says what there was in the place of a data folder before a start.
-type found struct {
+// folderState is the state of a data folder before a start.
+type folderState struct {
 	missing, empty bool
-	shared         bool // others than its owner may write into it
+	shared         bool // its group may write to it
 }
 
-// makeFolder makes the data folder where it is missing.
-func makeFolder(on files.FS, data string) (was found, err error) {
+// makeFolder creates the data folder if it is missing.
+func makeFolder(on files.FS, data string) (was folderState, err error) {
 	before, err := on.ReadDir(data)
 	was.missing, was.empty = errors.Is(err, fs.ErrNotExist), len(before) == 0
 	if err != nil && !was.missing {
 		return was, fail.New(api.InvalidArgument, "the data folder cannot be read: %w", err)
 	}
 	if err := files.MkdirAll(on, data); err != nil {
-		return was, fail.New(api.InvalidArgument, "the data folder cannot be made: %w", err)
+		return was, fail.New(api.InvalidArgument, "the data folder cannot be created: %w", err)
 	}
 	info, err := on.Stat(data)
 	if err != nil {
 		return was, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
 	}
 	if info.Mode().Perm()&0o002 != 0 {
-		return was, fail.New(api.InvalidArgument, "everyone may write into data folder %s (%s)", data, info.Mode()).
-			WithHint("chmod 700 %s, and see that nothing in it is of others", data)
+		return was, fail.New(api.InvalidArgument, "data folder %s is writable by all users (%s)", data, info.Mode()).
+			WithHint("chmod 700 %s, and check that no other user has put files into it", data)
 	}
 	was.shared = info.Mode().Perm()&0o020 != 0
 	return was, nil
 }
 
-// restore takes away what a first start that failed has made.
-func (was found) restore(data string) error {
+// restore deletes what a failed first start has created.
+func (was folderState) restore(data string) error {
 	if was.missing {
 		return os.RemoveAll(data)
 	}
@@ -122,7 +121,7 @@ func (was found) restore(data string) error {
 	return err
 }
 
-// lockFolder holds a data folder for this process alone.
+// lockFolder locks a data folder for this process.
 func lockFolder(on files.FS, data string) (unlock func() error, err error) {
 	lock, err := on.Lock(filepath.Join(data, "lock"))
 	if errors.Is(err, files.ErrLocked) {
@@ -135,9 +134,9 @@ func lockFolder(on files.FS, data string) (unlock func() error, err error) {
 	return lock.Close, nil
 }
 
-// tie checks that the database belongs to this seal and to this vault domain,
-// and returns the domain.
-func (n *Node) tie(ctx context.Context, sealer *seal.Seal, domain string) (string, error) {
+// bindSeal checks that the database belongs to this seal and to this vault domain, and
+// returns the domain.
+func (n *Node) bindSeal(ctx context.Context, sealer *seal.Seal, domain string) (string, error) {
 	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
 		if err := sealer.Check(ctx, tx); err != nil {
 			return err
@@ -151,8 +150,8 @@ func (n *Node) tie(ctx context.Context, sealer *seal.Seal, domain string) (strin
 			return err
 		}
 		if domain != "" && domain != stored {
-			return fail.New(api.Conflict, "this database's vaults stand under %s, not under %s", stored, domain).
-				WithHint("leave --vault-domain out, or start with a new data folder")
+			return fail.New(api.Conflict, "the vault domain of this database is %s, not %s", stored, domain).
+				WithHint("omit --vault-domain, or start with a new data folder")
 		}
 		domain = stored
 		return nil
@@ -160,9 +159,8 @@ func (n *Node) tie(ctx context.Context, sealer *seal.Seal, domain string) (strin
 	return domain, err
 }
 
-// firstSetting returns the setting of that name, which is value if there is none
-// yet. It looks before it writes: an index that has lost the setting would let it
-// be written a second time.
+// firstSetting returns the setting of that name, after storing value if there is none.
+// It reads before it writes, because a damaged index would allow a second row.
 func firstSetting(ctx context.Context, tx *store.Tx, name, value string) (stored string, err error) {
 	const find = `SELECT value FROM setting WHERE name = ?1`
 	err = tx.QueryRow(ctx, find, name).Scan(&stored)
@@ -179,12 +177,12 @@ func firstSetting(ctx context.Context, tx *store.Tx, name, value string) (stored
 
 func checkDomain(domain string) error {
 	if !strings.HasPrefix(domain, "vault.") || strings.ToLower(domain) != domain || strings.ContainsAny(domain, ":/ ") || strings.HasSuffix(domain, ".") {
-		return fail.New(api.InvalidArgument, "vault domain %q does not begin with vault., or is no lower-case domain", domain)
+		return fail.New(api.InvalidArgument, "vault domain %q must be a lower-case domain that begins with vault. (with the dot)", domain)
 	}
 	return nil
 }
 
-// firstTenant returns the tenant, which it makes at first start.
+// firstTenant returns the first tenant, and creates it at the first start.
 func (n *Node) firstTenant(ctx context.Context, directory *access.Directory) (tenant access.Tenant, err error) {
 	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
 		tenant, err = directory.FirstTenant(ctx, tx)
@@ -196,26 +194,27 @@ func (n *Node) firstTenant(ctx context.Context, directory *access.Directory) (te
 	return tenant, err
 }
 
-// bootstrap makes what the first tenant begins with, where it is not there.
+// bootstrap completes the first tenant, as service.CreateTenant completes others.
 func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error {
 	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
 		return err
 	}
-	if err := n.tieAvailability(ctx); err != nil {
+	if err := n.bindAvailability(ctx); err != nil {
 		return err
 	}
 	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
 		return err
 	}
 	err := n.DB.InTx(ctx, func(tx *store.Tx) error { return directory.FinishTenant(ctx, tx, n.Tenant.ID) })
-	if fail.Is(err, api.AlreadyExists) { // at an earlier start
+	if fail.Is(err, api.AlreadyExists) { // by an earlier start
 		return nil
 	}
 	return err
 }
 
-// adoptVaults registers, at the first start that asks whose they are, the vaults
-// outside that policies use already, each for the tenants that use it.
+// adoptVaults registers the vaults outside keyroll that policies already use, each for
+// the tenants that use it. It does so once: at the first start of a version that
+// requires vaults to be registered.
 func (n *Node) adoptVaults(ctx context.Context, directory *access.Directory) error {
 	var adopted []policy.OutsideVault
 	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -235,12 +234,12 @@ func (n *Node) adoptVaults(ctx context.Context, directory *access.Directory) err
 		return nil
 	})
 	for _, v := range adopted {
-		n.logger.WarnContext(ctx, "a vault outside that policies of a tenant use is registered for that tenant: see whether it is the tenant's own", "tenant", v.Tenant, "vault", v.URL)
+		n.logger.WarnContext(ctx, "a vault outside keyroll that a tenant's policies use was registered for that tenant: check that the tenant owns it", "tenant", v.Tenant, "vault", v.URL)
 	}
 	return err
 }
 
-// Tenants returns every tenant with its admin's token, the first one first.
+// Tenants returns every tenant with its admin's token, in the order of their creation.
 func (n *Node) Tenants(ctx context.Context) (all []access.Tenant, tokens []string, err error) {
 	for after := int64(0); ; {
 		var part []access.Tenant
@@ -280,7 +279,7 @@ func (n *Node) writeSecrets(ctx context.Context, directory *access.Directory, au
 	return errors.Join(files.Replace(files.OS, n.Info.AdminTokenFile, []byte(token+"\n")), files.Replace(files.OS, n.Info.CAFile, authority))
 }
 
-// serverTLS certifies the server for its vaults and for itself.
+// serverTLS returns a TLS configuration with certificates for the server and its vaults.
 func serverTLS(authority *ca.CA, domain string) (*tls.Config, error) {
 	return authority.TLS([]string{"*." + domain, "*." + access.ManagedHSMDomain(domain), "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, time.Now)
 }

@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/node"
 )
 
-// written is what a data folder's description has to say.
+// written is the expected content of InfoFile.
 type written struct {
 	acknowledged string
 	begun        []string

@@ -33,12 +33,13 @@ const (
 	sitePlace               = "s/a.bin"
 )
 
-// crime is a data folder at rest that forgers get copies of, and what they know.
+// crime is a data folder that is not in use, of which forgers get copies, and what they
+// know.
 type crime struct {
 	data   string
 	tenant int64
-	// Authentic rows of earlier: alice's key page when dave's key stood in it
-	// too, and before the roll; the site's before its roll.
+	// Earlier authentic rows: alice's key page when it also had dave's key, and before the
+	// roll; the site's before its roll.
 	mailOfVersion2, mailOfGeneration1, siteOfGeneration1 keypage.Row
 	// blobs are the blob files of the site's two files of one size.
 	blobs [2]string
@@ -90,7 +91,7 @@ func scene(t *testing.T) crime {
 	return c
 }
 
-// secondTenant makes another tenant on a running node and returns its admin's world.
+// secondTenant makes another tenant on a running node and returns a World of its admin.
 func secondTenant(t *testing.T, w *nodetest.World) *nodetest.World {
 	t.Helper()
 	ctx := t.Context()
@@ -169,8 +170,8 @@ func blobFiles(t *testing.T, w *nodetest.World) [2]string {
 	return files
 }
 
-// forger edits what is at rest. It holds the database and the files, and not
-// the seal, unless it says so.
+// forger edits stored data. It has the database and the files, but not the seal unless
+// stated otherwise.
 type forger struct {
 	crime
 	t  *testing.T
@@ -193,15 +194,15 @@ func (f forger) number(query string, args ...any) (n int64) {
 	return n
 }
 
-// putBack replaces a page's row by an earlier one of its own.
+// putBack replaces a page's row by an earlier version of it.
 func (f forger) putBack(r keypage.Row) {
 	f.t.Helper()
 	f.exec(`UPDATE key_page SET parent = ?2, generation = ?3, class = ?4, version = ?5, count = ?6, body = ?7 WHERE id = ?1`,
 		r.ID, r.Parent, r.Generation, r.Class, r.Version, r.Count, r.Body)
 }
 
-// sealedSegment is the length of a full segment of a blob file, header the
-// length of what comes before the first one.
+// sealedSegment is the length of a full segment of a blob file, header the length of the
+// bytes before the first one.
 const sealedSegment = envelope.SegmentSize + 28
 
 func header(content []byte) int { return len(content) - 3*sealedSegment - (100 + 28) }
@@ -224,7 +225,7 @@ func segment(content []byte, n int) []byte {
 	return content[begin:min(begin+sealedSegment, len(content))]
 }
 
-// exchange gives each of two rows the other's value of a column.
+// exchange swaps the values of a column of two rows.
 func (f forger) exchange(table, column, where string) {
 	f.t.Helper()
 	rows, err := f.tx.Query(f.t.Context(), fmt.Sprintf(`SELECT id, %s FROM %s WHERE %s ORDER BY id`, column, table, where))
@@ -260,7 +261,7 @@ func (f forger) exchange(table, column, where string) {
 }
 
 // forgeRevision replaces the wraps of alice's revision by wraps of a key that
-// the forger chose, made with the public halves of the customer keys alone.
+// the forger chose, made only with the public halves of the customer keys.
 func forgeRevision(f forger) {
 	chosen := envelope.NewKey()
 	var primary, secondary []byte
@@ -329,7 +330,7 @@ func (c crime) try(t *testing.T, forgery forgery) {
 		t.Fatal(err)
 	}
 
-	w := nodetest.Start(t, node.Options{Data: c.data, PageSlots: 4, Still: true})
+	w := nodetest.Start(t, node.Options{Data: c.data, PageSlots: 4, Idle: true})
 	if forgery.read != nil {
 		err := forgery.read(w)
 		var p *api.Problem

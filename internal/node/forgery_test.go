@@ -13,7 +13,7 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// Queries for what is forged; all of the first tenant.
+// Queries for the forged rows, all of the first tenant.
 const (
 	currentKey  = `SELECT p.current FROM policy p WHERE p.tenant = ?1 AND p.name = 'USA_mailboxes'`
 	olderKey    = `SELECT k.id FROM policy_key k JOIN policy p ON p.id = k.policy WHERE p.tenant = ?1 AND p.name = 'USA_mailboxes' AND k.generation = 1`
@@ -26,17 +26,17 @@ const (
 
 func (f forger) alicesPage() int64 { return f.mailOfGeneration1.ID }
 
-// forgery is one forgery and what must come of it.
+// forgery is one forgery and its expected result.
 type forgery struct {
 	name  string
 	forge func(f forger)
-	// read must be refused as damaged; nil means that nothing of it shows when
-	// content is read, and only verify can find it.
+	// read must be refused as damaged; nil means that reading content does not detect the
+	// forgery, and only verify can.
 	read  func(w *nodetest.World) error
 	kind  string // of verify's finding
 	names func(c crime) string
-	// noUnwrapOf, unless empty, finds a policy key of which no unwrap may have
-	// been asked for.
+	// noUnwrapOf, unless empty, selects a policy key that no vault may have been asked to
+	// unwrap.
 	noUnwrapOf string
 }
 
@@ -294,8 +294,7 @@ func TestForgedBlobsAreRefusedAndNamed(t *testing.T) {
 	tryAll(t, c, forgeries)
 }
 
-// A revision that is not authentic is refused before any root is asked to
-// unwrap it: what it says is not even tried.
+// A revision that is not authentic is refused before any root key is asked to unwrap it.
 func TestForgedRevisionsAreRefusedBeforeAnyUnwrapAndNamed(t *testing.T) {
 	t.Parallel()
 	c := scene(t)

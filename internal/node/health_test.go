@@ -16,8 +16,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// An embedded vault has no outage: if it does not answer, this server has
-// trouble, and the availability key serves nothing but a recovery.
+// An embedded vault has no outage: if it does not respond, this server itself has a
+// problem, and the availability key is used only for a recovery.
 func TestAnEmbeddedVaultThatBreaksOffIsNoOutage(t *testing.T) {
 	s := &silence{}
 	x := newTenancy(t, node.Options{}.WithOutage(s.hit))
@@ -41,7 +41,7 @@ func TestAnEmbeddedVaultThatBreaksOffIsNoOutage(t *testing.T) {
 	x.reads(mailboxes, "brought under another policy")
 }
 
-// shows demands that every view of a policy has the health of its primary key.
+// shows fails the test unless every view of a policy has the health of its primary key.
 func (x tenancy) shows(k kind, want api.HealthState) {
 	x.t.Helper()
 	view := map[api.PolicyKind]string{api.MailboxPolicy: "(Get-DataEncryptionPolicy USA_mailboxes)", api.SitePolicy: "(Get-SPODataEncryptionPolicy)",
@@ -56,8 +56,7 @@ func (x tenancy) shows(k kind, want api.HealthState) {
 	}
 }
 
-// A refusal lasts whatever becomes of the vaults or of the server, until a
-// customer key serves again.
+// A refusal lasts, even over outages and restarts, until a customer key serves again.
 func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
 	var log record
 	x := newOutsideTenancy(t, node.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
@@ -113,8 +112,8 @@ func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
 	}
 }
 
-// All nodes share what is known of the keys; and a node leaves users without
-// the availability key while one is live that keeps no such records.
+// All nodes share the recorded health of keys; and users do not get the availability
+// key while a node is live that does not record health.
 func TestARefusalHoldsOnEveryNodeAndAnOlderNodeLeavesUsersWithout(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
@@ -143,7 +142,7 @@ func TestARefusalHoldsOnEveryNodeAndAnOlderNodeLeavesUsersWithout(t *testing.T) 
 			t.Fatal(err)
 		}
 	}
-	// A node of an older version writes neither health nor that it records it.
+	// A node of an older version records no health, and does not declare that it does.
 	inTx(func(ctx context.Context, tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own) VALUES ('old', '', '', 0, '')`); err != nil {
 			return err

@@ -25,8 +25,8 @@ type pair struct {
 	db   *store.DB
 	t    *testing.T
 
-	// While silent, the vaults of a mail policy say that they were asked by node
-	// a, and wait for answer.
+	// While silent, the vaults of a mail policy signal that node a has called them, and
+	// wait for answer.
 	silent        *atomic.Bool
 	asked, answer chan struct{}
 }
@@ -58,10 +58,10 @@ func (p *pair) inTx(fn func(ctx context.Context, tx *store.Tx) error) {
 	}
 }
 
-// wait is a moment before a test looks again.
+// wait is the pause before a test checks again.
 func wait() { <-time.After(5 * time.Millisecond) }
 
-// waits returns when so many transactions wait for a lock of ids.
+// waits returns when that many transactions wait for a lock of ids.
 func (p *pair) waits(many int) {
 	p.t.Helper()
 	for n := 0; n < many; wait() {
@@ -72,8 +72,7 @@ func (p *pair) waits(many int) {
 	}
 }
 
-// older counts the keys of active mailboxes under policy keys of MailboxPolicy
-// but its current one.
+// older counts the keys of active mailboxes under older policy keys of MailboxPolicy.
 func (p *pair) older() (n int64) {
 	p.t.Helper()
 	p.inTx(func(ctx context.Context, tx *store.Tx) error {
@@ -83,7 +82,7 @@ func (p *pair) older() (n int64) {
 	return n
 }
 
-// wrapping puts the key of a mailbox under its policy's current policy key.
+// wrapping wraps the key of a mailbox with its policy's current policy key.
 var wrapping = []struct {
 	name    string
 	prepare func(w *nodetest.World, mailbox string)
@@ -139,9 +138,9 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 	}
 }
 
-// A node falls asleep in the transaction that wraps, with everything done but
-// the commit, and sleeps through a whole refresh and its roll on the other node,
-// which had its connections cut. Its late wrap is refused.
+// A node is suspended in the transaction that wraps, just before the commit, during a
+// whole refresh and its roll on the other node, which has cut its connections. Its late
+// wrap is refused.
 func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 	// Not parallel: fault points are those of the whole process.
 	eachAct(t, func(p *pair, act string, do func() error) {
@@ -178,8 +177,8 @@ func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 	})
 }
 
-// A node waits for a vault through a whole refresh and its roll on the other
-// node. What it then puts under the current policy key is sealed anew.
+// A node waits for a vault during a whole refresh and its roll on the other node. What
+// it then wraps is wrapped again with the current policy key.
 func TestAWrapThatComesAfterARefreshIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	eachAct(t, func(p *pair, _ string, do func() error) {
@@ -199,7 +198,7 @@ func TestAWrapThatComesAfterARefreshIsMadeAnew(t *testing.T) {
 	})
 }
 
-// refresh begins a refresh on the second node; its error comes when that is over.
+// refresh begins a refresh on the second node; the channel returns its error at the end.
 func (p *pair) refresh() <-chan error {
 	refreshed := make(chan error, 1)
 	go func() {

@@ -13,13 +13,12 @@ import (
 	"keyroll/internal/store"
 )
 
-// Vaults of the keys that come in the place of lost ones.
+// Vaults of the keys that replace lost ones.
 const newVault1, newVault2 = "Contoso-New-Vault1", "Contoso-New-Vault2"
 
 const teamSite, teamFile = "https://contoso.sharepoint.com/sites/team", "plans/a.bin"
 
-// keptMail has lines that an mbox quotes, bytes above 127 and no last newline
-// of its own.
+// keptMail has lines that an mbox quotes, bytes above 127 and no newline at its end.
 const keptMail = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: one\n\n>From here on\n\xff\xfe\x80 end\n\n" +
 	"From b@contoso.com Fri Jan  2 00:00:00 2026\nSubject: two\n\nbody\n\n"
 
@@ -30,8 +29,8 @@ func dropKeys(w *nodetest.World, vaults ...string) {
 	w.Node.Policies.Close() // what is open
 }
 
-// endRetention lets the ninety days of the deleted keys go by: from then on the
-// vaults have no such keys.
+// endRetention advances the clock beyond the ninety days of the deleted keys, after
+// which the vaults no longer have them.
 func endRetention(t *testing.T, w *nodetest.World, vaults ...string) {
 	t.Helper()
 	if err := w.Node.DB.InTx(t.Context(), func(tx *store.Tx) error {
@@ -209,7 +208,7 @@ func TestPurgeOfAPolicyWhoseVaultsAreDeletedIsAskedForByForce(t *testing.T) {
 	const permission = "the service still has its permission on key"
 	refused("by force while both keys are there", request(true), permission)
 	w.Script("Remove-AzKeyVault -VaultName " + nodetest.VaultA1 + " -Force")
-	// Either order of asking the keys comes to this: one is there.
+	// In either order of trying the keys, one is available.
 	refused("by force while one key is there", request(true), permission)
 	w.Script("Remove-AzKeyVault -VaultName " + nodetest.VaultA2 + " -Force")
 	refused("both vaults deleted", request(false), "deleted")

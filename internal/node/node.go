@@ -1,10 +1,10 @@
-// Package node is one running keyroll: it opens a data folder, wires the rooms
-// together, and serves them on one listener.
+// Package node is one running keyroll: it opens a data folder, connects the packages,
+// and serves them on one listener.
 //
-// serve, demo, bench, an offline verify and the tests start the very same
-// node. Requests to a host under the vault domain go to the embedded vaults;
-// all else goes to the service, which reaches those vaults over HTTPS as every
-// client does, but through a listener in memory. Start reading at Start.
+// serve, demo, bench, an offline verify and the tests all start the same node.
+// Requests to a host under the vault domain go to the embedded vaults; all others go
+// to the service, which accesses those vaults over HTTPS as any client does, but
+// through a listener in memory. Start reading at Start.
 package node
 
 import (
@@ -56,46 +56,47 @@ import (
 // curve that it was chosen from.
 const DefaultPageSlots = 512
 
-// Options say how a node runs. The zero value of a field is its default.
+// Options configures a node. The zero value of a field is its default.
 type Options struct {
 	Data     string // data folder, absolute
 	Listen   string // host:port; port 0 takes a free one
-	Database string // URL; a SQLite file in the data folder unless set
-	Blobs    string // URL of the blob store; a folder in the data folder unless set
-	Seal     string // URL of the seal; a file in the data folder unless set
-	// VaultDomain is written into the database at first start; a later start
-	// with another is refused.
+	Database string // URL; default: a SQLite file in the data folder
+	Blobs    string // URL of the blob store; default: a folder in the data folder
+	Seal     string // URL of the seal; default: a file in the data folder
+	// VaultDomain is stored in the database at the first start; a later start with
+	// another one is refused.
 	VaultDomain string
 	PageSlots   int // 1 to 1024
-	RollRate    int // containers a second, 0 for no limit
-	// Availability is the URL of the store of availability keys; that of the
-	// last start unless set, and at first a folder in the data folder.
+	RollRate    int // containers per second, 0 for no limit
+	// Availability is the URL of the store of availability keys. Default: that of the
+	// last start, and at the first start a folder in the data folder.
 	Availability string
 	// AvailabilityRollEvery is the age at which an availability key is rolled.
 	AvailabilityRollEvery time.Duration
 	// StrictRecoveryLevel and StrictKeyChecks are policy.Strictness.
 	StrictRecoveryLevel, StrictKeyChecks bool
-	// Limits bound what callers may hold, and KeyVaultLimits holds them to the
-	// documented limits of Azure Key Vault; the node itself is held to neither.
+	// Limits are the limits on connections of callers, and KeyVaultLimits applies the
+	// documented limits of Azure Key Vault to them; neither applies to the node's own
+	// calls.
 	Limits         listen.Limits
 	KeyVaultLimits bool
-	// NoCollect leaves out the daily collection of blobs, as is wanted while a
-	// database from an older copy is in use.
+	// NoCollect turns off the daily collection of blobs, for use while the database was
+	// restored from an older copy.
 	NoCollect bool
-	// External, unless nil, replaces how vaults outside this keyroll are reached.
+	// External, unless nil, replaces how vaults outside this keyroll are accessed.
 	External *rootkey.External
-	// Still keeps rolls and upkeep from running, and the node from being found
-	// by others.
-	Still  bool
+	// Idle starts the node without rolls and upkeep, and without InfoFile, by which
+	// clients would find it.
+	Idle   bool
 	Logger *slog.Logger
 
-	// Tests alone set these.
-	ForTests *store.ForTests // of the database; nil: production's way
+	// Only tests set these.
+	ForTests *store.ForTests // for the database; nil in production
 	MakeRSA  vault.RSAMaker  // vault.Config's
 	trouble  func(w http.ResponseWriter, r *http.Request) bool
 	now      func() time.Time
 
-	folder found // as it was before
+	folder folderState
 }
 
 // Node is a running keyroll.
@@ -109,21 +110,21 @@ type Node struct {
 	Purger     *purge.Purger
 	Tenant     access.Tenant
 	Info       Info
-	Name       string // of this start of the node, among those on its database
+	Name       string // of this start of the node, unique in its database
 	// Availability is the URL of the store of availability keys, empty for the
 	// one in the data folder.
 	Availability string
 
-	aside    *store.DB     // for what shows the others that it lives; nil: it is alone on its database
-	leases   *lease.Leases // nil as well then
-	buried   chan struct{} // has one when this node found that another one died
-	own      []string      // what stands in its data folder, and nowhere else
+	leaseDB  *store.DB     // separate connections for leases; nil with SQLite, which only one node uses
+	leases   *lease.Leases // nil with SQLite
+	evicted  chan struct{} // signals that this node has evicted another one
+	own      []string      // the stores that are in this node's data folder
 	fence    int64         // of its lease
 	refused  error         // why it stopped by itself
-	ages     *policy.AvailabilityRoller
-	wraps    *policy.WrapReplacer
-	tidyUp   func()
-	collect  func(ctx context.Context) error // blobs, if a day has gone by
+	ageRoll  *policy.AvailabilityRoller
+	rewrap   *policy.WrapReplacer
+	maintain func()                          // queues upkeep
+	collect  func(ctx context.Context) error // collects blobs, if the last collection was a day ago
 	logger   *slog.Logger
 	access   *access.Directory
 	keys     *rootkey.Client
@@ -139,16 +140,16 @@ type Node struct {
 	closed   error
 }
 
-// drainTime bounds how long a stop waits for requests under way.
-const drainTime = 20 * time.Second
+// drainTimeout bounds how long a stop waits for running requests.
+const drainTimeout = 20 * time.Second
 
 // Start opens the data folder and serves it until Close.
 func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
-	n = &Node{Name: newName(), logger: o.Logger, buried: make(chan struct{}, 1), served: make(chan error, 1), ended: make(chan struct{})}
-	started, tied := n, false // n is nil where an error is returned
+	n = &Node{Name: newName(), logger: o.Logger, evicted: make(chan struct{}, 1), served: make(chan error, 1), ended: make(chan struct{})}
+	started, bound := n, false // n is nil where an error is returned
 	defer func() {
 		if err != nil {
 			_ = started.Close()
@@ -160,18 +161,18 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	}
 	n.closers = append(n.closers, unlock)
 	n.closers = append(n.closers, func() error {
-		// A database elsewhere may need the seal that this start has made.
-		if started.serving || !o.folder.empty || tied && o.Database != ownDatabase(o.Data) {
+		// A database outside the folder may need the seal that this start has made.
+		if started.serving || !o.folder.empty || bound && o.Database != ownDatabase(o.Data) {
 			return nil
 		}
 		return o.folder.restore(o.Data)
 	})
-	if !o.Still { // a process that was killed left it
+	if !o.Idle { // a killed process may have left its InfoFile
 		if err := files.OS.Remove(filepath.Join(o.Data, InfoFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fail.New(api.InvalidArgument, "the data folder cannot be used: %w", err)
 		}
 	}
-	if err := theOneDatabase(ctx, o); err != nil {
+	if err := checkDatabase(ctx, o); err != nil {
 		return nil, err
 	}
 	sealer, err := seal.Open(ctx, o.Seal)
@@ -188,16 +189,16 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if o.ForTests != nil {
 		n.DB.SetForTests(*o.ForTests)
 	}
-	if err := n.noteDatabase(o); err != nil {
+	if err := n.recordDatabase(o); err != nil {
 		return nil, err
 	}
 	if n.DB.Session() != "" {
-		n.aside = n.DB.Aside()
-		n.closers = append(n.closers, n.aside.Close)
-		n.leases = lease.New(n.aside, n.Name, lease.Term)
+		n.leaseDB = n.DB.Aside()
+		n.closers = append(n.closers, n.leaseDB.Close)
+		n.leases = lease.New(n.leaseDB, n.Name, lease.Term)
 	}
-	tied = true
-	if o.VaultDomain, err = n.tie(ctx, sealer, o.VaultDomain); err != nil {
+	bound = true
+	if o.VaultDomain, err = n.bindSeal(ctx, sealer, o.VaultDomain); err != nil {
 		return nil, err
 	}
 	listener, err := net.Listen("tcp", o.Listen)
@@ -211,23 +212,23 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		}
 		return nil
 	})
-	if err := n.oneAtATime(ctx, func(ctx context.Context) error { return n.wire(ctx, o, sealer, listener) }); err != nil {
+	if err := n.runExclusive(ctx, func(ctx context.Context) error { return n.wire(ctx, o, sealer, listener) }); err != nil {
 		return nil, err
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
-	if !o.Still {
+	if !o.Idle {
 		n.workers.Go(func() { n.Roller.Run(work) })
 		n.workers.Go(func() { n.Upkeep.Run(work) })
-		n.workers.Go(func() { n.ages.Run(work) })
-		n.workers.Go(func() { n.wraps.Run(work) })
-		n.workers.Go(func() { n.everyDay(work) })
+		n.workers.Go(func() { n.ageRoll.Run(work) })
+		n.workers.Go(func() { n.rewrap.Run(work) })
+		n.workers.Go(func() { n.maintainDaily(work) })
 		n.workers.Go(func() { n.Purger.Run(work) })
 		if !o.NoCollect {
 			n.workers.Go(func() { n.collectDaily(work) })
 		}
 	}
-	if !o.Still {
+	if !o.Idle {
 		if err := n.Info.write(files.OS, o.Data); err != nil {
 			return nil, err
 		}
@@ -262,10 +263,10 @@ func (o *Options) defaults() error {
 		}
 	}
 	if o.PageSlots < 1 || o.PageSlots > 1024 {
-		return fail.New(api.InvalidArgument, "page slots %d are not within 1 to 1024", o.PageSlots)
+		return fail.New(api.InvalidArgument, "page slots %d must be 1 to 1024", o.PageSlots)
 	}
 	if o.RollRate < 0 {
-		return fail.New(api.InvalidArgument, "roll rate %d is below 0", o.RollRate)
+		return fail.New(api.InvalidArgument, "roll rate %d must not be below 0", o.RollRate)
 	}
 	if err := listen.CheckDescriptors(o.Limits); err != nil {
 		return err
@@ -279,7 +280,7 @@ func (o *Options) defaults() error {
 		return err
 	}
 	if o.folder.shared {
-		o.Logger.Warn("others than its owner may write into the data folder: chmod 700", "folder", o.Data)
+		o.Logger.Warn("the data folder is writable by its group: chmod 700", "folder", o.Data)
 	}
 	if o.Database == "" {
 		o.Database = ownDatabase(o.Data)
@@ -290,7 +291,7 @@ func (o *Options) defaults() error {
 	return nil
 }
 
-// wire builds the rooms from the store up and starts to serve.
+// wire creates the packages' objects from the store up and starts to serve.
 func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener net.Listener) error {
 	now := o.now
 	_, port, err := net.SplitHostPort(listener.Addr().String())
@@ -362,7 +363,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.join(ctx, o); err != nil {
 		return err
 	}
-	if err := n.tieBlobs(ctx, blobs.Identity(), location); err != nil {
+	if err := n.bindBlobs(ctx, blobs.Identity(), location); err != nil {
 		return err
 	}
 	revisionKey, err := n.revisionKey(ctx, sealer)
@@ -372,8 +373,8 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
 		RevisionKey: revisionKey, OlderNodes: olderNodes, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, OperatorVault: operatorVault(n.Availability), Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
-	n.wraps = &policy.WrapReplacer{Policies: n.Policies, Leases: n.leases}
-	n.ages = n.availabilityRoller(o.AvailabilityRollEvery, directory)
+	n.rewrap = &policy.WrapReplacer{Policies: n.Policies, Leases: n.leases}
+	n.ageRoll = n.newAvailabilityRoller(o.AvailabilityRollEvery, directory)
 	n.Containers = container.New(n.DB, n.Policies, o.PageSlots, now)
 	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })
 	n.Contents = content.New(n.DB, n.Containers, blobs, o.PageSlots, now)
@@ -398,13 +399,13 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		}})
 	handler := server.New(server.Config{Service: svc, Auth: directory, Log: n.logger, Ready: n.ready.Load, Health: n.DB.Ping})
 
-	faces := faces{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
+	handlers := dispatcher{vaults: vaults, vault: vaults.Handler(), management: vaults.Management(), tokens: directory.Handler(), service: handler, trouble: o.trouble}
 	n.serving = true
 	go func() {
-		n.served <- listen.Serve(serving, listener, faces, listen.Config{TLS: tlsConfig, Log: n.logger, Grace: drainTime, Limits: &o.Limits})
+		n.served <- listen.Serve(serving, listener, handlers, listen.Config{TLS: tlsConfig, Log: n.logger, Grace: drainTimeout, Limits: &o.Limits})
 		close(n.ended)
 	}()
-	n.serveItself(ctx, inside, faces, tlsConfig)
+	n.serveItself(ctx, inside, handlers, tlsConfig)
 
 	if err := n.bootstrap(ctx, directory); err != nil {
 		return err
@@ -412,31 +413,31 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	if err := n.adoptVaults(ctx, directory); err != nil {
 		return err
 	}
-	n.tidyUp, n.collect = svc.TidyUp, svc.CollectIfDue
-	n.tidyUp()
+	n.maintain, n.collect = svc.QueueMaintenance, svc.CollectIfDue
+	n.maintain()
 	return nil
 }
 
-// serveItself answers the node's own calls, until all else has ended.
-func (n *Node) serveItself(ctx context.Context, inside *listen.Memory, faces http.Handler, config *tls.Config) {
+// serveItself serves the node's own calls until everything else has stopped.
+func (n *Node) serveItself(ctx context.Context, inside *listen.Memory, handler http.Handler, config *tls.Config) {
 	own := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		faces.ServeHTTP(w, r.WithContext(admit.Own(r.Context())))
+		handler.ServeHTTP(w, r.WithContext(admit.Own(r.Context())))
 	})
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- listen.Serve(serving, inside, own, listen.Config{TLS: config, Log: n.logger, Grace: drainTime})
+		ended <- listen.Serve(serving, inside, own, listen.Config{TLS: config, Log: n.logger, Grace: drainTimeout})
 	}()
 	n.closers = append(n.closers, func() error {
-		n.keys.Close() // the end would wait for its connections at rest
+		n.keys.Close() // end would wait for its idle connections
 		end()
 		return <-ended
 	})
 }
 
-// everyDay queues the upkeep that has its time, and what a node that died has
-// left of it, until ctx is done.
-func (n *Node) everyDay(ctx context.Context) {
+// maintainDaily queues upkeep once a day, and also when a node was evicted that may not
+// have finished its own, until ctx is done.
+func (n *Node) maintainDaily(ctx context.Context) {
 	const day = 24 * time.Hour
 	tick := time.NewTicker(day)
 	defer tick.Stop()
@@ -444,25 +445,25 @@ func (n *Node) everyDay(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.buried:
+		case <-n.evicted:
 		case <-tick.C:
 			if err := n.leases.Forget(ctx, day); err != nil && ctx.Err() == nil {
-				n.logger.WarnContext(ctx, "leases that ended long ago could not be deleted; that is tried again", "error", err)
+				n.logger.WarnContext(ctx, "leases that ended long ago could not be deleted; it will be retried", "error", err)
 			}
 		}
-		n.tidyUp()
+		n.maintain()
 	}
 }
 
-// Done is closed when the node has stopped serving; Close says why.
+// Done is closed when the node has stopped serving; Close returns why.
 func (n *Node) Done() <-chan struct{} { return n.ended }
 
-// Close drains requests under way, stops the workers, and closes everything.
+// Close drains running requests, stops the workers, and closes everything.
 func (n *Node) Close() error {
 	n.shutdown.Do(func() {
 		var errs []error
 		n.ready.Store(false)
-		if n.stop != nil { // other nodes take up its work at once
+		if n.stop != nil { // so that other nodes take over its work at once
 			n.stop()
 		}
 		if n.serving {
@@ -478,7 +479,7 @@ func (n *Node) Close() error {
 	return n.closed
 }
 
-// revisionKey is the key that authenticates revision rows.
+// revisionKey returns the key that authenticates revision rows.
 func (n *Node) revisionKey(ctx context.Context, sealer *seal.Seal) (key *envelope.Key, err error) {
 	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
 		raw, err := seal.Secret(ctx, tx, sealer, "revision key", func() ([]byte, error) { return envelope.NewKey().Bytes(), nil })

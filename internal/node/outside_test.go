@@ -14,9 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// One identity reaches the vaults outside for all tenants. A tenant may use those
-// that the operator has registered for it, and no key of another tenant's vault is
-// asked for anything.
+// One identity accesses the outside vaults of all tenants. A tenant may use those that
+// the operator has registered for it, and no key of another tenant's vault is called.
 func TestATenantUsesNoVaultOutsideThatIsNotRegisteredForIt(t *testing.T) {
 	t.Parallel()
 	outside := nodetest.StartOutside(t, node.Options{})
@@ -55,7 +54,7 @@ func TestATenantUsesNoVaultOutsideThatIsNotRegisteredForIt(t *testing.T) {
 	if err := create(); err != nil {
 		t.Errorf("vaults that are registered for it: %v", err)
 	}
-	// What is taken back ends with the next use, whatever token is kept.
+	// A revoked registration applies from the next use on, even with a cached token.
 	in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: w.Info.TenantID}}
 	in.Body.Remove.Directories = []string{directory}
 	if _, err := w.Client.SetTenant(t.Context(), in); err != nil {
@@ -67,8 +66,8 @@ func TestATenantUsesNoVaultOutsideThatIsNotRegisteredForIt(t *testing.T) {
 	}
 }
 
-// Policies from before vaults were registered stay in use, with a warning, and that
-// is done once.
+// Policies from before vaults were registered stay usable, with a warning; their vaults
+// are registered once.
 func TestVaultsInUseAreRegisteredAtTheFirstStartThatAsks(t *testing.T) {
 	t.Parallel()
 	outside := nodetest.StartOutside(t, node.Options{})

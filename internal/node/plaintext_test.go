@@ -33,7 +33,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// needle is something that may stand nowhere, or in one file alone.
+// needle is a value that must not be stored in the clear, or only in one file.
 type needle struct {
 	what string
 	home string // file in the data folder that exists to hold it; empty for none
@@ -52,8 +52,8 @@ type form struct {
 	bytes  []byte
 }
 
-// add takes a needle in, as it is, in hexadecimal, and in base64 at each of the
-// three ways in which it can lie in a longer text. A needle has 12 bytes or more.
+// add adds a needle as it is, in hexadecimal, and in base64 in each of its three
+// alignments in a longer text. A needle has at least 12 bytes.
 func (h *haystack) add(t *testing.T, n needle) {
 	t.Helper()
 	if len(n.text) < 12 {
@@ -75,8 +75,7 @@ func (h *haystack) add(t *testing.T, n needle) {
 		whole := append(make([]byte, shift), n.text...)
 		for name, encoding := range map[string]*base64.Encoding{"in base64": base64.RawStdEncoding, "in base64url": base64.RawURLEncoding} {
 			text := encoding.EncodeToString(whole)
-			// Neither the characters that the bytes before have a part in, nor
-			// those that bytes behind would have one in.
+			// Without the characters that also depend on the bytes before or after it.
 			begin, end := []int{0, 2, 3}[shift], len(whole)/3*4
 			put(name, []byte(text[begin:end]))
 		}
@@ -120,7 +119,7 @@ func TestSearchFindsEveryForm(t *testing.T) {
 	}
 }
 
-// record keeps what a node logs, at every level.
+// record records what a node logs, at every level.
 type record struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -138,8 +137,8 @@ func (r *record) bytes() []byte {
 	return bytes.Clone(r.text.Bytes())
 }
 
-// TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog lives through a
-// tenant's days, then searches every byte that they left.
+// TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog acts as a tenant, then searches
+// every byte of the data folder and the log.
 func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
 	t.Parallel()
 	var log record
@@ -173,7 +172,7 @@ func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
 	}
 }
 
-// live does what a tenant does, with words that are found nowhere else.
+// live acts as a tenant, with words that occur nowhere else.
 func live(t *testing.T, w *nodetest.World, h *haystack) {
 	const (
 		person   = "Hildegard.Zwickelberger@quittenbaum.example"
@@ -224,7 +223,7 @@ func live(t *testing.T, w *nodetest.World, h *haystack) {
 	}
 }
 
-// refusals asks for things that are refused, so that failures are logged too.
+// refusals makes requests that are refused, so that failures are logged too.
 func refusals(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	ctx := t.Context()
@@ -253,7 +252,7 @@ func sealerOf(t *testing.T, data string) *seal.Seal {
 	return s
 }
 
-// addTokens takes in every token and secret by which anybody logs in.
+// addTokens adds every token and secret that authenticates anyone.
 func addTokens(t *testing.T, w *nodetest.World, h *haystack) {
 	t.Helper()
 	ctx := t.Context()
@@ -314,8 +313,8 @@ func logIn(t *testing.T, w *nodetest.World, id, secret string) string {
 	return answer.Token
 }
 
-// addKeys takes in every key that there is at this moment: policy keys,
-// container keys, blob keys, and what the seal covers.
+// addKeys adds every key that exists at this moment: policy keys, container keys, blob
+// keys, and the secrets under the seal.
 func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 	t.Helper()
 	ctx, n := t.Context(), w.Node
@@ -393,8 +392,8 @@ func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 	}
 }
 
-// addFiles takes in the secrets that have a file of their own, and what any
-// private key begins with.
+// addFiles adds the secrets that have a file of their own, and the first bytes of any
+// private key.
 func addFiles(t *testing.T, w *nodetest.World, h *haystack) {
 	t.Helper()
 	read := func(name string) []byte {
@@ -425,8 +424,8 @@ func addFiles(t *testing.T, w *nodetest.World, h *haystack) {
 	h.add(t, needle{what: "an RSA private key", text: []byte("\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04\x82")})
 }
 
-// searchFolder searches every byte of every file, and every name, and checks
-// that all of it is the owner's alone.
+// searchFolder searches every byte of every file, and every name, and checks that only
+// the owner can access them.
 func searchFolder(t *testing.T, data string, h *haystack, when string) {
 	t.Helper()
 	at := map[int]bool{} // needles that were found at home

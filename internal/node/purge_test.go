@@ -14,10 +14,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// An attacker has all that lay on keyroll's disk before the purge and after it:
-// database, blobs, seal. What it has not is said by each case. It may write what
-// it likes into the database: it takes the marks and the purge back, and puts
-// the policy into the recovery mode in which the availability key serves all.
+// An attacker has everything that was on keyroll's disk before the purge and after it:
+// database, blobs, seal. Each case says what it does not have. It can write anything
+// to the database: it removes the purge and its marks, and puts the policy into
+// recovery mode, in which the availability key serves everything.
 func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing.T) {
 	t.Parallel()
 	const alice, idle = "alice@contoso.com", "idle@contoso.com"
@@ -64,7 +64,7 @@ func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing
 		{name: "a copy of after, availability keys copied before", disk: after, store: before},
 		{name: "a copy of after, with the customer's keys", disk: after, store: before, customersKeys: true},
 		{name: "a copy of before, availability keys copied before", disk: before, store: before, opens: true, limit: "availability keys are files"},
-		{name: "a copy of before, with the customer's keys", disk: before, store: after, customersKeys: true, opens: true, limit: "customer keys stand in vaults of this server"},
+		{name: "a copy of before, with the customer's keys", disk: before, store: after, customersKeys: true, opens: true, limit: "customer keys are in vaults of this server"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")
@@ -88,7 +88,7 @@ func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing
 	}
 }
 
-// attack takes back in the database what a purge has noted there.
+// attack removes everything that a purge has recorded in the database.
 func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
 	t.Helper()
 	statements := []string{
@@ -117,7 +117,7 @@ func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
 	}
 }
 
-// stolen is what can be read of a mailbox.
+// stolen returns what can be read of a mailbox.
 func stolen(t *testing.T, w *nodetest.World, name string) string {
 	t.Helper()
 	r, err := w.Client.ExportMail(t.Context(), api.MailboxInput{Mailbox: name})

@@ -24,12 +24,12 @@ const (
 	restored = "restored@contoso.com"
 )
 
-// The availability keys stand in a vault of a second keyroll. The attacker has
-// all that lay on the first one's disk before the purge and after it, the
-// credentials of the service in the far vault too, and attack.
+// The availability keys are in a vault of a second keyroll. The attacker has everything
+// that was on the first one's disk before the purge and after it, the credentials of
+// the service in the far vault too, and attack.
 //
-// The customer's keys are in no vault of the first keyroll then; a node reaches
-// vaults of its own and of Azure alone, so the test lets them stand there and
+// The customer's keys would then not be in vaults of the first keyroll; but a node can
+// only access its own vaults and those of Azure, so the test keeps them there and
 // deletes them from the attacker's copy, unless a case says that it has them.
 func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 	far := nodetest.StartFar(t)
@@ -60,7 +60,7 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 	}
 	w.Stop()
 	nodetest.CopyFolder(t, w.Data, after)
-	if strings.Contains(p.Limit, "availability keys are files") || !strings.Contains(p.Limit, "customer keys stand in vaults of this server") {
+	if strings.Contains(p.Limit, "availability keys are files") || !strings.Contains(p.Limit, "customer keys are in vaults of this server") {
 		t.Errorf("what the purge cannot promise: %s", p.Limit)
 	}
 	if left := farKeys(t, far); len(left) != 1 {
@@ -91,7 +91,7 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 	}
 }
 
-// burglary is what an attacker has and what it gets.
+// burglary is what an attacker has, and the expected result.
 type burglary struct {
 	name           string
 	disk, database string // the database is that of disk unless another copy lends it
@@ -102,7 +102,7 @@ type burglary struct {
 	others         bool   // the far vault is there, and opens what stands under no policy of the customer's
 }
 
-// burgle starts a node on a copy and tries every way to each policy key.
+// burgle starts a node on a copy and tries all ways to decrypt each policy key.
 func burgle(t *testing.T, far *nodetest.Far, b burglary) {
 	data := filepath.Join(t.TempDir(), "data")
 	nodetest.CopyFolder(t, b.disk, data)
@@ -221,8 +221,8 @@ func farKeys(t *testing.T, far *nodetest.Far) (kids []azkeys.ID) {
 	return kids
 }
 
-// unwrapsAnywhere has every key of the far vault try a wrap of an availability
-// key, which is the length of a version, the version, and what RSA made.
+// unwrapsAnywhere tries to unwrap a wrap of an availability key with every key of the far
+// vault. The wrap is the length of a version, the version, and the RSA ciphertext.
 func unwrapsAnywhere(t *testing.T, far *nodetest.Far, wrap []byte) (opens bool) {
 	t.Helper()
 	if len(wrap) == 0 {
@@ -239,7 +239,7 @@ func unwrapsAnywhere(t *testing.T, far *nodetest.Far, wrap []byte) (opens bool) 
 	return opens
 }
 
-// inFar asks the far vault with the service's credentials.
+// inFar calls the far vault with the service's credentials.
 func inFar(t *testing.T, far *nodetest.Far, request func(context.Context, *azkeys.Client) error) {
 	t.Helper()
 	v, err := rootkey.OpenOperatorVault(strings.ToLower(far.URL))

@@ -16,9 +16,9 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// PostgreSQL that takes no writes, as a standby that a node was led to, is named
-// as that; once it is written to again the same requests work, without a restart,
-// and rolls go on.
+// PostgreSQL that accepts no writes, such as a standby after a wrong failover, is
+// reported as read-only; once it accepts writes again the same requests work, without
+// a restart, and rolls continue.
 func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	w := &ward{World: nodetest.Start(t, node.Options{Database: address, Logger: slog.New(slog.DiscardHandler)}), t: t}
@@ -31,8 +31,8 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 	operator.SetMaxOpenConns(1)
 	u, err := url.Parse(address)
 	w.done(err)
-	// change applies to the sessions to come: all others end, as when a node is led
-	// to another server, before it returns.
+	// change affects new sessions; it ends all others before it returns, as a failover to
+	// another server would.
 	change := func(to string) {
 		t.Helper()
 		for _, statement := range []string{`ALTER DATABASE ` + strings.TrimPrefix(u.Path, "/") + to,
@@ -41,7 +41,7 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 			w.done(err)
 		}
 	}
-	// answer asks again while connections are found to have ended.
+	// answer retries while old connections are found to be closed.
 	answer := func(ask func() error) (err error) {
 		for range 100 {
 			if err = ask(); codeOf(err) != api.Unavailable {
@@ -66,8 +66,7 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 	w.VerifyClean()
 }
 
-// A data folder on a file system that takes no writes is refused at the start,
-// and named.
+// A data folder on a read-only file system is refused at the start with a clear error.
 func TestAReadOnlyDataFolderIsRefusedAtTheStart(t *testing.T) {
 	if !mayMount(t) {
 		return

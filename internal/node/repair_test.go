@@ -20,10 +20,10 @@ import (
 
 const letter = "From a@b Thu Jan  1 00:00:00 2026\nSubject: x\n\nhello\n\n"
 
-// A disk without room refuses what has to be written, and says so. What the audit
-// log cannot tell is not done either, so where the database's disk is full nobody
-// reads; where it is that of the blobs, everybody does. Once there is room, the same
-// requests work, without a restart.
+// With a full disk, writes are refused with a clear error. Nothing is done without its
+// audit entry, so reads fail too if the database's disk is full; if only the disk of
+// the blobs is full, reads work. Once there is space, the same requests work, without a
+// restart.
 func TestAFullDiskIsNamedAndHeals(t *testing.T) {
 	if !mayMount(t) {
 		return
@@ -83,8 +83,8 @@ func TestAFullDiskIsNamedAndHeals(t *testing.T) {
 	}
 }
 
-// untilRefused returns the first error of an act: a file that is full has room
-// within it still, which what is small finds.
+// untilRefused repeats an act and returns its first error: a database file on a full disk
+// still has free pages for small writes.
 func untilRefused(act func(i int) error) (err error) {
 	for i := 0; err == nil && i < 10_000; i++ {
 		err = act(i)
@@ -92,12 +92,12 @@ func untilRefused(act func(i int) error) (err error) {
 	return err
 }
 
-// mounting says, in the environment of a test's process, that it may mount.
+// mounting is the environment variable that says that the process may mount.
 const mounting = "KEYROLL_TEST_MAY_MOUNT"
 
-// mayMount reports whether a test may mount file systems. Where it may not, it
-// runs the test again in a process that may, in a mount namespace of its own, and
-// passes on how that ended: the caller returns.
+// mayMount reports whether a test may mount file systems. If not, it runs the test again
+// in a process that may, in its own mount namespace, and reports that result; the
+// caller then returns.
 func mayMount(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(mounting) != "" {
@@ -132,7 +132,7 @@ func smallDisk(t *testing.T) (folder string) {
 	return folder
 }
 
-// fillUp writes a file until there is no room.
+// fillUp writes a file until the disk is full.
 func fillUp(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -150,8 +150,8 @@ func fillUp(t *testing.T, path string) {
 	}
 }
 
-// A blob that is gone, or of which a bit is another, is named; everything else
-// reads and rolls; putting the blob back, or the file anew, repairs it.
+// A missing or altered blob is reported; everything else can be read and rolled;
+// restoring the blob, or storing the file again, repairs it.
 func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
@@ -199,8 +199,8 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 	}
 }
 
-// A blob that is cut or altered behind its first segment is named too, although
-// bytes of the file have left by then.
+// A blob that is truncated or altered after its first segment is reported too, although
+// bytes of the file have been sent by then.
 func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
@@ -255,12 +255,11 @@ func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
 	w.VerifyClean()
 }
 
-// A key page that does not open takes its mailboxes with it and nothing else. A
-// roll brings all others over, names the page, and the ledger goes on to count it.
-// A backup has keys of its own: once the mailbox is abandoned, it is restored
-// under its own name and a new key. With the last mailbox of the page the page
-// goes, the roll comes to its end, and the older key version is needed for the
-// backup alone.
+// A key page that cannot be decrypted affects only its mailboxes. A roll moves all
+// others and reports the page, and the ledger still counts it. A backup has its own
+// keys: once the mailbox is abandoned, the backup is restored under its name with a new
+// key. With its last mailbox the page is deleted, the roll finishes, and the older key
+// version is needed only for the backup.
 func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
 	t.Parallel()
 	w := &ward{World: nodetest.Start(t, node.Options{PageSlots: 2}), t: t}
@@ -314,7 +313,7 @@ func (w *ward) abandon(kind, name string) error {
 	return ignore(w.Client.AbandonContainer(w.t.Context(), in))
 }
 
-// needed is what a version of the mailbox policy's first key is needed for.
+// needed returns what needs a version of the mailbox policy's first key.
 func (w *ward) needed(version string) (active, backups int64) {
 	list, err := w.Client.ListKeyUsage(w.t.Context(), api.KeyUsageInput{Vault: nodetest.VaultA1})
 	w.done(err)

@@ -23,8 +23,8 @@ import (
 
 var soakFor = flag.Duration("soak", time.Duration(longtest.Of(2, 30))*time.Second, "how long TestSoak keeps keyroll under load")
 
-// outages takes one vault after the other away, and back. Never two at once of
-// the same policy.
+// outages makes one vault after the other unavailable for a while, never two of the same
+// policy at a time.
 type outages struct{ away atomic.Pointer[string] }
 
 func (o *outages) hit(host string) bool {
@@ -34,9 +34,9 @@ func (o *outages) hit(host string) bool {
 
 // TestSoak keeps a node under mixed load: users read and write mail and files,
 // admins assign, change states and roll policies of all three kinds, while one vault after
-// the other goes away and comes back and opened policy keys are dropped. No
-// request of a user may fail, nothing may read back other than it was written,
-// and at the end everything opens.
+// the other has an outage and cached policy keys are dropped. No request of a user may
+// fail, all content must be read as it was written, and at the end everything can be
+// decrypted.
 func TestSoak(t *testing.T) {
 	var vaults outages
 	o := node.Options{PageSlots: 8, Logger: slog.New(slog.DiscardHandler)}
@@ -111,8 +111,8 @@ func (s *soak) fill(kind container.Kind, policy, form string, n int) {
 	}
 }
 
-// mail imports a message and reads all of the mailbox back. Mailboxes only
-// grow, so a user goes on to another one from time to time.
+// mail imports a message and reads the whole mailbox back. Mailboxes only grow, so a
+// user changes to another one from time to time.
 func (s *soak) mail(ctx context.Context, user int) func(i int) error {
 	written := ""
 	return func(i int) error {
@@ -170,7 +170,7 @@ func (s *soak) items(ctx context.Context) func(i int) error {
 	}
 }
 
-// assign moves keys of mailboxes that users do not write to.
+// assign assigns policies to mailboxes that users do not write to.
 func (s *soak) assign(ctx context.Context) func(i int) error {
 	return func(i int) error {
 		assign := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: s.mailboxes[40+i%10]}}
@@ -212,9 +212,8 @@ func (s *soak) rollSites(ctx context.Context) func(i int) error {
 	}
 }
 
-// again repeats an admin's act while a vault that it needs is away or a roll
-// is under way: a new policy key needs both vaults, and sites roll one key at a
-// time.
+// again repeats an admin's act while a vault that it needs is unavailable or a roll
+// runs: a new policy key needs both vaults, and sites roll one key at a time.
 func (s *soak) again(ctx context.Context, act func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -233,8 +232,8 @@ func (s *soak) again(ctx context.Context, act func() error) error {
 	}
 }
 
-// takeAway has one vault after the other be silent for a while, and drops the
-// opened policy keys meanwhile, so that they are unwrapped anew.
+// takeAway makes one vault after the other unavailable for a while, and meanwhile clears
+// the cache of policy keys, so that they are unwrapped again.
 func (s *soak) takeAway(ctx context.Context, vaults *outages) error {
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()

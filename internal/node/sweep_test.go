@@ -9,8 +9,8 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// A sweep goes as deep as it is asked to, also where mailboxes are not active.
-// A backup comes under the newest policy key and stays what it was.
+// A sweep works at the requested depth, also for mailboxes that are not active. A backup
+// is moved under the newest policy key, with unchanged content.
 func TestSweepAtEachDepthReachesWhatIsNotActiveAndKeepsBackups(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})

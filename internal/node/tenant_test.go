@@ -27,7 +27,7 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// tenantOf makes a tenant as the operator and returns its admin's world.
+// tenantOf makes a tenant as the operator and returns a World of its admin.
 func tenantOf(t *testing.T, w *nodetest.World, name string) *nodetest.World {
 	t.Helper()
 	var in api.CreateTenantInput
@@ -39,8 +39,8 @@ func tenantOf(t *testing.T, w *nodetest.World, name string) *nodetest.World {
 	return w.As(made.AdminToken)
 }
 
-// raw sends operations as plain requests, so that each operation of the contract
-// is asked, whatever the client makes of it.
+// raw sends operations as plain requests, so that every operation is tested
+// independently of the client.
 type raw struct {
 	t    *testing.T
 	w    *nodetest.World
@@ -60,8 +60,8 @@ func newRaw(t *testing.T, w *nodetest.World) raw {
 	return raw{t, w, &http.Client{Transport: transport}}
 }
 
-// fill returns a value for a field of an operation's input: what names says for
-// its name, or else one that the contract lets pass.
+// fill returns a value for a field of an operation's input: that of names for its name,
+// or else any valid value.
 func fill(f reflect.StructField, name string, names map[string]string) any {
 	if value, ok := names[name]; ok {
 		return value
@@ -84,8 +84,8 @@ func fill(f reflect.StructField, name string, names map[string]string) any {
 	return 0
 }
 
-// object fills the JSON object of a type; what may be left out is, unless names
-// has it.
+// object fills the JSON object of a type; optional members are omitted, unless names has
+// them.
 func object(t reflect.Type, names map[string]string) map[string]any {
 	o := map[string]any{}
 	for _, f := range reflect.VisibleFields(t) {
@@ -98,8 +98,8 @@ func object(t reflect.Type, names map[string]string) map[string]any {
 	return o
 }
 
-// call sends an operation with all that it may name taken from names, and says
-// what of it it names.
+// call sends an operation with all names in its input taken from names, and returns
+// which of them it uses.
 func (r raw) call(op api.Meta, names map[string]string) (status int, body string, named []string) {
 	r.t.Helper()
 	path, query := op.Path, url.Values{}
@@ -150,17 +150,17 @@ func (r raw) call(op api.Meta, names map[string]string) (status int, body string
 	return resp.StatusCode, string(text), named
 }
 
-// changing is what differs from one answer to the next.
+// changing matches the parts of a response that differ between equal requests.
 var changing = regexp.MustCompile(`"request":"[^"]*"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 
-// comparable blanks the name that was asked for out of an answer.
+// comparable removes the requested name from a response.
 func comparable(body, name string) string {
 	quoted, _ := json.Marshal(name)
 	return strings.ReplaceAll(changing.ReplaceAllString(body, "~"), strings.Trim(string(quoted), `"`), "~")
 }
 
-// settle gives a tenant one of everything that an operation names, and returns
-// their names.
+// settle gives a tenant one of everything that an operation can name, and returns the
+// names.
 func settle(t *testing.T, w *nodetest.World, name, service string) map[string]string {
 	t.Helper()
 	names := map[string]string{"mailbox": "user@" + name + ".com", "site": "https://" + name + "-eu.sharepoint.com/sites/team", "geo": name + " in Europe",
@@ -188,10 +188,9 @@ func settle(t *testing.T, w *nodetest.World, name, service string) map[string]st
 	return names
 }
 
-// TestATenantNeitherReachesNorLearnsOfAnother asks every operation of the
-// contract, with the token of one tenant's admin, with one name at a time that
-// is another tenant's. The answer is that for a name that nobody has, letter for
-// letter.
+// TestATenantNeitherReachesNorLearnsOfAnother calls every operation with the token of
+// one tenant's admin and with one name at a time that belongs to another tenant. The
+// response equals that for a name that does not exist.
 func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 	t.Parallel()
 	const exchange = "00000002-0000-0ff1-ce00-000000000000"
@@ -245,7 +244,7 @@ func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 			t.Errorf("no operation was asked for another's %s", what)
 		}
 	}
-	// The requests are such that the owner's are taken.
+	// The requests are valid: the owner's succeed.
 	r = newRaw(t, a)
 	for _, op := range []api.Meta{api.ShowMailbox.Meta, api.ReadMessage.Meta, api.ShowSite.Meta, api.GetFile.Meta, api.ShowPolicy.Meta, api.ShowRoll.Meta, api.Verify.Meta, api.ListFiles.Meta} {
 		if status, body, _ := r.call(op, foreign); status != http.StatusOK {
@@ -294,8 +293,8 @@ func TestVaultsOfATenantAreItsOwn(t *testing.T) {
 	b.VerifyClean()
 }
 
-// TestManyTenantsInOneServer makes them, in make test-long a thousand, restarts,
-// lists them in parts and finds each of them whole.
+// TestManyTenantsInOneServer makes many tenants (a thousand in make test-long),
+// restarts, lists them in pages and checks each of them.
 func TestManyTenantsInOneServer(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
@@ -347,7 +346,7 @@ func TestManyTenantsInOneServer(t *testing.T) {
 	}
 }
 
-// TestATokenIsHeldToTheTenantThatTheRequestNames sends the header that names one.
+// TestATokenIsHeldToTheTenantThatTheRequestNames sends the header that names a tenant.
 func TestATokenIsHeldToTheTenantThatTheRequestNames(t *testing.T) {
 	w := nodetest.Start(t, node.Options{})
 	b := tenantOf(t, w, "Contoso & Söhne")

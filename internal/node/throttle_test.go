@@ -13,8 +13,8 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// throttling is how vaults behave that are overloaded: the first requests are
-// told to wait, the next that the service is busy, and then all is well.
+// throttling is the behaviour of overloaded vaults: they answer the first requests with
+// 429, the next with 503, and then normally.
 type throttling struct {
 	on   atomic.Bool
 	asks atomic.Int64
@@ -38,8 +38,9 @@ func (v *throttling) answers(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// A vault that throttles, or fails for a while, slows a roll down and does not
-// fail it. No availability key may help sites, so both vaults are waited for.
+// A vault that throttles or fails temporarily slows a roll down and does not make it
+// fail. The availability key must not replace the keys of sites, so the roll waits for
+// both vaults.
 func TestVaultsThatThrottleSlowARollDownAndDoNotFailIt(t *testing.T) {
 	t.Parallel()
 	vaults := &throttling{}
@@ -49,11 +50,11 @@ func TestVaultsThatThrottleSlowARollDownAndDoNotFailIt(t *testing.T) {
 	w.Site(site)
 	w.Put(site, "plan.txt", []byte("plan"))
 	w.FinishRoll("Sites")
-	w.Restart(func(o *node.Options) { o.Still = true })
+	w.Restart(func(o *node.Options) { o.Idle = true })
 	w.UpdateSites()
 	w.Stop() // the policy keys that it has in memory are gone
 	vaults.on.Store(true)
-	w.Restart(func(o *node.Options) { o.Still = false })
+	w.Restart(func(o *node.Options) { o.Idle = false })
 	r := w.FinishRoll("Sites")
 	if r.Retries == 0 || r.Message != "" || r.Done != 1 {
 		t.Errorf("the roll: %+v", r)
@@ -66,7 +67,7 @@ func TestVaultsThatThrottleSlowARollDownAndDoNotFailIt(t *testing.T) {
 	}
 	w.VerifyClean()
 
-	// Who asks for a refresh is told, and nothing was changed.
+	// A refresh fails with that error, and nothing is changed.
 	before, err := w.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: "Sites"})
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// earlier is the version of the schema from which nodes were first served.
+// earlier is the version of the first schema that supported several nodes.
 const earlier = 15
 
 const (
@@ -28,9 +28,9 @@ const (
 	earlierSite = "https://contoso.sharepoint.com/sites/legal"
 )
 
-// What a keyroll of an earlier schema left, a roll in the middle, a backup and a
-// second tenant in it, is served by this one: all reads as it went in, the roll
-// goes on, and what is new works on what is old. The same after a move.
+// The data of a keyroll with an earlier schema, including an unfinished roll, a backup
+// and a second tenant, is served by this one: all content is read as it was stored, the
+// roll continues, and new operations work on old data. The same after a move.
 func TestDataOfAnEarlierKeyrollIsServed(t *testing.T) {
 	// Not parallel: fault points are those of the whole process.
 	left, half := leaveEarlier(t)
@@ -38,10 +38,9 @@ func TestDataOfAnEarlierKeyrollIsServed(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { serveEarlier(t, left, half, storetest.EmptyPostgresURL(t)) })
 }
 
-// leaveEarlier returns a data folder at schema version earlier: 12 mailboxes,
-// user2 inactive, and a paused roll that has brought over one page of the 11
-// active ones; user1, user2, a site and a workload store hold the same two
-// messages; user1 has a backup.
+// leaveEarlier returns a data folder at schema version earlier: 12 mailboxes, user2
+// inactive, and a paused roll that has moved one page of the 11 active ones; user1,
+// user2, a site and a workload store have the same two messages; user1 has a backup.
 func leaveEarlier(t *testing.T) (data string, half api.Roll) {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, RollRate: 10_000}) // a batch is one page then
 	w.StageMail()
@@ -87,8 +86,8 @@ func leaveEarlier(t *testing.T) (data string, half api.Roll) {
 	return w.Data, half
 }
 
-// Statements of schema files, and what takes each back. Files after version
-// earlier hold no others that change a table (TestNewSchemaFilesOnlyAdd).
+// Statements of schema files, and their inverse. Files after version earlier have no
+// others that change a table (TestNewSchemaFilesOnlyAdd).
 var back = []struct {
 	made *regexp.Regexp
 	back string
@@ -100,8 +99,8 @@ var back = []struct {
 
 var comment = regexp.MustCompile(`--[^\n]*`)
 
-// takeBack brings an SQLite database to version earlier of the schema. If it
-// forgot anything, the next start would make that a second time, and fail.
+// takeBack reverts an SQLite database to version earlier of the schema. If it missed
+// anything, the next start would create that a second time and fail.
 func takeBack(t *testing.T, path string) {
 	db := storetest.Open(t, "sqlite://"+path)
 	files, err := filepath.Glob("../store/schema/*.sql")

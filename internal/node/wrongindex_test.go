@@ -13,8 +13,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// With every index of an SQLite database wrong at once keyroll starts, all content
-// is read, nothing is made a second time or deleted, and verify names each table.
+// With every index of an SQLite database damaged, keyroll starts, all content can be
+// read, nothing is created a second time or deleted, and verify reports each table.
 func TestContentStaysReadableWithEveryIndexWrong(t *testing.T) {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageMail()

@@ -1,7 +1,7 @@
-// Package proxytest is a TCP proxy that tests put between a process and what it
-// needs, to cut it off, to leave it without an answer, or to slow it down.
+// Package proxytest is a TCP proxy that tests put between a process and a server it
+// depends on, to cut connections, to stall them, or to slow them down.
 //
-// It looks at no byte that it passes on. Start reading at New.
+// It does not interpret the bytes that it forwards. Start reading at New.
 package proxytest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Proxy passes connections on to one address.
+// Proxy forwards connections to one address.
 type Proxy struct {
 	listener net.Listener
 	network  string
@@ -24,7 +24,7 @@ type Proxy struct {
 
 	mu    sync.Mutex
 	cut   bool
-	still chan struct{} // not nil: nothing is passed on until it is closed
+	stall chan struct{} // if not nil, nothing is forwarded until it is closed
 	conns map[net.Conn]bool
 }
 
@@ -58,13 +58,13 @@ func New(t testing.TB, network, target string) *Proxy {
 // Addr is where the proxy listens: 127.0.0.1 and a port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Limit holds what is passed on, in both directions together, to bytes a second.
-// It is set before the first connection comes.
+// Limit limits the rate of both directions together. It must be called before the first
+// connection.
 func (p *Proxy) Limit(bytesPerSecond int) {
 	p.limit = rate.NewLimiter(rate.Limit(bytesPerSecond), chunk)
 }
 
-// Passed returns how many bytes have been passed on, in both directions together.
+// Passed returns the number of bytes forwarded, in both directions together.
 func (p *Proxy) Passed() int64 { return p.passed.Load() }
 
 // Cut closes all connections and refuses new ones until Heal.
@@ -77,19 +77,19 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Heal takes connections again.
+// Heal accepts connections again.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
 }
 
-// Stall leaves all connections open and passes nothing on until Resume.
+// Stall keeps all connections open and forwards nothing until Resume.
 func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.still == nil {
-		p.still = make(chan struct{})
+	if p.stall == nil {
+		p.stall = make(chan struct{})
 	}
 }
 
@@ -97,14 +97,14 @@ func (p *Proxy) Stall() {
 func (p *Proxy) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.still != nil {
-		close(p.still)
-		p.still = nil
+	if p.stall != nil {
+		close(p.stall)
+		p.stall = nil
 	}
 }
 
-// keep notes a connection, or closes it while the proxy is cut.
-func (p *Proxy) keep(c net.Conn) bool {
+// track records a connection, or closes it while the proxy is cut.
+func (p *Proxy) track(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut {
@@ -115,7 +115,7 @@ func (p *Proxy) keep(c net.Conn) bool {
 	return true
 }
 
-func (p *Proxy) drop(c net.Conn) {
+func (p *Proxy) untrack(c net.Conn) {
 	c.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,25 +123,25 @@ func (p *Proxy) drop(c net.Conn) {
 }
 
 func (p *Proxy) serve(near net.Conn) {
-	if !p.keep(near) {
+	if !p.track(near) {
 		return
 	}
-	defer p.drop(near)
+	defer p.untrack(near)
 	far, err := net.Dial(p.network, p.target)
-	if err != nil || !p.keep(far) {
+	if err != nil || !p.track(far) {
 		return
 	}
-	defer p.drop(far)
+	defer p.untrack(far)
 	var both sync.WaitGroup
 	both.Go(func() { p.pass(far, near) })
 	both.Go(func() { p.pass(near, far) })
 	both.Wait()
 }
 
-// chunk is how many bytes are passed on at a time.
+// chunk is how many bytes are forwarded at a time.
 const chunk = 64 << 10
 
-// pass copies one direction. Where it ends, both ends of the connection go.
+// pass copies one direction. When that ends, it closes both connections.
 func (p *Proxy) pass(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
@@ -150,10 +150,10 @@ func (p *Proxy) pass(to, from net.Conn) {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			p.mu.Lock()
-			still := p.still
+			stall := p.stall
 			p.mu.Unlock()
-			if still != nil {
-				<-still
+			if stall != nil {
+				<-stall
 			}
 			if p.limit != nil {
 				if p.limit.WaitN(context.Background(), n) != nil {

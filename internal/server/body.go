@@ -18,15 +18,15 @@ import (
 const (
 	// maxJSON is the largest JSON body in bytes.
 	maxJSON = 1 << 20
-	// jsonTime is how long a JSON body may take to arrive.
-	jsonTime = 30 * time.Second
-	// lingerTime and lingerBytes bound what is taken after a refusal.
-	lingerTime  = 2 * time.Second
-	lingerBytes = 64 << 20
+	// jsonTimeout is how long a JSON body may take to arrive.
+	jsonTimeout = 30 * time.Second
+	// lingerTimeout and lingerBytes limit what is read and discarded after a refusal.
+	lingerTimeout = 2 * time.Second
+	lingerBytes   = 64 << 20
 )
 
-// checkQuery refuses what the parsers of a query would guess about: a
-// parameter that is malformed, without a value, or given twice.
+// checkQuery refuses ambiguous queries: a parameter that is malformed, without a
+// value, or given twice.
 func checkQuery(query string) error {
 	if query == "" {
 		return nil
@@ -48,14 +48,14 @@ func checkQuery(query string) error {
 	return nil
 }
 
-// readJSON replaces r's body by one that has been read whole. The deadline that
-// it sets ends with BodyReadTimeout of the operation.
+// readJSON replaces r's body by one that has been read completely. The deadline that it
+// sets is reset by BodyReadTimeout of the operation.
 func readJSON(w http.ResponseWriter, r *http.Request) error {
 	tooLarge := fail.New(api.TooLarge, "the body is larger than %d bytes", maxJSON)
 	if r.ContentLength > maxJSON {
 		return tooLarge
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(jsonTime))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(jsonTimeout))
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxJSON+1))
 	if err != nil {
 		return truncated(int64(len(data)), r.ContentLength, err)
@@ -67,7 +67,7 @@ func readJSON(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// decodeJSON decodes a body; its errors show nothing of it.
+// decodeJSON decodes a body; its errors contain nothing of it.
 func decodeJSON(data []byte, v any) error {
 	if err := httpcheck.CheckJSON(data); err != nil {
 		return err
@@ -91,20 +91,20 @@ func encodeJSON(w io.Writer, v any) error {
 
 func truncated(n, size int64, err error) *fail.Error {
 	if size < 0 {
-		return fail.New(api.Truncated, "the transfer broke off after %d bytes", n).Because(err)
+		return fail.New(api.Truncated, "the transfer was cut off after %d bytes", n).Because(err)
 	}
 	return fail.New(api.Truncated, "the transfer ended after %d of its %d bytes", n, size).Because(err)
 }
 
-// upload is a request's content. A transfer that breaks off, or ends before its
-// stated length, reads as fail Truncated.
+// upload is a request's content. Read returns fail Truncated for a transfer that is cut
+// off, or ends before its stated length.
 type upload struct {
 	body    io.Reader
 	size    int64 // -1: not stated
 	n       int64
 	ended   bool
 	http1   bool
-	expects bool // sends nothing before it is asked to (RFC 9110, 10.1.1)
+	expects bool // the caller sends nothing before 100 (Continue) (RFC 9110, 10.1.1)
 	control *http.ResponseController
 }
 
@@ -113,7 +113,7 @@ type uploadKey struct{}
 func newUpload(w http.ResponseWriter, r *http.Request) *upload {
 	u := &upload{body: r.Body, size: r.ContentLength, control: http.NewResponseController(w),
 		http1: r.ProtoMajor == 1, expects: r.Header.Get("Expect") != ""}
-	_ = u.control.EnableFullDuplex() // HTTP/2 has no need of it
+	_ = u.control.EnableFullDuplex() // fails for HTTP/2, which does not need it
 	return u
 }
 
@@ -129,14 +129,14 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// linger takes what a caller whose content was refused midway still sends. Over
-// HTTP/1.1 a connection closed on unread content is reset, and the caller would
-// get the reset in place of the answer.
+// linger reads and discards what the caller still sends after a refusal. Over HTTP/1.1
+// a connection that is closed with unread content is reset, and the caller would see
+// the reset instead of the response.
 func (u *upload) linger() {
 	if !u.http1 || u.ended || u.n == 0 && u.expects {
 		return
 	}
 	_ = u.control.Flush()
-	_ = u.control.SetReadDeadline(time.Now().Add(lingerTime))
+	_ = u.control.SetReadDeadline(time.Now().Add(lingerTimeout))
 	_, _ = io.Copy(io.Discard, io.LimitReader(u.body, lingerBytes))
 }

@@ -12,16 +12,16 @@ import (
 // byteRange is the part of a file that is sent.
 type byteRange struct {
 	off, length int64
-	partial     bool // asked for as a range, and answered as one
+	partial     bool // the response is a range (206)
 }
 
 func (b byteRange) contentRange(size int64) string {
 	return fmt.Sprintf("bytes %d-%d/%d", b.off, b.off+b.length-1, size)
 }
 
-// parseRange reads a Range header for content of size bytes (RFC 9110, section
-// 14.1.2). A unit other than bytes, or several ranges, are answered with the
-// whole, as that section allows; what is malformed is fail InvalidArgument.
+// parseRange parses a Range header for content of size bytes (RFC 9110, section
+// 14.1.2). For a unit other than bytes, or several ranges, it returns the whole
+// content, as that section allows; a malformed header is fail InvalidArgument.
 func parseRange(header string, size int64) (byteRange, error) {
 	whole := byteRange{length: size}
 	unit, spec, _ := strings.Cut(header, "=")
@@ -29,7 +29,7 @@ func parseRange(header string, size int64) (byteRange, error) {
 		return whole, nil
 	}
 	malformed := fail.New(api.InvalidArgument, "header Range: is not of the form bytes=FIRST-LAST, bytes=FIRST- or bytes=-COUNT")
-	beyond := fail.New(api.RangeNotSatisfiable, "the range lies outside the %d bytes of the file", size)
+	beyond := fail.New(api.RangeNotSatisfiable, "the range is outside the %d bytes of the file", size)
 	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
 	if !ok {
 		return whole, malformed
@@ -43,7 +43,7 @@ func parseRange(header string, size int64) (byteRange, error) {
 			return whole, beyond
 		}
 		if size == 0 {
-			return whole, nil // satisfiable, but Content-Range cannot say it
+			return whole, nil // satisfiable, but Content-Range cannot express it
 		}
 		count = min(count, size)
 		return byteRange{size - count, count, true}, nil
@@ -66,7 +66,7 @@ func parseRange(header string, size int64) (byteRange, error) {
 	return byteRange{from, to - from + 1, true}, nil
 }
 
-// position reads digits alone; a number over the largest int64 is that one.
+// position parses digits only; a number above the largest int64 becomes that.
 func position(s string) (int64, error) {
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {

@@ -9,7 +9,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// What the caller may not do is refused as that, whatever the input is like.
+// An operation that the caller's role does not allow is refused as that, whatever the input.
 func TestRoleIsCheckedBeforeTheInput(t *testing.T) {
 	w := newWorld(t, false)
 	w.service.role = fail.New(api.Forbidden, "the role is not enough")

@@ -13,7 +13,7 @@ import (
 	"keyroll/internal/access"
 )
 
-// notedDeadlines notes the deadlines that a handler sets on its connection.
+// notedDeadlines records the deadlines that a handler sets on its connection.
 type notedDeadlines struct {
 	*httptest.ResponseRecorder
 	read []time.Time
@@ -21,7 +21,7 @@ type notedDeadlines struct {
 
 func (n *notedDeadlines) SetReadDeadline(t time.Time) error { n.read = append(n.read, t); return nil }
 
-// deadlineService is a service of one operation that looks at deadlines.
+// deadlineService is a service with one operation that checks deadlines.
 type deadlineService struct {
 	Service
 	during func()
@@ -42,8 +42,8 @@ func (anyone) Authenticate(context.Context, string) (access.Principal, error) {
 	return access.Principal{}, nil
 }
 
-// A read deadline that stands after the body has come cancels the operation
-// once it passes.
+// A read deadline that is still set after the body has arrived would cancel the operation
+// when it passes.
 func TestTheDeadlineOfABodyEndsWithIt(t *testing.T) {
 	w := &notedDeadlines{ResponseRecorder: httptest.NewRecorder()}
 	reached := false

@@ -108,8 +108,8 @@ func TestServiceSeesThePrincipalAndMayRefuse(t *testing.T) {
 	}
 }
 
-// What is refused before the service is named by place and reason, and never
-// shown.
+// Errors for input that is refused before the service name location and reason, and never
+// show the value.
 func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 	w := newWorld(t, true)
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
@@ -134,7 +134,7 @@ func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 			"body.primary: expected required property version to be present; body.secondary.x: unexpected property"},
 		{"PUT", "/v1/mailboxes/a/state", `{"state":"` + s + `"}`, `body.state: expected value to be one of "active, inactive, disconnected, disabled"`},
 		{"POST", "/v1/policies/p/refresh", `{"allGenerations":"` + s + `"}`, "body.allGenerations: expected boolean"},
-		{"POST", "/v1/rolls/1/pause", `{"x":"` + s + `"}`, "the operation takes no body"},
+		{"POST", "/v1/rolls/1/pause", `{"x":"` + s + `"}`, "the operation has no request body"},
 		{"GET", "/v1/policies?after=" + s, "", "query.after: unknown query parameter"},
 		{"GET", "/v1/mailboxes?limit=" + s, "", "query.limit: invalid integer"},
 		{"GET", "/v1/mailboxes?limit=1001", "", "query.limit: expected number <= 1000"},

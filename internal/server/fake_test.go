@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// fakeService stands in for the service: it notes each call, and answers with
-// what its function says.
+// fakeService replaces the service: it records each call, and returns the result of its
+// function.
 type fakeService struct {
 	role   error // what the check of the caller's role says
 	answer func(ctx context.Context, name string, in any) (any, error)
@@ -218,8 +218,8 @@ func (f *fakeService) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (a
 	return fake[api.List[api.KeyUsage]](ctx, f, "ListKeyUsage", in)
 }
 
-// fakeAuth takes the token "good" for an administrator, "weak" for a principal
-// without roles and "broken" to fail by itself.
+// fakeAuth accepts the token "good" for an administrator and "weak" for a principal
+// without roles; "broken" causes an internal failure.
 type fakeAuth struct{ principal access.Principal }
 
 func (fakeAuth) CheckTenant(_ context.Context, _ access.Principal, tenant string) error {

@@ -137,7 +137,7 @@ func TestServerDrainsWhatRuns(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := l.client.ListPolicies(background, api.None{})
-	if p := problem(t, err); p.Code != api.Unavailable || !strings.Contains(p.Detail, l.url+" was not reached") || !strings.Contains(p.Hint, "keyroll serve") {
+	if p := problem(t, err); p.Code != api.Unavailable || !strings.Contains(p.Detail, l.url+" cannot be reached") || !strings.Contains(p.Hint, "keyroll serve") {
 		t.Errorf("%+v", p)
 	}
 }

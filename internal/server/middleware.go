@@ -20,7 +20,7 @@ import (
 	"keyroll/internal/httpcheck"
 )
 
-// request is what the layers tell each other about one request.
+// request is what the layers of handlers share about one request.
 type request struct {
 	id        string
 	route     string // pattern of the route, empty without one
@@ -38,8 +38,7 @@ func requestOf(ctx context.Context) *request {
 	return req
 }
 
-// identify gives each request an id of its own, for the log, the audit log and
-// the caller.
+// identify assigns an id to each request, for the log, the audit log and the caller.
 func identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req := &request{id: uuid.NewString()}
@@ -50,7 +49,7 @@ func identify(next http.Handler) http.Handler {
 	})
 }
 
-// response notes what was answered.
+// response records the status and the size of the response.
 type response struct {
 	http.ResponseWriter
 	status int
@@ -73,10 +72,10 @@ func (w *response) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap serves http.ResponseController.
+// Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// log writes one line a request, with nothing in it that could name a person,
+// log writes one line per request, which contains nothing that could identify a person,
 // a container or content.
 func (h *handler) log(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +97,7 @@ func (h *handler) log(next http.Handler) http.Handler {
 	})
 }
 
-// method returns the request's method, unless the caller made one up.
+// method returns the request's method if it is a known one, else "other".
 func method(r *http.Request) string {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -107,9 +106,9 @@ func method(r *http.Request) string {
 	return "other"
 }
 
-// recover answers a panic with an internal problem; once a part of the answer
-// has left, it cuts the connection. The log gets where it happened and the
-// type of the panic's value, never a value.
+// recover answers a panic with an internal problem, or cuts the connection if a part of
+// the response has been sent. It logs the stack and the type of the panic's value,
+// never a value.
 func (h *handler) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -131,8 +130,8 @@ func (h *handler) recover(next http.Handler) http.Handler {
 	})
 }
 
-// stack names the functions and lines under the panic. debug.Stack would print
-// words of their arguments as well, and an argument may be a key.
+// stack returns the functions and lines of the panic. debug.Stack would also print
+// words of the arguments, and an argument may be a key.
 func stack() []string {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// binding is the huma side of a handler while its operations are bound.
+// binding is the state of huma while the operations of a handler are bound.
 type binding struct {
 	h       *handler
 	api     huma.API
@@ -21,13 +21,13 @@ const bearer = "bearer" // name of the security scheme
 
 func newBinding(h *handler) *binding {
 	format := huma.Format{Marshal: encodeJSON, Unmarshal: decodeJSON}
-	// Not huma.DefaultConfig: its hooks put $schema, with the request's host,
-	// into each answer, and it serves pages that load scripts from elsewhere.
+	// huma.DefaultConfig is not used: its hooks put $schema, with the request's host,
+	// into each response, and it serves pages that load scripts from other hosts.
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{Title: "keyroll service API", Version: "1",
-				Description: "Customer keys for a multi-tenant service. A failure is a problem document (RFC 9457) with a code and, where one helps, a hint."},
+				Description: "Customer keys for a multi-tenant service. A failure is a problem document (RFC 9457) with a code and, where possible, a hint."},
 			Components: &huma.Components{
 				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{bearer: {Type: "http", Scheme: "bearer"}},
@@ -46,16 +46,16 @@ func newBinding(h *handler) *binding {
 
 func (b *binding) schema(t reflect.Type) *huma.Schema { return b.schemas.Schema(t, true, "") }
 
-// operation describes m as huma takes it; parameters and JSON bodies follow
-// from the input's type.
+// operation describes m for huma; parameters and JSON bodies follow from the input's
+// type.
 func (b *binding) operation(m api.Meta) huma.Operation {
 	b.h.operations[m.Method+" "+m.Path] = m
 	op := huma.Operation{
 		OperationID: m.Name, Method: m.Method, Path: m.Path, Summary: m.Summary,
 		Extensions:      map[string]any{"x-role": m.Role},
-		Middlewares:     huma.Middlewares{b.h.takeBody(m.Sends)},
-		MaxBodyBytes:    maxJSON + 1, // readJSON has checked; at this number huma refuses
-		BodyReadTimeout: -1,          // none from here on: one that stood would end the operation, not only the body
+		Middlewares:     huma.Middlewares{b.h.prepareBody(m.Sends)},
+		MaxBodyBytes:    maxJSON + 1, // readJSON has checked the size; huma refuses at this number
+		BodyReadTimeout: -1,          // no timeout from here on: it would end the operation, not only the body
 	}
 	problems := &huma.Response{Description: "The operation was refused or failed",
 		Content: map[string]*huma.MediaType{problemType: {Schema: b.schema(reflect.TypeFor[api.Problem]())}}}
@@ -68,18 +68,18 @@ func (b *binding) operation(m api.Meta) huma.Operation {
 	case api.Bytes:
 		op.Responses["200"].Content = map[string]*huma.MediaType{string(m.Returns): {Schema: content}}
 	case api.Lines:
-		op.Responses["200"].Description = "JSON objects, one a line"
+		op.Responses["200"].Description = "JSON objects, one per line"
 		op.Responses["200"].Content = map[string]*huma.MediaType{string(m.Returns): {Schema: b.schema(m.Out)}}
 	}
 	if m.Name == api.GetFile.Name {
 		op.Parameters = []*huma.Param{{Name: "Range", In: "header", Description: "one range of bytes", Example: "bytes=0-1023",
 			Schema: &huma.Schema{Type: huma.TypeString}}}
-		op.Responses["206"] = &huma.Response{Description: "The range asked for", Content: op.Responses["200"].Content}
+		op.Responses["206"] = &huma.Response{Description: "The requested range", Content: op.Responses["200"].Content}
 	}
 	return op
 }
 
-// document completes the OpenAPI document with what types do not say.
+// document completes the OpenAPI document with what the types do not express.
 func (b *binding) document() *huma.OpenAPI {
 	code := b.schemas.Map()["Problem"].Properties["code"]
 	for _, row := range fail.Table {

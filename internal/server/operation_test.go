@@ -18,8 +18,8 @@ import (
 	"keyroll/internal/audit"
 )
 
-// fill sets each member to a value of its own, so that one that is lost or
-// crossed on the way shows.
+// fill sets each member to a different value, so that lost or swapped members are
+// detected.
 func fill(v reflect.Value, n *int64) {
 	*n++
 	switch {
@@ -60,8 +60,8 @@ func filled(t reflect.Type) reflect.Value {
 	return v
 }
 
-// Each operation of the table reaches the method of its name, with its input
-// whole, and its output arrives whole at the client's method of its name.
+// Each operation of the table calls the method of its name with its complete input, and
+// the client's method of its name returns the complete output.
 func TestEveryOperationIsServedUnderItsName(t *testing.T) {
 	const sent, written = "content of the request", "content of the answer"
 	w := newWorld(t, true)
@@ -136,7 +136,7 @@ func TestNothingElseIsServed(t *testing.T) {
 		t.Errorf("%s was reached", name)
 		return nil, nil
 	}
-	// A policy may be named sites, as far as the routes are concerned.
+	// The routes allow a policy that is named sites.
 	table := map[string]bool{"GET /v1/policies/sites": true, "PATCH /v1/policies/sites": true}
 	paths := map[string]bool{"/v1/": true, "/v1": true, "/": true, "/docs": true, "/schemas/Problem.json": true, "/openapi.yaml": true,
 		"/openapi-3.0.json": true, "/v1/mailboxes/": true, "/v1//policies": true, "/v1/x/../policies": true, "/v2/policies": true, "/v1/policies/p/refresh/": true}

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// problem is an api.Problem as huma takes it.
+// problem is an api.Problem that implements huma.StatusError.
 type problem api.Problem
 
 func (p *problem) Error() string             { return p.Detail }
@@ -25,7 +25,7 @@ func (p *problem) ContentType(string) string { return problemType }
 
 const problemType = "application/problem+json"
 
-// problemOf returns what of err the caller of the request in ctx may see.
+// problemOf returns the part of err that the caller of the request in ctx may see.
 func problemOf(ctx context.Context, err error) *problem {
 	code, detail, hint := fail.Public(err)
 	status := fail.Lookup(code).Status
@@ -33,9 +33,8 @@ func problemOf(ctx context.Context, err error) *problem {
 		Detail: detail, Code: code, Hint: hint, Request: requestOf(ctx).id}
 }
 
-// failed logs the cause of a failure that is keyroll's own, and returns the
-// problem that the caller sees.
-func (h *handler) failed(ctx context.Context, err error) *problem {
+// reportFailure logs the cause of a server error, and returns the problem for the caller.
+func (h *handler) reportFailure(ctx context.Context, err error) *problem {
 	p := problemOf(ctx, err)
 	level := slog.LevelError
 	if fail.Abandoned(ctx, err) {
@@ -49,8 +48,8 @@ func (h *handler) failed(ctx context.Context, err error) *problem {
 	return p
 }
 
-// cause is the text of err for the log. A detail made for the caller may name
-// a container; what is behind it does not.
+// cause returns the text of err for the log. The detail for the caller may name a
+// container; the wrapped error does not.
 func cause(err error) string {
 	var e *fail.Error
 	if !errors.As(err, &e) {
@@ -65,32 +64,32 @@ func cause(err error) string {
 	return ""
 }
 
-// refuse answers a request with the problem that err is.
+// refuse answers a request with the problem of err.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	writeProblem(w, h.failed(r.Context(), err))
+	writeProblem(w, h.reportFailure(r.Context(), err))
 }
 
-// retryAfter is when to ask again what is away, in seconds.
-const retryAfter = "5"
+// unavailableRetryAfter is Retry-After for something that is unavailable, in seconds.
+const unavailableRetryAfter = "5"
 
-// turnRetryAfter is when to ask again for a turn, in seconds.
-const turnRetryAfter = "1"
+// busyRetryAfter is Retry-After for a server that is too busy, in seconds.
+const busyRetryAfter = "1"
 
 func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Header().Del("Content-Length")
 	w.Header().Set("Content-Type", problemType)
 	switch p.Status {
 	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", unavailableRetryAfter)
 	case http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", turnRetryAfter)
+		w.Header().Set("Retry-After", busyRetryAfter)
 	}
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may be gone
+	_ = json.NewEncoder(w).Encode((*api.Problem)(p)) // the caller may have disconnected
 }
 
-// huma's own answers to bad input would show the offending value, which may be
-// a secret: they are made here instead, from location and reason alone.
+// huma's own responses to bad input would show the offending value, which may be a
+// secret, so they are made here from location and reason only.
 func init() {
 	huma.DefaultArrayNullable = false // lists are never null, see route.go
 	huma.ValidateStrictCasing = true
@@ -102,8 +101,9 @@ func init() {
 	}
 }
 
-// badRequest is what huma refuses before an operation runs. Its text is fixed
-// in huma's source; only the location in an error may hold a word of the caller.
+// badRequest returns the problem for input that huma refuses before an operation runs.
+// The texts are fixed in huma's source; only the location may contain input of the
+// caller.
 func badRequest(ctx context.Context, status int, text string, errs []error) *problem {
 	if status == http.StatusUnsupportedMediaType {
 		return problemOf(ctx, fail.New(api.UnsupportedMediaType, "the body is not of type application/json"))
@@ -129,8 +129,8 @@ func badRequest(ctx context.Context, status int, text string, errs []error) *pro
 	return problemOf(ctx, fail.New(api.InvalidArgument, "%s", text))
 }
 
-// location returns the place of a member or parameter for a message: bounded,
-// and quoted if it holds anything that is not printable.
+// location formats the location of a member or parameter for a message: shortened, and
+// quoted if it has characters that are not printable.
 func location(s string) string {
 	const longest = 80
 	if len(s) > longest {

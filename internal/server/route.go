@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/httpcheck"
 )
 
-// bind binds each operation to its method, one a line, and returns the document
-// that describes them.
+// bind binds each operation to its method, one per line, and returns the OpenAPI
+// document.
 func (h *handler) bind() *huma.OpenAPI {
 	b, s := newBinding(h), h.Service
 
@@ -93,8 +93,8 @@ func (h *handler) bind() *huma.OpenAPI {
 	return b.document()
 }
 
-// routes is the mux as huma takes it; each route passes the checks that all
-// operations share.
+// routes is the mux for huma. It adds the checks that all operations share to each
+// route.
 type routes struct {
 	http.Handler
 	h *handler
@@ -103,7 +103,7 @@ type routes struct {
 func (t routes) HandleFunc(pattern string, next func(http.ResponseWriter, *http.Request)) {
 	t.h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodHead {
-			t.h.notFound(w, r) // the mux takes HEAD for GET; none is in the table
+			t.h.notFound(w, r) // the mux would route HEAD as GET; the table has no HEAD
 			return
 		}
 		requestOf(r.Context()).route = pattern
@@ -124,8 +124,8 @@ func (t routes) HandleFunc(pattern string, next func(http.ResponseWriter, *http.
 	})
 }
 
-// takeBody prepares the body of a request as its operation takes it.
-func (h *handler) takeBody(sends api.Body) func(huma.Context, func(huma.Context)) {
+// prepareBody returns a middleware that prepares the body of a request for its operation.
+func (h *handler) prepareBody(sends api.Body) func(huma.Context, func(huma.Context)) {
 	return func(c huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(c)
 		switch sends {
@@ -141,7 +141,7 @@ func (h *handler) takeBody(sends api.Body) func(huma.Context, func(huma.Context)
 			return
 		default:
 			if r.ContentLength != 0 {
-				h.refuse(w, r, fail.New(api.InvalidArgument, "the operation takes no body"))
+				h.refuse(w, r, fail.New(api.InvalidArgument, "the operation has no request body"))
 				return
 			}
 		}
@@ -155,14 +155,14 @@ func call[In, Out any](b *binding, op api.Operation[In, Out], f func(context.Con
 	huma.Register(b.api, b.operation(op.Meta), func(ctx context.Context, in *In) (*result, error) {
 		out, err := f(ctx, *in)
 		if err != nil {
-			return nil, b.h.failed(ctx, err)
+			return nil, b.h.reportFailure(ctx, err)
 		}
 		fillLists(&out)
 		return &result{out}, nil
 	})
 }
 
-// receive gives f the content of the request.
+// receive adapts f, which reads the content of the request.
 func receive[In, Out any](f func(context.Context, In, int64, io.Reader) (Out, error)) func(context.Context, In) (Out, error) {
 	return func(ctx context.Context, in In) (Out, error) {
 		u := ctx.Value(uploadKey{}).(*upload)
@@ -170,7 +170,7 @@ func receive[In, Out any](f func(context.Context, In, int64, io.Reader) (Out, er
 	}
 }
 
-// stream serves an operation that writes its own answer.
+// stream serves an operation that writes its own response.
 func stream[In, Out any](b *binding, op api.Operation[In, Out], f func(http.ResponseWriter, *http.Request, In)) {
 	type result struct{ Body func(huma.Context) }
 	huma.Register(b.api, b.operation(op.Meta), func(_ context.Context, in *In) (*result, error) {
@@ -188,8 +188,8 @@ func send[In any](h *handler, f func(context.Context, In, io.Writer) error) func
 	}
 }
 
-// fillLists makes the lists of a result empty where they are nil: on the wire a
-// list is never null.
+// fillLists replaces nil lists of a result by empty ones, because a list is never null
+// in JSON.
 func fillLists(out any) {
 	v := reflect.ValueOf(out).Elem()
 	for i := range v.NumField() {

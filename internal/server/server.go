@@ -1,12 +1,12 @@
-// Package server is the service over HTTP: the operations of package api under
+// Package server offers the service over HTTP: the operations of package api under
 // /v1, their OpenAPI document, and the two health endpoints.
 //
 // Each operation is bound to one method of Service in route.go; paths, inputs
 // and outputs come from the table in package api. Every failure under /v1 is a
-// problem document (RFC 9457) made in problem.go. The package decides nothing
-// about content: it never opens a key and never checks a role. It never writes
-// a name, a query value or a token into the log, and never echoes a value that
-// it refuses. Start reading at New.
+// problem document (RFC 9457) made in problem.go. The package makes no decisions: it
+// never unwraps a key and never checks a role itself. It never writes a name, a query
+// value or a token to the log, and never returns a value that it refuses. Start
+// reading at New.
 package server
 
 import (
@@ -30,11 +30,11 @@ type Config struct {
 	Service Service
 	Auth    Authenticator
 	Log     *slog.Logger
-	// Ready is whether operations are taken: false while the process starts
+	// Ready reports whether operations are accepted: false while the process starts
 	// and while it drains. It is called for each request.
 	Ready func() bool
-	// Health is whether what all operations need answers; /readyz alone asks
-	// it, once at a time. Nil: there is nothing to ask.
+	// Health checks what all operations depend on. Only /readyz calls it, one call at a
+	// time. Nil means no check.
 	Health func(ctx context.Context) error
 }
 
@@ -42,9 +42,9 @@ type handler struct {
 	Config
 	mux     *http.ServeMux
 	openAPI []byte
-	// operations are those of the table by the pattern of their route.
+	// operations has the table's operations by the pattern of their route.
 	operations map[string]api.Meta
-	asking     singleflight.Group
+	health     singleflight.Group
 }
 
 // New returns the handler of the service API and of /openapi.json, /healthz
@@ -56,15 +56,15 @@ func New(c Config) http.Handler {
 	if h.openAPI, err = json.MarshalIndent(doc, "", "  "); err != nil {
 		panic("server: the OpenAPI document does not encode: " + err.Error()) // the table is fixed
 	}
-	h.mux.HandleFunc("GET /openapi.json", h.describe)
+	h.mux.HandleFunc("GET /openapi.json", h.serveOpenAPI)
 	h.mux.HandleFunc("GET /healthz", healthy)
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.HandleFunc("/", h.notFound)
 	return identify(h.log(h.recover(http.HandlerFunc(h.enter))))
 }
 
-// enter lets a request reach its route: operations only with a token, and only
-// while the process is ready.
+// enter passes a request to its route: operations only with a token, and only while the
+// process is ready.
 func (h *handler) enter(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("X-Frame-Options", "DENY")
@@ -89,15 +89,14 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// notFound answers for a path without the request's method: 405 where it has
-// others, which the mux knows, else 404.
+// notFound answers 405 if the path has operations with other methods, else 404.
 func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
 	if allowed := h.allowed(r); allowed != nil {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		h.refuse(w, r, fail.New(api.MethodNotAllowed, "the path has no operation %.20s", method(r)).WithHint("it has %s", strings.Join(allowed, ", ")))
 		return
 	}
-	h.refuse(w, r, fail.New(api.NotFound, "there is no such operation").
+	h.refuse(w, r, fail.New(api.NotFound, "no such operation").
 		WithHint("/openapi.json lists all operations with their methods and paths"))
 }
 
@@ -116,36 +115,38 @@ func (h *handler) allowed(r *http.Request) (methods []string) {
 	return methods
 }
 
-func (h *handler) describe(w http.ResponseWriter, r *http.Request) {
+func (h *handler) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = bytes.NewReader(h.openAPI).WriteTo(w)
 }
 
-// healthy answers that the process lives.
+// healthy answers that the process is running.
 func healthy(w http.ResponseWriter, r *http.Request) { state(w, http.StatusOK, "ok\n") }
 
-// ready answers 200 while operations are taken and can be done, otherwise 503.
+// ready answers 200 while operations are accepted and the database is available, else
+// 503.
 func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !h.Ready():
 		state(w, http.StatusServiceUnavailable, "starting or stopping\n")
-	case !h.standing(r.Context()):
-		state(w, http.StatusServiceUnavailable, "the database does not answer\n")
+	case !h.checkHealth(r.Context()):
+		state(w, http.StatusServiceUnavailable, "the database does not respond\n")
 	default:
 		state(w, http.StatusOK, "ready\n")
 	}
 }
 
-// standingTime bounds how long /readyz waits for an answer.
-const standingTime = 2 * time.Second
+// healthTimeout bounds how long /readyz waits for Health.
+const healthTimeout = 2 * time.Second
 
-// standing asks once for all who ask at a time: anybody may, without a token.
-func (h *handler) standing(ctx context.Context) bool {
+// checkHealth reports the result of Health. Concurrent requests share one call, because
+// /readyz needs no token.
+func (h *handler) checkHealth(ctx context.Context) bool {
 	if h.Health == nil {
 		return true
 	}
-	_, err, _ := h.asking.Do("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), standingTime)
+	_, err, _ := h.health.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
 		defer cancel()
 		return nil, h.Health(ctx)
 	})
@@ -155,7 +156,7 @@ func (h *handler) standing(ctx context.Context) bool {
 func state(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", unavailableRetryAfter)
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text))

@@ -16,11 +16,11 @@ type Authenticator interface {
 	CheckTenant(ctx context.Context, p access.Principal, tenant string) error
 }
 
-// Service is what stands behind the operations of api.Operations. The context
-// of a call carries the principal (access.PrincipalOf) and the origin
-// (audit.OriginOf) with the operation's name and the request's id.
+// Service implements the operations of api.Operations. The context of a call carries
+// the principal (access.PrincipalOf) and the origin (audit.OriginOf) with the request's
+// id.
 type Service interface {
-	// CheckRole refuses an operation that the caller's role does not have.
+	// CheckRole refuses an operation that the caller's role does not allow.
 	CheckRole(context.Context, api.Meta) error
 
 	CreateMailbox(context.Context, api.CreateMailboxInput) (api.Mailbox, error)
@@ -86,21 +86,21 @@ type Service interface {
 	RestoreSites(context.Context, api.RestoreSitesInput) (api.Policy, error)
 
 	// ImportMail, PutFile and PutWorkloadItem read the content from r. size is its length in
-	// bytes, -1 when the sender did not state one. A transfer that ends early
-	// shows as an error of r, fail Truncated.
+	// bytes, -1 if the sender did not state one. For a transfer that ends early, r
+	// returns fail Truncated.
 	ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error)
 	PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error)
 	PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error)
 	// ExportMail, ReadMessage, GetFile and GetWorkloadItem write content to w. They fail before
-	// the first byte where they can: only then the caller sees the reason.
+	// the first byte where possible, because only then the caller always sees the reason.
 	ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error
 	ReadMessage(ctx context.Context, in api.MessageInput, w io.Writer) error
 	GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error
-	// GetFile asks part once, before the first byte, which n bytes from off on
-	// of the file that it has opened it is to write.
+	// GetFile calls part once, before the first byte, with the opened file. It returns
+	// which n bytes from off on to write.
 	GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error
-	// Verify calls progress from one goroutine at a time, and no more once it
-	// has returned; so does CollectBlobs.
+	// Verify and CollectBlobs call progress from one goroutine at a time, and not after
+	// they have returned.
 	Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error)
 	CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error)
 }

@@ -16,8 +16,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// download is an answer of content. Nothing leaves before its first byte, so
-// that a failure up to there can still be answered with a problem.
+// download is a response with content. Nothing is sent before its first byte, so that
+// an earlier failure can still be answered with a problem.
 type download struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -26,9 +26,9 @@ type download struct {
 	size    int64 // -1: not known
 	n       int64
 	began   bool
-	last    []byte      // the last byte of a known size leaves only after success
-	refusal http.Header // goes with a problem
-	trailer bool        // the caller reads how the content ended from a trailer
+	last    []byte      // the last byte of content of known size, sent only after success
+	refusal http.Header // headers that are added to a problem
+	trailer bool        // the caller accepts a trailer that says how the content ended
 }
 
 func newDownload(w http.ResponseWriter, kind string) *download {
@@ -68,9 +68,9 @@ func (d *download) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// send answers with what write writes. Once a byte has left, a failure cuts the
-// connection: the caller sees a transfer that ended early, never a whole one. One
-// who asked for it reads instead from a trailer how content of unknown size ended.
+// send answers with what write writes. After the first byte a failure cuts the
+// connection, so that the caller sees an incomplete transfer, never a complete one. A
+// caller that accepts a trailer gets the failure of content of unknown size there.
 func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) error) {
 	d.trailer = r.Header.Get(api.TrailerHeader) == api.ProblemTrailer
 	err := write(d)
@@ -78,7 +78,7 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 		err = fail.New(api.Internal, "content has %d of its stated %d bytes", d.n, d.size)
 	}
 	if err != nil {
-		p := h.failed(r.Context(), err)
+		p := h.reportFailure(r.Context(), err)
 		if !d.began {
 			for _, name := range []string{"Accept-Ranges", "Content-Range"} {
 				d.w.Header().Del(name)
@@ -91,7 +91,7 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 			d.end((*api.Problem)(p))
 			return
 		}
-		_ = d.control.Flush() // so that the answer is seen to have begun
+		_ = d.control.Flush() // so that the caller sees that the response has begun
 		panic(http.ErrAbortHandler)
 	}
 	d.begin()
@@ -102,10 +102,10 @@ func (h *handler) send(r *http.Request, d *download, write func(w io.Writer) err
 	_ = d.control.Flush()
 }
 
-// end says in the trailer how the content ended: null, or with a problem.
+// end writes the trailer that says how the content ended: null, or a problem.
 func (d *download) end(p *api.Problem) {
 	text, _ := json.Marshal(p) // strings and numbers
-	var ascii strings.Builder  // as fields of HTTP are (RFC 9110, section 5.5)
+	var ascii strings.Builder  // HTTP fields are ASCII (RFC 9110, section 5.5)
 	for _, r := range string(text) {
 		if r < utf8.RuneSelf {
 			ascii.WriteRune(r)
@@ -118,15 +118,15 @@ func (d *download) end(p *api.Problem) {
 	d.w.Header().Set(api.ProblemTrailer, ascii.String())
 }
 
-// sendFile answers with a file, whole or the one range that r asks for.
+// sendFile answers with a file, or with the one range that r requests.
 func (h *handler) sendFile(w http.ResponseWriter, r *http.Request, in api.FileInput) {
-	asked := r.Header.Get("Range")
+	header := r.Header.Get("Range")
 	if r.Header.Get("If-Range") != "" {
-		asked = "" // files have no validator that could match (RFC 9110, 13.1.5)
+		header = "" // files have no validator that could match (RFC 9110, 13.1.5)
 	}
 	d := newDownload(w, string(api.Bytes))
 	choose := func(file api.File) (off, n int64, err error) {
-		part, err := parseRange(asked, file.Bytes)
+		part, err := parseRange(header, file.Bytes)
 		if err != nil {
 			if fail.Is(err, api.RangeNotSatisfiable) {
 				d.refusal.Set("Content-Range", "bytes */"+strconv.FormatInt(file.Bytes, 10))
@@ -163,8 +163,8 @@ func (h *handler) sendCollection(w http.ResponseWriter, r *http.Request, in api.
 	})
 }
 
-// sendEvents answers with what run tells, one event a line; the last is the
-// report or, once the first event has left, the problem.
+// sendEvents answers with the progress of run, one event per line. The last event is the
+// report or, if the first event has been sent, the problem.
 func sendEvents[Progress, Report, Event any](h *handler, w http.ResponseWriter, r *http.Request,
 	run func(progress func(Progress)) (Report, error), of func(*Progress, *Report, *api.Problem) Event) {
 	d := newDownload(w, string(api.Lines))
@@ -174,10 +174,10 @@ func sendEvents[Progress, Report, Event any](h *handler, w http.ResponseWriter, 
 	}
 	h.send(r, d, func(io.Writer) error {
 		report, err := run(func(p Progress) {
-			_ = event(&p, nil, nil) // a caller that left ends the context
+			_ = event(&p, nil, nil) // the context ends when the caller disconnects
 		})
 		if err != nil && d.began {
-			return event(nil, nil, (*api.Problem)(h.failed(r.Context(), err)))
+			return event(nil, nil, (*api.Problem)(h.reportFailure(r.Context(), err)))
 		}
 		if err != nil {
 			return err

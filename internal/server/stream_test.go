@@ -172,7 +172,7 @@ func TestLargeContentArrivesWholeBothWays(t *testing.T) {
 	})
 }
 
-// A failure after content has begun to leave never looks like its end.
+// A failure after the first byte of content never looks like the end of the content.
 func TestBrokenDownloadIsSeenAsSuch(t *testing.T) {
 	cause := fail.New(api.Damaged, "blob does not open").Because(errors.New("the-cause"))
 	both(t, func(t *testing.T, w *world) {
@@ -213,7 +213,7 @@ func TestBrokenDownloadIsSeenAsSuch(t *testing.T) {
 				if c.err == nil {
 					return
 				}
-				// Of content whose size is not known a trailer says how it ended.
+				// For content of unknown size a trailer says how it ended.
 				got, err = read(w.client.ExportMail(background, api.MailboxInput{Mailbox: "m"}))
 				if p := problem(t, err); p.Code != api.Damaged || len(got) != c.content {
 					t.Errorf("export: %d bytes, %+v", len(got), p)
@@ -305,8 +305,8 @@ type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
-// An upload that is refused at once is not sent, and one that is refused midway
-// still gets its reason.
+// An upload that is refused at once is not sent, and the caller of one that is refused
+// midway still gets the reason.
 func TestRefusedUploadGetsItsReason(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		const size = 64 << 20
@@ -372,9 +372,9 @@ func TestVerifyTellsProgressThenReportsOrFails(t *testing.T) {
 	})
 }
 
-// A failure after the first byte of content whose size is not known is named to
-// the client; any other caller, and one behind a proxy that drops trailers, sees a
-// transfer that ended early.
+// A failure after the first byte of content of unknown size is reported to the client;
+// any other caller, and one behind a proxy that drops trailers, sees an incomplete
+// transfer.
 func TestAFailureAfterTheFirstByteIsNamed(t *testing.T) {
 	for _, tls2 := range []bool{false, true} {
 		w := newWorld(t, tls2)

@@ -91,7 +91,7 @@ func both(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Run("http2", func(t *testing.T) { test(t, newWorld(t, true)) })
 }
 
-// raw sends a request as it stands and returns the answer with its body.
+// raw sends a request unchanged and returns the response with its body.
 func (w *world) raw(method, path, body string, header ...string) (*http.Response, string) {
 	w.t.Helper()
 	r, err := http.NewRequest(method, w.http.URL+path, strings.NewReader(body))

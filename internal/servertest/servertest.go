@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Start runs the program that command names, which listens on addr, 127.0.0.1
-// and a port that is free, and returns that when it takes connections. It is
+// Start runs the program of command, which has to listen on addr, a free port of
+// 127.0.0.1, and returns addr when the program accepts connections. The program is
 // killed when the test ends.
 func Start(t testing.TB, command func(addr string) *exec.Cmd) (addr string) {
 	t.Helper()
-	const attempts = 5 // somebody else may take the port meanwhile
+	const attempts = 5 // another process may take the port meanwhile
 	var err error
 	for range attempts {
 		if addr, err = start(t, command); err == nil {
@@ -27,7 +27,7 @@ func Start(t testing.TB, command func(addr string) *exec.Cmd) (addr string) {
 	return ""
 }
 
-// Setenv gives variables, NAME=value, to this process until t ends.
+// Setenv sets environment variables, each NAME=value, until t ends.
 func Setenv(t testing.TB, env []string) {
 	t.Helper()
 	for _, v := range env {
@@ -46,8 +46,8 @@ func start(t testing.TB, command func(addr string) *exec.Cmd) (addr string, err 
 		return "", err
 	}
 	p := command(addr)
-	var said bytes.Buffer
-	p.Stdout, p.Stderr = &said, &said
+	var output bytes.Buffer
+	p.Stdout, p.Stderr = &output, &output
 	if err := p.Start(); err != nil {
 		return "", err
 	}
@@ -63,7 +63,7 @@ func start(t testing.TB, command func(addr string) *exec.Cmd) (addr string, err 
 		}
 		select {
 		case <-ended:
-			return "", fmt.Errorf("%s ended: %s", p.Path, &said)
+			return "", fmt.Errorf("%s ended: %s", p.Path, &output)
 		case <-time.After(time.Millisecond):
 		}
 	}

@@ -9,14 +9,13 @@ import (
 	"keyroll/internal/store"
 )
 
-// AbandonContainer takes away a container whose key page is lost. What it is
-// taken away for is what it still holds: its name, and the key versions that its
-// page stands under.
+// AbandonContainer deletes a container whose key page is damaged beyond repair. This
+// frees its name and the key versions that wrap its page.
 func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (out api.Abandoned, err error) {
 	return do(ctx, s, api.AbandonContainer.Meta, in.Body.Container, func(ctx context.Context, c *call) (api.Abandoned, error) {
 		kind := container.Kind(in.Body.Kind)
 		if kind != container.Mailbox && kind != container.Site && kind != container.Workload {
-			return out, fail.New(api.InvalidArgument, "kind %q is none of mailbox, site, workload", in.Body.Kind)
+			return out, fail.New(api.InvalidArgument, "kind %q must be one of mailbox, site, workload", in.Body.Kind)
 		}
 		ct, err := s.Containers.Find(ctx, c.tenant, kind, in.Body.Container)
 		if err != nil {
@@ -27,12 +26,12 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 			if out.Items, out.Bytes, err = s.Contents.Totals(ctx, tx, ct); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "its key page was lost")
+			return c.recordDone(ctx, tx, "its key page was lost")
 		})
 		if err != nil {
 			return out, err
 		}
-		c.tidyContent(c.tenant)
+		c.queueContentCleanup(c.tenant)
 		return out, c.retireAll(ctx, c.tenant)
 	})
 }

@@ -15,7 +15,7 @@ func abandon(kind, name string) (in api.AbandonInput) {
 	return in
 }
 
-// lose makes a mailbox, alone on a key page that does not open.
+// lose makes a mailbox that is alone on a key page, and damages the page.
 func (w world) lose(name string) {
 	w.Helper()
 	if _, err := w.CreateMailbox(w.ctx, newMailbox(name, "")); err != nil {
@@ -33,8 +33,8 @@ func (w world) spoil() {
 	})
 }
 
-// What is abandoned leaves nothing behind: no row, no key and no blob, and its
-// name is free.
+// Nothing remains of an abandoned container: no row, no key and no blob, and its name is
+// free.
 func TestAnAbandonedContainerLeavesNothing(t *testing.T) {
 	each(t, func(w world) {
 		before := w.Dump("container", "key_page", "item", "blob")

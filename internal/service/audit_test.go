@@ -20,7 +20,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// act is an operation done once, and refused once.
+// act is an operation that succeeds once and is refused once.
 type act struct {
 	operation string
 	done      func(ctx context.Context) error
@@ -30,7 +30,7 @@ type act struct {
 	prepare   func() // nil: nothing is needed beside the acts before it
 }
 
-// acts are all operations of the service, in an order in which each can be done.
+// acts are all operations of the service, in an order in which each can succeed.
 func (w world) acts() []act {
 	const nobody, nowhere = "nobody@contoso.com", "https://contoso.sharepoint.com/sites/nowhere"
 	type c = context.Context
@@ -254,7 +254,7 @@ func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
 	})
 }
 
-// namesNoOne looks for what the log must not have in the clear.
+// namesNoOne searches the log for names in the clear.
 func (w world) namesNoOne() {
 	w.Helper()
 	log := strings.ToLower(w.Dump("audit_entry"))
@@ -303,7 +303,7 @@ func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
 	}
 }
 
-// A stream that breaks off has shown content: the log says so, once.
+// A stream that was cut off has sent content, so the log has one entry of success.
 func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
 	each(t, func(w world) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
@@ -318,7 +318,7 @@ func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
 	})
 }
 
-// The entry of a stream is durable before its first byte leaves.
+// The audit entry of a stream is durable before its first byte is sent.
 func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 	each(t, func(w world) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
@@ -343,9 +343,9 @@ func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 	})
 }
 
-// The way back when both customer keys are lost: a new policy, assigned. The
-// availability key of the old one helps to move the mailbox's key, and no user
-// before that; nothing goes to a policy that is shut.
+// Recovery when both customer keys are lost: a new policy is assigned. The availability
+// key of the old policy is used to move the mailbox's key, not for users before that;
+// nothing can be moved to a revoked policy.
 func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -374,7 +374,7 @@ func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 	})
 }
 
-// A revoked tenant reads nothing, and the log has the refusal alone.
+// A revoked tenant can read nothing, and the log has only the refusal.
 func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -399,8 +399,8 @@ func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 	})
 }
 
-// Without the log nothing is done: its entry stands in the act's transaction,
-// and the database's own words reach nobody.
+// If the audit log cannot be written, nothing is done, because its entry is in the same
+// transaction; and the caller does not see the database's error text.
 func TestNothingIsDoneWithoutItsEntry(t *testing.T) {
 	each(t, func(w world) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
@@ -440,7 +440,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// from chooses all of a file from off on.
+// from selects all of a file from off on.
 func from(off int64) func(api.File) (int64, int64, error) {
 	return func(api.File) (int64, int64, error) { return off, -1, nil }
 }

@@ -10,9 +10,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// RollAvailabilityKeys rolls the availability key of one policy of the
-// operator's tenant, or of all that have one still. It goes on past a policy
-// that fails, unless the store of availability keys is away.
+// RollAvailabilityKeys rolls the availability key of one policy of the operator's
+// tenant, or of all policies that still have one. It continues after a policy that
+// fails, unless the store of availability keys is unavailable.
 func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabilityKeysInput) (api.RolledAvailabilityKeys, error) {
 	return do(ctx, s, api.RollAvailabilityKeys.Meta, in.Body.Policy, func(ctx context.Context, c *call) (out api.RolledAvailabilityKeys, err error) {
 		policies, err := c.withAvailabilityKeys(ctx, in.Body.Policy)
@@ -34,16 +34,16 @@ func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabil
 			}
 		}
 		if len(failed) > 0 {
-			return out, fmt.Errorf("%d of %d availability keys were rolled; the first that was not: %w", out.Keys, len(policies), failed[0])
+			return out, fmt.Errorf("%d of %d availability keys were rolled; the first failure: %w", out.Keys, len(policies), failed[0])
 		}
 		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
-			return c.done(ctx, tx, fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed))
+			return c.recordDone(ctx, tx, fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed))
 		})
 	})
 }
 
-// withAvailabilityKeys returns the policy that identity names; without one, all
-// whose availability key a purge has not destroyed.
+// withAvailabilityKeys returns the policy that identity names or, if it is empty, all
+// policies whose availability key was not destroyed by a purge.
 func (c *call) withAvailabilityKeys(ctx context.Context, identity string) (list []policy.Policy, err error) {
 	err = c.DB.View(ctx, func(tx *store.Tx) error {
 		list = nil

@@ -16,30 +16,30 @@ import (
 	"keyroll/internal/store"
 )
 
-// CreateBackup makes a backup of a mailbox or a site. It is no access: where the
-// container's own key stands does not change.
+// CreateBackup makes a backup of a mailbox or a site. It does not count as an access:
+// the container's own key is not re-wrapped.
 func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (out api.Backup, err error) {
 	return do(ctx, s, api.CreateBackup.Meta, in.Body.Container, func(ctx context.Context, c *call) (api.Backup, error) {
 		kind := container.Kind(in.Body.Kind)
 		if kind != container.Mailbox && kind != container.Site {
-			return out, fail.New(api.InvalidArgument, "kind %q is none of mailbox, site", in.Body.Kind)
+			return out, fail.New(api.InvalidArgument, "kind %q must be one of mailbox, site", in.Body.Kind)
 		}
 		var expires time.Time
 		if in.Body.Expires != nil {
 			if expires = *in.Body.Expires; !expires.After(s.Now()) {
-				return out, fail.New(api.InvalidArgument, "a backup that expires at %s would have expired already", expires.UTC().Format(time.RFC3339))
+				return out, fail.New(api.InvalidArgument, "the expiry time %s is in the past", expires.UTC().Format(time.RFC3339))
 			}
 		}
 		ct, err := s.Containers.Find(ctx, c.tenant, kind, in.Body.Container)
 		if err != nil {
 			return out, err
 		}
-		defer c.tidyContent(c.tenant)
+		defer c.queueContentCleanup(c.tenant)
 		return out, s.Contents.Backup(ctx, ct, expires, func(tx *store.Tx, b content.Backup) error {
-			if out, err = c.backup(ctx, tx, b); err != nil {
+			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "backup "+out.ID)
+			return c.recordDone(ctx, tx, "backup "+out.ID)
 		})
 	})
 }
@@ -47,13 +47,13 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 // ListBackups lists backups in the order in which they were made.
 func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[api.Backup], error) {
 	return do(ctx, s, api.ListBackups.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Backup], err error) {
-		after, limit, err := page(in.PageInput)
+		after, limit, err := parsePage(in.PageInput)
 		if err != nil {
 			return list, err
 		}
-		backups := part[api.Backup]{}
+		backups := pageBuilder[api.Backup]{}
 		err = c.read(ctx, func(tx *store.Tx) error {
-			backups = part[api.Backup]{limit: limit}
+			backups = pageBuilder[api.Backup]{limit: limit}
 			all, err := s.Contents.Backups(ctx, tx, c.tenant, after, limit+1)
 			if err != nil {
 				return err
@@ -62,7 +62,7 @@ func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[a
 				var item api.Backup
 				err := b.Damaged
 				if err == nil {
-					item, err = c.backup(ctx, tx, b)
+					item, err = c.showBackup(ctx, tx, b)
 				}
 				if err != nil {
 					err = fmt.Errorf("backup %d: %w", b.ID, err)
@@ -90,12 +90,12 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 		if err != nil {
 			return out, err
 		}
-		defer c.tidyContent(c.tenant)
+		defer c.queueContentCleanup(c.tenant)
 		made, err := s.Contents.Restore(ctx, b, in.Body.To, pol, func(tx *store.Tx, _ container.Container) error {
-			if out, err = c.backup(ctx, tx, b); err != nil {
+			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "backup "+out.ID)
+			return c.recordDone(ctx, tx, "backup "+out.ID)
 		})
 		if err != nil {
 			return out, err
@@ -106,12 +106,12 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 	})
 }
 
-// restorePolicy resolves the policy of its own of what is restored: the one that
-// is named, else the one that the backup has.
+// restorePolicy resolves the policy to assign to the restored container: the given one,
+// or else that of the backup.
 func (c *call) restorePolicy(ctx context.Context, b content.Backup, identity string) (int64, error) {
 	if identity != "" {
 		if b.Of != container.Mailbox {
-			return 0, fail.New(api.InvalidArgument, "a %s has no policy of its own", b.Of)
+			return 0, fail.New(api.InvalidArgument, "a policy cannot be assigned to a %s", b.Of)
 		}
 		return c.mailboxPolicy(ctx, identity)
 	}
@@ -121,14 +121,14 @@ func (c *call) restorePolicy(ctx context.Context, b content.Backup, identity str
 	return b.Policy, c.DB.View(ctx, func(tx *store.Tx) error {
 		pol, err := c.Policies.ByID(ctx, tx, c.tenant, b.Policy)
 		if err == nil && (!pol.Enabled || pol.Purge != policy.NotPurged) {
-			err = fail.New(api.Conflict, "policy %q, which the backed up %s had, takes in nothing any more", pol.Name, b.Of).
-				WithHint("name another one: keyroll backup restore ID --to NAME --policy POLICY")
+			err = fail.New(api.Conflict, "policy %q of the backed up %s no longer accepts containers", pol.Name, b.Of).
+				WithHint("restore it with another policy: keyroll backup restore ID --to NAME --policy POLICY")
 		}
 		return err
 	})
 }
 
-// ExpireBackup lets a backup go. It needs no key.
+// ExpireBackup deletes a backup. It needs no key.
 func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api.Backup, err error) {
 	return do(ctx, s, api.ExpireBackup.Meta, in.Backup, func(ctx context.Context, c *call) (api.Backup, error) {
 		b, err := c.findBackup(ctx, in.Backup)
@@ -137,17 +137,17 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 		}
 		c.target = b.Name
 		err = c.DB.View(ctx, func(tx *store.Tx) error {
-			out, err = c.backup(ctx, tx, b)
+			out, err = c.showBackup(ctx, tx, b)
 			return err
 		})
 		if err != nil {
 			return out, err
 		}
-		err = s.Contents.Expire(ctx, b, func(tx *store.Tx) error { return c.done(ctx, tx, "backup "+out.ID) })
+		err = s.Contents.Expire(ctx, b, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "backup "+out.ID) })
 		if err != nil {
 			return out, err
 		}
-		c.tidyContent(c.tenant)
+		c.queueContentCleanup(c.tenant)
 		return out, c.retireAll(ctx, c.tenant)
 	})
 }
@@ -155,7 +155,7 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 func (c *call) findBackup(ctx context.Context, text string) (b content.Backup, err error) {
 	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return b, fail.New(api.InvalidArgument, "backup %q is no id of a backup", text)
+		return b, fail.New(api.InvalidArgument, "backup %q is not a valid backup id", text)
 	}
 	return b, c.DB.View(ctx, func(tx *store.Tx) error {
 		b, err = c.Contents.BackupByID(ctx, tx, c.tenant, id)
@@ -163,7 +163,7 @@ func (c *call) findBackup(ctx context.Context, text string) (b content.Backup, e
 	})
 }
 
-func (c *call) backup(ctx context.Context, tx *store.Tx, b content.Backup) (out api.Backup, err error) {
+func (c *call) showBackup(ctx context.Context, tx *store.Tx, b content.Backup) (out api.Backup, err error) {
 	out = api.Backup{ID: fmt.Sprint(b.ID), Kind: string(b.Of), Container: b.Name, Created: b.Created.UTC()}
 	if !b.Expires.IsZero() {
 		expires := b.Expires.UTC()
@@ -176,11 +176,11 @@ func (c *call) backup(ctx context.Context, tx *store.Tx, b content.Backup) (out 
 	return out, err
 }
 
-// dueAtOnce is how many backups are read at a time to expire.
-const dueAtOnce = 100
+// expiryBatch is how many expired backups are read at a time.
+const expiryBatch = 100
 
-// expireBackups queues the end of the backups whose time has come.
-func (s *Service) expireBackups(tenant int64) {
+// queueExpiry queues a job that deletes the expired backups.
+func (s *Service) queueExpiry(tenant int64) {
 	s.Upkeep.Add(fmt.Sprintf("expire backups of tenant %d", tenant), func(ctx context.Context) error {
 		ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.ExpireBackup.Name, System: true})
 		if _, err := s.Containers.Directory(ctx, tenant); err != nil {
@@ -189,14 +189,14 @@ func (s *Service) expireBackups(tenant int64) {
 		for {
 			var due []content.Backup
 			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-				due, err = s.Contents.Due(ctx, tx, tenant, s.Now(), dueAtOnce)
+				due, err = s.Contents.Due(ctx, tx, tenant, s.Now(), expiryBatch)
 				return err
 			})
 			if err != nil || len(due) == 0 {
 				return err
 			}
 			if err := s.DB.CheckTables(ctx, "backup", "container"); err != nil {
-				return fmt.Errorf("no backup expires: %w", err)
+				return fmt.Errorf("expired backups are not deleted: %w", err)
 			}
 			var errs []error
 			for _, b := range due {
@@ -205,7 +205,7 @@ func (s *Service) expireBackups(tenant int64) {
 						Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
 				}))
 			}
-			s.tidyContent(tenant)
+			s.queueContentCleanup(tenant)
 			if err := errors.Join(append(errs, s.retireAll(ctx, tenant))...); err != nil {
 				return err
 			}
@@ -213,8 +213,8 @@ func (s *Service) expireBackups(tenant int64) {
 	})
 }
 
-// tidyContent queues the removal of what copies and backups have left.
-func (s *Service) tidyContent(tenant int64) {
+// queueContentCleanup queues the removal of data left over from copies and backups.
+func (s *Service) queueContentCleanup(tenant int64) {
 	s.Upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
 		return s.Contents.Tidy(ctx, tenant)
 	})

@@ -46,7 +46,7 @@ func (w world) expire(id string) {
 	w.tidy()
 }
 
-// usageOf is the ledger's line of each version of the first key of policy p.
+// usageOf returns the ledger's line of each version of the first key of policy p.
 func (w world) usageOf() (lines []api.KeyUsage) {
 	w.Helper()
 	usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{Vault: "A-p"})
@@ -126,8 +126,8 @@ func TestDepthRootOfAllGenerationsFreesAVersionThatABackupNeeds(t *testing.T) {
 	})
 }
 
-// A backup of a mailbox that a roll has left behind goes under the current
-// policy key, and leaves the mailbox where it is.
+// A backup of a mailbox that no roll has moved is wrapped with the current policy key;
+// the mailbox's own key is not moved.
 func TestMakingABackupIsNoAccess(t *testing.T) {
 	each(t, func(w world) {
 		w.oldMailbox()
@@ -245,7 +245,7 @@ func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
 			left int
 		}{{now.Add(24 * time.Hour), 2}, {at, 1}, {at.Add(1000 * time.Hour), 1}} {
 			now = c.day
-			w.TidyUp()
+			w.QueueMaintenance()
 			w.tidy()
 			if got := w.backups(); len(got) != c.left {
 				t.Errorf("at %v there are %d backups", c.day, len(got))
@@ -283,8 +283,8 @@ func TestListOfBackupsIsPaged(t *testing.T) {
 	})
 }
 
-// Three pages of a key each would be folded into one, which then could not go
-// without the policy key.
+// Three pages with one key each would be folded into one, which could then not be
+// deleted without the policy key.
 func TestExpiringABackupNeedsNoKey(t *testing.T) {
 	each(t, func(w world) {
 		w.oldMailbox()
@@ -292,7 +292,7 @@ func TestExpiringABackupNeedsNoKey(t *testing.T) {
 		for range 3 {
 			made = append(made, w.backup("mailbox", alice).ID)
 		}
-		w.TidyUp()
+		w.QueueMaintenance()
 		w.tidy()
 		for _, vault := range []string{"A-p", "B-p"} {
 			w.Vaults.Fail(vault, policytest.Denied())
@@ -311,9 +311,9 @@ func TestExpiringABackupNeedsNoKey(t *testing.T) {
 	})
 }
 
-// A collection runs a day after the last one and not before, takes what was
-// dropped, and goes on after the tenant that it had come to. Where the database
-// contradicts itself it deletes nothing, and the audit log says so.
+// A collection runs a day after the last one and not before, deletes dropped blobs, and
+// continues after the last complete tenant. If the database contradicts itself, it
+// deletes nothing, and the audit log says so.
 func TestBlobsAreCollectedOnceADay(t *testing.T) {
 	each(t, func(w world) {
 		now := time.Now()
@@ -343,7 +343,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		if w.DB.Dialect().Name == "sqlite" { // which notices by comparing the table with its index
 			return
 		}
-		// A row that names the dropped blob and that the index does not have.
+		// A row that references the dropped blob and is missing in the index.
 		now = now.Add(content.Every)
 		storetest.LoseWrites(t, w.DB, "blob_id", func(*store.DB) {
 			w.InTx(func(tx *store.Tx) error {
@@ -362,8 +362,8 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 	})
 }
 
-// Where the table of backups and its index contradict each other, none expires by
-// itself.
+// If the table of backups and its index contradict each other, no backup is deleted
+// automatically.
 func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
 	w := newWorld(policytest.New(t, storetest.SQLite(t)))
 	now := time.Now().Truncate(time.Millisecond)
@@ -379,7 +379,7 @@ func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
 	w = newWorldOver(w.World.Over(db), w.blobs)
 	w.Service.Now = func() time.Time { return at }
 	expire := func() (left int) {
-		w.TidyUp()
+		w.QueueMaintenance()
 		w.tidy()
 		w.View(func(tx *store.Tx) error {
 			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM backup NOT INDEXED`).Scan(&left)

@@ -13,45 +13,45 @@ import (
 	"keyroll/internal/store"
 )
 
-// orphanGrace is how old an orphan is that is collected, unless the request says
-// so: far longer than an upload takes.
+// orphanGrace is the default minimum age of an orphan that is collected: far longer
+// than an upload takes.
 const orphanGrace = 24 * time.Hour
 
-// CollectBlobs deletes from the blob store what nothing names, of all tenants; why
-// that is safe is said at content.Collection. Its audit entry is written before the
-// first blob goes.
+// CollectBlobs deletes the unreferenced blobs of all tenants; content.Collection
+// explains why that is safe. Its audit entry is written before the first blob is
+// deleted.
 func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
 	return do(ctx, s, api.CollectBlobs.Meta, "", func(ctx context.Context, c *call) (out api.CollectedBlobs, err error) {
 		const longest = 10 * 365 * 24 * 3600
 		if in.Body.GraceSeconds < 0 || in.Body.GraceSeconds > longest {
-			return out, fail.New(api.InvalidArgument, "a grace of %d seconds is not within 0 to %d", in.Body.GraceSeconds, longest)
+			return out, fail.New(api.InvalidArgument, "grace period %d seconds must be 0 to %d", in.Body.GraceSeconds, longest)
 		}
 		grace := time.Duration(in.Body.GraceSeconds) * time.Second
 		if grace == 0 {
 			grace = orphanGrace
 		}
-		collection, err := s.Contents.Collect(ctx, grace, in.Body.DryRun, func(tx *store.Tx) error { return c.done(ctx, tx, "older than "+grace.String()) })
+		collection, err := s.Contents.Collect(ctx, grace, in.Body.DryRun, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "older than "+grace.String()) })
 		if err != nil {
 			return out, err
 		}
-		tell := func(now content.Collected) { progress(api.CollectedBlobs(now)) }
-		if err := s.collect(ctx, collection, 0, tell, nil); err != nil {
+		report := func(now content.Collected) { progress(api.CollectedBlobs(now)) }
+		if err := s.collect(ctx, collection, 0, report, nil); err != nil {
 			return out, err
 		}
 		out = api.CollectedBlobs(collection.Collected)
 		if in.Body.DryRun {
-			return out, c.noteRead(ctx)
+			return out, c.recordRead(ctx)
 		}
 		return out, nil
 	})
 }
 
-// collect takes a collection through all tenants after one of them. passed, if not
-// nil, is told up to which tenant all is done.
-func (s *Service) collect(ctx context.Context, collection *content.Collection, after int64, tell func(content.Collected), passed func(after int64) error) (err error) {
+// collect runs a collection over all tenants after the given one. checkpoint, if not
+// nil, is called with the last tenant that is complete.
+func (s *Service) collect(ctx context.Context, collection *content.Collection, after int64, report func(content.Collected), checkpoint func(after int64) error) (err error) {
 	defer func() {
 		if fail.Is(err, api.Damaged) {
-			err = errors.Join(err, s.contradicted(ctx, err))
+			err = errors.Join(err, s.recordContradiction(ctx, err))
 		}
 	}()
 	for {
@@ -67,23 +67,23 @@ func (s *Service) collect(ctx context.Context, collection *content.Collection, a
 			return collection.End(ctx)
 		}
 		for _, t := range tenants {
-			if err := collection.Tenant(ctx, t.ID, tell); err != nil {
+			if err := collection.Tenant(ctx, t.ID, report); err != nil {
 				return err
 			}
 			after = t.ID
 		}
-		if passed == nil {
+		if checkpoint == nil {
 			continue
 		}
-		if err := errors.Join(collection.End(ctx), passed(after)); err != nil {
+		if err := errors.Join(collection.End(ctx), checkpoint(after)); err != nil {
 			return err
 		}
 	}
 }
 
-// contradicted logs that blobs were not deleted because the database contradicts
-// itself, and writes it into the audit logs of the tenants whose blobs they are.
-func (s *Service) contradicted(ctx context.Context, why error) error {
+// recordContradiction logs that blobs were not deleted because the database
+// contradicts itself, and writes that to the audit logs of the tenants that own them.
+func (s *Service) recordContradiction(ctx context.Context, why error) error {
 	s.Logger.ErrorContext(ctx, "the database contradicts itself about blobs; none of them is deleted", "error", why)
 	var c *content.Contradiction
 	if !errors.As(why, &c) {
@@ -100,8 +100,9 @@ func (s *Service) contradicted(ctx context.Context, why error) error {
 	})
 }
 
-// CollectIfDue collects blobs if the last time was a day ago. A collection that was
-// interrupted goes on where it was; one that meets damage ends until the next day.
+// CollectIfDue collects blobs if the last collection was a day ago. A collection that
+// was interrupted continues where it was; one that finds damage ends until the next
+// day.
 func (s *Service) CollectIfDue(ctx context.Context) error {
 	began := s.Now()
 	due, after, err := s.Contents.CollectionDue(ctx, began)

@@ -16,22 +16,22 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// pair is two acts of administration at once, and what becomes of each.
+// pair is two concurrent acts of administration, and their expected results.
 type pair struct {
 	name          string
 	first, second func(w world) error
-	// firstFails is the code of the first one's failure; empty: it is done. The
-	// second is always done.
+	// firstFails is the code of the first one's failure, or empty if it succeeds. The
+	// second always succeeds.
 	firstFails api.Code
-	// under is what alice stands under when all rolls have ended.
+	// under is the policy of alice when all rolls have ended.
 	under string
 	then  func(w world)
 }
 
 const bob = "bob@contoso.com"
 
-// stage has two mailbox policies, two multi-workload policies of which the first
-// is assigned, a mailbox with its own policy, one without, and a store.
+// stage makes two mailbox policies, two multi-workload policies of which the first is
+// assigned, a mailbox with its own policy, one without, and a workload store.
 func (w world) stage() {
 	w.Helper()
 	w.namedPolicy(api.MailboxPolicy, "p")
@@ -168,8 +168,8 @@ func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
 	})
 }
 
-// settled lets all rolls end, and checks that nothing is lost and that alice
-// stands under a policy, and under its current policy key.
+// settled lets all rolls end, and checks that nothing is lost and that alice is under the
+// given policy and its current policy key.
 func (w world) settled(under string) {
 	w.Helper()
 	w.finishRolls()
@@ -186,7 +186,7 @@ func (w world) settled(under string) {
 	w.clean()
 }
 
-// Acts that ask no vault meet in the database alone: there they run at once.
+// Acts that call no vault compete only in the database, so they run concurrently.
 func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
@@ -240,7 +240,7 @@ func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 	})
 }
 
-// covering is the name of the policy that covers what has none of its own.
+// covering returns the name of the policy for containers without their own.
 func (w world) covering() string {
 	w.Helper()
 	pol, err := w.ShowAssignment(w.ctx, api.None{})
@@ -251,8 +251,8 @@ func (w world) covering() string {
 	return pol.Name
 }
 
-// What is being read stays whole to its end, whatever takes its place or its
-// policy's.
+// An item that is being read is read completely, even if it or its policy is replaced
+// meanwhile.
 func TestWhatIsReadStaysWhole(t *testing.T) {
 	each(t, func(w world) {
 		w.stage()
@@ -265,8 +265,8 @@ func TestWhatIsReadStaysWhole(t *testing.T) {
 	})
 }
 
-// readDuring reads an item and does an act, with all rolls and all upkeep that
-// follow from it, before its first byte has gone out.
+// readDuring reads an item and, before its first byte is sent, does an act with all
+// rolls and upkeep that follow from it.
 func (w world) readDuring(name string, act func() error) {
 	w.Helper()
 	w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "thread"), -1, strings.NewReader("hello"))))

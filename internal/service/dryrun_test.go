@@ -8,8 +8,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Each change that can be asked as a dry run succeeds or is refused as the change
-// would be, and leaves every table as it was.
+// Each dry run succeeds or is refused as the change would be, and changes no table.
 func TestDryRunIsRefusedWhatTheChangeWouldBe(t *testing.T) {
 	dry := api.DryRunOption{DryRun: true}
 	each(t, func(w world) {

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Names of the policies that a geo has, after which its own name follows; those
-// of the default geo stand alone.
+// Names of the policies of a geo, followed by a hyphen and the name of the geo except
+// for the default geo.
 const (
 	sitePolicyName    = "Sites"
 	managedPolicyName = "Service-managed"
@@ -27,26 +27,26 @@ func policyName(of string, g container.Geo) string {
 	return of + "-" + g.Name
 }
 
-// checkPolicyName refuses a name that is kept for the policies of geos.
+// checkPolicyName refuses a name that is reserved for the policies of geos.
 func checkPolicyName(name string) error {
-	for _, kept := range []string{sitePolicyName, managedPolicyName} {
-		if first, rest := name[:min(len(name), len(kept))], name[min(len(name), len(kept)):]; strings.EqualFold(first, kept) && (rest == "" || rest[0] == '-') {
-			return fail.New(api.InvalidArgument, "policy name %q is kept for policies of geos", name).
-				WithHint("choose another name, or make the site policy: Register-SPODataEncryptionPolicy")
+	for _, reserved := range []string{sitePolicyName, managedPolicyName} {
+		if first, rest := name[:min(len(name), len(reserved))], name[min(len(name), len(reserved)):]; strings.EqualFold(first, reserved) && (rest == "" || rest[0] == '-') {
+			return fail.New(api.InvalidArgument, "policy name %q is reserved for the policies of geos", name).
+				WithHint("choose another name; a site policy gets its name when it is registered (Register-SPODataEncryptionPolicy)")
 		}
 	}
 	return nil
 }
 
-// CreateGeo makes a geo, and the service-managed policy that its sites stand
-// under until its site policy is registered.
+// CreateGeo makes a geo, and the service-managed policy that its sites are under until
+// its site policy is registered.
 func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api.Geo, err error) {
 	return do(ctx, s, api.CreateGeo.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Geo, error) {
 		g, err := s.Containers.NewGeo(in.Body.Name, in.Body.Hosts)
 		if err != nil {
 			return out, err
 		}
-		// What the transaction will refuse anyway is refused before a policy is made.
+		// The transaction checks this again; checking first avoids making a policy in vain.
 		if err := s.DB.View(ctx, func(tx *store.Tx) error { return s.Containers.CheckGeo(ctx, tx, c.tenant, g) }); err != nil {
 			return out, err
 		}
@@ -55,15 +55,15 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 			return out, err
 		}
 		_, err = s.Policies.Create(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
-			Description: "Roots held by the service alone. The sites of the geo stand under it until its site policy is registered.", Geo: g.ID},
+			Description: "Root keys held only by the service. The sites of the geo are under it until its site policy is registered.", Geo: g.ID},
 			func(tx *store.Tx, _ policy.Policy) error {
 				if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
 					return err
 				}
-				if out, err = c.geo(ctx, tx, g, 0); err != nil {
+				if out, err = c.showGeo(ctx, tx, g, 0); err != nil {
 					return err
 				}
-				if err := c.done(ctx, tx, "geo "+g.Name); err != nil {
+				if err := c.recordDone(ctx, tx, "geo "+g.Name); err != nil {
 					return err
 				}
 				fault.Point("geo.before-commit")
@@ -91,7 +91,7 @@ func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], 
 				return err
 			}
 			for _, g := range all {
-				shown, err := c.geo(ctx, tx, g, sites[g.ID])
+				shown, err := c.showGeo(ctx, tx, g, sites[g.ID])
 				if err != nil {
 					return err
 				}
@@ -106,8 +106,8 @@ func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], 
 	})
 }
 
-// geo completes a geo with its site policy.
-func (c *call) geo(ctx context.Context, tx *store.Tx, g container.Geo, sites int64) (api.Geo, error) {
+// showGeo completes a geo with its site policy.
+func (c *call) showGeo(ctx context.Context, tx *store.Tx, g container.Geo, sites int64) (api.Geo, error) {
 	out := api.Geo{Name: g.Name, Default: g.ID == 0, Hosts: g.Hosts, Sites: sites, Created: g.Created.UTC()}
 	if out.Hosts == nil {
 		out.Hosts = []string{}
@@ -154,5 +154,5 @@ func (c *call) findPolicy(ctx context.Context, tx *store.Tx, identity string) (p
 }
 
 func noSitePolicy(g container.Geo) error {
-	return fail.New(api.NotFound, "geo %q has no site policy", g.Name).WithHint("make one: Register-SPODataEncryptionPolicy")
+	return fail.New(api.NotFound, "geo %q has no site policy", g.Name).WithHint("register one with Register-SPODataEncryptionPolicy in keyroll shell")
 }

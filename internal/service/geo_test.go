@@ -14,7 +14,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The acts of the property are transactions made durable; -rapid.checks asks for more.
+// The acts of the property are durable transactions, so few checks run by default; use
+// -rapid.checks for more.
 func init() { flag.Set("rapid.checks", "10") }
 
 func (w world) registerIn(geo, name string) (api.Policy, error) {
@@ -179,9 +180,9 @@ func TestGeoThatCannotBeIsRefused(t *testing.T) {
 	})
 }
 
-// TestAnySequenceKeepsGeosApart makes geos, sites and site policies and rolls
-// them in any order. A site never leaves its geo, no key page has sites of two,
-// and the progress of a roll counts the sites of its own.
+// TestAnySequenceKeepsGeosApart makes geos, sites and site policies and rolls them in any
+// order. A site never changes its geo, no key page has sites of two geos, and the
+// progress of a roll counts only sites of its own geo.
 func TestAnySequenceKeepsGeosApart(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)

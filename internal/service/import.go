@@ -10,8 +10,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// ImportMail adds the messages of an mbox; a mail user is migrated by it. Messages are kept batch by batch:
-// an import that fails says how many it kept, and one of the same name goes on after them.
+// ImportMail adds the messages of an mbox; it migrates a mail user. Messages are stored in
+// batches: an import that fails returns how many it stored, and one of the same name
+// continues after them.
 func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
 	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
@@ -22,17 +23,17 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 			if err := s.Containers.Migrated(ctx, tx, ct); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "")
+			return c.recordDone(ctx, tx, "")
 		})
 		if err == nil {
-			c.accessed(ct)
+			c.queueFollow(ct)
 			c.foldBlobs(ct)
 		}
 		return api.Imported{Messages: got.Messages, Bytes: got.Bytes, Before: got.Before, NoEmptyLine: got.NoEmptyLine, FromText: got.FromText}, err
 	})
 }
 
-// ListMailImports lists the imports into a mailbox that did not finish.
+// ListMailImports lists the unfinished imports into a mailbox.
 func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (list api.List[api.MailImport], err error) {
 	return do(ctx, s, api.ListMailImports.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.List[api.MailImport], error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
@@ -50,14 +51,14 @@ func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (lis
 	})
 }
 
-// StopMailImport keeps an import from storing more, and says what it has stored.
+// StopMailImport stops an import, and returns how much it has stored.
 func (s *Service) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
 	return do(ctx, s, api.StopMailImport.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.MailImport, error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return api.MailImport{}, err
 		}
-		m, err := s.Contents.StopImport(ctx, ct, in.Import, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		m, err := s.Contents.StopImport(ctx, ct, in.Import, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
 		return mailImport(m), err
 	})
 }

@@ -14,7 +14,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// Every class goes: what a roll would leave behind as well.
+// Every class is moved, including those that a roll leaves out.
 func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -63,7 +63,7 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 	})
 }
 
-// A policy key holds backups as it holds containers.
+// Backups need their policy key as containers do.
 func TestLeavingTakesBackupsAlong(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -125,7 +125,7 @@ func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
 		w.sitePolicy()
 		first := w.shown("Sites").ID
-		// Also while its registration is on its way.
+		// Also while its registration roll runs.
 		w.Must(e(w.LeavePolicy(w.ctx, leave("Sites"))))
 		policytest.Refuses(t, e(w.RegisterSites(w.ctx, register(w.newKey("C-Sites"), w.newKey("D-Sites")))), api.RollInProgress)
 		w.finishRolls()
@@ -144,8 +144,8 @@ func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
 	})
 }
 
-// Whoever takes a policy's place while containers still come to it would miss
-// those.
+// A policy cannot be replaced while a roll still moves containers to it, because those
+// would be missed.
 func TestPlacesAreNotTakenWhileContainersAreOnTheirWay(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()

@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// CreateMailbox makes a mailbox of the type that is named, under a policy of its
-// own if one is.
+// CreateMailbox makes a mailbox of the given type, with a policy assigned if one is
+// given.
 func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.CreateMailbox.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Mailbox, error) {
 		c.dryRun = in.Body.DryRun
@@ -25,10 +25,10 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 			return out, err
 		}
 		_, err = s.Containers.CreateMailbox(ctx, c.tenant, in.Body.Name, in.Body.Type, in.Body.ExternalAddress, pol, func(tx *store.Tx, ct container.Container) error {
-			if out, err = c.mailbox(ctx, tx, ct); err != nil {
+			if out, err = c.showMailbox(ctx, tx, ct); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "")
+			return c.recordDone(ctx, tx, "")
 		})
 		if err == nil {
 			c.foldContainers(c.tenant)
@@ -37,8 +37,8 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 	})
 }
 
-// mailboxPolicy resolves the policy that a mailbox is to have of its own;
-// an empty identity is none.
+// mailboxPolicy resolves the policy to assign to a mailbox; an empty identity means
+// none.
 func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, err error) {
 	if identity == "" {
 		return 0, nil
@@ -53,7 +53,7 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 		}
 		if pol.Kind != api.MailboxPolicy {
 			return fail.New(api.Conflict, "policy %q is of kind %s and cannot be assigned to a mailbox", pol.Name, pol.Kind).
-				WithHint("an enabled mailbox policy can: New-DataEncryptionPolicy makes one")
+				WithHint("choose an enabled policy of kind mailbox")
 		}
 		if !pol.Enabled {
 			return policy.Disabled("assign", pol)
@@ -67,13 +67,13 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 // ListMailboxes lists mailboxes in the order of their creation.
 func (s *Service) ListMailboxes(ctx context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
 	return do(ctx, s, api.ListMailboxes.Meta, "", func(ctx context.Context, c *call) (api.List[api.Mailbox], error) {
-		return listContainers(ctx, c, container.Mailbox, in.PageInput, c.mailbox)
+		return listContainers(ctx, c, container.Mailbox, in.PageInput, c.showMailbox)
 	})
 }
 
-// listContainers lists one kind of container, each as show shows it.
+// listContainers lists the containers of one kind, converted by show.
 func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, show func(context.Context, *store.Tx, container.Container) (T, error)) (api.List[T], error) {
-	after, limit, err := page(in)
+	after, limit, err := parsePage(in)
 	if err != nil {
 		return api.List[T]{}, err
 	}
@@ -81,9 +81,9 @@ func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in
 	if err != nil {
 		return api.List[T]{}, err
 	}
-	var list part[T]
+	var list pageBuilder[T]
 	err = c.read(ctx, func(tx *store.Tx) error {
-		list = part[T]{limit: limit}
+		list = pageBuilder[T]{limit: limit}
 		for _, ct := range all {
 			var item T
 			err := ct.Damaged
@@ -109,7 +109,7 @@ func (s *Service) ShowMailbox(ctx context.Context, in api.MailboxInput) (out api
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) (err error) {
-			out, err = c.mailbox(ctx, tx, ct)
+			out, err = c.showMailbox(ctx, tx, ct)
 			return err
 		})
 	})
@@ -120,25 +120,25 @@ var mailboxStates = map[api.MailboxState]envelope.Class{
 	api.Disconnected: envelope.ClassDisconnected, api.Disabled: envelope.ClassDisabled,
 }
 
-// SetMailboxState changes the state of a mailbox; its key moves to a page of
-// the state's class.
+// SetMailboxState changes the state of a mailbox; its key moves to a page of the class
+// of the new state.
 func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.SetMailboxState.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
 		class, ok := mailboxStates[in.Body.State]
 		if !ok {
-			return out, fail.New(api.InvalidArgument, "state %q is none of active, inactive, disconnected, disabled", in.Body.State)
+			return out, fail.New(api.InvalidArgument, "state %q must be one of active, inactive, disconnected, disabled", in.Body.State)
 		}
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.SetState(ctx, c.tenant, ct, class, c.changed(ctx, &out, "state "+string(in.Body.State)))
-		return out, c.settle(ctx, err)
+		_, err = s.Containers.SetState(ctx, c.tenant, ct, class, c.recordMailbox(ctx, &out, "state "+string(in.Body.State)))
+		return out, c.afterKeyMove(ctx, err)
 	})
 }
 
-// AssignMailbox gives a mailbox a policy of its own, or takes it back to the
-// tenant's default; its key moves in the same transaction.
+// AssignMailbox assigns a policy to a mailbox, or returns it to the tenant's default;
+// its key is re-wrapped in the same transaction.
 func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.AssignMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
 		c.dryRun = in.Body.DryRun
@@ -150,23 +150,25 @@ func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.Assign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator, c.changed(ctx, &out, "policy "+in.Body.Policy))
-		return out, c.settle(ctx, err)
+		_, err = s.Containers.Assign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator, c.recordMailbox(ctx, &out, "policy "+in.Body.Policy))
+		return out, c.afterKeyMove(ctx, err)
 	})
 }
 
-// changed shows a mailbox as its change leaves it, and audits the change.
-func (c *call) changed(ctx context.Context, out *api.Mailbox, detail string) func(*store.Tx, container.Container) error {
+// recordMailbox returns a function that stores the changed mailbox in out and writes
+// the audit entry of the change.
+func (c *call) recordMailbox(ctx context.Context, out *api.Mailbox, detail string) func(*store.Tx, container.Container) error {
 	return func(tx *store.Tx, ct container.Container) (err error) {
-		if *out, err = c.mailbox(ctx, tx, ct); err != nil {
+		if *out, err = c.showMailbox(ctx, tx, ct); err != nil {
 			return err
 		}
-		return c.done(ctx, tx, detail)
+		return c.recordDone(ctx, tx, detail)
 	}
 }
 
-// settle queues the upkeep that follows the move of a container's key.
-func (c *call) settle(ctx context.Context, err error) error {
+// afterKeyMove queues the upkeep that is due after a container's key has moved, unless
+// err says that it has not.
+func (c *call) afterKeyMove(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
@@ -174,7 +176,7 @@ func (c *call) settle(ctx context.Context, err error) error {
 	return c.retireAll(ctx, c.tenant)
 }
 
-func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
+func (c *call) showMailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
 	m = api.Mailbox{Name: ct.Name, Type: ct.Recipient, ExternalAddress: ct.External, State: api.MailboxState(ct.State.String()), Created: ct.Created.UTC()}
 	if m.Protection, err = c.protection(ctx, tx, ct); err != nil {
 		return m, err
@@ -192,12 +194,12 @@ func (c *call) mailbox(ctx context.Context, tx *store.Tx, ct container.Container
 
 // ExportMail writes all messages of a mailbox as an mbox.
 func (s *Service) ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error {
-	return c0(do(ctx, s, api.ExportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
+	return errorOnly(do(ctx, s, api.ExportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return none, err
 		}
-		defer c.accessed(ct)
+		defer c.queueFollow(ct)
 		return none, c.stream(ctx, w, func(w io.Writer) error { return s.Contents.Export(ctx, ct, w) })
 	}))
 }
@@ -205,7 +207,7 @@ func (s *Service) ExportMail(ctx context.Context, in api.MailboxInput, w io.Writ
 // ListMessages lists the messages of a mailbox in the order of their import.
 func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (api.List[api.Message], error) {
 	return do(ctx, s, api.ListMessages.Meta, in.Mailbox, func(ctx context.Context, c *call) (list api.List[api.Message], err error) {
-		after, limit, err := page(in.PageInput)
+		after, limit, err := parsePage(in.PageInput)
 		if err != nil {
 			return list, err
 		}
@@ -217,10 +219,10 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 		if err != nil {
 			return list, err
 		}
-		messages := part[api.Message]{limit: limit}
+		messages := pageBuilder[api.Message]{limit: limit}
 		for _, m := range all {
 			if m.Lost {
-				err = messages.lost(m.Damaged)
+				err = messages.addDamage(m.Damaged)
 			} else {
 				err = messages.add(m.ID, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: dateText(m.Date), Flags: m.Flags, Bytes: m.Size}, m.Damaged)
 			}
@@ -228,11 +230,11 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 				return list, err
 			}
 		}
-		return messages.list(), c.noteRead(ctx)
+		return messages.list(), c.recordRead(ctx)
 	})
 }
 
-// dateText is how a date of a message is shown; a missing one is empty.
+// dateText formats the date of a message; a missing one is empty.
 func dateText(date time.Time) string {
 	if date.IsZero() {
 		return ""
@@ -240,21 +242,21 @@ func dateText(date time.Time) string {
 	return date.UTC().Format(time.RFC3339)
 }
 
-// ReadMessage writes one message as it came in.
+// ReadMessage writes one message, byte for byte as it was imported.
 func (s *Service) ReadMessage(ctx context.Context, in api.MessageInput, w io.Writer) error {
-	return c0(do(ctx, s, api.ReadMessage.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
+	return errorOnly(do(ctx, s, api.ReadMessage.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
 		id, err := strconv.ParseInt(in.Message, 10, 64)
 		if err != nil {
-			return none, fail.New(api.InvalidArgument, "message %q is no id of a message", in.Message)
+			return none, fail.New(api.InvalidArgument, "message %q is not a valid message id", in.Message)
 		}
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return none, err
 		}
-		defer c.accessed(ct)
+		defer c.queueFollow(ct)
 		return none, c.stream(ctx, w, func(w io.Writer) error { return s.Contents.Message(ctx, ct, id, w) })
 	}))
 }
 
-// c0 drops the empty result of an operation that only streams.
-func c0(_ api.None, err error) error { return err }
+// errorOnly drops the empty result of an operation that only streams.
+func errorOnly(_ api.None, err error) error { return err }

@@ -20,14 +20,15 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so few checks run by default; use
+// -rapid.checks for more.
 func init() {
 	flag.Set("rapid.checks", strconv.Itoa(longtest.Of(2, 40)))
 	flag.Set("rapid.steps", "50")
 }
 
-// model is what a tenant has asked for, and what the rules make of it, beside
-// what its service does.
+// model is the expected state of a tenant, derived from its requests and the rules,
+// together with its real service.
 type model struct {
 	world
 	all       []*modelContainer
@@ -59,7 +60,7 @@ type modelPolicy struct {
 	purged   bool
 }
 
-// place is a policy key: where a container's key stands.
+// place is the policy key that a container's key is under.
 type place struct {
 	policy string // GUID
 	gen    uint32
@@ -87,11 +88,11 @@ type modelItem struct{ path, text string }
 // TestAnySequenceOfActsKeepsToTheModel has a tenant create, assign, change
 // state, write, read, delete, back up, restore, refresh, roll, leave, break off,
 // crash, resume and purge in any order, while its vaults fail and come back.
-// After each act it compares with the model: what a rule opens reads byte for
-// byte, what a rule closes is refused with its code, the ledger counts exactly,
-// nothing is damaged, and nothing has moved that nobody asked to move. When all
-// rolls have ended, everything stands where it should, no policy that was left
-// needs a key, and the blob store holds what rows name and no more.
+// After each act it compares with the model: accessible content is read byte for byte,
+// content that is inaccessible by policy is refused with its code, the ledger counts
+// exactly, nothing is damaged, and no key has moved without a reason. When all rolls
+// have ended, every key is under the right policy key, no policy that was left needs a
+// key, and the blob store has exactly the blobs that rows reference.
 //
 // make model is the long form. A failure prints what reproduces it; docs/testing.md
 // says which faults were planted, and how soon they were found.
@@ -123,7 +124,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 	})
 }
 
-// stage makes what acts are about, so that none is wasted on its absence.
+// stage makes the objects of acts, so that no act is wasted because they are missing.
 func (m *model) stage() {
 	m.policy(api.MailboxPolicy)
 	m.policy(api.MultiWorkloadPolicy)
@@ -137,7 +138,7 @@ func (m *model) stage() {
 	}
 }
 
-// checked is a test whose failures are a sequence's, which is then made shorter.
+// checked is a test whose failures belong to a sequence, which rapid then shrinks.
 type checked struct {
 	testing.TB
 	r *rapid.T
@@ -157,8 +158,8 @@ func (m *model) next(form string) string {
 	return fmt.Sprintf(form, m.made)
 }
 
-// may is an act that a roll on its way, or a vault that fails, may forbid; done
-// says whether neither did. What is refused has changed nothing.
+// may runs an act that a running roll or a failing vault may forbid; done reports whether
+// it succeeded. A refused act has changed nothing.
 func (m *model) may(err error) (done bool) {
 	m.Helper()
 	switch fail.CodeOf(err) {
@@ -175,10 +176,10 @@ func (m *model) may(err error) (done bool) {
 	return true
 }
 
-// troubled says whether any vault may refuse, or not answer.
+// troubled reports whether any vault may refuse or not respond.
 func (m *model) troubled() bool { return len(m.failing)+len(m.disabled) > 0 }
 
-// learn takes in the revision that a policy now stands on.
+// learn records the current revision of a policy.
 func (m *model) learn(p *modelPolicy) {
 	m.Helper()
 	now := m.shown(p.id)
@@ -201,7 +202,7 @@ func (m *model) policy(kind api.PolicyKind) {
 	m.add(name, kind)
 }
 
-// draw draws a policy of a kind, or nil where none is allowed too.
+// draw draws a policy of a kind, or nil if none is allowed.
 func (m *model) draw(r *rapid.T, none bool, kinds ...api.PolicyKind) *modelPolicy {
 	var list []*modelPolicy
 	if none {
@@ -215,7 +216,7 @@ func (m *model) draw(r *rapid.T, none bool, kinds ...api.PolicyKind) *modelPolic
 	return one(r, list)
 }
 
-// one draws one of the model's things, and skips the act where there is none.
+// one draws one of the model's objects, and skips the act if there is none.
 func one[T any](r *rapid.T, all []T) T {
 	if len(all) == 0 {
 		r.Skip("there is none")

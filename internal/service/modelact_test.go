@@ -30,7 +30,7 @@ func (m *model) makeSite(*rapid.T) {
 	}
 }
 
-// write puts a message, a file or an item, which may make its store.
+// write stores a message, a file or an item, which may create its store.
 func (m *model) write(r *rapid.T) {
 	text := m.next("content %d ") + strings.Repeat("x", rapid.SampledFrom([]int{0, 1, 5000}).Draw(r, "bytes"))
 	if rapid.IntRange(0, 3).Draw(r, "store") == 0 {
@@ -99,8 +99,8 @@ func (m *model) assignTenant(r *rapid.T) {
 	}
 }
 
-// refresh takes up a newer version, or where there is none brings over what is
-// left under older keys.
+// refresh adopts a newer version or, if there is none, moves what is still under older
+// keys.
 func (m *model) refresh(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
 	if rapid.IntRange(0, 3).Draw(r, "newer") > 0 {
@@ -132,7 +132,7 @@ func (m *model) newVersions(p *modelPolicy, vaults ...string) {
 	p.newer = true
 }
 
-// renewed takes in that a policy stands on its newest key versions.
+// renewed records that a policy uses its newest key versions.
 func (m *model) renewed(p *modelPolicy, depth api.Depth, inactive bool) {
 	p.newer = false
 	if depth != api.DepthRoot {
@@ -182,7 +182,7 @@ func (m *model) leave(r *rapid.T) {
 	}
 }
 
-// forsake takes a policy from all that have it.
+// forsake removes a policy from all containers that have it.
 func (m *model) forsake(p *modelPolicy) {
 	delete(m.policies, p.name)
 	if m.assigned == p.name {
@@ -240,14 +240,14 @@ func (m *model) expireBackup(r *rapid.T) {
 
 func (m *model) read(r *rapid.T) { m.reads(one(r, m.all)) }
 
-// tidyUp lets the upkeep work, which brings what was accessed to where it belongs.
+// tidyUp runs the upkeep, which moves the keys of accessed containers.
 func (m *model) tidyUp() {
 	m.tidy()
 	m.tidied = true
 }
 
-// failVaults lets one vault or both of a policy fail, or disables the key
-// versions that it stands on.
+// failVaults lets one vault or both of a policy fail, or disables the key versions that
+// it uses.
 func (m *model) failVaults(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
 	how := rapid.SampledFrom([]string{"away", "denied", "disabled"})
@@ -270,8 +270,8 @@ func (m *model) failVaults(r *rapid.T) {
 	m.probe()
 }
 
-// probe lets the time of the cache end and has every customer key asked: what it
-// answers now is recorded.
+// probe lets the cache expire and calls every customer key, so that its present result is
+// recorded.
 func (m *model) probe() {
 	m.Helper()
 	m.Policies.Close()

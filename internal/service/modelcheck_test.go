@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// rule is the design's: the code with which a user's access to what stands at a
-// place is refused, empty if it opens.
+// rule returns the code with which a user's access to a container under a policy key must
+// be refused, or empty if it must succeed.
 func (m *model) rule(at place) api.Code {
 	p := m.byID[at.policy]
 	switch {
@@ -45,7 +45,7 @@ func (m *model) rule(at place) api.Code {
 	return "" // the availability key serves in an outage
 }
 
-// answers demands that an access was refused as the rule has it, or not at all.
+// answers fails the test unless an access was refused or allowed as the rule says.
 func (m *model) answers(c *modelContainer, err error, what string) {
 	m.Helper()
 	if code := m.rule(c.at); code == "" && err != nil {
@@ -69,8 +69,8 @@ func (m *model) putFrom(c *modelContainer, path string, content io.Reader) error
 	return e(m.PutWorkloadItem(m.ctx, item(c.name, path), -1, content))
 }
 
-// reads reads all of a container and compares it byte for byte. That is an
-// access.
+// reads reads all of a container, which counts as an access, and compares it byte for
+// byte.
 func (m *model) reads(c *modelContainer) {
 	m.Helper()
 	c.follows = true
@@ -105,8 +105,8 @@ func (m *model) reads(c *modelContainer) {
 	}
 }
 
-// verifyEvery is after how many acts all that there is, is opened by verify; what
-// was written is read after each.
+// verifyEvery is the number of acts after which verify runs; written content is read
+// after each act.
 const verifyEvery = 4
 
 // check compares everything with the model.
@@ -146,7 +146,7 @@ func (m *model) service() {
 	}
 }
 
-// home is the policy that a container belongs under.
+// home returns the policy that a container belongs under.
 func (m *model) home(c *modelContainer) *modelPolicy {
 	name := "Service-managed"
 	switch {
@@ -171,8 +171,9 @@ func (m *model) home(c *modelContainer) *modelPolicy {
 	return nil
 }
 
-// places looks where every key stands. It has moved only for a reason, and only
-// to the current policy key of its policy; what this act brings there is there.
+// places checks which policy key every container key is under. A key may move only for a
+// reason, and only to the current policy key of its policy; keys that this act moves
+// have moved.
 func (m *model) places() {
 	m.Helper()
 	shown := map[*modelContainer]api.Protection{}
@@ -240,7 +241,7 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	c.at, c.arrived = at, false
 }
 
-// named is a place in words.
+// named describes a place.
 func (m *model) named(at place) string { return fmt.Sprintf("%s/%d", m.byID[at.policy].name, at.gen) }
 
 // ledger counts what each key version still protects.
@@ -294,7 +295,8 @@ func (m *model) ledger() {
 	}
 }
 
-// verified has everything opened that a rule opens. It is no access.
+// verified runs verify, which must decrypt everything that is accessible. It does not
+// count as an access.
 func (m *model) verified() {
 	m.Helper()
 	report, err := m.Verify(m.ctx, api.VerifyInput{}, func(api.VerifyProgress) {})
@@ -337,7 +339,7 @@ func (m *model) end(r *rapid.T) {
 		m.reads(c)
 	}
 	m.verified()
-	m.TidyUp() // as at the start after a process that ended
+	m.QueueMaintenance() // as at the start after a process that ended
 	m.tidyUp()
 	m.check(r)
 	for _, c := range m.all {
@@ -359,8 +361,8 @@ func (m *model) end(r *rapid.T) {
 	m.noBlobMore()
 }
 
-// needed says whether a key version wraps a policy key that is current, or that
-// something stands under.
+// needed reports whether a key version wraps a policy key that is current or has
+// something under it.
 func (m *model) needed(kv envelope.KeyVersion) bool {
 	for at, pair := range m.pairs {
 		p := m.byID[at.policy]
@@ -375,7 +377,8 @@ func (m *model) needed(kv envelope.KeyVersion) bool {
 	return false
 }
 
-// noBlobMore demands that the blob store holds what rows name, and no more.
+// noBlobMore fails the test unless the blob store has exactly the blobs that rows
+// reference.
 func (m *model) noBlobMore() {
 	m.Helper()
 	stored, named := m.stored(), m.names(`SELECT id FROM blob WHERE tenant = ?1`)

@@ -16,11 +16,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// died is what a process that dies at a fault point panics with.
+// died is the panic value of a simulated crash at a fault point.
 type died struct{ point string }
 
-// dieAt runs an act, which dies at the nth fault point that it comes to; point
-// is empty where it did not come so far.
+// dieAt runs an act that crashes at the nth fault point it reaches; point is empty if it
+// reaches fewer.
 func dieAt(n int, act func()) (point string) {
 	fault.Set(func(name string) {
 		if n--; n == 0 {
@@ -41,8 +41,8 @@ func dieAt(n int, act func()) (point string) {
 	return ""
 }
 
-// reopen is the next process on the same database and blobs: nothing in memory
-// is left. It sweeps away the blobs of an upload that died, which no row names.
+// reopen simulates the next process on the same database and blobs, with nothing in
+// memory. It deletes the unreferenced blobs of an upload that crashed.
 func (m *model) reopen() {
 	m.Helper()
 	m.Policies.Close()
@@ -55,10 +55,10 @@ func (m *model) reopen() {
 			m.Must(m.blobs.Delete(m.Ctx, name))
 		}
 	}
-	m.TidyUp()
+	m.QueueMaintenance()
 }
 
-// unsure is an act of which a caller may not learn whether it was done.
+// unsure is an act whose caller may not learn whether it succeeded.
 type unsure struct {
 	act      func() error
 	happened func() bool // reads whether it was done; nil: it may as well be done again
@@ -111,8 +111,7 @@ func (m *model) newestItem() (id int64) {
 	return id
 }
 
-// die draws an act that dies on its way. Whether it was done follows from
-// whether its commit came before.
+// die draws an act that crashes. It has succeeded if its commit came before the crash.
 func (m *model) die(r *rapid.T) {
 	n := rapid.IntRange(1, 4).Draw(r, "point")
 	u := m.unsure(r)
@@ -129,8 +128,8 @@ func (m *model) die(r *rapid.T) {
 	}
 }
 
-// lose draws an act of whose commits one loses its answer: the act may have
-// happened, and else is asked for again.
+// lose draws an act of which one commit loses its response: the act may have succeeded,
+// and is repeated otherwise.
 func (m *model) lose(r *rapid.T) {
 	n := rapid.IntRange(1, 4).Draw(r, "commit")
 	u, calm := m.unsure(r), m.ctx
@@ -139,7 +138,7 @@ func (m *model) lose(r *rapid.T) {
 	err := u.act()
 	m.ctx = calm
 	if lost() && fail.Is(err, api.Unavailable) {
-		m.TidyUp()
+		m.QueueMaintenance()
 		if u.happened != nil && u.happened() {
 			err = nil
 		} else {
@@ -153,7 +152,7 @@ func (m *model) lose(r *rapid.T) {
 	}
 }
 
-// closes says whether a failure is one that the state of the vaults explains.
+// closes reports whether the state of the vaults explains a failure.
 func (m *model) closes(err error) bool {
 	switch fail.CodeOf(err) {
 	case api.RollInProgress, api.Gone:
@@ -164,7 +163,7 @@ func (m *model) closes(err error) bool {
 	return false
 }
 
-// cut writes something whose transfer breaks off: nothing has changed.
+// cut starts a write whose transfer is cut off; nothing may change.
 func (m *model) cut(r *rapid.T) {
 	c := one(r, m.kind("site", "workload"))
 	broken := errors.New("the line is dead")
@@ -179,7 +178,7 @@ type errReader struct{ error }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e.error }
 
-// purge takes a policy to the end of its purge, in up to two processes.
+// purge runs the purge of a policy to its end, in up to two processes.
 func (m *model) purge(r *rapid.T) {
 	if rapid.IntRange(0, 2).Draw(r, "really") > 0 {
 		r.Skip("it is for good")

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// keyring is which keys there were at a moment, by container.
+// keyring has the keys that existed at a moment, by container.
 type keyring map[int64]keysOf
 
 type keysOf struct {
@@ -62,8 +62,8 @@ func (m *model) rows(query string, row func(scan func(...any) error) error) {
 
 func deep(d api.Depth) bool { return d == api.DepthContainer || d == api.DepthContent }
 
-// begins takes in what the new roll of a policy is to do. What is left of an
-// unfinished one, it does too.
+// begins records what the new roll of a policy has to do, including the rest of an
+// unfinished one.
 func (m *model) begins(p *modelPolicy, depth api.Depth, inactive bool) {
 	unfinished := false
 	for _, ro := range m.rolled {
@@ -83,8 +83,8 @@ func (m *model) begins(p *modelPolicy, depth api.Depth, inactive bool) {
 	}
 }
 
-// finished demands of a roll that went deeper that nothing that it reached is
-// under a key, or has one, that was there when it was asked for.
+// finished fails the test if anything that a roll below depth policy has covered is
+// under, or has, a key from before the request.
 func (m *model) finished(ro roll.Roll, p *modelPolicy) {
 	m.Helper()
 	if !deep(p.depth) {

@@ -20,7 +20,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// modelRoll is what is known of a roll from what it was seen to do.
+// modelRoll is the expected state of a roll.
 type modelRoll struct {
 	policy     *modelPolicy // that it brings containers to
 	total      int64
@@ -45,8 +45,8 @@ func (m *model) rolls(states ...api.RollState) (list []roll.Roll) {
 
 func (m *model) work(r *rapid.T) { m.workOn(one(r, m.rolls(api.RollRunning))) }
 
-// workOn works on a roll to its end, unless a vault stops it. When it has
-// finished, everything that it was to bring over is at the current policy key.
+// workOn works on a roll to its end, unless a vault stops it. When it has finished,
+// everything that it had to move is under the current policy key.
 func (m *model) workOn(ro roll.Roll) {
 	m.Helper()
 	p := m.worksOn(ro)
@@ -68,8 +68,8 @@ func (m *model) workOn(ro roll.Roll) {
 	}
 }
 
-// worksOn notes that a roll is worked on, and returns the policy that it brings
-// containers to.
+// worksOn records that a roll is being worked on, and returns the policy to which it
+// moves containers.
 func (m *model) worksOn(ro roll.Roll) *modelPolicy {
 	p := m.policyOf(ro.Policy)
 	m.worked[p.id] = m.rolled[ro.ID]
@@ -86,11 +86,11 @@ func (m *model) policyOf(id int64) (p *modelPolicy) {
 	return p
 }
 
-// breakOff works on a roll until a page, or a fault point, at which its process
-// ends, or until the answer of a commit is lost.
+// breakOff works on a roll until a page or a fault point at which its process crashes,
+// or until the response of a commit is lost.
 func (m *model) breakOff(r *rapid.T) { m.breakOffOne(r, one(r, m.rolls(api.RollRunning))) }
 
-// breakOffDeep begins a roll that has content to do, and breaks that one off.
+// breakOffDeep begins a roll of depth content, and interrupts it.
 func (m *model) breakOffDeep(r *rapid.T) {
 	var full []*modelContainer
 	for _, c := range m.all {
@@ -150,7 +150,7 @@ func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
 	}
 }
 
-// pause pauses a roll that runs, or lets one go on.
+// pause pauses a running roll, or resumes a paused one.
 func (m *model) pause(r *rapid.T) {
 	if paused := m.rolls(api.RollPaused); len(paused) > 0 {
 		m.Must(e(m.ResumeRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(paused[0].ID)})))
@@ -159,8 +159,8 @@ func (m *model) pause(r *rapid.T) {
 	m.Must(e(m.PauseRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(one(r, m.rolls(api.RollRunning)).ID)})))
 }
 
-// cancel ends a roll, unless it has brought one over, or nothing else will bring
-// over what it was to.
+// cancel cancels a roll, which is refused if it has moved anything, or if nothing else
+// would move what it had to.
 func (m *model) cancel(r *rapid.T) {
 	ro := one(r, m.rolls())
 	known := m.rolled[ro.ID]
@@ -189,7 +189,7 @@ func (m *model) cancelled() (list []*modelPolicy) {
 	return list
 }
 
-// class is what the slot of a container's key is.
+// class is the kind of the slot of a container's key.
 func (c *modelContainer) class() envelope.Class {
 	switch c.kind {
 	case "backup":
@@ -203,7 +203,7 @@ func (c *modelContainer) class() envelope.Class {
 		api.Disconnected: envelope.ClassDisconnected, api.Disabled: envelope.ClassDisabled}[c.state]
 }
 
-// leftOf counts what a roll has yet to bring over.
+// leftOf counts what a roll still has to move.
 func (m *model) leftOf(ro roll.Roll) (n int64) {
 	to := m.policyOf(ro.Policy)
 	from := map[string]bool{to.id: true}
@@ -221,8 +221,8 @@ func (m *model) leftOf(ro roll.Roll) (n int64) {
 	return n
 }
 
-// progress demands that every roll counts what stands where, no less and no more.
-// One that goes deeper counts what its last stage has done.
+// progress fails the test unless every roll reports exactly what it has moved. A roll
+// below depth policy reports the work of its last stage.
 func (m *model) progress() {
 	m.Helper()
 	list, err := m.ListRolls(m.ctx, api.None{})
@@ -258,8 +258,8 @@ func (m *model) progress() {
 	}
 }
 
-// slots demands that there is a key for each container and each blob, and none
-// more; those that a roll replaces at the moment are of classes above.
+// slots fails the test unless there is exactly one key for each container and each blob,
+// except for those that a roll is replacing, which are in the classes above.
 func (m *model) slots() {
 	m.Helper()
 	for what, query := range map[string]string{

@@ -16,8 +16,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// madeFromKeys are the kinds of policies that are made from two keys and a name.
-var madeFromKeys = map[api.PolicyKind]api.PolicyKind{"": api.MailboxPolicy, api.MailboxPolicy: api.MailboxPolicy,
+// creatableKinds maps the kinds that CreatePolicy accepts, and its default.
+var creatableKinds = map[api.PolicyKind]api.PolicyKind{"": api.MailboxPolicy, api.MailboxPolicy: api.MailboxPolicy,
 	api.MultiWorkloadPolicy: api.MultiWorkloadPolicy}
 
 // CreatePolicy makes a mailbox policy or a multi-workload policy from two
@@ -27,11 +27,11 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 		if err := checkPolicyName(in.Body.Name); err != nil {
 			return api.Policy{}, err
 		}
-		kind, ok := madeFromKeys[in.Body.Kind]
+		kind, ok := creatableKinds[in.Body.Kind]
 		if !ok {
-			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: kind %q is none of %s, %s", in.Body.Name, in.Body.Kind, api.MailboxPolicy, api.MultiWorkloadPolicy)
+			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: kind %q must be one of %s, %s", in.Body.Name, in.Body.Kind, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		}
-		primary, secondary, err := s.twoKeys(in.Body.Keys)
+		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
 		}
@@ -39,12 +39,12 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 		if in.Body.DryRun {
 			return c.checkCreate(ctx, d, nil)
 		}
-		return c.create(ctx, d, nil)
+		return c.createPolicy(ctx, d, nil)
 	})
 }
 
-// twoKeys reads the identifiers of the two keys of a policy.
-func (s *Service) twoKeys(uris []string) (primary, secondary envelope.KeyVersion, err error) {
+// parseTwoKeys parses the URIs of the two keys of a policy.
+func (s *Service) parseTwoKeys(uris []string) (primary, secondary envelope.KeyVersion, err error) {
 	if len(uris) != 2 {
 		return primary, secondary, fail.New(api.InvalidArgument, "%d key URIs are given; a policy has exactly two, in two vaults", len(uris))
 	}
@@ -55,8 +55,8 @@ func (s *Service) twoKeys(uris []string) (primary, secondary envelope.KeyVersion
 	return primary, secondary, err
 }
 
-// RegisterSites makes the site policy of a geo and begins to bring every site
-// of the geo under it.
+// RegisterSites makes the site policy of a geo and begins to move every site of the geo
+// under it.
 func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) (api.Policy, error) {
 	target := strings.TrimSpace(sitePolicyName + " " + in.Body.Geo)
 	return do(ctx, s, api.RegisterSites.Meta, target, func(ctx context.Context, c *call) (api.Policy, error) {
@@ -90,17 +90,17 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 				return err
 			})
 		}
-		return c.create(ctx, d, func(tx *store.Tx, pol policy.Policy) error {
+		return c.createPolicy(ctx, d, func(tx *store.Tx, pol policy.Policy) error {
 			managed, err := source(tx)
 			if err != nil {
 				return err
 			}
-			return c.bring(ctx, tx, roll.Start{Policy: pol, Source: managed})
+			return c.beginRoll(ctx, tx, roll.Start{Policy: pol, Source: managed})
 		})
 	})
 }
 
-// checkCreate refuses what create would refuse, also if not nil included.
+// checkCreate is the dry run of createPolicy; it includes also, if that is not nil.
 func (c *call) checkCreate(ctx context.Context, d policy.Definition, also func(*store.Tx) error) (api.Policy, error) {
 	warnings, err := c.Policies.CheckCreate(ctx, c.tenant, d)
 	if err == nil && also != nil {
@@ -110,17 +110,17 @@ func (c *call) checkCreate(ctx context.Context, d policy.Definition, also func(*
 		return api.Policy{}, err
 	}
 	return api.Policy{Kind: d.Kind, Name: d.Name, Warnings: warnings}, c.DB.InTx(ctx, func(tx *store.Tx) error {
-		return c.done(ctx, tx, "dry run, nothing was made")
+		return c.recordDone(ctx, tx, "dry run, nothing was made")
 	})
 }
 
-// CheckKeys says what a policy of a kind would refuse of two keys.
+// CheckKeys returns why a policy of a kind would refuse two keys.
 func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api.KeyCheck, err error) {
 	return do(ctx, s, api.CheckKeys.Meta, "", func(ctx context.Context, c *call) (api.KeyCheck, error) {
 		if policy.ProfileOf(in.Body.Kind).Keys == 0 {
-			return out, fail.New(api.InvalidArgument, "kind %q is not one of policies with customer keys", in.Body.Kind)
+			return out, fail.New(api.InvalidArgument, "policies of kind %q have no customer keys", in.Body.Kind)
 		}
-		primary, secondary, err := s.twoKeys(in.Body.Keys)
+		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
 		if err != nil {
 			return out, err
 		}
@@ -133,11 +133,11 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 			code, detail, hint := fail.Public(refusal)
 			out.Refusals = append(out.Refusals, api.Refusal{Code: code, Detail: detail, Hint: hint})
 		}
-		return out, c.noteRead(ctx)
+		return out, c.recordRead(ctx)
 	})
 }
 
-func (c *call) create(ctx context.Context, d policy.Definition, also func(*store.Tx, policy.Policy) error) (api.Policy, error) {
+func (c *call) createPolicy(ctx context.Context, d policy.Definition, also func(*store.Tx, policy.Policy) error) (api.Policy, error) {
 	guid, err := c.TenantGUID(ctx, c.tenant)
 	if err != nil {
 		return api.Policy{}, err
@@ -148,7 +148,7 @@ func (c *call) create(ctx context.Context, d policy.Definition, also func(*store
 				return err
 			}
 		}
-		return c.done(ctx, tx, "policy "+pol.GUID.String())
+		return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
 	})
 	if err != nil {
 		return api.Policy{}, err
@@ -159,7 +159,7 @@ func (c *call) create(ctx context.Context, d policy.Definition, also func(*store
 	return out, err
 }
 
-// ListPolicies lists the tenant's policies, the service-managed one too.
+// ListPolicies lists the tenant's policies, including the service-managed one.
 func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
 		return listAll(ctx, c, func(tx *store.Tx) ([]policy.Policy, error) { return s.Policies.List(ctx, tx, c.tenant) },
@@ -167,7 +167,7 @@ func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Po
 				if pol.Damaged != nil {
 					return api.Policy{}, pol.Damaged
 				}
-				return c.show(ctx, tx, pol)
+				return c.showPolicy(ctx, tx, pol)
 			})
 	})
 }
@@ -180,13 +180,13 @@ func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.P
 			if err != nil {
 				return err
 			}
-			out, err = c.show(ctx, tx, pol)
+			out, err = c.showPolicy(ctx, tx, pol)
 			return err
 		})
 	})
 }
 
-// RefreshPolicy takes up the newest versions of a policy's keys.
+// RefreshPolicy adopts the newest versions of a policy's keys.
 func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
 	return do(ctx, s, api.RefreshPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
 		depth, err := depthOf(in.Body.Depth)
@@ -194,9 +194,9 @@ func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) 
 			return api.Refreshed{}, err
 		}
 		if in.Body.AllGenerations && depth != api.DepthRoot {
-			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations are re-wrapped at depth root alone, not at depth %s", depth)
+			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations can be re-wrapped only at depth root, not at depth %s", depth)
 		}
-		return c.change(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+		return c.changeKeys(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
 			return s.Policies.Refresh(ctx, pol, depth, in.Body.AllGenerations, also)
 		})
 	})
@@ -211,28 +211,28 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 		}
 		keyType := strings.ToLower(in.Body.KeyType)
 		if keyType != "primary" && keyType != "secondary" {
-			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q is neither primary nor secondary", in.Body.KeyType)
+			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q must be primary or secondary", in.Body.KeyType)
 		}
 		kv, err := s.keyVersion(in.Body.Key)
 		if err != nil {
 			return api.Refreshed{}, err
 		}
-		return c.change(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+		return c.changeKeys(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
 			return s.Policies.Update(ctx, pol, keyType == "secondary", kv, depth, also)
 		})
 	})
 }
 
-// change runs a refresh or an update and begins the roll that follows from it,
-// in the same transaction. As a dry run it breaks that transaction off and counts.
-func (c *call) change(ctx context.Context, identity string, to api.Depth, asked api.RollOptions,
+// changeKeys runs a refresh or an update and begins the resulting roll in the same
+// transaction. As a dry run it rolls that transaction back and returns an estimate.
+func (c *call) changeKeys(ctx context.Context, identity string, to api.Depth, asked api.RollOptions,
 	act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
-	options, err := optionsOf(to, asked)
+	options, err := rollOptions(to, asked)
 	if err != nil {
 		return api.Refreshed{}, err
 	}
 	var pol policy.Policy
-	sweeps := false // without a newer version, too
+	sweeps := false // roll even without a newer version
 	err = c.DB.View(ctx, func(tx *store.Tx) (err error) {
 		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
 			return err
@@ -260,14 +260,14 @@ func (c *call) change(ctx context.Context, identity string, to api.Depth, asked 
 				return err
 			}
 			start := roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID, Depth: to, Options: options}
-			if start.Watermark, err = markOf(ctx, tx, to); err != nil {
+			if start.Watermark, err = newWatermark(ctx, tx, to); err != nil {
 				return err
 			}
 			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
 				return err
 			}
 		}
-		return c.done(ctx, tx, fmt.Sprintf("policy %s revision %s", ch.Policy.GUID, ch.Revision.GUID))
+		return c.recordDone(ctx, tx, fmt.Sprintf("policy %s revision %s", ch.Policy.GUID, ch.Revision.GUID))
 	})
 	swept := sweeps && fail.Is(err, api.NoNewVersion)
 	switch {
@@ -282,13 +282,13 @@ func (c *call) change(ctx context.Context, identity string, to api.Depth, asked 
 	c.Roller.Wake()
 	out := api.Refreshed{Rewrapped: done.Rewrapped, Warnings: done.Warnings}
 	if !done.NewKey && !swept {
-		out.Limit = "who holds an old copy of the wrap and the old key version still opens what this policy key protects; depth policy ends that for what it reaches"
+		out.Limit = "anyone with an old copy of the wrapped policy key and the old key version can still decrypt what this policy key protects; a refresh at depth policy ends that for the containers that it moves"
 	}
 	out.Policy, err = c.policyOf(ctx, pol.ID)
 	return out, err
 }
 
-// checkNoRoll refuses where a profile allows one roll at a time and one runs.
+// checkNoRoll refuses a second roll if the policy's profile allows only one at a time.
 func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
 	if !policy.ProfileOf(pol.Kind).OneRoll {
 		return nil
@@ -297,22 +297,23 @@ func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy)
 	if err != nil || !ok || !latest.Unfinished() {
 		return err
 	}
-	return c.rolling(ctx, tx, pol, latest, "one key at a time: wait until its state is Registered; keyroll roll watch %d shows it")
+	return c.rollInProgress(ctx, tx, pol, latest, "replace one key at a time: wait until the state of the policy is Registered; keyroll roll watch %d follows the roll")
 }
 
-// rolling refuses with the progress of a roll; hint takes its id.
-func (c *call) rolling(ctx context.Context, tx *store.Tx, pol policy.Policy, latest roll.Roll, hint string) error {
+// rollInProgress returns the refusal with the progress of a roll; hint is a format for
+// its id.
+func (c *call) rollInProgress(ctx context.Context, tx *store.Tx, pol policy.Policy, latest roll.Roll, hint string) error {
 	progress, err := c.Roller.Progress(ctx, tx, latest)
 	if err != nil {
 		return err
 	}
-	return fail.New(api.RollInProgress, "policy %q is being rolled: %d of %d containers (%.0f %%) have come over, the roll is %s", pol.Name,
+	return fail.New(api.RollInProgress, "policy %q is being rolled: %d of %d containers (%.0f %%) have been moved, the roll is %s", pol.Name,
 		progress.Done, progress.Total, progress.PercentComplete, progress.State).
 		WithHint(hint, latest.ID)
 }
 
-// markOf draws the mark of a roll that goes below policy keys.
-func markOf(ctx context.Context, tx *store.Tx, to api.Depth) (int64, error) {
+// newWatermark returns the watermark of a roll at depth container or content, else 0.
+func newWatermark(ctx context.Context, tx *store.Tx, to api.Depth) (int64, error) {
 	if to != api.DepthContainer && to != api.DepthContent {
 		return 0, nil
 	}
@@ -326,10 +327,10 @@ func depthOf(d api.Depth) (api.Depth, error) {
 	case api.DepthRoot, api.DepthPolicy, api.DepthContainer, api.DepthContent:
 		return d, nil
 	}
-	return d, fail.New(api.InvalidArgument, "depth %q is none of root, policy, container, content", d)
+	return d, fail.New(api.InvalidArgument, "depth %q must be one of root, policy, container, content", d)
 }
 
-// keyVersion reads a key version that is given by its URI or by its parts.
+// keyVersion parses a key version that is given by its URI or by its parts.
 func (s *Service) keyVersion(kv api.KeyVersion) (envelope.KeyVersion, error) {
 	if kv.URI != "" {
 		return s.Keys.ParseURI(kv.URI)
@@ -343,13 +344,13 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 		if err != nil {
 			return err
 		}
-		out, err = c.show(ctx, tx, pol)
+		out, err = c.showPolicy(ctx, tx, pol)
 		return err
 	})
 }
 
-// show completes a policy with its revision and its newest roll.
-func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
+// showPolicy completes a policy with its revision and its newest roll.
+func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
 	rev, err := c.Policies.LastRevision(ctx, tx, c.tenant, pol.Current.ID)
 	if err != nil {
 		return api.Policy{}, err
@@ -375,7 +376,7 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 	}
 	latest, ok, err := newest(ctx, tx, c.tenant, pol.ID)
 	if err != nil || !ok {
-		return stated(p, pol), err
+		return withState(p, pol), err
 	}
 	progress, err := c.Roller.Progress(ctx, tx, latest)
 	if err != nil {
@@ -392,11 +393,11 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 			p.State = api.Rolling
 		}
 	}
-	return stated(p, pol), nil
+	return withState(p, pol), nil
 }
 
-// stated sets the states that outweigh those of a roll.
-func stated(p api.Policy, pol policy.Policy) api.Policy {
+// withState sets the states that take precedence over those of a roll.
+func withState(p api.Policy, pol policy.Policy) api.Policy {
 	switch {
 	case pol.Purge == policy.Purged:
 		p.State = api.PurgeDone

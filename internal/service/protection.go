@@ -9,15 +9,15 @@ import (
 	"keyroll/internal/store"
 )
 
-// protection says what a container's key is wrapped with at this moment.
+// protection returns what a container's key is wrapped with at this moment.
 func (c *call) protection(ctx context.Context, tx *store.Tx, ct container.Container) (api.Protection, error) {
 	policyKey, _, err := c.Containers.PolicyKeyOf(ctx, tx, ct)
 	if err != nil {
 		return api.Protection{}, err
 	}
 	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, policyKey)
-	if fail.Is(err, api.NotFound) { // one transaction erases wraps and sees that nothing stands under them
-		err = fail.New(api.Damaged, "container %d points to key page %d, which stands under policy key %d, and that has no wrap in this tenant", ct.ID, ct.Page, policyKey)
+	if fail.Is(err, api.NotFound) { // wraps are erased only in a transaction that finds nothing under them
+		err = fail.New(api.Damaged, "container %d points to key page %d under policy key %d, which has no wrap in this tenant", ct.ID, ct.Page, policyKey)
 	}
 	if err != nil {
 		return api.Protection{}, err

@@ -22,7 +22,7 @@ import (
 func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverInput) (out api.CreatedPurgeApprover, err error) {
 	return do(ctx, s, api.AddPurgeApprover.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.CreatedPurgeApprover, error) {
 		err := s.DB.InTx(ctx, func(tx *store.Tx) error {
-			// Two of one name at once: the second one waits here and finds the first.
+			// Of two concurrent requests with one name, the second waits here and finds the first.
 			if err := tx.Lock(ctx, c.tenant, true); err != nil {
 				return err
 			}
@@ -40,7 +40,7 @@ func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverI
 				return err
 			}
 			out = api.CreatedPurgeApprover{PurgeApprover: api.PurgeApprover{Name: p.Name, Created: s.Now().UTC()}, Token: token}
-			return c.done(ctx, tx, "approver "+p.ID.String())
+			return c.recordDone(ctx, tx, "approver "+p.ID.String())
 		})
 		return out, err
 	})
@@ -61,14 +61,14 @@ func (s *Service) ListPurgeApprovers(ctx context.Context, _ api.None) (api.List[
 	})
 }
 
-// RequestPurge requests the purge of a policy. The customer has taken away the
-// service's permission on both keys before: that is looked for in both vaults.
+// RequestPurge requests the purge of a policy. The customer must have removed the
+// service's permission on both keys before, which is checked in both vaults.
 func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (out api.Purge, err error) {
 	return do(ctx, s, api.RequestPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
 		c.dryRun = in.Body.DryRun
 		for what, text := range map[string]string{"reason": in.Body.Reason, "contact": in.Body.Contact} {
 			if strings.TrimSpace(text) == "" || len(text) > 1024 {
-				return out, fail.New(api.InvalidArgument, "purge policy %q: the %s is not 1 to 1,024 bytes of text", in.Policy, what)
+				return out, fail.New(api.InvalidArgument, "purge policy %q: the %s must be 1 to 1,024 bytes of text", in.Policy, what)
 			}
 		}
 		var pol policy.Policy
@@ -103,10 +103,10 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 			if err := purge.Request(ctx, tx, p); err != nil {
 				return err
 			}
-			if out, err = c.purge(ctx, tx, p, d); err != nil {
+			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "policy "+pol.GUID.String())
+			return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
 		})
 		return out, err
 	})
@@ -118,18 +118,18 @@ func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Poli
 		return err
 	}
 	if policy.ProfileOf(pol.Kind).Keys == 0 {
-		return fail.New(api.InvalidArgument, "purge policy %q: a %s policy stands beneath all others and cannot be purged", pol.Name, pol.Kind).
-			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
+		return fail.New(api.InvalidArgument, "purge policy %q: a %s policy is the built-in default and cannot be purged", pol.Name, pol.Kind).
+			WithHint("name a policy with customer keys")
 	}
-	ro, gathers, err := roll.IncomingRoll(ctx, tx, c.tenant, pol.ID)
-	if err != nil || !gathers {
+	ro, incoming, err := roll.IncomingRoll(ctx, tx, c.tenant, pol.ID)
+	if err != nil || !incoming {
 		return err
 	}
-	return fail.New(api.RollInProgress, "purge policy %q: it has not yet taken in all that it is to protect, and what is left outside would not be purged", pol.Name).
-		WithHint("wait until keyroll roll watch %d has ended", ro.ID)
+	return fail.New(api.RollInProgress, "purge policy %q: containers are still being moved to it, and those that are not yet moved would not be purged", pol.Name).
+		WithHint("wait until roll %d has finished: keyroll roll watch %d follows it", ro.ID, ro.ID)
 }
 
-// ShowPurge shows how far the purge of a policy has come.
+// ShowPurge shows the progress of the purge of a policy.
 func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ShowPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
 		d, err := s.Containers.Directory(ctx, c.tenant)
@@ -145,7 +145,7 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 			if err != nil {
 				return err
 			}
-			out, err = c.purge(ctx, tx, p, d)
+			out, err = c.showPurge(ctx, tx, p, d)
 			return err
 		})
 	})
@@ -160,7 +160,7 @@ func (s *Service) ListPurges(ctx context.Context, _ api.None) (api.List[api.Purg
 		}
 		return listAll(ctx, c, func(tx *store.Tx) ([]purge.Purge, error) { return purge.List(ctx, tx, c.tenant) },
 			func(tx *store.Tx, p purge.Purge) (api.Purge, error) {
-				one, err := c.purge(ctx, tx, p, d)
+				one, err := c.showPurge(ctx, tx, p, d)
 				if err != nil {
 					err = fmt.Errorf("purge %d: %w", p.ID, err)
 				}
@@ -169,7 +169,7 @@ func (s *Service) ListPurges(ctx context.Context, _ api.None) (api.List[api.Purg
 	})
 }
 
-// ApprovePurge is an approver's word; the second one has the purge carried out.
+// ApprovePurge approves a purge; the second approval carries it out.
 func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ApprovePurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
 		d, err := s.Containers.Directory(ctx, c.tenant)
@@ -185,10 +185,10 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			if err != nil {
 				return fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}
-			if out, err = c.purge(ctx, tx, p, d); err != nil {
+			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "policy "+pol.GUID.String())
+			return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
 		})
 		if err == nil {
 			s.Purger.Wake()
@@ -197,9 +197,9 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 	})
 }
 
-// purge completes a purge with its policy, its approvers' names, what it counts
-// and what it leaves to the customer.
-func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (out api.Purge, err error) {
+// showPurge converts a purge and adds its policy, the names of its approvers, the number of
+// containers, and the key versions that the customer still has to destroy.
+func (c *call) showPurge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (out api.Purge, err error) {
 	pol, err := c.Policies.ByID(ctx, tx, c.tenant, p.Policy)
 	if err != nil {
 		return out, err
@@ -221,7 +221,7 @@ func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *contai
 		out.Approvals = append(out.Approvals, api.PurgeApproval{Approver: approver.Name, At: a.At.UTC()})
 	}
 	if p.ContainersMarked.IsZero() {
-		if out.Containers, err = c.protected(ctx, tx, pol); err != nil {
+		if out.Containers, err = c.countProtected(ctx, tx, pol); err != nil {
 			return out, err
 		}
 	}
@@ -233,9 +233,9 @@ func (c *call) purge(ctx context.Context, tx *store.Tx, p purge.Purge, d *contai
 	return out, err
 }
 
-// protected counts the containers, backups among them, whose keys stand under a
-// key of a policy.
-func (c *call) protected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
+// countProtected counts the containers, including backups, whose keys are under a key of a
+// policy.
+func (c *call) countProtected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
 	keys, err := c.Policies.Keys(ctx, tx, c.tenant, pol.ID)
 	if err != nil {
 		return 0, err
@@ -248,23 +248,23 @@ func (c *call) protected(ctx context.Context, tx *store.Tx, pol policy.Policy) (
 	return n, err
 }
 
-// purgeLimit says what a purge cannot promise.
+// purgeLimit says what a purge cannot guarantee.
 func purgeLimit(keysInFiles bool, versions []envelope.KeyVersion) string {
 	var limits []string
 	if keysInFiles {
-		limits = append(limits, "the availability keys are files: a copy of them that was made before the purge still opens a backup of the database that was made before it, and no purge reaches such copies; "+
-			"with the availability keys in a vault of the operator's own it does")
+		limits = append(limits, "the availability keys are files: a copy of them from before the purge can still decrypt a backup of the database from before it, and a purge cannot delete such copies; "+
+			"this does not apply to availability keys in a vault of the operator")
 	}
 	for _, kv := range versions {
 		if own := !strings.Contains(kv.Vault, "/"); own {
-			limits = append(limits, "customer keys stand in vaults of this server: a backup of its database holds them too, under the seal, and who has both opens what they wrapped, also after they were destroyed here")
+			limits = append(limits, "customer keys are in vaults of this server: a backup of its database contains them too, under the seal, and anyone with both can decrypt what they wrapped, even after they were destroyed here")
 			break
 		}
 	}
 	return strings.Join(limits, ". ")
 }
 
-// doneAt is when something was done; nil if it was not.
+// doneAt converts a time; nil means that the time is zero.
 func doneAt(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

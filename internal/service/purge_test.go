@@ -33,20 +33,20 @@ func purgeOf(policy string) api.RequestPurgeInput {
 	return in
 }
 
-// revoke takes away the service's permission on both keys of a policy.
+// revoke removes the service's permission on both keys of a policy.
 func (w world) revoke(policy string) {
 	w.revokeVaults("A-"+policy, "B-"+policy)
 	w.Policies.Close() // as the time of the cache would
 }
 
-// revokeVaults is revoke, before the cache lets go.
+// revokeVaults is revoke before the cache expires.
 func (w world) revokeVaults(vaults ...string) {
 	for _, vault := range vaults {
 		w.Vaults.Fail(vault, policytest.Denied())
 	}
 }
 
-// approver registers an approver and returns its requests.
+// approver registers an approver and returns the context of its requests.
 func (w world) approver(name string) context.Context {
 	w.Helper()
 	var in api.AddPurgeApproverInput
@@ -71,7 +71,7 @@ func (w world) approve(policy string) {
 	}
 }
 
-// carryOut carries every approved purge out, again where answers are lost.
+// carryOut carries out every approved purge, and repeats if responses are lost.
 func (w world) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carryOutIn, nil) }
 
 func (w world) carryOutIn(ctx context.Context) error {
@@ -97,7 +97,7 @@ func (w world) requestPurge(policy string) {
 	}, func() bool { return e(w.ShowPurge(w.ctx, named(policy))) == nil }))
 }
 
-// purged takes policy p to the end of its purge.
+// purged runs the purge of policy p to its end.
 func (w world) purged(policy string) {
 	w.Helper()
 	w.revoke(policy)
@@ -106,7 +106,7 @@ func (w world) purged(policy string) {
 	w.Must(w.carryOut())
 }
 
-// refused demands a failure whose text or hint has each of some words.
+// refused fails the test unless the text or hint of a failure has each of some words.
 func refused(t testing.TB, err error, code api.Code, words ...string) {
 	t.Helper()
 	policytest.Refuses(t, err, code)
@@ -146,7 +146,7 @@ func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
 	})
 }
 
-// An older version that something stands under counts as the newest one does.
+// An older version that something is under counts as the newest one does.
 func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -264,7 +264,7 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 		if len(p.Destroy) != 3 || !strings.Contains(p.Limit, "availability keys are files") || !strings.Contains(p.Limit, "vaults of this server") {
 			t.Errorf("what is left: %+v", p)
 		}
-		// The customer's permission given back changes nothing.
+		// Restoring the customer's permission changes nothing.
 		w.Vaults.Fail("A-p", nil)
 		w.Vaults.Fail("B-p", nil)
 		for _, name := range []string{alice, idle} {
@@ -369,8 +369,8 @@ func TestServiceManagedPolicyCannotBePurged(t *testing.T) {
 	})
 }
 
-// Purge while rolling: the roll ends with the request, what it has brought over
-// and what it has not are both purged, and nothing comes back.
+// Purge while rolling: the roll ends with the request, all containers are purged,
+// whether moved or not, and nothing becomes readable again.
 func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -399,7 +399,7 @@ func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
 	})
 }
 
-// Reading while purging: a stream ends at the next blob.
+// Reading while purging: a stream is cut at the next blob.
 func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -417,7 +417,7 @@ func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
 	})
 }
 
-// While the store of availability keys does not do it, a purge waits and says so.
+// While the store of availability keys fails to destroy a key, a purge waits and says so.
 func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -438,8 +438,8 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 	})
 }
 
-// Whatever the answers that get lost on its way, a purge ends, and no key of the
-// policy is left open: the last one is asked for as a stream asks that goes on.
+// Even if responses are lost, a purge finishes, and no key of the policy remains usable,
+// not even for a stream that is being read.
 func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -483,7 +483,7 @@ func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
 	})
 }
 
-// The approver whose answer is lost need not come again for the purge to begin.
+// If the response of the second approval is lost, the purge begins all the same.
 func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()
@@ -507,8 +507,8 @@ func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 	})
 }
 
-// What a purge has erased is in no file of the database, neither in free pages nor
-// in the write-ahead log. PostgreSQL's files are its operator's: docs/threat-model.md.
+// Erased keys are in no file of the database, neither in free pages nor in the
+// write-ahead log. This does not cover PostgreSQL's files: docs/threat-model.md.
 func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
 	each(t, func(w world) {
 		file, isFile := strings.CutPrefix(w.DB.Shown(), "sqlite://")

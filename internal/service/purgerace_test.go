@@ -56,8 +56,8 @@ func TestMailboxesAssignedAsAPurgeIsRequestedAreInItOrStayReadable(t *testing.T)
 	})
 }
 
-// A move out of the policy that has opened its key before the purge, and writes
-// after it, moves nothing.
+// A move out of the policy that has unwrapped its key before the purge, and writes after
+// it, is refused.
 func TestAMoveThatBeganBeforeAPurgeBringsNothingBack(t *testing.T) {
 	each(t, func(w world) {
 		w.mailPolicy()

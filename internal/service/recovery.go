@@ -12,11 +12,11 @@ import (
 // recovery mode.
 func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.RecoverPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
-		pol, err := c.policy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Policy)
 		if err != nil {
 			return api.Policy{}, err
 		}
-		err = s.Policies.Recover(ctx, pol, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
+		err = s.Policies.Recover(ctx, pol, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "policy "+pol.GUID.String()) })
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -25,7 +25,7 @@ func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Po
 	})
 }
 
-// RestoreSites puts a site policy in recovery mode under two new customer keys.
+// RestoreSites ends the recovery mode of a site policy with two new customer keys.
 func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (api.Policy, error) {
 	return do(ctx, s, api.RestoreSites.Meta, in.Body.Geo, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
@@ -52,7 +52,7 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 		if err != nil {
 			return api.Policy{}, err
 		}
-		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.done(ctx, tx, "policy "+pol.GUID.String()) })
+		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "policy "+pol.GUID.String()) })
 		if err != nil {
 			return api.Policy{Warnings: warnings}, err
 		}

@@ -88,7 +88,7 @@ func TestRecoveryIsRefusedWhereItIsNotNeeded(t *testing.T) {
 	})
 }
 
-// The lost keys were found again: the policy stands on them as before.
+// The lost keys were found again: the policy uses them as before.
 func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
 	each(t, func(w world) {
 		w.sites()
@@ -106,7 +106,7 @@ func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
 	})
 }
 
-// A purge ends recovery: from the request on nobody reads any more.
+// A purge ends recovery: from the request on nothing can be read.
 func TestPurgeEndsRecovery(t *testing.T) {
 	each(t, func(w world) {
 		w.sites()

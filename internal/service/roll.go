@@ -45,7 +45,7 @@ func (s *Service) PauseRoll(ctx context.Context, in api.RollInput) (api.Roll, er
 	})
 }
 
-// ResumeRoll goes on with a roll that is paused or has failed.
+// ResumeRoll continues a roll that is paused or has failed.
 func (s *Service) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, error) {
 	return do(ctx, s, api.ResumeRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
 		return c.setRoll(ctx, in.Roll, api.RollRunning)
@@ -67,13 +67,13 @@ func (c *call) setRoll(ctx context.Context, id string, state api.RollState) (out
 		if out, err = c.Roller.Progress(ctx, tx, ro); err != nil {
 			return err
 		}
-		return c.done(ctx, tx, "")
+		return c.recordDone(ctx, tx, "")
 	})
 	c.Roller.Wake()
 	return out, err
 }
 
-// ListKeyUsage is the ledger.
+// ListKeyUsage returns the ledger.
 func (s *Service) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
 	return do(ctx, s, api.ListKeyUsage.Meta, "", func(ctx context.Context, c *call) (api.List[api.KeyUsage], error) {
 		list := api.List[api.KeyUsage]{Items: []api.KeyUsage{}}
@@ -95,7 +95,7 @@ func (s *Service) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.L
 
 func matches(filter, value string) bool { return filter == "" || strings.EqualFold(filter, value) }
 
-// Verify opens every wrapped key and reads every item.
+// Verify decrypts every wrapped key and reads every item.
 func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
 	return do(ctx, s, api.Verify.Meta, in.Policy, func(ctx context.Context, c *call) (api.Verified, error) {
 		var only int64
@@ -113,6 +113,6 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(
 		if err != nil {
 			return report, err
 		}
-		return report, c.noteRead(ctx)
+		return report, c.recordRead(ctx)
 	})
 }

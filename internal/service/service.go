@@ -1,10 +1,9 @@
-// Package service is the only door to mailboxes, sites and policies: one
-// method an operation of the api package.
+// Package service is the single entry point to mailboxes, sites and policies, with
+// one method for each operation of the api package.
 //
-// Each method checks the principal, acts within that principal's tenant alone,
-// and writes an audit entry: in the operation's own transaction where it
-// changes something, before its result leaves where it does not, and with the
-// code of the failure where it is refused. Start reading at do.
+// Each method checks the principal, acts only within that principal's tenant, and
+// writes an audit entry: a change in its own transaction, a read before its result is
+// returned, a refusal with the code of the failure. Start reading at do.
 package service
 
 import (
@@ -33,7 +32,7 @@ import (
 	"keyroll/internal/verify"
 )
 
-// Config is what the service stands on.
+// Config has the packages that the service uses.
 type Config struct {
 	DB         *store.DB
 	Access     *access.Directory
@@ -54,20 +53,20 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// KeyNames reads and writes the identifiers of customer keys.
+// KeyNames parses and formats the URIs of customer keys.
 type KeyNames interface {
 	ParseURI(uri string) (envelope.KeyVersion, error)
 	Reference(vault, key, version string) (envelope.KeyVersion, error)
 	URI(kv envelope.KeyVersion) string
 }
 
-// Service is the door.
+// Service implements the operations of the api package.
 type Service struct{ Config }
 
-// New returns the service over its rooms.
+// New returns a service.
 func New(c Config) *Service { return &Service{c} }
 
-// call is one operation under way.
+// call is one running operation.
 type call struct {
 	*Service
 	principal access.Principal
@@ -77,35 +76,35 @@ type call struct {
 	dryRun    bool  // the change ends where it would write its audit entry
 }
 
-// errDryRun breaks off the transaction of a change that is to change nothing.
+// errDryRun rolls back the transaction of a dry run.
 var errDryRun = errors.New("service: a dry run")
 
-// done writes the operation's audit entry in tx. It is the last step of a change;
-// a dry run has by then been refused all that the change would be, and ends here.
-func (c *call) done(ctx context.Context, tx *store.Tx, detail string) error {
+// recordDone writes the operation's audit entry in tx. It is the last step of a change;
+// a dry run, which has passed all checks of the change by then, ends here.
+func (c *call) recordDone(ctx context.Context, tx *store.Tx, detail string) error {
 	if c.dryRun {
 		return errDryRun
 	}
 	return c.Audit.Append(ctx, tx, audit.Entry{ID: c.entry, Tenant: c.tenant, Outcome: audit.Done, Target: c.target, Detail: detail})
 }
 
-// read runs an operation that changes nothing: on one snapshot, with its audit
-// entry written before the result leaves.
+// read runs an operation that changes nothing: on one snapshot, with its audit entry
+// written before the result is returned.
 func (c *call) read(ctx context.Context, f func(tx *store.Tx) error) error {
 	if err := c.DB.View(ctx, f); err != nil {
 		return err
 	}
-	return c.noteRead(ctx)
+	return c.recordRead(ctx)
 }
 
-func (c *call) noteRead(ctx context.Context) error {
-	return c.DB.InTx(ctx, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+func (c *call) recordRead(ctx context.Context) error {
+	return c.DB.InTx(ctx, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
 }
 
-// stream runs an operation that writes content to w. Its audit entry is written
-// before the first byte leaves, so that a refusal up to there is told as one.
+// stream runs an operation that writes content to w. Its audit entry is written before
+// the first byte, so that an earlier failure is still recorded as a refusal.
 func (c *call) stream(ctx context.Context, w io.Writer, f func(w io.Writer) error) error {
-	noted := &notedWriter{w: w, note: func() error { return c.noteRead(ctx) }}
+	noted := &auditedWriter{w: w, note: func() error { return c.recordRead(ctx) }}
 	if err := f(noted); err != nil {
 		return err
 	}
@@ -115,13 +114,13 @@ func (c *call) stream(ctx context.Context, w io.Writer, f func(w io.Writer) erro
 	return nil
 }
 
-// notedWriter calls note once, before the first write.
-type notedWriter struct {
+// auditedWriter calls note once, before the first write.
+type auditedWriter struct {
 	w    io.Writer
 	note func() error
 }
 
-func (n *notedWriter) Write(p []byte) (int, error) {
+func (n *auditedWriter) Write(p []byte) (int, error) {
 	if n.note != nil {
 		if err := n.note(); err != nil {
 			return 0, err
@@ -140,7 +139,7 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 		return none, err
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Principal: p.ID, Actor: p.Name, Operation: op.Name, Request: audit.OriginOf(ctx).Request})
-	// The key that seals names is opened before any transaction.
+	// The key that encrypts names is unwrapped before any transaction.
 	if _, err := s.Containers.Directory(ctx, p.Tenant); err != nil {
 		return none, err
 	}
@@ -151,17 +150,17 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	}
 	if errors.Is(err, errDryRun) {
 		c.dryRun = false
-		err = s.DB.InTx(ctx, func(tx *store.Tx) error { return c.done(ctx, tx, "dry run, nothing was changed") })
+		err = s.DB.InTx(ctx, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "dry run, nothing was changed") })
 	}
 	if err == nil {
 		return out, nil
 	}
-	if fail.Is(err, api.Unavailable) { // the answer of a commit may be lost: what it began is there
+	if fail.Is(err, api.Unavailable) { // the commit may have succeeded although its response was lost
 		s.Roller.Wake()
 		s.Purger.Wake()
 	}
-	// A refusal is noted even if nobody waits for it any more; but what was done,
-	// or has begun to leave, stays noted as that.
+	// A refusal is recorded even if the caller has given up. AppendOnce keeps the entry
+	// of an operation that has succeeded or has begun to send content.
 	ctx = context.WithoutCancel(ctx)
 	unnoted := s.DB.InTx(ctx, func(tx *store.Tx) error {
 		return s.Audit.AppendOnce(ctx, tx, audit.Entry{ID: c.entry, Tenant: p.Tenant, Outcome: string(fail.CodeOf(err)), Target: target})
@@ -172,8 +171,8 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	return none, err
 }
 
-// CheckRole refuses an operation that the caller's role does not have, and writes
-// that down; so its input is not looked at before.
+// CheckRole refuses an operation that the caller's role does not allow, and writes the
+// audit entry, so that the caller need not parse its input first.
 func (s *Service) CheckRole(ctx context.Context, op api.Meta) error {
 	p, err := access.PrincipalOf(ctx)
 	if err != nil || p.Check(access.Role(op.Role)) == nil {
@@ -183,15 +182,15 @@ func (s *Service) CheckRole(ctx context.Context, op api.Meta) error {
 	return err
 }
 
-// page reads the position and size of a part of a list.
-func page(in api.PageInput) (after int64, limit int, err error) {
+// parsePage checks the position and size of a page of a list.
+func parsePage(in api.PageInput) (after int64, limit int, err error) {
 	if in.After != "" {
 		if after, err = strconv.ParseInt(in.After, 10, 64); err != nil {
-			return 0, 0, fail.New(api.InvalidArgument, "after %q is not the next of an earlier part", in.After)
+			return 0, 0, fail.New(api.InvalidArgument, "after %q is not a valid page token", in.After)
 		}
 	}
 	if in.Limit < 0 || in.Limit > 1000 {
-		return 0, 0, fail.New(api.InvalidArgument, "limit %d is not within 0 to 1000", in.Limit)
+		return 0, 0, fail.New(api.InvalidArgument, "limit %d must be 0 to 1000", in.Limit)
 	}
 	if in.Limit == 0 {
 		in.Limit = 100
@@ -199,8 +198,8 @@ func page(in api.PageInput) (after int64, limit int, err error) {
 	return after, in.Limit, nil
 }
 
-// listOf makes the part of a list that starts after a position: rows were
-// asked for one more than the limit, and the one over says that there is more.
+// listOf makes a page of a list from limit+1 rows; the extra one means that another
+// page follows.
 func listOf[T any](items []T, ids []int64, limit int) api.List[T] {
 	l := api.List[T]{Items: items}
 	if len(items) > limit {

@@ -10,15 +10,15 @@ import (
 	"keyroll/internal/store"
 )
 
-// CreateSite makes a site under the policy that covers sites.
+// CreateSite makes a site under the site policy of its geo, or else the service-managed one.
 func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
 		c.dryRun = in.Body.DryRun
 		_, err := s.Containers.Create(ctx, c.tenant, container.Site, in.Body.URL, 0, func(tx *store.Tx, ct container.Container) (err error) {
-			if out, err = c.site(ctx, tx, ct); err != nil {
+			if out, err = c.showSite(ctx, tx, ct); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "")
+			return c.recordDone(ctx, tx, "")
 		})
 		if err == nil {
 			c.foldContainers(c.tenant)
@@ -30,7 +30,7 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 // ListSites lists sites in the order of their creation.
 func (s *Service) ListSites(ctx context.Context, in api.ListInput) (api.List[api.Site], error) {
 	return do(ctx, s, api.ListSites.Meta, "", func(ctx context.Context, c *call) (api.List[api.Site], error) {
-		return listContainers(ctx, c, container.Site, in.PageInput, c.site)
+		return listContainers(ctx, c, container.Site, in.PageInput, c.showSite)
 	})
 }
 
@@ -42,13 +42,13 @@ func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site,
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) (err error) {
-			out, err = c.site(ctx, tx, ct)
+			out, err = c.showSite(ctx, tx, ct)
 			return err
 		})
 	})
 }
 
-func (c *call) site(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
+func (c *call) showSite(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
 	s = api.Site{URL: ct.Name, Created: ct.Created.UTC()}
 	if s.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, ct.Geo); err != nil {
 		return s, err
@@ -71,11 +71,11 @@ func (s *Service) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api
 		if err != nil {
 			return list, err
 		}
-		return filesOf(all), c.noteRead(ctx)
+		return filesOf(all), c.recordRead(ctx)
 	})
 }
 
-// filesOf tells all files, and of the damaged ones that they are.
+// filesOf lists the files, and reports the damaged ones.
 func filesOf(all []content.File) api.List[api.File] {
 	list := api.List[api.File]{Items: make([]api.File, 0, len(all))}
 	for _, f := range all {
@@ -88,34 +88,34 @@ func filesOf(all []content.File) api.List[api.File] {
 	return list
 }
 
-// fileTarget is how the audit log names a file.
+// fileTarget returns the name of a file in the audit log.
 func fileTarget(in api.FileInput) string { return in.Site + " " + in.Path }
 
 func fileOf(f content.File) api.File {
 	return api.File{Path: f.Path, Bytes: f.Size, Modified: f.Modified.UTC()}
 }
 
-// PutFile stores a file whole, in place of one at the same path.
+// PutFile stores a file, all of it or nothing, and replaces one at the same path.
 func (s *Service) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
 	return do(ctx, s, api.PutFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (api.File, error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return api.File{}, err
 		}
-		f, err := s.Contents.Put(ctx, ct, in.Path, size, r, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		f, err := s.Contents.Put(ctx, ct, in.Path, size, r, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
 		if err != nil {
 			return api.File{}, err
 		}
-		c.accessed(ct)
+		c.queueFollow(ct)
 		c.foldBlobs(ct)
 		return fileOf(f), nil
 	})
 }
 
-// GetFile writes a part of a file, which part chooses once the file is open: a
-// put meanwhile changes nothing of what is written.
+// GetFile writes a part of a file, which part chooses once the file is open. A
+// concurrent put does not affect what is written.
 func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error {
-	return c0(do(ctx, s, api.GetFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
+	return errorOnly(do(ctx, s, api.GetFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return none, err
@@ -129,7 +129,7 @@ func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.F
 		if err != nil {
 			return none, err
 		}
-		defer c.accessed(ct)
+		defer c.queueFollow(ct)
 		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, off, n, w) })
 	}))
 }

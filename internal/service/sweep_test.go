@@ -7,9 +7,9 @@ import (
 	"keyroll/internal/policy/policytest"
 )
 
-// A sweep takes the backups of its own policy along, and none of one whose
-// containers a roll brings to it: that one's backup of a site would come under a
-// multi-workload policy. So the two go one after the other.
+// A sweep moves the backups of its own policy, but not those of a policy whose
+// containers a roll moves to it: a backup of a site would come under a multi-workload
+// policy. So the two rolls run one after the other.
 func TestASweepTakesNoBackupsOfAnotherPolicy(t *testing.T) {
 	each(t, func(w world) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))

@@ -10,10 +10,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// CreateTenant makes a tenant with all that one begins with: its principals,
-// its service-managed policy, its directory. These are several transactions;
-// one that was stopped between them is not there for anybody, and goes on when
-// a tenant of its name is created again.
+// CreateTenant makes a tenant with its principals, its service-managed policy and its
+// directory. These are several transactions: a tenant that was interrupted between
+// them is invisible, and is completed when a tenant of its name is created again.
 func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (api.CreatedTenant, error) {
 	return do(ctx, s, api.CreateTenant.Meta, in.Body.Name, func(ctx context.Context, c *call) (out api.CreatedTenant, err error) {
 		var t access.Tenant
@@ -40,7 +39,7 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 			if err := s.Access.FinishTenant(ctx, tx, t.ID); err != nil {
 				return err
 			}
-			if err := c.done(ctx, tx, "tenant "+t.GUID.String()); err != nil {
+			if err := c.recordDone(ctx, tx, "tenant "+t.GUID.String()); err != nil {
 				return err
 			}
 			fault.Point("tenant.before-commit")
@@ -53,10 +52,10 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 	})
 }
 
-// ListTenants lists tenants in the order of their making.
+// ListTenants lists tenants in the order of their creation.
 func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
 	return do(ctx, s, api.ListTenants.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Tenant], err error) {
-		after, limit, err := page(in.PageInput)
+		after, limit, err := parsePage(in.PageInput)
 		if err != nil {
 			return list, err
 		}
@@ -89,7 +88,7 @@ func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.T
 	})
 }
 
-// SetTenant says which vaults outside this keyroll a tenant may use.
+// SetTenant sets which vaults outside this keyroll a tenant may use.
 func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api.Tenant, err error) {
 	return do(ctx, s, api.SetTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
 		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -103,7 +102,7 @@ func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api
 			if out, err = s.withOutside(ctx, tx, t); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, fmt.Sprintf("tenant %s may use %d directories and %d vaults", t.GUID, len(out.Directories), len(out.Vaults)))
+			return c.recordDone(ctx, tx, fmt.Sprintf("tenant %s may use %d directories and %d vaults", t.GUID, len(out.Directories), len(out.Vaults)))
 		})
 	})
 }

@@ -84,7 +84,7 @@ func TestListTenantsInParts(t *testing.T) {
 	})
 }
 
-// What the end of the last process left over is found in every tenant.
+// Upkeep that the last process did not finish is found in every tenant.
 func TestTidyUpReachesEveryTenant(t *testing.T) {
 	each(t, func(w world) {
 		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
@@ -102,7 +102,7 @@ func TestTidyUpReachesEveryTenant(t *testing.T) {
 		}
 		before := pages()
 		restarted := newWorld(w.World) // whose queue of upkeep is empty
-		restarted.TidyUp()
+		restarted.QueueMaintenance()
 		restarted.tidy()
 		if before != 4 || pages() != 2 { // one is the directory's
 			t.Errorf("%d key pages, %d before", pages(), before)

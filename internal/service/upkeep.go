@@ -14,12 +14,11 @@ import (
 	"keyroll/internal/upkeep"
 )
 
-// TidyUp queues the upkeep that the end of the last process may have left over,
-// and the end of the backups whose time has come, in any tenant. It is called at
-// start and once a day. It returns at once, however many tenants there are: a job looks
-// at one after the other.
-func (s *Service) TidyUp() {
-	s.Upkeep.Add("look for what is left over", func(ctx context.Context) error {
+// QueueMaintenance queues, for every tenant, the upkeep that a previous process may not
+// have finished, and the deletion of expired backups. It is called at start and once a
+// day. It returns at once, because a queued job goes through the tenants.
+func (s *Service) QueueMaintenance() {
+	s.Upkeep.Add("queue maintenance of all tenants", func(ctx context.Context) error {
 		for after := int64(0); ; {
 			var tenants []access.Tenant
 			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -30,8 +29,8 @@ func (s *Service) TidyUp() {
 				return err
 			}
 			for _, t := range tenants {
-				s.expireBackups(t.ID)
-				s.tidyContent(t.ID)
+				s.queueExpiry(t.ID)
+				s.queueContentCleanup(t.ID)
 				s.foldContainers(t.ID)
 				if err := s.retireAll(ctx, t.ID); err != nil {
 					return err
@@ -42,18 +41,19 @@ func (s *Service) TidyUp() {
 	})
 }
 
-// later queues an upkeep job; the audit log has its uses of root keys under the
+// queueJob queues an upkeep job. The audit log has its uses of root keys under the
 // operation, with the job's name as the request.
-func (s *Service) later(operation, name string, job upkeep.Job) {
+func (s *Service) queueJob(operation, name string, job upkeep.Job) {
 	s.Upkeep.Add(name, func(ctx context.Context) error {
 		return job(audit.WithOrigin(ctx, audit.Origin{Operation: operation, Request: name, System: true}))
 	})
 }
 
-// accessed queues what follows an access to content: a container that a roll
-// left behind moves to the current policy key. The access has been answered.
-func (s *Service) accessed(ct container.Container) {
-	s.later(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
+// queueFollow queues the job after an access to content that re-wraps the key of a
+// container that no roll has moved, under the current policy key. It does not delay the
+// response.
+func (s *Service) queueFollow(ct container.Container) {
+	s.queueJob(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
 		moved, err := s.Containers.Follow(ctx, ct)
 		if err != nil || !moved {
 			return err
@@ -62,15 +62,15 @@ func (s *Service) accessed(ct container.Container) {
 	})
 }
 
-// Retire queues the erasure of wraps that nothing under a policy needs.
+// Retire queues the erasure of wraps of a policy that nothing needs any more.
 func (s *Service) Retire(tenant, policyID int64) {
-	s.later(policy.JobRetire, fmt.Sprintf("retire policy keys of %d", policyID), func(ctx context.Context) error {
+	s.queueJob(policy.JobRetire, fmt.Sprintf("retire policy keys of %d", policyID), func(ctx context.Context) error {
 		_, err := s.Policies.Retire(ctx, tenant, policyID)
 		return err
 	})
 }
 
-// retireAll queues it for every policy of a tenant.
+// retireAll calls Retire for every policy of a tenant.
 func (s *Service) retireAll(ctx context.Context, tenant int64) error {
 	return s.DB.View(ctx, func(tx *store.Tx) error {
 		all, err := s.Policies.List(ctx, tx, tenant)
@@ -81,10 +81,10 @@ func (s *Service) retireAll(ctx context.Context, tenant int64) error {
 	})
 }
 
-// foldContainers queues the merging of the tenant's container key pages where
-// they are less than half full on average.
+// foldContainers queues the merging of the tenant's container key pages that are less
+// than half full on average.
 func (s *Service) foldContainers(tenant int64) {
-	s.later(policy.JobFold, fmt.Sprintf("fold key pages of tenant %d", tenant), func(ctx context.Context) error {
+	s.queueJob(policy.JobFold, fmt.Sprintf("fold key pages of tenant %d", tenant), func(ctx context.Context) error {
 		var sums []keypage.Sum
 		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
 			sums, err = keypage.Usage(ctx, tx, tenant)
@@ -107,7 +107,7 @@ func (s *Service) foldContainers(tenant int64) {
 
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
-	s.later(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
+	s.queueJob(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
 		_, err := s.Contents.Fold(ctx, ct)
 		return err
 	})

@@ -10,14 +10,14 @@ import (
 	"keyroll/internal/store"
 )
 
-// ListWorkloads lists the workload stores that something was put into.
+// ListWorkloads lists the workload stores that exist, each since its first item.
 func (s *Service) ListWorkloads(ctx context.Context, _ api.None) (api.List[api.Workload], error) {
 	return do(ctx, s, api.ListWorkloads.Meta, "", func(ctx context.Context, c *call) (api.List[api.Workload], error) {
-		return listContainers(ctx, c, container.Workload, api.PageInput{}, c.workload)
+		return listContainers(ctx, c, container.Workload, api.PageInput{}, c.showWorkload)
 	})
 }
 
-func (c *call) workload(ctx context.Context, tx *store.Tx, ct container.Container) (w api.Workload, err error) {
+func (c *call) showWorkload(ctx context.Context, tx *store.Tx, ct container.Container) (w api.Workload, err error) {
 	w = api.Workload{Name: ct.Name, Created: ct.Created.UTC()}
 	if w.Protection, err = c.protection(ctx, tx, ct); err != nil {
 		return w, err
@@ -32,7 +32,7 @@ func (s *Service) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (
 		list.Items = []api.File{}
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
 		if fail.Is(err, api.NotFound) {
-			return list, c.noteRead(ctx)
+			return list, c.recordRead(ctx)
 		}
 		if err != nil {
 			return list, err
@@ -41,32 +41,32 @@ func (s *Service) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (
 		if err != nil {
 			return list, err
 		}
-		return filesOf(all), c.noteRead(ctx)
+		return filesOf(all), c.recordRead(ctx)
 	})
 }
 
-// workloadTarget is how the audit log names an item of a workload store.
+// workloadTarget returns the name of an item of a workload store in the audit log.
 func workloadTarget(in api.WorkloadItemInput) string { return in.Workload + " " + in.Item }
 
-// PutWorkloadItem stores an item whole, in place of one of the same name. The
-// store is made when the first item comes.
+// PutWorkloadItem stores an item, all of it or nothing, and replaces one of the same
+// name. The first item creates the store.
 func (s *Service) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error) {
 	return do(ctx, s, api.PutWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (api.File, error) {
 		ct, err := c.workloadStore(ctx, in.Workload)
 		if err != nil {
 			return api.File{}, err
 		}
-		f, err := s.Contents.Put(ctx, ct, in.Item, size, r, func(tx *store.Tx) error { return c.done(ctx, tx, "") })
+		f, err := s.Contents.Put(ctx, ct, in.Item, size, r, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
 		if err != nil {
 			return api.File{}, err
 		}
-		c.accessed(ct)
+		c.queueFollow(ct)
 		c.foldBlobs(ct)
 		return fileOf(f), nil
 	})
 }
 
-// workloadStore returns a workload store, made if it is not there.
+// workloadStore returns a workload store, and creates it if it does not exist.
 func (c *call) workloadStore(ctx context.Context, name string) (container.Container, error) {
 	ct, err := c.Containers.Find(ctx, c.tenant, container.Workload, name)
 	if !fail.Is(err, api.NotFound) {
@@ -81,7 +81,7 @@ func (c *call) workloadStore(ctx context.Context, name string) (container.Contai
 
 // GetWorkloadItem writes an item.
 func (s *Service) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error {
-	return c0(do(ctx, s, api.GetWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
+	return errorOnly(do(ctx, s, api.GetWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
 		if err != nil {
 			return none, err
@@ -91,7 +91,7 @@ func (s *Service) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput,
 			return none, err
 		}
 		defer f.Close()
-		defer c.accessed(ct)
+		defer c.queueFollow(ct)
 		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, 0, -1, w) })
 	}))
 }

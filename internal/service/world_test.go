@@ -32,7 +32,7 @@ import (
 	"keyroll/internal/verify"
 )
 
-// world is the service of one tenant; only its vaults are fakes.
+// world is the real service of one tenant with fake vaults.
 type world struct {
 	*policytest.World
 	*service.Service
@@ -53,7 +53,7 @@ func newWorld(p *policytest.World) world {
 	return newWorldOver(p, blobs)
 }
 
-// newWorldOver is newWorld over blobs that are there already.
+// newWorldOver is newWorld with existing blobs.
 func newWorldOver(p *policytest.World, blobs blob.Store) world {
 	p.Helper()
 	logger := slog.New(slog.DiscardHandler)
@@ -90,7 +90,7 @@ func newWorldOver(p *policytest.World, blobs blob.Store) world {
 	return w
 }
 
-// as is a request of a principal.
+// as returns the context of a request of a principal.
 func (w world) as(p access.Principal) context.Context {
 	return audit.WithOrigin(access.WithPrincipal(w.Ctx, p), audit.Origin{Request: "request 17"})
 }
@@ -104,7 +104,7 @@ type entry struct {
 
 func (e entry) String() string { return e.operation + " " + e.outcome }
 
-// entries returns the entries of operations that are not in seen, which learns them.
+// entries returns the entries of operations that are not in seen, and adds them to seen.
 func (w world) entries(seen map[int64]bool) (list []entry) {
 	w.Helper()
 	w.View(func(tx *store.Tx) error {
@@ -131,7 +131,7 @@ func (w world) entries(seen map[int64]bool) (list []entry) {
 	return list
 }
 
-// one demands that an operation wrote exactly one entry of its own.
+// one fails the test unless an operation wrote exactly one entry.
 func (w world) one(seen map[int64]bool, operation, outcome string) entry {
 	w.Helper()
 	list := w.entries(seen)
@@ -145,7 +145,7 @@ func (w world) one(seen map[int64]bool, operation, outcome string) entry {
 	return list[0]
 }
 
-// opened is a sealed text of an entry.
+// opened decrypts a text of an entry.
 func (w world) opened(e entry, sealed []byte) string {
 	w.Helper()
 	d, err := w.Containers.Directory(w.Ctx, w.Tenant)
@@ -155,13 +155,13 @@ func (w world) opened(e entry, sealed []byte) string {
 	return text
 }
 
-// state is all that is stored but the audit log.
+// state returns everything that is stored except the audit log.
 func (w world) state() string {
 	w.Helper()
 	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped", "purge", "purge_approval")
 }
 
-// finishRolls works every running roll off, and then the upkeep.
+// finishRolls runs every running roll to its end, and then the upkeep.
 func (w world) finishRolls() {
 	w.Helper()
 	var all []roll.Roll
@@ -180,7 +180,7 @@ func (w world) finishRolls() {
 	w.tidy()
 }
 
-// tidy works the upkeep off, and collects what was dropped.
+// tidy runs the upkeep, and collects dropped blobs.
 func (w world) tidy() {
 	ctx, cancel := context.WithCancel(w.Ctx)
 	ended := make(chan struct{})
@@ -277,7 +277,7 @@ func (w world) mailPolicy() {
 	w.Must(err)
 }
 
-// sitePolicy registers the site policy; its roll has only begun.
+// sitePolicy registers the site policy and begins its roll.
 func (w world) sitePolicy() {
 	w.Helper()
 	_, err := w.RegisterSites(w.ctx, register(w.newKey("A-Sites"), w.newKey("B-Sites")))
@@ -298,10 +298,10 @@ func (w world) export(name string) string {
 	return out.String()
 }
 
-// e keeps the error of a call whose result is not looked at.
+// e returns only the error of a call.
 func e[T any](_ T, err error) error { return err }
 
-// collect reads a list part by part.
+// collect reads a list page by page.
 func collect[T any](t testing.TB, limit int, part func(in api.PageInput) (api.List[T], error)) (all []T, parts int) {
 	t.Helper()
 	in := api.PageInput{Limit: limit}

@@ -93,7 +93,7 @@ func (p *parser) list(m mode) (Expression, error) {
 	return list, nil
 }
 
-// value reads one value and the members asked of it.
+// value reads one value and the members after it.
 func (p *parser) value(m mode) (Expression, error) {
 	t, err := p.peek(m)
 	if err != nil {
@@ -193,7 +193,7 @@ func (p *parser) members(e Expression) (Expression, error) {
 func (p *parser) separated(value token) error {
 	if r := p.at(p.offset); !isDelimiter(r) || r == '(' || r == '{' {
 		err := p.fail(p.offset, "expected a space after %s, found %q", p.found(token{kind: word, start: value.start, end: p.offset}), r)
-		err.Hint = "a text made of several pieces stands in double quotes"
+		err.Hint = "put a text that consists of several pieces in double quotes"
 		return err
 	}
 	return nil

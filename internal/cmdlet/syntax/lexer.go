@@ -51,7 +51,7 @@ type token struct {
 }
 
 type lexer struct {
-	text  string // lines end in \n alone
+	text  string // lines end in \n only
 	lines []int  // where each line begins
 }
 
@@ -158,7 +158,7 @@ func (lx *lexer) scan(offset int, m mode) (token, error) {
 		return token{kind: pipe, start: start, end: start + 1}, nil
 	case r == '<':
 		err := lx.fail(start, "expected an argument, found <")
-		err.Hint = "put a value in place of what stands in angle brackets"
+		err.Hint = "replace the text in angle brackets by a value"
 		return token{}, err
 	case r == '>':
 		return token{}, lx.fail(start, "redirection is not part of the language: expected | or the end of the statement, found >")
@@ -262,7 +262,7 @@ func (lx *lexer) inExpression(start int, r rune) (token, error) {
 			after += utf8.RuneLen(lx.at(after))
 		}
 		err := lx.fail(start, "expected a value, found %q", lx.text[start:after])
-		err.Hint = "a text in an expression stands in quotes"
+		err.Hint = "put a text in an expression in quotes"
 		return token{}, err
 	}
 	return token{}, lx.fail(start, "expected a value, found %q", r)

@@ -338,9 +338,9 @@ func (p *parser) command(first bool) (Element, error) {
 	}
 }
 
-// goesOn says whether the line that begins at offset goes on with the command
-// before it: its first word is a parameter. The documentation breaks lines so,
-// without a backtick, and no statement begins like that.
+// goesOn reports whether the line that begins at offset continues the command before
+// it: its first word is a parameter. The documentation breaks lines like this, without
+// a backtick, and no statement begins with a parameter.
 func (p *parser) goesOn(offset int) bool {
 	for isSpace(p.at(offset)) {
 		offset += utf8.RuneLen(p.at(offset))

@@ -166,7 +166,7 @@ type Part struct {
 	Variable string // not empty: Literal does not count
 }
 
-// Literal returns the text if no variable stands in it.
+// Literal returns the text if it contains no variable.
 func (t *Text) Literal() (string, bool) {
 	switch {
 	case len(t.Parts) == 0:

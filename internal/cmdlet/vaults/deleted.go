@@ -15,7 +15,7 @@ import (
 
 // ListDeletedVaults lists the vaults that can be recovered.
 func (c *Client) ListDeletedVaults(ctx context.Context) ([]cmdlet.Vault, error) {
-	subscriptions, err := c.listed(ctx)
+	subscriptions, err := c.subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func (c *Client) ListDeletedVaults(ctx context.Context) ([]cmdlet.Vault, error) 
 			return nil, err
 		}
 		for pager := m.NewListDeletedPager(nil); pager.More(); {
-			page, err := ask(ctx, "deleted vaults", func() (armkeyvault.VaultsClientListDeletedResponse, error) { return pager.NextPage(ctx) })
+			page, err := request(ctx, "deleted vaults", func() (armkeyvault.VaultsClientListDeletedResponse, error) { return pager.NextPage(ctx) })
 			if err != nil {
 				return nil, err
 			}
@@ -38,17 +38,17 @@ func (c *Client) ListDeletedVaults(ctx context.Context) ([]cmdlet.Vault, error) 
 	return all, nil
 }
 
-// RecoverVault brings a deleted vault back as it was.
+// RecoverVault recovers a deleted vault.
 func (c *Client) RecoverVault(ctx context.Context, name string) (cmdlet.Vault, error) {
-	v, err := c.deleted(ctx, name)
+	v, err := c.findDeleted(ctx, name)
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
-	in, err := c.of(ctx, v.Subscription)
+	in, err := c.subscriptionWith(ctx, v.Subscription)
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
-	// The official client asks for SKU and tenant; a recovery changes neither.
+	// The official client requires SKU and tenant; a recovery changes neither.
 	return c.put(ctx, v.Subscription, v, &armkeyvault.VaultProperties{
 		TenantID: &in.Tenant, CreateMode: to.Ptr(armkeyvault.CreateModeRecover),
 		SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
@@ -57,7 +57,7 @@ func (c *Client) RecoverVault(ctx context.Context, name string) (cmdlet.Vault, e
 
 // PurgeVault destroys a deleted vault.
 func (c *Client) PurgeVault(ctx context.Context, name string) error {
-	v, err := c.deleted(ctx, name)
+	v, err := c.findDeleted(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (c *Client) PurgeVault(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = ask(ctx, "deleted vault "+v.Name, func() (done armkeyvault.VaultsClientPurgeDeletedResponse, err error) {
+	_, err = request(ctx, "deleted vault "+v.Name, func() (done armkeyvault.VaultsClientPurgeDeletedResponse, err error) {
 		poller, err := m.BeginPurgeDeleted(ctx, v.Name, v.Location, nil)
 		if err != nil {
 			return done, err
@@ -75,7 +75,7 @@ func (c *Client) PurgeVault(ctx context.Context, name string) error {
 	return err
 }
 
-func (c *Client) deleted(ctx context.Context, name string) (cmdlet.Vault, error) {
+func (c *Client) findDeleted(ctx context.Context, name string) (cmdlet.Vault, error) {
 	all, err := c.ListDeletedVaults(ctx)
 	if err != nil {
 		return cmdlet.Vault{}, err

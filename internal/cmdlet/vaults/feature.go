@@ -20,7 +20,7 @@ func (c *Client) ShowFeature(ctx context.Context, subscription, namespace, name 
 }
 
 func (c *Client) feature(ctx context.Context, method, subscription, namespace, name, act string) (cmdlet.Feature, error) {
-	in, err := c.of(ctx, subscription)
+	in, err := c.subscriptionWith(ctx, subscription)
 	if err != nil {
 		return cmdlet.Feature{}, err
 	}
@@ -30,7 +30,7 @@ func (c *Client) feature(ctx context.Context, method, subscription, namespace, n
 			State string `json:"state"`
 		} `json:"properties"`
 	}
-	err = c.arm(ctx, method, "/subscriptions/"+in.ID+"/providers/Microsoft.Features/providers/"+url.PathEscape(namespace)+
+	err = c.callARM(ctx, method, "/subscriptions/"+in.ID+"/providers/Microsoft.Features/providers/"+url.PathEscape(namespace)+
 		"/features/"+url.PathEscape(name)+act, "2021-07-01", "feature "+name, &answer)
 	if err != nil {
 		return cmdlet.Feature{}, err
@@ -41,14 +41,14 @@ func (c *Client) feature(ctx context.Context, method, subscription, namespace, n
 
 // RegisterProvider registers a subscription for a resource provider.
 func (c *Client) RegisterProvider(ctx context.Context, subscription, namespace string) (string, error) {
-	in, err := c.of(ctx, subscription)
+	in, err := c.subscriptionWith(ctx, subscription)
 	if err != nil {
 		return "", err
 	}
 	var answer struct {
 		State string `json:"registrationState"`
 	}
-	err = c.arm(ctx, http.MethodPost, "/subscriptions/"+in.ID+"/providers/"+url.PathEscape(namespace)+"/register",
+	err = c.callARM(ctx, http.MethodPost, "/subscriptions/"+in.ID+"/providers/"+url.PathEscape(namespace)+"/register",
 		"2021-04-01", "resource provider "+namespace, &answer)
 	return answer.State, err
 }

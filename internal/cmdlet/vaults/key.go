@@ -76,7 +76,7 @@ func (c *Client) ListDeletedKeys(ctx context.Context, vault string) ([]cmdlet.Ke
 	}
 	var all []cmdlet.Key
 	for pager := v.NewListDeletedKeyPropertiesPager(nil); pager.More(); {
-		page, err := ask(ctx, "vault "+vault, func() (azkeys.ListDeletedKeyPropertiesResponse, error) { return pager.NextPage(ctx) })
+		page, err := request(ctx, "vault "+vault, func() (azkeys.ListDeletedKeyPropertiesResponse, error) { return pager.NextPage(ctx) })
 		if err != nil {
 			return nil, err
 		}
@@ -95,11 +95,11 @@ func (c *Client) PurgeKey(ctx context.Context, vault, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = ask(ctx, describe(vault, name), func() (azkeys.PurgeDeletedKeyResponse, error) { return v.PurgeDeletedKey(ctx, name, nil) })
+	_, err = request(ctx, describe(vault, name), func() (azkeys.PurgeDeletedKeyResponse, error) { return v.PurgeDeletedKey(ctx, name, nil) })
 	return err
 }
 
-// RecoverKey brings a deleted key back.
+// RecoverKey recovers a deleted key.
 func (c *Client) RecoverKey(ctx context.Context, vault, name string) (cmdlet.Key, error) {
 	return onKey(ctx, c, vault, name, func(v *azkeys.Client) (azkeys.KeyBundle, error) {
 		r, err := v.RecoverDeletedKey(ctx, name, nil)
@@ -107,7 +107,7 @@ func (c *Client) RecoverKey(ctx context.Context, vault, name string) (cmdlet.Key
 	})
 }
 
-// RestoreKey brings a key back from a backup.
+// RestoreKey restores a key from a backup.
 func (c *Client) RestoreKey(ctx context.Context, vault string, backup []byte) (cmdlet.Key, error) {
 	return onKey(ctx, c, vault, "", func(v *azkeys.Client) (azkeys.KeyBundle, error) {
 		r, err := v.RestoreKey(ctx, azkeys.RestoreKeyParameters{KeyBackup: backup}, nil)
@@ -121,7 +121,7 @@ func (c *Client) BackupKey(ctx context.Context, vault, name string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := ask(ctx, describe(vault, name), func() (azkeys.BackupKeyResponse, error) { return v.BackupKey(ctx, name, nil) })
+	r, err := request(ctx, describe(vault, name), func() (azkeys.BackupKeyResponse, error) { return v.BackupKey(ctx, name, nil) })
 	return r.Value, err
 }
 
@@ -133,7 +133,7 @@ func (c *Client) ListKeys(ctx context.Context, vault string) ([]cmdlet.Key, erro
 	}
 	var all []cmdlet.Key
 	for pager := v.NewListKeyPropertiesPager(nil); pager.More(); {
-		page, err := ask(ctx, "vault "+vault, func() (azkeys.ListKeyPropertiesResponse, error) { return pager.NextPage(ctx) })
+		page, err := request(ctx, "vault "+vault, func() (azkeys.ListKeyPropertiesResponse, error) { return pager.NextPage(ctx) })
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +152,7 @@ func (c *Client) ListKeyVersions(ctx context.Context, vault, name string) ([]cmd
 	}
 	var all []cmdlet.Key
 	for pager := v.NewListKeyPropertiesVersionsPager(name, nil); pager.More(); {
-		page, err := ask(ctx, describe(vault, name), func() (azkeys.ListKeyPropertiesVersionsResponse, error) { return pager.NextPage(ctx) })
+		page, err := request(ctx, describe(vault, name), func() (azkeys.ListKeyPropertiesVersionsResponse, error) { return pager.NextPage(ctx) })
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +172,7 @@ func onKey(ctx context.Context, c *Client, vault, name string, f func(*azkeys.Cl
 	if err != nil {
 		return cmdlet.Key{}, err
 	}
-	bundle, err := ask(ctx, describe(vault, name), func() (azkeys.KeyBundle, error) { return f(v) })
+	bundle, err := request(ctx, describe(vault, name), func() (azkeys.KeyBundle, error) { return f(v) })
 	if err != nil || bundle.Key == nil {
 		return cmdlet.Key{}, err
 	}

@@ -17,27 +17,27 @@ import (
 	"keyroll/internal/fail"
 )
 
-// subscription is one of the tenant's; the first listed is its default one.
+// subscription is a subscription of the tenant; the first in the list is the default.
 type subscription struct {
 	ID     string `json:"subscriptionId"`
 	Tenant string `json:"tenantId"`
 }
 
-// listed asks which subscriptions there are: a new one shows once it has a vault.
-func (c *Client) listed(ctx context.Context) ([]subscription, error) {
+// subscriptions lists the subscriptions; a new one appears once it has a vault.
+func (c *Client) subscriptions(ctx context.Context) ([]subscription, error) {
 	var found struct {
 		Value []subscription `json:"value"`
 	}
-	err := c.arm(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
+	err := c.callARM(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
 	if err == nil && len(found.Value) == 0 {
-		err = fail.New(api.VaultUnavailable, "subscriptions: the server named none")
+		err = fail.New(api.VaultUnavailable, "subscriptions: the server returned none")
 	}
 	return found.Value, err
 }
 
-// arm makes one request to the Resource Manager for which there is no client here.
-func (c *Client) arm(ctx context.Context, method, path, version, what string, answer any) error {
-	_, err := ask(ctx, what, func() (none struct{}, err error) {
+// callARM makes a request to the Resource Manager for which no official client is used.
+func (c *Client) callARM(ctx context.Context, method, path, version, what string, answer any) error {
+	_, err := request(ctx, what, func() (none struct{}, err error) {
 		request, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.subscription.Endpoint(), path))
 		if err != nil {
 			return none, err
@@ -55,17 +55,17 @@ func (c *Client) arm(ctx context.Context, method, path, version, what string, an
 	return err
 }
 
-// of returns the subscription of that id, which need not have a vault yet, or
-// the tenant's default one.
-func (c *Client) of(ctx context.Context, id string) (subscription, error) {
-	all, err := c.listed(ctx)
+// subscriptionWith returns the subscription with that id, which need not have a vault yet, or the
+// tenant's default one.
+func (c *Client) subscriptionWith(ctx context.Context, id string) (subscription, error) {
+	all, err := c.subscriptions(ctx)
 	if err != nil {
 		return subscription{}, err
 	}
 	first := all[0]
 	if id != "" {
 		if !guid.MatchString(id) {
-			return subscription{}, fail.New(api.InvalidArgument, "subscription %.100q is no GUID", id)
+			return subscription{}, fail.New(api.InvalidArgument, "subscription %.100q is not a GUID", id)
 		}
 		first.ID = strings.ToLower(id)
 	}
@@ -91,7 +91,7 @@ func (c *Client) CreateVault(ctx context.Context, v cmdlet.Vault) (cmdlet.Vault,
 	if !fail.Is(err, api.NotFound) {
 		return cmdlet.Vault{}, err
 	}
-	in, err := c.of(ctx, v.Subscription)
+	in, err := c.subscriptionWith(ctx, v.Subscription)
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
@@ -108,13 +108,13 @@ func (c *Client) CreateVault(ctx context.Context, v cmdlet.Vault) (cmdlet.Vault,
 	return c.put(ctx, in.ID, v, properties)
 }
 
-// put makes a vault, or brings one back.
+// put creates a vault, or recovers one.
 func (c *Client) put(ctx context.Context, subscription string, v cmdlet.Vault, properties *armkeyvault.VaultProperties) (cmdlet.Vault, error) {
 	m, err := c.manage(subscription)
 	if err != nil {
 		return cmdlet.Vault{}, err
 	}
-	made, err := ask(ctx, "vault "+v.Name, func() (made armkeyvault.VaultsClientCreateOrUpdateResponse, err error) {
+	made, err := request(ctx, "vault "+v.Name, func() (made armkeyvault.VaultsClientCreateOrUpdateResponse, err error) {
 		poller, err := m.BeginCreateOrUpdate(ctx, v.ResourceGroup, v.Name,
 			armkeyvault.VaultCreateOrUpdateParameters{Location: &v.Location, Properties: properties}, nil)
 		if err != nil {
@@ -127,7 +127,7 @@ func (c *Client) put(ctx context.Context, subscription string, v cmdlet.Vault, p
 
 // ListVaults lists the tenant's vaults.
 func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
-	subscriptions, err := c.listed(ctx)
+	subscriptions, err := c.subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
 		}
 		for pager := m.NewListBySubscriptionPager(nil); pager.More(); {
 			var raw *http.Response
-			page, err := ask(ctx, "vaults", func() (armkeyvault.VaultsClientListBySubscriptionResponse, error) {
+			page, err := request(ctx, "vaults", func() (armkeyvault.VaultsClientListBySubscriptionResponse, error) {
 				return pager.NextPage(policy.WithCaptureResponse(ctx, &raw))
 			})
 			if err != nil {
@@ -147,15 +147,15 @@ func (c *Client) ListVaults(ctx context.Context) ([]cmdlet.Vault, error) {
 			}
 			names := displayNames(raw)
 			for _, v := range page.Value {
-				all = append(all, named(fromVault(v), names))
+				all = append(all, withNames(fromVault(v), names))
 			}
 		}
 	}
 	return all, nil
 }
 
-// displayNames reads from a list of vaults the names that access policies give
-// with their object ids, which the official client leaves out.
+// displayNames returns the display names of the access policies in a list of vaults,
+// by object id; the official client leaves them out.
 func displayNames(raw *http.Response) map[string]string {
 	var answer struct {
 		Value []struct {
@@ -179,14 +179,14 @@ func displayNames(raw *http.Response) map[string]string {
 	return names
 }
 
-func named(v cmdlet.Vault, names map[string]string) cmdlet.Vault {
+func withNames(v cmdlet.Vault, names map[string]string) cmdlet.Vault {
 	for i, a := range v.Access {
 		v.Access[i].Name = names[a.Principal]
 	}
 	return v
 }
 
-// ShowVault finds a vault in whatever resource group it is.
+// ShowVault finds a vault in any resource group.
 func (c *Client) ShowVault(ctx context.Context, name string) (cmdlet.Vault, error) {
 	all, err := c.ListVaults(ctx)
 	if err != nil {
@@ -202,11 +202,11 @@ func (c *Client) ShowVault(ctx context.Context, name string) (cmdlet.Vault, erro
 
 // ProtectVault switches purge protection on.
 func (c *Client) ProtectVault(ctx context.Context, name string) (cmdlet.Vault, error) {
-	v, m, err := c.existing(ctx, name)
+	v, m, err := c.findExisting(ctx, name)
 	if err != nil {
 		return v, err
 	}
-	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateResponse, error) {
+	_, err = request(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateResponse, error) {
 		return m.Update(ctx, v.ResourceGroup, v.Name, armkeyvault.VaultPatchParameters{
 			Properties: &armkeyvault.VaultPatchProperties{EnablePurgeProtection: to.Ptr(true)}}, nil)
 	})
@@ -218,18 +218,18 @@ func (c *Client) ProtectVault(ctx context.Context, name string) (cmdlet.Vault, e
 
 // RemoveVault deletes a vault; it stays recoverable.
 func (c *Client) RemoveVault(ctx context.Context, name string) error {
-	v, m, err := c.existing(ctx, name)
+	v, m, err := c.findExisting(ctx, name)
 	if err != nil {
 		return err
 	}
-	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientDeleteResponse, error) {
+	_, err = request(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientDeleteResponse, error) {
 		return m.Delete(ctx, v.ResourceGroup, v.Name, nil)
 	})
 	return err
 }
 
-// existing returns a vault and the client of its subscription.
-func (c *Client) existing(ctx context.Context, name string) (cmdlet.Vault, *armkeyvault.VaultsClient, error) {
+// findExisting returns a vault and the client of its subscription.
+func (c *Client) findExisting(ctx context.Context, name string) (cmdlet.Vault, *armkeyvault.VaultsClient, error) {
 	v, err := c.ShowVault(ctx, name)
 	if err != nil {
 		return v, nil, err
@@ -238,14 +238,14 @@ func (c *Client) existing(ctx context.Context, name string) (cmdlet.Vault, *armk
 	return v, m, err
 }
 
-// SetAccess gives a principal exactly the permissions of access. A person is
-// named to the server as such; it knows or makes the object id.
+// SetAccess gives a principal exactly the permissions of access. For a person it
+// sends the name; the server finds or creates the object id.
 func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Access) error {
-	v, m, err := c.existing(ctx, vault)
+	v, m, err := c.findExisting(ctx, vault)
 	if err != nil {
 		return err
 	}
-	in, err := c.of(ctx, v.Subscription)
+	in, err := c.subscriptionWith(ctx, v.Subscription)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (c *Client) SetAccess(ctx context.Context, vault string, access cmdlet.Acce
 	for _, k := range access.Keys {
 		keys = append(keys, to.Ptr(armkeyvault.KeyPermissions(k)))
 	}
-	_, err = ask(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateAccessPolicyResponse, error) {
+	_, err = request(ctx, "vault "+v.Name, func() (armkeyvault.VaultsClientUpdateAccessPolicyResponse, error) {
 		return m.UpdateAccessPolicy(ctx, v.ResourceGroup, v.Name, kind, armkeyvault.VaultAccessPolicyParameters{
 			Properties: &armkeyvault.VaultAccessPolicyProperties{AccessPolicies: []*armkeyvault.AccessPolicyEntry{{
 				TenantID: &in.Tenant, ObjectID: &who, Permissions: &armkeyvault.Permissions{Keys: keys}}}},
@@ -296,7 +296,7 @@ func fromVault(v *armkeyvault.Vault) cmdlet.Vault {
 	return out
 }
 
-// value is what p points to, or nothing.
+// value returns what p points to, or the zero value.
 func value[T any](p *T) T {
 	if p == nil {
 		var zero T

@@ -41,7 +41,7 @@ func TestVaultsOfAllSubscriptionsAreListedAndFound(t *testing.T) {
 	_, err = c.CreateVault(ctx, cmdlet.Vault{Name: "one", Subscription: secondSubscription, ResourceGroup: "rg", Location: "westus", SKU: "premium"})
 	refused(t, err, api.AlreadyExists)
 	_, err = c.CreateVault(ctx, cmdlet.Vault{Name: "four", Subscription: "mine", ResourceGroup: "rg", Location: "westus", SKU: "premium"})
-	refused(t, err, api.InvalidArgument, `"mine" is no GUID`)
+	refused(t, err, api.InvalidArgument, `"mine" is not a GUID`)
 }
 
 func TestVaultIsProtectedDeletedRecoveredAndPurged(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// codes of answers by their HTTP status; what is missing is VaultUnavailable.
+// codes maps HTTP statuses to codes; any other status is VaultUnavailable.
 var codes = map[int]api.Code{
 	http.StatusBadRequest:            api.InvalidArgument,
 	http.StatusUnprocessableEntity:   api.InvalidArgument,
@@ -26,9 +26,9 @@ var codes = map[int]api.Code{
 	http.StatusRequestEntityTooLarge: api.TooLarge,
 }
 
-// refused turns an error of the Azure client into one of keyroll's. What the
-// vault says of it is the text; where it says nothing, what was asked for is named.
-func refused(what string, err error) error {
+// convertError turns an error of the Azure client into one of keyroll's. Its text is
+// the message of the vault or, without one, what was requested and the HTTP status.
+func convertError(what string, err error) error {
 	var known *fail.Error
 	if errors.As(err, &known) {
 		return err
@@ -49,7 +49,7 @@ func refused(what string, err error) error {
 	}
 	reason := http.StatusText(response.StatusCode)
 	if reason == "" {
-		reason = "the answer is not one of a key vault"
+		reason = "the response is not one of a key vault"
 	}
 	return fail.New(code, "%s: %s", what, reason).Because(err)
 }
@@ -77,7 +77,8 @@ func messageOf(response *http.Response) string {
 	return body.Error.Message
 }
 
-// notReached says why no answer came, without the URL, which the text names already.
+// notReached returns the error for a missing response, without the URL, because what
+// names the vault already.
 func notReached(what string, err error) error {
 	var outer *url.Error
 	cause := err
@@ -87,7 +88,7 @@ func notReached(what string, err error) error {
 	reason := cause.Error()
 	var network net.Error
 	if errors.As(err, &network) && network.Timeout() {
-		reason = "no answer in time"
+		reason = "it did not answer in time"
 	}
-	return fail.New(api.VaultUnavailable, "%s: not reached: %s", what, reason).Because(err)
+	return fail.New(api.VaultUnavailable, "%s: cannot be reached: %s", what, reason).Because(err)
 }

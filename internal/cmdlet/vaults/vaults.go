@@ -1,10 +1,10 @@
-// Package vaults reaches keyroll's own key vaults and their management for the
+// Package vaults accesses keyroll's own key vaults and their management for the
 // shell, with the official Azure clients.
 //
-// Every request carries the admin's token, so none goes anywhere but to the
-// server's own address and to hosts directly under its vault domain: names are
-// checked before they become part of a host, the transport refuses any other
-// host, and redirects are not followed. Start reading at New.
+// Every request carries the admin's token, so requests go only to the server's own
+// address and to hosts directly under its vault domain: names are checked before
+// they become part of a host, the transport refuses any other host, and redirects
+// are not followed. Start reading at New.
 package vaults
 
 import (
@@ -28,7 +28,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Options says where the vaults are, and who asks.
+// Options says where the vaults are, and with which token they are accessed.
 type Options struct {
 	// URL is the server's address, https://HOST:PORT: the management of the
 	// vaults. The vaults themselves answer at the same port.
@@ -37,8 +37,8 @@ type Options struct {
 	Domain string
 	// Token is the admin's bearer token.
 	Token string
-	// HTTP carries the requests. It trusts the server's authority and dials the
-	// server for hosts under Domain.
+	// HTTP sends the requests. It must trust the server's certificate authority, and
+	// connect to the server for hosts under Domain.
 	HTTP *http.Client
 }
 
@@ -56,15 +56,15 @@ type Client struct {
 
 var _ cmdlet.Vaults = (*Client)(nil)
 
-// New returns a client. It does not connect yet; a URL or a domain that cannot
-// be is InvalidArgument.
+// New returns a client. It does not connect yet; an invalid URL or domain is
+// InvalidArgument.
 func New(o Options) (*Client, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
 		return nil, fail.New(api.InvalidArgument, "server URL %q is not of the form https://HOST:PORT", o.URL)
 	}
 	if o.Domain == "" || strings.ContainsAny(o.Domain, "/:@?#") {
-		return nil, fail.New(api.InvalidArgument, "vault domain %q is no domain", o.Domain)
+		return nil, fail.New(api.InvalidArgument, "vault domain %q is not a domain", o.Domain)
 	}
 	c := &Client{token: func() string { return o.Token }, server: u.Host, suffix: "." + strings.ToLower(o.Domain), vaults: map[string]*azkeys.Client{}}
 	if port := u.Port(); port != "" && port != "443" {
@@ -83,23 +83,23 @@ func New(o Options) (*Client, error) {
 	return c, err
 }
 
-// retry waits for a server that has too much to do, and says when to come back:
-// it has done nothing yet. All else the person at the shell repeats; a key is
-// not made twice.
+// retry repeats only requests that a busy server has refused with 429, which it has
+// not begun. Any other request is for the user to repeat, so that no key is created
+// twice.
 var retry = policy.RetryOptions{MaxRetries: 5, RetryDelay: time.Second, MaxRetryDelay: 10 * time.Second,
 	ShouldRetry: func(r *http.Response, err error) bool {
 		return err == nil && r.StatusCode == http.StatusTooManyRequests
 	}}
 
-// staticToken gives the admin's token, the same for every scope; guarded keeps
-// it inside. A function prints as an address, wherever it stands.
+// staticToken returns the admin's token, the same for every scope; guarded keeps it
+// from other hosts. It is a function because that prints as an address.
 type staticToken func() string
 
 func (t staticToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{Token: t(), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// guarded carries requests to the server and to vaults under its domain only.
+// guarded sends requests only to the server and to vaults under its domain.
 type guarded struct {
 	http   *http.Client
 	client *Client
@@ -108,7 +108,7 @@ type guarded struct {
 // Do implements policy.Transporter.
 func (g guarded) Do(r *http.Request) (*http.Response, error) {
 	if !g.client.inside(r.URL) {
-		return nil, fmt.Errorf("host %q is neither the server nor a vault of it", r.URL.Host)
+		return nil, fmt.Errorf("host %q is neither the server nor one of its vaults", r.URL.Host)
 	}
 	return g.http.Do(r)
 }
@@ -121,14 +121,14 @@ func (c *Client) inside(u *url.URL) bool {
 	return u.Host == c.server || isVault && vaultName.MatchString(name)
 }
 
-// vaultName is what may stand before the vault domain: one label.
+// vaultName matches the label before the vault domain.
 var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
 
-// vault returns the official client of one vault. The client learns from the
-// vault's first challenge, so it is kept.
+// vault returns the official client of one vault. The client is kept because it
+// remembers the vault's first challenge.
 func (c *Client) vault(name string) (*azkeys.Client, error) {
 	if !vaultName.MatchString(name) {
-		return nil, fail.New(api.InvalidArgument, "%.150q is no name of a vault", name).
+		return nil, fail.New(api.InvalidArgument, "%.150q is not a valid name of a vault", name).
 			WithHint("a vault's name has 3 to 127 letters, digits, hyphens and underscores")
 	}
 	name = strings.ToLower(name)
@@ -144,12 +144,12 @@ func (c *Client) vault(name string) (*azkeys.Client, error) {
 	return made, err
 }
 
-// ask makes one request. The official client panics on some malformed
-// challenges; here that is an error like another.
-func ask[T any](ctx context.Context, what string, f func() (T, error)) (out T, err error) {
+// request makes one request. The official client panics on some malformed challenges;
+// request returns an error instead.
+func request[T any](ctx context.Context, what string, f func() (T, error)) (out T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fail.New(api.VaultUnavailable, "%s: the answer is not one of a key vault", what).Because(fmt.Errorf("panic: %v", r))
+			err = fail.New(api.VaultUnavailable, "%s: the response is not one of a key vault", what).Because(fmt.Errorf("panic: %v", r))
 		}
 	}()
 	out, err = f()
@@ -159,5 +159,5 @@ func ask[T any](ctx context.Context, what string, f func() (T, error)) (out T, e
 	if ctx.Err() != nil {
 		return out, context.Cause(ctx)
 	}
-	return out, refused(what, err)
+	return out, convertError(what, err)
 }

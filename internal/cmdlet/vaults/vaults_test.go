@@ -38,8 +38,8 @@ const (
 
 var ctx = context.Background()
 
-// lent is an HTTPS server under the vault domain, and a client of it. Every
-// connection goes to it, whatever the host; it writes down who was sent a token.
+// lent is an HTTPS server under the vault domain, and a client of it. All connections go
+// to it, whatever the host; it records which hosts were sent a token.
 type lent struct {
 	url    string
 	http   *http.Client
@@ -166,7 +166,7 @@ func TestVaultsAreManaged(t *testing.T) {
 	_, err = c.CreateVault(ctx, cmdlet.Vault{Name: "CONTOSO-O365EX-NA-VaultA1", ResourceGroup: "other", Location: "westus", SKU: "premium"})
 	refused(t, err, api.AlreadyExists, "CONTOSO-O365EX-NA-VaultA1")
 	_, err = c.CreateVault(ctx, cmdlet.Vault{Name: "a.b", ResourceGroup: "rg", Location: "westus", SKU: "premium"})
-	refused(t, err, api.InvalidArgument, `"a.b" is no name of a vault`)
+	refused(t, err, api.InvalidArgument, `"a.b" is not a valid name of a vault`)
 	all, err := c.ListVaults(ctx)
 	if err != nil || len(all) != 2 {
 		t.Errorf("%+v, %v", all, err)
@@ -268,7 +268,7 @@ func TestTokenStaysUnderTheVaultDomain(t *testing.T) {
 	for _, vault := range []string{"evil.com/", "evil.example.com#", "a@evil", "evil.com:443", "..", "x", "-ab", "a/b/c"} {
 		l := lend(t, http.NotFoundHandler())
 		_, err := l.client(t, "secret").ShowKey(ctx, vault, "k", "")
-		refused(t, err, api.InvalidArgument, "is no name of a vault")
+		refused(t, err, api.InvalidArgument, "is not a valid name of a vault")
 		if len(l.tokens) > 0 {
 			t.Errorf("%s: %v got the token", vault, l.tokens)
 		}
@@ -295,7 +295,7 @@ func TestTokenStaysUnderTheVaultDomain(t *testing.T) {
 		}
 	}))
 	_, err = paging.client(t, "secret").ListKeys(ctx, "contoso")
-	refused(t, err, api.VaultUnavailable, "neither the server nor a vault of it")
+	refused(t, err, api.VaultUnavailable, "neither the server nor one of its vaults")
 	for _, l := range []*lent{redirecting, paging} {
 		for host := range l.tokens {
 			if !strings.HasPrefix(host, "contoso."+domain+":") {
@@ -317,7 +317,7 @@ func TestMalformedAnswersAreRefused(t *testing.T) {
 		"a challenge without a tenant, on which the official client panics": {func(w http.ResponseWriter, port string) {
 			w.Header().Set("WWW-Authenticate", `Bearer authorization="https://host", resource="https://`+domain+":"+port+`"`)
 			w.WriteHeader(http.StatusUnauthorized)
-		}, api.VaultUnavailable, "the answer is not one of a key vault"},
+		}, api.VaultUnavailable, "the response is not one of a key vault"},
 		"a challenge for another resource": {func(w http.ResponseWriter, port string) {
 			w.Header().Set("WWW-Authenticate", `Bearer authorization="https://host/tenant", resource="https://vault.example.com"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -350,9 +350,9 @@ func TestServerThatIsAwayIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.ListVaults(ctx)
-	refused(t, err, api.VaultUnavailable, "subscriptions: not reached", "connection refused")
+	refused(t, err, api.VaultUnavailable, "subscriptions: cannot be reached", "connection refused")
 	_, err = c.ShowKey(ctx, "contoso", "k", "")
-	refused(t, err, api.VaultUnavailable, "key k in vault contoso: not reached")
+	refused(t, err, api.VaultUnavailable, "key k in vault contoso: cannot be reached")
 	if strings.Contains(fmt.Sprintf("%v %+v %#v", c, c, c), "secret") {
 		t.Error("the token is printed")
 	}

@@ -28,8 +28,8 @@ const (
 
 // BenchmarkTwoNodesAgainstOne rolls the same content at depth content by one
 // node and by two, one after the other in each round, on PostgreSQL and an S3
-// server, which every node reaches through a line of its own. What two nodes do
-// twice passes these lines twice.
+// server, which every node accesses through its own proxy. Work that both nodes do
+// passes both proxies.
 func BenchmarkTwoNodesAgainstOne(b *testing.B) {
 	objects := s3test.Start(b)
 	objects.Setenv(b)

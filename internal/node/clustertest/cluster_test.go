@@ -9,8 +9,8 @@ import (
 	"keyroll/internal/node/clustertest"
 )
 
-// Nodes that start at once on a new database agree on all that is made once, and
-// each serves what any of them made: tenants, tokens, vaults and content.
+// Nodes that start concurrently on a new database agree on everything that is created
+// once, and each serves what any of them created: tenants, tokens, vaults and content.
 func TestAnyNodeServesAnyVaultAndTakesAnyToken(t *testing.T) {
 	c := clustertest.Start(t, clustertest.Options{Nodes: 2})
 	a, b := c.Nodes[0].World(), c.Nodes[1].World()

@@ -1,9 +1,9 @@
-// Package clustertest lends tests several real keyroll processes on one
-// PostgreSQL database, which it kills, pauses, stops and starts again, and a
-// client that goes on to the next node when one does not answer.
+// Package clustertest provides tests with several real keyroll processes on one
+// PostgreSQL database, which it can kill, pause, stop and start again, and with a
+// client that tries the next node when one does not respond.
 //
-// Blobs, availability keys and the seal stand in folders that all nodes reach;
-// a test may name other stores. Start reading at Start.
+// Blobs, availability keys and the seal are in folders that all nodes can access; a
+// test may name other stores. Start reading at Start.
 package clustertest
 
 import (
@@ -29,20 +29,20 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// Options say what the nodes of a cluster share. The zero value of a URL is a
-// database of its own, or a folder of the test's.
+// Options says what the nodes of a cluster share. The default of a URL is a new
+// database or a folder of the test.
 type Options struct {
 	Nodes                               int
 	Database, Blobs, Availability, Seal string
 	PageSlots                           int
 	Args                                []string // more flags of keyroll serve
-	Env                                 []string // NAME=VALUE, beside what the test itself has
-	// Reach returns the URLs by which one node reaches the database and the
-	// blobs, say through proxies of its own; nil means the ones above.
+	Env                                 []string // NAME=VALUE, in addition to the test's own environment
+	// Reach returns the URLs by which one node accesses the database and the blobs, for
+	// example through its own proxies; nil means the URLs above.
 	Reach func(node int) (database, blobs string)
 }
 
-// Cluster is some nodes on one database.
+// Cluster is several nodes on one database.
 type Cluster struct {
 	Nodes []*Node
 	Options
@@ -52,8 +52,8 @@ type Cluster struct {
 	mu   sync.Mutex
 }
 
-// Start starts the nodes, all at once, and returns when all are ready. They end
-// with the test.
+// Start starts all nodes concurrently and returns when all are ready. They are stopped
+// when the test ends.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	folder := t.TempDir()
@@ -86,19 +86,18 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// Inside starts one more node, in this process, for what a test does beside the
-// service.
+// Inside starts one more node in this process, for tests that bypass the service.
 func (c *Cluster) Inside() *nodetest.World {
 	c.t.Helper()
 	return nodetest.Start(c.t, node.Options{Database: c.Database, Blobs: c.Blobs, Availability: c.Availability, Seal: c.Seal, PageSlots: c.PageSlots})
 }
 
-// Patience is how long Do waits for the answer of one node.
+// Patience is how long Do waits for the response of one node.
 const Patience = 5 * time.Second
 
-// Do asks one node, and on when it does not answer, or refuses for a reason that
-// may be its own, until ctx is done: what ask does it must be able to do twice.
-// It may be called from many goroutines. It returns how many nodes failed it.
+// Do calls ask with one node, and with the next if that node does not respond or fails
+// for a reason that may be its own, until ctx is done. ask must be repeatable. Do may
+// be called from many goroutines. It returns the number of failed attempts.
 func (c *Cluster) Do(ctx context.Context, ask func(ctx context.Context, k *client.Client) error) (retries int, err error) {
 	for ; ; retries++ {
 		c.mu.Lock()
@@ -118,7 +117,7 @@ func (c *Cluster) Do(ctx context.Context, ask func(ctx context.Context, k *clien
 	}
 }
 
-// mayBeTheNode reports whether another node may do what one did not.
+// mayBeTheNode reports whether another node may succeed where one failed.
 func mayBeTheNode(err error) bool {
 	var p *api.Problem
 	return !errors.As(err, &p) || p.Code == api.Truncated || fail.Lookup(p.Code).Retry
@@ -145,7 +144,7 @@ type Node struct {
 	world           *nodetest.World
 }
 
-// World returns the node's clients, as those of any server on this machine.
+// World returns the node's clients, connected as to any server on this machine.
 func (n *Node) World() *nodetest.World {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -192,7 +191,7 @@ func (n *Node) launch() {
 
 func (n *Node) ready() string { return filepath.Join(n.Data, node.InfoFile) }
 
-// command returns the command that runs the node, with what it will have said.
+// command returns the command that runs the node, and the buffer with its output.
 func (n *Node) command() (*exec.Cmd, *bytes.Buffer, error) {
 	program, err := built()
 	if err != nil {
@@ -207,7 +206,7 @@ func (n *Node) command() (*exec.Cmd, *bytes.Buffer, error) {
 	return p, log, nil
 }
 
-// Refused starts the node where it must not run, and returns what it says.
+// Refused starts the node, which must refuse to run, and returns its output.
 func (n *Node) Refused() string {
 	n.cluster.t.Helper()
 	p, log, err := n.command()
@@ -221,8 +220,8 @@ func (n *Node) Refused() string {
 	return log.String()
 }
 
-// longestStart is longer than a start takes: a node that is not ready by then
-// never will be.
+// longestStart is longer than any start takes; a node that is not ready by then is
+// stuck.
 const longestStart = time.Minute
 
 func (n *Node) await() {
@@ -257,19 +256,19 @@ func (n *Node) Kill() {
 	<-n.ended
 }
 
-// Pause stops the process where it is, by SIGSTOP; Resume lets it go on.
+// Pause suspends the process with SIGSTOP; Resume continues it.
 func (n *Node) Pause() {
 	n.cluster.t.Helper()
 	n.signal(syscall.SIGSTOP)
 }
 
-// Resume lets a paused process go on.
+// Resume continues a paused process.
 func (n *Node) Resume() {
 	n.cluster.t.Helper()
 	n.signal(syscall.SIGCONT)
 }
 
-// Stop asks the process to end, by SIGTERM, and demands that it ends well.
+// Stop sends SIGTERM to the process and fails the test if it does not exit with status 0.
 func (n *Node) Stop() {
 	n.cluster.t.Helper()
 	n.signal(syscall.SIGTERM)
@@ -296,14 +295,14 @@ func (n *Node) Ended() bool {
 	}
 }
 
-// Log returns what an ended process has said.
+// Log returns the output of an ended process.
 func (n *Node) Log() string {
 	<-n.ended
 	return n.log.String()
 }
 
-// built builds keyroll, once in a test process, and returns where it can be
-// started from. The file has no name any more, so nothing is left of it.
+// built builds keyroll once in a test process, and returns a path to start it from. The
+// file is unlinked, so that nothing remains of it.
 var built = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "keyroll-cluster-")
 	if err != nil {
@@ -322,7 +321,7 @@ var built = sync.OnceValues(func() (string, error) {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), nil
 })
 
-// kept keeps the program that built made.
+// kept holds the unlinked program of built open.
 //
 //lint:ignore U1000 written so that it stays open, never read
 var kept *os.File

@@ -20,7 +20,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// A roll of these takes some four seconds, so that a test comes between.
+// A roll of these takes about four seconds, so that a test can act meanwhile.
 const (
 	mailboxes = 240
 	slots     = 4
@@ -49,8 +49,8 @@ func begin(t *testing.T, nodes int, args ...string) *stage {
 	return s
 }
 
-// within waits until part of the newest roll is done, and returns the node that
-// works on it and the others.
+// within waits until a part of the newest roll is done, and returns the node that works
+// on it and the others.
 func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) {
 	s.t.Helper()
 	for ; ; wait() {
@@ -75,7 +75,7 @@ func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) 
 	}
 }
 
-// wait is a moment before a test looks again.
+// wait is the pause before a test checks again.
 func wait() { <-time.After(10 * time.Millisecond) }
 
 func (s *stage) nameOf(n *clustertest.Node) (name string) {
@@ -94,7 +94,7 @@ func (s *stage) view(fn func(ctx context.Context, tx *store.Tx) error) {
 	}
 }
 
-// pages returns every key page as it stands.
+// pages returns every key page.
 func (s *stage) pages() (list []string) {
 	s.t.Helper()
 	s.view(func(ctx context.Context, tx *store.Tx) error {
@@ -115,8 +115,8 @@ func (s *stage) pages() (list []string) {
 	return list
 }
 
-// moved demands that nothing of the policy stands under an older policy key, and
-// that everything opens.
+// moved fails the test if anything of the policy is under an older policy key, or
+// cannot be decrypted.
 func (s *stage) moved(w *nodetest.World, atLeast int) {
 	s.t.Helper()
 	var older, current int
@@ -130,7 +130,7 @@ func (s *stage) moved(w *nodetest.World, atLeast int) {
 	w.VerifyClean()
 }
 
-// buried waits until the others have noticed that a node does not answer.
+// buried waits until the others have evicted a node.
 func (s *stage) buried(name string) {
 	s.t.Helper()
 	for n := 1; n > 0; wait() {
@@ -140,9 +140,9 @@ func (s *stage) buried(name string) {
 	}
 }
 
-// A node that dies during a roll is replaced within seconds; one that is stopped
-// hands its work over at once; and one that was paused past its lease, while the
-// others ended its roll and a whole other one, wakes up and changes nothing.
+// A node that dies during a roll is replaced within seconds; one that is stopped hands
+// its work over at once; and one that was paused past its lease, while the others
+// finished its roll and another one, resumes and changes nothing.
 func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
 	s := begin(t, 3, "--roll-rate", rate)
 
@@ -200,7 +200,7 @@ func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
 	}
 }
 
-// awaken waits until a node that was buried has joined the others again.
+// awaken waits until an evicted node has registered again.
 func (s *stage) awaken(n *clustertest.Node) (name string) {
 	s.t.Helper()
 	for ; name == ""; wait() {
@@ -211,8 +211,8 @@ func (s *stage) awaken(n *clustertest.Node) (name string) {
 	return name
 }
 
-// A node that sleeps through a whole refresh and its roll, in the middle of
-// making mailboxes, puts nothing under the older key when it wakes up.
+// A node that is suspended in the middle of making mailboxes, during a whole refresh and
+// its roll, wraps nothing with the older key when it resumes.
 func TestANodeThatSleptThroughARefreshWrapsNothingLate(t *testing.T) {
 	s := begin(t, 2)
 	sleeper, other := s.Nodes[0], s.Nodes[1].World()
@@ -253,10 +253,10 @@ func TestANodeThatSleptThroughARefreshWrapsNothingLate(t *testing.T) {
 	s.moved(other, mailboxes+all)
 }
 
-// A newer keyroll brings the schema forward and takes the place of the older
-// one, a node at a time, during a roll and under clients that go on to the next
-// node when one refuses: every request succeeds, and what was written is what is
-// read. An older program does not start any more.
+// A newer keyroll migrates the schema and replaces the older one, a node at a time,
+// during a roll and with clients that try the next node when one refuses: every
+// request succeeds, and content is read as it was written. An older program no longer
+// starts.
 func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
 	s := begin(t, 2, "--roll-rate", rate)
 	const site = "https://contoso.sharepoint.com/sites/finance"
@@ -314,7 +314,7 @@ func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
 	w.VerifyClean() // by the one that has run on
 }
 
-// tables returns those of keyroll.
+// tables returns keyroll's tables.
 func (s *stage) tables() (list []string) {
 	s.t.Helper()
 	s.view(func(ctx context.Context, tx *store.Tx) error {

@@ -5,8 +5,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// RollAvailability rolls the availability key of a policy, beside the service,
-// which wants an operator for it.
+// RollAvailability rolls the availability key of a policy without the service, which
+// would require an operator.
 func (w *World) RollAvailability(name string) policy.Rolled {
 	w.t.Helper()
 	ctx := w.t.Context()

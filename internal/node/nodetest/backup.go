@@ -34,7 +34,7 @@ func (w *World) Restore(kind, name, to string) {
 	}
 }
 
-// Expire lets the first backup of a container go.
+// Expire deletes the first backup of a container.
 func (w *World) Expire(kind, name string) {
 	w.t.Helper()
 	if _, err := w.Client.ExpireBackup(w.t.Context(), w.backupOf(kind, name)); err != nil {

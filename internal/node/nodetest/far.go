@@ -13,17 +13,16 @@ import (
 	"keyroll/internal/seal"
 )
 
-// Far is another keyroll, with one vault that stands for a vault of the
-// operator's own: what lies in it is on no disk of the keyroll under test.
+// Far is another keyroll, with one vault that plays the role of a vault of the operator:
+// its content is on no disk of the keyroll under test.
 type Far struct {
 	*World
 	Vault string // its name
 	URL   string // https://VAULT…
 }
 
-// StartFar starts another keyroll and makes the environment of this process
-// lead to it: its vault lets the machine's own credentials do what a store of
-// availability keys needs.
+// StartFar starts another keyroll and sets environment variables so that the machine's
+// credentials may do in its vault what a store of availability keys needs.
 func StartFar(t testing.TB) *Far {
 	t.Helper()
 	w := Start(t, node.Options{})
@@ -37,8 +36,8 @@ func StartFar(t testing.TB) *Far {
 	return f
 }
 
-// AddVault makes a vault of the operator's, with more parameters if there are
-// any, and returns its URL.
+// AddVault makes a vault of the operator, with further parameters of New-AzKeyVault, and
+// returns its URL.
 func (f *Far) AddVault(name, parameters string) string {
 	f.t.Helper()
 	f.Script(
@@ -49,7 +48,7 @@ func (f *Far) AddVault(name, parameters string) string {
 	return "https://" + net.JoinHostPort(name+"."+f.Info.VaultDomain, server.Port())
 }
 
-// Away stops the keyroll; Back starts it again where it was.
+// Away stops the keyroll; Back starts it again at the same address.
 func (w *World) Away() { w.t.Helper(); w.Stop() }
 
 // Back starts the keyroll again at its address.
@@ -60,7 +59,7 @@ func (w *World) Back() {
 	w.Restart(func(o *node.Options) { o.Listen = server.Host })
 }
 
-// exchangeSecret is the client secret of the service principal of Exchange.
+// exchangeSecret returns the client secret of the service principal of Exchange.
 func (w *World) exchangeSecret() string {
 	w.t.Helper()
 	ctx := w.t.Context()

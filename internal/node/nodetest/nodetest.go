@@ -1,9 +1,8 @@
-// Package nodetest lends a whole running keyroll to tests: a real node on a
-// data folder, its client, and a shell on it.
+// Package nodetest provides tests with a complete running keyroll: a real node on a
+// data folder, its client, and a shell.
 //
-// It fakes nothing and knows no short cut: what it does to the node goes
-// through the same doors as everybody's. Every helper fails the test when what
-// it asks for is refused; a test that wants the refusal calls Client or
+// It fakes nothing and uses the same interfaces as any user. Each helper fails the
+// test if its request is refused; a test that expects a refusal calls Client or
 // TryScript. Start reading at Start.
 package nodetest
 
@@ -42,17 +41,17 @@ type World struct {
 	Data   string // data folder
 	Token  string // of the tenant's admin
 
-	t         testing.TB
-	options   node.Options
-	shell     cmdlet.Options
-	transport *http.Transport          // of the shell
-	outside   *World                   // has the customers' vaults; nil: they are the node's own
-	gone      atomic.Pointer[[]string] // vaults whose names do not resolve
+	t          testing.TB
+	options    node.Options
+	shell      cmdlet.Options
+	transport  *http.Transport          // of the shell
+	outside    *World                   // has the customers' vaults; nil if they are embedded
+	unresolved atomic.Pointer[[]string] // vaults whose names do not resolve
 }
 
-// Start starts a node, on a fresh data folder unless o names one, whose database
-// is one that storetest.One would return. It is closed at the test's end. Its
-// transactions run as storetest.Mode says, unless o says how.
+// Start starts a node, by default on a new data folder and with a database as
+// storetest.One returns. It is closed at the test's end. By default its transactions
+// run in storetest.Mode.
 func Start(t testing.TB, o node.Options) *World { t.Helper(); return start(t, o, nil) }
 
 func start(t testing.TB, o node.Options, outside *World) *World {
@@ -76,8 +75,8 @@ func start(t testing.TB, o node.Options, outside *World) *World {
 	return w
 }
 
-// Folder names a fresh data folder for a node whose database stands in it,
-// whatever other tests run on: for a test that copies data folders.
+// Folder returns the name of a new data folder for a node whose database is in it, even
+// if tests run on PostgreSQL: for tests that copy data folders.
 func Folder(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "data")
@@ -85,7 +84,7 @@ func Folder(t testing.TB) string {
 
 func (w *World) start() {
 	w.t.Helper()
-	// Not the test's context: that ends before the node is closed.
+	// The test's context is not used, because it ends before the node is closed.
 	n, err := node.Start(context.Background(), w.options)
 	if err != nil {
 		w.t.Fatalf("start the node: %v", err)
@@ -94,7 +93,7 @@ func (w *World) start() {
 	w.connect(n.Info)
 }
 
-// Connect returns the world of a server that runs in another process; its Node
+// Connect returns a World for a server that runs in another process; its Node
 // is nil.
 func Connect(t testing.TB, data string) *World {
 	t.Helper()
@@ -149,10 +148,10 @@ func (w *World) connectAs(info node.Info, token string) {
 	}
 }
 
-// Vaults asks the node's vaults and their management with the official clients.
+// Vaults accesses the node's vaults and their management with the official clients.
 func (w *World) Vaults() cmdlet.Vaults { return w.shell.Vaults }
 
-// dialer dials the node for its vaults, whose names no resolver knows.
+// dialer connects to the node for its vaults, whose names are not in the DNS.
 func (w *World) dialer(ca []byte) *http.Transport {
 	server, err := url.Parse(w.Info.URL)
 	if err != nil {
@@ -181,8 +180,8 @@ func (w *World) Stop() {
 	}
 }
 
-// Restart stops the node and starts another one on its data folder, after
-// edit, unless that is nil, has changed the options.
+// Restart stops the node and starts another one on its data folder, with options
+// changed by edit, which may be nil.
 func (w *World) Restart(edit func(o *node.Options)) {
 	w.t.Helper()
 	w.Stop()
@@ -202,7 +201,7 @@ func (w *World) Script(lines ...string) string {
 	return out
 }
 
-// AnswerYes confirms whatever the cmdlets of later scripts ask.
+// AnswerYes answers the confirmations of later scripts with yes.
 func (w *World) AnswerYes() {
 	w.shell.Confirm = func(context.Context, string) (bool, error) { return true, nil }
 }
@@ -216,8 +215,8 @@ func (w *World) TryScript(lines ...string) (string, error) {
 	return out.String(), err
 }
 
-// pollEvery is how often a roll is looked at, longestRoll how long it may take,
-// on the slowest machine too: one that takes longer does not move.
+// pollEvery is how often a roll is checked, longestRoll how long it may take even on a
+// slow machine before it counts as stuck.
 const (
 	pollEvery   = 10 * time.Millisecond
 	longestRoll = 10 * time.Minute
@@ -246,7 +245,7 @@ func (w *World) WaitRoll(policy string) api.Roll {
 	}
 }
 
-// WaitPurges waits until every purge that has its approvals is carried out.
+// WaitPurges waits until every approved purge is carried out.
 func (w *World) WaitPurges() {
 	w.t.Helper()
 	tick := time.NewTicker(pollEvery)
@@ -267,7 +266,7 @@ func (w *World) WaitPurges() {
 	}
 }
 
-// FinishRoll waits for the newest roll of a policy and demands that it finished.
+// FinishRoll waits for the newest roll of a policy and fails the test if it did not finish.
 func (w *World) FinishRoll(policy string) api.Roll {
 	w.t.Helper()
 	r := w.WaitRoll(policy)
@@ -277,7 +276,7 @@ func (w *World) FinishRoll(policy string) api.Roll {
 	return r
 }
 
-// Verify opens everything and returns the report.
+// Verify runs verify and returns the report.
 func (w *World) Verify() api.Verified {
 	w.t.Helper()
 	v, err := w.Client.Verify(w.t.Context(), api.VerifyInput{}, nil)
@@ -287,7 +286,7 @@ func (w *World) Verify() api.Verified {
 	return v
 }
 
-// VerifyClean demands that everything opens.
+// VerifyClean fails the test if verify finds anything damaged or inaccessible.
 func (w *World) VerifyClean() api.Verified {
 	w.t.Helper()
 	v := w.Verify()
@@ -297,7 +296,7 @@ func (w *World) VerifyClean() api.Verified {
 	return v
 }
 
-// CopyFolder copies a data folder that no node runs on, with the modes of its files.
+// CopyFolder copies a data folder that no node uses, with the modes of its files.
 func CopyFolder(t testing.TB, from, to string) {
 	t.Helper()
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {

@@ -21,9 +21,9 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// StartOutside starts a keyroll whose vaults stand for a customer's in Azure. It
-// can be stopped, and o can make its vaults fail: an embedded vault has no
-// outage, but these have.
+// StartOutside starts a keyroll whose vaults play the role of a customer's vaults in
+// Azure. Unlike embedded vaults they can have an outage: the keyroll can be stopped,
+// and o can make its vaults fail.
 func StartOutside(t testing.TB, o node.Options) *World {
 	t.Helper()
 	o.VaultDomain = "vault.azure.net"
@@ -33,8 +33,8 @@ func StartOutside(t testing.TB, o node.Options) *World {
 	return Start(t, o)
 }
 
-// StartUsing starts a node whose customers have their vaults outside: the shell
-// acts on those, and every identity of the node is one principal there.
+// StartUsing starts a node whose customers have their vaults outside. Its shell uses
+// those vaults, where every identity of the node is the same principal.
 func StartUsing(t testing.TB, o node.Options, outside *World) *World {
 	t.Helper()
 	o.External = outside.external()
@@ -52,8 +52,7 @@ func (w *World) RegisterOutside(directory string) {
 	w.must(err)
 }
 
-// external says how the vaults of this keyroll are reached at the address that
-// it has now.
+// external returns how to access the vaults of this keyroll at its present address.
 func (w *World) external() *rootkey.External {
 	w.t.Helper()
 	server, err := url.Parse(w.Info.URL)
@@ -64,7 +63,7 @@ func (w *World) external() *rootkey.External {
 	roots.AppendCertsFromPEM(pem)
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		vault, _, _ := strings.Cut(address, ".")
-		if gone := w.gone.Load(); gone != nil && slices.ContainsFunc(*gone, func(name string) bool { return strings.EqualFold(name, vault) }) {
+		if names := w.unresolved.Load(); names != nil && slices.ContainsFunc(*names, func(name string) bool { return strings.EqualFold(name, vault) }) {
 			return nil, &net.DNSError{Err: "no such host", Name: address, IsNotFound: true}
 		}
 		return (&net.Dialer{}).DialContext(ctx, network, server.Host)
@@ -82,11 +81,11 @@ func (w *World) external() *rootkey.External {
 	return &rootkey.External{Dial: dial, RootCAs: roots, Credential: credential}
 }
 
-// Unresolve makes these vaults, and no others, have names that do not resolve,
-// as those of purged vaults in Azure. Connections that are open stay.
-func (w *World) Unresolve(vaults ...string) { w.gone.Store(&vaults) }
+// Unresolve makes the names of these vaults, and of no others, fail to resolve, as those
+// of purged vaults in Azure. Open connections stay open.
+func (w *World) Unresolve(vaults ...string) { w.unresolved.Store(&vaults) }
 
-// Principal is who a service of the node is to the customers' vaults.
+// Principal returns the principal of a service of the node in the customers' vaults.
 func (w *World) Principal(service string) string {
 	if w.outside != nil {
 		return exchange
@@ -94,7 +93,7 @@ func (w *World) Principal(service string) string {
 	return service
 }
 
-// VaultURL is the URL of a customer's vault, without a port.
+// VaultURL returns the URL of a customer's vault, without a port.
 func (w *World) VaultURL(name string) string {
 	domain := w.Info.VaultDomain
 	if w.outside != nil {
@@ -103,7 +102,8 @@ func (w *World) VaultURL(name string) string {
 	return "https://" + name + "." + domain
 }
 
-// VaultName is how the service names a customer's vault: one outside by its URL.
+// VaultName returns the name of a customer's vault in the service; for one outside it is
+// the URL.
 func (w *World) VaultName(name string) string {
 	if w.outside != nil {
 		return strings.ToLower(w.VaultURL(name))

@@ -18,7 +18,8 @@ const (
 	SitePolicy    = "Sites"
 )
 
-// Vaults of the stage; each has one key, named like the vault with Key001.
+// Vaults that StageMail and StageSites make; each has one key, named like the vault with
+// Key001.
 const (
 	VaultA1 = "Contoso-O365EX-NA-VaultA1"
 	VaultA2 = "Contoso-O365EX-NA-VaultA2"
@@ -26,7 +27,7 @@ const (
 	VaultS2 = "stageRG4vault"
 )
 
-// KeyOf names the one key of a vault of the stage.
+// KeyOf returns the name of the only key of a vault that Stage… makes.
 func KeyOf(vault string) string { return vault + "-Key001" }
 
 // Application ids of the service's principals.
@@ -77,7 +78,7 @@ func AddKeyLine(vault string) string {
 	return fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps @('wrapKey','unwrapKey')", vault, KeyOf(vault))
 }
 
-// UpdateSitesLine updates a key of SitePolicy, Primary or Secondary, to the version in $a.
+// UpdateSitesLine is a cmdlet line that updates the primary or secondary key of SitePolicy to the version in $a.
 func (w *World) UpdateSitesLine(vault, keyType string) string {
 	return fmt.Sprintf("Update-SPODataEncryptionPolicy -Identity https://contoso-admin.sharepoint.com -KeyVaultName %s -KeyName %s -KeyVersion $a.Version -KeyType %s",
 		w.VaultName(vault), KeyOf(vault), keyType)
@@ -97,7 +98,7 @@ func (w *World) RefreshMail() {
 	w.Refresh(MailboxPolicy, api.DepthPolicy)
 }
 
-// Refresh takes up the newest versions of a policy's keys.
+// Refresh adopts the newest versions of a policy's keys.
 func (w *World) Refresh(policy string, depth api.Depth) {
 	w.t.Helper()
 	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: policy}}
@@ -122,7 +123,7 @@ func (w *World) UpdateSitesToNewest() {
 		w.UpdateSitesLine(VaultS1, "Primary"))
 }
 
-// Revoke takes away a service principal's permissions in vaults.
+// Revoke removes a service principal's permissions in vaults.
 func (w *World) Revoke(principal string, vaults ...string) {
 	w.t.Helper()
 	for _, vault := range vaults {
@@ -130,7 +131,7 @@ func (w *World) Revoke(principal string, vaults ...string) {
 	}
 }
 
-// RevokeMail takes away the permissions on both keys of MailboxPolicy.
+// RevokeMail removes the permissions on both keys of MailboxPolicy.
 func (w *World) RevokeMail() {
 	w.t.Helper()
 	w.Revoke(exchange, VaultA1, VaultA2)
@@ -154,7 +155,7 @@ func (w *World) RequestPurge(policy string) {
 	w.must(ignore(w.Client.RequestPurge(w.t.Context(), in)))
 }
 
-// ApprovePurge approves the purge of a policy by an approver's token.
+// ApprovePurge approves the purge of a policy with an approver's token.
 func (w *World) ApprovePurge(token, policy string) {
 	w.t.Helper()
 	other := w.As(token)
@@ -162,7 +163,7 @@ func (w *World) ApprovePurge(token, policy string) {
 	w.must(ignore(other.Client.ApprovePurge(w.t.Context(), api.PolicyInput{Policy: policy})))
 }
 
-// Mailbox makes a mailbox, under a policy of its own unless that is empty.
+// Mailbox makes a mailbox, and assigns a policy to it unless that is empty.
 func (w *World) Mailbox(name, policy string) {
 	w.t.Helper()
 	var in api.CreateMailboxInput
@@ -170,8 +171,8 @@ func (w *World) Mailbox(name, policy string) {
 	w.must(ignore(w.Client.CreateMailbox(w.t.Context(), in)))
 }
 
-// CreateMany makes containers of a kind in full key pages, beside the service:
-// as fast as the database takes them.
+// CreateMany makes containers of a kind in full key pages, directly in the database,
+// which is faster than the service.
 func (w *World) CreateMany(kind container.Kind, names []string, policy string) {
 	w.t.Helper()
 	ctx := w.t.Context()
@@ -194,7 +195,7 @@ func (w *World) SetState(mailbox string, state api.MailboxState) {
 	w.must(ignore(w.Client.SetMailboxState(w.t.Context(), in)))
 }
 
-// Assign gives a mailbox a policy of its own, or takes it back to the default.
+// Assign assigns a policy to a mailbox, or returns it to the default.
 func (w *World) Assign(mailbox, policy string) {
 	w.t.Helper()
 	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}
@@ -260,5 +261,5 @@ func (w *World) must(err error) {
 	}
 }
 
-// ignore keeps the error of a call whose result is not looked at.
+// ignore returns only the error of a call.
 func ignore[T any](_ T, err error) error { return err }

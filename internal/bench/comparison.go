@@ -23,8 +23,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// samplePages bounds the pages that the cryptography alone is measured on; it
-// goes over them until as many keys are done as the roll has.
+// samplePages bounds the pages on which the cryptography is measured; they are used
+// repeatedly until as many keys are done as the roll has.
 const samplePages = 256
 
 // sampled are key pages in memory.
@@ -33,7 +33,7 @@ type sampled struct {
 	keys []*envelope.Key // each its page's parent
 }
 
-// newSample takes pages of those that walk hands out.
+// newSample copies the first pages that walk visits.
 func newSample(ctx context.Context, walk func(context.Context, func(keypage.Row, *envelope.Key) (bool, error)) error) (s sampled, err error) {
 	err = walk(ctx, func(row keypage.Row, key *envelope.Key) (bool, error) {
 		s.rows, s.keys = append(s.rows, row), append(s.keys, key.Clone())
@@ -42,8 +42,8 @@ func newSample(ctx context.Context, walk func(context.Context, func(keypage.Row,
 	return s, err
 }
 
-// cryptography re-seals keys on all cores, without a database, and returns the
-// rate in keys a second.
+// cryptography re-wraps keys on all cores, without a database, and returns the rate in
+// keys per second.
 func cryptography(s sampled, keys int) float64 {
 	to := envelope.NewKey()
 	work := make(chan int, 64)
@@ -71,7 +71,8 @@ func cryptography(s sampled, keys int) float64 {
 	return float64(done) / time.Since(begin).Seconds()
 }
 
-// rows is the peer: one row a container, each key under a seal of its own.
+// rows is the design that key pages are compared with: one row per container, with each
+// key wrapped on its own.
 type rows struct {
 	db     *store.DB
 	tenant int64
@@ -80,8 +81,8 @@ type rows struct {
 	gen    int64
 }
 
-// rowBatch is how many rows one transaction of the peer updates; PostgreSQL
-// gets them pipelined.
+// rowBatch is how many rows one transaction updates; for PostgreSQL the statements are
+// pipelined.
 var rowBatch = map[string]int{"sqlite": 10_000, "postgres": 5_000}
 
 type row struct {
@@ -105,7 +106,7 @@ func newRows(ctx context.Context, b bulk, tenant int64, n int) (*rows, error) {
 		for id := int64(first) + 1; id <= int64(first+n); id++ {
 			key := make([]byte, 32)
 			rand.Read(key)
-			part.rows = append(part.rows, []any{id, tenant, r.gen, int64(1), r.parent.Seal(nil, nil, key, place(tenant, id, r.gen))})
+			part.rows = append(part.rows, []any{id, tenant, r.gen, int64(1), r.parent.Seal(nil, nil, key, rowAD(tenant, id, r.gen))})
 		}
 		return []rowsOf{part}, nil
 	}, b.insert)
@@ -125,16 +126,17 @@ func newAEAD() cipher.AEAD {
 	return aead
 }
 
-// place binds a row's wrap as a key page binds a slot.
-func place(tenant, id, parent int64) []byte {
+// rowAD returns the associated data that binds a wrap to its row, as a key page binds a
+// slot.
+func rowAD(tenant, id, parent int64) []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, 24), uint64(tenant))
 	b = binary.BigEndian.AppendUint64(b, uint64(id))
 	return binary.BigEndian.AppendUint64(b, uint64(parent))
 }
 
-// roll re-wraps every row under a new parent: reader, cryptography on all cores
-// and writer overlap, as in the roll that it is compared with, and each new
-// wrap is opened again and compared.
+// roll re-wraps every row under a new parent. Reader, cryptography on all cores and
+// writer overlap, as in the roll that it is compared with, and each new wrap is
+// unwrapped again and compared.
 func (r *rows) roll(ctx context.Context) (perSecond float64, err error) {
 	next, nextGen := newAEAD(), r.gen+1
 	size := rowBatch[r.db.Dialect().Name]
@@ -177,7 +179,7 @@ func (r *rows) roll(ctx context.Context) (perSecond float64, err error) {
 				changed, err := tx.ExecMany(gctx, `UPDATE bench_row SET parent = ?2, version = version + 1, wrapped = ?3 WHERE id = ?1`, args)
 				for _, n := range changed {
 					if n != 1 {
-						return fail.New(api.Damaged, "a row of the peer is gone")
+						return fail.New(api.Damaged, "a row for comparison is missing")
 					}
 				}
 				return err
@@ -223,15 +225,15 @@ func (r *rows) rewrap(batch []row, next cipher.AEAD, nextGen int64) ([][]any, er
 		g.Go(func() error {
 			for i := w; i < len(batch); i += workers {
 				one := batch[i]
-				key, err := r.parent.Open(nil, nil, one.wrapped, place(r.tenant, one.id, r.gen))
+				key, err := r.parent.Open(nil, nil, one.wrapped, rowAD(r.tenant, one.id, r.gen))
 				if err != nil {
 					return err
 				}
-				ad := place(r.tenant, one.id, nextGen)
+				ad := rowAD(r.tenant, one.id, nextGen)
 				wrapped := next.Seal(nil, nil, key, ad)
 				again, err := next.Open(nil, nil, wrapped, ad)
 				if err != nil || string(again) != string(key) {
-					return fmt.Errorf("a new wrap does not open: %w", err)
+					return fmt.Errorf("a new wrap cannot be unwrapped: %w", err)
 				}
 				args[i] = []any{one.id, nextGen, wrapped}
 			}
@@ -241,16 +243,16 @@ func (r *rows) rewrap(batch []row, next cipher.AEAD, nextGen int64) ([][]any, er
 	return args, g.Wait()
 }
 
-// databases returns the URLs of n databases to measure in: empty, for files in
-// the folder, or schemas of a PostgreSQL database. drop removes them; its failure
-// becomes that of the benchmark, unless that had one before.
+// databases returns the URLs of n databases for a measurement: empty for files in the
+// folder, or schemas of a PostgreSQL database. drop removes them, and stores its
+// failure in *failure unless that is set.
 func (o Options) databases(ctx context.Context, n int) (urls []string, drop func(failure *error), err error) {
 	urls = make([]string, n)
 	if o.Database == "" {
 		return urls, func(*error) {}, nil
 	}
 	if !strings.HasPrefix(o.Database, "postgres://") && !strings.HasPrefix(o.Database, "postgresql://") {
-		return urls, nil, fail.New(api.InvalidArgument, "the database's URL does not begin with postgres://; without one, SQLite is measured")
+		return urls, nil, fail.New(api.InvalidArgument, "the database's URL must begin with postgres://; without a URL, SQLite is measured")
 	}
 	var made []string
 	remove := func() error {
@@ -268,7 +270,7 @@ func (o Options) databases(ctx context.Context, n int) (urls []string, drop func
 	}
 	conn, err := pgx.Connect(ctx, o.Database)
 	if err != nil {
-		return urls, nil, fail.New(api.Unavailable, "the database could not be reached").Because(err)
+		return urls, nil, fail.New(api.Unavailable, "the database cannot be reached").Because(err)
 	}
 	defer conn.Close(ctx)
 	for i := range urls {
@@ -290,7 +292,7 @@ func (o Options) databases(ctx context.Context, n int) (urls []string, drop func
 	}, nil
 }
 
-// durability says what a commit of the database stands.
+// durability returns the database's version and the durability of its commits.
 func durability(ctx context.Context, db *store.DB) (name, level string, err error) {
 	queries := map[string][2]string{
 		"sqlite":   {`SELECT 'SQLite ' || sqlite_version()`, `SELECT CASE synchronous WHEN 2 THEN 'synchronous=FULL' ELSE 'synchronous=' || synchronous END FROM pragma_synchronous`},

@@ -12,12 +12,13 @@ func (c *Client) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Poli
 	return call(ctx, c, api.SetPolicy, in)
 }
 
-// ReplacePolicyKeys puts a policy under two other customer keys and rolls.
+// ReplacePolicyKeys replaces both customer keys of a policy and rolls.
 func (c *Client) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
 	return call(ctx, c, api.ReplacePolicyKeys, in)
 }
 
-// LeavePolicy ends a policy and brings back everything that it protects.
+// LeavePolicy ends a policy and returns everything that it protects to the policy that
+// applies without it.
 func (c *Client) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return call(ctx, c, api.LeavePolicy, in)
 }
@@ -42,9 +43,9 @@ func (c *Client) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (a
 	return call(ctx, c, api.ListWorkloadItems, in)
 }
 
-// PutWorkloadItem stores an item whole, in place of one of the same name. size
-// is the length of r in bytes, or -1. After a failure r may be read from for a
-// moment more.
+// PutWorkloadItem stores an item, all of it or nothing, and replaces one of the same
+// name. size is the length of r in bytes, or -1. After a failure r may be read from
+// for a moment more.
 func (c *Client) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error) {
 	return upload(ctx, c, api.PutWorkloadItem, in, size, r)
 }

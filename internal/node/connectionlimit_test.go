@@ -18,8 +18,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// Every connection that the node takes is held by a caller that has sent half a
-// request: no other caller gets in, and the node still reaches its own vaults.
+// Every connection that the node accepts is held by a caller that has sent half a
+// request: no other caller is served, and the node can still access its own vaults.
 func TestOwnVaultsAreReachedWhileCallersHoldEveryConnection(t *testing.T) {
 	t.Parallel()
 	const connections = 4
@@ -48,7 +48,7 @@ func TestOwnVaultsAreReachedWhileCallersHoldEveryConnection(t *testing.T) {
 			}
 			roots := x509.NewCertPool()
 			roots.AppendCertsFromPEM(pem)
-			// Those at rest make way, those under way do not.
+			// Idle connections are closed, active ones are not.
 			for range connections {
 				conn, err := tls.Dial("tcp", server.Host, &tls.Config{RootCAs: roots})
 				if err != nil {

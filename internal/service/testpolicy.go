@@ -8,7 +8,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// TestPolicy has each root of a policy wrap and unwrap fresh random bytes.
+// TestPolicy tests each root key of a policy by wrapping and unwrapping random bytes.
 func (s *Service) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[api.Probe], error) {
 	return do(ctx, s, api.TestPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.List[api.Probe], error) {
 		var none api.List[api.Probe]
@@ -24,6 +24,6 @@ func (s *Service) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[
 		if err != nil {
 			return none, err
 		}
-		return api.List[api.Probe]{Items: probes}, c.noteRead(ctx)
+		return api.List[api.Probe]{Items: probes}, c.recordRead(ctx)
 	})
 }

@@ -6,8 +6,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// near returns the candidate that name was most likely meant to be, or "".
-func near(name string, candidates []string) string {
+// mostSimilar returns the candidate that is most similar to name, or "".
+func mostSimilar(name string, candidates []string) string {
 	best, distance := "", max(2, len(name)/4)+1
 	for _, c := range candidates {
 		if d := edits(strings.ToLower(name), strings.ToLower(c)); d < distance {
@@ -43,9 +43,9 @@ func edits(a, b string) int {
 	return row[len(b)]
 }
 
-// suggest adds the near candidate, if there is one, as the hint.
+// suggest adds the most similar candidate, if there is one, as the hint.
 func suggest(err *fail.Error, prefix, name string, candidates []string) *fail.Error {
-	if n := near(name, candidates); n != "" {
+	if n := mostSimilar(name, candidates); n != "" {
 		return err.WithHint("did you mean %s%s?", prefix, n)
 	}
 	return err

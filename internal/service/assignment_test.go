@@ -60,7 +60,7 @@ func (w world) shown(policy string) api.Policy {
 	return p
 }
 
-// under is the policy that a mailbox stands under.
+// under returns the policy that a mailbox is under.
 func (w world) under(name string) string { w.Helper(); return w.show(name).Protection.Policy }
 
 func (w world) stores() map[string]api.Workload {
@@ -74,7 +74,7 @@ func (w world) stores() map[string]api.Workload {
 	return all
 }
 
-// verdicts are those of all key versions of a policy, each once.
+// verdicts returns the distinct verdicts on all key versions of a policy.
 func (w world) verdicts(policy string) string {
 	w.Helper()
 	usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{})
@@ -88,7 +88,7 @@ func (w world) verdicts(policy string) string {
 	return strings.Join(all, ",")
 }
 
-// clean demands that everything opens.
+// clean fails the test if verify finds anything damaged or inaccessible.
 func (w world) clean() {
 	w.Helper()
 	w.Policies.Close()

@@ -32,8 +32,8 @@ New-DataEncryptionPolicy -Name bench -AzureKeyIDs "https://bench-a.vault.localho
 
 const newVersion = `Add-AzKeyVaultKey -VaultName bench-a -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')`
 
-// world is one node with its containers under one policy.
-type world struct {
+// fixture is a node with containers under one policy.
+type fixture struct {
 	*node.Node
 	options  Options
 	database string // URL; empty: SQLite
@@ -41,13 +41,13 @@ type world struct {
 	roller   *roll.Roller
 }
 
-// start runs a node of its own with o.Containers mailboxes under one policy.
-func start(ctx context.Context, o Options, name, database string) (w *world, err error) {
-	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, name), Database: database, PageSlots: o.PageSlots, Still: true})
+// start starts a new node with o.Containers mailboxes under one policy.
+func start(ctx context.Context, o Options, name, database string) (w *fixture, err error) {
+	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, name), Database: database, PageSlots: o.PageSlots, Idle: true})
 	if err != nil {
 		return nil, err
 	}
-	w = &world{Node: n, options: o, database: database, roller: n.Roller}
+	w = &fixture{Node: n, options: o, database: database, roller: n.Roller}
 	if w.client, err = o.Client(n); err == nil {
 		if err = o.Script(ctx, n, setUp); err == nil {
 			err = w.fill(ctx)
@@ -60,21 +60,21 @@ func start(ctx context.Context, o Options, name, database string) (w *world, err
 	return w, nil
 }
 
-// Close ends the node.
-func (w *world) Close() error {
+// Close stops the node.
+func (w *fixture) Close() error {
 	if w.client != nil {
 		w.client.Close()
 	}
 	return w.Node.Close()
 }
 
-// bare leaves the cryptography out of the rolls of w.
-func (w *world) bare() {
+// skipCryptography makes the rolls of w run without cryptography.
+func (w *fixture) skipCryptography() {
 	w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Reseal: otherBytes, Settled: func(int64, int64) {}, Now: time.Now})
 }
 
-// otherBytes stands in for the cryptography: a body of the same size with
-// another byte in each KiB, because a database need not write what is the same.
+// otherBytes replaces the cryptography: it returns a body of the same size with one byte
+// changed in each KiB, because a database need not write unchanged pages.
 func otherBytes(_, _ *envelope.Key, _, _ envelope.Place, body []byte) ([]byte, error) {
 	other := slices.Clone(body)
 	for i := 0; i < len(other); i += 1 << 10 {
@@ -83,7 +83,7 @@ func otherBytes(_, _ *envelope.Key, _, _ envelope.Place, body []byte) ([]byte, e
 	return other, nil
 }
 
-func (w *world) policy(ctx context.Context) (pol policy.Policy, err error) {
+func (w *fixture) policy(ctx context.Context) (pol policy.Policy, err error) {
 	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
 		pol, err = w.Policies.Find(ctx, tx, w.Tenant.ID, "bench")
 		return err
@@ -91,15 +91,15 @@ func (w *world) policy(ctx context.Context) (pol policy.Policy, err error) {
 	return pol, err
 }
 
-// refresh adds a key version and has the policy refreshed.
-func (w *world) refresh(ctx context.Context, depth api.Depth, o api.RollOptions) error {
+// refresh adds a key version and refreshes the policy.
+func (w *fixture) refresh(ctx context.Context, depth api.Depth, o api.RollOptions) error {
 	if err := w.options.Script(ctx, w.Node, newVersion); err != nil {
 		return err
 	}
-	return w.ask(ctx, depth, o)
+	return w.requestRefresh(ctx, depth, o)
 }
 
-func (w *world) ask(ctx context.Context, depth api.Depth, o api.RollOptions) error {
+func (w *fixture) requestRefresh(ctx context.Context, depth api.Depth, o api.RollOptions) error {
 	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: "bench"}}
 	in.Body.Depth, in.Body.RollOptions = depth, o
 	_, err := w.client.RefreshPolicy(ctx, in)
@@ -108,7 +108,7 @@ func (w *world) ask(ctx context.Context, depth api.Depth, o api.RollOptions) err
 
 // roll refreshes the policy and times the roll that follows, from its first
 // page to the commit of its end.
-func (w *world) roll(ctx context.Context, depth api.Depth, o api.RollOptions) (took time.Duration, err error) {
+func (w *fixture) roll(ctx context.Context, depth api.Depth, o api.RollOptions) (took time.Duration, err error) {
 	if err := w.refresh(ctx, depth, o); err != nil {
 		return 0, err
 	}
@@ -131,7 +131,7 @@ func (w *world) roll(ctx context.Context, depth api.Depth, o api.RollOptions) (t
 	return took, nil
 }
 
-func (w *world) latest(ctx context.Context) (ro roll.Roll, err error) {
+func (w *fixture) latest(ctx context.Context) (ro roll.Roll, err error) {
 	pol, err := w.policy(ctx)
 	if err != nil {
 		return ro, err
@@ -143,18 +143,18 @@ func (w *world) latest(ctx context.Context) (ro roll.Roll, err error) {
 	return ro, err
 }
 
-// root adds a key version and times a refresh at depth root, vault included.
-func (w *world) root(ctx context.Context) (time.Duration, error) {
+// root adds a key version and times a refresh at depth root, including the vaults.
+func (w *fixture) root(ctx context.Context) (time.Duration, error) {
 	if err := w.options.Script(ctx, w.Node, newVersion); err != nil {
 		return 0, err
 	}
 	begin := time.Now()
-	err := w.ask(ctx, api.DepthRoot, api.RollOptions{})
+	err := w.requestRefresh(ctx, api.DepthRoot, api.RollOptions{})
 	return time.Since(begin), err
 }
 
-// walk hands every key page of the mailboxes to f, with its opened parent key.
-func (w *world) walk(ctx context.Context, f func(row keypage.Row, key *envelope.Key) (more bool, err error)) error {
+// walk calls f with every key page of the mailboxes and its parent key.
+func (w *fixture) walk(ctx context.Context, f func(row keypage.Row, key *envelope.Key) (more bool, err error)) error {
 	pol, err := w.policy(ctx)
 	if err != nil {
 		return err
@@ -169,8 +169,8 @@ func (w *world) walk(ctx context.Context, f func(row keypage.Row, key *envelope.
 	})
 }
 
-// under hands every key page of a class under a parent to f.
-func (w *world) under(ctx context.Context, parent keypage.Parent, class envelope.Class, f func(row keypage.Row) (more bool, err error)) error {
+// under calls f with every key page of a class under a parent.
+func (w *fixture) under(ctx context.Context, parent keypage.Parent, class envelope.Class, f func(row keypage.Row) (more bool, err error)) error {
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -189,12 +189,12 @@ func (w *world) under(ctx context.Context, parent keypage.Parent, class envelope
 	}
 }
 
-// slots hands every container key to f.
-func (w *world) slots(ctx context.Context, f func(slot envelope.Slot) (more bool, err error)) error {
+// slots calls f with every container key.
+func (w *fixture) slots(ctx context.Context, f func(slot envelope.Slot) (more bool, err error)) error {
 	return w.walk(ctx, eachSlot(f))
 }
 
-// eachSlot opens pages and hands what is in them to f.
+// eachSlot decrypts pages and calls f with each of their slots.
 func eachSlot(f func(slot envelope.Slot) (more bool, err error)) func(row keypage.Row, key *envelope.Key) (bool, error) {
 	return func(row keypage.Row, key *envelope.Key) (bool, error) {
 		page, err := envelope.OpenPage(key, row.Place(), row.Body)
@@ -211,8 +211,8 @@ func eachSlot(f func(slot envelope.Slot) (more bool, err error)) func(row keypag
 	}
 }
 
-// blobPages hands every page of blob keys to f, with its opened parent key.
-func (w *world) blobPages(ctx context.Context, f func(row keypage.Row, key *envelope.Key) (more bool, err error)) error {
+// blobPages calls f with every page of blob keys and its parent key.
+func (w *fixture) blobPages(ctx context.Context, f func(row keypage.Row, key *envelope.Key) (more bool, err error)) error {
 	return w.slots(ctx, func(slot envelope.Slot) (more bool, err error) {
 		more = true
 		err = w.under(ctx, keypage.Parent{ID: slot.Child, Generation: slot.Generation}, envelope.ClassBlob, func(row keypage.Row) (bool, error) {
@@ -223,7 +223,7 @@ func (w *world) blobPages(ctx context.Context, f func(row keypage.Row, key *enve
 	})
 }
 
-// digest is what keys are compared by: in no order, who has which.
+// digest is an order-independent digest of keys and their owners.
 type digest struct {
 	sum  [sha256.Size]byte
 	keys int64
@@ -238,25 +238,25 @@ func (d *digest) add(slot envelope.Slot) (more bool, err error) {
 	return true, nil
 }
 
-// containerKeys opens the keys of all containers.
-func (w *world) containerKeys(ctx context.Context) (d digest, err error) {
+// containerKeys decrypts the keys of all containers and returns their digest.
+func (w *fixture) containerKeys(ctx context.Context) (d digest, err error) {
 	err = w.slots(ctx, d.add)
 	return d, err
 }
 
-// blobKeys opens the keys of all blobs.
-func (w *world) blobKeys(ctx context.Context) (d digest, err error) {
+// blobKeys decrypts the keys of all blobs and returns their digest.
+func (w *fixture) blobKeys(ctx context.Context) (d digest, err error) {
 	err = w.blobPages(ctx, eachSlot(d.add))
 	return d, err
 }
 
-func (w *world) pages(ctx context.Context) (n int64, err error) {
+func (w *fixture) pages(ctx context.Context) (n int64, err error) {
 	err = w.walk(ctx, func(keypage.Row, *envelope.Key) (bool, error) { n++; return true, nil })
 	return n, err
 }
 
-// base says where the figures were taken.
-func (w *world) base(ctx context.Context, s series) (b Base, err error) {
+// base returns the conditions of the measurement.
+func (w *fixture) base(ctx context.Context, s series) (b Base, err error) {
 	b.Rounds, b.Range = w.options.Rounds, s.ranges()
 	if b.Database, b.Durability, err = durability(ctx, w.DB); err != nil {
 		return b, err
@@ -270,9 +270,10 @@ func (w *world) base(ctx context.Context, s series) (b Base, err error) {
 	return b, err
 }
 
-func kept(before, after digest, want int64) error {
+// checkSameKeys returns an error if keys differ or are missing.
+func checkSameKeys(before, after digest, want int64) error {
 	if before != after || after.keys != want {
-		return fail.New(api.Damaged, "the keys after the rolls are not the keys before: %d of %d opened", after.keys, want)
+		return fail.New(api.Damaged, "the keys after the rolls differ from the keys before: %d of %d decrypted", after.keys, want)
 	}
 	return nil
 }

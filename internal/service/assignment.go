@@ -17,7 +17,7 @@ import (
 func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.SetPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
-		pol, err := c.policy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Policy)
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -33,11 +33,11 @@ func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Pol
 					return err
 				}
 				if n > 0 {
-					return fail.New(api.Conflict, "disable policy %q: %d mailboxes have it as their own", now.Name, n).
-						WithHint("assign another policy to them, or take all of them back: keyroll policy leave %q", now.Name)
+					return fail.New(api.Conflict, "disable policy %q: it is assigned to %d mailboxes", now.Name, n).
+						WithHint("assign another policy to them, or end the policy: keyroll policy leave %q", now.Name)
 				}
 			}
-			return c.done(ctx, tx, "policy "+now.GUID.String())
+			return c.recordDone(ctx, tx, "policy "+now.GUID.String())
 		})
 		if err != nil {
 			return api.Policy{}, err
@@ -46,30 +46,30 @@ func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Pol
 	})
 }
 
-// ReplacePolicyKeys puts a policy under two other customer keys.
+// ReplacePolicyKeys replaces both customer keys of a policy.
 func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
 	return do(ctx, s, api.ReplacePolicyKeys.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
 		depth, err := depthOf(in.Body.Depth)
 		if err != nil {
 			return api.Refreshed{}, err
 		}
-		primary, secondary, err := s.twoKeys(in.Body.Keys)
+		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
 		if err != nil {
 			return api.Refreshed{}, fmt.Errorf("replace the keys of policy %q: %w", in.Policy, err)
 		}
-		return c.change(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
+		return c.changeKeys(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
 			return s.Policies.Replace(ctx, pol, primary, secondary, depth, also)
 		})
 	})
 }
 
-// AssignPolicy assigns a multi-workload policy to the tenant and begins to bring
-// over what the policy before it covered: active mailboxes without a policy of
-// their own, and the workload stores.
+// AssignPolicy assigns a multi-workload policy to the tenant and begins to move what the
+// policy before it covered: active mailboxes without a policy of their own, and the
+// workload stores.
 func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.AssignPolicy.Meta, in.Body.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
-		pol, err := c.policy(ctx, in.Body.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Body.Policy)
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -78,11 +78,11 @@ func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (a
 				if err := c.checkNoIncoming(ctx, tx, before); err != nil {
 					return err
 				}
-				if err := c.bring(ctx, tx, roll.Start{Policy: now, Source: before}); err != nil {
+				if err := c.beginRoll(ctx, tx, roll.Start{Policy: now, Source: before}); err != nil {
 					return err
 				}
 			}
-			return c.done(ctx, tx, "policy "+now.GUID.String())
+			return c.recordDone(ctx, tx, "policy "+now.GUID.String())
 		})
 		if err != nil {
 			return api.Policy{}, err
@@ -100,22 +100,22 @@ func (s *Service) ShowAssignment(ctx context.Context, _ api.None) (out api.Polic
 			if err != nil {
 				return err
 			}
-			out, err = c.show(ctx, tx, pol)
+			out, err = c.showPolicy(ctx, tx, pol)
 			return err
 		})
 	})
 }
 
-// leaves are the classes that a policy that is left gives up: all but the
-// directory, which never stands under one.
-var leaves = slices.DeleteFunc(slices.Clone(policy.Classes), func(c envelope.Class) bool { return c == envelope.ClassDirectory })
+// leaveClasses are the classes that are moved when a policy is left: all except the
+// directory, which is never under a policy.
+var leaveClasses = slices.DeleteFunc(slices.Clone(policy.Classes), func(c envelope.Class) bool { return c == envelope.ClassDirectory })
 
-// LeavePolicy ends a policy and begins to bring everything under it to where it
-// stands without it. When that is done, no customer key of it is needed.
+// LeavePolicy ends a policy and begins to move everything under it to the policy that
+// applies without it. When the roll is finished, no customer key of the policy is needed.
 func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return do(ctx, s, api.LeavePolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
 		c.dryRun = in.DryRun
-		pol, err := c.policy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.Policy)
 		if err != nil {
 			return api.Refreshed{}, err
 		}
@@ -129,10 +129,10 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 			if err := roll.Leave(ctx, tx, left, s.Now()); err != nil {
 				return err
 			}
-			if err := c.bring(ctx, tx, roll.Start{Policy: to, Source: left.ID, Classes: leaves}); err != nil {
+			if err := c.beginRoll(ctx, tx, roll.Start{Policy: to, Source: left.ID, Classes: leaveClasses}); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, fmt.Sprintf("policy %s, to policy %s", left.GUID, to.GUID))
+			return c.recordDone(ctx, tx, fmt.Sprintf("policy %s, to policy %s", left.GUID, to.GUID))
 		})
 		if err != nil {
 			return api.Refreshed{}, err
@@ -143,8 +143,8 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 	})
 }
 
-// bring begins a roll to a policy's current policy key.
-func (c *call) bring(ctx context.Context, tx *store.Tx, start roll.Start) error {
+// beginRoll begins a roll to a policy's current policy key.
+func (c *call) beginRoll(ctx context.Context, tx *store.Tx, start roll.Start) error {
 	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, start.Policy.Current.ID)
 	if err != nil {
 		return err
@@ -154,24 +154,24 @@ func (c *call) bring(ctx context.Context, tx *store.Tx, start roll.Start) error 
 	return err
 }
 
-// checkNoIncoming refuses while containers are on their way to a policy from
-// another one: who takes the policy's place would miss them. Those that come
-// from one of back are where they are to go.
-func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, back ...int64) error {
+// checkNoIncoming refuses a change while a roll moves containers to the policy from
+// another one, because the change would not include them. A roll from one of the
+// policies in except is allowed: its containers are to go back there.
+func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, except ...int64) error {
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, id)
-	if err != nil || !ok || !latest.Unfinished() || latest.Source == 0 || slices.Contains(back, latest.Source) {
+	if err != nil || !ok || !latest.Unfinished() || latest.Source == 0 || slices.Contains(except, latest.Source) {
 		return err
 	}
 	pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
 	if err != nil {
 		return err
 	}
-	return c.rolling(ctx, tx, pol, latest, "wait until all have come over; keyroll roll watch %d shows it")
+	return c.rollInProgress(ctx, tx, pol, latest, "wait until all are moved; keyroll roll watch %d follows the roll")
 }
 
-// policy finds a policy by its name, its GUID, that of a revision, or the admin
+// lookUpPolicy finds a policy by its name, its GUID, that of a revision, or the admin
 // site of its geo.
-func (c *call) policy(ctx context.Context, identity string) (pol policy.Policy, err error) {
+func (c *call) lookUpPolicy(ctx context.Context, identity string) (pol policy.Policy, err error) {
 	return pol, c.DB.View(ctx, func(tx *store.Tx) (err error) {
 		pol, err = c.findPolicy(ctx, tx, identity)
 		return err

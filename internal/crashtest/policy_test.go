@@ -35,7 +35,7 @@ func leave(policy string) step {
 	}
 }
 
-// putItem may leave a store that nothing was put into.
+// putItem may leave an empty store.
 func putItem(store, name string, content []byte) step {
 	made := func(m *model) {
 		if m.Stores[store] == nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// busy refuses its first requests, and notes what came and when.
+// busy refuses its first requests, and records all requests with their times.
 type busy struct {
 	refusals   int
 	retryAfter string
@@ -68,7 +68,7 @@ func TestAServerThatIsBusyIsAskedAgainAsItSays(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				resp, err := (&Client{patience: patienceTime}).patiently(&http.Client{Transport: &c.server}, r)
+				resp, err := (&Client{patience: patienceTime}).sendWithRetry(&http.Client{Transport: &c.server}, r)
 				if err != nil || resp.StatusCode != c.status || len(c.server.at) != len(c.at) || len(c.server.bodies) != c.bodies {
 					t.Fatalf("%v, %v, %v, %q", resp, err, c.server.at, c.server.bodies)
 				}
@@ -89,7 +89,7 @@ func TestAServerThatIsBusyIsAskedAgainAsItSays(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		r, _ := http.NewRequestWithContext(ctx, "GET", "https://localhost/", nil)
-		_, err := (&Client{patience: patienceTime}).patiently(&http.Client{Transport: &busy{refusals: -1, retryAfter: "10", began: time.Now()}}, r)
+		_, err := (&Client{patience: patienceTime}).sendWithRetry(&http.Client{Transport: &busy{refusals: -1, retryAfter: "10", began: time.Now()}}, r)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a caller that no longer waits: %v", err)
 		}

@@ -13,10 +13,10 @@ import (
 func TestTheDaysUpkeepIsQueuedEveryDay(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		queued := 0
-		n := &Node{logger: slog.New(slog.DiscardHandler), tidyUp: func() { queued++ }}
+		n := &Node{logger: slog.New(slog.DiscardHandler), maintain: func() { queued++ }}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { defer close(ended); n.everyDay(ctx) }()
+		go func() { defer close(ended); n.maintainDaily(ctx) }()
 		time.Sleep(3*24*time.Hour + time.Minute) // of the bubble's clock
 		synctest.Wait()
 		if queued != 3 {

@@ -9,16 +9,16 @@ import (
 	"keyroll/internal/vault"
 )
 
-// faces hands each request to the one that it is for: an embedded vault by the
-// host, vault management and the token endpoints by the path, and the service.
-type faces struct {
+// dispatcher routes each request to its handler: embedded vaults by the host, vault
+// management and the token endpoints by the path, all else to the service.
+type dispatcher struct {
 	vaults                             *vault.Vaults
 	vault, management, tokens, service http.Handler
-	// trouble, nil but in tests, says whether it answered in place of the faces.
+	// trouble, used only in tests, reports whether it has answered the request itself.
 	trouble func(w http.ResponseWriter, r *http.Request) bool
 }
 
-func (f faces) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	_, notTenant := uuid.Parse(first)
 	switch {

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// A server that has too much to do refuses with 429 before it has done anything,
-// and says in Retry-After when to ask again. That is done by itself, for at most
-// longestWait a time and Options.Patience in all; then the refusal is returned.
+// A server that is too busy refuses a request with 429 before it has done anything,
+// and says in Retry-After when to send it again. The client does so, waiting at most
+// longestWait each time and Options.Patience in all; then it returns the refusal.
 const (
 	shortestWait = 100 * time.Millisecond
 	longestWait  = 10 * time.Second
 	patienceTime = time.Minute
 )
 
-// patiently sends r, and again while the server asks for patience.
-func (c *Client) patiently(by *http.Client, r *http.Request) (*http.Response, error) {
+// sendWithRetry sends r, and sends it again while the server is too busy.
+func (c *Client) sendWithRetry(by *http.Client, r *http.Request) (*http.Response, error) {
 	for waited := time.Duration(0); ; {
 		resp, err := by.Do(r)
 		if err != nil || resp.StatusCode != http.StatusTooManyRequests {
@@ -35,8 +35,8 @@ func (c *Client) patiently(by *http.Client, r *http.Request) (*http.Response, er
 	}
 }
 
-// retryAfter reads how long an answer asks to wait, in seconds or as a date (RFC
-// 9110, section 10.2.3).
+// retryAfter returns how long to wait according to Retry-After, which has seconds or a
+// date (RFC 9110, section 10.2.3).
 func retryAfter(resp *http.Response) time.Duration {
 	text := resp.Header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
@@ -48,8 +48,8 @@ func retryAfter(resp *http.Response) time.Duration {
 	return time.Second
 }
 
-// rewind makes the body of r ready to be sent again, and reports whether it is:
-// the content of an upload is, if none of it was read.
+// rewind makes the body of r ready to be sent again, and reports whether that was
+// possible. The content of an upload can be sent again if none of it was read.
 func rewind(r *http.Request) bool {
 	switch body := r.Body.(type) {
 	case nil:

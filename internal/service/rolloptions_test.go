@@ -13,7 +13,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// everything is every row of every table but those of the audit log.
+// everything returns every row of every table except the audit log.
 func (w world) everything() string {
 	w.Helper()
 	query := `SELECT name FROM sqlite_master WHERE type = 'table'`
@@ -44,7 +44,7 @@ func (w world) everything() string {
 	return w.Dump(tables...)
 }
 
-// rest makes alice's mailbox, two that are not active, and a backup, under policy p.
+// rest makes alice's mailbox, two inactive ones, and a backup, under policy p.
 func (w world) rest() {
 	w.Helper()
 	w.oldMailbox()
@@ -56,8 +56,8 @@ func (w world) rest() {
 	w.tidy()
 }
 
-// A dry run asks the vaults, counts, and changes nothing; the log has it, and
-// the use of the keys.
+// A dry run calls the vaults, counts, and changes nothing; the audit log has it, and the
+// use of the keys.
 func TestDryRunCountsAndChangesNothing(t *testing.T) {
 	each(t, func(w world) {
 		w.rest()
@@ -101,14 +101,14 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 				t.Errorf("%s: %+v, want %+v", name, now, run.want)
 			}
 		}
-		// What it estimated happens when it is meant.
+		// The real roll does what the dry run estimated.
 		plain.Body.DryRun = false
 		got, err := w.RefreshPolicy(w.ctx, plain)
 		w.Must(err)
 		if got.Estimate != nil || got.Policy.Roll == nil || got.Policy.Roll.Total != 1 || got.Policy.Primary.Version != old.Version {
 			t.Errorf("in earnest: %+v", got)
 		}
-		// Where a refresh would be refused, so is the dry run of one.
+		// A dry run is refused where the refresh would be.
 		plain.Body.DryRun = true
 		before := w.everything()
 		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, plain)), api.NoNewVersion)
@@ -157,7 +157,7 @@ func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
 	})
 }
 
-// What a cancelled roll left is brought over by a refresh, newer version or not.
+// A refresh moves what a cancelled roll has not moved, with or without a newer version.
 func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
 	each(t, func(w world) {
 		w.oldMailbox()
@@ -202,7 +202,7 @@ func TestOptionsOfARollThatCannotBeAreRefused(t *testing.T) {
 		"a deadline before the roll":          {"", api.RollOptions{Deadline: "-1h"}, `"-1h"`},
 		"containers below none":               {"", api.RollOptions{ContainersPerSecond: -1}, "above 0"},
 		"bytes below none":                    {"", api.RollOptions{BytesPerSecond: -1}, "above 0"},
-		"bytes where no content is":           {"", api.RollOptions{BytesPerSecond: 1}, "depth content alone"},
+		"bytes where no content is":           {"", api.RollOptions{BytesPerSecond: 1}, "only at depth content"},
 		"a sweep where no container moves":    {api.DepthRoot, api.RollOptions{IncludeInactive: true}, "depth root"},
 		"a limit where no container moves":    {api.DepthRoot, api.RollOptions{ContainersPerSecond: 1}, "depth root"},
 		"a deadline where no container moves": {api.DepthRoot, api.RollOptions{Deadline: "1h"}, "depth root"},

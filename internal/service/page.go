@@ -9,10 +9,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// part is a part of a list under way. Rows are asked for one more than limit;
-// the one over says that there is more. An entry that is damaged is told as that
-// and hides no other.
-type part[T any] struct {
+// pageBuilder builds a page of a list. The caller reads limit+1 rows; the extra one
+// means that another page follows. A damaged entry is reported and does not hide the
+// others.
+type pageBuilder[T any] struct {
 	limit   int
 	n       int
 	last    int64 // id of the last entry that is within the limit
@@ -20,8 +20,8 @@ type part[T any] struct {
 	damaged []string
 }
 
-// add takes the next entry in; a failure other than damage is returned.
-func (p *part[T]) add(id int64, item T, err error) error {
+// add adds the next entry; it returns a failure other than damage.
+func (p *pageBuilder[T]) add(id int64, item T, err error) error {
 	if p.n++; p.n > p.limit {
 		return nil
 	}
@@ -30,11 +30,11 @@ func (p *part[T]) add(id int64, item T, err error) error {
 		p.items = append(p.items, item)
 		return nil
 	}
-	return p.lost(err)
+	return p.addDamage(err)
 }
 
-// lost takes in damage that has no place among the entries.
-func (p *part[T]) lost(err error) error {
+// addDamage adds damage that belongs to no entry.
+func (p *pageBuilder[T]) addDamage(err error) error {
 	if !fail.Is(err, api.Damaged) {
 		return err
 	}
@@ -43,7 +43,7 @@ func (p *part[T]) lost(err error) error {
 	return nil
 }
 
-func (p *part[T]) list() api.List[T] {
+func (p *pageBuilder[T]) list() api.List[T] {
 	l := api.List[T]{Items: p.items, Damaged: p.damaged}
 	if l.Items == nil {
 		l.Items = []T{}
@@ -54,15 +54,15 @@ func (p *part[T]) list() api.List[T] {
 	return l
 }
 
-// listAll shows each of rows, all of them in one part.
+// listAll converts all rows with show and returns them in one page.
 func listAll[R, T any](ctx context.Context, c *call, rows func(tx *store.Tx) ([]R, error), show func(tx *store.Tx, r R) (T, error)) (api.List[T], error) {
-	var all part[T]
+	var all pageBuilder[T]
 	err := c.read(ctx, func(tx *store.Tx) error {
 		list, err := rows(tx)
 		if err != nil {
 			return err
 		}
-		all = part[T]{limit: len(list)}
+		all = pageBuilder[T]{limit: len(list)}
 		for _, r := range list {
 			item, err := show(tx, r)
 			if err := all.add(0, item, err); err != nil {

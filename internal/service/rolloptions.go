@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// CancelRoll ends a roll that has brought nothing over yet.
+// CancelRoll ends a roll that has moved nothing yet.
 func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Roll, err error) {
 	return do(ctx, s, api.CancelRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
 		var ro roll.Roll
@@ -29,7 +29,7 @@ func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Rol
 			if out, err = s.Roller.Progress(ctx, tx, ro); err != nil {
 				return err
 			}
-			return c.done(ctx, tx, "")
+			return c.recordDone(ctx, tx, "")
 		})
 		if err == nil {
 			s.Retire(c.tenant, ro.Policy) // as at the end of any roll
@@ -38,30 +38,30 @@ func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Rol
 	})
 }
 
-// optionsOf reads what was asked of a roll at a depth.
-func optionsOf(depth api.Depth, in api.RollOptions) (o roll.Options, err error) {
+// rollOptions checks and converts the options of a roll at a depth.
+func rollOptions(depth api.Depth, in api.RollOptions) (o roll.Options, err error) {
 	o = roll.Options{IncludeInactive: in.IncludeInactive, ContainersPerSecond: in.ContainersPerSecond, BytesPerSecond: in.BytesPerSecond}
 	if in.Deadline != "" {
 		if o.Deadline, err = time.ParseDuration(in.Deadline); err != nil || o.Deadline <= 0 {
-			return o, fail.New(api.InvalidArgument, "deadline %.40q is no time that a roll may take", in.Deadline).
-				WithHint("write hours and minutes, as 24h or 1h30m")
+			return o, fail.New(api.InvalidArgument, "deadline %.40q is not a valid duration above 0", in.Deadline).
+				WithHint("write it in hours and minutes, such as 24h or 1h30m")
 		}
 	}
 	switch {
 	case o.ContainersPerSecond < 0 || o.BytesPerSecond < 0:
-		return o, fail.New(api.InvalidArgument, "a rate limit is a number above 0; 0 stands for none")
+		return o, fail.New(api.InvalidArgument, "a rate limit must be above 0, or 0 for no limit")
 	case depth == api.DepthRoot && o != roll.Options{}:
-		return o, fail.New(api.InvalidArgument, "depth root brings no container over, so there is no roll to bound or to extend").
-			WithHint("all generations, at depth root, wraps the policy keys of inactive mailboxes too")
+		return o, fail.New(api.InvalidArgument, "depth root moves no containers, so roll options cannot be used with it").
+			WithHint("to re-wrap the policy keys of inactive mailboxes too, choose all generations (--all-generations, -AllGenerations)")
 	case depth != api.DepthContent && o.BytesPerSecond > 0:
-		return o, fail.New(api.InvalidArgument, "depth %s encrypts no content anew: bytes a second are limited at depth content alone", depth).
-			WithHint("limit the containers a second")
+		return o, fail.New(api.InvalidArgument, "bytes per second can be limited only at depth content; depth %s re-encrypts no content", depth).
+			WithHint("limit the containers per second")
 	}
 	return o, nil
 }
 
-// sweep begins a roll to the policy key that is current, where there is no newer
-// version to make another one from.
+// sweep begins a roll to the current policy key if there is no newer key version for
+// a new one.
 func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Options) error {
 	return c.DB.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
@@ -77,16 +77,16 @@ func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Option
 		if err := c.checkNoRoll(ctx, tx, now); err != nil {
 			return err
 		}
-		if err := c.bring(ctx, tx, roll.Start{Policy: now, Options: options}); err != nil {
+		if err := c.beginRoll(ctx, tx, roll.Start{Policy: now, Options: options}); err != nil {
 			return err
 		}
-		return c.done(ctx, tx, fmt.Sprintf("policy %s, no newer version: what is not under its current policy key comes there", now.GUID))
+		return c.recordDone(ctx, tx, fmt.Sprintf("policy %s, no newer version: everything is moved under its current policy key", now.GUID))
 	})
 }
 
-// estimate says what a change would do that was broken off, or found no newer
-// version: vaults were asked, policy keys wrapped and the wraps opened, which
-// took so long.
+// estimate returns what a change would do after its dry run: the change was rolled
+// back, or found no newer version. took is how long the vaults needed to wrap and
+// unwrap policy keys.
 func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Change, to api.Depth, options roll.Options, took time.Duration) (api.Refreshed, error) {
 	out := api.Refreshed{Warnings: done.Warnings, Estimate: &api.Estimate{PolicyKeys: int64(done.Rewrapped), Seconds: took.Seconds(), Basis: "the time that the vaults took"}}
 	if done.NewKey {
@@ -111,6 +111,6 @@ func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Chan
 		return api.Refreshed{}, err
 	}
 	return out, c.DB.InTx(ctx, func(tx *store.Tx) error {
-		return c.done(ctx, tx, fmt.Sprintf("dry run, nothing was changed: policy %s", pol.GUID))
+		return c.recordDone(ctx, tx, fmt.Sprintf("dry run, nothing was changed: policy %s", pol.GUID))
 	})
 }
