@@ -45,7 +45,7 @@ func openAzure(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	endpoint, err := url.Parse(cmp.Or(query.Get("endpoint"), "https://"+u.Host+".blob.core.windows.net"))
 	if err != nil || endpoint.Host == "" || endpoint.User != nil || endpoint.RawQuery != "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" {
-		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint is not https:// and a host")
+		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint must be https:// and a host")
 	}
 	r := newRemote("azblob://" + u.Host + "/" + name + "/" + prefix)
 	if prefix != "" {
@@ -70,7 +70,7 @@ func azureClient(ctx context.Context, address, account string, options azcore.Cl
 	if key := os.Getenv("AZURE_STORAGE_KEY"); key != "" {
 		shared, err := container.NewSharedKeyCredential(account, key)
 		if err != nil {
-			return nil, errors.New("AZURE_STORAGE_KEY is not a key") // the cause might repeat it
+			return nil, errors.New("AZURE_STORAGE_KEY is not a valid key") // the cause might repeat it
 		}
 		return container.NewClientWithSharedKeyCredential(address, shared, &container.ClientOptions{ClientOptions: options})
 	}
@@ -158,11 +158,11 @@ func (a *azure) get(ctx context.Context, name string, off, n int64) (io.ReadClos
 		_, size, _ := strings.Cut(*whole, "/")
 		if is.size, err = strconv.ParseInt(size, 10, 64); err != nil {
 			answer.Body.Close()
-			return nil, object{}, fmt.Errorf("a range of what has no length: %q", *whole)
+			return nil, object{}, fmt.Errorf("the answer to a range request states no object length: %q", *whole)
 		}
 	} else if off > 0 || n >= 0 && n < is.size {
 		answer.Body.Close()
-		return nil, object{}, errors.New("all was sent where a range was asked for")
+		return nil, object{}, errors.New("the whole object was sent in answer to a range request")
 	}
 	return answer.Body, is, nil
 }

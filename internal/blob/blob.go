@@ -94,14 +94,14 @@ func Open(ctx context.Context, address string) (Store, error) {
 	case "azblob":
 		return openAzure(ctx, u)
 	}
-	return nil, fail.New(api.InvalidArgument, "open blob store: scheme %q is none of file, s3 and azblob", u.Scheme)
+	return nil, fail.New(api.InvalidArgument, "open blob store: scheme %q must be one of file, s3 and azblob", u.Scheme)
 }
 
 // badAddress does not repeat the address: who put a secret into it must not find
 // it in a log.
 func badAddress(form string) error {
-	return fail.New(api.InvalidArgument, "open blob store: the address is not of the form %s", form).
-		WithHint("credentials are no part of it: docs/object-storage.md says where they stand")
+	return fail.New(api.InvalidArgument, "open blob store: the address must have the form %s", form).
+		WithHint("it must not contain credentials; docs/object-storage.md says where to put them")
 }
 
 // onlyKnown returns the query of an address, which has no other names than these.
@@ -145,11 +145,11 @@ func checkName(name string) error {
 		case '0' <= c && c <= '9', 'a' <= c && c <= 'f':
 			afterSlash = false
 		default:
-			return fail.New(api.InvalidArgument, "blob name %.40q: byte %d is no part of a name", name, i+1)
+			return fail.New(api.InvalidArgument, "blob name %.40q: byte %d is not allowed in a name", name, i+1)
 		}
 	}
 	if afterSlash || len(name) > maxName {
-		return fail.New(api.InvalidArgument, "blob name %.40q of %d bytes is none", name, len(name))
+		return fail.New(api.InvalidArgument, "blob name %.40q of %d bytes is not valid", name, len(name))
 	}
 	return nil
 }
@@ -159,5 +159,5 @@ func notFound(name string) error {
 }
 
 func alreadyExists(name string) error {
-	return fail.New(api.AlreadyExists, "blob %s exists already", name)
+	return fail.New(api.AlreadyExists, "blob %s already exists", name)
 }

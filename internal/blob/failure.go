@@ -17,10 +17,10 @@ func named(err error) error {
 		return err
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
 		return fail.New(api.InsufficientStorage, "the blob store has no room left; nothing was stored").Because(err).
-			WithHint("make room where the blobs stand, which keyroll's log names; the same request works then, without a restart")
+			WithHint("free space where the blobs are stored, which keyroll's log names; the same request then works without a restart")
 	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM):
 		return fail.New(api.ReadOnly, "the blob store takes no writes; nothing was stored").Because(err).
-			WithHint("let the blob store, which keyroll's log names, be written to again; the same request works then, without a restart")
+			WithHint("make the blob store, which keyroll's log names, writable again; the same request then works without a restart")
 	}
 	return err
 }

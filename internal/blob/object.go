@@ -138,8 +138,8 @@ func (r *remote) check(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		return fail.New(api.InvalidArgument, "%s: it replaces objects instead of refusing to", doing).
-			WithHint("take a service that honours the request header If-None-Match")
+		return fail.New(api.InvalidArgument, "%s: the service overwrites existing objects", doing).
+			WithHint("use a service that honours the request header If-None-Match")
 	}
 	if fail.Is(err, api.AlreadyExists) {
 		err = r.try(ctx, doing, 0, func(ctx context.Context) error {
@@ -233,13 +233,13 @@ func (r *remote) failure(doing string, grade grade, err error) error {
 		return fail.New(api.Unavailable, "%s: the blob store does not answer", doing).Because(cause).
 			WithHint("keyroll's log names the blob store and its last answer; try again when it is back")
 	case denied:
-		return fail.New(api.Unavailable, "%s: the blob store refuses keyroll", doing).Because(cause).
+		return fail.New(api.Unavailable, "%s: the blob store denies keyroll access", doing).Because(cause).
 			WithHint("keyroll's log names the blob store; give keyroll credentials and permissions for it as docs/object-storage.md says")
 	case noRoom:
 		return fail.New(api.InsufficientStorage, "%s: the blob store has no room left; nothing was stored", doing).Because(cause).
-			WithHint("make room in the blob store, which keyroll's log names; the same request works then, without a restart")
+			WithHint("free space in the blob store, which keyroll's log names; the same request then works without a restart")
 	}
-	return fail.New(api.Unavailable, "%s: the blob store does not do it", doing).Because(cause).
+	return fail.New(api.Unavailable, "%s: the blob store rejects the request", doing).Because(cause).
 		WithHint("keyroll's log names the blob store and its answer")
 }
 

@@ -275,7 +275,7 @@ func TestAServiceThatReplacesObjectsIsRefused(t *testing.T) {
 	defer front.Close()
 	(&s3test.Server{Env: []string{"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x"}}).Setenv(t)
 	_, err := blob.Open(t.Context(), (&s3test.Server{}).URL(front.Listener.Addr().String(), ""))
-	if !fail.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "replaces") {
+	if !fail.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "overwrites") {
 		t.Error(err)
 	}
 }

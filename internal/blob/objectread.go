@@ -135,7 +135,7 @@ func (r *reading) ended() bool { return r.off >= r.is.size || r.want == 0 }
 // compare is the end of what was read: io.EOF, if it is what was stored.
 func (r *reading) compare() error {
 	if r.whole && r.is.sum != nil && *r.is.sum != r.sum {
-		return fail.New(api.Damaged, "%s: its checksum is not the one it was stored with", r.doing())
+		return fail.New(api.Damaged, "%s: its checksum differs from the one it was stored with", r.doing())
 	}
 	return io.EOF
 }
@@ -151,7 +151,7 @@ func (r *reading) drop() {
 func (r *reading) Close() error {
 	r.drop()
 	if r.end == nil {
-		r.end = fmt.Errorf("%s: it is closed", r.doing())
+		r.end = fmt.Errorf("%s: the reader is closed", r.doing())
 	}
 	return nil
 }

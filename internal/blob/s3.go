@@ -44,7 +44,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	host, err := url.Parse(cmp.Or(endpoint, "https://s3.amazonaws.com"))
 	if err != nil || host.Host == "" || host.User != nil || host.Scheme != "https" && host.Scheme != "http" || strings.Trim(host.Path, "/") != "" {
-		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint is not https:// and a host")
+		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint must be https:// and a host")
 	}
 	chain := credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}})
 	transport := newTransport()
@@ -164,11 +164,11 @@ func (s *s3) get(ctx context.Context, name string, off, n int64) (io.ReadCloser,
 		_, size, _ := strings.Cut(whole, "/")
 		if is.size, err = strconv.ParseInt(size, 10, 64); err != nil {
 			body.Close()
-			return nil, object{}, fmt.Errorf("a range of what has no length: %q", whole)
+			return nil, object{}, fmt.Errorf("the answer to a range request states no object length: %q", whole)
 		}
 	} else if off > 0 || n >= 0 && n < is.size {
 		body.Close()
-		return nil, object{}, errors.New("all was sent where a range was asked for")
+		return nil, object{}, errors.New("the whole object was sent in answer to a range request")
 	}
 	return body, is, nil
 }

@@ -121,8 +121,8 @@ func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err e
 		any = any || p.page == nil
 	}
 	if !any {
-		return at, fail.New(api.Conflict, "abandon %s %q: key page %d, where its key stands, opens", c.Kind, c.Name, at[0].id).
-			WithHint("keyroll verify names what is damaged, and docs/damage.md says how it comes back")
+		return at, fail.New(api.Conflict, "abandon %s %q: key page %d, which holds its key, can be decrypted", c.Kind, c.Name, at[0].id).
+			WithHint("keyroll verify lists what is damaged; docs/damage.md describes how to restore it")
 	}
 	return at, nil
 }

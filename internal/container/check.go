@@ -42,7 +42,7 @@ func (s *Containers) CheckHosts(ctx context.Context, tx *store.Tx, tenant int64,
 	for _, h := range hosts {
 		host, err := d.Open(h.id, h.sealed)
 		if err == nil && !bytes.Equal(h.hash, d.geoHost(host)) {
-			err = fail.New(api.Damaged, "host %d of geo %d is not found by its name", h.id, h.geo)
+			err = fail.New(api.Damaged, "host %d of geo %d cannot be found by its name", h.id, h.geo)
 		}
 		if err == nil {
 			continue

@@ -141,7 +141,7 @@ func (s *Containers) find(ctx context.Context, d *Directory, kind Kind, spelled 
 // row's hash is no seal, so two of them could have been exchanged.
 func (c Container) checkName(spelled spelling) error {
 	if own, err := normalise(c.Kind, c.Name); err != nil || own.folded != spelled.folded {
-		return fail.New(api.Damaged, "container %d is found by the name of another", c.ID)
+		return fail.New(api.Damaged, "container %d is found under the name of another container", c.ID)
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 	}
 	spelled, err := normalise(r.Kind, r.Name)
 	if err != nil {
-		return false, fail.New(api.Damaged, "container %d has a name that none may have", c.ID)
+		return false, fail.New(api.Damaged, "container %d has an invalid name", c.ID)
 	}
 	for _, form := range []string{spelled.exact, spelled.folded} {
 		by, found, err := selectNamed(ctx, tx, d, r.Kind, spelling{form, form})
@@ -173,7 +173,7 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 			return d.folded.Load() && form != spelled.folded, err
 		}
 	}
-	return false, fail.New(api.Damaged, "container %d is not found by its name", c.ID)
+	return false, fail.New(api.Damaged, "container %d cannot be found by its name", c.ID)
 }
 
 // List returns the first limit containers of a kind with an id above after, in
@@ -228,7 +228,7 @@ func again(what string, try func() error) error {
 			return err
 		}
 	}
-	return fail.New(api.Conflict, "%s: keys or policies were changed by others %d times meanwhile; nothing was changed", what, tries).
+	return fail.New(api.Conflict, "%s: other requests changed keys or policies %d times in the meantime; nothing was changed", what, tries).
 		WithHint("try again")
 }
 

@@ -43,7 +43,7 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 			return err
 		}
 		if len(there) > 0 {
-			return fail.New(api.Damaged, "the directory of tenant %d is missing, which has containers", tenant)
+			return fail.New(api.Damaged, "the directory of tenant %d is missing, but the tenant has containers", tenant)
 		}
 		managed, err = s.policies.ServiceManaged(ctx, tx, tenant)
 		return err

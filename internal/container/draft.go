@@ -49,7 +49,7 @@ func (s *Containers) DraftFrom(ctx context.Context, backup Container, kind Kind,
 	err = s.db.View(ctx, func(tx *store.Tx) error {
 		_, taken, err := selectRow(ctx, tx, whereName, backup.Tenant, string(kind), d.hash)
 		if err == nil && taken {
-			err = fail.New(api.AlreadyExists, "%s %q exists", kind, name)
+			err = fail.New(api.AlreadyExists, "%s %q already exists", kind, name)
 		}
 		return err
 	})
@@ -79,7 +79,7 @@ func (s *Containers) BackupByID(ctx context.Context, tx *store.Tx, tenant, id in
 	}
 	d := s.openDirectory(tenant)
 	if d == nil {
-		return Container{}, fail.New(api.Internal, "open the name of backup %d: the directory is not open", id)
+		return Container{}, fail.New(api.Internal, "read the name of backup %d: the directory is not open", id)
 	}
 	return r.open(d)
 }
@@ -101,7 +101,7 @@ func (s *Containers) RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id 
 		if deleted, err := keypage.Delete(ctx, tx, page); err != nil {
 			return err
 		} else if !deleted[0] {
-			return fail.New(api.Conflict, "backup %d was changed by others meanwhile", id).WithHint("try again")
+			return fail.New(api.Conflict, "backup %d was changed by another request", id).WithHint("try again")
 		}
 	}
 	_, err = tx.Exec(ctx, `DELETE FROM container`+whereID, tenant, id)

@@ -38,13 +38,13 @@ var geoName = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$
 // NewGeo returns a geo that AddGeo has still to add.
 func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 	if !geoName.MatchString(name) {
-		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q is not 1 to 32 letters, digits, hyphens and spaces", name)
+		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
 	}
 	if strings.EqualFold(name, DefaultGeo) {
-		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", DefaultGeo)
+		return Geo{}, fail.New(api.AlreadyExists, "geo %q already exists: every tenant has it", DefaultGeo)
 	}
 	if len(hosts) == 0 || len(hosts) > mostHosts {
-		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo has 1 to %d", name, len(hosts), mostHosts)
+		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo must have 1 to %d", name, len(hosts), mostHosts)
 	}
 	g := Geo{ID: store.NewID(), Name: name, Created: time.UnixMilli(s.now().UnixMilli())}
 	for _, given := range hosts {
@@ -52,10 +52,10 @@ func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 		host := strings.TrimPrefix(normal, "https://")
 		switch {
 		case refusal != "" || strings.Contains(host, "/"):
-			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %.300q is no host name", name, given)
+			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %.300q is not a valid host name", name, given)
 		case adminSiteOf(host) != "":
 			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %q is an admin site", name, given).
-				WithHint("name the host of its sites, %s; the admin site goes with it", adminSiteOf(host))
+				WithHint("give the host of its sites, %s; that includes the admin site", adminSiteOf(host))
 		case slices.Contains(g.Hosts, host):
 			return Geo{}, fail.New(api.InvalidArgument, "geo %q: host %q is given twice", name, host)
 		}
@@ -73,18 +73,18 @@ func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g
 		return err
 	}
 	if len(all) > mostGeos {
-		return fail.New(api.Conflict, "a tenant has at most %d geos beside the default one", mostGeos)
+		return fail.New(api.Conflict, "a tenant can have at most %d geos in addition to the default one", mostGeos)
 	}
 	for _, other := range all {
 		if len(other.Damaged) > 0 { // it may be one of these hosts
 			return other.Damaged[0]
 		}
 		if strings.EqualFold(other.Name, g.Name) {
-			return fail.New(api.AlreadyExists, "geo %q exists", other.Name)
+			return fail.New(api.AlreadyExists, "geo %q already exists", other.Name)
 		}
 		for _, host := range g.Hosts {
 			if slices.Contains(other.Hosts, host) {
-				return fail.New(api.AlreadyExists, "host %q is one of geo %q", host, other.Name).WithHint("keyroll geo list shows the geos and their hosts")
+				return fail.New(api.AlreadyExists, "host %q already belongs to geo %q", host, other.Name).WithHint("keyroll geo list shows the geos and their hosts")
 			}
 		}
 	}

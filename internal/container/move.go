@@ -20,7 +20,7 @@ import (
 // that is run again.
 func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, state envelope.Class, also func(tx *store.Tx, c Container) error) (Container, error) {
 	if _, ok := states[state]; !ok {
-		return c, fail.New(api.InvalidArgument, "%v is no state of a mailbox", state)
+		return c, fail.New(api.InvalidArgument, "%v is not a valid mailbox state", state)
 	}
 	if c.Kind != Mailbox {
 		return c, fail.New(api.InvalidArgument, "a %s has no state", c.Kind)

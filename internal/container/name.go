@@ -102,7 +102,7 @@ func ruleOf(kind Kind) (rule, error) {
 
 func normalMailbox(name string) (normal, refusal string) {
 	if why := plain(name, maxMailboxName); why != "" {
-		return "", "is not 1 to 256 bytes of text: it " + why
+		return "", "must be 1 to 256 bytes of text: it " + why
 	}
 	return strings.ToLower(name), ""
 }
@@ -112,20 +112,20 @@ func normalMailbox(name string) (normal, refusal string) {
 // 3986 section 6.2).
 func normalSite(given string) (normal, refusal string) {
 	if why := plain(given, maxSiteURL); why != "" {
-		return "", "is not the URL of a site: it " + why
+		return "", "is not a valid site URL: it " + why
 	}
 	u, err := url.Parse(given)
 	switch {
 	case err != nil:
-		return "", "is not the URL of a site: it is no URL"
+		return "", "is not a valid site URL: it is not a valid URL"
 	case u.Scheme != "https":
-		return "", "is not the URL of a site: it does not begin with https://"
+		return "", "is not a valid site URL: it does not begin with https://"
 	case u.Hostname() == "":
-		return "", "is not the URL of a site: it names no host"
+		return "", "is not a valid site URL: it contains no host"
 	case u.User != nil:
-		return "", "is not the URL of a site: it names a user"
+		return "", "is not a valid site URL: it contains a user name"
 	case strings.ContainsAny(given, "?#"):
-		return "", "is not the URL of a site: it goes on after the path"
+		return "", "is not a valid site URL: it has a query or a fragment"
 	}
 	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":443"), ":")
 	return "https://" + host + strings.TrimRight(u.EscapedPath(), "/"), ""
@@ -146,7 +146,7 @@ func foldSite(normal string) string {
 
 func normalWorkload(name string) (normal, refusal string) {
 	if !slices.Contains(Stores, name) {
-		return "", "is none of " + strings.Join(Stores, ", ")
+		return "", "must be one of " + strings.Join(Stores, ", ")
 	}
 	return name, ""
 }
@@ -157,13 +157,13 @@ func plain(s string, limit int) (refusal string) {
 	case s == "":
 		return "is empty"
 	case len(s) > limit:
-		return "is longer"
+		return "is too long"
 	case !utf8.ValidString(s):
 		return "is not UTF-8"
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return "has a control character"
 	case strings.TrimSpace(s) != s:
-		return "has a space at an end"
+		return "begins or ends with a space"
 	}
 	return ""
 }

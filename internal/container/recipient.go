@@ -28,11 +28,11 @@ func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name strin
 	}
 	switch {
 	case !recipients[recipient]:
-		return Container{}, fail.New(api.InvalidArgument, "%.40q is no type of a mailbox", recipient)
+		return Container{}, fail.New(api.InvalidArgument, "%.40q is not a valid mailbox type", recipient)
 	case (recipient == api.MailUser) != (external != ""):
 		return Container{}, fail.New(api.InvalidArgument, "a MailUser has an external address, and no other mailbox has one")
 	case len(external) > maxExternal:
-		return Container{}, fail.New(api.InvalidArgument, "an external address has at most %d bytes", maxExternal)
+		return Container{}, fail.New(api.InvalidArgument, "an external address can have at most %d bytes", maxExternal)
 	}
 	fresh, err := s.newcomers(ctx, tenant, Mailbox, []string{name}, policy)
 	if err != nil {

@@ -151,7 +151,7 @@ func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Pare
 		}
 		for i, n := range updated {
 			if n != 1 {
-				return fail.New(api.Damaged, "fold into key page %d: container %d, whose key is there, does not exist", page, children[i])
+				return fail.New(api.Damaged, "fold into key page %d: container %d, whose key it holds, does not exist", page, children[i])
 			}
 		}
 		return nil
@@ -229,7 +229,7 @@ func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row,
 	}
 	for _, one := range now.slots() {
 		if one.page.ID == page.ID && one.page.Parent == page.Parent {
-			return nil, fail.New(api.Damaged, "container %d points to key page %d, which stands under policy key %d, and that has no wrap in this tenant", at.ID, page.ID, page.Parent)
+			return nil, fail.New(api.Damaged, "container %d points to key page %d, which is under policy key %d, which has no wrap in this tenant", at.ID, page.ID, page.Parent)
 		}
 	}
 	return nil, err
@@ -259,7 +259,7 @@ func (p place) checkClass(at slot) error {
 		class = class.Older()
 	}
 	if at.page.Class != class {
-		return fail.New(api.Damaged, "container %d is of class %v and its key page %d of class %v", p.ID, p.State, at.page.ID, at.page.Class)
+		return fail.New(api.Damaged, "container %d has class %v, but its key page %d has class %v", p.ID, p.State, at.page.ID, at.page.Class)
 	}
 	return nil
 }

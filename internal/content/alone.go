@@ -35,7 +35,7 @@ func (s *Contents) fill(ctx context.Context, from container.Container, draft *co
 }
 
 func givenUp() *fail.Error {
-	return fail.New(api.Unavailable, "another node has given this copy up").WithHint("try again")
+	return fail.New(api.Unavailable, "another node has discarded this copy").WithHint("try again")
 }
 
 // insertCopied stores a part of a copy, unless another node has given the copy

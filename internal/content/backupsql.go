@@ -52,7 +52,7 @@ func selectBackup(ctx context.Context, tx *store.Tx, tenant, id int64) (b Backup
 	var expires int64
 	err = tx.QueryRow(ctx, `SELECT kind, expires FROM backup WHERE tenant = ?1 AND id = ?2`, tenant, id).Scan(&b.Of, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
-		return b, fail.New(api.Damaged, "backup %d has no row that says what it is of", id)
+		return b, fail.New(api.Damaged, "backup %d has no row in table backup", id)
 	}
 	if err != nil {
 		return b, fmt.Errorf("read backup %d: %w", id, err)
@@ -68,7 +68,7 @@ func selectBackup(ctx context.Context, tx *store.Tx, tenant, id int64) (b Backup
 func insertUnfinished(ctx context.Context, tx *store.Tx, tenant, container int64, copying bool) error {
 	_, err := tx.Exec(ctx, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, ?3)`, container, tenant, copying)
 	if err != nil {
-		return fmt.Errorf("begin with the items of container %d: %w", container, err)
+		return fmt.Errorf("mark the copy into container %d: %w", container, err)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func insertUnfinished(ctx context.Context, tx *store.Tx, tenant, container int64
 func deleteUnfinished(ctx context.Context, tx *store.Tx, container int64, copying bool) (bool, error) {
 	n, err := tx.Exec(ctx, `DELETE FROM unfinished WHERE container = ?1 AND copying = ?2`, container, copying)
 	if err != nil {
-		return false, fmt.Errorf("end with the items of container %d: %w", container, err)
+		return false, fmt.Errorf("unmark the copy into container %d: %w", container, err)
 	}
 	return n == 1, nil
 }
@@ -86,7 +86,7 @@ func deleteUnfinished(ctx context.Context, tx *store.Tx, container int64, copyin
 // giveUpCopying says that what has been copied into a container is to go.
 func giveUpCopying(ctx context.Context, tx *store.Tx, container int64) error {
 	if _, err := tx.Exec(ctx, `UPDATE unfinished SET copying = 0 WHERE container = ?1`, container); err != nil {
-		return fmt.Errorf("give up the items of container %d: %w", container, err)
+		return fmt.Errorf("discard the copy into container %d: %w", container, err)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func giveUpCopying(ctx context.Context, tx *store.Tx, container int64) error {
 func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err error) {
 	var n int64
 	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE tenant = ?1 AND copying = 1`, tenant).Scan(&n); err != nil {
-		return false, fmt.Errorf("read what is being copied: %w", err)
+		return false, fmt.Errorf("read the copies under way: %w", err)
 	}
 	return n > 0, nil
 }
@@ -138,7 +138,7 @@ func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, er
 	}
 	affected, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2 AND `+countOthers+` > 0`, args)
 	if err != nil {
-		return nil, fmt.Errorf("forget dropped blobs that are named: %w", err)
+		return nil, fmt.Errorf("forget dropped blobs that rows reference: %w", err)
 	}
 	named := make([]bool, len(blobs))
 	for i, n := range affected {

@@ -79,7 +79,7 @@ const lineSetting = "blobs-collected-below"
 // not nil, runs in the transaction that draws the line.
 func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool, also func(tx *store.Tx) error) (*Collection, error) {
 	if grace < 0 {
-		return nil, fail.New(api.InvalidArgument, "collect blobs: a grace of %v is below 0", grace)
+		return nil, fail.New(api.InvalidArgument, "collect blobs: grace %v is negative", grace)
 	}
 	c := &Collection{contents: s, line: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
 	if dryRun {
@@ -135,8 +135,8 @@ func checkGCFence(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
 	}
 	for _, b := range blobs {
 		if b.ID < line {
-			return fail.New(api.Conflict, "it took so long that a collection of orphans counted it among them; nothing was stored").
-				WithHint("send it again; the operator may collect with a longer grace, and looks whether the clocks of all nodes agree")
+			return fail.New(api.Conflict, "it took longer than the grace period of a blob collection, which may have deleted its blobs; nothing was stored").
+				WithHint("send it again; the operator can use a longer grace period and should check that the clocks of all nodes agree")
 		}
 	}
 	return nil

@@ -116,7 +116,7 @@ func (c *Collection) confirm(ctx context.Context) error {
 			cause.Tenants = append(cause.Tenants, n.tenant)
 		}
 	}
-	return fail.New(api.Damaged, "nothing is deleted: an index of the database leaves out %d blobs that its rows name; the first is %s", len(wrong), first).
+	return fail.New(api.Damaged, "nothing is deleted: an index of the database omits %d blobs that rows reference; the first is %s", len(wrong), first).
 		WithHint("docs/damage.md says how an index is rebuilt from the rows").Because(cause)
 }
 

@@ -241,7 +241,7 @@ func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, 
 	if item.PathHash != nil {
 		var m fileMetadata
 		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(blobs)) {
-			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs are not those that were stored, or not in their order", item.ID)
+			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 		}
 		// Found by the same form as what it is a copy of.
 		path := m.Path

@@ -65,11 +65,11 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 			return r, nil
 		}
 	}
-	return nil, fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again")
+	return nil, fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again")
 }
 
 func otherPath(item int64) error {
-	return fail.New(api.Damaged, "open item %d: its metadata are those of another path", item)
+	return fail.New(api.Damaged, "open item %d: its metadata belongs to another path", item)
 }
 
 // openItem opens a file by its id; not found means that it was replaced. It is
@@ -136,7 +136,7 @@ func (r *Reader) readMetadata(item itemRow, ring *keyring) error {
 		return err
 	}
 	if m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(r.blobs)) {
-		return fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", item.ID)
+		return fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 	}
 	r.File = File{Path: m.Path, Size: item.Size, Modified: m.Modified}
 	return nil
@@ -206,7 +206,7 @@ func (r *Reader) again(ctx context.Context) error {
 // file (RFC 9110 section 14.1.2); it is not when the file is empty and off is 0.
 func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) error {
 	if off < 0 || off > r.Size || off == r.Size && r.Size > 0 {
-		return fail.New(api.RangeNotSatisfiable, "read file: byte %d is not inside its %d", off, r.Size)
+		return fail.New(api.RangeNotSatisfiable, "read file: byte %d is outside its %d bytes", off, r.Size)
 	}
 	if n < 0 || n > r.Size-off {
 		n = r.Size - off

@@ -68,7 +68,7 @@ func (s *Contents) Import(ctx context.Context, c container.Container, size int64
 	}
 	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, options, also)
 	if kept := done.Before + done.Messages; err != nil && kept > 0 {
-		err = fmt.Errorf("%w; the first %d messages of it are kept", err, kept)
+		err = fmt.Errorf("%w; its first %d messages were kept", err, kept)
 	}
 	if err != nil {
 		return done, fmt.Errorf("import mail: %w", err)

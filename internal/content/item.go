@@ -47,7 +47,7 @@ func (r itemRow) openMetadata(key *envelope.Key, metadata any) error {
 	}
 	if err := json.Unmarshal(plain, metadata); err != nil {
 		// Not the parser's words: they may quote what it read.
-		return fail.New(api.Damaged, "open item %d: its metadata are not of a form that is known", r.ID)
+		return fail.New(api.Damaged, "open item %d: its metadata has an unknown format", r.ID)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (s *Contents) openPart(ctx context.Context, c container.Container, query st
 }
 
 func rolledMeanwhile() error {
-	return fail.New(api.Conflict, "the container's keys were replaced %d times meanwhile", tries).WithHint("try again")
+	return fail.New(api.Conflict, "the container's keys were replaced %d times during the request", tries).WithHint("try again")
 }
 
 func (s *Contents) tryPart(ctx context.Context, c container.Container, query string, after int64, limit int) (part, error) {
@@ -178,9 +178,9 @@ func checkLength(b blobRow, sealed io.Reader) error {
 	}
 	switch is, want := s.Size(), envelope.SealedSize(b.Size); {
 	case is < want:
-		return fail.New(api.Damaged, "read item %d: blob %d is cut short: %d of its %d bytes are there", b.Item, b.ID, is, want)
+		return fail.New(api.Damaged, "read item %d: blob %d is truncated: it has %d of its %d bytes", b.Item, b.ID, is, want)
 	case is > want:
-		return fail.New(api.Damaged, "read item %d: blob %d has %d bytes more than its %d", b.Item, b.ID, is-want, want)
+		return fail.New(api.Damaged, "read item %d: blob %d is %d bytes longer than its %d bytes", b.Item, b.ID, is-want, want)
 	}
 	return nil
 }
@@ -206,9 +206,9 @@ func (s *Contents) missing(ctx context.Context, b blobRow) error {
 
 // errRenewed says that a roll has put another blob with the same content in the
 // place of one, which is gone.
-var errRenewed = errors.New("it was encrypted anew while it was read")
+var errRenewed = errors.New("it was re-encrypted while it was being read")
 
-var errReplaced = fail.New(api.Conflict, "it was replaced while it was read").WithHint("read it again")
+var errReplaced = fail.New(api.Conflict, "it was replaced while it was being read").WithHint("read it again")
 
 // writtenTime is when something new is said to be made: whole milliseconds, as
 // the database keeps it.

@@ -143,7 +143,7 @@ func (k *keyring) key(b blobRow) (*envelope.Key, error) {
 	if key, ok := k.keys[b.ID]; ok {
 		return key, nil
 	}
-	return nil, fail.New(api.Damaged, "open item %d: key of blob %d: key page %d has no slot of it", b.Item, b.ID, b.Page)
+	return nil, fail.New(api.Damaged, "open item %d: key of blob %d: key page %d has no slot for it", b.Item, b.ID, b.Page)
 }
 
 func (k *keyring) zero() {
@@ -153,7 +153,7 @@ func (k *keyring) zero() {
 }
 
 // errLost breaks off a transaction whose pages or rows somebody else changed.
-var errLost = errors.New("somebody else changed the same")
+var errLost = errors.New("another transaction changed the same rows")
 
 // removeKeys takes the keys of an item's blobs, all of them in order, out of
 // their pages. From a page that does not open nothing can be taken, and it does

@@ -62,8 +62,8 @@ func (e *export) damage() error {
 	if e.left == 0 {
 		return nil
 	}
-	return fail.New(api.Damaged, "%d messages are damaged and were left out, all others were written; the first: %w", e.left, e.first).
-		WithHint("keyroll verify names them all; docs/damage.md says how to bring them back")
+	return fail.New(api.Damaged, "%d messages are damaged and were omitted; all others were written; the first: %w", e.left, e.first).
+		WithHint("keyroll verify lists them all; docs/damage.md describes how to restore them")
 }
 
 func (s *Contents) exportAll(ctx context.Context, c container.Container, e *export) error {
@@ -209,7 +209,7 @@ func (p part) message(f first) (messageMetadata, error) {
 		err = f.item.openMetadata(key, &m)
 	}
 	if err == nil && (f.blob.Size != f.item.Size || m.Head < 0 || m.Tail < 0 || m.Head+m.Tail > f.item.Size) {
-		err = fail.New(api.Damaged, "open item %d: its size does not fit its blob %d", f.item.ID, f.blob.ID)
+		err = fail.New(api.Damaged, "open item %d: its size does not match its blob %d", f.item.ID, f.blob.ID)
 	}
 	return m, err
 }

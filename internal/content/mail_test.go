@@ -244,7 +244,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			if done.Messages%4 != 0 || w.export(t) != strings.Join(want, "") {
 				t.Errorf("%s: %+v, but the mailbox has something else", name, done)
 			}
-			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("the first %d messages of it are kept", done.Messages)) {
+			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("its first %d messages were kept", done.Messages)) {
 				t.Errorf("%s: %v", name, err)
 			}
 			w.healthy(t, true)

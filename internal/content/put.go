@@ -83,7 +83,7 @@ func notAPath(path, why string) error {
 	if why == "" {
 		return nil
 	}
-	return fail.New(api.InvalidArgument, "%.80q is not the path of a file: it %s", path, why)
+	return fail.New(api.InvalidArgument, "%.80q is not a valid file path: it %s", path, why)
 }
 
 // Put stores what r delivers as the file at path, in place of one that is there.
@@ -233,7 +233,7 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 		return renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
 	}, func() []blobRow { return u.blobs })
 	if errors.Is(err, errLost) {
-		return fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again").Because(err)
+		return fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again").Because(err)
 	}
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) 
 	store.PastID(r.Watermark)
 	run := renewing{Renewal: r, contents: s, container: c, skipped: map[int64]bool{}}
 	if err := run.all(ctx); err != nil {
-		return fmt.Errorf("encrypt container %d anew: %w", c.ID, err)
+		return fmt.Errorf("re-encrypt container %d: %w", c.ID, err)
 	}
 	return nil
 }
@@ -260,7 +260,7 @@ func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name
 	defer again.release()
 	if _, err := put(ctx, blobName(row.Tenant, row.ID), again); err != nil {
 		fresh.Zero()
-		return row, nil, fmt.Errorf("encrypt item %d anew: %w", old.Item, err)
+		return row, nil, fmt.Errorf("re-encrypt item %d: %w", old.Item, err)
 	}
 	return row, fresh, nil
 }
@@ -436,7 +436,7 @@ func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBl
 		return n, err
 	}
 	if m.Size != w.item.Size || string(m.Blobs) != string(digestOf(w.blobs)) {
-		return n, fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", w.item.ID)
+		return n, fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", w.item.ID)
 	}
 	blobs := slices.Clone(w.blobs)
 	for _, f := range own {

@@ -101,8 +101,8 @@ func (i *importing) pass(mail *mbox, before MailImport) error {
 	case before.Finished:
 		return fail.New(api.Conflict, "this import is finished: all %d messages of the mbox are stored", before.Messages)
 	case before.Bytes > 0 && before.Format != i.stored.Format:
-		return fail.New(api.Conflict, "an import of %d messages that did not finish was in the format %s, and cannot be continued in %s", before.Messages, before.Format, i.stored.Format).
-			WithHint("continue it in the same format, or import all of the mbox: keyroll mailbox import --no-continue")
+		return fail.New(api.Conflict, "the unfinished import of %d messages used format %s and cannot be continued in format %s", before.Messages, before.Format, i.stored.Format).
+			WithHint("continue it in the same format, or import the whole mbox: keyroll mailbox import --no-continue")
 	}
 	for mail.offset < before.Bytes {
 		err := mail.Next()
@@ -124,7 +124,7 @@ func (i *importing) pass(mail *mbox, before MailImport) error {
 
 func differs(before MailImport) error {
 	return fail.New(api.DifferentMail, "the mbox does not begin with the %d bytes that the import stored; nothing was changed", before.Bytes).
-		WithHint("it is another mbox: import it from its beginning")
+		WithHint("this is a different mbox: import it from its beginning")
 }
 
 // note says in tx that a batch is stored, the last one or not.
@@ -140,7 +140,7 @@ func (i *importing) note(ctx context.Context, tx *store.Tx, next MailImport) err
 		n, err = i.contents.insertImport(ctx, tx, i.container, i.request, next)
 	}
 	if err != nil {
-		return fmt.Errorf("note what is imported: %w", err)
+		return fmt.Errorf("record the progress of an import: %w", err)
 	}
 	if n == 0 {
 		return fail.New(api.Conflict, "the import was stopped, or another request continues it").

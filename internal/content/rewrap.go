@@ -48,11 +48,11 @@ func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []contai
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("wrap blob keys anew: %w", err)
+		return fmt.Errorf("re-wrap blob keys: %w", err)
 	}
 	for part := range slices.Chunk(ids, pagesAtOnce) {
 		if err := s.rewrapPages(ctx, tenant, byID, part, r); err != nil {
-			return fmt.Errorf("wrap blob keys anew: %w", err)
+			return fmt.Errorf("re-wrap blob keys: %w", err)
 		}
 	}
 	return nil

@@ -122,7 +122,7 @@ func repoint(ctx context.Context, tx *store.Tx, c container.Container, blobs []i
 	}
 	for i, n := range repointed {
 		if n == 0 {
-			return fail.New(api.Damaged, "fold into key page %d: blob %d of container %d, whose key is there, does not exist", page, blobs[i], c.ID)
+			return fail.New(api.Damaged, "fold into key page %d: blob %d of container %d, whose key it holds, does not exist", page, blobs[i], c.ID)
 		}
 	}
 	return nil

@@ -37,11 +37,11 @@ func (t *transfer) Read(p []byte) (int, error) {
 	t.read += int64(n)
 	switch {
 	case t.stated >= 0 && t.read > t.stated:
-		n, err = 0, fail.New(api.InvalidArgument, "the transfer goes on after its stated length of %d bytes", t.stated)
+		n, err = 0, fail.New(api.InvalidArgument, "the transfer is longer than its stated length of %d bytes", t.stated)
 	case t.stated >= 0 && t.read < t.stated && (err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)):
 		err = fail.New(api.Truncated, "the transfer ended after %d of %d bytes", t.read, t.stated)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		err = fail.New(api.Truncated, "the transfer broke off after %d bytes", t.read)
+		err = fail.New(api.Truncated, "the transfer was interrupted after %d bytes", t.read)
 	}
 	t.err = err
 	return n, err

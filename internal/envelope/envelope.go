@@ -101,7 +101,7 @@ func openInto(dst []byte, key *Key, purpose Purpose, place Place, sealed []byte)
 	case len(sealed) < Overhead:
 		return nil, fail.New(api.Damaged, "open %v of %v: %d bytes are too short for a seal", purpose, place, len(sealed))
 	case sealed[0] != sealFormat:
-		return nil, fail.New(api.Damaged, "open %v of %v: format %d is not known", purpose, place, sealed[0])
+		return nil, fail.New(api.Damaged, "open %v of %v: format %d is unknown", purpose, place, sealed[0])
 	}
 	aead, err := sealAEAD(key, purpose, place)
 	if err != nil {
@@ -109,7 +109,7 @@ func openInto(dst []byte, key *Key, purpose Purpose, place Place, sealed []byte)
 	}
 	plaintext, err := aead.Open(dst, nil, sealed[1:], place.additionalData(purpose))
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open %v of %v: the seal does not fit this key and place, or was altered", purpose, place)
+		return nil, fail.New(api.Damaged, "open %v of %v: the seal does not match this key and place, or was altered", purpose, place)
 	}
 	return plaintext, nil
 }

@@ -85,7 +85,7 @@ func TestAnAlteredSealIsRefused(t *testing.T) {
 
 func TestErrorsNamePurposeAndPlace(t *testing.T) {
 	_, err := Open(NewKey(), PurposePage, testPlace, make([]byte, 100))
-	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is not known"
+	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is unknown"
 	if err == nil || err.Error() != want {
 		t.Errorf("error is %v\nwant     %s", err, want)
 	}

@@ -42,7 +42,7 @@ func NewPage(slots ...Slot) (*Page, error) {
 	for i := 1; i < len(p.slots); i++ {
 		if a, b := p.slots[i-1], p.slots[i]; a.compare(b.Child, b.Generation) == 0 {
 			p.Zero()
-			return nil, fmt.Errorf("make key page: child %d generation %d stands in it twice", b.Child, b.Generation)
+			return nil, fmt.Errorf("make key page: child %d generation %d is in it twice", b.Child, b.Generation)
 		}
 	}
 	return p, nil
@@ -101,7 +101,7 @@ func (p *Page) Add(s Slot) error {
 	}
 	i, ok := p.search(s.Child, s.Generation)
 	if ok {
-		return fmt.Errorf("add to key page: child %d generation %d stands in it already", s.Child, s.Generation)
+		return fmt.Errorf("add to key page: child %d generation %d is already in it", s.Child, s.Generation)
 	}
 	p.slots = slices.Insert(p.slots, i, s.clone())
 	return nil

@@ -45,7 +45,7 @@ func OpenPage(parent *Key, place Place, body []byte) (*Page, error) {
 // place, when body does not belong there.
 func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
 	if old.Tenant != new.Tenant || old.Count != new.Count {
-		return nil, fmt.Errorf("reseal key page %v: a page keeps its tenant and count, not so with %v", old, new)
+		return nil, fmt.Errorf("reseal key page %v: tenant and count must stay the same, but those of %v differ", old, new)
 	}
 	s := takeScratch()
 	defer s.release(old.Count)
@@ -77,10 +77,10 @@ func (s *scratch) release(count uint32) {
 func (s *scratch) seal(parent *Key, place Place, plain []byte) ([]byte, error) {
 	switch {
 	case !place.Class.known():
-		return nil, fmt.Errorf("seal key page %v: no such class", place)
+		return nil, fmt.Errorf("seal key page %v: unknown class", place)
 	case place.Version > math.MaxUint32:
 		// NIST SP 800-38D section 8.3: at most 2^32 seals with random nonces a key.
-		return nil, fmt.Errorf("seal key page %v: its version is past what one key may seal", place)
+		return nil, fmt.Errorf("seal key page %v: its version exceeds what one key may seal", place)
 	}
 	aead, err := sealAEAD(parent, PurposePage, place)
 	if err != nil {
@@ -90,10 +90,10 @@ func (s *scratch) seal(parent *Key, place Place, plain []byte) ([]byte, error) {
 	again, err := openSlots(s.again[:0], parent, place, body)
 	if err != nil {
 		// Not %w: the database is not damaged, it has not been written.
-		return nil, fmt.Errorf("seal key page: what was sealed does not open: %v", err)
+		return nil, fmt.Errorf("seal key page: the sealed page cannot be decrypted: %v", err)
 	}
 	if subtle.ConstantTimeCompare(plain, again) != 1 {
-		return nil, fmt.Errorf("seal key page %v: what was sealed opens to something else", place)
+		return nil, fmt.Errorf("seal key page %v: the sealed page decrypts to something else", place)
 	}
 	return body, nil
 }

@@ -159,8 +159,8 @@ func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
 		"count too low":                {place(1, nil), testPage(), "the page has 2 slots"},
 		"count too high":               {place(3, nil), testPage(), "the page has 2 slots"},
 		"too many slots":               {place(MaxSlots+1, nil), randomPage(MaxSlots + 1), "the page has 1025 slots"},
-		"without a class":              {place(2, func(p *Place) { p.Class = 0 }), testPage(), "no such class"},
-		"of an unknown class":          {place(2, func(p *Place) { p.Class = 10 }), testPage(), "no such class"},
+		"without a class":              {place(2, func(p *Place) { p.Class = 0 }), testPage(), "unknown class"},
+		"of an unknown class":          {place(2, func(p *Place) { p.Class = 10 }), testPage(), "unknown class"},
 		"a version past the key's end": {place(2, func(p *Place) { p.Version = 1 << 32 }), testPage(), "version"},
 	}
 	for name, c := range cases {

@@ -53,7 +53,7 @@ func (r Revision) MAC(key *Key) []byte {
 // MAC under key.
 func (r Revision) Check(key *Key, mac []byte) error {
 	if !hmac.Equal(r.MAC(key), mac) {
-		return fail.New(api.Damaged, "check policy revision %v of policy %v: its row is not as keyroll wrote it: the MAC does not fit", r.ID, r.Binding.Policy)
+		return fail.New(api.Damaged, "check policy revision %v of policy %v: its row was altered: the MAC does not match", r.ID, r.Binding.Policy)
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (b *blobWriter) seal(last bool) error {
 func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
 	b := &blobReader{r: r, place: p, plainSize: plainSize, end: segments(plainSize), left: plainSize, header: true}
 	if plainSize < 0 || plainSize > MaxBlob {
-		b.err = fail.New(api.Damaged, "read %v: its size is given as %d bytes", p, plainSize)
+		b.err = fail.New(api.Damaged, "read %v: its stated size of %d bytes is not possible", p, plainSize)
 		return b
 	}
 	b.init(key)
@@ -113,7 +113,7 @@ func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
 // fails as NewReader's does.
 func NewRangeReader(r io.Reader, key *Key, p BlobPlace, plainSize, off, n int64) (io.Reader, error) {
 	if !inside(plainSize, off, n) {
-		return nil, fail.New(api.RangeNotSatisfiable, "read %v: bytes %d and %d more are not inside its %d", p, off, n, plainSize)
+		return nil, fail.New(api.RangeNotSatisfiable, "read %v: %[3]d bytes from offset %[2]d are not inside its %[4]d bytes", p, off, n, plainSize)
 	}
 	b := &blobReader{r: r, place: p, plainSize: plainSize, left: n}
 	if n > 0 {
@@ -215,7 +215,7 @@ func (b *blobReader) readHeader() error {
 		return err
 	}
 	if string(header) != blobHeader {
-		return fail.New(api.Damaged, "read %v: it does not begin as a sealed blob of format %d", b.place, blobHeader[len(blobHeader)-1])
+		return fail.New(api.Damaged, "read %v: it does not begin with the header of a sealed blob of format %d", b.place, blobHeader[len(blobHeader)-1])
 	}
 	return nil
 }

@@ -269,11 +269,11 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		"the end of a shorter blob with this key": {join(s[0], s[1], three[2], s[3]), size, "segment 2 of 4"},
 		"the middle of a longer one as the end":   {join(s[0], s[1], longer[2]), 3 * SegmentSize, "segment 2 of 3"},
 		"another format":                          {flip(7), size, "format 1"},
-		"another magic":                           {flip(0), size, "does not begin as a sealed blob"},
+		"another magic":                           {flip(0), size, "does not begin with the header of a sealed blob"},
 		"a bit of a nonce flipped":                {flip(8), size, "segment 0 of 4"},
 		"a bit of the text flipped":               {flip(8 + sealedSegment + 500), size, "segment 1 of 4"},
 		"a bit of a tag flipped":                  {flip(len(whole) - 1), size, "segment 3 of 4"},
-		"without a header":                        {whole[8:], size, "does not begin as a sealed blob"},
+		"without a header":                        {whole[8:], size, "does not begin with the header of a sealed blob"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

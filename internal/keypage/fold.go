@@ -13,7 +13,7 @@ import (
 )
 
 // errLost rolls back a fold whose pages somebody else changed meanwhile.
-var errLost = errors.New("fold: lost a swap")
+var errLost = errors.New("fold: another transaction changed a key page")
 
 // Fold merges the small pages of one parent and class, those at most half full,
 // into pages of at most slots slots, and returns how many pages went away. key

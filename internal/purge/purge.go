@@ -121,14 +121,14 @@ func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, approver u
 		return p, err
 	}
 	if p.State() != api.PurgeRequested {
-		return p, fail.New(api.Conflict, "the purge has its approvals already; it is %s", p.State())
+		return p, fail.New(api.Conflict, "the purge already has its approvals; it is %s", p.State())
 	}
 	if p.Requester == approver {
-		return p, fail.New(api.Forbidden, "who requested a purge cannot approve it")
+		return p, fail.New(api.Forbidden, "the requester of a purge cannot approve it")
 	}
 	for _, a := range p.Approvals {
 		if a.Approver == approver {
-			return p, fail.New(api.Conflict, "this approver has approved the purge already; another one has to")
+			return p, fail.New(api.Conflict, "this approver has already approved the purge; another approver is required")
 		}
 	}
 	if err := insertApproval(ctx, tx, p, approver, now); err != nil {

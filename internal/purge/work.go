@@ -128,7 +128,7 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	}
 	delete(approvers, requester)
 	if requester == "" || len(approvers) < approvals {
-		err = fail.New(api.Damaged, "purge policy %d: an index of the database says otherwise than its rows, which have %d approvals", one.Policy, len(approvers)).
+		err = fail.New(api.Damaged, "purge policy %d: an index of the database contradicts its rows, which have %d approvals", one.Policy, len(approvers)).
 			WithHint("docs/damage.md says how an index is rebuilt from the rows")
 		p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)
 		noted := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
@@ -144,7 +144,7 @@ func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
 	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
 	if err != nil {
-		return fmt.Errorf("%w; and this could not be noted: %w", why, err)
+		return fmt.Errorf("%w; and this could not be recorded: %w", why, err)
 	}
 	return why
 }

@@ -25,7 +25,7 @@ func (r *run) rest(ctx context.Context, only int64) error {
 				if there, err := r.containers.Exists(ctx, tx, r.tenant, id); err != nil {
 					return err
 				} else if !there {
-					err := fail.New(api.Damaged, "items are of container %d, which does not exist", id)
+					err := fail.New(api.Damaged, "items belong to container %d, which does not exist", id)
 					if err := r.found("container", id, err); err != nil {
 						return err
 					}

@@ -300,7 +300,7 @@ func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent)
 		if known[keypage.Parent{ID: sum.Parent, Generation: sum.Generation}] {
 			continue
 		}
-		err := fail.New(api.Damaged, "%d key pages of class %v stand under policy key %d generation %d, which this tenant does not have", sum.Pages, sum.Class, sum.Parent, sum.Generation)
+		err := fail.New(api.Damaged, "%d key pages of class %v are under policy key %d generation %d, which this tenant does not have", sum.Pages, sum.Class, sum.Parent, sum.Generation)
 		if err := r.found("policy key", sum.Parent, err); err != nil {
 			return err
 		}
@@ -319,7 +319,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 			return err
 		}
 		if pages > 0 {
-			err := fail.New(api.Damaged, "%d key pages stand under policy key %d, which no root wraps any more", pages, parent.ID)
+			err := fail.New(api.Damaged, "%d key pages are under policy key %d, which no root wraps any more", pages, parent.ID)
 			if err := r.found("policy key", parent.ID, err); err != nil {
 				return err
 			}
@@ -356,7 +356,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 
 func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 	if slices.Contains(under.left, row.Class) {
-		err := fail.New(api.Damaged, "key page %d of class %v stands under generation %d of its policy, where a finished roll has left none: an older row was put back", row.ID, row.Class, row.Generation)
+		err := fail.New(api.Damaged, "key page %d of class %v is under generation %d of its policy, which no page uses since a roll finished: an older row was put back", row.ID, row.Class, row.Generation)
 		if err := r.found("key page", row.ID, err); err != nil {
 			return err
 		}
