@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// aheadFrom is the length of content from which reading ahead is worth a
-// goroutine.
+// aheadFrom is the length of content, in bytes, from which reading ahead is worth
+// a goroutine.
 const aheadFrom = 1 << 20
 
 // filled is what one read delivered.
@@ -16,8 +16,8 @@ type filled struct {
 	err error
 }
 
-// copyAhead is copyContent for long content: while a piece is written the next
-// one is read. Nobody reads r when it has returned.
+// copyAhead is copyContent for long content: it reads the next piece while it
+// writes one. When it returns, no goroutine reads r any more.
 func copyAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr, writeErr error) {
 	const pieces = 2
 	free, full := make(chan *[]byte, pieces), make(chan filled, pieces)
@@ -39,7 +39,7 @@ func copyAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr,
 	}()
 	defer func() {
 		close(free)
-		for range full { // until nobody reads
+		for range full { // until the reading goroutine has ended
 		}
 		for _, buf := range used {
 			clear(*buf)

@@ -13,11 +13,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// copyLeases begins the names of the leases of copies under way; the rest is the
-// id of the container that is being filled.
+// copyLeases is the prefix of the names of the leases of copies under way; the id of
+// the container that is being filled follows.
 const copyLeases = "copy/"
 
-// fill is fillHeld under a lease, by which Tidy on another node knows that the
+// fill runs copyLeased under a lease, by which Tidy on another node sees that the
 // copy is under way.
 func (s *Contents) fill(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	defer draft.Zero()
@@ -38,8 +38,8 @@ func givenUp() *fail.Error {
 	return fail.New(api.Unavailable, "another node has discarded this copy").WithHint("try again")
 }
 
-// insertCopied stores a part of a copy, unless another node has given the copy
-// up, and takes away what is left of it.
+// insertCopied stores a part of a copy, unless another node has discarded the copy
+// and is deleting its rows.
 func insertCopied(ctx context.Context, tx *store.Tx, container int64, insert func() error) error {
 	if err := tx.Lock(ctx, container, false); err != nil {
 		return err
@@ -54,8 +54,8 @@ func insertCopied(ctx context.Context, tx *store.Tx, container int64, insert fun
 	return insert()
 }
 
-// unfinished returns the containers of a tenant that are not there while items of
-// them are, without those that are being filled, on this node or another one.
+// unfinished returns the ids of a tenant's containers that do not exist while items
+// of them do, without those that this or another node is filling.
 func (s *Contents) unfinished(ctx context.Context, tx *store.Tx, tenant int64) (left []int64, err error) {
 	elsewhere, err := lease.Live(ctx, tx, copyLeases)
 	if err != nil {

@@ -16,15 +16,16 @@ import (
 	"keyroll/internal/store"
 )
 
-// copies lets one copy at a time hold a snapshot: the database has few
-// connections to lend.
+// copies lets only one copy at a time hold a snapshot: the number of database
+// connections is small.
 type copies struct {
 	one chan struct{}
 	mu  sync.Mutex
 	id  int64 // of the container that is being filled; 0: none
 }
 
-// underWay returns the container that this process is filling, and 0 for none.
+// underWay returns the id of the container that this process is filling, and 0 if
+// there is none.
 func (c *copies) underWay() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,12 +38,12 @@ func (c *copies) set(id int64) {
 	c.id = id
 }
 
-// copyBlobs is how many blobs a copy takes at a time, unless one item has more.
+// copyBlobs is how many blobs a copy stores at a time, unless one item has more.
 const copyBlobs = 2048
 
-// fillHeld makes a draft a container that holds what from holds. Its items and keys
-// are copied, its blobs are shared. Until all of that is stored the draft is not
-// there; on a failure what was stored is left for Tidy.
+// fillHeld turns a draft into a container with the content of from. Items and keys
+// are copied, blobs are shared. The container becomes visible when all of that is
+// stored; after a failure the stored rows are left for Tidy.
 func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	select {
 	case s.copies.one <- struct{}{}:
@@ -72,7 +73,7 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 	if err != nil {
 		return c, err
 	}
-	// Whoever withdrew the key meanwhile gets no copy under another one.
+	// If access to the key was revoked in the meantime, there must be no copy under another key.
 	if err := s.ask(ctx, from); err != nil {
 		return c, err
 	}
@@ -98,9 +99,9 @@ func (s *Contents) copyAll(ctx context.Context, from container.Container, to con
 	return s.copyItems(ctx, source, to)
 }
 
-// copyItems stores the items of from, as they stand in one snapshot, as items of
-// to, in their order. It fails with errLost, and has stored nothing, when the
-// container's key was replaced before the snapshot.
+// copyItems stores the items of from, as they are in one snapshot, as items of to,
+// in their order. It fails with errRetry, and has stored nothing, if the container's
+// key was replaced before the snapshot.
 func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
 	if err != nil {
@@ -148,7 +149,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 	})
 }
 
-// copyPart is some items on their way into another container.
+// copyPart is a number of items that are being copied into another container.
 type copyPart struct {
 	contents  *Contents
 	directory *container.Directory
@@ -158,7 +159,7 @@ type copyPart struct {
 	n         int         // blobs
 }
 
-// store stores the part, whose pages tx reads, and begins a new one.
+// store stores the part, whose pages it reads in tx, and begins a new one.
 func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	if len(p.items) == 0 {
 		return nil
@@ -177,7 +178,7 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
-	// Another connection: tx stays the snapshot.
+	// On another connection: tx remains the snapshot.
 	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error {
 		return insertCopied(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
 	})
@@ -189,8 +190,8 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	return nil
 }
 
-// seal returns the part's items, blobs and key pages as those of the other
-// container.
+// seal returns the part's items, blobs and key pages as items, blobs and key pages of
+// the target container.
 func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed []keypage.Row, err error) {
 	pages := newPages{slots: p.contents.slots}
 	defer pages.zero()
@@ -223,7 +224,7 @@ func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed 
 	return items, flat, pages.sealed, nil
 }
 
-// item returns an item as one of the other container, with the same metadata.
+// item returns an item as an item of the target container, with the same metadata.
 func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
 	if err := checkBlobs(item, blobs); err != nil {
 		return itemRow{}, err
@@ -243,7 +244,7 @@ func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, 
 		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(blobs)) {
 			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 		}
-		// Found by the same form as what it is a copy of.
+		// The copy is found by the same form of the path as the original.
 		path := m.Path
 		if !bytes.Equal(item.PathHash, p.directory.Hash("path", p.from.ID, path)) {
 			path = name.Fold(path)

@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Reader reads one file as it was when it was opened, also when it is replaced
-// meanwhile. One goroutine uses it.
+// Reader reads one file as it was when it was opened, even if the file is replaced
+// in the meantime. It must be used by one goroutine only.
 type Reader struct {
 	File
 	contents  *Contents
@@ -47,7 +47,7 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 			return nil, err
 		}
 		if id == 0 {
-			// Who may not read is not told what is there.
+			// A caller who may not read must not learn which files exist.
 			if err := s.ask(ctx, c); err != nil {
 				return nil, err
 			}
@@ -72,9 +72,9 @@ func otherPath(item int64) error {
 	return fail.New(api.Damaged, "open item %d: its metadata belongs to another path", item)
 }
 
-// openItem opens a file by its id; not found means that it was replaced. It is
-// held before its rows are read: they are there after that, so whoever replaces
-// the file finds it held.
+// openItem opens a file by its id; not found means that it was replaced. The read
+// is registered before the rows are read: a collection that runs after the file was
+// replaced therefore sees the read and keeps the blobs.
 func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
 	s.held.hold(id)
 	r = &Reader{contents: s, container: c, item: id}
@@ -92,7 +92,7 @@ func (s *Contents) openItem(ctx context.Context, c container.Container, id int64
 	return r, true, nil
 }
 
-// open reads the file's rows and opens its metadata. Stale means that the
+// open reads the file's rows and decrypts its metadata. Stale means that the
 // container's key was replaced between the two.
 func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
 	s, c, id := r.contents, r.container, r.item
@@ -142,7 +142,7 @@ func (r *Reader) readMetadata(item itemRow, ring *keyring) error {
 	return nil
 }
 
-// checkBlobs says whether blobs are all of the item's.
+// checkBlobs fails unless blobs are all blobs of the item, in order.
 func checkBlobs(item itemRow, blobs []blobRow) error {
 	var size int64
 	for i, b := range blobs {
@@ -157,9 +157,9 @@ func checkBlobs(item itemRow, blobs []blobRow) error {
 	return nil
 }
 
-// keys asks for the container's key and opens that of one blob. A roll may have
-// put the pages under another key since they were read, or another blob in the
-// place of this one: then it reads both again.
+// keys opens the container's key and with it the key of one blob. A roll may have
+// put the pages under another key since they were read, or replaced the blob: then
+// keys reads both again.
 func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
 	for range tries {
 		opened, err := r.contents.keys.OpenKey(ctx, r.container, api.ByUser)
@@ -178,8 +178,8 @@ func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
 	return nil, rolledMeanwhile()
 }
 
-// again reads the file's blobs and pages as they stand now. Its content is the
-// same, cut at the same places.
+// again reads the file's blobs and pages again. The content and its division into
+// blobs must be unchanged.
 func (r *Reader) again(ctx context.Context) error {
 	var blobs []blobRow
 	var pages pageSet
@@ -201,9 +201,9 @@ func (r *Reader) again(ctx context.Context) error {
 }
 
 // WriteRange writes the bytes of the file from off on to w, at most n of them,
-// or with n < 0 all. It opens only the blobs that it needs and asks for the
-// container's key at each. It fails RangeNotSatisfiable when off is outside the
-// file (RFC 9110 section 14.1.2); it is not when the file is empty and off is 0.
+// or with n < 0 all. It decrypts only the blobs that it needs and checks access to
+// the container's key at each. It fails RangeNotSatisfiable if off is outside the
+// file (RFC 9110 section 14.1.2), but not if the file is empty and off is 0.
 func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) error {
 	if off < 0 || off > r.Size || off == r.Size && r.Size > 0 {
 		return fail.New(api.RangeNotSatisfiable, "read file: byte %d is outside its %d bytes", off, r.Size)
@@ -211,7 +211,7 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 	if n < 0 || n > r.Size-off {
 		n = r.Size - off
 	}
-	start := int64(0)                         // of the blob, in the file
+	start := int64(0)                         // offset of the blob in the file
 	for i, b := range slices.Clone(r.blobs) { // a read may find them replaced
 		from, to := max(off, start), min(off+n, start+b.Size)
 		if from < to || r.Size == 0 {
@@ -254,7 +254,7 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	return r.contents.copyBlob(ctx, b, key, off, n, w)
 }
 
-// Close ends the reading. The blobs of a file that was replaced meanwhile may be
+// Close ends the read. If the file was replaced in the meantime, its blobs may be
 // collected from then on.
 func (r *Reader) Close() error {
 	if !r.closed {
@@ -274,7 +274,7 @@ func (s *Contents) Get(ctx context.Context, c container.Container, path string, 
 	return r.WriteRange(ctx, off, n, w)
 }
 
-// Stat returns what is told of the file of c at path. It fails NotFound.
+// Stat returns path, size and time of the file of c at path. It fails NotFound.
 func (s *Contents) Stat(ctx context.Context, c container.Container, path string) (File, error) {
 	r, err := s.Open(ctx, c, path)
 	if err != nil {
@@ -283,8 +283,8 @@ func (s *Contents) Stat(ctx context.Context, c container.Container, path string)
 	return r.File, r.Close()
 }
 
-// Files returns c's files in order of their paths. One that does not open hides
-// no other; such come last, and only with what is damaged of them.
+// Files returns c's files in order of their paths. Files that cannot be decrypted
+// come last and have only the field Damaged.
 func (s *Contents) Files(ctx context.Context, c container.Container) (list []File, err error) {
 	var damaged []File
 	for after := int64(0); ; {
@@ -305,7 +305,7 @@ func (s *Contents) Files(ctx context.Context, c container.Container) (list []Fil
 	for _, l := range lost {
 		damaged = append(damaged, File{Damaged: l.err()})
 	}
-	// A file that was replaced meanwhile may have been met twice: the later holds.
+	// A file that was replaced in the meantime may have been listed twice: the later row counts.
 	slices.Reverse(list)
 	slices.SortStableFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return append(slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), damaged...), nil

@@ -2,14 +2,15 @@ package content
 
 import "sync"
 
-// holds keeps the blobs of a file that was replaced from being collected until
-// those who read it have come to its end. It reaches as far as this process.
+// holds counts the reads under way of each item, so that the blobs of a replaced
+// file are not collected while this process still reads it. It does not know the
+// reads of other processes.
 type holds struct {
 	mu      sync.Mutex
 	readers map[int64]int // by item
 }
 
-// hold says that an item is being read.
+// hold registers a read of an item.
 func (h *holds) hold(item int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -19,7 +20,7 @@ func (h *holds) hold(item int64) {
 	h.readers[item]++
 }
 
-// release undoes one hold.
+// release undoes one begin.
 func (h *holds) release(item int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,23 +12,23 @@ import (
 	"keyroll/internal/store"
 )
 
-// staleError says that blobs which are about to get their rows are older than
-// what a roll has encrypted their container anew to.
+// staleError means that blobs whose rows are about to be inserted are older than
+// the watermark to which a roll has re-encrypted their container.
 type staleError struct{ mark int64 }
 
 func (e staleError) Error() string {
 	return fmt.Sprintf("content: blobs are older than %d, to which a roll has renewed their container", e.mark)
 }
 
-// acceptsBlobs holds off, until tx ends, that the key of opened goes and that the
-// container is said to have nothing older than it has. It fails with errLost when
-// the key has gone, and with a staleError when blobs are too old.
+// acceptsBlobs prevents, until tx ends, that the key of opened is replaced and that
+// the container's watermark is raised. It fails with errRetry if the key has been
+// replaced, and with a staleError if blobs are older than the watermark.
 func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
-	takes, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
+	accepts, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
 	if err != nil {
 		return err
 	}
-	if !takes {
+	if !accepts {
 		return errLost
 	}
 	for _, b := range blobs {
@@ -39,9 +39,9 @@ func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened contai
 	return nil
 }
 
-// renewed handles a transaction that failed because its blobs were too old: renew
-// brings them over, and errLost asks for the transaction again. Any other error
-// it returns as it is.
+// renewed handles the error of a transaction. If the blobs were too old, it calls
+// renew to re-encrypt them and returns errRetry, so that the transaction runs again.
+// It returns any other error unchanged.
 func renewed(err error, renew func(mark int64) error) error {
 	var stale staleError
 	if !errors.As(err, &stale) {
@@ -54,7 +54,7 @@ func renewed(err error, renew func(mark int64) error) error {
 	return errLost
 }
 
-// renew encrypts anew the messages of a batch that are older than mark.
+// renew re-encrypts the messages of a batch that are older than mark.
 func (b *batch) renew(ctx context.Context, mark int64) error {
 	s := b.contents
 	blobs := s.blobs.Batch()
@@ -69,7 +69,7 @@ func (b *batch) renew(ctx context.Context, mark int64) error {
 		if err != nil {
 			return err
 		}
-		b.former = append(b.former, key) // wiped with the batch, whatever comes of it
+		b.former = append(b.former, key) // wiped with the batch, also after a failure
 		var metadata json.RawMessage
 		if err := items[i].openMetadata(b.keys[i], &metadata); err != nil {
 			return err
@@ -90,14 +90,14 @@ func (b *batch) renew(ctx context.Context, mark int64) error {
 	return nil
 }
 
-// renew encrypts anew the blobs of a file on its way in that are older than mark.
+// renew re-encrypts the blobs of the upload that are older than mark.
 func (u *upload) renew(ctx context.Context, mark int64) (err error) {
 	s := u.contents
-	stood := make(pageSet)
+	pages := make(pageSet)
 	for _, row := range u.pages.sealed {
-		stood[row.ID] = row
+		pages[row.ID] = row
 	}
-	ring := openKeys(u.inTransit(), stood, u.blobs)
+	ring := openKeys(u.inTransit(), pages, u.blobs)
 	defer ring.zero()
 	next := upload{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, pages: newPages{slots: s.slots}}
 	defer func() {

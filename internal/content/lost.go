@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// lostItem is an item whose first blob has no row: selectFirsts passes it over.
+// lostItem is an item whose first blob has no row: selectWithFirstBlob omits it.
 type lostItem struct{ id int64 }
 
 func (l lostItem) err() error {
@@ -48,9 +48,9 @@ func selectLost(ctx context.Context, tx *store.Tx, tenant, container int64, whic
 	return list, nil
 }
 
-// Containers returns up to limit ids, above after, of containers that items are
-// of, whether or not they exist; those that a copy fills, or that are being taken
-// away, are left out.
+// Containers returns up to limit container ids above after to which items belong,
+// whether or not the containers exist. It omits containers that a copy is filling and
+// those that are being deleted.
 func (s *Contents) Containers(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]int64, error) {
 	ids, err := tx.IDs(ctx, `SELECT DISTINCT i.container FROM item i WHERE i.tenant = ?1 AND i.container > ?2
 		AND NOT EXISTS (SELECT 1 FROM unfinished u WHERE u.container = i.container) ORDER BY i.container LIMIT ?3`, tenant, after, limit)

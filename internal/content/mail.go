@@ -19,19 +19,19 @@ type Message struct {
 	Date    time.Time // zero if the message has none that can be read
 	Flags   string    // the letters of its Status and X-Status fields
 	Size    int64     // bytes, without the "From " line
-	Damaged error     // why nothing but the ID is told; nil: all is
-	Lost    bool      // damaged, and behind all others: its place among them is lost
+	Damaged error     // why only the ID is valid; nil: all fields are
+	Lost    bool      // damaged, and listed after all others: its position is not known
 }
 
-// Export writes c's messages to w as one mbox, in the order in which they came.
-// After a single import it is what was imported, byte for byte; where the mboxes
-// of several imports meet, or a message is left out, line ends are added if it
-// takes them to keep the messages apart. It asks for the container's key again after every 256 messages
-// or BlobSize bytes.
+// Export writes c's messages to w as one mbox, in the order in which they were
+// imported. After a single import it is what was imported, byte for byte; where the
+// mboxes of several imports meet, or a message is omitted, line ends are added if
+// they are needed to separate the messages. It checks access to the container's key
+// again after every 256 messages or BlobSize bytes.
 //
-// A message that does not open is left out, and the others are written; Export
-// then fails Damaged at the end and names the first. Only where a large one turns
-// out damaged after part of it was written, it ends there.
+// A message that cannot be decrypted is omitted, and the others are written; Export
+// then fails Damaged at the end and names the first. Only if a large message turns
+// out to be damaged after part of it was written, Export ends there.
 func (s *Contents) Export(ctx context.Context, c container.Container, w io.Writer) error {
 	e := export{joiner: joiner{w: w}}
 	err := s.exportAll(ctx, c, &e)
@@ -47,11 +47,11 @@ func (s *Contents) Export(ctx context.Context, c container.Container, w io.Write
 // export is an export under way.
 type export struct {
 	joiner
-	left  int   // messages that were left out
-	first error // why the first one was
+	left  int   // omitted messages
+	first error // why the first of them was omitted
 }
 
-// leave notes that a message is left out.
+// leave records that a message is omitted.
 func (e *export) leave(err error) {
 	if e.left++; e.first == nil {
 		e.first = err
@@ -89,7 +89,7 @@ func (s *Contents) exportAll(ctx context.Context, c container.Container, e *expo
 
 func (s *Contents) exportPart(ctx context.Context, c container.Container, p part, e *export) error {
 	defer p.keys.zero()
-	var written int64 // since the key was asked for
+	var written int64 // since access to the key was checked
 	for _, f := range p.list {
 		if written >= s.blobSize {
 			if err := s.ask(ctx, c); err != nil {
@@ -121,8 +121,8 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 	return nil
 }
 
-// linked returns the metadata of a message, or none if they cannot be read: its
-// content is exported all the same.
+// linked returns the metadata of a message, or empty metadata if they cannot be
+// read: the content is exported nevertheless.
 func (p part) linked(f first) messageMetadata {
 	m, err := p.message(f)
 	if err != nil {
@@ -131,8 +131,8 @@ func (p part) linked(f first) messageMetadata {
 	return m
 }
 
-// exported writes one message, and keeps it apart from the one before it once
-// it is known to have a beginning.
+// exported writes one message. With its first bytes, it separates the message from
+// the one before.
 type exported struct {
 	to    *joiner
 	of    func() messageMetadata
@@ -150,8 +150,8 @@ func (m *exported) Write(p []byte) (int, error) {
 }
 
 // Messages returns up to limit of c's messages with ids above after, in the
-// order in which they came. One that does not open hides no other. Lost
-// ones come with the last part and beyond the limit.
+// order in which they were imported. One that cannot be decrypted is listed as
+// Damaged. Lost ones are added to the last part, beyond the limit.
 func (s *Contents) Messages(ctx context.Context, c container.Container, after int64, limit int) ([]Message, error) {
 	p, err := s.openPart(ctx, c, messagesOnly, after, limit)
 	if err != nil {
@@ -179,7 +179,7 @@ func (s *Contents) Messages(ctx context.Context, c container.Container, after in
 	return list, nil
 }
 
-// Message writes one message of c to w: what stands between its "From " line and
+// Message writes one message of c to w: the bytes between its "From " line and
 // the empty line after it. It fails NotFound.
 func (s *Contents) Message(ctx context.Context, c container.Container, id int64, w io.Writer) error {
 	p, err := s.openPart(ctx, c, messagesOnly, id-1, 1)
@@ -201,7 +201,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	return nil
 }
 
-// message opens the metadata of a message of the part.
+// message decrypts the metadata of a message of the part.
 func (p part) message(f first) (messageMetadata, error) {
 	var m messageMetadata
 	key, err := p.keys.key(f.blob)
@@ -214,8 +214,8 @@ func (p part) message(f first) (messageMetadata, error) {
 	return m, err
 }
 
-// joiner writes messages one after the other and keeps them apart: each but the
-// last ends in an empty line, or is followed by the one that followed it in its
+// joiner writes messages one after the other and separates them: each but the last
+// ends with an empty line, or is followed by the message that followed it in its
 // mbox.
 type joiner struct {
 	w     io.Writer
@@ -224,8 +224,8 @@ type joiner struct {
 	ending
 }
 
-// begin ends the message before the next one, whose metadata of returns, if there
-// is one and it needs it.
+// begin separates the previous message, if there is one and it needs it, from the
+// next one, whose metadata of returns.
 func (j *joiner) begin(of func() messageMetadata) error {
 	if !j.begun {
 		j.begun = true

@@ -7,23 +7,23 @@ import (
 	"keyroll/internal/store"
 )
 
-// tries is how often a transaction is begun again when another one has changed
-// what it is about.
+// tries is how often a transaction is attempted if others keep changing the rows
+// that it depends on.
 const tries = 10
 
-// inTx runs a transaction that gives new blobs their rows.
+// inTx runs a transaction that inserts the rows of new blobs.
 type inTx func(fn func(tx *store.Tx) error) error
 
-// nameBlobs gives durable blobs their rows. An attempt prepares one transaction
-// and runs it; on errLost there is another one. When all that has failed, the
-// blobs that unnamed then returns are deleted, unless a commit was under way:
-// its answer may have been lost, and rows may name them. Those that none names
-// are left for a collection of orphans.
+// nameBlobs inserts the rows of durable blobs. An attempt prepares one transaction
+// and runs it; on errRetry there is another attempt. If all attempts fail, the blobs
+// that unnamed returns are deleted, unless a commit was under way: it may have
+// succeeded although its answer was lost, so that rows may reference the blobs. Those
+// that no row references are left for a collection of orphans.
 func (s *Contents) nameBlobs(ctx context.Context, attempt func(run inTx) error, unnamed func() []blobRow) error {
 	committing := false
 	run := func(fn func(tx *store.Tx) error) error {
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			committing = false // it may run again
+			committing = false // fn may run again
 			if err := fn(tx); err != nil {
 				return err
 			}

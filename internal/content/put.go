@@ -29,11 +29,11 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
-	Damaged  error // in a list: why nothing else is told; nil: all is
+	Damaged  error // in a list: why the other fields are empty; nil: they are valid
 }
 
-// fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly
-// its blobs in their order: rows alone can neither swap nor cut them.
+// fileMetadata is the sealed metadata of a file. Size and Blobs bind the file to
+// exactly its blobs in their order: changed rows can neither swap nor remove them.
 type fileMetadata struct {
 	Path     string    `json:"path"`
 	Modified time.Time `json:"modified"`
@@ -57,8 +57,8 @@ func digestOf(blobs []blobRow) []byte {
 // maxPath is the longest path of a file, in bytes.
 const maxPath = 1024
 
-// checkPath refuses what is no path of a file: parts between single slashes,
-// none of them empty, "." or "..".
+// checkPath fails unless path is a valid path of a file: parts between single
+// slashes, none of them empty, "." or "..".
 func checkPath(path string) error {
 	var why string
 	switch {
@@ -86,11 +86,11 @@ func notAPath(path, why string) error {
 	return fail.New(api.InvalidArgument, "%.80q is not a valid file path: it %s", path, why)
 }
 
-// Put stores what r delivers as the file at path, in place of one that is there.
-// Its length is size, or not known if negative. Until Put returns, the path has
-// the old file, whole; who reads that reads it to its end. also, if not nil,
-// runs in Put's transaction. On any failure nothing is kept and nothing is
-// changed; a transfer that ended early fails Truncated.
+// Put stores the content of r as the file at path and replaces a file that is
+// there. The content has size bytes; a negative size means that it is not known.
+// Until Put returns, the path has the whole old file; a read of the old file that
+// has begun can finish. also, if not nil, runs in Put's transaction. On any failure
+// nothing is kept and nothing is changed; a transfer that ended early fails Truncated.
 func (s *Contents) Put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
 	f, err := s.put(ctx, c, path, size, r, also)
 	if err != nil {
@@ -132,9 +132,9 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	return File{Path: path, Size: u.item.Size, Modified: now}, nil
 }
 
-// upload is a file on its way in. A roll may give its container another key, or
-// encrypt all that the container holds anew, while it comes: so its pages stand
-// under a key of their own, which is in memory alone, until it is committed.
+// upload is a file that is being stored. Meanwhile a roll may give its container
+// another key, or re-encrypt everything in the container: so its pages are under a
+// key of their own, which exists only in memory, until the file is committed.
 type upload struct {
 	contents  *Contents
 	container container.Container
@@ -148,8 +148,8 @@ type upload struct {
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 }
 
-// take stores the content as blobs; settle then waits for the last of them. Of
-// their keys at most a page's are in memory, the others are sealed.
+// take stores the content as blobs; waitPuts then waits for the last of them. At
+// most one page of their keys is open in memory, the others are sealed.
 func (u *upload) take(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
@@ -200,15 +200,15 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 
 func (u *upload) sealPage() error { return u.pages.seal(u.inTransit()) }
 
-// inTransit is what the pages stand under until they are committed: no
-// container has a generation 0.
+// inTransit returns the parent of the pages until they are committed: no container
+// has a generation 0.
 func (u *upload) inTransit() container.Opened {
 	c := u.container
 	c.Generation = 0
 	return container.Opened{Container: c, Key: u.transit}
 }
 
-// arrived returns the pages under the container's key.
+// arrived returns the pages resealed under the container's key.
 func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
 	rows := slices.Clone(u.pages.sealed)
 	for i, old := range rows {
@@ -221,13 +221,13 @@ func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
 	return rows, nil
 }
 
-// commit puts the new file in the place of the old one, whose keys go in the
-// same transaction and whose blobs wait for the next collection.
+// commit replaces the old file by the new one. The old file's keys are deleted in
+// the same transaction, its blobs by the next collection.
 func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	s := u.contents
 	err := s.nameBlobs(ctx, func(run inTx) error {
 		err := u.swap(ctx, run, also)
-		if store.IsUnique(err) { // another one has stored a file at the same path
+		if store.IsUnique(err) { // another request has stored a file at the same path
 			err = errors.Join(errLost, err)
 		}
 		return renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
@@ -242,7 +242,7 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 	return nil
 }
 
-// swap runs the transaction.
+// swap runs the transaction of commit.
 func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	s, tenant := u.contents, u.item.Tenant
 	opened, err := s.keys.OpenKey(ctx, u.container, api.ByUser)

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// selectStale returns blobs of a container with ids below ?3, after a place
-	// in the order of items and sequences.
+	// selectStale selects blobs of a container with ids below ?3, after a given item
+	// and sequence in the order of items and sequences.
 	selectStale = `SELECT ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 AND i.id >= ?4 AND (i.id > ?4 OR b.sequence > ?5)
 		ORDER BY i.id, b.sequence LIMIT ?6`
 
-	// selectBetween returns the items of a container from one to another, each
-	// with all its blobs.
+	// selectBetween selects the items of a container in a range of ids, each with all
+	// its blobs.
 	selectBetween = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND i.id >= ?3 AND i.id <= ?4 ORDER BY i.id, b.sequence`
 
 	countStale = `SELECT COUNT(*) FROM (SELECT b.id FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 LIMIT 1) AS stale`
 
-	// replaceBlob finds a blob by another index than the one that listed it, as a deletion does.
+	// replaceBlob finds a blob by another index than the one that listed it, like deleteBlob.
 	replaceBlob = `UPDATE blob SET id = ?4, page = ?5 WHERE id = ?3 AND +item = ?1 AND +sequence = ?2`
 	replaceItem = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 )
@@ -38,8 +38,8 @@ func NewestBlob(ctx context.Context, tx *store.Tx) (id int64, err error) {
 	return id, nil
 }
 
-// CountBytes sums those blobs of a scope's containers that a roll encrypts anew:
-// a roll before may have brought over part of a container.
+// CountBytes sums the sizes of those blobs of a scope's containers that a roll
+// re-encrypts: an earlier roll may have re-encrypted part of a container.
 func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, mark int64) (n int64, err error) {
 	query, args := sc.Select(container.DueContent, mark)
 	err = tx.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM item i JOIN blob b ON b.item = i.id
@@ -66,7 +66,7 @@ type whole struct {
 	blobs []blobRow
 }
 
-// between returns the items of a container from one id to another, by id.
+// between returns the items of a container in a range of ids, by id.
 func between(ctx context.Context, tx *store.Tx, c container.Container, from, to int64) (map[int64]*whole, error) {
 	rows, err := tx.Query(ctx, selectBetween, c.Tenant, c.ID, from, to)
 	if err != nil {
@@ -92,13 +92,13 @@ func between(ctx context.Context, tx *store.Tx, c container.Container, from, to 
 	return all, nil
 }
 
-// has reports whether a blob still has its place in the item; there may be none.
+// has reports whether the item still has a blob at its sequence; w may be nil.
 func (w *whole) has(b blobRow) bool {
 	return w != nil && b.Sequence < int64(len(w.blobs)) && w.blobs[b.Sequence].ID == b.ID
 }
 
-// write writes what plan made: the old keys leave their pages, the new ones come
-// in, and each old blob is dropped.
+// write writes the result of plan: it removes the old keys from their pages, inserts
+// the pages of the new ones, and records each old blob as dropped.
 func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, pages newPages, olds []blobRow) error {
 	if err := removeKeys(ctx, tx, u.opened, olds); err != nil {
 		return err

@@ -10,12 +10,12 @@ import (
 	"keyroll/internal/store"
 )
 
-// sparse is how full pages of blob keys are, at most, that FoldSparse merges: an
-// eighth. Fuller ones cost more to merge than the next roll would gain.
+// sparse is the inverse of the highest average fill of the pages that FoldSparse
+// merges: an eighth. Merging fuller pages costs more than the next roll would gain.
 const sparse = 8
 
-// FoldSparse is Fold where c's pages of blob keys are nearly empty on average, as
-// Renew leaves them of large files: a unit of theirs is a few blobs.
+// FoldSparse calls Fold if c's pages of blob keys are nearly empty on average, as
+// Renew leaves those of large files, because their units have only a few blobs.
 func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, error) {
 	var pages, keys int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {

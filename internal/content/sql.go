@@ -34,11 +34,11 @@ const (
 	selectBlobPage = `SELECT id, page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
 )
 
-// selectFirsts returns items after an id, each with its first blob.
+// selectFirsts selects items after an id, each with its first blob.
 const selectFirsts = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
 	WHERE i.tenant = ?1 AND i.container = ?2 AND i.id > ?3`
 
-// Which items of a container selectFirsts returns.
+// The queries for the messages, the files or all items of a container.
 const (
 	messagesOnly = selectFirsts + ` AND i.path_hash IS NULL ORDER BY i.id LIMIT ?4`
 	filesOnly    = selectFirsts + ` AND i.path_hash IS NOT NULL ORDER BY i.id LIMIT ?4`
@@ -55,7 +55,7 @@ type itemRow struct {
 	Created               time.Time
 }
 
-// blobRow is a blob as the database knows it.
+// blobRow is a blob as it is stored in the database.
 type blobRow struct {
 	ID, Tenant, Item int64
 	Sequence         int64
@@ -63,7 +63,7 @@ type blobRow struct {
 	Page             int64
 }
 
-// itemScan holds what Scan fills of an item.
+// itemScan holds the variables into which Scan reads an item.
 type itemScan struct {
 	row     itemRow
 	created int64
@@ -110,7 +110,7 @@ func insert(ctx context.Context, tx *store.Tx, items []itemRow, blobs []blobRow,
 	return nil
 }
 
-// repoint says that a container's keys of blobs stand in page.
+// repoint sets page as the key page of some blobs of a container.
 func repoint(ctx context.Context, tx *store.Tx, c container.Container, blobs []int64, page int64) error {
 	args := make([][]any, len(blobs))
 	for i, id := range blobs {
@@ -140,8 +140,8 @@ func fileID(ctx context.Context, tx *store.Tx, tenant, container int64, pathHash
 	return id, nil
 }
 
-// standsAt returns the blob that is now in a blob's place and the page that
-// holds its key, and 0 if the item is gone.
+// standsAt returns the blob that now has a blob's item and sequence, and the page
+// that holds its key; 0 if the item no longer exists.
 func standsAt(ctx context.Context, tx *store.Tx, b blobRow) (id, page int64, err error) {
 	err = tx.QueryRow(ctx, selectBlobPage, b.Tenant, b.Item, b.Sequence).Scan(&id, &page)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -175,7 +175,8 @@ func blobsOf(ctx context.Context, tx *store.Tx, tenant, item int64) ([]blobRow, 
 	return blobs, nil
 }
 
-// first is an item with its first blob, whose key opens the item's metadata.
+// first is an item with its first blob, from whose key the key of the item's
+// metadata is derived.
 type first struct {
 	item itemRow
 	blob blobRow

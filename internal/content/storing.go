@@ -11,21 +11,21 @@ import (
 	"keyroll/internal/fault"
 )
 
-// storing is a blob on its way to stable storage.
+// storing is a blob that is being written to stable storage.
 type storing struct {
 	name string
 	read chan struct{} // closed once all its content has been read, or it has failed
 	done chan struct{} // closed once it is durable, or has failed
-	err  error         // once it is done
+	err  error         // valid once done is closed
 }
 
 // underWay is how many blobs of one file may wait for stable storage while the
 // next one is read.
 const underWay = 4
 
-// store begins to store the sealed form of what content delivers, and returns
-// when nobody reads content any more. It fails if that or an earlier blob of the
-// upload has failed; the ones that settle waits for may be under way still.
+// store begins to store the sealed form of a content, and returns when the content
+// has been read. It fails if this or an earlier blob of the upload has failed; blobs
+// for which waitPuts has not yet waited may still be written.
 func (u *upload) store(ctx context.Context, name string, sealed *sealing) error {
 	next := &storing{name: name, read: make(chan struct{}), done: make(chan struct{})}
 	u.underWay = append(u.underWay, next)
@@ -41,7 +41,7 @@ func (u *upload) store(ctx context.Context, name string, sealed *sealing) error 
 	return u.settle(underWay)
 }
 
-// run runs put, which calls ended once it has read the content to its end.
+// run calls put, which calls ended once it has read the content to its end.
 func (b *storing) run(put func(ended func()) error) {
 	end := sync.OnceFunc(func() { close(b.read) })
 	b.err = put(end)
@@ -49,7 +49,7 @@ func (b *storing) run(put func(ended func()) error) {
 	end()
 }
 
-// failed returns why the blob cannot be stored, if that is known by now.
+// failed returns why the blob cannot be stored, if that is already known.
 func (b *storing) failed() error {
 	select {
 	case <-b.done:
@@ -59,7 +59,7 @@ func (b *storing) failed() error {
 	}
 }
 
-// settle waits until all blobs but the last most are durable, or one has failed.
+// settle waits until at most `most` blobs are not yet durable, or one has failed.
 func (u *upload) settle(most int) error {
 	for len(u.underWay) > most {
 		first := u.underWay[0]
@@ -73,15 +73,15 @@ func (u *upload) settle(most int) error {
 	return nil
 }
 
-// rest waits until nothing of the upload is being stored any more.
+// rest waits until no blob of the upload is being written, whether or not it failed.
 func (u *upload) rest() {
 	for _, b := range u.underWay {
 		<-b.done
 	}
 }
 
-// own returns the blobs of an upload that rests, without one whose name somebody
-// else had before: two nodes may, very seldom, make the same id.
+// own returns the blobs that an upload has stored, without one whose name was
+// already in use: two nodes may, very rarely, draw the same id. No put may be under way.
 func (u *upload) own() []blobRow {
 	return slices.DeleteFunc(slices.Clone(u.blobs), func(b blobRow) bool {
 		return slices.ContainsFunc(u.underWay, func(s *storing) bool {
@@ -90,7 +90,7 @@ func (u *upload) own() []blobRow {
 	})
 }
 
-// toItsEnd tells when its reader is at its end.
+// toItsEnd calls ended when its reader is at its end.
 type toItsEnd struct {
 	io.Reader
 	ended func()

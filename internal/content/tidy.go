@@ -10,9 +10,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Tidy takes away the rows that are left of containers that are not there: of
-// backups that have expired, of copies that failed or whose process died. Their
-// blobs wait for the next collection. It also forgets imports that were not continued.
+// Tidy deletes the rows of items whose container does not exist: of backups that
+// have expired, of copies that failed or whose process died. Their blobs are deleted
+// by the next collection. It also deletes the state of imports that were not continued.
 func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -32,7 +32,7 @@ func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	return errors.Join(errs...)
 }
 
-// clear removes all rows of the items of a container that is not there.
+// clear deletes all rows of the items of a container that does not exist.
 func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, container, true); err != nil { // insertCopied
