@@ -27,7 +27,7 @@ func (s *Contents) Backup(ctx context.Context, c container.Container, expires ti
 	if err != nil {
 		return fmt.Errorf("make backup: %w", err)
 	}
-	_, err = s.fill(ctx, c, draft, func(tx *store.Tx, made container.Container) error {
+	_, err = s.copyInto(ctx, c, draft, func(tx *store.Tx, made container.Container) error {
 		b := Backup{made, c.Kind, expires}
 		if err := insertBackup(ctx, tx, b); err != nil {
 			return err
@@ -49,7 +49,7 @@ func (s *Contents) Restore(ctx context.Context, b Backup, name string, policy in
 	if err != nil {
 		return container.Container{}, fmt.Errorf("restore backup: %w", err)
 	}
-	c, err := s.fill(ctx, b.Container, draft, also)
+	c, err := s.copyInto(ctx, b.Container, draft, also)
 	if err != nil {
 		return c, fmt.Errorf("restore backup: %w", err)
 	}
@@ -97,15 +97,15 @@ func (s *Contents) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int6
 // Backups returns up to limit backups with ids above after, in the order in
 // which they were made. A backup whose name cannot be decrypted is listed as Damaged.
 func (s *Contents) Backups(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Backup, error) {
-	return s.named(ctx, tx, tenant, selectBackupIDs, tenant, after, limit)
+	return s.selectBackups(ctx, tx, tenant, selectBackupIDs, tenant, after, limit)
 }
 
 // Due returns up to limit backups that had expired at a moment.
 func (s *Contents) Due(ctx context.Context, tx *store.Tx, tenant int64, at time.Time, limit int) ([]Backup, error) {
-	return s.named(ctx, tx, tenant, selectDueIDs, tenant, at.UnixMilli(), limit)
+	return s.selectBackups(ctx, tx, tenant, selectDueIDs, tenant, at.UnixMilli(), limit)
 }
 
-func (s *Contents) named(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Backup, error) {
+func (s *Contents) selectBackups(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Backup, error) {
 	ids, err := tx.IDs(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list backups: %w", err)

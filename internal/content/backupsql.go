@@ -83,16 +83,16 @@ func deleteUnfinished(ctx context.Context, tx *store.Tx, container int64, copyin
 	return n == 1, nil
 }
 
-// giveUpCopying records that the rows copied into a container are to be deleted.
-func giveUpCopying(ctx context.Context, tx *store.Tx, container int64) error {
+// discardCopy records that the rows copied into a container are to be deleted.
+func discardCopy(ctx context.Context, tx *store.Tx, container int64) error {
 	if _, err := tx.Exec(ctx, `UPDATE unfinished SET copying = 0 WHERE container = ?1`, container); err != nil {
 		return fmt.Errorf("discard the copy into container %d: %w", container, err)
 	}
 	return nil
 }
 
-// copying reports whether any items of the tenant are being copied.
-func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err error) {
+// anyCopying reports whether any items of the tenant are being copied.
+func anyCopying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err error) {
 	var n int64
 	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE tenant = ?1 AND copying = 1`, tenant).Scan(&n); err != nil {
 		return false, fmt.Errorf("read the copies under way: %w", err)
@@ -100,8 +100,8 @@ func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err erro
 	return n > 0, nil
 }
 
-// copyUnderWay reports whether a copy is filling a container.
-func copyUnderWay(ctx context.Context, tx *store.Tx, container int64) (is bool, err error) {
+// isCopying reports whether a copy is filling a container.
+func isCopying(ctx context.Context, tx *store.Tx, container int64) (is bool, err error) {
 	var n int64
 	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE container = ?1 AND copying = 1`, container).Scan(&n); err != nil {
 		return false, fmt.Errorf("read whether container %d is being filled: %w", container, err)
@@ -129,9 +129,9 @@ func stillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (ma
 	return still, rows.Err()
 }
 
-// deleteNamed deletes the rows of those dropped blobs that something else
+// deleteReferenced deletes the rows of those dropped blobs that something else
 // references, and reports which blobs those are.
-func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, error) {
+func deleteReferenced(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, error) {
 	args := make([][]any, len(blobs))
 	for i, b := range blobs {
 		args[i] = []any{b.ID, b.Item}
@@ -147,8 +147,8 @@ func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, er
 	return named, nil
 }
 
-// blobsOfAll returns the blobs of the items of a container up to an id.
-func blobsOfAll(ctx context.Context, tx *store.Tx, tenant, container, last int64) ([]blobRow, error) {
+// blobsUpToItem returns the blobs of the items of a container up to an id.
+func blobsUpToItem(ctx context.Context, tx *store.Tx, tenant, container, last int64) ([]blobRow, error) {
 	blobs, err := store.Collect(ctx, tx, scanBlob, selectBlobsUpTo, tenant, container, last)
 	if err != nil {
 		return nil, fmt.Errorf("read blobs of container %d: %w", container, err)

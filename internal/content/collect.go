@@ -54,7 +54,7 @@ import (
 // uses the store of the newer one.
 type Collection struct {
 	contents   *Contents
-	line       int64
+	fence      int64
 	dryRun     bool
 	checked    bool // the tables were compared with their indexes
 	candidates []candidate
@@ -69,12 +69,12 @@ type Collected struct {
 	Removed              int64 // deleted blobs, including those of deleted and replaced content
 }
 
-// naming is the lock that transactions hold while they insert rows of new blobs. Its
+// fenceLock is the lock that transactions hold while they insert rows of new blobs. Its
 // number cannot clash with locks of ids, which are far larger.
-const naming = 2
+const fenceLock = 2
 
-// lineSetting is the setting with the fence of the last collection.
-const lineSetting = "blobs-collected-below"
+// fenceSetting is the setting with the fence of the last collection.
+const fenceSetting = "blobs-collected-below"
 
 // Collect begins a collection. It collects only orphans older than grace. A dry run
 // sets no fence and deletes nothing: blobs that it counts may still get rows. The
@@ -84,20 +84,20 @@ func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool
 	if grace < 0 {
 		return nil, fail.New(api.InvalidArgument, "collect blobs: grace %v is negative", grace)
 	}
-	c := &Collection{contents: s, line: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
+	c := &Collection{contents: s, fence: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
 	if dryRun {
 		return c, nil
 	}
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, naming, true); err != nil {
+		if err := tx.Lock(ctx, fenceLock, true); err != nil {
 			return err
 		}
-		last, err := lastLine(ctx, tx)
+		last, err := lastFence(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if c.line > last {
-			_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, lineSetting, strconv.FormatInt(c.line, 10))
+		if c.fence > last {
+			_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, fenceSetting, strconv.FormatInt(c.fence, 10))
 			if err != nil {
 				return err
 			}
@@ -117,9 +117,9 @@ func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool
 	return c, nil
 }
 
-// lastLine returns the fence of the last collection.
-func lastLine(ctx context.Context, tx *store.Tx) (line int64, err error) {
-	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM setting WHERE name = ?1`, lineSetting).Scan(&line); err != nil {
+// lastFence returns the fence of the last collection.
+func lastFence(ctx context.Context, tx *store.Tx) (line int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM setting WHERE name = ?1`, fenceSetting).Scan(&line); err != nil {
 		return 0, fmt.Errorf("read which blobs were collected: %w", err)
 	}
 	return line, nil
@@ -129,10 +129,10 @@ func lastLine(ctx context.Context, tx *store.Tx) (line int64, err error) {
 // fails if a collection may have deleted one of them, and blocks the next collection
 // until the transaction has ended.
 func checkGCFence(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
-	if err := tx.Lock(ctx, naming, false); err != nil {
+	if err := tx.Lock(ctx, fenceLock, false); err != nil {
 		return err
 	}
-	line, err := lastLine(ctx, tx)
+	line, err := lastFence(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ const (
 	deletesAtOnce = 16
 )
 
-// listed is a blob in a listing of the blob store.
-type listed struct{ id, size int64 }
+// listedBlob is a blob in a listing of the blob store.
+type listedBlob struct{ id, size int64 }
 
 // End deletes the remaining candidates.
 func (c *Collection) End(ctx context.Context) error {
@@ -167,9 +167,9 @@ func (c *Collection) End(ctx context.Context) error {
 // earlier if there are many. progress, if not nil, is called with the counts of the
 // whole collection.
 func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Collected)) error {
-	var part []listed
+	var part []listedBlob
 	take := func() error {
-		err := c.part(ctx, tenant, part)
+		err := c.decide(ctx, tenant, part)
 		part = part[:0]
 		if err == nil && progress != nil {
 			progress(c.Collected)
@@ -190,13 +190,13 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 }
 
 // list lists the blobs that the store has of a tenant and calls take for each part.
-func (c *Collection) list(ctx context.Context, tenant int64, part *[]listed, take func() error) error {
+func (c *Collection) list(ctx context.Context, tenant int64, part *[]listedBlob, take func() error) error {
 	err := c.contents.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {
 		id, err := strconv.ParseInt(path.Base(name), 16, 64)
 		if err != nil || blobName(tenant, id) != name {
 			return nil // not written by keyroll
 		}
-		if *part = append(*part, listed{id, size}); len(*part) < collectAtOnce {
+		if *part = append(*part, listedBlob{id, size}); len(*part) < collectAtOnce {
 			return nil
 		}
 		return take()
@@ -207,8 +207,8 @@ func (c *Collection) list(ctx context.Context, tenant int64, part *[]listed, tak
 	return err
 }
 
-// part counts some blobs and adds the orphans among them to the candidates.
-func (c *Collection) part(ctx context.Context, tenant int64, part []listed) error {
+// decide counts some blobs and adds the orphans among them to the candidates.
+func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob) error {
 	if len(part) == 0 {
 		return nil
 	}
@@ -218,14 +218,14 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 		first, last = min(first, b.id), max(last, b.id)
 	}
 	named := make(map[int64]bool)
-	err := s.db.View(ctx, func(tx *store.Tx) error { return namedBetween(ctx, tx, tenant, first, last, named) })
+	err := s.db.View(ctx, func(tx *store.Tx) error { return referencedBetween(ctx, tx, tenant, first, last, named) })
 	if err != nil {
 		return err
 	}
 	for _, b := range part {
 		c.Blobs++
 		c.Bytes += b.size
-		if b.id < c.line && !named[b.id] {
+		if b.id < c.fence && !named[b.id] {
 			c.Orphans++
 			c.OrphanBytes += b.size
 			if c.dryRun {
@@ -269,9 +269,9 @@ func idsOf(blobs []blobRow) []int64 {
 	return ids
 }
 
-// namedBetween adds to named the ids in a range that rows reference, in one
+// referencedBetween adds to named the ids in a range that rows reference, in one
 // snapshot.
-func namedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64, named map[int64]bool) error {
+func referencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64, named map[int64]bool) error {
 	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
 		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
 	if err != nil {

@@ -79,7 +79,7 @@ type Contents struct {
 	batch    int           // messages that an import commits at a time
 	part     int           // items that are read and decrypted at a time
 	units    chan struct{} // one element for each unit of Renew under way
-	held     holds
+	reads    activeReads
 	copies   copies
 	folding  sync.Mutex // one site at a time: it keeps 8 bytes of each file
 }
@@ -88,7 +88,7 @@ type Contents struct {
 // slots.
 func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
 	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems,
-		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{one: make(chan struct{}, 1)}}
+		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{slot: make(chan struct{}, 1)}}
 }
 
 // Totals returns the number of items of c and the sum of their sizes in bytes.
@@ -119,8 +119,8 @@ func parentOf(opened container.Opened) keypage.Parent {
 	return keypage.Parent{ID: opened.Container.ID, Generation: opened.Container.Generation}
 }
 
-// ask fails if the container's key may no longer be used.
-func (s *Contents) ask(ctx context.Context, c container.Container) error {
+// checkAccess fails if the container's key may no longer be used.
+func (s *Contents) checkAccess(ctx context.Context, c container.Container) error {
 	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return err

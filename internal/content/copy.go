@@ -19,14 +19,14 @@ import (
 // copies lets only one copy at a time hold a snapshot: the number of database
 // connections is small.
 type copies struct {
-	one chan struct{}
-	mu  sync.Mutex
-	id  int64 // of the container that is being filled; 0: none
+	slot chan struct{}
+	mu   sync.Mutex
+	id   int64 // of the container that is being filled; 0: none
 }
 
-// underWay returns the id of the container that this process is filling, and 0 if
+// current returns the id of the container that this process is filling, and 0 if
 // there is none.
-func (c *copies) underWay() int64 {
+func (c *copies) current() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.id
@@ -41,17 +41,17 @@ func (c *copies) set(id int64) {
 // copyBlobs is how many blobs a copy stores at a time, unless one item has more.
 const copyBlobs = 2048
 
-// fillHeld turns a draft into a container with the content of from. Items and keys
+// copyLeased turns a draft into a container with the content of from. Items and keys
 // are copied, blobs are shared. The container becomes visible when all of that is
 // stored; after a failure the stored rows are left for Tidy.
-func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
+func (s *Contents) copyLeased(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	select {
-	case s.copies.one <- struct{}{}:
-		defer func() { <-s.copies.one }()
+	case s.copies.slot <- struct{}{}:
+		defer func() { <-s.copies.slot }()
 	case <-ctx.Done():
 		return c, ctx.Err()
 	}
-	if err := s.ask(ctx, from); err != nil {
+	if err := s.checkAccess(ctx, from); err != nil {
 		return c, err
 	}
 	to := draft.Opened()
@@ -63,25 +63,25 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 		return c, err
 	}
 	fault.Point("copy.begun")
-	err = errLost
-	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+	err = errRetry
+	for try := 0; try < maxAttempts && errors.Is(err, errRetry); try++ {
 		err = s.copyAll(ctx, from, to)
 	}
-	if errors.Is(err, errLost) {
+	if errors.Is(err, errRetry) {
 		err = rolledMeanwhile()
 	}
 	if err != nil {
 		return c, err
 	}
 	// If access to the key was revoked in the meantime, there must be no copy under another key.
-	if err := s.ask(ctx, from); err != nil {
+	if err := s.checkAccess(ctx, from); err != nil {
 		return c, err
 	}
 	return s.keys.Add(ctx, draft, func(tx *store.Tx, c container.Container) error {
 		if mine, err := deleteUnfinished(ctx, tx, to.ID, true); err != nil {
 			return err
 		} else if !mine {
-			return givenUp()
+			return errDiscarded()
 		}
 		if also == nil {
 			return nil
@@ -111,9 +111,9 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 		if covers, err := from.Covers(ctx, tx); err != nil {
 			return err
 		} else if !covers {
-			return errLost
+			return errRetry
 		}
-		lost, err := selectLost(ctx, tx, from.Tenant, from.ID, allItems)
+		lost, err := selectItemsWithoutBlob(ctx, tx, from.Tenant, from.ID, allItems)
 		if err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	}
 	// On another connection: tx remains the snapshot.
 	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error {
-		return insertCopied(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
+		return insertCopiedItems(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
 	})
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed 
 	pages := newPages{slots: p.contents.slots}
 	defer pages.zero()
 	for i, item := range p.items {
-		copied, err := p.item(item, p.blobs[i], ring)
+		copied, err := p.copyItem(item, p.blobs[i], ring)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -224,8 +224,8 @@ func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed 
 	return items, flat, pages.sealed, nil
 }
 
-// item returns an item as an item of the target container, with the same metadata.
-func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
+// copyItem returns an item as an item of the target container, with the same metadata.
+func (p *copyPart) copyItem(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
 	if err := checkBlobs(item, blobs); err != nil {
 		return itemRow{}, err
 	}

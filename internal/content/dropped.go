@@ -25,7 +25,7 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 			return err
 		}
 		after = blobs[len(blobs)-1]
-		unnamed, err := c.contents.unnamed(ctx, tenant, blobs)
+		unnamed, err := c.contents.unreferenced(ctx, tenant, blobs)
 		if err != nil {
 			return fmt.Errorf("look at dropped blobs: %w", err)
 		}
@@ -37,7 +37,7 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 	}
 }
 
-// unnamed returns, in id order, those of some dropped blobs that no row references.
+// unreferenced returns, in id order, those of some dropped blobs that no row references.
 // If two items dropped a blob, the later of the two decisions returns it.
 //
 // A row that references a blob is only ever copied from another row, which a copy
@@ -45,7 +45,7 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 // (anyCopying). So a blob that was dropped, that no row references, and that no copy
 // under way may have read before, will never be referenced again. Rows are read after
 // the table unfinished: a copy that has ended has stored its rows.
-func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow) (unnamed []blobRow, err error) {
+func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blobRow) (unnamed []blobRow, err error) {
 	slices.SortFunc(dropped, func(a, b blobRow) int { return cmp.Compare(a.ID, b.ID) })
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
 		unnamed = nil
@@ -54,12 +54,12 @@ func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow)
 				return err
 			}
 		}
-		if busy, err := copying(ctx, tx, tenant); err != nil || busy {
+		if busy, err := anyCopying(ctx, tx, tenant); err != nil || busy {
 			return err
 		}
 		// Blobs that are being read are left for the next collection.
-		waiting := slices.DeleteFunc(slices.Clone(dropped), func(b blobRow) bool { return s.held.held(b.Item) })
-		named, err := deleteNamed(ctx, tx, waiting)
+		waiting := slices.DeleteFunc(slices.Clone(dropped), func(b blobRow) bool { return s.reads.underWay(b.Item) })
+		named, err := deleteReferenced(ctx, tx, waiting)
 		if err != nil {
 			return err
 		}

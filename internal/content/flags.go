@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// mozilla maps the bits of X-Mozilla-Status and, from bit 16 on, of
+// mozillaLetters maps the bits of X-Mozilla-Status and, from bit 16 on, of
 // X-Mozilla-Status2 to letters (nsMsgMessageFlags of Thunderbird).
-var mozilla = []struct {
+var mozillaLetters = []struct {
 	bit    uint64
 	letter string
 }{{0x1, "R"}, {0x2, "A"}, {0x4, "F"}, {0x8, "D"}, {0x200000, "D"}}
 
-// unread are the labels of unread messages in Google Takeout, which are in the
+// unreadLabels are the labels of unread messages in Google Takeout, which are in the
 // language of the account.
-var unread = map[string]bool{"unread": true, "ungelesen": true, "non lus": true, "non lu": true, "no leídos": true, "no leído": true,
+var unreadLabels = map[string]bool{"unread": true, "ungelesen": true, "non lus": true, "non lu": true, "no leídos": true, "no leído": true,
 	"da leggere": true, "não lidas": true, "não lidos": true, "ongelezen": true, "nieprzeczytane": true, "未読": true}
 
-// gmail maps other labels to letters.
-var gmail = map[string]string{"starred": "F", "draft": "T", "drafts": "T"}
+// gmailLetters maps other labels to letters.
+var gmailLetters = map[string]string{"starred": "F", "draft": "T", "drafts": "T"}
 
 // readFlags returns the letters of the fields Status and X-Status, and the letters
 // for the flags that Thunderbird and Google Takeout write into fields of their own:
@@ -37,7 +37,7 @@ func readFlags(fields map[string]string) string {
 		}
 	}
 	bits := readBits(fields["x-mozilla-status"])&0xffff | readBits(fields["x-mozilla-status2"])&^0xffff
-	for _, m := range mozilla {
+	for _, m := range mozillaLetters {
 		if bits&m.bit != 0 {
 			add(m.letter)
 		}
@@ -46,10 +46,10 @@ func readFlags(fields map[string]string) string {
 		read := true
 		for label := range strings.SplitSeq(labels, ",") {
 			label = strings.ToLower(strings.Trim(label, ` "`))
-			if unread[label] {
+			if unreadLabels[label] {
 				read = false
 			}
-			if letter := gmail[label]; letter != "" {
+			if letter := gmailLetters[label]; letter != "" {
 				add(letter)
 			}
 		}

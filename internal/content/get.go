@@ -37,18 +37,18 @@ func (s *Contents) Open(ctx context.Context, c container.Container, path string)
 }
 
 func (s *Contents) open(ctx context.Context, c container.Container, path string) (*Reader, error) {
-	spelled, err := s.spell(ctx, c, path)
+	spelled, err := s.spellingsOf(ctx, c, path)
 	if err != nil {
 		return nil, err
 	}
-	for range tries {
+	for range maxAttempts {
 		id, hash, err := s.findFile(ctx, c, spelled)
 		if err != nil {
 			return nil, err
 		}
 		if id == 0 {
 			// A caller who may not read must not learn which files exist.
-			if err := s.ask(ctx, c); err != nil {
+			if err := s.checkAccess(ctx, c); err != nil {
 				return nil, err
 			}
 			return nil, fail.New(api.NotFound, "file %q does not exist", path)
@@ -57,7 +57,7 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 		if err != nil {
 			return nil, err
 		}
-		if found && !spelled.names(hash, r.Path) {
+		if found && !spelled.matches(hash, r.Path) {
 			r.Close()
 			return nil, otherPath(id)
 		}
@@ -76,10 +76,10 @@ func otherPath(item int64) error {
 // is registered before the rows are read: a collection that runs after the file was
 // replaced therefore sees the read and keeps the blobs.
 func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
-	s.held.hold(id)
+	s.reads.begin(id)
 	r = &Reader{contents: s, container: c, item: id}
 	stale := true
-	for try := 0; try < tries && stale && err == nil; try++ {
+	for try := 0; try < maxAttempts && stale && err == nil; try++ {
 		found, stale, err = r.open(ctx)
 	}
 	if err == nil && stale {
@@ -98,7 +98,7 @@ func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
 	s, c, id := r.contents, r.container, r.item
 	var item itemRow
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if item, found, err = selectOne(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
+		if item, found, err = selectItemByID(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
 			return err
 		}
 		if r.blobs, err = blobsOf(ctx, tx, c.Tenant, id); err != nil {
@@ -161,7 +161,7 @@ func checkBlobs(item itemRow, blobs []blobRow) error {
 // put the pages under another key since they were read, or replaced the blob: then
 // keys reads both again.
 func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
-	for range tries {
+	for range maxAttempts {
 		opened, err := r.contents.keys.OpenKey(ctx, r.container, api.ByUser)
 		if err != nil {
 			return nil, err
@@ -171,16 +171,16 @@ func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
 		if !ring.stale {
 			return ring, nil
 		}
-		if err := r.again(ctx); err != nil {
+		if err := r.reload(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return nil, rolledMeanwhile()
 }
 
-// again reads the file's blobs and pages again. The content and its division into
+// reload reads the file's blobs and pages again. The content and its division into
 // blobs must be unchanged.
-func (r *Reader) again(ctx context.Context) error {
+func (r *Reader) reload(ctx context.Context) error {
 	var blobs []blobRow
 	var pages pageSet
 	err := r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -225,7 +225,7 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 }
 
 func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Writer) error {
-	for range tries {
+	for range maxAttempts {
 		written, err := r.tryBlob(ctx, sequence, off, n, w)
 		if !errors.Is(err, errRenewed) {
 			return err
@@ -233,7 +233,7 @@ func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Wri
 		if off, n = off+written, n-written; written > 0 && n == 0 {
 			return nil
 		}
-		if err := r.again(ctx); err != nil {
+		if err := r.reload(ctx); err != nil {
 			return err
 		}
 	}
@@ -259,7 +259,7 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 func (r *Reader) Close() error {
 	if !r.closed {
 		r.closed = true
-		r.contents.held.release(r.item)
+		r.contents.reads.end(r.item)
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func (s *Contents) Files(ctx context.Context, c container.Container) (list []Fil
 		list, damaged = p.appendFiles(list, damaged)
 		after = p.list[len(p.list)-1].item.ID
 	}
-	lost, err := s.lostItems(ctx, c, filesOnly)
+	lost, err := s.itemsWithoutBlob(ctx, c, filesOnly)
 	if err != nil {
 		return nil, fmt.Errorf("list files: %w", err)
 	}

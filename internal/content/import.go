@@ -47,7 +47,7 @@ type messageMetadata struct {
 	// one that follows it in the mbox: an export puts nothing between the two.
 	Next     int64 `json:"next,omitempty"`
 	Previous int64 `json:"previous,omitempty"`
-	shown
+	headerSummary
 }
 
 // Import adds the messages of the mbox r to c. The mbox has size bytes; a negative
@@ -86,7 +86,7 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 	}
 	done.Before = i.stored.Messages
 	for {
-		if err := s.ask(ctx, c); err != nil {
+		if err := s.checkAccess(ctx, c); err != nil {
 			return err
 		}
 		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: i.stored.link, read: i.read}
@@ -99,7 +99,7 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 		next.Messages, next.Bytes, next.link = next.Messages+int64(len(b.items)), next.Bytes+b.bytes, b.link
 		next.digest, next.Finished, next.Changed = i.digest(), last, s.now()
 		err = b.commit(ctx, func(tx *store.Tx) error {
-			if err := i.note(ctx, tx, next); err != nil || !last || also == nil {
+			if err := i.recordProgress(ctx, tx, next); err != nil || !last || also == nil {
 				return err
 			}
 			return also(tx)
@@ -107,7 +107,7 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 		if err != nil {
 			return err
 		}
-		i.stored, i.known = next, true
+		i.stored, i.hasRow = next, true
 		done.Messages += int64(len(b.items))
 		done.Bytes += b.bytes
 		done.NoEmptyLine, done.FromText = mail.count.NoEmptyLine, mail.count.FromText
@@ -122,17 +122,17 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 
 // batch is the messages of one commit.
 type batch struct {
-	contents  *Contents
-	container container.Container
-	blobs     blob.Batch
-	items     []itemRow
-	rows      []blobRow
-	keys      []*envelope.Key
-	former    []*envelope.Key // of blobs that were re-encrypted before their rows were inserted
-	pages     newPages
-	bytes     int64
-	link      int64     // messageMetadata.Next of the last message so far
-	read      io.Writer // receives a copy of the bytes read
+	contents     *Contents
+	container    container.Container
+	blobs        blob.Batch
+	items        []itemRow
+	rows         []blobRow
+	keys         []*envelope.Key
+	replacedKeys []*envelope.Key // of blobs that were re-encrypted before their rows were inserted
+	pages        newPages
+	bytes        int64
+	link         int64     // messageMetadata.Next of the last message so far
+	read         io.Writer // receives a copy of the bytes read
 }
 
 // fill reads messages until the batch is full, and reports whether they were the
@@ -185,7 +185,7 @@ func (b *batch) add(ctx context.Context, message *mbox) error {
 // commit makes the batch durable and visible: first blobs, then rows and pages.
 func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	defer b.zero()
-	if err := b.contents.ask(ctx, b.container); err != nil {
+	if err := b.contents.checkAccess(ctx, b.container); err != nil {
 		b.blobs.Discard()
 		return err
 	}
@@ -193,10 +193,10 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 		return err
 	}
 	fault.Point("import.blobs-durable")
-	err := b.contents.nameBlobs(ctx, func(run inTx) error {
-		return renewed(b.insert(ctx, run, also), func(mark int64) error { return b.renew(ctx, mark) })
+	err := b.contents.insertNewBlobs(ctx, func(run inTx) error {
+		return retryIfStale(b.insert(ctx, run, also), func(mark int64) error { return b.renewStale(ctx, mark) })
 	}, func() []blobRow { return b.rows })
-	if errors.Is(err, errLost) {
+	if errors.Is(err, errRetry) {
 		return rolledMeanwhile()
 	}
 	if err != nil {
@@ -256,7 +256,7 @@ func (b *batch) discard() {
 }
 
 func (b *batch) zero() {
-	for _, key := range append(b.former, b.keys...) {
+	for _, key := range append(b.replacedKeys, b.keys...) {
 		key.Zero()
 	}
 	b.pages.zero()
@@ -306,7 +306,7 @@ func (in *intake) Read(p []byte) (int, error) {
 }
 
 func (in *intake) metadata() messageMetadata {
-	m := messageMetadata{Head: in.head, shown: readShown(string(in.begin))}
+	m := messageMetadata{Head: in.head, headerSummary: readHeaderSummary(string(in.begin))}
 	if tail := in.emptyLine(); in.size-in.head >= tail {
 		m.Tail = tail
 	}
@@ -327,17 +327,17 @@ func (e *ending) note(p []byte) {
 	}
 }
 
-// in reports whether the bytes end with suffix, of up to three bytes.
-func (e *ending) in(suffix string) bool {
+// hasSuffix reports whether the bytes end with suffix, of up to three bytes.
+func (e *ending) hasSuffix(suffix string) bool {
 	return bytes.HasSuffix(e.bytes[:e.n], []byte(suffix))
 }
 
 // emptyLine returns the length of the empty line at the end, and 0 if there is none.
 func (e *ending) emptyLine() int64 {
 	switch {
-	case e.in("\n\n"):
+	case e.hasSuffix("\n\n"):
 		return 1
-	case e.in("\n\r\n"):
+	case e.hasSuffix("\n\r\n"):
 		return 2
 	}
 	return 0

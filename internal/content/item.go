@@ -54,13 +54,13 @@ func (r itemRow) openMetadata(key *envelope.Key, metadata any) error {
 
 // part is some items of a container with the keys of their first blobs.
 type part struct {
-	list []first
+	list []itemWithFirstBlob
 	keys *keyring
 }
 
 // openPart reads up to limit items after an id and opens their keys.
 func (s *Contents) openPart(ctx context.Context, c container.Container, query string, after int64, limit int) (p part, err error) {
-	for range tries {
+	for range maxAttempts {
 		if p, err = s.tryPart(ctx, c, query, after, limit); err != nil || !p.keys.stale {
 			return p, err
 		}
@@ -70,7 +70,7 @@ func (s *Contents) openPart(ctx context.Context, c container.Container, query st
 }
 
 func rolledMeanwhile() error {
-	return fail.New(api.Conflict, "the container's keys were replaced %d times during the request", tries).WithHint("try again")
+	return fail.New(api.Conflict, "the container's keys were replaced %d times during the request", maxAttempts).WithHint("try again")
 }
 
 func (s *Contents) tryPart(ctx context.Context, c container.Container, query string, after int64, limit int) (part, error) {
@@ -103,8 +103,8 @@ func (s *Contents) tryPart(ctx context.Context, c container.Container, query str
 
 // copyMessage writes bytes [off, off+n) of a message to w, as copyBlob does, and
 // looks the message up again if a roll re-encrypted it in the meantime.
-func (s *Contents) copyMessage(ctx context.Context, c container.Container, f first, keys *keyring, off, n int64, w io.Writer) error {
-	for range tries {
+func (s *Contents) copyMessage(ctx context.Context, c container.Container, f itemWithFirstBlob, keys *keyring, off, n int64, w io.Writer) error {
+	for range maxAttempts {
 		key, err := keys.key(f.blob)
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	}
 	sealed, err := s.blobs.GetRange(ctx, name, sealedOff, sealedLen)
 	if fail.Is(err, api.NotFound) {
-		return 0, s.missing(ctx, b)
+		return 0, s.missingBlob(ctx, b)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
@@ -157,12 +157,12 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	copyTo := copyContent
-	if n >= aheadFrom {
-		copyTo = copyAhead
+	if n >= readAheadFrom {
+		copyTo = copyReadAhead
 	}
 	written, readErr, writeErr := copyTo(ctx, w, plain)
 	if fail.Is(readErr, api.NotFound) { // deleted while it was read
-		return written, s.missing(ctx, b)
+		return written, s.missingBlob(ctx, b)
 	}
 	if readErr != nil {
 		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
@@ -185,11 +185,11 @@ func checkLength(b blobRow, sealed io.Reader) error {
 	return nil
 }
 
-// missing returns why a blob is not in the blob store. It looks up the row again,
+// missingBlob returns why a blob is not in the blob store. It looks up the row again,
 // since another node may have replaced the item in the meantime.
-func (s *Contents) missing(ctx context.Context, b blobRow) error {
+func (s *Contents) missingBlob(ctx context.Context, b blobRow) error {
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		id, _, err := standsAt(ctx, tx, b)
+		id, _, err := currentBlob(ctx, tx, b)
 		switch {
 		case err == nil && id == 0:
 			return errReplaced

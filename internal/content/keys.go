@@ -152,9 +152,9 @@ func (k *keyring) zero() {
 	}
 }
 
-// errLost ends a transaction because another transaction changed its pages or rows;
+// errRetry ends a transaction because another transaction changed its pages or rows;
 // the work can be tried again.
-var errLost = errors.New("another transaction changed the same rows")
+var errRetry = errors.New("another transaction changed the same rows")
 
 // removeKeys removes the keys of an item's blobs from their pages. A page that cannot
 // be decrypted is left as it is and is no error here; it is reported when the other
@@ -172,7 +172,7 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	for _, id := range ids { // a page that was folded into another in the meantime no longer exists
 		row, err := keypage.Get(ctx, tx, opened.Container.Tenant, id)
 		if fail.Is(err, api.NotFound) {
-			if err := stillOn(ctx, tx, byPage[id][0]); err != nil {
+			if err := checkNotMoved(ctx, tx, byPage[id][0]); err != nil {
 				return err
 			}
 			continue
@@ -187,24 +187,24 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	return nil
 }
 
-// stillOn returns errRetry unless the database still has the same blob and the same
+// checkNotMoved returns errRetry unless the database still has the same blob and the same
 // key page for it. If it has, the missing page is damage and must not block the
 // caller, like a page that cannot be decrypted.
-func stillOn(ctx context.Context, tx *store.Tx, b blobRow) error {
-	id, now, err := standsAt(ctx, tx, b)
+func checkNotMoved(ctx context.Context, tx *store.Tx, b blobRow) error {
+	id, now, err := currentBlob(ctx, tx, b)
 	if err == nil && (id != b.ID || now != b.Page) {
-		return errLost
+		return errRetry
 	}
 	return err
 }
 
 func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row keypage.Row, blobs []blobRow) error {
 	if int(row.Count) == len(blobs) { // a page that is deleted whole need not be decrypted
-		return won(keypage.Delete(ctx, tx, row))
+		return swapped(keypage.Delete(ctx, tx, row))
 	}
 	key, err := opened.KeyOf(row.Generation)
 	if errors.Is(err, container.ErrGeneration) {
-		return errLost
+		return errRetry
 	}
 	var page *envelope.Page
 	if err == nil {
@@ -221,7 +221,7 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 		page.Remove(b.ID, blobGeneration)
 	}
 	if page.Len() == 0 {
-		return won(keypage.Delete(ctx, tx, row))
+		return swapped(keypage.Delete(ctx, tx, row))
 	}
 	next := row
 	next.Version++
@@ -229,13 +229,13 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	if next.Body, err = envelope.SealPage(key, next.Place(), page); err != nil {
 		return err
 	}
-	return won(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
+	return swapped(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
 }
 
-// won returns errRetry if a compare-and-swap of one page was not done.
-func won(done []bool, err error) error {
+// swapped returns errRetry if a compare-and-swap of one page was not done.
+func swapped(done []bool, err error) error {
 	if err == nil && !done[0] {
-		return errLost
+		return errRetry
 	}
 	return err
 }

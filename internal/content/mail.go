@@ -47,22 +47,22 @@ func (s *Contents) Export(ctx context.Context, c container.Container, w io.Write
 // export is an export under way.
 type export struct {
 	joiner
-	left  int   // omitted messages
-	first error // why the first of them was omitted
+	omitted int   // omitted messages
+	first   error // why the first of them was omitted
 }
 
-// leave records that a message is omitted.
-func (e *export) leave(err error) {
-	if e.left++; e.first == nil {
+// omit records that a message is omitted.
+func (e *export) omit(err error) {
+	if e.omitted++; e.first == nil {
 		e.first = err
 	}
 }
 
 func (e *export) damage() error {
-	if e.left == 0 {
+	if e.omitted == 0 {
 		return nil
 	}
-	return fail.New(api.Damaged, "%d messages are damaged and were omitted; all others were written; the first: %w", e.left, e.first).
+	return fail.New(api.Damaged, "%d messages are damaged and were omitted; all others were written; the first: %w", e.omitted, e.first).
 		WithHint("keyroll verify lists them all; docs/damage.md describes how to restore them")
 }
 
@@ -80,9 +80,9 @@ func (s *Contents) exportAll(ctx context.Context, c container.Container, e *expo
 		}
 		after = p.list[len(p.list)-1].item.ID
 	}
-	lost, err := s.lostItems(ctx, c, messagesOnly)
+	lost, err := s.itemsWithoutBlob(ctx, c, messagesOnly)
 	for _, l := range lost {
-		e.leave(l.err())
+		e.omit(l.err())
 	}
 	return err
 }
@@ -92,21 +92,21 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 	var written int64 // since access to the key was checked
 	for _, f := range p.list {
 		if written >= s.blobSize {
-			if err := s.ask(ctx, c); err != nil {
+			if err := s.checkAccess(ctx, c); err != nil {
 				return err
 			}
 			written = 0
 		}
 		_, err := p.keys.key(f.blob)
 		if err == nil {
-			message := exported{to: &e.joiner, of: func() messageMetadata { return p.linked(f) }}
+			message := messageWriter{to: &e.joiner, of: func() messageMetadata { return p.metadataOrEmpty(f) }}
 			err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, &message)
 			if err != nil && message.begun {
 				return err
 			}
 		}
 		if fail.Is(err, api.Damaged) {
-			e.leave(err)
+			e.omit(err)
 			continue
 		}
 		if err != nil {
@@ -114,16 +114,16 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 		}
 		e.next = 0
 		if e.emptyLine() == 0 {
-			e.next = p.linked(f).Next
+			e.next = p.metadataOrEmpty(f).Next
 		}
 		written += f.blob.Size
 	}
 	return nil
 }
 
-// linked returns the metadata of a message, or empty metadata if they cannot be
+// metadataOrEmpty returns the metadata of a message, or empty metadata if they cannot be
 // read: the content is exported nevertheless.
-func (p part) linked(f first) messageMetadata {
+func (p part) metadataOrEmpty(f itemWithFirstBlob) messageMetadata {
 	m, err := p.message(f)
 	if err != nil {
 		return messageMetadata{}
@@ -131,18 +131,18 @@ func (p part) linked(f first) messageMetadata {
 	return m
 }
 
-// exported writes one message. With its first bytes, it separates the message from
+// messageWriter writes one message. With its first bytes, it separates the message from
 // the one before.
-type exported struct {
+type messageWriter struct {
 	to    *joiner
 	of    func() messageMetadata
 	begun bool
 }
 
-func (m *exported) Write(p []byte) (int, error) {
+func (m *messageWriter) Write(p []byte) (int, error) {
 	if !m.begun {
 		m.begun = true
-		if err := m.to.begin(m.of); err != nil {
+		if err := m.to.separate(m.of); err != nil {
 			return 0, err
 		}
 	}
@@ -168,7 +168,7 @@ func (s *Contents) Messages(ctx context.Context, c container.Container, after in
 		list[i] = Message{ID: f.item.ID, Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Size: f.item.Size - m.Head - m.Tail}
 	}
 	if len(list) < limit {
-		lost, err := s.lostItems(ctx, c, messagesOnly)
+		lost, err := s.itemsWithoutBlob(ctx, c, messagesOnly)
 		if err != nil {
 			return nil, fmt.Errorf("list messages: %w", err)
 		}
@@ -202,7 +202,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 }
 
 // message decrypts the metadata of a message of the part.
-func (p part) message(f first) (messageMetadata, error) {
+func (p part) message(f itemWithFirstBlob) (messageMetadata, error) {
 	var m messageMetadata
 	key, err := p.keys.key(f.blob)
 	if err == nil {
@@ -224,9 +224,9 @@ type joiner struct {
 	ending
 }
 
-// begin separates the previous message, if there is one and it needs it, from the
+// separate separates the previous message, if there is one and it needs it, from the
 // next one, whose metadata of returns.
-func (j *joiner) begin(of func() messageMetadata) error {
+func (j *joiner) separate(of func() messageMetadata) error {
 	if !j.begun {
 		j.begun = true
 		return nil
@@ -237,9 +237,9 @@ func (j *joiner) begin(of func() messageMetadata) error {
 		return nil
 	case j.next != 0 && of().Previous == j.next:
 		return nil
-	case j.in("\r\n"):
+	case j.hasSuffix("\r\n"):
 		missing = "\r\n"
-	case j.in("\n"):
+	case j.hasSuffix("\n"):
 		missing = "\n"
 	default:
 		missing = "\n\n"

@@ -56,8 +56,8 @@ type mboxCount struct {
 const (
 	// mboxBuffer is how much of an mbox is read ahead, in bytes.
 	mboxBuffer = 64 << 10
-	// maxAhead is how far ahead the end of a Content-Length may be to be verified.
-	maxAhead = 8 << 20
+	// maxLookahead is how far ahead the end of a Content-Length may be to be verified.
+	maxLookahead = 8 << 20
 	// byteOrderMark is that of UTF-8.
 	byteOrderMark = "\xef\xbb\xbf"
 )
@@ -82,21 +82,21 @@ func (m *mbox) More() (bool, error) {
 	if m.offset > 0 {
 		return true, nil
 	}
-	line, _ := firstLine(m.in.peek(m.before() + maxFromLine)[m.before():])
+	line, _ := firstLine(m.in.peek(m.prefixLen() + maxFromLine)[m.prefixLen():])
 	if !bytes.HasPrefix(line, []byte(fromLine)) {
 		if err := m.in.failure(); err != nil {
 			return false, err
 		}
 		line = bytes.TrimRight(line, "\r\n")
-		return false, fail.New(api.InvalidArgument, "this is not an mbox: its first line begins with %q, not with %q", line[:min(len(line), shownOfMbox)], fromLine)
+		return false, fail.New(api.InvalidArgument, "this is not an mbox: its first line begins with %q, not with %q", line[:min(len(line), maxQuoted)], fromLine)
 	}
 	m.plain = !isFromLine(line)
 	return true, nil
 }
 
-// before returns the number of bytes before the "From " line of the message that
+// prefixLen returns the number of bytes before the "From " line of the message that
 // begins at offset: those of a byte order mark, and of empty lines before the first.
-func (m *mbox) before() int {
+func (m *mbox) prefixLen() int {
 	start := m.in.peek(len(byteOrderMark))
 	n := 0
 	if bytes.HasPrefix(start, []byte(byteOrderMark)) {
@@ -123,14 +123,14 @@ func (m *mbox) Next() error {
 		m.count.NoEmptyLine++
 	}
 	m.ended, m.empty, m.lineLen, m.first = false, false, 2, fromLine[0]
-	m.lead = m.before()
+	m.lead = m.prefixLen()
 	m.opening = m.lead + len(fromLine)
 	m.header, m.length, m.body, m.trusted = true, 0, 0, false
 	return nil
 }
 
-// shownOfMbox is how much of a file that is not an mbox an error quotes, in bytes.
-const shownOfMbox = 24
+// maxQuoted is how much of a file that is not an mbox an error quotes, in bytes.
+const maxQuoted = 24
 
 // Read reads from the current message and returns io.EOF at its end.
 func (m *mbox) Read(p []byte) (int, error) {
@@ -150,14 +150,14 @@ func (m *mbox) Read(p []byte) (int, error) {
 	window := m.in.peek(1)
 	if len(window) == 0 {
 		m.ended = true
-		return 0, cmp.Or(m.in.failure(), m.end(), io.EOF)
+		return 0, cmp.Or(m.in.failure(), m.checkEnd(), io.EOF)
 	}
 	window = window[:min(len(window), len(p))]
 	if m.opening > 0 {
 		window = window[:min(len(window), m.opening)]
 		m.opening -= len(window)
 	} else {
-		window = window[:m.stretch(window)]
+		window = window[:m.messageBytes(window)]
 	}
 	copy(p, window)
 	m.in.skip(len(window))
@@ -171,7 +171,7 @@ func (m *mbox) Read(p []byte) (int, error) {
 func (m *mbox) newLine() (opens bool, err error) {
 	next := m.in.peek(len(byteOrderMark) + maxFromLine + maxFieldName)
 	if line := bytes.TrimPrefix(next, []byte(byteOrderMark)); bytes.HasPrefix(line, []byte(fromLine)) {
-		if opens, err := m.opens(line); opens || err != nil {
+		if opens, err := m.startsMessage(line); opens || err != nil {
 			return opens, err
 		}
 	}
@@ -181,16 +181,16 @@ func (m *mbox) newLine() (opens bool, err error) {
 	return false, nil
 }
 
-// opens reports whether a line that begins with "From " starts a message.
-func (m *mbox) opens(line []byte) (bool, error) {
+// startsMessage reports whether a line that begins with "From " starts a message.
+func (m *mbox) startsMessage(line []byte) (bool, error) {
 	if m.format == api.MboxRD {
 		return true, nil
 	}
 	if m.length > 0 && !m.header {
 		switch end := m.body + m.length; {
-		case m.follows(end):
+		case m.onlyLineEndsSince(end):
 			return true, nil
-		case m.offset < end && m.leads(end):
+		case m.offset < end && m.endsAt(end):
 			return false, nil
 		case m.format == api.MboxCL2:
 			return false, m.wrongLength()
@@ -211,20 +211,20 @@ func (m *mbox) opens(line []byte) (bool, error) {
 // line, in CRLF.
 const maxGap = 4
 
-// follows reports whether there are only line ends between end and offset.
-func (m *mbox) follows(end int64) bool {
+// onlyLineEndsSince reports whether there are only line ends between end and offset.
+func (m *mbox) onlyLineEndsSince(end int64) bool {
 	gap := m.offset - end
 	return 0 <= gap && gap <= int64(len(m.lastRead)) && isGap(m.lastRead[len(m.lastRead)-int(gap):])
 }
 
 func isGap(b []byte) bool { return len(bytes.TrimLeft(b, "\r\n")) == 0 }
 
-// leads reports whether the current message ends at end, which is after offset.
-func (m *mbox) leads(end int64) bool {
+// endsAt reports whether the current message ends at end, which is after offset.
+func (m *mbox) endsAt(end int64) bool {
 	if m.trusted || m.format == api.MboxCL2 {
 		return true
 	}
-	if end-m.offset > maxAhead {
+	if end-m.offset > maxLookahead {
 		return false
 	}
 	at := int(end - m.offset)
@@ -240,12 +240,12 @@ func (m *mbox) leads(end int64) bool {
 	return m.trusted
 }
 
-// end is called at the end of the mbox and checks the last Content-Length.
-func (m *mbox) end() error {
+// checkEnd is called at the end of the mbox and checks the last Content-Length.
+func (m *mbox) checkEnd() error {
 	if m.header {
 		m.header, m.body = false, m.offset
 	}
-	if m.format == api.MboxCL2 && m.length > 0 && !m.follows(m.body+m.length) {
+	if m.format == api.MboxCL2 && m.length > 0 && !m.onlyLineEndsSince(m.body+m.length) {
 		return m.wrongLength()
 	}
 	return nil
@@ -283,16 +283,16 @@ func parseLength(value []byte) int64 {
 	return n
 }
 
-// stretch returns how many bytes of window, at least one, certainly belong to the
+// messageBytes returns how many bytes of window, at least one, certainly belong to the
 // message. It stops before a line that newLine has to examine.
-func (m *mbox) stretch(window []byte) int {
+func (m *mbox) messageBytes(window []byte) int {
 	for at := 0; ; {
 		i := bytes.IndexByte(window[at:], '\n')
 		if i < 0 {
-			m.extend(window[at:])
+			m.recordLine(window[at:])
 			return len(window)
 		}
-		m.extend(window[at : at+i])
+		m.recordLine(window[at : at+i])
 		at += i + 1
 		m.empty = m.lineLen == 0 || m.lineLen == 1 && m.first == '\r'
 		m.lineLen = 0
@@ -303,8 +303,8 @@ func (m *mbox) stretch(window []byte) int {
 	}
 }
 
-// extend records more bytes of the current line.
-func (m *mbox) extend(b []byte) {
+// recordLine records more bytes of the current line.
+func (m *mbox) recordLine(b []byte) {
 	if m.lineLen == 0 && len(b) > 0 {
 		m.first = b[0]
 	}

@@ -20,7 +20,7 @@ type spelling struct {
 	exact, folded []byte
 }
 
-func (s *Contents) spell(ctx context.Context, c container.Container, path string) (p spelling, err error) {
+func (s *Contents) spellingsOf(ctx context.Context, c container.Container, path string) (p spelling, err error) {
 	if err := checkPath(path); err != nil {
 		return p, err
 	}
@@ -28,21 +28,21 @@ func (s *Contents) spell(ctx context.Context, c container.Container, path string
 	if err != nil {
 		return p, err
 	}
-	p = spelling{path: path, fold: foldsOf(c)}
+	p = spelling{path: path, fold: foldFunc(c)}
 	p.exact, p.folded = directory.Hash("path", c.ID, path), directory.Hash("path", c.ID, p.fold(path))
 	return p, nil
 }
 
-func foldsOf(c container.Container) func(string) string {
+func foldFunc(c container.Container) func(string) string {
 	if c.Kind == container.Site || c.Kind == container.Backup {
 		return name.Fold
 	}
 	return func(s string) string { return s }
 }
 
-// file returns the id of the file with the path, and 0 if there is none, with the
+// find returns the id of the file with the path, and 0 if there is none, with the
 // hash by which the file is, or would be, found.
-func (p spelling) file(ctx context.Context, tx *store.Tx, c container.Container) (id int64, hash []byte, err error) {
+func (p spelling) find(ctx context.Context, tx *store.Tx, c container.Container) (id int64, hash []byte, err error) {
 	if id, err = fileID(ctx, tx, c.Tenant, c.ID, p.exact); err != nil || id != 0 || bytes.Equal(p.exact, p.folded) {
 		return id, p.exact, err
 	}
@@ -50,8 +50,8 @@ func (p spelling) file(ctx context.Context, tx *store.Tx, c container.Container)
 	return id, p.folded, err
 }
 
-// names reports whether path, of a file that was found by hash, may be found by it.
-func (p spelling) names(hash []byte, path string) bool {
+// matches reports whether path, of a file that was found by hash, may be found by it.
+func (p spelling) matches(hash []byte, path string) bool {
 	if bytes.Equal(hash, p.folded) {
 		return p.fold(path) == p.fold(p.path)
 	}
@@ -63,7 +63,7 @@ func (p spelling) names(hash []byte, path string) bool {
 func (s *Contents) findFile(ctx context.Context, c container.Container, p spelling) (id int64, hash []byte, err error) {
 	find := func() error {
 		return s.db.View(ctx, func(tx *store.Tx) (err error) {
-			id, hash, err = p.file(ctx, tx, c)
+			id, hash, err = p.find(ctx, tx, c)
 			return err
 		})
 	}

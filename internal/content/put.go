@@ -103,7 +103,7 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	if err := notAPath(path, name.Refusal(path)); err != nil {
 		return File{}, err
 	}
-	found, err := s.spell(ctx, c, path)
+	found, err := s.spellingsOf(ctx, c, path)
 	if err != nil {
 		return File{}, err
 	}
@@ -111,19 +111,19 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	u := &upload{contents: s, container: c, found: found, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
 		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
 	defer u.transit.Zero()
-	defer u.rest()
+	defer u.waitAllPuts()
 	in := newTransfer(ctx, r, size)
-	err = u.take(ctx, in)
+	err = u.storeContent(ctx, in)
 	if err == nil {
-		err = u.settle(0)
+		err = u.waitPuts(0)
 	}
 	if err == nil {
 		err = s.foldPaths(ctx, c)
 	}
 	if err != nil {
-		u.rest()
+		u.waitAllPuts()
 		u.pages.zero()
-		s.deleteBlobs(ctx, u.own())
+		s.deleteBlobs(ctx, u.storedBlobs())
 		return File{}, in.failure(err)
 	}
 	if err := u.commit(ctx, also); err != nil {
@@ -144,20 +144,20 @@ type upload struct {
 	blobs     []blobRow
 	pages     newPages
 	transit   *envelope.Key
-	underWay  []*storing    // in order; those before it are durable
+	pending   []*pendingPut // in order; those before it are durable
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 }
 
-// take stores the content as blobs; waitPuts then waits for the last of them. At
+// storeContent stores the content as blobs; waitPuts then waits for the last of them. At
 // most one page of their keys is open in memory, the others are sealed.
-func (u *upload) take(ctx context.Context, in *transfer) error {
+func (u *upload) storeContent(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
 	for {
-		if err := u.contents.ask(ctx, u.container); err != nil {
+		if err := u.contents.checkAccess(ctx, u.container); err != nil {
 			return err
 		}
-		if err := u.add(ctx, io.LimitReader(ahead, u.contents.blobSize)); err != nil {
+		if err := u.addBlob(ctx, io.LimitReader(ahead, u.contents.blobSize)); err != nil {
 			return err
 		}
 		switch _, err := ahead.Peek(1); {
@@ -177,14 +177,14 @@ func (u *upload) take(ctx context.Context, in *transfer) error {
 	}
 }
 
-// add stores the next blob.
-func (u *upload) add(ctx context.Context, content io.Reader) error {
+// addBlob stores the next blob.
+func (u *upload) addBlob(ctx context.Context, content io.Reader) error {
 	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
 	key := envelope.NewKey()
 	defer key.Zero()
 	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
 	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
-	if err := u.store(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+	if err := u.startPut(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
 	}
 	row.Size = sealed.size
@@ -198,18 +198,18 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 	return err
 }
 
-func (u *upload) sealPage() error { return u.pages.seal(u.inTransit()) }
+func (u *upload) sealPage() error { return u.pages.seal(u.transitParent()) }
 
-// inTransit returns the parent of the pages until they are committed: no container
+// transitParent returns the parent of the pages until they are committed: no container
 // has a generation 0.
-func (u *upload) inTransit() container.Opened {
+func (u *upload) transitParent() container.Opened {
 	c := u.container
 	c.Generation = 0
 	return container.Opened{Container: c, Key: u.transit}
 }
 
-// arrived returns the pages resealed under the container's key.
-func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
+// resealedPages returns the pages resealed under the container's key.
+func (u *upload) resealedPages(opened container.Opened) ([]keypage.Row, error) {
 	rows := slices.Clone(u.pages.sealed)
 	for i, old := range rows {
 		rows[i].Generation = opened.Generation
@@ -225,14 +225,14 @@ func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
 // the same transaction, its blobs by the next collection.
 func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	s := u.contents
-	err := s.nameBlobs(ctx, func(run inTx) error {
-		err := u.swap(ctx, run, also)
+	err := s.insertNewBlobs(ctx, func(run inTx) error {
+		err := u.replaceFile(ctx, run, also)
 		if store.IsUnique(err) { // another request has stored a file at the same path
-			err = errors.Join(errLost, err)
+			err = errors.Join(errRetry, err)
 		}
-		return renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
+		return retryIfStale(err, func(mark int64) error { return u.renewStale(ctx, mark) })
 	}, func() []blobRow { return u.blobs })
-	if errors.Is(err, errLost) {
+	if errors.Is(err, errRetry) {
 		return fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again").Because(err)
 	}
 	if err != nil {
@@ -242,15 +242,15 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 	return nil
 }
 
-// swap runs the transaction of commit.
-func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
+// replaceFile runs the transaction of commit.
+func (u *upload) replaceFile(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	s, tenant := u.contents, u.item.Tenant
 	opened, err := s.keys.OpenKey(ctx, u.container, api.ByUser)
 	if err != nil {
 		return err
 	}
 	defer opened.Zero()
-	pages, err := u.arrived(opened)
+	pages, err := u.resealedPages(opened)
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 		if err := s.acceptsBlobs(ctx, tx, opened, u.blobs); err != nil {
 			return err
 		}
-		id, hash, err := u.found.file(ctx, tx, u.container)
+		id, hash, err := u.found.find(ctx, tx, u.container)
 		if err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ type Renewal struct {
 func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) error {
 	store.PastID(r.Watermark)
 	run := renewing{Renewal: r, contents: s, container: c, skipped: map[int64]bool{}}
-	if err := run.all(ctx); err != nil {
+	if err := run.runUnits(ctx); err != nil {
 		return fmt.Errorf("re-encrypt container %d: %w", c.ID, err)
 	}
 	return nil
@@ -112,9 +112,9 @@ func (r *renewing) isSkipped(item int64) bool {
 	return r.skipped[item]
 }
 
-// all processes several units at once: while one waits for its disk, another one
+// runUnits processes several units at once: while one waits for its disk, another one
 // encrypts.
-func (r *renewing) all(ctx context.Context) error {
+func (r *renewing) runUnits(ctx context.Context) error {
 	g, working := errgroup.WithContext(ctx)
 	var failed error
 	for after := (blobRow{Sequence: -1}); working.Err() == nil; {
@@ -142,7 +142,7 @@ func (r *renewing) all(ctx context.Context) error {
 		}
 		g.Go(func() error {
 			defer func() { <-r.contents.units }()
-			return r.unit(working, stale, pages)
+			return r.renewUnit(working, stale, pages)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -193,7 +193,7 @@ func (u *unit) zero() {
 	}
 }
 
-func (r *renewing) unit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
+func (r *renewing) renewUnit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
 	u := &unit{renewing: r}
 	if u.opened, err = r.contents.keys.OpenKey(ctx, r.container, api.ByUser); err != nil {
 		return err
@@ -223,7 +223,7 @@ func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error 
 		var row blobRow
 		var fresh *envelope.Key
 		if err == nil {
-			row, fresh, err = u.contents.renew(ctx, blobs.Put, old, key)
+			row, fresh, err = u.contents.reencryptBlob(ctx, blobs.Put, old, key)
 		}
 		switch {
 		case errors.Is(err, errRenewed), errors.Is(err, errReplaced):
@@ -242,11 +242,11 @@ func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error 
 	return blobs.Commit(ctx)
 }
 
-// renew stores the content of a blob as a new blob under a new key.
-func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
+// reencryptBlob stores the content of a blob as a new blob under a new key.
+func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
 	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
 	if fail.Is(err, api.NotFound) {
-		return row, nil, s.missing(ctx, old)
+		return row, nil, s.missingBlob(ctx, old)
 	}
 	if err != nil {
 		return row, nil, fmt.Errorf("read item %d: %w", old.Item, err)
@@ -269,11 +269,11 @@ func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name
 // next collection.
 func (u *unit) commit(ctx context.Context) error {
 	var olds []blobRow
-	err := u.contents.nameBlobs(ctx, func(run inTx) (err error) {
+	err := u.contents.insertNewBlobs(ctx, func(run inTx) (err error) {
 		olds, err = u.swap(ctx, run)
 		return err
 	}, func() []blobRow { return u.unused(nil) })
-	if errors.Is(err, errLost) {
+	if errors.Is(err, errRetry) {
 		return nil // left for another call
 	}
 	if err != nil {
@@ -322,7 +322,7 @@ func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 		if err := checkGCFence(ctx, tx, fresh); err != nil {
 			return err
 		}
-		if err := u.write(ctx, tx, news, pages, olds); err != nil {
+		if err := u.writePlan(ctx, tx, news, pages, olds); err != nil {
 			return err
 		}
 		if err := u.Done(tx, sizeOf(olds)); err != nil {
@@ -358,7 +358,7 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		}
 		rest = rest[n:]
 	}
-	now, err := between(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
+	now, err := itemsBetween(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
 	if err != nil {
 		return nil, pages, err
 	}
@@ -366,14 +366,14 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		id := rest[0].old.Item
 		var own []renewedBlob
 		for ; len(rest) > 0 && rest[0].old.Item == id; rest = rest[1:] {
-			if w := now[id]; w.has(rest[0].old) {
+			if w := now[id]; w.hasBlob(rest[0].old) {
 				own = append(own, rest[0])
 			}
 		}
 		if len(own) == 0 {
 			continue
 		}
-		n, err := u.item(ctx, tx, now[id], own)
+		n, err := u.resealItem(ctx, tx, now[id], own)
 		if fail.Is(err, api.Damaged) {
 			u.skip(id, err)
 			continue
@@ -397,9 +397,9 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 	return news, pages, err
 }
 
-// item reseals the metadata of an item: under the key of its first blob, and with the
+// resealItem reseals the metadata of an item: under the key of its first blob, and with the
 // ids of the blobs that it has from now on.
-func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBlob) (n renewedItem, err error) {
+func (u *unit) resealItem(ctx context.Context, tx *store.Tx, w *itemWithBlobs, own []renewedBlob) (n renewedItem, err error) {
 	n = renewedItem{was: w.item, item: w.item, blobs: own}
 	n.item.Version++
 	if err := checkBlobs(w.item, w.blobs); err != nil {
@@ -414,10 +414,10 @@ func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBl
 		ring := openKeys(u.opened, pages, w.blobs[:1])
 		defer ring.zero()
 		if ring.stale {
-			return n, errLost
+			return n, errRetry
 		}
 		if before, err = ring.key(w.blobs[0]); err != nil {
-			if moved := stillOn(ctx, tx, w.blobs[0]); moved != nil {
+			if moved := checkNotMoved(ctx, tx, w.blobs[0]); moved != nil {
 				return n, moved
 			}
 			return n, err

@@ -60,28 +60,28 @@ func staleAfter(ctx context.Context, tx *store.Tx, c container.Container, mark i
 	return blobs, nil
 }
 
-// whole is an item with all its blobs.
-type whole struct {
+// itemWithBlobs is an item with all its blobs.
+type itemWithBlobs struct {
 	item  itemRow
 	blobs []blobRow
 }
 
-// between returns the items of a container in a range of ids, by id.
-func between(ctx context.Context, tx *store.Tx, c container.Container, from, to int64) (map[int64]*whole, error) {
+// itemsBetween returns the items of a container in a range of ids, by id.
+func itemsBetween(ctx context.Context, tx *store.Tx, c container.Container, from, to int64) (map[int64]*itemWithBlobs, error) {
 	rows, err := tx.Query(ctx, selectBetween, c.Tenant, c.ID, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("read items of container %d: %w", c.ID, err)
 	}
-	all := make(map[int64]*whole)
+	all := make(map[int64]*itemWithBlobs)
 	for rows.Next() {
 		var s itemScan
 		var b blobRow
-		if err := rows.Scan(append(s.into(), b.into()...)...); err != nil {
+		if err := rows.Scan(append(s.targets(), b.targets()...)...); err != nil {
 			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", c.ID, err), rows.Close())
 		}
 		w := all[b.Item]
 		if w == nil {
-			w = &whole{item: s.item()}
+			w = &itemWithBlobs{item: s.item()}
 			all[b.Item] = w
 		}
 		w.blobs = append(w.blobs, b)
@@ -92,14 +92,14 @@ func between(ctx context.Context, tx *store.Tx, c container.Container, from, to 
 	return all, nil
 }
 
-// has reports whether the item still has a blob at its sequence; w may be nil.
-func (w *whole) has(b blobRow) bool {
+// hasBlob reports whether the item still has a blob at its sequence; w may be nil.
+func (w *itemWithBlobs) hasBlob(b blobRow) bool {
 	return w != nil && b.Sequence < int64(len(w.blobs)) && w.blobs[b.Sequence].ID == b.ID
 }
 
-// write writes the result of plan: it removes the old keys from their pages, inserts
+// writePlan writes the result of plan: it removes the old keys from their pages, inserts
 // the pages of the new ones, and records each old blob as dropped.
-func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, pages newPages, olds []blobRow) error {
+func (u *unit) writePlan(ctx context.Context, tx *store.Tx, news []renewedItem, pages newPages, olds []blobRow) error {
 	if err := removeKeys(ctx, tx, u.opened, olds); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, page
 		}
 		for _, n := range affected {
 			if n != 1 {
-				return errLost
+				return errRetry
 			}
 		}
 	}

@@ -49,7 +49,7 @@ func (s *Contents) checkAll(ctx context.Context, c container.Container, report f
 
 // checkRest reports the items without a first blob, which no list shows.
 func (s *Contents) checkRest(ctx context.Context, c container.Container, report func(Checked) error) error {
-	lost, err := s.lostItems(ctx, c, allItems)
+	lost, err := s.itemsWithoutBlob(ctx, c, allItems)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 	var read int64 // since access to the container's key was checked
 	for _, f := range p.list {
 		if read >= s.blobSize {
-			if err := s.ask(ctx, c); err != nil {
+			if err := s.checkAccess(ctx, c); err != nil {
 				return err
 			}
 			read = 0
@@ -93,7 +93,7 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 
 // checkMessage reports whether the message was deleted since it was listed, as the
 // messages of a backup are with the backup.
-func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f first, result *Checked) (gone bool) {
+func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f itemWithFirstBlob, result *Checked) (gone bool) {
 	_, err := p.keys.key(f.blob)
 	if err == nil {
 		result.Keys++
@@ -117,7 +117,7 @@ func (s *Contents) checkFile(ctx context.Context, c container.Container, item it
 		return err == nil
 	}
 	defer r.Close()
-	spelled, err := s.spell(ctx, c, r.Path)
+	spelled, err := s.spellingsOf(ctx, c, r.Path)
 	if err == nil && !bytes.Equal(item.PathHash, spelled.exact) && !bytes.Equal(item.PathHash, spelled.folded) {
 		err = otherPath(item.ID)
 	}

@@ -56,7 +56,7 @@ func TestLongContentIsCopiedWholeAndFailuresAreTold(t *testing.T) {
 				test.w = &got
 			}
 			r := &watched{Reader: test.r}
-			_, readErr, writeErr := copyAhead(test.ctx, test.w, r)
+			_, readErr, writeErr := copyReadAhead(test.ctx, test.w, r)
 			r.done = true // a race, were it still read
 			if !errors.Is(readErr, test.readErr) || !errors.Is(writeErr, test.writes) {
 				t.Errorf("read: %v, write: %v; want %v, %v", readErr, writeErr, test.readErr, test.writes)

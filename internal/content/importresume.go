@@ -40,7 +40,7 @@ type importing struct {
 	directory *container.Directory
 	request   int64
 	stored    MailImport
-	known     bool // the import has a row
+	hasRow    bool // the import has a row
 	read      hash.Hash
 }
 
@@ -74,7 +74,7 @@ func (i *importing) resume(ctx context.Context, mail *mbox) error {
 		if err != nil || !found {
 			return err
 		}
-		if err := i.pass(mail, before); err != nil {
+		if err := i.skipStored(mail, before); err != nil {
 			return err
 		}
 		taken := false
@@ -89,14 +89,14 @@ func (i *importing) resume(ctx context.Context, mail *mbox) error {
 			return fmt.Errorf("continue an import: %w", err)
 		}
 		if taken { // otherwise another request has stored more in the meantime
-			i.stored, i.known = before, true
+			i.stored, i.hasRow = before, true
 			return nil
 		}
 	}
 }
 
-// pass reads as much of mail as the import has stored, and compares the two.
-func (i *importing) pass(mail *mbox, before MailImport) error {
+// skipStored reads as much of mail as the import has stored, and compares the two.
+func (i *importing) skipStored(mail *mbox, before MailImport) error {
 	switch {
 	case before.Finished:
 		return fail.New(api.Conflict, "this import is finished: all %d messages of the mbox are stored", before.Messages)
@@ -110,28 +110,28 @@ func (i *importing) pass(mail *mbox, before MailImport) error {
 			_, err = io.Copy(i.read, struct{ io.Reader }{mail})
 		}
 		if err == io.EOF {
-			return differs(before)
+			return errDifferentMail(before)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if mail.offset > 0 && (mail.offset != before.Bytes || string(i.digest()) != string(before.digest)) {
-		return differs(before)
+		return errDifferentMail(before)
 	}
 	return nil
 }
 
-func differs(before MailImport) error {
+func errDifferentMail(before MailImport) error {
 	return fail.New(api.DifferentMail, "the mbox does not begin with the %d bytes that the import stored; nothing was changed", before.Bytes).
 		WithHint("this is a different mbox: import it from its beginning")
 }
 
-// note records in tx that a batch, possibly the last one, is stored.
-func (i *importing) note(ctx context.Context, tx *store.Tx, next MailImport) error {
+// recordProgress records in tx that a batch, possibly the last one, is stored.
+func (i *importing) recordProgress(ctx context.Context, tx *store.Tx, next MailImport) error {
 	var n int64
 	var err error
-	if i.known {
+	if i.hasRow {
 		n, err = tx.Exec(ctx, `UPDATE mail_import SET messages = ?6, bytes = ?7, digest = ?8, link = ?9, finished = ?10, changed = ?11
 			WHERE tenant = ?1 AND container = ?2 AND name = ?3 AND request = ?4 AND bytes = ?5 AND finished = 0`,
 			i.container.Tenant, i.container.ID, next.Name, i.request, i.stored.Bytes,

@@ -2,16 +2,16 @@ package content
 
 import "sync"
 
-// holds counts the reads under way of each item, so that the blobs of a replaced
+// activeReads counts the reads under way of each item, so that the blobs of a replaced
 // file are not collected while this process still reads it. It does not know the
 // reads of other processes.
-type holds struct {
+type activeReads struct {
 	mu      sync.Mutex
 	readers map[int64]int // by item
 }
 
-// hold registers a read of an item.
-func (h *holds) hold(item int64) {
+// begin registers a read of an item.
+func (h *activeReads) begin(item int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.readers == nil {
@@ -20,8 +20,8 @@ func (h *holds) hold(item int64) {
 	h.readers[item]++
 }
 
-// release undoes one begin.
-func (h *holds) release(item int64) {
+// end undoes one begin.
+func (h *activeReads) end(item int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.readers[item]--; h.readers[item] == 0 {
@@ -29,8 +29,8 @@ func (h *holds) release(item int64) {
 	}
 }
 
-// held reports whether an item is being read.
-func (h *holds) held(item int64) bool {
+// underWay reports whether an item is being read.
+func (h *activeReads) underWay(item int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.readers[item] > 0

@@ -7,19 +7,19 @@ import (
 	"keyroll/internal/store"
 )
 
-// tries is how often a transaction is attempted if others keep changing the rows
+// maxAttempts is how often a transaction is attempted if others keep changing the rows
 // that it depends on.
-const tries = 10
+const maxAttempts = 10
 
 // inTx runs a transaction that inserts the rows of new blobs.
 type inTx func(fn func(tx *store.Tx) error) error
 
-// nameBlobs inserts the rows of durable blobs. An attempt prepares one transaction
+// insertNewBlobs inserts the rows of durable blobs. An attempt prepares one transaction
 // and runs it; on errRetry there is another attempt. If all attempts fail, the blobs
 // that unnamed returns are deleted, unless a commit was under way: it may have
 // succeeded although its answer was lost, so that rows may reference the blobs. Those
 // that no row references are left for a collection of orphans.
-func (s *Contents) nameBlobs(ctx context.Context, attempt func(run inTx) error, unnamed func() []blobRow) error {
+func (s *Contents) insertNewBlobs(ctx context.Context, attempt func(run inTx) error, unnamed func() []blobRow) error {
 	committing := false
 	run := func(fn func(tx *store.Tx) error) error {
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
@@ -31,8 +31,8 @@ func (s *Contents) nameBlobs(ctx context.Context, attempt func(run inTx) error, 
 			return nil
 		})
 	}
-	err := errLost
-	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+	err := errRetry
+	for try := 0; try < maxAttempts && errors.Is(err, errRetry); try++ {
 		committing = false
 		err = attempt(run)
 	}

@@ -55,7 +55,7 @@ func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error
 	}
 	now, err := fileID(ctx, tx, new.Tenant, new.Container, new.PathHash)
 	if err == nil && now != id {
-		err = errLost
+		err = errRetry
 	}
 	if err == nil {
 		err = store.Contradiction("item %d is the file at a path of container %d by the index alone", id, new.Container)

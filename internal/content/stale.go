@@ -29,7 +29,7 @@ func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened contai
 		return err
 	}
 	if !accepts {
-		return errLost
+		return errRetry
 	}
 	for _, b := range blobs {
 		if b.ID < renewed {
@@ -39,10 +39,10 @@ func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened contai
 	return nil
 }
 
-// renewed handles the error of a transaction. If the blobs were too old, it calls
+// retryIfStale handles the error of a transaction. If the blobs were too old, it calls
 // renew to re-encrypt them and returns errRetry, so that the transaction runs again.
 // It returns any other error unchanged.
-func renewed(err error, renew func(mark int64) error) error {
+func retryIfStale(err error, renew func(mark int64) error) error {
 	var stale staleError
 	if !errors.As(err, &stale) {
 		return err
@@ -51,11 +51,11 @@ func renewed(err error, renew func(mark int64) error) error {
 	if err := renew(stale.mark); err != nil {
 		return err
 	}
-	return errLost
+	return errRetry
 }
 
-// renew re-encrypts the messages of a batch that are older than mark.
-func (b *batch) renew(ctx context.Context, mark int64) error {
+// renewStale re-encrypts the messages of a batch that are older than mark.
+func (b *batch) renewStale(ctx context.Context, mark int64) error {
 	s := b.contents
 	blobs := s.blobs.Batch()
 	defer blobs.Discard()
@@ -65,11 +65,11 @@ func (b *batch) renew(ctx context.Context, mark int64) error {
 		if old.ID >= mark {
 			continue
 		}
-		row, key, err := s.renew(ctx, blobs.Put, old, b.keys[i])
+		row, key, err := s.reencryptBlob(ctx, blobs.Put, old, b.keys[i])
 		if err != nil {
 			return err
 		}
-		b.former = append(b.former, key) // wiped with the batch, also after a failure
+		b.replacedKeys = append(b.replacedKeys, key) // wiped with the batch, also after a failure
 		var metadata json.RawMessage
 		if err := items[i].openMetadata(b.keys[i], &metadata); err != nil {
 			return err
@@ -84,20 +84,20 @@ func (b *batch) renew(ctx context.Context, mark int64) error {
 	if err := blobs.Commit(ctx); err != nil {
 		return err
 	}
-	b.former = append(b.former, b.keys...)
+	b.replacedKeys = append(b.replacedKeys, b.keys...)
 	b.items, b.rows, b.keys = items, rows, keys
 	s.deleteBlobs(ctx, olds)
 	return nil
 }
 
-// renew re-encrypts the blobs of the upload that are older than mark.
-func (u *upload) renew(ctx context.Context, mark int64) (err error) {
+// renewStale re-encrypts the blobs of the upload that are older than mark.
+func (u *upload) renewStale(ctx context.Context, mark int64) (err error) {
 	s := u.contents
 	pages := make(pageSet)
 	for _, row := range u.pages.sealed {
 		pages[row.ID] = row
 	}
-	ring := openKeys(u.inTransit(), pages, u.blobs)
+	ring := openKeys(u.transitParent(), pages, u.blobs)
 	defer ring.zero()
 	next := upload{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, pages: newPages{slots: s.slots}}
 	defer func() {
@@ -113,7 +113,7 @@ func (u *upload) renew(ctx context.Context, mark int64) (err error) {
 		}
 		if old.ID < mark {
 			var fresh *envelope.Key
-			if row, fresh, err = s.renew(ctx, s.blobs.PutIfAbsent, old, key); err != nil {
+			if row, fresh, err = s.reencryptBlob(ctx, s.blobs.PutIfAbsent, old, key); err != nil {
 				s.deleteBlobs(ctx, news)
 				return err
 			}

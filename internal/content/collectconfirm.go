@@ -20,8 +20,8 @@ type candidate struct {
 // candidatesAtOnce is how many candidates one scan of the tables confirms.
 const candidatesAtOnce = 100_000
 
-// deciding are the tables on which the decisions of a collection depend.
-var deciding = []string{"blob", "dropped", "unfinished", "setting"}
+// checkedTables are the tables on which the decisions of a collection depend.
+var checkedTables = []string{"blob", "dropped", "unfinished", "setting"}
 
 // add adds a candidate; if there are many, it confirms and deletes them.
 func (c *Collection) add(ctx context.Context, one candidate) error {
@@ -42,7 +42,7 @@ func (c *Collection) delete(ctx context.Context) error {
 	}
 	s := c.contents
 	if !c.checked {
-		if err := s.db.CheckTables(ctx, deciding...); err != nil {
+		if err := s.db.CheckTables(ctx, checkedTables...); err != nil {
 			return fmt.Errorf("nothing is deleted: %w", err)
 		}
 		c.checked = true

@@ -10,9 +10,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// sparse is the inverse of the highest average fill of the pages that FoldSparse
+// sparseFactor is the inverse of the highest average fill of the pages that FoldSparse
 // merges: an eighth. Merging fuller pages costs more than the next roll would gain.
-const sparse = 8
+const sparseFactor = 8
 
 // FoldSparse calls Fold if c's pages of blob keys are nearly empty on average, as
 // Renew leaves those of large files, because their units have only a few blobs.
@@ -25,7 +25,7 @@ func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, 
 	if err != nil {
 		return 0, fmt.Errorf("fold key pages of container %d: %w", c.ID, err)
 	}
-	if pages < 2 || sparse*keys > pages*int64(s.slots) {
+	if pages < 2 || sparseFactor*keys > pages*int64(s.slots) {
 		return 0, nil
 	}
 	return s.Fold(ctx, c)

@@ -17,36 +17,36 @@ import (
 // the container that is being filled follows.
 const copyLeases = "copy/"
 
-// fill runs copyLeased under a lease, by which Tidy on another node sees that the
+// copyInto runs copyLeased under a lease, by which Tidy on another node sees that the
 // copy is under way.
-func (s *Contents) fill(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
+func (s *Contents) copyInto(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	defer draft.Zero()
 	held, err := s.Leases.Hold(ctx, copyLeases+fmt.Sprint(draft.ID), func(ctx context.Context) (err error) {
-		c, err = s.fillHeld(ctx, from, draft, also)
+		c, err = s.copyLeased(ctx, from, draft, also)
 		return err
 	})
 	switch {
 	case errors.Is(err, lease.ErrLost):
-		err = givenUp().Because(err)
+		err = errDiscarded().Because(err)
 	case err == nil && !held:
-		err = givenUp()
+		err = errDiscarded()
 	}
 	return c, err
 }
 
-func givenUp() *fail.Error {
+func errDiscarded() *fail.Error {
 	return fail.New(api.Unavailable, "another node has discarded this copy").WithHint("try again")
 }
 
-// insertCopied stores a part of a copy, unless another node has discarded the copy
+// insertCopiedItems stores a part of a copy, unless another node has discarded the copy
 // and is deleting its rows.
-func insertCopied(ctx context.Context, tx *store.Tx, container int64, insert func() error) error {
+func insertCopiedItems(ctx context.Context, tx *store.Tx, container int64, insert func() error) error {
 	if err := tx.Lock(ctx, container, false); err != nil {
 		return err
 	}
-	under, err := copyUnderWay(ctx, tx, container)
+	under, err := isCopying(ctx, tx, container)
 	if err == nil && !under {
-		err = givenUp()
+		err = errDiscarded()
 	}
 	if err != nil {
 		return err
@@ -54,14 +54,14 @@ func insertCopied(ctx context.Context, tx *store.Tx, container int64, insert fun
 	return insert()
 }
 
-// unfinished returns the ids of a tenant's containers that do not exist while items
+// unfinishedNotCopying returns the ids of a tenant's containers that do not exist while items
 // of them do, without those that this or another node is filling.
-func (s *Contents) unfinished(ctx context.Context, tx *store.Tx, tenant int64) (left []int64, err error) {
+func (s *Contents) unfinishedNotCopying(ctx context.Context, tx *store.Tx, tenant int64) (left []int64, err error) {
 	elsewhere, err := lease.Live(ctx, tx, copyLeases)
 	if err != nil {
 		return nil, err
 	}
-	all, err := tx.IDs(ctx, selectUnfinishedIDs, tenant, s.copies.underWay())
+	all, err := tx.IDs(ctx, selectUnfinishedIDs, tenant, s.copies.current())
 	for _, container := range all {
 		if _, under := elsewhere[strconv.FormatInt(container, 10)]; !under {
 			left = append(left, container)
