@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Create makes a container and its key; policy 0 leaves it to the default one.
-// also, unless nil, runs in the same transaction, and again when that is run
+// Create makes a container and its key; with policy 0 it is under the default
+// policy. also, unless nil, runs in the same transaction, and again if that is run
 // again. A name that is taken fails AlreadyExists.
 func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
 	fresh, err := s.newcomers(ctx, tenant, kind, []string{name}, policy)
@@ -29,15 +29,15 @@ func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name s
 // batchPages is how many key pages one transaction of CreateMany fills.
 const batchPages = 16
 
-// CreateMany makes containers in bulk, a transaction for each batch of full
-// pages. On an error the batches before stay.
+// CreateMany makes containers in bulk, with one transaction per batch of full
+// pages. On an error the earlier batches stay.
 func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) error {
 	for part := range slices.Chunk(names, batchPages*s.pageSlots) {
 		fresh, err := s.newcomers(ctx, tenant, kind, part, policy)
 		if err != nil {
 			return err
 		}
-		// The keys of a page have one home.
+		// All keys of a page have the same target.
 		for len(fresh) > 0 {
 			h := fresh[0].home()
 			rest := slices.IndexFunc(fresh, func(f newcomer) bool { return f.home() != h })
@@ -98,7 +98,7 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 	return fresh, nil
 }
 
-// home is the policy whose current policy key a container's key goes under.
+// home identifies the policy under whose current policy key a container's key is put.
 type home struct {
 	tenant int64
 	kind   Kind
@@ -108,7 +108,7 @@ type home struct {
 
 func (c Container) home() home { return home{c.Tenant, c.Kind, c.Policy, c.Geo} }
 
-// current returns the policy key of a home, for a View.
+// current returns the current policy key of a target, for a View.
 func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
 	if h.policy == 0 {
 		var err error
@@ -119,7 +119,7 @@ func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.
 	return s.policies.Current(ctx, tx, h.tenant, h.policy)
 }
 
-// lockCurrent returns the policy key of a home and holds off a change of it.
+// lockCurrent returns the current policy key of a target and prevents a change of it.
 func (s *Containers) lockCurrent(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
 	if h.policy == 0 {
 		_, key, err := s.policies.LockDefault(ctx, tx, h.tenant, string(h.kind), h.geo)
@@ -128,7 +128,7 @@ func (s *Containers) lockCurrent(ctx context.Context, tx *store.Tx, h home) (pol
 	return s.policies.LockCurrent(ctx, tx, h.tenant, h.policy)
 }
 
-// insert writes new containers with new keys, in full pages and one
+// insert inserts new containers with new keys, in full pages and in one
 // transaction, and sets their Page.
 func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also func(*store.Tx, Container) error) error {
 	return again("create "+string(h.kind), func() error {
@@ -196,7 +196,7 @@ func write(ctx context.Context, tx *store.Tx, fresh []newcomer, also func(*store
 	return nil
 }
 
-// newKeys makes a key for each of fresh and a page that holds them.
+// newKeys makes a key for each of fresh and a sealed page that holds them.
 func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.Row, error) {
 	slots := make([]envelope.Slot, len(fresh))
 	page := store.NewID()
@@ -204,7 +204,7 @@ func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.
 		fresh[i].Page = page
 		own := envelope.NewKey()
 		if fresh[i].key != nil {
-			own = fresh[i].key.Clone() // a draft's own stays: this may run again
+			own = fresh[i].key.Clone() // the draft's key must stay: this may run again
 		}
 		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *own}
 	}
@@ -216,7 +216,7 @@ func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.
 	return sealNew(key, keypage.Row{ID: page, Tenant: fresh[0].Tenant, Parent: under.ID, Generation: under.Generation, Class: fresh[0].State}, slots)
 }
 
-// sealNew completes a new page from its slots.
+// sealNew returns the row of a new page with the given slots.
 func sealNew(key *envelope.Key, r keypage.Row, slots []envelope.Slot) (keypage.Row, error) {
 	page, err := envelope.NewPage(slots...)
 	if err != nil {

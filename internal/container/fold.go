@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// folded is the value of the column names of a container that holds what is found
-// by folded names. It never goes back.
+// folded is the value of the column names of a container in which everything is found
+// by folded names. It is never reset.
 const folded = 1
 
 func namesAre(f bool) int64 {
@@ -27,22 +27,22 @@ const (
 		AND NOT EXISTS (SELECT 1 FROM container o WHERE o.tenant = ?1 AND o.kind = 'site' AND o.name_hash = ?4)`
 )
 
-// SetFolded notes that all that a container holds is found by folded names.
+// SetFolded records that everything in a container is found by folded names.
 func (s *Containers) SetFolded(ctx context.Context, tx *store.Tx, c Container) error {
 	if _, err := tx.Exec(ctx, setNames, c.Tenant, c.ID, folded); err != nil {
-		return fmt.Errorf("note the names in container %d: %w", c.ID, err)
+		return fmt.Errorf("mark the names in container %d as folded: %w", c.ID, err)
 	}
 	return nil
 }
 
-// IsFolded says whether all that a container holds is found by folded names.
+// IsFolded reports whether everything in a container is found by folded names.
 func (s *Containers) IsFolded(ctx context.Context, tx *store.Tx, c Container) (bool, error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	return found && r.Folded, err
 }
 
-// checkSites refuses new sites whose URL a site has that is found by its exact
-// form: the index refuses those of the others.
+// checkSites refuses new sites whose URL an existing site has that is found by the
+// exact form of its URL. For sites found by the folded form the index refuses them.
 func (s *Containers) checkSites(ctx context.Context, d *Directory, names []string) error {
 	if err := s.foldSites(ctx, d); err != nil {
 		return err
@@ -66,9 +66,9 @@ func (s *Containers) checkSites(ctx context.Context, d *Directory, names []strin
 	return nil
 }
 
-// foldSites sees to it that a tenant's sites are found by their folded URLs,
-// those of nodes before names were folded, too. Sites whose URLs would then be one
-// keep their exact ones. It may be broken off and run again at any point.
+// foldSites makes a tenant's sites findable by their folded URLs, including those
+// made by nodes that did not fold names. Sites whose folded URLs are equal keep their
+// exact ones. It may be interrupted and run again at any point.
 func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	if d.folded.Load() {
 		return nil
@@ -95,8 +95,8 @@ func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	return err
 }
 
-// eachSites visits, in parts, the sites of a tenant whose names open; verify
-// reports the others.
+// eachSites passes the sites of a tenant to visit, in parts. It skips sites whose
+// names cannot be decrypted; verify reports them.
 func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
 		var rows []row

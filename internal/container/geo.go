@@ -14,17 +14,17 @@ import (
 	"keyroll/internal/store"
 )
 
-// Geo is a named part of a tenant. A site stands in one geo, which its host
-// decides when it is made, and never changes it.
+// Geo is a named part of a tenant. A site belongs to one geo, which is chosen by its
+// host when the site is made and never changes.
 type Geo struct {
 	ID      int64 // 0: the default geo, which has no row
 	Name    string
-	Hosts   []string  // as they are found, sorted; of the default geo none
-	Created time.Time // of the default geo zero
-	Damaged []error   // of each host that does not open
+	Hosts   []string  // normalised and sorted; empty for the default geo
+	Created time.Time // zero for the default geo
+	Damaged []error   // one for each host that cannot be decrypted
 }
 
-// DefaultGeo names the geo of the sites whose host no other geo has.
+// DefaultGeo is the name of the geo of all sites whose host belongs to no other geo.
 const DefaultGeo = "default"
 
 // mostGeos bounds the geos of a tenant, mostHosts the hosts of a geo.
@@ -35,7 +35,7 @@ const (
 
 var geoName = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`)
 
-// NewGeo returns a geo that AddGeo has still to add.
+// NewGeo validates name and hosts and returns a geo for AddGeo.
 func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 	if !geoName.MatchString(name) {
 		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
@@ -65,8 +65,8 @@ func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 	return g, nil
 }
 
-// CheckGeo refuses a geo whose name or one of whose hosts is taken. Its tenant's
-// directory has been opened before.
+// CheckGeo fails if the name or a host of a geo is already in use. The tenant's
+// directory must have been opened before.
 func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g Geo) error {
 	all, err := s.Geos(ctx, tx, tenant)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g
 		return fail.New(api.Conflict, "a tenant can have at most %d geos in addition to the default one", mostGeos)
 	}
 	for _, other := range all {
-		if len(other.Damaged) > 0 { // it may be one of these hosts
+		if len(other.Damaged) > 0 { // the damaged host may be one of the new ones
 			return other.Damaged[0]
 		}
 		if strings.EqualFold(other.Name, g.Name) {
@@ -91,9 +91,8 @@ func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g
 	return nil
 }
 
-// AddGeo adds a geo that CheckGeo lets pass, in a transaction that holds the
-// tenant's lock. Sites that stand on its hosts already stay in the geo that
-// they were made in.
+// AddGeo adds a geo after CheckGeo, in a transaction that holds the tenant's lock.
+// Existing sites on its hosts stay in the geo in which they were made.
 func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g Geo) error {
 	if err := s.CheckGeo(ctx, tx, tenant, g); err != nil {
 		return err
@@ -114,8 +113,8 @@ func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g G
 	return nil
 }
 
-// Geos returns the geos of a tenant, the default one first and then in the
-// order of their making. The directory has been opened before.
+// Geos returns the geos of a tenant, the default one first, the others in the order
+// in which they were made. The directory must have been opened before.
 func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Geo, error) {
 	d, err := s.opened(tenant, "list geos")
 	if err != nil {
@@ -145,8 +144,8 @@ func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Ge
 	return append([]Geo{{Name: DefaultGeo}}, named...), nil
 }
 
-// FindGeo returns the geo that a name or the URL of an admin site names: the
-// default one for no name, and for a URL on the host of no other geo.
+// FindGeo returns the geo with a name or with the URL of its admin site: the default
+// geo for an empty identity, and for a URL whose host belongs to no other geo.
 func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Geo, error) {
 	all, err := s.Geos(ctx, tx, tenant)
 	if err != nil {
@@ -164,7 +163,7 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 		host := geoHostOf(hostOf(normal.exact))
 		named = func(g Geo) bool { return slices.Contains(g.Hosts, host) }
 		if !slices.ContainsFunc(all, named) {
-			for _, g := range all { // it may be that one
+			for _, g := range all { // the damaged host may be the one
 				if len(g.Damaged) > 0 {
 					return Geo{}, g.Damaged[0]
 				}
@@ -178,7 +177,7 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 	return Geo{}, fail.New(api.NotFound, "geo %q does not exist", identity).WithHint("keyroll geo list shows the geos")
 }
 
-// GeoName returns the name of a geo; fail NotFound.
+// GeoName returns the name of a geo, or fails NotFound.
 func (s *Containers) GeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (string, error) {
 	if id == 0 {
 		return DefaultGeo, nil
@@ -191,7 +190,7 @@ func (s *Containers) SitesByGeo(ctx context.Context, tx *store.Tx, tenant int64)
 	return countByGeo(ctx, tx, tenant)
 }
 
-// placeSites sets the geo of new sites by their hosts.
+// placeSites sets the geos of new sites according to their hosts.
 func (s *Containers) placeSites(ctx context.Context, d *Directory, fresh []newcomer) error {
 	geos := map[string]int64{} // by hash of the host
 	err := s.db.View(ctx, func(tx *store.Tx) error {
@@ -226,8 +225,8 @@ func hostOf(normal string) string {
 	return u.Host
 }
 
-// geoHostOf returns the host whose geo a host stands in: its own, or for an
-// admin site that of the sites.
+// geoHostOf returns the host by which the geo of a host is found: the host itself,
+// or for an admin site the host of the sites.
 func geoHostOf(host string) string {
 	if sites := adminSiteOf(host); sites != "" {
 		return sites
@@ -235,8 +234,8 @@ func geoHostOf(host string) string {
 	return host
 }
 
-// adminSiteOf returns the host of the sites that host is the admin site of,
-// empty for any other host.
+// adminSiteOf returns the host of the sites whose admin site host is, and an empty
+// string for any other host.
 func adminSiteOf(host string) string {
 	if name, ok := strings.CutSuffix(host, "-admin.sharepoint.com"); ok && name != "" {
 		return name + ".sharepoint.com"

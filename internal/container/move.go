@@ -14,9 +14,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// SetState changes the state of a mailbox. One that leaves active keeps the
-// policy key that it has; one that becomes active comes under its policy's
-// current one. also, unless nil, runs in the same transaction, and again when
+// SetState changes the state of a mailbox. If it becomes active, its key is moved
+// under its policy's current policy key; otherwise the key stays under the policy key
+// that it is under. also, unless nil, runs in the same transaction, and again if
 // that is run again.
 func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, state envelope.Class, also func(tx *store.Tx, c Container) error) (Container, error) {
 	if _, ok := states[state]; !ok {
@@ -31,31 +31,31 @@ func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, st
 	}, also)
 }
 
-// Assign gives a container a policy of its own, or with policy 0 takes it back
-// to the default one, and brings its key under that policy's current policy key
-// at once, on behalf of who. also is as with SetState.
+// Assign gives a container a policy of its own, or with policy 0 returns it to the
+// default one, and immediately moves its key under that policy's current policy key,
+// on behalf of who. also is as for SetState.
 func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, who policy.Initiator, also func(tx *store.Tx, c Container) error) (Container, error) {
 	return s.change(ctx, tenant, c, "assign", func(now Container) plan {
 		return plan{state: now.State, policy: policy, who: who}
 	}, also)
 }
 
-// WithPolicy counts the containers whose own policy is the given one.
+// WithPolicy counts the mailboxes whose own policy is the given one.
 func (s *Containers) WithPolicy(ctx context.Context, tx *store.Tx, tenant, policy int64) (n int64, err error) {
 	return n, tx.QueryRow(ctx, countWithPolicy, tenant, policy).Scan(&n)
 }
 
-// Release takes a policy from every container whose own it is and returns from
-// how many; their keys stay where they are. The caller holds the policy's lock
-// and has them brought to their default one.
+// Release removes a policy from every container that has it as its own and returns
+// their number; their keys stay where they are. The caller holds the policy's lock
+// and arranges that the keys are moved under the default policy.
 func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy int64) (int64, error) {
 	return tx.Exec(ctx, releasePolicy, tenant, policy)
 }
 
-// Follow is called after a container was accessed. A mailbox that no roll
-// moves in the background, because it is not active, then comes alone under its
-// policy's current policy key; moved says so. Somebody else's change that gets
-// in between is no error: the next access tries again.
+// Follow is called after a container was accessed. A mailbox that is not active is
+// not moved by rolls in the background; Follow moves its key under its policy's
+// current policy key and reports that it did. If another change interferes, that is
+// no error: the next access tries again.
 func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
 	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, who: policy.System} })
 	if err != nil || !states[sv.at.State].follows || len(sv.legs()) == 0 {
@@ -68,30 +68,30 @@ func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err e
 	return err == nil, err
 }
 
-// plan is what is to become of a container.
+// plan is the intended state and policy of a container.
 type plan struct {
 	state  envelope.Class
 	policy int64 // 0: the default
-	stay   bool  // under the policy key that it has
+	stay   bool  // the key stays under the policy key that it is under
 	who    policy.Initiator
 }
 
-// survey is where a container stands, and where it is to go.
+// survey is the location of a container's keys, and where they are to be moved.
 type survey struct {
 	at     place
 	plan   plan
 	target policy.KeyRow
 }
 
-// leg is the way of one of the container's keys to a page of its own.
+// leg is the move of one of the container's keys to a page of its own.
 type leg struct {
 	from  slot
 	to    keypage.Parent
 	class envelope.Class
 }
 
-// legs are the ways of those keys that have to change their page: the present
-// one, and with it the older one while there is one.
+// legs returns the moves of those keys that must change their page: the present key,
+// and the older one while there is one.
 func (sv survey) legs() (legs []leg) {
 	for _, from := range sv.at.slots() {
 		l := leg{from: from, to: from.parent(), class: sv.plan.state}
@@ -128,7 +128,7 @@ func (s *Containers) change(ctx context.Context, tenant int64, c Container, act 
 	return next, nil
 }
 
-// survey reads, in one View, where a container stands and goes.
+// survey reads in one View where a container's keys are and where they are to be moved.
 func (s *Containers) survey(ctx context.Context, c Container, planned func(now Container) plan) (sv survey, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
 		if sv.at, err = findKept(ctx, tx, c); err != nil {
@@ -144,9 +144,9 @@ func (s *Containers) survey(ctx context.Context, c Container, planned func(now C
 	return sv, err
 }
 
-// apply does what a survey found. It opens the policy keys, then in one
-// transaction takes the locks, reads everything again, and moves the key. It
-// fails with errChanged, and changes nothing, when the survey no longer holds.
+// apply makes the moves of a snapshot. It opens the policy keys, then in one
+// transaction takes the locks, reads everything again, and moves the keys. It
+// fails with errChanged, and changes nothing, if the snapshot is out of date.
 func (s *Containers) apply(ctx context.Context, sv survey, act string, also func(*store.Tx, Container) error) (next Container, err error) {
 	legs := sv.legs()
 	keys := make([]struct{ from, to *envelope.Key }, len(legs))
@@ -155,8 +155,8 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 			return next, err
 		}
 		defer keys[i].from.Zero()
-		// A container comes under a policy key only while its customer lets users
-		// have that key, whoever moves it.
+		// A container is put under a policy key only while users may use that key,
+		// whoever initiates the move.
 		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, l.to.ID, policy.User); err != nil {
 			return next, err
 		}
@@ -202,9 +202,9 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 	return next, err
 }
 
-// hold takes the locks of a move and reads again where the container stands:
-// the policy's, so that its policy key stays current, then its pages', so that
-// moves off one page follow one another and none starves.
+// hold takes the locks of a move and reads the container's location again. It locks
+// the policy, so that its policy key stays current, and then the pages, so that moves
+// from one page run one after the other and none starves.
 func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, error) {
 	if !sv.plan.stay {
 		if target, err := s.lockCurrent(ctx, tx, sv.home()); err != nil {
@@ -237,8 +237,8 @@ func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, 
 	return at, nil
 }
 
-// move takes one of a container's slots out of its page, as it stands now, and
-// puts it into a new page of its own, whose id it returns.
+// move removes one of a container's slots from its page and puts it into a new page
+// of its own, whose id it returns.
 func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope.Key) (page int64, err error) {
 	at := p.slots()[0]
 	if l.from.generation != at.generation {
@@ -262,8 +262,7 @@ func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope
 	return fresh.ID, keypage.Put(ctx, tx, fresh)
 }
 
-// leave replaces the page by what is left of it, or deletes it when that is
-// nothing.
+// leave replaces a page by rest, or deletes it if rest has no slots.
 func leave(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelope.Key, rest *envelope.Page) (err error) {
 	var won []bool
 	if rest.Len() == 0 {

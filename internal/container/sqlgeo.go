@@ -27,7 +27,7 @@ type geoHostRow struct {
 	hash, sealed []byte
 }
 
-// selectGeos returns the geos that have a row, without their hosts.
+// selectGeos returns all geos except the default one, without their hosts.
 func selectGeos(ctx context.Context, tx *store.Tx, tenant int64) (list []Geo, err error) {
 	err = each(ctx, tx, func(scan func(...any) error) error {
 		var g Geo
