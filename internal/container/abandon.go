@@ -20,8 +20,8 @@ import (
 // pages of the container can be decrypted, Abandon fails Conflict. also runs in the
 // same transaction.
 func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *store.Tx) error) error {
-	return again("abandon "+string(c.Kind), func() error {
-		at, err := s.lost(ctx, c)
+	return retry("abandon "+string(c.Kind), func() error {
+		at, err := s.pagesToAbandon(ctx, c)
 		defer func() {
 			for _, p := range at {
 				p.zero()
@@ -36,7 +36,7 @@ func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *sto
 					return err
 				}
 			}
-			now, err := pointed(ctx, tx, c)
+			now, err := pointersOf(ctx, tx, c)
 			if err != nil {
 				return err
 			}
@@ -47,10 +47,10 @@ func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *sto
 				return fmt.Errorf("delete container %d: %w", c.ID, err)
 			}
 			for i, p := range at {
-				if p.slot.generation != now[i].slot.generation || !same(p, now[i]) {
+				if p.slot.generation != now[i].slot.generation || !samePage(p, now[i]) {
 					return errChanged
 				}
-				if err := p.abandon(ctx, tx, c); err != nil {
+				if err := p.removeSlot(ctx, tx, c); err != nil {
 					return err
 				}
 			}
@@ -74,12 +74,12 @@ func (p pointer) zero() {
 	}
 }
 
-// abandon removes a container's slot from a page that can be decrypted, and deletes
+// removeSlot removes a container's slot from a page that can be decrypted, and deletes
 // a lost page to which no container points any more.
-func (p pointer) abandon(ctx context.Context, tx *store.Tx, c Container) error {
+func (p pointer) removeSlot(ctx context.Context, tx *store.Tx, c Container) error {
 	if p.page != nil {
 		p.page.Remove(c.ID, p.slot.generation)
-		return leave(ctx, tx, p.slot.page, p.key, p.page)
+		return writeRest(ctx, tx, p.slot.page, p.key, p.page)
 	}
 	if p.slot.page.ID == 0 {
 		return nil
@@ -96,11 +96,11 @@ func (p pointer) abandon(ctx context.Context, tx *store.Tx, c Container) error {
 	return err
 }
 
-// lost returns the pages that a container points to, and fails unless at least one
+// pagesToAbandon returns the pages that a container points to, and fails unless at least one
 // of them is lost. The caller zeroes them, also after an error.
-func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err error) {
+func (s *Containers) pagesToAbandon(ctx context.Context, c Container) (at []pointer, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		at, err = pointed(ctx, tx, c)
+		at, err = pointersOf(ctx, tx, c)
 		return err
 	})
 	if err != nil {
@@ -127,8 +127,8 @@ func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err e
 	return at, nil
 }
 
-// pointed reads the pages that a container points to.
-func pointed(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err error) {
+// pointersOf reads the pages that a container points to.
+func pointersOf(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	if err != nil {
 		return nil, err
@@ -149,8 +149,8 @@ func pointed(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err 
 	return at, nil
 }
 
-// same reports whether a key page is unchanged.
-func same(a, b pointer) bool {
+// samePage reports whether a key page is unchanged.
+func samePage(a, b pointer) bool {
 	p, q := a.slot.page, b.slot.page
 	return p.ID == q.ID && (p.ID == 0 || p.Place() == q.Place() && bytes.Equal(p.Body, q.Body))
 }

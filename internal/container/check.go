@@ -18,7 +18,7 @@ func (s *Containers) Exists(ctx context.Context, tx *store.Tx, tenant, id int64)
 // CheckOlder fails if a container has an older key and its pointer to the page of
 // that key is wrong.
 func (s *Containers) CheckOlder(ctx context.Context, tx *store.Tx, c Container) error {
-	at, err := find(ctx, tx, c)
+	at, err := locate(ctx, tx, c)
 	if err != nil || at.Older == 0 {
 		return nil // PolicyKeyOf reports errors of the present key
 	}
@@ -31,7 +31,7 @@ func (s *Containers) CheckOlder(ctx context.Context, tx *store.Tx, c Container) 
 // CheckHosts calls report for each host of a geo that cannot be decrypted or is not
 // found by its name. The tenant's directory must have been opened before.
 func (s *Containers) CheckHosts(ctx context.Context, tx *store.Tx, tenant int64, report func(host int64, err error) error) error {
-	d, err := s.opened(tenant, "check hosts")
+	d, err := s.openedDirectory(tenant, "check hosts")
 	if err != nil {
 		return err
 	}

@@ -109,10 +109,10 @@ func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name str
 	if err != nil {
 		return Container{}, err
 	}
-	r, found, err := s.find(ctx, d, kind, spelled)
+	r, found, err := s.lookup(ctx, d, kind, spelled)
 	if err == nil && !found && kind == Site && !d.folded.Load() {
 		if err = s.foldSites(ctx, d); err == nil {
-			r, found, err = s.find(ctx, d, kind, spelled)
+			r, found, err = s.lookup(ctx, d, kind, spelled)
 		}
 	}
 	if err == nil && !found {
@@ -128,8 +128,8 @@ func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name str
 	return c, c.checkName(spelled)
 }
 
-// find returns the row of the container with the given name.
-func (s *Containers) find(ctx context.Context, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
+// lookup returns the row of the container with the given name.
+func (s *Containers) lookup(ctx context.Context, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
 		r, found, err = selectNamed(ctx, tx, d, kind, spelled)
 		return err
@@ -153,7 +153,7 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 	if err != nil || !found || r.State == envelope.ClassDirectory {
 		return false, err
 	}
-	d, err := s.opened(c.Tenant, "check the name of a container")
+	d, err := s.openedDirectory(c.Tenant, "check the name of a container")
 	if err != nil {
 		return false, err
 	}
@@ -180,7 +180,7 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 // id order, which is the order in which they were made. One whose name cannot be
 // decrypted is listed as Damaged.
 func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after int64, limit int) ([]Container, error) {
-	if _, err := ruleOf(kind); err != nil {
+	if _, err := ruleFor(kind); err != nil {
 		return nil, err
 	}
 	d, err := s.Directory(ctx, tenant)
@@ -213,23 +213,23 @@ func (r row) open(d *Directory) (c Container, err error) {
 	return c, err
 }
 
-// tries bounds how often work starts over because a key page, a policy or the
+// maxAttempts bounds how often work starts over because a key page, a policy or the
 // container itself was changed in the meantime. Moves from one page wait for each
 // other; a roll and a fold change a page once, a refresh is rare.
-const tries = 10
+const maxAttempts = 10
 
 // errChanged means that rows have changed between a read and the transaction that
 // depends on it.
 var errChanged = errors.New("container: changed in the meantime")
 
-// again calls try until it returns anything but errChanged, at most maxAttempts times.
-func again(what string, try func() error) error {
-	for range tries {
+// retry calls try until it returns anything but errChanged, at most maxAttempts times.
+func retry(what string, try func() error) error {
+	for range maxAttempts {
 		if err := try(); !errors.Is(err, errChanged) {
 			return err
 		}
 	}
-	return fail.New(api.Conflict, "%s: other requests changed keys or policies %d times in the meantime; nothing was changed", what, tries).
+	return fail.New(api.Conflict, "%s: other requests changed keys or policies %d times in the meantime; nothing was changed", what, maxAttempts).
 		WithHint("try again")
 }
 

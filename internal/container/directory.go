@@ -51,9 +51,9 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 	if err != nil || found {
 		return err
 	}
-	directory := newcomer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
+	directory := newContainer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
 		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now(), Folded: true}}}
-	err = s.insert(ctx, directory.home(), []newcomer{directory}, nil)
+	err = s.insert(ctx, directory.target(), []newContainer{directory}, nil)
 	if fail.Is(err, api.AlreadyExists) { // another node has made it
 		return nil
 	}
@@ -94,9 +94,9 @@ func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, e
 	return d, nil
 }
 
-// opened returns the directory within a transaction; it must have been opened
+// openedDirectory returns the directory within a transaction; it must have been opened
 // before. act is for the error.
-func (s *Containers) opened(tenant int64, act string) (*Directory, error) {
+func (s *Containers) openedDirectory(tenant int64, act string) (*Directory, error) {
 	d := s.openDirectory(tenant)
 	if d == nil {
 		return nil, fmt.Errorf("%s: the directory of tenant %d has not been opened", act, tenant)
@@ -113,7 +113,7 @@ func (s *Containers) openDirectory(tenant int64) *Directory {
 // SealText seals a text of the audit entry with the given id. It may be called in
 // a transaction; the tenant's directory must have been opened before.
 func (s *Containers) SealText(_ context.Context, tenant, entry int64, text string) ([]byte, error) {
-	d, err := s.opened(tenant, "seal the text of an entry")
+	d, err := s.openedDirectory(tenant, "seal the text of an entry")
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,8 @@ const Backup Kind = "backup"
 // Draft is a container that does not exist yet. Its content is first stored under
 // its id and key; Add then makes the whole container visible.
 type Draft struct {
-	newcomer
-	home home
+	newContainer
+	target target
 }
 
 // DraftBackup drafts a backup of c. Its key will be put under the current policy
@@ -32,17 +32,17 @@ func (s *Containers) DraftBackup(ctx context.Context, c Container) (*Draft, erro
 	b := Container{ID: store.NewID(), Tenant: c.Tenant, Kind: Backup, Name: c.Name, State: envelope.ClassBackup, Policy: c.Policy,
 		Generation: 1, Created: s.now(), Recipient: c.Recipient, Geo: c.Geo}
 	hash := d.Hash(string(Backup), b.ID, "")
-	return &Draft{newcomer{row{Container: b, name: d.Seal(b.ID, b.Name)}, hash, envelope.NewKey()}, c.home()}, nil
+	return &Draft{newContainer{row{Container: b, name: d.Seal(b.ID, b.Name)}, hash, envelope.NewKey()}, c.target()}, nil
 }
 
 // DraftFrom drafts a container from a backup, with a policy of its own or, with
 // policy 0, the default one. A name that is taken fails AlreadyExists.
 func (s *Containers) DraftFrom(ctx context.Context, backup Container, kind Kind, name string, policy int64) (*Draft, error) {
-	fresh, err := s.newcomers(ctx, backup.Tenant, kind, []string{name}, policy)
+	fresh, err := s.newContainers(ctx, backup.Tenant, kind, []string{name}, policy)
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{fresh[0], fresh[0].home()}
+	d := &Draft{fresh[0], fresh[0].target()}
 	d.Recipient = backup.Recipient
 	d.Renewed = 0    // it has the blobs of the backup,
 	d.Folded = false // and its paths in the same form
@@ -65,8 +65,8 @@ func (d *Draft) Zero() { d.key.Zero() }
 
 // Add turns a draft into a container; also is as for Create.
 func (s *Containers) Add(ctx context.Context, d *Draft, also func(tx *store.Tx, c Container) error) (Container, error) {
-	fresh := []newcomer{d.newcomer}
-	err := s.insert(ctx, d.home, fresh, also)
+	fresh := []newContainer{d.newContainer}
+	err := s.insert(ctx, d.target, fresh, also)
 	return fresh[0].Container, err
 }
 

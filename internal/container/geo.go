@@ -97,7 +97,7 @@ func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g G
 	if err := s.CheckGeo(ctx, tx, tenant, g); err != nil {
 		return err
 	}
-	d, err := s.opened(tenant, "add a geo")
+	d, err := s.openedDirectory(tenant, "add a geo")
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g G
 // Geos returns the geos of a tenant, the default one first, the others in the order
 // in which they were made. The directory must have been opened before.
 func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Geo, error) {
-	d, err := s.opened(tenant, "list geos")
+	d, err := s.openedDirectory(tenant, "list geos")
 	if err != nil {
 		return nil, err
 	}
@@ -190,8 +190,8 @@ func (s *Containers) SitesByGeo(ctx context.Context, tx *store.Tx, tenant int64)
 	return countByGeo(ctx, tx, tenant)
 }
 
-// placeSites sets the geos of new sites according to their hosts.
-func (s *Containers) placeSites(ctx context.Context, d *Directory, fresh []newcomer) error {
+// setGeos sets the geos of new sites according to their hosts.
+func (s *Containers) setGeos(ctx context.Context, d *Directory, fresh []newContainer) error {
 	geos := map[string]int64{} // by hash of the host
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		hosts, err := selectGeoHosts(ctx, tx, d.tenant)

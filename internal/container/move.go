@@ -19,7 +19,7 @@ import (
 // that it is under. also, unless nil, runs in the same transaction, and again if
 // that is run again.
 func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, state envelope.Class, also func(tx *store.Tx, c Container) error) (Container, error) {
-	if _, ok := states[state]; !ok {
+	if _, ok := mailboxStates[state]; !ok {
 		return c, fail.New(api.InvalidArgument, "%v is not a valid mailbox state", state)
 	}
 	if c.Kind != Mailbox {
@@ -27,7 +27,7 @@ func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, st
 	}
 	return s.change(ctx, tenant, c, "state", func(now Container) plan {
 		becomesActive := state == envelope.ClassActive && now.State != envelope.ClassActive
-		return plan{state: state, policy: now.Policy, stay: !becomesActive, who: policy.User}
+		return plan{state: state, policy: now.Policy, keepPolicyKey: !becomesActive, initiator: policy.User}
 	}, also)
 }
 
@@ -36,7 +36,7 @@ func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, st
 // on behalf of who. also is as for SetState.
 func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, who policy.Initiator, also func(tx *store.Tx, c Container) error) (Container, error) {
 	return s.change(ctx, tenant, c, "assign", func(now Container) plan {
-		return plan{state: now.State, policy: policy, who: who}
+		return plan{state: now.State, policy: policy, initiator: who}
 	}, also)
 }
 
@@ -57,8 +57,8 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 // current policy key and reports that it did. If another change interferes, that is
 // no error: the next access tries again.
 func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
-	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, who: policy.System} })
-	if err != nil || !states[sv.at.State].follows || len(sv.legs()) == 0 {
+	sv, err := s.snapshot(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, initiator: policy.System} })
+	if err != nil || !mailboxStates[sv.at.State].follows || len(sv.moves()) == 0 {
 		return false, err
 	}
 	_, err = s.apply(ctx, sv, "move", nil)
@@ -70,52 +70,54 @@ func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err e
 
 // plan is the intended state and policy of a container.
 type plan struct {
-	state  envelope.Class
-	policy int64 // 0: the default
-	stay   bool  // the key stays under the policy key that it is under
-	who    policy.Initiator
+	state         envelope.Class
+	policy        int64 // 0: the default
+	keepPolicyKey bool  // the key stays under the policy key that it is under
+	initiator     policy.Initiator
 }
 
-// survey is the location of a container's keys, and where they are to be moved.
-type survey struct {
-	at     place
-	plan   plan
-	target policy.KeyRow
+// snapshot is the location of a container's keys, and where they are to be moved.
+type snapshot struct {
+	at        location
+	plan      plan
+	policyKey policy.KeyRow
 }
 
-// leg is the move of one of the container's keys to a page of its own.
-type leg struct {
+// keyMove is the move of one of the container's keys to a page of its own.
+type keyMove struct {
 	from  slot
 	to    keypage.Parent
 	class envelope.Class
 }
 
-// legs returns the moves of those keys that must change their page: the present key,
+// moves returns the moves of those keys that must change their page: the present key,
 // and the older one while there is one.
-func (sv survey) legs() (legs []leg) {
+func (sv snapshot) moves() (moves []keyMove) {
 	for _, from := range sv.at.slots() {
-		l := leg{from: from, to: from.parent(), class: sv.plan.state}
-		if !sv.plan.stay {
-			l.to = keypage.Parent{ID: sv.target.ID, Generation: sv.target.Generation}
+		l := keyMove{from: from, to: from.parent(), class: sv.plan.state}
+		if !sv.plan.keepPolicyKey {
+			l.to = keypage.Parent{ID: sv.policyKey.ID, Generation: sv.policyKey.Generation}
 		}
 		if from.generation != sv.at.Generation {
 			l.class = l.class.Older()
 		}
 		if l.to != from.parent() || l.class != from.page.Class {
-			legs = append(legs, l)
+			moves = append(moves, l)
 		}
 	}
-	return legs
+	return moves
 }
 
-func (sv survey) home() home { return home{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo} }
+func (sv snapshot) target() target {
+	return target{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo}
+}
 
 func (s *Containers) change(ctx context.Context, tenant int64, c Container, act string, planned func(now Container) plan, also func(*store.Tx, Container) error) (next Container, err error) {
 	if c.Tenant != tenant {
 		return c, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
-	err = again(fmt.Sprintf("change %s %q", c.Kind, c.Name), func() error {
-		sv, err := s.survey(ctx, c, planned)
+	err = retry(fmt.Sprintf("change %s %q", c.Kind, c.Name), func() error {
+		sv, err := s.snapshot(ctx, c, planned)
 		if err != nil {
 			return err
 		}
@@ -128,16 +130,16 @@ func (s *Containers) change(ctx context.Context, tenant int64, c Container, act 
 	return next, nil
 }
 
-// survey reads in one View where a container's keys are and where they are to be moved.
-func (s *Containers) survey(ctx context.Context, c Container, planned func(now Container) plan) (sv survey, err error) {
+// snapshot reads in one View where a container's keys are and where they are to be moved.
+func (s *Containers) snapshot(ctx context.Context, c Container, planned func(now Container) plan) (sv snapshot, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if sv.at, err = findKept(ctx, tx, c); err != nil {
+		if sv.at, err = locateNotPurged(ctx, tx, c); err != nil {
 			return err
 		}
 		sv.at.Name = c.Name
 		sv.plan = planned(sv.at.Container)
-		if !sv.plan.stay {
-			sv.target, err = s.current(ctx, tx, sv.home())
+		if !sv.plan.keepPolicyKey {
+			sv.policyKey, err = s.currentKey(ctx, tx, sv.target())
 		}
 		return err
 	})
@@ -147,11 +149,11 @@ func (s *Containers) survey(ctx context.Context, c Container, planned func(now C
 // apply makes the moves of a snapshot. It opens the policy keys, then in one
 // transaction takes the locks, reads everything again, and moves the keys. It
 // fails with errChanged, and changes nothing, if the snapshot is out of date.
-func (s *Containers) apply(ctx context.Context, sv survey, act string, also func(*store.Tx, Container) error) (next Container, err error) {
-	legs := sv.legs()
-	keys := make([]struct{ from, to *envelope.Key }, len(legs))
-	for i, l := range legs {
-		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page, sv.plan.who); err != nil {
+func (s *Containers) apply(ctx context.Context, sv snapshot, act string, also func(*store.Tx, Container) error) (next Container, err error) {
+	moves := sv.moves()
+	keys := make([]struct{ from, to *envelope.Key }, len(moves))
+	for i, l := range moves {
+		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page, sv.plan.initiator); err != nil {
 			return next, err
 		}
 		defer keys[i].from.Zero()
@@ -163,15 +165,15 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 		defer keys[i].to.Zero()
 	}
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		at, err := s.hold(ctx, tx, sv)
+		at, err := s.lockAndReread(ctx, tx, sv)
 		if err != nil {
 			return err
 		}
 		next = at.Container
 		next.Name = sv.at.Name
 		next.State, next.Policy = sv.plan.state, sv.plan.policy
-		for i, l := range legs {
-			page, err := at.move(ctx, tx, l, keys[i].from, keys[i].to)
+		for i, l := range moves {
+			page, err := at.moveKey(ctx, tx, l, keys[i].from, keys[i].to)
 			if err != nil {
 				return err
 			}
@@ -202,44 +204,44 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 	return next, err
 }
 
-// hold takes the locks of a move and reads the container's location again. It locks
+// lockAndReread takes the locks of a move and reads the container's location again. It locks
 // the policy, so that its policy key stays current, and then the pages, so that moves
 // from one page run one after the other and none starves.
-func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, error) {
-	if !sv.plan.stay {
-		if target, err := s.lockCurrent(ctx, tx, sv.home()); err != nil {
-			return place{}, err
-		} else if target != sv.target {
-			return place{}, errChanged
+func (s *Containers) lockAndReread(ctx context.Context, tx *store.Tx, sv snapshot) (location, error) {
+	if !sv.plan.keepPolicyKey {
+		if target, err := s.lockCurrentKey(ctx, tx, sv.target()); err != nil {
+			return location{}, err
+		} else if target != sv.policyKey {
+			return location{}, errChanged
 		}
 	}
 	for _, one := range sv.at.slots() {
 		if err := tx.Lock(ctx, one.page.ID, true); err != nil {
-			return place{}, err
+			return location{}, err
 		}
 	}
-	at, err := findKept(ctx, tx, sv.at.Container)
+	at, err := locateNotPurged(ctx, tx, sv.at.Container)
 	if fail.Is(err, api.Damaged) {
-		return place{}, errors.Join(errChanged, err) // a fold came between the two reads
+		return location{}, errors.Join(errChanged, err) // a fold came between the two reads
 	}
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	was, is := sv.at, at
 	if is.Page != was.Page || is.State != was.State || is.Policy != was.Policy || is.Generation != was.Generation || is.Older != was.Older {
-		return place{}, errChanged
+		return location{}, errChanged
 	}
 	for i, one := range is.slots() {
 		if one.parent() != was.slots()[i].parent() {
-			return place{}, errChanged
+			return location{}, errChanged
 		}
 	}
 	return at, nil
 }
 
-// move removes one of a container's slots from its page and puts it into a new page
+// moveKey removes one of a container's slots from its page and puts it into a new page
 // of its own, whose id it returns.
-func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope.Key) (page int64, err error) {
+func (p location) moveKey(ctx context.Context, tx *store.Tx, l keyMove, from, to *envelope.Key) (page int64, err error) {
 	at := p.slots()[0]
 	if l.from.generation != at.generation {
 		at = p.slots()[1]
@@ -256,14 +258,14 @@ func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope
 		return 0, err
 	}
 	rest.Remove(p.ID, at.generation)
-	if err := leave(ctx, tx, at.page, from, rest); err != nil {
+	if err := writeRest(ctx, tx, at.page, from, rest); err != nil {
 		return 0, err
 	}
 	return fresh.ID, keypage.Put(ctx, tx, fresh)
 }
 
-// leave replaces a page by rest, or deletes it if rest has no slots.
-func leave(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelope.Key, rest *envelope.Page) (err error) {
+// writeRest replaces a page by rest, or deletes it if rest has no slots.
+func writeRest(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelope.Key, rest *envelope.Page) (err error) {
 	var won []bool
 	if rest.Len() == 0 {
 		won, err = keypage.Delete(ctx, tx, page)

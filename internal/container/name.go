@@ -22,8 +22,8 @@ const (
 	Workload Kind = "workload"
 )
 
-// rule describes the names of containers of one kind and their initial class.
-type rule struct {
+// kindRule describes the names of containers of one kind and their initial class.
+type kindRule struct {
 	class  envelope.Class
 	plural string
 	// normal returns the exact form of a name, or why the name is not valid.
@@ -34,7 +34,7 @@ type rule struct {
 }
 
 // rules has an entry for each kind that has names.
-var rules = map[Kind]rule{
+var rules = map[Kind]kindRule{
 	Mailbox: {class: envelope.ClassActive, plural: "mailboxes", normal: normalMailbox},
 	Site:    {class: envelope.ClassSite, plural: "sites", normal: normalSite, fold: foldSite},
 	// The tenant's directory also has the kind Workload, but no name.
@@ -44,9 +44,9 @@ var rules = map[Kind]rule{
 // Stores are the names of the workload stores.
 var Stores = []string{"chat-messages", "sensitivity-labels"}
 
-// states are the possible states of a mailbox. follows means that its key is moved
+// mailboxStates are the possible states of a mailbox. follows means that its key is moved
 // under its policy's current policy key at the next access rather than in the background.
-var states = map[envelope.Class]struct{ follows bool }{
+var mailboxStates = map[envelope.Class]struct{ follows bool }{
 	envelope.ClassActive:       {},
 	envelope.ClassInactive:     {follows: true},
 	envelope.ClassDisconnected: {follows: true},
@@ -65,7 +65,7 @@ type spelling struct{ exact, folded string }
 
 // normalise returns the forms of a name by which it may be found.
 func normalise(kind Kind, given string) (spelling, error) {
-	r, err := ruleOf(kind)
+	r, err := ruleFor(kind)
 	if err != nil {
 		return spelling{}, err
 	}
@@ -93,16 +93,16 @@ func checkNew(kind Kind, given string) error {
 	return nil
 }
 
-func ruleOf(kind Kind) (rule, error) {
+func ruleFor(kind Kind) (kindRule, error) {
 	r, ok := rules[kind]
 	if !ok {
-		return rule{}, fail.New(api.InvalidArgument, "a container of kind %q has no name", string(kind))
+		return kindRule{}, fail.New(api.InvalidArgument, "a container of kind %q has no name", string(kind))
 	}
 	return r, nil
 }
 
 func normalMailbox(name string) (normal, refusal string) {
-	if why := plain(name, maxMailboxName); why != "" {
+	if why := textRefusal(name, maxMailboxName); why != "" {
 		return "", "must be 1 to 256 bytes of text: it " + why
 	}
 	return strings.ToLower(name), ""
@@ -112,7 +112,7 @@ func normalMailbox(name string) (normal, refusal string) {
 // the case of scheme and host, in the default port, or in slashes at the end (RFC
 // 3986 section 6.2).
 func normalSite(given string) (normal, refusal string) {
-	if why := plain(given, maxSiteURL); why != "" {
+	if why := textRefusal(given, maxSiteURL); why != "" {
 		return "", "is not a valid site URL: it " + why
 	}
 	u, err := url.Parse(given)
@@ -152,8 +152,8 @@ func normalWorkload(name string) (normal, refusal string) {
 	return name, ""
 }
 
-// plain returns why s is not 1 to limit bytes of text, and an empty string if it is.
-func plain(s string, limit int) (refusal string) {
+// textRefusal returns why s is not 1 to limit bytes of text, and an empty string if it is.
+func textRefusal(s string, limit int) (refusal string) {
 	switch {
 	case s == "":
 		return "is empty"

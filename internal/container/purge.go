@@ -32,11 +32,11 @@ func (s *Containers) MarkPurged(ctx context.Context, tx *store.Tx, tenant int64,
 	return last, marked, err
 }
 
-// findKept is locate, but fails Gone for a purged container.
-func findKept(ctx context.Context, tx *store.Tx, c Container) (place, error) {
-	at, err := find(ctx, tx, c)
+// locateNotPurged is locate, but fails Gone for a purged container.
+func locateNotPurged(ctx context.Context, tx *store.Tx, c Container) (location, error) {
+	at, err := locate(ctx, tx, c)
 	if err == nil && !at.Purged.IsZero() {
-		return place{}, fail.New(api.Gone, "%s %q was purged on %s: its content is gone for good", at.Kind, c.Name, at.Purged.UTC().Format("2006-01-02 15:04"))
+		return location{}, fail.New(api.Gone, "%s %q was purged on %s: its content is gone for good", at.Kind, c.Name, at.Purged.UTC().Format("2006-01-02 15:04"))
 	}
 	return at, err
 }

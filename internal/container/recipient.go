@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// recipients are the types of mailboxes that can be created.
-var recipients = map[api.RecipientType]bool{
+// mailboxTypes are the types of mailboxes that can be created.
+var mailboxTypes = map[api.RecipientType]bool{
 	api.UserMailbox: true, api.SharedMailbox: true, api.PublicFolder: true, api.GroupMailbox: true, api.MailUser: true,
 }
 
@@ -27,14 +27,14 @@ func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name strin
 		recipient = api.UserMailbox
 	}
 	switch {
-	case !recipients[recipient]:
+	case !mailboxTypes[recipient]:
 		return Container{}, fail.New(api.InvalidArgument, "%.40q is not a valid mailbox type", recipient)
 	case (recipient == api.MailUser) != (external != ""):
 		return Container{}, fail.New(api.InvalidArgument, "a MailUser has an external address, and no other mailbox has one")
 	case len(external) > maxExternal:
 		return Container{}, fail.New(api.InvalidArgument, "an external address can have at most %d bytes", maxExternal)
 	}
-	fresh, err := s.newcomers(ctx, tenant, Mailbox, []string{name}, policy)
+	fresh, err := s.newContainers(ctx, tenant, Mailbox, []string{name}, policy)
 	if err != nil {
 		return Container{}, err
 	}
@@ -47,7 +47,7 @@ func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name strin
 		}
 		made.external = d.sealAddress(made.ID, external)
 	}
-	err = s.insert(ctx, home{tenant: tenant, kind: Mailbox, policy: policy}, fresh, also)
+	err = s.insert(ctx, target{tenant: tenant, kind: Mailbox, policy: policy}, fresh, also)
 	return made.Container, err
 }
 
@@ -63,19 +63,19 @@ func (s *Containers) Migrated(ctx context.Context, tx *store.Tx, c Container) er
 	return nil
 }
 
-// address returns the place to which a container's external address is sealed: that
+// addressPlace returns the place to which a container's external address is sealed: that
 // of its name except for the version.
-func (d *Directory) address(id int64) envelope.Place {
+func (d *Directory) addressPlace(id int64) envelope.Place {
 	place := d.place(id)
 	place.Version = 2
 	return place
 }
 
 func (d *Directory) sealAddress(id int64, address string) []byte {
-	return envelope.Seal(d.key, envelope.PurposeName, d.address(id), []byte(address))
+	return envelope.Seal(d.key, envelope.PurposeName, d.addressPlace(id), []byte(address))
 }
 
 func (d *Directory) openAddress(id int64, sealed []byte) (string, error) {
-	text, err := envelope.Open(d.key, envelope.PurposeName, d.address(id), sealed)
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.addressPlace(id), sealed)
 	return string(text), err
 }

@@ -23,7 +23,7 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 	var row keypage.Row
 	var due []Container
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		due, err = unnamed(selectRows(ctx, tx, whereDue, tenant, page, mark))
+		due, err = containersOf(selectRows(ctx, tx, whereDue, tenant, page, mark))
 		if err != nil || len(due) == 0 {
 			return err
 		}
@@ -63,7 +63,7 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 		if err := keypage.Put(ctx, tx, older); err != nil {
 			return err
 		}
-		return all(tx.ExecMany(ctx, updateKeyed, args))
+		return oneRowEach(tx.ExecMany(ctx, updateKeyed, args))
 	})
 	if err != nil {
 		return 0, err
@@ -94,15 +94,15 @@ func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, old
 	present := due[:0]
 	for _, c := range due {
 		at := slot{row, c.Generation}
-		key, err := place{Container: c}.find(at, page)
+		key, err := location{Container: c}.keyIn(at, page)
 		if err == nil {
-			err = place{Container: c}.checkClass(at)
+			err = location{Container: c}.checkClass(at)
 		}
 		if err != nil {
 			damaged = err
 			continue
 		}
-		if err := replace(page, kept, c, key); err != nil {
+		if err := replaceKey(page, kept, c, key); err != nil {
 			return next, older, nil, err
 		}
 		present = append(present, c)
@@ -123,9 +123,9 @@ func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, old
 	return next, older, present, damaged
 }
 
-// replace replaces c's key in page by a new key of the next generation, and adds the
+// replaceKey replaces c's key in page by a new key of the next generation, and adds the
 // former key to kept.
-func replace(page, kept *envelope.Page, c Container, key *envelope.Key) error {
+func replaceKey(page, kept *envelope.Page, c Container, key *envelope.Key) error {
 	defer key.Zero()
 	if err := kept.Add(envelope.Slot{Child: c.ID, Generation: c.Generation, Key: *key}); err != nil {
 		return err
@@ -136,8 +136,8 @@ func replace(page, kept *envelope.Page, c Container, key *envelope.Key) error {
 	return page.Add(envelope.Slot{Child: c.ID, Generation: c.Generation + 1, Key: *fresh})
 }
 
-// all fails with errChanged unless each statement changed exactly one row.
-func all(affected []int64, err error) error {
+// oneRowEach fails with errChanged unless each statement changed exactly one row.
+func oneRowEach(affected []int64, err error) error {
 	for _, n := range affected {
 		if n != 1 {
 			return errChanged

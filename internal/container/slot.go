@@ -50,10 +50,10 @@ func (o Opened) Zero() {
 // reads the container's current location and does not rely on the fields of c. It may
 // call a vault, so it must be called outside transactions.
 func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initiator) (o Opened, err error) {
-	err = again("open the key of "+string(c.Kind), func() error {
-		var at place
+	err = retry("open the key of "+string(c.Kind), func() error {
+		var at location
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			at, err = findKept(ctx, tx, c)
+			at, err = locateNotPurged(ctx, tx, c)
 			return err
 		})
 		if err != nil {
@@ -91,7 +91,7 @@ func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initia
 
 // PolicyKeyOf returns the policy key that a container's key is under.
 func (s *Containers) PolicyKeyOf(ctx context.Context, tx *store.Tx, c Container) (policyKey int64, generation uint32, err error) {
-	at, err := find(ctx, tx, c)
+	at, err := locate(ctx, tx, c)
 	return at.page.Parent, at.page.Generation, err
 }
 
@@ -99,21 +99,21 @@ func (s *Containers) PolicyKeyOf(ctx context.Context, tx *store.Tx, c Container)
 // without their names. In an undamaged database each has exactly one slot of its
 // generation there, and the page has no other slots.
 func (s *Containers) OnPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
-	return unnamed(selectRows(ctx, tx, wherePage, tenant, page))
+	return containersOf(selectRows(ctx, tx, wherePage, tenant, page))
 }
 
 // OnOlderPage returns the containers whose older key is in a key page, as OnPage does.
 func (s *Containers) OnOlderPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
-	return unnamed(selectRows(ctx, tx, ` WHERE tenant = ?1 AND older = ?2 AND older <> 0 ORDER BY id`, tenant, page))
+	return containersOf(selectRows(ctx, tx, ` WHERE tenant = ?1 AND older = ?2 AND older <> 0 ORDER BY id`, tenant, page))
 }
 
 // All returns the first limit containers of every kind, including the directory, with
 // an id above after, in id order and without their names.
 func (s *Containers) All(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Container, error) {
-	return unnamed(selectRows(ctx, tx, whereTenant, tenant, after, limit))
+	return containersOf(selectRows(ctx, tx, whereTenant, tenant, after, limit))
 }
 
-func unnamed(rows []row, err error) ([]Container, error) {
+func containersOf(rows []row, err error) ([]Container, error) {
 	list := make([]Container, len(rows))
 	for i, r := range rows {
 		list[i] = r.Container
@@ -155,8 +155,8 @@ func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Pare
 	})
 }
 
-// place is a container and the key pages that it points to.
-type place struct {
+// location is a container and the key pages that it points to.
+type location struct {
 	Container
 	page     keypage.Row
 	older    keypage.Row // of a container with an older generation
@@ -174,7 +174,7 @@ func (s slot) parent() keypage.Parent {
 }
 
 // slots returns the slot of the present key and, if there is one, of the older key.
-func (p place) slots() []slot {
+func (p location) slots() []slot {
 	slots := []slot{{p.page, p.Generation}}
 	if p.Older != 0 && p.olderErr == nil {
 		slots = append(slots, slot{p.older, p.Generation - 1})
@@ -182,21 +182,21 @@ func (p place) slots() []slot {
 	return slots
 }
 
-// find reads the current location of a container. Without a snapshot, a page that is
+// locate reads the current location of a container. Without a snapshot, a page that is
 // deleted between the reads of container and page is reported as missing: Damaged.
-func find(ctx context.Context, tx *store.Tx, c Container) (place, error) {
+func locate(ctx context.Context, tx *store.Tx, c Container) (location, error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	if !found {
-		return place{}, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
+		return location{}, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
 	page, err := keypage.Get(ctx, tx, c.Tenant, r.Page)
 	if fail.Is(err, api.NotFound) {
 		err = fail.New(api.Damaged, "container %d points to key page %d, which does not exist", r.ID, r.Page)
 	}
-	at := place{Container: r.Container, page: page}
+	at := location{Container: r.Container, page: page}
 	if err != nil || r.Older == 0 {
 		return at, err
 	}
@@ -209,14 +209,14 @@ func find(ctx context.Context, tx *store.Tx, c Container) (place, error) {
 // openParent opens the policy key that a page is under. If it no longer exists, every
 // key under it should have been moved in the meantime: errChanged. If the page is
 // still under it, keyroll did not put it there: Damaged.
-func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row, who policy.Initiator) (*envelope.Key, error) {
+func (s *Containers) openParent(ctx context.Context, at location, page keypage.Row, who policy.Initiator) (*envelope.Key, error) {
 	key, err := s.openPolicyKey(ctx, at.Tenant, page.Parent, who)
 	if !errors.Is(err, errChanged) {
 		return key, err
 	}
-	var now place
+	var now location
 	readErr := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		now, err = find(ctx, tx, at.Container)
+		now, err = locate(ctx, tx, at.Container)
 		return err
 	})
 	if readErr != nil {
@@ -232,7 +232,7 @@ func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row,
 
 // open decrypts the page of one of the container's slots and returns it with a copy
 // of the key in the slot.
-func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Key, error) {
+func (p location) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Key, error) {
 	if err := p.checkClass(at); err != nil {
 		return nil, nil, err
 	}
@@ -240,7 +240,7 @@ func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := p.find(at, page)
+	key, err := p.keyIn(at, page)
 	if err != nil {
 		page.Zero()
 		return nil, nil, err
@@ -248,7 +248,7 @@ func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Ke
 	return page, key, nil
 }
 
-func (p place) checkClass(at slot) error {
+func (p location) checkClass(at slot) error {
 	class := p.State
 	if at.generation != p.Generation {
 		class = class.Older()
@@ -259,8 +259,8 @@ func (p place) checkClass(at slot) error {
 	return nil
 }
 
-// find returns a copy of the key in one of the container's slots.
-func (p place) find(at slot, page *envelope.Page) (*envelope.Key, error) {
+// keyIn returns a copy of the key in one of the container's slots.
+func (p location) keyIn(at slot, page *envelope.Page) (*envelope.Key, error) {
 	key, ok := page.Find(p.ID, at.generation)
 	if !ok {
 		return nil, fail.New(api.Damaged, "key page %d has no key for generation %d of container %d, which points to it", at.page.ID, at.generation, p.ID)

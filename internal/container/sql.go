@@ -52,13 +52,13 @@ type row struct {
 
 func (r row) values(nameHash []byte) []any {
 	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(),
-		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), r.Keyed, r.Older, r.Renewed, namesAre(r.Folded), nameHash}
+		string(r.Recipient), append([]byte{}, r.external...), r.Geo, unixMilli(r.Purged), r.Keyed, r.Older, r.Renewed, foldedValue(r.Folded), nameHash}
 }
 
 // selectRows returns the containers that a where clause selects, with their names
 // still sealed.
 func selectRows(ctx context.Context, tx *store.Tx, where string, args ...any) ([]row, error) {
-	list, err := store.Collect(ctx, tx, scan, `SELECT `+columns+` FROM container`+where, args...)
+	list, err := store.Collect(ctx, tx, scanRow, `SELECT `+columns+` FROM container`+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read containers: %w", err)
 	}
@@ -67,7 +67,7 @@ func selectRows(ctx context.Context, tx *store.Tx, where string, args ...any) ([
 
 // selectRow returns one container, and false if there is none.
 func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r row, found bool, err error) {
-	r, err = scan(tx.QueryRow(ctx, `SELECT `+columns+` FROM container`+where, args...))
+	r, err = scanRow(tx.QueryRow(ctx, `SELECT `+columns+` FROM container`+where, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		return row{}, false, nil
 	}
@@ -77,7 +77,7 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 	return r, true, nil
 }
 
-func scan(from store.Scanner) (r row, err error) {
+func scanRow(from store.Scanner) (r row, err error) {
 	var created, purged, names int64
 	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged,
 		&r.Keyed, &r.Older, &r.Renewed, &names)
@@ -98,8 +98,8 @@ func selectNamed(ctx context.Context, tx *store.Tx, d *Directory, kind Kind, spe
 	return r, found, err
 }
 
-// milli returns a time as it is stored: 0 for the zero time.
-func milli(t time.Time) int64 {
+// unixMilli returns a time as it is stored: 0 for the zero time.
+func unixMilli(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}

@@ -14,7 +14,7 @@ import (
 // by folded names. It is never reset.
 const folded = 1
 
-func namesAre(f bool) int64 {
+func foldedValue(f bool) int64 {
 	if f {
 		return folded
 	}
@@ -22,8 +22,8 @@ func namesAre(f bool) int64 {
 }
 
 const (
-	setNames    = `UPDATE container SET names = ?3 WHERE tenant = ?1 AND id = ?2`
-	updateNamed = `UPDATE container SET name_hash = ?4 WHERE tenant = ?1 AND id = ?2 AND name_hash = ?3
+	setNames       = `UPDATE container SET names = ?3 WHERE tenant = ?1 AND id = ?2`
+	updateNameHash = `UPDATE container SET name_hash = ?4 WHERE tenant = ?1 AND id = ?2 AND name_hash = ?3
 		AND NOT EXISTS (SELECT 1 FROM container o WHERE o.tenant = ?1 AND o.kind = 'site' AND o.name_hash = ?4)`
 )
 
@@ -55,7 +55,7 @@ func (s *Containers) checkSites(ctx context.Context, d *Directory, names []strin
 		if spelled.exact == spelled.folded {
 			continue
 		}
-		_, found, err := s.find(ctx, d, Site, spelling{spelled.exact, spelled.exact})
+		_, found, err := s.lookup(ctx, d, Site, spelling{spelled.exact, spelled.exact})
 		if err == nil && found {
 			err = fail.New(api.AlreadyExists, "%s %q already exists", Site, url)
 		}
@@ -73,13 +73,13 @@ func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	if d.folded.Load() {
 		return nil
 	}
-	err := name.Refold(func(visit func([]name.Hashed) error) error { return s.eachSites(ctx, d, visit) }, func(part []name.Hashed) error {
+	err := name.Refold(func(visit func([]name.Hashed) error) error { return s.eachSitePart(ctx, d, visit) }, func(part []name.Hashed) error {
 		args := make([][]any, len(part))
 		for i, h := range part {
 			args[i] = []any{d.tenant, h.ID, h.Now, h.Folded}
 		}
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecMany(ctx, updateNamed, args)
+			_, err := tx.ExecMany(ctx, updateNameHash, args)
 			return err
 		})
 	})
@@ -95,9 +95,9 @@ func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	return err
 }
 
-// eachSites passes the sites of a tenant to visit, in parts. It skips sites whose
+// eachSitePart passes the sites of a tenant to visit, in parts. It skips sites whose
 // names cannot be decrypted; verify reports them.
-func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]name.Hashed) error) error {
+func (s *Containers) eachSitePart(ctx context.Context, d *Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
 		var rows []row
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {

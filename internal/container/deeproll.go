@@ -172,9 +172,9 @@ func (g *Group) Zero() {
 // A container whose key cannot be decrypted is in Failed and does not affect the others.
 func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (g *Group, err error) {
 	g = &Group{Failed: map[int64]error{}, policies: map[int64]*envelope.Key{}}
-	var places []place
+	var places []location
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		places, err = findAll(ctx, tx, tenant, ids)
+		places, err = locateAll(ctx, tx, tenant, ids)
 		return err
 	})
 	if err != nil {
@@ -187,7 +187,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		}
 	}()
 	failed := map[int64]error{}
-	open := func(p place, at slot) (*envelope.Key, error) {
+	open := func(p location, at slot) (*envelope.Key, error) {
 		if err := p.checkClass(at); err != nil {
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		if err := failed[at.page.ID]; err != nil {
 			return nil, err
 		}
-		return p.find(at, pages[at.page.ID])
+		return p.keyIn(at, pages[at.page.ID])
 	}
 	for _, p := range places {
 		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
@@ -235,8 +235,8 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 	return g, nil
 }
 
-// findAll is locate for several containers; it omits those that no longer exist.
-func findAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list []place, err error) {
+// locateAll is locate for several containers; it omits those that no longer exist.
+func locateAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list []location, err error) {
 	args := []any{tenant}
 	marks := make([]string, len(ids))
 	for i, id := range ids {
@@ -251,9 +251,9 @@ func findAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list
 	for _, r := range rows {
 		page, hasPage := known[r.Page]
 		older, hasOlder := known[r.Older]
-		p := place{Container: r.Container, page: page, older: older}
+		p := location{Container: r.Container, page: page, older: older}
 		if !hasPage || r.Older != 0 && !hasOlder {
-			if p, err = find(ctx, tx, r.Container); err != nil {
+			if p, err = locate(ctx, tx, r.Container); err != nil {
 				return nil, err
 			}
 			known[p.page.ID], known[p.older.ID] = p.page, p.older
@@ -292,7 +292,7 @@ func (s *Containers) DropOlder(ctx context.Context, tx *store.Tx, g *Group, done
 	for i, o := range done {
 		args[i] = []any{o.Tenant, o.ID, o.Older, o.Generation, o.Page}
 	}
-	return all(tx.ExecMany(ctx, updateOlder, args))
+	return oneRowEach(tx.ExecMany(ctx, updateOlder, args))
 }
 
 func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id int64, done []Opened) error {
@@ -307,7 +307,7 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 		return err
 	}
 	if int(row.Count) == len(done) { // a page that is deleted whole need not be decrypted
-		return leave(ctx, tx, row, nil, &envelope.Page{})
+		return writeRest(ctx, tx, row, nil, &envelope.Page{})
 	}
 	key := g.policies[row.Parent]
 	if key == nil {
@@ -321,5 +321,5 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	for _, o := range done {
 		page.Remove(o.ID, o.Generation-1)
 	}
-	return leave(ctx, tx, row, key, page)
+	return writeRest(ctx, tx, row, key, page)
 }
