@@ -25,7 +25,7 @@ func insertApproval(ctx context.Context, tx *store.Tx, p Purge, approver uuid.UU
 	return err
 }
 
-// approved selects what has its approvals and is not done, of all tenants.
+// approved selects the approved purges of all tenants that are not completed.
 const approved = `key_destroyed = 0 AND (SELECT count(*) FROM purge_approval a WHERE a.policy = purge.policy) >= ?1 ORDER BY id`
 
 func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Purge, error) {
@@ -87,7 +87,7 @@ func approvalsOf(ctx context.Context, tx *store.Tx, p Purge) ([]Approval, error)
 	return list, rows.Err()
 }
 
-// at is a stored time; 0 is none.
+// at returns a stored time, and the zero time for 0.
 func at(milli int64) time.Time {
 	if milli == 0 {
 		return time.Time{}
@@ -95,7 +95,7 @@ func at(milli int64) time.Time {
 	return time.UnixMilli(milli)
 }
 
-// done notes when a step was done, and that nothing is waited for.
+// done records when a step was done, and clears the message.
 func done(ctx context.Context, tx *store.Tx, p Purge, column string, now time.Time) error {
 	_, err := tx.Exec(ctx, `UPDATE purge SET `+column+` = ?3, message = '' WHERE tenant = ?1 AND policy = ?2 AND `+column+` = 0`, p.Tenant, p.Policy, now.UnixMilli())
 	return err

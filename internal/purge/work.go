@@ -17,20 +17,20 @@ import (
 	"keyroll/internal/store"
 )
 
-// Job is the purge's name in the audit log.
+// Job is the operation of purges in the audit log.
 const Job = "Purge"
 
 const (
-	// longestWait bounds the time between two tries of a purge that cannot go on.
+	// longestWait bounds the time between two attempts of a purge that is blocked.
 	longestWait = 30 * time.Second
 	// lookEvery is how often a node looks for purges that were approved on another
-	// one, or left because that one died.
+	// node, or left unfinished by a node that died.
 	lookEvery = 2 * time.Second
 )
 
-// Run carries approved purges out until ctx is done, also those that the
-// process before it had begun. One that cannot go on, because the store of
-// availability keys is away, says so and is tried again.
+// Run carries out approved purges until ctx is done, including those that an earlier
+// process has begun. A purge that is blocked, for example because the store of
+// availability keys is unavailable, records the reason and is tried again.
 func (p *Purger) Run(ctx context.Context) {
 	for wait := time.Second; ; {
 		var waits bool
@@ -61,7 +61,7 @@ func (p *Purger) Run(ctx context.Context) {
 	}
 }
 
-// round works on every approved purge, and says whether one has to be tried again.
+// round works on every approved purge, and reports whether one must be tried again.
 func (p *Purger) round(ctx context.Context) (waits bool) {
 	var list []Purge
 	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -81,7 +81,7 @@ func (p *Purger) round(ctx context.Context) (waits bool) {
 	return waits
 }
 
-// Work carries an approved purge out, or notes why it cannot go on.
+// Work carries out an approved purge, or records why it is blocked.
 func (p *Purger) Work(ctx context.Context, one Purge) error {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: Job, Request: fmt.Sprintf("purge %d", one.ID), Principal: one.Requester, System: true})
 	if err := p.confirm(ctx, one); err != nil {
@@ -106,8 +106,8 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// confirm fails Damaged unless the rows themselves, whatever the indexes say, have
-// the approvals of a purge: what it does cannot be undone.
+// confirm fails Damaged unless the rows themselves, and not only the indexes, contain
+// the approvals of a purge: a purge cannot be undone.
 func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	if err := p.DB.CheckTables(ctx, "purge", "purge_approval"); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// waiting notes why a purge does not go on.
+// waiting records why a purge is blocked.
 func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
 	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
@@ -149,9 +149,9 @@ func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
 	return why
 }
 
-// deletePolicy is the first step: from its commit on, no key of the policy is
-// opened for anybody. The lock on the policy has waited for all that was
-// putting something under it.
+// deletePolicy is the first step: after its commit, no key of the policy is opened
+// any more. Its lock on the policy has waited for all transactions that put keys
+// under the policy.
 func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-delete")
 	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
@@ -173,8 +173,8 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	return err
 }
 
-// dropKeys has this process forget the policy's keys. It is done each time: the
-// process may have learned only later that the policy is deleted.
+// dropKeys removes the policy's keys from the memory of this process. It is done at
+// each attempt: another process may have deleted the policy.
 func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
 	return p.Policies.ForgetKeys(ctx, one.Tenant, one.Policy)
 }
@@ -182,9 +182,9 @@ func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
 // batchPages is how many key pages' containers one transaction marks.
 const batchPages = 32
 
-// markContainers is the second step: whatever stands under a key of the policy
-// is marked. It goes over all pages until nothing unmarked was met, because
-// somebody may merge pages meanwhile.
+// markContainers is the second step: it marks every container under a key of the
+// policy. It repeats the pass over all pages until it finds no unmarked container,
+// because a fold may merge pages in the meantime.
 func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 	var under []keypage.Parent
 	err := p.DB.View(ctx, func(tx *store.Tx) error {
@@ -223,8 +223,8 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 	})
 }
 
-// destroyKey is the last step: the availability key is destroyed, and the wraps
-// of the policy's keys are erased. What they protected opens no more.
+// destroyKey is the last step: it destroys the availability key and erases the wraps
+// of the policy's keys. The data under them can no longer be decrypted.
 func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-destroy")
 	if err := p.Policies.DestroyAvailabilityKey(ctx, one.Tenant, one.Policy); err != nil {
@@ -250,7 +250,7 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// note writes a step into the audit log.
+// note writes an audit entry for a step.
 func (p *Purger) note(ctx context.Context, tx *store.Tx, one Purge, format string, args ...any) error {
 	return p.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: one.Tenant, Outcome: audit.Done, Detail: fmt.Sprintf(format, args...)})
 }

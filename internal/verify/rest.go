@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// rest checks what no container leads to: items of a container that does not
-// exist, and the hosts of geos.
+// rest checks the data that belongs to no existing container: items of a container
+// that does not exist, and the hosts of geos.
 func (r *run) rest(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil
@@ -39,7 +39,7 @@ func (r *run) rest(ctx context.Context, only int64) error {
 	})
 }
 
-// vaultKeys checks the key versions of the embedded vaults, also those that no
+// vaultKeys checks the key versions of the embedded vaults, including those that no
 // policy uses.
 func (r *run) vaultKeys(ctx context.Context, only int64) (err error) {
 	if only != 0 || r.Vaults == nil {
@@ -49,7 +49,7 @@ func (r *run) vaultKeys(ctx context.Context, only int64) (err error) {
 	return err
 }
 
-// tables has the database compare every table with its indexes.
+// tables compares every table of the database with its indexes.
 func (r *run) tables(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil

@@ -1,13 +1,14 @@
-// Package verify opens everything and tells what does not open.
+// Package verify decrypts everything and reports what cannot be decrypted.
 //
-// It goes from the roots down: every policy key by every root that wraps it,
-// every container key and every blob key in every key page, every item to its
-// last byte; then every key version of the embedded vaults, and every table of the
-// database against its indexes. Before that, each root of a policy that is named wraps and unwraps
-// fresh bytes. What a rule keeps shut is closed; what should open and does not,
-// or does not fit its place, is damaged and named by its ids. It changes
-// nothing. Keys are read from one snapshot; an item that comes, goes or is
-// replaced meanwhile is no finding. Start reading at Run.
+// It works from the roots down: every policy key by every root that wraps it, every
+// container key and every blob key in every key page, every item to its last byte;
+// then every key version of the embedded vaults, and every table of the database
+// against its indexes. If a policy is given, each of its roots first wraps and unwraps
+// fresh bytes. Keys that are inaccessible by policy are reported as closed; keys and
+// items that should be readable and are not, or are not in their place, are reported
+// as damaged with their ids. It changes nothing. Keys are read from one snapshot; an
+// item that is added, removed or replaced in the meantime is not a finding. Start
+// reading at Run.
 package verify
 
 import (
@@ -26,27 +27,28 @@ import (
 	"keyroll/internal/store"
 )
 
-// Verifier opens what the rooms keep.
+// Verifier verifies the data of the packages below it.
 type Verifier struct {
 	db         *store.DB
 	policies   *policy.Policies
 	containers *container.Containers
 	contents   *content.Contents
-	// Vaults are the embedded vaults; nil where there are none.
+	// Vaults are the embedded vaults; nil if there are none.
 	Vaults Vaults
-	// one lets one verification at a time hold a snapshot: the database has few
-	// connections to lend, and who reads progress slowly keeps one for long.
+	// one lets only one verification at a time hold a snapshot: the number of database
+	// connections is small, and a client that reads the progress slowly occupies one
+	// for long.
 	one chan struct{}
 }
 
-// Vaults are the embedded vaults, of which verify knows no more than this.
+// Vaults is the part of the embedded vaults that this package uses.
 type Vaults interface {
-	// CheckKeys decrypts every key version of a tenant, reports each that is
-	// damaged, and returns how many are sound.
+	// CheckKeys decrypts every key version of a tenant, calls damaged for each that is
+	// damaged, and returns how many are not.
 	CheckKeys(ctx context.Context, tenant int64, damaged func(id string, err error) error) (sound int64, err error)
 }
 
-// New returns a verifier over the rooms of a node.
+// New returns a verifier of the data of a node.
 func New(db *store.DB, policies *policy.Policies, containers *container.Containers, contents *content.Contents) *Verifier {
 	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, one: make(chan struct{}, 1)}
 }
@@ -59,16 +61,16 @@ type run struct {
 	report   api.Verified
 	progress func(api.VerifyProgress)
 	keys     map[int64]*envelope.Key // opened policy keys
-	closed   map[int64]bool          // policy keys that a rule keeps shut, or that are damaged
-	named    map[int64]bool          // policies that have been filed as damaged
+	closed   map[int64]bool          // policy keys that are inaccessible by policy or damaged
+	named    map[int64]bool          // policies that have been reported as damaged
 }
 
 // pageBatch is how many key pages are read at a time.
 const pageBatch = 32
 
-// Run verifies a tenant, or what one policy of it protects if only is not 0.
-// One verification runs at a time, another waits for it. progress is called
-// from one goroutine.
+// Run verifies a tenant, or, if only is not 0, the data that this policy protects.
+// Only one verification runs at a time, others wait for it. progress is called from
+// one goroutine.
 func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(api.VerifyProgress)) (api.Verified, error) {
 	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, named: map[int64]bool{}}
 	r.report.Closed, r.report.Damaged = []api.Finding{}, []api.Finding{}
@@ -89,7 +91,7 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	}{{"policy's roots", r.probe}, {"keys", r.keysOf}, {"wraps", r.vaultMade}, {"content", r.content}, {"rest", r.rest}, {"vault keys", r.vaultKeys}, {"tables", r.tables}}
 	for _, step := range steps {
 		err := step.run(ctx, only)
-		if fail.Is(err, api.Damaged) { // of the database itself: the other steps name what they can
+		if fail.Is(err, api.Damaged) { // of the database itself: the other steps still report what they can
 			err = r.found("check of", step.name, err)
 		}
 		if err != nil {
@@ -99,8 +101,8 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	return r.report, nil
 }
 
-// probe has each root of the policy that is named wrap and unwrap; a policy that no root wraps
-// any more has none.
+// probe makes each root of the policy id wrap and unwrap. A policy without a wrapping
+// root has no probes.
 func (r *run) probe(ctx context.Context, id int64) error {
 	if id == 0 {
 		return nil
@@ -115,7 +117,7 @@ func (r *run) probe(ctx context.Context, id int64) error {
 	}
 	r.report.Probes, err = r.policies.Test(ctx, pol)
 	if code := fail.CodeOf(err); err != nil && (code == api.NotFound || code == api.Damaged) {
-		return nil // it is filed with its policy key
+		return nil // it is reported with its policy key
 	}
 	return err
 }
@@ -135,10 +137,9 @@ func (r *run) vaultMade(ctx context.Context, only int64) error {
 	})
 }
 
-// keysOf opens the policy keys, which may take a vault and so stands outside
-// the snapshot, and then reads all key pages from one snapshot of which it has
-// opened every policy key. A refresh in between makes it begin again with the
-// policy keys that are new.
+// keysOf opens the policy keys outside the snapshot, since that may call a vault, and
+// then reads all key pages from one snapshot of which it has opened every policy key.
+// After a refresh in between it starts again with the new policy keys.
 func (r *run) keysOf(ctx context.Context, only int64) error {
 	for {
 		var unopened []root
@@ -170,8 +171,7 @@ func (r *run) keysOf(ctx context.Context, only int64) error {
 	}
 }
 
-// found files what did not open under closed or under damaged; a failure of
-// keyroll itself ends the run.
+// found reports a finding as closed or as damaged; any other error ends the run.
 func (r *run) found(kind string, id any, err error) error {
 	f := api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: err.Error()}
 	switch fail.CodeOf(err) {
@@ -189,12 +189,12 @@ func (r *run) found(kind string, id any, err error) error {
 type root struct {
 	keypage.Parent
 	revision string
-	// left are the classes of key pages that a finished roll has brought from
-	// this policy key to the current one: none may stand under it.
+	// left are the classes of key pages that a finished roll has moved from this
+	// policy key to the current one: no page of them may be under it.
 	left []envelope.Class
 }
 
-// roots lists the policy keys whose wraps are kept, and those without any.
+// roots lists the policy keys that have wraps, and those without any.
 func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []keypage.Parent, err error) {
 	policies, err := r.policies.List(ctx, r.tx, r.tenant)
 	if err != nil {
@@ -239,7 +239,7 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 	return kept, retired, nil
 }
 
-// open opens a policy key by each of its roots, unless it is retired meanwhile.
+// open opens a policy key by each of its roots, unless it was retired in the meantime.
 func (r *run) open(ctx context.Context, one root) error {
 	shut := false
 	probes := r.policies.Probe(ctx, r.tenant, one.ID)
@@ -273,17 +273,17 @@ func (r *run) open(ctx context.Context, one root) error {
 	}
 	r.closed[one.ID] = true
 	if shut {
-		return nil // each root's reason has been filed
+		return nil // the error of each root has been reported
 	}
 	return r.found("revision", one.revision, unopened)
 }
 
-// notice files what is sound and should be known.
+// notice reports something that is not damaged but should be known.
 func (r *run) notice(kind string, id int64, detail string) {
 	r.report.Notices = append(r.report.Notices, api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: detail})
 }
 
-// strays names what key pages stand under that is no policy key of the tenant.
+// strays reports key pages that are under policy keys which the tenant does not have.
 func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	known := map[keypage.Parent]bool{}
 	for _, one := range kept {
@@ -308,9 +308,9 @@ func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent)
 	return nil
 }
 
-// pages opens every key page under the policy keys, and checks that its slots
-// are exactly the containers that point to it. Under a policy key that no root
-// wraps any more there is nothing.
+// pages decrypts every key page under the policy keys, and checks that its slots
+// are exactly those of the containers that point to it. There must be no page under a
+// policy key that no root wraps any more.
 func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	classes := slices.Concat(policy.Classes, policy.OlderClasses)
 	for _, parent := range retired {
@@ -363,7 +363,7 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 	}
 	key := r.keys[row.Parent]
 	if key == nil {
-		return nil // its revision has been filed
+		return nil // its revision has been reported
 	}
 	page, err := envelope.OpenPage(key, row.Place(), row.Body)
 	if err != nil {
@@ -395,7 +395,7 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 			continue
 		}
 		if exact {
-			r.notice(noun(c), c.ID, "another site has the same URL but for case and encoding; this one is found by its exact spelling alone")
+			r.notice(noun(c), c.ID, "another site has the same URL except for case and encoding; this one is found only by its exact spelling")
 		}
 		r.report.Containers++
 	}
@@ -406,7 +406,7 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 }
 
 // olderPage checks a page of the keys that containers had before a roll gave them
-// new ones: its slots are exactly those of the containers that point to it.
+// new ones: its slots must be exactly those of the containers that point to it.
 func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
 	pointing, err := r.containers.OnOlderPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
@@ -429,16 +429,16 @@ func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Pag
 	return nil
 }
 
-// placed is a container and the policy key that its key stands under.
+// placed is a container and the policy key that its key is under.
 type placed struct {
 	container.Container
 	policyKey int64
 	err       error
-	olderErr  error // of its older key alone
+	olderErr  error // of its older key
 }
 
-// content reads every item of every container. What has been filed as closed
-// with its policy key is not filed again container by container.
+// content reads every item of every container. Containers under a policy key that has
+// been reported as closed are skipped and not reported again one by one.
 func (r *run) content(ctx context.Context, only int64) error {
 	for after := int64(0); ; {
 		list, err := r.placed(ctx, after)
@@ -486,7 +486,7 @@ func (r *run) placed(ctx context.Context, after int64) (list []placed, err error
 	return list, err
 }
 
-// items opens every item of one container and reads it to its end.
+// items reads every item of one container to its end.
 func (r *run) items(ctx context.Context, c container.Container) error {
 	err := r.contents.Check(ctx, c, func(one content.Checked) error {
 		r.report.BlobKeys += one.Keys
@@ -495,13 +495,13 @@ func (r *run) items(ctx context.Context, c container.Container) error {
 			return r.found("item", one.Item, one.Err)
 		}
 		if one.Exact {
-			r.notice("item", one.Item, "another file of the site has the same path but for case and encoding; this one is found by its exact spelling alone")
+			r.notice("item", one.Item, "another file of the site has the same path except for case and encoding; this one is found only by its exact spelling")
 		}
 		r.report.Items++
 		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})
 		return nil
 	})
-	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired meanwhile
+	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired in the meantime
 		return nil
 	}
 	if err != nil {
@@ -510,7 +510,7 @@ func (r *run) items(ctx context.Context, c container.Container) error {
 	return nil
 }
 
-// noun is what a finding calls a container.
+// noun returns the kind of the findings about a container.
 func noun(c container.Container) string {
 	if c.Kind == container.Backup {
 		return "backup"
