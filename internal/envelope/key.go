@@ -16,8 +16,8 @@ import (
 // KeySize is the length of every key, in bytes: AES-256.
 const KeySize = 32
 
-// printed is the text of a key in all output.
-const printed = "[key]"
+// redacted is the text of a key in all output.
+const redacted = "[key]"
 
 const deriveLabel = "keyroll/derive/1:"
 
@@ -76,14 +76,14 @@ func (k *Key) Equal(other *Key) bool {
 // Bytes returns a copy of the key's 32 bytes, for the few callers that pass a key to
 // a vault or into a token. The caller clears it.
 func (k *Key) Bytes() []byte {
-	k.mustHold()
+	k.mustBeSet()
 	return append([]byte(nil), k.raw()...)
 }
 
 // Derive returns the key that HKDF-SHA-256 yields for label: always the same for the
 // same key and label. It reveals nothing about the key itself.
 func (k *Key) Derive(label string) *Key {
-	k.mustHold()
+	k.mustBeSet()
 	derived := keyAt((*[KeySize]byte)(derive(k, deriveLabel+label)))
 	return &derived
 }
@@ -92,7 +92,7 @@ func (k *Key) Derive(label string) *Key {
 // length, so two different sequences of parts are never the same message. The first
 // part should identify the purpose of the MAC.
 func (k *Key) MAC(data ...[]byte) []byte {
-	k.mustHold()
+	k.mustBeSet()
 	h := hmac.New(sha256.New, k.raw())
 	var length [8]byte
 	for _, part := range data {
@@ -118,7 +118,7 @@ func (k *Key) isZero() bool {
 	return k == nil || k.at == nil || allZero(k.raw())
 }
 
-func (k *Key) mustHold() {
+func (k *Key) mustBeSet() {
 	if k.isZero() {
 		panic("envelope: " + errZeroed.Error())
 	}
@@ -134,10 +134,10 @@ func allZero(b []byte) bool {
 }
 
 // String returns "[key]".
-func (Key) String() string { return printed }
+func (Key) String() string { return redacted }
 
 // Format prints [key] for every verb and flag.
-func (Key) Format(s fmt.State, _ rune) { io.WriteString(s, printed) }
+func (Key) Format(s fmt.State, _ rune) { io.WriteString(s, redacted) }
 
 // MarshalText returns "[key]", for encoding/json, log/slog and their like.
-func (Key) MarshalText() ([]byte, error) { return []byte(printed), nil }
+func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -58,7 +58,7 @@ func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
 
 // scratch holds the plaintext of a page, and that of its sealed form opened again.
 type scratch struct {
-	plain, again [MaxSlots * SlotSize]byte
+	plain, reopened [MaxSlots * SlotSize]byte
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -70,7 +70,7 @@ func takeScratch() *scratch { return scratches.Get().(*scratch) }
 func (s *scratch) release(count uint32) {
 	used := min(count, MaxSlots) * SlotSize
 	clear(s.plain[:used])
-	clear(s.again[:used])
+	clear(s.reopened[:used])
 	scratches.Put(s)
 }
 
@@ -88,12 +88,12 @@ func (s *scratch) seal(parent *Key, place Place, plain []byte) ([]byte, error) {
 		return nil, fmt.Errorf("seal key page %v: %w", place, err)
 	}
 	body := appendSeal(aead, PurposePage, place, plain)
-	again, err := openSlots(s.again[:0], parent, place, body)
+	reopened, err := openSlots(s.reopened[:0], parent, place, body)
 	if err != nil {
 		// Not %w: the database is not damaged, it has not been written.
 		return nil, fmt.Errorf("seal key page: the sealed page cannot be decrypted: %v", err)
 	}
-	if subtle.ConstantTimeCompare(plain, again) != 1 {
+	if subtle.ConstantTimeCompare(plain, reopened) != 1 {
 		return nil, fmt.Errorf("seal key page %v: the sealed page decrypts to something else", place)
 	}
 	return body, nil

@@ -271,11 +271,11 @@ func TestNoPlaintextStaysInScratch(t *testing.T) {
 	if _, err := s.seal(testKey("to"), place, plain); err != nil {
 		t.Fatal(err)
 	}
-	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.again[:]) {
+	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.reopened[:]) {
 		t.Fatal("the scratch was not used")
 	}
 	s.release(place.Count)
-	if !allZero(s.plain[:]) || !allZero(s.again[:]) {
+	if !allZero(s.plain[:]) || !allZero(s.reopened[:]) {
 		t.Error("plaintext stays in the scratch")
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// errLost rolls back a merge whose pages another transaction changed.
-var errLost = errors.New("fold: another transaction changed a key page")
+// errConflict rolls back a merge whose pages another transaction changed.
+var errConflict = errors.New("fold: another transaction changed a key page")
 
 // Fold merges the small pages of one parent and class, those at most half full,
 // into pages of at most slots slots, and returns how many pages it removed. key
@@ -43,23 +43,23 @@ func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, pa
 		after = next
 		f, err := merge(key, rows)
 		if err != nil {
-			damaged = first(damaged, err)
+			damaged = firstError(damaged, err)
 		}
-		if len(f.gone) == 0 {
+		if len(f.removed) == 0 {
 			continue
 		}
 		err = f.commit(ctx, db, repoint)
-		if errors.Is(err, errLost) {
+		if errors.Is(err, errConflict) {
 			continue
 		}
 		if fail.Is(err, api.Damaged) {
-			damaged = first(damaged, err)
+			damaged = firstError(damaged, err)
 			continue
 		}
 		if err != nil {
 			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
 		}
-		merged += len(f.gone)
+		merged += len(f.removed)
 	}
 }
 
@@ -101,22 +101,22 @@ func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, cl
 const selectSmall = `SELECT id, count FROM key_page
 	WHERE tenant = ?1 AND class = ?2 AND parent = ?3 AND generation = ?4 AND count <= ?5 AND id > ?6 ORDER BY id LIMIT ?7`
 
-// folded is a merge ready to be written: the page with the lowest id receives the
+// mergedPages is a merge ready to be written: the page with the lowest id receives the
 // slots of the others.
-type folded struct {
+type mergedPages struct {
 	old, kept Row
-	gone      []Row   // the removed pages, in id order as for every other writer of pages
+	removed   []Row   // the removed pages, in id order as for every other writer of pages
 	children  []int64 // of the removed pages
 }
 
 // merge seals one page from those of rows that can be decrypted, and returns Damaged
 // for the first that cannot. If fewer than two can, there is nothing to write.
-func merge(key *envelope.Key, rows []Row) (f folded, err error) {
+func merge(key *envelope.Key, rows []Row) (f mergedPages, err error) {
 	var sum *envelope.Page
 	for _, row := range rows {
 		page, openErr := envelope.OpenPage(key, row.Place(), row.Body)
 		if openErr != nil {
-			err = first(err, openErr)
+			err = firstError(err, openErr)
 			continue
 		}
 		if sum == nil {
@@ -127,16 +127,16 @@ func merge(key *envelope.Key, rows []Row) (f folded, err error) {
 		both, mergeErr := envelope.Merge(sum, page)
 		if mergeErr != nil {
 			page.Zero()
-			err = first(err, fail.New(api.Damaged, "fold key page %d into %d: %v", row.ID, f.old.ID, mergeErr))
+			err = firstError(err, fail.New(api.Damaged, "fold key page %d into %d: %v", row.ID, f.old.ID, mergeErr))
 			continue
 		}
-		f.gone = append(f.gone, row)
+		f.removed = append(f.removed, row)
 		f.children = append(f.children, children(page)...)
 		page.Zero()
 		sum.Zero()
 		sum = both
 	}
-	if len(f.gone) == 0 {
+	if len(f.removed) == 0 {
 		return f, err
 	}
 	f.kept = f.old
@@ -144,14 +144,14 @@ func merge(key *envelope.Key, rows []Row) (f folded, err error) {
 	f.kept.Count = uint32(sum.Len())
 	body, sealErr := envelope.SealPage(key, f.kept.Place(), sum)
 	if sealErr != nil {
-		return folded{}, first(err, sealErr)
+		return mergedPages{}, firstError(err, sealErr)
 	}
 	f.kept.Body = body
 	return f, err
 }
 
-// first returns the earlier of two errors.
-func first(err, later error) error {
+// firstError returns the earlier of two errors.
+func firstError(err, later error) error {
 	if err != nil {
 		return err
 	}
@@ -170,19 +170,19 @@ func children(page *envelope.Page) []int64 {
 	return ids
 }
 
-func (f folded) commit(ctx context.Context, db *store.DB, repoint func(context.Context, *store.Tx, []int64, int64) error) error {
+func (f mergedPages) commit(ctx context.Context, db *store.DB, repoint func(context.Context, *store.Tx, []int64, int64) error) error {
 	err := db.InTx(ctx, func(tx *store.Tx) error {
 		swapped, err := Swap(ctx, tx, []Row{f.old}, []Row{f.kept})
 		if err != nil {
 			return err
 		}
-		deleted, err := Delete(ctx, tx, f.gone...)
+		deleted, err := Delete(ctx, tx, f.removed...)
 		if err != nil {
 			return err
 		}
 		for _, ok := range append(swapped, deleted...) {
 			if !ok {
-				return errLost
+				return errConflict
 			}
 		}
 		if err := repoint(ctx, tx, f.children, f.kept.ID); err != nil {

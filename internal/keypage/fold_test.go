@@ -230,7 +230,7 @@ func TestFoldThatLosesASwapChangesNothing(t *testing.T) {
 				_, err := Swap(f.ctx, tx, []Row{old}, []Row{moved})
 				return err
 			})
-			if err := merged.commit(f.ctx, db, f.repoint); !errors.Is(err, errLost) {
+			if err := merged.commit(f.ctx, db, f.repoint); !errors.Is(err, errConflict) {
 				t.Errorf("rival %d: %v", rival, err)
 			}
 			if got := fmt.Sprint(f.counts(t, envelope.ClassActive, envelope.ClassInactive)); got != "[1 1 1]" {

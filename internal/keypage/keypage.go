@@ -51,7 +51,7 @@ type Parent struct {
 
 // Get returns a page, or fails NotFound.
 func Get(ctx context.Context, tx *store.Tx, tenant, id int64) (Row, error) {
-	row, err := scan(tx.QueryRow(ctx, selectPage, tenant, id))
+	row, err := scanRow(tx.QueryRow(ctx, selectPage, tenant, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Row{}, fail.New(api.NotFound, "key page %d of tenant %d does not exist", id, tenant)
 	}
@@ -98,7 +98,7 @@ func Swap(ctx context.Context, tx *store.Tx, olds, news []Row) (swapped []bool, 
 	if err != nil {
 		return nil, fmt.Errorf("swap key pages: %w", err)
 	}
-	return ones(affected), nil
+	return changedOneRow(affected), nil
 }
 
 // Delete removes each page that still has its row's version, and reports which
@@ -112,7 +112,7 @@ func Delete(ctx context.Context, tx *store.Tx, rows ...Row) (deleted []bool, err
 	if err != nil {
 		return nil, fmt.Errorf("delete key pages: %w", err)
 	}
-	return ones(affected), nil
+	return changedOneRow(affected), nil
 }
 
 // DeleteBlobPages removes up to limit pages of blob keys, of any generation, under a
@@ -141,7 +141,7 @@ func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, cl
 	var all []Row
 	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
 		query, args := underPages(tenant, part, after, limit)
-		rows, err := read(ctx, tx, query, args)
+		rows, err := queryRows(ctx, tx, query, args)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ type Location struct {
 func Locate(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Class, parents []Parent) ([]Location, error) {
 	var all []Location
 	for part := range slices.Chunk(parents, maxListed) {
-		query, args := placesUnder(tenant, class, part)
+		query, args := locationsUnder(tenant, class, part)
 		found, err := store.Collect(ctx, tx, func(row store.Scanner) (at Location, err error) {
 			err = row.Scan(&at.ID, &at.Parent)
 			return at, err
@@ -179,8 +179,8 @@ func Locate(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Clas
 // GetAll returns those of some pages that exist, in id order.
 func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all []Row, err error) {
 	for part := range slices.Chunk(ids, maxListed) {
-		in, args := list(part, []any{tenant})
-		rows, err := read(ctx, tx, selectPages+in, args)
+		in, args := inList(part, []any{tenant})
+		rows, err := queryRows(ctx, tx, selectPages+in, args)
 		if err != nil {
 			return nil, err
 		}
@@ -190,9 +190,9 @@ func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all [
 	return all, nil
 }
 
-// read returns the pages that a query selects.
-func read(ctx context.Context, tx *store.Tx, query string, args []any) ([]Row, error) {
-	rows, err := store.Collect(ctx, tx, scan, query, args...)
+// queryRows returns the pages that a query selects.
+func queryRows(ctx context.Context, tx *store.Tx, query string, args []any) ([]Row, error) {
+	rows, err := store.Collect(ctx, tx, scanRow, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read key pages: %w", err)
 	}

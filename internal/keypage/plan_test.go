@@ -43,11 +43,11 @@ func queries() map[string]func() (string, []any) {
 			for i := range ids {
 				ids[i] = int64(i)
 			}
-			in, args := list(ids, []any{1})
+			in, args := inList(ids, []any{1})
 			return selectPages + in, args
 		},
 		"Standing": func() (string, []any) {
-			return placesUnder(1, envelope.ClassBlob, []Parent{{1, 1}, {2, 1}, {3, 1}})
+			return locationsUnder(1, envelope.ClassBlob, []Parent{{1, 1}, {2, 1}, {3, 1}})
 		},
 	}
 }

@@ -66,7 +66,7 @@ func spans(parents []Parent, classes []envelope.Class) []span {
 // underPages selects from each span the first limit ids, which needs only the index,
 // and then the rows of the first limit ids of all spans.
 func underPages(tenant int64, spans []span, after int64, limit int) (query string, args []any) {
-	terms, args := where(spans, []any{tenant, after, limit})
+	terms, args := spanConditions(spans, []any{tenant, after, limit})
 	for i, term := range terms {
 		terms[i] = `SELECT id FROM (SELECT id FROM key_page WHERE ` + term + ` AND id > ?2 ORDER BY id LIMIT ?3) AS span`
 	}
@@ -74,7 +74,7 @@ func underPages(tenant int64, spans []span, after int64, limit int) (query strin
 }
 
 func countPages(tenant int64, spans []span) (query string, args []any) {
-	terms, args := where(spans, []any{tenant})
+	terms, args := spanConditions(spans, []any{tenant})
 	for i, term := range terms {
 		terms[i] = `SELECT COUNT(*) AS pages, COALESCE(SUM(count), 0) AS slots FROM key_page WHERE ` + term
 	}
@@ -85,16 +85,16 @@ func countPages(tenant int64, spans []span) (query string, args []any) {
 // parents with one of classes, for at most maxSpans pairs of them. Its parameters
 // follow those in args, of which ?1 is the tenant.
 func Within(parents []Parent, classes []envelope.Class, args []any) (condition string, _ []any) {
-	terms, args := where(spans(parents, classes), args)
+	terms, args := spanConditions(spans(parents, classes), args)
 	if len(terms) == 0 {
 		return `1 = 0`, args
 	}
 	return `(` + strings.Join(terms, ` OR `) + `)`, args
 }
 
-// where returns a condition for each span. Its parameters follow those in args,
+// spanConditions returns a condition for each span. Its parameters follow those in args,
 // of which ?1 is the tenant.
-func where(spans []span, args []any) (terms []string, _ []any) {
+func spanConditions(spans []span, args []any) (terms []string, _ []any) {
 	for _, s := range spans {
 		n := len(args)
 		terms = append(terms, fmt.Sprintf(`tenant = ?1 AND class = ?%d AND parent = ?%d AND generation = ?%d`, n+1, n+2, n+3))
@@ -103,35 +103,35 @@ func where(spans []span, args []any) (terms []string, _ []any) {
 	return terms, args
 }
 
-// scan reads a row of columns.
-func scan(row store.Scanner) (r Row, err error) {
+// scanRow reads a row of columns.
+func scanRow(row store.Scanner) (r Row, err error) {
 	err = row.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body)
 	return r, err
 }
 
-// placesUnder reads only the index key_page_place, and of it only the entries under
+// locationsUnder reads only the index key_page_place, and of it only the entries under
 // the parents, whatever statistics PostgreSQL has of the table: for a join or a list
 // it might choose another plan.
-func placesUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
+func locationsUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
 	all := spans(parents, []envelope.Class{class})
-	for len(all) < alike(len(all)) {
+	for len(all) < padded(len(all)) {
 		all = append(all, span{class: class}) // no page is under parent 0
 	}
-	terms, args := where(all, []any{tenant})
+	terms, args := spanConditions(all, []any{tenant})
 	for i, term := range terms {
 		terms[i] = `SELECT id, parent FROM key_page WHERE ` + term
 	}
 	return strings.Join(terms, ` UNION ALL `), args
 }
 
-// alike rounds the number of terms of a statement up to a power of two, so that few
+// padded rounds the number of terms of a statement up to a power of two, so that few
 // different statements serve all n: a database spends more time on preparing a new
 // statement than on superfluous terms.
-func alike(n int) int { return 1 << bits.Len(uint(n-1)) }
+func padded(n int) int { return 1 << bits.Len(uint(n-1)) }
 
-// list returns a list of values for IN, whose parameters follow those in args.
-func list(values []int64, args []any) (text string, _ []any) {
-	marks := make([]string, alike(len(values)))
+// inList returns a list of values for IN, whose parameters follow those in args.
+func inList(values []int64, args []any) (text string, _ []any) {
+	marks := make([]string, padded(len(values)))
 	for i := range marks {
 		args = append(args, values[min(i, len(values)-1)])
 		marks[i] = fmt.Sprintf("?%d", len(args))
@@ -139,8 +139,8 @@ func list(values []int64, args []any) (text string, _ []any) {
 	return `(` + strings.Join(marks, `, `) + `)`, args
 }
 
-// ones reports which statements changed their row.
-func ones(affected []int64) []bool {
+// changedOneRow reports which statements changed their row.
+func changedOneRow(affected []int64) []bool {
 	ok := make([]bool, len(affected))
 	for i, n := range affected {
 		ok[i] = n == 1

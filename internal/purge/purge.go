@@ -91,7 +91,7 @@ func (p *Purger) Wake() {
 
 // Find returns the purge of a policy, or fails NotFound.
 func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error) {
-	list, err := query(ctx, tx, `tenant = ?1 AND policy = ?2`, tenant, policy)
+	list, err := selectPurges(ctx, tx, `tenant = ?1 AND policy = ?2`, tenant, policy)
 	if err == nil && len(list) == 0 {
 		err = fail.New(api.NotFound, "no purge of the policy was requested").WithHint("keyroll purge status lists the purges")
 	}
@@ -103,7 +103,7 @@ func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error
 
 // List returns the purges of a tenant, the oldest first.
 func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Purge, error) {
-	return query(ctx, tx, `tenant = ?1 ORDER BY id`, tenant)
+	return selectPurges(ctx, tx, `tenant = ?1 ORDER BY id`, tenant)
 }
 
 // Request inserts a purge in the transaction that records it at its policy.

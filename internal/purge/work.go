@@ -35,7 +35,7 @@ func (p *Purger) Run(ctx context.Context) {
 	for wait := time.Second; ; {
 		var waits bool
 		_, err := p.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
-			waits = p.round(ctx)
+			waits = p.workAll(ctx)
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
@@ -61,11 +61,11 @@ func (p *Purger) Run(ctx context.Context) {
 	}
 }
 
-// round works on every approved purge, and reports whether one must be tried again.
-func (p *Purger) round(ctx context.Context) (waits bool) {
+// workAll works on every approved purge, and reports whether one must be tried again.
+func (p *Purger) workAll(ctx context.Context) (waits bool) {
 	var list []Purge
 	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
-		list, err = query(ctx, tx, approved, approvals)
+		list, err = selectPurges(ctx, tx, whereApproved, approvals)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
@@ -85,7 +85,7 @@ func (p *Purger) round(ctx context.Context) (waits bool) {
 func (p *Purger) Work(ctx context.Context, one Purge) error {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: Job, Request: fmt.Sprintf("purge %d", one.ID), Principal: one.Requester, System: true})
 	if err := p.confirm(ctx, one); err != nil {
-		return p.waiting(ctx, one, err)
+		return p.recordWaiting(ctx, one, err)
 	}
 	for _, step := range []struct {
 		done time.Time
@@ -100,7 +100,7 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 			continue
 		}
 		if err := step.do(ctx, one); err != nil {
-			return p.waiting(ctx, one, err)
+			return p.recordWaiting(ctx, one, err)
 		}
 	}
 	return nil
@@ -139,8 +139,8 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// waiting records why a purge is blocked.
-func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
+// recordWaiting records why a purge is blocked.
+func (p *Purger) recordWaiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
 	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
 	if err != nil {
@@ -162,10 +162,10 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 		if err := roll.End(ctx, tx, one.Tenant, one.Policy, "the policy was purged", now); err != nil {
 			return err
 		}
-		if err := done(ctx, tx, one, "policy_deleted", now); err != nil {
+		if err := setStepDone(ctx, tx, one, "policy_deleted", now); err != nil {
 			return err
 		}
-		return p.note(ctx, tx, one, "deleted policy %d", one.Policy)
+		return p.appendAudit(ctx, tx, one, "deleted policy %d", one.Policy)
 	})
 	if err == nil {
 		fault.Point("purge.after-delete")
@@ -216,10 +216,10 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 		}
 	}
 	return lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-		if err := done(ctx, tx, one, "containers_marked", p.Now()); err != nil {
+		if err := setStepDone(ctx, tx, one, "containers_marked", p.Now()); err != nil {
 			return err
 		}
-		return p.note(ctx, tx, one, "marked the containers of policy %d", one.Policy)
+		return p.appendAudit(ctx, tx, one, "marked the containers of policy %d", one.Policy)
 	})
 }
 
@@ -235,10 +235,10 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 		if err := p.Policies.EraseAll(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}
-		if err := done(ctx, tx, one, "key_destroyed", p.Now()); err != nil {
+		if err := setStepDone(ctx, tx, one, "key_destroyed", p.Now()); err != nil {
 			return err
 		}
-		return p.note(ctx, tx, one, "destroyed the availability key of policy %d and erased its wraps", one.Policy)
+		return p.appendAudit(ctx, tx, one, "destroyed the availability key of policy %d and erased its wraps", one.Policy)
 	})
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// note writes an audit entry for a step.
-func (p *Purger) note(ctx context.Context, tx *store.Tx, one Purge, format string, args ...any) error {
+// appendAudit writes an audit entry for a step.
+func (p *Purger) appendAudit(ctx context.Context, tx *store.Tx, one Purge, format string, args ...any) error {
 	return p.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: one.Tenant, Outcome: audit.Done, Detail: fmt.Sprintf(format, args...)})
 }

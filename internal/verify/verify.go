@@ -38,7 +38,7 @@ type Verifier struct {
 	// one lets only one verification at a time hold a snapshot: the number of database
 	// connections is small, and a client that reads the progress slowly occupies one
 	// for long.
-	one chan struct{}
+	slot chan struct{}
 }
 
 // Vaults is the part of the embedded vaults that this package uses.
@@ -50,7 +50,7 @@ type Vaults interface {
 
 // New returns a verifier of the data of a node.
 func New(db *store.DB, policies *policy.Policies, containers *container.Containers, contents *content.Contents) *Verifier {
-	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, one: make(chan struct{}, 1)}
+	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, slot: make(chan struct{}, 1)}
 }
 
 // run is one verification under way.
@@ -62,7 +62,7 @@ type run struct {
 	progress func(api.VerifyProgress)
 	keys     map[int64]*envelope.Key // opened policy keys
 	closed   map[int64]bool          // policy keys that are inaccessible by policy or damaged
-	named    map[int64]bool          // policies that have been reported as damaged
+	reported map[int64]bool          // policies that have been reported as damaged
 }
 
 // pageBatch is how many key pages are read at a time.
@@ -72,11 +72,11 @@ const pageBatch = 32
 // Only one verification runs at a time, others wait for it. progress is called from
 // one goroutine.
 func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(api.VerifyProgress)) (api.Verified, error) {
-	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, named: map[int64]bool{}}
+	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, reported: map[int64]bool{}}
 	r.report.Closed, r.report.Damaged = []api.Finding{}, []api.Finding{}
 	select {
-	case v.one <- struct{}{}:
-		defer func() { <-v.one }()
+	case v.slot <- struct{}{}:
+		defer func() { <-v.slot }()
 	case <-ctx.Done():
 		return r.report, ctx.Err()
 	}
@@ -88,11 +88,11 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	steps := []struct {
 		name string
 		run  func(ctx context.Context, only int64) error
-	}{{"policy's roots", r.probe}, {"keys", r.keysOf}, {"wraps", r.vaultMade}, {"content", r.content}, {"rest", r.rest}, {"vault keys", r.vaultKeys}, {"tables", r.tables}}
+	}{{"policy's roots", r.testRoots}, {"keys", r.checkKeys}, {"wraps", r.listVaultMade}, {"content", r.checkContent}, {"rest", r.checkOthers}, {"vault keys", r.checkVaultKeys}, {"tables", r.checkTables}}
 	for _, step := range steps {
 		err := step.run(ctx, only)
 		if fail.Is(err, api.Damaged) { // of the database itself: the other steps still report what they can
-			err = r.found("check of", step.name, err)
+			err = r.addFinding("check of", step.name, err)
 		}
 		if err != nil {
 			return r.report, err
@@ -101,9 +101,9 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	return r.report, nil
 }
 
-// probe makes each root of the policy id wrap and unwrap. A policy without a wrapping
+// testRoots makes each root of the policy id wrap and unwrap. A policy without a wrapping
 // root has no probes.
-func (r *run) probe(ctx context.Context, id int64) error {
+func (r *run) testRoots(ctx context.Context, id int64) error {
 	if id == 0 {
 		return nil
 	}
@@ -122,8 +122,8 @@ func (r *run) probe(ctx context.Context, id int64) error {
 	return err
 }
 
-// vaultMade lists the wraps of policy keys that external vaults made.
-func (r *run) vaultMade(ctx context.Context, only int64) error {
+// listVaultMade lists the wraps of policy keys that external vaults made.
+func (r *run) listVaultMade(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil
 	}
@@ -137,10 +137,10 @@ func (r *run) vaultMade(ctx context.Context, only int64) error {
 	})
 }
 
-// keysOf opens the policy keys outside the snapshot, since that may call a vault, and
+// checkKeys opens the policy keys outside the snapshot, since that may call a vault, and
 // then reads all key pages from one snapshot of which it has opened every policy key.
 // After a refresh in between it starts again with the new policy keys.
-func (r *run) keysOf(ctx context.Context, only int64) error {
+func (r *run) checkKeys(ctx context.Context, only int64) error {
 	for {
 		var unopened []root
 		err := r.db.ViewOnce(ctx, func(tx *store.Tx) error {
@@ -154,25 +154,25 @@ func (r *run) keysOf(ctx context.Context, only int64) error {
 				return nil
 			}
 			if only == 0 {
-				if err := r.strays(ctx, parents, retired); err != nil {
+				if err := r.checkUnknownParents(ctx, parents, retired); err != nil {
 					return err
 				}
 			}
-			return r.pages(ctx, parents, retired)
+			return r.checkPages(ctx, parents, retired)
 		})
 		if err != nil || len(unopened) == 0 {
 			return err
 		}
 		for _, one := range unopened {
-			if err := r.open(ctx, one); err != nil {
+			if err := r.openPolicyKey(ctx, one); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// found reports a finding as closed or as damaged; any other error ends the run.
-func (r *run) found(kind string, id any, err error) error {
+// addFinding reports a finding as closed or as damaged; any other error ends the run.
+func (r *run) addFinding(kind string, id any, err error) error {
 	f := api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: err.Error()}
 	switch fail.CodeOf(err) {
 	case api.Damaged:
@@ -191,7 +191,7 @@ type root struct {
 	revision string
 	// left are the classes of key pages that a finished roll has moved from this
 	// policy key to the current one: no page of them may be under it.
-	left []envelope.Class
+	vacated []envelope.Class
 }
 
 // roots lists the policy keys that have wraps, and those without any.
@@ -204,9 +204,9 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 		if only != 0 && pol.ID != only {
 			continue
 		}
-		if pol.Damaged != nil && !r.named[pol.ID] {
-			r.named[pol.ID] = true
-			if err := r.found("policy", pol.ID, pol.Damaged); err != nil {
+		if pol.Damaged != nil && !r.reported[pol.ID] {
+			r.reported[pol.ID] = true
+			if err := r.addFinding("policy", pol.ID, pol.Damaged); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -239,8 +239,8 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 	return kept, retired, nil
 }
 
-// open opens a policy key by each of its roots, unless it was retired in the meantime.
-func (r *run) open(ctx context.Context, one root) error {
+// openPolicyKey opens a policy key by each of its roots, unless it was retired in the meantime.
+func (r *run) openPolicyKey(ctx context.Context, one root) error {
 	shut := false
 	probes := r.policies.Probe(ctx, r.tenant, one.ID)
 	key, unopened := r.policies.Open(ctx, r.tenant, one.ID, policy.User)
@@ -261,7 +261,7 @@ func (r *run) open(ctx context.Context, one root) error {
 			continue
 		}
 		shut = true
-		if err := r.found("revision", one.revision, fmt.Errorf("%s: %w", probe.Root, probe.Err)); err != nil {
+		if err := r.addFinding("revision", one.revision, fmt.Errorf("%s: %w", probe.Root, probe.Err)); err != nil {
 			key.Zero()
 			return err
 		}
@@ -275,16 +275,16 @@ func (r *run) open(ctx context.Context, one root) error {
 	if shut {
 		return nil // the error of each root has been reported
 	}
-	return r.found("revision", one.revision, unopened)
+	return r.addFinding("revision", one.revision, unopened)
 }
 
-// notice reports something that is not damaged but should be known.
-func (r *run) notice(kind string, id int64, detail string) {
+// addNotice reports something that is not damaged but should be known.
+func (r *run) addNotice(kind string, id int64, detail string) {
 	r.report.Notices = append(r.report.Notices, api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: detail})
 }
 
-// strays reports key pages that are under policy keys which the tenant does not have.
-func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent) error {
+// checkUnknownParents reports key pages that are under policy keys which the tenant does not have.
+func (r *run) checkUnknownParents(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	known := map[keypage.Parent]bool{}
 	for _, one := range kept {
 		known[one.Parent] = true
@@ -301,17 +301,17 @@ func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent)
 			continue
 		}
 		err := fail.New(api.Damaged, "%d key pages of class %v are under policy key %d generation %d, which this tenant does not have", sum.Pages, sum.Class, sum.Parent, sum.Generation)
-		if err := r.found("policy key", sum.Parent, err); err != nil {
+		if err := r.addFinding("policy key", sum.Parent, err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// pages decrypts every key page under the policy keys, and checks that its slots
+// checkPages decrypts every key page under the policy keys, and checks that its slots
 // are exactly those of the containers that point to it. There must be no page under a
 // policy key that no root wraps any more.
-func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) error {
+func (r *run) checkPages(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	classes := slices.Concat(policy.Classes, policy.OlderClasses)
 	for _, parent := range retired {
 		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, classes)
@@ -320,7 +320,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 		}
 		if pages > 0 {
 			err := fail.New(api.Damaged, "%d key pages are under policy key %d, which no root wraps any more", pages, parent.ID)
-			if err := r.found("policy key", parent.ID, err); err != nil {
+			if err := r.addFinding("policy key", parent.ID, err); err != nil {
 				return err
 			}
 		}
@@ -344,7 +344,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 			}
 			after = rows[len(rows)-1].ID
 			for _, row := range rows {
-				if err := r.page(ctx, one, row); err != nil {
+				if err := r.checkPage(ctx, one, row); err != nil {
 					return err
 				}
 			}
@@ -354,10 +354,10 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 	return nil
 }
 
-func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
-	if slices.Contains(under.left, row.Class) {
+func (r *run) checkPage(ctx context.Context, under root, row keypage.Row) error {
+	if slices.Contains(under.vacated, row.Class) {
 		err := fail.New(api.Damaged, "key page %d of class %v is under generation %d of its policy, which no page uses since a roll finished: an older row was put back", row.ID, row.Class, row.Generation)
-		if err := r.found("key page", row.ID, err); err != nil {
+		if err := r.addFinding("key page", row.ID, err); err != nil {
 			return err
 		}
 	}
@@ -367,11 +367,11 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 	}
 	page, err := envelope.OpenPage(key, row.Place(), row.Body)
 	if err != nil {
-		return r.found("key page", row.ID, err)
+		return r.addFinding("key page", row.ID, err)
 	}
 	defer page.Zero()
 	if row.Class.IsOlder() {
-		return r.olderPage(ctx, row, page)
+		return r.checkOlderPage(ctx, row, page)
 	}
 	pointing, err := r.containers.OnPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
@@ -381,7 +381,7 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		key, ok := page.Find(c.ID, c.Generation)
 		if !ok {
 			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its generation %d", c.ID, row.ID, c.Generation)
-			if err := r.found(noun(c), c.ID, err); err != nil {
+			if err := r.addFinding(findingKind(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
@@ -389,25 +389,25 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		key.Zero()
 		exact, err := r.containers.CheckName(ctx, r.tx, c)
 		if err != nil {
-			if err := r.found(noun(c), c.ID, err); err != nil {
+			if err := r.addFinding(findingKind(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
 		}
 		if exact {
-			r.notice(noun(c), c.ID, "another site has the same URL except for case and encoding; this one is found only by its exact spelling")
+			r.addNotice(findingKind(c), c.ID, "another site has the same URL except for case and encoding; this one is found only by its exact spelling")
 		}
 		r.report.Containers++
 	}
 	if page.Len() != len(pointing) {
-		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+		return r.addFinding("key page", row.ID, fail.New(api.Damaged, "key page %d has %d keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
 	}
 	return nil
 }
 
-// olderPage checks a page of the keys that containers had before a roll gave them
+// checkOlderPage checks a page of the keys that containers had before a roll gave them
 // new ones: its slots must be exactly those of the containers that point to it.
-func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
+func (r *run) checkOlderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
 	pointing, err := r.containers.OnOlderPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
 		return err
@@ -416,7 +416,7 @@ func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Pag
 		key, ok := page.Find(c.ID, c.Generation-1)
 		if !ok {
 			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its older generation %d", c.ID, row.ID, c.Generation-1)
-			if err := r.found(noun(c), c.ID, err); err != nil {
+			if err := r.addFinding(findingKind(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
@@ -424,7 +424,7 @@ func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Pag
 		key.Zero()
 	}
 	if page.Len() != len(pointing) {
-		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d older keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+		return r.addFinding("key page", row.ID, fail.New(api.Damaged, "key page %d has %d older keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
 	}
 	return nil
 }
@@ -437,18 +437,18 @@ type placed struct {
 	olderErr  error // of its older key
 }
 
-// content reads every item of every container. Containers under a policy key that has
+// checkContent reads every item of every container. Containers under a policy key that has
 // been reported as closed are skipped and not reported again one by one.
-func (r *run) content(ctx context.Context, only int64) error {
+func (r *run) checkContent(ctx context.Context, only int64) error {
 	for after := int64(0); ; {
-		list, err := r.placed(ctx, after)
+		list, err := r.nextPlaced(ctx, after)
 		if err != nil || len(list) == 0 {
 			return err
 		}
 		for _, c := range list {
 			after = c.ID
 			if c.olderErr != nil && c.err == nil && (only == 0 || r.keys[c.policyKey] != nil) {
-				if err := r.found(noun(c.Container), c.ID, c.olderErr); err != nil {
+				if err := r.addFinding(findingKind(c.Container), c.ID, c.olderErr); err != nil {
 					return err
 				}
 			}
@@ -456,9 +456,9 @@ func (r *run) content(ctx context.Context, only int64) error {
 			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
 				continue
 			case c.err != nil:
-				err = r.found(noun(c.Container), c.ID, c.err)
+				err = r.addFinding(findingKind(c.Container), c.ID, c.err)
 			default:
-				err = r.items(ctx, c.Container)
+				err = r.checkItems(ctx, c.Container)
 			}
 			if err != nil {
 				return err
@@ -467,7 +467,7 @@ func (r *run) content(ctx context.Context, only int64) error {
 	}
 }
 
-func (r *run) placed(ctx context.Context, after int64) (list []placed, err error) {
+func (r *run) nextPlaced(ctx context.Context, after int64) (list []placed, err error) {
 	err = r.db.View(ctx, func(tx *store.Tx) error {
 		containers, err := r.containers.All(ctx, tx, r.tenant, after, pageBatch)
 		if err != nil {
@@ -486,16 +486,16 @@ func (r *run) placed(ctx context.Context, after int64) (list []placed, err error
 	return list, err
 }
 
-// items reads every item of one container to its end.
-func (r *run) items(ctx context.Context, c container.Container) error {
+// checkItems reads every item of one container to its end.
+func (r *run) checkItems(ctx context.Context, c container.Container) error {
 	err := r.contents.Check(ctx, c, func(one content.Checked) error {
 		r.report.BlobKeys += one.Keys
 		r.report.Bytes += one.Bytes
 		if one.Err != nil {
-			return r.found("item", one.Item, one.Err)
+			return r.addFinding("item", one.Item, one.Err)
 		}
 		if one.Exact {
-			r.notice("item", one.Item, "another file of the site has the same path except for case and encoding; this one is found only by its exact spelling")
+			r.addNotice("item", one.Item, "another file of the site has the same path except for case and encoding; this one is found only by its exact spelling")
 		}
 		r.report.Items++
 		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})
@@ -505,13 +505,13 @@ func (r *run) items(ctx context.Context, c container.Container) error {
 		return nil
 	}
 	if err != nil {
-		return r.found(noun(c), c.ID, err)
+		return r.addFinding(findingKind(c), c.ID, err)
 	}
 	return nil
 }
 
-// noun returns the kind of the findings about a container.
-func noun(c container.Container) string {
+// findingKind returns the kind of the findings about a container.
+func findingKind(c container.Container) string {
 	if c.Kind == container.Backup {
 		return "backup"
 	}
