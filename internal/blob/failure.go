@@ -8,12 +8,12 @@ import (
 	"keyroll/internal/fail"
 )
 
-// named gives the operating system's refusal of a write its code and says what
-// ends it. The log gets the place; a user, who may be of any tenant, does not.
-// Any other error is returned as it is.
+// named gives an operating system's write error its code and a hint. The log shows
+// the location of the store; a user, who may be of any tenant, does not see it. Any
+// other error is returned unchanged.
 func named(err error) error {
 	switch {
-	case err == nil || fail.CodeOf(err) != api.Internal: // of the content that was to be stored
+	case err == nil || fail.CodeOf(err) != api.Internal: // an error of the content to be stored
 		return err
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
 		return fail.New(api.InsufficientStorage, "the blob store has no room left; nothing was stored").Because(err).

@@ -15,35 +15,34 @@ import (
 	"keyroll/internal/fail"
 )
 
-// objects is an object service, as a remote store needs it: single requests that
-// may all be sent again. token is what tells a put from everybody else's of the
-// same name.
+// objects is an object service as a remote store needs it: single requests, all of
+// which may be repeated. token distinguishes a put from other puts of the same name.
 type objects interface {
-	// put stores an object unless there is one of its name.
+	// put stores an object unless there is one of the same name.
 	put(ctx context.Context, name string, body []byte, token string) error
-	// begin begins to store one by parts, of which all but the last have partSize
-	// bytes, part takes the next one, and end makes it an object unless there is
-	// one of its name.
+	// begin begins an upload in parts, all of which except the last have partSize
+	// bytes; part adds the next part; end completes the object unless there is one of
+	// the same name.
 	begin(ctx context.Context, name, token string) (upload, error)
 	part(ctx context.Context, u *upload, body []byte) error
 	end(ctx context.Context, u *upload) error
 	abandon(ctx context.Context, u *upload) error
 
-	// get opens n bytes from off on, with n < 0 all.
+	// get opens n bytes from off on, or with n < 0 all bytes from off on.
 	get(ctx context.Context, name string, off, n int64) (io.ReadCloser, object, error)
 	head(ctx context.Context, name string) (object, error)
 	remove(ctx context.Context, name string) error
-	// page lists at most so many objects whose names begin with prefix, and from
-	// where on to list the next ones; that is empty at the end.
+	// page lists at most most objects whose names begin with prefix, and returns from
+	// where to list the next ones; next is empty at the end.
 	page(ctx context.Context, prefix, from string, most int) (list []object, next string, err error)
 
-	// grade says what a failure of the others means, and line tells it on one line.
+	// grade classifies an error of the other methods, and line returns it as one line.
 	grade(err error) grade
 	line(err error) string
 	close()
 }
 
-// object is an object as the service tells of it.
+// object is the metadata of an object as the service returns it.
 type object struct {
 	name  string
 	size  int64
@@ -51,7 +50,7 @@ type object struct {
 	sum   *uint32 // CRC-32C of all of it; nil: not known
 }
 
-// upload is an object on its way by parts.
+// upload is an object that is being uploaded in parts.
 type upload struct {
 	name, token, id string
 	parts           []storedPart
@@ -63,25 +62,25 @@ type storedPart struct {
 	sum uint32
 }
 
-// grade is what a failure means for a store.
+// grade is the meaning of an error for a store.
 type grade int
 
 const (
-	refused grade = iota // for a reason that no try ends
-	passing              // no answer, or one that may be another the next time
+	refused grade = iota // a retry would not help
+	passing              // no answer, or one that may differ the next time
 	missing              // there is no such object
-	taken                // there is an object of this name
+	taken                // there already is an object of this name
 	denied               // the credentials do not allow it
 	noRoom
-	beyond // the range begins behind the end
+	beyond // the range begins after the end
 )
 
-// partSize is the size of the parts of a big object, and above what a sealed blob
-// of a file takes: such a blob is one request.
+// partSize is the size of the parts of a big object. It is larger than a sealed blob
+// of a file, so that such a blob is one request.
 const partSize = 9 << 20
 
-// A request is tried so often, with pauses between that double up to
-// longestPauses first ones: some eight seconds for a service that refuses
+// A request is tried at most tries times, with pauses that double up to longestPauses
+// times firstPause: some eight seconds in total for a service that refuses
 // connections.
 const (
 	tries         = 8
@@ -89,8 +88,7 @@ const (
 	longestPauses = 20
 )
 
-// patience is how long a request without content, or one read of an answer, may
-// take before it is given up.
+// patience is the timeout of a request without content, and of one read of an answer.
 const patience = 10 * time.Second
 
 // pageObjects is how many objects are listed at a time.
@@ -99,7 +97,7 @@ const pageObjects = 1000
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
-	place    string // for the operator
+	place    string // the store's address, for the operator
 	identity string
 
 	pause, patience time.Duration // firstPause and patience
@@ -110,22 +108,22 @@ func newRemote(place string) *remote {
 	return &remote{place: place, pause: firstPause, patience: patience, pageSize: pageObjects}
 }
 
-// newTransport is how a remote store is reached.
+// newTransport returns the HTTP transport for a remote store.
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DisableCompression = true // of what is sealed
+	t.DisableCompression = true // sealed data cannot be compressed
 	t.MaxIdleConnsPerHost = batchRequests
 	return t
 }
 
-// within is how long a request of some bytes may take: at less than 512 KiB/s it
-// would hardly end.
+// within returns the timeout of a request with so many bytes: slower than 512 KiB/s it
+// would hardly ever finish.
 func (r *remote) within(bytes int) time.Duration {
 	return r.patience + time.Duration(bytes>>19)*time.Second
 }
 
-// check fails unless the store answers, lists, takes what is put, and replaces
-// nothing. It reads who the store is.
+// check fails unless the store responds, lists, accepts puts, and never overwrites an
+// object. It reads the store's identity.
 func (r *remote) check(ctx context.Context) error {
 	doing := "open blob store " + r.place
 	err := r.try(ctx, doing, 0, func(ctx context.Context) error {
@@ -157,7 +155,7 @@ func (r *remote) check(ctx context.Context) error {
 	}
 	var g *graded
 	var e *fail.Error
-	if errors.As(err, &g) && errors.As(err, &e) { // the operator is told all
+	if errors.As(err, &g) && errors.As(err, &e) { // the operator may see the whole error
 		return fail.New(e.Code, "%s: %s", e.Detail, r.line(g.err)).WithHint("%s", e.Hint)
 	}
 	return err
@@ -170,7 +168,8 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// try sends a request until it is answered, or for as long as that makes sense.
+// try sends a request, and repeats it while the error may be temporary, at most
+// tries times.
 func (r *remote) try(ctx context.Context, doing string, bytes int, request func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
 		if err := ctx.Err(); err != nil {
@@ -188,7 +187,7 @@ func (r *remote) try(ctx context.Context, doing string, bytes int, request func(
 	}
 }
 
-// again waits after the n-th try for the next one, or says why there is none.
+// again waits after the n-th try for the next one, or returns why there is none.
 func (r *remote) again(ctx context.Context, doing string, n int, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("%s: %w", doing, ctx.Err())
@@ -206,7 +205,7 @@ func (r *remote) again(ctx context.Context, doing string, n int, err error) (boo
 	}
 }
 
-// graded is a failure that has its grade, so that callers can still tell.
+// graded is an error with its grade, for callers further up.
 type graded struct {
 	grade grade
 	text  string
@@ -224,8 +223,9 @@ func gradeOf(err error) grade {
 	return refused
 }
 
-// failure is an error of the service as keyroll tells of it. The log gets the
-// place and what the service said; a user, who may be of any tenant, does not.
+// failure returns keyroll's error for an error of the service. The log shows the
+// store's address and the service's message; a user, who may be of any tenant, does
+// not see them.
 func (r *remote) failure(doing string, grade grade, err error) error {
 	cause := &graded{grade, r.place + ": " + r.line(err), err}
 	switch grade {
@@ -243,7 +243,7 @@ func (r *remote) failure(doing string, grade grade, err error) error {
 		WithHint("keyroll's log names the blob store and its answer")
 }
 
-// of gives a failure about one blob its code.
+// of gives an error about one blob its code.
 func of(name string, err error) error {
 	switch gradeOf(err) {
 	case missing:
@@ -280,8 +280,8 @@ func (r *remote) putObject(ctx context.Context, doing, name string, body []byte)
 	}))
 }
 
-// unlessMine forgives a failure that came because an earlier try, whose answer
-// was lost, has stored the object.
+// unlessMine returns nil instead of err if the put failed only because an earlier
+// try of it, whose answer was lost, has stored the object.
 func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, err error) error {
 	if err == nil || !sent {
 		return err
@@ -299,8 +299,7 @@ func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, 
 	return err
 }
 
-// putParts stores what begins with first and goes on with rest, one part after
-// the other.
+// putParts stores first followed by rest, one part after the other.
 func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest io.Reader) (size int64, err error) {
 	doing := "put blob " + name
 	var u upload
@@ -315,7 +314,7 @@ func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest 
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.patience)
 			defer cancel()
-			_ = r.abandon(ctx, &u) // what stays, the service's own rule for unfinished uploads takes
+			_ = r.abandon(ctx, &u) // otherwise the service's rule for unfinished uploads removes it
 		}
 	}()
 	for full, body := true, first; ; {
@@ -389,14 +388,14 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 	}
 }
 
-// buffer is room for an object, or for a part of one.
+// buffer holds an object, or a part of one.
 type buffer struct {
 	bytes []byte
 	big   bool
 	room  *[]byte
 }
 
-// smallSize is room enough for most mail.
+// smallSize is enough for most mail.
 const smallSize = 64 << 10
 
 var (
@@ -444,7 +443,7 @@ func (b *buffer) release() {
 	}
 }
 
-// readFull reads until p is full or r is at its end, which is no error.
+// readFull reads until p is full or r is at its end, which is not an error.
 func readFull(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int

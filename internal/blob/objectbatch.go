@@ -13,15 +13,15 @@ import (
 	"keyroll/internal/fail"
 )
 
-// A batch holds so many bytes in memory while they are being stored, by so many
-// requests at once.
+// A batch holds at most batchRoom bytes in memory while it stores them, with at most
+// batchRequests concurrent requests.
 const (
 	batchRoom     = 2 * partSize
 	batchRequests = 32
 )
 
-// remoteBatch stores each blob as soon as it has its content, and takes all away
-// again unless it is committed.
+// remoteBatch stores each blob as soon as it has its content, and deletes all of them
+// unless it is committed.
 type remoteBatch struct {
 	remote *remote
 	ended  bool
@@ -73,8 +73,8 @@ func (b *remoteBatch) Put(ctx context.Context, name string, content io.Reader) (
 	return size, nil
 }
 
-// note notes how it ended with a blob. One that may have been stored although its
-// put failed is taken away with the others, but never somebody else's.
+// note records the result of a put. A blob that may have been stored although its put
+// failed is deleted with the others, but never a blob that existed before.
 func (b *remoteBatch) note(name string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,8 +110,8 @@ func (b *remoteBatch) Discard() {
 	}
 }
 
-// takeAway deletes what was stored, as far as the store still answers. What stays
-// has a name that no row has.
+// takeAway deletes the stored blobs, as far as the store still responds. No row
+// references the remaining ones.
 func (b *remoteBatch) takeAway() {
 	ctx, cancel := context.WithTimeout(context.Background(), b.remote.patience)
 	defer cancel()

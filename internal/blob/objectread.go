@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// castagnoli is the polynomial of CRC-32C, which processors know.
+// castagnoli is the polynomial of CRC-32C, for which processors have an instruction.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (r *remote) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
@@ -30,23 +30,23 @@ func (r *remote) GetRange(ctx context.Context, name string, off, n int64) (io.Re
 	return reading, nil
 }
 
-// reading is an object on its way out. Where a connection breaks, it goes on by
-// another one. An object that is read to its end from its beginning on is
-// compared with the checksum that it was stored with.
+// reading reads an object. If a connection breaks, it continues on another one. The
+// checksum of an object that is read from its beginning to its end is compared with
+// the one it was stored with.
 type reading struct {
 	ctx   context.Context
 	store *remote
 	name  string
 	off   int64
-	want  int64 // bytes from off on; below 0: all
+	want  int64 // bytes from off on; negative: all
 	whole bool
-	sum   uint32 // of what was read, where whole
+	sum   uint32 // of the bytes read so far, if whole
 
 	answer io.ReadCloser // nil: none is open
 	is     object
 	cancel context.CancelFunc
-	late   *time.Timer // cancels
-	end    error       // of all
+	late   *time.Timer // cancels a read that takes too long
+	end    error       // every later Read returns it
 }
 
 // Size is the length of the blob.
@@ -54,7 +54,7 @@ func (r *reading) Size() int64 { return r.is.size }
 
 func (r *reading) doing() string { return "read blob " + r.name }
 
-// open sends the request, again if need be.
+// open sends the request, and repeats it if necessary.
 func (r *reading) open() error {
 	for n := 1; ; n++ {
 		if err := r.ctx.Err(); err != nil {
@@ -129,10 +129,11 @@ func (r *reading) note(p []byte) {
 	}
 }
 
-// ended reports whether all has been read that there is.
+// ended reports whether all requested bytes have been read.
 func (r *reading) ended() bool { return r.off >= r.is.size || r.want == 0 }
 
-// compare is the end of what was read: io.EOF, if it is what was stored.
+// compare returns io.EOF, or Damaged if the checksum of a whole object differs from
+// the stored one.
 func (r *reading) compare() error {
 	if r.whole && r.is.sum != nil && *r.is.sum != r.sum {
 		return fail.New(api.Damaged, "%s: its checksum differs from the one it was stored with", r.doing())

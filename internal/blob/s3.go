@@ -25,12 +25,12 @@ import (
 	"keyroll/internal/fail"
 )
 
-// s3Form is what an address of an S3 store looks like.
+// s3Form is the form of the address of an S3 store.
 const s3Form = "s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST"
 
-// openS3 opens s3://BUCKET/PREFIX. Region and endpoint stand in the address, or
-// in the environment as for every AWS SDK; credentials are looked for where AWS
-// SDKs look: environment, shared file, web identity, container, machine.
+// openS3 opens s3://BUCKET/PREFIX. Region and endpoint are in the address, or in the
+// environment as for every AWS SDK; credentials are taken from the usual sources of
+// AWS SDKs: environment, shared file, web identity, container, machine.
 func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	query, err := onlyKnown(u, "region", "endpoint")
 	if err != nil || u.Host == "" || u.Port() != "" {
@@ -70,7 +70,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	return r, nil
 }
 
-// s3 is a bucket, or the part of it that begins with prefix.
+// s3 is a bucket, or the objects in it whose names begin with prefix.
 type s3 struct {
 	core           minio.Core
 	bucket, prefix string
@@ -92,12 +92,12 @@ func (s *s3) options(token string) minio.PutObjectOptions {
 	return o
 }
 
-// checksum is a CRC-32C as S3 writes it.
+// checksum returns a CRC-32C in the form of S3.
 func checksum(sum uint32) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
-// signed is what of content a signature covers.
+// signed returns the hash of content that a request's signature covers.
 func (s *s3) signed(body []byte) string {
 	if !s.plain {
 		return ""
@@ -175,7 +175,7 @@ func (s *s3) get(ctx context.Context, name string, off, n int64) (io.ReadCloser,
 
 func (s *s3) object(info minio.ObjectInfo, header http.Header) object {
 	is := object{name: strings.TrimPrefix(info.Key, s.prefix), size: info.Size, token: header.Get(tokenHeader)}
-	// That of an object of parts is one over theirs, and says how many they are.
+	// The checksum of an object made of parts is one over theirs, with their number as a suffix: it is not used.
 	if raw, err := base64.StdEncoding.DecodeString(header.Get(sumHeader)); err == nil && len(raw) == 4 {
 		sum := binary.BigEndian.Uint32(raw)
 		is.sum = &sum
@@ -201,7 +201,7 @@ func (s *s3) page(ctx context.Context, prefix, from string, most int) (list []ob
 	if from != "" {
 		from = s.prefix + from
 	}
-	ctx, cancel := context.WithCancel(ctx) // ends the listing where it is left
+	ctx, cancel := context.WithCancel(ctx) // stops the listing on return
 	defer cancel()
 	for info := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, StartAfter: from, MaxKeys: most}) {
 		if info.Err != nil {
@@ -234,7 +234,7 @@ func (s *s3) grade(err error) grade {
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
 		return noRoom
 	case "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "BadDigest", "XAmzContentChecksumMismatch":
-		return passing // damaged on the way, or somebody else's put was under way
+		return passing // damaged in transit, or another put was under way
 	}
 	return gradeOfStatus(answer.StatusCode)
 }
@@ -247,7 +247,7 @@ func (s *s3) line(err error) string {
 	return err.Error()
 }
 
-// gradeOfStatus is what an HTTP status means of which no more is known.
+// gradeOfStatus returns the grade of an error of which only the HTTP status is known.
 func gradeOfStatus(status int) grade {
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
