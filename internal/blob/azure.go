@@ -55,7 +55,7 @@ func openAzure(ctx context.Context, u *url.URL) (Store, error) {
 	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Retry: policy.RetryOptions{MaxRetries: -1}, Telemetry: policy.TelemetryOptions{ApplicationID: "keyroll"}}
 	client, err := azureClient(ctx, endpoint.JoinPath(name).String(), u.Host, options)
 	if err != nil {
-		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.place).Because(err).
+		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.address).Because(err).
 			WithHint("set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or AZURE_STORAGE_KEY, or give the machine a managed identity")
 	}
 	r.objects = &azure{client: client, prefix: prefix, transport: transport}
@@ -226,7 +226,7 @@ func (a *azure) grade(err error) grade {
 	}
 	var answer *azcore.ResponseError
 	if !errors.As(err, &answer) {
-		return passing // no answer
+		return temporary // no answer
 	}
 	switch bloberror.Code(answer.ErrorCode) {
 	case bloberror.BlobNotFound:
@@ -236,14 +236,14 @@ func (a *azure) grade(err error) grade {
 	case bloberror.BlobAlreadyExists:
 		return taken
 	case bloberror.InvalidRange:
-		return beyond
+		return pastEnd
 	case bloberror.MD5Mismatch, "Crc64Mismatch", "InvalidBlobOrBlock":
-		return passing // damaged in transit, or changed by another request in the meantime
+		return temporary // damaged in transit, or changed by another request in the meantime
 	}
 	return gradeOfStatus(answer.StatusCode)
 }
 
-func (a *azure) line(err error) string {
+func (a *azure) oneLine(err error) string {
 	var answer *azcore.ResponseError
 	if errors.As(err, &answer) { // its Error method returns the whole answer
 		return fmt.Sprintf("%s: status %d", answer.ErrorCode, answer.StatusCode)

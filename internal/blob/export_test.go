@@ -10,7 +10,7 @@ import (
 func Hasten(s Store) { s.(*remote).pause = time.Millisecond }
 
 // Impatient makes a remote store wait for no answer long.
-func Impatient(s Store) { s.(*remote).patience = 300 * time.Millisecond }
+func Impatient(s Store) { s.(*remote).requestTimeout = 300 * time.Millisecond }
 
 // SmallPages makes a remote store list few objects at a time.
 func SmallPages(s Store) Store {

@@ -8,10 +8,10 @@ import (
 	"keyroll/internal/fail"
 )
 
-// named gives an operating system's write error its code and a hint. The log shows
+// osWriteError gives an operating system's write error its code and a hint. The log shows
 // the location of the store; a user, who may be of any tenant, does not see it. Any
 // other error is returned unchanged.
-func named(err error) error {
+func osWriteError(err error) error {
 	switch {
 	case err == nil || fail.CodeOf(err) != api.Internal: // an error of the content to be stored
 		return err

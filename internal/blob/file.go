@@ -87,11 +87,11 @@ func (f *folder) mark() error {
 }
 
 func openFailure(root string, err error) error {
-	return fail.New(api.Unavailable, "open blob store %s: %w", root, reason(err))
+	return fail.New(api.Unavailable, "open blob store %s: %w", root, withoutPath(err))
 }
 
-// reason returns a system error without the path that package os put before it.
-func reason(err error) error {
+// withoutPath returns a system error without the path that package os put before it.
+func withoutPath(err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
 		return pathError.Err
@@ -272,7 +272,7 @@ func (b *folderBatch) Put(ctx context.Context, name string, r io.Reader) (int64,
 	size, err := writeFile(b.folder.files, tmp, r, b.syncEach)
 	if err != nil {
 		b.folder.files.Remove(tmp)
-		return 0, fmt.Errorf("put blob %s: %w", name, named(err))
+		return 0, fmt.Errorf("put blob %s: %w", name, osWriteError(err))
 	}
 	b.puts = append(b.puts, pending{tmp, name})
 	return size, nil
@@ -322,7 +322,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	}
 	if b.volume != nil {
 		if err := b.volume.Sync(); err != nil {
-			return 0, fmt.Errorf("put blobs: %w", named(err))
+			return 0, fmt.Errorf("put blobs: %w", osWriteError(err))
 		}
 	}
 	folders := make(map[string]bool)
@@ -332,7 +332,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 			if errors.Is(err, fs.ErrExist) {
 				return i, alreadyExists(p.name)
 			}
-			return i, fmt.Errorf("put blob %s: %w", p.name, named(err))
+			return i, fmt.Errorf("put blob %s: %w", p.name, osWriteError(err))
 		}
 		folders[filepath.Dir(path)] = true
 	}
@@ -341,7 +341,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	for path := range folders {
 		for ; len(path) >= len(b.folder.root); path = filepath.Dir(path) {
 			if err := b.folder.files.SyncFolder(path); err != nil {
-				return len(b.puts), fmt.Errorf("put blobs: %w", named(err))
+				return len(b.puts), fmt.Errorf("put blobs: %w", osWriteError(err))
 			}
 		}
 	}

@@ -38,7 +38,7 @@ type objects interface {
 
 	// grade classifies an error of the other methods, and line returns it as one line.
 	grade(err error) grade
-	line(err error) string
+	oneLine(err error) string
 	close()
 }
 
@@ -66,13 +66,13 @@ type storedPart struct {
 type grade int
 
 const (
-	refused grade = iota // a retry would not help
-	passing              // no answer, or one that may differ the next time
-	missing              // there is no such object
-	taken                // there already is an object of this name
-	denied               // the credentials do not allow it
-	noRoom
-	beyond // the range begins after the end
+	refused   grade = iota // a retry would not help
+	temporary              // no answer, or one that may differ the next time
+	missing                // there is no such object
+	taken                  // there already is an object of this name
+	denied                 // the credentials do not allow it
+	full
+	pastEnd // the range begins after the end
 )
 
 // partSize is the size of the parts of a big object. It is larger than a sealed blob
@@ -88,8 +88,8 @@ const (
 	longestPauses = 20
 )
 
-// patience is the timeout of a request without content, and of one read of an answer.
-const patience = 10 * time.Second
+// requestTimeout is the timeout of a request without content, and of one read of an answer.
+const requestTimeout = 10 * time.Second
 
 // pageObjects is how many objects are listed at a time.
 const pageObjects = 1000
@@ -97,15 +97,15 @@ const pageObjects = 1000
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
-	place    string // the store's address, for the operator
+	address  string // the store's address, for the operator
 	identity string
 
-	pause, patience time.Duration // firstPause and patience
-	pageSize        int           // pageObjects
+	pause, requestTimeout time.Duration // firstPause and requestTimeout
+	pageSize              int           // pageObjects
 }
 
-func newRemote(place string) *remote {
-	return &remote{place: place, pause: firstPause, patience: patience, pageSize: pageObjects}
+func newRemote(address string) *remote {
+	return &remote{address: address, pause: firstPause, requestTimeout: requestTimeout, pageSize: pageObjects}
 }
 
 // newTransport returns the HTTP transport for a remote store.
@@ -116,17 +116,17 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// within returns the timeout of a request with so many bytes: slower than 512 KiB/s it
+// timeout returns the timeout of a request with so many bytes: slower than 512 KiB/s it
 // would hardly ever finish.
-func (r *remote) within(bytes int) time.Duration {
-	return r.patience + time.Duration(bytes>>19)*time.Second
+func (r *remote) timeout(bytes int) time.Duration {
+	return r.requestTimeout + time.Duration(bytes>>19)*time.Second
 }
 
 // check fails unless the store responds, lists, accepts puts, and never overwrites an
 // object. It reads the store's identity.
 func (r *remote) check(ctx context.Context) error {
-	doing := "open blob store " + r.place
-	err := r.try(ctx, doing, 0, func(ctx context.Context) error {
+	doing := "open blob store " + r.address
+	err := r.retry(ctx, doing, 0, func(ctx context.Context) error {
 		_, _, err := r.page(ctx, MarkName, "", 1)
 		return err
 	})
@@ -140,7 +140,7 @@ func (r *remote) check(ctx context.Context) error {
 			WithHint("use a service that honours the request header If-None-Match")
 	}
 	if fail.Is(err, api.AlreadyExists) {
-		err = r.try(ctx, doing, 0, func(ctx context.Context) error {
+		err = r.retry(ctx, doing, 0, func(ctx context.Context) error {
 			mark, _, err := r.get(ctx, MarkName, 0, -1)
 			if err != nil {
 				return err
@@ -156,7 +156,7 @@ func (r *remote) check(ctx context.Context) error {
 	var g *graded
 	var e *fail.Error
 	if errors.As(err, &g) && errors.As(err, &e) { // the operator may see the whole error
-		return fail.New(e.Code, "%s: %s", e.Detail, r.line(g.err)).WithHint("%s", e.Hint)
+		return fail.New(e.Code, "%s: %s", e.Detail, r.oneLine(g.err)).WithHint("%s", e.Hint)
 	}
 	return err
 }
@@ -168,32 +168,32 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// try sends a request, and repeats it while the error may be temporary, at most
+// retry sends a request, and repeats it while the error may be temporary, at most
 // tries times.
-func (r *remote) try(ctx context.Context, doing string, bytes int, request func(ctx context.Context) error) error {
+func (r *remote) retry(ctx context.Context, doing string, bytes int, request func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-		once, cancel := context.WithTimeout(ctx, r.within(bytes))
+		once, cancel := context.WithTimeout(ctx, r.timeout(bytes))
 		err := request(once)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if again, err := r.again(ctx, doing, n, err); !again {
+		if again, err := r.waitRetry(ctx, doing, n, err); !again {
 			return err
 		}
 	}
 }
 
-// again waits after the n-th try for the next one, or returns why there is none.
-func (r *remote) again(ctx context.Context, doing string, n int, err error) (bool, error) {
+// waitRetry waits after the n-th try for the next one, or returns why there is none.
+func (r *remote) waitRetry(ctx context.Context, doing string, n int, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("%s: %w", doing, ctx.Err())
 	}
 	grade := r.grade(err)
-	if grade != passing || n == tries {
+	if grade != temporary || n == tries {
 		return false, r.failure(doing, grade, err)
 	}
 	pause := min(r.pause<<(n-1), longestPauses*r.pause)
@@ -227,15 +227,15 @@ func gradeOf(err error) grade {
 // store's address and the service's message; a user, who may be of any tenant, does
 // not see them.
 func (r *remote) failure(doing string, grade grade, err error) error {
-	cause := &graded{grade, r.place + ": " + r.line(err), err}
+	cause := &graded{grade, r.address + ": " + r.oneLine(err), err}
 	switch grade {
-	case passing:
+	case temporary:
 		return fail.New(api.Unavailable, "%s: the blob store does not answer", doing).Because(cause).
 			WithHint("keyroll's log names the blob store and its last answer; try again when it is back")
 	case denied:
 		return fail.New(api.Unavailable, "%s: the blob store denies keyroll access", doing).Because(cause).
 			WithHint("keyroll's log names the blob store; give keyroll credentials and permissions for it as docs/object-storage.md says")
-	case noRoom:
+	case full:
 		return fail.New(api.InsufficientStorage, "%s: the blob store has no room left; nothing was stored", doing).Because(cause).
 			WithHint("free space in the blob store, which keyroll's log names; the same request then works without a restart")
 	}
@@ -243,8 +243,8 @@ func (r *remote) failure(doing string, grade grade, err error) error {
 		WithHint("keyroll's log names the blob store and its answer")
 }
 
-// of gives an error about one blob its code.
-func of(name string, err error) error {
+// blobError gives an error about one blob its code.
+func blobError(name string, err error) error {
 	switch gradeOf(err) {
 	case missing:
 		return notFound(name)
@@ -258,7 +258,7 @@ func (r *remote) PutIfAbsent(ctx context.Context, name string, content io.Reader
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	b, full, err := take(content)
+	b, full, err := readObject(content)
 	if err != nil {
 		return 0, fmt.Errorf("put blob %s: %w", name, err)
 	}
@@ -272,17 +272,17 @@ func (r *remote) PutIfAbsent(ctx context.Context, name string, content io.Reader
 // putObject stores an object by one request.
 func (r *remote) putObject(ctx context.Context, doing, name string, body []byte) error {
 	token, sent := rand.Text(), false
-	return of(name, r.try(ctx, doing, len(body), func(ctx context.Context) error {
+	return blobError(name, r.retry(ctx, doing, len(body), func(ctx context.Context) error {
 		err := r.put(ctx, name, body, token)
-		err = r.unlessMine(ctx, name, token, sent, err)
+		err = r.nilIfStored(ctx, name, token, sent, err)
 		sent = true
 		return err
 	}))
 }
 
-// unlessMine returns nil instead of err if the put failed only because an earlier
+// nilIfStored returns nil instead of err if the put failed only because an earlier
 // try of it, whose answer was lost, has stored the object.
-func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, err error) error {
+func (r *remote) nilIfStored(ctx context.Context, name, token string, sent bool, err error) error {
 	if err == nil || !sent {
 		return err
 	}
@@ -293,7 +293,7 @@ func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, 
 	switch {
 	case failed == nil && o.token == token:
 		return nil
-	case failed != nil && r.grade(failed) == passing:
+	case failed != nil && r.grade(failed) == temporary:
 		return failed
 	}
 	return err
@@ -303,7 +303,7 @@ func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, 
 func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest io.Reader) (size int64, err error) {
 	doing := "put blob " + name
 	var u upload
-	err = r.try(ctx, doing, 0, func(ctx context.Context) (err error) {
+	err = r.retry(ctx, doing, 0, func(ctx context.Context) (err error) {
 		u, err = r.begin(ctx, name, rand.Text())
 		return err
 	})
@@ -312,14 +312,14 @@ func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest 
 	}
 	defer func() {
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.patience)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.requestTimeout)
 			defer cancel()
 			_ = r.abandon(ctx, &u) // otherwise the service's rule for unfinished uploads removes it
 		}
 	}()
 	for full, body := true, first; ; {
 		if len(body.bytes) > 0 {
-			if err := r.try(ctx, doing, len(body.bytes), func(ctx context.Context) error { return r.part(ctx, &u, body.bytes) }); err != nil {
+			if err := r.retry(ctx, doing, len(body.bytes), func(ctx context.Context) error { return r.part(ctx, &u, body.bytes) }); err != nil {
 				return 0, err
 			}
 			size += int64(len(body.bytes))
@@ -332,8 +332,8 @@ func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest 
 		}
 	}
 	sent := false
-	return size, of(name, r.try(ctx, doing, 0, func(ctx context.Context) error {
-		err := r.unlessMine(ctx, name, u.token, sent, r.end(ctx, &u))
+	return size, blobError(name, r.retry(ctx, doing, 0, func(ctx context.Context) error {
+		err := r.nilIfStored(ctx, name, u.token, sent, r.end(ctx, &u))
 		sent = true
 		return err
 	}))
@@ -343,19 +343,19 @@ func (r *remote) Stat(ctx context.Context, name string) (size int64, err error) 
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	err = r.try(ctx, "read blob "+name, 0, func(ctx context.Context) error {
+	err = r.retry(ctx, "read blob "+name, 0, func(ctx context.Context) error {
 		o, err := r.head(ctx, name)
 		size = o.size
 		return err
 	})
-	return size, of(name, err)
+	return size, blobError(name, err)
 }
 
 func (r *remote) Delete(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	err := r.try(ctx, "delete blob "+name, 0, func(ctx context.Context) error { return r.remove(ctx, name) })
+	err := r.retry(ctx, "delete blob "+name, 0, func(ctx context.Context) error { return r.remove(ctx, name) })
 	if gradeOf(err) == missing {
 		return nil
 	}
@@ -366,7 +366,7 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 	for from := ""; ; {
 		var list []object
 		var next string
-		err := r.try(ctx, "list blobs", 0, func(ctx context.Context) (err error) {
+		err := r.retry(ctx, "list blobs", 0, func(ctx context.Context) (err error) {
 			list, next, err = r.page(ctx, prefix, from, r.pageSize)
 			return err
 		})
@@ -390,35 +390,35 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 
 // buffer holds an object, or a part of one.
 type buffer struct {
-	bytes []byte
-	big   bool
-	room  *[]byte
+	bytes   []byte
+	big     bool
+	storage *[]byte
 }
 
 // smallSize is enough for most mail.
 const smallSize = 64 << 10
 
 var (
-	smallRoom = sync.Pool{New: func() any { b := make([]byte, smallSize); return &b }}
-	bigRoom   = sync.Pool{New: func() any { b := make([]byte, partSize); return &b }}
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallSize); return &b }}
+	bigBuffers   = sync.Pool{New: func() any { b := make([]byte, partSize); return &b }}
 )
 
-// take reads up to partSize bytes; full says that there may be more.
-func take(r io.Reader) (b *buffer, full bool, err error) {
-	small := smallRoom.Get().(*[]byte)
+// readObject reads up to partSize bytes; full says that there may be more.
+func readObject(r io.Reader) (b *buffer, full bool, err error) {
+	small := smallBuffers.Get().(*[]byte)
 	n, err := readFull(r, *small)
 	if err != nil || n < smallSize {
-		b = &buffer{bytes: (*small)[:n], room: small}
+		b = &buffer{bytes: (*small)[:n], storage: small}
 		if err != nil {
 			b.release()
 			return nil, false, err
 		}
 		return b, false, nil
 	}
-	big := bigRoom.Get().(*[]byte)
+	big := bigBuffers.Get().(*[]byte)
 	copy(*big, *small)
-	smallRoom.Put(small)
-	b = &buffer{big: true, room: big}
+	smallBuffers.Put(small)
+	b = &buffer{big: true, storage: big}
 	n, err = readFull(r, (*big)[smallSize:])
 	if err != nil {
 		b.release()
@@ -430,16 +430,16 @@ func take(r io.Reader) (b *buffer, full bool, err error) {
 
 // fill reads the next part into a big buffer.
 func (b *buffer) fill(r io.Reader) (full bool, err error) {
-	n, err := readFull(r, *b.room)
-	b.bytes = (*b.room)[:n]
+	n, err := readFull(r, *b.storage)
+	b.bytes = (*b.storage)[:n]
 	return n == partSize, err
 }
 
 func (b *buffer) release() {
 	if b.big {
-		bigRoom.Put(b.room)
+		bigBuffers.Put(b.storage)
 	} else {
-		smallRoom.Put(b.room)
+		smallBuffers.Put(b.storage)
 	}
 }
 

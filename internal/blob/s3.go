@@ -60,7 +60,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	r.objects = &s3{core: minio.Core{Client: client}, bucket: u.Host, prefix: prefix, plain: host.Scheme == "http", transport: transport}
 	if value, err := chain.GetWithContext(nil); err != nil || value.AccessKeyID == "" {
-		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.place).Because(err).
+		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.address).Because(err).
 			WithHint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a shared credentials file, or give the machine a role")
 	}
 	if err := r.check(ctx); err != nil {
@@ -220,7 +220,7 @@ func (s *s3) close() { s.transport.CloseIdleConnections() }
 func (s *s3) grade(err error) grade {
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) || answer.StatusCode == 0 && answer.Code == "" {
-		return passing // no answer
+		return temporary // no answer
 	}
 	switch answer.Code {
 	case "NoSuchKey", "NoSuchUpload":
@@ -230,16 +230,16 @@ func (s *s3) grade(err error) grade {
 	case "PreconditionFailed":
 		return taken
 	case "InvalidRange":
-		return beyond
+		return pastEnd
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
-		return noRoom
+		return full
 	case "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "BadDigest", "XAmzContentChecksumMismatch":
-		return passing // damaged in transit, or another put was under way
+		return temporary // damaged in transit, or another put was under way
 	}
 	return gradeOfStatus(answer.StatusCode)
 }
 
-func (s *s3) line(err error) string {
+func (s *s3) oneLine(err error) string {
 	var answer minio.ErrorResponse
 	if errors.As(err, &answer) && answer.Code != "" {
 		return answer.Code + ": " + answer.Error()
@@ -255,11 +255,11 @@ func gradeOfStatus(status int) grade {
 	case status == http.StatusPreconditionFailed:
 		return taken
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return beyond
+		return pastEnd
 	case status == http.StatusInsufficientStorage:
-		return noRoom
+		return full
 	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500:
-		return passing
+		return temporary
 	}
 	return refused
 }

@@ -81,18 +81,18 @@ func (f *folder) clearTmp() error {
 func (f *folder) removeAll(path string) error {
 	entries, err := f.files.ReadDir(path)
 	if err != nil && !errors.Is(err, syscall.ENOTDIR) {
-		return absent(err)
+		return ignoreNotExist(err)
 	}
 	for _, entry := range entries {
 		if err := f.removeAll(filepath.Join(path, entry.Name())); err != nil {
 			return err
 		}
 	}
-	return absent(f.files.Remove(path))
+	return ignoreNotExist(f.files.Remove(path))
 }
 
-// absent returns err, or nil if err is fs.ErrNotExist.
-func absent(err error) error {
+// ignoreNotExist returns err, or nil if err is fs.ErrNotExist.
+func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

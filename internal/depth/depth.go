@@ -83,15 +83,15 @@ const (
 	// atOnce is how many groups of containers a node processes concurrently: while
 	// one waits for the database, the keys of the other are opened and sealed.
 	atOnce = 2
-	// claimsKept is the interval at which claims are renewed.
-	claimsKept = 5 * time.Second
+	// claimInterval is the interval at which claims are renewed.
+	claimInterval = 5 * time.Second
 )
 
 // work is one pass over the containers of a stage.
 type work struct {
 	*Deep
 	roll.Share
-	did     atomic.Bool
+	didWork atomic.Bool
 	mu      sync.Mutex
 	claimed map[int64]bool
 
@@ -104,7 +104,7 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 	w := &work{Deep: d, Share: share, claimed: map[int64]bool{}}
 	done := share.Done
 	w.Done = func(tx *store.Tx, d roll.Done) error {
-		w.did.Store(w.did.Load() || d != roll.Done{})
+		w.didWork.Store(w.didWork.Load() || d != roll.Done{})
 		return done(tx, d)
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -114,10 +114,10 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 		defer stop()
 		go w.keepClaims(kept)
 	}
-	err = w.pages(gctx, func(page int64, ids []int64) error {
+	err = w.eachGroup(gctx, func(page int64, ids []int64) error {
 		group := func() error {
 			defer w.release(ids)
-			return w.group(gctx, page, ids)
+			return w.runGroup(gctx, page, ids)
 		}
 		if share.Limited {
 			return group()
@@ -131,12 +131,12 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 	if err == nil {
 		err = w.dropOlder(ctx)
 	}
-	return w.did.Load(), err
+	return w.didWork.Load(), err
 }
 
-// pages calls group for the containers of each key page of the scope, several times
+// eachGroup calls group for the containers of each key page of the scope, several times
 // per page. At stage container it first gives the containers of the page new keys.
-func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) error) error {
+func (w *work) eachGroup(ctx context.Context, group func(page int64, ids []int64) error) error {
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -165,7 +165,7 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) er
 			if err := group(after, ids); err != nil {
 				return err
 			}
-			if w.manyWait() {
+			if w.shouldDropOlder() {
 				if err := w.dropOlder(ctx); err != nil {
 					return err
 				}
@@ -188,7 +188,7 @@ func (w *work) groupSize() int {
 func (w *work) rekey(ctx context.Context, page int64) error {
 	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Watermark, w.Hold)
 	if n > 0 {
-		w.did.Store(true)
+		w.didWork.Store(true)
 	}
 	if container.Changed(err) || fail.Is(err, api.Damaged) {
 		return nil
@@ -196,7 +196,7 @@ func (w *work) rekey(ctx context.Context, page int64) error {
 	return err
 }
 
-func (w *work) group(ctx context.Context, page int64, ids []int64) error {
+func (w *work) runGroup(ctx context.Context, page int64, ids []int64) error {
 	if err := w.Slow(ctx, int64(len(ids)), 0); err != nil {
 		return err
 	}
@@ -242,8 +242,8 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	return err
 }
 
-// ended returns the progress to record when a stage has finished some containers.
-func (w *work) ended(containers int) roll.Done {
+// finished returns the progress to record when a stage has finished some containers.
+func (w *work) finished(containers int) roll.Done {
 	if !w.Counts {
 		return roll.Done{}
 	}
@@ -266,9 +266,9 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if len(list) == 0 {
 		return nil
 	}
-	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.ended(int(containers))) })
+	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.finished(int(containers))) })
 	if n > 0 {
-		w.did.Store(true)
+		w.didWork.Store(true)
 	}
 	if err != nil {
 		return err
@@ -300,7 +300,7 @@ func (w *work) release(ids []int64) {
 // keepClaims renews the claims of the containers being processed. If it cannot renew
 // one, another node may process the container too, which is harmless.
 func (w *work) keepClaims(ctx context.Context) {
-	tick := time.NewTicker(claimsKept)
+	tick := time.NewTicker(claimInterval)
 	defer tick.Stop()
 	for {
 		select {

@@ -15,9 +15,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// olderAtOnce is for how many containers one scan of the key pages confirms that
+// olderBatch is for how many containers one scan of the key pages confirms that
 // their older keys are no longer needed.
-const olderAtOnce = 10_000
+const olderBatch = 10_000
 
 // rewrapped is the containers of a key page whose blob keys are under their new keys.
 type rewrapped struct {
@@ -25,14 +25,14 @@ type rewrapped struct {
 	generations map[int64]uint32 // by container: of its new key
 }
 
-func (w *work) manyWait() bool {
+func (w *work) shouldDropOlder() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	containers := 0
 	for _, r := range w.rewrapped {
 		containers += len(r.generations)
 	}
-	return containers >= olderAtOnce
+	return containers >= olderBatch
 }
 
 // dropOlder deletes the older keys of the rewrapped containers. A page still under an
@@ -139,14 +139,14 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 		if err := w.containers.DropOlder(ctx, tx, g, done); err != nil {
 			return err
 		}
-		return w.Done(tx, w.ended(len(done)))
+		return w.Done(tx, w.finished(len(done)))
 	})
 	if container.Changed(err) {
 		return nil // left for another pass
 	}
 	if err == nil {
 		fault.Point("older.after-commit")
-		w.did.Store(true)
+		w.didWork.Store(true)
 	}
 	return err
 }
