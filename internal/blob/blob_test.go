@@ -76,8 +76,8 @@ func unfinished(t *testing.T, root string) int {
 	return len(slices.DeleteFunc(files, func(path string) bool { return filepath.Base(path) == "lock" }))
 }
 
-// A process that dies while it puts leaves files under tmp and no blob; the next
-// one takes them away, and leaves alone those of one that lives.
+// A process that dies during a put leaves files under tmp and no blob; the next
+// process removes them, but not those of a process that lives.
 func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)

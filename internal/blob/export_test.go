@@ -6,10 +6,10 @@ import (
 	"keyroll/internal/files"
 )
 
-// Hasten makes a remote store try again at once.
+// Hasten makes a remote store retry without a pause.
 func Hasten(s Store) { s.(*remote).pause = time.Millisecond }
 
-// Impatient makes a remote store wait for no answer long.
+// Impatient gives a remote store a short timeout.
 func Impatient(s Store) { s.(*remote).requestTimeout = 300 * time.Millisecond }
 
 // SmallPages makes a remote store list few objects at a time.
@@ -18,7 +18,7 @@ func SmallPages(s Store) Store {
 	return s
 }
 
-// Die releases what a process holds that keeps blobs in a folder.
+// Die releases the lock of a process that keeps blobs in a folder, as its death does.
 func Die(s Store) { s.(*folder).lock.Close() }
 
 // OpenOn opens a store in a folder of a file system.

@@ -70,7 +70,7 @@ func TestObjectServices(t *testing.T) {
 	})
 }
 
-// A store that is away has every blob: nothing is told not to exist.
+// If a store does not respond, no blob is reported as missing.
 func (s service) away(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
@@ -159,7 +159,7 @@ func (s service) stalls(t *testing.T) {
 	}
 }
 
-// The service does what it is asked, but its first answer to that is lost.
+// The service carries out each request, but its first answer to it is lost.
 func (s service) answerLost(t *testing.T) {
 	for name, first := range map[string]func(r *http.Request) bool{
 		"put": func(r *http.Request) bool { return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "aa/1") },
@@ -220,7 +220,7 @@ func (s service) denied(t *testing.T) {
 	}
 }
 
-// The bucket is somebody's else to lose: its blobs are not said to be missing.
+// If the bucket is deleted, its blobs are not reported as missing.
 func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
 	server := s3test.Start(t)
 	server.Setenv(t)

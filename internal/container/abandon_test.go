@@ -9,9 +9,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Three mailboxes share a page, and one with their older keys. Whichever of the
-// pages is lost, each is abandoned by itself, the others keep what is not lost,
-// and with the last one nothing of the three is left.
+// Three mailboxes share a page, and another page with their older keys. Whichever of
+// the pages is lost, each mailbox is abandoned separately, the others keep their
+// undamaged keys, and with the last one all rows of the three are deleted.
 func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 	for name, c := range map[string]struct {
 		statement string

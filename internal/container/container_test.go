@@ -69,7 +69,7 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 		if after := w.frozen(); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
-		// A site of the same name is another thing.
+		// A site of the same name is another container.
 		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0, nil); err != nil {
 			t.Error(err)
 		}
@@ -481,8 +481,8 @@ func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
 	})
 }
 
-// Two names whose places were exchanged in the database are not taken for each
-// other, and one that was changed is told.
+// Two names that were exchanged in the database are not mistaken for each other, and
+// a changed one is reported.
 func TestExchangedNamesAreFound(t *testing.T) {
 	each(t, func(w world) {
 		alice, bob := w.mailbox("alice@contoso.com", 0), w.mailbox("bob@contoso.com", 0)

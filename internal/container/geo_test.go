@@ -74,7 +74,7 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 	})
 }
 
-// The database shows neither a site's name nor a geo's hosts.
+// The database contains neither a site's name nor a geo's hosts in the clear.
 func TestHostsOfGeosStandSealed(t *testing.T) {
 	each(t, func(w world) {
 		w.geo("EU", "contoso-eu.sharepoint.com")

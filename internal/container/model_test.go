@@ -16,10 +16,10 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so there are few; -rapid.checks sets more.
 func init() { flag.Set("rapid.checks", "30") }
 
-// held is what the model knows of a container.
+// held is the model's state of a container.
 type held struct {
 	kind      container.Kind
 	state     envelope.Class
@@ -40,7 +40,7 @@ type model struct {
 
 // TestAnySequenceOfMovesKeepsEveryKeyAndPointer compares the rows with the
 // model after each act: creations, assignments, states, accesses, folds, and
-// rolls of a policy that were cut short anywhere.
+// rolls of a policy that were interrupted at any point.
 func TestAnySequenceOfMovesKeepsEveryKeyAndPointer(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		fake := newFakePolicies(t, db)

@@ -104,7 +104,7 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 			}
 			w.must(w.checkSlots())
 		}
-		// bob, who was active all the while, is the roll's to move.
+		// bob was active all the time: only the roll moves him.
 		bob, err := w.all.SetState(w.ctx, w.tenant, w.find("bob"), envelope.ClassActive, nil)
 		w.must(err)
 		if p := w.parent(bob); p.ID != old {
@@ -153,8 +153,8 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 	})
 }
 
-// TestLostSwapOfFollowIsNoError has somebody else change what Follow read,
-// between its reading and its transaction.
+// TestLostSwapOfFollowIsNoError lets another transaction change the rows that Follow
+// has read, before Follow's own transaction.
 func TestLostSwapOfFollowIsNoError(t *testing.T) {
 	each(t, func(w world) {
 		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive, nil)
@@ -186,8 +186,8 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 	})
 }
 
-// once has rival run just before the next policy key is opened: after an
-// operation read what it needs, before its transaction.
+// once runs rival just before the next policy key is opened: after an operation has
+// read its rows and before its transaction.
 func (w world) once(rival func()) {
 	done := false
 	w.policies.opening = func(int64) {
@@ -276,8 +276,8 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 }
 
 // TestMovesFromOnePageUnderARollLoseNoKey moves the containers of few pages
-// at the same moment, back and forth between policies and states, while rolls
-// go over both policies and pages are folded.
+// concurrently, back and forth between policies and states, while both policies are
+// rolled and pages are folded.
 func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 	each(t, func(w world) {
 		const movers, moves, refreshes = 8, 6, 4
@@ -334,7 +334,7 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 		workers.Wait()
 		w.must(w.checkSlots())
 		for _, id := range policies {
-			// What was finished stays finished: no wrap came late.
+			// A finished roll stays finished: no key was added to an older policy key later.
 			if !w.finished(id) {
 				t.Errorf("an active mailbox came under an older policy key of %d", id)
 			}
@@ -347,8 +347,8 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 	})
 }
 
-// finished asks, under the policy's lock, whether no active mailbox stands
-// under an older policy key.
+// finished reports, under the policy's lock, whether no active mailbox is under an
+// older policy key.
 func (w world) finished(id int64) (yes bool) {
 	err := w.db.InTx(w.ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(w.ctx, id, true); err != nil {

@@ -114,7 +114,7 @@ func (w world) find(name string) container.Container {
 	return c
 }
 
-// key returns a container's key and the policy key that it stands under.
+// key returns a container's key and the policy key that it is under.
 func (w world) key(c container.Container) (*envelope.Key, int64) {
 	w.Helper()
 	o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
@@ -158,7 +158,7 @@ func readPages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage
 	return pages, rows.Err()
 }
 
-// standing is where a container's key stands.
+// standing is the location of a container's key.
 type standing struct {
 	container.Container
 	key       *envelope.Key
@@ -205,13 +205,13 @@ func (w world) standings() (all map[int64]standing, err error) {
 	})
 }
 
-// checkSlots says what is wrong with pages and pointers.
+// checkSlots fails unless pages and pointers agree.
 func (w world) checkSlots() error {
 	_, err := w.standings()
 	return err
 }
 
-// frozen returns all that is stored of a tenant's containers and pages.
+// frozen returns all rows of a tenant's containers and pages as text.
 func (w world) frozen() string {
 	w.Helper()
 	var all []container.Container
@@ -226,7 +226,7 @@ var errRefused = errors.New("refused by the test")
 
 func (w world) now() time.Time { return testTime }
 
-// parent returns the policy key that a container's key stands under.
+// parent returns the policy key that a container's key is under.
 func (w world) parent(c container.Container) (p keypage.Parent) {
 	w.Helper()
 	w.view(func(tx *store.Tx) (err error) {

@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// model is what sites and their backups should hold after any sequence of acts.
+// model is the expected content of sites and their backups after any sequence of acts.
 type model struct {
 	*world
 	t       testing.TB
@@ -43,8 +43,8 @@ type modelReader struct {
 	want string
 }
 
-// fewChecks makes rapid try fewer sequences, unless -rapid.checks asks for some:
-// their acts are transactions made durable.
+// fewChecks makes rapid try fewer sequences, unless -rapid.checks is set: their acts
+// are durable transactions.
 func fewChecks(t *testing.T, n int) {
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue {
@@ -53,9 +53,9 @@ func fewChecks(t *testing.T, n int) {
 	}
 }
 
-// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares what is read, and
-// what stands in the blob store, with the model after each act. Some acts die at
-// a fault point.
+// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares all content, and the
+// blobs in the blob store, with the model after each act. Some acts die at a fault
+// point.
 func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -84,7 +84,7 @@ func (m *model) site(r *rapid.T) {
 	}
 }
 
-// one draws one of the model's things, and skips the act where there is none.
+// one draws one of the model's objects, and skips the act if there is none.
 func one[T any](r *rapid.T, all []T) (int, T) {
 	if len(all) == 0 {
 		r.Skip("there is none")
@@ -134,7 +134,7 @@ func (m *model) close(r *rapid.T) {
 	m.readers = append(m.readers[:i], m.readers[i+1:]...)
 }
 
-// finish reads what a reader has opened, whatever was done meanwhile.
+// finish reads a file that was opened earlier, whatever happened in the meantime.
 func (m *model) finish(r *modelReader) {
 	var out bytes.Buffer
 	must(m.t, r.WriteRange(context.Background(), 0, -1, &out))
@@ -149,7 +149,7 @@ func (m *model) fold(r *rapid.T) {
 	must(m.t, e(m.Fold(context.Background(), s.Container)))
 }
 
-// die lets one of the acts die before it is done, and the process come up again.
+// die kills one of the acts before it is done, and restarts the process.
 func (m *model) die(r *rapid.T) {
 	_, s := one(r, m.sites)
 	point := rapid.SampledFrom([]string{"copy.begun", "copy.part-stored", "create.before-commit", "put.before-commit", "expire.before-commit"}).Draw(r, "point")
@@ -191,7 +191,7 @@ func (m *model) same(c container.Container, want map[string]string) {
 	}
 }
 
-// end leaves nothing to the next sequence but sites.
+// end leaves only sites to the next sequence.
 func (m *model) end() {
 	for _, r := range m.readers {
 		m.finish(r)

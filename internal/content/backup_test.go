@@ -26,7 +26,7 @@ func (w *world) backup(t testing.TB, c container.Container) (b content.Backup) {
 			return nil
 		})
 	}, func() bool {
-		must(t, w.Tidy(context.Background(), tenant)) // what is left of a copy that got no further
+		must(t, w.Tidy(context.Background(), tenant)) // deletes the rows of a copy that failed
 		return w.hasBackup(t, b)
 	}))
 	return b
@@ -84,7 +84,7 @@ func (w *world) filesOf(t testing.TB, c container.Container) map[string]string {
 	return all
 }
 
-// exact fails unless every item of every container opens, and nothing is
+// exact fails unless every item of every container can be read, and no row or blob is
 // missing or left over.
 func (w *world) exact(t testing.TB) {
 	t.Helper()
@@ -100,8 +100,8 @@ func (w *world) exact(t testing.TB) {
 	w.exactRows(t)
 }
 
-// exactRows fails unless the key pages and the blob store have exactly what rows
-// name, and every row has its container.
+// exactRows fails unless the key pages and the blob store contain exactly what rows
+// reference, and the container of every row exists.
 func (w *world) exactRows(t testing.TB) {
 	t.Helper()
 	w.collect(t, time.Hour)
@@ -198,7 +198,7 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 				t.Errorf("%s %q has other files than were backed up", of.Kind, of.Name)
 			}
 		}
-		// The restored site is nobody's mirror.
+		// The restored site is independent of the other one.
 		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"), nil)))
 		if w.get(t, "file") != next || w.filesOf(t, b.Container)["file"] != old {
 			t.Error("a put into the restored site changed another one")
@@ -236,8 +236,8 @@ func TestAReaderOfAReplacedFileReadsOnWhileItsBackupExpires(t *testing.T) {
 	})
 }
 
-// Puts replace two files in turn, a before b, while backups are made: each is of
-// one moment, so in none b is newer than a.
+// Puts replace two files in turn, a before b, while backups are made: each backup is
+// from one moment, so b is never newer than a.
 func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		const rounds = 30
@@ -350,7 +350,7 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0, nil)), api.AlreadyExists)
 		unchanged("the name is taken")
 
-		// The key is withdrawn once the items are being copied.
+		// Access to the key is revoked while the items are being copied.
 		w.policies.allow.Store(2)
 		wantCode(t, w.Backup(ctx, w.mail, time.Time{}, func(*store.Tx, content.Backup) error { return nil }), api.VaultDenied)
 		w.policies.revoked.Store(false)

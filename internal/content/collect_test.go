@@ -20,8 +20,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// collect collects what is older than grace, with no grace all that was made up
-// to now.
+// collect collects orphans older than grace; with grace 0 all that exist now.
 func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
@@ -33,7 +32,7 @@ func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
 	return c.Collected
 }
 
-// nameOf is the name of a blob of a tenant.
+// nameOf returns the name of a blob of a tenant.
 func nameOf(tenant, id int64) string {
 	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, id>>48, id>>36&0xfff, id)
 }
@@ -97,8 +96,8 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 	})
 }
 
-// A collection comes upon an upload: with enough grace it goes on, without it
-// fails, and the path has the file from before.
+// A collection runs during an upload: with enough grace the upload continues, without
+// it the upload fails and the path keeps the previous file.
 func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "a", "before")
@@ -116,7 +115,7 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 		if got := w.get(t, "a"); len(got) != blobSize+1 {
 			t.Errorf("the file has %d bytes", len(got))
 		}
-		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // draws no line back
+		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // does not lower the fence
 		must(t, err)
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
@@ -126,7 +125,7 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 	})
 }
 
-// hooked tells what happens in a blob store, before and after it does.
+// hooked calls a function before and after each operation of a blob store.
 type hooked struct {
 	blob.Store
 	putting, collecting func()
@@ -165,8 +164,8 @@ func (h *hooked) List(ctx context.Context, prefix string, each func(name string,
 	})
 }
 
-// race is a site and its backups while collections begin at any moment of what
-// is done to them, and that at any moment of a collection.
+// race is a site and its backups. Collections begin at any moment of an act on them,
+// and acts at any moment of a collection.
 type race struct {
 	*world
 	t       testing.TB
@@ -182,7 +181,7 @@ type race struct {
 	collected, collected0 int
 }
 
-// next is what the plan has for this moment.
+// next returns what the plan does at this moment.
 func (r *race) next(n int) int {
 	r.one.Lock()
 	defer r.one.Unlock()
@@ -242,7 +241,7 @@ func (r *race) act() {
 	}
 }
 
-// TestNoCollectionEverTakesALiveBlob compares what is read with what was put.
+// TestNoCollectionEverTakesALiveBlob compares the content read with the content put.
 func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -273,8 +272,8 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 	})
 }
 
-// Rows that are written and not yet committed when the line is drawn: it is
-// drawn when they are there.
+// Rows are written and not yet committed when a collection begins: it sets its fence
+// only after their commit.
 func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		collected := make(chan content.Collected, 1)
@@ -287,7 +286,7 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 		}
 		must(t, e(w.Put(t.Context(), w.site, "a", -1, strings.NewReader("content"), func(*store.Tx) error {
 			collect() // which then waits, though the first run of this transaction is rolled back
-			// On SQLite the one writer is the lock.
+			// On SQLite there is only one writer at a time, which acts as the lock.
 			for strings.HasSuffix(t.Name(), "/postgres") && len(collected) == 0 && !waits() {
 			}
 			return nil
@@ -298,7 +297,7 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 	})
 }
 
-// Another node has made the same id: what it stored under it stays.
+// Another node has drawn the same id: its blob is kept.
 func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	var theirs string
@@ -309,7 +308,7 @@ func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
 	}
 }
 
-// first takes every name before it is put.
+// first stores a blob under every name before the test's own put.
 type first struct {
 	blob.Store
 	name *string

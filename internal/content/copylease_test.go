@@ -13,9 +13,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// A copy under way is left alone by the other nodes while its node lives. Once
-// that one is taken for dead, another node takes away what it stored; it wakes
-// up, and neither goes on nor leaves anything.
+// Other nodes do not touch a copy under way while its node lives. When that node is
+// considered dead, another node deletes the rows of the copy; when the first node wakes
+// up, it does not continue the copy and leaves no rows.
 func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ctx := context.Background()

@@ -12,11 +12,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// died is what a process that dies at a fault point panics with.
+// died is the panic value of a process that dies at a fault point.
 type died struct{ point string }
 
-// dieAt runs f, which dies when it comes to a point for the nth time, and
-// reports whether it did.
+// dieAt runs f, which dies when it reaches a fault point for the nth time, and
+// reports whether it died.
 func dieAt(point string, n int, f func()) (dead bool) {
 	fault.Set(func(name string) {
 		if name == point {

@@ -17,7 +17,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// stored is a blob as its row and its file show it.
+// stored is a blob as seen in its row and its file.
 type stored struct {
 	id, item, page int64
 	path           string
@@ -63,7 +63,7 @@ func (w *world) exec(t testing.TB, query string, args ...any) {
 	}))
 }
 
-// change rewrites the file of a blob.
+// change rewrites the file of a blob with changed content.
 func (s stored) change(t testing.TB, f func([]byte) []byte) {
 	t.Helper()
 	b, err := os.ReadFile(s.path)
@@ -75,7 +75,7 @@ func flip(at int) func([]byte) []byte {
 	return func(b []byte) []byte { b[at] ^= 1; return b }
 }
 
-// Whatever is damaged is named by item and blob, never by what a user wrote.
+// Errors about damage name the item and the blob, never text of a user.
 func TestDamageIsNamedPrecisely(t *testing.T) {
 	const subject, path = "quarterly-subject", "secret-name.txt"
 	type damage struct {
@@ -172,8 +172,7 @@ func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
 // firstDamage makes Check return the first damage.
 func firstDamage(c content.Checked) error { return c.Err }
 
-// Two files whose places were exchanged in the database are not taken for each
-// other.
+// Two files that were exchanged in the database are not mistaken for each other.
 func TestExchangedPathsAreFound(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	w.put(t, "salaries", "secret")
@@ -193,8 +192,8 @@ func TestExchangedPathsAreFound(t *testing.T) {
 	wantCode(t, w.Check(t.Context(), w.site, firstDamage), api.Damaged)
 }
 
-// Rows that place a file's pieces in another order, leave the last one out or
-// take one from elsewhere open nothing.
+// If rows reorder the blobs of a file, omit the last one or include one of another
+// file, the file cannot be opened.
 func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 	for name, alter := range map[string]func(t *testing.T, w *world, blobs []stored){
 		"pieces swapped": func(t *testing.T, w *world, b []stored) {
@@ -222,7 +221,7 @@ func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 	}
 }
 
-// One damaged item does not hide another, nor hold up the check.
+// One damaged item neither hides another nor stops the check.
 func TestACheckGoesOnPastDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.importMail(t, mbox(12))
@@ -258,7 +257,7 @@ func TestACheckGoesOnPastDamage(t *testing.T) {
 	})
 }
 
-// A file that is damaged, or shares a damaged key page, can be put anew.
+// A file that is damaged, or shares a damaged key page, can be put again.
 func TestADamagedFileCanBePutAnew(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		for i := range 5 {

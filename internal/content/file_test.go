@@ -21,7 +21,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// body returns n bytes that differ from place to place.
+// body returns n pseudo-random bytes for a seed.
 func body(seed, n int) string {
 	b := make([]byte, n)
 	x := uint32(seed)*2654435761 + 1
@@ -185,7 +185,7 @@ func TestPathsThatAreNoneAreRefused(t *testing.T) {
 	}
 }
 
-// gate is a writer that stops at its first byte until it is let go on.
+// gate is a writer that blocks at its first byte until it is released.
 type gate struct {
 	bytes.Buffer
 	reached, open chan struct{}
@@ -286,7 +286,7 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 	})
 }
 
-// A revoked key stops a stream at its next blob, in both directions.
+// A revoked key stops an upload and a download at the next blob.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	want := body(1, 5*blobSize)
@@ -345,7 +345,7 @@ func TestRevocationStopsMail(t *testing.T) {
 	wantCode(t, second(w.Import(t.Context(), w.mail, -1, unread, nil, nil)), api.VaultDenied)
 }
 
-// A file that is replaced while the list is made stands in it once, as it is now.
+// A file that is replaced while the list is made is in it once, in its new form.
 func TestAListHasEachFileOnce(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	for i := range 9 { // three parts
@@ -398,7 +398,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// What a reader's writer fails with is not taken for damage.
+// An error of the writer to which a file is copied is not reported as damage.
 func TestAFailingWriterIsNotDamage(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	w.put(t, "file", "x")

@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// mbox makes one of n messages.
+// mbox returns an mbox with n messages.
 func mbox(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -86,7 +86,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 				t.Errorf("message %d: %+v, %q", i, m, body.String())
 			}
 		}
-		// By parts.
+		// In parts.
 		var parts []content.Message
 		for after := int64(0); ; {
 			part, err := w.Messages(t.Context(), w.mail, after, 4)
@@ -133,7 +133,7 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 		{"From a\r\n\r\nx\r\n", "From b\r\n", "From a\r\n\r\nx\r\n\r\nFrom b\r\n"},
 		{"From a\r\n\r\n", "From b\r\n", "From a\r\n\r\nFrom b\r\n"},
 		{"From ", "From ", "From \n\nFrom "},
-		// Within an mbox nothing is added, whatever its messages end in.
+		// Nothing is added within one mbox, whatever its messages end with.
 		{ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz", bob + "A: b\n\nx\n" + ann + "A: b\n\ny",
 			ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz\n\n" + bob + "A: b\n\nx\n" + ann + "A: b\n\ny"},
 	} {

@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// split reads an mbox to its end, each message by reads of size bytes.
+// split reads an mbox to its end, each message with reads of size bytes.
 func split(r io.Reader, format api.MailFormat, size int) (messages []string, m *content.Mbox, err error) {
 	m = content.NewMbox(r, format)
 	for {
@@ -44,8 +44,8 @@ var (
 	field   = regexp.MustCompile(`^[!-9;-~]{1,99}[ \t]*:`)
 )
 
-// splitLines is the rule of the format auto written down once more, over all
-// lines at once and without Content-Length.
+// splitLines is a second implementation of the format auto, over all lines at once and
+// without Content-Length.
 func splitLines(mbox string) (messages []string) {
 	lines := slices.Collect(strings.Lines(mbox))
 	from := func(i int) bool { return strings.HasPrefix(strings.TrimPrefix(lines[i], bom), "From ") }
@@ -70,14 +70,14 @@ func splitLines(mbox string) (messages []string) {
 	return messages
 }
 
-// mboxes generates mboxes with much of what could go wrong in them.
+// mboxes generates mboxes with many irregularities.
 func mboxes() *rapid.Generator[string] {
 	line := rapid.OneOf(
 		rapid.SampledFrom([]string{"\n", "\n", "\n", "\r\n", "\r\n", "\r", "From ", "From a@b Mon Jan  1 00:00:00 2024\n", "From - Mon Jan 01 00:00:00 2024\r\n", "From x\r\n", "From where I stand\n",
 			">From y\n", ">>From z\n", "from x\n", " From x\n", "Subject: s\n", "Subject: =?utf-8?q?caf=C3=A9?=\r\n\tfolded\r\n", "Status: RO\n", "body\n", "\x00\n", "\xff\xfe\n", "no end", bom,
 			"From 12@xxx Mon Jan 01 00:00:00 +0000 2024\nTo: x\n"}),
 		rapid.Custom(func(t *rapid.T) string { return string(rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "junk")) }),
-		// What makes the next lines straddle the end of the reader's buffer.
+		// Filler that makes the next lines cross the end of the reader's buffer.
 		rapid.Custom(func(t *rapid.T) string {
 			return strings.Repeat("h", rapid.IntRange(65_400, 65_560).Draw(t, "long")) + rapid.SampledFrom([]string{"", "\n", "\r\n", "\n\n", "\r\n\r\n"}).Draw(t, "end")
 		}),
@@ -270,7 +270,7 @@ func TestSkippedMessagesAreNotReadTwice(t *testing.T) {
 	}
 }
 
-// endless delivers the same line over and over.
+// endless returns the same line over and over.
 type endless struct {
 	line string
 	left int

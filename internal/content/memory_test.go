@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// allocated returns how many bytes f allocates in all, freed ones included: an
-// upper bound of what it ever held.
+// allocated returns how many bytes f allocates in total, including freed ones: an
+// upper bound of the memory that it ever used.
 func allocated(f func()) int64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -27,7 +27,7 @@ func TestContentOfAnySizeTakesNoMoreMemory(t *testing.T) {
 	line := strings.Repeat("x", 99) + "\n"
 	for name, test := range map[string]struct {
 		run func(size int64) error
-		// each: what each blob of the larger content may allocate.
+		// each: how much each blob of the larger content may allocate.
 		each int64
 	}{
 		"import": {func(n int64) error {

@@ -12,7 +12,7 @@ import (
 
 var errFull = errors.New("full")
 
-// narrow takes some bytes and then fails.
+// narrow accepts some bytes and then fails.
 type narrow struct{ room int }
 
 func (n *narrow) Write(p []byte) (int, error) {
@@ -22,7 +22,7 @@ func (n *narrow) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// watched says whether it is being read.
+// watched reports whether it is being read.
 type watched struct {
 	io.Reader
 	done bool

@@ -58,7 +58,7 @@ func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error
 		err = errRetry
 	}
 	if err == nil {
-		err = store.Contradiction("item %d is the file at a path of container %d by the index alone", id, new.Container)
+		err = store.Contradiction("item %d is the file at a path of container %d only according to the index", id, new.Container)
 	}
 	return err
 }

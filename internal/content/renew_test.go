@@ -15,14 +15,14 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// renewal does all that is due, and notes what it skipped.
+// renewal returns callbacks without limits, which record the skipped items.
 func (w *world) renewal(mark int64, skipped map[int64]error) content.Renewal {
 	return content.Renewal{Watermark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
 		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
 }
 
-// renew encrypts all content of containers anew and reports of how many nothing
-// older is left.
+// renew re-encrypts all content of containers and returns the number of containers
+// that have no older blobs left.
 func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n int64, skipped map[int64]error) {
 	t.Helper()
 	ctx, skipped := context.Background(), map[int64]error{}
@@ -98,7 +98,7 @@ type writer func(p []byte) (int, error)
 
 func (f writer) Write(p []byte) (int, error) { return f(p) }
 
-// meanwhile calls f once, when half has been read.
+// meanwhile calls f once, when half of the content has been read.
 type meanwhile struct {
 	io.Reader
 	left int
@@ -199,7 +199,7 @@ func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
 		if w.tables(t) != before {
 			t.Error("something was changed")
 		}
-		w.healthy(t, true) // what it had stored is gone again
+		w.healthy(t, true) // its new blobs were deleted
 	})
 }
 

@@ -13,8 +13,7 @@ import (
 
 var errRefused = errors.New("refused by the test")
 
-// loseNext makes the answer to the commit of the next transaction that calls
-// armed get lost; armed runs in it.
+// loseNext loses the answer to the commit of the next transaction that calls armed.
 func (w *world) loseNext() (armed func() error) {
 	lose := false
 	w.db.SetForTests(store.ForTests{RunTwice: true, LoseAnswer: func(context.Context) bool {
@@ -32,8 +31,8 @@ func (w *world) wantLost(t *testing.T, err error) {
 	}
 }
 
-// A put, an import and a renewal whose commit has happened, though its answer
-// was lost, keep what they stored, and may be asked for again.
+// A put, an import and a renewal whose commit succeeded although its answer was lost
+// keep their blobs, and can be repeated.
 func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
@@ -77,8 +76,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 	})
 }
 
-// A failure before the commit, also in the second run of a transaction, leaves
-// no blob.
+// A failure before the commit leaves no blob, even in the second run of a transaction.
 func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
@@ -114,8 +112,8 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 	})
 }
 
-// A policy that is refreshed while a backup of what it covers is made, or
-// restored, holds neither up: its key is put under the new policy key.
+// If a policy is refreshed while a backup of one of its containers is made or restored,
+// the backup succeeds and its key is put under the new policy key.
 func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "a", "content")

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// on goes on with another database, as the next process.
+// on returns the world of a process that continues with another database.
 func (w *world) on(t testing.TB, db *store.DB) {
 	t.Helper()
 	w.db, w.policies.db = db, db
@@ -26,7 +26,7 @@ func (w *world) on(t testing.TB, db *store.DB) {
 	w.reopen(t)
 }
 
-// lose does something while what is written to an index gets lost.
+// lose calls a function while writes to an index are lost.
 func (w *world) lose(t testing.TB, index string, during func()) {
 	t.Helper()
 	w.on(t, storetest.LoseWrites(t, w.db, index, func(db *store.DB) {
@@ -35,8 +35,8 @@ func (w *world) lose(t testing.TB, index string, during func()) {
 	}))
 }
 
-// tryCollect collects what is old enough at once. Without the comparison of the
-// tables with their indexes the second look alone keeps what is in use.
+// tryCollect collects with grace 0. Without the comparison of the tables with their
+// indexes, only the scan of the rows protects blobs that are in use.
 func (w *world) tryCollect(t testing.TB, compare bool) error {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
@@ -50,8 +50,8 @@ func (w *world) tryCollect(t testing.TB, compare bool) error {
 	return c.End(context.Background())
 }
 
-// Whatever the index by which a collection decides first has lost, nothing that a
-// row names is deleted, and all of it stays readable.
+// Whatever entries the indexes that a collection reads have lost, no blob that a row
+// references is deleted, and all content stays readable.
 func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 	files := func(w *world, t testing.TB, from, to int) {
 		for i := from; i < to; i++ {
@@ -98,8 +98,8 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 	}
 }
 
-// An index of zeros is damage, and what it leads to is still read where another
-// way leads there.
+// An index of zeros is damage, and its rows can still be read if another index finds
+// them.
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
 	for i := range 6 {
@@ -119,8 +119,8 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	}
 }
 
-// Where an index leads to a row of something else, nothing of that row is deleted:
-// neither in place of a file that is replaced, nor with what is left of a backup.
+// If an index leads to a row of another item, that item is not deleted: neither in
+// place of a file that is replaced, nor with the remaining rows of a backup.
 func TestADeletionAsksTheRowItself(t *testing.T) {
 	const theirs = ` WHERE id = (SELECT MIN(id) FROM item WHERE container = ?1)`
 	for name, one := range map[string]struct {
@@ -174,7 +174,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 	})
 }
 
-// What is left of a container is not cleared when the container is there.
+// The rows of a container are not cleared if the container exists.
 func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "file", "content")
@@ -187,7 +187,7 @@ func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
 	})
 }
 
-// rows is what rows say of content, without an index.
+// rows returns the content of the rows, read without an index.
 func (w *world) rows(t testing.TB) (all string) {
 	t.Helper()
 	for _, query := range []string{
@@ -207,7 +207,7 @@ func (w *world) rows(t testing.TB) (all string) {
 	return all
 }
 
-// What an index said of items and blobs, and their rows do not, deletes nothing.
+// If an index contradicts the rows of items and blobs, nothing is deleted.
 func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "a", "of a")

@@ -18,13 +18,13 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// one is each on one of the databases.
+// one runs a test like each, but on only one of the databases.
 func one(t *testing.T, test func(w *world)) {
 	test(newWorld(policytest.New(t, storetest.One(t)), filepath.Join(t.TempDir(), "blobs")))
 }
 
-// meanwhile is deep stages during which something happens once: when nothing is
-// left of the last one.
+// meanwhile is deep stages that call a function once, when the last stage has no work
+// left.
 type meanwhile struct {
 	roll.Deep
 	stage   api.RollStage
@@ -40,7 +40,7 @@ func (m *meanwhile) Left(ctx context.Context, tx *store.Tx, stage api.RollStage,
 	return left, err
 }
 
-// during gives the world a roller whose stages something happens in.
+// during gives the world a roller that calls happens during a stage.
 func (w *world) during(stage api.RollStage, happens func()) {
 	w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler),
 		Deep: &meanwhile{depth.New(w.DB, w.containers, w.contents), stage, happens}, Settled: func(int64, int64) {}})
@@ -93,8 +93,8 @@ func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
 	})
 }
 
-// blind is the deep stages of a node that finds nothing left once another one
-// has ended the roll.
+// blind is the deep stages of a node that finds no work because another node has ended
+// the roll.
 type blind struct{ ends func() }
 
 func (b blind) Size(context.Context, *store.Tx, api.RollStage, roll.Scope) (int64, error) {
@@ -105,8 +105,8 @@ func (b blind) Left(context.Context, *store.Tx, api.RollStage, roll.Scope, int) 
 }
 func (b blind) Work(context.Context, roll.Share) (bool, error) { b.ends(); return false, nil }
 
-// What is damaged is skipped and named, all else comes over, and after a repair
-// the roll goes on.
+// Damaged pages and items are skipped and reported, all others are re-encrypted, and
+// after a repair the roll continues.
 func TestDeepRollGoesPastDamage(t *testing.T) {
 	for to, damage := range map[api.Depth]string{
 		api.DepthContainer: `UPDATE key_page SET body = ?2 WHERE class = 8 AND parent = ?1`,
@@ -139,7 +139,7 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 	}
 }
 
-// A unit of large messages or files is a few of them, and its key page as empty.
+// A unit of large messages or files has only a few of them, so its key page is nearly empty.
 func TestDepthContentLeavesFewKeyPages(t *testing.T) {
 	one(t, func(w *world) {
 		w.contents = content.New(w.DB, w.containers, w.blobs, 16, w.Clock.Now)

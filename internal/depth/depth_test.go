@@ -44,7 +44,7 @@ func newWorldSlots(p *policytest.World, folder string, slots int) *world {
 	return worldOf(p, blobs, map[int64]string{}, slots)
 }
 
-// worldOf is a world whose tenant is there.
+// worldOf returns a world of an existing tenant.
 func worldOf(p *policytest.World, blobs blob.Store, wrote map[int64]string, slots int) *world {
 	p.Helper()
 	w := &world{World: p, wrote: wrote, blobs: blobs}
@@ -151,7 +151,7 @@ func (w *world) read(list ...container.Container) {
 	}
 }
 
-// key is the key of a container and where it stands.
+// key returns a container with its key.
 func (w *world) key(c container.Container) container.Opened {
 	w.Helper()
 	o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
@@ -165,8 +165,8 @@ func (w *world) number(query string, args ...any) (n int64) {
 	return n
 }
 
-// rest fails the test where a finished roll has left something behind: pages of
-// older keys, of containers or of blobs, and blobs that nothing names.
+// rest fails the test if a finished roll has left anything behind: pages of older keys,
+// of containers or of blobs, or blobs that no row references.
 func (w *world) rest() {
 	w.Helper()
 	c, err := w.contents.Collect(w.Ctx, 1000*24*time.Hour, false, nil) // what was dropped
@@ -265,7 +265,7 @@ func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 		w.Must(err)
 		w.finish(w.begin(pol, api.DepthContent), api.RollFinished)
 		var got bytes.Buffer
-		w.Must(reading.WriteRange(w.Ctx, 0, -1, &got)) // begun before the roll
+		w.Must(reading.WriteRange(w.Ctx, 0, -1, &got)) // opened before the roll
 		w.Must(reading.Close())
 		if got.String() != "content" || get() != "content" {
 			w.Errorf("%q, %q", got.String(), get())

@@ -27,10 +27,10 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so there are few; -rapid.checks sets more.
 func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(4, 40))) }
 
-// model is a tenant to which anything happens.
+// model is the expected state of a tenant after any sequence of acts.
 type model struct {
 	*world
 	policies []policy.Policy
@@ -39,9 +39,9 @@ type model struct {
 }
 
 // TestAnySequenceOfDeepRollsKeepsEveryItem writes, moves, backs up and rolls at
-// any depth, in any order, and breaks rolls off anywhere; after each act every
-// item reads back as it was written. When all rolls have ended nothing that they
-// reach has a key older than their mark, or stands under two generations.
+// any depth, in any order, and interrupts rolls at any point; after each act every
+// item reads back as it was written. When all rolls have ended, no key in their scope
+// is older than their watermark, and no container has two generations of its key.
 func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
@@ -141,7 +141,7 @@ func (m *model) work(t *rapid.T) {
 	}
 }
 
-// breaking ends a context after so many transactions of the deep stages.
+// breaking cancels a context after a number of transactions of the deep stages.
 type breaking struct {
 	*depth.Deep
 	left int
@@ -202,8 +202,8 @@ func (m *model) check(*rapid.T) {
 	}
 }
 
-// ended rolls each policy once more, as deep as it goes, and checks that nothing
-// of what it reaches is older than that, whatever came before, and the ledger.
+// ended rolls each policy once more at the deepest depth, and checks that no key in
+// its scope is older than that roll, whatever happened before, and checks the ledger.
 func (m *model) ended() {
 	for _, pol := range m.policies {
 		ro := m.begin(m.Again(pol), api.DepthContent)

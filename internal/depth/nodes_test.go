@@ -15,7 +15,7 @@ import (
 )
 
 // TestNodesShareTheDeepStages: two nodes work on one roll at once, neither
-// replaces anything that the other one has replaced, and all reads as before.
+// replaces a blob that the other has replaced, and all content reads as before.
 func TestNodesShareTheDeepStages(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(policytest.New(t, db), t.TempDir())
@@ -53,8 +53,8 @@ func TestNodesShareTheDeepStages(t *testing.T) {
 	})
 }
 
-// A stage goes past what is damaged, says so, and a resumed roll ends it once it
-// has been repaired.
+// A stage skips damaged items and reports them, and a resumed roll completes it after
+// a repair.
 func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 	each(t, func(w *world) {
 		pol := w.MailboxPolicy("p")

@@ -9,8 +9,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The index by which a roll finds the key pages of blobs has lost some: the older
-// key that opens them stays, until the index has been made from the rows.
+// The index by which a roll finds the key pages of blobs has lost some entries: the
+// older key of those pages is kept until the index has been rebuilt from the rows.
 func TestARollTakesNoOlderKeyBecauseOfAWrongIndex(t *testing.T) {
 	for _, check := range []bool{false, true} {
 		t.Run(fmt.Sprint("check ", check), func(t *testing.T) {

@@ -58,7 +58,8 @@ func TestABlobReadsBackAtEverySize(t *testing.T) {
 	}
 }
 
-// However the bytes come and go, the sealed form has the same shape and opens.
+// However the writes and reads are split, the sealed form has the same shape and can
+// be opened.
 func TestWritesAndReadsOfAnySizeGiveTheSameBlob(t *testing.T) {
 	key := testKey("blob")
 	rapid.Check(t, func(t *rapid.T) {
@@ -209,7 +210,7 @@ func TestTheWriterStopsAtTheLastSegmentOfAKey(t *testing.T) {
 	}
 }
 
-// cuts takes a sealed blob apart: its header and its segments.
+// cuts splits a sealed blob into its header and its segments.
 func cuts(sealed []byte) (header []byte, parts [][]byte) {
 	header, sealed = sealed[:len(blobHeader)], sealed[len(blobHeader):]
 	return header, slices.Collect(slices.Chunk(sealed, sealedSegment))
@@ -285,8 +286,8 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		})
 	}
 
-	// A blob written twice under one key at one place is one text, and mixing both
-	// seals of it gives that text: random nonces, nothing to tell apart.
+	// A blob that is written twice under one key and place has the same plaintext, and
+	// mixed segments of both seals decrypt to it: only their random nonces differ.
 	_, s2 := cuts(again)
 	got, err := io.ReadAll(NewReader(bytes.NewReader(join(s[0], s2[1], s[2], s2[3])), key, testBlob, size))
 	if err != nil || !bytes.Equal(got, plain) {
@@ -398,7 +399,7 @@ func TestAReaderThatFailedKeepsFailing(t *testing.T) {
 	}
 }
 
-// What a stream allocates does not grow with the blob: a few segments in all.
+// The memory of a stream does not grow with the blob: a few segments in total.
 func TestStreamsUseConstantMemory(t *testing.T) {
 	key, chunk := NewKey(), pattern(SegmentSize)
 	allocated := func(segments int) uint64 {

@@ -24,7 +24,7 @@ func page(id int64) keypage.Row {
 	return keypage.Row{ID: id, Tenant: tenant, Parent: 10, Generation: 1, Class: envelope.ClassActive, Version: 1, Count: 3, Body: []byte{byte(id), 0, 255}}
 }
 
-// moved is the page's successor under the next parent.
+// moved returns the page's next version, under the next parent.
 func moved(r keypage.Row) keypage.Row {
 	r.Parent, r.Generation, r.Class, r.Version, r.Count = r.Parent+1, r.Generation+1, envelope.ClassInactive, r.Version+1, r.Count+1
 	r.Body = append(slices.Clone(r.Body), 1)
@@ -349,7 +349,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 	})
 }
 
-// A policy rolled often has more older keys than one statement takes terms.
+// A policy that was rolled often has more older keys than one statement can have terms.
 func TestUnderAndCountTakeAnyNumberOfParents(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		const parents = 350

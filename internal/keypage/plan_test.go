@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// fill puts many pages of which, as in use, most are of blobs and few stand
-// where the queries look.
+// fill puts many pages of which, as in production, most are of blobs and few match the
+// queries.
 func fill(t *testing.T, db *store.DB) {
 	t.Helper()
 	ctx := t.Context()
@@ -85,8 +85,8 @@ func plan(t *testing.T, db *store.DB, explain, query string, args []any) (lines 
 	return lines
 }
 
-// Every look-up of the ledger and of Under's ids stays in the index, and Under
-// takes each body by its id.
+// The queries of the ledger and of Under's ids use only the index, and Under reads
+// each body by its id.
 func TestPlansReadTheIndexAlone(t *testing.T) {
 	const covering = "USING COVERING INDEX key_page_place (tenant=? AND class"
 	t.Run("sqlite", func(t *testing.T) {
