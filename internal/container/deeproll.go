@@ -56,8 +56,8 @@ func (sc Scope) Select(due Due, mark int64) (query string, args []any) {
 	return `SELECT id FROM container WHERE tenant = ?1 AND page IN (SELECT id FROM key_page WHERE ` + within + `) AND purged = 0 AND ` + string(due), args
 }
 
-// LeftOf returns up to limit containers of a scope that are due.
-func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
+// Remaining returns up to limit containers of a scope that are due.
+func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
 	query, args := sc.Select(due, mark)
 	ids, err := tx.IDs(ctx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
 	if err != nil {
@@ -263,9 +263,9 @@ func locateAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (li
 	return list, nil
 }
 
-// Covers reports whether o has the key of every generation that the container
+// HasAllKeys reports whether o has the key of every generation that the container
 // has now.
-func (o Opened) Covers(ctx context.Context, tx *store.Tx) (bool, error) {
+func (o Opened) HasAllKeys(ctx context.Context, tx *store.Tx) (bool, error) {
 	r, found, err := selectRow(ctx, tx, whereID, o.Tenant, o.ID)
 	return found && r.Generation == o.Generation && (r.Older == 0 || o.older != nil), err
 }

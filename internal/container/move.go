@@ -40,8 +40,8 @@ func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, poli
 	}, also)
 }
 
-// WithPolicy counts the mailboxes whose own policy is the given one.
-func (s *Containers) WithPolicy(ctx context.Context, tx *store.Tx, tenant, policy int64) (n int64, err error) {
+// CountWithPolicy counts the mailboxes whose own policy is the given one.
+func (s *Containers) CountWithPolicy(ctx context.Context, tx *store.Tx, tenant, policy int64) (n int64, err error) {
 	return n, tx.QueryRow(ctx, countWithPolicy, tenant, policy).Scan(&n)
 }
 

@@ -12,8 +12,8 @@ import (
 // one ended, and the last tenant that the current one has finished.
 const passSetting = "blobs-collected"
 
-// Every is the time from the end of a daily collection to the begin of the next one.
-const Every = 24 * time.Hour
+// CollectEvery is the time from the end of a daily collection to the begin of the next one.
+const CollectEvery = 24 * time.Hour
 
 // CollectionDue reports whether a daily collection is due at a moment, and after which
 // tenant it continues. The first one is due a day after the database was first used.
@@ -38,7 +38,7 @@ func (s *Contents) CollectionDue(ctx context.Context, at time.Time) (due bool, a
 	if !noted {
 		return false, 0, s.NoteCollected(ctx, at, 0)
 	}
-	return at.Sub(time.UnixMilli(last)) >= Every, after, nil
+	return at.Sub(time.UnixMilli(last)) >= CollectEvery, after, nil
 }
 
 // NoteCollected records that a daily collection ended at a moment. With after > 0 it

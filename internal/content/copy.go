@@ -108,9 +108,9 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 		return err
 	}
 	return s.db.ViewOnce(ctx, func(tx *store.Tx) error {
-		if covers, err := from.Covers(ctx, tx); err != nil {
+		if has, err := from.HasAllKeys(ctx, tx); err != nil {
 			return err
-		} else if !covers {
+		} else if !has {
 			return errRetry
 		}
 		lost, err := selectItemsWithoutBlob(ctx, tx, from.Tenant, from.ID, allItems)

@@ -76,7 +76,7 @@ func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc r
 
 // Left returns up to limit containers on which a stage has work to do.
 func (d *Deep) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
-	return container.LeftOf(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
+	return container.Remaining(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
 }
 
 const (
