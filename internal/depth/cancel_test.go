@@ -47,6 +47,6 @@ func TestDeepRollIsNotCancelledAfterItsFirstKey(t *testing.T) {
 			t.Fatal("the mailbox got no new key")
 		}
 		policytest.Refuses(t, refused, api.Conflict)
-		w.read(box)
+		w.wantContent(box)
 	})
 }

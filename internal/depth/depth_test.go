@@ -139,8 +139,8 @@ func (w *world) progress(ro roll.Roll) (p api.Roll) {
 	return p
 }
 
-// read fails the test unless everything reads back as it was written.
-func (w *world) read(list ...container.Container) {
+// wantContent fails the test unless everything reads back as it was written.
+func (w *world) wantContent(list ...container.Container) {
 	w.Helper()
 	for _, c := range list {
 		var got bytes.Buffer
@@ -165,9 +165,9 @@ func (w *world) number(query string, args ...any) (n int64) {
 	return n
 }
 
-// rest fails the test if a finished roll has left anything behind: pages of older keys,
+// wantNothingLeft fails the test if a finished roll has left anything behind: pages of older keys,
 // of containers or of blobs, or blobs that no row references.
-func (w *world) rest() {
+func (w *world) wantNothingLeft() {
 	w.Helper()
 	c, err := w.contents.Collect(w.Ctx, 1000*24*time.Hour, false, nil) // what was dropped
 	w.Must(err)
@@ -216,10 +216,10 @@ func TestDepthContainerGivesNewKeysAndKeepsBlobs(t *testing.T) {
 		if now := w.number(`SELECT MAX(id) FROM blob`); now != newest {
 			w.Errorf("blob %d is new", now)
 		}
-		w.read(append(list, other)...)
+		w.wantContent(append(list, other)...)
 		w.receive(list[0], 1)
-		w.read(list[0])
-		w.rest()
+		w.wantContent(list[0])
+		w.wantNothingLeft()
 	})
 }
 
@@ -238,12 +238,12 @@ func TestDepthContentEncryptsAllAnew(t *testing.T) {
 		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Watermark); n != 0 {
 			w.Errorf("%d blobs have older keys", n)
 		}
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 		w.receive(list[2], 2)
 		w.finish(w.begin(pol, api.DepthContent), api.RollFinished) // once more
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 	})
 }
 
@@ -270,6 +270,6 @@ func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 		if got.String() != "content" || get() != "content" {
 			w.Errorf("%q, %q", got.String(), get())
 		}
-		w.rest()
+		w.wantNothingLeft()
 	})
 }

@@ -46,6 +46,6 @@ func TestContentIsEncryptedNoFasterThanTheLimit(t *testing.T) {
 		if took := time.Since(began); took < 5*seconds/6*time.Second || took > 2*seconds*time.Second {
 			t.Errorf("%d bytes took %v", bytes, took)
 		}
-		w.read(boxes...)
+		w.wantContent(boxes...)
 	})
 }

@@ -48,8 +48,8 @@ func TestNodesShareTheDeepStages(t *testing.T) {
 		if done != 0 {
 			t.Errorf("%d bytes were encrypted anew more than once", done)
 		}
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 	})
 }
 
@@ -81,7 +81,7 @@ func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 		}
 		for i, c := range list {
 			if i != 1 && i != 4 {
-				w.read(c)
+				w.wantContent(c)
 			}
 		}
 		change(-1, -1)
@@ -89,7 +89,7 @@ func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 		if p := w.finish(ro, api.RollFinished); p.SkippedCount != 0 {
 			w.Errorf("%+v", p)
 		}
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 	})
 }
