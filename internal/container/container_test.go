@@ -444,7 +444,7 @@ func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
 		_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(c); p != (keypage.Parent{ID: next.ID, Generation: 2}) {
-			t.Errorf("stands under %+v, want %+v", p, next)
+			t.Errorf("key is under %+v, want %+v", p, next)
 		}
 		if _, under := w.key(c); under != next.ID {
 			t.Errorf("opened under %d, want %d", under, next.ID)

@@ -37,7 +37,7 @@ func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
 				geo, policy = eu.ID, managed
 			}
 			if _, under := w.key(c); c.Geo != geo || under != w.currentOf(policy) {
-				t.Errorf("%s stands in geo %d under policy key %d", url, c.Geo, under)
+				t.Errorf("%s is in geo %d under policy key %d", url, c.Geo, under)
 			}
 		}
 		var pages []keypage.Sum

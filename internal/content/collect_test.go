@@ -32,8 +32,8 @@ func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
 	return c.Collected
 }
 
-// nameOf returns the name of a blob of a tenant.
-func nameOf(tenant, id int64) string {
+// blobNameOf returns the name of a blob of a tenant.
+func blobNameOf(tenant, id int64) string {
 	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, id>>48, id>>36&0xfff, id)
 }
 
@@ -55,10 +55,10 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 		w.put(t, "b", "newer") // what the reader reads is dropped and stays
 		before := w.blobNames(t)
 		yesterday := store.IDFrom(time.Now().Add(-24 * time.Hour))
-		old := w.orphan(t, nameOf(tenant, yesterday))
+		old := w.orphan(t, blobNameOf(tenant, yesterday))
 		kept := []string{
-			w.orphan(t, nameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
-			w.orphan(t, nameOf(tenant+1, yesterday)),
+			w.orphan(t, blobNameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
+			w.orphan(t, blobNameOf(tenant+1, yesterday)),
 			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
 		collect := func(dry bool) content.Collected {
@@ -120,7 +120,7 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
 		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 		wantCode(t, e(w.Collect(t.Context(), -1, false, nil)), api.InvalidArgument)
 	})
 }
@@ -235,7 +235,7 @@ func (r *race) act() {
 		r.backups = append(r.backups, files)
 	case 3:
 		if len(r.backups) > 0 {
-			r.expire(r.t, r.all(r.t)[0])
+			r.expire(r.t, r.allBackups(r.t)[0])
 			r.backups = r.backups[1:]
 		}
 	}
@@ -256,7 +256,7 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 				if got := r.filesOf(t, r.world.site); !maps.Equal(got, r.site) {
 					t.Fatalf("%d files, not %d, or others", len(got), len(r.site))
 				}
-				for i, b := range r.all(t) {
+				for i, b := range r.allBackups(t) {
 					if got := r.filesOf(t, b.Container); !maps.Equal(got, r.backups[i]) {
 						t.Fatalf("backup %d has %d files, not %d, or others", i, len(got), len(r.backups[i]))
 					}
@@ -267,7 +267,7 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 		r.inCollect.Lock()
 		r.tidyUp(t)
 		r.collect(t, 0)
-		r.exactRows(t)
+		r.wantExactRows(t)
 		t.Logf("%d files put, %d refused; %d collections, %d more with grace", r.made, r.refused, r.collected0, r.collected)
 	})
 }
@@ -301,20 +301,20 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	var theirs string
-	w.Contents = content.Small(content.New(w.db, w.containers, &first{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	w.Contents = content.Small(content.New(w.db, w.containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
 	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
 	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)
 	}
 }
 
-// first stores a blob under every name before the test's own put.
-type first struct {
+// storesFirst stores a blob under every name before the test's own put.
+type storesFirst struct {
 	blob.Store
 	name *string
 }
 
-func (f *first) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+func (f *storesFirst) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
 	*f.name = name
 	if _, err := f.Store.PutIfAbsent(ctx, name, strings.NewReader("theirs")); err != nil {
 		return 0, err

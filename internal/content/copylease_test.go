@@ -27,7 +27,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 		other.Leases = lease.New(w.db, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {
-			before := w.tables(t)
+			before := w.allTables(t)
 			fault.Set(func(name string) {
 				if name == "create.before-commit" { // in a transaction, which the other one waits for
 					return
@@ -44,11 +44,11 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 			} else {
 				wantCode(t, err, api.Unavailable)
 				must(t, other.Tidy(ctx, tenant))
-				if w.tables(t) != before {
+				if w.allTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}
 			}
-			w.exact(t)
+			w.wantExact(t)
 		}
 	})
 }

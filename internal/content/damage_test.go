@@ -277,7 +277,7 @@ func TestADamagedFileCanBePutAnew(t *testing.T) {
 				t.Errorf("%s is not the new one", path)
 			}
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -286,13 +286,13 @@ func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 		for i := range 6 { // each a page of its own, then folded into one
 			w.put(t, fmt.Sprint("file", i), body(i, 10))
 		}
-		must(t, second(w.Fold(t.Context(), w.site)))
+		must(t, errorOf(w.Fold(t.Context(), w.site)))
 		if n := w.pages(t); n != 1 {
 			t.Fatalf("%d pages", n)
 		}
 		for i := range 6 {
 			w.put(t, fmt.Sprint("file", i), body(i, 20))
-			w.healthy(t, true) // as many slots as blobs
+			w.wantHealthy(t, true) // as many slots as blobs
 		}
 		if n := w.pages(t); n != 6 {
 			t.Errorf("%d pages, want one for each new file", n)

@@ -68,7 +68,7 @@ func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 			rt.Fatalf("not finished: %+v", list)
 		}
 	})
-	w.healthy(t, true)
+	w.wantHealthy(t, true)
 }
 
 func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {

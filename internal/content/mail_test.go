@@ -48,7 +48,7 @@ func TestExportGivesBackWhatWasImported(t *testing.T) {
 			rt.Fatalf("totals %d, %d, %v", items, size, err)
 		}
 	})
-	w.healthy(t, true)
+	w.wantHealthy(t, true)
 }
 
 func TestMailOnBothDatabases(t *testing.T) {
@@ -100,7 +100,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		if fmt.Sprint(parts) != fmt.Sprint(list) {
 			t.Error("the parts are not the whole")
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 		before := w.pages(t)
 		if merged, err := w.Fold(t.Context(), w.mail); err != nil || merged == 0 || w.pages(t) != before-merged {
 			t.Errorf("folded %d of %d pages to %d, %v", merged, before, w.pages(t), err)
@@ -108,7 +108,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		if w.export(t) != all {
 			t.Error("after a fold the export is not what was imported")
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -247,7 +247,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("its first %d messages were kept", done.Messages)) {
 				t.Errorf("%s: %v", name, err)
 			}
-			w.healthy(t, true)
+			w.wantHealthy(t, true)
 		}
 		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
 		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), nil, nil)
@@ -255,7 +255,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 		if err.Error() != `import mail: this is not an mbox: its first line begins with "PK\x03\x04", not with "From "` {
 			t.Error(err)
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 

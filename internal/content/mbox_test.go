@@ -165,8 +165,8 @@ func TestMessagesBeginWhereMuttAndMailboxSeeThem(t *testing.T) {
 	}
 }
 
-// sized makes a message of an mboxcl2 with a stated length, and n bytes of body.
-func sized(from, body string, length int) string {
+// sizedMessage makes a message of an mboxcl2 with a stated length, and n bytes of body.
+func sizedMessage(from, body string, length int) string {
 	return from + fmt.Sprintf("Subject: s\nContent-Length: %d\n\n", length) + body
 }
 
@@ -178,20 +178,20 @@ func TestAContentLengthCountsWhereItLeadsToAMessage(t *testing.T) {
 		messages []string
 		cl2      bool // whether the format mboxcl2 takes it
 	}{
-		"right":                  {[]string{sized(ann, forwarded+"\n", n), sized(bob, "y\n", 2)}, true},
-		"to the end":             {[]string{sized(ann, forwarded, n)}, true},
-		"without the line's end": {[]string{sized(ann, forwarded+"\n", n-1), sized(bob, "y\n", 1)}, true},
-		"with the empty line":    {[]string{sized(ann, forwarded+"\n", n+1), sized(bob, "y\n", 2)}, true},
-		"no empty line":          {[]string{sized(ann, forwarded, n), sized(bob, "y\n", 2)}, true},
-		"to a line of any form":  {[]string{sized(ann, "x\n\n", 2), sized("From b\n", "y", 1)}, true},
-		"too long":               {[]string{sized(ann, "x\n\n", 200), sized(bob, "y\n\n", 2), sized(ann, "z\n", 2)}, false},
-		"too short":              {[]string{sized(ann, "xxxxxxxx\n\n", 3), sized(bob, "y\n\n", 2)}, false},
-		"into the middle":        {[]string{sized(ann, "see:\n\n", n-3), bob + "Subject: forwarded\n\nFrom x\n\n", sized(bob, "y\n", 2)}, false},
-		"past the end":           {[]string{sized(ann, "x\n\n", 1<<40), sized(bob, "y\n", 2)}, false},
+		"right":                  {[]string{sizedMessage(ann, forwarded+"\n", n), sizedMessage(bob, "y\n", 2)}, true},
+		"to the end":             {[]string{sizedMessage(ann, forwarded, n)}, true},
+		"without the line's end": {[]string{sizedMessage(ann, forwarded+"\n", n-1), sizedMessage(bob, "y\n", 1)}, true},
+		"with the empty line":    {[]string{sizedMessage(ann, forwarded+"\n", n+1), sizedMessage(bob, "y\n", 2)}, true},
+		"no empty line":          {[]string{sizedMessage(ann, forwarded, n), sizedMessage(bob, "y\n", 2)}, true},
+		"to a line of any form":  {[]string{sizedMessage(ann, "x\n\n", 2), sizedMessage("From b\n", "y", 1)}, true},
+		"too long":               {[]string{sizedMessage(ann, "x\n\n", 200), sizedMessage(bob, "y\n\n", 2), sizedMessage(ann, "z\n", 2)}, false},
+		"too short":              {[]string{sizedMessage(ann, "xxxxxxxx\n\n", 3), sizedMessage(bob, "y\n\n", 2)}, false},
+		"into the middle":        {[]string{sizedMessage(ann, "see:\n\n", n-3), bob + "Subject: forwarded\n\nFrom x\n\n", sizedMessage(bob, "y\n", 2)}, false},
+		"past the end":           {[]string{sizedMessage(ann, "x\n\n", 1<<40), sizedMessage(bob, "y\n", 2)}, false},
 		"not a number":           {[]string{ann + "Content-Length: many\n\nx\n\n", bob + "content-length: -3\n\ny\n"}, true},
 		"in the body":            {[]string{ann + "A: b\n\nContent-Length: 500\n\n", bob + "A: b\n\n" + strings.Repeat("x", 500)}, true},
 		"twice":                  {[]string{ann + "Content-Length: 2\nContent-Length: 400\n\nx\n\n", bob + "A: b\n\n"}, true},
-		"large":                  {[]string{sized(ann, long+"\n", len(long)), sized(bob, "y\n", 2)}, true},
+		"large":                  {[]string{sizedMessage(ann, long+"\n", len(long)), sizedMessage(bob, "y\n", 2)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mbox := strings.Join(test.messages, "")
@@ -306,7 +306,7 @@ func TestAMessageOfAnySizeTakesNoMoreMemory(t *testing.T) {
 
 func FuzzMbox(f *testing.F) {
 	for _, seed := range []string{"", "From ", ann + "A: b\n\nx\n\n" + bob + "A: b\n\ny\n", "From a\r\n\r\n\r\nFrom b", "\n" + ann + "\n>From b\n\nFrom", "From \x00\xff\n\n\nFrom \r\n\r\nFrom ",
-		bom + sized(ann, "x\n"+bob+"A: b\n", 60) + sized(bob, "x\n\n", 2) + ann, sized(ann, "x", 9)} {
+		bom + sizedMessage(ann, "x\n"+bob+"A: b\n", 60) + sizedMessage(bob, "x\n\n", 2) + ann, sizedMessage(ann, "x", 9)} {
 		f.Add([]byte(seed), uint8(3), uint8(0))
 	}
 	formats := []api.MailFormat{api.AutoFormat, api.MboxRD, api.MboxCL2}

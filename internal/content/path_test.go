@@ -133,12 +133,12 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 					folded[name.Fold(path)] = text
 				}
 				if rapid.Bool().Draw(r, "look up again") {
-					c = w.again(t, c)
+					c = w.refetch(t, c)
 				}
 			}
 			compare(c, "written")
 			var exact int
-			must(t, w.Check(context.Background(), w.again(t, c), func(one content.Checked) error {
+			must(t, w.Check(context.Background(), w.refetch(t, c), func(one content.Checked) error {
 				if one.Exact {
 					exact++
 				}
@@ -158,10 +158,10 @@ func foldedLast(a, b string) int {
 	return cmp.Compare(rank(a), rank(b))
 }
 
-// again looks up a site as the next request does.
-func (w *world) again(t testing.TB, c container.Container) container.Container {
+// refetch looks up a site as the next request does.
+func (w *world) refetch(t testing.TB, c container.Container) container.Container {
 	t.Helper()
-	if !w.found(&c, container.Site, c.Name) {
+	if !w.exists(&c, container.Site, c.Name) {
 		t.Fatalf("site %q is lost", c.Name)
 	}
 	return c
@@ -198,7 +198,7 @@ func TestFoldingThatDiesIsTakenUp(t *testing.T) {
 			t.Fatal("not stopped")
 		}
 		w.policies.opening = nil
-		if w.again(t, c).Folded {
+		if w.refetch(t, c).Folded {
 			t.Fatal("it is said to be done")
 		}
 		w.putAt(t, c, "FILE 19", "y")

@@ -46,7 +46,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		if w.get(t, "a") != file {
 			t.Error("the file that was put is not there")
 		}
-		w.healthy(t, false)
+		w.wantHealthy(t, false)
 		must(t, put(nil))
 
 		mail := mbox(3)
@@ -55,7 +55,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		if w.export(t) != mail {
 			t.Error("the messages that were imported are not there")
 		}
-		w.healthy(t, false)
+		w.wantHealthy(t, false)
 
 		mark, skipped := store.NewID(), map[int64]error{}
 		for _, c := range []container.Container{w.mail, w.site} {
@@ -65,14 +65,14 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 			if w.export(t) != mail || w.get(t, "a") != file {
 				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
 			}
-			w.healthy(t, false)
+			w.wantHealthy(t, false)
 		}
-		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 || w.older(t, mark) > 0 {
+		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 || w.countOlder(t, mark) > 0 {
 			t.Errorf("asked again: %d containers, skipped %v", n, skipped)
 		}
 		w.tidyUp(t)
 		w.collect(t, 0)
-		w.exact(t)
+		w.wantExact(t)
 	})
 }
 
@@ -95,7 +95,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), nil, also); !errors.Is(err, errRefused) {
 				t.Errorf("import: %v", err)
 			}
-			w.exact(t)
+			w.wantExact(t)
 		}
 		w.put(t, "a", "content")
 		runs, r := 0, w.renewal(store.NewID(), map[int64]error{})
@@ -108,7 +108,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 		if err := w.Renew(ctx, w.site, r); !errors.Is(err, errRefused) {
 			t.Errorf("renew: %v", err)
 		}
-		w.exact(t)
+		w.wantExact(t)
 	})
 }
 
@@ -132,6 +132,6 @@ func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
 				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))
 			}
 		}
-		w.exact(t)
+		w.wantExact(t)
 	})
 }

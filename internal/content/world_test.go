@@ -136,12 +136,12 @@ func (w *world) create(t testing.TB, kind container.Kind, name string) container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
 		c, err = w.containers.Create(ctx, tenant, kind, name, 0, nil)
 		return err
-	}, func() bool { return w.found(&c, kind, name) }))
+	}, func() bool { return w.exists(&c, kind, name) }))
 	return c
 }
 
-// found reads a container, if it exists.
-func (w *world) found(c *container.Container, kind container.Kind, name string) bool {
+// exists reads a container, if it exists.
+func (w *world) exists(c *container.Container, kind container.Kind, name string) bool {
 	there, err := w.containers.Find(context.Background(), tenant, kind, name)
 	if err == nil {
 		*c = there
@@ -237,9 +237,9 @@ func (w *world) get(t testing.TB, path string) string {
 	return b.String()
 }
 
-// healthy fails unless every item of both containers can be read, the database has as
+// wantHealthy fails unless every item of both containers can be read, the database has as
 // many slots as blobs, and, if exact, the blob store has no other blobs.
-func (w *world) healthy(t testing.TB, exact bool) {
+func (w *world) wantHealthy(t testing.TB, exact bool) {
 	t.Helper()
 	ctx := context.Background()
 	w.collect(t, time.Hour) // what was dropped
@@ -276,8 +276,8 @@ func (w *world) blobNames(t testing.TB) (names []string) {
 	return names
 }
 
-// tables returns every row of this package's tables, for comparison.
-func (w *world) tables(t testing.TB) string {
+// allTables returns every row of this package's tables, for comparison.
+func (w *world) allTables(t testing.TB) string {
 	t.Helper()
 	ctx := context.Background()
 	var all strings.Builder

@@ -31,7 +31,7 @@ type world struct {
 	deep       *depth.Deep
 	roller     *roll.Roller
 	blobs      blob.Store
-	wrote      map[int64]string // by container: what stands in it
+	wrote      map[int64]string // content by container
 }
 
 func newWorld(p *policytest.World, folder string) *world { return newWorldSlots(p, folder, slots) }

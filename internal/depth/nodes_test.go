@@ -46,7 +46,7 @@ func TestNodesShareTheDeepStages(t *testing.T) {
 			return tx.QueryRow(w.Ctx, `SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID).Scan(&done)
 		})
 		if done != 0 {
-			t.Errorf("%d bytes were encrypted anew more than once", done)
+			t.Errorf("%d bytes were re-encrypted more than once", done)
 		}
 		w.wantContent(list...)
 		w.wantNothingLeft()

@@ -15,7 +15,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// holders are all the ways in which a key stands in a caller's value.
+// holders are all the ways in which a caller's value can contain a key.
 type exported struct {
 	Key   Key
 	Ptr   *Key

@@ -141,7 +141,7 @@ func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint
 			for _, s := range page.Slots() {
 				seen++
 				if points[s.Child] != row.ID {
-					t.Fatalf("child %d stands on page %d and is pointed to %d", s.Child, row.ID, points[s.Child])
+					t.Fatalf("child %d is on page %d and points to %d", s.Child, row.ID, points[s.Child])
 				}
 				if !s.Key.Equal(f.keys[s.Child]) {
 					t.Fatalf("child %d has another key", s.Child)

@@ -67,7 +67,7 @@ func plan(t *testing.T, db *store.DB, explain, query string, args []any) (lines 
 		}
 		for rows.Next() {
 			var line string
-			fields := make([]any, len(columns)) // the text stands in the last column
+			fields := make([]any, len(columns)) // the text is in the last column
 			for i := range fields {
 				fields[i] = new(any)
 			}
@@ -122,7 +122,7 @@ func TestPlansReadTheIndexAlone(t *testing.T) {
 		fill(t, db)
 		text, args := queries()["Standing"]()
 		if lines := strings.Join(plan(t, db, "EXPLAIN ", text, args), "\n"); strings.Count(lines, "(parent = ") != 4 || strings.Contains(lines, "Filter") {
-			t.Errorf("Standing, in a table that nobody has counted yet:\n%s", lines)
+			t.Errorf("Locate, in a table without statistics:\n%s", lines)
 		}
 		vacuum(t, address)
 		for name, query := range queries() {

@@ -143,7 +143,7 @@ func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
 				keys, items = 3, 3 // by the availability key
 			}
 			if got.PolicyKeys != keys || got.Wraps != 3 || got.Items != items {
-				t.Errorf("what is not shut: %+v", got)
+				t.Errorf("findings that are not inaccessible: %+v", got)
 			}
 		}
 		w.Vaults.Fail("A-p", nil)
@@ -185,7 +185,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Again(w.pol).Current.ID)
 		}, "revision", nil, "MAC"},
 		"a revision's wraps": {func(w world) {
-			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox stands under it
+			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox is under it
 		}, "policy key", func(w world) any { return w.pol.Current.ID }, "no root wraps"},
 		"an availability key": {func(w world) {
 			w.RemoveAvailabilityKeys()
@@ -200,7 +200,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 					t.Errorf("nothing is damaged; closed %+v", got.Closed)
 				}
 				for i, f := range got.Damaged {
-					follows := i > 0 && f.Kind == "container" // what stands in a page that does not open
+					follows := i > 0 && f.Kind == "container" // containers of a page that cannot be decrypted
 					if !follows && (f.Kind != c.kind || c.id != nil && f.ID != fmt.Sprint(c.id(w)) || !strings.Contains(f.Detail, c.reason)) {
 						t.Errorf("found %+v", f)
 					}
@@ -277,7 +277,7 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 		for range 24 {
 			all.Go(func() {
 				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
-					w.Again(w.pol) // whoever listens may ask for something too
+					w.Again(w.pol) // the progress function may start other work
 				})
 				if err != nil || report.Items != 3 {
 					t.Errorf("%+v, %v", report, err)
