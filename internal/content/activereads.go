@@ -11,27 +11,27 @@ type activeReads struct {
 }
 
 // begin registers a read of an item.
-func (h *activeReads) begin(item int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.readers == nil {
-		h.readers = make(map[int64]int)
+func (r *activeReads) begin(item int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers == nil {
+		r.readers = make(map[int64]int)
 	}
-	h.readers[item]++
+	r.readers[item]++
 }
 
 // end undoes one begin.
-func (h *activeReads) end(item int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.readers[item]--; h.readers[item] == 0 {
-		delete(h.readers, item)
+func (r *activeReads) end(item int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers[item]--; r.readers[item] == 0 {
+		delete(r.readers, item)
 	}
 }
 
 // underWay reports whether an item is being read.
-func (h *activeReads) underWay(item int64) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.readers[item] > 0
+func (r *activeReads) underWay(item int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.readers[item] > 0
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // Collection deletes blobs that no row references from the blob store: the blobs
-// of deleted and replaced content (see unnamed), and orphans, which no row
+// of deleted and replaced content (see unreferenced), and orphans, which no row
 // references or ever will. Orphans are left by a process that died after it put
 // blobs and before it inserted their rows, or while it deleted blobs. Before a blob
 // is deleted, the indexes that list it as unreferenced are confirmed by the rows
@@ -26,11 +26,11 @@ import (
 //
 //  1. A collection first stores a fence, an id, in the database. From then on no
 //     transaction inserts the row of a new blob whose id is below the fence
-//     (checkGCFence), and transactions that were about to have ended: they hold
+//     (checkGCFence), and transactions that were about to do so have ended: they hold
 //     fenceLock shared, while the fence is set under the exclusive lock.
 //  2. So a blob below the fence that a later snapshot finds in neither of the
 //     tables blob and dropped never had a row, or has none any more. Rows that
-//     reference an existing blob are only ever copied from other rows (unnamed
+//     reference an existing blob are only ever copied from other rows (unreferenced
 //     explains why blob or dropped has a row of a blob for as long as a copy may
 //     still copy it). Hence no row will reference the blob again, and it may be
 //     deleted at any later time.

@@ -64,14 +64,14 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 		collect := func(dry bool) content.Collected {
 			c, err := w.Collect(t.Context(), 2*time.Hour, dry, nil)
 			must(t, err)
-			told := content.Collected{}
-			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { told = c }))
+			reported := content.Collected{}
+			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { reported = c }))
 			must(t, c.End(t.Context()))
-			told.Removed = c.Removed
-			if told != c.Collected || told.Blobs != int64(len(before))+2 || told.Orphans != 1 || told.OrphanBytes != 6 || told.Bytes < 3*blobSize {
-				t.Errorf("dry run %v: %+v, told %+v", dry, c.Collected, told)
+			reported.Removed = c.Removed
+			if reported != c.Collected || reported.Blobs != int64(len(before))+2 || reported.Orphans != 1 || reported.OrphanBytes != 6 || reported.Bytes < 3*blobSize {
+				t.Errorf("dry run %v: %+v, reported %+v", dry, c.Collected, reported)
 			}
-			return told
+			return reported
 		}
 		if c := collect(true); c.Removed != 0 {
 			t.Errorf("a dry run removed %d", c.Removed)

@@ -25,11 +25,11 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 			return err
 		}
 		after = blobs[len(blobs)-1]
-		unnamed, err := c.contents.unreferenced(ctx, tenant, blobs)
+		free, err := c.contents.unreferenced(ctx, tenant, blobs)
 		if err != nil {
 			return fmt.Errorf("look at dropped blobs: %w", err)
 		}
-		for _, b := range unnamed {
+		for _, b := range free {
 			if err := c.add(ctx, candidate{tenant, b.ID, b.Item}); err != nil {
 				return err
 			}
@@ -45,10 +45,10 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 // (anyCopying). So a blob that was dropped, that no row references, and that no copy
 // under way may have read before, will never be referenced again. Rows are read after
 // the table unfinished: a copy that has ended has stored its rows.
-func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blobRow) (unnamed []blobRow, err error) {
+func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blobRow) (free []blobRow, err error) {
 	slices.SortFunc(dropped, func(a, b blobRow) int { return cmp.Compare(a.ID, b.ID) })
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		unnamed = nil
+		free = nil
 		for _, b := range dropped { // only one transaction at a time decides about a blob
 			if err := tx.Lock(ctx, b.ID, true); err != nil {
 				return err
@@ -73,10 +73,10 @@ func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blo
 		}
 		for i, b := range waiting {
 			if !named[i] && still[droppedBy{b.ID, b.Item}] {
-				unnamed = append(unnamed, b)
+				free = append(free, b)
 			}
 		}
 		return nil
 	})
-	return unnamed, err
+	return free, err
 }

@@ -16,10 +16,10 @@ type inTx func(fn func(tx *store.Tx) error) error
 
 // insertNewBlobs inserts the rows of durable blobs. An attempt prepares one transaction
 // and runs it; on errRetry there is another attempt. If all attempts fail, the blobs
-// that unnamed returns are deleted, unless a commit was under way: it may have
+// that newBlobs returns are deleted, unless a commit was under way: it may have
 // succeeded although its answer was lost, so that rows may reference the blobs. Those
 // that no row references are left for a collection of orphans.
-func (s *Contents) insertNewBlobs(ctx context.Context, attempt func(run inTx) error, unnamed func() []blobRow) error {
+func (s *Contents) insertNewBlobs(ctx context.Context, attempt func(run inTx) error, newBlobs func() []blobRow) error {
 	committing := false
 	run := func(fn func(tx *store.Tx) error) error {
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
@@ -37,7 +37,7 @@ func (s *Contents) insertNewBlobs(ctx context.Context, attempt func(run inTx) er
 		err = attempt(run)
 	}
 	if err != nil && !committing {
-		s.deleteBlobs(ctx, unnamed())
+		s.deleteBlobs(ctx, newBlobs())
 	}
 	return err
 }

@@ -59,9 +59,9 @@ func (b *pendingPut) failed() error {
 	}
 }
 
-// waitPuts waits until at most `most` blobs are not yet durable, or one has failed.
-func (u *upload) waitPuts(most int) error {
-	for len(u.pending) > most {
+// waitPuts waits until at most limit blobs are not yet durable, or one has failed.
+func (u *upload) waitPuts(limit int) error {
+	for len(u.pending) > limit {
 		first := u.pending[0]
 		<-first.done
 		if first.err != nil {

@@ -63,7 +63,7 @@ func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Con
 			return err
 		}
 		for _, c := range containers {
-			if err := tx.Lock(ctx, c.ID, true); err != nil { // acceptsBlobs
+			if err := tx.Lock(ctx, c.ID, true); err != nil { // waits for acceptsBlobs
 				return err
 			}
 			if stale, err := hasStale(ctx, tx, c, mark); err != nil {

@@ -101,7 +101,7 @@ func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64
 	olds, news := make([]keypage.Row, 0, len(rows)), make([]keypage.Row, 0, len(rows))
 	for _, old := range rows {
 		o, there := byID[old.Parent]
-		if !there || old.Class != envelope.ClassBlob || old.Generation != o.Generation-1 { // changed meanwhile
+		if !there || old.Class != envelope.ClassBlob || old.Generation != o.Generation-1 { // changed in the meantime
 			continue
 		}
 		next, err := rewrapped(o, old)

@@ -17,7 +17,7 @@ import (
 type staleError struct{ mark int64 }
 
 func (e staleError) Error() string {
-	return fmt.Sprintf("content: blobs are older than %d, to which a roll has renewed their container", e.mark)
+	return fmt.Sprintf("content: blobs are older than %d, the watermark to which a roll has re-encrypted their container", e.mark)
 }
 
 // acceptsBlobs prevents, until tx ends, that the key of opened is replaced and that

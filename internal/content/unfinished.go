@@ -35,7 +35,7 @@ func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 // clearContainer deletes all rows of the items of a container that does not exist.
 func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, container, true); err != nil { // insertCopied
+		if err := tx.Lock(ctx, container, true); err != nil { // waits for insertCopiedItems
 			return err
 		}
 		return discardCopy(ctx, tx, container)

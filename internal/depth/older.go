@@ -122,7 +122,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 			return err
 		}
 		for _, o := range opened { // in id order
-			if err := tx.Lock(ctx, o.ID, true); err != nil { // AcceptsBlobs
+			if err := tx.Lock(ctx, o.ID, true); err != nil { // waits for AcceptsBlobs
 				return err
 			}
 		}

@@ -143,7 +143,7 @@ func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
 				keys, items = 3, 3 // by the availability key
 			}
 			if got.PolicyKeys != keys || got.Wraps != 3 || got.Items != items {
-				t.Errorf("findings that are not inaccessible: %+v", got)
+				t.Errorf("readable keys and items: %+v", got)
 			}
 		}
 		w.Vaults.Fail("A-p", nil)
@@ -277,7 +277,7 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 		for range 24 {
 			all.Go(func() {
 				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
-					w.Again(w.pol) // the progress function may start other work
+					w.Again(w.pol) // the progress function may use the database too
 				})
 				if err != nil || report.Items != 3 {
 					t.Errorf("%+v, %v", report, err)
