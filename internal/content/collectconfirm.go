@@ -143,6 +143,6 @@ func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int
 		if of != tenant {
 			return nil
 		}
-		return store.Contradiction("container %d, whose items are to go, is there", id)
+		return store.Contradiction("container %d, whose items are to be deleted, exists", id)
 	})
 }

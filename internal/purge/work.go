@@ -39,7 +39,7 @@ func (p *Purger) Run(ctx context.Context) {
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
-			p.Logger.ErrorContext(ctx, "approved purges could not be looked for", "error", err)
+			p.Logger.ErrorContext(ctx, "approved purges could not be processed", "error", err)
 		}
 		var retry <-chan time.Time
 		switch {
@@ -74,7 +74,7 @@ func (p *Purger) workAll(ctx context.Context) (waits bool) {
 	}
 	for _, one := range list {
 		if err := p.Work(ctx, one); err != nil && ctx.Err() == nil {
-			p.Logger.WarnContext(ctx, "a purge could not go on; it is tried again", "policy", one.Policy, "error", err)
+			p.Logger.WarnContext(ctx, "a purge is blocked and will be tried again", "policy", one.Policy, "error", err)
 			waits = true
 		}
 	}

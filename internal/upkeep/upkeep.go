@@ -57,7 +57,7 @@ func (q *Queue) Run(ctx context.Context) {
 			continue
 		}
 		if err := job(ctx); err != nil && ctx.Err() == nil {
-			q.logger.WarnContext(ctx, "upkeep failed; it is tried again when there is a reason to", "job", name, "error", err)
+			q.logger.WarnContext(ctx, "an upkeep job failed; it runs again when it is next queued", "job", name, "error", err)
 		}
 	}
 }
