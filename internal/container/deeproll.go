@@ -172,9 +172,9 @@ func (g *Group) Zero() {
 // A container whose key cannot be decrypted is in Failed and does not affect the others.
 func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (g *Group, err error) {
 	g = &Group{Failed: map[int64]error{}, policies: map[int64]*envelope.Key{}}
-	var places []location
+	var locations []location
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		places, err = locateAll(ctx, tx, tenant, ids)
+		locations, err = locateAll(ctx, tx, tenant, ids)
 		return err
 	})
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		}
 		return p.keyIn(at, pages[at.page.ID])
 	}
-	for _, p := range places {
+	for _, p := range locations {
 		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
 		for _, at := range p.slots() {
 			if g.policies[at.page.Parent] == nil {
@@ -238,12 +238,12 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 // locateAll is locate for several containers; it omits those that no longer exist.
 func locateAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list []location, err error) {
 	args := []any{tenant}
-	marks := make([]string, len(ids))
+	placeholders := make([]string, len(ids))
 	for i, id := range ids {
 		args = append(args, id)
-		marks[i] = fmt.Sprintf("?%d", i+2)
+		placeholders[i] = fmt.Sprintf("?%d", i+2)
 	}
-	rows, err := selectRows(ctx, tx, whereIDs+`(`+strings.Join(marks, `, `)+`) ORDER BY id`, args...)
+	rows, err := selectRows(ctx, tx, whereIDs+`(`+strings.Join(placeholders, `, `)+`) ORDER BY id`, args...)
 	if err != nil {
 		return nil, err
 	}

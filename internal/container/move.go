@@ -52,8 +52,8 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 	return tx.Exec(ctx, releasePolicy, tenant, policy)
 }
 
-// Follow is called after a container was accessed. A mailbox that is not active is
-// not moved by rolls in the background; Follow moves its key under its policy's
+// Follow is called after a container was accessed. By default rolls do not move a
+// mailbox that is not active; Follow moves its key under its policy's
 // current policy key and reports that it did. If another change interferes, that is
 // no error: the next access tries again.
 func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
@@ -94,15 +94,15 @@ type keyMove struct {
 // and the older one while there is one.
 func (sv snapshot) moves() (moves []keyMove) {
 	for _, from := range sv.at.slots() {
-		l := keyMove{from: from, to: from.parent(), class: sv.plan.state}
+		m := keyMove{from: from, to: from.parent(), class: sv.plan.state}
 		if !sv.plan.keepPolicyKey {
-			l.to = keypage.Parent{ID: sv.policyKey.ID, Generation: sv.policyKey.Generation}
+			m.to = keypage.Parent{ID: sv.policyKey.ID, Generation: sv.policyKey.Generation}
 		}
 		if from.generation != sv.at.Generation {
-			l.class = l.class.Older()
+			m.class = m.class.Older()
 		}
-		if l.to != from.parent() || l.class != from.page.Class {
-			moves = append(moves, l)
+		if m.to != from.parent() || m.class != from.page.Class {
+			moves = append(moves, m)
 		}
 	}
 	return moves
@@ -152,14 +152,14 @@ func (s *Containers) snapshot(ctx context.Context, c Container, planned func(now
 func (s *Containers) apply(ctx context.Context, sv snapshot, act string, also func(*store.Tx, Container) error) (next Container, err error) {
 	moves := sv.moves()
 	keys := make([]struct{ from, to *envelope.Key }, len(moves))
-	for i, l := range moves {
-		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page, sv.plan.initiator); err != nil {
+	for i, m := range moves {
+		if keys[i].from, err = s.openParent(ctx, sv.at, m.from.page, sv.plan.initiator); err != nil {
 			return next, err
 		}
 		defer keys[i].from.Zero()
 		// A container is put under a policy key only while users may use that key,
 		// whoever initiates the move.
-		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, l.to.ID, policy.User); err != nil {
+		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, m.to.ID, policy.User); err != nil {
 			return next, err
 		}
 		defer keys[i].to.Zero()
@@ -172,12 +172,12 @@ func (s *Containers) apply(ctx context.Context, sv snapshot, act string, also fu
 		next = at.Container
 		next.Name = sv.at.Name
 		next.State, next.Policy = sv.plan.state, sv.plan.policy
-		for i, l := range moves {
-			page, err := at.moveKey(ctx, tx, l, keys[i].from, keys[i].to)
+		for i, m := range moves {
+			page, err := at.moveKey(ctx, tx, m, keys[i].from, keys[i].to)
 			if err != nil {
 				return err
 			}
-			if l.from.generation == at.Generation {
+			if m.from.generation == at.Generation {
 				next.Page = page
 			} else {
 				next.Older = page
@@ -241,9 +241,9 @@ func (s *Containers) lockAndReread(ctx context.Context, tx *store.Tx, sv snapsho
 
 // moveKey removes one of a container's slots from its page and puts it into a new page
 // of its own, whose id it returns.
-func (p location) moveKey(ctx context.Context, tx *store.Tx, l keyMove, from, to *envelope.Key) (page int64, err error) {
+func (p location) moveKey(ctx context.Context, tx *store.Tx, m keyMove, from, to *envelope.Key) (page int64, err error) {
 	at := p.slots()[0]
-	if l.from.generation != at.generation {
+	if m.from.generation != at.generation {
 		at = p.slots()[1]
 	}
 	rest, key, err := p.open(at, from)
@@ -252,7 +252,7 @@ func (p location) moveKey(ctx context.Context, tx *store.Tx, l keyMove, from, to
 	}
 	defer rest.Zero()
 	defer key.Zero()
-	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: l.to.ID, Generation: l.to.Generation, Class: l.class},
+	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: m.to.ID, Generation: m.to.Generation, Class: m.class},
 		[]envelope.Slot{{Child: p.ID, Generation: at.generation, Key: *key}})
 	if err != nil {
 		return 0, err

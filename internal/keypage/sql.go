@@ -131,12 +131,12 @@ func padded(n int) int { return 1 << bits.Len(uint(n-1)) }
 
 // inList returns a list of values for IN, whose parameters follow those in args.
 func inList(values []int64, args []any) (text string, _ []any) {
-	marks := make([]string, padded(len(values)))
-	for i := range marks {
+	placeholders := make([]string, padded(len(values)))
+	for i := range placeholders {
 		args = append(args, values[min(i, len(values)-1)])
-		marks[i] = fmt.Sprintf("?%d", len(args))
+		placeholders[i] = fmt.Sprintf("?%d", len(args))
 	}
-	return `(` + strings.Join(marks, `, `) + `)`, args
+	return `(` + strings.Join(placeholders, `, `) + `)`, args
 }
 
 // changedOneRow reports which statements changed their row.
