@@ -102,7 +102,7 @@ func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "tmp", "of-an-earlier-keyroll"), nil, 0o600); err != nil || unfinished(t, root) != 1 {
 		t.Fatalf("%d files before, %v", unfinished(t, root), err)
 	}
-	blob.Die(s)
+	blob.ReleaseLock(s)
 	open(t, root)
 	if all, err := os.ReadDir(filepath.Join(root, "tmp")); err != nil || unfinished(t, root) != 0 || len(all) != 2 {
 		t.Errorf("under tmp after: %v, %v", all, err)

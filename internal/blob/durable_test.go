@@ -59,7 +59,7 @@ func (k *kept) delete(s blob.Store, name string) {
 const durableRoot = "/srv/keyroll/blobs"
 
 func (k *kept) open(f files.FS) (blob.Store, error) {
-	s, err := blob.OpenOn(f, durableRoot)
+	s, err := blob.OpenFolderOn(f, durableRoot)
 	if err == nil && k.identity == "" {
 		k.identity = s.Identity()
 	}

@@ -74,7 +74,7 @@ func TestObjectServices(t *testing.T) {
 func (s service) away(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
-	blob.Hasten(store)
+	blob.RetryAtOnce(store)
 	if _, err := store.PutIfAbsent(t.Context(), "aa/1", strings.NewReader("kept")); err != nil {
 		t.Fatal(err)
 	}
@@ -150,8 +150,8 @@ func (s service) stalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	blob.Hasten(store)
-	blob.Impatient(store)
+	blob.RetryAtOnce(store)
+	blob.ShortTimeout(store)
 	p.Stall()
 	defer p.Resume()
 	if n, err := io.Copy(io.Discard, r); !fail.Is(err, api.Unavailable) {
@@ -188,7 +188,7 @@ func (s service) answerLost(t *testing.T) {
 			front := httptest.NewServer(proxy)
 			defer front.Close()
 			store := s.openAt(t, front.Listener.Addr().String())
-			blob.Hasten(store)
+			blob.RetryAtOnce(store)
 			size := 100
 			if name != "put" {
 				size = 10 << 20
@@ -226,7 +226,7 @@ func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
 	server.Setenv(t)
 	s := service{server.Addr, server.URL}
 	store := s.openAt(t, s.addr)
-	blob.Hasten(store)
+	blob.RetryAtOnce(store)
 	if err := os.Rename(server.Objects, server.Objects+"-away"); err != nil {
 		t.Fatal(err)
 	}
