@@ -182,7 +182,7 @@ func insertRows(ctx context.Context, tx *store.Tx, fresh []newContainer, also fu
 	}
 	for i, n := range inserted {
 		if n == 0 {
-			return fail.New(api.AlreadyExists, "%s %q already exists", fresh[i].Kind, fresh[i].Name)
+			return fail.New(api.AlreadyExists, "%s %q exists", fresh[i].Kind, fresh[i].Name)
 		}
 	}
 	if also != nil {

@@ -49,7 +49,7 @@ func (s *Containers) DraftFrom(ctx context.Context, backup Container, kind Kind,
 	err = s.db.View(ctx, func(tx *store.Tx) error {
 		_, taken, err := selectRow(ctx, tx, whereName, backup.Tenant, string(kind), d.hash)
 		if err == nil && taken {
-			err = fail.New(api.AlreadyExists, "%s %q already exists", kind, name)
+			err = fail.New(api.AlreadyExists, "%s %q exists", kind, name)
 		}
 		return err
 	})

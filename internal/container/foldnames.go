@@ -57,7 +57,7 @@ func (s *Containers) checkSites(ctx context.Context, d *Directory, names []strin
 		}
 		_, found, err := s.lookup(ctx, d, Site, spelling{spelled.exact, spelled.exact})
 		if err == nil && found {
-			err = fail.New(api.AlreadyExists, "%s %q already exists", Site, url)
+			err = fail.New(api.AlreadyExists, "%s %q exists", Site, url)
 		}
 		if err != nil {
 			return err

@@ -41,7 +41,7 @@ func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
 	}
 	if strings.EqualFold(name, DefaultGeo) {
-		return Geo{}, fail.New(api.AlreadyExists, "geo %q already exists: every tenant has it", DefaultGeo)
+		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", DefaultGeo)
 	}
 	if len(hosts) == 0 || len(hosts) > mostHosts {
 		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo must have 1 to %d", name, len(hosts), mostHosts)
@@ -80,7 +80,7 @@ func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g
 			return other.Damaged[0]
 		}
 		if strings.EqualFold(other.Name, g.Name) {
-			return fail.New(api.AlreadyExists, "geo %q already exists", other.Name)
+			return fail.New(api.AlreadyExists, "geo %q exists", other.Name)
 		}
 		for _, host := range g.Hosts {
 			if slices.Contains(other.Hosts, host) {
