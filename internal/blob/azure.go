@@ -30,13 +30,13 @@ import (
 	"keyroll/internal/fail"
 )
 
-// azureForm is what an address of an Azure store looks like.
+// azureForm is the form of the address of an Azure store.
 const azureForm = "azblob://ACCOUNT/CONTAINER/PREFIX?endpoint=https://HOST"
 
-// openAzure opens azblob://ACCOUNT/CONTAINER/PREFIX. The endpoint is that of the
-// public cloud unless it is named. The account's key may stand in the
-// environment (AZURE_STORAGE_KEY); else the identity is looked for where Azure
-// SDKs look: environment, workload identity, managed identity, Azure CLI.
+// openAzure opens azblob://ACCOUNT/CONTAINER/PREFIX. The default endpoint is that of
+// the public cloud. The account's key may be in the environment (AZURE_STORAGE_KEY);
+// otherwise the identity is taken from the usual sources of Azure SDKs: environment,
+// workload identity, managed identity, Azure CLI.
 func openAzure(ctx context.Context, u *url.URL) (Store, error) {
 	query, err := onlyKnown(u, "endpoint")
 	name, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
@@ -45,7 +45,7 @@ func openAzure(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	endpoint, err := url.Parse(cmp.Or(query.Get("endpoint"), "https://"+u.Host+".blob.core.windows.net"))
 	if err != nil || endpoint.Host == "" || endpoint.User != nil || endpoint.RawQuery != "" || endpoint.Scheme != "https" && endpoint.Scheme != "http" {
-		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint is not https:// and a host")
+		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint must be https:// and a host")
 	}
 	r := newRemote("azblob://" + u.Host + "/" + name + "/" + prefix)
 	if prefix != "" {
@@ -55,7 +55,7 @@ func openAzure(ctx context.Context, u *url.URL) (Store, error) {
 	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Retry: policy.RetryOptions{MaxRetries: -1}, Telemetry: policy.TelemetryOptions{ApplicationID: "keyroll"}}
 	client, err := azureClient(ctx, endpoint.JoinPath(name).String(), u.Host, options)
 	if err != nil {
-		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.place).Because(err).
+		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.address).Because(err).
 			WithHint("set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or AZURE_STORAGE_KEY, or give the machine a managed identity")
 	}
 	r.objects = &azure{client: client, prefix: prefix, transport: transport}
@@ -70,7 +70,7 @@ func azureClient(ctx context.Context, address, account string, options azcore.Cl
 	if key := os.Getenv("AZURE_STORAGE_KEY"); key != "" {
 		shared, err := container.NewSharedKeyCredential(account, key)
 		if err != nil {
-			return nil, errors.New("AZURE_STORAGE_KEY is not a key") // the cause might repeat it
+			return nil, errors.New("AZURE_STORAGE_KEY is not a valid key") // the cause might repeat it
 		}
 		return container.NewClientWithSharedKeyCredential(address, shared, &container.ClientOptions{ClientOptions: options})
 	}
@@ -84,16 +84,16 @@ func azureClient(ctx context.Context, address, account string, options azcore.Cl
 	return container.NewClient(address, identity, &container.ClientOptions{ClientOptions: options})
 }
 
-// azure is a container of a storage account, or the part of it that begins with
-// prefix.
+// azure is a container of a storage account, or the blobs in it whose names begin
+// with prefix.
 type azure struct {
 	client    *container.Client
 	prefix    string
 	transport *http.Transport
 }
 
-// Metadata that a blob is stored with. The service checks a checksum of each
-// request, but keeps none of a blob of blocks: that is keyroll's own.
+// Metadata that a blob is stored with. The service verifies a checksum of each
+// request, but keeps none for a blob made of blocks: that checksum is keyroll's own.
 const (
 	sumMetadata   = "keyrollcrc32c"
 	tokenMetadata = "keyrollput"
@@ -103,7 +103,7 @@ func metadata(token string, sum uint32) map[string]*string {
 	return map[string]*string{tokenMetadata: &token, sumMetadata: to.Ptr(fmt.Sprintf("%08x", sum))}
 }
 
-// ifAbsent lets a request replace nothing.
+// ifAbsent makes a request fail if the blob exists.
 func ifAbsent() *azblob.AccessConditions {
 	return &azblob.AccessConditions{ModifiedAccessConditions: &azblob.ModifiedAccessConditions{IfNoneMatch: to.Ptr(azcore.ETagAny)}}
 }
@@ -120,14 +120,14 @@ func (a *azure) put(ctx context.Context, name string, body []byte, token string)
 	return err
 }
 
-// begin asks for nothing: blocks without a blob go by themselves after a week.
+// begin sends no request: the service deletes uncommitted blocks after a week.
 func (a *azure) begin(_ context.Context, name, token string) (upload, error) {
 	return upload{name: name, token: token}, nil
 }
 
 func (a *azure) part(ctx context.Context, u *upload, body []byte) error {
-	// All block ids of a blob have one length. The token keeps apart those of two
-	// uploads of one name.
+	// All block ids of a blob must have the same length. The token distinguishes those
+	// of two uploads of the same name.
 	id := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32([]byte(u.token), uint32(len(u.parts))))
 	_, err := a.block(u.name).StageBlock(ctx, id, seekable(body), &blockblob.StageBlockOptions{TransactionalValidation: azblob.TransferValidationTypeComputeCRC64()})
 	if err == nil {
@@ -158,11 +158,11 @@ func (a *azure) get(ctx context.Context, name string, off, n int64) (io.ReadClos
 		_, size, _ := strings.Cut(*whole, "/")
 		if is.size, err = strconv.ParseInt(size, 10, 64); err != nil {
 			answer.Body.Close()
-			return nil, object{}, fmt.Errorf("a range of what has no length: %q", *whole)
+			return nil, object{}, fmt.Errorf("the answer to a range request states no object length: %q", *whole)
 		}
 	} else if off > 0 || n >= 0 && n < is.size {
 		answer.Body.Close()
-		return nil, object{}, errors.New("all was sent where a range was asked for")
+		return nil, object{}, errors.New("the whole object was sent in answer to a range request")
 	}
 	return answer.Body, is, nil
 }
@@ -226,7 +226,7 @@ func (a *azure) grade(err error) grade {
 	}
 	var answer *azcore.ResponseError
 	if !errors.As(err, &answer) {
-		return passing // no answer
+		return temporary // no answer
 	}
 	switch bloberror.Code(answer.ErrorCode) {
 	case bloberror.BlobNotFound:
@@ -236,16 +236,16 @@ func (a *azure) grade(err error) grade {
 	case bloberror.BlobAlreadyExists:
 		return taken
 	case bloberror.InvalidRange:
-		return beyond
+		return pastEnd
 	case bloberror.MD5Mismatch, "Crc64Mismatch", "InvalidBlobOrBlock":
-		return passing // damaged on the way, or changed by somebody else meanwhile
+		return temporary // damaged in transit, or changed by another request in the meantime
 	}
 	return gradeOfStatus(answer.StatusCode)
 }
 
-func (a *azure) line(err error) string {
+func (a *azure) oneLine(err error) string {
 	var answer *azcore.ResponseError
-	if errors.As(err, &answer) { // its own text is the whole answer
+	if errors.As(err, &answer) { // its Error method returns the whole answer
 		return fmt.Sprintf("%s: status %d", answer.ErrorCode, answer.StatusCode)
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")

@@ -76,8 +76,8 @@ func unfinished(t *testing.T, root string) int {
 	return len(slices.DeleteFunc(files, func(path string) bool { return filepath.Base(path) == "lock" }))
 }
 
-// A process that dies while it puts leaves files under tmp and no blob; the next
-// one takes them away, and leaves alone those of one that lives.
+// A process that dies during a put leaves files under tmp and no blob; the next
+// process removes them, but not those of a process that lives.
 func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
@@ -102,7 +102,7 @@ func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "tmp", "of-an-earlier-keyroll"), nil, 0o600); err != nil || unfinished(t, root) != 1 {
 		t.Fatalf("%d files before, %v", unfinished(t, root), err)
 	}
-	blob.Die(s)
+	blob.ReleaseLock(s)
 	open(t, root)
 	if all, err := os.ReadDir(filepath.Join(root, "tmp")); err != nil || unfinished(t, root) != 0 || len(all) != 2 {
 		t.Errorf("under tmp after: %v, %v", all, err)

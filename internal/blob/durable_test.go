@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/files/filestest"
 )
 
-// kept is what a store in a folder has to hold.
+// kept is the expected content of a store in a folder.
 type kept struct {
 	identity string
 	offered  map[string]string // what a name may lead to
@@ -59,15 +59,15 @@ func (k *kept) delete(s blob.Store, name string) {
 const durableRoot = "/srv/keyroll/blobs"
 
 func (k *kept) open(f files.FS) (blob.Store, error) {
-	s, err := blob.OpenOn(f, durableRoot)
+	s, err := blob.OpenFolderOn(f, durableRoot)
 	if err == nil && k.identity == "" {
 		k.identity = s.Identity()
 	}
 	return s, err
 }
 
-// check opens the store, compares all that is in it, and puts one blob more but
-// the first time.
+// check opens the store and compares its content. Except the first time, it then puts
+// one more blob.
 func (k *kept) check(t testing.TB, f files.FS, nth int) {
 	s, err := k.open(f)
 	if err != nil {

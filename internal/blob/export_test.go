@@ -6,11 +6,11 @@ import (
 	"keyroll/internal/files"
 )
 
-// Hasten makes a remote store try again at once.
-func Hasten(s Store) { s.(*remote).pause = time.Millisecond }
+// RetryAtOnce makes a remote store retry without a pause.
+func RetryAtOnce(s Store) { s.(*remote).pause = time.Millisecond }
 
-// Impatient makes a remote store wait for no answer long.
-func Impatient(s Store) { s.(*remote).patience = 300 * time.Millisecond }
+// ShortTimeout gives a remote store a short timeout.
+func ShortTimeout(s Store) { s.(*remote).requestTimeout = 300 * time.Millisecond }
 
 // SmallPages makes a remote store list few objects at a time.
 func SmallPages(s Store) Store {
@@ -18,11 +18,11 @@ func SmallPages(s Store) Store {
 	return s
 }
 
-// Die releases what a process holds that keeps blobs in a folder.
-func Die(s Store) { s.(*folder).lock.Close() }
+// ReleaseLock releases the lock of a process that keeps blobs in a folder, as its death does.
+func ReleaseLock(s Store) { s.(*folder).lock.Close() }
 
-// OpenOn opens a store in a folder of a file system.
-func OpenOn(f files.FS, root string) (Store, error) {
+// OpenFolderOn opens a store in a folder of a file system.
+func OpenFolderOn(f files.FS, root string) (Store, error) {
 	s, err := openFolderOn(f, root)
 	if err != nil {
 		return nil, err

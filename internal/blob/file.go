@@ -19,12 +19,12 @@ import (
 	"keyroll/internal/files"
 )
 
-// tmpName cannot be the first part of a blob name: it holds letters that names
-// do not.
+// tmpName cannot be the first part of a blob name: it has letters that names cannot
+// have.
 const tmpName = "tmp"
 
 // folder keeps each blob in a file of its name. A blob is written under tmp,
-// synced, and linked to its name, which the system refuses when there is one.
+// synced, and linked to its name; the link fails if the name exists.
 type folder struct {
 	files     files.FS
 	root, tmp string
@@ -60,7 +60,7 @@ func openFolderOn(on files.FS, root string) (*folder, error) {
 	return f, nil
 }
 
-// mark reads the identity of the store, which it makes first where it is new.
+// mark reads the identity of the store, and makes it first if the store is new.
 func (f *folder) mark() error {
 	draft, err := files.NewDraft(f.files, f.tmp, "")
 	if err != nil {
@@ -87,11 +87,11 @@ func (f *folder) mark() error {
 }
 
 func openFailure(root string, err error) error {
-	return fail.New(api.Unavailable, "open blob store %s: %w", root, reason(err))
+	return fail.New(api.Unavailable, "open blob store %s: %w", root, withoutPath(err))
 }
 
-// reason is a system error without the path that os put before it.
-func reason(err error) error {
+// withoutPath returns a system error without the path that package os put before it.
+func withoutPath(err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
 		return pathError.Err
@@ -145,7 +145,7 @@ func (f *folder) GetRange(_ context.Context, name string, off, n int64) (io.Read
 	return sized{io.LimitReader(file, n), file, info.Size()}, nil
 }
 
-// sized is a reader of a blob, or of a part of it, that knows the blob's length.
+// sized implements Sized.
 type sized struct {
 	io.Reader
 	io.Closer
@@ -209,7 +209,8 @@ func (f *folder) List(ctx context.Context, prefix string, each func(name string,
 	})
 }
 
-// list calls each for every file under a folder, in the order of their names.
+// list calls each for every file in a folder and its subfolders, in the order of
+// their names.
 func (f *folder) list(ctx context.Context, top string, each func(name string, entry fs.DirEntry) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -240,7 +241,7 @@ func (f *folder) list(ctx context.Context, top string, each func(name string, en
 // folderBatch holds files in tmp until Commit links them to their names.
 type folderBatch struct {
 	folder   *folder
-	syncEach bool         // sync each file when it is written, not all in Commit
+	syncEach bool         // sync each file when it is written instead of all in Commit
 	volume   files.Volume // opened before the first write, so that a sync reports its failure
 	puts     []pending
 	ended    bool
@@ -271,13 +272,13 @@ func (b *folderBatch) Put(ctx context.Context, name string, r io.Reader) (int64,
 	size, err := writeFile(b.folder.files, tmp, r, b.syncEach)
 	if err != nil {
 		b.folder.files.Remove(tmp)
-		return 0, fmt.Errorf("put blob %s: %w", name, named(err))
+		return 0, fmt.Errorf("put blob %s: %w", name, osWriteError(err))
 	}
 	b.puts = append(b.puts, pending{tmp, name})
 	return size, nil
 }
 
-// buffers are for sealed content on its way to a file.
+// buffers are copy buffers for sealed content.
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, 128<<10)
 	return &b
@@ -291,7 +292,7 @@ func writeFile(on files.FS, path string, r io.Reader, durable bool) (int64, erro
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	// Only Write and Read: with more, io.Copy would make a buffer for each blob.
+	// Hide all methods but Write and Read: otherwise io.CopyBuffer would ignore buf and allocate one for each blob.
 	size, err := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{r}, *buf)
 	if err == nil && durable {
 		err = file.Sync()
@@ -321,7 +322,7 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 	}
 	if b.volume != nil {
 		if err := b.volume.Sync(); err != nil {
-			return 0, fmt.Errorf("put blobs: %w", named(err))
+			return 0, fmt.Errorf("put blobs: %w", osWriteError(err))
 		}
 	}
 	folders := make(map[string]bool)
@@ -331,24 +332,24 @@ func (b *folderBatch) publish(ctx context.Context) (linked int, err error) {
 			if errors.Is(err, fs.ErrExist) {
 				return i, alreadyExists(p.name)
 			}
-			return i, fmt.Errorf("put blob %s: %w", p.name, named(err))
+			return i, fmt.Errorf("put blob %s: %w", p.name, osWriteError(err))
 		}
 		folders[filepath.Dir(path)] = true
 	}
-	// Up to the root: another batch may have made a folder and not synced it yet.
-	// One with nothing to sync costs next to nothing.
+	// All folders up to the root: another batch may have made one and not synced it yet.
+	// Syncing an unchanged folder costs next to nothing.
 	for path := range folders {
 		for ; len(path) >= len(b.folder.root); path = filepath.Dir(path) {
 			if err := b.folder.files.SyncFolder(path); err != nil {
-				return len(b.puts), fmt.Errorf("put blobs: %w", named(err))
+				return len(b.puts), fmt.Errorf("put blobs: %w", osWriteError(err))
 			}
 		}
 	}
 	return len(b.puts), nil
 }
 
-// link gives a file one more name, in a folder that is made if it is missing.
-// The caller syncs the folders.
+// link gives a file one more name, and makes the folder if it is missing. The caller
+// syncs the folders.
 func (f *folder) link(file, name string) error {
 	err := f.files.Link(file, name)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -360,7 +361,7 @@ func (f *folder) link(file, name string) error {
 	return f.files.Link(file, name)
 }
 
-// mkdirs makes a folder below the root and those above it.
+// mkdirs makes a folder below the root and its missing parents.
 func (f *folder) mkdirs(folder string) error {
 	err := f.files.Mkdir(folder)
 	if errors.Is(err, fs.ErrNotExist) && len(folder) > len(f.root) {

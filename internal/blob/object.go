@@ -15,35 +15,34 @@ import (
 	"keyroll/internal/fail"
 )
 
-// objects is an object service, as a remote store needs it: single requests that
-// may all be sent again. token is what tells a put from everybody else's of the
-// same name.
+// objects is an object service as a remote store needs it: single requests, all of
+// which may be repeated. token distinguishes a put from other puts of the same name.
 type objects interface {
-	// put stores an object unless there is one of its name.
+	// put stores an object unless there is one of the same name.
 	put(ctx context.Context, name string, body []byte, token string) error
-	// begin begins to store one by parts, of which all but the last have partSize
-	// bytes, part takes the next one, and end makes it an object unless there is
-	// one of its name.
+	// begin begins an upload in parts, all of which except the last have partSize
+	// bytes; part adds the next part; end completes the object unless there is one of
+	// the same name.
 	begin(ctx context.Context, name, token string) (upload, error)
 	part(ctx context.Context, u *upload, body []byte) error
 	end(ctx context.Context, u *upload) error
 	abandon(ctx context.Context, u *upload) error
 
-	// get opens n bytes from off on, with n < 0 all.
+	// get opens n bytes from off on, or with n < 0 all bytes from off on.
 	get(ctx context.Context, name string, off, n int64) (io.ReadCloser, object, error)
 	head(ctx context.Context, name string) (object, error)
 	remove(ctx context.Context, name string) error
-	// page lists at most so many objects whose names begin with prefix, and from
-	// where on to list the next ones; that is empty at the end.
+	// page lists at most most objects whose names begin with prefix, and returns from
+	// where to list the next ones; next is empty at the end.
 	page(ctx context.Context, prefix, from string, most int) (list []object, next string, err error)
 
-	// grade says what a failure of the others means, and line tells it on one line.
+	// grade classifies an error of the other methods, and line returns it as one line.
 	grade(err error) grade
-	line(err error) string
+	oneLine(err error) string
 	close()
 }
 
-// object is an object as the service tells of it.
+// object is the metadata of an object as the service returns it.
 type object struct {
 	name  string
 	size  int64
@@ -51,7 +50,7 @@ type object struct {
 	sum   *uint32 // CRC-32C of all of it; nil: not known
 }
 
-// upload is an object on its way by parts.
+// upload is an object that is being uploaded in parts.
 type upload struct {
 	name, token, id string
 	parts           []storedPart
@@ -63,25 +62,25 @@ type storedPart struct {
 	sum uint32
 }
 
-// grade is what a failure means for a store.
+// grade is the meaning of an error for a store.
 type grade int
 
 const (
-	refused grade = iota // for a reason that no try ends
-	passing              // no answer, or one that may be another the next time
-	missing              // there is no such object
-	taken                // there is an object of this name
-	denied               // the credentials do not allow it
-	noRoom
-	beyond // the range begins behind the end
+	refused   grade = iota // a retry would not help
+	temporary              // no answer, or one that may differ the next time
+	missing                // there is no such object
+	taken                  // there already is an object of this name
+	denied                 // the credentials do not allow it
+	full
+	pastEnd // the range begins after the end
 )
 
-// partSize is the size of the parts of a big object, and above what a sealed blob
-// of a file takes: such a blob is one request.
+// partSize is the size of the parts of a big object. It is larger than a sealed blob
+// of a file, so that such a blob is one request.
 const partSize = 9 << 20
 
-// A request is tried so often, with pauses between that double up to
-// longestPauses first ones: some eight seconds for a service that refuses
+// A request is tried at most tries times, with pauses that double up to longestPauses
+// times firstPause: some eight seconds in total for a service that refuses
 // connections.
 const (
 	tries         = 8
@@ -89,9 +88,8 @@ const (
 	longestPauses = 20
 )
 
-// patience is how long a request without content, or one read of an answer, may
-// take before it is given up.
-const patience = 10 * time.Second
+// requestTimeout is the timeout of a request without content, and of one read of an answer.
+const requestTimeout = 10 * time.Second
 
 // pageObjects is how many objects are listed at a time.
 const pageObjects = 1000
@@ -99,36 +97,36 @@ const pageObjects = 1000
 // remote keeps each blob as an object of its name.
 type remote struct {
 	objects
-	place    string // for the operator
+	address  string // the store's address, for the operator
 	identity string
 
-	pause, patience time.Duration // firstPause and patience
-	pageSize        int           // pageObjects
+	pause, requestTimeout time.Duration // firstPause and requestTimeout
+	pageSize              int           // pageObjects
 }
 
-func newRemote(place string) *remote {
-	return &remote{place: place, pause: firstPause, patience: patience, pageSize: pageObjects}
+func newRemote(address string) *remote {
+	return &remote{address: address, pause: firstPause, requestTimeout: requestTimeout, pageSize: pageObjects}
 }
 
-// newTransport is how a remote store is reached.
+// newTransport returns the HTTP transport for a remote store.
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DisableCompression = true // of what is sealed
+	t.DisableCompression = true // sealed data cannot be compressed
 	t.MaxIdleConnsPerHost = batchRequests
 	return t
 }
 
-// within is how long a request of some bytes may take: at less than 512 KiB/s it
-// would hardly end.
-func (r *remote) within(bytes int) time.Duration {
-	return r.patience + time.Duration(bytes>>19)*time.Second
+// timeout returns the timeout of a request with so many bytes: slower than 512 KiB/s it
+// would hardly ever finish.
+func (r *remote) timeout(bytes int) time.Duration {
+	return r.requestTimeout + time.Duration(bytes>>19)*time.Second
 }
 
-// check fails unless the store answers, lists, takes what is put, and replaces
-// nothing. It reads who the store is.
+// check fails unless the store responds, lists, accepts puts, and never overwrites an
+// object. It reads the store's identity.
 func (r *remote) check(ctx context.Context) error {
-	doing := "open blob store " + r.place
-	err := r.try(ctx, doing, 0, func(ctx context.Context) error {
+	doing := "open blob store " + r.address
+	err := r.retry(ctx, doing, 0, func(ctx context.Context) error {
 		_, _, err := r.page(ctx, MarkName, "", 1)
 		return err
 	})
@@ -138,11 +136,11 @@ func (r *remote) check(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		return fail.New(api.InvalidArgument, "%s: it replaces objects instead of refusing to", doing).
-			WithHint("take a service that honours the request header If-None-Match")
+		return fail.New(api.InvalidArgument, "%s: the service overwrites existing objects", doing).
+			WithHint("use a service that honours the request header If-None-Match")
 	}
 	if fail.Is(err, api.AlreadyExists) {
-		err = r.try(ctx, doing, 0, func(ctx context.Context) error {
+		err = r.retry(ctx, doing, 0, func(ctx context.Context) error {
 			mark, _, err := r.get(ctx, MarkName, 0, -1)
 			if err != nil {
 				return err
@@ -157,8 +155,8 @@ func (r *remote) check(ctx context.Context) error {
 	}
 	var g *graded
 	var e *fail.Error
-	if errors.As(err, &g) && errors.As(err, &e) { // the operator is told all
-		return fail.New(e.Code, "%s: %s", e.Detail, r.line(g.err)).WithHint("%s", e.Hint)
+	if errors.As(err, &g) && errors.As(err, &e) { // the operator may see the whole error
+		return fail.New(e.Code, "%s: %s", e.Detail, r.oneLine(g.err)).WithHint("%s", e.Hint)
 	}
 	return err
 }
@@ -170,31 +168,32 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// try sends a request until it is answered, or for as long as that makes sense.
-func (r *remote) try(ctx context.Context, doing string, bytes int, request func(ctx context.Context) error) error {
+// retry sends a request, and repeats it while the error may be temporary, at most
+// tries times.
+func (r *remote) retry(ctx context.Context, doing string, bytes int, request func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-		once, cancel := context.WithTimeout(ctx, r.within(bytes))
+		once, cancel := context.WithTimeout(ctx, r.timeout(bytes))
 		err := request(once)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if again, err := r.again(ctx, doing, n, err); !again {
+		if again, err := r.waitRetry(ctx, doing, n, err); !again {
 			return err
 		}
 	}
 }
 
-// again waits after the n-th try for the next one, or says why there is none.
-func (r *remote) again(ctx context.Context, doing string, n int, err error) (bool, error) {
+// waitRetry waits after the n-th try for the next one, or returns why there is none.
+func (r *remote) waitRetry(ctx context.Context, doing string, n int, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("%s: %w", doing, ctx.Err())
 	}
 	grade := r.grade(err)
-	if grade != passing || n == tries {
+	if grade != temporary || n == tries {
 		return false, r.failure(doing, grade, err)
 	}
 	pause := min(r.pause<<(n-1), longestPauses*r.pause)
@@ -206,7 +205,7 @@ func (r *remote) again(ctx context.Context, doing string, n int, err error) (boo
 	}
 }
 
-// graded is a failure that has its grade, so that callers can still tell.
+// graded is an error with its grade, for callers further up.
 type graded struct {
 	grade grade
 	text  string
@@ -224,27 +223,28 @@ func gradeOf(err error) grade {
 	return refused
 }
 
-// failure is an error of the service as keyroll tells of it. The log gets the
-// place and what the service said; a user, who may be of any tenant, does not.
+// failure returns keyroll's error for an error of the service. The log shows the
+// store's address and the service's message; a user, who may be of any tenant, does
+// not see them.
 func (r *remote) failure(doing string, grade grade, err error) error {
-	cause := &graded{grade, r.place + ": " + r.line(err), err}
+	cause := &graded{grade, r.address + ": " + r.oneLine(err), err}
 	switch grade {
-	case passing:
+	case temporary:
 		return fail.New(api.Unavailable, "%s: the blob store does not answer", doing).Because(cause).
 			WithHint("keyroll's log names the blob store and its last answer; try again when it is back")
 	case denied:
-		return fail.New(api.Unavailable, "%s: the blob store refuses keyroll", doing).Because(cause).
+		return fail.New(api.Unavailable, "%s: the blob store denies keyroll access", doing).Because(cause).
 			WithHint("keyroll's log names the blob store; give keyroll credentials and permissions for it as docs/object-storage.md says")
-	case noRoom:
+	case full:
 		return fail.New(api.InsufficientStorage, "%s: the blob store has no room left; nothing was stored", doing).Because(cause).
-			WithHint("make room in the blob store, which keyroll's log names; the same request works then, without a restart")
+			WithHint("free space in the blob store, which keyroll's log names; the same request then works without a restart")
 	}
-	return fail.New(api.Unavailable, "%s: the blob store does not do it", doing).Because(cause).
+	return fail.New(api.Unavailable, "%s: the blob store rejects the request", doing).Because(cause).
 		WithHint("keyroll's log names the blob store and its answer")
 }
 
-// of gives a failure about one blob its code.
-func of(name string, err error) error {
+// blobError gives an error about one blob its code.
+func blobError(name string, err error) error {
 	switch gradeOf(err) {
 	case missing:
 		return notFound(name)
@@ -258,7 +258,7 @@ func (r *remote) PutIfAbsent(ctx context.Context, name string, content io.Reader
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	b, full, err := take(content)
+	b, full, err := readObject(content)
 	if err != nil {
 		return 0, fmt.Errorf("put blob %s: %w", name, err)
 	}
@@ -272,17 +272,17 @@ func (r *remote) PutIfAbsent(ctx context.Context, name string, content io.Reader
 // putObject stores an object by one request.
 func (r *remote) putObject(ctx context.Context, doing, name string, body []byte) error {
 	token, sent := rand.Text(), false
-	return of(name, r.try(ctx, doing, len(body), func(ctx context.Context) error {
+	return blobError(name, r.retry(ctx, doing, len(body), func(ctx context.Context) error {
 		err := r.put(ctx, name, body, token)
-		err = r.unlessMine(ctx, name, token, sent, err)
+		err = r.nilIfStored(ctx, name, token, sent, err)
 		sent = true
 		return err
 	}))
 }
 
-// unlessMine forgives a failure that came because an earlier try, whose answer
-// was lost, has stored the object.
-func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, err error) error {
+// nilIfStored returns nil instead of err if the put failed only because an earlier
+// try of it, whose answer was lost, has stored the object.
+func (r *remote) nilIfStored(ctx context.Context, name, token string, sent bool, err error) error {
 	if err == nil || !sent {
 		return err
 	}
@@ -293,18 +293,17 @@ func (r *remote) unlessMine(ctx context.Context, name, token string, sent bool, 
 	switch {
 	case failed == nil && o.token == token:
 		return nil
-	case failed != nil && r.grade(failed) == passing:
+	case failed != nil && r.grade(failed) == temporary:
 		return failed
 	}
 	return err
 }
 
-// putParts stores what begins with first and goes on with rest, one part after
-// the other.
+// putParts stores first followed by rest, one part after the other.
 func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest io.Reader) (size int64, err error) {
 	doing := "put blob " + name
 	var u upload
-	err = r.try(ctx, doing, 0, func(ctx context.Context) (err error) {
+	err = r.retry(ctx, doing, 0, func(ctx context.Context) (err error) {
 		u, err = r.begin(ctx, name, rand.Text())
 		return err
 	})
@@ -313,14 +312,14 @@ func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest 
 	}
 	defer func() {
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.patience)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.requestTimeout)
 			defer cancel()
-			_ = r.abandon(ctx, &u) // what stays, the service's own rule for unfinished uploads takes
+			_ = r.abandon(ctx, &u) // otherwise the service's rule for unfinished uploads removes it
 		}
 	}()
 	for full, body := true, first; ; {
 		if len(body.bytes) > 0 {
-			if err := r.try(ctx, doing, len(body.bytes), func(ctx context.Context) error { return r.part(ctx, &u, body.bytes) }); err != nil {
+			if err := r.retry(ctx, doing, len(body.bytes), func(ctx context.Context) error { return r.part(ctx, &u, body.bytes) }); err != nil {
 				return 0, err
 			}
 			size += int64(len(body.bytes))
@@ -333,8 +332,8 @@ func (r *remote) putParts(ctx context.Context, name string, first *buffer, rest 
 		}
 	}
 	sent := false
-	return size, of(name, r.try(ctx, doing, 0, func(ctx context.Context) error {
-		err := r.unlessMine(ctx, name, u.token, sent, r.end(ctx, &u))
+	return size, blobError(name, r.retry(ctx, doing, 0, func(ctx context.Context) error {
+		err := r.nilIfStored(ctx, name, u.token, sent, r.end(ctx, &u))
 		sent = true
 		return err
 	}))
@@ -344,19 +343,19 @@ func (r *remote) Stat(ctx context.Context, name string) (size int64, err error) 
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	err = r.try(ctx, "read blob "+name, 0, func(ctx context.Context) error {
+	err = r.retry(ctx, "read blob "+name, 0, func(ctx context.Context) error {
 		o, err := r.head(ctx, name)
 		size = o.size
 		return err
 	})
-	return size, of(name, err)
+	return size, blobError(name, err)
 }
 
 func (r *remote) Delete(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	err := r.try(ctx, "delete blob "+name, 0, func(ctx context.Context) error { return r.remove(ctx, name) })
+	err := r.retry(ctx, "delete blob "+name, 0, func(ctx context.Context) error { return r.remove(ctx, name) })
 	if gradeOf(err) == missing {
 		return nil
 	}
@@ -367,7 +366,7 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 	for from := ""; ; {
 		var list []object
 		var next string
-		err := r.try(ctx, "list blobs", 0, func(ctx context.Context) (err error) {
+		err := r.retry(ctx, "list blobs", 0, func(ctx context.Context) (err error) {
 			list, next, err = r.page(ctx, prefix, from, r.pageSize)
 			return err
 		})
@@ -389,37 +388,37 @@ func (r *remote) List(ctx context.Context, prefix string, each func(name string,
 	}
 }
 
-// buffer is room for an object, or for a part of one.
+// buffer holds an object, or a part of one.
 type buffer struct {
-	bytes []byte
-	big   bool
-	room  *[]byte
+	bytes   []byte
+	big     bool
+	storage *[]byte
 }
 
-// smallSize is room enough for most mail.
+// smallSize is enough for most mail.
 const smallSize = 64 << 10
 
 var (
-	smallRoom = sync.Pool{New: func() any { b := make([]byte, smallSize); return &b }}
-	bigRoom   = sync.Pool{New: func() any { b := make([]byte, partSize); return &b }}
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallSize); return &b }}
+	bigBuffers   = sync.Pool{New: func() any { b := make([]byte, partSize); return &b }}
 )
 
-// take reads up to partSize bytes; full says that there may be more.
-func take(r io.Reader) (b *buffer, full bool, err error) {
-	small := smallRoom.Get().(*[]byte)
+// readObject reads up to partSize bytes; full says that there may be more.
+func readObject(r io.Reader) (b *buffer, full bool, err error) {
+	small := smallBuffers.Get().(*[]byte)
 	n, err := readFull(r, *small)
 	if err != nil || n < smallSize {
-		b = &buffer{bytes: (*small)[:n], room: small}
+		b = &buffer{bytes: (*small)[:n], storage: small}
 		if err != nil {
 			b.release()
 			return nil, false, err
 		}
 		return b, false, nil
 	}
-	big := bigRoom.Get().(*[]byte)
+	big := bigBuffers.Get().(*[]byte)
 	copy(*big, *small)
-	smallRoom.Put(small)
-	b = &buffer{big: true, room: big}
+	smallBuffers.Put(small)
+	b = &buffer{big: true, storage: big}
 	n, err = readFull(r, (*big)[smallSize:])
 	if err != nil {
 		b.release()
@@ -431,20 +430,20 @@ func take(r io.Reader) (b *buffer, full bool, err error) {
 
 // fill reads the next part into a big buffer.
 func (b *buffer) fill(r io.Reader) (full bool, err error) {
-	n, err := readFull(r, *b.room)
-	b.bytes = (*b.room)[:n]
+	n, err := readFull(r, *b.storage)
+	b.bytes = (*b.storage)[:n]
 	return n == partSize, err
 }
 
 func (b *buffer) release() {
 	if b.big {
-		bigRoom.Put(b.room)
+		bigBuffers.Put(b.storage)
 	} else {
-		smallRoom.Put(b.room)
+		smallBuffers.Put(b.storage)
 	}
 }
 
-// readFull reads until p is full or r is at its end, which is no error.
+// readFull reads until p is full or r is at its end, which is not an error.
 func readFull(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int

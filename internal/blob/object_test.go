@@ -70,11 +70,11 @@ func TestObjectServices(t *testing.T) {
 	})
 }
 
-// A store that is away has every blob: nothing is told not to exist.
+// If a store does not respond, no blob is reported as missing.
 func (s service) away(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
-	blob.Hasten(store)
+	blob.RetryAtOnce(store)
 	if _, err := store.PutIfAbsent(t.Context(), "aa/1", strings.NewReader("kept")); err != nil {
 		t.Fatal(err)
 	}
@@ -150,8 +150,8 @@ func (s service) stalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	blob.Hasten(store)
-	blob.Impatient(store)
+	blob.RetryAtOnce(store)
+	blob.ShortTimeout(store)
 	p.Stall()
 	defer p.Resume()
 	if n, err := io.Copy(io.Discard, r); !fail.Is(err, api.Unavailable) {
@@ -159,7 +159,7 @@ func (s service) stalls(t *testing.T) {
 	}
 }
 
-// The service does what it is asked, but its first answer to that is lost.
+// The service carries out each request, but its first answer to it is lost.
 func (s service) answerLost(t *testing.T) {
 	for name, first := range map[string]func(r *http.Request) bool{
 		"put": func(r *http.Request) bool { return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "aa/1") },
@@ -188,7 +188,7 @@ func (s service) answerLost(t *testing.T) {
 			front := httptest.NewServer(proxy)
 			defer front.Close()
 			store := s.openAt(t, front.Listener.Addr().String())
-			blob.Hasten(store)
+			blob.RetryAtOnce(store)
 			size := 100
 			if name != "put" {
 				size = 10 << 20
@@ -220,13 +220,13 @@ func (s service) denied(t *testing.T) {
 	}
 }
 
-// The bucket is somebody's else to lose: its blobs are not said to be missing.
+// If the bucket is deleted, its blobs are not reported as missing.
 func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
 	server := s3test.Start(t)
 	server.Setenv(t)
 	s := service{server.Addr, server.URL}
 	store := s.openAt(t, s.addr)
-	blob.Hasten(store)
+	blob.RetryAtOnce(store)
 	if err := os.Rename(server.Objects, server.Objects+"-away"); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestAServiceThatReplacesObjectsIsRefused(t *testing.T) {
 	defer front.Close()
 	(&s3test.Server{Env: []string{"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x"}}).Setenv(t)
 	_, err := blob.Open(t.Context(), (&s3test.Server{}).URL(front.Listener.Addr().String(), ""))
-	if !fail.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "replaces") {
+	if !fail.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "overwrites") {
 		t.Error(err)
 	}
 }

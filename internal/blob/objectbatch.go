@@ -13,19 +13,19 @@ import (
 	"keyroll/internal/fail"
 )
 
-// A batch holds so many bytes in memory while they are being stored, by so many
-// requests at once.
+// A batch holds at most batchRoom bytes in memory while it stores them, with at most
+// batchRequests concurrent requests.
 const (
-	batchRoom     = 2 * partSize
+	batchBytes    = 2 * partSize
 	batchRequests = 32
 )
 
-// remoteBatch stores each blob as soon as it has its content, and takes all away
-// again unless it is committed.
+// remoteBatch stores each blob as soon as it has its content, and deletes all of them
+// unless it is committed.
 type remoteBatch struct {
 	remote *remote
 	ended  bool
-	room   *semaphore.Weighted
+	memory *semaphore.Weighted
 	under  sync.WaitGroup
 
 	mu     sync.Mutex
@@ -34,7 +34,7 @@ type remoteBatch struct {
 }
 
 func (r *remote) Batch() Batch {
-	return &remoteBatch{remote: r, room: semaphore.NewWeighted(batchRoom)}
+	return &remoteBatch{remote: r, memory: semaphore.NewWeighted(batchBytes)}
 }
 
 func (b *remoteBatch) Put(ctx context.Context, name string, content io.Reader) (int64, error) {
@@ -44,7 +44,7 @@ func (b *remoteBatch) Put(ctx context.Context, name string, content io.Reader) (
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	body, full, err := take(content)
+	body, full, err := readObject(content)
 	if err != nil {
 		return 0, fmt.Errorf("put blob %s: %w", name, err)
 	}
@@ -52,30 +52,30 @@ func (b *remoteBatch) Put(ctx context.Context, name string, content io.Reader) (
 		defer body.release()
 		size, err := b.remote.putParts(ctx, name, body, content)
 		if err == nil {
-			b.note(name, nil)
+			b.recordPut(name, nil)
 		}
 		return size, err
 	}
 	size := int64(len(body.bytes))
-	weight := int64(batchRoom / batchRequests)
+	weight := int64(batchBytes / batchRequests)
 	if body.big {
 		weight = partSize
 	}
-	if err := b.room.Acquire(ctx, weight); err != nil {
+	if err := b.memory.Acquire(ctx, weight); err != nil {
 		body.release()
 		return 0, fmt.Errorf("put blob %s: %w", name, err)
 	}
 	b.under.Go(func() {
-		defer b.room.Release(weight)
+		defer b.memory.Release(weight)
 		defer body.release()
-		b.note(name, b.remote.putObject(ctx, "put blob "+name, name, body.bytes))
+		b.recordPut(name, b.remote.putObject(ctx, "put blob "+name, name, body.bytes))
 	})
 	return size, nil
 }
 
-// note notes how it ended with a blob. One that may have been stored although its
-// put failed is taken away with the others, but never somebody else's.
-func (b *remoteBatch) note(name string, err error) {
+// recordPut records the result of a put. A blob that may have been stored although its put
+// failed is deleted with the others, but never a blob that existed before.
+func (b *remoteBatch) recordPut(name string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !fail.Is(err, api.AlreadyExists) {
@@ -97,7 +97,7 @@ func (b *remoteBatch) Commit(ctx context.Context) error {
 		err = fmt.Errorf("put blobs: %w", ctx.Err())
 	}
 	if err != nil {
-		b.takeAway()
+		b.deleteStored()
 	}
 	return err
 }
@@ -106,14 +106,14 @@ func (b *remoteBatch) Discard() {
 	if !b.ended {
 		b.ended = true
 		b.under.Wait()
-		b.takeAway()
+		b.deleteStored()
 	}
 }
 
-// takeAway deletes what was stored, as far as the store still answers. What stays
-// has a name that no row has.
-func (b *remoteBatch) takeAway() {
-	ctx, cancel := context.WithTimeout(context.Background(), b.remote.patience)
+// deleteStored deletes the stored blobs, as far as the store still responds. No row
+// references the remaining ones.
+func (b *remoteBatch) deleteStored() {
+	ctx, cancel := context.WithTimeout(context.Background(), b.remote.requestTimeout)
 	defer cancel()
 	var under sync.WaitGroup
 	for range min(batchRequests, len(b.stored)) {

@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// castagnoli is the polynomial of CRC-32C, which processors know.
+// castagnoli is the polynomial of CRC-32C, for which processors have an instruction.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (r *remote) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
@@ -23,63 +23,63 @@ func (r *remote) GetRange(ctx context.Context, name string, off, n int64) (io.Re
 		_, err := r.Stat(ctx, name)
 		return io.NopCloser(strings.NewReader("")), err
 	}
-	reading := &reading{ctx: ctx, store: r, name: name, off: off, want: n, whole: off == 0 && n < 0}
+	reading := &objectReader{ctx: ctx, store: r, name: name, off: off, want: n, whole: off == 0 && n < 0}
 	if err := reading.open(); err != nil {
 		return nil, err
 	}
 	return reading, nil
 }
 
-// reading is an object on its way out. Where a connection breaks, it goes on by
-// another one. An object that is read to its end from its beginning on is
-// compared with the checksum that it was stored with.
-type reading struct {
+// objectReader reads an object. If a connection breaks, it continues on another one. The
+// checksum of an object that is read from its beginning to its end is compared with
+// the one it was stored with.
+type objectReader struct {
 	ctx   context.Context
 	store *remote
 	name  string
 	off   int64
-	want  int64 // bytes from off on; below 0: all
+	want  int64 // bytes from off on; negative: all
 	whole bool
-	sum   uint32 // of what was read, where whole
+	sum   uint32 // of the bytes read so far, if whole
 
 	answer io.ReadCloser // nil: none is open
 	is     object
 	cancel context.CancelFunc
-	late   *time.Timer // cancels
-	end    error       // of all
+	timer  *time.Timer // cancels a read that takes too long
+	end    error       // every later Read returns it
 }
 
 // Size is the length of the blob.
-func (r *reading) Size() int64 { return r.is.size }
+func (r *objectReader) Size() int64 { return r.is.size }
 
-func (r *reading) doing() string { return "read blob " + r.name }
+func (r *objectReader) doing() string { return "read blob " + r.name }
 
-// open sends the request, again if need be.
-func (r *reading) open() error {
+// open sends the request, and repeats it if necessary.
+func (r *objectReader) open() error {
 	for n := 1; ; n++ {
 		if err := r.ctx.Err(); err != nil {
 			return fmt.Errorf("%s: %w", r.doing(), err)
 		}
 		ctx, cancel := context.WithCancel(r.ctx)
-		r.cancel, r.late = cancel, time.AfterFunc(r.store.patience, cancel)
+		r.cancel, r.timer = cancel, time.AfterFunc(r.store.requestTimeout, cancel)
 		answer, is, err := r.store.get(ctx, r.name, r.off, r.want)
-		r.late.Stop()
+		r.timer.Stop()
 		if err == nil {
 			r.answer, r.is = answer, is
 			return nil
 		}
 		cancel()
-		if r.store.grade(err) == beyond && r.ctx.Err() == nil {
+		if r.store.grade(err) == pastEnd && r.ctx.Err() == nil {
 			r.end = io.EOF
 			return nil
 		}
-		if again, err := r.store.again(r.ctx, r.doing(), n, err); !again {
-			return of(r.name, err)
+		if again, err := r.store.waitRetry(r.ctx, r.doing(), n, err); !again {
+			return blobError(r.name, err)
 		}
 	}
 }
 
-func (r *reading) Read(p []byte) (int, error) {
+func (r *objectReader) Read(p []byte) (int, error) {
 	for broken := 0; ; {
 		if r.end != nil {
 			return 0, r.end
@@ -92,25 +92,25 @@ func (r *reading) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		r.late.Reset(r.store.patience)
+		r.timer.Reset(r.store.requestTimeout)
 		n, err := r.answer.Read(p)
-		r.late.Stop()
-		r.note(p[:n])
+		r.timer.Stop()
+		r.advance(p[:n])
 		if err == nil {
 			if n > 0 {
 				return n, nil
 			}
 			continue
 		}
-		r.drop()
+		r.closeAnswer()
 		switch {
-		case r.ended():
-			r.end = r.compare()
+		case r.complete():
+			r.end = r.checkSum()
 		case r.ctx.Err() != nil:
 			r.end = fmt.Errorf("%s: %w", r.doing(), r.ctx.Err())
 		case n == 0:
 			if broken++; broken == tries {
-				r.end = r.store.failure(r.doing(), passing, err)
+				r.end = r.store.failure(r.doing(), temporary, err)
 			}
 		}
 		if n > 0 {
@@ -119,7 +119,7 @@ func (r *reading) Read(p []byte) (int, error) {
 	}
 }
 
-func (r *reading) note(p []byte) {
+func (r *objectReader) advance(p []byte) {
 	r.off += int64(len(p))
 	if r.want > 0 {
 		r.want -= int64(len(p))
@@ -129,18 +129,19 @@ func (r *reading) note(p []byte) {
 	}
 }
 
-// ended reports whether all has been read that there is.
-func (r *reading) ended() bool { return r.off >= r.is.size || r.want == 0 }
+// complete reports whether all requested bytes have been read.
+func (r *objectReader) complete() bool { return r.off >= r.is.size || r.want == 0 }
 
-// compare is the end of what was read: io.EOF, if it is what was stored.
-func (r *reading) compare() error {
+// checkSum returns io.EOF, or Damaged if the checksum of a whole object differs from
+// the stored one.
+func (r *objectReader) checkSum() error {
 	if r.whole && r.is.sum != nil && *r.is.sum != r.sum {
-		return fail.New(api.Damaged, "%s: its checksum is not the one it was stored with", r.doing())
+		return fail.New(api.Damaged, "%s: its checksum differs from the one it was stored with", r.doing())
 	}
 	return io.EOF
 }
 
-func (r *reading) drop() {
+func (r *objectReader) closeAnswer() {
 	if r.answer != nil {
 		r.cancel()
 		r.answer.Close()
@@ -148,10 +149,10 @@ func (r *reading) drop() {
 	}
 }
 
-func (r *reading) Close() error {
-	r.drop()
+func (r *objectReader) Close() error {
+	r.closeAnswer()
 	if r.end == nil {
-		r.end = fmt.Errorf("%s: it is closed", r.doing())
+		r.end = fmt.Errorf("%s: the reader is closed", r.doing())
 	}
 	return nil
 }

@@ -25,12 +25,12 @@ import (
 	"keyroll/internal/fail"
 )
 
-// s3Form is what an address of an S3 store looks like.
+// s3Form is the form of the address of an S3 store.
 const s3Form = "s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST"
 
-// openS3 opens s3://BUCKET/PREFIX. Region and endpoint stand in the address, or
-// in the environment as for every AWS SDK; credentials are looked for where AWS
-// SDKs look: environment, shared file, web identity, container, machine.
+// openS3 opens s3://BUCKET/PREFIX. Region and endpoint are in the address, or in the
+// environment as for every AWS SDK; credentials are taken from the usual sources of
+// AWS SDKs: environment, shared file, web identity, container, machine.
 func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	query, err := onlyKnown(u, "region", "endpoint")
 	if err != nil || u.Host == "" || u.Port() != "" {
@@ -44,7 +44,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	host, err := url.Parse(cmp.Or(endpoint, "https://s3.amazonaws.com"))
 	if err != nil || host.Host == "" || host.User != nil || host.Scheme != "https" && host.Scheme != "http" || strings.Trim(host.Path, "/") != "" {
-		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint is not https:// and a host")
+		return nil, fail.New(api.InvalidArgument, "open blob store: the endpoint must be https:// and a host")
 	}
 	chain := credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}})
 	transport := newTransport()
@@ -60,7 +60,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	}
 	r.objects = &s3{core: minio.Core{Client: client}, bucket: u.Host, prefix: prefix, plain: host.Scheme == "http", transport: transport}
 	if value, err := chain.GetWithContext(nil); err != nil || value.AccessKeyID == "" {
-		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.place).Because(err).
+		return nil, fail.New(api.Unavailable, "open blob store %s: there are no credentials for it", r.address).Because(err).
 			WithHint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a shared credentials file, or give the machine a role")
 	}
 	if err := r.check(ctx); err != nil {
@@ -70,7 +70,7 @@ func openS3(ctx context.Context, u *url.URL) (Store, error) {
 	return r, nil
 }
 
-// s3 is a bucket, or the part of it that begins with prefix.
+// s3 is a bucket, or the objects in it whose names begin with prefix.
 type s3 struct {
 	core           minio.Core
 	bucket, prefix string
@@ -92,12 +92,12 @@ func (s *s3) options(token string) minio.PutObjectOptions {
 	return o
 }
 
-// checksum is a CRC-32C as S3 writes it.
+// checksum returns a CRC-32C in the form of S3.
 func checksum(sum uint32) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
-// signed is what of content a signature covers.
+// signed returns the hash of content that a request's signature covers.
 func (s *s3) signed(body []byte) string {
 	if !s.plain {
 		return ""
@@ -164,18 +164,18 @@ func (s *s3) get(ctx context.Context, name string, off, n int64) (io.ReadCloser,
 		_, size, _ := strings.Cut(whole, "/")
 		if is.size, err = strconv.ParseInt(size, 10, 64); err != nil {
 			body.Close()
-			return nil, object{}, fmt.Errorf("a range of what has no length: %q", whole)
+			return nil, object{}, fmt.Errorf("the answer to a range request states no object length: %q", whole)
 		}
 	} else if off > 0 || n >= 0 && n < is.size {
 		body.Close()
-		return nil, object{}, errors.New("all was sent where a range was asked for")
+		return nil, object{}, errors.New("the whole object was sent in answer to a range request")
 	}
 	return body, is, nil
 }
 
 func (s *s3) object(info minio.ObjectInfo, header http.Header) object {
 	is := object{name: strings.TrimPrefix(info.Key, s.prefix), size: info.Size, token: header.Get(tokenHeader)}
-	// That of an object of parts is one over theirs, and says how many they are.
+	// The checksum of an object made of parts is one over theirs, with their number as a suffix: it is not used.
 	if raw, err := base64.StdEncoding.DecodeString(header.Get(sumHeader)); err == nil && len(raw) == 4 {
 		sum := binary.BigEndian.Uint32(raw)
 		is.sum = &sum
@@ -201,7 +201,7 @@ func (s *s3) page(ctx context.Context, prefix, from string, most int) (list []ob
 	if from != "" {
 		from = s.prefix + from
 	}
-	ctx, cancel := context.WithCancel(ctx) // ends the listing where it is left
+	ctx, cancel := context.WithCancel(ctx) // stops the listing on return
 	defer cancel()
 	for info := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, StartAfter: from, MaxKeys: most}) {
 		if info.Err != nil {
@@ -220,7 +220,7 @@ func (s *s3) close() { s.transport.CloseIdleConnections() }
 func (s *s3) grade(err error) grade {
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) || answer.StatusCode == 0 && answer.Code == "" {
-		return passing // no answer
+		return temporary // no answer
 	}
 	switch answer.Code {
 	case "NoSuchKey", "NoSuchUpload":
@@ -230,16 +230,16 @@ func (s *s3) grade(err error) grade {
 	case "PreconditionFailed":
 		return taken
 	case "InvalidRange":
-		return beyond
+		return pastEnd
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
-		return noRoom
+		return full
 	case "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "BadDigest", "XAmzContentChecksumMismatch":
-		return passing // damaged on the way, or somebody else's put was under way
+		return temporary // damaged in transit, or another put was under way
 	}
 	return gradeOfStatus(answer.StatusCode)
 }
 
-func (s *s3) line(err error) string {
+func (s *s3) oneLine(err error) string {
 	var answer minio.ErrorResponse
 	if errors.As(err, &answer) && answer.Code != "" {
 		return answer.Code + ": " + answer.Error()
@@ -247,7 +247,7 @@ func (s *s3) line(err error) string {
 	return err.Error()
 }
 
-// gradeOfStatus is what an HTTP status means of which no more is known.
+// gradeOfStatus returns the grade of an error of which only the HTTP status is known.
 func gradeOfStatus(status int) grade {
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
@@ -255,11 +255,11 @@ func gradeOfStatus(status int) grade {
 	case status == http.StatusPreconditionFailed:
 		return taken
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return beyond
+		return pastEnd
 	case status == http.StatusInsufficientStorage:
-		return noRoom
+		return full
 	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= 500:
-		return passing
+		return temporary
 	}
 	return refused
 }

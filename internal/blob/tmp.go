@@ -11,14 +11,14 @@ import (
 )
 
 // Several processes may keep blobs in one folder. Each writes in a folder of its
-// own under tmp, and holds a lock on a file there for as long as it lives; what
-// has no holder is of a process that ended before it was done.
+// own under tmp, and holds a lock on a file there for as long as it lives; a folder
+// whose lock is free was left by a process that ended before it could clean up.
 
-// lockName is the file in a process's folder that it holds locked.
+// lockName is the file in a process's folder that the process keeps locked.
 const lockName = "lock"
 
 // ownTmp makes a folder under tmp for this process, and removes those of
-// processes that ended. The folder is its own until the lock is closed.
+// processes that ended. No other process removes the folder until the lock is closed.
 func (f *folder) ownTmp() error {
 	if err := f.files.Mkdir(f.path(tmpName)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -28,7 +28,7 @@ func (f *folder) ownTmp() error {
 		if err := f.files.Mkdir(f.tmp); err != nil {
 			return err
 		}
-		// Another process may take it for one that was left, before it is locked.
+		// Before it is locked, another process may remove it as one that was left.
 		lock, err := f.files.Lock(filepath.Join(f.tmp, lockName))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, files.ErrLocked) {
 			continue
@@ -48,7 +48,7 @@ func (f *folder) ownTmp() error {
 	}
 }
 
-// clearTmp removes what is under tmp and has no holder.
+// clearTmp removes the folders under tmp whose locks are free.
 func (f *folder) clearTmp() error {
 	all, err := f.files.ReadDir(f.path(tmpName))
 	if err != nil {
@@ -61,9 +61,9 @@ func (f *folder) clearTmp() error {
 		}
 		lock, err := f.files.Lock(filepath.Join(path, lockName))
 		if errors.Is(err, files.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
-			continue // its process lives, or another process has removed it
+			continue // its process is alive, or another process has removed it
 		}
-		if err != nil && !errors.Is(err, syscall.ENOTDIR) { // a file is of an earlier keyroll
+		if err != nil && !errors.Is(err, syscall.ENOTDIR) { // earlier versions of keyroll left files here
 			return err
 		}
 		err = f.removeAll(path)
@@ -77,22 +77,22 @@ func (f *folder) clearTmp() error {
 	return nil
 }
 
-// removeAll removes a file, or a folder with all that is in it.
+// removeAll removes a file, or a folder with everything in it.
 func (f *folder) removeAll(path string) error {
 	entries, err := f.files.ReadDir(path)
 	if err != nil && !errors.Is(err, syscall.ENOTDIR) {
-		return absent(err)
+		return ignoreNotExist(err)
 	}
 	for _, entry := range entries {
 		if err := f.removeAll(filepath.Join(path, entry.Name())); err != nil {
 			return err
 		}
 	}
-	return absent(f.files.Remove(path))
+	return ignoreNotExist(f.files.Remove(path))
 }
 
-// absent is err, but for one that says that there is nothing to remove.
-func absent(err error) error {
+// ignoreNotExist returns err, or nil if err is fs.ErrNotExist.
+func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

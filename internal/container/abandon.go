@@ -14,14 +14,14 @@ import (
 	"keyroll/internal/store"
 )
 
-// Abandon takes away a container one of whose key pages is lost: it is missing,
-// or does not open although its policy key does, or stands under a policy key
-// that there is not. A lost page goes with the last container that points to it.
-// A container whose pages open is refused: Conflict. also runs in the same
-// transaction.
+// Abandon deletes a container one of whose key pages is lost: it is missing, or
+// cannot be decrypted although its policy key can, or is under a policy key that does
+// not exist. A lost page is deleted with the last container that points to it. If all
+// pages of the container can be decrypted, Abandon fails Conflict. also runs in the
+// same transaction.
 func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *store.Tx) error) error {
-	return again("abandon "+string(c.Kind), func() error {
-		at, err := s.lost(ctx, c)
+	return retry("abandon "+string(c.Kind), func() error {
+		at, err := s.pagesToAbandon(ctx, c)
 		defer func() {
 			for _, p := range at {
 				p.zero()
@@ -32,11 +32,11 @@ func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *sto
 		}
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
 			for _, p := range at {
-				if err := tx.Lock(ctx, p.id, true); err != nil { // as all who take slots out of a page
+				if err := tx.Lock(ctx, p.id, true); err != nil { // every removal of slots from a page takes this lock
 					return err
 				}
 			}
-			now, err := pointed(ctx, tx, c)
+			now, err := pointersOf(ctx, tx, c)
 			if err != nil {
 				return err
 			}
@@ -47,10 +47,10 @@ func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *sto
 				return fmt.Errorf("delete container %d: %w", c.ID, err)
 			}
 			for i, p := range at {
-				if p.slot.generation != now[i].slot.generation || !same(p, now[i]) {
+				if p.slot.generation != now[i].slot.generation || !samePage(p, now[i]) {
 					return errChanged
 				}
-				if err := p.abandon(ctx, tx, c); err != nil {
+				if err := p.removeSlot(ctx, tx, c); err != nil {
 					return err
 				}
 			}
@@ -59,12 +59,12 @@ func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *sto
 	})
 }
 
-// pointer is a key page that a container points to, with the slot that is its own.
+// pointer is a key page that a container points to, with the container's slot in it.
 type pointer struct {
 	id   int64
-	slot slot // its page is zero if it is missing
+	slot slot // its page is zero if the page is missing
 	key  *envelope.Key
-	page *envelope.Page // nil: it is lost
+	page *envelope.Page // nil: the page is lost
 }
 
 func (p pointer) zero() {
@@ -74,12 +74,12 @@ func (p pointer) zero() {
 	}
 }
 
-// abandon takes a container's slot out of a page that opens, and away a page that
-// is lost and to which nothing points any more.
-func (p pointer) abandon(ctx context.Context, tx *store.Tx, c Container) error {
+// removeSlot removes a container's slot from a page that can be decrypted, and deletes
+// a lost page to which no container points any more.
+func (p pointer) removeSlot(ctx context.Context, tx *store.Tx, c Container) error {
 	if p.page != nil {
 		p.page.Remove(c.ID, p.slot.generation)
-		return leave(ctx, tx, p.slot.page, p.key, p.page)
+		return writeRest(ctx, tx, p.slot.page, p.key, p.page)
 	}
 	if p.slot.page.ID == 0 {
 		return nil
@@ -89,18 +89,18 @@ func (p pointer) abandon(ctx context.Context, tx *store.Tx, c Container) error {
 			return err
 		}
 	}
-	gone, err := keypage.Delete(ctx, tx, p.slot.page)
-	if err == nil && !gone[0] {
+	deleted, err := keypage.Delete(ctx, tx, p.slot.page)
+	if err == nil && !deleted[0] {
 		err = errChanged
 	}
 	return err
 }
 
-// lost returns the pages that a container points to, of which at least one is
-// lost. The caller zeroes them, also after an error.
-func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err error) {
+// pagesToAbandon returns the pages that a container points to, and fails unless at least one
+// of them is lost. The caller zeroes them, also after an error.
+func (s *Containers) pagesToAbandon(ctx context.Context, c Container) (at []pointer, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		at, err = pointed(ctx, tx, c)
+		at, err = pointersOf(ctx, tx, c)
 		return err
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err e
 			if p.key, err = s.openPolicyKey(ctx, c.Tenant, p.slot.page.Parent, policy.User); err == nil {
 				p.page, err = envelope.OpenPage(p.key, p.slot.page.Place(), p.slot.page.Body)
 			}
-			// Of a policy key that is gone the page is looked at again before anything goes.
+			// If the policy key no longer exists, the page is read again before anything is deleted.
 			if err != nil && !errors.Is(err, errChanged) && (p.key == nil || !fail.Is(err, api.Damaged)) {
 				return at, err
 			}
@@ -121,14 +121,14 @@ func (s *Containers) lost(ctx context.Context, c Container) (at []pointer, err e
 		any = any || p.page == nil
 	}
 	if !any {
-		return at, fail.New(api.Conflict, "abandon %s %q: key page %d, where its key stands, opens", c.Kind, c.Name, at[0].id).
-			WithHint("keyroll verify names what is damaged, and docs/damage.md says how it comes back")
+		return at, fail.New(api.Conflict, "abandon %s %q: key page %d, which holds its key, can be decrypted", c.Kind, c.Name, at[0].id).
+			WithHint("keyroll verify lists what is damaged; docs/damage.md describes how to restore it")
 	}
 	return at, nil
 }
 
-// pointed reads which pages a container points to now.
-func pointed(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err error) {
+// pointersOf reads the pages that a container points to.
+func pointersOf(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	if err != nil {
 		return nil, err
@@ -149,8 +149,8 @@ func pointed(ctx context.Context, tx *store.Tx, c Container) (at []pointer, err 
 	return at, nil
 }
 
-// same reports whether a key page is as it was.
-func same(a, b pointer) bool {
+// samePage reports whether a key page is unchanged.
+func samePage(a, b pointer) bool {
 	p, q := a.slot.page, b.slot.page
 	return p.ID == q.ID && (p.ID == 0 || p.Place() == q.Place() && bytes.Equal(p.Body, q.Body))
 }

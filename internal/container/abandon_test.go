@@ -9,9 +9,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Three mailboxes share a page, and one with their older keys. Whichever of the
-// pages is lost, each is abandoned by itself, the others keep what is not lost,
-// and with the last one nothing of the three is left.
+// Three mailboxes share a page, and another page with their older keys. Whichever of
+// the pages is lost, each mailbox is abandoned separately, the others keep their
+// undamaged keys, and with the last one all rows of the three are deleted.
 func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 	for name, c := range map[string]struct {
 		statement string
@@ -25,7 +25,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(w world) {
-				before := w.frozen()
+				before := w.dump()
 				boxes := w.mailboxes("a@contoso.com", "b@contoso.com", "c@contoso.com")
 				n, err := w.all.Rekey(w.ctx, w.tenant, boxes[0].Page, store.NewID(), func(*store.Tx) error { return nil })
 				w.must(err)
@@ -36,9 +36,9 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 				abandon := func(c container.Container) error {
 					return w.all.Abandon(w.ctx, c, func(*store.Tx) error { return nil })
 				}
-				sound := w.frozen()
+				sound := w.dump()
 				w.wantCode(abandon(a), api.Conflict)
-				if w.frozen() != sound {
+				if w.dump() != sound {
 					t.Error("a refusal changed something")
 				}
 
@@ -51,7 +51,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 					return err
 				}))
 				w.must(abandon(a))
-				w.wantCode(second(w.all.Find(w.ctx, w.tenant, container.Mailbox, "a@contoso.com")), api.NotFound)
+				w.wantCode(errorOf(w.all.Find(w.ctx, w.tenant, container.Mailbox, "a@contoso.com")), api.NotFound)
 				if c.older {
 					opened, err := w.all.OpenKey(w.ctx, w.find("b@contoso.com"), api.ByUser)
 					w.must(err)
@@ -63,7 +63,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 				for _, box := range boxes[:2] {
 					w.must(abandon(box))
 				}
-				if after := w.frozen(); after != before {
+				if after := w.dump(); after != before {
 					t.Errorf("left is %s, before there was %s", after, before)
 				}
 			})
@@ -71,4 +71,4 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+func errorOf[T any](_ T, err error) error { return err }

@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Containers that a node has claimed are its own while it lives, and anybody's
-// as soon as it is dead.
+// Containers that a node has claimed belong to it while it lives, and can be claimed
+// by other nodes as soon as it is dead.
 func TestClaimsHoldWhileTheirNodeLives(t *testing.T) {
 	each(t, func(w world) {
 		c := w.mailbox("alice@contoso.com", 0)

@@ -1,15 +1,15 @@
-// Package container keeps what a policy protects as a unit: mailboxes, sites
-// and workload stores. It knows each one's name, state and policy, and in which
-// key page its key stands.
+// Package container keeps the units that a policy protects: mailboxes, sites and
+// workload stores. It stores the name, state and policy of each, and which key page
+// holds its key.
 //
-// A container's key is made once and only ever moves: every move takes its slot
-// out of one key page, puts it into another, opened again and compared, and
-// sets the container's pointer, in one transaction. A key goes under a policy
-// key only while that is the policy's current one, under the policy's lock.
-// Policy keys are opened before a transaction, never in one; what changed in
-// between is seen and the work starts over. Names stand sealed. Everything is
-// of one tenant: another tenant's container is not there. The package never
-// reads content. Start reading at apply (move.go).
+// A container's key is made once and then only moved: every move removes its slot
+// from one key page, adds it to another, whose sealed form is decrypted again and
+// compared, and sets the container's pointer, in one transaction. A key is put under
+// a policy key only while that is the policy's current one, under the policy's lock.
+// Policy keys are opened before a transaction, never in one; a change in between is
+// detected and the work starts over. Names are stored sealed. Every call is for one
+// tenant: to it, another tenant's container does not exist. The package never reads
+// content. Start reading at apply (move.go).
 package container
 
 import (
@@ -26,20 +26,20 @@ import (
 	"keyroll/internal/store"
 )
 
-// PolicyKeys is what a container needs of policies.
+// PolicyKeys is the part of the policies that this package uses.
 type PolicyKeys interface {
 	// Open returns a copy of a policy key, which the caller zeroes. It may call
-	// a vault, so it is called outside transactions. A policy key that nothing
-	// stands under any more may be gone: NotFound.
+	// a vault, so it must be called outside transactions. A policy key under which
+	// there are no keys any more may have been deleted: NotFound.
 	Open(ctx context.Context, tenant, policyKey int64, who policy.Initiator) (*envelope.Key, error)
 	// Current returns a policy's current policy key as it is at this moment.
 	Current(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
-	// LockCurrent is Current, and holds off a change to the end of tx.
+	// LockCurrent is Current, and prevents a change until the end of tx.
 	LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (policy.KeyRow, error)
 	// Default returns the policy of containers of a kind, in a geo, without one
 	// of their own.
 	Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (policy int64, err error)
-	// LockDefault is Default and LockCurrent, and holds off a change of both.
+	// LockDefault is Default and LockCurrent, and prevents a change of both.
 	LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, policy.KeyRow, error)
 	// ServiceManaged returns the tenant's service-managed policy.
 	ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (policy int64, err error)
@@ -50,28 +50,28 @@ type Container struct {
 	ID, Tenant int64
 	Kind       Kind
 	Name       string // as given
-	// State is the class of the key page that the container's key stands in:
-	// for a mailbox its state, for a site ClassSite.
+	// State is the class of the key page that holds the container's key: for a
+	// mailbox its state, for a site ClassSite.
 	State      envelope.Class
 	Policy     int64  // 0: none of its own
 	Page       int64  // key page with the slot of its key
 	Generation uint32 // of its key, counted from 1
-	Keyed      int64  // that key was made after this id was drawn
+	Keyed      int64  // an id drawn before that key was made
 	Older      int64  // key page with the slot of the generation before, 0: none
 	Renewed    int64  // all its blobs have this id or a higher one
 	Created    time.Time
 	Recipient  api.RecipientType // of a mailbox: what it serves
-	External   string            // of a mail user: where its mail is
-	Geo        int64             // of a site: the geo that it stands in
+	External   string            // of a mail user: the address of its mail
+	Geo        int64             // of a site: its geo
 	Purged     time.Time         // when it was marked for deletion; zero: it was not
-	// Folded says that what it holds is found by folded names, as Contents and
-	// foldSites make them.
+	// Folded means that everything in it is found by folded names, as package content
+	// and foldSites make them.
 	Folded bool
-	// Damaged says why a list has the container without its name; nil: it has it.
+	// Damaged is, in a list, why the container's name is not known; nil: it is known.
 	Damaged error
 }
 
-// Containers is the room's only type with state: the opened directories.
+// Containers is the package's only type with state: the opened directories.
 type Containers struct {
 	db        *store.DB
 	policies  PolicyKeys
@@ -88,7 +88,7 @@ func New(db *store.DB, policies PolicyKeys, pageSlots int, now func() time.Time)
 	return &Containers{db: db, policies: policies, pageSlots: pageSlots, now: now, directories: map[int64]*Directory{}}
 }
 
-// Close drops and zeroes what was kept open. Nothing else is called after it.
+// Close zeroes and drops the open directories. No other method may be called after it.
 func (s *Containers) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,8 +98,8 @@ func (s *Containers) Close() {
 	}
 }
 
-// Find returns the container of a kind that a name names, in any of the
-// spellings that count as one, or fails NotFound.
+// Find returns the container of a kind with the given name, in any spelling that
+// counts as the same name, or fails NotFound.
 func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name string) (Container, error) {
 	d, err := s.Directory(ctx, tenant)
 	if err != nil {
@@ -109,10 +109,10 @@ func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name str
 	if err != nil {
 		return Container{}, err
 	}
-	r, found, err := s.find(ctx, d, kind, spelled)
+	r, found, err := s.lookup(ctx, d, kind, spelled)
 	if err == nil && !found && kind == Site && !d.folded.Load() {
 		if err = s.foldSites(ctx, d); err == nil {
-			r, found, err = s.find(ctx, d, kind, spelled)
+			r, found, err = s.lookup(ctx, d, kind, spelled)
 		}
 	}
 	if err == nil && !found {
@@ -128,8 +128,8 @@ func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name str
 	return c, c.checkName(spelled)
 }
 
-// find returns the container that a name names.
-func (s *Containers) find(ctx context.Context, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
+// lookup returns the row of the container with the given name.
+func (s *Containers) lookup(ctx context.Context, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
 		r, found, err = selectNamed(ctx, tx, d, kind, spelled)
 		return err
@@ -137,23 +137,23 @@ func (s *Containers) find(ctx context.Context, d *Directory, kind Kind, spelled 
 	return r, found, err
 }
 
-// checkName says whether the container has the name that it was found by: a
-// row's hash is no seal, so two of them could have been exchanged.
+// checkName fails unless the container has the name by which it was found: the hash
+// in a row is not sealed, so the hashes of two rows could have been exchanged.
 func (c Container) checkName(spelled spelling) error {
 	if own, err := normalise(c.Kind, c.Name); err != nil || own.folded != spelled.folded {
-		return fail.New(api.Damaged, "container %d is found by the name of another", c.ID)
+		return fail.New(api.Damaged, "container %d is found under the name of another container", c.ID)
 	}
 	return nil
 }
 
-// CheckName says whether a container is found by its own name, and by no other;
-// exact, that it is found by no other spelling of it, since those name another one.
+// CheckName fails unless a container is found by its own name. exact means that only
+// the exact spelling finds it, because the folded spelling finds another container.
 func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (exact bool, err error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	if err != nil || !found || r.State == envelope.ClassDirectory {
 		return false, err
 	}
-	d, err := s.opened(c.Tenant, "check the name of a container")
+	d, err := s.openedDirectory(c.Tenant, "check the name of a container")
 	if err != nil {
 		return false, err
 	}
@@ -165,7 +165,7 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 	}
 	spelled, err := normalise(r.Kind, r.Name)
 	if err != nil {
-		return false, fail.New(api.Damaged, "container %d has a name that none may have", c.ID)
+		return false, fail.New(api.Damaged, "container %d has an invalid name", c.ID)
 	}
 	for _, form := range []string{spelled.exact, spelled.folded} {
 		by, found, err := selectNamed(ctx, tx, d, r.Kind, spelling{form, form})
@@ -173,14 +173,14 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 			return d.folded.Load() && form != spelled.folded, err
 		}
 	}
-	return false, fail.New(api.Damaged, "container %d is not found by its name", c.ID)
+	return false, fail.New(api.Damaged, "container %d cannot be found by its name", c.ID)
 }
 
 // List returns the first limit containers of a kind with an id above after, in
-// id order, which is the order they were made in. One whose name does not open
-// hides no other.
+// id order, which is the order in which they were made. One whose name cannot be
+// decrypted is listed as Damaged.
 func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after int64, limit int) ([]Container, error) {
-	if _, err := ruleOf(kind); err != nil {
+	if _, err := ruleFor(kind); err != nil {
 		return nil, err
 	}
 	d, err := s.Directory(ctx, tenant)
@@ -204,7 +204,7 @@ func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after in
 	return list, nil
 }
 
-// open returns the container with its name and its external address.
+// open returns the container with its name and external address decrypted.
 func (r row) open(d *Directory) (c Container, err error) {
 	c = r.Container
 	if c.Name, err = d.Open(c.ID, r.name); err == nil && len(r.external) > 0 {
@@ -213,27 +213,28 @@ func (r row) open(d *Directory) (c Container, err error) {
 	return c, err
 }
 
-// tries bounds how often work starts over because a key page, a policy or the
-// container itself was changed meanwhile. Moves off one page wait for each
-// other; a roll and a fold pass over a page once, a refresh is rare.
-const tries = 10
+// maxAttempts bounds how often work starts over because a key page, a policy or the
+// container itself was changed in the meantime. Moves from one page wait for each
+// other; a roll and a fold change a page once, a refresh is rare.
+const maxAttempts = 10
 
-// errChanged says that what was read before a transaction no longer holds in it.
-var errChanged = errors.New("container: changed meanwhile")
+// errChanged means that rows have changed between a read and the transaction that
+// depends on it.
+var errChanged = errors.New("container: changed in the meantime")
 
-// again runs try until nothing changed under its hands.
-func again(what string, try func() error) error {
-	for range tries {
+// retry calls try until it returns anything but errChanged, at most maxAttempts times.
+func retry(what string, try func() error) error {
+	for range maxAttempts {
 		if err := try(); !errors.Is(err, errChanged) {
 			return err
 		}
 	}
-	return fail.New(api.Conflict, "%s: keys or policies were changed by others %d times meanwhile; nothing was changed", what, tries).
+	return fail.New(api.Conflict, "%s: other requests changed keys or policies %d times in the meantime; nothing was changed", what, maxAttempts).
 		WithHint("try again")
 }
 
-// openPolicyKey opens a policy key that was read before. One that is gone was
-// left by everything under it meanwhile.
+// openPolicyKey opens a policy key whose id was read before. If it no longer exists,
+// every key under it was moved in the meantime: errChanged.
 func (s *Containers) openPolicyKey(ctx context.Context, tenant, id int64, who policy.Initiator) (*envelope.Key, error) {
 	key, err := s.policies.Open(ctx, tenant, id, who)
 	if fail.Is(err, api.NotFound) {

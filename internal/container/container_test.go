@@ -62,15 +62,15 @@ func TestUnknownNameIsNotFoundByName(t *testing.T) {
 func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 	each(t, func(w world) {
 		w.mailbox("alice@contoso.com", 0)
-		before := w.frozen()
+		before := w.dump()
 		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0, nil)
 		w.wantCode(err, api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"bob", "alice@contoso.com"}, 0), api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"carol", "Carol"}, 0), api.AlreadyExists)
-		if after := w.frozen(); after != before {
+		if after := w.dump(); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
-		// A site of the same name is another thing.
+		// A site of the same name is another container.
 		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0, nil); err != nil {
 			t.Error(err)
 		}
@@ -79,7 +79,7 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 
 func TestNamesThatAreNoneAreRefused(t *testing.T) {
 	each(t, func(w world) {
-		before := w.frozen()
+		before := w.dump()
 		for kind, names := range map[container.Kind][]string{
 			container.Mailbox: {"", " alice", "alice ", "al\nice", "al\x00ice", "al\u0085ice", "\xff", strings.Repeat("a", 257)},
 			container.Site: {"", "alice", "http://contoso.com", "https://", "https:///sites", "https://:443", "https://u@contoso.com", "https://contoso.com/?a",
@@ -99,7 +99,7 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 				t.Errorf("list of kind %s: %v", kind, err)
 			}
 		}
-		if after := w.frozen(); after != before {
+		if after := w.dump(); after != before {
 			t.Error("a refused name changed something")
 		}
 		w.mailbox(strings.Repeat("a", 256), 0)
@@ -211,9 +211,9 @@ func TestNamesStandNowhereInPlaintext(t *testing.T) {
 
 func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 	each(t, func(w world) {
-		before := w.frozen()
+		before := w.dump()
 		w.must(w.all.Bootstrap(w.ctx, w.tenant))
-		if after := w.frozen(); after != before {
+		if after := w.dump(); after != before {
 			t.Error("a second bootstrap changed something")
 		}
 		c := w.mailbox("alice", 0)
@@ -258,7 +258,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		key, _ := w.key(c)
 		n := w.neighbour()
 		theirPolicy := n.policies.create(t, n.tenant, "mailbox")
-		before := w.frozen()
+		before := w.dump()
 
 		_, err := n.all.Find(n.ctx, n.tenant, container.Mailbox, "alice")
 		w.wantCode(err, api.NotFound)
@@ -290,7 +290,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy, nil)
 		w.wantCode(err, api.NotFound)
 
-		if w.frozen() != before {
+		if w.dump() != before {
 			t.Error("a refused request changed something")
 		}
 		if after, _ := w.key(c); !after.Equal(key) {
@@ -340,7 +340,7 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 	each(t, func(w world) {
 		own := w.policies.create(t, w.tenant, "mailbox")
 		c := w.mailboxes("alice", "bob")[0]
-		before := w.frozen()
+		before := w.dump()
 		refuse := func(*store.Tx, container.Container) error { return errRefused }
 		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "carol", 0, refuse)
 		if err != errRefused {
@@ -352,7 +352,7 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 		if _, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled, refuse); err != errRefused {
 			t.Error(err)
 		}
-		if w.frozen() != before {
+		if w.dump() != before {
 			t.Error("what was refused stayed")
 		}
 		var seen container.Container
@@ -385,7 +385,7 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
 			"move":   func() { w.all.Follow(w.ctx, inactive) },
 			"fold": func() {
-				w.all.Fold(w.ctx, w.tenant, w.parent(list[2]), envelope.ClassActive)
+				w.all.Fold(w.ctx, w.tenant, w.parentOfKey(list[2]), envelope.ClassActive)
 			},
 		}
 		w.policies.refresh(t, w.tenant, w.managed) // gives move something to do
@@ -399,11 +399,11 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 		}
 		for _, act := range []string{"create", "assign", "state", "move", "fold"} {
 			for _, point := range []string{".before-commit", ".after-commit"} {
-				before := w.frozen()
-				if !killed(act+point, acts[act]) {
+				before := w.dump()
+				if !dieAt(act+point, acts[act]) {
 					t.Errorf("%s%s was not reached", act, point)
 				}
-				if changed := w.frozen() != before; changed != (point == ".after-commit") {
+				if changed := w.dump() != before; changed != (point == ".after-commit") {
 					t.Errorf("%s%s: changed is %v", act, point, changed)
 				}
 				if err := w.checkSlots(); err != nil {
@@ -419,8 +419,8 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 	})
 }
 
-// killed runs f and dies at a fault point; it reports whether that was reached.
-func killed(point string, f func()) (reached bool) {
+// dieAt runs f and dies at a fault point; it reports whether that was reached.
+func dieAt(point string, f func()) (reached bool) {
 	fault.Set(func(name string) {
 		if name == point {
 			panic(errRefused)
@@ -445,8 +445,8 @@ func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
 		next := w.policies.refresh(t, w.tenant, w.managed)
 		_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 		w.must(err)
-		if p := w.parent(c); p != (keypage.Parent{ID: next.ID, Generation: 2}) {
-			t.Errorf("stands under %+v, want %+v", p, next)
+		if p := w.parentOfKey(c); p != (keypage.Parent{ID: next.ID, Generation: 2}) {
+			t.Errorf("key is under %+v, want %+v", p, next)
 		}
 		if _, under := w.key(c); under != next.ID {
 			t.Errorf("opened under %d, want %d", under, next.ID)
@@ -483,8 +483,8 @@ func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
 	})
 }
 
-// Two names whose places were exchanged in the database are not taken for each
-// other, and one that was changed is told.
+// Two names that were exchanged in the database are not mistaken for each other, and
+// a changed one is reported.
 func TestExchangedNamesAreFound(t *testing.T) {
 	each(t, func(w world) {
 		alice, bob := w.mailbox("alice@contoso.com", 0), w.mailbox("bob@contoso.com", 0)

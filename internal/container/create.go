@@ -14,33 +14,33 @@ import (
 	"keyroll/internal/store"
 )
 
-// Create makes a container and its key; policy 0 leaves it to the default one.
-// also, unless nil, runs in the same transaction, and again when that is run
+// Create makes a container and its key; with policy 0 it is under the default
+// policy. also, unless nil, runs in the same transaction, and again if that is run
 // again. A name that is taken fails AlreadyExists.
 func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
-	fresh, err := s.newcomers(ctx, tenant, kind, []string{name}, policy)
+	fresh, err := s.newContainers(ctx, tenant, kind, []string{name}, policy)
 	if err != nil {
 		return Container{}, err
 	}
-	err = s.insert(ctx, fresh[0].home(), fresh, also)
+	err = s.insert(ctx, fresh[0].target(), fresh, also)
 	return fresh[0].Container, err
 }
 
 // batchPages is how many key pages one transaction of CreateMany fills.
 const batchPages = 16
 
-// CreateMany makes containers in bulk, a transaction for each batch of full
-// pages. On an error the batches before stay.
+// CreateMany makes containers in bulk, with one transaction per batch of full
+// pages. On an error the earlier batches stay.
 func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) error {
 	for part := range slices.Chunk(names, batchPages*s.pageSlots) {
-		fresh, err := s.newcomers(ctx, tenant, kind, part, policy)
+		fresh, err := s.newContainers(ctx, tenant, kind, part, policy)
 		if err != nil {
 			return err
 		}
-		// The keys of a page have one home.
+		// All keys of a page have the same target.
 		for len(fresh) > 0 {
-			h := fresh[0].home()
-			rest := slices.IndexFunc(fresh, func(f newcomer) bool { return f.home() != h })
+			h := fresh[0].target()
+			rest := slices.IndexFunc(fresh, func(f newContainer) bool { return f.target() != h })
 			if rest < 0 {
 				rest = len(fresh)
 			}
@@ -53,15 +53,15 @@ func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, na
 	return nil
 }
 
-// newcomer is a container that is not in the database yet.
-type newcomer struct {
+// newContainer is a container that is not in the database yet.
+type newContainer struct {
 	row
 	hash []byte
 	key  *envelope.Key // nil: one is made
 }
 
-func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) ([]newcomer, error) {
-	r, err := ruleOf(kind)
+func (s *Containers) newContainers(ctx context.Context, tenant int64, kind Kind, names []string, policy int64) ([]newContainer, error) {
+	r, err := ruleFor(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 	if err != nil {
 		return nil, err
 	}
-	fresh := make([]newcomer, len(names))
+	fresh := make([]newContainer, len(names))
 	created := s.now()
 	for i, name := range names {
 		spelled, err := normalise(kind, name)
@@ -84,32 +84,32 @@ func (s *Containers) newcomers(ctx context.Context, tenant int64, kind Kind, nam
 		if kind == Mailbox {
 			c.Recipient = api.UserMailbox
 		}
-		fresh[i] = newcomer{row: row{Container: c, name: d.Seal(c.ID, name)}, hash: d.Hash(string(kind), 0, spelled.folded)}
+		fresh[i] = newContainer{row: row{Container: c, name: d.Seal(c.ID, name)}, hash: d.Hash(string(kind), 0, spelled.folded)}
 	}
 	if kind == Site {
 		if err := s.checkSites(ctx, d, names); err != nil {
 			return nil, err
 		}
-		if err := s.placeSites(ctx, d, fresh); err != nil {
+		if err := s.setGeos(ctx, d, fresh); err != nil {
 			return nil, err
 		}
-		slices.SortStableFunc(fresh, func(a, b newcomer) int { return cmp.Compare(a.Geo, b.Geo) })
+		slices.SortStableFunc(fresh, func(a, b newContainer) int { return cmp.Compare(a.Geo, b.Geo) })
 	}
 	return fresh, nil
 }
 
-// home is the policy whose current policy key a container's key goes under.
-type home struct {
+// target identifies the policy under whose current policy key a container's key is put.
+type target struct {
 	tenant int64
 	kind   Kind
 	policy int64 // 0: the default of the kind in the geo
 	geo    int64
 }
 
-func (c Container) home() home { return home{c.Tenant, c.Kind, c.Policy, c.Geo} }
+func (c Container) target() target { return target{c.Tenant, c.Kind, c.Policy, c.Geo} }
 
-// current returns the policy key of a home, for a View.
-func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
+// currentKey returns the current policy key of a target, for a View.
+func (s *Containers) currentKey(ctx context.Context, tx *store.Tx, h target) (policy.KeyRow, error) {
 	if h.policy == 0 {
 		var err error
 		if h.policy, err = s.policies.Default(ctx, tx, h.tenant, string(h.kind), h.geo); err != nil {
@@ -119,8 +119,8 @@ func (s *Containers) current(ctx context.Context, tx *store.Tx, h home) (policy.
 	return s.policies.Current(ctx, tx, h.tenant, h.policy)
 }
 
-// lockCurrent returns the policy key of a home and holds off a change of it.
-func (s *Containers) lockCurrent(ctx context.Context, tx *store.Tx, h home) (policy.KeyRow, error) {
+// lockCurrentKey returns the current policy key of a target and prevents a change of it.
+func (s *Containers) lockCurrentKey(ctx context.Context, tx *store.Tx, h target) (policy.KeyRow, error) {
 	if h.policy == 0 {
 		_, key, err := s.policies.LockDefault(ctx, tx, h.tenant, string(h.kind), h.geo)
 		return key, err
@@ -128,13 +128,13 @@ func (s *Containers) lockCurrent(ctx context.Context, tx *store.Tx, h home) (pol
 	return s.policies.LockCurrent(ctx, tx, h.tenant, h.policy)
 }
 
-// insert writes new containers with new keys, in full pages and one
+// insert inserts new containers with new keys, in full pages and in one
 // transaction, and sets their Page.
-func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also func(*store.Tx, Container) error) error {
-	return again("create "+string(h.kind), func() error {
+func (s *Containers) insert(ctx context.Context, h target, fresh []newContainer, also func(*store.Tx, Container) error) error {
+	return retry("create "+string(h.kind), func() error {
 		var target policy.KeyRow
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			target, err = s.current(ctx, tx, h)
+			target, err = s.currentKey(ctx, tx, h)
 			return err
 		})
 		if err != nil {
@@ -154,7 +154,7 @@ func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also 
 			pages = append(pages, page)
 		}
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
-			if now, err := s.lockCurrent(ctx, tx, h); err != nil {
+			if now, err := s.lockCurrentKey(ctx, tx, h); err != nil {
 				return err
 			} else if now != target {
 				return errChanged
@@ -162,7 +162,7 @@ func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also 
 			if err := keypage.Put(ctx, tx, pages...); err != nil {
 				return err
 			}
-			return write(ctx, tx, fresh, also)
+			return insertRows(ctx, tx, fresh, also)
 		})
 		if err == nil {
 			fault.Point("create.after-commit")
@@ -171,7 +171,7 @@ func (s *Containers) insert(ctx context.Context, h home, fresh []newcomer, also 
 	})
 }
 
-func write(ctx context.Context, tx *store.Tx, fresh []newcomer, also func(*store.Tx, Container) error) error {
+func insertRows(ctx context.Context, tx *store.Tx, fresh []newContainer, also func(*store.Tx, Container) error) error {
 	args := make([][]any, len(fresh))
 	for i, f := range fresh {
 		args[i] = f.values(f.hash)
@@ -196,15 +196,15 @@ func write(ctx context.Context, tx *store.Tx, fresh []newcomer, also func(*store
 	return nil
 }
 
-// newKeys makes a key for each of fresh and a page that holds them.
-func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.Row, error) {
+// newKeys makes a key for each of fresh and a sealed page that holds them.
+func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newContainer) (keypage.Row, error) {
 	slots := make([]envelope.Slot, len(fresh))
 	page := store.NewID()
 	for i := range fresh {
 		fresh[i].Page = page
 		own := envelope.NewKey()
 		if fresh[i].key != nil {
-			own = fresh[i].key.Clone() // a draft's own stays: this may run again
+			own = fresh[i].key.Clone() // the draft's key must stay: this may run again
 		}
 		slots[i] = envelope.Slot{Child: fresh[i].ID, Generation: fresh[i].Generation, Key: *own}
 	}
@@ -216,7 +216,7 @@ func newKeys(key *envelope.Key, under policy.KeyRow, fresh []newcomer) (keypage.
 	return sealNew(key, keypage.Row{ID: page, Tenant: fresh[0].Tenant, Parent: under.ID, Generation: under.Generation, Class: fresh[0].State}, slots)
 }
 
-// sealNew completes a new page from its slots.
+// sealNew returns the row of a new page with the given slots.
 func sealNew(key *envelope.Key, r keypage.Row, slots []envelope.Slot) (keypage.Row, error) {
 	page, err := envelope.NewPage(slots...)
 	if err != nil {

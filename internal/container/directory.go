@@ -13,10 +13,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// Directory seals a tenant's names and texts, and makes the hashes by which
-// they are found. Its key is that of a container of its own class under the
-// service-managed policy, so names open whatever the tenant's own keys do, and
-// no roll to a customer's policy takes it along.
+// Directory seals a tenant's names and texts, and computes the hashes by which
+// they are found. Its key is that of a container of a class of its own under the
+// service-managed policy, so names can be decrypted whatever the state of the
+// customer's keys, and no roll to a customer's policy moves it.
 type Directory struct {
 	tenant     int64
 	container  int64
@@ -25,11 +25,11 @@ type Directory struct {
 	folded     atomic.Bool // all sites are found by their folded names
 }
 
-// directoryHash is the name hash of a directory: there is one a tenant, and
-// its key is not there yet to make another.
+// directoryHash is the name hash of a directory: there is only one per tenant, and
+// without its key no other hash can be computed.
 var directoryHash = []byte{}
 
-// Bootstrap makes the tenant's directory if it is not there.
+// Bootstrap makes the tenant's directory if it does not exist.
 func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 	var found bool
 	var managed int64
@@ -37,13 +37,13 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 		if _, found, err = selectRow(ctx, tx, whereName, tenant, string(Workload), directoryHash); err != nil || found {
 			return err
 		}
-		// A second directory would find nothing that the first one named.
+		// A second directory could not find any name of the first one.
 		there, err := selectRows(ctx, tx, whereTenant, tenant, 0, 1)
 		if err != nil {
 			return err
 		}
 		if len(there) > 0 {
-			return fail.New(api.Damaged, "the directory of tenant %d is missing, which has containers", tenant)
+			return fail.New(api.Damaged, "the directory of tenant %d is missing, but the tenant has containers", tenant)
 		}
 		managed, err = s.policies.ServiceManaged(ctx, tx, tenant)
 		return err
@@ -51,17 +51,17 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 	if err != nil || found {
 		return err
 	}
-	directory := newcomer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
+	directory := newContainer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
 		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now(), Folded: true}}}
-	err = s.insert(ctx, directory.home(), []newcomer{directory}, nil)
-	if fail.Is(err, api.AlreadyExists) { // another node was first
+	err = s.insert(ctx, directory.target(), []newContainer{directory}, nil)
+	if fail.Is(err, api.AlreadyExists) { // another node has made it
 		return nil
 	}
 	return err
 }
 
 // Directory returns the tenant's directory. It is opened once and kept while
-// the process runs; until then it must not be asked for in a transaction.
+// the process runs; the first call must not be made in a transaction.
 func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, error) {
 	if d := s.openDirectory(tenant); d != nil {
 		return d, nil
@@ -94,9 +94,9 @@ func (s *Containers) Directory(ctx context.Context, tenant int64) (*Directory, e
 	return d, nil
 }
 
-// opened returns the directory, which must have been opened before, to an act
-// within a transaction.
-func (s *Containers) opened(tenant int64, act string) (*Directory, error) {
+// openedDirectory returns the directory within a transaction; it must have been opened
+// before. act is for the error.
+func (s *Containers) openedDirectory(tenant int64, act string) (*Directory, error) {
 	d := s.openDirectory(tenant)
 	if d == nil {
 		return nil, fmt.Errorf("%s: the directory of tenant %d has not been opened", act, tenant)
@@ -110,17 +110,17 @@ func (s *Containers) openDirectory(tenant int64) *Directory {
 	return s.directories[tenant]
 }
 
-// SealText seals a text of the audit entry of the given id. It may be called in
-// a transaction: Directory has opened the tenant's directory before.
+// SealText seals a text of the audit entry with the given id. It may be called in
+// a transaction; the tenant's directory must have been opened before.
 func (s *Containers) SealText(_ context.Context, tenant, entry int64, text string) ([]byte, error) {
-	d, err := s.opened(tenant, "seal the text of an entry")
+	d, err := s.openedDirectory(tenant, "seal the text of an entry")
 	if err != nil {
 		return nil, err
 	}
 	return d.Seal(entry, text), nil
 }
 
-// Seal seals a name or a text of what has the given id.
+// Seal seals a name or a text of the object with the given id.
 func (d *Directory) Seal(id int64, text string) []byte {
 	return envelope.Seal(d.key, envelope.PurposeName, d.place(id), []byte(text))
 }
@@ -135,9 +135,9 @@ func (d *Directory) place(id int64) envelope.Place {
 	return envelope.Place{Tenant: d.tenant, Parent: d.container, Generation: d.generation, Child: id, Version: 1}
 }
 
-// Hash returns the 32 bytes under which a name is found: an HMAC-SHA-256 over
-// what is named, the id of what it is named within (0 for the tenant), and the
-// name in its normalised form.
+// Hash returns the 32 bytes by which a name is found: an HMAC-SHA-256 over the kind
+// of the named object, the id of the object in which the name is unique (0 for the
+// tenant), and the normalised name.
 func (d *Directory) Hash(what string, within int64, name string) []byte {
 	return d.index.MAC([]byte(what), binary.BigEndian.AppendUint64(nil, uint64(within)), []byte(name))
 }

@@ -10,20 +10,20 @@ import (
 	"keyroll/internal/store"
 )
 
-// Backup is the kind of a backup: a container that holds a frozen copy of
-// another one's items. It has that one's name, policy, recipient and geo, a key
-// of its own, and is found by its id.
+// Backup is the kind of a backup: a container with a frozen copy of the items of
+// another one. It has the name, policy, recipient and geo of that one, has a key of
+// its own, and is found by its id.
 const Backup Kind = "backup"
 
-// Draft is a container that is not there yet. What it is to hold is stored under
-// its id and key first; Add then makes it visible, whole.
+// Draft is a container that does not exist yet. Its content is first stored under
+// its id and key; Add then makes the whole container visible.
 type Draft struct {
-	newcomer
-	home home
+	newContainer
+	target target
 }
 
-// DraftBackup drafts a backup of c. Its key is to go under the current policy
-// key of the policy that covers c, wherever c's own key still stands.
+// DraftBackup drafts a backup of c. Its key will be put under the current policy
+// key of the policy of c, even if c's own key is still under an older one.
 func (s *Containers) DraftBackup(ctx context.Context, c Container) (*Draft, error) {
 	d, err := s.Directory(ctx, c.Tenant)
 	if err != nil {
@@ -32,20 +32,20 @@ func (s *Containers) DraftBackup(ctx context.Context, c Container) (*Draft, erro
 	b := Container{ID: store.NewID(), Tenant: c.Tenant, Kind: Backup, Name: c.Name, State: envelope.ClassBackup, Policy: c.Policy,
 		Generation: 1, Created: s.now(), Recipient: c.Recipient, Geo: c.Geo}
 	hash := d.Hash(string(Backup), b.ID, "")
-	return &Draft{newcomer{row{Container: b, name: d.Seal(b.ID, b.Name)}, hash, envelope.NewKey()}, c.home()}, nil
+	return &Draft{newContainer{row{Container: b, name: d.Seal(b.ID, b.Name)}, hash, envelope.NewKey()}, c.target()}, nil
 }
 
 // DraftFrom drafts a container from a backup, with a policy of its own or, with
 // policy 0, the default one. A name that is taken fails AlreadyExists.
 func (s *Containers) DraftFrom(ctx context.Context, backup Container, kind Kind, name string, policy int64) (*Draft, error) {
-	fresh, err := s.newcomers(ctx, backup.Tenant, kind, []string{name}, policy)
+	fresh, err := s.newContainers(ctx, backup.Tenant, kind, []string{name}, policy)
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{fresh[0], fresh[0].home()}
+	d := &Draft{fresh[0], fresh[0].target()}
 	d.Recipient = backup.Recipient
-	d.Renewed = 0    // its blobs are those of the backup
-	d.Folded = false // and so are the forms of its paths
+	d.Renewed = 0    // it has the blobs of the backup,
+	d.Folded = false // and its paths in the same form
 	err = s.db.View(ctx, func(tx *store.Tx) error {
 		_, taken, err := selectRow(ctx, tx, whereName, backup.Tenant, string(kind), d.hash)
 		if err == nil && taken {
@@ -57,20 +57,20 @@ func (s *Containers) DraftFrom(ctx context.Context, backup Container, kind Kind,
 	return d, err
 }
 
-// Opened is the container that is to be, with a copy of its key.
+// Opened returns the future container with a copy of its key.
 func (d *Draft) Opened() Opened { return Opened{Container: d.Container, Key: d.key.Clone()} }
 
-// Zero forgets the key.
+// Zero wipes the key.
 func (d *Draft) Zero() { d.key.Zero() }
 
-// Add makes a draft a container; also is as with Create.
+// Add turns a draft into a container; also is as for Create.
 func (s *Containers) Add(ctx context.Context, d *Draft, also func(tx *store.Tx, c Container) error) (Container, error) {
-	fresh := []newcomer{d.newcomer}
-	err := s.insert(ctx, d.home, fresh, also)
+	fresh := []newContainer{d.newContainer}
+	err := s.insert(ctx, d.target, fresh, also)
 	return fresh[0].Container, err
 }
 
-// BackupByID returns a backup, or fails NotFound. The tenant's directory has
+// BackupByID returns a backup, or fails NotFound. The tenant's directory must have
 // been opened before.
 func (s *Containers) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Container, error) {
 	r, err := backupRow(ctx, tx, tenant, id)
@@ -79,20 +79,20 @@ func (s *Containers) BackupByID(ctx context.Context, tx *store.Tx, tenant, id in
 	}
 	d := s.openDirectory(tenant)
 	if d == nil {
-		return Container{}, fail.New(api.Internal, "open the name of backup %d: the directory is not open", id)
+		return Container{}, fail.New(api.Internal, "read the name of backup %d: the directory is not open", id)
 	}
 	return r.open(d)
 }
 
-// RemoveBackup takes away a backup and its key, which needs no policy key: it is
-// alone in its page.
+// RemoveBackup deletes a backup and its key. That needs no policy key: the key is
+// the only one in its page.
 func (s *Containers) RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error {
 	r, err := backupRow(ctx, tx, tenant, id)
 	if err != nil {
 		return err
 	}
 	switch page, err := keypage.Get(ctx, tx, tenant, r.Page); {
-	case fail.Is(err, api.NotFound): // nothing is left to take away
+	case fail.Is(err, api.NotFound): // already deleted
 	case err != nil:
 		return err
 	case page.Class != envelope.ClassBackup || page.Count != 1:
@@ -101,7 +101,7 @@ func (s *Containers) RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id 
 		if deleted, err := keypage.Delete(ctx, tx, page); err != nil {
 			return err
 		} else if !deleted[0] {
-			return fail.New(api.Conflict, "backup %d was changed by others meanwhile", id).WithHint("try again")
+			return fail.New(api.Conflict, "backup %d was changed by another request", id).WithHint("try again")
 		}
 	}
 	_, err = tx.Exec(ctx, `DELETE FROM container`+whereID, tenant, id)

@@ -18,10 +18,10 @@ import (
 
 var _ container.PolicyKeys = (*policy.Policies)(nil)
 
-// fakePolicies stands in for the policy room: real tables and the same locks,
-// policy keys in memory. Like the real one, Open has a read-write transaction of
-// its own (there for the audit entry of a root key's use), so that a call from
-// within a transaction hangs on SQLite.
+// fakePolicies replaces package policy: it has its own tables and the same locks, and
+// keeps policy keys in memory. Like the real one, Open has a read-write transaction of
+// its own (in package policy for the audit entry of a root key's use), so that a call
+// from within a transaction hangs on SQLite.
 type fakePolicies struct {
 	db *store.DB
 
@@ -118,7 +118,7 @@ func (f *fakePolicies) refresh(t testing.TB, tenant, id int64) policy.KeyRow {
 	return next
 }
 
-// older returns the policy's policy keys but the current one.
+// older returns the policy's policy keys except the current one.
 func (f *fakePolicies) older(ctx context.Context, tx *store.Tx, tenant, id int64) (parents []keypage.Parent, err error) {
 	rows, err := tx.Query(ctx, `SELECT k.id, k.generation FROM fake_policy_key k JOIN fake_policy p ON p.id = k.policy
 		WHERE p.tenant = ?1 AND p.id = ?2 AND k.id <> p.current ORDER BY k.id`, tenant, id)
@@ -136,9 +136,9 @@ func (f *fakePolicies) older(ctx context.Context, tx *store.Tx, tenant, id int64
 	return parents, rows.Err()
 }
 
-// roll goes once over the policy's pages of some classes under older policy
-// keys, as the roll does: at most limit pages, re-sealed to the current policy
-// key, swapped under the policy's lock. It returns the containers moved.
+// roll makes one pass over the policy's pages of some classes under older policy
+// keys, like package roll: at most limit pages, resealed to the current policy
+// key, swapped under the policy's lock. It returns the moved containers.
 func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, classes ...envelope.Class) (moved []keypage.Row, err error) {
 	var target policy.KeyRow
 	var olds []keypage.Row
@@ -259,7 +259,7 @@ func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int
 	return id, k, err
 }
 
-// drop forgets a policy key, as the policy room does when nothing needs it.
+// drop deletes a policy key, as package policy does when it is no longer needed.
 func (f *fakePolicies) drop(id int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

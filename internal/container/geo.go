@@ -14,17 +14,17 @@ import (
 	"keyroll/internal/store"
 )
 
-// Geo is a named part of a tenant. A site stands in one geo, which its host
-// decides when it is made, and never changes it.
+// Geo is a named part of a tenant. A site belongs to one geo, which is chosen by its
+// host when the site is made and never changes.
 type Geo struct {
 	ID      int64 // 0: the default geo, which has no row
 	Name    string
-	Hosts   []string  // as they are found, sorted; of the default geo none
-	Created time.Time // of the default geo zero
-	Damaged []error   // of each host that does not open
+	Hosts   []string  // normalised and sorted; empty for the default geo
+	Created time.Time // zero for the default geo
+	Damaged []error   // one for each host that cannot be decrypted
 }
 
-// DefaultGeo names the geo of the sites whose host no other geo has.
+// DefaultGeo is the name of the geo of all sites whose host belongs to no other geo.
 const DefaultGeo = "default"
 
 // mostGeos bounds the geos of a tenant, mostHosts the hosts of a geo.
@@ -35,16 +35,16 @@ const (
 
 var geoName = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`)
 
-// NewGeo returns a geo that AddGeo has still to add.
+// NewGeo validates name and hosts and returns a geo for AddGeo.
 func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 	if !geoName.MatchString(name) {
-		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q is not 1 to 32 letters, digits, hyphens and spaces", name)
+		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
 	}
 	if strings.EqualFold(name, DefaultGeo) {
 		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", DefaultGeo)
 	}
 	if len(hosts) == 0 || len(hosts) > mostHosts {
-		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo has 1 to %d", name, len(hosts), mostHosts)
+		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo must have 1 to %d", name, len(hosts), mostHosts)
 	}
 	g := Geo{ID: store.NewID(), Name: name, Created: time.UnixMilli(s.now().UnixMilli())}
 	for _, given := range hosts {
@@ -52,10 +52,10 @@ func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 		host := strings.TrimPrefix(normal, "https://")
 		switch {
 		case refusal != "" || strings.Contains(host, "/"):
-			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %.300q is no host name", name, given)
+			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %.300q is not a valid host name", name, given)
 		case adminSiteOf(host) != "":
 			return Geo{}, fail.New(api.InvalidArgument, "geo %q: %q is an admin site", name, given).
-				WithHint("name the host of its sites, %s; the admin site goes with it", adminSiteOf(host))
+				WithHint("give the host of its sites, %s; that includes the admin site", adminSiteOf(host))
 		case slices.Contains(g.Hosts, host):
 			return Geo{}, fail.New(api.InvalidArgument, "geo %q: host %q is given twice", name, host)
 		}
@@ -65,18 +65,18 @@ func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 	return g, nil
 }
 
-// CheckGeo refuses a geo whose name or one of whose hosts is taken. Its tenant's
-// directory has been opened before.
+// CheckGeo fails if the name or a host of a geo is already in use. The tenant's
+// directory must have been opened before.
 func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g Geo) error {
 	all, err := s.Geos(ctx, tx, tenant)
 	if err != nil {
 		return err
 	}
 	if len(all) > mostGeos {
-		return fail.New(api.Conflict, "a tenant has at most %d geos beside the default one", mostGeos)
+		return fail.New(api.Conflict, "a tenant can have at most %d geos in addition to the default one", mostGeos)
 	}
 	for _, other := range all {
-		if len(other.Damaged) > 0 { // it may be one of these hosts
+		if len(other.Damaged) > 0 { // the damaged host may be one of the new ones
 			return other.Damaged[0]
 		}
 		if strings.EqualFold(other.Name, g.Name) {
@@ -84,21 +84,20 @@ func (s *Containers) CheckGeo(ctx context.Context, tx *store.Tx, tenant int64, g
 		}
 		for _, host := range g.Hosts {
 			if slices.Contains(other.Hosts, host) {
-				return fail.New(api.AlreadyExists, "host %q is one of geo %q", host, other.Name).WithHint("keyroll geo list shows the geos and their hosts")
+				return fail.New(api.AlreadyExists, "host %q already belongs to geo %q", host, other.Name).WithHint("keyroll geo list shows the geos and their hosts")
 			}
 		}
 	}
 	return nil
 }
 
-// AddGeo adds a geo that CheckGeo lets pass, in a transaction that holds the
-// tenant's lock. Sites that stand on its hosts already stay in the geo that
-// they were made in.
+// AddGeo adds a geo after CheckGeo, in a transaction that holds the tenant's lock.
+// Existing sites on its hosts stay in the geo in which they were made.
 func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g Geo) error {
 	if err := s.CheckGeo(ctx, tx, tenant, g); err != nil {
 		return err
 	}
-	d, err := s.opened(tenant, "add a geo")
+	d, err := s.openedDirectory(tenant, "add a geo")
 	if err != nil {
 		return err
 	}
@@ -114,10 +113,10 @@ func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g G
 	return nil
 }
 
-// Geos returns the geos of a tenant, the default one first and then in the
-// order of their making. The directory has been opened before.
+// Geos returns the geos of a tenant, the default one first, the others in the order
+// in which they were made. The directory must have been opened before.
 func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Geo, error) {
-	d, err := s.opened(tenant, "list geos")
+	d, err := s.openedDirectory(tenant, "list geos")
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +144,8 @@ func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Ge
 	return append([]Geo{{Name: DefaultGeo}}, named...), nil
 }
 
-// FindGeo returns the geo that a name or the URL of an admin site names: the
-// default one for no name, and for a URL on the host of no other geo.
+// FindGeo returns the geo with a name or with the URL of its admin site: the default
+// geo for an empty identity, and for a URL whose host belongs to no other geo.
 func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Geo, error) {
 	all, err := s.Geos(ctx, tx, tenant)
 	if err != nil {
@@ -164,7 +163,7 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 		host := geoHostOf(hostOf(normal.exact))
 		named = func(g Geo) bool { return slices.Contains(g.Hosts, host) }
 		if !slices.ContainsFunc(all, named) {
-			for _, g := range all { // it may be that one
+			for _, g := range all { // the damaged host may be the one
 				if len(g.Damaged) > 0 {
 					return Geo{}, g.Damaged[0]
 				}
@@ -178,7 +177,7 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 	return Geo{}, fail.New(api.NotFound, "geo %q does not exist", identity).WithHint("keyroll geo list shows the geos")
 }
 
-// GeoName returns the name of a geo; fail NotFound.
+// GeoName returns the name of a geo, or fails NotFound.
 func (s *Containers) GeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (string, error) {
 	if id == 0 {
 		return DefaultGeo, nil
@@ -191,8 +190,8 @@ func (s *Containers) SitesByGeo(ctx context.Context, tx *store.Tx, tenant int64)
 	return countByGeo(ctx, tx, tenant)
 }
 
-// placeSites sets the geo of new sites by their hosts.
-func (s *Containers) placeSites(ctx context.Context, d *Directory, fresh []newcomer) error {
+// setGeos sets the geos of new sites according to their hosts.
+func (s *Containers) setGeos(ctx context.Context, d *Directory, fresh []newContainer) error {
 	geos := map[string]int64{} // by hash of the host
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		hosts, err := selectGeoHosts(ctx, tx, d.tenant)
@@ -226,8 +225,8 @@ func hostOf(normal string) string {
 	return u.Host
 }
 
-// geoHostOf returns the host whose geo a host stands in: its own, or for an
-// admin site that of the sites.
+// geoHostOf returns the host by which the geo of a host is found: the host itself,
+// or for an admin site the host of the sites.
 func geoHostOf(host string) string {
 	if sites := adminSiteOf(host); sites != "" {
 		return sites
@@ -235,8 +234,8 @@ func geoHostOf(host string) string {
 	return host
 }
 
-// adminSiteOf returns the host of the sites that host is the admin site of,
-// empty for any other host.
+// adminSiteOf returns the host of the sites whose admin site host is, and an empty
+// string for any other host.
 func adminSiteOf(host string) string {
 	if name, ok := strings.CutSuffix(host, "-admin.sharepoint.com"); ok && name != "" {
 		return name + ".sharepoint.com"

@@ -37,7 +37,7 @@ func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
 				geo, policy = eu.ID, managed
 			}
 			if _, under := w.key(c); c.Geo != geo || under != w.currentOf(policy) {
-				t.Errorf("%s stands in geo %d under policy key %d", url, c.Geo, under)
+				t.Errorf("%s is in geo %d under policy key %d", url, c.Geo, under)
 			}
 		}
 		var pages []keypage.Sum
@@ -74,7 +74,7 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 	})
 }
 
-// The database shows neither a site's name nor a geo's hosts.
+// The database contains neither a site's name nor a geo's hosts in the clear.
 func TestHostsOfGeosStandSealed(t *testing.T) {
 	each(t, func(w world) {
 		w.geo("EU", "contoso-eu.sharepoint.com")

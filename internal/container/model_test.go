@@ -16,11 +16,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so there are few; -rapid.checks sets more.
 func init() { flag.Set("rapid.checks", "30") }
 
-// held is what the model knows of a container.
-type held struct {
+// modelContainer is the model's state of a container.
+type modelContainer struct {
 	kind      container.Kind
 	state     envelope.Class
 	policy    int64
@@ -34,18 +34,18 @@ type model struct {
 	sites    int64 // the site policy, 0 while there is none
 	policies []int64
 	current  map[int64]int64 // policy key by policy
-	held     map[int64]*held
+	held     map[int64]*modelContainer
 	made     int
 }
 
 // TestAnySequenceOfMovesKeepsEveryKeyAndPointer compares the rows with the
 // model after each act: creations, assignments, states, accesses, folds, and
-// rolls of a policy that were cut short anywhere.
+// rolls of a policy that were interrupted at any point.
 func TestAnySequenceOfMovesKeepsEveryKeyAndPointer(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		fake := newFakePolicies(t, db)
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: newWorld(t, db, fake), current: map[int64]int64{}, held: map[int64]*held{}}
+			m := &model{world: newWorld(t, db, fake), current: map[int64]int64{}, held: map[int64]*modelContainer{}}
 			m.policies = []int64{m.managed, fake.create(t, m.tenant, "mailbox"), fake.create(t, m.tenant, "mailbox")}
 			for _, id := range m.policies {
 				m.current[id] = m.currentOf(id)
@@ -84,7 +84,7 @@ func (m *model) createMany(r *rapid.T) {
 
 func (m *model) add(c container.Container) {
 	key, _ := m.key(c)
-	h := &held{kind: c.Kind, state: envelope.ClassActive, policy: c.Policy, key: key}
+	h := &modelContainer{kind: c.Kind, state: envelope.ClassActive, policy: c.Policy, key: key}
 	if c.Kind == container.Site {
 		h.state = envelope.ClassSite
 	}
@@ -92,7 +92,7 @@ func (m *model) add(c container.Container) {
 	m.held[c.ID] = h
 }
 
-func (m *model) policyOf(h *held) int64 {
+func (m *model) policyOf(h *modelContainer) int64 {
 	switch {
 	case h.policy != 0:
 		return h.policy
@@ -103,7 +103,7 @@ func (m *model) policyOf(h *held) int64 {
 }
 
 // pick draws a container.
-func (m *model) pick(r *rapid.T) (container.Container, *held) {
+func (m *model) pick(r *rapid.T) (container.Container, *modelContainer) {
 	if len(m.held) == 0 {
 		r.Skip("no container")
 	}
@@ -214,7 +214,7 @@ func (m *model) registerSites(r *rapid.T) {
 }
 
 func (m *model) check(r *rapid.T) {
-	all, err := m.standings()
+	all, err := m.keyLocations()
 	if err != nil {
 		r.Fatal(err)
 	}

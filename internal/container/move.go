@@ -14,51 +14,51 @@ import (
 	"keyroll/internal/store"
 )
 
-// SetState changes the state of a mailbox. One that leaves active keeps the
-// policy key that it has; one that becomes active comes under its policy's
-// current one. also, unless nil, runs in the same transaction, and again when
+// SetState changes the state of a mailbox. If it becomes active, its key is moved
+// under its policy's current policy key; otherwise the key stays under the policy key
+// that it is under. also, unless nil, runs in the same transaction, and again if
 // that is run again.
 func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, state envelope.Class, also func(tx *store.Tx, c Container) error) (Container, error) {
-	if _, ok := states[state]; !ok {
-		return c, fail.New(api.InvalidArgument, "%v is no state of a mailbox", state)
+	if _, ok := mailboxStates[state]; !ok {
+		return c, fail.New(api.InvalidArgument, "%v is not a valid mailbox state", state)
 	}
 	if c.Kind != Mailbox {
 		return c, fail.New(api.InvalidArgument, "a %s has no state", c.Kind)
 	}
 	return s.change(ctx, tenant, c, "state", func(now Container) plan {
 		becomesActive := state == envelope.ClassActive && now.State != envelope.ClassActive
-		return plan{state: state, policy: now.Policy, stay: !becomesActive, who: policy.User}
+		return plan{state: state, policy: now.Policy, keepPolicyKey: !becomesActive, initiator: policy.User}
 	}, also)
 }
 
-// Assign gives a container a policy of its own, or with policy 0 takes it back
-// to the default one, and brings its key under that policy's current policy key
-// at once, on behalf of who. also is as with SetState.
+// Assign gives a container a policy of its own, or with policy 0 returns it to the
+// default one, and immediately moves its key under that policy's current policy key,
+// on behalf of who. also is as for SetState.
 func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, who policy.Initiator, also func(tx *store.Tx, c Container) error) (Container, error) {
 	return s.change(ctx, tenant, c, "assign", func(now Container) plan {
-		return plan{state: now.State, policy: policy, who: who}
+		return plan{state: now.State, policy: policy, initiator: who}
 	}, also)
 }
 
-// WithPolicy counts the containers whose own policy is the given one.
-func (s *Containers) WithPolicy(ctx context.Context, tx *store.Tx, tenant, policy int64) (n int64, err error) {
+// CountWithPolicy counts the mailboxes whose own policy is the given one.
+func (s *Containers) CountWithPolicy(ctx context.Context, tx *store.Tx, tenant, policy int64) (n int64, err error) {
 	return n, tx.QueryRow(ctx, countWithPolicy, tenant, policy).Scan(&n)
 }
 
-// Release takes a policy from every container whose own it is and returns from
-// how many; their keys stay where they are. The caller holds the policy's lock
-// and has them brought to their default one.
+// Release removes a policy from every container that has it as its own and returns
+// their number; their keys stay where they are. The caller holds the policy's lock
+// and arranges that the keys are moved under the default policy.
 func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy int64) (int64, error) {
 	return tx.Exec(ctx, releasePolicy, tenant, policy)
 }
 
-// Follow is called after a container was accessed. A mailbox that no roll
-// moves in the background, because it is not active, then comes alone under its
-// policy's current policy key; moved says so. Somebody else's change that gets
-// in between is no error: the next access tries again.
+// Follow is called after a container was accessed. By default rolls do not move a
+// mailbox that is not active; Follow moves its key under its policy's
+// current policy key and reports that it did. If another change interferes, that is
+// no error: the next access tries again.
 func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
-	sv, err := s.survey(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, who: policy.System} })
-	if err != nil || !states[sv.at.State].follows || len(sv.legs()) == 0 {
+	sv, err := s.snapshot(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, initiator: policy.System} })
+	if err != nil || !mailboxStates[sv.at.State].follows || len(sv.moves()) == 0 {
 		return false, err
 	}
 	_, err = s.apply(ctx, sv, "move", nil)
@@ -68,54 +68,56 @@ func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err e
 	return err == nil, err
 }
 
-// plan is what is to become of a container.
+// plan is the intended state and policy of a container.
 type plan struct {
-	state  envelope.Class
-	policy int64 // 0: the default
-	stay   bool  // under the policy key that it has
-	who    policy.Initiator
+	state         envelope.Class
+	policy        int64 // 0: the default
+	keepPolicyKey bool  // the key stays under the policy key that it is under
+	initiator     policy.Initiator
 }
 
-// survey is where a container stands, and where it is to go.
-type survey struct {
-	at     place
-	plan   plan
-	target policy.KeyRow
+// snapshot is the location of a container's keys, and where they are to be moved.
+type snapshot struct {
+	at        location
+	plan      plan
+	policyKey policy.KeyRow
 }
 
-// leg is the way of one of the container's keys to a page of its own.
-type leg struct {
+// keyMove is the move of one of the container's keys to a page of its own.
+type keyMove struct {
 	from  slot
 	to    keypage.Parent
 	class envelope.Class
 }
 
-// legs are the ways of those keys that have to change their page: the present
-// one, and with it the older one while there is one.
-func (sv survey) legs() (legs []leg) {
+// moves returns the moves of those keys that must change their page: the present key,
+// and the older one while there is one.
+func (sv snapshot) moves() (moves []keyMove) {
 	for _, from := range sv.at.slots() {
-		l := leg{from: from, to: from.parent(), class: sv.plan.state}
-		if !sv.plan.stay {
-			l.to = keypage.Parent{ID: sv.target.ID, Generation: sv.target.Generation}
+		m := keyMove{from: from, to: from.parent(), class: sv.plan.state}
+		if !sv.plan.keepPolicyKey {
+			m.to = keypage.Parent{ID: sv.policyKey.ID, Generation: sv.policyKey.Generation}
 		}
 		if from.generation != sv.at.Generation {
-			l.class = l.class.Older()
+			m.class = m.class.Older()
 		}
-		if l.to != from.parent() || l.class != from.page.Class {
-			legs = append(legs, l)
+		if m.to != from.parent() || m.class != from.page.Class {
+			moves = append(moves, m)
 		}
 	}
-	return legs
+	return moves
 }
 
-func (sv survey) home() home { return home{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo} }
+func (sv snapshot) target() target {
+	return target{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo}
+}
 
 func (s *Containers) change(ctx context.Context, tenant int64, c Container, act string, planned func(now Container) plan, also func(*store.Tx, Container) error) (next Container, err error) {
 	if c.Tenant != tenant {
 		return c, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
-	err = again(fmt.Sprintf("change %s %q", c.Kind, c.Name), func() error {
-		sv, err := s.survey(ctx, c, planned)
+	err = retry(fmt.Sprintf("change %s %q", c.Kind, c.Name), func() error {
+		sv, err := s.snapshot(ctx, c, planned)
 		if err != nil {
 			return err
 		}
@@ -128,54 +130,54 @@ func (s *Containers) change(ctx context.Context, tenant int64, c Container, act 
 	return next, nil
 }
 
-// survey reads, in one View, where a container stands and goes.
-func (s *Containers) survey(ctx context.Context, c Container, planned func(now Container) plan) (sv survey, err error) {
+// snapshot reads in one View where a container's keys are and where they are to be moved.
+func (s *Containers) snapshot(ctx context.Context, c Container, planned func(now Container) plan) (sv snapshot, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if sv.at, err = findKept(ctx, tx, c); err != nil {
+		if sv.at, err = locateNotPurged(ctx, tx, c); err != nil {
 			return err
 		}
 		sv.at.Name = c.Name
 		sv.plan = planned(sv.at.Container)
-		if !sv.plan.stay {
-			sv.target, err = s.current(ctx, tx, sv.home())
+		if !sv.plan.keepPolicyKey {
+			sv.policyKey, err = s.currentKey(ctx, tx, sv.target())
 		}
 		return err
 	})
 	return sv, err
 }
 
-// apply does what a survey found. It opens the policy keys, then in one
-// transaction takes the locks, reads everything again, and moves the key. It
-// fails with errChanged, and changes nothing, when the survey no longer holds.
-func (s *Containers) apply(ctx context.Context, sv survey, act string, also func(*store.Tx, Container) error) (next Container, err error) {
-	legs := sv.legs()
-	keys := make([]struct{ from, to *envelope.Key }, len(legs))
-	for i, l := range legs {
-		if keys[i].from, err = s.openParent(ctx, sv.at, l.from.page, sv.plan.who); err != nil {
+// apply makes the moves of a snapshot. It opens the policy keys, then in one
+// transaction takes the locks, reads everything again, and moves the keys. It
+// fails with errChanged, and changes nothing, if the snapshot is out of date.
+func (s *Containers) apply(ctx context.Context, sv snapshot, act string, also func(*store.Tx, Container) error) (next Container, err error) {
+	moves := sv.moves()
+	keys := make([]struct{ from, to *envelope.Key }, len(moves))
+	for i, m := range moves {
+		if keys[i].from, err = s.openParent(ctx, sv.at, m.from.page, sv.plan.initiator); err != nil {
 			return next, err
 		}
 		defer keys[i].from.Zero()
-		// A container comes under a policy key only while its customer lets users
-		// have that key, whoever moves it.
-		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, l.to.ID, policy.User); err != nil {
+		// A container is put under a policy key only while users may use that key,
+		// whoever initiates the move.
+		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, m.to.ID, policy.User); err != nil {
 			return next, err
 		}
 		defer keys[i].to.Zero()
 	}
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		at, err := s.hold(ctx, tx, sv)
+		at, err := s.lockAndReread(ctx, tx, sv)
 		if err != nil {
 			return err
 		}
 		next = at.Container
 		next.Name = sv.at.Name
 		next.State, next.Policy = sv.plan.state, sv.plan.policy
-		for i, l := range legs {
-			page, err := at.move(ctx, tx, l, keys[i].from, keys[i].to)
+		for i, m := range moves {
+			page, err := at.moveKey(ctx, tx, m, keys[i].from, keys[i].to)
 			if err != nil {
 				return err
 			}
-			if l.from.generation == at.Generation {
+			if m.from.generation == at.Generation {
 				next.Page = page
 			} else {
 				next.Older = page
@@ -202,46 +204,46 @@ func (s *Containers) apply(ctx context.Context, sv survey, act string, also func
 	return next, err
 }
 
-// hold takes the locks of a move and reads again where the container stands:
-// the policy's, so that its policy key stays current, then its pages', so that
-// moves off one page follow one another and none starves.
-func (s *Containers) hold(ctx context.Context, tx *store.Tx, sv survey) (place, error) {
-	if !sv.plan.stay {
-		if target, err := s.lockCurrent(ctx, tx, sv.home()); err != nil {
-			return place{}, err
-		} else if target != sv.target {
-			return place{}, errChanged
+// lockAndReread takes the locks of a move and reads the container's location again. It locks
+// the policy, so that its policy key stays current, and then the pages, so that moves
+// from one page run one after the other and none starves.
+func (s *Containers) lockAndReread(ctx context.Context, tx *store.Tx, sv snapshot) (location, error) {
+	if !sv.plan.keepPolicyKey {
+		if target, err := s.lockCurrentKey(ctx, tx, sv.target()); err != nil {
+			return location{}, err
+		} else if target != sv.policyKey {
+			return location{}, errChanged
 		}
 	}
 	for _, one := range sv.at.slots() {
 		if err := tx.Lock(ctx, one.page.ID, true); err != nil {
-			return place{}, err
+			return location{}, err
 		}
 	}
-	at, err := findKept(ctx, tx, sv.at.Container)
+	at, err := locateNotPurged(ctx, tx, sv.at.Container)
 	if fail.Is(err, api.Damaged) {
-		return place{}, errors.Join(errChanged, err) // a fold came between the two reads
+		return location{}, errors.Join(errChanged, err) // a fold came between the two reads
 	}
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	was, is := sv.at, at
 	if is.Page != was.Page || is.State != was.State || is.Policy != was.Policy || is.Generation != was.Generation || is.Older != was.Older {
-		return place{}, errChanged
+		return location{}, errChanged
 	}
 	for i, one := range is.slots() {
 		if one.parent() != was.slots()[i].parent() {
-			return place{}, errChanged
+			return location{}, errChanged
 		}
 	}
 	return at, nil
 }
 
-// move takes one of a container's slots out of its page, as it stands now, and
-// puts it into a new page of its own, whose id it returns.
-func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope.Key) (page int64, err error) {
+// moveKey removes one of a container's slots from its page and puts it into a new page
+// of its own, whose id it returns.
+func (p location) moveKey(ctx context.Context, tx *store.Tx, m keyMove, from, to *envelope.Key) (page int64, err error) {
 	at := p.slots()[0]
-	if l.from.generation != at.generation {
+	if m.from.generation != at.generation {
 		at = p.slots()[1]
 	}
 	rest, key, err := p.open(at, from)
@@ -250,21 +252,20 @@ func (p place) move(ctx context.Context, tx *store.Tx, l leg, from, to *envelope
 	}
 	defer rest.Zero()
 	defer key.Zero()
-	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: l.to.ID, Generation: l.to.Generation, Class: l.class},
+	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: m.to.ID, Generation: m.to.Generation, Class: m.class},
 		[]envelope.Slot{{Child: p.ID, Generation: at.generation, Key: *key}})
 	if err != nil {
 		return 0, err
 	}
 	rest.Remove(p.ID, at.generation)
-	if err := leave(ctx, tx, at.page, from, rest); err != nil {
+	if err := writeRest(ctx, tx, at.page, from, rest); err != nil {
 		return 0, err
 	}
 	return fresh.ID, keypage.Put(ctx, tx, fresh)
 }
 
-// leave replaces the page by what is left of it, or deletes it when that is
-// nothing.
-func leave(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelope.Key, rest *envelope.Page) (err error) {
+// writeRest replaces a page by rest, or deletes it if rest has no slots.
+func writeRest(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelope.Key, rest *envelope.Page) (err error) {
 	var won []bool
 	if rest.Len() == 0 {
 		won, err = keypage.Delete(ctx, tx, page)

@@ -69,13 +69,13 @@ func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
 		before := create("https://contoso.com/before")
 		sites := w.policies.create(t, w.tenant, "site")
 		after := create("https://contoso.com/after")
-		if p := w.parent(before); p.ID != w.currentOf(w.managed) {
+		if p := w.parentOfKey(before); p.ID != w.currentOf(w.managed) {
 			t.Error("the older site moved by itself")
 		}
-		if p := w.parent(after); p.ID != w.currentOf(sites) {
+		if p := w.parentOfKey(after); p.ID != w.currentOf(sites) {
 			t.Error("the newer site is not under the site policy")
 		}
-		if p := w.parent(w.mailbox("alice", 0)); p.ID != w.currentOf(w.managed) {
+		if p := w.parentOfKey(w.mailbox("alice", 0)); p.ID != w.currentOf(w.managed) {
 			t.Error("a mailbox is under the site policy")
 		}
 		_, err := w.all.SetState(w.ctx, w.tenant, after, envelope.ClassInactive, nil)
@@ -104,10 +104,10 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 			}
 			w.must(w.checkSlots())
 		}
-		// bob, who was active all the while, is the roll's to move.
+		// bob was active all the time: only the roll moves him.
 		bob, err := w.all.SetState(w.ctx, w.tenant, w.find("bob"), envelope.ClassActive, nil)
 		w.must(err)
-		if p := w.parent(bob); p.ID != old {
+		if p := w.parentOfKey(bob); p.ID != old {
 			t.Error("an active mailbox that stays active moved")
 		}
 		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassSite, nil)
@@ -153,8 +153,8 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 	})
 }
 
-// TestLostSwapOfFollowIsNoError has somebody else change what Follow read,
-// between its reading and its transaction.
+// TestLostSwapOfFollowIsNoError lets another transaction change the rows that Follow
+// has read, before Follow's own transaction.
 func TestLostSwapOfFollowIsNoError(t *testing.T) {
 	each(t, func(w world) {
 		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive, nil)
@@ -170,7 +170,7 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 		}
 		for i, rival := range rivals {
 			w.policies.refresh(t, w.tenant, w.managed)
-			w.once(rival)
+			w.beforeNextOpen(rival)
 			moved, err := w.all.Follow(w.ctx, c)
 			if moved || err != nil {
 				t.Errorf("rival %d: moved is %v, %v", i, moved, err)
@@ -186,9 +186,9 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 	})
 }
 
-// once has rival run just before the next policy key is opened: after an
-// operation read what it needs, before its transaction.
-func (w world) once(rival func()) {
+// beforeNextOpen runs rival just before the next policy key is opened: after an operation has
+// read its rows and before its transaction.
+func (w world) beforeNextOpen(rival func()) {
 	done := false
 	w.policies.opening = func(int64) {
 		if !done {
@@ -203,38 +203,38 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 		own := w.policies.create(t, w.tenant, "mailbox")
 		refresh := func() { w.policies.refresh(t, w.tenant, own) }
 
-		w.once(refresh)
+		w.beforeNextOpen(refresh)
 		c := w.mailbox("created", own)
-		if p := w.parent(c); p.ID != w.currentOf(own) {
+		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("created under an older policy key")
 		}
-		w.once(refresh)
+		w.beforeNextOpen(refresh)
 		w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"many"}, own))
-		if p := w.parent(w.find("many")); p.ID != w.currentOf(own) {
+		if p := w.parentOfKey(w.find("many")); p.ID != w.currentOf(own) {
 			t.Error("created in bulk under an older policy key")
 		}
-		w.once(refresh)
+		w.beforeNextOpen(refresh)
 		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, api.ForRecovery, nil)
 		w.must(err)
-		w.once(refresh)
+		w.beforeNextOpen(refresh)
 		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
 		w.must(err)
-		if p := w.parent(c); p.ID != w.currentOf(own) {
+		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("assigned under an older policy key")
 		}
 		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
 		w.must(err)
-		w.once(refresh)
+		w.beforeNextOpen(refresh)
 		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive, nil)
 		w.must(err)
-		if p := w.parent(c); p.ID != w.currentOf(own) {
+		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("active again under an older policy key")
 		}
 		// The default itself may become another policy.
-		w.once(func() { w.policies.create(t, w.tenant, "site") })
+		w.beforeNextOpen(func() { w.policies.create(t, w.tenant, "site") })
 		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0, nil)
 		w.must(err)
-		if p := w.parent(site); p.ID == w.currentOf(w.managed) {
+		if p := w.parentOfKey(site); p.ID == w.currentOf(w.managed) {
 			t.Error("created under a policy that is no longer the default")
 		}
 		w.must(w.checkSlots())
@@ -247,13 +247,13 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 		own := w.policies.create(t, w.tenant, "mailbox")
 		var rivals int
 		w.policies.opening = func(int64) { rivals++; w.policies.refresh(t, w.tenant, own) }
-		before := w.frozen()
+		before := w.dump()
 		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
 		w.wantCode(err, api.Conflict)
 		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", own, nil)
 		w.wantCode(err, api.Conflict)
-		if rivals == 0 || w.frozen() != before {
-			t.Errorf("%d rivals; changed is %v", rivals, w.frozen() != before)
+		if rivals == 0 || w.dump() != before {
+			t.Errorf("%d rivals; changed is %v", rivals, w.dump() != before)
 		}
 	})
 }
@@ -262,7 +262,7 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 	each(t, func(w world) {
 		c := w.mailbox("alice", 0)
 		key, old := w.key(c)
-		w.once(func() {
+		w.beforeNextOpen(func() {
 			w.policies.refresh(t, w.tenant, w.managed)
 			_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 			w.must(err)
@@ -276,8 +276,8 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 }
 
 // TestMovesFromOnePageUnderARollLoseNoKey moves the containers of few pages
-// at the same moment, back and forth between policies and states, while rolls
-// go over both policies and pages are folded.
+// concurrently, back and forth between policies and states, while both policies are
+// rolled and pages are folded.
 func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 	each(t, func(w world) {
 		const movers, moves, refreshes = 8, 6, 4
@@ -322,11 +322,11 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 			workers.Go(func() {
 				for range refreshes {
 					w.policies.refresh(t, w.tenant, id)
-					for !w.finished(id) {
+					for !w.rollFinished(id) {
 						_, err := w.policies.roll(w.ctx, w.tenant, id, 3, envelope.ClassActive)
 						check(err)
 					}
-					_, err := w.all.Fold(w.ctx, w.tenant, w.parentOf(id), envelope.ClassActive)
+					_, err := w.all.Fold(w.ctx, w.tenant, w.currentParent(id), envelope.ClassActive)
 					check(err)
 				}
 			})
@@ -334,8 +334,8 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 		workers.Wait()
 		w.must(w.checkSlots())
 		for _, id := range policies {
-			// What was finished stays finished: no wrap came late.
-			if !w.finished(id) {
+			// A finished roll stays finished: no key was added to an older policy key later.
+			if !w.rollFinished(id) {
 				t.Errorf("an active mailbox came under an older policy key of %d", id)
 			}
 		}
@@ -347,9 +347,9 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 	})
 }
 
-// finished asks, under the policy's lock, whether no active mailbox stands
-// under an older policy key.
-func (w world) finished(id int64) (yes bool) {
+// rollFinished reports, under the policy's lock, whether no active mailbox is under an
+// older policy key.
+func (w world) rollFinished(id int64) (yes bool) {
 	err := w.db.InTx(w.ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(w.ctx, id, true); err != nil {
 			return err
@@ -369,8 +369,8 @@ func (w world) finished(id int64) (yes bool) {
 	return yes
 }
 
-// parentOf returns a policy's current policy key.
-func (w world) parentOf(id int64) (p keypage.Parent) {
+// currentParent returns a policy's current policy key.
+func (w world) currentParent(id int64) (p keypage.Parent) {
 	err := w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		k, err := w.policies.Current(w.ctx, tx, w.tenant, id)
 		p = keypage.Parent{ID: k.ID, Generation: k.Generation}

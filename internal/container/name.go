@@ -13,7 +13,7 @@ import (
 	"keyroll/internal/name"
 )
 
-// Kind is what a container is. The values stand in stored data and never change.
+// Kind is the kind of a container. The values are in stored data and never change.
 type Kind string
 
 const (
@@ -22,30 +22,31 @@ const (
 	Workload Kind = "workload"
 )
 
-// rule is how containers of one kind are named and what class they begin in.
-type rule struct {
+// kindRule describes the names of containers of one kind and their initial class.
+type kindRule struct {
 	class  envelope.Class
 	plural string
-	// normal returns a name in its exact form, or why it is no name.
+	// normal returns the exact form of a name, or why the name is not valid.
 	normal func(name string) (normal, refusal string)
-	// fold makes one of all exact forms that count as one; nil: each counts alone.
+	// fold maps all exact forms that count as the same name to one form; nil: each
+	// exact form is a different name.
 	fold func(normal string) string
 }
 
-// rules has a row for each kind that has names.
-var rules = map[Kind]rule{
+// rules has an entry for each kind that has names.
+var rules = map[Kind]kindRule{
 	Mailbox: {class: envelope.ClassActive, plural: "mailboxes", normal: normalMailbox},
 	Site:    {class: envelope.ClassSite, plural: "sites", normal: normalSite, fold: foldSite},
-	// The tenant's directory is of kind Workload too and has no name.
+	// The tenant's directory also has the kind Workload, but no name.
 	Workload: {class: envelope.ClassWorkload, plural: "workload stores", normal: normalWorkload},
 }
 
 // Stores are the names of the workload stores.
 var Stores = []string{"chat-messages", "sensitivity-labels"}
 
-// states are the classes that a mailbox may change between, and whether its key
-// then follows its policy at the next access rather than in the background.
-var states = map[envelope.Class]struct{ follows bool }{
+// mailboxStates are the possible states of a mailbox. follows means that its key is moved
+// under its policy's current policy key at the next access rather than in the background.
+var mailboxStates = map[envelope.Class]struct{ follows bool }{
 	envelope.ClassActive:       {},
 	envelope.ClassInactive:     {follows: true},
 	envelope.ClassDisconnected: {follows: true},
@@ -58,13 +59,13 @@ const (
 )
 
 // spelling is a name in the forms by which it is found. A container is found by
-// the folded one; one that was named before names were folded, and whose folded
-// form would be that of another, by its exact one.
+// the folded form. A container that was named before names were folded, and whose
+// folded form another one has, is found by the exact form.
 type spelling struct{ exact, folded string }
 
 // normalise returns the forms of a name by which it may be found.
 func normalise(kind Kind, given string) (spelling, error) {
-	r, err := ruleOf(kind)
+	r, err := ruleFor(kind)
 	if err != nil {
 		return spelling{}, err
 	}
@@ -78,8 +79,8 @@ func normalise(kind Kind, given string) (spelling, error) {
 	return spelling{exact, r.fold(exact)}, nil
 }
 
-// checkNew refuses a name that nothing new may have, though what has it already
-// is found.
+// checkNew refuses names that are not allowed for new containers, although existing
+// containers with such names are still found.
 func checkNew(kind Kind, given string) error {
 	if kind == Site {
 		if decoded, err := url.PathUnescape(given); err == nil {
@@ -92,48 +93,48 @@ func checkNew(kind Kind, given string) error {
 	return nil
 }
 
-func ruleOf(kind Kind) (rule, error) {
+func ruleFor(kind Kind) (kindRule, error) {
 	r, ok := rules[kind]
 	if !ok {
-		return rule{}, fail.New(api.InvalidArgument, "a container of kind %q has no name", string(kind))
+		return kindRule{}, fail.New(api.InvalidArgument, "a container of kind %q has no name", string(kind))
 	}
 	return r, nil
 }
 
 func normalMailbox(name string) (normal, refusal string) {
-	if why := plain(name, maxMailboxName); why != "" {
-		return "", "is not 1 to 256 bytes of text: it " + why
+	if why := textRefusal(name, maxMailboxName); why != "" {
+		return "", "must be 1 to 256 bytes of text: it " + why
 	}
 	return strings.ToLower(name), ""
 }
 
-// normalSite takes two spellings of a URL for the same one when they differ in
+// normalSite maps two spellings of a URL to the same one if they differ only in
 // the case of scheme and host, in the default port, or in slashes at the end (RFC
 // 3986 section 6.2).
 func normalSite(given string) (normal, refusal string) {
-	if why := plain(given, maxSiteURL); why != "" {
-		return "", "is not the URL of a site: it " + why
+	if why := textRefusal(given, maxSiteURL); why != "" {
+		return "", "is not a valid site URL: it " + why
 	}
 	u, err := url.Parse(given)
 	switch {
 	case err != nil:
-		return "", "is not the URL of a site: it is no URL"
+		return "", "is not a valid site URL: it is not a valid URL"
 	case u.Scheme != "https":
-		return "", "is not the URL of a site: it does not begin with https://"
+		return "", "is not a valid site URL: it does not begin with https://"
 	case u.Hostname() == "":
-		return "", "is not the URL of a site: it names no host"
+		return "", "is not a valid site URL: it contains no host"
 	case u.User != nil:
-		return "", "is not the URL of a site: it names a user"
+		return "", "is not a valid site URL: it contains a user name"
 	case strings.ContainsAny(given, "?#"):
-		return "", "is not the URL of a site: it goes on after the path"
+		return "", "is not a valid site URL: it has a query or a fragment"
 	}
 	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":443"), ":")
 	return "https://" + host + strings.TrimRight(u.EscapedPath(), "/"), ""
 }
 
-// foldSite takes all spellings of a path for the same one that SharePoint does: in
-// either case, and however a character of it is encoded. An encoded slash is part
-// of a name, and no end of one.
+// foldSite maps all spellings of a path to the same one that SharePoint treats as
+// equal: whatever their case and the encoding of their characters. An encoded slash
+// is part of a name and does not end it.
 func foldSite(normal string) string {
 	parts := strings.Split(normal, "/")
 	for i := 3; i < len(parts); i++ { // https://HOST/PATH
@@ -146,24 +147,24 @@ func foldSite(normal string) string {
 
 func normalWorkload(name string) (normal, refusal string) {
 	if !slices.Contains(Stores, name) {
-		return "", "is none of " + strings.Join(Stores, ", ")
+		return "", "must be one of " + strings.Join(Stores, ", ")
 	}
 	return name, ""
 }
 
-// plain says why s is not 1 to limit bytes of text.
-func plain(s string, limit int) (refusal string) {
+// textRefusal returns why s is not 1 to limit bytes of text, and an empty string if it is.
+func textRefusal(s string, limit int) (refusal string) {
 	switch {
 	case s == "":
 		return "is empty"
 	case len(s) > limit:
-		return "is longer"
+		return "is too long"
 	case !utf8.ValidString(s):
 		return "is not UTF-8"
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return "has a control character"
 	case strings.TrimSpace(s) != s:
-		return "has a space at an end"
+		return "begins or ends with a space"
 	}
 	return ""
 }

@@ -10,31 +10,31 @@ import (
 	"keyroll/internal/store"
 )
 
-// recipients are the types that a mailbox may be made as.
-var recipients = map[api.RecipientType]bool{
+// mailboxTypes are the types of mailboxes that can be created.
+var mailboxTypes = map[api.RecipientType]bool{
 	api.UserMailbox: true, api.SharedMailbox: true, api.PublicFolder: true, api.GroupMailbox: true, api.MailUser: true,
 }
 
-// maxExternal is the longest external address, in bytes: that of SMTP's paths
+// maxExternal is the longest external address, in bytes: the limit of a path in SMTP
 // (RFC 5321, section 4.5.3.1.3).
 const maxExternal = 256
 
-// CreateMailbox makes a mailbox as Create does, of the given type; none is a
-// user's. external is of a MailUser alone, who needs one: where the mail is
-// until it is migrated.
+// CreateMailbox makes a mailbox of the given type as Create does; an empty type means
+// UserMailbox. external must be given for a MailUser and for no other type: the
+// address at which the mail is until it is migrated.
 func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name string, recipient api.RecipientType, external string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
 	if recipient == "" {
 		recipient = api.UserMailbox
 	}
 	switch {
-	case !recipients[recipient]:
-		return Container{}, fail.New(api.InvalidArgument, "%.40q is no type of a mailbox", recipient)
+	case !mailboxTypes[recipient]:
+		return Container{}, fail.New(api.InvalidArgument, "%.40q is not a valid mailbox type", recipient)
 	case (recipient == api.MailUser) != (external != ""):
 		return Container{}, fail.New(api.InvalidArgument, "a MailUser has an external address, and no other mailbox has one")
 	case len(external) > maxExternal:
-		return Container{}, fail.New(api.InvalidArgument, "an external address has at most %d bytes", maxExternal)
+		return Container{}, fail.New(api.InvalidArgument, "an external address can have at most %d bytes", maxExternal)
 	}
-	fresh, err := s.newcomers(ctx, tenant, Mailbox, []string{name}, policy)
+	fresh, err := s.newContainers(ctx, tenant, Mailbox, []string{name}, policy)
 	if err != nil {
 		return Container{}, err
 	}
@@ -47,12 +47,12 @@ func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name strin
 		}
 		made.external = d.sealAddress(made.ID, external)
 	}
-	err = s.insert(ctx, home{tenant: tenant, kind: Mailbox, policy: policy}, fresh, also)
+	err = s.insert(ctx, target{tenant: tenant, kind: Mailbox, policy: policy}, fresh, also)
 	return made.Container, err
 }
 
-// Migrated makes a mail user a user's mailbox: its mail has come in. Other
-// mailboxes stay what they are.
+// Migrated turns a mail user, whose mail has been imported, into a user mailbox. It
+// does not change other mailboxes.
 func (s *Containers) Migrated(ctx context.Context, tx *store.Tx, c Container) error {
 	if c.Recipient != api.MailUser {
 		return nil
@@ -63,19 +63,19 @@ func (s *Containers) Migrated(ctx context.Context, tx *store.Tx, c Container) er
 	return nil
 }
 
-// address is the place of a container's external address: that of its name,
-// but for the version.
-func (d *Directory) address(id int64) envelope.Place {
+// addressPlace returns the place to which a container's external address is sealed: that
+// of its name except for the version.
+func (d *Directory) addressPlace(id int64) envelope.Place {
 	place := d.place(id)
 	place.Version = 2
 	return place
 }
 
 func (d *Directory) sealAddress(id int64, address string) []byte {
-	return envelope.Seal(d.key, envelope.PurposeName, d.address(id), []byte(address))
+	return envelope.Seal(d.key, envelope.PurposeName, d.addressPlace(id), []byte(address))
 }
 
 func (d *Directory) openAddress(id int64, sealed []byte) (string, error) {
-	text, err := envelope.Open(d.key, envelope.PurposeName, d.address(id), sealed)
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.addressPlace(id), sealed)
 	return string(text), err
 }

@@ -14,21 +14,21 @@ import (
 )
 
 // Rekey gives new keys to the containers of one key page whose keys are older
-// than mark, and returns how many that were. The page keeps its children; their
-// former keys stand in a page of the older class until DropOlder. Both pages are
-// written in one transaction, which first calls hold. A container that still has
-// an older key beside the present one is left for later. The error is Damaged
-// where the page, or a slot of it, does not open; the other slots have new keys.
+// than mark, and returns their number. The page keeps its children; their former
+// keys are in a page of the older class until DropOlder. Both pages are written in
+// one transaction, which first calls hold. A container that still has an older key
+// is left for later. The error is Damaged if the page cannot be decrypted or lacks a
+// slot; the containers of the other slots have new keys.
 func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold func(tx *store.Tx) error) (rekeyed int, err error) {
 	var row keypage.Row
 	var due []Container
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		due, err = unnamed(selectRows(ctx, tx, whereDue, tenant, page, mark))
+		due, err = containersOf(selectRows(ctx, tx, whereDue, tenant, page, mark))
 		if err != nil || len(due) == 0 {
 			return err
 		}
 		if row, err = keypage.Get(ctx, tx, tenant, page); fail.Is(err, api.NotFound) {
-			due, err = nil, nil // folded meanwhile
+			due, err = nil, nil // folded in the meantime
 		}
 		return err
 	})
@@ -63,7 +63,7 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 		if err := keypage.Put(ctx, tx, older); err != nil {
 			return err
 		}
-		return all(tx.ExecMany(ctx, updateKeyed, args))
+		return oneRowEach(tx.ExecMany(ctx, updateKeyed, args))
 	})
 	if err != nil {
 		return 0, err
@@ -72,12 +72,13 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 	return len(due), damaged
 }
 
-// Changed says that a page or a container was changed by somebody else between
-// reading and writing: nothing was written, and the work is there to be met again.
+// Changed reports whether err means that another transaction changed a page or a
+// container between reading and writing: nothing was written, and a later pass will
+// find the work again.
 func Changed(err error) bool { return errors.Is(err, errChanged) }
 
-// nextKeys returns a page with new keys of the next generation for those of due
-// that it holds, which it returns too, and a page with the keys that they had.
+// nextKeys returns a page with keys of the next generation for those containers of
+// due whose keys it holds, a page with their former keys, and these containers.
 func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, older keypage.Row, _ []Container, err error) {
 	page, err := envelope.OpenPage(parent, row.Place(), row.Body)
 	if err != nil {
@@ -93,15 +94,15 @@ func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, old
 	present := due[:0]
 	for _, c := range due {
 		at := slot{row, c.Generation}
-		key, err := place{Container: c}.find(at, page)
+		key, err := location{Container: c}.keyIn(at, page)
 		if err == nil {
-			err = place{Container: c}.checkClass(at)
+			err = location{Container: c}.checkClass(at)
 		}
 		if err != nil {
 			damaged = err
 			continue
 		}
-		if err := replace(page, kept, c, key); err != nil {
+		if err := replaceKey(page, kept, c, key); err != nil {
 			return next, older, nil, err
 		}
 		present = append(present, c)
@@ -122,9 +123,9 @@ func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, old
 	return next, older, present, damaged
 }
 
-// replace puts a new key of c's next generation into page in place of key, which
-// goes to kept.
-func replace(page, kept *envelope.Page, c Container, key *envelope.Key) error {
+// replaceKey replaces c's key in page by a new key of the next generation, and adds the
+// former key to kept.
+func replaceKey(page, kept *envelope.Page, c Container, key *envelope.Key) error {
 	defer key.Zero()
 	if err := kept.Add(envelope.Slot{Child: c.ID, Generation: c.Generation, Key: *key}); err != nil {
 		return err
@@ -135,8 +136,8 @@ func replace(page, kept *envelope.Page, c Container, key *envelope.Key) error {
 	return page.Add(envelope.Slot{Child: c.ID, Generation: c.Generation + 1, Key: *fresh})
 }
 
-// all fails with errChanged unless each of some statements changed one row.
-func all(affected []int64, err error) error {
+// oneRowEach fails with errChanged unless each statement changed exactly one row.
+func oneRowEach(affected []int64, err error) error {
 	for _, n := range affected {
 		if n != 1 {
 			return errChanged

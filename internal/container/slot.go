@@ -12,22 +12,22 @@ import (
 	"keyroll/internal/store"
 )
 
-// Opened is a container with its key, as they stood at one moment. While a roll
-// brings its blob keys from one generation to the next it has the older key too.
+// Opened is a container with its key, as read at one moment. While a roll re-wraps
+// its blob keys from one generation to the next, it also has the older key.
 type Opened struct {
 	Container
-	PolicyKey int64         // id of the policy key that its key stands under
+	PolicyKey int64         // id of the policy key that its key is under
 	Key       *envelope.Key // a copy
-	older     *envelope.Key // of the generation before; nil: there is none, or it does not open
+	older     *envelope.Key // of the previous generation; nil: there is none, or it cannot be decrypted
 	olderErr  error
 }
 
-// ErrGeneration says that a key page stands under a generation of its
-// container's key that is not there any more, or was not when it was opened:
-// whoever read the page before the key reads it again.
+// ErrGeneration means that a key page is under a generation of its container's key
+// that no longer exists, or did not yet exist when the key was opened: the caller must
+// read page and key again.
 var ErrGeneration = errors.New("container: the key is of another generation")
 
-// KeyOf returns the key of a generation, which o keeps.
+// KeyOf returns the key of a generation; o still owns it.
 func (o Opened) KeyOf(generation uint32) (*envelope.Key, error) {
 	switch {
 	case generation == o.Generation:
@@ -46,14 +46,14 @@ func (o Opened) Zero() {
 	o.older.Zero()
 }
 
-// OpenKey opens the key of a container where it stands now, whatever c says of
-// it, on behalf of who; the caller zeroes it. It may call a vault, so it is called
-// outside transactions.
+// OpenKey opens the key of a container on behalf of who; the caller zeroes it. It
+// reads the container's current location and does not rely on the fields of c. It may
+// call a vault, so it must be called outside transactions.
 func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initiator) (o Opened, err error) {
-	err = again("open the key of "+string(c.Kind), func() error {
-		var at place
+	err = retry("open the key of "+string(c.Kind), func() error {
+		var at location
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			at, err = findKept(ctx, tx, c)
+			at, err = locateNotPurged(ctx, tx, c)
 			return err
 		})
 		if err != nil {
@@ -89,32 +89,31 @@ func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initia
 	return o, err
 }
 
-// PolicyKeyOf returns the policy key that a container's key stands under.
+// PolicyKeyOf returns the policy key that a container's key is under.
 func (s *Containers) PolicyKeyOf(ctx context.Context, tx *store.Tx, c Container) (policyKey int64, generation uint32, err error) {
-	at, err := find(ctx, tx, c)
+	at, err := locate(ctx, tx, c)
 	return at.page.Parent, at.page.Generation, err
 }
 
 // OnPage returns the containers that point to a key page, in id order and
-// without their names: each has exactly one slot of its generation there, and
-// no other slot is there.
+// without their names. In an undamaged database each has exactly one slot of its
+// generation there, and the page has no other slots.
 func (s *Containers) OnPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
-	return unnamed(selectRows(ctx, tx, wherePage, tenant, page))
+	return containersOf(selectRows(ctx, tx, wherePage, tenant, page))
 }
 
-// OnOlderPage returns the containers whose older key stands in a key page, as
-// OnPage does.
+// OnOlderPage returns the containers whose older key is in a key page, as OnPage does.
 func (s *Containers) OnOlderPage(ctx context.Context, tx *store.Tx, tenant, page int64) ([]Container, error) {
-	return unnamed(selectRows(ctx, tx, ` WHERE tenant = ?1 AND older = ?2 AND older <> 0 ORDER BY id`, tenant, page))
+	return containersOf(selectRows(ctx, tx, ` WHERE tenant = ?1 AND older = ?2 AND older <> 0 ORDER BY id`, tenant, page))
 }
 
-// All returns the first limit containers of every kind, the directory too, with
+// All returns the first limit containers of every kind, including the directory, with
 // an id above after, in id order and without their names.
 func (s *Containers) All(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Container, error) {
-	return unnamed(selectRows(ctx, tx, whereTenant, tenant, after, limit))
+	return containersOf(selectRows(ctx, tx, whereTenant, tenant, after, limit))
 }
 
-func unnamed(rows []row, err error) ([]Container, error) {
+func containersOf(rows []row, err error) ([]Container, error) {
 	list := make([]Container, len(rows))
 	for i, r := range rows {
 		list[i] = r.Container
@@ -122,12 +121,10 @@ func unnamed(rows []row, err error) ([]Container, error) {
 	return list, err
 }
 
-// Fold merges the small key pages of one policy key and class, with the
-// pointers of their containers, and returns how many pages went away. A policy
-// key that nothing stands under any more has nothing to fold. A backup keeps a
-// page of its own, with which it goes.
-// key that nothing stands under any more, or whose policy was purged, has nothing
-// to fold.
+// Fold merges the small key pages of one policy key and class, updates the
+// pointers of their containers, and returns how many pages it removed. A policy key
+// that no longer exists, or whose policy was purged, has nothing to fold. The key of
+// a backup always has a page of its own, which is deleted with it.
 func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Parent, class envelope.Class) (int, error) {
 	if class == envelope.ClassBackup {
 		return 0, nil
@@ -151,22 +148,22 @@ func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Pare
 		}
 		for i, n := range updated {
 			if n != 1 {
-				return fail.New(api.Damaged, "fold into key page %d: container %d, whose key is there, does not exist", page, children[i])
+				return fail.New(api.Damaged, "fold into key page %d: container %d, whose key it holds, does not exist", page, children[i])
 			}
 		}
 		return nil
 	})
 }
 
-// place is a container and the key pages that it points to.
-type place struct {
+// location is a container and the key pages that it points to.
+type location struct {
 	Container
 	page     keypage.Row
 	older    keypage.Row // of a container with an older generation
 	olderErr error       // that page is missing
 }
 
-// slot is where one of a container's keys stands.
+// slot is the location of one of a container's keys.
 type slot struct {
 	page       keypage.Row
 	generation uint32 // of the key
@@ -176,9 +173,8 @@ func (s slot) parent() keypage.Parent {
 	return keypage.Parent{ID: s.page.Parent, Generation: s.page.Generation}
 }
 
-// slots are those of the present generation and, while there is one, of the
-// older.
-func (p place) slots() []slot {
+// slots returns the slot of the present key and, if there is one, of the older key.
+func (p location) slots() []slot {
 	slots := []slot{{p.page, p.Generation}}
 	if p.Older != 0 && p.olderErr == nil {
 		slots = append(slots, slot{p.older, p.Generation - 1})
@@ -186,22 +182,21 @@ func (p place) slots() []slot {
 	return slots
 }
 
-// find reads where a container stands now. Where containers and pages are read
-// one after the other outside a snapshot, a page that went in between is
-// NotFound.
-func find(ctx context.Context, tx *store.Tx, c Container) (place, error) {
+// locate reads the current location of a container. Without a snapshot, a page that is
+// deleted between the reads of container and page is reported as missing: Damaged.
+func locate(ctx context.Context, tx *store.Tx, c Container) (location, error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	if !found {
-		return place{}, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
+		return location{}, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
 	page, err := keypage.Get(ctx, tx, c.Tenant, r.Page)
 	if fail.Is(err, api.NotFound) {
 		err = fail.New(api.Damaged, "container %d points to key page %d, which does not exist", r.ID, r.Page)
 	}
-	at := place{Container: r.Container, page: page}
+	at := location{Container: r.Container, page: page}
 	if err != nil || r.Older == 0 {
 		return at, err
 	}
@@ -211,33 +206,33 @@ func find(ctx context.Context, tx *store.Tx, c Container) (place, error) {
 	return at, err
 }
 
-// openParent opens the policy key that a page was read under. One that is gone
-// was left by everything under it meanwhile; a page that stands there all the
-// same never went there by keyroll's hand.
-func (s *Containers) openParent(ctx context.Context, at place, page keypage.Row, who policy.Initiator) (*envelope.Key, error) {
+// openParent opens the policy key that a page is under. If it no longer exists, every
+// key under it should have been moved in the meantime: errChanged. If the page is
+// still under it, keyroll did not put it there: Damaged.
+func (s *Containers) openParent(ctx context.Context, at location, page keypage.Row, who policy.Initiator) (*envelope.Key, error) {
 	key, err := s.openPolicyKey(ctx, at.Tenant, page.Parent, who)
 	if !errors.Is(err, errChanged) {
 		return key, err
 	}
-	var now place
-	again := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		now, err = find(ctx, tx, at.Container)
+	var now location
+	readErr := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		now, err = locate(ctx, tx, at.Container)
 		return err
 	})
-	if again != nil {
-		return nil, again
+	if readErr != nil {
+		return nil, readErr
 	}
 	for _, one := range now.slots() {
 		if one.page.ID == page.ID && one.page.Parent == page.Parent {
-			return nil, fail.New(api.Damaged, "container %d points to key page %d, which stands under policy key %d, and that has no wrap in this tenant", at.ID, page.ID, page.Parent)
+			return nil, fail.New(api.Damaged, "container %d points to key page %d, which is under policy key %d, which has no wrap in this tenant", at.ID, page.ID, page.Parent)
 		}
 	}
 	return nil, err
 }
 
-// open opens the page of one of the container's slots and returns it with a copy
-// of the key there.
-func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Key, error) {
+// open decrypts the page of one of the container's slots and returns it with a copy
+// of the key in the slot.
+func (p location) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Key, error) {
 	if err := p.checkClass(at); err != nil {
 		return nil, nil, err
 	}
@@ -245,7 +240,7 @@ func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Ke
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := p.find(at, page)
+	key, err := p.keyIn(at, page)
 	if err != nil {
 		page.Zero()
 		return nil, nil, err
@@ -253,19 +248,19 @@ func (p place) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope.Ke
 	return page, key, nil
 }
 
-func (p place) checkClass(at slot) error {
+func (p location) checkClass(at slot) error {
 	class := p.State
 	if at.generation != p.Generation {
 		class = class.Older()
 	}
 	if at.page.Class != class {
-		return fail.New(api.Damaged, "container %d is of class %v and its key page %d of class %v", p.ID, p.State, at.page.ID, at.page.Class)
+		return fail.New(api.Damaged, "container %d has class %v, but its key page %d has class %v", p.ID, p.State, at.page.ID, at.page.Class)
 	}
 	return nil
 }
 
-// find returns a copy of the key that stands in one of the container's slots.
-func (p place) find(at slot, page *envelope.Page) (*envelope.Key, error) {
+// keyIn returns a copy of the key in one of the container's slots.
+func (p location) keyIn(at slot, page *envelope.Page) (*envelope.Key, error) {
 	key, ok := page.Find(p.ID, at.generation)
 	if !ok {
 		return nil, fail.New(api.Damaged, "key page %d has no key for generation %d of container %d, which points to it", at.page.ID, at.generation, p.ID)

@@ -12,8 +12,8 @@ import (
 
 const columns = `id, tenant, kind, name, class, policy, page, generation, created, recipient, external, geo, purged, keyed, older, renewed, names`
 
-// A name that is taken changes no row, so that the transaction is not lost and
-// the caller can say which name it was.
+// If a name is taken, the statement changes no row and does not fail, so that the
+// transaction stays usable and the caller can report the name.
 const insertContainer = `INSERT INTO container (` + columns + `, name_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
 	ON CONFLICT (tenant, kind, name_hash) DO NOTHING`
 
@@ -26,8 +26,8 @@ const (
 	wherePage   = ` WHERE tenant = ?1 AND page = ?2 ORDER BY id`
 )
 
-// updateContainer moves a container only from the page and the policy that it
-// was read with, and none that was purged.
+// updateContainer changes a container only if it still has the pages and the policy
+// that were read, and was not purged.
 const updateContainer = `UPDATE container SET class = ?4, policy = ?5, page = ?6, older = ?8
 	WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND policy = ?7 AND older = ?9 AND purged = 0`
 
@@ -38,7 +38,7 @@ const (
 
 const updateRecipient = `UPDATE container SET recipient = ?3, external = ?4 WHERE tenant = ?1 AND id = ?2`
 
-// markContainers marks what points to a key page, once.
+// markContainers marks the unmarked containers that point to a key page.
 const markContainers = `UPDATE container SET purged = ?3 WHERE tenant = ?1 AND page = ?2 AND purged = 0`
 
 const updatePage = `UPDATE container SET page = ?3 WHERE tenant = ?1 AND id = ?2`
@@ -52,13 +52,13 @@ type row struct {
 
 func (r row) values(nameHash []byte) []any {
 	return []any{r.ID, r.Tenant, string(r.Kind), r.name, r.State, r.Policy, r.Page, r.Generation, r.Created.UnixMilli(),
-		string(r.Recipient), append([]byte{}, r.external...), r.Geo, milli(r.Purged), r.Keyed, r.Older, r.Renewed, namesAre(r.Folded), nameHash}
+		string(r.Recipient), append([]byte{}, r.external...), r.Geo, unixMilli(r.Purged), r.Keyed, r.Older, r.Renewed, foldedValue(r.Folded), nameHash}
 }
 
-// selectRows returns the containers that a where clause selects, none of them
-// with its name opened.
+// selectRows returns the containers that a where clause selects, with their names
+// still sealed.
 func selectRows(ctx context.Context, tx *store.Tx, where string, args ...any) ([]row, error) {
-	list, err := store.Collect(ctx, tx, scan, `SELECT `+columns+` FROM container`+where, args...)
+	list, err := store.Collect(ctx, tx, scanRow, `SELECT `+columns+` FROM container`+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read containers: %w", err)
 	}
@@ -67,7 +67,7 @@ func selectRows(ctx context.Context, tx *store.Tx, where string, args ...any) ([
 
 // selectRow returns one container, and false if there is none.
 func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r row, found bool, err error) {
-	r, err = scan(tx.QueryRow(ctx, `SELECT `+columns+` FROM container`+where, args...))
+	r, err = scanRow(tx.QueryRow(ctx, `SELECT `+columns+` FROM container`+where, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		return row{}, false, nil
 	}
@@ -77,7 +77,7 @@ func selectRow(ctx context.Context, tx *store.Tx, where string, args ...any) (r 
 	return r, true, nil
 }
 
-func scan(from store.Scanner) (r row, err error) {
+func scanRow(from store.Scanner) (r row, err error) {
 	var created, purged, names int64
 	err = from.Scan(&r.ID, &r.Tenant, &r.Kind, &r.name, &r.State, &r.Policy, &r.Page, &r.Generation, &created, &r.Recipient, &r.external, &r.Geo, &purged,
 		&r.Keyed, &r.Older, &r.Renewed, &names)
@@ -88,8 +88,8 @@ func scan(from store.Scanner) (r row, err error) {
 	return r, err
 }
 
-// selectNamed returns the container that a name names: by its exact form, and else
-// by its folded one.
+// selectNamed returns the container with a name: first by its exact form, and then
+// by its folded form.
 func selectNamed(ctx context.Context, tx *store.Tx, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
 	r, found, err = selectRow(ctx, tx, whereName, d.tenant, string(kind), d.Hash(string(kind), 0, spelled.exact))
 	if err == nil && !found && spelled.folded != spelled.exact {
@@ -98,8 +98,8 @@ func selectNamed(ctx context.Context, tx *store.Tx, d *Directory, kind Kind, spe
 	return r, found, err
 }
 
-// milli is a time as it is stored: 0 for none.
-func milli(t time.Time) int64 {
+// unixMilli returns a time as it is stored: 0 for the zero time.
+func unixMilli(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}

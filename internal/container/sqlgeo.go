@@ -27,9 +27,9 @@ type geoHostRow struct {
 	hash, sealed []byte
 }
 
-// selectGeos returns the geos that have a row, without their hosts.
+// selectGeos returns all geos except the default one, without their hosts.
 func selectGeos(ctx context.Context, tx *store.Tx, tenant int64) (list []Geo, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = eachRow(ctx, tx, func(scan func(...any) error) error {
 		var g Geo
 		var created int64
 		err := scan(&g.ID, &g.Name, &created)
@@ -49,7 +49,7 @@ func selectGeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (name st
 }
 
 func selectGeoHosts(ctx context.Context, tx *store.Tx, tenant int64) (list []geoHostRow, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = eachRow(ctx, tx, func(scan func(...any) error) error {
 		var h geoHostRow
 		err := scan(&h.id, &h.geo, &h.hash, &h.sealed)
 		list = append(list, h)
@@ -60,7 +60,7 @@ func selectGeoHosts(ctx context.Context, tx *store.Tx, tenant int64) (list []geo
 
 func countByGeo(ctx context.Context, tx *store.Tx, tenant int64) (map[int64]int64, error) {
 	counts := map[int64]int64{}
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := eachRow(ctx, tx, func(scan func(...any) error) error {
 		var geo, n int64
 		err := scan(&geo, &n)
 		counts[geo] = n
@@ -69,8 +69,8 @@ func countByGeo(ctx context.Context, tx *store.Tx, tenant int64) (map[int64]int6
 	return counts, err
 }
 
-// each calls row for each row of a query.
-func each(ctx context.Context, tx *store.Tx, row func(scan func(...any) error) error, query string, args ...any) error {
+// eachRow calls row for each row of a query.
+func eachRow(ctx context.Context, tx *store.Tx, row func(scan func(...any) error) error, query string, args ...any) error {
 	rows, err := tx.Query(ctx, query, args...)
 	if err != nil {
 		return fmt.Errorf("read geos: %w", err)

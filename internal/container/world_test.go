@@ -114,7 +114,7 @@ func (w world) find(name string) container.Container {
 	return c
 }
 
-// key returns a container's key and the policy key that it stands under.
+// key returns a container's key and the policy key that it is under.
 func (w world) key(c container.Container) (*envelope.Key, int64) {
 	w.Helper()
 	o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
@@ -158,17 +158,17 @@ func readPages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage
 	return pages, rows.Err()
 }
 
-// standing is where a container's key stands.
-type standing struct {
+// keyLocation is the location of a container's key.
+type keyLocation struct {
 	container.Container
 	key       *envelope.Key
 	policyKey int64
 }
 
-// standings opens every page and returns every container, after checking that
+// keyLocations opens every page and returns every container, after checking that
 // the slots of each page are exactly the containers that point to it.
-func (w world) standings() (all map[int64]standing, err error) {
-	all = map[int64]standing{}
+func (w world) keyLocations() (all map[int64]keyLocation, err error) {
+	all = map[int64]keyLocation{}
 	return all, w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		list, err := w.all.All(w.ctx, tx, w.tenant, 0, 10_000)
 		if err != nil {
@@ -177,7 +177,7 @@ func (w world) standings() (all map[int64]standing, err error) {
 		pointing := map[int64][]string{}
 		for _, c := range list {
 			pointing[c.Page] = append(pointing[c.Page], fmt.Sprint(c.ID, c.Generation, c.State))
-			all[c.ID] = standing{Container: c}
+			all[c.ID] = keyLocation{Container: c}
 		}
 		pages, err := readPages(w.ctx, tx, w.tenant)
 		if err != nil {
@@ -191,7 +191,7 @@ func (w world) standings() (all map[int64]standing, err error) {
 			var has []string
 			for _, s := range page.Slots() {
 				has = append(has, fmt.Sprint(s.Child, s.Generation, row.Class))
-				all[s.Child] = standing{all[s.Child].Container, &s.Key, row.Parent}
+				all[s.Child] = keyLocation{all[s.Child].Container, &s.Key, row.Parent}
 			}
 			if !slices.Equal(has, pointing[row.ID]) {
 				return fmt.Errorf("page %d has the slots %v, and the containers %v point to it", row.ID, has, pointing[row.ID])
@@ -205,14 +205,14 @@ func (w world) standings() (all map[int64]standing, err error) {
 	})
 }
 
-// checkSlots says what is wrong with pages and pointers.
+// checkSlots fails unless pages and pointers agree.
 func (w world) checkSlots() error {
-	_, err := w.standings()
+	_, err := w.keyLocations()
 	return err
 }
 
-// frozen returns all that is stored of a tenant's containers and pages.
-func (w world) frozen() string {
+// dump returns all rows of a tenant's containers and pages as text.
+func (w world) dump() string {
 	w.Helper()
 	var all []container.Container
 	w.view(func(tx *store.Tx) (err error) {
@@ -226,8 +226,8 @@ var errRefused = errors.New("refused by the test")
 
 func (w world) now() time.Time { return testTime }
 
-// parent returns the policy key that a container's key stands under.
-func (w world) parent(c container.Container) (p keypage.Parent) {
+// parentOfKey returns the policy key that a container's key is under.
+func (w world) parentOfKey(c container.Container) (p keypage.Parent) {
 	w.Helper()
 	w.view(func(tx *store.Tx) (err error) {
 		p.ID, p.Generation, err = w.all.PolicyKeyOf(w.ctx, tx, c)

@@ -13,21 +13,21 @@ import (
 )
 
 // Backup is a frozen copy of a container's keys and item list. It is a container
-// of its own, with the name of the one that it was made of.
+// of its own, with the name of its source.
 type Backup struct {
 	container.Container
-	Of      container.Kind // kind of the container that it was made of
-	Expires time.Time      // when it goes by itself; zero: it does not
+	Of      container.Kind // kind of the source container
+	Expires time.Time      // when it is deleted automatically; zero: never
 }
 
-// Backup makes a backup of c as it stands at one moment. It reads no content,
-// and shares c's blobs. also runs in the transaction that makes it visible, whole.
+// Backup makes a backup of c as it is at one moment. It reads no content, and
+// shares c's blobs. also runs in the transaction that makes the whole backup visible.
 func (s *Contents) Backup(ctx context.Context, c container.Container, expires time.Time, also func(tx *store.Tx, b Backup) error) error {
 	draft, err := s.keys.DraftBackup(ctx, c)
 	if err != nil {
 		return fmt.Errorf("make backup: %w", err)
 	}
-	_, err = s.fill(ctx, c, draft, func(tx *store.Tx, made container.Container) error {
+	_, err = s.copyInto(ctx, c, draft, func(tx *store.Tx, made container.Container) error {
 		b := Backup{made, c.Kind, expires}
 		if err := insertBackup(ctx, tx, b); err != nil {
 			return err
@@ -40,24 +40,24 @@ func (s *Contents) Backup(ctx context.Context, c container.Container, expires ti
 	return nil
 }
 
-// Restore makes a container of the backup's kind that holds what the backup
-// holds, under a policy of its own or, with policy 0, the default one. also,
-// unless nil, runs in the transaction that makes it visible, whole. It fails
-// AlreadyExists where the name is taken.
+// Restore makes a container of the backup's kind with the backup's content, under
+// a policy of its own or, with policy 0, the default one. also, unless nil, runs in
+// the transaction that makes the whole container visible. It fails AlreadyExists if
+// the name is taken.
 func (s *Contents) Restore(ctx context.Context, b Backup, name string, policy int64, also func(tx *store.Tx, c container.Container) error) (container.Container, error) {
 	draft, err := s.keys.DraftFrom(ctx, b.Container, b.Of, name, policy)
 	if err != nil {
 		return container.Container{}, fmt.Errorf("restore backup: %w", err)
 	}
-	c, err := s.fill(ctx, b.Container, draft, also)
+	c, err := s.copyInto(ctx, b.Container, draft, also)
 	if err != nil {
 		return c, fmt.Errorf("restore backup: %w", err)
 	}
 	return c, nil
 }
 
-// Expire takes a backup away. Its items and the blobs that nothing else names
-// are left for Tidy. also runs in the same transaction.
+// Expire deletes a backup. Its items, and blobs that nothing else references, are
+// left for Tidy. also runs in the same transaction.
 func (s *Contents) Expire(ctx context.Context, b Backup, also func(tx *store.Tx) error) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := deleteBackup(ctx, tx, b.Tenant, b.ID); err != nil {
@@ -82,8 +82,8 @@ func (s *Contents) Expire(ctx context.Context, b Backup, also func(tx *store.Tx)
 	return nil
 }
 
-// BackupByID returns a backup, or fails NotFound. Like Backups and Due it is
-// asked once the tenant's directory has been opened.
+// BackupByID returns a backup, or fails NotFound. The tenant's directory must have
+// been opened before, as for Backups and Due.
 func (s *Contents) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Backup, error) {
 	c, err := s.keys.BackupByID(ctx, tx, tenant, id)
 	if err != nil {
@@ -95,17 +95,17 @@ func (s *Contents) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int6
 }
 
 // Backups returns up to limit backups with ids above after, in the order in
-// which they were made. One whose name does not open hides no other.
+// which they were made. A backup whose name cannot be decrypted is listed as Damaged.
 func (s *Contents) Backups(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Backup, error) {
-	return s.named(ctx, tx, tenant, selectBackupIDs, tenant, after, limit)
+	return s.selectBackups(ctx, tx, tenant, selectBackupIDs, tenant, after, limit)
 }
 
-// Due returns up to limit backups whose time had come at a moment.
+// Due returns up to limit backups that had expired at a moment.
 func (s *Contents) Due(ctx context.Context, tx *store.Tx, tenant int64, at time.Time, limit int) ([]Backup, error) {
-	return s.named(ctx, tx, tenant, selectDueIDs, tenant, at.UnixMilli(), limit)
+	return s.selectBackups(ctx, tx, tenant, selectDueIDs, tenant, at.UnixMilli(), limit)
 }
 
-func (s *Contents) named(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Backup, error) {
+func (s *Contents) selectBackups(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Backup, error) {
 	ids, err := tx.IDs(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list backups: %w", err)

@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// model is what sites and their backups should hold after any sequence of acts.
+// model is the expected content of sites and their backups after any sequence of acts.
 type model struct {
 	*world
 	t       testing.TB
@@ -43,8 +43,8 @@ type modelReader struct {
 	want string
 }
 
-// fewChecks makes rapid try fewer sequences, unless -rapid.checks asks for some:
-// their acts are transactions made durable.
+// fewChecks makes rapid try fewer sequences, unless -rapid.checks is set: their acts
+// are durable transactions.
 func fewChecks(t *testing.T, n int) {
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue {
@@ -53,9 +53,9 @@ func fewChecks(t *testing.T, n int) {
 	}
 }
 
-// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares what is read, and
-// what stands in the blob store, with the model after each act. Some acts die at
-// a fault point.
+// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares all content, and the
+// blobs in the blob store, with the model after each act. Some acts die at a fault
+// point.
 func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -63,11 +63,11 @@ func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
 		made := 0
 		rapid.Check(t, func(r *rapid.T) {
 			m := &model{world: w, t: t, made: made}
-			defer func() { m.end(); made = m.made }()
+			defer func() { m.removeBackups(); made = m.made }()
 			m.site(r)
 			r.Repeat(map[string]func(*rapid.T){
 				"site": m.site, "put": m.put, "backup": m.backupOne, "restore": m.restoreOne, "expire": m.expireOne,
-				"read": m.read, "close": m.close, "die": m.die, "fold": m.fold, "collect": func(*rapid.T) { m.world.collect(m.t, 0) }, "": m.check,
+				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.world.collect(m.t, 0) }, "": m.check,
 			})
 		})
 	})
@@ -84,8 +84,8 @@ func (m *model) site(r *rapid.T) {
 	}
 }
 
-// one draws one of the model's things, and skips the act where there is none.
-func one[T any](r *rapid.T, all []T) (int, T) {
+// drawOne draws one of the model's objects, and skips the act if there is none.
+func drawOne[T any](r *rapid.T, all []T) (int, T) {
 	if len(all) == 0 {
 		r.Skip("there is none")
 	}
@@ -94,7 +94,7 @@ func one[T any](r *rapid.T, all []T) (int, T) {
 }
 
 func (m *model) put(r *rapid.T) {
-	_, s := one(r, m.sites)
+	_, s := drawOne(r, m.sites)
 	m.made++
 	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), body(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
 	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text), nil)))
@@ -102,23 +102,23 @@ func (m *model) put(r *rapid.T) {
 }
 
 func (m *model) backupOne(r *rapid.T) {
-	_, s := one(r, m.sites)
+	_, s := drawOne(r, m.sites)
 	m.backups = append(m.backups, &modelBackup{m.backup(m.t, s.Container), maps.Clone(s.files)})
 }
 
 func (m *model) restoreOne(r *rapid.T) {
-	_, b := one(r, m.backups)
+	_, b := drawOne(r, m.backups)
 	m.sites = append(m.sites, &modelSite{m.restore(m.t, b.Backup, m.url()), maps.Clone(b.files)})
 }
 
 func (m *model) expireOne(r *rapid.T) {
-	i, b := one(r, m.backups)
+	i, b := drawOne(r, m.backups)
 	m.expire(m.t, b.Backup)
 	m.backups = append(m.backups[:i], m.backups[i+1:]...)
 }
 
 func (m *model) read(r *rapid.T) {
-	_, s := one(r, m.sites)
+	_, s := drawOne(r, m.sites)
 	text, found := s.files["a"]
 	if !found {
 		r.Skip("there is none")
@@ -129,12 +129,12 @@ func (m *model) read(r *rapid.T) {
 }
 
 func (m *model) close(r *rapid.T) {
-	i, reader := one(r, m.readers)
+	i, reader := drawOne(r, m.readers)
 	m.finish(reader)
 	m.readers = append(m.readers[:i], m.readers[i+1:]...)
 }
 
-// finish reads what a reader has opened, whatever was done meanwhile.
+// finish reads a file that was opened earlier, whatever happened in the meantime.
 func (m *model) finish(r *modelReader) {
 	var out bytes.Buffer
 	must(m.t, r.WriteRange(context.Background(), 0, -1, &out))
@@ -145,26 +145,26 @@ func (m *model) finish(r *modelReader) {
 }
 
 func (m *model) fold(r *rapid.T) {
-	_, s := one(r, m.sites)
+	_, s := drawOne(r, m.sites)
 	must(m.t, e(m.Fold(context.Background(), s.Container)))
 }
 
-// die lets one of the acts die before it is done, and the process come up again.
-func (m *model) die(r *rapid.T) {
-	_, s := one(r, m.sites)
+// crash kills one of the acts before it is done, and restarts the process.
+func (m *model) crash(r *rapid.T) {
+	_, s := drawOne(r, m.sites)
 	point := rapid.SampledFrom([]string{"copy.begun", "copy.part-stored", "create.before-commit", "put.before-commit", "expire.before-commit"}).Draw(r, "point")
 	for _, reader := range m.readers {
 		m.finish(reader)
 	}
 	m.readers = nil
 	if point == "expire.before-commit" {
-		_, b := one(r, m.backups)
+		_, b := drawOne(r, m.backups)
 		dieAt(point, 1, func() { m.expire(m.t, b.Backup) })
 	} else if point == "put.before-commit" {
 		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost"), nil) })
 		m.collect(m.t, 0) // what the upload had stored
 	} else if !dieAt(point, 1, func() { m.backup(m.t, s.Container) }) { // no part: an empty site
-		m.backups = append(m.backups, &modelBackup{m.all(m.t)[len(m.all(m.t))-1], maps.Clone(s.files)})
+		m.backups = append(m.backups, &modelBackup{m.allBackups(m.t)[len(m.allBackups(m.t))-1], maps.Clone(s.files)})
 	}
 	m.reopen(m.t)
 }
@@ -172,27 +172,27 @@ func (m *model) die(r *rapid.T) {
 func (m *model) check(*rapid.T) {
 	m.tidyUp(m.t)
 	for _, s := range m.sites {
-		m.same(s.Container, s.files)
+		m.wantFiles(s.Container, s.files)
 	}
-	if got := len(m.all(m.t)); got != len(m.backups) {
+	if got := len(m.allBackups(m.t)); got != len(m.backups) {
 		m.t.Errorf("%d backups, not %d", got, len(m.backups))
 	}
 	for _, b := range m.backups {
-		m.same(b.Container, b.files)
+		m.wantFiles(b.Container, b.files)
 	}
 	if len(m.readers) == 0 {
-		m.exactRows(m.t)
+		m.wantExactRows(m.t)
 	}
 }
 
-func (m *model) same(c container.Container, want map[string]string) {
+func (m *model) wantFiles(c container.Container, want map[string]string) {
 	if !maps.Equal(m.filesOf(m.t, c), want) {
 		m.t.Errorf("%s %d has other files than it should", c.Kind, c.ID)
 	}
 }
 
-// end leaves nothing to the next sequence but sites.
-func (m *model) end() {
+// removeBackups leaves only sites to the next sequence.
+func (m *model) removeBackups() {
 	for _, r := range m.readers {
 		m.finish(r)
 	}

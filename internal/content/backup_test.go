@@ -26,7 +26,7 @@ func (w *world) backup(t testing.TB, c container.Container) (b content.Backup) {
 			return nil
 		})
 	}, func() bool {
-		must(t, w.Tidy(context.Background(), tenant)) // what is left of a copy that got no further
+		must(t, w.Tidy(context.Background(), tenant)) // deletes the rows of a copy that failed
 		return w.hasBackup(t, b)
 	}))
 	return b
@@ -52,7 +52,7 @@ func (w *world) restore(t testing.TB, b content.Backup, name string) container.C
 		return err
 	}, func() bool {
 		must(t, w.Tidy(context.Background(), tenant))
-		return w.found(&c, b.Of, name)
+		return w.exists(&c, b.Of, name)
 	}))
 	return c
 }
@@ -84,9 +84,9 @@ func (w *world) filesOf(t testing.TB, c container.Container) map[string]string {
 	return all
 }
 
-// exact fails unless every item of every container opens, and nothing is
+// wantExact fails unless every item of every container can be read, and no row or blob is
 // missing or left over.
-func (w *world) exact(t testing.TB) {
+func (w *world) wantExact(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	var all []container.Container
@@ -97,12 +97,12 @@ func (w *world) exact(t testing.TB) {
 	for _, c := range all {
 		must(t, w.Check(ctx, c, func(r content.Checked) error { return r.Err }))
 	}
-	w.exactRows(t)
+	w.wantExactRows(t)
 }
 
-// exactRows fails unless the key pages and the blob store have exactly what rows
-// name, and every row has its container.
-func (w *world) exactRows(t testing.TB) {
+// wantExactRows fails unless the key pages and the blob store contain exactly what rows
+// reference, and the container of every row exists.
+func (w *world) wantExactRows(t testing.TB) {
 	t.Helper()
 	w.collect(t, time.Hour)
 	ctx := context.Background()
@@ -178,7 +178,7 @@ func TestARestoredMailboxIsWhatWasBackedUpByteForByte(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(list) {
 			t.Errorf("its messages are %v, not %v", got, list)
 		}
-		w.exact(t)
+		w.wantExact(t)
 	})
 }
 
@@ -190,7 +190,7 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 		b := w.backup(t, w.site)
 		w.put(t, "file", next)
 		w.put(t, "new", "new")
-		w.exact(t)
+		w.wantExact(t)
 		c := w.restore(t, b, "https://contoso.sharepoint.com/sites/restored")
 		want := map[string]string{"file": old, "dir/same": "same"}
 		for _, of := range []container.Container{b.Container, c} {
@@ -198,14 +198,14 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 				t.Errorf("%s %q has other files than were backed up", of.Kind, of.Name)
 			}
 		}
-		// The restored site is nobody's mirror.
+		// The restored site is independent of the other one.
 		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"), nil)))
 		if w.get(t, "file") != next || w.filesOf(t, b.Container)["file"] != old {
 			t.Error("a put into the restored site changed another one")
 		}
 		w.expire(t, b)
 		w.tidyUp(t)
-		w.exact(t)
+		w.wantExact(t)
 		if got := len(w.blobNames(t)); got != 4 { // file, dir/same and new of the site; file of the restored one
 			t.Errorf("%d blobs are left", got)
 		}
@@ -232,12 +232,12 @@ func TestAReaderOfAReplacedFileReadsOnWhileItsBackupExpires(t *testing.T) {
 		}
 		must(t, r.Close())
 		w.tidyUp(t)
-		w.exact(t)
+		w.wantExact(t)
 	})
 }
 
-// Puts replace two files in turn, a before b, while backups are made: each is of
-// one moment, so in none b is newer than a.
+// Puts replace two files in turn, a before b, while backups are made: each backup is
+// from one moment, so b is never newer than a.
 func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		const rounds = 30
@@ -263,7 +263,7 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 		}
 		<-ended
 		w.tidyUp(t)
-		w.exact(t)
+		w.wantExact(t)
 		for _, b := range backups {
 			got := w.filesOf(t, b.Container)
 			var x, y int
@@ -275,7 +275,7 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 			w.expire(t, b)
 		}
 		w.tidyUp(t)
-		w.exact(t)
+		w.wantExact(t)
 		if got := len(w.blobNames(t)); got != 11 {
 			t.Errorf("%d blobs are left of 11 files", got)
 		}
@@ -307,7 +307,7 @@ func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
 				t.Errorf("the copy took %d parts", met)
 			}
 			w.tidyUp(t)
-			w.exact(t)
+			w.wantExact(t)
 		}
 		var b content.Backup
 		during(func() { w.put(t, "file8", "new") }, func() { b = w.backup(t, w.site) })
@@ -331,12 +331,12 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 		w.importMail(t, mbox(9))
 		w.put(t, "file", "content")
 		b := w.backup(t, w.site)
-		before := w.tables(t)
+		before := w.allTables(t)
 		unchanged := func(what string) {
 			t.Helper()
 			w.tidyUp(t)
-			w.exact(t)
-			if w.tables(t) != before {
+			w.wantExact(t)
+			if w.allTables(t) != before {
 				t.Errorf("%s: something is left", what)
 			}
 		}
@@ -350,7 +350,7 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0, nil)), api.AlreadyExists)
 		unchanged("the name is taken")
 
-		// The key is withdrawn once the items are being copied.
+		// Access to the key is revoked while the items are being copied.
 		w.policies.allow.Store(2)
 		wantCode(t, w.Backup(ctx, w.mail, time.Time{}, func(*store.Tx, content.Backup) error { return nil }), api.VaultDenied)
 		w.policies.revoked.Store(false)
@@ -382,8 +382,8 @@ func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
 		n := 0
 		acts := map[string]func(){
 			"backup":  func() { w.backup(t, w.mail) },
-			"restore": func() { n++; w.restore(t, w.all(t)[0], fmt.Sprintf("r%d@contoso.com", n)) },
-			"expire":  func() { w.expire(t, w.all(t)[0]); w.tidyUp(t) },
+			"restore": func() { n++; w.restore(t, w.allBackups(t)[0], fmt.Sprintf("r%d@contoso.com", n)) },
+			"expire":  func() { w.expire(t, w.allBackups(t)[0]); w.tidyUp(t) },
 		}
 		points := map[string][]string{
 			"backup":  {"copy.begun", "copy.part-stored", "create.before-commit", "create.after-commit"},
@@ -400,8 +400,8 @@ func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
 					}
 					w.reopen(t)
 					w.tidyUp(t)
-					w.exact(t)
-					for _, b := range w.all(t) {
+					w.wantExact(t)
+					for _, b := range w.allBackups(t) {
 						var out bytes.Buffer
 						must(t, w.Export(context.Background(), b.Container, &out))
 						if out.String() != want {
@@ -419,8 +419,8 @@ func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
 	})
 }
 
-// all is every backup.
-func (w *world) all(t testing.TB) (list []content.Backup) {
+// allBackups is every backup.
+func (w *world) allBackups(t testing.TB) (list []content.Backup) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
 		list, err = w.Backups(context.Background(), tx, tenant, 0, 1000)

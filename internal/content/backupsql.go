@@ -21,11 +21,11 @@ const (
 	selectBlobsUpTo     = `SELECT ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id WHERE i.tenant = ?1 AND i.container = ?2 AND i.id <= ?3`
 )
 
-// selectDropped returns blobs that wait to go, after a place in their order.
+// selectDropped selects dropped blobs, which wait to be deleted, after one of them.
 const selectDropped = `SELECT blob, item FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
 
-// countOthers counts what names blob ?1 beside the item ?2, which dropped it:
-// items that have it, and others that dropped it.
+// countOthers counts the references to blob ?1 other than that of item ?2, which
+// dropped it: items that have the blob, and other items that dropped it.
 const countOthers = `(SELECT COUNT(*) FROM blob WHERE id = ?1) + (SELECT COUNT(*) FROM dropped other WHERE other.blob = ?1 AND other.item <> ?2)`
 
 func insertBackup(ctx context.Context, tx *store.Tx, b Backup) error {
@@ -47,12 +47,12 @@ func deleteBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error {
 	return nil
 }
 
-// selectBackup returns what the room itself knows of a backup.
+// selectBackup returns the part of a backup that this package stores itself.
 func selectBackup(ctx context.Context, tx *store.Tx, tenant, id int64) (b Backup, err error) {
 	var expires int64
 	err = tx.QueryRow(ctx, `SELECT kind, expires FROM backup WHERE tenant = ?1 AND id = ?2`, tenant, id).Scan(&b.Of, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
-		return b, fail.New(api.Damaged, "backup %d has no row that says what it is of", id)
+		return b, fail.New(api.Damaged, "backup %d has no row in table backup", id)
 	}
 	if err != nil {
 		return b, fmt.Errorf("read backup %d: %w", id, err)
@@ -63,45 +63,45 @@ func selectBackup(ctx context.Context, tx *store.Tx, tenant, id int64) (b Backup
 	return b, nil
 }
 
-// insertUnfinished says that a container is not there while items of it are, or
-// are to be.
+// insertUnfinished records that a container does not exist although items of it do,
+// or will soon.
 func insertUnfinished(ctx context.Context, tx *store.Tx, tenant, container int64, copying bool) error {
 	_, err := tx.Exec(ctx, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, ?3)`, container, tenant, copying)
 	if err != nil {
-		return fmt.Errorf("begin with the items of container %d: %w", container, err)
+		return fmt.Errorf("mark the copy into container %d: %w", container, err)
 	}
 	return nil
 }
 
-// deleteUnfinished undoes insertUnfinished and reports whether there was one of
-// that kind.
+// deleteUnfinished undoes insertUnfinished and reports whether there was a row with
+// this value of copying.
 func deleteUnfinished(ctx context.Context, tx *store.Tx, container int64, copying bool) (bool, error) {
 	n, err := tx.Exec(ctx, `DELETE FROM unfinished WHERE container = ?1 AND copying = ?2`, container, copying)
 	if err != nil {
-		return false, fmt.Errorf("end with the items of container %d: %w", container, err)
+		return false, fmt.Errorf("unmark the copy into container %d: %w", container, err)
 	}
 	return n == 1, nil
 }
 
-// giveUpCopying says that what has been copied into a container is to go.
-func giveUpCopying(ctx context.Context, tx *store.Tx, container int64) error {
+// discardCopy records that the rows copied into a container are to be deleted.
+func discardCopy(ctx context.Context, tx *store.Tx, container int64) error {
 	if _, err := tx.Exec(ctx, `UPDATE unfinished SET copying = 0 WHERE container = ?1`, container); err != nil {
-		return fmt.Errorf("give up the items of container %d: %w", container, err)
+		return fmt.Errorf("discard the copy into container %d: %w", container, err)
 	}
 	return nil
 }
 
-// copying reports whether items of the tenant are being copied.
-func copying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err error) {
+// anyCopying reports whether any items of the tenant are being copied.
+func anyCopying(ctx context.Context, tx *store.Tx, tenant int64) (is bool, err error) {
 	var n int64
 	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE tenant = ?1 AND copying = 1`, tenant).Scan(&n); err != nil {
-		return false, fmt.Errorf("read what is being copied: %w", err)
+		return false, fmt.Errorf("read the copies under way: %w", err)
 	}
 	return n > 0, nil
 }
 
-// copyUnderWay reports whether a container is being filled.
-func copyUnderWay(ctx context.Context, tx *store.Tx, container int64) (is bool, err error) {
+// isCopying reports whether a copy is filling a container.
+func isCopying(ctx context.Context, tx *store.Tx, container int64) (is bool, err error) {
 	var n int64
 	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM unfinished WHERE container = ?1 AND copying = 1`, container).Scan(&n); err != nil {
 		return false, fmt.Errorf("read whether container %d is being filled: %w", container, err)
@@ -112,7 +112,7 @@ func copyUnderWay(ctx context.Context, tx *store.Tx, container int64) (is bool, 
 // droppedBy is a blob and the item that dropped it.
 type droppedBy struct{ blob, item int64 }
 
-// stillDropped returns the blobs of a tenant from one id to another that wait to go.
+// stillDropped returns the dropped blobs of a tenant with ids in a range.
 func stillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (map[droppedBy]bool, error) {
 	rows, err := tx.Query(ctx, `SELECT blob, item FROM dropped WHERE tenant = ?1 AND blob >= ?2 AND blob <= ?3`, tenant, from, to)
 	if err != nil {
@@ -129,16 +129,16 @@ func stillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (ma
 	return still, rows.Err()
 }
 
-// deleteNamed says of dropped blobs that something else names that they wait no
-// longer for the item that dropped them, and reports which those are.
-func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, error) {
+// deleteReferenced deletes the rows of those dropped blobs that something else
+// references, and reports which blobs those are.
+func deleteReferenced(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, error) {
 	args := make([][]any, len(blobs))
 	for i, b := range blobs {
 		args[i] = []any{b.ID, b.Item}
 	}
 	affected, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2 AND `+countOthers+` > 0`, args)
 	if err != nil {
-		return nil, fmt.Errorf("forget dropped blobs that are named: %w", err)
+		return nil, fmt.Errorf("forget dropped blobs that rows reference: %w", err)
 	}
 	named := make([]bool, len(blobs))
 	for i, n := range affected {
@@ -147,8 +147,8 @@ func deleteNamed(ctx context.Context, tx *store.Tx, blobs []blobRow) ([]bool, er
 	return named, nil
 }
 
-// blobsOfAll returns the blobs of the items of a container up to an id.
-func blobsOfAll(ctx context.Context, tx *store.Tx, tenant, container, last int64) ([]blobRow, error) {
+// blobsUpToItem returns the blobs of the items of a container up to an id.
+func blobsUpToItem(ctx context.Context, tx *store.Tx, tenant, container, last int64) ([]blobRow, error) {
 	blobs, err := store.Collect(ctx, tx, scanBlob, selectBlobsUpTo, tenant, container, last)
 	if err != nil {
 		return nil, fmt.Errorf("read blobs of container %d: %w", container, err)
@@ -156,7 +156,7 @@ func blobsOfAll(ctx context.Context, tx *store.Tx, tenant, container, last int64
 	return blobs, nil
 }
 
-// deleteDropped says that a blob waits no longer for an item that dropped it.
+// deleteDropped deletes the rows of dropped blobs.
 func deleteDropped(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
 	args := make([][]any, len(blobs))
 	for i, b := range blobs {
@@ -168,7 +168,7 @@ func deleteDropped(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
 	return nil
 }
 
-// droppedAfter returns up to limit blobs that wait to go, after one of them.
+// droppedAfter returns up to limit dropped blobs after one of them.
 func droppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after blobRow, limit int) (blobs []blobRow, err error) {
 	blobs, err = store.Collect(ctx, tx, func(row store.Scanner) (b blobRow, err error) {
 		b.Tenant = tenant

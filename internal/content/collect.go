@@ -15,44 +15,46 @@ import (
 	"keyroll/internal/store"
 )
 
-// A collection deletes from the blob store what nothing names: the blobs of
-// deleted and replaced content (unnamed says why), and orphans, which no row names
-// and none ever will. Those are left by a process that died between putting blobs
-// and naming them, or while it deleted others. What the indexes of the database
-// say of a blob is confirmed by its rows before it goes (delete).
+// Collection deletes blobs that no row references from the blob store: the blobs
+// of deleted and replaced content (see unreferenced), and orphans, which no row
+// references or ever will. Orphans are left by a process that died after it put
+// blobs and before it inserted their rows, or while it deleted blobs. Before a blob
+// is deleted, the indexes that list it as unreferenced are confirmed by the rows
+// (see delete).
 //
-// That a blob is an orphan is decided without a clock being right:
+// The decision that a blob is an orphan does not depend on correct clocks:
 //
-//  1. A collection first draws a line, an id, in the database. From then on no
-//     transaction names a new blob whose id is below the line (checkGCFence), and the
-//     ones that were about to have ended: they hold the lock naming shared, the
-//     line is drawn under it alone.
-//  2. So a blob below the line that one later snapshot finds in neither of the
-//     tables blob and dropped was never named, or is named no more. Rows that
-//     name a blob are only ever copied from others (unnamed says why one of blob or
-//     dropped names a blob for as long as anybody may still copy its row). Hence
-//     nobody will name it again, and it may be deleted at any time after.
+//  1. A collection first stores a fence, an id, in the database. From then on no
+//     transaction inserts the row of a new blob whose id is below the fence
+//     (checkGCFence), and transactions that were about to do so have ended: they hold
+//     fenceLock shared, while the fence is set under the exclusive lock.
+//  2. So a blob below the fence that a later snapshot finds in neither of the
+//     tables blob and dropped never had a row, or has none any more. Rows that
+//     reference an existing blob are only ever copied from other rows (unreferenced
+//     explains why blob or dropped has a row of a blob for as long as a copy may
+//     still copy it). Hence no row will reference the blob again, and it may be
+//     deleted at any later time.
 //
-// What may happen beside a collection:
-//   - An upload or an import whose blobs are put and not named yet: its blobs are
-//     above the line and stay; or below, and naming them fails, which its caller
-//     is told. Grace is thus the longest time that an upload may take.
-//   - A roll that encrypts content again: its new blobs are as those of an upload;
-//     where naming them fails the roll makes new ones.
-//   - A backup, a restore or another copy under way: it names blobs that the rows
-//     which it copies name; those stay in blob or dropped until it has ended.
-//   - A file that is replaced or removed, a container that is taken away: its rows
-//     move from blob to dropped in one transaction; a snapshot sees one of them.
-//   - A dropped blob that goes: it is deleted before its row in dropped is.
-//   - A reader of a replaced file: its blobs stay in dropped until it has ended.
-//   - Another collection: a line is never drawn back, and a deletion twice is one.
+// What may run at the same time as a collection:
+//   - An upload or an import whose blobs are put but have no rows yet: its blobs are
+//     above the fence and stay; or below it, and then inserting the rows fails and
+//     the caller gets an error. Grace is thus the longest time that an upload may take.
+//   - A roll that re-encrypts content: its new blobs are like those of an upload; if
+//     inserting their rows fails, the roll makes new blobs.
+//   - A backup, a restore or another copy: it references the blobs that the copied
+//     rows reference; those stay in blob or dropped until the copy has ended.
+//   - A file that is replaced or removed, a container that is deleted: its rows
+//     move from blob to dropped in one transaction; a snapshot sees one of the two.
+//   - The deletion of a dropped blob: the blob is deleted before its row in dropped.
+//   - A reader of a replaced file: its blobs stay in dropped until the read has ended.
+//   - Another collection: a fence is never lowered, and deleting a blob twice is harmless.
 //
-// Blobs of tenants that the database does not have are not looked at: another
-// database may use the same store. Nothing of this holds for a copy of the
-// database from before that works on the store of the newer one.
+// Blobs of tenants that are not in the database are ignored: another database may
+// use the same store. None of this holds for an older copy of the database that
+// uses the store of the newer one.
 type Collection struct {
 	contents   *Contents
-	line       int64
+	fence      int64
 	dryRun     bool
 	checked    bool // the tables were compared with their indexes
 	candidates []candidate
@@ -60,41 +62,42 @@ type Collection struct {
 	Collected
 }
 
-// Collected is what a collection has come across so far.
+// Collected counts the blobs that a collection has seen so far.
 type Collected struct {
 	Blobs, Bytes         int64 // in the store, sealed
 	Orphans, OrphanBytes int64 // of them
-	Removed              int64 // that were deleted, those of deleted and replaced content too
+	Removed              int64 // deleted blobs, including those of deleted and replaced content
 }
 
-// naming is the lock of who names new blobs. Locks of ids are far larger.
-const naming = 2
+// fenceLock is the lock that transactions hold while they insert rows of new blobs. Its
+// number cannot clash with locks of ids, which are far larger.
+const fenceLock = 2
 
-// lineSetting is where the line of the last collection stands.
-const lineSetting = "blobs-collected-below"
+// fenceSetting is the setting with the fence of the last collection.
+const fenceSetting = "blobs-collected-below"
 
-// Collect begins a collection, of orphans of those older than grace. A dry run
-// draws no line and deletes nothing: what it counts may yet be named. End is called
-// after the last tenant. also, if
-// not nil, runs in the transaction that draws the line.
+// Collect begins a collection. It collects only orphans older than grace. A dry run
+// sets no fence and deletes nothing: blobs that it counts may still get rows. The
+// caller calls Tenant for each tenant and then End. also, if not nil, runs in the
+// transaction that sets the fence.
 func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool, also func(tx *store.Tx) error) (*Collection, error) {
 	if grace < 0 {
-		return nil, fail.New(api.InvalidArgument, "collect blobs: a grace of %v is below 0", grace)
+		return nil, fail.New(api.InvalidArgument, "collect blobs: grace %v is negative", grace)
 	}
-	c := &Collection{contents: s, line: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
+	c := &Collection{contents: s, fence: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
 	if dryRun {
 		return c, nil
 	}
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, naming, true); err != nil {
+		if err := tx.Lock(ctx, fenceLock, true); err != nil {
 			return err
 		}
-		last, err := lastLine(ctx, tx)
+		last, err := lastFence(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if c.line > last {
-			_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, lineSetting, strconv.FormatInt(c.line, 10))
+		if c.fence > last {
+			_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, fenceSetting, strconv.FormatInt(c.fence, 10))
 			if err != nil {
 				return err
 			}
@@ -114,45 +117,45 @@ func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool
 	return c, nil
 }
 
-// lastLine returns the line of the last collection.
-func lastLine(ctx context.Context, tx *store.Tx) (line int64, err error) {
-	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM setting WHERE name = ?1`, lineSetting).Scan(&line); err != nil {
+// lastFence returns the fence of the last collection.
+func lastFence(ctx context.Context, tx *store.Tx) (line int64, err error) {
+	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM setting WHERE name = ?1`, fenceSetting).Scan(&line); err != nil {
 		return 0, fmt.Errorf("read which blobs were collected: %w", err)
 	}
 	return line, nil
 }
 
-// checkGCFence has to be called in the transaction that inserts rows of new blobs: it
-// fails where a collection may have taken one of them, and holds up the next
-// collection until the transaction has ended.
+// checkGCFence must be called in the transaction that inserts rows of new blobs. It
+// fails if a collection may have deleted one of them, and blocks the next collection
+// until the transaction has ended.
 func checkGCFence(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
-	if err := tx.Lock(ctx, naming, false); err != nil {
+	if err := tx.Lock(ctx, fenceLock, false); err != nil {
 		return err
 	}
-	line, err := lastLine(ctx, tx)
+	line, err := lastFence(ctx, tx)
 	if err != nil {
 		return err
 	}
 	for _, b := range blobs {
 		if b.ID < line {
-			return fail.New(api.Conflict, "it took so long that a collection of orphans counted it among them; nothing was stored").
-				WithHint("send it again; the operator may collect with a longer grace, and looks whether the clocks of all nodes agree")
+			return fail.New(api.Conflict, "it took longer than the grace period of a blob collection, which may have deleted its blobs; nothing was stored").
+				WithHint("send it again; the operator can use a longer grace period and should check that the clocks of all nodes agree")
 		}
 	}
 	return nil
 }
 
 // collectAtOnce is how many blobs are looked up at a time, and deletesAtOnce how
-// many are deleted side by side.
+// many are deleted concurrently.
 const (
 	collectAtOnce = 1000
 	deletesAtOnce = 16
 )
 
-// listed is a blob as the store lists it.
-type listed struct{ id, size int64 }
+// listedBlob is a blob in a listing of the blob store.
+type listedBlob struct{ id, size int64 }
 
-// End deletes what is left to delete.
+// End deletes the remaining candidates.
 func (c *Collection) End(ctx context.Context) error {
 	if err := c.delete(ctx); err != nil {
 		return fmt.Errorf("collect blobs: %w", err)
@@ -160,13 +163,13 @@ func (c *Collection) End(ctx context.Context) error {
 	return nil
 }
 
-// Tenant looks at the blobs of a tenant; what of them goes is deleted by End, or
-// before if there is much of it. progress, if not nil, is told what the whole
-// collection has come across.
+// Tenant examines the blobs of a tenant. Unreferenced blobs are deleted by End, or
+// earlier if there are many. progress, if not nil, is called with the counts of the
+// whole collection.
 func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Collected)) error {
-	var part []listed
+	var part []listedBlob
 	take := func() error {
-		err := c.part(ctx, tenant, part)
+		err := c.decide(ctx, tenant, part)
 		part = part[:0]
 		if err == nil && progress != nil {
 			progress(c.Collected)
@@ -186,14 +189,14 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 	return nil
 }
 
-// list hands the blobs that the store has of a tenant to take, in parts.
-func (c *Collection) list(ctx context.Context, tenant int64, part *[]listed, take func() error) error {
+// list lists the blobs that the store has of a tenant and calls take for each part.
+func (c *Collection) list(ctx context.Context, tenant int64, part *[]listedBlob, take func() error) error {
 	err := c.contents.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {
 		id, err := strconv.ParseInt(path.Base(name), 16, 64)
 		if err != nil || blobName(tenant, id) != name {
-			return nil // not keyroll's
+			return nil // not written by keyroll
 		}
-		if *part = append(*part, listed{id, size}); len(*part) < collectAtOnce {
+		if *part = append(*part, listedBlob{id, size}); len(*part) < collectAtOnce {
 			return nil
 		}
 		return take()
@@ -204,8 +207,8 @@ func (c *Collection) list(ctx context.Context, tenant int64, part *[]listed, tak
 	return err
 }
 
-// part decides about some blobs.
-func (c *Collection) part(ctx context.Context, tenant int64, part []listed) error {
+// decide counts some blobs and adds the orphans among them to the candidates.
+func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob) error {
 	if len(part) == 0 {
 		return nil
 	}
@@ -215,14 +218,14 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 		first, last = min(first, b.id), max(last, b.id)
 	}
 	named := make(map[int64]bool)
-	err := s.db.View(ctx, func(tx *store.Tx) error { return namedBetween(ctx, tx, tenant, first, last, named) })
+	err := s.db.View(ctx, func(tx *store.Tx) error { return referencedBetween(ctx, tx, tenant, first, last, named) })
 	if err != nil {
 		return err
 	}
 	for _, b := range part {
 		c.Blobs++
 		c.Bytes += b.size
-		if b.id < c.line && !named[b.id] {
+		if b.id < c.fence && !named[b.id] {
 			c.Orphans++
 			c.OrphanBytes += b.size
 			if c.dryRun {
@@ -236,8 +239,8 @@ func (c *Collection) part(ctx context.Context, tenant int64, part []listed) erro
 	return nil
 }
 
-// deleteAll deletes blobs of a tenant. Where the store does not answer it gives
-// up after one try for each of those side by side.
+// deleteAll deletes blobs of a tenant. If the store does not respond, it gives up
+// after one attempt per goroutine.
 func (s *Contents) deleteAll(ctx context.Context, tenant int64, ids []int64) error {
 	var under sync.WaitGroup
 	next, errs := make(chan int64), make([]error, min(deletesAtOnce, len(ids)))
@@ -266,9 +269,9 @@ func idsOf(blobs []blobRow) []int64 {
 	return ids
 }
 
-// namedBetween adds the ids of blobs within a range that rows name, in one
+// referencedBetween adds to named the ids in a range that rows reference, in one
 // snapshot.
-func namedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64, named map[int64]bool) error {
+func referencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64, named map[int64]bool) error {
 	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
 		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
 	if err != nil {

@@ -20,8 +20,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// collect collects what is older than grace, with no grace all that was made up
-// to now.
+// collect collects orphans older than grace; with grace 0 all that exist now.
 func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
@@ -33,8 +32,8 @@ func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
 	return c.Collected
 }
 
-// nameOf is the name of a blob of a tenant.
-func nameOf(tenant, id int64) string {
+// blobNameOf returns the name of a blob of a tenant.
+func blobNameOf(tenant, id int64) string {
 	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, id>>48, id>>36&0xfff, id)
 }
 
@@ -56,23 +55,23 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 		w.put(t, "b", "newer") // what the reader reads is dropped and stays
 		before := w.blobNames(t)
 		yesterday := store.IDFrom(time.Now().Add(-24 * time.Hour))
-		old := w.orphan(t, nameOf(tenant, yesterday))
+		old := w.orphan(t, blobNameOf(tenant, yesterday))
 		kept := []string{
-			w.orphan(t, nameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
-			w.orphan(t, nameOf(tenant+1, yesterday)),
+			w.orphan(t, blobNameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
+			w.orphan(t, blobNameOf(tenant+1, yesterday)),
 			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
 		collect := func(dry bool) content.Collected {
 			c, err := w.Collect(t.Context(), 2*time.Hour, dry, nil)
 			must(t, err)
-			told := content.Collected{}
-			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { told = c }))
+			reported := content.Collected{}
+			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { reported = c }))
 			must(t, c.End(t.Context()))
-			told.Removed = c.Removed
-			if told != c.Collected || told.Blobs != int64(len(before))+2 || told.Orphans != 1 || told.OrphanBytes != 6 || told.Bytes < 3*blobSize {
-				t.Errorf("dry run %v: %+v, told %+v", dry, c.Collected, told)
+			reported.Removed = c.Removed
+			if reported != c.Collected || reported.Blobs != int64(len(before))+2 || reported.Orphans != 1 || reported.OrphanBytes != 6 || reported.Bytes < 3*blobSize {
+				t.Errorf("dry run %v: %+v, reported %+v", dry, c.Collected, reported)
 			}
-			return told
+			return reported
 		}
 		if c := collect(true); c.Removed != 0 {
 			t.Errorf("a dry run removed %d", c.Removed)
@@ -97,8 +96,8 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 	})
 }
 
-// A collection comes upon an upload: with enough grace it goes on, without it
-// fails, and the path has the file from before.
+// A collection runs during an upload: with enough grace the upload continues, without
+// it the upload fails and the path keeps the previous file.
 func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "a", "before")
@@ -116,17 +115,17 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 		if got := w.get(t, "a"); len(got) != blobSize+1 {
 			t.Errorf("the file has %d bytes", len(got))
 		}
-		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // draws no line back
+		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // does not lower the fence
 		must(t, err)
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
 		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 		wantCode(t, e(w.Collect(t.Context(), -1, false, nil)), api.InvalidArgument)
 	})
 }
 
-// hooked tells what happens in a blob store, before and after it does.
+// hooked calls a function before and after each operation of a blob store.
 type hooked struct {
 	blob.Store
 	putting, collecting func()
@@ -165,8 +164,8 @@ func (h *hooked) List(ctx context.Context, prefix string, each func(name string,
 	})
 }
 
-// race is a site and its backups while collections begin at any moment of what
-// is done to them, and that at any moment of a collection.
+// race is a site and its backups. Collections begin at any moment of an act on them,
+// and acts at any moment of a collection.
 type race struct {
 	*world
 	t       testing.TB
@@ -182,7 +181,7 @@ type race struct {
 	collected, collected0 int
 }
 
-// next is what the plan has for this moment.
+// next returns what the plan does at this moment.
 func (r *race) next(n int) int {
 	r.one.Lock()
 	defer r.one.Unlock()
@@ -236,13 +235,13 @@ func (r *race) act() {
 		r.backups = append(r.backups, files)
 	case 3:
 		if len(r.backups) > 0 {
-			r.expire(r.t, r.all(r.t)[0])
+			r.expire(r.t, r.allBackups(r.t)[0])
 			r.backups = r.backups[1:]
 		}
 	}
 }
 
-// TestNoCollectionEverTakesALiveBlob compares what is read with what was put.
+// TestNoCollectionEverTakesALiveBlob compares the content read with the content put.
 func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -257,7 +256,7 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 				if got := r.filesOf(t, r.world.site); !maps.Equal(got, r.site) {
 					t.Fatalf("%d files, not %d, or others", len(got), len(r.site))
 				}
-				for i, b := range r.all(t) {
+				for i, b := range r.allBackups(t) {
 					if got := r.filesOf(t, b.Container); !maps.Equal(got, r.backups[i]) {
 						t.Fatalf("backup %d has %d files, not %d, or others", i, len(got), len(r.backups[i]))
 					}
@@ -268,13 +267,13 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 		r.inCollect.Lock()
 		r.tidyUp(t)
 		r.collect(t, 0)
-		r.exactRows(t)
+		r.wantExactRows(t)
 		t.Logf("%d files put, %d refused; %d collections, %d more with grace", r.made, r.refused, r.collected0, r.collected)
 	})
 }
 
-// Rows that are written and not yet committed when the line is drawn: it is
-// drawn when they are there.
+// Rows are written and not yet committed when a collection begins: it sets its fence
+// only after their commit.
 func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		collected := make(chan content.Collected, 1)
@@ -287,7 +286,7 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 		}
 		must(t, e(w.Put(t.Context(), w.site, "a", -1, strings.NewReader("content"), func(*store.Tx) error {
 			collect() // which then waits, though the first run of this transaction is rolled back
-			// On SQLite the one writer is the lock.
+			// On SQLite there is only one writer at a time, which acts as the lock.
 			for strings.HasSuffix(t.Name(), "/postgres") && len(collected) == 0 && !waits() {
 			}
 			return nil
@@ -298,24 +297,24 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 	})
 }
 
-// Another node has made the same id: what it stored under it stays.
+// Another node has drawn the same id: its blob is kept.
 func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	var theirs string
-	w.Contents = content.Small(content.New(w.db, w.containers, &first{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	w.Contents = content.Small(content.New(w.db, w.containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
 	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
 	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)
 	}
 }
 
-// first takes every name before it is put.
-type first struct {
+// storesFirst stores a blob under every name before the test's own put.
+type storesFirst struct {
 	blob.Store
 	name *string
 }
 
-func (f *first) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+func (f *storesFirst) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
 	*f.name = name
 	if _, err := f.Store.PutIfAbsent(ctx, name, strings.NewReader("theirs")); err != nil {
 		return 0, err

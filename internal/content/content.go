@@ -1,14 +1,14 @@
 // Package content keeps items, the messages and files of containers, as blobs
 // that each have a key of their own.
 //
-// What comes in goes out byte for byte, of any size, in memory that does not
-// grow with it. An item is there whole or not at all: its blobs are durable
-// before its rows stand, and its rows, its key pages and the caller's audit
-// entry stand by one transaction. Nothing of an item is stored in the clear:
-// content and metadata are sealed under its blobs' keys, those stand in key
-// pages under the container's key, and a path is found by an HMAC. The package
-// never reaches a vault in a transaction, and never names a path or a subject in
-// an error about damage. Start reading at Import and Put.
+// Content of any size is returned byte for byte as it was stored, in memory that
+// does not grow with it. An item exists whole or not at all: its blobs are durable
+// before its rows are written, and its rows, its key pages and the caller's audit
+// entry are written in one transaction. Nothing of an item is stored in the clear:
+// content and metadata are sealed under the keys of its blobs, those keys are in
+// key pages under the container's key, and a path is looked up by an HMAC. The
+// package never calls a vault in a transaction, and never shows a path or a subject
+// in an error about damage. Start reading at Import and Put.
 package content
 
 import (
@@ -27,12 +27,12 @@ import (
 	"keyroll/internal/store"
 )
 
-// BlobSize is how much of a file stands in one blob, in bytes; the last one has
-// the rest. It is what an update re-keys, and how often a stream asks whether
-// its container's key may still be used.
+// BlobSize is how much of a file one blob holds, in bytes; the last blob has the
+// rest. It is the unit that an update re-keys, and the interval at which a stream
+// checks whether its container's key may still be used.
 const BlobSize = 8 << 20
 
-// partItems is how many items are read and opened at a time.
+// partItems is how many items are read and decrypted at a time.
 const partItems = 256
 
 // Keys opens the keys of containers. *container.Containers is one.
@@ -40,33 +40,33 @@ type Keys interface {
 	// OpenKey returns a copy of the container's key, which the caller zeroes. It
 	// fails when the policy that protects the container does not allow its use.
 	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
-	// Directory returns what hashes the names of a tenant's files.
+	// Directory returns the directory that hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
 	// DraftBackup drafts a backup of c, DraftFrom a container from a backup; Add
 	// makes a draft visible.
 	DraftBackup(ctx context.Context, c container.Container) (*container.Draft, error)
 	DraftFrom(ctx context.Context, backup container.Container, kind container.Kind, name string, policy int64) (*container.Draft, error)
 	Add(ctx context.Context, d *container.Draft, also func(tx *store.Tx, c container.Container) error) (container.Container, error)
-	// AcceptsBlobs says whether blob keys may be put under a generation of a
-	// container's key, and which id no blob may be below, until tx ends.
-	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error)
-	// SetRenewed says that no blob of a container is older than mark.
+	// AcceptsBlobs reports whether blob keys may be put under a generation of a
+	// container's key, and the lowest id that a blob may have, until tx ends.
+	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (accepts bool, renewed int64, err error)
+	// SetRenewed records that no blob of a container is older than mark.
 	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
-	// IsFolded says whether all files of c are found by their folded paths;
-	// SetFolded notes it.
+	// IsFolded reports whether all files of c are found by their folded paths;
+	// SetFolded records it.
 	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
 	SetFolded(ctx context.Context, tx *store.Tx, c container.Container) error
-	// BackupByID returns a backup, or fails NotFound; RemoveBackup takes one away.
+	// BackupByID returns a backup, or fails NotFound; RemoveBackup deletes one.
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
-	// Abandon takes away a container whose key page is lost.
+	// Abandon deletes a container whose key page is missing or damaged.
 	Abandon(ctx context.Context, c container.Container, also func(tx *store.Tx) error) error
 }
 
 // Contents is the content of all containers. Its methods may be called from
 // many goroutines.
 type Contents struct {
-	// Leases are those of this node; nil means that there is but this one.
+	// Leases are those of this node; nil means that it is the only node.
 	Leases *lease.Leases
 
 	db    *store.DB
@@ -77,9 +77,9 @@ type Contents struct {
 
 	blobSize int64
 	batch    int           // messages that an import commits at a time
-	part     int           // items that are read and opened at a time
-	units    chan struct{} // held by each unit of Renew under way
-	held     holds
+	part     int           // items that are read and decrypted at a time
+	units    chan struct{} // one element for each unit of Renew under way
+	reads    activeReads
 	copies   copies
 	folding  sync.Mutex // one site at a time: it keeps 8 bytes of each file
 }
@@ -88,11 +88,11 @@ type Contents struct {
 // slots.
 func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
 	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems,
-		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{one: make(chan struct{}, 1)}}
+		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{slot: make(chan struct{}, 1)}}
 }
 
-// Totals returns how many items c has, and how many bytes of content they are.
-// It opens nothing.
+// Totals returns the number of items of c and the sum of their sizes in bytes.
+// It decrypts nothing.
 func (s *Contents) Totals(ctx context.Context, tx *store.Tx, c container.Container) (items, bytes int64, err error) {
 	if err := tx.QueryRow(ctx, selectTotals, c.Tenant, c.ID).Scan(&items, &bytes); err != nil {
 		return 0, 0, fmt.Errorf("sum items of container %d: %w", c.ID, err)
@@ -100,8 +100,8 @@ func (s *Contents) Totals(ctx context.Context, tx *store.Tx, c container.Contain
 	return items, bytes, nil
 }
 
-// Fold merges the small key pages of c's blobs, and returns how many pages went
-// away.
+// Fold merges the small key pages of c's blobs, and returns how many pages it
+// removed.
 func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error) {
 	opened, err := s.keys.OpenKey(ctx, c, api.BySystem)
 	if err != nil {
@@ -114,13 +114,13 @@ func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error)
 		})
 }
 
-// parentOf is what the pages of a container's blob keys stand under.
+// parentOf returns the parent of the key pages of a container's blobs.
 func parentOf(opened container.Opened) keypage.Parent {
 	return keypage.Parent{ID: opened.Container.ID, Generation: opened.Container.Generation}
 }
 
-// ask fails when the container's key may not be used any more.
-func (s *Contents) ask(ctx context.Context, c container.Container) error {
+// checkAccess fails if the container's key may no longer be used.
+func (s *Contents) checkAccess(ctx context.Context, c container.Container) error {
 	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return err
@@ -129,12 +129,13 @@ func (s *Contents) ask(ctx context.Context, c container.Container) error {
 	return nil
 }
 
-// blobName is a blob's name in the blob store: a folder a tenant, within it one
-// for 18 hours and one for 16 seconds of ids, so that no folder grows for ever
-// and a batch fills few.
+// blobName returns a blob's name in the blob store: one folder per tenant, in it
+// one per 18 hours and one per 16 seconds of ids, so that no folder grows forever
+// and a batch uses few folders.
 func blobName(tenant, blob int64) string {
 	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), blob>>48, blob>>36&0xfff, blob)
 }
 
-// tenantPrefix begins the names of all blobs of a tenant, and no others.
+// tenantPrefix returns the prefix of the names of all blobs of a tenant, and of no
+// others.
 func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }

@@ -16,16 +16,17 @@ import (
 	"keyroll/internal/store"
 )
 
-// copies lets one copy at a time hold a snapshot: the database has few
-// connections to lend.
+// copies lets only one copy at a time hold a snapshot: the number of database
+// connections is small.
 type copies struct {
-	one chan struct{}
-	mu  sync.Mutex
-	id  int64 // of the container that is being filled; 0: none
+	slot chan struct{}
+	mu   sync.Mutex
+	id   int64 // of the container that is being filled; 0: none
 }
 
-// underWay returns the container that this process is filling, and 0 for none.
-func (c *copies) underWay() int64 {
+// current returns the id of the container that this process is filling, and 0 if
+// there is none.
+func (c *copies) current() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.id
@@ -37,20 +38,20 @@ func (c *copies) set(id int64) {
 	c.id = id
 }
 
-// copyBlobs is how many blobs a copy takes at a time, unless one item has more.
+// copyBlobs is how many blobs a copy stores at a time, unless one item has more.
 const copyBlobs = 2048
 
-// fillHeld makes a draft a container that holds what from holds. Its items and keys
-// are copied, its blobs are shared. Until all of that is stored the draft is not
-// there; on a failure what was stored is left for Tidy.
-func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
+// copyLeased turns a draft into a container with the content of from. Items and keys
+// are copied, blobs are shared. The container becomes visible when all of that is
+// stored; after a failure the stored rows are left for Tidy.
+func (s *Contents) copyLeased(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	select {
-	case s.copies.one <- struct{}{}:
-		defer func() { <-s.copies.one }()
+	case s.copies.slot <- struct{}{}:
+		defer func() { <-s.copies.slot }()
 	case <-ctx.Done():
 		return c, ctx.Err()
 	}
-	if err := s.ask(ctx, from); err != nil {
+	if err := s.checkAccess(ctx, from); err != nil {
 		return c, err
 	}
 	to := draft.Opened()
@@ -62,25 +63,25 @@ func (s *Contents) fillHeld(ctx context.Context, from container.Container, draft
 		return c, err
 	}
 	fault.Point("copy.begun")
-	err = errLost
-	for try := 0; try < tries && errors.Is(err, errLost); try++ {
+	err = errRetry
+	for try := 0; try < maxAttempts && errors.Is(err, errRetry); try++ {
 		err = s.copyAll(ctx, from, to)
 	}
-	if errors.Is(err, errLost) {
+	if errors.Is(err, errRetry) {
 		err = rolledMeanwhile()
 	}
 	if err != nil {
 		return c, err
 	}
-	// Whoever withdrew the key meanwhile gets no copy under another one.
-	if err := s.ask(ctx, from); err != nil {
+	// If access to the key was revoked in the meantime, there must be no copy under another key.
+	if err := s.checkAccess(ctx, from); err != nil {
 		return c, err
 	}
 	return s.keys.Add(ctx, draft, func(tx *store.Tx, c container.Container) error {
 		if mine, err := deleteUnfinished(ctx, tx, to.ID, true); err != nil {
 			return err
 		} else if !mine {
-			return givenUp()
+			return errDiscarded()
 		}
 		if also == nil {
 			return nil
@@ -98,21 +99,21 @@ func (s *Contents) copyAll(ctx context.Context, from container.Container, to con
 	return s.copyItems(ctx, source, to)
 }
 
-// copyItems stores the items of from, as they stand in one snapshot, as items of
-// to, in their order. It fails with errLost, and has stored nothing, when the
-// container's key was replaced before the snapshot.
+// copyItems stores the items of from, as they are in one snapshot, as items of to,
+// in their order. It fails with errRetry, and has stored nothing, if the container's
+// key was replaced before the snapshot.
 func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
 	if err != nil {
 		return err
 	}
 	return s.db.ViewOnce(ctx, func(tx *store.Tx) error {
-		if covers, err := from.Covers(ctx, tx); err != nil {
+		if has, err := from.HasAllKeys(ctx, tx); err != nil {
 			return err
-		} else if !covers {
-			return errLost
+		} else if !has {
+			return errRetry
 		}
-		lost, err := selectLost(ctx, tx, from.Tenant, from.ID, allItems)
+		lost, err := selectItemsWithoutBlob(ctx, tx, from.Tenant, from.ID, allItems)
 		if err != nil {
 			return err
 		}
@@ -148,7 +149,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 	})
 }
 
-// copyPart is some items on their way into another container.
+// copyPart is a number of items that are being copied into another container.
 type copyPart struct {
 	contents  *Contents
 	directory *container.Directory
@@ -158,7 +159,7 @@ type copyPart struct {
 	n         int         // blobs
 }
 
-// store stores the part, whose pages tx reads, and begins a new one.
+// store stores the part, whose pages it reads in tx, and begins a new one.
 func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	if len(p.items) == 0 {
 		return nil
@@ -177,9 +178,9 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
-	// Another connection: tx stays the snapshot.
+	// On another connection: tx remains the snapshot.
 	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error {
-		return insertCopied(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
+		return insertCopiedItems(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
 	})
 	if err != nil {
 		return err
@@ -189,13 +190,13 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	return nil
 }
 
-// seal returns the part's items, blobs and key pages as those of the other
-// container.
+// seal returns the part's items, blobs and key pages as items, blobs and key pages of
+// the target container.
 func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed []keypage.Row, err error) {
 	pages := newPages{slots: p.contents.slots}
 	defer pages.zero()
 	for i, item := range p.items {
-		copied, err := p.item(item, p.blobs[i], ring)
+		copied, err := p.copyItem(item, p.blobs[i], ring)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -223,8 +224,8 @@ func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed 
 	return items, flat, pages.sealed, nil
 }
 
-// item returns an item as one of the other container, with the same metadata.
-func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
+// copyItem returns an item as an item of the target container, with the same metadata.
+func (p *copyPart) copyItem(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
 	if err := checkBlobs(item, blobs); err != nil {
 		return itemRow{}, err
 	}
@@ -241,9 +242,9 @@ func (p *copyPart) item(item itemRow, blobs []blobRow, ring *keyring) (itemRow, 
 	if item.PathHash != nil {
 		var m fileMetadata
 		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(blobs)) {
-			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs are not those that were stored, or not in their order", item.ID)
+			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 		}
-		// Found by the same form as what it is a copy of.
+		// The copy is found by the same form of the path as the original.
 		path := m.Path
 		if !bytes.Equal(item.PathHash, p.directory.Hash("path", p.from.ID, path)) {
 			path = name.Fold(path)

@@ -12,11 +12,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// died is what a process that dies at a fault point panics with.
+// died is the panic value of a process that dies at a fault point.
 type died struct{ point string }
 
-// dieAt runs f, which dies when it comes to a point for the nth time, and
-// reports whether it did.
+// dieAt runs f, which dies when it reaches a fault point for the nth time, and
+// reports whether it died.
 func dieAt(point string, n int, f func()) (dead bool) {
 	fault.Set(func(name string) {
 		if name == point {
@@ -49,7 +49,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 			for n := 1; ; n++ {
 				old, next := body(n, 2*blobSize+1), body(n+100, 3*blobSize)
 				w.put(t, "file", old)
-				w.healthy(t, false)
+				w.wantHealthy(t, false)
 				dead := dieAt(point, n, func() { w.put(t, "file", next) })
 				if !dead {
 					if n == 1 {
@@ -65,7 +65,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 				if w.get(t, "file") != want {
 					t.Errorf("died at %s, %d: not the file expected", point, n)
 				}
-				w.healthy(t, false)
+				w.wantHealthy(t, false)
 			}
 		}
 	})
@@ -99,7 +99,7 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 				if w.export(t) != want {
 					t.Errorf("died at %s, %d: the mailbox has something else", point, n)
 				}
-				w.healthy(t, false)
+				w.wantHealthy(t, false)
 				if point == "import.after-commit" && n == 3 {
 					continue // it had finished
 				}

@@ -17,7 +17,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// stored is a blob as its row and its file show it.
+// stored is a blob as seen in its row and its file.
 type stored struct {
 	id, item, page int64
 	path           string
@@ -63,7 +63,7 @@ func (w *world) exec(t testing.TB, query string, args ...any) {
 	}))
 }
 
-// change rewrites the file of a blob.
+// change rewrites the file of a blob with changed content.
 func (s stored) change(t testing.TB, f func([]byte) []byte) {
 	t.Helper()
 	b, err := os.ReadFile(s.path)
@@ -75,7 +75,7 @@ func flip(at int) func([]byte) []byte {
 	return func(b []byte) []byte { b[at] ^= 1; return b }
 }
 
-// Whatever is damaged is named by item and blob, never by what a user wrote.
+// Errors about damage name the item and the blob, never text of a user.
 func TestDamageIsNamedPrecisely(t *testing.T) {
 	const subject, path = "quarterly-subject", "secret-name.txt"
 	type damage struct {
@@ -172,8 +172,7 @@ func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
 // firstDamage makes Check return the first damage.
 func firstDamage(c content.Checked) error { return c.Err }
 
-// Two files whose places were exchanged in the database are not taken for each
-// other.
+// Two files that were exchanged in the database are not mistaken for each other.
 func TestExchangedPathsAreFound(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	w.put(t, "salaries", "secret")
@@ -193,8 +192,8 @@ func TestExchangedPathsAreFound(t *testing.T) {
 	wantCode(t, w.Check(t.Context(), w.site, firstDamage), api.Damaged)
 }
 
-// Rows that place a file's pieces in another order, leave the last one out or
-// take one from elsewhere open nothing.
+// If rows reorder the blobs of a file, omit the last one or include one of another
+// file, the file cannot be opened.
 func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 	for name, alter := range map[string]func(t *testing.T, w *world, blobs []stored){
 		"pieces swapped": func(t *testing.T, w *world, b []stored) {
@@ -222,7 +221,7 @@ func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 	}
 }
 
-// One damaged item does not hide another, nor hold up the check.
+// One damaged item neither hides another nor stops the check.
 func TestACheckGoesOnPastDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.importMail(t, mbox(12))
@@ -258,7 +257,7 @@ func TestACheckGoesOnPastDamage(t *testing.T) {
 	})
 }
 
-// A file that is damaged, or shares a damaged key page, can be put anew.
+// A file that is damaged, or shares a damaged key page, can be put again.
 func TestADamagedFileCanBePutAnew(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		for i := range 5 {
@@ -278,7 +277,7 @@ func TestADamagedFileCanBePutAnew(t *testing.T) {
 				t.Errorf("%s is not the new one", path)
 			}
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -287,13 +286,13 @@ func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 		for i := range 6 { // each a page of its own, then folded into one
 			w.put(t, fmt.Sprint("file", i), body(i, 10))
 		}
-		must(t, second(w.Fold(t.Context(), w.site)))
+		must(t, errorOf(w.Fold(t.Context(), w.site)))
 		if n := w.pages(t); n != 1 {
 			t.Fatalf("%d pages", n)
 		}
 		for i := range 6 {
 			w.put(t, fmt.Sprint("file", i), body(i, 20))
-			w.healthy(t, true) // as many slots as blobs
+			w.wantHealthy(t, true) // as many slots as blobs
 		}
 		if n := w.pages(t); n != 6 {
 			t.Errorf("%d pages, want one for each new file", n)

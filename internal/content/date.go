@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// zones are the zones that have names in dates, as hours and minutes: those of
-// RFC 5322 section 4.3, and others that mail programs write and that mean one
-// thing only. Any other name is no statement about the zone, as single letters are:
-// it counts as +0000 by that section.
+// zones are the named zones of dates, as hours and minutes: those of RFC 5322
+// section 4.3, and others that mail programs write and that are unambiguous. Any
+// other name says nothing about the zone, like a single letter: it counts as +0000
+// by that section.
 var zones = map[string]int{
 	"UT": 0, "UTC": 0, "GMT": 0, "Z": 0, "WET": 0,
 	"EST": -500, "EDT": -400, "CST": -600, "CDT": -500, "MST": -700, "MDT": -600, "PST": -800, "PDT": -700,
@@ -25,9 +25,9 @@ const (
 	dateDay  = `(?:[A-Za-z]+\.?,? ?)?`
 )
 
-// dateForms are the forms of a Date field once comments are taken out and white
-// space is one space: that of RFC 5322 with what section 4.3 adds and what is
-// left out or put between now and then, that of asctime, and that of RFC 3339.
+// dateForms are the forms of a Date field after comments have been removed and white
+// space has been reduced to single spaces: that of RFC 5322 with the additions of
+// section 4.3 and some common deviations, that of asctime, and that of RFC 3339.
 var dateForms = []*regexp.Regexp{
 	regexp.MustCompile(`^` + dateDay + `(?P<day>[0-9]{1,2})[ -]?(?P<month>[A-Za-z]{3,})\.?,?[ -]?(?P<year>[0-9]{2,4}),? ` + dateTime + dateZone + `$`),
 	regexp.MustCompile(`^` + dateDay + `(?P<month>[A-Za-z]{3,})\.? (?P<day>[0-9]{1,2}),? ` + dateTime + dateZone + `,? (?P<year>[0-9]{4})$`),
@@ -37,9 +37,9 @@ var dateForms = []*regexp.Regexp{
 
 const months = "janfebmaraprmayjunjulaugsepoctnovdec"
 
-// readDate returns the time of a Date field in UTC, whatever zone the process
-// runs in, and the zero time for what is not a date or lies outside the years 1
-// to 9999, which JSON has no form for.
+// readDate returns the time of a Date field in UTC, independent of the zone of the
+// process, and the zero time for a value that is not a date or is outside the years
+// 1 to 9999, which JSON cannot represent.
 func readDate(value string) time.Time {
 	value = strings.Join(strings.Fields(withoutComments(value)), " ")
 	value = strings.NewReplacer(" ,", ",", " : ", ":", " :", ":", ": ", ":").Replace(value)
@@ -55,7 +55,7 @@ func readDate(value string) time.Time {
 	return time.Time{}
 }
 
-// dateOf puts the parts of a date together.
+// dateOf returns the time of the parts of a date, and the zero time if they are not valid.
 func dateOf(parts map[string]string) time.Time {
 	number := func(name string) int {
 		n, _ := strconv.Atoi(parts[name])
@@ -98,8 +98,8 @@ func dateOf(parts map[string]string) time.Time {
 	return date
 }
 
-// zoneOf returns how far a zone is east of Greenwich. A number counts more than
-// the name before it.
+// zoneOf returns the offset of a zone from UTC, positive to the east. A numeric
+// offset overrides the name before it.
 func zoneOf(name, offset string) time.Duration {
 	n := zones[strings.ToUpper(name)]
 	if offset != "" {
@@ -108,8 +108,8 @@ func zoneOf(name, offset string) time.Duration {
 	return time.Duration(n/100)*time.Hour + time.Duration(n%100)*time.Minute
 }
 
-// withoutComments takes comments in parentheses out (RFC 5322, section 3.2.2).
-// One without an end goes to the end.
+// withoutComments removes comments in parentheses (RFC 5322, section 3.2.2). A
+// comment that is not closed extends to the end of the value.
 func withoutComments(value string) string {
 	var kept strings.Builder
 	depth := 0

@@ -76,10 +76,10 @@ func TestDatesAreReadAsMailProgramsWriteThem(t *testing.T) {
 	}
 }
 
-// What a date is does not depend on where the server runs, whose zone may have a
-// name that a date has.
+// The time of a date does not depend on the zone of the server, which may have the
+// same name as the zone of the date.
 func TestDatesDoNotDependOnTheZoneOfTheServer(t *testing.T) {
-	// Not parallel: the zone is that of the whole process.
+	// Not parallel: the zone is global to the process.
 	before := time.Local
 	defer func() { time.Local = before }()
 	zone := rapid.SampledFrom([]string{"", " EST", " EDT", " MST", " CEST", " CET", " BST", " AST", " IST", " A", " XYZ", " GMT", " +0100", " -0330", " (EST)", " PST8PDT"})

@@ -9,11 +9,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// droppedAtOnce is how many dropped blobs one transaction decides about.
+// droppedAtOnce is how many dropped blobs one transaction checks.
 const droppedAtOnce = 256
 
-// dropped adds to the collection the blobs of deleted and replaced content that
-// nothing names any more.
+// dropped adds the blobs of deleted and replaced content that no row references any
+// more to the candidates of the collection.
 func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 	for after := (blobRow{}); ; {
 		var blobs []blobRow
@@ -25,11 +25,11 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 			return err
 		}
 		after = blobs[len(blobs)-1]
-		unnamed, err := c.contents.unnamed(ctx, tenant, blobs)
+		free, err := c.contents.unreferenced(ctx, tenant, blobs)
 		if err != nil {
 			return fmt.Errorf("look at dropped blobs: %w", err)
 		}
-		for _, b := range unnamed {
+		for _, b := range free {
 			if err := c.add(ctx, candidate{tenant, b.ID, b.Item}); err != nil {
 				return err
 			}
@@ -37,46 +37,46 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 	}
 }
 
-// unnamed returns which of some dropped blobs, in id order, nothing names. Where
-// two items dropped one blob, the later decision takes it.
+// unreferenced returns, in id order, those of some dropped blobs that no row references.
+// If two items dropped a blob, the later of the two decisions returns it.
 //
-// A row that names a blob is only ever copied from another one, which a copy
-// reads in a snapshot that it takes once its mark is there (copying). So a blob
-// that was dropped, that no row names, and that no copy under way may have read
-// before, is named by none for ever. Rows are looked at after the mark: a copy
-// that has ended has left its rows.
-func (s *Contents) unnamed(ctx context.Context, tenant int64, dropped []blobRow) (unnamed []blobRow, err error) {
+// A row that references a blob is only ever copied from another row, which a copy
+// reads in a snapshot that it takes after it has recorded itself in table unfinished
+// (anyCopying). So a blob that was dropped, that no row references, and that no copy
+// under way may have read before, will never be referenced again. Rows are read after
+// the table unfinished: a copy that has ended has stored its rows.
+func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blobRow) (free []blobRow, err error) {
 	slices.SortFunc(dropped, func(a, b blobRow) int { return cmp.Compare(a.ID, b.ID) })
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		unnamed = nil
-		for _, b := range dropped { // one decision about a blob at a time
+		free = nil
+		for _, b := range dropped { // only one transaction at a time decides about a blob
 			if err := tx.Lock(ctx, b.ID, true); err != nil {
 				return err
 			}
 		}
-		if busy, err := copying(ctx, tx, tenant); err != nil || busy {
+		if busy, err := anyCopying(ctx, tx, tenant); err != nil || busy {
 			return err
 		}
-		// What is being read waits for another collection.
-		waiting := slices.DeleteFunc(slices.Clone(dropped), func(b blobRow) bool { return s.held.held(b.Item) })
-		named, err := deleteNamed(ctx, tx, waiting)
+		// Blobs that are being read are left for the next collection.
+		waiting := slices.DeleteFunc(slices.Clone(dropped), func(b blobRow) bool { return s.reads.underWay(b.Item) })
+		named, err := deleteReferenced(ctx, tx, waiting)
 		if err != nil {
 			return err
 		}
 		if len(waiting) == 0 {
 			return nil
 		}
-		// One that waits no longer was decided about by another collection meanwhile.
+		// Another collection may have handled some of them in the meantime.
 		still, err := stillDropped(ctx, tx, tenant, waiting[0].ID, waiting[len(waiting)-1].ID)
 		if err != nil {
 			return err
 		}
 		for i, b := range waiting {
 			if !named[i] && still[droppedBy{b.ID, b.Item}] {
-				unnamed = append(unnamed, b)
+				free = append(free, b)
 			}
 		}
 		return nil
 	})
-	return unnamed, err
+	return free, err
 }

@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Small makes c cut files into blobs of blobSize bytes, and take so many items at
-// a time where it imports and reads.
+// Small makes c split files into blobs of blobSize bytes, and import and read so many
+// items at a time.
 func Small(c *Contents, blobSize int64, items int) *Contents {
 	c.blobSize, c.batch, c.part = blobSize, items, items
 	return c
@@ -18,7 +18,7 @@ func Small(c *Contents, blobSize int64, items int) *Contents {
 // Mbox is the mbox reader.
 type Mbox = mbox
 
-// MboxCount is what it counts.
+// MboxCount holds its counts.
 type MboxCount = mboxCount
 
 // CountOf returns what m has counted.
@@ -27,8 +27,8 @@ func CountOf(m *Mbox) MboxCount { return m.count }
 // NewMbox returns one.
 func NewMbox(r io.Reader, format api.MailFormat) *Mbox { return newMbox(r, format) }
 
-// RemoveItems and ConfirmFile are what a replaced file and a cleared container go
-// through; they get what an index said.
+// RemoveItems and ConfirmFile are used when a file is replaced and a container is
+// cleared; their arguments come from an index.
 func RemoveItems(ctx context.Context, tx *store.Tx, tenant, container int64, items, blobs []int64) error {
 	var rows []blobRow
 	for i, id := range blobs {

@@ -21,7 +21,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// body returns n bytes that differ from place to place.
+// body returns n pseudo-random bytes for a seed.
 func body(seed, n int) string {
 	b := make([]byte, n)
 	x := uint32(seed)*2654435761 + 1
@@ -60,7 +60,7 @@ func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
 				wantCode(t, w.Get(t.Context(), w.site, path, off, -1, io.Discard), api.RangeNotSatisfiable)
 			}
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -114,7 +114,7 @@ func TestASiteIsWhatWasPutLast(t *testing.T) {
 			}
 		}
 	})
-	w.healthy(t, true)
+	w.wantHealthy(t, true)
 }
 
 func TestAPutThatFailsChangesNothing(t *testing.T) {
@@ -122,7 +122,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 		broken := errors.New("broken")
 		old := body(1, 3*blobSize)
 		w.put(t, "file", old)
-		before, stored := w.tables(t), len(w.blobNames(t))
+		before, stored := w.allTables(t), len(w.blobNames(t))
 		long := body(2, 4*blobSize)
 		half := long[:len(long)/2]
 		for name, test := range map[string]struct {
@@ -149,7 +149,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 					t.Fatalf("%s: no error", name)
 				}
 				wantCode(t, err, test.code)
-				if w.tables(t) != before || len(w.blobNames(t)) != stored {
+				if w.allTables(t) != before || len(w.blobNames(t)) != stored {
 					t.Fatalf("%s: something changed", name)
 				}
 			}
@@ -158,7 +158,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 			t.Error("the old file is not there")
 		}
 		wantCode(t, w.Get(t.Context(), w.site, "new", 0, -1, io.Discard), api.NotFound)
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -185,7 +185,7 @@ func TestPathsThatAreNoneAreRefused(t *testing.T) {
 	}
 }
 
-// gate is a writer that stops at its first byte until it is let go on.
+// gate is a writer that blocks at its first byte until it is released.
 type gate struct {
 	bytes.Buffer
 	reached, open chan struct{}
@@ -220,7 +220,7 @@ func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
 		if err := <-done; err != nil || g.String() != old {
 			t.Errorf("the reader got %d bytes, %v", g.Len(), err)
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 		if n := len(w.blobNames(t)); n != 3 {
 			t.Errorf("%d blobs after it was read, want 3", n)
 		}
@@ -282,11 +282,11 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 		writers.Wait()
 		close(stop)
 		wg.Wait()
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
-// A revoked key stops a stream at its next blob, in both directions.
+// A revoked key stops an upload and a download at the next blob.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	want := body(1, 5*blobSize)
@@ -302,11 +302,11 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 		}
 	}
 	w.policies.revoked.Store(false)
-	before := w.tables(t)
+	before := w.allTables(t)
 	w.policies.allow.Store(4)
 	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want), nil)
 	wantCode(t, err, api.VaultDenied)
-	if w.tables(t) != before || len(w.blobNames(t)) != 5+9 {
+	if w.allTables(t) != before || len(w.blobNames(t)) != 5+9 {
 		t.Error("a refused put left something")
 	}
 	w.policies.allow.Store(0) // stays revoked
@@ -314,10 +314,10 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 		"get":      w.Get(t.Context(), w.site, "file", 0, -1, io.Discard),
 		"missing":  w.Get(t.Context(), w.site, "no such file", 0, -1, io.Discard),
 		"export":   w.Export(t.Context(), w.mail, io.Discard),
-		"list":     second(w.Files(t.Context(), w.site)),
-		"messages": second(w.Messages(t.Context(), w.mail, 0, 10)),
+		"list":     errorOf(w.Files(t.Context(), w.site)),
+		"messages": errorOf(w.Messages(t.Context(), w.mail, 0, 10)),
 		"check":    w.Check(t.Context(), w.mail, func(content.Checked) error { return nil }),
-		"import":   second(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), nil, nil)),
+		"import":   errorOf(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), nil, nil)),
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, err, api.VaultDenied) })
 	}
@@ -342,10 +342,10 @@ func TestRevocationStopsMail(t *testing.T) {
 		t.Error("the import was read")
 		return 0, io.EOF
 	})
-	wantCode(t, second(w.Import(t.Context(), w.mail, -1, unread, nil, nil)), api.VaultDenied)
+	wantCode(t, errorOf(w.Import(t.Context(), w.mail, -1, unread, nil, nil)), api.VaultDenied)
 }
 
-// A file that is replaced while the list is made stands in it once, as it is now.
+// A file that is replaced while the list is made is in it once, in its new form.
 func TestAListHasEachFileOnce(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	for i := range 9 { // three parts
@@ -365,7 +365,7 @@ func TestAListHasEachFileOnce(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+func errorOf[T any](_ T, err error) error { return err }
 
 func TestAnEndedContextStopsEverything(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
@@ -387,7 +387,7 @@ func TestAnEndedContextStopsEverything(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	w.healthy(t, true)
+	w.wantHealthy(t, true)
 }
 
 type readerFunc func([]byte) (int, error)
@@ -398,7 +398,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// What a reader's writer fails with is not taken for damage.
+// An error of the writer to which a file is copied is not reported as damage.
 func TestAFailingWriterIsNotDamage(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	w.put(t, "file", "x")

@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// mozilla is which letters the bits of X-Mozilla-Status and, from bit 16 on, of
-// X-Mozilla-Status2 are (nsMsgMessageFlags of Thunderbird).
-var mozilla = []struct {
+// mozillaLetters maps the bits of X-Mozilla-Status and, from bit 16 on, of
+// X-Mozilla-Status2 to letters (nsMsgMessageFlags of Thunderbird).
+var mozillaLetters = []struct {
 	bit    uint64
 	letter string
 }{{0x1, "R"}, {0x2, "A"}, {0x4, "F"}, {0x8, "D"}, {0x200000, "D"}}
 
-// unread is how Google Takeout names the label of a message that was not read,
-// which is in the language of the account.
-var unread = map[string]bool{"unread": true, "ungelesen": true, "non lus": true, "non lu": true, "no leídos": true, "no leído": true,
+// unreadLabels are the labels of unread messages in Google Takeout, which are in the
+// language of the account.
+var unreadLabels = map[string]bool{"unread": true, "ungelesen": true, "non lus": true, "non lu": true, "no leídos": true, "no leído": true,
 	"da leggere": true, "não lidas": true, "não lidos": true, "ongelezen": true, "nieprzeczytane": true, "未読": true}
 
-// gmail is which letters other labels are.
-var gmail = map[string]string{"starred": "F", "draft": "T", "drafts": "T"}
+// gmailLetters maps other labels to letters.
+var gmailLetters = map[string]string{"starred": "F", "draft": "T", "drafts": "T"}
 
-// readFlags returns the letters of the fields Status and X-Status, and those of
-// them that stand for what Thunderbird and Google Takeout say of a message in
-// fields of their own: R read, A answered, F flagged, D deleted, T draft.
+// readFlags returns the letters of the fields Status and X-Status, and the letters
+// for the flags that Thunderbird and Google Takeout write into fields of their own:
+// R read, A answered, F flagged, D deleted, T draft.
 func readFlags(fields map[string]string) string {
 	letters := strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
@@ -37,7 +37,7 @@ func readFlags(fields map[string]string) string {
 		}
 	}
 	bits := readBits(fields["x-mozilla-status"])&0xffff | readBits(fields["x-mozilla-status2"])&^0xffff
-	for _, m := range mozilla {
+	for _, m := range mozillaLetters {
 		if bits&m.bit != 0 {
 			add(m.letter)
 		}
@@ -46,10 +46,10 @@ func readFlags(fields map[string]string) string {
 		read := true
 		for label := range strings.SplitSeq(labels, ",") {
 			label = strings.ToLower(strings.Trim(label, ` "`))
-			if unread[label] {
+			if unreadLabels[label] {
 				read = false
 			}
-			if letter := gmail[label]; letter != "" {
+			if letter := gmailLetters[label]; letter != "" {
 				add(letter)
 			}
 		}
@@ -60,7 +60,7 @@ func readFlags(fields map[string]string) string {
 	return letters
 }
 
-// readBits reads a number in hexadecimal; what is not one has no bits.
+// readBits parses a hexadecimal number and returns 0 for anything else.
 func readBits(value string) uint64 {
 	n, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 32)
 	return n

@@ -5,20 +5,20 @@ import (
 	"regexp"
 )
 
-// fromLine is how the line begins that opens a message of an mbox (RFC 4155,
+// fromLine is the beginning of the line that starts a message of an mbox (RFC 4155,
 // appendix A).
 const fromLine = "From "
 
 const (
-	// maxFromLine is the longest line, in bytes, that is looked at for a sender and
-	// a date: RFC 5322 section 2.1.1 lets no line be longer.
+	// maxFromLine is the longest line, in bytes, that is searched for a sender and
+	// a date: RFC 5322 section 2.1.1 allows no longer lines.
 	maxFromLine = 1000
-	// maxFieldName is more than any name of a header field has.
+	// maxFieldName is longer than any name of a header field.
 	maxFieldName = 100
 )
 
-// The date of a From_ line, as mutt reads it: that of asctime, with a zone or two
-// before the year or none.
+// The date of a From_ line, as mutt reads it: that of asctime, optionally with one or
+// two zones before the year.
 const fromDate = `(?:(?:mon|tue|wed|thu|fri|sat|sun)[ \t]+){1,2}` +
 	`(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ \t]+` +
 	`(?:0?[1-9]|[12][0-9]|3[01])[ \t]+` +
@@ -26,15 +26,15 @@ const fromDate = `(?:(?:mon|tue|wed|thu|fri|sat|sun)[ \t]+){1,2}` +
 	`(?:[a-z+-]\S*[ \t]+(?:[a-z]\S*[ \t]+)?)?` +
 	`[0-9]{2,4}`
 
-// fromForms are the forms of a From_ line. The sender is one word, or two words
-// with "at" between them as pipermail writes them, or quoted, or missing, and
-// anything may follow the date. Or it is anything, and nothing follows the date.
+// fromForms are the forms of a From_ line. Either the sender is one word, or two
+// words with "at" between them as pipermail writes them, or quoted, or missing, and
+// any text may follow the date; or the sender is any text, and nothing follows the date.
 var fromForms = regexp.MustCompile(`(?i)^From[ \t]+(?:` +
 	`(?:(?:[^ \t"]+|"[^"]*"[^ \t"]*)+[ \t]+(?:at[ \t]+\S+[ \t]+)?)?` + fromDate + `(?:[ \t]|$)` +
 	`|\S.*[ \t]` + fromDate + `[ \t]*$)`)
 
 // isFromLine reports whether a line that begins with "From " has a sender and a
-// date; what text holds hardly ever does.
+// date; such a line in the text of a message hardly ever does.
 func isFromLine(line []byte) bool {
 	return len(line) <= maxFromLine && fromForms.Match(bytes.TrimRight(line, "\r\n"))
 }
@@ -48,8 +48,8 @@ func isField(line []byte) bool {
 	return i > 0 && bytes.HasPrefix(bytes.TrimLeft(line[i:], " \t"), []byte(":"))
 }
 
-// firstLine returns the first line with its end, and what follows it. A line
-// without an end is the last one, or cut.
+// firstLine returns the first line with its line end, and the bytes after it. A line
+// without a line end is the last one, or truncated.
 func firstLine(b []byte) (line, rest []byte) {
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		return b[:i+1], b[i+1:]
@@ -57,7 +57,7 @@ func firstLine(b []byte) (line, rest []byte) {
 	return b, nil
 }
 
-// isEmptyLine reports whether a line with its end holds nothing.
+// isEmptyLine reports whether a line consists of its line end only.
 func isEmptyLine(line []byte) bool {
 	return string(line) == "\n" || string(line) == "\r\n"
 }

@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Reader reads one file as it was when it was opened, also when it is replaced
-// meanwhile. One goroutine uses it.
+// Reader reads one file as it was when it was opened, even if the file is replaced
+// in the meantime. It must be used by one goroutine only.
 type Reader struct {
 	File
 	contents  *Contents
@@ -37,18 +37,18 @@ func (s *Contents) Open(ctx context.Context, c container.Container, path string)
 }
 
 func (s *Contents) open(ctx context.Context, c container.Container, path string) (*Reader, error) {
-	spelled, err := s.spell(ctx, c, path)
+	spelled, err := s.spellingsOf(ctx, c, path)
 	if err != nil {
 		return nil, err
 	}
-	for range tries {
+	for range maxAttempts {
 		id, hash, err := s.findFile(ctx, c, spelled)
 		if err != nil {
 			return nil, err
 		}
 		if id == 0 {
-			// Who may not read is not told what is there.
-			if err := s.ask(ctx, c); err != nil {
+			// A caller who may not read must not learn which files exist.
+			if err := s.checkAccess(ctx, c); err != nil {
 				return nil, err
 			}
 			return nil, fail.New(api.NotFound, "file %q does not exist", path)
@@ -57,7 +57,7 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 		if err != nil {
 			return nil, err
 		}
-		if found && !spelled.names(hash, r.Path) {
+		if found && !spelled.matches(hash, r.Path) {
 			r.Close()
 			return nil, otherPath(id)
 		}
@@ -65,21 +65,21 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 			return r, nil
 		}
 	}
-	return nil, fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again")
+	return nil, fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again")
 }
 
 func otherPath(item int64) error {
-	return fail.New(api.Damaged, "open item %d: its metadata are those of another path", item)
+	return fail.New(api.Damaged, "open item %d: its metadata belongs to another path", item)
 }
 
-// openItem opens a file by its id; not found means that it was replaced. It is
-// held before its rows are read: they are there after that, so whoever replaces
-// the file finds it held.
+// openItem opens a file by its id; not found means that it was replaced. The read
+// is registered before the rows are read: a collection that runs after the file was
+// replaced therefore sees the read and keeps the blobs.
 func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
-	s.held.hold(id)
+	s.reads.begin(id)
 	r = &Reader{contents: s, container: c, item: id}
 	stale := true
-	for try := 0; try < tries && stale && err == nil; try++ {
+	for try := 0; try < maxAttempts && stale && err == nil; try++ {
 		found, stale, err = r.open(ctx)
 	}
 	if err == nil && stale {
@@ -92,13 +92,13 @@ func (s *Contents) openItem(ctx context.Context, c container.Container, id int64
 	return r, true, nil
 }
 
-// open reads the file's rows and opens its metadata. Stale means that the
+// open reads the file's rows and decrypts its metadata. Stale means that the
 // container's key was replaced between the two.
 func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
 	s, c, id := r.contents, r.container, r.item
 	var item itemRow
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if item, found, err = selectOne(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
+		if item, found, err = selectItemByID(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
 			return err
 		}
 		if r.blobs, err = blobsOf(ctx, tx, c.Tenant, id); err != nil {
@@ -136,13 +136,13 @@ func (r *Reader) readMetadata(item itemRow, ring *keyring) error {
 		return err
 	}
 	if m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(r.blobs)) {
-		return fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", item.ID)
+		return fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 	}
 	r.File = File{Path: m.Path, Size: item.Size, Modified: m.Modified}
 	return nil
 }
 
-// checkBlobs says whether blobs are all of the item's.
+// checkBlobs fails unless blobs are all blobs of the item, in order.
 func checkBlobs(item itemRow, blobs []blobRow) error {
 	var size int64
 	for i, b := range blobs {
@@ -157,11 +157,11 @@ func checkBlobs(item itemRow, blobs []blobRow) error {
 	return nil
 }
 
-// keys asks for the container's key and opens that of one blob. A roll may have
-// put the pages under another key since they were read, or another blob in the
-// place of this one: then it reads both again.
+// keys opens the container's key and with it the key of one blob. A roll may have
+// put the pages under another key since they were read, or replaced the blob: then
+// keys reads both again.
 func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
-	for range tries {
+	for range maxAttempts {
 		opened, err := r.contents.keys.OpenKey(ctx, r.container, api.ByUser)
 		if err != nil {
 			return nil, err
@@ -171,16 +171,16 @@ func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
 		if !ring.stale {
 			return ring, nil
 		}
-		if err := r.again(ctx); err != nil {
+		if err := r.reload(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return nil, rolledMeanwhile()
 }
 
-// again reads the file's blobs and pages as they stand now. Its content is the
-// same, cut at the same places.
-func (r *Reader) again(ctx context.Context) error {
+// reload reads the file's blobs and pages again. The content and its division into
+// blobs must be unchanged.
+func (r *Reader) reload(ctx context.Context) error {
 	var blobs []blobRow
 	var pages pageSet
 	err := r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -201,17 +201,17 @@ func (r *Reader) again(ctx context.Context) error {
 }
 
 // WriteRange writes the bytes of the file from off on to w, at most n of them,
-// or with n < 0 all. It opens only the blobs that it needs and asks for the
-// container's key at each. It fails RangeNotSatisfiable when off is outside the
-// file (RFC 9110 section 14.1.2); it is not when the file is empty and off is 0.
+// or with n < 0 all. It decrypts only the blobs that it needs and checks access to
+// the container's key at each. It fails RangeNotSatisfiable if off is outside the
+// file (RFC 9110 section 14.1.2), but not if the file is empty and off is 0.
 func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) error {
 	if off < 0 || off > r.Size || off == r.Size && r.Size > 0 {
-		return fail.New(api.RangeNotSatisfiable, "read file: byte %d is not inside its %d", off, r.Size)
+		return fail.New(api.RangeNotSatisfiable, "read file: byte %d is outside its %d bytes", off, r.Size)
 	}
 	if n < 0 || n > r.Size-off {
 		n = r.Size - off
 	}
-	start := int64(0)                         // of the blob, in the file
+	start := int64(0)                         // offset of the blob in the file
 	for i, b := range slices.Clone(r.blobs) { // a read may find them replaced
 		from, to := max(off, start), min(off+n, start+b.Size)
 		if from < to || r.Size == 0 {
@@ -225,7 +225,7 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 }
 
 func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Writer) error {
-	for range tries {
+	for range maxAttempts {
 		written, err := r.tryBlob(ctx, sequence, off, n, w)
 		if !errors.Is(err, errRenewed) {
 			return err
@@ -233,7 +233,7 @@ func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Wri
 		if off, n = off+written, n-written; written > 0 && n == 0 {
 			return nil
 		}
-		if err := r.again(ctx); err != nil {
+		if err := r.reload(ctx); err != nil {
 			return err
 		}
 	}
@@ -254,12 +254,12 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	return r.contents.copyBlob(ctx, b, key, off, n, w)
 }
 
-// Close ends the reading. The blobs of a file that was replaced meanwhile may be
+// Close ends the read. If the file was replaced in the meantime, its blobs may be
 // collected from then on.
 func (r *Reader) Close() error {
 	if !r.closed {
 		r.closed = true
-		r.contents.held.release(r.item)
+		r.contents.reads.end(r.item)
 	}
 	return nil
 }
@@ -274,7 +274,7 @@ func (s *Contents) Get(ctx context.Context, c container.Container, path string, 
 	return r.WriteRange(ctx, off, n, w)
 }
 
-// Stat returns what is told of the file of c at path. It fails NotFound.
+// Stat returns path, size and time of the file of c at path. It fails NotFound.
 func (s *Contents) Stat(ctx context.Context, c container.Container, path string) (File, error) {
 	r, err := s.Open(ctx, c, path)
 	if err != nil {
@@ -283,8 +283,8 @@ func (s *Contents) Stat(ctx context.Context, c container.Container, path string)
 	return r.File, r.Close()
 }
 
-// Files returns c's files in order of their paths. One that does not open hides
-// no other; such come last, and only with what is damaged of them.
+// Files returns c's files in order of their paths. Files that cannot be decrypted
+// come last and have only the field Damaged.
 func (s *Contents) Files(ctx context.Context, c container.Container) (list []File, err error) {
 	var damaged []File
 	for after := int64(0); ; {
@@ -298,14 +298,14 @@ func (s *Contents) Files(ctx context.Context, c container.Container) (list []Fil
 		list, damaged = p.appendFiles(list, damaged)
 		after = p.list[len(p.list)-1].item.ID
 	}
-	lost, err := s.lostItems(ctx, c, filesOnly)
+	lost, err := s.itemsWithoutBlob(ctx, c, filesOnly)
 	if err != nil {
 		return nil, fmt.Errorf("list files: %w", err)
 	}
 	for _, l := range lost {
 		damaged = append(damaged, File{Damaged: l.err()})
 	}
-	// A file that was replaced meanwhile may have been met twice: the later holds.
+	// A file that was replaced in the meantime may have been listed twice: the later row counts.
 	slices.Reverse(list)
 	slices.SortStableFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return append(slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), damaged...), nil

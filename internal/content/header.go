@@ -11,9 +11,9 @@ import (
 	"github.com/emersion/go-message/charset"
 )
 
-// shown is what a list shows of a message: what can be read of its header. A
-// malformed message shows less and is a message all the same.
-type shown struct {
+// headerSummary is what a list shows of a message: the fields of its header that can be
+// read. A malformed message shows fewer and is still a message.
+type headerSummary struct {
 	Subject string    `json:"subject,omitempty"`
 	From    string    `json:"from,omitempty"`
 	Date    time.Time `json:"date,omitzero"`
@@ -30,16 +30,16 @@ const (
 	maxFlags = 32
 )
 
-// readShown reads the header that a message begins with. Of a field that stands
-// twice the first counts.
-func readShown(message string) shown {
+// readHeaderSummary reads the header at the beginning of a message. If a field occurs twice,
+// the first one counts.
+func readHeaderSummary(message string) headerSummary {
 	fields := make(map[string]string)
 	for name, value := range headerFields(message) {
 		if _, twice := fields[name]; !twice {
 			fields[name] = value
 		}
 	}
-	return shown{
+	return headerSummary{
 		Subject: readText(fields["subject"]),
 		From:    readText(fields["from"]),
 		Date:    readDate(fields["date"]),
@@ -47,15 +47,15 @@ func readShown(message string) shown {
 	}
 }
 
-// wanted are the header fields that a list shows something of.
-var wanted = map[string]bool{"subject": true, "from": true, "date": true, "status": true, "x-status": true,
+// wantedFields are the header fields that contribute to a list.
+var wantedFields = map[string]bool{"subject": true, "from": true, "date": true, "status": true, "x-status": true,
 	"x-mozilla-status": true, "x-mozilla-status2": true, "x-gmail-labels": true}
 
-// maxWanted is the length of the longest of their names.
-const maxWanted = len("x-mozilla-status2")
+// maxWantedName is the length of the longest name in wantedFields.
+const maxWantedName = len("x-mozilla-status2")
 
 // headerFields yields the wanted fields, names in lower case and values with
-// their folds, up to the empty line. A line that is no field is passed over.
+// their folds, up to the empty line. It skips lines that are not fields.
 func headerFields(message string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		var name string
@@ -69,29 +69,29 @@ func headerFields(message string) iter.Seq2[string, string] {
 				value.WriteString(line)
 				continue
 			}
-			if wanted[name] && !yield(name, value.String()) {
+			if wantedFields[name] && !yield(name, value.String()) {
 				return
 			}
 			before, after, found := strings.Cut(line, ":")
 			name = ""
-			if before = strings.TrimRight(before, " \t"); found && len(before) <= maxWanted {
+			if before = strings.TrimRight(before, " \t"); found && len(before) <= maxWantedName {
 				name = strings.ToLower(before)
 			}
 			value.Reset()
 			value.WriteString(after)
 		}
-		if wanted[name] {
+		if wantedFields[name] {
 			yield(name, value.String())
 		}
 	}
 }
 
-var words = mime.WordDecoder{CharsetReader: charset.Reader}
+var wordDecoder = mime.WordDecoder{CharsetReader: charset.Reader}
 
-// readText decodes encoded words (RFC 2047) and keeps what a terminal can show.
-// Words in an unknown charset are shown as they stand.
+// readText decodes encoded words (RFC 2047) and replaces what a terminal cannot
+// show. Words in an unknown charset are kept as they are.
 func readText(value string) string {
-	if text, err := words.DecodeHeader(value); err == nil {
+	if text, err := wordDecoder.DecodeHeader(value); err == nil {
 		value = text
 	}
 	value = strings.Map(func(r rune) rune {

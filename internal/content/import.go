@@ -15,31 +15,31 @@ import (
 	"keyroll/internal/store"
 )
 
-// An import commits whenever it has this much: few commits, and little to lose
-// or to hold in memory.
+// An import commits whenever a batch has this size, so that there are few commits,
+// and little to lose or to hold in memory.
 const (
 	batchMessages = 512
 	batchBytes    = 16 << 20
 )
 
-// Imported is what an import stored, and what mbox found besides.
+// Imported counts what an import stored, and what mbox found in addition.
 type Imported struct {
 	Messages, Bytes       int64
 	Before                int64 // messages that were stored before the import was continued
 	NoEmptyLine, FromText int64
 }
 
-// ImportOptions says how an mbox is imported; nil is the same as none.
+// ImportOptions are the options of Import; nil selects the defaults.
 type ImportOptions struct {
-	Name     string         // under which it can be continued; default: one of its own
+	Name     string         // under which it can be continued; default: a unique name
 	Format   api.MailFormat // default: api.AutoFormat
-	Progress func(Imported) // is called after each commit with what is stored so far
+	Progress func(Imported) // is called after each commit with the counts so far
 }
 
-// messageMetadata is sealed beside a message. Head and Tail are how many bytes
-// of what is stored belong to the mbox rather than to the message: the "From "
-// line before it, with what an mbox has before its first, and the empty line after
-// it.
+// messageMetadata is the sealed metadata of a message. Head and Tail are how many of
+// the stored bytes belong to the mbox rather than to the message: the "From " line
+// before it, with anything that an mbox has before its first one, and the empty line
+// after it.
 type messageMetadata struct {
 	Head int64 `json:"head"`
 	Tail int64 `json:"tail,omitempty"`
@@ -47,20 +47,19 @@ type messageMetadata struct {
 	// one that follows it in the mbox: an export puts nothing between the two.
 	Next     int64 `json:"next,omitempty"`
 	Previous int64 `json:"previous,omitempty"`
-	shown
+	headerSummary
 }
 
-// Import adds to c the messages of the mbox that r delivers, whose length is
-// size, or not known if negative. The mbox is kept byte for byte. also, if not
+// Import adds the messages of the mbox r to c. The mbox has size bytes; a negative
+// size means that it is not known. The mbox is kept byte for byte. also, if not
 // nil, runs in the transaction of the last commit.
 //
-// Import commits as it goes. When it fails, the whole messages of finished
-// commits stay, as Imported and the error say, and nothing of what came after:
-// no message is ever there in part. An import of the same name of the same mbox
-// goes on after them; it fails DifferentMail if the mbox begins otherwise, and
-// Conflict if another request goes on with the same import. Import fails
-// InvalidArgument for what is no mbox and Truncated for a transfer that ended
-// early.
+// Import commits in batches. If it fails, the messages of finished commits stay,
+// as Imported and the error report, and nothing that came after them: no message is
+// ever stored in part. An import of the same name of the same mbox continues after
+// them; it fails DifferentMail if the mbox begins differently, and Conflict if
+// another request continues the same import. Import fails InvalidArgument if r is
+// not an mbox, and Truncated if the transfer ended early.
 func (s *Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, options *ImportOptions, also func(tx *store.Tx) error) (Imported, error) {
 	var done Imported
 	if options == nil {
@@ -68,7 +67,7 @@ func (s *Contents) Import(ctx context.Context, c container.Container, size int64
 	}
 	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, options, also)
 	if kept := done.Before + done.Messages; err != nil && kept > 0 {
-		err = fmt.Errorf("%w; the first %d messages of it are kept", err, kept)
+		err = fmt.Errorf("%w; its first %d messages were kept", err, kept)
 	}
 	if err != nil {
 		return done, fmt.Errorf("import mail: %w", err)
@@ -87,7 +86,7 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 	}
 	done.Before = i.stored.Messages
 	for {
-		if err := s.ask(ctx, c); err != nil {
+		if err := s.checkAccess(ctx, c); err != nil {
 			return err
 		}
 		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: i.stored.link, read: i.read}
@@ -100,7 +99,7 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 		next.Messages, next.Bytes, next.link = next.Messages+int64(len(b.items)), next.Bytes+b.bytes, b.link
 		next.digest, next.Finished, next.Changed = i.digest(), last, s.now()
 		err = b.commit(ctx, func(tx *store.Tx) error {
-			if err := i.note(ctx, tx, next); err != nil || !last || also == nil {
+			if err := i.recordProgress(ctx, tx, next); err != nil || !last || also == nil {
 				return err
 			}
 			return also(tx)
@@ -108,7 +107,7 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 		if err != nil {
 			return err
 		}
-		i.stored, i.known = next, true
+		i.stored, i.hasRow = next, true
 		done.Messages += int64(len(b.items))
 		done.Bytes += b.bytes
 		done.NoEmptyLine, done.FromText = mail.count.NoEmptyLine, mail.count.FromText
@@ -123,21 +122,21 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 
 // batch is the messages of one commit.
 type batch struct {
-	contents  *Contents
-	container container.Container
-	blobs     blob.Batch
-	items     []itemRow
-	rows      []blobRow
-	keys      []*envelope.Key
-	former    []*envelope.Key // of blobs that were encrypted anew before they got their rows
-	pages     newPages
-	bytes     int64
-	link      int64     // messageMetadata.Next of the last message so far
-	read      io.Writer // gets what is read
+	contents     *Contents
+	container    container.Container
+	blobs        blob.Batch
+	items        []itemRow
+	rows         []blobRow
+	keys         []*envelope.Key
+	replacedKeys []*envelope.Key // of blobs that were re-encrypted before their rows were inserted
+	pages        newPages
+	bytes        int64
+	link         int64     // messageMetadata.Next of the last message so far
+	read         io.Writer // receives a copy of the bytes read
 }
 
-// fill takes messages until the batch is full, and reports whether they were
-// the last. It looks ahead, so that the last batch is known to be it.
+// fill reads messages until the batch is full, and reports whether they were the
+// last. It looks ahead, so that the last batch is known to be the last.
 func (b *batch) fill(ctx context.Context, mail *mbox) (last bool, err error) {
 	for {
 		switch more, err := mail.More(); {
@@ -157,7 +156,7 @@ func (b *batch) fill(ctx context.Context, mail *mbox) (last bool, err error) {
 	}
 }
 
-// add stores the message at hand as a blob and prepares its rows.
+// add stores the current message as a blob and prepares its rows.
 func (b *batch) add(ctx context.Context, message *mbox) error {
 	tenant := b.container.Tenant
 	item := itemRow{ID: store.NewID(), Tenant: tenant, Container: b.container.ID, Version: 1, Created: b.contents.writtenTime()}
@@ -183,10 +182,10 @@ func (b *batch) add(ctx context.Context, message *mbox) error {
 	return nil
 }
 
-// commit makes the batch durable and visible: blobs, then rows and pages.
+// commit makes the batch durable and visible: first blobs, then rows and pages.
 func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	defer b.zero()
-	if err := b.contents.ask(ctx, b.container); err != nil {
+	if err := b.contents.checkAccess(ctx, b.container); err != nil {
 		b.blobs.Discard()
 		return err
 	}
@@ -194,10 +193,10 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 		return err
 	}
 	fault.Point("import.blobs-durable")
-	err := b.contents.nameBlobs(ctx, func(run inTx) error {
-		return renewed(b.insert(ctx, run, also), func(mark int64) error { return b.renew(ctx, mark) })
+	err := b.contents.insertNewBlobs(ctx, func(run inTx) error {
+		return retryIfStale(b.insert(ctx, run, also), func(mark int64) error { return b.renewStale(ctx, mark) })
 	}, func() []blobRow { return b.rows })
-	if errors.Is(err, errLost) {
+	if errors.Is(err, errRetry) {
 		return rolledMeanwhile()
 	}
 	if err != nil {
@@ -207,7 +206,7 @@ func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error
 	return nil
 }
 
-// insert runs the transaction.
+// insert runs the transaction of commit.
 func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	opened, err := b.contents.keys.OpenKey(ctx, b.container, api.ByUser)
 	if err != nil {
@@ -235,7 +234,7 @@ func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) er
 	})
 }
 
-// sealKeys puts the blobs' keys into pages.
+// sealKeys puts the blobs' keys into sealed pages.
 func (b *batch) sealKeys(opened container.Opened) (err error) {
 	b.pages.sealed = nil
 	for i := range b.rows {
@@ -257,27 +256,28 @@ func (b *batch) discard() {
 }
 
 func (b *batch) zero() {
-	for _, key := range append(b.former, b.keys...) {
+	for _, key := range append(b.replacedKeys, b.keys...) {
 		key.Zero()
 	}
 	b.pages.zero()
 }
 
-// deleteBlobs removes blobs that no row names, or none will. What it cannot
-// remove is rubbish in the blob store and harms nobody.
+// deleteBlobs deletes blobs that no row references or ever will. Blobs that it cannot
+// delete are harmless orphans in the blob store.
 func (s *Contents) deleteBlobs(ctx context.Context, blobs []blobRow) {
 	if len(blobs) > 0 {
 		_ = s.deleteAll(context.WithoutCancel(ctx), blobs[0].Tenant, idsOf(blobs))
 	}
 }
 
-// intake is a message on its way into its blob. It notes what metadata need:
-// the length of the "From " line and of what is before it, the beginning of the message, and its end.
+// intake reads a message that is being stored. It records what the metadata need:
+// the length of the "From " line and of anything before it, the beginning of the
+// message, and its end.
 type intake struct {
 	from   io.Reader
 	lead   int64 // bytes before the "From " line
 	size   int64
-	head   int64 // so far, until headed
+	head   int64 // bytes up to the end of the "From " line; complete once headed
 	headed bool
 	begin  []byte
 	ending
@@ -306,14 +306,14 @@ func (in *intake) Read(p []byte) (int, error) {
 }
 
 func (in *intake) metadata() messageMetadata {
-	m := messageMetadata{Head: in.head, shown: readShown(string(in.begin))}
+	m := messageMetadata{Head: in.head, headerSummary: readHeaderSummary(string(in.begin))}
 	if tail := in.emptyLine(); in.size-in.head >= tail {
 		m.Tail = tail
 	}
 	return m
 }
 
-// ending is the last bytes, up to three, of what was noted.
+// ending keeps the last bytes, up to three, of those passed to note.
 type ending struct {
 	bytes [6]byte
 	n     int
@@ -327,17 +327,17 @@ func (e *ending) note(p []byte) {
 	}
 }
 
-// in reports whether what was noted ends in suffix, of up to three bytes.
-func (e *ending) in(suffix string) bool {
+// hasSuffix reports whether the bytes end with suffix, of up to three bytes.
+func (e *ending) hasSuffix(suffix string) bool {
 	return bytes.HasSuffix(e.bytes[:e.n], []byte(suffix))
 }
 
-// emptyLine returns the length of the empty line at the end, and 0 for none.
+// emptyLine returns the length of the empty line at the end, and 0 if there is none.
 func (e *ending) emptyLine() int64 {
 	switch {
-	case e.in("\n\n"):
+	case e.hasSuffix("\n\n"):
 		return 1
-	case e.in("\n\r\n"):
+	case e.hasSuffix("\n\r\n"):
 		return 2
 	}
 	return 0

@@ -16,11 +16,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// metadataLabel derives the key of an item's metadata from that of its first
-// blob, so that a roll which reaches blob keys reaches the metadata.
+// metadataLabel derives the key of an item's metadata from the key of its first
+// blob, so that a roll that replaces blob keys also replaces the metadata's key.
 const metadataLabel = "metadata"
 
-// place is what the seal of the item's metadata is bound to.
+// place returns the place to which the seal of the item's metadata is bound.
 func (r itemRow) place() envelope.Place {
 	return envelope.Place{Tenant: r.Tenant, Parent: r.Container, Child: r.ID, Version: r.Version}
 }
@@ -46,21 +46,21 @@ func (r itemRow) openMetadata(key *envelope.Key, metadata any) error {
 		return fmt.Errorf("open item %d: %w", r.ID, err)
 	}
 	if err := json.Unmarshal(plain, metadata); err != nil {
-		// Not the parser's words: they may quote what it read.
-		return fail.New(api.Damaged, "open item %d: its metadata are not of a form that is known", r.ID)
+		// The parser's error is left out: it may quote the metadata.
+		return fail.New(api.Damaged, "open item %d: its metadata has an unknown format", r.ID)
 	}
 	return nil
 }
 
 // part is some items of a container with the keys of their first blobs.
 type part struct {
-	list []first
+	list []itemWithFirstBlob
 	keys *keyring
 }
 
-// openPart reads and opens up to limit items after an id.
+// openPart reads up to limit items after an id and opens their keys.
 func (s *Contents) openPart(ctx context.Context, c container.Container, query string, after int64, limit int) (p part, err error) {
-	for range tries {
+	for range maxAttempts {
 		if p, err = s.tryPart(ctx, c, query, after, limit); err != nil || !p.keys.stale {
 			return p, err
 		}
@@ -70,7 +70,7 @@ func (s *Contents) openPart(ctx context.Context, c container.Container, query st
 }
 
 func rolledMeanwhile() error {
-	return fail.New(api.Conflict, "the container's keys were replaced %d times meanwhile", tries).WithHint("try again")
+	return fail.New(api.Conflict, "the container's keys were replaced %d times during the request", maxAttempts).WithHint("try again")
 }
 
 func (s *Contents) tryPart(ctx context.Context, c container.Container, query string, after int64, limit int) (part, error) {
@@ -91,7 +91,7 @@ func (s *Contents) tryPart(ctx context.Context, c container.Container, query str
 	if err != nil {
 		return part{}, err
 	}
-	// Asked even when there is nothing to open: an empty answer is an answer.
+	// Checked even if there is nothing to decrypt: an empty answer is information too.
 	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return part{}, err
@@ -102,9 +102,9 @@ func (s *Contents) tryPart(ctx context.Context, c container.Container, query str
 }
 
 // copyMessage writes bytes [off, off+n) of a message to w, as copyBlob does, and
-// looks the message up again where a roll encrypted it anew meanwhile.
-func (s *Contents) copyMessage(ctx context.Context, c container.Container, f first, keys *keyring, off, n int64, w io.Writer) error {
-	for range tries {
+// looks the message up again if a roll re-encrypted it in the meantime.
+func (s *Contents) copyMessage(ctx context.Context, c container.Container, f itemWithFirstBlob, keys *keyring, off, n int64, w io.Writer) error {
+	for range maxAttempts {
 		key, err := keys.key(f.blob)
 		if err != nil {
 			return err
@@ -130,7 +130,7 @@ func (s *Contents) copyMessage(ctx context.Context, c container.Container, f fir
 }
 
 // copyBlob writes bytes [off, off+n) of a blob to w and returns how many it wrote.
-// What fails to read is told with item and blob; what w returns is returned as it is.
+// A read error names item and blob; an error of w is returned unchanged.
 func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) (written int64, err error) {
 	name, place := blobName(b.Tenant, b.ID), envelope.BlobPlace{Tenant: b.Tenant, Blob: b.ID}
 	whole := off == 0 && n == b.Size
@@ -140,13 +140,13 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	}
 	sealed, err := s.blobs.GetRange(ctx, name, sealedOff, sealedLen)
 	if fail.Is(err, api.NotFound) {
-		return 0, s.missing(ctx, b)
+		return 0, s.missingBlob(ctx, b)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	defer sealed.Close()
-	// Said before the first byte leaves: after it, a server can only cut the connection.
+	// Checked before the first byte is written: after it, a server can only cut the connection.
 	if err := checkLength(b, sealed); err != nil {
 		return 0, err
 	}
@@ -157,12 +157,12 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	copyTo := copyContent
-	if n >= aheadFrom {
-		copyTo = copyAhead
+	if n >= readAheadFrom {
+		copyTo = copyReadAhead
 	}
 	written, readErr, writeErr := copyTo(ctx, w, plain)
 	if fail.Is(readErr, api.NotFound) { // deleted while it was read
-		return written, s.missing(ctx, b)
+		return written, s.missingBlob(ctx, b)
 	}
 	if readErr != nil {
 		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
@@ -170,26 +170,26 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	return written, writeErr
 }
 
-// checkLength compares the length of a blob with what its content has when sealed.
+// checkLength fails if a blob does not have the length of its content when sealed.
 func checkLength(b blobRow, sealed io.Reader) error {
 	s, ok := sealed.(blob.Sized)
 	if !ok || b.Size < 0 || b.Size > envelope.MaxBlob {
-		return nil // the reader finds out
+		return nil // the reader detects it
 	}
 	switch is, want := s.Size(), envelope.SealedSize(b.Size); {
 	case is < want:
-		return fail.New(api.Damaged, "read item %d: blob %d is cut short: %d of its %d bytes are there", b.Item, b.ID, is, want)
+		return fail.New(api.Damaged, "read item %d: blob %d is truncated: it has %d of its %d bytes", b.Item, b.ID, is, want)
 	case is > want:
-		return fail.New(api.Damaged, "read item %d: blob %d has %d bytes more than its %d", b.Item, b.ID, is-want, want)
+		return fail.New(api.Damaged, "read item %d: blob %d is %d bytes longer than its %d bytes", b.Item, b.ID, is-want, want)
 	}
 	return nil
 }
 
-// missing says why a blob is not in the blob store: its row is looked up again,
-// since another node may have replaced the item meanwhile.
-func (s *Contents) missing(ctx context.Context, b blobRow) error {
+// missingBlob returns why a blob is not in the blob store. It looks up the row again,
+// since another node may have replaced the item in the meantime.
+func (s *Contents) missingBlob(ctx context.Context, b blobRow) error {
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		id, _, err := standsAt(ctx, tx, b)
+		id, _, err := currentBlob(ctx, tx, b)
 		switch {
 		case err == nil && id == 0:
 			return errReplaced
@@ -204,12 +204,12 @@ func (s *Contents) missing(ctx context.Context, b blobRow) error {
 	return fail.New(api.Damaged, "read item %d: blob %d is missing from the blob store", b.Item, b.ID)
 }
 
-// errRenewed says that a roll has put another blob with the same content in the
-// place of one, which is gone.
-var errRenewed = errors.New("it was encrypted anew while it was read")
+// errRenewed means that a roll replaced a blob by another one with the same content
+// and that the old one has been deleted.
+var errRenewed = errors.New("it was re-encrypted while it was being read")
 
-var errReplaced = fail.New(api.Conflict, "it was replaced while it was read").WithHint("read it again")
+var errReplaced = fail.New(api.Conflict, "it was replaced while it was being read").WithHint("read it again")
 
-// writtenTime is when something new is said to be made: whole milliseconds, as
-// the database keeps it.
+// writtenTime returns the creation time of something new: whole milliseconds, as
+// the database stores it.
 func (s *Contents) writtenTime() time.Time { return s.now().UTC().Truncate(time.Millisecond) }

@@ -18,7 +18,7 @@ import (
 const blobGeneration = 1
 
 // newPages puts the keys of new blobs into key pages of their container. Only
-// the page under way is open.
+// the page that is being filled is open.
 type newPages struct {
 	slots  int
 	open   *envelope.Page // nil: none
@@ -26,7 +26,7 @@ type newPages struct {
 	sealed []keypage.Row
 }
 
-// add takes a copy of a blob's key and returns the page that will hold it.
+// add adds a copy of a blob's key and returns the id of the page that will hold it.
 func (p *newPages) add(blob int64, key *envelope.Key) (page int64, err error) {
 	if p.open == nil {
 		p.openID = store.NewID()
@@ -39,7 +39,7 @@ func (p *newPages) add(blob int64, key *envelope.Key) (page int64, err error) {
 
 func (p *newPages) full() bool { return p.open != nil && p.open.Len() >= p.slots }
 
-// seal seals the page under way, if there is one.
+// seal seals the open page, if there is one.
 func (p *newPages) seal(opened container.Opened) (err error) {
 	if p.open == nil {
 		return nil
@@ -55,7 +55,7 @@ func (p *newPages) seal(opened container.Opened) (err error) {
 	return nil
 }
 
-// zero forgets the page under way.
+// zero wipes the open page.
 func (p *newPages) zero() {
 	if p.open != nil {
 		p.open.Zero()
@@ -63,11 +63,11 @@ func (p *newPages) zero() {
 	}
 }
 
-// pageSet is the key pages of some blobs, as one View found them.
+// pageSet is the key pages of some blobs, as read in one View.
 type pageSet map[int64]keypage.Row
 
-// pagesOf returns the pages that hold the keys of blobs. One that is missing is
-// not in the set; the keyring names it.
+// pagesOf returns the pages that hold the keys of blobs. A missing page is not in
+// the set; the keyring reports it.
 func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (pageSet, error) {
 	var ids []int64
 	asked := make(map[int64]bool)
@@ -88,15 +88,15 @@ func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (
 	return set, nil
 }
 
-// keyring is the open keys of some blobs.
+// keyring holds the open keys of some blobs.
 type keyring struct {
 	keys   map[int64]*envelope.Key // by blob
 	failed map[int64]error         // by page
 	stale  bool                    // a page and the container's key were not read at one moment: read both again
 }
 
-// openKeys opens the keys of blobs from their pages. What does not open is told
-// when its key is asked for.
+// openKeys decrypts the keys of blobs from their pages. If a page cannot be
+// decrypted, the method key returns the error for the blobs of that page.
 func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring {
 	ring := &keyring{keys: make(map[int64]*envelope.Key, len(blobs)), failed: make(map[int64]error)}
 	byPage := make(map[int64][]int64)
@@ -125,7 +125,7 @@ func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring 
 	return ring
 }
 
-// openPage opens a page of blob keys by the generation that it stands under.
+// openPage decrypts a page of blob keys with the container key of the page's generation.
 func openPage(opened container.Opened, row keypage.Row) (*envelope.Page, error) {
 	key, err := opened.KeyOf(row.Generation)
 	if err != nil {
@@ -134,7 +134,7 @@ func openPage(opened container.Opened, row keypage.Row) (*envelope.Page, error) 
 	return envelope.OpenPage(key, row.Place(), row.Body)
 }
 
-// key returns a blob's key, which the keyring keeps. It fails Damaged, naming
+// key returns a blob's key; the keyring still owns it. It fails Damaged, naming
 // the item and the blob.
 func (k *keyring) key(b blobRow) (*envelope.Key, error) {
 	if err := k.failed[b.Page]; err != nil {
@@ -143,7 +143,7 @@ func (k *keyring) key(b blobRow) (*envelope.Key, error) {
 	if key, ok := k.keys[b.ID]; ok {
 		return key, nil
 	}
-	return nil, fail.New(api.Damaged, "open item %d: key of blob %d: key page %d has no slot of it", b.Item, b.ID, b.Page)
+	return nil, fail.New(api.Damaged, "open item %d: key of blob %d: key page %d has no slot for it", b.Item, b.ID, b.Page)
 }
 
 func (k *keyring) zero() {
@@ -152,12 +152,13 @@ func (k *keyring) zero() {
 	}
 }
 
-// errLost breaks off a transaction whose pages or rows somebody else changed.
-var errLost = errors.New("somebody else changed the same")
+// errRetry ends a transaction because another transaction changed its pages or rows;
+// the work can be tried again.
+var errRetry = errors.New("another transaction changed the same rows")
 
-// removeKeys takes the keys of an item's blobs, all of them in order, out of
-// their pages. From a page that does not open nothing can be taken, and it does
-// not stand in the way; it is found and named where the others in it are read.
+// removeKeys removes the keys of an item's blobs from their pages. A page that cannot
+// be decrypted is left as it is and is no error here; it is reported when the other
+// keys in it are read.
 func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
 	byPage := make(map[int64][]blobRow)
 	for _, b := range blobs {
@@ -167,11 +168,11 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	for id := range byPage {
 		ids = append(ids, id)
 	}
-	slices.Sort(ids)         // as all who swap pages do
-	for _, id := range ids { // a page whose slots are folded into another meanwhile is gone
+	slices.Sort(ids)         // all transactions that swap pages use this order
+	for _, id := range ids { // a page that was folded into another in the meantime no longer exists
 		row, err := keypage.Get(ctx, tx, opened.Container.Tenant, id)
 		if fail.Is(err, api.NotFound) {
-			if err := stillOn(ctx, tx, byPage[id][0]); err != nil {
+			if err := checkNotMoved(ctx, tx, byPage[id][0]); err != nil {
 				return err
 			}
 			continue
@@ -186,24 +187,24 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	return nil
 }
 
-// stillOn returns errLost unless a blob's key stands where it was read, for all
-// that the database tells: a page that is missing then holds up nobody, like one
-// that does not open.
-func stillOn(ctx context.Context, tx *store.Tx, b blobRow) error {
-	id, now, err := standsAt(ctx, tx, b)
+// checkNotMoved returns errRetry unless the database still has the same blob and the same
+// key page for it. If it has, the missing page is damage and must not block the
+// caller, like a page that cannot be decrypted.
+func checkNotMoved(ctx context.Context, tx *store.Tx, b blobRow) error {
+	id, now, err := currentBlob(ctx, tx, b)
 	if err == nil && (id != b.ID || now != b.Page) {
-		return errLost
+		return errRetry
 	}
 	return err
 }
 
 func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row keypage.Row, blobs []blobRow) error {
-	if int(row.Count) == len(blobs) { // no need to open what goes as a whole
-		return won(keypage.Delete(ctx, tx, row))
+	if int(row.Count) == len(blobs) { // a page that is deleted whole need not be decrypted
+		return swapped(keypage.Delete(ctx, tx, row))
 	}
 	key, err := opened.KeyOf(row.Generation)
 	if errors.Is(err, container.ErrGeneration) {
-		return errLost
+		return errRetry
 	}
 	var page *envelope.Page
 	if err == nil {
@@ -220,7 +221,7 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 		page.Remove(b.ID, blobGeneration)
 	}
 	if page.Len() == 0 {
-		return won(keypage.Delete(ctx, tx, row))
+		return swapped(keypage.Delete(ctx, tx, row))
 	}
 	next := row
 	next.Version++
@@ -228,13 +229,13 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	if next.Body, err = envelope.SealPage(key, next.Place(), page); err != nil {
 		return err
 	}
-	return won(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
+	return swapped(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
 }
 
-// won turns the outcome of one compare-and-swap into errLost where it was lost.
-func won(done []bool, err error) error {
+// swapped returns errRetry if a compare-and-swap of one page was not done.
+func swapped(done []bool, err error) error {
 	if err == nil && !done[0] {
-		return errLost
+		return errRetry
 	}
 	return err
 }

@@ -2,14 +2,14 @@ package content
 
 import "io"
 
-// lookahead reads ahead of what it delivers, as bufio.Reader does, and further
-// where it is asked to: its buffer grows for that, and shrinks once it is empty.
+// lookahead reads ahead, as bufio.Reader does, but as far as peek requires: its
+// buffer grows for that, and shrinks once it is empty.
 type lookahead struct {
 	r       io.Reader
 	buf     []byte // read, and not yet delivered from at on
 	at      int
-	err     error // of r, for good
-	initial int   // bytes of the buffer to begin with
+	err     error // of r; it is not read again
+	initial int   // initial size of the buffer, in bytes
 }
 
 func newLookahead(r io.Reader, size int) *lookahead {

@@ -19,19 +19,19 @@ type Message struct {
 	Date    time.Time // zero if the message has none that can be read
 	Flags   string    // the letters of its Status and X-Status fields
 	Size    int64     // bytes, without the "From " line
-	Damaged error     // why nothing but the ID is told; nil: all is
-	Lost    bool      // damaged, and behind all others: its place among them is lost
+	Damaged error     // why only the ID is valid; nil: all fields are
+	Lost    bool      // damaged, and listed after all others: its position is not known
 }
 
-// Export writes c's messages to w as one mbox, in the order in which they came.
-// After a single import it is what was imported, byte for byte; where the mboxes
-// of several imports meet, or a message is left out, line ends are added if it
-// takes them to keep the messages apart. It asks for the container's key again after every 256 messages
-// or BlobSize bytes.
+// Export writes c's messages to w as one mbox, in the order in which they were
+// imported. After a single import it is what was imported, byte for byte; where the
+// mboxes of several imports meet, or a message is omitted, line ends are added if
+// they are needed to separate the messages. It checks access to the container's key
+// again after every 256 messages or BlobSize bytes.
 //
-// A message that does not open is left out, and the others are written; Export
-// then fails Damaged at the end and names the first. Only where a large one turns
-// out damaged after part of it was written, it ends there.
+// A message that cannot be decrypted is omitted, and the others are written; Export
+// then fails Damaged at the end and names the first. Only if a large message turns
+// out to be damaged after part of it was written, Export ends there.
 func (s *Contents) Export(ctx context.Context, c container.Container, w io.Writer) error {
 	e := export{joiner: joiner{w: w}}
 	err := s.exportAll(ctx, c, &e)
@@ -47,23 +47,23 @@ func (s *Contents) Export(ctx context.Context, c container.Container, w io.Write
 // export is an export under way.
 type export struct {
 	joiner
-	left  int   // messages that were left out
-	first error // why the first one was
+	omitted int   // omitted messages
+	first   error // why the first of them was omitted
 }
 
-// leave notes that a message is left out.
-func (e *export) leave(err error) {
-	if e.left++; e.first == nil {
+// omit records that a message is omitted.
+func (e *export) omit(err error) {
+	if e.omitted++; e.first == nil {
 		e.first = err
 	}
 }
 
 func (e *export) damage() error {
-	if e.left == 0 {
+	if e.omitted == 0 {
 		return nil
 	}
-	return fail.New(api.Damaged, "%d messages are damaged and were left out, all others were written; the first: %w", e.left, e.first).
-		WithHint("keyroll verify names them all; docs/damage.md says how to bring them back")
+	return fail.New(api.Damaged, "%d messages are damaged and were omitted; all others were written; the first: %w", e.omitted, e.first).
+		WithHint("keyroll verify lists them all; docs/damage.md describes how to restore them")
 }
 
 func (s *Contents) exportAll(ctx context.Context, c container.Container, e *export) error {
@@ -80,33 +80,33 @@ func (s *Contents) exportAll(ctx context.Context, c container.Container, e *expo
 		}
 		after = p.list[len(p.list)-1].item.ID
 	}
-	lost, err := s.lostItems(ctx, c, messagesOnly)
+	lost, err := s.itemsWithoutBlob(ctx, c, messagesOnly)
 	for _, l := range lost {
-		e.leave(l.err())
+		e.omit(l.err())
 	}
 	return err
 }
 
 func (s *Contents) exportPart(ctx context.Context, c container.Container, p part, e *export) error {
 	defer p.keys.zero()
-	var written int64 // since the key was asked for
+	var written int64 // since access to the key was checked
 	for _, f := range p.list {
 		if written >= s.blobSize {
-			if err := s.ask(ctx, c); err != nil {
+			if err := s.checkAccess(ctx, c); err != nil {
 				return err
 			}
 			written = 0
 		}
 		_, err := p.keys.key(f.blob)
 		if err == nil {
-			message := exported{to: &e.joiner, of: func() messageMetadata { return p.linked(f) }}
+			message := messageWriter{to: &e.joiner, of: func() messageMetadata { return p.metadataOrEmpty(f) }}
 			err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, &message)
 			if err != nil && message.begun {
 				return err
 			}
 		}
 		if fail.Is(err, api.Damaged) {
-			e.leave(err)
+			e.omit(err)
 			continue
 		}
 		if err != nil {
@@ -114,16 +114,16 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 		}
 		e.next = 0
 		if e.emptyLine() == 0 {
-			e.next = p.linked(f).Next
+			e.next = p.metadataOrEmpty(f).Next
 		}
 		written += f.blob.Size
 	}
 	return nil
 }
 
-// linked returns the metadata of a message, or none if they cannot be read: its
-// content is exported all the same.
-func (p part) linked(f first) messageMetadata {
+// metadataOrEmpty returns the metadata of a message, or empty metadata if they cannot be
+// read: the content is exported nevertheless.
+func (p part) metadataOrEmpty(f itemWithFirstBlob) messageMetadata {
 	m, err := p.message(f)
 	if err != nil {
 		return messageMetadata{}
@@ -131,18 +131,18 @@ func (p part) linked(f first) messageMetadata {
 	return m
 }
 
-// exported writes one message, and keeps it apart from the one before it once
-// it is known to have a beginning.
-type exported struct {
+// messageWriter writes one message. With its first bytes, it separates the message from
+// the one before.
+type messageWriter struct {
 	to    *joiner
 	of    func() messageMetadata
 	begun bool
 }
 
-func (m *exported) Write(p []byte) (int, error) {
+func (m *messageWriter) Write(p []byte) (int, error) {
 	if !m.begun {
 		m.begun = true
-		if err := m.to.begin(m.of); err != nil {
+		if err := m.to.separate(m.of); err != nil {
 			return 0, err
 		}
 	}
@@ -150,8 +150,8 @@ func (m *exported) Write(p []byte) (int, error) {
 }
 
 // Messages returns up to limit of c's messages with ids above after, in the
-// order in which they came. One that does not open hides no other. Lost
-// ones come with the last part and beyond the limit.
+// order in which they were imported. One that cannot be decrypted is listed as
+// Damaged. Lost ones are added to the last part, beyond the limit.
 func (s *Contents) Messages(ctx context.Context, c container.Container, after int64, limit int) ([]Message, error) {
 	p, err := s.openPart(ctx, c, messagesOnly, after, limit)
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *Contents) Messages(ctx context.Context, c container.Container, after in
 		list[i] = Message{ID: f.item.ID, Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Size: f.item.Size - m.Head - m.Tail}
 	}
 	if len(list) < limit {
-		lost, err := s.lostItems(ctx, c, messagesOnly)
+		lost, err := s.itemsWithoutBlob(ctx, c, messagesOnly)
 		if err != nil {
 			return nil, fmt.Errorf("list messages: %w", err)
 		}
@@ -179,7 +179,7 @@ func (s *Contents) Messages(ctx context.Context, c container.Container, after in
 	return list, nil
 }
 
-// Message writes one message of c to w: what stands between its "From " line and
+// Message writes one message of c to w: the bytes between its "From " line and
 // the empty line after it. It fails NotFound.
 func (s *Contents) Message(ctx context.Context, c container.Container, id int64, w io.Writer) error {
 	p, err := s.openPart(ctx, c, messagesOnly, id-1, 1)
@@ -201,21 +201,21 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	return nil
 }
 
-// message opens the metadata of a message of the part.
-func (p part) message(f first) (messageMetadata, error) {
+// message decrypts the metadata of a message of the part.
+func (p part) message(f itemWithFirstBlob) (messageMetadata, error) {
 	var m messageMetadata
 	key, err := p.keys.key(f.blob)
 	if err == nil {
 		err = f.item.openMetadata(key, &m)
 	}
 	if err == nil && (f.blob.Size != f.item.Size || m.Head < 0 || m.Tail < 0 || m.Head+m.Tail > f.item.Size) {
-		err = fail.New(api.Damaged, "open item %d: its size does not fit its blob %d", f.item.ID, f.blob.ID)
+		err = fail.New(api.Damaged, "open item %d: its size does not match its blob %d", f.item.ID, f.blob.ID)
 	}
 	return m, err
 }
 
-// joiner writes messages one after the other and keeps them apart: each but the
-// last ends in an empty line, or is followed by the one that followed it in its
+// joiner writes messages one after the other and separates them: each but the last
+// ends with an empty line, or is followed by the message that followed it in its
 // mbox.
 type joiner struct {
 	w     io.Writer
@@ -224,9 +224,9 @@ type joiner struct {
 	ending
 }
 
-// begin ends the message before the next one, whose metadata of returns, if there
-// is one and it needs it.
-func (j *joiner) begin(of func() messageMetadata) error {
+// separate separates the previous message, if there is one and it needs it, from the
+// next one, whose metadata of returns.
+func (j *joiner) separate(of func() messageMetadata) error {
 	if !j.begun {
 		j.begun = true
 		return nil
@@ -237,9 +237,9 @@ func (j *joiner) begin(of func() messageMetadata) error {
 		return nil
 	case j.next != 0 && of().Previous == j.next:
 		return nil
-	case j.in("\r\n"):
+	case j.hasSuffix("\r\n"):
 		missing = "\r\n"
-	case j.in("\n"):
+	case j.hasSuffix("\n"):
 		missing = "\n"
 	default:
 		missing = "\n\n"

@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// mbox makes one of n messages.
+// mbox returns an mbox with n messages.
 func mbox(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -48,7 +48,7 @@ func TestExportGivesBackWhatWasImported(t *testing.T) {
 			rt.Fatalf("totals %d, %d, %v", items, size, err)
 		}
 	})
-	w.healthy(t, true)
+	w.wantHealthy(t, true)
 }
 
 func TestMailOnBothDatabases(t *testing.T) {
@@ -86,7 +86,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 				t.Errorf("message %d: %+v, %q", i, m, body.String())
 			}
 		}
-		// By parts.
+		// In parts.
 		var parts []content.Message
 		for after := int64(0); ; {
 			part, err := w.Messages(t.Context(), w.mail, after, 4)
@@ -100,7 +100,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		if fmt.Sprint(parts) != fmt.Sprint(list) {
 			t.Error("the parts are not the whole")
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 		before := w.pages(t)
 		if merged, err := w.Fold(t.Context(), w.mail); err != nil || merged == 0 || w.pages(t) != before-merged {
 			t.Errorf("folded %d of %d pages to %d, %v", merged, before, w.pages(t), err)
@@ -108,7 +108,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		if w.export(t) != all {
 			t.Error("after a fold the export is not what was imported")
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -133,7 +133,7 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 		{"From a\r\n\r\nx\r\n", "From b\r\n", "From a\r\n\r\nx\r\n\r\nFrom b\r\n"},
 		{"From a\r\n\r\n", "From b\r\n", "From a\r\n\r\nFrom b\r\n"},
 		{"From ", "From ", "From \n\nFrom "},
-		// Within an mbox nothing is added, whatever its messages end in.
+		// Nothing is added within one mbox, whatever its messages end with.
 		{ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz", bob + "A: b\n\nx\n" + ann + "A: b\n\ny",
 			ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz\n\n" + bob + "A: b\n\nx\n" + ann + "A: b\n\ny"},
 	} {
@@ -244,10 +244,10 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			if done.Messages%4 != 0 || w.export(t) != strings.Join(want, "") {
 				t.Errorf("%s: %+v, but the mailbox has something else", name, done)
 			}
-			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("the first %d messages of it are kept", done.Messages)) {
+			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("its first %d messages were kept", done.Messages)) {
 				t.Errorf("%s: %v", name, err)
 			}
-			w.healthy(t, true)
+			w.wantHealthy(t, true)
 		}
 		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
 		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), nil, nil)
@@ -255,7 +255,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 		if err.Error() != `import mail: this is not an mbox: its first line begins with "PK\x03\x04", not with "From "` {
 			t.Error(err)
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 

@@ -10,20 +10,20 @@ import (
 	"keyroll/internal/fail"
 )
 
-// mbox splits an mbox into its messages in constant memory. Not a byte is lost,
-// changed or unquoted: the messages, one after the other, are the mbox. Lines end
-// in LF or CRLF; the last need not end. A byte order mark and empty lines may come
-// before the first message, and are part of it.
+// mbox splits an mbox into its messages in constant memory. No byte is removed,
+// changed or unquoted: the concatenated messages are the mbox. Lines end in LF or
+// CRLF; the last line may have no line end. A byte order mark and empty lines may
+// precede the first message, and are part of it.
 //
-// A line that begins with "From " opens a message
+// A line that begins with "From " starts a message
 //   - as the first line;
-//   - with a sender and a date, as mutt wants them: after an empty line always, and
+//   - with a sender and a date, as mutt requires them: always after an empty line, and
 //     without one if it is not in the header of a message and a header field follows;
 //   - without them after an empty line, if a header field follows and the first
-//     line of the mbox has none either.
+//     line of the mbox has no sender and date either.
 //
-// It does not before the end of its message that Content-Length states, if that
-// leads to another such line or to the end of the mbox. api.MailFormat says how
+// It does not start one before the end of the message according to Content-Length,
+// if another such line or the end of the mbox is there. api.MailFormat documents how
 // the other formats differ.
 type mbox struct {
 	in     *lookahead
@@ -31,33 +31,33 @@ type mbox struct {
 	count  mboxCount
 
 	offset int64 // of the next byte in the mbox
-	lead   int   // bytes of the message at hand before its "From " line
-	ended  bool  // the message at hand
+	lead   int   // bytes of the current message before its "From " line
+	ended  bool  // the current message has been read to its end
 	plain  bool  // the mbox's first line has no sender and date
 
-	lineLen  int    // bytes of the line at hand that have been read, as far as 2
-	first    byte   // of the line at hand
-	empty    bool   // the line before is empty
-	opening  int    // bytes to come that begin the message, up to those of "From "
-	header   bool   // of the message at hand: it is in its header
-	length   int64  // what its Content-Length states; 0: nothing, or it is known to be wrong
+	lineLen  int    // bytes of the current line that have been read; 2 means 2 or more
+	first    byte   // of the current line
+	empty    bool   // the previous line is empty
+	opening  int    // unread bytes up to the end of the message's "From "
+	header   bool   // the current line is in the header of the message
+	length   int64  // its Content-Length; 0: there is none, or it is known to be wrong
 	body     int64  // offset of its body
-	trusted  bool   // length is known to be right
+	trusted  bool   // length is known to be correct
 	lastRead []byte // the last bytes before offset, maxGap at most
 }
 
-// mboxCount is what was found in an mbox besides messages.
+// mboxCount counts the messages of an mbox and its peculiarities.
 type mboxCount struct {
 	Messages    int64
-	NoEmptyLine int64 // messages, but the first, without an empty line before them
-	FromText    int64 // lines that begin with "From " and open no message, in what has no Content-Length that is right
+	NoEmptyLine int64 // messages, except the first, without an empty line before them
+	FromText    int64 // lines that begin with "From " and start no message, in messages without a correct Content-Length
 }
 
 const (
 	// mboxBuffer is how much of an mbox is read ahead, in bytes.
 	mboxBuffer = 64 << 10
-	// maxAhead is how far a Content-Length is followed to see whether it is right.
-	maxAhead = 8 << 20
+	// maxLookahead is how far ahead the end of a Content-Length may be to be verified.
+	maxLookahead = 8 << 20
 	// byteOrderMark is that of UTF-8.
 	byteOrderMark = "\xef\xbb\xbf"
 )
@@ -66,9 +66,9 @@ func newMbox(r io.Reader, format api.MailFormat) *mbox {
 	return &mbox{in: newLookahead(r, mboxBuffer), format: format, ended: true}
 }
 
-// More reports whether there is another message, past what is left of the one
-// at hand. It fails InvalidArgument when the first bytes are not those of an
-// mbox; no bytes at all are an mbox without messages.
+// More skips the rest of the current message and reports whether there is another
+// one. It fails InvalidArgument if the first bytes are not those of an mbox; no
+// bytes at all are an mbox without messages.
 func (m *mbox) More() (bool, error) {
 	if !m.ended {
 		if _, err := io.Copy(io.Discard, struct{ io.Reader }{m}); err != nil {
@@ -82,21 +82,21 @@ func (m *mbox) More() (bool, error) {
 	if m.offset > 0 {
 		return true, nil
 	}
-	line, _ := firstLine(m.in.peek(m.before() + maxFromLine)[m.before():])
+	line, _ := firstLine(m.in.peek(m.prefixLen() + maxFromLine)[m.prefixLen():])
 	if !bytes.HasPrefix(line, []byte(fromLine)) {
 		if err := m.in.failure(); err != nil {
 			return false, err
 		}
 		line = bytes.TrimRight(line, "\r\n")
-		return false, fail.New(api.InvalidArgument, "this is not an mbox: its first line begins with %q, not with %q", line[:min(len(line), shownOfMbox)], fromLine)
+		return false, fail.New(api.InvalidArgument, "this is not an mbox: its first line begins with %q, not with %q", line[:min(len(line), maxQuoted)], fromLine)
 	}
 	m.plain = !isFromLine(line)
 	return true, nil
 }
 
-// before returns how many bytes come before the line that opens the message which
+// prefixLen returns the number of bytes before the "From " line of the message that
 // begins at offset: those of a byte order mark, and of empty lines before the first.
-func (m *mbox) before() int {
+func (m *mbox) prefixLen() int {
 	start := m.in.peek(len(byteOrderMark))
 	n := 0
 	if bytes.HasPrefix(start, []byte(byteOrderMark)) {
@@ -109,7 +109,7 @@ func (m *mbox) before() int {
 	return n
 }
 
-// Next goes to the next message, and returns io.EOF when there is none.
+// Next advances to the next message, and returns io.EOF if there is none.
 func (m *mbox) Next() error {
 	more, err := m.More()
 	if err == nil && !more {
@@ -123,16 +123,16 @@ func (m *mbox) Next() error {
 		m.count.NoEmptyLine++
 	}
 	m.ended, m.empty, m.lineLen, m.first = false, false, 2, fromLine[0]
-	m.lead = m.before()
+	m.lead = m.prefixLen()
 	m.opening = m.lead + len(fromLine)
 	m.header, m.length, m.body, m.trusted = true, 0, 0, false
 	return nil
 }
 
-// shownOfMbox is how much of what is not an mbox an error shows, in bytes.
-const shownOfMbox = 24
+// maxQuoted is how much of a file that is not an mbox an error quotes, in bytes.
+const maxQuoted = 24
 
-// Read reads from the message at hand and returns io.EOF at its end.
+// Read reads from the current message and returns io.EOF at its end.
 func (m *mbox) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -150,14 +150,14 @@ func (m *mbox) Read(p []byte) (int, error) {
 	window := m.in.peek(1)
 	if len(window) == 0 {
 		m.ended = true
-		return 0, cmp.Or(m.in.failure(), m.end(), io.EOF)
+		return 0, cmp.Or(m.in.failure(), m.checkEnd(), io.EOF)
 	}
 	window = window[:min(len(window), len(p))]
 	if m.opening > 0 {
 		window = window[:min(len(window), m.opening)]
 		m.opening -= len(window)
 	} else {
-		window = window[:m.stretch(window)]
+		window = window[:m.messageBytes(window)]
 	}
 	copy(p, window)
 	m.in.skip(len(window))
@@ -167,12 +167,11 @@ func (m *mbox) Read(p []byte) (int, error) {
 	return len(window), nil
 }
 
-// newLine looks at the line that begins, and reports whether it opens the next
-// message.
+// newLine examines the next line and reports whether it starts the next message.
 func (m *mbox) newLine() (opens bool, err error) {
 	next := m.in.peek(len(byteOrderMark) + maxFromLine + maxFieldName)
 	if line := bytes.TrimPrefix(next, []byte(byteOrderMark)); bytes.HasPrefix(line, []byte(fromLine)) {
-		if opens, err := m.opens(line); opens || err != nil {
+		if opens, err := m.startsMessage(line); opens || err != nil {
 			return opens, err
 		}
 	}
@@ -182,16 +181,16 @@ func (m *mbox) newLine() (opens bool, err error) {
 	return false, nil
 }
 
-// opens reports whether a line that begins with "From " opens a message.
-func (m *mbox) opens(line []byte) (bool, error) {
+// startsMessage reports whether a line that begins with "From " starts a message.
+func (m *mbox) startsMessage(line []byte) (bool, error) {
 	if m.format == api.MboxRD {
 		return true, nil
 	}
 	if m.length > 0 && !m.header {
 		switch end := m.body + m.length; {
-		case m.follows(end):
+		case m.onlyLineEndsSince(end):
 			return true, nil
-		case m.offset < end && m.leads(end):
+		case m.offset < end && m.endsAt(end):
 			return false, nil
 		case m.format == api.MboxCL2:
 			return false, m.wrongLength()
@@ -207,25 +206,25 @@ func (m *mbox) opens(line []byte) (bool, error) {
 	return false, nil
 }
 
-// maxGap is how many bytes may lie between the end that a Content-Length states
+// maxGap is how many bytes there may be between the end according to Content-Length
 // and the next message: the last line's end, if it is not counted, and an empty
 // line, in CRLF.
 const maxGap = 4
 
-// follows reports whether nothing but line ends lies between end and offset.
-func (m *mbox) follows(end int64) bool {
+// onlyLineEndsSince reports whether there are only line ends between end and offset.
+func (m *mbox) onlyLineEndsSince(end int64) bool {
 	gap := m.offset - end
 	return 0 <= gap && gap <= int64(len(m.lastRead)) && isGap(m.lastRead[len(m.lastRead)-int(gap):])
 }
 
 func isGap(b []byte) bool { return len(bytes.TrimLeft(b, "\r\n")) == 0 }
 
-// leads reports whether the message at hand ends at end, which is further on.
-func (m *mbox) leads(end int64) bool {
+// endsAt reports whether the current message ends at end, which is after offset.
+func (m *mbox) endsAt(end int64) bool {
 	if m.trusted || m.format == api.MboxCL2 {
 		return true
 	}
-	if end-m.offset > maxAhead {
+	if end-m.offset > maxLookahead {
 		return false
 	}
 	at := int(end - m.offset)
@@ -241,12 +240,12 @@ func (m *mbox) leads(end int64) bool {
 	return m.trusted
 }
 
-// end is called at the end of the mbox.
-func (m *mbox) end() error {
+// checkEnd is called at the end of the mbox and checks the last Content-Length.
+func (m *mbox) checkEnd() error {
 	if m.header {
 		m.header, m.body = false, m.offset
 	}
-	if m.format == api.MboxCL2 && m.length > 0 && !m.follows(m.body+m.length) {
+	if m.format == api.MboxCL2 && m.length > 0 && !m.onlyLineEndsSince(m.body+m.length) {
 		return m.wrongLength()
 	}
 	return nil
@@ -257,8 +256,8 @@ func (m *mbox) wrongLength() error {
 		m.count.Messages, m.length, fromLine).WithHint("the format auto ignores a Content-Length that is wrong")
 }
 
-// headerLine looks at the line that begins next, one of a header or the first one
-// after it. As mutt does, it takes a From_ line in a header for a part of it.
+// headerLine examines the next line, which is in a header or the first one after it.
+// Like mutt, it treats a From_ line in a header as a part of the header.
 func (m *mbox) headerLine(next []byte) {
 	line, _ := firstLine(next)
 	switch {
@@ -275,7 +274,7 @@ func (m *mbox) headerLine(next []byte) {
 	}
 }
 
-// parseLength returns what a Content-Length field states, and 0 for what is not a length.
+// parseLength returns the value of a Content-Length field, and 0 if it is not a length.
 func parseLength(value []byte) int64 {
 	n, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 62)
 	if err != nil {
@@ -284,16 +283,16 @@ func parseLength(value []byte) int64 {
 	return n
 }
 
-// stretch returns how many bytes of window, at least one, belong to the message
-// for certain. It ends where a line begins that has to be looked at.
-func (m *mbox) stretch(window []byte) int {
+// messageBytes returns how many bytes of window, at least one, certainly belong to the
+// message. It stops before a line that newLine has to examine.
+func (m *mbox) messageBytes(window []byte) int {
 	for at := 0; ; {
 		i := bytes.IndexByte(window[at:], '\n')
 		if i < 0 {
-			m.extend(window[at:])
+			m.recordLine(window[at:])
 			return len(window)
 		}
-		m.extend(window[at : at+i])
+		m.recordLine(window[at : at+i])
 		at += i + 1
 		m.empty = m.lineLen == 0 || m.lineLen == 1 && m.first == '\r'
 		m.lineLen = 0
@@ -304,8 +303,8 @@ func (m *mbox) stretch(window []byte) int {
 	}
 }
 
-// extend notes more bytes of the line at hand.
-func (m *mbox) extend(b []byte) {
+// recordLine records more bytes of the current line.
+func (m *mbox) recordLine(b []byte) {
 	if m.lineLen == 0 && len(b) > 0 {
 		m.first = b[0]
 	}

@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// split reads an mbox to its end, each message by reads of size bytes.
+// split reads an mbox to its end, each message with reads of size bytes.
 func split(r io.Reader, format api.MailFormat, size int) (messages []string, m *content.Mbox, err error) {
 	m = content.NewMbox(r, format)
 	for {
@@ -44,8 +44,8 @@ var (
 	field   = regexp.MustCompile(`^[!-9;-~]{1,99}[ \t]*:`)
 )
 
-// splitLines is the rule of the format auto written down once more, over all
-// lines at once and without Content-Length.
+// splitLines is a second implementation of the format auto, over all lines at once and
+// without Content-Length.
 func splitLines(mbox string) (messages []string) {
 	lines := slices.Collect(strings.Lines(mbox))
 	from := func(i int) bool { return strings.HasPrefix(strings.TrimPrefix(lines[i], bom), "From ") }
@@ -70,14 +70,14 @@ func splitLines(mbox string) (messages []string) {
 	return messages
 }
 
-// mboxes generates mboxes with much of what could go wrong in them.
+// mboxes generates mboxes with many irregularities.
 func mboxes() *rapid.Generator[string] {
 	line := rapid.OneOf(
 		rapid.SampledFrom([]string{"\n", "\n", "\n", "\r\n", "\r\n", "\r", "From ", "From a@b Mon Jan  1 00:00:00 2024\n", "From - Mon Jan 01 00:00:00 2024\r\n", "From x\r\n", "From where I stand\n",
 			">From y\n", ">>From z\n", "from x\n", " From x\n", "Subject: s\n", "Subject: =?utf-8?q?caf=C3=A9?=\r\n\tfolded\r\n", "Status: RO\n", "body\n", "\x00\n", "\xff\xfe\n", "no end", bom,
 			"From 12@xxx Mon Jan 01 00:00:00 +0000 2024\nTo: x\n"}),
 		rapid.Custom(func(t *rapid.T) string { return string(rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "junk")) }),
-		// What makes the next lines straddle the end of the reader's buffer.
+		// Filler that makes the next lines cross the end of the reader's buffer.
 		rapid.Custom(func(t *rapid.T) string {
 			return strings.Repeat("h", rapid.IntRange(65_400, 65_560).Draw(t, "long")) + rapid.SampledFrom([]string{"", "\n", "\r\n", "\n\n", "\r\n\r\n"}).Draw(t, "end")
 		}),
@@ -165,8 +165,8 @@ func TestMessagesBeginWhereMuttAndMailboxSeeThem(t *testing.T) {
 	}
 }
 
-// sized makes a message of an mboxcl2 with a stated length, and n bytes of body.
-func sized(from, body string, length int) string {
+// sizedMessage makes a message of an mboxcl2 with a stated length, and n bytes of body.
+func sizedMessage(from, body string, length int) string {
 	return from + fmt.Sprintf("Subject: s\nContent-Length: %d\n\n", length) + body
 }
 
@@ -178,20 +178,20 @@ func TestAContentLengthCountsWhereItLeadsToAMessage(t *testing.T) {
 		messages []string
 		cl2      bool // whether the format mboxcl2 takes it
 	}{
-		"right":                  {[]string{sized(ann, forwarded+"\n", n), sized(bob, "y\n", 2)}, true},
-		"to the end":             {[]string{sized(ann, forwarded, n)}, true},
-		"without the line's end": {[]string{sized(ann, forwarded+"\n", n-1), sized(bob, "y\n", 1)}, true},
-		"with the empty line":    {[]string{sized(ann, forwarded+"\n", n+1), sized(bob, "y\n", 2)}, true},
-		"no empty line":          {[]string{sized(ann, forwarded, n), sized(bob, "y\n", 2)}, true},
-		"to a line of any form":  {[]string{sized(ann, "x\n\n", 2), sized("From b\n", "y", 1)}, true},
-		"too long":               {[]string{sized(ann, "x\n\n", 200), sized(bob, "y\n\n", 2), sized(ann, "z\n", 2)}, false},
-		"too short":              {[]string{sized(ann, "xxxxxxxx\n\n", 3), sized(bob, "y\n\n", 2)}, false},
-		"into the middle":        {[]string{sized(ann, "see:\n\n", n-3), bob + "Subject: forwarded\n\nFrom x\n\n", sized(bob, "y\n", 2)}, false},
-		"past the end":           {[]string{sized(ann, "x\n\n", 1<<40), sized(bob, "y\n", 2)}, false},
+		"right":                  {[]string{sizedMessage(ann, forwarded+"\n", n), sizedMessage(bob, "y\n", 2)}, true},
+		"to the end":             {[]string{sizedMessage(ann, forwarded, n)}, true},
+		"without the line's end": {[]string{sizedMessage(ann, forwarded+"\n", n-1), sizedMessage(bob, "y\n", 1)}, true},
+		"with the empty line":    {[]string{sizedMessage(ann, forwarded+"\n", n+1), sizedMessage(bob, "y\n", 2)}, true},
+		"no empty line":          {[]string{sizedMessage(ann, forwarded, n), sizedMessage(bob, "y\n", 2)}, true},
+		"to a line of any form":  {[]string{sizedMessage(ann, "x\n\n", 2), sizedMessage("From b\n", "y", 1)}, true},
+		"too long":               {[]string{sizedMessage(ann, "x\n\n", 200), sizedMessage(bob, "y\n\n", 2), sizedMessage(ann, "z\n", 2)}, false},
+		"too short":              {[]string{sizedMessage(ann, "xxxxxxxx\n\n", 3), sizedMessage(bob, "y\n\n", 2)}, false},
+		"into the middle":        {[]string{sizedMessage(ann, "see:\n\n", n-3), bob + "Subject: forwarded\n\nFrom x\n\n", sizedMessage(bob, "y\n", 2)}, false},
+		"past the end":           {[]string{sizedMessage(ann, "x\n\n", 1<<40), sizedMessage(bob, "y\n", 2)}, false},
 		"not a number":           {[]string{ann + "Content-Length: many\n\nx\n\n", bob + "content-length: -3\n\ny\n"}, true},
 		"in the body":            {[]string{ann + "A: b\n\nContent-Length: 500\n\n", bob + "A: b\n\n" + strings.Repeat("x", 500)}, true},
 		"twice":                  {[]string{ann + "Content-Length: 2\nContent-Length: 400\n\nx\n\n", bob + "A: b\n\n"}, true},
-		"large":                  {[]string{sized(ann, long+"\n", len(long)), sized(bob, "y\n", 2)}, true},
+		"large":                  {[]string{sizedMessage(ann, long+"\n", len(long)), sizedMessage(bob, "y\n", 2)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mbox := strings.Join(test.messages, "")
@@ -270,7 +270,7 @@ func TestSkippedMessagesAreNotReadTwice(t *testing.T) {
 	}
 }
 
-// endless delivers the same line over and over.
+// endless returns the same line over and over.
 type endless struct {
 	line string
 	left int
@@ -306,7 +306,7 @@ func TestAMessageOfAnySizeTakesNoMoreMemory(t *testing.T) {
 
 func FuzzMbox(f *testing.F) {
 	for _, seed := range []string{"", "From ", ann + "A: b\n\nx\n\n" + bob + "A: b\n\ny\n", "From a\r\n\r\n\r\nFrom b", "\n" + ann + "\n>From b\n\nFrom", "From \x00\xff\n\n\nFrom \r\n\r\nFrom ",
-		bom + sized(ann, "x\n"+bob+"A: b\n", 60) + sized(bob, "x\n\n", 2) + ann, sized(ann, "x", 9)} {
+		bom + sizedMessage(ann, "x\n"+bob+"A: b\n", 60) + sizedMessage(bob, "x\n\n", 2) + ann, sizedMessage(ann, "x", 9)} {
 		f.Add([]byte(seed), uint8(3), uint8(0))
 	}
 	formats := []api.MailFormat{api.AutoFormat, api.MboxRD, api.MboxCL2}

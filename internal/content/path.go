@@ -11,16 +11,16 @@ import (
 )
 
 // spelling is a path in the forms by which a file may be found, and their hashes.
-// A file of a site is found by its folded path; one that was stored before paths
-// were folded, and whose folded path would be that of another, by its exact one.
-// Elsewhere each spelling is a name of its own.
+// A file of a site is found by its folded path. A file that was stored before paths
+// were folded, and whose folded path another file has, is found by its exact path.
+// In containers of other kinds each spelling is a different path.
 type spelling struct {
 	path          string
 	fold          func(string) string
 	exact, folded []byte
 }
 
-func (s *Contents) spell(ctx context.Context, c container.Container, path string) (p spelling, err error) {
+func (s *Contents) spellingsOf(ctx context.Context, c container.Container, path string) (p spelling, err error) {
 	if err := checkPath(path); err != nil {
 		return p, err
 	}
@@ -28,21 +28,21 @@ func (s *Contents) spell(ctx context.Context, c container.Container, path string
 	if err != nil {
 		return p, err
 	}
-	p = spelling{path: path, fold: foldsOf(c)}
+	p = spelling{path: path, fold: foldFunc(c)}
 	p.exact, p.folded = directory.Hash("path", c.ID, path), directory.Hash("path", c.ID, p.fold(path))
 	return p, nil
 }
 
-func foldsOf(c container.Container) func(string) string {
+func foldFunc(c container.Container) func(string) string {
 	if c.Kind == container.Site || c.Kind == container.Backup {
 		return name.Fold
 	}
 	return func(s string) string { return s }
 }
 
-// file returns the file that a path names, and 0 for none, with the hash that it
-// is found by, or would be.
-func (p spelling) file(ctx context.Context, tx *store.Tx, c container.Container) (id int64, hash []byte, err error) {
+// find returns the id of the file with the path, and 0 if there is none, with the
+// hash by which the file is, or would be, found.
+func (p spelling) find(ctx context.Context, tx *store.Tx, c container.Container) (id int64, hash []byte, err error) {
 	if id, err = fileID(ctx, tx, c.Tenant, c.ID, p.exact); err != nil || id != 0 || bytes.Equal(p.exact, p.folded) {
 		return id, p.exact, err
 	}
@@ -50,20 +50,20 @@ func (p spelling) file(ctx context.Context, tx *store.Tx, c container.Container)
 	return id, p.folded, err
 }
 
-// names says whether a file that was found by a hash of the path has a path that
-// may be found by it.
-func (p spelling) names(hash []byte, path string) bool {
+// matches reports whether path, of a file that was found by hash, may be found by it.
+func (p spelling) matches(hash []byte, path string) bool {
 	if bytes.Equal(hash, p.folded) {
 		return p.fold(path) == p.fold(p.path)
 	}
 	return path == p.path
 }
 
-// findFile is file, in a site whose paths it folds before it says that there is none.
+// findFile returns the file with the path. In a site whose paths have not yet been
+// folded it folds them before it reports that there is no such file.
 func (s *Contents) findFile(ctx context.Context, c container.Container, p spelling) (id int64, hash []byte, err error) {
 	find := func() error {
 		return s.db.View(ctx, func(tx *store.Tx) (err error) {
-			id, hash, err = p.file(ctx, tx, c)
+			id, hash, err = p.find(ctx, tx, c)
 			return err
 		})
 	}
@@ -80,9 +80,9 @@ func (s *Contents) findFile(ctx context.Context, c container.Container, p spelli
 const updatePathHash = `UPDATE item SET path_hash = ?5 WHERE tenant = ?1 AND container = ?2 AND id = ?3 AND path_hash = ?4
 	AND NOT EXISTS (SELECT 1 FROM item o WHERE o.tenant = ?1 AND o.container = ?2 AND o.path_hash = ?5)`
 
-// foldPaths sees to it that the files of a site are found by their folded paths,
-// those too that were stored before paths were folded. Files whose paths would
-// then be one keep their exact ones. It may be broken off and run again at any point.
+// foldPaths makes the files of a site findable by their folded paths, including
+// those that were stored before paths were folded. Files whose folded paths are equal
+// keep their exact ones. It may be interrupted and run again at any point.
 func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
 	if c.Folded || c.Kind != container.Site {
 		return nil
@@ -119,8 +119,8 @@ func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
 	return nil
 }
 
-// eachPath visits the files of c, in parts, by the hashes that they are found by,
-// but those that do not open.
+// eachPath passes the hashes of the files of c to visit, in parts. It skips files that
+// cannot be decrypted.
 func (s *Contents) eachPath(ctx context.Context, c container.Container, directory *container.Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
 		p, err := s.openPart(ctx, c, filesOnly, after, s.part)

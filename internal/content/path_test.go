@@ -21,11 +21,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// spellings are those of four paths.
+// spellings are the spellings of four paths.
 var spellings = []string{"Plan.txt", "plan.txt", "PLAN.TXT", "é/a", "É/A", "e\u0301/a", "x", "X", "straße", "strasse", "STRASSE"}
 
-// putOld stores a file as it was before paths were folded: it is found by its
-// exact path alone. A path that is its own folded one comes after the others.
+// putOld stores a file as before paths were folded: it is found only by its exact
+// path. A path that is already folded must be stored after its other spellings.
 func (w *world) putOld(t testing.TB, c container.Container, path, text string) {
 	t.Helper()
 	ctx := context.Background()
@@ -40,7 +40,7 @@ func (w *world) putOld(t testing.TB, c container.Container, path, text string) {
 	}))
 }
 
-// unfolded makes a site one whose paths were never folded.
+// unfolded marks a site as one whose paths were never folded.
 func (w *world) unfolded(t testing.TB, c container.Container) container.Container {
 	t.Helper()
 	must(t, w.db.InTx(context.Background(), func(tx *store.Tx) error {
@@ -57,7 +57,7 @@ func (w *world) putAt(t testing.TB, c container.Container, path, text string) {
 	must(t, err)
 }
 
-// contentAt is what a path names; empty: nothing.
+// contentAt returns the content at a path; empty: there is no file.
 func (w *world) contentAt(t testing.TB, c container.Container, path string) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -69,9 +69,9 @@ func (w *world) contentAt(t testing.TB, c container.Container, path string) stri
 
 // TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost stores files under exact
 // paths, as nodes did before paths were folded, and then reads and writes by any
-// spelling, in the site and in what is restored from a backup of it. Those whose
-// paths differ by nothing but their spelling stay what they were; all others are
-// found by each spelling, and never by one of another path.
+// spelling, in the site and in a site restored from a backup of it. Files whose paths
+// differ only in spelling are kept; all others are found by each spelling of their
+// path, and never by a spelling of another path.
 func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 	fewChecks(t, longtest.Of(12, 100))
 	sites := 0
@@ -80,7 +80,7 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 		rapid.Check(t, func(r *rapid.T) {
 			sites++
 			c := w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/sites/%d", sites))
-			// What is stored: by exact path while it is old, and by folded path.
+			// The stored files: by exact path if stored by an old node, otherwise by folded path.
 			old, folded := map[string]string{}, map[string]string{}
 			var given []string
 			for _, path := range spellings {
@@ -133,12 +133,12 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 					folded[name.Fold(path)] = text
 				}
 				if rapid.Bool().Draw(r, "look up again") {
-					c = w.again(t, c)
+					c = w.refetch(t, c)
 				}
 			}
 			compare(c, "written")
 			var exact int
-			must(t, w.Check(context.Background(), w.again(t, c), func(one content.Checked) error {
+			must(t, w.Check(context.Background(), w.refetch(t, c), func(one content.Checked) error {
 				if one.Exact {
 					exact++
 				}
@@ -158,16 +158,16 @@ func foldedLast(a, b string) int {
 	return cmp.Compare(rank(a), rank(b))
 }
 
-// again looks a site up as the next request does.
-func (w *world) again(t testing.TB, c container.Container) container.Container {
+// refetch looks up a site as the next request does.
+func (w *world) refetch(t testing.TB, c container.Container) container.Container {
 	t.Helper()
-	if !w.found(&c, container.Site, c.Name) {
+	if !w.exists(&c, container.Site, c.Name) {
 		t.Fatalf("site %q is lost", c.Name)
 	}
 	return c
 }
 
-// A chat message's id is no path: those that differ by case are two.
+// The id of a chat message is not a path: two ids that differ only in case are different.
 func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		c := w.create(t, container.Workload, "chat-messages")
@@ -179,7 +179,7 @@ func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
 	})
 }
 
-// Folding may end at any point; the next write goes on with it.
+// Folding may be interrupted at any point; the next write continues it.
 func TestFoldingThatDiesIsTakenUp(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		for i := range 20 {
@@ -198,7 +198,7 @@ func TestFoldingThatDiesIsTakenUp(t *testing.T) {
 			t.Fatal("not stopped")
 		}
 		w.policies.opening = nil
-		if w.again(t, c).Folded {
+		if w.refetch(t, c).Folded {
 			t.Fatal("it is said to be done")
 		}
 		w.putAt(t, c, "FILE 19", "y")

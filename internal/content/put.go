@@ -29,11 +29,11 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
-	Damaged  error // in a list: why nothing else is told; nil: all is
+	Damaged  error // in a list: why the other fields are empty; nil: they are valid
 }
 
-// fileMetadata is sealed beside a file. Size and Blobs bind the file to exactly
-// its blobs in their order: rows alone can neither swap nor cut them.
+// fileMetadata is the sealed metadata of a file. Size and Blobs bind the file to
+// exactly its blobs in their order: changed rows can neither swap nor remove them.
 type fileMetadata struct {
 	Path     string    `json:"path"`
 	Modified time.Time `json:"modified"`
@@ -57,8 +57,8 @@ func digestOf(blobs []blobRow) []byte {
 // maxPath is the longest path of a file, in bytes.
 const maxPath = 1024
 
-// checkPath refuses what is no path of a file: parts between single slashes,
-// none of them empty, "." or "..".
+// checkPath fails unless path is a valid path of a file: parts between single
+// slashes, none of them empty, "." or "..".
 func checkPath(path string) error {
 	var why string
 	switch {
@@ -83,14 +83,14 @@ func notAPath(path, why string) error {
 	if why == "" {
 		return nil
 	}
-	return fail.New(api.InvalidArgument, "%.80q is not the path of a file: it %s", path, why)
+	return fail.New(api.InvalidArgument, "%.80q is not a valid file path: it %s", path, why)
 }
 
-// Put stores what r delivers as the file at path, in place of one that is there.
-// Its length is size, or not known if negative. Until Put returns, the path has
-// the old file, whole; who reads that reads it to its end. also, if not nil,
-// runs in Put's transaction. On any failure nothing is kept and nothing is
-// changed; a transfer that ended early fails Truncated.
+// Put stores the content of r as the file at path and replaces a file that is
+// there. The content has size bytes; a negative size means that it is not known.
+// Until Put returns, the path has the whole old file; a read of the old file that
+// has begun can finish. also, if not nil, runs in Put's transaction. On any failure
+// nothing is kept and nothing is changed; a transfer that ended early fails Truncated.
 func (s *Contents) Put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
 	f, err := s.put(ctx, c, path, size, r, also)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	if err := notAPath(path, name.Refusal(path)); err != nil {
 		return File{}, err
 	}
-	found, err := s.spell(ctx, c, path)
+	found, err := s.spellingsOf(ctx, c, path)
 	if err != nil {
 		return File{}, err
 	}
@@ -111,19 +111,19 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	u := &upload{contents: s, container: c, found: found, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
 		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
 	defer u.transit.Zero()
-	defer u.rest()
+	defer u.waitAllPuts()
 	in := newTransfer(ctx, r, size)
-	err = u.take(ctx, in)
+	err = u.storeContent(ctx, in)
 	if err == nil {
-		err = u.settle(0)
+		err = u.waitPuts(0)
 	}
 	if err == nil {
 		err = s.foldPaths(ctx, c)
 	}
 	if err != nil {
-		u.rest()
+		u.waitAllPuts()
 		u.pages.zero()
-		s.deleteBlobs(ctx, u.own())
+		s.deleteBlobs(ctx, u.storedBlobs())
 		return File{}, in.failure(err)
 	}
 	if err := u.commit(ctx, also); err != nil {
@@ -132,9 +132,9 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	return File{Path: path, Size: u.item.Size, Modified: now}, nil
 }
 
-// upload is a file on its way in. A roll may give its container another key, or
-// encrypt all that the container holds anew, while it comes: so its pages stand
-// under a key of their own, which is in memory alone, until it is committed.
+// upload is a file that is being stored. Meanwhile a roll may give its container
+// another key, or re-encrypt everything in the container: so its pages are under a
+// key of their own, which exists only in memory, until the file is committed.
 type upload struct {
 	contents  *Contents
 	container container.Container
@@ -144,20 +144,20 @@ type upload struct {
 	blobs     []blobRow
 	pages     newPages
 	transit   *envelope.Key
-	underWay  []*storing    // in order; those before it are durable
+	pending   []*pendingPut // in order; those before it are durable
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 }
 
-// take stores the content as blobs; settle then waits for the last of them. Of
-// their keys at most a page's are in memory, the others are sealed.
-func (u *upload) take(ctx context.Context, in *transfer) error {
+// storeContent stores the content as blobs; waitPuts then waits for the last of them. At
+// most one page of their keys is open in memory, the others are sealed.
+func (u *upload) storeContent(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
 	for {
-		if err := u.contents.ask(ctx, u.container); err != nil {
+		if err := u.contents.checkAccess(ctx, u.container); err != nil {
 			return err
 		}
-		if err := u.add(ctx, io.LimitReader(ahead, u.contents.blobSize)); err != nil {
+		if err := u.addBlob(ctx, io.LimitReader(ahead, u.contents.blobSize)); err != nil {
 			return err
 		}
 		switch _, err := ahead.Peek(1); {
@@ -177,14 +177,14 @@ func (u *upload) take(ctx context.Context, in *transfer) error {
 	}
 }
 
-// add stores the next blob.
-func (u *upload) add(ctx context.Context, content io.Reader) error {
+// addBlob stores the next blob.
+func (u *upload) addBlob(ctx context.Context, content io.Reader) error {
 	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
 	key := envelope.NewKey()
 	defer key.Zero()
 	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
 	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
-	if err := u.store(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+	if err := u.startPut(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
 	}
 	row.Size = sealed.size
@@ -198,18 +198,18 @@ func (u *upload) add(ctx context.Context, content io.Reader) error {
 	return err
 }
 
-func (u *upload) sealPage() error { return u.pages.seal(u.inTransit()) }
+func (u *upload) sealPage() error { return u.pages.seal(u.transitParent()) }
 
-// inTransit is what the pages stand under until they are committed: no
-// container has a generation 0.
-func (u *upload) inTransit() container.Opened {
+// transitParent returns the parent of the pages until they are committed: no container
+// has a generation 0.
+func (u *upload) transitParent() container.Opened {
 	c := u.container
 	c.Generation = 0
 	return container.Opened{Container: c, Key: u.transit}
 }
 
-// arrived returns the pages under the container's key.
-func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
+// resealedPages returns the pages resealed under the container's key.
+func (u *upload) resealedPages(opened container.Opened) ([]keypage.Row, error) {
 	rows := slices.Clone(u.pages.sealed)
 	for i, old := range rows {
 		rows[i].Generation = opened.Generation
@@ -221,19 +221,19 @@ func (u *upload) arrived(opened container.Opened) ([]keypage.Row, error) {
 	return rows, nil
 }
 
-// commit puts the new file in the place of the old one, whose keys go in the
-// same transaction and whose blobs wait for the next collection.
+// commit replaces the old file by the new one. The old file's keys are deleted in
+// the same transaction, its blobs by the next collection.
 func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
 	s := u.contents
-	err := s.nameBlobs(ctx, func(run inTx) error {
-		err := u.swap(ctx, run, also)
-		if store.IsUnique(err) { // another one has stored a file at the same path
-			err = errors.Join(errLost, err)
+	err := s.insertNewBlobs(ctx, func(run inTx) error {
+		err := u.replaceFile(ctx, run, also)
+		if store.IsUnique(err) { // another request has stored a file at the same path
+			err = errors.Join(errRetry, err)
 		}
-		return renewed(err, func(mark int64) error { return u.renew(ctx, mark) })
+		return retryIfStale(err, func(mark int64) error { return u.renewStale(ctx, mark) })
 	}, func() []blobRow { return u.blobs })
-	if errors.Is(err, errLost) {
-		return fail.New(api.Conflict, "the file is being replaced by others").WithHint("try again").Because(err)
+	if errors.Is(err, errRetry) {
+		return fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again").Because(err)
 	}
 	if err != nil {
 		return err
@@ -242,15 +242,15 @@ func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) erro
 	return nil
 }
 
-// swap runs the transaction.
-func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
+// replaceFile runs the transaction of commit.
+func (u *upload) replaceFile(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
 	s, tenant := u.contents, u.item.Tenant
 	opened, err := s.keys.OpenKey(ctx, u.container, api.ByUser)
 	if err != nil {
 		return err
 	}
 	defer opened.Zero()
-	pages, err := u.arrived(opened)
+	pages, err := u.resealedPages(opened)
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (u *upload) swap(ctx context.Context, run inTx, also func(tx *store.Tx) err
 		if err := s.acceptsBlobs(ctx, tx, opened, u.blobs); err != nil {
 			return err
 		}
-		id, hash, err := u.found.file(ctx, tx, u.container)
+		id, hash, err := u.found.find(ctx, tx, u.container)
 		if err != nil {
 			return err
 		}

@@ -18,43 +18,43 @@ import (
 	"keyroll/internal/store"
 )
 
-// A unit of Renew commits at once; until it has, its content is stored twice.
+// A unit of Renew is committed in one transaction; until then its content is stored twice.
 const (
 	unitBytes = 32 << 20
 	unitBlobs = 256
 )
 
-// Renewal says how Renew goes about its work.
+// Renewal holds the parameters and callbacks of Renew.
 type Renewal struct {
 	// Watermark is an id: blobs that are older get new keys.
 	Watermark int64
-	// Hold begins each transaction and says whether the work is still wanted.
+	// Hold is called first in each transaction and fails if the work must not go on.
 	Hold func(tx *store.Tx) error
-	// Slow waits until so many bytes may be encrypted anew.
+	// Slow waits until so many bytes may be re-encrypted.
 	Slow func(ctx context.Context, bytes int64) error
-	// Done is called in each transaction with the bytes that it brought over.
+	// Done is called in each transaction with the number of bytes re-encrypted.
 	Done func(tx *store.Tx, bytes int64) error
-	// Skip is told of each item that cannot be brought over, and why; from any
-	// goroutine.
+	// Skip is called for each item that cannot be re-encrypted, with the reason; from
+	// any goroutine.
 	Skip func(item int64, err error)
 }
 
-// Renew encrypts anew, under new keys, all blobs of c that are older than a mark;
-// FinishRenewed then notes that there are none. A blob stays until the one that
-// takes its place is committed. Items that do not open are skipped. What others
-// changed meanwhile is left for another call.
+// Renew re-encrypts, under new keys, all blobs of c that are older than the watermark;
+// FinishRenewed then records that there are none left. A blob is kept until its
+// replacement is committed. Items that cannot be decrypted are skipped. Blobs that
+// others changed in the meantime are left for another call.
 func (s *Contents) Renew(ctx context.Context, c container.Container, r Renewal) error {
 	store.PastID(r.Watermark)
 	run := renewing{Renewal: r, contents: s, container: c, skipped: map[int64]bool{}}
-	if err := run.all(ctx); err != nil {
-		return fmt.Errorf("encrypt container %d anew: %w", c.ID, err)
+	if err := run.runUnits(ctx); err != nil {
+		return fmt.Errorf("re-encrypt container %d: %w", c.ID, err)
 	}
 	return nil
 }
 
-// FinishRenewed notes of some containers, in id order, that no blob of theirs is
-// older than mark, and returns of how many that is so. hold begins the
-// transaction, and done is called in it.
+// FinishRenewed records for those of some containers, in id order, that have no blob
+// older than mark that this is so, and returns how many they are. hold is called
+// first in the transaction, and done last.
 func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Container, mark int64, hold func(tx *store.Tx) error, done func(tx *store.Tx, containers int64) error) (n int64, err error) {
 	fault.Point("renew.before-finish")
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
@@ -63,7 +63,7 @@ func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Con
 			return err
 		}
 		for _, c := range containers {
-			if err := tx.Lock(ctx, c.ID, true); err != nil { // acceptsBlobs
+			if err := tx.Lock(ctx, c.ID, true); err != nil { // waits for acceptsBlobs
 				return err
 			}
 			if stale, err := hasStale(ctx, tx, c, mark); err != nil {
@@ -112,14 +112,14 @@ func (r *renewing) isSkipped(item int64) bool {
 	return r.skipped[item]
 }
 
-// all works on units side by side: while one waits for its disk, another one
+// runUnits processes several units at once: while one waits for its disk, another one
 // encrypts.
-func (r *renewing) all(ctx context.Context) error {
+func (r *renewing) runUnits(ctx context.Context) error {
 	g, working := errgroup.WithContext(ctx)
 	var failed error
 	for after := (blobRow{Sequence: -1}); working.Err() == nil; {
 		var stale []blobRow
-		var pages pageSet // of the same moment: another node may renew the same
+		var pages pageSet // read in the same snapshot: another node may renew the same blobs
 		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
 			if stale, err = staleAfter(working, tx, r.container, r.Watermark, after, unitBlobs); err != nil {
 				return err
@@ -142,7 +142,7 @@ func (r *renewing) all(ctx context.Context) error {
 		}
 		g.Go(func() error {
 			defer func() { <-r.contents.units }()
-			return r.unit(working, stale, pages)
+			return r.renewUnit(working, stale, pages)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -154,7 +154,7 @@ func (r *renewing) all(ctx context.Context) error {
 	return failed
 }
 
-// firstUnit returns as many of blobs as one unit takes, at least one.
+// firstUnit returns as many of the first blobs as one unit may have, at least one.
 func firstUnit(blobs []blobRow) []blobRow {
 	var size int64
 	for i, b := range blobs {
@@ -172,14 +172,14 @@ func sizeOf(blobs []blobRow) (size int64) {
 	return size
 }
 
-// unit is some blobs of a container on their way.
+// unit is a number of blobs of a container that are re-encrypted together.
 type unit struct {
 	*renewing
 	opened container.Opened
 	fresh  []renewedBlob // in the order of items and sequences
 }
 
-// renewedBlob is the blob that takes another one's place.
+// renewedBlob is a blob and its replacement.
 type renewedBlob struct {
 	old, row       blobRow
 	oldKey, newKey *envelope.Key
@@ -193,7 +193,7 @@ func (u *unit) zero() {
 	}
 }
 
-func (r *renewing) unit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
+func (r *renewing) renewUnit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
 	u := &unit{renewing: r}
 	if u.opened, err = r.contents.keys.OpenKey(ctx, r.container, api.ByUser); err != nil {
 		return err
@@ -202,7 +202,7 @@ func (r *renewing) unit(ctx context.Context, stale []blobRow, pages pageSet) (er
 	ring := openKeys(u.opened, pages, stale)
 	defer ring.zero()
 	if ring.stale {
-		return nil // for another call
+		return nil // left for another call
 	}
 	if err := u.store(ctx, stale, ring); err != nil || len(u.fresh) == 0 {
 		return err
@@ -211,7 +211,7 @@ func (r *renewing) unit(ctx context.Context, stale []blobRow, pages pageSet) (er
 	return u.commit(ctx)
 }
 
-// store encrypts the blobs anew and makes them durable under new names.
+// store re-encrypts the blobs and makes them durable under new names.
 func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error {
 	blobs := u.contents.blobs.Batch()
 	defer blobs.Discard()
@@ -223,11 +223,11 @@ func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error 
 		var row blobRow
 		var fresh *envelope.Key
 		if err == nil {
-			row, fresh, err = u.contents.renew(ctx, blobs.Put, old, key)
+			row, fresh, err = u.contents.reencryptBlob(ctx, blobs.Put, old, key)
 		}
 		switch {
 		case errors.Is(err, errRenewed), errors.Is(err, errReplaced):
-			continue // by somebody else: there is nothing to do
+			continue // by another request or node: there is nothing to do
 		case fail.Is(err, api.Damaged):
 			u.skip(old.Item, err)
 			continue
@@ -242,11 +242,11 @@ func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error 
 	return blobs.Commit(ctx)
 }
 
-// renew stores the content of a blob as a new blob under a new key.
-func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
+// reencryptBlob stores the content of a blob as a new blob under a new key.
+func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
 	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
 	if fail.Is(err, api.NotFound) {
-		return row, nil, s.missing(ctx, old)
+		return row, nil, s.missingBlob(ctx, old)
 	}
 	if err != nil {
 		return row, nil, fmt.Errorf("read item %d: %w", old.Item, err)
@@ -256,25 +256,25 @@ func (s *Contents) renew(ctx context.Context, put func(ctx context.Context, name
 	row.ID = store.NewID()
 	fresh = envelope.NewKey()
 	plain := envelope.NewReader(sealed, key, envelope.BlobPlace{Tenant: old.Tenant, Blob: old.ID}, old.Size)
-	again := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
-	defer again.release()
-	if _, err := put(ctx, blobName(row.Tenant, row.ID), again); err != nil {
+	resealed := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	defer resealed.release()
+	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
 		fresh.Zero()
-		return row, nil, fmt.Errorf("encrypt item %d anew: %w", old.Item, err)
+		return row, nil, fmt.Errorf("re-encrypt item %d: %w", old.Item, err)
 	}
 	return row, fresh, nil
 }
 
-// commit puts the new blobs in the places of the old ones, which wait for the
+// commit replaces the old blobs by the new ones. The old ones are deleted by the
 // next collection.
 func (u *unit) commit(ctx context.Context) error {
 	var olds []blobRow
-	err := u.contents.nameBlobs(ctx, func(run inTx) (err error) {
+	err := u.contents.insertNewBlobs(ctx, func(run inTx) (err error) {
 		olds, err = u.swap(ctx, run)
 		return err
 	}, func() []blobRow { return u.unused(nil) })
-	if errors.Is(err, errLost) {
-		return nil // for another call
+	if errors.Is(err, errRetry) {
+		return nil // left for another call
 	}
 	if err != nil {
 		return err
@@ -286,19 +286,19 @@ func (u *unit) commit(ctx context.Context) error {
 
 // unused returns the new blobs whose old ones are not among those that were replaced.
 func (u *unit) unused(replaced []blobRow) (unused []blobRow) {
-	gone := map[int64]bool{}
+	done := map[int64]bool{}
 	for _, b := range replaced {
-		gone[b.ID] = true
+		done[b.ID] = true
 	}
 	for _, f := range u.fresh {
-		if !gone[f.old.ID] {
+		if !done[f.old.ID] {
 			unused = append(unused, f.row)
 		}
 	}
 	return unused
 }
 
-// swap runs the transaction. It returns the blobs that were replaced.
+// swap runs the transaction of commit and returns the blobs that were replaced.
 func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 	s := u.contents
 	err = run(func(tx *store.Tx) error {
@@ -322,7 +322,7 @@ func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 		if err := checkGCFence(ctx, tx, fresh); err != nil {
 			return err
 		}
-		if err := u.write(ctx, tx, news, pages, olds); err != nil {
+		if err := u.writePlan(ctx, tx, news, pages, olds); err != nil {
 			return err
 		}
 		if err := u.Done(tx, sizeOf(olds)); err != nil {
@@ -334,15 +334,15 @@ func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 	return olds, err
 }
 
-// renewedItem is an item with its metadata sealed anew, and those of its blobs
-// that are replaced.
+// renewedItem is an item before and after its metadata was resealed, and those of
+// its blobs that are replaced.
 type renewedItem struct {
 	was, item itemRow
 	blobs     []renewedBlob
 }
 
-// plan reads the unit's items as they stand now and makes what is to be written
-// of them. An item that somebody else changed has no part in it.
+// plan reads the unit's items again and returns the rows to be written. It leaves out
+// items that another transaction changed.
 func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, pages newPages, err error) {
 	pages = newPages{slots: u.contents.slots}
 	defer pages.zero()
@@ -358,7 +358,7 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		}
 		rest = rest[n:]
 	}
-	now, err := between(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
+	now, err := itemsBetween(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
 	if err != nil {
 		return nil, pages, err
 	}
@@ -366,14 +366,14 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		id := rest[0].old.Item
 		var own []renewedBlob
 		for ; len(rest) > 0 && rest[0].old.Item == id; rest = rest[1:] {
-			if w := now[id]; w.has(rest[0].old) {
+			if w := now[id]; w.hasBlob(rest[0].old) {
 				own = append(own, rest[0])
 			}
 		}
 		if len(own) == 0 {
 			continue
 		}
-		n, err := u.item(ctx, tx, now[id], own)
+		n, err := u.resealItem(ctx, tx, now[id], own)
 		if fail.Is(err, api.Damaged) {
 			u.skip(id, err)
 			continue
@@ -397,9 +397,9 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 	return news, pages, err
 }
 
-// item seals the metadata of an item anew: under the key of its first blob, and
-// with the ids of all blobs that it has from now on.
-func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBlob) (n renewedItem, err error) {
+// resealItem reseals the metadata of an item: under the key of its first blob, and with the
+// ids of the blobs that it has from now on.
+func (u *unit) resealItem(ctx context.Context, tx *store.Tx, w *itemWithBlobs, own []renewedBlob) (n renewedItem, err error) {
 	n = renewedItem{was: w.item, item: w.item, blobs: own}
 	n.item.Version++
 	if err := checkBlobs(w.item, w.blobs); err != nil {
@@ -414,10 +414,10 @@ func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBl
 		ring := openKeys(u.opened, pages, w.blobs[:1])
 		defer ring.zero()
 		if ring.stale {
-			return n, errLost
+			return n, errRetry
 		}
 		if before, err = ring.key(w.blobs[0]); err != nil {
-			if moved := stillOn(ctx, tx, w.blobs[0]); moved != nil {
+			if moved := checkNotMoved(ctx, tx, w.blobs[0]); moved != nil {
 				return n, moved
 			}
 			return n, err
@@ -436,7 +436,7 @@ func (u *unit) item(ctx context.Context, tx *store.Tx, w *whole, own []renewedBl
 		return n, err
 	}
 	if m.Size != w.item.Size || string(m.Blobs) != string(digestOf(w.blobs)) {
-		return n, fail.New(api.Damaged, "open item %d: its blobs are not those that were stored, or not in their order", w.item.ID)
+		return n, fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", w.item.ID)
 	}
 	blobs := slices.Clone(w.blobs)
 	for _, f := range own {

@@ -15,14 +15,14 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// renewal does all that is due, and notes what it skipped.
+// renewal returns callbacks without limits, which record the skipped items.
 func (w *world) renewal(mark int64, skipped map[int64]error) content.Renewal {
 	return content.Renewal{Watermark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
 		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
 }
 
-// renew encrypts all content of containers anew and reports of how many nothing
-// older is left.
+// renew re-encrypts all content of containers and returns the number of containers
+// that have no older blobs left.
 func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n int64, skipped map[int64]error) {
 	t.Helper()
 	ctx, skipped := context.Background(), map[int64]error{}
@@ -34,8 +34,8 @@ func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n 
 	return n, skipped
 }
 
-// older counts the blobs below an id.
-func (w *world) older(t testing.TB, mark int64) (n int64) {
+// countOlder counts the blobs below an id.
+func (w *world) countOlder(t testing.TB, mark int64) (n int64) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM blob WHERE id < ?1`, mark).Scan(&n)
@@ -58,13 +58,13 @@ func TestRenewEncryptsMailAndFilesAnew(t *testing.T) {
 		if w.export(t) != mail || w.get(t, "a") != file || w.get(t, "empty") != "" || w.get(t, "newer") != "new" {
 			t.Error("something reads otherwise than before")
 		}
-		if n := w.older(t, mark); n > 0 {
+		if n := w.countOlder(t, mark); n > 0 {
 			t.Errorf("%d blobs are older than the mark", n)
 		}
 		if !strings.Contains(strings.Join(w.blobNames(t), " "), newer) {
 			t.Error("a blob that is newer than the mark was replaced")
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 		if n, _ := w.renew(t, mark, w.mail, w.site); n != 0 {
 			t.Errorf("%d containers had something left", n)
 		}
@@ -90,7 +90,7 @@ func TestWhoReadsAFileThatIsEncryptedAnewReadsItToItsEnd(t *testing.T) {
 		if !renewed || got.String() != file[5:400_005] {
 			t.Errorf("read %d bytes, or others", got.Len())
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -98,14 +98,14 @@ type writer func(p []byte) (int, error)
 
 func (f writer) Write(p []byte) (int, error) { return f(p) }
 
-// meanwhile calls f once, when half has been read.
-type meanwhile struct {
+// hookReader calls f once, when half of the content has been read.
+type hookReader struct {
 	io.Reader
 	left int
 	f    func()
 }
 
-func (m *meanwhile) Read(p []byte) (int, error) {
+func (m *hookReader) Read(p []byte) (int, error) {
 	n, err := m.Reader.Read(p[:min(len(p), 1000)])
 	if m.left -= n; m.left < 0 && m.f != nil {
 		m.f()
@@ -126,12 +126,12 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 			}
 		}
 		file, mail := strings.Repeat("0123456789", 45_000), mbox(3)
-		_, err := w.Put(t.Context(), w.site, "a", -1, &meanwhile{strings.NewReader(file), 250_000, late(w.site)}, nil)
+		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)}, nil)
 		must(t, err)
-		if n := w.older(t, mark); n > 0 || w.get(t, "a") != file {
+		if n := w.countOlder(t, mark); n > 0 || w.get(t, "a") != file {
 			t.Errorf("%d blobs of the file are older than the mark; it has %d bytes", n, len(w.get(t, "a")))
 		}
-		_, err = w.Import(t.Context(), w.mail, -1, &meanwhile{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
+		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
 		must(t, err)
 		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			var n int64
@@ -144,7 +144,7 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 		if w.export(t) != mail {
 			t.Error("the mail is another")
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -158,14 +158,14 @@ func TestRenewSkipsWhatDoesNotOpen(t *testing.T) {
 		if n != 0 || len(skipped) != 1 || skipped[bad.item] == nil {
 			t.Errorf("%d containers are done; skipped %v", n, skipped)
 		}
-		if left := w.older(t, mark); left != 1 {
+		if left := w.countOlder(t, mark); left != 1 {
 			t.Errorf("%d blobs are older", left)
 		}
 		w.exec(t, `UPDATE blob SET size = size - 1 WHERE id = ?1`, bad.id) // repaired
 		if n, skipped := w.renew(t, mark, w.mail); n != 1 || len(skipped) > 0 {
 			t.Errorf("%d containers are done; skipped %v", n, skipped)
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }
 
@@ -190,16 +190,16 @@ func TestRenewLeavesTheBlobsOfBackups(t *testing.T) {
 func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.importMail(t, mbox(5))
-		before, enough := w.tables(t), errors.New("it was stopped")
+		before, enough := w.allTables(t), errors.New("it was stopped")
 		r := w.renewal(store.NewID(), map[int64]error{})
 		r.Hold = func(*store.Tx) error { return enough }
 		if err := w.Renew(t.Context(), w.mail, r); !errors.Is(err, enough) {
 			t.Errorf("error %v", err)
 		}
-		if w.tables(t) != before {
+		if w.allTables(t) != before {
 			t.Error("something was changed")
 		}
-		w.healthy(t, true) // what it had stored is gone again
+		w.wantHealthy(t, true) // its new blobs were deleted
 	})
 }
 
@@ -223,6 +223,6 @@ func TestRenewOfWhatAnotherNodeRenewsMeanwhileSkipsNothing(t *testing.T) {
 				t.Errorf("container %d: skipped %v", c.ID, skipped)
 			}
 		}
-		w.healthy(t, true)
+		w.wantHealthy(t, true)
 	})
 }

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// selectStale returns blobs of a container with ids below ?3, after a place
-	// in the order of items and sequences.
+	// selectStale selects blobs of a container with ids below ?3, after a given item
+	// and sequence in the order of items and sequences.
 	selectStale = `SELECT ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 AND i.id >= ?4 AND (i.id > ?4 OR b.sequence > ?5)
 		ORDER BY i.id, b.sequence LIMIT ?6`
 
-	// selectBetween returns the items of a container from one to another, each
-	// with all its blobs.
+	// selectBetween selects the items of a container in a range of ids, each with all
+	// its blobs.
 	selectBetween = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND i.id >= ?3 AND i.id <= ?4 ORDER BY i.id, b.sequence`
 
 	countStale = `SELECT COUNT(*) FROM (SELECT b.id FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 LIMIT 1) AS stale`
 
-	// replaceBlob finds a blob by another index than the one that listed it, as a deletion does.
+	// replaceBlob finds a blob by another index than the one that listed it, like deleteBlob.
 	replaceBlob = `UPDATE blob SET id = ?4, page = ?5 WHERE id = ?3 AND +item = ?1 AND +sequence = ?2`
 	replaceItem = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 )
@@ -38,8 +38,8 @@ func NewestBlob(ctx context.Context, tx *store.Tx) (id int64, err error) {
 	return id, nil
 }
 
-// CountBytes sums those blobs of a scope's containers that a roll encrypts anew:
-// a roll before may have brought over part of a container.
+// CountBytes sums the sizes of those blobs of a scope's containers that a roll
+// re-encrypts: an earlier roll may have re-encrypted part of a container.
 func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, mark int64) (n int64, err error) {
 	query, args := sc.Select(container.DueContent, mark)
 	err = tx.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM item i JOIN blob b ON b.item = i.id
@@ -60,28 +60,28 @@ func staleAfter(ctx context.Context, tx *store.Tx, c container.Container, mark i
 	return blobs, nil
 }
 
-// whole is an item with all its blobs.
-type whole struct {
+// itemWithBlobs is an item with all its blobs.
+type itemWithBlobs struct {
 	item  itemRow
 	blobs []blobRow
 }
 
-// between returns the items of a container from one id to another, by id.
-func between(ctx context.Context, tx *store.Tx, c container.Container, from, to int64) (map[int64]*whole, error) {
+// itemsBetween returns the items of a container in a range of ids, by id.
+func itemsBetween(ctx context.Context, tx *store.Tx, c container.Container, from, to int64) (map[int64]*itemWithBlobs, error) {
 	rows, err := tx.Query(ctx, selectBetween, c.Tenant, c.ID, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("read items of container %d: %w", c.ID, err)
 	}
-	all := make(map[int64]*whole)
+	all := make(map[int64]*itemWithBlobs)
 	for rows.Next() {
 		var s itemScan
 		var b blobRow
-		if err := rows.Scan(append(s.into(), b.into()...)...); err != nil {
+		if err := rows.Scan(append(s.targets(), b.targets()...)...); err != nil {
 			return nil, errors.Join(fmt.Errorf("read items of container %d: %w", c.ID, err), rows.Close())
 		}
 		w := all[b.Item]
 		if w == nil {
-			w = &whole{item: s.item()}
+			w = &itemWithBlobs{item: s.item()}
 			all[b.Item] = w
 		}
 		w.blobs = append(w.blobs, b)
@@ -92,14 +92,14 @@ func between(ctx context.Context, tx *store.Tx, c container.Container, from, to 
 	return all, nil
 }
 
-// has reports whether a blob still has its place in the item; there may be none.
-func (w *whole) has(b blobRow) bool {
+// hasBlob reports whether the item still has a blob at its sequence; w may be nil.
+func (w *itemWithBlobs) hasBlob(b blobRow) bool {
 	return w != nil && b.Sequence < int64(len(w.blobs)) && w.blobs[b.Sequence].ID == b.ID
 }
 
-// write writes what plan made: the old keys leave their pages, the new ones come
-// in, and each old blob is dropped.
-func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, pages newPages, olds []blobRow) error {
+// writePlan writes the result of plan: it removes the old keys from their pages, inserts
+// the pages of the new ones, and records each old blob as dropped.
+func (u *unit) writePlan(ctx context.Context, tx *store.Tx, news []renewedItem, pages newPages, olds []blobRow) error {
 	if err := removeKeys(ctx, tx, u.opened, olds); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (u *unit) write(ctx context.Context, tx *store.Tx, news []renewedItem, page
 		}
 		for _, n := range affected {
 			if n != 1 {
-				return errLost
+				return errRetry
 			}
 		}
 	}

@@ -18,20 +18,20 @@ import (
 // pagesAtOnce is how many key pages one transaction of Rewrap swaps.
 const pagesAtOnce = 32
 
-// Rewrapping says how Rewrap goes about its work.
+// Rewrapping holds the callbacks of Rewrap.
 type Rewrapping struct {
-	// Hold begins each transaction and says whether the work is still wanted.
+	// Hold is called first in each transaction and fails if the work must not go on.
 	Hold func(tx *store.Tx) error
-	// Done is called in each transaction with the blob keys that it brought over.
+	// Done is called in each transaction with the number of blob keys re-wrapped.
 	Done func(tx *store.Tx, blobs int64) error
-	// Skip is told of each key page of a container that does not open, and why.
+	// Skip is called for each key page that cannot be decrypted, with the reason.
 	Skip func(container, page int64, err error)
 }
 
-// Rewrap brings the key pages of the blobs of some containers of a tenant from
-// the older generation of their keys to the present one. No blob and no item is
-// written. A page that somebody else changed is left for another call, one that
-// does not open is skipped.
+// Rewrap re-wraps the key pages of the blobs of some containers of a tenant from the
+// older generation of the container keys to the present one. It writes no blob and no
+// item. A page that another transaction changed is left for another call, one that
+// cannot be decrypted is skipped.
 func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []container.Opened, r Rewrapping) error {
 	byID := make(map[int64]container.Opened, len(containers))
 	generations := make(map[int64]uint32, len(containers))
@@ -40,26 +40,26 @@ func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []contai
 	}
 	var ids []int64
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		stands, err := UnderOlder(ctx, tx, tenant, generations)
+		pages, err := UnderOlder(ctx, tx, tenant, generations)
 		ids = ids[:0]
-		for _, at := range stands {
+		for _, at := range pages {
 			ids = append(ids, at.ID)
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("wrap blob keys anew: %w", err)
+		return fmt.Errorf("re-wrap blob keys: %w", err)
 	}
 	for part := range slices.Chunk(ids, pagesAtOnce) {
 		if err := s.rewrapPages(ctx, tenant, byID, part, r); err != nil {
-			return fmt.Errorf("wrap blob keys anew: %w", err)
+			return fmt.Errorf("re-wrap blob keys: %w", err)
 		}
 	}
 	return nil
 }
 
-// UnderOlder returns where pages of blob keys stand under the older keys of some
-// containers of a tenant, of which it gets the generations of the present ones.
+// UnderOlder returns the locations of the pages of blob keys that are under the older
+// keys of some containers of a tenant; generations are those of the present keys.
 func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map[int64]uint32) ([]keypage.Location, error) {
 	parents := make([]keypage.Parent, 0, len(generations))
 	for _, id := range slices.Sorted(maps.Keys(generations)) {
@@ -68,10 +68,10 @@ func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map
 	return keypage.Locate(ctx, tx, tenant, envelope.ClassBlob, parents)
 }
 
-// ConfirmNoneUnderOlder returns of some containers of a tenant, each with the
-// generation of its key, those that have a key page of blobs under an older one all
-// the same, with the reason. It reads the table from end to end: the index by which
-// UnderOlder found none has no say.
+// ConfirmNoneUnderOlder returns those of some containers of a tenant that still have
+// a key page of blobs under an older key than that of the given generation, with an
+// error for each. It reads the table from end to end and does not rely on the index
+// by which UnderOlder found none.
 func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, generations map[int64]uint32) (map[int64]error, error) {
 	wrong := map[int64]error{}
 	ids := slices.Collect(maps.Keys(generations))
@@ -88,7 +88,7 @@ func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, gene
 	return wrong, err
 }
 
-// rewrapPages does so for some pages, in one transaction.
+// rewrapPages re-wraps some pages in one transaction.
 func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64]container.Opened, ids []int64, r Rewrapping) error {
 	var rows []keypage.Row
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -101,7 +101,7 @@ func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64
 	olds, news := make([]keypage.Row, 0, len(rows)), make([]keypage.Row, 0, len(rows))
 	for _, old := range rows {
 		o, there := byID[old.Parent]
-		if !there || old.Class != envelope.ClassBlob || old.Generation != o.Generation-1 { // changed meanwhile
+		if !there || old.Class != envelope.ClassBlob || old.Generation != o.Generation-1 { // changed in the meantime
 			continue
 		}
 		next, err := rewrapped(o, old)
@@ -117,7 +117,7 @@ func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64
 	return s.swapPages(ctx, olds, news, r)
 }
 
-// rewrapped returns a key page under the present key of its container.
+// rewrapped returns a key page resealed under the present key of its container.
 func rewrapped(o container.Opened, old keypage.Row) (next keypage.Row, err error) {
 	from, err := o.KeyOf(old.Generation)
 	if err != nil {

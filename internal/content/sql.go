@@ -34,15 +34,15 @@ const (
 	selectBlobPage = `SELECT id, page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
 )
 
-// selectFirsts returns items after an id, each with its first blob.
-const selectFirsts = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
+// selectWithFirstBlob selects items after an id, each with its first blob.
+const selectWithFirstBlob = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
 	WHERE i.tenant = ?1 AND i.container = ?2 AND i.id > ?3`
 
-// Which items of a container selectFirsts returns.
+// The queries for the messages, the files or all items of a container.
 const (
-	messagesOnly = selectFirsts + ` AND i.path_hash IS NULL ORDER BY i.id LIMIT ?4`
-	filesOnly    = selectFirsts + ` AND i.path_hash IS NOT NULL ORDER BY i.id LIMIT ?4`
-	allItems     = selectFirsts + ` ORDER BY i.id LIMIT ?4`
+	messagesOnly = selectWithFirstBlob + ` AND i.path_hash IS NULL ORDER BY i.id LIMIT ?4`
+	filesOnly    = selectWithFirstBlob + ` AND i.path_hash IS NOT NULL ORDER BY i.id LIMIT ?4`
+	allItems     = selectWithFirstBlob + ` ORDER BY i.id LIMIT ?4`
 )
 
 // itemRow is an item as it is stored.
@@ -55,7 +55,7 @@ type itemRow struct {
 	Created               time.Time
 }
 
-// blobRow is a blob as the database knows it.
+// blobRow is a blob as it is stored in the database.
 type blobRow struct {
 	ID, Tenant, Item int64
 	Sequence         int64
@@ -63,13 +63,13 @@ type blobRow struct {
 	Page             int64
 }
 
-// itemScan holds what Scan fills of an item.
+// itemScan holds the variables into which Scan reads an item.
 type itemScan struct {
 	row     itemRow
 	created int64
 }
 
-func (s *itemScan) into() []any {
+func (s *itemScan) targets() []any {
 	r := &s.row
 	return []any{&r.ID, &r.Tenant, &r.Container, &r.Version, &r.PathHash, &r.Metadata, &r.Size, &s.created}
 }
@@ -79,12 +79,12 @@ func (s *itemScan) item() itemRow {
 	return s.row
 }
 
-func (b *blobRow) into() []any {
+func (b *blobRow) targets() []any {
 	return []any{&b.ID, &b.Tenant, &b.Item, &b.Sequence, &b.Size, &b.Page}
 }
 
 func scanBlob(row store.Scanner) (b blobRow, err error) {
-	err = row.Scan(b.into()...)
+	err = row.Scan(b.targets()...)
 	return b, err
 }
 
@@ -110,7 +110,7 @@ func insert(ctx context.Context, tx *store.Tx, items []itemRow, blobs []blobRow,
 	return nil
 }
 
-// repoint says that a container's keys of blobs stand in page.
+// repoint sets page as the key page of some blobs of a container.
 func repoint(ctx context.Context, tx *store.Tx, c container.Container, blobs []int64, page int64) error {
 	args := make([][]any, len(blobs))
 	for i, id := range blobs {
@@ -122,7 +122,7 @@ func repoint(ctx context.Context, tx *store.Tx, c container.Container, blobs []i
 	}
 	for i, n := range repointed {
 		if n == 0 {
-			return fail.New(api.Damaged, "fold into key page %d: blob %d of container %d, whose key is there, does not exist", page, blobs[i], c.ID)
+			return fail.New(api.Damaged, "fold into key page %d: blob %d of container %d, whose key it holds, does not exist", page, blobs[i], c.ID)
 		}
 	}
 	return nil
@@ -140,9 +140,9 @@ func fileID(ctx context.Context, tx *store.Tx, tenant, container int64, pathHash
 	return id, nil
 }
 
-// standsAt returns the blob that is now in a blob's place and the page that
-// holds its key, and 0 if the item is gone.
-func standsAt(ctx context.Context, tx *store.Tx, b blobRow) (id, page int64, err error) {
+// currentBlob returns the blob that now has a blob's item and sequence, and the page
+// that holds its key; 0 if the item no longer exists.
+func currentBlob(ctx context.Context, tx *store.Tx, b blobRow) (id, page int64, err error) {
 	err = tx.QueryRow(ctx, selectBlobPage, b.Tenant, b.Item, b.Sequence).Scan(&id, &page)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, 0, nil
@@ -153,10 +153,10 @@ func standsAt(ctx context.Context, tx *store.Tx, b blobRow) (id, page int64, err
 	return id, page, nil
 }
 
-// selectOne returns an item of a container, and false if there is none.
-func selectOne(ctx context.Context, tx *store.Tx, tenant, container, id int64) (itemRow, bool, error) {
+// selectItemByID returns an item of a container, and false if there is none.
+func selectItemByID(ctx context.Context, tx *store.Tx, tenant, container, id int64) (itemRow, bool, error) {
 	var s itemScan
-	err := tx.QueryRow(ctx, selectItem, tenant, container, id).Scan(s.into()...)
+	err := tx.QueryRow(ctx, selectItem, tenant, container, id).Scan(s.targets()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return itemRow{}, false, nil
 	}
@@ -175,18 +175,19 @@ func blobsOf(ctx context.Context, tx *store.Tx, tenant, item int64) ([]blobRow, 
 	return blobs, nil
 }
 
-// first is an item with its first blob, whose key opens the item's metadata.
-type first struct {
+// itemWithFirstBlob is an item with its first blob, from whose key the key of the item's
+// metadata is derived.
+type itemWithFirstBlob struct {
 	item itemRow
 	blob blobRow
 }
 
 // selectPart returns up to limit items after an id; query is messagesOnly,
 // filesOnly or allItems.
-func selectPart(ctx context.Context, tx *store.Tx, query string, tenant, container, after int64, limit int) ([]first, error) {
-	list, err := store.Collect(ctx, tx, func(row store.Scanner) (f first, err error) {
+func selectPart(ctx context.Context, tx *store.Tx, query string, tenant, container, after int64, limit int) ([]itemWithFirstBlob, error) {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (f itemWithFirstBlob, err error) {
 		var s itemScan
-		err = row.Scan(append(s.into(), f.blob.into()...)...)
+		err = row.Scan(append(s.targets(), f.blob.targets()...)...)
 		f.item = s.item()
 		return f, err
 	}, query, tenant, container, after, limit)

@@ -12,14 +12,14 @@ import (
 	"keyroll/internal/fail"
 )
 
-// transfer is content on its way in. It fails Truncated when it ends before its
-// stated length, or breaks off, and InvalidArgument when it goes on after it.
+// transfer reads the content of a request. It fails Truncated if the content ends
+// before its stated length or is interrupted, and InvalidArgument if it is longer.
 type transfer struct {
-	ended  func() error // says whether the caller waits no longer
+	ended  func() error // returns an error once the request has been cancelled
 	r      io.Reader
 	stated int64 // negative: not stated
 	read   int64
-	err    error // of the last read, for good
+	err    error // of the last read; every later read returns it
 }
 
 func newTransfer(ctx context.Context, r io.Reader, stated int64) *transfer {
@@ -37,18 +37,18 @@ func (t *transfer) Read(p []byte) (int, error) {
 	t.read += int64(n)
 	switch {
 	case t.stated >= 0 && t.read > t.stated:
-		n, err = 0, fail.New(api.InvalidArgument, "the transfer goes on after its stated length of %d bytes", t.stated)
+		n, err = 0, fail.New(api.InvalidArgument, "the transfer is longer than its stated length of %d bytes", t.stated)
 	case t.stated >= 0 && t.read < t.stated && (err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)):
 		err = fail.New(api.Truncated, "the transfer ended after %d of %d bytes", t.read, t.stated)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		err = fail.New(api.Truncated, "the transfer broke off after %d bytes", t.read)
+		err = fail.New(api.Truncated, "the transfer was interrupted after %d bytes", t.read)
 	}
 	t.err = err
 	return n, err
 }
 
-// failure is what made a read of the transfer fail, or else err: whoever read
-// it may have added words of his own.
+// failure returns the error of the transfer's last read if it failed, and otherwise
+// err: the code that read the transfer may have wrapped the error in its own text.
 func (t *transfer) failure(err error) error {
 	if t.err != nil && t.err != io.EOF {
 		return t.err
@@ -56,7 +56,7 @@ func (t *transfer) failure(err error) error {
 	return err
 }
 
-// sealing is the sealed form of what plain delivers, one segment at a time.
+// sealing reads plain and delivers its sealed form, one segment at a time.
 type sealing struct {
 	plain  io.Reader
 	writer io.WriteCloser // seals into sealed
@@ -95,20 +95,20 @@ func (s *sealing) Read(p []byte) (int, error) {
 	return s.sealed.Read(p)
 }
 
-// release gives the room for plaintext back.
+// release clears the plaintext buffer and returns it to the pool.
 func (s *sealing) release() {
 	clear((*s.buf)[:s.used])
 	buffers.Put(s.buf)
 }
 
-// buffers are for plaintext on its way: cleared before they are given back.
+// buffers hold plaintext in transit. They are cleared before they are returned.
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, envelope.SegmentSize)
 	return &b
 }}
 
-// copyContent writes to w what r delivers, until its end. readErr and writeErr
-// say whose failure ended it; the end of ctx is told as readErr.
+// copyContent copies r to w until the end of r. A failure of r is returned as
+// readErr, one of w as writeErr; the end of ctx is returned as readErr.
 func copyContent(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr, writeErr error) {
 	buf := buffers.Get().(*[]byte)
 	used := 0

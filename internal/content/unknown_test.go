@@ -13,8 +13,7 @@ import (
 
 var errRefused = errors.New("refused by the test")
 
-// loseNext makes the answer to the commit of the next transaction that calls
-// armed get lost; armed runs in it.
+// loseNext loses the answer to the commit of the next transaction that calls armed.
 func (w *world) loseNext() (armed func() error) {
 	lose := false
 	w.db.SetForTests(store.ForTests{RunTwice: true, LoseAnswer: func(context.Context) bool {
@@ -32,8 +31,8 @@ func (w *world) wantLost(t *testing.T, err error) {
 	}
 }
 
-// A put, an import and a renewal whose commit has happened, though its answer
-// was lost, keep what they stored, and may be asked for again.
+// A put, an import and a renewal whose commit succeeded although its answer was lost
+// keep their blobs, and can be repeated.
 func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
@@ -47,7 +46,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		if w.get(t, "a") != file {
 			t.Error("the file that was put is not there")
 		}
-		w.healthy(t, false)
+		w.wantHealthy(t, false)
 		must(t, put(nil))
 
 		mail := mbox(3)
@@ -56,7 +55,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		if w.export(t) != mail {
 			t.Error("the messages that were imported are not there")
 		}
-		w.healthy(t, false)
+		w.wantHealthy(t, false)
 
 		mark, skipped := store.NewID(), map[int64]error{}
 		for _, c := range []container.Container{w.mail, w.site} {
@@ -66,19 +65,18 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 			if w.export(t) != mail || w.get(t, "a") != file {
 				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
 			}
-			w.healthy(t, false)
+			w.wantHealthy(t, false)
 		}
-		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 || w.older(t, mark) > 0 {
+		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 || w.countOlder(t, mark) > 0 {
 			t.Errorf("asked again: %d containers, skipped %v", n, skipped)
 		}
 		w.tidyUp(t)
 		w.collect(t, 0)
-		w.exact(t)
+		w.wantExact(t)
 	})
 }
 
-// A failure before the commit, also in the second run of a transaction, leaves
-// no blob.
+// A failure before the commit leaves no blob, even in the second run of a transaction.
 func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
@@ -97,7 +95,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), nil, also); !errors.Is(err, errRefused) {
 				t.Errorf("import: %v", err)
 			}
-			w.exact(t)
+			w.wantExact(t)
 		}
 		w.put(t, "a", "content")
 		runs, r := 0, w.renewal(store.NewID(), map[int64]error{})
@@ -110,12 +108,12 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 		if err := w.Renew(ctx, w.site, r); !errors.Is(err, errRefused) {
 			t.Errorf("renew: %v", err)
 		}
-		w.exact(t)
+		w.wantExact(t)
 	})
 }
 
-// A policy that is refreshed while a backup of what it covers is made, or
-// restored, holds neither up: its key is put under the new policy key.
+// If a policy is refreshed while a backup of one of its containers is made or restored,
+// the backup succeeds and its key is put under the new policy key.
 func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "a", "content")
@@ -134,6 +132,6 @@ func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
 				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))
 			}
 		}
-		w.exact(t)
+		w.wantExact(t)
 	})
 }

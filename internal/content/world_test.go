@@ -29,7 +29,7 @@ const (
 	pageSlots = 8
 )
 
-// fakePolicies stands in for the policy room: one policy with one policy key in
+// fakePolicies replaces package policy: it has one policy with one policy key in
 // memory. Like the real one, Open has a read-write transaction of its own, so
 // that a call from within a transaction hangs on SQLite.
 type fakePolicies struct {
@@ -39,7 +39,7 @@ type fakePolicies struct {
 	revoked atomic.Bool
 	// opening, when set, is called before each Open.
 	opening func()
-	// allow, when positive, is how many opens are left before the key is revoked.
+	// allow, if positive, is how many more opens succeed before the key is revoked.
 	allow atomic.Int64
 	// refreshes is how often the policy key will have changed when a transaction looks.
 	refreshes atomic.Int64
@@ -93,8 +93,8 @@ func (f *fakePolicies) ServiceManaged(context.Context, *store.Tx, int64) (int64,
 	return f.row.Policy, nil
 }
 
-// world is the content room over real containers, a real database and real
-// blobs, with one mailbox and one site.
+// world is a Contents over real containers, a real database and real blobs, with one
+// mailbox and one site.
 type world struct {
 	*content.Contents
 	db         *store.DB
@@ -105,7 +105,7 @@ type world struct {
 	mail, site container.Container
 }
 
-// blobSize is small in most tests, and no divisor of a segment.
+// blobSize is small in most tests, and not a divisor of a segment.
 const blobSize = 100_000
 
 func newWorld(t testing.TB, db *store.DB) *world {
@@ -121,7 +121,7 @@ func newWorld(t testing.TB, db *store.DB) *world {
 	return w
 }
 
-// reopen is what the next process sees.
+// reopen returns the world as the next process sees it.
 func (w *world) reopen(t testing.TB) {
 	t.Helper()
 	blobs, err := blob.Open(context.Background(), "file://"+w.blobDir)
@@ -136,12 +136,12 @@ func (w *world) create(t testing.TB, kind container.Kind, name string) container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
 		c, err = w.containers.Create(ctx, tenant, kind, name, 0, nil)
 		return err
-	}, func() bool { return w.found(&c, kind, name) }))
+	}, func() bool { return w.exists(&c, kind, name) }))
 	return c
 }
 
-// found reads a container, if it is there.
-func (w *world) found(c *container.Container, kind container.Kind, name string) bool {
+// exists reads a container, if it exists.
+func (w *world) exists(c *container.Container, kind container.Kind, name string) bool {
 	there, err := w.containers.Find(context.Background(), tenant, kind, name)
 	if err == nil {
 		*c = there
@@ -237,9 +237,9 @@ func (w *world) get(t testing.TB, path string) string {
 	return b.String()
 }
 
-// healthy fails unless every item of both containers opens, the database has as
-// many slots as blobs, and, when exact, the blob store has no blob more.
-func (w *world) healthy(t testing.TB, exact bool) {
+// wantHealthy fails unless every item of both containers can be read, the database has as
+// many slots as blobs, and, if exact, the blob store has no other blobs.
+func (w *world) wantHealthy(t testing.TB, exact bool) {
 	t.Helper()
 	ctx := context.Background()
 	w.collect(t, time.Hour) // what was dropped
@@ -276,8 +276,8 @@ func (w *world) blobNames(t testing.TB) (names []string) {
 	return names
 }
 
-// tables is every row of the room's tables, for comparison.
-func (w *world) tables(t testing.TB) string {
+// allTables returns every row of this package's tables, for comparison.
+func (w *world) allTables(t testing.TB) string {
 	t.Helper()
 	ctx := context.Background()
 	var all strings.Builder
@@ -308,7 +308,7 @@ func (w *world) tables(t testing.TB) string {
 	return all.String()
 }
 
-// files is the bytes of every file under dir.
+// files returns the bytes of every file under dir.
 func files(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
 	all := make(map[string][]byte)
@@ -322,7 +322,7 @@ func files(t testing.TB, dir string) map[string][]byte {
 	return all
 }
 
-// zeros is a large body that takes no room.
+// zeros is a large body that uses no memory.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {

@@ -16,8 +16,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// on goes on with another database, as the next process.
-func (w *world) on(t testing.TB, db *store.DB) {
+// useDatabase returns the world of a process that continues with another database.
+func (w *world) useDatabase(t testing.TB, db *store.DB) {
 	t.Helper()
 	w.db, w.policies.db = db, db
 	w.containers.Close()
@@ -26,17 +26,17 @@ func (w *world) on(t testing.TB, db *store.DB) {
 	w.reopen(t)
 }
 
-// lose does something while what is written to an index gets lost.
-func (w *world) lose(t testing.TB, index string, during func()) {
+// loseIndexWrites calls a function while writes to an index are lost.
+func (w *world) loseIndexWrites(t testing.TB, index string, during func()) {
 	t.Helper()
-	w.on(t, storetest.LoseWrites(t, w.db, index, func(db *store.DB) {
-		w.on(t, db)
+	w.useDatabase(t, storetest.LoseWrites(t, w.db, index, func(db *store.DB) {
+		w.useDatabase(t, db)
 		during()
 	}))
 }
 
-// tryCollect collects what is old enough at once. Without the comparison of the
-// tables with their indexes the second look alone keeps what is in use.
+// tryCollect collects with grace 0. Without the comparison of the tables with their
+// indexes, only the scan of the rows protects blobs that are in use.
 func (w *world) tryCollect(t testing.TB, compare bool) error {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
@@ -50,8 +50,8 @@ func (w *world) tryCollect(t testing.TB, compare bool) error {
 	return c.End(context.Background())
 }
 
-// Whatever the index by which a collection decides first has lost, nothing that a
-// row names is deleted, and all of it stays readable.
+// Whatever entries the indexes that a collection reads have lost, no blob that a row
+// references is deleted, and all content stays readable.
 func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 	files := func(w *world, t testing.TB, from, to int) {
 		for i := from; i < to; i++ {
@@ -60,15 +60,15 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 	}
 	for name, wreck := range map[string]func(t *testing.T, w *world){
 		"an index that knows nothing": func(t *testing.T, w *world) {
-			w.lose(t, "blob_id", func() { files(w, t, 0, 6) })
+			w.loseIndexWrites(t, "blob_id", func() { files(w, t, 0, 6) })
 		},
 		"the newest three files after one lost write": func(t *testing.T, w *world) {
 			files(w, t, 0, 3)
-			w.lose(t, "blob_id", func() { files(w, t, 3, 6) })
+			w.loseIndexWrites(t, "blob_id", func() { files(w, t, 3, 6) })
 		},
 		"a backup of files that were replaced": func(t *testing.T, w *world) {
 			files(w, t, 0, 6)
-			w.lose(t, "blob_id", func() { w.backup(t, w.site) })
+			w.loseIndexWrites(t, "blob_id", func() { w.backup(t, w.site) })
 			files(w, t, 0, 6)
 		},
 	} {
@@ -85,21 +85,21 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 				if after := w.blobNames(t); !slices.Equal(after, before) {
 					t.Errorf("%d blobs of %d are left", len(after), len(before))
 				}
-				for _, b := range append(w.all(t), content.Backup{Container: w.site}) {
+				for _, b := range append(w.allBackups(t), content.Backup{Container: w.site}) {
 					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != body(5, 10) {
 						t.Errorf("%d files are read", len(got))
 					}
 				}
 				storetest.Reindex(t, w.db, "blob")
 				must(t, w.tryCollect(t, true))
-				w.exact(t)
+				w.wantExact(t)
 			})
 		})
 	}
 }
 
-// An index of zeros is damage, and what it leads to is still read where another
-// way leads there.
+// An index of zeros is damage, and its rows can still be read if another index finds
+// them.
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
 	for i := range 6 {
@@ -107,7 +107,7 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 		w.put(t, fmt.Sprint("file", i), body(i, 10))
 	}
 	before := w.blobNames(t)
-	w.on(t, storetest.ZeroIndex(t, w.db, "blob_id"))
+	w.useDatabase(t, storetest.ZeroIndex(t, w.db, "blob_id"))
 	for _, compare := range []bool{false, true} {
 		wantCode(t, w.tryCollect(t, compare), api.Damaged)
 	}
@@ -119,8 +119,8 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	}
 }
 
-// Where an index leads to a row of something else, nothing of that row is deleted:
-// neither in place of a file that is replaced, nor with what is left of a backup.
+// If an index leads to a row of another item, that item is not deleted: neither in
+// place of a file that is replaced, nor with the remaining rows of a backup.
 func TestADeletionAsksTheRowItself(t *testing.T) {
 	const theirs = ` WHERE id = (SELECT MIN(id) FROM item WHERE container = ?1)`
 	for name, one := range map[string]struct {
@@ -136,12 +136,12 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 			w.put(t, "file", "old")
 			b := w.backup(t, w.site)
 			w.expire(t, b)
-			w.lose(t, one.index, func() { w.exec(t, one.moved, b.ID, w.site.ID) })
-			before := w.rows(t)
+			w.loseIndexWrites(t, one.index, func() { w.exec(t, one.moved, b.ID, w.site.ID) })
+			before := w.allRows(t)
 			for _, check := range []bool{false, true} {
 				storetest.UseIndexes(t, w.db, check)
 				wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
-				if after := w.rows(t); after != before {
+				if after := w.allRows(t); after != before {
 					t.Errorf("check %v: before:\n%s\nafter:\n%s", check, before, after)
 				}
 			}
@@ -150,11 +150,11 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 	t.Run("another file", func(t *testing.T) {
 		w := newWorld(t, storetest.SQLite(t))
 		w.put(t, "a", "of a")
-		w.lose(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
-		before := w.rows(t)
+		w.loseIndexWrites(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
+		before := w.allRows(t)
 		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
 		wantCode(t, err, api.Damaged)
-		if after := w.rows(t); after != before {
+		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
@@ -162,33 +162,33 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 		w := newWorld(t, storetest.SQLite(t))
 		w.put(t, "a", "of a")
 		w.put(t, "b", "of b")
-		w.lose(t, "sqlite_autoindex_blob_1", func() {
+		w.loseIndexWrites(t, "sqlite_autoindex_blob_1", func() {
 			w.exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
 		})
-		before := w.rows(t)
+		before := w.allRows(t)
 		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
 		wantCode(t, err, api.Damaged)
-		if after := w.rows(t); after != before {
+		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 }
 
-// What is left of a container is not cleared when the container is there.
+// The rows of a container are not cleared if the container exists.
 func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "file", "content")
 		w.exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.site.ID, tenant)
-		before := w.rows(t)
+		before := w.allRows(t)
 		wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
-		if after := w.rows(t); after != before || w.get(t, "file") != "content" {
+		if after := w.allRows(t); after != before || w.get(t, "file") != "content" {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 }
 
-// rows is what rows say of content, without an index.
-func (w *world) rows(t testing.TB) (all string) {
+// allRows returns the content of the rows, read without an index.
+func (w *world) allRows(t testing.TB) (all string) {
 	t.Helper()
 	for _, query := range []string{
 		`SELECT id, +container, 0, 0 FROM item ORDER BY +id`, `SELECT id, +item, +sequence, +page FROM blob ORDER BY +id, +item`,
@@ -207,7 +207,7 @@ func (w *world) rows(t testing.TB) (all string) {
 	return all
 }
 
-// What an index said of items and blobs, and their rows do not, deletes nothing.
+// If an index contradicts the rows of items and blobs, nothing is deleted.
 func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.put(t, "a", "of a")
@@ -219,7 +219,7 @@ func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
 			}
 			return err
 		}))
-		before := w.rows(t)
+		before := w.allRows(t)
 		for name, act := range map[string]func(tx *store.Tx) error{
 			"an item of another container": func(tx *store.Tx) error {
 				return content.RemoveItems(t.Context(), tx, tenant, w.mail.ID, items[:1], blobs[:1])
@@ -239,7 +239,7 @@ func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
 				continue
 			}
 			wantCode(t, err, api.Damaged)
-			if after := w.rows(t); after != before {
+			if after := w.allRows(t); after != before {
 				t.Errorf("%s: before:\n%s\nafter:\n%s", name, before, after)
 			}
 		}

@@ -18,20 +18,20 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// one is each on one of the databases.
-func one(t *testing.T, test func(w *world)) {
+// onOneDatabase runs a test like each, but on only one of the databases.
+func onOneDatabase(t *testing.T, test func(w *world)) {
 	test(newWorld(policytest.New(t, storetest.One(t)), filepath.Join(t.TempDir(), "blobs")))
 }
 
-// meanwhile is deep stages during which something happens once: when nothing is
-// left of the last one.
-type meanwhile struct {
+// hookedStages is deep stages that call a function once, when the last stage has no work
+// left.
+type hookedStages struct {
 	roll.Deep
 	stage   api.RollStage
 	happens func()
 }
 
-func (m *meanwhile) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
+func (m *hookedStages) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
 	left, err := m.Deep.Left(ctx, tx, stage, sc, limit)
 	if happens := m.happens; stage == m.stage && len(left) == 0 && happens != nil {
 		m.happens = nil
@@ -40,17 +40,17 @@ func (m *meanwhile) Left(ctx context.Context, tx *store.Tx, stage api.RollStage,
 	return left, err
 }
 
-// during gives the world a roller whose stages something happens in.
-func (w *world) during(stage api.RollStage, happens func()) {
+// duringStage gives the world a roller that calls happens during a stage.
+func (w *world) duringStage(stage api.RollStage, happens func()) {
 	w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler),
-		Deep: &meanwhile{depth.New(w.DB, w.containers, w.contents), stage, happens}, Settled: func(int64, int64) {}})
+		Deep: &hookedStages{depth.New(w.DB, w.containers, w.contents), stage, happens}, Settled: func(int64, int64) {}})
 }
 
 func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
 	each(t, func(w *world) {
 		pol := w.MailboxPolicy("p")
 		first, late := w.mailbox(pol.ID, "first", 2), w.mailbox(0, "late", 3)
-		w.during(api.StageContent, func() {
+		w.duringStage(api.StageContent, func() {
 			_, err := w.containers.Assign(w.Ctx, w.Tenant, late, pol.ID, api.ForRecovery, nil)
 			w.Must(err)
 		})
@@ -65,13 +65,13 @@ func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
 		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Watermark); n != 0 {
 			w.Errorf("%d blobs have older keys", n)
 		}
-		w.read(first, late)
-		w.rest()
+		w.wantContent(first, late)
+		w.wantNothingLeft()
 	})
 }
 
 func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
-	one(t, func(w *world) {
+	onOneDatabase(t, func(w *world) {
 		pol := w.MailboxPolicy("p")
 		w.mailbox(pol.ID, "sound", 2)
 		broken := w.mailbox(pol.ID, "broken", 2)
@@ -82,7 +82,7 @@ func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
 		ro := w.begin(pol, api.DepthContainer)
 		other := w.roller
 		w.roller = roll.New(roll.Config{DB: w.DB, Policies: w.Policies, Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler), Settled: func(int64, int64) {},
-			Deep: blind{func() {
+			Deep: idleStages{func() {
 				_, err := other.Work(w.Ctx, ro)
 				w.Must(err)
 			}}})
@@ -93,20 +93,20 @@ func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
 	})
 }
 
-// blind is the deep stages of a node that finds nothing left once another one
-// has ended the roll.
-type blind struct{ ends func() }
+// idleStages is the deep stages of a node that finds no work because another node has ended
+// the roll.
+type idleStages struct{ ends func() }
 
-func (b blind) Size(context.Context, *store.Tx, api.RollStage, roll.Scope) (int64, error) {
+func (b idleStages) Size(context.Context, *store.Tx, api.RollStage, roll.Scope) (int64, error) {
 	return 0, nil
 }
-func (b blind) Left(context.Context, *store.Tx, api.RollStage, roll.Scope, int) ([]int64, error) {
+func (b idleStages) Left(context.Context, *store.Tx, api.RollStage, roll.Scope, int) ([]int64, error) {
 	return nil, nil
 }
-func (b blind) Work(context.Context, roll.Share) (bool, error) { b.ends(); return false, nil }
+func (b idleStages) Work(context.Context, roll.Share) (bool, error) { b.ends(); return false, nil }
 
-// What is damaged is skipped and named, all else comes over, and after a repair
-// the roll goes on.
+// Damaged pages and items are skipped and reported, all others are re-encrypted, and
+// after a repair the roll continues.
 func TestDeepRollGoesPastDamage(t *testing.T) {
 	for to, damage := range map[api.Depth]string{
 		api.DepthContainer: `UPDATE key_page SET body = ?2 WHERE class = 8 AND parent = ?1`,
@@ -128,7 +128,7 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 				if p.Done != 4 || p.Remaining != 1 || p.SkippedCount == 0 || !strings.Contains(p.Message, "does not open") && !strings.Contains(p.Message, "do not open") {
 					w.Errorf("%+v", p)
 				}
-				w.read(list[0], list[1], list[3], list[4])
+				w.wantContent(list[0], list[1], list[3], list[4])
 				for _, c := range list {
 					if o := w.key(c); o.Generation != 2 {
 						w.Errorf("container %d has generation %d", c.ID, o.Generation)
@@ -139,11 +139,11 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 	}
 }
 
-// A unit of large messages or files is a few of them, and its key page as empty.
+// A unit of large messages or files has only a few of them, so its key page is nearly empty.
 func TestDepthContentLeavesFewKeyPages(t *testing.T) {
-	one(t, func(w *world) {
+	onOneDatabase(t, func(w *world) {
 		w.contents = content.New(w.DB, w.containers, w.blobs, 16, w.Clock.Now)
-		w.during("", nil)
+		w.duringStage("", nil)
 		pol := w.MailboxPolicy("p")
 		c := w.mailbox(pol.ID, "m", 0)
 		for range 3 {
@@ -156,7 +156,7 @@ func TestDepthContentLeavesFewKeyPages(t *testing.T) {
 		if n := w.number(`SELECT COUNT(*) FROM key_page WHERE tenant = ?1 AND parent = ?2`, w.Tenant, c.ID); n != 1 {
 			w.Errorf("3 blob keys stand in %d pages", n)
 		}
-		w.read(c)
-		w.rest()
+		w.wantContent(c)
+		w.wantNothingLeft()
 	})
 }

@@ -1,12 +1,13 @@
-// Package depth does what a roll of depth container or content does below policy
-// keys: it gives containers new keys, brings the keys of their blobs under those,
-// and encrypts content anew.
+// Package depth performs the stages of a roll of depth container or content below
+// policy keys: it gives containers new keys, re-wraps the keys of their blobs under
+// those, and re-encrypts content.
 //
-// What is left to do is a query, as in every roll: containers whose key is older
-// than the roll's mark or that have an older one beside it, and containers that
-// may have older blobs. So it can be stopped anywhere and go on anywhere. Several
-// nodes share a stage by claims, which spare double work; what keeps keys and
-// content safe is compare-and-swap in the rooms below. Start reading at Work.
+// The remaining work is the result of a query, as in every roll: containers whose key
+// is older than the roll's watermark or that still have an older key, and containers
+// that may have older blobs. So it can be stopped at any point and continued on any
+// node. Several nodes share a stage by claims, which only avoid duplicate work; keys
+// and content are protected by compare-and-swap in the packages below. Start reading
+// at Work.
 package depth
 
 import (
@@ -27,20 +28,20 @@ import (
 	"keyroll/internal/store"
 )
 
-// Deep is the deep stages of rolls.
+// Deep performs the stages container and content of rolls.
 type Deep struct {
 	db         *store.DB
 	containers *container.Containers
 	contents   *content.Contents
 }
 
-// New returns the deep stages over the rooms that they work in.
+// New returns a Deep that works on the given containers and contents.
 func New(db *store.DB, containers *container.Containers, contents *content.Contents) *Deep {
 	return &Deep{db, containers, contents}
 }
 
-// NewWatermark draws the mark of a roll: an id above those of all keys that are there,
-// also where another node's clock is ahead.
+// NewWatermark draws the watermark of a roll: an id above those of all existing keys,
+// even if the clock of another node is ahead.
 func NewWatermark(ctx context.Context, tx *store.Tx) (int64, error) {
 	blob, err := content.NewestBlob(ctx, tx)
 	if err != nil {
@@ -58,14 +59,14 @@ func NewWatermark(ctx context.Context, tx *store.Tx) (int64, error) {
 	return store.NewID(), nil
 }
 
-// due is what of a container a stage has to do.
+// due maps each stage to the condition for containers on which it has work to do.
 var due = map[api.RollStage]container.Due{api.StageContainer: container.DueKey, api.StageContent: container.DueContent}
 
 func scopeOf(sc roll.Scope) container.Scope {
 	return container.Scope{Tenant: sc.Tenant, Parents: sc.Parents, Classes: sc.Classes}
 }
 
-// Size counts what a stage does of a scope.
+// Size returns the work of a stage in a scope: bytes of content or blob keys.
 func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope) (int64, error) {
 	if stage == api.StageContent {
 		return content.CountBytes(ctx, tx, scopeOf(sc), sc.Watermark)
@@ -73,37 +74,37 @@ func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc r
 	return container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Watermark)
 }
 
-// Left returns up to limit containers of which a stage has something to do.
+// Left returns up to limit containers on which a stage has work to do.
 func (d *Deep) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
-	return container.LeftOf(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
+	return container.Remaining(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
 }
 
 const (
-	// atOnce is how many groups of containers a node works on side by side: while
-	// one waits for the database, the other one's keys are opened and sealed.
+	// atOnce is how many groups of containers a node processes concurrently: while
+	// one waits for the database, the keys of the other are opened and sealed.
 	atOnce = 2
-	// claimsKept is how often claims are renewed.
-	claimsKept = 5 * time.Second
+	// claimInterval is the interval at which claims are renewed.
+	claimInterval = 5 * time.Second
 )
 
-// work is one pass over a stage.
+// work is one pass over the containers of a stage.
 type work struct {
 	*Deep
 	roll.Share
-	did     atomic.Bool
+	didWork atomic.Bool
 	mu      sync.Mutex
 	claimed map[int64]bool
 
-	rewrapped []rewrapped // whose older keys have yet to go
+	rewrapped []rewrapped // containers whose older keys have not been deleted yet
 }
 
-// Work goes once over the containers of a scope and does of a stage what no other
-// node does. It reports whether that was anything.
+// Work makes one pass over the containers of a scope and does the work of a stage on
+// those that no other node has claimed. It reports whether it did anything.
 func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error) {
 	w := &work{Deep: d, Share: share, claimed: map[int64]bool{}}
 	done := share.Done
 	w.Done = func(tx *store.Tx, d roll.Done) error {
-		w.did.Store(w.did.Load() || d != roll.Done{})
+		w.didWork.Store(w.didWork.Load() || d != roll.Done{})
 		return done(tx, d)
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -113,10 +114,10 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 		defer stop()
 		go w.keepClaims(kept)
 	}
-	err = w.pages(gctx, func(page int64, ids []int64) error {
+	err = w.eachGroup(gctx, func(page int64, ids []int64) error {
 		group := func() error {
 			defer w.release(ids)
-			return w.group(gctx, page, ids)
+			return w.runGroup(gctx, page, ids)
 		}
 		if share.Limited {
 			return group()
@@ -130,12 +131,12 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 	if err == nil {
 		err = w.dropOlder(ctx)
 	}
-	return w.did.Load(), err
+	return w.didWork.Load(), err
 }
 
-// pages hands on the containers of each key page of the scope, those of a page in
-// several groups. At stage container the page has got new keys before.
-func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) error) error {
+// eachGroup calls group for the containers of each key page of the scope, several times
+// per page. At stage container it first gives the containers of the page new keys.
+func (w *work) eachGroup(ctx context.Context, group func(page int64, ids []int64) error) error {
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -164,7 +165,7 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) er
 			if err := group(after, ids); err != nil {
 				return err
 			}
-			if w.manyWait() {
+			if w.shouldDropOlder() {
 				if err := w.dropOlder(ctx); err != nil {
 					return err
 				}
@@ -173,8 +174,8 @@ func (w *work) pages(ctx context.Context, group func(page int64, ids []int64) er
 	}
 }
 
-// groupSize is how many containers are opened, and ended, at a time: of content
-// one, where others could take the next.
+// groupSize is how many containers are opened, and finished, at a time: one at stage
+// content if other nodes could claim the next one.
 func (w *work) groupSize() int {
 	if w.Stage == api.StageContent && w.Node != "" {
 		return 1
@@ -182,12 +183,12 @@ func (w *work) groupSize() int {
 	return w.AtOnce
 }
 
-// rekey gives new keys to the containers of a page. What does not open is told
-// when it is opened alone.
+// rekey gives new keys to the containers of a page. Damaged keys are not reported
+// here but when the containers are opened as a group.
 func (w *work) rekey(ctx context.Context, page int64) error {
 	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Watermark, w.Hold)
 	if n > 0 {
-		w.did.Store(true)
+		w.didWork.Store(true)
 	}
 	if container.Changed(err) || fail.Is(err, api.Damaged) {
 		return nil
@@ -195,14 +196,14 @@ func (w *work) rekey(ctx context.Context, page int64) error {
 	return err
 }
 
-func (w *work) group(ctx context.Context, page int64, ids []int64) error {
+func (w *work) runGroup(ctx context.Context, page int64, ids []int64) error {
 	if err := w.Slow(ctx, int64(len(ids)), 0); err != nil {
 		return err
 	}
 	g, err := w.containers.OpenGroup(ctx, w.Tenant, ids)
 	defer g.Zero()
 	if container.Changed(err) {
-		return nil // for another pass
+		return nil // left for another pass
 	}
 	if err != nil {
 		return err
@@ -216,13 +217,13 @@ func (w *work) group(ctx context.Context, page int64, ids []int64) error {
 	return w.renew(ctx, g)
 }
 
-// rewrap brings the blob keys of a group under the new keys of their containers.
-// The older ones go later (dropOlder).
+// rewrap re-wraps the blob keys of a group under the new keys of their containers.
+// The older keys are deleted later (dropOlder).
 func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error {
 	rewrapped := rewrapped{page: page, generations: map[int64]uint32{}}
 	var opened []container.Opened
 	for _, o := range g.Opened {
-		if o.Older != 0 && o.Page == page { // else it was moved meanwhile, and is for another pass
+		if o.Older != 0 && o.Page == page { // otherwise it was moved in the meantime, and is left for another pass
 			opened = append(opened, o)
 			rewrapped.generations[o.ID] = o.Generation
 		}
@@ -241,15 +242,15 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	return err
 }
 
-// ended is that a stage has nothing left to do of some containers.
-func (w *work) ended(containers int) roll.Done {
+// finished returns the progress to record when a stage has finished some containers.
+func (w *work) finished(containers int) roll.Done {
 	if !w.Counts {
 		return roll.Done{}
 	}
 	return roll.Done{Containers: int64(containers)}
 }
 
-// renew encrypts the content of a group anew.
+// renew re-encrypts the content of a group.
 func (w *work) renew(ctx context.Context, g *container.Group) error {
 	var list []container.Container
 	for _, o := range g.Opened {
@@ -265,9 +266,9 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if len(list) == 0 {
 		return nil
 	}
-	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.ended(int(containers))) })
+	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.finished(int(containers))) })
 	if n > 0 {
-		w.did.Store(true)
+		w.didWork.Store(true)
 	}
 	if err != nil {
 		return err
@@ -296,10 +297,10 @@ func (w *work) release(ids []int64) {
 	}
 }
 
-// keepClaims renews the claims of what is being worked on. What it cannot renew,
-// somebody else may do too, which harms nobody.
+// keepClaims renews the claims of the containers being processed. If it cannot renew
+// one, another node may process the container too, which is harmless.
 func (w *work) keepClaims(ctx context.Context) {
-	tick := time.NewTicker(claimsKept)
+	tick := time.NewTicker(claimInterval)
 	defer tick.Stop()
 	for {
 		select {

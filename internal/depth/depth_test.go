@@ -31,7 +31,7 @@ type world struct {
 	deep       *depth.Deep
 	roller     *roll.Roller
 	blobs      blob.Store
-	wrote      map[int64]string // by container: what stands in it
+	wrote      map[int64]string // content by container
 }
 
 func newWorld(p *policytest.World, folder string) *world { return newWorldSlots(p, folder, slots) }
@@ -44,7 +44,7 @@ func newWorldSlots(p *policytest.World, folder string, slots int) *world {
 	return worldOf(p, blobs, map[int64]string{}, slots)
 }
 
-// worldOf is a world whose tenant is there.
+// worldOf returns a world of an existing tenant.
 func worldOf(p *policytest.World, blobs blob.Store, wrote map[int64]string, slots int) *world {
 	p.Helper()
 	w := &world{World: p, wrote: wrote, blobs: blobs}
@@ -139,8 +139,8 @@ func (w *world) progress(ro roll.Roll) (p api.Roll) {
 	return p
 }
 
-// read fails the test unless everything reads back as it was written.
-func (w *world) read(list ...container.Container) {
+// wantContent fails the test unless everything reads back as it was written.
+func (w *world) wantContent(list ...container.Container) {
 	w.Helper()
 	for _, c := range list {
 		var got bytes.Buffer
@@ -151,7 +151,7 @@ func (w *world) read(list ...container.Container) {
 	}
 }
 
-// key is the key of a container and where it stands.
+// key returns a container with its key.
 func (w *world) key(c container.Container) container.Opened {
 	w.Helper()
 	o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
@@ -165,9 +165,9 @@ func (w *world) number(query string, args ...any) (n int64) {
 	return n
 }
 
-// rest fails the test where a finished roll has left something behind: pages of
-// older keys, of containers or of blobs, and blobs that nothing names.
-func (w *world) rest() {
+// wantNothingLeft fails the test if a finished roll has left anything behind: pages of older keys,
+// of containers or of blobs, or blobs that no row references.
+func (w *world) wantNothingLeft() {
 	w.Helper()
 	c, err := w.contents.Collect(w.Ctx, 1000*24*time.Hour, false, nil) // what was dropped
 	w.Must(err)
@@ -216,10 +216,10 @@ func TestDepthContainerGivesNewKeysAndKeepsBlobs(t *testing.T) {
 		if now := w.number(`SELECT MAX(id) FROM blob`); now != newest {
 			w.Errorf("blob %d is new", now)
 		}
-		w.read(append(list, other)...)
+		w.wantContent(append(list, other)...)
 		w.receive(list[0], 1)
-		w.read(list[0])
-		w.rest()
+		w.wantContent(list[0])
+		w.wantNothingLeft()
 	})
 }
 
@@ -238,12 +238,12 @@ func TestDepthContentEncryptsAllAnew(t *testing.T) {
 		if n := w.number(`SELECT COUNT(*) FROM blob WHERE id < ?1`, ro.Watermark); n != 0 {
 			w.Errorf("%d blobs have older keys", n)
 		}
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 		w.receive(list[2], 2)
 		w.finish(w.begin(pol, api.DepthContent), api.RollFinished) // once more
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 	})
 }
 
@@ -265,11 +265,11 @@ func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 		w.Must(err)
 		w.finish(w.begin(pol, api.DepthContent), api.RollFinished)
 		var got bytes.Buffer
-		w.Must(reading.WriteRange(w.Ctx, 0, -1, &got)) // begun before the roll
+		w.Must(reading.WriteRange(w.Ctx, 0, -1, &got)) // opened before the roll
 		w.Must(reading.Close())
 		if got.String() != "content" || get() != "content" {
 			w.Errorf("%q, %q", got.String(), get())
 		}
-		w.rest()
+		w.wantNothingLeft()
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// A roll of depth content reads and writes no more bytes a second than it may.
+// A roll of depth content keeps to its limit of bytes per second.
 func TestContentIsEncryptedNoFasterThanTheLimit(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := newWorld(policytest.New(t, storetest.One(t)), filepath.Join(t.TempDir(), "blobs"))
@@ -46,6 +46,6 @@ func TestContentIsEncryptedNoFasterThanTheLimit(t *testing.T) {
 		if took := time.Since(began); took < 5*seconds/6*time.Second || took > 2*seconds*time.Second {
 			t.Errorf("%d bytes took %v", bytes, took)
 		}
-		w.read(boxes...)
+		w.wantContent(boxes...)
 	})
 }

@@ -27,10 +27,10 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so there are few; -rapid.checks sets more.
 func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(4, 40))) }
 
-// model is a tenant to which anything happens.
+// model is the expected state of a tenant after any sequence of acts.
 type model struct {
 	*world
 	policies []policy.Policy
@@ -39,9 +39,9 @@ type model struct {
 }
 
 // TestAnySequenceOfDeepRollsKeepsEveryItem writes, moves, backs up and rolls at
-// any depth, in any order, and breaks rolls off anywhere; after each act every
-// item reads back as it was written. When all rolls have ended nothing that they
-// reach has a key older than their mark, or stands under two generations.
+// any depth, in any order, and interrupts rolls at any point; after each act every
+// item reads back as it was written. When all rolls have ended, no key in their scope
+// is older than their watermark, and no container has two generations of its key.
 func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
@@ -51,8 +51,8 @@ func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
 			m := &model{world: newWorld(p.Neighbour(), filepath.Join(dir, prefix))}
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
-				"create": m.create, "receive": m.more, "state": m.state, "assign": m.assign, "follow": m.follow, "backup": m.backup,
-				"refresh": m.refresh, "work": m.work, "breakOff": m.breakOff, "fold": m.fold, "retire": m.retire, "": m.check,
+				"create": m.create, "receive": m.addMany, "state": m.state, "assign": m.assign, "follow": m.follow, "backup": m.backup,
+				"refresh": m.refresh, "work": m.work, "breakOff": m.interrupt, "fold": m.fold, "retire": m.retire, "": m.check,
 			})
 			for _, ro := range m.rolls {
 				if m.progress(ro).State == api.RollRunning {
@@ -60,7 +60,7 @@ func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
 				}
 			}
 			m.check(r)
-			m.ended()
+			m.rollAll()
 		})
 	})
 }
@@ -82,8 +82,8 @@ func (m *model) create(t *rapid.T) {
 	}
 }
 
-// more puts some messages into a mailbox at once, more than a page's slots.
-func (m *model) more(t *rapid.T) {
+// addMany puts some messages into a mailbox at once, more than a page's slots.
+func (m *model) addMany(t *rapid.T) {
 	c := m.box(t)
 	var text strings.Builder
 	for i := range rapid.IntRange(1, 2*slots).Draw(t, "messages") {
@@ -141,14 +141,14 @@ func (m *model) work(t *rapid.T) {
 	}
 }
 
-// breaking ends a context after so many transactions of the deep stages.
-type breaking struct {
+// breakingStages cancels a context after a number of transactions of the deep stages.
+type breakingStages struct {
 	*depth.Deep
 	left int
 	end  func()
 }
 
-func (b *breaking) Work(ctx context.Context, s roll.Share) (bool, error) {
+func (b *breakingStages) Work(ctx context.Context, s roll.Share) (bool, error) {
 	hold := s.Hold
 	s.Hold = func(tx *store.Tx) error {
 		if b.left--; b.left < 0 {
@@ -159,13 +159,13 @@ func (b *breaking) Work(ctx context.Context, s roll.Share) (bool, error) {
 	return b.Deep.Work(ctx, s)
 }
 
-// breakOff works on a roll until a transaction at which its process ends.
-func (m *model) breakOff(t *rapid.T) {
+// interrupt works on a roll until a transaction at which its process ends.
+func (m *model) interrupt(t *rapid.T) {
 	ro := m.roll(t)
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()
 	c := m.roller.Config
-	c.Deep = &breaking{m.deep, rapid.IntRange(0, 12).Draw(t, "transactions"), end}
+	c.Deep = &breakingStages{m.deep, rapid.IntRange(0, 12).Draw(t, "transactions"), end}
 	if _, err := roll.New(c).Work(ctx, ro); err != nil && ctx.Err() == nil {
 		m.Fatal(err)
 	}
@@ -202,9 +202,9 @@ func (m *model) check(*rapid.T) {
 	}
 }
 
-// ended rolls each policy once more, as deep as it goes, and checks that nothing
-// of what it reaches is older than that, whatever came before, and the ledger.
-func (m *model) ended() {
+// rollAll rolls each policy once more at the deepest depth, and checks that no key in
+// its scope is older than that roll, whatever happened before, and checks the ledger.
+func (m *model) rollAll() {
 	for _, pol := range m.policies {
 		ro := m.begin(m.Again(pol), api.DepthContent)
 		m.finish(ro, api.RollFinished)

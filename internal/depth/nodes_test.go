@@ -15,7 +15,7 @@ import (
 )
 
 // TestNodesShareTheDeepStages: two nodes work on one roll at once, neither
-// replaces anything that the other one has replaced, and all reads as before.
+// replaces a blob that the other has replaced, and all content reads as before.
 func TestNodesShareTheDeepStages(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(policytest.New(t, db), t.TempDir())
@@ -46,15 +46,15 @@ func TestNodesShareTheDeepStages(t *testing.T) {
 			return tx.QueryRow(w.Ctx, `SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID).Scan(&done)
 		})
 		if done != 0 {
-			t.Errorf("%d bytes were encrypted anew more than once", done)
+			t.Errorf("%d bytes were re-encrypted more than once", done)
 		}
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 	})
 }
 
-// A stage goes past what is damaged, says so, and a resumed roll ends it once it
-// has been repaired.
+// A stage skips damaged items and reports them, and a resumed roll completes it after
+// a repair.
 func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 	each(t, func(w *world) {
 		pol := w.MailboxPolicy("p")
@@ -81,7 +81,7 @@ func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 		}
 		for i, c := range list {
 			if i != 1 && i != 4 {
-				w.read(c)
+				w.wantContent(c)
 			}
 		}
 		change(-1, -1)
@@ -89,7 +89,7 @@ func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 		if p := w.finish(ro, api.RollFinished); p.SkippedCount != 0 {
 			w.Errorf("%+v", p)
 		}
-		w.read(list...)
-		w.rest()
+		w.wantContent(list...)
+		w.wantNothingLeft()
 	})
 }

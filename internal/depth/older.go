@@ -15,30 +15,30 @@ import (
 	"keyroll/internal/store"
 )
 
-// olderAtOnce is of how many containers one scan of the key pages confirms that
-// nothing needs their older keys.
-const olderAtOnce = 10_000
+// olderBatch is for how many containers one scan of the key pages confirms that
+// their older keys are no longer needed.
+const olderBatch = 10_000
 
-// rewrapped is containers of a key page whose blob keys are under their new keys.
+// rewrapped is the containers of a key page whose blob keys are under their new keys.
 type rewrapped struct {
 	page        int64
 	generations map[int64]uint32 // by container: of its new key
 }
 
-func (w *work) manyWait() bool {
+func (w *work) shouldDropOlder() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	containers := 0
 	for _, r := range w.rewrapped {
 		containers += len(r.generations)
 	}
-	return containers >= olderAtOnce
+	return containers >= olderBatch
 }
 
-// dropOlder takes the older keys away from the containers that were rewrapped. What
-// an older key opened would be lost with it. So that nothing is under it any more,
-// as an index has it, is confirmed by the table, which is compared with its indexes
-// and read from end to end. No page ever comes under an older key.
+// dropOlder deletes the older keys of the rewrapped containers. A page still under an
+// older key would be lost with it. So the result of the index, that there is none, is
+// confirmed by the table, which is compared with its indexes and read from end to end.
+// New pages are never put under an older key.
 func (w *work) dropOlder(ctx context.Context) error {
 	w.mu.Lock()
 	all := w.rewrapped
@@ -78,7 +78,7 @@ func (w *work) dropOlder(ctx context.Context) error {
 	return nil
 }
 
-// confirmOlder returns those containers whose older keys stay, and why.
+// confirmOlder returns those containers whose older keys must stay, and why.
 func (w *work) confirmOlder(ctx context.Context, free map[int64]uint32) (wrong map[int64]error, err error) {
 	damaged := w.db.CheckTables(ctx, "key_page")
 	if damaged == nil {
@@ -94,7 +94,7 @@ func (w *work) confirmOlder(ctx context.Context, free map[int64]uint32) (wrong m
 	return wrong, nil
 }
 
-// dropOlderOf does so for confirmed containers of one page.
+// dropOlderOf deletes the older keys of confirmed containers of one page.
 func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 	if len(r.generations) == 0 {
 		return nil
@@ -102,7 +102,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 	g, err := w.containers.OpenGroup(ctx, w.Tenant, slices.Sorted(maps.Keys(r.generations)))
 	defer g.Zero()
 	if container.Changed(err) {
-		return nil // for another pass
+		return nil // left for another pass
 	}
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 			return err
 		}
 		for _, o := range opened { // in id order
-			if err := tx.Lock(ctx, o.ID, true); err != nil { // AcceptsBlobs
+			if err := tx.Lock(ctx, o.ID, true); err != nil { // waits for AcceptsBlobs
 				return err
 			}
 		}
@@ -139,14 +139,14 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 		if err := w.containers.DropOlder(ctx, tx, g, done); err != nil {
 			return err
 		}
-		return w.Done(tx, w.ended(len(done)))
+		return w.Done(tx, w.finished(len(done)))
 	})
 	if container.Changed(err) {
-		return nil // for another pass
+		return nil // left for another pass
 	}
 	if err == nil {
 		fault.Point("older.after-commit")
-		w.did.Store(true)
+		w.didWork.Store(true)
 	}
 	return err
 }

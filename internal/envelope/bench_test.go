@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkReseal is the cryptography of a roll on one core.
+// BenchmarkReseal measures the cryptography of a roll on one core.
 func BenchmarkReseal(b *testing.B) {
 	for _, slots := range []int{128, 512, 1024} {
 		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {
@@ -60,7 +60,7 @@ func BenchmarkOpenBlob(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen is what a listing pays for one name or subject.
+// BenchmarkOpen measures the cost of one name or subject in a listing.
 func BenchmarkOpen(b *testing.B) {
 	key, place := NewKey(), Place{Tenant: 1, Parent: 2, Generation: 1, Child: 3}
 	sealed := Seal(key, PurposeMetadata, place, make([]byte, 100))

@@ -17,7 +17,7 @@ const BundleSize = KeySize + sha256.Size
 
 const bundleLabel = "keyroll/bundle/1"
 
-// Binding says which policy key a bundle holds.
+// Binding identifies the policy key in a bundle.
 type Binding struct {
 	Tenant, Policy uuid.UUID
 	PolicyKey      int64
@@ -37,16 +37,16 @@ func (b Binding) append(dst []byte) []byte {
 }
 
 // Bundle returns the 64 bytes that a customer key wraps: the policy key and
-// SHA-256 over what it is bound to. RSA-OAEP as vaults offer it has no
-// additional data, so the binding travels inside. The caller clears the bundle.
-// A bundle alone proves nothing of who wrapped it: see Revision.MAC.
+// SHA-256 over its binding. RSA-OAEP as vaults offer it has no additional data, so
+// the binding is part of the plaintext. The caller clears the bundle. A bundle does
+// not prove who wrapped it: see Revision.MAC.
 func Bundle(policyKey *Key, b Binding) []byte {
 	digest := b.digest()
 	return append(policyKey.Bytes(), digest[:]...)
 }
 
-// Unbundle returns the policy key in bundle. It fails with fail Damaged when the
-// bundle is of another tenant, policy, policy key or generation than b.
+// Unbundle returns the policy key in bundle. It fails Damaged if the bundle was made
+// for another tenant, policy, policy key or generation than b.
 func Unbundle(bundle []byte, b Binding) (*Key, error) {
 	if len(bundle) != BundleSize {
 		return nil, fail.New(api.Damaged, "unwrap policy key %d generation %d of policy %v: the wrap holds %d bytes, not %d",

@@ -1,15 +1,15 @@
 // Package envelope seals keys, names, key pages and content, and opens them.
 //
-// What was sealed for one place (tenant, parent and its generation, child,
-// class, version, count) opens there and nowhere else: anything moved, swapped,
-// cut or replaced by something older is refused as fail Damaged. Functions here
+// Data sealed for one place (tenant, parent and its generation, child, class,
+// version, count) can be opened only for that place: data that was moved, swapped,
+// truncated or replaced by an older version is refused as Damaged. The functions
 // are pure: no I/O of their own, no clock, no context, no SQL. No key is used
-// for two purposes; each purpose and place has a key derived for it. All
+// for two purposes; a separate key is derived for each purpose and place. All
 // primitives are Go's own and run with GODEBUG=fips140=only.
 //
-// docs/formats.md gives every format to the byte; testdata/vectors.json holds
-// examples for another implementation. Start reading at Seal, then Reseal (what
-// a roll does) and NewWriter (content).
+// docs/formats.md specifies every format to the byte; testdata/vectors.json has
+// examples for other implementations. Start reading at Seal, then Reseal (used by
+// rolls) and NewWriter (content).
 package envelope
 
 import (
@@ -31,14 +31,14 @@ const sealLabel = "keyroll/seal/1"
 // sealFormat is the first byte of every seal.
 const sealFormat = 1
 
-// Overhead is how many bytes a seal is longer than its plaintext: the format
-// byte, a 96-bit nonce and a 128-bit tag.
+// Overhead is the number of bytes by which a seal is longer than its plaintext: the
+// format byte, a 96-bit nonce and a 128-bit tag.
 const Overhead = 1 + gcmOverhead
 
 const gcmOverhead = 12 + 16
 
-// Purpose says what a seal is for. What was sealed for one purpose does not open for another.
-// The values stand in stored data and never change.
+// Purpose is the kind of data in a seal. Data sealed for one purpose cannot be opened
+// for another. The values are in stored data and never change.
 type Purpose uint8
 
 const (
@@ -46,7 +46,7 @@ const (
 	PurposePage Purpose = 1
 	// PurposePolicyKey is a policy key wrapped by an availability key.
 	PurposePolicyKey Purpose = 2
-	// PurposeMetadata is what is told of an item or a container: subject, path, flags.
+	// PurposeMetadata is the metadata of an item or a container: subject, path, flags.
 	PurposeMetadata Purpose = 3
 	// PurposeName is the name of a container, a person or a target.
 	PurposeName Purpose = 4
@@ -62,7 +62,7 @@ var purposes = map[Purpose]string{
 	PurposeSecret:    "secret",
 }
 
-// String returns the purpose in words, as errors name it.
+// String returns the purpose in words, for errors.
 func (p Purpose) String() string {
 	if s, ok := purposes[p]; ok {
 		return s
@@ -70,8 +70,8 @@ func (p Purpose) String() string {
 	return fmt.Sprintf("purpose %d", uint8(p))
 }
 
-// errZeroed is a use of a key that Zero has wiped, or that never held one. It
-// carries no code: it is a mistake of keyroll's own, not damage.
+// errZeroed is the use of a key that Zero has wiped or that was never set. It has no
+// code: it is a bug in keyroll, not damage.
 var errZeroed = errors.New("the key was zeroed or never set")
 
 // Seal encrypts plaintext for a purpose and a place. The result is Overhead
@@ -79,7 +79,7 @@ var errZeroed = errors.New("the key was zeroed or never set")
 //
 // AES-256-GCM with a random nonce, under a key of its own for each purpose,
 // tenant and child; NIST SP 800-38D section 8.3 allows 2^32 seals for each such
-// key. Seal panics on a zeroed key: sealing under zeros would be no seal at all.
+// key. Seal panics on a zeroed key: a seal under zeros would protect nothing.
 func Seal(key *Key, purpose Purpose, place Place, plaintext []byte) []byte {
 	aead, err := sealAEAD(key, purpose, place)
 	if err != nil {
@@ -88,20 +88,20 @@ func Seal(key *Key, purpose Purpose, place Place, plaintext []byte) []byte {
 	return appendSeal(aead, purpose, place, plaintext)
 }
 
-// Open returns what Seal was given. It fails with fail Damaged, naming purpose
-// and place, when sealed was made under another key, for another purpose or
-// place, or was altered.
+// Open returns the plaintext of a seal. It fails Damaged, naming purpose and place,
+// if sealed was made under another key, for another purpose or place, or was
+// altered.
 func Open(key *Key, purpose Purpose, place Place, sealed []byte) ([]byte, error) {
 	return openInto(nil, key, purpose, place, sealed)
 }
 
-// openInto is Open that appends to dst.
+// openInto is Open, but appends the plaintext to dst.
 func openInto(dst []byte, key *Key, purpose Purpose, place Place, sealed []byte) ([]byte, error) {
 	switch {
 	case len(sealed) < Overhead:
 		return nil, fail.New(api.Damaged, "open %v of %v: %d bytes are too short for a seal", purpose, place, len(sealed))
 	case sealed[0] != sealFormat:
-		return nil, fail.New(api.Damaged, "open %v of %v: format %d is not known", purpose, place, sealed[0])
+		return nil, fail.New(api.Damaged, "open %v of %v: format %d is unknown", purpose, place, sealed[0])
 	}
 	aead, err := sealAEAD(key, purpose, place)
 	if err != nil {
@@ -109,7 +109,7 @@ func openInto(dst []byte, key *Key, purpose Purpose, place Place, sealed []byte)
 	}
 	plaintext, err := aead.Open(dst, nil, sealed[1:], place.additionalData(purpose))
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open %v of %v: the seal does not fit this key and place, or was altered", purpose, place)
+		return nil, fail.New(api.Damaged, "open %v of %v: the seal does not match this key and place, or was altered", purpose, place)
 	}
 	return plaintext, nil
 }
@@ -145,7 +145,7 @@ func deriveAEAD(key *Key, info string) (cipher.AEAD, error) {
 }
 
 // derive is HKDF-SHA-256 (RFC 5869) without a salt, 32 bytes long. It panics
-// only where Go's crypto refuses SHA-256 or 32 bytes, which no mode does.
+// only if Go's crypto refuses SHA-256 or 32 bytes, which no mode does.
 func derive(key *Key, info string) []byte {
 	derived, err := hkdf.Key(sha256.New, key.raw(), nil, info, KeySize)
 	if err != nil {

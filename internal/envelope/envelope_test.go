@@ -85,7 +85,7 @@ func TestAnAlteredSealIsRefused(t *testing.T) {
 
 func TestErrorsNamePurposeAndPlace(t *testing.T) {
 	_, err := Open(NewKey(), PurposePage, testPlace, make([]byte, 100))
-	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is not known"
+	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is unknown"
 	if err == nil || err.Error() != want {
 		t.Errorf("error is %v\nwant     %s", err, want)
 	}
@@ -98,8 +98,7 @@ func TestErrorsNamePurposeAndPlace(t *testing.T) {
 	}
 }
 
-// The names of the classes are columns of the ledger; the numbers stand in
-// stored data.
+// The names of the classes are columns of the ledger; the numbers are in stored data.
 func TestClassesAndPurposesKeepTheirNamesAndNumbers(t *testing.T) {
 	want := []string{"class 0", "active", "inactive", "disconnected", "disabled", "sites", "workloads", "backups", "blobs", "directories", "class 10"}
 	for i, name := range want {
@@ -114,8 +113,7 @@ func TestClassesAndPurposesKeepTheirNamesAndNumbers(t *testing.T) {
 	}
 }
 
-// FuzzOpen: no bytes make Open panic, and none open to anything but what was
-// sealed.
+// FuzzOpen: no input makes Open panic, and Open returns only plaintext that was sealed.
 func FuzzOpen(f *testing.F) {
 	key, plaintext := testKey("fuzz"), []byte("plaintext")
 	sealed := Seal(key, PurposeMetadata, testPlace, plaintext)

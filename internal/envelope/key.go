@@ -16,8 +16,8 @@ import (
 // KeySize is the length of every key, in bytes: AES-256.
 const KeySize = 32
 
-// printed is what every way to print a key shows.
-const printed = "[key]"
+// redacted is the text of a key in all output.
+const redacted = "[key]"
 
 const deriveLabel = "keyroll/derive/1:"
 
@@ -43,7 +43,7 @@ func NewKey() *Key {
 }
 
 // KeyFrom returns a key with a copy of b, which the caller may clear. It fails
-// with fail Damaged unless b is 32 bytes and not all of them are zero.
+// Damaged unless b is 32 bytes and not all of them are zero.
 func KeyFrom(b []byte) (*Key, error) {
 	if len(b) != KeySize {
 		return nil, fail.New(api.Damaged, "read key: it has %d bytes, not %d", len(b), KeySize)
@@ -56,16 +56,16 @@ func KeyFrom(b []byte) (*Key, error) {
 	return &k, nil
 }
 
-// Zero wipes the key and every copy that shares its bytes; a wiped key opens and
-// seals nothing. The caller sees to it that nobody uses the key meanwhile.
-// Key schedules inside Go's ciphers are not reached: they go when collected.
+// Zero wipes the key and every copy that shares its bytes; a wiped key can neither
+// open nor seal. The caller ensures that no other goroutine uses the key at the time.
+// Key schedules inside Go's ciphers are not wiped; the garbage collector frees them.
 func (k *Key) Zero() {
 	if k != nil && k.at != nil {
 		clear(k.raw())
 	}
 }
 
-// Equal compares in constant time. A zeroed key equals none.
+// Equal compares in constant time. A zeroed key equals no key.
 func (k *Key) Equal(other *Key) bool {
 	if k.isZero() || other.isZero() {
 		return false
@@ -73,26 +73,26 @@ func (k *Key) Equal(other *Key) bool {
 	return subtle.ConstantTimeCompare(k.raw(), other.raw()) == 1
 }
 
-// Bytes returns a copy of the key's 32 bytes, for the few who hand a key to a
-// vault or a token. The caller clears it.
+// Bytes returns a copy of the key's 32 bytes, for the few callers that pass a key to
+// a vault or into a token. The caller clears it.
 func (k *Key) Bytes() []byte {
-	k.mustHold()
+	k.mustBeSet()
 	return append([]byte(nil), k.raw()...)
 }
 
-// Derive returns the key that HKDF-SHA-256 gives for label: the same one for the
-// same key and label, and nothing that tells of the key itself.
+// Derive returns the key that HKDF-SHA-256 yields for label: always the same for the
+// same key and label. It reveals nothing about the key itself.
 func (k *Key) Derive(label string) *Key {
-	k.mustHold()
+	k.mustBeSet()
 	derived := keyAt((*[KeySize]byte)(derive(k, deriveLabel+label)))
 	return &derived
 }
 
 // MAC returns the 32 bytes of HMAC-SHA-256 over data. Each part is preceded by its
-// length, so no two different sequences of parts are the same message. Let the
-// first part say what the MAC is for.
+// length, so two different sequences of parts are never the same message. The first
+// part should identify the purpose of the MAC.
 func (k *Key) MAC(data ...[]byte) []byte {
-	k.mustHold()
+	k.mustBeSet()
 	h := hmac.New(sha256.New, k.raw())
 	var length [8]byte
 	for _, part := range data {
@@ -106,19 +106,19 @@ func (k *Key) MAC(data ...[]byte) []byte {
 // raw returns the key's own bytes.
 func (k *Key) raw() []byte { return (*k.at)[:] }
 
-// Clone returns the same key with bytes of its own, to be zeroed by itself.
+// Clone returns a copy of the key with bytes of its own, which is zeroed separately.
 func (k *Key) Clone() *Key {
 	b := **k.at
 	c := keyAt(&b)
 	return &c
 }
 
-// isZero reports whether there is no key here: none was set, or it was zeroed.
+// isZero reports whether the key was never set or was zeroed.
 func (k *Key) isZero() bool {
 	return k == nil || k.at == nil || allZero(k.raw())
 }
 
-func (k *Key) mustHold() {
+func (k *Key) mustBeSet() {
 	if k.isZero() {
 		panic("envelope: " + errZeroed.Error())
 	}
@@ -134,10 +134,10 @@ func allZero(b []byte) bool {
 }
 
 // String returns "[key]".
-func (Key) String() string { return printed }
+func (Key) String() string { return redacted }
 
 // Format prints [key] for every verb and flag.
-func (Key) Format(s fmt.State, _ rune) { io.WriteString(s, printed) }
+func (Key) Format(s fmt.State, _ rune) { io.WriteString(s, redacted) }
 
 // MarshalText returns "[key]", for encoding/json, log/slog and their like.
-func (Key) MarshalText() ([]byte, error) { return []byte(printed), nil }
+func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -15,7 +15,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// holders are all the ways in which a key stands in a caller's value.
+// holders are all the ways in which a caller's value can contain a key.
 type exported struct {
 	Key   Key
 	Ptr   *Key
@@ -32,7 +32,7 @@ type unexported struct {
 }
 
 func TestKeysPrintAsKeyEverywhere(t *testing.T) {
-	// Bytes that are letters: they show in any rendering that shows them at all.
+	// Letters: they are visible in any rendering of the bytes.
 	raw := []byte("SecretSecretSecretSecretSecret!!")
 	key, err := KeyFrom(raw)
 	if err != nil {
@@ -57,8 +57,8 @@ func TestKeysPrintAsKeyEverywhere(t *testing.T) {
 		"any":            []any{key, *key},
 		"error":          fmt.Errorf("with %v: %w", key, errors.New("x")),
 	}
-	// Where the key's own methods are asked, it must say [key]; where fmt looks
-	// into unexported fields without asking, nothing of the key may show.
+	// If the key's own methods are called, the output must be [key]; if fmt reads
+	// unexported fields directly, the output must not contain the key.
 	asked := []string{"value", "pointer", "slot", "slots", "exported", "exported ptr", "any", "error"}
 
 	var secrets []string

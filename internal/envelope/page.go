@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// MaxSlots is the most keys that one page holds.
+// MaxSlots is the largest number of keys in a page.
 const MaxSlots = 1024
 
 // Slot is one child's key in a page.
@@ -20,15 +20,15 @@ func (s Slot) compare(child int64, generation uint32) int {
 	return cmp.Or(cmp.Compare(s.Child, child), cmp.Compare(s.Generation, generation))
 }
 
-// Page is the open form of a key page: slots in order of child and generation,
-// each pair once. Keys go in and come out as copies. A page in memory may hold
-// more than MaxSlots keys until it is split. It is not for use by several
-// goroutines at once.
+// Page is the decrypted form of a key page: slots in order of child and generation,
+// each pair once. Its methods copy the keys that they take and return. A page in
+// memory may have more than MaxSlots keys until it is split. It must not be used by
+// several goroutines at once.
 type Page struct {
 	slots []Slot
 }
 
-// NewPage returns a page with copies of slots, which may come in any order.
+// NewPage returns a page with copies of slots, which may be in any order.
 func NewPage(slots ...Slot) (*Page, error) {
 	p := &Page{slots: make([]Slot, 0, len(slots))}
 	for _, s := range slots {
@@ -42,7 +42,7 @@ func NewPage(slots ...Slot) (*Page, error) {
 	for i := 1; i < len(p.slots); i++ {
 		if a, b := p.slots[i-1], p.slots[i]; a.compare(b.Child, b.Generation) == 0 {
 			p.Zero()
-			return nil, fmt.Errorf("make key page: child %d generation %d stands in it twice", b.Child, b.Generation)
+			return nil, fmt.Errorf("make key page: child %d generation %d is in it twice", b.Child, b.Generation)
 		}
 	}
 	return p, nil
@@ -94,20 +94,20 @@ func (p *Page) search(child int64, generation uint32) (int, bool) {
 	})
 }
 
-// Add puts a copy of s in. It fails when the child's generation is there already.
+// Add adds a copy of s. It fails if the page already has the child's generation.
 func (p *Page) Add(s Slot) error {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("add to key page: %w", err)
 	}
 	i, ok := p.search(s.Child, s.Generation)
 	if ok {
-		return fmt.Errorf("add to key page: child %d generation %d stands in it already", s.Child, s.Generation)
+		return fmt.Errorf("add to key page: child %d generation %d is already in it", s.Child, s.Generation)
 	}
 	p.slots = slices.Insert(p.slots, i, s.clone())
 	return nil
 }
 
-// Remove takes a slot out, wipes its key, and reports whether it was there.
+// Remove removes a slot, wipes its key, and reports whether the page had it.
 func (p *Page) Remove(child int64, generation uint32) bool {
 	i, ok := p.search(child, generation)
 	if !ok {
@@ -126,8 +126,8 @@ func (p *Page) Zero() {
 	p.slots = nil
 }
 
-// Merge returns a page with copies of the slots of both. It fails when a child's
-// generation stands in both.
+// Merge returns a page with copies of the slots of both pages. It fails if both have
+// the same generation of a child.
 func Merge(a, b *Page) (*Page, error) {
 	p, err := NewPage(slices.Concat(a.slots, b.slots)...)
 	if err != nil {
@@ -136,9 +136,9 @@ func Merge(a, b *Page) (*Page, error) {
 	return p, nil
 }
 
-// Split returns pages with copies of p's slots, in order, each of n slots but
-// the last, which may have fewer. An empty page gives none. It panics unless n
-// is positive.
+// Split returns pages with copies of p's slots, in order, each with n slots except
+// the last, which may have fewer. For an empty page it returns none. It panics unless
+// n is positive.
 func (p *Page) Split(n int) []*Page {
 	var pages []*Page
 	for part := range slices.Chunk(p.slots, n) {

@@ -16,7 +16,7 @@ type slotID struct {
 }
 
 // TestPageOperationsKeepExactlyTheKeysOfTheModel runs random sequences of
-// everything that happens to pages, on several pages at once, beside a map.
+// page operations on several pages at once, and compares them with a map.
 func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type sealedPage struct {
@@ -193,7 +193,7 @@ func TestAPageHoldsCopiesAndGivesCopies(t *testing.T) {
 	found, _ := page.Find(1, 0)
 	slots := page.Slots()
 
-	// Wipe one after the other; what is left must not notice.
+	// Wipe one after the other; the remaining ones must not change.
 	holds := func(what string, p *Page) {
 		t.Helper()
 		for child, want := range map[int64]*Key{1: kept, 2: keptOther} {

@@ -15,9 +15,9 @@ import (
 // SlotSize is the length of a slot in a page's plaintext: child 8, generation 4, key 32.
 const SlotSize = 8 + 4 + KeySize
 
-// SealPage seals p under parent for place. The result has been opened again and
-// compared before it is returned. place.Count must be p.Len(), from 1 to
-// MaxSlots: a page without slots is deleted, not sealed.
+// SealPage seals p under parent for place. Before it returns the result, it opens it
+// again and compares. place.Count must be p.Len(), from 1 to MaxSlots: a page without
+// slots is deleted, not sealed.
 func SealPage(parent *Key, place Place, p *Page) ([]byte, error) {
 	if p.Len() < 1 || p.Len() > MaxSlots || uint32(p.Len()) != place.Count {
 		return nil, fmt.Errorf("seal key page %v: the page has %d slots", place, p.Len())
@@ -27,8 +27,8 @@ func SealPage(parent *Key, place Place, p *Page) ([]byte, error) {
 	return s.seal(parent, place, appendSlots(s.plain[:0], p.slots))
 }
 
-// OpenPage opens a sealed page. It fails with fail Damaged, naming the place,
-// when body was sealed for another place or altered.
+// OpenPage opens a sealed page. It fails Damaged, naming the place, if body was
+// sealed for another place or altered.
 func OpenPage(parent *Key, place Place, body []byte) (*Page, error) {
 	s := takeScratch()
 	defer s.release(place.Count)
@@ -41,11 +41,11 @@ func OpenPage(parent *Key, place Place, body []byte) (*Page, error) {
 
 // Reseal moves a sealed page from one parent key and place to another, as a roll
 // does: it opens body, checks its slots, seals them, opens the result again and
-// compares. Tenant and count stay. It fails with fail Damaged, naming the old
-// place, when body does not belong there.
+// compares. Tenant and count must be the same. It fails Damaged, naming the old
+// place, if body was not sealed for it.
 func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
 	if old.Tenant != new.Tenant || old.Count != new.Count {
-		return nil, fmt.Errorf("reseal key page %v: a page keeps its tenant and count, not so with %v", old, new)
+		return nil, fmt.Errorf("reseal key page %v: tenant and count must stay the same, but those of %v differ", old, new)
 	}
 	s := takeScratch()
 	defer s.release(old.Count)
@@ -56,20 +56,21 @@ func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
 	return s.seal(to, new, plain)
 }
 
-// scratch is room for the plaintext of a page, and for what it opens to again.
+// scratch holds the plaintext of a page, and that of its sealed form opened again.
 type scratch struct {
-	plain, again [MaxSlots * SlotSize]byte
+	plain, reopened [MaxSlots * SlotSize]byte
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 func takeScratch() *scratch { return scratches.Get().(*scratch) }
 
-// release wipes what a page of count slots used, and gives the scratch back.
+// release wipes the part that a page of count slots used, and returns the scratch to
+// the pool.
 func (s *scratch) release(count uint32) {
 	used := min(count, MaxSlots) * SlotSize
 	clear(s.plain[:used])
-	clear(s.again[:used])
+	clear(s.reopened[:used])
 	scratches.Put(s)
 }
 
@@ -77,28 +78,28 @@ func (s *scratch) release(count uint32) {
 func (s *scratch) seal(parent *Key, place Place, plain []byte) ([]byte, error) {
 	switch {
 	case !place.Class.known():
-		return nil, fmt.Errorf("seal key page %v: no such class", place)
+		return nil, fmt.Errorf("seal key page %v: unknown class", place)
 	case place.Version > math.MaxUint32:
 		// NIST SP 800-38D section 8.3: at most 2^32 seals with random nonces a key.
-		return nil, fmt.Errorf("seal key page %v: its version is past what one key may seal", place)
+		return nil, fmt.Errorf("seal key page %v: its version exceeds what one key may seal", place)
 	}
 	aead, err := sealAEAD(parent, PurposePage, place)
 	if err != nil {
 		return nil, fmt.Errorf("seal key page %v: %w", place, err)
 	}
 	body := appendSeal(aead, PurposePage, place, plain)
-	again, err := openSlots(s.again[:0], parent, place, body)
+	reopened, err := openSlots(s.reopened[:0], parent, place, body)
 	if err != nil {
 		// Not %w: the database is not damaged, it has not been written.
-		return nil, fmt.Errorf("seal key page: what was sealed does not open: %v", err)
+		return nil, fmt.Errorf("seal key page: the sealed page cannot be decrypted: %v", err)
 	}
-	if subtle.ConstantTimeCompare(plain, again) != 1 {
-		return nil, fmt.Errorf("seal key page %v: what was sealed opens to something else", place)
+	if subtle.ConstantTimeCompare(plain, reopened) != 1 {
+		return nil, fmt.Errorf("seal key page %v: the sealed page decrypts to something else", place)
 	}
 	return body, nil
 }
 
-// openSlots appends a page's plaintext to dst after checking that it is one.
+// openSlots appends a page's plaintext to dst after it has checked it.
 func openSlots(dst []byte, parent *Key, place Place, body []byte) ([]byte, error) {
 	if place.Count > MaxSlots || len(body) != Overhead+int(place.Count)*SlotSize {
 		return nil, fail.New(api.Damaged, "open key page %v: its body has %d bytes", place, len(body))
@@ -114,9 +115,9 @@ func openSlots(dst []byte, parent *Key, place Place, body []byte) ([]byte, error
 	return plain, nil
 }
 
-// checkSlots says whether plain is the plaintext of a page of count slots: from
-// 1 to MaxSlots, strictly ascending by child and generation, no child that is
-// not an id, no key of zeros.
+// checkSlots fails unless plain is the plaintext of a page of count slots: from
+// 1 to MaxSlots, strictly ascending by child and generation, each child a valid id,
+// no key of zeros.
 func checkSlots(plain []byte, count uint32) error {
 	if count == 0 || count > MaxSlots {
 		return fmt.Errorf("a page of %d slots", count)
@@ -152,7 +153,7 @@ func appendSlots(dst []byte, slots []Slot) []byte {
 	return dst
 }
 
-// parseSlots reads what checkSlots found good.
+// parseSlots parses a plaintext that checkSlots has accepted.
 func parseSlots(plain []byte) []Slot {
 	slots := make([]Slot, len(plain)/SlotSize)
 	keys := make([][KeySize]byte, len(slots))

@@ -29,8 +29,8 @@ func samePages(a, b *Page) bool {
 	})
 }
 
-// TestAForgedPageIsRefusedAndNamed has the forgeries that somebody with the
-// database, but not the keys, can make.
+// TestAForgedPageIsRefusedAndNamed tests the forgeries that an attacker with access to
+// the database, but not to the keys, can make.
 func TestAForgedPageIsRefusedAndNamed(t *testing.T) {
 	parent, newer := testKey("parent"), testKey("newer parent")
 	body, err := SealPage(parent, testPlace, testPage())
@@ -159,8 +159,8 @@ func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
 		"count too low":                {place(1, nil), testPage(), "the page has 2 slots"},
 		"count too high":               {place(3, nil), testPage(), "the page has 2 slots"},
 		"too many slots":               {place(MaxSlots+1, nil), randomPage(MaxSlots + 1), "the page has 1025 slots"},
-		"without a class":              {place(2, func(p *Place) { p.Class = 0 }), testPage(), "no such class"},
-		"of an unknown class":          {place(2, func(p *Place) { p.Class = 10 }), testPage(), "no such class"},
+		"without a class":              {place(2, func(p *Place) { p.Class = 0 }), testPage(), "unknown class"},
+		"of an unknown class":          {place(2, func(p *Place) { p.Class = 10 }), testPage(), "unknown class"},
 		"a version past the key's end": {place(2, func(p *Place) { p.Version = 1 << 32 }), testPage(), "version"},
 	}
 	for name, c := range cases {
@@ -189,7 +189,7 @@ func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
 	}
 }
 
-// malformed are plaintexts that are sealed as a page should be and yet are none.
+// malformed are plaintexts that are correctly sealed but are not valid pages.
 func malformed() map[string][]byte {
 	good := appendSlots(nil, testPage().slots)
 	a, b := good[:SlotSize], good[SlotSize:]
@@ -221,7 +221,7 @@ func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
 			wantDamaged(t, err, "open key page", testPlace.String())
 		})
 	}
-	// Counts that the body's length agrees with, and that are still none of a page.
+	// Counts that match the body's length but are not valid for a page.
 	for _, count := range []uint32{0, MaxSlots + 1} {
 		place := testPlace
 		place.Count = count
@@ -271,11 +271,11 @@ func TestNoPlaintextStaysInScratch(t *testing.T) {
 	if _, err := s.seal(testKey("to"), place, plain); err != nil {
 		t.Fatal(err)
 	}
-	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.again[:]) {
+	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.reopened[:]) {
 		t.Fatal("the scratch was not used")
 	}
 	s.release(place.Count)
-	if !allZero(s.plain[:]) || !allZero(s.again[:]) {
+	if !allZero(s.plain[:]) || !allZero(s.reopened[:]) {
 		t.Error("plaintext stays in the scratch")
 	}
 }
@@ -340,7 +340,7 @@ func FuzzOpenPage(f *testing.F) {
 	})
 }
 
-// FuzzPagePlaintext: whatever checkSlots lets pass is the one encoding of a page.
+// FuzzPagePlaintext: every input that checkSlots accepts is the only encoding of its page.
 func FuzzPagePlaintext(f *testing.F) {
 	f.Add(appendSlots(nil, testPage().slots))
 	f.Add(appendSlots(nil, randomPage(3).slots))

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Class is what the children of a key page are. The values stand in stored data
-// and never change.
+// Class is the kind of the children of a key page. The values are in stored data and
+// never change.
 type Class uint8
 
 const (
@@ -20,15 +20,15 @@ const (
 	ClassBlob         Class = 8 // blobs of one container
 	ClassDirectory    Class = 9 // the directory of a tenant
 
-	// olderBit makes a class that of the older generation's keys.
+	// olderBit turns a class into the class of pages with keys of the older generation.
 	olderBit Class = 16
 )
 
-// Older is the class of pages that hold, of containers of class c, the keys of
-// the generation before the present one, while blob keys stand under those.
+// Older returns the class of pages with the previous generation of the keys of
+// containers of class c; they exist while blob keys are still under that generation.
 func (c Class) Older() Class { return c | olderBit }
 
-// IsOlder says whether c is a class of older keys.
+// IsOlder reports whether c is a class of older keys.
 func (c Class) IsOlder() bool { return c&olderBit != 0 }
 
 var classes = [...]string{
@@ -43,7 +43,7 @@ var classes = [...]string{
 	ClassDirectory:    "directories",
 }
 
-// String returns the class as the ledger's columns name it.
+// String returns the class as in the columns of the ledger.
 func (c Class) String() string {
 	if !c.known() {
 		return fmt.Sprintf("class %d", uint8(c))
@@ -54,8 +54,8 @@ func (c Class) String() string {
 	return classes[c]
 }
 
-// known says whether there is such a class. Only containers whose keys a roll
-// replaces have older generations of them.
+// known reports whether the class exists. Only containers whose keys a roll replaces
+// have older generations of them.
 func (c Class) known() bool {
 	if c&olderBit != 0 {
 		c &^= olderBit
@@ -64,19 +64,19 @@ func (c Class) known() bool {
 	return c != 0 && int(c) < len(classes)
 }
 
-// Place is where a sealed thing stands. All of it is bound into the seal; fields
-// that a purpose has no use for are zero.
+// Place identifies the sealed object and its position in the key hierarchy. All
+// fields are bound into the seal; fields that a purpose does not use are zero.
 type Place struct {
 	Tenant     int64
 	Parent     int64  // id of the sealing key
 	Generation uint32 // generation of the sealing key
-	Child      int64  // id of what is sealed: page, item, container, policy key
+	Child      int64  // id of the sealed object: page, item, container, policy key
 	Class      Class  // of a key page
-	Version    uint64 // of what is sealed, counted up at each replacement
+	Version    uint64 // of the sealed object, incremented at each replacement
 	Count      uint32 // slots of a key page
 }
 
-// String names the place in errors; it holds ids and counts only.
+// String returns the place for errors; it contains only ids and counts.
 func (p Place) String() string {
 	s := fmt.Sprintf("child %d of tenant %d under parent %d generation %d, version %d", p.Child, p.Tenant, p.Parent, p.Generation, p.Version)
 	if p.Class != 0 || p.Count != 0 {
@@ -85,8 +85,8 @@ func (p Place) String() string {
 	return s
 }
 
-// additionalData is what a seal binds beside its plaintext: label, purpose and
-// every field of the place, each of fixed width.
+// additionalData returns the additional data of a seal: label, purpose and every
+// field of the place, each of fixed width.
 func (p Place) additionalData(purpose Purpose) []byte {
 	b := make([]byte, 0, len(sealLabel)+42)
 	b = append(b, sealLabel...)

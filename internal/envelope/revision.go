@@ -12,16 +12,16 @@ import (
 
 const revisionLabel = "keyroll/revision/1"
 
-// KeyVersion names one exact version of a customer key. Vault is the bare name
-// of one of keyroll's own vaults, else the vault's URL; names are bound as
-// given, so the caller brings them to one case first.
+// KeyVersion identifies one exact version of a customer key. Vault is the bare name
+// of one of keyroll's own vaults, or else the vault's URL. Names are bound as given,
+// so the caller converts them to one case first.
 type KeyVersion struct {
 	Vault, Key, Version string
 }
 
-// Revision is everything a policy revision's row says: one policy key, wrapped
-// by two exact customer key versions and by the availability key. A wrap that
-// was erased is empty.
+// Revision is the content of a policy revision's row: one policy key, wrapped by two
+// exact customer key versions and by the availability key. A wrap that was erased is
+// empty.
 type Revision struct {
 	ID                         uuid.UUID
 	Binding                    Binding
@@ -33,8 +33,8 @@ type Revision struct {
 }
 
 // MAC returns HMAC-SHA-256 over every field, under the service's own key for
-// revisions. Anyone may wrap to a public key; only who has this key can make a
-// revision that is opened. Check it before any unwrap.
+// revisions. Anyone can wrap data with a public key; only a holder of this key can
+// make a revision that keyroll accepts. It must be checked before any unwrap.
 func (r Revision) MAC(key *Key) []byte {
 	availability := binary.BigEndian.AppendUint64(nil, uint64(r.AvailabilityKey))
 	availability = binary.BigEndian.AppendUint32(availability, r.AvailabilityVersion)
@@ -49,11 +49,11 @@ func (r Revision) MAC(key *Key) []byte {
 	)
 }
 
-// Check returns fail Damaged, naming the revision, unless mac is the revision's
-// MAC under key.
+// Check fails Damaged, naming the revision, unless mac is the revision's MAC under
+// key.
 func (r Revision) Check(key *Key, mac []byte) error {
 	if !hmac.Equal(r.MAC(key), mac) {
-		return fail.New(api.Damaged, "check policy revision %v of policy %v: its row is not as keyroll wrote it: the MAC does not fit", r.ID, r.Binding.Policy)
+		return fail.New(api.Damaged, "check policy revision %v of policy %v: its row was altered: the MAC does not match", r.ID, r.Binding.Policy)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestARevisionAlteredInAnyFieldIsRefused(t *testing.T) {
 	}
 }
 
-// What is taken from the end of one field and put before the next is another revision.
+// Bytes moved from the end of one field to the beginning of the next change the MAC.
 func TestARevisionsFieldsDoNotRunTogether(t *testing.T) {
 	key, r := NewKey(), testRevision()
 	mac := r.MAC(key)
@@ -67,7 +67,7 @@ func TestARevisionsFieldsDoNotRunTogether(t *testing.T) {
 	}
 }
 
-// Public keys alone make no revision: without the service's key there is no MAC.
+// Public keys are not enough to forge a revision: without the service's key there is no MAC.
 func TestARevisionForgedWithoutTheKeyIsRefused(t *testing.T) {
 	key, r := NewKey(), testRevision()
 	forgeries := map[string][]byte{

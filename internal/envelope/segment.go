@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// SegmentSize is how much plaintext one seal of a blob covers, in bytes. All
-	// segments have it but the last.
+	// SegmentSize is how much plaintext one seal of a blob covers, in bytes. Only the
+	// last segment may be shorter.
 	SegmentSize = 64 << 10
 
 	sealedSegment = SegmentSize + gcmOverhead
@@ -16,22 +16,22 @@ const (
 	// maxSegments is NIST SP 800-38D section 8.3: 2^32 seals with random nonces a key.
 	maxSegments = 1 << 32
 
-	// MaxBlob is the most plaintext that one blob holds, in bytes: 256 TiB.
+	// MaxBlob is the largest plaintext of one blob, in bytes: 256 TiB.
 	MaxBlob = maxSegments * SegmentSize
 
-	// blobHeader opens every sealed blob; its last byte is the format. It is also
-	// bound into each segment as part of blobLabel, so a range needs no header.
+	// blobHeader is the beginning of every sealed blob; its last byte is the format. The
+	// format is also bound into each segment by blobLabel, so a range needs no header.
 	blobHeader = "keyroll\x01"
 
 	blobLabel = "keyroll/blob/1"
 )
 
-// BlobPlace is where a blob stands. It is bound into every segment.
+// BlobPlace identifies a blob. It is bound into every segment.
 type BlobPlace struct {
 	Tenant, Blob int64
 }
 
-// String names the blob in errors.
+// String returns the blob for errors.
 func (p BlobPlace) String() string { return fmt.Sprintf("blob %d of tenant %d", p.Blob, p.Tenant) }
 
 func (p BlobPlace) append(dst []byte) []byte {
@@ -45,8 +45,8 @@ func (p BlobPlace) aead(key *Key) (cipher.AEAD, error) {
 	return deriveAEAD(key, string(p.append(nil)))
 }
 
-// additionalData is what a segment's seal binds: the blob, the segment's number
-// from 0, and whether it is the last.
+// additionalData appends the additional data of a segment's seal to dst: the blob, the
+// segment's number from 0, and whether it is the last.
 func (p BlobPlace) additionalData(dst []byte, segment int64, last bool) []byte {
 	dst = binary.BigEndian.AppendUint64(p.append(dst), uint64(segment))
 	if last {
@@ -55,12 +55,12 @@ func (p BlobPlace) additionalData(dst []byte, segment int64, last bool) []byte {
 	return append(dst, 0)
 }
 
-// segments returns how many segments plain bytes make. An empty blob has one, so
+// segments returns the number of segments of plain bytes. An empty blob has one, so
 // that its end is sealed too.
 func segments(plain int64) int64 { return max(1, (plain+SegmentSize-1)/SegmentSize) }
 
-// SealedSize returns how long the sealed form of plain bytes is. It panics
-// unless plain is from 0 to MaxBlob.
+// SealedSize returns the length of the sealed form of plain bytes. It panics unless
+// plain is from 0 to MaxBlob.
 func SealedSize(plain int64) int64 {
 	if plain < 0 || plain > MaxBlob {
 		panic(fmt.Sprintf("envelope: a blob of %d bytes", plain))
@@ -69,8 +69,8 @@ func SealedSize(plain int64) int64 {
 }
 
 // SealedRange returns which part of a sealed blob of plainSize bytes to fetch
-// for the plaintext [off, off+n): whole segments, never the header. It is
-// 0, 0 when n is 0 or the range is not inside the blob.
+// for the plaintext [off, off+n): whole segments, never the header. It returns
+// 0, 0 if n is 0 or the range is not inside the blob.
 func SealedRange(plainSize, off, n int64) (sealedOff, sealedLen int64) {
 	if n == 0 || !inside(plainSize, off, n) {
 		return 0, 0
@@ -81,7 +81,7 @@ func SealedRange(plainSize, off, n int64) (sealedOff, sealedLen int64) {
 	return sealedOff, end - sealedOff
 }
 
-// inside reports whether [off, off+n) lies in a blob of plainSize bytes.
+// inside reports whether [off, off+n) is inside a blob of plainSize bytes.
 func inside(plainSize, off, n int64) bool {
 	return 0 <= plainSize && plainSize <= MaxBlob && 0 <= off && off <= plainSize && 0 <= n && n <= plainSize-off
 }

@@ -12,8 +12,8 @@ import (
 
 // NewWriter returns a writer that seals a blob into w, one segment at a time, in
 // constant memory. Close seals the last segment and does not close w; a blob
-// whose writer was not closed does not open. A blob's key seals one blob; a
-// blob that is written again after a failure may keep it.
+// whose writer was not closed cannot be read. A blob's key must not seal another
+// blob; a blob that is written again after a failure may keep its key.
 func NewWriter(w io.Writer, key *Key, p BlobPlace) io.WriteCloser {
 	b := &blobWriter{w: w, place: p}
 	b.aead, b.err = p.aead(key)
@@ -27,7 +27,7 @@ type blobWriter struct {
 	w      io.Writer
 	place  BlobPlace
 	aead   cipher.AEAD
-	next   int64  // number of the segment that plain will be
+	next   int64  // number of the segment that is collected in plain
 	plain  []byte // not yet sealed: up to SegmentSize, since the last segment may be full
 	sealed []byte
 	ad     []byte
@@ -37,7 +37,7 @@ type blobWriter struct {
 
 var errClosed = errors.New("the writer is closed")
 
-// Write takes p; a segment goes out when more than a segment is there.
+// Write buffers p, and seals a segment whenever there is more plaintext than it holds.
 func (b *blobWriter) Write(p []byte) (n int, err error) {
 	if b.err != nil {
 		return 0, b.err
@@ -61,7 +61,7 @@ func (b *blobWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Close seals the last segment. Closing again does nothing and returns the same.
+// Close seals the last segment. Another call does nothing and returns the same error.
 func (b *blobWriter) Close() error {
 	if b.closed {
 		return b.err
@@ -93,14 +93,13 @@ func (b *blobWriter) seal(last bool) error {
 }
 
 // NewReader returns a reader of the plaintext, plainSize bytes, of the sealed
-// blob that r delivers from its first byte to its last. A blob that was cut,
-// extended, put together from others or altered gives fail Damaged, naming the
-// blob and the segment; bytes before that have been checked and may have been
-// read. An error of r itself is wrapped.
+// blob r, which must be complete. Reading a blob that was truncated, extended,
+// assembled from others or altered fails Damaged, naming the blob and the segment;
+// bytes returned before that have been verified. An error of r itself is wrapped.
 func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
 	b := &blobReader{r: r, place: p, plainSize: plainSize, end: segments(plainSize), left: plainSize, header: true}
 	if plainSize < 0 || plainSize > MaxBlob {
-		b.err = fail.New(api.Damaged, "read %v: its size is given as %d bytes", p, plainSize)
+		b.err = fail.New(api.Damaged, "read %v: its stated size of %d bytes is not possible", p, plainSize)
 		return b
 	}
 	b.init(key)
@@ -108,12 +107,12 @@ func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
 }
 
 // NewRangeReader returns a reader of the plaintext [off, off+n) of a blob of
-// plainSize bytes. r delivers exactly SealedRange(plainSize, off, n). It fails
-// with fail RangeNotSatisfiable when the range is not inside the blob; reading
-// fails as NewReader's does.
+// plainSize bytes. r must deliver exactly SealedRange(plainSize, off, n). It fails
+// RangeNotSatisfiable if the range is not inside the blob; reading fails as for
+// NewReader.
 func NewRangeReader(r io.Reader, key *Key, p BlobPlace, plainSize, off, n int64) (io.Reader, error) {
 	if !inside(plainSize, off, n) {
-		return nil, fail.New(api.RangeNotSatisfiable, "read %v: bytes %d and %d more are not inside its %d", p, off, n, plainSize)
+		return nil, fail.New(api.RangeNotSatisfiable, "read %v: %[3]d bytes from offset %[2]d are not inside its %[4]d bytes", p, off, n, plainSize)
 	}
 	b := &blobReader{r: r, place: p, plainSize: plainSize, left: n}
 	if n > 0 {
@@ -132,10 +131,10 @@ type blobReader struct {
 	header    bool   // whether the header comes next
 	next, end int64  // segments still to read
 	skip      int    // bytes of the next segment before the range
-	left      int64  // bytes still to hand out
-	sealed    []byte // room for one segment as stored
-	opened    []byte // room for one segment as plaintext
-	plain     []byte // what of opened is not handed out yet
+	left      int64  // bytes still to return
+	sealed    []byte // buffer for one segment as stored
+	opened    []byte // buffer for one segment as plaintext
+	plain     []byte // the part of opened that has not been returned yet
 	ad        []byte
 	err       error
 }
@@ -147,7 +146,7 @@ func (b *blobReader) init(key *Key) {
 	}
 }
 
-// Read hands out bytes of segments that have been opened.
+// Read returns only bytes of segments that have been verified.
 func (b *blobReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -166,7 +165,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// open reads and opens the next segment. It returns io.EOF after the last.
+// open reads and decrypts the next segment. It returns io.EOF after the last.
 func (b *blobReader) open() error {
 	if b.header {
 		if err := b.readHeader(); err != nil {
@@ -192,10 +191,10 @@ func (b *blobReader) open() error {
 	b.ad = b.place.additionalData(b.ad[:0], b.next, last)
 	plain, err := b.aead.Open(b.opened[:0], nil, sealed, b.ad)
 	if err != nil {
-		return b.damaged("its seal does not fit this key, blob and place, or it was altered")
+		return b.damaged("its seal does not match this key, blob and place, or it was altered")
 	}
 	if b.next == b.end-1 {
-		// Asked before the last bytes leave: what follows the end is no part of the blob.
+		// Checked before the last bytes are returned: no bytes may follow the end of the blob.
 		if err := b.expectEnd(); err != nil {
 			return err
 		}
@@ -215,17 +214,17 @@ func (b *blobReader) readHeader() error {
 		return err
 	}
 	if string(header) != blobHeader {
-		return fail.New(api.Damaged, "read %v: it does not begin as a sealed blob of format %d", b.place, blobHeader[len(blobHeader)-1])
+		return fail.New(api.Damaged, "read %v: it does not begin with the header of a sealed blob of format %d", b.place, blobHeader[len(blobHeader)-1])
 	}
 	return nil
 }
 
-// fill reads len(p) bytes; where they end too early the blob was cut.
+// fill reads len(p) bytes; if the input ends too early, the blob was truncated.
 func (b *blobReader) fill(p []byte) error {
 	_, err := io.ReadFull(b.r, p)
 	switch {
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
-		return b.damaged("it is cut short")
+		return b.damaged("it is truncated")
 	case err != nil:
 		return fmt.Errorf("read %v: %w", b.place, err)
 	}

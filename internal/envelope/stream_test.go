@@ -58,7 +58,8 @@ func TestABlobReadsBackAtEverySize(t *testing.T) {
 	}
 }
 
-// However the bytes come and go, the sealed form has the same shape and opens.
+// However the writes and reads are split, the sealed form has the same shape and can
+// be opened.
 func TestWritesAndReadsOfAnySizeGiveTheSameBlob(t *testing.T) {
 	key := testKey("blob")
 	rapid.Check(t, func(t *rapid.T) {
@@ -209,7 +210,7 @@ func TestTheWriterStopsAtTheLastSegmentOfAKey(t *testing.T) {
 	}
 }
 
-// cuts takes a sealed blob apart: its header and its segments.
+// cuts splits a sealed blob into its header and its segments.
 func cuts(sealed []byte) (header []byte, parts [][]byte) {
 	header, sealed = sealed[:len(blobHeader)], sealed[len(blobHeader):]
 	return header, slices.Collect(slices.Chunk(sealed, sealedSegment))
@@ -245,16 +246,16 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		"a segment repeated":                      {join(s[0], s[0], s[2], s[3]), size, "segment 1 of 4"},
 		"a segment left out":                      {join(s[0], s[2], s[3]), size, "segment 1 of 4"},
 		"the first left out":                      {join(s[1], s[2], s[3]), size, "segment 0 of 4"},
-		"the last left out":                       {join(s[0], s[1], s[2]), size, "segment 3 of 4: it is cut short"},
+		"the last left out":                       {join(s[0], s[1], s[2]), size, "segment 3 of 4: it is truncated"},
 		"the last left out, size lowered":         {join(s[0], s[1], s[2]), 3 * SegmentSize, "segment 2 of 3"},
-		"the last cut":                            {whole[:len(whole)-1], size, "segment 3 of 4: it is cut short"},
+		"the last cut":                            {whole[:len(whole)-1], size, "segment 3 of 4: it is truncated"},
 		"the last cut, size lowered":              {whole[:len(whole)-1], size - 1, "segment 3 of 4"},
-		"cut inside a segment":                    {whole[:SegmentSize], size, "segment 0 of 4: it is cut short"},
+		"cut inside a segment":                    {whole[:SegmentSize], size, "segment 0 of 4: it is truncated"},
 		"cut inside the header":                   {whole[:5], size, "blob 66 of tenant 11"},
 		"cut to nothing":                          {nil, size, "blob 66 of tenant 11"},
 		"cut to nothing, size 0":                  {nil, 0, "blob 66 of tenant 11"},
-		"cut to the header, size 0":               {header, 0, "segment 0 of 1: it is cut short"},
-		"replaced by an empty blob":               {empty, size, "segment 0 of 4: it is cut short"},
+		"cut to the header, size 0":               {header, 0, "segment 0 of 1: it is truncated"},
+		"replaced by an empty blob":               {empty, size, "segment 0 of 4: it is truncated"},
 		"size 0":                                  {whole, 0, "segment 0 of 1"},
 		"size raised":                             {whole, size + 1, "segment 3 of 4"},
 		"size raised by a segment":                {whole, size + SegmentSize, "segment 3 of 5"},
@@ -269,11 +270,11 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		"the end of a shorter blob with this key": {join(s[0], s[1], three[2], s[3]), size, "segment 2 of 4"},
 		"the middle of a longer one as the end":   {join(s[0], s[1], longer[2]), 3 * SegmentSize, "segment 2 of 3"},
 		"another format":                          {flip(7), size, "format 1"},
-		"another magic":                           {flip(0), size, "does not begin as a sealed blob"},
+		"another magic":                           {flip(0), size, "does not begin with the header of a sealed blob"},
 		"a bit of a nonce flipped":                {flip(8), size, "segment 0 of 4"},
 		"a bit of the text flipped":               {flip(8 + sealedSegment + 500), size, "segment 1 of 4"},
 		"a bit of a tag flipped":                  {flip(len(whole) - 1), size, "segment 3 of 4"},
-		"without a header":                        {whole[8:], size, "does not begin as a sealed blob"},
+		"without a header":                        {whole[8:], size, "does not begin with the header of a sealed blob"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -285,8 +286,8 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		})
 	}
 
-	// A blob written twice under one key at one place is one text, and mixing both
-	// seals of it gives that text: random nonces, nothing to tell apart.
+	// A blob that is written twice under one key and place has the same plaintext, and
+	// mixed segments of both seals decrypt to it: only their random nonces differ.
 	_, s2 := cuts(again)
 	got, err := io.ReadAll(NewReader(bytes.NewReader(join(s[0], s2[1], s[2], s2[3])), key, testBlob, size))
 	if err != nil || !bytes.Equal(got, plain) {
@@ -309,11 +310,11 @@ func TestAForgedRangeIsRefusedAndNamed(t *testing.T) {
 		"the first for the last": {s[0][:100+gcmOverhead], 3 * SegmentSize, 10, "segment 3 of 4"},
 		"swapped":                {slices.Concat(s[2], s[1]), SegmentSize, 2 * SegmentSize, "segment 1 of 4"},
 		"of another blob":        {other[1], SegmentSize, 10, "segment 1 of 4"},
-		"one too few":            {s[1], SegmentSize + 5, SegmentSize, "segment 2 of 4: it is cut short"},
+		"one too few":            {s[1], SegmentSize + 5, SegmentSize, "segment 2 of 4: it is truncated"},
 		"one too many":           {slices.Concat(s[1], s[2]), SegmentSize, 10, "segment 1 of 4: more bytes follow"},
-		"cut":                    {s[1][:100], SegmentSize, 10, "segment 1 of 4: it is cut short"},
-		"nothing":                {nil, SegmentSize, 10, "segment 1 of 4: it is cut short"},
-		"the last cut":           {s[3][:99+gcmOverhead], 3 * SegmentSize, 10, "segment 3 of 4: it is cut short"},
+		"cut":                    {s[1][:100], SegmentSize, 10, "segment 1 of 4: it is truncated"},
+		"nothing":                {nil, SegmentSize, 10, "segment 1 of 4: it is truncated"},
+		"the last cut":           {s[3][:99+gcmOverhead], 3 * SegmentSize, 10, "segment 3 of 4: it is truncated"},
 		"with the header before": {append([]byte(blobHeader), s[0]...), 0, 10, "segment 0 of 4"},
 	}
 	for name, c := range cases {
@@ -398,7 +399,7 @@ func TestAReaderThatFailedKeepsFailing(t *testing.T) {
 	}
 }
 
-// What a stream allocates does not grow with the blob: a few segments in all.
+// The memory of a stream does not grow with the blob: a few segments in total.
 func TestStreamsUseConstantMemory(t *testing.T) {
 	key, chunk := NewKey(), pattern(SegmentSize)
 	allocated := func(segments int) uint64 {

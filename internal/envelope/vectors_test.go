@@ -20,9 +20,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// go test ./internal/envelope -run TestVectors -update writes the file anew.
-// Do so only when a format gets a new number: the old file is what keeps old
-// data readable.
+// go test ./internal/envelope -run TestVectors -update rewrites the file. Do that
+// only when a format gets a new number: the old file ensures that old data stays
+// readable.
 var update = flag.Bool("update", false, "write testdata/vectors.json")
 
 const vectorsFile = "testdata/vectors.json"
@@ -39,7 +39,7 @@ type vectors struct {
 	Range         []rangeVector
 }
 
-// hexBytes stand in the file as hexadecimal text.
+// hexBytes are hexadecimal text in the file.
 type hexBytes []byte
 
 func (h hexBytes) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h)), nil }
@@ -224,8 +224,8 @@ func makeVectors(t *testing.T) vectors {
 	return v
 }
 
-// What follows is docs/formats.md once more, in other words than the room's own
-// code: binary.Write over structs, and Go's primitives called directly.
+// The rest of this file implements docs/formats.md a second time, independently of the
+// package's own code: binary.Write over structs, and direct calls of Go's primitives.
 
 func bigEndian(fields ...any) []byte {
 	var b bytes.Buffer
@@ -270,7 +270,7 @@ func gcmOf(t *testing.T, key []byte) cipher.AEAD {
 	return aead
 }
 
-// openAsDocumented opens a seal by the text of docs/formats.md.
+// openAsDocumented opens a seal as described in docs/formats.md.
 func openAsDocumented(t *testing.T, key []byte, purpose Purpose, p Place, sealed []byte) []byte {
 	if sealed[0] != 1 {
 		t.Fatalf("format %d", sealed[0])

@@ -6,7 +6,7 @@ import "sync/atomic"
 
 var hook atomic.Pointer[func(name string)]
 
-// Point marks a named place between two durable steps.
+// Point marks a named point between two durable steps.
 func Point(name string) {
 	if h := hook.Load(); h != nil {
 		(*h)(name)

@@ -1,13 +1,12 @@
-// Package files is the one way in which keyroll writes files that have to
-// survive a power cut.
+// Package files writes all files of keyroll that must survive a power cut.
 //
-// FS is all that blobs, availability keys, the seal and the data folder do with
-// files. A power cut takes what was not synced, and each part by itself: the
-// contents of a file, and each name in a folder. So contents are synced before a
-// name leads to them, and the folder before the caller relies on the name;
-// WriteNew, Replace and MkdirAll do both. The package never decides what a file
-// holds. Start reading at FS; filestest has the file system that loses what was
-// not synced.
+// FS has the file operations that blobs, availability keys, the seal and the data
+// folder use. A power cut loses everything that was not synced, and each part
+// independently: the contents of a file, and each name in a folder. So contents are
+// synced before a name refers to them, and the folder before the caller relies on the
+// name; WriteNew, Replace and MkdirAll do both. The package never decides what a file
+// contains. Start reading at FS; filestest has a file system that loses everything
+// that was not synced.
 package files
 
 import (
@@ -19,64 +18,64 @@ import (
 )
 
 // FS is a file system. Names are absolute paths, and errors match those of
-// io/fs. What it makes is for its owner alone. It may be used from many
-// goroutines.
+// io/fs. Only the owner can access the files and folders that it makes. It may be
+// used from many goroutines.
 type FS interface {
-	// Create makes a file; fs.ErrExist when the name is taken.
+	// Create makes a file; it fails with fs.ErrExist if the name is taken.
 	Create(name string) (Writer, error)
 	Open(name string) (Reader, error)
-	// Mkdir makes one folder; fs.ErrExist when the name is taken.
+	// Mkdir makes one folder; it fails with fs.ErrExist if the name is taken.
 	Mkdir(name string) error
-	// Link gives a file one more name; fs.ErrExist when that is taken.
+	// Link gives a file one more name; it fails with fs.ErrExist if that is taken.
 	Link(file, name string) error
-	// Rename gives a file another name, and replaces the file that has it.
+	// Rename gives a file another name, and replaces the file that has that name.
 	Rename(file, name string) error
 	// Remove removes a file, or a folder that is empty.
 	Remove(name string) error
 	Stat(name string) (fs.FileInfo, error)
-	// ReadDir returns what is in a folder, in the order of the names.
+	// ReadDir returns the entries of a folder, in the order of their names.
 	ReadDir(name string) ([]fs.DirEntry, error)
-	// SyncFolder brings the names in a folder to stable storage.
+	// SyncFolder flushes the names in a folder to stable storage.
 	SyncFolder(name string) error
 	// OpenVolume opens the volume that a folder is on. It fails with
-	// errors.ErrUnsupported where a volume cannot be synced as a whole.
+	// errors.ErrUnsupported if a volume cannot be synced as a whole.
 	OpenVolume(folder string) (Volume, error)
-	// Lock makes a file if need be and holds it for this process until it is
-	// closed. It fails with ErrLocked while another process holds it.
+	// Lock locks a file, which it makes if necessary, for this process until it is
+	// closed. It fails with ErrLocked while another process holds the lock.
 	Lock(name string) (io.Closer, error)
 }
 
-// Writer is a new file. Sync brings its contents to stable storage, not its name.
+// Writer is a new file. Sync flushes its contents, not its name, to stable storage.
 type Writer interface {
 	io.WriteCloser
 	Sync() error
 }
 
-// Reader is a file that is read.
+// Reader is a file opened for reading.
 type Reader interface {
 	io.ReadSeekCloser
 	Stat() (fs.FileInfo, error)
 }
 
-// Volume is all files that share a disk. Sync brings to stable storage what was
-// written to them, and reports a write that failed since the volume was opened.
+// Volume is a file system with all files on it. Sync flushes everything written to
+// them to stable storage, and reports a write that failed since the volume was opened.
 type Volume interface {
 	io.Closer
 	Sync() error
 }
 
-// ErrLocked says that another process holds a lock.
+// ErrLocked means that another process holds a lock.
 var ErrLocked = errors.New("locked by another process")
 
-// draftInfix is in the name of every draft of WriteNew and Replace.
+// draftInfix is part of the name of every draft of WriteNew and Replace.
 const draftInfix = ".new-"
 
-// DraftsOf is the beginning of the names of a file's drafts: a process that is
+// DraftsOf returns the prefix of the names of a file's drafts: a process that is
 // killed may leave one.
 func DraftsOf(name string) string { return name + draftInfix }
 
-// Draft is a file on its way to a name. It is made and filled, then given the
-// name by Link or Replace, and in any case discarded.
+// Draft is a temporary file. It is made and written, then given its final name by
+// Link or Replace, and in any case discarded.
 type Draft struct {
 	fs     FS
 	path   string
@@ -96,20 +95,20 @@ func NewDraft(f FS, folder, prefix string) (*Draft, error) {
 
 func (d *Draft) Write(p []byte) (int, error) { return d.file.Write(p) }
 
-// Link gives the draft a name on the same volume, durable when Link returns nil.
-// It fails with fs.ErrExist when there is a file of that name, which is durable
-// then.
+// Link gives the draft a name on the same volume, which is durable when Link returns
+// nil. It fails with fs.ErrExist if there is a file of that name; that file's name is
+// durable then.
 func (d *Draft) Link(name string) error { return d.publish(name, d.fs.Link) }
 
-// Replace is Link, but replaces the file that has the name: after a power cut
-// the name leads to one of both.
+// Replace is Link, but replaces a file that has the name: after a power cut the name
+// refers to the old or to the new file.
 func (d *Draft) Replace(name string) error { return d.publish(name, d.fs.Rename) }
 
-func (d *Draft) publish(name string, give func(file, name string) error) error {
+func (d *Draft) publish(name string, setName func(file, name string) error) error {
 	if err := errors.Join(d.file.Sync(), d.close()); err != nil {
 		return err
 	}
-	err := give(d.path, name)
+	err := setName(d.path, name)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -137,15 +136,15 @@ func (d *Draft) Discard() error {
 }
 
 // WriteNew makes a file with this content. When it returns nil the file is
-// durable; a power cut before leaves all of it or nothing. It fails with
-// fs.ErrExist when there is a file of that name, which is durable then.
+// durable; an earlier power cut leaves all of it or nothing. It fails with
+// fs.ErrExist if there is a file of that name; that file's name is durable then.
 func WriteNew(f FS, name string, content []byte) error {
 	return write(f, name, content, (*Draft).Link)
 }
 
-// Replace makes a file with this content, or replaces it: when it returns nil
-// the new content is durable; a power cut before leaves all of the old or all of
-// the new one.
+// Replace makes a file with this content, or replaces it. When it returns nil the
+// new content is durable; an earlier power cut leaves all of the old or all of the
+// new content.
 func Replace(f FS, name string, content []byte) error {
 	return write(f, name, content, (*Draft).Replace)
 }
@@ -165,8 +164,8 @@ func write(f FS, name string, content []byte, publish func(*Draft, string) error
 	return err
 }
 
-// MkdirAll makes a folder and those above it that are missing. All of them are
-// durable when it returns nil.
+// MkdirAll makes a folder and its missing parents. All of them are durable when it
+// returns nil.
 func MkdirAll(f FS, path string) error {
 	parent := filepath.Dir(path)
 	switch info, err := f.Stat(path); {
@@ -180,7 +179,7 @@ func MkdirAll(f FS, path string) error {
 	if err := MkdirAll(f, parent); err != nil {
 		return err
 	}
-	if err := f.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) { // another process may have been first
+	if err := f.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) { // another process may have made it
 		return err
 	}
 	return f.SyncFolder(parent)
@@ -188,9 +187,9 @@ func MkdirAll(f FS, path string) error {
 
 var errNotFolder = errors.New("not a folder")
 
-// SyncFound makes durable the name of something that was found in a folder: the
-// process that made it may have been killed before it synced the folder. In a
-// folder that this process may not read another user made it.
+// SyncFound makes the name of an existing file or folder durable: the process that
+// made it may have been killed before it synced the folder. A folder that this process
+// may not read is left to the user who owns it.
 func SyncFound(f FS, folder string) error {
 	if err := f.SyncFolder(folder); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err

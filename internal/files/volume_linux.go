@@ -17,9 +17,8 @@ func openVolume(folder string) (Volume, error) {
 	return volume{file}, nil
 }
 
-// Sync is syncfs(2), which reports failed writes since Linux 5.8. 256 files of
-// 4 KiB take 7 ms so, 25 ms by fsyncs side by side and 120 ms by one after the
-// other (ext4).
+// Sync calls syncfs(2), which reports failed writes since Linux 5.8. For 256 files of
+// 4 KiB it takes 7 ms, concurrent fsyncs take 25 ms and sequential ones 120 ms (ext4).
 func (v volume) Sync() error {
 	if err := unix.Syncfs(int(v.Fd())); err != nil {
 		return fmt.Errorf("syncfs: %w", err)

@@ -21,7 +21,7 @@ const (
 	benchPages = 4096
 )
 
-// eachDurable runs a benchmark on both databases as they are in production:
+// eachDurable runs a benchmark on both databases with the settings of production:
 // SQLite at synchronous FULL, PostgreSQL with fsync.
 func eachDurable(b *testing.B, bench func(b *testing.B, db *store.DB)) {
 	b.Run("sqlite", func(b *testing.B) { bench(b, storetest.SQLite(b)) })
@@ -44,9 +44,9 @@ func eachDurable(b *testing.B, bench func(b *testing.B, db *store.DB)) {
 	})
 }
 
-// benchBodies are what bodies are drawn from. A swap must bring another body
-// than the one that stands there, as a new seal does: SQLite compares, and does
-// not write, database pages whose bytes stay the same.
+// benchBodies are the bodies of the benchmarks. A swap must write another body than
+// the present one, as a new seal does: SQLite does not write database pages whose
+// bytes are unchanged.
 var benchBodies = sync.OnceValue(func() [][]byte {
 	bodies := make([][]byte, 64)
 	for i := range bodies {

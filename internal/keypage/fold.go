@@ -12,18 +12,18 @@ import (
 	"keyroll/internal/store"
 )
 
-// errLost rolls back a fold whose pages somebody else changed meanwhile.
-var errLost = errors.New("fold: lost a swap")
+// errConflict rolls back a merge whose pages another transaction changed.
+var errConflict = errors.New("fold: another transaction changed a key page")
 
 // Fold merges the small pages of one parent and class, those at most half full,
-// into pages of at most slots slots, and returns how many pages went away. key
+// into pages of at most slots slots, and returns how many pages it removed. key
 // is the parent's. Each merge is one transaction over at most slots children;
-// in it repoint sets the pointers of the children that move to page. A key
-// stays under its parent, so a fold needs no lock on a policy.
+// in it repoint sets the pointers of the moved children to page. Keys stay under
+// their parent, so a fold needs no lock on a policy.
 //
-// A merge that meets a change by somebody else is rolled back and left for the
-// next fold. A page that does not open is left as it is and holds up no other;
-// when all else is folded the first such page's error is returned.
+// A merge that conflicts with another transaction is rolled back and left for the
+// next fold. A page that cannot be decrypted is left as it is and does not block the
+// others; when all others are folded, the error of the first such page is returned.
 func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, parent Parent, class envelope.Class, slots int,
 	repoint func(ctx context.Context, tx *store.Tx, children []int64, page int64) error) (merged int, err error) {
 	var damaged error
@@ -43,28 +43,28 @@ func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, pa
 		after = next
 		f, err := merge(key, rows)
 		if err != nil {
-			damaged = first(damaged, err)
+			damaged = firstError(damaged, err)
 		}
-		if len(f.gone) == 0 {
+		if len(f.removed) == 0 {
 			continue
 		}
 		err = f.commit(ctx, db, repoint)
-		if errors.Is(err, errLost) {
+		if errors.Is(err, errConflict) {
 			continue
 		}
 		if fail.Is(err, api.Damaged) {
-			damaged = first(damaged, err)
+			damaged = firstError(damaged, err)
 			continue
 		}
 		if err != nil {
 			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
 		}
-		merged += len(f.gone)
+		merged += len(f.removed)
 	}
 }
 
 // foldable returns the next small pages after an id that together fill at most
-// one page, and the id to go on after; that is after itself when none is left.
+// one page, and the id after which to continue; that is after itself if none is left.
 func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, class envelope.Class, slots int, after int64) (rows []Row, next int64, err error) {
 	small, err := tx.Query(ctx, selectSmall, tenant, class, parent.ID, parent.Generation, slots/2, after, slots)
 	if err != nil {
@@ -97,26 +97,26 @@ func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, cl
 	return rows, next, nil
 }
 
-// selectSmall reads the index key_page_place alone.
+// selectSmall reads only the index key_page_place.
 const selectSmall = `SELECT id, count FROM key_page
 	WHERE tenant = ?1 AND class = ?2 AND parent = ?3 AND generation = ?4 AND count <= ?5 AND id > ?6 ORDER BY id LIMIT ?7`
 
-// folded is a merge ready to be written: the page of the lowest id takes in the
+// mergedPages is a merge ready to be written: the page with the lowest id receives the
 // slots of the others.
-type folded struct {
+type mergedPages struct {
 	old, kept Row
-	gone      []Row   // in id order, like every other writer of pages
-	children  []int64 // of the pages that go
+	removed   []Row   // the removed pages, in id order as for every other writer of pages
+	children  []int64 // of the removed pages
 }
 
-// merge seals one page from those of rows that open, and returns Damaged for
-// the first that does not. With fewer than two that open nothing is to write.
-func merge(key *envelope.Key, rows []Row) (f folded, err error) {
+// merge seals one page from those of rows that can be decrypted, and returns Damaged
+// for the first that cannot. If fewer than two can, there is nothing to write.
+func merge(key *envelope.Key, rows []Row) (f mergedPages, err error) {
 	var sum *envelope.Page
 	for _, row := range rows {
 		page, openErr := envelope.OpenPage(key, row.Place(), row.Body)
 		if openErr != nil {
-			err = first(err, openErr)
+			err = firstError(err, openErr)
 			continue
 		}
 		if sum == nil {
@@ -127,16 +127,16 @@ func merge(key *envelope.Key, rows []Row) (f folded, err error) {
 		both, mergeErr := envelope.Merge(sum, page)
 		if mergeErr != nil {
 			page.Zero()
-			err = first(err, fail.New(api.Damaged, "fold key page %d into %d: %v", row.ID, f.old.ID, mergeErr))
+			err = firstError(err, fail.New(api.Damaged, "fold key page %d into %d: %v", row.ID, f.old.ID, mergeErr))
 			continue
 		}
-		f.gone = append(f.gone, row)
+		f.removed = append(f.removed, row)
 		f.children = append(f.children, children(page)...)
 		page.Zero()
 		sum.Zero()
 		sum = both
 	}
-	if len(f.gone) == 0 {
+	if len(f.removed) == 0 {
 		return f, err
 	}
 	f.kept = f.old
@@ -144,14 +144,14 @@ func merge(key *envelope.Key, rows []Row) (f folded, err error) {
 	f.kept.Count = uint32(sum.Len())
 	body, sealErr := envelope.SealPage(key, f.kept.Place(), sum)
 	if sealErr != nil {
-		return folded{}, first(err, sealErr)
+		return mergedPages{}, firstError(err, sealErr)
 	}
 	f.kept.Body = body
 	return f, err
 }
 
-// first keeps the error that came first.
-func first(err, later error) error {
+// firstError returns the earlier of two errors.
+func firstError(err, later error) error {
 	if err != nil {
 		return err
 	}
@@ -170,19 +170,19 @@ func children(page *envelope.Page) []int64 {
 	return ids
 }
 
-func (f folded) commit(ctx context.Context, db *store.DB, repoint func(context.Context, *store.Tx, []int64, int64) error) error {
+func (f mergedPages) commit(ctx context.Context, db *store.DB, repoint func(context.Context, *store.Tx, []int64, int64) error) error {
 	err := db.InTx(ctx, func(tx *store.Tx) error {
 		swapped, err := Swap(ctx, tx, []Row{f.old}, []Row{f.kept})
 		if err != nil {
 			return err
 		}
-		deleted, err := Delete(ctx, tx, f.gone...)
+		deleted, err := Delete(ctx, tx, f.removed...)
 		if err != nil {
 			return err
 		}
 		for _, ok := range append(swapped, deleted...) {
 			if !ok {
-				return errLost
+				return errConflict
 			}
 		}
 		if err := repoint(ctx, tx, f.children, f.kept.ID); err != nil {

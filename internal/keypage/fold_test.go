@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// folding is one parent key's pages, and where each child is pointed to.
+// folding is the pages of one parent key, and the page to which each child points.
 type folding struct {
 	ctx    context.Context
 	db     *store.DB
@@ -34,7 +34,7 @@ func newFolding(db *store.DB) *folding {
 		key: envelope.NewKey(), keys: map[int64]*envelope.Key{}}
 }
 
-// pointers is a table of children, as the rooms that fold have one.
+// pointers is a table of children, like those of the packages that fold.
 const pointers = `CREATE TABLE IF NOT EXISTS fold_child (id BIGINT PRIMARY KEY, page BIGINT NOT NULL)`
 
 // put adds a page of n new children and returns it.
@@ -89,7 +89,7 @@ func (f *folding) repoint(ctx context.Context, tx *store.Tx, children []int64, p
 	return nil
 }
 
-// points returns the page that each child is pointed to.
+// points returns the page to which each child points.
 func (f *folding) points(t testing.TB) map[int64]int64 {
 	t.Helper()
 	pages := map[int64]int64{}
@@ -127,7 +127,7 @@ func (f *folding) rows(t testing.TB, class envelope.Class) (rows []Row) {
 }
 
 // counts returns the slots of each page, in id order, after checking that
-// every child's key stands once, on the page that it is pointed to.
+// every child's key occurs once, on the page to which the child points.
 func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint32) {
 	t.Helper()
 	seen, points := 0, f.points(t)
@@ -141,7 +141,7 @@ func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint
 			for _, s := range page.Slots() {
 				seen++
 				if points[s.Child] != row.ID {
-					t.Fatalf("child %d stands on page %d and is pointed to %d", s.Child, row.ID, points[s.Child])
+					t.Fatalf("child %d is on page %d and points to %d", s.Child, row.ID, points[s.Child])
 				}
 				if !s.Key.Equal(f.keys[s.Child]) {
 					t.Fatalf("child %d has another key", s.Child)
@@ -207,8 +207,8 @@ func TestFoldKeepsEachTransactionWithinOnePage(t *testing.T) {
 	})
 }
 
-// TestFoldThatLosesASwapChangesNothing has somebody else replace one of the
-// pages between the fold's reading and its writing.
+// TestFoldThatLosesASwapChangesNothing replaces one of the pages between the fold's
+// read and its write.
 func TestFoldThatLosesASwapChangesNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		for rival := range 3 { // the page that is kept, and those that go
@@ -230,7 +230,7 @@ func TestFoldThatLosesASwapChangesNothing(t *testing.T) {
 				_, err := Swap(f.ctx, tx, []Row{old}, []Row{moved})
 				return err
 			})
-			if err := merged.commit(f.ctx, db, f.repoint); !errors.Is(err, errLost) {
+			if err := merged.commit(f.ctx, db, f.repoint); !errors.Is(err, errConflict) {
 				t.Errorf("rival %d: %v", rival, err)
 			}
 			if got := fmt.Sprint(f.counts(t, envelope.ClassActive, envelope.ClassInactive)); got != "[1 1 1]" {

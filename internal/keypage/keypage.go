@@ -1,13 +1,13 @@
-// Package keypage keeps the table of key pages: sealed bodies, and in the clear
-// where each stands: tenant, sealing key, class, version and number of slots.
+// Package keypage keeps the table of key pages: sealed bodies, and unencrypted the
+// tenant, sealing key, class, version and number of slots of each page.
 //
-// A page is replaced and removed only by compare-and-swap on its version, so
-// two nodes that work on the same page do no harm: one wins, the other is told.
-// The ledger and the pages left to roll are sums over an index that holds no
-// body, so they are exact, with no counter beside the pages that could drift.
-// Every call names the tenant, and a page of another tenant is not there. The
-// package holds no key; Fold alone opens bodies, with the key it is lent. Start
-// reading at Swap.
+// A page is replaced and removed only by compare-and-swap on its version, so two
+// nodes may work on the same page: one succeeds, the other is told that it did not.
+// The ledger and the number of pages left to roll are sums over an index without
+// bodies, so they are exact; there is no separate counter that could drift. Every
+// call names the tenant; a page of another tenant is not found. The package holds no
+// key; only Fold decrypts bodies, with a key that the caller passes. Start reading
+// at Swap.
 package keypage
 
 import (
@@ -35,7 +35,7 @@ type Row struct {
 	Body       []byte
 }
 
-// Place is what the seal of the page's body is bound to.
+// Place returns the place to which the seal of the page's body is bound.
 func (r Row) Place() envelope.Place {
 	return envelope.Place{
 		Tenant: r.Tenant, Parent: r.Parent, Generation: r.Generation, Child: r.ID,
@@ -51,7 +51,7 @@ type Parent struct {
 
 // Get returns a page, or fails NotFound.
 func Get(ctx context.Context, tx *store.Tx, tenant, id int64) (Row, error) {
-	row, err := scan(tx.QueryRow(ctx, selectPage, tenant, id))
+	row, err := scanRow(tx.QueryRow(ctx, selectPage, tenant, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Row{}, fail.New(api.NotFound, "key page %d of tenant %d does not exist", id, tenant)
 	}
@@ -76,11 +76,11 @@ func Put(ctx context.Context, tx *store.Tx, rows ...Row) error {
 	return nil
 }
 
-// Swap replaces each page olds[i] by news[i], unless it is no longer of
-// olds[i]'s version; swapped says which were replaced. Identity is (ID,
-// Tenant), and news[i].Version must be olds[i].Version+1; all else may change.
-// Only ID, Tenant and Version of olds are read. Transactions that swap in id
-// order do not deadlock with each other.
+// Swap replaces each page olds[i] by news[i], unless its version is no longer
+// that of olds[i]; swapped reports which were replaced. ID and Tenant must be equal,
+// and news[i].Version must be olds[i].Version+1; all else may change. Only ID,
+// Tenant and Version of olds are read. Transactions that swap in id order do not
+// deadlock with each other.
 func Swap(ctx context.Context, tx *store.Tx, olds, news []Row) (swapped []bool, err error) {
 	if len(olds) != len(news) {
 		return nil, fmt.Errorf("swap key pages: %d old, %d new", len(olds), len(news))
@@ -98,10 +98,10 @@ func Swap(ctx context.Context, tx *store.Tx, olds, news []Row) (swapped []bool, 
 	if err != nil {
 		return nil, fmt.Errorf("swap key pages: %w", err)
 	}
-	return ones(affected), nil
+	return changedOneRow(affected), nil
 }
 
-// Delete removes each page that is still of its row's version, and says which
+// Delete removes each page that still has its row's version, and reports which
 // it removed. Only ID, Tenant and Version of rows are read.
 func Delete(ctx context.Context, tx *store.Tx, rows ...Row) (deleted []bool, err error) {
 	args := make([][]any, len(rows))
@@ -112,12 +112,12 @@ func Delete(ctx context.Context, tx *store.Tx, rows ...Row) (deleted []bool, err
 	if err != nil {
 		return nil, fmt.Errorf("delete key pages: %w", err)
 	}
-	return ones(affected), nil
+	return changedOneRow(affected), nil
 }
 
-// DeleteBlobPages removes up to limit pages of blob keys under a container that is
-// not there, whatever the generation of its key, and returns how many. It fails
-// Damaged where a page is of that container by the index alone.
+// DeleteBlobPages removes up to limit pages of blob keys, of any generation, under a
+// container that does not exist, and returns how many. It fails Damaged if a page
+// belongs to that container only according to the index.
 func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64, limit int) (int, error) {
 	ids, err := tx.IDs(ctx, selectBlobPages, tenant, envelope.ClassBlob, container, limit)
 	if err != nil {
@@ -133,15 +133,15 @@ func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64,
 	return len(ids), nil
 }
 
-// Under returns the first limit pages that stand under one of parents, are of
-// one of classes, and have an id above after: in id order, whatever their
-// parent. Its cost grows with limit and with the number of parents and classes,
-// not with the pages that are there or were moved away.
+// Under returns the first limit pages that are under one of parents, have one of
+// classes, and have an id above after: in id order, whatever their parent. Its cost
+// grows with limit and with the number of parents and classes, not with the number
+// of pages that exist or were moved away.
 func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class, after int64, limit int) ([]Row, error) {
 	var all []Row
 	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
 		query, args := underPages(tenant, part, after, limit)
-		rows, err := read(ctx, tx, query, args)
+		rows, err := queryRows(ctx, tx, query, args)
 		if err != nil {
 			return nil, err
 		}
@@ -151,18 +151,18 @@ func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, cl
 	return all[:min(len(all), limit)], nil
 }
 
-// Location is where a page stands.
+// Location is a page and the id of its parent.
 type Location struct {
 	ID     int64
 	Parent int64
 }
 
-// Locate returns the pages of a class that stand under some parents, in id
-// order, without reading them. No parent comes twice.
+// Locate returns the pages of a class under some parents, in id order, without
+// reading their rows. parents must not contain duplicates.
 func Locate(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Class, parents []Parent) ([]Location, error) {
 	var all []Location
 	for part := range slices.Chunk(parents, maxListed) {
-		query, args := placesUnder(tenant, class, part)
+		query, args := locationsUnder(tenant, class, part)
 		found, err := store.Collect(ctx, tx, func(row store.Scanner) (at Location, err error) {
 			err = row.Scan(&at.ID, &at.Parent)
 			return at, err
@@ -176,11 +176,11 @@ func Locate(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Clas
 	return all, nil
 }
 
-// GetAll returns those of some pages that are there, in id order.
+// GetAll returns those of some pages that exist, in id order.
 func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all []Row, err error) {
 	for part := range slices.Chunk(ids, maxListed) {
-		in, args := list(part, []any{tenant})
-		rows, err := read(ctx, tx, selectPages+in, args)
+		in, args := inList(part, []any{tenant})
+		rows, err := queryRows(ctx, tx, selectPages+in, args)
 		if err != nil {
 			return nil, err
 		}
@@ -190,9 +190,9 @@ func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all [
 	return all, nil
 }
 
-// read returns the pages that a query selects.
-func read(ctx context.Context, tx *store.Tx, query string, args []any) ([]Row, error) {
-	rows, err := store.Collect(ctx, tx, scan, query, args...)
+// queryRows returns the pages that a query selects.
+func queryRows(ctx context.Context, tx *store.Tx, query string, args []any) ([]Row, error) {
+	rows, err := store.Collect(ctx, tx, scanRow, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read key pages: %w", err)
 	}

@@ -24,14 +24,14 @@ func page(id int64) keypage.Row {
 	return keypage.Row{ID: id, Tenant: tenant, Parent: 10, Generation: 1, Class: envelope.ClassActive, Version: 1, Count: 3, Body: []byte{byte(id), 0, 255}}
 }
 
-// moved is the page's successor under the next parent.
-func moved(r keypage.Row) keypage.Row {
+// successor returns the page's next version, under the next parent.
+func successor(r keypage.Row) keypage.Row {
 	r.Parent, r.Generation, r.Class, r.Version, r.Count = r.Parent+1, r.Generation+1, envelope.ClassInactive, r.Version+1, r.Count+1
 	r.Body = append(slices.Clone(r.Body), 1)
 	return r
 }
 
-func same(a, b keypage.Row) bool { return a.Place() == b.Place() && bytes.Equal(a.Body, b.Body) }
+func equalRows(a, b keypage.Row) bool { return a.Place() == b.Place() && bytes.Equal(a.Body, b.Body) }
 
 func inTx(t rapid.TB, db *store.DB, fn func(ctx context.Context, tx *store.Tx) error) {
 	t.Helper()
@@ -68,7 +68,7 @@ func TestStoredPageComesBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1), page(2))
 		for id := range int64(2) {
-			if got := get(t, db, id+1); !same(got, page(id+1)) {
+			if got := get(t, db, id+1); !equalRows(got, page(id+1)) {
 				t.Errorf("page %d came back as %+v", id+1, got)
 			}
 		}
@@ -91,20 +91,20 @@ func TestStaleSwapAndDeleteChangeNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		first, second := page(1), page(2)
 		put(t, db, first, second)
-		if got := swap(t, db, []keypage.Row{first}, []keypage.Row{moved(first)}); !slices.Equal(got, []bool{true}) {
+		if got := swap(t, db, []keypage.Row{first}, []keypage.Row{successor(first)}); !slices.Equal(got, []bool{true}) {
 			t.Fatalf("first swap: %v", got)
 		}
-		other := moved(first)
+		other := successor(first)
 		other.Body = []byte("another node's")
-		got := swap(t, db, []keypage.Row{first, second}, []keypage.Row{other, moved(second)})
+		got := swap(t, db, []keypage.Row{first, second}, []keypage.Row{other, successor(second)})
 		if !slices.Equal(got, []bool{false, true}) {
 			t.Errorf("swaps of a stale and a current page: %v", got)
 		}
-		if !same(get(t, db, 1), moved(first)) || !same(get(t, db, 2), moved(second)) {
+		if !equalRows(get(t, db, 1), successor(first)) || !equalRows(get(t, db, 2), successor(second)) {
 			t.Error("a stale swap was written or a current one was not")
 		}
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
-			gone, err := keypage.Delete(ctx, tx, first, moved(second))
+			gone, err := keypage.Delete(ctx, tx, first, successor(second))
 			if !slices.Equal(gone, []bool{false, true}) {
 				t.Errorf("deletes of a stale and a current page: %v", gone)
 			}
@@ -113,7 +113,7 @@ func TestStaleSwapAndDeleteChangeNothing(t *testing.T) {
 			}
 			return err
 		})
-		if !same(get(t, db, 1), moved(first)) {
+		if !equalRows(get(t, db, 1), successor(first)) {
 			t.Error("a stale delete was done")
 		}
 	})
@@ -127,7 +127,7 @@ func TestSwapRefusesRowsThatDoNotFollow(t *testing.T) {
 			"tenant":  func(r *keypage.Row) { r.Tenant = otherTenant },
 			"version": func(r *keypage.Row) { r.Version = 3 },
 		} {
-			next := moved(page(1))
+			next := successor(page(1))
 			change(&next)
 			err := db.InTx(t.Context(), func(tx *store.Tx) error {
 				_, err := keypage.Swap(t.Context(), tx, []keypage.Row{page(1)}, []keypage.Row{next})
@@ -137,7 +137,7 @@ func TestSwapRefusesRowsThatDoNotFollow(t *testing.T) {
 				t.Errorf("a swap that changes the %s otherwise was taken", name)
 			}
 		}
-		if !same(get(t, db, 1), page(1)) || !same(get(t, db, 2), page(2)) {
+		if !equalRows(get(t, db, 1), page(1)) || !equalRows(get(t, db, 2), page(2)) {
 			t.Error("a refused swap was written")
 		}
 	})
@@ -161,7 +161,7 @@ func TestOfConcurrentSwappersOneWinsEachPage(t *testing.T) {
 					slices.Reverse(olds)
 				}
 				for _, old := range olds {
-					next := moved(old)
+					next := successor(old)
 					next.Body = []byte{byte(s)}
 					news[s] = append(news[s], next)
 				}
@@ -186,7 +186,7 @@ func TestOfConcurrentSwappersOneWinsEachPage(t *testing.T) {
 				if winners != 1 {
 					t.Fatalf("page %d was won by %d swappers", i+1, winners)
 				}
-				if got := get(t, db, rows[i].ID); !same(got, rows[i]) {
+				if got := get(t, db, rows[i].ID); !equalRows(got, rows[i]) {
 					t.Fatalf("page %d is not its winner's: %+v", i+1, got)
 				}
 			}
@@ -199,7 +199,7 @@ func TestPagesOfAnotherTenantAreNotThere(t *testing.T) {
 		put(t, db, page(1))
 		asOther := page(1)
 		asOther.Tenant = otherTenant
-		if got := swap(t, db, []keypage.Row{asOther}, []keypage.Row{moved(asOther)}); got[0] {
+		if got := swap(t, db, []keypage.Row{asOther}, []keypage.Row{successor(asOther)}); got[0] {
 			t.Error("another tenant swapped the page")
 		}
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
@@ -222,7 +222,7 @@ func TestPagesOfAnotherTenantAreNotThere(t *testing.T) {
 			}
 			return err
 		})
-		if !same(get(t, db, 1), page(1)) {
+		if !equalRows(get(t, db, 1), page(1)) {
 			t.Error("another tenant changed the page")
 		}
 	})
@@ -253,7 +253,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 			was := slices.Clone(model)
 			for i := range model {
 				if rapid.Bool().Draw(t, "move") {
-					model[i] = moved(model[i])
+					model[i] = successor(model[i])
 				}
 			}
 			inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
@@ -305,7 +305,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if !slices.EqualFunc(gotUnder, under, same) {
+				if !slices.EqualFunc(gotUnder, under, equalRows) {
 					t.Errorf("Under: %v, want %v", gotUnder, under)
 				}
 				gotPages, gotKeys, err := keypage.Count(ctx, tx, tenant, parents, classes)
@@ -315,12 +315,12 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				if gotPages != pages || gotKeys != keys {
 					t.Errorf("Count: %d pages, %d keys, want %d, %d", gotPages, gotKeys, pages, keys)
 				}
-				stands, err := keypage.Locate(ctx, tx, tenant, envelope.ClassBlob, apart)
+				located, err := keypage.Locate(ctx, tx, tenant, envelope.ClassBlob, apart)
 				if err != nil {
 					return err
 				}
 				ids := []int64{201} // nothing has it
-				for _, at := range stands {
+				for _, at := range located {
 					ids = append(ids, at.ID)
 				}
 				gotStanding, err := keypage.GetAll(ctx, tx, tenant, ids)
@@ -328,8 +328,8 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 					return err
 				}
 				parentOf := func(at keypage.Location, r keypage.Row) bool { return at.Parent == r.Parent }
-				if !slices.EqualFunc(gotStanding, standing, same) || !slices.EqualFunc(stands, standing, parentOf) {
-					t.Errorf("Standing and GetAll: %v, %v, want %v", stands, gotStanding, standing)
+				if !slices.EqualFunc(gotStanding, standing, equalRows) || !slices.EqualFunc(located, standing, parentOf) {
+					t.Errorf("Locate and GetAll: %v, %v, want %v", located, gotStanding, standing)
 				}
 				sums, err := keypage.Usage(ctx, tx, tenant)
 				if len(sums) != len(usage) {
@@ -349,7 +349,7 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 	})
 }
 
-// A policy rolled often has more older keys than one statement takes terms.
+// A policy that was rolled often has more older keys than one statement can have terms.
 func TestUnderAndCountTakeAnyNumberOfParents(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		const parents = 350
@@ -378,9 +378,9 @@ func TestUnderAndCountTakeAnyNumberOfParents(t *testing.T) {
 					}
 				}
 			}
-			stands, err := keypage.Locate(ctx, tx, tenant, envelope.ClassActive, asked)
-			if len(stands) != parents || err != nil {
-				t.Errorf("Standing: %d pages, %v", len(stands), err)
+			located, err := keypage.Locate(ctx, tx, tenant, envelope.ClassActive, asked)
+			if len(located) != parents || err != nil {
+				t.Errorf("Locate: %d pages, %v", len(located), err)
 			}
 			pages, keys, err := keypage.Count(ctx, tx, tenant, asked, []envelope.Class{envelope.ClassActive})
 			if pages != parents || keys != 3*parents {

@@ -9,8 +9,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Count returns how many pages, and keys in them, stand under one of parents
-// and are of one of classes. It reads the index alone.
+// Count returns the number of pages under one of parents with one of classes, and of
+// the keys in them. It reads only the index.
 func Count(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class) (pages, keys int64, err error) {
 	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
 		query, args := countPages(tenant, part)
@@ -33,7 +33,7 @@ type Sum struct {
 }
 
 // Usage returns the tenant's ledger, all classes but blobs, ordered by class,
-// parent and generation. It reads the index alone.
+// parent and generation. It reads only the index.
 func Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]Sum, error) {
 	sums, err := store.Collect(ctx, tx, func(row store.Scanner) (s Sum, err error) {
 		err = row.Scan(&s.Class, &s.Parent, &s.Generation, &s.Pages, &s.Keys)

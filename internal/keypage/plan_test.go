@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// fill puts many pages of which, as in use, most are of blobs and few stand
-// where the queries look.
+// fill puts many pages of which, as in production, most are of blobs and few match the
+// queries.
 func fill(t *testing.T, db *store.DB) {
 	t.Helper()
 	ctx := t.Context()
@@ -43,11 +43,11 @@ func queries() map[string]func() (string, []any) {
 			for i := range ids {
 				ids[i] = int64(i)
 			}
-			in, args := list(ids, []any{1})
+			in, args := inList(ids, []any{1})
 			return selectPages + in, args
 		},
 		"Standing": func() (string, []any) {
-			return placesUnder(1, envelope.ClassBlob, []Parent{{1, 1}, {2, 1}, {3, 1}})
+			return locationsUnder(1, envelope.ClassBlob, []Parent{{1, 1}, {2, 1}, {3, 1}})
 		},
 	}
 }
@@ -67,7 +67,7 @@ func plan(t *testing.T, db *store.DB, explain, query string, args []any) (lines 
 		}
 		for rows.Next() {
 			var line string
-			fields := make([]any, len(columns)) // the text stands in the last column
+			fields := make([]any, len(columns)) // the text is in the last column
 			for i := range fields {
 				fields[i] = new(any)
 			}
@@ -85,8 +85,8 @@ func plan(t *testing.T, db *store.DB, explain, query string, args []any) (lines 
 	return lines
 }
 
-// Every look-up of the ledger and of Under's ids stays in the index, and Under
-// takes each body by its id.
+// The queries of the ledger and of Under's ids use only the index, and Under reads
+// each body by its id.
 func TestPlansReadTheIndexAlone(t *testing.T) {
 	const covering = "USING COVERING INDEX key_page_place (tenant=? AND class"
 	t.Run("sqlite", func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestPlansReadTheIndexAlone(t *testing.T) {
 		fill(t, db)
 		text, args := queries()["Standing"]()
 		if lines := strings.Join(plan(t, db, "EXPLAIN ", text, args), "\n"); strings.Count(lines, "(parent = ") != 4 || strings.Contains(lines, "Filter") {
-			t.Errorf("Standing, in a table that nobody has counted yet:\n%s", lines)
+			t.Errorf("Locate, in a table without statistics:\n%s", lines)
 		}
 		vacuum(t, address)
 		for name, query := range queries() {

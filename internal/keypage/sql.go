@@ -14,7 +14,7 @@ const columns = `id, tenant, parent, generation, class, version, count, body`
 const selectPage = `SELECT ` + columns + ` FROM key_page WHERE tenant = ?1 AND id = ?2`
 
 // selectPages reads rows by their ids: without the + SQLite would, for more than a
-// few ids, pass over all pages of the tenant in the index key_page_place.
+// few ids, scan all pages of the tenant in the index key_page_place.
 const selectPages = `SELECT ` + columns + ` FROM key_page WHERE +tenant = ?1 AND id IN `
 
 const insertPage = `INSERT INTO key_page (` + columns + `) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
@@ -26,36 +26,36 @@ const deletePage = `DELETE FROM key_page WHERE tenant = ?1 AND id = ?2 AND versi
 
 const selectBlobPages = `SELECT id FROM key_page WHERE tenant = ?1 AND class = ?2 AND parent = ?3 LIMIT ?4`
 
-// deleteBlobPage asks the row itself, not the index that named it.
+// deleteBlobPage checks the row itself and does not rely on the index that listed it.
 const deleteBlobPage = `DELETE FROM key_page WHERE id = ?1 AND +tenant = ?2 AND +class = ?3 AND +parent = ?4`
 
-// sumPages leaves out class blobs (?2), the highest, by a range, so that its
-// index entries are not even passed over.
+// sumPages excludes class blobs (?2), the highest, by a range, so that its index
+// entries are not even scanned.
 const sumPages = `SELECT class, parent, generation, COUNT(*), CAST(SUM(count) AS BIGINT) FROM key_page
 	WHERE tenant = ?1 AND class < ?2
 	GROUP BY class, parent, generation ORDER BY class, parent, generation`
 
-// span is a stretch of the index key_page_place, within which ids ascend.
+// span is a range of the index key_page_place in which ids ascend.
 type span struct {
 	class  envelope.Class
 	parent Parent
 }
 
-// maxSpans bounds the terms of one statement; SQLite takes up to 500
+// maxSpans bounds the terms of one statement; SQLite accepts up to 500
 // (SQLITE_LIMIT_COMPOUND_SELECT).
 const maxSpans = 100
 
-// maxListed bounds the terms of one text that alike counts.
+// maxListed bounds the terms of a statement whose number padded rounds up.
 const maxListed = 64
 
 // spans returns each pair of parents and classes once.
 func spans(parents []Parent, classes []envelope.Class) []span {
 	var all []span
-	known := make(map[span]bool)
+	seen := make(map[span]bool)
 	for _, class := range classes {
 		for _, parent := range parents {
-			if s := (span{class, parent}); !known[s] {
-				known[s] = true
+			if s := (span{class, parent}); !seen[s] {
+				seen[s] = true
 				all = append(all, s)
 			}
 		}
@@ -63,10 +63,10 @@ func spans(parents []Parent, classes []envelope.Class) []span {
 	return all
 }
 
-// underPages takes from each span the first limit ids, which needs the index
-// alone, then the bodies of the first limit of all those.
+// underPages selects from each span the first limit ids, which needs only the index,
+// and then the rows of the first limit ids of all spans.
 func underPages(tenant int64, spans []span, after int64, limit int) (query string, args []any) {
-	terms, args := where(spans, []any{tenant, after, limit})
+	terms, args := spanConditions(spans, []any{tenant, after, limit})
 	for i, term := range terms {
 		terms[i] = `SELECT id FROM (SELECT id FROM key_page WHERE ` + term + ` AND id > ?2 ORDER BY id LIMIT ?3) AS span`
 	}
@@ -74,27 +74,27 @@ func underPages(tenant int64, spans []span, after int64, limit int) (query strin
 }
 
 func countPages(tenant int64, spans []span) (query string, args []any) {
-	terms, args := where(spans, []any{tenant})
+	terms, args := spanConditions(spans, []any{tenant})
 	for i, term := range terms {
 		terms[i] = `SELECT COUNT(*) AS pages, COALESCE(SUM(count), 0) AS slots FROM key_page WHERE ` + term
 	}
 	return `SELECT CAST(SUM(pages) AS BIGINT), CAST(SUM(slots) AS BIGINT) FROM (` + strings.Join(terms, ` UNION ALL `) + `) AS spans`, args
 }
 
-// Within returns a condition on key_page that holds for the pages under one of
-// parents that are of one of classes, at most maxSpans pairs of them. Its
-// parameters follow those in args, of which ?1 is the tenant.
+// Within returns a condition on key_page that is true for the pages under one of
+// parents with one of classes, for at most maxSpans pairs of them. Its parameters
+// follow those in args, of which ?1 is the tenant.
 func Within(parents []Parent, classes []envelope.Class, args []any) (condition string, _ []any) {
-	terms, args := where(spans(parents, classes), args)
+	terms, args := spanConditions(spans(parents, classes), args)
 	if len(terms) == 0 {
 		return `1 = 0`, args
 	}
 	return `(` + strings.Join(terms, ` OR `) + `)`, args
 }
 
-// where returns a condition for each span. Its parameters follow those in args,
+// spanConditions returns a condition for each span. Its parameters follow those in args,
 // of which ?1 is the tenant.
-func where(spans []span, args []any) (terms []string, _ []any) {
+func spanConditions(spans []span, args []any) (terms []string, _ []any) {
 	for _, s := range spans {
 		n := len(args)
 		terms = append(terms, fmt.Sprintf(`tenant = ?1 AND class = ?%d AND parent = ?%d AND generation = ?%d`, n+1, n+2, n+3))
@@ -103,44 +103,44 @@ func where(spans []span, args []any) (terms []string, _ []any) {
 	return terms, args
 }
 
-// scan reads a row of columns.
-func scan(row store.Scanner) (r Row, err error) {
+// scanRow reads a row of columns.
+func scanRow(row store.Scanner) (r Row, err error) {
 	err = row.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body)
 	return r, err
 }
 
-// placesUnder reads the index key_page_place alone, and of it nothing but what
-// stands under the parents, whatever PostgreSQL knows of the table: a join or a
-// list it may look up the other way round.
-func placesUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
+// locationsUnder reads only the index key_page_place, and of it only the entries under
+// the parents, whatever statistics PostgreSQL has of the table: for a join or a list
+// it might choose another plan.
+func locationsUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
 	all := spans(parents, []envelope.Class{class})
-	for len(all) < alike(len(all)) {
-		all = append(all, span{class: class}) // nothing stands there
+	for len(all) < padded(len(all)) {
+		all = append(all, span{class: class}) // no page is under parent 0
 	}
-	terms, args := where(all, []any{tenant})
+	terms, args := spanConditions(all, []any{tenant})
 	for i, term := range terms {
 		terms[i] = `SELECT id, parent FROM key_page WHERE ` + term
 	}
 	return strings.Join(terms, ` UNION ALL `), args
 }
 
-// alike is the number of terms that a text has for n of them, so that few texts
-// serve all n: a database spends more time on a text that it has not met before
-// than on a term too many.
-func alike(n int) int { return 1 << bits.Len(uint(n-1)) }
+// padded rounds the number of terms of a statement up to a power of two, so that few
+// different statements serve all n: a database spends more time on preparing a new
+// statement than on superfluous terms.
+func padded(n int) int { return 1 << bits.Len(uint(n-1)) }
 
-// list returns a list of values for IN, whose parameters follow those in args.
-func list(values []int64, args []any) (text string, _ []any) {
-	marks := make([]string, alike(len(values)))
-	for i := range marks {
+// inList returns a list of values for IN, whose parameters follow those in args.
+func inList(values []int64, args []any) (text string, _ []any) {
+	placeholders := make([]string, padded(len(values)))
+	for i := range placeholders {
 		args = append(args, values[min(i, len(values)-1)])
-		marks[i] = fmt.Sprintf("?%d", len(args))
+		placeholders[i] = fmt.Sprintf("?%d", len(args))
 	}
-	return `(` + strings.Join(marks, `, `) + `)`, args
+	return `(` + strings.Join(placeholders, `, `) + `)`, args
 }
 
-// ones says which statements changed their row.
-func ones(affected []int64) []bool {
+// changedOneRow reports which statements changed their row.
+func changedOneRow(affected []int64) []bool {
 	ok := make([]bool, len(affected))
 	for i, n := range affected {
 		ok[i] = n == 1

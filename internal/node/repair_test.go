@@ -274,7 +274,7 @@ func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
 	w.cold()
 	refused(t, "export", ignore(exportMail(t.Context(), w.World, alice)), api.Damaged, "key page")
 	refused(t, "export", ignore(exportMail(t.Context(), w.World, bob)), api.Damaged, "key page")
-	refused(t, "abandon carol", w.abandon("mailbox", carol), api.Conflict, "opens")
+	refused(t, "abandon carol", w.abandon("mailbox", carol), api.Conflict, "can be decrypted")
 
 	usage, err := w.Client.ListKeyUsage(t.Context(), api.KeyUsageInput{Vault: nodetest.VaultA1})
 	w.done(err)

@@ -1,11 +1,10 @@
-// Package purge destroys what a policy protects, for good.
+// Package purge irrevocably destroys the data that a policy protects.
 //
-// A purge is requested, waits for the word of two approvers, and is then
-// carried out in the documented order: the policy is deleted, its containers are
-// marked, its availability key is destroyed. Each step is durable and may be
-// done again, so a purge that was stopped anywhere goes on where it was; none
-// can be taken back. It makes no wrap, opens no key and touches no content.
-// Start reading at Work.
+// A purge is requested, waits for two approvals, and is then carried out in the
+// documented order: the policy is deleted, its containers are marked as purged, its
+// availability key is destroyed. Each step is durable and may be repeated, so an
+// interrupted purge continues where it was; no step can be undone. The package makes
+// no wrap, opens no key and touches no content. Start reading at Work.
 package purge
 
 import (
@@ -24,10 +23,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// approvals is how many approvers' words carry a purge out.
+// approvals is the number of approvals that a purge needs.
 const approvals = 2
 
-// Purge is a purge as the database knows it. A step that is not done has the
+// Purge is a purge as it is stored in the database. A step that is not done has the
 // zero time.
 type Purge struct {
 	ID, Policy, Tenant int64
@@ -37,18 +36,18 @@ type Purge struct {
 	PolicyDeleted      time.Time
 	ContainersMarked   time.Time
 	KeyDestroyed       time.Time
-	Containers         int64  // that were marked
-	Message            string // what it waits for
+	Containers         int64  // marked containers
+	Message            string // why it waits
 	Approvals          []Approval
 }
 
-// Approval is one approver's word.
+// Approval is the approval of one approver.
 type Approval struct {
 	Approver uuid.UUID
 	At       time.Time
 }
 
-// State says how far a purge has come.
+// State returns the state of a purge.
 func (p Purge) State() api.PurgeState {
 	switch {
 	case !p.KeyDestroyed.IsZero():
@@ -59,21 +58,21 @@ func (p Purge) State() api.PurgeState {
 	return api.PurgeRequested
 }
 
-// Config is what a Purger works with.
+// Config holds the dependencies of a Purger.
 type Config struct {
 	DB         *store.DB
 	Policies   *policy.Policies
 	Containers *container.Containers
 	Audit      *audit.Log
-	// KeysInFiles says that availability keys are files, which may have been copied.
+	// KeysInFiles means that availability keys are files, which may have been copied.
 	KeysInFiles bool
-	// Leases are those of this node; nil means that there is but this one.
+	// Leases are those of this node; nil means that it is the only node.
 	Leases *lease.Leases
 	Now    func() time.Time
 	Logger *slog.Logger
 }
 
-// Purger carries approved purges out.
+// Purger carries out approved purges.
 type Purger struct {
 	Config
 	wake chan struct{}
@@ -92,7 +91,7 @@ func (p *Purger) Wake() {
 
 // Find returns the purge of a policy, or fails NotFound.
 func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error) {
-	list, err := query(ctx, tx, `tenant = ?1 AND policy = ?2`, tenant, policy)
+	list, err := selectPurges(ctx, tx, `tenant = ?1 AND policy = ?2`, tenant, policy)
 	if err == nil && len(list) == 0 {
 		err = fail.New(api.NotFound, "no purge of the policy was requested").WithHint("keyroll purge status lists the purges")
 	}
@@ -104,14 +103,14 @@ func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error
 
 // List returns the purges of a tenant, the oldest first.
 func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Purge, error) {
-	return query(ctx, tx, `tenant = ?1 ORDER BY id`, tenant)
+	return selectPurges(ctx, tx, `tenant = ?1 ORDER BY id`, tenant)
 }
 
-// Request writes a purge in the transaction that noted it at its policy.
+// Request inserts a purge in the transaction that records it at its policy.
 func Request(ctx context.Context, tx *store.Tx, p Purge) error { return insert(ctx, tx, p) }
 
-// Approve adds the word of an approver, who is not the requester and has not
-// given it before, and returns the purge as it stands then.
+// Approve adds the approval of an approver, who must not be the requester and must
+// not have approved the purge before, and returns the updated purge.
 func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, approver uuid.UUID, now time.Time) (Purge, error) {
 	if err := tx.Lock(ctx, policy, true); err != nil {
 		return Purge{}, err
@@ -121,14 +120,14 @@ func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, approver u
 		return p, err
 	}
 	if p.State() != api.PurgeRequested {
-		return p, fail.New(api.Conflict, "the purge has its approvals already; it is %s", p.State())
+		return p, fail.New(api.Conflict, "the purge already has its approvals; it is %s", p.State())
 	}
 	if p.Requester == approver {
-		return p, fail.New(api.Forbidden, "who requested a purge cannot approve it")
+		return p, fail.New(api.Forbidden, "the requester of a purge cannot approve it")
 	}
 	for _, a := range p.Approvals {
 		if a.Approver == approver {
-			return p, fail.New(api.Conflict, "this approver has approved the purge already; another one has to")
+			return p, fail.New(api.Conflict, "this approver has already approved the purge; another approver is required")
 		}
 	}
 	if err := insertApproval(ctx, tx, p, approver, now); err != nil {

@@ -25,10 +25,10 @@ func insertApproval(ctx context.Context, tx *store.Tx, p Purge, approver uuid.UU
 	return err
 }
 
-// approved selects what has its approvals and is not done, of all tenants.
-const approved = `key_destroyed = 0 AND (SELECT count(*) FROM purge_approval a WHERE a.policy = purge.policy) >= ?1 ORDER BY id`
+// whereApproved selects the approved purges of all tenants that are not completed.
+const whereApproved = `key_destroyed = 0 AND (SELECT count(*) FROM purge_approval a WHERE a.policy = purge.policy) >= ?1 ORDER BY id`
 
-func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Purge, error) {
+func selectPurges(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Purge, error) {
 	list, err := purges(ctx, tx, where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read purges: %w", err)
@@ -59,7 +59,7 @@ func purges(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Pur
 		if p.Requester, err = uuid.Parse(requester); err != nil {
 			return nil, err
 		}
-		p.Requested, p.PolicyDeleted, p.ContainersMarked, p.KeyDestroyed = at(requested), at(deleted), at(marked), at(destroyed)
+		p.Requested, p.PolicyDeleted, p.ContainersMarked, p.KeyDestroyed = timeOrZero(requested), timeOrZero(deleted), timeOrZero(marked), timeOrZero(destroyed)
 		list = append(list, p)
 	}
 	return list, rows.Err()
@@ -82,21 +82,21 @@ func approvalsOf(ctx context.Context, tx *store.Tx, p Purge) ([]Approval, error)
 		if err != nil {
 			return nil, errors.Join(err, rows.Err())
 		}
-		list = append(list, Approval{id, at(approved)})
+		list = append(list, Approval{id, timeOrZero(approved)})
 	}
 	return list, rows.Err()
 }
 
-// at is a stored time; 0 is none.
-func at(milli int64) time.Time {
+// timeOrZero returns a stored time, and the zero time for 0.
+func timeOrZero(milli int64) time.Time {
 	if milli == 0 {
 		return time.Time{}
 	}
 	return time.UnixMilli(milli)
 }
 
-// done notes when a step was done, and that nothing is waited for.
-func done(ctx context.Context, tx *store.Tx, p Purge, column string, now time.Time) error {
+// setStepDone records when a step was done, and clears the message.
+func setStepDone(ctx context.Context, tx *store.Tx, p Purge, column string, now time.Time) error {
 	_, err := tx.Exec(ctx, `UPDATE purge SET `+column+` = ?3, message = '' WHERE tenant = ?1 AND policy = ?2 AND `+column+` = 0`, p.Tenant, p.Policy, now.UnixMilli())
 	return err
 }

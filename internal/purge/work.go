@@ -17,29 +17,29 @@ import (
 	"keyroll/internal/store"
 )
 
-// Job is the purge's name in the audit log.
+// Job is the operation of purges in the audit log.
 const Job = "Purge"
 
 const (
-	// longestWait bounds the time between two tries of a purge that cannot go on.
+	// longestWait bounds the time between two attempts of a purge that is blocked.
 	longestWait = 30 * time.Second
 	// lookEvery is how often a node looks for purges that were approved on another
-	// one, or left because that one died.
+	// node, or left unfinished by a node that died.
 	lookEvery = 2 * time.Second
 )
 
-// Run carries approved purges out until ctx is done, also those that the
-// process before it had begun. One that cannot go on, because the store of
-// availability keys is away, says so and is tried again.
+// Run carries out approved purges until ctx is done, including those that an earlier
+// process has begun. A purge that is blocked, for example because the store of
+// availability keys is unavailable, records the reason and is tried again.
 func (p *Purger) Run(ctx context.Context) {
 	for wait := time.Second; ; {
 		var waits bool
 		_, err := p.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
-			waits = p.round(ctx)
+			waits = p.workAll(ctx)
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
-			p.Logger.ErrorContext(ctx, "approved purges could not be looked for", "error", err)
+			p.Logger.ErrorContext(ctx, "approved purges could not be processed", "error", err)
 		}
 		var retry <-chan time.Time
 		switch {
@@ -61,11 +61,11 @@ func (p *Purger) Run(ctx context.Context) {
 	}
 }
 
-// round works on every approved purge, and says whether one has to be tried again.
-func (p *Purger) round(ctx context.Context) (waits bool) {
+// workAll works on every approved purge, and reports whether one must be tried again.
+func (p *Purger) workAll(ctx context.Context) (waits bool) {
 	var list []Purge
 	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
-		list, err = query(ctx, tx, approved, approvals)
+		list, err = selectPurges(ctx, tx, whereApproved, approvals)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
@@ -74,18 +74,18 @@ func (p *Purger) round(ctx context.Context) (waits bool) {
 	}
 	for _, one := range list {
 		if err := p.Work(ctx, one); err != nil && ctx.Err() == nil {
-			p.Logger.WarnContext(ctx, "a purge could not go on; it is tried again", "policy", one.Policy, "error", err)
+			p.Logger.WarnContext(ctx, "a purge is blocked and will be tried again", "policy", one.Policy, "error", err)
 			waits = true
 		}
 	}
 	return waits
 }
 
-// Work carries an approved purge out, or notes why it cannot go on.
+// Work carries out an approved purge, or records why it is blocked.
 func (p *Purger) Work(ctx context.Context, one Purge) error {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: Job, Request: fmt.Sprintf("purge %d", one.ID), Principal: one.Requester, System: true})
 	if err := p.confirm(ctx, one); err != nil {
-		return p.waiting(ctx, one, err)
+		return p.recordWaiting(ctx, one, err)
 	}
 	for _, step := range []struct {
 		done time.Time
@@ -100,14 +100,14 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 			continue
 		}
 		if err := step.do(ctx, one); err != nil {
-			return p.waiting(ctx, one, err)
+			return p.recordWaiting(ctx, one, err)
 		}
 	}
 	return nil
 }
 
-// confirm fails Damaged unless the rows themselves, whatever the indexes say, have
-// the approvals of a purge: what it does cannot be undone.
+// confirm fails Damaged unless the rows themselves, and not only the indexes, contain
+// the approvals of a purge: a purge cannot be undone.
 func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	if err := p.DB.CheckTables(ctx, "purge", "purge_approval"); err != nil {
 		return err
@@ -128,8 +128,8 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	}
 	delete(approvers, requester)
 	if requester == "" || len(approvers) < approvals {
-		err = fail.New(api.Damaged, "purge policy %d: an index of the database says otherwise than its rows, which have %d approvals", one.Policy, len(approvers)).
-			WithHint("docs/damage.md says how an index is rebuilt from the rows")
+		err = fail.New(api.Damaged, "purge policy %d: an index of the database contradicts its rows, which have %d approvals", one.Policy, len(approvers)).
+			WithHint("docs/damage.md says how to rebuild an index from the rows")
 		p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)
 		noted := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			return audit.Notice(ctx, tx, audit.Entry{Tenant: one.Tenant, Outcome: string(api.Damaged), Detail: err.Error()}, p.Now())
@@ -139,19 +139,19 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// waiting notes why a purge does not go on.
-func (p *Purger) waiting(ctx context.Context, one Purge, why error) error {
+// recordWaiting records why a purge is blocked.
+func (p *Purger) recordWaiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
 	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
 	if err != nil {
-		return fmt.Errorf("%w; and this could not be noted: %w", why, err)
+		return fmt.Errorf("%w; and this could not be recorded: %w", why, err)
 	}
 	return why
 }
 
-// deletePolicy is the first step: from its commit on, no key of the policy is
-// opened for anybody. The lock on the policy has waited for all that was
-// putting something under it.
+// deletePolicy is the first step: after its commit, no key of the policy is opened
+// any more. Its lock on the policy has waited for all transactions that put keys
+// under the policy.
 func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-delete")
 	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
@@ -162,10 +162,10 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 		if err := roll.End(ctx, tx, one.Tenant, one.Policy, "the policy was purged", now); err != nil {
 			return err
 		}
-		if err := done(ctx, tx, one, "policy_deleted", now); err != nil {
+		if err := setStepDone(ctx, tx, one, "policy_deleted", now); err != nil {
 			return err
 		}
-		return p.note(ctx, tx, one, "deleted policy %d", one.Policy)
+		return p.appendAudit(ctx, tx, one, "deleted policy %d", one.Policy)
 	})
 	if err == nil {
 		fault.Point("purge.after-delete")
@@ -173,8 +173,8 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	return err
 }
 
-// dropKeys has this process forget the policy's keys. It is done each time: the
-// process may have learned only later that the policy is deleted.
+// dropKeys removes the policy's keys from the memory of this process. It is done at
+// each attempt: another process may have deleted the policy.
 func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
 	return p.Policies.ForgetKeys(ctx, one.Tenant, one.Policy)
 }
@@ -182,9 +182,9 @@ func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
 // batchPages is how many key pages' containers one transaction marks.
 const batchPages = 32
 
-// markContainers is the second step: whatever stands under a key of the policy
-// is marked. It goes over all pages until nothing unmarked was met, because
-// somebody may merge pages meanwhile.
+// markContainers is the second step: it marks every container under a key of the
+// policy. It repeats the pass over all pages until it finds no unmarked container,
+// because a fold may merge pages in the meantime.
 func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 	var under []keypage.Parent
 	err := p.DB.View(ctx, func(tx *store.Tx) error {
@@ -216,15 +216,15 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 		}
 	}
 	return lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-		if err := done(ctx, tx, one, "containers_marked", p.Now()); err != nil {
+		if err := setStepDone(ctx, tx, one, "containers_marked", p.Now()); err != nil {
 			return err
 		}
-		return p.note(ctx, tx, one, "marked the containers of policy %d", one.Policy)
+		return p.appendAudit(ctx, tx, one, "marked the containers of policy %d", one.Policy)
 	})
 }
 
-// destroyKey is the last step: the availability key is destroyed, and the wraps
-// of the policy's keys are erased. What they protected opens no more.
+// destroyKey is the last step: it destroys the availability key and erases the wraps
+// of the policy's keys. The data under them can no longer be decrypted.
 func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-destroy")
 	if err := p.Policies.DestroyAvailabilityKey(ctx, one.Tenant, one.Policy); err != nil {
@@ -235,10 +235,10 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 		if err := p.Policies.EraseAll(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}
-		if err := done(ctx, tx, one, "key_destroyed", p.Now()); err != nil {
+		if err := setStepDone(ctx, tx, one, "key_destroyed", p.Now()); err != nil {
 			return err
 		}
-		return p.note(ctx, tx, one, "destroyed the availability key of policy %d and erased its wraps", one.Policy)
+		return p.appendAudit(ctx, tx, one, "destroyed the availability key of policy %d and erased its wraps", one.Policy)
 	})
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 	return nil
 }
 
-// note writes a step into the audit log.
-func (p *Purger) note(ctx context.Context, tx *store.Tx, one Purge, format string, args ...any) error {
+// appendAudit writes an audit entry for a step.
+func (p *Purger) appendAudit(ctx context.Context, tx *store.Tx, one Purge, format string, args ...any) error {
 	return p.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: one.Tenant, Outcome: audit.Done, Detail: fmt.Sprintf(format, args...)})
 }

@@ -28,7 +28,7 @@ func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Pol
 		}
 		err = s.Policies.Set(ctx, pol, policy.Settings{Name: in.Body.Name, Description: in.Body.Description, Enabled: in.Body.Enabled}, func(tx *store.Tx, now policy.Policy) error {
 			if !now.Enabled {
-				n, err := s.Containers.WithPolicy(ctx, tx, c.tenant, now.ID)
+				n, err := s.Containers.CountWithPolicy(ctx, tx, c.tenant, now.ID)
 				if err != nil {
 					return err
 				}

@@ -334,8 +334,8 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 			}
 		}
 		put("three")
-		now = now.Add(content.Every)
-		w.Must(w.Contents.NoteCollected(w.Ctx, now.Add(-content.Every), 1<<62)) // was interrupted after the last tenant
+		now = now.Add(content.CollectEvery)
+		w.Must(w.Contents.NoteCollected(w.Ctx, now.Add(-content.CollectEvery), 1<<62)) // was interrupted after the last tenant
 		w.Must(w.CollectIfDue(w.Ctx))
 		if n := dropped(); n != 1 {
 			t.Errorf("an interrupted collection began again: %d blobs wait", n)
@@ -344,7 +344,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 			return
 		}
 		// A row that references the dropped blob and is missing in the index.
-		now = now.Add(content.Every)
+		now = now.Add(content.CollectEvery)
 		storetest.LoseWrites(t, w.DB, "blob_id", func(*store.DB) {
 			w.InTx(func(tx *store.Tx) error {
 				_, err := tx.Exec(w.Ctx, `INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT d.blob, d.tenant, b.item, 9, 0, b.page FROM dropped d, blob b`)

@@ -114,7 +114,7 @@ func (s *Service) CollectIfDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last := began.Add(-content.Every)
+	last := began.Add(-content.CollectEvery)
 	err = s.collect(ctx, collection, after, nil, func(after int64) error { return s.Contents.NoteCollected(ctx, last, after) })
 	if err != nil && !fail.Is(err, api.Damaged) {
 		return err

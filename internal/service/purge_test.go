@@ -209,7 +209,7 @@ func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
 		refused(t, e(w.ApprovePurge(w.ctx, named("p"))), api.Forbidden)
 		both := w.admin
 		both.Roles = []access.Role{access.Admin, access.Approver}
-		refused(t, e(w.ApprovePurge(w.as(both), named("p"))), api.Forbidden, "who requested")
+		refused(t, e(w.ApprovePurge(w.as(both), named("p"))), api.Forbidden, "the requester")
 		p, err := w.ApprovePurge(dana, named("p"))
 		w.Must(err)
 		if p.State != api.PurgeRequested || len(p.Approvals) != 1 || p.Approvals[0].Approver != "dana" {

@@ -1,7 +1,6 @@
-// Package upkeep runs small jobs that make the data tidier and never make it
-// right: folding key pages, erasing wraps that nothing needs. Each job is
-// known by a name, runs at most once at a time, and is lost without harm when
-// the process ends.
+// Package upkeep runs small jobs that tidy the data and on which correctness never
+// depends: folding key pages, erasing wraps that are no longer needed. Each job has
+// a name, runs at most once at a time, and may be lost when the process ends.
 package upkeep
 
 import (
@@ -13,7 +12,7 @@ import (
 // Job is one piece of work. It may be run again at any time.
 type Job func(ctx context.Context) error
 
-// Queue holds the jobs that wait. Its zero value is not usable; call New.
+// Queue holds the waiting jobs. Its zero value is not usable; call New.
 type Queue struct {
 	logger *slog.Logger
 	mu     sync.Mutex
@@ -24,14 +23,14 @@ type Queue struct {
 	wake   chan struct{}
 }
 
-// New returns an empty queue that logs what fails.
+// New returns an empty queue that logs the errors of jobs.
 func New(logger *slog.Logger) *Queue {
 	q := &Queue{logger: logger, jobs: map[string]Job{}, wake: make(chan struct{}, 1)}
 	q.idle.L = &q.mu
 	return q
 }
 
-// Add queues a job under a name; while one of that name waits, it stands for both.
+// Add queues a job under a name; it replaces a waiting job of the same name.
 func (q *Queue) Add(name string, job Job) {
 	q.mu.Lock()
 	if _, waits := q.jobs[name]; !waits {
@@ -45,7 +44,7 @@ func (q *Queue) Add(name string, job Job) {
 	}
 }
 
-// Run works jobs off, one after the other, until ctx is done.
+// Run runs the queued jobs, one after the other, until ctx is done.
 func (q *Queue) Run(ctx context.Context) {
 	for {
 		name, job := q.next()
@@ -58,7 +57,7 @@ func (q *Queue) Run(ctx context.Context) {
 			continue
 		}
 		if err := job(ctx); err != nil && ctx.Err() == nil {
-			q.logger.WarnContext(ctx, "upkeep failed; it is tried again when there is a reason to", "job", name, "error", err)
+			q.logger.WarnContext(ctx, "an upkeep job failed; it runs again when it is next queued", "job", name, "error", err)
 		}
 	}
 }
@@ -79,7 +78,7 @@ func (q *Queue) next() (string, Job) {
 	return name, job
 }
 
-// Wait returns when no job waits or runs.
+// Wait returns when no job is waiting or running.
 func (q *Queue) Wait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

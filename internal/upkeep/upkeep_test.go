@@ -47,8 +47,8 @@ func TestJobsRunOneAfterTheOtherInTheirOrder(t *testing.T) {
 	})
 }
 
-// While a job runs another of its name may be needed again: what it looked at
-// may have changed since. Of those that wait one is enough, the newest.
+// A job may be added again while a job of its name runs: the data that it has read may
+// have changed since. Of the waiting ones only the newest is run.
 func TestWaitingJobStandsForAllOfItsName(t *testing.T) {
 	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
 		var did []int

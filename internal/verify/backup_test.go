@@ -95,8 +95,8 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 	})
 }
 
-// What purges a policy takes its roots away: what stands under it does not open
-// by any interface, a backup neither.
+// A purge removes the roots of a policy: nothing under it can be decrypted by any
+// interface, not even a backup.
 func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
 	each(t, func(w world) {
 		b := w.backup()

@@ -1,13 +1,14 @@
-// Package verify opens everything and tells what does not open.
+// Package verify decrypts everything and reports what cannot be decrypted.
 //
-// It goes from the roots down: every policy key by every root that wraps it,
-// every container key and every blob key in every key page, every item to its
-// last byte; then every key version of the embedded vaults, and every table of the
-// database against its indexes. Before that, each root of a policy that is named wraps and unwraps
-// fresh bytes. What a rule keeps shut is closed; what should open and does not,
-// or does not fit its place, is damaged and named by its ids. It changes
-// nothing. Keys are read from one snapshot; an item that comes, goes or is
-// replaced meanwhile is no finding. Start reading at Run.
+// It works from the roots down: every policy key by every root that wraps it, every
+// container key and every blob key in every key page, every item to its last byte;
+// then every key version of the embedded vaults, and every table of the database
+// against its indexes. If a policy is given, each of its roots first wraps and unwraps
+// fresh bytes. Keys that are inaccessible by policy are reported as closed; keys and
+// items that should be readable and are not, or are not in their place, are reported
+// as damaged with their ids. It changes nothing. Keys are read from one snapshot; an
+// item that is added, removed or replaced in the meantime is not a finding. Start
+// reading at Run.
 package verify
 
 import (
@@ -26,29 +27,30 @@ import (
 	"keyroll/internal/store"
 )
 
-// Verifier opens what the rooms keep.
+// Verifier verifies the data of the packages below it.
 type Verifier struct {
 	db         *store.DB
 	policies   *policy.Policies
 	containers *container.Containers
 	contents   *content.Contents
-	// Vaults are the embedded vaults; nil where there are none.
+	// Vaults are the embedded vaults; nil if there are none.
 	Vaults Vaults
-	// one lets one verification at a time hold a snapshot: the database has few
-	// connections to lend, and who reads progress slowly keeps one for long.
-	one chan struct{}
+	// one lets only one verification at a time hold a snapshot: the number of database
+	// connections is small, and a client that reads the progress slowly occupies one
+	// for long.
+	slot chan struct{}
 }
 
-// Vaults are the embedded vaults, of which verify knows no more than this.
+// Vaults is the part of the embedded vaults that this package uses.
 type Vaults interface {
-	// CheckKeys decrypts every key version of a tenant, reports each that is
-	// damaged, and returns how many are sound.
+	// CheckKeys decrypts every key version of a tenant, calls damaged for each that is
+	// damaged, and returns how many are not.
 	CheckKeys(ctx context.Context, tenant int64, damaged func(id string, err error) error) (sound int64, err error)
 }
 
-// New returns a verifier over the rooms of a node.
+// New returns a verifier of the data of a node.
 func New(db *store.DB, policies *policy.Policies, containers *container.Containers, contents *content.Contents) *Verifier {
-	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, one: make(chan struct{}, 1)}
+	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, slot: make(chan struct{}, 1)}
 }
 
 // run is one verification under way.
@@ -59,22 +61,22 @@ type run struct {
 	report   api.Verified
 	progress func(api.VerifyProgress)
 	keys     map[int64]*envelope.Key // opened policy keys
-	closed   map[int64]bool          // policy keys that a rule keeps shut, or that are damaged
-	named    map[int64]bool          // policies that have been filed as damaged
+	closed   map[int64]bool          // policy keys that are inaccessible by policy or damaged
+	reported map[int64]bool          // policies that have been reported as damaged
 }
 
 // pageBatch is how many key pages are read at a time.
 const pageBatch = 32
 
-// Run verifies a tenant, or what one policy of it protects if only is not 0.
-// One verification runs at a time, another waits for it. progress is called
-// from one goroutine.
+// Run verifies a tenant, or, if only is not 0, the data that this policy protects.
+// Only one verification runs at a time, others wait for it. progress is called from
+// one goroutine.
 func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(api.VerifyProgress)) (api.Verified, error) {
-	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, named: map[int64]bool{}}
+	r := &run{Verifier: v, tenant: tenant, progress: progress, keys: map[int64]*envelope.Key{}, closed: map[int64]bool{}, reported: map[int64]bool{}}
 	r.report.Closed, r.report.Damaged = []api.Finding{}, []api.Finding{}
 	select {
-	case v.one <- struct{}{}:
-		defer func() { <-v.one }()
+	case v.slot <- struct{}{}:
+		defer func() { <-v.slot }()
 	case <-ctx.Done():
 		return r.report, ctx.Err()
 	}
@@ -86,11 +88,11 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	steps := []struct {
 		name string
 		run  func(ctx context.Context, only int64) error
-	}{{"policy's roots", r.probe}, {"keys", r.keysOf}, {"wraps", r.vaultMade}, {"content", r.content}, {"rest", r.rest}, {"vault keys", r.vaultKeys}, {"tables", r.tables}}
+	}{{"policy's roots", r.testRoots}, {"keys", r.checkKeys}, {"wraps", r.listVaultMade}, {"content", r.checkContent}, {"rest", r.checkOthers}, {"vault keys", r.checkVaultKeys}, {"tables", r.checkTables}}
 	for _, step := range steps {
 		err := step.run(ctx, only)
-		if fail.Is(err, api.Damaged) { // of the database itself: the other steps name what they can
-			err = r.found("check of", step.name, err)
+		if fail.Is(err, api.Damaged) { // of the database itself: the other steps still report what they can
+			err = r.addFinding("check of", step.name, err)
 		}
 		if err != nil {
 			return r.report, err
@@ -99,9 +101,9 @@ func (v *Verifier) Run(ctx context.Context, tenant, only int64, progress func(ap
 	return r.report, nil
 }
 
-// probe has each root of the policy that is named wrap and unwrap; a policy that no root wraps
-// any more has none.
-func (r *run) probe(ctx context.Context, id int64) error {
+// testRoots makes each root of the policy id wrap and unwrap. A policy without a wrapping
+// root has no probes.
+func (r *run) testRoots(ctx context.Context, id int64) error {
 	if id == 0 {
 		return nil
 	}
@@ -115,13 +117,13 @@ func (r *run) probe(ctx context.Context, id int64) error {
 	}
 	r.report.Probes, err = r.policies.Test(ctx, pol)
 	if code := fail.CodeOf(err); err != nil && (code == api.NotFound || code == api.Damaged) {
-		return nil // it is filed with its policy key
+		return nil // it is reported with its policy key
 	}
 	return err
 }
 
-// vaultMade lists the wraps of policy keys that external vaults made.
-func (r *run) vaultMade(ctx context.Context, only int64) error {
+// listVaultMade lists the wraps of policy keys that external vaults made.
+func (r *run) listVaultMade(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil
 	}
@@ -135,11 +137,10 @@ func (r *run) vaultMade(ctx context.Context, only int64) error {
 	})
 }
 
-// keysOf opens the policy keys, which may take a vault and so stands outside
-// the snapshot, and then reads all key pages from one snapshot of which it has
-// opened every policy key. A refresh in between makes it begin again with the
-// policy keys that are new.
-func (r *run) keysOf(ctx context.Context, only int64) error {
+// checkKeys opens the policy keys outside the snapshot, since that may call a vault, and
+// then reads all key pages from one snapshot of which it has opened every policy key.
+// After a refresh in between it starts again with the new policy keys.
+func (r *run) checkKeys(ctx context.Context, only int64) error {
 	for {
 		var unopened []root
 		err := r.db.ViewOnce(ctx, func(tx *store.Tx) error {
@@ -153,26 +154,25 @@ func (r *run) keysOf(ctx context.Context, only int64) error {
 				return nil
 			}
 			if only == 0 {
-				if err := r.strays(ctx, parents, retired); err != nil {
+				if err := r.checkUnknownParents(ctx, parents, retired); err != nil {
 					return err
 				}
 			}
-			return r.pages(ctx, parents, retired)
+			return r.checkPages(ctx, parents, retired)
 		})
 		if err != nil || len(unopened) == 0 {
 			return err
 		}
 		for _, one := range unopened {
-			if err := r.open(ctx, one); err != nil {
+			if err := r.openPolicyKey(ctx, one); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// found files what did not open under closed or under damaged; a failure of
-// keyroll itself ends the run.
-func (r *run) found(kind string, id any, err error) error {
+// addFinding reports a finding as closed or as damaged; any other error ends the run.
+func (r *run) addFinding(kind string, id any, err error) error {
 	f := api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: err.Error()}
 	switch fail.CodeOf(err) {
 	case api.Damaged:
@@ -189,12 +189,12 @@ func (r *run) found(kind string, id any, err error) error {
 type root struct {
 	keypage.Parent
 	revision string
-	// left are the classes of key pages that a finished roll has brought from
-	// this policy key to the current one: none may stand under it.
-	left []envelope.Class
+	// left are the classes of key pages that a finished roll has moved from this
+	// policy key to the current one: no page of them may be under it.
+	vacated []envelope.Class
 }
 
-// roots lists the policy keys whose wraps are kept, and those without any.
+// roots lists the policy keys that have wraps, and those without any.
 func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []keypage.Parent, err error) {
 	policies, err := r.policies.List(ctx, r.tx, r.tenant)
 	if err != nil {
@@ -204,9 +204,9 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 		if only != 0 && pol.ID != only {
 			continue
 		}
-		if pol.Damaged != nil && !r.named[pol.ID] {
-			r.named[pol.ID] = true
-			if err := r.found("policy", pol.ID, pol.Damaged); err != nil {
+		if pol.Damaged != nil && !r.reported[pol.ID] {
+			r.reported[pol.ID] = true
+			if err := r.addFinding("policy", pol.ID, pol.Damaged); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -239,8 +239,8 @@ func (r *run) roots(ctx context.Context, only int64) (kept []root, retired []key
 	return kept, retired, nil
 }
 
-// open opens a policy key by each of its roots, unless it is retired meanwhile.
-func (r *run) open(ctx context.Context, one root) error {
+// openPolicyKey opens a policy key by each of its roots, unless it was retired in the meantime.
+func (r *run) openPolicyKey(ctx context.Context, one root) error {
 	shut := false
 	probes := r.policies.Probe(ctx, r.tenant, one.ID)
 	key, unopened := r.policies.Open(ctx, r.tenant, one.ID, policy.User)
@@ -261,7 +261,7 @@ func (r *run) open(ctx context.Context, one root) error {
 			continue
 		}
 		shut = true
-		if err := r.found("revision", one.revision, fmt.Errorf("%s: %w", probe.Root, probe.Err)); err != nil {
+		if err := r.addFinding("revision", one.revision, fmt.Errorf("%s: %w", probe.Root, probe.Err)); err != nil {
 			key.Zero()
 			return err
 		}
@@ -273,18 +273,18 @@ func (r *run) open(ctx context.Context, one root) error {
 	}
 	r.closed[one.ID] = true
 	if shut {
-		return nil // each root's reason has been filed
+		return nil // the error of each root has been reported
 	}
-	return r.found("revision", one.revision, unopened)
+	return r.addFinding("revision", one.revision, unopened)
 }
 
-// notice files what is sound and should be known.
-func (r *run) notice(kind string, id int64, detail string) {
+// addNotice reports something that is not damaged but should be known.
+func (r *run) addNotice(kind string, id int64, detail string) {
 	r.report.Notices = append(r.report.Notices, api.Finding{Kind: kind, ID: fmt.Sprint(id), Detail: detail})
 }
 
-// strays names what key pages stand under that is no policy key of the tenant.
-func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent) error {
+// checkUnknownParents reports key pages that are under policy keys which the tenant does not have.
+func (r *run) checkUnknownParents(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	known := map[keypage.Parent]bool{}
 	for _, one := range kept {
 		known[one.Parent] = true
@@ -300,18 +300,18 @@ func (r *run) strays(ctx context.Context, kept []root, retired []keypage.Parent)
 		if known[keypage.Parent{ID: sum.Parent, Generation: sum.Generation}] {
 			continue
 		}
-		err := fail.New(api.Damaged, "%d key pages of class %v stand under policy key %d generation %d, which this tenant does not have", sum.Pages, sum.Class, sum.Parent, sum.Generation)
-		if err := r.found("policy key", sum.Parent, err); err != nil {
+		err := fail.New(api.Damaged, "%d key pages of class %v are under policy key %d generation %d, which this tenant does not have", sum.Pages, sum.Class, sum.Parent, sum.Generation)
+		if err := r.addFinding("policy key", sum.Parent, err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// pages opens every key page under the policy keys, and checks that its slots
-// are exactly the containers that point to it. Under a policy key that no root
-// wraps any more there is nothing.
-func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) error {
+// checkPages decrypts every key page under the policy keys, and checks that its slots
+// are exactly those of the containers that point to it. There must be no page under a
+// policy key that no root wraps any more.
+func (r *run) checkPages(ctx context.Context, kept []root, retired []keypage.Parent) error {
 	classes := slices.Concat(policy.Classes, policy.OlderClasses)
 	for _, parent := range retired {
 		pages, _, err := keypage.Count(ctx, r.tx, r.tenant, []keypage.Parent{parent}, classes)
@@ -319,8 +319,8 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 			return err
 		}
 		if pages > 0 {
-			err := fail.New(api.Damaged, "%d key pages stand under policy key %d, which no root wraps any more", pages, parent.ID)
-			if err := r.found("policy key", parent.ID, err); err != nil {
+			err := fail.New(api.Damaged, "%d key pages are under policy key %d, which no root wraps any more", pages, parent.ID)
+			if err := r.addFinding("policy key", parent.ID, err); err != nil {
 				return err
 			}
 		}
@@ -344,7 +344,7 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 			}
 			after = rows[len(rows)-1].ID
 			for _, row := range rows {
-				if err := r.page(ctx, one, row); err != nil {
+				if err := r.checkPage(ctx, one, row); err != nil {
 					return err
 				}
 			}
@@ -354,24 +354,24 @@ func (r *run) pages(ctx context.Context, kept []root, retired []keypage.Parent) 
 	return nil
 }
 
-func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
-	if slices.Contains(under.left, row.Class) {
-		err := fail.New(api.Damaged, "key page %d of class %v stands under generation %d of its policy, where a finished roll has left none: an older row was put back", row.ID, row.Class, row.Generation)
-		if err := r.found("key page", row.ID, err); err != nil {
+func (r *run) checkPage(ctx context.Context, under root, row keypage.Row) error {
+	if slices.Contains(under.vacated, row.Class) {
+		err := fail.New(api.Damaged, "key page %d of class %v is under generation %d of its policy, which no page uses since a roll finished: an older row was put back", row.ID, row.Class, row.Generation)
+		if err := r.addFinding("key page", row.ID, err); err != nil {
 			return err
 		}
 	}
 	key := r.keys[row.Parent]
 	if key == nil {
-		return nil // its revision has been filed
+		return nil // its revision has been reported
 	}
 	page, err := envelope.OpenPage(key, row.Place(), row.Body)
 	if err != nil {
-		return r.found("key page", row.ID, err)
+		return r.addFinding("key page", row.ID, err)
 	}
 	defer page.Zero()
 	if row.Class.IsOlder() {
-		return r.olderPage(ctx, row, page)
+		return r.checkOlderPage(ctx, row, page)
 	}
 	pointing, err := r.containers.OnPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
@@ -381,7 +381,7 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		key, ok := page.Find(c.ID, c.Generation)
 		if !ok {
 			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its generation %d", c.ID, row.ID, c.Generation)
-			if err := r.found(noun(c), c.ID, err); err != nil {
+			if err := r.addFinding(findingKind(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
@@ -389,25 +389,25 @@ func (r *run) page(ctx context.Context, under root, row keypage.Row) error {
 		key.Zero()
 		exact, err := r.containers.CheckName(ctx, r.tx, c)
 		if err != nil {
-			if err := r.found(noun(c), c.ID, err); err != nil {
+			if err := r.addFinding(findingKind(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
 		}
 		if exact {
-			r.notice(noun(c), c.ID, "another site has the same URL but for case and encoding; this one is found by its exact spelling alone")
+			r.addNotice(findingKind(c), c.ID, "another site has the same URL except for case and encoding; this one is found only by its exact spelling")
 		}
 		r.report.Containers++
 	}
 	if page.Len() != len(pointing) {
-		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+		return r.addFinding("key page", row.ID, fail.New(api.Damaged, "key page %d has %d keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
 	}
 	return nil
 }
 
-// olderPage checks a page of the keys that containers had before a roll gave them
-// new ones: its slots are exactly those of the containers that point to it.
-func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
+// checkOlderPage checks a page of the keys that containers had before a roll gave them
+// new ones: its slots must be exactly those of the containers that point to it.
+func (r *run) checkOlderPage(ctx context.Context, row keypage.Row, page *envelope.Page) error {
 	pointing, err := r.containers.OnOlderPage(ctx, r.tx, r.tenant, row.ID)
 	if err != nil {
 		return err
@@ -416,7 +416,7 @@ func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Pag
 		key, ok := page.Find(c.ID, c.Generation-1)
 		if !ok {
 			err := fail.New(api.Damaged, "container %d points to key page %d, which has no key of its older generation %d", c.ID, row.ID, c.Generation-1)
-			if err := r.found(noun(c), c.ID, err); err != nil {
+			if err := r.addFinding(findingKind(c), c.ID, err); err != nil {
 				return err
 			}
 			continue
@@ -424,31 +424,31 @@ func (r *run) olderPage(ctx context.Context, row keypage.Row, page *envelope.Pag
 		key.Zero()
 	}
 	if page.Len() != len(pointing) {
-		return r.found("key page", row.ID, fail.New(api.Damaged, "key page %d has %d older keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
+		return r.addFinding("key page", row.ID, fail.New(api.Damaged, "key page %d has %d older keys, and %d containers point to it", row.ID, page.Len(), len(pointing)))
 	}
 	return nil
 }
 
-// placed is a container and the policy key that its key stands under.
+// placed is a container and the policy key that its key is under.
 type placed struct {
 	container.Container
 	policyKey int64
 	err       error
-	olderErr  error // of its older key alone
+	olderErr  error // of its older key
 }
 
-// content reads every item of every container. What has been filed as closed
-// with its policy key is not filed again container by container.
-func (r *run) content(ctx context.Context, only int64) error {
+// checkContent reads every item of every container. Containers under a policy key that has
+// been reported as closed are skipped and not reported again one by one.
+func (r *run) checkContent(ctx context.Context, only int64) error {
 	for after := int64(0); ; {
-		list, err := r.placed(ctx, after)
+		list, err := r.nextPlaced(ctx, after)
 		if err != nil || len(list) == 0 {
 			return err
 		}
 		for _, c := range list {
 			after = c.ID
 			if c.olderErr != nil && c.err == nil && (only == 0 || r.keys[c.policyKey] != nil) {
-				if err := r.found(noun(c.Container), c.ID, c.olderErr); err != nil {
+				if err := r.addFinding(findingKind(c.Container), c.ID, c.olderErr); err != nil {
 					return err
 				}
 			}
@@ -456,9 +456,9 @@ func (r *run) content(ctx context.Context, only int64) error {
 			case r.closed[c.policyKey], only != 0 && r.keys[c.policyKey] == nil:
 				continue
 			case c.err != nil:
-				err = r.found(noun(c.Container), c.ID, c.err)
+				err = r.addFinding(findingKind(c.Container), c.ID, c.err)
 			default:
-				err = r.items(ctx, c.Container)
+				err = r.checkItems(ctx, c.Container)
 			}
 			if err != nil {
 				return err
@@ -467,7 +467,7 @@ func (r *run) content(ctx context.Context, only int64) error {
 	}
 }
 
-func (r *run) placed(ctx context.Context, after int64) (list []placed, err error) {
+func (r *run) nextPlaced(ctx context.Context, after int64) (list []placed, err error) {
 	err = r.db.View(ctx, func(tx *store.Tx) error {
 		containers, err := r.containers.All(ctx, tx, r.tenant, after, pageBatch)
 		if err != nil {
@@ -486,32 +486,32 @@ func (r *run) placed(ctx context.Context, after int64) (list []placed, err error
 	return list, err
 }
 
-// items opens every item of one container and reads it to its end.
-func (r *run) items(ctx context.Context, c container.Container) error {
+// checkItems reads every item of one container to its end.
+func (r *run) checkItems(ctx context.Context, c container.Container) error {
 	err := r.contents.Check(ctx, c, func(one content.Checked) error {
 		r.report.BlobKeys += one.Keys
 		r.report.Bytes += one.Bytes
 		if one.Err != nil {
-			return r.found("item", one.Item, one.Err)
+			return r.addFinding("item", one.Item, one.Err)
 		}
 		if one.Exact {
-			r.notice("item", one.Item, "another file of the site has the same path but for case and encoding; this one is found by its exact spelling alone")
+			r.addNotice("item", one.Item, "another file of the site has the same path except for case and encoding; this one is found only by its exact spelling")
 		}
 		r.report.Items++
 		r.progress(api.VerifyProgress{Stage: "items", Done: r.report.Items})
 		return nil
 	})
-	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired meanwhile
+	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired in the meantime
 		return nil
 	}
 	if err != nil {
-		return r.found(noun(c), c.ID, err)
+		return r.addFinding(findingKind(c), c.ID, err)
 	}
 	return nil
 }
 
-// noun is what a finding calls a container.
-func noun(c container.Container) string {
+// findingKind returns the kind of the findings about a container.
+func findingKind(c container.Container) string {
 	if c.Kind == container.Backup {
 		return "backup"
 	}

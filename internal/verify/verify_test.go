@@ -22,8 +22,8 @@ import (
 	"keyroll/internal/verify"
 )
 
-// world is a tenant with two mailboxes under a policy, one of them inactive and
-// left behind by a roll, and a site with a file.
+// world is a tenant with two mailboxes under a policy, one of them inactive and not
+// moved by a roll, and a site with a file.
 type world struct {
 	*policytest.World
 	containers *container.Containers
@@ -143,7 +143,7 @@ func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
 				keys, items = 3, 3 // by the availability key
 			}
 			if got.PolicyKeys != keys || got.Wraps != 3 || got.Items != items {
-				t.Errorf("what is not shut: %+v", got)
+				t.Errorf("readable keys and items: %+v", got)
 			}
 		}
 		w.Vaults.Fail("A-p", nil)
@@ -185,7 +185,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Again(w.pol).Current.ID)
 		}, "revision", nil, "MAC"},
 		"a revision's wraps": {func(w world) {
-			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox stands under it
+			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox is under it
 		}, "policy key", func(w world) any { return w.pol.Current.ID }, "no root wraps"},
 		"an availability key": {func(w world) {
 			w.RemoveAvailabilityKeys()
@@ -200,7 +200,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 					t.Errorf("nothing is damaged; closed %+v", got.Closed)
 				}
 				for i, f := range got.Damaged {
-					follows := i > 0 && f.Kind == "container" // what stands in a page that does not open
+					follows := i > 0 && f.Kind == "container" // containers of a page that cannot be decrypted
 					if !follows && (f.Kind != c.kind || c.id != nil && f.ID != fmt.Sprint(c.id(w)) || !strings.Contains(f.Detail, c.reason)) {
 						t.Errorf("found %+v", f)
 					}
@@ -210,7 +210,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 	}
 }
 
-// page is the key page of a mailbox as it stands now.
+// page returns the current key page of a mailbox.
 func (w world) page(box int) (id int64) {
 	w.View(func(tx *store.Tx) error {
 		return tx.QueryRow(w.Ctx, `SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID).Scan(&id)
@@ -239,8 +239,8 @@ func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {
 	})
 }
 
-// Changes while policy keys are being opened make new ones, retire others and
-// move pages; nothing of that is a finding.
+// Changes while policy keys are being opened make new policy keys, retire others and
+// move pages; none of that is a finding.
 func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 	each(t, func(w world) {
 		changes := 0
@@ -269,15 +269,15 @@ func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 	})
 }
 
-// A verification holds a snapshot and waits for vaults, which may be keyroll's
-// own and need the database too. More at once than it has connections end.
+// A verification holds a snapshot and waits for vaults, which may be keyroll's own and
+// also need the database. More verifications than there are connections still finish.
 func TestManyVerificationsAtOnceEnd(t *testing.T) {
 	each(t, func(w world) {
 		var all sync.WaitGroup
 		for range 24 {
 			all.Go(func() {
 				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
-					w.Again(w.pol) // whoever listens may ask for something too
+					w.Again(w.pol) // the progress function may use the database too
 				})
 				if err != nil || report.Items != 3 {
 					t.Errorf("%+v, %v", report, err)
@@ -297,10 +297,10 @@ func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
 		t.Error("it ended without an error")
 	}
 	w.Vaults.Before = nil
-	w.verify(0) // and holds up no other
+	w.verify(0) // and does not block the next one
 }
 
-// An index that lost writes is damage, though all that is read by other ways opens.
+// An index that lost writes is damage, even if all data that is read without it is sound.
 func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
 	each(t, func(w world) {
 		if w.DB.Dialect().Name == "postgres" {

@@ -1,8 +1,7 @@
-// Package azuretest lends tests Azurite, Microsoft's own server of the Azure
-// Blob protocol; `make azurite` installs the one that the lock file in testdata
-// names.
+// Package azuretest runs Azurite, Microsoft's own server of the Azure Blob protocol,
+// for tests; `make azurite` installs the version in the lock file in testdata.
 //
-// The server and its blobs end with the test. Start reading at Start.
+// The server and its blobs are removed at the end of the test. Start reading at Start.
 package azuretest
 
 import (
@@ -66,7 +65,7 @@ func Start(t testing.TB) *Server {
 	folder := t.TempDir()
 	s.Addr = servertest.Start(t, func(addr string) *exec.Cmd {
 		_, port, _ := net.SplitHostPort(addr)
-		// Loose: it knows no CRC-64 and ignores it.
+		// Loose: Azurite does not support CRC-64 and ignores it.
 		p := exec.Command("node", program, "--loose", "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--inMemoryPersistence", "--blobPort", port)
 		p.Dir, p.Env = folder, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + folder, "AZURITE_ACCOUNTS=" + account + ":" + key}
 		return p
@@ -84,7 +83,7 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// installed returns where the server's program is.
+// installed returns the path of the server's program.
 var installed = sync.OnceValues(func() (string, error) {
 	folder, err := exec.Command("go", "list", "-f", "{{.Dir}}", "keyroll/internal/blob/azuretest").Output()
 	if err != nil {

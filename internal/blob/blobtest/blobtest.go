@@ -1,4 +1,4 @@
-// Package blobtest is the one suite that every blob store passes.
+// Package blobtest is the test suite that every blob store must pass.
 package blobtest
 
 import (
@@ -165,7 +165,7 @@ func race(t *testing.T, s blob.Store) {
 
 var errBroken = errors.New("broken")
 
-// broken delivers body and then fails.
+// broken returns a reader that returns body and then fails.
 func broken(body string) io.Reader {
 	return io.MultiReader(strings.NewReader(body), readerFunc(func([]byte) (int, error) { return 0, errBroken }))
 }
@@ -184,7 +184,7 @@ func failedReader(t *testing.T, s blob.Store) {
 
 func endedContext(t *testing.T, s blob.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
-	// Ended once the whole body has been read: nothing may become visible any more.
+	// The context ends once the whole body has been read: no blob may become visible.
 	body := io.MultiReader(strings.NewReader("body"), readerFunc(func([]byte) (int, error) {
 		cancel()
 		return 0, io.EOF
@@ -233,7 +233,7 @@ func openReader(t *testing.T, s blob.Store) {
 	}
 }
 
-// bigBlob is a blob that object services take by parts.
+// bigBlob puts blobs that object services store in parts.
 func bigBlob(t *testing.T, s blob.Store) {
 	random := rand.NewChaCha8([32]byte{1})
 	body := make([]byte, 18<<20+5)
@@ -291,7 +291,7 @@ func list(t *testing.T, s blob.Store) {
 	}
 }
 
-// longList is longer than what the tests of object services list at a time.
+// longList lists more blobs than the tests of object services list at a time.
 func longList(t *testing.T, s blob.Store) {
 	want := make(map[string]int64)
 	b := s.Batch()

@@ -1,7 +1,7 @@
-// Package s3test lends tests a real S3 server, versitygw, whose module in the
-// folder beside says which.
+// Package s3test runs a real S3 server, versitygw, for tests; the module in the
+// folder versitygw determines its version.
 //
-// The server and its objects end with the test. Start reading at Start.
+// The server and its objects are removed at the end of the test. Start reading at Start.
 package s3test
 
 import (
@@ -67,7 +67,7 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// built builds the server, unless it has been before, and returns where it is.
+// built builds the server, unless it has been built before, and returns its path.
 var built = sync.OnceValues(func() (string, error) {
 	folder, err := run("go", "list", "-f", "{{.Dir}}", "keyroll/internal/blob/s3test")
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package filestest is a file system that loses what was not synced, and the
-// harness that stops a scenario at each of its operations.
+// Package filestest has a file system that loses everything that was not synced, and
+// a harness that stops a scenario at each of its operations.
 //
-// It keeps for every file and every folder what a process sees and what is on
-// stable storage. Start reading at Run.
+// For every file and every folder it keeps both the state that a process sees and the
+// state on stable storage. Start reading at Run.
 package filestest
 
 import (
@@ -25,7 +25,7 @@ import (
 type FS struct {
 	mu      sync.Mutex
 	root    *node
-	life    int // of the process; a handle of an earlier one is dead
+	life    int // number of the process; handles of earlier ones are dead
 	locks   map[*node]bool
 	noSync  bool // a volume cannot be synced as a whole
 	ops     int
@@ -64,7 +64,7 @@ func (m *FS) begin(op, name string) error {
 	return &fs.PathError{Op: op, Path: name, Err: errBroken}
 }
 
-// find returns what has a name, and the folder that it is in.
+// find returns the file or folder with a name, and the folder that it is in.
 func (m *FS) find(op, name string) (in *node, base string, found *node, err error) {
 	if !filepath.IsAbs(name) || filepath.Clean(name) != name {
 		panic("filestest: " + name + " is not an absolute path")
@@ -90,7 +90,7 @@ func (m *FS) find(op, name string) (in *node, base string, found *node, err erro
 	return in, base, found, err
 }
 
-// do begins an operation on something that is there.
+// do begins an operation on an existing file or folder.
 func (m *FS) do(op, name string) (in *node, base string, found *node, err error) {
 	if err := m.begin(op, name); err != nil {
 		return nil, "", nil, err

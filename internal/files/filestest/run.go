@@ -11,22 +11,21 @@ import (
 	"keyroll/internal/files"
 )
 
-// Scenario is something that writes files, with a state S that notes what was
-// acknowledged.
+// Scenario writes files, and records in a state S which writes were acknowledged.
 type Scenario[S any] struct {
-	// Begin makes what is there before; nil: nothing. It is never stopped.
+	// Begin makes the initial files; nil: none. It is never stopped.
 	Begin func(t testing.TB, f files.FS, s *S)
-	// Act writes until an operation fails. It notes in s what was acknowledged.
+	// Act writes until an operation fails. It records in s what was acknowledged.
 	Act func(f files.FS, s *S)
-	// Check opens again what is left and compares it with s: what was acknowledged
-	// is complete, and what was not is complete or absent. What it makes and what it
-	// finds has to stay, too; it notes that in s.
-	// It is called three times: first it may do next to nothing, so that what was
-	// found is all that another process relied on.
+	// Check opens the remaining files and compares them with s: acknowledged writes
+	// must be complete, others complete or absent. Files that it makes and files that
+	// it finds must stay, too; it records them in s.
+	// It is called three times. The first time it may do next to nothing, so that
+	// another process relies only on the files that it found.
 	Check func(t testing.TB, f files.FS, s *S, nth int)
 }
 
-// loss is one way in which a process ends.
+// loss is one way in which a process may end.
 type loss struct {
 	name string
 	end  func(m *FS)
@@ -43,10 +42,10 @@ var losses = []loss{
 	{"power is lost, and what was not synced in part (3)", func(m *FS) { m.powerCutBySeed(3) }},
 }
 
-// Run runs a scenario to the end, and once for each of its operations and each
-// way of losing what was not synced up to there: by a stop before the operation,
-// and by a failure of this operation alone. Each time it checks what is left, and
-// checks again after each of two power cuts.
+// Run runs a scenario to the end, and once for each of its operations and each way
+// of losing unsynced changes: with a stop before the operation, and with a failure
+// of only this operation. Each time it checks the remaining files, and checks them
+// again after each of two power cuts.
 func Run[S any](t *testing.T, c Scenario[S]) {
 	t.Helper()
 	for _, oneByOne := range []bool{false, true} { // Linux can sync a volume, others cannot
@@ -74,7 +73,7 @@ func Run[S any](t *testing.T, c Scenario[S]) {
 	}
 }
 
-// once runs the scenario once, and reports whether it came to its n-th operation.
+// once runs the scenario once, and reports whether it reached its n-th operation.
 func (c Scenario[S]) once(t *testing.T, oneByOne bool, n int, dies bool, l loss) (reached bool) {
 	t.Helper()
 	m, s := &FS{root: newFolder(), locks: map[*node]bool{}, noSync: oneByOne}, new(S)
@@ -99,8 +98,8 @@ func (c Scenario[S]) once(t *testing.T, oneByOne bool, n int, dies bool, l loss)
 	return at != ""
 }
 
-// restart ends the process: its handles and locks are gone, and all else is as
-// it was.
+// restart ends the process: its handles and locks are invalid, and everything else is
+// unchanged.
 func (m *FS) restart() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,9 +116,9 @@ func removedName(removed bool) bool { return removed }
 func kept(data, _ []byte) []byte    { return data }
 func lost(_, durable []byte) []byte { return durable }
 
-// powerCut ends the process and loses what was not synced: keepName decides for
-// each name that was made, replaced or removed, content for each file. What is
-// left is durable.
+// powerCut ends the process and loses unsynced changes: keepName decides for each
+// name that was made, replaced or removed, content for each file. The remaining state
+// is durable.
 func (m *FS) powerCut(keepName func(removed bool) bool, content func(data, durable []byte) []byte) {
 	m.restart()
 	m.mu.Lock()
@@ -156,8 +155,8 @@ func (m *FS) powerCut(keepName func(removed bool) bool, content func(data, durab
 	settle(m.root)
 }
 
-// powerCutBySeed keeps each name or not, and of each file all, nothing, a part
-// or its length alone.
+// powerCutBySeed randomly keeps each name or not, and of each file everything,
+// nothing, a part or only its length.
 func (m *FS) powerCutBySeed(seed uint64) {
 	random := rand.New(rand.NewPCG(seed, uint64(m.ops)))
 	m.powerCut(func(bool) bool { return random.IntN(2) == 0 }, func(data, durable []byte) []byte {

@@ -14,15 +14,15 @@ import (
 // Checked is what Check found of one item.
 type Checked struct {
 	Item  int64
-	Keys  int64 // blob keys that opened
+	Keys  int64 // blob keys that could be decrypted
 	Bytes int64 // of content that was read
-	Exact bool  // found by the exact spelling of its path alone: another file has the folded one
-	Err   error // nil, or why the item does not open; Damaged names item and blob
+	Exact bool  // found only by the exact spelling of its path: another file has the folded one
+	Err   error // nil, or why the item cannot be read; Damaged names item and blob
 }
 
-// Check opens every item of c, its metadata and all of its content, and tells
-// report of each, which may stop it by an error. Items that come or go meanwhile
-// are met or not. What Check itself returns is not about an item: the
+// Check reads every item of c, its metadata and all of its content, and calls
+// report for each; an error of report stops it. Items that are added or removed in
+// the meantime may be missed. The error of Check itself is never about one item: the
 // container's key may not be used, or the database fails.
 func (s *Contents) Check(ctx context.Context, c container.Container, report func(Checked) error) error {
 	if err := s.checkAll(ctx, c, report); err != nil {
@@ -47,9 +47,9 @@ func (s *Contents) checkAll(ctx context.Context, c container.Container, report f
 	}
 }
 
-// checkRest tells of items without a first blob, which no list shows.
+// checkRest reports the items without a first blob, which no list shows.
 func (s *Contents) checkRest(ctx context.Context, c container.Container, report func(Checked) error) error {
-	lost, err := s.lostItems(ctx, c, allItems)
+	lost, err := s.itemsWithoutBlob(ctx, c, allItems)
 	if err != nil {
 		return err
 	}
@@ -63,10 +63,10 @@ func (s *Contents) checkRest(ctx context.Context, c container.Container, report 
 
 func (s *Contents) checkPart(ctx context.Context, c container.Container, p part, report func(Checked) error) error {
 	defer p.keys.zero()
-	var read int64 // since the container's key was asked for
+	var read int64 // since access to the container's key was checked
 	for _, f := range p.list {
 		if read >= s.blobSize {
-			if err := s.ask(ctx, c); err != nil {
+			if err := s.checkAccess(ctx, c); err != nil {
 				return err
 			}
 			read = 0
@@ -91,9 +91,9 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 	return nil
 }
 
-// checkMessage reports whether the message is gone since it was read: a
-// backup's goes with the backup.
-func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f first, result *Checked) (gone bool) {
+// checkMessage reports whether the message was deleted since it was listed, as the
+// messages of a backup are with the backup.
+func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f itemWithFirstBlob, result *Checked) (gone bool) {
 	_, err := p.keys.key(f.blob)
 	if err == nil {
 		result.Keys++
@@ -109,7 +109,7 @@ func (s *Contents) checkMessage(ctx context.Context, c container.Container, p pa
 	return false
 }
 
-// checkFile reports whether the file was replaced since item was read.
+// checkFile reports whether the file was replaced since it was listed.
 func (s *Contents) checkFile(ctx context.Context, c container.Container, item itemRow, result *Checked) (gone bool) {
 	r, found, err := s.openItem(ctx, c, item.ID)
 	if err != nil || !found {
@@ -117,7 +117,7 @@ func (s *Contents) checkFile(ctx context.Context, c container.Container, item it
 		return err == nil
 	}
 	defer r.Close()
-	spelled, err := s.spell(ctx, c, r.Path)
+	spelled, err := s.spellingsOf(ctx, c, r.Path)
 	if err == nil && !bytes.Equal(item.PathHash, spelled.exact) && !bytes.Equal(item.PathHash, spelled.folded) {
 		err = otherPath(item.ID)
 	}

@@ -11,19 +11,19 @@ import (
 	"keyroll/internal/store"
 )
 
-// candidate is a blob that, as the indexes have it, nothing names.
+// candidate is a blob that, according to the indexes, no row references.
 type candidate struct {
 	tenant, id int64
-	item       int64 // that dropped it; 0: an orphan
+	item       int64 // the item that dropped it; 0: an orphan
 }
 
-// candidatesAtOnce is how many are confirmed by one scan of the tables.
+// candidatesAtOnce is how many candidates one scan of the tables confirms.
 const candidatesAtOnce = 100_000
 
-// deciding are the tables by which a collection decides.
-var deciding = []string{"blob", "dropped", "unfinished", "setting"}
+// checkedTables are the tables on which the decisions of a collection depend.
+var checkedTables = []string{"blob", "dropped", "unfinished", "setting"}
 
-// add takes a candidate; when there are many, it confirms and deletes them.
+// add adds a candidate; if there are many, it confirms and deletes them.
 func (c *Collection) add(ctx context.Context, one candidate) error {
 	if c.candidates = append(c.candidates, one); len(c.candidates) < c.atOnce {
 		return nil
@@ -31,18 +31,18 @@ func (c *Collection) add(ctx context.Context, one candidate) error {
 	return c.delete(ctx)
 }
 
-// delete confirms the candidates and deletes them. That nothing names a blob was
-// decided by indexes, and what is deleted does not come back: so the tables are
-// compared with their indexes, once in a collection, and then read from end to
-// end. Once a candidate is one, no row ever comes to name it: one that does is a
-// contradiction. Then this fails Damaged and deletes nothing.
+// delete confirms the candidates and deletes them. That no row references a blob was
+// decided by indexes, and a deletion cannot be undone: so the tables are compared
+// with their indexes, once per collection, and then read from end to end. No row
+// ever starts to reference a candidate: a row that does contradicts the index. Then
+// delete fails Damaged and deletes nothing.
 func (c *Collection) delete(ctx context.Context) error {
 	if len(c.candidates) == 0 {
 		return nil
 	}
 	s := c.contents
 	if !c.checked {
-		if err := s.db.CheckTables(ctx, deciding...); err != nil {
+		if err := s.db.CheckTables(ctx, checkedTables...); err != nil {
 			return fmt.Errorf("nothing is deleted: %w", err)
 		}
 		c.checked = true
@@ -74,7 +74,7 @@ func (c *Collection) delete(ctx context.Context) error {
 	return nil
 }
 
-// confirm looks for the candidates in the tables themselves.
+// confirm fails Damaged if the tables themselves have rows of the candidates.
 func (c *Collection) confirm(ctx context.Context) error {
 	type name struct{ tenant, id int64 }
 	found := make(map[name]int64, len(c.candidates)) // the item that dropped it
@@ -100,7 +100,7 @@ func (c *Collection) confirm(ctx context.Context) error {
 			return nil
 		}
 	}
-	// In this order: content that is deleted meanwhile moves from blob to dropped.
+	// In this order: content that is deleted in the meantime moves from blob to dropped.
 	if err := c.contents.db.Scan(ctx, "blob", "tenant, id, item", "id", ids, look("blob", false)); err != nil {
 		return err
 	}
@@ -116,18 +116,18 @@ func (c *Collection) confirm(ctx context.Context) error {
 			cause.Tenants = append(cause.Tenants, n.tenant)
 		}
 	}
-	return fail.New(api.Damaged, "nothing is deleted: an index of the database leaves out %d blobs that its rows name; the first is %s", len(wrong), first).
-		WithHint("docs/damage.md says how an index is rebuilt from the rows").Because(cause)
+	return fail.New(api.Damaged, "nothing is deleted: an index of the database omits %d blobs that rows reference; the first is %s", len(wrong), first).
+		WithHint("docs/damage.md says how to rebuild an index from the rows").Because(cause)
 }
 
-// Contradiction is the cause of a refusal to delete blobs that an index calls
-// unnamed while rows name them.
+// Contradiction is the cause of a refusal to delete blobs: an index lists them as
+// unreferenced although rows reference them.
 type Contradiction struct{ Tenants []int64 } // whose blobs they are
 
 func (e *Contradiction) Error() string { return fmt.Sprintf("blobs of tenants %d", e.Tenants) }
 
-// confirmAbsent fails Damaged where one of some containers, whose items are about
-// to go, is there. The tables are compared with their indexes first.
+// confirmAbsent fails Damaged if one of some containers, whose items are about to be
+// deleted, exists. It compares the tables with their indexes first.
 func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int64) error {
 	if len(absent) == 0 {
 		return nil
@@ -143,6 +143,6 @@ func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int
 		if of != tenant {
 			return nil
 		}
-		return store.Contradiction("container %d, whose items are to go, is there", id)
+		return store.Contradiction("container %d, whose items are to be deleted, exists", id)
 	})
 }

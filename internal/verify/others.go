@@ -8,9 +8,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// rest checks what no container leads to: items of a container that does not
-// exist, and the hosts of geos.
-func (r *run) rest(ctx context.Context, only int64) error {
+// checkOthers checks the data that belongs to no existing container: items of a container
+// that does not exist, and the hosts of geos.
+func (r *run) checkOthers(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil
 	}
@@ -25,8 +25,8 @@ func (r *run) rest(ctx context.Context, only int64) error {
 				if there, err := r.containers.Exists(ctx, tx, r.tenant, id); err != nil {
 					return err
 				} else if !there {
-					err := fail.New(api.Damaged, "items are of container %d, which does not exist", id)
-					if err := r.found("container", id, err); err != nil {
+					err := fail.New(api.Damaged, "items belong to container %d, which does not exist", id)
+					if err := r.addFinding("container", id, err); err != nil {
 						return err
 					}
 				}
@@ -35,22 +35,22 @@ func (r *run) rest(ctx context.Context, only int64) error {
 				break
 			}
 		}
-		return r.containers.CheckHosts(ctx, tx, r.tenant, func(host int64, err error) error { return r.found("geo host", host, err) })
+		return r.containers.CheckHosts(ctx, tx, r.tenant, func(host int64, err error) error { return r.addFinding("geo host", host, err) })
 	})
 }
 
-// vaultKeys checks the key versions of the embedded vaults, also those that no
+// checkVaultKeys checks the key versions of the embedded vaults, including those that no
 // policy uses.
-func (r *run) vaultKeys(ctx context.Context, only int64) (err error) {
+func (r *run) checkVaultKeys(ctx context.Context, only int64) (err error) {
 	if only != 0 || r.Vaults == nil {
 		return nil
 	}
-	r.report.VaultKeys, err = r.Vaults.CheckKeys(ctx, r.tenant, func(id string, err error) error { return r.found("vault key", id, err) })
+	r.report.VaultKeys, err = r.Vaults.CheckKeys(ctx, r.tenant, func(id string, err error) error { return r.addFinding("vault key", id, err) })
 	return err
 }
 
-// tables has the database compare every table with its indexes.
-func (r *run) tables(ctx context.Context, only int64) error {
+// checkTables compares every table of the database with its indexes.
+func (r *run) checkTables(ctx context.Context, only int64) error {
 	if only != 0 {
 		return nil
 	}
@@ -64,7 +64,7 @@ func (r *run) tables(ctx context.Context, only int64) error {
 			r.report.Tables++
 		}
 		if err != nil {
-			if err := r.found("table", table, err); err != nil {
+			if err := r.addFinding("table", table, err); err != nil {
 				return err
 			}
 		}

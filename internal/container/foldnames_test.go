@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// putOldSite makes a site as it was before names were folded: it is found by its
-// exact URL alone.
+// putOldSite makes a site as it was made before names were folded: it is found only by
+// its exact URL.
 func (w world) putOldSite(url string) container.Container {
 	c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
 	w.must(err)
@@ -30,8 +30,8 @@ func (w world) putOldSite(url string) container.Container {
 	return c
 }
 
-// Sites that nodes made before names were folded are found by every spelling,
-// those whose URLs differ by spelling alone by their own, and all stay.
+// Sites that nodes made before names were folded are found by every spelling; those
+// whose URLs differ only in spelling are found by their own; none is lost.
 func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 	const root = "https://contoso.sharepoint.com/sites/"
 	each(t, func(w world) {
@@ -68,7 +68,7 @@ func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 	})
 }
 
-// What differs by more than its spelling is another site.
+// URLs that differ in more than their spelling are different sites.
 func TestSitesOfOtherNamesAreOthers(t *testing.T) {
 	each(t, func(w world) {
 		urls := []string{"https://a/sites/hr", "https://a/sites/h%2Fr", "https://a/sites/h/r", "https://a/sites/stra%C3%9Fe", "https://a/sites/strasse", "https://b/sites/hr"}

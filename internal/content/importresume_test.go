@@ -22,7 +22,7 @@ import (
 
 var errCut = errors.New("cut")
 
-// importNamed imports what r delivers under a name.
+// importNamed imports r under a name.
 func (w *world) importNamed(t testing.TB, name string, r io.Reader) (content.Imported, error) {
 	t.Helper()
 	return w.Import(t.Context(), w.mail, -1, r, &content.ImportOptions{Name: name}, nil)
@@ -38,8 +38,8 @@ func (w *world) unfinished(t testing.TB) (list []content.MailImport) {
 	return list
 }
 
-// However often an import is cut, and wherever, once it has been continued to the
-// end each message is there once, as if it had never been cut.
+// However often and wherever an import is interrupted: once it has been continued to
+// its end, each message is stored exactly once.
 func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
@@ -68,7 +68,7 @@ func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 			rt.Fatalf("not finished: %+v", list)
 		}
 	})
-	w.healthy(t, true)
+	w.wantHealthy(t, true)
 }
 
 func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
@@ -96,7 +96,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		}
 		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one", Format: api.MboxRD}, nil)
 		wantCode(t, err, api.Conflict)
-		// One of another name begins at the beginning.
+		// An import of another name starts from the beginning.
 		begin("two")
 		if list := w.unfinished(t); len(list) != 2 || list[0].Name != "two" {
 			t.Errorf("%+v", list)
@@ -112,7 +112,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		if n := len(w.messages(t)); n != 2*23 {
 			t.Errorf("%d messages, want each twice", n)
 		}
-		// What is known of imports goes after 30 days.
+		// The state of an import is deleted after 30 days.
 		begin("three")
 		w.Contents = content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
 		must(t, w.Tidy(t.Context(), tenant))
@@ -122,8 +122,8 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 	})
 }
 
-// Of two requests that go on with one import the first to store wins, and one that
-// was stopped stores nothing more: whatever it has read already.
+// Of two requests that continue one import the first to store succeeds, and a stopped
+// one stores nothing more, whatever it has already read.
 func TestAnImportIsThatOfOneRequest(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.db.SetForTests(store.ForTests{})
@@ -184,8 +184,8 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 	})
 }
 
-// What the database keeps of an import does not say what was in it: without the
-// tenant's keys a hash of the mbox cannot be compared.
+// The state of an import in the database does not reveal its content: without the
+// tenant's keys it cannot be compared with the hash of an mbox.
 func TestTheHashOfAnImportIsKeyed(t *testing.T) {
 	w := newWorld(t, storetest.One(t))
 	all := mbox(5)

@@ -15,14 +15,14 @@ import (
 	"keyroll/internal/store"
 )
 
-// keepImports is how long an import can be continued after it stored messages.
+// keepImports is how long an import can be continued after it last stored messages.
 const keepImports = 30 * 24 * time.Hour
 
-// MailImport is what is known of an import.
+// MailImport is the stored state of an import.
 type MailImport struct {
 	Name             string
 	Format           api.MailFormat
-	Messages, Bytes  int64 // that are stored
+	Messages, Bytes  int64 // stored so far
 	Finished         bool
 	Started, Changed time.Time
 
@@ -31,16 +31,16 @@ type MailImport struct {
 	link    int64
 }
 
-// importing is an import under way. Each of its commits notes how much of the mbox
-// is stored, in the same transaction, as long as the import is this request's: of
-// two requests that go on with the same import, one stores, and the other fails.
+// importing is an import under way. Each of its commits records in the same
+// transaction how much of the mbox is stored, as long as this request owns the import:
+// of two requests that continue the same import, one stores, and the other fails.
 type importing struct {
 	contents  *Contents
 	container container.Container
 	directory *container.Directory
 	request   int64
 	stored    MailImport
-	known     bool // it has a row
+	hasRow    bool // the import has a row
 	read      hash.Hash
 }
 
@@ -65,16 +65,16 @@ func (i *importing) digest() []byte {
 	return i.directory.Hash("import", i.container.ID, string(i.read.Sum(nil)))
 }
 
-// resume goes past what the import has stored already, if it was begun before, and
-// makes this request the one that goes on. It fails Conflict if mail does not
-// begin with the same bytes, and then has changed nothing.
+// resume skips what the import has already stored, if it was begun before, and makes
+// this request the owner of the import. It fails DifferentMail, and changes nothing,
+// if mail does not begin with the stored bytes.
 func (i *importing) resume(ctx context.Context, mail *mbox) error {
 	for {
 		before, found, err := i.contents.mailImport(ctx, i.container, i.stored.Name)
 		if err != nil || !found {
 			return err
 		}
-		if err := i.pass(mail, before); err != nil {
+		if err := i.skipStored(mail, before); err != nil {
 			return err
 		}
 		taken := false
@@ -88,21 +88,21 @@ func (i *importing) resume(ctx context.Context, mail *mbox) error {
 		if err != nil {
 			return fmt.Errorf("continue an import: %w", err)
 		}
-		if taken { // otherwise the request before this one has stored more meanwhile
-			i.stored, i.known = before, true
+		if taken { // otherwise another request has stored more in the meantime
+			i.stored, i.hasRow = before, true
 			return nil
 		}
 	}
 }
 
-// pass reads mail up to where an import has come, and compares.
-func (i *importing) pass(mail *mbox, before MailImport) error {
+// skipStored reads as much of mail as the import has stored, and compares the two.
+func (i *importing) skipStored(mail *mbox, before MailImport) error {
 	switch {
 	case before.Finished:
 		return fail.New(api.Conflict, "this import is finished: all %d messages of the mbox are stored", before.Messages)
 	case before.Bytes > 0 && before.Format != i.stored.Format:
-		return fail.New(api.Conflict, "an import of %d messages that did not finish was in the format %s, and cannot be continued in %s", before.Messages, before.Format, i.stored.Format).
-			WithHint("continue it in the same format, or import all of the mbox: keyroll mailbox import --no-continue")
+		return fail.New(api.Conflict, "the unfinished import of %d messages used format %s and cannot be continued in format %s", before.Messages, before.Format, i.stored.Format).
+			WithHint("continue it in the same format, or import the whole mbox: keyroll mailbox import --no-continue")
 	}
 	for mail.offset < before.Bytes {
 		err := mail.Next()
@@ -110,28 +110,28 @@ func (i *importing) pass(mail *mbox, before MailImport) error {
 			_, err = io.Copy(i.read, struct{ io.Reader }{mail})
 		}
 		if err == io.EOF {
-			return differs(before)
+			return errDifferentMail(before)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if mail.offset > 0 && (mail.offset != before.Bytes || string(i.digest()) != string(before.digest)) {
-		return differs(before)
+		return errDifferentMail(before)
 	}
 	return nil
 }
 
-func differs(before MailImport) error {
+func errDifferentMail(before MailImport) error {
 	return fail.New(api.DifferentMail, "the mbox does not begin with the %d bytes that the import stored; nothing was changed", before.Bytes).
-		WithHint("it is another mbox: import it from its beginning")
+		WithHint("this is a different mbox: import it from its beginning")
 }
 
-// note says in tx that a batch is stored, the last one or not.
-func (i *importing) note(ctx context.Context, tx *store.Tx, next MailImport) error {
+// recordProgress records in tx that a batch, possibly the last one, is stored.
+func (i *importing) recordProgress(ctx context.Context, tx *store.Tx, next MailImport) error {
 	var n int64
 	var err error
-	if i.known {
+	if i.hasRow {
 		n, err = tx.Exec(ctx, `UPDATE mail_import SET messages = ?6, bytes = ?7, digest = ?8, link = ?9, finished = ?10, changed = ?11
 			WHERE tenant = ?1 AND container = ?2 AND name = ?3 AND request = ?4 AND bytes = ?5 AND finished = 0`,
 			i.container.Tenant, i.container.ID, next.Name, i.request, i.stored.Bytes,
@@ -140,7 +140,7 @@ func (i *importing) note(ctx context.Context, tx *store.Tx, next MailImport) err
 		n, err = i.contents.insertImport(ctx, tx, i.container, i.request, next)
 	}
 	if err != nil {
-		return fmt.Errorf("note what is imported: %w", err)
+		return fmt.Errorf("record the progress of an import: %w", err)
 	}
 	if n == 0 {
 		return fail.New(api.Conflict, "the import was stopped, or another request continues it").
@@ -183,8 +183,8 @@ func (s *Contents) mailImport(ctx context.Context, c container.Container, name s
 	return m, found, err
 }
 
-// Imports returns the imports into c that stored messages and did not finish, the
-// one that stored last first. Each can be continued.
+// Imports returns the unfinished imports into c that have stored messages, the most
+// recently changed first. Each can be continued.
 func (s *Contents) Imports(ctx context.Context, tx *store.Tx, c container.Container) ([]MailImport, error) {
 	all, err := store.Collect(ctx, tx, scanImport, selectImports+` AND finished = 0 AND messages > 0 ORDER BY changed DESC, name`, c.Tenant, c.ID)
 	if err != nil {
@@ -193,11 +193,11 @@ func (s *Contents) Imports(ctx context.Context, tx *store.Tx, c container.Contai
 	return all, nil
 }
 
-// StopImport keeps the import of that name from storing more, and returns what it
-// has stored. The import may be continued; also runs in the same transaction.
+// StopImport prevents the import of that name from storing more, and returns its
+// state. The import can be continued; also runs in the same transaction.
 func (s *Contents) StopImport(ctx context.Context, c container.Container, name string, also func(tx *store.Tx) error) (m MailImport, err error) {
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		// Without a row it may be about to store its first messages.
+		// An import without a row may be about to store its first messages.
 		m = MailImport{Name: name, Format: api.AutoFormat, Started: s.now().UTC(), Changed: s.now().UTC()}
 		if _, err := s.insertImport(ctx, tx, c, 0, m); err != nil {
 			return err
@@ -219,7 +219,7 @@ func (s *Contents) StopImport(ctx context.Context, c container.Container, name s
 	return m, nil
 }
 
-// forgetImports removes what is known of imports that stored nothing for a while.
+// forgetImports deletes the state of imports that stored nothing for keepImports.
 func (s *Contents) forgetImports(ctx context.Context, tenant int64) error {
 	return s.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM mail_import WHERE tenant = ?1 AND changed < ?2`, tenant, s.now().Add(-keepImports).UnixMilli())

@@ -5,22 +5,22 @@ import (
 	"io"
 )
 
-// aheadFrom is the length of content from which reading ahead is worth a
-// goroutine.
-const aheadFrom = 1 << 20
+// readAheadFrom is the length of content, in bytes, from which reading ahead is worth
+// a goroutine.
+const readAheadFrom = 1 << 20
 
-// filled is what one read delivered.
-type filled struct {
+// readResult is what one read delivered.
+type readResult struct {
 	buf *[]byte
 	n   int
 	err error
 }
 
-// copyAhead is copyContent for long content: while a piece is written the next
-// one is read. Nobody reads r when it has returned.
-func copyAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr, writeErr error) {
+// copyReadAhead is copyContent for long content: it reads the next piece while it
+// writes one. When it returns, no goroutine reads r any more.
+func copyReadAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr, writeErr error) {
 	const pieces = 2
-	free, full := make(chan *[]byte, pieces), make(chan filled, pieces)
+	free, full := make(chan *[]byte, pieces), make(chan readResult, pieces)
 	used := make([]*[]byte, pieces)
 	for i := range used {
 		used[i] = buffers.Get().(*[]byte)
@@ -29,7 +29,7 @@ func copyAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr,
 	go func() {
 		defer close(full)
 		for buf := range free {
-			f := filled{buf: buf}
+			f := readResult{buf: buf}
 			f.n, f.err = r.Read(*buf)
 			full <- f
 			if f.err != nil {
@@ -39,7 +39,7 @@ func copyAhead(ctx context.Context, w io.Writer, r io.Reader) (n int64, readErr,
 	}()
 	defer func() {
 		close(free)
-		for range full { // until nobody reads
+		for range full { // until the reading goroutine has ended
 		}
 		for _, buf := range used {
 			clear(*buf)

@@ -7,9 +7,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// Which rows of an item go is read by one index. Each is then deleted by another,
-// with the same condition asked of the row itself: a + before a column keeps an
-// index from answering for it. So a wrong index deletes no row of anything else.
+// The rows of an item that are to be deleted are found by one index. Each is then
+// deleted by another index, and the same condition is checked on the row itself: a +
+// before a column prevents that an index is used for it. So a wrong index deletes no
+// row of another item.
 const (
 	deleteItem = `DELETE FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3`
 	deleteBlob = `DELETE FROM blob WHERE id = ?1 AND +tenant = ?2 AND +item = ?3 AND +sequence = ?4`
@@ -18,9 +19,9 @@ const (
 	isFile = `SELECT COUNT(*) FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3 AND path_hash = ?4`
 )
 
-// removeItems deletes the rows of some items of a container, and those of their
-// blobs, which are dropped: they go when nothing else names them. Where a row says
-// that it is of another item or container, this fails Damaged.
+// removeItems deletes the rows of some items of a container and of their blobs, and
+// records the blobs as dropped: they are deleted when no other row references them.
+// It fails Damaged if a row belongs to another item or container.
 func removeItems(ctx context.Context, tx *store.Tx, tenant, container int64, items []int64, blobs []blobRow) error {
 	var dropped, rows, own [][]any
 	for _, b := range blobs {
@@ -39,9 +40,8 @@ func removeItems(ctx context.Context, tx *store.Tx, tenant, container int64, ite
 	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", container))
 }
 
-// confirmFile fails Damaged unless the row of an item says, as the index did, that
-// it is the file that has the path of another one, new. Until tx ends no other
-// transaction replaces it.
+// confirmFile fails Damaged unless the row of the item id itself, and not only the
+// index, has the path of the new item. Until tx ends no other transaction replaces it.
 func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error {
 	if err := tx.Lock(ctx, id, true); err != nil {
 		return err
@@ -55,10 +55,10 @@ func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error
 	}
 	now, err := fileID(ctx, tx, new.Tenant, new.Container, new.PathHash)
 	if err == nil && now != id {
-		err = errLost
+		err = errRetry
 	}
 	if err == nil {
-		err = store.Contradiction("item %d is the file at a path of container %d by the index alone", id, new.Container)
+		err = store.Contradiction("item %d is the file at a path of container %d only according to the index", id, new.Container)
 	}
 	return err
 }

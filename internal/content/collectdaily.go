@@ -8,16 +8,15 @@ import (
 	"keyroll/internal/store"
 )
 
-// passSetting is where the daily collection notes how far it is: when the last one
-// ended, and the tenant up to which the one under way has come.
+// passSetting is the setting with the progress of the daily collection: when the last
+// one ended, and the last tenant that the current one has finished.
 const passSetting = "blobs-collected"
 
-// Every is how long after a daily collection the next one begins.
-const Every = 24 * time.Hour
+// CollectEvery is the time from the end of a daily collection to the begin of the next one.
+const CollectEvery = 24 * time.Hour
 
 // CollectionDue reports whether a daily collection is due at a moment, and after which
-// tenant it goes on. The first one is due a day after the database was first
-// used.
+// tenant it continues. The first one is due a day after the database was first used.
 func (s *Contents) CollectionDue(ctx context.Context, at time.Time) (due bool, after int64, err error) {
 	var last int64
 	noted := false
@@ -39,11 +38,12 @@ func (s *Contents) CollectionDue(ctx context.Context, at time.Time) (due bool, a
 	if !noted {
 		return false, 0, s.NoteCollected(ctx, at, 0)
 	}
-	return at.Sub(time.UnixMilli(last)) >= Every, after, nil
+	return at.Sub(time.UnixMilli(last)) >= CollectEvery, after, nil
 }
 
-// NoteCollected notes that a daily collection ended, at a moment, or, with the
-// moment at which the one before it ended, that it is done with the tenants up to after.
+// NoteCollected records that a daily collection ended at a moment. With after > 0 it
+// records that the collection has finished the tenants up to after; at is then the
+// moment at which the previous collection ended.
 func (s *Contents) NoteCollected(ctx context.Context, at time.Time, after int64) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`,

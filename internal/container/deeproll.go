@@ -17,48 +17,47 @@ import (
 	"keyroll/internal/store"
 )
 
-// Scope is the containers that a roll of depth container or content reaches:
-// those whose keys stand under some policy keys in pages of some classes.
+// Scope selects the containers that a roll of depth container or content processes:
+// those whose keys are under some policy keys in pages of some classes.
 type Scope struct {
 	Tenant  int64
 	Parents []keypage.Parent
 	Classes []envelope.Class
 }
 
-// Due is what of a container is to be done for a roll. The values are
-// conditions; ?2 is the roll's mark.
+// Due is a condition for containers on which a roll has work to do. The values are
+// SQL; ?2 is the roll's watermark.
 type Due string
 
 const (
-	// DueKey: its key is older than the mark, or has an older one beside it.
+	// DueKey: its key is older than the watermark, or it still has an older key.
 	DueKey Due = `(keyed < ?2 OR older <> 0)`
-	// DueContent: it may have blobs older than the mark.
+	// DueContent: it may have blobs older than the watermark.
 	DueContent Due = `renewed < ?2`
 )
 
 const (
 	whereDue = ` WHERE tenant = ?1 AND page = ?2 AND keyed < ?3 AND older = 0 AND purged = 0 ORDER BY id`
-	whereIDs = ` WHERE +tenant = ?1 AND id IN ` // by the ids, not an index of all containers of the tenant
+	whereIDs = ` WHERE +tenant = ?1 AND id IN ` // the + prevents the index of all containers of the tenant
 )
 
 const updateKeyed = `UPDATE container SET generation = generation + 1, older = ?5, keyed = ?6
 	WHERE tenant = ?1 AND id = ?2 AND page = ?3 AND generation = ?4 AND older = 0 AND purged = 0`
 
-// updateOlder changes only what still stands where it was opened.
+// updateOlder changes only containers whose key and pages are those that were opened.
 const updateOlder = `UPDATE container SET older = 0, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND older = ?3 AND generation = ?4 AND page = ?5`
 
 const updateRenewed = `UPDATE container SET renewed = ?3, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND renewed < ?3`
 
-// Select returns a SELECT of the scope's containers of which something is due,
-// for use in another statement. Its parameters follow ?1, the tenant, and ?2,
-// the mark.
+// Select returns a SELECT of the scope's containers that are due, for use in another
+// statement. Its parameters follow ?1, the tenant, and ?2, the watermark.
 func (sc Scope) Select(due Due, mark int64) (query string, args []any) {
 	within, args := keypage.Within(sc.Parents, sc.Classes, []any{sc.Tenant, mark})
 	return `SELECT id FROM container WHERE tenant = ?1 AND page IN (SELECT id FROM key_page WHERE ` + within + `) AND purged = 0 AND ` + string(due), args
 }
 
-// LeftOf returns up to limit containers of a scope of which something is due.
-func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
+// Remaining returns up to limit containers of a scope that are due.
+func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
 	query, args := sc.Select(due, mark)
 	ids, err := tx.IDs(ctx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
 	if err != nil {
@@ -68,7 +67,7 @@ func LeftOf(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, li
 }
 
 // CountBlobKeys counts the blob keys that a roll re-wraps: those of containers
-// whose key is due, and before that those that a roll before left under an older one.
+// whose key is due, and those that an earlier roll left under an older key.
 func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n int64, err error) {
 	query, args := sc.Select(DueKey, mark)
 	args = append(args, envelope.ClassBlob)
@@ -81,13 +80,13 @@ func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n i
 	return n, nil
 }
 
-// claimFor is how long a claim holds that is not renewed, while its node lives.
+// claimFor is how long a claim is valid without being renewed, while its node lives.
 const claimFor = 15 * time.Second
 
 // Claim gives a node up to limit containers of a key page, with ids above after,
-// of which something is due and which no other node works on. Claims spare double
-// work; what is written is guarded by compare-and-swap. A node without a name is
-// alone and needs none.
+// that are due and on which no other node works. Claims only avoid duplicate work;
+// writes are protected by compare-and-swap. A node without a name is the only node
+// and needs no claims.
 func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mark, after int64, limit int, node string) (ids []int64, err error) {
 	const of = ` FROM container WHERE tenant = ?1 AND page = ?3 AND id > ?4 AND purged = 0 AND `
 	if node == "" {
@@ -130,10 +129,10 @@ func Newest(ctx context.Context, tx *store.Tx) (id int64, err error) {
 	return id, nil
 }
 
-// AcceptsBlobs says whether blob keys may be put under a generation of a container's
-// key, which is its present one alone: so that nothing is under an older one stays
-// true. It says, too, which id no blob may be below. Until tx ends neither changes.
-func (s *Containers) AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (takes bool, renewed int64, err error) {
+// AcceptsBlobs reports whether blob keys may be put under a generation of a container's
+// key. Only the present generation is accepted, so that no page is ever added under an
+// older key. renewed is the lowest id that a blob may have. Neither changes until tx ends.
+func (s *Containers) AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (accepts bool, renewed int64, err error) {
 	if err := tx.Lock(ctx, id, false); err != nil {
 		return false, 0, err
 	}
@@ -144,14 +143,14 @@ func (s *Containers) AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id 
 	return generation == r.Generation, r.Renewed, nil
 }
 
-// SetRenewed says that no blob of a container is older than mark. The caller
-// holds the container's lock exclusively and has looked.
+// SetRenewed records that no blob of a container is older than mark. The caller
+// holds the container's lock exclusively and has verified it.
 func (s *Containers) SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error) {
 	n, err := tx.Exec(ctx, updateRenewed, tenant, id, mark)
 	return n == 1, err
 }
 
-// Group is some containers opened at a time, each of their key pages once.
+// Group is a number of containers opened together, each of their key pages once.
 type Group struct {
 	Opened []Opened
 	Failed map[int64]error // by container: why it is not in Opened
@@ -169,13 +168,13 @@ func (g *Group) Zero() {
 	}
 }
 
-// OpenGroup opens the keys of some containers of a tenant where they stand now.
-// One that does not open holds up no other.
+// OpenGroup opens the keys of some containers of a tenant at their current locations.
+// A container whose key cannot be decrypted is in Failed and does not affect the others.
 func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (g *Group, err error) {
 	g = &Group{Failed: map[int64]error{}, policies: map[int64]*envelope.Key{}}
-	var places []place
+	var locations []location
 	err = s.db.View(ctx, func(tx *store.Tx) error {
-		places, err = findAll(ctx, tx, tenant, ids)
+		locations, err = locateAll(ctx, tx, tenant, ids)
 		return err
 	})
 	if err != nil {
@@ -188,7 +187,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		}
 	}()
 	failed := map[int64]error{}
-	open := func(p place, at slot) (*envelope.Key, error) {
+	open := func(p location, at slot) (*envelope.Key, error) {
 		if err := p.checkClass(at); err != nil {
 			return nil, err
 		}
@@ -203,9 +202,9 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 		if err := failed[at.page.ID]; err != nil {
 			return nil, err
 		}
-		return p.find(at, pages[at.page.ID])
+		return p.keyIn(at, pages[at.page.ID])
 	}
-	for _, p := range places {
+	for _, p := range locations {
 		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
 		for _, at := range p.slots() {
 			if g.policies[at.page.Parent] == nil {
@@ -236,15 +235,15 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 	return g, nil
 }
 
-// findAll is find for several containers; those that are gone are left out.
-func findAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list []place, err error) {
+// locateAll is locate for several containers; it omits those that no longer exist.
+func locateAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list []location, err error) {
 	args := []any{tenant}
-	marks := make([]string, len(ids))
+	placeholders := make([]string, len(ids))
 	for i, id := range ids {
 		args = append(args, id)
-		marks[i] = fmt.Sprintf("?%d", i+2)
+		placeholders[i] = fmt.Sprintf("?%d", i+2)
 	}
-	rows, err := selectRows(ctx, tx, whereIDs+`(`+strings.Join(marks, `, `)+`) ORDER BY id`, args...)
+	rows, err := selectRows(ctx, tx, whereIDs+`(`+strings.Join(placeholders, `, `)+`) ORDER BY id`, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -252,9 +251,9 @@ func findAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list
 	for _, r := range rows {
 		page, hasPage := known[r.Page]
 		older, hasOlder := known[r.Older]
-		p := place{Container: r.Container, page: page, older: older}
+		p := location{Container: r.Container, page: page, older: older}
 		if !hasPage || r.Older != 0 && !hasOlder {
-			if p, err = find(ctx, tx, r.Container); err != nil {
+			if p, err = locate(ctx, tx, r.Container); err != nil {
 				return nil, err
 			}
 			known[p.page.ID], known[p.older.ID] = p.page, p.older
@@ -264,16 +263,16 @@ func findAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (list
 	return list, nil
 }
 
-// Covers reports whether o has the key of every generation that the container
+// HasAllKeys reports whether o has the key of every generation that the container
 // has now.
-func (o Opened) Covers(ctx context.Context, tx *store.Tx) (bool, error) {
+func (o Opened) HasAllKeys(ctx context.Context, tx *store.Tx) (bool, error) {
 	r, found, err := selectRow(ctx, tx, whereID, o.Tenant, o.ID)
 	return found && r.Generation == o.Generation && (r.Older == 0 || o.older != nil), err
 }
 
-// DropOlder takes away the older keys of some containers of the group, under
-// which no blob key stands any more. The caller holds their locks exclusively
-// and has looked. It fails as Changed tells when a page was changed meanwhile.
+// DropOlder deletes the older keys of some containers of the group, under which
+// there is no blob key any more. The caller holds their locks exclusively and has
+// verified it. If a page was changed in the meantime, Changed reports true for the error.
 func (s *Containers) DropOlder(ctx context.Context, tx *store.Tx, g *Group, done []Opened) error {
 	byPage := map[int64][]Opened{}
 	var ids []int64
@@ -293,11 +292,11 @@ func (s *Containers) DropOlder(ctx context.Context, tx *store.Tx, g *Group, done
 	for i, o := range done {
 		args[i] = []any{o.Tenant, o.ID, o.Older, o.Generation, o.Page}
 	}
-	return all(tx.ExecMany(ctx, updateOlder, args))
+	return oneRowEach(tx.ExecMany(ctx, updateOlder, args))
 }
 
 func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id int64, done []Opened) error {
-	if err := tx.Lock(ctx, id, true); err != nil { // as all who take slots out of a page
+	if err := tx.Lock(ctx, id, true); err != nil { // every removal of slots from a page takes this lock
 		return err
 	}
 	row, err := keypage.Get(ctx, tx, done[0].Tenant, id)
@@ -307,8 +306,8 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	if err != nil {
 		return err
 	}
-	if int(row.Count) == len(done) { // no need to open what goes as a whole
-		return leave(ctx, tx, row, nil, &envelope.Page{})
+	if int(row.Count) == len(done) { // a page that is deleted whole need not be decrypted
+		return writeRest(ctx, tx, row, nil, &envelope.Page{})
 	}
 	key := g.policies[row.Parent]
 	if key == nil {
@@ -322,5 +321,5 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	for _, o := range done {
 		page.Remove(o.ID, o.Generation-1)
 	}
-	return leave(ctx, tx, row, key, page)
+	return writeRest(ctx, tx, row, key, page)
 }

@@ -12,24 +12,24 @@ import (
 	"keyroll/internal/store"
 )
 
-// staleError says that blobs which are about to get their rows are older than
-// what a roll has encrypted their container anew to.
+// staleError means that blobs whose rows are about to be inserted are older than
+// the watermark to which a roll has re-encrypted their container.
 type staleError struct{ mark int64 }
 
 func (e staleError) Error() string {
-	return fmt.Sprintf("content: blobs are older than %d, to which a roll has renewed their container", e.mark)
+	return fmt.Sprintf("content: blobs are older than %d, the watermark to which a roll has re-encrypted their container", e.mark)
 }
 
-// acceptsBlobs holds off, until tx ends, that the key of opened goes and that the
-// container is said to have nothing older than it has. It fails with errLost when
-// the key has gone, and with a staleError when blobs are too old.
+// acceptsBlobs prevents, until tx ends, that the key of opened is replaced and that
+// the container's watermark is raised. It fails with errRetry if the key has been
+// replaced, and with a staleError if blobs are older than the watermark.
 func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
-	takes, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
+	accepts, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
 	if err != nil {
 		return err
 	}
-	if !takes {
-		return errLost
+	if !accepts {
+		return errRetry
 	}
 	for _, b := range blobs {
 		if b.ID < renewed {
@@ -39,10 +39,10 @@ func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened contai
 	return nil
 }
 
-// renewed handles a transaction that failed because its blobs were too old: renew
-// brings them over, and errLost asks for the transaction again. Any other error
-// it returns as it is.
-func renewed(err error, renew func(mark int64) error) error {
+// retryIfStale handles the error of a transaction. If the blobs were too old, it calls
+// renew to re-encrypt them and returns errRetry, so that the transaction runs again.
+// It returns any other error unchanged.
+func retryIfStale(err error, renew func(mark int64) error) error {
 	var stale staleError
 	if !errors.As(err, &stale) {
 		return err
@@ -51,11 +51,11 @@ func renewed(err error, renew func(mark int64) error) error {
 	if err := renew(stale.mark); err != nil {
 		return err
 	}
-	return errLost
+	return errRetry
 }
 
-// renew encrypts anew the messages of a batch that are older than mark.
-func (b *batch) renew(ctx context.Context, mark int64) error {
+// renewStale re-encrypts the messages of a batch that are older than mark.
+func (b *batch) renewStale(ctx context.Context, mark int64) error {
 	s := b.contents
 	blobs := s.blobs.Batch()
 	defer blobs.Discard()
@@ -65,11 +65,11 @@ func (b *batch) renew(ctx context.Context, mark int64) error {
 		if old.ID >= mark {
 			continue
 		}
-		row, key, err := s.renew(ctx, blobs.Put, old, b.keys[i])
+		row, key, err := s.reencryptBlob(ctx, blobs.Put, old, b.keys[i])
 		if err != nil {
 			return err
 		}
-		b.former = append(b.former, key) // wiped with the batch, whatever comes of it
+		b.replacedKeys = append(b.replacedKeys, key) // wiped with the batch, also after a failure
 		var metadata json.RawMessage
 		if err := items[i].openMetadata(b.keys[i], &metadata); err != nil {
 			return err
@@ -84,20 +84,20 @@ func (b *batch) renew(ctx context.Context, mark int64) error {
 	if err := blobs.Commit(ctx); err != nil {
 		return err
 	}
-	b.former = append(b.former, b.keys...)
+	b.replacedKeys = append(b.replacedKeys, b.keys...)
 	b.items, b.rows, b.keys = items, rows, keys
 	s.deleteBlobs(ctx, olds)
 	return nil
 }
 
-// renew encrypts anew the blobs of a file on its way in that are older than mark.
-func (u *upload) renew(ctx context.Context, mark int64) (err error) {
+// renewStale re-encrypts the blobs of the upload that are older than mark.
+func (u *upload) renewStale(ctx context.Context, mark int64) (err error) {
 	s := u.contents
-	stood := make(pageSet)
+	pages := make(pageSet)
 	for _, row := range u.pages.sealed {
-		stood[row.ID] = row
+		pages[row.ID] = row
 	}
-	ring := openKeys(u.inTransit(), stood, u.blobs)
+	ring := openKeys(u.transitParent(), pages, u.blobs)
 	defer ring.zero()
 	next := upload{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, pages: newPages{slots: s.slots}}
 	defer func() {
@@ -113,7 +113,7 @@ func (u *upload) renew(ctx context.Context, mark int64) (err error) {
 		}
 		if old.ID < mark {
 			var fresh *envelope.Key
-			if row, fresh, err = s.renew(ctx, s.blobs.PutIfAbsent, old, key); err != nil {
+			if row, fresh, err = s.reencryptBlob(ctx, s.blobs.PutIfAbsent, old, key); err != nil {
 				s.deleteBlobs(ctx, news)
 				return err
 			}

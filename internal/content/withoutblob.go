@@ -10,35 +10,35 @@ import (
 	"keyroll/internal/store"
 )
 
-// lostItem is an item whose first blob has no row: selectFirsts passes it over.
-type lostItem struct{ id int64 }
+// itemWithoutBlob is an item whose first blob has no row: selectWithFirstBlob omits it.
+type itemWithoutBlob struct{ id int64 }
 
-func (l lostItem) err() error {
+func (l itemWithoutBlob) err() error {
 	return fail.New(api.Damaged, "open item %d: blob number 0 is missing", l.id)
 }
 
-const selectWithoutBlob = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
+const withoutBlobQuery = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
 	AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.item = i.id AND b.sequence = 0)`
 
-// lostItems returns the items of a container without a first blob; which is
+// itemsWithoutBlob returns the items of a container without a first blob; which is
 // messagesOnly, filesOnly or allItems.
-func (s *Contents) lostItems(ctx context.Context, c container.Container, which string) (list []lostItem, err error) {
+func (s *Contents) itemsWithoutBlob(ctx context.Context, c container.Container, which string) (list []itemWithoutBlob, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		list, err = selectLost(ctx, tx, c.Tenant, c.ID, which)
+		list, err = selectItemsWithoutBlob(ctx, tx, c.Tenant, c.ID, which)
 		return err
 	})
 	return list, err
 }
 
-func selectLost(ctx context.Context, tx *store.Tx, tenant, container int64, which string) ([]lostItem, error) {
-	query := selectWithoutBlob
+func selectItemsWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container int64, which string) ([]itemWithoutBlob, error) {
+	query := withoutBlobQuery
 	switch which {
 	case messagesOnly:
 		query += ` AND i.path_hash IS NULL`
 	case filesOnly:
 		query += ` AND i.path_hash IS NOT NULL`
 	}
-	list, err := store.Collect(ctx, tx, func(row store.Scanner) (l lostItem, err error) {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (l itemWithoutBlob, err error) {
 		err = row.Scan(&l.id)
 		return l, err
 	}, query+` ORDER BY i.id`, tenant, container)
@@ -48,9 +48,9 @@ func selectLost(ctx context.Context, tx *store.Tx, tenant, container int64, whic
 	return list, nil
 }
 
-// Containers returns up to limit ids, above after, of containers that items are
-// of, whether or not they exist; those that a copy fills, or that are being taken
-// away, are left out.
+// Containers returns up to limit container ids above after to which items belong,
+// whether or not the containers exist. It omits containers that a copy is filling and
+// those that are being deleted.
 func (s *Contents) Containers(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]int64, error) {
 	ids, err := tx.IDs(ctx, `SELECT DISTINCT i.container FROM item i WHERE i.tenant = ?1 AND i.container > ?2
 		AND NOT EXISTS (SELECT 1 FROM unfinished u WHERE u.container = i.container) ORDER BY i.container LIMIT ?3`, tenant, after, limit)

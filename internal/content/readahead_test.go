@@ -12,23 +12,23 @@ import (
 
 var errFull = errors.New("full")
 
-// narrow takes some bytes and then fails.
-type narrow struct{ room int }
+// limitedWriter accepts some bytes and then fails.
+type limitedWriter struct{ left int }
 
-func (n *narrow) Write(p []byte) (int, error) {
-	if n.room -= len(p); n.room < 0 {
+func (n *limitedWriter) Write(p []byte) (int, error) {
+	if n.left -= len(p); n.left < 0 {
 		return 0, errFull
 	}
 	return len(p), nil
 }
 
-// watched says whether it is being read.
-type watched struct {
+// watchedReader reports whether it is being read.
+type watchedReader struct {
 	io.Reader
 	done bool
 }
 
-func (w *watched) Read(p []byte) (int, error) {
+func (w *watchedReader) Read(p []byte) (int, error) {
 	if w.done {
 		panic("read after the copy ended")
 	}
@@ -46,8 +46,8 @@ func TestLongContentIsCopiedWholeAndFailuresAreTold(t *testing.T) {
 		readErr, writes error
 	}{
 		"whole":             {t.Context(), bytes.NewReader(content), nil, nil, nil},
-		"the reader fails":  {t.Context(), io.MultiReader(bytes.NewReader(content[:100<<10]), broken{}), nil, errBroken, nil},
-		"the writer fails":  {t.Context(), bytes.NewReader(content), &narrow{100 << 10}, nil, errFull},
+		"the reader fails":  {t.Context(), io.MultiReader(bytes.NewReader(content[:100<<10]), brokenReader{}), nil, errBroken, nil},
+		"the writer fails":  {t.Context(), bytes.NewReader(content), &limitedWriter{100 << 10}, nil, errFull},
 		"the caller leaves": {ended, bytes.NewReader(content), nil, context.Canceled, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,8 +55,8 @@ func TestLongContentIsCopiedWholeAndFailuresAreTold(t *testing.T) {
 			if test.w == nil {
 				test.w = &got
 			}
-			r := &watched{Reader: test.r}
-			_, readErr, writeErr := copyAhead(test.ctx, test.w, r)
+			r := &watchedReader{Reader: test.r}
+			_, readErr, writeErr := copyReadAhead(test.ctx, test.w, r)
 			r.done = true // a race, were it still read
 			if !errors.Is(readErr, test.readErr) || !errors.Is(writeErr, test.writes) {
 				t.Errorf("read: %v, write: %v; want %v, %v", readErr, writeErr, test.readErr, test.writes)
@@ -75,6 +75,6 @@ func TestLongContentIsCopiedWholeAndFailuresAreTold(t *testing.T) {
 
 var errBroken = errors.New("broken")
 
-type broken struct{}
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, errBroken }
+func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }

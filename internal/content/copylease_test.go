@@ -13,9 +13,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// A copy under way is left alone by the other nodes while its node lives. Once
-// that one is taken for dead, another node takes away what it stored; it wakes
-// up, and neither goes on nor leaves anything.
+// Other nodes do not touch a copy under way while its node lives. When that node is
+// considered dead, another node deletes the rows of the copy; when the first node wakes
+// up, it does not continue the copy and leaves no rows.
 func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -27,7 +27,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 		other.Leases = lease.New(w.db, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {
-			before := w.tables(t)
+			before := w.allTables(t)
 			fault.Set(func(name string) {
 				if name == "create.before-commit" { // in a transaction, which the other one waits for
 					return
@@ -44,11 +44,11 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 			} else {
 				wantCode(t, err, api.Unavailable)
 				must(t, other.Tidy(ctx, tenant))
-				if w.tables(t) != before {
+				if w.allTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}
 			}
-			w.exact(t)
+			w.wantExact(t)
 		}
 	})
 }

@@ -10,13 +10,13 @@ import (
 	"keyroll/internal/store"
 )
 
-// Tidy takes away the rows that are left of containers that are not there: of
-// backups that have expired, of copies that failed or whose process died. Their
-// blobs wait for the next collection. It also forgets imports that were not continued.
+// Tidy deletes the rows of items whose container does not exist: of backups that
+// have expired, of copies that failed or whose process died. Their blobs are deleted
+// by the next collection. It also deletes the state of imports that were not continued.
 func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		left, err = s.unfinished(ctx, tx, tenant)
+		left, err = s.unfinishedNotCopying(ctx, tx, tenant)
 		return err
 	})
 	if err != nil {
@@ -27,18 +27,18 @@ func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
 	}
 	errs := []error{s.forgetImports(ctx, tenant)}
 	for _, container := range left {
-		errs = append(errs, s.clear(ctx, tenant, container))
+		errs = append(errs, s.clearContainer(ctx, tenant, container))
 	}
 	return errors.Join(errs...)
 }
 
-// clear removes all rows of the items of a container that is not there.
-func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
+// clearContainer deletes all rows of the items of a container that does not exist.
+func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, container, true); err != nil { // insertCopied
+		if err := tx.Lock(ctx, container, true); err != nil { // waits for insertCopiedItems
 			return err
 		}
-		return giveUpCopying(ctx, tx, container)
+		return discardCopy(ctx, tx, container)
 	})
 	for more := true; more && err == nil; {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
@@ -50,7 +50,7 @@ func (s *Contents) clear(ctx context.Context, tenant, container int64) error {
 				return err
 			}
 			if len(items) > 0 {
-				blobs, err := blobsOfAll(ctx, tx, tenant, container, items[len(items)-1])
+				blobs, err := blobsUpToItem(ctx, tx, tenant, container, items[len(items)-1])
 				if err != nil {
 					return err
 				}

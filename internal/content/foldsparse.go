@@ -10,12 +10,12 @@ import (
 	"keyroll/internal/store"
 )
 
-// sparse is how full pages of blob keys are, at most, that FoldSparse merges: an
-// eighth. Fuller ones cost more to merge than the next roll would gain.
-const sparse = 8
+// sparseFactor is the inverse of the highest average fill of the pages that FoldSparse
+// merges: an eighth. Merging fuller pages costs more than the next roll would gain.
+const sparseFactor = 8
 
-// FoldSparse is Fold where c's pages of blob keys are nearly empty on average, as
-// Renew leaves them of large files: a unit of theirs is a few blobs.
+// FoldSparse calls Fold if c's pages of blob keys are nearly empty on average, as
+// Renew leaves those of large files, because their units have only a few blobs.
 func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, error) {
 	var pages, keys int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
@@ -25,7 +25,7 @@ func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, 
 	if err != nil {
 		return 0, fmt.Errorf("fold key pages of container %d: %w", c.ID, err)
 	}
-	if pages < 2 || sparse*keys > pages*int64(s.slots) {
+	if pages < 2 || sparseFactor*keys > pages*int64(s.slots) {
 		return 0, nil
 	}
 	return s.Fold(ctx, c)

@@ -10,11 +10,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// folded is the value of the column names of a container that holds what is found
-// by folded names. It never goes back.
+// folded is the value of the column names of a container in which everything is found
+// by folded names. It is never reset.
 const folded = 1
 
-func namesAre(f bool) int64 {
+func foldedValue(f bool) int64 {
 	if f {
 		return folded
 	}
@@ -22,27 +22,27 @@ func namesAre(f bool) int64 {
 }
 
 const (
-	setNames    = `UPDATE container SET names = ?3 WHERE tenant = ?1 AND id = ?2`
-	updateNamed = `UPDATE container SET name_hash = ?4 WHERE tenant = ?1 AND id = ?2 AND name_hash = ?3
+	setNames       = `UPDATE container SET names = ?3 WHERE tenant = ?1 AND id = ?2`
+	updateNameHash = `UPDATE container SET name_hash = ?4 WHERE tenant = ?1 AND id = ?2 AND name_hash = ?3
 		AND NOT EXISTS (SELECT 1 FROM container o WHERE o.tenant = ?1 AND o.kind = 'site' AND o.name_hash = ?4)`
 )
 
-// SetFolded notes that all that a container holds is found by folded names.
+// SetFolded records that everything in a container is found by folded names.
 func (s *Containers) SetFolded(ctx context.Context, tx *store.Tx, c Container) error {
 	if _, err := tx.Exec(ctx, setNames, c.Tenant, c.ID, folded); err != nil {
-		return fmt.Errorf("note the names in container %d: %w", c.ID, err)
+		return fmt.Errorf("mark the names in container %d as folded: %w", c.ID, err)
 	}
 	return nil
 }
 
-// IsFolded says whether all that a container holds is found by folded names.
+// IsFolded reports whether everything in a container is found by folded names.
 func (s *Containers) IsFolded(ctx context.Context, tx *store.Tx, c Container) (bool, error) {
 	r, found, err := selectRow(ctx, tx, whereID, c.Tenant, c.ID)
 	return found && r.Folded, err
 }
 
-// checkSites refuses new sites whose URL a site has that is found by its exact
-// form: the index refuses those of the others.
+// checkSites refuses new sites whose URL an existing site has that is found by the
+// exact form of its URL. For sites found by the folded form the index refuses them.
 func (s *Containers) checkSites(ctx context.Context, d *Directory, names []string) error {
 	if err := s.foldSites(ctx, d); err != nil {
 		return err
@@ -55,7 +55,7 @@ func (s *Containers) checkSites(ctx context.Context, d *Directory, names []strin
 		if spelled.exact == spelled.folded {
 			continue
 		}
-		_, found, err := s.find(ctx, d, Site, spelling{spelled.exact, spelled.exact})
+		_, found, err := s.lookup(ctx, d, Site, spelling{spelled.exact, spelled.exact})
 		if err == nil && found {
 			err = fail.New(api.AlreadyExists, "%s %q exists", Site, url)
 		}
@@ -66,20 +66,20 @@ func (s *Containers) checkSites(ctx context.Context, d *Directory, names []strin
 	return nil
 }
 
-// foldSites sees to it that a tenant's sites are found by their folded URLs,
-// those of nodes before names were folded, too. Sites whose URLs would then be one
-// keep their exact ones. It may be broken off and run again at any point.
+// foldSites makes a tenant's sites findable by their folded URLs, including those
+// made by nodes that did not fold names. Sites whose folded URLs are equal keep their
+// exact ones. It may be interrupted and run again at any point.
 func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	if d.folded.Load() {
 		return nil
 	}
-	err := name.Refold(func(visit func([]name.Hashed) error) error { return s.eachSites(ctx, d, visit) }, func(part []name.Hashed) error {
+	err := name.Refold(func(visit func([]name.Hashed) error) error { return s.eachSitePart(ctx, d, visit) }, func(part []name.Hashed) error {
 		args := make([][]any, len(part))
 		for i, h := range part {
 			args[i] = []any{d.tenant, h.ID, h.Now, h.Folded}
 		}
 		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecMany(ctx, updateNamed, args)
+			_, err := tx.ExecMany(ctx, updateNameHash, args)
 			return err
 		})
 	})
@@ -95,9 +95,9 @@ func (s *Containers) foldSites(ctx context.Context, d *Directory) error {
 	return err
 }
 
-// eachSites visits, in parts, the sites of a tenant whose names open; verify
-// reports the others.
-func (s *Containers) eachSites(ctx context.Context, d *Directory, visit func([]name.Hashed) error) error {
+// eachSitePart passes the sites of a tenant to visit, in parts. It skips sites whose
+// names cannot be decrypted; verify reports them.
+func (s *Containers) eachSitePart(ctx context.Context, d *Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
 		var rows []row
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {

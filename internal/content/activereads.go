@@ -1,0 +1,37 @@
+package content
+
+import "sync"
+
+// activeReads counts the reads under way of each item, so that the blobs of a replaced
+// file are not collected while this process still reads it. It does not know the
+// reads of other processes.
+type activeReads struct {
+	mu      sync.Mutex
+	readers map[int64]int // by item
+}
+
+// begin registers a read of an item.
+func (r *activeReads) begin(item int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers == nil {
+		r.readers = make(map[int64]int)
+	}
+	r.readers[item]++
+}
+
+// end undoes one begin.
+func (r *activeReads) end(item int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers[item]--; r.readers[item] == 0 {
+		delete(r.readers, item)
+	}
+}
+
+// underWay reports whether an item is being read.
+func (r *activeReads) underWay(item int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.readers[item] > 0
+}
