@@ -151,5 +151,5 @@ func (d *Directory) CheckOutside(ctx context.Context, tenant int64, vault, direc
 		return nil
 	}
 	return fail.New(api.Forbidden, "vault %s is in Entra directory %s, and neither is registered for this tenant", vault, directory).
-		WithHint("the operator registers it: keyroll tenant set TENANT --directory %s, or --vault %s for this one alone", directory, vault)
+		WithHint("the operator registers it: keyroll tenant set TENANT --directory %s, or --vault %s for only this vault", directory, vault)
 }

@@ -44,7 +44,7 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string,
 		return Tenant{}, err
 	}
 	if _, err := uuid.Parse(name); err == nil {
-		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name has the form of a GUID, which names tenants by itself")
+		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name must not have the form of a GUID, because GUIDs also identify tenants")
 	}
 	t := Tenant{ID: store.NewID(), GUID: uuid.New(), Name: name, Created: time.UnixMilli(d.now().UnixMilli())}
 	n, err := tx.Exec(ctx, insertTenant, t.ID, t.GUID.String(), t.Name, t.Created.UnixMilli())
@@ -120,7 +120,7 @@ func (d *Directory) CheckTenant(ctx context.Context, p Principal, identity strin
 	return d.db.View(ctx, func(tx *store.Tx) error {
 		own, err := d.Tenant(ctx, tx, p.Tenant)
 		if err == nil && own.Name != identity && !strings.EqualFold(own.GUID.String(), identity) {
-			err = fail.New(api.Forbidden, "the token is not one of the tenant that the request names").
+			err = fail.New(api.Forbidden, "the token belongs to another tenant than the request names").
 				WithHint("use a token of that tenant, or name the token's own")
 		}
 		return err

@@ -73,7 +73,7 @@ func Open(ctx context.Context, storeURL string) (*Store, error) {
 }
 
 func noStore(storeURL string) error {
-	return fail.New(api.InvalidArgument, "open availability keys: %q is no store of availability keys", storeURL).
+	return fail.New(api.InvalidArgument, "open availability keys: %q is not a valid store of availability keys", storeURL).
 		WithHint("write file:///ABSOLUTE/PATH, or https://VAULT for a vault of your own")
 }
 

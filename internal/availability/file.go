@@ -69,7 +69,7 @@ func openFolder(on files.FS, path string) (folder, error) {
 		return d, fmt.Errorf("open folder of availability keys: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return d, fail.New(api.InvalidArgument, "open availability keys: folder %s has mode %04o; others than its owner may use it", path, mode).
+		return d, fail.New(api.InvalidArgument, "open availability keys: folder %s has mode %04o; users other than its owner have access to it", path, mode).
 			WithHint("chmod 700 %s", path)
 	}
 	left, err := d.named(func(name string) bool { return strings.HasPrefix(name, earlierDraft) })
@@ -180,7 +180,7 @@ func (d folder) read(id int64, version uint32) (record, error) {
 	r, ok := decode(body[:n])
 	if !ok {
 		return record{}, fail.New(api.Damaged, "availability key file %s is damaged", name).
-			WithHint("put a copy of the file back")
+			WithHint("restore the file from a copy")
 	}
 	if r.id != id || r.version != version {
 		r.key.Zero()

@@ -224,8 +224,8 @@ func (v *vault) end(ctx context.Context, name string) error {
 		case !going:
 			return nil
 		case look == deletionLooks:
-			return fail.New(api.VaultUnavailable, "delete %s: the vault has not done it yet", v.describe(name)).
-				WithHint("ask again")
+			return fail.New(api.VaultUnavailable, "delete %s: the vault has not finished it yet", v.describe(name)).
+				WithHint("try again")
 		}
 		select {
 		case <-time.After(deletionPause):
@@ -243,7 +243,7 @@ func (v *vault) purge(ctx context.Context, name string, deleted azkeys.DeletedKe
 			until = deleted.ScheduledPurgeDate.UTC().Format(time.RFC3339)
 		}
 		return fail.New(api.Conflict, "purge %s: it is deleted, but the vault has purge protection and keeps it until %s", v.describe(name), until).
-			WithHint("until then whoever manages that vault can recover it; ask again afterwards")
+			WithHint("until then the administrators of that vault can recover it; try again afterwards")
 	}
 	err := v.Call(ctx, func(ctx context.Context, c *azkeys.Client) error {
 		_, err := c.PurgeDeletedKey(ctx, name, nil)
@@ -275,7 +275,7 @@ func (v *vault) failure(act, name string, err error) error {
 			WithHint("check that --availability names the vault that this database was used with, and that its access policy gives the service create, get, list, wrapKey, unwrapKey, delete and purge")
 	}
 	return fail.New(api.VaultUnavailable, "%s: %s", what, f.Reason).Because(err).
-		WithHint("new policies, refreshes, updates, rolls of availability keys and purges wait for this vault; all else goes on")
+		WithHint("new policies, refreshes, updates, rolls of availability keys and purges wait for this vault; everything else continues")
 }
 
 // answered reports whether an error is an answer of the vault with this status.

@@ -102,11 +102,11 @@ func serial() *big.Int {
 func parse(text []byte) (*CA, error) {
 	pair, err := tls.X509KeyPair(text, text) // checks that key and certificate belong together
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open certificate authority: its key and certificate do not parse").Because(err)
+		return nil, fail.New(api.Damaged, "open certificate authority: its key and certificate cannot be parsed").Because(err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || !pair.Leaf.IsCA {
-		return nil, fail.New(api.Damaged, "open certificate authority: is not one of keyroll's")
+		return nil, fail.New(api.Damaged, "open certificate authority: it was not made by keyroll")
 	}
 	return &CA{pair.Leaf, key}, nil
 }
@@ -118,7 +118,7 @@ func (c *CA) PEM() []byte { return encode(c.cert.Raw) }
 // addresses, valid for 90 days from now on, with a key of its own.
 func (c *CA) Leaf(names []string, ips []net.IP, now time.Time) (tls.Certificate, error) {
 	if !now.Before(c.cert.NotAfter) {
-		return tls.Certificate{}, fail.New(api.Conflict, "the certificate authority ended at %s", c.cert.NotAfter.UTC().Format(time.DateTime))
+		return tls.Certificate{}, fail.New(api.Conflict, "the certificate authority expired at %s", c.cert.NotAfter.UTC().Format(time.DateTime))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

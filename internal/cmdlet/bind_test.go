@@ -61,7 +61,7 @@ func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
 		{"Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyType Primary", "Update-SPODataEncryptionPolicy: 2:1: needs -KeyVersion | Get-Help Update-SPODataEncryptionPolicy shows its parameters"},
 		{"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyType Primry", "Update-SPODataEncryptionPolicy: 2:56: -KeyType takes one of Primary, Secondary, Availability, found \"Primry\" | did you mean Primary?"},
 		{"Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyVersion VERSION -KeyType Primary",
-			"Update-SPODataEncryptionPolicy: 2:71: \"VERSION\" is no version of a key | a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them"},
+			"Update-SPODataEncryptionPolicy: 2:71: \"VERSION\" is not a valid key version | a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them"},
 		{"Add-AzKeyVaultKey v k -Destination HSM -Size big", "Add-AzKeyVaultKey: 2:46: -Size takes a whole number, found \"big\""},
 		{"Add-AzKeyVaultKey v k -Destination HSM -NotBefore 27/12/2016", "Add-AzKeyVaultKey: 2:51: \"27/12/2016\" is no date | write month/day/year as in \"12/27/2016 12:01 AM\", or 2016-12-27T00:01:00Z"},
 		{"Set-Mailbox $polcy -DataEncryptionPolicy a", "$polcy: 2:13: has not been set | did you mean $policy?"},

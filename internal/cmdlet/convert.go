@@ -175,7 +175,7 @@ var versionForm = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3
 func normalVersion(s string) (string, error) {
 	lower := strings.ToLower(s)
 	if !versionForm.MatchString(lower) {
-		return "", fail.New(api.InvalidArgument, "%.100q is no version of a key", s).
+		return "", fail.New(api.InvalidArgument, "%.100q is not a valid key version", s).
 			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them")
 	}
 	return strings.ReplaceAll(lower, "-", ""), nil

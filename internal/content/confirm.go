@@ -117,7 +117,7 @@ func (c *Collection) confirm(ctx context.Context) error {
 		}
 	}
 	return fail.New(api.Damaged, "nothing is deleted: an index of the database leaves out %d blobs that its rows name; the first is %s", len(wrong), first).
-		WithHint("docs/damage.md says how an index is rebuilt from the rows").Because(cause)
+		WithHint("docs/damage.md says how to rebuild an index from the rows").Because(cause)
 }
 
 // Contradiction is the cause of a refusal to delete blobs that an index calls

@@ -33,7 +33,7 @@ func CheckCoding(r *http.Request) error {
 	for _, header := range r.Header.Values("Content-Encoding") {
 		for coding := range strings.SplitSeq(header, ",") {
 			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return fail.New(api.UnsupportedMediaType, "the body has the content coding %.20q, which is not decoded here", coding).
+				return fail.New(api.UnsupportedMediaType, "the body has the content coding %.20q, which is not supported", coding).
 					WithHint("send the content as it is, without the header Content-Encoding")
 			}
 		}

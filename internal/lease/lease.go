@@ -106,7 +106,7 @@ func InTx(ctx context.Context, db *store.DB, fn func(tx *store.Tx) error) error 
 			var n int64
 			err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM lease WHERE name = ?1 AND holder = ?2 AND fence = ?3 AND until >= `+tx.Clock(), l.name, l.holder, l.fence).Scan(&n)
 			if err != nil {
-				return fmt.Errorf("look at lease %s: %w", l.name, err)
+				return fmt.Errorf("read lease %s: %w", l.name, err)
 			}
 			if n == 0 {
 				return fmt.Errorf("%w: %s", ErrLost, l.name)

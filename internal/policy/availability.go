@@ -32,7 +32,7 @@ type Rolled struct {
 // any time, by any number of nodes; nobody sees a key.
 func (p *Policies) RollAvailability(ctx context.Context, pol Policy) (Rolled, error) {
 	if pol.Purge == Purged {
-		return Rolled{}, fail.New(api.Gone, "roll the availability key of policy %q: it was destroyed, for the policy was purged", pol.Name)
+		return Rolled{}, fail.New(api.Gone, "roll the availability key of policy %q: it was destroyed when the policy was purged", pol.Name)
 	}
 	kept, err := p.keptRevisions(ctx, pol)
 	if err != nil {
@@ -71,7 +71,7 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 	rolled.Destroyed, err = p.destroyUnneeded(ctx, pol)
 	// What another roll brought over meanwhile, and destroyed the version of, stays under none.
 	if left := older(kept, version, nil); len(left) > 0 {
-		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(left), failed[left[0].ID])
+		err = fmt.Errorf("roll the availability key of policy %q: %d wraps are still under an older version, the first because: %w", pol.Name, len(left), failed[left[0].ID])
 	}
 	return rolled, err
 }
@@ -218,7 +218,7 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 		fault.Point("availability.before-destroy")
 		err := p.Availability.DestroyVersion(ctx, v.id, v.version)
 		if err != nil && !fail.Is(err, api.NotFound) {
-			p.Logger.WarnContext(ctx, "an older version of an availability key is not destroyed yet; that is tried again", "policy", pol.GUID, "error", err)
+			p.Logger.WarnContext(ctx, "an older version of an availability key could not be destroyed; retrying later", "policy", pol.GUID, "error", err)
 			continue
 		}
 		fault.Point("availability.after-destroy")
@@ -248,7 +248,7 @@ func checkAvailability(ctx context.Context, tx *store.Tx, pol Policy, version ui
 	newest, err := newestAvailability(ctx, tx, pol.Tenant, pol.ID)
 	if err == nil && version < newest {
 		err = fail.New(api.Conflict, "the availability key of policy %q was rolled to version %d meanwhile", pol.Name, newest).
-			WithHint("ask again")
+			WithHint("try again")
 	}
 	return err
 }
@@ -286,7 +286,7 @@ func (a *AvailabilityRoller) Run(ctx context.Context) {
 		held, err := a.Leases.Hold(ctx, "availability keys", a.Pass)
 		if err != nil && ctx.Err() == nil {
 			wait = availabilityRetry
-			a.Logger.WarnContext(ctx, "availability keys could not all be rolled; that is tried again", "after", wait, "error", err)
+			a.Logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", wait, "error", err)
 		}
 		if err == nil && !held {
 			wait = availabilityLook

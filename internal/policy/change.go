@@ -147,7 +147,7 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 	}
 	deeper := newKey && depth != api.DepthPolicy // has work to do all the same
 	if len(olds) == 0 && !deeper && now.standsOn(primary, secondary) {
-		return Change{}, fail.New(api.NoNewVersion, "policy %q already stands on %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
+		return Change{}, fail.New(api.NoNewVersion, "policy %q already uses %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
 			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
 	}
 	var news []sealed
@@ -242,7 +242,7 @@ func noCustomerKeys(act string, pol Policy) error {
 
 func changedMeanwhile(pol Policy) error {
 	return fail.New(api.Conflict, "policy %q was changed by another request meanwhile; this one changed nothing", pol.Name).
-		WithHint("look at the policy and ask again if it is still needed")
+		WithHint("check the policy and repeat the request if it is still needed")
 }
 
 // toRewrap returns the revisions whose policy keys get new wraps in place.

@@ -46,12 +46,12 @@ type check struct {
 }
 
 const (
-	anotherVault = "make a vault and a key in it, and name that: New-AzKeyVault -VaultName NAME -ResourceGroupName GROUP -Location LOCATION -Sku Premium -EnablePurgeProtection"
-	anotherKey   = "add one to a new name: Add-AzKeyVaultKey -VaultName {vault} -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"
+	anotherVault = "create another vault with a key in it, and name that key: New-AzKeyVault -VaultName NAME -ResourceGroupName GROUP -Location LOCATION -Sku Premium -EnablePurgeProtection"
+	anotherKey   = "create one under a new name: Add-AzKeyVaultKey -VaultName {vault} -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"
 	grant        = "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"
 	protect      = "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnablePurgeProtection"
 	never        = `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`
-	reader       = "give the identity that this keyroll has in Azure the role Reader there: New-AzRoleAssignment -ObjectId ID -RoleDefinitionName Reader -Scope (Get-AzKeyVault -VaultName {vault}).ResourceId"
+	reader       = "give this keyroll's Azure identity the role Reader on the vault: New-AzRoleAssignment -ObjectId ID -RoleDefinitionName Reader -Scope (Get-AzKeyVault -VaultName {vault}).ResourceId"
 	feature      = "Set-AzContext -SubscriptionId {subscription}; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"
 )
 
@@ -67,7 +67,7 @@ var checks = []check{
 	{name: "expiry", code: api.KeyUnusable, key: expires, repair: never},
 	{name: "wrapKey", code: api.KeyUnusable, key: without("wrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
 	{name: "unwrapKey", code: api.KeyUnusable, key: without("unwrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
-	{name: "vault known", code: api.KeyUnusable, warning: true, key: unknown, repair: "look yourself: Get-AzKeyVault -VaultName {vault}"},
+	{name: "vault known", code: api.KeyUnusable, warning: true, key: unknown, repair: "check it yourself: Get-AzKeyVault -VaultName {vault}"},
 	{name: "management plane", code: api.KeyUnusable, warning: true, key: unmanaged, repair: reader},
 	{name: "soft delete", code: api.KeyUnusable, key: noSoftDelete, repair: "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnableSoftDelete"},
 	{name: "purge protection", code: api.KeyUnusable, key: noPurgeProtection, repair: protect},
@@ -83,7 +83,7 @@ func oneVault(a, b envelope.KeyVersion) string {
 	if !strings.EqualFold(a.Vault, b.Vault) {
 		return ""
 	}
-	return fmt.Sprintf("both keys stand in vault %q; a policy needs two keys in two vaults, so that the loss of one vault loses nothing", a.Vault)
+	return fmt.Sprintf("both keys are in vault %q; a policy needs two keys in two vaults, so that losing one vault loses no data", a.Vault)
 }
 
 func notRSA(c candidate, _ time.Time, _ Strictness) string {
@@ -152,7 +152,7 @@ func unknown(c candidate, _ time.Time, _ Strictness) string {
 	case c.unknown != nil:
 		return fmt.Sprintf("could not be checked for subscription, region, protection and permissions: %v", c.unknown)
 	case c.vault.Principal == "":
-		return "could not be checked for permissions: the vault does not show those of the service"
+		return "could not be checked for permissions: the vault does not show the service's permissions"
 	}
 	return ""
 }
@@ -195,7 +195,7 @@ func unprotected(c candidate, _ time.Time, s Strictness) string {
 	if !s.Recovery || c.RecoveryLevel == protectedSubscription {
 		return ""
 	}
-	return fmt.Sprintf("has the recovery level %q; keyroll was started to ask for %s", c.RecoveryLevel, protectedSubscription)
+	return fmt.Sprintf("has the recovery level %q; this keyroll was started to require %s", c.RecoveryLevel, protectedSubscription)
 }
 
 // needed is what the service does with a customer key.
@@ -372,7 +372,7 @@ func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, na
 		switch {
 		case profile.Versionless && kv.Version != "":
 			found.refuse(fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
-				WithHint("leave the version out: a refresh takes up the newest"))
+				WithHint("omit the version: a refresh uses the newest one"))
 		case !profile.Versionless && kv.Version == "" && !all:
 			found.refuse(fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
 				WithHint("Get-AzKeyVaultKey shows the versions of a key"))

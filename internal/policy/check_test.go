@@ -61,7 +61,7 @@ func entries(now time.Time) []entry {
 			says: `has the recovery level "CustomizedRecoverable+Purgeable"; a customer key cannot be purged`, hint: "-EnablePurgeProtection"},
 		{check: "recovery level", key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "" }, code: api.KeyUnusable, says: `has the recovery level ""`, hint: "-EnablePurgeProtection"},
 		{check: "recovery level, strict", strict: true, key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "CustomizedRecoverable+ProtectedSubscription" }, code: api.KeyUnusable,
-			says: "keyroll was started to ask for Recoverable+ProtectedSubscription",
+			says: "this keyroll was started to require Recoverable+ProtectedSubscription",
 			hint: "Set-AzContext -SubscriptionId of a; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"},
 		{check: "permissions", vault: func(v *rootkey.VaultInfo) { v.Permissions = []string{"get", "list", "UnwrapKey"} }, code: api.VaultDenied,
 			says: "is used by service principal exchange, which lacks: wrapKey", hint: grant},

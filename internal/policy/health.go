@@ -163,7 +163,7 @@ func (h Health) said() string {
 	case api.Refused, api.Unreachable:
 		return string(h.State) + ": " + h.Reason
 	case "":
-		return "has not served yet"
+		return "has not been used successfully yet"
 	}
 	return string(h.State)
 }
@@ -196,7 +196,7 @@ func (p *Policies) judge(ctx context.Context, tenant int64, r revisionRow, faile
 			case api.Refused:
 				refused = append(refused, fmt.Sprintf("the %s key has refused since %s: %s", root.name, h.Since.UTC().Format(time.RFC3339), h.Reason))
 			case "":
-				unused = append(unused, fmt.Sprintf("the %s key has not served since this database keeps records of it", root.name))
+				unused = append(unused, fmt.Sprintf("the %s key has not been used successfully since this database began to keep records", root.name))
 			}
 		}
 		return nil
@@ -212,7 +212,7 @@ func (p *Policies) judge(ctx context.Context, tenant int64, r revisionRow, faile
 	case len(refused) > 0:
 		_, detail, _ := fail.Public(failed)
 		return rootkey.Refusal, fail.New(api.VaultDenied, "%s; %s", detail, strings.Join(refused, "; ")).
-			WithHint("a refusal lasts until one of the keys serves again: give the service its permission back, or assign another policy").Because(failed)
+			WithHint("a refusal lasts until one of the keys can be used again: restore the service's permission, or assign another policy").Because(failed)
 	case outage:
 		return rootkey.Outage, failed
 	}

@@ -190,12 +190,12 @@ func hostiles(ended <-chan struct{}) []*hostile {
 		vault("large modulus", api.KeyUnusable, "not 2048 to 4096 bits", func(h *hostile) { h.published = &rsa.PublicKey{N: new(big.Int).Lsh(key.N, 6144), E: key.E} }),
 		vault("endless answer", api.VaultUnavailable, "the vault's answer is too large", func(h *hostile) { h.answer = endless(true) }),
 		vault("an answer that stops", api.VaultUnavailable, "the vault did not answer in time", func(h *hostile) { h.answer, h.timeout = endless(false), time.Second }),
-		vault("no JSON", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) { h.answer = text("unwrapkey", 200, "<html>") }),
-		vault("no value", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) { h.answer = text("wrapkey", 200, "{}") }),
-		vault("another version's answer", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) {
+		vault("no JSON", api.VaultUnavailable, "an unusable answer", func(h *hostile) { h.answer = text("unwrapkey", 200, "<html>") }),
+		vault("no value", api.VaultUnavailable, "an unusable answer", func(h *hostile) { h.answer = text("wrapkey", 200, "{}") }),
+		vault("another version's answer", api.VaultUnavailable, "an unusable answer", func(h *hostile) {
 			h.answer = text("unwrapkey", 200, `{"kid":"https://b.vault.azure.net/keys/k/ffffffffffffffffffffffffffffffff","value":"AAAA"}`)
 		}),
-		vault("a key that is none", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) { h.answer = text("read", 200, `{"key":{"kty":"RSA"},"attributes":{"enabled":true}}`) }),
+		vault("a key that is none", api.VaultUnavailable, "an unusable answer", func(h *hostile) { h.answer = text("read", 200, `{"key":{"kty":"RSA"},"attributes":{"enabled":true}}`) }),
 	}
 }
 

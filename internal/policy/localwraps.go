@@ -40,7 +40,7 @@ func (w *WrapReplacer) Run(ctx context.Context) {
 		held, err := w.Leases.Hold(ctx, "local wraps", w.Pass)
 		if err != nil && ctx.Err() == nil {
 			wait = wrapRetry
-			w.Logger.WarnContext(ctx, "wraps of customer keys that vaults made could not all be replaced; that is tried again", "after", wait, "error", err)
+			w.Logger.WarnContext(ctx, "not all wraps that external vaults made could be replaced; retrying", "after", wait, "error", err)
 		}
 		if err == nil && !held {
 			wait = wrapLook
@@ -123,7 +123,7 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	replacement := w.use(r.Tenant, r.Revision, "replace the vault's wrap of", root.name, root.kv, nil)
 	if !likeWrap(root.wrap, wrapped, bundle) {
 		replacement.Outcome = string(api.Damaged)
-		replacement.Detail += "; it was no encryption: who read the database may know this policy key"
+		replacement.Detail += "; it was no encryption: anyone who has read the database may know this policy key"
 	}
 	fault.Point("localwrap.before-commit")
 	err = lease.InTx(ctx, w.DB, func(tx *store.Tx) error {
@@ -142,7 +142,7 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	}
 	fault.Point("localwrap.after-commit")
 	if replaced && replacement.Outcome == string(api.Damaged) {
-		w.Logger.ErrorContext(ctx, "a vault had returned no encryption of a policy key as its wrap, and it was stored; it is replaced. Give the policy a new key: refresh it at depth policy or deeper",
+		w.Logger.ErrorContext(ctx, "a stored wrap that a vault had returned was not an encryption of the policy key; it has been replaced. Give the policy a new key: refresh it at depth policy or deeper",
 			"policy", r.Binding.Policy, "key", w.Roots.URI(root.kv))
 	}
 	return replaced, nil

@@ -78,7 +78,7 @@ func (p *Policies) check(r revisionRow) error {
 		return err
 	}
 	if (ProfileOf(r.Kind).Keys > 0) != (r.Primary.Key != "") {
-		return fail.New(api.Damaged, "check policy revision %v of policy %v: a policy of kind %s has other roots", r.ID, r.Binding.Policy, r.Kind)
+		return fail.New(api.Damaged, "check policy revision %v of policy %v: its root keys do not fit a policy of kind %s", r.ID, r.Binding.Policy, r.Kind)
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ func (p *Policies) checkOlderNodes(ctx context.Context, failed error) error {
 		return err
 	}
 	_, detail, _ := fail.Public(failed)
-	return fail.New(fail.CodeOf(failed), "%s; the availability key serves no user while a node of an older version runs, which records no refusals", detail).
+	return fail.New(fail.CodeOf(failed), "%s; the availability key is not used for users while a node of an older version is running, because that node records no refusals", detail).
 		WithHint("upgrade or stop the older nodes").Because(failed)
 }
 

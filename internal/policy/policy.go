@@ -129,7 +129,7 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 			if all[0].Damaged != nil {
 				return all[0].Damaged
 			}
-			return fail.New(api.Damaged, "the service-managed policy of tenant %d is missing, which has policies", tenant)
+			return fail.New(api.Damaged, "tenant %d has policies, but its service-managed policy is missing", tenant)
 		}
 		return err
 	})
@@ -243,10 +243,10 @@ func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Pr
 
 func checkName(name string) error {
 	if name == "" || len(name) > 64 || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return fail.New(api.InvalidArgument, "policy name %q is not 1 to 64 characters without control characters and without spaces at its ends", name)
+		return fail.New(api.InvalidArgument, "policy name %q must be 1 to 64 characters, without control characters and without spaces at its ends", name)
 	}
 	if _, err := uuid.Parse(name); err == nil {
-		return fail.New(api.InvalidArgument, "policy name %q has the form of a GUID, which names policies by itself", name)
+		return fail.New(api.InvalidArgument, "policy name %q must not have the form of a GUID, because GUIDs also identify policies", name)
 	}
 	return nil
 }
@@ -258,7 +258,7 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 	}
 	for _, other := range all {
 		if strings.EqualFold(other.Name, name) && other.Purge != Purged {
-			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
+			return fail.New(api.AlreadyExists, "policy %q already exists", other.Name)
 		}
 	}
 	return checkActive(profile, all, geo)
@@ -298,7 +298,7 @@ func (p *Policies) Find(ctx context.Context, tx *store.Tx, tenant int64, identit
 	}
 	if fail.Is(err, api.NotFound) {
 		return found, fail.New(api.NotFound, "policy %q does not exist", identity).
-			WithHint("Get-DataEncryptionPolicy lists the policies; a name, a GUID, or the GUID of a revision names one")
+			WithHint("Get-DataEncryptionPolicy lists the policies; a policy is identified by its name, its GUID, or the GUID of one of its revisions")
 	}
 	return found, err
 }

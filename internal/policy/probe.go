@@ -38,7 +38,7 @@ func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed 
 			first = key
 		default:
 			if !first.Equal(key) {
-				err = fail.New(api.Damaged, "it opens another key than the roots before it")
+				err = fail.New(api.Damaged, "it decrypts to another key than the roots before it")
 			}
 			key.Zero()
 		}
@@ -97,7 +97,7 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 			opened, err := p.Availability.Open(ctx, id, version, place, wrapped)
 			defer clear(opened)
 			if err == nil && subtle.ConstantTimeCompare(opened, want) != 1 {
-				err = fail.New(api.Damaged, "it gave back other bytes than it was given")
+				err = fail.New(api.Damaged, "it returned other bytes than it had wrapped")
 			}
 			return err
 		},

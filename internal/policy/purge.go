@@ -19,8 +19,8 @@ import (
 func (pol Policy) CheckAccepting() error {
 	switch pol.Purge {
 	case PurgeRequested:
-		return fail.New(api.Conflict, "policy %q: its purge was requested: it takes in nothing any more, and its keys stay as they are", pol.Name).
-			WithHint("use another policy; keyroll purge status %s shows how far the purge has come", pol.GUID)
+		return fail.New(api.Conflict, "the purge of policy %q has been requested: the policy no longer accepts containers, and its keys cannot be changed", pol.Name).
+			WithHint("use another policy; keyroll purge status %s shows the progress of the purge", pol.GUID)
 	case Purged:
 		return gone(pol)
 	}
@@ -31,7 +31,7 @@ func (pol Policy) CheckAccepting() error {
 }
 
 func gone(pol Policy) error {
-	return fail.New(api.Gone, "policy %q was purged: what it protected is gone for good", pol.Name).
+	return fail.New(api.Gone, "policy %q was purged: the data that it protected can never be decrypted again", pol.Name).
 		WithHint("keyroll purge status %s shows when, and what is still to be destroyed", pol.GUID)
 }
 
@@ -83,7 +83,7 @@ func revoked(kv envelope.KeyVersion, principal string, answer error, deletedToo 
 	switch failure := rootkey.Classify(answer); {
 	case answer == nil:
 		return fail.New(api.Conflict, "the service still has its permission on key %q in vault %q", kv.Key, kv.Vault).
-			WithHint("take it away in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal)
+			WithHint("remove it in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal)
 	case code != api.VaultDenied:
 		return answer
 	case failure == rootkey.KeyDeleted, failure == rootkey.VaultDeleted:
@@ -91,11 +91,11 @@ func revoked(kv envelope.KeyVersion, principal string, answer error, deletedToo 
 			return nil
 		}
 		_, detail, _ := fail.Public(answer)
-		return fail.New(api.Conflict, "%s", detail).WithHint("if it was deleted on purpose, ask again with -Force (keyroll purge request --force)").Because(answer)
+		return fail.New(api.Conflict, "%s", detail).WithHint("if it was deleted on purpose, repeat the request with -Force (keyroll purge request --force)").Because(answer)
 	case failure == rootkey.KeyDisabled, failure == rootkey.KeyExpired, failure == rootkey.NotYetValid, failure == rootkey.OperationOff:
 		_, detail, _ := fail.Public(answer)
-		return fail.New(api.Conflict, "%s; the service's permission is still there", detail).
-			WithHint("take it away in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal).Because(answer)
+		return fail.New(api.Conflict, "%s; the service still has its permission", detail).
+			WithHint("remove it in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal).Because(answer)
 	}
 	return nil
 }

@@ -19,12 +19,12 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 	switch {
 	case profile.Keys == 0 || profile.AutomaticFallback:
 		return fail.New(api.InvalidArgument, "recover policy %q: a %s policy has no recovery mode", pol.Name, pol.Kind).
-			WithHint("make a new policy and assign it to what the lost keys protect: the availability key opens it on the way")
+			WithHint("create a new policy and assign it to the containers that the lost keys protect: the availability key decrypts their keys while they are moved")
 	case pol.CheckAccepting() != nil:
 		return pol.CheckAccepting()
 	case !pol.Recovery.IsZero():
 		return fail.New(api.Conflict, "recover policy %q: it is in recovery mode already", pol.Name).
-			WithHint("put it under two new keys: Restore-SPODataEncryptionPolicy")
+			WithHint("give it two new keys: Restore-SPODataEncryptionPolicy")
 	}
 	r, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
@@ -34,8 +34,8 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 		bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 		clear(bundle)
 		if err == nil {
-			return fail.New(api.Conflict, "recover policy %q: its %s key %s opens it", pol.Name, root.name, p.Roots.URI(root.kv)).
-				WithHint("replace the lost key alone: Update-SPODataEncryptionPolicy")
+			return fail.New(api.Conflict, "recover policy %q: its %s key %s can still decrypt it", pol.Name, root.name, p.Roots.URI(root.kv)).
+				WithHint("replace only the lost key: Update-SPODataEncryptionPolicy")
 		}
 	}
 	return p.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -58,7 +58,7 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 	}
 	if pol.Recovery.IsZero() {
 		return nil, fail.New(api.Conflict, "restore policy %q: it is not in recovery mode", pol.Name).
-			WithHint("where both of its keys are lost: keyroll policy recover %q", pol.Name)
+			WithHint("if both of its keys are lost, enter recovery mode: keyroll policy recover %q", pol.Name)
 	}
 	profile := ProfileOf(pol.Kind)
 	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)

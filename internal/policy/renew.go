@@ -104,7 +104,7 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 // alert tells, once for an entry, that its end is near: by the log, and in the
 // tenant's audit log.
 func (p *Policies) alert(ctx context.Context, e *cached, r revisionRow, left time.Duration, err error) {
-	p.Logger.ErrorContext(ctx, "renewing a policy key keeps failing; what it protects stops being readable when its time in the cache ends",
+	p.Logger.ErrorContext(ctx, "renewing a policy key keeps failing; the data under it becomes unreadable when its cache entry expires",
 		"policy", r.Binding.Policy, "key", e.id, "left", left, "error", err)
 	use := audit.Entry{Tenant: e.tenant, Outcome: string(fail.CodeOf(err)),
 		Detail: fmt.Sprintf("renewing policy key %d of policy %s keeps failing; its time in the cache ends in %v", e.id, r.Binding.Policy, left.Round(time.Second))}
@@ -118,10 +118,10 @@ func (c *cache) extend(e *cached, key *envelope.Key, at moment) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys[User][e.id] != e {
-		return fail.New(api.NotFound, "policy key %d was dropped meanwhile", e.id)
+		return fail.New(api.NotFound, "policy key %d was dropped from the cache meanwhile", e.id)
 	}
 	if !e.key.Equal(key) {
-		return fail.New(api.Damaged, "the roots of policy key %d open another key than before", e.id)
+		return fail.New(api.Damaged, "the roots of policy key %d decrypt to another key than before", e.id)
 	}
 	e.renewed, e.asked, e.alerted = at, at, false
 	return nil

@@ -92,11 +92,11 @@ func same(key *envelope.Key, bundle []byte, b envelope.Binding, root string) err
 	defer clear(bundle)
 	opened, err := envelope.Unbundle(bundle, b)
 	if err != nil {
-		return fmt.Errorf("open a new wrap with %s: %w", root, err)
+		return fmt.Errorf("verify a new wrap with %s: %w", root, err)
 	}
 	defer opened.Zero()
 	if !opened.Equal(key) {
-		return fail.New(api.Damaged, "open a new wrap with %s: it gave back another key than it was given", root)
+		return fail.New(api.Damaged, "verify a new wrap with %s: it returned another key than it had wrapped", root)
 	}
 	return nil
 }

@@ -36,11 +36,11 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		p.GUID, err = uuid.Parse(guid)
 		switch {
 		case err != nil:
-			p.Damaged = fail.New(api.Damaged, "policy %d has a GUID that is none", p.ID)
+			p.Damaged = fail.New(api.Damaged, "policy %d has an invalid GUID", p.ID)
 		case !known(p.Kind):
-			p.Damaged = fail.New(api.Damaged, "policy %d is of no kind that there is", p.ID)
+			p.Damaged = fail.New(api.Damaged, "policy %d has an unknown kind", p.ID)
 		case p.Current.Generation == 0:
-			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is none of its own", p.ID, p.Current.ID)
+			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is not one of its own", p.ID, p.Current.ID)
 		}
 		p.Created = time.UnixMilli(created)
 		if recovery != 0 {
@@ -60,7 +60,7 @@ func insertPolicy(ctx context.Context, tx *store.Tx, p Policy) error {
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
 		p.ID, p.Tenant, p.GUID.String(), string(p.Kind), p.Name, strings.ToLower(p.Name), p.Description, 1, p.Current.ID, p.Created.UnixMilli(), p.Geo)
 	if store.IsUnique(err) {
-		return fail.New(api.AlreadyExists, "policy %q exists", p.Name)
+		return fail.New(api.AlreadyExists, "policy %q already exists", p.Name)
 	}
 	return err
 }
@@ -168,7 +168,7 @@ func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (r
 	}
 	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 AND r.erased = 0`, tenant, policyKey)
 	if err == nil && len(list) == 0 {
-		err = fail.New(api.NotFound, "policy key %d has no wrap any more: nothing was left under it", policyKey).Because(sql.ErrNoRows)
+		err = fail.New(api.NotFound, "policy key %d has no wraps: they were erased when nothing used it any more", policyKey).Because(sql.ErrNoRows)
 	}
 	if err != nil {
 		return revisionRow{}, err

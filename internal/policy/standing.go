@@ -17,7 +17,7 @@ func (p *Policies) Assigned(ctx context.Context, tx *store.Tx, tenant int64) (Po
 	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.assigned = 1`, tenant))
 	if fail.Is(err, api.NotFound) {
 		err = fail.New(api.NotFound, "no multi-workload policy is assigned to the tenant").
-			WithHint("what has no policy of its own stands under the service-managed one; Set-M365DataAtRestEncryptionPolicyAssignment assigns a policy")
+			WithHint("containers without a policy of their own use the service-managed one; Set-M365DataAtRestEncryptionPolicyAssignment assigns a policy")
 	}
 	return pol, err
 }
@@ -60,7 +60,7 @@ func LockAll(ctx context.Context, tx *store.Tx, policies ...int64) error {
 func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.Tx, now Policy, before int64) error) error {
 	if !ProfileOf(pol.Kind).ForTenant {
 		return fail.New(api.InvalidArgument, "policy %q is of kind %s and cannot be assigned to the tenant", pol.Name, pol.Kind).
-			WithHint("a multi-workload policy can: New-M365DataAtRestEncryptionPolicy makes one")
+			WithHint("assign a multi-workload policy: New-M365DataAtRestEncryptionPolicy creates one")
 	}
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := p.lockServiceManaged(ctx, tx, pol.Tenant); err != nil {
@@ -80,7 +80,7 @@ func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.T
 		case !now.Enabled:
 			return Disabled("assign", now)
 		case now.Purge != NotPurged:
-			return fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it takes in nothing any more", now.Name)
+			return fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it no longer accepts containers", now.Name)
 		}
 		if before != now.ID {
 			if err := setAssigned(ctx, tx, pol.Tenant, now.ID); err != nil {
@@ -107,7 +107,7 @@ func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.T
 func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx, left, to Policy) error) error {
 	profile := ProfileOf(pol.Kind)
 	if profile.Keys == 0 {
-		return fail.New(api.InvalidArgument, "leave policy %q: a %s policy stands beneath all others and cannot be left", pol.Name, pol.Kind).
+		return fail.New(api.InvalidArgument, "leave policy %q: a %s policy is the built-in default and cannot be left", pol.Name, pol.Kind).
 			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
 	}
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -135,8 +135,8 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 		case err != nil:
 			return err
 		case !left.Left.IsZero():
-			return fail.New(api.Conflict, "policy %q was left on %s already", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
-				WithHint("keyroll roll list shows how far its containers have come")
+			return fail.New(api.Conflict, "policy %q was already left on %s", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
+				WithHint("keyroll roll list shows the progress of moving its containers")
 		case left.Purge != NotPurged:
 			return fail.New(api.Conflict, "leave policy %q: its purge has been requested", left.Name)
 		}
@@ -221,8 +221,8 @@ func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx
 func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profile, now Policy) error {
 	switch {
 	case !now.Left.IsZero():
-		return fail.New(api.Conflict, "enable policy %q: it was left, and that is for good", now.Name).
-			WithHint("make a new policy; it may name the same keys")
+		return fail.New(api.Conflict, "enable policy %q: it was left, which is permanent", now.Name).
+			WithHint("create a new policy; it may use the same keys")
 	case now.Enabled:
 		all, err := p.List(ctx, tx, now.Tenant)
 		if err != nil {
@@ -230,10 +230,10 @@ func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profi
 		}
 		return checkActive(profile, all, now.Geo)
 	case profile.Keys == 0:
-		return fail.New(api.Conflict, "disable policy %q: it stands beneath all others and is always there", now.Name)
+		return fail.New(api.Conflict, "disable policy %q: it is the built-in default and is always enabled", now.Name)
 	case profile.Fixed || now.Assigned:
-		return fail.New(api.Conflict, "disable policy %q: it covers all that has no policy of its own", now.Name).
-			WithHint("keyroll policy leave %q brings all of it under service-managed keys", now.Name)
+		return fail.New(api.Conflict, "disable policy %q: it covers every container without a policy of its own", now.Name).
+			WithHint("keyroll policy leave %q moves all of them to service-managed keys", now.Name)
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func (p *Policies) checkRenamed(ctx context.Context, tx *store.Tx, now Policy) e
 	}
 	for _, other := range all {
 		if other.ID != now.ID && other.Purge != Purged && strings.EqualFold(other.Name, now.Name) {
-			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
+			return fail.New(api.AlreadyExists, "policy %q already exists", other.Name)
 		}
 	}
 	return nil
@@ -254,8 +254,8 @@ func (p *Policies) checkRenamed(ctx context.Context, tx *store.Tx, now Policy) e
 // Disabled refuses an act on a policy that is disabled.
 func Disabled(act string, pol Policy) error {
 	if !pol.Left.IsZero() {
-		return fail.New(api.Conflict, "%s policy %q: it was left, and that is for good", act, pol.Name).
-			WithHint("make a new policy; it may name the same keys")
+		return fail.New(api.Conflict, "%s policy %q: it was left, which is permanent", act, pol.Name).
+			WithHint("create a new policy; it may use the same keys")
 	}
 	return fail.New(api.Conflict, "%s policy %q: it is disabled", act, pol.Name).
 		WithHint("enable it first: Set-DataEncryptionPolicy -Enabled $true")

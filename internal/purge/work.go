@@ -129,7 +129,7 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	delete(approvers, requester)
 	if requester == "" || len(approvers) < approvals {
 		err = fail.New(api.Damaged, "purge policy %d: an index of the database says otherwise than its rows, which have %d approvals", one.Policy, len(approvers)).
-			WithHint("docs/damage.md says how an index is rebuilt from the rows")
+			WithHint("docs/damage.md says how to rebuild an index from the rows")
 		p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)
 		noted := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 			return audit.Notice(ctx, tx, audit.Entry{Tenant: one.Tenant, Outcome: string(api.Damaged), Detail: err.Error()}, p.Now())

@@ -51,8 +51,8 @@ func union(a, b []envelope.Class) []envelope.Class {
 }
 
 // cancelled is what a cancelled roll says of itself.
-const cancelled = "cancelled before anything was brought over: what it was to bring over stays under the older keys, as the ledger shows, " +
-	"and what is new comes under the current policy key; a refresh brings both together"
+const cancelled = "cancelled before any container was moved: existing containers stay under the older keys, as the ledger shows, " +
+	"and new ones use the current policy key; a refresh moves all of them to one key"
 
 // held are the reasons not to cancel a roll, of which the first that fits is
 // given, with what to do instead: hint takes the roll's id and its policy's name.
@@ -61,17 +61,17 @@ var held = []struct {
 	why, hint string
 }{
 	{func(r Roll, _, _ policy.Policy) bool { return !r.Unfinished() },
-		"it has ended", "keyroll roll show %[1]d shows how"},
+		"it has already ended", "keyroll roll show %[1]d shows its result"},
 	{func(r Roll, _, _ policy.Policy) bool { return !r.Begun.IsZero() },
-		"it has begun to bring containers over, and they do not go back", "let it end, or pause it: keyroll roll pause %[1]d"},
+		"it has begun to move containers, and they cannot be moved back", "let it finish, or pause it: keyroll roll pause %[1]d"},
 	{func(r Roll, _, source policy.Policy) bool { return r.Source != 0 && !source.Left.IsZero() },
-		"it brings home what a policy protected that was left for good", "let it end, or pause it: keyroll roll pause %[1]d"},
+		"it moves the containers of a policy that was left for good", "let it finish, or pause it: keyroll roll pause %[1]d"},
 	{func(r Roll, to, _ policy.Policy) bool { return r.Source != 0 && policy.ProfileOf(to.Kind).OneAGeo },
-		"it registers a site policy, which would cover sites that it does not protect", "let it end, or pause it: keyroll roll pause %[1]d; keyroll policy leave %[2]q takes the registration back"},
+		"it registers a site policy, which would cover sites that it does not protect", "let it finish, or pause it: keyroll roll pause %[1]d; keyroll policy leave %[2]q undoes the registration"},
 	{func(r Roll, _, _ policy.Policy) bool { return r.Source != 0 },
-		"it brings containers from another policy, which no longer covers them", "let it end, or pause it: keyroll roll pause %[1]d; another policy can be assigned once it has ended"},
+		"it moves containers from another policy, which no longer covers them", "let it finish, or pause it: keyroll roll pause %[1]d; another policy can be assigned once it has ended"},
 	{func(_ Roll, to, _ policy.Policy) bool { return policy.ProfileOf(to.Kind).OneRoll },
-		"its policy would be Registered under a key that protects none of its sites", "let it end, or pause it: keyroll roll pause %[1]d"},
+		"its policy would be Registered under a key that protects none of its sites", "let it finish, or pause it: keyroll roll pause %[1]d"},
 }
 
 // Cancel ends a roll that has brought nothing over yet. What it was to bring
@@ -149,7 +149,7 @@ func (r *Roller) warnLate(ctx context.Context, ro Roll) error {
 		if told = n == 1; err != nil || !told {
 			return err
 		}
-		return audit.Notice(ctx, tx, audit.Entry{Tenant: ro.Tenant, Outcome: audit.Late, Detail: fmt.Sprintf("roll %d of policy %s, whose deadline is %s, is late: %d of %d containers have come over",
+		return audit.Notice(ctx, tx, audit.Entry{Tenant: ro.Tenant, Outcome: audit.Late, Detail: fmt.Sprintf("roll %d of policy %s, whose deadline is %s, is late: %d of %d containers have been moved",
 			ro.ID, progress.PolicyID, progress.Deadline.Format(time.RFC3339), progress.Done, progress.Total)}, r.Now())
 	})
 	if told {

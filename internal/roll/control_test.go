@@ -180,7 +180,7 @@ func TestRollThatHasBegunToBringOverIsNotCancelled(t *testing.T) {
 		w.finish(ro, api.RollPaused)
 		err := w.cancel(ro)
 		policytest.Refuses(t, err, api.Conflict)
-		if _, detail, hint := fail.Public(err); !strings.Contains(detail, "begun to bring containers over") || !strings.Contains(hint, "roll pause") {
+		if _, detail, hint := fail.Public(err); !strings.Contains(detail, "begun to move containers") || !strings.Contains(hint, "roll pause") {
 			t.Errorf("%s; %s", detail, hint)
 		}
 		if now := w.now(ro); now.State != api.RollPaused || now.Begun.IsZero() {
@@ -269,7 +269,7 @@ func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 			t.Errorf("it was seen after %v", early)
 		}
 		until(t, "the log has it", func() bool { return told() == 1 })
-		if entry := w.Dump("audit_entry"); !strings.Contains(entry, "|late|") || !strings.Contains(entry, "of 240 containers have come over") {
+		if entry := w.Dump("audit_entry"); !strings.Contains(entry, "|late|") || !strings.Contains(entry, "of 240 containers have been moved") {
 			t.Errorf("no entry says so: %s", entry)
 		}
 		stop()
@@ -284,7 +284,7 @@ func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 
 // throttled is what a vault answers that has too many requests.
 func throttled(rest time.Duration) error {
-	err := fail.New(api.VaultUnavailable, "the vault has too many requests")
+	err := fail.New(api.VaultUnavailable, "the vault received too many requests")
 	err.RetryAfter = rest
 	return err
 }

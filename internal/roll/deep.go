@@ -198,7 +198,7 @@ func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
 			continue
 		}
 		if idle++; w.Leases == nil && idle > mostIdle {
-			return fail.New(api.Damaged, "container %d does not come over, and nothing says why", left[0])
+			return fail.New(api.Damaged, "container %d is not moved, and no error explains it", left[0])
 		}
 		select {
 		case <-time.After(restFor):
@@ -308,7 +308,7 @@ func (w *deepWork) leave(ctx context.Context, container int64, what string, err 
 	}
 	w.mu.Unlock()
 	if !known {
-		w.Logger.WarnContext(ctx, "a roll skips what it cannot bring over", "roll", w.roll.ID, "what", what, "error", err)
+		w.Logger.WarnContext(ctx, "a roll skips what it cannot move", "roll", w.roll.ID, "what", what, "error", err)
 	}
 }
 

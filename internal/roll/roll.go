@@ -112,8 +112,8 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 			r.Source = before.Source
 		}
 		if before.Source != 0 && before.Source != r.Source {
-			return r, fail.New(api.RollInProgress, "roll %d brings the containers of another policy to policy %q", before.ID, pol.Name).
-				WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+			return r, fail.New(api.RollInProgress, "roll %d is moving the containers of another policy to policy %q", before.ID, pol.Name).
+				WithHint("wait until it has finished: keyroll roll watch %d shows its progress", before.ID)
 		}
 		r.Classes = union(r.Classes, before.Classes)
 		if len(before.deep()) > len(r.deep()) {
@@ -140,8 +140,8 @@ func checkSweep(ctx context.Context, tx *store.Tx, policies *policy.Policies, r,
 	}
 	source, err := policies.ByID(ctx, tx, r.Tenant, r.Source)
 	if err == nil && source.Left.IsZero() {
-		err = fail.New(api.RollInProgress, "a sweep of inactive mailboxes and backups, and a roll that brings containers of policy %q, go one after the other; roll %d is not done", source.Name, before.ID).
-			WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+		err = fail.New(api.RollInProgress, "a sweep of inactive mailboxes and backups cannot run together with a roll that moves containers of policy %q; roll %d is unfinished", source.Name, before.ID).
+			WithHint("wait until it has finished: keyroll roll watch %d shows its progress", before.ID)
 	}
 	return err
 }
@@ -235,7 +235,7 @@ func LatestFrom(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, 
 func Find(ctx context.Context, tx *store.Tx, tenant int64, id string) (Roll, error) {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
-		return Roll{}, fail.New(api.InvalidArgument, "roll %q is no id of a roll: it is not a number", id)
+		return Roll{}, fail.New(api.InvalidArgument, "roll %q: a roll id must be a number", id)
 	}
 	return byID(ctx, tx, tenant, n)
 }

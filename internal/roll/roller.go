@@ -294,9 +294,9 @@ func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, 
 
 // failure says what kept a roll from bringing over all that it should.
 func (o outcome) failure() string {
-	first := fmt.Sprintf("%s does not open: %v", o.damaged[0].what, o.damaged[0].err)
+	first := fmt.Sprintf("%s cannot be decrypted: %v", o.damaged[0].what, o.damaged[0].err)
 	if n := len(o.damaged); n > 1 {
-		return fmt.Sprintf("%d things do not open and were left behind; the first: %s", n, first)
+		return fmt.Sprintf("%d objects cannot be decrypted and were skipped; the first: %s", n, first)
 	}
 	return first
 }

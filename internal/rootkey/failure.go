@@ -55,24 +55,24 @@ var (
 	KeyDisabled   = Failure{"the key version is disabled", Refusal, "Update-AzKeyVaultKey {key} -Enable $true"}
 	KeyExpired    = Failure{"the key version has expired", Refusal, `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`}
 	NotYetValid   = Failure{"the key version is not yet valid", Refusal, "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"}
-	KeyDeleted    = Failure{"the key version does not exist, or was deleted", Refusal, "look at what is there: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
+	KeyDeleted    = Failure{"the key version does not exist, or was deleted", Refusal, "list the existing keys: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
 	VaultDeleted  = Failure{"the vault does not exist, or was deleted", Refusal, "check the vault's name; a deleted vault can be recovered for a time"}
 )
 
 // Outages. Of an embedded vault they are local trouble.
 var (
-	Throttled          = Failure{"the vault has too many requests", Outage, ""}
+	Throttled          = Failure{"the vault received too many requests", Outage, ""}
 	VaultError         = Failure{"the vault failed", Outage, ""}
 	Rejected           = Failure{"the vault rejected the request", Outage, ""}
-	Unauthenticated    = Failure{"the vault does not take the service's token", Outage, ""}
-	NoToken            = Failure{"the service got no token for the vault", Outage, ""}
+	Unauthenticated    = Failure{"the vault does not accept the service's token", Outage, ""}
+	NoToken            = Failure{"the service could not get a token for the vault", Outage, ""}
 	TimedOut           = Failure{"the vault did not answer in time", Outage, ""}
 	NameNotFound       = Failure{"the vault's name does not resolve", Outage, ""}
 	NotTrusted         = Failure{"the vault's TLS handshake or certificate failed", Outage, ""}
-	NotReached         = Failure{"the vault was not reached", Outage, ""}
+	NotReached         = Failure{"the vault could not be reached", Outage, ""}
 	TooLargeAnswer     = Failure{"the vault's answer is too large", Outage, ""}
 	MalformedChallenge = Failure{"the vault answered with a malformed challenge", Outage, ""}
-	MalformedAnswer    = Failure{"the vault gave an answer that cannot be used", Outage, ""}
+	MalformedAnswer    = Failure{"the vault gave an unusable answer", Outage, ""}
 )
 
 // Local trouble.
@@ -81,7 +81,7 @@ var (
 	DamagedKey = Failure{"the key version's private key in the database cannot be decrypted under the seal", Local, "docs/damage.md says how to restore it; keyroll verify names everything that is damaged"}
 )
 
-const localHint = "this is trouble of the server, not an outage of the vault; the server's log says more"
+const localHint = "this is a problem of the server, not an outage of the vault; the server's log says more"
 
 // local is what a failure means of an embedded vault, which runs in this very
 // process: whoever manages it refused, or keyroll itself has trouble.

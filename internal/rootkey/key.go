@@ -36,7 +36,7 @@ type KeyInfo struct {
 func keyInfo(kv envelope.KeyVersion, bundle azkeys.KeyBundle) (KeyInfo, error) {
 	key, attributes := bundle.Key, bundle.Attributes
 	if key == nil || key.KID == nil || key.Kty == nil || attributes == nil || attributes.Enabled == nil {
-		return KeyInfo{}, errors.New("the answer is no key")
+		return KeyInfo{}, errors.New("the answer is not a key")
 	}
 	version := lastVersion(string(*key.KID))
 	if version == "" || kv.Version != "" && kv.Version != version {

@@ -58,7 +58,7 @@ func (k KeyInfo) Encrypt(plaintext []byte) ([]byte, error) {
 	}
 	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, k.Public, plaintext, nil)
 	if err != nil {
-		return nil, fail.New(api.KeyUnusable, "%s publishes an RSA key that nothing can be encrypted to", describe(k.KeyVersion)).WithHint(distrust).Because(err)
+		return nil, fail.New(api.KeyUnusable, "%s publishes an RSA key that cannot be used to encrypt", describe(k.KeyVersion)).WithHint(distrust).Because(err)
 	}
 	return wrapped, nil
 }

@@ -77,12 +77,12 @@ func (c *Client) Reference(vault, key, version string) (envelope.KeyVersion, err
 		return envelope.KeyVersion{}, c.noVault(vault)
 	}
 	if !keyNames.MatchString(key) {
-		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is no name of a key", key).
-			WithHint("a key's name is 1 to 127 letters, digits and hyphens")
+		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is not a valid key name", key).
+			WithHint("a key name is 1 to 127 letters, digits and hyphens")
 	}
 	normal, ok := normalVersion(version)
 	if !ok {
-		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is no version of a key", version).
+		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is not a valid key version", version).
 			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName %s -Name %s -IncludeVersions lists them", vault, key)
 	}
 	return envelope.KeyVersion{Vault: vault, Key: key, Version: normal}, nil
@@ -191,11 +191,11 @@ func lastVersion(kid string) string {
 }
 
 func (c *Client) noURI(uri string) error {
-	return fail.New(api.InvalidArgument, "%.200q is no key URI of a vault", uri).
-		WithHint("write https://NAME.%s/keys/KEY, with /VERSION where one is asked for, or the same of an Azure vault", c.config.VaultDomain)
+	return fail.New(api.InvalidArgument, "%.200q is not the URI of a key in a vault", uri).
+		WithHint("write https://NAME.%s/keys/KEY, with /VERSION where a version is required, or the URI of a key in an Azure vault", c.config.VaultDomain)
 }
 
 func (c *Client) noVault(vault string) error {
-	return fail.New(api.InvalidArgument, "%.200q is no vault", vault).
+	return fail.New(api.InvalidArgument, "%.200q is not a valid vault name", vault).
 		WithHint("name a vault by 3 to 127 letters, digits, hyphens and underscores, or an Azure vault by its https URL")
 }

@@ -64,7 +64,7 @@ func (c *Client) Describe(ctx context.Context, tenant int64, id Identity, vault 
 	return VaultInfo{}, fmt.Errorf("management of vault %q: %w", vault, err)
 }
 
-var errNotListed = errors.New("no subscription that it shows has the vault")
+var errNotListed = errors.New("none of the subscriptions that it lists has the vault")
 
 func (c *Client) describe(ctx context.Context, tenant int64, id Identity, to target) (VaultInfo, error) {
 	credential, principal, options, err := c.management(ctx, tenant, id, to)
@@ -147,11 +147,11 @@ func listSubscriptions(ctx context.Context, credential azcore.TokenCredential, o
 // Azure writes purge protection that was never switched on.
 func vaultInfo(v *armkeyvault.Vault, principal string) (VaultInfo, error) {
 	if v.ID == nil || v.Location == nil || v.Properties == nil {
-		return VaultInfo{}, errors.New("the answer is no vault")
+		return VaultInfo{}, errors.New("the answer is not a vault")
 	}
 	place, err := arm.ParseResourceID(*v.ID)
 	if err != nil {
-		return VaultInfo{}, errors.New("the answer is no vault")
+		return VaultInfo{}, errors.New("the answer is not a vault")
 	}
 	p := v.Properties
 	info := VaultInfo{Subscription: strings.ToLower(place.SubscriptionID), ResourceGroup: place.ResourceGroupName, Location: *v.Location,

@@ -89,11 +89,11 @@ func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
 		answer http.HandlerFunc
 		time   time.Duration
 	}{
-		"no subscription that it shows has the vault": {vault: "nowhere"},
+		"none of the subscriptions that it lists has the vault": {vault: "nowhere"},
 		"the vault refused the service (403)": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) {
 			answerError(rw, 403, "AuthorizationFailed", "", "no")
 		}},
-		"an answer that cannot be used": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) { rw.Write([]byte("<html>")) }},
+		"an unusable answer": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) { rw.Write([]byte("<html>")) }},
 		"did not answer in time":        {vault: "Contoso-A", answer: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, time: 50 * time.Millisecond},
 	} {
 		t.Run(want, func(t *testing.T) {

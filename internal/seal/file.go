@@ -51,7 +51,7 @@ func readKey(on files.FS, path string) ([]byte, error) {
 	}
 	if mode := info.Mode().Perm(); mode&0o037 != 0 {
 		return nil, fail.New(api.InvalidArgument, "seal: %s has mode %04o", path, mode).
-			WithHint("run chmod 0600 on it, and think who may have read it")
+			WithHint("run chmod 0600 on it, and consider who may have read it")
 	}
 	key, err := io.ReadAll(io.LimitReader(f, keySize+1))
 	if err != nil {

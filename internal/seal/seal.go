@@ -41,7 +41,7 @@ type Seal struct {
 func Open(_ context.Context, rawURL string) (*Seal, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fail.New(api.InvalidArgument, "seal: %q is no URL", rawURL).Because(err)
+		return nil, fail.New(api.InvalidArgument, "seal: %q is not a URL", rawURL).Because(err)
 	}
 	if u.Scheme != "file" || u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fail.New(api.InvalidArgument, "seal: %q is not of the form file:///ABSOLUTE/PATH", rawURL)
@@ -69,11 +69,11 @@ func (s *Seal) Seal(label string, plaintext []byte) []byte {
 // is fail Damaged.
 func (s *Seal) Open(label string, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 || sealed[0] != format {
-		return nil, fail.New(api.Damaged, "open %s: is not sealed in a known format", label)
+		return nil, fail.New(api.Damaged, "open %s: it is not sealed in a known format", label)
 	}
 	plaintext, err := s.aead(label).Open(nil, nil, sealed[1:], []byte(label))
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open %s: does not open under seal %s", label, s.id).Because(err)
+		return nil, fail.New(api.Damaged, "open %s: it cannot be decrypted under seal %s", label, s.id).Because(err)
 	}
 	return plaintext, nil
 }

@@ -35,8 +35,8 @@ func (s *Seal) Check(ctx context.Context, tx Tx) error {
 	}
 	value, err := s.Open(checkLabel, sealed)
 	if id != s.id || err != nil || !bytes.Equal(value, []byte(checkValue)) {
-		return fail.New(api.WrongSeal, "the database was made under seal %s, this is seal %s", id, s.id).
-			WithHint("start with the seal that the database was made under; nothing was changed").Because(err)
+		return fail.New(api.WrongSeal, "the database was created under seal %s, but this is seal %s", id, s.id).
+			WithHint("start with the seal that the database was created under; nothing was changed").Because(err)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func unsoundTable(table string, faults []string) error {
 		faults = faults[:shownFaults]
 	}
 	return fail.New(api.Damaged, "table %s of the database and its indexes do not agree: %s%s", table, strings.Join(faults, "; "), more).
-		WithHint("docs/damage.md says how to find out which of them is right, and how it is repaired")
+		WithHint("docs/damage.md says how to find out which of them is right and how to repair the other")
 }
 
 // tableName refuses what is not the name of a table of the schema: it is written

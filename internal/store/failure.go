@@ -33,21 +33,21 @@ func (db *DB) named(err error) error {
 	var f *fail.Error
 	switch db.dialect.trouble(err) {
 	case full:
-		f = fail.New(api.InsufficientStorage, "the database has no room left; nothing was written").
-			WithHint("make room where the database stands, which keyroll's log names; the same request works then, without a restart")
+		f = fail.New(api.InsufficientStorage, "the database has no space left; nothing was written").
+			WithHint("free some space where the database is stored, which keyroll's log names; the same request then succeeds without a restart")
 	case unwritable:
-		f = fail.New(api.InsufficientStorage, "the disk of the database refuses a write: it is full, or broken; nothing was written").
-			WithHint("make room where the database stands, which keyroll's log names; the same request works then, without a restart")
+		f = fail.New(api.InsufficientStorage, "the disk of the database refused a write: it is full or broken; nothing was written").
+			WithHint("free some space where the database is stored, which keyroll's log names; the same request then succeeds without a restart")
 	case readOnly:
-		f = fail.New(api.ReadOnly, "the database takes no writes; nothing was written").
-			WithHint("let the database, which keyroll's log names, be written to again; the same request works then, without a restart")
+		f = fail.New(api.ReadOnly, "the database does not accept writes; nothing was written").
+			WithHint("make the database, which keyroll's log names, writable again; the same request then succeeds without a restart")
 	case unsound:
 		if tables := db.unindexed.all(); len(tables) > 0 {
 			f = fail.New(api.Damaged, "an index of the database is wrong; nothing was written").
 				WithHint("stop keyroll and rebuild the indexes of table %s, as docs/damage.md says", strings.Join(tables, ", "))
 			break
 		}
-		f = fail.New(api.Damaged, "the database is damaged below its rows").
+		f = fail.New(api.Damaged, "the storage of the database is damaged").
 			WithHint("stop keyroll and restore the database from a backup, as docs/damage.md says")
 	case unreachable:
 		f = noAnswer()

@@ -64,7 +64,7 @@ func upgrade(ctx context.Context, provider *goose.Provider) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	if current > target {
-		return fail.New(api.NewerFormat, "its schema is version %d, this keyroll knows versions up to %d", current, target).
+		return fail.New(api.NewerFormat, "its schema is version %d, but this keyroll knows only versions up to %d", current, target).
 			WithHint("start the keyroll that wrote it, or a newer one; nothing was changed")
 	}
 	if _, err := provider.Up(ctx); err != nil {

@@ -50,7 +50,7 @@ func Move(ctx context.Context, from, to string, progress func(stage string, done
 	}
 	defer target.Close()
 	if source.dialect.Name != "sqlite" || target.dialect.Name != "postgres" {
-		return Moved{}, fail.New(api.InvalidArgument, "move database: it goes from SQLite to PostgreSQL, not from %s to %s", source.dialect.Name, target.dialect.Name)
+		return Moved{}, fail.New(api.InvalidArgument, "move database: only a move from SQLite to PostgreSQL is supported, not from %s to %s", source.dialect.Name, target.dialect.Name)
 	}
 	m := mover{source: source, target: target, progress: progress}
 	if err := m.run(ctx); err != nil {
@@ -129,7 +129,7 @@ func (m *mover) begin(ctx context.Context) (finished bool, err error) {
 		return false, m.source.refuseMoved(ctx)
 	case to.state != "":
 		return false, fail.New(api.Conflict, "%s holds the unfinished move of another database", m.target.shown).
-			WithHint("name an empty database, or drop this one and make it anew")
+			WithHint("name an empty database, or drop this one and create it again")
 	}
 	if err := m.empty(ctx); err != nil {
 		return false, err
@@ -192,7 +192,7 @@ func (m *mover) fits(ctx context.Context) error {
 		}
 		for _, c := range t.columns {
 			if theirs[t.name][c.name] != c.kind {
-				return m.misfit("column %s of table %s is not in %s, or of another type", c.name, t.name, m.target.shown)
+				return m.misfit("column %s of table %s is missing in %s or has another type", c.name, t.name, m.target.shown)
 			}
 		}
 	}
@@ -202,7 +202,7 @@ func (m *mover) fits(ctx context.Context) error {
 // misfit is why a target cannot be used as it is.
 func (m *mover) misfit(format string, args ...any) error {
 	return fail.New(api.Conflict, format, args...).
-		WithHint("drop that database, make it anew and repeat the move; %s is still the one to use", m.source.shown)
+		WithHint("drop that database, create it again and repeat the move; until then, use %s", m.source.shown)
 }
 
 // copy fills the target, which an earlier Move may have half filled.
@@ -257,7 +257,7 @@ func (m *mover) compare(ctx context.Context) error {
 			return fmt.Errorf("table %s: %w", t.name, err)
 		}
 		if ours != theirs {
-			return m.misfit("table %s: %d rows came out of %d, and not all as they went in", t.name, theirs.Rows, ours.Rows)
+			return m.misfit("table %s: the copy differs: %d rows were read back, and %d were written", t.name, theirs.Rows, ours.Rows)
 		}
 		m.moved.Tables = append(m.moved.Tables, ours)
 		m.moved.Rows += ours.Rows

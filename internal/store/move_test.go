@@ -195,18 +195,18 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.count = NEW.count + 1; RETURN NEW; END $$`,
 				`CREATE TRIGGER bend BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION bend()`)
-		}, "table key_page: 700 rows came out of 700, and not all as they went in"},
+		}, "table key_page: the copy differs: 700 rows were read back, and 700 were written"},
 		{"a target that loses a row", func(t *testing.T, from, to string) {
 			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
 				`CREATE TRIGGER lose BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION lose()`)
-		}, "table key_page: 699 rows came out of 700"},
+		}, "table key_page: the copy differs: 699 rows were read back, and 700 were written"},
 		{"text that PostgreSQL does not take", func(t *testing.T, from, _ string) {
 			run(t, storetest.Open(t, from), `INSERT INTO setting (name, value) VALUES ('x', CAST(x'610062' AS TEXT))`)
 		}, "table setting: PostgreSQL refuses a row"},
 		{"a value that is not of its column's type", func(t *testing.T, from, _ string) {
 			run(t, storetest.Open(t, from), `INSERT INTO setting (name, value) VALUES ('x', x'ff')`)
-		}, "column value holds a value that is no text"},
+		}, "column value holds a value that is not of type text"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			from, to := stageMove(t), storetest.EmptyPostgresURL(t)

@@ -50,10 +50,10 @@ func (db *DB) refuseMoved(ctx context.Context) error {
 		return err
 	case m.state == left:
 		return fail.New(api.Conflict, "database %s was moved to %s", db.shown, m.other).
-			WithHint("serve that one: --database or KEYROLL_DATABASE; nothing was changed")
+			WithHint("use that one: --database or KEYROLL_DATABASE; nothing was changed")
 	case m.state == arriving:
-		return fail.New(api.Conflict, "the move of a database into %s has not ended", db.shown).
-			WithHint("repeat keyroll database move; until it has ended, the database that is moved is the one to use")
+		return fail.New(api.Conflict, "the move of a database into %s has not finished", db.shown).
+			WithHint("repeat keyroll database move; until it has finished, use the database that is being moved")
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func inOrder(list []table, refers map[string][]string) (sorted []table, err erro
 			}
 		}
 		if len(sorted) == before {
-			return nil, errors.New("tables refer to each other in a circle")
+			return nil, errors.New("tables reference each other in a cycle")
 		}
 	}
 	return sorted, nil
@@ -201,7 +201,7 @@ func (r *reader) Next() bool {
 	r.err = r.rows.Scan(into...)
 	for i, c := range r.table.columns {
 		if r.err == nil && !c.holds(r.values[i]) {
-			r.err = fmt.Errorf("column %s holds a value that is no %s", c.name, c.kind)
+			r.err = fmt.Errorf("column %s holds a value that is not of type %s", c.name, c.kind)
 		}
 	}
 	r.row()

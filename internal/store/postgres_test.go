@@ -24,7 +24,7 @@ func with(address, parameter string) string { return address + "&" + parameter }
 func TestServersThatCannotKeepKeysAreRefusedUntouched(t *testing.T) {
 	for _, c := range []struct{ setting, value, says string }{
 		{"server_version_num", "130022", "PostgreSQL 15"}, // the version for people is asked of the real one
-		{"server_encoding", "SQL_ASCII", "keeps text in SQL_ASCII"},
+		{"server_encoding", "SQL_ASCII", "its text encoding is SQL_ASCII"},
 		{"synchronous_commit", "off", "synchronous_commit is off"},
 	} {
 		t.Run(c.setting, func(t *testing.T) {

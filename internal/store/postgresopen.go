@@ -136,10 +136,10 @@ func postgresCheck(ctx context.Context, db *DB) error {
 		return fail.New(api.Conflict, "open database %s: its server is PostgreSQL %s", db.shown, version).
 			WithHint("keyroll needs PostgreSQL %d or later; nothing was changed", oldestPostgres)
 	case encoding != "UTF8":
-		return fail.New(api.Conflict, "open database %s: it keeps text in %s", db.shown, encoding).
-			WithHint("make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; nothing was changed")
+		return fail.New(api.Conflict, "open database %s: its text encoding is %s", db.shown, encoding).
+			WithHint("create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; nothing was changed")
 	case commit == "off":
-		return fail.New(api.Conflict, "open database %s: synchronous_commit is off there, so that a crash loses the last commits, and these are keys", db.shown).
+		return fail.New(api.Conflict, "open database %s: synchronous_commit is off there, so a crash could lose the last commits, which contain keys", db.shown).
 			WithHint("ALTER ROLE … SET synchronous_commit = on; nothing was changed")
 	}
 	return nil
@@ -165,7 +165,7 @@ var openHints = map[string]string{
 	insufficientPrivilege: "the user has to own the database, or to have CONNECT on it, and USAGE and CREATE on its schema",
 	noSchema:              "give the user a schema: CREATE SCHEMA AUTHORIZATION USER, or GRANT USAGE, CREATE ON SCHEMA public TO USER",
 	tooManyConnections:    "raise max_connections of the server, or give each node fewer with the address's parameter " + poolParameter,
-	lockNotAvailable:      "something has held a table for minutes, as a long verify or backup does; start again when it has ended. The schema stands as it was before",
+	lockNotAvailable:      "another session has locked a table for minutes, as a long verify or backup does; start keyroll again when it has ended. The schema was not changed",
 }
 
 func postgresOpenFailure(shown string, err error) error {
@@ -178,7 +178,7 @@ func postgresOpenFailure(shown string, err error) error {
 		return fail.New(api.Unavailable, "open database %s: PostgreSQL refuses: %s", shown, refused.Message).WithHint("%s", hint).Because(err)
 	}
 	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer: %s", shown, unanswered(err)).
-		WithHint("start PostgreSQL or correct the address. keyroll does not wait for it at start; what started keyroll may try again").Because(err)
+		WithHint("start PostgreSQL or correct the address. keyroll does not wait for it when it starts: start keyroll again afterwards").Because(err)
 }
 
 // unanswered is the reason for which there is no connection, without the

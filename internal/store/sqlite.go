@@ -102,7 +102,7 @@ func (db *DB) TruncateLog(ctx context.Context) error {
 	var busy, pages, done int64
 	err := db.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done)
 	if err == nil && busy != 0 {
-		err = errors.New("it is being read")
+		err = errors.New("another process is reading it")
 	}
 	if err != nil {
 		return fmt.Errorf("empty the write-ahead log: %w", err)
@@ -155,9 +155,9 @@ func sqliteTrouble(err error) trouble {
 
 func sqliteOpenFailure(shown string, err error) error {
 	if errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.CORRUPT) {
-		return fail.New(api.Damaged, "open database %s: it is not a sound SQLite file", shown).Because(err)
+		return fail.New(api.Damaged, "open database %s: it is not a valid SQLite file", shown).Because(err)
 	}
-	return fail.New(api.Unavailable, "open database %s: SQLite does not open it", shown).Because(err)
+	return fail.New(api.Unavailable, "open database %s: SQLite cannot open it", shown).Because(err)
 }
 
 func sqliteExecMany(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error) {

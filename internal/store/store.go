@@ -182,7 +182,7 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 			return db.named(err)
 		}
 		if try == attempts {
-			return fmt.Errorf("transaction broken off %d times: %w", attempts, db.named(err))
+			return fmt.Errorf("transaction aborted %d times: %w", attempts, db.named(err))
 		}
 		select {
 		case <-ctx.Done():

@@ -119,7 +119,7 @@ func (tx *Tx) ExecMany(ctx context.Context, query string, argRows [][]any) (affe
 // holds only for a read-write transaction, so a View refuses.
 func (tx *Tx) Lock(ctx context.Context, key int64, exclusive bool) error {
 	if tx.readOnly {
-		return errors.New("lock: a read-only transaction takes none")
+		return errors.New("lock: a read-only transaction takes no locks")
 	}
 	statement := tx.dialect.lockShared
 	if exclusive {
@@ -165,7 +165,7 @@ func (r refusal) Value() (driver.Value, error) { return nil, r.err }
 // both drivers take alike; it refuses a transaction that is already lost.
 func (tx *Tx) prepare(query string, args []any) (text string, values []any, err error) {
 	if tx.failed != nil {
-		return "", nil, fmt.Errorf("the transaction is lost: an earlier statement failed: %w", tx.failed)
+		return "", nil, fmt.Errorf("the transaction cannot go on: an earlier statement failed: %w", tx.failed)
 	}
 	s, err := tx.dialect.statement(query)
 	if err != nil {

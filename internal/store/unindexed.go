@@ -84,8 +84,8 @@ func (db *DB) checkSmall(ctx context.Context) error {
 // Contradiction is the failure of a transaction that found in a row something else
 // than an index has led it to expect, and changed nothing.
 func Contradiction(format string, args ...any) *fail.Error {
-	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format, args...).
-		WithHint("nothing is deleted until they agree; docs/damage.md says how an index is rebuilt from the rows")
+	return fail.New(api.Damaged, "an index of the database contradicts its rows: "+format, args...).
+		WithHint("nothing is deleted until they agree; docs/damage.md says how to rebuild an index from the rows")
 }
 
 // DeleteRows runs a deletion once for each of args, of which the first is the id of

@@ -279,7 +279,7 @@ func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
 	restore := store.HurryMigrations(20*time.Millisecond, time.Millisecond, 3)
 	holding(func() {
 		_, err := store.Open(t.Context(), address)
-		if _, _, hint := fail.Public(err); !fail.Is(err, api.Unavailable) || !strings.Contains(hint, "has held a table") {
+		if _, _, hint := fail.Public(err); !fail.Is(err, api.Unavailable) || !strings.Contains(hint, "has locked a table") {
 			t.Errorf("%v, hint %q", err, hint)
 		}
 	})

@@ -166,7 +166,7 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 func parseBackup(text []byte) (b backup, versions []version, err error) {
 	damaged := func(what string) *fail.Error { return bad("value is a backup that cannot be restored: %s", what) }
 	if err := json.Unmarshal(text, &b); err != nil {
-		return b, nil, damaged("it does not parse").Because(err)
+		return b, nil, damaged("it cannot be parsed").Because(err)
 	}
 	if !keyName.MatchString(b.Name) {
 		return b, nil, damaged("it names no key")
@@ -177,7 +177,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 	seen := map[string]bool{}
 	for _, from := range b.Versions {
 		if !keyVersion.MatchString(from.Version) || seen[from.Version] {
-			return b, nil, damaged("a version's id is malformed or stands in it twice")
+			return b, nil, damaged("a version's id is malformed or occurs twice")
 		}
 		seen[from.Version] = true
 		public, err := publicOf(from)
@@ -201,7 +201,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 func publicOf(from backupVersion) ([]byte, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(from.Private)
 	if err != nil {
-		return nil, bad("value is a backup that cannot be restored: a key does not parse").Because(err)
+		return nil, bad("value is a backup that cannot be restored: a key cannot be parsed").Because(err)
 	}
 	switch k := parsed.(type) {
 	case *rsa.PrivateKey:
@@ -213,5 +213,5 @@ func publicOf(from backupVersion) ([]byte, error) {
 			return x509.MarshalPKIXPublicKey(k.Public())
 		}
 	}
-	return nil, bad("value is a backup that cannot be restored: a key is not of the type that it says")
+	return nil, bad("value is a backup that cannot be restored: a key is not of its declared type")
 }

@@ -44,7 +44,7 @@ func (k privateKey) rsaKey() (*rsa.PrivateKey, error) {
 	case k.Token != nil:
 		return nil, bad("a key in transfer form (key_hsm) cannot be imported: this vault has no exchange key of a hardware module")
 	case !isRSA(k.Type):
-		return nil, bad("kty %.20q: RSA keys alone can be imported", k.Type)
+		return nil, bad("kty %.20q: only RSA keys can be imported", k.Type)
 	}
 	var numbers [5]*big.Int
 	for i, text := range []string{k.N, k.E, k.D, k.P, k.Q} {
@@ -69,7 +69,7 @@ func (k privateKey) rsaKey() (*rsa.PrivateKey, error) {
 	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}, D: d, Primes: primes}
 	key.Precompute()
 	if key.Validate() != nil { // its error might show a number
-		return nil, bad("the numbers of the key do not belong together")
+		return nil, bad("the numbers of the key are inconsistent")
 	}
 	return key, nil
 }

@@ -241,7 +241,7 @@ func toSeconds(milliseconds *int64) *int64 {
 // checkTags holds Azure's limits: 15 tags, names to 512 and values to 256 characters.
 func checkTags(tags map[string]string) error {
 	if len(tags) > 15 {
-		return bad("%d tags are more than 15", len(tags))
+		return bad("%d tags are given; a key has at most 15", len(tags))
 	}
 	for name, value := range tags {
 		if name == "" || len([]rune(name)) > 512 || len([]rune(value)) > 256 {
@@ -351,7 +351,7 @@ func (v *Vaults) listVersions(ctx context.Context, c *call) (any, error) {
 	return v.list(ctx, c, path, func(tx *store.Tx, after string, limit int) ([]listed, error) {
 		number, err := strconv.ParseInt("0"+after, 10, 64)
 		if err != nil {
-			return nil, bad("the query parameter $skiptoken is not one that a nextLink had")
+			return nil, bad("the query parameter $skiptoken is not from a nextLink")
 		}
 		k, err := liveKey(ctx, tx, c.vault, c.path["name"])
 		if err != nil {
@@ -405,7 +405,7 @@ func (c *call) paging() (limit int, after string, err error) {
 	}
 	place, err := base64.RawURLEncoding.DecodeString(c.query.Get("$skiptoken"))
 	if err != nil || len(place) > 0 && !keyName.Match(place) {
-		return 0, "", bad("the query parameter $skiptoken is not one that a nextLink had")
+		return 0, "", bad("the query parameter $skiptoken is not from a nextLink")
 	}
 	return limit, string(place), nil
 }
@@ -458,7 +458,7 @@ func checkOperations(kind string, operations []string) error {
 		case slices.Contains(azureOperations, o):
 			return notOffered(o)
 		default:
-			return bad("%.40q is no operation of a key; this vault offers wrapKey and unwrapKey", o)
+			return bad("%.40q is not a valid key operation; this vault offers wrapKey and unwrapKey", o)
 		}
 	}
 	return nil

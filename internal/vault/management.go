@@ -142,7 +142,7 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 			return 0, nil, err
 		}
 		if !managementVersion.MatchString(o.query.Get("api-version")) {
-			return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is no date")
+			return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
 		}
 		if err := httpcheck.CheckCoding(r); err != nil {
 			return 0, nil, err
@@ -329,7 +329,7 @@ func (o *order) mine(v vault) error {
 }
 
 func nameInUse(name string) error {
-	return refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are one space for all", name)
+	return refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are shared by all tenants", name)
 }
 
 func (v *Vaults) patchVault(ctx context.Context, o *order) (int, any, error) {
@@ -394,7 +394,7 @@ func (v *Vaults) listVaults(ctx context.Context, o *order) (int, any, error) {
 func (v *Vaults) listBy(ctx context.Context, o *order, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
 	after, err := base64.RawURLEncoding.DecodeString(o.query.Get("$skiptoken"))
 	if err != nil || len(after) > 0 && !vaultName.Match(after) {
-		return 0, nil, bad("the query parameter $skiptoken is not one that a nextLink had")
+		return 0, nil, bad("the query parameter $skiptoken is not from a nextLink")
 	}
 	answer := struct {
 		Value []any  `json:"value"`

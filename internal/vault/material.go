@@ -67,9 +67,9 @@ func (r createRequest) check() error {
 	case "":
 		return bad("property \"kty\" is missing")
 	case "oct", "oct-HSM":
-		return bad("this vault offers no keys of type %s: kty is one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
+		return bad("this vault offers no keys of type %s: kty must be one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
 	default:
-		return bad("kty %.20q is not one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
+		return bad("kty %.20q must be one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func encode(signer crypto.Signer) (private, public []byte, err error) {
 func toWebKey(public []byte) (webKey, error) {
 	parsed, err := x509.ParsePKIXPublicKey(public)
 	if err != nil {
-		return webKey{}, fail.New(api.Damaged, "read public key: does not parse").Because(err)
+		return webKey{}, fail.New(api.Damaged, "read public key: it cannot be parsed").Because(err)
 	}
 	text := base64.RawURLEncoding.EncodeToString
 	switch k := parsed.(type) {

@@ -30,7 +30,7 @@ func parsePermissions(names []string) ([]string, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(permissions, func(p string) bool { return strings.EqualFold(p, name) })
 		if i < 0 {
-			return nil, bad("%.40q is no permission to keys; these are: %s", name, strings.Join(permissions, " "))
+			return nil, bad("%.40q is not a valid key permission; it must be one of: %s", name, strings.Join(permissions, " "))
 		}
 		given[permissions[i]] = true
 	}
@@ -114,7 +114,7 @@ func setGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) e
 func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, error) {
 	operation := strings.ToLower(o.path["operation"])
 	if operation != "add" && operation != "replace" && operation != "remove" {
-		return 0, nil, bad("operation %.20q on access policies is not one of add, replace and remove", operation)
+		return 0, nil, bad("operation %.20q on access policies must be one of add, replace and remove", operation)
 	}
 	var request policiesRequest
 	if err := decodeKnown(o.body, &request); err != nil {

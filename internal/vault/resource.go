@@ -186,7 +186,7 @@ func (o *order) parse(r vaultRequest) (parsed, error) {
 	q := r.Properties
 	switch {
 	case p.location != "" && !locationName.MatchString(p.location):
-		return p, refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is no name of a region", r.Location)
+		return p, refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is not the name of a region", r.Location)
 	case q.TenantID != "" && !strings.EqualFold(q.TenantID, o.tenant.GUID.String()):
 		return p, bad("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
 	case p.retention != nil && (*p.retention < minRetention || *p.retention > maxRetention):
@@ -194,9 +194,9 @@ func (o *order) parse(r vaultRequest) (parsed, error) {
 	case isFalse(q.SoftDelete):
 		return p, bad("enableSoftDelete cannot be false: every vault has soft delete")
 	case isTrue(q.RBAC):
-		return p, bad("enableRbacAuthorization cannot be true: a vault here has access policies")
+		return p, bad("enableRbacAuthorization cannot be true: a vault here uses access policies")
 	case isTrue(q.Deployment) || isTrue(q.DiskEncryption) || isTrue(q.Template):
-		return p, bad("a vault here holds keys alone: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
+		return p, bad("a vault here holds only keys: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
 	case q.PublicAccess != "" && !strings.EqualFold(q.PublicAccess, "enabled"),
 		q.NetworkRules != nil && (strings.EqualFold(q.NetworkRules.Default, "deny") || len(q.NetworkRules.IPs)+len(q.NetworkRules.Subnets) > 0):
 		return p, bad("a vault here has no network rules: close its network by other means")
@@ -224,7 +224,7 @@ func (o *order) parse(r vaultRequest) (parsed, error) {
 
 func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
 	if len(list) > 1024 { // as in Azure
-		return nil, bad("%d access policies are more than 1024", len(list))
+		return nil, bad("%d access policies are given; a vault has at most 1024", len(list))
 	}
 	var grants []grant
 	for _, a := range list {
@@ -240,14 +240,14 @@ func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
 			return nil, bad("access policy of %s: an applicationId of another principal is not supported", a.ObjectID)
 		}
 		if p := a.Permissions; len(p.Secrets)+len(p.Certificates)+len(p.Storage) > 0 {
-			return nil, bad("access policy of %s: a vault here holds keys alone, not secrets, certificates or storage accounts", a.ObjectID)
+			return nil, bad("access policy of %s: a vault here holds only keys, not secrets, certificates or storage accounts", a.ObjectID)
 		}
 		g := grant{principal: id}
 		if person {
 			g.name = a.ObjectID
 		}
 		if slices.ContainsFunc(grants, func(other grant) bool { return other.principal == id && strings.EqualFold(other.name, g.name) }) {
-			return nil, bad("access policy of %s stands in the request twice", a.ObjectID)
+			return nil, bad("access policy of %s occurs twice in the request", a.ObjectID)
 		}
 		if g.permissions, err = parsePermissions(a.Permissions.Keys); err != nil {
 			return nil, err
@@ -260,7 +260,7 @@ func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
 // apply sets what the request gives. Purge protection can be switched on only.
 func (p parsed) apply(v *vault, now int64) error {
 	if isFalse(p.purgeProtection) && v.purgeProtection {
-		return bad("enablePurgeProtection of vault %q cannot be switched off again", v.name)
+		return bad("enablePurgeProtection of vault %q cannot be switched off", v.name)
 	}
 	v.purgeProtection = v.purgeProtection || isTrue(p.purgeProtection)
 	if p.sku != "" {

@@ -131,7 +131,7 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 	}
 	c.who, err = v.directory.AuthenticateFor(r.Context(), bearer, resource)
 	if err == nil && c.who.Tenant != c.vault.tenant {
-		err = fail.New(api.Unauthenticated, "the token is of another tenant than vault %q", c.vault.name)
+		err = fail.New(api.Unauthenticated, "the token belongs to another tenant than vault %q", c.vault.name)
 	}
 	if fail.Is(err, api.Unauthenticated) {
 		w.Header().Set("WWW-Authenticate", challenge+`, error="invalid_token"`)
@@ -236,7 +236,7 @@ func checkVersion(query url.Values, supported *regexp.Regexp) error {
 		return bad("the query parameter api-version is missing")
 	}
 	if !supported.MatchString(version) {
-		return bad("api-version %.20q is not supported", version).WithHint("vaults speak 7.4 and later")
+		return bad("api-version %.20q is not supported", version).WithHint("vaults support 7.4 and later")
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ func decodeWith(body io.Reader, into any, set func(*json.Decoder)) error {
 		return bad("property %q is of the wrong type: a JSON %s", wrongType.Field, wrongType.Value)
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return bad("property %.64s is not known here", field)
+		return bad("property %.64s is not supported", field)
 	}
 	return bad("the body is not one JSON object").Because(err)
 }
