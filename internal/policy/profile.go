@@ -9,44 +9,44 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// Profile is the rule set of one kind of policy. The kinds differ by these
-// values alone; no other code asks for the kind.
+// Profile is the rule set of one kind of policy. The kinds differ only by these
+// values; no other code depends on the kind.
 type Profile struct {
 	Kind api.PolicyKind
-	// Keys is how many customer keys a policy names: two, or none where the
-	// service alone holds the roots.
+	// Keys is how many customer keys a policy names: two, or none if only the
+	// service holds the roots.
 	Keys int
 	// Versionless says that a policy names keys without a version and a refresh
 	// takes the newest; otherwise each version is named.
 	Versionless bool
 	// Identity is the service principal that uses the customer's keys.
 	Identity rootkey.Identity
-	// Rule is the order in which the two customer keys are asked.
+	// Rule is the order in which the two customer keys are used.
 	Rule rootkey.Rule
-	// CacheLifetime is how long an opened policy key is kept when its vaults are
-	// away: so long an outage of both is not felt. Zero means as long as the
-	// process runs. How fast a revocation works is RevocationBound, for all.
+	// CacheLifetime is how long an opened policy key is kept while its vaults are
+	// unavailable: an outage of both for that long has no effect. Zero means as long
+	// as the process runs. A revocation takes effect within RevocationBound, for all.
 	CacheLifetime time.Duration
-	// AutomaticFallback lets the availability key open a policy key by itself
-	// when both customer keys fail without a deliberate act of the customer, and
-	// for the service's own work after any failure. Otherwise it does so only in
-	// a recovery that the customer asked for.
+	// AutomaticFallback lets the availability key open a policy key automatically
+	// when both customer keys fail without a deliberate act of the customer, and for
+	// the service's own work after any failure. Otherwise it does so only in a
+	// recovery that the customer requested.
 	AutomaticFallback bool
-	// Rolls lists the classes that a roll of depth policy brings over in the
-	// background. Other classes move at their next access.
+	// Rolls lists the classes that a roll of depth policy moves in the background.
+	// Other classes are moved at their next access.
 	Rolls []envelope.Class
 	// OneRoll refuses a second roll while one runs; otherwise the newer roll
 	// supersedes the older.
 	OneRoll bool
-	// MostActive bounds the enabled policies of a tenant, of those that cover a
-	// geo the policies of one.
+	// MostActive bounds the enabled policies of a tenant, or of one geo if policies
+	// of the kind cover a geo.
 	MostActive int
-	// OneAGeo says that a policy covers one geo, the default one if no other.
+	// OneAGeo says that a policy covers one geo; default: the default geo.
 	OneAGeo bool
 	// ForTenant says that one policy of the kind may be assigned to the tenant.
 	ForTenant bool
-	// Fixed says that keyroll names the policy, and that it covers as long as it
-	// is there: it is left, never disabled.
+	// Fixed says that keyroll names the policy, and that it covers its containers as
+	// long as it exists: it can be left but not disabled.
 	Fixed bool
 }
 
@@ -83,11 +83,11 @@ func ProfileOf(kind api.PolicyKind) Profile {
 			return p
 		}
 	}
-	return Profile{} // of a row that is damaged: it covers, rolls and opens nothing
+	return Profile{} // for a damaged row: it covers, rolls and opens nothing
 }
 
-// known reports whether there is a profile of kind; a row that is damaged may
-// have any.
-func known(kind api.PolicyKind) bool {
+// hasProfile reports whether there is a profile of kind; a damaged row may have any
+// kind.
+func hasProfile(kind api.PolicyKind) bool {
 	return slices.ContainsFunc(Profiles, func(p Profile) bool { return p.Kind == kind })
 }

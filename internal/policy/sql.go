@@ -37,7 +37,7 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		switch {
 		case err != nil:
 			p.Damaged = fail.New(api.Damaged, "policy %d has an invalid GUID", p.ID)
-		case !known(p.Kind):
+		case !hasProfile(p.Kind):
 			p.Damaged = fail.New(api.Damaged, "policy %d has an unknown kind", p.ID)
 		case p.Current.Generation == 0:
 			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is not one of its own", p.ID, p.Current.ID)
@@ -94,7 +94,7 @@ func insertRevision(ctx context.Context, tx *store.Tx, p Policy, r envelope.Revi
 	return err
 }
 
-// blob keeps an absent wrap apart from NULL.
+// blob stores an absent wrap as empty, not as NULL.
 func blob(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -148,8 +148,8 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 		if err != nil {
 			return nil, err
 		}
-		// What is no GUID becomes the nil one, which no MAC fits: such a row is
-		// refused when it is opened, and hides no other.
+		// An invalid GUID becomes the nil one, for which no MAC is valid: such a row is
+		// refused when it is opened, and does not hide the others.
 		r.ID, _ = uuid.Parse(guid)
 		r.Binding.Tenant, _ = uuid.Parse(tenant)
 		r.Binding.Policy, _ = uuid.Parse(policy)
@@ -160,8 +160,8 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 	return list, rows.Err()
 }
 
-// keptRevision returns the one revision whose wraps of a policy key are kept;
-// Gone where its policy was purged.
+// keptRevision returns the one revision of a policy key whose wraps are kept; Gone if
+// its policy was purged.
 func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
 	if err := checkKeyPurged(ctx, tx, tenant, policyKey); err != nil {
 		return revisionRow{}, err
@@ -176,13 +176,13 @@ func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (r
 	return list[0], nil
 }
 
-// OutsideVault is a vault outside this keyroll that a tenant's policies use.
+// OutsideVault is an external vault that a tenant's policies use.
 type OutsideVault struct {
 	Tenant int64
 	URL    string
 }
 
-// OutsideVaults returns the vaults outside that kept revisions of any tenant use.
+// OutsideVaults returns the external vaults that kept revisions of any tenant use.
 func OutsideVaults(ctx context.Context, tx *store.Tx) ([]OutsideVault, error) {
 	list, err := store.Collect(ctx, tx, func(row store.Scanner) (v OutsideVault, err error) {
 		err = row.Scan(&v.Tenant, &v.URL)
