@@ -150,7 +150,7 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 
 		ended := w.begin(a)
 		w.finish(ended, api.RollFinished)
-		refuses(ended, "it has ended", "roll show")
+		refuses(ended, "it has already ended", "roll show")
 
 		from, err := w.bring(b, a.ID)
 		w.Must(err)

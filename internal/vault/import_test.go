@@ -83,7 +83,7 @@ func TestBadImportIsRefusedAndShowsNoPartOfTheKey(t *testing.T) {
 		"only RSA keys": func(k *azkeys.JSONWebKey) {
 			*k = azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeEC), X: point[1:33], Y: point[33:]}
 		},
-		"transfer form":   func(k *azkeys.JSONWebKey) { *k = azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), T: []byte("{}")} },
+		"transfer form":                func(k *azkeys.JSONWebKey) { *k = azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), T: []byte("{}")} },
 		"is not a valid key operation": func(k *azkeys.JSONWebKey) { k.KeyOps = to.SliceOfPtrs(azkeys.KeyOperation("teleport")) },
 	} {
 		t.Run(name, func(t *testing.T) {
