@@ -93,8 +93,8 @@ func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
 		"the vault refused the service (403)": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) {
 			answerError(rw, 403, "AuthorizationFailed", "", "no")
 		}},
-		"an unusable answer": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) { rw.Write([]byte("<html>")) }},
-		"did not answer in time":        {vault: "Contoso-A", answer: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, time: 50 * time.Millisecond},
+		"an unusable answer":     {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) { rw.Write([]byte("<html>")) }},
+		"did not answer in time": {vault: "Contoso-A", answer: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, time: 50 * time.Millisecond},
 	} {
 		t.Run(want, func(t *testing.T) {
 			w := newWorld(t)
