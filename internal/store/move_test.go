@@ -195,12 +195,12 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.count = NEW.count + 1; RETURN NEW; END $$`,
 				`CREATE TRIGGER bend BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION bend()`)
-		}, "table key_page: the copy differs: 700 rows were read back, and 700 were written"},
+		}, "table key_page: the copy differs: it has 700 rows, the source has 700"},
 		{"a target that loses a row", func(t *testing.T, from, to string) {
 			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
 				`CREATE TRIGGER lose BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION lose()`)
-		}, "table key_page: the copy differs: 699 rows were read back, and 700 were written"},
+		}, "table key_page: the copy differs: it has 699 rows, the source has 700"},
 		{"text that PostgreSQL does not take", func(t *testing.T, from, _ string) {
 			run(t, storetest.Open(t, from), `INSERT INTO setting (name, value) VALUES ('x', CAST(x'610062' AS TEXT))`)
 		}, "table setting: PostgreSQL refuses a row"},

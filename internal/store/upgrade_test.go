@@ -76,7 +76,7 @@ func columnsOf(t *testing.T, db *store.DB) map[string][][2]string {
 		"postgres": `SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, column_name`,
 	}[db.Dialect().Name]
 	tables := map[string][][2]string{}
-	rowsOf(t, db, query, func(row []any) {
+	forEachRow(t, db, query, func(row []any) {
 		if name := row[0].(string); name != "schema_version" {
 			tables[name] = append(tables[name], [2]string{row[1].(string), strings.ToUpper(row[2].(string))})
 		}
@@ -84,7 +84,7 @@ func columnsOf(t *testing.T, db *store.DB) map[string][][2]string {
 	return tables
 }
 
-func rowsOf(t *testing.T, db *store.DB, query string, row func(values []any)) {
+func forEachRow(t *testing.T, db *store.DB, query string, row func(values []any)) {
 	t.Helper()
 	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		rows, err := tx.Query(t.Context(), query)
@@ -161,7 +161,7 @@ func dump(t *testing.T, db *store.DB, tables map[string][][2]string) map[string]
 		for _, c := range columns {
 			names = append(names, c[0])
 		}
-		rowsOf(t, db, "SELECT "+strings.Join(names, ", ")+" FROM "+table, func(values []any) {
+		forEachRow(t, db, "SELECT "+strings.Join(names, ", ")+" FROM "+table, func(values []any) {
 			all[table] = append(all[table], fmt.Sprint(values...))
 		})
 		slices.Sort(all[table])
@@ -295,7 +295,7 @@ func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
 			opened <- err
 		}()
 		for waits := int64(0); waits == 0; { // until it stands behind the lock, once
-			rowsOf(t, db, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_version'::regclass", func(row []any) { waits = row[0].(int64) })
+			forEachRow(t, db, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_version'::regclass", func(row []any) { waits = row[0].(int64) })
 		}
 	})
 	if err := <-opened; err != nil {
