@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Outside is what a tenant may use of the vaults outside this keyroll. One
-// identity reaches them for all tenants, so the operator says whose they are.
+// Outside lists the external vaults that a tenant may use. keyroll uses them with the
+// same identity for all tenants, so the operator assigns them to tenants.
 type Outside struct {
 	Directories []string // GUIDs of Entra directories, all of whose vaults it may use
 	Vaults      []string // URLs of vaults
@@ -24,9 +24,10 @@ type Outside struct {
 const (
 	outsideDirectory = "directory"
 	outsideVault     = "vault"
-	// mostOutside bounds the entries of a tenant.
-	mostOutside = 1000
-	// outsideLock is held while entries are registered: a directory is one tenant's.
+	// maxOutside bounds the entries of a tenant.
+	maxOutside = 1000
+	// outsideLock is held while entries are registered, because a directory belongs to
+	// one tenant.
 	outsideLock = 1
 )
 
@@ -38,7 +39,7 @@ const (
 	deleteOutside = `DELETE FROM outside WHERE tenant = ?1 AND kind = ?2 AND name = ?3`
 )
 
-// Outside returns what a tenant may use.
+// Outside returns the external vaults that a tenant may use.
 func (d *Directory) Outside(ctx context.Context, tx *store.Tx, tenant int64) (o Outside, err error) {
 	rows, err := store.Collect(ctx, tx, func(row store.Scanner) (pair [2]string, err error) {
 		err = row.Scan(&pair[0], &pair[1])
@@ -57,8 +58,8 @@ func (d *Directory) Outside(ctx context.Context, tx *store.Tx, tenant int64) (o 
 	return o, nil
 }
 
-// SetOutside adds to what a tenant may use and takes from it. A directory that is
-// another tenant's fails Conflict.
+// SetOutside adds and removes external vaults that a tenant may use. It fails with
+// Conflict for a directory of another tenant.
 func (d *Directory) SetOutside(ctx context.Context, tx *store.Tx, tenant int64, add, remove Outside) error {
 	removed, err := remove.entries()
 	if err != nil {
@@ -85,8 +86,8 @@ func (d *Directory) SetOutside(ctx context.Context, tx *store.Tx, tenant int64, 
 		}
 	}
 	now, err := d.Outside(ctx, tx, tenant)
-	if err == nil && len(now.Directories)+len(now.Vaults) > mostOutside {
-		err = fail.New(api.InvalidArgument, "a tenant has at most %d directories and vaults", mostOutside)
+	if err == nil && len(now.Directories)+len(now.Vaults) > maxOutside {
+		err = fail.New(api.InvalidArgument, "a tenant has at most %d directories and vaults", maxOutside)
 	}
 	return err
 }
@@ -94,7 +95,7 @@ func (d *Directory) SetOutside(ctx context.Context, tx *store.Tx, tenant int64, 
 // entry is a row of the table outside.
 type entry struct{ kind, name string }
 
-// entries returns the rows of what is given, with each name as it is found.
+// entries returns the rows for the given directories and vaults, with normalised names.
 func (o Outside) entries() (list []entry, err error) {
 	for _, given := range o.Directories {
 		guid, err := uuid.Parse(given)
@@ -126,7 +127,7 @@ func checkOwner(ctx context.Context, tx *store.Tx, tenant int64, e entry) error 
 	return err
 }
 
-// vaultURL is a vault's URL as policies name it.
+// vaultURL normalises a vault's URL to the form that policies use.
 func vaultURL(given string) (string, error) {
 	u, err := url.Parse(strings.ToLower(given))
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
@@ -135,8 +136,8 @@ func vaultURL(given string) (string, error) {
 	return "https://" + u.Host, nil
 }
 
-// CheckOutside refuses a vault that a tenant may not use: neither it is registered for
-// the tenant, nor the directory that its tokens come from.
+// CheckOutside refuses a vault that a tenant may not use: neither the vault nor the
+// directory that issues its tokens is registered for the tenant.
 func (d *Directory) CheckOutside(ctx context.Context, tenant int64, vault, directory string) error {
 	vault, directory = strings.ToLower(vault), strings.ToLower(directory)
 	var owners []int64

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// AddPrincipal adds a principal with a token of its own to a tenant. The token
-// is stored as its hash alone: what is returned is the only time it is told.
+// AddPrincipal adds a principal with a token of its own to a tenant. Only the hash of
+// the token is stored, so the token cannot be returned again.
 func (d *Directory) AddPrincipal(ctx context.Context, tx *store.Tx, tenant int64, name string, roles ...Role) (Principal, string, error) {
 	if err := checkName("add principal", name); err != nil {
 		return Principal{}, "", err
