@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// The table of the design, row by row. A rule is told by the function that
-// makes it.
+// The table of the design, row by row. A rule is identified by the function that makes
+// it.
 func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 	const active, sites, workloads = envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload
 	want := []struct {

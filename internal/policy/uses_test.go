@@ -33,8 +33,8 @@ func managedKey(w *policytest.World) (id int64) {
 	return id
 }
 
-// uses returns what the log says of root keys since the last call, as "outcome
-// act root", sorted.
+// uses returns the log's entries about root keys since the last call, as "outcome act
+// root", sorted.
 func uses(w *policytest.World, seen map[int64]bool) (list []string) {
 	w.Helper()
 	w.View(func(tx *store.Tx) error {

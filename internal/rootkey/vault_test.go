@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// managed serves the management of vaults in the authority's place: two
-// subscriptions, the second of which has Contoso-A.
+// managed makes the authority serve the management of vaults too: two subscriptions, the
+// second of which has Contoso-A.
 func (w *world) managed(t *testing.T, change func(vault map[string]any), tokens *[]string) {
 	properties := map[string]any{"enableSoftDelete": true, "enablePurgeProtection": true, "accessPolicies": []map[string]any{
 		{"objectId": "id-sharepoint", "permissions": map[string]any{"keys": []string{"all"}}},

@@ -1,5 +1,5 @@
-// Package availabilitytest is the suite that every form of the store of
-// availability keys passes. Start reading at Run.
+// Package availabilitytest is the test suite for every backend of the store of
+// availability keys. Start reading at Run.
 package availabilitytest
 
 import (
@@ -27,7 +27,7 @@ type world struct {
 	*availability.Store
 }
 
-// Run tests one form. open opens the same store each time.
+// Run tests one backend. open must open the same store each time.
 func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 	for _, test := range []struct {
 		name string
