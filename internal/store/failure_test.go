@@ -26,11 +26,11 @@ func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
 		{"full",
 			map[string]string{"sqlite": `PRAGMA max_page_count = 1`, "postgres": `CREATE TRIGGER full_disk BEFORE INSERT ON thing EXECUTE FUNCTION no_room()`},
 			map[string]string{"sqlite": `PRAGMA max_page_count = 1000000`, "postgres": `DROP TRIGGER full_disk ON thing`},
-			api.InsufficientStorage, "no room left"},
+			api.InsufficientStorage, "no space left"},
 		{"read-only",
 			map[string]string{"sqlite": `PRAGMA query_only = 1`, "postgres": `SET default_transaction_read_only = on`},
 			map[string]string{"sqlite": `PRAGMA query_only = 0`, "postgres": `SELECT 1`}, // the session stays as it is
-			api.ReadOnly, "takes no writes"},
+			api.ReadOnly, "does not accept writes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, db *store.DB) {
