@@ -14,7 +14,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// marker seals nothing: it marks what should have been sealed.
+// marker is a Sealer that marks the texts that should be sealed.
 type marker struct{ err error }
 
 func (m marker) SealText(_ context.Context, tenant, entry int64, text string) ([]byte, error) {
@@ -25,7 +25,7 @@ var at = time.UnixMilli(1_800_000_000_123)
 
 func now() time.Time { return at }
 
-// row is an entry as it stands.
+// row is a stored entry.
 func row(t *testing.T, db *store.DB, id int64) (text string) {
 	t.Helper()
 	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {

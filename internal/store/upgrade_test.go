@@ -24,9 +24,9 @@ func eachEmptyURL(t *testing.T, test func(t *testing.T, address string)) {
 	t.Run("postgres", func(t *testing.T) { test(t, storetest.EmptyPostgresURL(t)) })
 }
 
-// Every version of the schema, with rows in all its tables, comes to the newest:
-// the rows stay as they are, to come there twice changes nothing, and a node
-// that began on the old schema goes on reading and writing.
+// Every version of the schema, with rows in all its tables, is migrated to the newest:
+// the rows are unchanged, a second migration changes nothing, and a node that began on
+// the old schema still reads and writes.
 func TestEveryVersionWithDataComesToTheNewest(t *testing.T) {
 	versions, err := store.Versions(t.Context(), storetest.SQLite(t))
 	if err != nil {
@@ -152,7 +152,7 @@ func fillTables(t *testing.T, db *store.DB, tables map[string][][2]string, i int
 	}
 }
 
-// dump is all rows of the tables, of those columns.
+// dump returns all rows of the tables with the given columns.
 func dump(t *testing.T, db *store.DB, tables map[string][][2]string) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
@@ -169,7 +169,7 @@ func dump(t *testing.T, db *store.DB, tables map[string][][2]string) map[string]
 	return all
 }
 
-// served are the files as they stood when databases were first served from them.
+// served are the files as they were when they were first released.
 var served = map[string]string{
 	"00001_core.sql":         "b7a022eec28ed15c73339bcf7290261014681c879ab459290901a90df9e73673",
 	"00002_access.sql":       "cdda52cc41526d976b03bb8814853ee40d1a7616bfdb93b1e4e180e8266ac27b",
@@ -294,7 +294,7 @@ func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
 			}
 			opened <- err
 		}()
-		for waits := int64(0); waits == 0; { // until it stands behind the lock, once
+		for waits := int64(0); waits == 0; { // until it waits for the lock once
 			forEachRow(t, db, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_version'::regclass", func(row []any) { waits = row[0].(int64) })
 		}
 	})
