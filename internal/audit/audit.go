@@ -50,8 +50,8 @@ type Sealer interface {
 // Outcomes of an entry beside the codes of failures.
 const (
 	Done = "done"
-	// BrokenOff is a use of a root key that was cancelled before its answer.
-	BrokenOff = "broken off"
+	// Cancelled is a use of a root key that was cancelled before its answer.
+	Cancelled = "broken off"
 	// Late is a roll that will not keep its deadline, or has not.
 	Late = "late"
 )
@@ -62,7 +62,7 @@ type Entry struct {
 	ID        int64
 	Tenant    int64
 	Operation string // empty: the origin's
-	Outcome   string // Done, BrokenOff, Late, the new health of a customer key, or the code of the failure
+	Outcome   string // Done, Cancelled, Late, the new health of a customer key, or the code of the failure
 	Target    string
 	Detail    string
 }

@@ -100,7 +100,7 @@ func TestUseOfARootKeySealsNothingAndKeepsItsOrigin(t *testing.T) {
 		ctx := audit.WithOrigin(t.Context(), audit.Origin{Principal: who, Actor: "alice", Operation: "Roll", Request: "roll 5"})
 		err := db.InTx(ctx, func(tx *store.Tx) error {
 			for range 2 {
-				if err := audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: 3, Outcome: audit.BrokenOff, Detail: "unwrap"}, at); err != nil {
+				if err := audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: 3, Outcome: audit.Cancelled, Detail: "unwrap"}, at); err != nil {
 					return err
 				}
 			}

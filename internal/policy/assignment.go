@@ -116,7 +116,7 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 			return err
 		}
 		to := managed
-		if profile.OneAGeo {
+		if profile.OnePerGeo {
 			to, err = p.ServiceManagedIn(ctx, tx, pol.Tenant, pol.Geo)
 		} else {
 			to, err = p.covering(ctx, tx, pol.Tenant)

@@ -273,8 +273,8 @@ func checkActive(profile Profile, all []Policy, geo int64) error {
 			active++
 		}
 	}
-	if active >= profile.MostActive {
-		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MostActive, profile.Kind)
+	if active >= profile.MaxActive {
+		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MaxActive, profile.Kind)
 	}
 	return nil
 }

@@ -35,14 +35,14 @@ type Profile struct {
 	// Rolls lists the classes that a roll of depth policy moves in the background.
 	// Other classes are moved at their next access.
 	Rolls []envelope.Class
-	// OneRoll refuses a second roll while one runs; otherwise the newer roll
+	// SingleRoll refuses a second roll while one runs; otherwise the newer roll
 	// supersedes the older.
-	OneRoll bool
-	// MostActive bounds the enabled policies of a tenant, or of one geo if policies
+	SingleRoll bool
+	// MaxActive bounds the enabled policies of a tenant, or of one geo if policies
 	// of the kind cover a geo.
-	MostActive int
-	// OneAGeo says that a policy covers one geo; default: the default geo.
-	OneAGeo bool
+	MaxActive int
+	// OnePerGeo says that a policy covers one geo; default: the default geo.
+	OnePerGeo bool
 	// ForTenant says that one policy of the kind may be assigned to the tenant.
 	ForTenant bool
 	// Fixed says that keyroll names the policy, and that it covers its containers as
@@ -58,20 +58,20 @@ var Profiles = []Profile{
 	{
 		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
-		Rolls: []envelope.Class{envelope.ClassActive}, MostActive: 50,
+		Rolls: []envelope.Class{envelope.ClassActive}, MaxActive: 50,
 	},
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 4 * time.Hour,
-		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true, Fixed: true,
+		Rolls: []envelope.Class{envelope.ClassSite}, SingleRoll: true, MaxActive: 1, OnePerGeo: true, Fixed: true,
 	},
 	{
 		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
-		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MostActive: 50, ForTenant: true,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MaxActive: 50, ForTenant: true,
 	},
 	{
-		Kind: api.ServiceManagedPolicy, MostActive: 1, Fixed: true,
+		Kind: api.ServiceManagedPolicy, MaxActive: 1, Fixed: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
 	},
 }

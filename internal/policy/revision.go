@@ -119,7 +119,7 @@ func (p *Policies) use(tenant int64, r envelope.Revision, act, root string, kv e
 	outcome := audit.Done
 	switch {
 	case errors.Is(err, context.Canceled):
-		outcome = audit.BrokenOff
+		outcome = audit.Cancelled
 	case err != nil:
 		outcome = string(fail.CodeOf(err))
 	}

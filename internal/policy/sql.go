@@ -176,15 +176,15 @@ func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (r
 	return list[0], nil
 }
 
-// OutsideVault is an external vault that a tenant's policies use.
-type OutsideVault struct {
+// ExternalVault is an external vault that a tenant's policies use.
+type ExternalVault struct {
 	Tenant int64
 	URL    string
 }
 
-// OutsideVaults returns the external vaults that kept revisions of any tenant use.
-func OutsideVaults(ctx context.Context, tx *store.Tx) ([]OutsideVault, error) {
-	list, err := store.Collect(ctx, tx, func(row store.Scanner) (v OutsideVault, err error) {
+// ExternalVaults returns the external vaults that kept revisions of any tenant use.
+func ExternalVaults(ctx context.Context, tx *store.Tx) ([]ExternalVault, error) {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (v ExternalVault, err error) {
 		err = row.Scan(&v.Tenant, &v.URL)
 		return v, err
 	}, `SELECT tenant, primary_vault FROM revision WHERE erased = 0 AND primary_vault LIKE 'https://%'

@@ -144,7 +144,7 @@ func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
 		}
 		w.Open(pol.Current.ID).Zero()
 		synctest.Wait()
-		want := []string{audit.BrokenOff + " unwrap primary", "done unwrap secondary"}
+		want := []string{audit.Cancelled + " unwrap primary", "done unwrap secondary"}
 		if got := uses(w, seen); !slices.Equal(got, want) {
 			t.Errorf("the log has %q, want %q", got, want)
 		}

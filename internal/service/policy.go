@@ -290,7 +290,7 @@ func (c *call) change(ctx context.Context, identity string, to api.Depth, asked 
 
 // checkNoRoll refuses where a profile allows one roll at a time and one runs.
 func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
-	if !policy.ProfileOf(pol.Kind).OneRoll {
+	if !policy.ProfileOf(pol.Kind).SingleRoll {
 		return nil
 	}
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
@@ -364,7 +364,7 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 	if p.SecondaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Secondary); err != nil {
 		return p, err
 	}
-	if policy.ProfileOf(pol.Kind).OneAGeo || pol.Geo != 0 {
+	if policy.ProfileOf(pol.Kind).OnePerGeo || pol.Geo != 0 {
 		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
 			return p, err
 		}
@@ -386,7 +386,7 @@ func (c *call) show(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.P
 		p.PercentComplete = progress.PercentComplete
 		switch {
 		case !pol.Left.IsZero():
-		case latest.Source != 0 && policy.ProfileOf(pol.Kind).OneRoll:
+		case latest.Source != 0 && policy.ProfileOf(pol.Kind).SingleRoll:
 			p.State = api.Registering
 		default:
 			p.State = api.Rolling
