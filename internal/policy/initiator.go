@@ -20,5 +20,5 @@ const (
 	JobFold      = "Fold"      // merges small key pages
 	JobRetire    = "Retire"    // erases wraps that nothing needs
 	JobLocalWrap = "LocalWrap" // replaces wraps that external vaults made by local ones
-	JobRenew     = "Renew"     // asks the customer keys again for what is in the cache
+	JobRenew     = "Renew"     // unwraps cached policy keys again by the customer keys
 )

@@ -139,7 +139,7 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 	}
 	_, err = p.Create(ctx, tenant, tenantGUID, Definition{
 		Kind: api.ServiceManagedPolicy, Name: "Service-managed",
-		Description: "Roots held by the service alone. What no customer's policy protects stands under it.",
+		Description: "Roots held only by the service. It protects everything that no policy of the customer covers.",
 	}, nil)
 	if fail.Is(err, api.AlreadyExists) {
 		return nil

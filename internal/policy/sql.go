@@ -115,7 +115,7 @@ type revisionRow struct {
 	Policy          int64
 	PolicyName      string
 	Kind            api.PolicyKind
-	InRecovery      bool // the policy is: the customer asked for its availability key
+	InRecovery      bool // of the policy: the customer requested the use of its availability key
 	Current         bool // wraps the policy's current policy key
 	MAC             []byte
 	Created, Erased time.Time

@@ -33,7 +33,8 @@ type person struct {
 
 // resolveGrants returns grants with the ids of the people that they name. An id of no
 // principal of the tenant is refused, because a mistyped one would silently have no
-// effect. A person who does not exist is created, or left out unless create is set.
+// effect. A person who does not exist is created if create is set, and left
+// out otherwise.
 func (v *Vaults) resolveGrants(ctx context.Context, tx *store.Tx, tenant int64, grants []grant, create bool) ([]grant, error) {
 	var resolved []grant
 	for _, g := range grants {
