@@ -311,7 +311,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"update of a policy without versions", cmd("policy", "update", "USA_mailboxes", "--key-type", "primary", "--key", siteURI), 2, []string{"hint: refresh it"}},
 		{"refresh of what has no customer keys", cmd("policy", "refresh", "Service-managed"), 2, []string{"has no customer keys"}},
 		{"all generations of a deeper roll", cmd("policy", "refresh", "USA_mailboxes", "--all-generations"), 2, []string{"at depth root alone"}},
-		{"a policy twice", shell("New-DataEncryptionPolicy -Name USA_mailboxes -AzureKeyIDs " + good + ", https://va2.vault.localhost/keys/key"), 1, []string{`policy "USA_mailboxes" exists`}},
+		{"a policy twice", shell("New-DataEncryptionPolicy -Name USA_mailboxes -AzureKeyIDs " + good + ", https://va2.vault.localhost/keys/key"), 1, []string{`policy "USA_mailboxes" already exists`}},
 		{"a mailbox twice", cmd("mailbox", "create", "ALICE@contoso.com"), 1, []string{`"ALICE@contoso.com" exists [AlreadyExists]`}},
 		{"a site twice", cmd("site", "create", legal+"/"), 1, []string{"exists [AlreadyExists]"}},
 		{"a vault twice", shell("New-AzKeyVault -VaultName VA1 -ResourceGroupName rg -Location westus"), 1, []string{"1:1: "}},
