@@ -54,8 +54,8 @@ func TestServeRefusesAStoreOfAvailabilityKeysThatIsNone(t *testing.T) {
 		status int
 		says   string
 	}{
-		{[]string{"--availability", "ftp://x/y"}, 2, `"ftp://x/y" is no store of availability keys`},
-		{[]string{"--availability", "https://contoso.vault.azure.net/keys/k"}, 2, "is no store of availability keys"},
+		{[]string{"--availability", "ftp://x/y"}, 2, `"ftp://x/y" is not a valid store of availability keys`},
+		{[]string{"--availability", "https://contoso.vault.azure.net/keys/k"}, 2, "is not a valid store of availability keys"},
 		{[]string{"--availability-roll-every", "0s"}, 2, "is not a valid age"},
 	} {
 		var out, errOut bytes.Buffer

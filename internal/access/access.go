@@ -1,13 +1,12 @@
-// Package access knows who may act: tenants, their principals, and the tokens
-// that prove one.
+// Package access authenticates and authorizes callers: it has the tenants, their
+// principals, and the tokens of principals.
 //
-// A request is authenticated by a bearer token of one of two kinds: an admin's
-// own opaque token, or a signed token of one hour that the token endpoint
-// issues to a client that shows its secret. Roles are read from the database
-// at each request, so a token never outlives what its principal may do.
-// The package stores no secret that it only has to compare: those stand as
-// SHA-256 hashes of 32 random bytes. What the service itself must know, its
-// own principals' secrets and the first admin token, stands under the seal.
+// A request is authenticated by a bearer token of one of two kinds: an opaque token of
+// an admin, or a signed token, valid for one hour, that the token endpoint issues to a
+// client that presents its secret. Roles are read from the database at each request,
+// so that a revoked role takes effect at once. A secret that is only compared is stored
+// as the SHA-256 hash of its 32 random bytes. Secrets that the service itself needs,
+// those of its own principals and the first admin token, are stored under the seal.
 // Start reading at Directory.AuthenticateFor; login.go is the token endpoint.
 package access
 
@@ -29,19 +28,19 @@ import (
 	"keyroll/internal/store"
 )
 
-// Role is what a principal may do in its tenant. Keys in vaults are not given
-// by roles but by each vault's access policies.
+// Role is a set of permissions of a principal in its tenant. The use of keys in vaults
+// is not permitted by roles but by each vault's access policies.
 type Role string
 
 const (
 	// Admin manages the tenant: its vaults, policies, containers and content.
 	Admin Role = "admin"
-	// Operator runs the server: it makes tenants and rolls availability keys.
+	// Operator runs the server: it creates tenants and rolls availability keys.
 	Operator Role = "operator"
 	// Approver approves purges in its tenant, and does nothing else.
 	Approver Role = "approver"
-	// Service is keyroll as a tenant sees it: it has what access policies of
-	// vaults give it, and nothing else.
+	// Service is keyroll itself as a principal of a tenant: it has only the
+	// permissions that access policies of vaults give it.
 	Service Role = "service"
 )
 
@@ -53,7 +52,7 @@ var (
 	DataAtRestEncryption = uuid.MustParse("c066d759-24ae-40e7-a56f-027002b5d3e4")
 )
 
-// Principal is who makes a request.
+// Principal is an authenticated caller.
 type Principal struct {
 	ID     uuid.UUID // application id and object id
 	Tenant int64
@@ -76,7 +75,7 @@ func (p Principal) Check(role Role) error {
 // service API and the management of vaults.
 const ServiceAudience = "keyroll"
 
-// adminTokenPrefix marks an opaque token; secrets without it are no bearer tokens.
+// adminTokenPrefix marks an opaque token; secrets without it are not bearer tokens.
 const adminTokenPrefix = "kr_"
 
 // Directory holds the principals of all tenants and issues their tokens. It is
@@ -91,8 +90,8 @@ type Directory struct {
 	signerID    string
 }
 
-// Open returns the directory in db. Its token-signing key is made at first
-// start and stands under the seal, so that any node takes any node's tokens.
+// Open returns the directory in db. Its token-signing key is created at the first start
+// and stored under the seal, so that every node accepts every node's tokens.
 // vaultDomain is the domain of the embedded vaults, such as vault.localhost.
 func Open(ctx context.Context, db *store.DB, s *seal.Seal, vaultDomain string, now func() time.Time, log *slog.Logger) (*Directory, error) {
 	var seed []byte
@@ -124,16 +123,17 @@ func (d *Directory) Principal(ctx context.Context, tx *store.Tx, tenant int64, i
 // ClientSecret returns the secret by which the service logs in as one of its
 // own principals of a tenant: Exchange, SharePoint or DataAtRestEncryption.
 func (d *Directory) ClientSecret(ctx context.Context, tenant int64, id uuid.UUID) (string, error) {
-	return d.known(ctx, clientSecretName(tenant, id))
+	return d.storedSecret(ctx, clientSecretName(tenant, id))
 }
 
-// AdminToken returns the opaque bearer token of the admin that was made with
-// the tenant.
+// AdminToken returns the opaque bearer token of the admin that was created with the
+// tenant.
 func (d *Directory) AdminToken(ctx context.Context, tenant int64) (string, error) {
-	return d.known(ctx, adminTokenName(tenant))
+	return d.storedSecret(ctx, adminTokenName(tenant))
 }
 
-func (d *Directory) known(ctx context.Context, name string) (string, error) {
+// storedSecret returns a secret that is stored under the seal.
+func (d *Directory) storedSecret(ctx context.Context, name string) (string, error) {
 	var secret []byte
 	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
 		secret, err = seal.Secret(ctx, tx, d.seal, name, func() ([]byte, error) {
@@ -144,8 +144,8 @@ func (d *Directory) known(ctx context.Context, name string) (string, error) {
 	return string(secret), err
 }
 
-// checkSecret returns the principal whose secret this is; fail Unauthenticated,
-// with the same words whether the principal is unknown or the secret wrong.
+// checkSecret returns the principal if the secret is its own. Otherwise it fails with
+// Unauthenticated, with the same message for an unknown principal and a wrong secret.
 func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID, secret string) (Principal, error) {
 	var p Principal
 	var hash []byte
@@ -159,8 +159,8 @@ func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID,
 	return p, err
 }
 
-// opaque returns the principal whose bearer token this is.
-func (d *Directory) opaque(ctx context.Context, bearer string) (Principal, error) {
+// byAdminToken returns the principal of an opaque bearer token.
+func (d *Directory) byAdminToken(ctx context.Context, bearer string) (Principal, error) {
 	var p Principal
 	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
 		p, err = findBySecret(ctx, tx, hashSecret(bearer))

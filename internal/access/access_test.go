@@ -269,8 +269,8 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	}
 }
 
-// A token that keyroll itself signed is refused when one of its claims is missing
-// or is not as it has to be.
+// A token that keyroll itself signed is refused if one of its claims is missing or
+// invalid.
 func TestSignedTokensWithOtherClaimsAreRefused(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, storetest.One(t))

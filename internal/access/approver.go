@@ -11,14 +11,13 @@ import (
 	"keyroll/internal/store"
 )
 
-// Listed is a principal as a list shows it.
+// Listed is a principal in a list.
 type Listed struct {
 	Principal
 	Created time.Time
 }
 
-// WithRole returns the principals of a tenant that have a role, in the order of
-// their making.
+// WithRole returns the principals of a tenant that have a role, the oldest first.
 func (d *Directory) WithRole(ctx context.Context, tx *store.Tx, tenant int64, role Role) ([]Listed, error) {
 	rows, err := tx.Query(ctx, selectPrincipals, tenant)
 	if err != nil {

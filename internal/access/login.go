@@ -25,7 +25,7 @@ const maxForm = 64 << 10
 // Handler serves the token endpoint (OAuth 2.0 client credentials, RFC 6749
 // 4.4) and its discovery documents (OpenID Connect Discovery 1.0) under
 // /TENANT/oauth2/v2.0/, /TENANT/v2.0/.well-known/ and /TENANT/discovery/v2.0/,
-// in the forms that Azure's client libraries ask for.
+// in the form that Azure's client libraries require.
 func (d *Directory) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", d.serveToken)
@@ -112,7 +112,7 @@ func (d *Directory) token(w http.ResponseWriter, r *http.Request) (*tokenAnswer,
 }
 
 func (d *Directory) tenantOf(r *http.Request) (Tenant, error) {
-	unknown := invalid(http.StatusBadRequest, "invalid_request", "the path names no tenant that is known here")
+	unknown := invalid(http.StatusBadRequest, "invalid_request", "the path does not name a known tenant")
 	guid, err := uuid.Parse(r.PathValue("tenant"))
 	if err != nil {
 		return Tenant{}, unknown
@@ -128,8 +128,8 @@ func (d *Directory) tenantOf(r *http.Request) (Tenant, error) {
 	return t, err
 }
 
-// audience returns what a token for scope is good for. The one resource that
-// scope names, as RESOURCE/.default, is the vault domain or this very host.
+// audience returns the audience of a token for scope. The scope must name exactly one
+// resource, as RESOURCE/.default: the vault domain, or the host of the request.
 func (d *Directory) audience(scope, host string) (string, error) {
 	var resources []string
 	for _, s := range strings.Fields(scope) {
@@ -149,15 +149,15 @@ func (d *Directory) audience(scope, host string) (string, error) {
 			return ServiceAudience, nil
 		}
 	}
-	return "", invalid(http.StatusBadRequest, "invalid_scope", "the resource in scope is not known here")
+	return "", invalid(http.StatusBadRequest, "invalid_scope", "the resource in scope is unknown")
 }
 
-// VaultAudience is the audience of tokens for the vaults under domain, given
-// with the port that the request came to, if any.
+// VaultAudience is the audience of tokens for the vaults under domain, which has the
+// port of the request, if any.
 func VaultAudience(domain string) string { return "https://" + strings.ToLower(domain) }
 
-// ManagedHSMDomain is the domain under which the vaults of a vault domain answer
-// as Managed HSMs: its first label is another.
+// ManagedHSMDomain is the domain under which the vaults of a vault domain are served as
+// Managed HSMs. It differs in the first label.
 func ManagedHSMDomain(vaultDomain string) string {
 	return "managedhsm." + strings.TrimPrefix(vaultDomain, "vault.")
 }
@@ -186,7 +186,7 @@ func (d *Directory) serveConfiguration(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveKeys answers with the public key of the tokens (RFC 8037).
+// serveKeys returns the public key of the tokens (RFC 8037).
 func (d *Directory) serveKeys(w http.ResponseWriter, r *http.Request) {
 	if _, err := d.tenantOf(r); err != nil {
 		d.refuse(w, r, err)

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// AddPrincipal adds a principal with a token of its own to a tenant. The token
-// is stored as its hash alone: what is returned is the only time it is told.
+// AddPrincipal adds a principal with a token of its own to a tenant. Only the hash of
+// the token is stored, so the token cannot be returned again.
 func (d *Directory) AddPrincipal(ctx context.Context, tx *store.Tx, tenant int64, name string, roles ...Role) (Principal, string, error) {
 	if err := checkName("add principal", name); err != nil {
 		return Principal{}, "", err
@@ -46,7 +46,7 @@ func (d *Directory) insert(ctx context.Context, tx *store.Tx, p Principal, secre
 // checkName is the rule for names of tenants and principals.
 func checkName(act, name string) error {
 	if name == "" || len(name) > 256 || strings.TrimSpace(name) != name || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name) {
-		return fail.New(api.InvalidArgument, "%s: the name is not 1 to 256 bytes of UTF-8 without control characters and without spaces at its ends", act)
+		return fail.New(api.InvalidArgument, "%s: the name must be 1 to 256 bytes of UTF-8, without control characters and without spaces at its ends", act)
 	}
 	return nil
 }

@@ -21,9 +21,8 @@ type Tenant struct {
 	Created time.Time
 }
 
-// service names the principals that every tenant has, with the names that the
-// documentation gives them.
-var service = []struct {
+// servicePrincipals are those that every tenant has, with their documented names.
+var servicePrincipals = []struct {
 	id   uuid.UUID
 	name string
 }{
@@ -32,19 +31,19 @@ var service = []struct {
 	{DataAtRestEncryption, "M365DataAtRestEncryption"},
 }
 
-// CreateTenant adds a tenant with the service's principals and one admin, which
-// also has the roles in more; fail AlreadyExists if the name is taken.
-// AdminToken gives the admin's token once the transaction has committed.
+// CreateTenant adds a tenant with the service's principals and one admin, which also
+// has the roles in more; fail AlreadyExists if the name is taken. AdminToken returns the
+// admin's token once the transaction has committed.
 //
-// The tenant is made once Made says so: until then it is in no list, and to
-// create one of its name goes on with it. So whoever makes what else a tenant
-// begins with may be stopped anywhere, and asks again.
+// The tenant is complete after FinishTenant: until then it is in no list, and creating a
+// tenant of that name returns it. So the creation of everything else that a tenant needs
+// may be interrupted at any point, and is then repeated.
 func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string, more ...Role) (Tenant, error) {
 	if err := checkName("create tenant", name); err != nil {
 		return Tenant{}, err
 	}
 	if _, err := uuid.Parse(name); err == nil {
-		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name has the form of a GUID, which names tenants by itself")
+		return Tenant{}, fail.New(api.InvalidArgument, "create tenant: the name must not have the form of a GUID, because GUIDs also identify tenants")
 	}
 	t := Tenant{ID: store.NewID(), GUID: uuid.New(), Name: name, Created: time.UnixMilli(d.now().UnixMilli())}
 	n, err := tx.Exec(ctx, insertTenant, t.ID, t.GUID.String(), t.Name, t.Created.UnixMilli())
@@ -52,13 +51,13 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string,
 		return Tenant{}, err
 	}
 	if n == 0 {
-		begun, err := scanTenant(tx.QueryRow(ctx, unmadeTenant, name))
+		unfinished, err := scanTenant(tx.QueryRow(ctx, unmadeTenant, name))
 		if fail.Is(err, api.NotFound) {
 			err = fail.New(api.AlreadyExists, "create tenant: the name %q is taken", name)
 		}
-		return begun, err
+		return unfinished, err
 	}
-	for _, s := range service {
+	for _, s := range servicePrincipals {
 		p := Principal{ID: s.id, Tenant: t.ID, Name: s.name, Roles: []Role{Service}}
 		if err := d.add(ctx, tx, p, clientSecretName(t.ID, s.id), ""); err != nil {
 			return Tenant{}, err
@@ -68,8 +67,8 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string,
 	return t, d.add(ctx, tx, admin, adminTokenName(t.ID), adminTokenPrefix)
 }
 
-// Made notes that all that a tenant begins with stands; fail AlreadyExists if
-// that was noted before.
+// FinishTenant records that everything that a tenant needs has been created; fail
+// AlreadyExists if that was recorded before.
 func (d *Directory) FinishTenant(ctx context.Context, tx *store.Tx, tenant int64) error {
 	n, err := tx.Exec(ctx, updateTenantMade, tenant)
 	if err == nil && n == 0 {
@@ -103,24 +102,23 @@ func (d *Directory) FindTenant(ctx context.Context, tx *store.Tx, identity strin
 	return t, err
 }
 
-// FirstTenant returns the tenant that was made at first start; fail NotFound.
+// FirstTenant returns the tenant that was created at the first start; fail NotFound.
 func (d *Directory) FirstTenant(ctx context.Context, tx *store.Tx) (Tenant, error) {
 	return scanTenant(tx.QueryRow(ctx, firstTenant))
 }
 
-// Tenants returns the first limit tenants with an id above after, in the order
-// of their making.
+// Tenants returns the first limit tenants with an id above after, the oldest first.
 func (d *Directory) Tenants(ctx context.Context, tx *store.Tx, after int64, limit int) ([]Tenant, error) {
 	return store.Collect(ctx, tx, scanTenant, madeTenants, after, limit)
 }
 
-// CheckTenant refuses a principal that is not of the tenant of that name or
-// GUID, in the same words whether there is such a tenant or not.
+// CheckTenant refuses a principal of another tenant than the one of that name or GUID,
+// with the same message whether that tenant exists or not.
 func (d *Directory) CheckTenant(ctx context.Context, p Principal, identity string) error {
 	return d.db.View(ctx, func(tx *store.Tx) error {
 		own, err := d.Tenant(ctx, tx, p.Tenant)
 		if err == nil && own.Name != identity && !strings.EqualFold(own.GUID.String(), identity) {
-			err = fail.New(api.Forbidden, "the token is not one of the tenant that the request names").
+			err = fail.New(api.Forbidden, "the token belongs to another tenant than the request names").
 				WithHint("use a token of that tenant, or name the token's own")
 		}
 		return err

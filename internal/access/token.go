@@ -18,11 +18,11 @@ import (
 
 const (
 	tokenLifetime = time.Hour
-	// maxBearer bounds what is parsed; keyroll's own tokens have some 500 bytes.
+	// maxBearer bounds the length of a token; keyroll's own have some 500 bytes.
 	maxBearer = 4 << 10
 )
 
-// claims are those of a token, named as in Azure's (tid, oid, appid).
+// claims are the claims of a token, with the names that Azure uses (tid, oid, appid).
 type claims struct {
 	jwt.RegisteredClaims
 	TenantID string `json:"tid"`
@@ -50,17 +50,16 @@ func (d *Directory) issue(p Principal, tenant uuid.UUID, issuer, audience string
 	return token.SignedString(d.signer)
 }
 
-// Authenticate returns the principal that a bearer token for keyroll's own
-// interfaces names; fail Unauthenticated.
+// Authenticate returns the principal of a bearer token for keyroll's own interfaces;
+// fail Unauthenticated.
 func (d *Directory) Authenticate(ctx context.Context, bearer string) (Principal, error) {
 	return d.AuthenticateFor(ctx, bearer, ServiceAudience)
 }
 
-// AuthenticateFor returns the principal that bearer names: an admin's opaque
-// token, or an unexpired signed token whose audience is exactly the given one
-// and whose principal still exists. Everything else is fail Unauthenticated.
-// Whether the principal belongs to the tenant it asks about is the caller's to
-// check.
+// AuthenticateFor returns the principal of a bearer token: an opaque token of an admin,
+// or an unexpired signed token whose audience is exactly the given one and whose
+// principal still exists. Everything else is fail Unauthenticated. The caller must check
+// that the principal belongs to the tenant of the request.
 func (d *Directory) AuthenticateFor(ctx context.Context, bearer, audience string) (Principal, error) {
 	if bearer == "" {
 		return Principal{}, fail.New(api.Unauthenticated, "the request has no bearer token")
@@ -77,7 +76,7 @@ func (d *Directory) authenticate(ctx context.Context, bearer, audience string) (
 		return Principal{}, fail.New(api.Unauthenticated, "the token has more than %d bytes", maxBearer)
 	}
 	if strings.HasPrefix(bearer, adminTokenPrefix) {
-		return d.opaque(ctx, bearer)
+		return d.byAdminToken(ctx, bearer)
 	}
 	var c claims
 	_, err := jwt.ParseWithClaims(bearer, &c,
@@ -88,11 +87,11 @@ func (d *Directory) authenticate(ctx context.Context, bearer, audience string) (
 	if err != nil {
 		return Principal{}, fail.New(api.Unauthenticated, "the token is not valid for %s", audience).Because(err)
 	}
-	return d.named(ctx, c)
+	return d.principalOf(ctx, c)
 }
 
-// named returns the principal that the claims of a verified token name.
-func (d *Directory) named(ctx context.Context, c claims) (Principal, error) {
+// principalOf returns the principal in the claims of a verified token.
+func (d *Directory) principalOf(ctx context.Context, c claims) (Principal, error) {
 	tenant, errTenant := uuid.Parse(c.TenantID)
 	id, errID := uuid.Parse(c.ObjectID)
 	if errTenant != nil || errID != nil {
@@ -108,7 +107,7 @@ func (d *Directory) named(ctx context.Context, c claims) (Principal, error) {
 		return err
 	})
 	if fail.Is(err, api.NotFound) {
-		return Principal{}, fail.New(api.Unauthenticated, "the token's principal %s is no longer known", id)
+		return Principal{}, fail.New(api.Unauthenticated, "the token's principal %s no longer exists", id)
 	}
 	return p, err
 }

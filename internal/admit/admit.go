@@ -10,19 +10,19 @@ func Own(ctx context.Context) context.Context { return context.WithValue(ctx, ow
 // IsOwn reports whether Own marked ctx.
 func IsOwn(ctx context.Context) bool { return ctx.Value(ownKey{}) != nil }
 
-// Gate waits until a request of a tenant may run; its error says why it may not.
+// Gate waits until a request of a tenant may run, or returns why it may not.
 type Gate func(ctx context.Context, tenant int64) error
 
 type gateKey struct{}
 
-// WithGate makes gate decide about the request of ctx.
+// WithGate returns a context whose request must pass gate.
 func WithGate(ctx context.Context, gate Gate) context.Context {
 	return context.WithValue(ctx, gateKey{}, gate)
 }
 
-// Authenticated says that the request of ctx was authenticated as one of tenant,
-// and waits until it may run; fail TooManyRequests or Unavailable. A request
-// without a gate, as keyroll's own are, runs at once.
+// Authenticated reports that the request of ctx was authenticated as one of tenant, and
+// waits until it may run; fail TooManyRequests or Unavailable. A request without a gate,
+// such as keyroll's own, runs at once.
 func Authenticated(ctx context.Context, tenant int64) error {
 	if gate, ok := ctx.Value(gateKey{}).(Gate); ok {
 		return gate(ctx, tenant)
@@ -32,15 +32,15 @@ func Authenticated(ctx context.Context, tenant int64) error {
 
 type refusalKey struct{}
 
-// WithRefusals makes wait be called for each invalid token or secret that the
-// request of ctx shows.
+// WithRefusals returns a context in which wait is called for each invalid token or
+// secret of the request.
 func WithRefusals(ctx context.Context, wait func(ctx context.Context)) context.Context {
 	return context.WithValue(ctx, refusalKey{}, wait)
 }
 
-// Refused says that the request of ctx has shown a token or a secret that is not
-// valid, and returns when it may be answered. One that shows none is not meant: the
-// first request to a vault never does.
+// Refused reports that the request of ctx had an invalid token or secret, and returns
+// when it may be answered. It must not be called for a request without one: the first
+// request to a vault never has one.
 func Refused(ctx context.Context) {
 	if wait, ok := ctx.Value(refusalKey{}).(func(context.Context)); ok {
 		wait(ctx)

@@ -1,7 +1,7 @@
-// Package admit decides which work runs now and which waits, fairly by tenant:
-// however much one tenant asks for, another one gets its turn.
+// Package admit decides which work runs now and which waits, fairly among tenants: a
+// tenant with many requests does not block the others.
 //
-// Queue is the rule itself; admit.go applies it to the requests of callers.
+// Queue implements the rule; admit.go applies it to the requests of callers.
 // Start reading at Queue.Enter.
 package admit
 
@@ -12,28 +12,27 @@ import (
 	"sync"
 )
 
-// ErrFull is why Enter refuses at once: too many of the tenant wait already.
+// ErrFull is the error of Enter if too many requests of the tenant wait already.
 var ErrFull = errors.New("too many requests of the tenant are waiting")
 
-// Queue admits a bounded number of pieces of work at once. Tenants that wait
-// take turns; within a tenant keyroll's own work goes first, and otherwise what
-// came first. It is safe for concurrent use.
+// Queue bounds how many pieces of work run at once. Waiting tenants take turns; within a
+// tenant keyroll's own work goes first, then the oldest. It is safe for concurrent use.
 type Queue struct {
-	// Capacity is how much runs at once.
+	// Capacity is how many pieces of work run at once.
 	Capacity int
-	// Share is how much of each tenant runs whatever the others do: above
-	// Capacity, if they have taken all of it.
+	// Share is how many pieces of each tenant always run at once: above Capacity, if
+	// other tenants use all of it.
 	Share int
-	// Waiting is how much of each tenant may wait; 0 for any number.
+	// Waiting is how many pieces of each tenant may wait; 0 for any number.
 	Waiting int
 
 	mu      sync.Mutex
 	busy    int
 	tenants map[int64]*tenant
-	turns   list.List // of *tenant: those that wait, whose turn is next first
+	turns   list.List // of *tenant: those that wait, in the order of their turns
 }
 
-// tenant is what one tenant has in a queue; it is forgotten when that is nothing.
+// tenant is the work of one tenant in a queue; it is deleted when there is none.
 type tenant struct {
 	id         int64
 	busy       int
@@ -42,9 +41,9 @@ type tenant struct {
 
 func (t *tenant) waiting() int { return t.own.Len() + t.other.Len() }
 
-// Enter waits until the tenant's work is admitted or ctx ends, whose error it
-// then returns. Work under IsOwn counts as keyroll's own. The caller calls leave
-// once the work has ended.
+// Enter waits until the tenant's work is admitted; if ctx ends first, it returns its
+// error. Work under IsOwn counts as keyroll's own. The caller must call leave when the
+// work has ended.
 func (q *Queue) Enter(ctx context.Context, id int64) (leave func(), err error) {
 	q.mu.Lock()
 	t := q.tenants[id]
@@ -97,7 +96,7 @@ func (q *Queue) Enter(ctx context.Context, id int64) (leave func(), err error) {
 	return nil, ctx.Err()
 }
 
-// Waits returns how much of a tenant waits.
+// Waits returns how many pieces of a tenant's work wait.
 func (q *Queue) Waits(id int64) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -118,7 +117,7 @@ func (q *Queue) leave(t *tenant) {
 	q.busy--
 	t.busy--
 	if t.busy < q.Share && t.waiting() > 0 {
-		q.next(t)
+		q.admitNext(t)
 		if t.waiting() == 0 {
 			q.endTurns(t)
 		}
@@ -126,7 +125,7 @@ func (q *Queue) leave(t *tenant) {
 	for q.busy < q.Capacity && q.turns.Len() > 0 {
 		turn := q.turns.Front()
 		t := turn.Value.(*tenant)
-		q.next(t)
+		q.admitNext(t)
 		if t.waiting() == 0 {
 			q.turns.Remove(turn)
 		} else {
@@ -136,8 +135,8 @@ func (q *Queue) leave(t *tenant) {
 	q.forget(t)
 }
 
-// next admits the first of a tenant's work that waits.
-func (q *Queue) next(t *tenant) {
+// admitNext admits the first of a tenant's waiting work.
+func (q *Queue) admitNext(t *tenant) {
 	line := &t.own
 	if line.Len() == 0 {
 		line = &t.other

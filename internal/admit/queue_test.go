@@ -83,7 +83,8 @@ func TestOwnWorkGoesFirstInItsTenant(t *testing.T) {
 	})
 }
 
-// A share cannot be taken by others, and what runs by it counts for everybody.
+// A share cannot be used by other tenants, and work that runs by it counts towards the
+// capacity.
 func TestAShareIsATenantsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, ctx := newLine(t, &admit.Queue{Capacity: 2, Share: 1}), t.Context()

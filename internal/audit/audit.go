@@ -1,10 +1,10 @@
-// Package audit is the log of who did what, why, and by which root key.
+// Package audit is the log of operations and of uses of root keys.
 //
-// An operation appends its entry in its own transaction, so that neither
-// stands without the other; the use of a root key is appended before the key
-// it opened is handed on. People's names and the targets of operations are
-// sealed; a root key's use carries the request that it served, whose entry
-// names both. The package never opens what it sealed.
+// An operation appends its entry in its own transaction, so that both are committed or
+// neither; the use of a root key is appended before the key that it opened is returned.
+// The names of people and the targets of operations are sealed. The entry of a root
+// key's use has the id of the request that it served, whose entry has both. The package
+// never decrypts sealed texts.
 package audit
 
 import (
@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// Origin says on whose behalf, and for what, something is done.
+// Origin says on whose behalf, and by which operation and request, something is done.
 type Origin struct {
 	Principal uuid.UUID
 	Actor     string // name of the principal
@@ -50,19 +50,19 @@ type Sealer interface {
 // Outcomes of an entry beside the codes of failures.
 const (
 	Done = "done"
-	// BrokenOff is a use of a root key whose answer nobody waited for any more.
-	BrokenOff = "broken off"
+	// Cancelled is a use of a root key that was cancelled before its answer.
+	Cancelled = "broken off"
 	// Late is a roll that will not keep its deadline, or has not.
 	Late = "late"
 )
 
-// Entry is what happened. Target may name a person or a container and is
-// sealed; Detail must not.
+// Entry is one entry of the log. Target may name a person or a container, and is sealed;
+// Detail must not, because it is not sealed.
 type Entry struct {
 	ID        int64
 	Tenant    int64
 	Operation string // empty: the origin's
-	Outcome   string // Done, BrokenOff, Late, the new health of a customer key, or the code of the failure
+	Outcome   string // Done, Cancelled, Late, the new health of a customer key, or the code of the failure
 	Target    string
 	Detail    string
 }
@@ -73,7 +73,7 @@ type Log struct {
 	now    func() time.Time
 }
 
-// New returns a log whose entries' names are sealed by sealer.
+// New returns a log. sealer seals the names in its entries.
 func New(sealer Sealer, now func() time.Time) *Log { return &Log{sealer: sealer, now: now} }
 
 // Append writes e with the origin that ctx carries.
@@ -81,8 +81,8 @@ func (l *Log) Append(ctx context.Context, tx *store.Tx, e Entry) error {
 	return l.append(ctx, tx, insertEntry, e)
 }
 
-// AppendOnce is Append, but writes nothing where an entry of the same id stands:
-// an operation that has told what it did does not tell it again.
+// AppendOnce is Append, but writes nothing if an entry of the same id exists, so that an
+// operation that is repeated is recorded once.
 func (l *Log) AppendOnce(ctx context.Context, tx *store.Tx, e Entry) error {
 	return l.append(ctx, tx, insertEntry+` ON CONFLICT (id) DO NOTHING`, e)
 }
@@ -110,14 +110,14 @@ func (l *Log) seal(ctx context.Context, tenant, entry int64, text string) ([]byt
 	return l.sealer.SealText(ctx, tenant, entry, text)
 }
 
-// RootKeyUse writes that a root key was used. It seals nothing, because the
-// key that seals names is itself opened by such a use.
+// RootKeyUse writes that a root key was used. It seals nothing, because the key that
+// seals names is itself opened by a root key.
 func RootKeyUse(ctx context.Context, tx *store.Tx, e Entry, now time.Time) error {
 	return Notice(ctx, tx, e, now)
 }
 
-// Notice writes what the service itself noticed at its work. It names nobody,
-// and seals nothing.
+// Notice writes an event that the service itself detected. It has no actor, and seals
+// nothing.
 func Notice(ctx context.Context, tx *store.Tx, e Entry, now time.Time) error {
 	o := OriginOf(ctx)
 	e.Operation = o.Operation

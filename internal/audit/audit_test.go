@@ -14,7 +14,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// marker seals nothing: it marks what should have been sealed.
+// marker is a Sealer that marks the texts that should be sealed.
 type marker struct{ err error }
 
 func (m marker) SealText(_ context.Context, tenant, entry int64, text string) ([]byte, error) {
@@ -25,7 +25,7 @@ var at = time.UnixMilli(1_800_000_000_123)
 
 func now() time.Time { return at }
 
-// row is an entry as it stands.
+// row is a stored entry.
 func row(t *testing.T, db *store.DB, id int64) (text string) {
 	t.Helper()
 	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
@@ -100,7 +100,7 @@ func TestUseOfARootKeySealsNothingAndKeepsItsOrigin(t *testing.T) {
 		ctx := audit.WithOrigin(t.Context(), audit.Origin{Principal: who, Actor: "alice", Operation: "Roll", Request: "roll 5"})
 		err := db.InTx(ctx, func(tx *store.Tx) error {
 			for range 2 {
-				if err := audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: 3, Outcome: audit.BrokenOff, Detail: "unwrap"}, at); err != nil {
+				if err := audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: 3, Outcome: audit.Cancelled, Detail: "unwrap"}, at); err != nil {
 					return err
 				}
 			}

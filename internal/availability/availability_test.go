@@ -28,7 +28,7 @@ func open(t *testing.T, dir string) *availability.Store {
 	return s
 }
 
-// folder returns where a store may be made; t.TempDir itself others may read.
+// folder returns a path for a store; t.TempDir itself is readable by other users.
 func folder(t *testing.T) string { return filepath.Join(t.TempDir(), "availability") }
 
 // wrapped makes a key for tenant 5 and wraps secret for policy key 9 with it.
@@ -171,7 +171,7 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 				}
 			}
 		}
-		// Somebody restores the file; and a crash may have left it there.
+		// An administrator may restore the file, or a crash may have left it there.
 		if err := os.WriteFile(file, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -290,8 +290,8 @@ func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestNothingReturnsAKey holds the package's methods to a list; each of them was
-// looked at.
+// TestNothingReturnsAKey compares the package's methods with a list of those that were
+// reviewed.
 func TestNothingReturnsAKey(t *testing.T) {
 	var methods []string
 	of := reflect.TypeFor[*availability.Store]()

@@ -17,7 +17,7 @@ import (
 
 const durableFolder = "/srv/keyroll/availability"
 
-// version is one version of a key, and what it wrapped.
+// version is one version of a key with its wrap.
 type version struct {
 	id        int64
 	number    uint32
@@ -29,9 +29,8 @@ type version struct {
 
 func (v *version) place() envelope.Place { return envelope.Place{Tenant: 5, Child: 9} }
 
-// kept is what a store has to hold; an entry is there once its version was
-// acknowledged. A process that was killed left half with a mark that is not
-// durable.
+// kept is the expected content of a store; an entry is added when its version was
+// acknowledged. A killed process may have left half with a mark that is not durable.
 type kept struct{ first, other, half, next, last *version }
 
 // wrapWith wraps with a version that was acknowledged.
@@ -63,7 +62,7 @@ func (v *version) note(err error) error {
 	return err
 }
 
-// destroy ends two keys, and the first version of the other one.
+// destroy destroys two keys, and the first version of the other one.
 func (k *kept) destroy(s *availability.Store) (err error) {
 	if err = k.half.note(s.Destroy(context.Background(), k.half.id)); err != nil {
 		return err

@@ -11,5 +11,5 @@ func OpenOn(f files.FS, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{form: d}, nil
+	return &Store{backend: d}, nil
 }

@@ -22,8 +22,8 @@ import (
 //
 //	format 1 | tenant 8 | id 8 | version 4 | key 32 | SHA-256 of all before 32
 //
-// The key is not encrypted. The checksum finds damage, not tampering: a wrap
-// finds that, since another key does not open it.
+// The key is not encrypted. The checksum detects damage, not tampering, which is
+// detected when a wrap cannot be decrypted with the changed key.
 const (
 	fileFormat = 1
 	headSize   = 1 + 8 + 8 + 4
@@ -55,49 +55,49 @@ func destroyedVersionFile(id int64, version uint32) string {
 	return fmt.Sprintf("%d-%d%s", id, version, destroyedSuffix)
 }
 
-// earlierDraft begins the names of the unfinished files of earlier keyrolls. They
-// may hold a key, and their names do not say which.
+// earlierDraft is the prefix of the unfinished files of earlier versions of keyroll.
+// They may hold a key, and their names do not say which.
 const earlierDraft = "new-"
 
 func openFolder(on files.FS, path string) (folder, error) {
 	d := folder{on, path}
 	if err := files.MkdirAll(on, path); err != nil {
-		return d, fmt.Errorf("make folder of availability keys: %w", err)
+		return d, fmt.Errorf("create folder of availability keys: %w", err)
 	}
 	info, err := on.Stat(path)
 	if err != nil {
 		return d, fmt.Errorf("open folder of availability keys: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return d, fail.New(api.InvalidArgument, "open availability keys: folder %s has mode %04o; others than its owner may use it", path, mode).
+		return d, fail.New(api.InvalidArgument, "open availability keys: folder %s has mode %04o; users other than its owner have access to it", path, mode).
 			WithHint("chmod 700 %s", path)
 	}
-	left, err := d.named(func(name string) bool { return strings.HasPrefix(name, earlierDraft) })
+	left, err := d.list(func(name string) bool { return strings.HasPrefix(name, earlierDraft) })
 	if err == nil && len(left) > 0 {
 		err = d.remove(left)
 	}
 	return d, err
 }
 
-// named returns the names of the files that a test picks.
-func (d folder) named(pick func(name string) bool) (names []string, err error) {
+// list returns the names of the files for which match returns true.
+func (d folder) list(match func(name string) bool) (names []string, err error) {
 	entries, err := d.files.ReadDir(d.path)
 	if err != nil {
 		return nil, fmt.Errorf("list availability keys: %w", err)
 	}
 	for _, entry := range entries {
-		if pick(entry.Name()) {
+		if match(entry.Name()) {
 			names = append(names, entry.Name())
 		}
 	}
 	return names, nil
 }
 
-// add stores a new version of a key so that after a crash it is there whole or
-// not at all.
+// add stores a new version of a key so that after a crash it is either complete or
+// absent.
 func (d folder) add(ctx context.Context, tenant, id int64, version uint32) error {
 	switch r, err := d.key(ctx, tenant, id, version); {
-	case err == nil: // of a roll that was stopped before it made the file durable, perhaps
+	case err == nil: // perhaps from a roll that was interrupted before the file was durable
 		r.Zero()
 		return d.sync()
 	case !fail.Is(err, api.NotFound):
@@ -108,7 +108,7 @@ func (d folder) add(ctx context.Context, tenant, id int64, version uint32) error
 	body := record{tenant: tenant, id: id, version: version, key: key}.encode()
 	defer clear(body)
 	err := d.create(keyFile(id, version), body)
-	if errors.Is(err, fs.ErrExist) { // another roll was first
+	if errors.Is(err, fs.ErrExist) { // another roll created it meanwhile
 		return nil
 	}
 	return err
@@ -134,7 +134,7 @@ func (d folder) open(ctx context.Context, id int64, version uint32, place envelo
 
 func (folder) close() {}
 
-// key reads a version of a tenant's key. The caller zeroes it.
+// key reads a version of a tenant's key. The caller must zero it.
 func (d folder) key(ctx context.Context, tenant, id int64, version uint32) (*envelope.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (d folder) key(ctx context.Context, tenant, id int64, version uint32) (*env
 	}
 	if r.tenant != tenant {
 		r.key.Zero()
-		return nil, notFound(id, version) // whose it is, is not told
+		return nil, notFound(id, version) // the owner is not revealed
 	}
 	return r.key, nil
 }
@@ -155,7 +155,7 @@ func (d folder) read(id int64, version uint32) (record, error) {
 		destroyedFile(id):                 fmt.Sprintf("availability key %d", id),
 		destroyedVersionFile(id, version): fmt.Sprintf("availability key %d version %d", id, version),
 	} {
-		switch marked, err := d.has(mark); {
+		switch marked, err := d.exists(mark); {
 		case err != nil:
 			return record{}, err
 		case marked:
@@ -180,7 +180,7 @@ func (d folder) read(id int64, version uint32) (record, error) {
 	r, ok := decode(body[:n])
 	if !ok {
 		return record{}, fail.New(api.Damaged, "availability key file %s is damaged", name).
-			WithHint("put a copy of the file back")
+			WithHint("restore the file from a copy")
 	}
 	if r.id != id || r.version != version {
 		r.key.Zero()
@@ -189,11 +189,11 @@ func (d folder) read(id int64, version uint32) (record, error) {
 	return r, nil
 }
 
-// has reports whether a file is in the folder.
-func (d folder) has(name string) (bool, error) {
+// exists reports whether a file is in the folder.
+func (d folder) exists(name string) (bool, error) {
 	_, err := d.files.Stat(filepath.Join(d.path, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("look for availability key: %w", err)
+		return false, fmt.Errorf("find availability key: %w", err)
 	}
 	return err == nil, nil
 }
@@ -203,7 +203,7 @@ func (d folder) destroy(ctx context.Context, id int64) error {
 		return err
 	}
 	prefix := fmt.Sprintf("%d-", id)
-	known, err := d.named(func(name string) bool { return strings.HasPrefix(name, prefix) })
+	known, err := d.list(func(name string) bool { return strings.HasPrefix(name, prefix) })
 	if err != nil {
 		return err
 	}
@@ -215,25 +215,24 @@ func (d folder) destroyVersion(ctx context.Context, id int64, version uint32) er
 		return err
 	}
 	file := keyFile(id, version)
-	known, err := d.has(file)
+	known, err := d.exists(file)
 	if err != nil {
 		return err
 	}
 	return d.markAndRemove(destroyedVersionFile(id, version), known, notFound(id, version), file)
 }
 
-// markAndRemove marks what is destroyed and then removes the files whose names
-// begin with prefix and that hold a key: drafts, too. Once the mark is there the
-// key is destroyed for every reader; a crash before the files are removed is
-// mended by destroying again. Without a mark, and with nothing known that it
-// could stand for, it fails with missing.
+// markAndRemove creates a mark and then removes the files with a key whose names begin
+// with prefix, unfinished files too. Once the mark exists the key is destroyed for every
+// reader; if a crash prevents the removal, the next destroy repeats it. If there is no
+// mark, and known says that there is no key either, it fails with missing.
 func (d folder) markAndRemove(mark string, known bool, missing error, prefix string) error {
-	switch marked, err := d.has(mark); {
+	switch marked, err := d.exists(mark); {
 	case err != nil:
 		return err
 	case !marked && !known:
 		return missing
-	case marked: // by a process that was stopped before the mark was durable, perhaps
+	case marked: // perhaps by a process that was stopped before the mark was durable
 		err = d.sync()
 		if err != nil {
 			return err
@@ -243,7 +242,7 @@ func (d folder) markAndRemove(mark string, known bool, missing error, prefix str
 			return err
 		}
 	}
-	names, err := d.named(func(name string) bool {
+	names, err := d.list(func(name string) bool {
 		return strings.HasPrefix(name, prefix) && !strings.HasSuffix(name, destroyedSuffix)
 	})
 	if err != nil {
@@ -252,7 +251,7 @@ func (d folder) markAndRemove(mark string, known bool, missing error, prefix str
 	return d.remove(names)
 }
 
-// remove removes files for good.
+// remove removes files and makes that durable.
 func (d folder) remove(names []string) error {
 	for _, name := range names {
 		if err := d.files.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -262,7 +261,7 @@ func (d folder) remove(names []string) error {
 	return d.sync()
 }
 
-// create makes a file, whose name must be free (fs.ErrExist).
+// create creates a file; it fails with fs.ErrExist if the name is in use.
 func (d folder) create(name string, body []byte) error {
 	if err := files.WriteNew(d.files, filepath.Join(d.path, name), body); err != nil {
 		return fmt.Errorf("write availability key: %w", err)
@@ -291,7 +290,7 @@ func (r record) encode() []byte {
 	return append(b, sum[:]...)
 }
 
-// decode returns the record in a file's body, and whether there is one.
+// decode returns the record in a file's body, and whether the body is valid.
 func decode(b []byte) (record, bool) {
 	if len(b) != fileSize || b[0] != fileFormat {
 		return record{}, false

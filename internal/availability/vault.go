@@ -20,26 +20,28 @@ import (
 )
 
 // Each version of an availability key is a key of its own in the vault, named
-// keyroll-availability-ID-VERSION, so that it can be deleted and purged alone.
+// keyroll-availability-ID-VERSION, so that it can be deleted and purged on its own.
 // The service needs the permissions create, get, list, wrapKey, unwrapKey,
 // delete and purge. A wrap is
 //
 //	length 1 | version of the vault's key | RSA-OAEP-256 of the bundle
 //
-// It names the version that made it, for whoever manages the vault may rotate.
+// It names the vault's key version that made it, because the key may be rotated in the
+// vault.
 const (
 	keyPrefix = "keyroll-availability-"
-	keyBits   = 2048 // takes 190 bytes; a bundle has 64
+	keyBits   = 2048 // wraps 190 bytes; a bundle has 64
 )
 
-// A vault gives a deleted key up for purging within moments; it is looked at
-// every deletionPause, deletionLooks times at most.
+// A deleted key can be purged after a few seconds; the vault is polled every
+// deletionPause, at most deletionPolls times.
 const (
 	deletionPause = 2 * time.Second
-	deletionLooks = 30
+	deletionPolls = 30
 )
 
-// vault keeps availability keys in a vault that never shows them.
+// vault is the backend that keeps availability keys in a vault, from which they cannot
+// be read.
 type vault struct {
 	*rootkey.OperatorVault
 	host string
@@ -64,9 +66,9 @@ func (v *vault) add(ctx context.Context, tenant, id int64, version uint32) error
 		return err
 	})
 	if !answered(err, http.StatusNotFound) {
-		return v.failure("look for", name, err)
+		return v.failure("find", name, err)
 	}
-	// A standard vault offers no hardware key and says so.
+	// A standard vault refuses hardware keys with status 400.
 	for _, kind := range []azkeys.KeyType{azkeys.KeyTypeRSAHSM, azkeys.KeyTypeRSA} {
 		err = v.Call(ctx, func(ctx context.Context, c *azkeys.Client) error {
 			_, err := c.CreateKey(ctx, name, azkeys.CreateKeyParameters{
@@ -81,9 +83,9 @@ func (v *vault) add(ctx context.Context, tenant, id int64, version uint32) error
 		}
 	}
 	if answered(err, http.StatusConflict) {
-		return fail.New(api.VaultDenied, "make %s: the vault holds a deleted key of that name", v.describe(name)).Because(err)
+		return fail.New(api.VaultDenied, "create %s: the vault holds a deleted key of that name", v.describe(name)).Because(err)
 	}
-	return v.failure("make", name, err)
+	return v.failure("create", name, err)
 }
 
 func (v *vault) wrap(ctx context.Context, id int64, version uint32, _ envelope.Place, plaintext []byte) ([]byte, error) {
@@ -132,8 +134,8 @@ func oaep256(value []byte) azkeys.KeyOperationParameters {
 	return azkeys.KeyOperationParameters{Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: value}
 }
 
-// destroy looks in the vault for the versions that there are: a version that a
-// roll made and never used is in no other list.
+// destroy lists the versions in the vault, because a version that a roll created and
+// never used is recorded nowhere else.
 func (v *vault) destroy(ctx context.Context, id int64) error {
 	names, err := v.versions(ctx, id)
 	if err != nil {
@@ -141,20 +143,20 @@ func (v *vault) destroy(ctx context.Context, id int64) error {
 	}
 	var errs []error
 	for name := range names {
-		errs = append(errs, v.end(ctx, name))
+		errs = append(errs, v.deleteAndPurge(ctx, name))
 	}
 	return errors.Join(errs...)
 }
 
 func (v *vault) destroyVersion(ctx context.Context, id int64, version uint32) error {
-	return v.end(ctx, vaultKey(id, version))
+	return v.deleteAndPurge(ctx, vaultKey(id, version))
 }
 
-// versions returns the names of a key's versions, the deleted ones too.
+// versions returns the names of a key's versions, including deleted ones.
 func (v *vault) versions(ctx context.Context, id int64) (map[string]bool, error) {
 	prefix := fmt.Sprintf("%s%d-", keyPrefix, id)
 	names := map[string]bool{}
-	note := func(kid *azkeys.ID) {
+	add := func(kid *azkeys.ID) {
 		if kid != nil && strings.HasPrefix(kid.Name(), prefix) {
 			names[kid.Name()] = true
 		}
@@ -163,7 +165,7 @@ func (v *vault) versions(ctx context.Context, id int64) (map[string]bool, error)
 		return c.NewListKeyPropertiesPager(nil)
 	}, func(page azkeys.ListKeyPropertiesResponse) {
 		for _, key := range page.Value {
-			note(key.KID)
+			add(key.KID)
 		}
 	})
 	if err == nil {
@@ -171,14 +173,14 @@ func (v *vault) versions(ctx context.Context, id int64) (map[string]bool, error)
 			return c.NewListDeletedKeyPropertiesPager(nil)
 		}, func(page azkeys.ListDeletedKeyPropertiesResponse) {
 			for _, key := range page.Value {
-				note(key.KID)
+				add(key.KID)
 			}
 		})
 	}
-	return names, v.failure("look for the versions of", prefix, err)
+	return names, v.failure("list the versions of", prefix, err)
 }
 
-// eachPage takes a list of the vault page by page.
+// eachPage reads a list of the vault and calls take with each page.
 func eachPage[Page any](ctx context.Context, v *vault, open func(*azkeys.Client) *runtime.Pager[Page], take func(Page)) error {
 	var pager *runtime.Pager[Page]
 	for pager == nil || pager.More() {
@@ -199,18 +201,18 @@ func eachPage[Page any](ctx context.Context, v *vault, open func(*azkeys.Client)
 	return nil
 }
 
-// end deletes and purges one key of the vault. A key that is not there, live or
-// deleted, has ended.
-func (v *vault) end(ctx context.Context, name string) error {
+// deleteAndPurge deletes and purges one key of the vault. It does nothing if the key
+// does not exist, deleted or not.
+func (v *vault) deleteAndPurge(ctx context.Context, name string) error {
 	err := v.Call(ctx, func(ctx context.Context, c *azkeys.Client) error {
 		_, err := c.DeleteKey(ctx, name, nil)
 		return err
 	})
-	going := err == nil || answered(err, http.StatusConflict) // the vault is at it
-	if !going && !answered(err, http.StatusNotFound) {
+	deleting := err == nil || answered(err, http.StatusConflict) // or was already
+	if !deleting && !answered(err, http.StatusNotFound) {
 		return v.failure("delete", name, err)
 	}
-	for look := 1; ; look++ {
+	for poll := 1; ; poll++ {
 		var deleted azkeys.GetDeletedKeyResponse
 		err := v.Call(ctx, func(ctx context.Context, c *azkeys.Client) (err error) {
 			deleted, err = c.GetDeletedKey(ctx, name, nil)
@@ -220,12 +222,12 @@ func (v *vault) end(ctx context.Context, name string) error {
 		case err == nil:
 			return v.purge(ctx, name, deleted.DeletedKey)
 		case !answered(err, http.StatusNotFound):
-			return v.failure("look for deleted", name, err)
-		case !going:
+			return v.failure("find deleted", name, err)
+		case !deleting:
 			return nil
-		case look == deletionLooks:
-			return fail.New(api.VaultUnavailable, "delete %s: the vault has not done it yet", v.describe(name)).
-				WithHint("ask again")
+		case poll == deletionPolls:
+			return fail.New(api.VaultUnavailable, "delete %s: the vault has not finished it yet", v.describe(name)).
+				WithHint("try again")
 		}
 		select {
 		case <-time.After(deletionPause):
@@ -235,7 +237,7 @@ func (v *vault) end(ctx context.Context, name string) error {
 	}
 }
 
-// purge ends a deleted key for good, where the vault lets it.
+// purge purges a deleted key, if the vault permits it.
 func (v *vault) purge(ctx context.Context, name string, deleted azkeys.DeletedKey) error {
 	if a := deleted.Attributes; a != nil && a.RecoveryLevel != nil && !strings.Contains(*a.RecoveryLevel, "Purgeable") {
 		until := "its retention ends"
@@ -243,7 +245,7 @@ func (v *vault) purge(ctx context.Context, name string, deleted azkeys.DeletedKe
 			until = deleted.ScheduledPurgeDate.UTC().Format(time.RFC3339)
 		}
 		return fail.New(api.Conflict, "purge %s: it is deleted, but the vault has purge protection and keeps it until %s", v.describe(name), until).
-			WithHint("until then whoever manages that vault can recover it; ask again afterwards")
+			WithHint("until then the administrators of that vault can recover it; try again afterwards")
 	}
 	err := v.Call(ctx, func(ctx context.Context, c *azkeys.Client) error {
 		_, err := c.PurgeDeletedKey(ctx, name, nil)
@@ -255,12 +257,12 @@ func (v *vault) purge(ctx context.Context, name string, deleted azkeys.DeletedKe
 	return v.failure("purge", name, err)
 }
 
-// describe names a key the way all errors of this form do.
+// describe names a key as all errors of this backend do.
 func (v *vault) describe(name string) string {
 	return fmt.Sprintf("key %q in the vault of availability keys %s", name, v.host)
 }
 
-// failure says what an error of a call means; without an error there is none.
+// failure returns the error of a call as a fail.Error, nil if there is none.
 func (v *vault) failure(act, name string, err error) error {
 	if err == nil {
 		return nil
@@ -275,10 +277,10 @@ func (v *vault) failure(act, name string, err error) error {
 			WithHint("check that --availability names the vault that this database was used with, and that its access policy gives the service create, get, list, wrapKey, unwrapKey, delete and purge")
 	}
 	return fail.New(api.VaultUnavailable, "%s: %s", what, f.Reason).Because(err).
-		WithHint("new policies, refreshes, updates, rolls of availability keys and purges wait for this vault; all else goes on")
+		WithHint("new policies, refreshes, updates, rolls of availability keys and purges wait for this vault; everything else continues")
 }
 
-// answered reports whether an error is an answer of the vault with this status.
+// answered reports whether an error is an answer of the vault with the given status.
 func answered(err error, status int) bool {
 	var answer *azcore.ResponseError
 	return errors.As(err, &answer) && answer.StatusCode == status

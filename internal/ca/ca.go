@@ -1,10 +1,10 @@
-// Package ca is keyroll's own certificate authority: it signs the certificate
-// of the listener, so that a fresh installation speaks TLS without anybody's
-// help, and clients need to trust one certificate that stays the same.
+// Package ca is keyroll's own certificate authority: it signs the certificate of the
+// listener, so that a new installation has TLS without any configuration, and clients
+// need to trust one certificate that does not change.
 //
-// Its key stands in the database under the seal, so that every node has it. It
-// signs server certificates and nothing else, and its key never leaves the
-// package. Start reading at Open; listeners use TLS.
+// Its key is stored in the database under the seal, so that every node has it. It signs
+// only server certificates, and its key never leaves the package. Start reading at Open;
+// listeners use TLS.
 package ca
 
 import (
@@ -32,9 +32,10 @@ const (
 	secretName = "certificate authority"
 	caLife     = 10 * 365 * 24 * time.Hour
 	leafLife   = 90 * 24 * time.Hour
-	// renewal is the age at which a running listener takes a new certificate.
+	// renewal is the age at which a running listener gets a new certificate.
 	renewal = leafLife / 2
-	// skew is how far back a certificate is valid, for clients whose clock is slow.
+	// skew is how long before its creation a certificate is valid, for clients whose
+	// clock is slow.
 	skew = time.Hour
 )
 
@@ -44,8 +45,8 @@ type CA struct {
 	key  *ecdsa.PrivateKey
 }
 
-// Open returns the authority of the database. The first call makes it, valid
-// for ten years; every later one, on any node, returns the same.
+// Open returns the authority of the database. The first call creates it, valid for ten
+// years; every later one, on any node, returns the same.
 func Open(ctx context.Context, db *store.DB, s *seal.Seal) (*CA, error) {
 	var text []byte
 	err := db.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -102,23 +103,23 @@ func serial() *big.Int {
 func parse(text []byte) (*CA, error) {
 	pair, err := tls.X509KeyPair(text, text) // checks that key and certificate belong together
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open certificate authority: its key and certificate do not parse").Because(err)
+		return nil, fail.New(api.Damaged, "open certificate authority: its key and certificate cannot be parsed").Because(err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || !pair.Leaf.IsCA {
-		return nil, fail.New(api.Damaged, "open certificate authority: is not one of keyroll's")
+		return nil, fail.New(api.Damaged, "open certificate authority: it was not made by keyroll")
 	}
 	return &CA{pair.Leaf, key}, nil
 }
 
-// PEM returns the authority's certificate: what clients trust.
+// PEM returns the authority's certificate, which clients must trust.
 func (c *CA) PEM() []byte { return encode(c.cert.Raw) }
 
 // Leaf returns a new server certificate for names, wildcards among them, and
 // addresses, valid for 90 days from now on, with a key of its own.
 func (c *CA) Leaf(names []string, ips []net.IP, now time.Time) (tls.Certificate, error) {
 	if !now.Before(c.cert.NotAfter) {
-		return tls.Certificate{}, fail.New(api.Conflict, "the certificate authority ended at %s", c.cert.NotAfter.UTC().Format(time.DateTime))
+		return tls.Certificate{}, fail.New(api.Conflict, "the certificate authority expired at %s", c.cert.NotAfter.UTC().Format(time.DateTime))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -149,9 +150,9 @@ func (c *CA) Leaf(names []string, ips []net.IP, now time.Time) (tls.Certificate,
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: cert}, nil
 }
 
-// TLS returns the settings of a listener for names and ips. Its certificate is
-// made now, and again when half of its life is over, so that a server that
-// runs for long never shows one that ended.
+// TLS returns the settings of a listener for names and ips. Its certificate is created
+// now, and replaced after half of its lifetime, so that a server that runs for long
+// never presents an expired one.
 func (c *CA) TLS(names []string, ips []net.IP, now func() time.Time) (*tls.Config, error) {
 	leaf, err := c.Leaf(names, ips, now())
 	if err != nil {

@@ -125,7 +125,7 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 	if leaf.Leaf.IsCA {
 		t.Error("a leaf may sign")
 	}
-	if _, err := c.Leaf(names, ips, now.Add(3651*day)); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "ended at") {
+	if _, err := c.Leaf(names, ips, now.Add(3651*day)); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "expired at") {
 		t.Errorf("an ended authority signs: %v", err)
 	}
 }

@@ -1,10 +1,9 @@
 // Package fail is keyroll's one error type and its one table of codes.
 //
-// A room chooses the code where the cause is known and gives a detail that a
-// user can act on; callers above wrap with %w and add context. An error that
-// carries no *Error is Internal: the edge logs it and shows only its code.
-// Nothing secret ever stands in Detail or Hint. What is lost on the way out is
-// Err: it stays in the log.
+// A package chooses the code where the cause is known and gives a detail that a user
+// can act on; callers wrap it with %w and add context. An error without an *Error in its
+// chain is Internal: the server logs it and shows only its code. Detail and Hint never
+// contain a secret. Err is never shown; it is only logged.
 package fail
 
 import (
@@ -22,8 +21,8 @@ type Error struct {
 	Code   api.Code
 	Detail string
 	Hint   string
-	Err    error // the cause, for the log alone
-	// RetryAfter is how long who failed asked to be left alone, 0 if it did not.
+	Err    error // the cause, only for the log
+	// RetryAfter is the wait that the failed server asked for, 0 if it did not.
 	RetryAfter time.Duration
 }
 
@@ -52,8 +51,8 @@ func (e *Error) Because(err error) *Error {
 	return e
 }
 
-// Abandoned says whether err means that the caller of the request in ctx went away
-// before its answer: nothing of keyroll has failed then.
+// Abandoned reports whether err means that the caller of the request in ctx disconnected
+// before its answer, which is not a failure of keyroll.
 func Abandoned(ctx context.Context, err error) bool {
 	return errors.Is(err, context.Canceled) && ctx.Err() != nil
 }
@@ -71,8 +70,7 @@ func CodeOf(err error) api.Code {
 // Is reports whether err carries code.
 func Is(err error, code api.Code) bool { return err != nil && CodeOf(err) == code }
 
-// RetryAfter returns the longest time for which anybody in err's tree asked to
-// be left alone.
+// RetryAfter returns the longest wait that an error in err's tree asks for.
 func RetryAfter(err error) (longest time.Duration) {
 	if e, ok := err.(*Error); ok {
 		longest = e.RetryAfter
@@ -88,9 +86,9 @@ func RetryAfter(err error) (longest time.Duration) {
 	return longest
 }
 
-// Public returns what of err may leave the process: its code, its text with
-// the context that callers added, and its hint. The text of an internal error
-// is replaced by a fixed sentence.
+// Public returns the parts of err that callers of the server may see: its code, its text
+// with the context that was added, and its hint. The text of an internal error is
+// replaced by a fixed sentence.
 func Public(err error) (code api.Code, detail, hint string) {
 	var e *Error
 	if !errors.As(err, &e) || e.Code == api.Internal {

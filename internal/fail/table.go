@@ -6,13 +6,13 @@ import (
 	"keyroll/api"
 )
 
-// Row is what one code means at each edge.
+// Row has the meaning of one code in each interface.
 type Row struct {
 	Code     api.Code
 	Status   int    // HTTP status
 	Exit     int    // exit status of a command: 1 refused or failed, 2 misuse
 	Category string // PowerShell ErrorCategory
-	Azure    string // error code of the vault's REST face
+	Azure    string // error code of the vault's REST interface
 	Retry    bool   // whether the same request may succeed later
 }
 

@@ -1,5 +1,5 @@
-// Package httpcheck has the checks of an HTTP request that the service and the
-// vaults make alike: its bearer token, its content coding, and its JSON.
+// Package httpcheck has the checks of an HTTP request that are common to the service and
+// the vaults: its bearer token, its content coding, and its JSON.
 package httpcheck
 
 import (
@@ -17,8 +17,8 @@ import (
 	names "keyroll/internal/name"
 )
 
-// Bearer returns a request's bearer token, empty if it has none. The scheme is
-// taken in any case (RFC 9110 section 11.1).
+// Bearer returns a request's bearer token, empty if it has none. The case of the scheme
+// is ignored (RFC 9110 section 11.1).
 func Bearer(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -27,13 +27,13 @@ func Bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// CheckCoding refuses a body in a content coding (RFC 9110 section 8.4): none is
-// decoded, and stored as it came the content would be another one.
+// CheckCoding refuses a body in a content coding (RFC 9110 section 8.4): none is decoded,
+// so the stored content would be wrong.
 func CheckCoding(r *http.Request) error {
 	for _, header := range r.Header.Values("Content-Encoding") {
 		for coding := range strings.SplitSeq(header, ",") {
 			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return fail.New(api.UnsupportedMediaType, "the body has the content coding %.20q, which is not decoded here", coding).
+				return fail.New(api.UnsupportedMediaType, "the body has the content coding %.20q, which is not supported", coding).
 					WithHint("send the content as it is, without the header Content-Encoding")
 			}
 		}
@@ -41,14 +41,13 @@ func CheckCoding(r *http.Request) error {
 	return nil
 }
 
-// maxDepth bounds how deep a JSON text is nested.
+// maxDepth bounds how deep a JSON text may be nested.
 const maxDepth = 100
 
-// CheckJSON refuses JSON that readers make different things of: with an object that
-// has two members of one name, case aside (RFC 8259 section 4), and with text that
-// is no text (sections 8.1 and 8.2), in the place of which the decoder would put
-// the same character each time, so that two names become one. What is no JSON it
-// leaves to the decoder.
+// CheckJSON refuses JSON that parsers interpret in different ways: an object with two
+// members of the same name, ignoring case (RFC 8259 section 4), and invalid text
+// (sections 8.1 and 8.2), which the decoder would replace by the same character each
+// time, so that two names could become equal. Invalid JSON is left to the decoder.
 func CheckJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return fail.New(api.InvalidArgument, "the body is not UTF-8")
@@ -59,7 +58,7 @@ func CheckJSON(data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	type object struct {
-		names map[string]bool // nil of an array
+		names map[string]bool // nil for an array
 		value bool            // the next token is a member's value
 	}
 	var open []object
@@ -107,7 +106,7 @@ func hasLoneSurrogate(data []byte) bool {
 		first := escaped(data[i:])
 		switch {
 		case first < 0:
-			i++ // what is escaped
+			i++ // the escaped character
 		case !utf16.IsSurrogate(first):
 			i += 5
 		case utf16.DecodeRune(first, escaped(data[min(i+6, len(data)):])) == unicode.ReplacementChar:

@@ -1,11 +1,10 @@
-// Package lease lets one node do what any of several could do.
+// Package lease makes one of several nodes do work that any of them could do.
 //
-// A lease has a name, a holder and an end by the database's clock, so nodes need
-// no common clock. It spares double work and nothing else: a node that was
-// paused past the end of its lease goes on for a moment before it notices, so
-// whatever is done under a lease must be safe to do twice. What InTx commits is
-// of a holder that still had its lease when the transaction began. Start reading
-// at Hold.
+// A lease has a name, a holder and an end by the database's clock, so nodes need no
+// common clock. It only avoids double work: a node that was paused past the end of its
+// lease continues for a moment before it notices, so work under a lease must be
+// idempotent. InTx commits only if the holder still had its lease when the transaction
+// began. Start reading at Hold.
 package lease
 
 import (
@@ -19,19 +18,19 @@ import (
 	"keyroll/internal/store"
 )
 
-// Term is how long a lease lasts that is not renewed: the time in which a node
-// that died is replaced, and for which one may be too busy to show that it lives.
-// It is renewed at a fifth of it.
+// Term is how long a lease lasts without renewal: the time after which a dead node is
+// replaced, and for which a live one may be too busy to renew. A lease is renewed every
+// fifth of it.
 const Term = 5 * time.Second
 
-// renewals is how often a lease is renewed in its term.
+// renewals is how often a lease is renewed in one term.
 const renewals = 5
 
-// ErrLost ends the context of work whose lease somebody else may have.
+// ErrLost is the cause that ends the context of work whose lease another node may have.
 var ErrLost = errors.New("lease: lost")
 
-// Leases are those of one node. A nil *Leases is that of a node which is alone
-// on its database: it holds whatever it asks for.
+// Leases manages the leases of one node. A nil *Leases is for a node which is the only
+// one on its database: it gets every lease.
 type Leases struct {
 	db     *store.DB
 	holder string
@@ -41,12 +40,12 @@ type Leases struct {
 	held map[string]bool
 }
 
-// New returns the leases of a node, whose name no other start of a node has.
+// New returns the leases of a node. holder must be unique for each start of a node.
 func New(db *store.DB, holder string, term time.Duration) *Leases {
 	return &Leases{db: db, holder: holder, term: term, held: map[string]bool{}}
 }
 
-// Holder is the name of the node, empty of one that is alone.
+// Holder is the name of the node, empty for a single node.
 func (l *Leases) Holder() string {
 	if l == nil {
 		return ""
@@ -54,18 +53,18 @@ func (l *Leases) Holder() string {
 	return l.holder
 }
 
-// Hold runs work while this node holds the lease of that name, and gives it back
-// at once afterwards. If somebody else has it, also in this process, nothing is
-// run. The context of work ends when the lease is lost; if work fails then, it
-// fails ErrLost.
+// Hold runs work while this node holds the lease of that name, and releases it at once
+// afterwards. If the lease is held already, by another node or in this process, work is
+// not run. The context of work ends when the lease is lost; if work fails then, the
+// error is ErrLost.
 func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Context) error) (held bool, err error) {
 	if l == nil {
 		return true, work(ctx)
 	}
-	if !l.enter(name) {
+	if !l.tryMark(name) {
 		return false, nil
 	}
-	defer l.leave(name)
+	defer l.unmark(name)
 	began := time.Now()
 	fence, ok, err := l.take(ctx, name)
 	if err != nil || !ok {
@@ -89,7 +88,7 @@ func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Co
 	return true, err
 }
 
-// lease is what the context of work done under a lease carries.
+// lease is the value in the context of work under a lease.
 type lease struct {
 	name, holder string
 	fence        int64
@@ -97,16 +96,16 @@ type lease struct {
 
 type heldKey struct{}
 
-// InTx is db.InTx for work done under the lease that ctx is of: it fails ErrLost
-// when that has ended, so that a node which slept changes nothing when it wakes.
-// Without a lease it is db.InTx.
+// InTx is db.InTx for work under the lease in ctx: it fails with ErrLost if the lease has
+// ended, so that a node which slept changes nothing when it wakes up. Without a lease in
+// ctx it is db.InTx.
 func InTx(ctx context.Context, db *store.DB, fn func(tx *store.Tx) error) error {
 	return db.InTx(ctx, func(tx *store.Tx) error {
 		if l, ok := ctx.Value(heldKey{}).(lease); ok {
 			var n int64
 			err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM lease WHERE name = ?1 AND holder = ?2 AND fence = ?3 AND until >= `+tx.Clock(), l.name, l.holder, l.fence).Scan(&n)
 			if err != nil {
-				return fmt.Errorf("look at lease %s: %w", l.name, err)
+				return fmt.Errorf("read lease %s: %w", l.name, err)
 			}
 			if n == 0 {
 				return fmt.Errorf("%w: %s", ErrLost, l.name)
@@ -116,8 +115,8 @@ func InTx(ctx context.Context, db *store.DB, fn func(tx *store.Tx) error) error 
 	})
 }
 
-// keep renews a lease until ctx is done. What cannot be renewed is tried again
-// until end, the timer of its time, has run out.
+// keep renews a lease until ctx is done. A failed renewal is tried again until end, the
+// timer of the lease's term, has fired.
 func (l *Leases) keep(ctx context.Context, name string, fence int64, lose context.CancelCauseFunc, end *time.Timer) {
 	tick := time.NewTicker(l.term / renewals)
 	defer tick.Stop()
@@ -134,13 +133,14 @@ func (l *Leases) keep(ctx context.Context, name string, fence int64, lose contex
 		case !ok || now != fence:
 			lose(fmt.Errorf("%w: %s has another holder", ErrLost, name))
 			return
-		case end.Stop(): // else its time ran out meanwhile
+		case end.Stop(): // otherwise the term has ended meanwhile
 			end.Reset(time.Until(began.Add(l.term)))
 		}
 	}
 }
 
-func (l *Leases) enter(name string) bool {
+// tryMark marks a name as held in this process, and reports false if it is already.
+func (l *Leases) tryMark(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.held[name] {
@@ -150,7 +150,7 @@ func (l *Leases) enter(name string) bool {
 	return true
 }
 
-func (l *Leases) leave(name string) {
+func (l *Leases) unmark(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.held, name)
@@ -164,21 +164,21 @@ func (l *Leases) take(ctx context.Context, name string) (fence int64, ok bool, e
 	return fence, ok, err
 }
 
-// release gives a lease back also when ctx is done, so that a node that stops is
-// replaced at once. What cannot be given back ends by itself.
+// release releases a lease even if ctx is done, so that a node that stops is replaced at
+// once. A lease that cannot be released expires.
 func (l *Leases) release(ctx context.Context, name string, fence int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
 	defer cancel()
 	_ = l.db.InTx(ctx, func(tx *store.Tx) error { return Release(ctx, tx, name, l.holder, fence) })
 }
 
-// OfNode names the lease by which a node shows that it lives.
+// OfNode returns the name of the lease by which a node shows that it is live.
 func OfNode(node string) string { return NodePrefix + node }
 
-// NodePrefix begins the names of such leases.
+// NodePrefix is the prefix of the names of such leases.
 const NodePrefix = "node/"
 
-// NodeLives is an SQL condition: whether the node lives that a column names.
+// NodeLives is an SQL condition: the node whose name is in a column is live.
 func NodeLives(tx *store.Tx, column string) string {
 	return `EXISTS (SELECT 1 FROM lease WHERE name = '` + NodePrefix + `' || ` + column + ` AND until >= ` + tx.Clock() + `)`
 }
@@ -191,15 +191,15 @@ func (l *Leases) Forget(ctx context.Context, age time.Duration) error {
 	}
 	return l.db.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM lease WHERE until < `+tx.Clock()+` - ?1`, age.Milliseconds()); err != nil {
-			return fmt.Errorf("forget leases: %w", err)
+			return fmt.Errorf("delete ended leases: %w", err)
 		}
 		return nil
 	})
 }
 
-// Take acquires or renews a lease, unless another holder has it. The fence that
-// it returns grows whenever the holder changes; the first one is the database's
-// clock, so that it grows after Forget too.
+// Take acquires or renews a lease, unless another holder has it. The returned fence
+// grows whenever the holder changes; the first one is the database's time, so that it
+// grows after Forget too.
 func Take(ctx context.Context, tx *store.Tx, name, holder string, term time.Duration) (fence int64, ok bool, err error) {
 	now := tx.Clock()
 	err = tx.QueryRow(ctx, `INSERT INTO lease (name, holder, fence, until) VALUES (?1, ?2, `+now+`, `+now+` + ?3)
@@ -225,7 +225,7 @@ func Release(ctx context.Context, tx *store.Tx, name, holder string, fence int64
 	return nil
 }
 
-// End ends all leases of a holder that died.
+// End ends all leases of a dead holder.
 func End(ctx context.Context, tx *store.Tx, holder string) error {
 	if _, err := tx.Exec(ctx, `UPDATE lease SET until = 0 WHERE holder = ?1 AND until > 0`, holder); err != nil {
 		return fmt.Errorf("end the leases of %s: %w", holder, err)

@@ -44,7 +44,7 @@ func reach(t testing.TB, db *store.DB, fence int64) {
 }
 
 // Any sequence of takes, releases, passing time and forgetting agrees with a
-// simple model: nobody gets a lease that another one has, and the fence grows
+// simple model: a lease has at most one holder, and the fence grows
 // whenever the holder changes.
 func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -196,20 +196,19 @@ func TestALeaseIsRenewedAndItsLossEndsTheWork(t *testing.T) {
 		if !held || !errors.Is(err, lease.ErrLost) {
 			t.Errorf("%v, %v", held, err)
 		}
-		// Who lost it must not give it back for the one who has it.
+		// The former holder must not release the lease of the new one.
 		if held, err := lease.New(db, "c", short).Hold(t.Context(), "work", func(context.Context) error { return nil }); held || err != nil {
 			t.Errorf("the new holder lost it: %v, %v", held, err)
 		}
 	})
 }
 
-// A node that cannot reach the database cannot know that its lease still is its
-// own.
+// A node that cannot reach the database cannot know whether it still has its lease.
 func TestALeaseThatCannotBeRenewedEndsTheWork(t *testing.T) {
 	db := storetest.Postgres(t)
 	held, err := lease.New(db, "a", 300*time.Millisecond).Hold(t.Context(), "work", func(ctx context.Context) error {
 		block := make(chan struct{})
-		go func() { // holds the row, so that no renewal comes through
+		go func() { // locks the row, so that no renewal succeeds
 			_ = db.InTx(context.Background(), func(tx *store.Tx) error {
 				_, err := tx.Exec(context.Background(), `UPDATE lease SET fence = fence WHERE name = 'work'`)
 				<-block
@@ -233,8 +232,8 @@ func TestANodeThatIsAloneHoldsWhateverItAsksFor(t *testing.T) {
 	}
 }
 
-// A node that slept past its lease changes nothing when it wakes up, whether
-// somebody else has the lease by then or not.
+// A node that slept past its lease changes nothing when it wakes up, whether another node
+// has the lease by then or not.
 func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		writes := func(ctx context.Context) error {

@@ -97,11 +97,11 @@ func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
 			"192.0.2.1":                 http.StatusTooManyRequests,
 			"192.0.2.1:4711":            http.StatusTooManyRequests,
 			"192.0.2.1, 198.51.100.9":   http.StatusTooManyRequests, // through another proxy
-			"203.0.113.5, 192.0.2.1":    http.StatusTooManyRequests, // the first address is the caller's own word
+			"203.0.113.5, 192.0.2.1":    http.StatusTooManyRequests, // the first address may be forged by the caller
 			"192.0.2.2":                 http.StatusOK,
 			"192.0.2.1, 192.0.2.2":      http.StatusOK,
 			"[2001:db8::1]:443":         http.StatusOK,
-			"unknown":                   http.StatusOK, // the proxy alone is known
+			"unknown":                   http.StatusOK, // only the proxy is known
 			"198.51.100.7":              http.StatusOK,
 			"192.0.2.1, not an address": http.StatusOK,
 		} {
@@ -109,7 +109,7 @@ func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
 				t.Errorf("%s: %d, want %d", chain, got, want)
 			}
 		}
-		// From elsewhere the header says nothing, and connections are bounded.
+		// From other addresses the header is ignored, and connections are limited.
 		first := s.connect("203.0.113.7")
 		if got := s.ask(first, "/known", from("192.0.2.1")); got != http.StatusOK {
 			t.Errorf("not a proxy: %d", got)

@@ -8,22 +8,22 @@ import (
 	"keyroll/internal/fail"
 )
 
-// reserved descriptors are for what the process has always open: its database
-// (SQLite: five connections of three files; PostgreSQL: 18 sockets), locks, the
-// listener, and a margin. Half of the others is for connections of callers; the
-// rest is for what requests open: blobs and connections to other services, of
-// which a request needs up to perRequest.
+// reserved descriptors are for files that are always open: the database (SQLite: five
+// connections of three files; PostgreSQL: 18 sockets), locks, the listener, and a
+// margin. Half of the others is for connections of callers; the rest is for files of
+// requests: blobs and connections to other services, of which a request needs up to
+// perRequest.
 const (
 	reserved   = 64
 	perRequest = 4
-	fewest     = reserved + 64
+	minimum    = reserved + 64
 )
 
-// affordable returns how many connections and how many requests at once a number
-// of descriptors is enough for.
+// affordable returns for how many connections and simultaneous requests a number of
+// descriptors is enough.
 func affordable(descriptors int) (connections, requests int) {
 	half := max(1, (descriptors-reserved)/2)
-	return min(half, mostConnections), min(max(1, half/perRequest), mostRequests)
+	return min(half, maxConnections), min(max(1, half/perRequest), maxRequests)
 }
 
 // descriptors returns how many this process may have open.
@@ -39,12 +39,12 @@ func descriptors() int {
 func CheckDescriptors(l Limits) error { return checkDescriptors(l, descriptors()) }
 
 func checkDescriptors(l Limits, have int) error {
-	if have < fewest {
-		return fail.New(api.InvalidArgument, "the process may have %d files open, and keyroll needs %d", have, fewest).
+	if have < minimum {
+		return fail.New(api.InvalidArgument, "the process may open only %d files, and keyroll needs %d", have, minimum).
 			WithHint("raise the limit: ulimit -n, or LimitNOFILE= of a systemd unit")
 	}
 	if need := l.Connections + reserved + perRequest; l.Connections > 0 && have < need {
-		return fail.New(api.InvalidArgument, "%d connections need %d open files, and the process may have %d", l.Connections, need, have).
+		return fail.New(api.InvalidArgument, "%d connections need %d open files, and the process may open only %d", l.Connections, need, have).
 			WithHint("raise the limit, ulimit -n, or lower --max-connections")
 	}
 	return nil

@@ -7,10 +7,10 @@ import (
 
 func TestLimitsFitTheDescriptors(t *testing.T) {
 	for _, row := range []struct{ descriptors, connections, requests int }{
-		{fewest, 32, 8},
+		{minimum, 32, 8},
 		{300, 118, 29},
 		{1024, 480, 120},
-		{1 << 20, mostConnections, mostRequests},
+		{1 << 20, maxConnections, maxRequests},
 	} {
 		connections, requests := affordable(row.descriptors)
 		if connections != row.connections || requests != row.requests {
@@ -25,8 +25,8 @@ func TestLimitsFitTheDescriptors(t *testing.T) {
 		limits Limits
 		fine   bool
 	}{
-		{fewest, Limits{}, true},
-		{fewest - 1, Limits{}, false},
+		{minimum, Limits{}, true},
+		{minimum - 1, Limits{}, false},
 		{300, Limits{Connections: 200}, true},
 		{300, Limits{Connections: 300}, false},
 	} {

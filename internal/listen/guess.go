@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// A source may show freeGuesses invalid tokens or secrets without waiting, and
-	// after that one each guessEvery; none waits for longer than guessWait.
+	// A source may send freeGuesses invalid tokens or secrets without waiting, and
+	// after that one in each guessEvery; none waits longer than guessWait.
 	freeGuesses = 10
 	guessEvery  = time.Second
 	guessWait   = 10 * time.Second
-	// mostGuessers is how many sources are told apart. Those above share one
-	// allowance, until a minute goes by.
-	mostGuessers = 4096
-	// guessReport is how often the log says how many there were.
+	// maxGuessers is how many sources are counted separately. Further ones share one
+	// allowance until the next report.
+	maxGuessers = 4096
+	// guessReport is the interval of the reports in the log.
 	guessReport = time.Minute
 )
 
-// guesses counts the invalid tokens and secrets that callers show, slows down who
-// shows many, and reports them together: a line each would let a stranger fill
+// guesses counts the invalid tokens and secrets that callers send, slows down sources
+// that send many, and reports them together: with a line for each an attacker could fill
 // the log.
 type guesses struct {
 	log *slog.Logger
@@ -43,8 +43,8 @@ func newGuesses(log *slog.Logger) *guesses {
 	return &guesses{log: log, sources: map[netip.Addr]*guesser{}}
 }
 
-// wait counts an invalid token or secret of a source, and returns when the source
-// may have its answer.
+// wait counts an invalid token or secret of a source, and returns when the request may
+// be answered.
 func (g *guesses) wait(ctx context.Context, source netip.Addr) {
 	timer := time.NewTimer(g.delay(source))
 	defer timer.Stop()
@@ -57,19 +57,19 @@ func (g *guesses) wait(ctx context.Context, source netip.Addr) {
 func (g *guesses) delay(source netip.Addr) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, known := g.sources[source]; !known && len(g.sources) >= mostGuessers {
+	if _, known := g.sources[source]; !known && len(g.sources) >= maxGuessers {
 		source = netip.Addr{}
 	}
-	one := g.sources[source]
-	if one == nil {
-		one = &guesser{limit: rate.NewLimiter(rate.Every(guessEvery), freeGuesses)}
-		g.sources[source] = one
+	entry := g.sources[source]
+	if entry == nil {
+		entry = &guesser{limit: rate.NewLimiter(rate.Every(guessEvery), freeGuesses)}
+		g.sources[source] = entry
 	}
-	one.count++
+	entry.count++
 	if g.total++; g.total == 1 {
 		time.AfterFunc(guessReport, g.report)
 	}
-	reserved := one.limit.Reserve()
+	reserved := entry.limit.Reserve()
 	delay := reserved.Delay()
 	if delay > guessWait {
 		reserved.Cancel()
@@ -78,26 +78,26 @@ func (g *guesses) delay(source netip.Addr) time.Duration {
 	return delay
 }
 
-// report logs the count of the last minute, and forgets the sources that have
-// shown nothing since the report before.
+// report logs the count of the last minute, and deletes the sources that have sent
+// nothing invalid since the previous report.
 func (g *guesses) report() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var most netip.Addr
 	sources := 0
-	for source, one := range g.sources {
-		if one.count == 0 {
+	for source, entry := range g.sources {
+		if entry.count == 0 {
 			delete(g.sources, source)
 			continue
 		}
 		sources++
-		if top := g.sources[most]; top == nil || one.count > top.count {
+		if top := g.sources[most]; top == nil || entry.count > top.count {
 			most = source
 		}
 	}
 	g.log.Warn("callers showed invalid tokens or secrets", "count", g.total, "sources", sources, "most from", most.String(), "of them", g.sources[most].count)
 	g.total = 0
-	for _, one := range g.sources {
-		one.count = 0
+	for _, entry := range g.sources {
+		entry.count = 0
 	}
 }

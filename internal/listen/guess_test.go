@@ -56,10 +56,10 @@ func TestWhoShowsManyInvalidTokensWaitsAndNoOtherDoes(t *testing.T) {
 			t.Errorf("%d sources are kept, the log has %s", sources, got)
 		}
 		// However many sources there are, memory is bounded.
-		for i := range 2 * mostGuessers {
+		for i := range 2 * maxGuessers {
 			g.delay(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 		}
-		if _, sources := state(); sources > mostGuessers+1 {
+		if _, sources := state(); sources > maxGuessers+1 {
 			t.Errorf("%d sources are kept", sources)
 		}
 		time.Sleep(guessReport) // the last report

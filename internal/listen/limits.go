@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// Limits bound what callers may hold. A field that is zero has its default.
+// Limits are the limits of callers. A field that is zero has its default.
 type Limits struct {
-	// Connections is how many there may be in total, and PerSource how many
-	// from one address (of IPv6, from one network of 64 bits). At a limit a new
-	// connection takes the place of one that has authenticated nothing, or
-	// that is at rest; if there is none, the new one is closed.
+	// Connections bounds the connections in total, and PerSource those from one
+	// address (with IPv6, from one network of 64 bits). At a limit a new connection
+	// replaces one without an authenticated request, or an idle one; if there is none,
+	// the new one is closed.
 	Connections, PerSource int
-	// Proxies may open any number of connections, and say by X-Forwarded-For
-	// where a request comes from: PerSource then bounds the requests from there.
+	// Proxies may open any number of connections, and give the source of a request in
+	// X-Forwarded-For: PerSource then bounds the requests of that source.
 	Proxies []netip.Prefix
-	// Requests is how many authenticated ones run at once; tenants take turns,
-	// and each may run Share of them whatever the others do.
+	// Requests is how many authenticated requests run at once; tenants take turns, and
+	// each may always run Share of them.
 	Requests, Share int
 
-	// Anonymous is how long a request may take that is not authenticated, its
-	// headers and its answer included.
+	// Anonymous is how long an unauthenticated request may take, including its headers
+	// and its answer.
 	Anonymous time.Duration
-	// A transfer of an authenticated request has to keep Rate, in bytes a
-	// second, but may rest for up to Stall.
+	// A transfer of an authenticated request must keep Rate, in bytes a second, but
+	// may pause for up to Stall.
 	Stall time.Duration
 	Rate  int
 	// Wait is how long an authenticated request waits for its turn.
@@ -33,12 +33,12 @@ type Limits struct {
 
 // Defaults of Limits.
 const (
-	mostConnections = 4096
-	mostRequests    = 1024
-	anonymousTime   = 30 * time.Second
-	stallTime       = time.Minute
-	lowestRate      = 1 << 10
-	turnTime        = 10 * time.Second
+	maxConnections = 4096
+	maxRequests    = 1024
+	anonymousTime  = 30 * time.Second
+	stallTime      = time.Minute
+	lowestRate     = 1 << 10
+	turnTime       = 10 * time.Second
 	// waitingFactor times Requests is how many of one tenant may wait.
 	waitingFactor = 4
 )
@@ -56,5 +56,5 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// header is the part of Anonymous within which the headers have to arrive.
+// header is the part of Anonymous within which the headers must arrive.
 func (l Limits) header() time.Duration { return min(headerTime, l.Anonymous/3) }

@@ -1,10 +1,10 @@
-// Package listen serves HTTP on a listener, and bounds what a caller may hold
-// there: connections, time, and requests that run at once.
+// Package listen serves HTTP on a listener, and bounds the resources of a caller:
+// connections, time, and simultaneous requests.
 //
-// A request that is not authenticated has 30 seconds in total; afterwards a
-// transfer has to keep a minimum rate in both directions, however long it takes.
-// Handlers say by admit.Authenticated when a request is authenticated. Memory is
-// the listener through which keyroll calls itself; nothing is bounded there.
+// A request has 30 seconds in total until it is authenticated; afterwards a transfer may
+// take any time but must keep a minimum rate in both directions. Handlers call
+// admit.Authenticated when a request is authenticated. Memory is the listener through
+// which keyroll calls itself; it has no limits.
 // Start reading at Serve; table.go counts connections, request.go bounds a
 // request, pace.go is the rate, descriptors.go the defaults.
 package listen
@@ -20,36 +20,35 @@ import (
 	"time"
 )
 
-// Bounds on what a connection may cost before a handler sees it, and at rest.
+// Limits of a connection before its handler runs, and while it is idle.
 const (
 	headerTime  = 10 * time.Second
 	idleTime    = 2 * time.Minute
 	headerBytes = 64 << 10
-	// streams is how many requests an HTTP/2 connection carries at once.
+	// streams is how many simultaneous requests an HTTP/2 connection may have.
 	streams = 128
-	// unwindTime is how long handlers get to return after their connections
-	// have been cut.
+	// unwindTime is how long handlers may take to return after their connections have
+	// been closed.
 	unwindTime = 10 * time.Second
 )
 
-// Config says how to serve.
+// Config has the parameters of Serve.
 type Config struct {
 	TLS *tls.Config
 	Log *slog.Logger
 	// Grace is how long running requests may take once the server stops.
 	Grace time.Duration
-	// Limits bound callers; nil bounds nothing.
+	// Limits apply to callers; nil means no limits.
 	Limits *Limits
 }
 
-// Serve answers on ln, by TLS with HTTP/1.1 and HTTP/2, until ctx is done. Then
-// it takes no new connection, lets running requests finish for at most the
-// grace, cuts what is left, and returns once all handlers have returned. It
-// closes ln.
+// Serve serves ln, by TLS with HTTP/1.1 and HTTP/2, until ctx is done. Then it accepts no
+// new connection, lets running requests finish for at most the grace, closes the
+// remaining connections, and returns once all handlers have returned. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error {
 	var running sync.RWMutex // each request holds it for reading
 	srv := &http.Server{
-		TLSConfig:         c.TLS.Clone(), // a server changes its own
+		TLSConfig:         c.TLS.Clone(), // because a server changes it
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headerBytes,
@@ -61,14 +60,14 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, c Config) error
 		t := newTable(ln, limits, c.Log)
 		ln, h = t, newGate(t, limits).bound(h)
 		srv.ReadHeaderTimeout = limits.header()
-		srv.ConnState = t.changed
+		srv.ConnState = t.stateChanged
 		srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, connOf(conn))
 		}
 	}
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !running.TryRLock() {
-			return // its connection is already cut
+			return // its connection is already closed
 		}
 		defer running.RUnlock()
 		h.ServeHTTP(w, r)

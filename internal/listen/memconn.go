@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// bufferBytes is what one end of a connection in memory may write before the
-// other reads: net.Pipe has no buffer, and two ends that say goodbye to each
-// other at the same time would wait for one another.
+// bufferBytes is how much one end of a connection in memory may write before the other
+// reads: net.Pipe has no buffer, so two ends that close their TLS session at the same
+// time would wait for each other.
 const bufferBytes = 64 << 10
 
 // memoryPipe returns the two ends of a connection in memory.
@@ -43,7 +43,7 @@ func (c *memoryConn) Close() error {
 	return nil
 }
 
-// flow is what goes one way.
+// flow is one direction of a connection.
 type flow struct {
 	mu             sync.Mutex
 	changed        *sync.Cond

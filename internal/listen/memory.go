@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// Memory is a listener that only this process reaches: keyroll calls its own
-// vaults and token endpoint through it. It takes no descriptor, and no caller
-// can use it up.
+// Memory is a listener that only this process can connect to: keyroll calls its own
+// vaults and token endpoint through it. It needs no descriptor, and callers cannot
+// exhaust it.
 type Memory struct {
 	connections chan net.Conn
 	closed      chan struct{}
@@ -36,7 +36,7 @@ func (m *Memory) Dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// Accept is of net.Listener.
+// Accept implements net.Listener.
 func (m *Memory) Accept() (net.Conn, error) {
 	select {
 	case conn := <-m.connections:
@@ -46,13 +46,13 @@ func (m *Memory) Accept() (net.Conn, error) {
 	}
 }
 
-// Close is of net.Listener; connections that are open stay so.
+// Close implements net.Listener; open connections stay open.
 func (m *Memory) Close() error {
 	m.end()
 	return nil
 }
 
-// Addr is of net.Listener.
+// Addr implements net.Listener.
 func (m *Memory) Addr() net.Addr { return memoryAddr{} }
 
 type memoryAddr struct{}

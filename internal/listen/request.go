@@ -16,11 +16,10 @@ import (
 )
 
 const (
-	// lingerTime bounds how long what a caller still sends after its answer is
-	// taken in.
+	// lingerTime bounds how long the rest of a request is read after its answer.
 	lingerTime = 5 * time.Second
-	// pieceBytes is what an answer is paced by: small enough that at the lowest
-	// rate it is taken within the time that a transfer may rest.
+	// pieceBytes is the size of the pieces in which an answer is paced: small enough
+	// that at the lowest rate one is sent within the time that a transfer may rest.
 	pieceBytes = 16 << 10
 	// retryAfter is when a request that was refused may be sent again.
 	retryAfter = time.Second
@@ -41,7 +40,7 @@ func newGate(t *table, l Limits) *gate {
 	return &gate{table: t, limits: l, guesses: newGuesses(t.log), queue: admit.Queue{Capacity: l.Requests, Share: l.Share, Waiting: waitingFactor * l.Requests}}
 }
 
-// bound returns h with each request bounded.
+// bound returns h with limits on each request.
 func (g *gate) bound(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := r.Context().Value(connKey{}).(*conn)
@@ -80,7 +79,7 @@ type request struct {
 	total   *time.Timer // of a request that is not authenticated
 	leave   func()      // ends its turn
 
-	mu        sync.Mutex // keeps timers from what is no longer this request
+	mu        sync.Mutex // keeps timers from affecting a later request
 	ended     bool
 	known     bool
 	bodyEnded bool
@@ -89,7 +88,7 @@ type request struct {
 func (g *gate) begin(w http.ResponseWriter, r *http.Request, c *conn) *request {
 	req := &request{gate: g, conn: c, http1: r.ProtoMajor == 1, control: http.NewResponseController(w), bodyEnded: r.Body == http.NoBody}
 	if req.http1 {
-		_ = req.control.SetWriteDeadline(time.Time{}) // of the request before it
+		_ = req.control.SetWriteDeadline(time.Time{}) // remove that of the previous request
 	}
 	req.total = time.AfterFunc(g.limits.Anonymous-g.limits.header(), func() { req.cut(true, true) })
 	return req
@@ -115,7 +114,7 @@ func (q *request) authenticated(ctx context.Context, tenant int64) error {
 	case ctx.Err() != nil:
 		return fail.New(api.Unavailable, "the request ended before its turn came").Because(ctx.Err())
 	case errors.Is(err, admit.ErrFull):
-		return busy("the tenant has too many requests under way")
+		return busy("the tenant has too many requests in progress")
 	}
 	return busy("the request's turn did not come within %v", q.gate.limits.Wait)
 }
@@ -129,7 +128,7 @@ func busy(format string, args ...any) *fail.Error {
 func (q *request) stopReading() { q.cut(true, false) }
 func (q *request) stopWriting() { q.cut(false, true) }
 
-// cut ends operations of the request, under way and later ones.
+// cut makes current and later reads or writes of the request fail.
 func (q *request) cut(reading, writing bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -144,8 +143,8 @@ func (q *request) cut(reading, writing bool) {
 	}
 }
 
-// end bounds what is left once the handler has returned: what of the answer was
-// not sent yet, and what of the body was not read.
+// end sets time limits for the rest after the handler has returned: the unsent part of
+// the answer, and the unread part of the body.
 func (q *request) end() {
 	q.total.Stop()
 	if q.leave != nil {
@@ -182,8 +181,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// writer is the answer to a request over HTTP/2, where one that is not taken
-// waits for its own stream. Over HTTP/1.1 the connection's own Write is paced.
+// writer paces the answer to a request over HTTP/2, where a slow reader blocks only its
+// own stream. Over HTTP/1.1 the connection's own Write is paced.
 type writer struct {
 	http.ResponseWriter
 	pace *pace
@@ -200,17 +199,17 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// FlushError serves http.ResponseController.
+// FlushError is for http.ResponseController.
 func (w *writer) FlushError() error {
 	_, err := w.pace.do(func() (int, error) { return 0, http.NewResponseController(w.ResponseWriter).Flush() })
 	return err
 }
 
-// Unwrap serves http.ResponseController.
+// Unwrap is for http.ResponseController.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// refuse answers in the form of the service, before it is known which face the
-// request is for.
+// refuse answers in the form of the service API, because it is not known yet for which
+// interface the request is.
 func refuse(w http.ResponseWriter, e *fail.Error) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds())))

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// sourceBits is how much of an IPv6 address is one source: a customer of a
-// provider has a network of that size, and may use any address in it.
+// sourceBits is the length of the IPv6 prefix that counts as one source: a provider's
+// customer has a network of that size, and may use any address in it.
 const sourceBits = 64
 
-// addressOf returns the address that a connection comes from.
+// addressOf returns the remote address of a connection.
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap().WithZone("")
@@ -19,7 +19,7 @@ func addressOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// sourceOf returns what counts as the source of an address.
+// sourceOf returns the source to which an address belongs.
 func sourceOf(a netip.Addr) netip.Addr {
 	if a.Is6() {
 		network, _ := a.Prefix(sourceBits) // 64 bits fit
@@ -37,9 +37,8 @@ func (t *table) isProxy(a netip.Addr) bool {
 	return false
 }
 
-// forwardedFor returns where a request that came from a proxy comes from: the
-// last address in X-Forwarded-For that is not a proxy itself. What stands
-// before it anybody may have written.
+// forwardedFor returns the source of a request that a proxy forwarded: the last address
+// in X-Forwarded-For that is not a proxy itself. The entries before it may be forged.
 func (t *table) forwardedFor(r *http.Request) (netip.Addr, bool) {
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
@@ -58,8 +57,8 @@ func (t *table) forwardedFor(r *http.Request) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// enter counts a request that a proxy has forwarded, unless there are too many
-// from its source. The caller calls leave after it.
+// enter counts a request that a proxy has forwarded, unless there are too many from its
+// source. The caller must call leave after the request.
 func (t *table) enter(source netip.Addr) (leave func(), ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -42,7 +42,7 @@ type addressed struct {
 
 func (a addressed) RemoteAddr() net.Addr { return a.from }
 
-// addressing is a listener whose connections say first where they come from.
+// addressing is a listener whose connections send their address first.
 type addressing struct{ *listen.Memory }
 
 func (a addressing) Accept() (net.Conn, error) {
@@ -77,8 +77,8 @@ func perform(t *testing.T, limits listen.Limits, test func(s *stage)) {
 	})
 }
 
-// serve is a face: under /known a request is authenticated as one of the tenant
-// that the query names, under /anonymous it is not.
+// serve is a handler: under /known a request is authenticated as one of the tenant in the
+// query, under /anonymous it is not.
 func (s *stage) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/known" {
 		tenant, _ := strconv.ParseInt(r.URL.Query().Get("tenant"), 10, 64)

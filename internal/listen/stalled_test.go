@@ -23,7 +23,7 @@ func drip(conn io.Writer) {
 	}
 }
 
-// endless is a body of which a piece comes at intervals, as many as there are.
+// endless is a body that sends a piece at intervals.
 type endless struct {
 	every       time.Duration
 	piece, left int

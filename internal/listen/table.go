@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// table is a listener that holds what it has accepted to its limits.
+// table is a listener that enforces limits on the connections that it has accepted.
 type table struct {
 	net.Listener
 	limits Limits
@@ -23,7 +23,7 @@ type table struct {
 
 	mu          sync.Mutex
 	connections map[*conn]struct{}
-	sources     map[netip.Addr]int // connections, but those of proxies
+	sources     map[netip.Addr]int // connections, without those of proxies
 	forwarded   map[netip.Addr]int // requests that proxies have forwarded
 }
 
@@ -32,34 +32,34 @@ func newTable(ln net.Listener, l Limits, log *slog.Logger) *table {
 		connections: map[*conn]struct{}{}, sources: map[netip.Addr]int{}, forwarded: map[netip.Addr]int{}}
 }
 
-// conn is a connection of the table. Its owner is closed by the table once it
-// has authenticated nothing for too long, or does not take what is written.
+// conn is a connection of the table. The table closes it if it has no authenticated
+// request for too long, or if the other side does not read.
 type conn struct {
 	net.Conn
 	table   *table
 	source  netip.Addr
 	proxy   bool
 	writing *pace
-	watch   *time.Timer // closes it while nothing was authenticated
+	watch   *time.Timer // closes it unless a request is authenticated
 	closed  sync.Once
 
 	// Guarded by the table's lock.
 	known bool // a request on it was authenticated
 	idle  bool
-	since time.Time // of the last change of idle; at first, of its beginning
+	since time.Time // of the last change of idle, initially of its beginning
 }
 
 type connKey struct{}
 
-// connOf returns the connection under that of TLS.
+// connOf returns the connection below the TLS connection.
 func connOf(c net.Conn) *conn { return c.(*tls.Conn).NetConn().(*conn) }
 
-// Accept is of net.Listener.
+// Accept implements net.Listener.
 func (t *table) Accept() (net.Conn, error) {
 	for {
 		c, err := t.Listener.Accept()
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			t.complain("no file descriptor is left for a connection")
+			t.warnLimit("no file descriptor is left for a connection")
 			t.displace(func(*conn) bool { return true })
 			return nil, err // the server tries again
 		}
@@ -73,7 +73,7 @@ func (t *table) Accept() (net.Conn, error) {
 	}
 }
 
-func (t *table) complain(what string) {
+func (t *table) warnLimit(what string) {
 	t.warn.Do(func() { t.log.Warn("connections are displaced or refused", "reason", what) })
 }
 
@@ -105,7 +105,7 @@ func (t *table) add(c net.Conn) *conn {
 			return kept
 		}
 		t.mu.Unlock()
-		t.complain("there are as many as --max-connections or --max-connections-per-source allows")
+		t.warnLimit("there are as many as --max-connections or --max-connections-per-source allows")
 		if !t.displace(within) {
 			kept.watch.Stop()
 			return nil
@@ -113,9 +113,9 @@ func (t *table) add(c net.Conn) *conn {
 	}
 }
 
-// displace closes a connection to make space for another one: the oldest of the
-// source that has most of those that have authenticated nothing, or else the
-// one that has been at rest for longest.
+// displace closes a connection to make space for another one: the oldest of the source
+// with the most connections without an authenticated request, or else the one that has
+// been idle for longest.
 func (t *table) displace(within func(*conn) bool) bool {
 	t.mu.Lock()
 	unknown := map[netip.Addr]int{}
@@ -125,7 +125,7 @@ func (t *table) displace(within func(*conn) bool) bool {
 		}
 	}
 	var victim *conn
-	better := func(c *conn) bool { // than the victim so far
+	better := func(c *conn) bool { // to close than the victim so far
 		switch {
 		case !within(c) || c.known && !c.idle:
 			return false
@@ -151,8 +151,8 @@ func (t *table) displace(within func(*conn) bool) bool {
 	return true
 }
 
-// changed follows what a connection does.
-func (t *table) changed(served net.Conn, state http.ConnState) {
+// stateChanged records the state of a connection.
+func (t *table) stateChanged(served net.Conn, state http.ConnState) {
 	c := connOf(served)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -167,7 +167,7 @@ func (t *table) changed(served net.Conn, state http.ConnState) {
 	}
 }
 
-// authenticated notes that a request on c was.
+// authenticated records that a request on c was authenticated.
 func (t *table) authenticated(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -175,12 +175,12 @@ func (t *table) authenticated(c *conn) {
 	c.watch.Stop()
 }
 
-// Write is of net.Conn. What the other side does not take ends the connection.
+// Write implements net.Conn. The connection is closed if the other side does not read.
 func (c *conn) Write(p []byte) (int, error) {
 	return c.writing.do(func() (int, error) { return c.Conn.Write(p) })
 }
 
-// Close is of net.Conn.
+// Close implements net.Conn.
 func (c *conn) Close() error {
 	c.closed.Do(func() {
 		c.watch.Stop()

@@ -1,6 +1,6 @@
-// Package name says which texts may be names, which spellings of a name count as
-// one, and how a text is shown on a terminal. It never changes a name: what is
-// stored and returned is what was given. Start reading at Fold.
+// Package name has the rules for names: which texts are valid, which spellings are equal,
+// and how a text is shown on a terminal. It never changes a name: a name is stored and
+// returned as given. Start reading at Fold.
 package name
 
 import (
@@ -13,11 +13,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Fold returns the form in which two names are compared as SharePoint compares
-// URLs and paths: without regard to case and to how an accent is encoded. Case is
-// that of single characters (simple case folding of the Unicode Character
-// Database, CaseFolding.txt), so that "straße" and "strasse" stay two names; the
-// encoding is made that of normalisation form C (UAX #15).
+// Fold returns the form in which two names are compared as SharePoint compares URLs and
+// paths: ignoring case and the encoding of accents. Case is that of single characters
+// (simple case folding of the Unicode Character Database, CaseFolding.txt), so that
+// "straße" and "strasse" are different names; the encoding is normalisation form C (UAX
+// #15).
 func Fold(s string) string {
 	if isLowerASCII(s) {
 		return s
@@ -38,8 +38,8 @@ func isLowerASCII(s string) bool {
 	return true
 }
 
-// foldRune returns one character for all that differ in case alone: the lower
-// case of the first of them.
+// foldRune returns the same character for all that differ only in case: the lower case
+// of the first of them.
 func foldRune(r rune) rune {
 	first := r
 	for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
@@ -48,9 +48,9 @@ func foldRune(r rune) rune {
 	return unicode.ToLower(first)
 }
 
-// Refusal says why a text may not be part of a new name, and is empty when it
-// may: it is not UTF-8, or has characters that are not seen and may change what is
-// seen of the others (controls, format characters as U+202E, line separators).
+// Refusal returns why a text may not be part of a new name, empty if it may: it is not
+// UTF-8, or has invisible characters, which may change how the others are shown
+// (controls, format characters such as U+202E, line separators).
 func Refusal(s string) string {
 	if !utf8.ValidString(s) {
 		return "is not UTF-8"
@@ -65,15 +65,15 @@ func Refusal(s string) string {
 	return ""
 }
 
-// invisible are the controls (Cc), format characters (Cf) and separators of lines
-// and paragraphs (Zl, Zp) of Unicode.
+// invisible reports whether a character is a control (Cc), a format character (Cf) or a
+// separator of lines or paragraphs (Zl, Zp) of Unicode.
 func invisible(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// Escape returns a text as a terminal may be given it: characters that Refusal
-// refuses are written as \u and four, \U and eight, and bytes that are not UTF-8
-// as \x and two hexadecimal digits. Characters in keep stay.
+// Escape returns a text that is safe for a terminal: characters that Refusal refuses are
+// written as \u and four or \U and eight hexadecimal digits, and bytes that are not UTF-8
+// as \x and two. Characters in keep are not escaped.
 func Escape(s, keep string) string {
 	return escape(s, func(b *strings.Builder, r rune) {
 		switch {

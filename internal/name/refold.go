@@ -6,20 +6,20 @@ import (
 	"slices"
 )
 
-// Hashed is something that is found by the hash of its name: by Now, and once it
-// is refolded by Folded, that of the name's folded form.
+// Hashed is an object that is found by a hash of its name: by Now before Refold, and by
+// Folded, the hash of the name's folded form, after it.
 type Hashed struct {
 	ID          int64
 	Now, Folded []byte
 }
 
-// Refold has update make everything that each visits be found by its folded name,
-// but what would then have one hash with something else: that stays as it is. each
-// visits all of it, in parts, and is called twice; 8 bytes of each hash are kept
-// meanwhile. It may be broken off and run again at any point, also where some has
-// been updated.
+// Refold calls update for every object that each visits and whose folded hash no other
+// object has; an object that would share its hash with another one is not changed. each
+// must visit all objects, in parts, and is called twice; 8 bytes of each hash are kept in
+// memory. Refold may be interrupted and run again at any point, even if some objects
+// have been updated.
 func Refold(each func(visit func(part []Hashed) error) error, update func(part []Hashed) error) error {
-	var all shared
+	var all duplicates
 	err := each(func(part []Hashed) error {
 		for _, h := range part {
 			all.add(h.Folded)
@@ -39,13 +39,13 @@ func Refold(each func(visit func(part []Hashed) error) error, update func(part [
 	})
 }
 
-// shared tells which of many hashes were added more than once. All are added, then
-// it is closed, then it is asked.
-type shared struct{ all []uint64 }
+// duplicates finds the hashes that were added more than once. First all are added, then
+// close is called, then has.
+type duplicates struct{ all []uint64 }
 
-func (s *shared) add(hash []byte) { s.all = append(s.all, binary.BigEndian.Uint64(hash)) }
+func (s *duplicates) add(hash []byte) { s.all = append(s.all, binary.BigEndian.Uint64(hash)) }
 
-func (s *shared) close() {
+func (s *duplicates) close() {
 	slices.Sort(s.all)
 	twice := s.all[:0]
 	for i := 1; i < len(s.all); i++ {
@@ -56,7 +56,7 @@ func (s *shared) close() {
 	s.all = slices.Clip(slices.Compact(twice))
 }
 
-func (s *shared) has(hash []byte) bool {
+func (s *duplicates) has(hash []byte) bool {
 	_, found := slices.BinarySearch(s.all, binary.BigEndian.Uint64(hash))
 	return found
 }

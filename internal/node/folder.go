@@ -216,18 +216,18 @@ func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error
 // the tenants that use it. It does so once: at the first start of a version that
 // requires vaults to be registered.
 func (n *Node) adoptVaults(ctx context.Context, directory *access.Directory) error {
-	var adopted []policy.OutsideVault
+	var adopted []policy.ExternalVault
 	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
 		adopted = nil
 		was, err := firstSetting(ctx, tx, "outside-vaults-adopted", n.Name)
 		if err != nil || was != n.Name {
 			return err
 		}
-		if adopted, err = policy.OutsideVaults(ctx, tx); err != nil {
+		if adopted, err = policy.ExternalVaults(ctx, tx); err != nil {
 			return err
 		}
 		for _, v := range adopted {
-			if err := directory.SetOutside(ctx, tx, v.Tenant, access.Outside{Vaults: []string{v.URL}}, access.Outside{}); err != nil {
+			if err := directory.SetExternal(ctx, tx, v.Tenant, access.ExternalVaults{Vaults: []string{v.URL}}, access.ExternalVaults{}); err != nil {
 				return err
 			}
 		}

@@ -151,7 +151,7 @@ func TestARefusalHoldsOnEveryNodeAndAnOlderNodeLeavesUsersWithout(t *testing.T) 
 		return err
 	})
 	outside.Away()
-	read(a, "an outage beside an older node", api.VaultUnavailable, "a node of an older version runs")
+	read(a, "an outage beside an older node", api.VaultUnavailable, "a node of an older version is running")
 	inTx(func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM node WHERE name = 'old'`)
 		return err

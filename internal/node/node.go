@@ -339,7 +339,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 			secret, err := directory.ClientSecret(ctx, tenant, principal)
 			return principal.String(), secret, err
 		},
-		MayUse:   directory.CheckOutside,
+		MayUse:   directory.CheckExternal,
 		Logger:   n.logger,
 		External: o.External,
 	})

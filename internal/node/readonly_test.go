@@ -53,7 +53,7 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 	imported := func() error { return importMail(t.Context(), w.World, alice, letter) }
 
 	change(` SET default_transaction_read_only = on`)
-	refused(t, "import", answer(imported), api.ReadOnly, "database", "takes no writes")
+	refused(t, "import", answer(imported), api.ReadOnly, "database", "does not accept writes")
 	refused(t, "export", answer(func() error { return ignore(exportMail(t.Context(), w.World, alice)) }), api.ReadOnly)
 
 	change(` RESET default_transaction_read_only`)

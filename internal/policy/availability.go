@@ -19,20 +19,20 @@ import (
 
 // Rolled is what a roll of one policy's availability key did.
 type Rolled struct {
-	Version   uint32 // under which every third wrap of the policy is now
-	Wraps     int    // replaced
-	Destroyed int    // older versions
+	Version   uint32 // that now makes every third wrap of the policy
+	Wraps     int    // that were replaced
+	Destroyed int    // older versions that were destroyed
 }
 
 // RollAvailability gives a policy's availability key a new version, replaces
-// each kept wrap under an older one in place, and destroys the versions that no
-// wrap needs any more. Policy keys are opened by the older version itself: no
-// vault of the customer is asked, whatever it would say. A roll that was left
-// unfinished leaves every wrap whole; the next one takes over. It may be run at
-// any time, by any number of nodes; nobody sees a key.
+// each kept wrap under an older version in place, and destroys the versions that no
+// wrap needs any more. Policy keys are decrypted with the older version itself; the
+// customer's vaults are not called. An interrupted roll leaves every wrap valid, and
+// the next one finishes it. It may be run at any time, by any number of nodes, and
+// no key leaves the process.
 func (p *Policies) RollAvailability(ctx context.Context, pol Policy) (Rolled, error) {
 	if pol.Purge == Purged {
-		return Rolled{}, fail.New(api.Gone, "roll the availability key of policy %q: it was destroyed, for the policy was purged", pol.Name)
+		return Rolled{}, fail.New(api.Gone, "roll the availability key of policy %q: it was destroyed when the policy was purged", pol.Name)
 	}
 	kept, err := p.keptRevisions(ctx, pol)
 	if err != nil {
@@ -42,23 +42,23 @@ func (p *Policies) RollAvailability(ctx context.Context, pol Policy) (Rolled, er
 	if err != nil {
 		return Rolled{}, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
 	}
-	return p.bringAvailability(ctx, pol, kept, version)
+	return p.rewrapAllAvailability(ctx, pol, kept, version)
 }
 
-// bringAvailability brings every kept wrap to a version of the availability key
-// that is there.
-func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []revisionRow, version uint32) (rolled Rolled, err error) {
+// rewrapAllAvailability replaces every kept wrap by one under a version of the
+// availability key that exists.
+func (p *Policies) rewrapAllAvailability(ctx context.Context, pol Policy, kept []revisionRow, version uint32) (rolled Rolled, err error) {
 	rolled.Version = version
 	failed := map[uuid.UUID]error{}
-	given := map[uuid.UUID]bool{} // up: what does not open now will not in the next turn
-	for stale := older(kept, version, given); len(stale) > 0; stale = older(kept, version, given) {
+	skipped := map[uuid.UUID]bool{} // a wrap that failed would fail in the next round too
+	for stale := staleRevisions(kept, version, skipped); len(stale) > 0; stale = staleRevisions(kept, version, skipped) {
 		for _, r := range stale {
 			replaced, err := p.rewrapAvailability(ctx, pol, r, version)
 			switch {
 			case err != nil && ctx.Err() != nil, fail.Is(err, api.VaultUnavailable):
 				return rolled, fmt.Errorf("roll the availability key of policy %q: %w", pol.Name, err)
 			case err != nil:
-				given[r.ID] = true
+				skipped[r.ID] = true
 				failed[r.ID] = err
 			case replaced:
 				rolled.Wraps++
@@ -69,17 +69,18 @@ func (p *Policies) bringAvailability(ctx context.Context, pol Policy, kept []rev
 		}
 	}
 	rolled.Destroyed, err = p.destroyUnneeded(ctx, pol)
-	// What another roll brought over meanwhile, and destroyed the version of, stays under none.
-	if left := older(kept, version, nil); len(left) > 0 {
-		err = fmt.Errorf("roll the availability key of policy %q: %d wraps stay under an older version, the first because: %w", pol.Name, len(left), failed[left[0].ID])
+	// kept was read again: a wrap that another roll replaced meanwhile is not stale.
+	if left := staleRevisions(kept, version, nil); len(left) > 0 {
+		err = fmt.Errorf("roll the availability key of policy %q: %d wraps are still under an older version, the first because: %w", pol.Name, len(left), failed[left[0].ID])
 	}
 	return rolled, err
 }
 
-// older returns the revisions whose third wrap is under an older version.
-func older(kept []revisionRow, version uint32, given map[uuid.UUID]bool) (list []revisionRow) {
+// staleRevisions returns the revisions whose third wrap is under an older version,
+// without the skipped ones.
+func staleRevisions(kept []revisionRow, version uint32, skipped map[uuid.UUID]bool) (list []revisionRow) {
 	for _, r := range kept {
-		if r.AvailabilityVersion < version && !given[r.ID] {
+		if r.AvailabilityVersion < version && !skipped[r.ID] {
 			list = append(list, r)
 		}
 	}
@@ -96,8 +97,8 @@ func (p *Policies) keptRevisions(ctx context.Context, pol Policy) (kept []revisi
 	return kept, err
 }
 
-// addAvailability makes the version that follows the newest one under which a
-// wrap is kept. One that a roll made and came to wrap nothing with is taken up.
+// addAvailability creates the version that follows the newest one under which a
+// wrap is kept. If an interrupted roll created it already, it is used.
 func (p *Policies) addAvailability(ctx context.Context, pol Policy, kept []revisionRow) (uint32, error) {
 	if len(kept) == 0 {
 		return 0, fail.New(api.NotFound, "no wrap is kept")
@@ -125,8 +126,8 @@ func newest(kept []revisionRow) (version uint32) {
 	return version
 }
 
-// rewrapAvailability replaces the third wrap of one revision, once the new one
-// has been opened and compared, unless the revision was changed meanwhile.
+// rewrapAvailability replaces the third wrap of one revision after the new one has
+// been decrypted and compared, unless the revision was changed meanwhile.
 func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revisionRow, version uint32) (replaced bool, err error) {
 	if err := p.check(old); err != nil {
 		return false, err
@@ -153,14 +154,15 @@ func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revis
 }
 
 // wrapAvailability returns the revision with its policy key wrapped by another
-// version of its availability key. Every use of a version is written down.
+// version of its availability key. Every use of a version is recorded in the audit
+// log.
 func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envelope.Revision, version uint32) (r envelope.Revision, err error) {
 	r = old
 	r.AvailabilityVersion = version
 	var uses []audit.Entry
 	defer func() {
-		if noted := p.record(ctx, uses...); err == nil {
-			err = noted
+		if recorded := p.record(ctx, uses...); err == nil {
+			err = recorded
 		}
 	}()
 	open := func(r envelope.Revision) ([]byte, error) {
@@ -187,14 +189,14 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 	if err != nil {
 		return r, err
 	}
-	return r, same(key, opened, r.Binding, "the availability key")
+	return r, verifyBundle(key, opened, r.Binding, "the availability key")
 }
 
 // destroyUnneeded destroys the older versions of a policy's availability key
-// under which no wrap is kept, and returns how many. None can come back into
-// use: whoever writes a revision makes sure of the newest version under the
-// policy's lock. What the store does not give up now is tried again at the next
-// roll or pass.
+// under which no wrap is kept, and returns how many. None can be used again, because
+// checkAvailability requires the newest version, under the policy's lock, of every
+// revision that is written. A version that cannot be destroyed now is tried again at
+// the next roll or pass.
 func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed int, err error) {
 	var unneeded []availabilityVersion
 	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
@@ -218,7 +220,7 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 		fault.Point("availability.before-destroy")
 		err := p.Availability.DestroyVersion(ctx, v.id, v.version)
 		if err != nil && !fail.Is(err, api.NotFound) {
-			p.Logger.WarnContext(ctx, "an older version of an availability key is not destroyed yet; that is tried again", "policy", pol.GUID, "error", err)
+			p.Logger.WarnContext(ctx, "an older version of an availability key could not be destroyed; retrying later", "policy", pol.GUID, "error", err)
 			continue
 		}
 		fault.Point("availability.after-destroy")
@@ -243,17 +245,17 @@ func (p *Policies) availabilityOf(ctx context.Context, pol Policy) (version uint
 
 // checkAvailability refuses, under the policy's exclusive lock, a wrap by a
 // version of the availability key that is older than the newest one: it may be
-// destroyed at any moment. Whoever writes a revision calls it first.
+// destroyed at any moment. It must be called before a revision is written.
 func checkAvailability(ctx context.Context, tx *store.Tx, pol Policy, version uint32) error {
 	newest, err := newestAvailability(ctx, tx, pol.Tenant, pol.ID)
 	if err == nil && version < newest {
 		err = fail.New(api.Conflict, "the availability key of policy %q was rolled to version %d meanwhile", pol.Name, newest).
-			WithHint("ask again")
+			WithHint("try again")
 	}
 	return err
 }
 
-// rolledMeanwhile returns a revision as it stands now, if its third wrap has
+// rolledMeanwhile returns the current state of a revision if its third wrap has
 // been replaced since it was read: the version that it named may be destroyed.
 func (p *Policies) rolledMeanwhile(ctx context.Context, tenant int64, r revisionRow) (revisionRow, bool) {
 	now, err := p.authentic(ctx, tenant, r.Binding.PolicyKey)
@@ -263,33 +265,33 @@ func (p *Policies) rolledMeanwhile(ctx context.Context, tenant int64, r revision
 	return now, true
 }
 
-// AvailabilityRoller rolls availability keys as they come of age.
+// AvailabilityRoller rolls availability keys when they reach a certain age.
 type AvailabilityRoller struct {
 	*Policies
 	Every   time.Duration // the age at which a version is replaced
 	Tenants func(ctx context.Context) ([]int64, error)
-	Leases  *lease.Leases // of this node; nil: there is but this one
+	Leases  *lease.Leases // of this node; nil: it is the only node
 }
 
 // How long after a pass the next one begins.
 const (
-	availabilityPass  = 24 * time.Hour
-	availabilityRetry = time.Hour       // where something failed
-	availabilityLook  = 2 * time.Second // where another node makes one, which may die
+	availabilityInterval = 24 * time.Hour
+	availabilityRetry    = time.Hour       // after a failure
+	availabilityPoll     = 2 * time.Second // while another node, which may die, makes one
 )
 
-// Run makes a pass now and then one a day, until ctx is done. While another node
-// makes one, this one makes none.
+// Run makes a pass at once and then one a day, until ctx is done. While another node
+// makes one, this one waits.
 func (a *AvailabilityRoller) Run(ctx context.Context) {
 	for {
-		wait := availabilityPass
+		wait := availabilityInterval
 		held, err := a.Leases.Hold(ctx, "availability keys", a.Pass)
 		if err != nil && ctx.Err() == nil {
 			wait = availabilityRetry
-			a.Logger.WarnContext(ctx, "availability keys could not all be rolled; that is tried again", "after", wait, "error", err)
+			a.Logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", wait, "error", err)
 		}
 		if err == nil && !held {
-			wait = availabilityLook
+			wait = availabilityPoll
 		}
 		select {
 		case <-time.After(wait):
@@ -299,9 +301,9 @@ func (a *AvailabilityRoller) Run(ctx context.Context) {
 	}
 }
 
-// Pass rolls every availability key whose newest version has come of age,
-// brings to their end the rolls that were left unfinished, and destroys what
-// they left over. While the store is away it breaks off.
+// Pass rolls every availability key whose newest version is old enough, finishes
+// interrupted rolls, and destroys the versions that they left. It stops at once when
+// the store is unavailable.
 func (a *AvailabilityRoller) Pass(ctx context.Context) error {
 	tenants, err := a.Tenants(ctx)
 	if err != nil {
@@ -321,18 +323,19 @@ func (a *AvailabilityRoller) Pass(ctx context.Context) error {
 			if pol.Purge == Purged {
 				continue
 			}
-			err := a.tend(ctx, pol)
+			err := a.rollIfDue(ctx, pol)
 			if err != nil && ctx.Err() != nil || fail.Is(err, api.VaultUnavailable) {
 				return err
 			}
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...) // for the log alone
+	return errors.Join(errs...) // only for the log
 }
 
-// tend does for one policy what is due.
-func (a *AvailabilityRoller) tend(ctx context.Context, pol Policy) error {
+// rollIfDue rolls the availability key of one policy if it is old enough, and
+// otherwise finishes an interrupted roll.
+func (a *AvailabilityRoller) rollIfDue(ctx context.Context, pol Policy) error {
 	kept, err := a.keptRevisions(ctx, pol)
 	if err != nil || len(kept) == 0 {
 		return err
@@ -351,7 +354,7 @@ func (a *AvailabilityRoller) tend(ctx context.Context, pol Policy) error {
 	if a.Now().Sub(since) >= a.Every {
 		rolled, err = a.RollAvailability(ctx, pol)
 	} else {
-		rolled, err = a.bringAvailability(ctx, pol, kept, version)
+		rolled, err = a.rewrapAllAvailability(ctx, pol, kept, version)
 	}
 	if rolled.Wraps > 0 {
 		a.Logger.InfoContext(ctx, "rolled an availability key", "policy", pol.GUID, "version", rolled.Version, "wraps", rolled.Wraps, "destroyed", rolled.Destroyed)

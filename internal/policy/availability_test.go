@@ -19,7 +19,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// hooked is a store of availability keys that does something first.
+// hooked is a store of availability keys that calls a hook first.
 type hooked struct {
 	policy.Availability
 	before func(act string, version uint32) error // wrap, open, opened or destroy; nil: nothing
@@ -57,14 +57,14 @@ func (h *hooked) DestroyVersion(ctx context.Context, id int64, version uint32) e
 	return h.Availability.DestroyVersion(ctx, id, version)
 }
 
-// hook puts a hook before the store of availability keys of a world.
+// hook replaces the store of availability keys of a world by one with a hook.
 func hook(w *policytest.World) *hooked {
 	h := &hooked{Availability: w.Policies.Availability}
 	w.Policies.Availability = h
 	return h
 }
 
-// once runs f at the first call of act alone.
+// once runs f only at the first call of act.
 func once(act string, f func()) func(string, uint32) error {
 	var mu sync.Mutex
 	done := false
@@ -87,8 +87,8 @@ func mustRoll(w *policytest.World, pol policy.Policy) policy.Rolled {
 	return rolled
 }
 
-// probe opens each kept wrap of a policy and demands that all are under one
-// version of the availability key.
+// probe opens each kept wrap of a policy and fails the test unless all are under the
+// given version of the availability key.
 func probe(w *policytest.World, pol policy.Policy, version uint32) {
 	w.Helper()
 	for _, key := range keysOf(w, pol) {
@@ -111,7 +111,7 @@ func probe(w *policytest.World, pol policy.Policy, version uint32) {
 	}
 }
 
-// twoGenerations is a policy whose older policy key is needed still.
+// twoGenerations returns a policy whose older policy key is still needed.
 func twoGenerations(w *policytest.World) policy.Policy {
 	pol := w.MailboxPolicy("p")
 	w.Put(pol.Current, envelope.ClassInactive, 3)
@@ -216,8 +216,8 @@ func TestRollDuringARefreshLosesNoWrap(t *testing.T) {
 	})
 }
 
-// The roll comes as the answer of the refresh's commit is lost: the caller gets no
-// error that says that nothing was changed.
+// The roll runs when the answer of the refresh's commit is lost: the caller must not get
+// an error that says that nothing was changed.
 func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
@@ -422,8 +422,8 @@ func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T)
 	})
 }
 
-// While one node looks at the ages, the others look whether it still does; when
-// it dies, another one does its work within seconds.
+// While one node makes passes, the others check that it is live; when it dies, another
+// one takes over within seconds.
 func TestAvailabilityKeysOfANodeThatDiedAreLookedAtWithinSeconds(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))

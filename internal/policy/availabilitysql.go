@@ -10,15 +10,15 @@ import (
 	"keyroll/internal/store"
 )
 
-// insertAvailability notes a version of a policy's availability key; one that
-// is noted stays as it is.
+// insertAvailability records a version of a policy's availability key; an existing
+// record is not changed.
 func insertAvailability(ctx context.Context, tx *store.Tx, tenant, policy, id int64, version uint32, now time.Time) error {
 	_, err := tx.Exec(ctx, `INSERT INTO availability_version (id, version, tenant, policy, created) VALUES (?1, ?2, ?3, ?4, ?5)
 		ON CONFLICT (id, version) DO NOTHING`, id, version, tenant, policy, now.UnixMilli())
 	return err
 }
 
-// availabilityCreated returns when a version was made; zero if that is not noted.
+// availabilityCreated returns when a version was made; zero if that is not recorded.
 func availabilityCreated(ctx context.Context, tx *store.Tx, tenant, id int64, version uint32) (time.Time, error) {
 	var created int64
 	err := tx.QueryRow(ctx, `SELECT created FROM availability_version WHERE tenant = ?1 AND id = ?2 AND version = ?3`, tenant, id, version).Scan(&created)
@@ -29,7 +29,7 @@ func availabilityCreated(ctx context.Context, tx *store.Tx, tenant, id int64, ve
 }
 
 // newestAvailability returns the newest version of its availability key under
-// which a wrap of the policy is kept. A policy has one such key all its life.
+// which a wrap of the policy is kept. A policy has one such key, which never changes.
 func newestAvailability(ctx context.Context, tx *store.Tx, tenant, policy int64) (version uint32, err error) {
 	err = tx.QueryRow(ctx, `SELECT coalesce(max(availability_version), 0) FROM revision WHERE tenant = ?1 AND policy = ?2 AND erased = 0`,
 		tenant, policy).Scan(&version)
@@ -60,8 +60,8 @@ func setAvailabilityDestroyed(ctx context.Context, tx *store.Tx, tenant int64, v
 	return err
 }
 
-// replaceThirdWrap puts r in place of old, which differs from it by the third
-// wrap alone, and reports whether old still stood: the MAC is over every field.
+// replaceThirdWrap puts r in place of old, which differs from it only by the third
+// wrap, and reports whether old was still unchanged: the MAC covers every field.
 func replaceThirdWrap(ctx context.Context, tx *store.Tx, tenant int64, old revisionRow, r envelope.Revision, mac *envelope.Key) (bool, error) {
 	n, err := tx.Exec(ctx, `UPDATE revision SET availability_version = ?3, wrap_availability = ?4, mac = ?5
 		WHERE tenant = ?1 AND guid = ?2 AND erased = 0 AND mac = ?6`,

@@ -10,45 +10,46 @@ import (
 	"keyroll/internal/envelope"
 )
 
-// cache keeps opened policy keys for a bounded time, in memory alone. A key
-// that the availability key opened for the service's own work, or for a
-// recovery, is in a map of its own: no user's request looks there.
+// cache keeps opened policy keys for a bounded time, only in memory. A key that the
+// availability key opened for the service's own work, or for a recovery, is in a map
+// of its own, which no user's request reads.
 type cache struct {
 	wall  func() time.Time
-	due   func(context.Context, *cached) // what is to be done when an entry's timer ends
+	due   func(context.Context, *cached) // called when an entry's timer fires
 	mu    sync.Mutex
 	keys  map[Initiator]map[int64]*cached
 	drops int64 // calls of drop
-	// flights hold one unwrap for all callers of one kind who want the same key at once.
+	// flights lets concurrent callers of one kind that need the same key share one
+	// unwrap.
 	flights  singleflight.Group
 	renewals singleflight.Group
-	// working is the life of the timers' work, nil while there is none.
+	// working is the context of the work of timers, nil before the first timer.
 	working context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
-// cached is an opened policy key. What changes is under the cache's lock.
+// cached is an opened policy key. Its fields are changed only under the cache's lock.
 type cached struct {
 	id, tenant int64
 	profile    Profile
-	whose      Initiator // User: everybody's, and renewed
+	whose      Initiator // User: for every initiator, and renewed
 	key        *envelope.Key
 	renewed    moment // when the unwrap began that its lifetime counts from
-	asked      moment // when the customer keys were last asked, whatever they said
+	asked      moment // when the vaults were last called, whatever the result
 	used       moment
 	alerted    bool
 	timer      *time.Timer
 }
 
-// moment is a point in time by two clocks: the wall's, which goes on while the
-// machine sleeps and may be set, and the monotonic one, which does neither.
+// moment is a point in time by two clocks: the wall clock, which runs while the
+// machine sleeps and may be set, and the monotonic clock, which does neither.
 type moment struct{ wall, mono time.Time }
 
 func (c *cache) now() moment { return moment{c.wall().Round(0), time.Now()} }
 
-// since is the longer time that has passed by either clock: a wall clock set
-// back lengthens no key's life, and a machine that slept has slept.
+// since is the longer time that has passed by either clock, so that setting the wall
+// clock back does not prolong a key's lifetime and the time of a sleep counts.
 func (c *cache) since(m moment) time.Duration {
 	return max(c.wall().Round(0).Sub(m.wall), time.Since(m.mono))
 }
@@ -61,15 +62,15 @@ func (e *cached) lifetime() time.Duration {
 	return e.profile.CacheLifetime
 }
 
-// left is what remains of an entry's lifetime.
-func (c *cache) left(e *cached) time.Duration { return e.lifetime() - c.since(e.renewed) }
+// remaining returns the rest of an entry's lifetime.
+func (c *cache) remaining(e *cached) time.Duration { return e.lifetime() - c.since(e.renewed) }
 
-// get returns a copy of a key that who may have, nil if it must be asked for.
+// get returns a copy of a key that who may use, nil if it must be opened.
 func (c *cache) get(id, tenant int64, who Initiator) *envelope.Key {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, at := range [...]Initiator{User, who} {
-		e := c.at(at, id, tenant)
+	for _, whose := range [...]Initiator{User, who} {
+		e := c.live(whose, id, tenant)
 		if e == nil || e.lifetime() > 0 && c.since(e.asked) >= RevocationBound {
 			continue
 		}
@@ -79,44 +80,45 @@ func (c *cache) get(id, tenant int64, who Initiator) *envelope.Key {
 	return nil
 }
 
-// at returns an entry whose lifetime has not ended; c.mu is held.
-func (c *cache) at(who Initiator, id, tenant int64) *cached {
+// live returns an entry whose lifetime has not ended; c.mu is held.
+func (c *cache) live(who Initiator, id, tenant int64) *cached {
 	e := c.keys[who][id]
 	if e == nil || e.tenant != tenant {
 		return nil
 	}
-	if e.lifetime() > 0 && c.left(e) <= 0 {
+	if e.lifetime() > 0 && c.remaining(e) <= 0 {
 		c.remove(e)
 		return nil
 	}
 	return e
 }
 
-// overdue returns an entry that lives but whose customer keys have not been
-// asked within RevocationBound, as after a sleep of the machine.
+// overdue returns a live entry whose customer keys have not been asked within
+// RevocationBound, as after a sleep of the machine.
 func (c *cache) overdue(id, tenant int64) *cached {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.at(User, id, tenant); e != nil && e.lifetime() > 0 && c.since(e.asked) >= RevocationBound {
+	if e := c.live(User, id, tenant); e != nil && e.lifetime() > 0 && c.since(e.asked) >= RevocationBound {
 		return e
 	}
 	return nil
 }
 
-// mark returns what put compares: what is opened after it is put in only if
-// nothing was dropped meanwhile.
-func (c *cache) mark() int64 {
+// dropCount returns the count that put compares: a key that is opened afterwards is
+// kept only if nothing was dropped meanwhile.
+func (c *cache) dropCount() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.drops
 }
 
-// put keeps a key whose unwrap began at a moment.
+// put adds a key whose unwrap began at the moment at. since is the dropCount from
+// before the unwrap.
 func (c *cache) put(id, tenant int64, key *envelope.Key, since int64, at moment, profile Profile, whose Initiator) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.drops != since {
-		return // it may be this key that is not to be kept any more
+		return // the dropped key may be this one
 	}
 	e := &cached{id: id, tenant: tenant, profile: profile, whose: whose, key: key.Clone(), renewed: at, asked: at, used: c.now()}
 	if old := c.keys[e.whose][id]; old != nil {
@@ -126,13 +128,13 @@ func (c *cache) put(id, tenant int64, key *envelope.Key, since int64, at moment,
 	c.arm(e)
 }
 
-// arm sets an entry's timer to what comes first: its renewal, the end of its
-// lifetime, or a lifetime without a use. c.mu is held.
+// arm sets an entry's timer to the earliest of its renewal, the end of its lifetime,
+// and the end of a lifetime without use. c.mu is held.
 func (c *cache) arm(e *cached) {
 	if e.lifetime() == 0 {
 		return
 	}
-	after := min(c.left(e), e.lifetime()-c.since(e.used))
+	after := min(c.remaining(e), e.lifetime()-c.since(e.used))
 	if e.whose == User {
 		after = min(after, renewAfter-c.since(e.asked))
 	}
@@ -153,8 +155,9 @@ func (c *cache) arm(e *cached) {
 	})
 }
 
-// again arms an entry that is still kept and whose timer has ended.
-func (c *cache) again(e *cached) {
+// rearm sets the timer of an entry again after it has fired, if the entry is still
+// in the cache.
+func (c *cache) rearm(e *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys[e.whose][e.id] == e {
@@ -163,14 +166,16 @@ func (c *cache) again(e *cached) {
 	}
 }
 
-// spent reports whether an entry has outlived its lifetime or its use.
-func (c *cache) spent(e *cached) bool {
+// expired reports whether an entry's lifetime is over or it was not used for that
+// long.
+func (c *cache) expired(e *cached) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.left(e) <= 0 || c.since(e.used) >= e.lifetime()
+	return c.remaining(e) <= 0 || c.since(e.used) >= e.lifetime()
 }
 
-// drop forgets a policy key for everybody, also what is being opened.
+// drop removes a policy key for every initiator, and keeps an unwrap that is under
+// way from adding it.
 func (c *cache) drop(id int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,7 +187,7 @@ func (c *cache) drop(id int64) {
 	}
 }
 
-// release lets go of one entry, if it is still kept.
+// release removes one entry, if it is still in the cache.
 func (c *cache) release(e *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,8 +206,8 @@ func (c *cache) remove(e *cached) {
 	delete(c.keys[e.whose], e.id)
 }
 
-// close forgets every key and waits for the renewals under way to end. What is
-// opened later is kept anew.
+// close removes every key and waits for the renewals under way to end. Keys that are
+// opened later are cached again.
 func (c *cache) close() {
 	c.mu.Lock()
 	for _, keys := range c.keys {

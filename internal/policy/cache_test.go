@@ -13,15 +13,15 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// bubble runs a test on SQLite with a clock that synctest turns.
+// bubble runs a test on SQLite in a synctest bubble.
 func bubble(t *testing.T, test func(w *policytest.World)) {
 	policytest.Bubble(t, func(t *testing.T) { test(policytest.New(t, storetest.One(t))) })
 }
 
 func unwraps(w *policytest.World) int { return policytest.Count(w.Vaults.Calls())["unwrap"] }
 
-// A key that nobody asks for any more is let go and zeroed after a lifetime;
-// copies that callers have stay theirs.
+// A key that is no longer used is removed and zeroed after a lifetime; copies that
+// callers have stay valid.
 func TestPolicyKeyThatIsNotUsedForALifetimeIsZeroed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for key, lifetime := range map[int64]time.Duration{
@@ -86,7 +86,7 @@ func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
 		first, cancel := context.WithCancel(w.Ctx)
 		go func() { w.Policies.Open(first, w.Tenant, pol.Current.ID, api.ByUser) }()
 		synctest.Wait()
-		cancel() // who asked first goes away: the others get their key all the same
+		cancel() // the first caller is cancelled: the others get their key nevertheless
 		for range callers {
 			go func() {
 				key, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
@@ -115,7 +115,7 @@ func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
 	})
 }
 
-// A failure is not kept: the vault is asked again by the next caller.
+// A failure is not cached: the next caller calls the vault again.
 func TestFailureToOpenIsNotCached(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.SitePolicy(nil)
@@ -131,8 +131,8 @@ func TestFailureToOpenIsNotCached(t *testing.T) {
 	})
 }
 
-// A policy key whose wraps are erased while a vault opens it is not kept: it
-// would outlive what it is kept for.
+// A policy key whose wraps are erased while a vault opens it is not cached: it would
+// outlive its wraps.
 func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -156,7 +156,7 @@ func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 	})
 }
 
-// The rules decide who is asked; here they are seen at work.
+// The rules decide which vault is called, and when.
 func TestUnwrapAsksTheVaultsByTheRuleOfTheProfile(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)

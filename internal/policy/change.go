@@ -18,22 +18,22 @@ import (
 
 // Change is what a refresh or an update did.
 type Change struct {
-	Policy   Policy // as it stands after the change
+	Policy   Policy // after the change
 	Revision Revision
-	// NewKey says that there is a new policy key to bring containers to.
+	// NewKey says that there is a new policy key to move containers to.
 	NewKey bool
 	// Rewrapped counts policy keys that got new wraps in place.
 	Rewrapped int
-	// Warnings are what the checks of the keys let pass.
+	// Warnings are the findings of the key checks that do not refuse a key.
 	Warnings []string
 }
 
-// Refresh takes up the newest versions of both keys of a policy that names
-// keys without a version; one that names exact versions keeps them, and so has
-// nothing to do but at depths container and content. At depth root the policy key keeps its material and
-// gets new wraps, with allGenerations every older one too; at the depths below
-// there is a new policy key, and at depths container and content also when there
-// is no newer version. also runs in the same transaction.
+// Refresh moves a policy that names keys without a version to the newest versions of
+// both; a policy that names exact versions keeps them, and can be refreshed only at
+// depths container and content. At depth root the policy key keeps its material and
+// gets new wraps, with allGenerations every older one too. At the depths below there
+// is a new policy key, at depths container and content even without a newer version.
+// also runs in the same transaction.
 func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
 	profile := ProfileOf(pol.Kind)
 	if profile.Keys == 0 {
@@ -63,7 +63,7 @@ func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, all
 	return c, err
 }
 
-// Replace puts a policy that names keys without a version under two other keys.
+// Replace gives a policy that names keys without a version two other keys.
 func (p *Policies) Replace(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, depth api.Depth, also func(*store.Tx, Change) error) (Change, error) {
 	profile := ProfileOf(pol.Kind)
 	if profile.Keys == 0 {
@@ -115,10 +115,10 @@ func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv en
 	return c, err
 }
 
-// change brings a policy to two exact key versions. The vault work comes
-// first; the transaction then holds the policy exclusively and goes on only if
-// nobody else changed the policy meanwhile. A roll of the availability key is
-// nobody's change: it has the vault work done once more.
+// change moves a policy to two exact key versions. The vault calls come first; the
+// transaction then locks the policy exclusively and fails if another request changed
+// the policy meanwhile. A roll of the availability key does not count as such a
+// change: the vault calls are repeated.
 func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
 	for {
 		version, err := p.availabilityOf(ctx, pol)
@@ -126,7 +126,7 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 			return Change{}, err
 		}
 		c, failed := p.tryChange(ctx, pol, now, primary, secondary, version, depth, allGenerations, also)
-		if failed == nil || fail.Is(failed, api.Unavailable) { // it may have happened, its answer lost
+		if failed == nil || fail.Is(failed, api.Unavailable) { // the commit may have succeeded without an answer
 			return c, failed
 		}
 		if newest, err := p.availabilityOf(ctx, pol); err != nil || newest == version {
@@ -138,16 +138,17 @@ func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, prim
 	}
 }
 
-// tryChange is change, once, with new wraps by one version of the availability key.
+// tryChange makes one attempt of change, with new wraps under one version of the
+// availability key.
 func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, availability uint32, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
 	newKey := depth != api.DepthRoot
 	olds, err := p.toRewrap(ctx, pol, now, primary, secondary, depth, allGenerations)
 	if err != nil {
 		return Change{}, err
 	}
-	deeper := newKey && depth != api.DepthPolicy // has work to do all the same
-	if len(olds) == 0 && !deeper && now.standsOn(primary, secondary) {
-		return Change{}, fail.New(api.NoNewVersion, "policy %q already stands on %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
+	deeper := newKey && depth != api.DepthPolicy // has work even without a newer version
+	if len(olds) == 0 && !deeper && now.uses(primary, secondary) {
+		return Change{}, fail.New(api.NoNewVersion, "policy %q already uses %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
 			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
 	}
 	var news []sealed
@@ -186,14 +187,14 @@ func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, p
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
-		standing, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+		locked, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
 		if err != nil {
 			return err
 		}
-		if err := standing.CheckAccepting(); err != nil {
+		if err := locked.CheckAccepting(); err != nil {
 			return err
 		}
-		if standing.Current != pol.Current {
+		if locked.Current != pol.Current {
 			return changedMeanwhile(pol)
 		}
 		if err := checkAvailability(ctx, tx, pol, availability); err != nil {
@@ -242,7 +243,7 @@ func noCustomerKeys(act string, pol Policy) error {
 
 func changedMeanwhile(pol Policy) error {
 	return fail.New(api.Conflict, "policy %q was changed by another request meanwhile; this one changed nothing", pol.Name).
-		WithHint("look at the policy and ask again if it is still needed")
+		WithHint("check the policy and repeat the request if it is still needed")
 }
 
 // toRewrap returns the revisions whose policy keys get new wraps in place.
@@ -264,10 +265,10 @@ func (p *Policies) toRewrap(ctx context.Context, pol Policy, now revisionRow, pr
 	}
 	stale := olds[:0]
 	for _, r := range olds {
-		if r.standsOn(primary, secondary) {
+		if r.uses(primary, secondary) {
 			continue
 		}
-		// Its fields go into a new row, which is authentic whatever they say.
+		// Its fields are copied into a new row, whose MAC would make them authentic.
 		if err := p.check(r); err != nil {
 			return nil, err
 		}
@@ -276,31 +277,31 @@ func (p *Policies) toRewrap(ctx context.Context, pol Policy, now revisionRow, pr
 	return stale, nil
 }
 
-// standsOn reports whether the revision is wrapped by these two versions. Case
-// does not count in the names of vaults and keys.
-func (r revisionRow) standsOn(primary, secondary envelope.KeyVersion) bool {
-	return folded(r.Primary) == folded(primary) && folded(r.Secondary) == folded(secondary)
+// uses reports whether the revision is wrapped by these two versions. The case of
+// vault and key names is ignored.
+func (r revisionRow) uses(primary, secondary envelope.KeyVersion) bool {
+	return foldCase(r.Primary) == foldCase(primary) && foldCase(r.Secondary) == foldCase(secondary)
 }
 
-func folded(kv envelope.KeyVersion) envelope.KeyVersion {
+func foldCase(kv envelope.KeyVersion) envelope.KeyVersion {
 	kv.Vault, kv.Key = strings.ToLower(kv.Vault), strings.ToLower(kv.Key)
 	return kv
 }
 
-// Classes are the classes of key pages that stand under policy keys.
+// Classes are the classes of key pages that are under policy keys.
 var Classes = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled,
 	envelope.ClassSite, envelope.ClassWorkload, envelope.ClassBackup, envelope.ClassDirectory}
 
-// OlderClasses are those of the keys that containers of Classes had before a
-// roll gave them new ones. They stand under policy keys too, and no column of
-// the ledger counts them: their containers are counted once.
+// OlderClasses are the classes of the keys that containers of Classes had before a
+// roll replaced them. These keys are under policy keys too, but the ledger does not
+// count them, so that each container is counted once.
 var OlderClasses = []envelope.Class{envelope.ClassActive.Older(), envelope.ClassInactive.Older(), envelope.ClassDisconnected.Older(),
 	envelope.ClassDisabled.Older(), envelope.ClassSite.Older(), envelope.ClassWorkload.Older()}
 
-// Retire erases the wraps of the policy's older policy keys that nothing
-// is under any more, of one that was left those of its current one too, and
-// returns how many. From then on no key version that only they named is needed.
-// What was found unused is confirmed before (confirmUnused).
+// Retire erases the wraps of the policy's older policy keys that nothing is under
+// any more, and of a policy that was left those of its current one too. It returns
+// how many. A key version that only these wraps named is not needed afterwards.
+// confirmUnused confirms before that they are unused.
 func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error) {
 	var unused []revisionRow
 	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -317,9 +318,9 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 	for _, r := range unused {
 		confirmed[r.ID] = true
 	}
-	var gone []int64
+	var erased []int64
 	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
-		gone = gone[:0]
+		erased = erased[:0]
 		if err := tx.Lock(ctx, policy, true); err != nil {
 			return err
 		}
@@ -334,21 +335,21 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 			if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.Now()); err != nil {
 				return err
 			}
-			gone = append(gone, r.Binding.PolicyKey)
+			erased = append(erased, r.Binding.PolicyKey)
 		}
 		return nil
 	})
-	for _, id := range gone {
-		p.cache.drop(id) // also where the answer of the commit was lost
+	for _, id := range erased {
+		p.cache.drop(id) // also if the answer of the commit was lost
 	}
 	if err != nil {
 		return 0, err
 	}
-	return len(gone), nil
+	return len(erased), nil
 }
 
-// selectUnused returns the kept revisions of a policy under whose policy keys
-// nothing is, but that of its current one unless the policy was left.
+// selectUnused returns the kept revisions of a policy whose policy keys protect
+// nothing. That of the current policy key is among them only if the policy was left.
 func selectUnused(ctx context.Context, tx *store.Tx, tenant, policy int64) (unused []revisionRow, err error) {
 	kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 AND (r.policy_key <> p.current OR p.left_at <> 0)`, tenant, policy)
 	if err != nil {

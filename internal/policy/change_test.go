@@ -40,7 +40,7 @@ func revisionOf(w *policytest.World, key policy.KeyRow) (rev policy.Revision) {
 	return rev
 }
 
-// opensFromRoots opens a policy key by its roots alone, the cache aside.
+// opensFromRoots opens a policy key by its roots, without the cache.
 func opensFromRoots(w *policytest.World, key policy.KeyRow) *envelope.Key {
 	w.Helper()
 	w.Policies.Close()
@@ -71,8 +71,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 	})
 }
 
-// A vault is asked as often for a policy with a long history and many pages as
-// for a new one.
+// The number of vault calls does not depend on a policy's history and number of pages.
 func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
 	storetest.KeepAnswers(t)
 	w := policytest.New(t, storetest.One(t))
@@ -129,7 +128,7 @@ func TestRefreshTakesUpOneNewVersionOfTwo(t *testing.T) {
 	}
 }
 
-// Whatever stops a refresh, it stops before the first row is written.
+// Every failure stops a refresh before the first row is written.
 func TestRefreshThatAVaultRefusesChangesNothing(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -164,7 +163,7 @@ func TestRefreshThatAVaultRefusesChangesNothing(t *testing.T) {
 	})
 }
 
-// A wrap that the vault does not unwrap to the key is found before anything relies on it.
+// A wrap that the vault does not unwrap to the key is detected before it is stored.
 func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -190,7 +189,7 @@ func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
 	})
 }
 
-// An error of what runs in the transaction takes everything back.
+// An error of the function in the transaction rolls everything back.
 func TestChangeStandsOrFallsWithWhatRunsInItsTransaction(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -258,8 +257,8 @@ func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
 	})
 }
 
-// A request that looked at the policy before another one changed it does not
-// undo what that one did.
+// A request that read the policy before another one changed it does not undo that
+// change.
 func TestChangeOfWhatWasReadBeforeAnotherChangeIsRefused(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -330,7 +329,7 @@ func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing
 			t.Fatalf("the ledger has no line for %v", kv)
 			return u
 		}
-		w.Refresh(pol, api.DepthRoot, false, nil) // the current generation alone
+		w.Refresh(pol, api.DepthRoot, false, nil) // only the current generation
 		if u := verdictOf(first); u.Verdict != api.InUse || u.Inactive != 5 {
 			t.Errorf("before: %+v", u)
 		}
@@ -361,8 +360,8 @@ func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing
 	})
 }
 
-// What stands under policy keys is counted before a wrap is erased; a class that
-// were missing there would lose keys.
+// Everything under policy keys is counted before a wrap is erased; with a class missing
+// in that count keys would be lost.
 func TestEveryClassButBlobsStandsUnderPolicyKeys(t *testing.T) {
 	for class := envelope.Class(1); !strings.HasPrefix(class.String(), "class "); class++ {
 		if slices.Contains(policy.Classes, class) == (class == envelope.ClassBlob) {

@@ -14,48 +14,48 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// Strictness says how much the checks of keys ask for beyond their default.
+// Strictness makes the checks of keys stricter than their default.
 type Strictness struct {
-	// Recovery takes no recovery level but Recoverable+ProtectedSubscription.
+	// Recovery accepts only the recovery level Recoverable+ProtectedSubscription.
 	Recovery bool
-	// Warnings refuses what would otherwise be let in with a warning.
+	// Warnings refuses keys that would otherwise be accepted with a warning.
 	Warnings bool
 }
 
-// candidate is a key that is to enter a policy, with its vault.
+// candidate is a key that a policy is to use, with its vault.
 type candidate struct {
 	rootkey.KeyInfo
 	vault   rootkey.VaultInfo
-	unknown error // why nothing but its name is known of the vault
+	unknown error // why only the name of the vault is known; nil: all is known
 }
 
-// check is a rule for keys that enter a policy. One of the three functions is
-// set. It returns what is wrong, or nothing; names asks no vault.
+// check is a rule for the keys of a policy. Exactly one of its three functions is
+// set. It returns what is wrong, empty if nothing is; names calls no vault.
 type check struct {
 	name    string
 	code    api.Code // of a refusal
-	warning bool     // lets the keys in, unless warnings refuse
-	ends    bool     // a key that it refuses is not looked at any further
+	warning bool     // accepts the keys with a warning, unless Strictness.Warnings
+	ends    bool     // a key that it refuses is not checked any further
 	names   func(a, b envelope.KeyVersion) string
 	key     func(c candidate, now time.Time, s Strictness) string
 	pair    func(a, b candidate) string
-	// repair is the line that helps: {vault}, {key}, {group}, {subscription}
-	// and {principal} stand for the vault's name, -VaultName … -Name …
-	// -Version …, and what the management told.
+	// repair is the hint: {vault}, {key}, {group}, {subscription} and {principal}
+	// are replaced by the vault's name, by -VaultName … -Name … -Version …, and by
+	// what the management plane reported.
 	repair string
 }
 
 const (
-	anotherVault = "make a vault and a key in it, and name that: New-AzKeyVault -VaultName NAME -ResourceGroupName GROUP -Location LOCATION -Sku Premium -EnablePurgeProtection"
-	anotherKey   = "add one to a new name: Add-AzKeyVaultKey -VaultName {vault} -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"
+	anotherVault = "create another vault with a key in it, and name that key: New-AzKeyVault -VaultName NAME -ResourceGroupName GROUP -Location LOCATION -Sku Premium -EnablePurgeProtection"
+	anotherKey   = "create one under a new name: Add-AzKeyVaultKey -VaultName {vault} -Name NAME -Destination HSM -KeyOps wrapKey,unwrapKey"
 	grant        = "Set-AzKeyVaultAccessPolicy -VaultName {vault} -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName {principal}"
 	protect      = "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnablePurgeProtection"
 	never        = `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`
-	reader       = "give the identity that this keyroll has in Azure the role Reader there: New-AzRoleAssignment -ObjectId ID -RoleDefinitionName Reader -Scope (Get-AzKeyVault -VaultName {vault}).ResourceId"
+	reader       = "give this keyroll's Azure identity the role Reader on the vault: New-AzRoleAssignment -ObjectId ID -RoleDefinitionName Reader -Scope (Get-AzKeyVault -VaultName {vault}).ResourceId"
 	feature      = "Set-AzContext -SubscriptionId {subscription}; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"
 )
 
-// checks are all of them, in the order in which they are made (Customer Key
+// checks has all checks in the order in which they are made (Customer Key
 // set-up documentation; Azure Key Vault documentation, deletion recovery levels).
 var checks = []check{
 	{name: "two vaults", code: api.InvalidArgument, names: oneVault, repair: anotherVault},
@@ -67,7 +67,7 @@ var checks = []check{
 	{name: "expiry", code: api.KeyUnusable, key: expires, repair: never},
 	{name: "wrapKey", code: api.KeyUnusable, key: without("wrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
 	{name: "unwrapKey", code: api.KeyUnusable, key: without("unwrapKey"), repair: "Update-AzKeyVaultKey {key} -KeyOps wrapKey,unwrapKey"},
-	{name: "vault known", code: api.KeyUnusable, warning: true, key: unknown, repair: "look yourself: Get-AzKeyVault -VaultName {vault}"},
+	{name: "vault known", code: api.KeyUnusable, warning: true, key: unknown, repair: "check it yourself: Get-AzKeyVault -VaultName {vault}"},
 	{name: "management plane", code: api.KeyUnusable, warning: true, key: unmanaged, repair: reader},
 	{name: "soft delete", code: api.KeyUnusable, key: noSoftDelete, repair: "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnableSoftDelete"},
 	{name: "purge protection", code: api.KeyUnusable, key: noPurgeProtection, repair: protect},
@@ -83,7 +83,7 @@ func oneVault(a, b envelope.KeyVersion) string {
 	if !strings.EqualFold(a.Vault, b.Vault) {
 		return ""
 	}
-	return fmt.Sprintf("both keys stand in vault %q; a policy needs two keys in two vaults, so that the loss of one vault loses nothing", a.Vault)
+	return fmt.Sprintf("both keys are in vault %q; a policy needs two keys in two vaults, so that losing one vault loses no data", a.Vault)
 }
 
 func notRSA(c candidate, _ time.Time, _ Strictness) string {
@@ -123,7 +123,7 @@ func early(c candidate, now time.Time, _ Strictness) string {
 }
 
 // noExpiry is the first timeFormat that is 9999-12-31 anywhere: an expiry that was
-// once set can be changed and not taken away.
+// once set can be changed but not removed.
 var noExpiry = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Add(-14 * time.Hour)
 
 func expires(c candidate, now time.Time, _ Strictness) string {
@@ -152,15 +152,15 @@ func unknown(c candidate, _ time.Time, _ Strictness) string {
 	case c.unknown != nil:
 		return fmt.Sprintf("could not be checked for subscription, region, protection and permissions: %v", c.unknown)
 	case c.vault.Principal == "":
-		return "could not be checked for permissions: the vault does not show those of the service"
+		return "could not be checked for permissions: the vault does not show the service's permissions"
 	}
 	return ""
 }
 
-// unmanaged reports what nothing but the management plane of a vault in Azure
-// shows. The rest is known without it: the recovery level of the key says that
-// it cannot be lost or purged, and the permissions are proved by their use before
-// anything is stored.
+// unmanaged reports what only the management plane of a vault in Azure shows. The
+// rest is known without it: the recovery level of the key says that it cannot be
+// lost or purged, and the permissions are proved by their use before anything is
+// stored.
 func unmanaged(c candidate, _ time.Time, _ Strictness) string {
 	if c.unknown == nil || !rootkey.IsExternal(c.KeyVersion.Vault) {
 		return ""
@@ -195,10 +195,10 @@ func unprotected(c candidate, _ time.Time, s Strictness) string {
 	if !s.Recovery || c.RecoveryLevel == protectedSubscription {
 		return ""
 	}
-	return fmt.Sprintf("has the recovery level %q; keyroll was started to ask for %s", c.RecoveryLevel, protectedSubscription)
+	return fmt.Sprintf("has the recovery level %q; this keyroll was started to require %s", c.RecoveryLevel, protectedSubscription)
 }
 
-// needed is what the service does with a customer key.
+// needed are the operations that the service uses on a customer key.
 var needed = []string{"get", "wrapKey", "unwrapKey"}
 
 func missing(c candidate, _ time.Time, _ Strictness) string {
@@ -243,21 +243,21 @@ func oneRegion(a, b candidate) string {
 	return fmt.Sprintf("vaults %q and %q are both in region %s; two regions do not fail at once", a.KeyVersion.Vault, b.KeyVersion.Vault, a.vault.Location)
 }
 
-// findings are what the checks refuse and what they let pass. With all they go on
-// after a refusal.
+// findings are the refusals and the warnings of the checks. With all set, checking
+// continues after a refusal.
 type findings struct {
 	all      bool
 	refusals []error
 	warnings []string
 }
 
-// refuse adds a refusal and reports whether to go on.
+// refuse adds a refusal and reports whether to continue.
 func (f *findings) refuse(err error) bool {
 	f.refusals = append(f.refusals, err)
 	return f.all
 }
 
-// checkNames makes the checks that ask no vault.
+// checkNames makes the checks that call no vault.
 func (f *findings) checkNames(a, b envelope.KeyVersion) {
 	for _, row := range checks {
 		if row.names == nil {
@@ -269,13 +269,13 @@ func (f *findings) checkNames(a, b envelope.KeyVersion) {
 	}
 }
 
-// checkNotOperators refuses the vault that holds the availability keys: its owner
-// is the operator, and a customer key in it would be one more of the operator's.
-// An embedded vault is never that one, though another keyroll's may have its name.
+// checkNotOperators refuses the vault that holds the availability keys: it belongs
+// to the operator, who would control a customer key in it. An embedded vault is never
+// that vault, even if one of another keyroll has its name.
 func (p *Policies) checkNotOperators(f *findings, names [2]envelope.KeyVersion) {
 	operators, err := url.Parse(p.OperatorVault)
 	if p.OperatorVault == "" || err != nil {
-		return // it was opened at the start, so its URL is one
+		return // a malformed URL has failed at the start already
 	}
 	for _, kv := range names {
 		u, err := url.Parse(kv.Vault)
@@ -300,7 +300,7 @@ func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
 			case ended[i]:
 			case row.key != nil:
 				if wrong = row.key(c, now, s); wrong != "" {
-					wrong = named(c.KeyVersion) + " " + wrong
+					wrong = describeKey(c.KeyVersion) + " " + wrong
 				}
 			case row.pair != nil && i == 1:
 				wrong = row.pair(keys[0], c)
@@ -308,7 +308,7 @@ func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
 			switch {
 			case wrong == "":
 			case row.warning && !s.Warnings:
-				f.warnings = append(f.warnings, wrong+"; "+row.help(c))
+				f.warnings = append(f.warnings, wrong+"; "+row.hint(c))
 			default:
 				ended[i] = row.ends
 				if !f.refuse(row.refusal(wrong, c)) {
@@ -320,11 +320,11 @@ func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
 }
 
 func (row check) refusal(wrong string, c candidate) error {
-	return fail.New(row.code, "%s", wrong).WithHint("%s", row.help(c))
+	return fail.New(row.code, "%s", wrong).WithHint("%s", row.hint(c))
 }
 
-// help fills in the line that repairs it.
-func (row check) help(c candidate) string {
+// hint fills in the placeholders of repair.
+func (row check) hint(c candidate) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(c.KeyVersion.Vault, "https://"), ".")
 	or := func(value, placeholder string) string {
 		if value == "" {
@@ -337,12 +337,12 @@ func (row check) help(c candidate) string {
 		"{principal}", or(c.vault.Principal, "ID")).Replace(row.repair)
 }
 
-func named(kv envelope.KeyVersion) string {
+func describeKey(kv envelope.KeyVersion) string {
 	return fmt.Sprintf("key %q version %s in vault %q", kv.Key, kv.Version, kv.Vault)
 }
 
-// resolve is the single entry point by which keys enter a policy: it makes the
-// checks and returns the exact versions of both keys, with what was let pass.
+// resolve is the single entry point by which a policy gets keys: it makes the checks
+// and returns the exact versions of both keys, with the warnings.
 func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
 	if profile.Keys == 0 {
 		return a, b, nil, nil
@@ -357,22 +357,22 @@ func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, p
 	return keys[0].KeyVersion, keys[1].KeyVersion, found.warnings, nil
 }
 
-// CheckKeys says what keeps two keys from a policy of a kind, everything at once,
-// and what would be let pass. It is what Create refuses, and changes nothing. A key
-// that names no version is checked in its newest one, whatever the kind.
+// CheckKeys returns every reason for which a policy of a kind cannot use two keys,
+// and the warnings. Create refuses for the same reasons. It changes nothing. For a
+// key without a version the newest one is checked, whatever the kind.
 func (p *Policies) CheckKeys(ctx context.Context, tenant int64, kind api.PolicyKind, primary, secondary envelope.KeyVersion) (refusals []error, warnings []string, err error) {
 	_, found, err := p.review(ctx, tenant, ProfileOf(kind), [2]envelope.KeyVersion{primary, secondary}, true)
 	return found.refusals, found.warnings, err
 }
 
-// review makes all checks of two keys, up to the first refusal or all of them.
+// review makes the checks of two keys: all of them, or up to the first refusal.
 func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, names [2]envelope.KeyVersion, all bool) (keys [2]candidate, found findings, err error) {
 	found.all = all
 	for _, kv := range names {
 		switch {
 		case profile.Versionless && kv.Version != "":
 			found.refuse(fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
-				WithHint("leave the version out: a refresh takes up the newest"))
+				WithHint("omit the version: a refresh uses the newest one"))
 		case !profile.Versionless && kv.Version == "" && !all:
 			found.refuse(fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
 				WithHint("Get-AzKeyVaultKey shows the versions of a key"))
@@ -387,16 +387,16 @@ func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, na
 	}
 	missing := false
 	for i, kv := range names {
-		var lost error
-		if keys[i].KeyInfo, lost = p.Roots.Key(ctx, tenant, profile.Identity, kv); lost == nil {
+		var failed error
+		if keys[i].KeyInfo, failed = p.Roots.Key(ctx, tenant, profile.Identity, kv); failed == nil {
 			keys[i].vault, keys[i].unknown = p.Roots.Describe(ctx, tenant, profile.Identity, kv.Vault)
 		}
 		if ctx.Err() != nil {
 			return keys, found, context.Cause(ctx)
 		}
-		if lost != nil {
+		if failed != nil {
 			missing = true
-			if !found.refuse(lost) {
+			if !found.refuse(failed) {
 				return keys, found, nil
 			}
 		}

@@ -18,13 +18,13 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// entry is a row of the table of checks, and what must come of it.
+// entry is a row of the table of checks with the expected result.
 type entry struct {
 	check string
 	key   func(*rootkey.KeyInfo)   // of both vaults
 	vault func(*rootkey.VaultInfo) // of vault B
 	strict,
-	warns bool // let pass with a warning, unless warnings refuse
+	warns bool // accepted with a warning, unless Strictness.Warnings
 	code api.Code
 	says string
 	hint string
@@ -61,7 +61,7 @@ func entries(now time.Time) []entry {
 			says: `has the recovery level "CustomizedRecoverable+Purgeable"; a customer key cannot be purged`, hint: "-EnablePurgeProtection"},
 		{check: "recovery level", key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "" }, code: api.KeyUnusable, says: `has the recovery level ""`, hint: "-EnablePurgeProtection"},
 		{check: "recovery level, strict", strict: true, key: func(k *rootkey.KeyInfo) { k.RecoveryLevel = "CustomizedRecoverable+ProtectedSubscription" }, code: api.KeyUnusable,
-			says: "keyroll was started to ask for Recoverable+ProtectedSubscription",
+			says: "this keyroll was started to require Recoverable+ProtectedSubscription",
 			hint: "Set-AzContext -SubscriptionId of a; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources"},
 		{check: "permissions", vault: func(v *rootkey.VaultInfo) { v.Permissions = []string{"get", "list", "UnwrapKey"} }, code: api.VaultDenied,
 			says: "is used by service principal exchange, which lacks: wrapKey", hint: grant},
@@ -76,7 +76,7 @@ func entries(now time.Time) []entry {
 	}
 }
 
-// arrange has the vaults tell what the row is about.
+// arrange sets up the vaults for the row.
 func (e entry) arrange(w *policytest.World) {
 	w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
 		if e.strict {
@@ -192,8 +192,8 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 	}
 }
 
-// A check of keys names all that is wrong at once, and once: of a key that is not
-// an RSA key nothing more.
+// A check of keys reports everything that is wrong at once, each thing once: for a key
+// that is not an RSA key nothing else.
 func TestACheckOfKeysNamesEverything(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	a, b := w.Vaults.Add("A", "k"), w.Vaults.Add("B", "k")

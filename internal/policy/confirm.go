@@ -11,13 +11,13 @@ import (
 	"keyroll/internal/store"
 )
 
-// What erases wraps or destroys an availability key decides by indexes, and what
-// is gone does not come back. So each is confirmed before it is carried out: the
-// tables are compared with their indexes and read from end to end. None of this
-// holds a lock; what was decided stays true, since nothing comes under a policy key
-// that is not current, and no wrap under an older version of an availability key.
+// The code that erases wraps or destroys an availability key decides by indexes, and
+// cannot be undone. So each decision is confirmed before it is carried out: the
+// tables are compared with their indexes and read from end to end. No lock is needed;
+// a decision stays true, since nothing is added under a policy key that is not
+// current, and no wrap under an older version of an availability key.
 
-// confirmUnused fails Damaged where a key page is under one of some policy keys.
+// confirmUnused fails Damaged if a key page is under one of some policy keys.
 func (p *Policies) confirmUnused(ctx context.Context, tenant int64, unused []revisionRow) error {
 	ids := make([]int64, len(unused))
 	for i, r := range unused {
@@ -31,25 +31,25 @@ func (p *Policies) confirmUnused(ctx context.Context, tenant int64, unused []rev
 	if err == nil && used > 0 {
 		err = store.Contradiction("%d key pages are under policy keys %d", used, ids)
 	}
-	return p.refuse(ctx, tenant, "erase the wraps of policy keys", err)
+	return p.reportContradiction(ctx, tenant, "erase the wraps of policy keys", err)
 }
 
-// confirmUnneeded fails Damaged where a wrap is kept under one of some versions of
-// a policy's availability key.
+// confirmUnneeded fails Damaged if a wrap is kept under one of some versions of a
+// policy's availability key.
 func (p *Policies) confirmUnneeded(ctx context.Context, pol Policy, unneeded []availabilityVersion) error {
-	none := map[availabilityVersion]bool{}
+	given := map[availabilityVersion]bool{}
 	var ids []int64
 	for _, v := range unneeded {
-		none[v] = true
+		given[v] = true
 		ids = append(ids, v.id)
 	}
 	err := p.scanRevisions(ctx, "availability", ids, func(v availabilityVersion, policy int64, kept bool) error {
-		if policy != pol.ID || kept && none[v] {
+		if policy != pol.ID || kept && given[v] {
 			return store.Contradiction("a wrap of policy %d is under version %d of availability key %d", policy, v.version, v.id)
 		}
 		return nil
 	})
-	return p.refuse(ctx, pol.Tenant, "destroy versions of an availability key", err)
+	return p.reportContradiction(ctx, pol.Tenant, "destroy versions of an availability key", err)
 }
 
 // confirmPurged fails Damaged unless a policy was purged and its revisions, and no
@@ -68,9 +68,9 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 	if err == nil && !purged {
 		err = store.Contradiction("policy %d was not purged", policy)
 	}
-	all := map[int64]bool{}
+	given := map[int64]bool{}
 	for _, id := range ids {
-		all[id] = true
+		given[id] = true
 	}
 	if err == nil {
 		err = p.scanRevisions(ctx, "availability", ids, func(v availabilityVersion, of int64, _ bool) error {
@@ -82,13 +82,13 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 	}
 	if err == nil {
 		err = p.scanRevisions(ctx, "policy", []int64{policy}, func(v availabilityVersion, _ int64, _ bool) error {
-			if !all[v.id] {
+			if !given[v.id] {
 				return store.Contradiction("policy %d has availability key %d too", policy, v.id)
 			}
 			return nil
 		})
 	}
-	return p.refuse(ctx, tenant, "destroy an availability key", err)
+	return p.reportContradiction(ctx, tenant, "destroy an availability key", err)
 }
 
 // scanRevisions reads the revisions whose column is one of ids.
@@ -106,9 +106,10 @@ func (p *Policies) scanRevisions(ctx context.Context, column string, ids []int64
 	})
 }
 
-// refuse logs why something irreversible is not done, and writes it into the audit
-// log; another failure it returns as it is.
-func (p *Policies) refuse(ctx context.Context, tenant int64, what string, why error) error {
+// reportContradiction writes to the log and to the audit log why an irreversible
+// act is not carried out, and returns the reason. A failure that is not Damaged is
+// only returned.
+func (p *Policies) reportContradiction(ctx context.Context, tenant int64, what string, why error) error {
 	if why == nil {
 		return nil
 	}

@@ -10,14 +10,14 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// lose does something while what is written to an index gets lost, and returns
-// the world after that.
+// lose runs a function while writes to an index are lost, and returns the world after
+// that.
 func lose(w *policytest.World, index string, during func(w *policytest.World)) *policytest.World {
 	w.Helper()
 	return w.Over(storetest.LoseWrites(w, w.DB, index, func(db *store.DB) { during(w.Over(db)) }))
 }
 
-// refused fails the test unless err is Damaged and the audit log has it.
+// refused fails the test unless err is Damaged and is in the audit log.
 func refused(w *policytest.World, err error) {
 	w.Helper()
 	policytest.Refuses(w, err, api.Damaged)
@@ -30,8 +30,8 @@ func refused(w *policytest.World, err error) {
 	}
 }
 
-// The index by which the ledger is summed does not have a key page: the wraps of
-// the policy key that it is under stay.
+// The index that the ledger uses has lost a key page: the wraps of its policy key are not
+// erased.
 func TestRetireBelievesNoWrongIndex(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := policytest.New(t, db)
@@ -58,8 +58,8 @@ func TestRetireBelievesNoWrongIndex(t *testing.T) {
 	})
 }
 
-// The index by which revisions are found does not have the current one: the version
-// of the availability key that its wrap is under stays.
+// The index of revisions has lost the current one: the version of the availability key of
+// its wrap is not destroyed.
 func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
 	w := policytest.New(t, storetest.SQLite(t)) // a refresh on PostgreSQL would itself miss what its index leaves out
 	pol := w.MailboxPolicy("p")
@@ -79,8 +79,7 @@ func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
 	}
 }
 
-// A key is not destroyed whose policy was not purged, nor one that another policy
-// has too.
+// A key is not destroyed if its policy was not purged, or if another policy has it too.
 func TestAnAvailabilityKeyInUseIsNotDestroyed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := policytest.New(t, db)

@@ -39,7 +39,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// outcome is a way in which a vault answers, or does not.
+// outcome is a kind of answer of a vault, or of its failure to answer.
 type outcome struct {
 	name    string
 	failure rootkey.Failure
@@ -63,19 +63,20 @@ var outcomes = []outcome{
 	{"no descriptors", rootkey.Exhausted, 0, ""},
 }
 
-// opened is the class of a vault that does not fail.
+// opened is the class of a vault that succeeds.
 const opened rootkey.Class = -1
 
-// With the availability key destroyed one outcome of each class is enough.
+// With a destroyed availability key one outcome of each class is enough.
 var ofEachClass = map[string]bool{"ok": true, "403": true, "connection refused": true, "no descriptors": true}
 
-// callTimeout bounds one call to a vault in this test. It is far above what an
-// answer takes on a busy machine.
+// callTimeout bounds one call to a vault in this test. It is far above the time of an
+// answer on a busy machine.
 const callTimeout = 2 * time.Second
 
 // The decision table of unwrapping: {vault A} x {vault B} x {user, system,
-// recovery} x {availability key there, destroyed}, with keys that served before. Each vault is a listener that answers,
-// or fails, in its way; in between stands the client that keyroll uses.
+// recovery} x {availability key present, destroyed}, with keys that were used before.
+// Each vault is a listener with its own outcome; it is called by the client that keyroll
+// uses.
 func TestDecisionTableOfUnwrapping(t *testing.T) {
 	storetest.KeepAnswers(t)
 	w := policytest.New(t, storetest.One(t))
@@ -271,7 +272,7 @@ func listen(t *testing.T, certificate tls.Certificate, h http.Handler) *httptest
 	return s
 }
 
-// silent takes connections and says nothing.
+// silent accepts connections and never answers.
 func silent(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -290,7 +291,7 @@ func silent(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// closed returns an address at which nobody listens.
+// closed returns an address without a listener.
 func closed(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -324,8 +325,8 @@ func nameless(t *testing.T) *net.Resolver {
 	}}
 }
 
-// client returns the client of a node for which each vault has an outcome. The
-// vaults are outside keyroll: an embedded one has no outage.
+// client returns a node's client for which each vault has an outcome. The vaults are
+// external, because an embedded one has no outage.
 func (v *vaults) client(of map[string]string) *rootkey.Client {
 	return rootkey.New(rootkey.Config{
 		VaultDomain: "vault.localhost", CallTimeout: callTimeout, NoRetry: true,
@@ -362,7 +363,7 @@ func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
 	return pol.Policy
 }
 
-// sameKey wraps and unwraps with one RSA key whatever key version is named.
+// sameKey wraps and unwraps with the same RSA key for every key version.
 type sameKey struct {
 	*policytest.FakeVaults
 	key *rsa.PrivateKey
@@ -382,7 +383,7 @@ func (s sameKey) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelo
 	return rsa.DecryptOAEP(sha256.New(), nil, s.key, wrapped, nil)
 }
 
-// vault answers as a vault: a challenge first, then an outcome.
+// vault serves like a vault: a challenge first, then an outcome.
 func (v *vaults) vault(o outcome) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {

@@ -17,7 +17,7 @@ func (p *Policies) Cached(id int64) *envelope.Key {
 	return nil
 }
 
-// CheckNames returns the names of the checks that keys pass to enter a policy.
+// CheckNames returns the names of the checks of a policy's keys.
 func CheckNames() (names []string) {
 	for _, c := range checks {
 		names = append(names, c.name)
@@ -25,7 +25,7 @@ func CheckNames() (names []string) {
 	return names
 }
 
-// StoreVaultMade has both customer wraps of a policy key be ones that the vaults
+// StoreVaultMade replaces both customer wraps of a policy key by ones that the vaults
 // made, as earlier versions stored them.
 func (p *Policies) StoreVaultMade(ctx context.Context, tx *store.Tx, tenant, policyKey int64, primary, secondary []byte) error {
 	r, err := keptRevision(ctx, tx, tenant, policyKey)
@@ -38,7 +38,7 @@ func (p *Policies) StoreVaultMade(ctx context.Context, tx *store.Tx, tenant, pol
 	return err
 }
 
-// BundleOf returns what the wraps of a policy key hold.
+// BundleOf returns the plaintext of the wraps of a policy key.
 func (p *Policies) BundleOf(ctx context.Context, tx *store.Tx, tenant, policyKey int64, key *envelope.Key) ([]byte, error) {
 	r, err := keptRevision(ctx, tx, tenant, policyKey)
 	return envelope.Bundle(key, r.Binding), err

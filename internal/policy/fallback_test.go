@@ -50,8 +50,8 @@ func multiWorkload(w *policytest.World) policy.Policy {
 	return pol.Policy
 }
 
-// fallbacks returns the entries of the log about an availability key that stood
-// in for customer keys, as "outcome operation request detail".
+// fallbacks returns the entries of the log about an availability key that was used in
+// place of customer keys, as "outcome operation request detail".
 func fallbacks(w *policytest.World) (list []string) {
 	w.Helper()
 	w.View(func(tx *store.Tx) error {
@@ -89,9 +89,9 @@ func TestOutageOfBothVaultsCostsNoMailbox(t *testing.T) {
 	})
 }
 
-// The test that the promise of section 6 hangs on: after a deliberate act, what
-// the availability key opened for the service never serves a user, neither from
-// the cache, nor by sharing an unwrap under way, nor by turns.
+// The main guarantee: after a deliberate act, a key that the availability key opened for
+// the service is never used for a user, neither from the cache, nor by sharing an unwrap
+// under way, nor by taking turns.
 func TestPolicyKeyOpenedForTheServiceNeverServesAUserAfterARefusal(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -103,7 +103,7 @@ func TestPolicyKeyOpenedForTheServiceNeverServesAUserAfterARefusal(t *testing.T)
 				w.Must(tryOpen(w, w.Policies, system, pol))
 				policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
 			}
-			// All ask while the first unwrap, of either kind, is under way.
+			// All call while the first unwrap, of either kind, is under way.
 			for _, operations := range [][2]string{{user, system}, {system, user}} {
 				w.Policies.Close()
 				bothFail(w, pol, nil, nil)
@@ -136,8 +136,8 @@ func TestPolicyKeyOpenedForTheServiceNeverServesAUserAfterARefusal(t *testing.T)
 	})
 }
 
-// What the availability key opened for the service's own work in an outage is
-// not shared either: the user's own request makes its own use, in the log.
+// A key that the availability key opened for the service's own work in an outage is not
+// shared either: a user's request uses the availability key itself, which is logged.
 func TestUserAndServiceHaveEachTheirUseOfTheAvailabilityKey(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -167,7 +167,7 @@ func TestUserAndServiceHaveEachTheirUseOfTheAvailabilityKey(t *testing.T) {
 	})
 }
 
-// Without its entry in the log a use of the availability key hands nothing on.
+// Without its entry in the log a use of the availability key returns no key.
 func TestFallbackThatCannotBeNotedOpensNothing(t *testing.T) {
 	w := policytest.New(t, storetest.SQLite(t))
 	pol := w.MailboxPolicy("p")
@@ -198,8 +198,8 @@ func TestDestroyedAvailabilityKeyServesNobody(t *testing.T) {
 	})
 }
 
-// The availability key of a site policy helps nobody by itself, and everybody
-// in a recovery that the customer asked for, after the customer keys were asked.
+// The availability key of a site policy is not used automatically, and for every caller
+// in a recovery that the customer requested, after the customer keys were tried.
 func TestAvailabilityKeyOfSitesServesInARecoveryAlone(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.SitePolicy(nil)
@@ -233,8 +233,8 @@ func TestAvailabilityKeyOfSitesServesInARecoveryAlone(t *testing.T) {
 	})
 }
 
-// A key opened for the service's own work is kept no longer than a revocation
-// may take, and customer keys are asked first again.
+// A key opened for the service's own work is cached no longer than RevocationBound, and
+// then the customer keys are tried first again.
 func TestPolicyKeyOpenedForTheServiceIsLetGoInTime(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -248,7 +248,7 @@ func TestPolicyKeyOpenedForTheServiceIsLetGoInTime(t *testing.T) {
 	})
 }
 
-// One vault that is away or refuses costs no request, of any kind.
+// One vault that is unavailable or refuses makes no request fail, of any kind.
 func TestFailureOfOneVaultCostsNoRequest(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil), multiWorkload(w)} {

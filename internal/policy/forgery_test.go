@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// unopened demands that a policy key is refused as damaged, and that no root
-// was asked to unwrap anything.
+// unopened fails the test unless a policy key is refused as damaged and no root was asked
+// to unwrap anything.
 func unopened(w *policytest.World, policyKey int64, what string) {
 	w.Helper()
 	w.Policies.Close()
@@ -97,7 +97,7 @@ func TestRevisionAlteredInAnyColumnIsRefusedBeforeAnyUnwrap(t *testing.T) {
 	})
 }
 
-// Who can write rows but not read the revision key has public keys, all old
+// An attacker who can write rows but not read the revision key has public keys, all old
 // rows and their MACs.
 func TestRevisionForgedWithPublicKeysAloneIsRefusedBeforeAnyUnwrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
@@ -153,8 +153,8 @@ func TestAnotherTenantsWrapsAreRefusedBeforeAnyUnwrap(t *testing.T) {
 	})
 }
 
-// The kind of a policy decides which roots open it, and stands in another row
-// than the MAC: a mailbox policy made service-managed would open without the
+// The kind of a policy decides which roots open it, and is in another row than the MAC: a
+// mailbox policy that was changed to service-managed could be opened without the
 // customer's vaults.
 func TestPolicyThatBecameOfAnotherKindIsNotOpenedByOtherRoots(t *testing.T) {
 	each(t, func(w *policytest.World) {
@@ -167,7 +167,7 @@ func TestPolicyThatBecameOfAnotherKindIsNotOpenedByOtherRoots(t *testing.T) {
 	})
 }
 
-// A re-wrap would make a new, authentic row out of what an altered one says.
+// A re-wrap would turn the fields of an altered row into a new, authentic one.
 func TestRewrapDoesNotTakeUpAnAlteredRow(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")

@@ -17,16 +17,16 @@ import (
 	"keyroll/internal/store"
 )
 
-// Health is what is known of one customer key version as one policy uses it. All
-// nodes share it. A definitive answer of the vault sets it: a successful unwrap,
-// or a refusal. An outage never replaces a refusal, and trouble of keyroll's own
-// is not recorded at all.
+// Health is the recorded state of one customer key version as one policy uses it. All
+// nodes share it. A definitive answer of the vault sets it: a successful unwrap, or a
+// refusal. An outage never replaces a refusal, and a local problem of keyroll is not
+// recorded at all.
 type Health struct {
-	State  api.HealthState // empty: the key has not served yet
+	State  api.HealthState // empty: the key has not been used successfully yet
 	Reason string          // of a refusal or an outage
 	Since  time.Time
 
-	serial int64 // of the record; grows with each change
+	serial int64 // of the record; incremented by each change
 }
 
 // rootID names a customer key version as a policy uses it.
@@ -41,7 +41,7 @@ func (r revisionRow) rootID(tenant int64, root root) rootID {
 }
 
 func (id rootID) args(more ...any) []any {
-	kv := folded(id.key)
+	kv := foldCase(id.key)
 	return append([]any{id.tenant, id.policy, string(id.principal), kv.Vault, kv.Key, kv.Version}, more...)
 }
 
@@ -61,18 +61,18 @@ func healthOf(ctx context.Context, tx *store.Tx, id rootID) (h Health, err error
 	return h, nil
 }
 
-// observation is what one use of a customer key showed.
+// observation is the result of one use of a customer key.
 type observation struct {
 	root rootID
-	what string // names the key and its policy, for people
-	// seen is the record as it was before the vault was asked. A success that
-	// began before a refusal was recorded does not clear it.
+	what string // names the key and its policy in messages
+	// seen is the record from before the vault was called. A success that began
+	// before a refusal was recorded does not clear it.
 	seen  Health
 	state api.HealthState // empty: nothing definitive
 	why   string
 }
 
-// result notes how an unwrap ended.
+// result returns the observation with the outcome of an unwrap.
 func (o observation) result(err error) observation {
 	switch {
 	case err == nil:
@@ -85,7 +85,7 @@ func (o observation) result(err error) observation {
 	return o
 }
 
-// reasonOf names a failure in words that are the same each time it happens.
+// reasonOf describes a failure in words that are the same each time it happens.
 func reasonOf(err error) string {
 	if f := rootkey.Classify(err); f != rootkey.MalformedAnswer {
 		return f.Reason
@@ -94,11 +94,11 @@ func reasonOf(err error) string {
 	return detail
 }
 
-// next returns the state that follows from an observation, and whether that is a
-// change of the record that stands now.
+// next returns the state that follows from an observation, and whether that changes
+// the record, which is now.
 func (o observation) next(now Health) (state api.HealthState, changed bool) {
 	switch o.state {
-	case api.Refused: // whatever was recorded meanwhile: the next success clears it
+	case api.Refused: // whatever was recorded meanwhile; the next success clears it
 		return api.Refused, now.State != api.Refused || now.Reason != o.why
 	case api.Serves:
 		return api.Serves, now.State != api.Serves && now.serial == o.seen.serial
@@ -108,7 +108,7 @@ func (o observation) next(now Health) (state api.HealthState, changed bool) {
 	return now.State, false
 }
 
-// observe reads the record of a customer key before its vault is asked.
+// observe reads the record of a customer key before its vault is called.
 func (p *Policies) observe(ctx context.Context, id rootID, what string) (o observation, err error) {
 	o = observation{root: id, what: what}
 	err = p.DB.View(ctx, func(tx *store.Tx) error {
@@ -119,7 +119,7 @@ func (p *Policies) observe(ctx context.Context, id rootID, what string) (o obser
 }
 
 // apply writes an observation if it changes the record, together with an entry of
-// the audit log. It returns a line for the log, empty where nothing changed.
+// the audit log. It returns a line for the log, empty if nothing changed.
 func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (change string, err error) {
 	at := p.Now()
 	for {
@@ -131,7 +131,7 @@ func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (chan
 		if !changed {
 			return "", nil
 		}
-		write := updateHealth // an upsert would add a second record where an index has lost the first
+		write := updateHealth // an upsert would add a second record if an index has lost the first
 		if now.State == "" {
 			write = insertHealth
 		}
@@ -145,7 +145,7 @@ func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (chan
 		if now.State == "" && state == api.Serves {
 			return "", nil // its first use
 		}
-		change = o.what + ": " + Health{State: state, Reason: o.why}.said()
+		change = o.what + ": " + Health{State: state, Reason: o.why}.describe()
 		return change, audit.RootKeyUse(ctx, tx, audit.Entry{Tenant: o.root.tenant, Outcome: string(state), Detail: "health of the " + change}, at)
 	}
 }
@@ -157,13 +157,13 @@ const (
 	updateHealth = `UPDATE root_health SET state = ?7, reason = ?8, since = ?9, serial = ?10 + 1` + whereRoot + ` AND serial = ?10`
 )
 
-// said describes a state in words.
-func (h Health) said() string {
+// describe returns the state in words.
+func (h Health) describe() string {
 	switch h.State {
 	case api.Refused, api.Unreachable:
 		return string(h.State) + ": " + h.Reason
 	case "":
-		return "has not served yet"
+		return "has not been used successfully yet"
 	}
 	return string(h.State)
 }
@@ -175,12 +175,12 @@ func (p *Policies) warn(ctx context.Context, change string) {
 	}
 }
 
-// judge says what the failure of both customer keys of a revision amounts to,
-// and returns the error that says so. It is a refusal if the last definitive
-// answer of either key was one, whatever its vault says now; an outage only if
-// both keys served before and both vaults are out of reach; else trouble of
-// keyroll's own.
-func (p *Policies) judge(ctx context.Context, tenant int64, r revisionRow, failed error) (rootkey.Class, error) {
+// classifyFailure returns the class of the failure of both customer keys of a
+// revision, and an error that explains it. It is a refusal if the last definitive
+// answer of either key was one, whatever its vault answers now; an outage only if
+// both keys have been used successfully before and both vaults are unreachable; and
+// otherwise a local problem of keyroll.
+func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revisionRow, failed error) (rootkey.Class, error) {
 	if fail.Is(failed, api.VaultDenied) {
 		return rootkey.Refusal, failed
 	}
@@ -196,7 +196,7 @@ func (p *Policies) judge(ctx context.Context, tenant int64, r revisionRow, faile
 			case api.Refused:
 				refused = append(refused, fmt.Sprintf("the %s key has refused since %s: %s", root.name, h.Since.UTC().Format(time.RFC3339), h.Reason))
 			case "":
-				unused = append(unused, fmt.Sprintf("the %s key has not served since this database keeps records of it", root.name))
+				unused = append(unused, fmt.Sprintf("the %s key has not been used successfully since this database began to keep records", root.name))
 			}
 		}
 		return nil
@@ -212,24 +212,24 @@ func (p *Policies) judge(ctx context.Context, tenant int64, r revisionRow, faile
 	case len(refused) > 0:
 		_, detail, _ := fail.Public(failed)
 		return rootkey.Refusal, fail.New(api.VaultDenied, "%s; %s", detail, strings.Join(refused, "; ")).
-			WithHint("a refusal lasts until one of the keys serves again: give the service its permission back, or assign another policy").Because(failed)
+			WithHint("a refusal lasts until one of the keys can be used again: restore the service's permission, or assign another policy").Because(failed)
 	case outage:
 		return rootkey.Outage, failed
 	}
 	return rootkey.Local, failed
 }
 
-// HealthOf returns the health of a customer key version of a policy, nil of one
-// that names no key.
+// HealthOf returns the health of a customer key version of a policy, nil if kv names
+// no key.
 func (p *Policies) HealthOf(ctx context.Context, tx *store.Tx, pol Policy, kv envelope.KeyVersion) (*api.KeyHealth, error) {
 	if kv.Key == "" {
 		return nil, nil
 	}
 	h, err := healthOf(ctx, tx, rootID{pol.Tenant, pol.ID, ProfileOf(pol.Kind).Identity, kv})
-	return h.shown(), err
+	return h.toAPI(), err
 }
 
-func (h Health) shown() *api.KeyHealth {
+func (h Health) toAPI() *api.KeyHealth {
 	if h.State == "" {
 		return &api.KeyHealth{State: api.HealthUnknown}
 	}

@@ -20,11 +20,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// local is trouble of keyroll itself.
+// local is a local problem of keyroll.
 func local() error { return fail.New(api.Unavailable, "this server has run out of file descriptors") }
 
-// After both customer keys have refused, no sequence of outages, local trouble,
-// restarts, nodes and time lets a user read before a customer key has served.
+// After both customer keys have refused, no sequence of outages, local problems,
+// restarts, nodes and time lets a user read before a customer key has been used again.
 func TestAfterARefusalNoSequenceLetsAUserReadBeforeACustomerKeyServes(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		rapid.Check(t, func(r *rapid.T) {
@@ -67,7 +67,7 @@ func TestAfterARefusalNoSequenceLetsAUserReadBeforeACustomerKeyServes(t *testing
 	})
 }
 
-// afterRefusal is a policy both of whose keys refuse, until one has served.
+// afterRefusal is a policy both of whose keys refuse, until one is used successfully.
 type afterRefusal struct {
 	*policytest.World
 	pol    policy.Policy
@@ -75,7 +75,7 @@ type afterRefusal struct {
 	served bool // both customer keys have, since the last refusal
 }
 
-// serve gives the service its permissions back and has both keys serve.
+// serve restores the service's permissions and uses both keys.
 func (x *afterRefusal) serve() {
 	x.Serve(x.pol)
 	x.served = true
@@ -97,7 +97,7 @@ func (x *afterRefusal) opens(r *rapid.T, node *policy.Policies, operation string
 	}
 }
 
-// What each answer of a vault makes of the record of its key.
+// How each answer of a vault changes the record of its key.
 func TestHealthOfACustomerKey(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -139,7 +139,7 @@ func TestHealthOfACustomerKey(t *testing.T) {
 	})
 }
 
-// A key that has never served counts as refused.
+// A key that was never used successfully counts as refused.
 func TestKeyWithoutARecordCountsAsRefused(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -157,8 +157,7 @@ func TestKeyWithoutARecordCountsAsRefused(t *testing.T) {
 	})
 }
 
-// A success that began before a refusal was recorded says nothing about what
-// came after it.
+// A success that began before a refusal was recorded does not clear the refusal.
 func TestSuccessFromBeforeARefusalDoesNotClearIt(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -182,8 +181,8 @@ func TestSuccessFromBeforeARefusalDoesNotClearIt(t *testing.T) {
 	})
 }
 
-// A vault that unwraps to something else has not served, and its word does not
-// hold up the other key.
+// A vault that unwraps to something else does not count as a success, and does not block
+// the other key.
 func TestVaultThatUnwrapsToSomethingElseHasNotServed(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -208,8 +207,8 @@ func TestVaultThatUnwrapsToSomethingElseHasNotServed(t *testing.T) {
 	})
 }
 
-// Local trouble opens nothing for a user or for the service's own work, and does
-// not stop the documented recovery.
+// With a local problem the availability key is not used for a user or for the service's
+// own work, but it is for the documented recovery.
 func TestLocalTroubleIsNoOutage(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -223,7 +222,7 @@ func TestLocalTroubleIsNoOutage(t *testing.T) {
 	})
 }
 
-// While a node of an older version is live, the availability key serves no user.
+// While a node of an older version is live, the availability key is not used for users.
 func TestAvailabilityKeyServesNoUserBesideAnOlderNode(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
@@ -239,8 +238,8 @@ func TestAvailabilityKeyServesNoUserBesideAnOlderNode(t *testing.T) {
 	w.Must(tryOpen(w, node, user, pol))
 }
 
-// A change is logged as a warning and in the audit log, once; the first use of a
-// key is no change.
+// A change is logged as a warning and in the audit log, once; the first use of a key does
+// not count as a change.
 func TestChangeOfHealthIsLogged(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		var log bytes.Buffer

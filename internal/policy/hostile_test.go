@@ -31,7 +31,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// hostile is a vault that does not do what it says.
+// hostile is a vault that gives wrong answers.
 type hostile struct {
 	name      string
 	published *rsa.PublicKey
@@ -190,17 +190,17 @@ func hostiles(ended <-chan struct{}) []*hostile {
 		vault("large modulus", api.KeyUnusable, "not 2048 to 4096 bits", func(h *hostile) { h.published = &rsa.PublicKey{N: new(big.Int).Lsh(key.N, 6144), E: key.E} }),
 		vault("endless answer", api.VaultUnavailable, "the vault's answer is too large", func(h *hostile) { h.answer = endless(true) }),
 		vault("an answer that stops", api.VaultUnavailable, "the vault did not answer in time", func(h *hostile) { h.answer, h.timeout = endless(false), time.Second }),
-		vault("no JSON", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) { h.answer = text("unwrapkey", 200, "<html>") }),
-		vault("no value", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) { h.answer = text("wrapkey", 200, "{}") }),
-		vault("another version's answer", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) {
+		vault("no JSON", api.VaultUnavailable, "an unusable answer", func(h *hostile) { h.answer = text("unwrapkey", 200, "<html>") }),
+		vault("no value", api.VaultUnavailable, "an unusable answer", func(h *hostile) { h.answer = text("wrapkey", 200, "{}") }),
+		vault("another version's answer", api.VaultUnavailable, "an unusable answer", func(h *hostile) {
 			h.answer = text("unwrapkey", 200, `{"kid":"https://b.vault.azure.net/keys/k/ffffffffffffffffffffffffffffffff","value":"AAAA"}`)
 		}),
-		vault("a key that is none", api.VaultUnavailable, "an answer that cannot be used", func(h *hostile) { h.answer = text("read", 200, `{"key":{"kty":"RSA"},"attributes":{"enabled":true}}`) }),
+		vault("a key that is none", api.VaultUnavailable, "an unusable answer", func(h *hostile) { h.answer = text("read", 200, `{"key":{"kty":"RSA"},"attributes":{"enabled":true}}`) }),
 	}
 }
 
-// Each hostile vault is reached as a real one is, over HTTPS by the official
-// client, and is refused by name; nothing of it is stored.
+// Each hostile vault is called like a real one, over HTTPS by the official client, and is
+// refused with its name; nothing of it is stored.
 func TestHostileVaultIsRefusedByNameAndNothingIsStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	certificate, roots := selfSigned(t)
@@ -241,7 +241,7 @@ func TestHostileVaultIsRefusedByNameAndNothingIsStored(t *testing.T) {
 	}
 }
 
-// externalClient reaches vaults outside keyroll at the addresses of their names.
+// externalClient connects to external vaults at the addresses of their names.
 func externalClient(addresses map[string]string, timeout time.Duration, external *rootkey.External) *rootkey.Client {
 	external.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		name, _, _ := strings.Cut(address, ".")
@@ -250,8 +250,7 @@ func externalClient(addresses map[string]string, timeout time.Duration, external
 	return rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", CallTimeout: timeout, NoRetry: true, External: external})
 }
 
-// liar answers for every vault whatever a random choice says, in the place of
-// the official client.
+// liar is a fake client whose vaults give random wrong answers.
 type liar struct {
 	*policytest.FakeVaults
 	pick func(what string, n int) int
@@ -264,7 +263,7 @@ type liar struct {
 // padded is the plaintext in a block of the length of a wrap.
 func padded(b []byte) []byte { return append(make([]byte, 256-len(b)), b...) }
 
-// pretences are ways to wrap without a key, each with how it is undone.
+// pretences are ways to wrap without a key, each with its inverse.
 var pretences = map[string][2]func([]byte) []byte{
 	"none":      {},
 	"plaintext": {itself, itself},
@@ -314,8 +313,8 @@ func (l liar) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.
 	return nil, fail.New(api.VaultUnavailable, "the vault rejected the request")
 }
 
-// Whatever vaults answer, each stored wrap of a customer key is an RSA-OAEP
-// encryption of the policy key's bundle.
+// For any answers of vaults, each stored wrap of a customer key is an RSA-OAEP encryption
+// of the policy key's bundle.
 func TestNoAnswerOfAVaultIsStoredThatIsNotAnEncryptionOfTheBundle(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	n := 0

@@ -2,9 +2,8 @@ package policy
 
 import "keyroll/api"
 
-// Initiator says on whose behalf a policy key is opened. Operations have theirs
-// in the table of package api; each job of the service names its own where it
-// opens a key.
+// Initiator says on whose behalf a policy key is opened. That of an operation is in
+// the table of package api; a job of the service names its own when it opens a key.
 type Initiator = api.Initiator
 
 const (
@@ -17,9 +16,9 @@ const (
 const (
 	JobRoll      = "Roll"      // moves containers to a current policy key; for users
 	JobReassign  = "Reassign"  // the same, from another policy; for a recovery
-	JobFollow    = "Follow"    // moves one container there after an access
+	JobFollow    = "Follow"    // moves one container to the current policy key after an access
 	JobFold      = "Fold"      // merges small key pages
 	JobRetire    = "Retire"    // erases wraps that nothing needs
-	JobLocalWrap = "LocalWrap" // replaces wraps that external vaults made
-	JobRenew     = "Renew"     // asks the customer keys again for what is in the cache
+	JobLocalWrap = "LocalWrap" // replaces wraps that external vaults made by local ones
+	JobRenew     = "Renew"     // unwraps cached policy keys again by the customer keys
 )

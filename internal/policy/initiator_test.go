@@ -6,8 +6,8 @@ import (
 	"keyroll/api"
 )
 
-// The table of operations says on whose behalf each one opens policy keys. All of
-// them but two answer a person.
+// The table of operations says on whose behalf each one opens policy keys. All but two
+// are for users.
 func TestOperationsAreForUsersButTheDocumentedRecoveryAndTheOperatorsUpkeep(t *testing.T) {
 	want := map[string]api.Initiator{"AssignMailbox": api.ForRecovery, "RollAvailabilityKeys": api.BySystem}
 	for _, op := range api.Operations() {

@@ -12,9 +12,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Usage is the ledger: what each key version still protects under each policy,
-// counted from the key pages and the revisions whose wraps are kept. Versions
-// that a policy once stood on and that nothing needs any more are named too.
+// Usage returns the ledger: what each key version still protects under each policy,
+// counted from the key pages and the revisions whose wraps are kept. Versions that a
+// policy once used and that are no longer needed are listed too.
 func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api.KeyUsage, error) {
 	sums, err := keypage.Usage(ctx, tx, tenant)
 	if err != nil {
@@ -42,11 +42,11 @@ func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api
 	lines := map[line]*usage{}
 	for _, r := range revisions {
 		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
-			at := line{folded(kv), r.Policy} // one version is one line, however it was spelled
+			at := line{foldCase(kv), r.Policy} // one version is one line, however it was spelled
 			l := lines[at]
 			if l == nil {
 				l = &usage{KeyUsage: api.KeyUsage{Vault: kv.Vault, Key: kv.Key, Version: kv.Version, Policy: r.PolicyName}}
-				l.Health = *health[rootID{tenant, r.Policy, ProfileOf(r.Kind).Identity, folded(kv)}].shown()
+				l.Health = *health[rootID{tenant, r.Policy, ProfileOf(r.Kind).Identity, foldCase(kv)}].toAPI()
 				lines[at] = l
 			}
 			l.count(r, under[r.Binding.PolicyKey])
@@ -66,10 +66,10 @@ func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api
 type usage struct {
 	api.KeyUsage
 	kept         bool      // some wrap under the version is kept
-	since, until time.Time // the last time without a gap in which one was
+	since, until time.Time // the last period without a gap in which one was kept
 }
 
-// count adds a revision, which was not made before those added so far.
+// count adds a revision; they must be added in the order in which they were made.
 func (u *usage) count(r revisionRow, keys map[envelope.Class]int64) {
 	if !u.kept && r.Created.After(u.until) {
 		u.since = r.Created
@@ -88,8 +88,8 @@ func (u *usage) count(r revisionRow, keys map[envelope.Class]int64) {
 	u.Backups += keys[envelope.ClassBackup]
 }
 
-// verdict completes the line. A kept wrap puts its key version in use; without
-// one the version is free since the last of them was erased.
+// verdict completes the line. A key version is in use while a wrap under it is kept;
+// without one it has been free since the last of them was erased.
 func (u *usage) verdict() api.KeyUsage {
 	u.Verdict, u.Since = api.SafeToRetire, u.until.UTC()
 	if u.kept {

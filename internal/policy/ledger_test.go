@@ -23,10 +23,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so few checks are the default; -rapid.checks
+// sets more.
 func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(15, 100))) }
 
-// wrapped is what the model knows of a revision.
+// wrapped is a revision in the model.
 type wrapped struct {
 	policy             policy.Policy
 	key                int64
@@ -34,7 +35,7 @@ type wrapped struct {
 	created, erased    time.Time // erased is zero while the wraps are kept
 }
 
-// book is the ledger as somebody would keep it who writes down every act.
+// book is a model of the ledger that records every act.
 type book struct {
 	*policytest.World
 	policies  []policy.Policy
@@ -66,8 +67,7 @@ func (b *book) add(pol policy.Policy) {
 	b.note(pol, pol.Current)
 }
 
-// note writes down the revision that a policy key has now, in place of the one
-// that it had.
+// note records the current revision of a policy key, in place of the previous one.
 func (b *book) note(pol policy.Policy, key policy.KeyRow) {
 	rev := revisionOf(b.World, key)
 	for _, r := range b.revisions {
@@ -224,7 +224,7 @@ func lineName(u api.KeyUsage) string {
 	return strings.Join([]string{u.Policy, u.Vault, u.Key, u.Version}, "|")
 }
 
-// byHand looks at each version, and for it at each revision and each page.
+// byHand computes the ledger: for each version it goes over each revision and each page.
 func (b *book) byHand() map[string]api.KeyUsage {
 	lines := map[string]api.KeyUsage{}
 	for _, named := range b.revisions {
@@ -273,8 +273,8 @@ func (b *book) byHand() map[string]api.KeyUsage {
 	return lines
 }
 
-// since goes back from now for as long as the verdict held: for a version in
-// use, while some wrap under it was kept.
+// since returns the time since which the verdict has held: for a version in use, since
+// when a wrap under it has been kept.
 func since(under []*wrapped, verdict api.Verdict) time.Time {
 	if verdict == api.SafeToRetire {
 		return slices.MaxFunc(under, func(a, b *wrapped) int { return a.erased.Compare(b.erased) }).erased

@@ -17,33 +17,33 @@ import (
 )
 
 // WrapReplacer replaces the wraps of policy keys that external vaults made, which
-// earlier versions stored as they came, by ones that keyroll makes (wrapLocally).
-// A wrap is replaced in place, in a transaction of its own; one whose vault is
-// away or refuses stays, and is tried again.
+// earlier versions stored unchecked, by ones that keyroll makes (wrapLocally). A wrap
+// is replaced in place, in a transaction of its own; if its vault is unavailable or
+// refuses, the wrap stays and is tried again.
 type WrapReplacer struct {
 	*Policies
-	Leases *lease.Leases // of this node; nil: it is alone on its database
+	Leases *lease.Leases // of this node; nil: it is the only node
 }
 
 // How long after a pass the next one begins: nodes of an earlier version may
 // still store wraps that vaults made.
 const (
-	wrapPass  = 24 * time.Hour
-	wrapRetry = time.Hour       // where one is left
-	wrapLook  = 2 * time.Second // where another node makes a pass, which may die
+	wrapInterval = 24 * time.Hour
+	wrapRetry    = time.Hour       // if one could not be replaced
+	wrapPoll     = 2 * time.Second // while another node, which may die, makes a pass
 )
 
-// Run makes a pass at once and then again and again, until ctx is done.
+// Run makes a pass at once and then repeats it, until ctx is done.
 func (w *WrapReplacer) Run(ctx context.Context) {
 	for {
-		wait := wrapPass
+		wait := wrapInterval
 		held, err := w.Leases.Hold(ctx, "local wraps", w.Pass)
 		if err != nil && ctx.Err() == nil {
 			wait = wrapRetry
-			w.Logger.WarnContext(ctx, "wraps of customer keys that vaults made could not all be replaced; that is tried again", "after", wait, "error", err)
+			w.Logger.WarnContext(ctx, "not all wraps that external vaults made could be replaced; retrying", "after", wait, "error", err)
 		}
 		if err == nil && !held {
-			wait = wrapLook
+			wait = wrapPoll
 		}
 		select {
 		case <-time.After(wait):
@@ -53,7 +53,7 @@ func (w *WrapReplacer) Run(ctx context.Context) {
 	}
 }
 
-// Pass replaces what it can. Its error names what is left.
+// Pass replaces every wrap that it can. Its error names the others.
 func (w *WrapReplacer) Pass(ctx context.Context) error {
 	var rows []revisionRow
 	err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -79,7 +79,7 @@ func (w *WrapReplacer) Pass(ctx context.Context) error {
 				continue
 			}
 			if !replaced {
-				break // the revision was changed meanwhile: the next pass sees to it
+				break // the revision was changed meanwhile: the next pass replaces it
 			}
 			if r, err = w.authentic(ctx, r.Tenant, r.Binding.PolicyKey); err != nil {
 				left = append(left, fmt.Errorf("policy %q: %w", r.PolicyName, err))
@@ -87,11 +87,11 @@ func (w *WrapReplacer) Pass(ctx context.Context) error {
 			}
 		}
 	}
-	return errors.Join(left...) // for the log alone
+	return errors.Join(left...) // only for the log
 }
 
-// replace puts a wrap that keyroll makes in the place of one that a vault made,
-// unless the revision was changed meanwhile.
+// replace replaces a wrap that a vault made by one that keyroll makes, unless the
+// revision was changed meanwhile.
 func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (replaced bool, err error) {
 	if err := w.check(r); err != nil {
 		return false, err
@@ -107,8 +107,8 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	wrapped, err := w.wrapLocally(ctx, r.rootID(r.Tenant, root), bundle, func(act string, err error) {
 		uses = append(uses, w.use(r.Tenant, r.Revision, act, root.name, root.kv, err))
 	})
-	if noted := w.record(ctx, uses...); err == nil {
-		err = noted
+	if recorded := w.record(ctx, uses...); err == nil {
+		err = recorded
 	}
 	if err != nil {
 		return false, err
@@ -121,9 +121,9 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 		next.WrapSecondary, column = wrapped, "secondary"
 	}
 	replacement := w.use(r.Tenant, r.Revision, "replace the vault's wrap of", root.name, root.kv, nil)
-	if !likeWrap(root.wrap, wrapped, bundle) {
+	if !hasFormOf(root.wrap, wrapped, bundle) {
 		replacement.Outcome = string(api.Damaged)
-		replacement.Detail += "; it was no encryption: who read the database may know this policy key"
+		replacement.Detail += "; it was no encryption: anyone who has read the database may know this policy key"
 	}
 	fault.Point("localwrap.before-commit")
 	err = lease.InTx(ctx, w.DB, func(tx *store.Tx) error {
@@ -142,19 +142,19 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	}
 	fault.Point("localwrap.after-commit")
 	if replaced && replacement.Outcome == string(api.Damaged) {
-		w.Logger.ErrorContext(ctx, "a vault had returned no encryption of a policy key as its wrap, and it was stored; it is replaced. Give the policy a new key: refresh it at depth policy or deeper",
+		w.Logger.ErrorContext(ctx, "a stored wrap that a vault had returned was not an encryption of the policy key; it has been replaced. Give the policy a new key: refresh it at depth policy or deeper",
 			"policy", r.Binding.Policy, "key", w.Roots.URI(root.kv))
 	}
 	return replaced, nil
 }
 
-// likeWrap reports whether a stored wrap has the form of the one that replaces it.
-func likeWrap(stored, wrapped, bundle []byte) bool {
+// hasFormOf reports whether a stored wrap has the form of the one that replaces it.
+func hasFormOf(stored, wrapped, bundle []byte) bool {
 	return len(stored) == len(wrapped) && !strings.Contains(string(stored), string(bundle))
 }
 
-// vaultMade reports whether the vault of a customer key, which is none of
-// keyroll's own, made the wrap of a revision.
+// vaultMade reports whether an external vault made the wrap of a revision by one of
+// its customer keys.
 func (r revisionRow) vaultMade(root root) bool {
 	local := r.LocalPrimary
 	if root.name == "secondary" {

@@ -12,20 +12,20 @@ import (
 	"keyroll/internal/store"
 )
 
-// Open returns a policy key: from the cache, or opened by the customer keys in
-// the order of the profile's rule, or by the availability key where the table of
-// availabilityServes lets it serve who. The copy is the caller's to zero. It may
-// call a vault, so it is called outside transactions. A policy key whose wraps
-// are erased, because nothing used it any more, is NotFound: the caller reads
-// again where its container is now.
+// Open returns a policy key: from the cache, or decrypted with the customer keys in
+// the order of the profile's rule, or with the availability key where the table of
+// availabilityServes allows that for who. The caller must zero the copy. Open may
+// call a vault, so it must not be called in a transaction. A policy key whose wraps
+// are erased, because nothing used it any more, is NotFound: the caller must read
+// again under which policy key its container is.
 func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initiator) (*envelope.Key, error) {
 	for {
 		if key := p.cache.get(policyKey, tenant, who); key != nil {
 			return key, nil
 		}
-		// Concurrent callers of one kind share one unwrap: what the service's own
-		// work gets is never a user's. The first one's cancellation must not fail
-		// the others, so the vault calls keep to their own time limit.
+		// Concurrent callers of one kind share one unwrap; a user never gets the
+		// result of the service's own work. The first caller's cancellation must
+		// not fail the others, so the vault calls have their own time limit.
 		_, err, _ := p.cache.flights.Do(fmt.Sprint(who, tenant, policyKey), func() (any, error) {
 			return nil, p.fill(context.WithoutCancel(ctx), tenant, policyKey, who)
 		})
@@ -38,13 +38,12 @@ func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initia
 	}
 }
 
-// fill opens a policy key into the cache, or finds by asking again that the key
-// there may stay.
+// fill adds a policy key to the cache, or renews an overdue one that is there.
 func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initiator) error {
 	if e := p.cache.overdue(policyKey, tenant); e != nil && p.renew(ctx, e) {
 		return nil
 	}
-	since, at := p.cache.mark(), p.cache.now()
+	since, at := p.cache.dropCount(), p.cache.now()
 	r, err := p.authentic(ctx, tenant, policyKey)
 	if err != nil {
 		return err
@@ -59,9 +58,9 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 	return nil
 }
 
-// authentic returns the kept revision of a policy key after its MAC held: a
-// row made with public keys alone never reaches an unwrap. Nor does one whose
-// policy has become of a kind with other roots.
+// authentic returns the kept revision of a policy key after it has verified its MAC:
+// a row that was forged with public keys never reaches an unwrap. Nor does one whose
+// policy was changed to a kind with other roots.
 func (p *Policies) authentic(ctx context.Context, tenant, policyKey int64) (r revisionRow, err error) {
 	err = p.DB.View(ctx, func(tx *store.Tx) error {
 		r, err = keptRevision(ctx, tx, tenant, policyKey)
@@ -78,13 +77,13 @@ func (p *Policies) check(r revisionRow) error {
 		return err
 	}
 	if (ProfileOf(r.Kind).Keys > 0) != (r.Primary.Key != "") {
-		return fail.New(api.Damaged, "check policy revision %v of policy %v: a policy of kind %s has other roots", r.ID, r.Binding.Policy, r.Kind)
+		return fail.New(api.Damaged, "check policy revision %v of policy %v: its root keys do not fit a policy of kind %s", r.ID, r.Binding.Policy, r.Kind)
 	}
 	return nil
 }
 
-// unwrap decides which root opens a policy key, and whose it is then: every
-// user's, or only that initiator's which the availability key served.
+// unwrap decides which root opens a policy key, and for whom: with a customer key for
+// every initiator, with the availability key only for who.
 func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r revisionRow, who Initiator) (key *envelope.Key, whose Initiator, err error) {
 	if profile.Keys == 0 {
 		key, err = p.unwrapAvailability(ctx, tenant, r, "")
@@ -93,7 +92,7 @@ func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r 
 	if key, err = p.unwrapCustomer(ctx, tenant, profile, r); err == nil {
 		return key, User, nil
 	}
-	class, err := p.judge(ctx, tenant, r, err)
+	class, err := p.classifyFailure(ctx, tenant, r, err)
 	if !availabilityServes(profile, r.InRecovery, class, who) {
 		return nil, who, err
 	}
@@ -102,25 +101,25 @@ func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r 
 			return nil, who, err
 		}
 	}
-	key, unopened := p.unwrapAvailability(ctx, tenant, r, fallbackActivity(ctx, r))
-	if unopened != nil {
+	key, fallbackErr := p.unwrapAvailability(ctx, tenant, r, fallbackActivity(ctx, r))
+	if fallbackErr != nil {
 		_, detail, _ := fail.Public(err)
-		_, why, hint := fail.Public(unopened)
+		_, why, hint := fail.Public(fallbackErr)
 		return nil, who, fail.New(fail.CodeOf(err), "%s; availability key: %s", detail, why).WithHint("%s", hint).Because(err)
 	}
 	return key, who, nil
 }
 
-// availabilityServes is the table of when the availability key serves in the
-// customer keys' place, once both have failed.
+// availabilityServes is the table that says when the availability key may be used in
+// place of the customer keys, once both have failed.
 //
-//	            outage   refusal   local trouble
+//	            outage   refusal   local problem
 //	user        yes      no        no
 //	system      yes      yes       no
 //	recovery    yes      yes       yes
 //
-// A policy without automatic fallback has it only in the recovery mode that the
-// customer asked for, and then for every initiator.
+// For a policy without automatic fallback it is used only in the recovery mode that
+// the customer requested, and then for every initiator.
 func availabilityServes(profile Profile, inRecovery bool, class rootkey.Class, who Initiator) bool {
 	switch {
 	case inRecovery:
@@ -135,9 +134,9 @@ func availabilityServes(profile Profile, inRecovery bool, class rootkey.Class, w
 	return true
 }
 
-// checkOlderNodes refuses a user the availability key while a node is live that
-// does not record refusals: it may have met one. failed is what the customer
-// keys' failure amounted to.
+// checkOlderNodes refuses the availability key to a user while a node is live that
+// does not record refusals, since that node may have received one. failed is the
+// failure of the customer keys.
 func (p *Policies) checkOlderNodes(ctx context.Context, failed error) error {
 	if p.OlderNodes == nil {
 		return nil
@@ -151,19 +150,19 @@ func (p *Policies) checkOlderNodes(ctx context.Context, failed error) error {
 		return err
 	}
 	_, detail, _ := fail.Public(failed)
-	return fail.New(fail.CodeOf(failed), "%s; the availability key serves no user while a node of an older version runs, which records no refusals", detail).
+	return fail.New(fail.CodeOf(failed), "%s; the availability key is not used for users while a node of an older version is running, because that node records no refusals", detail).
 		WithHint("upgrade or stop the older nodes").Because(failed)
 }
 
-// fallbackActivity is what the audit log says of a use of the availability key
-// in the customer keys' place, in the words of the documented record.
+// fallbackActivity is the detail in the audit log for a use of the availability key
+// in place of the customer keys, in the words of the documented record.
 func fallbackActivity(ctx context.Context, r revisionRow) string {
 	o := audit.OriginOf(ctx)
 	return fmt.Sprintf("CustomerKeyServiceEncryption: Fallback to Availability Key, PolicyId %s, ScopeKeyVersionId %s, RequestId %s, job %s",
 		r.Binding.Policy, r.ID, o.Request, o.Operation)
 }
 
-// unwrapCustomer asks the two customer keys in the order of the profile's rule.
+// unwrapCustomer unwraps by the two customer keys in the order of the profile's rule.
 func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Profile, r revisionRow) (*envelope.Key, error) {
 	roots := customerRoots(profile, r)
 	ask := func(root root) rootkey.Unwrap {
@@ -177,10 +176,10 @@ func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Pro
 	return envelope.Unbundle(bundle, r.Binding)
 }
 
-// unwrapWith asks one customer key for the bundle and checks that it is this
-// revision's. The use, and what it shows of the key's health, is recorded before
-// the result is used, also when it was refused or broken off: the vault of a
-// request that lost a race may have done its work.
+// unwrapWith unwraps the bundle by one customer key and checks that it belongs to
+// this revision. The use, and the key's resulting health, are recorded before the
+// result is used, even if the use was refused or cancelled: the vault of a request
+// that lost a race may have done its work.
 func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
 	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.Roots.URI(root.kv), r.Binding.Policy)
 	seen, err := p.observe(ctx, r.rootID(tenant, root), what)
@@ -193,8 +192,8 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 		key, err = envelope.Unbundle(bundle, r.Binding)
 		key.Zero()
 	}
-	if noted := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.result(err)); noted != nil {
-		err = noted
+	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.result(err)); recorded != nil {
+		err = recorded
 	}
 	if err != nil {
 		clear(bundle)
@@ -203,22 +202,22 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 	return bundle, nil
 }
 
-// unwrapAvailability opens a policy key by its availability key. why is added
-// to what the audit log says of the use.
+// unwrapAvailability decrypts a policy key with its availability key. why is added to
+// the detail in the audit log.
 func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revisionRow, why string) (*envelope.Key, error) {
 	bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(tenant, r.Revision), r.WrapAvailability)
 	defer clear(bundle)
 	if fail.Is(err, api.NotFound) {
-		// What is not found is the key that this wrap needs. NotFound of a policy
-		// key would say that nothing needs it any more.
-		err = lost(err)
+		// The key that this wrap needs was not found. NotFound for a policy key
+		// would mean that nothing needs it any more.
+		err = asDamaged(err)
 	}
 	use := p.use(tenant, r.Revision, "unwrap", "availability", envelope.KeyVersion{}, err)
 	if why != "" {
 		use.Detail += "; " + why
 	}
-	if noted := p.record(ctx, use); noted != nil {
-		return nil, noted
+	if recorded := p.record(ctx, use); recorded != nil {
+		return nil, recorded
 	}
 	if err != nil {
 		if now, rolled := p.rolledMeanwhile(ctx, tenant, r); rolled {
@@ -229,7 +228,8 @@ func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revis
 	return envelope.Unbundle(bundle, r.Binding)
 }
 
-func lost(err error) error {
+// asDamaged returns err with the code Damaged.
+func asDamaged(err error) error {
 	_, detail, hint := fail.Public(err)
 	return fail.New(api.Damaged, "%s", detail).WithHint("%s", hint).Because(err)
 }

@@ -2,10 +2,10 @@
 // wrap each policy key under two exact customer key versions and the
 // availability key.
 //
-// It promises that a policy key is never without an opened, compared wrap:
-// a revision is written only after each of its roots has opened it. It never
-// calls a vault inside a transaction. Start reading at change, which every
-// refresh and update comes down to, and at Open.
+// It guarantees that every policy key has a wrap that was decrypted and compared: a
+// revision is written only after each of its roots has opened it. It never calls a
+// vault inside a transaction. Start reading at change, which implements every refresh
+// and update, and at Open.
 package policy
 
 import (
@@ -23,7 +23,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// Policy names two customer keys and what they protect.
+// Policy is a policy as stored in the database.
 type Policy struct {
 	ID, Tenant  int64
 	GUID        uuid.UUID
@@ -31,43 +31,44 @@ type Policy struct {
 	Name        string
 	Description string
 	Enabled     bool
-	Current     KeyRow // the policy key that new wraps go under
+	Current     KeyRow // the policy key for new wraps
 	Created     time.Time
 	Geo         int64     // of a site policy: the geo that it covers
 	Assigned    bool      // the tenant's multi-workload policy
-	Recovery    time.Time // when recovery mode began; zero: it is not in it
+	Recovery    time.Time // when recovery mode began; zero: it is not in recovery mode
 	Purge       Purge
 	Left        time.Time // when it was left, for good; zero: it was not
-	// Damaged says why a list has a policy that nothing can be done with; nil: it is sound.
+	// Damaged says why a policy in a list cannot be used; nil: it is sound.
 	Damaged error
 }
 
-// Purge is how far the purge of a policy has come. The values stand in stored data.
+// Purge is the state of the purge of a policy. The values are stored.
 type Purge int
 
 const (
 	NotPurged      Purge = 0
-	PurgeRequested Purge = 1 // it takes in nothing any more
+	PurgeRequested Purge = 1 // it no longer accepts containers
 	Purged         Purge = 2
 )
 
-// KeyRow is a policy key as the database knows it: without its material.
+// KeyRow is a policy key as stored in the database: without its material.
 type KeyRow struct {
 	ID, Tenant, Policy int64
 	Generation         uint32
 }
 
-// Roots uses customer keys where they are: in a vault.
+// Roots uses customer keys, which stay in their vaults.
 type Roots interface {
 	Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error)
 	Wrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error)
 	Unwrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error)
-	// Describe returns what the management of a vault tells about it.
+	// Describe returns what the management plane of a vault reports about it.
 	Describe(ctx context.Context, tenant int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error)
 	URI(kv envelope.KeyVersion) string
 }
 
-// Availability uses availability keys where they are. Nothing reads one out.
+// Availability uses availability keys, which stay in their store; no method returns
+// one.
 type Availability interface {
 	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
 	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
@@ -82,12 +83,12 @@ type Config struct {
 	DB           *store.DB
 	Roots        Roots
 	Availability Availability
-	// RevisionKey authenticates revision rows. It stands in the database under
-	// the seal, so that who can only write rows can make none.
+	// RevisionKey authenticates revision rows. It is stored in the database under
+	// the seal, so that write access to the rows is not enough to forge one.
 	RevisionKey *envelope.Key
 	Strictness  Strictness
-	// OperatorVault is the URL of the vault that holds the availability keys; empty:
-	// they are in no vault.
+	// OperatorVault is the URL of the vault that holds the availability keys, empty
+	// if they are not in a vault.
 	OperatorVault string
 	// OlderNodes, unless nil, reports whether a node is live that does not record
 	// the health of customer keys.
@@ -96,7 +97,8 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// Policies is the room's only type with state: the cache of opened policy keys.
+// Policies is the only type of the package with state: the cache of opened policy
+// keys.
 type Policies struct {
 	Config
 	cache cache
@@ -106,15 +108,14 @@ type Policies struct {
 func New(c Config) *Policies {
 	p := &Policies{Config: c, cache: cache{wall: c.Now}}
 	p.cache.keys = map[Initiator]map[int64]*cached{User: {}, System: {}, Recovery: {}}
-	p.cache.due = p.due
+	p.cache.due = p.renewOrRelease
 	return p
 }
 
-// Close drops and zeroes every opened policy key and ends the work of renewing
-// them.
+// Close drops and zeroes every opened policy key and stops renewing them.
 func (p *Policies) Close() { p.cache.close() }
 
-// Bootstrap makes the tenant's service-managed policy if it is not there.
+// Bootstrap creates the tenant's service-managed policy if it does not exist.
 func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.UUID) error {
 	err := p.DB.View(ctx, func(tx *store.Tx) error {
 		_, err := p.ServiceManaged(ctx, tx, tenant)
@@ -125,11 +126,11 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 		if listed != nil {
 			return listed
 		}
-		if len(all) > 0 { // it was the first
+		if len(all) > 0 { // the service-managed policy is always the first
 			if all[0].Damaged != nil {
 				return all[0].Damaged
 			}
-			return fail.New(api.Damaged, "the service-managed policy of tenant %d is missing, which has policies", tenant)
+			return fail.New(api.Damaged, "tenant %d has policies, but its service-managed policy is missing", tenant)
 		}
 		return err
 	})
@@ -138,7 +139,7 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 	}
 	_, err = p.Create(ctx, tenant, tenantGUID, Definition{
 		Kind: api.ServiceManagedPolicy, Name: "Service-managed",
-		Description: "Roots held by the service alone. What no customer's policy protects stands under it.",
+		Description: "Roots held only by the service. It protects everything that no policy of the customer covers.",
 	}, nil)
 	if fail.Is(err, api.AlreadyExists) {
 		return nil
@@ -146,18 +147,18 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 	return err
 }
 
-// Definition is what a new policy is made from.
+// Definition describes a new policy.
 type Definition struct {
 	Kind               api.PolicyKind
 	Name, Description  string
 	Primary, Secondary envelope.KeyVersion
-	Geo                int64 // that it covers; 0: the default one
+	Geo                int64 // the geo that it covers; 0: the default one
 }
 
 // Created is a new policy.
 type Created struct {
 	Policy
-	// Warnings are what the checks of its keys let pass.
+	// Warnings are the findings of the key checks that do not refuse a key.
 	Warnings []string
 }
 
@@ -222,15 +223,15 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 	return Created{pol, warnings}, err
 }
 
-// CheckCreate refuses what Create refuses before it makes anything, and returns
-// its warnings.
+// CheckCreate makes the checks that Create makes before it writes anything, and
+// returns its warnings.
 func (p *Policies) CheckCreate(ctx context.Context, tenant int64, d Definition) (warnings []string, err error) {
 	_, _, warnings, err = p.checkDefinition(ctx, tenant, ProfileOf(d.Kind), d)
 	return warnings, err
 }
 
-// checkDefinition makes the checks of a new policy. What the transaction will
-// refuse anyway is refused before a vault is asked.
+// checkDefinition makes the checks of a new policy. What the transaction would refuse
+// is refused before a vault is called.
 func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Profile, d Definition) (primary, secondary envelope.KeyVersion, warnings []string, err error) {
 	if err := checkName(d.Name); err != nil {
 		return primary, secondary, nil, err
@@ -243,10 +244,10 @@ func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Pr
 
 func checkName(name string) error {
 	if name == "" || len(name) > 64 || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return fail.New(api.InvalidArgument, "policy name %q is not 1 to 64 characters without control characters and without spaces at its ends", name)
+		return fail.New(api.InvalidArgument, "policy name %q must be 1 to 64 characters, without control characters and without spaces at its ends", name)
 	}
 	if _, err := uuid.Parse(name); err == nil {
-		return fail.New(api.InvalidArgument, "policy name %q has the form of a GUID, which names policies by itself", name)
+		return fail.New(api.InvalidArgument, "policy name %q must not have the form of a GUID, because GUIDs also identify policies", name)
 	}
 	return nil
 }
@@ -258,13 +259,13 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, pr
 	}
 	for _, other := range all {
 		if strings.EqualFold(other.Name, name) && other.Purge != Purged {
-			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
+			return fail.New(api.AlreadyExists, "policy %q already exists", other.Name)
 		}
 	}
 	return checkActive(profile, all, geo)
 }
 
-// checkActive says whether one more policy of a kind may be enabled in a geo.
+// checkActive fails if no further policy of a kind may be enabled in a geo.
 func checkActive(profile Profile, all []Policy, geo int64) error {
 	active := 0
 	for _, other := range all {
@@ -272,8 +273,8 @@ func checkActive(profile Profile, all []Policy, geo int64) error {
 			active++
 		}
 	}
-	if active >= profile.MostActive {
-		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MostActive, profile.Kind)
+	if active >= profile.MaxActive {
+		return fail.New(api.Conflict, "a tenant has at most %d active policies of kind %s", profile.MaxActive, profile.Kind)
 	}
 	return nil
 }
@@ -285,25 +286,27 @@ func (p *Policies) List(ctx context.Context, tx *store.Tx, tenant int64) ([]Poli
 
 // ByID returns a policy.
 func (p *Policies) ByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Policy, error) {
-	return one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.id = ?2`, tenant, id))
+	return single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.id = ?2`, tenant, id))
 }
 
 // Find returns the policy that identity names: its name in any case, its GUID,
 // or the GUID of any of its revisions.
 func (p *Policies) Find(ctx context.Context, tx *store.Tx, tenant int64, identity string) (Policy, error) {
-	found, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND (p.name_key = ?2 OR p.guid = ?2
+	found, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND (p.name_key = ?2 OR p.guid = ?2
 		OR p.id IN (SELECT policy FROM revision WHERE tenant = ?1 AND guid = ?2))`, tenant, strings.ToLower(identity)))
 	if fail.Is(err, api.NotFound) {
-		found, err = p.purgedNamed(ctx, tx, tenant, identity)
+		found, err = p.findPurged(ctx, tx, tenant, identity)
 	}
 	if fail.Is(err, api.NotFound) {
 		return found, fail.New(api.NotFound, "policy %q does not exist", identity).
-			WithHint("Get-DataEncryptionPolicy lists the policies; a name, a GUID, or the GUID of a revision names one")
+			WithHint("Get-DataEncryptionPolicy lists the policies; a policy is identified by its name, its GUID, or the GUID of one of its revisions")
 	}
 	return found, err
 }
 
-func one(list []Policy, err error) (Policy, error) {
+// single returns the first policy of a list: NotFound if there is none, Damaged if it
+// is damaged.
+func single(list []Policy, err error) (Policy, error) {
 	if err == nil && len(list) == 0 {
 		err = fail.New(api.NotFound, "the policy does not exist")
 	}
@@ -321,28 +324,28 @@ func (p *Policies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int6
 	return p.ServiceManagedIn(ctx, tx, tenant, 0)
 }
 
-// ServiceManagedIn returns the id of the service-managed policy that the sites
-// of a geo stand under without a policy of the customer's: of the default geo
-// the tenant's, of any other its own. So no key page has sites of two geos, and
-// a roll to or from the site policy of one geo takes no other along.
+// ServiceManagedIn returns the id of the service-managed policy for the sites of a
+// geo that have no policy of the customer: the tenant's for the default geo, and one
+// of its own for every other geo. So no key page has sites of two geos, and a roll to
+// or from the site policy of one geo does not move sites of another.
 func (p *Policies) ServiceManagedIn(ctx context.Context, tx *store.Tx, tenant, geo int64) (int64, error) {
-	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.geo = ?3`, tenant, api.ServiceManagedPolicy, geo))
+	pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.geo = ?3`, tenant, api.ServiceManagedPolicy, geo))
 	return pol.ID, err
 }
 
-// defaultKinds says which kind of policy covers a container that has none of
-// its own; the service-managed policy covers what no row and no policy covers.
+// defaultKinds maps a kind of container to the kind of policy that covers those
+// without a policy of their own; the service-managed policy covers all others.
 var defaultKinds = map[string]api.PolicyKind{"site": api.SitePolicy}
 
-// assignedKinds are the kinds of containers without a policy of their own that
-// stand under the policy that is assigned to the tenant, if one is.
+// assignedKinds are the kinds of containers that, without a policy of their own, are
+// under the policy that is assigned to the tenant, if there is one.
 var assignedKinds = map[string]bool{"mailbox": true, "workload": true}
 
 // Default returns the policy that covers a container of the given kind and geo
-// that has none of its own.
+// without a policy of its own.
 func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
 	if covering, ok := defaultKinds[kind]; ok {
-		pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, covering, geo))
+		pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, covering, geo))
 		if !fail.Is(err, api.NotFound) {
 			return pol.ID, err
 		}
@@ -354,8 +357,8 @@ func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind
 }
 
 // LockDefault is Default for a transaction that puts a container key under the
-// policy: it holds off a registration, an assignment, a leaving and a refresh
-// until the transaction ends.
+// policy: until the transaction ends, its locks prevent a registration, an
+// assignment, a leave and a refresh.
 func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, KeyRow, error) {
 	managed, err := p.ServiceManaged(ctx, tx, tenant)
 	if err != nil {
@@ -372,17 +375,17 @@ func (p *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, 
 	return id, key, err
 }
 
-// Current returns the policy key that is current at this moment.
+// Current returns the current policy key of a policy.
 func (p *Policies) Current(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
 	pol, err := p.ByID(ctx, tx, tenant, policy)
 	return pol.Current, err
 }
 
-// LockCurrent takes the shared lock on a policy, to the end of the
-// transaction, and returns the current policy key. A transaction that puts a
-// slot under a policy key calls it first and puts it under that key alone; a
-// refresh holds the lock exclusively, so no wrap comes late. A policy that is
-// disabled, or whose purge was requested, takes in nothing: Conflict, or Gone.
+// LockCurrent takes the shared lock on a policy, to the end of the transaction, and
+// returns the current policy key. A transaction that puts a slot under a policy key
+// must call it first and use only that key; a refresh takes the lock exclusively, so
+// no wrap is added under an older key afterwards. A policy that is disabled, or whose
+// purge was requested, accepts nothing: Conflict, or Gone.
 func (p *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, policy int64) (KeyRow, error) {
 	if err := tx.Lock(ctx, policy, false); err != nil {
 		return KeyRow{}, err

@@ -51,7 +51,7 @@ func TestCreatedPolicyOpensByEachOfItsRoots(t *testing.T) {
 	})
 }
 
-// Each root's own wrap is looked at, not only that the policy key opens.
+// Each root's own wrap is tested, not only that the policy key can be opened.
 func TestProbeNamesTheRootWhoseWrapIsDamaged(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")

@@ -14,13 +14,13 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// Probed is what one root made of its wrap of a policy key.
+// Probed is the result of opening a policy key by one root.
 type Probed struct {
 	Root string // URI of the customer key version, or "availability key"
-	Err  error  // Damaged, or why a rule keeps it closed
+	Err  error  // Damaged, or why it is inaccessible by policy
 }
 
-// Probe opens a policy key by every root that wraps it, the cache aside.
+// Probe opens a policy key by every root that wraps it, without the cache.
 func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed {
 	r, err := p.authentic(ctx, tenant, policyKey)
 	if err != nil {
@@ -38,7 +38,7 @@ func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed 
 			first = key
 		default:
 			if !first.Equal(key) {
-				err = fail.New(api.Damaged, "it opens another key than the roots before it")
+				err = fail.New(api.Damaged, "it decrypts to another key than the roots before it")
 			}
 			key.Zero()
 		}
@@ -59,9 +59,9 @@ func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed 
 }
 
 // Test has each root of a policy's current revision wrap fresh random bytes and
-// unwrap them; a customer key must also unwrap what was encrypted to its public
-// key. It opens nothing that is kept. A root that does not is no error of Test:
-// the answer says so.
+// unwrap them; a customer key must also unwrap what was encrypted to its public key.
+// It opens no stored wrap. A root that fails is reported in the result, not as an
+// error of Test.
 func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 	r, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 			opened, err := p.Availability.Open(ctx, id, version, place, wrapped)
 			defer clear(opened)
 			if err == nil && subtle.ConstantTimeCompare(opened, want) != 1 {
-				err = fail.New(api.Damaged, "it gave back other bytes than it was given")
+				err = fail.New(api.Damaged, "it returned other bytes than it had wrapped")
 			}
 			return err
 		},
@@ -112,8 +112,8 @@ type tester struct {
 	unwrap func(wrapped, want []byte) error
 }
 
-// test has one root wrap and unwrap. The error says that its uses could not be
-// written down.
+// test has one root wrap and unwrap. It returns an error only if the uses of the root
+// could not be recorded.
 func (p *Policies) test(ctx context.Context, r revisionRow, root root, t tester) (api.Probe, error) {
 	probe := api.Probe{Root: root.name}
 	plain := make([]byte, envelope.KeySize)

@@ -9,44 +9,44 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// Profile is the rule set of one kind of policy. The kinds differ by these
-// values alone; no other code asks for the kind.
+// Profile is the rule set of one kind of policy. The kinds differ only by these
+// values; no other code depends on the kind.
 type Profile struct {
 	Kind api.PolicyKind
-	// Keys is how many customer keys a policy names: two, or none where the
-	// service alone holds the roots.
+	// Keys is how many customer keys a policy names: two, or none if only the
+	// service holds the roots.
 	Keys int
 	// Versionless says that a policy names keys without a version and a refresh
 	// takes the newest; otherwise each version is named.
 	Versionless bool
 	// Identity is the service principal that uses the customer's keys.
 	Identity rootkey.Identity
-	// Rule is the order in which the two customer keys are asked.
+	// Rule is the order in which the two customer keys are used.
 	Rule rootkey.Rule
-	// CacheLifetime is how long an opened policy key is kept when its vaults are
-	// away: so long an outage of both is not felt. Zero means as long as the
-	// process runs. How fast a revocation works is RevocationBound, for all.
+	// CacheLifetime is how long an opened policy key is kept while its vaults are
+	// unavailable: an outage of both for that long has no effect. Zero means as long
+	// as the process runs. A revocation takes effect within RevocationBound, for all.
 	CacheLifetime time.Duration
-	// AutomaticFallback lets the availability key open a policy key by itself
-	// when both customer keys fail without a deliberate act of the customer, and
-	// for the service's own work after any failure. Otherwise it does so only in
-	// a recovery that the customer asked for.
+	// AutomaticFallback lets the availability key open a policy key automatically
+	// when both customer keys fail without a deliberate act of the customer, and for
+	// the service's own work after any failure. Otherwise it does so only in a
+	// recovery that the customer requested.
 	AutomaticFallback bool
-	// Rolls lists the classes that a roll of depth policy brings over in the
-	// background. Other classes move at their next access.
+	// Rolls lists the classes that a roll of depth policy moves in the background.
+	// Other classes are moved at their next access.
 	Rolls []envelope.Class
-	// OneRoll refuses a second roll while one runs; otherwise the newer roll
+	// SingleRoll refuses a second roll while one runs; otherwise the newer roll
 	// supersedes the older.
-	OneRoll bool
-	// MostActive bounds the enabled policies of a tenant, of those that cover a
-	// geo the policies of one.
-	MostActive int
-	// OneAGeo says that a policy covers one geo, the default one if no other.
-	OneAGeo bool
+	SingleRoll bool
+	// MaxActive bounds the enabled policies of a tenant, or of one geo if policies
+	// of the kind cover a geo.
+	MaxActive int
+	// OnePerGeo says that a policy covers one geo; default: the default geo.
+	OnePerGeo bool
 	// ForTenant says that one policy of the kind may be assigned to the tenant.
 	ForTenant bool
-	// Fixed says that keyroll names the policy, and that it covers as long as it
-	// is there: it is left, never disabled.
+	// Fixed says that keyroll names the policy, and that it covers its containers as
+	// long as it exists: it can be left but not disabled.
 	Fixed bool
 }
 
@@ -58,20 +58,20 @@ var Profiles = []Profile{
 	{
 		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
-		Rolls: []envelope.Class{envelope.ClassActive}, MostActive: 50,
+		Rolls: []envelope.Class{envelope.ClassActive}, MaxActive: 50,
 	},
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 4 * time.Hour,
-		Rolls: []envelope.Class{envelope.ClassSite}, OneRoll: true, MostActive: 1, OneAGeo: true, Fixed: true,
+		Rolls: []envelope.Class{envelope.ClassSite}, SingleRoll: true, MaxActive: 1, OnePerGeo: true, Fixed: true,
 	},
 	{
 		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
-		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MostActive: 50, ForTenant: true,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MaxActive: 50, ForTenant: true,
 	},
 	{
-		Kind: api.ServiceManagedPolicy, MostActive: 1, Fixed: true,
+		Kind: api.ServiceManagedPolicy, MaxActive: 1, Fixed: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
 	},
 }
@@ -83,11 +83,11 @@ func ProfileOf(kind api.PolicyKind) Profile {
 			return p
 		}
 	}
-	return Profile{} // of a row that is damaged: it covers, rolls and opens nothing
+	return Profile{} // for a damaged row: it covers, rolls and opens nothing
 }
 
-// known reports whether there is a profile of kind; a row that is damaged may
-// have any.
-func known(kind api.PolicyKind) bool {
+// hasProfile reports whether there is a profile of kind; a damaged row may have any
+// kind.
+func hasProfile(kind api.PolicyKind) bool {
 	return slices.ContainsFunc(Profiles, func(p Profile) bool { return p.Kind == kind })
 }

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// The table of the design, row by row. A rule is told by the function that
-// makes it.
+// The table of the design, row by row. A rule is identified by the function that makes
+// it.
 func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 	const active, sites, workloads = envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload
 	want := []struct {
@@ -43,7 +43,7 @@ func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 	}
 	for _, w := range want {
 		p := policy.ProfileOf(w.kind)
-		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.AutomaticFallback, p.Rolls, p.OneRoll, p.MostActive, p.OneAGeo, p.ForTenant, p.Fixed)
+		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.AutomaticFallback, p.Rolls, p.SingleRoll, p.MaxActive, p.OnePerGeo, p.ForTenant, p.Fixed)
 		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.fallback, w.rolls, w.oneRoll, w.mostActive, w.oneAGeo, w.forTenant, w.fixed); got != expect {
 			t.Errorf("%s: %s, want %s", w.kind, got, expect)
 		}

@@ -13,31 +13,31 @@ import (
 	"keyroll/internal/store"
 )
 
-// CheckAccepting refuses a policy that takes in nothing and whose keys stay as they
-// are: Conflict while it is disabled and once its purge was requested, Gone once
-// it was purged.
+// CheckAccepting fails if a policy accepts no containers and its keys cannot be
+// changed: Conflict if it is disabled or its purge was requested, Gone if it was
+// purged.
 func (pol Policy) CheckAccepting() error {
 	switch pol.Purge {
 	case PurgeRequested:
-		return fail.New(api.Conflict, "policy %q: its purge was requested: it takes in nothing any more, and its keys stay as they are", pol.Name).
-			WithHint("use another policy; keyroll purge status %s shows how far the purge has come", pol.GUID)
+		return fail.New(api.Conflict, "the purge of policy %q has been requested: the policy no longer accepts containers, and its keys cannot be changed", pol.Name).
+			WithHint("use another policy; keyroll purge status %s shows the progress of the purge", pol.GUID)
 	case Purged:
-		return gone(pol)
+		return purgedError(pol)
 	}
 	if !pol.Enabled {
-		return Disabled("put something under or change", pol)
+		return Disabled("use or change", pol)
 	}
 	return nil
 }
 
-func gone(pol Policy) error {
-	return fail.New(api.Gone, "policy %q was purged: what it protected is gone for good", pol.Name).
+func purgedError(pol Policy) error {
+	return fail.New(api.Gone, "policy %q was purged: the data that it protected can never be decrypted again", pol.Name).
 		WithHint("keyroll purge status %s shows when, and what is still to be destroyed", pol.GUID)
 }
 
-// CheckRevoked refuses unless the vault of every customer key that the policy
-// still needs refuses the service: the first step of a purge, which is the
-// customer's. A key or a vault that was deleted counts if deletedToo says so.
+// CheckRevoked fails unless the vault of every customer key that the policy still
+// needs refuses the service: the customer must revoke the permission as the first
+// step of a purge. With deletedToo a deleted key or vault counts as a refusal.
 func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool) error {
 	var kept []revisionRow
 	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -54,10 +54,10 @@ func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool
 			return err
 		}
 		for _, root := range customerRoots(profile, r) {
-			if asked[folded(root.kv)] {
+			if asked[foldCase(root.kv)] {
 				continue
 			}
-			asked[folded(root.kv)] = true
+			asked[foldCase(root.kv)] = true
 			bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 			clear(bundle)
 			if err := revoked(root.kv, applications[profile.Identity], err, deletedToo); err != nil {
@@ -69,21 +69,21 @@ func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool
 }
 
 // applications are the ids of the service's principals, by which a customer
-// takes away their permissions (Customer Key set-up documentation).
+// removes their permissions (Customer Key set-up documentation).
 var applications = map[rootkey.Identity]string{
 	rootkey.Exchange:             "00000002-0000-0ff1-ce00-000000000000",
 	rootkey.SharePoint:           "00000003-0000-0ff1-ce00-000000000000",
 	rootkey.DataAtRestEncryption: "c066d759-24ae-40e7-a56f-027002b5d3e4",
 }
 
-// revoked says whether what a vault answered to an unwrap is the refusal that a
-// purge begins with.
+// revoked returns nil if the answer of a vault to an unwrap is the refusal that a
+// purge requires.
 func revoked(kv envelope.KeyVersion, principal string, answer error, deletedToo bool) error {
 	code := fail.CodeOf(answer)
 	switch failure := rootkey.Classify(answer); {
 	case answer == nil:
 		return fail.New(api.Conflict, "the service still has its permission on key %q in vault %q", kv.Key, kv.Vault).
-			WithHint("take it away in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal)
+			WithHint("remove it in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal)
 	case code != api.VaultDenied:
 		return answer
 	case failure == rootkey.KeyDeleted, failure == rootkey.VaultDeleted:
@@ -91,17 +91,17 @@ func revoked(kv envelope.KeyVersion, principal string, answer error, deletedToo 
 			return nil
 		}
 		_, detail, _ := fail.Public(answer)
-		return fail.New(api.Conflict, "%s", detail).WithHint("if it was deleted on purpose, ask again with -Force (keyroll purge request --force)").Because(answer)
+		return fail.New(api.Conflict, "%s", detail).WithHint("if it was deleted on purpose, repeat the request with -Force (keyroll purge request --force)").Because(answer)
 	case failure == rootkey.KeyDisabled, failure == rootkey.KeyExpired, failure == rootkey.NotYetValid, failure == rootkey.OperationOff:
 		_, detail, _ := fail.Public(answer)
-		return fail.New(api.Conflict, "%s; the service's permission is still there", detail).
-			WithHint("take it away in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal).Because(answer)
+		return fail.New(api.Conflict, "%s; the service still has its permission", detail).
+			WithHint("remove it in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal).Because(answer)
 	}
 	return nil
 }
 
-// RequestPurge notes in tx that the purge of a policy was requested, and holds
-// the policy's lock: from then on nothing comes under it.
+// RequestPurge records in tx that the purge of a policy was requested, under the
+// policy's lock: from then on it accepts no containers.
 func (p *Policies) RequestPurge(ctx context.Context, tx *store.Tx, tenant, policy int64) (Policy, error) {
 	if err := tx.Lock(ctx, policy, true); err != nil {
 		return Policy{}, err
@@ -116,11 +116,11 @@ func (p *Policies) RequestPurge(ctx context.Context, tx *store.Tx, tenant, polic
 	return pol, setPurgeRequested(ctx, tx, pol)
 }
 
-// Delete deletes a policy in tx: it covers nothing, no key of it opens for
-// anybody any more, and its name is free. Its row stays to resolve its GUIDs.
+// Delete deletes a policy in tx: it covers nothing, none of its keys can be opened by
+// any caller, and its name is free. Its row stays to resolve its GUIDs.
 func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
-	// What covers containers without a policy of their own is resolved under the
-	// service-managed policy's lock.
+	// The policy of containers without one of their own is resolved under the lock
+	// of the service-managed policy.
 	managed, err := p.ServiceManaged(ctx, tx, tenant)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int6
 	return setPurged(ctx, tx, tenant, policy)
 }
 
-// Drop forgets every opened key of a policy.
+// ForgetKeys removes every opened key of a policy from the cache.
 func (p *Policies) ForgetKeys(ctx context.Context, tenant, policy int64) error {
 	return p.DB.View(ctx, func(tx *store.Tx) error {
 		keys, err := p.Keys(ctx, tx, tenant, policy)
@@ -144,8 +144,8 @@ func (p *Policies) ForgetKeys(ctx context.Context, tenant, policy int64) error {
 	})
 }
 
-// DestroyAvailabilityKey destroys the availability key of a policy in its
-// store, and writes that down. Doing it again does nothing.
+// DestroyAvailabilityKey destroys the availability key of a policy in its store, and
+// records that in the audit log. It is idempotent.
 func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy int64) error {
 	var ids []int64
 	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -164,8 +164,8 @@ func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy in
 		if err != nil {
 			outcome = string(fail.CodeOf(err))
 		}
-		noted := p.record(ctx, audit.Entry{Tenant: tenant, Outcome: outcome, Detail: fmt.Sprintf("destroy availability key %d", id)})
-		if err := errors.Join(err, noted); err != nil {
+		recorded := p.record(ctx, audit.Entry{Tenant: tenant, Outcome: outcome, Detail: fmt.Sprintf("destroy availability key %d", id)})
+		if err := errors.Join(err, recorded); err != nil {
 			return err
 		}
 	}
@@ -198,8 +198,8 @@ func (p *Policies) Versions(ctx context.Context, tx *store.Tx, tenant, policy in
 	seen := map[envelope.KeyVersion]bool{}
 	for _, r := range all {
 		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
-			if !seen[folded(kv)] {
-				seen[folded(kv)] = true
+			if !seen[foldCase(kv)] {
+				seen[foldCase(kv)] = true
 				list = append(list, kv)
 			}
 		}

@@ -32,9 +32,9 @@ func selectAvailabilityKeys(ctx context.Context, tx *store.Tx, tenant, policy in
 	return tx.IDs(ctx, `SELECT DISTINCT availability FROM revision WHERE tenant = ?1 AND policy = ?2 ORDER BY availability`, tenant, policy)
 }
 
-// purgedNamed returns the newest purged policy that had a name, which a policy
-// that stands may have since.
-func (p *Policies) purgedNamed(ctx context.Context, tx *store.Tx, tenant int64, name string) (Policy, error) {
+// findPurged returns the newest purged policy that had a name; another policy may
+// have that name now.
+func (p *Policies) findPurged(ctx context.Context, tx *store.Tx, tenant int64, name string) (Policy, error) {
 	purged, err := selectPolicies(ctx, tx, `p.tenant = ?1 AND p.purge = ?2 ORDER BY p.id DESC`, tenant, int(Purged))
 	if err != nil {
 		return Policy{}, err
@@ -44,21 +44,21 @@ func (p *Policies) purgedNamed(ctx context.Context, tx *store.Tx, tenant int64, 
 			return pol, nil
 		}
 	}
-	return one(nil, nil)
+	return single(nil, nil)
 }
 
 // checkKeyPurged refuses a policy key whose policy was purged.
 func checkKeyPurged(ctx context.Context, tx *store.Tx, tenant, policyKey int64) error {
 	purged, err := selectPolicies(ctx, tx, `p.tenant = ?1 AND p.purge = ?2 AND p.id IN (SELECT policy FROM policy_key WHERE id = ?3)`, tenant, int(Purged), policyKey)
 	if err == nil && len(purged) > 0 {
-		err = gone(purged[0])
+		err = purgedError(purged[0])
 	}
 	return err
 }
 
-// shownRevision is the kept revision of a policy key, or the last one where its
-// policy was purged and keeps none.
-func shownRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
+// keptOrLastRevision returns the kept revision of a policy key, or the last one if its
+// policy was purged and has no kept one.
+func keptOrLastRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
 	r, err := keptRevision(ctx, tx, tenant, policyKey)
 	if !fail.Is(err, api.Gone) {
 		return r, err

@@ -10,21 +10,21 @@ import (
 	"keyroll/internal/store"
 )
 
-// Recover puts a policy whose two customer keys are lost into recovery mode:
-// its availability key opens it for everybody until Restore. It is refused
-// while a customer key opens, and for policies whose availability key helps
-// without being asked. also runs in the same transaction.
+// Recover puts a policy whose two customer keys are lost into recovery mode: until
+// Restore its availability key opens it for every initiator. It is refused while one
+// of the customer keys works, and for policies with automatic fallback. also runs in
+// the same transaction.
 func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx) error) error {
 	profile := ProfileOf(pol.Kind)
 	switch {
 	case profile.Keys == 0 || profile.AutomaticFallback:
 		return fail.New(api.InvalidArgument, "recover policy %q: a %s policy has no recovery mode", pol.Name, pol.Kind).
-			WithHint("make a new policy and assign it to what the lost keys protect: the availability key opens it on the way")
+			WithHint("create a new policy and assign it to the containers that the lost keys protect: the availability key decrypts their keys while they are moved")
 	case pol.CheckAccepting() != nil:
 		return pol.CheckAccepting()
 	case !pol.Recovery.IsZero():
 		return fail.New(api.Conflict, "recover policy %q: it is in recovery mode already", pol.Name).
-			WithHint("put it under two new keys: Restore-SPODataEncryptionPolicy")
+			WithHint("give it two new keys: Restore-SPODataEncryptionPolicy")
 	}
 	r, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
@@ -34,12 +34,12 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 		bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 		clear(bundle)
 		if err == nil {
-			return fail.New(api.Conflict, "recover policy %q: its %s key %s opens it", pol.Name, root.name, p.Roots.URI(root.kv)).
-				WithHint("replace the lost key alone: Update-SPODataEncryptionPolicy")
+			return fail.New(api.Conflict, "recover policy %q: its %s key %s can still decrypt it", pol.Name, root.name, p.Roots.URI(root.kv)).
+				WithHint("replace only the lost key: Update-SPODataEncryptionPolicy")
 		}
 	}
 	return p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := p.holdUnchanged(ctx, tx, pol); err != nil {
+		if err := p.lockUnchanged(ctx, tx, pol); err != nil {
 			return err
 		}
 		if err := setRecovery(ctx, tx, pol, p.Now().UnixMilli()); err != nil {
@@ -49,16 +49,16 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 	})
 }
 
-// Restore ends the recovery mode of a policy: every policy key of it that is
-// needed gets wraps by two new customer keys, and keeps its material. also runs
-// in the same transaction.
+// Restore ends the recovery mode of a policy: each of its policy keys that is still
+// needed gets wraps by two new customer keys, and keeps its material. also runs in
+// the same transaction.
 func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, also func(*store.Tx) error) (warnings []string, err error) {
 	if err := pol.CheckAccepting(); err != nil {
 		return nil, err
 	}
 	if pol.Recovery.IsZero() {
 		return nil, fail.New(api.Conflict, "restore policy %q: it is not in recovery mode", pol.Name).
-			WithHint("where both of its keys are lost: keyroll policy recover %q", pol.Name)
+			WithHint("if both of its keys are lost, enter recovery mode: keyroll policy recover %q", pol.Name)
 	}
 	profile := ProfileOf(pol.Kind)
 	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
@@ -79,7 +79,7 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 	if !fail.Is(err, api.NoNewVersion) {
 		return warnings, err
 	}
-	// The very keys that were lost are there again, and all wraps are theirs.
+	// The lost keys are available again, and all wraps are already by them.
 	for _, root := range customerRoots(profile, now) {
 		bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, now, root)
 		clear(bundle)
@@ -88,15 +88,16 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 		}
 	}
 	return warnings, p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := p.holdUnchanged(ctx, tx, pol); err != nil {
+		if err := p.lockUnchanged(ctx, tx, pol); err != nil {
 			return err
 		}
 		return end(tx, Change{})
 	})
 }
 
-// holdUnchanged takes a policy's lock and checks that it is as it was read.
-func (p *Policies) holdUnchanged(ctx context.Context, tx *store.Tx, pol Policy) error {
+// lockUnchanged takes a policy's lock and fails if the policy was changed since pol
+// was read.
+func (p *Policies) lockUnchanged(ctx context.Context, tx *store.Tx, pol Policy) error {
 	if err := tx.Lock(ctx, pol.ID, true); err != nil {
 		return err
 	}

@@ -21,8 +21,8 @@ func everyCustomerKind(w *policytest.World) []policy.Policy {
 	return []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil), multiWorkload(w)}
 }
 
-// use reads as users do, every 20 seconds, for as long as it is readable, and
-// returns how long that was; it stops after most.
+// use reads like users, every 20 seconds, for as long as the key is readable, and returns
+// how long that was; it stops after most.
 func use(w *policytest.World, p *policy.Policies, pol policy.Policy, most time.Duration) time.Duration {
 	began := time.Now()
 	for time.Since(began) < most && tryOpen(w, p, user, pol) == nil {
@@ -31,8 +31,8 @@ func use(w *policytest.World, p *policy.Policies, pol policy.Policy, most time.D
 	return time.Since(began)
 }
 
-// A measured time, the same for every kind and on every node, whenever in the
-// life of a cached key the customer withdraws it, and whatever else is away.
+// A revocation works within the bound for every kind of policy and on every node, at any
+// point in the lifetime of a cached key, and during outages.
 func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		w.Vaults.Before = func(context.Context, policytest.Call) error { time.Sleep(9 * time.Second); return nil } // a slow vault
@@ -56,7 +56,7 @@ func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
 						}
 					}
 					bothFail(w, pol, nil, nil)
-					w.Must(tryOpen(w, w.Policies, user, pol)) // access given back: at once
+					w.Must(tryOpen(w, w.Policies, user, pol)) // restored access works at once
 					w.Must(tryOpen(w, other, user, pol))
 					w.Policies.Close()
 					other.Close()
@@ -66,8 +66,8 @@ func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
 	})
 }
 
-// Even if the customer's keys went on answering, a node that holds an opened key
-// of a policy which another node purged lets go of it.
+// Even if the customer's keys still worked, a node removes a cached key of a policy that
+// another node purged.
 func TestWhatAnotherNodePurgedOpensNoLongerThanTheBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		other := w.Node()
@@ -82,7 +82,7 @@ func TestWhatAnotherNodePurgedOpensNoLongerThanTheBound(t *testing.T) {
 	})
 }
 
-// A key that nobody asks for is withdrawn and zeroed in time, too.
+// A cached key that is not used is removed and zeroed in time, too.
 func TestRevocationZeroesKeysThatAreNotUsed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for _, pol := range everyCustomerKind(w) {
@@ -98,7 +98,7 @@ func TestRevocationZeroesKeysThatAreNotUsed(t *testing.T) {
 	})
 }
 
-// A key that the availability key opened in an outage is no way around the bound.
+// A key that the availability key opened in an outage is subject to the bound, too.
 func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -117,8 +117,8 @@ func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
 	})
 }
 
-// An outage alone drops nothing before the lifetime ends: no site for as long
-// as its cache lives, counted from the last answer of a vault.
+// An outage removes nothing before the lifetime ends: sites stay readable for the cache
+// lifetime, counted from the last answer of a vault.
 func TestSitesSurviveAnOutageOfBothVaultsForTheLifetimeOfTheirCache(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.SitePolicy(nil)
@@ -137,7 +137,7 @@ func TestSitesSurviveAnOutageOfBothVaultsForTheLifetimeOfTheirCache(t *testing.T
 	})
 }
 
-// An outage of hours costs no mailbox, and the end of it nothing either.
+// Mailboxes stay readable in an outage of hours, and after it.
 func TestMailboxesAreReadableThroughAnyOutage(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
@@ -152,8 +152,8 @@ func TestMailboxesAreReadableThroughAnyOutage(t *testing.T) {
 	})
 }
 
-// Keys in use are renewed all the time, so long before two hours before their
-// end, by one vault if the other is away, and the use is in the log as Renew.
+// Keys in use are renewed long before their alert is due, by one vault if the other is
+// unavailable, and the use is in the log as Renew.
 func TestKeysInUseAreRenewed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for _, pol := range everyCustomerKind(w) {
@@ -247,7 +247,7 @@ func everySites(w *policytest.World) (sites policy.Policy) {
 	return sites
 }
 
-// A wall clock that is set back lengthens nothing.
+// A wall clock that is set back prolongs no lifetime.
 func TestWallClockSetBackLengthensNoKeysLife(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for _, pol := range everyCustomerKind(w) {
@@ -261,7 +261,7 @@ func TestWallClockSetBackLengthensNoKeysLife(t *testing.T) {
 	})
 }
 
-// Close ends the work of renewing, also what is under way.
+// Close stops renewals, including those under way.
 func TestCloseStopsRenewals(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		var hang atomic.Bool
@@ -284,7 +284,7 @@ func TestCloseStopsRenewals(t *testing.T) {
 	})
 }
 
-// What is renewed while it is retired is not kept.
+// A key that is retired during its renewal is not kept.
 func TestPolicyKeyThatIsRetiredIsNotRenewed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")

@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// sealed is a revision whose wraps have been opened and compared, with what that
-// showed of its customer keys; insert writes both.
+// sealed is a revision whose wraps have been decrypted and compared, with the observed
+// health of its customer keys; insert writes both.
 type sealed struct {
 	envelope.Revision
 	shown []observation
@@ -32,9 +32,10 @@ func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s seale
 	return insertRevision(ctx, tx, pol, s.Revision, p.RevisionKey, at)
 }
 
-// seal completes a revision around key: a new GUID and a wrap under each of
-// its roots, those of customer keys made by wrapLocally. Every wrap has been opened by its root and compared when it
-// returns. Every use of a root is written down, also where one was refused.
+// seal completes a revision for key with a new GUID and a wrap under each of its
+// roots; wrapLocally makes those of customer keys. When it returns, every wrap has
+// been decrypted by its root and compared. Every use of a root is recorded in the
+// audit log, refused ones too.
 func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev envelope.Revision) (r sealed, err error) {
 	profile, tenant := ProfileOf(pol.Kind), pol.Tenant
 	r.Revision = rev
@@ -46,8 +47,8 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 		uses = append(uses, p.use(tenant, r.Revision, act, root, kv, err))
 	}
 	defer func() {
-		if noted := p.record(ctx, uses...); err == nil {
-			err = noted
+		if recorded := p.record(ctx, uses...); err == nil {
+			err = recorded
 		}
 	}()
 	if profile.Keys > 0 {
@@ -80,23 +81,24 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 	if err != nil {
 		return r, err
 	}
-	if err := same(key, opened, r.Binding, "the availability key"); err != nil {
+	if err := verifyBundle(key, opened, r.Binding, "the availability key"); err != nil {
 		return r, err
 	}
 	r.WrapAvailability = wrapped
 	return r, nil
 }
 
-// same checks that what a root gave back is key in its place, and clears it.
-func same(key *envelope.Key, bundle []byte, b envelope.Binding, root string) error {
+// verifyBundle checks that a bundle that a root decrypted has key and the binding b,
+// and clears the bundle.
+func verifyBundle(key *envelope.Key, bundle []byte, b envelope.Binding, root string) error {
 	defer clear(bundle)
 	opened, err := envelope.Unbundle(bundle, b)
 	if err != nil {
-		return fmt.Errorf("open a new wrap with %s: %w", root, err)
+		return fmt.Errorf("verify a new wrap with %s: %w", root, err)
 	}
 	defer opened.Zero()
 	if !opened.Equal(key) {
-		return fail.New(api.Damaged, "open a new wrap with %s: it gave back another key than it was given", root)
+		return fail.New(api.Damaged, "verify a new wrap with %s: it returned another key than it had wrapped", root)
 	}
 	return nil
 }
@@ -105,8 +107,8 @@ func availabilityPlace(tenant int64, r envelope.Revision) envelope.Place {
 	return envelope.Place{Tenant: tenant, Child: r.Binding.PolicyKey, Count: 1}
 }
 
-// use describes one use of a root key: by which root, on which policy key, and
-// what came of it. The log adds who and why.
+// use describes one use of a root key: by which root, on which policy key, and with
+// which result. The audit log adds who and why.
 func (p *Policies) use(tenant int64, r envelope.Revision, act, root string, kv envelope.KeyVersion, err error) audit.Entry {
 	what := fmt.Sprintf("%s policy key %d of policy %s by its %s key", act, r.Binding.PolicyKey, r.Binding.Policy, root)
 	if kv.Key != "" {
@@ -117,15 +119,15 @@ func (p *Policies) use(tenant int64, r envelope.Revision, act, root string, kv e
 	outcome := audit.Done
 	switch {
 	case errors.Is(err, context.Canceled):
-		outcome = audit.BrokenOff
+		outcome = audit.Cancelled
 	case err != nil:
 		outcome = string(fail.CodeOf(err))
 	}
 	return audit.Entry{Tenant: tenant, Outcome: outcome, Detail: what}
 }
 
-// record makes uses of root keys durable before what they opened is used, even
-// if nobody waits for that any more.
+// record writes uses of root keys to the audit log before their result is used, even
+// if the request was cancelled.
 func (p *Policies) record(ctx context.Context, uses ...audit.Entry) error {
 	if len(uses) == 0 {
 		return nil
@@ -143,7 +145,8 @@ func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entr
 	return nil
 }
 
-// recordUnwrap is record for one unwrap by a customer key, with what it showed.
+// recordUnwrap is record for one unwrap by a customer key; it writes the key's health
+// too.
 func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o observation) error {
 	ctx = context.WithoutCancel(ctx)
 	var change string
@@ -176,11 +179,11 @@ type Revision struct {
 // RevisionOf returns the revision that wraps a policy key, or that did until its
 // policy was purged.
 func (p *Policies) RevisionOf(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (Revision, error) {
-	r, err := shownRevision(ctx, tx, tenant, policyKey)
+	r, err := keptOrLastRevision(ctx, tx, tenant, policyKey)
 	if err != nil {
 		return Revision{}, err
 	}
-	return r.shown(), nil
+	return r.toRevision(), nil
 }
 
 // LastRevision returns the newest revision of a policy key, whether its wraps
@@ -193,10 +196,10 @@ func (p *Policies) LastRevision(ctx context.Context, tx *store.Tx, tenant, polic
 	if err != nil {
 		return Revision{}, err
 	}
-	return list[0].shown(), nil
+	return list[0].toRevision(), nil
 }
 
-func (r revisionRow) shown() Revision {
+func (r revisionRow) toRevision() Revision {
 	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: r.Binding.PolicyKey, Generation: r.Binding.Generation,
 		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created,
 		AvailabilityKey: r.AvailabilityKey, AvailabilityVersion: r.AvailabilityVersion}

@@ -36,11 +36,11 @@ func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any
 		p.GUID, err = uuid.Parse(guid)
 		switch {
 		case err != nil:
-			p.Damaged = fail.New(api.Damaged, "policy %d has a GUID that is none", p.ID)
-		case !known(p.Kind):
-			p.Damaged = fail.New(api.Damaged, "policy %d is of no kind that there is", p.ID)
+			p.Damaged = fail.New(api.Damaged, "policy %d has an invalid GUID", p.ID)
+		case !hasProfile(p.Kind):
+			p.Damaged = fail.New(api.Damaged, "policy %d has an unknown kind", p.ID)
 		case p.Current.Generation == 0:
-			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is none of its own", p.ID, p.Current.ID)
+			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is not one of its own", p.ID, p.Current.ID)
 		}
 		p.Created = time.UnixMilli(created)
 		if recovery != 0 {
@@ -60,7 +60,7 @@ func insertPolicy(ctx context.Context, tx *store.Tx, p Policy) error {
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
 		p.ID, p.Tenant, p.GUID.String(), string(p.Kind), p.Name, strings.ToLower(p.Name), p.Description, 1, p.Current.ID, p.Created.UnixMilli(), p.Geo)
 	if store.IsUnique(err) {
-		return fail.New(api.AlreadyExists, "policy %q exists", p.Name)
+		return fail.New(api.AlreadyExists, "policy %q already exists", p.Name)
 	}
 	return err
 }
@@ -94,7 +94,7 @@ func insertRevision(ctx context.Context, tx *store.Tx, p Policy, r envelope.Revi
 	return err
 }
 
-// blob keeps an absent wrap apart from NULL.
+// blob stores an absent wrap as empty, not as NULL.
 func blob(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -115,7 +115,7 @@ type revisionRow struct {
 	Policy          int64
 	PolicyName      string
 	Kind            api.PolicyKind
-	InRecovery      bool // the policy is: the customer asked for its availability key
+	InRecovery      bool // of the policy: the customer requested the use of its availability key
 	Current         bool // wraps the policy's current policy key
 	MAC             []byte
 	Created, Erased time.Time
@@ -148,8 +148,8 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 		if err != nil {
 			return nil, err
 		}
-		// What is no GUID becomes the nil one, which no MAC fits: such a row is
-		// refused when it is opened, and hides no other.
+		// An invalid GUID becomes the nil one, for which no MAC is valid: such a row is
+		// refused when it is opened, and does not hide the others.
 		r.ID, _ = uuid.Parse(guid)
 		r.Binding.Tenant, _ = uuid.Parse(tenant)
 		r.Binding.Policy, _ = uuid.Parse(policy)
@@ -160,15 +160,15 @@ func selectRevisions(ctx context.Context, tx *store.Tx, where string, args ...an
 	return list, rows.Err()
 }
 
-// keptRevision returns the one revision whose wraps of a policy key are kept;
-// Gone where its policy was purged.
+// keptRevision returns the one revision of a policy key whose wraps are kept; Gone if
+// its policy was purged.
 func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (revisionRow, error) {
 	if err := checkKeyPurged(ctx, tx, tenant, policyKey); err != nil {
 		return revisionRow{}, err
 	}
 	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 AND r.erased = 0`, tenant, policyKey)
 	if err == nil && len(list) == 0 {
-		err = fail.New(api.NotFound, "policy key %d has no wrap any more: nothing was left under it", policyKey).Because(sql.ErrNoRows)
+		err = fail.New(api.NotFound, "policy key %d has no wraps: they were erased when nothing used it any more", policyKey).Because(sql.ErrNoRows)
 	}
 	if err != nil {
 		return revisionRow{}, err
@@ -176,15 +176,15 @@ func keptRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (r
 	return list[0], nil
 }
 
-// OutsideVault is a vault outside this keyroll that a tenant's policies use.
-type OutsideVault struct {
+// ExternalVault is an external vault that a tenant's policies use.
+type ExternalVault struct {
 	Tenant int64
 	URL    string
 }
 
-// OutsideVaults returns the vaults outside that kept revisions of any tenant use.
-func OutsideVaults(ctx context.Context, tx *store.Tx) ([]OutsideVault, error) {
-	list, err := store.Collect(ctx, tx, func(row store.Scanner) (v OutsideVault, err error) {
+// ExternalVaults returns the external vaults that kept revisions of any tenant use.
+func ExternalVaults(ctx context.Context, tx *store.Tx) ([]ExternalVault, error) {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (v ExternalVault, err error) {
 		err = row.Scan(&v.Tenant, &v.URL)
 		return v, err
 	}, `SELECT tenant, primary_vault FROM revision WHERE erased = 0 AND primary_vault LIKE 'https://%'

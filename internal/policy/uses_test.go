@@ -33,8 +33,8 @@ func managedKey(w *policytest.World) (id int64) {
 	return id
 }
 
-// uses returns what the log says of root keys since the last call, as "outcome
-// act root", sorted.
+// uses returns the log's entries about root keys since the last call, as "outcome act
+// root", sorted.
 func uses(w *policytest.World, seen map[int64]bool) (list []string) {
 	w.Helper()
 	w.View(func(tx *store.Tx) error {
@@ -146,7 +146,7 @@ func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
 		}
 		w.Open(pol.Current.ID).Zero()
 		synctest.Wait()
-		want := []string{audit.BrokenOff + " unwrap primary", "done unwrap secondary"}
+		want := []string{audit.Cancelled + " unwrap primary", "done unwrap secondary"}
 		if got := uses(w, seen); !slices.Equal(got, want) {
 			t.Errorf("the log has %q, want %q", got, want)
 		}

@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// wrapLocally wraps a bundle for a customer key and has the vault unwrap the
-// result to exactly the bundle. used is called after each use of the key.
+// wrapLocally wraps a bundle for a customer key and verifies that the vault unwraps
+// the result to exactly the bundle. used is called after each use of the key.
 func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, used func(act string, err error)) ([]byte, error) {
 	info, err := p.Roots.Key(ctx, root.tenant, root.principal, root.key)
 	if err != nil {
@@ -33,7 +33,7 @@ func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, 
 }
 
 // tryWrapKey has a vault wrap random bytes, which proves the permission wrapKey.
-// The answer is thrown away: a vault may return anything as its wrap.
+// The answer is discarded: a vault may return anything as its wrap.
 func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.KeyInfo, size int) error {
 	trial := make([]byte, size)
 	rand.Read(trial)
@@ -44,7 +44,7 @@ func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.Key
 	return info.CheckWrap(trial, answer)
 }
 
-// checkUnwraps has a vault unwrap what was encrypted to the public key that it
+// checkUnwraps has a vault unwrap a wrap that was encrypted to the public key that it
 // publishes, and compares the result.
 func (p *Policies) checkUnwraps(ctx context.Context, root rootID, info rootkey.KeyInfo, wrapped, want []byte) error {
 	opened, err := p.Roots.Unwrap(ctx, root.tenant, root.principal, root.key, wrapped)

@@ -68,9 +68,9 @@ func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
 		code         api.Code
 		says         string
 	}{
-		{"a roll of the availability key", mistaken{availability}, roots, rollAvailability, api.Damaged, "another key than it was given"},
-		{"a refresh, by the availability key", mistaken{availability}, roots, refresh(api.DepthPolicy), api.Damaged, "another key than it was given"},
-		{"a re-wrap, by the availability key", mistaken{availability}, roots, refresh(api.DepthRoot), api.Damaged, "another key than it was given"},
+		{"a roll of the availability key", mistaken{availability}, roots, rollAvailability, api.Damaged, "another key than it had wrapped"},
+		{"a refresh, by the availability key", mistaken{availability}, roots, refresh(api.DepthPolicy), api.Damaged, "another key than it had wrapped"},
+		{"a re-wrap, by the availability key", mistaken{availability}, roots, refresh(api.DepthRoot), api.Damaged, "another key than it had wrapped"},
 		{"a refresh, by the first customer key", availability, mistakenRoot{roots, "A-p"}, refresh(api.DepthPolicy), api.KeyUnusable, "does not decrypt what was encrypted"},
 		{"a re-wrap, by the second customer key", availability, mistakenRoot{roots, "B-p"}, refresh(api.DepthRoot), api.KeyUnusable, "does not decrypt what was encrypted"},
 	} {

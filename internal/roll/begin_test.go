@@ -15,8 +15,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// bring begins a roll of a source's containers to a policy.
-func (w world) bring(to policy.Policy, source int64, classes ...envelope.Class) (ro roll.Roll, err error) {
+// beginFrom begins a roll of a source's containers to a policy.
+func (w world) beginFrom(to policy.Policy, source int64, classes ...envelope.Class) (ro roll.Roll, err error) {
 	w.Helper()
 	err = w.DB.InTx(w.Ctx, func(tx *store.Tx) error {
 		rev, err := w.Policies.RevisionOf(w.Ctx, tx, w.Tenant, to.Current.ID)
@@ -29,8 +29,8 @@ func (w world) bring(to policy.Policy, source int64, classes ...envelope.Class) 
 	return ro, err
 }
 
-// What a superseded roll was to do is done by the newer one: its source and its
-// classes too, however many rolls come between.
+// The newer roll takes over the work of a superseded one, source and classes included,
+// even over several rolls.
 func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
 	storetest.KeepAnswers(t)
 	each(t, func(w world) {
@@ -38,7 +38,7 @@ func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
 		boxes := w.mailboxes(a.ID, numbered("m", 9)...)
 		idle, err := w.containers.SetState(w.Ctx, w.Tenant, boxes[0], envelope.ClassInactive, nil)
 		w.Must(err)
-		first, err := w.bring(b, a.ID, envelope.ClassActive, envelope.ClassInactive)
+		first, err := w.beginFrom(b, a.ID, envelope.ClassActive, envelope.ClassInactive)
 		w.Must(err)
 		if first.Total != 9 {
 			t.Errorf("total %d", first.Total)
@@ -59,7 +59,7 @@ func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
 		w.finish(third, api.RollFinished)
 		for _, c := range append(boxes[1:], idle) {
 			if w.under(c) != w.current(b) {
-				t.Errorf("%s stands under policy key %d", c.Name, w.under(c))
+				t.Errorf("%s is under policy key %d", c.Name, w.under(c))
 			}
 		}
 		if got := w.settled.policies; len(got) != 2 || !slices.Contains(got, a.ID) {
@@ -77,10 +77,10 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 		a, b, c := w.MailboxPolicy("a"), w.MailboxPolicy("b"), w.MailboxPolicy("c")
 		w.mailboxes(a.ID, numbered("a", 3)...)
 		w.mailboxes(c.ID, numbered("c", 3)...)
-		first, err := w.bring(b, a.ID)
+		first, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		before := w.Dump("roll")
-		_, err = w.bring(b, c.ID)
+		_, err = w.beginFrom(b, c.ID)
 		policytest.Refuses(t, err, api.RollInProgress)
 		if _, detail, hint := fail.Public(err); !strings.Contains(detail, `"b"`) || !strings.Contains(hint, "roll watch") {
 			t.Errorf("%s; %s", detail, hint)
@@ -88,20 +88,20 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 		if w.Dump("roll") != before {
 			t.Error("the refusal changed something")
 		}
-		again, err := w.bring(b, a.ID) // the same source is no second one
+		again, err := w.beginFrom(b, a.ID) // the same source does not count as a second one
 		w.Must(err)
 		if w.now(first).State != api.RollSuperseded {
 			t.Error("the older roll goes on")
 		}
 		w.finish(again, api.RollFinished)
-		last, err := w.bring(b, c.ID)
+		last, err := w.beginFrom(b, c.ID)
 		w.Must(err)
 		w.finish(last, api.RollFinished)
 	})
 }
 
-// The rolls to a policy end when it is left, also one that is under way: it
-// writes nothing more, and what it did not bring stays where it was.
+// The rolls to a policy end when it is left, even one under way: it writes nothing more,
+// and containers that it did not move stay where they were.
 func TestRollToAPolicyThatIsLeftStops(t *testing.T) {
 	each(t, func(w world) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
@@ -113,7 +113,7 @@ func TestRollToAPolicyThatIsLeftStops(t *testing.T) {
 				}))
 			}
 		})
-		ro, err := w.bring(b, a.ID)
+		ro, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		if done := w.finish(ro, api.RollSuperseded); done.Message != "its policy was left" {
 			t.Errorf("its message is %q", done.Message)

@@ -69,7 +69,7 @@ func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
 		// All of it is the next roll's to do.
 		last := w.begin(pol)
 		if last.Total != int64(len(boxes)) {
-			t.Errorf("the roll after it has %d to bring over", last.Total)
+			t.Errorf("the roll after it has %d to move", last.Total)
 		}
 		w.finish(last, api.RollFinished)
 		for _, c := range boxes {
@@ -80,8 +80,8 @@ func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
 	})
 }
 
-// A roll under way, whose next page is sealed already, writes nothing after it
-// was cancelled.
+// A roll under way, whose next page is already re-sealed, writes nothing after it was
+// cancelled.
 func TestCancellingStopsARollOnItsWay(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
@@ -100,8 +100,8 @@ func TestCancellingStopsARollOnItsWay(t *testing.T) {
 	})
 }
 
-// Of a cancel and the first page at once, one comes first: the roll has moved
-// nothing, or goes on to its end.
+// If a cancel and the first page come at the same time, one wins: the roll has moved
+// nothing, or runs to its end.
 func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
@@ -150,9 +150,9 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 
 		ended := w.begin(a)
 		w.finish(ended, api.RollFinished)
-		refuses(ended, "it has ended", "roll show")
+		refuses(ended, "it has already ended", "roll show")
 
-		from, err := w.bring(b, a.ID)
+		from, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		refuses(from, "from another policy", "roll pause")
 		w.Must(w.Policies.Leave(w.Ctx, w.Again(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
@@ -180,7 +180,7 @@ func TestRollThatHasBegunToBringOverIsNotCancelled(t *testing.T) {
 		w.finish(ro, api.RollPaused)
 		err := w.cancel(ro)
 		policytest.Refuses(t, err, api.Conflict)
-		if _, detail, hint := fail.Public(err); !strings.Contains(detail, "begun to bring containers over") || !strings.Contains(hint, "roll pause") {
+		if _, detail, hint := fail.Public(err); !strings.Contains(detail, "begun to move containers") || !strings.Contains(hint, "roll pause") {
 			t.Errorf("%s; %s", detail, hint)
 		}
 		if now := w.now(ro); now.State != api.RollPaused || now.Begun.IsZero() {
@@ -199,12 +199,12 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 		old := w.Usage()[0]
 		plain := w.begin(pol)
 		if plain.Total != 1 {
-			t.Errorf("a roll has %d to bring over", plain.Total)
+			t.Errorf("a roll has %d to move", plain.Total)
 		}
 		w.finish(plain, api.RollFinished)
 		ro := w.beginWith(pol, roll.Options{IncludeInactive: true}, w.Clock.Now())
 		if ro.Total != 9 {
-			t.Errorf("a sweep has %d to bring over", ro.Total)
+			t.Errorf("a sweep has %d to move", ro.Total)
 		}
 		w.finish(ro, api.RollFinished)
 		if _, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); err != nil {
@@ -221,7 +221,7 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 	})
 }
 
-// A roll's limit is the roll's: the nodes that work on it share it.
+// A roll's limit applies to the roll: the nodes that work on it share it.
 func TestRollsOwnRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
 	t.Run("one node", func(t *testing.T) { limited(t, 1, testSlots/2) })
 	t.Run("three nodes", func(t *testing.T) { limited(t, 3, 3*testSlots/2) })
@@ -250,8 +250,8 @@ func limited(t *testing.T, nodes int, perSecond int64) {
 	})
 }
 
-// A roll is late as soon as its rate says that it will be, is told once, and
-// goes on.
+// A roll is late as soon as its rate shows that it will be; that is reported once, and
+// the roll goes on.
 func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 	bubble(t, nil, func(w world) {
 		const pages = 60
@@ -269,7 +269,7 @@ func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 			t.Errorf("it was seen after %v", early)
 		}
 		until(t, "the log has it", func() bool { return told() == 1 })
-		if entry := w.Dump("audit_entry"); !strings.Contains(entry, "|late|") || !strings.Contains(entry, "of 240 containers have come over") {
+		if entry := w.Dump("audit_entry"); !strings.Contains(entry, "|late|") || !strings.Contains(entry, "of 240 containers have been moved") {
 			t.Errorf("no entry says so: %s", entry)
 		}
 		stop()
@@ -282,15 +282,15 @@ func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 	})
 }
 
-// throttled is what a vault answers that has too many requests.
+// throttled is the answer of a vault with too many requests.
 func throttled(rest time.Duration) error {
-	err := fail.New(api.VaultUnavailable, "the vault has too many requests")
+	err := fail.New(api.VaultUnavailable, "the vault received too many requests")
 	err.RetryAfter = rest
 	return err
 }
 
-// A vault that asks to be left alone is, for a time that is bounded; each try
-// is counted, and none fails the roll.
+// A roll waits as long as a vault asks for, up to a bound; each try is counted, and none
+// makes the roll fail.
 func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 	for name, rest := range map[string]time.Duration{"two minutes": 2 * time.Minute, "a year": 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -321,7 +321,7 @@ func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 	}
 }
 
-// The longest rest of any cause counts, however deep it stands.
+// The longest wait of any cause counts, at any depth of the error tree.
 func TestRetryAfterIsFoundInAnErrorsTree(t *testing.T) {
 	err := fmt.Errorf("open: %w", &fail.Error{Code: api.VaultUnavailable, Err: errors.Join(throttled(time.Second), fmt.Errorf("x: %w", throttled(time.Minute)))})
 	if got := fail.RetryAfter(err); got != time.Minute {
@@ -371,7 +371,7 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 		if e := estimate(roll.Options{IncludeInactive: true}); e.Containers != 8 || e.Seconds < 0.0079 || e.Seconds > 0.0081 || !strings.Contains(e.Basis, fmt.Sprint(ro.ID)) {
 			t.Errorf("by a roll of a thousand a second: %+v", e)
 		}
-		// How long it took says nothing where a limit made it slow, or something else.
+		// The duration is not used if a limit made the roll slow, or it was of another depth.
 		for _, change := range []string{"containers_per_second = 1000", "bytes_per_second = 1000", "total = 9999", "state = 'cancelled'", "depth = 'container'", "tenant = tenant + 1"} {
 			var e api.Estimate
 			other := errors.New("rolled back")

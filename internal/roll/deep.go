@@ -16,21 +16,21 @@ import (
 	"keyroll/internal/store"
 )
 
-// Deep does what a roll does below policy keys: it knows containers and content,
-// which this room does not.
+// Deep does the work of a roll below policy keys. Its implementation knows
+// containers and content, which this package does not.
 type Deep interface {
-	// Size counts what a stage does of a scope: blob keys, or bytes of content.
+	// Size counts the work of a stage in a scope: blob keys, or bytes of content.
 	Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope) (int64, error)
-	// Left returns up to limit containers of a scope of which a stage has
-	// something to do.
+	// Left returns up to limit containers of a scope for which a stage still has
+	// work to do.
 	Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope, limit int) ([]int64, error)
-	// Work goes once over the containers of a scope, does of a stage what no other
-	// node does, and reports whether that was anything.
+	// Work goes once over the containers of a scope, does the part of a stage that
+	// no other node is doing, and reports whether it did anything.
 	Work(ctx context.Context, s Share) (did bool, err error)
 }
 
-// Scope is what a roll reaches: the containers whose keys stand under some policy
-// keys in pages of some classes. Keys that are older than Watermark are replaced.
+// Scope selects the containers of a roll: those whose keys are under one of
+// Parents in a page of one of Classes. Keys older than Watermark are replaced.
 type Scope struct {
 	Tenant    int64
 	Parents   []keypage.Parent
@@ -38,25 +38,28 @@ type Scope struct {
 	Watermark int64
 }
 
-// Share is what a node does of a stage, and how.
+// Share describes one node's part in a stage.
 type Share struct {
 	Scope
 	Stage api.RollStage
-	// Node names the node to others; it is empty when there are none.
+	// Node names the node to the others; it is empty on a single node.
 	Node string
-	// AtOnce bounds the containers that are taken at a time.
+	// AtOnce bounds the containers that are worked on at a time.
 	AtOnce int
-	// Limited says that the containers a second are limited: there is no hurry.
+	// Limited says that the containers a second are limited, so that latency does
+	// not matter.
 	Limited bool
-	// Counts says that a container of which this stage has nothing left is done.
+	// Counts says that this is the last stage: a container that it has finished is
+	// counted as done.
 	Counts bool
-	// Hold begins each transaction, and fails when the roll has been stopped.
+	// Hold is called at the start of each transaction. It takes the locks, and fails
+	// when the roll has been stopped.
 	Hold func(tx *store.Tx) error
-	// Slow waits until the rate limits allow so much.
+	// Slow waits until the rate limits allow so many containers and bytes.
 	Slow func(ctx context.Context, containers, bytes int64) error
-	// Done notes in each transaction what it did.
+	// Done is called in each transaction and records what it did.
 	Done func(tx *store.Tx, d Done) error
-	// Skip is told of what of a container cannot be brought over, and why.
+	// Skip reports that a part of a container cannot be moved, and why.
 	Skip func(container int64, what string, err error)
 }
 
@@ -65,8 +68,8 @@ type Done struct {
 	Containers, Blobs, Bytes int64
 }
 
-// deep says whether a roll has stages below policy keys, and which.
-func (r Roll) deep() []api.RollStage {
+// deepStages returns the stages of a roll below policy keys, nil if it has none.
+func (r Roll) deepStages() []api.RollStage {
 	switch r.Depth {
 	case api.DepthContainer:
 		return []api.RollStage{api.StageContainer}
@@ -76,29 +79,30 @@ func (r Roll) deep() []api.RollStage {
 	return nil
 }
 
-// changing are those of some classes whose containers a roll reaches below policy
-// keys. A backup is frozen: its key comes under another policy key, and stays.
-func changing(classes []envelope.Class) []envelope.Class {
+// withoutBackups returns the classes whose containers a deep stage changes. A
+// backup is frozen: its key is moved to another policy key and is not replaced.
+func withoutBackups(classes []envelope.Class) []envelope.Class {
 	return slices.DeleteFunc(slices.Clone(classes), func(c envelope.Class) bool { return c == envelope.ClassBackup })
 }
 
-// older are the classes of the keys that containers of some classes had before a
-// roll gave them new ones. They move with them.
-func older(classes []envelope.Class) (all []envelope.Class) {
-	for _, c := range changing(classes) {
+// olderClasses returns the classes of the keys that containers of some classes had
+// before a roll replaced them. They are moved together with the new ones.
+func olderClasses(classes []envelope.Class) (all []envelope.Class) {
+	for _, c := range withoutBackups(classes) {
 		all = append(all, c.Older())
 	}
 	return all
 }
 
-// scope is what a roll reaches below some policy keys.
+// scope returns the scope of the deep stages of a roll below some policy keys.
 func (r Roll) scope(parents []keypage.Parent) Scope {
-	return Scope{Tenant: r.Tenant, Parents: parents, Classes: changing(r.Classes), Watermark: r.Watermark}
+	return Scope{Tenant: r.Tenant, Parents: parents, Classes: withoutBackups(r.Classes), Watermark: r.Watermark}
 }
 
-// size counts what a roll does below policy keys.
-func (r *Roller) size(ctx context.Context, tx *store.Tx, ro Roll, sc Scope) (blobs, bytes int64, err error) {
-	for _, stage := range ro.deep() {
+// countDeepWork counts the blob keys and bytes that the deep stages of a roll have
+// to process.
+func (r *Roller) countDeepWork(ctx context.Context, tx *store.Tx, ro Roll, sc Scope) (blobs, bytes int64, err error) {
+	for _, stage := range ro.deepStages() {
 		n, err := r.Deep.Size(ctx, tx, stage, sc)
 		if err != nil {
 			return 0, 0, err
@@ -113,31 +117,31 @@ func (r *Roller) size(ctx context.Context, tx *store.Tx, ro Roll, sc Scope) (blo
 	return blobs, bytes, nil
 }
 
-// deeply runs the stages below policy keys after that one is through, and ends
-// the roll. What the stage before could not bring over is in damaged.
-func (r *Roller) deeply(ctx context.Context, ro Roll, damaged []damage) (waits bool, rest time.Duration, err error) {
-	target, stopped, err := r.standing(ctx, ro)
+// runDeepStages runs the stages below policy keys once stage policy is finished,
+// and ends the roll. damaged is what stage policy could not move.
+func (r *Roller) runDeepStages(ctx context.Context, ro Roll, damaged []damage) (waits bool, rest time.Duration, err error) {
+	target, stopped, err := r.currentTarget(ctx, ro)
 	if err != nil || stopped {
 		return false, 0, err
 	}
 	store.PastID(ro.Watermark)
 	w := &deepWork{Roller: r, roll: ro, damaged: damaged, containers: map[int64]bool{},
 		scope: ro.scope([]keypage.Parent{{ID: target.ID, Generation: target.Generation}})}
-	for _, stage := range ro.deep() {
-		if err := w.stage(ctx, stage); err != nil {
-			return r.interrupted(ctx, ro, err)
+	for _, stage := range ro.deepStages() {
+		if err := w.runStage(ctx, stage); err != nil {
+			return r.handleInterruption(ctx, ro, err)
 		}
 	}
-	ended, err := r.finish(ctx, ro, outcome{damaged: w.damaged, behind: w.behind})
-	if err == nil && !ended { // a container came meanwhile, with an older key
+	ended, err := r.finishIfDone(ctx, ro, outcome{damaged: w.damaged, deepWorkRemains: w.workRemains})
+	if err == nil && !ended { // a container with an older key was added meanwhile
 		return true, 0, nil
 	}
 	return false, 0, err
 }
 
-// standing returns the policy key that a roll brings containers to, and whether
+// currentTarget returns the policy key that a roll moves containers to, and whether
 // the roll has been stopped.
-func (r *Roller) standing(ctx context.Context, ro Roll) (target policy.KeyRow, stopped bool, err error) {
+func (r *Roller) currentTarget(ctx context.Context, ro Roll) (target policy.KeyRow, stopped bool, err error) {
 	var now Roll
 	err = r.DB.View(ctx, func(tx *store.Tx) (err error) {
 		if now, err = byID(ctx, tx, ro.Tenant, ro.ID); err != nil {
@@ -157,39 +161,39 @@ type deepWork struct {
 
 	mu         sync.Mutex
 	damaged    []damage
-	containers map[int64]bool // of which something was skipped
+	containers map[int64]bool // that have a skipped part
 }
 
-// restFor is how long a node waits when all that is left is in the hands of
-// others.
-const restFor = 500 * time.Millisecond
+// idlePause is how long a node waits while all remaining containers are being
+// worked on by others.
+const idlePause = 500 * time.Millisecond
 
-// mostIdle bounds how often a node that is alone goes over a stage in which
-// nothing changes any more.
-const mostIdle = 20
+// maxIdleRounds bounds how often a single node goes over a stage without any
+// progress.
+const maxIdleRounds = 20
 
-// stage works on a stage until nothing is left of it but what was skipped.
-func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
-	if err := w.enter(ctx, stage); err != nil {
+// runStage works on a stage until only skipped containers remain.
+func (w *deepWork) runStage(ctx context.Context, stage api.RollStage) error {
+	if err := w.recordStage(ctx, stage); err != nil {
 		return err
 	}
 	m := w.meter(w.roll.ID)
 	looked := w.Now()
 	for idle := 0; ; {
 		did, err := w.Deep.Work(ctx, w.share(ctx, stage, m))
-		if noted := w.note(ctx); err == nil {
-			err = noted
+		if recorded := w.recordDamaged(ctx); err == nil {
+			err = recorded
 		}
 		if err != nil {
 			return err
 		}
-		left, err := w.left(ctx, stage)
+		left, err := w.remaining(ctx, stage)
 		if err != nil || len(left) == 0 {
 			return err
 		}
 		if now := w.Now(); now.Sub(looked) >= rateWindow {
 			looked = now
-			if err := w.warnLate(ctx, w.roll); err != nil {
+			if err := w.warnIfLate(ctx, w.roll); err != nil {
 				return err
 			}
 		}
@@ -197,15 +201,15 @@ func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
 			idle = 0
 			continue
 		}
-		if idle++; w.Leases == nil && idle > mostIdle {
-			return fail.New(api.Damaged, "container %d does not come over, and nothing says why", left[0])
+		if idle++; w.Leases == nil && idle > maxIdleRounds {
+			return fail.New(api.Damaged, "container %d is not moved, and no error explains it", left[0])
 		}
 		select {
-		case <-time.After(restFor):
+		case <-time.After(idlePause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if _, stopped, err := w.standing(ctx, w.roll); err != nil {
+		if _, stopped, err := w.currentTarget(ctx, w.roll); err != nil {
 			return err
 		} else if stopped {
 			return errStopped
@@ -213,17 +217,17 @@ func (w *deepWork) stage(ctx context.Context, stage api.RollStage) error {
 	}
 }
 
-// left returns some of the containers that a stage has yet to bring over and that
-// are not among those of which something was skipped.
-func (w *deepWork) left(ctx context.Context, stage api.RollStage) (left []int64, err error) {
+// remaining returns some of the containers for which a stage still has work to do,
+// without those that have a skipped part.
+func (w *deepWork) remaining(ctx context.Context, stage api.RollStage) (left []int64, err error) {
 	err = w.DB.View(ctx, func(tx *store.Tx) (err error) {
-		left, err = w.leftIn(ctx, tx, stage)
+		left, err = w.remainingIn(ctx, tx, stage)
 		return err
 	})
 	return left, err
 }
 
-func (w *deepWork) leftIn(ctx context.Context, tx *store.Tx, stage api.RollStage) ([]int64, error) {
+func (w *deepWork) remainingIn(ctx context.Context, tx *store.Tx, stage api.RollStage) ([]int64, error) {
 	w.mu.Lock()
 	skipped := len(w.containers)
 	w.mu.Unlock()
@@ -233,25 +237,26 @@ func (w *deepWork) leftIn(ctx context.Context, tx *store.Tx, stage api.RollStage
 	return slices.DeleteFunc(left, func(id int64) bool { return w.containers[id] }), err
 }
 
-// behind says whether a stage has something left to do after all: a container
-// may have been assigned to the policy, or restored, behind the stage's back.
-func (w *deepWork) behind(ctx context.Context, tx *store.Tx) (bool, error) {
-	for _, stage := range w.roll.deep() {
-		if left, err := w.leftIn(ctx, tx, stage); err != nil || len(left) > 0 {
+// workRemains reports whether a stage has something to do after all: a container
+// may have been assigned to the policy, or restored, after the stage looked.
+func (w *deepWork) workRemains(ctx context.Context, tx *store.Tx) (bool, error) {
+	for _, stage := range w.roll.deepStages() {
+		if left, err := w.remainingIn(ctx, tx, stage); err != nil || len(left) > 0 {
 			return true, err
 		}
 	}
 	return false, nil
 }
 
-// enter notes which stage a roll has come to, and once how much there is to do.
-func (w *deepWork) enter(ctx context.Context, stage api.RollStage) error {
+// recordStage records the stage that a roll has reached and, at the first one, how
+// much work there is.
+func (w *deepWork) recordStage(ctx context.Context, stage api.RollStage) error {
 	var blobs, bytes int64
 	ro := w.roll
 	err := w.DB.View(ctx, func(tx *store.Tx) error {
 		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
 		if err == nil && now.Stage == "" {
-			blobs, bytes, err = w.size(ctx, tx, ro, w.scope)
+			blobs, bytes, err = w.countDeepWork(ctx, tx, ro, w.scope)
 		}
 		return err
 	})
@@ -263,20 +268,22 @@ func (w *deepWork) enter(ctx context.Context, stage api.RollStage) error {
 
 func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Share {
 	ro := w.roll
-	deep := ro.deep()
-	return Share{Scope: w.scope, Stage: stage, Node: w.Leases.Holder(), Counts: stage == deep[len(deep)-1],
+	stages := ro.deepStages()
+	return Share{Scope: w.scope, Stage: stage, Node: w.Leases.Holder(), Counts: stage == stages[len(stages)-1],
 		AtOnce: w.containersAtOnce(ro), Limited: w.Limit != nil || ro.ContainersPerSecond > 0,
 		Hold: func(tx *store.Tx) error {
-			now, err := w.hold(ctx, tx, ro)
+			now, err := w.lockRunning(ctx, tx, ro)
 			if err != nil {
 				return err
 			}
-			if err := did(ctx, tx, now, true, 0, w.Now()); err != nil { // too late to cancel it
+			if err := recordProgress(ctx, tx, now, true, 0, w.Now()); err != nil { // from here on it cannot be cancelled
 				return err
 			}
-			return w.goesOn(ctx, tx, now)
+			return w.clearMessage(ctx, tx, now)
 		},
-		Slow: func(ctx context.Context, containers, bytes int64) error { return w.slow(ctx, ro, containers, bytes) },
+		Slow: func(ctx context.Context, containers, bytes int64) error {
+			return w.throttle(ctx, ro, containers, bytes)
+		},
 		Done: func(tx *store.Tx, d Done) error {
 			switch stage {
 			case api.StageContainer:
@@ -284,22 +291,22 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 			case api.StageContent:
 				m.add(w.Now(), d.Bytes)
 			}
-			return didDeep(ctx, tx, ro, d, w.Now())
+			return recordDeepProgress(ctx, tx, ro, d, w.Now())
 		},
-		Skip: func(container int64, what string, err error) { w.leave(ctx, container, what, err) }}
+		Skip: func(container int64, what string, err error) { w.addDamaged(ctx, container, what, err) }}
 }
 
-// note writes down what was skipped. It is no part of leave, which may be called
-// within a transaction.
-func (w *deepWork) note(ctx context.Context) error {
+// recordDamaged writes to the database what was skipped. addDamaged does not do so
+// itself, because it may be called within a transaction.
+func (w *deepWork) recordDamaged(ctx context.Context) error {
 	w.mu.Lock()
-	met := slices.Clone(w.damaged)
+	damaged := slices.Clone(w.damaged)
 	w.mu.Unlock()
-	return w.skip(ctx, w.roll, met)
+	return w.recordSkipped(ctx, w.roll, damaged)
 }
 
-// leave keeps what cannot be brought over, once.
-func (w *deepWork) leave(ctx context.Context, container int64, what string, err error) {
+// addDamaged adds to the list, once, what cannot be moved.
+func (w *deepWork) addDamaged(ctx context.Context, container int64, what string, err error) {
 	w.mu.Lock()
 	w.containers[container] = true
 	known := slices.ContainsFunc(w.damaged, func(d damage) bool { return d.what == what })
@@ -308,14 +315,15 @@ func (w *deepWork) leave(ctx context.Context, container int64, what string, err 
 	}
 	w.mu.Unlock()
 	if !known {
-		w.Logger.WarnContext(ctx, "a roll skips what it cannot bring over", "roll", w.roll.ID, "what", what, "error", err)
+		w.Logger.WarnContext(ctx, "a roll skips what it cannot move", "roll", w.roll.ID, "what", what, "error", err)
 	}
 }
 
-// hold begins a transaction that brings something over: it holds off a change of
-// the policy and says whether the roll still runs.
-func (r *Roller) hold(ctx context.Context, tx *store.Tx, ro Roll) (now Roll, err error) {
-	if ro.Source != 0 { // its purge must not come between
+// lockRunning is called at the start of a transaction that moves something. It
+// takes shared locks, which keep the policies from being changed, and returns the
+// roll as it is now; it fails with errStopped if the roll no longer runs.
+func (r *Roller) lockRunning(ctx context.Context, tx *store.Tx, ro Roll) (now Roll, err error) {
+	if ro.Source != 0 { // it must not be purged meanwhile
 		if err := tx.Lock(ctx, ro.Source, false); err != nil {
 			return now, err
 		}
@@ -325,7 +333,7 @@ func (r *Roller) hold(ctx context.Context, tx *store.Tx, ro Roll) (now Roll, err
 	switch {
 	case err != nil:
 		return now, err
-	case now.State != api.RollRunning: // a policy that was left takes nothing in
+	case now.State != api.RollRunning: // a policy that was left accepts no containers
 		return now, errStopped
 	case refused != nil:
 		return now, refused
@@ -335,8 +343,8 @@ func (r *Roller) hold(ctx context.Context, tx *store.Tx, ro Roll) (now Roll, err
 	return now, nil
 }
 
-// goesOn takes back what a roll said it waits for.
-func (r *Roller) goesOn(ctx context.Context, tx *store.Tx, now Roll) error {
+// clearMessage removes the message that says what a roll waits for.
+func (r *Roller) clearMessage(ctx context.Context, tx *store.Tx, now Roll) error {
 	if now.Message == "" {
 		return nil
 	}
@@ -344,24 +352,25 @@ func (r *Roller) goesOn(ctx context.Context, tx *store.Tx, now Roll) error {
 	return err
 }
 
-// interrupted says what follows from an error that ended a stage: a roll that was
-// stopped is let go, one whose vaults refuse or do not answer waits.
-func (r *Roller) interrupted(ctx context.Context, ro Roll, err error) (waits bool, rest time.Duration, _ error) {
+// handleInterruption handles the error that ended a stage: a roll that was stopped
+// is no error, one whose vaults refuse or do not answer waits, and one whose target
+// is damaged ends.
+func (r *Roller) handleInterruption(ctx context.Context, ro Roll, err error) (waits bool, rest time.Duration, _ error) {
 	code := fail.CodeOf(err)
 	switch {
 	case errors.Is(err, errStopped):
 		return false, 0, nil
 	case code == api.VaultDenied || code == api.VaultUnavailable || code == api.Unavailable:
 		r.Logger.WarnContext(ctx, "a roll waits for a vault", "roll", ro.ID, "error", err)
-		waits, noted := r.waiting(ctx, ro, "waits: "+err.Error())
-		return waits, fail.RetryAfter(err), noted
+		waits, recorded := r.recordWait(ctx, ro, "waits: "+err.Error())
+		return waits, fail.RetryAfter(err), recorded
 	case code == api.Damaged:
-		_, err = r.finish(ctx, ro, outcome{damaged: []damage{{fmt.Sprintf("what roll %d brings containers to", ro.ID), err}}})
+		_, err = r.finishIfDone(ctx, ro, outcome{damaged: []damage{{fmt.Sprintf("the target of roll %d", ro.ID), err}}})
 	}
 	return false, 0, err
 }
 
-// NewestWatermark returns the highest mark of a roll, 0 if there is none.
+// NewestWatermark returns the highest watermark of any roll, 0 if there is none.
 func NewestWatermark(ctx context.Context, tx *store.Tx) (mark int64, err error) {
 	return mark, tx.QueryRow(ctx, `SELECT COALESCE(MAX(mark), 0) FROM roll`).Scan(&mark)
 }

@@ -17,19 +17,19 @@ const (
 	statedBytes      = 50 << 20
 )
 
-// enough is how many containers a roll must have brought over for its rate to
-// say something about another one: below it the time is that of a commit or two.
-const enough = 10_000
+// minRateSample is how many containers a roll must have moved before its rate is
+// used to estimate another one: below it the time is that of a commit or two.
+const minRateSample = 10_000
 
-// Estimate completes e with what a planned roll would do and how long that
-// takes: at the rate of the tenant's newest finished roll of this depth that is
-// large enough, else at the stated rates; and not faster than the roll's limits.
+// Estimate completes e with the size of a planned roll and the time that it takes:
+// at the rate of the tenant's newest finished roll of this depth that is large
+// enough, else at the stated rates, and never faster than the roll's limits.
 func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
 	var err error
-	if e.Containers, err = standing(ctx, tx, r.Policies, plan, plan.Classes); err != nil {
+	if e.Containers, err = countUnderOlderKeys(ctx, tx, r.Policies, plan, plan.Classes); err != nil {
 		return err
 	}
-	all, err := standing(ctx, tx, r.Policies, plan, union(slices.Clone(plan.Classes), atRest))
+	all, err := countUnderOlderKeys(ctx, tx, r.Policies, plan, union(slices.Clone(plan.Classes), inactiveClasses))
 	if err != nil {
 		return err
 	}
@@ -39,14 +39,14 @@ func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.E
 	}
 	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
 		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
-		plan.Tenant, string(plan.Depth), string(api.RollFinished), enough)
+		plan.Tenant, string(plan.Depth), string(api.RollFinished), minRateSample)
 	if err != nil {
 		return err
 	}
 	var takes float64
 	if len(like) > 0 {
 		took := like[0].Finished.Sub(like[0].Started)
-		takes = took.Seconds() * share(plan, *e, like[0])
+		takes = took.Seconds() * relativeSize(plan, *e, like[0])
 		e.Basis = fmt.Sprintf("roll %d, which took %s for %d containers, pauses included", like[0].ID, took.Round(time.Millisecond), like[0].Total)
 	} else {
 		takes = float64(plan.Total)/statedContainers + float64(e.Blobs)/statedBlobs + float64(e.Bytes)/statedBytes
@@ -64,8 +64,9 @@ func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.E
 	return nil
 }
 
-// share is the size of one roll in that of another one of the same depth.
-func share(r Roll, e api.Estimate, of Roll) float64 {
+// relativeSize is the size of one roll divided by that of another one of the same
+// depth.
+func relativeSize(r Roll, e api.Estimate, of Roll) float64 {
 	switch {
 	case r.Depth == api.DepthContainer && of.BlobsTotal > 0:
 		return float64(e.Blobs) / float64(of.BlobsTotal)
@@ -75,15 +76,15 @@ func share(r Roll, e api.Estimate, of Roll) float64 {
 	return float64(r.Total) / float64(of.Total)
 }
 
-// estimateDeep counts what a planned roll would do below policy keys.
+// estimateDeep counts the work of a planned roll below policy keys.
 func (r *Roller) estimateDeep(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
-	if plan.deep() == nil {
+	if plan.deepStages() == nil {
 		return nil
 	}
 	from, err := parents(ctx, tx, r.Policies, plan)
 	if err != nil {
 		return err
 	}
-	e.Blobs, e.Bytes, err = r.size(ctx, tx, plan, plan.scope(from))
+	e.Blobs, e.Bytes, err = r.countDeepWork(ctx, tx, plan, plan.scope(from))
 	return err
 }

@@ -2,9 +2,9 @@ package roll
 
 import "time"
 
-// SharedBy makes a roller take it for known, as long as a test runs, that so
-// many nodes work on a roll.
+// SharedBy makes a roller assume, as long as a test runs, that so many nodes work on
+// a roll.
 func (r *Roller) SharedBy(roll int64, nodes int) {
 	p := r.pace(roll)
-	p.nodes, p.asked = nodes, time.Now().Add(24*time.Hour)
+	p.nodes, p.counted = nodes, time.Now().Add(24*time.Hour)
 }

@@ -10,23 +10,23 @@ import (
 	"keyroll/internal/store"
 )
 
-// shareFor is how long a node goes by the number of nodes that it knows to work
-// on a roll before it looks again.
-const shareFor = 5 * time.Second
+// nodeCountTTL is how long a node uses the number of nodes that work on a roll
+// before it reads that number again.
+const nodeCountTTL = 5 * time.Second
 
-// pace holds what one node does of one roll to the rate limits of that roll.
-// Time that was not used is not saved up: there is no burst beyond what one call
-// of slow lets through: a page, what longestBurst allows, or a piece of content.
+// pace limits the work of one node on one roll to the rate limits of that roll.
+// Unused time is not saved up: there is no burst beyond what one call of throttle
+// lets through, which is a page, what longestBurst allows, or a piece of content.
 type pace struct {
 	mu                sync.Mutex
-	containers, bytes time.Time // when the next may come
-	asked             time.Time // when nodes was
-	nodes             int
+	containers, bytes time.Time // when the next one is allowed
+	counted           time.Time // when nodes was read
+	nodes             int       // that work on the roll
 }
 
-// slow waits until the limits of the node and of the roll allow so many
-// containers, and so many bytes of content; the tighter limit wins.
-func (r *Roller) slow(ctx context.Context, ro Roll, containers, bytes int64) error {
+// throttle waits until the limits of the node and of the roll allow so many
+// containers and so many bytes of content; the tighter limit wins.
+func (r *Roller) throttle(ctx context.Context, ro Roll, containers, bytes int64) error {
 	if r.Limit != nil {
 		for n := int(containers); n > 0; n -= r.Limit.Burst() {
 			if err := r.Limit.WaitN(ctx, min(n, r.Limit.Burst())); err != nil {
@@ -38,11 +38,11 @@ func (r *Roller) slow(ctx context.Context, ro Roll, containers, bytes int64) err
 		return nil
 	}
 	p := r.pace(ro.ID)
-	nodes, err := r.share(ctx, p, ro)
+	nodes, err := r.nodeCount(ctx, p, ro)
 	if err != nil {
 		return err
 	}
-	until := later(p.take(&p.containers, containers*nodes, ro.ContainersPerSecond), p.take(&p.bytes, bytes*nodes, ro.BytesPerSecond))
+	until := later(p.reserve(&p.containers, containers*nodes, ro.ContainersPerSecond), p.reserve(&p.bytes, bytes*nodes, ro.BytesPerSecond))
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -51,8 +51,8 @@ func (r *Roller) slow(ctx context.Context, ro Roll, containers, bytes int64) err
 	}
 }
 
-// take returns when n may be done, and puts off what comes after it.
-func (p *pace) take(next *time.Time, n, perSecond int64) time.Time {
+// reserve returns the time from which n may be processed, and moves next beyond it.
+func (p *pace) reserve(next *time.Time, n, perSecond int64) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := later(*next, time.Now())
@@ -69,12 +69,12 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// share returns how many nodes share the roll's rates.
-func (r *Roller) share(ctx context.Context, p *pace, ro Roll) (int64, error) {
+// nodeCount returns how many nodes share the roll's rate limits.
+func (r *Roller) nodeCount(ctx context.Context, p *pace, ro Roll) (int64, error) {
 	p.mu.Lock()
-	known, asked := p.nodes, p.asked
+	known, counted := p.nodes, p.counted
 	p.mu.Unlock()
-	if r.Leases == nil || known > 0 && time.Since(asked) < shareFor {
+	if r.Leases == nil || known > 0 && time.Since(counted) < nodeCountTTL {
 		return int64(max(known, 1)), nil
 	}
 	var names []string
@@ -87,12 +87,12 @@ func (r *Roller) share(ctx context.Context, p *pace, ro Roll) (int64, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.nodes, p.asked = max(len(names), 1), time.Now()
+	p.nodes, p.counted = max(len(names), 1), time.Now()
 	return int64(p.nodes), nil
 }
 
-// pace returns the roll's pace. It outlives the waits for a vault, so that none
-// of them is a way around the limits.
+// pace returns the roll's pace. It is kept while the roll waits for a vault, so
+// that a wait does not lift the limits.
 func (r *Roller) pace(id int64) *pace {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,21 +102,21 @@ func (r *Roller) pace(id int64) *pace {
 	return r.paces[id]
 }
 
-// longestBurst bounds what a rate limit lets through at once, unless that is
-// less than a page: a transaction a page could not reach a high limit.
+// longestBurst bounds what a rate limit lets through at once, but never below one
+// page. With one transaction for each page a high limit could not be reached.
 const longestBurst = 10 * time.Millisecond
 
-// batch is how many pages a transaction takes.
-func (r *Roller) batch(ro Roll) int {
+// batchSize is how many pages one transaction swaps.
+func (r *Roller) batchSize(ro Roll) int {
 	return int(min(max(r.burst(ro)/envelope.MaxSlots, 1), batchPages))
 }
 
-// mostAtOnce bounds the containers that a deep stage takes at a time.
-const mostAtOnce = 128
+// maxContainersAtOnce bounds the containers that a deep stage works on at a time.
+const maxContainersAtOnce = 128
 
-// containersAtOnce is how many containers a deep stage takes at a time.
+// containersAtOnce is how many containers a deep stage works on at a time.
 func (r *Roller) containersAtOnce(ro Roll) int {
-	return int(min(max(r.burst(ro), 1), mostAtOnce))
+	return int(min(max(r.burst(ro), 1), maxContainersAtOnce))
 }
 
 // burst is how many containers a rate limit lets through at once.

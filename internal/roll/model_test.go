@@ -23,10 +23,11 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// The model's acts are transactions made durable; -rapid.checks asks for more.
+// The model's acts are durable transactions, so few checks are the default; -rapid.checks
+// sets more.
 func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(8, 100))) }
 
-// model is a tenant to which anything happens.
+// model is a tenant with random acts.
 type model struct {
 	world
 	policies []policy.Policy
@@ -39,8 +40,8 @@ type model struct {
 }
 
 // TestAnySequenceOfRollsAndMovesKeepsEveryKey creates, moves and rolls in any
-// order, breaks rolls off at any page, cancels, retires and folds; after each act every
-// key is the one that it was at first, and opens from the roots.
+// order, interrupts rolls at any page, cancels, retires and folds; after each act every
+// key is unchanged and can be opened from the roots.
 func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
@@ -55,7 +56,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			})
 			m.Policies.Close()
 			m.check(r)
-			for _, pol := range m.policies { // a refresh brings over what a cancelled roll left
+			for _, pol := range m.policies { // a refresh moves what a cancelled roll left
 				if m.latest(pol).State == api.RollCancelled {
 					m.rolls = append(m.rolls, m.begin(pol))
 				}
@@ -67,8 +68,8 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			}
 			m.check(r)
 			for _, c := range m.all {
-				if now := m.again(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.stands(now) {
-					m.Errorf("%s stands under an older policy key when all rolls have finished", now.Kind)
+				if now := m.again(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
+					m.Errorf("%s is under an older policy key when all rolls have finished", now.Kind)
 				}
 			}
 		})
@@ -82,8 +83,8 @@ func (m *model) again(c container.Container) container.Container {
 	return o.Container
 }
 
-// stands reports whether a container is under its policy's current policy key.
-func (m *model) stands(c container.Container) (ok bool) {
+// isCurrent reports whether a container is under its policy's current policy key.
+func (m *model) isCurrent(c container.Container) (ok bool) {
 	m.View(func(tx *store.Tx) error {
 		id := c.Policy
 		if id == 0 {
@@ -192,7 +193,7 @@ func (m *model) update(t *rapid.T) {
 	m.rolls = append(m.rolls, ro)
 }
 
-// work works on any roll that ever was; one that does not run any more is left alone.
+// work works on any roll; one that does not run any more must not change.
 func (m *model) work(t *rapid.T) {
 	ro := m.roll(t)
 	was := m.now(ro)
@@ -239,7 +240,7 @@ func (m *model) latest(pol policy.Policy) (ro roll.Roll) {
 	return ro
 }
 
-// cancel cancels any roll that can be; one that has brought anything over cannot.
+// cancel cancels any roll that can be cancelled; one that has moved a container cannot.
 func (m *model) cancel(t *rapid.T) {
 	ro := m.now(m.roll(t))
 	err := m.world.cancel(ro)

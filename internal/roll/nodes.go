@@ -12,27 +12,27 @@ import (
 	"keyroll/internal/store"
 )
 
-// errElsewhere says that another node works on a roll.
-var errElsewhere = errors.New("roll: another node works on it")
+// errOtherNode says that another node works on a roll.
+var errOtherNode = errors.New("roll: another node works on it")
 
-// elsewhere is errElsewhere where a lease was not held to the end of the work
-// under it, and the work's own error where it was.
-func elsewhere(held bool, err error) error {
+// leaseResult returns errOtherNode if a lease was not held to the end of the work
+// under it, and otherwise the error of the work.
+func leaseResult(held bool, err error) error {
 	if errors.Is(err, lease.ErrLost) || err == nil && !held {
-		return errElsewhere
+		return errOtherNode
 	}
 	return err
 }
 
-// leaseName is the lease of who brings the container keys of a roll over.
+// leaseName is the lease of the node that runs stage policy of a roll.
 func leaseName(roll int64) string { return fmt.Sprintf("roll/%d", roll) }
 
-// shareName begins the names of the leases by which nodes show that they work on
-// the deep stages of a roll; the rest is the name of the node.
-func shareName(roll int64) string { return leaseName(roll) + "/" }
+// deepLeasePrefix begins the names of the leases by which nodes show that they work
+// on the deep stages of a roll; the rest is the name of the node.
+func deepLeasePrefix(roll int64) string { return leaseName(roll) + "/" }
 
-// nodes returns the names of the nodes that work on a roll; none where there is
-// but one node.
+// nodes returns the names of the nodes that work on a roll; none on a single
+// node.
 func (r *Roller) nodes(ctx context.Context, tx *store.Tx, roll int64) ([]string, error) {
 	live, err := lease.Live(ctx, tx, leaseName(roll))
 	if holder, ok := live[""]; ok {
@@ -48,28 +48,29 @@ func (r *Roller) nodes(ctx context.Context, tx *store.Tx, roll int64) ([]string,
 	return names, err
 }
 
-// watched is what this node has seen of a roll that any nodes work on.
-type watched struct {
+// observedRate is the rate of a roll as this node derives it from the database;
+// other nodes may be doing the work.
+type observedRate struct {
 	meter
 	stage api.RollStage
 	done  int64
 }
 
-// mostWatched bounds what is kept of rolls that nobody looks at any more.
-const mostWatched = 1000
+// maxObserved bounds how many rolls' rates are kept in memory.
+const maxObserved = 1000
 
-// watch takes the rate of a roll from how much of it was done whenever somebody
-// looked: the nodes that work on it may be others.
-func (r *Roller) watch(roll int64, stage api.RollStage, done int64) float64 {
+// observeRate returns the rate of a roll from how much of it was done at each call.
+// It works where other nodes work on the roll, too.
+func (r *Roller) observeRate(roll int64, stage api.RollStage, done int64) float64 {
 	now := r.Now()
 	r.mu.Lock()
-	w := r.watched[roll]
+	w := r.observed[roll]
 	if w == nil || done < w.done || stage != w.stage {
-		if len(r.watched) >= mostWatched {
-			clear(r.watched)
+		if len(r.observed) >= maxObserved {
+			clear(r.observed)
 		}
-		w = &watched{stage: stage, done: done}
-		r.watched[roll] = w
+		w = &observedRate{stage: stage, done: done}
+		r.observed[roll] = w
 	}
 	more := done - w.done
 	w.done = done

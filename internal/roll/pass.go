@@ -23,11 +23,11 @@ import (
 // shows the curve that it was chosen from.
 const batchPages = 32
 
-// errStopped ends a pass whose roll was paused, or ended by another act, meanwhile.
+// errStopped ends a pass whose roll was paused or ended by another request meanwhile.
 var errStopped = errors.New("roll: stopped")
 
-// batch is some pages of one parent on their way through a pass, with the two
-// policy keys until the pages are sealed anew.
+// batch is a group of pages of one parent in a pass. It has the two policy keys
+// until the pages are re-sealed.
 type batch struct {
 	from, to   *envelope.Key
 	olds, news []keypage.Row
@@ -39,28 +39,29 @@ func (b *batch) zero() {
 	b.to.Zero()
 }
 
-// damage is what does not open: a key page, or a policy key with all under it.
+// damage is an object that cannot be decrypted: a key page, or a policy key with
+// everything under it.
 type damage struct {
 	what string
 	err  error
 }
 
-// outcome is what a pass did.
+// outcome is the result of a pass.
 type outcome struct {
 	moved   int64
 	damaged []damage
-	// behind, unless nil, says under the policy's lock whether something is left
-	// below policy keys.
-	behind func(ctx context.Context, tx *store.Tx) (bool, error)
+	// deepWorkRemains, unless nil, reports under the policy's lock whether a deep
+	// stage still has work to do.
+	deepWorkRemains func(ctx context.Context, tx *store.Tx) (bool, error)
 }
 
-// source is where a pass takes pages from.
+// source selects the pages of a pass.
 type source struct {
 	parents []keypage.Parent
 	classes []envelope.Class
 }
 
-// pass goes once over every page that a roll has to bring over. A reader, the
+// pass goes once over every page that a roll has to move. A reader, the
 // cryptography and a writer overlap; each batch is one transaction, which
 // checks under the policy's lock that its target is still current.
 func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64) error) (outcome, error) {
@@ -74,7 +75,7 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		if from.parents, err = parents(ctx, tx, r.Policies, ro); err != nil {
 			return err
 		}
-		from.classes = slices.Concat(now.Classes, older(now.Classes))
+		from.classes = slices.Concat(now.Classes, olderClasses(now.Classes))
 		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
 		return err
 	})
@@ -113,7 +114,7 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 				return err
 			}
 			out.moved += n
-			if err := r.skip(gctx, ro, b.damaged); err != nil {
+			if err := r.recordSkipped(gctx, ro, b.damaged); err != nil {
 				return err
 			}
 			out.damaged = append(out.damaged, b.damaged...)
@@ -124,21 +125,21 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		return nil
 	})
 	err = g.Wait()
-	for b := range read { // what nobody took any more
+	for b := range read { // batches that were read and not processed
 		b.zero()
 	}
 	out.damaged = append(out.damaged, unread...)
 	return out, err
 }
 
-// read hands on the pages under each parent, a batch at a time. A parent that
-// is damaged holds up no other.
+// read sends the pages under each parent, a batch at a time. A damaged parent does
+// not block the others.
 func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batch) (damaged []damage, err error) {
 	for _, parent := range from.parents {
 		for after := int64(0); ; {
 			b := &batch{}
 			err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batch(ro))
+				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batchSize(ro))
 				return err
 			})
 			if err != nil {
@@ -170,8 +171,8 @@ func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batc
 	return damaged, nil
 }
 
-// reseal makes the new rows of a batch on all cores. A page that does not open
-// is set apart, so that it holds up no other.
+// reseal makes the new rows of a batch on all cores. A page that cannot be
+// decrypted is added to the damaged ones and does not block the others.
 func (r *Roller) reseal(b *batch, target policy.KeyRow) {
 	defer b.zero()
 	news := make([]keypage.Row, len(b.olds))
@@ -207,20 +208,20 @@ func (r *Roller) resealRow(from, to *envelope.Key, old keypage.Row, target polic
 }
 
 // write swaps the pages of a batch in one transaction and returns how many
-// containers that moved. A page that somebody else replaced meanwhile is left
-// for the next pass.
+// containers that moved. A page that was replaced by another transaction meanwhile
+// is left to the next pass.
 func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	if len(b.olds) == 0 {
 		return 0, nil
 	}
-	if err := r.slow(ctx, ro, containers(b.news), 0); err != nil {
+	if err := r.throttle(ctx, ro, containers(b.news), 0); err != nil {
 		return 0, err
 	}
 	var moved int64
 	fault.Point("roll.before-commit")
 	err := lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		moved = 0
-		now, err := r.hold(ctx, tx, ro)
+		now, err := r.lockRunning(ctx, tx, ro)
 		if err != nil {
 			return err
 		}
@@ -228,18 +229,18 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 		if err != nil {
 			return err
 		}
-		lost := 0
+		conflicts := 0
 		for i, ok := range swapped {
 			if ok {
 				moved += int64(b.news[i].Count)
 			} else {
-				lost++
+				conflicts++
 			}
 		}
-		if err := did(ctx, tx, now, moved > 0, lost, r.Now()); err != nil {
+		if err := recordProgress(ctx, tx, now, moved > 0, conflicts, r.Now()); err != nil {
 			return err
 		}
-		if err := r.goesOn(ctx, tx, now); err != nil {
+		if err := r.clearMessage(ctx, tx, now); err != nil {
 			return err
 		}
 		fault.Point("roll.in-transaction")

@@ -10,7 +10,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Progress completes a roll with what is left of it, its rate and its ETA.
+// Progress returns a roll as the API shows it, with its remaining work, rate and
+// ETA.
 func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
 	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
 	if err != nil {
@@ -41,10 +42,10 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		}
 	}
 	switch {
-	case ro.State == api.RollCancelled: // whatever has become of them, it brought over none
+	case ro.State == api.RollCancelled: // it moved none, whatever happened to them since
 		a.Remaining = ro.Total
 	case !ro.Unfinished():
-	case ro.deep() != nil:
+	case ro.deepStages() != nil:
 		a.Remaining = max(0, ro.Total-ro.ContainersDone)
 	default:
 		a.Remaining = under
@@ -58,12 +59,12 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 			done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
 		case a.Stage == api.StageContent:
 			done, left = a.BytesDone, a.BytesTotal-a.BytesDone
-		case ro.deep() != nil:
+		case ro.deepStages() != nil:
 			done, left = max(0, a.Total-under), under
 		}
 		a.PerSecond = r.rate(ro.ID)
 		if r.Leases != nil {
-			a.PerSecond = r.watch(ro.ID, a.Stage, done)
+			a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
 			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
 				return a, err
 			}
@@ -72,8 +73,8 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 			a.ETASeconds = float64(left) / a.PerSecond
 		}
 	}
-	a.Late = late(ro, a.ETASeconds, r.Now())
-	err = skipped(ctx, tx, ro, &a)
+	a.Late = isLate(ro, a.ETASeconds, r.Now())
+	err = addSkipped(ctx, tx, ro, &a)
 	return a, err
 }
 
@@ -94,11 +95,11 @@ func percent(ro Roll, a api.Roll) float64 {
 	return 100 * float64(done) / float64(total)
 }
 
-// rateWindow is the time over which a roll's rate is taken.
+// rateWindow is the time over which a roll's rate is measured.
 const rateWindow = 10 * time.Second
 
-// meter takes the rate of one roll over the last rateWindow, or over the last
-// two batches where a rate limit keeps these further apart.
+// meter measures the rate of one roll over the last rateWindow, or over the last
+// two batches if a rate limit keeps these further apart.
 type meter struct {
 	mu      sync.Mutex
 	samples []sample
@@ -147,13 +148,13 @@ func (r *Roller) meter(id int64) *meter {
 	return m
 }
 
-// forget lets go of what is known of a roll that is not worked on any more: all
-// of it, unless the roll is to be tried again.
-func (r *Roller) forget(id int64, again bool) {
+// forget deletes the rate of a roll that this node no longer works on and, unless
+// the roll is to be retried, its pace.
+func (r *Roller) forget(id int64, retried bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.rates, id)
-	if !again {
+	if !retried {
 		delete(r.paces, id)
 	}
 }

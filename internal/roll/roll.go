@@ -1,10 +1,11 @@
-// Package roll brings containers from older policy keys to the current one.
+// Package roll moves containers from older policy keys to the current one.
 //
-// There is no job list: a key page that does not yet stand under the current
-// policy key is the work, and a page is replaced by compare-and-swap on its
-// version. Kill it anywhere; the next start goes on. It touches no content, and
-// asks for its two policy keys again at each batch, so that a revocation stops
-// it as soon as the policy room's cache lets go. Start reading at pass.
+// There is no job list: the work is every key page that is not yet under the
+// current policy key, and a page is replaced by compare-and-swap on its version. A
+// roll may be killed at any point; the next start continues it. It touches no
+// content, and gets its two policy keys again for each batch, so that a revocation
+// stops it as soon as package policy drops them from its cache. Start reading at
+// pass.
 package roll
 
 import (
@@ -27,12 +28,12 @@ import (
 // which the documented system promises a changed policy to have been applied.
 const Deadline = 72 * time.Hour
 
-// Roll is a roll as the database knows it.
+// Roll is a roll as stored in the database.
 type Roll struct {
 	ID, Tenant, Policy int64
-	// Target is the policy key that containers are brought to.
+	// Target is the policy key that containers are moved to.
 	Target int64
-	// Source is a policy whose containers come too, 0 for none.
+	// Source is another policy whose containers are moved too, 0 for none.
 	Source int64
 	// Classes are the classes of key pages that it moves.
 	Classes  []envelope.Class
@@ -46,39 +47,39 @@ type Roll struct {
 	Message  string
 	// ContainersPerSecond and BytesPerSecond are its rate limits, 0 for none.
 	ContainersPerSecond, BytesPerSecond int64
-	// Retries counts the waits for a vault, and the pages that somebody else had
-	// changed before the roll wrote them.
+	// Retries counts the waits for a vault, and the pages that another transaction
+	// had changed before the roll wrote them.
 	Retries int64
-	Begun   time.Time // when it brought the first over; zero: not yet
-	Warned  time.Time // when the log was told that it is late; zero: not yet
-	// Watermark is an id: keys that are older are replaced at depths container and
+	Begun   time.Time // when it moved the first container; zero: not yet
+	Warned  time.Time // when the log said that it is late; zero: not yet
+	// Watermark is an id: keys with a lower id are replaced at depths container and
 	// content.
 	Watermark int64
-	// Stage is what a roll of these depths has come to; empty: stage policy.
+	// Stage is the stage that a roll of these depths has reached; empty: policy.
 	Stage                 api.RollStage
-	ContainersDone        int64 // of which nothing is left to do at these depths
+	ContainersDone        int64 // that are finished at these depths
 	BlobsTotal, BlobsDone int64
 	BytesTotal, BytesDone int64
 }
 
-// Start says what a roll is to do.
+// Start describes a roll that is to begin.
 type Start struct {
 	Policy policy.Policy // its current policy key is the target
-	// Source is another policy whose containers come too, 0 for none.
+	// Source is another policy whose containers are moved too, 0 for none.
 	Source   int64
 	Classes  []envelope.Class // nil: those that the policy's profile rolls
 	Revision uuid.UUID        // of the target
 	Depth    api.Depth        // "": policy
-	// Watermark is an id that no key drew which was made before: those are replaced at
+	// Watermark is an id above those of all keys made before: these are replaced at
 	// depths container and content.
 	Watermark int64
 	Options   Options
 }
 
-// Begin writes a roll in the transaction that made its target current.
-// Whatever roll of the policy ran before is superseded, and what was left of
-// that one is this one's to do: its source and its classes too. Two sources at
-// once are refused with RollInProgress.
+// Begin writes a roll in the transaction that made its target current. An
+// unfinished roll of the policy is superseded, and the new one takes over its
+// remaining work, source and classes included. Two sources at once are refused with
+// RollInProgress.
 func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
 	r, err := Plan(ctx, tx, policies, s, now)
 	if err != nil {
@@ -90,8 +91,8 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 	return r, insert(ctx, tx, r)
 }
 
-// Plan is the roll that Begin would begin; it writes nothing. Where the policy
-// has yet to get the policy key that is the target, its current one is zero.
+// Plan returns the roll that Begin would begin, and writes nothing. The current
+// policy key is zero if the target does not exist yet.
 func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
 	pol := s.Policy
 	if s.Classes == nil {
@@ -112,11 +113,11 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 			r.Source = before.Source
 		}
 		if before.Source != 0 && before.Source != r.Source {
-			return r, fail.New(api.RollInProgress, "roll %d brings the containers of another policy to policy %q", before.ID, pol.Name).
-				WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+			return r, fail.New(api.RollInProgress, "roll %d is moving the containers of another policy to policy %q", before.ID, pol.Name).
+				WithHint("wait until it has finished: keyroll roll watch %d shows its progress", before.ID)
 		}
 		r.Classes = union(r.Classes, before.Classes)
-		if len(before.deep()) > len(r.deep()) {
+		if len(before.deepStages()) > len(r.deepStages()) {
 			r.Depth = before.Depth
 			r.Watermark = max(r.Watermark, before.Watermark)
 		}
@@ -125,34 +126,34 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 		return r, err
 	}
 	classes := r.Classes
-	if r.deep() != nil {
-		classes = changing(classes)
+	if r.deepStages() != nil {
+		classes = withoutBackups(classes)
 	}
-	r.Total, err = standing(ctx, tx, policies, r, classes)
+	r.Total, err = countUnderOlderKeys(ctx, tx, policies, r, classes)
 	return r, err
 }
 
-// checkSweep refuses a roll that would sweep another policy, too, which was not
-// left: the backups under that one are none of its.
+// checkSweep refuses a roll that would also sweep a source policy that has not been
+// left: the backups under that policy must stay there.
 func checkSweep(ctx context.Context, tx *store.Tx, policies *policy.Policies, r, before Roll) error {
 	if r.Source == 0 || !slices.Contains(r.Classes, envelope.ClassBackup) {
 		return nil
 	}
 	source, err := policies.ByID(ctx, tx, r.Tenant, r.Source)
 	if err == nil && source.Left.IsZero() {
-		err = fail.New(api.RollInProgress, "a sweep of inactive mailboxes and backups, and a roll that brings containers of policy %q, go one after the other; roll %d is not done", source.Name, before.ID).
-			WithHint("wait until it has finished: keyroll roll watch %d shows it", before.ID)
+		err = fail.New(api.RollInProgress, "a sweep of inactive mailboxes and backups cannot run together with a roll that moves containers of policy %q; roll %d is unfinished", source.Name, before.ID).
+			WithHint("wait until it has finished: keyroll roll watch %d shows its progress", before.ID)
 	}
 	return err
 }
 
-// Leave ends the rolls of a policy that is being left, in the transaction that
-// leaves it: what they were to bring there stays for those that bring it away.
+// Leave ends the rolls to a policy that is being left, in the transaction that
+// leaves it: the rolls that empty the policy move the remaining containers.
 func Leave(ctx context.Context, tx *store.Tx, left policy.Policy, now time.Time) error {
 	return supersede(ctx, tx, left.Tenant, left.ID, "its policy was left", now)
 }
 
-// Unfinished says whether something may be left of a roll.
+// Unfinished reports whether a roll may have work left.
 func (r Roll) Unfinished() bool {
 	return r.State == api.RollRunning || r.State == api.RollPaused || r.State == api.RollFailed
 }
@@ -179,14 +180,14 @@ func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Rol
 	return list, nil
 }
 
-// remaining counts the containers that still stand under another policy key.
+// remaining counts the containers that are still under another policy key.
 func remaining(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) (int64, error) {
-	return standing(ctx, tx, policies, r, r.Classes)
+	return countUnderOlderKeys(ctx, tx, policies, r, r.Classes)
 }
 
-// standing counts the keys of some classes that still stand under another policy
-// key.
-func standing(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll, classes []envelope.Class) (int64, error) {
+// countUnderOlderKeys counts the keys of some classes that are still under another
+// policy key than the target.
+func countUnderOlderKeys(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll, classes []envelope.Class) (int64, error) {
 	from, err := parents(ctx, tx, policies, r)
 	if err != nil || len(from) == 0 {
 		return 0, err
@@ -200,7 +201,7 @@ func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Roll, error) {
 	return query(ctx, tx, `tenant = ?1 ORDER BY id DESC LIMIT 1000`, tenant)
 }
 
-// byID returns a roll as it stands now.
+// byID returns the current state of a roll.
 func byID(ctx context.Context, tx *store.Tx, tenant, id int64) (Roll, error) {
 	list, err := query(ctx, tx, `tenant = ?1 AND id = ?2`, tenant, id)
 	if err == nil && len(list) == 0 {
@@ -221,7 +222,7 @@ func Latest(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool
 	return list[0], true, nil
 }
 
-// LatestFrom returns the newest roll that brings the containers of a policy to
+// LatestFrom returns the newest roll that moves the containers of a policy to
 // another one, and false if there was none.
 func LatestFrom(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
 	list, err := query(ctx, tx, `tenant = ?1 AND source = ?2 ORDER BY id DESC LIMIT 1`, tenant, policy)
@@ -231,11 +232,11 @@ func LatestFrom(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, 
 	return list[0], true, nil
 }
 
-// Find returns a roll by the id that the API shows.
+// Find returns a roll by its id as the API shows it.
 func Find(ctx context.Context, tx *store.Tx, tenant int64, id string) (Roll, error) {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
-		return Roll{}, fail.New(api.InvalidArgument, "roll %q is no id of a roll: it is not a number", id)
+		return Roll{}, fail.New(api.InvalidArgument, "roll %q: a roll id must be a number", id)
 	}
 	return byID(ctx, tx, tenant, n)
 }
@@ -249,7 +250,7 @@ func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) er
 	for _, s := range from {
 		ok, err := setState(ctx, tx, r, s, state, "", time.Time{})
 		if err == nil && ok && s == api.RollFailed {
-			err = forgetSkipped(ctx, tx, r)
+			err = deleteSkipped(ctx, tx, r)
 		}
 		if err != nil || ok {
 			return err

@@ -21,7 +21,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// pageAtATime is the highest limit under which a roller takes a page a batch.
+// pageAtATime is the highest limit at which a roller's batches have one page.
 func pageAtATime() *rate.Limiter { return rate.NewLimiter(51_200, testSlots) }
 
 func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
@@ -70,7 +70,7 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 		}
 		for _, c := range boxes {
 			if active := c.State == envelope.ClassActive; active != (w.under(c) == w.current(mail)) {
-				t.Errorf("a mailbox of state %v stands under policy key %d", c.State, w.under(c))
+				t.Errorf("a mailbox of state %v is under policy key %d", c.State, w.under(c))
 			}
 		}
 		w.Policies.Close()
@@ -108,7 +108,7 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 		}
 		for _, c := range all {
 			if w.under(c) != pol.Current.ID {
-				t.Errorf("%s stands under policy key %d", c.Name, w.under(c))
+				t.Errorf("%s is under policy key %d", c.Name, w.under(c))
 			}
 		}
 		boxes, err := w.containers.List(w.Ctx, w.Tenant, container.Mailbox, 0, 100)
@@ -130,8 +130,8 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 	})
 }
 
-// A creation that has read the old policy key, and opened it, when a refresh
-// and its whole roll come in between.
+// A creation has read and opened the old policy key when a refresh and its whole roll
+// happen.
 func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
 	acts := map[string]func(w world, pol policy.Policy, c container.Container) (container.Container, error){
 		"create": func(w world, pol policy.Policy, _ container.Container) (container.Container, error) {
@@ -173,7 +173,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 					t.Fatal("the refresh did not come in between")
 				}
 				if w.under(c) != w.current(pol) {
-					t.Error("it stands under an older policy key, although the roll has finished")
+					t.Error("it is under an older policy key, although the roll has finished")
 				}
 				o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
 				w.Must(err)
@@ -183,7 +183,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 	}
 }
 
-// Many writers beside refreshes and rolls: once the last roll has finished
+// Many writers run during refreshes and rolls: once the last roll has finished
 // nothing active is left under an older policy key, and every key is there.
 func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 	each(t, func(w world) {
@@ -234,7 +234,7 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 		for _, p := range w.pages() {
 			for _, k := range w.policyKeys(pol) {
 				if p.Parent == k.ID && k.ID != w.current(pol) && p.Class == envelope.ClassActive {
-					t.Errorf("%d active mailboxes stand under generation %d", p.Count, k.Generation)
+					t.Errorf("%d active mailboxes are under generation %d", p.Count, k.Generation)
 				}
 			}
 		}
@@ -283,7 +283,7 @@ func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
 		}
 		for _, p := range w.pages() {
 			if p.Class == envelope.ClassActive && p.Parent != newer.Target {
-				t.Errorf("a page stands under policy key %d", p.Parent)
+				t.Errorf("a page is under policy key %d", p.Parent)
 			}
 		}
 		w.same(keys, w.keys())
@@ -390,7 +390,7 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 		}
 		for id, p := range w.pages() {
 			if p.Class == envelope.ClassActive && (p.Parent != ro.Target) != (id == broken) {
-				t.Errorf("page %d stands under policy key %d", id, p.Parent)
+				t.Errorf("page %d is under policy key %d", id, p.Parent)
 			}
 		}
 		skips := func(when string) {
@@ -419,8 +419,7 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 	})
 }
 
-// What a roll meets that does not open is told while it goes on, the first
-// of it by name.
+// Objects that a roll cannot decrypt are reported while it runs, the first one by name.
 func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
@@ -442,8 +441,7 @@ func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
 	})
 }
 
-// A revision that is not as it was written keeps what stands under its policy
-// key where it is, and nothing else.
+// An altered revision prevents moving the containers under its policy key, and no others.
 func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
@@ -485,7 +483,7 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// An outage of both vaults is no act of the customer: the availability key helps.
+// An outage of both vaults is not an act of the customer: the availability key is used.
 func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
@@ -501,8 +499,8 @@ func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
 	})
 }
 
-// Both customer keys of the other policy may be lost: the availability key helps
-// to leave it. Nothing comes to a policy that is shut.
+// Both customer keys of the other policy may be lost: its containers are moved with the
+// availability key. Nothing is moved to a policy that is inaccessible.
 func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
 	each(t, func(w world) {
 		from, to := w.MailboxPolicy("from"), w.MailboxPolicy("to")
@@ -566,7 +564,7 @@ func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 }
 
 // A roll is work for the user: when the customer revokes, it stops as soon as
-// the cache lets go of the policy keys, and not at its end.
+// the cache has dropped the policy keys, not only at its end.
 func TestRevocationStopsARollOnItsWay(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")
@@ -591,7 +589,7 @@ func TestRevocationStopsARollOnItsWay(t *testing.T) {
 	})
 }
 
-// What a process that ended left behind is a running roll, and nothing else.
+// After a process ended, its roll is still in state running; there is no other state.
 func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
 	each(t, func(w world) {
 		pol := w.MailboxPolicy("p")

@@ -25,32 +25,32 @@ import (
 type Config struct {
 	DB       *store.DB
 	Policies *policy.Policies
-	// Reseal brings one page body from one policy key to another; nil means
+	// Reseal re-encrypts one page body under another policy key; default:
 	// envelope.Reseal. A benchmark leaves the cryptography out to measure the rest.
 	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
 	// Limit bounds the containers a second of all rolls on this node; nil means
-	// no limit. A roll's own limits come on top, and are shared by its nodes.
+	// no limit. A roll's own limits apply as well, and are shared by its nodes.
 	Limit *rate.Limiter
-	// Deep does the stages below policy keys; nil: there is none to do.
+	// Deep runs the stages below policy keys; nil: they have no work.
 	Deep Deep
-	// Leases are those of this node; nil means that there is but this one.
+	// Leases are those of this node; nil means that it is the only node.
 	Leases *lease.Leases
-	// Settled is called after a roll ended, with the policies that containers
-	// left. Rolls work side by side, so several calls may run at once.
+	// Settled is called after a roll ended, with each policy whose containers it
+	// moved. Rolls run in parallel, so several calls may run at once.
 	Settled func(tenant, policy int64)
 	Now     func() time.Time
 	Logger  *slog.Logger // nil: nothing is logged
 }
 
-// Roller works running rolls off, one after the other.
+// Roller runs the rolls that are in state running, several in parallel.
 type Roller struct {
 	Config
 	wake chan struct{}
 
-	mu      sync.Mutex
-	rates   map[int64]*meter
-	watched map[int64]*watched
-	paces   map[int64]*pace
+	mu       sync.Mutex
+	rates    map[int64]*meter
+	observed map[int64]*observedRate
+	paces    map[int64]*pace
 }
 
 // New returns a roller; Run starts it.
@@ -61,7 +61,7 @@ func New(c Config) *Roller {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}, watched: map[int64]*watched{}, paces: map[int64]*pace{}}
+	return &Roller{Config: c, wake: make(chan struct{}, 1), rates: map[int64]*meter{}, observed: map[int64]*observedRate{}, paces: map[int64]*pace{}}
 }
 
 // Wake makes Run look for rolls at once.
@@ -73,25 +73,26 @@ func (r *Roller) Wake() {
 }
 
 const (
-	// longestWait bounds the time between two tries of a roll whose vaults do not answer.
-	longestWait = 30 * time.Second
-	// longestRest bounds how long a vault that asks to be left alone is: a roll
-	// must not stand still for years because somebody wrote so in a header.
-	longestRest = 10 * time.Minute
-	// atOnce bounds the rolls that are worked on side by side, so that a large
-	// tenant's roll does not hold up a small one's.
-	atOnce = 4
-	// lookEvery is how often a node looks for rolls that another one began or left.
-	lookEvery = time.Second
+	// maxRetryWait bounds the time between two tries of a roll whose vaults do not answer.
+	maxRetryWait = 30 * time.Second
+	// maxRetryAfter bounds the wait that a vault may ask for: a header must not stop
+	// a roll for years.
+	maxRetryAfter = 10 * time.Minute
+	// maxParallel bounds the rolls that run in parallel, so that a large tenant's roll
+	// does not delay a small one's.
+	maxParallel = 4
+	// pollInterval is how often a node looks for rolls that another one began or left
+	// unfinished.
+	pollInterval = time.Second
 )
 
-// Run works until ctx is done. It takes up whatever roll was running when the
-// process before it ended, and looks for rolls that other nodes began, or left
-// because they died.
+// Run runs rolls until ctx is done. It continues every roll that was running when
+// the process before it ended, and looks for rolls that other nodes began, or left
+// unfinished because they died.
 func (r *Roller) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	free := make(chan struct{}, atOnce)
+	free := make(chan struct{}, maxParallel)
 	var mu sync.Mutex
 	active := map[int64]bool{}
 	for {
@@ -108,7 +109,7 @@ func (r *Roller) Run(ctx context.Context) {
 				continue
 			}
 			workers.Go(func() {
-				here := r.tend(ctx, ro, free)
+				here := r.retryLoop(ctx, ro, free)
 				mu.Lock()
 				delete(active, ro.ID)
 				mu.Unlock()
@@ -120,9 +121,9 @@ func (r *Roller) Run(ctx context.Context) {
 		var retry <-chan time.Time
 		switch {
 		case r.Leases != nil:
-			retry = time.After(lookEvery)
+			retry = time.After(pollInterval)
 		case err != nil:
-			retry = time.After(longestWait)
+			retry = time.After(maxRetryWait)
 		}
 		select {
 		case <-ctx.Done():
@@ -141,59 +142,60 @@ func (r *Roller) running(ctx context.Context) (running []Roll, err error) {
 	return running, err
 }
 
-// tend works on one roll until it ends, with growing pauses while it waits, and
-// with such as a vault asks for. It reports false when another node works on it.
-func (r *Roller) tend(ctx context.Context, ro Roll, free chan struct{}) (here bool) {
-	for wait := time.Second; ; wait = min(2*wait, longestWait) {
+// retryLoop works on one roll until it ends. While the roll waits, it pauses for
+// growing times, or as long as a vault asks for. It reports false when another node
+// works on the roll.
+func (r *Roller) retryLoop(ctx context.Context, ro Roll, free chan struct{}) (here bool) {
+	for wait := time.Second; ; wait = min(2*wait, maxRetryWait) {
 		select {
 		case free <- struct{}{}:
 		case <-ctx.Done():
 			return true
 		}
-		waits, rest, err := r.workAlone(ctx, ro)
+		waits, retryAfter, err := r.runExclusive(ctx, ro)
 		<-free
-		if errors.Is(err, errElsewhere) {
+		if errors.Is(err, errOtherNode) {
 			return false
 		}
 		if err != nil && ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "a roll could not be worked on; it is tried again", "roll", ro.ID, "error", err)
-			r.held(ctx, ro, err)
+			r.recordBlocked(ctx, ro, err)
 			waits = true
 		}
 		if !waits {
 			return true
 		}
 		select {
-		case <-time.After(max(wait, min(rest, longestRest))):
+		case <-time.After(max(wait, min(retryAfter, maxRetryAfter))):
 		case <-ctx.Done():
 			return true
 		}
 	}
 }
 
-// Work brings one roll to its end, or reports that it waits for a vault. One node
-// at a time works on a roll.
+// Work runs one roll to its end, or reports that it waits for a vault. It fails if
+// another node works on the roll.
 func (r *Roller) Work(ctx context.Context, ro Roll) (waits bool, err error) {
-	waits, _, err = r.workAlone(ctx, ro)
+	waits, _, err = r.runExclusive(ctx, ro)
 	return waits, err
 }
 
-// workAlone is Work, and says how long a vault asks to be left alone. One node
-// brings container keys over; the stages below are shared.
-func (r *Roller) workAlone(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
+// runExclusive is Work; it also returns how long a vault asked to wait. Stage policy
+// is run by one node; the stages below it are shared by all nodes.
+func (r *Roller) runExclusive(ctx context.Context, ro Roll) (waits bool, rest time.Duration, err error) {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: ro.job(), Request: fmt.Sprintf("roll %d", ro.ID)})
 	defer func() { r.forget(ro.ID, waits || err != nil) }()
 	var through bool
 	var damaged []damage
-	err = elsewhere(r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
-		through, damaged, waits, rest, err = r.work(ctx, ro)
+	err = leaseResult(r.Leases.Hold(ctx, leaseName(ro.ID), func(ctx context.Context) (err error) {
+		through, damaged, waits, rest, err = r.runPolicyStage(ctx, ro)
 		return err
 	}))
 	if err != nil || !through {
 		return waits, rest, err
 	}
-	err = elsewhere(r.Leases.Hold(ctx, shareName(ro.ID)+r.Leases.Holder(), func(ctx context.Context) (err error) {
-		waits, rest, err = r.deeply(ctx, ro, damaged)
+	err = leaseResult(r.Leases.Hold(ctx, deepLeasePrefix(ro.ID)+r.Leases.Holder(), func(ctx context.Context) (err error) {
+		waits, rest, err = r.runDeepStages(ctx, ro, damaged)
 		return err
 	}))
 	return waits, rest, err
@@ -207,9 +209,9 @@ func (ro Roll) job() string {
 	return policy.JobRoll
 }
 
-// initiator says for whom the roll opens the keys that it moves containers from.
-// A roll is work for users and stops on revocation, but for one that brings
-// containers from another policy: the documented recovery from lost keys.
+// initiator returns on whose behalf the roll opens the keys that it moves containers
+// from. A roll is work for users and stops on revocation, except for one that moves
+// containers from another policy, which is the documented recovery from lost keys.
 func (ro Roll) initiator() policy.Initiator {
 	if ro.Source != 0 {
 		return policy.Recovery
@@ -217,13 +219,13 @@ func (ro Roll) initiator() policy.Initiator {
 	return policy.User
 }
 
-// work does stage policy: it ends the roll, or reports that the stage is through,
-// and what it could not bring over.
-func (r *Roller) work(ctx context.Context, ro Roll) (through bool, damaged []damage, waits bool, rest time.Duration, err error) {
+// runPolicyStage runs stage policy. It ends the roll, or reports that the stage is
+// through and returns what could not be moved.
+func (r *Roller) runPolicyStage(ctx context.Context, ro Roll) (through bool, damaged []damage, waits bool, rest time.Duration, err error) {
 	m := r.meter(ro.ID)
 	looked := r.Now()
 	for {
-		if err := r.warnLate(ctx, ro); err != nil {
+		if err := r.warnIfLate(ctx, ro); err != nil {
 			return false, nil, false, 0, err
 		}
 		out, err := r.pass(ctx, ro, func(n int64) error {
@@ -233,103 +235,103 @@ func (r *Roller) work(ctx context.Context, ro Roll) (through bool, damaged []dam
 				return nil
 			}
 			looked = now
-			return r.warnLate(ctx, ro)
+			return r.warnIfLate(ctx, ro)
 		})
 		switch {
-		case err != nil && fail.CodeOf(err) == api.Damaged: // what it would bring containers to
+		case err != nil && fail.CodeOf(err) == api.Damaged: // the target
 			out.damaged = append(out.damaged, damage{fmt.Sprintf("policy key %d", ro.Target), err})
 		case err != nil:
-			waits, rest, err = r.interrupted(ctx, ro, err)
+			waits, rest, err = r.handleInterruption(ctx, ro, err)
 			return false, nil, waits, rest, err
 		}
-		if err := r.skip(ctx, ro, out.damaged); err != nil {
+		if err := r.recordSkipped(ctx, ro, out.damaged); err != nil {
 			return false, nil, false, 0, err
 		}
-		ended, through, err := r.endPolicy(ctx, ro, out)
+		ended, through, err := r.finishPolicyStage(ctx, ro, out)
 		if err != nil || ended || through {
 			return through, out.damaged, false, 0, err
 		}
 	}
 }
 
-// endPolicy ends stage policy of a roll that goes deeper, and any other roll, if
-// nothing is left of it.
-func (r *Roller) endPolicy(ctx context.Context, ro Roll, out outcome) (ended, through bool, err error) {
-	if ro.deep() == nil {
-		ended, err = r.finish(ctx, ro, out)
+// finishPolicyStage ends, if nothing is left to move, stage policy of a roll with
+// deep stages, and any other roll altogether.
+func (r *Roller) finishPolicyStage(ctx context.Context, ro Roll, out outcome) (ended, through bool, err error) {
+	if ro.deepStages() == nil {
+		ended, err = r.finishIfDone(ctx, ro, out)
 		return ended, false, err
 	}
 	var left int64
 	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
-		left, err = r.leftUnderOlder(ctx, tx, ro)
+		left, err = r.lockAndCount(ctx, tx, ro)
 		return err
 	})
 	return false, err == nil && (left == 0 || out.moved == 0 && len(out.damaged) > 0), err
 }
 
-// leftUnderOlder counts, under the policy's lock, the keys that still stand under
-// an older policy key: no wrap there can come later.
-func (r *Roller) leftUnderOlder(ctx context.Context, tx *store.Tx, ro Roll) (int64, error) {
-	held := []int64{ro.Policy}
+// lockAndCount takes the policy's lock and counts the keys that are still under an
+// older policy key. Until the transaction ends no key can be wrapped there.
+func (r *Roller) lockAndCount(ctx context.Context, tx *store.Tx, ro Roll) (int64, error) {
+	locks := []int64{ro.Policy}
 	if ro.Source != 0 {
-		held = append(held, ro.Source)
+		locks = append(locks, ro.Source)
 	}
-	if err := policy.LockAll(ctx, tx, held...); err != nil {
+	if err := policy.LockAll(ctx, tx, locks...); err != nil {
 		return 0, err
 	}
-	return standing(ctx, tx, r.Policies, ro, slices.Concat(ro.Classes, older(ro.Classes)))
+	return countUnderOlderKeys(ctx, tx, r.Policies, ro, slices.Concat(ro.Classes, olderClasses(ro.Classes)))
 }
 
-// waiting notes why a roll does not move, and counts it; the roll stays running,
-// unless somebody ended or paused it meanwhile.
-func (r *Roller) waiting(ctx context.Context, ro Roll, why string) (waits bool, err error) {
+// recordWait records why a roll waits, and counts the wait. The roll stays running,
+// unless another request ended or paused it meanwhile.
+func (r *Roller) recordWait(ctx context.Context, ro Roll, why string) (waits bool, err error) {
 	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		if waits, err = setState(ctx, tx, ro, api.RollRunning, api.RollRunning, why, time.Time{}); err != nil || !waits {
 			return err
 		}
-		return did(ctx, tx, ro, false, 1, r.Now())
+		return recordProgress(ctx, tx, ro, false, 1, r.Now())
 	})
 	return waits, err
 }
 
-// failure says what kept a roll from bringing over all that it should.
-func (o outcome) failure() string {
-	first := fmt.Sprintf("%s does not open: %v", o.damaged[0].what, o.damaged[0].err)
+// failureMessage says what a roll could not move.
+func (o outcome) failureMessage() string {
+	first := fmt.Sprintf("%s cannot be decrypted: %v", o.damaged[0].what, o.damaged[0].err)
 	if n := len(o.damaged); n > 1 {
-		return fmt.Sprintf("%d things do not open and were left behind; the first: %s", n, first)
+		return fmt.Sprintf("%d objects cannot be decrypted and were skipped; the first: %s", n, first)
 	}
 	return first
 }
 
-// finish ends a roll if nothing is left of it. Whether that is so is a query
-// under the policy's lock, so that no wrap under an older key can come later.
-func (r *Roller) finish(ctx context.Context, ro Roll, out outcome) (ended bool, err error) {
+// finishIfDone ends a roll if nothing is left to move. It decides by a query under
+// the policy's lock, so that no key can be wrapped under an older key afterwards.
+func (r *Roller) finishIfDone(ctx context.Context, ro Roll, out outcome) (ended bool, err error) {
 	fault.Point("roll.before-finish")
 	err = lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
 		ended = false
-		left, err := r.leftUnderOlder(ctx, tx, ro)
+		left, err := r.lockAndCount(ctx, tx, ro)
 		if err != nil {
 			return err
 		}
 		state, message := api.RollFinished, ""
 		if left > 0 && (out.moved > 0 || len(out.damaged) == 0) {
-			return nil // somebody else's swaps won meanwhile: go over it again
+			return nil // other transactions changed pages meanwhile: another pass is needed
 		}
-		if out.behind != nil {
-			if behind, err := out.behind(ctx, tx); err != nil || behind {
+		if out.deepWorkRemains != nil {
+			if remains, err := out.deepWorkRemains(ctx, tx); err != nil || remains {
 				return err
 			}
 		}
-		if len(out.damaged) > 0 && (left > 0 || ro.deep() != nil) {
+		if len(out.damaged) > 0 && (left > 0 || ro.deepStages() != nil) {
 			state = api.RollFailed
-			message = out.failure()
+			message = out.failureMessage()
 		}
 		ended = true
 		first, err := setState(ctx, tx, ro, api.RollRunning, state, message, r.Now())
-		if err != nil || !first || state != api.RollFinished { // another node may have ended it, and knows what it skipped
+		if err != nil || !first || state != api.RollFinished { // another node may have ended it; what that one skipped must stay
 			return err
 		}
-		return forgetSkipped(ctx, tx, ro)
+		return deleteSkipped(ctx, tx, ro)
 	})
 	if err == nil && ended {
 		fault.Point("roll.after-finish")

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// bubble runs a test on SQLite with a clock that synctest turns.
+// bubble runs a test on SQLite in a synctest bubble.
 func bubble(t *testing.T, edit func(c *roll.Config), test func(w world)) {
 	policytest.Bubble(t, func(t *testing.T) {
 		test(newWorld(policytest.New(t, storetest.One(t)), func(c *roll.Config) {
@@ -44,7 +44,7 @@ func TestRunTakesUpWhateverRollIsRunning(t *testing.T) {
 	})
 }
 
-// A roll that waits holds up no other one, and goes on by itself.
+// A roll that waits does not block others, and continues by itself.
 func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(1, testSlots) }, func(w world) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
@@ -121,7 +121,7 @@ func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
 					resumed = true
 					w.Must(w.setState(ro, api.RollRunning))
 					w.roller.Wake()
-					time.Sleep(time.Second) // Run looks, and finds the worker still there
+					time.Sleep(time.Second) // Run polls, and finds the worker still running
 				}
 			}
 		})

@@ -9,17 +9,17 @@ import (
 	"keyroll/internal/store"
 )
 
-// shownSkipped is how much of what a roll skipped is shown with it.
-const shownSkipped = 20
+// maxShownSkipped bounds how many skipped objects are shown with a roll.
+const maxShownSkipped = 20
 
-// skip notes what a roll went past because it is damaged, each once. What it is
-// named by is also what it is known by: its kind and its id.
-func (r *Roller) skip(ctx context.Context, ro Roll, met []damage) error {
-	if len(met) == 0 {
+// recordSkipped records, once each, the objects that a roll skipped because they are
+// damaged. An object is identified by its name, which has its kind and its id.
+func (r *Roller) recordSkipped(ctx context.Context, ro Roll, damaged []damage) error {
+	if len(damaged) == 0 {
 		return nil
 	}
-	args := make([][]any, len(met))
-	for i, d := range met {
+	args := make([][]any, len(damaged))
+	for i, d := range damaged {
 		_, why, _ := fail.Public(d.err)
 		args[i] = []any{ro.ID, ro.Tenant, d.what, why}
 	}
@@ -28,22 +28,22 @@ func (r *Roller) skip(ctx context.Context, ro Roll, met []damage) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("note what roll %d skipped: %w", ro.ID, err)
+		return fmt.Errorf("record what roll %d skipped: %w", ro.ID, err)
 	}
 	return nil
 }
 
-// forgetSkipped forgets what a roll went past: it is to be met again, or nothing
-// is left of it.
-func forgetSkipped(ctx context.Context, tx *store.Tx, ro Roll) error {
+// deleteSkipped deletes the record of what a roll skipped: the roll will try it
+// again, or has finished.
+func deleteSkipped(ctx context.Context, tx *store.Tx, ro Roll) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM roll_skipped WHERE tenant = ?1 AND roll = ?2`, ro.Tenant, ro.ID); err != nil {
-		return fmt.Errorf("forget what roll %d skipped: %w", ro.ID, err)
+		return fmt.Errorf("delete what roll %d skipped: %w", ro.ID, err)
 	}
 	return nil
 }
 
-// skipped tells a what its roll went past.
-func skipped(ctx context.Context, tx *store.Tx, ro Roll, a *api.Roll) error {
+// addSkipped adds to a what its roll skipped.
+func addSkipped(ctx context.Context, tx *store.Tx, ro Roll, a *api.Roll) error {
 	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM roll_skipped WHERE tenant = ?1 AND roll = ?2`, ro.Tenant, ro.ID).Scan(&a.SkippedCount)
 	if err != nil {
 		return fmt.Errorf("count what roll %d skipped: %w", ro.ID, err)
@@ -51,7 +51,7 @@ func skipped(ctx context.Context, tx *store.Tx, ro Roll, a *api.Roll) error {
 	if a.SkippedCount == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, `SELECT what, why FROM roll_skipped WHERE tenant = ?1 AND roll = ?2 ORDER BY what LIMIT ?3`, ro.Tenant, ro.ID, shownSkipped)
+	rows, err := tx.Query(ctx, `SELECT what, why FROM roll_skipped WHERE tenant = ?1 AND roll = ?2 ORDER BY what LIMIT ?3`, ro.Tenant, ro.ID, maxShownSkipped)
 	if err != nil {
 		return fmt.Errorf("read what roll %d skipped: %w", ro.ID, err)
 	}

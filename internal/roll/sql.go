@@ -57,14 +57,14 @@ func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll
 			return nil, err
 		}
 		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
-		r.Finished, r.Begun, r.Warned = moment(finished), moment(begun), moment(warned)
+		r.Finished, r.Begun, r.Warned = timeOrZero(finished), timeOrZero(begun), timeOrZero(warned)
 		list = append(list, r)
 	}
 	return list, rows.Err()
 }
 
-// moment is a stored time, of which 0 stands for none.
-func moment(milli int64) time.Time {
+// timeOrZero converts a stored time, in which 0 means none.
+func timeOrZero(milli int64) time.Time {
 	if milli == 0 {
 		return time.Time{}
 	}
@@ -72,7 +72,7 @@ func moment(milli int64) time.Time {
 }
 
 // setState changes the state of a roll that is in state from, and reports
-// whether it was. A zero finished leaves it without an end.
+// whether it was. A zero finished means that it has not ended.
 func setState(ctx context.Context, tx *store.Tx, r Roll, from, to api.RollState, message string, finished time.Time) (bool, error) {
 	var at int64
 	if !finished.IsZero() {
@@ -83,8 +83,8 @@ func setState(ctx context.Context, tx *store.Tx, r Roll, from, to api.RollState,
 	return n == 1, err
 }
 
-// enterStage notes that a roll has come to a stage, and at the first one how much
-// there is to do; of several nodes the first one's count holds.
+// enterStage records that a roll has reached a stage and, at the first one, how much
+// work there is. If several nodes do so, the first one's count is kept.
 func enterStage(ctx context.Context, tx *store.Tx, r Roll, stage api.RollStage, blobs, bytes int64) error {
 	_, err := tx.Exec(ctx, `UPDATE roll SET blobs_total = CASE WHEN stage = '' THEN ?4 ELSE blobs_total END,
 		bytes_total = CASE WHEN stage = '' THEN ?5 ELSE bytes_total END, stage = CASE WHEN stage = ?6 THEN stage ELSE ?3 END
@@ -92,8 +92,8 @@ func enterStage(ctx context.Context, tx *store.Tx, r Roll, stage api.RollStage, 
 	return err
 }
 
-// didDeep notes what a transaction of a deep stage did.
-func didDeep(ctx context.Context, tx *store.Tx, r Roll, d Done, at time.Time) error {
+// recordDeepProgress records what a transaction of a deep stage did.
+func recordDeepProgress(ctx context.Context, tx *store.Tx, r Roll, d Done, at time.Time) error {
 	_, err := tx.Exec(ctx, `UPDATE roll SET begun = CASE WHEN begun = 0 THEN ?3 ELSE begun END,
 		containers_done = containers_done + ?4, blobs_done = blobs_done + ?5, bytes_done = bytes_done + ?6 WHERE tenant = ?1 AND id = ?2`,
 		r.Tenant, r.ID, at.UnixMilli(), d.Containers, d.Blobs, d.Bytes)

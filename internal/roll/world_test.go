@@ -29,7 +29,8 @@ type world struct {
 	settled    *settlements
 }
 
-// settlements are the policies that rolls settled, in order. Rolls end side by side.
+// settlements are the policies with which Settled was called, in order. Rolls end in
+// parallel.
 type settlements struct {
 	mu       sync.Mutex
 	policies []int64
@@ -135,7 +136,7 @@ func (w world) register() (pol policy.Policy, ro roll.Roll) {
 	return pol, ro
 }
 
-// finish works on a roll, which must end without waiting, in a state.
+// finish works on a roll, which must end without waiting, in the given state.
 func (w world) finish(ro roll.Roll, state api.RollState) roll.Roll {
 	w.Helper()
 	var waits bool
@@ -155,7 +156,7 @@ func (w world) finish(ro roll.Roll, state api.RollState) roll.Roll {
 	return now
 }
 
-// now reads a roll as it stands.
+// now returns the current state of a roll.
 func (w world) now(ro roll.Roll) (now roll.Roll) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
@@ -188,7 +189,7 @@ func (w world) nowIn(tx *store.Tx, ro roll.Roll) roll.Roll {
 	return now
 }
 
-// under is the policy key that a container's key stands under.
+// under returns the policy key that a container's key is under.
 func (w world) under(c container.Container) (policyKey int64) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
@@ -198,10 +199,10 @@ func (w world) under(c container.Container) (policyKey int64) {
 	return policyKey
 }
 
-// current is the policy key that is current.
+// current returns the current policy key.
 func (w world) current(pol policy.Policy) int64 { w.Helper(); return w.Again(pol).Current.ID }
 
-// keyring has the key of every container.
+// keyring returns the key of every container.
 type keyring map[int64]*envelope.Key
 
 func (w world) keys() keyring {
@@ -255,7 +256,7 @@ func (w world) pages() map[int64]keypage.Row {
 	return all
 }
 
-// damage alters the body of a key page and returns what puts it right.
+// damage alters the body of a key page and returns a function that restores it.
 func (w world) damage(page int64) (repair func()) {
 	w.Helper()
 	was := w.pages()[page].Body
@@ -271,7 +272,7 @@ func (w world) damage(page int64) (repair func()) {
 	return func() { set(was) }
 }
 
-// away takes a policy's vaults away, or back.
+// away makes a policy's vaults unavailable, or available again.
 func (w world) away(pol policy.Policy, err error) {
 	w.Vaults.Fail("A-"+pol.Name, err)
 	w.Vaults.Fail("B-"+pol.Name, err)
@@ -289,7 +290,7 @@ func until(t testing.TB, what string, f func() bool) {
 	t.Fatalf("it never came to pass: %s", what)
 }
 
-// run starts the roller and returns what stops it and waits for its end.
+// run starts the roller and returns a function that stops it and waits for its end.
 func (w world) run() (stop func()) {
 	ctx, cancel := context.WithCancel(w.Ctx)
 	ended := make(chan struct{})

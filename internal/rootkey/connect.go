@@ -22,22 +22,22 @@ const (
 	maxAnswer      = 256 << 10 // bytes of one answer; a key with its tags has a few KiB
 )
 
-// retry is short, because another key, or the caller, waits. An answer that asks
-// for more patience than MaxRetryDelay is not tried again.
+// retry is short, because another key, or the caller, waits. A request is not retried
+// if the answer asks for a longer wait than MaxRetryDelay.
 var retry = policy.RetryOptions{MaxRetries: 2, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
 
-// connection is the official client for one vault and one principal. The client
-// learns from the vault's first challenge where its tokens come from, so it is
-// kept. Each has a credential of its own: a token request that hangs for one
-// vault holds up no other.
+// connection is the official client for one vault and one principal. It is kept,
+// because the client learns from the vault's first challenge which endpoint issues its
+// tokens. Each has a credential of its own, so that a token request that hangs for one
+// vault does not block others.
 type connection struct {
 	connectionID
 	vault    *azkeys.Client
 	clientID string // empty for an external vault
-	// directory is where the tokens of an external vault come from, as its
-	// challenge says; nil until the first one.
+	// directory is the Entra directory that issues the tokens of an external vault,
+	// from its challenge; nil until the first one.
 	directory atomic.Pointer[string]
-	refused   atomic.Pointer[error] // why its tenant may not use it: what the Azure client makes of an error may lose it
+	refused   atomic.Pointer[error] // why its tenant may not use it; the Azure client may drop this error
 }
 
 type connectionID struct {
@@ -78,9 +78,9 @@ func (c *Client) connect(ctx context.Context, tenant int64, identity Identity, t
 	return c.pool.add(conn), nil
 }
 
-// principal returns the credential of a tenant's service principal. It asks
-// keyroll's own authority alone: its transport dials nothing else, and no
-// challenge or redirect changes that.
+// principal returns the credential of a tenant's service principal. It sends requests
+// only to keyroll's own authority: its transport dials nothing else, and no challenge
+// or redirect changes that.
 func (c *Client) principal(ctx context.Context, tenant int64, identity Identity) (azcore.TokenCredential, string, error) {
 	guid, err := c.config.Tenant(ctx, tenant)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *Client) principal(ctx context.Context, tenant int64, identity Identity)
 	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: c.config.Authority}
 	credential, err := azidentity.NewClientSecretCredential(guid, clientID, secret, &azidentity.ClientSecretCredentialOptions{
 		ClientOptions:            options,
-		DisableInstanceDiscovery: true, // it would ask Microsoft's public login host
+		DisableInstanceDiscovery: true, // which would call Microsoft's public login host
 	})
 	return credential, clientID, err
 }
@@ -107,7 +107,7 @@ type guardedCredential struct {
 }
 
 func (g guardedCredential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (token azcore.AccessToken, err error) {
-	err = g.client.guard(func() (err error) {
+	err = g.client.catchPanic(func() (err error) {
 		token, err = g.TokenCredential.GetToken(ctx, options)
 		return err
 	})
@@ -117,9 +117,9 @@ func (g guardedCredential) GetToken(ctx context.Context, options policy.TokenReq
 	return token, err
 }
 
-// directedCredential asks for no token before the tenant may use the vaults of the
-// directory that a challenge names. The token is good for that directory alone, so
-// a vault that names another one gets a token that it does not take.
+// directedCredential requests a token only if the tenant may use the vaults of the
+// directory that a challenge names. The token is valid only for that directory, so a
+// vault that names a wrong one gets a token that it does not accept.
 type directedCredential struct {
 	azcore.TokenCredential
 	client *Client
@@ -129,16 +129,16 @@ type directedCredential struct {
 func (d directedCredential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	directory := options.TenantID
 	d.conn.directory.Store(&directory)
-	if err := d.client.mayUse(ctx, d.conn); err != nil {
+	if err := d.client.checkMayUse(ctx, d.conn); err != nil {
 		d.conn.refused.Store(&err)
 		return azcore.AccessToken{}, err
 	}
 	return d.TokenCredential.GetToken(ctx, options)
 }
 
-// mayUse refuses an external vault that the tenant of a connection may not use, once
+// checkMayUse refuses an external vault that the tenant of a connection may not use, once
 // its directory is known.
-func (c *Client) mayUse(ctx context.Context, conn *connection) error {
+func (c *Client) checkMayUse(ctx context.Context, conn *connection) error {
 	directory := conn.directory.Load()
 	if directory == nil || c.config.MayUse == nil {
 		return nil
@@ -146,7 +146,7 @@ func (c *Client) mayUse(ctx context.Context, conn *connection) error {
 	return c.config.MayUse(ctx, conn.tenant, conn.url, *directory)
 }
 
-// transport carries requests to one of two worlds.
+// transport sends requests either to keyroll's own listener or to external vaults.
 type transport struct {
 	*http.Client
 	noRetry    bool
@@ -161,14 +161,14 @@ func (t transport) options() azcore.ClientOptions {
 	return options
 }
 
-// OwnListenerError is a failure to connect to keyroll's own listener: trouble of
-// this process, and never of a vault.
+// OwnListenerError is a failure to connect to keyroll's own listener: a problem of this
+// process, never of a vault.
 type OwnListenerError struct{ Err error }
 
 func (e *OwnListenerError) Error() string { return e.Err.Error() }
 func (e *OwnListenerError) Unwrap() error { return e.Err }
 
-// newOwnTransport reaches keyroll's own listener and nothing else.
+// newOwnTransport connects only to keyroll's own listener.
 func newOwnTransport(config Config) transport {
 	t := newHTTPTransport()
 	t.Proxy = nil
@@ -183,9 +183,8 @@ func newOwnTransport(config Config) transport {
 	return transport{Client: newHTTPClient(t), noRetry: config.NoRetry}
 }
 
-// newExternalTransport reaches Azure with the system's roots and the machine's
-// own identity (azidentity.DefaultAzureCredential), which is looked for at the
-// first use.
+// newExternalTransport connects to Azure with the system's roots and the machine's own
+// identity (azidentity.DefaultAzureCredential), which is determined at the first use.
 func newExternalTransport(config Config) transport {
 	if e := config.External; e != nil {
 		through := newHTTPTransport()
@@ -196,7 +195,7 @@ func newExternalTransport(config Config) transport {
 	}
 	t := transport{Client: newHTTPClient(newHTTPTransport()), noRetry: config.NoRetry}
 	var mu sync.Mutex
-	credentials := map[string]azcore.TokenCredential{} // by authority: one a cloud
+	credentials := map[string]azcore.TokenCredential{} // by authority: one for each cloud
 	t.credential = func(authority string) (azcore.TokenCredential, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -229,8 +228,8 @@ func newHTTPTransport() *http.Transport {
 	}
 }
 
-// newHTTPClient follows no redirect: a vault that moves is not the vault that
-// was named, and a token request must not be sent on.
+// newHTTPClient follows no redirect: the target would not be the vault that was named,
+// and a token request must not be forwarded.
 func newHTTPClient(t *http.Transport) *http.Client {
 	return &http.Client{
 		Transport:     boundedAnswers{t},
@@ -249,8 +248,8 @@ func (b boundedAnswers) RoundTrip(request *http.Request) (*http.Response, error)
 	return response, err
 }
 
-// pool keeps connections. A full pool gives up any one of them: what is lost is
-// a challenge and a token.
+// pool keeps connections. A full pool removes any one of them, which costs a challenge
+// and a token request.
 type pool struct {
 	mu          sync.Mutex
 	connections map[connectionID]*connection

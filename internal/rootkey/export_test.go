@@ -28,7 +28,7 @@ func Answers() (rows []AnswerRow) {
 	return rows
 }
 
-// Causes returns what the table of causes can say.
+// Causes returns the failures in the table of causes.
 func Causes() (failures []Failure) {
 	for _, row := range causes {
 		failures = append(failures, row.failure)
@@ -36,7 +36,7 @@ func Causes() (failures []Failure) {
 	return failures
 }
 
-// BaseURL returns where a request about a vault would go.
+// BaseURL returns the base URL of requests to a vault.
 func (c *Client) BaseURL(vault string) (string, error) {
 	to, err := c.target(envelope.KeyVersion{Vault: vault, Key: "k"})
 	return to.url, err
@@ -52,5 +52,5 @@ const MaxConnections = maxConnections
 // Connections returns how many connections are kept.
 func (c *Client) Connections() int { return len(c.pool.connections) }
 
-// MicrosoftAuthority reports whether Microsoft's login host vouches for an authority.
+// MicrosoftAuthority reports whether Microsoft's login host accepts an authority.
 var MicrosoftAuthority = microsoftAuthority

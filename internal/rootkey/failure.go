@@ -27,24 +27,25 @@ import (
 type Class int
 
 const (
-	// Outage is a vault that could not be used although nobody withdrew anything:
-	// the availability key may take the customer keys' place.
+	// Outage means that a vault could not be used although the service has its
+	// permission: the availability key may be used instead of the customer keys.
 	Outage Class = iota
-	// Refusal is a deliberate act of someone who may manage the vault.
+	// Refusal is a deliberate act of an administrator of the vault.
 	Refusal
-	// Local is trouble of keyroll itself, which says nothing about the vault.
-	// Every failure of an embedded vault that is not a refusal is local.
+	// Local is a problem of keyroll itself, which says nothing about the vault. Every
+	// failure of an embedded vault that is not a refusal is local.
 	Local
 )
 
-// Failure is why a vault did not do what it was asked.
+// Failure is the reason for which a call to a vault failed.
 type Failure struct {
-	// Reason is the sentence's end: "unwrap with key … in vault …: REASON".
+	// Reason is the end of the message: "unwrap with key … in vault …: REASON".
 	Reason string
 	Class  Class
 
-	// hint is the line that repairs it: {vault}, {key} and {principal} stand for
-	// the vault's name, -VaultName … -Name … -Version …, and who was refused.
+	// hint is the command that repairs it: {vault}, {key} and {principal} are
+	// replaced by the vault's name, by -VaultName … -Name … -Version …, and by the
+	// refused principal.
 	hint string
 }
 
@@ -55,49 +56,49 @@ var (
 	KeyDisabled   = Failure{"the key version is disabled", Refusal, "Update-AzKeyVaultKey {key} -Enable $true"}
 	KeyExpired    = Failure{"the key version has expired", Refusal, `Update-AzKeyVaultKey {key} -Expires (Get-Date -Date "12/31/9999")`}
 	NotYetValid   = Failure{"the key version is not yet valid", Refusal, "Update-AzKeyVaultKey {key} -NotBefore (Get-Date)"}
-	KeyDeleted    = Failure{"the key version does not exist, or was deleted", Refusal, "look at what is there: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
+	KeyDeleted    = Failure{"the key version does not exist, or was deleted", Refusal, "list the existing keys: Get-AzKeyVaultKey -VaultName {vault}; a deleted key can be recovered for a time"}
 	VaultDeleted  = Failure{"the vault does not exist, or was deleted", Refusal, "check the vault's name; a deleted vault can be recovered for a time"}
 )
 
-// Outages. Of an embedded vault they are local trouble.
+// Outages. For an embedded vault they are local problems.
 var (
-	Throttled          = Failure{"the vault has too many requests", Outage, ""}
+	Throttled          = Failure{"the vault received too many requests", Outage, ""}
 	VaultError         = Failure{"the vault failed", Outage, ""}
 	Rejected           = Failure{"the vault rejected the request", Outage, ""}
-	Unauthenticated    = Failure{"the vault does not take the service's token", Outage, ""}
-	NoToken            = Failure{"the service got no token for the vault", Outage, ""}
+	Unauthenticated    = Failure{"the vault does not accept the service's token", Outage, ""}
+	NoToken            = Failure{"the service could not get a token for the vault", Outage, ""}
 	TimedOut           = Failure{"the vault did not answer in time", Outage, ""}
 	NameNotFound       = Failure{"the vault's name does not resolve", Outage, ""}
 	NotTrusted         = Failure{"the vault's TLS handshake or certificate failed", Outage, ""}
-	NotReached         = Failure{"the vault was not reached", Outage, ""}
+	NotReached         = Failure{"the vault could not be reached", Outage, ""}
 	TooLargeAnswer     = Failure{"the vault's answer is too large", Outage, ""}
 	MalformedChallenge = Failure{"the vault answered with a malformed challenge", Outage, ""}
-	MalformedAnswer    = Failure{"the vault gave an answer that cannot be used", Outage, ""}
+	MalformedAnswer    = Failure{"the vault gave an unusable answer", Outage, ""}
 )
 
-// Local trouble.
+// Local problems.
 var (
 	Exhausted  = Failure{"this server has run out of file descriptors, memory or ports", Local, "raise the limits of the server's process; its log says more"}
 	DamagedKey = Failure{"the key version's private key in the database cannot be decrypted under the seal", Local, "docs/damage.md says how to restore it; keyroll verify names everything that is damaged"}
 )
 
-const localHint = "this is trouble of the server, not an outage of the vault; the server's log says more"
+const localHint = "this is a problem of the server, not an outage of the vault; the server's log says more"
 
-// local is what a failure means of an embedded vault, which runs in this very
-// process: whoever manages it refused, or keyroll itself has trouble.
-func (f Failure) local() Failure {
+// ofEmbedded returns the failure for an embedded vault, which runs in this process: an
+// administrator refused, or keyroll itself has a problem.
+func (f Failure) ofEmbedded() Failure {
 	if f.Class == Outage {
 		f.Class, f.hint = Local, localHint
 	}
 	return f
 }
 
-// answers is the table of what a vault may answer: HTTP status, Azure error
-// code (the inner one, else the outer one; empty for any) and what it means.
-// The first row that fits wins; what fits none is a MalformedAnswer. Codes from
+// answers is the table of a vault's error answers: HTTP status, Azure error code (the
+// inner one, else the outer one; empty for any) and the failure. The first row that
+// fits wins; an answer that fits none is a MalformedAnswer. Codes from
 // learn.microsoft.com/azure/key-vault/general/rest-error-codes and
-// common-error-codes. A 404 without one of these codes comes from something
-// that is no vault, and is nobody's act.
+// common-error-codes. A 404 without one of these codes comes from a server that is not
+// a vault, so it is not a refusal.
 var answers = []struct {
 	status  int
 	code    string
@@ -111,11 +112,11 @@ var answers = []struct {
 	{http.StatusNotFound, "KeyNotFound", KeyDeleted},
 	{http.StatusNotFound, "SecretNotFound", KeyDeleted},
 	{http.StatusNotFound, "VaultNotFound", VaultDeleted},
-	{http.StatusBadRequest, "", Rejected}, // a wrap that does not open, too
+	{http.StatusBadRequest, "", Rejected}, // also a wrap that cannot be decrypted
 	{http.StatusUnauthorized, "", Unauthenticated},
 	{http.StatusRequestTimeout, "", TimedOut},
 	{http.StatusTooManyRequests, "", Throttled},
-	{http.StatusInternalServerError, KeyDamagedCode, DamagedKey}, // of an embedded vault alone
+	{http.StatusInternalServerError, KeyDamagedCode, DamagedKey}, // only of an embedded vault
 	{http.StatusInternalServerError, "", VaultError},
 	{http.StatusNotImplemented, "", VaultError},
 	{http.StatusBadGateway, "", VaultError},
@@ -123,7 +124,7 @@ var answers = []struct {
 	{http.StatusGatewayTimeout, "", VaultError},
 }
 
-// causes is the table of what may happen before there is an answer.
+// causes is the table of failures without an answer.
 var causes = []struct {
 	fits    func(error) bool
 	failure Failure
@@ -139,9 +140,9 @@ var causes = []struct {
 	{is[net.Error], NotReached}, // *url.Error is one: any other failure of net/http
 }
 
-// Classify says what an error of one call to a vault means; err is what a
-// method of Client returned, or what the Azure client did. An answer of the
-// vault counts before all else; an answer of a token endpoint is none.
+// Classify returns the failure for an error of one call to a vault, as a method of
+// Client or the Azure client returned it. An answer of the vault takes precedence over
+// other causes; an answer of a token endpoint does not count as one.
 func Classify(err error) Failure {
 	var answer *azcore.ResponseError
 	if errors.As(err, &answer) {
@@ -161,16 +162,16 @@ func Classify(err error) Failure {
 	return MalformedAnswer
 }
 
-// KeyDamagedCode is what an embedded vault answers, with status 500, where a
-// private key cannot be decrypted under the seal.
+// KeyDamagedCode is the error code with which an embedded vault answers, with status
+// 500, if a private key cannot be decrypted under the seal.
 const KeyDamagedCode = "KeyDamaged"
 
-// exhaustion are the errors of an operating system that has nothing left to give.
+// exhaustion has the errors of an operating system that has run out of a resource.
 var exhaustion = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL}
 
 // exhausted reports whether this process or machine ran out of descriptors,
-// memory or ports. The resolver and the credential chain keep only the text of
-// such an error.
+// memory or ports. It compares texts too, because the resolver and the credential
+// chain keep only the text of such an error.
 func exhausted(err error) bool {
 	var texts []string
 	var dns *net.DNSError
@@ -191,13 +192,13 @@ func is[T error](err error) bool {
 	return errors.As(err, &target)
 }
 
-// panicError is what the Azure client panicked with.
+// panicError is a panic of the Azure client.
 type panicError struct{ value any }
 
 func (e *panicError) Error() string { return fmt.Sprintf("the Azure client panicked: %v", e.value) }
 
-// tokenError is a failed token request. It does not unwrap: whatever a token
-// endpoint or a chain of credentials answered must not pass for the vault's word.
+// tokenError is a failed token request. It does not unwrap, so that an answer of a
+// token endpoint or a credential chain is not taken for an answer of the vault.
 type tokenError struct{ err error }
 
 func (e *tokenError) Error() string { return e.err.Error() }
@@ -246,14 +247,14 @@ func (f Failure) code() api.Code {
 	return api.Unavailable
 }
 
-// error gives a failure the words that a user can act on.
+// error returns the failure as an error for users.
 func (f Failure) error(what string, kv envelope.KeyVersion, principal string, cause error) error {
 	detail := what + ": " + f.Reason
 	if message := vaultMessage(cause); message != "" {
 		detail += ": " + message
 	}
 	if principal == "" {
-		principal = "ID" // of an external vault: whoever the machine's credentials are
+		principal = "ID" // an external vault is used with the machine's credentials
 	}
 	hint := strings.NewReplacer("{vault}", vaultLabel(kv.Vault), "{key}", keyArguments(kv), "{principal}", principal).Replace(f.hint)
 	e := fail.New(f.code(), "%s", detail).WithHint("%s", hint).Because(cause)
@@ -261,8 +262,8 @@ func (f Failure) error(what string, kv envelope.KeyVersion, principal string, ca
 	return e
 }
 
-// retryAfter reads how long an answer asks to be left alone, in seconds or as a
-// date (RFC 9110 section 10.2.3).
+// retryAfter returns the wait that an answer asks for, in seconds or as a date (RFC
+// 9110 section 10.2.3).
 func retryAfter(err error) time.Duration {
 	var answer *azcore.ResponseError
 	if !errors.As(err, &answer) || answer.RawResponse == nil {
@@ -278,12 +279,12 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// maxMessage bounds, in characters, how much of a vault's own words is shown.
+// maxMessage bounds, in characters, how much of a vault's error message is shown.
 const maxMessage = 300
 
-// vaultMessage returns a vault's own words in one bounded line; it names the
-// principal and the permission that a refusal is about. Empty when the answer
-// is no Azure error.
+// vaultMessage returns a vault's error message in one bounded line; that of a refusal
+// names the principal and the permission. It is empty if the answer is not an Azure
+// error.
 func vaultMessage(err error) string {
 	var answer *azcore.ResponseError
 	if !errors.As(err, &answer) {

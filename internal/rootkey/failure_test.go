@@ -20,7 +20,7 @@ import (
 )
 
 // TestDeliberateActs repeats design section 6: access removed, key or version
-// disabled, deleted, not yet valid or expired; and nothing else.
+// disabled, deleted, not yet valid or expired. Only these are deliberate acts.
 func TestDeliberateActs(t *testing.T) {
 	deliberate := []rootkey.Failure{rootkey.AccessRemoved, rootkey.OperationOff, rootkey.KeyDisabled, rootkey.KeyExpired, rootkey.NotYetValid, rootkey.KeyDeleted, rootkey.VaultDeleted}
 	other := []rootkey.Failure{rootkey.Throttled, rootkey.VaultError, rootkey.Rejected, rootkey.Unauthenticated, rootkey.NoToken, rootkey.TimedOut, rootkey.NameNotFound,
@@ -47,8 +47,8 @@ func TestDeliberateActs(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerOfTheTable lets a vault give each answer over the wire, with
-// its code as the inner and as the outer one.
+// TestEveryAnswerOfTheTable makes a vault send each answer over the network, with its
+// code as the inner and as the outer one.
 func TestEveryAnswerOfTheTable(t *testing.T) {
 	rows := append(rootkey.Answers(),
 		rootkey.AnswerRow{Status: 403, Code: "ForbiddenByFirewall", Failure: rootkey.AccessRemoved},
@@ -84,8 +84,8 @@ func TestEveryAnswerOfTheTable(t *testing.T) {
 	}
 }
 
-// checkFailure checks an error of one of keyroll's own vaults: whatever is no
-// refusal is trouble of keyroll itself.
+// checkFailure checks an error of one of keyroll's own vaults: every failure that is not
+// a refusal is a local problem.
 func checkFailure(t *testing.T, err error, want rootkey.Failure) {
 	t.Helper()
 	code := api.Unavailable
@@ -111,7 +111,7 @@ func checkCode(t *testing.T, err error, want rootkey.Failure, code api.Code) {
 	}
 }
 
-// TestEveryCauseOfTheTable drives real listeners into each way not to answer.
+// TestEveryCauseOfTheTable uses real listeners for each failure without an answer.
 func TestEveryCauseOfTheTable(t *testing.T) {
 	challenge := func(format string) func(*testing.T, *world, *rootkey.Config) {
 		return func(_ *testing.T, w *world, _ *rootkey.Config) {
@@ -236,8 +236,8 @@ func TestTheCallersDeadlineCountsAsNoAnswerInTime(t *testing.T) {
 	checkFailure(t, err, rootkey.TimedOut)
 }
 
-// What is trouble of keyroll itself at an embedded vault is an outage at one in
-// Azure, unless this process has run out of something.
+// A local problem of an embedded vault is an outage of one in Azure, unless this process
+// has run out of a resource.
 func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
 	w := newWorld(t)
 	w.challenge = `Bearer authorization="https://login.example/` + tenantGUID + `", resource="https://vault.azure.net"`
@@ -258,7 +258,7 @@ func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
 		if failure.Class == rootkey.Refusal {
 			code = api.VaultDenied
 		}
-		if failure == rootkey.DamagedKey { // which only an embedded vault can know
+		if failure == rootkey.DamagedKey { // which only an embedded vault can report
 			continue
 		}
 		check(dialTo(w.address), failure, code)

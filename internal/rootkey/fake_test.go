@@ -34,8 +34,8 @@ const (
 	version2   = "fedcba9876543210fedcba9876543210"
 )
 
-// world is a small vault and its authority on one TLS listener, as keyroll's own
-// are: one RSA key "k1" with two versions in whatever vault is named.
+// world is a small vault and its authority on one TLS listener, like keyroll's own. Every
+// vault name has one RSA key "k1" with two versions.
 type world struct {
 	*httptest.Server
 	ca *x509.CertPool
@@ -100,7 +100,7 @@ func certificate(t *testing.T, names ...string) (*tls.Config, *x509.CertPool) {
 
 func (w *world) address() string { return w.Listener.Addr().String() }
 
-// dialTo reaches the one listener at an address, whatever is asked for.
+// dialTo connects every dial to the listener at an address.
 func dialTo(address func() string) func(ctx context.Context, network, _ string) (net.Conn, error) {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, address())
@@ -112,7 +112,7 @@ func (w *world) port() string {
 	return port
 }
 
-// config is what keyroll's wiring would give for this world.
+// config is the configuration that keyroll would use for this world.
 func (w *world) config() rootkey.Config {
 	return rootkey.Config{
 		VaultDomain: domain,

@@ -13,30 +13,30 @@ import (
 	"keyroll/internal/envelope"
 )
 
-// KeyInfo is what a vault tells about one key version.
+// KeyInfo describes one key version as its vault reports it.
 type KeyInfo struct {
 	KeyVersion envelope.KeyVersion
 	Type       string // as in JWK: RSA, RSA-HSM, EC …
 	Bits       int    // length of an RSA modulus; 0 for other types
-	// Public is the RSA key as the vault publishes it, unchecked; nil: there is none.
+	// Public is the RSA key that the vault publishes, unchecked; nil: there is none.
 	Public    *rsa.PublicKey
 	Ops       []string
 	Enabled   bool
 	NotBefore *time.Time
 	Expires   *time.Time
 	Created   time.Time
-	// RecoveryLevel says what becomes of the key once it is deleted, as Azure
-	// words it, and RecoverableDays for how long.
+	// RecoveryLevel is Azure's deletion recovery level of the key, and
+	// RecoverableDays how long a deleted key is kept.
 	RecoveryLevel   string
 	RecoverableDays int32
 }
 
-// keyInfo checks an answer and takes from it what keyroll uses. A vault that
-// leaves attributes out is not trusted to have a usable key.
+// keyInfo checks an answer and returns the parts that keyroll uses. An answer without
+// attributes is refused, because the key may not be usable.
 func keyInfo(kv envelope.KeyVersion, bundle azkeys.KeyBundle) (KeyInfo, error) {
 	key, attributes := bundle.Key, bundle.Attributes
 	if key == nil || key.KID == nil || key.Kty == nil || attributes == nil || attributes.Enabled == nil {
-		return KeyInfo{}, errors.New("the answer is no key")
+		return KeyInfo{}, errors.New("the answer is not a key")
 	}
 	version := lastVersion(string(*key.KID))
 	if version == "" || kv.Version != "" && kv.Version != version {
@@ -70,7 +70,7 @@ func keyInfo(kv envelope.KeyVersion, bundle azkeys.KeyBundle) (KeyInfo, error) {
 	return info, nil
 }
 
-// keyArguments names a key version to a cmdlet.
+// keyArguments returns the parameters that name a key version in a cmdlet.
 func keyArguments(kv envelope.KeyVersion) string {
 	arguments := fmt.Sprintf("-VaultName %s -Name %s", vaultLabel(kv.Vault), kv.Key)
 	if kv.Version != "" {

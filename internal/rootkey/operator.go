@@ -17,23 +17,22 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// OperatorVault is a vault that the operator of this keyroll named: in Azure,
-// or embedded in another keyroll. It is reached with the machine's own identity
-// (azidentity.DefaultAzureCredential). Its host may be any, since no tenant
-// writes it. It is safe for concurrent use.
+// OperatorVault is a vault that the operator of this keyroll configured: in Azure, or
+// embedded in another keyroll. It is used with the machine's own identity
+// (azidentity.DefaultAzureCredential). Its host may be any, since tenants cannot set
+// it. It is safe for concurrent use.
 type OperatorVault struct {
 	url       string
-	client    *Client // lends its guard and its time limit
+	client    *Client // used for its catchPanic and its timeout
 	transport transport
 	through   guardedCredential
 
 	mu    sync.Mutex
-	vault *azkeys.Client // nil until the first call, and once an answer may have broken it
+	vault *azkeys.Client // nil before the first call, and after an answer that may have broken it
 }
 
-// OpenOperatorVault prepares for the vault at an https URL; it connects to
-// nothing yet. Servers are trusted by the system's roots and by those in the
-// file that SSL_CERT_FILE names.
+// OpenOperatorVault returns the vault at an https URL and does not connect yet. It
+// trusts the system's roots and those in the file that SSL_CERT_FILE names.
 func OpenOperatorVault(vaultURL string) (*OperatorVault, error) {
 	roots, err := operatorRoots()
 	if err != nil {
@@ -52,8 +51,8 @@ func OpenOperatorVault(vaultURL string) (*OperatorVault, error) {
 	return v, nil
 }
 
-// Call runs one request of the official client as Client.call does: bounded,
-// its panics caught. Classify says what its error means.
+// Call runs one request of the official client as Client.call does: with a timeout,
+// and with its panics caught. Its error can be passed to Classify.
 func (v *OperatorVault) Call(ctx context.Context, request func(context.Context, *azkeys.Client) error) error {
 	vault, err := v.connect()
 	if err != nil {
@@ -61,7 +60,7 @@ func (v *OperatorVault) Call(ctx context.Context, request func(context.Context, 
 	}
 	bounded, cancel := context.WithTimeout(ctx, v.client.timeout)
 	defer cancel()
-	err = v.client.guard(func() error { return request(bounded, vault) })
+	err = v.client.catchPanic(func() error { return request(bounded, vault) })
 	if err == nil {
 		return nil
 	}
@@ -102,8 +101,8 @@ func (v *OperatorVault) forget(vault *azkeys.Client) {
 	}
 }
 
-// operatorRoots are the system's roots with those of SSL_CERT_FILE, read now:
-// the package crypto/x509 reads that variable once a process.
+// operatorRoots returns the system's roots with those of SSL_CERT_FILE, read at each
+// call: package crypto/x509 reads that variable once in a process.
 func operatorRoots() (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -121,8 +120,8 @@ func operatorRoots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// newOperatorTransport dials names under localhost on this machine, whatever a
-// resolver says (RFC 6761 section 6.3): another keyroll's vaults may stand there.
+// newOperatorTransport dials names under localhost on this machine without a resolver
+// (RFC 6761 section 6.3): they may be the vaults of another keyroll.
 func newOperatorTransport(roots *x509.CertPool) transport {
 	t := newHTTPTransport()
 	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
@@ -145,8 +144,8 @@ func underLocalhost(host string) bool {
 	return strings.HasSuffix("."+strings.ToLower(host), ".localhost")
 }
 
-// microsoftAuthorities are the hosts that Microsoft's public login host vouches
-// for; asked about any other, it would refuse it.
+// microsoftAuthorities are the hosts that Microsoft's public login host accepts in
+// instance discovery; it refuses any other.
 var microsoftAuthorities = []string{"login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "login.microsoftonline.us",
 	"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"}
 

@@ -31,7 +31,7 @@ func TestMicrosoftVouchesForItsOwnAuthoritiesAlone(t *testing.T) {
 	}
 }
 
-// operatorVault is a fake vault of the operator's, trusted by SSL_CERT_FILE.
+// operatorVault is a fake vault of the operator, trusted by SSL_CERT_FILE.
 func operatorVault(t *testing.T, handler http.HandlerFunc) *rootkey.OperatorVault {
 	server := httptest.NewUnstartedServer(handler)
 	server.TLS, _ = certificate(t, "*."+domain)

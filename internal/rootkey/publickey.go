@@ -34,8 +34,9 @@ func publicKey(n, e []byte) *rsa.PublicKey {
 	return key
 }
 
-// CheckPublic returns why nothing may be encrypted to the public key that a vault
-// publishes, empty if it may: "has …", to follow the key's name.
+// CheckPublic returns why the public key that a vault publishes must not be used to
+// encrypt, empty if it may be used. The text begins with "has …", to follow the key's
+// name.
 func (k KeyInfo) CheckPublic() string {
 	switch {
 	case !isRSA(k.Type) || k.Public == nil:
@@ -51,21 +52,21 @@ func (k KeyInfo) CheckPublic() string {
 }
 
 // Encrypt wraps plaintext with the published public key as the vault's wrapKey
-// would: RSA-OAEP-256, no label. The vault takes no part in it.
+// would: RSA-OAEP-256, no label. It does not call the vault.
 func (k KeyInfo) Encrypt(plaintext []byte) ([]byte, error) {
 	if wrong := k.CheckPublic(); wrong != "" {
 		return nil, fail.New(api.KeyUnusable, "%s %s", describe(k.KeyVersion), wrong).WithHint(distrust)
 	}
 	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, k.Public, plaintext, nil)
 	if err != nil {
-		return nil, fail.New(api.KeyUnusable, "%s publishes an RSA key that nothing can be encrypted to", describe(k.KeyVersion)).WithHint(distrust).Because(err)
+		return nil, fail.New(api.KeyUnusable, "%s publishes an RSA key that cannot be used to encrypt", describe(k.KeyVersion)).WithHint(distrust).Because(err)
 	}
 	return wrapped, nil
 }
 
-// CheckWrap refuses what a vault returned as its wrap of plaintext where that is
-// not an RSA ciphertext of its published key, by its form. What has the form may
-// still be no wrap, so a wrap that a vault made is never stored.
+// CheckWrap refuses a vault's wrap of plaintext that does not have the form of an RSA
+// ciphertext of its published key. Even a value of that form may not be an encryption,
+// so a wrap that a vault made is never stored.
 func (k KeyInfo) CheckWrap(plaintext, wrapped []byte) error {
 	wrong := ""
 	switch {

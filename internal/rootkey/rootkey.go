@@ -1,18 +1,18 @@
-// Package rootkey is a customer's key vault as the service sees it: read a key,
-// wrap under an exact version of it, unwrap.
+// Package rootkey is the service's client of a customer's key vault: it reads a key,
+// wraps under an exact version of it, and unwraps.
 //
-// Promise: every call answers within ten seconds, and a failure says whether
-// the customer acted (fail code VaultDenied), the vault was out of reach
-// (VaultUnavailable), or keyroll itself has trouble (any other code); Classify
-// holds the table. keyroll's own vaults and real Azure vaults are reached by the
-// same official client.
+// Every call returns within ten seconds, and a failure says whether the customer
+// refused the service (fail code VaultDenied), the vault was unavailable
+// (VaultUnavailable), or keyroll itself has a problem (any other code); Classify has
+// the table. keyroll's own vaults and real Azure vaults are reached by the same
+// official client.
 //
-// It never lists keys, for the service has only the permissions get, wrapKey
-// and unwrapKey; it never caches key material; and it never sends the secret of
-// a service principal anywhere but to keyroll's own listener.
+// It never lists keys, because the service has only the permissions get, wrapKey and
+// unwrapKey; it never caches key material; and it sends the secret of a service
+// principal only to keyroll's own listener.
 //
-// Start reading at Client.call; uri.go says which vaults may be named,
-// failure.go what an answer means, rule.go which of two keys is asked when.
+// Start reading at Client.call; uri.go has the rules for vault and key names,
+// failure.go the meaning of answers, rule.go the order in which two keys are used.
 package rootkey
 
 import (
@@ -48,41 +48,41 @@ const (
 	DataAtRestEncryption Identity = "data-at-rest-encryption"
 )
 
-// Config says where keyroll's own vaults are and who logs in to them.
+// Config has the addresses of keyroll's own vaults and the credentials for them.
 type Config struct {
 	// VaultDomain is the domain of keyroll's own vaults, such as vault.localhost.
 	VaultDomain string
-	// Port is where other clients reach keyroll's own vaults; it is part of their
+	// Port is that of keyroll's own vaults for other clients; it is part of their
 	// URLs.
 	Port string
-	// Dial reaches keyroll's own listener. It alone is used for own vaults and
-	// their tokens, whatever the host:port of their URLs says. Its failure is
+	// Dial connects to keyroll's own listener. All requests to own vaults and for
+	// their tokens use it, whatever the host:port of their URLs is. Its failure is
 	// an *OwnListenerError.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// RootCAs is keyroll's CA, trusted for its own hosts and no others.
+	// RootCAs is keyroll's CA, trusted only for its own hosts.
 	RootCAs *x509.CertPool
 	// Authority is the https base URL of keyroll's own token endpoint.
 	Authority string
-	// Tenant returns the GUID of a tenant as its tokens name it.
+	// Tenant returns the GUID of a tenant, as used in its tokens.
 	Tenant func(ctx context.Context, tenant int64) (guid string, err error)
 	// Secret returns the credentials of a tenant's service principal.
 	Secret func(ctx context.Context, tenant int64, id Identity) (clientID, clientSecret string, err error)
 	// MayUse refuses an external vault that a tenant may not use, by the vault's URL
-	// and the Entra directory that its tokens come from; nil: all may be used.
+	// and the Entra directory that issues its tokens; nil: all may be used.
 	MayUse func(ctx context.Context, tenant int64, vault, directory string) error
-	// Logger gets what the Azure client panicked with.
+	// Logger gets panics of the Azure client.
 	Logger *slog.Logger
 
-	// External, unless nil, replaces how vaults outside this keyroll are reached.
+	// External, unless nil, replaces how external vaults are reached.
 	External *External
-	// CallTimeout, unless 0, replaces the ten seconds of one call, within which
-	// a failed request is tried again unless NoRetry says otherwise.
+	// CallTimeout bounds one call; default: ten seconds. Within it a failed request
+	// is tried again unless NoRetry is set.
 	CallTimeout time.Duration
 	NoRetry     bool
 }
 
-// External says how vaults outside this keyroll are reached, where that is not
-// by the system's resolver, the system's roots and the machine's own identity.
+// External says how external vaults are reached if not by the system's resolver, the
+// system's roots and the machine's own identity.
 type External struct {
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
 	RootCAs    *x509.CertPool
@@ -137,7 +137,7 @@ func (c *Client) Key(ctx context.Context, tenant int64, id Identity, kv envelope
 
 // Wrap encrypts plaintext under one exact key version with RSA-OAEP-256
 // (RFC 8017 section 7.1, SHA-256 for both hashes, no label). A 2048-bit key
-// takes at most 190 bytes.
+// wraps at most 190 bytes.
 func (c *Client) Wrap(ctx context.Context, tenant int64, id Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
 	to, err := c.exactTarget(kv)
 	if err != nil {
@@ -178,7 +178,8 @@ func oaep256(value []byte) azkeys.KeyOperationParameters {
 	return azkeys.KeyOperationParameters{Algorithm: &algorithm, Value: value}
 }
 
-// resultOf returns the bytes of an answer that is about the version asked for.
+// resultOf returns the bytes of an answer after it has checked that the answer is for
+// the requested version.
 func resultOf(answer azkeys.KeyOperationResult, version string) ([]byte, error) {
 	if len(answer.Result) == 0 {
 		return nil, errors.New("the answer holds no value")
@@ -189,22 +190,22 @@ func resultOf(answer azkeys.KeyOperationResult, version string) ([]byte, error) 
 	return answer.Result, nil
 }
 
-// call runs one request of the official client: under the call timeout, with
-// its panics caught, and its failures turned into errors that name operation,
-// key, vault and reason. A cancelled ctx is no failure of the vault: it comes
-// back as context.Canceled.
+// call runs one request of the official client under the call timeout. It catches its
+// panics, and turns its failures into errors that name operation, key, vault and
+// reason. A cancelled ctx is not a failure of the vault: call returns
+// context.Canceled.
 func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation string, to target, request func(context.Context, *azkeys.Client) error) error {
 	what := operation + " " + describe(to.KeyVersion)
 	conn, err := c.connect(ctx, tenant, id, to)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := c.mayUse(ctx, conn); err != nil {
+	if err := c.checkMayUse(ctx, conn); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	err = c.guard(func() error { return request(bounded, conn.vault) })
+	err = c.catchPanic(func() error { return request(bounded, conn.vault) })
 	if err == nil {
 		return nil
 	}
@@ -223,17 +224,17 @@ func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation 
 	}
 	switch {
 	case to.own:
-		failure = failure.local()
-	case failure == DamagedKey: // only an embedded vault can know
+		failure = failure.ofEmbedded()
+	case failure == DamagedKey: // only an embedded vault can report that
 		failure = VaultError
 	}
 	return failure.error(what, to.KeyVersion, conn.clientID, err)
 }
 
-// guard turns a panic of the Azure client into an error. azkeys v1.5.0 indexes
-// past the end of a challenge such as authorization="https://host", and a
-// challenge is written by whoever answers under the vault's name.
-func (c *Client) guard(f func() error) (err error) {
+// catchPanic turns a panic of the Azure client into an error. azkeys v1.5.0 indexes
+// past the end of a challenge such as authorization="https://host", and any server
+// that answers under the vault's name can send such a challenge.
+func (c *Client) catchPanic(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = &panicError{value: r}
@@ -245,7 +246,7 @@ func (c *Client) guard(f func() error) (err error) {
 	return f()
 }
 
-// describe names a key version the way all errors of this package do.
+// describe names a key version as all errors of this package do.
 func describe(kv envelope.KeyVersion) string {
 	if kv.Version == "" {
 		return fmt.Sprintf("key %q in vault %q", kv.Key, kv.Vault)

@@ -11,21 +11,21 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Unwrap asks one of a policy's two customer keys for the policy key.
+// Unwrap unwraps the policy key by one of a policy's two customer keys.
 type Unwrap func(ctx context.Context) ([]byte, error)
 
-// Which of the two customer keys a Rule got its answer from.
+// The customer key that a Rule got its answer from.
 const (
 	Primary   = 0
 	Secondary = 1
 )
 
-// Rule decides which of the two customer keys is asked when. It returns the
-// plaintext and which key gave it. When both fail, the error names both keys
-// with both reasons; its code is VaultDenied if either customer key was refused
-// by a deliberate act, whatever the other vault said, and VaultUnavailable only
-// if both vaults were out of reach. A cancelled ctx ends a
-// rule with context.Canceled; one past its deadline is an outage.
+// Rule decides in which order and when the two customer keys are used. It returns the
+// plaintext and the key that gave it. If both fail, the error names both keys with
+// both reasons; its code is VaultDenied if either vault refused the service, whatever
+// the other vault answered, and VaultUnavailable only if both vaults were
+// unavailable. A cancelled ctx ends a rule with context.Canceled; one past its
+// deadline counts as an outage.
 type Rule func(ctx context.Context, primary, secondary Unwrap) (plaintext []byte, which int, err error)
 
 var (
@@ -33,8 +33,8 @@ var (
 	_ Rule = Hedged(0)
 )
 
-// RandomThenOther asks one of the two at random and, when it fails, the other:
-// the rule of mailboxes.
+// RandomThenOther uses one of the two at random and, if it fails, the other: the rule
+// of mailbox and multi-workload policies.
 func RandomThenOther(ctx context.Context, primary, secondary Unwrap) ([]byte, int, error) {
 	keys := [2]Unwrap{primary, secondary}
 	var errs [2]error
@@ -52,9 +52,9 @@ func RandomThenOther(ctx context.Context, primary, secondary Unwrap) ([]byte, in
 	return nil, Primary, bothFailed(errs)
 }
 
-// Hedged asks the primary, and the secondary once offset has passed or the
-// primary has failed; the first plaintext wins and cancels the other request:
-// the rule of sites.
+// Hedged uses the primary, and the secondary once offset has passed or the primary has
+// failed; the first plaintext wins and cancels the other request: the rule of site
+// policies.
 func Hedged(offset time.Duration) Rule {
 	type answer struct {
 		which     int
@@ -109,8 +109,8 @@ func Hedged(offset time.Duration) Rule {
 	}
 }
 
-// bothFailed joins the failures of the two customer keys. An outage decides the
-// code only where both are one: damage and local trouble are no outage.
+// bothFailed joins the failures of the two customer keys. The code is that of an
+// outage only if both are outages: damage and local problems are not.
 func bothFailed(errs [2]error) error {
 	var details [2]string
 	var hints [2]string
@@ -119,7 +119,7 @@ func bothFailed(errs [2]error) error {
 		codes[i], details[i], hints[i] = fail.Public(err)
 	}
 	leading := 0
-	if rank(codes[1]) > rank(codes[0]) {
+	if severity(codes[1]) > severity(codes[0]) {
 		leading = 1
 	}
 	hint := hints[leading]
@@ -134,7 +134,7 @@ func bothFailed(errs [2]error) error {
 	}
 }
 
-func rank(code api.Code) int {
+func severity(code api.Code) int {
 	switch code {
 	case api.VaultDenied:
 		return 3

@@ -10,12 +10,11 @@ import (
 	"keyroll/internal/fail"
 )
 
-// azureClouds are the domains under which Azure serves vaults, with the host
-// that gives out tokens for them
-// (learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates,
-// "Vault/Managed HSM DNS suffix"). An empty authority means public Azure, or
-// what AZURE_AUTHORITY_HOST says. A vault under any other domain is not reached:
-// tenants write these names.
+// azureClouds are the domains of vaults in Azure, with the host that issues tokens for
+// them (learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates,
+// "Vault/Managed HSM DNS suffix"). An empty authority means public Azure, or the value
+// of AZURE_AUTHORITY_HOST. A vault under any other domain is refused, because tenants
+// write these names.
 var azureClouds = []struct{ domain, authority string }{
 	{"vault.azure.net", ""},
 	{"managedhsm.azure.net", ""},
@@ -25,8 +24,8 @@ var azureClouds = []struct{ domain, authority string }{
 	{"managedhsm.usgovcloudapi.net", "https://login.microsoftonline.us/"},
 }
 
-// Names as Azure allows them, except that a vault's may be as long as those in
-// the Customer Key documentation, and both may hold its examples' underscore.
+// Azure's rules for names, except that a vault's name may be as long as those in the
+// Customer Key documentation, and both may contain an underscore as in its examples.
 var (
 	vaultNames  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
 	keyNames    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
@@ -41,20 +40,20 @@ var (
 func (c *Client) ParseURI(uri string) (envelope.KeyVersion, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
-		return envelope.KeyVersion{}, c.noURI(uri)
+		return envelope.KeyVersion{}, c.invalidURI(uri)
 	}
 	vault, ok := c.parseVault(u)
 	if !ok {
-		return envelope.KeyVersion{}, c.noURI(uri)
+		return envelope.KeyVersion{}, c.invalidURI(uri)
 	}
 	path, ok := strings.CutPrefix(u.EscapedPath(), "/keys/")
 	if !ok {
-		return envelope.KeyVersion{}, c.noURI(uri)
+		return envelope.KeyVersion{}, c.invalidURI(uri)
 	}
 	key, version, versioned := strings.Cut(path, "/")
 	version, ok = normalVersion(version)
 	if !ok || !keyNames.MatchString(key) || versioned && version == "" {
-		return envelope.KeyVersion{}, c.noURI(uri)
+		return envelope.KeyVersion{}, c.invalidURI(uri)
 	}
 	return envelope.KeyVersion{Vault: vault, Key: key, Version: version}, nil
 }
@@ -66,29 +65,29 @@ func (c *Client) Reference(vault, key, version string) (envelope.KeyVersion, err
 	if strings.Contains(vault, ":") {
 		u, err := url.Parse(strings.TrimSuffix(vault, "/"))
 		if err != nil {
-			return envelope.KeyVersion{}, c.noVault(vault)
+			return envelope.KeyVersion{}, c.invalidVault(vault)
 		}
 		parsed, ok := c.parseVault(u)
 		if !ok || u.Path != "" {
-			return envelope.KeyVersion{}, c.noVault(vault)
+			return envelope.KeyVersion{}, c.invalidVault(vault)
 		}
 		vault = parsed
 	} else if !vaultNames.MatchString(vault) {
-		return envelope.KeyVersion{}, c.noVault(vault)
+		return envelope.KeyVersion{}, c.invalidVault(vault)
 	}
 	if !keyNames.MatchString(key) {
-		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is no name of a key", key).
-			WithHint("a key's name is 1 to 127 letters, digits and hyphens")
+		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is not a valid key name", key).
+			WithHint("a key name is 1 to 127 letters, digits and hyphens")
 	}
 	normal, ok := normalVersion(version)
 	if !ok {
-		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is no version of a key", version).
+		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is not a valid key version", version).
 			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName %s -Name %s -IncludeVersions lists them", vault, key)
 	}
 	return envelope.KeyVersion{Vault: vault, Key: key, Version: normal}, nil
 }
 
-// URI returns the key identifier as the documentation writes it. That of an own
+// URI returns the key identifier in the documented form. That of an own
 // vault has the port of keyroll's listener, unless it is 443.
 func (c *Client) URI(kv envelope.KeyVersion) string {
 	uri := c.vaultURL(kv.Vault) + "/keys/" + kv.Key
@@ -98,9 +97,9 @@ func (c *Client) URI(kv envelope.KeyVersion) string {
 	return uri
 }
 
-// vaultURL returns the base URL of a vault. The port of an own vault stands in
-// it although it is never looked at when dialling: the Azure client compares
-// it with the resource that a challenge names.
+// vaultURL returns the base URL of a vault. That of an own vault has a port although
+// it is not used for dialling: the Azure client compares the URL with the resource
+// that a challenge names.
 func (c *Client) vaultURL(vault string) string {
 	if IsExternal(vault) {
 		return vault
@@ -112,10 +111,11 @@ func (c *Client) vaultURL(vault string) string {
 	return host
 }
 
-// IsExternal reports whether a vault, as KeyVersion names it, is outside this keyroll.
+// IsExternal reports whether a vault, as KeyVersion names it, is not embedded in this
+// keyroll.
 func IsExternal(vault string) bool { return strings.HasPrefix(vault, "https://") }
 
-// target is a normalised key version and where its vault is.
+// target is a normalised key version with the address of its vault.
 type target struct {
 	envelope.KeyVersion
 	url       string
@@ -144,16 +144,16 @@ func (c *Client) target(kv envelope.KeyVersion) (target, error) {
 	return to, nil
 }
 
-// exactTarget is target for operations that must not follow the newest version.
+// exactTarget is target for operations that need an exact version.
 func (c *Client) exactTarget(kv envelope.KeyVersion) (target, error) {
 	to, err := c.target(kv)
 	if err == nil && to.Version == "" {
-		err = fail.New(api.InvalidArgument, "%s: a key version is needed to wrap and to unwrap", describe(kv))
+		err = fail.New(api.InvalidArgument, "%s: wrapping and unwrapping need a key version", describe(kv))
 	}
 	return to, err
 }
 
-// parseVault returns the vault that a URL's host names, and whether it is one.
+// parseVault returns the vault that a URL's host names, and whether the URL is valid.
 func (c *Client) parseVault(u *url.URL) (string, bool) {
 	if u.Scheme != "https" || u.User != nil || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return "", false
@@ -174,8 +174,8 @@ func (c *Client) parseVault(u *url.URL) (string, bool) {
 	return "", false
 }
 
-// normalVersion returns a version in lower case and without hyphens, and
-// whether it was one; an empty version is.
+// normalVersion returns a version in lower case and without hyphens, and whether it is
+// valid; an empty version is.
 func normalVersion(version string) (string, bool) {
 	version = strings.ToLower(version)
 	if versionGUID.MatchString(version) {
@@ -190,12 +190,12 @@ func lastVersion(kid string) string {
 	return version
 }
 
-func (c *Client) noURI(uri string) error {
-	return fail.New(api.InvalidArgument, "%.200q is no key URI of a vault", uri).
-		WithHint("write https://NAME.%s/keys/KEY, with /VERSION where one is asked for, or the same of an Azure vault", c.config.VaultDomain)
+func (c *Client) invalidURI(uri string) error {
+	return fail.New(api.InvalidArgument, "%.200q is not the URI of a key in a vault", uri).
+		WithHint("write https://NAME.%s/keys/KEY, with /VERSION where a version is required, or the URI of a key in an Azure vault", c.config.VaultDomain)
 }
 
-func (c *Client) noVault(vault string) error {
-	return fail.New(api.InvalidArgument, "%.200q is no vault", vault).
+func (c *Client) invalidVault(vault string) error {
+	return fail.New(api.InvalidArgument, "%.200q is not a valid vault name", vault).
 		WithHint("name a vault by 3 to 127 letters, digits, hyphens and underscores, or an Azure vault by its https URL")
 }

@@ -77,7 +77,7 @@ func TestParseURI(t *testing.T) {
 		}
 		if err != nil {
 			_, detail, hint := fail.Public(err)
-			if !fail.Is(err, api.InvalidArgument) || !strings.Contains(detail, "is no key URI of a vault") || !strings.Contains(hint, "."+test.domain+"/keys/") {
+			if !fail.Is(err, api.InvalidArgument) || !strings.Contains(detail, "is not the URI of a key in a vault") || !strings.Contains(hint, "."+test.domain+"/keys/") {
 				t.Errorf("%s: %q, hint %q", test.uri, detail, hint)
 			}
 		}

@@ -17,13 +17,13 @@ import (
 	"keyroll/internal/fail"
 )
 
-// VaultInfo is what the management of a vault tells about it.
+// VaultInfo describes a vault as its management plane reports it.
 type VaultInfo struct {
 	Subscription, ResourceGroup, Location string
 	SoftDelete, PurgeProtection           bool
-	// Principal is who asks, by application id, and Permissions what the
-	// vault's access policy gives it. Principal is empty where that is not
-	// known: of a vault in Azure, or one that goes by role assignments.
+	// Principal is the application id of the caller, and Permissions are those that
+	// the vault's access policy gives it. Principal is empty if it is not known: for
+	// a vault in Azure, or one that uses role assignments.
 	Principal   string
 	Permissions []string
 }
@@ -35,10 +35,10 @@ var resourceManagers = map[string]cloud.Configuration{
 	"https://login.microsoftonline.us/": cloud.AzureGovernment,
 }
 
-// Describe asks the management of a vault about it, as a Reader may. An own
-// vault is asked for at keyroll's own listener as the service principal, one in
-// Azure at its Resource Manager with the machine's own credentials, which may
-// well not be allowed to.
+// Describe reads a vault from its management plane, which the role Reader permits. For
+// an own vault it calls keyroll's own listener as the service principal, for one in
+// Azure the Resource Manager with the machine's own credentials, which may lack the
+// permission.
 func (c *Client) Describe(ctx context.Context, tenant int64, id Identity, vault string) (info VaultInfo, err error) {
 	to, err := c.target(envelope.KeyVersion{Vault: vault, Key: "k"})
 	if err != nil {
@@ -46,7 +46,7 @@ func (c *Client) Describe(ctx context.Context, tenant int64, id Identity, vault 
 	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	err = c.guard(func() (err error) {
+	err = c.catchPanic(func() (err error) {
 		info, err = c.describe(bounded, tenant, id, to)
 		return err
 	})
@@ -64,7 +64,7 @@ func (c *Client) Describe(ctx context.Context, tenant int64, id Identity, vault 
 	return VaultInfo{}, fmt.Errorf("management of vault %q: %w", vault, err)
 }
 
-var errNotListed = errors.New("no subscription that it shows has the vault")
+var errNotListed = errors.New("none of the subscriptions that it lists has the vault")
 
 func (c *Client) describe(ctx context.Context, tenant int64, id Identity, to target) (VaultInfo, error) {
 	credential, principal, options, err := c.management(ctx, tenant, id, to)
@@ -95,7 +95,7 @@ func (c *Client) describe(ctx context.Context, tenant int64, id Identity, to tar
 	return VaultInfo{}, errNotListed
 }
 
-// management returns what to ask a vault's management with.
+// management returns the credential and the options for a vault's management plane.
 func (c *Client) management(ctx context.Context, tenant int64, id Identity, to target) (credential azcore.TokenCredential, principal string, o *arm.ClientOptions, err error) {
 	o = &arm.ClientOptions{DisableRPRegistration: true}
 	if to.own {
@@ -143,15 +143,15 @@ func listSubscriptions(ctx context.Context, credential azcore.TokenCredential, o
 	return ids, nil
 }
 
-// vaultInfo reads an answer. A protection that it leaves out is not there: so
-// Azure writes purge protection that was never switched on.
+// vaultInfo reads an answer. A missing protection is off: Azure omits purge protection
+// that was never switched on.
 func vaultInfo(v *armkeyvault.Vault, principal string) (VaultInfo, error) {
 	if v.ID == nil || v.Location == nil || v.Properties == nil {
-		return VaultInfo{}, errors.New("the answer is no vault")
+		return VaultInfo{}, errors.New("the answer is not a vault")
 	}
 	place, err := arm.ParseResourceID(*v.ID)
 	if err != nil {
-		return VaultInfo{}, errors.New("the answer is no vault")
+		return VaultInfo{}, errors.New("the answer is not a vault")
 	}
 	p := v.Properties
 	info := VaultInfo{Subscription: strings.ToLower(place.SubscriptionID), ResourceGroup: place.ResourceGroupName, Location: *v.Location,

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// managed serves the management of vaults in the authority's place: two
-// subscriptions, the second of which has Contoso-A.
+// managed makes the authority serve the management of vaults too: two subscriptions, the
+// second of which has Contoso-A.
 func (w *world) managed(t *testing.T, change func(vault map[string]any), tokens *[]string) {
 	properties := map[string]any{"enableSoftDelete": true, "enablePurgeProtection": true, "accessPolicies": []map[string]any{
 		{"objectId": "id-sharepoint", "permissions": map[string]any{"keys": []string{"all"}}},
@@ -89,12 +89,12 @@ func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
 		answer http.HandlerFunc
 		time   time.Duration
 	}{
-		"no subscription that it shows has the vault": {vault: "nowhere"},
+		"none of the subscriptions that it lists has the vault": {vault: "nowhere"},
 		"the vault refused the service (403)": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) {
 			answerError(rw, 403, "AuthorizationFailed", "", "no")
 		}},
-		"an answer that cannot be used": {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) { rw.Write([]byte("<html>")) }},
-		"did not answer in time":        {vault: "Contoso-A", answer: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, time: 50 * time.Millisecond},
+		"an unusable answer":     {vault: "Contoso-A", answer: func(rw http.ResponseWriter, r *http.Request) { rw.Write([]byte("<html>")) }},
+		"did not answer in time": {vault: "Contoso-A", answer: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, time: 50 * time.Millisecond},
 	} {
 		t.Run(want, func(t *testing.T) {
 			w := newWorld(t)

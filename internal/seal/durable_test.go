@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/seal"
 )
 
-// A seal that was opened once, so that something may have been sealed, is the
-// same for ever; before that it may be absent.
+// A seal that was opened once, so that something may have been sealed, never changes;
+// before that it may be absent.
 func TestSealSurvivesAStopAtEveryOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[string]{
 		Begin: func(t testing.TB, f files.FS, _ *string) {

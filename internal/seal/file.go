@@ -14,8 +14,8 @@ import (
 
 const keySize = 32
 
-// keyFile reads the key in path, and makes it first if there is no such file.
-// The file is durable when it returns: what is sealed then depends on it.
+// keyFile reads the key in path, and creates the file first if it does not exist. The
+// file is durable when keyFile returns, because sealed secrets depend on it.
 func keyFile(on files.FS, path string) ([]byte, error) {
 	key, err := readKey(on, path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,8 +34,8 @@ func keyFile(on files.FS, path string) ([]byte, error) {
 	return key, nil
 }
 
-// readKey refuses a file that others may read or its group may write. A
-// systemd credential is readable by its group where an ACL grants the access.
+// readKey refuses a file that other users may read or its group may write. A systemd
+// credential is readable by its group if an ACL grants the access.
 func readKey(on files.FS, path string) ([]byte, error) {
 	f, err := on.Open(path)
 	if err != nil {
@@ -51,7 +51,7 @@ func readKey(on files.FS, path string) ([]byte, error) {
 	}
 	if mode := info.Mode().Perm(); mode&0o037 != 0 {
 		return nil, fail.New(api.InvalidArgument, "seal: %s has mode %04o", path, mode).
-			WithHint("run chmod 0600 on it, and think who may have read it")
+			WithHint("run chmod 0600 on it, and consider who may have read it")
 	}
 	key, err := io.ReadAll(io.LimitReader(f, keySize+1))
 	if err != nil {
@@ -63,7 +63,7 @@ func readKey(on files.FS, path string) ([]byte, error) {
 	return key, nil
 }
 
-// writeKey makes a new key, and never replaces one.
+// writeKey creates a new key, and never replaces an existing one.
 func writeKey(on files.FS, path string) error {
 	key := make([]byte, keySize)
 	rand.Read(key)

@@ -1,10 +1,10 @@
 // Package seal encrypts keyroll's own secrets at rest: the keys of the embedded
 // vault, the keys of its certificate authority and of its token signer.
 //
-// A seal is named by a URL; now that is a file with 32 random bytes. What is
-// sealed is bound to a label, and opens under no other. The package never
-// shows the seal's key: a Seal prints as [seal]. Start reading at Open; the
-// database's side, which ties a database to one seal, is in secret.go.
+// A seal is named by a URL, at present always of a file with 32 random bytes. A sealed
+// secret is bound to a label and can be decrypted only with that label. The package
+// never reveals the seal's key: a Seal prints as [seal]. Start reading at Open; the
+// secrets in the database, and the binding of a database to one seal, are in secret.go.
 package seal
 
 import (
@@ -30,18 +30,18 @@ import (
 // label being the additional data as well.
 const format = 1
 
-// Seal seals and opens small secrets. It is safe for concurrent use.
+// Seal encrypts and decrypts small secrets. It is safe for concurrent use.
 type Seal struct {
 	key []byte
 	id  string
 }
 
-// Open opens the seal that url names. The one kind is a file,
-// file:///ABSOLUTE/PATH: 32 bytes, made at first use, readable by its owner only.
+// Open opens the seal at a URL. The only kind is a file, file:///ABSOLUTE/PATH: 32 bytes,
+// created at first use, readable only by its owner.
 func Open(_ context.Context, rawURL string) (*Seal, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fail.New(api.InvalidArgument, "seal: %q is no URL", rawURL).Because(err)
+		return nil, fail.New(api.InvalidArgument, "seal: %q is not a URL", rawURL).Because(err)
 	}
 	if u.Scheme != "file" || u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fail.New(api.InvalidArgument, "seal: %q is not of the form file:///ABSOLUTE/PATH", rawURL)
@@ -57,7 +57,7 @@ func fromKey(key []byte) *Seal {
 	return &Seal{key: key, id: hex.EncodeToString(derive(key, "keyroll seal id", 16))}
 }
 
-// ID identifies the seal and tells nothing of its key.
+// ID identifies the seal and reveals nothing about its key.
 func (s *Seal) ID() string { return s.id }
 
 // Seal encrypts plaintext and binds it to label.
@@ -65,15 +65,15 @@ func (s *Seal) Seal(label string, plaintext []byte) []byte {
 	return s.aead(label).Seal([]byte{format}, nil, plaintext, []byte(label))
 }
 
-// Open opens what Seal made for the same label. Anything else, and any change,
-// is fail Damaged.
+// Open decrypts a result of Seal for the same label. Anything else, and any change, is
+// fail Damaged.
 func (s *Seal) Open(label string, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 || sealed[0] != format {
-		return nil, fail.New(api.Damaged, "open %s: is not sealed in a known format", label)
+		return nil, fail.New(api.Damaged, "open %s: it is not sealed in a known format", label)
 	}
 	plaintext, err := s.aead(label).Open(nil, nil, sealed[1:], []byte(label))
 	if err != nil {
-		return nil, fail.New(api.Damaged, "open %s: does not open under seal %s", label, s.id).Because(err)
+		return nil, fail.New(api.Damaged, "open %s: it cannot be decrypted under seal %s", label, s.id).Because(err)
 	}
 	return plaintext, nil
 }

@@ -85,7 +85,7 @@ func TestBadSealIsRefused(t *testing.T) {
 		return "file://" + path
 	}
 	for _, c := range []struct{ name, url, want string }{
-		{"no url", "::", "is no URL"},
+		{"no url", "::", "is not a URL"},
 		{"no scheme", "/tmp/seal", "not of the form"},
 		{"relative", "file:seal", "not of the form"},
 		{"host", "file://elsewhere/seal", "not of the form"},

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Tx is what the seal needs of a transaction; *store.Tx has it.
+// Tx has the methods of a transaction that the seal needs; *store.Tx implements it.
 type Tx interface {
 	Exec(ctx context.Context, query string, args ...any) (rowsAffected int64, err error)
 	QueryRow(ctx context.Context, query string, args ...any) *sql.Row
@@ -21,8 +21,8 @@ const (
 	checkValue = "keyroll"
 )
 
-// Check ties the database to this seal at first start and compares later.
-// A database made under another seal is fail WrongSeal.
+// Check binds the database to this seal at the first start, and compares the seal later.
+// A database that was created under another seal is fail WrongSeal.
 func (s *Seal) Check(ctx context.Context, tx Tx) error {
 	_, err := tx.Exec(ctx, insertCheck, s.id, s.Seal(checkLabel, []byte(checkValue)))
 	if err != nil {
@@ -35,14 +35,14 @@ func (s *Seal) Check(ctx context.Context, tx Tx) error {
 	}
 	value, err := s.Open(checkLabel, sealed)
 	if id != s.id || err != nil || !bytes.Equal(value, []byte(checkValue)) {
-		return fail.New(api.WrongSeal, "the database was made under seal %s, this is seal %s", id, s.id).
-			WithHint("start with the seal that the database was made under; nothing was changed").Because(err)
+		return fail.New(api.WrongSeal, "the database was created under seal %s, but this is seal %s", id, s.id).
+			WithHint("start with the seal that the database was created under; nothing was changed").Because(err)
 	}
 	return nil
 }
 
-// Secret returns the secret of that name. The first call makes it with create
-// and keeps it under the seal; every later one, on any node, returns the same.
+// Secret returns the secret of that name. The first call creates it with create and
+// stores it under the seal; every later one, on any node, returns the same.
 func Secret(ctx context.Context, tx Tx, s *Seal, name string, create func() ([]byte, error)) ([]byte, error) {
 	label := "secret " + name
 	var sealed []byte
@@ -61,7 +61,7 @@ func Secret(ctx context.Context, tx Tx, s *Seal, name string, create func() ([]b
 	if _, err := tx.Exec(ctx, insertSecret, name, s.Seal(label, secret)); err != nil {
 		return nil, err
 	}
-	// Another node may have been first: what stands in the table counts.
+	// Another node may have stored one meanwhile: the one in the table is valid.
 	if err := tx.QueryRow(ctx, selectSecret, name).Scan(&sealed); err != nil {
 		return nil, err
 	}

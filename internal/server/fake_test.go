@@ -226,7 +226,7 @@ func (fakeAuth) CheckTenant(_ context.Context, _ access.Principal, tenant string
 	if tenant == "contoso & söhne" {
 		return nil
 	}
-	return fail.New(api.Forbidden, "the token is not one of the tenant that the request names")
+	return fail.New(api.Forbidden, "the token belongs to another tenant than the request names")
 }
 
 func (a fakeAuth) Authenticate(_ context.Context, bearer string) (access.Principal, error) {

@@ -290,7 +290,7 @@ func (c *call) changeKeys(ctx context.Context, identity string, to api.Depth, as
 
 // checkNoRoll refuses a second roll if the policy's profile allows only one at a time.
 func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
-	if !policy.ProfileOf(pol.Kind).OneRoll {
+	if !policy.ProfileOf(pol.Kind).SingleRoll {
 		return nil
 	}
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
@@ -365,7 +365,7 @@ func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) 
 	if p.SecondaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Secondary); err != nil {
 		return p, err
 	}
-	if policy.ProfileOf(pol.Kind).OneAGeo || pol.Geo != 0 {
+	if policy.ProfileOf(pol.Kind).OnePerGeo || pol.Geo != 0 {
 		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
 			return p, err
 		}
@@ -387,7 +387,7 @@ func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) 
 		p.PercentComplete = progress.PercentComplete
 		switch {
 		case !pol.Left.IsZero():
-		case latest.Source != 0 && policy.ProfileOf(pol.Kind).OneRoll:
+		case latest.Source != 0 && policy.ProfileOf(pol.Kind).SingleRoll:
 			p.State = api.Registering
 		default:
 			p.State = api.Rolling

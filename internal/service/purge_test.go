@@ -186,7 +186,9 @@ func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
 			"create":  e(w.CreateMailbox(w.ctx, newMailbox("carol@contoso.com", "p"))),
 			"refresh": e(w.RefreshPolicy(w.ctx, refresh("p", ""))),
 		} {
-			t.Run(name, func(t *testing.T) { refused(t, err, api.Conflict, "its purge was requested") })
+			t.Run(name, func(t *testing.T) {
+				refused(t, err, api.Conflict, "has been requested: the policy no longer accepts containers")
+			})
 		}
 		w.Must(w.carryOut())
 		if show, err := w.ShowPolicy(w.ctx, named("p")); err != nil || show.State != api.PurgePending || !show.Enabled {

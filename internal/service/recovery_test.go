@@ -79,7 +79,7 @@ func TestRecoveryIsRefusedWhereItIsNotNeeded(t *testing.T) {
 		w.revoke("p")
 		refused(t, e(w.RecoverPolicy(w.ctx, named("p"))), api.InvalidArgument, "no recovery mode")
 		refused(t, e(w.RecoverPolicy(w.ctx, named("Service-managed"))), api.InvalidArgument)
-		refused(t, e(w.RecoverPolicy(w.ctx, named("Sites"))), api.Conflict, "opens it", "Update-SPODataEncryptionPolicy")
+		refused(t, e(w.RecoverPolicy(w.ctx, named("Sites"))), api.Conflict, "can still decrypt it", "Update-SPODataEncryptionPolicy")
 		w.revokeVaults("A-Sites")
 		refused(t, e(w.RecoverPolicy(w.ctx, named("Sites"))), api.Conflict, "its secondary key")
 		w.revokeVaults("B-Sites")

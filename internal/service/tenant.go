@@ -96,7 +96,7 @@ func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api
 			if err != nil {
 				return err
 			}
-			if err := s.Access.SetOutside(ctx, tx, t.ID, access.Outside(in.Body.Add), access.Outside(in.Body.Remove)); err != nil {
+			if err := s.Access.SetExternal(ctx, tx, t.ID, access.ExternalVaults(in.Body.Add), access.ExternalVaults(in.Body.Remove)); err != nil {
 				return err
 			}
 			if out, err = s.withOutside(ctx, tx, t); err != nil {
@@ -108,7 +108,7 @@ func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api
 }
 
 func (s *Service) withOutside(ctx context.Context, tx *store.Tx, t access.Tenant) (api.Tenant, error) {
-	o, err := s.Access.Outside(ctx, tx, t.ID)
+	o, err := s.Access.ExternalVaults(ctx, tx, t.ID)
 	out := tenantOf(t)
 	out.Outside = api.Outside(o)
 	return out, err

@@ -131,7 +131,7 @@ func TestVaultsOutsideAreOfTheTenantsThatTheyAreRegisteredFor(t *testing.T) {
 				id = found.ID
 				return err
 			})
-			return w.Access.CheckOutside(w.Ctx, id, vault, directory)
+			return w.Access.CheckExternal(w.Ctx, id, vault, directory)
 		}
 		refused(w, may(one), api.Forbidden, vault, directory, "keyroll tenant set")
 		set, err := w.SetTenant(w.ctx, outsideOf("one", strings.ToUpper(directory)))

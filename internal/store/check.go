@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// Tables returns the names of all tables, in their order.
+// Tables returns the names of all tables, sorted.
 func (db *DB) Tables(ctx context.Context) (names []string, err error) {
 	err = db.View(ctx, func(tx *Tx) (err error) {
 		names, err = Collect(ctx, tx, scanName, db.dialect.tables)
@@ -25,23 +25,23 @@ func scanName(row Scanner) (name string, err error) {
 	return name, err
 }
 
-// CheckTable has the database compare a table with its indexes and read all of
-// their pages. It fails Damaged, naming the table and, as far as the database
-// says it, the index. checked is false where the database has no means to do it:
-// PostgreSQL without the extension amcheck, or without the right to use it. No
-// lock is taken that holds up others; the cost grows with the table.
+// CheckTable has the database compare a table with its indexes and read all of their
+// pages. It fails Damaged, naming the table and, if the database reports it, the
+// index. checked is false if the database cannot do it: PostgreSQL without the
+// extension amcheck, or without the privilege to use it. It takes no lock that blocks
+// others; the cost grows with the table.
 func (db *DB) CheckTable(ctx context.Context, table string) (checked bool, err error) {
 	if db.forTests.CheckNothing {
 		return true, nil
 	}
 	if checked, err = db.dialect.checkTable(ctx, db, table); err != nil {
-		err = fmt.Errorf("check table %s: %w", table, db.named(err))
+		err = fmt.Errorf("check table %s: %w", table, db.classify(err))
 	}
 	return checked, err
 }
 
-// CheckTables is CheckTable for several: what an irreversible delete is decided
-// by is checked before it.
+// CheckTables is CheckTable for several tables, for the check before an irreversible
+// deletion that depends on them.
 func (db *DB) CheckTables(ctx context.Context, tables ...string) error {
 	var errs []error
 	for _, table := range tables {
@@ -52,22 +52,22 @@ func (db *DB) CheckTables(ctx context.Context, tables ...string) error {
 	return errors.Join(errs...)
 }
 
-// shownFaults bounds how much of what is wrong with one table an error says.
-const shownFaults = 3
+// maxShownFaults bounds how many faults of one table an error names.
+const maxShownFaults = 3
 
 func unsoundTable(table string, faults []string) error {
 	more := ""
-	if len(faults) > shownFaults {
-		more = fmt.Sprintf("; and %d more", len(faults)-shownFaults)
-		faults = faults[:shownFaults]
+	if len(faults) > maxShownFaults {
+		more = fmt.Sprintf("; and %d more", len(faults)-maxShownFaults)
+		faults = faults[:maxShownFaults]
 	}
 	return fail.New(api.Damaged, "table %s of the database and its indexes do not agree: %s%s", table, strings.Join(faults, "; "), more).
-		WithHint("docs/damage.md says how to find out which of them is right, and how it is repaired")
+		WithHint("docs/damage.md says how to find out which of them is right and how to repair the other")
 }
 
-// tableName refuses what is not the name of a table of the schema: it is written
-// into statements.
-func tableName(table string) error {
+// checkTableName refuses a text that cannot be the name of a table of the schema,
+// because it becomes part of statements.
+func checkTableName(table string) error {
 	if table == "" || strings.Trim(table, "abcdefghijklmnopqrstuvwxyz_") != "" {
 		return fmt.Errorf("%q is not the name of a table", table)
 	}
@@ -75,7 +75,7 @@ func tableName(table string) error {
 }
 
 func sqliteCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
-	if err := tableName(table); err != nil {
+	if err := checkTableName(table); err != nil {
 		return false, err
 	}
 	var faults []string
@@ -84,24 +84,24 @@ func sqliteCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
 		faults, err = Collect(ctx, tx, scanName, `PRAGMA integrity_check(`+table+`)`)
 		return err
 	})
-	if err != nil && sqliteTrouble(err) != unsound {
+	if err != nil && sqliteFailureKind(err) != unsound {
 		return true, err
 	}
-	if err != nil { // an index that cannot even be walked
+	if err != nil { // an index that cannot even be read to its end
 		faults = []string{"a page of an index cannot be read"}
 	} else if slices.Equal(faults, []string{"ok"}) {
 		faults = nil
 	}
-	if onlyIndexes := db.checked(ctx, table, faults); len(faults) > 0 && (err == nil || onlyIndexes) {
+	if onlyIndexes := db.recordCheck(ctx, table, faults); len(faults) > 0 && (err == nil || onlyIndexes) {
 		err = unsoundTable(table, faults)
 	}
 	return true, err
 }
 
-// postgresCheckTable uses the extension amcheck: verify_heapam reads the table,
-// bt_index_check each index, and compares the table's rows with it.
+// postgresCheckTable uses the extension amcheck: verify_heapam reads the table, and
+// bt_index_check reads each index and compares it with the table's rows.
 func postgresCheckTable(ctx context.Context, db *DB, table string) (bool, error) {
-	if err := tableName(table); err != nil {
+	if err := checkTableName(table); err != nil {
 		return false, err
 	}
 	var schema string
@@ -122,7 +122,7 @@ func postgresCheckTable(ctx context.Context, db *DB, table string) (bool, error)
 	if err != nil || schema == "" {
 		return false, err
 	}
-	for _, index := range indexes { // each in a transaction of its own, which a fault ends
+	for _, index := range indexes { // each in a transaction of its own, because a fault aborts it
 		err := db.run(ctx, db.reader, db.viewOptions(), func(tx *Tx) error {
 			var none any
 			return tx.QueryRow(ctx, `SELECT CAST(`+schema+`.bt_index_check(CAST(?1 AS regclass), true) AS text)`, index).Scan(&none)
@@ -141,14 +141,14 @@ func postgresCheckTable(ctx context.Context, db *DB, table string) (bool, error)
 	return true, nil
 }
 
-// amcheckSchema returns the schema, quoted, in which the extension amcheck is
-// and may be used; empty for none.
+// amcheckSchema returns the schema, quoted, of the extension amcheck; empty if it is
+// not installed or may not be used.
 func amcheckSchema(ctx context.Context, tx *Tx) (schema string, err error) {
 	all, err := Collect(ctx, tx, scanName, `SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'`)
 	if err != nil || len(all) == 0 {
 		return "", err
 	}
-	var may bool // not where the extension is of a version before the functions
+	var may bool // false if the extension is older than the functions
 	err = tx.QueryRow(ctx, `SELECT COALESCE(has_function_privilege(to_regprocedure(CAST(?1 AS TEXT) || '.bt_index_check(regclass, boolean)'), 'EXECUTE')
 		AND has_function_privilege(to_regprocedure(CAST(?1 AS TEXT) || '.verify_heapam(regclass, boolean, boolean, text, bigint, bigint)'), 'EXECUTE'), FALSE)`, all[0]).Scan(&may)
 	if err != nil || !may {

@@ -33,7 +33,8 @@ func things(t *testing.T, db *store.DB, from, to int64) {
 	}))
 }
 
-// amcheck makes PostgreSQL able to compare tables with their indexes.
+// amcheck installs the extension with which PostgreSQL compares tables with their
+// indexes.
 func amcheck(t *testing.T, db *store.DB) {
 	t.Helper()
 	if db.Dialect().Name == "postgres" {
@@ -56,8 +57,8 @@ func scanOther(t *testing.T, db *store.DB, others ...int64) (ids []int64) {
 	return ids
 }
 
-// An index that lost writes is found and named, and a scan sees the rows that it
-// does not.
+// An index that lost writes is detected and named, and a scan finds the rows that it has
+// lost.
 func TestAnIndexThatLostWritesIsNamedAndScanSeesTheRows(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		things(t, db, 1, 3000)
@@ -101,7 +102,7 @@ func TestAnIndexOfZerosIsNamedAndScanNeedsNone(t *testing.T) {
 	}
 }
 
-// A table of more rows than one part of a scan has is read to its end.
+// A scan of several parts reads a table to its end.
 func TestAScanGoesThroughAllParts(t *testing.T) {
 	db := storetest.SQLite(t)
 	things(t, db, 1, 10)
@@ -138,8 +139,8 @@ func TestAllTablesAreSoundAndNamed(t *testing.T) {
 	})
 }
 
-// A table that is too large to be checked when the database is opened is read
-// without a wrong index from the first statement on that meets it.
+// A table that is too large to be checked when the database is opened is read without a
+// wrong index from the first statement that uses it.
 func TestAStatementThatMeetsAWrongIndexRunsAgainWithoutIt(t *testing.T) {
 	db := storetest.SQLite(t)
 	things(t, db, 1, 3000)

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// queuing opens the connections of a pool. Where PostgreSQL has none left, the pool
-// makes do with those that it has, and requests wait for one of these. After a
-// while the pool tries for more again.
-type queuing struct {
+// poolConnector opens the connections of a pool. If PostgreSQL has none left, the pool
+// is limited to those that it has, and requests wait for one of these. After a while
+// the limit is lifted again.
+type poolConnector struct {
 	driver.Connector
 	pool *sql.DB
-	most int // connections of the pool
+	max  int // connections of the pool
 
 	mu      sync.Mutex
-	opening int // under way
+	opening int // calls of Connect under way
 }
 
-// regrowTime is how long a pool makes do with fewer connections.
+// regrowTime is how long a pool is limited to fewer connections.
 const regrowTime = time.Minute
 
-// Connect is of driver.Connector. After ErrBadConn database/sql tries again, and
-// waits for a connection of the pool where that has as many as it may.
-func (q *queuing) Connect(ctx context.Context) (driver.Conn, error) {
+// Connect implements driver.Connector. After ErrBadConn database/sql tries again, and
+// waits for a connection of the pool if the pool has reached its limit.
+func (q *poolConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	q.count(1)
 	conn, err := q.Connector.Connect(ctx)
 	if postgresCode(err) != tooManyConnections {
@@ -41,12 +41,12 @@ func (q *queuing) Connect(ctx context.Context) (driver.Conn, error) {
 	q.opening--
 	if has < stats.MaxOpenConnections {
 		q.pool.SetMaxOpenConns(has)
-		time.AfterFunc(regrowTime, func() { q.pool.SetMaxOpenConns(q.most) })
+		time.AfterFunc(regrowTime, func() { q.pool.SetMaxOpenConns(q.max) })
 	}
 	return nil, fmt.Errorf("%w: %w", driver.ErrBadConn, err)
 }
 
-func (q *queuing) count(n int) {
+func (q *poolConnector) count(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.opening += n
@@ -62,24 +62,23 @@ const connectionsLeft = `SELECT LEAST(
 	CASE WHEN rolsuper OR datconnlimit < 0 THEN 1000000 ELSE datconnlimit END - (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name IS DISTINCT FROM $1))
 	FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()`
 
-// FitConnections makes the node do with the connections that PostgreSQL has left
-// for it, and says so in the log: requests then wait for one another. Other
-// databases need nothing of it.
+// FitConnections limits the node to the connections that PostgreSQL has left for it,
+// and logs that: requests then wait for one another. On SQLite it does nothing.
 func (db *DB) FitConnections(ctx context.Context, log *slog.Logger) error {
 	if db.session == "" {
 		return nil
 	}
 	var left int
 	if err := db.writer.QueryRowContext(ctx, connectionsLeft, db.session).Scan(&left); err != nil {
-		return fmt.Errorf("open database %s: count its connections: %w", db.shown, db.named(err))
+		return fmt.Errorf("open database %s: count its connections: %w", db.shown, db.classify(err))
 	}
-	most := db.writer.Stats().MaxOpenConnections
-	if left >= most+connectionsAside {
+	wanted := db.writer.Stats().MaxOpenConnections
+	if left >= wanted+connectionsAside {
 		return nil
 	}
-	fit := max(fewestConnections, left-1)
-	db.fewAside = true
-	db.writer.SetMaxOpenConns(fit)
-	log.WarnContext(ctx, "PostgreSQL has few connections left: requests wait for one another", "left", left, "used", fit+1, "wanted", most+connectionsAside, "least", fewestConnections+1)
+	used := max(fewestConnections, left-1)
+	db.singleAside = true
+	db.writer.SetMaxOpenConns(used)
+	log.WarnContext(ctx, "PostgreSQL has few connections left: requests wait for one another", "left", left, "used", used+1, "wanted", wanted+connectionsAside, "least", fewestConnections+1)
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// A server that lets keyroll have five connections serves twelve requests at once:
-// they wait for one another, whether the node knew it at its start or not.
+// With a server that allows five connections keyroll serves twelve simultaneous requests:
+// they wait for one another, whether the node knew the limit at its start or not.
 func TestRequestsWaitWhereThereAreFewConnections(t *testing.T) {
 	for _, fits := range []bool{false, true} {
 		t.Run(map[bool]string{false: "later", true: "at the start"}[fits], func(t *testing.T) {

@@ -12,50 +12,49 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-// Dialect is what differs between the two databases.
+// Dialect has the differences between the two databases.
 type Dialect struct {
 	// Name is "sqlite" or "postgres".
 	Name string
 
-	parameter     string             // what stands before a parameter's number
+	parameter     string             // the prefix of a parameter's number
 	schemaWords   []string           // pairs for strings.NewReplacer, applied to the schema files
-	viewLevel     sql.IsolationLevel // gives a View one state of the database
-	lockShared    string             // statement with the key as ?1; "": the writer is the lock
+	viewLevel     sql.IsolationLevel // with which a View sees one state of the database
+	lockShared    string             // statement with the key as ?1; "": none needed, there is one writer
 	lockExclusive string
-	skipLocked    string // ends a SELECT of rows to update, and passes over those that another transaction holds
-	clock         string // expression: the database's clock when it is evaluated, in Unix milliseconds
-	endSession    string // statement that cuts the connections whose name is ?1; "": no other process has any
+	skipLocked    string // suffix of a SELECT of rows to update that skips those that another transaction has locked
+	clock         string // expression: the database's current time, in Unix milliseconds
+	endSession    string // statement that ends the connections with the name ?1; "": no other process has any
 	goose         goose.Dialect
-	migrationLock func() (lock.SessionLocker, error) // nil: one process opens the database
+	migrationLock func() (lock.SessionLocker, error) // nil: only one process opens the database
 	retryable     func(error) bool
 	unique        func(error) bool
-	trouble       func(error) trouble
+	failureKind   func(error) failureKind
 	openFailure   func(shown string, err error) error
-	check         func(ctx context.Context, db *DB) error // refuses a server that cannot keep what store promises; nil: none to ask
+	check         func(ctx context.Context, db *DB) error // refuses a server on which the guarantees of this package do not hold; nil: there is no server
 	hasTable      string                                  // query: how many tables have the name ?1
 	tables        string                                  // query: the names of all tables
 	checkTable    func(ctx context.Context, db *DB, table string) (bool, error)
-	scan          func(ctx context.Context, db *DB, s scanned, each func(row Scanner) error) error
+	scan          func(ctx context.Context, db *DB, s scanQuery, each func(row Scanner) error) error
 	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
 
 	texts *texts
 }
 
-// IsUnique reports whether err says that a row with this primary or unique key
-// exists. The transaction it happened in is lost; ON CONFLICT avoids that.
+// IsUnique reports whether err says that a row with this primary or unique key exists.
+// The transaction has failed then; ON CONFLICT avoids that.
 func IsUnique(err error) bool {
 	return err != nil && (sqliteUnique(err) || postgresUnique(err))
 }
 
-// statement is a query in the words of one database.
+// statement is a query in the dialect of one database.
 type statement struct {
 	text   string
 	params int
 }
 
-// texts remembers statements by the query they were made from. Queries are
-// constants or built from a bounded number of parts; should that not hold, the
-// memory starts anew at maxTexts.
+// texts caches statements by the query they were made from. Queries are constants or
+// built from a bounded number of parts; otherwise the cache is cleared at maxTexts.
 type texts struct {
 	mu    sync.RWMutex
 	known map[string]statement
@@ -84,8 +83,8 @@ func (d *Dialect) statement(query string) (statement, error) {
 }
 
 // parse finds the parameters ?1 … ?n of query and writes each with the prefix
-// parameter. Each number up to the highest must occur, because PostgreSQL asks
-// for the type of each.
+// parameter. Each number up to the highest must occur, because PostgreSQL needs the
+// type of each.
 func parse(query, parameter string) (statement, error) {
 	var text strings.Builder
 	var seen []bool
@@ -119,7 +118,7 @@ func parse(query, parameter string) (statement, error) {
 	}
 	for i, ok := range seen {
 		if !ok {
-			return statement{}, fmt.Errorf("statement has no ?%d but higher ones", i+1)
+			return statement{}, fmt.Errorf("statement has no ?%d but has higher ones", i+1)
 		}
 	}
 	return statement{text.String(), len(seen)}, nil

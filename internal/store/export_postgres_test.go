@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Execute runs statements on a database, also on one that is not to be used.
+// Execute runs statements on a database, even on one that Open refuses.
 func Execute(ctx context.Context, address string, statements ...string) error {
 	db, err := dial(ctx, address)
 	if err != nil {
@@ -23,8 +23,7 @@ func Execute(ctx context.Context, address string, statements ...string) error {
 	})
 }
 
-// MigrateTo brings a new database to a version of the schema, as a keyroll did
-// that knew no later one.
+// MigrateTo migrates a new database to a version of the schema, as an older keyroll did.
 func MigrateTo(ctx context.Context, address string, version int64) error {
 	db, err := dial(ctx, address)
 	if err != nil {
@@ -39,7 +38,7 @@ func MigrateTo(ctx context.Context, address string, version int64) error {
 	return err
 }
 
-// Versions are those of the schema files, in their order.
+// Versions returns the versions of the schema files, sorted.
 func Versions(ctx context.Context, db *DB) (list []int64, err error) {
 	provider, err := db.dialect.migrations(db.writer)
 	if err != nil {
@@ -51,17 +50,17 @@ func Versions(ctx context.Context, db *DB) (list []int64, err error) {
 	return list, nil
 }
 
-// Dial opens a database as it is: its schema is not brought up to date.
+// Dial opens a database without updating its schema.
 func Dial(ctx context.Context, address string) (*DB, error) { return dial(ctx, address) }
 
-// HurryMigrations makes a schema file wait for a table for so long, so often.
+// HurryMigrations sets how long and how often a schema file waits for a table.
 func HurryMigrations(wait, pause time.Duration, tries int) (restore func()) {
 	w, p, n := migrationLockTime, migrationPause, migrationTries
 	migrationLockTime, migrationPause, migrationTries = wait, pause, tries
 	return func() { migrationLockTime, migrationPause, migrationTries = w, p, n }
 }
 
-// SchemaFiles are the schema files as they stand in the source.
+// SchemaFiles returns the schema files as in the source.
 func SchemaFiles() (files map[string]string) {
 	entries, err := schema.ReadDir("schema")
 	if err != nil {
@@ -78,8 +77,8 @@ func SchemaFiles() (files map[string]string) {
 	return files
 }
 
-// PostgresPassword is the password that an address and the environment give, and
-// the address as it is shown.
+// PostgresPassword returns the password from an address and the environment, and the
+// address without it.
 func PostgresPassword(address string) (password, shown string, err error) {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -2,5 +2,5 @@ package store
 
 import "database/sql"
 
-// Writer is the pool that read-write transactions come from.
+// Writer returns the pool of read-write transactions.
 func (db *DB) Writer() *sql.DB { return db.writer }

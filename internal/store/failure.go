@@ -11,43 +11,44 @@ import (
 	"keyroll/internal/fail"
 )
 
-// trouble is a state of the database that no caller made and an operator ends.
-type trouble int
+// failureKind is a state of the database that was not caused by a caller and that an
+// operator must repair.
+type failureKind int
 
 const (
-	noTrouble   trouble = iota
-	full                // its file system or quota has no room left
-	unwritable          // its disk refuses a write, and does not say whether for want of room
-	readOnly            // it takes no writes
-	unsound             // a page or an index of it is not what the database wrote
-	unreachable         // no connection, or one that broke off
+	otherFailure failureKind = iota
+	full                     // its file system or quota has no space left
+	unwritable               // its disk refuses a write, perhaps for lack of space
+	readOnly                 // it does not accept writes
+	unsound                  // a page or an index of it is damaged
+	unreachable              // no connection, or one that was lost
 )
 
-// named gives an error that is the database's own trouble its code and says
-// what ends it. The log gets the address; a user, who may be of any tenant,
-// does not. Any other error is returned as it is.
-func (db *DB) named(err error) error {
+// classify turns an error of the database itself into one with its code and a hint.
+// The address is only in the cause, which is logged; a user, who may be of any tenant,
+// does not see it. Any other error is returned unchanged.
+func (db *DB) classify(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || fail.CodeOf(err) != api.Internal {
 		return err
 	}
 	var f *fail.Error
-	switch db.dialect.trouble(err) {
+	switch db.dialect.failureKind(err) {
 	case full:
-		f = fail.New(api.InsufficientStorage, "the database has no room left; nothing was written").
-			WithHint("make room where the database stands, which keyroll's log names; the same request works then, without a restart")
+		f = fail.New(api.InsufficientStorage, "the database has no space left; nothing was written").
+			WithHint("free some space where the database is stored, which keyroll's log names; the same request then succeeds without a restart")
 	case unwritable:
-		f = fail.New(api.InsufficientStorage, "the disk of the database refuses a write: it is full, or broken; nothing was written").
-			WithHint("make room where the database stands, which keyroll's log names; the same request works then, without a restart")
+		f = fail.New(api.InsufficientStorage, "the disk of the database refused a write: it is full or broken; nothing was written").
+			WithHint("free some space where the database is stored, which keyroll's log names; the same request then succeeds without a restart")
 	case readOnly:
-		f = fail.New(api.ReadOnly, "the database takes no writes; nothing was written").
-			WithHint("let the database, which keyroll's log names, be written to again; the same request works then, without a restart")
+		f = fail.New(api.ReadOnly, "the database does not accept writes; nothing was written").
+			WithHint("make the database, which keyroll's log names, writable again; the same request then succeeds without a restart")
 	case unsound:
-		if tables := db.unindexed.all(); len(tables) > 0 {
+		if tables := db.unindexed.wrong(); len(tables) > 0 {
 			f = fail.New(api.Damaged, "an index of the database is wrong; nothing was written").
 				WithHint("stop keyroll and rebuild the indexes of table %s, as docs/damage.md says", strings.Join(tables, ", "))
 			break
 		}
-		f = fail.New(api.Damaged, "the database is damaged below its rows").
+		f = fail.New(api.Damaged, "the storage of the database is damaged").
 			WithHint("stop keyroll and restore the database from a backup, as docs/damage.md says")
 	case unreachable:
 		f = noAnswer()
@@ -62,7 +63,7 @@ func noAnswer() *fail.Error {
 	return fail.New(api.Unavailable, "the database does not answer").WithHint("try again; the database is named in keyroll's log")
 }
 
-// noRoom reports whether the operating system refused a write for want of room.
-func noRoom(err error) bool {
+// isDiskFull reports whether the operating system refused a write for lack of space.
+func isDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }

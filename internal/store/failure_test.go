@@ -12,10 +12,9 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// A database that is full or takes no writes is named as that, with what ends
-// it; what is in it is still read, nothing is half written, and once the state
-// has ended the same writes work without a restart: a session of PostgreSQL that
-// takes no writes is not used again.
+// A database that is full or read-only fails with that code and a hint; it can still be
+// read, nothing is half written, and once the state has ended the same writes succeed
+// without a restart: a read-only session of PostgreSQL is not used again.
 func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -26,11 +25,11 @@ func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
 		{"full",
 			map[string]string{"sqlite": `PRAGMA max_page_count = 1`, "postgres": `CREATE TRIGGER full_disk BEFORE INSERT ON thing EXECUTE FUNCTION no_room()`},
 			map[string]string{"sqlite": `PRAGMA max_page_count = 1000000`, "postgres": `DROP TRIGGER full_disk ON thing`},
-			api.InsufficientStorage, "no room left"},
+			api.InsufficientStorage, "no space left"},
 		{"read-only",
 			map[string]string{"sqlite": `PRAGMA query_only = 1`, "postgres": `SET default_transaction_read_only = on`},
 			map[string]string{"sqlite": `PRAGMA query_only = 0`, "postgres": `SELECT 1`}, // the session stays as it is
-			api.ReadOnly, "takes no writes"},
+			api.ReadOnly, "does not accept writes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, db *store.DB) {
@@ -51,7 +50,7 @@ func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
 						return nil
 					})
 				}
-				session := func(statement string) { // of the one connection that a test without haste uses
+				session := func(statement string) { // of the only connection that this test uses
 					t.Helper()
 					_, err := db.Writer().ExecContext(ctx, statement)
 					must(err)
@@ -97,7 +96,7 @@ func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
 	}
 }
 
-// Of an error that a transaction's own function made, nothing is renamed.
+// An error of a transaction's function is returned unchanged.
 func TestErrorsThatAreNotTheDatabasesStayAsTheyAre(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		for _, own := range []error{context.Canceled, fail.New(api.Conflict, "x"), errors.New("x")} {

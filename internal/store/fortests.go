@@ -5,31 +5,32 @@ import (
 	"errors"
 )
 
-// ForTests makes the transactions of a DB end as they seldom do, so that tests
-// see what the callers of InTx do about it. Production never sets it.
+// ForTests makes the transactions of a DB end in rare ways, so that tests cover how the
+// callers of InTx handle them. Production never sets it.
 type ForTests struct {
-	// RunTwice rolls a transaction back when its function has succeeded, as a
-	// database does that breaks it off at its commit; the function is run again,
-	// and committed. A View runs its function twice.
+	// RunTwice rolls a transaction back after its function has succeeded, like a
+	// database that aborts it at its commit; then the function is run again and
+	// committed. A View runs its function twice.
 	RunTwice bool
-	// LoseAnswer, if not nil, is called after each commit with the context of its InTx; when it returns true,
-	// InTx fails as if the connection had broken before the answer arrived.
+	// LoseAnswer, unless nil, is called after each commit with the context of its
+	// InTx. If it returns true, InTx fails as if the connection had been lost before
+	// the answer arrived.
 	LoseAnswer func(ctx context.Context) bool
-	// UseIndexes has statements use indexes that are known to be wrong, as they
-	// use those that are not known yet.
+	// UseIndexes makes statements use indexes even if they are known to be wrong.
 	UseIndexes bool
-	// CheckNothing has no table compared with its indexes: each is found sound.
+	// CheckNothing skips the comparison of tables with their indexes, as if all were
+	// sound.
 	CheckNothing bool
 }
 
-// SetForTests is for tests, before db is used.
+// SetForTests is only for tests. It must be called before db is used.
 func (db *DB) SetForTests(f ForTests) { db.forTests = f }
 
 // errRunTwice rolls back a transaction that has succeeded, for ForTests.
 var errRunTwice = errors.New("store: the function of a transaction is run twice, for a test")
 
-// twice makes fn fail once after it has succeeded.
-func twice(fn func(tx *Tx) error) func(tx *Tx) error {
+// failOnce makes fn fail once after it has succeeded.
+func failOnce(fn func(tx *Tx) error) func(tx *Tx) error {
 	succeeded := false
 	return func(tx *Tx) error {
 		if err := fn(tx); err != nil || tx.failed != nil || succeeded {
@@ -40,9 +41,9 @@ func twice(fn func(tx *Tx) error) func(tx *Tx) error {
 	}
 }
 
-// errAnswerLost is why a commit whose answer a test has lost failed.
+// errAnswerLost is the cause of the failure of a commit whose answer a test suppressed.
 var errAnswerLost = errors.New("commit: the answer of the database is lost, for a test")
 
-// IsAnswerLost reports whether err is of a commit that LoseAnswer made fail: it
-// has happened.
+// IsAnswerLost reports whether err comes from a commit that succeeded and whose answer
+// LoseAnswer suppressed.
 func IsAnswerLost(err error) bool { return errors.Is(err, errAnswerLost) }

@@ -14,10 +14,10 @@ const idLow = 22
 
 var (
 	lastID atomic.Int64
-	// idStart is where this process begins to count in each millisecond. One
-	// choice for the process, not one a millisecond: two nodes that both make
-	// ids in bulk then draw once whether their counts can meet, not a thousand
-	// times a second.
+	// idStart is where this process begins to count in each millisecond. It is
+	// drawn once for the process, not in each millisecond: for two nodes that both
+	// make ids in bulk, a collision is then decided by one draw and not by a
+	// thousand draws a second.
 	idStart = rand.Int64N(1 << idLow)
 )
 
@@ -37,8 +37,8 @@ func NewID() int64 {
 	}
 }
 
-// PastID makes every id of this process that is made from now on larger than id,
-// also when the process that made it has a clock that is ahead.
+// PastID makes every id that this process makes from now on larger than id, even if
+// the clock of the process that made id is ahead.
 func PastID(id int64) {
 	for {
 		last := lastID.Load()
@@ -48,6 +48,6 @@ func PastID(id int64) {
 	}
 }
 
-// IDFrom returns what no id is below that a process makes whose clock shows t or
-// later.
+// IDFrom returns a lower bound of the ids that a process makes while its clock shows t
+// or later.
 func IDFrom(t time.Time) int64 { return max(t.UnixMilli()-idEpoch, 0) << idLow }

@@ -22,19 +22,19 @@ var schema embed.FS
 // versionTable holds a row for each schema file that has been applied.
 const versionTable = "schema_version"
 
-// A schema file waits for a table no longer than migrationLockTime: behind one
-// that waits, everybody else waits for the table too. What is not free by then is
-// tried again after migrationPause, up to migrationTries times.
+// A schema file waits for the lock of a table no longer than migrationLockTime, because
+// all other transactions on the table wait behind it. Then it is tried again after
+// migrationPause, up to migrationTries times.
 var (
 	migrationLockTime = time.Second
 	migrationPause    = 2 * time.Second
 	migrationTries    = 100
 )
 
-// migrate applies the schema files that the database has not seen, each in a
-// transaction of its own, while nodes that know only the older ones go on
-// (schema/README.md). Nodes on PostgreSQL may start at once; an SQLite file
-// belongs to one process, which holds its data folder.
+// migrate applies the schema files that have not been applied yet, each in a
+// transaction of its own, while older nodes continue to run (schema/README.md). Nodes
+// on PostgreSQL may start at the same time; an SQLite file is used by one process,
+// which has locked its data folder.
 func (db *DB) migrate(ctx context.Context) error {
 	pool := db.writer
 	if db.forMigration != nil {
@@ -64,7 +64,7 @@ func upgrade(ctx context.Context, provider *goose.Provider) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	if current > target {
-		return fail.New(api.NewerFormat, "its schema is version %d, this keyroll knows versions up to %d", current, target).
+		return fail.New(api.NewerFormat, "its schema is version %d, but this keyroll knows only versions up to %d", current, target).
 			WithHint("start the keyroll that wrote it, or a newer one; nothing was changed")
 	}
 	if _, err := provider.Up(ctx); err != nil {
@@ -73,7 +73,7 @@ func upgrade(ctx context.Context, provider *goose.Provider) error {
 	return nil
 }
 
-// migrations are the schema files as steps on a database.
+// migrations returns a provider that applies the schema files to a database.
 func (d *Dialect) migrations(pool *sql.DB) (*goose.Provider, error) {
 	options := []goose.ProviderOption{
 		goose.WithDisableGlobalRegistry(true),
@@ -93,13 +93,13 @@ func (d *Dialect) migrations(pool *sql.DB) (*goose.Provider, error) {
 	return goose.NewProvider(d.goose, pool, schemaFS{files, strings.NewReplacer(d.schemaWords...)}, options...)
 }
 
-// schemaFS is a folder of schema files in the words of one database.
+// schemaFS is a folder of schema files in the dialect of one database.
 type schemaFS struct {
 	fs.FS
 	words *strings.Replacer
 }
 
-// Open opens a file with its words replaced, or a folder as it is.
+// Open opens a file with its words replaced, or a folder unchanged.
 func (s schemaFS) Open(name string) (fs.File, error) {
 	file, err := s.FS.Open(name)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// stageMove makes an SQLite database with rows in tables of all types, among
-// them rows that refer to others, and values that are easily taken for another.
+// stageMove makes an SQLite database with rows in tables of all types, among them rows
+// that reference others, and values that are easily confused.
 func stageMove(t *testing.T) (address string) {
 	t.Helper()
 	address = storetest.SQLiteURL(t)
@@ -66,8 +66,8 @@ func run(t *testing.T, db *store.DB, statements ...string) {
 
 func quiet(string, int64, int64) {}
 
-// usable demands that exactly one of two addresses is a database to use, and
-// says which.
+// usable fails the test unless exactly one of two addresses is a database to use, and
+// returns which.
 func usable(t *testing.T, from, to string) (target bool) {
 	t.Helper()
 	open := func(address string) bool {
@@ -124,8 +124,8 @@ func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
 	}
 }
 
-// A move that ends at any point leaves one database to use, or for one moment
-// none, and the same move goes through afterwards.
+// A move that is interrupted at any point leaves one database to use, or for one moment
+// none, and the same move succeeds afterwards.
 func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 	defer fault.Set(nil)
 	var points []string
@@ -142,7 +142,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 		}
 		from, to := stageMove(t), storetest.EmptyPostgresURL(t)
 		dieAfter(t, die, from, to)
-		if at == "database.noted" { // nothing has come to the target: to open it would fill it
+		if at == "database.noted" { // the target is empty; opening it would create the schema
 			storetest.Open(t, from)
 		} else if target := usable(t, from, to); target != (at == "database.done") {
 			t.Errorf("%s: the target is the one to use: %v", at, target)
@@ -150,7 +150,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 		if at == "database.done" {
 			continue
 		}
-		if at != "database.left" { // it goes on where it is until then
+		if at != "database.left" { // the source is used until then
 			newBox(t, storetest.Open(t, from), 5000)
 		}
 		moved, err := store.Move(t.Context(), from, to, quiet)
@@ -195,18 +195,18 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.count = NEW.count + 1; RETURN NEW; END $$`,
 				`CREATE TRIGGER bend BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION bend()`)
-		}, "table key_page: 700 rows came out of 700, and not all as they went in"},
+		}, "table key_page: the copy differs: it has 700 rows, the source has 700"},
 		{"a target that loses a row", func(t *testing.T, from, to string) {
 			dieAt(t, "database.schema", from, to)
 			execute(t, to, `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`,
 				`CREATE TRIGGER lose BEFORE INSERT ON key_page FOR EACH ROW WHEN (NEW.id = 77) EXECUTE FUNCTION lose()`)
-		}, "table key_page: 699 rows came out of 700"},
+		}, "table key_page: the copy differs: it has 699 rows, the source has 700"},
 		{"text that PostgreSQL does not take", func(t *testing.T, from, _ string) {
 			run(t, storetest.Open(t, from), `INSERT INTO setting (name, value) VALUES ('x', CAST(x'610062' AS TEXT))`)
 		}, "table setting: PostgreSQL refuses a row"},
 		{"a value that is not of its column's type", func(t *testing.T, from, _ string) {
 			run(t, storetest.Open(t, from), `INSERT INTO setting (name, value) VALUES ('x', x'ff')`)
-		}, "column value holds a value that is no text"},
+		}, "column value holds a value that is not of type text"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			from, to := stageMove(t), storetest.EmptyPostgresURL(t)
@@ -225,8 +225,8 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 	}
 }
 
-// A move that was begun to one target and ended to another never makes a second
-// database to use of the first.
+// If a move was begun to one target and finished to another, the first target never
+// becomes a second database to use.
 func TestMoveToAnotherTargetLeavesTheFirstUnusable(t *testing.T) {
 	from, first, second := stageMove(t), storetest.EmptyPostgresURL(t), storetest.EmptyPostgresURL(t)
 	dieAt(t, "database.compared", from, first)

@@ -18,28 +18,28 @@ import (
 // table is a table as its database describes it.
 type table struct {
 	name    string
-	columns []column // in their order
+	columns []column // in the order of the table
 	rows    int64
 }
 
 type column struct {
 	name string
 	kind string // integer, text or bytes
-	key  int    // place in the primary key, from 1; 0: no part of it
+	key  int    // position in the primary key, from 1; 0: not part of it
 }
 
-// kinds are the types of the schema in the words of both databases.
+// kinds maps the column types of both databases to those of this file.
 var kinds = map[string]string{
 	"INTEGER": "integer", "TEXT": "text", "BLOB": "bytes",
 	"bigint": "integer", "text": "text", "bytea": "bytes",
 }
 
-// tables lists the tables of an SQLite database and counts their rows, each
-// after those that it refers to.
+// tables lists the tables of an SQLite database, each after those that it references,
+// and counts their rows.
 func (db *DB) tables(ctx context.Context) (list []table, err error) {
 	refers := map[string][]string{}
 	err = db.View(ctx, func(tx *Tx) error {
-		err := each(ctx, tx, `SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+		err := eachRow(ctx, tx, `SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t JOIN pragma_table_info(t.name) c
 			WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid`, func(rows *sql.Rows) error {
 			var name, kind string
 			var c column
@@ -62,7 +62,7 @@ func (db *DB) tables(ctx context.Context) (list []table, err error) {
 		if err != nil {
 			return err
 		}
-		err = each(ctx, tx, `SELECT t.name, f."table" FROM sqlite_schema t JOIN pragma_foreign_key_list(t.name) f WHERE t.type = 'table'`, func(rows *sql.Rows) error {
+		err = eachRow(ctx, tx, `SELECT t.name, f."table" FROM sqlite_schema t JOIN pragma_foreign_key_list(t.name) f WHERE t.type = 'table'`, func(rows *sql.Rows) error {
 			var name, other string
 			if err := rows.Scan(&name, &other); err != nil {
 				return err
@@ -77,7 +77,7 @@ func (db *DB) tables(ctx context.Context) (list []table, err error) {
 			if len(list[i].key()) == 0 {
 				return fmt.Errorf("table %s has no primary key", list[i].name)
 			}
-			if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+quoted(list[i].name)).Scan(&list[i].rows); err != nil {
+			if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+quoteName(list[i].name)).Scan(&list[i].rows); err != nil {
 				return err
 			}
 		}
@@ -86,11 +86,11 @@ func (db *DB) tables(ctx context.Context) (list []table, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return inOrder(list, refers)
+	return sortByReferences(list, refers)
 }
 
-// inOrder sorts tables so that each stands after those that it refers to.
-func inOrder(list []table, refers map[string][]string) (sorted []table, err error) {
+// sortByReferences sorts tables so that each comes after those that it references.
+func sortByReferences(list []table, refers map[string][]string) (sorted []table, err error) {
 	placed := map[string]bool{}
 	for len(sorted) < len(list) {
 		before := len(sorted)
@@ -102,7 +102,7 @@ func inOrder(list []table, refers map[string][]string) (sorted []table, err erro
 			}
 		}
 		if len(sorted) == before {
-			return nil, errors.New("tables refer to each other in a circle")
+			return nil, errors.New("tables reference each other in a cycle")
 		}
 	}
 	return sorted, nil
@@ -112,7 +112,7 @@ func inOrder(list []table, refers map[string][]string) (sorted []table, err erro
 func (db *DB) columns(ctx context.Context) (found map[string]map[string]string, err error) {
 	found = map[string]map[string]string{}
 	err = db.View(ctx, func(tx *Tx) error {
-		return each(ctx, tx, `SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema()`, func(rows *sql.Rows) error {
+		return eachRow(ctx, tx, `SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema()`, func(rows *sql.Rows) error {
 			var table, name, kind string
 			if err := rows.Scan(&table, &name, &kind); err != nil {
 				return err
@@ -127,7 +127,7 @@ func (db *DB) columns(ctx context.Context) (found map[string]map[string]string, 
 	return found, err
 }
 
-func each(ctx context.Context, tx *Tx, query string, row func(rows *sql.Rows) error) error {
+func eachRow(ctx context.Context, tx *Tx, query string, row func(rows *sql.Rows) error) error {
 	rows, err := tx.Query(ctx, query)
 	if err != nil {
 		return err
@@ -141,12 +141,12 @@ func each(ctx context.Context, tx *Tx, query string, row func(rows *sql.Rows) er
 	return rows.Err()
 }
 
-func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
+func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-func names(tables []table) string {
+func tableNames(tables []table) string {
 	var list []string
 	for _, t := range tables {
-		list = append(list, quoted(t.name))
+		list = append(list, quoteName(t.name))
 	}
 	return strings.Join(list, ", ")
 }
@@ -161,21 +161,21 @@ func (t *table) key() (list []column) {
 	return list
 }
 
-// read asks for all rows in the order of the key. textOrder follows a column of
-// text whose database does not sort it by its bytes.
+// read queries all rows in the order of the key. textOrder is appended to text columns
+// if the database does not sort them by their bytes.
 func (t *table) read(ctx context.Context, tx *Tx, textOrder string) (*sql.Rows, error) {
 	var columns, order []string
 	for _, c := range t.columns {
-		columns = append(columns, quoted(c.name))
+		columns = append(columns, quoteName(c.name))
 	}
 	for _, c := range t.key() {
-		by := quoted(c.name)
+		by := quoteName(c.name)
 		if c.kind == "text" {
 			by += textOrder
 		}
 		order = append(order, by)
 	}
-	return tx.Query(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM "+quoted(t.name)+" ORDER BY "+strings.Join(order, ", "))
+	return tx.Query(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM "+quoteName(t.name)+" ORDER BY "+strings.Join(order, ", "))
 }
 
 // reader reads the rows of a table, one at a time; it is a pgx.CopyFromSource.
@@ -200,15 +200,15 @@ func (r *reader) Next() bool {
 	}
 	r.err = r.rows.Scan(into...)
 	for i, c := range r.table.columns {
-		if r.err == nil && !c.holds(r.values[i]) {
-			r.err = fmt.Errorf("column %s holds a value that is no %s", c.name, c.kind)
+		if r.err == nil && !c.accepts(r.values[i]) {
+			r.err = fmt.Errorf("column %s holds a value that is not of type %s", c.name, c.kind)
 		}
 	}
 	r.row()
 	return r.err == nil
 }
 
-func (c column) holds(value any) bool {
+func (c column) accepts(value any) bool {
 	switch value.(type) {
 	case nil:
 		return true
@@ -236,7 +236,7 @@ func (tx *Tx) copyFrom(ctx context.Context, t *table, rows *reader) error {
 		_, err := raw.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{t.name}, columns, rows)
 		return err
 	})
-	if own := rows.Err(); own != nil { // the server repeats it as a refusal of its own
+	if own := rows.Err(); own != nil { // the server returns it as an error of its own
 		err = own
 	}
 	if err != nil {
@@ -245,7 +245,7 @@ func (tx *Tx) copyFrom(ctx context.Context, t *table, rows *reader) error {
 	return nil
 }
 
-// digest reads a table of one side.
+// digest reads a table of one database and returns its row count and hash.
 func (m *mover) digest(ctx context.Context, db *DB, t *table, textOrder string, row func()) (found MovedTable, err error) {
 	err = db.View(ctx, func(tx *Tx) error {
 		rows, err := t.read(ctx, tx, textOrder)
@@ -271,7 +271,8 @@ func (m *mover) digest(ctx context.Context, db *DB, t *table, textOrder string, 
 	return found, err
 }
 
-// appendValue writes a value so that no other values have the same bytes.
+// appendValue appends a value in an encoding that is unambiguous in a sequence of
+// values.
 func appendValue(b []byte, value any) []byte {
 	switch v := value.(type) {
 	case int64:

@@ -28,11 +28,11 @@ var postgres = Dialect{
 	endSession:    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND application_name = ?1",
 	goose:         goose.DialectPostgres,
 	migrationLock: func() (lock.SessionLocker, error) {
-		return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // asks each second, 300 times
+		return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // tries each second, 300 times
 	},
 	retryable:   postgresRetryable,
 	unique:      postgresUnique,
-	trouble:     postgresTrouble,
+	failureKind: postgresFailureKind,
 	openFailure: postgresOpenFailure,
 	check:       postgresCheck,
 	hasTable:    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?1",
@@ -62,15 +62,15 @@ func postgresCode(err error) string {
 	return ""
 }
 
-// postgresRetryable also takes a connection found dead before anything was
-// sent on it, which the driver reports as ErrBadConn.
+// postgresRetryable is also true for a connection that was found dead before anything
+// was sent on it, which the driver reports as ErrBadConn.
 func postgresRetryable(err error) bool {
 	code := postgresCode(err)
 	return code == serializationFailure || code == deadlockDetected || errors.Is(err, driver.ErrBadConn)
 }
 
-// postgresCorruption returns what the server says of a table or an index that is
-// not what it should be, which names it and no value of a row.
+// postgresCorruption returns the server's message about a corrupt table or index. The
+// message names it and contains no value of a row.
 func postgresCorruption(err error) (message string, ok bool) {
 	var e *pgconn.PgError
 	if errors.As(err, &e) && (e.Code == dataCorrupted || e.Code == indexCorrupted) {
@@ -81,7 +81,7 @@ func postgresCorruption(err error) (message string, ok bool) {
 
 func postgresUnique(err error) bool { return postgresCode(err) == uniqueViolation }
 
-func postgresTrouble(err error) trouble {
+func postgresFailureKind(err error) failureKind {
 	switch code := postgresCode(err); {
 	case code == diskFull:
 		return full
@@ -90,30 +90,31 @@ func postgresTrouble(err error) trouble {
 	case code == dataCorrupted || code == indexCorrupted:
 		return unsound
 	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "53"):
-		return unreachable // the connection failed, the server goes down or comes up, or has too much to do
-	case code == "" && lostConnection(err):
+		return unreachable // the connection failed, or the server is starting, stopping or overloaded
+	case code == "" && isConnectionError(err):
 		return unreachable
 	}
-	return noTrouble
+	return otherFailure
 }
 
-// lostConnection reports whether err is of the connection, not of a statement.
-func lostConnection(err error) bool {
+// isConnectionError reports whether err is an error of the connection, not of a
+// statement.
+func isConnectionError(err error) bool {
 	var connecting *pgconn.ConnectError
 	var network net.Error
 	return errors.As(err, &connecting) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
-// pipelined is how many rows go to the server before their results are read.
-const pipelined = 1000
+// pipelineSize is how many rows are sent to the server before their results are read.
+const pipelineSize = 1000
 
 func postgresExecMany(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error) {
 	affected := make([]int64, 0, len(argRows))
 	err := tx.conn.Raw(func(raw any) error {
 		conn := raw.(*stdlib.Conn).Conn()
 		for len(argRows) > 0 {
-			n := min(len(argRows), pipelined)
+			n := min(len(argRows), pipelineSize)
 			var batch pgx.Batch
 			for _, args := range argRows[:n] {
 				batch.Queue(text, args...)

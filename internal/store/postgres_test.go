@@ -19,12 +19,12 @@ import (
 // with adds a parameter to an address.
 func with(address, parameter string) string { return address + "&" + parameter }
 
-// A function that stands before PostgreSQL's own in the search path says what
-// another server would.
+// A function before PostgreSQL's own in the search path returns the settings of another
+// server.
 func TestServersThatCannotKeepKeysAreRefusedUntouched(t *testing.T) {
 	for _, c := range []struct{ setting, value, says string }{
 		{"server_version_num", "130022", "PostgreSQL 15"}, // the version for people is asked of the real one
-		{"server_encoding", "SQL_ASCII", "keeps text in SQL_ASCII"},
+		{"server_encoding", "SQL_ASCII", "its text encoding is SQL_ASCII"},
 		{"synchronous_commit", "off", "synchronous_commit is off"},
 	} {
 		t.Run(c.setting, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestServersThatCannotKeepKeysAreRefusedUntouched(t *testing.T) {
 	}
 }
 
-// Why a server does not let in is told, with what to do.
+// The reason why a server refuses a connection is reported with a hint.
 func TestRefusalsOfAServerSayWhatToDo(t *testing.T) {
 	address := storetest.EmptyPostgresURL(t)
 	role := "poor" + strings.TrimPrefix(strings.SplitN(address, "?", 2)[0], "postgres:///")
@@ -87,8 +87,8 @@ func TestConnectionsAreThoseOfTheAddress(t *testing.T) {
 	}
 }
 
-// A password need not stand in an address: it comes from PGPASSWORD or from the
-// file that PGPASSFILE names. No address that is shown has one.
+// A password need not be in the address: it can come from PGPASSWORD or from the file that
+// PGPASSFILE names. No address that is shown has one.
 func TestPasswordNeedNotStandInTheAddress(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pgpass")
 	if err := os.WriteFile(file, []byte("db.contoso.com:5432:keyroll:keyroll:from file\n"), 0o600); err != nil {
@@ -113,7 +113,7 @@ func TestPasswordNeedNotStandInTheAddress(t *testing.T) {
 	}
 }
 
-// When the server comes back, nobody is told of the connections that died.
+// When the server is up again, no request fails because of the dead connections.
 func TestDeadConnectionsAreReplacedUnseen(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	proxy := proxytest.New(t, "unix", storetest.Socket(address))

@@ -20,32 +20,31 @@ import (
 	"keyroll/internal/fail"
 )
 
-// A node has up to postgresConnections connections, unless its address says
-// otherwise in the parameter pool_max_conns; PostgreSQL's own default for all
-// nodes together is 100. Below fewestConnections, work that holds one while it
-// waits for another one would wait for itself.
+// A node has up to postgresConnections connections by default; its address can set
+// another limit in the parameter pool_max_conns. PostgreSQL's default for all nodes
+// together is 100. Below fewestConnections, work that holds a connection while it waits
+// for another one could deadlock.
 const (
 	postgresConnections = 16
 	fewestConnections   = 4
-	connectionsAside    = 2 // beside them, for DB.Aside; one where there are few
+	connectionsAside    = 2 // in addition, for DB.Aside; one if there are few
 	mostConnections     = 1000
 	poolParameter       = "pool_max_conns"
 )
 
-// asideTime bounds how long the transaction of a process that does not go on
-// keeps what it has locked, where nobody else knows of the process yet.
+// asideTime bounds how long the transaction of a stalled process keeps its locks, as
+// long as no other node knows of the process.
 const asideTime = 10 * time.Second
 
-// connectTime bounds how long a connection is tried for, unless the address or
-// PGCONNECT_TIMEOUT says otherwise: a host that is off answers nothing at all.
+// connectTime is the default of the timeout for connecting, which the address or
+// PGCONNECT_TIMEOUT can set: a host that is down does not answer at all.
 const connectTime = 10 * time.Second
 
-// connectionAge is when a connection is given up for a new one, which reaches
-// the server that the address leads to by then.
+// connectionAge is the age at which a connection is replaced by a new one, which goes
+// to the server that the address resolves to by then.
 const connectionAge = 30 * time.Minute
 
-// sessionPrefix begins the name under which the server shows a node's
-// connections.
+// sessionPrefix is the prefix of the application_name of a node's connections.
 const sessionPrefix = "keyroll "
 
 func openPostgres(u *url.URL) (*DB, error) {
@@ -56,9 +55,9 @@ func openPostgres(u *url.URL) (*DB, error) {
 	session := sessionPrefix + rand.Text()
 	config.RuntimeParams["application_name"] = session
 	open := func(config *pgx.ConnConfig, connections int) *sql.DB {
-		queued := &queuing{Connector: stdlib.GetConnector(*config), most: connections}
-		pool := sql.OpenDB(queued)
-		queued.pool = pool
+		connector := &poolConnector{Connector: stdlib.GetConnector(*config), max: connections}
+		pool := sql.OpenDB(connector)
+		connector.pool = pool
 		pool.SetMaxOpenConns(connections)
 		pool.SetMaxIdleConns(connections)
 		pool.SetConnMaxLifetime(connectionAge)
@@ -78,8 +77,9 @@ func openPostgres(u *url.URL) (*DB, error) {
 		}}, nil
 }
 
-// postgresConfig reads an address, what the environment adds to it (PGPASSWORD,
-// PGPASSFILE, PGSSLROOTCERT and so on), and how many connections a node has.
+// postgresConfig returns the configuration of an address and the environment
+// (PGPASSWORD, PGPASSFILE, PGSSLROOTCERT and so on), and how many connections a node
+// has.
 func postgresConfig(u *url.URL) (*pgx.ConnConfig, int, error) {
 	connections := postgresConnections
 	address := *u
@@ -98,7 +98,7 @@ func postgresConfig(u *url.URL) (*pgx.ConnConfig, int, error) {
 	switch {
 	case errors.As(err, &file):
 		return nil, 0, fail.New(api.InvalidArgument, "open database: a file that the PostgreSQL address names cannot be read: %w", file)
-	case err != nil: // not kept: it repeats the address, with its password
+	case err != nil: // it is dropped, because it has the address with its password
 		return nil, 0, fail.New(api.InvalidArgument, "open database: the PostgreSQL address has a wrong port or parameter")
 	}
 	if config.ConnectTimeout == 0 {
@@ -107,7 +107,7 @@ func postgresConfig(u *url.URL) (*pgx.ConnConfig, int, error) {
 	return config, connections, nil
 }
 
-// postgresShown is where a configuration leads, without what may be a password.
+// postgresShown is the address of a configuration without its password.
 func postgresShown(config *pgx.ConnConfig) string {
 	shown := url.URL{Scheme: "postgres", Path: "/" + config.Database}
 	if strings.HasPrefix(config.Host, "/") { // the folder of a socket
@@ -118,11 +118,11 @@ func postgresShown(config *pgx.ConnConfig) string {
 	return shown.String()
 }
 
-// oldestPostgres is the first version that has all that the rooms use.
+// oldestPostgres is the first version with all features that keyroll uses.
 const oldestPostgres = 14
 
-// postgresCheck refuses a server that is too old, that keeps text in another
-// encoding, or that tells of commits which are not on its disk yet.
+// postgresCheck refuses a server that is too old, that has another text encoding, or
+// that confirms commits before they are on its disk.
 func postgresCheck(ctx context.Context, db *DB) error {
 	var number, version, encoding, commit string
 	err := db.writer.QueryRowContext(ctx, `SELECT current_setting('server_version_num'), current_setting('server_version'),
@@ -136,10 +136,10 @@ func postgresCheck(ctx context.Context, db *DB) error {
 		return fail.New(api.Conflict, "open database %s: its server is PostgreSQL %s", db.shown, version).
 			WithHint("keyroll needs PostgreSQL %d or later; nothing was changed", oldestPostgres)
 	case encoding != "UTF8":
-		return fail.New(api.Conflict, "open database %s: it keeps text in %s", db.shown, encoding).
-			WithHint("make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; nothing was changed")
+		return fail.New(api.Conflict, "open database %s: its text encoding is %s", db.shown, encoding).
+			WithHint("create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0; nothing was changed")
 	case commit == "off":
-		return fail.New(api.Conflict, "open database %s: synchronous_commit is off there, so that a crash loses the last commits, and these are keys", db.shown).
+		return fail.New(api.Conflict, "open database %s: synchronous_commit is off there, so a crash could lose the last commits, which contain keys", db.shown).
 			WithHint("ALTER ROLE … SET synchronous_commit = on; nothing was changed")
 	}
 	return nil
@@ -157,15 +157,15 @@ const (
 	lockNotAvailable      = "55P03"
 )
 
-// openHints says what to do about a server that answers and refuses.
+// openHints has the hints for the errors with which a server refuses a connection.
 var openHints = map[string]string{
 	invalidPassword:       "the password comes from PGPASSWORD, the file that PGPASSFILE names, or the address in KEYROLL_DATABASE",
-	invalidAuthorization:  "look at the user of the address and at the server's pg_hba.conf",
-	noSuchDatabase:        "make it: createdb --encoding=UTF8 --template=template0 --owner=USER NAME",
-	insufficientPrivilege: "the user has to own the database, or to have CONNECT on it, and USAGE and CREATE on its schema",
+	invalidAuthorization:  "check the user in the address and the server's pg_hba.conf",
+	noSuchDatabase:        "create it: createdb --encoding=UTF8 --template=template0 --owner=USER NAME",
+	insufficientPrivilege: "the user must own the database, or have CONNECT on it, and USAGE and CREATE on its schema",
 	noSchema:              "give the user a schema: CREATE SCHEMA AUTHORIZATION USER, or GRANT USAGE, CREATE ON SCHEMA public TO USER",
 	tooManyConnections:    "raise max_connections of the server, or give each node fewer with the address's parameter " + poolParameter,
-	lockNotAvailable:      "something has held a table for minutes, as a long verify or backup does; start again when it has ended. The schema stands as it was before",
+	lockNotAvailable:      "another session has locked a table for minutes, as a long verify or backup does; start keyroll again when it has ended. The schema was not changed",
 }
 
 func postgresOpenFailure(shown string, err error) error {
@@ -177,13 +177,13 @@ func postgresOpenFailure(shown string, err error) error {
 		}
 		return fail.New(api.Unavailable, "open database %s: PostgreSQL refuses: %s", shown, refused.Message).WithHint("%s", hint).Because(err)
 	}
-	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer: %s", shown, unanswered(err)).
-		WithHint("start PostgreSQL or correct the address. keyroll does not wait for it at start; what started keyroll may try again").Because(err)
+	return fail.New(api.Unavailable, "open database %s: PostgreSQL does not answer: %s", shown, connectFailure(err)).
+		WithHint("start PostgreSQL or correct the address. keyroll does not wait for it when it starts: start keyroll again afterwards").Because(err)
 }
 
-// unanswered is the reason for which there is no connection, without the
-// parameters of the connection.
-func unanswered(err error) string {
+// connectFailure is the reason why connecting failed, without the parameters of the
+// connection.
+func connectFailure(err error) string {
 	var network *net.OpError
 	var name *net.DNSError
 	switch {

@@ -8,35 +8,35 @@ import (
 	"strings"
 )
 
-// scanRows is how many rows of a table one transaction of Scan passes on SQLite.
+// scanRows is how many rows of a table one transaction of Scan reads on SQLite.
 const scanRows = 100_000
 
-// Scan finds the rows of a table whose column is one of ids by reading the table
-// from end to end: no index has a say, so it is the second look at what an index
-// said. columns are those that each gets; other conditions are the caller's.
+// Scan finds the rows of a table whose column is one of ids by reading the table from
+// end to end. It uses no index, so it can confirm the result of one. columns are those
+// that each gets; the caller must check other conditions.
 //
-// On SQLite the table is read in parts, each in a transaction of its own, so that
-// the write-ahead log does not grow with the table; new rows come at the end. A
-// row that is there all the while is met, one that comes or goes is met or not.
-// On PostgreSQL it is one state of the database.
+// On SQLite the table is read in parts, each in a transaction of its own, so that the
+// write-ahead log does not grow with the table; new rows are at the end. A row that
+// exists throughout is found, one that is added or deleted meanwhile may or may not be.
+// On PostgreSQL it reads one state of the database.
 func (db *DB) Scan(ctx context.Context, table, columns, column string, ids []int64, each func(row Scanner) error) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := db.dialect.scan(ctx, db, scanned{table, columns, column, ids}, each); err != nil {
+	if err := db.dialect.scan(ctx, db, scanQuery{table, columns, column, ids}, each); err != nil {
 		return fmt.Errorf("read table %s from end to end: %w", table, err)
 	}
 	return nil
 }
 
-// scanned is what Scan looks for.
-type scanned struct {
+// scanQuery has the parameters of Scan.
+type scanQuery struct {
 	table, columns, column string
 	ids                    []int64
 }
 
-// list is the ids as text.
-func (s scanned) list(begin, end string) string {
+// joinIDs returns the ids as a list in text.
+func (s scanQuery) joinIDs(begin, end string) string {
 	var text strings.Builder
 	text.WriteString(begin)
 	for i, id := range s.ids {
@@ -49,13 +49,13 @@ func (s scanned) list(begin, end string) string {
 	return text.String()
 }
 
-func rowsOf(ctx context.Context, tx *Tx, each func(row Scanner) error, query string, args ...any) error {
+func forEachRow(ctx context.Context, tx *Tx, each func(row Scanner) error, query string, args ...any) error {
 	_, err := Collect(ctx, tx, func(row Scanner) (struct{}, error) { return struct{}{}, each(row) }, query, args...)
 	return err
 }
 
-func sqliteScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) error) error {
-	list := s.list("[", "]")
+func sqliteScan(ctx context.Context, db *DB, s scanQuery, each func(row Scanner) error) error {
+	list := s.joinIDs("[", "]")
 	for after, last := int64(math.MinInt64), int64(0); after != math.MaxInt64; after = last {
 		err := db.ViewOnce(ctx, func(tx *Tx) error {
 			err := tx.QueryRow(ctx, `SELECT COALESCE((SELECT rowid FROM `+s.table+` NOT INDEXED WHERE rowid > ?1 ORDER BY rowid LIMIT 1 OFFSET ?2), ?3)`,
@@ -63,7 +63,7 @@ func sqliteScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) e
 			if err != nil {
 				return err
 			}
-			return rowsOf(ctx, tx, each, `SELECT `+s.columns+` FROM `+s.table+` NOT INDEXED
+			return forEachRow(ctx, tx, each, `SELECT `+s.columns+` FROM `+s.table+` NOT INDEXED
 				WHERE rowid > ?1 AND rowid <= ?2 AND +`+s.column+` IN (SELECT value FROM json_each(?3))`, after, last, list)
 		})
 		if err != nil {
@@ -73,13 +73,13 @@ func sqliteScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) e
 	return nil
 }
 
-func postgresScan(ctx context.Context, db *DB, s scanned, each func(row Scanner) error) error {
+func postgresScan(ctx context.Context, db *DB, s scanQuery, each func(row Scanner) error) error {
 	return db.ViewOnce(ctx, func(tx *Tx) error {
 		for _, off := range []string{"enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan"} {
 			if _, err := tx.Exec(ctx, `SET LOCAL `+off+` = off`); err != nil {
 				return err
 			}
 		}
-		return rowsOf(ctx, tx, each, `SELECT `+s.columns+` FROM `+s.table+` WHERE `+s.column+` IN (SELECT unnest(CAST(?1 AS BIGINT[])))`, s.list("{", "}"))
+		return forEachRow(ctx, tx, each, `SELECT `+s.columns+` FROM `+s.table+` WHERE `+s.column+` IN (SELECT unnest(CAST(?1 AS BIGINT[])))`, s.joinIDs("{", "}"))
 	})
 }

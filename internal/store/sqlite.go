@@ -24,9 +24,9 @@ import (
 // may lose the last commits on power loss, and those are keys
 // (sqlite.org/pragma.html#pragma_synchronous). Pages of 16 KiB: key pages of
 // 512 slots moved 10 to 25 % faster than with 32 or 4 KiB, and a small commit writes
-// half of what it does with 32. What is deleted is overwritten by zeros
-// (sqlite.org/pragma.html#pragma_secure_delete): an erased wrap is not to be found
-// in free pages.
+// half of what it does with 32. Deleted content is overwritten by zeros
+// (sqlite.org/pragma.html#pragma_secure_delete): an erased wrap does not remain in free
+// pages.
 var sqlitePragmas = []string{
 	"busy_timeout(5000)",
 	"page_size(16384)",
@@ -36,13 +36,12 @@ var sqlitePragmas = []string{
 	"secure_delete(1)",
 }
 
-// The writer brings the write-ahead log back into the file at 100 pages, 1.6 MiB,
-// and cuts the log to 16 MiB when a large transaction made it longer. Whoever
-// commits waits while that is done: with 1,000 pages a read beside a roll took
-// twice as long at its 99th percentile, rolls were no faster, and small ones
-// looked faster than large ones, because they never paid for bringing it back. A
-// cache (negative: KiB) over 16 MiB gained nothing in a roll; the file's other
-// tables may use it.
+// The writer checkpoints the write-ahead log at 100 pages, 1.6 MiB, and truncates the
+// log to 16 MiB when a large transaction made it longer. The committing transaction
+// waits for that: with 1,000 pages a read during a roll took twice as long at its 99th
+// percentile, rolls were no faster, and small ones appeared faster than large ones,
+// because they never reached a checkpoint. A cache (negative: KiB) over 16 MiB made a
+// roll no faster; the file's other tables may use it.
 var (
 	sqliteWriterPragmas = []string{"cache_size(-32768)", "wal_autocheckpoint(100)", "journal_size_limit(16777216)"}
 	sqliteReaderPragmas = []string{"cache_size(-8192)", "query_only(1)"}
@@ -54,8 +53,8 @@ func openSQLite(u *url.URL) (*DB, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" {
 		return nil, fail.New(api.InvalidArgument, "open database: an SQLite address is sqlite:// and an absolute path, sqlite:///var/lib/keyroll/keyroll.db")
 	}
-	// The -shm file is made here because the driver would make it readable by
-	// all; it gives -wal the mode of the database file (modeof).
+	// The -shm file is created here because the driver would make it readable by
+	// all users; it gives -wal the mode of the database file (modeof).
 	for _, name := range []string{u.Path, u.Path + "-shm"} {
 		if err := ownerOnly(name); err != nil {
 			return nil, err
@@ -75,7 +74,8 @@ func openSQLite(u *url.URL) (*DB, error) {
 	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader}, nil
 }
 
-// ownerOnly makes the file if need be, readable and writable by its owner alone.
+// ownerOnly creates the file if it does not exist, and makes it accessible only to its
+// owner.
 func ownerOnly(name string) error {
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -91,10 +91,9 @@ func sqliteName(path, lock string, pragmas []string) string {
 	return name.String()
 }
 
-// TruncateLog brings the write-ahead log of an SQLite database back into its file
-// and empties it, so that it holds nothing that was deleted. It fails where a
-// reader needs it for longer than a connection waits. PostgreSQL has no such log
-// of a node.
+// TruncateLog checkpoints the write-ahead log of an SQLite database and empties it, so
+// that it has no deleted content. It fails if a reader uses the log for longer than a
+// connection waits. On PostgreSQL it does nothing.
 func (db *DB) TruncateLog(ctx context.Context) error {
 	if db.dialect.Name != sqlite.Name {
 		return nil
@@ -102,7 +101,7 @@ func (db *DB) TruncateLog(ctx context.Context) error {
 	var busy, pages, done int64
 	err := db.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done)
 	if err == nil && busy != 0 {
-		err = errors.New("it is being read")
+		err = errors.New("another process is reading it")
 	}
 	if err != nil {
 		return fmt.Errorf("empty the write-ahead log: %w", err)
@@ -113,8 +112,8 @@ func (db *DB) TruncateLog(ctx context.Context) error {
 var sqlite = Dialect{
 	Name:      "sqlite",
 	parameter: "?",
-	// Only a column of type INTEGER becomes the row id, which spares the
-	// primary key an index of its own; elsewhere the two words mean the same
+	// Only a column of type INTEGER becomes the row id, so that the primary key
+	// needs no index of its own; otherwise the two words mean the same
 	// (sqlite.org/lang_createtable.html#rowid).
 	schemaWords: []string{"${BLOB}", "BLOB", "BIGINT", "INTEGER"},
 	viewLevel:   sql.LevelDefault,
@@ -122,7 +121,7 @@ var sqlite = Dialect{
 	goose:       goose.DialectSQLite3,
 	retryable:   func(err error) bool { return errors.Is(err, sqlite3.BUSY) },
 	unique:      sqliteUnique,
-	trouble:     sqliteTrouble,
+	failureKind: sqliteFailureKind,
 	openFailure: sqliteOpenFailure,
 	hasTable:    "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
 	tables:      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name",
@@ -137,11 +136,11 @@ func sqliteUnique(err error) bool {
 		errors.Is(err, sqlite3.CONSTRAINT_ROWID)
 }
 
-// sqliteTrouble also looks at what the operating system said: the driver tells
-// some of its refusals as plain failures of input and output.
-func sqliteTrouble(err error) trouble {
+// sqliteFailureKind also checks the error of the operating system, because the driver
+// reports some of them only as general I/O errors.
+func sqliteFailureKind(err error) failureKind {
 	switch {
-	case errors.Is(err, sqlite3.FULL) || noRoom(err):
+	case errors.Is(err, sqlite3.FULL) || isDiskFull(err):
 		return full
 	case errors.Is(err, sqlite3.IOERR_WRITE):
 		return unwritable
@@ -150,14 +149,14 @@ func sqliteTrouble(err error) trouble {
 	case errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_CORRUPTFS):
 		return unsound
 	}
-	return noTrouble
+	return otherFailure
 }
 
 func sqliteOpenFailure(shown string, err error) error {
 	if errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.CORRUPT) {
-		return fail.New(api.Damaged, "open database %s: it is not a sound SQLite file", shown).Because(err)
+		return fail.New(api.Damaged, "open database %s: it is not a valid SQLite file", shown).Because(err)
 	}
-	return fail.New(api.Unavailable, "open database %s: SQLite does not open it", shown).Because(err)
+	return fail.New(api.Unavailable, "open database %s: SQLite cannot open it", shown).Because(err)
 }
 
 func sqliteExecMany(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error) {

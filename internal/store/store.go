@@ -1,13 +1,13 @@
 // Package store opens keyroll's database, SQLite or PostgreSQL, and runs
 // transactions in it.
 //
-// Rooms write one SQL text for both: placeholders ?1 ?2 (reused by number,
-// never inside a literal), RETURNING, ON CONFLICT, BIGINT, TEXT and ${BLOB}.
-// What differs between the databases stands in Dialect and in one file each;
-// no domain word stands here. A commit that returned is on disk. A statement
-// that failed ends its transaction on both databases, as PostgreSQL has it.
-// The package never keeps a context and never writes a value of an argument
-// into an error. Start reading at InTx.
+// The other packages write one SQL text for both: placeholders ?1 ?2 (reused by
+// number, never inside a literal), RETURNING, ON CONFLICT, BIGINT, TEXT and ${BLOB}.
+// The differences between the databases are in Dialect and in files of their own; this
+// package knows nothing of keyroll's domain. After a commit has returned, its changes
+// are on disk. A failed statement ends its transaction on both databases, as in
+// PostgreSQL. The package never keeps a context and never writes the value of an
+// argument into an error. Start reading at InTx.
 package store
 
 import (
@@ -25,22 +25,22 @@ import (
 
 // DB is an open database. Its methods may be called from many goroutines.
 type DB struct {
-	shown        string // its address without what may be a password
+	shown        string // its address without the password
 	dialect      *Dialect
 	session      string // name of this process's connections; "": no other process has any
 	writer       *sql.DB
 	reader       *sql.DB        // the same pool as writer on PostgreSQL
-	forMigration func() *sql.DB // makes a pool that waits for no table for long; nil: the writer changes the schema
-	aside        func() *sql.DB // makes a pool for Aside; nil: no other process uses the database
-	fewAside     bool           // Aside has one connection
-	unindexed    *unindexed     // nil where the database does not skip a wrong index: PostgreSQL, and a move
+	forMigration func() *sql.DB // opens a pool with a short lock timeout; nil: the writer changes the schema
+	aside        func() *sql.DB // opens a pool for Aside; nil: no other process uses the database
+	singleAside  bool           // Aside has only one connection
+	unindexed    *unindexed     // nil if wrong indexes are not bypassed: on PostgreSQL, and in a move
 	forTests     ForTests
 }
 
 // Open opens the database at address, "sqlite:///absolute/path" or
-// "postgres://…", and brings its schema up to date. A schema newer than this
-// program fails NewerFormat, and a database that was moved elsewhere, or into
-// which a move has not ended, Conflict; then nothing is changed.
+// "postgres://…", and updates its schema. It fails with NewerFormat if the schema is
+// newer than this program, and with Conflict if the database was moved elsewhere or is
+// the target of an unfinished move; then nothing is changed.
 func Open(ctx context.Context, address string) (*DB, error) {
 	db, err := dial(ctx, address)
 	if err != nil {
@@ -51,10 +51,10 @@ func Open(ctx context.Context, address string) (*DB, error) {
 		err = db.checkSmall(ctx)
 	}
 	if err == nil {
-		err = db.refuseMoved(ctx)
+		err = db.checkNotMoved(ctx)
 	}
 	if err == nil {
-		err = db.bringUpToDate(ctx)
+		err = db.updateSchema(ctx)
 	}
 	if err != nil {
 		_ = db.Close()
@@ -66,7 +66,7 @@ func Open(ctx context.Context, address string) (*DB, error) {
 // dial connects to the database at address and changes nothing in it.
 func dial(ctx context.Context, address string) (*DB, error) {
 	u, err := url.Parse(address)
-	if err != nil { // not shown: it repeats the address, with its password
+	if err != nil { // it is dropped, because it has the address with its password
 		return nil, fail.New(api.InvalidArgument, "open database: the address is not a URL")
 	}
 	var db *DB
@@ -93,13 +93,14 @@ func dial(ctx context.Context, address string) (*DB, error) {
 	return db, nil
 }
 
-func (db *DB) bringUpToDate(ctx context.Context) error {
+// updateSchema applies new schema files, and turns a failure into one with a hint.
+func (db *DB) updateSchema(ctx context.Context) error {
 	err := db.migrate(ctx)
 	if err == nil {
 		return nil
 	}
-	if named := db.named(err); fail.CodeOf(named) != api.Internal || postgresCode(err) == "" {
-		return fmt.Errorf("open database %s: %w", db.shown, named)
+	if classified := db.classify(err); fail.CodeOf(classified) != api.Internal || postgresCode(err) == "" {
+		return fmt.Errorf("open database %s: %w", db.shown, classified)
 	}
 	return db.dialect.openFailure(db.shown, err)
 }
@@ -112,7 +113,7 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// Shown is the database's address without what may be a password.
+// Shown is the database's address without its password.
 func (db *DB) Shown() string { return db.shown }
 
 // Close waits for running statements and closes all connections.
@@ -127,29 +128,29 @@ func (db *DB) Close() error {
 	return err
 }
 
-// Dialect says which database this is.
+// Dialect returns the dialect of the database.
 func (db *DB) Dialect() Dialect { return *db.dialect }
 
-// Session names the connections of this DB to a database that other processes
-// may use too, for Tx.EndSession; it is empty where none can.
+// Session returns the name of this DB's connections for Tx.EndSession, if other
+// processes may use the database too; otherwise it is empty.
 func (db *DB) Session() string { return db.session }
 
-// Aside returns the same database through two connections of its own, for short
-// transactions that must not stand behind work which holds all others and waits.
-// The caller closes it. Where Session is empty there is none.
+// Aside returns the same database with two connections of its own, for short
+// transactions that must not wait for work that occupies all other connections. The
+// caller must close it. It may be called only if Session is not empty.
 func (db *DB) Aside() *DB {
 	aside := *db
 	aside.writer = db.aside()
-	if db.fewAside {
+	if db.singleAside {
 		aside.writer.SetMaxOpenConns(1)
 	}
 	aside.reader = aside.writer
 	return &aside
 }
 
-// A transaction that another one made fail is run again at most attempts-1
-// times, after a pause that doubles from firstPause up to longestPause, less a
-// random part of up to one half.
+// A transaction that was aborted in favour of another one is run again at most
+// attempts-1 times, after a pause that doubles from firstPause up to longestPause, less
+// a random part of up to one half.
 const (
 	attempts     = 10
 	firstPause   = 2 * time.Millisecond
@@ -160,15 +161,14 @@ const (
 // an error or a panic of fn, or the end of ctx, rolls it back. On SQLite there
 // is one writer at a time (BEGIN IMMEDIATE), so InTx within fn would wait for
 // itself; on PostgreSQL the isolation is READ COMMITTED and fn takes the locks
-// it needs (Tx.Lock, compare-and-swap). When the database breaks the
-// transaction off in favour of another one (SQLITE_BUSY, serialization
-// failure, deadlock), fn is run again from the start: it must set, not add to,
-// what it captures. A commit whose answer was lost is an error although it may
-// have happened. A database that is full, takes no writes, is damaged or does
-// not answer is named with its code.
+// it needs (Tx.Lock, compare-and-swap). When the database aborts the transaction in
+// favour of another one (SQLITE_BUSY, serialization failure, deadlock), fn is run again
+// from the start, so it must assign, not add to, the variables that it captures. A
+// commit whose answer was lost is an error although it may have succeeded. A database
+// that is full, read-only, damaged or unreachable has its own code.
 func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 	if db.forTests.RunTwice {
-		fn = twice(fn)
+		fn = failOnce(fn)
 	}
 	pause := firstPause
 	for try := 1; ; try++ {
@@ -176,13 +176,13 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 		switch {
 		case err == nil && db.forTests.LoseAnswer != nil && db.forTests.LoseAnswer(ctx):
 			return noAnswer().Because(errAnswerLost)
-		case err == errRunTwice || db.foundWrong(ctx, err): // the latter once a table
+		case err == errRunTwice || db.foundWrongIndex(ctx, err): // the latter once for each table
 			continue
 		case err == nil || !db.dialect.retryable(err):
-			return db.named(err)
+			return db.classify(err)
 		}
 		if try == attempts {
-			return fmt.Errorf("transaction broken off %d times: %w", attempts, db.named(err))
+			return fmt.Errorf("transaction aborted %d times: %w", attempts, db.classify(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -194,30 +194,30 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 // View runs fn in a read-only transaction that sees one state of the database,
-// the one at its first statement. It never waits for a writer. A View left open
-// for long lets SQLite's write-ahead log grow. When a statement meets a wrong
-// index, fn is run again without the indexes of its tables: it must set, not add
-// to, what it captures.
+// the one at its first statement. It never waits for a writer. A View that stays open
+// for long lets SQLite's write-ahead log grow. If a statement uses a wrong index, fn is
+// run again without the indexes of its tables, so it must assign, not add to, the
+// variables that it captures.
 func (db *DB) View(ctx context.Context, fn func(tx *Tx) error) error {
 	for twice := db.forTests.RunTwice; ; {
 		err := db.run(ctx, db.reader, db.viewOptions(), fn)
 		switch {
-		case db.foundWrong(ctx, err): // once a table
+		case db.foundWrongIndex(ctx, err): // once for each table
 		case err == nil && twice:
 			twice = false
 		default:
-			return db.named(err)
+			return db.classify(err)
 		}
 	}
 }
 
-// ViewOnce is View for a function that passes on what it reads, and so cannot be
-// run again. When a statement meets a wrong index, it fails with Damaged; the next
-// transaction does without that index.
+// ViewOnce is View for a function that passes on what it reads, and so cannot be run
+// again. If a statement uses a wrong index, it fails with Damaged; the next transaction
+// does not use that index.
 func (db *DB) ViewOnce(ctx context.Context, fn func(tx *Tx) error) error {
 	err := db.run(ctx, db.reader, db.viewOptions(), fn)
-	db.foundWrong(ctx, err)
-	return db.named(err)
+	db.foundWrongIndex(ctx, err)
+	return db.classify(err)
 }
 
 func (db *DB) viewOptions() *sql.TxOptions {
@@ -230,20 +230,20 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	defer conn.Close()
-	// A session that began while the server took no writes may take none ever
-	// after: it is closed, so that a later transaction begins a new one.
+	// A session that began while the server was read-only may stay read-only: it is
+	// closed, so that a later transaction begins a new one.
 	defer func() {
-		if db.session != "" && db.dialect.trouble(err) == readOnly {
+		if db.session != "" && db.dialect.failureKind(err) == readOnly {
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
 	}()
-	defer inner.Rollback() // nothing after a commit
+	defer inner.Rollback() // no effect after a commit
 	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly, unindexed: db.unindexed}
 	if db.forTests.UseIndexes {
 		tx.unindexed = nil
 	}
 	if err := fn(tx); err != nil {
-		if tx.unindexed != nil && db.dialect.trouble(err) == unsound {
+		if tx.unindexed != nil && db.dialect.failureKind(err) == unsound {
 			return unsoundRead{err, tx.last}
 		}
 		return err
@@ -260,23 +260,23 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 	return nil
 }
 
-// begin begins a transaction on a connection that is alive: all that stood in
-// the pool while the server was away are dead, and each tells so only when it is
-// used.
+// begin begins a transaction on a live connection: all connections that were in the
+// pool while the server was down are dead, which shows only when they are used.
 func (db *DB) begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
 	for left := pool.Stats().MaxOpenConnections; ; left-- {
 		conn, err := pool.Conn(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		// Only run ends the transaction: were it bound to ctx, its end would roll
-		// back behind fn's back, and what fn still wrote would stand on its own.
+		// Only run ends the transaction. If it were bound to ctx, the end of ctx
+		// would roll back while fn runs, and later writes of fn would be committed
+		// on their own.
 		tx, err := conn.BeginTx(context.WithoutCancel(ctx), options)
 		if err == nil {
 			return conn, tx, nil
 		}
 		_ = conn.Close()
-		if left == 0 || db.dialect.trouble(err) != unreachable {
+		if left == 0 || db.dialect.failureKind(err) != unreachable {
 			return nil, nil, err
 		}
 	}

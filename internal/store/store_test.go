@@ -186,7 +186,7 @@ func TestViewSeesOneStateAndWritesNothing(t *testing.T) {
 	})
 }
 
-// Two open databases stand for two nodes; on SQLite, for two processes.
+// Two open databases simulate two nodes, or on SQLite two processes.
 func TestReadModifyWriteUnderLockLosesNothing(t *testing.T) {
 	test := func(t *testing.T, address string) {
 		nodes := []*store.DB{storetest.Open(t, address), storetest.Open(t, address)}

@@ -8,8 +8,8 @@ import (
 	"fmt"
 )
 
-// Tx is a running transaction. One goroutine at a time uses it, and only until
-// the function that got it returns.
+// Tx is a running transaction. It may be used by one goroutine at a time, and only
+// until the function that got it returns.
 type Tx struct {
 	dialect  *Dialect
 	conn     *sql.Conn
@@ -18,7 +18,7 @@ type Tx struct {
 	failed   error // of the first statement that failed
 
 	unindexed *unindexed // nil: all indexes are used
-	last      string     // text of the last statement; only where unindexed is set
+	last      string     // text of the last statement; set only if unindexed is
 }
 
 // Exec runs a statement that returns no rows and reports how many it changed.
@@ -34,8 +34,8 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (rowsAffected
 	return result.RowsAffected()
 }
 
-// Query runs a statement that returns rows. The caller closes them before the
-// next statement of the transaction, and looks at their Err.
+// Query runs a statement that returns rows. The caller must close them before the next
+// statement of the transaction, and check their Err.
 func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	text, args, err := tx.prepare(query, args)
 	if err != nil {
@@ -48,8 +48,8 @@ func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, 
 	return rows, nil
 }
 
-// QueryRow runs a statement that returns at most one row. Errors come from
-// Scan: sql.ErrNoRows when there is none.
+// QueryRow runs a statement that returns at most one row. Scan returns its errors:
+// sql.ErrNoRows if there is no row.
 func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
 	text, args, err := tx.prepare(query, args)
 	if err != nil {
@@ -62,22 +62,22 @@ func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row 
 	return row
 }
 
-// Scanner is a row that is read once, of QueryRow or of a query's rows.
+// Scanner is a row of QueryRow or Query. It can be read once.
 type Scanner interface{ Scan(dest ...any) error }
 
-// Collect returns what scan makes of each row of a query, in the query's order.
-// No error names the query.
+// Collect returns the results of scan for each row of a query, in the query's order.
+// Its errors do not name the query.
 func Collect[T any](ctx context.Context, tx *Tx, scan func(row Scanner) (T, error), query string, args ...any) (all []T, err error) {
 	rows, err := tx.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	for rows.Next() {
-		one, err := scan(rows)
+		item, err := scan(rows)
 		if err != nil {
 			return nil, errors.Join(err, rows.Close())
 		}
-		all = append(all, one)
+		all = append(all, item)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func Collect[T any](ctx context.Context, tx *Tx, scan func(row Scanner) (T, erro
 	return all, nil
 }
 
-// IDs returns the ids that a statement selects or returns, one column of them.
+// IDs returns the ids that a statement selects or returns in its only column.
 func (tx *Tx) IDs(ctx context.Context, query string, args ...any) (ids []int64, err error) {
 	return Collect(ctx, tx, func(row Scanner) (id int64, err error) {
 		err = row.Scan(&id)
@@ -113,13 +113,13 @@ func (tx *Tx) ExecMany(ctx context.Context, query string, argRows [][]any) (affe
 	return affected, nil
 }
 
-// Lock takes a lock on key until the transaction ends: one holder if exclusive,
-// else any number of shared ones. Keys are ids, so two uses of one id exclude
-// each other. On SQLite the writer is the lock and Lock does nothing; that
-// holds only for a read-write transaction, so a View refuses.
+// Lock takes a lock on key until the transaction ends, either exclusive or shared. Keys
+// are ids, so two uses of one id conflict. On SQLite Lock does nothing, because there
+// is one writer at a time; that is true only of read-write transactions, so Lock fails
+// in a View.
 func (tx *Tx) Lock(ctx context.Context, key int64, exclusive bool) error {
 	if tx.readOnly {
-		return errors.New("lock: a read-only transaction takes none")
+		return errors.New("lock: a read-only transaction takes no locks")
 	}
 	statement := tx.dialect.lockShared
 	if exclusive {
@@ -134,17 +134,16 @@ func (tx *Tx) Lock(ctx context.Context, key int64, exclusive bool) error {
 	return nil
 }
 
-// SkipLocked ends a SELECT of the rows that a statement updates: rows that
-// another transaction is changing are passed over instead of waited for. On
-// SQLite, where there is one writer, it is empty.
+// SkipLocked is a suffix of a SELECT of the rows that a statement updates: rows that
+// another transaction has locked are skipped instead of waited for. On SQLite, which
+// has one writer, it is empty.
 func (tx *Tx) SkipLocked() string { return tx.dialect.skipLocked }
 
-// Clock is an expression of the database's clock when it is evaluated, in Unix
-// milliseconds.
+// Clock is an SQL expression for the database's current time in Unix milliseconds.
 func (tx *Tx) Clock() string { return tx.dialect.clock }
 
-// EndSession cuts the connections of another process that DB.Session names: its
-// transactions are rolled back, and the locks that they hold are free.
+// EndSession ends the connections of another process, given its DB.Session: its
+// transactions are rolled back, and their locks are released.
 func (tx *Tx) EndSession(ctx context.Context, session string) error {
 	if tx.dialect.endSession == "" {
 		return nil
@@ -155,17 +154,17 @@ func (tx *Tx) EndSession(ctx context.Context, session string) error {
 	return nil
 }
 
-// refusal is an argument that no driver can send: the only way to give a
-// sql.Row its error.
+// refusal is an argument whose conversion fails, which is the only way to give a
+// sql.Row an error.
 type refusal struct{ err error }
 
 func (r refusal) Value() (driver.Value, error) { return nil, r.err }
 
-// prepare returns the text for this database and the arguments as values that
-// both drivers take alike; it refuses a transaction that is already lost.
+// prepare returns the text for this database and the arguments as values that both
+// drivers handle in the same way; it fails if the transaction has failed before.
 func (tx *Tx) prepare(query string, args []any) (text string, values []any, err error) {
 	if tx.failed != nil {
-		return "", nil, fmt.Errorf("the transaction is lost: an earlier statement failed: %w", tx.failed)
+		return "", nil, fmt.Errorf("the transaction cannot go on: an earlier statement failed: %w", tx.failed)
 	}
 	s, err := tx.dialect.statement(query)
 	if err != nil {
@@ -176,7 +175,7 @@ func (tx *Tx) prepare(query string, args []any) (text string, values []any, err 
 	}
 	values = make([]any, len(args))
 	for i, arg := range args {
-		if values[i], err = plain(arg); err != nil {
+		if values[i], err = normalize(arg); err != nil {
 			return "", nil, tx.fail(fmt.Errorf("argument %d: %w", i+1, err))
 		}
 	}
@@ -194,9 +193,9 @@ func (tx *Tx) fail(err error) error {
 	return err
 }
 
-// plain turns an argument into nil, int64, string or []byte; booleans become 0
-// and 1. A nil []byte is NULL, an empty one is an empty blob.
-func plain(arg any) (any, error) {
+// normalize turns an argument into nil, int64, string or []byte; booleans become 0 and
+// 1. A nil []byte is NULL, an empty one is an empty blob.
+func normalize(arg any) (any, error) {
 	switch a := arg.(type) {
 	case nil, int64, string:
 		return a, nil
@@ -219,7 +218,7 @@ func plain(arg any) (any, error) {
 	case nil, int64, string:
 		return value, nil
 	case []byte, bool:
-		return plain(value)
+		return normalize(value)
 	}
 	return nil, fmt.Errorf("type %T has no column type", arg)
 }

@@ -14,16 +14,15 @@ import (
 	"keyroll/internal/fail"
 )
 
-// unindexed is the tables of an SQLite database of which an index is wrong.
-// Statements read them from end to end, so that what their rows hold stays
-// readable. Nothing repairs an index by itself: the file is the only evidence of
-// what happened to it.
+// unindexed lists the tables of an SQLite database that have a wrong index. Statements
+// read them from end to end, so that their rows stay readable. No index is repaired
+// automatically: the file is the only evidence of what happened to it.
 type unindexed struct {
 	mu     sync.RWMutex
 	tables []string
 }
 
-// set records what a check of a table found.
+// set records the result of a check of a table.
 func (u *unindexed) set(table string, wrong bool) (changed bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -38,13 +37,13 @@ func (u *unindexed) set(table string, wrong bool) (changed bool) {
 	return true
 }
 
-// readsOf finds the tables in which a statement looks for rows, each with its alias.
-// Statements write the words of SQL in capitals and names in small letters.
+// readsOf finds the tables that a statement reads, each with its alias. Statements have
+// the words of SQL in capitals and names in lower case.
 var readsOf = regexp.MustCompile(`\b(?:FROM|JOIN|UPDATE)\s+([a-z_]+)\b(?:\s+(?:AS\s+)?[a-z_]+\b)?(\s+NOT INDEXED)?`)
 
 // rewrite returns a statement that uses no index of the tables.
 func (u *unindexed) rewrite(text string) string {
-	tables := u.all()
+	tables := u.wrong()
 	if len(tables) == 0 {
 		return text
 	}
@@ -57,13 +56,13 @@ func (u *unindexed) rewrite(text string) string {
 	})
 }
 
-// smallTable is up to how many rows a table is compared with its indexes when
+// smallTable is the number of rows up to which a table is compared with its indexes when
 // the database is opened.
 const smallTable = 1000
 
-// checkSmall compares the small tables with their indexes: among them are those
-// from which a start takes secrets and settings, which must not be made a second
-// time because an index has lost them.
+// checkSmall compares the small tables with their indexes. Among them are those with
+// the secrets and settings that a start reads, which must not be created a second time
+// because an index has lost them.
 func (db *DB) checkSmall(ctx context.Context) error {
 	tables, err := db.Tables(ctx)
 	if err != nil {
@@ -75,22 +74,23 @@ func (db *DB) checkSmall(ctx context.Context) error {
 			return tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+table+` NOT INDEXED LIMIT ?1)`, smallTable+1).Scan(&rows)
 		})
 		if err == nil && rows > 0 && rows <= smallTable {
-			_, _ = db.CheckTable(ctx, table) // logged; what rows hold stays readable
+			_, _ = db.CheckTable(ctx, table) // logged; the rows stay readable
 		}
 	}
 	return nil
 }
 
-// Contradiction is the failure of a transaction that found in a row something else
-// than an index has led it to expect, and changed nothing.
+// Contradiction returns the error of a transaction that found a row which contradicts an
+// index, and that changed nothing.
 func Contradiction(format string, args ...any) *fail.Error {
-	return fail.New(api.Damaged, "an index of the database says otherwise than its rows: "+format, args...).
-		WithHint("nothing is deleted until they agree; docs/damage.md says how an index is rebuilt from the rows")
+	return fail.New(api.Damaged, "an index of the database contradicts its rows: "+format, args...).
+		WithHint("nothing is deleted until they agree; docs/damage.md says how to rebuild an index from the rows")
 }
 
-// DeleteRows runs a deletion once for each of args, of which the first is the id of
-// a row that an index led to. The statement asks the row itself what the index said
-// of it: where it deletes none, this fails as Contradiction says. what is the row.
+// DeleteRows runs a deletion once for each of args, whose first value is the id of a row
+// that was found by an index. The statement must compare the row with the condition of
+// that index: if it deletes no row, DeleteRows fails with Contradiction. what describes
+// the row.
 func (tx *Tx) DeleteRows(ctx context.Context, statement string, args [][]any, what string) error {
 	deleted, err := tx.ExecMany(ctx, statement, args)
 	if err != nil {
@@ -98,14 +98,14 @@ func (tx *Tx) DeleteRows(ctx context.Context, statement string, args [][]any, wh
 	}
 	for i, n := range deleted {
 		if n != 1 {
-			return Contradiction("%d is %s by the index alone", args[i][0], what)
+			return Contradiction("%d is %s only according to an index", args[i][0], what)
 		}
 	}
 	return nil
 }
 
-// unsoundRead is the failure of a transaction at a page that is not what the
-// database wrote, with the statement that met it.
+// unsoundRead is the failure of a transaction at a damaged page, with the statement that
+// read it.
 type unsoundRead struct {
 	error
 	text string
@@ -113,25 +113,25 @@ type unsoundRead struct {
 
 func (e unsoundRead) Unwrap() error { return e.error }
 
-// foundWrong compares the tables in which a failed statement looked for rows with
-// their indexes. It reports whether one is wrong that was not known to be: the
-// same statement then reads the table without.
-func (db *DB) foundWrong(ctx context.Context, err error) (found bool) {
+// foundWrongIndex compares the tables of a failed statement with their indexes. It
+// reports whether it found a wrong index that was not known before: the same statement
+// then reads the table without its indexes.
+func (db *DB) foundWrongIndex(ctx context.Context, err error) (found bool) {
 	var at unsoundRead
 	if !errors.As(err, &at) {
 		return false
 	}
 	for _, match := range readsOf.FindAllStringSubmatch(at.text, -1) {
-		if !slices.Contains(db.unindexed.all(), match[1]) {
+		if !slices.Contains(db.unindexed.wrong(), match[1]) {
 			_, _ = db.CheckTable(ctx, match[1])
-			found = found || slices.Contains(db.unindexed.all(), match[1])
+			found = found || slices.Contains(db.unindexed.wrong(), match[1])
 		}
 	}
 	return found
 }
 
-// all returns the tables of which an index is wrong.
-func (u *unindexed) all() []string {
+// wrong returns the tables that have a wrong index.
+func (u *unindexed) wrong() []string {
 	if u == nil {
 		return nil
 	}
@@ -140,9 +140,9 @@ func (u *unindexed) all() []string {
 	return u.tables
 }
 
-// checked records what the check of a table found, and logs it once. It reports
-// false where the rows themselves cannot be read: then no index is to blame.
-func (db *DB) checked(ctx context.Context, table string, faults []string) (readable bool) {
+// recordCheck records the result of the check of a table, and logs it once. It returns
+// false if the rows cannot be read even without the indexes.
+func (db *DB) recordCheck(ctx context.Context, table string, faults []string) (readable bool) {
 	if db.unindexed == nil {
 		return true
 	}
@@ -161,7 +161,7 @@ func (db *DB) checked(ctx context.Context, table string, faults []string) (reada
 	}
 	if wrong {
 		slog.Error("an index of the database is wrong; the table is read without its indexes, slower, until it is repaired as docs/damage.md says",
-			"table", table, "faults", strings.Join(faults[:min(shownFaults, len(faults))], "; "))
+			"table", table, "faults", strings.Join(faults[:min(maxShownFaults, len(faults))], "; "))
 	} else {
 		slog.Info("the indexes of the database's table are sound again", "table", table)
 	}

@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// A database whose file was changed beneath it is named as that, with the repair.
+// A database whose file was damaged while it was open fails with that code and a hint.
 func TestADamagedDatabaseFileIsNamed(t *testing.T) {
 	ctx := t.Context()
 	read := func(db *store.DB) error {
@@ -48,7 +48,7 @@ func TestADamagedDatabaseFileIsNamed(t *testing.T) {
 		defer db.Close()
 		named(t, read(db))
 	})
-	t.Run("postgres", func(t *testing.T) { // by the code that it tells it with
+	t.Run("postgres", func(t *testing.T) { // by the code that it returns
 		db := storetest.Postgres(t)
 		named(t, db.InTx(ctx, func(tx *store.Tx) error {
 			_, err := tx.Exec(ctx, `DO $$ BEGIN RAISE EXCEPTION 'invalid page in block 7' USING ERRCODE = 'data_corrupted'; END $$`)

@@ -24,9 +24,9 @@ func eachEmptyURL(t *testing.T, test func(t *testing.T, address string)) {
 	t.Run("postgres", func(t *testing.T) { test(t, storetest.EmptyPostgresURL(t)) })
 }
 
-// Every version of the schema, with rows in all its tables, comes to the newest:
-// the rows stay as they are, to come there twice changes nothing, and a node
-// that began on the old schema goes on reading and writing.
+// Every version of the schema, with rows in all its tables, is migrated to the newest:
+// the rows are unchanged, a second migration changes nothing, and a node that began on
+// the old schema still reads and writes.
 func TestEveryVersionWithDataComesToTheNewest(t *testing.T) {
 	versions, err := store.Versions(t.Context(), storetest.SQLite(t))
 	if err != nil {
@@ -76,7 +76,7 @@ func columnsOf(t *testing.T, db *store.DB) map[string][][2]string {
 		"postgres": `SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, column_name`,
 	}[db.Dialect().Name]
 	tables := map[string][][2]string{}
-	rowsOf(t, db, query, func(row []any) {
+	forEachRow(t, db, query, func(row []any) {
 		if name := row[0].(string); name != "schema_version" {
 			tables[name] = append(tables[name], [2]string{row[1].(string), strings.ToUpper(row[2].(string))})
 		}
@@ -84,7 +84,7 @@ func columnsOf(t *testing.T, db *store.DB) map[string][][2]string {
 	return tables
 }
 
-func rowsOf(t *testing.T, db *store.DB, query string, row func(values []any)) {
+func forEachRow(t *testing.T, db *store.DB, query string, row func(values []any)) {
 	t.Helper()
 	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		rows, err := tx.Query(t.Context(), query)
@@ -152,7 +152,7 @@ func fillTables(t *testing.T, db *store.DB, tables map[string][][2]string, i int
 	}
 }
 
-// dump is all rows of the tables, of those columns.
+// dump returns all rows of the tables with the given columns.
 func dump(t *testing.T, db *store.DB, tables map[string][][2]string) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
@@ -161,7 +161,7 @@ func dump(t *testing.T, db *store.DB, tables map[string][][2]string) map[string]
 		for _, c := range columns {
 			names = append(names, c[0])
 		}
-		rowsOf(t, db, "SELECT "+strings.Join(names, ", ")+" FROM "+table, func(values []any) {
+		forEachRow(t, db, "SELECT "+strings.Join(names, ", ")+" FROM "+table, func(values []any) {
 			all[table] = append(all[table], fmt.Sprint(values...))
 		})
 		slices.Sort(all[table])
@@ -169,7 +169,7 @@ func dump(t *testing.T, db *store.DB, tables map[string][][2]string) map[string]
 	return all
 }
 
-// served are the files as they stood when databases were first served from them.
+// served are the files as they were when they were first released.
 var served = map[string]string{
 	"00001_core.sql":         "b7a022eec28ed15c73339bcf7290261014681c879ab459290901a90df9e73673",
 	"00002_access.sql":       "cdda52cc41526d976b03bb8814853ee40d1a7616bfdb93b1e4e180e8266ac27b",
@@ -279,7 +279,7 @@ func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
 	restore := store.HurryMigrations(20*time.Millisecond, time.Millisecond, 3)
 	holding(func() {
 		_, err := store.Open(t.Context(), address)
-		if _, _, hint := fail.Public(err); !fail.Is(err, api.Unavailable) || !strings.Contains(hint, "has held a table") {
+		if _, _, hint := fail.Public(err); !fail.Is(err, api.Unavailable) || !strings.Contains(hint, "has locked a table") {
 			t.Errorf("%v, hint %q", err, hint)
 		}
 	})
@@ -294,8 +294,8 @@ func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
 			}
 			opened <- err
 		}()
-		for waits := int64(0); waits == 0; { // until it stands behind the lock, once
-			rowsOf(t, db, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_version'::regclass", func(row []any) { waits = row[0].(int64) })
+		for waits := int64(0); waits == 0; { // until it waits for the lock once
+			forEachRow(t, db, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'schema_version'::regclass", func(row []any) { waits = row[0].(int64) })
 		}
 	})
 	if err := <-opened; err != nil {

@@ -13,28 +13,29 @@ import (
 	"keyroll/internal/store"
 )
 
-// maxBackupVersions of one key go into a backup (Azure Key Vault documentation, backup).
+// maxBackupVersions bounds the versions of one key in a backup (Azure Key Vault
+// documentation, backup).
 const maxBackupVersions = 500
 
-// backup is the content of a backup, as JSON under the seal: bound to the
-// tenant, so that it can be restored to any vault of that tenant and no other.
+// backup is the content of a backup, as JSON under the seal. It is bound to the
+// tenant, so that it can be restored only to vaults of that tenant.
 type backup struct {
 	Name     string          `json:"name"`
 	Versions []backupVersion `json:"versions"` // the oldest first
-	// Where it was made; backups of earlier versions do not say.
+	// Where it was made; empty in backups of earlier versions.
 	Subscription string `json:"subscription,omitempty"`
 	Location     string `json:"location,omitempty"`
 }
 
-// checkOrigin refuses a backup that Azure would not restore into a vault: of
+// checkOrigin refuses a backup that Azure would not restore into a vault: one of
 // another subscription, or of a region in another geography.
 func (b backup) checkOrigin(into vault) error {
 	const rule = "a backup is restored only within one subscription and one geography"
 	if b.Subscription != "" && b.Subscription != into.subscription {
-		return bad("the backup was made in subscription %s, and vault %q is in subscription %s: %s", b.Subscription, into.name, into.subscription, rule)
+		return invalid("the backup was made in subscription %s, and vault %q is in subscription %s: %s", b.Subscription, into.name, into.subscription, rule)
 	}
 	if from, to := geographyOf(b.Location), geographyOf(into.location); b.Location != "" && from != to {
-		return bad("the backup was made in region %s, geography %s, and vault %q is in region %s, geography %s: %s", b.Location, from, into.name, into.location, to, rule)
+		return invalid("the backup was made in region %s, geography %s, and vault %q is in region %s, geography %s: %s", b.Location, from, into.name, into.location, to, rule)
 	}
 	return nil
 }
@@ -65,10 +66,10 @@ type backupBlob struct {
 
 func (c *call) backupLabel() string { return "vault backup " + c.tenant.GUID.String() }
 
-// backupKey answers with all versions of a key under the seal.
+// backupKey returns all versions of a key under the seal.
 func (v *Vaults) backupKey(ctx context.Context, c *call) (any, error) {
 	var k key
-	var versions []listed
+	var versions []keyWithVersion
 	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
 		if k, err = liveKey(ctx, tx, c.vault, c.path["name"]); err != nil {
 			return err
@@ -104,8 +105,8 @@ func (v *Vaults) backupKey(ctx context.Context, c *call) (any, error) {
 	return backupBlob{base64.RawURLEncoding.EncodeToString(v.seal.Seal(c.backupLabel(), text))}, nil
 }
 
-// restoreKey puts a backup back: name, all versions, and what belongs to them.
-// A name that is taken, by a deleted key too, is refused.
+// restoreKey restores the key of a backup: its name, and all versions with their
+// properties. A name that is in use, even by a deleted key, is refused.
 func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 	var blob backupBlob
 	if err := decode(c.body, &blob); err != nil {
@@ -117,7 +118,7 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 	}
 	text, err := v.seal.Open(c.backupLabel(), sealed)
 	if err != nil {
-		return nil, bad("value is not a backup made by a vault of this tenant, or it is damaged").Because(err)
+		return nil, invalid("value is not a backup made by a vault of this tenant, or it is damaged").Because(err)
 	}
 	defer clear(text)
 	b, versions, err := parseBackup(text)
@@ -135,7 +136,7 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 		ver.id, ver.tenant, ver.key, ver.number = store.NewID(), k.tenant, k.id, int64(i+1)
 		ver.sealed = v.sealKey(c.vault.id, *ver, b.Versions[i].Private)
 	}
-	err = v.change(ctx, c.vault, func(tx *store.Tx) error {
+	err = v.inLockedVault(ctx, c.vault, func(tx *store.Tx) error {
 		existing, ok, err := findKey(ctx, tx, c.vault.id, k.name)
 		switch {
 		case err != nil:
@@ -143,7 +144,7 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 		case ok && existing.deleted != 0:
 			return deletedButRecoverable(k.name)
 		case ok:
-			return fail.New(api.AlreadyExists, "key %q exists in vault %q: a backup is restored only where its name is free", k.name, c.vault.name)
+			return fail.New(api.AlreadyExists, "key %q already exists in vault %q: a backup can be restored only under a free name", k.name, c.vault.name)
 		}
 		if err := insertKey(ctx, tx, k); err != nil {
 			return err
@@ -161,12 +162,12 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 	return c.bundle(k, versions[len(versions)-1])
 }
 
-// parseBackup reads the content of a backup and checks it as if it were input:
-// a backup may be older than this program.
+// parseBackup reads the content of a backup and checks it like the input of a user,
+// because a backup may be older than this program.
 func parseBackup(text []byte) (b backup, versions []version, err error) {
-	damaged := func(what string) *fail.Error { return bad("value is a backup that cannot be restored: %s", what) }
+	damaged := func(what string) *fail.Error { return invalid("value is a backup that cannot be restored: %s", what) }
 	if err := json.Unmarshal(text, &b); err != nil {
-		return b, nil, damaged("it does not parse").Because(err)
+		return b, nil, damaged("it cannot be parsed").Because(err)
 	}
 	if !keyName.MatchString(b.Name) {
 		return b, nil, damaged("it names no key")
@@ -177,7 +178,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 	seen := map[string]bool{}
 	for _, from := range b.Versions {
 		if !keyVersion.MatchString(from.Version) || seen[from.Version] {
-			return b, nil, damaged("a version's id is malformed or stands in it twice")
+			return b, nil, damaged("a version's id is malformed or occurs twice")
 		}
 		seen[from.Version] = true
 		public, err := publicOf(from)
@@ -188,7 +189,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 			version: from.Version, kind: from.Type, enabled: from.Enabled, notBefore: from.NotBefore, expire: from.Expires,
 			created: from.Created, updated: from.Updated, public: public,
 		}
-		if err := ver.apply(attributes{}, offered(from.Type, from.Operations), from.Tags); err != nil {
+		if err := ver.apply(attributes{}, supported(from.Type, from.Operations), from.Tags); err != nil {
 			return b, nil, err
 		}
 		versions = append(versions, ver)
@@ -196,12 +197,12 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 	return b, versions, nil
 }
 
-// publicOf returns the public key of a backed-up version whose material is of
-// the type that it says.
+// publicOf returns the public key of a backed-up version, and fails if the material
+// is not of the declared type.
 func publicOf(from backupVersion) ([]byte, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(from.Private)
 	if err != nil {
-		return nil, bad("value is a backup that cannot be restored: a key does not parse").Because(err)
+		return nil, invalid("value is a backup that cannot be restored: a key cannot be parsed").Because(err)
 	}
 	switch k := parsed.(type) {
 	case *rsa.PrivateKey:
@@ -213,5 +214,5 @@ func publicOf(from backupVersion) ([]byte, error) {
 			return x509.MarshalPKIXPublicKey(k.Public())
 		}
 	}
-	return nil, bad("value is a backup that cannot be restored: a key is not of the type that it says")
+	return nil, invalid("value is a backup that cannot be restored: a key is not of its declared type")
 }

@@ -9,18 +9,18 @@ import (
 	"keyroll/internal/store"
 )
 
-// checkedAtOnce is how many key versions are read at a time.
-const checkedAtOnce = 100
+// checkBatch is how many key versions are read at a time.
+const checkBatch = 100
 
 // checkedSQL reads the versions of a tenant with the names of their keys and
-// vaults; those of a key or a vault that is not there have none.
+// vaults; the names are empty if the key or the vault does not exist.
 const checkedSQL = `SELECT COALESCE(a.name, ''), COALESCE(k.vault, 0), COALESCE(k.name, ''), ` + versionColumns + `
 	FROM vault_key_version v LEFT JOIN vault_key k ON k.id = v.vault_key LEFT JOIN vault a ON a.id = k.vault
 	WHERE v.tenant = ?1 AND v.id > ?2 ORDER BY v.id LIMIT ?3`
 
-// CheckKeys decrypts the private key of every key version in the vaults of a
-// tenant, of deleted ones too, whether or not a policy uses it. It reports each
-// that is damaged, with vault, key and version, and returns how many are sound.
+// CheckKeys decrypts the private key of every key version in the vaults of a tenant,
+// including deleted ones and those that no policy uses. It reports each damaged one
+// with vault, key and version, and returns how many are sound.
 func (v *Vaults) CheckKeys(ctx context.Context, tenant int64, damaged func(id string, err error) error) (sound int64, err error) {
 	type checked struct {
 		vaultName, keyName string
@@ -31,10 +31,10 @@ func (v *Vaults) CheckKeys(ctx context.Context, tenant int64, damaged func(id st
 		var list []checked
 		err := v.db.View(ctx, func(tx *store.Tx) (err error) {
 			list, err = store.Collect(ctx, tx, func(row store.Scanner) (c checked, err error) {
-				l, err := scanListed(row, key{}, &c.vaultName, &c.vault, &c.keyName)
+				l, err := scanVersion(row, key{}, &c.vaultName, &c.vault, &c.keyName)
 				c.version = l.version
 				return c, err
-			}, checkedSQL, tenant, after, checkedAtOnce)
+			}, checkedSQL, tenant, after, checkBatch)
 			return err
 		})
 		if err != nil || len(list) == 0 {

@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// deletedResource is a deleted vault in answers of the management face.
+// deletedResource is a deleted vault in answers of the management interface.
 type deletedResource struct {
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
@@ -28,7 +28,7 @@ type deletedProperties struct {
 	PurgeProtection bool              `json:"purgeProtectionEnabled,omitempty"`
 }
 
-func (o *order) deletedResource(v vault) deletedResource {
+func (o *managementRequest) deletedResource(v vault) deletedResource {
 	return deletedResource{
 		ID: "/subscriptions/" + v.subscription + "/providers/Microsoft.KeyVault/locations/" + v.location +
 			"/deletedVaults/" + v.name,
@@ -40,9 +40,9 @@ func (o *order) deletedResource(v vault) deletedResource {
 	}
 }
 
-// deleteVault takes a vault with all in it out of use, for its retention.
-func (v *Vaults) deleteVault(ctx context.Context, o *order) (int, any, error) {
-	_, _, err := v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
+// deleteVault deletes a vault with its keys; they are kept for its retention.
+func (v *Vaults) deleteVault(ctx context.Context, o *managementRequest) (int, any, error) {
+	_, _, err := v.changeLive(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
 		now := v.now()
 		found.deleted, found.purgeAt = now.UnixMilli(), found.endOfRetention(now)
 		return found, updateVault(ctx, tx, found)
@@ -53,8 +53,8 @@ func (v *Vaults) deleteVault(ctx context.Context, o *order) (int, any, error) {
 	return http.StatusOK, nil, err
 }
 
-// recoverVault brings a deleted vault back as it was.
-func (v *Vaults) recoverVault(ctx context.Context, tx *store.Tx, o *order, existing *vault) (vault, error) {
+// recoverVault restores a deleted vault unchanged.
+func (v *Vaults) recoverVault(ctx context.Context, tx *store.Tx, o *managementRequest, existing *vault) (vault, error) {
 	if existing == nil || existing.tenant != o.tenant.ID || existing.deleted == 0 ||
 		existing.subscription != o.subscription || !strings.EqualFold(existing.group, o.path["group"]) {
 		return vault{}, o.deletedNotFound()
@@ -64,18 +64,18 @@ func (v *Vaults) recoverVault(ctx context.Context, tx *store.Tx, o *order, exist
 	return found, updateVault(ctx, tx, found)
 }
 
-func (o *order) deletedNotFound() error {
+func (o *managementRequest) deletedNotFound() error {
 	return refuse(api.NotFound, "DeletedVaultNotFound", "", "deleted vault %q does not exist", o.path["vault"])
 }
 
-func (v *Vaults) listDeletedVaults(ctx context.Context, o *order) (int, any, error) {
-	return v.listBy(ctx, o, listDeletedVaultsSQL, []any{o.subscription, v.now().UnixMilli()}, func(_ *store.Tx, found vault) (any, error) {
+func (v *Vaults) listDeletedVaults(ctx context.Context, o *managementRequest) (int, any, error) {
+	return v.listPage(ctx, o, listDeletedVaultsSQL, []any{o.subscription, v.now().UnixMilli()}, func(_ *store.Tx, found vault) (any, error) {
 		return o.deletedResource(found), nil
 	})
 }
 
 // findDeleted returns the deleted vault that the path names.
-func (v *Vaults) findDeleted(ctx context.Context, tx *store.Tx, o *order) (vault, error) {
+func (v *Vaults) findDeleted(ctx context.Context, tx *store.Tx, o *managementRequest) (vault, error) {
 	found, err := findVault(ctx, tx, o.path["vault"])
 	if fail.Is(err, api.NotFound) {
 		return vault{}, o.deletedNotFound()
@@ -87,7 +87,7 @@ func (v *Vaults) findDeleted(ctx context.Context, tx *store.Tx, o *order) (vault
 	return found, err
 }
 
-func (v *Vaults) getDeletedVault(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) getDeletedVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	var found vault
 	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
 		found, err = v.findDeleted(ctx, tx, o)
@@ -98,7 +98,7 @@ func (v *Vaults) getDeletedVault(ctx context.Context, o *order) (int, any, error
 
 // purgeVault destroys a deleted vault before its retention ends, unless it has
 // purge protection.
-func (v *Vaults) purgeVault(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) purgeVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	err := v.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := lockName(ctx, tx, o.path["vault"]); err != nil {
 			return err

@@ -2,8 +2,10 @@ package vault
 
 import "keyroll/internal/admit"
 
-// Queues are those of operations with private keys and of keys that are made.
-func (v *Vaults) Queues() (using, making *admit.Queue) { return &v.using, &v.making }
+// Queues returns the queues for operations with private keys and for generating keys.
+func (v *Vaults) Queues() (operations, generations *admit.Queue) {
+	return &v.operations, &v.generations
+}
 
 // Opened counts the private keys that are kept open.
 func (v *Vaults) Opened() int {

@@ -4,7 +4,7 @@ import "strings"
 
 // geographies are Azure's regions by the geography that they are in
 // (learn.microsoft.com/azure/reliability/regions-list). All regions of a geography
-// share one security world, but for those of the US Department of Defense
+// share one security world, except those of the US Department of Defense
 // (learn.microsoft.com/azure/key-vault/general/overview-security-worlds).
 var geographies = map[string]string{
 	"Asia Pacific":   "eastasia southeastasia",

@@ -16,8 +16,8 @@ type importRequest struct {
 	Tags       map[string]string `json:"tags"`
 }
 
-// privateKey is an RSA key in the form of RFC 7518 section 6.3. What can be
-// computed from the primes is ignored.
+// privateKey is an RSA key in the form of RFC 7518 section 6.3. Members that can be
+// computed from the primes are ignored.
 type privateKey struct {
 	Type       string   `json:"kty"`
 	Operations []string `json:"key_ops"`
@@ -42,9 +42,9 @@ type privateKey struct {
 func (k privateKey) rsaKey() (*rsa.PrivateKey, error) {
 	switch {
 	case k.Token != nil:
-		return nil, bad("a key in transfer form (key_hsm) cannot be imported: this vault has no exchange key of a hardware module")
+		return nil, invalid("a key in transfer form (key_hsm) cannot be imported: this vault has no exchange key of a hardware module")
 	case !isRSA(k.Type):
-		return nil, bad("kty %.20q: RSA keys alone can be imported", k.Type)
+		return nil, invalid("kty %.20q: only RSA keys can be imported", k.Type)
 	}
 	var numbers [5]*big.Int
 	for i, text := range []string{k.N, k.E, k.D, k.P, k.Q} {
@@ -54,28 +54,28 @@ func (k privateKey) rsaKey() (*rsa.PrivateKey, error) {
 			return nil, err
 		}
 		if len(raw) == 0 {
-			return nil, bad("property %q is missing: a private RSA key has n, e, d, p and q", name)
+			return nil, invalid("property %q is missing: a private RSA key has n, e, d, p and q", name)
 		}
 		numbers[i] = new(big.Int).SetBytes(raw)
 		clear(raw)
 	}
 	n, e, d, primes := numbers[0], numbers[1], numbers[2], numbers[3:]
 	if e.Cmp(big.NewInt(65537)) != 0 {
-		return nil, bad("the key's public exponent is not 65537")
+		return nil, invalid("the key's public exponent is not 65537")
 	}
 	if bits := n.BitLen(); !slices.Contains(sizes, bits) {
-		return nil, bad("the key has %d bits, which is not one of %v", bits, sizes)
+		return nil, invalid("the key has %d bits, which is not one of %v", bits, sizes)
 	}
 	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}, D: d, Primes: primes}
 	key.Precompute()
 	if key.Validate() != nil { // its error might show a number
-		return nil, bad("the numbers of the key do not belong together")
+		return nil, invalid("the numbers of the key are inconsistent")
 	}
 	return key, nil
 }
 
-// importKey makes a key, or a new version of the key of that name, of material
-// that comes from outside.
+// importKey creates a key, or a new version of the key of that name, from given
+// material.
 func (v *Vaults) importKey(ctx context.Context, c *call) (any, error) {
 	var request importRequest
 	if err := decode(c.body, &request); err != nil {

@@ -80,11 +80,11 @@ func TestBadImportIsRefusedAndShowsNoPartOfTheKey(t *testing.T) {
 		`property "q"`: func(k *azkeys.JSONWebKey) { k.Q = nil },
 		"bits":         func(k *azkeys.JSONWebKey) { k.N = k.N[:128] },
 		"exponent":     func(k *azkeys.JSONWebKey) { k.E = []byte{3} },
-		"RSA keys alone": func(k *azkeys.JSONWebKey) {
+		"only RSA keys": func(k *azkeys.JSONWebKey) {
 			*k = azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeEC), X: point[1:33], Y: point[33:]}
 		},
-		"transfer form":   func(k *azkeys.JSONWebKey) { *k = azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), T: []byte("{}")} },
-		"is no operation": func(k *azkeys.JSONWebKey) { k.KeyOps = to.SliceOfPtrs(azkeys.KeyOperation("teleport")) },
+		"transfer form":                func(k *azkeys.JSONWebKey) { *k = azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), T: []byte("{}")} },
+		"is not a valid key operation": func(k *azkeys.JSONWebKey) { k.KeyOps = to.SliceOfPtrs(azkeys.KeyOperation("teleport")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			private, jwk := importable(t)

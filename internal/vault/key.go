@@ -15,7 +15,7 @@ import (
 	"keyroll/internal/store"
 )
 
-// key is a name in a vault. Its material lives in versions.
+// key is a named key in a vault. Its versions have the material.
 type key struct {
 	id, tenant, vault int64
 	name              string // as first given
@@ -38,9 +38,9 @@ type version struct {
 	sealed            []byte // PKCS #8 under the seal
 }
 
-// attributes of a key version as the REST interface has them; times are Unix
-// seconds. What only answers carry is ignored in requests, for clients send
-// back what they have read.
+// attributes are those of a key version in the REST interface; times are Unix
+// seconds. Members that only answers have are ignored in requests, because clients
+// send back what they have read.
 type attributes struct {
 	Enabled         *bool  `json:"enabled,omitempty"`
 	NotBefore       *int64 `json:"nbf,omitempty"`
@@ -96,8 +96,8 @@ func (c *call) attributes(v version) attributes {
 	}
 }
 
-// platformOf is what Azure calls the platform that protects a key: "2" is its
-// present hardware module, "0" software.
+// platformOf returns Azure's name of the platform that protects a key: "2" is its
+// current hardware module, "0" software.
 func platformOf(kind string) string {
 	if strings.HasSuffix(kind, "-HSM") {
 		return "2"
@@ -110,7 +110,7 @@ func (c *call) bundle(k key, v version) (bundle, error) {
 	if err != nil {
 		return bundle{}, err
 	}
-	public.ID, public.Type, public.Operations = c.keyID(k.name, v.version), v.kind, offered(v.kind, v.operations)
+	public.ID, public.Type, public.Operations = c.keyID(k.name, v.version), v.kind, supported(v.kind, v.operations)
 	c.used = v.version
 	return bundle{Key: public, Attributes: c.attributes(v), Tags: v.tags, deletion: c.deletion(k)}, nil
 }
@@ -128,7 +128,7 @@ type createRequest struct {
 	ReleasePolicy json.RawMessage `json:"release_policy"`
 }
 
-// createKey makes a key, or a new version of the key of that name.
+// createKey creates a key, or a new version of the key of that name.
 func (v *Vaults) createKey(ctx context.Context, c *call) (any, error) {
 	var request createRequest
 	if err := decode(c.body, &request); err != nil {
@@ -154,7 +154,7 @@ func (v *Vaults) addVersion(ctx context.Context, c *call, made version, private,
 	defer clear(private)
 	made.public = public
 	var k key
-	err := v.change(ctx, c.vault, func(tx *store.Tx) (err error) {
+	err := v.inLockedVault(ctx, c.vault, func(tx *store.Tx) (err error) {
 		k, err = nextVersion(ctx, tx, c.vault, c.path["name"])
 		if err != nil {
 			return err
@@ -169,8 +169,8 @@ func (v *Vaults) addVersion(ctx context.Context, c *call, made version, private,
 	return c.bundle(k, made)
 }
 
-// newVersion checks a create request and returns the version it asks for, but
-// for its material.
+// newVersion checks a create request and returns the requested version without its
+// material.
 func (v *Vaults) newVersion(c *call, r createRequest) (version, error) {
 	now := v.now().UnixMilli()
 	made := version{
@@ -187,10 +187,10 @@ func (v *Vaults) newVersion(c *call, r createRequest) (version, error) {
 	return made, err
 }
 
-// apply sets what is given and leaves the rest as it is.
+// apply sets the given properties and keeps the others.
 func (v *version) apply(a attributes, operations []string, tags map[string]string) error {
 	if a.Exportable != nil && *a.Exportable {
-		return bad("keys of this vault are not exportable")
+		return invalid("keys of this vault are not exportable")
 	}
 	if a.Enabled != nil {
 		v.enabled = *a.Enabled
@@ -204,13 +204,13 @@ func (v *version) apply(a attributes, operations []string, tags map[string]strin
 			continue
 		}
 		if *t.from < 0 || *t.from > maxSeconds {
-			return bad("attribute %q is not a time between the years 1970 and 9999 in seconds", t.name)
+			return invalid("attribute %q is not a time between the years 1970 and 9999 in seconds", t.name)
 		}
 		milliseconds := *t.from * 1000
 		*t.to = &milliseconds
 	}
 	if v.notBefore != nil && v.expire != nil && *v.expire <= *v.notBefore {
-		return bad("attribute \"exp\" is not after \"nbf\"")
+		return invalid("attribute \"exp\" is not after \"nbf\"")
 	}
 	if operations != nil {
 		if err := checkOperations(v.kind, operations); err != nil {
@@ -238,14 +238,15 @@ func toSeconds(milliseconds *int64) *int64 {
 	return &seconds
 }
 
-// checkTags holds Azure's limits: 15 tags, names to 512 and values to 256 characters.
+// checkTags enforces Azure's limits: 15 tags, names of up to 512 and values of up to
+// 256 characters.
 func checkTags(tags map[string]string) error {
 	if len(tags) > 15 {
-		return bad("%d tags are more than 15", len(tags))
+		return invalid("%d tags are given; a key has at most 15", len(tags))
 	}
 	for name, value := range tags {
 		if name == "" || len([]rune(name)) > 512 || len([]rune(value)) > 256 {
-			return bad("a tag has a name of 1 to 512 and a value of at most 256 characters")
+			return invalid("a tag has a name of 1 to 512 and a value of at most 256 characters")
 		}
 	}
 	return nil
@@ -257,18 +258,18 @@ func newVersionID() string {
 	return hex.EncodeToString(b)
 }
 
-// getKey answers with the public part and the attributes of a version, the
-// newest if none is named; of a disabled one too.
+// getKey returns the public part and the attributes of a version, by default the
+// newest. The version may be disabled.
 func (v *Vaults) getKey(ctx context.Context, c *call) (any, error) {
-	k, found, err := v.find(ctx, c)
+	k, found, err := v.findKeyVersion(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return c.bundle(k, found)
 }
 
-// find returns the key and the version that the path names.
-func (v *Vaults) find(ctx context.Context, c *call) (k key, found version, err error) {
+// findKeyVersion returns the key and the version that the path names.
+func (v *Vaults) findKeyVersion(ctx context.Context, c *call) (k key, found version, err error) {
 	err = v.db.View(ctx, func(tx *store.Tx) error {
 		if k, err = liveKey(ctx, tx, c.vault, c.path["name"]); err != nil {
 			return err
@@ -286,8 +287,8 @@ type updateRequest struct {
 	Tags       map[string]string `json:"tags"`
 }
 
-// updateKey changes attributes, operations or tags of a version; what the
-// request leaves out stays. A time once set can be changed, not taken away.
+// updateKey changes attributes, operations or tags of a version; the request may omit
+// any of them. A time that was once set can be changed but not removed.
 func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
 	var request updateRequest
 	if err := decode(c.body, &request); err != nil {
@@ -295,7 +296,7 @@ func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
 	}
 	var k key
 	var changed version
-	err := v.change(ctx, c.vault, func(tx *store.Tx) (err error) {
+	err := v.inLockedVault(ctx, c.vault, func(tx *store.Tx) (err error) {
 		if k, err = liveKey(ctx, tx, c.vault, c.path["name"]); err != nil {
 			return err
 		}
@@ -309,7 +310,7 @@ func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
 		return updateVersion(ctx, tx, changed)
 	})
 	if !changed.enabled {
-		v.opened.drop(changed.id) // also where the answer of the commit was lost
+		v.opened.drop(changed.id) // also if the answer of the commit was lost
 	}
 	if err != nil {
 		return nil, err
@@ -332,45 +333,47 @@ type page struct {
 
 const maxResults = 25 // of one page, as in Azure
 
-// listed is a key with one of its versions.
-type listed struct {
+// keyWithVersion is a key with one of its versions.
+type keyWithVersion struct {
 	key     key
 	version version
 }
 
 // listKeys lists the vault's keys by name, each with its newest version's attributes.
 func (v *Vaults) listKeys(ctx context.Context, c *call) (any, error) {
-	return v.list(ctx, c, "keys", func(tx *store.Tx, after string, limit int) ([]listed, error) {
+	return v.list(ctx, c, "keys", func(tx *store.Tx, after string, limit int) ([]keyWithVersion, error) {
 		return selectKeys(ctx, tx, c.vault.id, after, limit)
-	}, func(l listed) (string, string) { return l.key.name, "" })
+	}, func(l keyWithVersion) (string, string) { return l.key.name, "" })
 }
 
 // listVersions lists a key's versions, the oldest first.
 func (v *Vaults) listVersions(ctx context.Context, c *call) (any, error) {
 	path := "keys/" + c.path["name"] + "/versions"
-	return v.list(ctx, c, path, func(tx *store.Tx, after string, limit int) ([]listed, error) {
+	return v.list(ctx, c, path, func(tx *store.Tx, after string, limit int) ([]keyWithVersion, error) {
 		number, err := strconv.ParseInt("0"+after, 10, 64)
 		if err != nil {
-			return nil, bad("the query parameter $skiptoken is not one that a nextLink had")
+			return nil, invalid("the query parameter $skiptoken is not from a nextLink")
 		}
 		k, err := liveKey(ctx, tx, c.vault, c.path["name"])
 		if err != nil {
 			return nil, err
 		}
 		return selectVersions(ctx, tx, k, number, limit)
-	}, func(l listed) (string, string) { return strconv.FormatInt(l.version.number, 10), l.version.version })
+	}, func(l keyWithVersion) (string, string) {
+		return strconv.FormatInt(l.version.number, 10), l.version.version
+	})
 }
 
-// list answers with one page. read returns what comes after a place; name
-// returns the place of an entry and the version that its id names, if any.
+// list returns one page. read returns the entries after a position; name returns the
+// position of an entry and the version that its id names, if any.
 func (v *Vaults) list(ctx context.Context, c *call, path string,
-	read func(tx *store.Tx, after string, limit int) ([]listed, error), name func(listed) (place, version string),
+	read func(tx *store.Tx, after string, limit int) ([]keyWithVersion, error), name func(keyWithVersion) (place, version string),
 ) (any, error) {
 	limit, after, err := c.paging()
 	if err != nil {
 		return nil, err
 	}
-	var found []listed
+	var found []keyWithVersion
 	err = v.db.View(ctx, func(tx *store.Tx) (err error) {
 		found, err = read(tx, after, limit+1)
 		return err
@@ -395,17 +398,17 @@ func (v *Vaults) list(ctx context.Context, c *call, path string,
 	return answer, nil
 }
 
-// paging reads how many entries a page shall have and after which it begins.
+// paging reads how many entries a page may have and after which it begins.
 func (c *call) paging() (limit int, after string, err error) {
 	limit = maxResults
 	if text := c.query.Get("maxresults"); text != "" {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxResults {
-			return 0, "", bad("the query parameter maxresults is not a number from 1 to %d", maxResults)
+			return 0, "", invalid("the query parameter maxresults is not a number from 1 to %d", maxResults)
 		}
 	}
 	place, err := base64.RawURLEncoding.DecodeString(c.query.Get("$skiptoken"))
 	if err != nil || len(place) > 0 && !keyName.Match(place) {
-		return 0, "", bad("the query parameter $skiptoken is not one that a nextLink had")
+		return 0, "", invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	return limit, string(place), nil
 }
@@ -423,8 +426,8 @@ func keyNotFound(vault vault, name string) error {
 	return refuse(api.NotFound, "KeyNotFound", "", "key %q does not exist in vault %q", name, vault.name)
 }
 
-// nextVersion returns the key of that name with the number of its next version
-// as latest, and makes the key if there is none.
+// nextVersion returns the key of that name with the number of its next version as
+// latest. It creates the key if there is none.
 func nextVersion(ctx context.Context, tx *store.Tx, vault vault, name string) (key, error) {
 	k, ok, err := findKey(ctx, tx, vault.id, name)
 	if err != nil {
@@ -451,14 +454,14 @@ func checkOperations(kind string, operations []string) error {
 	for i, o := range operations {
 		switch {
 		case slices.Contains(operations[:i], o):
-			return bad("key_ops names %q twice", o)
+			return invalid("key_ops names %q twice", o)
 		case slices.Contains(may, o):
 		case slices.Contains(operationsOf("RSA"), o):
-			return bad("operation %s is not possible with a key of type %s", o, kind)
+			return invalid("operation %s is not possible with a key of type %s", o, kind)
 		case slices.Contains(azureOperations, o):
 			return notOffered(o)
 		default:
-			return bad("%.40q is no operation of a key; this vault offers wrapKey and unwrapKey", o)
+			return invalid("%.40q is not a valid key operation; this vault offers wrapKey and unwrapKey", o)
 		}
 	}
 	return nil

@@ -152,18 +152,18 @@ func TestListsArePagedCompleteAndInOrder(t *testing.T) {
 		if pages != 2 || len(names) != 31 || names[0] != "Key-00" || names[29] != "Key-29" || names[30] != "zz" {
 			t.Errorf("%d pages: %v", pages, names)
 		}
-		var listed []string
+		var keyWithVersion []string
 		for pager := c.NewListKeyPropertiesVersionsPager("zz", nil); pager.More(); {
 			page, err := pager.NextPage(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, k := range page.Value {
-				listed = append(listed, k.KID.Version())
+				keyWithVersion = append(keyWithVersion, k.KID.Version())
 			}
 		}
-		if strings.Join(listed, " ") != strings.Join(versions, " ") {
-			t.Errorf("versions %v, want %v", listed, versions)
+		if strings.Join(keyWithVersion, " ") != strings.Join(versions, " ") {
+			t.Errorf("versions %v, want %v", keyWithVersion, versions)
 		}
 		var page struct {
 			Value    []struct{ KID string }

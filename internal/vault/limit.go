@@ -22,8 +22,8 @@ const (
 	rememberedVaults = 10_000
 )
 
-// limits hold callers to the documented limits; nil holds nobody, and keyroll's
-// own calls are never held. Each node counts for itself.
+// limits enforces the documented limits; nil enforces none, and keyroll's own calls
+// are never limited. Each node counts on its own.
 type limits struct {
 	now    func() time.Time
 	mu     sync.Mutex
@@ -34,26 +34,26 @@ func newLimits(now func() time.Time) *limits {
 	return &limits{now: now, vaults: map[int64]*[3]*rate.Limiter{}}
 }
 
-func (l *limits) general(ctx context.Context, vault int64) error  { return l.take(ctx, vault, 0) }
-func (l *limits) hsm(ctx context.Context, vault int64) error      { return l.take(ctx, vault, 1) }
-func (l *limits) creation(ctx context.Context, vault int64) error { return l.take(ctx, vault, 2) }
+func (l *limits) general(ctx context.Context, vault int64) error  { return l.reserve(ctx, vault, 0) }
+func (l *limits) hsm(ctx context.Context, vault int64) error      { return l.reserve(ctx, vault, 1) }
+func (l *limits) creation(ctx context.Context, vault int64) error { return l.reserve(ctx, vault, 2) }
 
-func (l *limits) take(ctx context.Context, vault int64, which int) error {
+func (l *limits) reserve(ctx context.Context, vault int64, which int) error {
 	if l == nil || admit.IsOwn(ctx) {
 		return nil
 	}
-	reservation := l.of(vault)[which].ReserveN(l.now(), 1)
+	reservation := l.limitersOf(vault)[which].ReserveN(l.now(), 1)
 	wait := reservation.DelayFrom(l.now())
 	if wait == 0 {
 		return nil
 	}
 	reservation.CancelAt(l.now())
-	e := fail.New(api.TooManyRequests, "the vault has had more requests than Key Vault's limits allow")
+	e := fail.New(api.TooManyRequests, "the vault received more requests than Key Vault's limits allow")
 	e.RetryAfter = max(wait, time.Second)
 	return e
 }
 
-func (l *limits) of(vault int64) *[3]*rate.Limiter {
+func (l *limits) limitersOf(vault int64) *[3]*rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if found := l.vaults[vault]; found != nil {

@@ -11,8 +11,8 @@ import (
 	"keyroll/internal/access"
 )
 
-// A premium vault answers the official client as a Managed HSM too, under that
-// domain; a standard one is not there.
+// A premium vault serves the official client as a Managed HSM too, under that domain; a
+// standard one does not exist there.
 func TestPremiumVaultAnswersAsManagedHSM(t *testing.T) {
 	n := contoso(t, one(t))
 	n.createVault("standard-A", func(p *armkeyvault.VaultProperties) { p.SKU.Name = to.Ptr(armkeyvault.SKUNameStandard) })

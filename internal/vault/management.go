@@ -20,8 +20,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// order is one authenticated request to the management face.
-type order struct {
+// managementRequest is one authenticated request to the management interface.
+type managementRequest struct {
 	tenant       access.Tenant
 	who          access.Principal
 	subscription string // GUID in lower case, of the path
@@ -35,9 +35,9 @@ type order struct {
 type managementRoute struct {
 	method string
 	path   string
-	act    func(*Vaults, context.Context, *order) (status int, answer any, err error)
-	// reading lets the service's own principals ask too, as Azure's role Reader
-	// lets the real ones: they check a vault whose key enters a policy.
+	act    func(*Vaults, context.Context, *managementRequest) (status int, answer any, err error)
+	// reading admits the service's own principals too, as Azure's role Reader does
+	// the real ones: they check a vault whose key a policy is to use.
 	reading bool
 }
 
@@ -46,9 +46,9 @@ const (
 	underGroup        = "subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/"
 )
 
-// managementRoutes is the whole of the management face, as in the Key Vault
-// resource provider of Azure Resource Manager. What takes Azure long ends here
-// before the answer, which clients that poll understand.
+// managementRoutes has all operations of the management interface, as in the Key
+// Vault resource provider of Azure Resource Manager. An operation that is asynchronous
+// in Azure is complete here before the answer, which polling clients understand.
 var managementRoutes = []managementRoute{
 	{"GET", "subscriptions", (*Vaults).listSubscriptions, true},
 	{"GET", underSubscription + "vaults", (*Vaults).listVaults, true},
@@ -67,22 +67,22 @@ var managementRoutes = []managementRoute{
 	{"POST", underProviders + "/register", (*Vaults).registerProvider, false},
 }
 
-// Management serves the management of vaults under /subscriptions, to admins
-// and, where a route says reading, to the service's principals; to each in the
-// subscriptions of its tenant. A subscription is any GUID that an admin uses.
+// Management serves the management of vaults under /subscriptions to admins and, on
+// routes for reading, to the service's principals; each only in the subscriptions of
+// its tenant. A subscription is any GUID that an admin uses.
 func (v *Vaults) Management() http.Handler { return http.HandlerFunc(v.serveManagement) }
 
 func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
 	id := requestID(w, r)
 	o, err := v.authorize(w, r)
 	if err != nil {
-		v.internal(r.Context(), id, err)
+		v.logInternal(r.Context(), id, err)
 		writeError(w, err)
 		return
 	}
 	operation := "unknown"
 	status, answer, err := v.dispatchManagement(w, r, o, &operation)
-	v.internal(r.Context(), id, err)
+	v.logInternal(r.Context(), id, err)
 	v.log.InfoContext(r.Context(), "vault management", "operation", operation, "vault", o.path["vault"],
 		"principal", o.who.ID, "tenant", o.tenant.GUID, "request", id, "result", outcome(err))
 	switch {
@@ -95,7 +95,7 @@ func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, error) {
+func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*managementRequest, error) {
 	who, err := v.directory.Authenticate(r.Context(), httpcheck.Bearer(r))
 	if err != nil {
 		if fail.Is(err, api.Unauthenticated) {
@@ -107,7 +107,7 @@ func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, erro
 	if err := admit.Authenticated(r.Context(), who.Tenant); err != nil {
 		return nil, err
 	}
-	o := &order{who: who, host: r.Host, url: r.URL, query: r.URL.Query()}
+	o := &managementRequest{who: who, host: r.Host, url: r.URL, query: r.URL.Query()}
 	err = v.db.View(r.Context(), func(tx *store.Tx) (err error) {
 		o.tenant, err = v.directory.Tenant(r.Context(), tx, who.Tenant)
 		return err
@@ -115,9 +115,9 @@ func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*order, erro
 	return o, err
 }
 
-// may refuses whoever is neither an admin nor, on a route for reading, one of
-// the service's principals.
-func (o *order) may(reading bool) error {
+// checkRole refuses a caller that is neither an admin nor, on a route for reading, one
+// of the service's principals.
+func (o *managementRequest) checkRole(reading bool) error {
 	err := o.who.Check(access.Admin)
 	if err == nil || reading && o.who.Check(access.Service) == nil {
 		return nil
@@ -125,10 +125,10 @@ func (o *order) may(reading bool) error {
 	return refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
 }
 
-func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *order, operation *string) (int, any, error) {
+func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *managementRequest, operation *string) (int, any, error) {
 	var allowed []string
 	for _, route := range managementRoutes {
-		path, ok := match(route.path, r.URL.EscapedPath())
+		path, ok := matchPath(route.path, r.URL.EscapedPath())
 		if !ok {
 			continue
 		}
@@ -138,11 +138,11 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 		}
 		o.path = path
 		*operation = route.method + " " + route.path
-		if err := o.may(route.reading); err != nil {
+		if err := o.checkRole(route.reading); err != nil {
 			return 0, nil, err
 		}
 		if !managementVersion.MatchString(o.query.Get("api-version")) {
-			return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is no date")
+			return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
 		}
 		if err := httpcheck.CheckCoding(r); err != nil {
 			return 0, nil, err
@@ -163,20 +163,21 @@ func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *o
 		o.body = http.MaxBytesReader(w, r.Body, maxBody)
 		return route.act(v, r.Context(), o)
 	}
-	if err := o.may(false); err != nil {
+	if err := o.checkRole(false); err != nil {
 		return 0, nil, err
 	}
 	if allowed != nil {
 		return 0, nil, notAllowed(w, r.Method, allowed)
 	}
-	return 0, nil, refuse(api.NotFound, "InvalidResourceType", "", "the management of vaults has no operation %s on this path", r.Method)
+	return 0, nil, refuse(api.NotFound, "InvalidResourceType", "", "vault management has no operation %s on this path", r.Method)
 }
 
-// groupName is Azure's rule. Groups need not be made first: a vault's is a name.
+// groupName is Azure's rule. A group need not be created: it is only a name.
 var groupName = regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`)
 
-// find returns the live vault of the tenant that the path names.
-func (o *order) find(ctx context.Context, tx *store.Tx) (vault, error) {
+// findLive returns the vault of the tenant that the path names and that is not
+// deleted.
+func (o *managementRequest) findLive(ctx context.Context, tx *store.Tx) (vault, error) {
 	found, err := findVault(ctx, tx, o.path["vault"])
 	if fail.Is(err, api.NotFound) {
 		return vault{}, o.notFound()
@@ -188,12 +189,12 @@ func (o *order) find(ctx context.Context, tx *store.Tx) (vault, error) {
 	return found, err
 }
 
-func (o *order) notFound() error {
+func (o *managementRequest) notFound() error {
 	return refuse(api.NotFound, "ResourceNotFound", "", "vault %q does not exist in resource group %q", o.path["vault"], o.path["group"])
 }
 
-// describe reads a vault's access policy and returns the vault as answers show it.
-func (v *Vaults) describe(ctx context.Context, tx *store.Tx, o *order, found vault) (resource, error) {
+// describe returns a vault with its access policy in the form of answers.
+func (v *Vaults) describe(ctx context.Context, tx *store.Tx, o *managementRequest, found vault) (resource, error) {
 	grants, err := listGrants(ctx, tx, found.id)
 	if err != nil {
 		return resource{}, err
@@ -206,9 +207,9 @@ func (v *Vaults) describe(ctx context.Context, tx *store.Tx, o *order, found vau
 	return o.resource(v.domain, found, grants), nil
 }
 
-// putVault creates a vault, changes one, or with createMode recover brings a
-// deleted one back as it was.
-func (v *Vaults) putVault(ctx context.Context, o *order) (int, any, error) {
+// putVault creates a vault, changes one, or with createMode recover restores a
+// deleted one unchanged.
+func (v *Vaults) putVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	var request vaultRequest
 	if err := decodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
@@ -266,9 +267,9 @@ func (v *Vaults) lockVault(ctx context.Context, tx *store.Tx, name string) (*vau
 	return &found, nil
 }
 
-// createVault makes a vault. Without access policies in the request, whoever
-// makes it has all permissions to its keys.
-func (v *Vaults) createVault(ctx context.Context, tx *store.Tx, o *order, p parsed) (vault, error) {
+// createVault creates a vault. Without access policies in the request, the caller
+// gets all permissions to its keys.
+func (v *Vaults) createVault(ctx context.Context, tx *store.Tx, o *managementRequest, p parsed) (vault, error) {
 	now := v.now().UnixMilli()
 	made := vault{
 		id: store.NewID(), tenant: o.tenant.ID, name: o.path["vault"], subscription: o.subscription, group: o.path["group"],
@@ -285,14 +286,14 @@ func (v *Vaults) createVault(ctx context.Context, tx *store.Tx, o *order, p pars
 	}
 	grants := p.grants
 	if !p.setGrants {
-		grants = []grant{{principal: o.who.ID, permissions: []string{all}}}
+		grants = []grant{{principal: o.who.ID, permissions: []string{allPermissions}}}
 	}
-	return made, v.setKnownGrants(ctx, tx, made, grants)
+	return made, v.setResolvedGrants(ctx, tx, made, grants)
 }
 
-// updateVault applies what the request gives to a vault that exists.
-func (v *Vaults) updateVault(ctx context.Context, tx *store.Tx, o *order, p parsed, existing *vault) (vault, error) {
-	if err := o.mine(*existing); err != nil {
+// updateVault applies the properties in the request to an existing vault.
+func (v *Vaults) updateVault(ctx context.Context, tx *store.Tx, o *managementRequest, p parsed, existing *vault) (vault, error) {
+	if err := o.checkTenant(*existing); err != nil {
 		return vault{}, err
 	}
 	changed := *existing
@@ -306,22 +307,22 @@ func (v *Vaults) updateVault(ctx context.Context, tx *store.Tx, o *order, p pars
 		return vault{}, refuse(api.Conflict, "InvalidResourceLocation", "", "vault %q is in location %q, which cannot be changed", changed.name, changed.location)
 	}
 	if p.retention != nil && *p.retention != changed.retentionDays {
-		return vault{}, bad("softDeleteRetentionInDays of vault %q is %d and cannot be changed", changed.name, changed.retentionDays)
+		return vault{}, invalid("softDeleteRetentionInDays of vault %q is %d and cannot be changed", changed.name, changed.retentionDays)
 	}
 	if err := p.apply(&changed, v.now().UnixMilli()); err != nil {
 		return vault{}, err
 	}
 	if p.setGrants {
-		if err := v.setKnownGrants(ctx, tx, changed, p.grants); err != nil {
+		if err := v.setResolvedGrants(ctx, tx, changed, p.grants); err != nil {
 			return vault{}, err
 		}
 	}
 	return changed, updateVault(ctx, tx, changed)
 }
 
-// mine refuses a vault of another tenant, of which it tells nothing but that
-// the name is in use.
-func (o *order) mine(v vault) error {
+// checkTenant refuses a vault of another tenant, of which it reveals only that the
+// name is in use.
+func (o *managementRequest) checkTenant(v vault) error {
 	if v.tenant != o.tenant.ID {
 		return nameInUse(o.path["vault"])
 	}
@@ -329,10 +330,10 @@ func (o *order) mine(v vault) error {
 }
 
 func nameInUse(name string) error {
-	return refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are one space for all", name)
+	return refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are shared by all tenants", name)
 }
 
-func (v *Vaults) patchVault(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) patchVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	var request vaultRequest
 	if err := decodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
@@ -341,19 +342,19 @@ func (v *Vaults) patchVault(ctx context.Context, o *order) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
+	return v.changeLive(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
 		return v.updateVault(ctx, tx, o, p, &found)
 	})
 }
 
-// revise changes a live vault and answers with it as it then is.
-func (v *Vaults) revise(ctx context.Context, o *order, change func(*store.Tx, vault) (vault, error)) (int, any, error) {
+// changeLive changes a vault that is not deleted, and returns it after the change.
+func (v *Vaults) changeLive(ctx context.Context, o *managementRequest, change func(*store.Tx, vault) (vault, error)) (int, any, error) {
 	var answer resource
 	err := v.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := lockName(ctx, tx, o.path["vault"]); err != nil {
 			return err
 		}
-		found, err := o.find(ctx, tx)
+		found, err := o.findLive(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -366,10 +367,10 @@ func (v *Vaults) revise(ctx context.Context, o *order, change func(*store.Tx, va
 	return http.StatusOK, answer, err
 }
 
-func (v *Vaults) getVault(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) getVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	var answer resource
 	err := v.db.View(ctx, func(tx *store.Tx) error {
-		found, err := o.find(ctx, tx)
+		found, err := o.findLive(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -379,22 +380,22 @@ func (v *Vaults) getVault(ctx context.Context, o *order) (int, any, error) {
 	return http.StatusOK, answer, err
 }
 
-const pageOfVaults = 100
+const vaultPageSize = 100
 
-func (v *Vaults) listVaults(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) listVaults(ctx context.Context, o *managementRequest) (int, any, error) {
 	query, args := listVaultsSQL, []any{o.subscription}
 	if group, ok := o.path["group"]; ok {
 		query, args = listGroupSQL, []any{o.subscription, strings.ToLower(group)}
 	}
-	return v.listBy(ctx, o, query, args, func(tx *store.Tx, found vault) (any, error) {
+	return v.listPage(ctx, o, query, args, func(tx *store.Tx, found vault) (any, error) {
 		return v.describe(ctx, tx, o, found)
 	})
 }
 
-func (v *Vaults) listBy(ctx context.Context, o *order, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
+func (v *Vaults) listPage(ctx context.Context, o *managementRequest, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
 	after, err := base64.RawURLEncoding.DecodeString(o.query.Get("$skiptoken"))
 	if err != nil || len(after) > 0 && !vaultName.Match(after) {
-		return 0, nil, bad("the query parameter $skiptoken is not one that a nextLink had")
+		return 0, nil, invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	answer := struct {
 		Value []any  `json:"value"`
@@ -402,29 +403,29 @@ func (v *Vaults) listBy(ctx context.Context, o *order, query string, args []any,
 	}{Value: []any{}}
 	err = v.db.View(ctx, func(tx *store.Tx) error {
 		answer.Value = []any{}
-		args := append([]any{o.tenant.ID, string(after), pageOfVaults + 1}, args...)
+		args := append([]any{o.tenant.ID, string(after), vaultPageSize + 1}, args...)
 		found, err := store.Collect(ctx, tx, scanVault, query, args...)
 		if err != nil {
 			return err
 		}
-		for _, one := range found[:min(pageOfVaults, len(found))] {
+		for _, one := range found[:min(vaultPageSize, len(found))] {
 			shown, err := show(tx, one)
 			if err != nil {
 				return err
 			}
 			answer.Value = append(answer.Value, shown)
 		}
-		if len(found) > pageOfVaults {
-			last := strings.ToLower(found[pageOfVaults-1].name)
-			answer.Next = o.next(base64.RawURLEncoding.EncodeToString([]byte(last)))
+		if len(found) > vaultPageSize {
+			last := strings.ToLower(found[vaultPageSize-1].name)
+			answer.Next = o.nextLink(base64.RawURLEncoding.EncodeToString([]byte(last)))
 		}
 		return nil
 	})
 	return http.StatusOK, answer, err
 }
 
-// port returns the port that the request came to, with its colon, or nothing.
-func (o *order) port() string {
+// port returns the port of the request with its colon, empty if there is none.
+func (o *managementRequest) port() string {
 	if _, port, err := net.SplitHostPort(o.host); err == nil {
 		return ":" + port
 	}

@@ -259,7 +259,7 @@ func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
 		{"policies: unknown permission", "PUT", group + "contoso-A/accessPolicies/add" + version,
 			policies(`{"objectId":"` + id + `","permissions":{"keys":["wrap"]}}`), 400, "BadParameter", "wrap"},
 		{"policies: secrets", "PUT", group + "contoso-A/accessPolicies/add" + version,
-			policies(`{"objectId":"` + id + `","permissions":{"secrets":["get"]}}`), 400, "BadParameter", "keys alone"},
+			policies(`{"objectId":"` + id + `","permissions":{"secrets":["get"]}}`), 400, "BadParameter", "only keys"},
 		{"policies: twice", "PUT", group + "contoso-A/accessPolicies/add" + version,
 			policies(`{"objectId":"` + id + `"},{"objectId":"` + id + `"}`), 400, "BadParameter", "twice"},
 		{"policies: no vault", "PUT", group + "none/accessPolicies/add" + version, policies(""), 404, "ResourceNotFound", "none"},

@@ -31,8 +31,8 @@ var sizes = []int{2048, 3072, 4096}
 
 func isRSA(kind string) bool { return strings.HasPrefix(kind, "RSA") }
 
-// operationsOf returns what this vault does with a key of that type, and what the
-// key's key_ops name unless it is made for less. An EC key does nothing here.
+// operationsOf returns the operations of this vault with a key of that type, which are
+// also the default of the key's key_ops. An EC key has none here.
 func operationsOf(kind string) []string {
 	if isRSA(kind) {
 		return []string{"wrapKey", "unwrapKey"}
@@ -40,14 +40,14 @@ func operationsOf(kind string) []string {
 	return []string{}
 }
 
-// offered leaves out of stored operations what this vault does not do: earlier
-// versions stored more.
-func offered(kind string, operations []string) []string {
-	does := operationsOf(kind)
-	return slices.DeleteFunc(slices.Clone(operations), func(o string) bool { return !slices.Contains(does, o) })
+// supported removes from stored operations those that this vault does not have:
+// earlier versions stored more.
+func supported(kind string, operations []string) []string {
+	has := operationsOf(kind)
+	return slices.DeleteFunc(slices.Clone(operations), func(o string) bool { return !slices.Contains(has, o) })
 }
 
-// check refuses a type, size or curve that no key of this vault has.
+// check refuses a type, size or curve that this vault does not support.
 func (r createRequest) check() error {
 	if r.ReleasePolicy != nil {
 		return notOffered("release")
@@ -55,31 +55,31 @@ func (r createRequest) check() error {
 	switch r.Type {
 	case "RSA", "RSA-HSM":
 		if r.Size != nil && !slices.Contains(sizes, *r.Size) {
-			return bad("key_size %d is not one of %v", *r.Size, sizes)
+			return invalid("key_size %d is not one of %v", *r.Size, sizes)
 		}
 		if r.Exponent != nil && *r.Exponent != 65537 {
-			return bad("public_exponent %d is not 65537", *r.Exponent)
+			return invalid("public_exponent %d is not 65537", *r.Exponent)
 		}
 	case "EC", "EC-HSM":
 		if r.Curve != "" && curves[r.Curve] == nil {
-			return bad("crv %.20q is not one of P-256, P-384 and P-521", r.Curve)
+			return invalid("crv %.20q is not one of P-256, P-384 and P-521", r.Curve)
 		}
 	case "":
-		return bad("property \"kty\" is missing")
+		return invalid("property \"kty\" is missing")
 	case "oct", "oct-HSM":
-		return bad("this vault offers no keys of type %s: kty is one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
+		return invalid("this vault offers no keys of type %s: kty must be one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
 	default:
-		return bad("kty %.20q is not one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
+		return invalid("kty %.20q must be one of RSA, RSA-HSM, EC and EC-HSM", r.Type)
 	}
 	return nil
 }
 
-// generate makes key material: PKCS #8 and PKIX. As many keys are made at once
-// as there are processors; tenants take turns.
+// generate makes key material: PKCS #8 and PKIX. As many keys are generated in
+// parallel as there are processors; tenants take turns.
 func (v *Vaults) generate(ctx context.Context, tenant int64, r createRequest) (private, public []byte, err error) {
-	leave, err := v.making.Enter(ctx, tenant)
+	leave, err := v.generations.Enter(ctx, tenant)
 	if err != nil {
-		return nil, nil, gaveUp(err)
+		return nil, nil, queueError(err)
 	}
 	defer leave()
 	var signer crypto.Signer
@@ -102,8 +102,8 @@ func (v *Vaults) generate(ctx context.Context, tenant int64, r createRequest) (p
 	return encode(signer)
 }
 
-// gaveUp is the end of a request that waited for its turn.
-func gaveUp(err error) error {
+// queueError is the error of a request that ended while it was waiting for its turn.
+func queueError(err error) error {
 	return fail.New(api.Unavailable, "the request ended before its turn came").Because(err)
 }
 
@@ -118,7 +118,7 @@ func encode(signer crypto.Signer) (private, public []byte, err error) {
 func toWebKey(public []byte) (webKey, error) {
 	parsed, err := x509.ParsePKIXPublicKey(public)
 	if err != nil {
-		return webKey{}, fail.New(api.Damaged, "read public key: does not parse").Because(err)
+		return webKey{}, fail.New(api.Damaged, "read public key: it cannot be parsed").Because(err)
 	}
 	text := base64.RawURLEncoding.EncodeToString
 	switch k := parsed.(type) {
@@ -132,7 +132,7 @@ func toWebKey(public []byte) (webKey, error) {
 		half := (len(point) - 1) / 2
 		return webKey{Curve: k.Params().Name, X: text(point[1 : 1+half]), Y: text(point[1+half:])}, nil
 	}
-	return webKey{}, fail.New(api.Damaged, "read public key: is of type %T", parsed)
+	return webKey{}, fail.New(api.Damaged, "read public key: it is of type %T", parsed)
 }
 
 // label binds sealed material to its tenant, vault, key and version.
@@ -161,7 +161,8 @@ func (v *Vaults) openRSA(vault int64, ver version) (*rsa.PrivateKey, error) {
 	return k, nil
 }
 
-// openPrivate returns the private key of a version, which fits its public one.
+// openPrivate returns the private key of a version after it has checked that it fits
+// the public key.
 func (v *Vaults) openPrivate(vault int64, ver version) (crypto.Signer, error) {
 	private, err := v.seal.Open(label(vault, ver), ver.sealed)
 	if fail.Is(err, api.Damaged) {
@@ -173,7 +174,7 @@ func (v *Vaults) openPrivate(vault int64, ver version) (crypto.Signer, error) {
 	defer clear(private)
 	parsed, err := x509.ParsePKCS8PrivateKey(private)
 	if err != nil {
-		return nil, damagedKey(ver, "it does not parse")
+		return nil, damagedKey(ver, "it cannot be parsed")
 	}
 	k, ok := parsed.(crypto.Signer)
 	if !ok {
@@ -185,8 +186,8 @@ func (v *Vaults) openPrivate(vault int64, ver version) (crypto.Signer, error) {
 	return k, nil
 }
 
-// damagedKey is answered with the Azure error code KeyDamaged, by which the service
-// tells it from a vault that failed.
+// damagedKey returns a refusal with the Azure error code KeyDamaged, by which the
+// service distinguishes it from a failure of the vault.
 func damagedKey(ver version, why string) error {
 	return refuse(api.Damaged, "KeyDamaged", "", "the private key of key version %s is damaged: %s", ver.version, why)
 }
@@ -196,8 +197,8 @@ const (
 	cacheLifetime = 10 * time.Minute
 )
 
-// cache holds the private keys used last, parsed. It only saves opening the
-// seal: whether a version may be used is read from the database at each use.
+// cache holds the private keys that were used last, parsed. It only saves decrypting
+// them: whether a version may be used is read from the database at each use.
 type cache struct {
 	mu    sync.Mutex
 	order *list.List // of *cached, the last used first

@@ -9,7 +9,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// azureOperations are the operations of keys that Azure has and this vault has not
+// azureOperations are the operations of keys that Azure has and this vault does not
 // (Azure Key Vault documentation, about keys: key operations).
 var azureOperations = []string{"encrypt", "decrypt", "sign", "verify", "import", "export"}
 
@@ -33,48 +33,50 @@ var notOfferedRoutes = []struct{ path, operation string }{
 	{"rng", "rng"},
 }
 
-// notOffered refuses an operation of Azure's that this vault does not have, as
-// Azure refuses one that a key does not allow.
+// notOffered returns the refusal of an Azure operation that this vault does not have.
+// It has the form in which Azure refuses an operation that a key does not allow.
 func notOffered(operation string) error {
 	return refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden", "this vault offers no operation %s: its keys wrap and unwrap", operation)
 }
 
-// notOfferedOn returns the operation of a path that this vault does not offer, or nothing.
+// notOfferedOn returns the operation of a path if this vault does not offer it, empty
+// otherwise.
 func notOfferedOn(path string) string {
 	for _, route := range notOfferedRoutes {
-		if _, ok := match(route.path, path); ok {
+		if _, ok := matchPath(route.path, path); ok {
 			return route.operation
 		}
 	}
 	return ""
 }
 
-// versioned reports whether the version in a path is one, or there is none.
-func versioned(path map[string]string) bool {
+// hasValidVersion reports whether the version in a path is valid or absent.
+func hasValidVersion(path map[string]string) bool {
 	version := strings.ToLower(path["version"])
 	return version == "" || keyVersion.MatchString(version)
 }
 
-// allowedOn returns the methods that a path has. A word in the place of a
-// version is no version.
+// allowedOn returns the methods that a path has. A path with an invalid version has
+// none.
 func allowedOn(path string) (methods []string) {
 	for _, route := range routes {
-		if values, ok := match(route.path, path); ok && versioned(values) && !slices.Contains(methods, route.method) {
+		if values, ok := matchPath(route.path, path); ok && hasValidVersion(values) && !slices.Contains(methods, route.method) {
 			methods = append(methods, route.method)
 		}
 	}
 	return methods
 }
 
-// unrouted says why no route serves a request: its path has other methods, or none.
-func unrouted(w http.ResponseWriter, r *http.Request) error {
+// noRoute returns the refusal of a request that no route serves: its path has other
+// methods, or none.
+func noRoute(w http.ResponseWriter, r *http.Request) error {
 	if methods := allowedOn(r.URL.EscapedPath()); methods != nil {
 		return notAllowed(w, r.Method, methods)
 	}
 	return fail.New(api.NotFound, "a vault has no operation %s on this path", r.Method)
 }
 
-// notAllowed refuses a method where a path has others (RFC 9110 section 15.5.6).
+// notAllowed refuses a method on a path that has others (RFC 9110 section 15.5.6).
 func notAllowed(w http.ResponseWriter, method string, allowed []string) error {
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	return fail.New(api.MethodNotAllowed, "this path has no operation %.20s", method).WithHint("it has %s", strings.Join(allowed, ", "))

@@ -11,26 +11,26 @@ import (
 	"keyroll/internal/store"
 )
 
-// all stands for every permission.
-const all = "all"
+// allPermissions stands for every permission.
+const allPermissions = "all"
 
-// permissions to keys, as access policies name them (Azure Key Vault, vaults
-// REST API, KeyPermissions). Some belong to operations that a vault here does
-// not have; policies written for Azure may still name them.
+// permissions are the key permissions of access policies (Azure Key Vault, vaults
+// REST API, KeyPermissions). Some belong to operations that a vault here does not
+// have, because policies written for Azure may name them.
 var permissions = []string{
-	all, "get", "list", "create", "import", "update", "delete", "recover", "backup", "restore", "purge",
+	allPermissions, "get", "list", "create", "import", "update", "delete", "recover", "backup", "restore", "purge",
 	"wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify",
 	"release", "rotate", "getrotationpolicy", "setrotationpolicy",
 }
 
-// parsePermissions returns what names, in any case, spelt and ordered as in
-// the list above and each once.
+// parsePermissions accepts names in any case and returns them once each, in the
+// spelling and order of the list above.
 func parsePermissions(names []string) ([]string, error) {
 	given := map[string]bool{}
 	for _, name := range names {
 		i := slices.IndexFunc(permissions, func(p string) bool { return strings.EqualFold(p, name) })
 		if i < 0 {
-			return nil, bad("%.40q is no permission to keys; these are: %s", name, strings.Join(permissions, " "))
+			return nil, invalid("%.40q is not a valid key permission; it must be one of: %s", name, strings.Join(permissions, " "))
 		}
 		given[permissions[i]] = true
 	}
@@ -43,16 +43,16 @@ func parsePermissions(names []string) ([]string, error) {
 	return list, nil
 }
 
-// grant is what one principal may do with the keys of a vault.
+// grant has the permissions of one principal to the keys of a vault.
 type grant struct {
 	principal   uuid.UUID
 	permissions []string
-	name        string // of a person, or as answers show it
+	name        string // of a person, or the display name in answers
 }
 
-// permit refuses unless the vault's access policy gives the caller permission.
-// It is read at each request: a permission taken away is gone at once.
-func (v *Vaults) permit(ctx context.Context, c *call, permission string) error {
+// checkPermission fails unless the vault's access policy gives the caller permission.
+// The policy is read at each request, so that removing a permission works at once.
+func (v *Vaults) checkPermission(ctx context.Context, c *call, permission string) error {
 	var granted []string
 	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
 		granted, err = findGrant(ctx, tx, c.vault.id, c.who.ID)
@@ -61,7 +61,7 @@ func (v *Vaults) permit(ctx context.Context, c *call, permission string) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(granted, permission) || slices.Contains(granted, all) {
+	if slices.Contains(granted, permission) || slices.Contains(granted, allPermissions) {
 		return nil
 	}
 	return refuse(api.Forbidden, "Forbidden", "AccessDenied",
@@ -69,10 +69,10 @@ func (v *Vaults) permit(ctx context.Context, c *call, permission string) error {
 		c.who.Name, c.who.ID, c.who.ID, permission, c.vault.name)
 }
 
-// applyGrants changes the access policy of a vault as the operations of its
-// management face say: add gives further permissions; replace gives exactly
-// these to the principals named and leaves others alone; remove takes these
-// away, or all of a principal's when it names none.
+// applyGrants changes the access policy of a vault by an operation of the management
+// interface: add gives further permissions; replace gives exactly these to the named
+// principals and does not change others; remove removes these, or all of a principal's
+// if none is named.
 func applyGrants(ctx context.Context, tx *store.Tx, vault vault, operation string, grants []grant) error {
 	for _, g := range grants {
 		has, err := findGrant(ctx, tx, vault.id, g.principal)
@@ -85,11 +85,11 @@ func applyGrants(ctx context.Context, tx *store.Tx, vault vault, operation strin
 		case "replace":
 			has = g.permissions
 		case "remove":
-			if slices.Contains(has, all) && !slices.Contains(g.permissions, all) {
+			if slices.Contains(has, allPermissions) && !slices.Contains(g.permissions, allPermissions) {
 				has = permissions[1:]
 			}
 			has = slices.DeleteFunc(slices.Clone(has), func(p string) bool {
-				return len(g.permissions) == 0 || slices.Contains(g.permissions, all) || slices.Contains(g.permissions, p)
+				return len(g.permissions) == 0 || slices.Contains(g.permissions, allPermissions) || slices.Contains(g.permissions, p)
 			})
 		}
 		if err != nil {
@@ -102,7 +102,7 @@ func applyGrants(ctx context.Context, tx *store.Tx, vault vault, operation strin
 	return nil
 }
 
-// setGrants makes grants the whole access policy of a vault.
+// setGrants replaces the whole access policy of a vault by grants.
 func setGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
 	if err := deleteGrants(ctx, tx, vault.id); err != nil {
 		return err
@@ -111,10 +111,10 @@ func setGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) e
 }
 
 // putAccessPolicies adds to, replaces in or removes from a vault's access policy.
-func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) putAccessPolicies(ctx context.Context, o *managementRequest) (int, any, error) {
 	operation := strings.ToLower(o.path["operation"])
 	if operation != "add" && operation != "replace" && operation != "remove" {
-		return 0, nil, bad("operation %.20q on access policies is not one of add, replace and remove", operation)
+		return 0, nil, invalid("operation %.20q on access policies must be one of add, replace and remove", operation)
 	}
 	var request policiesRequest
 	if err := decodeKnown(o.body, &request); err != nil {
@@ -124,12 +124,12 @@ func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, err
 	if err != nil {
 		return 0, nil, err
 	}
-	status, answer, err := v.revise(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
-		known, err := v.known(ctx, tx, o.tenant.ID, grants, operation != "remove")
+	status, answer, err := v.changeLive(ctx, o, func(tx *store.Tx, found vault) (vault, error) {
+		resolved, err := v.resolveGrants(ctx, tx, o.tenant.ID, grants, operation != "remove")
 		if err != nil {
 			return vault{}, err
 		}
-		return found, applyGrants(ctx, tx, found, operation, known)
+		return found, applyGrants(ctx, tx, found, operation, resolved)
 	})
 	if err != nil {
 		return 0, nil, err
@@ -139,9 +139,10 @@ func (v *Vaults) putAccessPolicies(ctx context.Context, o *order) (int, any, err
 		Properties: policies{r.Properties.AccessPolicies}}, nil
 }
 
-// setKnownGrants makes grants the whole access policy of a vault.
-func (v *Vaults) setKnownGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
-	grants, err := v.known(ctx, tx, vault.tenant, grants, true)
+// setResolvedGrants resolves the people in grants and replaces the whole access policy
+// of a vault.
+func (v *Vaults) setResolvedGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) error {
+	grants, err := v.resolveGrants(ctx, tx, vault.tenant, grants, true)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// operations calls each operation that a vault has, by the permission it needs.
+// operations calls each operation of a vault, by the permission that it needs.
 var operations = []struct {
 	permission armkeyvault.KeyPermissions
 	call       func(*azkeys.Client) error
@@ -51,7 +51,7 @@ var operations = []struct {
 	{"purge", func(c *azkeys.Client) error { _, err := c.PurgeDeletedKey(ctx, "k", nil); return err }},
 }
 
-// denied reports whether err is the vault's refusal for want of a permission.
+// denied reports whether err is the vault's refusal for lack of a permission.
 func denied(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "does not have the keys permission")
 }
@@ -215,7 +215,7 @@ func TestServicePrincipalsReadVaultsAndOnlyAdminsManageThem(t *testing.T) {
 	if status != 401 || header.Get("WWW-Authenticate") == "" {
 		t.Errorf("without a token: %d", status)
 	}
-	// A token for vaults is none for their management.
+	// A token for vaults is not valid for their management.
 	var vaultToken struct {
 		Token string `json:"access_token"`
 	}

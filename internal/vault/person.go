@@ -24,48 +24,49 @@ const (
 // personName is the form of a user principal name.
 var personName = regexp.MustCompile(`^[^\s@/?#]{1,64}@[^\s@/?#]{1,189}$`)
 
-// person is somebody whom access policies name. People are known here by their
-// names alone: they have no secret, and nobody can log in as one.
+// person is a user whom access policies name. Only the name is stored: a person has
+// no secret and cannot log in.
 type person struct {
 	id   uuid.UUID
 	name string // user principal name as first given
 }
 
-// known returns grants with the ids of the people whom they name. An id that no
-// principal of the tenant has is refused: mistyped, it would silently give the
-// permissions to nobody. A person who is not known yet becomes so, or, unless
-// making, is left out.
-func (v *Vaults) known(ctx context.Context, tx *store.Tx, tenant int64, grants []grant, making bool) ([]grant, error) {
-	var known []grant
+// resolveGrants returns grants with the ids of the people that they name. An id of no
+// principal of the tenant is refused, because a mistyped one would silently have no
+// effect. A person who does not exist is created if create is set, and left
+// out otherwise.
+func (v *Vaults) resolveGrants(ctx context.Context, tx *store.Tx, tenant int64, grants []grant, create bool) ([]grant, error) {
+	var resolved []grant
 	for _, g := range grants {
 		if g.name != "" {
-			p, ok, err := v.person(ctx, tx, tenant, g.name, making)
+			p, ok, err := v.findPerson(ctx, tx, tenant, g.name, create)
 			if err != nil {
 				return nil, err
 			}
 			if ok {
-				known = append(known, grant{principal: p.id, permissions: g.permissions})
+				resolved = append(resolved, grant{principal: p.id, permissions: g.permissions})
 			}
 			continue
 		}
-		if making {
+		if create {
 			name, err := v.nameOf(ctx, tx, tenant, g.principal)
 			if err != nil {
 				return nil, err
 			}
 			if name == "" {
-				return nil, bad("access policy: principal %s does not exist in this tenant", g.principal)
+				return nil, invalid("access policy: principal %s does not exist in this tenant", g.principal)
 			}
 		}
-		known = append(known, g)
+		resolved = append(resolved, g)
 	}
-	return known, nil
+	return resolved, nil
 }
 
-// person returns the person of that name, made if need be.
-func (v *Vaults) person(ctx context.Context, tx *store.Tx, tenant int64, name string, making bool) (person, bool, error) {
-	if making {
-		if err := lockWord(ctx, tx, fmt.Sprintf("people %d", tenant)); err != nil {
+// findPerson returns the person of that name. With create it creates one that does not
+// exist.
+func (v *Vaults) findPerson(ctx context.Context, tx *store.Tx, tenant int64, name string, create bool) (person, bool, error) {
+	if create {
+		if err := lockText(ctx, tx, fmt.Sprintf("people %d", tenant)); err != nil {
 			return person{}, false, err
 		}
 	}
@@ -78,15 +79,15 @@ func (v *Vaults) person(ctx context.Context, tx *store.Tx, tenant int64, name st
 			return p, true, nil
 		}
 	}
-	if !making {
+	if !create {
 		return person{}, false, nil
 	}
 	p := person{uuid.New(), name}
 	return p, true, execute(ctx, tx, insertPersonSQL, tenant, p.id.String(), v.seal.Seal(personLabel(tenant, p.id), []byte(name)))
 }
 
-// nameOf returns the name of a principal of the tenant or of a person, or
-// nothing if there is neither.
+// nameOf returns the name of a principal of the tenant or of a person, empty if there
+// is neither.
 func (v *Vaults) nameOf(ctx context.Context, tx *store.Tx, tenant int64, id uuid.UUID) (string, error) {
 	principal, err := v.directory.Principal(ctx, tx, tenant, id)
 	if !fail.Is(err, api.NotFound) {

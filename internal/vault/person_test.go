@@ -62,7 +62,7 @@ func TestPersonNeedNotBeKnownAndKeepsOneObjectID(t *testing.T) {
 		if left := n.name(t, armkeyvault.AccessPolicyUpdateKindRemove, "contoso-B", "ALICE@contoso.com"); len(left) != 1 {
 			t.Errorf("left %v", left)
 		}
-		// Whoever is not known has nothing that could be removed, and is not made for it.
+		// An unknown person has no permissions to remove, and is not created.
 		n.name(t, armkeyvault.AccessPolicyUpdateKindRemove, "contoso-B", "bob@contoso.com")
 		if rows := count(t, db, "vault_person"); rows != 1 {
 			t.Errorf("%d people", rows)

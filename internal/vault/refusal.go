@@ -11,12 +11,12 @@ import (
 	"keyroll/internal/fail"
 )
 
-// refusal is a fail.Error together with the words of Azure's REST error for
-// it, where those say more than the table of fail.
+// refusal is a fail.Error with the error codes of Azure's REST interface for it, which
+// are more precise than those in the table of package fail.
 type refusal struct {
 	err   *fail.Error
 	azure string // error code
-	inner string // code of the inner error, or nothing
+	inner string // code of the inner error; empty: there is none
 }
 
 func (r *refusal) Error() string { return r.err.Error() }
@@ -26,8 +26,8 @@ func refuse(code api.Code, azure, inner, format string, args ...any) error {
 	return &refusal{fail.New(code, format, args...), azure, inner}
 }
 
-// bad is input that no state of a vault would accept.
-func bad(format string, args ...any) *fail.Error {
+// invalid returns the refusal of input that no state of a vault would accept.
+func invalid(format string, args ...any) *fail.Error {
 	return fail.New(api.InvalidArgument, format, args...)
 }
 
@@ -44,7 +44,7 @@ type inner struct {
 	Code string `json:"code"`
 }
 
-// writeError answers with err; the cause of an internal error stays out of it.
+// writeError writes err as the answer; the cause of an internal error is left out.
 func writeError(w http.ResponseWriter, err error) {
 	code, message, hint := fail.Public(err)
 	if hint != "" {
@@ -66,7 +66,7 @@ func writeError(w http.ResponseWriter, err error) {
 	writeJSON(w, row.Status, body)
 }
 
-// outcome names how an operation ended, for the log.
+// outcome returns the result of an operation for the log.
 func outcome(err error) string {
 	var r *refusal
 	switch {

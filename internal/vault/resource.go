@@ -19,7 +19,7 @@ const (
 	maxRetention = 90 // days, and the default
 )
 
-// resource is a vault in answers of the management face.
+// resource is a vault in answers of the management interface.
 type resource struct {
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
@@ -60,7 +60,8 @@ type accessPolicy struct {
 	Permissions   permissible `json:"permissions"`
 }
 
-// permissible has permissions to keys; vaults here hold nothing else.
+// permissible has key permissions. The others must be empty, because vaults here hold
+// only keys.
 type permissible struct {
 	Keys         []string `json:"keys"`
 	Secrets      []string `json:"secrets,omitempty"`
@@ -74,7 +75,7 @@ type policies struct {
 
 type policiesRequest struct {
 	Properties policies        `json:"properties"`
-	ID         json.RawMessage `json:"id"` // of an answer sent back: ignored, like those below
+	ID         json.RawMessage `json:"id"` // of an answer that is sent back: ignored, like those below
 	Name       json.RawMessage `json:"name"`
 	Type       json.RawMessage `json:"type"`
 	Location   json.RawMessage `json:"location"`
@@ -86,7 +87,7 @@ type policiesAnswer struct {
 	Properties policies `json:"properties"`
 }
 
-func (o *order) resource(domain string, v vault, grants []grant) resource {
+func (o *managementRequest) resource(domain string, v vault, grants []grant) resource {
 	shown := []accessPolicy{}
 	for _, g := range grants {
 		shown = append(shown, accessPolicy{
@@ -105,7 +106,7 @@ func (o *order) resource(domain string, v vault, grants []grant) resource {
 	}
 }
 
-func (o *order) resourceID(v vault) string {
+func (o *managementRequest) resourceID(v vault) string {
 	return "/subscriptions/" + v.subscription + "/resourceGroups/" + v.group + "/providers/" + resourceType + "/" + v.name
 }
 
@@ -116,14 +117,14 @@ func tagsOf(v vault) map[string]string {
 	return v.tags
 }
 
-// next returns the link to the page after the place that token names.
-func (o *order) next(token string) string {
+// nextLink returns the link to the page after the position in token.
+func (o *managementRequest) nextLink(token string) string {
 	query := url.Values{"api-version": {o.query.Get("api-version")}, "$skiptoken": {token}}
 	return "https://" + o.host + o.url.EscapedPath() + "?" + query.Encode()
 }
 
-// vaultRequest is the body of a request to create or change a vault. What only
-// answers carry is ignored: clients send back what they have read.
+// vaultRequest is the body of a request to create or change a vault. Members that only
+// answers have are ignored, because clients send back what they have read.
 type vaultRequest struct {
 	Location   string            `json:"location"`
 	Tags       map[string]string `json:"tags"`
@@ -159,7 +160,7 @@ type vaultProperties struct {
 	Links json.RawMessage `json:"privateEndpointConnections"`
 }
 
-// parsed is a request after its checks; nil and empty mean left out.
+// parsed is a request after its checks; omitted members are nil or empty.
 type parsed struct {
 	recover         bool
 	location        string
@@ -177,8 +178,9 @@ var locationName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 func isTrue(b *bool) bool  { return b != nil && *b }
 func isFalse(b *bool) bool { return b != nil && !*b }
 
-// parse checks a request. What a vault here cannot do is refused, never ignored.
-func (o *order) parse(r vaultRequest) (parsed, error) {
+// parse checks a request. Settings that a vault here does not support are refused,
+// never ignored.
+func (o *managementRequest) parse(r vaultRequest) (parsed, error) {
 	p := parsed{
 		location:  strings.ToLower(strings.ReplaceAll(r.Location, " ", "")),
 		retention: r.Properties.RetentionDays, purgeProtection: r.Properties.PurgeProtection, tags: r.Tags,
@@ -186,28 +188,28 @@ func (o *order) parse(r vaultRequest) (parsed, error) {
 	q := r.Properties
 	switch {
 	case p.location != "" && !locationName.MatchString(p.location):
-		return p, refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is no name of a region", r.Location)
+		return p, refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is not the name of a region", r.Location)
 	case q.TenantID != "" && !strings.EqualFold(q.TenantID, o.tenant.GUID.String()):
-		return p, bad("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
+		return p, invalid("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
 	case p.retention != nil && (*p.retention < minRetention || *p.retention > maxRetention):
-		return p, bad("softDeleteRetentionInDays %d is not %d to %d", *p.retention, minRetention, maxRetention)
+		return p, invalid("softDeleteRetentionInDays %d is not %d to %d", *p.retention, minRetention, maxRetention)
 	case isFalse(q.SoftDelete):
-		return p, bad("enableSoftDelete cannot be false: every vault has soft delete")
+		return p, invalid("enableSoftDelete cannot be false: every vault has soft delete")
 	case isTrue(q.RBAC):
-		return p, bad("enableRbacAuthorization cannot be true: a vault here has access policies")
+		return p, invalid("enableRbacAuthorization cannot be true: a vault here uses access policies")
 	case isTrue(q.Deployment) || isTrue(q.DiskEncryption) || isTrue(q.Template):
-		return p, bad("a vault here holds keys alone: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
+		return p, invalid("a vault here holds only keys: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
 	case q.PublicAccess != "" && !strings.EqualFold(q.PublicAccess, "enabled"),
 		q.NetworkRules != nil && (strings.EqualFold(q.NetworkRules.Default, "deny") || len(q.NetworkRules.IPs)+len(q.NetworkRules.Subnets) > 0):
-		return p, bad("a vault here has no network rules: close its network by other means")
+		return p, invalid("a vault here has no network rules: close its network by other means")
 	case q.CreateMode != "" && !strings.EqualFold(q.CreateMode, "default") && !strings.EqualFold(q.CreateMode, "recover"):
-		return p, bad("createMode %.20q is neither default nor recover", q.CreateMode)
+		return p, invalid("createMode %.20q is neither default nor recover", q.CreateMode)
 	}
 	p.recover = strings.EqualFold(q.CreateMode, "recover")
 	if q.SKU != nil {
 		p.sku = strings.ToLower(q.SKU.Name)
 		if p.sku != "standard" && p.sku != "premium" {
-			return p, bad("sku %.20q is neither standard nor premium", q.SKU.Name)
+			return p, invalid("sku %.20q is neither standard nor premium", q.SKU.Name)
 		}
 	}
 	if err := checkTags(r.Tags); err != nil {
@@ -222,32 +224,32 @@ func (o *order) parse(r vaultRequest) (parsed, error) {
 	return p, err
 }
 
-func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
+func (o *managementRequest) parsePolicies(list []accessPolicy) ([]grant, error) {
 	if len(list) > 1024 { // as in Azure
-		return nil, bad("%d access policies are more than 1024", len(list))
+		return nil, invalid("%d access policies are given; a vault has at most 1024", len(list))
 	}
 	var grants []grant
 	for _, a := range list {
 		id, err := uuid.Parse(a.ObjectID)
 		person := err != nil && personName.MatchString(a.ObjectID)
 		if err != nil && !person {
-			return nil, bad("access policy: objectId %.40q is neither a GUID nor a user principal name", a.ObjectID)
+			return nil, invalid("access policy: objectId %.40q is neither a GUID nor a user principal name", a.ObjectID)
 		}
 		if a.TenantID != "" && !strings.EqualFold(a.TenantID, o.tenant.GUID.String()) {
-			return nil, bad("access policy of %s: tenantId %.40q is not the vault's tenant", a.ObjectID, a.TenantID)
+			return nil, invalid("access policy of %s: tenantId %.40q is not the vault's tenant", a.ObjectID, a.TenantID)
 		}
 		if a.ApplicationID != "" && !strings.EqualFold(a.ApplicationID, a.ObjectID) {
-			return nil, bad("access policy of %s: an applicationId of another principal is not supported", a.ObjectID)
+			return nil, invalid("access policy of %s: an applicationId of another principal is not supported", a.ObjectID)
 		}
 		if p := a.Permissions; len(p.Secrets)+len(p.Certificates)+len(p.Storage) > 0 {
-			return nil, bad("access policy of %s: a vault here holds keys alone, not secrets, certificates or storage accounts", a.ObjectID)
+			return nil, invalid("access policy of %s: a vault here holds only keys, not secrets, certificates or storage accounts", a.ObjectID)
 		}
 		g := grant{principal: id}
 		if person {
 			g.name = a.ObjectID
 		}
 		if slices.ContainsFunc(grants, func(other grant) bool { return other.principal == id && strings.EqualFold(other.name, g.name) }) {
-			return nil, bad("access policy of %s stands in the request twice", a.ObjectID)
+			return nil, invalid("access policy of %s occurs twice in the request", a.ObjectID)
 		}
 		if g.permissions, err = parsePermissions(a.Permissions.Keys); err != nil {
 			return nil, err
@@ -257,10 +259,11 @@ func (o *order) parsePolicies(list []accessPolicy) ([]grant, error) {
 	return grants, nil
 }
 
-// apply sets what the request gives. Purge protection can be switched on only.
+// apply sets the properties in the request. Purge protection can be switched on but
+// not off.
 func (p parsed) apply(v *vault, now int64) error {
 	if isFalse(p.purgeProtection) && v.purgeProtection {
-		return bad("enablePurgeProtection of vault %q cannot be switched off again", v.name)
+		return invalid("enablePurgeProtection of vault %q cannot be switched off", v.name)
 	}
 	v.purgeProtection = v.purgeProtection || isTrue(p.purgeProtection)
 	if p.sku != "" {

@@ -25,8 +25,8 @@ import (
 
 const (
 	maxBody = 64 << 10
-	// maxBackup bounds a restore request: 500 versions of RSA 4096 and their
-	// two layers of base64 fit.
+	// maxBackup bounds a restore request: it is enough for 500 versions of RSA 4096
+	// in two layers of base64.
 	maxBackup = 4 << 20
 )
 
@@ -35,23 +35,23 @@ type call struct {
 	vault  vault
 	tenant access.Tenant
 	who    access.Principal
-	base   string // https://NAME.DOMAIN[:PORT], which ids in answers begin with
+	base   string // https://NAME.DOMAIN[:PORT], the beginning of ids in answers
 	query  url.Values
 	path   map[string]string // name, version
 	body   io.Reader
-	used   string // the key version acted on, for the log
+	used   string // the key version that was used, for the log
 }
 
 // route is one operation of the REST interface.
 type route struct {
 	method     string
 	path       string // {name} and {version} stand for one segment, {version?} for one that may be empty or missing
-	permission string // to keys, by the vault's access policy
+	permission string // that the vault's access policy must give
 	maxBody    int64
 	act        func(*Vaults, context.Context, *call) (answer any, err error)
 }
 
-// routes is the whole of what a vault answers, as in the Key Vault REST API.
+// routes has all operations of a vault, as in the Key Vault REST API.
 var routes = []route{
 	{"GET", "keys", "list", maxBody, (*Vaults).listKeys},
 	{"POST", "keys/restore", "restore", maxBackup, (*Vaults).restoreKey},
@@ -72,8 +72,8 @@ var routes = []route{
 	{"POST", "deletedkeys/{name}/recover", "recover", maxBody, (*Vaults).recoverKey},
 }
 
-// Handler serves requests to hosts of the form NAME.DOMAIN[:PORT]; Serves says
-// which those are.
+// Handler serves requests to hosts of the form NAME.DOMAIN[:PORT], which are those for
+// which Serves returns true.
 func (v *Vaults) Handler() http.Handler { return http.HandlerFunc(v.serve) }
 
 func (v *Vaults) serve(w http.ResponseWriter, r *http.Request) {
@@ -81,13 +81,13 @@ func (v *Vaults) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Ms-Keyvault-Service-Version", serviceVersion)
 	c, err := v.authenticate(w, r)
 	if err != nil {
-		v.internal(r.Context(), id, err)
+		v.logInternal(r.Context(), id, err)
 		writeError(w, err)
 		return
 	}
 	operation := "unknown"
 	answer, err := v.dispatch(w, r, c, &operation)
-	v.internal(r.Context(), id, err)
+	v.logInternal(r.Context(), id, err)
 	v.log.InfoContext(r.Context(), "vault operation", "operation", operation,
 		"vault", c.vault.name, "key", c.path["name"], "version", c.used,
 		"principal", c.who.ID, "tenant", c.tenant.GUID, "request", id, "result", outcome(err))
@@ -101,10 +101,10 @@ func (v *Vaults) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// authenticate finds the vault and who asks. Without a token that is good for
-// this vault the answer is a challenge, which tells where to get one.
+// authenticate finds the vault and the caller. Without a token that is valid for this
+// vault the answer has a challenge, which says where to get one.
 func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, error) {
-	name, domain := v.split(r.Host)
+	name, domain := v.splitHost(r.Host)
 	if !vaultName.MatchString(name) {
 		return nil, vaultNotFound(name)
 	}
@@ -113,7 +113,7 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 		if c.vault, err = findVault(r.Context(), tx, name); err != nil {
 			return err
 		}
-		if c.vault.deleted != 0 || c.vault.sku != premium && v.managed(domain) {
+		if c.vault.deleted != 0 || c.vault.sku != premium && v.isManagedHSM(domain) {
 			return vaultNotFound(name)
 		}
 		c.tenant, err = v.directory.Tenant(r.Context(), tx, c.vault.tenant)
@@ -131,7 +131,7 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, er
 	}
 	c.who, err = v.directory.AuthenticateFor(r.Context(), bearer, resource)
 	if err == nil && c.who.Tenant != c.vault.tenant {
-		err = fail.New(api.Unauthenticated, "the token is of another tenant than vault %q", c.vault.name)
+		err = fail.New(api.Unauthenticated, "the token belongs to another tenant than vault %q", c.vault.name)
 	}
 	if fail.Is(err, api.Unauthenticated) {
 		w.Header().Set("WWW-Authenticate", challenge+`, error="invalid_token"`)
@@ -149,13 +149,13 @@ func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, opera
 		return nil, notOffered(operation)
 	}
 	for _, route := range routes {
-		path, ok := match(route.path, r.URL.EscapedPath())
-		if !ok || route.method != r.Method || !versioned(path) && allowedOn(r.URL.EscapedPath()) != nil {
+		path, ok := matchPath(route.path, r.URL.EscapedPath())
+		if !ok || route.method != r.Method || !hasValidVersion(path) && allowedOn(r.URL.EscapedPath()) != nil {
 			continue
 		}
 		c.path = path
 		*operation = route.method + " " + route.path
-		if err := v.permit(r.Context(), c, route.permission); err != nil {
+		if err := v.checkPermission(r.Context(), c, route.permission); err != nil {
 			return nil, err
 		}
 		if err := checkVersion(c.query, dataVersion); err != nil {
@@ -173,12 +173,12 @@ func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, opera
 		c.body = http.MaxBytesReader(w, r.Body, route.maxBody)
 		return route.act(v, r.Context(), c)
 	}
-	return nil, unrouted(w, r)
+	return nil, noRoute(w, r)
 }
 
-// match compares a path with a route's, without regard to the case of fixed
-// words, and returns what stands at the places in braces.
-func match(pattern, path string) (map[string]string, bool) {
+// matchPath compares a path with a route's, ignoring the case of fixed words, and
+// returns the values of the segments in braces.
+func matchPath(pattern, path string) (map[string]string, bool) {
 	got := strings.Split(strings.Trim(path, "/"), "/")
 	want := strings.Split(pattern, "/")
 	if len(got) == len(want)-1 && strings.HasSuffix(pattern, "?}") {
@@ -205,9 +205,9 @@ func match(pattern, path string) (map[string]string, bool) {
 	return values, true
 }
 
-// keyName and keyVersion are Azure's rules for names, with the underscore that
-// the documentation's own example key, Key_01, has; versions are printed in
-// lower case and taken in either.
+// keyName and keyVersion are Azure's rules for names, with the underscore of the
+// documentation's own example key, Key_01. Versions are printed in lower case and
+// accepted in either.
 var (
 	keyName    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
 	keyVersion = regexp.MustCompile(`^[0-9a-f]{32}$`)
@@ -215,11 +215,11 @@ var (
 
 func checkNames(path map[string]string) error {
 	if name, ok := path["name"]; ok && !keyName.MatchString(name) {
-		return bad("a key's name has 1 to 127 letters, digits, hyphens and underscores")
+		return invalid("a key's name has 1 to 127 letters, digits, hyphens and underscores")
 	}
 	path["version"] = strings.ToLower(path["version"])
 	if version := path["version"]; version != "" && !keyVersion.MatchString(version) {
-		return bad("a key's version has 32 hexadecimal digits")
+		return invalid("a key's version has 32 hexadecimal digits")
 	}
 	return nil
 }
@@ -233,20 +233,20 @@ var (
 func checkVersion(query url.Values, supported *regexp.Regexp) error {
 	version := query.Get("api-version")
 	if version == "" {
-		return bad("the query parameter api-version is missing")
+		return invalid("the query parameter api-version is missing")
 	}
 	if !supported.MatchString(version) {
-		return bad("api-version %.20q is not supported", version).WithHint("vaults speak 7.4 and later")
+		return invalid("api-version %.20q is not supported", version).WithHint("vaults support 7.4 and later")
 	}
 	return nil
 }
 
-// decode reads the one JSON object that a body holds. As in Azure, members that
-// are not known are ignored.
+// decode reads a body that is one JSON object. As in Azure, unknown members are
+// ignored.
 func decode(body io.Reader, into any) error { return decodeWith(body, into, func(*json.Decoder) {}) }
 
-// decodeKnown is decode that refuses members that are not known, as Azure's
-// management of vaults does.
+// decodeKnown is decode that refuses unknown members, as Azure's management of vaults
+// does.
 func decodeKnown(body io.Reader, into any) error {
 	return decodeWith(body, into, (*json.Decoder).DisallowUnknownFields)
 }
@@ -274,34 +274,33 @@ func decodeWith(body io.Reader, into any, set func(*json.Decoder)) error {
 	case errors.As(err, &tooLarge):
 		return fail.New(api.TooLarge, "the body has more than %d bytes", tooLarge.Limit)
 	case err == io.EOF:
-		return bad("the body is empty")
+		return invalid("the body is empty")
 	case errors.As(err, &wrongType):
-		return bad("property %q is of the wrong type: a JSON %s", wrongType.Field, wrongType.Value)
+		return invalid("property %q is of the wrong type: a JSON %s", wrongType.Field, wrongType.Value)
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return bad("property %.64s is not known here", field)
+		return invalid("property %.64s is not supported", field)
 	}
-	return bad("the body is not one JSON object").Because(err)
+	return invalid("the body is not a single JSON object").Because(err)
 }
 
-// decodeBytes reads base64url without padding (RFC 7515, 2), and with it.
+// decodeBytes reads base64url with or without padding (RFC 7515, 2).
 func decodeBytes(property, text string) ([]byte, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
 	if err != nil {
-		return nil, bad("property %q is not base64url", property)
+		return nil, invalid("property %q is not base64url", property)
 	}
 	return b, nil
 }
 
-// serviceVersion is the version of the interface that answers name, of the form
-// that Azure's have.
+// serviceVersion is the version of the interface in answers, in the form of Azure's.
 const serviceVersion = "1.9.0.0"
 
 // maxClientID bounds a client's own id of a request.
 const maxClientID = 128
 
-// requestID makes an id for a request and returns it to the client, with the
-// client's own where it asks for that (Azure REST API guidelines).
+// requestID makes an id for a request and returns it to the client, together with the
+// client's own id if the client requests that (Azure REST API guidelines).
 func requestID(w http.ResponseWriter, r *http.Request) string {
 	id := uuid.NewString()
 	client := r.Header.Get("X-Ms-Client-Request-Id")
@@ -313,8 +312,8 @@ func requestID(w http.ResponseWriter, r *http.Request) string {
 	return id
 }
 
-// internal logs the cause of an internal error, which the client is not told.
-func (v *Vaults) internal(ctx context.Context, request string, err error) {
+// logInternal logs the cause of an internal error, which the client does not get.
+func (v *Vaults) logInternal(ctx context.Context, request string, err error) {
 	if fail.Abandoned(ctx, err) {
 		return
 	}

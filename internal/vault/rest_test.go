@@ -125,7 +125,7 @@ func TestBadRequestIsRefusedPrecisely(t *testing.T) {
 	}
 }
 
-// serve makes a request as the admin without a network between.
+// serve makes a request as the admin without a network.
 func (n *tenant) serve(method, host, path, query, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", "https://x/", strings.NewReader(body))
 	r.Method, r.Host, r.URL.Path, r.URL.RawQuery = method, host, path, query
@@ -139,7 +139,7 @@ func (n *tenant) serve(method, host, path, query, body string) *httptest.Respons
 	return rec
 }
 
-// sane reports an answer that is no success and no refusal with a reason.
+// sane fails on an answer that is neither a success nor a refusal with a reason.
 func sane(t *testing.T, rec *httptest.ResponseRecorder) {
 	t.Helper()
 	if rec.Code < 300 {
@@ -195,7 +195,7 @@ func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
 	})
 }
 
-// A caller that goes away before its answer is no failure of the vault.
+// A caller that disconnects before its answer is not a failure of the vault.
 func TestACallerThatGoesAwayIsNotLoggedAsAFailure(t *testing.T) {
 	n := contoso(t, one(t))
 	gone, leave := context.WithCancel(ctx)

@@ -18,33 +18,33 @@ func (c *call) deletion(k key) deletion {
 	}
 }
 
-// deleteKey takes a key with all its versions out of use. It stays, to be
-// recovered or purged, for the vault's retention.
+// deleteKey deletes a key with all its versions. It is kept for the vault's retention
+// and can be recovered or purged until then.
 func (v *Vaults) deleteKey(ctx context.Context, c *call) (any, error) {
 	now := v.now()
-	return v.move(ctx, c, func(tx *store.Tx) (key, error) {
+	return v.changeDeletion(ctx, c, func(tx *store.Tx) (key, error) {
 		k, err := liveKey(ctx, tx, c.vault, c.path["name"])
 		k.deleted, k.purgeAt = now.UnixMilli(), c.vault.endOfRetention(now)
 		return k, err
 	})
 }
 
-// recoverKey brings a deleted key back as it was.
+// recoverKey restores a deleted key unchanged.
 func (v *Vaults) recoverKey(ctx context.Context, c *call) (any, error) {
-	return v.move(ctx, c, func(tx *store.Tx) (key, error) {
+	return v.changeDeletion(ctx, c, func(tx *store.Tx) (key, error) {
 		k, err := v.deletedKey(ctx, tx, c)
 		k.deleted, k.purgeAt = 0, 0
 		return k, err
 	})
 }
 
-// move changes whether a key is deleted, and answers with its newest version.
-func (v *Vaults) move(ctx context.Context, c *call, to func(*store.Tx) (key, error)) (any, error) {
+// changeDeletion deletes or recovers a key, and returns its newest version.
+func (v *Vaults) changeDeletion(ctx context.Context, c *call, change func(*store.Tx) (key, error)) (any, error) {
 	var k key
 	var newest version
 	var ids []int64
-	err := v.change(ctx, c.vault, func(tx *store.Tx) (err error) {
-		if k, err = to(tx); err != nil {
+	err := v.inLockedVault(ctx, c.vault, func(tx *store.Tx) (err error) {
+		if k, err = change(tx); err != nil {
 			return err
 		}
 		if newest, err = findVersion(ctx, tx, k, ""); err != nil {
@@ -55,14 +55,14 @@ func (v *Vaults) move(ctx context.Context, c *call, to func(*store.Tx) (key, err
 		}
 		return setDeleted(ctx, tx, k)
 	})
-	v.opened.drop(ids...) // also where the answer of the commit was lost
+	v.opened.drop(ids...) // also if the answer of the commit was lost
 	if err != nil {
 		return nil, err
 	}
 	return c.bundle(k, newest)
 }
 
-// getDeletedKey answers with a deleted key's newest version.
+// getDeletedKey returns a deleted key's newest version.
 func (v *Vaults) getDeletedKey(ctx context.Context, c *call) (any, error) {
 	var k key
 	var newest version
@@ -81,15 +81,15 @@ func (v *Vaults) getDeletedKey(ctx context.Context, c *call) (any, error) {
 
 // listDeletedKeys lists the deleted keys that can still be recovered.
 func (v *Vaults) listDeletedKeys(ctx context.Context, c *call) (any, error) {
-	return v.list(ctx, c, "deletedkeys", func(tx *store.Tx, after string, limit int) ([]listed, error) {
+	return v.list(ctx, c, "deletedkeys", func(tx *store.Tx, after string, limit int) ([]keyWithVersion, error) {
 		return selectDeletedKeys(ctx, tx, c.vault.id, v.now().UnixMilli(), after, limit)
-	}, func(l listed) (string, string) { return l.key.name, "" })
+	}, func(l keyWithVersion) (string, string) { return l.key.name, "" })
 }
 
 // purgeKey destroys a deleted key before its retention ends, unless the vault
 // has purge protection.
 func (v *Vaults) purgeKey(ctx context.Context, c *call) (any, error) {
-	return nil, v.change(ctx, c.vault, func(tx *store.Tx) error {
+	return nil, v.inLockedVault(ctx, c.vault, func(tx *store.Tx) error {
 		k, err := v.deletedKey(ctx, tx, c)
 		if err != nil {
 			return err

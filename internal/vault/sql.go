@@ -45,7 +45,8 @@ const (
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0)`
 	setLatestSQL  = `UPDATE vault_key SET latest = ?2 WHERE id = ?1`
 	setDeletedSQL = `UPDATE vault_key SET deleted = ?2, purge_at = ?3 WHERE id = ?1`
-	// A deletion asks the row itself, by its id, what an index said of it.
+	// A deletion finds the row by its id and compares the column that an index was
+	// used for.
 	deleteKeySQL     = `DELETE FROM vault_key WHERE id = ?1 AND +vault = ?2`
 	deleteVersionSQL = `DELETE FROM vault_key_version WHERE id = ?1 AND +vault_key = ?2`
 	expiredKeysSQL   = `SELECT id FROM vault_key WHERE vault = ?1 AND deleted <> 0 AND purge_at <= ?2`
@@ -93,7 +94,7 @@ func scanVault(row store.Scanner) (v vault, err error) {
 	return v, err
 }
 
-// findVault returns the vault of that name, a deleted one too.
+// findVault returns the vault of that name, deleted or not.
 func findVault(ctx context.Context, tx *store.Tx, name string) (vault, error) {
 	v, err := scanVault(tx.QueryRow(ctx, findVaultSQL, strings.ToLower(name)))
 	if errors.Is(err, sql.ErrNoRows) {
@@ -111,7 +112,7 @@ func updateVault(ctx context.Context, tx *store.Tx, v vault) error {
 	return execute(ctx, tx, updateVaultSQL, v.id, v.sku, v.purgeProtection, tagsText(v.tags), v.updated, v.deleted, v.purgeAt)
 }
 
-// deleteVaultRows destroys a vault and all that is in it.
+// deleteVaultRows destroys a vault and everything in it.
 func deleteVaultRows(ctx context.Context, tx *store.Tx, v vault) error {
 	keys, err := tx.IDs(ctx, keysOfVaultSQL, v.id)
 	if err != nil {
@@ -137,7 +138,8 @@ func findGrant(ctx context.Context, tx *store.Tx, vault int64, principal uuid.UU
 	return strings.Fields(text), err
 }
 
-// putGrant sets what a principal may do; nothing removes it from the policy.
+// putGrant sets the permissions of a principal; without any the principal is removed
+// from the policy.
 func putGrant(ctx context.Context, tx *store.Tx, vault vault, g grant) error {
 	if len(g.permissions) == 0 {
 		return execute(ctx, tx, deleteGrantSQL, vault.id, g.principal.String())
@@ -165,7 +167,7 @@ func (k *key) columns() []any {
 	return []any{&k.id, &k.tenant, &k.vault, &k.name, &k.latest, &k.deleted, &k.purgeAt}
 }
 
-// findKey returns the key of that name, a deleted one too, and whether there is one.
+// findKey returns the key of that name, deleted or not, and whether there is one.
 func findKey(ctx context.Context, tx *store.Tx, vault int64, name string) (key, bool, error) {
 	var k key
 	err := tx.QueryRow(ctx, findKeySQL, vault, strings.ToLower(name)).Scan(k.columns()...)
@@ -173,7 +175,7 @@ func findKey(ctx context.Context, tx *store.Tx, vault int64, name string) (key, 
 		return key{}, false, nil
 	}
 	if err == nil && (k.vault != vault || !strings.EqualFold(k.name, name)) {
-		err = store.Contradiction("key %d is key %q of vault %d by the index alone", k.id, name, vault)
+		err = store.Contradiction("key %d is key %q of vault %d only according to an index", k.id, name, vault)
 	}
 	return k, err == nil, err
 }
@@ -233,18 +235,18 @@ func versionIDs(ctx context.Context, tx *store.Tx, k key) ([]int64, error) {
 	return tx.IDs(ctx, versionIDsSQL, k.id)
 }
 
-// scanListed scans a version's columns, after those of its key if there are any.
-func scanListed(row store.Scanner, k key, keyColumns ...any) (listed, error) {
+// scanVersion scans a version's columns, after those of its key if there are any.
+func scanVersion(row store.Scanner, k key, keyColumns ...any) (keyWithVersion, error) {
 	var v version
 	var operations, tags string
 	err := row.Scan(append(keyColumns, &v.id, &v.tenant, &v.key, &v.number, &v.version, &v.kind, &operations,
 		&v.enabled, &v.notBefore, &v.expire, &tags, &v.created, &v.updated, &v.public, &v.sealed)...)
 	if err != nil {
-		return listed{}, err
+		return keyWithVersion{}, err
 	}
 	v.operations = strings.Fields(operations)
 	err = json.Unmarshal([]byte(tags), &v.tags)
-	return listed{k, v}, err
+	return keyWithVersion{k, v}, err
 }
 
 // findVersion returns a version of k, the newest if version is empty.
@@ -253,29 +255,29 @@ func findVersion(ctx context.Context, tx *store.Tx, k key, name string) (version
 	if name != "" {
 		query, which = findVersionSQL, name
 	}
-	l, err := scanListed(tx.QueryRow(ctx, query, k.id, which), k)
+	l, err := scanVersion(tx.QueryRow(ctx, query, k.id, which), k)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = refuse(api.NotFound, "KeyNotFound", "", "key %q has no version %s", k.name, name)
 	}
 	return l.version, err
 }
 
-func selectVersions(ctx context.Context, tx *store.Tx, k key, after int64, limit int) ([]listed, error) {
-	return store.Collect(ctx, tx, func(row store.Scanner) (listed, error) { return scanListed(row, k) },
+func selectVersions(ctx context.Context, tx *store.Tx, k key, after int64, limit int) ([]keyWithVersion, error) {
+	return store.Collect(ctx, tx, func(row store.Scanner) (keyWithVersion, error) { return scanVersion(row, k) },
 		listVersionsSQL, k.id, after, limit)
 }
 
-func scanKey(row store.Scanner) (listed, error) {
+func scanKey(row store.Scanner) (keyWithVersion, error) {
 	var k key
-	l, err := scanListed(row, key{}, k.columns()...)
+	l, err := scanVersion(row, key{}, k.columns()...)
 	l.key = k
 	return l, err
 }
 
-func selectKeys(ctx context.Context, tx *store.Tx, vault int64, after string, limit int) ([]listed, error) {
+func selectKeys(ctx context.Context, tx *store.Tx, vault int64, after string, limit int) ([]keyWithVersion, error) {
 	return store.Collect(ctx, tx, scanKey, listKeysSQL, vault, strings.ToLower(after), limit)
 }
 
-func selectDeletedKeys(ctx context.Context, tx *store.Tx, vault, now int64, after string, limit int) ([]listed, error) {
+func selectDeletedKeys(ctx context.Context, tx *store.Tx, vault, now int64, after string, limit int) ([]keyWithVersion, error) {
 	return store.Collect(ctx, tx, scanKey, listDeletedKeysSQL, vault, strings.ToLower(after), limit, now)
 }

@@ -17,8 +17,8 @@ const (
 	underFeatures  = "subscriptions/{subscription}/providers/Microsoft.Features/providers/{namespace}/features/{feature}"
 	underProviders = "subscriptions/{subscription}/providers/{namespace}"
 
-	// retentionFeature keeps a subscription from ending before what is deleted
-	// in its vaults has outlived its retention.
+	// retentionFeature keeps a subscription from ending before the retention of all
+	// deleted vaults and keys in it has ended.
 	retentionFeature = "Microsoft.Resources/mandatoryRetentionPeriodEnabled"
 	vaultProvider    = "Microsoft.KeyVault"
 
@@ -35,9 +35,9 @@ func subscriptionOf(tenant uuid.UUID) string {
 	return uuid.NewHash(sha256.New(), tenant, []byte("default subscription"), 8).String()
 }
 
-// listSubscriptions lists the tenant's default subscription first, then those
-// that have a vault or are registered for something.
-func (v *Vaults) listSubscriptions(ctx context.Context, o *order) (int, any, error) {
+// listSubscriptions lists the tenant's default subscription first, then those that
+// have a vault or a registration.
+func (v *Vaults) listSubscriptions(ctx context.Context, o *managementRequest) (int, any, error) {
 	ids := []string{subscriptionOf(o.tenant.GUID)}
 	err := v.db.View(ctx, func(tx *store.Tx) error {
 		used, err := store.Collect(ctx, tx, func(row store.Scanner) (id string, err error) { return id, row.Scan(&id) }, listSubscriptionsSQL, o.tenant.ID)
@@ -56,8 +56,8 @@ func (v *Vaults) listSubscriptions(ctx context.Context, o *order) (int, any, err
 	return http.StatusOK, map[string]any{"value": list}, err
 }
 
-// feature returns the feature that the path names, as it is spelt.
-func (o *order) feature() (string, error) {
+// feature returns the feature that the path names, in its canonical spelling.
+func (o *managementRequest) feature() (string, error) {
 	name := o.path["namespace"] + "/" + o.path["feature"]
 	if !strings.EqualFold(name, retentionFeature) {
 		return "", refuse(api.NotFound, "FeatureNotFound", "", "feature %.150q does not exist; %s does", name, retentionFeature)
@@ -65,7 +65,7 @@ func (o *order) feature() (string, error) {
 	return retentionFeature, nil
 }
 
-func (v *Vaults) getFeature(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) getFeature(ctx context.Context, o *managementRequest) (int, any, error) {
 	name, err := o.feature()
 	if err != nil {
 		return 0, nil, err
@@ -74,8 +74,8 @@ func (v *Vaults) getFeature(ctx context.Context, o *order) (int, any, error) {
 	return http.StatusOK, o.featureAnswer(name, state), err
 }
 
-// registerFeature takes effect at once; nobody has to approve it.
-func (v *Vaults) registerFeature(ctx context.Context, o *order) (int, any, error) {
+// registerFeature takes effect at once; no approval is needed.
+func (v *Vaults) registerFeature(ctx context.Context, o *managementRequest) (int, any, error) {
 	name, err := o.feature()
 	if err != nil {
 		return 0, nil, err
@@ -83,7 +83,7 @@ func (v *Vaults) registerFeature(ctx context.Context, o *order) (int, any, error
 	return http.StatusOK, o.featureAnswer(name, registered), v.register(ctx, o, name)
 }
 
-func (o *order) featureAnswer(name, state string) any {
+func (o *managementRequest) featureAnswer(name, state string) any {
 	namespace, feature, _ := strings.Cut(name, "/")
 	return map[string]any{
 		"id":   "/subscriptions/" + o.subscription + "/providers/Microsoft.Features/providers/" + namespace + "/features/" + feature,
@@ -91,15 +91,16 @@ func (o *order) featureAnswer(name, state string) any {
 	}
 }
 
-// provider returns the resource provider that the path names, as it is spelt.
-func (o *order) provider() (string, error) {
+// provider returns the resource provider that the path names, in its canonical
+// spelling.
+func (o *managementRequest) provider() (string, error) {
 	if !strings.EqualFold(o.path["namespace"], vaultProvider) {
 		return "", refuse(api.NotFound, "InvalidResourceNamespace", "", "resource provider %.100q does not exist; %s does", o.path["namespace"], vaultProvider)
 	}
 	return vaultProvider, nil
 }
 
-func (v *Vaults) getProvider(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) getProvider(ctx context.Context, o *managementRequest) (int, any, error) {
 	name, err := o.provider()
 	if err != nil {
 		return 0, nil, err
@@ -108,7 +109,7 @@ func (v *Vaults) getProvider(ctx context.Context, o *order) (int, any, error) {
 	return http.StatusOK, o.providerAnswer(name, state), err
 }
 
-func (v *Vaults) registerProvider(ctx context.Context, o *order) (int, any, error) {
+func (v *Vaults) registerProvider(ctx context.Context, o *managementRequest) (int, any, error) {
 	name, err := o.provider()
 	if err != nil {
 		return 0, nil, err
@@ -116,7 +117,7 @@ func (v *Vaults) registerProvider(ctx context.Context, o *order) (int, any, erro
 	return http.StatusOK, o.providerAnswer(name, registered), v.register(ctx, o, name)
 }
 
-func (o *order) providerAnswer(name, state string) any {
+func (o *managementRequest) providerAnswer(name, state string) any {
 	return map[string]any{"id": "/subscriptions/" + o.subscription + "/providers/" + name, "namespace": name,
 		"registrationState": state, "registrationPolicy": "RegistrationRequired",
 		"resourceTypes": []map[string]any{{"resourceType": "vaults"}}}
@@ -124,7 +125,7 @@ func (o *order) providerAnswer(name, state string) any {
 
 const registered = "Registered"
 
-func (v *Vaults) registration(ctx context.Context, o *order, name string) (state string, err error) {
+func (v *Vaults) registration(ctx context.Context, o *managementRequest, name string) (state string, err error) {
 	var n int
 	err = v.db.View(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, findRegistrationSQL, o.tenant.ID, o.subscription, name).Scan(&n)
@@ -135,7 +136,7 @@ func (v *Vaults) registration(ctx context.Context, o *order, name string) (state
 	return "NotRegistered", err
 }
 
-func (v *Vaults) register(ctx context.Context, o *order, name string) error {
+func (v *Vaults) register(ctx context.Context, o *managementRequest, name string) error {
 	return v.db.InTx(ctx, func(tx *store.Tx) error {
 		return execute(ctx, tx, registerSQL, o.tenant.ID, o.subscription, name, v.now().UnixMilli())
 	})

@@ -42,7 +42,7 @@ func TestVaultStandsInTheSubscriptionThatItWasMadeIn(t *testing.T) {
 			t.Errorf("subscriptions %s", got)
 		}
 
-		// Deleted, it can be found, recovered and purged there alone.
+		// A deleted vault can be found, recovered and purged only there.
 		if _, err := m.Delete(ctx, "rg1", "contoso-B", nil); err != nil {
 			t.Fatal(err)
 		}

@@ -1,17 +1,17 @@
 // Package vault is the embedded key vault: a server that official Azure Key
 // Vault clients use unmodified.
 //
-// It holds RSA and EC keys in versions, wraps and unwraps with the RSA ones,
-// and keeps what is deleted until it is recovered, purged or its retention
-// ends. Who may do what is each vault's access policy. Private key material
-// stands in the database only under the seal, bound to its tenant, vault, key
-// and version; it never leaves the package but in a backup under the seal, and
-// never reaches a log or an error. The rest of keyroll reaches a vault only
-// over HTTPS, as it reaches one in Azure.
+// It holds RSA and EC keys in versions, wraps and unwraps with the RSA ones, and
+// keeps deleted keys and vaults until they are recovered or purged or their retention
+// ends. Each vault's access policy determines the permissions. Private key material
+// is stored in the database only under the seal, bound to its tenant, vault, key and
+// version; it leaves the package only in a backup under the seal, and never reaches a
+// log or an error. The rest of keyroll reaches a vault only over HTTPS, as it reaches
+// one in Azure.
 //
-// Start reading at Handler (rest.go), the way of a request to a vault; what can
-// be asked is the table routes. Management (management.go) is the Azure
-// Resource Manager face: vaults and their access policies.
+// Start reading at Handler (rest.go), which serves requests to a vault; the table
+// routes has its operations. Management (management.go) is the Azure Resource Manager
+// interface: vaults and their access policies.
 package vault
 
 import (
@@ -34,14 +34,14 @@ import (
 	"keyroll/internal/store"
 )
 
-// Config says where the vaults are.
+// Config has the addresses and settings of the vaults.
 type Config struct {
-	// Domain is the vault domain: the vault NAME answers at NAME.Domain.
+	// Domain is the vault domain: the host of the vault NAME is NAME.Domain.
 	Domain string
-	// Authority is the https base URL of the token endpoint, without a slash
-	// at its end. Challenges name it.
+	// Authority is the https base URL of the token endpoint, without a slash at its
+	// end. It is part of challenges.
 	Authority string
-	// KeyVaultLimits holds callers to the documented limits of Azure Key Vault.
+	// KeyVaultLimits enforces the documented limits of Azure Key Vault.
 	KeyVaultLimits bool
 	// MakeRSA, unless nil, makes RSA keys in place of rsa.GenerateKey; only tests
 	// set it.
@@ -62,23 +62,25 @@ type Vaults struct {
 	domain    string // lower case
 	authority string
 	opened    *cache
-	limits    *limits     // nil: there are none
-	making    admit.Queue // of keys that are generated
-	using     admit.Queue // of operations with private keys
+	limits    *limits // nil: none
 	makeRSA   RSAMaker
+
+	generations admit.Queue // for generating keys
+	operations  admit.Queue // for operations with private keys
 }
 
-// Open returns the vaults in db. The log gets one line an operation: who did
-// what with which key version, and how it ended.
+// Open returns the vaults in db. The log gets one line for each operation: the
+// principal, the operation, the key version and the result.
 func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now func() time.Time, c Config) *Vaults {
 	v := &Vaults{
 		db: db, seal: s, directory: d, log: log, now: now,
 		domain:    strings.ToLower(c.Domain),
 		authority: strings.TrimSuffix(c.Authority, "/"),
 		opened:    newCache(),
-		making:    admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
-		using:     admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 		makeRSA:   c.MakeRSA,
+
+		generations: admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
+		operations:  admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 	}
 	if v.makeRSA == nil {
 		v.makeRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
@@ -89,25 +91,25 @@ func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now
 	return v
 }
 
-// Serves reports whether a request to host, with or without a port, is one to
-// a vault and so Handler's.
+// Serves reports whether host, with or without a port, is that of a vault, so that
+// Handler serves its requests.
 func (v *Vaults) Serves(host string) bool {
-	name, _ := v.split(host)
+	name, _ := v.splitHost(host)
 	return name != ""
 }
 
-// premium is the SKU of vaults that answer as Managed HSMs too.
+// premium is the SKU of vaults that are served as Managed HSMs too.
 const premium = "premium"
 
-// managed reports whether DOMAIN[:PORT], as split returns it, is that of Managed
-// HSMs.
-func (v *Vaults) managed(domain string) bool {
+// isManagedHSM reports whether DOMAIN[:PORT], as splitHost returns it, is that of
+// Managed HSMs.
+func (v *Vaults) isManagedHSM(domain string) bool {
 	return strings.HasPrefix(domain, access.ManagedHSMDomain(v.domain))
 }
 
-// split cuts NAME.DOMAIN[:PORT] into the vault's name and DOMAIN[:PORT],
-// which is the vault domain or that of Managed HSMs.
-func (v *Vaults) split(host string) (name, domain string) {
+// splitHost splits NAME.DOMAIN[:PORT] into the vault's name and DOMAIN[:PORT], which
+// is the vault domain or that of Managed HSMs. Both are empty for any other host.
+func (v *Vaults) splitHost(host string) (name, domain string) {
 	name, domain, _ = strings.Cut(host, ".")
 	bare := domain
 	if h, _, err := net.SplitHostPort(domain); err == nil {
@@ -129,7 +131,7 @@ type vault struct {
 	id, tenant       int64
 	name             string // as given
 	subscription     string // GUID
-	protected        bool   // the subscription has to outlive what is deleted in it
+	protected        bool   // the subscription cannot end before the retention does
 	group, location  string
 	sku              string
 	retentionDays    int64
@@ -139,7 +141,7 @@ type vault struct {
 	deleted, purgeAt int64
 }
 
-// recoveryLevel says what becomes of a deleted key (Azure's deletion recovery levels).
+// recoveryLevel returns Azure's deletion recovery level of the vault's keys.
 func (v vault) recoveryLevel() string {
 	level := "Recoverable"
 	if v.retentionDays < maxRetention {
@@ -154,14 +156,14 @@ func (v vault) recoveryLevel() string {
 	return level
 }
 
-// endOfRetention returns when what is deleted now is purged.
+// endOfRetention returns when a key or vault that is deleted now is purged.
 func (v vault) endOfRetention(now time.Time) int64 {
 	return now.Add(time.Duration(v.retentionDays) * 24 * time.Hour).UnixMilli()
 }
 
-// change runs fn in a transaction that holds the lock of one vault, after what
-// outlived its retention is gone. A vault that was deleted meanwhile is refused.
-func (v *Vaults) change(ctx context.Context, vault vault, fn func(tx *store.Tx) error) error {
+// inLockedVault runs fn in a transaction that holds the lock of one vault, after keys
+// whose retention has ended are purged. A vault that was deleted meanwhile is refused.
+func (v *Vaults) inLockedVault(ctx context.Context, vault vault, fn func(tx *store.Tx) error) error {
 	return v.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := lockName(ctx, tx, vault.name); err != nil {
 			return err
@@ -180,14 +182,15 @@ func (v *Vaults) change(ctx context.Context, vault vault, fn func(tx *store.Tx) 
 	})
 }
 
-// lockName takes the lock under which a vault of that name, existing or not,
-// is changed. Names that share a lock by accident only wait for each other.
+// lockName takes the lock under which a vault of that name, existing or not, is
+// changed. Two names with the same hash only wait for each other.
 func lockName(ctx context.Context, tx *store.Tx, name string) error {
-	return lockWord(ctx, tx, "vault "+strings.ToLower(name))
+	return lockText(ctx, tx, "vault "+strings.ToLower(name))
 }
 
-func lockWord(ctx context.Context, tx *store.Tx, word string) error {
-	digest := sha256.Sum256([]byte(word))
+// lockText takes the lock whose number is the hash of a text.
+func lockText(ctx context.Context, tx *store.Tx, text string) error {
+	digest := sha256.Sum256([]byte(text))
 	return tx.Lock(ctx, int64(binary.BigEndian.Uint64(digest[:8])), true)
 }
 

@@ -236,8 +236,7 @@ func (n *tenant) putVaultIn(name, location string, change func(*armkeyvault.Vaul
 	return answer.Vault, err
 }
 
-// grant gives a service principal permissions to keys, in the way of the
-// management client.
+// grant gives a service principal permissions to keys by the management client.
 func (n *tenant) grant(vaultName string, id uuid.UUID, permissions ...armkeyvault.KeyPermissions) {
 	n.t.Helper()
 	n.policies(armkeyvault.AccessPolicyUpdateKindReplace, vaultName, id, permissions...)

@@ -42,9 +42,9 @@ type wrapAnswer struct {
 
 // wrapKey encrypts the value under the public key of a version.
 func (v *Vaults) wrapKey(ctx context.Context, c *call) (any, error) {
-	return v.use(ctx, c, "wrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
+	return v.runOperation(ctx, c, "wrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
 		if most := k.Size() - 2*a.size - 2; len(value) > most { // RFC 8017, 7.1.1
-			return nil, bad("value has %d bytes; this key wraps %d at most", len(value), most)
+			return nil, invalid("value has %d bytes; this key wraps %d at most", len(value), most)
 		}
 		return rsa.EncryptOAEP(a.hash(), rand.Reader, &k.PublicKey, value, nil)
 	})
@@ -52,16 +52,18 @@ func (v *Vaults) wrapKey(ctx context.Context, c *call) (any, error) {
 
 // unwrapKey decrypts the value under the private key of a version.
 func (v *Vaults) unwrapKey(ctx context.Context, c *call) (any, error) {
-	return v.use(ctx, c, "unwrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
+	return v.runOperation(ctx, c, "unwrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
 		plain, err := rsa.DecryptOAEP(a.hash(), nil, k, value, nil)
 		if err != nil {
-			return nil, bad("value was not wrapped by this key version with this algorithm")
+			return nil, invalid("value was not wrapped by this key version with this algorithm")
 		}
 		return plain, nil
 	})
 }
 
-func (v *Vaults) use(ctx context.Context, c *call, operation string,
+// runOperation checks a wrap or unwrap request and runs act with the private key of
+// the version that the path names.
+func (v *Vaults) runOperation(ctx context.Context, c *call, operation string,
 	act func(algorithm, *rsa.PrivateKey, []byte) ([]byte, error),
 ) (any, error) {
 	var request wrapRequest
@@ -70,10 +72,10 @@ func (v *Vaults) use(ctx context.Context, c *call, operation string,
 	}
 	a, ok := algorithms[request.Algorithm]
 	if !ok {
-		return nil, bad("alg %.20q is not one of RSA-OAEP-256 and RSA-OAEP", request.Algorithm)
+		return nil, invalid("alg %.20q is not one of RSA-OAEP-256 and RSA-OAEP", request.Algorithm)
 	}
 	if !a.fips && fips140.Enforced() {
-		return nil, bad("alg %q uses SHA-1, which FIPS 140-only mode forbids; use RSA-OAEP-256", request.Algorithm)
+		return nil, invalid("alg %q uses SHA-1, which FIPS 140-only mode forbids; use RSA-OAEP-256", request.Algorithm)
 	}
 	value, err := decodeBytes("value", request.Value)
 	if err != nil {
@@ -81,13 +83,13 @@ func (v *Vaults) use(ctx context.Context, c *call, operation string,
 	}
 	defer clear(value)
 	if len(value) == 0 {
-		return nil, bad("property \"value\" is missing")
+		return nil, invalid("property \"value\" is missing")
 	}
-	k, found, err := v.find(ctx, c)
+	k, found, err := v.findKeyVersion(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := usable(found, operation, v.now()); err != nil {
+	if err := checkUsable(found, operation, v.now()); err != nil {
 		return nil, err
 	}
 	if strings.HasSuffix(found.kind, "-HSM") {
@@ -108,13 +110,13 @@ func (v *Vaults) use(ctx context.Context, c *call, operation string,
 	return wrapAnswer{c.keyID(k.name, found.version), base64.RawURLEncoding.EncodeToString(result)}, nil
 }
 
-// withRSA runs act with the private key of an RSA version. As many run at once as
-// there are processors, and tenants take turns: one of RSA 4096 takes
-// milliseconds, and hundreds at once would all be late.
+// withRSA runs act with the private key of an RSA version. As many run in parallel as
+// there are processors, and tenants take turns: one operation of RSA 4096 takes
+// milliseconds, and hundreds in parallel would all be slow.
 func (v *Vaults) withRSA(ctx context.Context, of vault, ver version, act func(*rsa.PrivateKey) ([]byte, error)) ([]byte, error) {
-	leave, err := v.using.Enter(ctx, of.tenant)
+	leave, err := v.operations.Enter(ctx, of.tenant)
 	if err != nil {
-		return nil, gaveUp(err)
+		return nil, queueError(err)
 	}
 	defer leave()
 	private, err := v.openRSA(of.id, ver)
@@ -124,11 +126,11 @@ func (v *Vaults) withRSA(ctx context.Context, of vault, ver version, act func(*r
 	return act(private)
 }
 
-// usable refuses an operation that a version does not allow at this time. A
-// disabled one allows none. Outside the time between nbf and exp it still
-// unwraps, so that nothing is lost by a date, but does not wrap (Azure Key
-// Vault documentation, key attributes).
-func usable(ver version, operation string, now time.Time) error {
+// checkUsable refuses an operation that a version does not allow at this time. A
+// disabled version allows none. Outside the time between nbf and exp it still unwraps,
+// so that a date makes no data unreadable, but does not wrap (Azure Key Vault
+// documentation, key attributes).
+func checkUsable(ver version, operation string, now time.Time) error {
 	forbidden := func(inner, state string) error {
 		return refuse(api.Forbidden, "Forbidden", inner, "operation %s is not allowed on %s key version %s", operation, state, ver.version)
 	}
@@ -136,7 +138,7 @@ func usable(ver version, operation string, now time.Time) error {
 	case !ver.enabled:
 		return forbidden("KeyDisabled", "the disabled")
 	case !isRSA(ver.kind):
-		return bad("operation %s is not possible with a key of type %s", operation, ver.kind)
+		return invalid("operation %s is not possible with a key of type %s", operation, ver.kind)
 	case !slices.Contains(ver.operations, operation):
 		return refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden",
 			"operation %s is not among the operations of key version %s", operation, ver.version)

@@ -122,7 +122,7 @@ func TestAlgorithms(t *testing.T) {
 		_, err := c.WrapKey(ctx, "k", "", wrapParameters(algorithm, []byte("x")), nil)
 		refused(t, err, 400, "BadParameter", "", "alg")
 	}
-	// What anybody wraps to the public key with Go's crypto opens in the vault.
+	// A wrap that is made with the public key and Go's crypto can be unwrapped by the vault.
 	public := &rsa.PublicKey{N: new(big.Int).SetBytes(k.Key.N), E: int(new(big.Int).SetBytes(k.Key.E).Int64())}
 	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public, []byte("from outside"), nil)
 	if err != nil {

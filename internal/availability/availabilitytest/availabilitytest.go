@@ -1,5 +1,5 @@
-// Package availabilitytest is the suite that every form of the store of
-// availability keys passes. Start reading at Run.
+// Package availabilitytest is the test suite for every backend of the store of
+// availability keys. Start reading at Run.
 package availabilitytest
 
 import (
@@ -27,13 +27,13 @@ type world struct {
 	*availability.Store
 }
 
-// Run tests one form. open opens the same store each time.
+// Run tests one backend. open must open the same store each time.
 func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 	for _, test := range []struct {
 		name string
 		run  func(world)
 	}{
-		{"what was wrapped opens, by whoever opens the store", func(w world) {
+		{"a wrap can be opened, also after the store was opened again", func(w world) {
 			id := w.create()
 			wrapped, bundle := w.wrap(id, 1)
 			w.opens(id, 1, wrapped, bundle)
@@ -79,7 +79,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 				w.opens(id, 2, m.wrapped, m.bundle)
 			}
 		}},
-		{"a destroyed version is gone alone", func(w world) {
+		{"only the destroyed version is gone", func(w world) {
 			id := w.create()
 			w.add(id, 2)
 			first, _ := w.wrap(id, 1)
@@ -114,7 +114,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 				w.Errorf("wrapped: %v", err)
 			}
 		}},
-		{"a call that nobody waits for does nothing", func(w world) {
+		{"a cancelled call does nothing", func(w world) {
 			id := w.create()
 			wrapped, bundle := w.wrap(id, 1)
 			gone, cancel := context.WithCancel(context.Background())

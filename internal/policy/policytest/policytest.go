@@ -1,5 +1,5 @@
-// Package policytest lends tests policies that stand on a real database and a
-// real store of availability keys. The vaults of the customer keys are fakes.
+// Package policytest gives tests policies on a real database and a real store of
+// availability keys. The vaults of the customer keys are fakes.
 // Start reading at New.
 package policytest
 
@@ -43,7 +43,7 @@ type World struct {
 	Folder       string // of the availability keys
 }
 
-// Clock is a clock that stands until it is moved.
+// Clock is a clock that does not run; Advance moves it.
 type Clock struct{ at atomic.Int64 } // Unix milliseconds
 
 // Now returns the time, to the millisecond.
@@ -52,7 +52,7 @@ func (c *Clock) Now() time.Time { return time.UnixMilli(c.at.Load()) }
 // Advance moves the clock.
 func (c *Clock) Advance(d time.Duration) { c.at.Add(d.Milliseconds()) }
 
-// Counted is a store of availability keys that counts what is asked of it.
+// Counted is a store of availability keys that counts calls of Open.
 type Counted struct {
 	*availability.Store
 	Opens atomic.Int64
@@ -63,10 +63,10 @@ func (c *Counted) Open(ctx context.Context, id int64, version uint32, place enve
 	return c.Store.Open(ctx, id, version, place, wrapped)
 }
 
-// Bubble runs a test in a synctest bubble, whose clock stands until all wait.
-// FIPS mode seeds its random numbers from the jitter of the processor, measured
-// by the clock (crypto/internal/fips140/entropy), and panics where that stands:
-// there the test is left out, for what it tests is time, not cryptography.
+// Bubble runs a test in a synctest bubble, whose clock advances only when all goroutines
+// wait. FIPS mode seeds its random numbers from the jitter of the processor, measured by
+// the clock (crypto/internal/fips140/entropy), and panics if the clock does not run:
+// there the test is skipped, because it tests time, not cryptography.
 func Bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	if fips140.Enabled() {
@@ -111,19 +111,19 @@ func (w *World) Node() *policy.Policies {
 	return node
 }
 
-// As returns a context that an operation, or a job of the service, works in.
+// As returns the context of an operation or of a job of the service.
 func (w *World) As(operation string) context.Context {
 	return audit.WithOrigin(w.Ctx, audit.Origin{Operation: operation, Request: "request of " + operation})
 }
 
-// On returns the world for a part of its test.
+// On returns the world for a subtest.
 func (w *World) On(t testing.TB) *World {
 	n := *w
 	n.TB = t
 	return &n
 }
 
-// Over returns the world over another database, as the next process has it.
+// Over returns the world with another database, as after a restart.
 func (w *World) Over(db *store.DB) *World {
 	n := *w
 	config := w.Policies.Config
@@ -146,7 +146,7 @@ func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.ViewO
 func (w *World) InTx(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.InTx(w.Ctx, f)) }
 
 // MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
-// A-NAME and in vault B-NAME, which are made if need be.
+// A-NAME and in vault B-NAME, which are created if they do not exist.
 func (w *World) MailboxPolicy(name string) policy.Policy {
 	w.Helper()
 	pol, err := w.TryMailboxPolicy(name)
@@ -161,7 +161,7 @@ func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 	return w.create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
 }
 
-// create makes a policy, also where answers of the database are lost.
+// create makes a policy even if answers of the database are lost.
 func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) error) (pol policy.Policy, err error) {
 	return pol, storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
 		made, err := w.Policies.Create(ctx, w.Tenant, w.GUID, d, also)
@@ -191,7 +191,7 @@ func (w *World) NewVersions(pol policy.Policy) (primary, secondary envelope.KeyV
 	return w.Vaults.Add("A-"+pol.Name, "k"), w.Vaults.Add("B-"+pol.Name, "k")
 }
 
-// Refresh adds versions and refreshes the policy as it stands.
+// Refresh adds versions and refreshes the current state of the policy.
 func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, policy.Change) error) policy.Change {
 	w.Helper()
 	w.NewVersions(pol)
@@ -224,10 +224,10 @@ func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Ch
 	return also
 }
 
-// None is what runs in a change's transaction when there is nothing to do.
+// None does nothing in the transaction of a change.
 func None(*store.Tx, policy.Change) error { return nil }
 
-// Again reads a policy as it stands now.
+// Again returns the current state of a policy.
 func (w *World) Again(pol policy.Policy) (now policy.Policy) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
@@ -245,8 +245,8 @@ func (w *World) Open(policyKey int64) *envelope.Key {
 	return key
 }
 
-// Serve ends the failures of both vaults of a policy that MailboxPolicy or
-// SitePolicy made, and has both keys serve once: what they refused is over.
+// Serve ends the failures of both vaults of a policy that MailboxPolicy or SitePolicy
+// made, and uses both keys once, which ends recorded refusals.
 func (w *World) Serve(pol policy.Policy) {
 	w.Helper()
 	w.Vaults.Fail("A-"+pol.Name, nil)
@@ -297,7 +297,7 @@ func (w *World) DestroyAvailabilityKey(pol policy.Policy) {
 	w.Must(w.Availability.Destroy(w.Ctx, id))
 }
 
-// Usage is the ledger.
+// Usage returns the ledger.
 func (w *World) Usage() (list []api.KeyUsage) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
@@ -307,8 +307,8 @@ func (w *World) Usage() (list []api.KeyUsage) {
 	return list
 }
 
-// Dump returns every row of some tables, of all tables that policies and rolls
-// write unless any are named.
+// Dump returns every row of some tables; default: all tables that policies and rolls
+// write.
 func (w *World) Dump(tables ...string) string {
 	w.Helper()
 	if len(tables) == 0 {

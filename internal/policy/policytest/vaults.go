@@ -29,22 +29,22 @@ type Call struct {
 	envelope.KeyVersion
 }
 
-// FakeVaults stands in for the vaults of customers: RSA keys in memory, with
-// OAEP as a vault does it. It notes each call, and fails as it is told to.
+// FakeVaults is a fake of the vaults of customers: RSA keys in memory, with OAEP as in a
+// vault. It records each call, and fails as Fail sets it.
 type FakeVaults struct {
 	mu       sync.Mutex
 	versions map[string][]*version // by vault and key
 	calls    []Call
 	failing  map[string]error // by vault
 	keys     int              // made so far
-	// Before, when set, is called before each call that is not to fail.
+	// Before, if set, is called before each call that does not fail.
 	Before func(ctx context.Context, c Call) error
 	// Takes, when set, changes what a vault wraps.
 	Takes func(c Call, plaintext []byte) []byte
 	// Gives, when set, changes what a vault unwraps.
 	Gives func(c Call, plaintext []byte) []byte
-	// TellsOfKey and TellsOfVault, when set, change what is told of a key, and
-	// of a vault.
+	// TellsOfKey and TellsOfVault, if set, change the description of a key and of a
+	// vault.
 	TellsOfKey   func(*rootkey.KeyInfo)
 	TellsOfVault func(vault string, v *rootkey.VaultInfo) error
 }
@@ -60,8 +60,8 @@ var rsaKeys struct {
 	made []*rsa.PrivateKey
 }
 
-// rsaKey returns the n-th RSA key of the process. All have the same primes and
-// each another exponent, for the search for primes is most of the work.
+// rsaKey returns the n-th RSA key of the process. All have the same primes and different
+// exponents, because the search for primes takes most of the time.
 func rsaKey(n int) *rsa.PrivateKey {
 	rsaKeys.Lock()
 	defer rsaKeys.Unlock()
@@ -133,7 +133,7 @@ func (f *FakeVaults) Fail(vault string, err error) {
 	f.failing[strings.ToLower(vault)] = err
 }
 
-// Away and Denied are what a vault may fail with.
+// Away and Denied are failures of a vault.
 func Away() error   { return fail.New(api.VaultUnavailable, "the vault did not answer in time") }
 func Denied() error { return fail.New(api.VaultDenied, "the vault refused the service") }
 
@@ -155,7 +155,7 @@ func Count(calls []Call) map[string]int {
 	return n
 }
 
-// begin notes a call and says whether it may go on.
+// begin records a call and returns its failure, if any.
 func (f *FakeVaults) begin(ctx context.Context, op string, id rootkey.Identity, kv envelope.KeyVersion) error {
 	f.mu.Lock()
 	c := Call{op, id, kv}
@@ -168,7 +168,7 @@ func (f *FakeVaults) begin(ctx context.Context, op string, id rootkey.Identity, 
 	return err
 }
 
-// find returns a version, the newest unless one is named, or nil.
+// find returns a version, by default the newest, or nil.
 func (f *FakeVaults) find(kv envelope.KeyVersion) *version {
 	all := f.versions[place(kv)]
 	if kv.Version == "" && len(all) > 0 {
@@ -207,7 +207,8 @@ func (f *FakeVaults) Key(ctx context.Context, _ int64, id rootkey.Identity, kv e
 	return info, nil
 }
 
-// Describe tells of a vault that gives no cause for a warning. It is no call.
+// Describe describes a vault that gives no cause for a warning. It is not counted as a
+// call.
 func (f *FakeVaults) Describe(_ context.Context, _ int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -237,7 +238,7 @@ func (f *FakeVaults) Wrap(ctx context.Context, _ int64, id rootkey.Identity, kv 
 	return f.WrapPublic(kv, plaintext)
 }
 
-// WrapPublic wraps as anybody can who has the public key.
+// WrapPublic wraps with only the public key.
 func (f *FakeVaults) WrapPublic(kv envelope.KeyVersion, plaintext []byte) ([]byte, error) {
 	v, err := f.usable(kv)
 	if err != nil {

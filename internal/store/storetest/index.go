@@ -13,11 +13,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// LoseWrites runs during while what is written to an index gets lost, as by a
-// disk that confirms a write and does not do it, and returns the database as it
-// is after that. On SQLite the pages of the index are put back to what they were
-// before; on PostgreSQL the server is made to leave the index out. db is closed
-// on SQLite; the database that during gets is not to be used after it.
+// LoseWrites runs during while writes to an index are lost, as by a disk that confirms a
+// write without doing it, and returns the database after that. On SQLite the pages of
+// the index are restored to their earlier content; on PostgreSQL the server is made not
+// to update the index. db is closed on SQLite; the database that during gets must not be
+// used after it.
 func LoseWrites(t testing.TB, db *store.DB, index string, during func(db *store.DB)) *store.DB {
 	t.Helper()
 	KeepAnswers(t) // what an attempt leaves is found by an index, and removed by none that is wrong
@@ -35,8 +35,8 @@ func LoseWrites(t testing.TB, db *store.DB, index string, during func(db *store.
 	return openUsing(t, db.Shown())
 }
 
-// openUsing opens a database that uses its indexes whatever is wrong with them,
-// as one does that is too large to be compared with them when it is opened.
+// openUsing opens a database that uses its indexes even if they are wrong, like one that
+// is too large to be checked when it is opened.
 func openUsing(t testing.TB, address string) *store.DB {
 	t.Helper()
 	db := Open(t, address)
@@ -44,15 +44,15 @@ func openUsing(t testing.TB, address string) *store.DB {
 	return db
 }
 
-// UseIndexes has a database use its indexes whatever is wrong with them; unless
-// check is set it does not find out what is.
+// UseIndexes makes a database use its indexes even if they are wrong; unless check is set
+// it does not check them either.
 func UseIndexes(t testing.TB, db *store.DB, check bool) {
 	mode := Mode(t)
 	mode.UseIndexes, mode.CheckNothing = true, !check
 	db.SetForTests(mode)
 }
 
-// Reindex makes the indexes of a table from its rows.
+// Reindex rebuilds the indexes of a table from its rows.
 func Reindex(t testing.TB, db *store.DB, table string) {
 	t.Helper()
 	err := db.InTx(context.Background(), func(tx *store.Tx) error {
@@ -64,8 +64,8 @@ func Reindex(t testing.TB, db *store.DB, table string) {
 	}
 }
 
-// setReady says whether the server keeps an index up to date. It is looked up by
-// queries in either case.
+// setReady sets whether the server keeps an index up to date. Queries use the index in
+// either case.
 func setReady(t testing.TB, db *store.DB, index string, ready bool) {
 	t.Helper()
 	err := db.InTx(context.Background(), func(tx *store.Tx) error {
@@ -77,8 +77,8 @@ func setReady(t testing.TB, db *store.DB, index string, ready bool) {
 	}
 }
 
-// ZeroIndex overwrites the pages of an index of an SQLite database with zeros,
-// the leaves or all of them, and returns the database as it is after that.
+// ZeroIndex overwrites the pages of an index of an SQLite database with zeros, and
+// returns the database after that.
 func ZeroIndex(t testing.TB, db *store.DB, index string) *store.DB {
 	t.Helper()
 	pages := readIndex(t, db, index)
@@ -90,7 +90,7 @@ func ZeroIndex(t testing.TB, db *store.DB, index string) *store.DB {
 }
 
 // ZeroIndexes overwrites all indexes of the SQLite database at path, which is
-// closed, with zeros, but for those named.
+// closed, with zeros, except those given.
 func ZeroIndexes(t testing.TB, path string, but ...string) {
 	t.Helper()
 	for _, index := range indexNames(t, path) {
@@ -105,8 +105,8 @@ func ZeroIndexes(t testing.TB, path string, but ...string) {
 	}
 }
 
-// ForgetIndexes makes all indexes of the SQLite database at path, which is closed,
-// what they were before its first row.
+// ForgetIndexes empties all indexes of the SQLite database at path, which is closed, as
+// they were before its first row.
 func ForgetIndexes(t testing.TB, path string) {
 	t.Helper()
 	file, err := schema()
@@ -146,7 +146,7 @@ func indexNames(t testing.TB, path string) (names []string) {
 	return names
 }
 
-// rawSQLite opens an SQLite file that no process writes.
+// rawSQLite opens an SQLite file to which no process writes.
 func rawSQLite(t testing.TB, path string) *sql.DB {
 	t.Helper()
 	raw, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "immutable=1"}).String())
@@ -196,7 +196,7 @@ func indexIn(t testing.TB, path, index string) indexPages {
 	return i
 }
 
-// add takes the page and what it leads to.
+// add adds a page and its child pages.
 func (i indexPages) add(file []byte, number int64) {
 	page := append([]byte{}, file[(number-1)*i.size:number*i.size]...)
 	i.pages[number] = page

@@ -37,8 +37,8 @@ func PostgresURL(t testing.TB) string {
 	return newDatabase(t, "keyroll")
 }
 
-// EmptyPostgresURL returns the address of a new PostgreSQL database that holds
-// nothing, dropped when t ends.
+// EmptyPostgresURL returns the address of a new empty PostgreSQL database, dropped when
+// t ends.
 func EmptyPostgresURL(t testing.TB) string {
 	t.Helper()
 	return newDatabase(t, "template0")
@@ -65,14 +65,14 @@ func newDatabase(t testing.TB, template string) string {
 // cluster is a running PostgreSQL server.
 type cluster struct {
 	folder string // of its socket
-	// admin has one connection, which stays: opening one costs more than a
-	// database, and one at a time never finds its template in use.
+	// admin keeps one connection: opening one costs more than creating a database,
+	// and with only one the template is never in use.
 	admin  *sql.DB
-	copied string // how a database is copied: as files, which costs least
+	copied string // option for copying a database as files, which is the fastest
 }
 
-// start makes a cluster, starts its server, and makes the template database
-// keyroll with the schema in it.
+// start creates a cluster, starts its server, and creates the template database keyroll
+// with the schema.
 func start() (*cluster, error) {
 	binaries, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(binaries) == 0 {
@@ -103,7 +103,7 @@ func start() (*cluster, error) {
 	if err := s.admin.QueryRow("SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
 		return nil, err
 	}
-	if version >= 15_00_00 { // before, there was no other way
+	if version >= 15_00_00 { // older versions always copy files
 		s.copied = " STRATEGY FILE_COPY"
 	}
 	if _, err := s.admin.Exec("CREATE DATABASE keyroll"); err != nil {
@@ -119,9 +119,8 @@ func start() (*cluster, error) {
 //go:embed server.sh
 var script string
 
-// lifeline is the pipe that the script reads from. It stands here so that it
-// stays reachable, and thus open, as long as this process lives; no other
-// process inherits it.
+// lifeline is the pipe that the script reads from. It is a variable so that it stays
+// reachable, and thus open, as long as this process lives; no other process inherits it.
 //
 //lint:ignore U1000 written so that it stays open, never read
 var lifeline io.WriteCloser
@@ -146,18 +145,18 @@ func launch(binaries, folder string, owner *syscall.Credential) error {
 	if err := shell.Start(); err != nil {
 		return err
 	}
-	var said []string
+	var printed []string
 	for lines := bufio.NewScanner(output); lines.Scan(); {
 		if lines.Text() == "ready" {
 			return nil
 		}
-		said = append(said, lines.Text())
+		printed = append(printed, lines.Text())
 	}
-	return fmt.Errorf("%s", strings.Join(said, "\n"))
+	return fmt.Errorf("%s", strings.Join(printed, "\n"))
 }
 
-// unprivileged returns whom the server runs as, because PostgreSQL refuses
-// root; nil is this process's own user.
+// unprivileged returns the user for the server, because PostgreSQL refuses root; nil is
+// this process's own user.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -180,17 +179,17 @@ func unprivileged() (*syscall.Credential, error) {
 }
 
 func address(folder, database string) string {
-	query := url.Values{"host": {folder}, "user": {"keyroll"}, "connect_timeout": {"300"}} // a slow machine is none that is away
+	query := url.Values{"host": {folder}, "user": {"keyroll"}, "connect_timeout": {"300"}} // for slow machines
 	return "postgres:///" + database + "?" + query.Encode()
 }
 
-// Socket is the socket of the server of an address that PostgresURL returned, and
-// Through the address of the same database at a host and port that lead to it.
+// Socket returns the socket of the server of an address that PostgresURL returned.
 func Socket(address string) string {
 	return filepath.Join(parameters(address).Get("host"), ".s.PGSQL.5432")
 }
 
-// Through: see Socket.
+// Through returns the address of the same database at another host and port that
+// forward to it.
 func Through(address, hostPort string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(parameters(address).Get("user")), Host: hostPort, RawQuery: "sslmode=disable"}
 	u.Path = strings.TrimPrefix(strings.SplitN(address, "?", 2)[0], "postgres://")
@@ -200,7 +199,7 @@ func Through(address, hostPort string) string {
 func parameters(address string) url.Values {
 	u, err := url.Parse(address)
 	if err != nil {
-		panic(err) // it is none of PostgresURL
+		panic(err) // it does not come from PostgresURL
 	}
 	return u.Query()
 }

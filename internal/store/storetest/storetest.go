@@ -1,5 +1,5 @@
-// Package storetest lends tests real databases: SQLite in a temporary file, and
-// a PostgreSQL server that the test process starts for itself at first use.
+// Package storetest gives tests real databases: SQLite in a temporary file, and a
+// PostgreSQL server that the test process starts at first use.
 //
 // Nothing is left behind, however the test process ends, and no TestMain is
 // needed: a shell starts the server and then reads from a pipe that only the
@@ -47,7 +47,7 @@ func One(t testing.TB) *store.DB {
 	return SQLite(t)
 }
 
-// OnPostgres reports whether tests that do not care run on PostgreSQL.
+// OnPostgres reports whether tests that work with either database run on PostgreSQL.
 func OnPostgres() bool { return os.Getenv(databaseVariable) == "postgres" }
 
 // SQLite returns a new SQLite database with the schema, closed when t ends.
@@ -64,8 +64,8 @@ func SQLite(t testing.TB) *store.DB {
 	return Open(t, "sqlite://"+path)
 }
 
-// schema is the file of a database with the schema and nothing else, made once
-// in a process: what PostgreSQL has a template database for.
+// schema is the file of a database with only the schema, made once in a process, like
+// the template database on PostgreSQL.
 var schema = sync.OnceValues(func() ([]byte, error) {
 	folder, err := os.MkdirTemp("", "keyroll-sqlite-")
 	if err != nil {
@@ -101,7 +101,7 @@ func Postgres(t testing.TB) *store.DB {
 // answers. Benchmarks measure, so theirs run once.
 func Mode(t testing.TB) store.ForTests {
 	_, measured := t.(*testing.B)
-	return store.ForTests{RunTwice: !measured, LoseAnswer: loses}
+	return store.ForTests{RunTwice: !measured, LoseAnswer: losesAnswer}
 }
 
 // Open opens the database at address and closes it when t ends. Its transactions

@@ -1,5 +1,5 @@
-// Package vaulttest makes RSA keys for tests in a fraction of the time that it
-// takes to make good ones: most of that is the search for primes.
+// Package vaulttest makes RSA keys for tests faster than rsa.GenerateKey does, because
+// they share primes: most of the time goes into the search for primes.
 package vaulttest
 
 import (
@@ -18,15 +18,15 @@ var pool = struct {
 	sizes map[int]*primes
 }{sizes: map[int]*primes{}}
 
-// primes are those for keys of one size, and which two of them the next key has: each
-// with each that was found before it.
+// primes has the primes for keys of one size, and the two of the last key. Each prime is
+// paired with each one that was found before it.
 type primes struct {
 	found       []*big.Int
 	first, next int
 }
 
 // RSA makes a key as vault.Config's MakeRSA does. All keys of a process differ,
-// but share primes: who has two of them may compute their private parts.
+// but share primes: anyone who has two of them can compute their private parts.
 func RSA(bits int) (*rsa.PrivateKey, error) {
 	p, q, err := pair(bits)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"keyroll/internal/admit"
 )
 
-// Another tenant has taken every processor, and more of its work waits: what
-// this tenant asks for is next, for it waits in a line of its own.
+// Another tenant uses every processor, and more of its work waits: this tenant's request
+// is next, because each tenant has a queue of its own.
 func TestTenantsTakeTurnsAtPrivateKeys(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
@@ -71,7 +71,7 @@ func TestTenantsTakeTurnsAtPrivateKeys(t *testing.T) {
 	}
 }
 
-// await lets others run until something is so.
+// await lets other goroutines run until a condition is true.
 func await(t *testing.T, so func() bool) {
 	for !so() {
 		if t.Context().Err() != nil {

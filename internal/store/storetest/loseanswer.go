@@ -14,11 +14,11 @@ import (
 	"keyroll/internal/fail"
 )
 
-// lostVariable is a seed: Ask draws by it which commits lose their answers.
-// Without it Ask loses none.
+// lostVariable names the seed by which Ask draws the commits that lose their answers.
+// Without it none does.
 const lostVariable = "KEYROLL_TEST_LOST"
 
-// loss says which commits of a context lose their answers.
+// loss decides which commits of a context lose their answers.
 type loss struct {
 	mu    sync.Mutex
 	loses func() bool
@@ -27,8 +27,8 @@ type loss struct {
 
 type lossKey struct{}
 
-// loses is store.ForTests.LoseAnswer of every database of a test.
-func loses(ctx context.Context) bool {
+// losesAnswer is store.ForTests.LoseAnswer of every database of a test.
+func losesAnswer(ctx context.Context) bool {
 	l, _ := ctx.Value(lossKey{}).(*loss)
 	if l == nil {
 		return false
@@ -40,8 +40,8 @@ func loses(ctx context.Context) bool {
 	return lost
 }
 
-// LoseAt returns a context for one act: of its transactions the nth one that is
-// committed loses its answer. lost reports whether it has come so far.
+// LoseAt returns a context in which the nth committed transaction loses its answer. lost
+// reports whether that has happened.
 func LoseAt(ctx context.Context, n int) (_ context.Context, lost func() bool) {
 	l := &loss{loses: func() bool { n--; return n == 0 }}
 	return context.WithValue(ctx, lossKey{}, l), func() bool {
@@ -51,18 +51,18 @@ func LoseAt(ctx context.Context, n int) (_ context.Context, lost func() bool) {
 	}
 }
 
-// Ask runs an act of a test as a caller does whose connection to the database is
-// bad: a commit may lose its answer, as the seed in KEYROLL_TEST_LOST says. Then
-// done reads whether the act has happened all the same; if not, or if done is
-// nil because the act may be done twice, it is asked for again.
+// Ask runs an act of a test like a caller with a bad connection to the database: a
+// commit may lose its answer, depending on the seed in KEYROLL_TEST_LOST. Then done
+// reads whether the act has succeeded nevertheless; if not, or if done is nil because
+// the act is idempotent, the act is repeated.
 func Ask(ctx context.Context, t testing.TB, act func(ctx context.Context) error, done func() bool) error {
 	t.Helper()
 	random := draws(t)
-	for range asks {
+	for range tries {
 		if random == nil {
 			break
 		}
-		losing, lost := LoseAt(ctx, 1+random(mostCommits))
+		losing, lost := LoseAt(ctx, 1+random(maxCommits))
 		err := act(losing)
 		if !lost() || !fail.Is(err, api.Unavailable) {
 			return err
@@ -82,11 +82,11 @@ func KeepAnswers(t testing.TB) {
 	streams.exact = append(streams.exact, t.Name())
 }
 
-// An act is asked asks times while answers get lost, each time at one of its
-// first mostCommits commits.
+// An act is tried tries times while answers get lost, each time at one of its first
+// maxCommits commits.
 const (
-	asks        = 3
-	mostCommits = 4
+	tries      = 3
+	maxCommits = 4
 )
 
 // streams has the random numbers of each test.

@@ -14,16 +14,16 @@ import (
 
 // Assigned returns the policy that is assigned to the tenant, or fails NotFound.
 func (p *Policies) Assigned(ctx context.Context, tx *store.Tx, tenant int64) (Policy, error) {
-	pol, err := one(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.assigned = 1`, tenant))
+	pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.assigned = 1`, tenant))
 	if fail.Is(err, api.NotFound) {
 		err = fail.New(api.NotFound, "no multi-workload policy is assigned to the tenant").
-			WithHint("what has no policy of its own stands under the service-managed one; Set-M365DataAtRestEncryptionPolicyAssignment assigns a policy")
+			WithHint("containers without a policy of their own use the service-managed one; Set-M365DataAtRestEncryptionPolicyAssignment assigns a policy")
 	}
 	return pol, err
 }
 
-// covering returns the policy of mailboxes without one of their own and of
-// workload stores: the one that is assigned, else the service-managed one.
+// covering returns the policy of mailboxes without one of their own and of workload
+// stores: the assigned one, or else the service-managed one.
 func (p *Policies) covering(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
 	pol, err := p.Assigned(ctx, tx, tenant)
 	if fail.Is(err, api.NotFound) {
@@ -33,8 +33,8 @@ func (p *Policies) covering(ctx context.Context, tx *store.Tx, tenant int64) (in
 }
 
 // lockServiceManaged takes the service-managed policy's lock exclusively: while it is
-// held, no policy comes to cover anything or ceases to, and nothing is made
-// under the policy that covers it.
+// held, no other transaction changes which policy covers a container, or creates a
+// container without a policy of its own.
 func (p *Policies) lockServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (managed int64, err error) {
 	if managed, err = p.ServiceManaged(ctx, tx, tenant); err != nil {
 		return 0, err
@@ -42,8 +42,8 @@ func (p *Policies) lockServiceManaged(ctx context.Context, tx *store.Tx, tenant 
 	return managed, tx.Lock(ctx, managed, true)
 }
 
-// LockAll takes the locks of some policies exclusively, in the one order that
-// lets no two transactions wait for each other.
+// LockAll takes the locks of some policies exclusively, always in the same order, so
+// that no two transactions wait for each other.
 func LockAll(ctx context.Context, tx *store.Tx, policies ...int64) error {
 	slices.Sort(policies)
 	for _, id := range slices.Compact(policies) {
@@ -54,13 +54,13 @@ func LockAll(ctx context.Context, tx *store.Tx, policies ...int64) error {
 	return nil
 }
 
-// Assign makes a policy the one of its tenant, in place of the one before. also
-// runs in the same transaction, with the policy that covered until then: that
-// one's containers are to be brought over, unless it is the very same.
+// Assign assigns a policy to its tenant, in place of the one before. also runs in the
+// same transaction, with the policy that covered until then: that policy's containers
+// must be moved, unless it is the same policy.
 func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.Tx, now Policy, before int64) error) error {
 	if !ProfileOf(pol.Kind).ForTenant {
 		return fail.New(api.InvalidArgument, "policy %q is of kind %s and cannot be assigned to the tenant", pol.Name, pol.Kind).
-			WithHint("a multi-workload policy can: New-M365DataAtRestEncryptionPolicy makes one")
+			WithHint("assign a multi-workload policy: New-M365DataAtRestEncryptionPolicy creates one")
 	}
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
 		if _, err := p.lockServiceManaged(ctx, tx, pol.Tenant); err != nil {
@@ -80,7 +80,7 @@ func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.T
 		case !now.Enabled:
 			return Disabled("assign", now)
 		case now.Purge != NotPurged:
-			return fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it takes in nothing any more", now.Name)
+			return fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it no longer accepts containers", now.Name)
 		}
 		if before != now.ID {
 			if err := setAssigned(ctx, tx, pol.Tenant, now.ID); err != nil {
@@ -100,14 +100,14 @@ func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.T
 	return err
 }
 
-// Leave ends a policy for good: it covers nothing, takes nothing in, and cannot
-// be enabled again. also runs in the same transaction, with the policy that
-// covers from then on what stands under it. A roll brings that over; once
-// nothing is left, Retire erases all wraps of the policy.
+// Leave ends a policy permanently: it covers nothing, accepts no containers, and
+// cannot be enabled again. also runs in the same transaction, with the policy that
+// covers its containers from then on. A roll moves them; once none is left, Retire
+// erases all wraps of the policy.
 func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx, left, to Policy) error) error {
 	profile := ProfileOf(pol.Kind)
 	if profile.Keys == 0 {
-		return fail.New(api.InvalidArgument, "leave policy %q: a %s policy stands beneath all others and cannot be left", pol.Name, pol.Kind).
+		return fail.New(api.InvalidArgument, "leave policy %q: a %s policy is the built-in default and cannot be left", pol.Name, pol.Kind).
 			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
 	}
 	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
@@ -116,7 +116,7 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 			return err
 		}
 		to := managed
-		if profile.OneAGeo {
+		if profile.OnePerGeo {
 			to, err = p.ServiceManagedIn(ctx, tx, pol.Tenant, pol.Geo)
 		} else {
 			to, err = p.covering(ctx, tx, pol.Tenant)
@@ -135,13 +135,13 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 		case err != nil:
 			return err
 		case !left.Left.IsZero():
-			return fail.New(api.Conflict, "policy %q was left on %s already", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
-				WithHint("keyroll roll list shows how far its containers have come")
+			return fail.New(api.Conflict, "policy %q was already left on %s", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
+				WithHint("keyroll roll list shows the progress of moving its containers")
 		case left.Purge != NotPurged:
 			return fail.New(api.Conflict, "leave policy %q: its purge has been requested", left.Name)
 		}
 		left.Enabled, left.Assigned, left.Left = false, false, p.Now()
-		if profile.Fixed { // its successor gets the name that keyroll gives
+		if profile.Fixed { // its successor gets the same name from keyroll
 			left.Name = fmt.Sprintf("%s (left %.8s)", left.Name, left.GUID)
 		}
 		if err := updatePolicy(ctx, tx, left); err != nil {
@@ -163,14 +163,15 @@ func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx
 	return err
 }
 
-// Settings are what may be changed of a policy beside its keys; nil stays.
+// Settings are the changeable properties of a policy other than its keys; nil means
+// no change.
 type Settings struct {
 	Name, Description *string
 	Enabled           *bool
 }
 
 // Set changes a policy's settings. also runs in the same transaction, under the
-// policy's lock: nothing comes under it meanwhile.
+// policy's lock, so that no container is added meanwhile.
 func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx *store.Tx, now Policy) error) error {
 	profile := ProfileOf(pol.Kind)
 	if s.Name != nil {
@@ -217,12 +218,13 @@ func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx
 	})
 }
 
-// checkEnabled says whether a policy may be enabled, or disabled, as now says.
+// checkEnabled fails if a policy may not be enabled, or disabled, as now.Enabled
+// says.
 func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profile, now Policy) error {
 	switch {
 	case !now.Left.IsZero():
-		return fail.New(api.Conflict, "enable policy %q: it was left, and that is for good", now.Name).
-			WithHint("make a new policy; it may name the same keys")
+		return fail.New(api.Conflict, "enable policy %q: it was left, which is permanent", now.Name).
+			WithHint("create a new policy; it may use the same keys")
 	case now.Enabled:
 		all, err := p.List(ctx, tx, now.Tenant)
 		if err != nil {
@@ -230,10 +232,10 @@ func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profi
 		}
 		return checkActive(profile, all, now.Geo)
 	case profile.Keys == 0:
-		return fail.New(api.Conflict, "disable policy %q: it stands beneath all others and is always there", now.Name)
+		return fail.New(api.Conflict, "disable policy %q: it is the built-in default and is always enabled", now.Name)
 	case profile.Fixed || now.Assigned:
-		return fail.New(api.Conflict, "disable policy %q: it covers all that has no policy of its own", now.Name).
-			WithHint("keyroll policy leave %q brings all of it under service-managed keys", now.Name)
+		return fail.New(api.Conflict, "disable policy %q: it covers every container without a policy of its own", now.Name).
+			WithHint("keyroll policy leave %q moves all of them to service-managed keys", now.Name)
 	}
 	return nil
 }
@@ -245,17 +247,17 @@ func (p *Policies) checkRenamed(ctx context.Context, tx *store.Tx, now Policy) e
 	}
 	for _, other := range all {
 		if other.ID != now.ID && other.Purge != Purged && strings.EqualFold(other.Name, now.Name) {
-			return fail.New(api.AlreadyExists, "policy %q exists", other.Name)
+			return fail.New(api.AlreadyExists, "policy %q already exists", other.Name)
 		}
 	}
 	return nil
 }
 
-// Disabled refuses an act on a policy that is disabled.
+// Disabled returns the error for an operation on a disabled policy.
 func Disabled(act string, pol Policy) error {
 	if !pol.Left.IsZero() {
-		return fail.New(api.Conflict, "%s policy %q: it was left, and that is for good", act, pol.Name).
-			WithHint("make a new policy; it may name the same keys")
+		return fail.New(api.Conflict, "%s policy %q: it was left, which is permanent", act, pol.Name).
+			WithHint("create a new policy; it may use the same keys")
 	}
 	return fail.New(api.Conflict, "%s policy %q: it is disabled", act, pol.Name).
 		WithHint("enable it first: Set-DataEncryptionPolicy -Enabled $true")

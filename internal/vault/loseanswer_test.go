@@ -16,8 +16,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// onceOnly are the requests that do something else when they are sent again, and
-// what a client reads to learn how one ended whose answer was lost.
+// onceOnly are the requests that are not idempotent, each with what a client reads to
+// find out the result if the answer was lost.
 var onceOnly = []struct {
 	method string
 	path   *regexp.Regexp
@@ -35,12 +35,11 @@ var onceOnly = []struct {
 	{"POST", regexp.MustCompile(`^/subscriptions/.*/deletedVaults/[^/]+/purge$`), "", "", 200},
 }
 
-// askAgain is a handler as its clients see it that send a request again when the
-// answer is 503, as the official ones do: commits lose their answers, as
-// storetest.Ask has it.
+// askAgain is a handler with a client that repeats a request when the answer is 503, as
+// the official clients do: commits lose their answers as in storetest.Ask.
 func (w *world) askAgain(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body) // what broke off is refused like what is cut short
+		body, _ := io.ReadAll(r.Body) // an interrupted body is refused like a truncated one
 		send := func(ctx context.Context, method, path string) *httptest.ResponseRecorder {
 			again := r.Clone(ctx)
 			again.Method, again.Body = method, io.NopCloser(bytes.NewReader(body))
@@ -87,7 +86,7 @@ func (w *world) askAgain(handler http.Handler) http.Handler {
 	})
 }
 
-// rows counts what requests that may not be sent again make, take away or move.
+// rows counts the rows that requests of onceOnly create, delete or change.
 func (w *world) rows() (counted [5]int) {
 	w.view(func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM vault), (SELECT COUNT(*) FROM vault WHERE deleted = 0), (SELECT COUNT(*) FROM vault_key),
@@ -110,7 +109,7 @@ func (w *world) view(f func(tx *store.Tx) error) {
 	}
 }
 
-// A key that was deleted or disabled, as far as the vault knows, is not kept open.
+// A key that was deleted or disabled, even without an answer, is removed from the cache.
 func TestNoKeyStaysOpenWhereTheAnswerWasLost(t *testing.T) {
 	n := contoso(t, one(t))
 	for _, row := range []struct{ method, path, body string }{
