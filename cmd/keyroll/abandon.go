@@ -40,7 +40,7 @@ func (c *abandonCommand) Run(e *env) error {
 			return err
 		}
 		return e.object(deleted, func(w io.Writer) {
-			fmt.Fprintf(w, "%s %s is abandoned: %d items, %s, which no key can decrypt, were deleted\n", deleted.Kind, escapeText(deleted.Container), deleted.Items, formatSize(deleted.Bytes))
+			fmt.Fprintf(w, "%s %s is abandoned: %s, %s, which no key can decrypt, were deleted\n", deleted.Kind, escapeText(deleted.Container), countOf(deleted.Items, "item"), formatSize(deleted.Bytes))
 		})
 	})
 }

@@ -112,7 +112,7 @@ func (c *backupRestore) Run(e *env) error {
 			return err
 		}
 		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "%d items, %s of %s %s restored as %s\n", b.Items, formatSize(b.Bytes), b.Kind, escapeText(b.Container), escapeText(c.To))
+			fmt.Fprintf(w, "%s, %s of %s %s restored as %s\n", countOf(b.Items, "item"), formatSize(b.Bytes), b.Kind, escapeText(b.Container), escapeText(c.To))
 		})
 	})
 }

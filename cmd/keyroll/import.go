@@ -51,7 +51,7 @@ func (c *mailboxImport) Run(e *env) error {
 			return err
 		}
 		return e.object(imported, func(w io.Writer) {
-			fmt.Fprintf(w, "%d messages, %s imported into %s%s\n", imported.Messages, formatSize(imported.Bytes), escapeText(c.Name), notes(imported))
+			fmt.Fprintf(w, "%s, %s imported into %s%s\n", countOf(imported.Messages, "message"), formatSize(imported.Bytes), escapeText(c.Name), notes(imported))
 		})
 	})
 }

@@ -100,7 +100,7 @@ func (e *env) printRefreshed(r api.Refreshed) error {
 		}
 		showPolicy(w, r.Policy)
 		if r.Rewrapped > 0 {
-			fmt.Fprintf(w, "%d policy keys were re-wrapped\n", r.Rewrapped)
+			fmt.Fprintf(w, "%s re-wrapped\n", countOf(int64(r.Rewrapped), "policy key"))
 		}
 		if r.Limit != "" {
 			fmt.Fprintf(w, "limit: %s\n", escapeText(r.Limit))

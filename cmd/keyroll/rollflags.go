@@ -25,7 +25,7 @@ func (f rollFlags) options() api.RollOptions {
 func showEstimate(w io.Writer, policy string, e api.Estimate) {
 	pairs := []any{"dry run", "nothing was changed", "policy", policy, "policy keys to wrap", e.PolicyKeys, "containers to move", e.Containers}
 	if e.Stays > 0 {
-		pairs = append(pairs, "stay under older keys", fmt.Sprintf("%d mailboxes that are not active, and backups; --include-inactive moves them", e.Stays))
+		pairs = append(pairs, "stay under older keys", fmt.Sprintf("%s of inactive mailboxes and backups; --include-inactive moves them", countOf(e.Stays, "container key")))
 	}
 	if e.Blobs > 0 {
 		pairs = append(pairs, "blobs", e.Blobs)

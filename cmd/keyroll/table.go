@@ -118,3 +118,11 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 	*b = byteSize(n * unit)
 	return nil
 }
+
+// countOf says how many there are of what one names.
+func countOf(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}

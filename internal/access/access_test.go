@@ -452,7 +452,7 @@ func TestNoSecretStandsInTheDatabase(t *testing.T) {
 	}
 	for _, secret := range []string{admin, w.secret(t, access.Exchange)} {
 		if strings.Contains(all.String(), secret) {
-			t.Error("a secret stands in the clear")
+			t.Error("a secret is in plaintext")
 		}
 	}
 }

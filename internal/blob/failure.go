@@ -16,10 +16,10 @@ func osWriteError(err error) error {
 	case err == nil || fail.CodeOf(err) != api.Internal: // an error of the content to be stored
 		return err
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
-		return fail.New(api.InsufficientStorage, "the blob store has no room left; nothing was stored").Because(err).
+		return fail.New(api.InsufficientStorage, "the blob store has no space left; nothing was stored").Because(err).
 			WithHint("free space where the blobs are stored, which keyroll's log names; the same request then works without a restart")
 	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM):
-		return fail.New(api.ReadOnly, "the blob store takes no writes; nothing was stored").Because(err).
+		return fail.New(api.ReadOnly, "the blob store does not accept writes; nothing was stored").Because(err).
 			WithHint("make the blob store, which keyroll's log names, writable again; the same request then works without a restart")
 	}
 	return err

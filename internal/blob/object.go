@@ -236,7 +236,7 @@ func (r *remote) failure(doing string, grade grade, err error) error {
 		return fail.New(api.Unavailable, "%s: the blob store denies keyroll access", doing).Because(cause).
 			WithHint("keyroll's log names the blob store; give keyroll credentials and permissions for it as docs/object-storage.md says")
 	case full:
-		return fail.New(api.InsufficientStorage, "%s: the blob store has no room left; nothing was stored", doing).Because(cause).
+		return fail.New(api.InsufficientStorage, "%s: the blob store has no space left; nothing was stored", doing).Because(cause).
 			WithHint("free space in the blob store, which keyroll's log names; the same request then works without a restart")
 	}
 	return fail.New(api.Unavailable, "%s: the blob store rejects the request", doing).Because(cause).

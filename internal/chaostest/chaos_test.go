@@ -30,7 +30,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-var chaosFor = flag.Duration("chaos", time.Duration(longtest.Of(3, 60))*time.Second, "how long TestChaos harms the nodes and what they stand on")
+var chaosFor = flag.Duration("chaos", time.Duration(longtest.Of(3, 60))*time.Second, "how long TestChaos harms the nodes and the services that they use")
 
 const (
 	nodes     = 3

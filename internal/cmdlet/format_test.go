@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the golden files and docs/cmdlets.md anew")
+var update = flag.Bool("update", false, "write the golden files and docs/cmdlets.md")
 
 // golden compares got with a file, which -update writes.
 func golden(t *testing.T, path, got string) {
@@ -26,7 +26,7 @@ func golden(t *testing.T, path, got string) {
 		t.Fatalf("%v; go test -update writes it", err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is stale; go test -update writes it anew. Got:\n%s", path, got)
+		t.Errorf("%s is stale; go test -update writes it again. Got:\n%s", path, got)
 	}
 }
 

@@ -158,7 +158,7 @@ func (s *Containers) apply(ctx context.Context, sv snapshot, act string, also fu
 		}
 		defer keys[i].from.Zero()
 		// A container is put under a policy key only while users may use that key,
-		// whoever initiates the move.
+		// also if the service initiates the move.
 		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, m.to.ID, policy.User); err != nil {
 			return next, err
 		}

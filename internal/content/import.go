@@ -299,8 +299,8 @@ func (in *intake) Read(p []byte) (int, error) {
 		in.head += int64(len(line))
 		b = b[len(line):]
 	}
-	if room := maxHeader - len(in.begin); room > 0 && len(b) > 0 {
-		in.begin = append(in.begin, b[:min(room, len(b))]...)
+	if space := maxHeader - len(in.begin); space > 0 && len(b) > 0 {
+		in.begin = append(in.begin, b[:min(space, len(b))]...)
 	}
 	return n, err
 }

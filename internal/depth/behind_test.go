@@ -154,7 +154,7 @@ func TestDepthContentLeavesFewKeyPages(t *testing.T) {
 		}
 		w.finish(w.begin(pol, api.DepthContent), api.RollFinished)
 		if n := w.number(`SELECT COUNT(*) FROM key_page WHERE tenant = ?1 AND parent = ?2`, w.Tenant, c.ID); n != 1 {
-			w.Errorf("3 blob keys stand in %d pages", n)
+			w.Errorf("3 blob keys are in %d pages", n)
 		}
 		w.wantContent(c)
 		w.wantNothingLeft()

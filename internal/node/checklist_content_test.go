@@ -136,7 +136,7 @@ func TestChecklist09BlobsStandApartFromMapAndKeyPages(t *testing.T) {
 	database := x.database()
 	for _, blob := range x.blobs() {
 		if bytes.Contains(database, blob[len(blob)/2:]) {
-			t.Error("a blob's content stands in the database")
+			t.Error("a blob's content is in the database")
 		}
 		for _, word := range []string{"body of it all", "plan.txt", "alice", "contoso", "finance"} {
 			if bytes.Contains(blob, []byte(word)) {

@@ -85,7 +85,7 @@ func TestChecklist02StandardHSMAndManagedHSMKeys(t *testing.T) {
 	x.Script(fmt.Sprintf("Update-SPODataEncryptionPolicy -KeyVaultName Row02-managed1 -KeyName Key001 -KeyVersion %s -KeyType Primary -KeyVaultType ManagedHSM", version))
 	x.settle()
 	if p := x.show(sites.policy); p.Primary.Version != version {
-		t.Errorf("the site policy stands on %+v", p.Primary)
+		t.Errorf("the site policy uses %+v", p.Primary)
 	}
 	x.reads(sites, "with a managed HSM")
 }
@@ -263,7 +263,7 @@ func TestChecklist05AvailabilityKeyIsGeneratedWithThePolicy(t *testing.T) {
 			}
 		}
 		if bytes.Contains(x.database(), after[file]) {
-			t.Errorf("%s: the key stands in the database", k.policy)
+			t.Errorf("%s: the key is in the database", k.policy)
 		}
 	}
 }

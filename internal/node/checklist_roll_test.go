@@ -111,7 +111,7 @@ func TestChecklist23ReplaceKeys(t *testing.T) {
 		}
 		x.Node.Upkeep.Wait()
 		if p := x.show(k.policy); p.Primary.Vault != next[0] || p.Secondary.Vault != next[1] || x.protection(k).DataEncryptionPolicyID != p.Revision {
-			t.Errorf("%s: stands on %+v", k.policy, p)
+			t.Errorf("%s: uses %+v", k.policy, p)
 		}
 		x.revoke(k)
 		x.reads(k, "the old keys taken away")
@@ -143,7 +143,7 @@ func TestChecklist24OldVersionsStillUnwrapAfterARollAndWarnBeforeTheyGo(t *testi
 	for _, c := range []struct {
 		kind
 		needs string
-		read  func() string // what stands under the old version
+		read  func() string // what is under the old version
 	}{
 		{mailboxes, "1 inactive mailbox", func() string { return x.Export("idle@contoso.com") }},
 		{stores, "1 inactive mailbox", func() string { return x.Export(underTenant) }},

@@ -163,7 +163,7 @@ func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
 		begun := false
 		died <- dead.InTx(context.Background(), func(tx *store.Tx) error {
 			if begun {
-				return errors.New("it was undone, and is begun anew")
+				return errors.New("it was undone, and is begun again")
 			}
 			begun = true
 			if err := tx.Lock(ctx, serviceManaged, true); err != nil {

@@ -59,7 +59,7 @@ func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 			t.Errorf("%s reads %q, %v", name, got, err)
 		}
 		if kept := of(i, "id") <= lost; name == carol && kept {
-			t.Errorf("the content of %s was not encrypted anew", name)
+			t.Errorf("the content of %s was not re-encrypted", name)
 		}
 	}
 

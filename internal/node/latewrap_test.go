@@ -131,7 +131,7 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 			test(p, act.name, func() error { return act.do(p.a, mailbox) })
 			p.b.FinishRoll(nodetest.MailboxPolicy)
 			if n := p.older(); n > 0 {
-				t.Errorf("%d keys stand under an older policy key", n)
+				t.Errorf("%d keys are under an older policy key", n)
 			}
 			p.b.VerifyClean()
 		})

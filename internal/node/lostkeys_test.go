@@ -69,7 +69,7 @@ func TestMailUnderTwoDestroyedKeysIsReadByteForByteUnderANewPolicy(t *testing.T)
 	}
 	m, err := w.Client.ShowMailbox(t.Context(), api.MailboxInput{Mailbox: alice})
 	if err != nil || m.Protection.Policy != "Rescue" || !m.Protection.Current {
-		t.Errorf("it stands under %+v, %v", m.Protection, err)
+		t.Errorf("it is under %+v, %v", m.Protection, err)
 	}
 	w.Revoke(exchange, newVault1, newVault2)
 	w.Node.Policies.Close()

@@ -168,7 +168,7 @@ func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
 	}
 	for _, f := range h.search(text) {
 		line := text[bytes.LastIndexByte(text[:f.at], '\n')+1:]
-		t.Errorf("%s stands in the log, %s: %.300s", h.needles[f.needle].what, f.form, line)
+		t.Errorf("%s is in the log, %s: %.300s", h.needles[f.needle].what, f.form, line)
 	}
 }
 
@@ -460,7 +460,7 @@ func searchFolder(t *testing.T, data string, h *haystack, when string) {
 				at[f.needle] = true
 				continue
 			}
-			t.Errorf("%s: %s stands in %s, %s", when, n.what, name, f.form)
+			t.Errorf("%s: %s is in %s, %s", when, n.what, name, f.form)
 		}
 		return nil
 	})

@@ -99,7 +99,7 @@ type burglary struct {
 	backup         string // of a mailbox, made before the purge
 	unpurged       bool   // it came before the purge
 	opens          bool   // a policy key of the purged policy
-	others         bool   // the far vault is there, and opens what stands under no policy of the customer's
+	others         bool   // the far vault is there, and opens what is under no policy of the customer's
 }
 
 // burgle starts a node on a copy and tries all ways to decrypt each policy key.

@@ -64,7 +64,7 @@ func TestEachGeoHasOneSitePolicyAndOneServiceManagedOne(t *testing.T) {
 				}
 				pol, err := w.Policies.ByID(w.Ctx, tx, w.Tenant, plain)
 				if err == nil && pol.Name != name {
-					t.Errorf("a %s of geo %d stands under %q, want %q", kind, geo, pol.Name, name)
+					t.Errorf("a %s of geo %d is under %q, want %q", kind, geo, pol.Name, name)
 				}
 				return err
 			})

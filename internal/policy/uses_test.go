@@ -183,6 +183,6 @@ func TestUseOfARootKeySaysForWhomAndWhatFor(t *testing.T) {
 		return err
 	})
 	if strings.Contains(w.Dump("audit_entry"), "alice") {
-		t.Error("a name stands in the clear")
+		t.Error("a name is in plaintext")
 	}
 }

@@ -205,7 +205,7 @@ func TestSecretIsMadeOnceAndStandsSealed(t *testing.T) {
 				return err
 			}
 			if bytes.Contains(sealed, []byte("secret number")) {
-				t.Error("the secret stands in the clear")
+				t.Error("the secret is in plaintext")
 			}
 			_, err := tx.Exec(ctx, `UPDATE secret SET sealed = ?1 WHERE name = ?2`, sealed, "b")
 			return err

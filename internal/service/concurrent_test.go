@@ -176,10 +176,10 @@ func (w world) settled(under string) {
 	for _, name := range []string{alice, bob} {
 		w.expect(w.export(name), mbox, "mail of "+name)
 		if now := w.show(name).Protection; !now.Current {
-			w.Errorf("%s stands under an older policy key of %q", name, now.Policy)
+			w.Errorf("%s is under an older policy key of %q", name, now.Policy)
 		}
 	}
-	w.expect(w.under(alice), under, "what alice stands under")
+	w.expect(w.under(alice), under, "what alice is under")
 	var out bytes.Buffer
 	w.Must(w.GetWorkloadItem(w.ctx, item(chats, "thread"), &out))
 	w.expect(out.String(), "hello", "an item")

@@ -65,11 +65,11 @@ func TestSiteStandsInTheGeoOfItsHostAtItsCreation(t *testing.T) {
 			w.Must(err)
 			policy := map[string]string{"EU": "Service-managed-EU", "default": "Service-managed"}[geo]
 			if s.Geo != geo || s.Protection.Policy != policy || w.showSite(url).Geo != geo {
-				t.Errorf("%s stands in %q under %q", url, s.Geo, s.Protection.Policy)
+				t.Errorf("%s is in %q under %q", url, s.Geo, s.Protection.Policy)
 			}
 		}
 		if s := w.showSite(before); s.Geo != "default" || s.Protection.Policy != "Service-managed" {
-			t.Errorf("a site from before the geo stands in %q under %q", s.Geo, s.Protection.Policy)
+			t.Errorf("a site from before the geo is in %q under %q", s.Geo, s.Protection.Policy)
 		}
 		if geos := w.geos(); len(geos) != 2 || !geos["default"].Default || geos["default"].Sites != 6 || geos["EU"].Sites != 3 {
 			t.Errorf("%+v", geos)
@@ -92,7 +92,7 @@ func TestRegisteringAGeoMovesItsSitesAndNoOthers(t *testing.T) {
 			t.Helper()
 			for i := range 6 {
 				if s := w.showSite(url(geo, i)); s.Protection.Policy != policy || !s.Protection.Current {
-					t.Errorf("%s stands under %q", s.URL, s.Protection.Policy)
+					t.Errorf("%s is under %q", s.URL, s.Protection.Policy)
 				}
 			}
 		}
@@ -108,7 +108,7 @@ func TestRegisteringAGeoMovesItsSitesAndNoOthers(t *testing.T) {
 		under("Asia", "Service-managed-Asia")
 		under("default", "Service-managed")
 		if s := w.showSite("https://contoso-eu.sharepoint.com/sites/new"); s.Protection.Policy != "Sites-EU" {
-			t.Errorf("a site made while the roll ran stands under %q", s.Protection.Policy)
+			t.Errorf("a site made while the roll ran is under %q", s.Protection.Policy)
 		}
 
 		sites, err := w.registerIn("", "Sites")
@@ -249,7 +249,7 @@ func TestAnySequenceKeepsGeosApart(t *testing.T) {
 					for geo, urls := range sites {
 						for _, url := range urls {
 							if s := w.showSite(url); s.Protection.Policy != policyOf(geo) || !s.Protection.Current {
-								r.Errorf("%s of %s stands under %s when all rolls have finished", url, geo, s.Protection.Policy)
+								r.Errorf("%s of %s is under %s when all rolls have finished", url, geo, s.Protection.Policy)
 							}
 						}
 					}
@@ -259,7 +259,7 @@ func TestAnySequenceKeepsGeosApart(t *testing.T) {
 						for _, url := range urls {
 							s := w.showSite(url)
 							if s.Geo != geo || s.Protection.Policy != policyOf(geo) && s.Protection.Policy != "Service-managed" && s.Protection.Policy != "Service-managed-"+geo {
-								r.Errorf("%s of %s stands in %s under %s", url, geo, s.Geo, s.Protection.Policy)
+								r.Errorf("%s of %s is in %s under %s", url, geo, s.Geo, s.Protection.Policy)
 							}
 						}
 					}

@@ -29,7 +29,7 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 		}
 		w.tidy()
 		w.newKey("A-p")
-		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", "")))) // some stand under an older policy key
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", "")))) // some are under an older policy key
 		w.finishRolls()
 		revision := w.shown("p").Revision
 		left, err := w.LeavePolicy(w.ctx, leave("p"))

@@ -53,10 +53,10 @@ type modelPolicy struct {
 	name, id string
 	kind     api.PolicyKind
 	gen      uint32
-	newer    bool // a key has a version that it does not stand on
+	newer    bool // a key has a version that it does not use
 	sweeps   bool // its roll brings inactive mailboxes and backups over, too
 	depth    api.Depth
-	before   keyring // what stood under it when its roll was asked to go deeper
+	before   keyring // what was under it when its roll was asked to go deeper
 	purged   bool
 }
 

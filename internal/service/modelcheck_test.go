@@ -215,7 +215,7 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	at, known := m.revisions[p.DataEncryptionPolicyID]
 	switch {
 	case !known:
-		m.Fatalf("%s %s stands under a revision that nobody made: %+v", c.kind, c.name, p)
+		m.Fatalf("%s %s is under a revision that nobody made: %+v", c.kind, c.name, p)
 	case m.byID[at.policy].purged != (p.Purged != nil):
 		m.Fatalf("%s %s shows as %+v", c.kind, c.name, p)
 	}

@@ -14,7 +14,7 @@ import (
 type keyring map[int64]keysOf
 
 type keysOf struct {
-	policy     int64 // that it stands under
+	policy     int64 // that it is under
 	class      int64
 	generation int64
 	blobs      map[int64]bool

@@ -195,7 +195,7 @@ func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
 			t.Errorf("the policy: %+v, %v", show, err)
 		}
 		if strings.Contains(w.Dump("purge"), "leave") || strings.Contains(w.Dump("purge"), "security") {
-			t.Error("reason or contact stand in the clear")
+			t.Error("reason or contact are in plaintext")
 		}
 		refused(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.VaultDenied)
 	})

@@ -77,7 +77,7 @@ func TestAMoveThatBeganBeforeAPurgeBringsNothingBack(t *testing.T) {
 		}
 		refused(t, e(w.AssignMailbox(w.ctx, assign(alice, "q"))), api.Gone)
 		if m := w.show(alice); m.Protection.Policy != "p" || m.Protection.Purged == nil {
-			t.Errorf("it stands under %+v", m.Protection)
+			t.Errorf("it is under %+v", m.Protection)
 		}
 		refused(t, w.ExportMail(w.ctx, mailbox(alice), io.Discard), api.Gone)
 	})

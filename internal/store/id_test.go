@@ -34,7 +34,7 @@ func TestIDsAreUniqueAndGrowInEachGoroutine(t *testing.T) {
 
 func TestIDsGrowWhenTheClockIsSetBack(t *testing.T) {
 	before := store.NewID()
-	synctest.Test(t, func(t *testing.T) { // its clock stands in the year 2000
+	synctest.Test(t, func(t *testing.T) { // its clock is in the year 2000
 		if id := store.NewID(); id <= before {
 			t.Errorf("id %d after %d", id, before)
 		}

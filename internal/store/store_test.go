@@ -338,7 +338,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		for cause := err; cause != nil; cause = errors.Unwrap(cause) { // what is logged too
 			if strings.Contains(cause.Error(), "s3cret") {
-				t.Errorf("%s: the password stands in %q", c.address, cause)
+				t.Errorf("%s: the password is in %q", c.address, cause)
 			}
 		}
 	}

@@ -127,7 +127,7 @@ func TestImportedKeyStandsUnderTheSeal(t *testing.T) {
 	raw, _ := json.Marshal(n.log.String())
 	for _, place := range [][]byte{public, sealed, raw} {
 		if bytes.Contains(place, private.Primes[0].Bytes()) || bytes.Contains(place, private.D.Bytes()) {
-			t.Error("a number of the private key stands in the clear")
+			t.Error("a number of the private key is in plaintext")
 		}
 	}
 }

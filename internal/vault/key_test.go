@@ -218,7 +218,7 @@ func TestNoKeyMaterialOrTokenIsLoggedOrStoredInTheClear(t *testing.T) {
 		var sealed []byte
 		err := tx.QueryRow(ctx, `SELECT sealed FROM vault_key_version`).Scan(&sealed)
 		if bytes.Contains(sealed, k.Key.N) { // PKCS #8 holds the modulus as it is
-			t.Error("key material stands in the clear")
+			t.Error("key material is in plaintext")
 		}
 		return err
 	})

@@ -33,10 +33,10 @@ type loss struct {
 
 var losses = []loss{
 	{"the process is killed", func(m *FS) { m.restart() }},
-	{"power is lost, and all that was not synced", func(m *FS) { m.powerCut(noName, lost) }},
-	{"power is lost, and contents that were not synced", func(m *FS) { m.powerCut(anyName, lost) }},
-	{"power is lost, and names that were not synced", func(m *FS) { m.powerCut(noName, kept) }},
-	{"power is lost, and what was not synced but removals", func(m *FS) { m.powerCut(removedName, lost) }},
+	{"power is lost, and all that was not synced", func(m *FS) { m.powerCut(noName, onlySynced) }},
+	{"power is lost, and contents that were not synced", func(m *FS) { m.powerCut(anyName, onlySynced) }},
+	{"power is lost, and names that were not synced", func(m *FS) { m.powerCut(noName, everything) }},
+	{"power is lost, and what was not synced but removals", func(m *FS) { m.powerCut(removedName, onlySynced) }},
 	{"power is lost, and what was not synced in part (1)", func(m *FS) { m.powerCutBySeed(1) }},
 	{"power is lost, and what was not synced in part (2)", func(m *FS) { m.powerCutBySeed(2) }},
 	{"power is lost, and what was not synced in part (3)", func(m *FS) { m.powerCutBySeed(3) }},
@@ -92,7 +92,7 @@ func (c Scenario[S]) once(t *testing.T, oneByOne bool, n int, dies bool, l loss)
 	t.Run(name, func(t *testing.T) {
 		for nth := range 3 {
 			c.Check(t, m, s, nth)
-			m.powerCut(noName, lost)
+			m.powerCut(noName, onlySynced)
 		}
 	})
 	return at != ""
@@ -113,8 +113,8 @@ func anyName(bool) bool             { return true }
 func removedName(removed bool) bool { return removed }
 
 // What a power cut leaves of a file.
-func kept(data, _ []byte) []byte    { return data }
-func lost(_, durable []byte) []byte { return durable }
+func everything(data, _ []byte) []byte    { return data }
+func onlySynced(_, durable []byte) []byte { return durable }
 
 // powerCut ends the process and loses unsynced changes: keepName decides for each
 // name that was made, replaced or removed, content for each file. The remaining state

@@ -69,7 +69,7 @@ func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) 
 			}
 		}
 		if worker == nil {
-			s.t.Fatalf("%v works on the roll, which is none of the nodes", p.Roll.Nodes)
+			s.t.Fatalf("%v works on the roll, which are not all nodes of the cluster", p.Roll.Nodes)
 		}
 		return worker, others
 	}
@@ -125,7 +125,7 @@ func (s *stage) moved(w *nodetest.World, atLeast int) {
 			FROM key_page k JOIN policy_key g ON g.id = k.parent JOIN policy p ON p.id = g.policy WHERE p.name = ?1`, nodetest.MailboxPolicy).Scan(&older, &current)
 	})
 	if older != 0 || current < atLeast {
-		s.t.Errorf("%d container keys stand under older policy keys, %d of at least %d under the current one", older, current, atLeast)
+		s.t.Errorf("%d container keys are under older policy keys, %d of at least %d under the current one", older, current, atLeast)
 	}
 	w.VerifyClean()
 }
