@@ -43,7 +43,7 @@ func row(t *testing.T, db *store.DB, id int64) (text string) {
 	return text
 }
 
-func appendEntry(db *store.DB, ctx context.Context, f func(context.Context, *store.Tx, audit.Entry) error, e audit.Entry) error {
+func appendEntry(ctx context.Context, db *store.DB, f func(context.Context, *store.Tx, audit.Entry) error, e audit.Entry) error {
 	return db.InTx(ctx, func(tx *store.Tx) error { return f(ctx, tx, e) })
 }
 
@@ -52,14 +52,14 @@ func TestEntrySaysWhoWhatAndWhyAndSealsNames(t *testing.T) {
 		log := audit.New(marker{}, now)
 		who := uuid.New()
 		ctx := audit.WithOrigin(t.Context(), audit.Origin{Principal: who, Actor: "alice", Operation: "ExportMail", Request: "r"})
-		if err := appendEntry(db, ctx, log.Append, audit.Entry{ID: 7, Tenant: 3, Outcome: audit.Done, Target: "bob@contoso.com", Detail: "d"}); err != nil {
+		if err := appendEntry(ctx, db, log.Append, audit.Entry{ID: 7, Tenant: 3, Outcome: audit.Done, Target: "bob@contoso.com", Detail: "d"}); err != nil {
 			t.Fatal(err)
 		}
 		want := fmt.Sprintf("3|%d|r|%s|ExportMail|done|d|sealed for 3/7: alice|sealed for 3/7: bob@contoso.com", at.UnixMilli(), who)
 		if got := row(t, db, 7); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if err := appendEntry(db, t.Context(), log.Append, audit.Entry{ID: 8, Tenant: 3, Outcome: audit.Done}); err != nil {
+		if err := appendEntry(t.Context(), db, log.Append, audit.Entry{ID: 8, Tenant: 3, Outcome: audit.Done}); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := row(t, db, 8), fmt.Sprintf("3|%d||%s|service|done|||", at.UnixMilli(), uuid.Nil); got != want {
@@ -72,14 +72,14 @@ func TestAppendOnceDoesNotTellTwice(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		log := audit.New(marker{}, now)
 		for i, outcome := range []string{audit.Done, "Internal"} {
-			if err := appendEntry(db, t.Context(), log.AppendOnce, audit.Entry{ID: 7, Tenant: 3, Outcome: outcome}); err != nil {
+			if err := appendEntry(t.Context(), db, log.AppendOnce, audit.Entry{ID: 7, Tenant: 3, Outcome: outcome}); err != nil {
 				t.Fatal(i, err)
 			}
 		}
 		if got, want := row(t, db, 7), fmt.Sprintf("3|%d||%s|service|done|||", at.UnixMilli(), uuid.Nil); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if err := appendEntry(db, t.Context(), log.Append, audit.Entry{ID: 7, Tenant: 3, Outcome: audit.Done}); !store.IsUnique(err) {
+		if err := appendEntry(t.Context(), db, log.Append, audit.Entry{ID: 7, Tenant: 3, Outcome: audit.Done}); !store.IsUnique(err) {
 			t.Errorf("a second entry of one id: %v", err)
 		}
 	})
@@ -89,7 +89,7 @@ func TestWhatCannotBeSealedIsNotWritten(t *testing.T) {
 	db := storetest.One(t)
 	refused := errors.New("no directory")
 	log := audit.New(marker{refused}, now)
-	if err := appendEntry(db, t.Context(), log.Append, audit.Entry{ID: 7, Tenant: 3, Target: "bob"}); !errors.Is(err, refused) {
+	if err := appendEntry(t.Context(), db, log.Append, audit.Entry{ID: 7, Tenant: 3, Target: "bob"}); !errors.Is(err, refused) {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -60,6 +60,7 @@ type Param struct {
 // Type is the type of a parameter.
 type Type string
 
+// The types that a parameter may have, as PowerShell names them.
 const (
 	String      Type = "String"
 	Strings     Type = "String[]"

@@ -167,11 +167,11 @@ func getRecipient(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	if o, err := show(m); err != nil || o == nil {
+	o, err := show(m)
+	if err != nil || o == nil {
 		return err
-	} else {
-		return c.emit(o)
 	}
+	return c.emit(o)
 }
 
 func moveObject(m api.Mailbox) *Object {

@@ -30,9 +30,9 @@ type Scope struct {
 type Due string
 
 const (
-	// DueKey: its key is older than the watermark, or it still has an older key.
+	// DueKey holds where the key is older than the watermark, or it still has an older key.
 	DueKey Due = `(keyed < ?2 OR older <> 0)`
-	// DueContent: it may have blobs older than the watermark.
+	// DueContent holds where the container may have blobs older than the watermark.
 	DueContent Due = `renewed < ?2`
 )
 

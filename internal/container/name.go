@@ -16,6 +16,7 @@ import (
 // Kind is the kind of a container. The values are in stored data and never change.
 type Kind string
 
+// The kinds of containers that users know by a name.
 const (
 	Mailbox  Kind = "mailbox"
 	Site     Kind = "site"

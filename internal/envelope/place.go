@@ -9,6 +9,7 @@ import (
 // never change.
 type Class uint8
 
+// The classes.
 const (
 	ClassActive       Class = 1 // active mailboxes
 	ClassInactive     Class = 2 // inactive mailboxes

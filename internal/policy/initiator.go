@@ -6,6 +6,7 @@ import "keyroll/api"
 // the table of package api; a job of the service names its own when it opens a key.
 type Initiator = api.Initiator
 
+// The initiators, as this package calls them.
 const (
 	User     = api.ByUser
 	System   = api.BySystem

@@ -45,6 +45,7 @@ type Policy struct {
 // Purge is the state of the purge of a policy. The values are stored.
 type Purge int
 
+// The states of a purge, in their order.
 const (
 	NotPurged      Purge = 0
 	PurgeRequested Purge = 1 // it no longer accepts containers

@@ -190,11 +190,11 @@ func (m *model) purge(r *rapid.T) {
 		m.failing[vault+p.name] = api.VaultDenied
 	}
 	m.probe()
-	if err := e(m.RequestPurge(m.ctx, purgeOf(p.name))); fail.Is(err, api.RollInProgress) {
+	err := e(m.RequestPurge(m.ctx, purgeOf(p.name)))
+	if fail.Is(err, api.RollInProgress) {
 		return
-	} else {
-		m.Must(err)
 	}
+	m.Must(err)
 	for range 2 {
 		m.Must(e(m.ApprovePurge(m.approver(m.next("approver %d")), named(p.id))))
 	}
