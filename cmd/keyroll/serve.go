@@ -18,12 +18,11 @@ type serveCommand struct {
 	stores
 	Listen                string        `name:"listen" default:"127.0.0.1:8443" env:"KEYROLL_LISTEN" placeholder:"ADDRESS" help:"Address to listen on (default: ${default})."`
 	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults; it begins with vault. (default: vault.localhost). It is fixed at the first start."`
-	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (default: ${default})."`
+	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" hidden:"" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (default: ${default})."`
 	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key is given a new version automatically (default: ${default})."`
 	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers per second that the rolls of this node may move together (default: no limit)."`
-	StrictLevel           bool          `name:"strict-recovery-level" help:"Accept only customer keys of recovery level Recoverable+ProtectedSubscription."`
 	NoCollect             bool          `name:"no-collect" help:"Turn off the daily deletion of blobs that the database does not reference. Use it while a database that was restored from an older copy is in use."`
-	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning."`
+	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning, and those without the recovery level Recoverable+ProtectedSubscription."`
 	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at a time (default: as many as the limit on open files allows (ulimit -n), at most 4096)."`
 	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at a time from one address, or from one /64 network of IPv6 (default: half of --max-connections)."`
 	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. Of the two limits only --max-connections applies to its connections; --max-connections-per-source applies to the addresses in its X-Forwarded-For, which is trusted."`
@@ -61,7 +60,7 @@ func (c *serveCommand) Run(e *env) error {
 	logger := slog.New(slog.NewTextHandler(e.err, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
 		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
-		StrictRecoveryLevel: c.StrictLevel, StrictKeyChecks: c.StrictKeys, Limits: c.limits(), KeyVaultLimits: c.KeyVaultLimits, NoCollect: c.NoCollect})
+		StrictKeyChecks: c.StrictKeys, Limits: c.limits(), KeyVaultLimits: c.KeyVaultLimits, NoCollect: c.NoCollect})
 	if err != nil && e.Err() != nil {
 		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
 		return nil

@@ -26,7 +26,7 @@ func page() string {
 		"to be at the end of the line. Script files are UTF-8, or UTF-16 with a byte order mark.\n\n" +
 		"Cmdlets that change something have `-WhatIf`, which only shows what would be done, and `-Confirm`. `Get-Help NAME` shows the text below.\n" +
 		"In an interactive shell Tab completes names, parameters and their values; a further Tab shows the next candidate.\n")
-	for _, family := range Families() {
+	for _, family := range families() {
 		fmt.Fprintf(&b, "\n## %s\n", family.Title)
 		for _, c := range family.Cmdlets {
 			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n```powershell\n%s\n```\n\n", c.Name, c.Synopsis, c.Example)

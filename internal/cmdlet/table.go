@@ -5,21 +5,21 @@ import "strings"
 // Table returns all cmdlets, in the order of the documentation page.
 func Table() []*Cmdlet {
 	var all []*Cmdlet
-	for _, family := range Families() {
+	for _, family := range families() {
 		all = append(all, family.Cmdlets...)
 	}
 	return all
 }
 
-// Family is a group of cmdlets that belong together.
-type Family struct {
+// family is a group of cmdlets that belong together.
+type family struct {
 	Title   string
 	Cmdlets []*Cmdlet
 }
 
-// Families returns the cmdlets grouped by subject.
-func Families() []Family {
-	all := []Family{
+// families returns the cmdlets grouped by subject.
+func families() []family {
+	all := []family{
 		{"Key vaults", vaultCmdlets()},
 		{"Keys", keyCmdlets()},
 		{"Subscriptions", subscriptionCmdlets()},

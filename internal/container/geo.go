@@ -24,8 +24,8 @@ type Geo struct {
 	Damaged []error   // one for each host that cannot be decrypted
 }
 
-// DefaultGeo is the name of the geo of all sites whose host belongs to no other geo.
-const DefaultGeo = "default"
+// defaultGeo is the name of the geo of all sites whose host belongs to no other geo.
+const defaultGeo = "default"
 
 // mostGeos bounds the geos of a tenant, mostHosts the hosts of a geo.
 const (
@@ -40,8 +40,8 @@ func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
 	if !geoName.MatchString(name) {
 		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
 	}
-	if strings.EqualFold(name, DefaultGeo) {
-		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", DefaultGeo)
+	if strings.EqualFold(name, defaultGeo) {
+		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", defaultGeo)
 	}
 	if len(hosts) == 0 || len(hosts) > mostHosts {
 		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo must have 1 to %d", name, len(hosts), mostHosts)
@@ -141,7 +141,7 @@ func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Ge
 	for i := range named {
 		slices.Sort(named[i].Hosts)
 	}
-	return append([]Geo{{Name: DefaultGeo}}, named...), nil
+	return append([]Geo{{Name: defaultGeo}}, named...), nil
 }
 
 // FindGeo returns the geo with a name or with the URL of its admin site: the default
@@ -180,7 +180,7 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 // GeoName returns the name of a geo, or fails NotFound.
 func (s *Containers) GeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (string, error) {
 	if id == 0 {
-		return DefaultGeo, nil
+		return defaultGeo, nil
 	}
 	return selectGeoName(ctx, tx, tenant, id)
 }

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// SlotSize is the length of a slot in a page's plaintext: child 8, generation 4, key 32.
-const SlotSize = 8 + 4 + KeySize
+// slotSize is the length of a slot in a page's plaintext: child 8, generation 4, key 32.
+const slotSize = 8 + 4 + KeySize
 
 // SealPage seals p under parent for place. Before it returns the result, it opens it
 // again and compares. place.Count must be p.Len(), from 1 to MaxSlots: a page without
@@ -58,7 +58,7 @@ func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
 
 // scratch holds the plaintext of a page, and that of its sealed form opened again.
 type scratch struct {
-	plain, reopened [MaxSlots * SlotSize]byte
+	plain, reopened [MaxSlots * slotSize]byte
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -68,7 +68,7 @@ func takeScratch() *scratch { return scratches.Get().(*scratch) }
 // release wipes the part that a page of count slots used, and returns the scratch to
 // the pool.
 func (s *scratch) release(count uint32) {
-	used := min(count, MaxSlots) * SlotSize
+	used := min(count, MaxSlots) * slotSize
 	clear(s.plain[:used])
 	clear(s.reopened[:used])
 	scratches.Put(s)
@@ -101,7 +101,7 @@ func (s *scratch) seal(parent *Key, place Place, plain []byte) ([]byte, error) {
 
 // openSlots appends a page's plaintext to dst after it has checked it.
 func openSlots(dst []byte, parent *Key, place Place, body []byte) ([]byte, error) {
-	if place.Count > MaxSlots || len(body) != Overhead+int(place.Count)*SlotSize {
+	if place.Count > MaxSlots || len(body) != Overhead+int(place.Count)*slotSize {
 		return nil, fail.New(api.Damaged, "open key page %v: its body has %d bytes", place, len(body))
 	}
 	plain, err := openInto(dst, parent, PurposePage, place, body)
@@ -122,15 +122,15 @@ func checkSlots(plain []byte, count uint32) error {
 	if count == 0 || count > MaxSlots {
 		return fmt.Errorf("a page of %d slots", count)
 	}
-	if len(plain) != int(count)*SlotSize {
+	if len(plain) != int(count)*slotSize {
 		return fmt.Errorf("%d bytes for %d slots", len(plain), count)
 	}
 	var lastChild int64
 	var lastGeneration uint32
-	for ; len(plain) > 0; plain = plain[SlotSize:] {
+	for ; len(plain) > 0; plain = plain[slotSize:] {
 		child := int64(binary.BigEndian.Uint64(plain))
 		generation := binary.BigEndian.Uint32(plain[8:])
-		key := plain[12:SlotSize]
+		key := plain[12:slotSize]
 		switch {
 		case child <= 0:
 			return errors.New("a child that is not an id")
@@ -155,11 +155,11 @@ func appendSlots(dst []byte, slots []Slot) []byte {
 
 // parseSlots parses a plaintext that checkSlots has accepted.
 func parseSlots(plain []byte) []Slot {
-	slots := make([]Slot, len(plain)/SlotSize)
+	slots := make([]Slot, len(plain)/slotSize)
 	keys := make([][KeySize]byte, len(slots))
 	for i := range slots {
-		b := plain[i*SlotSize:]
-		keys[i] = [KeySize]byte(b[12:SlotSize])
+		b := plain[i*slotSize:]
+		keys[i] = [KeySize]byte(b[12:slotSize])
 		slots[i] = Slot{
 			Child:      int64(binary.BigEndian.Uint64(b)),
 			Generation: binary.BigEndian.Uint32(b[8:]),

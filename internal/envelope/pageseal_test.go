@@ -73,11 +73,11 @@ func TestAForgedPageIsRefusedAndNamed(t *testing.T) {
 		"count raised":                                  {parent, place(func(p *Place) { p.Count = 3 }), body, "3 slots"},
 		"count lowered":                                 {parent, place(func(p *Place) { p.Count = 1 }), body, "1 slots"},
 		"count beyond all pages":                        {parent, place(func(p *Place) { p.Count = 1 << 31 }), body, "2147483648 slots"},
-		"count lowered and a slot cut off":              {parent, place(func(p *Place) { p.Count = 1 }), body[:len(body)-SlotSize], "1 slots"},
-		"count raised and a slot added":                 {parent, place(func(p *Place) { p.Count = 3 }), append(bytes.Clone(body), make([]byte, SlotSize)...), "3 slots"},
+		"count lowered and a slot cut off":              {parent, place(func(p *Place) { p.Count = 1 }), body[:len(body)-slotSize], "1 slots"},
+		"count raised and a slot added":                 {parent, place(func(p *Place) { p.Count = 3 }), append(bytes.Clone(body), make([]byte, slotSize)...), "3 slots"},
 		"emptied":                                       {parent, place(func(p *Place) { p.Count = 0 }), body[:Overhead], "0 slots"},
 		"no body":                                       {parent, testPlace, nil, "child 44"},
-		"sealed for another purpose":                    {parent, testPlace, Seal(parent, PurposeMetadata, testPlace, make([]byte, 2*SlotSize)), "key page"},
+		"sealed for another purpose":                    {parent, testPlace, Seal(parent, PurposeMetadata, testPlace, make([]byte, 2*slotSize)), "key page"},
 		"sealed under a key that is not the parent's":   {parent, testPlace, sealed(t, NewKey(), testPlace), "parent 22"},
 	}
 	for name, c := range cases {
@@ -192,7 +192,7 @@ func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
 // malformed are plaintexts that are correctly sealed but are not valid pages.
 func malformed() map[string][]byte {
 	good := appendSlots(nil, testPage().slots)
-	a, b := good[:SlotSize], good[SlotSize:]
+	a, b := good[:slotSize], good[slotSize:]
 	alter := func(at int, with ...byte) []byte {
 		p := bytes.Clone(good)
 		copy(p[at:], with)
@@ -204,9 +204,9 @@ func malformed() map[string][]byte {
 		"the same child, older":     slices.Concat(a, a[:11], []byte{0}, b[12:]),
 		"child zero":                alter(0, make([]byte, 8)...),
 		"a negative child":          alter(0, 0x80),
-		"a negative child, later":   alter(SlotSize, 0xff),
+		"a negative child, later":   alter(slotSize, 0xff),
 		"a slot without a key":      alter(12, make([]byte, KeySize)...),
-		"a last slot without a key": alter(SlotSize+12, make([]byte, KeySize)...),
+		"a last slot without a key": alter(slotSize+12, make([]byte, KeySize)...),
 	}
 }
 
@@ -319,7 +319,7 @@ func FuzzOpenPage(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(uint32(2), body)
-	f.Add(uint32(1), body[:len(body)-SlotSize])
+	f.Add(uint32(1), body[:len(body)-slotSize])
 	f.Add(uint32(0), body[:Overhead])
 	f.Add(uint32(1<<31), body)
 	f.Add(uint32(2), []byte{})
@@ -349,7 +349,7 @@ func FuzzPagePlaintext(f *testing.F) {
 		f.Add(plain)
 	}
 	f.Fuzz(func(t *testing.T, plain []byte) {
-		count := uint32(len(plain) / SlotSize)
+		count := uint32(len(plain) / slotSize)
 		if checkSlots(plain, count+1) == nil {
 			t.Error("a count that is not the plaintext's passes")
 		}
@@ -365,7 +365,7 @@ func FuzzPagePlaintext(f *testing.F) {
 			t.Errorf("%x is written as %x", plain, again)
 		}
 		for i, s := range slots {
-			if uint64(s.Child) != binary.BigEndian.Uint64(plain[i*SlotSize:]) {
+			if uint64(s.Child) != binary.BigEndian.Uint64(plain[i*slotSize:]) {
 				t.Errorf("slot %d is of child %d", i, s.Child)
 			}
 		}

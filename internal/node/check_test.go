@@ -115,6 +115,8 @@ func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
 	good(t, w, "good-A").make()
 	good(t, w, "good-B").make()
 
+	protectSubscriptions(t, w)
+
 	for _, strict := range []bool{true, false} {
 		w.Restart(func(o *node.Options) { o.StrictKeyChecks = strict })
 		for _, row := range rows {
@@ -154,8 +156,20 @@ func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
 	}
 }
 
+// protectSubscriptions registers both subscriptions, so that they cannot end while
+// keys in them may be needed.
+func protectSubscriptions(t *testing.T, w *nodetest.World) {
+	t.Helper()
+	for _, s := range []string{firstContract, secondContract} {
+		f, err := w.Vaults().RegisterFeature(t.Context(), s, "Microsoft.Resources", "mandatoryRetentionPeriodEnabled")
+		if err != nil || f.State != "Registered" {
+			t.Fatalf("%+v, %v", f, err)
+		}
+	}
+}
+
 func TestStrictRecoveryLevelAsksForASubscriptionThatCannotEnd(t *testing.T) {
-	w := nodetest.Start(t, node.Options{StrictRecoveryLevel: true})
+	w := nodetest.Start(t, node.Options{StrictKeyChecks: true})
 	for _, name := range []string{"strict-A", "strict-B"} {
 		good(t, w, name).make()
 	}
@@ -165,12 +179,7 @@ func TestStrictRecoveryLevelAsksForASubscriptionThatCannotEnd(t *testing.T) {
 		problem.Hint != "Set-AzContext -SubscriptionId "+firstContract+"; Register-AzProviderFeature -FeatureName mandatoryRetentionPeriodEnabled -ProviderNamespace Microsoft.Resources" {
 		t.Fatalf("%+v", err)
 	}
-	for _, s := range []string{firstContract, secondContract} {
-		f, err := w.Vaults().RegisterFeature(t.Context(), s, "Microsoft.Resources", "mandatoryRetentionPeriodEnabled")
-		if err != nil || f.State != "Registered" {
-			t.Fatalf("%+v, %v", f, err)
-		}
-	}
+	protectSubscriptions(t, w)
 	if p, err := create(w, t, "p", "strict-A", "strict-B"); err != nil || len(p.Warnings) != 0 {
 		t.Errorf("%q, %v", p.Warnings, err)
 	}

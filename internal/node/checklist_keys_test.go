@@ -116,7 +116,7 @@ func TestChecklist03ServiceHasGetWrapUnwrapOnlyAndRevocable(t *testing.T) {
 }
 
 func TestChecklist04RejectsECKeysExpiryWrongRecoveryLevelAndMissingSoftDelete(t *testing.T) {
-	x := newTenancy(t, node.Options{StrictRecoveryLevel: true})
+	x := newTenancy(t, node.Options{StrictKeyChecks: true})
 	for i, k := range kinds {
 		open, ends := fmt.Sprint("Row04-open", i), fmt.Sprint("Row04-ends", i)
 		x.Script(fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName rg -Location northeurope -SubscriptionId %s -Sku Premium", open, secondSub),

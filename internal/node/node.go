@@ -73,8 +73,7 @@ type Options struct {
 	Availability string
 	// AvailabilityRollEvery is the age at which an availability key is rolled.
 	AvailabilityRollEvery time.Duration
-	// StrictRecoveryLevel and StrictKeyChecks are policy.Strictness.
-	StrictRecoveryLevel, StrictKeyChecks bool
+	StrictKeyChecks       bool // policy.Config
 	// Limits are the limits on connections of callers, and KeyVaultLimits applies the
 	// documented limits of Azure Key Vault to them; neither applies to the node's own
 	// calls.
@@ -371,7 +370,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		return err
 	}
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
-		RevisionKey: revisionKey, OlderNodes: olderNodes, Strictness: policy.Strictness{Recovery: o.StrictRecoveryLevel, Warnings: o.StrictKeyChecks}, OperatorVault: operatorVault(n.Availability), Now: now, Logger: n.logger})
+		RevisionKey: revisionKey, OlderNodes: olderNodes, StrictKeyChecks: o.StrictKeyChecks, OperatorVault: operatorVault(n.Availability), Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
 	n.rewrap = &policy.WrapReplacer{Policies: n.Policies, Leases: n.leases}
 	n.ageRoll = n.newAvailabilityRoller(o.AvailabilityRollEvery, directory)

@@ -14,14 +14,6 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// Strictness makes the checks of keys stricter than their default.
-type Strictness struct {
-	// Recovery accepts only the recovery level Recoverable+ProtectedSubscription.
-	Recovery bool
-	// Warnings refuses keys that would otherwise be accepted with a warning.
-	Warnings bool
-}
-
 // candidate is a key that a policy is to use, with its vault.
 type candidate struct {
 	rootkey.KeyInfo
@@ -34,10 +26,11 @@ type candidate struct {
 type check struct {
 	name    string
 	code    api.Code // of a refusal
-	warning bool     // accepts the keys with a warning, unless Strictness.Warnings
+	warning bool     // accepts the keys with a warning, unless checks are strict
+	strict  bool     // is made only where checks are strict
 	ends    bool     // a key that it refuses is not checked any further
 	names   func(a, b envelope.KeyVersion) string
-	key     func(c candidate, now time.Time, s Strictness) string
+	key     func(c candidate, now time.Time) string
 	pair    func(a, b candidate) string
 	// repair is the hint: {vault}, {key}, {group}, {subscription} and {principal}
 	// are replaced by the vault's name, by -VaultName … -Name … -Version …, and by
@@ -72,7 +65,7 @@ var checks = []check{
 	{name: "soft delete", code: api.KeyUnusable, key: noSoftDelete, repair: "Update-AzKeyVault -VaultName {vault} -ResourceGroupName {group} -EnableSoftDelete"},
 	{name: "purge protection", code: api.KeyUnusable, key: noPurgeProtection, repair: protect},
 	{name: "recovery level", code: api.KeyUnusable, key: purgeable, repair: protect},
-	{name: "recovery level, strict", code: api.KeyUnusable, key: unprotected, repair: feature},
+	{name: "recovery level, strict", code: api.KeyUnusable, strict: true, key: unprotected, repair: feature},
 	{name: "permissions", code: api.VaultDenied, key: missing, repair: grant},
 	{name: "permissions, no more", code: api.KeyUnusable, warning: true, key: surplus, repair: grant},
 	{name: "two subscriptions", code: api.KeyUnusable, warning: true, pair: oneSubscription, repair: anotherVault},
@@ -86,7 +79,7 @@ func oneVault(a, b envelope.KeyVersion) string {
 	return fmt.Sprintf("both keys are in vault %q; a policy needs two keys in two vaults, so that losing one vault loses no data", a.Vault)
 }
 
-func notRSA(c candidate, _ time.Time, _ Strictness) string {
+func notRSA(c candidate, _ time.Time) string {
 	if c.Type == "RSA" || c.Type == "RSA-HSM" {
 		return ""
 	}
@@ -97,16 +90,16 @@ func notRSA(c candidate, _ time.Time, _ Strictness) string {
 // 800-131A revision 2 section 6; also the smallest that Azure makes).
 const minimumBits = 2048
 
-func short(c candidate, _ time.Time, _ Strictness) string {
+func short(c candidate, _ time.Time) string {
 	if c.Bits >= minimumBits {
 		return ""
 	}
 	return fmt.Sprintf("has %d bits; a customer key has %d or more", c.Bits, minimumBits)
 }
 
-func unpublished(c candidate, _ time.Time, _ Strictness) string { return c.CheckPublic() }
+func unpublished(c candidate, _ time.Time) string { return c.CheckPublic() }
 
-func disabled(c candidate, _ time.Time, _ Strictness) string {
+func disabled(c candidate, _ time.Time) string {
 	if c.Enabled {
 		return ""
 	}
@@ -115,7 +108,7 @@ func disabled(c candidate, _ time.Time, _ Strictness) string {
 
 const timeFormat = "2006-01-02 15:04:05Z07:00"
 
-func early(c candidate, now time.Time, _ Strictness) string {
+func early(c candidate, now time.Time) string {
 	if c.NotBefore == nil || !now.Before(*c.NotBefore) {
 		return ""
 	}
@@ -126,7 +119,7 @@ func early(c candidate, now time.Time, _ Strictness) string {
 // once set can be changed but not removed.
 var noExpiry = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Add(-14 * time.Hour)
 
-func expires(c candidate, now time.Time, _ Strictness) string {
+func expires(c candidate, now time.Time) string {
 	switch {
 	case c.Expires == nil || !c.Expires.Before(noExpiry):
 		return ""
@@ -136,8 +129,8 @@ func expires(c candidate, now time.Time, _ Strictness) string {
 	return fmt.Sprintf("expires at %s; a customer key has no expiry, or 9999-12-31", c.Expires.UTC().Format(timeFormat))
 }
 
-func without(operation string) func(candidate, time.Time, Strictness) string {
-	return func(c candidate, _ time.Time, _ Strictness) string {
+func without(operation string) func(candidate, time.Time) string {
+	return func(c candidate, _ time.Time) string {
 		if slices.Contains(c.Ops, operation) {
 			return ""
 		}
@@ -145,7 +138,7 @@ func without(operation string) func(candidate, time.Time, Strictness) string {
 	}
 }
 
-func unknown(c candidate, _ time.Time, _ Strictness) string {
+func unknown(c candidate, _ time.Time) string {
 	switch {
 	case rootkey.IsExternal(c.KeyVersion.Vault):
 		return ""
@@ -161,28 +154,28 @@ func unknown(c candidate, _ time.Time, _ Strictness) string {
 // rest is known without it: the recovery level of the key says that it cannot be
 // lost or purged, and the permissions are proved by their use before anything is
 // stored.
-func unmanaged(c candidate, _ time.Time, _ Strictness) string {
+func unmanaged(c candidate, _ time.Time) string {
 	if c.unknown == nil || !rootkey.IsExternal(c.KeyVersion.Vault) {
 		return ""
 	}
 	return fmt.Sprintf("could not be checked for the subscription and the region of its vault, which only the management plane of Azure shows: %v", c.unknown)
 }
 
-func noSoftDelete(c candidate, _ time.Time, _ Strictness) string {
+func noSoftDelete(c candidate, _ time.Time) string {
 	if c.unknown != nil || c.vault.SoftDelete {
 		return ""
 	}
 	return "can be lost: its vault has no soft delete"
 }
 
-func noPurgeProtection(c candidate, _ time.Time, _ Strictness) string {
+func noPurgeProtection(c candidate, _ time.Time) string {
 	if c.unknown != nil || c.vault.PurgeProtection {
 		return ""
 	}
 	return "can be purged: its vault has no purge protection"
 }
 
-func purgeable(c candidate, _ time.Time, _ Strictness) string {
+func purgeable(c candidate, _ time.Time) string {
 	if c.RecoveryLevel != "" && !strings.Contains(c.RecoveryLevel, "Purgeable") {
 		return ""
 	}
@@ -191,8 +184,8 @@ func purgeable(c candidate, _ time.Time, _ Strictness) string {
 
 const protectedSubscription = "Recoverable+ProtectedSubscription"
 
-func unprotected(c candidate, _ time.Time, s Strictness) string {
-	if !s.Recovery || c.RecoveryLevel == protectedSubscription {
+func unprotected(c candidate, _ time.Time) string {
+	if c.RecoveryLevel == protectedSubscription {
 		return ""
 	}
 	return fmt.Sprintf("has the recovery level %q; this keyroll was started to require %s", c.RecoveryLevel, protectedSubscription)
@@ -201,14 +194,14 @@ func unprotected(c candidate, _ time.Time, s Strictness) string {
 // needed are the operations that the service uses on a customer key.
 var needed = []string{"get", "wrapKey", "unwrapKey"}
 
-func missing(c candidate, _ time.Time, _ Strictness) string {
+func missing(c candidate, _ time.Time) string {
 	if c.vault.Principal == "" {
 		return ""
 	}
 	return permissions(c, "lacks", needed, func(p string) bool { return !holds(c.vault.Permissions, p) && !holds(c.vault.Permissions, "all") })
 }
 
-func surplus(c candidate, _ time.Time, _ Strictness) string {
+func surplus(c candidate, _ time.Time) string {
 	return permissions(c, "has more than it needs", c.vault.Permissions, func(p string) bool { return !holds(needed, p) })
 }
 
@@ -291,15 +284,15 @@ func (p *Policies) checkNotOperators(f *findings, names [2]envelope.KeyVersion) 
 }
 
 // checkKeys makes the other checks of both keys.
-func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
+func (f *findings) checkKeys(keys [2]candidate, now time.Time, strict bool) {
 	var ended [2]bool
 	for _, row := range checks {
 		for i, c := range keys {
 			wrong := ""
 			switch {
-			case ended[i]:
+			case ended[i] || row.strict && !strict:
 			case row.key != nil:
-				if wrong = row.key(c, now, s); wrong != "" {
+				if wrong = row.key(c, now); wrong != "" {
 					wrong = describeKey(c.KeyVersion) + " " + wrong
 				}
 			case row.pair != nil && i == 1:
@@ -307,7 +300,7 @@ func (f *findings) checkKeys(keys [2]candidate, now time.Time, s Strictness) {
 			}
 			switch {
 			case wrong == "":
-			case row.warning && !s.Warnings:
+			case row.warning && !strict:
 				f.warnings = append(f.warnings, wrong+"; "+row.hint(c))
 			default:
 				ended[i] = row.ends
@@ -402,7 +395,7 @@ func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, na
 		}
 	}
 	if !missing {
-		found.checkKeys(keys, p.Now(), p.Strictness)
+		found.checkKeys(keys, p.Now(), p.StrictKeyChecks)
 	}
 	return keys, found, nil
 }

@@ -87,7 +87,9 @@ type Config struct {
 	// RevisionKey authenticates revision rows. It is stored in the database under
 	// the seal, so that write access to the rows is not enough to forge one.
 	RevisionKey *envelope.Key
-	Strictness  Strictness
+	// StrictKeyChecks refuses keys that would otherwise be accepted with a warning, and
+	// keys without the recovery level Recoverable+ProtectedSubscription.
+	StrictKeyChecks bool
 	// OperatorVault is the URL of the vault that holds the availability keys, empty
 	// if they are not in a vault.
 	OperatorVault string

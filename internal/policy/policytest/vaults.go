@@ -200,7 +200,7 @@ func (f *FakeVaults) Key(ctx context.Context, _ int64, id rootkey.Identity, kv e
 		return rootkey.KeyInfo{}, err
 	}
 	kv.Version = v.Version
-	info := rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Public: &rsaKey(v.number).PublicKey, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0), RecoveryLevel: "Recoverable"}
+	info := rootkey.KeyInfo{KeyVersion: kv, Type: "RSA", Bits: 2048, Public: &rsaKey(v.number).PublicKey, Ops: []string{"wrapKey", "unwrapKey"}, Enabled: !v.disabled, Created: time.Unix(0, 0), RecoveryLevel: "Recoverable+ProtectedSubscription"}
 	if f.TellsOfKey != nil {
 		f.TellsOfKey(&info)
 	}
