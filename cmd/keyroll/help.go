@@ -18,10 +18,12 @@ func (*serveCommand) Help() string {
 
 func (*waitCommand) Help() string {
 	return help("Returns as soon as the server answers requests; fails when the time is up.",
-		"keyroll serve --data lab 2> serve.log & keyroll wait --data lab")
+		"keyroll wait --data lab")
 }
 
-func (versionCommand) Help() string { return help("", "keyroll version -o json") }
+func (versionCommand) Help() string {
+	return help("keyroll --version does the same.", "keyroll version -o json")
+}
 
 func (*demoCommand) Help() string {
 	return help("Everything runs in this process: two pairs of embedded vaults, a mailbox policy and a site policy, the documented rolls of both, "+

@@ -49,8 +49,6 @@ type commands struct {
 
 	Version versionCommand `cmd:"" help:"Show the version that this binary was built from."`
 
-	ShowVersion versionFlag `name:"version" help:"Show the version, as keyroll version does."`
-
 	Output string `name:"output" short:"o" enum:"text,json" default:"text" help:"Output: text, or json (JSON lines for lists, one object for bench and verify; nothing else on standard output)."`
 }
 
@@ -76,6 +74,9 @@ func main() {
 func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer) (status int) {
 	if err := checkText(args, os.Environ()); err != nil {
 		return report(ctx, errOut, err)
+	}
+	if len(args) == 1 && args[0] == "--version" { // elsewhere it is that of a key
+		args = []string{"version"}
 	}
 	var c commands
 	parser, err := newParser(&c, out, errOut, kong.Exit(func(status int) { panic(exit(status)) }))

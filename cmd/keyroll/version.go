@@ -5,8 +5,6 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
-
-	"github.com/alecthomas/kong"
 )
 
 type versionCommand struct{}
@@ -14,16 +12,6 @@ type versionCommand struct{}
 func (versionCommand) Run(e *env) error {
 	v := versionOf(debug.ReadBuildInfo())
 	return e.object(v, func(w io.Writer) { fmt.Fprintln(w, v) })
-}
-
-// versionFlag prints the version as the command does.
-type versionFlag bool
-
-// BeforeReset is called by kong as soon as it has read the flag.
-func (versionFlag) BeforeReset(app *kong.Kong) error {
-	fmt.Fprintln(app.Stdout, versionOf(debug.ReadBuildInfo()))
-	app.Exit(0)
-	return nil
 }
 
 // version is what the Go toolchain wrote into the binary.

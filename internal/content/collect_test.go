@@ -280,7 +280,8 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 		collect := sync.OnceFunc(func() { go func() { collected <- w.collect(t, 0) }() })
 		waits := func() (is bool) {
 			must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
-				return tx.QueryRow(t.Context(), `SELECT COUNT(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&is)
+				return tx.QueryRow(t.Context(), `SELECT COUNT(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&is)
 			}))
 			return is
 		}
