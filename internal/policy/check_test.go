@@ -20,9 +20,9 @@ import (
 
 // entry is a row of the table of checks with the expected result.
 type entry struct {
-	check string
-	key   func(*rootkey.KeyInfo)   // of both vaults
-	vault func(*rootkey.VaultInfo) // of vault B
+	check   string
+	key     func(*rootkey.KeyInfo)   // of both vaults
+	vault   func(*rootkey.VaultInfo) // of vault B
 	strict, // checked only where checks are strict
 	warns bool // accepted with a warning, unless checks are strict
 	code api.Code
