@@ -67,8 +67,12 @@ func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Co
 	defer l.unmark(name)
 	began := time.Now()
 	fence, ok, err := l.take(ctx, name)
-	if err != nil || !ok {
+	if err != nil { // the commit may have succeeded all the same, as when ctx ends during it
+		l.releaseUnanswered(ctx, name)
 		return false, err
+	}
+	if !ok {
+		return false, nil
 	}
 	defer l.release(ctx, name, fence)
 	ctx, lose := context.WithCancelCause(ctx)
@@ -170,6 +174,17 @@ func (l *Leases) release(ctx context.Context, name string, fence int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
 	defer cancel()
 	_ = l.db.InTx(ctx, func(tx *store.Tx) error { return Release(ctx, tx, name, l.holder, fence) })
+}
+
+// releaseUnanswered releases a lease of unknown fence, which no other work of this holder
+// can have: another node need not wait until it expires.
+func (l *Leases) releaseUnanswered(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
+	defer cancel()
+	_ = l.db.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE lease SET until = 0 WHERE name = ?1 AND holder = ?2`, name, l.holder)
+		return err
+	})
 }
 
 // OfNode returns the name of the lease by which a node shows that it is live.

@@ -279,3 +279,29 @@ func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
 		}
 	})
 }
+
+// A lease whose taking was not answered, because the caller ended meanwhile or the
+// connection was lost, is released: another node need not wait for its end.
+func TestLeaseThatWasTakenWithoutAnAnswerIsReleased(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		ctx, stop := context.WithCancel(t.Context())
+		lost := false
+		mode := storetest.Mode(t)
+		mode.LoseAnswer = func(context.Context) bool {
+			first := !lost
+			if first {
+				lost = true
+				stop()
+			}
+			return first
+		}
+		db.SetForTests(mode)
+		held, err := lease.New(db, "a", long).Hold(ctx, "work", func(context.Context) error { t.Error("works without a lease"); return nil })
+		if held || err == nil || !lost {
+			t.Fatalf("held %t, %v, lost %t", held, err, lost)
+		}
+		if held, err := lease.New(db, "b", long).Hold(t.Context(), "work", func(context.Context) error { return nil }); !held || err != nil {
+			t.Errorf("another node: held %t, %v", held, err)
+		}
+	})
+}
