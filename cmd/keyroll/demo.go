@@ -98,7 +98,7 @@ func (c *demoCommand) content(e *env) (mail demo.Mail, files demo.Files, err err
 			return mail, files, err
 		}
 	}
-	if files, err = demo.Tree(tree, c.Data); err != nil {
+	if files, err = demo.Tree(e, tree, c.Data); err != nil {
 		return mail, files, err
 	}
 	if c.Mail != "" {

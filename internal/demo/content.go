@@ -74,26 +74,26 @@ func (f Files) local(path string) string { return filepath.Join(f.dir, filepath.
 // maxFiles bounds the files of a demo.
 const maxFiles = 2000
 
-// Tree lists the regular files below dir, without hidden folders and without the folder
-// given by without.
-func Tree(dir, without string) (Files, error) {
-	files := Files{dir: dir}
+// Tree lists the regular files below dir, without hidden folders, what git ignores, and
+// the folder given by without.
+func Tree(ctx context.Context, dir, without string) (Files, error) {
+	files, ignored := Files{dir: dir}, ignoredBelow(ctx, dir)
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() {
-			if path != dir && strings.HasPrefix(entry.Name(), ".") || path == without {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if !entry.Type().IsRegular() || len(files.Paths) >= maxFiles {
-			return nil
-		}
 		rel, err := filepath.Rel(dir, path)
-		files.Paths = append(files.Paths, filepath.ToSlash(rel))
-		return err
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		switch {
+		case entry.IsDir() && (path != dir && strings.HasPrefix(entry.Name(), ".") || path == without || ignored[rel+"/"]):
+			return filepath.SkipDir
+		case entry.Type().IsRegular() && !ignored[rel] && len(files.Paths) < maxFiles:
+			files.Paths = append(files.Paths, rel)
+		}
+		return nil
 	})
 	if err != nil {
 		return files, fail.New(api.InvalidArgument, "the files cannot be listed: %w", err)
@@ -102,6 +102,20 @@ func Tree(dir, without string) (Files, error) {
 		return files, fail.New(api.InvalidArgument, "there are no files below %s", dir)
 	}
 	return files, nil
+}
+
+// ignoredBelow returns the files and folders below dir that its git repository ignores,
+// folders with a slash at the end; none where there is no repository.
+func ignoredBelow(ctx context.Context, dir string) map[string]bool {
+	ignored := map[string]bool{}
+	out, err := exec.CommandContext(ctx, "git", "-C", dir, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory").Output()
+	if err != nil {
+		return ignored
+	}
+	for name := range strings.SplitSeq(string(out), "\x00") {
+		ignored[name] = true
+	}
+	return ignored
 }
 
 // counted returns a reader that advances a bar.

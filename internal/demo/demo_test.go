@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,7 +42,7 @@ func run(t *testing.T, after func(w *nodetest.World, rolls int)) (printed string
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := demo.Tree(filepath.Join(folder, "tree"), "")
+	files, err := demo.Tree(t.Context(), filepath.Join(folder, "tree"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,5 +115,27 @@ func TestDemoNamesWhatDiffers(t *testing.T) {
 		if err == nil || !strings.Contains(printed, want) {
 			t.Errorf("%v; the demo does not print %q:\n%s", err, want, printed)
 		}
+	}
+}
+
+// A checkout has more below it than its files: programs that were built, packages that
+// were installed.
+func TestTreeLeavesOutWhatGitIgnores(t *testing.T) {
+	folder := t.TempDir()
+	for name, text := range map[string]string{".gitignore": "/bin/\n*.out\n", "bin/program": "x", "a/b.txt": "b", "a/c.out": "c", ".hidden/d": "d"} {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("git", "-C", folder, "init", "-q").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	files, err := demo.Tree(t.Context(), folder, "")
+	if want := []string{".gitignore", "a/b.txt"}; err != nil || !slices.Equal(files.Paths, want) {
+		t.Errorf("%q, %v, want %q", files.Paths, err, want)
 	}
 }
