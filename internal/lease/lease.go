@@ -68,13 +68,13 @@ func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Co
 	began := time.Now()
 	fence, ok, err := l.take(ctx, name)
 	if err != nil { // the commit may have succeeded all the same, as when ctx ends during it
-		l.releaseUnanswered(ctx, name)
+		l.release(ctx, name)
 		return false, err
 	}
 	if !ok {
 		return false, nil
 	}
-	defer l.release(ctx, name, fence)
+	defer l.release(ctx, name)
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	end := time.AfterFunc(time.Until(began.Add(l.term)), func() { lose(fmt.Errorf("%w: %s was not renewed in time", ErrLost, name)) })
@@ -169,16 +169,9 @@ func (l *Leases) take(ctx context.Context, name string) (fence int64, ok bool, e
 }
 
 // release releases a lease even if ctx is done, so that a node that stops is replaced at
-// once. A lease that cannot be released expires.
-func (l *Leases) release(ctx context.Context, name string, fence int64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
-	defer cancel()
-	_ = l.db.InTx(ctx, func(tx *store.Tx) error { return Release(ctx, tx, name, l.holder, fence) })
-}
-
-// releaseUnanswered releases a lease of unknown fence, which no other work of this holder
-// can have: another node need not wait until it expires.
-func (l *Leases) releaseUnanswered(ctx context.Context, name string) {
+// once. The caller has marked the name: no other work of this holder has the lease,
+// whatever its fence. A lease that cannot be released expires.
+func (l *Leases) release(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
 	defer cancel()
 	_ = l.db.InTx(ctx, func(tx *store.Tx) error {
