@@ -73,14 +73,14 @@ func ExampleClient_RefreshPolicy() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for roll := *refreshed.Policy.Roll; ; {
+	for range time.Tick(100 * time.Millisecond) {
+		roll, err := k.ShowRoll(ctx, api.RollInput{Roll: refreshed.Policy.Roll.ID})
+		if err != nil {
+			log.Fatal(err)
+		}
 		if roll.State != api.RollRunning {
 			fmt.Printf("%s: %d of %d\n", roll.State, roll.Done, roll.Total)
 			break
-		}
-		time.Sleep(100 * time.Millisecond)
-		if roll, err = k.ShowRoll(ctx, api.RollInput{Roll: roll.ID}); err != nil {
-			log.Fatal(err)
 		}
 	}
 	// finished: 1 of 1

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,16 +52,14 @@ func defaultData() string {
 func (c connection) find() (target, error) {
 	t := target{Info: node.Info{URL: c.Server, CAFile: c.CAFile, AdminTokenFile: c.TokenFile}}
 	if c.Server == "" {
-		raw, err := os.ReadFile(filepath.Join(c.Data, node.InfoFile))
+		var err error
+		t.Info, err = readInfo(c.Data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return t, fail.New(api.Unavailable, "no running server uses data folder %s", c.Data).
 				WithHint("start one with keyroll serve --data DIR, or name a running one with --data or --server")
 		case err != nil:
 			return t, err
-		}
-		if err := json.Unmarshal(raw, &t.Info); err != nil {
-			return t, fail.New(api.Damaged, "%s does not describe a server", filepath.Join(c.Data, node.InfoFile)).Because(err)
 		}
 		if t.AdminTokenFile, err = c.localToken(t); err != nil {
 			return t, err
@@ -70,6 +71,35 @@ func (c connection) find() (target, error) {
 	found, err := targetOf(t.Info)
 	found.client.Tenant = c.Tenant
 	return found, err
+}
+
+// readInfo reads how to reach the server of a data folder; fs.ErrNotExist if none has
+// started.
+func readInfo(data string) (info node.Info, err error) {
+	file := filepath.Join(data, node.InfoFile)
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return info, err
+	}
+	if err := json.Unmarshal(raw, &info); err != nil {
+		return info, fail.New(api.Damaged, "%s does not describe a server", file).Because(err)
+	}
+	return info, nil
+}
+
+// serverOf returns how to reach the server of a data folder, and an HTTP client that
+// trusts it, for what is no operation of its API.
+func serverOf(data string) (info node.Info, k *http.Client, err error) {
+	if info, err = readInfo(data); err != nil {
+		return info, nil, err
+	}
+	pem, err := os.ReadFile(info.CAFile)
+	if err != nil {
+		return info, nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	return info, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}, nil
 }
 
 // tenantsFolder is the folder in a data folder that holds the tokens of the

@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +21,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"keyroll/internal/blob/s3test"
-	"keyroll/internal/node"
 	"keyroll/internal/store/storetest"
 )
 
@@ -166,24 +162,6 @@ func waitReady(data string) (err error) {
 func isReady(data string) error {
 	_, err := askReady(context.Background(), data)
 	return err
-}
-
-// serverOf reads how to reach the server of a data folder.
-func serverOf(data string) (info node.Info, k *http.Client, err error) {
-	raw, err := os.ReadFile(filepath.Join(data, node.InfoFile))
-	if err != nil {
-		return info, nil, err
-	}
-	if err := json.Unmarshal(raw, &info); err != nil {
-		return info, nil, err
-	}
-	pem, err := os.ReadFile(info.CAFile)
-	if err != nil {
-		return info, nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	return info, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}, nil
 }
 
 func sigterm(ts *testscript.TestScript, neg bool, args []string) {

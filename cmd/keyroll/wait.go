@@ -2,21 +2,15 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
-	"keyroll/internal/node"
 )
 
 type waitCommand struct {
@@ -49,30 +43,19 @@ func (c *waitCommand) Run(e *env) error {
 // askReady asks the server of a data folder once whether it serves requests, and
 // returns its URL.
 func askReady(ctx context.Context, data string) (url string, err error) {
-	raw, err := os.ReadFile(filepath.Join(data, node.InfoFile))
+	info, k, err := serverOf(data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("no server has started")
 	}
-	var info node.Info
-	if err == nil {
-		err = json.Unmarshal(raw, &info)
-	}
 	if err != nil {
 		return "", err
 	}
-	ca, err := os.ReadFile(info.CAFile)
-	if err != nil {
-		return "", err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}
-	defer transport.CloseIdleConnections()
+	defer k.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, info.URL+"/readyz", nil)
 	if err != nil {
 		return "", err
 	}
-	answer, err := transport.RoundTrip(request)
+	answer, err := k.Do(request)
 	if err != nil {
 		return "", err
 	}

@@ -9,7 +9,7 @@ import (
 
 // Each direct dependency is there for a reason, which go.mod states beside it.
 func TestEachDirectDependencyHasAReason(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
+	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,14 +64,14 @@ func run(t *testing.T, after func(w *nodetest.World, rolls int)) (printed string
 			return nil
 		},
 		Watch: func(ctx context.Context, id string) (api.Roll, error) {
-			for {
-				r, err := w.Client.ShowRoll(ctx, api.RollInput{Roll: id})
-				if err != nil || r.State != api.RollRunning {
-					rolls++
-					after(w, rolls)
-					return r, err
-				}
+			r, err := w.Client.ShowRoll(ctx, api.RollInput{Roll: id})
+			if err != nil {
+				return r, err
 			}
+			r = w.WaitRoll(r.Policy)
+			rolls++
+			after(w, rolls)
+			return r, nil
 		},
 		Progress: func(string, int64) demo.Bar { return noBar{} },
 		Domain:   w.Info.VaultDomain, Mail: mail, Files: files, Out: &out,

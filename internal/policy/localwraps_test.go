@@ -120,8 +120,8 @@ func TestWrapWhoseVaultIsAwayStaysAndIsReplacedLater(t *testing.T) {
 	opensFromRoots(w, pol.Current)
 }
 
-// Whoever can write into the database alone cannot have a wrap of their own making
-// replaced, and so authenticated, by the service.
+// An attacker who can write only to the database cannot make the service replace a
+// forged wrap, and so authenticate it.
 func TestForgedWrapIsNotReplaced(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := vaultMadePolicy(w, "p", byVault(w))
