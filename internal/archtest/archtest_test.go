@@ -128,6 +128,8 @@ var packages = []row{
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store internal/store/storetest",
 		"policies on fake vaults for tests"},
+	{"internal/content/contenttest", "api internal/blob internal/container internal/content internal/depth internal/policy internal/policy/policytest internal/roll internal/store internal/store/storetest",
+		"a tenant of policytest with containers, content and rolls, for tests of the packages above content"},
 	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest internal/vault/vaulttest", "lends tests a whole keyroll"},
 	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "several real processes on one database, for tests"},
