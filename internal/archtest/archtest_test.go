@@ -128,6 +128,8 @@ var packages = []row{
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store internal/store/storetest",
 		"policies on fake vaults for tests"},
+	{"internal/container/containertest", "api internal/envelope internal/fail internal/keypage internal/policy internal/store",
+		"policies that need no vault, for tests of container and content"},
 	{"internal/content/contenttest", "api internal/blob internal/container internal/content internal/depth internal/policy internal/policy/policytest internal/roll internal/store internal/store/storetest",
 		"a tenant of policytest with containers, content and rolls, for tests of the packages above content"},
 	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},

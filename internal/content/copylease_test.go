@@ -17,7 +17,7 @@ import (
 // considered dead, another node deletes the rows of the copy; when the first node wakes
 // up, it does not continue the copy and leaves no rows.
 func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		for i := range 9 {
 			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
