@@ -39,10 +39,7 @@ func TestNodesShareTheDeepStages(t *testing.T) {
 		if p.State != api.RollFinished || p.Done != 8 {
 			t.Errorf("%+v", p)
 		}
-		var done int64
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID).Scan(&done)
-		})
+		done := w.Number(`SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID)
 		if done != 0 {
 			t.Errorf("%d bytes were re-encrypted more than once", done)
 		}

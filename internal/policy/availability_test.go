@@ -260,10 +260,7 @@ func TestRollsAndRefreshesAtOnceLoseNoWrap(t *testing.T) {
 		group.Wait()
 		rolled := mustRoll(w, pol)
 		probe(w, pol, rolled.Version)
-		var left int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT count(*) FROM availability_version WHERE tenant = ?1 AND policy = ?2 AND destroyed = 0`, w.Tenant, pol.ID).Scan(&left)
-		})
+		left := w.Number(`SELECT count(*) FROM availability_version WHERE tenant = ?1 AND policy = ?2 AND destroyed = 0`, w.Tenant, pol.ID)
 		if left != 1 {
 			t.Errorf("%d versions are not destroyed, want the newest alone", left)
 		}
@@ -380,10 +377,7 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 			probe(w, old, 2)
 			probe(w, young, 1)
 		}
-		var scheduled int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'RollAvailabilityKeys' AND request = 'schedule'`, w.Tenant).Scan(&scheduled)
-		})
+		scheduled := w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'RollAvailabilityKeys' AND request = 'schedule'`, w.Tenant)
 		if scheduled != 6 { // three uses for each of the old and the service-managed policy
 			t.Errorf("%d uses name the schedule", scheduled)
 		}

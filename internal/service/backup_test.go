@@ -320,13 +320,10 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		w.Service.Now = func() time.Time { return now }
 		put := func(text string) { w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader(text)))) }
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
-		dropped := func() (n int) {
-			w.View(func(tx *store.Tx) error { return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM dropped`).Scan(&n) })
-			return n
-		}
+		dropped := func() int64 { return w.Number(`SELECT COUNT(*) FROM dropped`) }
 		put("one")
 		put("two")
-		for hours, left := range []int{0: 1, 1: 1, 2: 0} {
+		for hours, left := range []int64{0: 1, 1: 1, 2: 0} {
 			now = now.Add(time.Duration(hours) * 12 * time.Hour)
 			w.Must(w.CollectIfDue(w.Ctx))
 			if n := dropped(); n != left {
@@ -352,10 +349,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 			})
 		})
 		w.Must(w.CollectIfDue(w.Ctx))
-		var told int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND operation = ?2`, w.Tenant, api.CollectBlobs.Name).Scan(&told)
-		})
+		told := w.Number(`SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND operation = ?2`, w.Tenant, api.CollectBlobs.Name)
 		if n := dropped(); n != 1 || told != 1 {
 			t.Errorf("%d blobs wait, the log says it %d times", n, told)
 		}
@@ -378,13 +372,10 @@ func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
 	})
 	w = newTestServiceOver(w.World.Over(db), w.blobs)
 	w.Service.Now = func() time.Time { return at }
-	expire := func() (left int) {
+	expire := func() int64 {
 		w.QueueMaintenance()
 		w.tidy()
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM backup NOT INDEXED`).Scan(&left)
-		})
-		return left
+		return w.Number(`SELECT COUNT(*) FROM backup NOT INDEXED`)
 	}
 	if left := expire(); left != 2 {
 		t.Errorf("%d of 2 backups are left", left)

@@ -12,7 +12,6 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
@@ -104,11 +103,8 @@ func (m *model) unsure(r *rapid.T) unsure {
 	}
 }
 
-func (m *model) newestItem() (id int64) {
-	m.View(func(tx *store.Tx) error {
-		return tx.QueryRow(m.Ctx, `SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant).Scan(&id)
-	})
-	return id
+func (m *model) newestItem() int64 {
+	return m.Number(`SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant)
 }
 
 // die draws an act that crashes. It has succeeded if its commit came before the crash.

@@ -94,11 +94,8 @@ func TestTidyUpReachesEveryTenant(t *testing.T) {
 		for _, name := range []string{"a", "b", "c"} { // each in a page of its own
 			w.Must(e(w.CreateMailbox(w.as(admin), newMailbox(name, ""))))
 		}
-		pages := func() (n int) {
-			w.View(func(tx *store.Tx) error {
-				return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM key_page WHERE tenant = ?1`, admin.Tenant).Scan(&n)
-			})
-			return n
+		pages := func() int64 {
+			return w.Number(`SELECT COUNT(*) FROM key_page WHERE tenant = ?1`, admin.Tenant)
 		}
 		before := pages()
 		restarted := newTestService(w.World) // whose queue of upkeep is empty

@@ -182,11 +182,8 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 }
 
 // page returns the current key page of a mailbox.
-func (w tenant) page(box int) (id int64) {
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID).Scan(&id)
-	})
-	return id
+func (w tenant) page(box int) int64 {
+	return w.Number(`SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID)
 }
 
 func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {

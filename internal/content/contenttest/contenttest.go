@@ -40,15 +40,19 @@ type Fixture struct {
 // New gives a tenant its containers, and a blob store of its own.
 func New(p *policytest.World, now func() time.Time) *Fixture {
 	p.Helper()
-	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
-	p.Must(err)
-	f := Open(p, blobs, now)
-	_, err = f.Containers.Directory(p.Ctx, p.Tenant)
-	p.Must(err)
-	return f
+	return Open(p, NewBlobs(p), now).withDirectory()
 }
 
-// Open is New over an existing blob store, also for a tenant that has containers.
+// NewBlobs returns an empty blob store.
+func NewBlobs(p *policytest.World) blob.Store {
+	p.Helper()
+	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
+	p.Must(err)
+	return blobs
+}
+
+// Open is New over an existing blob store, also for a tenant that has containers. It
+// opens no key.
 func Open(p *policytest.World, blobs blob.Store, now func() time.Time) *Fixture {
 	p.Helper()
 	f := &Fixture{World: p, Blobs: blobs, Wrote: map[int64]string{}, now: now}
@@ -65,7 +69,15 @@ func (f *Fixture) Over(db *store.DB) *Fixture {
 	f.Helper()
 	n := Open(f.World.Over(db), f.Blobs, f.now)
 	n.Wrote = f.Wrote
-	return n
+	return n.withDirectory()
+}
+
+// withDirectory opens the directory, which verification and the names of containers need.
+func (f *Fixture) withDirectory() *Fixture {
+	f.Helper()
+	_, err := f.Containers.Directory(f.Ctx, f.Tenant)
+	f.Must(err)
+	return f
 }
 
 // With returns the tenant with another roller, whose configuration edit changes.
@@ -132,13 +144,6 @@ func (f *Fixture) Key(c container.Container) container.Opened {
 	o, err := f.Containers.OpenKey(f.Ctx, c, api.ByUser)
 	f.Must(err)
 	return o
-}
-
-// Number returns the only number that a query selects.
-func (f *Fixture) Number(query string, args ...any) (n int64) {
-	f.Helper()
-	f.View(func(tx *store.Tx) error { return tx.QueryRow(f.Ctx, query, args...).Scan(&n) })
-	return n
 }
 
 // Begin refreshes a policy at a depth and begins its roll.

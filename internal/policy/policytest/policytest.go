@@ -145,6 +145,13 @@ func (w *World) Must(err error) {
 func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.ViewOnce(w.Ctx, f)) }
 func (w *World) InTx(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.InTx(w.Ctx, f)) }
 
+// Number returns the only number that a query selects.
+func (w *World) Number(query string, args ...any) (n int64) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error { return tx.QueryRow(w.Ctx, query, args...).Scan(&n) })
+	return n
+}
+
 // MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
 // A-NAME and in vault B-NAME, which are created if they do not exist.
 func (w *World) MailboxPolicy(name string) policy.Policy {
@@ -210,11 +217,7 @@ func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool,
 // has reports whether there is a revision.
 func (w *World) has(revision uuid.UUID) bool {
 	w.Helper()
-	var n int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()).Scan(&n)
-	})
-	return n > 0
+	return w.Number(`SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()) > 0
 }
 
 func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Change) error {
@@ -290,11 +293,7 @@ func (w *World) RemoveAvailabilityKeys() {
 // DestroyAvailabilityKey destroys the availability key of a policy.
 func (w *World) DestroyAvailabilityKey(pol policy.Policy) {
 	w.Helper()
-	var id int64
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID).Scan(&id)
-	})
-	w.Must(w.Availability.Destroy(w.Ctx, id))
+	w.Must(w.Availability.Destroy(w.Ctx, w.Number(`SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID)))
 }
 
 // Usage returns the ledger.
