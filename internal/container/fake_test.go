@@ -160,7 +160,7 @@ func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, cl
 	for i, old := range olds {
 		news[i] = old
 		news[i].Parent, news[i].Generation, news[i].Version = target.ID, target.Generation, old.Version+1
-		if news[i].Body, err = envelope.Reseal(f.key(old.Parent), f.key(target.ID), old.Place(), news[i].Place(), old.Body); err != nil {
+		if news[i].Body, err = envelope.Reseal(f.key(old.Parent), f.key(target.ID), old.EncryptionContext(), news[i].EncryptionContext(), old.Body); err != nil {
 			return nil, err
 		}
 	}

@@ -273,7 +273,7 @@ func writeRest(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelop
 		left := page
 		left.Version++
 		left.Count = uint32(rest.Len())
-		if left.Body, err = envelope.SealPage(key, left.Place(), rest); err != nil {
+		if left.Body, err = envelope.SealPage(key, left.EncryptionContext(), rest); err != nil {
 			return err
 		}
 		won, err = keypage.Swap(ctx, tx, []keypage.Row{page}, []keypage.Row{left})

@@ -184,7 +184,7 @@ func (w world) keyLocations() (all map[int64]keyLocation, err error) {
 			return err
 		}
 		for _, row := range pages {
-			page, err := envelope.OpenPage(w.policies.key(row.Parent), row.Place(), row.Body)
+			page, err := envelope.OpenPage(w.policies.key(row.Parent), row.EncryptionContext(), row.Body)
 			if err != nil {
 				return err
 			}

@@ -255,8 +255,8 @@ func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Conte
 	row = old
 	row.ID = store.NewID()
 	fresh = envelope.NewKey()
-	plain := envelope.NewReader(sealed, key, envelope.BlobPlace{Tenant: old.Tenant, Blob: old.ID}, old.Size)
-	resealed := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	plain := envelope.NewReader(sealed, key, envelope.BlobContext{Tenant: old.Tenant, Blob: old.ID}, old.Size)
+	resealed := newSealing(plain, fresh, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	defer resealed.release()
 	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
 		fresh.Zero()

@@ -125,7 +125,7 @@ func rewrapped(o container.Opened, old keypage.Row) (next keypage.Row, err error
 	}
 	next = old
 	next.Generation, next.Version = o.Generation, old.Version+1
-	next.Body, err = envelope.Reseal(from, o.Key, old.Place(), next.Place(), old.Body)
+	next.Body, err = envelope.Reseal(from, o.Key, old.EncryptionContext(), next.EncryptionContext(), old.Body)
 	return next, err
 }
 

@@ -294,7 +294,7 @@ func TestDepthRootKeepsThePolicyKeyAndChangesTheRevision(t *testing.T) {
 		if !key.Equal(before) {
 			t.Error("the policy key is another one")
 		}
-		if _, err := envelope.OpenPage(key, row.Place(), row.Body); err != nil {
+		if _, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body); err != nil {
 			t.Error(err)
 		}
 		// The old wraps are gone from the row that still resolves its GUID.

@@ -358,7 +358,7 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
 		c.Limit = pageAtATime()
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			used = append(used, from, to)
 			return envelope.Reseal(from, to, old, next, body)
 		}

@@ -188,7 +188,7 @@ func TestProgressRateAndETA(t *testing.T) {
 // last until then.
 func TestPolicyKeysLastUntilTheLastPageIsSealed(t *testing.T) {
 	slowly := func(c *roll.Config) {
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			time.Sleep(time.Second)
 			return envelope.Reseal(from, to, old, next, body)
 		}

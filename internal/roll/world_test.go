@@ -75,7 +75,7 @@ func (w world) beforeReseal(f func(n int)) world {
 	n := 0
 	return w.with(func(c *roll.Config) {
 		c.Limit = pageAtATime()
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			n++
 			f(n)
 			return envelope.Reseal(from, to, old, next, body)

@@ -58,9 +58,9 @@ type Counted struct {
 	Opens atomic.Int64
 }
 
-func (c *Counted) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
+func (c *Counted) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
 	c.Opens.Add(1)
-	return c.Store.Open(ctx, id, version, place, wrapped)
+	return c.Store.Open(ctx, id, version, ec, wrapped)
 }
 
 // Bubble runs a test in a synctest bubble, whose clock advances only when all goroutines
@@ -268,7 +268,7 @@ func (w *World) Put(under policy.KeyRow, class envelope.Class, n int) keypage.Ro
 	page, err := envelope.NewPage(slots...)
 	w.Must(err)
 	row := keypage.Row{ID: store.NewID(), Tenant: w.Tenant, Parent: under.ID, Generation: under.Generation, Class: class, Version: 1, Count: uint32(n)}
-	row.Body, err = envelope.SealPage(key, row.Place(), page)
+	row.Body, err = envelope.SealPage(key, row.EncryptionContext(), page)
 	w.Must(err)
 	w.InTx(func(tx *store.Tx) error { return keypage.Put(w.Ctx, tx, row) })
 	return row
