@@ -31,7 +31,7 @@ func TestDeepRollIsNotCancelledAfterItsFirstKey(t *testing.T) {
 				Options: roll.Options{IncludeInactive: true}}, w.Clock.Now())
 			return err
 		})
-		_, err = w.containers.Follow(w.Ctx, box)
+		_, err = w.containers.MoveKeyAfterAccess(w.Ctx, box)
 		w.Must(err)
 		tried, refused := false, error(nil)
 		defer fault.Set(nil)

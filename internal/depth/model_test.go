@@ -106,7 +106,7 @@ func (m *model) assign(t *rapid.T) {
 }
 
 func (m *model) follow(t *rapid.T) {
-	_, err := m.containers.Follow(m.Ctx, m.box(t))
+	_, err := m.containers.MoveKeyAfterAccess(m.Ctx, m.box(t))
 	m.Must(err)
 }
 
@@ -149,8 +149,8 @@ type breakingStages struct {
 }
 
 func (b *breakingStages) Work(ctx context.Context, s roll.Share) (bool, error) {
-	hold := s.Hold
-	s.Hold = func(tx *store.Tx) error {
+	hold := s.LockRunning
+	s.LockRunning = func(tx *store.Tx) error {
 		if b.left--; b.left < 0 {
 			b.end()
 		}
@@ -206,7 +206,7 @@ func (m *model) check(*rapid.T) {
 // its scope is older than that roll, whatever happened before, and checks the ledger.
 func (m *model) rollAll() {
 	for _, pol := range m.policies {
-		ro := m.begin(m.Again(pol), api.DepthContent)
+		ro := m.begin(m.Reload(pol), api.DepthContent)
 		m.finish(ro, api.RollFinished)
 		reached := ` FROM container c JOIN key_page p ON p.id = c.page WHERE c.tenant = ?1 AND p.class = ?2 AND p.parent = ?3`
 		of := []any{m.Tenant, envelope.ClassActive, ro.Target, ro.Watermark}
@@ -231,7 +231,7 @@ func (m *model) rollAll() {
 			m.Errorf("the ledger counts %d active mailboxes of policy %q, there are %d", counted, pol.Name, active)
 		}
 	}
-	m.Must(m.contents.Tidy(m.Ctx, m.Tenant))
+	m.Must(m.contents.DeleteLeftoverRows(m.Ctx, m.Tenant))
 	named, stored := m.number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
 	m.Must(m.blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
 	if stored < named {

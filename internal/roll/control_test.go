@@ -33,7 +33,7 @@ func (w world) beginWith(pol policy.Policy, o roll.Options, now time.Time) (ro r
 func (w world) update(pol policy.Policy) (ro roll.Roll) {
 	w.Helper()
 	primary, _ := w.NewVersions(pol)
-	_, err := w.Policies.Update(w.Ctx, w.Again(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := w.Policies.Update(w.Ctx, w.Reload(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, w.Clock.Now())
 		return err
 	})
@@ -155,7 +155,7 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 		from, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		refuses(from, "from another policy", "roll pause")
-		w.Must(w.Policies.Leave(w.Ctx, w.Again(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
+		w.Must(w.Policies.Leave(w.Ctx, w.Reload(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
 		refuses(from, "left for good", "roll pause")
 		w.finish(from, api.RollFinished)
 
@@ -367,7 +367,7 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 			_, err := tx.Exec(w.Ctx, `UPDATE roll SET total = 60000 WHERE id = ?1`, ro.ID)
 			return err
 		})
-		pol = w.Again(pol)
+		pol = w.Reload(pol)
 		if e := estimate(roll.Options{IncludeInactive: true}); e.Containers != 8 || e.Seconds < 0.0079 || e.Seconds > 0.0081 || !strings.Contains(e.Basis, fmt.Sprint(ro.ID)) {
 			t.Errorf("by a roll of a thousand a second: %+v", e)
 		}

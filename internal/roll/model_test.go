@@ -144,7 +144,7 @@ func (m *model) assign(t *rapid.T) {
 }
 
 func (m *model) follow(t *rapid.T) {
-	_, err := m.containers.Follow(m.Ctx, m.box(t))
+	_, err := m.containers.MoveKeyAfterAccess(m.Ctx, m.box(t))
 	m.Must(err)
 }
 
@@ -175,7 +175,7 @@ func (m *model) update(t *rapid.T) {
 	if m.sites == nil {
 		t.Skip("it is not registered")
 	}
-	pol := m.Again(*m.sites)
+	pol := m.Reload(*m.sites)
 	m.View(func(tx *store.Tx) error {
 		latest, _, err := roll.Latest(m.Ctx, tx, m.Tenant, pol.ID)
 		if err == nil && latest.State != api.RollFinished {

@@ -200,7 +200,7 @@ func (w world) under(c container.Container) (policyKey int64) {
 }
 
 // current returns the current policy key.
-func (w world) current(pol policy.Policy) int64 { w.Helper(); return w.Again(pol).Current.ID }
+func (w world) current(pol policy.Policy) int64 { w.Helper(); return w.Reload(pol).Current.ID }
 
 // keyring returns the key of every container.
 type keyring map[int64]*envelope.Key
