@@ -231,7 +231,7 @@ func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
 		}
 		w.DB.SetForTests(mode)
 		w.NewVersions(pol)
-		_, err := w.Policies.Refresh(w.Ctx, w.Again(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
+		_, err := w.Policies.Refresh(w.Ctx, w.Reload(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
 			committing = true
 			return nil
 		})

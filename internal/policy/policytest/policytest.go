@@ -196,7 +196,7 @@ func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool,
 	w.Helper()
 	w.NewVersions(pol)
 	var c policy.Change
-	now := w.Again(pol)
+	now := w.Reload(pol)
 	w.Must(storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
 		_, err := w.Policies.Refresh(ctx, now, depth, allGenerations, func(tx *store.Tx, made policy.Change) error {
 			c = made
@@ -227,8 +227,8 @@ func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Ch
 // None does nothing in the transaction of a change.
 func None(*store.Tx, policy.Change) error { return nil }
 
-// Again returns the current state of a policy.
-func (w *World) Again(pol policy.Policy) (now policy.Policy) {
+// Reload returns the current state of a policy.
+func (w *World) Reload(pol policy.Policy) (now policy.Policy) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
 		now, err = w.Policies.ByID(w.Ctx, tx, pol.Tenant, pol.ID)
