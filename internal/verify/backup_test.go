@@ -85,7 +85,7 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 			if p.Stage == "items" && !expired {
 				expired = true
 				w.Must(w.contents.Expire(w.Ctx, b, func(*store.Tx) error { return nil }))
-				w.Must(w.contents.Tidy(w.Ctx, w.Tenant))
+				w.Must(w.contents.DeleteLeftoverRows(w.Ctx, w.Tenant))
 			}
 		})
 		w.Must(err)

@@ -182,7 +182,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 			w.exec(`UPDATE key_page SET body = ?2 WHERE id = ?1`, w.page(1), make([]byte, 73))
 		}, "key page", func(w world) any { return w.page(1) }, ""},
 		"a revision's column": {func(w world) {
-			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Again(w.pol).Current.ID)
+			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Reload(w.pol).Current.ID)
 		}, "revision", nil, "MAC"},
 		"a revision's wraps": {func(w world) {
 			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox is under it
@@ -253,7 +253,7 @@ func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 			before := w.Vaults.Before
 			w.Vaults.Before = nil
 			w.roll()
-			if _, err := w.containers.Follow(w.Ctx, w.boxes[1]); err != nil {
+			if _, err := w.containers.MoveKeyAfterAccess(w.Ctx, w.boxes[1]); err != nil {
 				t.Error(err)
 			}
 			if _, err := w.Policies.Retire(w.Ctx, w.Tenant, w.pol.ID); err != nil {
@@ -277,7 +277,7 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 		for range 24 {
 			all.Go(func() {
 				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
-					w.Again(w.pol) // the progress function may use the database too
+					w.Reload(w.pol) // the progress function may use the database too
 				})
 				if err != nil || report.Items != 3 {
 					t.Errorf("%+v, %v", report, err)
