@@ -277,7 +277,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		forged.Tenant = n.tenant
 		_, err = n.all.OpenKey(n.ctx, forged, api.ByUser)
 		w.wantCode(err, api.NotFound)
-		_, err = n.all.Follow(n.ctx, forged)
+		_, err = n.all.MoveKeyAfterAccess(n.ctx, forged)
 		w.wantCode(err, api.NotFound)
 		for _, c := range []container.Container{c, forged} {
 			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery, nil)
@@ -383,7 +383,7 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 			"create": func() { w.mailbox("eve", 0) },
 			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery, nil) },
 			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
-			"move":   func() { w.all.Follow(w.ctx, inactive) },
+			"move":   func() { w.all.MoveKeyAfterAccess(w.ctx, inactive) },
 			"fold": func() {
 				w.all.Fold(w.ctx, w.tenant, w.parentOfKey(list[2]), envelope.ClassActive)
 			},

@@ -188,7 +188,7 @@ func (w fixture) keyLocations() (all map[int64]keyLocation, err error) {
 			return err
 		}
 		for _, row := range pages {
-			page, err := envelope.OpenPage(w.policies.Key(row.Parent), row.Place(), row.Body)
+			page, err := envelope.OpenPage(w.policies.Key(row.Parent), row.EncryptionContext(), row.Body)
 			if err != nil {
 				return err
 			}

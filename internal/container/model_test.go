@@ -141,7 +141,7 @@ func (m *model) state(r *rapid.T) {
 
 func (m *model) follow(r *rapid.T) {
 	c, h := m.pick(r)
-	moved, err := m.all.Follow(m.ctx, c)
+	moved, err := m.all.MoveKeyAfterAccess(m.ctx, c)
 	m.must(err)
 	to := m.current[m.policyOf(h)]
 	should := h.kind == container.Mailbox && h.state != envelope.ClassActive && h.policyKey != to

@@ -128,14 +128,14 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 			w.must(err)
 			key, _ := w.key(list[i])
 			keys = append(keys, key)
-			if moved, err := w.all.Follow(w.ctx, list[i]); moved || err != nil {
+			if moved, err := w.all.MoveKeyAfterAccess(w.ctx, list[i]); moved || err != nil {
 				t.Errorf("%s moved before the refresh: %v", list[i].Name, err)
 			}
 		}
 		old := w.currentOf(own)
 		next := w.policies.Refresh(t, w.tenant, own)
 		for i, c := range list {
-			moved, err := w.all.Follow(w.ctx, c)
+			moved, err := w.all.MoveKeyAfterAccess(w.ctx, c)
 			w.must(err)
 			now, under := w.key(c)
 			follows := c.State != envelope.ClassActive
@@ -145,7 +145,7 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 			if got := w.find(c.Name); got.State != c.State || got.Policy != own {
 				t.Errorf("%s became %+v", c.Name, got)
 			}
-			if again, err := w.all.Follow(w.ctx, c); again || err != nil {
+			if again, err := w.all.MoveKeyAfterAccess(w.ctx, c); again || err != nil {
 				t.Errorf("%s moved twice: %v", c.Name, err)
 			}
 		}
@@ -153,8 +153,8 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 	})
 }
 
-// TestLostSwapOfFollowIsNoError lets another transaction change the rows that Follow
-// has read, before Follow's own transaction.
+// TestLostSwapOfMoveKeyAfterAccessIsNoError lets another transaction change the rows that Follow
+// has read, before MoveKeyAfterAccess's own transaction.
 func TestLostSwapOfFollowIsNoError(t *testing.T) {
 	each(t, func(w fixture) {
 		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive, nil)
@@ -171,7 +171,7 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 		for i, rival := range rivals {
 			w.policies.Refresh(t, w.tenant, w.managed)
 			w.beforeNextOpen(rival)
-			moved, err := w.all.Follow(w.ctx, c)
+			moved, err := w.all.MoveKeyAfterAccess(w.ctx, c)
 			if moved || err != nil {
 				t.Errorf("rival %d: moved is %v, %v", i, moved, err)
 			}
@@ -180,7 +180,7 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 			}
 			w.must(w.checkSlots())
 		}
-		if moved, err := w.all.Follow(w.ctx, c); !moved || err != nil {
+		if moved, err := w.all.MoveKeyAfterAccess(w.ctx, c); !moved || err != nil {
 			t.Errorf("the next access: moved is %v, %v", moved, err)
 		}
 	})
@@ -309,7 +309,7 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery, nil)
 					}
 					check(err)
-					_, err = w.all.Follow(w.ctx, c)
+					_, err = w.all.MoveKeyAfterAccess(w.ctx, c)
 					check(err)
 					o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 					check(err)

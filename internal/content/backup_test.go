@@ -26,7 +26,7 @@ func (w *fixture) backup(t testing.TB, c container.Container) (b content.Backup)
 			return nil
 		})
 	}, func() bool {
-		must(t, w.Tidy(context.Background(), tenant)) // deletes the rows of a copy that failed
+		must(t, w.DeleteLeftoverRows(context.Background(), tenant)) // deletes the rows of a copy that failed
 		return w.hasBackup(t, b)
 	}))
 	return b
@@ -51,7 +51,7 @@ func (w *fixture) restore(t testing.TB, b content.Backup, name string) container
 		c, err = w.Restore(ctx, b, name, 0, nil)
 		return err
 	}, func() bool {
-		must(t, w.Tidy(context.Background(), tenant))
+		must(t, w.DeleteLeftoverRows(context.Background(), tenant))
 		return w.exists(&c, b.Of, name)
 	}))
 	return c
@@ -66,7 +66,7 @@ func (w *fixture) expire(t testing.TB, b content.Backup) {
 
 func (w *fixture) tidyUp(t testing.TB) {
 	t.Helper()
-	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error { return w.Tidy(ctx, tenant) }, nil))
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error { return w.DeleteLeftoverRows(ctx, tenant) }, nil))
 	w.collect(t, time.Hour) // no orphans, but what was dropped
 }
 

@@ -35,7 +35,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 				if name == at {
 					must(t, w.db.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
 				}
-				must(t, other.Tidy(ctx, tenant))
+				must(t, other.DeleteLeftoverRows(ctx, tenant))
 			})
 			err := w.Backup(ctx, w.site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
 			fault.Set(nil)
@@ -43,7 +43,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 				must(t, err)
 			} else {
 				wantCode(t, err, api.Unavailable)
-				must(t, other.Tidy(ctx, tenant))
+				must(t, other.DeleteLeftoverRows(ctx, tenant))
 				if w.allTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}

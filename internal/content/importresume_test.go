@@ -115,7 +115,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		// The state of an import is deleted after 30 days.
 		begin("three")
 		w.Contents = content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
-		must(t, w.Tidy(t.Context(), tenant))
+		must(t, w.DeleteLeftoverRows(t.Context(), tenant))
 		if list := w.unfinished(t); len(list) > 0 {
 			t.Errorf("after 31 days: %+v", list)
 		}

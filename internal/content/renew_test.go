@@ -17,7 +17,7 @@ import (
 
 // renewal returns callbacks without limits, which record the skipped items.
 func (w *fixture) renewal(mark int64, skipped map[int64]error) content.Renewal {
-	return content.Renewal{Watermark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
+	return content.Renewal{Watermark: mark, LockRunning: func(*store.Tx) error { return nil }, Throttle: func(context.Context, int64) error { return nil },
 		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
 }
 
@@ -192,7 +192,7 @@ func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
 		w.importMail(t, mbox(5))
 		before, enough := w.allTables(t), errors.New("it was stopped")
 		r := w.renewal(store.NewID(), map[int64]error{})
-		r.Hold = func(*store.Tx) error { return enough }
+		r.LockRunning = func(*store.Tx) error { return enough }
 		if err := w.Renew(t.Context(), w.mail, r); !errors.Is(err, enough) {
 			t.Errorf("error %v", err)
 		}
@@ -211,7 +211,7 @@ func TestRenewOfWhatAnotherNodeRenewsMeanwhileSkipsNothing(t *testing.T) {
 		for _, c := range []container.Container{w.mail, w.site} {
 			skipped, other := map[int64]error{}, false
 			r := w.renewal(mark, skipped)
-			r.Slow = func(context.Context, int64) error {
+			r.Throttle = func(context.Context, int64) error {
 				if !other {
 					other = true
 					w.renew(t, mark, c)

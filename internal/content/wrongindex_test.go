@@ -140,7 +140,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 			before := w.allRows(t)
 			for _, check := range []bool{false, true} {
 				storetest.UseIndexes(t, w.db, check)
-				wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
+				wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
 				if after := w.allRows(t); after != before {
 					t.Errorf("check %v: before:\n%s\nafter:\n%s", check, before, after)
 				}
@@ -180,7 +180,7 @@ func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
 		w.put(t, "file", "content")
 		w.exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.site.ID, tenant)
 		before := w.allRows(t)
-		wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
+		wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
 		if after := w.allRows(t); after != before || w.get(t, "file") != "content" {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}

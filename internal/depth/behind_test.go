@@ -29,8 +29,8 @@ type hookedStages struct {
 	happens func()
 }
 
-func (m *hookedStages) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
-	left, err := m.Deep.Left(ctx, tx, stage, sc, limit)
+func (m *hookedStages) Remaining(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
+	left, err := m.Deep.Remaining(ctx, tx, stage, sc, limit)
 	if happens := m.happens; stage == m.stage && len(left) == 0 && happens != nil {
 		m.happens = nil
 		happens()
@@ -100,7 +100,7 @@ type idleStages struct{ ends func() }
 func (b idleStages) Size(context.Context, *store.Tx, api.RollStage, roll.Scope) (int64, error) {
 	return 0, nil
 }
-func (b idleStages) Left(context.Context, *store.Tx, api.RollStage, roll.Scope, int) ([]int64, error) {
+func (b idleStages) Remaining(context.Context, *store.Tx, api.RollStage, roll.Scope, int) ([]int64, error) {
 	return nil, nil
 }
 func (b idleStages) Work(context.Context, roll.Share) (bool, error) { b.ends(); return false, nil }

@@ -21,7 +21,7 @@ func TestDeepRollIsNotCancelledAfterItsFirstKey(t *testing.T) {
 		box, err := w.Containers.SetState(w.Ctx, w.Tenant, box, envelope.ClassInactive, nil)
 		w.Must(err)
 		ro := w.Begin(pol, api.DepthContainer, roll.Options{IncludeInactive: true})
-		_, err = w.Containers.Follow(w.Ctx, box)
+		_, err = w.Containers.MoveKeyAfterAccess(w.Ctx, box)
 		w.Must(err)
 		tried, refused := false, error(nil)
 		defer fault.Set(nil)

@@ -66,7 +66,7 @@ func TestDepthContainerGivesNewKeysAndKeepsBlobs(t *testing.T) {
 			w.Errorf("%+v", p)
 		}
 		for _, c := range list {
-			if o := w.Key(c); o.Generation != 2 || o.Key.Equal(before.Key) || o.PolicyKey != w.Again(pol).Current.ID {
+			if o := w.Key(c); o.Generation != 2 || o.Key.Equal(before.Key) || o.PolicyKey != w.Reload(pol).Current.ID {
 				w.Errorf("container %d has generation %d under policy key %d", c.ID, o.Generation, o.PolicyKey)
 			}
 		}

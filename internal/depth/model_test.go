@@ -101,7 +101,7 @@ func (m *model) assign(t *rapid.T) {
 }
 
 func (m *model) follow(t *rapid.T) {
-	_, err := m.Containers.Follow(m.Ctx, m.box(t))
+	_, err := m.Containers.MoveKeyAfterAccess(m.Ctx, m.box(t))
 	m.Must(err)
 }
 
@@ -144,8 +144,8 @@ type breakingStages struct {
 }
 
 func (b *breakingStages) Work(ctx context.Context, s roll.Share) (bool, error) {
-	hold := s.Hold
-	s.Hold = func(tx *store.Tx) error {
+	hold := s.LockRunning
+	s.LockRunning = func(tx *store.Tx) error {
 		if b.left--; b.left < 0 {
 			b.end()
 		}
@@ -198,7 +198,7 @@ func (m *model) check(*rapid.T) {
 // its scope is older than that roll, whatever happened before, and checks the ledger.
 func (m *model) rollAll() {
 	for _, pol := range m.policies {
-		ro := m.Begin(m.Again(pol), api.DepthContent, roll.Options{})
+		ro := m.Begin(m.Reload(pol), api.DepthContent, roll.Options{})
 		m.Finish(ro, api.RollFinished)
 		reached := ` FROM container c JOIN key_page p ON p.id = c.page WHERE c.tenant = ?1 AND p.class = ?2 AND p.parent = ?3`
 		of := []any{m.Tenant, envelope.ClassActive, ro.Target, ro.Watermark}
@@ -223,7 +223,7 @@ func (m *model) rollAll() {
 			m.Errorf("the ledger counts %d active mailboxes of policy %q, there are %d", counted, pol.Name, active)
 		}
 	}
-	m.Must(m.Contents.Tidy(m.Ctx, m.Tenant))
+	m.Must(m.Contents.DeleteLeftoverRows(m.Ctx, m.Tenant))
 	named, stored := m.Number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
 	m.Must(m.Blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
 	if stored < named {

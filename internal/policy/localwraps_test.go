@@ -186,7 +186,7 @@ func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
 		if c.Op == "wrap" && !changed {
 			changed = true
 			w.Vaults.Add(a.Vault, a.Key)
-			_, err := w.Node().Refresh(w.Ctx, w.Again(pol), api.DepthRoot, true, policytest.None)
+			_, err := w.Node().Refresh(w.Ctx, w.Reload(pol), api.DepthRoot, true, policytest.None)
 			w.Must(err)
 		}
 		return nil

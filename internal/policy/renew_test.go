@@ -225,7 +225,7 @@ func TestKeyDoesNotOutliveItsBoundWhileTheMachineSleeps(t *testing.T) {
 			policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
 			w.Serve(pol)
 		}
-		sites := w.Again(everySites(w))
+		sites := w.Reload(everySites(w))
 		w.Must(tryOpen(w, w.Policies, user, sites))
 		bothFail(w, sites, policytest.Away(), policytest.Away())
 		w.Clock.Advance(3 * time.Hour)

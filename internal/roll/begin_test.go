@@ -46,7 +46,7 @@ func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
 		w.Must(w.SetState(first, api.RollPaused))
 		second, third := w.begin(b), w.begin(b)
 		for _, ro := range []roll.Roll{first, second} {
-			if now := w.Reload(ro); now.State != api.RollSuperseded {
+			if now := w.ReloadRoll(ro); now.State != api.RollSuperseded {
 				t.Errorf("an older roll is %s", now.State)
 			}
 		}
@@ -90,7 +90,7 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 		}
 		again, err := w.beginFrom(b, a.ID) // the same source does not count as a second one
 		w.Must(err)
-		if w.Reload(first).State != api.RollSuperseded {
+		if w.ReloadRoll(first).State != api.RollSuperseded {
 			t.Error("the older roll goes on")
 		}
 		w.Finish(again, api.RollFinished)

@@ -23,7 +23,7 @@ import (
 func (w tenant) update(pol policy.Policy) (ro roll.Roll) {
 	w.Helper()
 	primary, _ := w.NewVersions(pol)
-	_, err := w.Policies.Update(w.Ctx, w.Again(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := w.Policies.Update(w.Ctx, w.Reload(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, w.Clock.Now())
 		return err
 	})
@@ -110,7 +110,7 @@ func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 					moved++
 				}
 			}
-			switch now := w.Reload(ro); {
+			switch now := w.ReloadRoll(ro); {
 			case refused == nil && (now.State != api.RollCancelled || moved != 0):
 				t.Errorf("cancelled, it is %s and moved %d pages", now.State, moved)
 			case refused != nil && (!fail.Is(refused, api.Conflict) || now.State != api.RollFinished || moved != 3):
@@ -145,7 +145,7 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 		from, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		refuses(from, "from another policy", "roll pause")
-		w.Must(w.Policies.Leave(w.Ctx, w.Again(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
+		w.Must(w.Policies.Leave(w.Ctx, w.Reload(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
 		refuses(from, "left for good", "roll pause")
 		w.Finish(from, api.RollFinished)
 
@@ -173,7 +173,7 @@ func TestRollThatHasBegunToBringOverIsNotCancelled(t *testing.T) {
 		if _, detail, hint := fail.Public(err); !strings.Contains(detail, "begun to move containers") || !strings.Contains(hint, "roll pause") {
 			t.Errorf("%s; %s", detail, hint)
 		}
-		if now := w.Reload(ro); now.State != api.RollPaused || now.Begun.IsZero() {
+		if now := w.ReloadRoll(ro); now.State != api.RollPaused || now.Begun.IsZero() {
 			t.Errorf("it is %+v", now)
 		}
 	})
@@ -227,7 +227,7 @@ func limited(t *testing.T, nodes int, perSecond int64) {
 		w.Roller.SharedBy(ro.ID, nodes)
 		began := time.Now()
 		defer w.run()()
-		for w.Reload(ro).State == api.RollRunning {
+		for w.ReloadRoll(ro).State == api.RollRunning {
 			time.Sleep(500 * time.Millisecond)
 			done, elapsed := w.Progress(ro).Done, time.Since(began)
 			if most := testSlots * (1 + int64(elapsed/(2*time.Second))); done > most {
@@ -264,7 +264,7 @@ func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 		}
 		stop()
 		stop = w.run()
-		until(t, "it has finished", func() bool { return w.Reload(ro).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 		stop()
 		if n := told(); n != 1 || w.Progress(ro).Late {
 			t.Errorf("told %d times; late at its end: %v", n, w.Progress(ro).Late)
@@ -302,7 +302,7 @@ func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 					t.Errorf("meanwhile: %+v", p)
 				}
 				w.away(pol, nil)
-				until(t, "it has finished", func() bool { return w.Reload(ro).State == api.RollFinished })
+				until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 				if p := w.Progress(ro); p.Message != "" || p.Retries != 4 {
 					t.Errorf("at its end: %+v", p)
 				}
@@ -357,7 +357,7 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 			_, err := tx.Exec(w.Ctx, `UPDATE roll SET total = 60000 WHERE id = ?1`, ro.ID)
 			return err
 		})
-		pol = w.Again(pol)
+		pol = w.Reload(pol)
 		if e := estimate(roll.Options{IncludeInactive: true}); e.Containers != 8 || e.Seconds < 0.0079 || e.Seconds > 0.0081 || !strings.Contains(e.Basis, fmt.Sprint(ro.ID)) {
 			t.Errorf("by a roll of a thousand a second: %+v", e)
 		}

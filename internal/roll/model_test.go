@@ -62,7 +62,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 				}
 			}
 			for _, ro := range m.rolls { // in the end every roll that still runs finishes
-				if m.Reload(ro).State == api.RollRunning {
+				if m.ReloadRoll(ro).State == api.RollRunning {
 					m.Finish(ro, api.RollFinished)
 				}
 			}
@@ -144,7 +144,7 @@ func (m *model) assign(t *rapid.T) {
 }
 
 func (m *model) follow(t *rapid.T) {
-	_, err := m.Containers.Follow(m.Ctx, m.box(t))
+	_, err := m.Containers.MoveKeyAfterAccess(m.Ctx, m.box(t))
 	m.Must(err)
 }
 
@@ -175,7 +175,7 @@ func (m *model) update(t *rapid.T) {
 	if m.sites == nil {
 		t.Skip("it is not registered")
 	}
-	pol := m.Again(*m.sites)
+	pol := m.Reload(*m.sites)
 	m.View(func(tx *store.Tx) error {
 		latest, _, err := roll.Latest(m.Ctx, tx, m.Tenant, pol.ID)
 		if err == nil && latest.State != api.RollFinished {
@@ -196,12 +196,12 @@ func (m *model) update(t *rapid.T) {
 // work works on any roll; one that does not run any more must not change.
 func (m *model) work(t *rapid.T) {
 	ro := m.roll(t)
-	was := m.Reload(ro)
+	was := m.ReloadRoll(ro)
 	stood := m.Dump("key_page")
 	if waits, err := m.Roller.Work(m.Ctx, ro); err != nil || waits {
 		m.Fatalf("waits %v, %v", waits, err)
 	}
-	now := m.Reload(ro)
+	now := m.ReloadRoll(ro)
 	if was.State != api.RollRunning && (!reflect.DeepEqual(now, was) || m.Dump("key_page") != stood) {
 		m.Fatalf("a roll that was %s did something", was.State)
 	}
@@ -242,7 +242,7 @@ func (m *model) latest(pol policy.Policy) (ro roll.Roll) {
 
 // cancel cancels any roll that can be cancelled; one that has moved a container cannot.
 func (m *model) cancel(t *rapid.T) {
-	ro := m.Reload(m.roll(t))
+	ro := m.ReloadRoll(m.roll(t))
 	err := m.tenant.cancel(ro)
 	if err == nil && !ro.Begun.IsZero() || err != nil && !fail.Is(err, api.Conflict) {
 		m.Fatalf("a roll begun at %v: %v", ro.Begun, err)

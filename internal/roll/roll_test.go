@@ -338,13 +338,13 @@ func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
 		running := w.begin(pol)
 		last := w.begin(pol)
 		for _, ro := range []roll.Roll{paused, failed, running} {
-			if now := w.Reload(ro); now.State != api.RollSuperseded {
+			if now := w.ReloadRoll(ro); now.State != api.RollSuperseded {
 				t.Errorf("a roll that a refresh came after is %s", now.State)
 			}
 		}
 		w.Finish(last, api.RollFinished)
 		other := w.begin(pol)
-		if now := w.Reload(last); now.State != api.RollFinished {
+		if now := w.ReloadRoll(last); now.State != api.RollFinished {
 			t.Errorf("a finished roll became %s", now.State)
 		}
 		w.Finish(other, api.RollFinished)
@@ -358,7 +358,7 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
 		c.Limit = pageAtATime()
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			used = append(used, from, to)
 			return envelope.Reseal(from, to, old, next, body)
 		}
@@ -542,7 +542,7 @@ func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 			if waits, err := w.Roller.Work(w.Ctx, ro); !waits || err != nil {
 				t.Errorf("waits %v, %v", waits, err)
 			}
-			now := w.Reload(ro)
+			now := w.ReloadRoll(ro)
 			if now.State != api.RollRunning || !strings.HasPrefix(now.Message, "waits: ") || !strings.Contains(now.Message, failure[0].Error()) || !strings.Contains(now.Message, failure[1].Error()) || !now.Finished.IsZero() {
 				t.Errorf("the roll is %s: %q", now.State, now.Message)
 			}
@@ -603,7 +603,7 @@ func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
 				}
 			})
 			ro := w.begin(pol)
-			if _, err := dying.Roller.Work(ctx, ro); err == nil && w.Reload(ro).State == api.RollRunning {
+			if _, err := dying.Roller.Work(ctx, ro); err == nil && w.ReloadRoll(ro).State == api.RollRunning {
 				t.Error("it ended without an error, and is running")
 			}
 			w.same(keys, w.keys())

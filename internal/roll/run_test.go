@@ -36,11 +36,11 @@ func TestRunTakesUpWhateverRollIsRunning(t *testing.T) {
 		first, second := w.begin(a), w.begin(b) // before the roller has started
 		defer w.run()()
 		until(t, "both have finished", func() bool {
-			return w.Reload(first).State == api.RollFinished && w.Reload(second).State == api.RollFinished
+			return w.ReloadRoll(first).State == api.RollFinished && w.ReloadRoll(second).State == api.RollFinished
 		})
 		third := w.begin(a)
 		w.Roller.Wake()
-		until(t, "the third has finished", func() bool { return w.Reload(third).State == api.RollFinished })
+		until(t, "the third has finished", func() bool { return w.ReloadRoll(third).State == api.RollFinished })
 	})
 }
 
@@ -55,10 +55,10 @@ func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 		w.Policies.Close()
 		w.away(a, policytest.Denied())
 		defer w.run()()
-		until(t, "it waits", func() bool { return strings.HasPrefix(w.Reload(waiting).Message, "waits: ") })
+		until(t, "it waits", func() bool { return strings.HasPrefix(w.ReloadRoll(waiting).Message, "waits: ") })
 		other := w.begin(b)
 		w.Roller.Wake()
-		until(t, "the other one has finished", func() bool { return w.Reload(other).State == api.RollFinished })
+		until(t, "the other one has finished", func() bool { return w.ReloadRoll(other).State == api.RollFinished })
 		time.Sleep(time.Hour)
 		w.Vaults.Calls()
 		time.Sleep(time.Minute)
@@ -70,7 +70,7 @@ func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 			now := w.Progress(waiting)
 			return now.State == api.RollRunning && now.Done > 0 && now.Remaining > 0 && now.Message == ""
 		})
-		until(t, "it has finished", func() bool { return w.Reload(waiting).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(waiting).State == api.RollFinished })
 	})
 }
 
@@ -95,7 +95,7 @@ func TestResumedRollIsTakenUp(t *testing.T) {
 		}
 		w.Must(w.SetState(ro, api.RollRunning))
 		w.Roller.Wake()
-		until(t, "it has finished", func() bool { return w.Reload(ro).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 	})
 }
 
@@ -126,7 +126,7 @@ func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
 			}
 		})
 		defer w.run()()
-		until(t, "it has finished", func() bool { return w.Reload(ro).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 		if !resumed {
 			t.Error("it was not resumed in between")
 		}
@@ -142,7 +142,7 @@ func TestRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
 		ro := w.begin(pol)
 		began := time.Now()
 		defer w.run()()
-		for w.Reload(ro).State == api.RollRunning {
+		for w.ReloadRoll(ro).State == api.RollRunning {
 			time.Sleep(100 * time.Millisecond)
 			done, elapsed := w.Progress(ro).Done, time.Since(began)
 			if most := testSlots * (1 + int64(elapsed/time.Second)); done > most {
@@ -175,7 +175,7 @@ func TestProgressRateAndETA(t *testing.T) {
 				if math.Abs(p.PerSecond/perSecond-1) > 0.05 || math.Abs(p.ETASeconds-float64(p.Remaining)/p.PerSecond) > 0.01 {
 					t.Errorf("rate %v, ETA %v s, want %v a second", p.PerSecond, p.ETASeconds, perSecond)
 				}
-				until(t, "it has finished", func() bool { return w.Reload(ro).State == api.RollFinished })
+				until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 				if p := w.Progress(ro); p.Done != p.Total || p.Remaining != 0 || p.PercentComplete != 100 || p.PerSecond != 0 || p.ETASeconds != 0 || p.Finished == nil {
 					t.Errorf("at the end: %+v", p)
 				}
@@ -188,7 +188,7 @@ func TestProgressRateAndETA(t *testing.T) {
 // last until then.
 func TestPolicyKeysLastUntilTheLastPageIsSealed(t *testing.T) {
 	slowly := func(c *roll.Config) {
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			time.Sleep(time.Second)
 			return envelope.Reseal(from, to, old, next, body)
 		}

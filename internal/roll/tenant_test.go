@@ -60,7 +60,7 @@ func (w tenant) beforeReseal(f func(n int)) tenant {
 	n := 0
 	return w.with(func(c *roll.Config) {
 		c.Limit = pageAtATime()
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			n++
 			f(n)
 			return envelope.Reseal(from, to, old, next, body)
@@ -121,7 +121,7 @@ func (w tenant) under(c container.Container) (policyKey int64) {
 }
 
 // current returns the current policy key.
-func (w tenant) current(pol policy.Policy) int64 { w.Helper(); return w.Again(pol).Current.ID }
+func (w tenant) current(pol policy.Policy) int64 { w.Helper(); return w.Reload(pol).Current.ID }
 
 // keyring returns the key of every container.
 type keyring map[int64]*envelope.Key

@@ -135,7 +135,7 @@ func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
 	}
 	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Contents), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
-		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		Reseal: func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			if how == "page" {
 				count()
 			}

@@ -85,7 +85,7 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 			if p.Stage == "items" && !expired {
 				expired = true
 				w.Must(w.Contents.Expire(w.Ctx, b, func(*store.Tx) error { return nil }))
-				w.Must(w.Contents.Tidy(w.Ctx, w.Tenant))
+				w.Must(w.Contents.DeleteLeftoverRows(w.Ctx, w.Tenant))
 			}
 		})
 		w.Must(err)

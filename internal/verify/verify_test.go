@@ -153,7 +153,7 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 			w.exec(`UPDATE key_page SET body = ?2 WHERE id = ?1`, w.page(1), make([]byte, 73))
 		}, "key page", func(w tenant) any { return w.page(1) }, ""},
 		"a revision's column": {func(w tenant) {
-			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Again(w.pol).Current.ID)
+			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Reload(w.pol).Current.ID)
 		}, "revision", nil, "MAC"},
 		"a revision's wraps": {func(w tenant) {
 			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox is under it
@@ -221,7 +221,7 @@ func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 			before := w.Vaults.Before
 			w.Vaults.Before = nil
 			w.roll()
-			if _, err := w.Containers.Follow(w.Ctx, w.boxes[1]); err != nil {
+			if _, err := w.Containers.MoveKeyAfterAccess(w.Ctx, w.boxes[1]); err != nil {
 				t.Error(err)
 			}
 			if _, err := w.Policies.Retire(w.Ctx, w.Tenant, w.pol.ID); err != nil {
@@ -245,7 +245,7 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 		for range 24 {
 			all.Go(func() {
 				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
-					w.Again(w.pol) // the progress function may use the database too
+					w.Reload(w.pol) // the progress function may use the database too
 				})
 				if err != nil || report.Items != 3 {
 					t.Errorf("%+v, %v", report, err)

@@ -100,7 +100,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 			for range 2 {
 				w.must(w.Destroy(context.Background(), id))
 				w.refuses(id, 3, wrapped, api.VaultDenied)
-				if _, err := w.Wrap(context.Background(), id, 3, place(), bundle); !fail.Is(err, api.VaultDenied) {
+				if _, err := w.Wrap(context.Background(), id, 3, encryptionContext(), bundle); !fail.Is(err, api.VaultDenied) {
 					w.Errorf("wrapped: %v", err)
 				}
 			}
@@ -110,7 +110,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 			id := store.NewID()
 			known, _ := w.wrap(w.create(), 1)
 			w.refuses(id, 1, known, api.NotFound, api.VaultDenied)
-			if _, err := w.Wrap(context.Background(), id, 1, place(), make([]byte, envelope.BundleSize)); !fail.Is(err, api.NotFound) && !fail.Is(err, api.VaultDenied) {
+			if _, err := w.Wrap(context.Background(), id, 1, encryptionContext(), make([]byte, envelope.BundleSize)); !fail.Is(err, api.NotFound) && !fail.Is(err, api.VaultDenied) {
 				w.Errorf("wrapped: %v", err)
 			}
 		}},
@@ -120,7 +120,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 			gone, cancel := context.WithCancel(context.Background())
 			cancel()
 			_, _, created := w.Create(gone, tenant)
-			_, opened := w.Open(gone, id, 1, place(), wrapped)
+			_, opened := w.Open(gone, id, 1, encryptionContext(), wrapped)
 			for act, err := range map[string]error{"create": created, "open": opened, "add": w.Add(gone, tenant, id, 2),
 				"destroy": w.Destroy(gone, id), "destroy a version": w.DestroyVersion(gone, id, 1)} {
 				if !errors.Is(err, context.Canceled) {
@@ -134,7 +134,9 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 	}
 }
 
-func place() envelope.Place { return envelope.Place{Tenant: tenant, Child: 9, Count: 1} }
+func encryptionContext() envelope.EncryptionContext {
+	return envelope.EncryptionContext{Tenant: tenant, Child: 9, Count: 1}
+}
 
 func (w backend) must(err error) {
 	w.Helper()
@@ -163,7 +165,7 @@ func (w backend) wrap(id int64, version uint32) (wrapped, bundle []byte) {
 	w.Helper()
 	key := envelope.NewKey()
 	bundle = envelope.Bundle(key, envelope.Binding{Tenant: uuid.New(), Policy: uuid.New(), PolicyKey: 9, Generation: 1})
-	wrapped, err := w.Wrap(context.Background(), id, version, place(), bundle)
+	wrapped, err := w.Wrap(context.Background(), id, version, encryptionContext(), bundle)
 	if err != nil {
 		w.Errorf("wrap: %v", err)
 	}
@@ -175,7 +177,7 @@ func (w backend) wrap(id int64, version uint32) (wrapped, bundle []byte) {
 
 func (w backend) opens(id int64, version uint32, wrapped, bundle []byte) {
 	w.Helper()
-	got, err := w.Open(context.Background(), id, version, place(), wrapped)
+	got, err := w.Open(context.Background(), id, version, encryptionContext(), wrapped)
 	if err != nil || !bytes.Equal(got, bundle) {
 		w.Errorf("opened %d bytes, %v", len(got), err)
 	}
@@ -183,7 +185,7 @@ func (w backend) opens(id int64, version uint32, wrapped, bundle []byte) {
 
 func (w backend) refuses(id int64, version uint32, wrapped []byte, codes ...api.Code) {
 	w.Helper()
-	got, err := w.Open(context.Background(), id, version, place(), wrapped)
+	got, err := w.Open(context.Background(), id, version, encryptionContext(), wrapped)
 	if got != nil || err == nil || !slices.Contains(codes, fail.CodeOf(err)) {
 		w.Errorf("opened %d bytes, %v (%s); want %s", len(got), err, fail.CodeOf(err), codes)
 	}

@@ -162,7 +162,7 @@ func (f *Policies) Roll(ctx context.Context, tenant, id int64, limit int, classe
 	for i, old := range olds {
 		news[i] = old
 		news[i].Parent, news[i].Generation, news[i].Version = target.ID, target.Generation, old.Version+1
-		if news[i].Body, err = envelope.Reseal(f.Key(old.Parent), f.Key(target.ID), old.Place(), news[i].Place(), old.Body); err != nil {
+		if news[i].Body, err = envelope.Reseal(f.Key(old.Parent), f.Key(target.ID), old.EncryptionContext(), news[i].EncryptionContext(), old.Body); err != nil {
 			return nil, err
 		}
 	}

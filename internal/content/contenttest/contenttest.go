@@ -182,8 +182,8 @@ func (f *Fixture) Finish(ro roll.Roll, state api.RollState) api.Roll {
 	return p
 }
 
-// Reload returns the current state of a roll.
-func (f *Fixture) Reload(ro roll.Roll) (now roll.Roll) {
+// ReloadRoll returns the current state of a roll.
+func (f *Fixture) ReloadRoll(ro roll.Roll) (now roll.Roll) {
 	f.Helper()
 	f.View(func(tx *store.Tx) (err error) {
 		now, err = roll.Find(f.Ctx, tx, f.Tenant, fmt.Sprint(ro.ID))
