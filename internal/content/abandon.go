@@ -21,7 +21,7 @@ func (s *Contents) PrepareAbandon(ctx context.Context, c container.Container) (*
 }
 
 // Commit deletes the container in tx. Its items, and blobs that nothing else references,
-// are left for Tidy.
+// are left for DeleteLeftoverRows.
 func (p *PreparedAbandon) Commit(ctx context.Context, tx *store.Tx) error {
 	if err := p.PreparedAbandon.Commit(ctx, tx); err != nil {
 		return err

@@ -51,7 +51,7 @@ func (s *Contents) PrepareRestore(ctx context.Context, b Backup, name string, po
 }
 
 // Expire deletes a backup. Its items, and blobs that nothing else references, are
-// left for Tidy.
+// left for DeleteLeftoverRows.
 func (s *Contents) Expire(ctx context.Context, tx *store.Tx, b Backup) error {
 	if err := deleteBackup(ctx, tx, b.Tenant, b.ID); err != nil {
 		return fmt.Errorf("expire backup: %w", err)

@@ -55,7 +55,7 @@ type PreparedCopy struct {
 }
 
 // prepareCopy copies items and keys into a draft; blobs are shared. After a failure the
-// stored rows are left for Tidy. Of the copies of this process, one at a time is under
+// stored rows are left for DeleteLeftoverRows. Of the copies of this process, one at a time is under
 // way until it is closed.
 func (s *Contents) prepareCopy(ctx context.Context, from container.Container, draft *container.Draft) (p *PreparedCopy, err error) {
 	select {
@@ -75,7 +75,7 @@ func (s *Contents) prepareCopy(ctx context.Context, from container.Container, dr
 	return p, nil
 }
 
-// copy copies the content of from under a lease, by which Tidy on another node sees that
+// copy copies the content of from under a lease, by which DeleteLeftoverRows on another node sees that
 // the copy is under way.
 func (p *PreparedCopy) copy(ctx context.Context, from container.Container) (err error) {
 	s := p.contents

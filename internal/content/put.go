@@ -183,7 +183,7 @@ func (u *PreparedFile) addBlob(ctx context.Context, content io.Reader) error {
 	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
 	key := envelope.NewKey()
 	defer key.Zero()
-	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	sealed := newSealing(content, key, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
 	if err := u.startPut(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
@@ -224,7 +224,7 @@ func (u *PreparedFile) Prepare(ctx context.Context) (err error) {
 	u.pages = slices.Clone(u.transitPages.sealed)
 	for i, old := range u.pages {
 		u.pages[i].Generation = u.opened.Generation
-		if u.pages[i].Body, err = envelope.Reseal(u.transit, u.opened.Key, old.Place(), u.pages[i].Place(), old.Body); err != nil {
+		if u.pages[i].Body, err = envelope.Reseal(u.transit, u.opened.Key, old.EncryptionContext(), u.pages[i].EncryptionContext(), old.Body); err != nil {
 			return err
 		}
 	}

@@ -21,10 +21,7 @@ func lose(w *policytest.World, index string, during func(w *policytest.World)) *
 func refused(w *policytest.World, err error) {
 	w.Helper()
 	policytest.Refuses(w, err, api.Damaged)
-	var n int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged'`, w.Tenant).Scan(&n)
-	})
+	n := w.Number(`SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged'`, w.Tenant)
 	if n != 1 {
 		w.Errorf("the audit log says it %d times", n)
 	}
@@ -70,10 +67,7 @@ func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
 		t.Errorf("%+v", rolled)
 	}
 	refused(w, err)
-	var destroyed int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM availability_version WHERE destroyed <> 0`).Scan(&destroyed)
-	})
+	destroyed := w.Number(`SELECT COUNT(*) FROM availability_version WHERE destroyed <> 0`)
 	if destroyed != 0 {
 		t.Errorf("%d versions are destroyed", destroyed)
 	}

@@ -54,12 +54,9 @@ func vaultMade(w *policytest.World) (list []policy.VaultMade) {
 	return list
 }
 
-func replacements(w *policytest.World) (n int) {
+func replacements(w *policytest.World) int64 {
 	w.Helper()
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant).Scan(&n)
-	})
-	return n
+	return w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant)
 }
 
 func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
@@ -189,7 +186,7 @@ func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
 		if c.Op == "wrap" && !changed {
 			changed = true
 			w.Vaults.Add(a.Vault, a.Key)
-			_, err := w.Node().Refresh(w.Ctx, w.Again(pol), api.DepthRoot, true, policytest.None)
+			_, err := w.Node().Refresh(w.Ctx, w.Reload(pol), api.DepthRoot, true, policytest.None)
 			w.Must(err)
 		}
 		return nil
@@ -221,10 +218,7 @@ func TestStoredPlaintextIsReplacedAndReported(t *testing.T) {
 			t.Errorf("a wrap of %d bytes is still stored", len(wrap))
 		}
 	}
-	n := 0
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant).Scan(&n)
-	})
+	n := w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant)
 	if n != 2 {
 		t.Errorf("%d entries of the audit log say so", n)
 	}

@@ -17,7 +17,7 @@ func rollAvailability(policy string) (in api.RollAvailabilityKeysInput) {
 }
 
 func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -48,14 +48,14 @@ func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
 }
 
 func TestAvailabilityKeysAreRolledByAnOperatorAlone(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.admin.Roles = []access.Role{access.Admin, access.Service, access.Role(api.Approver)}
 		policytest.Refuses(t, e(w.RollAvailabilityKeys(w.as(w.admin), rollAvailability(""))), api.Forbidden)
 	})
 }
 
 func TestRollOfAvailabilityKeysGoesOnPastAPolicyThatFails(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.InTx(func(tx *store.Tx) error {
 			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_version = 'x' WHERE primary_version <> ''`)
