@@ -110,7 +110,7 @@ func TestDepthContentEncryptsAllAnew(t *testing.T) {
 func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		site := w.Site("a")
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		site, err := w.Containers.Assign(w.Ctx, w.Tenant, site, pol.ID, api.ForRecovery, nil)
 		w.Must(err)
 		_, err = w.Contents.Put(w.Ctx, site, "a/b", -1, strings.NewReader("content"), nil)

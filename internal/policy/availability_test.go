@@ -115,7 +115,7 @@ func probe(w *policytest.World, pol policy.Policy, version uint32) {
 func twoGenerations(w *policytest.World) policy.Policy {
 	pol := w.MailboxPolicy("p")
 	w.Put(pol.Current, envelope.ClassInactive, 3)
-	return w.Refresh(pol, api.DepthPolicy, false, nil).Policy
+	return w.Refresh(pol, api.DepthPolicy, false).Policy
 }
 
 func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) {
@@ -192,7 +192,7 @@ func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
 				w.Policies.Close()
 				h := hook(w)
 				h.before = once(act, func() { mustRoll(w, pol) })
-				w.Refresh(pol, depth, depth == api.DepthRoot, nil)
+				w.Refresh(pol, depth, depth == api.DepthRoot)
 				h.before = nil
 				version++
 				probe(w, pol, version)
@@ -207,7 +207,7 @@ func TestRollDuringARefreshLosesNoWrap(t *testing.T) {
 		version := uint32(1)
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
 			h := hook(w)
-			h.before = once("open", func() { w.Refresh(pol, depth, depth == api.DepthRoot, nil) })
+			h.before = once("open", func() { w.Refresh(pol, depth, depth == api.DepthRoot) })
 			mustRoll(w, pol)
 			h.before = nil
 			version++
@@ -231,7 +231,7 @@ func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
 		}
 		w.DB.SetForTests(mode)
 		w.NewVersions(pol)
-		_, err := w.Policies.Refresh(w.Ctx, w.Reload(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
+		_, err := w.Change(w.Reload(pol), policy.Request{Depth: api.DepthPolicy}, func(*store.Tx, policy.Change) error {
 			committing = true
 			return nil
 		})
@@ -255,7 +255,7 @@ func TestRollsAndRefreshesAtOnceLoseNoWrap(t *testing.T) {
 		}
 		for i := range 6 {
 			depth := []api.Depth{api.DepthPolicy, api.DepthRoot}[i%2]
-			w.Refresh(pol, depth, depth == api.DepthRoot, nil)
+			w.Refresh(pol, depth, depth == api.DepthRoot)
 		}
 		group.Wait()
 		rolled := mustRoll(w, pol)

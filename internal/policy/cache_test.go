@@ -25,7 +25,7 @@ func unwraps(w *policytest.World) int { return policytest.Count(w.Vaults.Calls()
 func TestPolicyKeyThatIsNotUsedForALifetimeIsZeroed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for key, lifetime := range map[int64]time.Duration{
-			w.MailboxPolicy("p").Current.ID: 5 * time.Minute, w.SitePolicy(nil).Current.ID: 4 * time.Hour} {
+			w.MailboxPolicy("p").Current.ID: 5 * time.Minute, w.SitePolicy().Current.ID: 4 * time.Hour} {
 			copied := w.Open(key)
 			kept := w.Policies.Cached(key)
 			time.Sleep(lifetime - time.Second)
@@ -118,7 +118,7 @@ func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
 // A failure is not cached: the next caller calls the vault again.
 func TestFailureToOpenIsNotCached(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		w.Vaults.Fail("A-Sites", policytest.Away())
 		w.Vaults.Fail("B-Sites", policytest.Away())
 		_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
@@ -136,7 +136,7 @@ func TestFailureToOpenIsNotCached(t *testing.T) {
 func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		answer := make(chan struct{})
 		w.Vaults.Before = func(context.Context, policytest.Call) error { <-answer; return nil }
 		opened := make(chan error)
@@ -159,7 +159,7 @@ func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 // The rules decide which vault is called, and when.
 func TestUnwrapAsksTheVaultsByTheRuleOfTheProfile(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)
+		mail, sites := w.MailboxPolicy("p"), w.SitePolicy()
 		w.Vaults.Fail("A-p", policytest.Away())
 		for range 8 {
 			w.Policies.Close()

@@ -34,7 +34,7 @@ func TestRetireBelievesNoWrongIndex(t *testing.T) {
 		w := policytest.New(t, db)
 		pol := w.MailboxPolicy("p")
 		w = lose(w, "key_page_place", func(w *policytest.World) { w.Put(pol.Current, envelope.ClassActive, 3) })
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID)
 		if n != 0 {
 			t.Errorf("%d policy keys were retired", n)
@@ -61,7 +61,7 @@ func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
 	w := policytest.New(t, storetest.SQLite(t)) // a refresh on PostgreSQL would itself miss what its index leaves out
 	pol := w.MailboxPolicy("p")
 	w.Put(pol.Current, envelope.ClassActive, 3)
-	w = lose(w, "revision_policy", func(w *policytest.World) { w.Refresh(pol, api.DepthPolicy, false, nil) })
+	w = lose(w, "revision_policy", func(w *policytest.World) { w.Refresh(pol, api.DepthPolicy, false) })
 	rolled, err := w.Policies.RollAvailability(w.Ctx, pol)
 	if rolled.Destroyed != 0 {
 		t.Errorf("%+v", rolled)

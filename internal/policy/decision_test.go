@@ -367,7 +367,7 @@ func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
 	defer node.Close()
 	a, b := w.Vaults.Add("https://a-"+name+"."+azureDomain, "k"), w.Vaults.Add("https://b-"+name+"."+azureDomain, "k")
 	a.Version, b.Version = "", ""
-	pol, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	pol, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 	w.Must(err)
 	return pol.Policy
 }

@@ -45,7 +45,7 @@ func multiWorkload(w *policytest.World) policy.Policy {
 	w.Helper()
 	a, b := w.Vaults.Add("A-m", "k"), w.Vaults.Add("B-m", "k")
 	a.Version, b.Version = "", ""
-	pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MultiWorkloadPolicy, Name: "m", Primary: a, Secondary: b}, nil)
+	pol, err := w.Create(policy.Definition{Kind: api.MultiWorkloadPolicy, Name: "m", Primary: a, Secondary: b})
 	w.Must(err)
 	return pol.Policy
 }
@@ -202,7 +202,7 @@ func TestDestroyedAvailabilityKeyServesNobody(t *testing.T) {
 // in a recovery that the customer requested, after the customer keys were tried.
 func TestAvailabilityKeyOfSitesServesInARecoveryAlone(t *testing.T) {
 	each(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		for recovery, refused := range map[bool]bool{false: true, true: false} {
 			w.InTx(func(tx *store.Tx) error {
 				at := 0
@@ -251,7 +251,7 @@ func TestPolicyKeyOpenedForTheServiceIsLetGoInTime(t *testing.T) {
 // One vault that is unavailable or refuses makes no request fail, of any kind.
 func TestFailureOfOneVaultCostsNoRequest(t *testing.T) {
 	each(t, func(w *policytest.World) {
-		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil), multiWorkload(w)} {
+		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(), multiWorkload(w)} {
 			var keys []*envelope.Key
 			for _, failures := range [][2]error{{policytest.Away(), nil}, {nil, policytest.Away()}, {policytest.Denied(), nil}, {nil, policytest.Denied()}} {
 				bothFail(w, pol, failures[0], failures[1])

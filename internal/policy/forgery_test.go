@@ -172,13 +172,13 @@ func TestRewrapDoesNotTakeUpAnAlteredRow(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
 		w.Put(pol.Current, envelope.ClassInactive, 1)
-		pol2 := w.Refresh(pol, api.DepthPolicy, false, nil).Policy
+		pol2 := w.Refresh(pol, api.DepthPolicy, false).Policy
 		w.Open(pol.Current.ID).Zero() // cached: the row would not be looked at
 		theirs := valueOf(w, "availability", fmt.Sprintf(` WHERE policy_key = %d`, other.Current.ID))
 		set(w, "availability", theirs, fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, pol.Current.ID))
 		w.NewVersions(pol)
 		before := w.Dump()
-		_, err := w.Policies.Refresh(w.Ctx, pol2, api.DepthRoot, true, policytest.None)
+		_, err := w.Change(pol2, policy.Request{Depth: api.DepthRoot, AllGenerations: true})
 		policytest.Refuses(t, err, api.Damaged)
 		if w.Dump() != before {
 			t.Error("it changed something")

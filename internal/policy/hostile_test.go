@@ -218,7 +218,7 @@ func TestHostileVaultIsRefusedByNameAndNothingIsStored(t *testing.T) {
 		kv := func(name string) envelope.KeyVersion {
 			return envelope.KeyVersion{Vault: "https://" + name + "." + azureDomain, Key: "k"}
 		}
-		_, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: bad.name, Primary: kv("aaa"), Secondary: kv("bbb")}, nil)
+		_, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: bad.name, Primary: kv("aaa"), Secondary: kv("bbb")})
 		return err
 	}
 	before := w.Dump("policy", "policy_key", "revision")
@@ -331,11 +331,11 @@ func TestNoAnswerOfAVaultIsStoredThatIsNotAnEncryptionOfTheBundle(t *testing.T) 
 		name := fmt.Sprint("p", n)
 		a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
 		a.Version, b.Version = "", ""
-		made, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+		made, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 		if err == nil {
 			w.Vaults.Add("A-"+name, "k")
 			depth := rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthRoot}).Draw(rt, "depth")
-			_, err = node.Refresh(w.Ctx, made.Policy, depth, true, policytest.None)
+			_, err = w.ChangeOn(node, made.Policy, policy.Request{Depth: depth, AllGenerations: true})
 			if err == nil {
 				w.InTx(func(tx *store.Tx) error { // one tenant has at most so many policies
 					_, err := tx.Exec(w.Ctx, `UPDATE policy SET enabled = 0 WHERE id = ?1`, made.ID)

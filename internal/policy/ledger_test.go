@@ -54,7 +54,7 @@ func TestLedgerIsWhatCountingEveryPageByHandGives(t *testing.T) {
 			for _, name := range []string{prefix + "x", prefix + "y"} {
 				b.add(b.MailboxPolicy(name))
 			}
-			b.add(b.SitePolicy(nil))
+			b.add(b.SitePolicy())
 			r.Repeat(map[string]func(*rapid.T){
 				"refresh": b.refresh, "update": b.update, "put": b.put, "move": b.move, "delete": b.delete, "retire": b.retire, "wait": b.wait, "": b.check,
 			})
@@ -98,7 +98,7 @@ func (b *book) refresh(t *rapid.T) {
 			kept[r.key] = true
 		}
 	}
-	c := b.Refresh(pol, depth, all, nil)
+	c := b.Refresh(pol, depth, all)
 	for _, key := range keysOf(b.World, pol) {
 		if depth == api.DepthPolicy && key == c.Policy.Current || depth == api.DepthRoot && kept[key.ID] && (all || key == pol.Current) {
 			b.note(pol, key)
@@ -120,7 +120,7 @@ func (b *book) update(t *rapid.T) {
 		kv.Version = fmt.Sprintf("%032x", 1)
 	}
 	depth := rapid.SampledFrom([]api.Depth{api.DepthRoot, api.DepthPolicy}).Draw(t, "depth")
-	c, err := b.Policies.Update(b.Ctx, pol, secondary, kv, depth, policytest.None)
+	c, err := b.Change(pol, policytest.Update(secondary, kv, depth))
 	if err != nil {
 		policytest.Refuses(b, err, api.NoNewVersion)
 		return

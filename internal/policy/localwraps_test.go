@@ -22,7 +22,7 @@ func vaultMadePolicy(w *policytest.World, name string, made func(kv envelope.Key
 	w.Helper()
 	a, b := w.Vaults.Add("https://a-"+name+".vault.azure.net", "k"), w.Vaults.Add("https://b-"+name+".vault.azure.net", "k")
 	versionless := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
-	created, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: versionless(a), Secondary: versionless(b)}, nil)
+	created, err := w.Create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: versionless(a), Secondary: versionless(b)})
 	w.Must(err)
 	key := w.Open(created.Current.ID)
 	defer key.Zero()
@@ -186,7 +186,7 @@ func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
 		if c.Op == "wrap" && !changed {
 			changed = true
 			w.Vaults.Add(a.Vault, a.Key)
-			_, err := w.Node().Refresh(w.Ctx, w.Reload(pol), api.DepthRoot, true, policytest.None)
+			_, err := w.ChangeOn(w.Node(), w.Reload(pol), policy.Request{Depth: api.DepthRoot, AllGenerations: true})
 			w.Must(err)
 		}
 		return nil

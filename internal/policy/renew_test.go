@@ -18,7 +18,7 @@ import (
 
 // everyCustomerKind makes a policy of each kind that has customer keys.
 func everyCustomerKind(w *policytest.World) []policy.Policy {
-	return []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil), multiWorkload(w)}
+	return []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(), multiWorkload(w)}
 }
 
 // use reads like users, every 20 seconds, for as long as the key is readable, and returns
@@ -121,7 +121,7 @@ func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
 // lifetime, counted from the last answer of a vault.
 func TestSitesSurviveAnOutageOfBothVaultsForTheLifetimeOfTheirCache(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		use(w, w.Policies, pol, 7*time.Hour) // used and renewed for longer than a lifetime
 		bothFail(w, pol, policytest.Away(), policytest.Away())
 		const lifetime = 4 * time.Hour
@@ -188,7 +188,7 @@ func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
 		noted := func() int64 {
 			return w.Number(`SELECT COUNT(*) FROM audit_entry WHERE operation = 'Renew' AND outcome = 'VaultUnavailable' AND detail LIKE '%keeps failing%'`)
 		}
-		sites, mail := w.SitePolicy(nil), w.MailboxPolicy("p")
+		sites, mail := w.SitePolicy(), w.MailboxPolicy("p")
 		for round := 1; round <= 2; round++ {
 			for _, pol := range []policy.Policy{sites, mail} {
 				use(w, node, pol, time.Minute)
@@ -268,7 +268,7 @@ func TestCloseStopsRenewals(t *testing.T) {
 			}
 			return ctx.Err()
 		}
-		w.Open(w.SitePolicy(nil).Current.ID).Zero()
+		w.Open(w.SitePolicy().Current.ID).Zero()
 		hang.Store(true)
 		time.Sleep(policy.RevocationBound - time.Second)
 		w.Policies.Close()
@@ -288,7 +288,7 @@ func TestPolicyKeyThatIsRetiredIsNotRenewed(t *testing.T) {
 		w.Open(pol.Current.ID).Zero()
 		other := w.Node()
 		w.Must(tryOpen(w, other, user, pol))
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		if n, err := other.Retire(w.Ctx, w.Tenant, pol.ID); err != nil || n != 1 {
 			t.Fatalf("retired %d, %v", n, err)
 		}

@@ -56,7 +56,7 @@ func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
 	}
 	refresh := func(depth api.Depth) func() error {
 		return func() error {
-			_, err := w.Policies.Refresh(w.Ctx, pol, depth, depth == api.DepthRoot, policytest.None)
+			_, err := w.Change(pol, policy.Request{Depth: depth, AllGenerations: depth == api.DepthRoot})
 			return err
 		}
 	}

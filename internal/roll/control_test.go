@@ -23,7 +23,7 @@ import (
 func (w tenant) update(pol policy.Policy) (ro roll.Roll) {
 	w.Helper()
 	primary, _ := w.NewVersions(pol)
-	_, err := w.Policies.Update(w.Ctx, w.Reload(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := w.Change(w.Reload(pol), policy.Request{Act: policy.UpdatePrimary, Primary: primary, Depth: api.DepthPolicy}, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, w.Clock.Now())
 		return err
 	})

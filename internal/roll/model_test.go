@@ -158,7 +158,7 @@ func (m *model) refresh(t *rapid.T) {
 }
 
 func (m *model) root(t *rapid.T) {
-	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"), nil)
+	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"))
 }
 
 func (m *model) register(t *rapid.T) {
@@ -185,7 +185,7 @@ func (m *model) update(t *rapid.T) {
 	})
 	kv, _ := m.NewVersions(pol)
 	var ro roll.Roll
-	_, err := m.Policies.Update(m.Ctx, pol, false, kv, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := m.Change(pol, policy.Request{Act: policy.UpdatePrimary, Primary: kv, Depth: api.DepthPolicy}, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(m.Ctx, tx, m.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, m.Clock.Now())
 		return err
 	})

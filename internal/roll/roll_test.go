@@ -135,7 +135,7 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
 	acts := map[string]func(w tenant, pol policy.Policy, c container.Container) (container.Container, error){
 		"create": func(w tenant, pol policy.Policy, _ container.Container) (container.Container, error) {
-			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID, nil)
+			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID)
 		},
 		"assign": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
 			return w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
@@ -208,7 +208,7 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 			})
 		}
 		write(func(i int) error {
-			_, err := w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID, nil)
+			_, err := w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID)
 			return err
 		})
 		write(func(i int) error {

@@ -305,7 +305,7 @@ func TestWrapsThatExternalVaultsMadeAreListed(t *testing.T) {
 			added.Version = ""
 			return added
 		}
-		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")}, nil)
+		_, err := w.Create(policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")})
 		w.Must(err)
 		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them; those of keyroll's own vaults do not count
 			_, err := tx.Exec(w.Ctx, `UPDATE revision SET secondary_local = 0`)

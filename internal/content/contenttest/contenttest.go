@@ -96,7 +96,7 @@ func Message(n int) string {
 // Mailbox makes a mailbox of a policy with so many messages.
 func (f *Fixture) Mailbox(pol int64, name string, messages int) container.Container {
 	f.Helper()
-	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Mailbox, name+"@contoso.com", pol, nil)
+	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Mailbox, name+"@contoso.com", pol)
 	f.Must(err)
 	f.Receive(c, messages)
 	return c
@@ -121,7 +121,7 @@ func (f *Fixture) Import(c container.Container, text string) {
 // Site makes a site of the default policy.
 func (f *Fixture) Site(name string) container.Container {
 	f.Helper()
-	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Site, "https://contoso.sharepoint.com/sites/"+name, 0, nil)
+	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Site, "https://contoso.sharepoint.com/sites/"+name, 0)
 	f.Must(err)
 	return c
 }
