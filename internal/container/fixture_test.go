@@ -140,26 +140,10 @@ func (w fixture) currentOf(policy int64) (id int64) {
 func (w fixture) pages() (pages []keypage.Row) {
 	w.Helper()
 	w.view(func(tx *store.Tx) (err error) {
-		pages, err = readPages(w.ctx, tx, w.tenant)
+		pages, err = containertest.Pages(w.ctx, tx, w.tenant)
 		return err
 	})
 	return pages
-}
-
-func readPages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage.Row, err error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, parent, generation, class, version, count, body FROM key_page WHERE tenant = ?1 ORDER BY id`, tenant)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r keypage.Row
-		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
-			return nil, err
-		}
-		pages = append(pages, r)
-	}
-	return pages, rows.Err()
 }
 
 // keyLocation is the location of a container's key.
@@ -183,7 +167,7 @@ func (w fixture) keyLocations() (all map[int64]keyLocation, err error) {
 			pointing[c.Page] = append(pointing[c.Page], fmt.Sprint(c.ID, c.Generation, c.State))
 			all[c.ID] = keyLocation{Container: c}
 		}
-		pages, err := readPages(w.ctx, tx, w.tenant)
+		pages, err := containertest.Pages(w.ctx, tx, w.tenant)
 		if err != nil {
 			return err
 		}

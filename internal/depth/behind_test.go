@@ -74,10 +74,7 @@ func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
 		pol := w.MailboxPolicy("p")
 		w.Mailbox(pol.ID, "sound", 2)
 		broken := w.Mailbox(pol.ID, "broken", 2)
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE key_page SET body = ?3 WHERE tenant = ?1 AND parent = ?2`, w.Tenant, broken.ID, []byte("rot"))
-			return err
-		})
+		w.Exec(`UPDATE key_page SET body = ?3 WHERE tenant = ?1 AND parent = ?2`, w.Tenant, broken.ID, []byte("rot"))
 		ro := w.Begin(pol, api.DepthContainer, roll.Options{})
 		other := w.Roller
 		w = w.With(func(c *roll.Config) {
@@ -120,10 +117,7 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 					list = append(list, w.Mailbox(pol.ID, fmt.Sprint("m", i), 3))
 				}
 				broken := list[2]
-				w.InTx(func(tx *store.Tx) error {
-					_, err := tx.Exec(w.Ctx, damage, broken.ID, []byte("rot"))
-					return err
-				})
+				w.Exec(damage, broken.ID, []byte("rot"))
 				p := w.Finish(w.Begin(pol, to, roll.Options{}), api.RollFailed)
 				if p.Done != 4 || p.Remaining != 1 || p.SkippedCount == 0 || !strings.Contains(p.Message, "cannot be decrypted") {
 					w.Errorf("%+v", p)

@@ -327,10 +327,7 @@ func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
 func TestDamagedRevisionKeepsItsVersionAndHoldsUpNoOther(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
 		rolled, err := w.Policies.RollAvailability(w.Ctx, pol)
 		policytest.Refuses(t, err, api.Damaged)
 		if rolled.Wraps != 1 || rolled.Destroyed != 0 {

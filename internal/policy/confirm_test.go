@@ -45,10 +45,7 @@ func TestRetireBelievesNoWrongIndex(t *testing.T) {
 		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 0 || err != nil {
 			t.Errorf("%d retired: %v", n, err)
 		}
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `DELETE FROM key_page`)
-			return err
-		})
+		w.Exec(`DELETE FROM key_page`)
 		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 1 || err != nil {
 			t.Errorf("%d retired: %v", n, err)
 		}
@@ -81,10 +78,7 @@ func TestAnAvailabilityKeyInUseIsNotDestroyed(t *testing.T) {
 		refused(w, w.Policies.DestroyAvailabilityKey(w.Ctx, w.Tenant, pol.ID))
 		w.InTx(func(tx *store.Tx) error { return w.Policies.Delete(w.Ctx, tx, w.Tenant, pol.ID) })
 		set := func(policy int64) {
-			w.InTx(func(tx *store.Tx) error {
-				_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability = (SELECT r.availability FROM revision r WHERE r.policy = ?2) WHERE policy = ?1`, other.ID, policy)
-				return err
-			})
+			w.Exec(`UPDATE revision SET availability = (SELECT r.availability FROM revision r WHERE r.policy = ?2) WHERE policy = ?1`, other.ID, policy)
 		}
 		set(pol.ID)
 		policytest.Refuses(w, w.Policies.DestroyAvailabilityKey(w.Ctx, w.Tenant, pol.ID), api.Damaged)

@@ -62,10 +62,7 @@ func replacements(w *policytest.World) int64 {
 func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		own := w.MailboxPolicy("own")
-		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_local = 0, secondary_local = 0`)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_local = 0, secondary_local = 0`) // as an earlier version stored them
 		pol := vaultMadePolicy(w, "p", byVault(w))
 		key := opensFromRoots(w, pol.Current)
 		before := customerWraps(w)
@@ -124,10 +121,7 @@ func TestForgedWrapIsNotReplaced(t *testing.T) {
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	forged, err := w.Vaults.WrapPublic(w.Vaults.Newest("https://a-p.vault.azure.net", "k"), make([]byte, 64))
 	w.Must(err)
-	w.InTx(func(tx *store.Tx) error {
-		_, err := tx.Exec(w.Ctx, `UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
-		return err
-	})
+	w.Exec(`UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
 	before := customerWraps(w)
 	w.Vaults.Calls()
 	err = (&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx)

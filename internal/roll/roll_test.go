@@ -453,10 +453,7 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 		ro := w.begin(pol) // the older roll has moved nothing
 		alter := func(key int64) (repair func()) {
 			flip := func() {
-				w.InTx(func(tx *store.Tx) error {
-					_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability_version = 3 - availability_version WHERE policy_key = ?1`, key)
-					return err
-				})
+				w.Exec(`UPDATE revision SET availability_version = 3 - availability_version WHERE policy_key = ?1`, key)
 				w.Policies.Close()
 			}
 			flip()

@@ -9,6 +9,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
@@ -158,19 +159,11 @@ func (w tenant) pages() map[int64]keypage.Row {
 	w.Helper()
 	all := map[int64]keypage.Row{}
 	w.View(func(tx *store.Tx) error {
-		rows, err := tx.Query(w.Ctx, `SELECT id, tenant, parent, generation, class, version, count, body FROM key_page WHERE tenant = ?1`, w.Tenant)
-		if err != nil {
-			return err
+		list, err := containertest.Pages(w.Ctx, tx, w.Tenant)
+		for _, row := range list {
+			all[row.ID] = row
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var r keypage.Row
-			if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
-				return err
-			}
-			all[r.ID] = r
-		}
-		return rows.Err()
+		return err
 	})
 	return all
 }
@@ -179,12 +172,7 @@ func (w tenant) pages() map[int64]keypage.Row {
 func (w tenant) damage(page int64) (repair func()) {
 	w.Helper()
 	was := w.pages()[page].Body
-	set := func(body []byte) {
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE key_page SET body = ?2 WHERE id = ?1`, page, body)
-			return err
-		})
-	}
+	set := func(body []byte) { w.Exec(`UPDATE key_page SET body = ?2 WHERE id = ?1`, page, body) }
 	altered := append([]byte{}, was...)
 	altered[len(altered)/2] ^= 1
 	set(altered)

@@ -7,7 +7,6 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 )
 
 func abandon(kind, name string) (in api.AbandonInput) {
@@ -27,10 +26,7 @@ func (w testService) lose(name string) {
 // spoil damages the newest key page of an active mailbox.
 func (w testService) spoil() {
 	w.Helper()
-	w.InTx(func(tx *store.Tx) error {
-		_, err := tx.Exec(w.Ctx, `UPDATE key_page SET version = version + 7 WHERE id = (SELECT page FROM container WHERE id = (SELECT MAX(id) FROM container WHERE kind = 'mailbox'))`)
-		return err
-	})
+	w.Exec(`UPDATE key_page SET version = version + 7 WHERE id = (SELECT page FROM container WHERE id = (SELECT MAX(id) FROM container WHERE kind = 'mailbox'))`)
 }
 
 // Nothing remains of an abandoned container: no row, no key and no blob, and its name is

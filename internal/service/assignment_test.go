@@ -10,7 +10,6 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 )
 
 const chats, labels = "chat-messages", "sensitivity-labels"
@@ -176,10 +175,7 @@ func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
 		w.workPolicy("m")
 		w.Must(e(w.SetPolicy(w.ctx, setting("m", "", new(bool)))))
 		w.workPolicy("n")
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE policy SET purge = ?2 WHERE tenant = ?1 AND name = 'n'`, w.Tenant, policy.PurgeRequested)
-			return err
-		})
+		w.Exec(`UPDATE policy SET purge = ?2 WHERE tenant = ?1 AND name = 'n'`, w.Tenant, policy.PurgeRequested)
 		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, leave("n"))), api.Conflict)
 		for name, code := range map[string]api.Code{"n": api.Conflict, "p": api.InvalidArgument, "Sites": api.InvalidArgument, "Service-managed": api.InvalidArgument,
 			"none": api.NotFound, "m": api.Conflict} {

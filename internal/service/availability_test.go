@@ -8,7 +8,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 )
 
 func rollAvailability(policy string) (in api.RollAvailabilityKeysInput) {
@@ -57,10 +56,7 @@ func TestAvailabilityKeysAreRolledByAnOperatorAlone(t *testing.T) {
 func TestRollOfAvailabilityKeysGoesOnPastAPolicyThatFails(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_version = 'x' WHERE primary_version <> ''`)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE primary_version <> ''`)
 		policytest.Refuses(t, e(w.RollAvailabilityKeys(w.ctx, rollAvailability(""))), api.Damaged)
 		shown, err := w.ShowPolicy(w.ctx, api.PolicyInput{Policy: "Service-managed"})
 		if err != nil || shown.AvailabilityVersion != 2 {

@@ -32,6 +32,7 @@ type Policies struct {
 	keys map[int64]*envelope.Key
 }
 
+// NewPolicies makes the tables in a database; there are no policies yet.
 func NewPolicies(t testing.TB, db *store.DB) *Policies {
 	t.Helper()
 	err := db.InTx(t.Context(), func(tx *store.Tx) error {
@@ -273,4 +274,21 @@ func (f *Policies) Drop(id int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.keys, id)
+}
+
+// Pages returns the key pages of a tenant in id order.
+func Pages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage.Row, err error) {
+	rows, err := tx.Query(ctx, `SELECT id, tenant, parent, generation, class, version, count, body FROM key_page WHERE tenant = ?1 ORDER BY id`, tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r keypage.Row
+		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
+			return nil, err
+		}
+		pages = append(pages, r)
+	}
+	return pages, rows.Err()
 }

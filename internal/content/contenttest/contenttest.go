@@ -51,8 +51,8 @@ func NewBlobs(p *policytest.World) blob.Store {
 	return blobs
 }
 
-// Open is New over an existing blob store, also for a tenant that has containers. It
-// opens no key.
+// Open is New over an existing blob store. If the tenant already has containers, it opens
+// none of their keys, so no vault needs to answer.
 func Open(p *policytest.World, blobs blob.Store, now func() time.Time) *Fixture {
 	p.Helper()
 	f := &Fixture{World: p, Blobs: blobs, Wrote: map[int64]string{}, now: now}

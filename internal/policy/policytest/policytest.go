@@ -152,6 +152,18 @@ func (w *World) Number(query string, args ...any) (n int64) {
 	return n
 }
 
+// Exec changes rows, at least one.
+func (w *World) Exec(query string, args ...any) {
+	w.Helper()
+	w.InTx(func(tx *store.Tx) error {
+		n, err := tx.Exec(w.Ctx, query, args...)
+		if err == nil && n == 0 {
+			return fmt.Errorf("no row: %s", query)
+		}
+		return err
+	})
+}
+
 // MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
 // A-NAME and in vault B-NAME, which are created if they do not exist.
 func (w *World) MailboxPolicy(name string) policy.Policy {
