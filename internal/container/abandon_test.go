@@ -34,7 +34,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 				}
 				a := w.find("a@contoso.com")
 				abandon := func(c container.Container) error {
-					return w.all.Abandon(w.ctx, c, func(*store.Tx) error { return nil })
+					return w.all.Abandon(w.ctx, c)
 				}
 				sound := w.dump()
 				w.wantCode(abandon(a), api.Conflict)

@@ -30,7 +30,7 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 				t.Errorf("find %q: %+v, want %+v", name, got, c)
 			}
 		}
-		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://Contoso.SharePoint.com/sites/HR/", 0, nil)
+		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://Contoso.SharePoint.com/sites/HR/", 0)
 		w.must(err)
 		if site.State != envelope.ClassSite {
 			t.Errorf("a site begins in class %v", site.State)
@@ -63,7 +63,7 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 	each(t, func(w fixture) {
 		w.mailbox("alice@contoso.com", 0)
 		before := w.dump()
-		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0)
 		w.wantCode(err, api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"bob", "alice@contoso.com"}, 0), api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"carol", "Carol"}, 0), api.AlreadyExists)
@@ -71,7 +71,7 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		// A site of the same name is another container.
-		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0, nil); err != nil {
+		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0); err != nil {
 			t.Error(err)
 		}
 	})
@@ -88,7 +88,7 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 			"calendar":         {"alice"},
 		} {
 			for _, name := range names {
-				_, err := w.all.Create(w.ctx, w.tenant, kind, name, 0, nil)
+				_, err := w.all.Create(w.ctx, w.tenant, kind, name, 0)
 				w.wantCode(err, api.InvalidArgument)
 				_, err = w.all.Find(w.ctx, w.tenant, kind, name)
 				w.wantCode(err, api.InvalidArgument)
@@ -113,7 +113,7 @@ func TestListGoesOnWhereItStopped(t *testing.T) {
 			want = append(want, fmt.Sprintf("User%02d@contoso.com", i))
 		}
 		w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, want, 0))
-		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com/a", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com/a", 0)
 		w.must(err)
 		var got []string
 		for after := int64(0); ; {
@@ -175,7 +175,7 @@ func TestNamesStandNowhereInPlaintext(t *testing.T) {
 	each(t, func(w fixture) {
 		const secret = "Geheimnis"
 		w.mailbox(secret+"@contoso.com", 0)
-		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0)
 		w.must(err)
 		text, err := w.all.SealText(w.ctx, w.tenant, 7, secret)
 		w.must(err)
@@ -225,7 +225,7 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 		_, err = w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassWorkload, envelope.ClassActive)
 		w.must(err)
 		other := w
-		other.all = container.New(w.db, w.policies, testSlots, w.now)
+		other.all.Containers = container.New(w.db, w.policies, testSlots, w.now)
 		if _, err := other.all.SealText(w.ctx, w.tenant, 7, "who"); err == nil {
 			t.Error("a directory that was not opened sealed a text")
 		}
@@ -280,14 +280,14 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		_, err = n.all.MoveKeyAfterAccess(n.ctx, forged)
 		w.wantCode(err, api.NotFound)
 		for _, c := range []container.Container{c, forged} {
-			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery, nil)
+			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery)
 			w.wantCode(err, api.NotFound)
-			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive, nil)
+			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive)
 			w.wantCode(err, api.NotFound)
 		}
-		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery, nil)
+		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery)
 		w.wantCode(err, api.NotFound)
-		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy, nil)
+		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy)
 		w.wantCode(err, api.NotFound)
 
 		if w.dump() != before {
@@ -313,7 +313,7 @@ func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
 		}))
 		_, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 		w.wantCode(err, api.Damaged)
-		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.wantCode(err, api.Damaged)
 	})
 }
@@ -377,12 +377,12 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol", "dave")
-		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive, nil)
+		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive)
 		w.must(err)
 		acts := map[string]func(){
 			"create": func() { w.mailbox("eve", 0) },
-			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery, nil) },
-			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
+			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery) },
+			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled) },
 			"move":   func() { w.all.MoveKeyAfterAccess(w.ctx, inactive) },
 			"fold": func() {
 				w.all.Fold(w.ctx, w.tenant, w.parentOfKey(list[2]), envelope.ClassActive)

@@ -59,7 +59,7 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 		other := w.neighbour()
 		w.geo("EU", "contoso-eu.sharepoint.com")
 		const url = "https://contoso-eu.sharepoint.com/sites/a"
-		c, err := other.all.Create(other.ctx, other.tenant, container.Site, url, 0, nil)
+		c, err := other.all.Create(other.ctx, other.tenant, container.Site, url, 0)
 		w.must(err)
 		if c.Geo != 0 {
 			t.Errorf("the host of another tenant's geo puts a site into geo %d", c.Geo)

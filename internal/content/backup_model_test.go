@@ -97,7 +97,7 @@ func (m *model) put(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
 	m.made++
 	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), body(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
-	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text), nil)))
+	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text))))
 	s.files[path] = text
 }
 
@@ -161,7 +161,7 @@ func (m *model) crash(r *rapid.T) {
 		_, b := drawOne(r, m.backups)
 		dieAt(point, 1, func() { m.expire(m.t, b.Backup) })
 	} else if point == "put.before-commit" {
-		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost"), nil) })
+		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost")) })
 		m.collect(m.t, 0) // what the upload had stored
 	} else if !dieAt(point, 1, func() { m.backup(m.t, s.Container) }) { // no part: an empty site
 		m.backups = append(m.backups, &modelBackup{m.allBackups(m.t)[len(m.allBackups(m.t))-1], maps.Clone(s.files)})

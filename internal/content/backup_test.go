@@ -48,7 +48,7 @@ func (w *fixture) restore(t testing.TB, b content.Backup, name string) container
 	t.Helper()
 	var c container.Container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		c, err = w.Restore(ctx, b, name, 0, nil)
+		c, err = w.Restore(ctx, b, name, 0)
 		return err
 	}, func() bool {
 		must(t, w.DeleteLeftoverRows(context.Background(), tenant))
@@ -60,7 +60,7 @@ func (w *fixture) restore(t testing.TB, b content.Backup, name string) container
 func (w *fixture) expire(t testing.TB, b content.Backup) {
 	t.Helper()
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
-		return w.Expire(ctx, b, func(*store.Tx) error { return nil })
+		return w.Expire(ctx, b)
 	}, func() bool { return !w.hasBackup(t, b) }))
 }
 
@@ -199,7 +199,7 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 			}
 		}
 		// The restored site is independent of the other one.
-		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"), nil)))
+		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"))))
 		if w.get(t, "file") != next || w.filesOf(t, b.Container)["file"] != old {
 			t.Error("a put into the restored site changed another one")
 		}
@@ -209,7 +209,7 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 		if got := len(w.blobNames(t)); got != 4 { // file, dir/same and new of the site; file of the restored one
 			t.Errorf("%d blobs are left", got)
 		}
-		wantCode(t, w.Expire(context.Background(), b, func(*store.Tx) error { return nil }), api.NotFound)
+		wantCode(t, w.Expire(context.Background(), b), api.NotFound)
 	})
 }
 
@@ -251,7 +251,7 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 			defer close(ended)
 			for i := 1; i <= rounds; i++ {
 				for _, path := range []string{"a", "b"} {
-					if _, err := w.Put(context.Background(), w.site, path, -1, strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+					if _, err := w.Put(context.Background(), w.site, path, -1, strings.NewReader(fmt.Sprint(i))); err != nil {
 						t.Error(err)
 					}
 				}
@@ -316,7 +316,7 @@ func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
 		}
 		w.put(t, "file7", "new")
 		during(func() { w.expire(t, b) }, func() {
-			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0, nil)
+			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0)
 			wantCode(t, err, api.NotFound) // it has gone
 		})
 		if got := len(w.blobNames(t)); got != 9 {
@@ -347,7 +347,7 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 		}
 		unchanged("refused in its transaction")
 
-		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0, nil)), api.AlreadyExists)
+		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0)), api.AlreadyExists)
 		unchanged("the name is taken")
 
 		// Access to the key is revoked while the items are being copied.

@@ -25,7 +25,7 @@ func (w *fixture) collect(t testing.TB, grace time.Duration) content.Collected {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
-	c, err := w.Collect(context.Background(), grace, false, nil)
+	c, err := w.Collect(context.Background(), grace, false)
 	must(t, err)
 	must(t, c.Tenant(context.Background(), tenant, nil))
 	must(t, c.End(context.Background()))
@@ -62,7 +62,7 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
 		collect := func(dry bool) content.Collected {
-			c, err := w.Collect(t.Context(), 2*time.Hour, dry, nil)
+			c, err := w.Collect(t.Context(), 2*time.Hour, dry)
 			must(t, err)
 			reported := content.Collected{}
 			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { reported = c }))
@@ -107,21 +107,21 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 				return 0, io.EOF
 			}))
 		}
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
 		if got := w.get(t, "a"); got != "before" {
 			t.Errorf("the file is %q", got)
 		}
-		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour), nil)))
+		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour))))
 		if got := w.get(t, "a"); len(got) != blobSize+1 {
 			t.Errorf("the file has %d bytes", len(got))
 		}
-		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // does not lower the fence
+		c, err := w.Collect(t.Context(), 2*time.Hour, false) // does not lower the fence
 		must(t, err)
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
 		w.wantHealthy(t, true)
-		wantCode(t, e(w.Collect(t.Context(), -1, false, nil)), api.InvalidArgument)
+		wantCode(t, e(w.Collect(t.Context(), -1, false)), api.InvalidArgument)
 	})
 }
 
@@ -247,7 +247,7 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		r := &race{fixture: w, t: t, site: map[string]string{}}
-		w.Contents = content.Small(content.New(db, w.containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
+		w.Contents.Contents = content.Small(content.New(db, w.containers.Containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
@@ -302,8 +302,8 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	var theirs string
-	w.Contents = content.Small(content.New(w.db, w.containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
-	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
+	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10))), api.AlreadyExists)
 	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)
 	}

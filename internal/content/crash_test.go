@@ -84,7 +84,7 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 			for n := 1; ; n++ {
 				w.mail = w.create(t, w.mail.Kind, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 				dead := dieAt(point, n, func() {
-					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one"}, nil); err != nil {
+					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), content.ImportOptions{Name: "one"}); err != nil {
 						t.Error(err)
 					}
 				})

@@ -87,7 +87,7 @@ func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 func TestASiteIsWhatWasPutLast(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	const blobSize = 1000
-	content.Small(w.Contents, blobSize, 4)
+	content.Small(w.Contents.Contents, blobSize, 4)
 	rapid.Check(t, func(rt *rapid.T) {
 		w.site = w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/%d", store.NewID()))
 		want := make(map[string]string)
@@ -164,7 +164,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 
 func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"), nil)
+	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"))
 	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
 		t.Error(err)
 	}
@@ -173,7 +173,7 @@ func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
 func TestPathsThatAreNoneAreRefused(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
-		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"), nil)
+		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"))
 		wantCode(t, err, api.InvalidArgument)
 		wantCode(t, w.Get(t.Context(), w.site, path, 0, -1, io.Discard), api.InvalidArgument)
 	}
@@ -273,7 +273,7 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 			writers.Go(func() {
 				for i := writer; i < len(versions); i += 2 {
 					b := body(i, (1+i%4)*blobSize/2)
-					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b), nil); err != nil {
+					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -303,7 +303,7 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 	w.policies.Opening = nil
 	before := w.allTables(t)
 	w.revokeAfter(3)
-	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want), nil)
+	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want))
 	wantCode(t, err, api.VaultDenied)
 	if w.allTables(t) != before || len(w.blobNames(t)) != 5+9 {
 		t.Error("a refused put left something")
@@ -315,7 +315,7 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 		"list":     errorOf(w.Files(t.Context(), w.site)),
 		"messages": errorOf(w.Messages(t.Context(), w.mail, 0, 10)),
 		"check":    w.Check(t.Context(), w.mail, func(content.Checked) error { return nil }),
-		"import":   errorOf(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), nil, nil)),
+		"import":   errorOf(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), content.ImportOptions{})),
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, err, api.VaultDenied) })
 	}
@@ -339,7 +339,7 @@ func TestRevocationStopsMail(t *testing.T) {
 		t.Error("the import was read")
 		return 0, io.EOF
 	})
-	wantCode(t, errorOf(w.Import(t.Context(), w.mail, -1, unread, nil, nil)), api.VaultDenied)
+	wantCode(t, errorOf(w.Import(t.Context(), w.mail, -1, unread, content.ImportOptions{})), api.VaultDenied)
 }
 
 // A file that is replaced while the list is made is in it once, in its new form.
@@ -373,11 +373,11 @@ func TestAnEndedContextStopsEverything(t *testing.T) {
 		cancel()
 		return copy(p, "From x\n"), nil
 	})
-	if _, err := w.Import(ctx, w.mail, -1, endsHere, nil, nil); !errors.Is(err, context.Canceled) {
+	if _, err := w.Import(ctx, w.mail, -1, endsHere, content.ImportOptions{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	if _, err := w.Put(ctx, w.site, "file", -1, endsHere, nil); !errors.Is(err, context.Canceled) {
+	if _, err := w.Put(ctx, w.site, "file", -1, endsHere); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())

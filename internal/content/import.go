@@ -72,7 +72,7 @@ func (s *Contents) PrepareImport(ctx context.Context, c container.Container, siz
 	in := newTransfer(ctx, r, size)
 	p := &PreparedImport{options: options, mail: newMbox(in, options.Format)}
 	if err := p.storeBatches(ctx, s, c, in); err != nil {
-		return nil, p.failure(err)
+		return nil, p.Failure(err)
 	}
 	return p, nil
 }
@@ -143,8 +143,8 @@ func (p *PreparedImport) counting(b *batch) Imported {
 	return done
 }
 
-// failure adds to an error what the import keeps.
-func (p *PreparedImport) failure(err error) error {
+// Failure adds to the error of the import's transaction what the import keeps.
+func (p *PreparedImport) Failure(err error) error {
 	if kept := p.done.Before + p.done.Messages; kept > 0 {
 		err = fmt.Errorf("%w; its first %d messages were kept", err, kept)
 	}
@@ -152,17 +152,12 @@ func (p *PreparedImport) failure(err error) error {
 }
 
 // Prepare prepares the last batch again.
-func (p *PreparedImport) Prepare(ctx context.Context) error {
-	if err := p.last.Prepare(ctx); err != nil {
-		return p.failure(err)
-	}
-	return nil
-}
+func (p *PreparedImport) Prepare(ctx context.Context) error { return p.last.Prepare(ctx) }
 
 // Commit adds the last batch in tx, and returns the counts of the whole import.
 func (p *PreparedImport) Commit(ctx context.Context, tx *store.Tx) (Imported, error) {
 	if err := p.last.Commit(ctx, tx); err != nil {
-		return p.done, p.failure(err)
+		return p.done, err
 	}
 	return p.counting(p.last), nil
 }

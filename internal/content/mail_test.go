@@ -64,9 +64,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		all := mbox(n)
 		var steps []content.Imported
 		audited := 0
-		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)),
-			&content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }},
-			func(*store.Tx) error { audited++; return nil })
+		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }}, func(*store.Tx) error { audited++; return nil })
 		must(t, err)
 		if done.Messages != n || len(steps) != 6 || steps[0].Messages != 4 || steps[5] != done || audited != 1 {
 			t.Errorf("imported %+v in steps %+v, audited %d times", done, steps, audited)
@@ -114,10 +112,10 @@ func TestMailOnBothDatabases(t *testing.T) {
 
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	content.Small(w.Contents, content.BlobSize, 512)
+	content.Small(w.Contents.Contents, content.BlobSize, 512)
 	message := ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
-	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), &content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }}, nil)
+	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }})
 	must(t, err)
 	if fmt.Sprint(steps) != "[3 4]" {
 		t.Errorf("commits after messages %v, want after 3 (18 MiB) and 4", steps)
@@ -225,16 +223,16 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			code api.Code
 		}{
 			"early end of a stated length": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(cut), nil, nil)
+				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(cut), content.ImportOptions{})
 			}, api.Truncated},
 			"connection lost": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), nil, nil)
+				return w.Import(t.Context(), w.mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), content.ImportOptions{})
 			}, api.Internal},
 			"audit fails": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, -1, strings.NewReader(cut), nil, func(*store.Tx) error { return broken })
+				return w.Import(t.Context(), w.mail, -1, strings.NewReader(cut), content.ImportOptions{}, func(*store.Tx) error { return broken })
 			}, api.Internal},
 			"more than stated": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(all+"x"), nil, nil)
+				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(all+"x"), content.ImportOptions{})
 			}, api.InvalidArgument},
 		} {
 			w.mail = w.create(t, container.Mailbox, strings.ReplaceAll(name, " ", ".")+"@contoso.com")
@@ -250,7 +248,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			w.wantHealthy(t, true)
 		}
 		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
-		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), nil, nil)
+		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), content.ImportOptions{})
 		wantCode(t, err, api.InvalidArgument)
 		if err.Error() != `import mail: this is not an mbox: its first line begins with "PK\x03\x04", not with "From "` {
 			t.Error(err)

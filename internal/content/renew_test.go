@@ -126,12 +126,12 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 			}
 		}
 		file, mail := strings.Repeat("0123456789", 45_000), mbox(3)
-		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)}, nil)
+		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)})
 		must(t, err)
 		if n := w.countOlder(t, mark); n > 0 || w.get(t, "a") != file {
 			t.Errorf("%d blobs of the file are older than the mark; it has %d bytes", n, len(w.get(t, "a")))
 		}
-		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
+		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, content.ImportOptions{})
 		must(t, err)
 		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			var n int64

@@ -51,7 +51,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		must(t, put(nil))
 
 		mail := mbox(3)
-		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), nil, also)
+		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), content.ImportOptions{}, also)
 		w.wantLost(t, err)
 		if w.export(t) != mail {
 			t.Error("the messages that were imported are not there")
@@ -93,7 +93,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 				t.Errorf("put: %v", err)
 			}
 			runs = 0
-			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), nil, also); !errors.Is(err, errRefused) {
+			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), content.ImportOptions{}, also); !errors.Is(err, errRefused) {
 				t.Errorf("import: %v", err)
 			}
 			w.wantExact(t)

@@ -10,6 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
@@ -21,7 +22,7 @@ func (w *fixture) useDatabase(t testing.TB, db *store.DB) {
 	t.Helper()
 	w.db, w.policies.DB = db, db
 	w.containers.Close()
-	w.containers = container.New(db, w.policies, pageSlots, time.Now)
+	w.containers = containertest.Containers{Containers: container.New(db, w.policies, pageSlots, time.Now), DB: db}
 	t.Cleanup(w.containers.Close)
 	w.reopen(t)
 }
@@ -42,7 +43,7 @@ func (w *fixture) tryCollect(t testing.TB, compare bool) error {
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
 	storetest.UseIndexes(t, w.db, compare)
-	c, err := w.Collect(context.Background(), 0, false, nil)
+	c, err := w.Collect(context.Background(), 0, false)
 	must(t, err)
 	if err := c.Tenant(context.Background(), tenant, nil); err != nil {
 		return err
@@ -152,7 +153,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 		w.put(t, "a", "of a")
 		w.loseIndexWrites(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
 		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
@@ -166,7 +167,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 			w.exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
 		})
 		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)

@@ -29,7 +29,7 @@ func each(t *testing.T, test func(w *contenttest.Fixture)) {
 // of containers or of blobs, or blobs that no row references.
 func wantNothingLeft(w *contenttest.Fixture) {
 	w.Helper()
-	c, err := w.Contents.Collect(w.Ctx, 1000*24*time.Hour, false, nil) // what was dropped
+	c, err := w.Contents.Collect(w.Ctx, 1000*24*time.Hour, false) // what was dropped
 	w.Must(err)
 	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
 	w.Must(c.End(w.Ctx))
@@ -111,9 +111,9 @@ func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		site := w.Site("a")
 		pol := w.SitePolicy()
-		site, err := w.Containers.Assign(w.Ctx, w.Tenant, site, pol.ID, api.ForRecovery, nil)
+		site, err := w.Containers.Assign(w.Ctx, w.Tenant, site, pol.ID, api.ForRecovery)
 		w.Must(err)
-		_, err = w.Contents.Put(w.Ctx, site, "a/b", -1, strings.NewReader("content"), nil)
+		_, err = w.Contents.Put(w.Ctx, site, "a/b", -1, strings.NewReader("content"))
 		w.Must(err)
 		get := func() string {
 			var got bytes.Buffer

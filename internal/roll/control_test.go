@@ -145,7 +145,11 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 		from, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		refuses(from, "from another policy", "roll pause")
-		w.Must(w.Policies.Leave(w.Ctx, w.Reload(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
+		present := w.Reload(a)
+		w.InTx(func(tx *store.Tx) error {
+			_, _, err := w.Policies.Leave(w.Ctx, tx, present)
+			return err
+		})
 		refuses(from, "left for good", "roll pause")
 		w.Finish(from, api.RollFinished)
 

@@ -33,7 +33,7 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 			state := states[i%len(states)]
 			if state != envelope.ClassActive {
 				var err error
-				c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+				c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, state)
 				w.Must(err)
 			}
 			boxes = append(boxes, c)
@@ -138,18 +138,18 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID)
 		},
 		"assign": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
-			return w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
+			return w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery)
 		},
 		"state": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
-			c, err := w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
+			c, err := w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery)
 			if err != nil {
 				return c, err
 			}
-			if c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive, nil); err != nil {
+			if c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive); err != nil {
 				return c, err
 			}
 			w.Policies.Close()
-			return w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive, nil)
+			return w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive)
 		},
 	}
 	for name, act := range acts {
@@ -214,13 +214,13 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 		write(func(i int) error {
 			c := boxes[i%6]
 			to := []int64{0, pol.ID}[i/6%2]
-			_, err := w.Containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery, nil)
+			_, err := w.Containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery)
 			return err
 		})
 		write(func(i int) error {
 			c := boxes[6+i%6]
 			state := []envelope.Class{envelope.ClassInactive, envelope.ClassActive}[i/6%2]
-			_, err := w.Containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+			_, err := w.Containers.SetState(w.Ctx, w.Tenant, c, state)
 			return err
 		})
 		for range 5 {

@@ -211,14 +211,7 @@ func (s *Service) queueExpiry(tenant int64) {
 			}
 			var errs []error
 			for _, b := range due {
-				errs = append(errs, s.DB.InTx(ctx, func(tx *store.Tx) error {
-					if err := s.Contents.Expire(ctx, tx, b); err != nil {
-						return err
-					}
-					return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: tenant, Outcome: audit.Done, Target: b.Name,
-						Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
-				}))
-				fault.Point("expire.after-commit")
+				errs = append(errs, s.expireDue(ctx, b))
 			}
 			s.queueContentCleanup(tenant)
 			if err := errors.Join(append(errs, s.retireAll(ctx, tenant))...); err != nil {
@@ -226,6 +219,21 @@ func (s *Service) queueExpiry(tenant int64) {
 			}
 		}
 	})
+}
+
+// expireDue deletes a backup whose time has come.
+func (s *Service) expireDue(ctx context.Context, b content.Backup) error {
+	err := s.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := s.Contents.Expire(ctx, tx, b); err != nil {
+			return err
+		}
+		return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: b.Tenant, Outcome: audit.Done, Target: b.Name,
+			Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
+	})
+	if err == nil {
+		fault.Point("expire.after-commit")
+	}
+	return err
 }
 
 // queueContentCleanup queues the removal of data left over from copies and backups.

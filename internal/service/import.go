@@ -31,7 +31,7 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 			return "", s.Containers.Migrated(ctx, tx, ct)
 		})
 		if err != nil {
-			return api.Imported{}, err
+			return api.Imported{}, mail.Failure(err)
 		}
 		c.queueFollow(ct)
 		c.foldBlobs(ct)

@@ -84,7 +84,7 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(p api.VerifyProgress) {
 			if p.Stage == "items" && !expired {
 				expired = true
-				w.Must(w.Contents.Expire(w.Ctx, b, func(*store.Tx) error { return nil }))
+				w.Must(w.Contents.Expire(w.Ctx, b))
 				w.Must(w.Contents.DeleteLeftoverRows(w.Ctx, w.Tenant))
 			}
 		})
@@ -105,7 +105,7 @@ func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
 			w.Vaults.Fail(vault, fmt.Errorf("the vault is gone"))
 		}
 		w.Policies.Close()
-		if _, err := w.Contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID, nil); err == nil || strings.Contains(err.Error(), "exists") {
+		if _, err := w.Contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID); err == nil || strings.Contains(err.Error(), "exists") {
 			t.Errorf("it is restored: %v", err)
 		}
 	})

@@ -37,13 +37,13 @@ func each(t *testing.T, test func(w tenant)) {
 func newTenant(p *policytest.World) tenant {
 	p.Helper()
 	w := tenant{Fixture: contenttest.New(p, time.Now)}
-	w.verifier = verify.New(p.DB, p.Policies, w.Containers, w.Contents)
+	w.verifier = verify.New(p.DB, p.Policies, w.Containers.Containers, w.Contents.Contents)
 	w.pol = w.MailboxPolicy("p")
 	w.boxes = []container.Container{w.Mailbox(w.pol.ID, "active", 1), w.Mailbox(w.pol.ID, "idle", 1)}
 	var err error
-	w.boxes[1], err = w.Containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive, nil)
+	w.boxes[1], err = w.Containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive)
 	w.Must(err)
-	_, err = w.Contents.Put(w.Ctx, w.Site("a"), "a.txt", -1, strings.NewReader("content"), nil)
+	_, err = w.Contents.Put(w.Ctx, w.Site("a"), "a.txt", -1, strings.NewReader("content"))
 	w.Must(err)
 	w.roll()
 	return w
@@ -281,7 +281,7 @@ func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
 				return err
 			}))
 		}))
-		report, err := verify.New(o.DB, o.Policies, o.Containers, o.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
+		report, err := verify.New(o.DB, o.Policies, o.Containers.Containers, o.Contents.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
 		w.Must(err)
 		named := false
 		for _, f := range report.Damaged {
