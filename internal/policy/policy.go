@@ -11,6 +11,7 @@ package policy
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -343,25 +344,20 @@ func (p *Policies) ServiceManagedIn(ctx context.Context, tx *store.Tx, tenant, g
 	return pol.ID, err
 }
 
-// defaultKinds maps a kind of container to the kind of policy that covers those
-// without a policy of their own; the service-managed policy covers all others.
-var defaultKinds = map[string]api.PolicyKind{"site": api.SitePolicy}
-
-// assignedKinds are the kinds of containers that, without a policy of their own, are
-// under the policy that is assigned to the tenant, if there is one.
-var assignedKinds = map[string]bool{"mailbox": true, "workload": true}
-
 // Default returns the policy that covers a container of the given kind and geo
 // without a policy of its own.
 func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
-	if covering, ok := defaultKinds[kind]; ok {
-		pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, covering, geo))
+	for _, profile := range Profiles {
+		if !slices.Contains(profile.DefaultFor, kind) {
+			continue
+		}
+		if profile.ForTenant {
+			return p.covering(ctx, tx, tenant)
+		}
+		pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, profile.Kind, geo))
 		if !fail.Is(err, api.NotFound) {
 			return pol.ID, err
 		}
-	}
-	if assignedKinds[kind] {
-		return p.covering(ctx, tx, tenant)
 	}
 	return p.ServiceManagedIn(ctx, tx, tenant, geo)
 }

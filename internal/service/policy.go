@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -15,10 +16,6 @@ import (
 	"keyroll/internal/store"
 )
 
-// creatableKinds maps the kinds that CreatePolicy accepts, and its default.
-var creatableKinds = map[api.PolicyKind]api.PolicyKind{"": api.MailboxPolicy, api.MailboxPolicy: api.MailboxPolicy,
-	api.MultiWorkloadPolicy: api.MultiWorkloadPolicy}
-
 // CreatePolicy makes a mailbox policy or a multi-workload policy from two
 // customer keys.
 func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (api.Policy, error) {
@@ -26,8 +23,8 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 		if err := checkPolicyName(in.Body.Name); err != nil {
 			return api.Policy{}, err
 		}
-		kind, ok := creatableKinds[in.Body.Kind]
-		if !ok {
+		kind := cmp.Or(in.Body.Kind, api.MailboxPolicy)
+		if profile := policy.ProfileOf(kind); profile.Keys == 0 || profile.Fixed {
 			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: kind %q must be one of %s, %s", in.Body.Name, in.Body.Kind, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		}
 		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
@@ -145,9 +142,9 @@ func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Polic
 }
 
 // sourceOfSites returns the policy from which a new site policy takes over the sites of
-// its geo, and 0 for a policy of another kind.
+// its geo, and 0 for a policy that does not cover one.
 func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definition) (int64, error) {
-	if d.Kind != api.SitePolicy {
+	if !policy.ProfileOf(d.Kind).OnePerGeo {
 		return 0, nil
 	}
 	managed, err := c.Policies.ServiceManagedIn(ctx, tx, c.tenant, d.Geo)
