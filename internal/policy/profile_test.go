@@ -30,14 +30,14 @@ func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 		oneRoll     bool
 		mostActive  int
 		oneAGeo     bool
-		defaultFor  string
+		defaultFor  []string
 		forTenant   bool
 		fixed       bool
 	}{
-		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active}, false, 50, false, "[]", false, false},
-		{"site", 2, false, "sharepoint", "Hedged", 4 * time.Hour, false, []envelope.Class{sites}, true, 1, true, "[site]", false, true},
-		{"multi-workload", 2, true, "data-at-rest-encryption", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active, workloads}, false, 50, false, "[mailbox workload]", true, false},
-		{"service-managed", 0, false, "", "", 0, false, []envelope.Class{active, sites, workloads}, false, 1, false, "[]", false, true},
+		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active}, false, 50, false, nil, false, false},
+		{"site", 2, false, "sharepoint", "Hedged", 4 * time.Hour, false, []envelope.Class{sites}, true, 1, true, []string{"site"}, false, true},
+		{"multi-workload", 2, true, "data-at-rest-encryption", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active, workloads}, false, 50, false, []string{"mailbox", "workload"}, true, false},
+		{"service-managed", 0, false, "", "", 0, false, []envelope.Class{active, sites, workloads}, false, 1, false, nil, false, true},
 	}
 	if len(policy.Profiles) != len(want) {
 		t.Fatalf("%d profiles, want %d", len(policy.Profiles), len(want))
