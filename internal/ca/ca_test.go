@@ -59,7 +59,7 @@ func TestAuthorityIsTheSameAfterARestartAndSignsForBoth(t *testing.T) {
 		if !bytes.Equal(first.PEM(), second.PEM()) {
 			t.Fatal("a second start made another authority")
 		}
-		leaf, err := second.Leaf(names, ips, time.Now())
+		leaf, err := second.ServerCertificate(names, ips, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
 func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
-	leaf, err := c.Leaf(names, ips, now)
+	leaf, err := c.ServerCertificate(names, ips, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 			t.Errorf("%s at %s for %v: %v", c.name, c.at, c.usage, err)
 		}
 	}
-	other, err := c.Leaf(names, ips, now)
+	other, err := c.ServerCertificate(names, ips, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 	if leaf.Leaf.IsCA {
 		t.Error("a leaf may sign")
 	}
-	if _, err := c.Leaf(names, ips, now.Add(3651*day)); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "expired at") {
+	if _, err := c.ServerCertificate(names, ips, now.Add(3651*day)); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "expired at") {
 		t.Errorf("an ended authority signs: %v", err)
 	}
 }

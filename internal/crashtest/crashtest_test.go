@@ -25,7 +25,7 @@ const mostPoints = 200
 // that reaches it; in make test-long each scenario at each of its points, every time it
 // reaches one.
 func TestKilledAtEveryFaultPoint(t *testing.T) {
-	points, err := Points(filepath.Join("..", ".."))
+	points, err := faultPoints(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
 		plaintext := rapid.SliceOf(rapid.Byte()).Draw(t, "plaintext")
 		key := NewKey()
 		sealed := Seal(key, purpose, ec, plaintext)
-		if len(sealed) != len(plaintext)+Overhead {
+		if len(sealed) != len(plaintext)+overhead {
 			t.Fatalf("%d bytes were sealed to %d", len(plaintext), len(sealed))
 		}
 		opened, err := Open(key, purpose, ec, sealed)
@@ -121,7 +121,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(sealed[:len(sealed)-1])
 	f.Add([]byte{})
 	f.Add([]byte{sealFormat})
-	f.Add(make([]byte, Overhead))
+	f.Add(make([]byte, overhead))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		opened, err := Open(key, PurposeMetadata, testContext, b)
 		if err == nil && !bytes.Equal(opened, plaintext) {

@@ -295,7 +295,7 @@ func TestUnfinishedRollLeavesEveryWrapWholeAndIsTakenUp(t *testing.T) {
 			}
 		}
 		roller := rollerOf(w, time.Hour)
-		w.Must(roller.Pass(w.Ctx))
+		w.Must(roller.RunOnce(w.Ctx))
 		probe(w, pol, 2)
 		if got := mustRoll(w, pol); got.Destroyed != 1 {
 			t.Errorf("the pass left %d old versions", got.Destroyed-1)
@@ -317,7 +317,7 @@ func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
 			t.Errorf("rolled %+v, want %+v", got, want)
 		}
 		h.before = nil
-		w.Must(rollerOf(w, time.Hour).Pass(w.Ctx))
+		w.Must(rollerOf(w, time.Hour).RunOnce(w.Ctx))
 		if got := mustRoll(w, pol); got.Version != 3 || got.Destroyed != 1 {
 			t.Errorf("after the pass a roll is %+v", got)
 		}
@@ -366,11 +366,11 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 		old := w.MailboxPolicy("old")
 		w.Clock.Advance(every - time.Millisecond)
 		young := w.MailboxPolicy("young")
-		w.Must(roller.Pass(w.Ctx))
+		w.Must(roller.RunOnce(w.Ctx))
 		probe(w, old, 1)
 		w.Clock.Advance(time.Millisecond)
 		for range 2 {
-			w.Must(roller.Pass(w.Ctx))
+			w.Must(roller.RunOnce(w.Ctx))
 			probe(w, old, 2)
 			probe(w, young, 1)
 		}
@@ -381,9 +381,9 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 		w.Clock.Advance(every)
 		h := hook(w)
 		h.before = func(string, uint32) error { return policytest.Away() }
-		policytest.Refuses(t, roller.Pass(w.Ctx), api.VaultUnavailable)
+		policytest.Refuses(t, roller.RunOnce(w.Ctx), api.VaultUnavailable)
 		h.before = nil
-		w.Must(roller.Pass(w.Ctx))
+		w.Must(roller.RunOnce(w.Ctx))
 		probe(w, old, 3)
 		probe(w, young, 2)
 	})
