@@ -51,7 +51,7 @@ func code(err error) api.Code {
 	return ""
 }
 
-func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	for _, o := range []client.Options{
 		{}, {URL: "localhost:8443"}, {URL: "http://localhost:8443"}, {URL: "https://"}, {URL: "https://:8443"}, {URL: "https://h/v1"},
 		{URL: "https://user@h"}, {URL: "https://h?x=1"}, {URL: "https://h#x"}, {URL: "https://h:port"}, {URL: "https://h\n"},
@@ -69,7 +69,7 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	}
 }
 
-func TestTokenGoesNowhereElse(t *testing.T) {
+func TestTokenIsSentOnlyToTheConfiguredServer(t *testing.T) {
 	elsewhere, _ := strange(t, func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("reached with %q", r.Header.Get("Authorization"))
 	})
@@ -86,7 +86,7 @@ func TestTokenGoesNowhereElse(t *testing.T) {
 	}
 }
 
-func TestServerThatIsNotReachedIsNamed(t *testing.T) {
+func TestErrorNamesAnUnreachableServer(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestUntrustedServerGetsNoToken(t *testing.T) {
 	}
 }
 
-func TestACertificateForAnotherNameIsNamed(t *testing.T) {
+func TestErrorNamesTheHostThatACertificateDoesNotCover(t *testing.T) {
 	s, _ := strange(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	var p *api.Problem
@@ -123,7 +123,7 @@ func TestACertificateForAnotherNameIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKeyrollIsSaidToBeNot(t *testing.T) {
+func TestErrorSaysThatAServerIsNotKeyroll(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind, body string
 		status     int
@@ -151,7 +151,7 @@ func TestWhatIsNotKeyrollIsSaidToBeNot(t *testing.T) {
 	}
 }
 
-func TestRangeThatIsIgnoredIsNoRange(t *testing.T) {
+func TestIgnoredRangeRequestIsAnError(t *testing.T) {
 	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		_, _ = io.WriteString(w, "whole content")

@@ -119,7 +119,7 @@ func ExampleClient_ListKeyUsage() {
 
 // The examples need a server, so they have no output that go test compares by
 // itself; this runs them on one, and compares.
-func TestExamplesPrintWhatTheySay(t *testing.T) {
+func TestExamplesPrintTheirOutput(t *testing.T) {
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	w.Mailbox("alice@contoso.com", nodetest.MailboxPolicy)
