@@ -387,8 +387,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	unchanged(t)
 }
 
-// TestTransfersThatEndEarlyKeepNothing sends less than the stated length.
-func TestTransfersThatEndEarlyKeepNothing(t *testing.T) {
+// TestTruncatedTransfersStoreNothing sends less than the stated length.
+func TestTruncatedTransfersStoreNothing(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"))
 	h.must("mailbox", "create", "alice@contoso.com")
 	h.must("site", "create", legal)
@@ -415,9 +415,9 @@ func TestTransfersThatEndEarlyKeepNothing(t *testing.T) {
 	}
 }
 
-// TestServeRefusesAFolderThatIsNotItsOwn starts serve on data folders that it
+// TestServeRefusesUnsuitableDataFoldersAndFlags starts serve on data folders that it
 // must not change, and with flags that contradict each other.
-func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
+func TestServeRefusesUnsuitableDataFoldersAndFlags(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	h := serve(t, data, "--vault-domain", "vault.contoso.net")
 	h.must("mailbox", "create", "alice@contoso.com")
