@@ -77,7 +77,7 @@ var riddles = strings.Fields("did held tend bury stay tie again one same lost go
 // unhelpful are names of files that do not say what is inside.
 var unhelpful = strings.Fields("late ahead alone held lost sparse storing tidy standing most util misc common")
 
-func TestNamesSayWhatTheyStandFor(t *testing.T) {
+func TestNamesSayWhatTheyMean(t *testing.T) {
 	walk(t, func(path string) {
 		name, isGo := strings.CutSuffix(filepath.Base(path), ".go")
 		if !isGo || slices.Contains(quoted, path) {
