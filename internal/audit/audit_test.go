@@ -47,7 +47,7 @@ func appendEntry(ctx context.Context, db *store.DB, f func(context.Context, *sto
 	return db.InTx(ctx, func(tx *store.Tx) error { return f(ctx, tx, e) })
 }
 
-func TestEntrySaysWhoWhatAndWhyAndSealsNames(t *testing.T) {
+func TestEntryRecordsPrincipalOperationAndReasonAndSealsNames(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		log := audit.New(marker{}, now)
 		who := uuid.New()
@@ -68,7 +68,7 @@ func TestEntrySaysWhoWhatAndWhyAndSealsNames(t *testing.T) {
 	})
 }
 
-func TestAppendOnceDoesNotTellTwice(t *testing.T) {
+func TestAppendOnceWritesOneEntry(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		log := audit.New(marker{}, now)
 		for i, outcome := range []string{audit.Done, "Internal"} {
@@ -85,7 +85,7 @@ func TestAppendOnceDoesNotTellTwice(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeSealedIsNotWritten(t *testing.T) {
+func TestEntryThatCannotBeSealedIsNotWritten(t *testing.T) {
 	db := storetest.One(t)
 	refused := errors.New("no directory")
 	log := audit.New(marker{refused}, now)
