@@ -55,7 +55,7 @@ func TestKeysSurviveReopen(t *testing.T) {
 	}
 }
 
-func TestEachCreateMakesAnotherKey(t *testing.T) {
+func TestEachCreateMakesADifferentKey(t *testing.T) {
 	s := open(t, folder(t))
 	ec, w := wrapped(t, s)
 	other, _ := wrapped(t, s)
@@ -100,7 +100,7 @@ func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	}
 }
 
-func TestAFolderOpenToOthersIsRefused(t *testing.T) {
+func TestAFolderThatOtherUsersCanReadIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o750); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestAFolderOpenToOthersIsRefused(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+func TestOpenRefusesAFolderThatIsNotAStore(t *testing.T) {
 	for _, url := range []string{"", "availability", "file://relative/x", "file:relative", "/abs", "http://contoso.vault.azure.net", "https://", "https://contoso.vault.azure.net/keys/k", "https://me:secret@contoso.vault.azure.net", "file:///x?y", "file://%zz"} {
 		if _, err := availability.Open(t.Context(), url); !fail.Is(err, api.InvalidArgument) {
 			t.Errorf("%q: %v", url, err)
@@ -119,7 +119,7 @@ func TestOpenRefusesWhatIsNoStore(t *testing.T) {
 	}
 }
 
-func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
+func TestAWrapInAnotherEncryptionContextIsRefused(t *testing.T) {
 	s := open(t, folder(t))
 	ec, w := wrapped(t, s)
 	other, _ := wrapped(t, s)
@@ -270,7 +270,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 	}
 }
 
-func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
+func TestFailedCreateLeavesNoFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "availability")
 	s := open(t, dir)
 	if err := os.Remove(dir); err != nil {
@@ -290,9 +290,9 @@ func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestNothingReturnsAKey compares the package's methods with a list of those that were
+// TestNoMethodReturnsAKey compares the package's methods with a list of those that were
 // reviewed.
-func TestNothingReturnsAKey(t *testing.T) {
+func TestNoMethodReturnsAKey(t *testing.T) {
 	var methods []string
 	of := reflect.TypeFor[*availability.Store]()
 	for i := range of.NumMethod() {

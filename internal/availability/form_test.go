@@ -23,12 +23,12 @@ func at(t testing.TB, url string) *availability.Store {
 	return s
 }
 
-func TestFilesKeepAvailabilityKeys(t *testing.T) {
+func TestFileStoreConforms(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "availability")
 	availabilitytest.Run(t, func(t testing.TB) *availability.Store { return at(t, "file://"+dir) })
 }
 
-func TestAVaultKeepsAvailabilityKeys(t *testing.T) {
+func TestVaultStoreConforms(t *testing.T) {
 	far := nodetest.StartFar(t)
 	availabilitytest.Run(t, func(t testing.TB) *availability.Store { return at(t, far.URL) })
 
