@@ -114,7 +114,7 @@ func (k *kept) check(t testing.TB, f files.FS, nth int) {
 	}
 }
 
-func TestBlobsSurviveAStopAtEveryOperation(t *testing.T) {
+func TestBlobsSurviveAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[kept]{
 		Begin: func(t testing.TB, f files.FS, k *kept) {
 			s, err := k.open(f)
@@ -142,7 +142,7 @@ func TestBlobsSurviveAStopAtEveryOperation(t *testing.T) {
 	})
 }
 
-func TestANewBlobStoreSurvivesAStopAtEveryOperation(t *testing.T) {
+func TestANewBlobStoreSurvivesAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[kept]{
 		Act: func(f files.FS, k *kept) {
 			if s, err := k.open(f); err == nil {

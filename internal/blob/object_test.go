@@ -54,7 +54,7 @@ func each(t *testing.T, test func(t *testing.T, s service)) {
 	})
 }
 
-func TestObjectServices(t *testing.T) {
+func TestObjectStoresConform(t *testing.T) {
 	each(t, func(t *testing.T, s service) {
 		blobtest.Run(t, func(t *testing.T) blob.Store { return blob.SmallPages(s.openAt(t, s.addr)) })
 		t.Run("ItIsTheSameAgain", func(t *testing.T) {
@@ -221,7 +221,7 @@ func (s service) denied(t *testing.T) {
 }
 
 // If the bucket is deleted, its blobs are not reported as missing.
-func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
+func TestAMissingBucketIsAnErrorAndNotAnEmptyStore(t *testing.T) {
 	server := s3test.Start(t)
 	server.Setenv(t)
 	s := service{server.Addr, server.URL}
@@ -241,7 +241,7 @@ func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatWasChangedIsDamaged(t *testing.T) {
+func TestAModifiedObjectIsDamaged(t *testing.T) {
 	server := s3test.Start(t)
 	server.Setenv(t)
 	s := service{server.Addr, server.URL}
@@ -266,7 +266,7 @@ func TestAnObjectThatWasChangedIsDamaged(t *testing.T) {
 	}
 }
 
-func TestAServiceThatReplacesObjectsIsRefused(t *testing.T) {
+func TestAStoreThatOverwritesObjectsIsRefused(t *testing.T) {
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			io.WriteString(w, `<ListBucketResult><Name>keyroll</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)
