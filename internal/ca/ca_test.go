@@ -52,7 +52,7 @@ func roots(t *testing.T, c *ca.CA) *x509.CertPool {
 	return pool
 }
 
-func TestAuthorityIsTheSameAfterARestartAndSignsForBoth(t *testing.T) {
+func TestAuthorityAndItsCertificatesStayValidAfterARestart(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		s := openSeal(t)
 		first, second := open(t, db, s), open(t, db, s)
@@ -72,7 +72,7 @@ func TestAuthorityIsTheSameAfterARestartAndSignsForBoth(t *testing.T) {
 	})
 }
 
-func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
+func TestAuthorityCannotBeDecryptedUnderAnotherSeal(t *testing.T) {
 	db := storetest.One(t)
 	open(t, db, openSeal(t))
 	if _, err := ca.Open(context.Background(), db, openSeal(t)); !fail.Is(err, api.Damaged) {
@@ -80,7 +80,7 @@ func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
 	}
 }
 
-func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
+func TestServerCertificateCoversOnlyItsNames(t *testing.T) {
 	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
 	leaf, err := c.ServerCertificate(names, ips, now)
@@ -130,7 +130,7 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestListenerTakesANewCertificateInTime(t *testing.T) {
+func TestListenerRenewsItsCertificateBeforeItExpires(t *testing.T) {
 	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
 	config, err := c.TLS(names, ips, func() time.Time { return now })
