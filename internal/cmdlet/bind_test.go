@@ -43,7 +43,7 @@ func TestArgumentsBindAsPowerShellBinds(t *testing.T) {
 	}
 }
 
-func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
+func TestInvalidScriptsAreRefusedBeforeAnythingRuns(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"Get-Mailbx", "Get-Mailbx: 2:1: is not a cmdlet | did you mean Get-Mailbox?"},
 		{"Frobnicate-All", "Frobnicate-All: 2:1: is not a cmdlet | Get-Command lists the cmdlets"},

@@ -165,7 +165,7 @@ func TestListsAreReadToTheirEnd(t *testing.T) {
 	}
 }
 
-func TestLimitOfARootRollIsSaid(t *testing.T) {
+func TestLimitOfARollAtDepthRootIsShown(t *testing.T) {
 	r := newRecorder()
 	r.limit = "an old copy still opens"
 	got := runWith(r, "Set-DataEncryptionPolicy USA_mailboxes -Refresh -Depth Root", asJSON)

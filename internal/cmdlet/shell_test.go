@@ -58,7 +58,7 @@ func TestShellEndsWhenTheTerminalCloses(t *testing.T) {
 	}
 }
 
-func TestRemovalAsksFirst(t *testing.T) {
+func TestRemovalAsksForConfirmation(t *testing.T) {
 	const remove = "Remove-AzKeyVaultKey Contoso-A Key001"
 	const question = "Delete key Key001 with all its versions from vault Contoso-A?"
 	for _, test := range []struct{ answer, calls string }{
@@ -90,7 +90,7 @@ func TestRemovalAsksFirst(t *testing.T) {
 	}
 }
 
-func TestBackupWritesANewPrivateFile(t *testing.T) {
+func TestKeyBackupIsWrittenToANewPrivateFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "Key001.backup")
 	got := mustRun(t, "Backup-AzKeyVaultKey Contoso-A Key001 -OutputFile '"+path+"'", nil)
 	raw, err := os.ReadFile(path)
@@ -121,7 +121,7 @@ func TestRunStopsWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-func TestFileOnStandardInputIsOneText(t *testing.T) {
+func TestStandardInputIsParsedAsOneScript(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "script.ps1")
 	if err := os.WriteFile(path, []byte("New-Mailbox a;\n(Get-Mailbox).Count\n"), 0o600); err != nil {
 		t.Fatal(err)
