@@ -202,7 +202,7 @@ func find(v cmdlet.Vault, principal string) []string {
 	return nil
 }
 
-func TestKeysLiveInVersions(t *testing.T) {
+func TestKeysHaveVersions(t *testing.T) {
 	c := contoso(t)
 	for _, name := range []string{"Contoso-A", "contoso-b"} {
 		if _, err := c.CreateVault(ctx, cmdlet.Vault{Name: name, ResourceGroup: "rg", Location: "westus", SKU: "premium"}); err != nil {
@@ -264,7 +264,7 @@ func TestKeysLiveInVersions(t *testing.T) {
 	refused(t, err, api.InvalidArgument)
 }
 
-func TestTokenStaysUnderTheVaultDomain(t *testing.T) {
+func TestTokenIsSentOnlyToHostsUnderTheVaultDomain(t *testing.T) {
 	for _, vault := range []string{"evil.com/", "evil.example.com#", "a@evil", "evil.com:443", "..", "x", "-ab", "a/b/c"} {
 		l := lend(t, http.NotFoundHandler())
 		_, err := l.client(t, "secret").ShowKey(ctx, vault, "k", "")
@@ -341,7 +341,7 @@ func TestMalformedAnswersAreRefused(t *testing.T) {
 	}
 }
 
-func TestServerThatIsAwayIsNamed(t *testing.T) {
+func TestErrorNamesAnUnavailableServer(t *testing.T) {
 	c, err := vaults.New(vaults.Options{URL: "https://127.0.0.1:1", Domain: domain, Token: "secret", HTTP: &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: fmt.Errorf("connection refused")}
@@ -363,7 +363,7 @@ func TestServerThatIsAwayIsNamed(t *testing.T) {
 	}
 }
 
-func TestImpossibleOptionsAreRefused(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	for _, o := range []vaults.Options{{URL: "http://host", Domain: domain}, {URL: "host", Domain: domain}, {URL: "https://host"}, {URL: "https://host", Domain: "a/b"}} {
 		o.HTTP = http.DefaultClient
 		_, err := vaults.New(o)
