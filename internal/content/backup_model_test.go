@@ -53,10 +53,10 @@ func fewChecks(t *testing.T, n int) {
 	}
 }
 
-// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares all content, and the
+// TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob compares all content, and the
 // blobs in the blob store, with the model after each act. Some acts die at a fault
 // point.
-func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
+func TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)

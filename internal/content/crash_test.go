@@ -38,7 +38,7 @@ func dieAt(point string, n int, f func()) (dead bool) {
 	return false
 }
 
-func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
+func TestAnInterruptedPutLeavesTheOldOrTheNewFile(t *testing.T) {
 	points := map[string]bool{ // and whether the new file is there after it
 		"put.blob-durable": false, "put.before-commit": false, "put.after-commit": true,
 	}
@@ -71,7 +71,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 	})
 }
 
-func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
+func TestAnInterruptedImportKeepsWholeMessages(t *testing.T) {
 	points := map[string]int{ // and the messages kept, counted in batches, beyond those before it
 		"import.blobs-durable": 0, "import.before-commit": 0, "import.after-commit": 1,
 	}

@@ -159,7 +159,7 @@ func TestDamageIsNamedPrecisely(t *testing.T) {
 	}
 }
 
-func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
+func TestAMessageWithATooSmallStoredSizeIsDamaged(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	m := w.messages(t)[0]
@@ -177,7 +177,7 @@ func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
 func firstDamage(c content.Checked) error { return c.Err }
 
 // Two files that were exchanged in the database are not mistaken for each other.
-func TestExchangedPathsAreFound(t *testing.T) {
+func TestExchangedPathsAreDetected(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.put(t, "salaries", "secret")
 	w.put(t, "menu", "soup")
@@ -198,7 +198,7 @@ func TestExchangedPathsAreFound(t *testing.T) {
 
 // If rows reorder the blobs of a file, omit the last one or include one of another
 // file, the file cannot be opened.
-func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
+func TestReorderedMissingOrForeignBlobsOfAFileAreRefused(t *testing.T) {
 	for name, alter := range map[string]func(t *testing.T, w *fixture, blobs []stored){
 		"pieces swapped": func(t *testing.T, w *fixture, b []stored) {
 			w.exec(t, `UPDATE blob SET sequence = 9 WHERE id = ?1`, b[1].id)
@@ -226,7 +226,7 @@ func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 }
 
 // One damaged item neither hides another nor stops the check.
-func TestACheckGoesOnPastDamage(t *testing.T) {
+func TestACheckContinuesAfterDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(12))
 		for i := range 6 {
@@ -262,7 +262,7 @@ func TestACheckGoesOnPastDamage(t *testing.T) {
 }
 
 // A file that is damaged, or shares a damaged key page, can be put again.
-func TestADamagedFileCanBePutAnew(t *testing.T) {
+func TestADamagedFileCanBeReplaced(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 5 {
 			w.put(t, fmt.Sprint("file", i), body(i, 10))
@@ -304,7 +304,7 @@ func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 	})
 }
 
-func TestNothingOfAUserStandsInTheClear(t *testing.T) {
+func TestNoUserDataIsStoredInPlaintext(t *testing.T) {
 	w := newFixture(t, storetest.SQLite(t))
 	secrets := []string{"subject-of-a-user", "sender-of-a-user", "body-of-a-user", "path-of-a-user", "file-of-a-user", "alice@contoso", "https://contoso"}
 	w.importMail(t, "From sender-of-a-user Mon Jan  1 00:00:00 2024\nSubject: subject-of-a-user\nFrom: sender-of-a-user\n\nbody-of-a-user\n")

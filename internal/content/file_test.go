@@ -32,7 +32,7 @@ func body(seed, n int) string {
 	return string(b)
 }
 
-func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
+func TestFilesOfAnySizeAreReadWholeAndByRange(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for _, size := range []int{0, 1, blobSize - 1, blobSize, blobSize + 1, 3 * blobSize, 10*blobSize + 17} {
 			path, want := fmt.Sprintf("dir/file %d", size), body(size, size)
@@ -84,7 +84,7 @@ func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 }
 
 // Any sequence of puts and folds leaves exactly the last file at each path.
-func TestASiteIsWhatWasPutLast(t *testing.T) {
+func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	const blobSize = 1000
 	content.Small(w.Contents, blobSize, 4)
@@ -162,7 +162,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 	})
 }
 
-func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
+func TestATruncatedTransferReportsItsLength(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"), nil)
 	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
@@ -170,7 +170,7 @@ func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
 	}
 }
 
-func TestPathsThatAreNoneAreRefused(t *testing.T) {
+func TestInvalidPathsAreRefused(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
 		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"), nil)
@@ -202,7 +202,7 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.Buffer.Write(p)
 }
 
-func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
+func TestAReaderOfAReplacedFileReadsItToItsEnd(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		old, next := body(1, 5*blobSize), body(2, 3*blobSize)
 		w.put(t, "file", old)
@@ -227,7 +227,7 @@ func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
 	})
 }
 
-func TestReadersSeeOneFileOrTheOther(t *testing.T) {
+func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		versions := make(map[string]int)
 		for i := range 24 {
@@ -343,7 +343,7 @@ func TestRevocationStopsMail(t *testing.T) {
 }
 
 // A file that is replaced while the list is made is in it once, in its new form.
-func TestAListHasEachFileOnce(t *testing.T) {
+func TestAListContainsEachFileOnce(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for i := range 9 { // three parts
 		w.put(t, fmt.Sprint("file", i), "old")
@@ -365,7 +365,7 @@ func TestAListHasEachFileOnce(t *testing.T) {
 
 func errorOf[T any](_ T, err error) error { return err }
 
-func TestAnEndedContextStopsEverything(t *testing.T) {
+func TestACancelledContextStopsEveryOperation(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.put(t, "file", body(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -397,7 +397,7 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // An error of the writer to which a file is copied is not reported as damage.
-func TestAFailingWriterIsNotDamage(t *testing.T) {
+func TestAFailingWriterIsNotReportedAsDamage(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.put(t, "file", "x")
 	w.importMail(t, mbox(1))

@@ -34,7 +34,7 @@ func (w *fixture) wantLost(t *testing.T, err error) {
 
 // A put, an import and a renewal whose commit succeeded although its answer was lost
 // keep their blobs, and can be repeated.
-func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
+func TestBlobsOfACommitWithoutAnAnswerAreKept(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
 		w.put(t, "a", "old")
