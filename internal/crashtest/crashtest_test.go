@@ -110,10 +110,10 @@ func dieAtEach(t *testing.T, s scenario, here map[string]bool, die func(order) d
 	}
 }
 
-// seedVariable repeats a run of TestKilledAtRandomPointsOfRandomActs.
+// seedVariable repeats a run of TestKilledAtRandomPointsOfRandomOperations.
 const seedVariable = "KEYROLL_CRASHTEST_SEED"
 
-func TestKilledAtRandomPointsOfRandomActs(t *testing.T) {
+func TestKilledAtRandomPointsOfRandomOperations(t *testing.T) {
 	seed := rand.Uint64()
 	if text, set := os.LookupEnv(seedVariable); set {
 		var err error

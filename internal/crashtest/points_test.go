@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestPointsFindsLiteralsAndNamesPutTogether(t *testing.T) {
+func TestFaultPointsFindsLiteralAndConcatenatedNames(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
