@@ -32,7 +32,7 @@ var skipped = map[string]bool{"make test": true}
 // hang ends what does not come to an end by itself.
 const hang = 10 * time.Minute
 
-func TestCommandsOfThePagesRunAndPrintWhatThePagesShow(t *testing.T) {
+func TestDocumentedCommandsPrintTheDocumentedOutput(t *testing.T) {
 	for _, name := range pages {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			page := filepath.Join(root, name)
@@ -197,7 +197,7 @@ func alike(shown, printed string) bool {
 	return strings.HasPrefix(got, first) && strings.HasSuffix(got, strings.TrimSuffix(last, "…"))
 }
 
-func TestOutputsAreComparedWithoutWhatVaries(t *testing.T) {
+func TestOutputComparisonIgnoresVaryingParts(t *testing.T) {
 	for _, c := range []struct {
 		shown, printed string
 		want           bool
@@ -218,7 +218,7 @@ func TestOutputsAreComparedWithoutWhatVaries(t *testing.T) {
 
 // Each relative link of a page leads to a file, and each test that a page names
 // exists.
-func TestLinksAndTestsOfThePagesExist(t *testing.T) {
+func TestLinkedPagesAndNamedTestsExist(t *testing.T) {
 	declared := map[string]bool{}
 	var all []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
