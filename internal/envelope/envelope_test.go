@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
+func TestSealedTextOpensInItsEncryptionContext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ec := EncryptionContext{
 			Tenant:     rapid.Int64().Draw(t, "tenant"),
@@ -37,14 +37,14 @@ func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
 	})
 }
 
-func TestTwoSealsOfOneTextDiffer(t *testing.T) {
+func TestTwoSealsOfTheSameTextDiffer(t *testing.T) {
 	key := NewKey()
 	if bytes.Equal(Seal(key, PurposeName, testContext, []byte("a")), Seal(key, PurposeName, testContext, []byte("a"))) {
 		t.Error("two seals are the same bytes")
 	}
 }
 
-func TestASealOpensAtNoOtherPlace(t *testing.T) {
+func TestASealOpensInNoOtherEncryptionContext(t *testing.T) {
 	key := testKey("parent")
 	sealed := Seal(key, PurposePolicyKey, testContext, []byte("wrapped"))
 	for name, ec := range alterations(testContext) {
@@ -83,7 +83,7 @@ func TestAnAlteredSealIsRefused(t *testing.T) {
 	wantDamaged(t, err)
 }
 
-func TestErrorsNamePurposeAndPlace(t *testing.T) {
+func TestErrorsNamePurposeAndEncryptionContext(t *testing.T) {
 	_, err := Open(NewKey(), PurposePage, testContext, make([]byte, 100))
 	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is unknown"
 	if err == nil || err.Error() != want {

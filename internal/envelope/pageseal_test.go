@@ -100,7 +100,7 @@ func sealed(t *testing.T, key *Key, ec EncryptionContext) []byte {
 	return body
 }
 
-func TestAPageOpensInNoOtherPlaceWhateverFieldDiffers(t *testing.T) {
+func TestAPageOpensInNoEncryptionContextThatDiffersInAnyField(t *testing.T) {
 	parent := testKey("parent")
 	body := sealed(t, parent, testContext)
 	for name, ec := range alterations(testContext) {
@@ -210,7 +210,7 @@ func malformed() map[string][]byte {
 	}
 }
 
-func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
+func TestAMalformedPageIsRefusedAlthoughItsSealIsValid(t *testing.T) {
 	parent := testKey("parent")
 	for name, plain := range malformed() {
 		t.Run(name, func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
 }
 
 // A key is missing only when all of its bytes are zero.
-func TestAKeyWithOneByteSetIsAKey(t *testing.T) {
+func TestAKeyWithOneNonZeroByteIsValid(t *testing.T) {
 	parent, ec := testKey("parent"), testContext
 	ec.Count = 1
 	for i := range KeySize {

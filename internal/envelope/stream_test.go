@@ -109,7 +109,7 @@ func TestWritesAndReadsOfAnySizeGiveTheSameBlob(t *testing.T) {
 	})
 }
 
-func TestTheReaderIsAProperReader(t *testing.T) {
+func TestTheReaderPassesTheReaderTests(t *testing.T) {
 	key, plain := testKey("blob"), pattern(SegmentSize+100)
 	sealed := sealBlob(t, key, testBlob, plain)
 	if err := iotest.TestReader(NewReader(bytes.NewReader(sealed), key, testBlob, int64(len(plain))), plain); err != nil {
@@ -117,7 +117,7 @@ func TestTheReaderIsAProperReader(t *testing.T) {
 	}
 }
 
-func TestAnyRangeReadsWhatTheWholeHas(t *testing.T) {
+func TestAnyRangeEqualsThatPartOfTheBlob(t *testing.T) {
 	key := testKey("blob")
 	blobs := map[int][]byte{}
 	for _, size := range edges {
@@ -332,7 +332,7 @@ func TestAForgedRangeIsRefusedAndNamed(t *testing.T) {
 	}
 }
 
-func TestABlobWhoseWriterWasNotClosedDoesNotOpen(t *testing.T) {
+func TestABlobWhoseWriterWasNotClosedIsRefused(t *testing.T) {
 	key := NewKey()
 	for _, size := range []int{0, 1, SegmentSize, 2*SegmentSize + 1} {
 		var sealed bytes.Buffer
@@ -355,7 +355,7 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestErrorsOfTheStoreAreTheStoresOwn(t *testing.T) {
+func TestErrorsOfTheStoreAreReturnedUnchanged(t *testing.T) {
 	key := NewKey()
 	for after := range 3 {
 		w := NewWriter(&failingWriter{after}, key, testBlob)
