@@ -114,7 +114,7 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 	})
 }
 
-func TestOfManyThatTakeAtOnceOneHolds(t *testing.T) {
+func TestOneOfManyConcurrentCallersGetsTheLease(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		const nodes = 8
 		var all, entered sync.WaitGroup
@@ -146,7 +146,7 @@ func TestOfManyThatTakeAtOnceOneHolds(t *testing.T) {
 	})
 }
 
-func TestALeaseIsGivenBackAtOnce(t *testing.T) {
+func TestALeaseIsReleasedAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		a, b := lease.New(db, "a", long), lease.New(db, "b", long)
 		ctx, stop := context.WithCancel(t.Context())
@@ -224,7 +224,7 @@ func TestALeaseThatCannotBeRenewedEndsTheWork(t *testing.T) {
 	}
 }
 
-func TestANodeThatIsAloneHoldsWhateverItAsksFor(t *testing.T) {
+func TestASingleNodeGetsEveryLease(t *testing.T) {
 	var alone *lease.Leases
 	held, err := alone.Hold(t.Context(), "work", func(context.Context) error { return errors.New("of the work") })
 	if !held || err == nil {
@@ -234,7 +234,7 @@ func TestANodeThatIsAloneHoldsWhateverItAsksFor(t *testing.T) {
 
 // A node that slept past its lease changes nothing when it wakes up, whether another node
 // has the lease by then or not.
-func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
+func TestNothingIsCommittedUnderAnExpiredLease(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		writes := func(ctx context.Context) error {
 			return lease.InTx(ctx, db, func(tx *store.Tx) error {
@@ -282,7 +282,7 @@ func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
 
 // A lease whose taking was not answered, because the caller ended meanwhile or the
 // connection was lost, is released: another node need not wait for its end.
-func TestLeaseThatWasTakenWithoutAnAnswerIsReleased(t *testing.T) {
+func TestLeaseWhoseAnswerWasLostIsReleased(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx, stop := context.WithCancel(t.Context())
 		lost := false
