@@ -55,7 +55,7 @@ func TestASourceDisplacesItsOwnConnections(t *testing.T) {
 	})
 }
 
-func TestTheSourceWithMostConnectionsGivesWay(t *testing.T) {
+func TestTheSourceWithMostConnectionsLosesOne(t *testing.T) {
 	perform(t, listen.Limits{Connections: 4, PerSource: 3}, func(s *stage) {
 		modest := s.pipe("192.0.2.7")
 		var greedy []net.Conn
@@ -84,7 +84,7 @@ func TestAddressesOfOneNetworkAreOneSource(t *testing.T) {
 	})
 }
 
-func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
+func TestTrustedProxiesNameTheSourceOfRequests(t *testing.T) {
 	const proxy = "198.51.100.1"
 	limits := listen.Limits{PerSource: 1, Proxies: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
 	from := func(chain string) string { return "X-Forwarded-For: " + chain }
@@ -177,7 +177,7 @@ func (e exhausted) Accept() (net.Conn, error) {
 	return e.addressing.Accept()
 }
 
-func TestAListenerOutlivesALackOfDescriptors(t *testing.T) {
+func TestAListenerSurvivesALackOfDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{T: t, memory: listen.NewMemory(), ended: make(chan error, 100)}
 		config, roots := certify(t)
@@ -199,7 +199,7 @@ func TestAListenerOutlivesALackOfDescriptors(t *testing.T) {
 	})
 }
 
-func TestOwnCallsAreNotBounded(t *testing.T) {
+func TestOwnCallsAreNotLimited(t *testing.T) {
 	if err := admit.Authenticated(t.Context(), 1); err != nil {
 		t.Error(err)
 	}

@@ -53,7 +53,7 @@ func (s *stage) within(conn net.Conn, most time.Duration) {
 	}
 }
 
-func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
+func TestARequestWithoutATokenIsClosedAfterThirtySeconds(t *testing.T) {
 	const most = 30 * time.Second
 	for name, act := range map[string]func(s *stage) net.Conn{
 		"no handshake": func(s *stage) net.Conn { return s.pipe(source) },
@@ -128,7 +128,7 @@ func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
 	})
 }
 
-func TestATransferKeepsTheLowestRate(t *testing.T) {
+func TestATransferBelowTheMinimumRateIsClosed(t *testing.T) {
 	const most = 80 * time.Second // what it may rest, and what it has earned
 	clients := map[string]func(s *stage) *http.Client{
 		"HTTP/1.1": func(s *stage) *http.Client {
