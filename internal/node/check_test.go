@@ -77,7 +77,7 @@ func names(w *nodetest.World, t *testing.T) (all []string) {
 	return all
 }
 
-func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
+func TestChecksOfKeysUseVaultsAndTheirManagement(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	soon := time.Now().Add(time.Hour)
@@ -168,7 +168,7 @@ func protectSubscriptions(t *testing.T, w *nodetest.World) {
 	}
 }
 
-func TestStrictRecoveryLevelAsksForASubscriptionThatCannotEnd(t *testing.T) {
+func TestStrictRecoveryLevelRequiresAProtectedSubscription(t *testing.T) {
 	w := nodetest.Start(t, node.Options{StrictKeyChecks: true})
 	for _, name := range []string{"strict-A", "strict-B"} {
 		good(t, w, name).make()

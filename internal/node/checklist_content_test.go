@@ -131,7 +131,7 @@ func TestChecklist08PerFilePerChunkPerDeltaKeysAES256(t *testing.T) {
 	}
 }
 
-func TestChecklist09BlobsStandApartFromMapAndKeyPages(t *testing.T) {
+func TestChecklist09BlobsAreStoredApartFromMapAndKeyPages(t *testing.T) {
 	x := newTenancy(t, node.Options{})
 	database := x.database()
 	for _, blob := range x.blobs() {

@@ -18,10 +18,10 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// TestReadsAndWritesGoOnWhileRollsRun lets users import, export, put and get, and admins
+// TestReadsAndWritesContinueWhileRollsRun lets users import, export, put and get, and admins
 // assign and change states, while rolls of both policies run. Nothing may fail, no
 // read may differ from what was written, and afterwards everything can be decrypted.
-func TestReadsAndWritesGoOnWhileRollsRun(t *testing.T) {
+func TestReadsAndWritesContinueWhileRollsRun(t *testing.T) {
 	t.Parallel()
 	var log record
 	w := nodetest.Start(t, node.Options{PageSlots: 8, RollRate: 400, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})

@@ -323,7 +323,7 @@ func TestDamagedVaultKeysAreNamed(t *testing.T) {
 
 // Every column of bytes is classified: a new one fails this test until the consequence
 // of a flipped bit in it is declared.
-func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
+func TestEveryColumnOfBytesHasADeclaredConsequenceOfDamage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		query := `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.type = 'BLOB'`
 		if db.Dialect().Name == "postgres" {
@@ -360,7 +360,7 @@ func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
 // succeed, verify reports it and continues, and everything works once the value is
 // restored. In make test each injury is tried with the acts that need the value and a
 // quarter of all others, not always the same ones.
-func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
+func TestAFlippedBitInAnyColumnIsReportedAndAffectsNothingElse(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
 	all := slices.Sorted(maps.Keys(acts))

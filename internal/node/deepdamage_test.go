@@ -17,7 +17,7 @@ import (
 
 // A roll of depth content skips a lost blob and a damaged page of blob keys: it reports
 // both, moves everything else, and finishes once both are repaired.
-func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
+func TestADeepRollSkipsDamageAndContinuesAfterItsRepair(t *testing.T) {
 	w := &ward{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
 	w.StageMail()
 	boxes := []string{alice, bob, carol}

@@ -202,9 +202,9 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 	}
 }
 
-// TestDocumentedRefusalsRefuse has the error conditions and the restrictions of
+// TestDocumentedRefusalsAreRefused has the error conditions and the restrictions of
 // the documentation, in an order in which each can be met.
-func TestDocumentedRefusalsRefuse(t *testing.T) {
+func TestDocumentedRefusalsAreRefused(t *testing.T) {
 	t.Chdir(t.TempDir())
 	l := newLab(t, true)
 	const (

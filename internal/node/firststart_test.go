@@ -39,7 +39,7 @@ func TestAFirstStartThatFailsLeavesNoFolder(t *testing.T) {
 	}
 }
 
-func TestALaterStartThatFailsTakesNothingAway(t *testing.T) {
+func TestALaterStartThatFailsDeletesNothing(t *testing.T) {
 	data := t.TempDir()
 	n, err := node.Start(t.Context(), node.Options{Data: data})
 	require(t, err)
@@ -73,7 +73,7 @@ func namesIn(t *testing.T, folder string) string {
 	return strings.Join(list, " ")
 }
 
-func TestAFolderThatOthersMayWriteInto(t *testing.T) {
+func TestADataFolderThatOtherUsersMayWriteIsRefused(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	require(t, os.Mkdir(data, 0o700))
 	require(t, os.Chmod(data, 0o777))
@@ -93,7 +93,7 @@ func TestAFolderThatOthersMayWriteInto(t *testing.T) {
 }
 
 // The InfoFile of a killed server does not mislead clients while another server starts.
-func TestADescriptionOfAnEarlierServerIsRemovedFirst(t *testing.T) {
+func TestServerJSONOfAnEarlierServerIsRemovedAtStart(t *testing.T) {
 	data := t.TempDir()
 	n, err := node.Start(t.Context(), node.Options{Data: data})
 	require(t, err)

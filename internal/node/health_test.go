@@ -18,7 +18,7 @@ import (
 
 // An embedded vault has no outage: if it does not respond, this server itself has a
 // problem, and the availability key is used only for a recovery.
-func TestAnEmbeddedVaultThatBreaksOffIsNoOutage(t *testing.T) {
+func TestAnUnresponsiveEmbeddedVaultIsNotAnOutage(t *testing.T) {
 	s := &silence{}
 	x := newTenancy(t, node.Options{}.WithOutage(s.hit))
 	s.away(append(mailboxes.vaults[:], stores.vaults[:]...)...)
@@ -57,7 +57,7 @@ func (x tenancy) shows(k kind, want api.HealthState) {
 }
 
 // A refusal lasts, even over outages and restarts, until a customer key serves again.
-func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
+func TestARefusalPersistsThroughOutageRestartAndPurgeOfAVault(t *testing.T) {
 	var log record
 	x := newOutsideTenancy(t, node.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	for _, k := range kinds {
@@ -114,7 +114,7 @@ func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
 
 // All nodes share the recorded health of keys; and users do not get the availability
 // key while a node is live that does not record health.
-func TestARefusalHoldsOnEveryNodeAndAnOlderNodeLeavesUsersWithout(t *testing.T) {
+func TestARefusalAppliesToEveryNodeAndAnOlderNodeDisablesTheFallbackForUsers(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
 	outside := nodetest.StartOutside(t, node.Options{})

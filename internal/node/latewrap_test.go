@@ -141,7 +141,7 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 // A node is suspended in the transaction that wraps, just before the commit, during a
 // whole refresh and its roll on the other node, which has cut its connections. Its late
 // wrap is refused.
-func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
+func TestAWrapPausedDuringARefreshIsRefused(t *testing.T) {
 	// Not parallel: fault points are those of the whole process.
 	eachAct(t, func(p *pair, act string, do func() error) {
 		asleep, wake := make(chan struct{}), make(chan struct{})
@@ -179,7 +179,7 @@ func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 
 // A node waits for a vault during a whole refresh and its roll on the other node. What
 // it then wraps is wrapped again with the current policy key.
-func TestAWrapThatComesAfterARefreshIsMadeAnew(t *testing.T) {
+func TestAWrapPausedDuringARefreshIsRepeatedUnderTheCurrentKey(t *testing.T) {
 	t.Parallel()
 	eachAct(t, func(p *pair, _ string, do func() error) {
 		p.silent.Store(true)

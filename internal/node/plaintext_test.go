@@ -100,7 +100,7 @@ func (h *haystack) search(content []byte) (all []found) {
 	return all
 }
 
-func TestSearchFindsEveryForm(t *testing.T) {
+func TestSearchFindsEveryEncodingOfAText(t *testing.T) {
 	var h haystack
 	secret := []byte("a secret of 23 bytes ok")
 	h.add(t, needle{what: "secret", text: secret})
@@ -137,9 +137,9 @@ func (r *record) bytes() []byte {
 	return bytes.Clone(r.text.Bytes())
 }
 
-// TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog acts as a tenant, then searches
+// TestDataFolderAndLogContainNoUserDataAndNoKey acts as a tenant, then searches
 // every byte of the data folder and the log.
-func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
+func TestDataFolderAndLogContainNoUserDataAndNoKey(t *testing.T) {
 	t.Parallel()
 	var log record
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})

@@ -18,7 +18,7 @@ import (
 // database, blobs, seal. Each case says what it does not have. It can write anything
 // to the database: it removes the purge and its marks, and puts the policy into
 // recovery mode, in which the availability key serves everything.
-func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing.T) {
+func TestAfterAPurgeCopiesOfTheDiskCannotBeDecryptedWithoutTheCustomersKeys(t *testing.T) {
 	t.Parallel()
 	const alice, idle = "alice@contoso.com", "idle@contoso.com"
 	const secret = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"

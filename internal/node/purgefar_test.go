@@ -31,7 +31,7 @@ const (
 // The customer's keys would then not be in vaults of the first keyroll; but a node can
 // only access its own vaults and those of Azure, so the test keeps them there and
 // deletes them from the attacker's copy, unless a case says that it has them.
-func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
+func TestAfterAPurgeAvailabilityKeysInAnExternalVaultDecryptNothing(t *testing.T) {
 	far := nodetest.StartFar(t)
 	w := withMail(t, far)
 	w.Mailbox(idle, nodetest.MailboxPolicy)

@@ -19,7 +19,7 @@ import (
 // PostgreSQL that accepts no writes, such as a standby after a wrong failover, is
 // reported as read-only; once it accepts writes again the same requests work, without
 // a restart, and rolls continue.
-func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
+func TestAReadOnlyPostgreSQLIsReportedAndTheNodeRecovers(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	w := &ward{World: nodetest.Start(t, node.Options{Database: address, Logger: slog.New(slog.DiscardHandler)}), t: t}
 	w.StageMail()

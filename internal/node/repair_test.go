@@ -24,7 +24,7 @@ const letter = "From a@b Thu Jan  1 00:00:00 2026\nSubject: x\n\nhello\n\n"
 // audit entry, so reads fail too if the database's disk is full; if only the disk of
 // the blobs is full, reads work. Once there is space, the same requests work, without a
 // restart.
-func TestAFullDiskIsNamedAndHeals(t *testing.T) {
+func TestAFullDiskIsReportedAndTheNodeRecovers(t *testing.T) {
 	if !mayMount(t) {
 		return
 	}
@@ -152,7 +152,7 @@ func fillUp(t *testing.T, path string) {
 
 // A missing or altered blob is reported; everything else can be read and rolled;
 // restoring the blob, or storing the file again, repairs it.
-func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
+func TestALostOrAlteredBlobIsReportedAndCanBeRestored(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageSites()
@@ -201,7 +201,7 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 
 // A blob that is truncated or altered after its first segment is reported too, although
 // bytes of the file have been sent by then.
-func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
+func TestABlobDamagedAfterItsFirstSegmentIsReported(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageSites()

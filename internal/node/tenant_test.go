@@ -188,10 +188,10 @@ func settle(t *testing.T, w *nodetest.World, name, service string) map[string]st
 	return names
 }
 
-// TestATenantNeitherReachesNorLearnsOfAnother calls every operation with the token of
+// TestATenantCannotAccessOrDiscoverAnother calls every operation with the token of
 // one tenant's admin and with one name at a time that belongs to another tenant. The
 // response equals that for a name that does not exist.
-func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
+func TestATenantCannotAccessOrDiscoverAnother(t *testing.T) {
 	t.Parallel()
 	const exchange = "00000002-0000-0ff1-ce00-000000000000"
 	w := nodetest.Start(t, node.Options{})
@@ -255,8 +255,8 @@ func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 	b.VerifyClean()
 }
 
-// TestVaultsOfATenantAreItsOwn looks at the vaults of one tenant from another.
-func TestVaultsOfATenantAreItsOwn(t *testing.T) {
+// TestVaultsBelongToOneTenant looks at the vaults of one tenant from another.
+func TestVaultsBelongToOneTenant(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	a, b := tenantOf(t, w, "contoso"), tenantOf(t, w, "fabrikam")
@@ -346,8 +346,8 @@ func TestManyTenantsInOneServer(t *testing.T) {
 	}
 }
 
-// TestATokenIsHeldToTheTenantThatTheRequestNames sends the header that names a tenant.
-func TestATokenIsHeldToTheTenantThatTheRequestNames(t *testing.T) {
+// TestATokenIsValidOnlyForTheTenantThatTheRequestNames sends the header that names a tenant.
+func TestATokenIsValidOnlyForTheTenantThatTheRequestNames(t *testing.T) {
 	w := nodetest.Start(t, node.Options{})
 	b := tenantOf(t, w, "Contoso & Söhne")
 	pem, err := os.ReadFile(w.Info.CAFile)

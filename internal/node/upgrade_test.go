@@ -31,7 +31,7 @@ const (
 // The data of a keyroll with an earlier schema, including an unfinished roll, a backup
 // and a second tenant, is served by this one: all content is read as it was stored, the
 // roll continues, and new operations work on old data. The same after a move.
-func TestDataOfAnEarlierKeyrollIsServed(t *testing.T) {
+func TestDataOfAnEarlierVersionIsServed(t *testing.T) {
 	// Not parallel: fault points are those of the whole process.
 	left, half := leaveEarlier(t)
 	t.Run("sqlite", func(t *testing.T) { serveEarlier(t, left, half, "") })
