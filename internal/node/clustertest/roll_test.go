@@ -213,7 +213,7 @@ func (s *stage) awaken(n *clustertest.Node) (name string) {
 
 // A node that is suspended in the middle of making mailboxes, during a whole refresh and
 // its roll, wraps nothing with the older key when it resumes.
-func TestANodeThatSleptThroughARefreshWrapsNothingLate(t *testing.T) {
+func TestANodePausedDuringARefreshWrapsNothingUnderTheOldKey(t *testing.T) {
 	s := begin(t, 2)
 	sleeper, other := s.Nodes[0], s.Nodes[1].World()
 	ctx, stop := context.WithCancel(t.Context())
@@ -257,7 +257,7 @@ func TestANodeThatSleptThroughARefreshWrapsNothingLate(t *testing.T) {
 // during a roll and with clients that try the next node when one refuses: every
 // request succeeds, and content is read as it was written. An older program no longer
 // starts.
-func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
+func TestRollingUpgradeToANewerVersionCausesNoDowntime(t *testing.T) {
 	s := begin(t, 2, "--roll-rate", rate)
 	const site = "https://contoso.sharepoint.com/sites/finance"
 	s.Nodes[0].World().Site(site)
