@@ -15,7 +15,7 @@ import (
 )
 
 // wrapPoints is the prefix of the fault points in the replacement of wraps that external
-// vaults made. TestAReplacementThatDiesIsTakenUp, which has such vaults, crashes at them.
+// vaults made. TestAnInterruptedReplacementContinues, which has such vaults, crashes at them.
 const wrapPoints = "localwrap."
 
 // mostPoints bounds the crashes of one scenario.

@@ -118,7 +118,7 @@ func twoGenerations(w *policytest.World) policy.Policy {
 	return w.Refresh(pol, api.DepthPolicy, false, nil).Policy
 }
 
-func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) {
+func TestAvailabilityKeyRollReplacesEachThirdWrapAndDestroysTheOldVersion(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		old, others := revisionOf(w, pol.Current), w.Dump("policy", "policy_key", "key_page")
@@ -154,7 +154,7 @@ func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) 
 	})
 }
 
-func TestRollWritesDownEachUseOfAnAvailabilityKey(t *testing.T) {
+func TestAvailabilityKeyRollRecordsEachUseOfAnAvailabilityKey(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		seen := map[int64]bool{}
@@ -173,7 +173,7 @@ func TestRollWritesDownEachUseOfAnAvailabilityKey(t *testing.T) {
 	})
 }
 
-func TestReaderWhoseAvailabilityKeyIsRolledMeanwhileReads(t *testing.T) {
+func TestReadSucceedsWhileItsAvailabilityKeyIsRolled(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		managed := w.ServiceManagedPolicy()
 		h := hook(w)
@@ -183,7 +183,7 @@ func TestReaderWhoseAvailabilityKeyIsRolledMeanwhileReads(t *testing.T) {
 	})
 }
 
-func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
+func TestRefreshDuringAnAvailabilityKeyRollLosesNoWrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		version := uint32(1)
@@ -201,7 +201,7 @@ func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
 	})
 }
 
-func TestRollDuringARefreshLosesNoWrap(t *testing.T) {
+func TestAvailabilityKeyRollDuringARefreshLosesNoWrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		version := uint32(1)
@@ -267,7 +267,7 @@ func TestRollsAndRefreshesAtOnceLoseNoWrap(t *testing.T) {
 	})
 }
 
-func TestUnfinishedRollLeavesEveryWrapWholeAndIsTakenUp(t *testing.T) {
+func TestInterruptedAvailabilityKeyRollLosesNoWrapAndContinues(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		h := hook(w)
@@ -303,7 +303,7 @@ func TestUnfinishedRollLeavesEveryWrapWholeAndIsTakenUp(t *testing.T) {
 	})
 }
 
-func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
+func TestVersionThatCouldNotBeDestroyedIsDestroyedLater(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		h := hook(w)
@@ -324,7 +324,7 @@ func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
 	})
 }
 
-func TestDamagedRevisionKeepsItsVersionAndHoldsUpNoOther(t *testing.T) {
+func TestDamagedRevisionKeepsItsVersionAndDelaysNoOther(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
@@ -359,7 +359,7 @@ func rollerOf(w *policytest.World, every time.Duration) *policy.AvailabilityRoll
 		Tenants: func(context.Context) ([]int64, error) { return []int64{w.Tenant}, nil }}
 }
 
-func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
+func TestAvailabilityKeysAreRolledAtTheirMaximumAge(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		const every = 30 * 24 * time.Hour
 		roller := rollerOf(w, every)
@@ -389,7 +389,7 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 	})
 }
 
-func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T) {
+func TestAvailabilityKeysAreCheckedDailyAndSoonerAfterAFailure(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))
 		begin := time.Now()
@@ -415,7 +415,7 @@ func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T)
 
 // While one node makes passes, the others check that it is live; when it dies, another
 // one takes over within seconds.
-func TestAvailabilityKeysOfANodeThatDiedAreLookedAtWithinSeconds(t *testing.T) {
+func TestAnotherNodeContinuesAvailabilityKeyRollsWithinSeconds(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))
 		w.InTx(func(tx *store.Tx) error {

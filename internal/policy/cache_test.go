@@ -68,7 +68,7 @@ func TestServiceManagedPolicyKeyIsKeptWhileTheProcessRuns(t *testing.T) {
 	})
 }
 
-func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
+func TestConcurrentOpensShareOneUnwrap(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		unwraps(w)
@@ -157,7 +157,7 @@ func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 }
 
 // The rules decide which vault is called, and when.
-func TestUnwrapAsksTheVaultsByTheRuleOfTheProfile(t *testing.T) {
+func TestUnwrapUsesTheStrategyOfTheProfile(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)
 		w.Vaults.Fail("A-p", policytest.Away())

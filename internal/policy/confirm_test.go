@@ -29,7 +29,7 @@ func refused(w *policytest.World, err error) {
 
 // The index that the ledger uses has lost a key page: the wraps of its policy key are not
 // erased.
-func TestRetireBelievesNoWrongIndex(t *testing.T) {
+func TestRetireWithAWrongIndexErasesNoKeyInUse(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := policytest.New(t, db)
 		pol := w.MailboxPolicy("p")
@@ -54,7 +54,7 @@ func TestRetireBelievesNoWrongIndex(t *testing.T) {
 
 // The index of revisions has lost the current one: the version of the availability key of
 // its wrap is not destroyed.
-func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
+func TestAnAvailabilityKeyRollWithAWrongIndexDestroysNoVersionInUse(t *testing.T) {
 	w := policytest.New(t, storetest.SQLite(t)) // a refresh on PostgreSQL would itself miss what its index leaves out
 	pol := w.MailboxPolicy("p")
 	w.Put(pol.Current, envelope.ClassActive, 3)

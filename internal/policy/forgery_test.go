@@ -99,7 +99,7 @@ func TestRevisionAlteredInAnyColumnIsRefusedBeforeAnyUnwrap(t *testing.T) {
 
 // An attacker who can write rows but not read the revision key has public keys, all old
 // rows and their MACs.
-func TestRevisionForgedWithPublicKeysAloneIsRefusedBeforeAnyUnwrap(t *testing.T) {
+func TestRevisionForgedWithOnlyPublicKeysIsRefusedBeforeAnyUnwrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
 		where := fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, pol.Current.ID)
@@ -156,7 +156,7 @@ func TestAnotherTenantsWrapsAreRefusedBeforeAnyUnwrap(t *testing.T) {
 // The kind of a policy decides which roots open it, and is in another row than the MAC: a
 // mailbox policy that was changed to service-managed could be opened without the
 // customer's vaults.
-func TestPolicyThatBecameOfAnotherKindIsNotOpenedByOtherRoots(t *testing.T) {
+func TestPolicyWithAnAlteredKindIsNotUnwrappedByOtherRoots(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.Exec(`UPDATE policy SET kind = ?2 WHERE id = ?1`, pol.ID, string(api.ServiceManagedPolicy))
@@ -165,7 +165,7 @@ func TestPolicyThatBecameOfAnotherKindIsNotOpenedByOtherRoots(t *testing.T) {
 }
 
 // A re-wrap would turn the fields of an altered row into a new, authentic one.
-func TestRewrapDoesNotTakeUpAnAlteredRow(t *testing.T) {
+func TestRewrapRefusesAnAlteredRow(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
 		w.Put(pol.Current, envelope.ClassInactive, 1)
@@ -183,7 +183,7 @@ func TestRewrapDoesNotTakeUpAnAlteredRow(t *testing.T) {
 	})
 }
 
-func TestAvailabilityKeyThatIsMissingIsDamageAndNotAPolicyKeyThatNothingNeeds(t *testing.T) {
+func TestMissingAvailabilityKeyIsReportedAsDamage(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		var managed policy.KeyRow
 		w.View(func(tx *store.Tx) error {

@@ -137,7 +137,7 @@ func TestHealthOfACustomerKey(t *testing.T) {
 }
 
 // A key that was never used successfully counts as refused.
-func TestKeyWithoutARecordCountsAsRefused(t *testing.T) {
+func TestKeyWithoutARecordOfHealthCountsAsRefused(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.Exec(`DELETE FROM root_health`) // as after an upgrade
@@ -177,7 +177,7 @@ func TestSuccessFromBeforeARefusalDoesNotClearIt(t *testing.T) {
 
 // A vault that unwraps to something else does not count as a success, and does not block
 // the other key.
-func TestVaultThatUnwrapsToSomethingElseHasNotServed(t *testing.T) {
+func TestVaultThatUnwrapsToAnotherKeyDoesNotCountAsASuccess(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		bothFail(w, pol, policytest.Denied(), policytest.Denied())
@@ -203,7 +203,7 @@ func TestVaultThatUnwrapsToSomethingElseHasNotServed(t *testing.T) {
 
 // With a local problem the availability key is not used for a user or for the service's
 // own work, but it is for the documented recovery.
-func TestLocalTroubleIsNoOutage(t *testing.T) {
+func TestLocalFailureIsNotAnOutage(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		for _, failures := range [][2]error{{local(), local()}, {local(), policytest.Away()}, {policytest.Away(), local()}} {
@@ -217,7 +217,7 @@ func TestLocalTroubleIsNoOutage(t *testing.T) {
 }
 
 // While a node of an older version is live, the availability key is not used for users.
-func TestAvailabilityKeyServesNoUserBesideAnOlderNode(t *testing.T) {
+func TestAvailabilityKeyIsNotUsedForUsersWhileAnOlderNodeRuns(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	older := true

@@ -201,7 +201,7 @@ func hostiles(ended <-chan struct{}) []*hostile {
 
 // Each hostile vault is called like a real one, over HTTPS by the official client, and is
 // refused with its name; nothing of it is stored.
-func TestHostileVaultIsRefusedByNameAndNothingIsStored(t *testing.T) {
+func TestErrorNamesAHostileVaultAndNothingIsStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	certificate, roots := selfSigned(t)
 	key := hostileKeys()[0]
@@ -315,7 +315,7 @@ func (l liar) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.
 
 // For any answers of vaults, each stored wrap of a customer key is an RSA-OAEP encryption
 // of the policy key's bundle.
-func TestNoAnswerOfAVaultIsStoredThatIsNotAnEncryptionOfTheBundle(t *testing.T) {
+func TestOnlyWrapsOfTheBundleAreStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	n := 0
 	stored := 0

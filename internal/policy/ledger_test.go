@@ -43,9 +43,9 @@ type book struct {
 	pages     map[int64]keypage.Row
 }
 
-// TestLedgerIsWhatCountingEveryPageByHandGives compares the ledger with a count
+// TestLedgerEqualsACountOfEveryPage compares the ledger with a count
 // over all pages and revisions that ever were, after any sequence of acts.
-func TestLedgerIsWhatCountingEveryPageByHandGives(t *testing.T) {
+func TestLedgerEqualsACountOfEveryPage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		world := policytest.New(t, db)
 		rapid.Check(t, func(r *rapid.T) {

@@ -95,7 +95,7 @@ func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 	})
 }
 
-func TestWrapWhoseVaultIsAwayStaysAndIsReplacedLater(t *testing.T) {
+func TestWrapOfAnUnavailableVaultIsKeptAndReplacedLater(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	w.Vaults.Fail("https://b-p.vault.azure.net", policytest.Away())
@@ -137,7 +137,7 @@ func TestForgedWrapIsNotReplaced(t *testing.T) {
 
 // A replacement that dies before or after its commit leaves a policy key that every
 // root opens, and the next pass does what is left.
-func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
+func TestAnInterruptedReplacementContinues(t *testing.T) {
 	for _, point := range []string{"localwrap.before-commit", "localwrap.after-commit"} {
 		t.Run(point, func(t *testing.T) {
 			w := policytest.New(t, storetest.One(t))
@@ -171,7 +171,7 @@ func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
 }
 
 // A change of the policy in the middle of a pass wins, and loses nothing.
-func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
+func TestWrapReplacementDoesNotOverwriteAConcurrentChange(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	a := w.Vaults.Newest("https://a-p.vault.azure.net", "k")
