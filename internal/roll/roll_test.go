@@ -81,7 +81,7 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 	})
 }
 
-func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
+func TestRegistrationMovesEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 	each(t, func(w tenant) {
 		for i := range 9 {
 			w.Site(fmt.Sprint("before", i))
@@ -132,7 +132,7 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 
 // A creation has read and opened the old policy key when a refresh and its whole roll
 // happen.
-func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
+func TestContainerMovedDuringARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
 	acts := map[string]func(w tenant, pol policy.Policy, c container.Container) (container.Container, error){
 		"create": func(w tenant, pol policy.Policy, _ container.Container) (container.Container, error) {
 			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID, nil)
@@ -185,7 +185,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 
 // Many writers run during refreshes and rolls: once the last roll has finished
 // nothing active is left under an older policy key, and every key is there.
-func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
+func TestConcurrentWritersWrapNothingUnderAnOldKey(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 12)...)
@@ -256,7 +256,7 @@ func (w tenant) policyKeys(pol policy.Policy) (keys []policy.KeyRow) {
 	return keys
 }
 
-func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
+func TestRollerPausedDuringANewerRefreshWritesNothing(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -293,7 +293,7 @@ func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
 	})
 }
 
-func TestPausedRollStandsStillAndResumesWhereItWas(t *testing.T) {
+func TestPausedRollMovesNothingAndResumesWhereItWas(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
@@ -325,7 +325,7 @@ func TestPausedRollStandsStillAndResumesWhereItWas(t *testing.T) {
 	})
 }
 
-func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
+func TestRefreshSupersedesEveryUnfinishedRoll(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
@@ -376,7 +376,7 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	}
 }
 
-func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
+func TestDamagedPageDelaysNoOtherAndTheRollContinuesAfterItsRepair(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
@@ -420,7 +420,7 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 }
 
 // Objects that a roll cannot decrypt are reported while it runs, the first one by name.
-func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
+func TestSkippedContainersAreReportedWhileTheRollRuns(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
@@ -442,7 +442,7 @@ func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
 }
 
 // An altered revision prevents moving the containers under its policy key, and no others.
-func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
+func TestDamagedPolicyKeyDelaysNoOther(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
@@ -481,7 +481,7 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 }
 
 // An outage of both vaults is not an act of the customer: the availability key is used.
-func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
+func TestRollOfMailboxesContinuesDuringAnOutage(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -524,7 +524,7 @@ func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
 	})
 }
 
-func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
+func TestRollWaitsForVaultsThatRefuseAndReportsIt(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -562,7 +562,7 @@ func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 
 // A roll is work for the user: when the customer revokes, it stops as soon as
 // the cache has dropped the policy keys, not only at its end.
-func TestRevocationStopsARollOnItsWay(t *testing.T) {
+func TestRevocationStopsARunningRoll(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 12*testSlots)...)
@@ -587,7 +587,7 @@ func TestRevocationStopsARollOnItsWay(t *testing.T) {
 }
 
 // After a process ended, its roll is still in state running; there is no other state.
-func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
+func TestRollInterruptedAtAnyPageContinuesInTheNextProcess(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
@@ -611,7 +611,7 @@ func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
 	})
 }
 
-func TestRollOfNothingFinishesAtOnce(t *testing.T) {
+func TestRollWithoutContainersFinishesAtOnce(t *testing.T) {
 	each(t, func(w tenant) {
 		ro := w.begin(w.MailboxPolicy("p"))
 		w.Finish(ro, api.RollFinished)
@@ -622,7 +622,7 @@ func TestRollOfNothingFinishesAtOnce(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsRollIsNotThere(t *testing.T) {
+func TestRollsOfAnotherTenantAreNotFound(t *testing.T) {
 	w := newTenant(policytest.New(t, storetest.One(t)))
 	ro := w.begin(w.MailboxPolicy("p"))
 	other := w.Neighbour()
