@@ -188,7 +188,7 @@ New-SPOSite -Url https://contoso.sharepoint.com/sites/c
 // what is wrong and nothing on standard output, and changes nothing.
 // A vault whose challenge is malformed cannot be reached from here, since only
 // Azure's domains and keyroll's own are dialled: the rootkey package's
-// TestAMalformedChallengeIsLoggedAndDoesNotStick covers that.
+// TestAMalformedChallengeIsLoggedAndAffectsNoLaterCall covers that.
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"), "--page-slots", "1", "--roll-rate", "1")
 	h.must("shell", "-c", stage)

@@ -33,7 +33,7 @@ var (
 	errUnavailable = fail.New(api.VaultUnavailable, "key two was not reached")
 )
 
-func TestRandomThenOtherAsksBothAsFirst(t *testing.T) {
+func TestRandomThenOtherBeginsWithEitherKey(t *testing.T) {
 	var first [2]int
 	for range 100 {
 		_, which, err := rootkey.RandomThenOther(t.Context(), after(0, "p", nil), after(0, "s", nil))
@@ -47,7 +47,7 @@ func TestRandomThenOtherAsksBothAsFirst(t *testing.T) {
 	}
 }
 
-func TestTheOtherKeyHelpsWhenOneFails(t *testing.T) {
+func TestTheOtherKeyIsUsedWhenOneFails(t *testing.T) {
 	for name, rule := range map[string]rootkey.Rule{"random": rootkey.RandomThenOther, "hedged": rootkey.Hedged(time.Hour)} {
 		for range 20 { // the random rule begins with either
 			got, which, err := rule(t.Context(), after(0, "", errDenied), after(0, "s", nil))
@@ -105,7 +105,7 @@ func TestRandomThenOtherStopsWhenCancelled(t *testing.T) {
 	}
 }
 
-func TestHedgedAsksTheSecondaryOnlyAfterTheOffset(t *testing.T) {
+func TestHedgedCallsTheSecondaryOnlyAfterTheOffset(t *testing.T) {
 	const offset = 50 * time.Millisecond
 	for _, test := range []struct {
 		name               string
