@@ -192,7 +192,7 @@ func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
 	})
 }
 
-func TestWorkloadItemsComeOutAsTheyWentIn(t *testing.T) {
+func TestWorkloadItemsAreReadUnchanged(t *testing.T) {
 	each(t, func(w testService) {
 		get := func(name string) string {
 			var out bytes.Buffer
@@ -270,7 +270,7 @@ func TestSettingsOfAPolicy(t *testing.T) {
 }
 
 // A disabled policy is not counted, and one that is enabled again is.
-func TestEnablingCountsAgainstTheLimit(t *testing.T) {
+func TestEnabledPoliciesCountAgainstTheLimit(t *testing.T) {
 	each(t, func(w testService) {
 		yes, no := true, false
 		w.newKey("A-p")
@@ -287,7 +287,7 @@ func TestEnablingCountsAgainstTheLimit(t *testing.T) {
 	})
 }
 
-func TestReplacedKeysTakeTheOldOnesPlace(t *testing.T) {
+func TestReplacedKeysAreUsedInsteadOfTheOldOnes(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))

@@ -216,7 +216,7 @@ func collectBlobs(grace int64) (in api.CollectBlobsInput) {
 	return in
 }
 
-func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
+func TestEveryOperationWritesExactlyOneAuditEntry(t *testing.T) {
 	each(t, func(w testService) {
 		seen := map[int64]bool{}
 		var tested []string
@@ -267,7 +267,7 @@ func (w testService) namesNoOne() {
 	}
 }
 
-func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
+func TestPrincipalWithoutTheRoleIsForbiddenAndAudited(t *testing.T) {
 	each(t, func(w testService) {
 		for _, a := range w.acts() {
 			if a.prepare != nil {
@@ -304,7 +304,7 @@ func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
 }
 
 // A stream that was cut off has sent content, so the log has one entry of success.
-func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
+func TestInterruptedStreamIsAuditedOnce(t *testing.T) {
 	each(t, func(w testService) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -319,7 +319,7 @@ func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
 }
 
 // The audit entry of a stream is durable before its first byte is sent.
-func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
+func TestEntryOfAStreamIsWrittenBeforeItsFirstByte(t *testing.T) {
 	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
@@ -346,7 +346,7 @@ func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 // Recovery when both customer keys are lost: a new policy is assigned. The availability
 // key of the old policy is used to move the mailbox's key, not for users before that;
 // nothing can be moved to a revoked policy.
-func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
+func TestMailboxWithLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
@@ -375,7 +375,7 @@ func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 }
 
 // A revoked tenant can read nothing, and the log has only the refusal.
-func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
+func TestRefusedStreamWritesNothingAndIsAuditedAsRefused(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
@@ -401,7 +401,7 @@ func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 
 // If the audit log cannot be written, nothing is done, because its entry is in the same
 // transaction; and the caller does not see the database's error text.
-func TestNothingIsDoneWithoutItsEntry(t *testing.T) {
+func TestOperationFailsIfItsAuditEntryCannotBeWritten(t *testing.T) {
 	each(t, func(w testService) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.InTx(func(tx *store.Tx) error {

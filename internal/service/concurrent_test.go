@@ -130,9 +130,9 @@ func reading(w testService) error {
 	return err
 }
 
-// TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey runs the first act up to
+// TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey runs the first act up to
 // its first call of a vault, then the whole second one, then the rest.
-func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
+func TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
 		for _, p := range pairs {
@@ -187,7 +187,7 @@ func (w testService) settled(under string) {
 }
 
 // Acts that call no vault compete only in the database, so they run concurrently.
-func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
+func TestConcurrentOperationsOnTheDatabaseLoseNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
 		for _, p := range []struct {
@@ -253,7 +253,7 @@ func (w testService) covering() string {
 
 // An item that is being read is read completely, even if it or its policy is replaced
 // meanwhile.
-func TestWhatIsReadStaysWhole(t *testing.T) {
+func TestItemIsReadCompletelyAlthoughItIsReplaced(t *testing.T) {
 	each(t, func(w testService) {
 		w.stage()
 		w.readDuring("replace the item", func() error {

@@ -9,7 +9,7 @@ import (
 )
 
 // Each dry run succeeds or is refused as the change would be, and changes no table.
-func TestDryRunIsRefusedWhatTheChangeWouldBe(t *testing.T) {
+func TestDryRunIsRefusedIfTheChangeWouldBe(t *testing.T) {
 	dry := api.DryRunOption{DryRun: true}
 	each(t, func(w testService) {
 		w.mailPolicy()

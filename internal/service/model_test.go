@@ -85,7 +85,7 @@ type modelContainer struct {
 
 type modelItem struct{ path, text string }
 
-// TestAnySequenceOfActsKeepsToTheModel has a tenant create, assign, change
+// TestAnySequenceOfOperationsMatchesTheModel has a tenant create, assign, change
 // state, write, read, delete, back up, restore, refresh, roll, leave, break off,
 // crash, resume and purge in any order, while its vaults fail and come back.
 // After each act it compares with the model: accessible content is read byte for byte,
@@ -96,7 +96,7 @@ type modelItem struct{ path, text string }
 //
 // make model is the long form. A failure prints what reproduces it; docs/testing.md
 // says which faults were planted, and how soon they were found.
-func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
+func TestAnySequenceOfOperationsMatchesTheModel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
 		blobs, err := blob.Open(p.Ctx, "file://"+t.TempDir())

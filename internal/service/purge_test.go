@@ -147,7 +147,7 @@ func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
 }
 
 // An older version that something is under counts as the newest one does.
-func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
+func TestPurgeChecksEveryKeyVersionThatIsStillNeeded(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
@@ -170,7 +170,7 @@ func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
 	})
 }
 
-func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
+func TestPolicyOfARequestedPurgeAcceptsNoContainers(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
@@ -201,7 +201,7 @@ func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
 	})
 }
 
-func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
+func TestPurgeNeedsTwoApproversOtherThanTheRequester(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.revoke("p")
@@ -243,7 +243,7 @@ func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
 	})
 }
 
-func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
+func TestAfterAPurgeContentIsPermanentlyUnreadable(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		const idle = "idle@contoso.com"
@@ -313,7 +313,7 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 	})
 }
 
-func TestAPurgedPolicyFreesItsPlaceAndItsName(t *testing.T) {
+func TestAPurgedPolicyDoesNotCountAgainstTheLimitAndItsNameIsFree(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
@@ -442,7 +442,7 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 
 // Even if responses are lost, a purge finishes, and no key of the policy remains usable,
 // not even for a stream that is being read.
-func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
+func TestAPurgeEndsWhicheverDatabaseAnswersAreLost(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
@@ -486,7 +486,7 @@ func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
 }
 
 // If the response of the second approval is lost, the purge begins all the same.
-func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
+func TestAPurgeBeginsAlthoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.revoke("p")
@@ -511,7 +511,7 @@ func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 
 // Erased keys are in no file of the database, neither in free pages nor in the
 // write-ahead log. This does not cover PostgreSQL's files: docs/threat-model.md.
-func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
+func TestAfterAPurgeNoDatabaseFileContainsAWrap(t *testing.T) {
 	each(t, func(w testService) {
 		file, isFile := strings.CutPrefix(w.DB.Shown(), "sqlite://")
 		if !isFile {

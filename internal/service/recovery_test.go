@@ -31,7 +31,7 @@ func restoreTo(primary, secondary api.KeyVersion) (in api.RestoreSitesInput) {
 	return in
 }
 
-func TestSitesWhoseKeysAreLostReadInRecoveryAndStandUnderTwoNewKeysAfterRestore(t *testing.T) {
+func TestSitesWithLostKeysAreReadableInRecoveryAndUseNewKeysAfterRestore(t *testing.T) {
 	each(t, func(w testService) {
 		w.sites()
 		old, err := w.ShowPolicy(w.ctx, named("Sites"))
@@ -89,7 +89,7 @@ func TestRecoveryIsRefusedWhereItIsNotNeeded(t *testing.T) {
 }
 
 // The lost keys were found again: the policy uses them as before.
-func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
+func TestRestoreToTheLostKeysEndsRecovery(t *testing.T) {
 	each(t, func(w testService) {
 		w.sites()
 		old, err := w.ShowPolicy(w.ctx, named("Sites"))

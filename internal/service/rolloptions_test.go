@@ -119,7 +119,7 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 }
 
 // A sweep needs no newer version, and frees the older one.
-func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
+func TestSweepReleasesAnOldVersionWithoutANewerOne(t *testing.T) {
 	each(t, func(w testService) {
 		w.rest()
 		w.newKey("A-p")
@@ -158,7 +158,7 @@ func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
 }
 
 // A refresh moves what a cancelled roll has not moved, with or without a newer version.
-func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
+func TestRefreshContinuesACancelledRoll(t *testing.T) {
 	each(t, func(w testService) {
 		w.oldMailbox()
 		w.newKey("A-p")
@@ -188,7 +188,7 @@ func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
 	})
 }
 
-func TestOptionsOfARollThatCannotBeAreRefused(t *testing.T) {
+func TestInvalidOptionsOfARollAreRefused(t *testing.T) {
 	w := newTestService(policytest.New(t, storetest.One(t)))
 	w.mailPolicy()
 	w.newKey("A-p")
