@@ -59,7 +59,7 @@ func scanOther(t *testing.T, db *store.DB, others ...int64) (ids []int64) {
 
 // An index that lost writes is detected and named, and a scan finds the rows that it has
 // lost.
-func TestAnIndexThatLostWritesIsNamedAndScanSeesTheRows(t *testing.T) {
+func TestAnIndexThatLostWritesIsReportedAndScanReadsTheRows(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		things(t, db, 1, 3000)
 		if checked, err := db.CheckTable(t.Context(), "thing"); err != nil || checked != (db.Dialect().Name == "sqlite") {
@@ -90,7 +90,7 @@ func TestAnIndexThatLostWritesIsNamedAndScanSeesTheRows(t *testing.T) {
 	})
 }
 
-func TestAnIndexOfZerosIsNamedAndScanNeedsNone(t *testing.T) {
+func TestAnIndexOfZerosIsReportedAndScanDoesNotUseIt(t *testing.T) {
 	db := storetest.SQLite(t)
 	things(t, db, 1, 3000)
 	db = storetest.ZeroIndex(t, db, "thing_other")
@@ -103,7 +103,7 @@ func TestAnIndexOfZerosIsNamedAndScanNeedsNone(t *testing.T) {
 }
 
 // A scan of several parts reads a table to its end.
-func TestAScanGoesThroughAllParts(t *testing.T) {
+func TestAScanReadsAllParts(t *testing.T) {
 	db := storetest.SQLite(t)
 	things(t, db, 1, 10)
 	must(t, db.InTx(t.Context(), func(tx *store.Tx) error {
@@ -120,7 +120,7 @@ func TestAScanGoesThroughAllParts(t *testing.T) {
 	}
 }
 
-func TestAllTablesAreSoundAndNamed(t *testing.T) {
+func TestCheckNamesAllTablesAndFindsNoDamage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		amcheck(t, db)
 		tables, err := db.Tables(t.Context())
@@ -141,7 +141,7 @@ func TestAllTablesAreSoundAndNamed(t *testing.T) {
 
 // A table that is too large to be checked when the database is opened is read without a
 // wrong index from the first statement that uses it.
-func TestAStatementThatMeetsAWrongIndexRunsAgainWithoutIt(t *testing.T) {
+func TestAStatementWithAWrongIndexIsRepeatedWithoutIt(t *testing.T) {
 	db := storetest.SQLite(t)
 	things(t, db, 1, 3000)
 	db = storetest.Open(t, storetest.ZeroIndex(t, db, "thing_other").Shown())

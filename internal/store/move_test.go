@@ -86,7 +86,7 @@ func usable(t *testing.T, from, to string) (target bool) {
 	return target
 }
 
-func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
+func TestMovedDatabaseHasTheSameRowsAndIsTheOneToUse(t *testing.T) {
 	from, to := stageMove(t), storetest.EmptyPostgresURL(t)
 	var last, total int64
 	moved, err := store.Move(t.Context(), from, to, func(_ string, done, of int64) {
@@ -126,7 +126,7 @@ func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
 
 // A move that is interrupted at any point leaves one database to use, or for one moment
 // none, and the same move succeeds afterwards.
-func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
+func TestInterruptedMoveLeavesExactlyOneDatabaseToUse(t *testing.T) {
 	defer fault.Set(nil)
 	var points []string
 	fault.Set(func(name string) { points = append(points, name) })
@@ -170,7 +170,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 	}
 }
 
-func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
+func TestMoveRefusesDatabasesThatItCannotMoveCompletely(t *testing.T) {
 	// In all cases the source stays the one to use.
 	for _, c := range []struct {
 		name  string

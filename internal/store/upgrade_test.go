@@ -27,7 +27,7 @@ func eachEmptyURL(t *testing.T, test func(t *testing.T, address string)) {
 // Every version of the schema, with rows in all its tables, is migrated to the newest:
 // the rows are unchanged, a second migration changes nothing, and a node that began on
 // the old schema still reads and writes.
-func TestEveryVersionWithDataComesToTheNewest(t *testing.T) {
+func TestDatabasesOfEveryVersionAreMigratedToTheNewest(t *testing.T) {
 	versions, err := store.Versions(t.Context(), storetest.SQLite(t))
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ var served = map[string]string{
 	"00015_purge.sql":        "e1c1c11151a6da85ecdf45c66e1a45b926f504f3a4b2efd9ae8b386b2d8ad8a2",
 }
 
-func TestSchemaFilesThatWereServedFromStayAsTheyAre(t *testing.T) {
+func TestReleasedSchemaFilesAreUnchanged(t *testing.T) {
 	files := store.SchemaFiles()
 	for name, want := range served {
 		sum := sha256.Sum256([]byte(files[name]))
@@ -264,7 +264,7 @@ func TestNewSchemaFilesOnlyAdd(t *testing.T) {
 	}
 }
 
-func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
+func TestMigrationWaitsForATableWithoutBlockingOthers(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	db := storetest.Open(t, address)
 	holding := func(while func()) {
