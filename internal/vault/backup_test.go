@@ -20,7 +20,7 @@ func restore(c *azkeys.Client, blob []byte) (azkeys.KeyBundle, error) {
 	return answer.KeyBundle, err
 }
 
-func TestBackupBringsBackAllVersionsInAnotherVault(t *testing.T) {
+func TestRestoreOfABackupReturnsAllVersionsInAnotherVault(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		n.createVault("contoso-B", nil)

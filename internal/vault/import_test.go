@@ -64,7 +64,7 @@ func TestImportedKeyUnwrapsWhatItsOwnerWrapped(t *testing.T) {
 	})
 }
 
-func TestBadImportIsRefusedAndShowsNoPartOfTheKey(t *testing.T) {
+func TestInvalidImportIsRefusedAndRevealsNoPartOfTheKey(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -111,7 +111,7 @@ func TestImportNeedsItsPermission(t *testing.T) {
 	}
 }
 
-func TestImportedKeyStandsUnderTheSeal(t *testing.T) {
+func TestImportedKeyIsStoredSealed(t *testing.T) {
 	n := contoso(t, one(t))
 	private, jwk := importable(t)
 	if _, err := n.keys("contoso-A").ImportKey(ctx, "k", azkeys.ImportKeyParameters{Key: jwk}, nil); err != nil {

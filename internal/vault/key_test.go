@@ -89,7 +89,7 @@ func TestKeyTypesSizesAndCurves(t *testing.T) {
 	refused(t, err, 400, "BadParameter", "", "EC-HSM")
 }
 
-func TestUpdateLeavesWhatIsNotGiven(t *testing.T) {
+func TestUpdateKeepsPropertiesThatAreNotGiven(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		c := n.keys("contoso-A")
@@ -188,7 +188,7 @@ func TestOpaqueAdminTokenWorksAtVaults(t *testing.T) {
 	create(t, n.keysWith("contoso-A", fixed(n.token)), "k", ec())
 }
 
-func TestNoKeyMaterialOrTokenIsLoggedOrStoredInTheClear(t *testing.T) {
+func TestNoKeyMaterialOrTokenIsLoggedOrStoredInPlaintext(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	k := create(t, c, "k1", rsa2048())
@@ -227,7 +227,7 @@ func TestNoKeyMaterialOrTokenIsLoggedOrStoredInTheClear(t *testing.T) {
 	}
 }
 
-func TestMaterialMovedToAnotherVersionDoesNotOpen(t *testing.T) {
+func TestKeyMaterialMovedToAnotherVersionCannotBeDecrypted(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k1", rsa2048())

@@ -110,7 +110,7 @@ func (w *testServer) view(f func(tx *store.Tx) error) {
 }
 
 // A key that was deleted or disabled, even without an answer, is removed from the cache.
-func TestNoKeyStaysOpenWhereTheAnswerWasLost(t *testing.T) {
+func TestNoKeyStaysDecryptedWhenTheAnswerWasLost(t *testing.T) {
 	n := contoso(t, one(t))
 	for _, row := range []struct{ method, path, body string }{
 		{"PATCH", "/keys/k", `{"attributes":{"enabled":false}}`},

@@ -38,7 +38,7 @@ func TestOfficialManagementClientMakesAVault(t *testing.T) {
 	})
 }
 
-func TestPutOnAnExistingVaultChangesWhatItGives(t *testing.T) {
+func TestPutOnAnExistingVaultChangesOnlyTheGivenProperties(t *testing.T) {
 	n := contoso(t, one(t))
 	n.grant("contoso-A", access.Exchange, "get")
 	again := n.createVault("contoso-a", func(p *armkeyvault.VaultProperties) {
@@ -197,7 +197,7 @@ func TestDeletedVaultIsRecoveredOrPurged(t *testing.T) {
 	})
 }
 
-func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
+func TestPurgeProtectedVaultIsDeletedOnlyAfterItsRetention(t *testing.T) {
 	n := newTestServer(t, one(t)).tenant("contoso")
 	n.createVault("held", func(p *armkeyvault.VaultProperties) {
 		p.EnablePurgeProtection, p.SoftDeleteRetentionInDays = to.Ptr(true), to.Ptr(int32(7))

@@ -12,7 +12,7 @@ import (
 )
 
 // By default a key's operations are those that the vault has.
-func TestKeyNamesTheOperationsThatTheVaultHas(t *testing.T) {
+func TestKeyListsOnlyOperationsThatTheVaultOffers(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	for kty, want := range map[azkeys.KeyType]string{"RSA": "wrapKey unwrapKey", "RSA-HSM": "wrapKey unwrapKey", "EC": "", "EC-HSM": ""} {
@@ -33,7 +33,7 @@ func TestKeyNamesTheOperationsThatTheVaultHas(t *testing.T) {
 
 // Keys that earlier versions stored with more operations show those that the
 // vault has, and go on to wrap.
-func TestStoredOperationsThatTheVaultHasNotAreNotShown(t *testing.T) {
+func TestStoredOperationsThatTheVaultDoesNotOfferAreNotShown(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
@@ -52,7 +52,7 @@ func TestStoredOperationsThatTheVaultHasNotAreNotShown(t *testing.T) {
 	}
 }
 
-func TestOperationThatIsNotOfferedIsRefusedByName(t *testing.T) {
+func TestErrorNamesAnOperationThatIsNotOffered(t *testing.T) {
 	n := contoso(t, one(t))
 	create(t, n.keys("contoso-A"), "k", rsa2048())
 	version := "/" + strings.Repeat("a", 32)
@@ -88,7 +88,7 @@ func TestOperationThatIsNotOfferedIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestWhatAzureIgnoresIsIgnored(t *testing.T) {
+func TestPropertiesThatAzureIgnoresAreIgnored(t *testing.T) {
 	n := contoso(t, one(t))
 	for _, body := range []string{`{"kty":"EC","key_size":256}`, `{"kty":"EC","unknown":{"a":[1]},"attributes":{"unknown":1}}`, `{"kty":"RSA","crv":"P-256"}`} {
 		if status := n.call("POST", n.url("contoso-A")+"/keys/k/create?api-version=7.4", body, nil); status != 200 {
@@ -97,7 +97,7 @@ func TestWhatAzureIgnoresIsIgnored(t *testing.T) {
 	}
 }
 
-func TestWrongMethodIsRefusedWithThoseThatThePathHas(t *testing.T) {
+func TestWrongMethodIsRefusedWithTheAllowedMethods(t *testing.T) {
 	n := contoso(t, one(t))
 	for _, c := range []struct{ method, url, allow string }{
 		{"DELETE", n.url("contoso-A") + "/keys?api-version=7.4", "GET"},
@@ -132,7 +132,7 @@ func (n *tenant) send(t *testing.T, method, url, body string, headers map[string
 	return answer.StatusCode, answer.Header
 }
 
-func TestHeadersOfAnAnswerAreThoseOfAzure(t *testing.T) {
+func TestResponseHeadersAreThoseOfAzure(t *testing.T) {
 	n := contoso(t, one(t))
 	url := n.url("contoso-A") + "/keys?api-version=7.4"
 	_, header := n.send(t, "GET", url, "", map[string]string{"x-ms-client-request-id": "mine", "x-ms-return-client-request-id": "true"})

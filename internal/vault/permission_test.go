@@ -79,7 +79,7 @@ func TestEachOperationNeedsItsOwnPermission(t *testing.T) {
 	}
 }
 
-func TestPermissionTakenAwayIsGoneAtOnce(t *testing.T) {
+func TestRemovedPermissionTakesEffectAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		create(t, n.keys("contoso-A"), "k", rsa2048())
@@ -121,7 +121,7 @@ func TestPermissionTakenAwayIsGoneAtOnce(t *testing.T) {
 	})
 }
 
-func TestPermissionInOneVaultIsNoneInAnother(t *testing.T) {
+func TestPermissionAppliesToOneVaultOnly(t *testing.T) {
 	n := contoso(t, one(t))
 	n.createVault("contoso-B", nil)
 	create(t, n.keys("contoso-B"), "k", ec())

@@ -91,7 +91,7 @@ func TestPersonCannotLogIn(t *testing.T) {
 	}
 }
 
-func TestNameOfAPersonStandsUnderTheSeal(t *testing.T) {
+func TestNameOfAPersonIsStoredSealed(t *testing.T) {
 	n := contoso(t, one(t))
 	n.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "contoso-A", "alice@contoso.com", "get")
 	var stored []byte
@@ -106,7 +106,7 @@ func TestNameOfAPersonStandsUnderTheSeal(t *testing.T) {
 	}
 }
 
-func TestPersonOfAnotherTenantIsAnother(t *testing.T) {
+func TestPersonsOfTwoTenantsAreDifferent(t *testing.T) {
 	n := contoso(t, one(t))
 	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)

@@ -14,7 +14,7 @@ import (
 	"keyroll/internal/access"
 )
 
-func TestChallengeTellsWhereToGetAToken(t *testing.T) {
+func TestChallengeNamesTheTokenEndpoint(t *testing.T) {
 	n := contoso(t, one(t))
 	for _, token := range []string{"", "kr_unknown", "abc"} {
 		var p problem
@@ -43,7 +43,7 @@ func TestRequestsAreNumbered(t *testing.T) {
 	}
 }
 
-func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
+func TestOnlyHostsUnderTheVaultDomainAreServed(t *testing.T) {
 	n := newTestServer(t, one(t))
 	for host, want := range map[string]bool{
 		"contoso.managedhsm.localhost": true, "contoso.managedhsm.vault.localhost": false, "managedhsm.localhost": false,
@@ -151,7 +151,7 @@ func sane(t *testing.T, rec *httptest.ResponseRecorder) {
 	}
 }
 
-func FuzzVaultSurvivesAnyRequest(f *testing.F) {
+func FuzzVaultRequests(f *testing.F) {
 	n := contoso(f, one(f))
 	create(f, n.keys("contoso-A"), "k", ec())
 	f.Add("GET", "/keys", "maxresults=1&$skiptoken=aw", "")
@@ -169,7 +169,7 @@ func FuzzVaultSurvivesAnyRequest(f *testing.F) {
 	})
 }
 
-func FuzzManagementSurvivesAnyRequest(f *testing.F) {
+func FuzzManagementRequests(f *testing.F) {
 	n := contoso(f, one(f))
 	group := "/subscriptions/" + n.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/"
 	f.Add("PUT", group+"new", "", `{"location":"eastus","properties":{"sku":{"name":"premium"},"accessPolicies":[]}}`)
@@ -182,7 +182,7 @@ func FuzzManagementSurvivesAnyRequest(f *testing.F) {
 	})
 }
 
-func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
+func FuzzRestoreRejectsForeignBackups(f *testing.F) {
 	n := contoso(f, one(f))
 	f.Add([]byte{1, 2, 3})
 	f.Add(append([]byte{1}, make([]byte, 60)...))
@@ -196,7 +196,7 @@ func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
 }
 
 // A caller that disconnects before its answer is not a failure of the vault.
-func TestACallerThatGoesAwayIsNotLoggedAsAFailure(t *testing.T) {
+func TestACallerThatDisconnectsIsNotLoggedAsAFailure(t *testing.T) {
 	n := contoso(t, one(t))
 	gone, leave := context.WithCancel(ctx)
 	leave()

@@ -107,7 +107,7 @@ func TestPurgeDestroysAndPurgeProtectionForbidsIt(t *testing.T) {
 	})
 }
 
-func TestRetentionEndsByItself(t *testing.T) {
+func TestDeletedKeysArePurgedAfterTheirRetention(t *testing.T) {
 	n := newTestServer(t, one(t)).tenant("contoso")
 	n.createVault("short", func(p *armkeyvault.VaultProperties) { p.SoftDeleteRetentionInDays = to.Ptr(int32(7)) })
 	c := n.keys("short")

@@ -15,7 +15,7 @@ import (
 
 const otherSubscription = "0a1b2c3d-0000-4000-8000-00000000beef"
 
-func TestVaultStandsInTheSubscriptionThatItWasMadeIn(t *testing.T) {
+func TestVaultIsInTheSubscriptionThatCreatedIt(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		first := n.subscription

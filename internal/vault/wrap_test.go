@@ -15,7 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-func TestWhatAVersionAllowsAtWhichTime(t *testing.T) {
+func TestDatesLimitTheOperationsOfAVersion(t *testing.T) {
 	n := contoso(t, one(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
