@@ -16,8 +16,8 @@ import (
 	"keyroll/client"
 )
 
-// strange starts a server that is not keyroll.
-func strange(t *testing.T, answer http.HandlerFunc) (*httptest.Server, client.Options) {
+// startOtherServer starts a server that is not keyroll.
+func startOtherServer(t *testing.T, answer http.HandlerFunc) (*httptest.Server, client.Options) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(answer)
 	s.EnableHTTP2 = true
@@ -70,10 +70,10 @@ func TestInvalidOptionsAreRefused(t *testing.T) {
 }
 
 func TestTokenIsSentOnlyToTheConfiguredServer(t *testing.T) {
-	elsewhere, _ := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	elsewhere, _ := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("reached with %q", r.Header.Get("Authorization"))
 	})
-	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	})
 	c := open(t, o)
@@ -103,7 +103,7 @@ func TestErrorNamesAnUnreachableServer(t *testing.T) {
 }
 
 func TestUntrustedServerGetsNoToken(t *testing.T) {
-	s, _ := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("reached with %q", r.Header.Get("Authorization"))
 	})
 	var p *api.Problem
@@ -114,7 +114,7 @@ func TestUntrustedServerGetsNoToken(t *testing.T) {
 }
 
 func TestErrorNamesTheHostThatACertificateDoesNotCover(t *testing.T) {
-	s, _ := strange(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+	s, _ := startOtherServer(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	var p *api.Problem
 	err := list(open(t, client.Options{URL: strings.Replace(s.URL, "127.0.0.1", "localhost", 1), CA: authority}))
@@ -140,7 +140,7 @@ func TestErrorSaysThatAServerIsNotKeyroll(t *testing.T) {
 		"json that breaks off":      {"application/json", `{"items":[`, 200, api.Truncated},
 		"json of another shape":     {"application/json", `{"items":5}`, 200, api.Truncated},
 	} {
-		_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+		_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", c.kind)
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, c.body)
@@ -152,7 +152,7 @@ func TestErrorSaysThatAServerIsNotKeyroll(t *testing.T) {
 }
 
 func TestIgnoredRangeRequestIsAnError(t *testing.T) {
-	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		_, _ = io.WriteString(w, "whole content")
 	})
@@ -164,7 +164,7 @@ func TestIgnoredRangeRequestIsAnError(t *testing.T) {
 
 func TestCancelledCallReturnsItsContextsError(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/policies" {
 			cancel()
 			<-r.Context().Done()
@@ -196,7 +196,7 @@ func TestCancelledCallReturnsItsContextsError(t *testing.T) {
 
 func TestVerifyThatEndsWithoutAReportIsTruncated(t *testing.T) {
 	for _, body := range []string{"", `{"progress":{"stage":"items","done":1,"total":2}}` + "\n", `{"report":{"ite`} {
-		_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+		_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/x-ndjson")
 			_, _ = io.WriteString(w, body)
 		})
