@@ -138,9 +138,9 @@ func TestCheckTenantRevealsNothingAboutOtherTenants(t *testing.T) {
 				t.Errorf("%q: %v", own, err)
 			}
 		}
-		want := w.dir.CheckTenant(ctx, p, "nobody")
+		want := w.dir.CheckTenant(ctx, p, "unknown")
 		if !fail.Is(want, api.Forbidden) {
-			t.Errorf("nobody: %v", want)
+			t.Errorf("unknown: %v", want)
 		}
 		for _, foreign := range []string{other.Name, other.GUID.String()} {
 			if err := w.dir.CheckTenant(ctx, p, foreign); err == nil || err.Error() != want.Error() {
