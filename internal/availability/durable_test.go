@@ -163,7 +163,7 @@ func TestAvailabilityKeysSurviveAPowerCutAtEveryFileOperation(t *testing.T) {
 func TestNoDraftContainsADestroyedKey(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	ec, _ := wrapped(t, s)
+	ec, _ := wrapSecret(t, s)
 	name := fmt.Sprintf("%s/%d-1.key", dir, ec.Parent)
 	for _, draft := range []string{name + ".new-A", dir + "/new-1"} {
 		if err := files.OS.Link(name, draft); err != nil {
