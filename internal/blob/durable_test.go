@@ -21,13 +21,13 @@ type kept struct {
 }
 
 func (k *kept) put(s blob.Store, name string) {
-	k.offer(name)
+	k.recordOffered(name)
 	if _, err := s.PutIfAbsent(context.Background(), name, strings.NewReader(k.offered[name])); err == nil {
 		k.durable[name] = true
 	}
 }
 
-func (k *kept) offer(name string) {
+func (k *kept) recordOffered(name string) {
 	if k.offered == nil {
 		k.offered, k.durable, k.deleted = map[string]string{}, map[string]bool{}, map[string]bool{}
 	}
@@ -38,7 +38,7 @@ func (k *kept) putBatch(s blob.Store, names ...string) {
 	batch := s.Batch()
 	defer batch.Discard()
 	for _, name := range names {
-		k.offer(name)
+		k.recordOffered(name)
 		if _, err := batch.Put(context.Background(), name, strings.NewReader(k.offered[name])); err != nil {
 			return
 		}
