@@ -51,7 +51,7 @@ func TestCmdletsManageVaultsAndKeys(t *testing.T) {
 		"Add-AzKeyVaultKey v k -Destination Software -KeyType RSA-HSM":          "-KeyType RSA-HSM cannot be used with -Destination Software",
 		"Add-AzKeyVaultKey v k -Destination HSM -KeyFilePath no/such":           "the key cannot be read",
 		"Update-AzKeyVault Contoso-A other -EnablePurgeProtection":              `vault "Contoso-A" is in another resource group or region`,
-		"Get-AzKeyVault nobody -InRemovedState":                                 `no deleted vault is named "nobody"`,
+		"Get-AzKeyVault unknown -InRemovedState":                                `no deleted vault is named "unknown"`,
 		"New-AzKeyVault v rg west -SoftDeleteRetentionInDays 5":                 "-SoftDeleteRetentionInDays must be 7 to 90, found 5",
 		"New-AzKeyVault v rg west -EnableSoftDelete:$false":                     "soft delete is always on",
 		"Set-AzContext -SubscriptionId mine":                                    `"mine" is not a valid subscription id`,
