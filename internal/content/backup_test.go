@@ -184,7 +184,7 @@ func TestARestoredMailboxEqualsItsBackupByteForByte(t *testing.T) {
 
 func TestABackupKeepsReplacedFilesUntilItExpires(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		old, next := body(1, 2*blobSize+1), body(2, blobSize)
+		old, next := randomContent(1, 2*blobSize+1), randomContent(2, blobSize)
 		w.put(t, "file", old)
 		w.put(t, "dir/same", "same")
 		b := w.backup(t, w.site)
@@ -217,7 +217,7 @@ func e[T any](_ T, err error) error { return err }
 
 func TestAReaderOfAReplacedFileFinishesAlthoughItsBackupExpires(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		ctx, old := context.Background(), body(1, 2*blobSize)
+		ctx, old := context.Background(), randomContent(1, 2*blobSize)
 		w.put(t, "file", old)
 		b := w.backup(t, w.site)
 		r, err := w.Open(ctx, w.site, "file")
@@ -361,7 +361,7 @@ func TestAFailedBackupLeavesNoRows(t *testing.T) {
 func TestABackupOfADamagedItemFailsAndNamesIt(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
-		w.put(t, "file", body(1, 2*blobSize))
+		w.put(t, "file", randomContent(1, 2*blobSize))
 		must(t, w.db.InTx(ctx, func(tx *store.Tx) error {
 			return e(tx.Exec(ctx, `DELETE FROM blob WHERE sequence = 1`))
 		}))

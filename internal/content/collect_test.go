@@ -220,7 +220,7 @@ func (r *race) act() {
 	switch r.next(4) {
 	case 0, 1:
 		r.made++
-		path, text := []string{"a", "b"}[r.next(2)], body(r.made, []int{10, blobSize + 1}[r.next(2)])
+		path, text := []string{"a", "b"}[r.next(2)], randomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
 		err := e(r.Put(ctx, r.fixture.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
 			r.site[path] = text // before the next thing happens
 			return nil

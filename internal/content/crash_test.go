@@ -47,7 +47,7 @@ func TestAnInterruptedPutLeavesTheOldOrTheNewFile(t *testing.T) {
 		w := newFixture(t, db)
 		for point, isNew := range points {
 			for n := 1; ; n++ {
-				old, next := body(n, 2*blobSize+1), body(n+100, 3*blobSize)
+				old, next := randomContent(n, 2*blobSize+1), randomContent(n+100, 3*blobSize)
 				w.put(t, "file", old)
 				w.wantHealthy(t, false)
 				dead := dieAt(point, n, func() { w.put(t, "file", next) })

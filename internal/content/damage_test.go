@@ -139,8 +139,8 @@ func TestDamageIsNamedPrecisely(t *testing.T) {
 			}
 			t.Run("file", func(t *testing.T) {
 				w := newFixture(t, storetest.One(t))
-				w.put(t, path, body(1, 2*blobSize))
-				w.put(t, "other", body(2, 100))
+				w.put(t, path, randomContent(1, 2*blobSize))
+				w.put(t, "other", randomContent(2, 100))
 				blobs := w.storedBlobs(t)
 				d.do(t, w, blobs[0], blobs[2])
 				check(t, w, blobs[0], w.Check(t.Context(), w.site, firstDamage))
@@ -216,8 +216,8 @@ func TestReorderedMissingOrForeignBlobsOfAFileAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newFixture(t, storetest.One(t))
-			w.put(t, "a", body(1, 4*blobSize))
-			w.put(t, "b", body(2, 4*blobSize))
+			w.put(t, "a", randomContent(1, 4*blobSize))
+			w.put(t, "b", randomContent(2, 4*blobSize))
 			alter(t, w, w.storedBlobs(t))
 			wantCode(t, w.Get(t.Context(), w.site, "a", 0, -1, new(bytes.Buffer)), api.Damaged)
 			wantCode(t, w.Check(t.Context(), w.site, firstDamage), api.Damaged)
@@ -230,7 +230,7 @@ func TestACheckContinuesAfterDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(12))
 		for i := range 6 {
-			w.put(t, fmt.Sprint("file", i), body(i, blobSize+1))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, blobSize+1))
 		}
 		blobs := w.storedBlobs(t)
 		want := make(map[int64]bool)
@@ -265,7 +265,7 @@ func TestACheckContinuesAfterDamage(t *testing.T) {
 func TestADamagedFileCanBeReplaced(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 5 {
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 		if _, err := w.Fold(t.Context(), w.site); err != nil {
 			t.Fatal(err)
@@ -288,14 +288,14 @@ func TestADamagedFileCanBeReplaced(t *testing.T) {
 func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 6 { // each a page of its own, then folded into one
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 		must(t, errorOf(w.Fold(t.Context(), w.site)))
 		if n := w.pages(t); n != 1 {
 			t.Fatalf("%d pages", n)
 		}
 		for i := range 6 {
-			w.put(t, fmt.Sprint("file", i), body(i, 20))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 20))
 			w.wantHealthy(t, true) // as many slots as blobs
 		}
 		if n := w.pages(t); n != 6 {

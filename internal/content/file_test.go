@@ -21,8 +21,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// body returns n pseudo-random bytes for a seed.
-func body(seed, n int) string {
+// randomContent returns n pseudo-random bytes for a seed.
+func randomContent(seed, n int) string {
 	b := make([]byte, n)
 	x := uint32(seed)*2654435761 + 1
 	for i := range b {
@@ -35,7 +35,7 @@ func body(seed, n int) string {
 func TestFilesOfAnySizeAreReadWholeAndByRange(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for _, size := range []int{0, 1, blobSize - 1, blobSize, blobSize + 1, 3 * blobSize, 10*blobSize + 17} {
-			path, want := fmt.Sprintf("dir/file %d", size), body(size, size)
+			path, want := fmt.Sprintf("dir/file %d", size), randomContent(size, size)
 			if f := w.put(t, path, want); f.Path != path || f.Size != int64(size) {
 				t.Errorf("put %d: %+v", size, f)
 			}
@@ -66,7 +66,7 @@ func TestFilesOfAnySizeAreReadWholeAndByRange(t *testing.T) {
 
 func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	want := body(1, 5*blobSize)
+	want := randomContent(1, 5*blobSize)
 	w.put(t, "file", want)
 	names := w.blobNames(t)
 	slices.Sort(names) // ids grow
@@ -93,7 +93,7 @@ func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
 		want := make(map[string]string)
 		for i := range rapid.IntRange(1, 6).Draw(rt, "puts") {
 			path := rapid.SampledFrom([]string{"a", "a/b", "c é"}).Draw(rt, "path")
-			want[path] = body(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
+			want[path] = randomContent(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
 			w.put(t, path, want[path])
 			if rapid.IntRange(0, 3).Draw(rt, "fold") == 0 {
 				_, err := w.Fold(t.Context(), w.site)
@@ -120,10 +120,10 @@ func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
 func TestAPutThatFailsChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
-		old := body(1, 3*blobSize)
+		old := randomContent(1, 3*blobSize)
 		w.put(t, "file", old)
 		before, stored := w.allTables(t), len(w.blobNames(t))
-		long := body(2, 4*blobSize)
+		long := randomContent(2, 4*blobSize)
 		half := long[:len(long)/2]
 		for name, test := range map[string]struct {
 			size int
@@ -204,7 +204,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func TestAReaderOfAReplacedFileReadsItToItsEnd(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		old, next := body(1, 5*blobSize), body(2, 3*blobSize)
+		old, next := randomContent(1, 5*blobSize), randomContent(2, 3*blobSize)
 		w.put(t, "file", old)
 		g, done := newGate(), make(chan error, 1)
 		go func() { done <- w.Get(context.Background(), w.site, "file", 0, -1, g) }()
@@ -231,9 +231,9 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		versions := make(map[string]int)
 		for i := range 24 {
-			versions[body(i, (1+i%4)*blobSize/2)] = i
+			versions[randomContent(i, (1+i%4)*blobSize/2)] = i
 		}
-		w.put(t, "file", body(0, blobSize/2))
+		w.put(t, "file", randomContent(0, blobSize/2))
 		var wg sync.WaitGroup
 		stop := make(chan struct{})
 		for range 2 {
@@ -272,7 +272,7 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 		for writer := range 2 {
 			writers.Go(func() {
 				for i := writer; i < len(versions); i += 2 {
-					b := body(i, (1+i%4)*blobSize/2)
+					b := randomContent(i, (1+i%4)*blobSize/2)
 					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b), nil); err != nil {
 						t.Error(err)
 					}
@@ -289,7 +289,7 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 // A revoked key stops an upload and a download at the next blob.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	want := body(1, 5*blobSize)
+	want := randomContent(1, 5*blobSize)
 	w.put(t, "file", want)
 	w.importMail(t, mbox(9))
 	for after := int64(2); after < 6; after++ {
@@ -367,7 +367,7 @@ func errorOf[T any](_ T, err error) error { return err }
 
 func TestACancelledContextStopsEveryOperation(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	w.put(t, "file", body(1, 3*blobSize))
+	w.put(t, "file", randomContent(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
 	endsHere := readerFunc(func(p []byte) (int, error) {
 		cancel()

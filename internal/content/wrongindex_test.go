@@ -55,7 +55,7 @@ func (w *fixture) tryCollect(t testing.TB, compare bool) error {
 func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 	files := func(w *fixture, t testing.TB, from, to int) {
 		for i := from; i < to; i++ {
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 	}
 	for name, wreck := range map[string]func(t *testing.T, w *fixture){
@@ -86,7 +86,7 @@ func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 					t.Errorf("%d blobs of %d are left", len(after), len(before))
 				}
 				for _, b := range append(w.allBackups(t), content.Backup{Container: w.site}) {
-					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != body(5, 10) {
+					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != randomContent(5, 10) {
 						t.Errorf("%d files are read", len(got))
 					}
 				}
@@ -103,8 +103,8 @@ func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	w := newFixture(t, storetest.SQLite(t))
 	for i := range 6 {
-		w.put(t, fmt.Sprint("file", i), body(i, 10))
-		w.put(t, fmt.Sprint("file", i), body(i, 10))
+		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
+		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 	}
 	before := w.blobNames(t)
 	w.useDatabase(t, storetest.ZeroIndex(t, w.db, "blob_id"))
@@ -114,7 +114,7 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	if after := w.blobNames(t); !slices.Equal(after, before) {
 		t.Errorf("%d blobs of %d are left", len(after), len(before))
 	}
-	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != body(5, 10) {
+	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != randomContent(5, 10) {
 		t.Errorf("%d files are read", len(got))
 	}
 }
