@@ -51,9 +51,9 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 
 func TestUnknownNameIsNotFoundByName(t *testing.T) {
 	each(t, func(w fixture) {
-		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "nobody@contoso.com")
+		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "unknown@contoso.com")
 		w.wantCode(err, api.NotFound)
-		if want := `mailbox "nobody@contoso.com" does not exist`; err.Error() != want {
+		if want := `mailbox "unknown@contoso.com" does not exist`; err.Error() != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
 	})
