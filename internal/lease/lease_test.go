@@ -25,17 +25,17 @@ func inTx(t testing.TB, db *store.DB, fn func(ctx context.Context, tx *store.Tx)
 	}
 }
 
-// pass lets a time pass for one lease.
-func pass(t testing.TB, db *store.DB, name string, d time.Duration) {
+// advance lets a time pass for one lease.
+func advance(t testing.TB, db *store.DB, name string, d time.Duration) {
 	inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE lease SET until = until - ?2 WHERE name = ?1`, name, d.Milliseconds())
 		return err
 	})
 }
 
-// reach waits until the database's clock is past a fence, as it is when a lease
+// waitUntilPast waits until the database's clock is past a fence, as it is when a lease
 // is forgotten that had fewer holders than milliseconds.
-func reach(t testing.TB, db *store.DB, fence int64) {
+func waitUntilPast(t testing.TB, db *store.DB, fence int64) {
 	for now := int64(0); now <= fence; {
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT `+tx.Clock()).Scan(&now)
@@ -87,7 +87,7 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					live = live && h != holder
 				},
 				"time passes": func(*rapid.T) {
-					pass(t, db, name, long+time.Second)
+					advance(t, db, name, long+time.Second)
 					live = false
 				},
 				"forget": func(*rapid.T) {
@@ -96,7 +96,7 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					}
 					if !live {
 						holder = "" // even a former holder may get a new fence
-						reach(t, db, highest)
+						waitUntilPast(t, db, highest)
 					}
 				},
 				"": func(rt *rapid.T) {
@@ -109,7 +109,7 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					})
 				},
 			})
-			pass(t, db, name, long+time.Second)
+			advance(t, db, name, long+time.Second)
 		})
 	})
 }
@@ -185,7 +185,7 @@ func TestALeaseIsRenewedAndItsLossEndsTheWork(t *testing.T) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			pass(t, db, "work", long)
+			advance(t, db, "work", long)
 			inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 				_, err := tx.Exec(ctx, `UPDATE lease SET holder = 'b', fence = fence + 1, until = until + ?1 WHERE name = 'work'`, 2*long.Milliseconds())
 				return err
@@ -249,10 +249,10 @@ func TestNothingIsCommittedUnderAnExpiredLease(t *testing.T) {
 			return n
 		}
 		for name, end := range map[string]func(){
-			"it ended":    func() { pass(t, db, "it ended", 2*long) },
+			"it ended":    func() { advance(t, db, "it ended", 2*long) },
 			"it was dead": func() { inTx(t, db, func(ctx context.Context, tx *store.Tx) error { return lease.End(ctx, tx, "a") }) },
 			"another's": func() {
-				pass(t, db, "another's", 2*long)
+				advance(t, db, "another's", 2*long)
 				inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 					_, ok, err := lease.Take(ctx, tx, "another's", "b", long)
 					if !ok {
