@@ -204,7 +204,7 @@ func TestLeasesOfADeadNodeExpireAndItsWorkContinues(t *testing.T) {
 		t.Error(err)
 	}
 	w.WaitPurges()
-	for left := int64(1); left > 0; wait() {
+	for left := int64(1); left > 0; pause() {
 		inTx(dead, func(tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM unfinished) + (SELECT COUNT(*) FROM node WHERE name = 'dead')`).Scan(&left)
 		})

@@ -72,7 +72,7 @@ func TestNodeRecoversWithItsDatabase(t *testing.T) {
 		}
 	}
 	if status, _ := answer(t, w, "/healthz"); status != http.StatusOK {
-		t.Errorf("/healthz: status %d: to start the process anew would help nothing", status)
+		t.Errorf("/healthz: status %d: restarting the process would not help", status)
 	}
 	_, err := w.Client.ListPolicies(t.Context(), api.None{})
 	var p *api.Problem

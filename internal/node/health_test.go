@@ -20,11 +20,11 @@ import (
 // problem, and the availability key is used only for a recovery.
 func TestAnUnresponsiveEmbeddedVaultIsNotAnOutage(t *testing.T) {
 	s := &silence{}
-	x := newTenancy(t, node.Options{}.WithOutage(s.hit))
-	s.away(append(mailboxes.vaults[:], stores.vaults[:]...)...)
-	x.forget()
+	x := newTenancy(t, node.Options{}.WithOutage(s.disconnects))
+	s.disconnect(append(mailboxes.vaults[:], stores.vaults[:]...)...)
+	x.clearKeyCache()
 	for _, k := range versioned {
-		x.shut(k, api.Unavailable, "its vaults break off")
+		x.wantRefusedRead(k, api.Unavailable, "its vaults break off")
 		id := ask(t, x.Node.DB, func(tx *store.Tx) (int64, error) {
 			p, err := x.Node.Policies.Find(t.Context(), tx, x.Node.Tenant.ID, k.policy)
 			return p.Current.ID, err
@@ -36,9 +36,9 @@ func TestAnUnresponsiveEmbeddedVaultIsNotAnOutage(t *testing.T) {
 			t.Errorf("%s: trouble of the server was recorded as %s", k.policy, h)
 		}
 	}
-	s.away(mailboxes.vaults[:]...)
+	s.disconnect(mailboxes.vaults[:]...)
 	x.Assign(mailboxes.unit, "")
-	x.reads(mailboxes, "brought under another policy")
+	x.wantReadable(mailboxes, "brought under another policy")
 }
 
 // shows fails the test unless every view of a policy has the health of its primary key.
@@ -46,7 +46,7 @@ func (x tenancy) shows(k kind, want api.HealthState) {
 	x.t.Helper()
 	view := map[api.PolicyKind]string{api.MailboxPolicy: "(Get-DataEncryptionPolicy USA_mailboxes)", api.SitePolicy: "(Get-SPODataEncryptionPolicy)",
 		api.MultiWorkloadPolicy: "(Get-M365DataAtRestEncryptionPolicy Contoso_Global)"}[k.PolicyKind]
-	cmdlet := x.one(view + ".PrimaryKeyHealth")
+	cmdlet := x.scriptValue(view + ".PrimaryKeyHealth")
 	usage, err := x.Client.ListKeyUsage(x.t.Context(), api.KeyUsageInput{Vault: x.VaultName(k.vaults[0])})
 	if err != nil || len(usage.Items) != 1 {
 		x.t.Fatalf("%+v, %v", usage.Items, err)
@@ -63,7 +63,7 @@ func TestARefusalPersistsThroughOutageRestartAndPurgeOfAVault(t *testing.T) {
 	for _, k := range kinds {
 		x.shows(k, api.Serves)
 		x.revoke(k)
-		x.shut(k, api.VaultDenied, "access removed")
+		x.wantRefusedRead(k, api.VaultDenied, "access removed")
 		x.shows(k, api.Refused)
 		said := "primary key " + strings.ToLower(x.VaultURL(k.vaults[0]))
 		if !strings.Contains(string(log.bytes()), "the health of a customer key changed") || !strings.Contains(string(log.bytes()), said) {
@@ -79,9 +79,9 @@ func TestARefusalPersistsThroughOutageRestartAndPurgeOfAVault(t *testing.T) {
 	}
 	all := func(when string) {
 		t.Helper()
-		x.forget()
+		x.clearKeyCache()
 		for _, k := range kinds {
-			x.shut(k, api.VaultDenied, when)
+			x.wantRefusedRead(k, api.VaultDenied, when)
 			x.shows(k, api.Refused)
 		}
 	}
@@ -100,14 +100,14 @@ func TestARefusalPersistsThroughOutageRestartAndPurgeOfAVault(t *testing.T) {
 	x.outside.Unresolve()
 	for _, k := range kinds {
 		x.restore(k)
-		x.reads(k, "given back")
-		x.serve(k)
+		x.wantReadable(k, "given back")
+		x.useBothKeys(k)
 		x.shows(k, api.Serves)
 	}
 	x.outside.Away()
-	x.forget()
+	x.clearKeyCache()
 	for _, k := range versioned {
-		x.reads(k, "the vaults away after both keys served")
+		x.wantReadable(k, "the vaults away after both keys served")
 		x.shows(k, api.Unreachable)
 	}
 }

@@ -144,7 +144,7 @@ func TestDataFolderAndLogContainNoUserDataAndNoKey(t *testing.T) {
 	var log record
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var h haystack
-	live(t, w, &h)
+	useTenant(t, w, &h)
 	addTokens(t, w, &h)
 	addKeys(t, w, &h) // before the last roll: keys of older generations too
 	w.RefreshMail()
@@ -172,8 +172,8 @@ func TestDataFolderAndLogContainNoUserDataAndNoKey(t *testing.T) {
 	}
 }
 
-// live acts as a tenant, with words that occur nowhere else.
-func live(t *testing.T, w *nodetest.World, h *haystack) {
+// useTenant acts as a tenant, with words that occur nowhere else.
+func useTenant(t *testing.T, w *nodetest.World, h *haystack) {
 	const (
 		person   = "Hildegard.Zwickelberger@quittenbaum.example"
 		other    = "Ottokar.Wurzelsepp@quittenbaum.example"
@@ -227,7 +227,7 @@ func live(t *testing.T, w *nodetest.World, h *haystack) {
 func refusals(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	ctx := t.Context()
-	if _, err := w.Client.ShowMailbox(ctx, api.MailboxInput{Mailbox: "Nobody.Zwickelberger@quittenbaum.example"}); err == nil {
+	if _, err := w.Client.ShowMailbox(ctx, api.MailboxInput{Mailbox: "Unknown.Zwickelberger@quittenbaum.example"}); err == nil {
 		t.Error("a mailbox that is not there was shown")
 	}
 	if _, err := w.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "Hildegard.Zwickelberger@quittenbaum.example"}}, -1, strings.NewReader("Der Kaktus auf der Fensterbank singt leise Moritaten.")); err == nil {

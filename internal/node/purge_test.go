@@ -74,9 +74,9 @@ func TestAfterAPurgeCopiesOfTheDiskCannotBeDecryptedWithoutTheCustomersKeys(t *t
 			}
 			nodetest.CopyFolder(t, filepath.Join(c.store, "availability"), filepath.Join(data, "availability"))
 			a := nodetest.Start(t, node.Options{Data: data})
-			attack(t, a, c.customersKeys)
+			undoPurgeRecords(t, a, c.customersKeys)
 			for _, name := range []string{alice, idle} {
-				got := stolen(t, a, name)
+				got := readStolen(t, a, name)
 				if (got == secret) != c.opens || !c.opens && got != "" {
 					t.Errorf("of %s it reads %q", name, got)
 				}
@@ -88,8 +88,8 @@ func TestAfterAPurgeCopiesOfTheDiskCannotBeDecryptedWithoutTheCustomersKeys(t *t
 	}
 }
 
-// attack removes everything that a purge has recorded in the database.
-func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
+// undoPurgeRecords removes everything that a purge has recorded in the database.
+func undoPurgeRecords(t *testing.T, w *nodetest.World, customersKeys bool) {
 	t.Helper()
 	statements := []string{
 		`UPDATE policy SET purge = 0, enabled = 1, recovery = 1 WHERE kind = 'mailbox'`,
@@ -117,8 +117,8 @@ func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
 	}
 }
 
-// stolen returns what can be read of a mailbox.
-func stolen(t *testing.T, w *nodetest.World, name string) string {
+// readStolen returns what can be read of a mailbox.
+func readStolen(t *testing.T, w *nodetest.World, name string) string {
 	t.Helper()
 	r, err := w.Client.ExportMail(t.Context(), api.MailboxInput{Mailbox: name})
 	var problem *api.Problem
