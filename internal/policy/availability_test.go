@@ -25,7 +25,7 @@ type hooked struct {
 	before func(act string, version uint32) error // wrap, open, opened or destroy; nil: nothing
 }
 
-func (h *hooked) first(act string, version uint32) error {
+func (h *hooked) runBefore(act string, version uint32) error {
 	if h.before == nil {
 		return nil
 	}
@@ -33,25 +33,25 @@ func (h *hooked) first(act string, version uint32) error {
 }
 
 func (h *hooked) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
-	if err := h.first("open", version); err != nil {
+	if err := h.runBefore("open", version); err != nil {
 		return nil, err
 	}
 	bundle, err := h.Availability.Open(ctx, id, version, ec, wrapped)
 	if err != nil {
 		return nil, err
 	}
-	return bundle, h.first("opened", version)
+	return bundle, h.runBefore("opened", version)
 }
 
 func (h *hooked) Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
-	if err := h.first("wrap", version); err != nil {
+	if err := h.runBefore("wrap", version); err != nil {
 		return nil, err
 	}
 	return h.Availability.Wrap(ctx, id, version, ec, plaintext)
 }
 
 func (h *hooked) DestroyVersion(ctx context.Context, id int64, version uint32) error {
-	if err := h.first("destroy", version); err != nil {
+	if err := h.runBefore("destroy", version); err != nil {
 		return err
 	}
 	return h.Availability.DestroyVersion(ctx, id, version)
@@ -64,8 +64,8 @@ func hook(w *policytest.World) *hooked {
 	return h
 }
 
-// once runs f only at the first call of act.
-func once(act string, f func()) func(string, uint32) error {
+// onFirstCall runs f only at the first call of act.
+func onFirstCall(act string, f func()) func(string, uint32) error {
 	var mu sync.Mutex
 	done := false
 	return func(called string, _ uint32) error {
@@ -177,7 +177,7 @@ func TestReadSucceedsWhileItsAvailabilityKeyIsRolled(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		managed := w.ServiceManagedPolicy()
 		h := hook(w)
-		h.before = once("open", func() { mustRoll(w, managed) })
+		h.before = onFirstCall("open", func() { mustRoll(w, managed) })
 		w.Open(managed.Current.ID).Zero()
 		probe(w, managed, 2)
 	})
@@ -191,7 +191,7 @@ func TestRefreshDuringAnAvailabilityKeyRollLosesNoWrap(t *testing.T) {
 			for _, act := range []string{"wrap", "open", "opened"} { // before, while and after the refresh makes its third wrap
 				w.Policies.Close()
 				h := hook(w)
-				h.before = once(act, func() { mustRoll(w, pol) })
+				h.before = onFirstCall(act, func() { mustRoll(w, pol) })
 				w.Refresh(pol, depth, depth == api.DepthRoot, nil)
 				h.before = nil
 				version++
@@ -207,7 +207,7 @@ func TestAvailabilityKeyRollDuringARefreshLosesNoWrap(t *testing.T) {
 		version := uint32(1)
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
 			h := hook(w)
-			h.before = once("open", func() { w.Refresh(pol, depth, depth == api.DepthRoot, nil) })
+			h.before = onFirstCall("open", func() { w.Refresh(pol, depth, depth == api.DepthRoot, nil) })
 			mustRoll(w, pol)
 			h.before = nil
 			version++

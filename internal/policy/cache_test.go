@@ -40,7 +40,7 @@ func TestPolicyKeyThatIsNotUsedForALifetimeIsZeroed(t *testing.T) {
 			unwraps(w)
 			time.Sleep(24 * time.Hour)
 			if n := unwraps(w); n != 0 {
-				t.Errorf("%d unwraps of a key that nobody uses", n)
+				t.Errorf("%d unwraps of a key that is not used", n)
 			}
 			if !copied.Equal(w.Open(key)) {
 				t.Error("a caller's copy went with the cache's key")
