@@ -213,12 +213,12 @@ func TestSweepMovesWhatNoOtherRollMoves(t *testing.T) {
 
 // A roll's limit applies to the roll: the nodes that work on it share it.
 func TestRollsOwnRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
-	t.Run("one node", func(t *testing.T) { limited(t, 1, testSlots/2) })
-	t.Run("three nodes", func(t *testing.T) { limited(t, 3, 3*testSlots/2) })
+	t.Run("one node", func(t *testing.T) { checkSharedLimit(t, 1, testSlots/2) })
+	t.Run("three nodes", func(t *testing.T) { checkSharedLimit(t, 3, 3*testSlots/2) })
 }
 
-// limited rolls under a limit that gives each of so many nodes a page in two seconds.
-func limited(t *testing.T, nodes int, perSecond int64) {
+// checkSharedLimit rolls under a limit that gives each of so many nodes a page in two seconds.
+func checkSharedLimit(t *testing.T, nodes int, perSecond int64) {
 	bubble(t, nil, func(w tenant) {
 		const pages = 6
 		pol := w.MailboxPolicy("p")

@@ -74,7 +74,7 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 			}
 		}
 		w.Policies.Close()
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		if got := w.settled.policies; len(got) != 1 || got[0] != mail.ID {
 			t.Errorf("settled %v", got)
 		}
@@ -286,7 +286,7 @@ func TestRollerPausedDuringANewerRefreshWritesNothing(t *testing.T) {
 				t.Errorf("a page is under policy key %d", p.Parent)
 			}
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		for _, state := range []api.RollState{api.RollRunning, api.RollPaused} {
 			policytest.Refuses(t, w.SetState(older, state), api.Conflict)
 		}
@@ -320,7 +320,7 @@ func TestPausedRollMovesNothingAndResumesWhereItWas(t *testing.T) {
 		policytest.Refuses(t, w.SetState(ro, api.RollPaused), api.Conflict)
 		w.Must(w.SetState(ro, api.RollRunning))
 		w.Finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		policytest.Refuses(t, w.SetState(ro, api.RollRunning), api.Conflict)
 	})
 }
@@ -415,7 +415,7 @@ func TestDamagedPageDelaysNoOtherAndTheRollContinuesAfterItsRepair(t *testing.T)
 		if p := w.Progress(ro); p.SkippedCount != 0 || p.Skipped != nil {
 			t.Errorf("finished: it skips %q", p.Skipped)
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -476,7 +476,7 @@ func TestDamagedPolicyKeyDelaysNoOther(t *testing.T) {
 			w.Must(w.SetState(ro, api.RollRunning))
 		}
 		w.Finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -492,7 +492,7 @@ func TestRollOfMailboxesContinuesDuringAnOutage(t *testing.T) {
 		w.Finish(ro, api.RollFinished)
 		w.Policies.Close()
 		w.away(pol, nil)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -520,7 +520,7 @@ func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
 		w.away(to, nil)
 		w.Finish(ro, api.RollFinished)
 		w.away(from, nil)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -556,7 +556,7 @@ func TestRollWaitsForVaultsThatRefuseAndReportsIt(t *testing.T) {
 		if done := w.Finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -582,7 +582,7 @@ func TestRevocationStopsARunningRoll(t *testing.T) {
 		}
 		w.away(pol, nil)
 		w.Finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -603,10 +603,10 @@ func TestRollInterruptedAtAnyPageContinuesInTheNextProcess(t *testing.T) {
 			if _, err := dying.Roller.Work(ctx, ro); err == nil && w.ReloadRoll(ro).State == api.RollRunning {
 				t.Error("it ended without an error, and is running")
 			}
-			w.same(keys, w.keys())
+			w.wantSameKeys(keys, w.keys())
 			next := w.with(func(*roll.Config) {})
 			next.Finish(ro, api.RollFinished)
-			w.same(keys, w.keys())
+			w.wantSameKeys(keys, w.keys())
 		}
 	})
 }
