@@ -258,7 +258,7 @@ func TestAccessLogContainsNoNames(t *testing.T) {
 			return nil, fail.New(api.NotFound, "mailbox %q does not exist", "alice@contoso.com")
 		}
 		if name == "CreateMailbox" {
-			return nil, fail.New(api.Damaged, "mailbox %q is damaged", "alice@contoso.com").Because(errors.New("seal 7 does not open"))
+			return nil, fail.New(api.Damaged, "mailbox %q is damaged", "alice@contoso.com").Because(errors.New("seal 7 cannot be decrypted"))
 		}
 		return nil, nil
 	}
@@ -274,7 +274,7 @@ func TestAccessLogContainsNoNames(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	for _, want := range []string{`"route":"GET /v1/mailboxes/{mailbox}"`, `"status":404`, `"status":401`, `"status":200`, `"status":500`, `"method":"other"`,
-		w.auth.principal.ID.String(), `"code":"Damaged","cause":"seal 7 does not open"`} {
+		w.auth.principal.ID.String(), `"code":"Damaged","cause":"seal 7 cannot be decrypted"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("log has no %s: %s", want, log)
 		}

@@ -174,7 +174,7 @@ func TestLargeUploadsAndDownloadsArriveWhole(t *testing.T) {
 
 // A failure after the first byte of content never looks like the end of the content.
 func TestInterruptedDownloadIsAnError(t *testing.T) {
-	cause := fail.New(api.Damaged, "blob does not open").Because(errors.New("the-cause"))
+	cause := fail.New(api.Damaged, "blob cannot be decrypted").Because(errors.New("the-cause"))
 	both(t, func(t *testing.T, w *testServer) {
 		for _, c := range []struct {
 			name    string
