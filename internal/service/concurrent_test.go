@@ -159,7 +159,7 @@ func TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey(t *testing.T) 
 				if second != nil {
 					t.Errorf("the second act: %v", second)
 				}
-				w.settled(p.under)
+				w.finishRollsAndCheck(p.under)
 				if p.then != nil {
 					p.then(w)
 				}
@@ -168,9 +168,9 @@ func TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey(t *testing.T) 
 	})
 }
 
-// settled lets all rolls end, and checks that nothing is lost and that alice is under the
+// finishRollsAndCheck lets all rolls end, and checks that nothing is lost and that alice is under the
 // given policy and its current policy key.
-func (w testService) settled(under string) {
+func (w testService) finishRollsAndCheck(under string) {
 	w.Helper()
 	w.finishRolls()
 	for _, name := range []string{alice, bob} {
@@ -229,9 +229,9 @@ func TestConcurrentOperationsOnTheDatabaseLoseNoKey(t *testing.T) {
 					w.tidy()
 				}
 				if box.AssignedPolicy == "" {
-					box.AssignedPolicy = w.covering()
+					box.AssignedPolicy = w.defaultPolicy()
 				}
-				w.settled(box.AssignedPolicy)
+				w.finishRollsAndCheck(box.AssignedPolicy)
 				if w.shown("p").State == api.Unregistered {
 					w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger of a policy that was left")
 				}
@@ -240,8 +240,8 @@ func TestConcurrentOperationsOnTheDatabaseLoseNoKey(t *testing.T) {
 	})
 }
 
-// covering returns the name of the policy for containers without their own.
-func (w testService) covering() string {
+// defaultPolicy returns the name of the policy for containers without their own.
+func (w testService) defaultPolicy() string {
 	w.Helper()
 	pol, err := w.ShowAssignment(w.ctx, api.None{})
 	if fail.Is(err, api.NotFound) {

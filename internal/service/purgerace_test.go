@@ -48,7 +48,7 @@ func TestMailboxesAssignedDuringAPurgeRequestArePurgedOrStayReadable(t *testing.
 				t.Errorf("%s was refused and does not read: %v", name(i), read)
 			}
 		}
-		p, err := w.ShowPurge(w.ctx, named("p"))
+		p, err := w.ShowPurge(w.ctx, policyNamed("p"))
 		w.Must(err)
 		if p.Containers != in {
 			t.Errorf("%d containers purged, want %d", p.Containers, in)

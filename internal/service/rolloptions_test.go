@@ -88,7 +88,7 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 			if w.everything() != before {
 				t.Errorf("%s changed something", name)
 			}
-			w.one(seen, run.operation, "done")
+			w.singleEntry(seen, run.operation, "done")
 			if got.Estimate == nil || got.Policy.Name == "" || got.Policy.State == api.Rolling || got.Rewrapped != 0 {
 				t.Fatalf("%s: %+v", name, got)
 			}
@@ -106,7 +106,7 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 		got, err := w.RefreshPolicy(w.ctx, plain)
 		w.Must(err)
 		if got.Estimate != nil || got.Policy.Roll == nil || got.Policy.Roll.Total != 1 || got.Policy.Primary.Version != old.Version {
-			t.Errorf("in earnest: %+v", got)
+			t.Errorf("the change itself: %+v", got)
 		}
 		// A dry run is refused where the refresh would be.
 		plain.Body.DryRun = true
@@ -170,10 +170,10 @@ func TestRefreshContinuesACancelledRoll(t *testing.T) {
 		if cancelled.State != api.RollCancelled || cancelled.Remaining != 1 || w.show(alice).Protection.Current || w.export(alice) != mbox {
 			t.Errorf("cancelled: %+v", cancelled)
 		}
-		if p, err := w.ShowPolicy(w.ctx, named("p")); err != nil || p.State != api.Registered || p.Revision != refreshed.Policy.Revision {
+		if p, err := w.ShowPolicy(w.ctx, policyNamed("p")); err != nil || p.State != api.Registered || p.Revision != refreshed.Policy.Revision {
 			t.Errorf("the policy: %+v, %v", p, err)
 		}
-		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", api.DepthRoot))), api.NoNewVersion) // that brings nothing over
+		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", api.DepthRoot))), api.NoNewVersion) // that moves nothing
 		again, err := w.RefreshPolicy(w.ctx, refresh("p", ""))
 		w.Must(err)
 		if again.Policy.Revision != refreshed.Policy.Revision || again.Policy.Roll.Total != 1 {
