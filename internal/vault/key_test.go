@@ -67,7 +67,7 @@ func TestOfficialClientRollsAKey(t *testing.T) {
 }
 
 func TestKeyTypesSizesAndCurves(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	for _, curve := range []azkeys.CurveName{azkeys.CurveNameP256, azkeys.CurveNameP384, azkeys.CurveNameP521} {
 		for _, kind := range []azkeys.KeyType{azkeys.KeyTypeEC, azkeys.KeyTypeECHSM} {
@@ -184,12 +184,12 @@ func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 }
 
 func TestOpaqueAdminTokenWorksAtVaults(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keysWith("contoso-A", fixed(n.token)), "k", ec())
 }
 
 func TestNoKeyMaterialOrTokenIsLoggedOrStoredInPlaintext(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	k := create(t, c, "k1", rsa2048())
 	secret := bytes.Repeat([]byte("plaintext!"), 6)
@@ -228,7 +228,7 @@ func TestNoKeyMaterialOrTokenIsLoggedOrStoredInPlaintext(t *testing.T) {
 }
 
 func TestKeyMaterialMovedToAnotherVersionCannotBeDecrypted(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k1", rsa2048())
 	create(t, c, "k2", rsa2048())

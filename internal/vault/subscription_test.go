@@ -77,7 +77,7 @@ func TestRecoveryLevelFollowsVaultAndSubscription(t *testing.T) {
 		{false, false, 7, "CustomizedRecoverable+Purgeable"},
 	} {
 		t.Run(c.level, func(t *testing.T) {
-			n := newTestServer(t, one(t)).tenant("contoso")
+			n := newTestServer(t, sqlite(t)).tenant("contoso")
 			if c.registered {
 				n.register(t, featurePath)
 			}

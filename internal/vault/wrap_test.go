@@ -16,7 +16,7 @@ import (
 )
 
 func TestDatesLimitTheOperationsOfAVersion(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
 	wrapped, err := c.WrapKey(ctx, "k", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("secret")), nil)
@@ -76,7 +76,7 @@ func TestDatesLimitTheOperationsOfAVersion(t *testing.T) {
 }
 
 func TestDatesTakeEffectByThemselves(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	p := rsa2048()
 	p.KeyAttributes = &azkeys.KeyAttributes{NotBefore: to.Ptr(time.Now().Add(time.Minute)), Expires: to.Ptr(time.Now().Add(2 * time.Minute))}
 	c := n.keys("contoso-A")
@@ -86,16 +86,16 @@ func TestDatesTakeEffectByThemselves(t *testing.T) {
 		return err
 	}
 	refused(t, wrap(), 403, "Forbidden", "KeyNotYetValid")
-	n.pass(time.Minute)
+	n.advance(time.Minute)
 	if err := wrap(); err != nil {
 		t.Errorf("within: %v", err)
 	}
-	n.pass(time.Minute)
+	n.advance(time.Minute)
 	refused(t, wrap(), 403, "Forbidden", "KeyExpired")
 }
 
 func TestAlgorithms(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	k := create(t, c, "k", rsa2048())
 	for algorithm, most := range map[azkeys.EncryptionAlgorithm]int{
