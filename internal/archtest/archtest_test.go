@@ -137,7 +137,7 @@ var packages = []row{
 	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "several real processes on one database, for tests"},
 }
 
-func TestRoomsUseOnlyWhatTheTableAllows(t *testing.T) {
+func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 	ours, _ := modulePackages()
 	before := map[string]bool{}
 	table := map[string][]string{}
@@ -178,7 +178,7 @@ func TestRoomsUseOnlyWhatTheTableAllows(t *testing.T) {
 
 // Helpers of tests are packages because the tests of several packages share them; the
 // product never imports them.
-func TestProductImportsNoHelperOfTests(t *testing.T) {
+func TestProductImportsNoTestHelper(t *testing.T) {
 	ours, _ := modulePackages()
 	for _, p := range ours {
 		for _, use := range p.Imports {
@@ -213,7 +213,7 @@ var cryptographers = []row{
 	{"internal/vault/vaulttest", "crypto/rsa", "makes keys for tests, of few primes"},
 }
 
-func TestOnlyCryptographersTouchCryptography(t *testing.T) {
+func TestOnlyListedPackagesImportCryptography(t *testing.T) {
 	ours, _ := modulePackages()
 	for _, p := range ours {
 		var allowed []string

@@ -12,7 +12,7 @@ import (
 // Three mailboxes share a page, and another page with their older keys. Whichever of
 // the pages is lost, each mailbox is abandoned separately, the others keep their
 // undamaged keys, and with the last one all rows of the three are deleted.
-func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
+func TestAbandonDeletesOnlyTheDamagedContainer(t *testing.T) {
 	for name, c := range map[string]struct {
 		statement string
 		older     bool // the page that is lost

@@ -51,15 +51,15 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 
 func TestUnknownNameIsNotFoundByName(t *testing.T) {
 	each(t, func(w fixture) {
-		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "nobody@contoso.com")
+		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "unknown@contoso.com")
 		w.wantCode(err, api.NotFound)
-		if want := `mailbox "nobody@contoso.com" does not exist`; err.Error() != want {
+		if want := `mailbox "unknown@contoso.com" does not exist`; err.Error() != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
 	})
 }
 
-func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
+func TestTakenNameIsRefusedAndLeavesNoRow(t *testing.T) {
 	each(t, func(w fixture) {
 		w.mailbox("alice@contoso.com", 0)
 		before := w.dump()
@@ -77,7 +77,7 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 	})
 }
 
-func TestNamesThatAreNoneAreRefused(t *testing.T) {
+func TestInvalidNamesAreRefused(t *testing.T) {
 	each(t, func(w fixture) {
 		before := w.dump()
 		for kind, names := range map[container.Kind][]string{
@@ -106,7 +106,7 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 	})
 }
 
-func TestListGoesOnWhereItStopped(t *testing.T) {
+func TestListContinuesAtItsPageToken(t *testing.T) {
 	each(t, func(w fixture) {
 		var want []string
 		for i := range 11 {
@@ -171,7 +171,7 @@ func TestManyContainersFillPages(t *testing.T) {
 	})
 }
 
-func TestNamesStandNowhereInPlaintext(t *testing.T) {
+func TestDatabaseContainsNoNameInPlaintext(t *testing.T) {
 	each(t, func(w fixture) {
 		const secret = "Geheimnis"
 		w.mailbox(secret+"@contoso.com", 0)
@@ -209,7 +209,7 @@ func TestNamesStandNowhereInPlaintext(t *testing.T) {
 	})
 }
 
-func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
+func TestDirectoryIsCreatedOnceAndCanBeDecryptedLater(t *testing.T) {
 	each(t, func(w fixture) {
 		before := w.dump()
 		w.must(w.all.Bootstrap(w.ctx, w.tenant))
@@ -252,7 +252,7 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
+func TestContainersOfAnotherTenantAreNotFound(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, _ := w.key(c)
@@ -303,7 +303,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 	})
 }
 
-func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
+func TestPointerToAPageOfAnotherTenantIsRefused(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		theirs := w.neighbour().mailbox("alice", 0)
@@ -336,7 +336,7 @@ func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
 	})
 }
 
-func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
+func TestCallbackRunsInTheSameTransaction(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		c := w.mailboxes("alice", "bob")[0]
@@ -439,7 +439,7 @@ func dieAt(point string, f func()) (reached bool) {
 	return false
 }
 
-func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
+func TestPolicyKeyOfReturnsTheParentOfTheKey(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		next := w.policies.Refresh(t, w.tenant, w.managed)
@@ -454,7 +454,7 @@ func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
 	})
 }
 
-func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
+func FuzzNamesAreFoundAsWritten(f *testing.F) {
 	for _, seed := range []string{"alice@contoso.com", "https://contoso.com/sites/HR/", "İstanbul", "https://[::1]:443/%2f", "https://a:443:443", "ẞ", "https://contoso.com/sites/HR%2fa,b;É"} {
 		f.Add(seed)
 	}
@@ -485,7 +485,7 @@ func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
 
 // Two names that were exchanged in the database are not mistaken for each other, and
 // a changed one is reported.
-func TestExchangedNamesAreFound(t *testing.T) {
+func TestExchangedNamesAreDetected(t *testing.T) {
 	each(t, func(w fixture) {
 		alice, bob := w.mailbox("alice@contoso.com", 0), w.mailbox("bob@contoso.com", 0)
 		hash := func(id int64) (h []byte) {

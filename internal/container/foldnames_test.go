@@ -69,7 +69,7 @@ func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 }
 
 // URLs that differ in more than their spelling are different sites.
-func TestSitesOfOtherNamesAreOthers(t *testing.T) {
+func TestSitesWithDifferentNamesAreDifferent(t *testing.T) {
 	each(t, func(w fixture) {
 		urls := []string{"https://a/sites/hr", "https://a/sites/h%2Fr", "https://a/sites/h/r", "https://a/sites/stra%C3%9Fe", "https://a/sites/strasse", "https://b/sites/hr"}
 		for _, url := range urls {

@@ -59,7 +59,7 @@ func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
 	})
 }
 
-func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
+func TestSitesMoveUnderTheSitePolicyWithoutAnAssignment(t *testing.T) {
 	each(t, func(w fixture) {
 		create := func(url string) container.Container {
 			c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
@@ -115,7 +115,7 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 	})
 }
 
-func TestFollowMovesWhatNoRollMoves(t *testing.T) {
+func TestAccessMovesAKeyThatNoRollMoves(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("active", "inactive", "disconnected", "disabled")
@@ -155,7 +155,7 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 
 // TestLostSwapOfMoveKeyAfterAccessIsNoError lets another transaction change the rows that Follow
 // has read, before MoveKeyAfterAccess's own transaction.
-func TestLostSwapOfFollowIsNoError(t *testing.T) {
+func TestConflictWhileAKeyMovesAfterAccessIsNoError(t *testing.T) {
 	each(t, func(w fixture) {
 		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive)
 		w.must(err)
@@ -199,7 +199,7 @@ func (w fixture) beforeNextOpen(rival func()) {
 	}
 }
 
-func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
+func TestMoveDetectsARefreshBetweenReadingAndWriting(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		refresh := func() { w.policies.Refresh(t, w.tenant, own) }
@@ -259,7 +259,7 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 	})
 }
 
-func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
+func TestOpenKeyReadsAgainWhenItsPolicyKeyWasRetired(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, old := w.key(c)
@@ -276,10 +276,10 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 	})
 }
 
-// TestMovesFromOnePageUnderARollLoseNoKey moves the containers of few pages
+// TestMovesFromOnePageDuringARollLoseNoKey moves the containers of few pages
 // concurrently, back and forth between policies and states, while both policies are
 // rolled and pages are folded.
-func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
+func TestMovesFromOnePageDuringARollLoseNoKey(t *testing.T) {
 	each(t, func(w fixture) {
 		const movers, moves, refreshes = 8, 6, 4
 		policies := []int64{w.managed, w.policies.Create(t, w.tenant, "mailbox")}
@@ -383,9 +383,9 @@ func (w fixture) currentParent(id int64) (p keypage.Parent) {
 	return p
 }
 
-// TestNoRefreshWhileAKeyGoesUnderItsPolicy tries to take a policy's lock, as a
+// TestRefreshWaitsWhileAKeyMovesUnderItsPolicy tries to take a policy's lock, as a
 // refresh does, from within each transaction that puts a key under it.
-func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
+func TestRefreshWaitsWhileAKeyMovesUnderItsPolicy(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		refused := func(policies ...int64) func(*store.Tx, container.Container) error {

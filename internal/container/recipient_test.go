@@ -57,7 +57,7 @@ func TestMigrationMakesAMailUserAMailbox(t *testing.T) {
 	})
 }
 
-func TestExternalAddressStandsSealedInItsOwnPlace(t *testing.T) {
+func TestExternalAddressIsSealedInAnEncryptionContextOfItsOwn(t *testing.T) {
 	each(t, func(w fixture) {
 		const address = "bob@mail.contoso.local"
 		c, err := w.all.CreateMailbox(w.ctx, w.tenant, container.NewMailbox{Name: "bob", Type: api.MailUser, External: address})

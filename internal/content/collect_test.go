@@ -43,7 +43,7 @@ func (w *fixture) orphan(t testing.TB, name string) string {
 	return name
 }
 
-func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
+func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, "From a@b Thu Jan  1 00:00:00 1970\nSubject: x\n\nhello\n")
 		w.put(t, "a", strings.Repeat("a", 3*blobSize))
@@ -98,7 +98,7 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 
 // A collection runs during an upload: with enough grace the upload continues, without
 // it the upload fails and the path keeps the previous file.
-func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
+func TestAnUploadWhoseBlobWasCollectedFails(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "before")
 		during := func(grace time.Duration) io.Reader {
@@ -220,7 +220,7 @@ func (r *race) act() {
 	switch r.next(4) {
 	case 0, 1:
 		r.made++
-		path, text := []string{"a", "b"}[r.next(2)], body(r.made, []int{10, blobSize + 1}[r.next(2)])
+		path, text := []string{"a", "b"}[r.next(2)], randomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
 		err := e(r.Put(ctx, r.fixture.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
 			r.site[path] = text // before the next thing happens
 			return nil
@@ -241,8 +241,8 @@ func (r *race) act() {
 	}
 }
 
-// TestNoCollectionEverTakesALiveBlob compares the content read with the content put.
-func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
+// TestNoCollectionDeletesABlobInUse compares the content read with the content put.
+func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
@@ -274,7 +274,7 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 
 // Rows are written and not yet committed when a collection begins: it sets its fence
 // only after their commit.
-func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
+func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		collected := make(chan content.Collected, 1)
 		collect := sync.OnceFunc(func() { go func() { collected <- w.collect(t, 0) }() })
@@ -299,7 +299,7 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 }
 
 // Another node has drawn the same id: its blob is kept.
-func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
+func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	var theirs string
 	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)

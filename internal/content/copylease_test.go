@@ -16,7 +16,7 @@ import (
 // Other nodes do not touch a copy under way while its node lives. When that node is
 // considered dead, another node deletes the rows of the copy; when the first node wakes
 // up, it does not continue the copy and leaves no rows.
-func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
+func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		for i := range 9 {

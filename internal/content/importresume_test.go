@@ -124,7 +124,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 
 // Of two requests that continue one import the first to store succeeds, and a stopped
 // one stores nothing more, whatever it has already read.
-func TestAnImportIsThatOfOneRequest(t *testing.T) {
+func TestAnImportBelongsToOneRequest(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.db.SetForTests(store.ForTests{})
 		ctx, all := t.Context(), mbox(23)

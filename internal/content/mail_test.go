@@ -27,7 +27,7 @@ func mbox(n int) string {
 	return b.String()
 }
 
-func TestExportGivesBackWhatWasImported(t *testing.T) {
+func TestExportReturnsTheImportedMail(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
@@ -122,7 +122,7 @@ func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 	}
 }
 
-func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
+func TestExportJoinsImportsWithoutLosingAMessage(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for _, test := range []struct{ a, b, joined string }{
 		{"From a\n\nx\n\n", "From b\n\ny\n", "From a\n\nx\n\nFrom b\n\ny\n"},
@@ -149,7 +149,7 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 	}
 }
 
-func TestAListShowsWhatAHeaderTells(t *testing.T) {
+func TestAListShowsTheHeadersOfAMessage(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	long := strings.Repeat("é", 2000)
 	date := time.Date(2024, 2, 3, 3, 5, 6, 0, time.UTC)
@@ -187,7 +187,7 @@ func TestAListShowsWhatAHeaderTells(t *testing.T) {
 	}
 }
 
-func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
+func TestAMessageIsTheTextBetweenItsFromLines(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for mbox, want := range map[string]string{
 		"From a":               "",
@@ -213,7 +213,7 @@ func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
 	}
 }
 
-func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
+func TestATruncatedImportKeepsWholeMessagesAndReportsTheirNumber(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
 		all := mbox(23)
@@ -257,7 +257,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 	})
 }
 
-func TestMailOfAnotherIsNotThere(t *testing.T) {
+func TestMailOfAnotherMailboxOrTenantIsNotFound(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	id := w.messages(t)[0].ID

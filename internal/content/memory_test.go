@@ -20,7 +20,7 @@ func allocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-func TestContentOfAnySizeTakesNoMoreMemory(t *testing.T) {
+func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	content.Small(w.Contents.Contents, content.BlobSize, 512)
 	const small, large = 1 << 20, 48 << 20

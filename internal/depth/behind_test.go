@@ -45,7 +45,7 @@ func duringStage(w *contenttest.Fixture, stage api.RollStage, happens func()) {
 	}).Roller
 }
 
-func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
+func TestRollEndsOnlyWhenContainersAssignedMeanwhileHaveNewKeys(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		first, late := w.Mailbox(pol.ID, "first", 2), w.Mailbox(0, "late", 3)
@@ -69,7 +69,7 @@ func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
 	})
 }
 
-func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
+func TestLateNodeDoesNotChangeSkippedContainers(t *testing.T) {
 	onOneDatabase(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		w.Mailbox(pol.ID, "sound", 2)
@@ -104,7 +104,7 @@ func (b idleStages) Work(context.Context, roll.Share) (bool, error) { b.ends(); 
 
 // Damaged pages and items are skipped and reported, all others are re-encrypted, and
 // after a repair the roll continues.
-func TestDeepRollGoesPastDamage(t *testing.T) {
+func TestDeepRollContinuesAfterDamage(t *testing.T) {
 	for to, damage := range map[api.Depth]string{
 		api.DepthContainer: `UPDATE key_page SET body = ?2 WHERE class = 8 AND parent = ?1`,
 		api.DepthContent:   `UPDATE item SET metadata = ?2 WHERE container = ?1`,

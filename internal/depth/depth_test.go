@@ -83,7 +83,7 @@ func TestDepthContainerGivesNewKeysAndKeepsBlobs(t *testing.T) {
 	})
 }
 
-func TestDepthContentEncryptsAllAnew(t *testing.T) {
+func TestDepthContentReencryptsAllContent(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		var list []container.Container
@@ -107,7 +107,7 @@ func TestDepthContentEncryptsAllAnew(t *testing.T) {
 	})
 }
 
-func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
+func TestDepthContentReencryptsSitesOfExactKeyVersions(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		site := w.Site("a")
 		pol := w.SitePolicy()

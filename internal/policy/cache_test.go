@@ -40,7 +40,7 @@ func TestPolicyKeyThatIsNotUsedForALifetimeIsZeroed(t *testing.T) {
 			unwraps(w)
 			time.Sleep(24 * time.Hour)
 			if n := unwraps(w); n != 0 {
-				t.Errorf("%d unwraps of a key that nobody uses", n)
+				t.Errorf("%d unwraps of a key that is not used", n)
 			}
 			if !copied.Equal(w.Open(key)) {
 				t.Error("a caller's copy went with the cache's key")
@@ -68,7 +68,7 @@ func TestServiceManagedPolicyKeyIsKeptWhileTheProcessRuns(t *testing.T) {
 	})
 }
 
-func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
+func TestConcurrentOpensShareOneUnwrap(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		unwraps(w)
@@ -157,7 +157,7 @@ func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 }
 
 // The rules decide which vault is called, and when.
-func TestUnwrapAsksTheVaultsByTheRuleOfTheProfile(t *testing.T) {
+func TestUnwrapUsesTheStrategyOfTheProfile(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		mail, sites := w.MailboxPolicy("p"), w.SitePolicy()
 		w.Vaults.Fail("A-p", policytest.Away())

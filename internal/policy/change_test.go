@@ -72,7 +72,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 }
 
 // The number of vault calls does not depend on a policy's history and number of pages.
-func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
+func TestRefreshCallsTheVaultsAFixedNumberOfTimes(t *testing.T) {
 	storetest.KeepAnswers(t)
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
@@ -116,7 +116,7 @@ func TestRefreshWithoutANewVersionSaysSoAndChangesNothing(t *testing.T) {
 	})
 }
 
-func TestRefreshTakesUpOneNewVersionOfTwo(t *testing.T) {
+func TestRefreshUsesTheOneKeyThatHasANewVersion(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	old := revisionOf(w, pol.Current)
@@ -164,7 +164,7 @@ func TestRefreshThatAVaultRefusesChangesNothing(t *testing.T) {
 }
 
 // A wrap that the vault does not unwrap to the key is detected before it is stored.
-func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
+func TestWrapThatUnwrapsToAnotherKeyIsNeverWritten(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		for _, vault := range []string{"A-p", "B-p"} {
@@ -190,7 +190,7 @@ func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
 }
 
 // An error of the function in the transaction rolls everything back.
-func TestChangeStandsOrFallsWithWhatRunsInItsTransaction(t *testing.T) {
+func TestChangeCommitsOrFailsTogetherWithItsCallback(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.NewVersions(pol)
@@ -207,7 +207,7 @@ func TestChangeStandsOrFallsWithWhatRunsInItsTransaction(t *testing.T) {
 	})
 }
 
-func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
+func TestExactlyOneOfTwoConcurrentRefreshesSucceedsAndNoKeyIsLost(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
 			pol := w.MailboxPolicy("p-" + string(depth))
@@ -259,7 +259,7 @@ func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
 
 // A request that read the policy before another one changed it does not undo that
 // change.
-func TestChangeOfWhatWasReadBeforeAnotherChangeIsRefused(t *testing.T) {
+func TestChangeOfAnOutdatedPolicyIsRefused(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.Refresh(pol, api.DepthPolicy, false)
@@ -313,7 +313,7 @@ func TestDepthRootKeepsThePolicyKeyAndChangesTheRevision(t *testing.T) {
 	})
 }
 
-func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing.T) {
+func TestAllGenerationsReleasesAnOldVersionDespiteInactiveMailboxes(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		first := revisionOf(w, pol.Current).Primary
@@ -362,7 +362,7 @@ func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing
 
 // Everything under policy keys is counted before a wrap is erased; with a class missing
 // in that count keys would be lost.
-func TestEveryClassButBlobsStandsUnderPolicyKeys(t *testing.T) {
+func TestEveryClassExceptBlobsIsUnderPolicyKeys(t *testing.T) {
 	for class := envelope.Class(1); !strings.HasPrefix(class.String(), "class "); class++ {
 		if slices.Contains(policy.Classes, class) == (class == envelope.ClassBlob) {
 			t.Errorf("class %v: %v", class, policy.Classes)
@@ -370,7 +370,7 @@ func TestEveryClassButBlobsStandsUnderPolicyKeys(t *testing.T) {
 	}
 }
 
-func TestWhatWasRetiredIsNotCachedThoughTheAnswerIsLost(t *testing.T) {
+func TestRetiredKeyIsNotCachedAlthoughTheAnswerIsLost(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		old := pol.Current.ID
@@ -389,7 +389,7 @@ func TestWhatWasRetiredIsNotCachedThoughTheAnswerIsLost(t *testing.T) {
 	})
 }
 
-func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
+func TestRetireErasesOnlyPolicyKeysThatAreNotInUse(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		retire := func(want int) {
@@ -456,7 +456,7 @@ func TestUpdateReplacesOneKeyOfASitePolicy(t *testing.T) {
 	})
 }
 
-func TestRefreshAndUpdateKnowTheirKindsOfPolicy(t *testing.T) {
+func TestRefreshAndUpdateRefuseTheWrongKindOfPolicy(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	mail, sites := w.MailboxPolicy("p"), w.SitePolicy()
 	var managed policy.Policy

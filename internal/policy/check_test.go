@@ -197,7 +197,7 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 
 // A check of keys reports everything that is wrong at once, each thing once: for a key
 // that is not an RSA key nothing else.
-func TestACheckOfKeysNamesEverything(t *testing.T) {
+func TestACheckOfKeysReportsEveryProblem(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	a, b := w.Vaults.Add("A", "k"), w.Vaults.Add("B", "k")
 	w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
@@ -240,7 +240,7 @@ func TestACheckOfKeysNamesEverything(t *testing.T) {
 	}
 }
 
-func TestUncheckedVaultIsAWarning(t *testing.T) {
+func TestUncheckedVaultGivesAWarning(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	w.Vaults.TellsOfVault = func(vault string, _ *rootkey.VaultInfo) error {
 		if vault == "A-p" {
@@ -312,7 +312,7 @@ func TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow(t *testing.T) {
 	}
 }
 
-func TestVaultOfTheAvailabilityKeysIsNoCustomerVault(t *testing.T) {
+func TestVaultOfTheAvailabilityKeysIsRefusedAsACustomerVault(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	w.Policies.OperatorVault = "https://Operators.vault.azure.net/"
 	own, theirs := w.Vaults.Add("https://operators.vault.azure.net", "k"), w.Vaults.Add("mine", "k")

@@ -32,7 +32,7 @@ func (w finder) find(identity string) (policy.Policy, error) {
 
 type finder struct{ *policytest.World }
 
-func TestCreatedPolicyOpensByEachOfItsRoots(t *testing.T) {
+func TestEachRootOfANewPolicyUnwrapsItsKey(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy()} {
 			probes := w.Policies.Probe(w.Ctx, w.Tenant, pol.Current.ID)
@@ -172,7 +172,7 @@ func TestFiftyFirstActivePolicyIsRefused(t *testing.T) {
 	})
 }
 
-func TestBootstrapAtOnceMakesOneServiceManagedPolicy(t *testing.T) {
+func TestConcurrentBootstrapsMakeOneServiceManagedPolicy(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		n := w.Neighbour()
 		n.InTx(func(tx *store.Tx) error {
@@ -202,7 +202,7 @@ func TestBootstrapAtOnceMakesOneServiceManagedPolicy(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsPolicyIsNotThere(t *testing.T) {
+func TestPoliciesOfAnotherTenantAreNotFound(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.Open(pol.Current.ID).Zero() // it is in the cache now
@@ -237,7 +237,7 @@ func TestAnotherTenantsPolicyIsNotThere(t *testing.T) {
 	})
 }
 
-func TestDefaultIsTheRegisteredSitePolicyElseTheServiceManagedOne(t *testing.T) {
+func TestDefaultPolicyOfSitesIsTheRegisteredOneOrElseServiceManaged(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		defaults := func() (site, mailbox int64) {
 			w.InTx(func(tx *store.Tx) error {

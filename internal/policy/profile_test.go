@@ -16,7 +16,7 @@ import (
 
 // The table of the design, row by row. A rule is identified by the function that makes
 // it.
-func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
+func TestProfilesMatchTheDesign(t *testing.T) {
 	const active, sites, workloads = envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload
 	want := []struct {
 		kind        api.PolicyKind

@@ -33,7 +33,7 @@ func use(w *policytest.World, p *policy.Policies, pol policy.Policy, most time.D
 
 // A revocation works within the bound for every kind of policy and on every node, at any
 // point in the lifetime of a cached key, and during outages.
-func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
+func TestRevocationTakesEffectWithinItsBoundOnEveryNode(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		w.Vaults.Before = func(context.Context, policytest.Call) error { time.Sleep(9 * time.Second); return nil } // a slow vault
 		other := w.Node()
@@ -68,7 +68,7 @@ func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
 
 // Even if the customer's keys still worked, a node removes a cached key of a policy that
 // another node purged.
-func TestWhatAnotherNodePurgedOpensNoLongerThanTheBound(t *testing.T) {
+func TestPolicyKeyPurgedByAnotherNodeIsNotUsedBeyondTheBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		other := w.Node()
 		for _, pol := range everyCustomerKind(w) {
@@ -99,7 +99,7 @@ func TestRevocationZeroesKeysThatAreNotUsed(t *testing.T) {
 }
 
 // A key that the availability key opened in an outage is subject to the bound, too.
-func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
+func TestRevocationAfterAnOutageTakesEffectWithinItsBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		for _, into := range []time.Duration{0, 3 * time.Minute, 26 * time.Minute} {
@@ -177,7 +177,7 @@ func TestKeysInUseAreRenewed(t *testing.T) {
 	})
 }
 
-func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
+func TestFailingRenewalIsLoggedOnceBeforeTheKeyExpires(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		var log bytes.Buffer
 		c := w.Policies.Config
@@ -245,7 +245,7 @@ func everySites(w *policytest.World) (sites policy.Policy) {
 }
 
 // A wall clock that is set back prolongs no lifetime.
-func TestWallClockSetBackLengthensNoKeysLife(t *testing.T) {
+func TestSettingTheClockBackExtendsNoKeysLifetime(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for _, pol := range everyCustomerKind(w) {
 			w.Must(tryOpen(w, w.Policies, user, pol))

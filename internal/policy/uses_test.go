@@ -131,7 +131,7 @@ func TestUsesForARefreshThatFailsAreInTheAuditLog(t *testing.T) {
 
 // Of two requests at once the slower one is given up, but its vault may have
 // done its work.
-func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
+func TestSlowerOfTwoVaultRequestsIsInTheAuditLog(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))
 		pol := w.SitePolicy()
@@ -155,7 +155,7 @@ func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
 
 // Who, what and why come from the request that a root key serves; the exact
 // version and the policy are named.
-func TestUseOfARootKeySaysForWhomAndWhatFor(t *testing.T) {
+func TestAuditOfARootKeyRecordsPrincipalAndPurpose(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	origin := audit.Origin{Principal: uuid.New(), Actor: "alice the admin", Operation: "ExportMail", Request: "r-17"}

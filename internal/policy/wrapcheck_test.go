@@ -43,7 +43,7 @@ func (m mistakenRoot) Unwrap(ctx context.Context, tenant int64, id rootkey.Ident
 	return bundle, err
 }
 
-func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
+func TestWrapOfAnotherKeyIsNeverStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	w.NewVersions(pol)

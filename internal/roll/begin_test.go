@@ -31,7 +31,7 @@ func (w tenant) beginFrom(to policy.Policy, source int64, classes ...envelope.Cl
 
 // The newer roll takes over the work of a superseded one, source and classes included,
 // even over several rolls.
-func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
+func TestNewerRollMovesWhatAnOlderOneDidNot(t *testing.T) {
 	storetest.KeepAnswers(t)
 	each(t, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
@@ -102,7 +102,7 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 
 // The rolls to a policy end when it is left, even one under way: it writes nothing more,
 // and containers that it did not move stay where they were.
-func TestRollToAPolicyThatIsLeftStops(t *testing.T) {
+func TestLeavingAPolicyStopsRollsToIt(t *testing.T) {
 	each(t, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 5*testSlots)...)

@@ -51,7 +51,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
 				"create": m.create, "state": m.state, "assign": m.assign, "site": m.createSite, "refresh": m.refresh, "root": m.root,
-				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.breakOff, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
+				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.interrupt, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
 				"fold": m.fold, "forget": func(*rapid.T) { m.Policies.Close() }, "": m.check,
 			})
 			m.Policies.Close()
@@ -68,7 +68,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			}
 			m.check(r)
 			for _, c := range m.all {
-				if now := m.again(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
+				if now := m.reload(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
 					m.Errorf("%s is under an older policy key when all rolls have finished", now.Kind)
 				}
 			}
@@ -76,7 +76,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 	})
 }
 
-func (m *model) again(c container.Container) container.Container {
+func (m *model) reload(c container.Container) container.Container {
 	o, err := m.Containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
 	o.Key.Zero()
@@ -104,7 +104,7 @@ func (m *model) isCurrent(c container.Container) (ok bool) {
 	return ok
 }
 
-func (m *model) learn(c container.Container) {
+func (m *model) record(c container.Container) {
 	m.all = append(m.all, c)
 	o, err := m.Containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
@@ -120,7 +120,7 @@ func (m *model) create(t *rapid.T) {
 	n := rapid.IntRange(1, 2*testSlots+1).Draw(t, "mailboxes")
 	for _, c := range m.mailboxes(m.policyID(t), numbered(fmt.Sprint("m", m.made, "-"), n)...) {
 		m.boxes = append(m.boxes, c)
-		m.learn(c)
+		m.record(c)
 	}
 	m.made++
 }
@@ -150,7 +150,7 @@ func (m *model) follow(t *rapid.T) {
 
 func (m *model) createSite(*rapid.T) {
 	m.made++
-	m.learn(m.Site(fmt.Sprint("s", m.made)))
+	m.record(m.Site(fmt.Sprint("s", m.made)))
 }
 
 func (m *model) refresh(t *rapid.T) {
@@ -217,8 +217,8 @@ func (m *model) roll(t *rapid.T) roll.Roll {
 	return rapid.SampledFrom(m.rolls).Draw(t, "roll")
 }
 
-// breakOff works on a roll until a page at which its process ends.
-func (m *model) breakOff(t *rapid.T) {
+// interrupt works on a roll until a page at which its process ends.
+func (m *model) interrupt(t *rapid.T) {
 	ro, at := m.roll(t), rapid.IntRange(1, 4).Draw(t, "page")
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()

@@ -124,8 +124,8 @@ func (w testService) entries(seen map[int64]bool) (list []entry) {
 	return list
 }
 
-// one fails the test unless an operation wrote exactly one entry.
-func (w testService) one(seen map[int64]bool, operation, outcome string) entry {
+// singleEntry fails the test unless an operation wrote exactly one entry.
+func (w testService) singleEntry(seen map[int64]bool, operation, outcome string) entry {
 	w.Helper()
 	list := w.entries(seen)
 	if len(list) != 1 || list[0].operation != operation || list[0].outcome != outcome {

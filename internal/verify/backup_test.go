@@ -22,7 +22,7 @@ func (w tenant) backup() (b content.Backup) {
 	return b
 }
 
-func TestBackupsAreOpenedAndCounted(t *testing.T) {
+func TestBackupsAreDecryptedAndCounted(t *testing.T) {
 	each(t, func(w tenant) {
 		before := w.verify(0)
 		w.backup()
@@ -33,7 +33,7 @@ func TestBackupsAreOpenedAndCounted(t *testing.T) {
 	})
 }
 
-func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
+func TestVerifyNamesExactlyTheDamagedBackup(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(w tenant, b content.Backup)
 		kind   string
@@ -77,7 +77,7 @@ func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
 	}
 }
 
-func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
+func TestABackupThatExpiresDuringVerifyIsNotReported(t *testing.T) {
 	each(t, func(w tenant) {
 		b := w.backup()
 		expired := false
@@ -97,7 +97,7 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 
 // A purge removes the roots of a policy: nothing under it can be decrypted by any
 // interface, not even a backup.
-func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
+func TestABackupWithDestroyedRootsIsInaccessible(t *testing.T) {
 	each(t, func(w tenant) {
 		b := w.backup()
 		w.RemoveAvailabilityKeys()
