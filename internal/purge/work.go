@@ -200,9 +200,13 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 	for found := true; found; {
 		found = false
 		for after, more := int64(0), true; more; {
-			var last, marked int64
+			var pages []keypage.Row
+			var marked int64
 			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
-				if last, marked, err = p.Containers.MarkPurged(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages, p.Now()); err != nil {
+				if pages, err = keypage.Under(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages); err != nil {
+					return err
+				}
+				if marked, err = p.Containers.MarkPurged(ctx, tx, pages, p.Now()); err != nil {
 					return err
 				}
 				return addMarked(ctx, tx, one, marked)
@@ -210,7 +214,9 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 			if err != nil {
 				return err
 			}
-			after, more = last, last != 0
+			if more = len(pages) > 0; more {
+				after = pages[len(pages)-1].ID
+			}
 			found = found || marked > 0
 			fault.Point("purge.after-mark")
 		}
