@@ -59,8 +59,8 @@ func (h *hooked) DestroyVersion(ctx context.Context, id int64, version uint32) e
 
 // hook replaces the store of availability keys of a world by one with a hook.
 func hook(w *policytest.World) *hooked {
-	h := &hooked{Availability: w.Policies.Availability}
-	w.Policies.Availability = h
+	h := &hooked{Availability: w.Config.Availability}
+	w.Configure(func(c *policy.Config) { c.Availability = h })
 	return h
 }
 

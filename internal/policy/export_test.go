@@ -17,14 +17,6 @@ func (p *Policies) Cached(id int64) *envelope.Key {
 	return nil
 }
 
-// CheckNames returns the names of the checks of a policy's keys.
-func CheckNames() (names []string) {
-	for _, c := range checks {
-		names = append(names, c.name)
-	}
-	return names
-}
-
 // StoreVaultMade replaces both customer wraps of a policy key by ones that the vaults
 // made, as earlier versions stored them.
 func (p *Policies) StoreVaultMade(ctx context.Context, tx *store.Tx, tenant, policyKey int64, primary, secondary []byte) error {
@@ -34,7 +26,7 @@ func (p *Policies) StoreVaultMade(ctx context.Context, tx *store.Tx, tenant, pol
 	}
 	r.WrapPrimary, r.WrapSecondary = primary, secondary
 	_, err = tx.Exec(ctx, `UPDATE revision SET wrap_primary = ?3, wrap_secondary = ?4, mac = ?5, primary_local = 0, secondary_local = 0
-		WHERE tenant = ?1 AND guid = ?2`, tenant, r.ID.String(), primary, secondary, r.Revision.MAC(p.RevisionKey))
+		WHERE tenant = ?1 AND guid = ?2`, tenant, r.ID.String(), primary, secondary, r.Revision.MAC(p.revisionKey))
 	return err
 }
 

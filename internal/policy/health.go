@@ -111,7 +111,7 @@ func (o observation) next(now Health) (state api.HealthState, changed bool) {
 // observe reads the record of a customer key before its vault is called.
 func (p *Policies) observe(ctx context.Context, id rootID, what string) (o observation, err error) {
 	o = observation{root: id, what: what}
-	err = p.DB.View(ctx, func(tx *store.Tx) error {
+	err = p.db.View(ctx, func(tx *store.Tx) error {
 		o.seen, err = healthOf(ctx, tx, id)
 		return err
 	})
@@ -121,7 +121,7 @@ func (p *Policies) observe(ctx context.Context, id rootID, what string) (o obser
 // apply writes an observation if it changes the record, together with an entry of
 // the audit log. It returns a line for the log, empty if nothing changed.
 func (p *Policies) apply(ctx context.Context, tx *store.Tx, o observation) (change string, err error) {
-	at := p.Now()
+	at := p.now()
 	for {
 		now, err := healthOf(ctx, tx, o.root)
 		if err != nil {
@@ -171,7 +171,7 @@ func (h Health) describe() string {
 // warn logs a change of health that has been committed.
 func (p *Policies) warn(ctx context.Context, change string) {
 	if change != "" {
-		p.Logger.LogAttrs(ctx, slog.LevelWarn, "the health of a customer key changed", slog.String("change", change))
+		p.logger.LogAttrs(ctx, slog.LevelWarn, "the health of a customer key changed", slog.String("change", change))
 	}
 }
 
@@ -185,7 +185,7 @@ func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revision
 		return rootkey.Refusal, failed
 	}
 	var refused, unused []string
-	err := p.DB.View(ctx, func(tx *store.Tx) error {
+	err := p.db.View(ctx, func(tx *store.Tx) error {
 		refused, unused = nil, nil
 		for _, root := range customerRoots(ProfileOf(r.Kind), r) {
 			h, err := healthOf(ctx, tx, r.rootID(tenant, root))

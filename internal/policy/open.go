@@ -62,7 +62,7 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 // a row that was forged with public keys never reaches an unwrap. Nor does one whose
 // policy was changed to a kind with other roots.
 func (p *Policies) authentic(ctx context.Context, tenant, policyKey int64) (r revisionRow, err error) {
-	err = p.DB.View(ctx, func(tx *store.Tx) error {
+	err = p.db.View(ctx, func(tx *store.Tx) error {
 		r, err = keptRevision(ctx, tx, tenant, policyKey)
 		return err
 	})
@@ -73,7 +73,7 @@ func (p *Policies) authentic(ctx context.Context, tenant, policyKey int64) (r re
 }
 
 func (p *Policies) check(r revisionRow) error {
-	if err := r.Check(p.RevisionKey, r.MAC); err != nil {
+	if err := r.Check(p.revisionKey, r.MAC); err != nil {
 		return err
 	}
 	if (ProfileOf(r.Kind).Keys > 0) != (r.Primary.Key != "") {
@@ -138,12 +138,12 @@ func availabilityServes(profile Profile, inRecovery bool, class rootkey.Class, w
 // does not record refusals, since that node may have received one. failed is the
 // failure of the customer keys.
 func (p *Policies) checkOlderNodes(ctx context.Context, failed error) error {
-	if p.OlderNodes == nil {
+	if p.olderNodes == nil {
 		return nil
 	}
 	older := false
-	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
-		older, err = p.OlderNodes(ctx, tx)
+	err := p.db.View(ctx, func(tx *store.Tx) (err error) {
+		older, err = p.olderNodes(ctx, tx)
 		return err
 	})
 	if err != nil || !older {
@@ -181,12 +181,12 @@ func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Pro
 // result is used, even if the use was refused or cancelled: the vault of a request
 // that lost a race may have done its work.
 func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
-	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.Roots.URI(root.kv), r.Binding.Policy)
+	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), r.Binding.Policy)
 	seen, err := p.observe(ctx, r.rootID(tenant, root), what)
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
+	bundle, err := p.roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
 	if err == nil {
 		var key *envelope.Key
 		key, err = envelope.Unbundle(bundle, r.Binding)
@@ -205,7 +205,7 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 // unwrapAvailability decrypts a policy key with its availability key. why is added to
 // the detail in the audit log.
 func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revisionRow, why string) (*envelope.Key, error) {
-	bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r.Revision), r.WrapAvailability)
+	bundle, err := p.availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r.Revision), r.WrapAvailability)
 	defer clear(bundle)
 	if fail.Is(err, api.NotFound) {
 		// The key that this wrap needs was not found. NotFound for a policy key

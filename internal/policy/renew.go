@@ -89,7 +89,7 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 	case err == nil:
 		return true
 	case code == api.VaultDenied && !r.InRecovery, code == api.Damaged, code == api.NotFound, code == api.Gone:
-		p.Logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
+		p.logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
 		p.cache.release(e)
 		return false
 	default:
@@ -104,12 +104,12 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 // alert reports, once for an entry, that it expires soon: in the log, and in the
 // tenant's audit log.
 func (p *Policies) alert(ctx context.Context, e *cached, r revisionRow, left time.Duration, err error) {
-	p.Logger.ErrorContext(ctx, "renewing a policy key keeps failing; the data under it becomes unreadable when its cache entry expires",
+	p.logger.ErrorContext(ctx, "renewing a policy key keeps failing; the data under it becomes unreadable when its cache entry expires",
 		"policy", r.Binding.Policy, "key", e.id, "left", left, "error", err)
 	use := audit.Entry{Tenant: e.tenant, Outcome: string(fail.CodeOf(err)),
 		Detail: fmt.Sprintf("renewing policy key %d of policy %s keeps failing; its time in the cache ends in %v", e.id, r.Binding.Policy, left.Round(time.Second))}
 	if err := p.record(ctx, use); err != nil {
-		p.Logger.ErrorContext(ctx, "an alert could not be written to the audit log", "policy", r.Binding.Policy, "error", err)
+		p.logger.ErrorContext(ctx, "an alert could not be written to the audit log", "policy", r.Binding.Policy, "error", err)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // wrapLocally wraps a bundle for a customer key and verifies that the vault unwraps
 // the result to exactly the bundle. used is called after each use of the key.
 func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, used func(act string, err error)) ([]byte, error) {
-	info, err := p.Roots.Key(ctx, root.tenant, root.principal, root.key)
+	info, err := p.roots.Key(ctx, root.tenant, root.principal, root.key)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, 
 func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.KeyInfo, size int) error {
 	trial := make([]byte, size)
 	rand.Read(trial)
-	answer, err := p.Roots.Wrap(ctx, root.tenant, root.principal, root.key, trial)
+	answer, err := p.roots.Wrap(ctx, root.tenant, root.principal, root.key, trial)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.Key
 // checkUnwraps has a vault unwrap a wrap that was encrypted to the public key that it
 // publishes, and compares the result.
 func (p *Policies) checkUnwraps(ctx context.Context, root rootID, info rootkey.KeyInfo, wrapped, want []byte) error {
-	opened, err := p.Roots.Unwrap(ctx, root.tenant, root.principal, root.key, wrapped)
+	opened, err := p.roots.Unwrap(ctx, root.tenant, root.principal, root.key, wrapped)
 	defer clear(opened)
 	switch {
 	case err != nil && rootkey.Classify(err) == rootkey.Rejected:
