@@ -380,6 +380,7 @@ func TestAvailabilityKeysAreRolledAtTheirMaximumAge(t *testing.T) {
 		}
 		w.Clock.Advance(every)
 		h := hook(w)
+		roller.Policies = w.Policies
 		h.before = func(string, uint32) error { return policytest.Away() }
 		policytest.Refuses(t, roller.RunOnce(w.Ctx), api.VaultUnavailable)
 		h.before = nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -322,12 +321,7 @@ func (c *PreparedChange) toRewrap(ctx context.Context, now revisionRow) ([]revis
 // uses reports whether the revision is wrapped by these two versions. The case of
 // vault and key names is ignored.
 func (r revisionRow) uses(primary, secondary envelope.KeyVersion) bool {
-	return foldCase(r.Primary) == foldCase(primary) && foldCase(r.Secondary) == foldCase(secondary)
-}
-
-func foldCase(kv envelope.KeyVersion) envelope.KeyVersion {
-	kv.Vault, kv.Key = strings.ToLower(kv.Vault), strings.ToLower(kv.Key)
-	return kv
+	return r.Primary.Fold() == primary.Fold() && r.Secondary.Fold() == secondary.Fold()
 }
 
 // Classes are the classes of key pages that are under policy keys.

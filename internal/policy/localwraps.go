@@ -104,7 +104,7 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	bundle := envelope.Bundle(key, r.Binding)
 	defer clear(bundle)
 	var uses []audit.Entry
-	wrapped, err := w.wrapLocally(ctx, r.rootID(r.Tenant, root), bundle, func(act string, err error) {
+	wrapped, err := w.wrapLocally(ctx, r.rootOf(r.Tenant, root.kv), bundle, func(act string, err error) {
 		uses = append(uses, w.use(r.Tenant, r.Revision, act, root.name, root.kv, err))
 	})
 	if recorded := w.record(ctx, uses...); err == nil {

@@ -8,6 +8,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keyhealth"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
@@ -182,7 +183,7 @@ func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Pro
 // that lost a race may have done its work.
 func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
 	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), r.Binding.Policy)
-	seen, err := p.observe(ctx, r.rootID(tenant, root), what)
+	seen, err := keyhealth.Observe(ctx, p.db, r.rootOf(tenant, root.kv), what)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +193,7 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 		key, err = envelope.Unbundle(bundle, r.Binding)
 		key.Zero()
 	}
-	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.result(err)); recorded != nil {
+	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.Result(err)); recorded != nil {
 		err = recorded
 	}
 	if err != nil {

@@ -70,11 +70,11 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 	profile := ProfileOf(r.Kind)
 	var probes []api.Probe
 	for _, root := range customerRoots(profile, r) {
-		id := r.rootID(pol.Tenant, root)
+		id := r.rootOf(pol.Tenant, root.kv)
 		var info rootkey.KeyInfo
 		probe, err := p.test(ctx, r, root, tester{
 			wrap: func(plain []byte) (wrapped []byte, err error) {
-				if info, err = p.roots.Key(ctx, id.tenant, id.principal, id.key); err != nil {
+				if info, err = p.roots.Key(ctx, id.Tenant, id.Principal, id.Key); err != nil {
 					return nil, err
 				}
 				if err := p.tryWrapKey(ctx, id, info, len(plain)); err != nil {

@@ -54,10 +54,10 @@ func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool
 			return err
 		}
 		for _, root := range customerRoots(profile, r) {
-			if asked[foldCase(root.kv)] {
+			if asked[root.kv.Fold()] {
 				continue
 			}
-			asked[foldCase(root.kv)] = true
+			asked[root.kv.Fold()] = true
 			bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 			clear(bundle)
 			if err := revoked(root.kv, applications[profile.Identity], err, deletedToo); err != nil {
@@ -198,8 +198,8 @@ func (p *Policies) Versions(ctx context.Context, tx *store.Tx, tenant, policy in
 	seen := map[envelope.KeyVersion]bool{}
 	for _, r := range all {
 		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
-			if !seen[foldCase(kv)] {
-				seen[foldCase(kv)] = true
+			if !seen[kv.Fold()] {
+				seen[kv.Fold()] = true
 				list = append(list, kv)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keyhealth"
 )
 
 // RevocationBound is how long a node may go on using a policy key for users after the
@@ -48,8 +49,8 @@ func (p *Policies) recheck(ctx context.Context, e *cached) {
 		return // the next renewal fails with it
 	}
 	for _, root := range customerRoots(e.profile, r) {
-		seen, err := p.observe(ctx, r.rootID(e.tenant, root), "")
-		if err != nil || seen.seen.State == api.Serves {
+		seen, err := keyhealth.Observe(ctx, p.db, r.rootOf(e.tenant, root.kv), "")
+		if err != nil || seen.Seen() == api.Serves {
 			continue
 		}
 		bundle, _ := p.unwrapWith(ctx, e.tenant, e.profile, r, root) // unwrapWith records the result

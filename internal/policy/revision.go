@@ -14,6 +14,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keyhealth"
 	"keyroll/internal/store"
 )
 
@@ -21,13 +22,13 @@ import (
 // health of its customer keys; insert writes both.
 type sealed struct {
 	envelope.Revision
-	shown []observation
+	shown []keyhealth.Observation
 }
 
 // insert writes the revision and the health of its customer keys in tx.
 func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s sealed, at time.Time) error {
 	for _, o := range s.shown {
-		if _, err := p.apply(ctx, tx, o); err != nil {
+		if _, err := o.Apply(ctx, tx, p.now()); err != nil {
 			return err
 		}
 	}
@@ -85,7 +86,7 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 // customerWrap is a wrap by a customer key, with the uses of the key that it took.
 type customerWrap struct {
 	wrap  []byte
-	shown observation
+	shown keyhealth.Observation
 	uses  []audit.Entry
 }
 
@@ -100,15 +101,15 @@ func (p *Policies) wrapByCustomerKeys(ctx context.Context, pol Policy, r envelop
 	}{{"primary", r.Primary}, {"secondary", r.Secondary}} {
 		both.Go(func() {
 			w := &made[i]
-			id := rootID{pol.Tenant, pol.ID, ProfileOf(pol.Kind).Identity, root.kv}
+			id := keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: ProfileOf(pol.Kind).Identity, Key: root.kv}
 			what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), pol.GUID)
-			if w.shown, errs[i] = p.observe(ctx, id, what); errs[i] != nil {
+			if w.shown, errs[i] = keyhealth.Observe(ctx, p.db, id, what); errs[i] != nil {
 				return
 			}
 			w.wrap, errs[i] = p.wrapLocally(ctx, id, bundle, func(act string, err error) {
 				w.uses = append(w.uses, p.use(pol.Tenant, r, act, root.name, root.kv, err))
 			})
-			w.shown = w.shown.result(errs[i])
+			w.shown = w.shown.Result(errs[i])
 		})
 	}
 	both.Wait()
@@ -174,14 +175,14 @@ func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entr
 
 // recordUnwrap is record for one unwrap by a customer key; it writes the key's health
 // too.
-func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o observation) error {
+func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o keyhealth.Observation) error {
 	ctx = context.WithoutCancel(ctx)
 	var change string
 	err := p.db.InTx(ctx, func(tx *store.Tx) (err error) {
 		if err := p.recordIn(ctx, tx, []audit.Entry{use}); err != nil {
 			return err
 		}
-		change, err = p.apply(ctx, tx, o)
+		change, err = o.Apply(ctx, tx, p.now())
 		return err
 	})
 	if err == nil {
