@@ -159,19 +159,6 @@ func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID,
 	return p, err
 }
 
-// byAdminToken returns the principal of an opaque bearer token.
-func (d *Directory) byAdminToken(ctx context.Context, bearer string) (Principal, error) {
-	var p Principal
-	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
-		p, err = findBySecret(ctx, tx, hashSecret(bearer))
-		return err
-	})
-	if fail.Is(err, api.NotFound) {
-		return Principal{}, fail.New(api.Unauthenticated, "the token is not known")
-	}
-	return p, err
-}
-
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
