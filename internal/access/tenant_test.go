@@ -15,7 +15,7 @@ import (
 func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		begin := func() (tenant access.Tenant, err error) {
 			err = db.InTx(ctx, func(tx *store.Tx) (err error) {
 				tenant, err = w.dir.CreateTenant(ctx, tx, "begun")
@@ -78,7 +78,7 @@ func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
 func TestRolesOfATenantsAdmin(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		var first access.Tenant
 		err := db.InTx(ctx, func(tx *store.Tx) (err error) {
 			first, err = w.dir.CreateTenant(ctx, tx, "first", access.Operator)
@@ -103,7 +103,7 @@ func TestRolesOfATenantsAdmin(t *testing.T) {
 func TestPrincipalIsAddedWithATokenOfItsOwn(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		var added access.Principal
 		var token string
 		err := db.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -130,7 +130,7 @@ func TestPrincipalIsAddedWithATokenOfItsOwn(t *testing.T) {
 func TestCheckTenantTellsNothingOfOthers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		other := w.create(t, "fabrikam")
 		p := access.Principal{Tenant: w.tenant.ID}
 		for _, own := range []string{w.tenant.Name, w.tenant.GUID.String(), strings.ToUpper(w.tenant.GUID.String())} {

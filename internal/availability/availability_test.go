@@ -32,24 +32,24 @@ func open(t *testing.T, dir string) *availability.Store {
 func folder(t *testing.T) string { return filepath.Join(t.TempDir(), "availability") }
 
 // wrapped makes a key for tenant 5 and wraps secret for policy key 9 with it.
-func wrapped(t *testing.T, s *availability.Store) (envelope.Place, []byte) {
+func wrapped(t *testing.T, s *availability.Store) (envelope.EncryptionContext, []byte) {
 	t.Helper()
 	id, version, err := s.Create(t.Context(), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	place := envelope.Place{Tenant: 5, Parent: id, Generation: version, Child: 9}
-	w, err := s.Wrap(t.Context(), place.Parent, place.Generation, place, secret)
+	ec := envelope.EncryptionContext{Tenant: 5, Parent: id, Generation: version, Child: 9}
+	w, err := s.Wrap(t.Context(), ec.Parent, ec.Generation, ec, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return place, w
+	return ec, w
 }
 
 func TestKeysSurviveReopen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b", "availability")
-	place, w := wrapped(t, open(t, dir))
-	got, err := open(t, dir).Open(t.Context(), place.Parent, place.Generation, place, w)
+	ec, w := wrapped(t, open(t, dir))
+	got, err := open(t, dir).Open(t.Context(), ec.Parent, ec.Generation, ec, w)
 	if err != nil || !bytes.Equal(got, secret) {
 		t.Fatalf("got %q, %v", got, err)
 	}
@@ -57,9 +57,9 @@ func TestKeysSurviveReopen(t *testing.T) {
 
 func TestEachCreateMakesAnotherKey(t *testing.T) {
 	s := open(t, folder(t))
-	place, w := wrapped(t, s)
+	ec, w := wrapped(t, s)
 	other, _ := wrapped(t, s)
-	if place.Parent == other.Parent {
+	if ec.Parent == other.Parent {
 		t.Fatal("one id for two keys")
 	}
 	if _, err := s.Open(t.Context(), other.Parent, other.Generation, other, w); !fail.Is(err, api.Damaged) {
@@ -71,8 +71,8 @@ func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "made", "availability")
 	s := open(t, dir)
-	place, _ := wrapped(t, s)
-	if err := s.Destroy(t.Context(), place.Parent); err != nil {
+	ec, _ := wrapped(t, s)
+	if err := s.Destroy(t.Context(), ec.Parent); err != nil {
 		t.Fatal(err)
 	}
 	wrapped(t, s)
@@ -121,26 +121,26 @@ func TestOpenRefusesWhatIsNoStore(t *testing.T) {
 
 func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
 	s := open(t, folder(t))
-	place, w := wrapped(t, s)
+	ec, w := wrapped(t, s)
 	other, _ := wrapped(t, s)
 	for name, test := range map[string]struct {
-		move func(*envelope.Place)
+		move func(*envelope.EncryptionContext)
 		want api.Code
 	}{
-		"another policy key": {func(p *envelope.Place) { p.Child++ }, api.Damaged},
-		"another key":        {func(p *envelope.Place) { p.Parent = other.Parent }, api.Damaged},
-		"another version":    {func(p *envelope.Place) { p.Generation++ }, api.NotFound},
-		"another tenant":     {func(p *envelope.Place) { p.Tenant++ }, api.NotFound},
-		"another class":      {func(p *envelope.Place) { p.Class = envelope.ClassSite }, api.Damaged},
+		"another policy key": {func(p *envelope.EncryptionContext) { p.Child++ }, api.Damaged},
+		"another key":        {func(p *envelope.EncryptionContext) { p.Parent = other.Parent }, api.Damaged},
+		"another version":    {func(p *envelope.EncryptionContext) { p.Generation++ }, api.NotFound},
+		"another tenant":     {func(p *envelope.EncryptionContext) { p.Tenant++ }, api.NotFound},
+		"another class":      {func(p *envelope.EncryptionContext) { p.Class = envelope.ClassSite }, api.Damaged},
 	} {
-		moved := place
+		moved := ec
 		test.move(&moved)
 		if _, err := s.Open(t.Context(), moved.Parent, moved.Generation, moved, w); !fail.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	w[len(w)-1] ^= 1
-	if _, err := s.Open(t.Context(), place.Parent, place.Generation, place, w); !fail.Is(err, api.Damaged) {
+	if _, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w); !fail.Is(err, api.Damaged) {
 		t.Errorf("altered: %v", err)
 	}
 }
@@ -148,25 +148,25 @@ func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
 func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
+	ec, w := wrapped(t, s)
 	kept, keptWrap := wrapped(t, s)
-	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent))
+	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent))
 	body, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := s.Destroy(t.Context(), place.Parent); err != nil {
+		if err := s.Destroy(t.Context(), ec.Parent); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("the file is still there: %v", err)
 		}
 		for _, s := range []*availability.Store{s, open(t, dir)} {
-			_, opened := s.Open(t.Context(), place.Parent, place.Generation, place, w)
-			_, wrapped := s.Wrap(t.Context(), place.Parent, place.Generation, place, secret)
+			_, opened := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w)
+			_, wrapped := s.Wrap(t.Context(), ec.Parent, ec.Generation, ec, secret)
 			for _, err := range []error{opened, wrapped} {
-				if !fail.Is(err, api.VaultDenied) || err.Error() != fmt.Sprintf("availability key %d was destroyed", place.Parent) {
+				if !fail.Is(err, api.VaultDenied) || err.Error() != fmt.Sprintf("availability key %d was destroyed", ec.Parent) {
 					t.Errorf("got %v", err)
 				}
 			}
@@ -175,7 +175,7 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 		if err := os.WriteFile(file, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Open(t.Context(), place.Parent, place.Generation, place, w); !fail.Is(err, api.VaultDenied) {
+		if _, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w); !fail.Is(err, api.VaultDenied) {
 			t.Errorf("with its file put back: %v", err)
 		}
 	}
@@ -187,13 +187,13 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent))
+	ec, w := wrapped(t, s)
+	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent))
 	body, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DestroyVersion(t.Context(), place.Parent, 1); err != nil {
+	if err := s.DestroyVersion(t.Context(), ec.Parent, 1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
@@ -202,9 +202,9 @@ func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 	if err := os.WriteFile(file, body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, opened := s.Open(t.Context(), place.Parent, 1, place, w)
-	for act, err := range map[string]error{"open": opened, "add": s.Add(t.Context(), 5, place.Parent, 1)} {
-		if want := fmt.Sprintf("availability key %d version 1 was destroyed", place.Parent); !fail.Is(err, api.VaultDenied) || err.Error() != want {
+	_, opened := s.Open(t.Context(), ec.Parent, 1, ec, w)
+	for act, err := range map[string]error{"open": opened, "add": s.Add(t.Context(), 5, ec.Parent, 1)} {
+		if want := fmt.Sprintf("availability key %d version 1 was destroyed", ec.Parent); !fail.Is(err, api.VaultDenied) || err.Error() != want {
 			t.Errorf("%s with its file put back: %v", act, err)
 		}
 	}
@@ -215,9 +215,9 @@ func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 
 func TestAMissingKeyIsNamed(t *testing.T) {
 	s := open(t, folder(t))
-	place := envelope.Place{Tenant: 5, Parent: 77, Generation: 3, Child: 9}
-	_, opened := s.Open(t.Context(), place.Parent, place.Generation, place, nil)
-	_, wrapped := s.Wrap(t.Context(), place.Parent, place.Generation, place, secret)
+	ec := envelope.EncryptionContext{Tenant: 5, Parent: 77, Generation: 3, Child: 9}
+	_, opened := s.Open(t.Context(), ec.Parent, ec.Generation, ec, nil)
+	_, wrapped := s.Wrap(t.Context(), ec.Parent, ec.Generation, ec, secret)
 	for _, err := range []error{opened, wrapped} {
 		if !fail.Is(err, api.NotFound) || !strings.HasPrefix(err.Error(), "availability key 77 version 3 is not in") {
 			t.Errorf("got %v", err)
@@ -231,8 +231,8 @@ func TestAMissingKeyIsNamed(t *testing.T) {
 func TestADamagedFileIsNamed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	name := fmt.Sprintf("%d-1.key", place.Parent)
+	ec, w := wrapped(t, s)
+	name := fmt.Sprintf("%d-1.key", ec.Parent)
 	file := filepath.Join(dir, name)
 	good, err := os.ReadFile(file)
 	if err != nil {
@@ -242,7 +242,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 		if err := os.WriteFile(file, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := s.Open(t.Context(), place.Parent, place.Generation, place, w)
+		_, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w)
 		if !fail.Is(err, api.Damaged) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -265,7 +265,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Open(t.Context(), place.Parent, place.Generation, place, w); err != nil {
+	if _, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w); err != nil {
 		t.Errorf("put back: %v", err)
 	}
 }
@@ -303,8 +303,8 @@ func TestNothingReturnsAKey(t *testing.T) {
 	}
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	body, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent)))
+	ec, w := wrapped(t, s)
+	body, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,18 +48,18 @@ func TestAVaultKeepsAvailabilityKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		place := envelope.Place{Tenant: 5, Child: 9}
-		old, err := s.Wrap(t.Context(), id, version, place, secret[:64])
+		ec := envelope.EncryptionContext{Tenant: 5, Child: 9}
+		old, err := s.Wrap(t.Context(), id, version, ec, secret[:64])
 		if err != nil {
 			t.Fatal(err)
 		}
 		far.Script("Add-AzKeyVaultKey -VaultName " + far.Vault + " -Name " + availability.VaultKey(id, version) + " -Destination HSM")
-		wrapped, err := s.Wrap(t.Context(), id, version, place, secret[:64])
+		wrapped, err := s.Wrap(t.Context(), id, version, ec, secret[:64])
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, w := range [][]byte{old, wrapped} {
-			if got, err := s.Open(t.Context(), id, version, place, w); err != nil || string(got) != string(secret[:64]) {
+			if got, err := s.Open(t.Context(), id, version, ec, w); err != nil || string(got) != string(secret[:64]) {
 				t.Errorf("opened %q, %v", got, err)
 			}
 		}
@@ -82,7 +82,7 @@ func TestAVaultKeepsAvailabilityKeys(t *testing.T) {
 		s := at(t, far.URL)
 		far.Away()
 		_, _, created := s.Create(t.Context(), 5)
-		_, opened := s.Open(t.Context(), 1, 1, envelope.Place{}, append([]byte{1, 'a'}, secret...))
+		_, opened := s.Open(t.Context(), 1, 1, envelope.EncryptionContext{}, append([]byte{1, 'a'}, secret...))
 		for _, err := range []error{created, opened, s.Destroy(t.Context(), 1), s.DestroyVersion(t.Context(), 1, 1)} {
 			if !fail.Is(err, api.VaultUnavailable) || !strings.Contains(err.Error(), "vault of availability keys "+far.Vault) {
 				t.Errorf("got %v", err)

@@ -75,7 +75,7 @@ func (w *fixture) skipCryptography() {
 
 // otherBytes replaces the cryptography: it returns a body of the same size with one byte
 // changed in each KiB, because a database need not write unchanged pages.
-func otherBytes(_, _ *envelope.Key, _, _ envelope.Place, body []byte) ([]byte, error) {
+func otherBytes(_, _ *envelope.Key, _, _ envelope.EncryptionContext, body []byte) ([]byte, error) {
 	other := slices.Clone(body)
 	for i := 0; i < len(other); i += 1 << 10 {
 		other[i]++
@@ -197,7 +197,7 @@ func (w *fixture) slots(ctx context.Context, f func(slot envelope.Slot) (more bo
 // eachSlot decrypts pages and calls f with each of their slots.
 func eachSlot(f func(slot envelope.Slot) (more bool, err error)) func(row keypage.Row, key *envelope.Key) (bool, error) {
 	return func(row keypage.Row, key *envelope.Key) (bool, error) {
-		page, err := envelope.OpenPage(key, row.Place(), row.Body)
+		page, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 		if err != nil {
 			return false, err
 		}

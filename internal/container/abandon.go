@@ -111,7 +111,7 @@ func (s *Containers) pagesToAbandon(ctx context.Context, c Container) (at []poin
 		p := &at[i]
 		if p.slot.page.ID != 0 {
 			if p.key, err = s.openPolicyKey(ctx, c.Tenant, p.slot.page.Parent, policy.User); err == nil {
-				p.page, err = envelope.OpenPage(p.key, p.slot.page.Place(), p.slot.page.Body)
+				p.page, err = envelope.OpenPage(p.key, p.slot.page.EncryptionContext(), p.slot.page.Body)
 			}
 			// If the policy key no longer exists, the page is read again before anything is deleted.
 			if err != nil && !errors.Is(err, errChanged) && (p.key == nil || !fail.Is(err, api.Damaged)) {
@@ -152,5 +152,5 @@ func pointersOf(ctx context.Context, tx *store.Tx, c Container) (at []pointer, e
 // samePage reports whether a key page is unchanged.
 func samePage(a, b pointer) bool {
 	p, q := a.slot.page, b.slot.page
-	return p.ID == q.ID && (p.ID == 0 || p.Place() == q.Place() && bytes.Equal(p.Body, q.Body))
+	return p.ID == q.ID && (p.ID == 0 || p.EncryptionContext() == q.EncryptionContext() && bytes.Equal(p.Body, q.Body))
 }

@@ -24,7 +24,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 		"older key missing":   {`DELETE FROM key_page WHERE id = ?1`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w world) {
+			each(t, func(w fixture) {
 				before := w.dump()
 				boxes := w.mailboxes("a@contoso.com", "b@contoso.com", "c@contoso.com")
 				n, err := w.all.Rekey(w.ctx, w.tenant, boxes[0].Page, store.NewID(), func(*store.Tx) error { return nil })

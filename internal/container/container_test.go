@@ -19,8 +19,8 @@ import (
 )
 
 func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		c := w.mailbox("Alice@Contoso.com", own)
 		if c.Name != "Alice@Contoso.com" || c.State != envelope.ClassActive || c.Policy != own || c.Generation != 1 || !c.Created.Equal(testTime) || c.Tenant != w.tenant {
 			t.Errorf("created %+v", c)
@@ -50,7 +50,7 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 }
 
 func TestUnknownNameIsNotFoundByName(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "nobody@contoso.com")
 		w.wantCode(err, api.NotFound)
 		if want := `mailbox "nobody@contoso.com" does not exist`; err.Error() != want {
@@ -60,7 +60,7 @@ func TestUnknownNameIsNotFoundByName(t *testing.T) {
 }
 
 func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		w.mailbox("alice@contoso.com", 0)
 		before := w.dump()
 		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0, nil)
@@ -78,7 +78,7 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 }
 
 func TestNamesThatAreNoneAreRefused(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		before := w.dump()
 		for kind, names := range map[container.Kind][]string{
 			container.Mailbox: {"", " alice", "alice ", "al\nice", "al\x00ice", "al\u0085ice", "\xff", strings.Repeat("a", 257)},
@@ -107,7 +107,7 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 }
 
 func TestListGoesOnWhereItStopped(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		var want []string
 		for i := range 11 {
 			want = append(want, fmt.Sprintf("User%02d@contoso.com", i))
@@ -139,12 +139,12 @@ func TestListGoesOnWhereItStopped(t *testing.T) {
 }
 
 func TestManyContainersFillPages(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		var names []string
 		for i := range 16*testSlots + 2*testSlots + 1 { // over one batch
 			names = append(names, fmt.Sprint("user", i))
 		}
-		own := w.policies.create(t, w.tenant, "mailbox")
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, names, own))
 		w.must(w.checkSlots())
 		var counts []uint32
@@ -172,7 +172,7 @@ func TestManyContainersFillPages(t *testing.T) {
 }
 
 func TestNamesStandNowhereInPlaintext(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		const secret = "Geheimnis"
 		w.mailbox(secret+"@contoso.com", 0)
 		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0, nil)
@@ -210,7 +210,7 @@ func TestNamesStandNowhereInPlaintext(t *testing.T) {
 }
 
 func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		before := w.dump()
 		w.must(w.all.Bootstrap(w.ctx, w.tenant))
 		if after := w.dump(); after != before {
@@ -221,8 +221,8 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 		w.must(err)
 		sealed := d.Seal(7, "who")
 		// Another process, after the service-managed policy was rolled.
-		w.policies.refresh(t, w.tenant, w.managed)
-		_, err = w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassWorkload, envelope.ClassActive)
+		w.policies.Refresh(t, w.tenant, w.managed)
+		_, err = w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassWorkload, envelope.ClassActive)
 		w.must(err)
 		other := w
 		other.all = container.New(w.db, w.policies, testSlots, w.now)
@@ -253,11 +253,11 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 }
 
 func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, _ := w.key(c)
 		n := w.neighbour()
-		theirPolicy := n.policies.create(t, n.tenant, "mailbox")
+		theirPolicy := n.policies.Create(t, n.tenant, "mailbox")
 		before := w.dump()
 
 		_, err := n.all.Find(n.ctx, n.tenant, container.Mailbox, "alice")
@@ -277,7 +277,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		forged.Tenant = n.tenant
 		_, err = n.all.OpenKey(n.ctx, forged, api.ByUser)
 		w.wantCode(err, api.NotFound)
-		_, err = n.all.Follow(n.ctx, forged)
+		_, err = n.all.MoveKeyAfterAccess(n.ctx, forged)
 		w.wantCode(err, api.NotFound)
 		for _, c := range []container.Container{c, forged} {
 			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery, nil)
@@ -304,7 +304,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 }
 
 func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		theirs := w.neighbour().mailbox("alice", 0)
 		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error {
@@ -319,7 +319,7 @@ func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
 }
 
 func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c, other := w.mailbox("alice", 0), w.mailbox("bob", 0)
 		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error {
 			_, err := tx.Exec(w.ctx, `UPDATE container SET page = ?1 WHERE id = ?2`, other.Page, c.ID)
@@ -337,8 +337,8 @@ func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
 }
 
 func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		c := w.mailboxes("alice", "bob")[0]
 		before := w.dump()
 		refuse := func(*store.Tx, container.Container) error { return errRefused }
@@ -374,8 +374,8 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 
 func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 	storetest.KeepAnswers(t)
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol", "dave")
 		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive, nil)
 		w.must(err)
@@ -383,12 +383,12 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 			"create": func() { w.mailbox("eve", 0) },
 			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery, nil) },
 			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
-			"move":   func() { w.all.Follow(w.ctx, inactive) },
+			"move":   func() { w.all.MoveKeyAfterAccess(w.ctx, inactive) },
 			"fold": func() {
 				w.all.Fold(w.ctx, w.tenant, w.parentOfKey(list[2]), envelope.ClassActive)
 			},
 		}
-		w.policies.refresh(t, w.tenant, w.managed) // gives move something to do
+		w.policies.Refresh(t, w.tenant, w.managed) // gives move something to do
 		for _, name := range []string{"one", "two"} {
 			w.mailbox(name, 0)
 		}
@@ -440,10 +440,10 @@ func dieAt(point string, f func()) (reached bool) {
 }
 
 func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
-		next := w.policies.refresh(t, w.tenant, w.managed)
-		_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
+		next := w.policies.Refresh(t, w.tenant, w.managed)
+		_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(c); p != (keypage.Parent{ID: next.ID, Generation: 2}) {
 			t.Errorf("key is under %+v, want %+v", p, next)
@@ -486,7 +486,7 @@ func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
 // Two names that were exchanged in the database are not mistaken for each other, and
 // a changed one is reported.
 func TestExchangedNamesAreFound(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		alice, bob := w.mailbox("alice@contoso.com", 0), w.mailbox("bob@contoso.com", 0)
 		hash := func(id int64) (h []byte) {
 			w.view(func(tx *store.Tx) error {

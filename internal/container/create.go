@@ -224,6 +224,6 @@ func sealNew(key *envelope.Key, r keypage.Row, slots []envelope.Slot) (keypage.R
 	}
 	defer page.Zero()
 	r.Version, r.Count = 1, uint32(page.Len())
-	r.Body, err = envelope.SealPage(key, r.Place(), page)
+	r.Body, err = envelope.SealPage(key, r.EncryptionContext(), page)
 	return r, err
 }

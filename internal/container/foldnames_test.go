@@ -12,7 +12,7 @@ import (
 
 // putOldSite makes a site as it was made before names were folded: it is found only by
 // its exact URL.
-func (w world) putOldSite(url string) container.Container {
+func (w fixture) putOldSite(url string) container.Container {
 	c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
 	w.must(err)
 	spelled, err := container.Normalise(container.Site, url)
@@ -34,7 +34,7 @@ func (w world) putOldSite(url string) container.Container {
 // whose URLs differ only in spelling are found by their own; none is lost.
 func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 	const root = "https://contoso.sharepoint.com/sites/"
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		legal, pair, other := w.putOldSite(root+"Legal"), w.putOldSite(root+"R%C3%A9sum%C3%A9s"), w.putOldSite(root+"RE\u0301SUMÉS")
 		w.all.Close()
 		w.all = container.New(w.db, w.policies, 4, time.Now)
@@ -70,7 +70,7 @@ func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 
 // URLs that differ in more than their spelling are different sites.
 func TestSitesOfOtherNamesAreOthers(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		urls := []string{"https://a/sites/hr", "https://a/sites/h%2Fr", "https://a/sites/h/r", "https://a/sites/stra%C3%9Fe", "https://a/sites/strasse", "https://b/sites/hr"}
 		for _, url := range urls {
 			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
@@ -85,7 +85,7 @@ func TestSitesOfOtherNamesAreOthers(t *testing.T) {
 }
 
 func TestInvisibleCharactersAreInNoNewName(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		for _, url := range []string{"https://a/sites/h\u202Er", "https://a/sites/h%E2%80%AEr", "https://a/sites/h%0Ar", "https://a/sites/h%FFr"} {
 			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
 			w.wantCode(err, api.InvalidArgument)

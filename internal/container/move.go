@@ -52,11 +52,11 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 	return tx.Exec(ctx, releasePolicy, tenant, policy)
 }
 
-// Follow is called after a container was accessed. By default rolls do not move a
-// mailbox that is not active; Follow moves its key under its policy's
+// MoveKeyAfterAccess is called after a container was accessed. By default rolls do not move a
+// mailbox that is not active; MoveKeyAfterAccess moves its key under its policy's
 // current policy key and reports that it did. If another change interferes, that is
 // no error: the next access tries again.
-func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
+func (s *Containers) MoveKeyAfterAccess(ctx context.Context, c Container) (moved bool, err error) {
 	sv, err := s.snapshot(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, initiator: policy.System} })
 	if err != nil || !mailboxStates[sv.at.State].follows || len(sv.moves()) == 0 {
 		return false, err
@@ -273,7 +273,7 @@ func writeRest(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelop
 		left := page
 		left.Version++
 		left.Count = uint32(rest.Len())
-		if left.Body, err = envelope.SealPage(key, left.Place(), rest); err != nil {
+		if left.Body, err = envelope.SealPage(key, left.EncryptionContext(), rest); err != nil {
 			return err
 		}
 		won, err = keypage.Swap(ctx, tx, []keypage.Row{page}, []keypage.Row{left})

@@ -17,8 +17,8 @@ import (
 var mailboxStates = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}
 
 func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol")
 		for i, c := range list {
 			if i > 0 {
@@ -48,7 +48,7 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 }
 
 func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailboxes("alice", "bob")[0]
 		pages := fmt.Sprint(w.pages())
 		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, api.ForRecovery, nil)
@@ -60,14 +60,14 @@ func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
 }
 
 func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		create := func(url string) container.Container {
 			c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
 			w.must(err)
 			return c
 		}
 		before := create("https://contoso.com/before")
-		sites := w.policies.create(t, w.tenant, "site")
+		sites := w.policies.Create(t, w.tenant, "site")
 		after := create("https://contoso.com/after")
 		if p := w.parentOfKey(before); p.ID != w.currentOf(w.managed) {
 			t.Error("the older site moved by itself")
@@ -84,10 +84,10 @@ func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
 }
 
 func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailboxes("alice", "bob")[0]
 		key, old := w.key(c)
-		next := w.policies.refresh(t, w.tenant, w.managed)
+		next := w.policies.Refresh(t, w.tenant, w.managed)
 		for _, state := range []envelope.Class{envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled, envelope.ClassDisabled, envelope.ClassActive} {
 			var err error
 			c, err = w.all.SetState(w.ctx, w.tenant, c, state, nil)
@@ -116,8 +116,8 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 }
 
 func TestFollowMovesWhatNoRollMoves(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("active", "inactive", "disconnected", "disabled")
 		var keys []*envelope.Key
 		for i := range list {
@@ -128,14 +128,14 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 			w.must(err)
 			key, _ := w.key(list[i])
 			keys = append(keys, key)
-			if moved, err := w.all.Follow(w.ctx, list[i]); moved || err != nil {
+			if moved, err := w.all.MoveKeyAfterAccess(w.ctx, list[i]); moved || err != nil {
 				t.Errorf("%s moved before the refresh: %v", list[i].Name, err)
 			}
 		}
 		old := w.currentOf(own)
-		next := w.policies.refresh(t, w.tenant, own)
+		next := w.policies.Refresh(t, w.tenant, own)
 		for i, c := range list {
-			moved, err := w.all.Follow(w.ctx, c)
+			moved, err := w.all.MoveKeyAfterAccess(w.ctx, c)
 			w.must(err)
 			now, under := w.key(c)
 			follows := c.State != envelope.ClassActive
@@ -145,7 +145,7 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 			if got := w.find(c.Name); got.State != c.State || got.Policy != own {
 				t.Errorf("%s became %+v", c.Name, got)
 			}
-			if again, err := w.all.Follow(w.ctx, c); again || err != nil {
+			if again, err := w.all.MoveKeyAfterAccess(w.ctx, c); again || err != nil {
 				t.Errorf("%s moved twice: %v", c.Name, err)
 			}
 		}
@@ -153,25 +153,25 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 	})
 }
 
-// TestLostSwapOfFollowIsNoError lets another transaction change the rows that Follow
-// has read, before Follow's own transaction.
+// TestLostSwapOfMoveKeyAfterAccessIsNoError lets another transaction change the rows that Follow
+// has read, before MoveKeyAfterAccess's own transaction.
 func TestLostSwapOfFollowIsNoError(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive, nil)
 		w.must(err)
 		key, _ := w.key(c)
 		rivals := []func(){
-			func() { w.policies.refresh(t, w.tenant, w.managed) },
+			func() { w.policies.Refresh(t, w.tenant, w.managed) },
 			func() {
-				_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassInactive)
+				_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassInactive)
 				w.must(err)
 			},
 			func() { c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled, nil); w.must(err) },
 		}
 		for i, rival := range rivals {
-			w.policies.refresh(t, w.tenant, w.managed)
+			w.policies.Refresh(t, w.tenant, w.managed)
 			w.beforeNextOpen(rival)
-			moved, err := w.all.Follow(w.ctx, c)
+			moved, err := w.all.MoveKeyAfterAccess(w.ctx, c)
 			if moved || err != nil {
 				t.Errorf("rival %d: moved is %v, %v", i, moved, err)
 			}
@@ -180,7 +180,7 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 			}
 			w.must(w.checkSlots())
 		}
-		if moved, err := w.all.Follow(w.ctx, c); !moved || err != nil {
+		if moved, err := w.all.MoveKeyAfterAccess(w.ctx, c); !moved || err != nil {
 			t.Errorf("the next access: moved is %v, %v", moved, err)
 		}
 	})
@@ -188,20 +188,21 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 
 // beforeNextOpen runs rival just before the next policy key is opened: after an operation has
 // read its rows and before its transaction.
-func (w world) beforeNextOpen(rival func()) {
+func (w fixture) beforeNextOpen(rival func()) {
 	done := false
-	w.policies.opening = func(int64) {
+	w.policies.Opening = func(int64) error {
 		if !done {
 			done = true
 			rival()
 		}
+		return nil
 	}
 }
 
 func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
-		refresh := func() { w.policies.refresh(t, w.tenant, own) }
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
+		refresh := func() { w.policies.Refresh(t, w.tenant, own) }
 
 		w.beforeNextOpen(refresh)
 		c := w.mailbox("created", own)
@@ -231,7 +232,7 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 			t.Error("active again under an older policy key")
 		}
 		// The default itself may become another policy.
-		w.beforeNextOpen(func() { w.policies.create(t, w.tenant, "site") })
+		w.beforeNextOpen(func() { w.policies.Create(t, w.tenant, "site") })
 		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0, nil)
 		w.must(err)
 		if p := w.parentOfKey(site); p.ID == w.currentOf(w.managed) {
@@ -242,11 +243,11 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 }
 
 func TestEndlessChangesEndInAConflict(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
-		own := w.policies.create(t, w.tenant, "mailbox")
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		var rivals int
-		w.policies.opening = func(int64) { rivals++; w.policies.refresh(t, w.tenant, own) }
+		w.policies.Opening = func(int64) error { rivals++; w.policies.Refresh(t, w.tenant, own); return nil }
 		before := w.dump()
 		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
 		w.wantCode(err, api.Conflict)
@@ -259,14 +260,14 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 }
 
 func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, old := w.key(c)
 		w.beforeNextOpen(func() {
-			w.policies.refresh(t, w.tenant, w.managed)
-			_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
+			w.policies.Refresh(t, w.tenant, w.managed)
+			_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 			w.must(err)
-			w.policies.drop(old)
+			w.policies.Drop(old)
 		})
 		now, under := w.key(c)
 		if !now.Equal(key) || under == old {
@@ -279,9 +280,9 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 // concurrently, back and forth between policies and states, while both policies are
 // rolled and pages are folded.
 func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		const movers, moves, refreshes = 8, 6, 4
-		policies := []int64{w.managed, w.policies.create(t, w.tenant, "mailbox")}
+		policies := []int64{w.managed, w.policies.Create(t, w.tenant, "mailbox")}
 		var names []string
 		for i := range movers {
 			names = append(names, fmt.Sprint("user", i))
@@ -308,7 +309,7 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery, nil)
 					}
 					check(err)
-					_, err = w.all.Follow(w.ctx, c)
+					_, err = w.all.MoveKeyAfterAccess(w.ctx, c)
 					check(err)
 					o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 					check(err)
@@ -321,9 +322,9 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 		for _, id := range policies {
 			workers.Go(func() {
 				for range refreshes {
-					w.policies.refresh(t, w.tenant, id)
+					w.policies.Refresh(t, w.tenant, id)
 					for !w.rollFinished(id) {
-						_, err := w.policies.roll(w.ctx, w.tenant, id, 3, envelope.ClassActive)
+						_, err := w.policies.Roll(w.ctx, w.tenant, id, 3, envelope.ClassActive)
 						check(err)
 					}
 					_, err := w.all.Fold(w.ctx, w.tenant, w.currentParent(id), envelope.ClassActive)
@@ -349,12 +350,12 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 
 // rollFinished reports, under the policy's lock, whether no active mailbox is under an
 // older policy key.
-func (w world) rollFinished(id int64) (yes bool) {
+func (w fixture) rollFinished(id int64) (yes bool) {
 	err := w.db.InTx(w.ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(w.ctx, id, true); err != nil {
 			return err
 		}
-		older, err := w.policies.older(w.ctx, tx, w.tenant, id)
+		older, err := w.policies.Older(w.ctx, tx, w.tenant, id)
 		if err != nil {
 			return err
 		}
@@ -370,7 +371,7 @@ func (w world) rollFinished(id int64) (yes bool) {
 }
 
 // currentParent returns a policy's current policy key.
-func (w world) currentParent(id int64) (p keypage.Parent) {
+func (w fixture) currentParent(id int64) (p keypage.Parent) {
 	err := w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		k, err := w.policies.Current(w.ctx, tx, w.tenant, id)
 		p = keypage.Parent{ID: k.ID, Generation: k.Generation}
@@ -385,8 +386,8 @@ func (w world) currentParent(id int64) (p keypage.Parent) {
 // TestNoRefreshWhileAKeyGoesUnderItsPolicy tries to take a policy's lock, as a
 // refresh does, from within each transaction that puts a key under it.
 func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		refused := func(policies ...int64) func(*store.Tx, container.Container) error {
 			return func(*store.Tx, container.Container) error {
 				for _, id := range policies {
@@ -412,7 +413,7 @@ func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
 		w.must(err)
 		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive, refused(own))
 		w.must(err)
-		sites := w.policies.create(t, w.tenant, "site")
+		sites := w.policies.Create(t, w.tenant, "site")
 		_, err = w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0, refused(w.managed, sites))
 		w.must(err)
 	})

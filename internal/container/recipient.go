@@ -63,19 +63,19 @@ func (s *Containers) Migrated(ctx context.Context, tx *store.Tx, c Container) er
 	return nil
 }
 
-// addressPlace returns the place to which a container's external address is sealed: that
-// of its name except for the version.
-func (d *Directory) addressPlace(id int64) envelope.Place {
-	place := d.place(id)
-	place.Version = 2
-	return place
+// addressContext returns the encryption context of a container's external address:
+// that of its name except for the version.
+func (d *Directory) addressContext(id int64) envelope.EncryptionContext {
+	ec := d.nameContext(id)
+	ec.Version = 2
+	return ec
 }
 
 func (d *Directory) sealAddress(id int64, address string) []byte {
-	return envelope.Seal(d.key, envelope.PurposeName, d.addressPlace(id), []byte(address))
+	return envelope.Seal(d.key, envelope.PurposeName, d.addressContext(id), []byte(address))
 }
 
 func (d *Directory) openAddress(id int64, sealed []byte) (string, error) {
-	text, err := envelope.Open(d.key, envelope.PurposeName, d.addressPlace(id), sealed)
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.addressContext(id), sealed)
 	return string(text), err
 }

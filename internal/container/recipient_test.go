@@ -11,7 +11,7 @@ import (
 )
 
 func TestMailboxHasItsTypeAndAMailUserItsAddress(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		if c := w.mailbox("alice", 0); c.Recipient != api.UserMailbox || c.External != "" || w.find("alice") != c {
 			t.Errorf("a mailbox is a user's: %+v", c)
 		}
@@ -40,7 +40,7 @@ func TestMailboxHasItsTypeAndAMailUserItsAddress(t *testing.T) {
 }
 
 func TestMigrationMakesAMailUserAMailbox(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		user, err := w.all.CreateMailbox(w.ctx, w.tenant, "bob", api.MailUser, "bob@mail.contoso.local", 0, nil)
 		w.must(err)
 		shared, err := w.all.CreateMailbox(w.ctx, w.tenant, "office", api.SharedMailbox, "", 0, nil)
@@ -58,7 +58,7 @@ func TestMigrationMakesAMailUserAMailbox(t *testing.T) {
 }
 
 func TestExternalAddressStandsSealedInItsOwnPlace(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		const address = "bob@mail.contoso.local"
 		c, err := w.all.CreateMailbox(w.ctx, w.tenant, "bob", api.MailUser, address, 0, nil)
 		w.must(err)

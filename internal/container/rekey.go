@@ -80,7 +80,7 @@ func Changed(err error) bool { return errors.Is(err, errChanged) }
 // nextKeys returns a page with keys of the next generation for those containers of
 // due whose keys it holds, a page with their former keys, and these containers.
 func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, older keypage.Row, _ []Container, err error) {
-	page, err := envelope.OpenPage(parent, row.Place(), row.Body)
+	page, err := envelope.OpenPage(parent, row.EncryptionContext(), row.Body)
 	if err != nil {
 		return next, older, nil, err
 	}
@@ -112,12 +112,12 @@ func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, old
 	}
 	next = row
 	next.Version++
-	if next.Body, err = envelope.SealPage(parent, next.Place(), page); err != nil {
+	if next.Body, err = envelope.SealPage(parent, next.EncryptionContext(), page); err != nil {
 		return next, older, nil, err
 	}
 	older = keypage.Row{ID: store.NewID(), Tenant: row.Tenant, Parent: row.Parent, Generation: row.Generation, Class: row.Class.Older(),
 		Version: 1, Count: uint32(kept.Len())}
-	if older.Body, err = envelope.SealPage(parent, older.Place(), kept); err != nil {
+	if older.Body, err = envelope.SealPage(parent, older.EncryptionContext(), kept); err != nil {
 		return next, older, nil, err
 	}
 	return next, older, present, damaged

@@ -236,7 +236,7 @@ func (p location) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope
 	if err := p.checkClass(at); err != nil {
 		return nil, nil, err
 	}
-	page, err := envelope.OpenPage(parent, at.page.Place(), at.page.Body)
+	page, err := envelope.OpenPage(parent, at.page.EncryptionContext(), at.page.Body)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -57,7 +57,7 @@ func (s *Contents) Restore(ctx context.Context, b Backup, name string, policy in
 }
 
 // Expire deletes a backup. Its items, and blobs that nothing else references, are
-// left for Tidy. also runs in the same transaction.
+// left for DeleteLeftoverRows. also runs in the same transaction.
 func (s *Contents) Expire(ctx context.Context, b Backup, also func(tx *store.Tx) error) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := deleteBackup(ctx, tx, b.Tenant, b.ID); err != nil {

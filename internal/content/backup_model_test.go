@@ -20,7 +20,7 @@ import (
 
 // model is the expected content of sites and their backups after any sequence of acts.
 type model struct {
-	*world
+	*fixture
 	t       testing.TB
 	sites   []*modelSite
 	backups []*modelBackup
@@ -59,15 +59,15 @@ func fewChecks(t *testing.T, n int) {
 func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		made := 0
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: w, t: t, made: made}
+			m := &model{fixture: w, t: t, made: made}
 			defer func() { m.removeBackups(); made = m.made }()
 			m.site(r)
 			r.Repeat(map[string]func(*rapid.T){
 				"site": m.site, "put": m.put, "backup": m.backupOne, "restore": m.restoreOne, "expire": m.expireOne,
-				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.world.collect(m.t, 0) }, "": m.check,
+				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.fixture.collect(m.t, 0) }, "": m.check,
 			})
 		})
 	})

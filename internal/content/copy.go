@@ -43,7 +43,7 @@ const copyBlobs = 2048
 
 // copyLeased turns a draft into a container with the content of from. Items and keys
 // are copied, blobs are shared. The container becomes visible when all of that is
-// stored; after a failure the stored rows are left for Tidy.
+// stored; after a failure the stored rows are left for DeleteLeftoverRows.
 func (s *Contents) copyLeased(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	select {
 	case s.copies.slot <- struct{}{}:

@@ -17,7 +17,7 @@ import (
 // the container that is being filled follows.
 const copyLeases = "copy/"
 
-// copyInto runs copyLeased under a lease, by which Tidy on another node sees that the
+// copyInto runs copyLeased under a lease, by which DeleteLeftoverRows on another node sees that the
 // copy is under way.
 func (s *Contents) copyInto(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
 	defer draft.Zero()

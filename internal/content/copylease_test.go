@@ -17,7 +17,7 @@ import (
 // considered dead, another node deletes the rows of the copy; when the first node wakes
 // up, it does not continue the copy and leaves no rows.
 func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		for i := range 9 {
 			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
@@ -35,7 +35,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 				if name == at {
 					must(t, w.db.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
 				}
-				must(t, other.Tidy(ctx, tenant))
+				must(t, other.DeleteLeftoverRows(ctx, tenant))
 			})
 			err := w.Backup(ctx, w.site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
 			fault.Set(nil)
@@ -43,7 +43,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 				must(t, err)
 			} else {
 				wantCode(t, err, api.Unavailable)
-				must(t, other.Tidy(ctx, tenant))
+				must(t, other.DeleteLeftoverRows(ctx, tenant))
 				if w.allTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}

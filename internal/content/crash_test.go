@@ -44,7 +44,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // fault points are counted
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		for point, isNew := range points {
 			for n := 1; ; n++ {
 				old, next := body(n, 2*blobSize+1), body(n+100, 3*blobSize)
@@ -77,7 +77,7 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // fault points are counted
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		all := mbox(10) // in batches of 4
 		messages := splitLines(all)
 		for point, more := range points {

@@ -33,7 +33,7 @@ func body(seed, n int) string {
 }
 
 func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		for _, size := range []int{0, 1, blobSize - 1, blobSize, blobSize + 1, 3 * blobSize, 10*blobSize + 17} {
 			path, want := fmt.Sprintf("dir/file %d", size), body(size, size)
 			if f := w.put(t, path, want); f.Path != path || f.Size != int64(size) {
@@ -65,7 +65,7 @@ func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
 }
 
 func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	want := body(1, 5*blobSize)
 	w.put(t, "file", want)
 	names := w.blobNames(t)
@@ -85,7 +85,7 @@ func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 
 // Any sequence of puts and folds leaves exactly the last file at each path.
 func TestASiteIsWhatWasPutLast(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	const blobSize = 1000
 	content.Small(w.Contents, blobSize, 4)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -118,7 +118,7 @@ func TestASiteIsWhatWasPutLast(t *testing.T) {
 }
 
 func TestAPutThatFailsChangesNothing(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
 		old := body(1, 3*blobSize)
 		w.put(t, "file", old)
@@ -163,7 +163,7 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 }
 
 func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"), nil)
 	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
 		t.Error(err)
@@ -171,7 +171,7 @@ func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
 }
 
 func TestPathsThatAreNoneAreRefused(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
 		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"), nil)
 		wantCode(t, err, api.InvalidArgument)
@@ -203,7 +203,7 @@ func (g *gate) Write(p []byte) (int, error) {
 }
 
 func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		old, next := body(1, 5*blobSize), body(2, 3*blobSize)
 		w.put(t, "file", old)
 		g, done := newGate(), make(chan error, 1)
@@ -228,7 +228,7 @@ func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
 }
 
 func TestReadersSeeOneFileOrTheOther(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		versions := make(map[string]int)
 		for i := range 24 {
 			versions[body(i, (1+i%4)*blobSize/2)] = i
@@ -288,28 +288,26 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 
 // A revoked key stops an upload and a download at the next blob.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	want := body(1, 5*blobSize)
 	w.put(t, "file", want)
 	w.importMail(t, mbox(9))
 	for after := int64(2); after < 6; after++ {
-		w.policies.revoked.Store(false)
-		w.policies.allow.Store(after)
+		w.revokeAfter(after - 1)
 		var got bytes.Buffer
 		wantCode(t, w.Get(t.Context(), w.site, "file", 0, -1, &got), api.VaultDenied)
 		if blobs := after - 2; int64(got.Len()) != blobs*blobSize { // one open is for the metadata, and the last refuses
 			t.Errorf("refused at open %d: %d bytes came", after, got.Len())
 		}
 	}
-	w.policies.revoked.Store(false)
+	w.policies.Opening = nil
 	before := w.allTables(t)
-	w.policies.allow.Store(4)
+	w.revokeAfter(3)
 	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want), nil)
 	wantCode(t, err, api.VaultDenied)
 	if w.allTables(t) != before || len(w.blobNames(t)) != 5+9 {
 		t.Error("a refused put left something")
 	}
-	w.policies.allow.Store(0) // stays revoked
 	for name, err := range map[string]error{
 		"get":      w.Get(t.Context(), w.site, "file", 0, -1, io.Discard),
 		"missing":  w.Get(t.Context(), w.site, "no such file", 0, -1, io.Discard),
@@ -326,12 +324,11 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 // A revoked import is refused before its content is read, and an export of large
 // messages stops between them.
 func TestRevocationStopsMail(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	message := ann + "\n" + strings.Repeat("x", blobSize) + "\n\n"
 	w.importMail(t, strings.Repeat(message, 4))
 	for whole := range int64(4) {
-		w.policies.revoked.Store(false)
-		w.policies.allow.Store(1 + whole)
+		w.revokeAfter(whole)
 		var got bytes.Buffer
 		wantCode(t, w.Export(t.Context(), w.mail, &got), api.VaultDenied)
 		if int64(got.Len()) != whole*int64(len(message)) {
@@ -347,16 +344,17 @@ func TestRevocationStopsMail(t *testing.T) {
 
 // A file that is replaced while the list is made is in it once, in its new form.
 func TestAListHasEachFileOnce(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	for i := range 9 { // three parts
 		w.put(t, fmt.Sprint("file", i), "old")
 	}
 	opens := 0
-	w.policies.opening = func() {
+	w.policies.Opening = func(int64) error {
 		if opens++; opens == 2 { // the second part is about to be opened
-			w.policies.opening = nil
+			w.policies.Opening = nil
 			w.put(t, "file1", "newer")
 		}
+		return nil
 	}
 	list, err := w.Files(t.Context(), w.site)
 	must(t, err)
@@ -368,7 +366,7 @@ func TestAListHasEachFileOnce(t *testing.T) {
 func errorOf[T any](_ T, err error) error { return err }
 
 func TestAnEndedContextStopsEverything(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	w.put(t, "file", body(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
 	endsHere := readerFunc(func(p []byte) (int, error) {
@@ -400,7 +398,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // An error of the writer to which a file is copied is not reported as damage.
 func TestAFailingWriterIsNotDamage(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	w.put(t, "file", "x")
 	w.importMail(t, mbox(1))
 	gone := errors.New("the client went away")

@@ -10,7 +10,7 @@ import (
 )
 
 func TestFlagsOfThunderbirdAndGmailAreThoseOfStatus(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	for header, want := range map[string]string{
 		"":                           "",
 		"Status: RO\nX-Status: AF\n": "ROAF",

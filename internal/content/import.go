@@ -164,7 +164,7 @@ func (b *batch) add(ctx context.Context, message *mbox) error {
 	key := envelope.NewKey()
 	b.keys = append(b.keys, key)
 	in := &intake{from: io.TeeReader(message, b.read), lead: int64(message.lead)}
-	sealed := newSealing(in, key, envelope.BlobPlace{Tenant: tenant, Blob: row.ID})
+	sealed := newSealing(in, key, envelope.BlobContext{Tenant: tenant, Blob: row.ID})
 	defer sealed.release()
 	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
 		return err

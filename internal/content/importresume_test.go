@@ -23,13 +23,13 @@ import (
 var errCut = errors.New("cut")
 
 // importNamed imports r under a name.
-func (w *world) importNamed(t testing.TB, name string, r io.Reader) (content.Imported, error) {
+func (w *fixture) importNamed(t testing.TB, name string, r io.Reader) (content.Imported, error) {
 	t.Helper()
 	return w.Import(t.Context(), w.mail, -1, r, &content.ImportOptions{Name: name}, nil)
 }
 
 // unfinished returns the imports that can be continued.
-func (w *world) unfinished(t testing.TB) (list []content.MailImport) {
+func (w *fixture) unfinished(t testing.TB) (list []content.MailImport) {
 	t.Helper()
 	must(t, w.db.View(t.Context(), func(tx *store.Tx) (err error) {
 		list, err = w.Imports(t.Context(), tx, w.mail)
@@ -41,7 +41,7 @@ func (w *world) unfinished(t testing.TB) (list []content.MailImport) {
 // However often and wherever an import is interrupted: once it has been continued to
 // its end, each message is stored exactly once.
 func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		mbox := mboxes().Draw(rt, "mbox") + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{ann + "A: b\n\nx\n", bob + "A: b\n\ny\n\n"}), 0, 30).Draw(rt, "more"), "")
@@ -72,7 +72,7 @@ func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 }
 
 func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		all := mbox(23) // in batches of 4
 		begin := func(name string) {
 			t.Helper()
@@ -115,7 +115,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		// The state of an import is deleted after 30 days.
 		begin("three")
 		w.Contents = content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
-		must(t, w.Tidy(t.Context(), tenant))
+		must(t, w.DeleteLeftoverRows(t.Context(), tenant))
 		if list := w.unfinished(t); len(list) > 0 {
 			t.Errorf("after 31 days: %+v", list)
 		}
@@ -125,7 +125,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 // Of two requests that continue one import the first to store succeeds, and a stopped
 // one stores nothing more, whatever it has already read.
 func TestAnImportIsThatOfOneRequest(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.db.SetForTests(store.ForTests{})
 		ctx, all := t.Context(), mbox(23)
 		also := func(*store.Tx) error { return nil }
@@ -187,7 +187,7 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 // The state of an import in the database does not reveal its content: without the
 // tenant's keys it cannot be compared with the hash of an mbox.
 func TestTheHashOfAnImportIsKeyed(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	all := mbox(5)
 	if _, err := w.importNamed(t, "one", strings.NewReader(all)); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func (p *newPages) seal(opened container.Opened) (err error) {
 	parent := parentOf(opened)
 	row := keypage.Row{ID: p.openID, Tenant: opened.Container.Tenant, Parent: parent.ID, Generation: parent.Generation,
 		Class: envelope.ClassBlob, Version: 1, Count: uint32(p.open.Len())}
-	if row.Body, err = envelope.SealPage(opened.Key, row.Place(), p.open); err != nil {
+	if row.Body, err = envelope.SealPage(opened.Key, row.EncryptionContext(), p.open); err != nil {
 		return err
 	}
 	p.sealed = append(p.sealed, row)
@@ -131,7 +131,7 @@ func openPage(opened container.Opened, row keypage.Row) (*envelope.Page, error) 
 	if err != nil {
 		return nil, err
 	}
-	return envelope.OpenPage(key, row.Place(), row.Body)
+	return envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 }
 
 // key returns a blob's key; the keyring still owns it. It fails Damaged, naming
@@ -208,7 +208,7 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	}
 	var page *envelope.Page
 	if err == nil {
-		page, err = envelope.OpenPage(key, row.Place(), row.Body)
+		page, err = envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 	}
 	if fail.Is(err, api.Damaged) {
 		return nil
@@ -226,7 +226,7 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	next := row
 	next.Version++
 	next.Count = uint32(page.Len())
-	if next.Body, err = envelope.SealPage(key, next.Place(), page); err != nil {
+	if next.Body, err = envelope.SealPage(key, next.EncryptionContext(), page); err != nil {
 		return err
 	}
 	return swapped(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))

@@ -28,7 +28,7 @@ func mbox(n int) string {
 }
 
 func TestExportGivesBackWhatWasImported(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		mbox := mboxes().Draw(rt, "mbox")
@@ -52,7 +52,7 @@ func TestExportGivesBackWhatWasImported(t *testing.T) {
 }
 
 func TestMailOnBothDatabases(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		if got := w.export(t); got != "" {
 			t.Errorf("an empty mailbox exports %q", got)
 		}
@@ -113,7 +113,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 }
 
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	content.Small(w.Contents, content.BlobSize, 512)
 	message := ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
@@ -125,7 +125,7 @@ func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 }
 
 func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	for _, test := range []struct{ a, b, joined string }{
 		{"From a\n\nx\n\n", "From b\n\ny\n", "From a\n\nx\n\nFrom b\n\ny\n"},
 		{"From a\n\nx\n", "From b\n\ny", "From a\n\nx\n\nFrom b\n\ny"},
@@ -152,7 +152,7 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 }
 
 func TestAListShowsWhatAHeaderTells(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	long := strings.Repeat("é", 2000)
 	date := time.Date(2024, 2, 3, 3, 5, 6, 0, time.UTC)
 	for name, test := range map[string]struct {
@@ -190,7 +190,7 @@ func TestAListShowsWhatAHeaderTells(t *testing.T) {
 }
 
 func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	for mbox, want := range map[string]string{
 		"From a":               "",
 		"From a\n":             "",
@@ -216,7 +216,7 @@ func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
 }
 
 func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
 		all := mbox(23)
 		cut := all[:len(all)*3/4] // in the 18th message: four batches of four are kept
@@ -260,7 +260,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 }
 
 func TestMailOfAnotherIsNotThere(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	id := w.messages(t)[0].ID
 	file := w.put(t, "file", "x")

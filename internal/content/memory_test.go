@@ -21,7 +21,7 @@ func allocated(f func()) int64 {
 }
 
 func TestContentOfAnySizeTakesNoMoreMemory(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	content.Small(w.Contents, content.BlobSize, 512)
 	const small, large = 1 << 20, 48 << 20
 	line := strings.Repeat("x", 99) + "\n"

@@ -182,7 +182,7 @@ func (u *upload) addBlob(ctx context.Context, content io.Reader) error {
 	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
 	key := envelope.NewKey()
 	defer key.Zero()
-	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	sealed := newSealing(content, key, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
 	if err := u.startPut(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
@@ -214,7 +214,7 @@ func (u *upload) resealedPages(opened container.Opened) ([]keypage.Row, error) {
 	for i, old := range rows {
 		rows[i].Generation = opened.Generation
 		var err error
-		if rows[i].Body, err = envelope.Reseal(u.transit, opened.Key, old.Place(), rows[i].Place(), old.Body); err != nil {
+		if rows[i].Body, err = envelope.Reseal(u.transit, opened.Key, old.EncryptionContext(), rows[i].EncryptionContext(), old.Body); err != nil {
 			return nil, err
 		}
 	}

@@ -28,10 +28,10 @@ const (
 type Renewal struct {
 	// Watermark is an id: blobs that are older get new keys.
 	Watermark int64
-	// Hold is called first in each transaction and fails if the work must not go on.
-	Hold func(tx *store.Tx) error
-	// Slow waits until so many bytes may be re-encrypted.
-	Slow func(ctx context.Context, bytes int64) error
+	// LockRunning is called first in each transaction and fails if the work must not go on.
+	LockRunning func(tx *store.Tx) error
+	// Throttle waits until so many bytes may be re-encrypted.
+	Throttle func(ctx context.Context, bytes int64) error
 	// Done is called in each transaction with the number of bytes re-encrypted.
 	Done func(tx *store.Tx, bytes int64) error
 	// Skip is called for each item that cannot be re-encrypted, with the reason; from
@@ -132,7 +132,7 @@ func (r *renewing) runUnits(ctx context.Context) error {
 			break
 		}
 		after = stale[len(stale)-1]
-		if failed = r.Slow(working, sizeOf(stale)); failed != nil {
+		if failed = r.Throttle(working, sizeOf(stale)); failed != nil {
 			break
 		}
 		select {
@@ -255,8 +255,8 @@ func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Conte
 	row = old
 	row.ID = store.NewID()
 	fresh = envelope.NewKey()
-	plain := envelope.NewReader(sealed, key, envelope.BlobPlace{Tenant: old.Tenant, Blob: old.ID}, old.Size)
-	resealed := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	plain := envelope.NewReader(sealed, key, envelope.BlobContext{Tenant: old.Tenant, Blob: old.ID}, old.Size)
+	resealed := newSealing(plain, fresh, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	defer resealed.release()
 	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
 		fresh.Zero()
@@ -303,7 +303,7 @@ func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
 	s := u.contents
 	err = run(func(tx *store.Tx) error {
 		olds = nil
-		if err := u.Hold(tx); err != nil {
+		if err := u.LockRunning(tx); err != nil {
 			return err
 		}
 		if err := s.acceptsBlobs(ctx, tx, u.opened, nil); err != nil {

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-var testBlob = BlobPlace{Tenant: 11, Blob: 66}
+var testBlob = BlobContext{Tenant: 11, Blob: 66}
 
 // edges are sizes at which a blob gains a segment.
 var edges = []int{0, 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2*SegmentSize - 1, 2 * SegmentSize, 3*SegmentSize + 17}
@@ -30,7 +30,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-func sealBlob(t testing.TB, key *Key, p BlobPlace, plain []byte) []byte {
+func sealBlob(t testing.TB, key *Key, p BlobContext, plain []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := NewWriter(&out, key, p)
@@ -224,8 +224,8 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 	header, s := cuts(whole)
 	again := sealBlob(t, key, testBlob, plain)
 	_, longer := cuts(sealBlob(t, key, testBlob, append(bytes.Clone(plain), plain...)))
-	_, other := cuts(sealBlob(t, key, BlobPlace{Tenant: 11, Blob: 67}, plain))
-	_, tenant := cuts(sealBlob(t, key, BlobPlace{Tenant: 12, Blob: 66}, plain))
+	_, other := cuts(sealBlob(t, key, BlobContext{Tenant: 11, Blob: 67}, plain))
+	_, tenant := cuts(sealBlob(t, key, BlobContext{Tenant: 12, Blob: 66}, plain))
 	_, otherKey := cuts(sealBlob(t, testKey("other blob"), testBlob, plain))
 	_, three := cuts(sealBlob(t, key, testBlob, plain[:3*SegmentSize]))
 	empty := sealBlob(t, key, testBlob, nil)
@@ -286,7 +286,7 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		})
 	}
 
-	// A blob that is written twice under one key and place has the same plaintext, and
+	// A blob that is written twice under one key and encryption context has the same plaintext, and
 	// mixed segments of both seals decrypt to it: only their random nonces differ.
 	_, s2 := cuts(again)
 	got, err := io.ReadAll(NewReader(bytes.NewReader(join(s[0], s2[1], s[2], s2[3])), key, testBlob, size))
@@ -300,7 +300,7 @@ func TestAForgedRangeIsRefusedAndNamed(t *testing.T) {
 	const size = 3*SegmentSize + 100
 	plain := pattern(size)
 	_, s := cuts(sealBlob(t, key, testBlob, plain))
-	_, other := cuts(sealBlob(t, key, BlobPlace{Tenant: 11, Blob: 67}, plain))
+	_, other := cuts(sealBlob(t, key, BlobContext{Tenant: 11, Blob: 67}, plain))
 	cases := map[string]struct {
 		sealed []byte
 		off, n int64

@@ -31,7 +31,9 @@ func successor(r keypage.Row) keypage.Row {
 	return r
 }
 
-func equalRows(a, b keypage.Row) bool { return a.Place() == b.Place() && bytes.Equal(a.Body, b.Body) }
+func equalRows(a, b keypage.Row) bool {
+	return a.EncryptionContext() == b.EncryptionContext() && bytes.Equal(a.Body, b.Body)
+}
 
 func inTx(t rapid.TB, db *store.DB, fn func(ctx context.Context, tx *store.Tx) error) {
 	t.Helper()

@@ -79,7 +79,7 @@ func (x tenancy) blobKeys(kind container.Kind) map[int64][]byte {
 			return keypage.Under(x.t.Context(), tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
 		})
 		for _, row := range pages {
-			page, err := envelope.OpenPage(c.Key, row.Place(), row.Body)
+			page, err := envelope.OpenPage(c.Key, row.EncryptionContext(), row.Body)
 			if err != nil {
 				x.t.Fatal(err)
 			}

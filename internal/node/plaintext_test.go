@@ -368,7 +368,7 @@ func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 			return keypage.Under(ctx, tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: opened.Container.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
 		})
 		for _, row := range pages {
-			page, err := envelope.OpenPage(opened.Key, row.Place(), row.Body)
+			page, err := envelope.OpenPage(opened.Key, row.EncryptionContext(), row.Body)
 			if err != nil {
 				t.Fatal(err)
 			}

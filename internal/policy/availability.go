@@ -166,7 +166,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 		}
 	}()
 	open := func(r envelope.Revision) ([]byte, error) {
-		bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(tenant, r), r.WrapAvailability)
+		bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r), r.WrapAvailability)
 		uses = append(uses, p.use(tenant, r, "unwrap", "availability", envelope.KeyVersion{}, err))
 		return bundle, err
 	}
@@ -180,7 +180,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 		return r, err
 	}
 	defer key.Zero()
-	r.WrapAvailability, err = p.Availability.Wrap(ctx, r.AvailabilityKey, version, availabilityPlace(tenant, r), bundle)
+	r.WrapAvailability, err = p.Availability.Wrap(ctx, r.AvailabilityKey, version, availabilityContext(tenant, r), bundle)
 	uses = append(uses, p.use(tenant, r, "wrap", "availability", envelope.KeyVersion{}, err))
 	if err != nil {
 		return r, err

@@ -32,22 +32,22 @@ func (h *hooked) first(act string, version uint32) error {
 	return h.before(act, version)
 }
 
-func (h *hooked) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
+func (h *hooked) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
 	if err := h.first("open", version); err != nil {
 		return nil, err
 	}
-	bundle, err := h.Availability.Open(ctx, id, version, place, wrapped)
+	bundle, err := h.Availability.Open(ctx, id, version, ec, wrapped)
 	if err != nil {
 		return nil, err
 	}
 	return bundle, h.first("opened", version)
 }
 
-func (h *hooked) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
+func (h *hooked) Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
 	if err := h.first("wrap", version); err != nil {
 		return nil, err
 	}
-	return h.Availability.Wrap(ctx, id, version, place, plaintext)
+	return h.Availability.Wrap(ctx, id, version, ec, plaintext)
 }
 
 func (h *hooked) DestroyVersion(ctx context.Context, id int64, version uint32) error {
@@ -122,8 +122,8 @@ func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) 
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		old, others := revisionOf(w, pol.Current), w.Dump("policy", "policy_key", "key_page")
-		place := envelope.Place{Tenant: w.Tenant, Child: pol.Current.ID, Count: 1}
-		copied, err := w.Availability.Wrap(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, place, []byte("an old backup's wrap"))
+		ec := envelope.EncryptionContext{Tenant: w.Tenant, Child: pol.Current.ID, Count: 1}
+		copied, err := w.Availability.Wrap(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, ec, []byte("an old backup's wrap"))
 		w.Must(err)
 		w.Vaults.Fail("A-p", policytest.Denied())
 		w.Vaults.Fail("B-p", policytest.Away())
@@ -145,7 +145,7 @@ func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) 
 		if w.Dump("policy", "policy_key", "key_page") != others {
 			t.Error("more than revisions was changed")
 		}
-		_, err = w.Availability.Open(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, place, copied)
+		_, err = w.Availability.Open(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, ec, copied)
 		policytest.Refuses(t, err, api.VaultDenied)
 		if got := mustRoll(w, pol); got.Version != 3 || got.Destroyed != 1 {
 			t.Errorf("the next roll: %+v", got)
@@ -231,7 +231,7 @@ func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
 		}
 		w.DB.SetForTests(mode)
 		w.NewVersions(pol)
-		_, err := w.Policies.Refresh(w.Ctx, w.Again(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
+		_, err := w.Policies.Refresh(w.Ctx, w.Reload(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
 			committing = true
 			return nil
 		})
@@ -260,10 +260,7 @@ func TestRollsAndRefreshesAtOnceLoseNoWrap(t *testing.T) {
 		group.Wait()
 		rolled := mustRoll(w, pol)
 		probe(w, pol, rolled.Version)
-		var left int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT count(*) FROM availability_version WHERE tenant = ?1 AND policy = ?2 AND destroyed = 0`, w.Tenant, pol.ID).Scan(&left)
-		})
+		left := w.Number(`SELECT count(*) FROM availability_version WHERE tenant = ?1 AND policy = ?2 AND destroyed = 0`, w.Tenant, pol.ID)
 		if left != 1 {
 			t.Errorf("%d versions are not destroyed, want the newest alone", left)
 		}
@@ -330,10 +327,7 @@ func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
 func TestDamagedRevisionKeepsItsVersionAndHoldsUpNoOther(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
 		rolled, err := w.Policies.RollAvailability(w.Ctx, pol)
 		policytest.Refuses(t, err, api.Damaged)
 		if rolled.Wraps != 1 || rolled.Destroyed != 0 {
@@ -380,10 +374,7 @@ func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
 			probe(w, old, 2)
 			probe(w, young, 1)
 		}
-		var scheduled int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'RollAvailabilityKeys' AND request = 'schedule'`, w.Tenant).Scan(&scheduled)
-		})
+		scheduled := w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'RollAvailabilityKeys' AND request = 'schedule'`, w.Tenant)
 		if scheduled != 6 { // three uses for each of the old and the service-managed policy
 			t.Errorf("%d uses name the schedule", scheduled)
 		}

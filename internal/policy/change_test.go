@@ -59,7 +59,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 		if next.GUID == old.GUID || next.Primary.Version == old.Primary.Version || next.Secondary.Version == old.Secondary.Version {
 			t.Errorf("revision %+v after %+v", next, old)
 		}
-		if w.Again(pol).Current != c.Policy.Current {
+		if w.Reload(pol).Current != c.Policy.Current {
 			t.Error("the new policy key is not the current one")
 		}
 		if !opensFromRoots(w, pol.Current).Equal(before) {
@@ -77,8 +77,8 @@ func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	for round := range 6 {
-		w.Put(w.Again(pol).Current, envelope.ClassActive, 3)
-		w.Put(w.Again(pol).Current, envelope.ClassInactive, 2)
+		w.Put(w.Reload(pol).Current, envelope.ClassActive, 3)
+		w.Put(w.Reload(pol).Current, envelope.ClassInactive, 2)
 		w.Policies.Close()
 		for _, c := range []struct {
 			depth api.Depth
@@ -240,7 +240,7 @@ func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
 				t.Fatalf("the two ended as %v and %v", errs[0], errs[1])
 			}
 			policytest.Refuses(t, errs[1-winner], api.Conflict)
-			now := w.Again(pol)
+			now := w.Reload(pol)
 			if now.Current != changes[winner].Policy.Current {
 				t.Error("the current policy key is not the winner's")
 			}
@@ -294,7 +294,7 @@ func TestDepthRootKeepsThePolicyKeyAndChangesTheRevision(t *testing.T) {
 		if !key.Equal(before) {
 			t.Error("the policy key is another one")
 		}
-		if _, err := envelope.OpenPage(key, row.Place(), row.Body); err != nil {
+		if _, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body); err != nil {
 			t.Error(err)
 		}
 		// The old wraps are gone from the row that still resolves its GUID.
@@ -400,7 +400,7 @@ func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
 		}
 		retire(0) // the current one, with nothing under it
 		for _, class := range policy.Classes {
-			under := w.Again(pol).Current
+			under := w.Reload(pol).Current
 			row := w.Put(under, class, 1)
 			before := opensFromRoots(w, under)
 			w.Refresh(pol, api.DepthPolicy, false, nil)
@@ -421,7 +421,7 @@ func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
 			policytest.Refuses(t, err, api.NotFound)
 			retire(0)
 		}
-		opensFromRoots(w, w.Again(pol).Current).Zero()
+		opensFromRoots(w, w.Reload(pol).Current).Zero()
 	})
 }
 

@@ -21,10 +21,7 @@ func lose(w *policytest.World, index string, during func(w *policytest.World)) *
 func refused(w *policytest.World, err error) {
 	w.Helper()
 	policytest.Refuses(w, err, api.Damaged)
-	var n int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged'`, w.Tenant).Scan(&n)
-	})
+	n := w.Number(`SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged'`, w.Tenant)
 	if n != 1 {
 		w.Errorf("the audit log says it %d times", n)
 	}
@@ -48,10 +45,7 @@ func TestRetireBelievesNoWrongIndex(t *testing.T) {
 		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 0 || err != nil {
 			t.Errorf("%d retired: %v", n, err)
 		}
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `DELETE FROM key_page`)
-			return err
-		})
+		w.Exec(`DELETE FROM key_page`)
 		if n, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); n != 1 || err != nil {
 			t.Errorf("%d retired: %v", n, err)
 		}
@@ -70,10 +64,7 @@ func TestARollOfAnAvailabilityKeyBelievesNoWrongIndex(t *testing.T) {
 		t.Errorf("%+v", rolled)
 	}
 	refused(w, err)
-	var destroyed int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM availability_version WHERE destroyed <> 0`).Scan(&destroyed)
-	})
+	destroyed := w.Number(`SELECT COUNT(*) FROM availability_version WHERE destroyed <> 0`)
 	if destroyed != 0 {
 		t.Errorf("%d versions are destroyed", destroyed)
 	}
@@ -87,10 +78,7 @@ func TestAnAvailabilityKeyInUseIsNotDestroyed(t *testing.T) {
 		refused(w, w.Policies.DestroyAvailabilityKey(w.Ctx, w.Tenant, pol.ID))
 		w.InTx(func(tx *store.Tx) error { return w.Policies.Delete(w.Ctx, tx, w.Tenant, pol.ID) })
 		set := func(policy int64) {
-			w.InTx(func(tx *store.Tx) error {
-				_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability = (SELECT r.availability FROM revision r WHERE r.policy = ?2) WHERE policy = ?1`, other.ID, policy)
-				return err
-			})
+			w.Exec(`UPDATE revision SET availability = (SELECT r.availability FROM revision r WHERE r.policy = ?2) WHERE policy = ?1`, other.ID, policy)
 		}
 		set(pol.ID)
 		policytest.Refuses(w, w.Policies.DestroyAvailabilityKey(w.Ctx, w.Tenant, pol.ID), api.Damaged)

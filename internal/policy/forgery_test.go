@@ -159,10 +159,7 @@ func TestAnotherTenantsWrapsAreRefusedBeforeAnyUnwrap(t *testing.T) {
 func TestPolicyThatBecameOfAnotherKindIsNotOpenedByOtherRoots(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE policy SET kind = ?2 WHERE id = ?1`, pol.ID, string(api.ServiceManagedPolicy))
-			return err
-		})
+		w.Exec(`UPDATE policy SET kind = ?2 WHERE id = ?1`, pol.ID, string(api.ServiceManagedPolicy))
 		unopened(w, pol.Current.ID, "service-managed")
 	})
 }

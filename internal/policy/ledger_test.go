@@ -85,7 +85,7 @@ func (b *book) draw(t *rapid.T, kind api.PolicyKind) policy.Policy {
 			fit = append(fit, p)
 		}
 	}
-	return b.Again(rapid.SampledFrom(fit).Draw(t, "policy"))
+	return b.Reload(rapid.SampledFrom(fit).Draw(t, "policy"))
 }
 
 func (b *book) refresh(t *rapid.T) {

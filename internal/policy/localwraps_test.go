@@ -54,21 +54,15 @@ func vaultMade(w *policytest.World) (list []policy.VaultMade) {
 	return list
 }
 
-func replacements(w *policytest.World) (n int) {
+func replacements(w *policytest.World) int64 {
 	w.Helper()
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant).Scan(&n)
-	})
-	return n
+	return w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant)
 }
 
 func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		own := w.MailboxPolicy("own")
-		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_local = 0, secondary_local = 0`)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_local = 0, secondary_local = 0`) // as an earlier version stored them
 		pol := vaultMadePolicy(w, "p", byVault(w))
 		key := opensFromRoots(w, pol.Current)
 		before := customerWraps(w)
@@ -127,10 +121,7 @@ func TestForgedWrapIsNotReplaced(t *testing.T) {
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	forged, err := w.Vaults.WrapPublic(w.Vaults.Newest("https://a-p.vault.azure.net", "k"), make([]byte, 64))
 	w.Must(err)
-	w.InTx(func(tx *store.Tx) error {
-		_, err := tx.Exec(w.Ctx, `UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
-		return err
-	})
+	w.Exec(`UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
 	before := customerWraps(w)
 	w.Vaults.Calls()
 	err = (&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx)
@@ -189,7 +180,7 @@ func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
 		if c.Op == "wrap" && !changed {
 			changed = true
 			w.Vaults.Add(a.Vault, a.Key)
-			_, err := w.Node().Refresh(w.Ctx, w.Again(pol), api.DepthRoot, true, policytest.None)
+			_, err := w.Node().Refresh(w.Ctx, w.Reload(pol), api.DepthRoot, true, policytest.None)
 			w.Must(err)
 		}
 		return nil
@@ -221,10 +212,7 @@ func TestStoredPlaintextIsReplacedAndReported(t *testing.T) {
 			t.Errorf("a wrap of %d bytes is still stored", len(wrap))
 		}
 	}
-	n := 0
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant).Scan(&n)
-	})
+	n := w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant)
 	if n != 2 {
 		t.Errorf("%d entries of the audit log say so", n)
 	}

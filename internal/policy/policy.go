@@ -72,8 +72,8 @@ type Roots interface {
 // one.
 type Availability interface {
 	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
-	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
-	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error)
+	Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error)
 	Add(ctx context.Context, tenant, id int64, version uint32) error
 	DestroyVersion(ctx context.Context, id int64, version uint32) error
 	Destroy(ctx context.Context, id int64) error

@@ -185,11 +185,8 @@ func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
 		node := policy.New(c)
 		defer node.Close()
 		told := func() int { return strings.Count(log.String(), "level=ERROR") }
-		noted := func() (n int) {
-			w.View(func(tx *store.Tx) error {
-				return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE operation = 'Renew' AND outcome = 'VaultUnavailable' AND detail LIKE '%keeps failing%'`).Scan(&n)
-			})
-			return n
+		noted := func() int64 {
+			return w.Number(`SELECT COUNT(*) FROM audit_entry WHERE operation = 'Renew' AND outcome = 'VaultUnavailable' AND detail LIKE '%keeps failing%'`)
 		}
 		sites, mail := w.SitePolicy(nil), w.MailboxPolicy("p")
 		for round := 1; round <= 2; round++ {
@@ -203,11 +200,11 @@ func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
 			}
 			go use(w, node, mail, time.Hour)
 			use(w, node, sites, 20*time.Minute)
-			if told() != round || noted() != round || !strings.Contains(log.String(), sites.GUID.String()) {
+			if told() != round || noted() != int64(round) || !strings.Contains(log.String(), sites.GUID.String()) {
 				t.Fatalf("told %d times and noted %d times with less than two hours left, want %d:\n%s", told(), noted(), round, &log)
 			}
 			use(w, node, sites, time.Hour)
-			if told() != round || noted() != round {
+			if told() != round || noted() != int64(round) {
 				t.Fatalf("told %d times, noted %d times, want %d:\n%s", told(), noted(), round, &log)
 			}
 			bothFail(w, sites, nil, nil)
@@ -228,7 +225,7 @@ func TestKeyDoesNotOutliveItsBoundWhileTheMachineSleeps(t *testing.T) {
 			policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
 			w.Serve(pol)
 		}
-		sites := w.Again(everySites(w))
+		sites := w.Reload(everySites(w))
 		w.Must(tryOpen(w, w.Policies, user, sites))
 		bothFail(w, sites, policytest.Away(), policytest.Away())
 		w.Clock.Advance(3 * time.Hour)

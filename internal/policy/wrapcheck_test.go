@@ -25,8 +25,8 @@ func otherKey(bundle []byte) []byte {
 // opened and compared.
 type mistaken struct{ policy.Availability }
 
-func (m mistaken) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
-	return m.Availability.Wrap(ctx, id, version, place, otherKey(plaintext))
+func (m mistaken) Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
+	return m.Availability.Wrap(ctx, id, version, ec, otherKey(plaintext))
 }
 
 // mistakenRoot has the customer key in one vault unwrap to another key.

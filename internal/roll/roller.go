@@ -27,7 +27,7 @@ type Config struct {
 	Policies *policy.Policies
 	// Reseal re-encrypts one page body under another policy key; default:
 	// envelope.Reseal. A benchmark leaves the cryptography out to measure the rest.
-	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
+	Reseal func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error)
 	// Limit bounds the containers a second of all rolls on this node; nil means
 	// no limit. A roll's own limits apply as well, and are shared by its nodes.
 	Limit *rate.Limiter

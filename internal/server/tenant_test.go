@@ -9,7 +9,7 @@ import (
 )
 
 func TestRequestIsHeldToTheTenantThatItNames(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		for header, code := range map[string]api.Code{
 			"":                         "",
 			"contoso%20&%20s%C3%B6hne": "",

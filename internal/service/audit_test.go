@@ -31,7 +31,7 @@ type act struct {
 }
 
 // acts are all operations of the service, in an order in which each can succeed.
-func (w world) acts() []act {
+func (w testService) acts() []act {
 	const nobody, nowhere = "nobody@contoso.com", "https://contoso.sharepoint.com/sites/nowhere"
 	type c = context.Context
 	var message string
@@ -217,7 +217,7 @@ func collectBlobs(grace int64) (in api.CollectBlobsInput) {
 }
 
 func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		seen := map[int64]bool{}
 		var tested []string
 		for _, a := range w.acts() {
@@ -255,7 +255,7 @@ func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
 }
 
 // namesNoOne searches the log for names in the clear.
-func (w world) namesNoOne() {
+func (w testService) namesNoOne() {
 	w.Helper()
 	log := strings.ToLower(w.Dump("audit_entry"))
 	for _, name := range []string{"alice", "contoso", "plans", "secret plan", "hello"} {
@@ -268,7 +268,7 @@ func (w world) namesNoOne() {
 }
 
 func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		for _, a := range w.acts() {
 			if a.prepare != nil {
 				a.prepare()
@@ -293,7 +293,7 @@ func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
 }
 
 func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)))
+	w := newTestService(policytest.New(t, storetest.One(t)))
 	before := w.Dump()
 	for _, a := range w.acts() {
 		policytest.Refuses(t, a.done(w.Ctx), api.Unauthenticated)
@@ -305,7 +305,7 @@ func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
 
 // A stream that was cut off has sent content, so the log has one entry of success.
 func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		seen := map[int64]bool{}
@@ -320,7 +320,7 @@ func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
 
 // The audit entry of a stream is durable before its first byte is sent.
 func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
 		seen := map[int64]bool{}
@@ -347,7 +347,7 @@ func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 // key of the old policy is used to move the mailbox's key, not for users before that;
 // nothing can be moved to a revoked policy.
 func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -376,7 +376,7 @@ func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 
 // A revoked tenant can read nothing, and the log has only the refusal.
 func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -402,7 +402,7 @@ func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 // If the audit log cannot be written, nothing is done, because its entry is in the same
 // transaction; and the caller does not see the database's error text.
 func TestNothingIsDoneWithoutItsEntry(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.InTx(func(tx *store.Tx) error {
 			_, err := tx.Exec(w.Ctx, `ALTER TABLE audit_entry RENAME TO audit_entry_gone`)

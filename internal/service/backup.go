@@ -216,6 +216,6 @@ func (s *Service) queueExpiry(tenant int64) {
 // queueContentCleanup queues the removal of data left over from copies and backups.
 func (s *Service) queueContentCleanup(tenant int64) {
 	s.Upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
-		return s.Contents.Tidy(ctx, tenant)
+		return s.Contents.DeleteLeftoverRows(ctx, tenant)
 	})
 }

@@ -11,7 +11,7 @@ import (
 // Each dry run succeeds or is refused as the change would be, and changes no table.
 func TestDryRunIsRefusedWhatTheChangeWouldBe(t *testing.T) {
 	dry := api.DryRunOption{DryRun: true}
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sites()
 		w.workPolicy("work")

@@ -30,7 +30,7 @@ func init() {
 // model is the expected state of a tenant, derived from its requests and the rules,
 // together with its real service.
 type model struct {
-	world
+	testService
 	all       []*modelContainer
 	backups   []*modelContainer
 	policies  map[string]*modelPolicy // those that were neither left nor purged, by name
@@ -102,7 +102,7 @@ func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
 		blobs, err := blob.Open(p.Ctx, "file://"+t.TempDir())
 		p.Must(err)
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: newWorldOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
+			m := &model{testService: newTestServiceOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
 				revisions: map[string]place{}, pairs: map[place][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, refused: map[refusal]bool{}, disabled: map[envelope.KeyVersion]bool{},
 				rolled: map[int64]*modelRoll{}, worked: map[string]*modelRoll{}}
 			defer m.healAll()

@@ -195,7 +195,7 @@ func (m *model) places() {
 			shown[c] = stores[c.name].Protection
 		}
 	}
-	all := m.world.backups()
+	all := m.testService.backups()
 	m.expect(len(all), len(m.backups), "backups")
 	for _, b := range all {
 		i := slices.IndexFunc(m.backups, func(c *modelContainer) bool { return c.id == b.ID })

@@ -12,7 +12,6 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
@@ -48,7 +47,7 @@ func (m *model) reopen() {
 	m.Policies.Close()
 	p := *m.World
 	p.Policies = p.Node()
-	m.world = newWorldOver(&p, m.blobs)
+	m.testService = newTestServiceOver(&p, m.blobs)
 	named := m.names(`SELECT id FROM blob WHERE tenant = ?1 UNION SELECT blob FROM dropped WHERE tenant = ?1`)
 	for name := range m.stored() {
 		if !named[name] {
@@ -85,15 +84,15 @@ func (m *model) unsure(r *rapid.T) unsure {
 		return unsure{func() error { return e(m.AssignMailbox(m.ctx, assign(c.name, own))) }, nil, func() { c.own, c.arrived = own, true }}
 	case "backup":
 		c := one(r, m.kind("mailbox", "site"))
-		before := len(m.world.backups())
-		return unsure{func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() bool { return len(m.world.backups()) > before }, func() {
-			all := m.world.backups()
+		before := len(m.testService.backups())
+		return unsure{func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() bool { return len(m.testService.backups()) > before }, func() {
+			all := m.testService.backups()
 			m.backups = append(m.backups, c.copied("backup", all[len(all)-1].ID))
 		}}
 	case "expire":
 		b := one(r, m.backups)
 		is := func(listed api.Backup) bool { return listed.ID == b.id }
-		return unsure{func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() bool { return !slices.ContainsFunc(m.world.backups(), is) }, func() {
+		return unsure{func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() bool { return !slices.ContainsFunc(m.testService.backups(), is) }, func() {
 			m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
 		}}
 	default:
@@ -104,11 +103,8 @@ func (m *model) unsure(r *rapid.T) unsure {
 	}
 }
 
-func (m *model) newestItem() (id int64) {
-	m.View(func(tx *store.Tx) error {
-		return tx.QueryRow(m.Ctx, `SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant).Scan(&id)
-	})
-	return id
+func (m *model) newestItem() int64 {
+	return m.Number(`SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant)
 }
 
 // die draws an act that crashes. It has succeeded if its commit came before the crash.

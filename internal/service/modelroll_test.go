@@ -135,7 +135,7 @@ func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
 	}
 	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Contents), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
-		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		Reseal: func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			if how == "page" {
 				count()
 			}
@@ -266,10 +266,7 @@ func (m *model) slots() {
 		"blobs":      `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class = ?2) - (SELECT COUNT(*) FROM blob WHERE tenant = ?1)`,
 		"containers": `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class <> ?2 AND class < 16) - (SELECT COUNT(*) FROM container WHERE tenant = ?1)`,
 	} {
-		var surplus int64
-		m.View(func(tx *store.Tx) error {
-			return tx.QueryRow(m.Ctx, query, m.Tenant, int64(envelope.ClassBlob)).Scan(&surplus)
-		})
+		surplus := m.Number(query, m.Tenant, int64(envelope.ClassBlob))
 		if surplus != 0 {
 			m.Fatalf("there are %d more keys of %s than %s", surplus, what, what)
 		}

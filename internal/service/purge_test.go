@@ -34,20 +34,20 @@ func purgeOf(policy string) api.RequestPurgeInput {
 }
 
 // revoke removes the service's permission on both keys of a policy.
-func (w world) revoke(policy string) {
+func (w testService) revoke(policy string) {
 	w.revokeVaults("A-"+policy, "B-"+policy)
 	w.Policies.Close() // as the time of the cache would
 }
 
 // revokeVaults is revoke before the cache expires.
-func (w world) revokeVaults(vaults ...string) {
+func (w testService) revokeVaults(vaults ...string) {
 	for _, vault := range vaults {
 		w.Vaults.Fail(vault, policytest.Denied())
 	}
 }
 
 // approver registers an approver and returns the context of its requests.
-func (w world) approver(name string) context.Context {
+func (w testService) approver(name string) context.Context {
 	w.Helper()
 	var in api.AddPurgeApproverInput
 	in.Body.Name = name
@@ -59,7 +59,7 @@ func (w world) approver(name string) context.Context {
 }
 
 // approve has two approvers approve a purge.
-func (w world) approve(policy string) {
+func (w testService) approve(policy string) {
 	w.Helper()
 	for i, name := range []string{"dana of " + policy, "erin of " + policy} {
 		w.Must(storetest.Ask(w.approver(name), w.TB, func(ctx context.Context) error {
@@ -72,9 +72,9 @@ func (w world) approve(policy string) {
 }
 
 // carryOut carries out every approved purge, and repeats if responses are lost.
-func (w world) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carryOutIn, nil) }
+func (w testService) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carryOutIn, nil) }
 
-func (w world) carryOutIn(ctx context.Context) error {
+func (w testService) carryOutIn(ctx context.Context) error {
 	var all []purge.Purge
 	w.View(func(tx *store.Tx) (err error) {
 		all, err = purge.List(w.Ctx, tx, w.Tenant)
@@ -90,7 +90,7 @@ func (w world) carryOutIn(ctx context.Context) error {
 }
 
 // requestPurge requests the purge of a policy.
-func (w world) requestPurge(policy string) {
+func (w testService) requestPurge(policy string) {
 	w.Helper()
 	w.Must(storetest.Ask(w.ctx, w.TB, func(ctx context.Context) error {
 		return e(w.RequestPurge(ctx, purgeOf(policy)))
@@ -98,7 +98,7 @@ func (w world) requestPurge(policy string) {
 }
 
 // purged runs the purge of policy p to its end.
-func (w world) purged(policy string) {
+func (w testService) purged(policy string) {
 	w.Helper()
 	w.revoke(policy)
 	w.requestPurge(policy)
@@ -118,14 +118,14 @@ func refused(t testing.TB, err error, code api.Code, words ...string) {
 	}
 }
 
-func (w world) withMail(name, policy string) {
+func (w testService) withMail(name, policy string) {
 	w.Helper()
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, policy))))
 	w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))))
 }
 
 func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		_, err := w.RequestPurge(w.ctx, purgeOf("p"))
 		refused(t, err, api.Conflict, "A-p", "Remove-AzKeyVaultAccessPolicy -VaultName A-p -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000")
@@ -148,7 +148,7 @@ func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
 
 // An older version that something is under counts as the newest one does.
 func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.Must(e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))))
@@ -171,7 +171,7 @@ func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
 }
 
 func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(bob, ""))))
@@ -202,7 +202,7 @@ func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
 }
 
 func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.revoke("p")
 		dana, erin := w.approver("dana"), w.approver("erin")
@@ -244,7 +244,7 @@ func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
 }
 
 func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		const idle = "idle@contoso.com"
 		w.withMail(alice, "p")
@@ -314,7 +314,7 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 }
 
 func TestAPurgedPolicyFreesItsPlaceAndItsName(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.purged("p")
@@ -334,7 +334,7 @@ func TestAPurgedPolicyFreesItsPlaceAndItsName(t *testing.T) {
 }
 
 func TestSitePolicyIsPurgedAndItsGeoIsFree(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
 		w.sitePolicy()
@@ -362,7 +362,7 @@ func TestSitePolicyIsPurgedAndItsGeoIsFree(t *testing.T) {
 }
 
 func TestServiceManagedPolicyCannotBePurged(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("Service-managed"))), api.InvalidArgument)
 		for _, in := range []api.RequestPurgeInput{{PolicyInput: named("none")}, {PolicyInput: named("Service-managed")}} {
 			refused(t, e(w.RequestPurge(w.ctx, in)), api.InvalidArgument)
@@ -374,7 +374,7 @@ func TestServiceManagedPolicyCannotBePurged(t *testing.T) {
 // Purge while rolling: the roll ends with the request, all containers are purged,
 // whether moved or not, and nothing becomes readable again.
 func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.newKey("A-p")
@@ -403,7 +403,7 @@ func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
 
 // Reading while purging: a stream is cut at the next blob.
 func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(strings.Repeat(mbox+"\n", 400)))))
@@ -421,7 +421,7 @@ func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
 
 // While the store of availability keys fails to destroy a key, a purge waits and says so.
 func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.RemoveAvailabilityKeys()
@@ -443,7 +443,7 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 // Even if responses are lost, a purge finishes, and no key of the policy remains usable,
 // not even for a stream that is being read.
 func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.export(alice)
@@ -487,7 +487,7 @@ func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
 
 // If the response of the second approval is lost, the purge begins all the same.
 func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.revoke("p")
 		w.requestPurge("p")
@@ -512,7 +512,7 @@ func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 // Erased keys are in no file of the database, neither in free pages nor in the
 // write-ahead log. This does not cover PostgreSQL's files: docs/threat-model.md.
 func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		file, isFile := strings.CutPrefix(w.DB.Shown(), "sqlite://")
 		if !isFile {
 			return

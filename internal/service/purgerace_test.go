@@ -15,7 +15,7 @@ import (
 // Mailboxes that are assigned while the purge is requested: each is either
 // refused and stays readable where it was, or is part of the purge.
 func TestMailboxesAssignedAsAPurgeIsRequestedAreInItOrStayReadable(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		const n = 8
 		name := func(i int) string { return fmt.Sprintf("m%d@contoso.com", i) }
@@ -59,7 +59,7 @@ func TestMailboxesAssignedAsAPurgeIsRequestedAreInItOrStayReadable(t *testing.T)
 // A move out of the policy that has unwrapped its key before the purge, and writes after
 // it, is refused.
 func TestAMoveThatBeganBeforeAPurgeBringsNothingBack(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.newKey("A-q")

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMailUserIsAssignedBeforeItsMailComesIn(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		in := newMailbox("bob@contoso.com", "")
 		in.Body.Type = api.MailUser

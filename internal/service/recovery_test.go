@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/policy/policytest"
 )
 
-func (w world) get() string {
+func (w testService) get() string {
 	w.Helper()
 	var out bytes.Buffer
 	w.Must(w.GetFile(w.ctx, file(team, path), from(0), &out))
@@ -18,7 +18,7 @@ func (w world) get() string {
 }
 
 // sites makes a site with a file under the site policy, on its second policy key.
-func (w world) sites() {
+func (w testService) sites() {
 	w.Helper()
 	w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 	w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
@@ -32,7 +32,7 @@ func restoreTo(primary, secondary api.KeyVersion) (in api.RestoreSitesInput) {
 }
 
 func TestSitesWhoseKeysAreLostReadInRecoveryAndStandUnderTwoNewKeysAfterRestore(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.sites()
 		old, err := w.ShowPolicy(w.ctx, named("Sites"))
 		w.Must(err)
@@ -73,7 +73,7 @@ func TestSitesWhoseKeysAreLostReadInRecoveryAndStandUnderTwoNewKeysAfterRestore(
 }
 
 func TestRecoveryIsRefusedWhereItIsNotNeeded(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sites()
 		w.revoke("p")
@@ -90,7 +90,7 @@ func TestRecoveryIsRefusedWhereItIsNotNeeded(t *testing.T) {
 
 // The lost keys were found again: the policy uses them as before.
 func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.sites()
 		old, err := w.ShowPolicy(w.ctx, named("Sites"))
 		w.Must(err)
@@ -108,7 +108,7 @@ func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
 
 // A purge ends recovery: from the request on nothing can be read.
 func TestPurgeEndsRecovery(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.sites()
 		w.revoke("Sites")
 		w.Must(e(w.RecoverPolicy(w.ctx, named("Sites"))))

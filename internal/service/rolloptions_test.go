@@ -14,7 +14,7 @@ import (
 )
 
 // everything returns every row of every table except the audit log.
-func (w world) everything() string {
+func (w testService) everything() string {
 	w.Helper()
 	query := `SELECT name FROM sqlite_master WHERE type = 'table'`
 	if w.DB.Dialect().Name == "postgres" {
@@ -45,7 +45,7 @@ func (w world) everything() string {
 }
 
 // rest makes alice's mailbox, two inactive ones, and a backup, under policy p.
-func (w world) rest() {
+func (w testService) rest() {
 	w.Helper()
 	w.oldMailbox()
 	for name, state := range map[string]api.MailboxState{"bob@contoso.com": api.Inactive, "carol@contoso.com": api.Disabled} {
@@ -59,7 +59,7 @@ func (w world) rest() {
 // A dry run calls the vaults, counts, and changes nothing; the audit log has it, and the
 // use of the keys.
 func TestDryRunCountsAndChangesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.rest()
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.sitePolicy()
@@ -120,7 +120,7 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 
 // A sweep needs no newer version, and frees the older one.
 func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.rest()
 		w.newKey("A-p")
 		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
@@ -159,7 +159,7 @@ func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
 
 // A refresh moves what a cancelled roll has not moved, with or without a newer version.
 func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		w.newKey("A-p")
 		refreshed, err := w.RefreshPolicy(w.ctx, refresh("p", ""))
@@ -189,7 +189,7 @@ func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
 }
 
 func TestOptionsOfARollThatCannotBeAreRefused(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)))
+	w := newTestService(policytest.New(t, storetest.One(t)))
 	w.mailPolicy()
 	w.newKey("A-p")
 	before := w.everything()

@@ -11,7 +11,7 @@ import (
 // containers a roll moves to it: a backup of a site would come under a multi-workload
 // policy. So the two rolls run one after the other.
 func TestASweepTakesNoBackupsOfAnotherPolicy(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.backup("site", team)
 		w.workPolicy("m")

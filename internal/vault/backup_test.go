@@ -86,7 +86,7 @@ func TestForeignOrDamagedBackupIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := n.world.tenant("fabrikam")
+	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	_, err = restore(other.keys("fabrikam-A"), blob.Value)
 	refused(t, err, 400, "BadParameter", "", "backup")

@@ -16,7 +16,7 @@ import (
 
 func TestOfficialManagementClientMakesAVault(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		n := newWorld(t, db).tenant("contoso")
+		n := newTestServer(t, db).tenant("contoso")
 		made := n.createVault("Contoso-O365EX-NA-VaultA1", func(p *armkeyvault.VaultProperties) {
 			p.EnablePurgeProtection = to.Ptr(true)
 		})
@@ -82,8 +82,8 @@ func TestPutOnAnExistingVaultChangesWhatItGives(t *testing.T) {
 }
 
 func TestListsOfVaults(t *testing.T) {
-	n := newWorld(t, one(t)).tenant("contoso")
-	other := n.world.tenant("fabrikam")
+	n := newTestServer(t, one(t)).tenant("contoso")
+	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	n.createVault("b-vault", nil)
 	n.createVault("A-vault", nil)
@@ -198,7 +198,7 @@ func TestDeletedVaultIsRecoveredOrPurged(t *testing.T) {
 }
 
 func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
-	n := newWorld(t, one(t)).tenant("contoso")
+	n := newTestServer(t, one(t)).tenant("contoso")
 	n.createVault("held", func(p *armkeyvault.VaultProperties) {
 		p.EnablePurgeProtection, p.SoftDeleteRetentionInDays = to.Ptr(true), to.Ptr(int32(7))
 	})

@@ -134,7 +134,7 @@ func TestPermissionInOneVaultIsNoneInAnother(t *testing.T) {
 func TestAnotherTenantsTokensAreRefused(t *testing.T) {
 	n := contoso(t, one(t))
 	create(t, n.keys("contoso-A"), "k", ec())
-	other := n.world.tenant("fabrikam")
+	other := n.testServer.tenant("fabrikam")
 	path := n.url("contoso-A") + "/keys/k?api-version=7.4"
 	var p problem
 	status, header := other.callWith("GET", path, "", other.token, &p)

@@ -108,7 +108,7 @@ func TestNameOfAPersonStandsUnderTheSeal(t *testing.T) {
 
 func TestPersonOfAnotherTenantIsAnother(t *testing.T) {
 	n := contoso(t, one(t))
-	other := n.world.tenant("fabrikam")
+	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	mine := n.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "contoso-A", "alice@contoso.com", "get")
 	theirs := other.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "fabrikam-A", "alice@contoso.com", "get")

@@ -44,7 +44,7 @@ func TestRequestsAreNumbered(t *testing.T) {
 }
 
 func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
-	n := newWorld(t, one(t))
+	n := newTestServer(t, one(t))
 	for host, want := range map[string]bool{
 		"contoso.managedhsm.localhost": true, "contoso.managedhsm.vault.localhost": false, "managedhsm.localhost": false,
 		"contoso.vault.localhost": true, "Contoso.VAULT.localhost:8443": true,

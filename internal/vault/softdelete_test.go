@@ -108,7 +108,7 @@ func TestPurgeDestroysAndPurgeProtectionForbidsIt(t *testing.T) {
 }
 
 func TestRetentionEndsByItself(t *testing.T) {
-	n := newWorld(t, one(t)).tenant("contoso")
+	n := newTestServer(t, one(t)).tenant("contoso")
 	n.createVault("short", func(p *armkeyvault.VaultProperties) { p.SoftDeleteRetentionInDays = to.Ptr(int32(7)) })
 	c := n.keys("short")
 	create(t, c, "k", ec())

@@ -58,9 +58,9 @@ type Counted struct {
 	Opens atomic.Int64
 }
 
-func (c *Counted) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
+func (c *Counted) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
 	c.Opens.Add(1)
-	return c.Store.Open(ctx, id, version, place, wrapped)
+	return c.Store.Open(ctx, id, version, ec, wrapped)
 }
 
 // Bubble runs a test in a synctest bubble, whose clock advances only when all goroutines
@@ -145,6 +145,25 @@ func (w *World) Must(err error) {
 func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.ViewOnce(w.Ctx, f)) }
 func (w *World) InTx(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.InTx(w.Ctx, f)) }
 
+// Number returns the only number that a query selects.
+func (w *World) Number(query string, args ...any) (n int64) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error { return tx.QueryRow(w.Ctx, query, args...).Scan(&n) })
+	return n
+}
+
+// Exec changes rows, at least one.
+func (w *World) Exec(query string, args ...any) {
+	w.Helper()
+	w.InTx(func(tx *store.Tx) error {
+		n, err := tx.Exec(w.Ctx, query, args...)
+		if err == nil && n == 0 {
+			return fmt.Errorf("no row: %s", query)
+		}
+		return err
+	})
+}
+
 // MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
 // A-NAME and in vault B-NAME, which are created if they do not exist.
 func (w *World) MailboxPolicy(name string) policy.Policy {
@@ -196,7 +215,7 @@ func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool,
 	w.Helper()
 	w.NewVersions(pol)
 	var c policy.Change
-	now := w.Again(pol)
+	now := w.Reload(pol)
 	w.Must(storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
 		_, err := w.Policies.Refresh(ctx, now, depth, allGenerations, func(tx *store.Tx, made policy.Change) error {
 			c = made
@@ -210,11 +229,7 @@ func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool,
 // has reports whether there is a revision.
 func (w *World) has(revision uuid.UUID) bool {
 	w.Helper()
-	var n int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()).Scan(&n)
-	})
-	return n > 0
+	return w.Number(`SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()) > 0
 }
 
 func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Change) error {
@@ -227,8 +242,8 @@ func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Ch
 // None does nothing in the transaction of a change.
 func None(*store.Tx, policy.Change) error { return nil }
 
-// Again returns the current state of a policy.
-func (w *World) Again(pol policy.Policy) (now policy.Policy) {
+// Reload returns the current state of a policy.
+func (w *World) Reload(pol policy.Policy) (now policy.Policy) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
 		now, err = w.Policies.ByID(w.Ctx, tx, pol.Tenant, pol.ID)
@@ -268,7 +283,7 @@ func (w *World) Put(under policy.KeyRow, class envelope.Class, n int) keypage.Ro
 	page, err := envelope.NewPage(slots...)
 	w.Must(err)
 	row := keypage.Row{ID: store.NewID(), Tenant: w.Tenant, Parent: under.ID, Generation: under.Generation, Class: class, Version: 1, Count: uint32(n)}
-	row.Body, err = envelope.SealPage(key, row.Place(), page)
+	row.Body, err = envelope.SealPage(key, row.EncryptionContext(), page)
 	w.Must(err)
 	w.InTx(func(tx *store.Tx) error { return keypage.Put(w.Ctx, tx, row) })
 	return row
@@ -290,11 +305,7 @@ func (w *World) RemoveAvailabilityKeys() {
 // DestroyAvailabilityKey destroys the availability key of a policy.
 func (w *World) DestroyAvailabilityKey(pol policy.Policy) {
 	w.Helper()
-	var id int64
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID).Scan(&id)
-	})
-	w.Must(w.Availability.Destroy(w.Ctx, id))
+	w.Must(w.Availability.Destroy(w.Ctx, w.Number(`SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID)))
 }
 
 // Usage returns the ledger.

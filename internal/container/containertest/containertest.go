@@ -1,4 +1,6 @@
-package container_test
+// Package containertest gives tests policies that need no vault, and that change at the
+// points that a test chooses. Start reading at Policies.
+package containertest
 
 import (
 	"context"
@@ -8,7 +10,6 @@ import (
 	"testing"
 
 	"keyroll/api"
-	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
@@ -16,22 +17,23 @@ import (
 	"keyroll/internal/store"
 )
 
-var _ container.PolicyKeys = (*policy.Policies)(nil)
-
-// fakePolicies replaces package policy: it has its own tables and the same locks, and
+// Policies replaces package policy: it has its own tables and the same locks, and
 // keeps policy keys in memory. Like the real one, Open has a read-write transaction of
 // its own (in package policy for the audit entry of a root key's use), so that a call
 // from within a transaction hangs on SQLite.
-type fakePolicies struct {
-	db *store.DB
+type Policies struct {
+	DB *store.DB
+	// Opening, when set, is called before each Open; its error is the result.
+	Opening func(policyKey int64) error
+	// Locking, when set, may change the result of LockCurrent and LockDefault.
+	Locking func(now *policy.KeyRow)
 
 	mu   sync.Mutex
 	keys map[int64]*envelope.Key
-	// opening, when set, is called before each Open.
-	opening func(policyKey int64)
 }
 
-func newFakePolicies(t *testing.T, db *store.DB) *fakePolicies {
+// NewPolicies makes the tables in a database; there are no policies yet.
+func NewPolicies(t testing.TB, db *store.DB) *Policies {
 	t.Helper()
 	err := db.InTx(t.Context(), func(tx *store.Tx) error {
 		for _, table := range []string{
@@ -47,23 +49,24 @@ func newFakePolicies(t *testing.T, db *store.DB) *fakePolicies {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fakePolicies{db: db, keys: map[int64]*envelope.Key{}}
+	return &Policies{DB: db, keys: map[int64]*envelope.Key{}}
 }
 
-const serviceManaged = "service-managed"
+// ServiceManaged is the kind of the policy that every tenant has.
+const ServiceManaged = "service-managed"
 
-// create makes a policy with its first policy key.
-func (f *fakePolicies) create(t testing.TB, tenant int64, kind string) int64 {
+// Create makes a policy with its first policy key.
+func (f *Policies) Create(t testing.TB, tenant int64, kind string) int64 {
 	t.Helper()
-	return f.createIn(t, tenant, kind, 0)
+	return f.CreateIn(t, tenant, kind, 0)
 }
 
-// createIn makes a policy of a geo.
-func (f *fakePolicies) createIn(t testing.TB, tenant int64, kind string, geo int64) int64 {
+// CreateIn makes a policy of a geo.
+func (f *Policies) CreateIn(t testing.TB, tenant int64, kind string, geo int64) int64 {
 	t.Helper()
 	id, key := store.NewID(), f.newKey()
-	err := f.db.InTx(context.Background(), func(tx *store.Tx) error {
-		if kind != serviceManaged {
+	err := f.DB.InTx(context.Background(), func(tx *store.Tx) error {
+		if kind != ServiceManaged {
 			managed, err := f.ServiceManaged(context.Background(), tx, tenant)
 			if err != nil {
 				return err
@@ -84,7 +87,7 @@ func (f *fakePolicies) createIn(t testing.TB, tenant int64, kind string, geo int
 	return id
 }
 
-func (f *fakePolicies) newKey() (id int64) {
+func (f *Policies) newKey() (id int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id = store.NewID()
@@ -92,12 +95,12 @@ func (f *fakePolicies) newKey() (id int64) {
 	return id
 }
 
-// refresh makes a new policy key current, under the policy's exclusive lock.
-func (f *fakePolicies) refresh(t testing.TB, tenant, id int64) policy.KeyRow {
+// Refresh makes a new policy key current, under the policy's exclusive lock.
+func (f *Policies) Refresh(t testing.TB, tenant, id int64) policy.KeyRow {
 	t.Helper()
 	ctx := context.Background()
 	next := policy.KeyRow{ID: f.newKey(), Tenant: tenant, Policy: id}
-	err := f.db.InTx(ctx, func(tx *store.Tx) error {
+	err := f.DB.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, id, true); err != nil {
 			return err
 		}
@@ -118,8 +121,8 @@ func (f *fakePolicies) refresh(t testing.TB, tenant, id int64) policy.KeyRow {
 	return next
 }
 
-// older returns the policy's policy keys except the current one.
-func (f *fakePolicies) older(ctx context.Context, tx *store.Tx, tenant, id int64) (parents []keypage.Parent, err error) {
+// Older returns the policy's policy keys except the current one.
+func (f *Policies) Older(ctx context.Context, tx *store.Tx, tenant, id int64) (parents []keypage.Parent, err error) {
 	rows, err := tx.Query(ctx, `SELECT k.id, k.generation FROM fake_policy_key k JOIN fake_policy p ON p.id = k.policy
 		WHERE p.tenant = ?1 AND p.id = ?2 AND k.id <> p.current ORDER BY k.id`, tenant, id)
 	if err != nil {
@@ -136,17 +139,17 @@ func (f *fakePolicies) older(ctx context.Context, tx *store.Tx, tenant, id int64
 	return parents, rows.Err()
 }
 
-// roll makes one pass over the policy's pages of some classes under older policy
+// Roll makes one pass over the policy's pages of some classes under older policy
 // keys, like package roll: at most limit pages, resealed to the current policy
 // key, swapped under the policy's lock. It returns the moved containers.
-func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, classes ...envelope.Class) (moved []keypage.Row, err error) {
+func (f *Policies) Roll(ctx context.Context, tenant, id int64, limit int, classes ...envelope.Class) (moved []keypage.Row, err error) {
 	var target policy.KeyRow
 	var olds []keypage.Row
-	err = f.db.ViewOnce(ctx, func(tx *store.Tx) error {
+	err = f.DB.ViewOnce(ctx, func(tx *store.Tx) error {
 		if target, err = f.Current(ctx, tx, tenant, id); err != nil {
 			return err
 		}
-		from, err := f.older(ctx, tx, tenant, id)
+		from, err := f.Older(ctx, tx, tenant, id)
 		if err != nil || len(from) == 0 {
 			return err
 		}
@@ -160,11 +163,11 @@ func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, cl
 	for i, old := range olds {
 		news[i] = old
 		news[i].Parent, news[i].Generation, news[i].Version = target.ID, target.Generation, old.Version+1
-		if news[i].Body, err = envelope.Reseal(f.key(old.Parent), f.key(target.ID), old.Place(), news[i].Place(), old.Body); err != nil {
+		if news[i].Body, err = envelope.Reseal(f.Key(old.Parent), f.Key(target.ID), old.EncryptionContext(), news[i].EncryptionContext(), old.Body); err != nil {
 			return nil, err
 		}
 	}
-	err = f.db.InTx(ctx, func(tx *store.Tx) error {
+	err = f.DB.InTx(ctx, func(tx *store.Tx) error {
 		moved = nil
 		now, err := f.LockCurrent(ctx, tx, tenant, id)
 		if err != nil || now != target {
@@ -181,31 +184,34 @@ func (f *fakePolicies) roll(ctx context.Context, tenant, id int64, limit int, cl
 	return moved, err
 }
 
-func (f *fakePolicies) key(id int64) *envelope.Key {
+// Key returns a policy key.
+func (f *Policies) Key(id int64) *envelope.Key {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.keys[id]
 }
 
-func (f *fakePolicies) Open(ctx context.Context, tenant, policyKey int64, _ policy.Initiator) (*envelope.Key, error) {
-	if f.opening != nil {
-		f.opening(policyKey)
+func (f *Policies) Open(ctx context.Context, tenant, policyKey int64, _ policy.Initiator) (*envelope.Key, error) {
+	if f.Opening != nil {
+		if err := f.Opening(policyKey); err != nil {
+			return nil, err
+		}
 	}
 	var found int64
-	err := f.db.InTx(ctx, func(tx *store.Tx) error {
+	err := f.DB.InTx(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM fake_policy_key WHERE id = ?1 AND tenant = ?2`, policyKey, tenant).Scan(&found)
 	})
 	if err != nil {
 		return nil, err
 	}
-	key := f.key(policyKey)
+	key := f.Key(policyKey)
 	if found == 0 || key == nil {
 		return nil, fail.New(api.NotFound, "policy key %d is gone", policyKey)
 	}
 	return key.Clone(), nil
 }
 
-func (f *fakePolicies) Current(ctx context.Context, tx *store.Tx, tenant, id int64) (policy.KeyRow, error) {
+func (f *Policies) Current(ctx context.Context, tx *store.Tx, tenant, id int64) (policy.KeyRow, error) {
 	k := policy.KeyRow{Tenant: tenant, Policy: id}
 	err := tx.QueryRow(ctx, `SELECT k.id, k.generation FROM fake_policy p JOIN fake_policy_key k ON k.id = p.current
 		WHERE p.tenant = ?1 AND p.id = ?2`, tenant, id).Scan(&k.ID, &k.Generation)
@@ -215,18 +221,22 @@ func (f *fakePolicies) Current(ctx context.Context, tx *store.Tx, tenant, id int
 	return k, err
 }
 
-func (f *fakePolicies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, id int64) (policy.KeyRow, error) {
+func (f *Policies) LockCurrent(ctx context.Context, tx *store.Tx, tenant, id int64) (policy.KeyRow, error) {
 	if err := tx.Lock(ctx, id, false); err != nil {
 		return policy.KeyRow{}, err
 	}
-	return f.Current(ctx, tx, tenant, id)
+	now, err := f.Current(ctx, tx, tenant, id)
+	if f.Locking != nil {
+		f.Locking(&now)
+	}
+	return now, err
 }
 
-func (f *fakePolicies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
-	return f.byKind(ctx, tx, tenant, serviceManaged, 0)
+func (f *Policies) ServiceManaged(ctx context.Context, tx *store.Tx, tenant int64) (int64, error) {
+	return f.byKind(ctx, tx, tenant, ServiceManaged, 0)
 }
 
-func (f *fakePolicies) byKind(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (id int64, err error) {
+func (f *Policies) byKind(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (id int64, err error) {
 	err = tx.QueryRow(ctx, `SELECT id FROM fake_policy WHERE tenant = ?1 AND kind = ?2 AND geo = ?3`, tenant, kind, geo).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fail.New(api.NotFound, "no policy of kind %s", kind)
@@ -234,16 +244,16 @@ func (f *fakePolicies) byKind(ctx context.Context, tx *store.Tx, tenant int64, k
 	return id, err
 }
 
-func (f *fakePolicies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
+func (f *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
 	if kind == "site" {
 		if id, err := f.byKind(ctx, tx, tenant, "site", geo); !fail.Is(err, api.NotFound) {
 			return id, err
 		}
 	}
-	return f.byKind(ctx, tx, tenant, serviceManaged, geo)
+	return f.byKind(ctx, tx, tenant, ServiceManaged, geo)
 }
 
-func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, policy.KeyRow, error) {
+func (f *Policies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, policy.KeyRow, error) {
 	managed, err := f.ServiceManaged(ctx, tx, tenant)
 	if err != nil {
 		return 0, policy.KeyRow{}, err
@@ -259,9 +269,26 @@ func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int
 	return id, k, err
 }
 
-// drop deletes a policy key, as package policy does when it is no longer needed.
-func (f *fakePolicies) drop(id int64) {
+// Drop deletes a policy key, as package policy does when it is no longer needed.
+func (f *Policies) Drop(id int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.keys, id)
+}
+
+// Pages returns the key pages of a tenant in id order.
+func Pages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage.Row, err error) {
+	rows, err := tx.Query(ctx, `SELECT id, tenant, parent, generation, class, version, count, body FROM key_page WHERE tenant = ?1 ORDER BY id`, tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r keypage.Row
+		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
+			return nil, err
+		}
+		pages = append(pages, r)
+	}
+	return pages, rows.Err()
 }
