@@ -88,6 +88,7 @@ type Directory struct {
 	log         *slog.Logger
 	signer      ed25519.PrivateKey
 	signerID    string
+	signed      signed
 }
 
 // Open returns the directory in db. Its token-signing key is created at the first start
@@ -109,7 +110,8 @@ func Open(ctx context.Context, db *store.DB, s *seal.Seal, vaultDomain string, n
 		db: db, seal: s, vaultDomain: strings.ToLower(vaultDomain), now: now, log: log,
 		signer: ed25519.NewKeyFromSeed(seed),
 	}
-	digest := sha256.Sum256(d.signer.Public().(ed25519.PublicKey))
+	d.signed.key = d.signer.Public().(ed25519.PublicKey)
+	digest := sha256.Sum256(d.signed.key)
 	d.signerID = hex.EncodeToString(digest[:8])
 	return d, nil
 }

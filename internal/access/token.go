@@ -93,12 +93,10 @@ func (d *Directory) CheckToken(bearer, audience string) (Token, error) {
 	case strings.HasPrefix(bearer, adminTokenPrefix):
 		return Token{opaque: bearer}, nil
 	}
-	var c claims
-	_, err := jwt.ParseWithClaims(bearer, &c,
-		func(*jwt.Token) (any, error) { return d.signer.Public(), nil },
-		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
-		jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
-		jwt.WithTimeFunc(d.now), jwt.WithStrictDecoding())
+	c, err := d.signed.claimsOf(bearer)
+	if err == nil {
+		err = jwt.NewValidator(jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(d.now)).Validate(c)
+	}
 	if err != nil {
 		return Token{}, fail.New(api.Unauthenticated, "the token is not valid for %s", audience).Because(err)
 	}
