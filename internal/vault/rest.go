@@ -154,7 +154,7 @@ const recent = 100 * time.Millisecond
 
 // current refuses a call that is not permitted.
 func (v *Vaults) current(ctx context.Context, c *call) error {
-	if time.Since(c.read) > recent {
+	if time.Since(c.read) >= v.recent {
 		if err := v.readState(ctx, c); err != nil {
 			return err
 		}
