@@ -114,7 +114,7 @@ const vaultScope = "https://vault.localhost:8443/.default openid offline_access 
 
 var vaultAudience = access.VaultAudience("vault.localhost:8443")
 
-func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
+func TestTenantIsCreatedWithItsPrincipals(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
 		w := newDirectory(t, db)
@@ -169,7 +169,7 @@ func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
 	})
 }
 
-func TestAdminTokenNamesTheAdminOfItsTenantAlone(t *testing.T) {
+func TestAdminTokenAuthenticatesOnlyTheAdminOfItsTenant(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
 		w := newDirectory(t, db)
@@ -196,7 +196,7 @@ func TestCheckNamesPrincipalAndRole(t *testing.T) {
 	}
 }
 
-func TestTokenHoldsForItsAudienceAndOneHour(t *testing.T) {
+func TestTokenIsValidForItsAudienceForOneHour(t *testing.T) {
 	ctx := context.Background()
 	w := newDirectory(t, storetest.One(t))
 	token := w.token(t, access.Exchange, vaultScope)
@@ -324,7 +324,7 @@ func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	}
 }
 
-func TestTokenEndpointRefuses(t *testing.T) {
+func TestTokenEndpointRefusesInvalidRequests(t *testing.T) {
 	w := newDirectory(t, storetest.One(t))
 	tenant := w.tenant.GUID.String()
 	other := w.create(t, "fabrikam").GUID.String()
@@ -423,7 +423,7 @@ func TestPublishedKeyVerifiesTokens(t *testing.T) {
 	}
 }
 
-func TestNoSecretStandsInTheDatabase(t *testing.T) {
+func TestDatabaseContainsNoSecret(t *testing.T) {
 	ctx := context.Background()
 	w := newDirectory(t, storetest.One(t))
 	admin, err := w.dir.AdminToken(ctx, w.tenant.ID)
@@ -460,7 +460,7 @@ func TestNoSecretStandsInTheDatabase(t *testing.T) {
 	}
 }
 
-func FuzzAuthenticateTakesNoForeignToken(f *testing.F) {
+func FuzzAuthenticateRejectsForeignTokens(f *testing.F) {
 	w := newDirectory(f, storetest.One(f))
 	token := w.token(f, access.Exchange, vaultScope)
 	f.Add(token[:len(token)-1])
@@ -476,7 +476,7 @@ func FuzzAuthenticateTakesNoForeignToken(f *testing.F) {
 	})
 }
 
-func FuzzTokenEndpointSurvivesAnyForm(f *testing.F) {
+func FuzzTokenEndpointRefusesForms(f *testing.F) {
 	w := newDirectory(f, storetest.One(f))
 	f.Add(w.tenant.GUID.String(), "grant_type=client_credentials&scope=https://vault.localhost/.default&client_id=x")
 	f.Add("%00", "a=%zz")

@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
+func TestUnfinishedTenantIsNotListedAndItsCreationCanContinue(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
 		w := newDirectory(t, db)
@@ -100,7 +100,7 @@ func TestRolesOfATenantsAdmin(t *testing.T) {
 	})
 }
 
-func TestPrincipalIsAddedWithATokenOfItsOwn(t *testing.T) {
+func TestPrincipalIsAddedWithItsOwnToken(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
 		w := newDirectory(t, db)
@@ -127,7 +127,7 @@ func TestPrincipalIsAddedWithATokenOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestCheckTenantTellsNothingOfOthers(t *testing.T) {
+func TestCheckTenantRevealsNothingAboutOtherTenants(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
 		w := newDirectory(t, db)
@@ -138,9 +138,9 @@ func TestCheckTenantTellsNothingOfOthers(t *testing.T) {
 				t.Errorf("%q: %v", own, err)
 			}
 		}
-		want := w.dir.CheckTenant(ctx, p, "nobody")
+		want := w.dir.CheckTenant(ctx, p, "unknown")
 		if !fail.Is(want, api.Forbidden) {
-			t.Errorf("nobody: %v", want)
+			t.Errorf("unknown: %v", want)
 		}
 		for _, foreign := range []string{other.Name, other.GUID.String()} {
 			if err := w.dir.CheckTenant(ctx, p, foreign); err == nil || err.Error() != want.Error() {

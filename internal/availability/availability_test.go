@@ -31,8 +31,8 @@ func open(t *testing.T, dir string) *availability.Store {
 // folder returns a path for a store; t.TempDir itself is readable by other users.
 func folder(t *testing.T) string { return filepath.Join(t.TempDir(), "availability") }
 
-// wrapped makes a key for tenant 5 and wraps secret for policy key 9 with it.
-func wrapped(t *testing.T, s *availability.Store) (envelope.EncryptionContext, []byte) {
+// wrapSecret makes a key for tenant 5 and wraps secret for policy key 9 with it.
+func wrapSecret(t *testing.T, s *availability.Store) (envelope.EncryptionContext, []byte) {
 	t.Helper()
 	id, version, err := s.Create(t.Context(), 5)
 	if err != nil {
@@ -48,17 +48,17 @@ func wrapped(t *testing.T, s *availability.Store) (envelope.EncryptionContext, [
 
 func TestKeysSurviveReopen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b", "availability")
-	ec, w := wrapped(t, open(t, dir))
+	ec, w := wrapSecret(t, open(t, dir))
 	got, err := open(t, dir).Open(t.Context(), ec.Parent, ec.Generation, ec, w)
 	if err != nil || !bytes.Equal(got, secret) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 }
 
-func TestEachCreateMakesAnotherKey(t *testing.T) {
+func TestEachCreateMakesADifferentKey(t *testing.T) {
 	s := open(t, folder(t))
-	ec, w := wrapped(t, s)
-	other, _ := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
+	other, _ := wrapSecret(t, s)
 	if ec.Parent == other.Parent {
 		t.Fatal("one id for two keys")
 	}
@@ -71,11 +71,11 @@ func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "made", "availability")
 	s := open(t, dir)
-	ec, _ := wrapped(t, s)
+	ec, _ := wrapSecret(t, s)
 	if err := s.Destroy(t.Context(), ec.Parent); err != nil {
 		t.Fatal(err)
 	}
-	wrapped(t, s)
+	wrapSecret(t, s)
 	seen := 0
 	err := filepath.WalkDir(filepath.Join(parent, "made"), func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
@@ -100,7 +100,7 @@ func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	}
 }
 
-func TestAFolderOpenToOthersIsRefused(t *testing.T) {
+func TestAFolderThatOtherUsersCanReadIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o750); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestAFolderOpenToOthersIsRefused(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+func TestOpenRefusesAFolderThatIsNotAStore(t *testing.T) {
 	for _, url := range []string{"", "availability", "file://relative/x", "file:relative", "/abs", "http://contoso.vault.azure.net", "https://", "https://contoso.vault.azure.net/keys/k", "https://me:secret@contoso.vault.azure.net", "file:///x?y", "file://%zz"} {
 		if _, err := availability.Open(t.Context(), url); !fail.Is(err, api.InvalidArgument) {
 			t.Errorf("%q: %v", url, err)
@@ -119,10 +119,10 @@ func TestOpenRefusesWhatIsNoStore(t *testing.T) {
 	}
 }
 
-func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
+func TestAWrapInAnotherEncryptionContextIsRefused(t *testing.T) {
 	s := open(t, folder(t))
-	ec, w := wrapped(t, s)
-	other, _ := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
+	other, _ := wrapSecret(t, s)
 	for name, test := range map[string]struct {
 		move func(*envelope.EncryptionContext)
 		want api.Code
@@ -148,8 +148,8 @@ func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
 func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	ec, w := wrapped(t, s)
-	kept, keptWrap := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
+	kept, keptWrap := wrapSecret(t, s)
 	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent))
 	body, err := os.ReadFile(file)
 	if err != nil {
@@ -187,7 +187,7 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	ec, w := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
 	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent))
 	body, err := os.ReadFile(file)
 	if err != nil {
@@ -231,7 +231,7 @@ func TestAMissingKeyIsNamed(t *testing.T) {
 func TestADamagedFileIsNamed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	ec, w := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
 	name := fmt.Sprintf("%d-1.key", ec.Parent)
 	file := filepath.Join(dir, name)
 	good, err := os.ReadFile(file)
@@ -256,7 +256,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 		check(fmt.Sprintf("cut to %d", n), good[:n])
 	}
 	check("one byte more", append(bytes.Clone(good), 0))
-	other, _ := wrapped(t, s)
+	other, _ := wrapSecret(t, s)
 	swapped, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", other.Parent)))
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +270,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 	}
 }
 
-func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
+func TestFailedCreateLeavesNoFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "availability")
 	s := open(t, dir)
 	if err := os.Remove(dir); err != nil {
@@ -290,9 +290,9 @@ func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestNothingReturnsAKey compares the package's methods with a list of those that were
+// TestNoMethodReturnsAKey compares the package's methods with a list of those that were
 // reviewed.
-func TestNothingReturnsAKey(t *testing.T) {
+func TestNoMethodReturnsAKey(t *testing.T) {
 	var methods []string
 	of := reflect.TypeFor[*availability.Store]()
 	for i := range of.NumMethod() {
@@ -303,7 +303,7 @@ func TestNothingReturnsAKey(t *testing.T) {
 	}
 	dir := folder(t)
 	s := open(t, dir)
-	ec, w := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
 	body, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent)))
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func (k *kept) check(t testing.TB, f files.FS, nth int) {
 	}
 }
 
-func TestAvailabilityKeysSurviveAStopAtEveryOperation(t *testing.T) {
+func TestAvailabilityKeysSurviveAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[kept]{
 		Begin: func(t testing.TB, f files.FS, k *kept) {
 			s, err := availability.OpenOn(f, durableFolder)
@@ -160,10 +160,10 @@ func TestAvailabilityKeysSurviveAStopAtEveryOperation(t *testing.T) {
 
 // A process that was killed after it had made a key may have left the file under
 // another name, too; an earlier keyroll's other names did not say of which key.
-func TestDestroyedKeyIsInNoDraft(t *testing.T) {
+func TestNoDraftContainsADestroyedKey(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	ec, _ := wrapped(t, s)
+	ec, _ := wrapSecret(t, s)
 	name := fmt.Sprintf("%s/%d-1.key", dir, ec.Parent)
 	for _, draft := range []string{name + ".new-A", dir + "/new-1"} {
 		if err := files.OS.Link(name, draft); err != nil {

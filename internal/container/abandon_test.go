@@ -12,7 +12,7 @@ import (
 // Three mailboxes share a page, and another page with their older keys. Whichever of
 // the pages is lost, each mailbox is abandoned separately, the others keep their
 // undamaged keys, and with the last one all rows of the three are deleted.
-func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
+func TestAbandonDeletesOnlyTheDamagedContainer(t *testing.T) {
 	for name, c := range map[string]struct {
 		statement string
 		older     bool // the page that is lost
@@ -34,7 +34,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 				}
 				a := w.find("a@contoso.com")
 				abandon := func(c container.Container) error {
-					return w.all.Abandon(w.ctx, c, func(*store.Tx) error { return nil })
+					return w.all.Abandon(w.ctx, c)
 				}
 				sound := w.dump()
 				w.wantCode(abandon(a), api.Conflict)

@@ -30,7 +30,7 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 				t.Errorf("find %q: %+v, want %+v", name, got, c)
 			}
 		}
-		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://Contoso.SharePoint.com/sites/HR/", 0, nil)
+		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://Contoso.SharePoint.com/sites/HR/", 0)
 		w.must(err)
 		if site.State != envelope.ClassSite {
 			t.Errorf("a site begins in class %v", site.State)
@@ -51,19 +51,19 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 
 func TestUnknownNameIsNotFoundByName(t *testing.T) {
 	each(t, func(w fixture) {
-		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "nobody@contoso.com")
+		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "unknown@contoso.com")
 		w.wantCode(err, api.NotFound)
-		if want := `mailbox "nobody@contoso.com" does not exist`; err.Error() != want {
+		if want := `mailbox "unknown@contoso.com" does not exist`; err.Error() != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
 	})
 }
 
-func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
+func TestTakenNameIsRefusedAndLeavesNoRow(t *testing.T) {
 	each(t, func(w fixture) {
 		w.mailbox("alice@contoso.com", 0)
 		before := w.dump()
-		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0)
 		w.wantCode(err, api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"bob", "alice@contoso.com"}, 0), api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"carol", "Carol"}, 0), api.AlreadyExists)
@@ -71,13 +71,13 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		// A site of the same name is another container.
-		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0, nil); err != nil {
+		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func TestNamesThatAreNoneAreRefused(t *testing.T) {
+func TestInvalidNamesAreRefused(t *testing.T) {
 	each(t, func(w fixture) {
 		before := w.dump()
 		for kind, names := range map[container.Kind][]string{
@@ -88,7 +88,7 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 			"calendar":         {"alice"},
 		} {
 			for _, name := range names {
-				_, err := w.all.Create(w.ctx, w.tenant, kind, name, 0, nil)
+				_, err := w.all.Create(w.ctx, w.tenant, kind, name, 0)
 				w.wantCode(err, api.InvalidArgument)
 				_, err = w.all.Find(w.ctx, w.tenant, kind, name)
 				w.wantCode(err, api.InvalidArgument)
@@ -106,14 +106,14 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 	})
 }
 
-func TestListGoesOnWhereItStopped(t *testing.T) {
+func TestListContinuesAtItsPageToken(t *testing.T) {
 	each(t, func(w fixture) {
 		var want []string
 		for i := range 11 {
 			want = append(want, fmt.Sprintf("User%02d@contoso.com", i))
 		}
 		w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, want, 0))
-		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com/a", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com/a", 0)
 		w.must(err)
 		var got []string
 		for after := int64(0); ; {
@@ -171,11 +171,11 @@ func TestManyContainersFillPages(t *testing.T) {
 	})
 }
 
-func TestNamesStandNowhereInPlaintext(t *testing.T) {
+func TestDatabaseContainsNoNameInPlaintext(t *testing.T) {
 	each(t, func(w fixture) {
 		const secret = "Geheimnis"
 		w.mailbox(secret+"@contoso.com", 0)
-		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0)
 		w.must(err)
 		text, err := w.all.SealText(w.ctx, w.tenant, 7, secret)
 		w.must(err)
@@ -209,7 +209,7 @@ func TestNamesStandNowhereInPlaintext(t *testing.T) {
 	})
 }
 
-func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
+func TestDirectoryIsCreatedOnceAndCanBeDecryptedLater(t *testing.T) {
 	each(t, func(w fixture) {
 		before := w.dump()
 		w.must(w.all.Bootstrap(w.ctx, w.tenant))
@@ -225,7 +225,7 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 		_, err = w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassWorkload, envelope.ClassActive)
 		w.must(err)
 		other := w
-		other.all = container.New(w.db, w.policies, testSlots, w.now)
+		other.all.Containers = container.New(w.db, w.policies, testSlots, w.now)
 		if _, err := other.all.SealText(w.ctx, w.tenant, 7, "who"); err == nil {
 			t.Error("a directory that was not opened sealed a text")
 		}
@@ -252,7 +252,7 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
+func TestContainersOfAnotherTenantAreNotFound(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, _ := w.key(c)
@@ -280,14 +280,14 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		_, err = n.all.MoveKeyAfterAccess(n.ctx, forged)
 		w.wantCode(err, api.NotFound)
 		for _, c := range []container.Container{c, forged} {
-			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery, nil)
+			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery)
 			w.wantCode(err, api.NotFound)
-			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive, nil)
+			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive)
 			w.wantCode(err, api.NotFound)
 		}
-		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery, nil)
+		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery)
 		w.wantCode(err, api.NotFound)
-		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy, nil)
+		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy)
 		w.wantCode(err, api.NotFound)
 
 		if w.dump() != before {
@@ -303,7 +303,7 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 	})
 }
 
-func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
+func TestPointerToAPageOfAnotherTenantIsRefused(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		theirs := w.neighbour().mailbox("alice", 0)
@@ -313,7 +313,7 @@ func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
 		}))
 		_, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 		w.wantCode(err, api.Damaged)
-		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.wantCode(err, api.Damaged)
 	})
 }
@@ -336,7 +336,7 @@ func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
 	})
 }
 
-func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
+func TestCallbackRunsInTheSameTransaction(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		c := w.mailboxes("alice", "bob")[0]
@@ -377,12 +377,12 @@ func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol", "dave")
-		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive, nil)
+		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive)
 		w.must(err)
 		acts := map[string]func(){
 			"create": func() { w.mailbox("eve", 0) },
-			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery, nil) },
-			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
+			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery) },
+			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled) },
 			"move":   func() { w.all.MoveKeyAfterAccess(w.ctx, inactive) },
 			"fold": func() {
 				w.all.Fold(w.ctx, w.tenant, w.parentOfKey(list[2]), envelope.ClassActive)
@@ -439,7 +439,7 @@ func dieAt(point string, f func()) (reached bool) {
 	return false
 }
 
-func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
+func TestPolicyKeyOfReturnsTheParentOfTheKey(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		next := w.policies.Refresh(t, w.tenant, w.managed)
@@ -454,7 +454,7 @@ func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
 	})
 }
 
-func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
+func FuzzNamesAreFoundAsWritten(f *testing.F) {
 	for _, seed := range []string{"alice@contoso.com", "https://contoso.com/sites/HR/", "İstanbul", "https://[::1]:443/%2f", "https://a:443:443", "ẞ", "https://contoso.com/sites/HR%2fa,b;É"} {
 		f.Add(seed)
 	}
@@ -485,7 +485,7 @@ func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
 
 // Two names that were exchanged in the database are not mistaken for each other, and
 // a changed one is reported.
-func TestExchangedNamesAreFound(t *testing.T) {
+func TestExchangedNamesAreDetected(t *testing.T) {
 	each(t, func(w fixture) {
 		alice, bob := w.mailbox("alice@contoso.com", 0), w.mailbox("bob@contoso.com", 0)
 		hash := func(id int64) (h []byte) {

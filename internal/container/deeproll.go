@@ -301,7 +301,7 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	}
 	row, err := keypage.Get(ctx, tx, done[0].Tenant, id)
 	if fail.Is(err, api.NotFound) {
-		return errors.Join(errChanged, err)
+		return errors.Join(store.ErrOutdated, err)
 	}
 	if err != nil {
 		return err
@@ -311,7 +311,7 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	}
 	key := g.policies[row.Parent]
 	if key == nil {
-		return errChanged
+		return store.ErrOutdated
 	}
 	page, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 	}
 	directory := newContainer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
 		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now(), Folded: true}}}
-	err = s.insert(ctx, directory.target(), []newContainer{directory}, nil)
+	err = s.create(ctx, directory.target(), []newContainer{directory})
 	if fail.Is(err, api.AlreadyExists) { // another node has made it
 		return nil
 	}

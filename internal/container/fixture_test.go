@@ -25,7 +25,7 @@ type fixture struct {
 	ctx      context.Context
 	db       *store.DB
 	policies *containertest.Policies
-	all      *container.Containers
+	all      containertest.Containers
 	tenant   int64
 	managed  int64 // the service-managed policy
 }
@@ -46,7 +46,7 @@ func each(t *testing.T, test func(w fixture)) {
 func newFixture(t testing.TB, db *store.DB, policies *containertest.Policies) fixture {
 	t.Helper()
 	w := fixture{TB: t, ctx: context.Background(), db: db, policies: policies, tenant: store.NewID()}
-	w.all = container.New(db, policies, testSlots, func() time.Time { return testTime })
+	w.all = containertest.Containers{Containers: container.New(db, policies, testSlots, func() time.Time { return testTime }), DB: db}
 	w.managed = policies.Create(t, w.tenant, containertest.ServiceManaged)
 	w.must(w.all.Bootstrap(w.ctx, w.tenant))
 	return w
@@ -81,7 +81,7 @@ func (w fixture) mailbox(name string, policy int64) container.Container {
 	w.Helper()
 	var c container.Container
 	w.must(storetest.Ask(w.ctx, w.TB, func(ctx context.Context) (err error) {
-		c, err = w.all.Create(ctx, w.tenant, container.Mailbox, name, policy, nil)
+		c, err = w.all.Create(ctx, w.tenant, container.Mailbox, name, policy)
 		return err
 	}, func() bool {
 		there, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, name)

@@ -22,7 +22,7 @@ func (w fixture) geo(name string, hosts ...string) (g container.Geo, managed int
 	return g, managed
 }
 
-func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
+func TestSitesCreatedInBulkAreInPagesOfTheirGeo(t *testing.T) {
 	each(t, func(w fixture) {
 		eu, managed := w.geo("EU", "contoso-eu.sharepoint.com")
 		var urls []string
@@ -54,12 +54,12 @@ func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
 	})
 }
 
-func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
+func TestGeosOfTwoTenantsMayHaveTheSameNameAndHost(t *testing.T) {
 	each(t, func(w fixture) {
 		other := w.neighbour()
 		w.geo("EU", "contoso-eu.sharepoint.com")
 		const url = "https://contoso-eu.sharepoint.com/sites/a"
-		c, err := other.all.Create(other.ctx, other.tenant, container.Site, url, 0, nil)
+		c, err := other.all.Create(other.ctx, other.tenant, container.Site, url, 0)
 		w.must(err)
 		if c.Geo != 0 {
 			t.Errorf("the host of another tenant's geo puts a site into geo %d", c.Geo)
@@ -76,7 +76,7 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 }
 
 // The database contains neither a site's name nor a geo's hosts in the clear.
-func TestHostsOfGeosStandSealed(t *testing.T) {
+func TestHostsOfGeosAreStoredSealed(t *testing.T) {
 	each(t, func(w fixture) {
 		w.geo("EU", "contoso-eu.sharepoint.com")
 		w.must(w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {

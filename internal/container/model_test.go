@@ -66,7 +66,7 @@ func (m *model) create(r *rapid.T) {
 	if rapid.Bool().Draw(r, "site") {
 		kind, name, policy = container.Site, fmt.Sprint("https://contoso.com/", m.made), 0
 	}
-	c, err := m.all.Create(m.ctx, m.tenant, kind, name, policy, nil)
+	c, err := m.all.Create(m.ctx, m.tenant, kind, name, policy)
 	m.must(err)
 	m.add(c)
 }
@@ -120,7 +120,7 @@ func (m *model) pick(r *rapid.T) (container.Container, *modelContainer) {
 func (m *model) assign(r *rapid.T) {
 	c, h := m.pick(r)
 	h.policy = rapid.SampledFrom(append(m.policies, 0)).Draw(r, "policy")
-	_, err := m.all.Assign(m.ctx, m.tenant, c, h.policy, api.ForRecovery, nil)
+	_, err := m.all.Assign(m.ctx, m.tenant, c, h.policy, api.ForRecovery)
 	m.must(err)
 	h.policyKey = m.current[m.policyOf(h)]
 }
@@ -131,7 +131,7 @@ func (m *model) state(r *rapid.T) {
 		r.Skip("no mailbox")
 	}
 	state := rapid.SampledFrom(mailboxStates).Draw(r, "state")
-	_, err := m.all.SetState(m.ctx, m.tenant, c, state, nil)
+	_, err := m.all.SetState(m.ctx, m.tenant, c, state)
 	m.must(err)
 	if state == envelope.ClassActive && h.state != envelope.ClassActive {
 		h.policyKey = m.current[m.policyOf(h)]

@@ -23,11 +23,11 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 		for i, c := range list {
 			if i > 0 {
 				var err error
-				c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[i], nil)
+				c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[i])
 				w.must(err)
 			}
 			key, _ := w.key(c)
-			assigned, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
+			assigned, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery)
 			w.must(err)
 			if assigned.Policy != own || assigned.State != c.State || assigned.Name != c.Name || assigned != w.find(c.Name) {
 				t.Errorf("assigned %+v", assigned)
@@ -36,7 +36,7 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 			if !now.Equal(key) || under != w.currentOf(own) {
 				t.Errorf("%s: under %d, want %d; same key: %v", c.Name, under, w.currentOf(own), now.Equal(key))
 			}
-			back, err := w.all.Assign(w.ctx, w.tenant, assigned, 0, api.ForRecovery, nil)
+			back, err := w.all.Assign(w.ctx, w.tenant, assigned, 0, api.ForRecovery)
 			w.must(err)
 			now, under = w.key(c)
 			if back.Policy != 0 || !now.Equal(key) || under != w.currentOf(w.managed) {
@@ -51,7 +51,7 @@ func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailboxes("alice", "bob")[0]
 		pages := fmt.Sprint(w.pages())
-		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, api.ForRecovery, nil)
+		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, api.ForRecovery)
 		w.must(err)
 		if got := w.find("alice"); got != c || got.Policy != w.managed || fmt.Sprint(w.pages()) != pages {
 			t.Errorf("assigned %+v", got)
@@ -59,10 +59,10 @@ func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
 	})
 }
 
-func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
+func TestSitesMoveUnderTheSitePolicyWithoutAnAssignment(t *testing.T) {
 	each(t, func(w fixture) {
 		create := func(url string) container.Container {
-			c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
+			c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
 			w.must(err)
 			return c
 		}
@@ -78,7 +78,7 @@ func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
 		if p := w.parentOfKey(w.mailbox("alice", 0)); p.ID != w.currentOf(w.managed) {
 			t.Error("a mailbox is under the site policy")
 		}
-		_, err := w.all.SetState(w.ctx, w.tenant, after, envelope.ClassInactive, nil)
+		_, err := w.all.SetState(w.ctx, w.tenant, after, envelope.ClassInactive)
 		w.wantCode(err, api.InvalidArgument)
 	})
 }
@@ -90,7 +90,7 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 		next := w.policies.Refresh(t, w.tenant, w.managed)
 		for _, state := range []envelope.Class{envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled, envelope.ClassDisabled, envelope.ClassActive} {
 			var err error
-			c, err = w.all.SetState(w.ctx, w.tenant, c, state, nil)
+			c, err = w.all.SetState(w.ctx, w.tenant, c, state)
 			w.must(err)
 			if got := w.find("alice"); got != c || got.State != state {
 				t.Errorf("%v: stored %+v, want %+v", state, got, c)
@@ -105,26 +105,26 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 			w.must(w.checkSlots())
 		}
 		// bob was active all the time: only the roll moves him.
-		bob, err := w.all.SetState(w.ctx, w.tenant, w.find("bob"), envelope.ClassActive, nil)
+		bob, err := w.all.SetState(w.ctx, w.tenant, w.find("bob"), envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(bob); p.ID != old {
 			t.Error("an active mailbox that stays active moved")
 		}
-		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassSite, nil)
+		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassSite)
 		w.wantCode(err, api.InvalidArgument)
 	})
 }
 
-func TestFollowMovesWhatNoRollMoves(t *testing.T) {
+func TestAccessMovesAKeyThatNoRollMoves(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("active", "inactive", "disconnected", "disabled")
 		var keys []*envelope.Key
 		for i := range list {
 			var err error
-			list[i], err = w.all.Assign(w.ctx, w.tenant, list[i], own, api.ForRecovery, nil)
+			list[i], err = w.all.Assign(w.ctx, w.tenant, list[i], own, api.ForRecovery)
 			w.must(err)
-			list[i], err = w.all.SetState(w.ctx, w.tenant, list[i], mailboxStates[i], nil)
+			list[i], err = w.all.SetState(w.ctx, w.tenant, list[i], mailboxStates[i])
 			w.must(err)
 			key, _ := w.key(list[i])
 			keys = append(keys, key)
@@ -155,9 +155,9 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 
 // TestLostSwapOfMoveKeyAfterAccessIsNoError lets another transaction change the rows that Follow
 // has read, before MoveKeyAfterAccess's own transaction.
-func TestLostSwapOfFollowIsNoError(t *testing.T) {
+func TestConflictWhileAKeyMovesAfterAccessIsNoError(t *testing.T) {
 	each(t, func(w fixture) {
-		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive, nil)
+		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive)
 		w.must(err)
 		key, _ := w.key(c)
 		rivals := []func(){
@@ -166,7 +166,7 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 				_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassInactive)
 				w.must(err)
 			},
-			func() { c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled, nil); w.must(err) },
+			func() { c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled); w.must(err) },
 		}
 		for i, rival := range rivals {
 			w.policies.Refresh(t, w.tenant, w.managed)
@@ -199,7 +199,7 @@ func (w fixture) beforeNextOpen(rival func()) {
 	}
 }
 
-func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
+func TestMoveDetectsARefreshBetweenReadingAndWriting(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		refresh := func() { w.policies.Refresh(t, w.tenant, own) }
@@ -215,25 +215,25 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 			t.Error("created in bulk under an older policy key")
 		}
 		w.beforeNextOpen(refresh)
-		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, api.ForRecovery, nil)
+		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, api.ForRecovery)
 		w.must(err)
 		w.beforeNextOpen(refresh)
-		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
+		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery)
 		w.must(err)
 		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("assigned under an older policy key")
 		}
-		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.must(err)
 		w.beforeNextOpen(refresh)
-		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive, nil)
+		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("active again under an older policy key")
 		}
 		// The default itself may become another policy.
 		w.beforeNextOpen(func() { w.policies.Create(t, w.tenant, "site") })
-		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0, nil)
+		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0)
 		w.must(err)
 		if p := w.parentOfKey(site); p.ID == w.currentOf(w.managed) {
 			t.Error("created under a policy that is no longer the default")
@@ -249,9 +249,9 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 		var rivals int
 		w.policies.Opening = func(int64) error { rivals++; w.policies.Refresh(t, w.tenant, own); return nil }
 		before := w.dump()
-		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
+		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery)
 		w.wantCode(err, api.Conflict)
-		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", own, nil)
+		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", own)
 		w.wantCode(err, api.Conflict)
 		if rivals == 0 || w.dump() != before {
 			t.Errorf("%d rivals; changed is %v", rivals, w.dump() != before)
@@ -259,7 +259,7 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 	})
 }
 
-func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
+func TestOpenKeyReadsAgainWhenItsPolicyKeyWasRetired(t *testing.T) {
 	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, old := w.key(c)
@@ -276,10 +276,10 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 	})
 }
 
-// TestMovesFromOnePageUnderARollLoseNoKey moves the containers of few pages
+// TestMovesFromOnePageDuringARollLoseNoKey moves the containers of few pages
 // concurrently, back and forth between policies and states, while both policies are
 // rolled and pages are folded.
-func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
+func TestMovesFromOnePageDuringARollLoseNoKey(t *testing.T) {
 	each(t, func(w fixture) {
 		const movers, moves, refreshes = 8, 6, 4
 		policies := []int64{w.managed, w.policies.Create(t, w.tenant, "mailbox")}
@@ -304,9 +304,9 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 				for n := range moves {
 					var err error
 					if n%3 == 2 {
-						c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[n/3*(i%4)], nil)
+						c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[n/3*(i%4)])
 					} else {
-						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery, nil)
+						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery)
 					}
 					check(err)
 					_, err = w.all.MoveKeyAfterAccess(w.ctx, c)
@@ -383,9 +383,9 @@ func (w fixture) currentParent(id int64) (p keypage.Parent) {
 	return p
 }
 
-// TestNoRefreshWhileAKeyGoesUnderItsPolicy tries to take a policy's lock, as a
+// TestRefreshWaitsWhileAKeyMovesUnderItsPolicy tries to take a policy's lock, as a
 // refresh does, from within each transaction that puts a key under it.
-func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
+func TestRefreshWaitsWhileAKeyMovesUnderItsPolicy(t *testing.T) {
 	each(t, func(w fixture) {
 		own := w.policies.Create(t, w.tenant, "mailbox")
 		refused := func(policies ...int64) func(*store.Tx, container.Container) error {
@@ -409,7 +409,7 @@ func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
 		w.must(err)
 		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, refused(own))
 		w.must(err)
-		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.must(err)
 		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive, refused(own))
 		w.must(err)

@@ -48,7 +48,7 @@ func (w *fixture) restore(t testing.TB, b content.Backup, name string) container
 	t.Helper()
 	var c container.Container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		c, err = w.Restore(ctx, b, name, 0, nil)
+		c, err = w.Restore(ctx, b, name, 0)
 		return err
 	}, func() bool {
 		must(t, w.DeleteLeftoverRows(context.Background(), tenant))
@@ -60,7 +60,7 @@ func (w *fixture) restore(t testing.TB, b content.Backup, name string) container
 func (w *fixture) expire(t testing.TB, b content.Backup) {
 	t.Helper()
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
-		return w.Expire(ctx, b, func(*store.Tx) error { return nil })
+		return w.Expire(ctx, b)
 	}, func() bool { return !w.hasBackup(t, b) }))
 }
 
@@ -153,7 +153,7 @@ func (w *fixture) wantExactRows(t testing.TB) {
 	}
 }
 
-func TestARestoredMailboxIsWhatWasBackedUpByteForByte(t *testing.T) {
+func TestARestoredMailboxEqualsItsBackupByteForByte(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(11))
 		before, list := w.export(t), w.messages(t)
@@ -182,9 +182,9 @@ func TestARestoredMailboxIsWhatWasBackedUpByteForByte(t *testing.T) {
 	})
 }
 
-func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
+func TestABackupKeepsReplacedFilesUntilItExpires(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		old, next := body(1, 2*blobSize+1), body(2, blobSize)
+		old, next := randomContent(1, 2*blobSize+1), randomContent(2, blobSize)
 		w.put(t, "file", old)
 		w.put(t, "dir/same", "same")
 		b := w.backup(t, w.site)
@@ -199,7 +199,7 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 			}
 		}
 		// The restored site is independent of the other one.
-		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"), nil)))
+		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"))))
 		if w.get(t, "file") != next || w.filesOf(t, b.Container)["file"] != old {
 			t.Error("a put into the restored site changed another one")
 		}
@@ -209,15 +209,15 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 		if got := len(w.blobNames(t)); got != 4 { // file, dir/same and new of the site; file of the restored one
 			t.Errorf("%d blobs are left", got)
 		}
-		wantCode(t, w.Expire(context.Background(), b, func(*store.Tx) error { return nil }), api.NotFound)
+		wantCode(t, w.Expire(context.Background(), b), api.NotFound)
 	})
 }
 
 func e[T any](_ T, err error) error { return err }
 
-func TestAReaderOfAReplacedFileReadsOnWhileItsBackupExpires(t *testing.T) {
+func TestAReaderOfAReplacedFileFinishesAlthoughItsBackupExpires(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		ctx, old := context.Background(), body(1, 2*blobSize)
+		ctx, old := context.Background(), randomContent(1, 2*blobSize)
 		w.put(t, "file", old)
 		b := w.backup(t, w.site)
 		r, err := w.Open(ctx, w.site, "file")
@@ -238,7 +238,7 @@ func TestAReaderOfAReplacedFileReadsOnWhileItsBackupExpires(t *testing.T) {
 
 // Puts replace two files in turn, a before b, while backups are made: each backup is
 // from one moment, so b is never newer than a.
-func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
+func TestABackupIsConsistentWhileFilesAreReplaced(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		const rounds = 30
 		for i := range 9 { // so that the copy takes several parts
@@ -251,7 +251,7 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 			defer close(ended)
 			for i := 1; i <= rounds; i++ {
 				for _, path := range []string{"a", "b"} {
-					if _, err := w.Put(context.Background(), w.site, path, -1, strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+					if _, err := w.Put(context.Background(), w.site, path, -1, strings.NewReader(fmt.Sprint(i))); err != nil {
 						t.Error(err)
 					}
 				}
@@ -284,7 +284,7 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 
 // While the first items are being copied, a later one is replaced, and the
 // backup that is being restored expires.
-func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
+func TestCollectionKeepsBlobsThatARunningCopyStillNeeds(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 9 {
 			w.put(t, fmt.Sprint("file", i), "old")
@@ -316,7 +316,7 @@ func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
 		}
 		w.put(t, "file7", "new")
 		during(func() { w.expire(t, b) }, func() {
-			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0, nil)
+			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0)
 			wantCode(t, err, api.NotFound) // it has gone
 		})
 		if got := len(w.blobNames(t)); got != 9 {
@@ -325,7 +325,7 @@ func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
 	})
 }
 
-func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
+func TestAFailedBackupLeavesNoRows(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		w.importMail(t, mbox(9))
@@ -347,7 +347,7 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 		}
 		unchanged("refused in its transaction")
 
-		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0, nil)), api.AlreadyExists)
+		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0)), api.AlreadyExists)
 		unchanged("the name is taken")
 
 		// Access to the key is revoked while the items are being copied.
@@ -358,10 +358,10 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 	})
 }
 
-func TestADamagedItemRefusesTheBackupAndIsNamed(t *testing.T) {
+func TestABackupOfADamagedItemFailsAndNamesIt(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
-		w.put(t, "file", body(1, 2*blobSize))
+		w.put(t, "file", randomContent(1, 2*blobSize))
 		must(t, w.db.InTx(ctx, func(tx *store.Tx) error {
 			return e(tx.Exec(ctx, `DELETE FROM blob WHERE sequence = 1`))
 		}))
@@ -373,7 +373,7 @@ func TestADamagedItemRefusesTheBackupAndIsNamed(t *testing.T) {
 	})
 }
 
-func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
+func TestAnInterruptedBackupIsCompleteOrAbsent(t *testing.T) {
 	storetest.KeepAnswers(t)
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
@@ -429,7 +429,7 @@ func (w *fixture) allBackups(t testing.TB) (list []content.Backup) {
 	return list
 }
 
-func TestBackupsAreDueAtTheirTime(t *testing.T) {
+func TestBackupsExpireAtTheirTime(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx, at := context.Background(), time.UnixMilli(2_000_000_000_000)
 		w.backup(t, w.mail)

@@ -18,7 +18,7 @@ func benchFixture(b *testing.B) *fixture {
 	w := newFixture(b, storetest.One(b))
 	blobs, err := blob.Open(b.Context(), "file://"+w.blobDir)
 	must(b, err)
-	w.Contents = content.New(w.db, w.containers, blobs, 512, time.Now)
+	w.Contents.Contents = content.New(w.db, w.containers.Containers, blobs, 512, time.Now)
 	return w
 }
 
@@ -40,7 +40,7 @@ func BenchmarkMail(b *testing.B) {
 			b.StopTimer()
 			w.mail = w.create(b, container.Mailbox, fmt.Sprintf("m%d.%d@contoso.com", b.N, time.Now().UnixNano()))
 			b.StartTimer()
-			_, err := w.Import(b.Context(), w.mail, -1, strings.NewReader(mbox), nil, nil)
+			_, err := w.Import(b.Context(), w.mail, -1, strings.NewReader(mbox), content.ImportOptions{})
 			must(b, err)
 		}
 		perSecond(b)
@@ -72,7 +72,7 @@ func BenchmarkFile(b *testing.B) {
 	b.Run("put", func(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
-			_, err := w.Put(b.Context(), w.site, "file", size, zeroBytes(size), nil)
+			_, err := w.Put(b.Context(), w.site, "file", size, zeroBytes(size))
 			must(b, err)
 		}
 	})

@@ -25,7 +25,7 @@ func (w *fixture) collect(t testing.TB, grace time.Duration) content.Collected {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
-	c, err := w.Collect(context.Background(), grace, false, nil)
+	c, err := w.Collect(context.Background(), grace, false)
 	must(t, err)
 	must(t, c.Tenant(context.Background(), tenant, nil))
 	must(t, c.End(context.Background()))
@@ -43,7 +43,7 @@ func (w *fixture) orphan(t testing.TB, name string) string {
 	return name
 }
 
-func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
+func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, "From a@b Thu Jan  1 00:00:00 1970\nSubject: x\n\nhello\n")
 		w.put(t, "a", strings.Repeat("a", 3*blobSize))
@@ -62,7 +62,7 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
 		collect := func(dry bool) content.Collected {
-			c, err := w.Collect(t.Context(), 2*time.Hour, dry, nil)
+			c, err := w.Collect(t.Context(), 2*time.Hour, dry)
 			must(t, err)
 			reported := content.Collected{}
 			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { reported = c }))
@@ -98,7 +98,7 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 
 // A collection runs during an upload: with enough grace the upload continues, without
 // it the upload fails and the path keeps the previous file.
-func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
+func TestAnUploadWhoseBlobWasCollectedFails(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "before")
 		during := func(grace time.Duration) io.Reader {
@@ -107,21 +107,21 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 				return 0, io.EOF
 			}))
 		}
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
 		if got := w.get(t, "a"); got != "before" {
 			t.Errorf("the file is %q", got)
 		}
-		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour), nil)))
+		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour))))
 		if got := w.get(t, "a"); len(got) != blobSize+1 {
 			t.Errorf("the file has %d bytes", len(got))
 		}
-		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // does not lower the fence
+		c, err := w.Collect(t.Context(), 2*time.Hour, false) // does not lower the fence
 		must(t, err)
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
 		w.wantHealthy(t, true)
-		wantCode(t, e(w.Collect(t.Context(), -1, false, nil)), api.InvalidArgument)
+		wantCode(t, e(w.Collect(t.Context(), -1, false)), api.InvalidArgument)
 	})
 }
 
@@ -220,7 +220,7 @@ func (r *race) act() {
 	switch r.next(4) {
 	case 0, 1:
 		r.made++
-		path, text := []string{"a", "b"}[r.next(2)], body(r.made, []int{10, blobSize + 1}[r.next(2)])
+		path, text := []string{"a", "b"}[r.next(2)], randomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
 		err := e(r.Put(ctx, r.fixture.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
 			r.site[path] = text // before the next thing happens
 			return nil
@@ -241,13 +241,13 @@ func (r *race) act() {
 	}
 }
 
-// TestNoCollectionEverTakesALiveBlob compares the content read with the content put.
-func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
+// TestNoCollectionDeletesABlobInUse compares the content read with the content put.
+func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		r := &race{fixture: w, t: t, site: map[string]string{}}
-		w.Contents = content.Small(content.New(db, w.containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
+		w.Contents.Contents = content.Small(content.New(db, w.containers.Containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
@@ -274,7 +274,7 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 
 // Rows are written and not yet committed when a collection begins: it sets its fence
 // only after their commit.
-func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
+func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		collected := make(chan content.Collected, 1)
 		collect := sync.OnceFunc(func() { go func() { collected <- w.collect(t, 0) }() })
@@ -299,11 +299,11 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 }
 
 // Another node has drawn the same id: its blob is kept.
-func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
+func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	var theirs string
-	w.Contents = content.Small(content.New(w.db, w.containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
-	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
+	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10))), api.AlreadyExists)
 	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)
 	}

@@ -16,14 +16,14 @@ import (
 // Other nodes do not touch a copy under way while its node lives. When that node is
 // considered dead, another node deletes the rows of the copy; when the first node wakes
 // up, it does not continue the copy and leaves no rows.
-func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
+func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		for i := range 9 {
 			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
 		}
 		w.Leases = lease.New(w.db, "a", time.Hour)
-		other := content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, time.Now), blobSize, 4)
+		other := content.Small(content.New(w.db, w.containers.Containers, w.blobs, pageSlots, time.Now), blobSize, 4)
 		other.Leases = lease.New(w.db, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {

@@ -38,7 +38,7 @@ func dieAt(point string, n int, f func()) (dead bool) {
 	return false
 }
 
-func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
+func TestAnInterruptedPutLeavesTheOldOrTheNewFile(t *testing.T) {
 	points := map[string]bool{ // and whether the new file is there after it
 		"put.blob-durable": false, "put.before-commit": false, "put.after-commit": true,
 	}
@@ -47,7 +47,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 		w := newFixture(t, db)
 		for point, isNew := range points {
 			for n := 1; ; n++ {
-				old, next := body(n, 2*blobSize+1), body(n+100, 3*blobSize)
+				old, next := randomContent(n, 2*blobSize+1), randomContent(n+100, 3*blobSize)
 				w.put(t, "file", old)
 				w.wantHealthy(t, false)
 				dead := dieAt(point, n, func() { w.put(t, "file", next) })
@@ -71,7 +71,7 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 	})
 }
 
-func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
+func TestAnInterruptedImportKeepsWholeMessages(t *testing.T) {
 	points := map[string]int{ // and the messages kept, counted in batches, beyond those before it
 		"import.blobs-durable": 0, "import.before-commit": 0, "import.after-commit": 1,
 	}
@@ -84,7 +84,7 @@ func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
 			for n := 1; ; n++ {
 				w.mail = w.create(t, w.mail.Kind, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 				dead := dieAt(point, n, func() {
-					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one"}, nil); err != nil {
+					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), content.ImportOptions{Name: "one"}); err != nil {
 						t.Error(err)
 					}
 				})

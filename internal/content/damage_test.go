@@ -139,8 +139,8 @@ func TestDamageIsNamedPrecisely(t *testing.T) {
 			}
 			t.Run("file", func(t *testing.T) {
 				w := newFixture(t, storetest.One(t))
-				w.put(t, path, body(1, 2*blobSize))
-				w.put(t, "other", body(2, 100))
+				w.put(t, path, randomContent(1, 2*blobSize))
+				w.put(t, "other", randomContent(2, 100))
 				blobs := w.storedBlobs(t)
 				d.do(t, w, blobs[0], blobs[2])
 				check(t, w, blobs[0], w.Check(t.Context(), w.site, firstDamage))
@@ -159,7 +159,7 @@ func TestDamageIsNamedPrecisely(t *testing.T) {
 	}
 }
 
-func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
+func TestAMessageWithATooSmallStoredSizeIsDamaged(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	m := w.messages(t)[0]
@@ -177,7 +177,7 @@ func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
 func firstDamage(c content.Checked) error { return c.Err }
 
 // Two files that were exchanged in the database are not mistaken for each other.
-func TestExchangedPathsAreFound(t *testing.T) {
+func TestExchangedPathsAreDetected(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.put(t, "salaries", "secret")
 	w.put(t, "menu", "soup")
@@ -198,7 +198,7 @@ func TestExchangedPathsAreFound(t *testing.T) {
 
 // If rows reorder the blobs of a file, omit the last one or include one of another
 // file, the file cannot be opened.
-func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
+func TestReorderedMissingOrForeignBlobsOfAFileAreRefused(t *testing.T) {
 	for name, alter := range map[string]func(t *testing.T, w *fixture, blobs []stored){
 		"pieces swapped": func(t *testing.T, w *fixture, b []stored) {
 			w.exec(t, `UPDATE blob SET sequence = 9 WHERE id = ?1`, b[1].id)
@@ -216,8 +216,8 @@ func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newFixture(t, storetest.One(t))
-			w.put(t, "a", body(1, 4*blobSize))
-			w.put(t, "b", body(2, 4*blobSize))
+			w.put(t, "a", randomContent(1, 4*blobSize))
+			w.put(t, "b", randomContent(2, 4*blobSize))
 			alter(t, w, w.storedBlobs(t))
 			wantCode(t, w.Get(t.Context(), w.site, "a", 0, -1, new(bytes.Buffer)), api.Damaged)
 			wantCode(t, w.Check(t.Context(), w.site, firstDamage), api.Damaged)
@@ -226,11 +226,11 @@ func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 }
 
 // One damaged item neither hides another nor stops the check.
-func TestACheckGoesOnPastDamage(t *testing.T) {
+func TestACheckContinuesAfterDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(12))
 		for i := range 6 {
-			w.put(t, fmt.Sprint("file", i), body(i, blobSize+1))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, blobSize+1))
 		}
 		blobs := w.storedBlobs(t)
 		want := make(map[int64]bool)
@@ -262,10 +262,10 @@ func TestACheckGoesOnPastDamage(t *testing.T) {
 }
 
 // A file that is damaged, or shares a damaged key page, can be put again.
-func TestADamagedFileCanBePutAnew(t *testing.T) {
+func TestADamagedFileCanBeReplaced(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 5 {
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 		if _, err := w.Fold(t.Context(), w.site); err != nil {
 			t.Fatal(err)
@@ -288,14 +288,14 @@ func TestADamagedFileCanBePutAnew(t *testing.T) {
 func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 6 { // each a page of its own, then folded into one
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 		must(t, errorOf(w.Fold(t.Context(), w.site)))
 		if n := w.pages(t); n != 1 {
 			t.Fatalf("%d pages", n)
 		}
 		for i := range 6 {
-			w.put(t, fmt.Sprint("file", i), body(i, 20))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 20))
 			w.wantHealthy(t, true) // as many slots as blobs
 		}
 		if n := w.pages(t); n != 6 {
@@ -304,7 +304,7 @@ func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 	})
 }
 
-func TestNothingOfAUserStandsInTheClear(t *testing.T) {
+func TestNoUserDataIsStoredInPlaintext(t *testing.T) {
 	w := newFixture(t, storetest.SQLite(t))
 	secrets := []string{"subject-of-a-user", "sender-of-a-user", "body-of-a-user", "path-of-a-user", "file-of-a-user", "alice@contoso", "https://contoso"}
 	w.importMail(t, "From sender-of-a-user Mon Jan  1 00:00:00 2024\nSubject: subject-of-a-user\nFrom: sender-of-a-user\n\nbody-of-a-user\n")

@@ -18,6 +18,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
@@ -32,10 +33,10 @@ const (
 // fixture is a Contents over real containers, a real database and real blobs, with one
 // mailbox and one site.
 type fixture struct {
-	*content.Contents
+	contenttest.Contents
 	db         *store.DB
 	policies   *containertest.Policies
-	containers *container.Containers
+	containers containertest.Containers
 	blobs      blob.Store
 	blobDir    string
 	mail, site container.Container
@@ -49,7 +50,7 @@ func newFixture(t testing.TB, db *store.DB) *fixture {
 	w := &fixture{db: db, policies: containertest.NewPolicies(t, db), blobDir: filepath.Join(t.TempDir(), "blobs")}
 	w.policies.Create(t, tenant, containertest.ServiceManaged)
 	ctx := context.Background()
-	w.containers = container.New(db, w.policies, pageSlots, time.Now)
+	w.containers = containertest.Containers{Containers: container.New(db, w.policies, pageSlots, time.Now), DB: db}
 	t.Cleanup(w.containers.Close)
 	must(t, w.containers.Bootstrap(ctx, tenant))
 	w.mail = w.create(t, container.Mailbox, "alice@contoso.com")
@@ -75,14 +76,15 @@ func (w *fixture) reopen(t testing.TB) {
 	blobs, err := blob.Open(context.Background(), "file://"+w.blobDir)
 	must(t, err)
 	w.blobs = blobs
-	w.Contents = content.Small(content.New(w.db, w.containers, blobs, pageSlots, time.Now), blobSize, 4)
+	w.Contents = contenttest.Contents{DB: w.db}
+	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, blobs, pageSlots, time.Now), blobSize, 4)
 }
 
 func (w *fixture) create(t testing.TB, kind container.Kind, name string) container.Container {
 	t.Helper()
 	var c container.Container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		c, err = w.containers.Create(ctx, tenant, kind, name, 0, nil)
+		c, err = w.containers.Create(ctx, tenant, kind, name, 0)
 		return err
 	}, func() bool { return w.exists(&c, kind, name) }))
 	return c
@@ -122,7 +124,7 @@ func (w *fixture) importMail(t testing.TB, mbox string) content.Imported {
 	var done content.Imported
 	rest := mbox
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		done, err = w.Import(ctx, w.mail, int64(len(rest)), strings.NewReader(rest), nil, nil)
+		done, err = w.Import(ctx, w.mail, int64(len(rest)), strings.NewReader(rest), content.ImportOptions{})
 		return err
 	}, func() bool { // whole messages of it may be there
 		_, now := w.totals(t)
@@ -163,7 +165,7 @@ func (w *fixture) put(t testing.TB, path, body string) content.File {
 	t.Helper()
 	var f content.File
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		f, err = w.Put(ctx, w.site, path, int64(len(body)), strings.NewReader(body), nil)
+		f, err = w.Put(ctx, w.site, path, int64(len(body)), strings.NewReader(body))
 		return err
 	}, func() bool {
 		list, err := w.Files(context.Background(), w.site)

@@ -9,7 +9,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func TestFlagsOfThunderbirdAndGmailAreThoseOfStatus(t *testing.T) {
+func TestFlagsOfThunderbirdAndGmailMapToStatusFlags(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for header, want := range map[string]string{
 		"":                           "",

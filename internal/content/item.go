@@ -69,6 +69,10 @@ func (s *Contents) openPart(ctx context.Context, c container.Container, query st
 	return part{}, rolledMeanwhile()
 }
 
+// maxAttempts is how often a read starts over because others replaced the keys that it
+// depends on.
+const maxAttempts = 10
+
 func rolledMeanwhile() error {
 	return fail.New(api.Conflict, "the container's keys were replaced %d times during the request", maxAttempts).WithHint("try again")
 }

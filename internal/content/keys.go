@@ -152,10 +152,6 @@ func (k *keyring) zero() {
 	}
 }
 
-// errRetry ends a transaction because another transaction changed its pages or rows;
-// the work can be tried again.
-var errRetry = errors.New("another transaction changed the same rows")
-
 // removeKeys removes the keys of an item's blobs from their pages. A page that cannot
 // be decrypted is left as it is and is no error here; it is reported when the other
 // keys in it are read.
@@ -187,13 +183,13 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	return nil
 }
 
-// checkNotMoved returns errRetry unless the database still has the same blob and the same
+// checkNotMoved returns store.ErrOutdated unless the database still has the same blob and the same
 // key page for it. If it has, the missing page is damage and must not block the
 // caller, like a page that cannot be decrypted.
 func checkNotMoved(ctx context.Context, tx *store.Tx, b blobRow) error {
 	id, now, err := currentBlob(ctx, tx, b)
 	if err == nil && (id != b.ID || now != b.Page) {
-		return errRetry
+		return store.ErrOutdated
 	}
 	return err
 }
@@ -204,7 +200,7 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	}
 	key, err := opened.KeyOf(row.Generation)
 	if errors.Is(err, container.ErrGeneration) {
-		return errRetry
+		return store.ErrOutdated
 	}
 	var page *envelope.Page
 	if err == nil {
@@ -232,10 +228,10 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	return swapped(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
 }
 
-// swapped returns errRetry if a compare-and-swap of one page was not done.
+// swapped returns store.ErrOutdated if a compare-and-swap of one page was not done.
 func swapped(done []bool, err error) error {
 	if err == nil && !done[0] {
-		return errRetry
+		return store.ErrOutdated
 	}
 	return err
 }

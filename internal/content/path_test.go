@@ -53,7 +53,7 @@ func (w *fixture) unfolded(t testing.TB, c container.Container) container.Contai
 
 func (w *fixture) putAt(t testing.TB, c container.Container, path, text string) {
 	t.Helper()
-	_, err := w.Put(context.Background(), c, path, int64(len(text)), strings.NewReader(text), nil)
+	_, err := w.Put(context.Background(), c, path, int64(len(text)), strings.NewReader(text))
 	must(t, err)
 }
 
@@ -180,7 +180,7 @@ func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
 }
 
 // Folding may be interrupted at any point; the next write continues it.
-func TestFoldingThatDiesIsTakenUp(t *testing.T) {
+func TestInterruptedFoldingContinues(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 20 {
 			w.putOld(t, w.site, fmt.Sprintf("File %d", i), "x")
@@ -211,10 +211,10 @@ func TestFoldingThatDiesIsTakenUp(t *testing.T) {
 	})
 }
 
-func TestAPathThatNothingNewMayHaveIsRefused(t *testing.T) {
+func TestAPathThatIsInvalidForNewFilesIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for _, path := range []string{"a\u202Eb", "a\xe9b", "a\nb", "\uFEFFa", strings.Repeat("a", 1025), "a//b", "../a", ""} {
-			_, err := w.Put(context.Background(), w.site, path, 1, strings.NewReader("x"), nil)
+			_, err := w.Put(context.Background(), w.site, path, 1, strings.NewReader("x"))
 			wantCode(t, err, api.InvalidArgument)
 		}
 		files, err := w.Files(context.Background(), w.site)

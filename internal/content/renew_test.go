@@ -43,7 +43,7 @@ func (w *fixture) countOlder(t testing.TB, mark int64) (n int64) {
 	return n
 }
 
-func TestRenewEncryptsMailAndFilesAnew(t *testing.T) {
+func TestRenewReencryptsMailAndFiles(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		mail, file := mbox(30), strings.Repeat("0123456789", 45_000)
 		w.importMail(t, mail)
@@ -71,7 +71,7 @@ func TestRenewEncryptsMailAndFilesAnew(t *testing.T) {
 	})
 }
 
-func TestWhoReadsAFileThatIsEncryptedAnewReadsItToItsEnd(t *testing.T) {
+func TestAReaderOfAReencryptedFileReadsItToItsEnd(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		file := strings.Repeat("0123456789", 45_000)
 		w.put(t, "a", file)
@@ -114,7 +114,7 @@ func (m *hookReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
+func TestContentStoredDuringReencryptionHasTheNewKeys(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		var mark int64
 		late := func(c container.Container) func() {
@@ -126,12 +126,12 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 			}
 		}
 		file, mail := strings.Repeat("0123456789", 45_000), mbox(3)
-		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)}, nil)
+		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)})
 		must(t, err)
 		if n := w.countOlder(t, mark); n > 0 || w.get(t, "a") != file {
 			t.Errorf("%d blobs of the file are older than the mark; it has %d bytes", n, len(w.get(t, "a")))
 		}
-		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
+		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, content.ImportOptions{})
 		must(t, err)
 		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			var n int64
@@ -148,7 +148,7 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 	})
 }
 
-func TestRenewSkipsWhatDoesNotOpen(t *testing.T) {
+func TestRenewSkipsContentThatCannotBeDecrypted(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(9))
 		bad := w.storedBlobs(t)[4]
@@ -169,7 +169,7 @@ func TestRenewSkipsWhatDoesNotOpen(t *testing.T) {
 	})
 }
 
-func TestRenewLeavesTheBlobsOfBackups(t *testing.T) {
+func TestRenewDoesNotChangeTheBlobsOfBackups(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		mail := mbox(5)
 		w.importMail(t, mail)
@@ -187,7 +187,7 @@ func TestRenewLeavesTheBlobsOfBackups(t *testing.T) {
 	})
 }
 
-func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
+func TestAStoppedRenewChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(5))
 		before, enough := w.allTables(t), errors.New("it was stopped")
@@ -203,7 +203,7 @@ func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
 	})
 }
 
-func TestRenewOfWhatAnotherNodeRenewsMeanwhileSkipsNothing(t *testing.T) {
+func TestRenewOnTwoNodesAtOnceSkipsNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(3))
 		w.put(t, "a", strings.Repeat("0123456789", 45_000))

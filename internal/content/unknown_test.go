@@ -25,7 +25,7 @@ func (w *fixture) loseNext() (armed func() error) {
 	return func() error { lose = true; return nil }
 }
 
-func (w *fixture) wantLost(t *testing.T, err error) {
+func (w *fixture) wantAnswerLost(t *testing.T, err error) {
 	t.Helper()
 	if !store.IsAnswerLost(err) {
 		t.Fatalf("error %v, want that of a lost answer", err)
@@ -34,7 +34,7 @@ func (w *fixture) wantLost(t *testing.T, err error) {
 
 // A put, an import and a renewal whose commit succeeded although its answer was lost
 // keep their blobs, and can be repeated.
-func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
+func TestBlobsOfACommitWithoutAnAnswerAreKept(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
 		w.put(t, "a", "old")
@@ -43,7 +43,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		put := func(also func(*store.Tx) error) error {
 			return e(w.Put(ctx, w.site, "a", -1, strings.NewReader(file), also))
 		}
-		w.wantLost(t, put(also))
+		w.wantAnswerLost(t, put(also))
 		if w.get(t, "a") != file {
 			t.Error("the file that was put is not there")
 		}
@@ -51,8 +51,8 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		must(t, put(nil))
 
 		mail := mbox(3)
-		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), nil, also)
-		w.wantLost(t, err)
+		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), content.ImportOptions{}, also)
+		w.wantAnswerLost(t, err)
 		if w.export(t) != mail {
 			t.Error("the messages that were imported are not there")
 		}
@@ -62,7 +62,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		for _, c := range []container.Container{w.mail, w.site} {
 			r := w.renewal(mark, skipped)
 			r.Done = func(*store.Tx, int64) error { return armed() }
-			w.wantLost(t, w.Renew(ctx, c, r))
+			w.wantAnswerLost(t, w.Renew(ctx, c, r))
 			if w.export(t) != mail || w.get(t, "a") != file {
 				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
 			}
@@ -93,7 +93,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 				t.Errorf("put: %v", err)
 			}
 			runs = 0
-			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), nil, also); !errors.Is(err, errRefused) {
+			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), content.ImportOptions{}, also); !errors.Is(err, errRefused) {
 				t.Errorf("import: %v", err)
 			}
 			w.wantExact(t)

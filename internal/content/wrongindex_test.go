@@ -10,6 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
@@ -21,7 +22,7 @@ func (w *fixture) useDatabase(t testing.TB, db *store.DB) {
 	t.Helper()
 	w.db, w.policies.DB = db, db
 	w.containers.Close()
-	w.containers = container.New(db, w.policies, pageSlots, time.Now)
+	w.containers = containertest.Containers{Containers: container.New(db, w.policies, pageSlots, time.Now), DB: db}
 	t.Cleanup(w.containers.Close)
 	w.reopen(t)
 }
@@ -42,7 +43,7 @@ func (w *fixture) tryCollect(t testing.TB, compare bool) error {
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
 	storetest.UseIndexes(t, w.db, compare)
-	c, err := w.Collect(context.Background(), 0, false, nil)
+	c, err := w.Collect(context.Background(), 0, false)
 	must(t, err)
 	if err := c.Tenant(context.Background(), tenant, nil); err != nil {
 		return err
@@ -52,10 +53,10 @@ func (w *fixture) tryCollect(t testing.TB, compare bool) error {
 
 // Whatever entries the indexes that a collection reads have lost, no blob that a row
 // references is deleted, and all content stays readable.
-func TestACollectionBelievesNoWrongIndex(t *testing.T) {
+func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 	files := func(w *fixture, t testing.TB, from, to int) {
 		for i := from; i < to; i++ {
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 	}
 	for name, wreck := range map[string]func(t *testing.T, w *fixture){
@@ -86,7 +87,7 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 					t.Errorf("%d blobs of %d are left", len(after), len(before))
 				}
 				for _, b := range append(w.allBackups(t), content.Backup{Container: w.site}) {
-					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != body(5, 10) {
+					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != randomContent(5, 10) {
 						t.Errorf("%d files are read", len(got))
 					}
 				}
@@ -103,8 +104,8 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	w := newFixture(t, storetest.SQLite(t))
 	for i := range 6 {
-		w.put(t, fmt.Sprint("file", i), body(i, 10))
-		w.put(t, fmt.Sprint("file", i), body(i, 10))
+		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
+		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 	}
 	before := w.blobNames(t)
 	w.useDatabase(t, storetest.ZeroIndex(t, w.db, "blob_id"))
@@ -114,14 +115,14 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	if after := w.blobNames(t); !slices.Equal(after, before) {
 		t.Errorf("%d blobs of %d are left", len(after), len(before))
 	}
-	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != body(5, 10) {
+	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != randomContent(5, 10) {
 		t.Errorf("%d files are read", len(got))
 	}
 }
 
 // If an index leads to a row of another item, that item is not deleted: neither in
 // place of a file that is replaced, nor with the remaining rows of a backup.
-func TestADeletionAsksTheRowItself(t *testing.T) {
+func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 	const theirs = ` WHERE id = (SELECT MIN(id) FROM item WHERE container = ?1)`
 	for name, one := range map[string]struct {
 		index, moved string // a row of what goes becomes one of what stays, in the rows alone
@@ -152,7 +153,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 		w.put(t, "a", "of a")
 		w.loseIndexWrites(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
 		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
@@ -166,7 +167,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 			w.exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
 		})
 		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
@@ -175,7 +176,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 }
 
 // The rows of a container are not cleared if the container exists.
-func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
+func TestRowsOfAnExistingContainerAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "file", "content")
 		w.exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.site.ID, tenant)
@@ -208,7 +209,7 @@ func (w *fixture) allRows(t testing.TB) (all string) {
 }
 
 // If an index contradicts the rows of items and blobs, nothing is deleted.
-func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
+func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "of a")
 		w.put(t, "b", "of b")

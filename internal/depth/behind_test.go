@@ -41,16 +41,16 @@ func (m *hookedStages) Remaining(ctx context.Context, tx *store.Tx, stage api.Ro
 // duringStage gives w a roller that calls happens during a stage.
 func duringStage(w *contenttest.Fixture, stage api.RollStage, happens func()) {
 	w.Roller = w.With(func(c *roll.Config) {
-		c.Deep = &hookedStages{depth.New(w.DB, w.Containers, w.Contents), stage, happens}
+		c.Deep = &hookedStages{depth.New(w.DB, w.Containers.Containers, w.Contents.Contents), stage, happens}
 	}).Roller
 }
 
-func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
+func TestRollEndsOnlyWhenContainersAssignedMeanwhileHaveNewKeys(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		first, late := w.Mailbox(pol.ID, "first", 2), w.Mailbox(0, "late", 3)
 		duringStage(w, api.StageContent, func() {
-			_, err := w.Containers.Assign(w.Ctx, w.Tenant, late, pol.ID, api.ForRecovery, nil)
+			_, err := w.Containers.Assign(w.Ctx, w.Tenant, late, pol.ID, api.ForRecovery)
 			w.Must(err)
 		})
 		ro := w.Begin(pol, api.DepthContent, roll.Options{})
@@ -69,7 +69,7 @@ func TestRollEndsOnlyWhenWhatWasAssignedMeanwhileHasNewKeys(t *testing.T) {
 	})
 }
 
-func TestNodeThatComesTooLateLeavesWhatWasSkippedAsItIs(t *testing.T) {
+func TestLateNodeDoesNotChangeSkippedContainers(t *testing.T) {
 	onOneDatabase(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		w.Mailbox(pol.ID, "sound", 2)
@@ -104,7 +104,7 @@ func (b idleStages) Work(context.Context, roll.Share) (bool, error) { b.ends(); 
 
 // Damaged pages and items are skipped and reported, all others are re-encrypted, and
 // after a repair the roll continues.
-func TestDeepRollGoesPastDamage(t *testing.T) {
+func TestDeepRollContinuesAfterDamage(t *testing.T) {
 	for to, damage := range map[api.Depth]string{
 		api.DepthContainer: `UPDATE key_page SET body = ?2 WHERE class = 8 AND parent = ?1`,
 		api.DepthContent:   `UPDATE item SET metadata = ?2 WHERE container = ?1`,
@@ -136,7 +136,7 @@ func TestDeepRollGoesPastDamage(t *testing.T) {
 // A unit of large messages or files has only a few of them, so its key page is nearly empty.
 func TestDepthContentLeavesFewKeyPages(t *testing.T) {
 	onOneDatabase(t, func(w *contenttest.Fixture) {
-		w.Contents = content.New(w.DB, w.Containers, w.Blobs, 16, w.Clock.Now)
+		w.Contents.Contents = content.New(w.DB, w.Containers.Containers, w.Blobs, 16, w.Clock.Now)
 		duringStage(w, "", nil)
 		pol := w.MailboxPolicy("p")
 		c := w.Mailbox(pol.ID, "m", 0)

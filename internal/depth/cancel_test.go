@@ -18,7 +18,7 @@ func TestDeepRollIsNotCancelledAfterItsFirstKey(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		box := w.Mailbox(pol.ID, "alice", 1)
-		box, err := w.Containers.SetState(w.Ctx, w.Tenant, box, envelope.ClassInactive, nil)
+		box, err := w.Containers.SetState(w.Ctx, w.Tenant, box, envelope.ClassInactive)
 		w.Must(err)
 		ro := w.Begin(pol, api.DepthContainer, roll.Options{IncludeInactive: true})
 		_, err = w.Containers.MoveKeyAfterAccess(w.Ctx, box)

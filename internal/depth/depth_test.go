@@ -29,7 +29,7 @@ func each(t *testing.T, test func(w *contenttest.Fixture)) {
 // of containers or of blobs, or blobs that no row references.
 func wantNothingLeft(w *contenttest.Fixture) {
 	w.Helper()
-	c, err := w.Contents.Collect(w.Ctx, 1000*24*time.Hour, false, nil) // what was dropped
+	c, err := w.Contents.Collect(w.Ctx, 1000*24*time.Hour, false) // what was dropped
 	w.Must(err)
 	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
 	w.Must(c.End(w.Ctx))
@@ -83,7 +83,7 @@ func TestDepthContainerGivesNewKeysAndKeepsBlobs(t *testing.T) {
 	})
 }
 
-func TestDepthContentEncryptsAllAnew(t *testing.T) {
+func TestDepthContentReencryptsAllContent(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		var list []container.Container
@@ -107,13 +107,13 @@ func TestDepthContentEncryptsAllAnew(t *testing.T) {
 	})
 }
 
-func TestDepthContentOfSitesOfExactVersions(t *testing.T) {
+func TestDepthContentReencryptsSitesOfExactKeyVersions(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		site := w.Site("a")
-		pol := w.SitePolicy(nil)
-		site, err := w.Containers.Assign(w.Ctx, w.Tenant, site, pol.ID, api.ForRecovery, nil)
+		pol := w.SitePolicy()
+		site, err := w.Containers.Assign(w.Ctx, w.Tenant, site, pol.ID, api.ForRecovery)
 		w.Must(err)
-		_, err = w.Contents.Put(w.Ctx, site, "a/b", -1, strings.NewReader("content"), nil)
+		_, err = w.Contents.Put(w.Ctx, site, "a/b", -1, strings.NewReader("content"))
 		w.Must(err)
 		get := func() string {
 			var got bytes.Buffer

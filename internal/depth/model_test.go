@@ -91,12 +91,12 @@ func (m *model) addMany(t *rapid.T) {
 
 func (m *model) state(t *rapid.T) {
 	state := rapid.SampledFrom([]envelope.Class{envelope.ClassActive, envelope.ClassInactive}).Draw(t, "state")
-	_, err := m.Containers.SetState(m.Ctx, m.Tenant, m.box(t), state, nil)
+	_, err := m.Containers.SetState(m.Ctx, m.Tenant, m.box(t), state)
 	m.Must(err)
 }
 
 func (m *model) assign(t *rapid.T) {
-	_, err := m.Containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery, nil)
+	_, err := m.Containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery)
 	m.Must(err)
 }
 

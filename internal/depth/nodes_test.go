@@ -50,7 +50,7 @@ func TestNodesShareTheDeepStages(t *testing.T) {
 
 // A stage skips damaged items and reports them, and a resumed roll completes it after
 // a repair.
-func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
+func TestADeepRollSkipsDamageAndCanBeResumed(t *testing.T) {
 	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		var list []container.Container

@@ -13,7 +13,7 @@ import (
 
 // The index by which a roll finds the key pages of blobs has lost some entries: the
 // older key of those pages is kept until the index has been rebuilt from the rows.
-func TestARollTakesNoOlderKeyBecauseOfAWrongIndex(t *testing.T) {
+func TestARollWithAWrongIndexDeletesNoOlderKeyInUse(t *testing.T) {
 	for _, check := range []bool{false, true} {
 		t.Run(fmt.Sprint("check ", check), func(t *testing.T) {
 			each(t, func(w *contenttest.Fixture) {

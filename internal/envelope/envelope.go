@@ -31,9 +31,9 @@ const sealLabel = "keyroll/seal/1"
 // sealFormat is the first byte of every seal.
 const sealFormat = 1
 
-// Overhead is the number of bytes by which a seal is longer than its plaintext: the
+// overhead is the number of bytes by which a seal is longer than its plaintext: the
 // format byte, a 96-bit nonce and a 128-bit tag.
-const Overhead = 1 + gcmOverhead
+const overhead = 1 + gcmOverhead
 
 const gcmOverhead = 12 + 16
 
@@ -75,7 +75,7 @@ func (p Purpose) String() string {
 var errZeroed = errors.New("the key was zeroed or never set")
 
 // Seal encrypts plaintext for a purpose, bound to an encryption context. The result is
-// Overhead bytes longer than plaintext and different at each call.
+// 29 bytes longer than plaintext and different at each call.
 //
 // AES-256-GCM with a random nonce, under a key of its own for each purpose,
 // tenant and child; NIST SP 800-38D section 8.3 allows 2^32 seals for each such
@@ -98,7 +98,7 @@ func Open(key *Key, purpose Purpose, ec EncryptionContext, sealed []byte) ([]byt
 // openInto is Open, but appends the plaintext to dst.
 func openInto(dst []byte, key *Key, purpose Purpose, ec EncryptionContext, sealed []byte) ([]byte, error) {
 	switch {
-	case len(sealed) < Overhead:
+	case len(sealed) < overhead:
 		return nil, fail.New(api.Damaged, "open %v of %v: %d bytes are too short for a seal", purpose, ec, len(sealed))
 	case sealed[0] != sealFormat:
 		return nil, fail.New(api.Damaged, "open %v of %v: format %d is unknown", purpose, ec, sealed[0])
@@ -115,7 +115,7 @@ func openInto(dst []byte, key *Key, purpose Purpose, ec EncryptionContext, seale
 }
 
 func appendSeal(aead cipher.AEAD, purpose Purpose, ec EncryptionContext, plaintext []byte) []byte {
-	sealed := make([]byte, 1, Overhead+len(plaintext))
+	sealed := make([]byte, 1, overhead+len(plaintext))
 	sealed[0] = sealFormat
 	return aead.Seal(sealed, nil, plaintext, ec.additionalData(purpose))
 }

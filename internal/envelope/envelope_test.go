@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
+func TestSealedTextOpensInItsEncryptionContext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ec := EncryptionContext{
 			Tenant:     rapid.Int64().Draw(t, "tenant"),
@@ -27,7 +27,7 @@ func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
 		plaintext := rapid.SliceOf(rapid.Byte()).Draw(t, "plaintext")
 		key := NewKey()
 		sealed := Seal(key, purpose, ec, plaintext)
-		if len(sealed) != len(plaintext)+Overhead {
+		if len(sealed) != len(plaintext)+overhead {
 			t.Fatalf("%d bytes were sealed to %d", len(plaintext), len(sealed))
 		}
 		opened, err := Open(key, purpose, ec, sealed)
@@ -37,14 +37,14 @@ func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
 	})
 }
 
-func TestTwoSealsOfOneTextDiffer(t *testing.T) {
+func TestTwoSealsOfTheSameTextDiffer(t *testing.T) {
 	key := NewKey()
 	if bytes.Equal(Seal(key, PurposeName, testContext, []byte("a")), Seal(key, PurposeName, testContext, []byte("a"))) {
 		t.Error("two seals are the same bytes")
 	}
 }
 
-func TestASealOpensAtNoOtherPlace(t *testing.T) {
+func TestASealOpensInNoOtherEncryptionContext(t *testing.T) {
 	key := testKey("parent")
 	sealed := Seal(key, PurposePolicyKey, testContext, []byte("wrapped"))
 	for name, ec := range alterations(testContext) {
@@ -83,7 +83,7 @@ func TestAnAlteredSealIsRefused(t *testing.T) {
 	wantDamaged(t, err)
 }
 
-func TestErrorsNamePurposeAndPlace(t *testing.T) {
+func TestErrorsNamePurposeAndEncryptionContext(t *testing.T) {
 	_, err := Open(NewKey(), PurposePage, testContext, make([]byte, 100))
 	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is unknown"
 	if err == nil || err.Error() != want {
@@ -121,7 +121,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(sealed[:len(sealed)-1])
 	f.Add([]byte{})
 	f.Add([]byte{sealFormat})
-	f.Add(make([]byte, Overhead))
+	f.Add(make([]byte, overhead))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		opened, err := Open(key, PurposeMetadata, testContext, b)
 		if err == nil && !bytes.Equal(opened, plaintext) {

@@ -135,7 +135,7 @@ func TestANilKeyPrintsWithoutPanic(t *testing.T) {
 	}
 }
 
-func TestKeyFromTakesACopyOf32BytesOnly(t *testing.T) {
+func TestKeyFromCopiesExactly32Bytes(t *testing.T) {
 	raw := bytes.Repeat([]byte{7}, KeySize)
 	key, err := KeyFrom(raw)
 	if err != nil {
@@ -155,7 +155,7 @@ func TestKeyFromTakesACopyOf32BytesOnly(t *testing.T) {
 	wantDamaged(t, err, "zeros")
 }
 
-func TestKeysAreEqualByTheirBytes(t *testing.T) {
+func TestKeysWithTheSameBytesAreEqual(t *testing.T) {
 	a := NewKey()
 	b, _ := KeyFrom(a.Bytes())
 	if !a.Equal(b) || !a.Equal(a) {
@@ -245,7 +245,7 @@ func TestDerivedKeysDifferByLabelAndKey(t *testing.T) {
 	}
 }
 
-func TestMACTellsSequencesOfPartsApart(t *testing.T) {
+func TestMACDistinguishesSequencesOfParts(t *testing.T) {
 	key := NewKey()
 	parts := func(s ...string) (out [][]byte) {
 		for _, p := range s {

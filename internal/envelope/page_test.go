@@ -173,7 +173,7 @@ func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 	})
 }
 
-func TestAPageHoldsCopiesAndGivesCopies(t *testing.T) {
+func TestAPageStoresAndReturnsCopies(t *testing.T) {
 	key := NewKey()
 	kept, _ := KeyFrom(key.Bytes())
 	page, err := NewPage(Slot{Child: 1, Key: *key})
@@ -229,7 +229,7 @@ func TestRemoveWipesTheKey(t *testing.T) {
 	}
 }
 
-func TestPagesRefuseWhatIsNoSlot(t *testing.T) {
+func TestPagesRefuseInvalidSlots(t *testing.T) {
 	key := *NewKey()
 	good := Slot{Child: 5, Generation: 1, Key: key}
 	cases := map[string]struct {
@@ -265,7 +265,7 @@ func TestPagesRefuseWhatIsNoSlot(t *testing.T) {
 	}
 }
 
-func TestAnEmptyPageSplitsIntoNone(t *testing.T) {
+func TestAnEmptyPageSplitsIntoNoParts(t *testing.T) {
 	if parts := (&Page{}).Split(3); len(parts) != 0 {
 		t.Errorf("%d parts", len(parts))
 	}
@@ -277,7 +277,7 @@ func TestAnEmptyPageSplitsIntoNone(t *testing.T) {
 	randomPage(2).Split(0)
 }
 
-func TestFindDoesNotInventKeys(t *testing.T) {
+func TestFindReturnsNoKeyThatWasNotAdded(t *testing.T) {
 	page := randomPage(3)
 	for _, id := range []slotID{{0, 1}, {1, 0}, {1, 2}, {4, 1}, {-1, 1}} {
 		if _, ok := page.Find(id.child, id.generation); ok {

@@ -101,7 +101,7 @@ func (s *scratch) seal(parent *Key, ec EncryptionContext, plain []byte) ([]byte,
 
 // openSlots appends a page's plaintext to dst after it has checked it.
 func openSlots(dst []byte, parent *Key, ec EncryptionContext, body []byte) ([]byte, error) {
-	if ec.Count > MaxSlots || len(body) != Overhead+int(ec.Count)*slotSize {
+	if ec.Count > MaxSlots || len(body) != overhead+int(ec.Count)*slotSize {
 		return nil, fail.New(api.Damaged, "open key page %v: its body has %d bytes", ec, len(body))
 	}
 	plain, err := openInto(dst, parent, PurposePage, ec, body)

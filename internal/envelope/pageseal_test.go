@@ -75,7 +75,7 @@ func TestAForgedPageIsRefusedAndNamed(t *testing.T) {
 		"count beyond all pages":                        {parent, contextWith(func(p *EncryptionContext) { p.Count = 1 << 31 }), body, "2147483648 slots"},
 		"count lowered and a slot cut off":              {parent, contextWith(func(p *EncryptionContext) { p.Count = 1 }), body[:len(body)-slotSize], "1 slots"},
 		"count raised and a slot added":                 {parent, contextWith(func(p *EncryptionContext) { p.Count = 3 }), append(bytes.Clone(body), make([]byte, slotSize)...), "3 slots"},
-		"emptied":                                       {parent, contextWith(func(p *EncryptionContext) { p.Count = 0 }), body[:Overhead], "0 slots"},
+		"emptied":                                       {parent, contextWith(func(p *EncryptionContext) { p.Count = 0 }), body[:overhead], "0 slots"},
 		"no body":                                       {parent, testContext, nil, "child 44"},
 		"sealed for another purpose":                    {parent, testContext, Seal(parent, PurposeMetadata, testContext, make([]byte, 2*slotSize)), "key page"},
 		"sealed under a key that is not the parent's":   {parent, testContext, sealed(t, NewKey(), testContext), "parent 22"},
@@ -100,7 +100,7 @@ func sealed(t *testing.T, key *Key, ec EncryptionContext) []byte {
 	return body
 }
 
-func TestAPageOpensInNoOtherPlaceWhateverFieldDiffers(t *testing.T) {
+func TestAPageOpensInNoEncryptionContextThatDiffersInAnyField(t *testing.T) {
 	parent := testKey("parent")
 	body := sealed(t, parent, testContext)
 	for name, ec := range alterations(testContext) {
@@ -210,7 +210,7 @@ func malformed() map[string][]byte {
 	}
 }
 
-func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
+func TestAMalformedPageIsRefusedAlthoughItsSealIsValid(t *testing.T) {
 	parent := testKey("parent")
 	for name, plain := range malformed() {
 		t.Run(name, func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
 }
 
 // A key is missing only when all of its bytes are zero.
-func TestAKeyWithOneByteSetIsAKey(t *testing.T) {
+func TestAKeyWithOneNonZeroByteIsValid(t *testing.T) {
 	parent, ec := testKey("parent"), testContext
 	ec.Count = 1
 	for i := range KeySize {
@@ -320,7 +320,7 @@ func FuzzOpenPage(f *testing.F) {
 	}
 	f.Add(uint32(2), body)
 	f.Add(uint32(1), body[:len(body)-slotSize])
-	f.Add(uint32(0), body[:Overhead])
+	f.Add(uint32(0), body[:overhead])
 	f.Add(uint32(1<<31), body)
 	f.Add(uint32(2), []byte{})
 	for _, plain := range malformed() {

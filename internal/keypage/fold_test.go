@@ -155,7 +155,7 @@ func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint
 	return counts
 }
 
-func TestFoldMergesSmallPagesOfOnePlaceAlone(t *testing.T) {
+func TestFoldMergesOnlySmallPagesOfOneParentAndClass(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // transactions are counted
 		f := newFolding(db)
@@ -240,7 +240,7 @@ func TestFoldThatLosesASwapChangesNothing(t *testing.T) {
 	})
 }
 
-func TestDamagedPageHoldsUpNoOther(t *testing.T) {
+func TestDamagedPageDelaysNoOtherPage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		f := newFolding(db)
 		var pages []Row
@@ -295,7 +295,7 @@ func TestFoldKilledAtAnyPointLosesNoKey(t *testing.T) {
 	})
 }
 
-func TestPointerThatDoesNotFollowStopsTheFold(t *testing.T) {
+func TestFoldStopsIfAPointerCannotBeMoved(t *testing.T) {
 	errRefused := errors.New("refused")
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		f := newFolding(db)

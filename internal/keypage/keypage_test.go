@@ -66,7 +66,7 @@ func swap(t *testing.T, db *store.DB, olds, news []keypage.Row) (swapped []bool)
 	return swapped
 }
 
-func TestStoredPageComesBack(t *testing.T) {
+func TestStoredPageIsReadUnchanged(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1), page(2))
 		for id := range int64(2) {
@@ -121,7 +121,7 @@ func TestStaleSwapAndDeleteChangeNothing(t *testing.T) {
 	})
 }
 
-func TestSwapRefusesRowsThatDoNotFollow(t *testing.T) {
+func TestSwapRefusesRowsThatAreNotTheNextVersion(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1), page(2))
 		for name, change := range map[string]func(*keypage.Row){
@@ -196,7 +196,7 @@ func TestOfConcurrentSwappersOneWinsEachPage(t *testing.T) {
 	})
 }
 
-func TestPagesOfAnotherTenantAreNotThere(t *testing.T) {
+func TestPagesOfAnotherTenantAreNotFound(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1))
 		asOther := page(1)

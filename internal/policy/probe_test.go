@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/store"
 )
 
-func TestEachRootOfAPolicyIsTestedAndSaysSo(t *testing.T) {
+func TestPolicyTestReportsEachRoot(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		var rev policy.Revision

@@ -43,7 +43,7 @@ func (m mistakenRoot) Unwrap(ctx context.Context, tenant int64, id rootkey.Ident
 	return bundle, err
 }
 
-func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
+func TestWrapOfAnotherKeyIsNeverStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	w.NewVersions(pol)
@@ -56,7 +56,7 @@ func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
 	}
 	refresh := func(depth api.Depth) func() error {
 		return func() error {
-			_, err := w.Policies.Refresh(w.Ctx, pol, depth, depth == api.DepthRoot, policytest.None)
+			_, err := w.Change(pol, policy.Request{Depth: depth, AllGenerations: depth == api.DepthRoot})
 			return err
 		}
 	}

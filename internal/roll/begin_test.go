@@ -31,12 +31,12 @@ func (w tenant) beginFrom(to policy.Policy, source int64, classes ...envelope.Cl
 
 // The newer roll takes over the work of a superseded one, source and classes included,
 // even over several rolls.
-func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
+func TestNewerRollMovesWhatAnOlderOneDidNot(t *testing.T) {
 	storetest.KeepAnswers(t)
 	each(t, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 9)...)
-		idle, err := w.Containers.SetState(w.Ctx, w.Tenant, boxes[0], envelope.ClassInactive, nil)
+		idle, err := w.Containers.SetState(w.Ctx, w.Tenant, boxes[0], envelope.ClassInactive)
 		w.Must(err)
 		first, err := w.beginFrom(b, a.ID, envelope.ClassActive, envelope.ClassInactive)
 		w.Must(err)
@@ -102,15 +102,19 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 
 // The rolls to a policy end when it is left, even one under way: it writes nothing more,
 // and containers that it did not move stay where they were.
-func TestRollToAPolicyThatIsLeftStops(t *testing.T) {
+func TestLeavingAPolicyStopsRollsToIt(t *testing.T) {
 	each(t, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 5*testSlots)...)
 		w = w.beforeReseal(func(n int) {
 			if n == 4 { // the pipeline is three pages ahead of the writer at most
-				w.Must(w.Policies.Leave(w.Ctx, b, func(tx *store.Tx, left, _ policy.Policy) error {
+				w.InTx(func(tx *store.Tx) error {
+					left, _, err := w.Policies.Leave(w.Ctx, tx, b)
+					if err != nil {
+						return err
+					}
 					return roll.Leave(w.Ctx, tx, left, w.Clock.Now())
-				}))
+				})
 			}
 		})
 		ro, err := w.beginFrom(b, a.ID)

@@ -23,7 +23,7 @@ import (
 func (w tenant) update(pol policy.Policy) (ro roll.Roll) {
 	w.Helper()
 	primary, _ := w.NewVersions(pol)
-	_, err := w.Policies.Update(w.Ctx, w.Reload(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := w.Change(w.Reload(pol), policy.Request{Act: policy.UpdatePrimary, Primary: primary, Depth: api.DepthPolicy}, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, w.Clock.Now())
 		return err
 	})
@@ -35,7 +35,7 @@ func (w tenant) cancel(ro roll.Roll) error {
 	return w.DB.InTx(w.Ctx, func(tx *store.Tx) error { return roll.Cancel(w.Ctx, tx, w.Policies, ro, w.Clock.Now()) })
 }
 
-func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
+func TestRollThatHasMovedNothingCanBeCancelled(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -72,7 +72,7 @@ func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
 
 // A roll under way, whose next page is already re-sealed, writes nothing after it was
 // cancelled.
-func TestCancellingStopsARollOnItsWay(t *testing.T) {
+func TestCancellingStopsARunningRoll(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -92,7 +92,7 @@ func TestCancellingStopsARollOnItsWay(t *testing.T) {
 
 // If a cancel and the first page come at the same time, one wins: the roll has moved
 // nothing, or runs to its end.
-func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
+func TestCancelAndFirstPageExcludeEachOther(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -145,7 +145,11 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 		from, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		refuses(from, "from another policy", "roll pause")
-		w.Must(w.Policies.Leave(w.Ctx, w.Reload(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
+		present := w.Reload(a)
+		w.InTx(func(tx *store.Tx) error {
+			_, _, err := w.Policies.Leave(w.Ctx, tx, present)
+			return err
+		})
 		refuses(from, "left for good", "roll pause")
 		w.Finish(from, api.RollFinished)
 
@@ -157,7 +161,7 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 	})
 }
 
-func TestRollThatHasBegunToBringOverIsNotCancelled(t *testing.T) {
+func TestRollThatHasMovedAPageCannotBeCancelled(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 8*testSlots)...)
@@ -179,7 +183,7 @@ func TestRollThatHasBegunToBringOverIsNotCancelled(t *testing.T) {
 	})
 }
 
-func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
+func TestSweepMovesWhatNoOtherRollMoves(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, "active@contoso.com")
@@ -213,12 +217,12 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 
 // A roll's limit applies to the roll: the nodes that work on it share it.
 func TestRollsOwnRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
-	t.Run("one node", func(t *testing.T) { limited(t, 1, testSlots/2) })
-	t.Run("three nodes", func(t *testing.T) { limited(t, 3, 3*testSlots/2) })
+	t.Run("one node", func(t *testing.T) { checkSharedLimit(t, 1, testSlots/2) })
+	t.Run("three nodes", func(t *testing.T) { checkSharedLimit(t, 3, 3*testSlots/2) })
 }
 
-// limited rolls under a limit that gives each of so many nodes a page in two seconds.
-func limited(t *testing.T, nodes int, perSecond int64) {
+// checkSharedLimit rolls under a limit that gives each of so many nodes a page in two seconds.
+func checkSharedLimit(t *testing.T, nodes int, perSecond int64) {
 	bubble(t, nil, func(w tenant) {
 		const pages = 6
 		pol := w.MailboxPolicy("p")
@@ -242,7 +246,7 @@ func limited(t *testing.T, nodes int, perSecond int64) {
 
 // A roll is late as soon as its rate shows that it will be; that is reported once, and
 // the roll goes on.
-func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
+func TestLateRollIsLoggedOnceAndContinues(t *testing.T) {
 	bubble(t, nil, func(w tenant) {
 		const pages = 60
 		pol := w.MailboxPolicy("p")
@@ -312,7 +316,7 @@ func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 }
 
 // The longest wait of any cause counts, at any depth of the error tree.
-func TestRetryAfterIsFoundInAnErrorsTree(t *testing.T) {
+func TestRetryAfterReturnsTheLongestWaitInAnErrorTree(t *testing.T) {
 	err := fmt.Errorf("open: %w", &fail.Error{Code: api.VaultUnavailable, Err: errors.Join(throttled(time.Second), fmt.Errorf("x: %w", throttled(time.Minute)))})
 	if got := fail.RetryAfter(err); got != time.Minute {
 		t.Errorf("%v", got)
@@ -322,7 +326,7 @@ func TestRetryAfterIsFoundInAnErrorsTree(t *testing.T) {
 	}
 }
 
-func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
+func TestEstimateUsesASimilarRollOrTheStatedRates(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3)...)

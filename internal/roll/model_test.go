@@ -51,7 +51,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
 				"create": m.create, "state": m.state, "assign": m.assign, "site": m.createSite, "refresh": m.refresh, "root": m.root,
-				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.breakOff, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
+				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.interrupt, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
 				"fold": m.fold, "forget": func(*rapid.T) { m.Policies.Close() }, "": m.check,
 			})
 			m.Policies.Close()
@@ -68,7 +68,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 			}
 			m.check(r)
 			for _, c := range m.all {
-				if now := m.again(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
+				if now := m.reload(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
 					m.Errorf("%s is under an older policy key when all rolls have finished", now.Kind)
 				}
 			}
@@ -76,7 +76,7 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 	})
 }
 
-func (m *model) again(c container.Container) container.Container {
+func (m *model) reload(c container.Container) container.Container {
 	o, err := m.Containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
 	o.Key.Zero()
@@ -104,7 +104,7 @@ func (m *model) isCurrent(c container.Container) (ok bool) {
 	return ok
 }
 
-func (m *model) learn(c container.Container) {
+func (m *model) record(c container.Container) {
 	m.all = append(m.all, c)
 	o, err := m.Containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
@@ -120,7 +120,7 @@ func (m *model) create(t *rapid.T) {
 	n := rapid.IntRange(1, 2*testSlots+1).Draw(t, "mailboxes")
 	for _, c := range m.mailboxes(m.policyID(t), numbered(fmt.Sprint("m", m.made, "-"), n)...) {
 		m.boxes = append(m.boxes, c)
-		m.learn(c)
+		m.record(c)
 	}
 	m.made++
 }
@@ -134,12 +134,12 @@ func (m *model) box(t *rapid.T) container.Container {
 
 func (m *model) state(t *rapid.T) {
 	state := rapid.SampledFrom([]envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}).Draw(t, "state")
-	_, err := m.Containers.SetState(m.Ctx, m.Tenant, m.box(t), state, nil)
+	_, err := m.Containers.SetState(m.Ctx, m.Tenant, m.box(t), state)
 	m.Must(err)
 }
 
 func (m *model) assign(t *rapid.T) {
-	_, err := m.Containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery, nil)
+	_, err := m.Containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery)
 	m.Must(err)
 }
 
@@ -150,7 +150,7 @@ func (m *model) follow(t *rapid.T) {
 
 func (m *model) createSite(*rapid.T) {
 	m.made++
-	m.learn(m.Site(fmt.Sprint("s", m.made)))
+	m.record(m.Site(fmt.Sprint("s", m.made)))
 }
 
 func (m *model) refresh(t *rapid.T) {
@@ -158,7 +158,7 @@ func (m *model) refresh(t *rapid.T) {
 }
 
 func (m *model) root(t *rapid.T) {
-	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"), nil)
+	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"))
 }
 
 func (m *model) register(t *rapid.T) {
@@ -185,7 +185,7 @@ func (m *model) update(t *rapid.T) {
 	})
 	kv, _ := m.NewVersions(pol)
 	var ro roll.Roll
-	_, err := m.Policies.Update(m.Ctx, pol, false, kv, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := m.Change(pol, policy.Request{Act: policy.UpdatePrimary, Primary: kv, Depth: api.DepthPolicy}, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(m.Ctx, tx, m.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, m.Clock.Now())
 		return err
 	})
@@ -217,8 +217,8 @@ func (m *model) roll(t *rapid.T) roll.Roll {
 	return rapid.SampledFrom(m.rolls).Draw(t, "roll")
 }
 
-// breakOff works on a roll until a page at which its process ends.
-func (m *model) breakOff(t *rapid.T) {
+// interrupt works on a roll until a page at which its process ends.
+func (m *model) interrupt(t *rapid.T) {
 	ro, at := m.roll(t), rapid.IntRange(1, 4).Draw(t, "page")
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()

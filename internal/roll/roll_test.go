@@ -33,7 +33,7 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 			state := states[i%len(states)]
 			if state != envelope.ClassActive {
 				var err error
-				c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+				c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, state)
 				w.Must(err)
 			}
 			boxes = append(boxes, c)
@@ -74,14 +74,14 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 			}
 		}
 		w.Policies.Close()
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		if got := w.settled.policies; len(got) != 1 || got[0] != mail.ID {
 			t.Errorf("settled %v", got)
 		}
 	})
 }
 
-func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
+func TestRegistrationMovesEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 	each(t, func(w tenant) {
 		for i := range 9 {
 			w.Site(fmt.Sprint("before", i))
@@ -132,24 +132,24 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 
 // A creation has read and opened the old policy key when a refresh and its whole roll
 // happen.
-func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
+func TestContainerMovedDuringARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
 	acts := map[string]func(w tenant, pol policy.Policy, c container.Container) (container.Container, error){
 		"create": func(w tenant, pol policy.Policy, _ container.Container) (container.Container, error) {
-			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID, nil)
+			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID)
 		},
 		"assign": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
-			return w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
+			return w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery)
 		},
 		"state": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
-			c, err := w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
+			c, err := w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery)
 			if err != nil {
 				return c, err
 			}
-			if c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive, nil); err != nil {
+			if c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive); err != nil {
 				return c, err
 			}
 			w.Policies.Close()
-			return w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive, nil)
+			return w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive)
 		},
 	}
 	for name, act := range acts {
@@ -185,7 +185,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 
 // Many writers run during refreshes and rolls: once the last roll has finished
 // nothing active is left under an older policy key, and every key is there.
-func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
+func TestConcurrentWritersWrapNothingUnderAnOldKey(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 12)...)
@@ -208,19 +208,19 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 			})
 		}
 		write(func(i int) error {
-			_, err := w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID, nil)
+			_, err := w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID)
 			return err
 		})
 		write(func(i int) error {
 			c := boxes[i%6]
 			to := []int64{0, pol.ID}[i/6%2]
-			_, err := w.Containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery, nil)
+			_, err := w.Containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery)
 			return err
 		})
 		write(func(i int) error {
 			c := boxes[6+i%6]
 			state := []envelope.Class{envelope.ClassInactive, envelope.ClassActive}[i/6%2]
-			_, err := w.Containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+			_, err := w.Containers.SetState(w.Ctx, w.Tenant, c, state)
 			return err
 		})
 		for range 5 {
@@ -256,7 +256,7 @@ func (w tenant) policyKeys(pol policy.Policy) (keys []policy.KeyRow) {
 	return keys
 }
 
-func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
+func TestRollerPausedDuringANewerRefreshWritesNothing(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -286,14 +286,14 @@ func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
 				t.Errorf("a page is under policy key %d", p.Parent)
 			}
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		for _, state := range []api.RollState{api.RollRunning, api.RollPaused} {
 			policytest.Refuses(t, w.SetState(older, state), api.Conflict)
 		}
 	})
 }
 
-func TestPausedRollStandsStillAndResumesWhereItWas(t *testing.T) {
+func TestPausedRollMovesNothingAndResumesWhereItWas(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
@@ -320,12 +320,12 @@ func TestPausedRollStandsStillAndResumesWhereItWas(t *testing.T) {
 		policytest.Refuses(t, w.SetState(ro, api.RollPaused), api.Conflict)
 		w.Must(w.SetState(ro, api.RollRunning))
 		w.Finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		policytest.Refuses(t, w.SetState(ro, api.RollRunning), api.Conflict)
 	})
 }
 
-func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
+func TestRefreshSupersedesEveryUnfinishedRoll(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
@@ -376,7 +376,7 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	}
 }
 
-func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
+func TestDamagedPageDelaysNoOtherAndTheRollContinuesAfterItsRepair(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
@@ -415,12 +415,12 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 		if p := w.Progress(ro); p.SkippedCount != 0 || p.Skipped != nil {
 			t.Errorf("finished: it skips %q", p.Skipped)
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // Objects that a roll cannot decrypt are reported while it runs, the first one by name.
-func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
+func TestSkippedContainersAreReportedWhileTheRollRuns(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
@@ -442,7 +442,7 @@ func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
 }
 
 // An altered revision prevents moving the containers under its policy key, and no others.
-func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
+func TestDamagedPolicyKeyDelaysNoOther(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
@@ -476,12 +476,12 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 			w.Must(w.SetState(ro, api.RollRunning))
 		}
 		w.Finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // An outage of both vaults is not an act of the customer: the availability key is used.
-func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
+func TestRollOfMailboxesContinuesDuringAnOutage(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -492,7 +492,7 @@ func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
 		w.Finish(ro, api.RollFinished)
 		w.Policies.Close()
 		w.away(pol, nil)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
@@ -520,11 +520,11 @@ func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
 		w.away(to, nil)
 		w.Finish(ro, api.RollFinished)
 		w.away(from, nil)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
-func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
+func TestRollWaitsForVaultsThatRefuseAndReportsIt(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
@@ -556,13 +556,13 @@ func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 		if done := w.Finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // A roll is work for the user: when the customer revokes, it stops as soon as
 // the cache has dropped the policy keys, not only at its end.
-func TestRevocationStopsARollOnItsWay(t *testing.T) {
+func TestRevocationStopsARunningRoll(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 12*testSlots)...)
@@ -582,12 +582,12 @@ func TestRevocationStopsARollOnItsWay(t *testing.T) {
 		}
 		w.away(pol, nil)
 		w.Finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // After a process ended, its roll is still in state running; there is no other state.
-func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
+func TestRollInterruptedAtAnyPageContinuesInTheNextProcess(t *testing.T) {
 	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
@@ -603,15 +603,15 @@ func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
 			if _, err := dying.Roller.Work(ctx, ro); err == nil && w.ReloadRoll(ro).State == api.RollRunning {
 				t.Error("it ended without an error, and is running")
 			}
-			w.same(keys, w.keys())
+			w.wantSameKeys(keys, w.keys())
 			next := w.with(func(*roll.Config) {})
 			next.Finish(ro, api.RollFinished)
-			w.same(keys, w.keys())
+			w.wantSameKeys(keys, w.keys())
 		}
 	})
 }
 
-func TestRollOfNothingFinishesAtOnce(t *testing.T) {
+func TestRollWithoutContainersFinishesAtOnce(t *testing.T) {
 	each(t, func(w tenant) {
 		ro := w.begin(w.MailboxPolicy("p"))
 		w.Finish(ro, api.RollFinished)
@@ -622,7 +622,7 @@ func TestRollOfNothingFinishesAtOnce(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsRollIsNotThere(t *testing.T) {
+func TestRollsOfAnotherTenantAreNotFound(t *testing.T) {
 	w := newTenant(policytest.New(t, storetest.One(t)))
 	ro := w.begin(w.MailboxPolicy("p"))
 	other := w.Neighbour()

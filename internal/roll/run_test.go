@@ -28,7 +28,7 @@ func bubble(t *testing.T, edit func(c *roll.Config), test func(w tenant)) {
 	})
 }
 
-func TestRunTakesUpWhateverRollIsRunning(t *testing.T) {
+func TestRunContinuesEveryRunningRoll(t *testing.T) {
 	bubble(t, nil, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		w.mailboxes(a.ID, numbered("a", 2*testSlots)...)
@@ -45,7 +45,7 @@ func TestRunTakesUpWhateverRollIsRunning(t *testing.T) {
 }
 
 // A roll that waits does not block others, and continues by itself.
-func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
+func TestRunContinuesWhenTheVaultIsAvailableAgain(t *testing.T) {
 	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(1, testSlots) }, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		w.mailboxes(a.ID, numbered("a", 3*testSlots)...)
@@ -74,7 +74,7 @@ func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 	})
 }
 
-func TestResumedRollIsTakenUp(t *testing.T) {
+func TestRunContinuesAResumedRoll(t *testing.T) {
 	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 10*testSlots)...)
@@ -101,7 +101,7 @@ func TestResumedRollIsTakenUp(t *testing.T) {
 
 // A roll that is paused while it ends, and resumed before its worker has gone,
 // is not forgotten.
-func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
+func TestRollResumedWhileItsWorkerStopsContinues(t *testing.T) {
 	bubble(t, nil, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", testSlots)...)

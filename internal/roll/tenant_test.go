@@ -141,8 +141,8 @@ func (w tenant) keys() keyring {
 	return ring
 }
 
-// same fails the test unless both have the same keys.
-func (w tenant) same(before, after keyring) {
+// wantSameKeys fails the test unless both have the same keys.
+func (w tenant) wantSameKeys(before, after keyring) {
 	w.Helper()
 	for id, key := range before {
 		if !key.Equal(after[id]) {

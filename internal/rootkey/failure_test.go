@@ -19,9 +19,9 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// TestDeliberateActs repeats design section 6: access removed, key or version
+// TestClassificationOfDeliberateRefusals repeats design section 6: access removed, key or version
 // disabled, deleted, not yet valid or expired. Only these are deliberate acts.
-func TestDeliberateActs(t *testing.T) {
+func TestClassificationOfDeliberateRefusals(t *testing.T) {
 	deliberate := []rootkey.Failure{rootkey.AccessRemoved, rootkey.OperationOff, rootkey.KeyDisabled, rootkey.KeyExpired, rootkey.NotYetValid, rootkey.KeyDeleted, rootkey.VaultDeleted}
 	other := []rootkey.Failure{rootkey.Throttled, rootkey.VaultError, rootkey.Rejected, rootkey.Unauthenticated, rootkey.NoToken, rootkey.TimedOut, rootkey.NameNotFound,
 		rootkey.NotTrusted, rootkey.NotReached, rootkey.TooLargeAnswer, rootkey.MalformedChallenge, rootkey.MalformedAnswer}
@@ -47,9 +47,9 @@ func TestDeliberateActs(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerOfTheTable makes a vault send each answer over the network, with its
+// TestEveryAnswerIsClassifiedAsInTheTable makes a vault send each answer over the network, with its
 // code as the inner and as the outer one.
-func TestEveryAnswerOfTheTable(t *testing.T) {
+func TestEveryAnswerIsClassifiedAsInTheTable(t *testing.T) {
 	rows := append(rootkey.Answers(),
 		rootkey.AnswerRow{Status: 403, Code: "ForbiddenByFirewall", Failure: rootkey.AccessRemoved},
 		rootkey.AnswerRow{Status: 403, Code: "AccessDenied", Failure: rootkey.AccessRemoved},
@@ -111,8 +111,8 @@ func checkCode(t *testing.T, err error, want rootkey.Failure, code api.Code) {
 	}
 }
 
-// TestEveryCauseOfTheTable uses real listeners for each failure without an answer.
-func TestEveryCauseOfTheTable(t *testing.T) {
+// TestEveryCauseIsClassifiedAsInTheTable uses real listeners for each failure without an answer.
+func TestEveryCauseIsClassifiedAsInTheTable(t *testing.T) {
 	challenge := func(format string) func(*testing.T, *fakeVault, *rootkey.Config) {
 		return func(_ *testing.T, w *fakeVault, _ *rootkey.Config) {
 			w.challenge = strings.NewReplacer("AUTHORITY", w.URL, "GUID", tenantGUID, "RESOURCE", "https://"+domain+":"+w.port()).Replace(format)
@@ -227,7 +227,7 @@ func listen(t *testing.T, serve func(net.Conn)) func() string {
 	return func() string { return l.Addr().String() }
 }
 
-func TestTheCallersDeadlineCountsAsNoAnswerInTime(t *testing.T) {
+func TestTheCallersDeadlineCountsAsATimeout(t *testing.T) {
 	w := newFakeVault(t)
 	w.vault = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -238,7 +238,7 @@ func TestTheCallersDeadlineCountsAsNoAnswerInTime(t *testing.T) {
 
 // A local problem of an embedded vault is an outage of one in Azure, unless this process
 // has run out of a resource.
-func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
+func TestOutagesAndLocalFailuresOfAnAzureVault(t *testing.T) {
 	w := newFakeVault(t)
 	w.challenge = `Bearer authorization="https://login.example/` + tenantGUID + `", resource="https://vault.azure.net"`
 	check := func(dial func(context.Context, string, string) (net.Conn, error), want rootkey.Failure, code api.Code) {
@@ -279,7 +279,7 @@ func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
 	}
 }
 
-func TestAKeyWithoutItsAttributesIsNoAnswer(t *testing.T) {
+func TestAKeyWithoutItsAttributesIsAMalformedAnswer(t *testing.T) {
 	for _, body := range []string{
 		`{}`, `{"key":{}}`, `{"attributes":{"enabled":true}}`,
 		`{"key":{"kty":"RSA"},"attributes":{"enabled":true}}`,

@@ -261,7 +261,7 @@ func (w *fakeVault) serveKey(rw http.ResponseWriter, r *http.Request, vault stri
 		out, err = rsa.DecryptOAEP(sha256.New(), nil, key, value, nil)
 	}
 	if err != nil || out == nil {
-		answerError(rw, 400, "BadParameter", "", "it does not open")
+		answerError(rw, 400, "BadParameter", "", "it cannot be decrypted")
 		return
 	}
 	answer(rw, 200, map[string]any{"kid": kid, "value": base64.RawURLEncoding.EncodeToString(out)})

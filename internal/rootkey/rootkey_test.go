@@ -65,7 +65,7 @@ func TestKeyWithoutVersionIsTheNewest(t *testing.T) {
 	}
 }
 
-func TestOneTokenServesAllCallsOfAPrincipalToAVault(t *testing.T) {
+func TestOneTokenIsUsedForAllCallsOfAPrincipalToAVault(t *testing.T) {
 	w := newFakeVault(t)
 	c := w.client(t)
 	for _, vault := range []string{"contoso-a", "CONTOSO-A", "contoso-b"} {
@@ -129,7 +129,7 @@ func TestARefusalNamesThePrincipalAndThePermissionItLacks(t *testing.T) {
 	}
 }
 
-func TestCancellationIsNoFailureOfTheVault(t *testing.T) {
+func TestCancellationIsNotAFailureOfTheVault(t *testing.T) {
 	w := newFakeVault(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.vault = func(_ http.ResponseWriter, r *http.Request) {
@@ -142,7 +142,7 @@ func TestCancellationIsNoFailureOfTheVault(t *testing.T) {
 	}
 }
 
-func TestShortTroubleIsTriedAgainAndLongWaitsAreNot(t *testing.T) {
+func TestShortFailuresAreRetriedAndLongWaitsAreNot(t *testing.T) {
 	w := newFakeVault(t)
 	c := w.client(t)
 	w.vault = func(rw http.ResponseWriter, r *http.Request) {
@@ -178,7 +178,7 @@ func TestShortTroubleIsTriedAgainAndLongWaitsAreNot(t *testing.T) {
 	}
 }
 
-func TestAMalformedChallengeIsLoggedAndDoesNotStick(t *testing.T) {
+func TestAMalformedChallengeIsLoggedAndAffectsNoLaterCall(t *testing.T) {
 	w := newFakeVault(t)
 	var log bytes.Buffer
 	config := w.config()
@@ -201,7 +201,7 @@ func TestAMalformedChallengeIsLoggedAndDoesNotStick(t *testing.T) {
 }
 
 // A vault, or the authority's own documents, may name any host they like.
-func TestTheSecretGoesToKeyrollsOwnListenerOnly(t *testing.T) {
+func TestTheSecretIsSentOnlyToKeyrollsOwnListener(t *testing.T) {
 	foreign := newFakeVault(t)
 	elsewhere := "https://localhost:" + foreign.port()
 	for name, set := range map[string]func(w *fakeVault){

@@ -59,7 +59,7 @@ func TestVaultIsDescribedByItsManagement(t *testing.T) {
 	}
 }
 
-func TestWhatAManagementLeavesOutIsNotThere(t *testing.T) {
+func TestPropertiesThatAManagementOmitsAreUnset(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(vault map[string]any)
 		fits   func(rootkey.VaultInfo) bool
@@ -83,7 +83,7 @@ func TestWhatAManagementLeavesOutIsNotThere(t *testing.T) {
 	}
 }
 
-func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
+func TestErrorSaysWhyAVaultCannotBeDescribed(t *testing.T) {
 	for want, c := range map[string]struct {
 		vault  string
 		answer http.HandlerFunc

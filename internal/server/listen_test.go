@@ -84,7 +84,7 @@ func startListening(t *testing.T, w *testServer, grace time.Duration) *listening
 	return l
 }
 
-func TestServerDrainsWhatRuns(t *testing.T) {
+func TestShutdownWaitsForRunningRequests(t *testing.T) {
 	w := newTestServer(t, false)
 	l := startListening(t, w, time.Minute)
 	began, finish := make(chan struct{}), make(chan struct{})
@@ -142,7 +142,7 @@ func TestServerDrainsWhatRuns(t *testing.T) {
 	}
 }
 
-func TestServerCutsWhatOutlastsItsGrace(t *testing.T) {
+func TestShutdownClosesRequestsThatExceedTheGracePeriod(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	t.Run("server", func(t *testing.T) {
 		w := newTestServer(t, false)

@@ -232,7 +232,7 @@ func TestOpenAPIDocumentIsTheGoldenOne(t *testing.T) {
 	}
 }
 
-func TestNamesArriveAsTheyAre(t *testing.T) {
+func TestNamesArriveUnchanged(t *testing.T) {
 	names := []string{"alice+x/y@contoso.com", "..", ".", "a/../b", "//", "%2F", "a b", " a ", "ä\u0301", "a;b,c=d&e?f#g", "sites", "日本", "\x00\x7f", "%"}
 	both(t, func(t *testing.T, w *testServer) {
 		for _, name := range names {
@@ -281,7 +281,7 @@ func TestListsAreNeverNull(t *testing.T) {
 	}
 }
 
-func TestServiceLearnsTheRequestsID(t *testing.T) {
+func TestServiceGetsTheIDOfTheRequest(t *testing.T) {
 	w := newTestServer(t, false)
 	var origin audit.Origin
 	w.service.answer = func(ctx context.Context, _ string, _ any) (any, error) {

@@ -138,7 +138,7 @@ func TestClientReadsRanges(t *testing.T) {
 	})
 }
 
-func TestLargeContentArrivesWholeBothWays(t *testing.T) {
+func TestLargeUploadsAndDownloadsArriveWhole(t *testing.T) {
 	data := noise(9<<20 + 13)
 	both(t, func(t *testing.T, w *testServer) {
 		w.serveFile(data)
@@ -173,8 +173,8 @@ func TestLargeContentArrivesWholeBothWays(t *testing.T) {
 }
 
 // A failure after the first byte of content never looks like the end of the content.
-func TestBrokenDownloadIsSeenAsSuch(t *testing.T) {
-	cause := fail.New(api.Damaged, "blob does not open").Because(errors.New("the-cause"))
+func TestInterruptedDownloadIsAnError(t *testing.T) {
+	cause := fail.New(api.Damaged, "blob cannot be decrypted").Because(errors.New("the-cause"))
 	both(t, func(t *testing.T, w *testServer) {
 		for _, c := range []struct {
 			name    string
@@ -307,7 +307,7 @@ func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
 // An upload that is refused at once is not sent, and the caller of one that is refused
 // midway still gets the reason.
-func TestRefusedUploadGetsItsReason(t *testing.T) {
+func TestRefusedUploadReturnsItsReason(t *testing.T) {
 	both(t, func(t *testing.T, w *testServer) {
 		const size = 64 << 20
 		for _, c := range []struct {
@@ -345,7 +345,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestVerifyTellsProgressThenReportsOrFails(t *testing.T) {
+func TestVerifyStreamsProgressAndThenItsReportOrAnError(t *testing.T) {
 	both(t, func(t *testing.T, w *testServer) {
 		want := api.Verified{Items: 3, Closed: []api.Finding{{Kind: "item", ID: "7", Detail: "revoked"}}, Damaged: []api.Finding{}}
 		w.service.answer = func(context.Context, string, any) (any, error) { return want, nil }
@@ -375,7 +375,7 @@ func TestVerifyTellsProgressThenReportsOrFails(t *testing.T) {
 // A failure after the first byte of content of unknown size is reported to the client;
 // any other caller, and one behind a proxy that drops trailers, sees an incomplete
 // transfer.
-func TestAFailureAfterTheFirstByteIsNamed(t *testing.T) {
+func TestAFailureAfterTheFirstByteIsReported(t *testing.T) {
 	for _, tls2 := range []bool{false, true} {
 		w := newTestServer(t, tls2)
 		const detail = "item 7 is damaged: «é» 🔑"

@@ -8,7 +8,7 @@ import (
 	"keyroll/client"
 )
 
-func TestRequestIsHeldToTheTenantThatItNames(t *testing.T) {
+func TestRequestIsLimitedToTheTenantThatItNames(t *testing.T) {
 	both(t, func(t *testing.T, w *testServer) {
 		for header, code := range map[string]api.Code{
 			"":                         "",

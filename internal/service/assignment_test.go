@@ -26,7 +26,7 @@ func assignment(policy string) (in api.AssignPolicyInput) {
 // setting renames a policy unless name is empty, and enables or disables it
 // unless enabled is nil.
 func setting(policy, name string, enabled *bool) api.SetPolicyInput {
-	in := api.SetPolicyInput{PolicyInput: named(policy)}
+	in := api.SetPolicyInput{PolicyInput: policyNamed(policy)}
 	if name != "" {
 		in.Body.Name = &name
 	}
@@ -35,7 +35,7 @@ func setting(policy, name string, enabled *bool) api.SetPolicyInput {
 }
 
 func replace(policy string, depth api.Depth, keys ...string) api.ReplacePolicyKeysInput {
-	in := api.ReplacePolicyKeysInput{PolicyInput: named(policy)}
+	in := api.ReplacePolicyKeysInput{PolicyInput: policyNamed(policy)}
 	in.Body.Keys, in.Body.Depth = keys, depth
 	return in
 }
@@ -57,7 +57,7 @@ func (w testService) workPolicy(name string) {
 
 func (w testService) shown(policy string) api.Policy {
 	w.Helper()
-	p, err := w.ShowPolicy(w.ctx, named(policy))
+	p, err := w.ShowPolicy(w.ctx, policyNamed(policy))
 	w.Must(err)
 	return p
 }
@@ -192,7 +192,7 @@ func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
 	})
 }
 
-func TestWorkloadItemsComeOutAsTheyWentIn(t *testing.T) {
+func TestWorkloadItemsAreReadUnchanged(t *testing.T) {
 	each(t, func(w testService) {
 		get := func(name string) string {
 			var out bytes.Buffer
@@ -237,7 +237,7 @@ func TestSettingsOfAPolicy(t *testing.T) {
 		if got.Name != "USA" || got.Description != text || !got.Enabled {
 			t.Errorf("renamed: %+v", got)
 		}
-		policytest.Refuses(t, e(w.ShowPolicy(w.ctx, named("p"))), api.NotFound)
+		policytest.Refuses(t, e(w.ShowPolicy(w.ctx, policyNamed("p"))), api.NotFound)
 		w.Must(e(w.SetPolicy(w.ctx, setting("usa", "usa", nil)))) // its own name in another case
 		for name, code := range map[string]api.Code{"m": api.AlreadyExists, "sites": api.InvalidArgument, "": "", "\n": api.InvalidArgument} {
 			if code != "" {
@@ -270,7 +270,7 @@ func TestSettingsOfAPolicy(t *testing.T) {
 }
 
 // A disabled policy is not counted, and one that is enabled again is.
-func TestEnablingCountsAgainstTheLimit(t *testing.T) {
+func TestEnabledPoliciesCountAgainstTheLimit(t *testing.T) {
 	each(t, func(w testService) {
 		yes, no := true, false
 		w.newKey("A-p")
@@ -287,7 +287,7 @@ func TestEnablingCountsAgainstTheLimit(t *testing.T) {
 	})
 }
 
-func TestReplacedKeysTakeTheOldOnesPlace(t *testing.T) {
+func TestReplacedKeysAreUsedInsteadOfTheOldOnes(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))

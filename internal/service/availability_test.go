@@ -15,7 +15,7 @@ func rollAvailability(policy string) (in api.RollAvailabilityKeysInput) {
 	return in
 }
 
-func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
+func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndReceivesNoKey(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
@@ -46,14 +46,14 @@ func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
 	})
 }
 
-func TestAvailabilityKeysAreRolledByAnOperatorAlone(t *testing.T) {
+func TestOnlyAnOperatorRollsAvailabilityKeys(t *testing.T) {
 	each(t, func(w testService) {
 		w.admin.Roles = []access.Role{access.Admin, access.Service, access.Role(api.Approver)}
 		policytest.Refuses(t, e(w.RollAvailabilityKeys(w.as(w.admin), rollAvailability(""))), api.Forbidden)
 	})
 }
 
-func TestRollOfAvailabilityKeysGoesOnPastAPolicyThatFails(t *testing.T) {
+func TestRollOfAvailabilityKeysContinuesAfterAPolicyThatFails(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE primary_version <> ''`)

@@ -63,7 +63,7 @@ func (w testService) oldMailbox() {
 	w.tidy()
 }
 
-func TestARollLeavesBackupsAndTheLedgerCountsThem(t *testing.T) {
+func TestARollDoesNotMoveBackupsAndTheLedgerCountsThem(t *testing.T) {
 	each(t, func(w testService) {
 		w.oldMailbox()
 		b := w.backup("mailbox", alice)
@@ -95,7 +95,7 @@ func TestARollLeavesBackupsAndTheLedgerCountsThem(t *testing.T) {
 	})
 }
 
-func TestDepthRootOfAllGenerationsFreesAVersionThatABackupNeeds(t *testing.T) {
+func TestDepthRootOfAllGenerationsReleasesAVersionThatABackupNeeds(t *testing.T) {
 	each(t, func(w testService) {
 		w.oldMailbox()
 		b := w.backup("mailbox", alice)
@@ -128,7 +128,7 @@ func TestDepthRootOfAllGenerationsFreesAVersionThatABackupNeeds(t *testing.T) {
 
 // A backup of a mailbox that no roll has moved is wrapped with the current policy key;
 // the mailbox's own key is not moved.
-func TestMakingABackupIsNoAccess(t *testing.T) {
+func TestMakingABackupDoesNotCountAsAnAccess(t *testing.T) {
 	each(t, func(w testService) {
 		w.oldMailbox()
 		w.Must(e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))))
@@ -173,7 +173,7 @@ func TestASiteIsRestoredWithItsFiles(t *testing.T) {
 	})
 }
 
-func TestARestoreThatMustNotBeIsRefused(t *testing.T) {
+func TestInvalidRestoresAreRefused(t *testing.T) {
 	each(t, func(w testService) {
 		w.oldMailbox()
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
@@ -210,7 +210,7 @@ func TestARestoreThatMustNotBeIsRefused(t *testing.T) {
 	})
 }
 
-func TestBackupsOfAnotherTenantAreNotThere(t *testing.T) {
+func TestBackupsOfAnotherTenantAreNotFound(t *testing.T) {
 	each(t, func(w testService) {
 		w.oldMailbox()
 		b := w.backup("mailbox", alice)
@@ -228,7 +228,7 @@ func TestBackupsOfAnotherTenantAreNotThere(t *testing.T) {
 	})
 }
 
-func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
+func TestExpiredBackupsAreDeleted(t *testing.T) {
 	each(t, func(w testService) {
 		now := time.Now().Truncate(time.Millisecond)
 		w.Service.Now = func() time.Time { return now }
@@ -355,7 +355,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 
 // If the table of backups and its index contradict each other, no backup is deleted
 // automatically.
-func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
+func TestNoBackupIsDeletedBecauseOfAWrongIndex(t *testing.T) {
 	w := newTestService(policytest.New(t, storetest.SQLite(t)))
 	now := time.Now().Truncate(time.Millisecond)
 	w.oldMailbox()

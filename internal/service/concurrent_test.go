@@ -130,9 +130,9 @@ func reading(w testService) error {
 	return err
 }
 
-// TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey runs the first act up to
+// TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey runs the first act up to
 // its first call of a vault, then the whole second one, then the rest.
-func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
+func TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
 		for _, p := range pairs {
@@ -159,7 +159,7 @@ func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
 				if second != nil {
 					t.Errorf("the second act: %v", second)
 				}
-				w.settled(p.under)
+				w.finishRollsAndCheck(p.under)
 				if p.then != nil {
 					p.then(w)
 				}
@@ -168,9 +168,9 @@ func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
 	})
 }
 
-// settled lets all rolls end, and checks that nothing is lost and that alice is under the
+// finishRollsAndCheck lets all rolls end, and checks that nothing is lost and that alice is under the
 // given policy and its current policy key.
-func (w testService) settled(under string) {
+func (w testService) finishRollsAndCheck(under string) {
 	w.Helper()
 	w.finishRolls()
 	for _, name := range []string{alice, bob} {
@@ -187,7 +187,7 @@ func (w testService) settled(under string) {
 }
 
 // Acts that call no vault compete only in the database, so they run concurrently.
-func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
+func TestConcurrentOperationsOnTheDatabaseLoseNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
 		for _, p := range []struct {
@@ -229,9 +229,9 @@ func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 					w.tidy()
 				}
 				if box.AssignedPolicy == "" {
-					box.AssignedPolicy = w.covering()
+					box.AssignedPolicy = w.defaultPolicy()
 				}
-				w.settled(box.AssignedPolicy)
+				w.finishRollsAndCheck(box.AssignedPolicy)
 				if w.shown("p").State == api.Unregistered {
 					w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger of a policy that was left")
 				}
@@ -240,8 +240,8 @@ func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 	})
 }
 
-// covering returns the name of the policy for containers without their own.
-func (w testService) covering() string {
+// defaultPolicy returns the name of the policy for containers without their own.
+func (w testService) defaultPolicy() string {
 	w.Helper()
 	pol, err := w.ShowAssignment(w.ctx, api.None{})
 	if fail.Is(err, api.NotFound) {
@@ -253,7 +253,7 @@ func (w testService) covering() string {
 
 // An item that is being read is read completely, even if it or its policy is replaced
 // meanwhile.
-func TestWhatIsReadStaysWhole(t *testing.T) {
+func TestItemIsReadCompletelyAlthoughItIsReplaced(t *testing.T) {
 	each(t, func(w testService) {
 		w.stage()
 		w.readDuring("replace the item", func() error {

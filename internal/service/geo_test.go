@@ -42,7 +42,7 @@ func (w testService) geos() map[string]api.Geo {
 	return all
 }
 
-func TestSiteStandsInTheGeoOfItsHostAtItsCreation(t *testing.T) {
+func TestNewSiteIsInTheGeoOfItsHost(t *testing.T) {
 	each(t, func(w testService) {
 		const before = "https://contoso-eu.sharepoint.com/sites/before"
 		w.Must(e(w.CreateSite(w.ctx, newSite(before))))
@@ -143,7 +143,7 @@ func TestRegisteringAGeoMovesItsSitesAndNoOthers(t *testing.T) {
 	})
 }
 
-func TestGeoThatCannotBeIsRefused(t *testing.T) {
+func TestInvalidGeosAreRefused(t *testing.T) {
 	each(t, func(w testService) {
 		w.Must(e(w.CreateGeo(w.ctx, newGeo("EU", "contoso-eu.sharepoint.com"))))
 		before := w.state()

@@ -15,7 +15,7 @@ import (
 )
 
 // Every class is moved, including those that a roll leaves out.
-func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
+func TestLeavingAMailboxPolicyReleasesItsKeys(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		states := []api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}
@@ -64,7 +64,7 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 }
 
 // Backups need their policy key as containers do.
-func TestLeavingTakesBackupsAlong(t *testing.T) {
+func TestLeavingAPolicyMovesItsBackups(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		var pol policy.Policy
@@ -93,7 +93,7 @@ func TestLeavingTakesBackupsAlong(t *testing.T) {
 	})
 }
 
-func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
+func TestLeavingAPolicyMovesContainersToThePolicyThatThenApplies(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.workPolicy("m")
@@ -119,7 +119,7 @@ func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
 	})
 }
 
-func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
+func TestAnotherSitePolicyCanBeRegisteredAfterLeavingOne(t *testing.T) {
 	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
@@ -146,7 +146,7 @@ func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
 
 // A policy cannot be replaced while a roll still moves containers to it, because those
 // would be missed.
-func TestPlacesAreNotTakenWhileContainersAreOnTheirWay(t *testing.T) {
+func TestPolicyIsNotReplacedWhileARollMovesContainersToIt(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.namedPolicy(api.MailboxPolicy, "q")

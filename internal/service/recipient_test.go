@@ -8,7 +8,7 @@ import (
 	"keyroll/internal/policy/policytest"
 )
 
-func TestMailUserIsAssignedBeforeItsMailComesIn(t *testing.T) {
+func TestMailUserIsAssignedBeforeItsMailboxIsMigrated(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		in := newMailbox("bob@contoso.com", "")

@@ -112,7 +112,7 @@ func TestDataEncryptionPolicyIDChangesWhenTheRefreshedKeyHasBeenApplied(t *testi
 	})
 }
 
-func TestDepthRootShowsItsLimitAndTouchesNoContainer(t *testing.T) {
+func TestDepthRootShowsItsLimitAndChangesNoContainer(t *testing.T) {
 	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))

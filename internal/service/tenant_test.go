@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/store"
 )
 
-func TestOfTwoWhoMakeOneTenantOneIsRefused(t *testing.T) {
+func TestOneOfTwoConcurrentCreationsOfATenantIsRefused(t *testing.T) {
 	each(t, func(w testService) {
 		var wait sync.WaitGroup
 		var errs [4]error
@@ -35,7 +35,7 @@ func TestOfTwoWhoMakeOneTenantOneIsRefused(t *testing.T) {
 	})
 }
 
-func TestTenantThatWasBegunGoesOnAndItsAdminActs(t *testing.T) {
+func TestInterruptedCreationOfATenantContinuesAndItsAdminCanAct(t *testing.T) {
 	each(t, func(w testService) {
 		var begun access.Tenant
 		w.InTx(func(tx *store.Tx) (err error) {
@@ -62,7 +62,7 @@ func TestTenantThatWasBegunGoesOnAndItsAdminActs(t *testing.T) {
 	})
 }
 
-func TestListTenantsInParts(t *testing.T) {
+func TestListOfTenantsIsPaged(t *testing.T) {
 	each(t, func(w testService) {
 		want := []string{w.GUID.String()} // there before
 		for _, name := range []string{"two", "three", "four", "five"} {
@@ -85,7 +85,7 @@ func TestListTenantsInParts(t *testing.T) {
 }
 
 // Upkeep that the last process did not finish is found in every tenant.
-func TestTidyUpReachesEveryTenant(t *testing.T) {
+func TestUpkeepIsQueuedForEveryTenant(t *testing.T) {
 	each(t, func(w testService) {
 		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
 		w.Must(err)
@@ -114,7 +114,7 @@ func outsideOf(tenant, directory string) api.SetTenantInput {
 	return in
 }
 
-func TestVaultsOutsideAreOfTheTenantsThatTheyAreRegisteredFor(t *testing.T) {
+func TestExternalVaultsAreUsableOnlyByTenantsTheyAreRegisteredFor(t *testing.T) {
 	each(t, func(w testService) {
 		const directory, vault = "72f988bf-86f1-41af-91ab-2d7cd011db47", "https://contoso-a1.vault.azure.net"
 		one, err := w.CreateTenant(w.ctx, newTenant("one"))

@@ -66,10 +66,10 @@ func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 		}
 		return err
 	})
-	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: f.Containers, Audit: audit.New(f.Containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
+	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: f.Containers.Containers, Audit: audit.New(f.Containers.Containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", Port: "443"})
-	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers, Contents: f.Contents, Roller: f.Roller,
-		Verifier: verify.New(p.DB, p.Policies, f.Containers, f.Contents), Audit: audit.New(f.Containers, time.Now), Upkeep: upkeep.New(logger),
+	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Contents: f.Contents.Contents, Roller: f.Roller,
+		Verifier: verify.New(p.DB, p.Policies, f.Containers.Containers, f.Contents.Contents), Audit: audit.New(f.Containers.Containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: contenttest.Slots, Now: time.Now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
 			return guid, p.DB.ViewOnce(ctx, func(tx *store.Tx) error {
@@ -124,8 +124,8 @@ func (w testService) entries(seen map[int64]bool) (list []entry) {
 	return list
 }
 
-// one fails the test unless an operation wrote exactly one entry.
-func (w testService) one(seen map[int64]bool, operation, outcome string) entry {
+// singleEntry fails the test unless an operation wrote exactly one entry.
+func (w testService) singleEntry(seen map[int64]bool, operation, outcome string) entry {
 	w.Helper()
 	list := w.entries(seen)
 	if len(list) != 1 || list[0].operation != operation || list[0].outcome != outcome {
@@ -181,7 +181,7 @@ func (w testService) tidy() {
 	w.Upkeep.Wait()
 	cancel()
 	<-ended
-	c, err := w.Contents.Collect(w.Ctx, time.Hour, false, nil)
+	c, err := contenttest.Contents{Contents: w.Contents, DB: w.World.DB}.Collect(w.Ctx, time.Hour, false)
 	w.Must(err)
 	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
 	w.Must(c.End(w.Ctx))

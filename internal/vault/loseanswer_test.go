@@ -110,8 +110,8 @@ func (w *testServer) view(f func(tx *store.Tx) error) {
 }
 
 // A key that was deleted or disabled, even without an answer, is removed from the cache.
-func TestNoKeyStaysOpenWhereTheAnswerWasLost(t *testing.T) {
-	n := contoso(t, one(t))
+func TestNoKeyStaysDecryptedWhenTheAnswerWasLost(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	for _, row := range []struct{ method, path, body string }{
 		{"PATCH", "/keys/k", `{"attributes":{"enabled":false}}`},
 		{"DELETE", "/keys/k", ""},

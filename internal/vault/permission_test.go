@@ -61,7 +61,7 @@ func denied(err error) bool {
 }
 
 func TestEachOperationNeedsItsOwnPermission(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keys("contoso-A"), "k", ec())
 	all := []armkeyvault.KeyPermissions{"get", "list", "create", "import", "update", "delete", "recover", "backup", "restore",
 		"purge", "wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify", "release", "rotate"}
@@ -83,7 +83,7 @@ func TestEachOperationNeedsItsOwnPermission(t *testing.T) {
 	}
 }
 
-func TestPermissionTakenAwayIsGoneAtOnce(t *testing.T) {
+func TestRemovedPermissionTakesEffectAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		create(t, n.keys("contoso-A"), "k", rsa2048())
@@ -125,8 +125,8 @@ func TestPermissionTakenAwayIsGoneAtOnce(t *testing.T) {
 	})
 }
 
-func TestPermissionInOneVaultIsNoneInAnother(t *testing.T) {
-	n := contoso(t, one(t))
+func TestPermissionAppliesToOneVaultOnly(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	n.createVault("contoso-B", nil)
 	create(t, n.keys("contoso-B"), "k", ec())
 	n.grant("contoso-A", access.Exchange, "all")
@@ -136,7 +136,7 @@ func TestPermissionInOneVaultIsNoneInAnother(t *testing.T) {
 }
 
 func TestAnotherTenantsTokensAreRefused(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keys("contoso-A"), "k", ec())
 	other := n.testServer.tenant("fabrikam")
 	path := n.url("contoso-A") + "/keys/k?api-version=7.4"
@@ -169,7 +169,7 @@ func TestAnotherTenantsTokensAreRefused(t *testing.T) {
 }
 
 func TestServicePrincipalsReadVaultsAndOnlyAdminsManageThem(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	secret, err := n.dir.ClientSecret(ctx, n.ID, access.Exchange)
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func (b *beforeBody) Read(p []byte) (int, error) {
 
 // A request whose body comes late is decided by what holds then.
 func TestRequestThatWaitedIsDecidedByWhatHoldsThen(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, storetest.One(t))
 	n.vaults.AlwaysRead()
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())

@@ -87,7 +87,7 @@ func (w *testServer) now() time.Time {
 	return time.Now().Add(w.ahead)
 }
 
-func (w *testServer) pass(d time.Duration) {
+func (w *testServer) advance(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ahead += d
@@ -399,7 +399,7 @@ func create(t testing.TB, c *azkeys.Client, name string, p azkeys.CreateKeyParam
 	return answer.KeyBundle
 }
 
-func one(t testing.TB) *store.DB { return storetest.One(t) }
+func sqlite(t testing.TB) *store.DB { return storetest.One(t) }
 
 func decodeJSON(t testing.TB, r io.Reader, into any) {
 	t.Helper()

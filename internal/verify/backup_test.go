@@ -22,7 +22,7 @@ func (w tenant) backup() (b content.Backup) {
 	return b
 }
 
-func TestBackupsAreOpenedAndCounted(t *testing.T) {
+func TestBackupsAreDecryptedAndCounted(t *testing.T) {
 	each(t, func(w tenant) {
 		before := w.verify(0)
 		w.backup()
@@ -33,7 +33,7 @@ func TestBackupsAreOpenedAndCounted(t *testing.T) {
 	})
 }
 
-func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
+func TestVerifyNamesExactlyTheDamagedBackup(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(w tenant, b content.Backup)
 		kind   string
@@ -77,14 +77,14 @@ func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
 	}
 }
 
-func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
+func TestABackupThatExpiresDuringVerifyIsNotReported(t *testing.T) {
 	each(t, func(w tenant) {
 		b := w.backup()
 		expired := false
 		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(p api.VerifyProgress) {
 			if p.Stage == "items" && !expired {
 				expired = true
-				w.Must(w.Contents.Expire(w.Ctx, b, func(*store.Tx) error { return nil }))
+				w.Must(w.Contents.Expire(w.Ctx, b))
 				w.Must(w.Contents.DeleteLeftoverRows(w.Ctx, w.Tenant))
 			}
 		})
@@ -97,7 +97,7 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 
 // A purge removes the roots of a policy: nothing under it can be decrypted by any
 // interface, not even a backup.
-func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
+func TestABackupWithDestroyedRootsIsInaccessible(t *testing.T) {
 	each(t, func(w tenant) {
 		b := w.backup()
 		w.RemoveAvailabilityKeys()
@@ -105,7 +105,7 @@ func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
 			w.Vaults.Fail(vault, fmt.Errorf("the vault is gone"))
 		}
 		w.Policies.Close()
-		if _, err := w.Contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID, nil); err == nil || strings.Contains(err.Error(), "exists") {
+		if _, err := w.Contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID); err == nil || strings.Contains(err.Error(), "exists") {
 			t.Errorf("it is restored: %v", err)
 		}
 	})

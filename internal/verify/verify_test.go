@@ -37,13 +37,13 @@ func each(t *testing.T, test func(w tenant)) {
 func newTenant(p *policytest.World) tenant {
 	p.Helper()
 	w := tenant{Fixture: contenttest.New(p, time.Now)}
-	w.verifier = verify.New(p.DB, p.Policies, w.Containers, w.Contents)
+	w.verifier = verify.New(p.DB, p.Policies, w.Containers.Containers, w.Contents.Contents)
 	w.pol = w.MailboxPolicy("p")
 	w.boxes = []container.Container{w.Mailbox(w.pol.ID, "active", 1), w.Mailbox(w.pol.ID, "idle", 1)}
 	var err error
-	w.boxes[1], err = w.Containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive, nil)
+	w.boxes[1], err = w.Containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive)
 	w.Must(err)
-	_, err = w.Contents.Put(w.Ctx, w.Site("a"), "a.txt", -1, strings.NewReader("content"), nil)
+	_, err = w.Contents.Put(w.Ctx, w.Site("a"), "a.txt", -1, strings.NewReader("content"))
 	w.Must(err)
 	w.roll()
 	return w
@@ -69,7 +69,7 @@ func (w tenant) exec(query string, args ...any) {
 	w.Policies.Close()
 }
 
-func TestEverythingOpensAndIsCounted(t *testing.T) {
+func TestEverythingIsDecryptedAndCounted(t *testing.T) {
 	each(t, func(w tenant) {
 		got := w.verify(0)
 		got.BlobKeys, got.Bytes, got.Tables = min(got.BlobKeys, 1), min(got.Bytes, 1), 0 // tables: another test
@@ -88,7 +88,7 @@ func TestEverythingOpensAndIsCounted(t *testing.T) {
 	})
 }
 
-func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
+func TestContentThatPolicyMakesInaccessibleIsNotReportedAsDamaged(t *testing.T) {
 	each(t, func(w tenant) {
 		away := policytest.Away()
 		for _, failure := range []error{away, policytest.Denied()} { // a refusal outlasts an outage
@@ -181,7 +181,7 @@ func (w tenant) page(box int) int64 {
 	return w.Number(`SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID)
 }
 
-func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {
+func TestInconsistentSlotsAndPointersAreReported(t *testing.T) {
 	each(t, func(w tenant) {
 		idle, active := w.boxes[1], w.boxes[0]
 		w.exec(`UPDATE container SET page = ?2 WHERE id = ?1`, idle.ID, w.page(0))
@@ -204,7 +204,7 @@ func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {
 
 // Changes while policy keys are being opened make new policy keys, retire others and
 // move pages; none of that is a finding.
-func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
+func TestRefreshRollAndRetirementDuringVerifyAreNotReported(t *testing.T) {
 	each(t, func(w tenant) {
 		changes := 0
 		w.Policies.Close()
@@ -234,7 +234,7 @@ func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 
 // A verification holds a snapshot and waits for vaults, which may be keyroll's own and
 // also need the database. More verifications than there are connections still finish.
-func TestManyVerificationsAtOnceEnd(t *testing.T) {
+func TestManyConcurrentVerificationsEnd(t *testing.T) {
 	each(t, func(w tenant) {
 		var all sync.WaitGroup
 		for range 24 {
@@ -251,7 +251,7 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 	})
 }
 
-func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
+func TestVerificationEndsIfItsCallerDisconnects(t *testing.T) {
 	w := newTenant(policytest.New(t, storetest.One(t)))
 	ctx, cancel := context.WithCancel(w.Ctx)
 	w.Vaults.Before = func(context.Context, policytest.Call) error { cancel(); return nil }
@@ -264,7 +264,7 @@ func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
 }
 
 // An index that lost writes is damage, even if all data that is read without it is sound.
-func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
+func TestAnIndexThatLostWritesIsReportedAsDamage(t *testing.T) {
 	each(t, func(w tenant) {
 		if w.DB.Dialect().Name == "postgres" {
 			w.InTx(func(tx *store.Tx) error {
@@ -281,7 +281,7 @@ func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
 				return err
 			}))
 		}))
-		report, err := verify.New(o.DB, o.Policies, o.Containers, o.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
+		report, err := verify.New(o.DB, o.Policies, o.Containers.Containers, o.Contents.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
 		w.Must(err)
 		named := false
 		for _, f := range report.Damaged {
@@ -300,7 +300,7 @@ func TestWrapsThatExternalVaultsMadeAreListed(t *testing.T) {
 			added.Version = ""
 			return added
 		}
-		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")}, nil)
+		_, err := w.Create(policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")})
 		w.Must(err)
 		w.Exec(`UPDATE revision SET secondary_local = 0`) // as an earlier version stored them; those of keyroll's own vaults do not count
 		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})

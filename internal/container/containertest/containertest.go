@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"keyroll/api"
+	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
@@ -291,4 +292,80 @@ func Pages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage.Row
 		pages = append(pages, r)
 	}
 	return pages, rows.Err()
+}
+
+// Containers commits each change of containers in a transaction of its own.
+type Containers struct {
+	*container.Containers
+	DB *store.DB
+}
+
+// Within runs in the transaction of a change; nil does nothing.
+type Within func(tx *store.Tx, c container.Container) error
+
+// commit commits a prepared change.
+func (s Containers) commit(ctx context.Context, p interface {
+	store.Prepared
+	Commit(ctx context.Context, tx *store.Tx) (container.Container, error)
+}, within Within) (c container.Container, err error) {
+	return c, s.DB.Commit(ctx, p, func(tx *store.Tx) (err error) {
+		if c, err = p.Commit(ctx, tx); err == nil && within != nil {
+			err = within(tx, c)
+		}
+		return err
+	})
+}
+
+// Create makes a container.
+func (s Containers) Create(ctx context.Context, tenant int64, kind container.Kind, name string, pol int64, within ...Within) (container.Container, error) {
+	p, err := s.PrepareCreate(ctx, tenant, kind, name, pol)
+	if err != nil {
+		return container.Container{}, err
+	}
+	return s.commit(ctx, p, append(within, nil)[0])
+}
+
+// CreateMailbox makes a mailbox.
+func (s Containers) CreateMailbox(ctx context.Context, tenant int64, m container.NewMailbox) (container.Container, error) {
+	p, err := s.PrepareMailbox(ctx, tenant, m)
+	if err != nil {
+		return container.Container{}, err
+	}
+	return s.commit(ctx, p, nil)
+}
+
+// SetState changes the state of a mailbox. If it fails, it returns the mailbox as it was.
+func (s Containers) SetState(ctx context.Context, tenant int64, c container.Container, state envelope.Class, within ...Within) (container.Container, error) {
+	p, err := s.PrepareState(ctx, tenant, c, state)
+	if err != nil {
+		return c, err
+	}
+	return s.move(ctx, c, p, within)
+}
+
+// Assign changes the policy of a container. If it fails, it returns the container as it
+// was.
+func (s Containers) Assign(ctx context.Context, tenant int64, c container.Container, pol int64, who policy.Initiator, within ...Within) (container.Container, error) {
+	p, err := s.PrepareAssign(ctx, tenant, c, pol, who)
+	if err != nil {
+		return c, err
+	}
+	return s.move(ctx, c, p, within)
+}
+
+func (s Containers) move(ctx context.Context, was container.Container, p *container.PreparedMove, within []Within) (container.Container, error) {
+	next, err := s.commit(ctx, p, append(within, nil)[0])
+	if err != nil {
+		return was, err
+	}
+	return next, nil
+}
+
+// Abandon deletes a container whose key page is lost.
+func (s Containers) Abandon(ctx context.Context, c container.Container) error {
+	p, err := s.PrepareAbandon(ctx, c)
+	if err != nil {
+		return err
+	}
+	return s.DB.Commit(ctx, p, func(tx *store.Tx) error { return p.Commit(ctx, tx) })
 }

@@ -13,6 +13,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
 	"keyroll/internal/depth"
 	"keyroll/internal/policy"
@@ -28,8 +29,8 @@ const Slots = 4
 // Fixture is a tenant with its containers, their content and a roller.
 type Fixture struct {
 	*policytest.World
-	Containers *container.Containers
-	Contents   *content.Contents
+	Containers containertest.Containers
+	Contents   Contents
 	Blobs      blob.Store
 	Roller     *roll.Roller
 	Wrote      map[int64]string // mail by container, as Import wrote it
@@ -56,10 +57,10 @@ func NewBlobs(p *policytest.World) blob.Store {
 func Open(p *policytest.World, blobs blob.Store, now func() time.Time) *Fixture {
 	p.Helper()
 	f := &Fixture{World: p, Blobs: blobs, Wrote: map[int64]string{}, now: now}
-	f.Containers = container.New(p.DB, p.Policies, Slots, now)
+	f.Containers = containertest.Containers{Containers: container.New(p.DB, p.Policies, Slots, now), DB: p.DB}
 	p.Must(f.Containers.Bootstrap(p.Ctx, p.Tenant))
-	f.Contents = content.New(p.DB, f.Containers, blobs, Slots, now)
-	f.Roller = roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, f.Containers, f.Contents),
+	f.Contents = Contents{content.New(p.DB, f.Containers, blobs, Slots, now), p.DB}
+	f.Roller = roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, f.Containers.Containers, f.Contents.Contents),
 		Settled: func(int64, int64) {}, Now: now, Logger: slog.New(slog.DiscardHandler)})
 	return f
 }
@@ -96,7 +97,7 @@ func Message(n int) string {
 // Mailbox makes a mailbox of a policy with so many messages.
 func (f *Fixture) Mailbox(pol int64, name string, messages int) container.Container {
 	f.Helper()
-	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Mailbox, name+"@contoso.com", pol, nil)
+	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Mailbox, name+"@contoso.com", pol)
 	f.Must(err)
 	f.Receive(c, messages)
 	return c
@@ -113,7 +114,7 @@ func (f *Fixture) Receive(c container.Container, messages int) {
 // Import imports the messages of a text into a mailbox.
 func (f *Fixture) Import(c container.Container, text string) {
 	f.Helper()
-	_, err := f.Contents.Import(f.Ctx, c, -1, strings.NewReader(text), nil, nil)
+	_, err := f.Contents.Import(f.Ctx, c, -1, strings.NewReader(text), content.ImportOptions{})
 	f.Must(err)
 	f.Wrote[c.ID] += text
 }
@@ -121,7 +122,7 @@ func (f *Fixture) Import(c container.Container, text string) {
 // Site makes a site of the default policy.
 func (f *Fixture) Site(name string) container.Container {
 	f.Helper()
-	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Site, "https://contoso.sharepoint.com/sites/"+name, 0, nil)
+	c, err := f.Containers.Create(f.Ctx, f.Tenant, container.Site, "https://contoso.sharepoint.com/sites/"+name, 0)
 	f.Must(err)
 	return c
 }

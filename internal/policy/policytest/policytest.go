@@ -177,13 +177,91 @@ func (w *World) MailboxPolicy(name string) policy.Policy {
 func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
 	a.Version, b.Version = "", ""
-	return w.create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	return w.ask(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 }
 
-// create makes a policy even if answers of the database are lost.
-func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) error) (pol policy.Policy, err error) {
+// Created is a new policy with the warnings of the key checks.
+type Created struct {
+	policy.Policy
+	Warnings []string
+}
+
+// Create makes a policy. Functions run in its transaction.
+func (w *World) Create(d policy.Definition, within ...func(*store.Tx, policy.Policy) error) (Created, error) {
+	return w.create(w.Ctx, w.Policies, d, within...)
+}
+
+// CreateOn is Create on a node.
+func (w *World) CreateOn(node *policy.Policies, d policy.Definition) (Created, error) {
+	return w.create(w.Ctx, node, d)
+}
+
+func (w *World) create(ctx context.Context, node *policy.Policies, d policy.Definition, within ...func(*store.Tx, policy.Policy) error) (made Created, err error) {
+	p, err := node.PrepareCreate(ctx, w.Tenant, w.GUID, d)
+	if err != nil {
+		return made, err
+	}
+	made.Warnings = p.Warnings
+	return made, w.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		if made.Policy, err = p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		for _, f := range within {
+			if err := f(tx, made.Policy); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Changed is a change of the keys of a policy with the warnings of the key checks.
+type Changed struct {
+	policy.Change
+	Warnings []string
+}
+
+// Change changes the keys of a policy. Functions run in its transaction.
+func (w *World) Change(pol policy.Policy, r policy.Request, within ...func(*store.Tx, policy.Change) error) (Changed, error) {
+	return w.change(w.Ctx, w.Policies, pol, r, within...)
+}
+
+// ChangeOn is Change on a node.
+func (w *World) ChangeOn(node *policy.Policies, pol policy.Policy, r policy.Request) (Changed, error) {
+	return w.change(w.Ctx, node, pol, r)
+}
+
+func (w *World) change(ctx context.Context, node *policy.Policies, pol policy.Policy, r policy.Request, within ...func(*store.Tx, policy.Change) error) (made Changed, err error) {
+	p, err := node.PrepareChange(ctx, pol, r)
+	if err != nil {
+		return made, err
+	}
+	made.Warnings = p.Warnings
+	return made, w.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		if made.Change, err = p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		for _, f := range within {
+			if err := f(tx, made.Change); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Update replaces one key of a policy that names exact versions.
+func Update(secondary bool, kv envelope.KeyVersion, depth api.Depth) policy.Request {
+	if secondary {
+		return policy.Request{Act: policy.UpdateSecondary, Secondary: kv, Depth: depth}
+	}
+	return policy.Request{Act: policy.UpdatePrimary, Primary: kv, Depth: depth}
+}
+
+// ask makes a policy even if answers of the database are lost.
+func (w *World) ask(d policy.Definition, within ...func(*store.Tx, policy.Policy) error) (pol policy.Policy, err error) {
 	return pol, storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
-		made, err := w.Policies.Create(ctx, w.Tenant, w.GUID, d, also)
+		made, err := w.create(ctx, w.Policies, d, within...)
 		pol = made.Policy
 		return err
 	}, func() bool {
@@ -195,11 +273,11 @@ func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) 
 }
 
 // SitePolicy registers the site policy, named Sites, on key k in vaults A-Sites
-// and B-Sites; also runs in its transaction.
-func (w *World) SitePolicy(also func(*store.Tx, policy.Policy) error) policy.Policy {
+// and B-Sites. Functions run in its transaction.
+func (w *World) SitePolicy(within ...func(*store.Tx, policy.Policy) error) policy.Policy {
 	w.Helper()
 	d := policy.Definition{Kind: api.SitePolicy, Name: "Sites", Primary: w.Vaults.Add("A-Sites", "k"), Secondary: w.Vaults.Add("B-Sites", "k")}
-	pol, err := w.create(d, also)
+	pol, err := w.ask(d, within...)
 	w.Must(err)
 	return pol
 }
@@ -210,17 +288,16 @@ func (w *World) NewVersions(pol policy.Policy) (primary, secondary envelope.KeyV
 	return w.Vaults.Add("A-"+pol.Name, "k"), w.Vaults.Add("B-"+pol.Name, "k")
 }
 
-// Refresh adds versions and refreshes the current state of the policy.
-func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, policy.Change) error) policy.Change {
+// Refresh adds versions and refreshes the current state of the policy. Functions run in
+// its transaction.
+func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, within ...func(*store.Tx, policy.Change) error) policy.Change {
 	w.Helper()
 	w.NewVersions(pol)
 	var c policy.Change
+	note := func(_ *store.Tx, made policy.Change) error { c = made; return nil }
 	now := w.Reload(pol)
 	w.Must(storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
-		_, err := w.Policies.Refresh(ctx, now, depth, allGenerations, func(tx *store.Tx, made policy.Change) error {
-			c = made
-			return orNone(also)(tx, made)
-		})
+		_, err := w.change(ctx, w.Policies, now, policy.Request{Depth: depth, AllGenerations: allGenerations}, append(within, note)...)
 		return err
 	}, func() bool { return w.has(c.Revision.GUID) }))
 	return c
@@ -231,16 +308,6 @@ func (w *World) has(revision uuid.UUID) bool {
 	w.Helper()
 	return w.Number(`SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()) > 0
 }
-
-func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Change) error {
-	if also == nil {
-		return None
-	}
-	return also
-}
-
-// None does nothing in the transaction of a change.
-func None(*store.Tx, policy.Change) error { return nil }
 
 // Reload returns the current state of a policy.
 func (w *World) Reload(pol policy.Policy) (now policy.Policy) {
