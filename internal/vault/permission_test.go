@@ -251,7 +251,7 @@ func (b *beforeBody) Read(p []byte) (int, error) {
 
 // A request whose body comes late is decided by what holds then.
 func TestRequestThatWaitedIsDecidedByWhatHoldsThen(t *testing.T) {
-	n := contoso(t, storetest.One(t))
+	n := contoso(t, sqlite(t))
 	n.vaults.AlwaysRead()
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
