@@ -376,7 +376,7 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 		return nil
 	})
 	for _, id := range erased {
-		p.cache.drop(id) // also if the answer of the commit was lost
+		p.cache.Drop(id) // also if the answer of the commit was lost
 	}
 	if err != nil {
 		return 0, err

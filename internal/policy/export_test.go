@@ -9,12 +9,7 @@ import (
 
 // Cached returns the cache's own copy of a policy key, nil if it has none.
 func (p *Policies) Cached(id int64) *envelope.Key {
-	p.cache.mu.Lock()
-	defer p.cache.mu.Unlock()
-	if e, ok := p.cache.keys[User][id]; ok {
-		return e.key
-	}
-	return nil
+	return p.cache.PeekForTests(id)
 }
 
 // StoreVaultMade replaces both customer wraps of a policy key by ones that the vaults

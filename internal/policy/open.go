@@ -8,6 +8,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keycache"
 	"keyroll/internal/keyhealth"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
@@ -21,13 +22,13 @@ import (
 // again under which policy key its container is.
 func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initiator) (*envelope.Key, error) {
 	for {
-		if key := p.cache.get(policyKey, tenant, who); key != nil {
+		if key := p.cache.Get(policyKey, tenant, who); key != nil {
 			return key, nil
 		}
 		// Concurrent callers of one kind share one unwrap; a user never gets the
 		// result of the service's own work. The first caller's cancellation must
 		// not fail the others, so the vault calls have their own time limit.
-		_, err, _ := p.cache.flights.Do(fmt.Sprint(who, tenant, policyKey), func() (any, error) {
+		_, err, _ := p.flights.Do(fmt.Sprint(who, tenant, policyKey), func() (any, error) {
 			return nil, p.fill(context.WithoutCancel(ctx), tenant, policyKey, who)
 		})
 		if err != nil {
@@ -41,10 +42,10 @@ func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initia
 
 // fill adds a policy key to the cache, or renews an overdue one that is there.
 func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initiator) error {
-	if e := p.cache.overdue(policyKey, tenant); e != nil && p.renew(ctx, e) {
+	if e := p.cache.Overdue(policyKey, tenant); e != nil && p.renew(ctx, e) {
 		return nil
 	}
-	since, at := p.cache.dropCount(), p.cache.now()
+	since, at := p.cache.DropCount(), p.cache.Now()
 	r, err := p.authentic(ctx, tenant, policyKey)
 	if err != nil {
 		return err
@@ -55,7 +56,7 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 		return fmt.Errorf("open policy key of policy %q: %w", r.PolicyName, err)
 	}
 	defer key.Zero()
-	p.cache.put(policyKey, tenant, key, since, at, profile, whose)
+	p.cache.Put(keycache.Opened{ID: policyKey, Tenant: tenant, Kind: profile.Kind, Lifetime: profile.CacheLifetime, For: whose}, key, since, at)
 	return nil
 }
 

@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keycache"
 	"keyroll/internal/keycheck"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
@@ -110,21 +112,22 @@ type Policies struct {
 	now          func() time.Time
 	logger       *slog.Logger
 	checker      keycheck.Checker
-	cache        cache
+	cache        *keycache.Cache
+	// flights lets concurrent callers of one kind that need the same key share one
+	// unwrap, and renewals one renewal.
+	flights, renewals singleflight.Group
 }
 
 // New returns the policies of a database.
 func New(c Config) *Policies {
 	p := &Policies{db: c.DB, roots: c.Roots, availability: c.Availability, revisionKey: c.RevisionKey, olderNodes: c.OlderNodes, now: c.Now, logger: c.Logger,
-		checker: keycheck.Checker{Roots: c.Roots, OperatorVault: c.OperatorVault, Strict: c.StrictKeyChecks, Now: c.Now},
-		cache:   cache{wall: c.Now}}
-	p.cache.keys = map[Initiator]map[int64]*cached{User: {}, System: {}, Recovery: {}}
-	p.cache.due = p.renewOrRelease
+		checker: keycheck.Checker{Roots: c.Roots, OperatorVault: c.OperatorVault, Strict: c.StrictKeyChecks, Now: c.Now}}
+	p.cache = keycache.New(keycache.Bounds{Revocation: RevocationBound, Renew: renewAfter, Alert: alertBefore}, c.Now, p.renewOrRelease)
 	return p
 }
 
 // Close drops and zeroes every opened policy key and stops renewing them.
-func (p *Policies) Close() { p.cache.close() }
+func (p *Policies) Close() { p.cache.Close() }
 
 // Bootstrap creates the tenant's service-managed policy if it does not exist.
 func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.UUID) error {

@@ -138,7 +138,7 @@ func (p *Policies) ForgetKeys(ctx context.Context, tenant, policy int64) error {
 	return p.db.View(ctx, func(tx *store.Tx) error {
 		keys, err := p.Keys(ctx, tx, tenant, policy)
 		for _, k := range keys {
-			p.cache.drop(k.ID)
+			p.cache.Drop(k.ID)
 		}
 		return err
 	})
