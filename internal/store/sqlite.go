@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
-	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
+	sqlitedriver "github.com/ncruces/go-sqlite3/driver"
 	"github.com/pressly/goose/v3"
 
 	"keyroll/api"
@@ -60,18 +60,26 @@ func openSQLite(u *url.URL) (*DB, error) {
 			return nil, err
 		}
 	}
-	writer, err := sql.Open("sqlite3", sqliteName(u.Path, "immediate", sqliteWriterPragmas))
+	writer, err := openPool(sqliteName(u.Path, "immediate", sqliteWriterPragmas))
 	if err != nil {
 		return nil, err
 	}
 	writer.SetMaxOpenConns(1)
-	reader, err := sql.Open("sqlite3", sqliteName(u.Path, "deferred", sqliteReaderPragmas))
+	reader, err := openPool(sqliteName(u.Path, "deferred", sqliteReaderPragmas))
 	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
 	reader.SetMaxOpenConns(sqliteReaders)
 	reader.SetMaxIdleConns(sqliteReaders)
 	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader}, nil
+}
+
+func openPool(name string) (*sql.DB, error) {
+	connector, err := (&sqlitedriver.SQLite{}).OpenConnector(name)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(preparingConnector{connector}), nil
 }
 
 // ownerOnly creates the file if it does not exist, and makes it accessible only to its
