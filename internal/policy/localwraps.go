@@ -105,7 +105,7 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	defer clear(bundle)
 	var uses []audit.Entry
 	wrapped, err := w.wrapLocally(ctx, r.rootOf(r.Tenant, root.kv), bundle, func(act string, err error) {
-		uses = append(uses, w.use(r.Tenant, r.Revision, act, root.name, root.kv, err))
+		uses = append(uses, w.use(r.Tenant, r.Revision, act, root, err))
 	})
 	if recorded := w.record(ctx, uses...); err == nil {
 		err = recorded
@@ -120,7 +120,7 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	} else {
 		next.WrapSecondary, column = wrapped, "secondary"
 	}
-	replacement := w.use(r.Tenant, r.Revision, "replace the vault's wrap of", root.name, root.kv, nil)
+	replacement := w.use(r.Tenant, r.Revision, "replace the vault's wrap of", root, nil)
 	if !hasFormOf(root.wrap, wrapped, bundle) {
 		replacement.Outcome = string(api.Damaged)
 		replacement.Detail += "; it was no encryption: anyone who has read the database may know this policy key"

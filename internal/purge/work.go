@@ -114,9 +114,9 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	}
 	var requester string
 	approvers := map[string]bool{}
-	err := p.DB.Scan(ctx, "purge", "requester", "policy", []int64{one.Policy}, func(row store.Scanner) error { return row.Scan(&requester) })
+	err := p.DB.Scan(ctx, store.ScanQuery{Table: "purge", Columns: "requester", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error { return row.Scan(&requester) })
 	if err == nil {
-		err = p.DB.Scan(ctx, "purge_approval", "approver", "policy", []int64{one.Policy}, func(row store.Scanner) error {
+		err = p.DB.Scan(ctx, store.ScanQuery{Table: "purge_approval", Columns: "approver", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error {
 			var approver string
 			err := row.Scan(&approver)
 			approvers[approver] = true
