@@ -191,59 +191,77 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 	if err != nil {
 		return g, err
 	}
-	pages := map[int64]*envelope.Page{}
-	defer func() {
-		for _, page := range pages {
-			page.Zero()
-		}
-	}()
-	failed := map[int64]error{}
-	open := func(p location, at slot) (*envelope.Key, error) {
-		if err := p.checkClass(at); err != nil {
-			return nil, err
-		}
-		if pages[at.page.ID] == nil && failed[at.page.ID] == nil {
-			page, err := envelope.OpenPage(g.policies[at.page.Parent], at.page.EncryptionContext(), at.page.Body)
-			if err != nil {
-				failed[at.page.ID] = err
-			} else {
-				pages[at.page.ID] = page
-			}
-		}
-		if err := failed[at.page.ID]; err != nil {
-			return nil, err
-		}
-		return p.keyIn(at, pages[at.page.ID])
-	}
+	pages := openedPages{opened: map[int64]*envelope.Page{}, failed: map[int64]error{}}
+	defer pages.zero()
 	for _, p := range locations {
-		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
 		for _, at := range p.slots() {
 			if g.policies[at.page.Parent] == nil {
-				if g.policies[at.page.Parent], err = s.openPolicyKey(ctx, tenant, at.page.Parent, policy.User); err != nil {
-					delete(g.policies, at.page.Parent)
+				key, err := s.openPolicyKey(ctx, tenant, at.page.Parent, policy.User)
+				if err != nil {
 					return g, err
 				}
-			}
-			key, err := open(p, at)
-			if at.generation != p.Generation {
-				o.older, o.olderErr = key, err
-			} else {
-				o.Key = key
-				if err != nil {
-					g.Failed[p.ID] = err
-				}
+				g.policies[at.page.Parent] = key
 			}
 		}
-		if o.olderErr != nil {
-			g.Failed[p.ID] = o.olderErr
-		}
-		if g.Failed[p.ID] != nil {
-			o.Zero()
-			continue
-		}
-		g.Opened = append(g.Opened, o)
+		g.open(p, pages)
 	}
 	return g, nil
+}
+
+// open adds a container to the group whose policy keys are opened.
+func (g *Group) open(p location, pages openedPages) {
+	o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
+	for _, at := range p.slots() {
+		key, err := pages.key(g.policies[at.page.Parent], p, at)
+		if at.generation != p.Generation {
+			o.older, o.olderErr = key, err
+		} else {
+			o.Key = key
+			if err != nil {
+				g.Failed[p.ID] = err
+			}
+		}
+	}
+	if o.olderErr != nil {
+		g.Failed[p.ID] = o.olderErr
+	}
+	if g.Failed[p.ID] != nil {
+		o.Zero()
+		return
+	}
+	g.Opened = append(g.Opened, o)
+}
+
+// openedPages are key pages that were opened once each, or why they could not be.
+type openedPages struct {
+	opened map[int64]*envelope.Page
+	failed map[int64]error
+}
+
+func (o openedPages) zero() {
+	for _, page := range o.opened {
+		page.Zero()
+	}
+}
+
+// key opens the key of a container in a slot of a page that is under a policy key.
+func (o openedPages) key(policyKey *envelope.Key, p location, at slot) (*envelope.Key, error) {
+	if err := p.checkClass(at); err != nil {
+		return nil, err
+	}
+	id := at.page.ID
+	if o.opened[id] == nil && o.failed[id] == nil {
+		page, err := envelope.OpenPage(policyKey, at.page.EncryptionContext(), at.page.Body)
+		if err != nil {
+			o.failed[id] = err
+		} else {
+			o.opened[id] = page
+		}
+	}
+	if err := o.failed[id]; err != nil {
+		return nil, err
+	}
+	return p.keyIn(at, o.opened[id])
 }
 
 // locateAll is locate for several containers; it omits those that no longer exist.
