@@ -26,10 +26,15 @@ const batchPages = 32
 // errStopped ends a pass whose roll was paused or ended by another request meanwhile.
 var errStopped = errors.New("roll: stopped")
 
+// batches is how many batches a pass works on: one is read, one re-sealed, one
+// written, and one is ready for the writer. Their memory is used again.
+const batches = 4
+
 // batch is a group of pages of one parent in a pass. It has the two policy keys
 // until the pages are re-sealed.
 type batch struct {
 	from, to   *envelope.Key
+	buffer     keypage.Buffer // has the bodies of olds, then of news
 	olds, news []keypage.Row
 	damaged    []damage
 }
@@ -72,10 +77,14 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		if now, err = byID(ctx, tx, ro.Tenant, ro.ID); err != nil {
 			return err
 		}
-		if from.parents, err = parents(ctx, tx, r.Policies, ro); err != nil {
+		all, err := parents(ctx, tx, r.Policies, ro)
+		if err != nil {
 			return err
 		}
 		from.classes = slices.Concat(now.Classes, olderClasses(now.Classes))
+		if from.parents, err = keypage.WithPages(ctx, tx, ro.Tenant, all, from.classes); err != nil {
+			return err
+		}
 		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
 		return err
 	})
@@ -88,11 +97,14 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 
 	var out outcome
 	var unread []damage
-	read, sealed := make(chan *batch, 1), make(chan *batch, 1)
+	free, read, sealed := make(chan *batch, batches), make(chan *batch, 1), make(chan *batch, 1)
+	for range batches {
+		free <- &batch{}
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		defer close(read)
-		unread, err = r.read(gctx, ro, from, read)
+		unread, err = r.read(gctx, ro, from, free, read)
 		return err
 	})
 	g.Go(func() error {
@@ -121,6 +133,7 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 			if err := moved(n); err != nil {
 				return err
 			}
+			free <- b
 		}
 		return nil
 	})
@@ -134,23 +147,31 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 
 // read sends the pages under each parent, a batch at a time. A damaged parent does
 // not block the others.
-func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batch) (damaged []damage, err error) {
+func (r *Roller) read(ctx context.Context, ro Roll, from source, free chan *batch, to chan<- *batch) (damaged []damage, err error) {
+	size := r.batchSize(ro)
 	for _, parent := range from.parents {
-		for after := int64(0); ; {
-			b := &batch{}
+		for after, more := int64(0), true; more; {
+			var b *batch
+			select {
+			case b = <-free:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 			err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batchSize(ro))
+				b.olds, err = b.buffer.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, size)
 				return err
 			})
 			if err != nil {
 				return nil, err
 			}
 			if len(b.olds) == 0 {
+				free <- b
 				break
 			}
-			after = b.olds[len(b.olds)-1].ID
+			after, more = b.olds[len(b.olds)-1].ID, len(b.olds) == size
 			if b.from, err = r.Policies.Open(ctx, ro.Tenant, parent.ID, ro.initiator()); fail.Is(err, api.Damaged) {
 				damaged = append(damaged, damage{fmt.Sprintf("policy key %d", parent.ID), err})
+				free <- b
 				break
 			}
 			if err == nil {
@@ -175,28 +196,30 @@ func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batc
 // decrypted is added to the damaged ones and does not block the others.
 func (r *Roller) reseal(b *batch, target policy.KeyRow) {
 	defer b.zero()
-	news := make([]keypage.Row, len(b.olds))
+	b.news = slices.Grow(b.news[:0], len(b.olds))[:len(b.olds)]
 	errs := make([]error, len(b.olds))
 	var g errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
 		g.Go(func() error {
 			for i := w; i < len(b.olds); i += workers {
-				news[i], errs[i] = r.resealRow(b.from, b.to, b.olds[i], target)
+				b.news[i], errs[i] = r.resealRow(b.from, b.to, b.olds[i], target)
 			}
 			return nil
 		})
 	}
 	g.Wait()
-	olds := b.olds
-	b.olds, b.news = b.olds[:0], news[:0]
+	b.damaged = nil
+	sound := 0
 	for i, err := range errs {
 		if err != nil {
-			b.damaged = append(b.damaged, damage{fmt.Sprintf("key page %d", olds[i].ID), err})
+			b.damaged = append(b.damaged, damage{fmt.Sprintf("key page %d", b.olds[i].ID), err})
 			continue
 		}
-		b.olds, b.news = append(b.olds, olds[i]), append(b.news, news[i])
+		b.olds[sound], b.news[sound] = b.olds[i], b.news[i]
+		sound++
 	}
+	b.olds, b.news = b.olds[:sound], b.news[:sound]
 }
 
 func (r *Roller) resealRow(from, to *envelope.Key, old keypage.Row, target policy.KeyRow) (keypage.Row, error) {

@@ -26,7 +26,8 @@ type Config struct {
 	DB       *store.DB
 	Policies *policy.Policies
 	// Reseal re-encrypts one page body under another policy key; default:
-	// envelope.Reseal. A benchmark leaves the cryptography out to measure the rest.
+	// envelope.ResealInPlace. It may return body or change it. A benchmark leaves the
+	// cryptography out to measure the rest.
 	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
 	// Limit bounds the containers a second of all rolls on this node; nil means
 	// no limit. A roll's own limits apply as well, and are shared by its nodes.
@@ -56,7 +57,7 @@ type Roller struct {
 // New returns a roller; Run starts it.
 func New(c Config) *Roller {
 	if c.Reseal == nil {
-		c.Reseal = envelope.Reseal
+		c.Reseal = envelope.ResealInPlace
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
