@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -119,24 +120,30 @@ func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64)
 		}
 		return nil
 	})
-	g.Go(func() error {
-		for b := range sealed {
-			n, err := r.write(gctx, ro, b)
-			if err != nil {
-				return err
+	var mu sync.Mutex
+	for range r.DB.Writers() {
+		g.Go(func() error {
+			for b := range sealed {
+				n, err := r.write(gctx, ro, b)
+				if err == nil {
+					err = r.recordSkipped(gctx, ro, b.damaged)
+				}
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				out.moved += n
+				out.damaged = append(out.damaged, b.damaged...)
+				err = moved(n)
+				mu.Unlock()
+				if err != nil {
+					return err
+				}
+				free <- b
 			}
-			out.moved += n
-			if err := r.recordSkipped(gctx, ro, b.damaged); err != nil {
-				return err
-			}
-			out.damaged = append(out.damaged, b.damaged...)
-			if err := moved(n); err != nil {
-				return err
-			}
-			free <- b
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	err = g.Wait()
 	for b := range read { // batches that were read and not processed
 		b.zero()

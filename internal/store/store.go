@@ -129,6 +129,14 @@ func (db *DB) Close() error {
 	return err
 }
 
+// Writers is how many transactions that write much are worth running at a time.
+func (db *DB) Writers() int {
+	if db.dialect.Name == sqlite.Name {
+		return 1
+	}
+	return postgresWriters
+}
+
 // Dialect returns the dialect of the database.
 func (db *DB) Dialect() Dialect { return *db.dialect }
 
