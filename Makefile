@@ -113,7 +113,7 @@ fuzz: ## each fuzz target for a short time
 
 MODELCHECKS ?= 300
 model: postgres ## everything that a tenant may do, in many more orders; docs/testing.md
-	$(GO) test ./internal/service -run '^TestAnySequenceOfActsKeepsToTheModel' -rapid.checks $(MODELCHECKS) -rapid.steps 80 -timeout 3h -v
+	$(GO) test ./internal/service -run '^TestAnySequenceOfOperationsMatchesTheModel' -rapid.checks $(MODELCHECKS) -rapid.steps 80 -timeout 3h -v
 
 chaos: postgres s3 ## ten minutes of nodes killed, paused and cut off under load
 	$(GO) test ./internal/chaostest -run '^TestChaos$$' -chaos 10m -timeout 30m -v

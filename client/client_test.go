@@ -16,8 +16,8 @@ import (
 	"keyroll/client"
 )
 
-// strange starts a server that is not keyroll.
-func strange(t *testing.T, answer http.HandlerFunc) (*httptest.Server, client.Options) {
+// startOtherServer starts a server that is not keyroll.
+func startOtherServer(t *testing.T, answer http.HandlerFunc) (*httptest.Server, client.Options) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(answer)
 	s.EnableHTTP2 = true
@@ -51,7 +51,7 @@ func code(err error) api.Code {
 	return ""
 }
 
-func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	for _, o := range []client.Options{
 		{}, {URL: "localhost:8443"}, {URL: "http://localhost:8443"}, {URL: "https://"}, {URL: "https://:8443"}, {URL: "https://h/v1"},
 		{URL: "https://user@h"}, {URL: "https://h?x=1"}, {URL: "https://h#x"}, {URL: "https://h:port"}, {URL: "https://h\n"},
@@ -69,11 +69,11 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	}
 }
 
-func TestTokenGoesNowhereElse(t *testing.T) {
-	elsewhere, _ := strange(t, func(w http.ResponseWriter, r *http.Request) {
+func TestTokenIsSentOnlyToTheConfiguredServer(t *testing.T) {
+	elsewhere, _ := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("reached with %q", r.Header.Get("Authorization"))
 	})
-	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	})
 	c := open(t, o)
@@ -86,7 +86,7 @@ func TestTokenGoesNowhereElse(t *testing.T) {
 	}
 }
 
-func TestServerThatIsNotReachedIsNamed(t *testing.T) {
+func TestErrorNamesAnUnreachableServer(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestServerThatIsNotReachedIsNamed(t *testing.T) {
 }
 
 func TestUntrustedServerGetsNoToken(t *testing.T) {
-	s, _ := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("reached with %q", r.Header.Get("Authorization"))
 	})
 	var p *api.Problem
@@ -113,8 +113,8 @@ func TestUntrustedServerGetsNoToken(t *testing.T) {
 	}
 }
 
-func TestACertificateForAnotherNameIsNamed(t *testing.T) {
-	s, _ := strange(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+func TestErrorNamesTheHostThatACertificateDoesNotCover(t *testing.T) {
+	s, _ := startOtherServer(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	var p *api.Problem
 	err := list(open(t, client.Options{URL: strings.Replace(s.URL, "127.0.0.1", "localhost", 1), CA: authority}))
@@ -123,7 +123,7 @@ func TestACertificateForAnotherNameIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKeyrollIsSaidToBeNot(t *testing.T) {
+func TestErrorSaysThatAServerIsNotKeyroll(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind, body string
 		status     int
@@ -140,7 +140,7 @@ func TestWhatIsNotKeyrollIsSaidToBeNot(t *testing.T) {
 		"json that breaks off":      {"application/json", `{"items":[`, 200, api.Truncated},
 		"json of another shape":     {"application/json", `{"items":5}`, 200, api.Truncated},
 	} {
-		_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+		_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", c.kind)
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, c.body)
@@ -151,8 +151,8 @@ func TestWhatIsNotKeyrollIsSaidToBeNot(t *testing.T) {
 	}
 }
 
-func TestRangeThatIsIgnoredIsNoRange(t *testing.T) {
-	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+func TestIgnoredRangeRequestIsAnError(t *testing.T) {
+	_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		_, _ = io.WriteString(w, "whole content")
 	})
@@ -164,7 +164,7 @@ func TestRangeThatIsIgnoredIsNoRange(t *testing.T) {
 
 func TestCancelledCallReturnsItsContextsError(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+	_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/policies" {
 			cancel()
 			<-r.Context().Done()
@@ -196,7 +196,7 @@ func TestCancelledCallReturnsItsContextsError(t *testing.T) {
 
 func TestVerifyThatEndsWithoutAReportIsTruncated(t *testing.T) {
 	for _, body := range []string{"", `{"progress":{"stage":"items","done":1,"total":2}}` + "\n", `{"report":{"ite`} {
-		_, o := strange(t, func(w http.ResponseWriter, r *http.Request) {
+		_, o := startOtherServer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/x-ndjson")
 			_, _ = io.WriteString(w, body)
 		})

@@ -92,12 +92,12 @@ func ExampleClient_ShowMailbox() {
 	k, ctx := connect(), context.Background()
 	defer k.Close()
 
-	_, err := k.ShowMailbox(ctx, api.MailboxInput{Mailbox: "nobody@contoso.com"})
+	_, err := k.ShowMailbox(ctx, api.MailboxInput{Mailbox: "unknown@contoso.com"})
 	var p *api.Problem
 	if errors.As(err, &p) && p.Code == api.NotFound {
 		fmt.Println(p.Detail)
 	}
-	// mailbox "nobody@contoso.com" does not exist
+	// mailbox "unknown@contoso.com" does not exist
 }
 
 // Which versions of a key does anything still depend on?
@@ -119,7 +119,7 @@ func ExampleClient_ListKeyUsage() {
 
 // The examples need a server, so they have no output that go test compares by
 // itself; this runs them on one, and compares.
-func TestExamplesPrintWhatTheySay(t *testing.T) {
+func TestExamplesPrintTheirOutput(t *testing.T) {
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	w.Mailbox("alice@contoso.com", nodetest.MailboxPolicy)
@@ -138,14 +138,14 @@ func TestExamplesPrintWhatTheySay(t *testing.T) {
 		{"PutFile", ExampleClient_PutFile}, {"RefreshPolicy", ExampleClient_RefreshPolicy},
 		{"ShowMailbox", ExampleClient_ShowMailbox}, {"ListKeyUsage", ExampleClient_ListKeyUsage},
 	} {
-		if got, want := printed(t, example.run), said(string(source), example.name); got != want {
+		if got, want := runExample(t, example.run), documentedOutput(string(source), example.name); got != want {
 			t.Errorf("%s prints\n%swant\n%s", example.name, got, want)
 		}
 	}
 }
 
-// said returns the comment that ends an example.
-func said(source, name string) (lines string) {
+// documentedOutput returns the comment that ends an example.
+func documentedOutput(source, name string) (lines string) {
 	_, body, _ := strings.Cut(source, "func ExampleClient_"+name+"()")
 	body, _, _ = strings.Cut(body, "\n}\n")
 	for line := range strings.Lines(body + "\n") {
@@ -159,8 +159,8 @@ func said(source, name string) (lines string) {
 	return lines
 }
 
-// printed returns what f writes to standard output.
-func printed(t *testing.T, f func()) string {
+// runExample returns what f writes to standard output.
+func runExample(t *testing.T, f func()) string {
 	t.Helper()
 	file, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {

@@ -40,7 +40,7 @@ func (b *busy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func TestAServerThatIsBusyIsAskedAgainAsItSays(t *testing.T) {
+func TestBusyServerIsRetriedAfterTheTimeItNames(t *testing.T) {
 	text := func() io.Reader { return strings.NewReader("text") }
 	upload := func() io.Reader { return &content{r: text(), size: 4} }
 	none := func() io.Reader { return nil }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -11,9 +12,9 @@ import (
 
 type abandonCommand struct {
 	connection
-	Mailbox  string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"Mailbox to delete. One of --mailbox, --site and --workload is required."`
-	Site     string `name:"site" xor:"container" required:"" placeholder:"URL" help:"Site to delete."`
-	Workload string `name:"workload" xor:"container" required:"" placeholder:"NAME" help:"Workload store to delete: chat-messages or sensitivity-labels."`
+	Mailbox  string `name:"mailbox" xor:"container" placeholder:"NAME" help:"Mailbox to delete. One of --mailbox, --site and --workload is required."`
+	Site     string `name:"site" xor:"container" placeholder:"URL" help:"Site to delete."`
+	Workload string `name:"workload" xor:"container" placeholder:"NAME" help:"Workload store to delete: chat-messages or sensitivity-labels."`
 }
 
 func (*abandonCommand) Help() string {
@@ -22,6 +23,15 @@ func (*abandonCommand) Help() string {
 		"A container whose key page can be decrypted is refused. docs/damage.md describes what to try first; backups are kept.",
 		"keyroll abandon --mailbox alice@contoso.com",
 		"keyroll abandon --site https://contoso.sharepoint.com/sites/legal")
+}
+
+// Validate checks that a container is named. The tag required would list all three flags
+// as required in the usage line.
+func (c *abandonCommand) Validate() error {
+	if c.Mailbox == "" && c.Site == "" && c.Workload == "" {
+		return errors.New("one of --mailbox, --site and --workload is required")
+	}
+	return nil
 }
 
 func (c *abandonCommand) Run(e *env) error {

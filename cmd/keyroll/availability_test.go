@@ -14,7 +14,7 @@ import (
 	"keyroll/internal/store"
 )
 
-func TestOperatorRollsAvailabilityKeysByCommand(t *testing.T) {
+func TestOperatorRollsAvailabilityKeysOnTheCommandLine(t *testing.T) {
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
 	err := w.Node.DB.InTx(t.Context(), func(tx *store.Tx) error {
@@ -48,7 +48,7 @@ func TestOperatorRollsAvailabilityKeysByCommand(t *testing.T) {
 	w.VerifyClean()
 }
 
-func TestServeRefusesAStoreOfAvailabilityKeysThatIsNone(t *testing.T) {
+func TestServeRefusesAnInvalidStoreOfAvailabilityKeys(t *testing.T) {
 	for _, row := range []struct {
 		args   []string
 		status int

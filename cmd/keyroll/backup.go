@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -40,9 +41,18 @@ func (*backupExpire) Help() string {
 
 type backupCreate struct {
 	connection
-	Mailbox string `name:"mailbox" xor:"container" required:"" placeholder:"NAME" help:"Mailbox to back up. Either --mailbox or --site is required."`
-	Site    string `name:"site" xor:"container" required:"" placeholder:"URL" help:"Site to back up."`
+	Mailbox string `name:"mailbox" xor:"container" placeholder:"NAME" help:"Mailbox to back up. Either --mailbox or --site is required."`
+	Site    string `name:"site" xor:"container" placeholder:"URL" help:"Site to back up."`
 	Expires string `name:"expires" placeholder:"DATE" help:"When the backup is deleted automatically, for example 2027-12-31 or 2027-12-31T18:00:00Z (default: never)."`
+}
+
+// Validate checks that a container is named. The tag required would list both flags as
+// required in the usage line.
+func (c *backupCreate) Validate() error {
+	if c.Mailbox == "" && c.Site == "" {
+		return errors.New("either --mailbox or --site is required")
+	}
+	return nil
 }
 
 func (c *backupCreate) Run(e *env) error {

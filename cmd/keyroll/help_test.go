@@ -12,9 +12,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestEveryCommandTeaches asks each command for help: it exits 0, says how the
+// TestHelpOfEveryCommandHasAnExample asks each command for help: it exits 0, says how the
 // command is used on standard output, and gives examples that parse.
-func TestEveryCommandTeaches(t *testing.T) {
+func TestHelpOfEveryCommandHasAnExample(t *testing.T) {
 	var c commands
 	parser, err := newParser(&c, io.Discard, io.Discard)
 	if err != nil {

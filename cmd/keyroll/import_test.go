@@ -44,7 +44,7 @@ func TestAnInterruptedImportIsContinued(t *testing.T) {
 	if _, err := io.WriteString(w, mail.String()[:mail.Len()*9/10]); err != nil {
 		t.Fatal(err)
 	}
-	for h.text("items", "mailbox", "show", "alice@contoso.com") != "1024" {
+	for h.textOf("items", "mailbox", "show", "alice@contoso.com") != "1024" {
 	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestAnInterruptedImportIsContinued(t *testing.T) {
 	if o.status != 0 || !strings.HasPrefix(o.out, "476 messages, ") || !strings.Contains(o.out, "; 1024 were stored before\n") {
 		t.Errorf("the same again: %d\n%s%s", o.status, o.out, o.errOut)
 	}
-	if items := h.text("items", "mailbox", "show", "alice@contoso.com"); items != strconv.Itoa(2*1500) {
+	if items := h.textOf("items", "mailbox", "show", "alice@contoso.com"); items != strconv.Itoa(2*1500) {
 		t.Errorf("%s messages", items)
 	}
 	// A finished import is not continued: the same file is imported a second time.

@@ -14,9 +14,9 @@ import (
 	"keyroll/internal/longtest"
 )
 
-// interrupted starts keyroll, sends it SIGINT once a line of its output contains
+// interruptCommand starts keyroll, sends it SIGINT once a line of its output contains
 // sign, and returns its outcome.
-func interrupted(t *testing.T, sign string, env []string, args ...string) outcome {
+func interruptCommand(t *testing.T, sign string, env []string, args ...string) outcome {
 	t.Helper()
 	cmd := exec.Command("keyroll", args...)
 	cmd.Env = append(os.Environ(), env...)
@@ -79,7 +79,7 @@ func onDisk(t *testing.T) string {
 func TestInterruptedBenchRemovesItsFolder(t *testing.T) {
 	parent := onDisk(t)
 	for _, sign := range []string{"fill 50000 mailboxes", "round 1 of 5"} {
-		o := interrupted(t, sign, nil, "bench", "roll", "--containers", "50000", "--data", parent)
+		o := interruptCommand(t, sign, nil, "bench", "roll", "--containers", "50000", "--data", parent)
 		if o.status != 1 || !strings.Contains(o.errOut, "keyroll: interrupted") {
 			t.Errorf("at %q: exit status %d\n%s", sign, o.status, o.errOut)
 		}
@@ -92,7 +92,7 @@ func TestInterruptedBenchRemovesItsFolder(t *testing.T) {
 func TestInterruptedDemoRemovesATemporaryFolderAndKeepsANamedOne(t *testing.T) {
 	temporary := t.TempDir()
 	for _, sign := range []string{"data folder: ", "== Mail ==", "== Two more customer keys"}[longtest.Of(2, 0):] {
-		o := interrupted(t, sign, []string{"TMPDIR=" + temporary}, "demo", "--files", "testdata")
+		o := interruptCommand(t, sign, []string{"TMPDIR=" + temporary}, "demo", "--files", "testdata")
 		if o.status != 1 || !strings.Contains(o.errOut, "keyroll: interrupted") {
 			t.Errorf("at %q: exit status %d\n%s", sign, o.status, o.errOut)
 		}
@@ -101,10 +101,10 @@ func TestInterruptedDemoRemovesATemporaryFolderAndKeepsANamedOne(t *testing.T) {
 		}
 	}
 	named := filepath.Join(t.TempDir(), "data")
-	if o := interrupted(t, "== The roll of the mailbox policy", nil, "demo", "--files", "testdata", "--data", named); o.status != 1 {
+	if o := interruptCommand(t, "== The roll of the mailbox policy", nil, "demo", "--files", "testdata", "--data", named); o.status != 1 {
 		t.Errorf("exit status %d\n%s", o.status, o.errOut)
 	}
-	if o := (&house{t: t, data: named}).run("", "verify", "--require-open"); o.status != 0 {
+	if o := (&runningServer{t: t, data: named}).run("", "verify", "--require-open"); o.status != 0 {
 		t.Errorf("verify of what an interrupted demo left: %d\n%s%s", o.status, o.out, o.errOut)
 	}
 }
@@ -112,16 +112,16 @@ func TestInterruptedDemoRemovesATemporaryFolderAndKeepsANamedOne(t *testing.T) {
 func TestInterruptedWatchLeavesTheRollRunning(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"), "--page-slots", "1", "--roll-rate", "1")
 	h.must("shell", "-c", stage)
-	first := h.text("Id", "shell", "-c", "Add-AzKeyVaultKey -VaultName vs1 -Name key -Destination Software")
+	first := h.textOf("Id", "shell", "-c", "Add-AzKeyVaultKey -VaultName vs1 -Name key -Destination Software")
 	for i := range 9 {
 		h.must("site", "create", "https://contoso.sharepoint.com/sites/more"+strconv.Itoa(i))
 	}
-	id := h.text("policy.roll.id", "policy", "update", "Sites", "--key-type", "primary", "--key", first)
-	o := interrupted(t, "roll of Sites: ", nil, "roll", "watch", id, "--data", h.data)
+	id := h.textOf("policy.roll.id", "policy", "update", "Sites", "--key-type", "primary", "--key", first)
+	o := interruptCommand(t, "roll of Sites: ", nil, "roll", "watch", id, "--data", h.data)
 	if o.status != 1 || !strings.Contains(o.errOut, "keyroll: interrupted") {
 		t.Errorf("exit status %d\n%s", o.status, o.errOut)
 	}
-	if state := h.text("state", "roll", "show", id); state != "running" {
+	if state := h.textOf("state", "roll", "show", id); state != "running" {
 		t.Errorf("the roll is %s", state)
 	}
 }

@@ -21,8 +21,8 @@ import (
 	"keyroll/internal/longtest"
 )
 
-// house is a running server that a test uses through the command line.
-type house struct {
+// runningServer is a running server that a test uses through the command line.
+type runningServer struct {
 	t    *testing.T
 	data string
 	cmd  *exec.Cmd
@@ -30,9 +30,9 @@ type house struct {
 }
 
 // serve starts a server on a data folder and stops it at the test's end.
-func serve(t *testing.T, data string, flags ...string) *house {
+func serve(t *testing.T, data string, flags ...string) *runningServer {
 	t.Helper()
-	h := &house{t: t, data: data}
+	h := &runningServer{t: t, data: data}
 	h.cmd = exec.Command("keyroll", append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0"}, flags...)...)
 	h.cmd.Stderr = &h.log
 	if err := h.cmd.Start(); err != nil {
@@ -46,7 +46,7 @@ func serve(t *testing.T, data string, flags ...string) *house {
 }
 
 // stop sends SIGTERM and wants exit status 0.
-func (h *house) stop() {
+func (h *runningServer) stop() {
 	h.t.Helper()
 	if h.cmd == nil {
 		return
@@ -68,7 +68,7 @@ type outcome struct {
 }
 
 // run runs keyroll against the server.
-func (h *house) run(stdin string, args ...string) outcome {
+func (h *runningServer) run(stdin string, args ...string) outcome {
 	h.t.Helper()
 	var out, errOut bytes.Buffer
 	ctx, cancel := context.WithTimeout(h.t.Context(), pollFor) // what should be refused may serve instead
@@ -83,7 +83,7 @@ func (h *house) run(stdin string, args ...string) outcome {
 }
 
 // runHere runs keyroll in this process, which spares the start of one.
-func (h *house) runHere(args ...string) outcome {
+func (h *runningServer) runHere(args ...string) outcome {
 	h.t.Helper()
 	h.t.Setenv("KEYROLL_DATA", h.data)
 	in, err := os.Open(os.DevNull)
@@ -99,7 +99,7 @@ func (h *house) runHere(args ...string) outcome {
 }
 
 // must runs a command line that has to succeed and returns its standard output.
-func (h *house) must(args ...string) string {
+func (h *runningServer) must(args ...string) string {
 	h.t.Helper()
 	o := h.run("", args...)
 	if o.status != 0 {
@@ -108,19 +108,19 @@ func (h *house) must(args ...string) string {
 	return o.out
 }
 
-// text returns a member of the one JSON object that a command line prints.
-func (h *house) text(member string, args ...string) string {
+// textOf returns a member of the one JSON object that a command line prints.
+func (h *runningServer) textOf(member string, args ...string) string {
 	h.t.Helper()
 	objects, err := parseLines(h.must(append(args, "-o", "json")...))
 	if err != nil || len(objects) != 1 {
 		h.t.Fatalf("keyroll %s: %d JSON objects, %v", strings.Join(args, " "), len(objects), err)
 	}
-	return fmt.Sprint(dig(objects[0], member))
+	return fmt.Sprint(jsonMember(objects[0], member))
 }
 
-// inventory is everything that a refused command could have changed. It is read so
+// snapshot is everything that a refused command could have changed. It is read so
 // often that the commands run in this process.
-func (h *house) inventory() map[string]string {
+func (h *runningServer) snapshot() map[string]string {
 	h.t.Helper()
 	all := map[string]string{}
 	ask := func(args ...string) string {
@@ -188,7 +188,7 @@ New-SPOSite -Url https://contoso.sharepoint.com/sites/c
 // what is wrong and nothing on standard output, and changes nothing.
 // A vault whose challenge is malformed cannot be reached from here, since only
 // Azure's domains and keyroll's own are dialled: the rootkey package's
-// TestAMalformedChallengeIsLoggedAndDoesNotStick covers that.
+// TestAMalformedChallengeIsLoggedAndAffectsNoLaterCall covers that.
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"), "--page-slots", "1", "--roll-rate", "1")
 	h.must("shell", "-c", stage)
@@ -198,17 +198,17 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	if o := h.run("content", "site", "put", legal, "-", "a.txt"); o.status != 0 {
 		t.Fatal(o.errOut)
 	}
-	siteURI := h.text("primary.uri", "policy", "show", "Sites")
+	siteURI := h.textOf("primary.uri", "policy", "show", "Sites")
 	folder := t.TempDir()
 	notMail := filepath.Join(folder, "not.mbox")
 	if err := os.WriteFile(notMail, []byte("Subject: no From line\n\nbody\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := h.inventory()
+	before := h.snapshot()
 	asked := 0
 	unchanged := func(t *testing.T) {
 		t.Helper()
-		after := h.inventory()
+		after := h.snapshot()
 		for what := range before {
 			if after[what] != before[what] {
 				t.Errorf("%s changed from\n%s\nto\n%s", what, before[what], after[what])
@@ -270,10 +270,10 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"unknown policy of a mailbox", cmd("mailbox", "create", "new@contoso.com", "--policy", "nowhere"), 1,
 			[]string{`policy "nowhere" does not exist [NotFound]`}},
 		{"unknown policy to verify", cmd("verify", "--policy", "nowhere"), 1, []string{`policy "nowhere" does not exist [NotFound]`}},
-		{"unknown mailbox", cmd("mailbox", "show", "nobody@contoso.com"), 1,
-			[]string{`mailbox "nobody@contoso.com" does not exist [NotFound]`, "hint: keyroll mailbox list"}},
-		{"unknown mailbox in a cmdlet", shell("Set-Mailbox nobody@contoso.com -DataEncryptionPolicy USA_mailboxes"), 1,
-			[]string{`Set-Mailbox: 1:1: mailbox "nobody@contoso.com" does not exist`}},
+		{"unknown mailbox", cmd("mailbox", "show", "unknown@contoso.com"), 1,
+			[]string{`mailbox "unknown@contoso.com" does not exist [NotFound]`, "hint: keyroll mailbox list"}},
+		{"unknown mailbox in a cmdlet", shell("Set-Mailbox unknown@contoso.com -DataEncryptionPolicy USA_mailboxes"), 1,
+			[]string{`Set-Mailbox: 1:1: mailbox "unknown@contoso.com" does not exist`}},
 		{"unknown site", cmd("site", "ls", "https://contoso.sharepoint.com/sites/nowhere"), 1,
 			[]string{`site "https://contoso.sharepoint.com/sites/nowhere" does not exist [NotFound]`, "hint: keyroll site list"}},
 		{"unknown file", cmd("site", "get", legal, "nowhere.txt"), 1, []string{`file "nowhere.txt" does not exist [NotFound]`}},
@@ -315,12 +315,12 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"a mailbox twice", cmd("mailbox", "create", "ALICE@contoso.com"), 1, []string{`"ALICE@contoso.com" exists [AlreadyExists]`}},
 		{"a site twice", cmd("site", "create", legal+"/"), 1, []string{"exists [AlreadyExists]"}},
 		{"a vault twice", shell("New-AzKeyVault -VaultName VA1 -ResourceGroupName rg -Location westus"), 1, []string{"1:1: "}},
-		{"a removal that nobody confirms", shell("Remove-AzKeyVaultAccessPolicy -VaultName va1 -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000"), 2,
+		{"a removal without a confirmation", shell("Remove-AzKeyVaultAccessPolicy -VaultName va1 -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000"), 2,
 			[]string{"needs a confirmation", "-Confirm:$false", "nothing was changed"}},
 
 		// Content.
 		{"mbox that is none", cmd("mailbox", "import", "alice@contoso.com", notMail), 2, []string{`this is not an mbox: its first line begins with "Subject: no From line`}},
-		{"mail for nobody", cmd("mailbox", "import", "nobody@contoso.com", notMail), 1, []string{`mailbox "nobody@contoso.com" does not exist`}},
+		{"mail for an unknown mailbox", cmd("mailbox", "import", "unknown@contoso.com", notMail), 1, []string{`mailbox "unknown@contoso.com" does not exist`}},
 		{"mail that is not there", cmd("mailbox", "import", "alice@contoso.com", filepath.Join(folder, "none.mbox")), 2, []string{"the file cannot be read: ", "none.mbox"}},
 		{"folder in place of a file", cmd("site", "put", legal, folder, "b.txt"), 2, []string{"is a folder, not a file"}},
 		{"range that is none", cmd("site", "get", legal, "a.txt", "--offset", "1", "--length=-5"), 2, []string{"are not a valid range"}},
@@ -360,8 +360,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"server without a token", cmd("mailbox", "list", "--server", "https://127.0.0.1:1"), 2, []string{"--server needs a token", "hint: "}},
 		{"server that is no URL", cmd("mailbox", "list", "--server", "http://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 2, []string{"is not of the form https://HOST:PORT"}},
 		{"server that is not there", cmd("mailbox", "list", "--server", "https://127.0.0.1:1", "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"https://127.0.0.1:1 cannot be reached"}},
-		{"token that is none", cmd("mailbox", "list", "--server", h.url(), "--ca-file", filepath.Join(h.data, "ca.pem"), "--token-file", notToken(t)), 1, []string{"[Unauthenticated]"}},
-		{"server of nobody we trust", cmd("mailbox", "list", "--server", h.url(), "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"a certificate that is not trusted", "hint: "}},
+		{"token that is none", cmd("mailbox", "list", "--server", h.url(), "--ca-file", filepath.Join(h.data, "ca.pem"), "--token-file", invalidTokenFile(t)), 1, []string{"[Unauthenticated]"}},
+		{"server with an untrusted certificate", cmd("mailbox", "list", "--server", h.url(), "--token-file", filepath.Join(h.data, "admin.token")), 1, []string{"a certificate that is not trusted", "hint: "}},
 		{"verify of no folder", cmd("verify", "--data", filepath.Join(folder, "none")), 2, []string{"does not exist"}},
 		{"verify of another folder", cmd("verify", "--data", folder), 2, []string{"is not a data folder"}},
 		{"demo in a folder that holds something", cmd("demo", "--data", folder, "--files", "testdata"), 1, []string{"is not empty [AlreadyExists]"}},
@@ -377,35 +377,35 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	unchanged(t)
 
 	// A site policy rolls one key at a time.
-	first := h.text("Id", "shell", "-c", "Add-AzKeyVaultKey -VaultName vs1 -Name key -Destination Software")
-	second := h.text("Id", "shell", "-c", "Add-AzKeyVaultKey -VaultName vs2 -Name key -Destination Software")
-	id := h.text("policy.roll.id", "policy", "update", "Sites", "--key-type", "primary", "--key", first)
+	first := h.textOf("Id", "shell", "-c", "Add-AzKeyVaultKey -VaultName vs1 -Name key -Destination Software")
+	second := h.textOf("Id", "shell", "-c", "Add-AzKeyVaultKey -VaultName vs2 -Name key -Destination Software")
+	id := h.textOf("policy.roll.id", "policy", "update", "Sites", "--key-type", "primary", "--key", first)
 	h.must("roll", "pause", id)
-	before = h.inventory()
+	before = h.snapshot()
 	refused("second roll of the sites", "", cmd("policy", "update", "Sites", "--key-type", "secondary", "--key", second), 1,
 		`policy "Sites" is being rolled: `, " of 3 containers (", "the roll is paused [RollInProgress]", "keyroll roll watch "+id)
 	unchanged(t)
 }
 
-// TestTransfersThatEndEarlyKeepNothing sends less than the stated length.
-func TestTransfersThatEndEarlyKeepNothing(t *testing.T) {
+// TestTruncatedTransfersStoreNothing sends less than the stated length.
+func TestTruncatedTransfersStoreNothing(t *testing.T) {
 	h := serve(t, filepath.Join(t.TempDir(), "data"))
 	h.must("mailbox", "create", "alice@contoso.com")
 	h.must("site", "create", legal)
 	h.run(oneBox, "mailbox", "import", "alice@contoso.com", "-")
 	h.run("content", "site", "put", legal, "-", "a.txt")
-	before := h.inventory()
+	before := h.snapshot()
 	for _, row := range []struct{ name, method, path, body string }{
 		{"mail", "POST", "/v1/mailboxes/alice@contoso.com/mbox", oneBox + "\n" + oneBox},
 		{"new file", "PUT", "/v1/site/file?path=b.txt&site=" + url.QueryEscape(legal), "half of"},
 		{"file in place of another", "PUT", "/v1/site/file?path=a.txt&site=" + url.QueryEscape(legal), "half of"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			answer := h.cut(row.method, row.path, row.body, int64(len(row.body))+1000)
+			answer := h.sendTruncated(row.method, row.path, row.body, int64(len(row.body))+1000)
 			if !strings.Contains(answer, `"code":"Truncated"`) {
 				t.Errorf("answer: %s", answer)
 			}
-			if after := h.inventory(); !maps.Equal(before, after) {
+			if after := h.snapshot(); !maps.Equal(before, after) {
 				t.Errorf("changed from %v to %v", before, after)
 			}
 		})
@@ -415,9 +415,9 @@ func TestTransfersThatEndEarlyKeepNothing(t *testing.T) {
 	}
 }
 
-// TestServeRefusesAFolderThatIsNotItsOwn starts serve on data folders that it
+// TestServeRefusesUnsuitableDataFoldersAndFlags starts serve on data folders that it
 // must not change, and with flags that contradict each other.
-func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
+func TestServeRefusesUnsuitableDataFoldersAndFlags(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	h := serve(t, data, "--vault-domain", "vault.contoso.net")
 	h.must("mailbox", "create", "alice@contoso.com")
@@ -475,7 +475,7 @@ func TestServeRefusesAFolderThatIsNotItsOwn(t *testing.T) {
 		})
 	}
 	h = serve(t, data)
-	if got := h.text("name", "mailbox", "list"); got != "alice@contoso.com" {
+	if got := h.textOf("name", "mailbox", "list"); got != "alice@contoso.com" {
 		t.Errorf("after all that the folder has mailbox %q", got)
 	}
 }
@@ -499,7 +499,7 @@ func sums(t *testing.T, dir string) map[string][sha256.Size]byte {
 	return all
 }
 
-func (h *house) url() string {
+func (h *runningServer) url() string {
 	h.t.Helper()
 	info, _, err := serverOf(h.data)
 	if err != nil {
@@ -508,8 +508,8 @@ func (h *house) url() string {
 	return info.URL
 }
 
-// notToken is a file that holds no token.
-func notToken(t *testing.T) string {
+// invalidTokenFile is a file that holds no token.
+func invalidTokenFile(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(name, []byte("not-a-token\n"), 0o600); err != nil {
@@ -518,9 +518,9 @@ func notToken(t *testing.T) string {
 	return name
 }
 
-// cut sends a request whose body ends before its stated length, and returns
+// sendTruncated sends a request whose body ends before its stated length, and returns
 // the answer.
-func (h *house) cut(method, path, body string, length int64) string {
+func (h *runningServer) sendTruncated(method, path, body string, length int64) string {
 	h.t.Helper()
 	info, k, err := serverOf(h.data)
 	if err != nil {

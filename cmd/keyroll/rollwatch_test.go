@@ -8,7 +8,7 @@ import (
 )
 
 // The text that a watched roll shows behind its figure.
-func TestNoteOfAWatchedRoll(t *testing.T) {
+func TestWatchShowsTheStateOfARoll(t *testing.T) {
 	deadline := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	for _, test := range []struct {
 		roll api.Roll

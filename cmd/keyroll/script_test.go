@@ -77,11 +77,11 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": status, "ready": ready, "poll": poll, "jsonlines": jsonLines, "field": field,
-			"lines": lines, "random": random, "same": same, "flip": flip, "sql": execSQL,
-			"replace": replace, "equal": equal, "part": part, "keep": keep, "restore": restore, "server": server, "sigterm": sigterm,
-			"orphan": orphan,
+			"lines": writeLines, "random": writeRandom, "same": sameFiles, "flip": flipBit, "sql": execSQL,
+			"replace": replace, "equal": equal, "part": copyPart, "keep": saveFolder, "restore": restoreFolder, "server": server, "sigterm": sigterm,
+			"orphan": putOrphanBlob,
 			"s3": func(ts *testscript.TestScript, neg bool, args []string) {
-				need(ts, neg, len(args) == 2, "s3 VARIABLE VARIABLE")
+				checkUsage(ts, neg, len(args) == 2, "s3 VARIABLE VARIABLE")
 				server := s3test.Start(t)
 				for _, v := range server.Env {
 					name, value, _ := strings.Cut(v, "=")
@@ -91,16 +91,16 @@ func TestScripts(t *testing.T) {
 				ts.Setenv(args[1], filepath.Join(server.Objects, "a/prefix"))
 			},
 			"postgres": func(ts *testscript.TestScript, neg bool, args []string) {
-				need(ts, neg, len(args) == 1, "postgres VARIABLE")
+				checkUsage(ts, neg, len(args) == 1, "postgres VARIABLE")
 				ts.Setenv(args[0], storetest.EmptyPostgresURL(t))
 			},
 		},
 	})
 }
 
-// orphan puts a blob of 2025 among those of the only tenant.
-func orphan(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "orphan DIR")
+// putOrphanBlob puts a blob of 2025 among those of the only tenant.
+func putOrphanBlob(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 1, "orphan DIR")
 	tenants, err := filepath.Glob(filepath.Join(args[0], "*", "*"))
 	ts.Check(err)
 	if len(tenants) == 0 {
@@ -111,15 +111,15 @@ func orphan(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(filepath.Join(folder, "0000001000000000"), []byte("orphan"), 0o600))
 }
 
-// need ends the script unless a command has its arguments and is not negated.
-func need(ts *testscript.TestScript, neg bool, ok bool, usage string) {
+// checkUsage ends the script unless a command has its arguments and is not negated.
+func checkUsage(ts *testscript.TestScript, neg bool, ok bool, usage string) {
 	if neg || !ok {
 		ts.Fatalf("usage: %s", usage)
 	}
 }
 
 func status(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) > 1, "status N COMMAND…")
+	checkUsage(ts, neg, len(args) > 1, "status N COMMAND…")
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	got := 0
@@ -141,7 +141,7 @@ const (
 )
 
 func ready(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "ready DIR")
+	checkUsage(ts, neg, len(args) == 1, "ready DIR")
 	if err := waitReady(ts.MkAbs(args[0])); err != nil {
 		ts.Fatalf("%v", err)
 	}
@@ -165,21 +165,21 @@ func isReady(data string) error {
 }
 
 func sigterm(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 0, "sigterm")
+	checkUsage(ts, neg, len(args) == 0, "sigterm")
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
 	}
 }
 
 func server(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "server DIR")
+	checkUsage(ts, neg, len(args) == 1, "server DIR")
 	info, _, err := serverOf(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Setenv("URL", info.URL)
 }
 
-func part(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 4, "part FILE OFFSET LENGTH FILE")
+func copyPart(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 4, "part FILE OFFSET LENGTH FILE")
 	off, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	n, err := strconv.Atoi(args[2])
@@ -188,7 +188,7 @@ func part(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func poll(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) > 2, "poll FIELD VALUE COMMAND…")
+	checkUsage(ts, neg, len(args) > 2, "poll FIELD VALUE COMMAND…")
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	var got any
@@ -200,7 +200,7 @@ func poll(ts *testscript.TestScript, neg bool, args []string) {
 		if err != nil || len(objects) != 1 {
 			ts.Fatalf("standard output is not one JSON object: %v", err)
 		}
-		if got = dig(objects[0], args[0]); fmt.Sprint(got) == args[1] {
+		if got = jsonMember(objects[0], args[0]); fmt.Sprint(got) == args[1] {
 			return
 		}
 	}
@@ -208,7 +208,7 @@ func poll(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func jsonLines(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) < 2, "jsonlines [N]")
+	checkUsage(ts, neg, len(args) < 2, "jsonlines [N]")
 	objects, err := parseLines(ts.ReadFile("stdout"))
 	if err != nil {
 		ts.Fatalf("%v", err)
@@ -230,8 +230,8 @@ func parseLines(text string) (objects []map[string]any, err error) {
 	return objects, nil
 }
 
-// dig returns a member of an object, or of one within: a.b.
-func dig(v any, path string) any {
+// jsonMember returns a member of an object, or of one within: a.b.
+func jsonMember(v any, path string) any {
 	for name := range strings.SplitSeq(path, ".") {
 		object, _ := v.(map[string]any)
 		v = object[name]
@@ -240,7 +240,7 @@ func dig(v any, path string) any {
 }
 
 func field(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 2 || len(args) == 3, "field VARIABLE FIELD [KEY=VALUE]")
+	checkUsage(ts, neg, len(args) == 2 || len(args) == 3, "field VARIABLE FIELD [KEY=VALUE]")
 	objects, err := parseLines(ts.ReadFile("stdout"))
 	if err != nil {
 		ts.Fatalf("%v", err)
@@ -249,11 +249,11 @@ func field(ts *testscript.TestScript, neg bool, args []string) {
 	for _, object := range objects {
 		if len(args) == 3 {
 			key, value, _ := strings.Cut(args[2], "=")
-			if fmt.Sprint(dig(object, key)) != value {
+			if fmt.Sprint(jsonMember(object, key)) != value {
 				continue
 			}
 		}
-		found = append(found, dig(object, args[1]))
+		found = append(found, jsonMember(object, args[1]))
 	}
 	if len(found) != 1 || found[0] == nil {
 		ts.Fatalf("field %s is not there once: %v", args[1], found)
@@ -261,8 +261,8 @@ func field(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], fmt.Sprint(found[0]))
 }
 
-func lines(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 4, "lines FILE FROM TO FORMAT")
+func writeLines(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 4, "lines FILE FROM TO FORMAT")
 	from, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	to, err := strconv.Atoi(args[2])
@@ -274,8 +274,8 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o600))
 }
 
-func random(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 2, "random FILE BYTES")
+func writeRandom(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 2, "random FILE BYTES")
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	content := make([]byte, n)
@@ -283,7 +283,7 @@ func random(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
 }
 
-func same(ts *testscript.TestScript, neg bool, args []string) {
+func sameFiles(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: [!] same FILE FILE")
 	}
@@ -302,8 +302,8 @@ func equal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func flip(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "flip GLOB")
+func flipBit(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 1, "flip GLOB")
 	names, err := filepath.Glob(ts.MkAbs(args[0]))
 	ts.Check(err)
 	var name string
@@ -322,20 +322,20 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(name, content, 0o600))
 }
 
-func keep(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "keep DIR")
+func saveFolder(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 1, "keep DIR")
 	ts.Check(os.CopyFS(ts.MkAbs(args[0])+".kept", os.DirFS(ts.MkAbs(args[0]))))
 }
 
-func restore(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 1, "restore DIR")
+func restoreFolder(ts *testscript.TestScript, neg bool, args []string) {
+	checkUsage(ts, neg, len(args) == 1, "restore DIR")
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.RemoveAll(dir))
 	ts.Check(os.CopyFS(dir, os.DirFS(dir+".kept")))
 }
 
 func execSQL(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 2, "sql FILE STATEMENT")
+	checkUsage(ts, neg, len(args) == 2, "sql FILE STATEMENT")
 	if err := runSQL(ts.MkAbs(args[0]), args[1]); err != nil {
 		ts.Fatalf("%v", err)
 	}
@@ -351,7 +351,7 @@ func runSQL(file, statement string) error {
 }
 
 func replace(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, len(args) == 3, "replace FILE OLD NEW")
+	checkUsage(ts, neg, len(args) == 3, "replace FILE OLD NEW")
 	text := ts.ReadFile(args[0])
 	if !strings.Contains(text, args[1]) {
 		ts.Fatalf("%s does not hold %s", args[0], args[1])

@@ -15,7 +15,7 @@ const (
 	end      = "<!-- end -->\n"
 )
 
-func TestTheTablesOfTheDocumentAreWhatTheProgramPrints(t *testing.T) {
+func TestDocumentedTablesAreWhatTheProgramPrints(t *testing.T) {
 	var out strings.Builder
 	newPlan(flag.NewFlagSet("scale", flag.ContinueOnError)).write(&out)
 	text, err := os.ReadFile(document)
@@ -38,7 +38,7 @@ func TestTheTablesOfTheDocumentAreWhatTheProgramPrints(t *testing.T) {
 	}
 }
 
-func TestACellIsAsLargeAsItsDatabaseMayBe(t *testing.T) {
+func TestCellsAreSizedByTheDatabaseLimit(t *testing.T) {
 	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
 	p := newPlan(flags)
 	if err := flags.Parse(strings.Fields("-mailboxes 1000 -regions 2 -messages 9 -mailbox-row 100 -message-row 100 -database-bytes 250000")); err != nil {

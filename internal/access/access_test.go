@@ -31,8 +31,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// world is a directory with one tenant, and a clock that the test moves.
-type world struct {
+// directory is an access.Directory with one tenant, and a clock that the test moves.
+type directory struct {
 	db     *store.DB
 	seal   *seal.Seal
 	dir    *access.Directory
@@ -40,20 +40,20 @@ type world struct {
 	now    time.Time
 }
 
-func newWorld(t testing.TB, db *store.DB) *world {
+func newDirectory(t testing.TB, db *store.DB) *directory {
 	t.Helper()
 	ctx := context.Background()
 	s, err := seal.Open(ctx, "file://"+filepath.Join(t.TempDir(), "seal"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{db: db, seal: s, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	w := &directory{db: db, seal: s, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	w.dir = w.open(t)
 	w.tenant = w.create(t, "contoso")
 	return w
 }
 
-func (w *world) open(t testing.TB) *access.Directory {
+func (w *directory) open(t testing.TB) *access.Directory {
 	t.Helper()
 	d, err := access.Open(context.Background(), w.db, w.seal, "Vault.localhost",
 		func() time.Time { return w.now }, slog.New(slog.DiscardHandler))
@@ -63,7 +63,7 @@ func (w *world) open(t testing.TB) *access.Directory {
 	return d
 }
 
-func (w *world) create(t testing.TB, name string) (tenant access.Tenant) {
+func (w *directory) create(t testing.TB, name string) (tenant access.Tenant) {
 	t.Helper()
 	err := w.db.InTx(context.Background(), func(tx *store.Tx) (err error) {
 		if tenant, err = w.dir.CreateTenant(context.Background(), tx, name); err != nil {
@@ -77,7 +77,7 @@ func (w *world) create(t testing.TB, name string) (tenant access.Tenant) {
 	return tenant
 }
 
-func (w *world) secret(t testing.TB, id uuid.UUID) string {
+func (w *directory) secret(t testing.TB, id uuid.UUID) string {
 	t.Helper()
 	secret, err := w.dir.ClientSecret(context.Background(), w.tenant.ID, id)
 	if err != nil {
@@ -87,7 +87,7 @@ func (w *world) secret(t testing.TB, id uuid.UUID) string {
 }
 
 // token gets a token from the token endpoint by a plain request.
-func (w *world) token(t testing.TB, id uuid.UUID, scope string) string {
+func (w *directory) token(t testing.TB, id uuid.UUID, scope string) string {
 	t.Helper()
 	status, body := w.post(w.tenant.GUID.String(), url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {id.String()},
@@ -100,7 +100,7 @@ func (w *world) token(t testing.TB, id uuid.UUID, scope string) string {
 	return token
 }
 
-func (w *world) post(tenant string, form url.Values) (int, map[string]any) {
+func (w *directory) post(tenant string, form url.Values) (int, map[string]any) {
 	r := httptest.NewRequest("POST", "https://127.0.0.1:8443/"+tenant+"/oauth2/v2.0/token", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	rec := httptest.NewRecorder()
@@ -114,10 +114,10 @@ const vaultScope = "https://vault.localhost:8443/.default openid offline_access 
 
 var vaultAudience = access.VaultAudience("vault.localhost:8443")
 
-func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
+func TestTenantIsCreatedWithItsPrincipals(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		other := w.create(t, "fabrikam")
 		err := db.ViewOnce(ctx, func(tx *store.Tx) error {
 			all, err := w.dir.Tenants(ctx, tx, 0, 10)
@@ -169,10 +169,10 @@ func TestTenantIsMadeWithItsPrincipals(t *testing.T) {
 	})
 }
 
-func TestAdminTokenNamesTheAdminOfItsTenantAlone(t *testing.T) {
+func TestAdminTokenAuthenticatesOnlyTheAdminOfItsTenant(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		token, err := w.dir.AdminToken(ctx, w.tenant.ID)
 		if err != nil || !strings.HasPrefix(token, "kr_") {
 			t.Fatalf("token %q, %v", token, err)
@@ -196,9 +196,9 @@ func TestCheckNamesPrincipalAndRole(t *testing.T) {
 	}
 }
 
-func TestTokenHoldsForItsAudienceAndOneHour(t *testing.T) {
+func TestTokenIsValidForItsAudienceForOneHour(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	token := w.token(t, access.Exchange, vaultScope)
 	again := w.open(t) // another node on the same database
 	p, err := again.AuthenticateFor(ctx, token, vaultAudience)
@@ -229,7 +229,7 @@ func TestTokenHoldsForItsAudienceAndOneHour(t *testing.T) {
 
 func TestForgedTokensAreRefused(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	good := w.token(t, access.Exchange, vaultScope)
 	claims := func() jwt.MapClaims {
@@ -273,7 +273,7 @@ func TestForgedTokensAreRefused(t *testing.T) {
 // invalid.
 func TestSignedTokensWithOtherClaimsAreRefused(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	good := w.token(t, access.Exchange, vaultScope)
 	try := func(name string, value any) error {
 		claims := jwt.MapClaims{}
@@ -307,7 +307,7 @@ func TestSignedTokensWithOtherClaimsAreRefused(t *testing.T) {
 
 func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	token := w.token(t, access.SharePoint, vaultScope)
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM principal WHERE id = ?1`, access.SharePoint.String())
@@ -321,8 +321,8 @@ func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	}
 }
 
-func TestTokenEndpointRefuses(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestTokenEndpointRefusesInvalidRequests(t *testing.T) {
+	w := newDirectory(t, storetest.One(t))
 	tenant := w.tenant.GUID.String()
 	other := w.create(t, "fabrikam").GUID.String()
 	for _, c := range []struct {
@@ -367,7 +367,7 @@ func TestTokenEndpointRefuses(t *testing.T) {
 
 func TestOfficialClientLogsIn(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	w.now = time.Now()
 	server := httptest.NewTLSServer(w.dir.Handler())
 	defer server.Close()
@@ -399,7 +399,7 @@ func TestOfficialClientLogsIn(t *testing.T) {
 }
 
 func TestPublishedKeyVerifiesTokens(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	rec := httptest.NewRecorder()
 	w.dir.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/"+w.tenant.GUID.String()+"/discovery/v2.0/keys", nil))
 	var set struct {
@@ -420,9 +420,9 @@ func TestPublishedKeyVerifiesTokens(t *testing.T) {
 	}
 }
 
-func TestNoSecretStandsInTheDatabase(t *testing.T) {
+func TestDatabaseContainsNoSecret(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, storetest.One(t))
+	w := newDirectory(t, storetest.One(t))
 	admin, err := w.dir.AdminToken(ctx, w.tenant.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -457,8 +457,8 @@ func TestNoSecretStandsInTheDatabase(t *testing.T) {
 	}
 }
 
-func FuzzAuthenticateTakesNoForeignToken(f *testing.F) {
-	w := newWorld(f, storetest.One(f))
+func FuzzAuthenticateRejectsForeignTokens(f *testing.F) {
+	w := newDirectory(f, storetest.One(f))
 	token := w.token(f, access.Exchange, vaultScope)
 	f.Add(token[:len(token)-1])
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
@@ -473,8 +473,8 @@ func FuzzAuthenticateTakesNoForeignToken(f *testing.F) {
 	})
 }
 
-func FuzzTokenEndpointSurvivesAnyForm(f *testing.F) {
-	w := newWorld(f, storetest.One(f))
+func FuzzTokenEndpointRefusesForms(f *testing.F) {
+	w := newDirectory(f, storetest.One(f))
 	f.Add(w.tenant.GUID.String(), "grant_type=client_credentials&scope=https://vault.localhost/.default&client_id=x")
 	f.Add("%00", "a=%zz")
 	f.Fuzz(func(t *testing.T, tenant, form string) {

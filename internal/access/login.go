@@ -119,7 +119,7 @@ func (d *Directory) tenantOf(r *http.Request) (Tenant, error) {
 	}
 	var t Tenant
 	err = d.db.View(r.Context(), func(tx *store.Tx) (err error) {
-		t, err = d.TenantByGUID(r.Context(), tx, guid)
+		t, err = d.findByGUID(r.Context(), tx, guid)
 		return err
 	})
 	if fail.Is(err, api.NotFound) {
@@ -146,7 +146,7 @@ func (d *Directory) audience(scope, host string) (string, error) {
 			return VaultAudience(u.Host), nil
 		}
 		if strings.EqualFold(u.Host, host) {
-			return ServiceAudience, nil
+			return serviceAudience, nil
 		}
 	}
 	return "", invalid(http.StatusBadRequest, "invalid_scope", "the resource in scope is unknown")

@@ -88,8 +88,8 @@ func (d *Directory) Tenant(ctx context.Context, tx *store.Tx, id int64) (Tenant,
 	return scanTenant(tx.QueryRow(ctx, tenantByID, id))
 }
 
-// TenantByGUID returns a tenant by GUID; fail NotFound.
-func (d *Directory) TenantByGUID(ctx context.Context, tx *store.Tx, guid uuid.UUID) (Tenant, error) {
+// findByGUID returns a tenant by GUID; fail NotFound.
+func (d *Directory) findByGUID(ctx context.Context, tx *store.Tx, guid uuid.UUID) (Tenant, error) {
 	return scanTenant(tx.QueryRow(ctx, tenantByGUID, guid.String()))
 }
 

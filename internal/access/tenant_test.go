@@ -12,10 +12,10 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
+func TestUnfinishedTenantIsNotListedAndItsCreationCanContinue(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		begin := func() (tenant access.Tenant, err error) {
 			err = db.InTx(ctx, func(tx *store.Tx) (err error) {
 				tenant, err = w.dir.CreateTenant(ctx, tx, "begun")
@@ -78,7 +78,7 @@ func TestTenantThatIsNotMadeIsInNoListAndGoesOn(t *testing.T) {
 func TestRolesOfATenantsAdmin(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		var first access.Tenant
 		err := db.InTx(ctx, func(tx *store.Tx) (err error) {
 			first, err = w.dir.CreateTenant(ctx, tx, "first", access.Operator)
@@ -100,10 +100,10 @@ func TestRolesOfATenantsAdmin(t *testing.T) {
 	})
 }
 
-func TestPrincipalIsAddedWithATokenOfItsOwn(t *testing.T) {
+func TestPrincipalIsAddedWithItsOwnToken(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		var added access.Principal
 		var token string
 		err := db.InTx(ctx, func(tx *store.Tx) (err error) {
@@ -127,10 +127,10 @@ func TestPrincipalIsAddedWithATokenOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestCheckTenantTellsNothingOfOthers(t *testing.T) {
+func TestCheckTenantRevealsNothingAboutOtherTenants(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
-		w := newWorld(t, db)
+		w := newDirectory(t, db)
 		other := w.create(t, "fabrikam")
 		p := access.Principal{Tenant: w.tenant.ID}
 		for _, own := range []string{w.tenant.Name, w.tenant.GUID.String(), strings.ToUpper(w.tenant.GUID.String())} {
@@ -138,9 +138,9 @@ func TestCheckTenantTellsNothingOfOthers(t *testing.T) {
 				t.Errorf("%q: %v", own, err)
 			}
 		}
-		want := w.dir.CheckTenant(ctx, p, "nobody")
+		want := w.dir.CheckTenant(ctx, p, "unknown")
 		if !fail.Is(want, api.Forbidden) {
-			t.Errorf("nobody: %v", want)
+			t.Errorf("unknown: %v", want)
 		}
 		for _, foreign := range []string{other.Name, other.GUID.String()} {
 			if err := w.dir.CheckTenant(ctx, p, foreign); err == nil || err.Error() != want.Error() {

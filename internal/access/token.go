@@ -53,7 +53,7 @@ func (d *Directory) issue(p Principal, tenant uuid.UUID, issuer, audience string
 // Authenticate returns the principal of a bearer token for keyroll's own interfaces;
 // fail Unauthenticated.
 func (d *Directory) Authenticate(ctx context.Context, bearer string) (Principal, error) {
-	return d.AuthenticateFor(ctx, bearer, ServiceAudience)
+	return d.AuthenticateFor(ctx, bearer, serviceAudience)
 }
 
 // AuthenticateFor returns the principal of a bearer token: an opaque token of an admin,
@@ -99,7 +99,7 @@ func (d *Directory) principalOf(ctx context.Context, c claims) (Principal, error
 	}
 	var p Principal
 	err := d.db.View(ctx, func(tx *store.Tx) error {
-		t, err := d.TenantByGUID(ctx, tx, tenant)
+		t, err := d.findByGUID(ctx, tx, tenant)
 		if err != nil {
 			return err
 		}

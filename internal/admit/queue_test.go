@@ -69,7 +69,7 @@ func TestTenantsTakeTurns(t *testing.T) {
 	})
 }
 
-func TestOwnWorkGoesFirstInItsTenant(t *testing.T) {
+func TestOwnWorkRunsFirstWithinItsTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, ctx := newLine(t, &admit.Queue{Capacity: 1}), t.Context()
 		l.enter(ctx, 1, "a1")
@@ -85,7 +85,7 @@ func TestOwnWorkGoesFirstInItsTenant(t *testing.T) {
 
 // A share cannot be used by other tenants, and work that runs by it counts towards the
 // capacity.
-func TestAShareIsATenantsOwn(t *testing.T) {
+func TestAShareCannotBeUsedByOtherTenants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, ctx := newLine(t, &admit.Queue{Capacity: 2, Share: 1}), t.Context()
 		l.enter(ctx, 1, "a1")
@@ -105,7 +105,7 @@ func TestAShareIsATenantsOwn(t *testing.T) {
 	})
 }
 
-func TestWorkThatGivesUpTakesNoTurn(t *testing.T) {
+func TestCancelledWorkTakesNoTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, ctx := newLine(t, &admit.Queue{Capacity: 1, Waiting: 2}), t.Context()
 		leaving, cancel := context.WithCancel(ctx)

@@ -128,12 +128,16 @@ var packages = []row{
 	{"internal/availability/availabilitytest", "api internal/availability internal/envelope internal/fail internal/store", "the suite that both forms of the store pass"},
 	{"internal/policy/policytest", "api internal/audit internal/availability internal/envelope internal/fail internal/keypage internal/policy internal/rootkey internal/store internal/store/storetest",
 		"policies on fake vaults for tests"},
+	{"internal/container/containertest", "api internal/container internal/envelope internal/fail internal/keypage internal/policy internal/store",
+		"policies that need no vault, for tests of container and content"},
+	{"internal/content/contenttest", "api internal/blob internal/container internal/container/containertest internal/content internal/depth internal/fault internal/policy internal/policy/policytest internal/roll internal/store internal/store/storetest",
+		"a tenant of policytest with containers, content and rolls, for tests of the packages above content"},
 	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest internal/vault/vaulttest", "lends tests a whole keyroll"},
 	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "several real processes on one database, for tests"},
 }
 
-func TestRoomsUseOnlyWhatTheTableAllows(t *testing.T) {
+func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 	ours, _ := modulePackages()
 	before := map[string]bool{}
 	table := map[string][]string{}
@@ -174,7 +178,7 @@ func TestRoomsUseOnlyWhatTheTableAllows(t *testing.T) {
 
 // Helpers of tests are packages because the tests of several packages share them; the
 // product never imports them.
-func TestProductImportsNoHelperOfTests(t *testing.T) {
+func TestProductImportsNoTestHelper(t *testing.T) {
 	ours, _ := modulePackages()
 	for _, p := range ours {
 		for _, use := range p.Imports {
@@ -209,7 +213,7 @@ var cryptographers = []row{
 	{"internal/vault/vaulttest", "crypto/rsa", "makes keys for tests, of few primes"},
 }
 
-func TestOnlyCryptographersTouchCryptography(t *testing.T) {
+func TestOnlyListedPackagesImportCryptography(t *testing.T) {
 	ours, _ := modulePackages()
 	for _, p := range ours {
 		var allowed []string

@@ -25,7 +25,7 @@ var comparing = map[string]string{
 
 // Kinds of policies differ by the values in the table of profiles. A switch on the kind
 // or a comparison with one anywhere else is a rule that is missing in the table.
-func TestKindsOfPoliciesAreToldApartInTheProfileTableAlone(t *testing.T) {
+func TestOnlyTheProfileTableDistinguishesKindsOfPolicies(t *testing.T) {
 	ours, all := modulePackages()
 	files := token.NewFileSet()
 	exported := importer.ForCompiler(files, "gc", func(path string) (io.ReadCloser, error) { return os.Open(all[path].Export) })
@@ -78,7 +78,7 @@ func TestKindsOfPoliciesAreToldApartInTheProfileTableAlone(t *testing.T) {
 }
 
 // All packages are checked: none is hidden from these tests by a build tag or a name.
-func TestEveryFolderWithGoFilesIsInTheHouse(t *testing.T) {
+func TestEveryFolderWithGoFilesIsInTheTable(t *testing.T) {
 	ours, _ := modulePackages()
 	known := map[string]bool{}
 	for _, p := range ours {

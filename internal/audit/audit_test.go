@@ -25,8 +25,8 @@ var at = time.UnixMilli(1_800_000_000_123)
 
 func now() time.Time { return at }
 
-// row is a stored entry.
-func row(t *testing.T, db *store.DB, id int64) (text string) {
+// storedEntry is a stored entry.
+func storedEntry(t *testing.T, db *store.DB, id int64) (text string) {
 	t.Helper()
 	err := db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		var tenant, time int64
@@ -47,7 +47,7 @@ func appendEntry(ctx context.Context, db *store.DB, f func(context.Context, *sto
 	return db.InTx(ctx, func(tx *store.Tx) error { return f(ctx, tx, e) })
 }
 
-func TestEntrySaysWhoWhatAndWhyAndSealsNames(t *testing.T) {
+func TestEntryRecordsPrincipalOperationAndReasonAndSealsNames(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		log := audit.New(marker{}, now)
 		who := uuid.New()
@@ -56,19 +56,19 @@ func TestEntrySaysWhoWhatAndWhyAndSealsNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := fmt.Sprintf("3|%d|r|%s|ExportMail|done|d|sealed for 3/7: alice|sealed for 3/7: bob@contoso.com", at.UnixMilli(), who)
-		if got := row(t, db, 7); got != want {
+		if got := storedEntry(t, db, 7); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if err := appendEntry(t.Context(), db, log.Append, audit.Entry{ID: 8, Tenant: 3, Outcome: audit.Done}); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := row(t, db, 8), fmt.Sprintf("3|%d||%s|service|done|||", at.UnixMilli(), uuid.Nil); got != want {
+		if got, want := storedEntry(t, db, 8), fmt.Sprintf("3|%d||%s|service|done|||", at.UnixMilli(), uuid.Nil); got != want {
 			t.Errorf("the service's own: got %s, want %s", got, want)
 		}
 	})
 }
 
-func TestAppendOnceDoesNotTellTwice(t *testing.T) {
+func TestAppendOnceWritesOneEntry(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		log := audit.New(marker{}, now)
 		for i, outcome := range []string{audit.Done, "Internal"} {
@@ -76,7 +76,7 @@ func TestAppendOnceDoesNotTellTwice(t *testing.T) {
 				t.Fatal(i, err)
 			}
 		}
-		if got, want := row(t, db, 7), fmt.Sprintf("3|%d||%s|service|done|||", at.UnixMilli(), uuid.Nil); got != want {
+		if got, want := storedEntry(t, db, 7), fmt.Sprintf("3|%d||%s|service|done|||", at.UnixMilli(), uuid.Nil); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if err := appendEntry(t.Context(), db, log.Append, audit.Entry{ID: 7, Tenant: 3, Outcome: audit.Done}); !store.IsUnique(err) {
@@ -85,7 +85,7 @@ func TestAppendOnceDoesNotTellTwice(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeSealedIsNotWritten(t *testing.T) {
+func TestEntryThatCannotBeSealedIsNotWritten(t *testing.T) {
 	db := storetest.One(t)
 	refused := errors.New("no directory")
 	log := audit.New(marker{refused}, now)

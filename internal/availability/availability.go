@@ -38,8 +38,8 @@ type Store struct{ backend backend }
 type backend interface {
 	// add creates a version of a key unless it exists.
 	add(ctx context.Context, tenant, id int64, version uint32) error
-	wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
-	open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error)
+	open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error)
 	destroy(ctx context.Context, id int64) error
 	destroyVersion(ctx context.Context, id int64, version uint32) error
 	close()
@@ -92,27 +92,27 @@ func (s *Store) Add(ctx context.Context, tenant, id int64, version uint32) error
 	return s.backend.add(ctx, tenant, id, version)
 }
 
-// Wrap seals the bundle of a policy key under a version of a key. The caller's place
-// names tenant and policy key (Child); the store sets the availability key and its
-// version as Parent and Generation. With files the wrap is bound to its place; RSA in
+// Wrap seals the bundle of a policy key under a version of a key. The caller's ec names
+// tenant and policy key (Child); the store sets the availability key and its version as
+// Parent and Generation. With files the wrap is bound to this encryption context; RSA in
 // vaults has no additional data, so there only the binding in the bundle says where it
 // belongs.
 //
 // It fails with VaultDenied if the key was destroyed, or if its vault refuses; NotFound
 // if the tenant has no such key, which a vault cannot distinguish from a destroyed one;
 // Damaged if the key's file is damaged; VaultUnavailable if the store is unavailable.
-func (s *Store) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
-	place.Parent, place.Generation = id, version
-	return s.backend.wrap(ctx, id, version, place, plaintext)
+func (s *Store) Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
+	ec.Parent, ec.Generation = id, version
+	return s.backend.wrap(ctx, id, version, ec, plaintext)
 }
 
 // Open returns the plaintext of a wrap, and fails as Wrap does; an altered wrap is
 // Damaged. A wrap of another version cannot be decrypted: with files it is Damaged too,
 // in a vault the key version that it names is not found. The caller must clear the
 // result.
-func (s *Store) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
-	place.Parent, place.Generation = id, version
-	return s.backend.open(ctx, id, version, place, wrapped)
+func (s *Store) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
+	ec.Parent, ec.Generation = id, version
+	return s.backend.open(ctx, id, version, ec, wrapped)
 }
 
 // Destroy destroys all versions of a key; that is durable only when Destroy returns

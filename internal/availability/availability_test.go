@@ -31,35 +31,35 @@ func open(t *testing.T, dir string) *availability.Store {
 // folder returns a path for a store; t.TempDir itself is readable by other users.
 func folder(t *testing.T) string { return filepath.Join(t.TempDir(), "availability") }
 
-// wrapped makes a key for tenant 5 and wraps secret for policy key 9 with it.
-func wrapped(t *testing.T, s *availability.Store) (envelope.Place, []byte) {
+// wrapSecret makes a key for tenant 5 and wraps secret for policy key 9 with it.
+func wrapSecret(t *testing.T, s *availability.Store) (envelope.EncryptionContext, []byte) {
 	t.Helper()
 	id, version, err := s.Create(t.Context(), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	place := envelope.Place{Tenant: 5, Parent: id, Generation: version, Child: 9}
-	w, err := s.Wrap(t.Context(), place.Parent, place.Generation, place, secret)
+	ec := envelope.EncryptionContext{Tenant: 5, Parent: id, Generation: version, Child: 9}
+	w, err := s.Wrap(t.Context(), ec.Parent, ec.Generation, ec, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return place, w
+	return ec, w
 }
 
 func TestKeysSurviveReopen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b", "availability")
-	place, w := wrapped(t, open(t, dir))
-	got, err := open(t, dir).Open(t.Context(), place.Parent, place.Generation, place, w)
+	ec, w := wrapSecret(t, open(t, dir))
+	got, err := open(t, dir).Open(t.Context(), ec.Parent, ec.Generation, ec, w)
 	if err != nil || !bytes.Equal(got, secret) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 }
 
-func TestEachCreateMakesAnotherKey(t *testing.T) {
+func TestEachCreateMakesADifferentKey(t *testing.T) {
 	s := open(t, folder(t))
-	place, w := wrapped(t, s)
-	other, _ := wrapped(t, s)
-	if place.Parent == other.Parent {
+	ec, w := wrapSecret(t, s)
+	other, _ := wrapSecret(t, s)
+	if ec.Parent == other.Parent {
 		t.Fatal("one id for two keys")
 	}
 	if _, err := s.Open(t.Context(), other.Parent, other.Generation, other, w); !fail.Is(err, api.Damaged) {
@@ -71,11 +71,11 @@ func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "made", "availability")
 	s := open(t, dir)
-	place, _ := wrapped(t, s)
-	if err := s.Destroy(t.Context(), place.Parent); err != nil {
+	ec, _ := wrapSecret(t, s)
+	if err := s.Destroy(t.Context(), ec.Parent); err != nil {
 		t.Fatal(err)
 	}
-	wrapped(t, s)
+	wrapSecret(t, s)
 	seen := 0
 	err := filepath.WalkDir(filepath.Join(parent, "made"), func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
@@ -100,7 +100,7 @@ func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	}
 }
 
-func TestAFolderOpenToOthersIsRefused(t *testing.T) {
+func TestAFolderThatOtherUsersCanReadIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o750); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestAFolderOpenToOthersIsRefused(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+func TestOpenRefusesAFolderThatIsNotAStore(t *testing.T) {
 	for _, url := range []string{"", "availability", "file://relative/x", "file:relative", "/abs", "http://contoso.vault.azure.net", "https://", "https://contoso.vault.azure.net/keys/k", "https://me:secret@contoso.vault.azure.net", "file:///x?y", "file://%zz"} {
 		if _, err := availability.Open(t.Context(), url); !fail.Is(err, api.InvalidArgument) {
 			t.Errorf("%q: %v", url, err)
@@ -119,28 +119,28 @@ func TestOpenRefusesWhatIsNoStore(t *testing.T) {
 	}
 }
 
-func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
+func TestAWrapInAnotherEncryptionContextIsRefused(t *testing.T) {
 	s := open(t, folder(t))
-	place, w := wrapped(t, s)
-	other, _ := wrapped(t, s)
+	ec, w := wrapSecret(t, s)
+	other, _ := wrapSecret(t, s)
 	for name, test := range map[string]struct {
-		move func(*envelope.Place)
+		move func(*envelope.EncryptionContext)
 		want api.Code
 	}{
-		"another policy key": {func(p *envelope.Place) { p.Child++ }, api.Damaged},
-		"another key":        {func(p *envelope.Place) { p.Parent = other.Parent }, api.Damaged},
-		"another version":    {func(p *envelope.Place) { p.Generation++ }, api.NotFound},
-		"another tenant":     {func(p *envelope.Place) { p.Tenant++ }, api.NotFound},
-		"another class":      {func(p *envelope.Place) { p.Class = envelope.ClassSite }, api.Damaged},
+		"another policy key": {func(p *envelope.EncryptionContext) { p.Child++ }, api.Damaged},
+		"another key":        {func(p *envelope.EncryptionContext) { p.Parent = other.Parent }, api.Damaged},
+		"another version":    {func(p *envelope.EncryptionContext) { p.Generation++ }, api.NotFound},
+		"another tenant":     {func(p *envelope.EncryptionContext) { p.Tenant++ }, api.NotFound},
+		"another class":      {func(p *envelope.EncryptionContext) { p.Class = envelope.ClassSite }, api.Damaged},
 	} {
-		moved := place
+		moved := ec
 		test.move(&moved)
 		if _, err := s.Open(t.Context(), moved.Parent, moved.Generation, moved, w); !fail.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	w[len(w)-1] ^= 1
-	if _, err := s.Open(t.Context(), place.Parent, place.Generation, place, w); !fail.Is(err, api.Damaged) {
+	if _, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w); !fail.Is(err, api.Damaged) {
 		t.Errorf("altered: %v", err)
 	}
 }
@@ -148,25 +148,25 @@ func TestAWrapMovedToAnotherPlaceIsRefused(t *testing.T) {
 func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	kept, keptWrap := wrapped(t, s)
-	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent))
+	ec, w := wrapSecret(t, s)
+	kept, keptWrap := wrapSecret(t, s)
+	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent))
 	body, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := s.Destroy(t.Context(), place.Parent); err != nil {
+		if err := s.Destroy(t.Context(), ec.Parent); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("the file is still there: %v", err)
 		}
 		for _, s := range []*availability.Store{s, open(t, dir)} {
-			_, opened := s.Open(t.Context(), place.Parent, place.Generation, place, w)
-			_, wrapped := s.Wrap(t.Context(), place.Parent, place.Generation, place, secret)
+			_, opened := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w)
+			_, wrapped := s.Wrap(t.Context(), ec.Parent, ec.Generation, ec, secret)
 			for _, err := range []error{opened, wrapped} {
-				if !fail.Is(err, api.VaultDenied) || err.Error() != fmt.Sprintf("availability key %d was destroyed", place.Parent) {
+				if !fail.Is(err, api.VaultDenied) || err.Error() != fmt.Sprintf("availability key %d was destroyed", ec.Parent) {
 					t.Errorf("got %v", err)
 				}
 			}
@@ -175,7 +175,7 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 		if err := os.WriteFile(file, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Open(t.Context(), place.Parent, place.Generation, place, w); !fail.Is(err, api.VaultDenied) {
+		if _, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w); !fail.Is(err, api.VaultDenied) {
 			t.Errorf("with its file put back: %v", err)
 		}
 	}
@@ -187,13 +187,13 @@ func TestADestroyedKeyStaysDestroyed(t *testing.T) {
 func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent))
+	ec, w := wrapSecret(t, s)
+	file := filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent))
 	body, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DestroyVersion(t.Context(), place.Parent, 1); err != nil {
+	if err := s.DestroyVersion(t.Context(), ec.Parent, 1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
@@ -202,9 +202,9 @@ func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 	if err := os.WriteFile(file, body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, opened := s.Open(t.Context(), place.Parent, 1, place, w)
-	for act, err := range map[string]error{"open": opened, "add": s.Add(t.Context(), 5, place.Parent, 1)} {
-		if want := fmt.Sprintf("availability key %d version 1 was destroyed", place.Parent); !fail.Is(err, api.VaultDenied) || err.Error() != want {
+	_, opened := s.Open(t.Context(), ec.Parent, 1, ec, w)
+	for act, err := range map[string]error{"open": opened, "add": s.Add(t.Context(), 5, ec.Parent, 1)} {
+		if want := fmt.Sprintf("availability key %d version 1 was destroyed", ec.Parent); !fail.Is(err, api.VaultDenied) || err.Error() != want {
 			t.Errorf("%s with its file put back: %v", act, err)
 		}
 	}
@@ -215,9 +215,9 @@ func TestADestroyedVersionStaysDestroyed(t *testing.T) {
 
 func TestAMissingKeyIsNamed(t *testing.T) {
 	s := open(t, folder(t))
-	place := envelope.Place{Tenant: 5, Parent: 77, Generation: 3, Child: 9}
-	_, opened := s.Open(t.Context(), place.Parent, place.Generation, place, nil)
-	_, wrapped := s.Wrap(t.Context(), place.Parent, place.Generation, place, secret)
+	ec := envelope.EncryptionContext{Tenant: 5, Parent: 77, Generation: 3, Child: 9}
+	_, opened := s.Open(t.Context(), ec.Parent, ec.Generation, ec, nil)
+	_, wrapped := s.Wrap(t.Context(), ec.Parent, ec.Generation, ec, secret)
 	for _, err := range []error{opened, wrapped} {
 		if !fail.Is(err, api.NotFound) || !strings.HasPrefix(err.Error(), "availability key 77 version 3 is not in") {
 			t.Errorf("got %v", err)
@@ -231,8 +231,8 @@ func TestAMissingKeyIsNamed(t *testing.T) {
 func TestADamagedFileIsNamed(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	name := fmt.Sprintf("%d-1.key", place.Parent)
+	ec, w := wrapSecret(t, s)
+	name := fmt.Sprintf("%d-1.key", ec.Parent)
 	file := filepath.Join(dir, name)
 	good, err := os.ReadFile(file)
 	if err != nil {
@@ -242,7 +242,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 		if err := os.WriteFile(file, body, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := s.Open(t.Context(), place.Parent, place.Generation, place, w)
+		_, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w)
 		if !fail.Is(err, api.Damaged) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -256,7 +256,7 @@ func TestADamagedFileIsNamed(t *testing.T) {
 		check(fmt.Sprintf("cut to %d", n), good[:n])
 	}
 	check("one byte more", append(bytes.Clone(good), 0))
-	other, _ := wrapped(t, s)
+	other, _ := wrapSecret(t, s)
 	swapped, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", other.Parent)))
 	if err != nil {
 		t.Fatal(err)
@@ -265,12 +265,12 @@ func TestADamagedFileIsNamed(t *testing.T) {
 	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Open(t.Context(), place.Parent, place.Generation, place, w); err != nil {
+	if _, err := s.Open(t.Context(), ec.Parent, ec.Generation, ec, w); err != nil {
 		t.Errorf("put back: %v", err)
 	}
 }
 
-func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
+func TestFailedCreateLeavesNoFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "availability")
 	s := open(t, dir)
 	if err := os.Remove(dir); err != nil {
@@ -290,9 +290,9 @@ func TestAKeyThatCouldNotBeWrittenLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestNothingReturnsAKey compares the package's methods with a list of those that were
+// TestNoMethodReturnsAKey compares the package's methods with a list of those that were
 // reviewed.
-func TestNothingReturnsAKey(t *testing.T) {
+func TestNoMethodReturnsAKey(t *testing.T) {
 	var methods []string
 	of := reflect.TypeFor[*availability.Store]()
 	for i := range of.NumMethod() {
@@ -303,8 +303,8 @@ func TestNothingReturnsAKey(t *testing.T) {
 	}
 	dir := folder(t)
 	s := open(t, dir)
-	place, w := wrapped(t, s)
-	body, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", place.Parent)))
+	ec, w := wrapSecret(t, s)
+	body, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%d-1.key", ec.Parent)))
 	if err != nil {
 		t.Fatal(err)
 	}

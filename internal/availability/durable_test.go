@@ -27,7 +27,9 @@ type version struct {
 	key       []byte
 }
 
-func (v *version) place() envelope.Place { return envelope.Place{Tenant: 5, Child: 9} }
+func (v *version) encryptionContext() envelope.EncryptionContext {
+	return envelope.EncryptionContext{Tenant: 5, Child: 9}
+}
 
 // kept is the expected content of a store; an entry is added when its version was
 // acknowledged. A killed process may have left half with a mark that is not durable.
@@ -36,7 +38,7 @@ type kept struct{ first, other, half, next, last *version }
 // wrapWith wraps with a version that was acknowledged.
 func wrapWith(s *availability.Store, id int64, number uint32) *version {
 	v := &version{id: id, number: number}
-	v.wrap, _ = s.Wrap(context.Background(), id, number, v.place(), secret)
+	v.wrap, _ = s.Wrap(context.Background(), id, number, v.encryptionContext(), secret)
 	return v
 }
 
@@ -86,9 +88,9 @@ func (k *kept) check(t testing.TB, f files.FS, nth int) {
 			continue
 		}
 		if v.wrap == nil { // its store was stopped before it wrapped anything
-			v.wrap, _ = s.Wrap(ctx, v.id, v.number, v.place(), secret)
+			v.wrap, _ = s.Wrap(ctx, v.id, v.number, v.encryptionContext(), secret)
 		}
-		opened, err := s.Open(ctx, v.id, v.number, v.place(), v.wrap)
+		opened, err := s.Open(ctx, v.id, v.number, v.encryptionContext(), v.wrap)
 		switch {
 		case !v.destroyed && err == nil && bytes.Equal(opened, secret):
 		case (v.destroyed || v.ending) && fail.Is(err, api.VaultDenied):
@@ -122,7 +124,7 @@ func (k *kept) check(t testing.TB, f files.FS, nth int) {
 	}
 }
 
-func TestAvailabilityKeysSurviveAStopAtEveryOperation(t *testing.T) {
+func TestAvailabilityKeysSurviveAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[kept]{
 		Begin: func(t testing.TB, f files.FS, k *kept) {
 			s, err := availability.OpenOn(f, durableFolder)
@@ -158,22 +160,22 @@ func TestAvailabilityKeysSurviveAStopAtEveryOperation(t *testing.T) {
 
 // A process that was killed after it had made a key may have left the file under
 // another name, too; an earlier keyroll's other names did not say of which key.
-func TestDestroyedKeyIsInNoDraft(t *testing.T) {
+func TestNoDraftContainsADestroyedKey(t *testing.T) {
 	dir := folder(t)
 	s := open(t, dir)
-	place, _ := wrapped(t, s)
-	name := fmt.Sprintf("%s/%d-1.key", dir, place.Parent)
+	ec, _ := wrapSecret(t, s)
+	name := fmt.Sprintf("%s/%d-1.key", dir, ec.Parent)
 	for _, draft := range []string{name + ".new-A", dir + "/new-1"} {
 		if err := files.OS.Link(name, draft); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s = open(t, dir)
-	if err := s.Destroy(t.Context(), place.Parent); err != nil {
+	if err := s.Destroy(t.Context(), ec.Parent); err != nil {
 		t.Fatal(err)
 	}
 	left, err := files.OS.ReadDir(dir)
-	if err != nil || len(left) != 1 || left[0].Name() != fmt.Sprintf("%d.destroyed", place.Parent) {
+	if err != nil || len(left) != 1 || left[0].Name() != fmt.Sprintf("%d.destroyed", ec.Parent) {
 		t.Errorf("left %v, %v", left, err)
 	}
 }

@@ -114,22 +114,22 @@ func (d folder) add(ctx context.Context, tenant, id int64, version uint32) error
 	return err
 }
 
-func (d folder) wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
-	key, err := d.key(ctx, place.Tenant, id, version)
+func (d folder) wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
+	key, err := d.key(ctx, ec.Tenant, id, version)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Zero()
-	return envelope.Seal(key, envelope.PurposePolicyKey, place, plaintext), nil
+	return envelope.Seal(key, envelope.PurposePolicyKey, ec, plaintext), nil
 }
 
-func (d folder) open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
-	key, err := d.key(ctx, place.Tenant, id, version)
+func (d folder) open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
+	key, err := d.key(ctx, ec.Tenant, id, version)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Zero()
-	return envelope.Open(key, envelope.PurposePolicyKey, place, wrapped)
+	return envelope.Open(key, envelope.PurposePolicyKey, ec, wrapped)
 }
 
 func (folder) close() {}

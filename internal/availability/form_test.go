@@ -13,7 +13,7 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-func at(t testing.TB, url string) *availability.Store {
+func openAt(t testing.TB, url string) *availability.Store {
 	t.Helper()
 	s, err := availability.Open(t.Context(), url)
 	if err != nil {
@@ -23,17 +23,17 @@ func at(t testing.TB, url string) *availability.Store {
 	return s
 }
 
-func TestFilesKeepAvailabilityKeys(t *testing.T) {
+func TestFileStoreConforms(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "availability")
-	availabilitytest.Run(t, func(t testing.TB) *availability.Store { return at(t, "file://"+dir) })
+	availabilitytest.Run(t, func(t testing.TB) *availability.Store { return openAt(t, "file://"+dir) })
 }
 
-func TestAVaultKeepsAvailabilityKeys(t *testing.T) {
+func TestVaultStoreConforms(t *testing.T) {
 	far := nodetest.StartFar(t)
-	availabilitytest.Run(t, func(t testing.TB) *availability.Store { return at(t, far.URL) })
+	availabilitytest.Run(t, func(t testing.TB) *availability.Store { return openAt(t, far.URL) })
 
-	t.Run("as keys that nobody can read out", func(t *testing.T) {
-		id, version, err := at(t, far.URL).Create(t.Context(), 5)
+	t.Run("as keys that cannot be exported", func(t *testing.T) {
+		id, version, err := openAt(t, far.URL).Create(t.Context(), 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,29 +43,29 @@ func TestAVaultKeepsAvailabilityKeys(t *testing.T) {
 		}
 	})
 	t.Run("and a rotation in the vault loses nothing", func(t *testing.T) {
-		s := at(t, far.URL)
+		s := openAt(t, far.URL)
 		id, version, err := s.Create(t.Context(), 5)
 		if err != nil {
 			t.Fatal(err)
 		}
-		place := envelope.Place{Tenant: 5, Child: 9}
-		old, err := s.Wrap(t.Context(), id, version, place, secret[:64])
+		ec := envelope.EncryptionContext{Tenant: 5, Child: 9}
+		old, err := s.Wrap(t.Context(), id, version, ec, secret[:64])
 		if err != nil {
 			t.Fatal(err)
 		}
 		far.Script("Add-AzKeyVaultKey -VaultName " + far.Vault + " -Name " + availability.VaultKey(id, version) + " -Destination HSM")
-		wrapped, err := s.Wrap(t.Context(), id, version, place, secret[:64])
+		wrapped, err := s.Wrap(t.Context(), id, version, ec, secret[:64])
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, w := range [][]byte{old, wrapped} {
-			if got, err := s.Open(t.Context(), id, version, place, w); err != nil || string(got) != string(secret[:64]) {
+			if got, err := s.Open(t.Context(), id, version, ec, w); err != nil || string(got) != string(secret[:64]) {
 				t.Errorf("opened %q, %v", got, err)
 			}
 		}
 	})
 	t.Run("but purge protection keeps what is destroyed, and says until when", func(t *testing.T) {
-		s := at(t, far.AddVault("protected", "-EnablePurgeProtection"))
+		s := openAt(t, far.AddVault("protected", "-EnablePurgeProtection"))
 		id, version, err := s.Create(t.Context(), 5)
 		if err != nil {
 			t.Fatal(err)
@@ -79,10 +79,10 @@ func TestAVaultKeepsAvailabilityKeys(t *testing.T) {
 		}
 	})
 	t.Run("while it is away it says so", func(t *testing.T) {
-		s := at(t, far.URL)
+		s := openAt(t, far.URL)
 		far.Away()
 		_, _, created := s.Create(t.Context(), 5)
-		_, opened := s.Open(t.Context(), 1, 1, envelope.Place{}, append([]byte{1, 'a'}, secret...))
+		_, opened := s.Open(t.Context(), 1, 1, envelope.EncryptionContext{}, append([]byte{1, 'a'}, secret...))
 		for _, err := range []error{created, opened, s.Destroy(t.Context(), 1), s.DestroyVersion(t.Context(), 1, 1)} {
 			if !fail.Is(err, api.VaultUnavailable) || !strings.Contains(err.Error(), "vault of availability keys "+far.Vault) {
 				t.Errorf("got %v", err)

@@ -88,7 +88,7 @@ func (v *vault) add(ctx context.Context, tenant, id int64, version uint32) error
 	return v.failure("create", name, err)
 }
 
-func (v *vault) wrap(ctx context.Context, id int64, version uint32, _ envelope.Place, plaintext []byte) ([]byte, error) {
+func (v *vault) wrap(ctx context.Context, id int64, version uint32, _ envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
 	name := vaultKey(id, version)
 	var wrapped []byte
 	err := v.Call(ctx, func(ctx context.Context, c *azkeys.Client) error {
@@ -109,7 +109,7 @@ func (v *vault) wrap(ctx context.Context, id int64, version uint32, _ envelope.P
 	return wrapped, v.failure("wrap with", name, err)
 }
 
-func (v *vault) open(ctx context.Context, id int64, version uint32, _ envelope.Place, wrapped []byte) ([]byte, error) {
+func (v *vault) open(ctx context.Context, id int64, version uint32, _ envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
 	name := vaultKey(id, version)
 	if len(wrapped) < 1 || len(wrapped) <= 1+int(wrapped[0]) {
 		return nil, fail.New(api.Damaged, "unwrap with %s: the wrap is too short", v.describe(name))

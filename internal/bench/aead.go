@@ -19,23 +19,23 @@ import (
 func aead(size, blob int64) (seal, open float64, err error) {
 	plain := make([]byte, min(size, blob))
 	rand.Read(plain)
-	place, key := envelope.BlobPlace{Tenant: 1, Blob: 1}, envelope.NewKey()
+	ec, key := envelope.BlobContext{Tenant: 1, Blob: 1}, envelope.NewKey()
 	var sealed bytes.Buffer
-	if err := sealInto(&sealed, key, place, plain); err != nil {
+	if err := sealInto(&sealed, key, ec, plain); err != nil {
 		return 0, 0, err
 	}
-	if seal, err = overBlobs(size, blob, func(n int64) error { return sealInto(io.Discard, envelope.NewKey(), place, plain[:n]) }); err != nil {
+	if seal, err = overBlobs(size, blob, func(n int64) error { return sealInto(io.Discard, envelope.NewKey(), ec, plain[:n]) }); err != nil {
 		return 0, 0, err
 	}
 	open, err = overBlobs(size, blob, func(int64) error {
-		_, err := io.Copy(io.Discard, envelope.NewReader(bytes.NewReader(sealed.Bytes()), key, place, int64(len(plain))))
+		_, err := io.Copy(io.Discard, envelope.NewReader(bytes.NewReader(sealed.Bytes()), key, ec, int64(len(plain))))
 		return err
 	})
 	return seal, open, err
 }
 
-func sealInto(w io.Writer, key *envelope.Key, place envelope.BlobPlace, plain []byte) error {
-	b := envelope.NewWriter(w, key, place)
+func sealInto(w io.Writer, key *envelope.Key, ec envelope.BlobContext, plain []byte) error {
+	b := envelope.NewWriter(w, key, ec)
 	if _, err := b.Write(plain); err != nil {
 		return err
 	}

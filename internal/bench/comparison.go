@@ -53,9 +53,9 @@ func cryptography(s sampled, keys int) float64 {
 		workers.Go(func() {
 			for i := range work {
 				row := s.rows[i]
-				next := row.Place()
+				next := row.EncryptionContext()
 				next.Parent, next.Version = 1, next.Version+1
-				if _, err := envelope.Reseal(s.keys[i], to, row.Place(), next, row.Body); err != nil {
+				if _, err := envelope.Reseal(s.keys[i], to, row.EncryptionContext(), next, row.Body); err != nil {
 					panic(err) // the page was opened before
 				}
 			}

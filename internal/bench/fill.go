@@ -140,7 +140,7 @@ func newPage(key *envelope.Key, row keypage.Row, children []int64) ([]any, error
 	}
 	defer page.Zero()
 	row.Version, row.Count = 1, uint32(len(children))
-	body, err := envelope.SealPage(key, row.Place(), page)
+	body, err := envelope.SealPage(key, row.EncryptionContext(), page)
 	return []any{row.ID, row.Tenant, row.Parent, int64(row.Generation), int64(row.Class), int64(row.Version), int64(row.Count), body}, err
 }
 

@@ -74,7 +74,7 @@ func (w *fixture) skipCryptography() {
 
 // otherBytes replaces the cryptography: it changes one byte in each KiB, because a
 // database need not write unchanged pages.
-func otherBytes(_, _ *envelope.Key, _, _ envelope.Place, body []byte) ([]byte, error) {
+func otherBytes(_, _ *envelope.Key, _, _ envelope.EncryptionContext, body []byte) ([]byte, error) {
 	for i := 0; i < len(body); i += 1 << 10 {
 		body[i]++
 	}
@@ -195,7 +195,7 @@ func (w *fixture) slots(ctx context.Context, f func(slot envelope.Slot) (more bo
 // eachSlot decrypts pages and calls f with each of their slots.
 func eachSlot(f func(slot envelope.Slot) (more bool, err error)) func(row keypage.Row, key *envelope.Key) (bool, error) {
 	return func(row keypage.Row, key *envelope.Key) (bool, error) {
-		page, err := envelope.OpenPage(key, row.Place(), row.Body)
+		page, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 		if err != nil {
 			return false, err
 		}

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/store"
 )
 
 // importAll imports o.Items messages of o.ItemSize bytes into each of the first
@@ -26,8 +28,14 @@ func (w *fixture) importAll(ctx context.Context, mailboxes int) error {
 			if err != nil {
 				return err
 			}
-			_, err = w.Contents.Import(ctx, c, -1, newMail(w.options.Items, w.options.ItemSize), nil, nil)
-			return err
+			mail, err := w.Contents.PrepareImport(ctx, c, -1, newMail(w.options.Items, w.options.ItemSize), content.ImportOptions{})
+			if err != nil {
+				return err
+			}
+			return w.DB.Commit(ctx, mail, func(tx *store.Tx) error {
+				_, err := mail.Commit(ctx, tx)
+				return err
+			})
 		})
 	}
 	return g.Wait()

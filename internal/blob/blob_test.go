@@ -27,7 +27,7 @@ func open(t *testing.T, path string) blob.Store {
 	return s
 }
 
-func TestFolder(t *testing.T) {
+func TestFolderStoreConforms(t *testing.T) {
 	blobtest.Run(t, func(t *testing.T) blob.Store { return open(t, filepath.Join(t.TempDir(), "a", "blobs")) })
 }
 
@@ -78,7 +78,7 @@ func unfinished(t *testing.T, root string) int {
 
 // A process that dies during a put leaves files under tmp and no blob; the next
 // process removes them, but not those of a process that lives.
-func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
+func TestOpenRemovesTheDraftsOfACrash(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
 	if _, err := s.PutIfAbsent(t.Context(), "aa/1", strings.NewReader("kept")); err != nil {
@@ -115,7 +115,7 @@ func TestWhatACrashLeftIsRemovedAtOpen(t *testing.T) {
 	}
 }
 
-func TestNothingStaysInTmp(t *testing.T) {
+func TestNoDraftStaysInTmp(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
 	defer func() {
@@ -149,7 +149,7 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
-func TestAddressesThatNameNoStoreAreRefused(t *testing.T) {
+func TestInvalidAddressesAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	for _, address := range []string{"s3://", "s3:///x", "s3://bucket:1/x", "s3://bucket/x?secret=hush", "s3://key:hush@bucket/x", "s3://bucket?endpoint=ftp://x", "s3://bucket?endpoint=https://key:hush@x",
 		"azblob://", "azblob://account", "azblob://account/?endpoint=x", "azblob://account:hush@account/c", "azblob://account/c?sig=hush", "azblob://account/c?endpoint=https://x?sig=hush",

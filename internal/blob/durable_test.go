@@ -21,13 +21,13 @@ type kept struct {
 }
 
 func (k *kept) put(s blob.Store, name string) {
-	k.offer(name)
+	k.recordOffered(name)
 	if _, err := s.PutIfAbsent(context.Background(), name, strings.NewReader(k.offered[name])); err == nil {
 		k.durable[name] = true
 	}
 }
 
-func (k *kept) offer(name string) {
+func (k *kept) recordOffered(name string) {
 	if k.offered == nil {
 		k.offered, k.durable, k.deleted = map[string]string{}, map[string]bool{}, map[string]bool{}
 	}
@@ -38,7 +38,7 @@ func (k *kept) putBatch(s blob.Store, names ...string) {
 	batch := s.Batch()
 	defer batch.Discard()
 	for _, name := range names {
-		k.offer(name)
+		k.recordOffered(name)
 		if _, err := batch.Put(context.Background(), name, strings.NewReader(k.offered[name])); err != nil {
 			return
 		}
@@ -114,7 +114,7 @@ func (k *kept) check(t testing.TB, f files.FS, nth int) {
 	}
 }
 
-func TestBlobsSurviveAStopAtEveryOperation(t *testing.T) {
+func TestBlobsSurviveAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[kept]{
 		Begin: func(t testing.TB, f files.FS, k *kept) {
 			s, err := k.open(f)
@@ -142,7 +142,7 @@ func TestBlobsSurviveAStopAtEveryOperation(t *testing.T) {
 	})
 }
 
-func TestANewBlobStoreSurvivesAStopAtEveryOperation(t *testing.T) {
+func TestANewBlobStoreSurvivesAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[kept]{
 		Act: func(f files.FS, k *kept) {
 			if s, err := k.open(f); err == nil {

@@ -54,7 +54,7 @@ func each(t *testing.T, test func(t *testing.T, s service)) {
 	})
 }
 
-func TestObjectServices(t *testing.T) {
+func TestObjectStoresConform(t *testing.T) {
 	each(t, func(t *testing.T, s service) {
 		blobtest.Run(t, func(t *testing.T) blob.Store { return blob.SmallPages(s.openAt(t, s.addr)) })
 		t.Run("ItIsTheSameAgain", func(t *testing.T) {
@@ -62,16 +62,16 @@ func TestObjectServices(t *testing.T) {
 				t.Errorf("%q, then %q", one, two)
 			}
 		})
-		t.Run("AwayIsUnavailable", s.away)
-		t.Run("AReadGoesOnAfterABreak", s.readBreaks)
-		t.Run("AStalledReadEnds", s.stalls)
-		t.Run("APutIsDoneThoughItsAnswerIsLost", s.answerLost)
-		t.Run("WrongCredentialsAreNamed", s.denied)
+		t.Run("AwayIsUnavailable", s.testUnavailable)
+		t.Run("AReadGoesOnAfterABreak", s.testInterruptedRead)
+		t.Run("AStalledReadEnds", s.testStalledRead)
+		t.Run("APutIsDoneThoughItsAnswerIsLost", s.testLostAnswer)
+		t.Run("WrongCredentialsAreNamed", s.testWrongCredentials)
 	})
 }
 
 // If a store does not respond, no blob is reported as missing.
-func (s service) away(t *testing.T) {
+func (s service) testUnavailable(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
 	blob.RetryAtOnce(store)
@@ -115,7 +115,7 @@ func read(t *testing.T, s blob.Store, name string) string {
 	return string(body)
 }
 
-func (s service) readBreaks(t *testing.T) {
+func (s service) testInterruptedRead(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
 	body := strings.Repeat("0123456789abcdef", 1<<20)
@@ -139,7 +139,7 @@ func (s service) readBreaks(t *testing.T) {
 	}
 }
 
-func (s service) stalls(t *testing.T) {
+func (s service) testStalledRead(t *testing.T) {
 	p := proxytest.New(t, "tcp", s.addr)
 	store := s.openAt(t, p.Addr())
 	if _, err := store.PutIfAbsent(t.Context(), "aa/1", strings.NewReader(strings.Repeat("x", 16<<20))); err != nil {
@@ -160,7 +160,7 @@ func (s service) stalls(t *testing.T) {
 }
 
 // The service carries out each request, but its first answer to it is lost.
-func (s service) answerLost(t *testing.T) {
+func (s service) testLostAnswer(t *testing.T) {
 	for name, first := range map[string]func(r *http.Request) bool{
 		"put": func(r *http.Request) bool { return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "aa/1") },
 		"part": func(r *http.Request) bool {
@@ -210,7 +210,7 @@ func (s service) answerLost(t *testing.T) {
 	}
 }
 
-func (s service) denied(t *testing.T) {
+func (s service) testWrongCredentials(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "hush")
 	t.Setenv("AZURE_STORAGE_KEY", "aHVzaA==")
 	_, err := blob.Open(t.Context(), s.url(s.addr, "x"))
@@ -221,7 +221,7 @@ func (s service) denied(t *testing.T) {
 }
 
 // If the bucket is deleted, its blobs are not reported as missing.
-func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
+func TestAMissingBucketIsAnErrorAndNotAnEmptyStore(t *testing.T) {
 	server := s3test.Start(t)
 	server.Setenv(t)
 	s := service{server.Addr, server.URL}
@@ -241,7 +241,7 @@ func TestAMissingBucketIsNotAnEmptyOne(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatWasChangedIsDamaged(t *testing.T) {
+func TestAModifiedObjectIsDamaged(t *testing.T) {
 	server := s3test.Start(t)
 	server.Setenv(t)
 	s := service{server.Addr, server.URL}
@@ -266,7 +266,7 @@ func TestAnObjectThatWasChangedIsDamaged(t *testing.T) {
 	}
 }
 
-func TestAServiceThatReplacesObjectsIsRefused(t *testing.T) {
+func TestAStoreThatOverwritesObjectsIsRefused(t *testing.T) {
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			io.WriteString(w, `<ListBucketResult><Name>keyroll</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)

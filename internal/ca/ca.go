@@ -115,9 +115,9 @@ func parse(text []byte) (*CA, error) {
 // PEM returns the authority's certificate, which clients must trust.
 func (c *CA) PEM() []byte { return encode(c.cert.Raw) }
 
-// Leaf returns a new server certificate for names, wildcards among them, and
+// serverCertificate returns a new server certificate for names, wildcards among them, and
 // addresses, valid for 90 days from now on, with a key of its own.
-func (c *CA) Leaf(names []string, ips []net.IP, now time.Time) (tls.Certificate, error) {
+func (c *CA) serverCertificate(names []string, ips []net.IP, now time.Time) (tls.Certificate, error) {
 	if !now.Before(c.cert.NotAfter) {
 		return tls.Certificate{}, fail.New(api.Conflict, "the certificate authority expired at %s", c.cert.NotAfter.UTC().Format(time.DateTime))
 	}
@@ -154,7 +154,7 @@ func (c *CA) Leaf(names []string, ips []net.IP, now time.Time) (tls.Certificate,
 // now, and replaced after half of its lifetime, so that a server that runs for long
 // never presents an expired one.
 func (c *CA) TLS(names []string, ips []net.IP, now func() time.Time) (*tls.Config, error) {
-	leaf, err := c.Leaf(names, ips, now())
+	leaf, err := c.serverCertificate(names, ips, now())
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (c *CA) TLS(names []string, ips []net.IP, now func() time.Time) (*tls.Confi
 			mu.Lock()
 			defer mu.Unlock()
 			if now().Sub(leaf.Leaf.NotBefore) > renewal {
-				next, err := c.Leaf(names, ips, now())
+				next, err := c.serverCertificate(names, ips, now())
 				if err != nil {
 					return nil, err
 				}

@@ -52,14 +52,14 @@ func roots(t *testing.T, c *ca.CA) *x509.CertPool {
 	return pool
 }
 
-func TestAuthorityIsTheSameAfterARestartAndSignsForBoth(t *testing.T) {
+func TestAuthorityAndItsCertificatesStayValidAfterARestart(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		s := openSeal(t)
 		first, second := open(t, db, s), open(t, db, s)
 		if !bytes.Equal(first.PEM(), second.PEM()) {
 			t.Fatal("a second start made another authority")
 		}
-		leaf, err := second.Leaf(names, ips, time.Now())
+		leaf, err := second.ServerCertificate(names, ips, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestAuthorityIsTheSameAfterARestartAndSignsForBoth(t *testing.T) {
 	})
 }
 
-func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
+func TestAuthorityCannotBeDecryptedUnderAnotherSeal(t *testing.T) {
 	db := storetest.One(t)
 	open(t, db, openSeal(t))
 	if _, err := ca.Open(context.Background(), db, openSeal(t)); !fail.Is(err, api.Damaged) {
@@ -80,10 +80,10 @@ func TestAuthorityDoesNotOpenUnderAnotherSeal(t *testing.T) {
 	}
 }
 
-func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
+func TestServerCertificateCoversOnlyItsNames(t *testing.T) {
 	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
-	leaf, err := c.Leaf(names, ips, now)
+	leaf, err := c.ServerCertificate(names, ips, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 			t.Errorf("%s at %s for %v: %v", c.name, c.at, c.usage, err)
 		}
 	}
-	other, err := c.Leaf(names, ips, now)
+	other, err := c.ServerCertificate(names, ips, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,12 +125,12 @@ func TestLeafCoversItsNamesAndNothingElse(t *testing.T) {
 	if leaf.Leaf.IsCA {
 		t.Error("a leaf may sign")
 	}
-	if _, err := c.Leaf(names, ips, now.Add(3651*day)); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "expired at") {
+	if _, err := c.ServerCertificate(names, ips, now.Add(3651*day)); !fail.Is(err, api.Conflict) || !strings.Contains(err.Error(), "expired at") {
 		t.Errorf("an ended authority signs: %v", err)
 	}
 }
 
-func TestListenerTakesANewCertificateInTime(t *testing.T) {
+func TestListenerRenewsItsCertificateBeforeItExpires(t *testing.T) {
 	c := open(t, storetest.One(t), openSeal(t))
 	now := time.Now()
 	config, err := c.TLS(names, ips, func() time.Time { return now })

@@ -45,8 +45,8 @@ const (
 // may fail permanently, all acknowledged content must be found and nothing else, and at
 // the end everything can be decrypted and is under the newest policy key.
 func TestChaos(t *testing.T) {
-	s := begin(t)
-	t.Cleanup(s.tell)
+	s := startStage(t)
+	t.Cleanup(s.logOutputs)
 	load, stop := context.WithTimeout(t.Context(), *chaosFor)
 	defer stop()
 	people, ctx := errgroup.WithContext(t.Context())
@@ -64,8 +64,8 @@ func TestChaos(t *testing.T) {
 		f := &files{user: s.user, site: siteName(i)}
 		m := &mails{user: s.user, mailbox: mailboxName(i), unsure: map[string]bool{}}
 		s.files, s.mails = append(s.files, f), append(s.mails, m)
-		during(f.act)
-		during(m.act)
+		during(f.putOrRead)
+		during(m.importOrRead)
 	}
 	s.rolls = []*rolls{
 		{user: s.user, policy: nodetest.MailboxPolicy, vaults: []string{nodetest.VaultA1, nodetest.VaultA2},
@@ -75,13 +75,13 @@ func TestChaos(t *testing.T) {
 	}
 	for _, r := range s.rolls {
 		r.begun = map[api.Depth]int{}
-		during(r.act)
+		during(r.rollOnce)
 	}
-	harms := s.harm(ctx)
+	harms := s.injectFailures(ctx)
 	if err := people.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	s.end(t.Context())
+	s.checkFinalState(t.Context())
 	t.Logf("harms: %v; requests sent again: %d", harms, s.retries.Load())
 	for _, r := range s.rolls {
 		t.Logf("rolls of %s: %v", r.policy, r.begun)
@@ -91,8 +91,8 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// tell logs the last output of the nodes if the test has failed.
-func (s *stage) tell() {
+// logOutputs logs the last output of the nodes if the test has failed.
+func (s *stage) logOutputs() {
 	if !s.t.Failed() {
 		return
 	}
@@ -125,7 +125,7 @@ type stage struct {
 func siteName(i int) string    { return fmt.Sprintf("https://contoso.sharepoint.com/sites/s%d", i) }
 func mailboxName(i int) string { return fmt.Sprintf("m%d@contoso.com", i) }
 
-func begin(t *testing.T) *stage {
+func startStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	objects := s3test.Start(t)
@@ -158,15 +158,15 @@ func names(n int, name func(i int) string) (list []string) {
 	return list
 }
 
-// harm injects failures until ctx or the time ends, and returns how often each was
+// injectFailures injects failures until ctx or the time ends, and returns how often each was
 // injected. It runs in the test's own goroutine, because starting a node may end the
 // test.
-func (s *stage) harm(ctx context.Context) map[string]int {
+func (s *stage) injectFailures(ctx context.Context) map[string]int {
 	s.t.Helper()
 	done := map[string]int{}
 	for end := time.Now().Add(*chaosFor); time.Now().Before(end) && ctx.Err() == nil; {
-		harms := []harm{s.pick()}
-		if more := s.pick(); rand.IntN(2) == 0 && more.target != harms[0].target {
+		harms := []harm{s.randomFailure()}
+		if more := s.randomFailure(); rand.IntN(2) == 0 && more.target != harms[0].target {
 			harms = append(harms, more)
 		}
 		for _, h := range harms {
@@ -199,8 +199,8 @@ type harm struct {
 	begin, end func()
 }
 
-// pick returns a random harm.
-func (s *stage) pick() harm {
+// randomFailure returns a random failure to inject.
+func (s *stage) randomFailure() harm {
 	i := rand.IntN(nodes)
 	n := s.Nodes[i]
 	node := fmt.Sprint("node ", i)
@@ -215,15 +215,15 @@ func (s *stage) pick() harm {
 		}
 		one, all := proxies[i:i+1], what+" of all"
 		kinds = append(kinds,
-			harm{"cut " + what, what, 2 * time.Second, each(one, (*proxytest.Proxy).Cut), each(one, (*proxytest.Proxy).Heal)},
-			harm{"cut " + all, what, 2 * time.Second, each(proxies, (*proxytest.Proxy).Cut), each(proxies, (*proxytest.Proxy).Heal)},
-			harm{"stall " + what, what, paused, each(one, (*proxytest.Proxy).Stall), each(one, (*proxytest.Proxy).Resume)},
-			harm{"stall " + all, what, paused, each(proxies, (*proxytest.Proxy).Stall), each(proxies, (*proxytest.Proxy).Resume)})
+			harm{"cut " + what, what, 2 * time.Second, forEachProxy(one, (*proxytest.Proxy).Cut), forEachProxy(one, (*proxytest.Proxy).Heal)},
+			harm{"cut " + all, what, 2 * time.Second, forEachProxy(proxies, (*proxytest.Proxy).Cut), forEachProxy(proxies, (*proxytest.Proxy).Heal)},
+			harm{"stall " + what, what, paused, forEachProxy(one, (*proxytest.Proxy).Stall), forEachProxy(one, (*proxytest.Proxy).Resume)},
+			harm{"stall " + all, what, paused, forEachProxy(proxies, (*proxytest.Proxy).Stall), forEachProxy(proxies, (*proxytest.Proxy).Resume)})
 	}
 	return kinds[rand.IntN(len(kinds))]
 }
 
-func each(proxies []*proxytest.Proxy, do func(p *proxytest.Proxy)) func() {
+func forEachProxy(proxies []*proxytest.Proxy, do func(p *proxytest.Proxy)) func() {
 	return func() {
 		for _, p := range proxies {
 			do(p)
@@ -243,7 +243,7 @@ type rolls struct {
 	begun   map[api.Depth]int
 }
 
-func (r *rolls) act(ctx context.Context) error {
+func (r *rolls) rollOnce(ctx context.Context) error {
 	depth := r.depths[rand.IntN(len(r.depths))]
 	update := r.updates && depth == api.DepthPolicy
 	if update || rand.IntN(2) == 0 {
@@ -251,7 +251,7 @@ func (r *rolls) act(ctx context.Context) error {
 		_ = r.newVersion(rand.IntN(nodes))
 	}
 	if update {
-		return r.wait(ctx)
+		return r.waitForRoll(ctx)
 	}
 	return r.roll(ctx, depth)
 }
@@ -272,22 +272,22 @@ func (r *rolls) newVersion(node int) error {
 	return err
 }
 
-// last runs one more roll, without failures.
-func (r *rolls) last(ctx context.Context) error {
+// finalRoll runs one more roll, without failures.
+func (r *rolls) finalRoll(ctx context.Context) error {
 	if !r.updates {
 		return r.roll(ctx, api.DepthPolicy)
 	}
 	if err := r.newVersion(0); err != nil {
 		return err
 	}
-	return r.wait(ctx)
+	return r.waitForRoll(ctx)
 }
 
 // roll refreshes the policy and waits until no roll of it runs.
 func (r *rolls) roll(ctx context.Context, depth api.Depth) error {
 	in := api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: r.policy}}
 	in.Body.Depth = depth
-	_, err := r.do(ctx, func(ctx context.Context, k *client.Client) error {
+	_, err := r.retry(ctx, func(ctx context.Context, k *client.Client) error {
 		_, err := k.RefreshPolicy(ctx, in)
 		return err
 	})
@@ -299,18 +299,18 @@ func (r *rolls) roll(ctx context.Context, depth api.Depth) error {
 		return fmt.Errorf("refresh %s at depth %s: %w", r.policy, in.Body.Depth, err)
 	}
 	r.begun[in.Body.Depth]++
-	return r.wait(ctx)
+	return r.waitForRoll(ctx)
 }
 
 // longestRoll is longer than any roll takes here, even with failures; a roll that has not
 // ended by then is stuck.
 const longestRoll = 10 * time.Minute
 
-// wait waits until no roll of the policy runs.
-func (r *rolls) wait(ctx context.Context) error {
+// waitForRoll waits until no roll of the policy runs.
+func (r *rolls) waitForRoll(ctx context.Context) error {
 	for begin := time.Now(); ; {
 		var p api.Policy
-		if _, err := r.do(ctx, func(ctx context.Context, k *client.Client) (err error) {
+		if _, err := r.retry(ctx, func(ctx context.Context, k *client.Client) (err error) {
 			p, err = k.ShowPolicy(ctx, api.PolicyInput{Policy: r.policy})
 			return err
 		}); err != nil {
@@ -328,8 +328,8 @@ func (r *rolls) wait(ctx context.Context) error {
 	}
 }
 
-// end checks what must hold once all failures are repaired.
-func (s *stage) end(ctx context.Context) {
+// checkFinalState checks what must hold once all failures are repaired.
+func (s *stage) checkFinalState(ctx context.Context) {
 	s.t.Helper()
 	for _, n := range s.Nodes {
 		if n.Ended() {
@@ -338,15 +338,15 @@ func (s *stage) end(ctx context.Context) {
 	}
 	w := s.Nodes[0].World()
 	for _, r := range s.rolls {
-		if err := r.last(ctx); err != nil {
+		if err := r.finalRoll(ctx); err != nil {
 			s.t.Fatal(err)
 		}
 	}
 	for i := range writers {
-		if err := s.files[i].all(ctx); err != nil {
+		if err := s.files[i].readAll(ctx); err != nil {
 			s.t.Error(err)
 		}
-		if err := s.mails[i].all(ctx); err != nil {
+		if err := s.mails[i].readAll(ctx); err != nil {
 			s.t.Error(err)
 		}
 	}

@@ -22,9 +22,9 @@ type user struct {
 	retries *atomic.Int64
 }
 
-// do reports whether act was certainly done exactly once: no attempt before the one that
+// retry reports whether act was certainly done exactly once: no attempt before the one that
 // was answered can have been carried out too, or will be later.
-func (u user) do(ctx context.Context, act func(ctx context.Context, k *client.Client) error) (sure bool, err error) {
+func (u user) retry(ctx context.Context, act func(ctx context.Context, k *client.Client) error) (sure bool, err error) {
 	n, err := u.cluster.Do(ctx, act)
 	u.retries.Add(int64(n))
 	return n == 0, err
@@ -59,7 +59,7 @@ type files struct {
 	reads int
 }
 
-func (u *files) act(ctx context.Context) error {
+func (u *files) putOrRead(ctx context.Context) error {
 	if len(u.known) == 0 || rand.IntN(3) > 0 {
 		return u.put(ctx)
 	}
@@ -75,7 +75,7 @@ func (u *files) put(ctx context.Context) error {
 	b := content(fmt.Sprintf("%s %s put %d", u.site, f.path, u.puts))
 	var in api.FileInput
 	in.Site, in.Path = u.site, f.path
-	sure, err := u.do(ctx, func(ctx context.Context, k *client.Client) error {
+	sure, err := u.retry(ctx, func(ctx context.Context, k *client.Client) error {
 		_, err := k.PutFile(ctx, in, int64(len(b)), bytes.NewReader(b))
 		return err
 	})
@@ -98,7 +98,7 @@ func (u *files) put(ctx context.Context) error {
 
 func (u *files) read(ctx context.Context, f *file) error {
 	var got [32]byte
-	_, err := u.do(ctx, func(ctx context.Context, k *client.Client) error {
+	_, err := u.retry(ctx, func(ctx context.Context, k *client.Client) error {
 		var in api.FileInput
 		in.Site, in.Path = u.site, f.path
 		r, err := k.GetFile(ctx, in, 0, -1)
@@ -123,8 +123,8 @@ func (u *files) read(ctx context.Context, f *file) error {
 	return nil
 }
 
-// all reads every file.
-func (u *files) all(ctx context.Context) error {
+// readAll reads every file.
+func (u *files) readAll(ctx context.Context) error {
 	for _, f := range u.known {
 		if err := u.read(ctx, f); err != nil {
 			return err
@@ -142,13 +142,13 @@ type mails struct {
 	reads   int
 }
 
-func (u *mails) act(ctx context.Context) error {
+func (u *mails) importOrRead(ctx context.Context) error {
 	if rand.IntN(4) == 0 {
-		return u.all(ctx)
+		return u.readAll(ctx)
 	}
 	n := len(u.sent)
 	message := fmt.Sprintf("From chaos Thu Jan  1 00:00:00 2026\nSubject: %s %d\n\n%x\n\n", u.mailbox, n, sha256.Sum256(fmt.Append(nil, u.mailbox, n)))
-	sure, err := u.do(ctx, func(ctx context.Context, k *client.Client) error {
+	sure, err := u.retry(ctx, func(ctx context.Context, k *client.Client) error {
 		_, err := k.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: u.mailbox}}, int64(len(message)), strings.NewReader(message))
 		return err
 	})
@@ -162,11 +162,11 @@ func (u *mails) act(ctx context.Context) error {
 	return nil
 }
 
-// all reads the mailbox, which must have each acknowledged message, exactly once if no
+// readAll reads the mailbox, which must have each acknowledged message, exactly once if no
 // attempt was without a response, and nothing else.
-func (u *mails) all(ctx context.Context) error {
+func (u *mails) readAll(ctx context.Context) error {
 	var got string
-	_, err := u.do(ctx, func(ctx context.Context, k *client.Client) error {
+	_, err := u.retry(ctx, func(ctx context.Context, k *client.Client) error {
 		r, err := k.ExportMail(ctx, api.MailboxInput{Mailbox: u.mailbox})
 		if err != nil {
 			return err
@@ -189,7 +189,7 @@ func (u *mails) all(ctx context.Context) error {
 		rest = strings.ReplaceAll(rest, message, "")
 	}
 	if rest != "" {
-		return fmt.Errorf("%s has %d bytes that nobody sent: %.80q", u.mailbox, len(rest), rest)
+		return fmt.Errorf("%s has %d bytes that no user sent: %.80q", u.mailbox, len(rest), rest)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 	"keyroll/api"
 )
 
-func TestVaultsAndKeysAreManaged(t *testing.T) {
+func TestCmdletsManageVaultsAndKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "k.pem")
 	if err := os.WriteFile(file, []byte(pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(must(rsa.GenerateKey(rand.Reader, 2048))))), 0o600); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestVaultsAndKeysAreManaged(t *testing.T) {
 		"Add-AzKeyVaultKey v k -Destination Software -KeyType RSA-HSM":          "-KeyType RSA-HSM cannot be used with -Destination Software",
 		"Add-AzKeyVaultKey v k -Destination HSM -KeyFilePath no/such":           "the key cannot be read",
 		"Update-AzKeyVault Contoso-A other -EnablePurgeProtection":              `vault "Contoso-A" is in another resource group or region`,
-		"Get-AzKeyVault nobody -InRemovedState":                                 `no deleted vault is named "nobody"`,
+		"Get-AzKeyVault unknown -InRemovedState":                                `no deleted vault is named "unknown"`,
 		"New-AzKeyVault v rg west -SoftDeleteRetentionInDays 5":                 "-SoftDeleteRetentionInDays must be 7 to 90, found 5",
 		"New-AzKeyVault v rg west -EnableSoftDelete:$false":                     "soft delete is always on",
 		"Set-AzContext -SubscriptionId mine":                                    `"mine" is not a valid subscription id`,
@@ -68,7 +68,7 @@ func TestVaultsAndKeysAreManaged(t *testing.T) {
 	}
 }
 
-func TestSubscriptionIsSelectedForVaults(t *testing.T) {
+func TestSelectedSubscriptionIsUsedForVaults(t *testing.T) {
 	r := newRecorder()
 	s := newSession(r.options(new(bytes.Buffer), new(bytes.Buffer)))
 	if err := s.run(t.Context(), "Set-AzContext -SubscriptionId "+strings.ToUpper("aaaaaaaa-1111-1111-1111-111111111111")); err != nil || s.subscription != "aaaaaaaa-1111-1111-1111-111111111111" {
@@ -76,7 +76,7 @@ func TestSubscriptionIsSelectedForVaults(t *testing.T) {
 	}
 }
 
-func TestConnectingChangesNothingAndAsksForNothing(t *testing.T) {
+func TestConnectCmdletsDoNothing(t *testing.T) {
 	for _, line := range []string{"Connect-ExchangeOnline -UserPrincipalName a@contoso.com", "Connect-SPOService https://contoso-admin.sharepoint.com", "Connect-AzAccount", "$c = Get-Credential; $s = New-PSSession -Credential $c; Import-PSSession $s", "Import-Module M365CustomerKeyOnboarding"} {
 		got := mustRun(t, line, nil)
 		if len(got.calls) > 0 || got.out != "" || !strings.Contains(got.err, "the shell is connected already") {
@@ -87,7 +87,7 @@ func TestConnectingChangesNothingAndAsksForNothing(t *testing.T) {
 
 // An onboarding request reports the checks of the service, and adds only the check that
 // the vaults are in the given subscriptions.
-func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
+func TestOnboardingReportsTheChecksOfTheService(t *testing.T) {
 	const line = "New-CustomerKeyOnboardingRequest -Organization contoso -Scenario EXO -Subscription1 " + guid1 + " -KeyIdentifier1 https://Contoso-A.vault.azure.net/keys/k/v -Subscription2 " + guid1 + " -KeyIdentifier2 https://b.vault.azure.net/keys/k"
 	r := storyRecorder()
 	r.vaults[0].Subscription = guid1
@@ -110,7 +110,7 @@ func TestOnboardingSaysWhatThePolicyWillSay(t *testing.T) {
 }
 
 // With -WhatIf a change fails if the service would refuse it.
-func TestWhatIfRefusesWhatTheActWould(t *testing.T) {
+func TestWhatIfRefusesWhatTheChangeWouldRefuse(t *testing.T) {
 	for line, operation := range map[string]string{
 		"New-DataEncryptionPolicy -Name a -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k":                "CreatePolicy",
 		"New-M365DataAtRestEncryptionPolicy -Name a -AzureKeyIDs https://a.vault.azure.net/keys/k,https://b.vault.azure.net/keys/k":      "CreatePolicy",

@@ -43,7 +43,7 @@ func TestArgumentsBindAsPowerShellBinds(t *testing.T) {
 	}
 }
 
-func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
+func TestInvalidScriptsAreRefusedBeforeAnythingRuns(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"Get-Mailbx", "Get-Mailbx: 2:1: is not a cmdlet | did you mean Get-Mailbox?"},
 		{"Frobnicate-All", "Frobnicate-All: 2:1: is not a cmdlet | Get-Command lists the cmdlets"},
@@ -65,7 +65,7 @@ func TestWrongTextsAreRefusedBeforeAnythingRuns(t *testing.T) {
 		{"Add-AzKeyVaultKey v k -Destination HSM -Size big", "Add-AzKeyVaultKey: 2:46: -Size needs a whole number, found \"big\""},
 		{"Add-AzKeyVaultKey v k -Destination HSM -NotBefore 27/12/2016", "Add-AzKeyVaultKey: 2:51: \"27/12/2016\" is not a valid date | write month/day/year as in \"12/27/2016 12:01 AM\", or 2016-12-27T00:01:00Z"},
 		{"Set-Mailbox $polcy -DataEncryptionPolicy a", "$polcy: 2:13: has not been set | did you mean $policy?"},
-		{"\"x $nobody\"", "$nobody: 2:4: has not been set"},
+		{"\"x $unknown\"", "$unknown: 2:4: has not been set"},
 		{"Set-Mailbox $_.Identity -DataEncryptionPolicy a", "$_: 2:13: has a value only in the script block of a pipeline"},
 		{"Get-Mailbox | % $policy", "ForEach-Object: 2:17: -Process needs a script block in braces, found"},
 		{"Get-Mailbox -Identity $null,b", "Get-Mailbox: 2:23: -Identity needs one value, found 2"},

@@ -29,7 +29,7 @@ func TestTabCompletesFromTheTable(t *testing.T) {
 	}
 }
 
-func TestFurtherTabGoesOnToTheNext(t *testing.T) {
+func TestRepeatedTabShowsTheNextCompletion(t *testing.T) {
 	c := &completer{table: Table()}
 	line, pos := "get-spos | fl", len("get-spos")
 	for _, want := range []string{"Get-SPOSite", "Get-SPOSiteDataEncryptionPolicy", "Get-SPOSite"} {

@@ -9,7 +9,7 @@ import (
 	"keyroll/internal/cmdlet/syntax"
 )
 
-func TestDocumentationPageIsOfTheTable(t *testing.T) {
+func TestDocumentationPageMatchesTheTable(t *testing.T) {
 	golden(t, "../../docs/cmdlets.md", page())
 }
 
@@ -69,7 +69,7 @@ func page() string {
 // reads has the verbs of cmdlets that change nothing.
 var reads = map[string]bool{"Get": true, "Test": true, "Format": true, "Select": true, "Where": true, "Sort": true, "Measure": true, "ConvertTo": true}
 
-func TestTableIsSound(t *testing.T) {
+func TestTableIsConsistent(t *testing.T) {
 	seen := map[string]bool{}
 	name := regexp.MustCompile(`^([A-Z][A-Za-z]+-[A-Z][A-Za-z0-9]+|[a-z]+|[?%])$`)
 	for _, c := range Table() {
@@ -117,7 +117,7 @@ func TestTableIsSound(t *testing.T) {
 	}
 }
 
-func TestSuggestionsAreNear(t *testing.T) {
+func TestSuggestionsAreSimilarNames(t *testing.T) {
 	names := []string{"Get-Mailbox", "Get-MailboxStatistics", "Set-Mailbox"}
 	for name, want := range map[string]string{
 		"Get-Mailbx": "Get-Mailbox", "get-mailboxstatistic": "Get-MailboxStatistics", "Set-Mailboxes": "Set-Mailbox",

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestDocumentedLinesCallWhatTheyName lists the calls to service and vaults that lines of
+// TestDocumentedLinesCallTheOperationsTheyName lists the calls to service and vaults that lines of
 // the Customer Key documentation make.
-func TestDocumentedLinesCallWhatTheyName(t *testing.T) {
+func TestDocumentedLinesCallTheOperationsTheyName(t *testing.T) {
 	const v, spaced = "f635a23bd4a44b9996ff6aadd88d42ba", "F635A23B-D4A4-4B99-96FF-6AADD88D42BA"
 	tests := []struct{ line, calls string }{
 		{

@@ -83,12 +83,12 @@ func TestDatesAreMonthDayYearInUTC(t *testing.T) {
 
 func TestStatementThatFailsEndsTheRun(t *testing.T) {
 	r := newRecorder()
-	got := runWith(r, "New-Mailbox first\n\n  Get-Mailbox nobody | fl\nNew-Mailbox second", nil)
+	got := runWith(r, "New-Mailbox first\n\n  Get-Mailbox unknown | fl\nNew-Mailbox second", nil)
 	code, detail, hint := fail.Public(got.failure)
-	if code != api.NotFound || detail != `Get-Mailbox: 3:3: mailbox "nobody" does not exist` || hint != "keyroll mailbox list shows them" {
+	if code != api.NotFound || detail != `Get-Mailbox: 3:3: mailbox "unknown" does not exist` || hint != "keyroll mailbox list shows them" {
 		t.Errorf("%s, %s, %s", code, detail, hint)
 	}
-	if calls := strings.Join(r.calls, "; "); calls != "CreateMailbox {Name:first Type:UserMailbox ExternalAddress: Policy:}; ShowMailbox nobody" {
+	if calls := strings.Join(r.calls, "; "); calls != "CreateMailbox {Name:first Type:UserMailbox ExternalAddress: Policy:}; ShowMailbox unknown" {
 		t.Errorf("calls %s", calls)
 	}
 	if !strings.Contains(got.out, "first") {
@@ -136,7 +136,7 @@ func TestRuntimeRefusals(t *testing.T) {
 		"Backup-AzKeyVaultKey v k testdata/Key001.backup":                        "Backup-AzKeyVaultKey: 1:1: file testdata/Key001.backup exists | a backup does not overwrite a file; name another one",
 		"Set-DataEncryptionPolicy p":                                             "Set-DataEncryptionPolicy: 1:1: no change is given | give at least one of -Refresh, -Replace, -Name, -Description, -Enabled",
 		"Set-DataEncryptionPolicy Contoso_Global -Refresh":                       `Set-DataEncryptionPolicy: 1:1: no mailbox policy is named "Contoso_Global": that is a multi-workload policy | Get-DataEncryptionPolicy shows the mailbox policies`,
-		"Get-DataEncryptionPolicy nobody":                                        `Get-DataEncryptionPolicy: 1:1: policy "nobody" does not exist`,
+		"Get-DataEncryptionPolicy unknown":                                       `Get-DataEncryptionPolicy: 1:1: policy "unknown" does not exist`,
 		"Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeReason exit":  "Set-DataEncryptionPolicy: 1:1: this is not supported: keyroll carries a purge out once two registered approvers have approved it | -PermanentDataPurgeRequested requests it; keyroll purge approve approves it",
 		"Update-SPODataEncryptionPolicy -KeyVaultUri u -KeyType Availability":    "Update-SPODataEncryptionPolicy: 1:1: the availability key belongs to the service: a customer cannot replace it | the service rolls it on a schedule, and an operator with keyroll availability roll; a new policy has a new availability key",
 		"Set-UnifiedGroup alice@contoso.com -DataEncryptionPolicy USA_mailboxes": `Set-UnifiedGroup: 1:1: no GroupMailbox is named "alice@contoso.com": that is a UserMailbox | Get-Recipient shows recipients of all types`,
@@ -165,7 +165,7 @@ func TestListsAreReadToTheirEnd(t *testing.T) {
 	}
 }
 
-func TestLimitOfARootRollIsSaid(t *testing.T) {
+func TestLimitOfARollAtDepthRootIsShown(t *testing.T) {
 	r := newRecorder()
 	r.limit = "an old copy still opens"
 	got := runWith(r, "Set-DataEncryptionPolicy USA_mailboxes -Refresh -Depth Root", asJSON)

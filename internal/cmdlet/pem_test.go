@@ -36,7 +36,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func TestTheKeyOfAPEMFileIsFoundOrSaidWhyNot(t *testing.T) {
+func TestTheKeyOfAPEMFileIsFoundOrTheErrorSaysWhyNot(t *testing.T) {
 	private, other := must(rsa.GenerateKey(rand.Reader, 2048)), must(rsa.GenerateKey(rand.Reader, 2048))
 	ec := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
@@ -80,7 +80,7 @@ func TestTheKeyOfAPEMFileIsFoundOrSaidWhyNot(t *testing.T) {
 }
 
 // -WhatIf also refuses an invalid file.
-func TestAKeyFileIsReadBeforeAnythingIsDone(t *testing.T) {
+func TestAKeyFileIsReadBeforeAnyRequest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ec.pem")
 	file := pemOf("EC PRIVATE KEY", []byte("x"))
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {

@@ -33,7 +33,7 @@ func TestPoliciesOfBothKindsAreSet(t *testing.T) {
 	}
 }
 
-func TestNothingIsAssignedUntilSomethingIs(t *testing.T) {
+func TestNoAssignmentIsShownBeforeThereIsOne(t *testing.T) {
 	r := newRecorder()
 	for i := range r.policies {
 		r.policies[i].Assigned = false
@@ -44,7 +44,7 @@ func TestNothingIsAssignedUntilSomethingIs(t *testing.T) {
 	}
 }
 
-func TestProbesSayWhichRootFailsAndWhy(t *testing.T) {
+func TestPolicyTestReportsWhichRootFailsAndWhy(t *testing.T) {
 	got := mustRun(t, "Test-M365DataAtRestEncryptionPolicy Contoso_Global | fl Root, Wraps, Unwraps, Detail", nil)
 	want := "\nRoot    : primary\nWraps   : True\nUnwraps : True\nDetail  :\n\nRoot    : secondary\nWraps   : False\nUnwraps : False\nDetail  : the key is disabled\n\n"
 	if got.out != want {
@@ -52,7 +52,7 @@ func TestProbesSayWhichRootFailsAndWhy(t *testing.T) {
 	}
 }
 
-func TestRequestedPurgeSaysWhatItWaitsFor(t *testing.T) {
+func TestRequestedPurgeShowsWhatItWaitsFor(t *testing.T) {
 	r := newRecorder()
 	r.limit = "files cannot promise it"
 	got := runWith(r, "Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann -Confirm:$false", nil)

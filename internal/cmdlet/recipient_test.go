@@ -28,7 +28,7 @@ func TestRecipientsAreFiltered(t *testing.T) {
 	}
 }
 
-func TestPolicyIsNamedByItsDistinguishedNameToo(t *testing.T) {
+func TestPolicyIsFoundByItsDistinguishedName(t *testing.T) {
 	for dn, name := range map[string]string{
 		"CN=USA_mailboxes" + under: "USA_mailboxes", "cn=a\\,b\\\\c" + strings.ToUpper(under): `a,b\c`, "CN=other,DC=com": "CN=other,DC=com", "USA_mailboxes": "USA_mailboxes", "CN=": "CN=",
 	} {

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-// talk runs the interactive shell on lines and returns prompts, output and errors.
-func talk(t *testing.T, r *recorder, lines ...string) (prompts []string, out, errOut string) {
+// runShell runs the interactive shell on lines and returns prompts, output and errors.
+func runShell(t *testing.T, r *recorder, lines ...string) (prompts []string, out, errOut string) {
 	t.Helper()
 	var o, e bytes.Buffer
 	err := loop(context.Background(), r.options(&o, &e), func(prompt string) (string, error) {
@@ -35,8 +35,8 @@ func talk(t *testing.T, r *recorder, lines ...string) (prompts []string, out, er
 
 func TestShellReadsUntilAStatementIsWhole(t *testing.T) {
 	r := newRecorder()
-	prompts, out, errOut := talk(t, r,
-		"$all = Get-Mailbox |", "  ? { $_.Name -like 'a*' }", "$all.Name", "", "Get-Mailbox nobody", "Get-Mailbox 'open", "", "Get-Dat", "(1,2).Count", "exit", "New-Mailbox never")
+	prompts, out, errOut := runShell(t, r,
+		"$all = Get-Mailbox |", "  ? { $_.Name -like 'a*' }", "$all.Name", "", "Get-Mailbox unknown", "Get-Mailbox 'open", "", "Get-Dat", "(1,2).Count", "exit", "New-Mailbox never")
 	want := "PS keyroll> |>> |PS keyroll> |PS keyroll> |PS keyroll> |PS keyroll> |>> |PS keyroll> |PS keyroll> |PS keyroll> "
 	if strings.Join(prompts, "|") != want {
 		t.Errorf("prompts %q", prompts)
@@ -44,7 +44,7 @@ func TestShellReadsUntilAStatementIsWhole(t *testing.T) {
 	if out != "alice@contoso.com\n2\n" {
 		t.Errorf("out %q", out)
 	}
-	wantErr := "Get-Mailbox: 1:1: mailbox \"nobody\" does not exist\nhint: keyroll mailbox list shows them\n" +
+	wantErr := "Get-Mailbox: 1:1: mailbox \"unknown\" does not exist\nhint: keyroll mailbox list shows them\n" +
 		"ParserError: 1:13: the string that begins here is not closed: expected '\n" +
 		"Get-Dat: 1:1: is not a cmdlet\nhint: did you mean Get-Date?\n"
 	if errOut != wantErr {
@@ -53,19 +53,19 @@ func TestShellReadsUntilAStatementIsWhole(t *testing.T) {
 }
 
 func TestShellEndsWhenTheTerminalCloses(t *testing.T) {
-	if _, _, errOut := talk(t, newRecorder()); errOut != "\n" {
+	if _, _, errOut := runShell(t, newRecorder()); errOut != "\n" {
 		t.Errorf("err %q", errOut)
 	}
 }
 
-func TestRemovalAsksFirst(t *testing.T) {
+func TestRemovalAsksForConfirmation(t *testing.T) {
 	const remove = "Remove-AzKeyVaultKey Contoso-A Key001"
 	const question = "Delete key Key001 with all its versions from vault Contoso-A?"
 	for _, test := range []struct{ answer, calls string }{
 		{"y", "RemoveKey Contoso-A Key001"}, {"YES", "RemoveKey Contoso-A Key001"}, {"n", ""}, {"", ""},
 	} {
 		r := newRecorder()
-		prompts, _, errOut := talk(t, r, remove, test.answer)
+		prompts, _, errOut := runShell(t, r, remove, test.answer)
 		if len(prompts) < 2 || prompts[1] != question+" [y/N] " {
 			t.Errorf("prompts %q", prompts)
 		}
@@ -90,7 +90,7 @@ func TestRemovalAsksFirst(t *testing.T) {
 	}
 }
 
-func TestBackupWritesANewPrivateFile(t *testing.T) {
+func TestKeyBackupIsWrittenToANewPrivateFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "Key001.backup")
 	got := mustRun(t, "Backup-AzKeyVaultKey Contoso-A Key001 -OutputFile '"+path+"'", nil)
 	raw, err := os.ReadFile(path)
@@ -121,7 +121,7 @@ func TestRunStopsWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-func TestFileOnStandardInputIsOneText(t *testing.T) {
+func TestStandardInputIsParsedAsOneScript(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "script.ps1")
 	if err := os.WriteFile(path, []byte("New-Mailbox a;\n(Get-Mailbox).Count\n"), 0o600); err != nil {
 		t.Fatal(err)

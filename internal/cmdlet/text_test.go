@@ -22,7 +22,7 @@ func inUTF16(order binary.AppendByteOrder, text string) (raw []byte) {
 	return raw
 }
 
-func TestTextIsReadByItsByteOrderMark(t *testing.T) {
+func TestByteOrderMarkSelectsTheEncoding(t *testing.T) {
 	const text = "New-Mailbox 'zoë 𝄞'\r\n"
 	for name, raw := range map[string][]byte{"plain": []byte(text), "UTF-8": []byte("\ufeff" + text), "little": inUTF16(binary.LittleEndian, text), "big": inUTF16(binary.BigEndian, text)} {
 		if got, err := DecodeText(raw); err != nil || got != text {

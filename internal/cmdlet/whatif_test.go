@@ -12,9 +12,9 @@ import (
 	"keyroll/api"
 )
 
-// TestWhatIfChangesNothingAndSaysWhat goes over every cmdlet of the table that
+// TestWhatIfChangesNothingAndDescribesTheChange goes over every cmdlet of the table that
 // changes something, with its own example.
-func TestWhatIfChangesNothingAndSaysWhat(t *testing.T) {
+func TestWhatIfChangesNothingAndDescribesTheChange(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("Key001.backup", []byte("sealed"), 0o600); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestWhatIfChangesNothingAndSaysWhat(t *testing.T) {
 	}
 }
 
-func TestWhatIfInAPipelineSpeaksOfEachObject(t *testing.T) {
+func TestWhatIfInAPipelineDescribesEachObject(t *testing.T) {
 	r := newRecorder()
 	got := runWith(r, "Get-Mailbox | Set-Mailbox -DataEncryptionPolicy $null -WhatIf; (Get-Mailbox).Count", nil)
 	want := "What if: Assign no policy to mailbox alice@contoso.com.\nWhat if: Assign no policy to mailbox bob@contoso.com.\n2\n"
@@ -74,7 +74,7 @@ func storyRecorder() *recorder {
 	return r
 }
 
-func TestTakingAwayWhatIsNeededWarns(t *testing.T) {
+func TestRemovingAPermissionInUseWarns(t *testing.T) {
 	const want = "WARNING: key Key001 version v1 in vault Contoso-A is still needed by policy USA_mailboxes for 12 active mailboxes, 1 inactive mailbox, 2 backups\n"
 	for _, line := range []string{
 		"Update-AzKeyVaultKey Contoso-A Key001 -Enable $false",

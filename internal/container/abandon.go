@@ -14,49 +14,72 @@ import (
 	"keyroll/internal/store"
 )
 
-// Abandon deletes a container one of whose key pages is lost: it is missing, or
-// cannot be decrypted although its policy key can, or is under a policy key that does
-// not exist. A lost page is deleted with the last container that points to it. If all
-// pages of the container can be decrypted, Abandon fails Conflict. also runs in the
-// same transaction.
-func (s *Containers) Abandon(ctx context.Context, c Container, also func(tx *store.Tx) error) error {
-	return retry("abandon "+string(c.Kind), func() error {
-		at, err := s.pagesToAbandon(ctx, c)
-		defer func() {
-			for _, p := range at {
-				p.zero()
-			}
-		}()
-		if err != nil {
+// PreparedAbandon is the deletion of a container one of whose key pages is lost. It
+// holds keys.
+type PreparedAbandon struct {
+	containers *Containers
+	container  Container
+	at         []pointer
+}
+
+// PrepareAbandon prepares to delete a container one of whose key pages is lost: it is
+// missing, or cannot be decrypted although its policy key can, or is under a policy key
+// that does not exist. If all pages of the container can be decrypted, it fails Conflict.
+func (s *Containers) PrepareAbandon(ctx context.Context, c Container) (*PreparedAbandon, error) {
+	p := &PreparedAbandon{containers: s, container: c}
+	err := store.Retry(func() error { return p.Prepare(ctx) })
+	if err != nil {
+		p.Close(ctx, store.NotCommitted)
+		return nil, err
+	}
+	return p, nil
+}
+
+// Prepare reads the pages again.
+func (p *PreparedAbandon) Prepare(ctx context.Context) (err error) {
+	p.zero()
+	p.at, err = p.containers.pagesToAbandon(ctx, p.container)
+	return err
+}
+
+// Commit deletes the container in tx. A lost page is deleted with the last container that
+// points to it.
+func (p *PreparedAbandon) Commit(ctx context.Context, tx *store.Tx) error {
+	c := p.container
+	for _, page := range p.at {
+		if err := tx.Lock(ctx, page.id, true); err != nil { // every removal of slots from a page takes this lock
 			return err
 		}
-		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			for _, p := range at {
-				if err := tx.Lock(ctx, p.id, true); err != nil { // every removal of slots from a page takes this lock
-					return err
-				}
-			}
-			now, err := pointersOf(ctx, tx, c)
-			if err != nil {
-				return err
-			}
-			if len(now) != len(at) {
-				return errChanged
-			}
-			if _, err := tx.Exec(ctx, `DELETE FROM container`+whereID, c.Tenant, c.ID); err != nil {
-				return fmt.Errorf("delete container %d: %w", c.ID, err)
-			}
-			for i, p := range at {
-				if p.slot.generation != now[i].slot.generation || !samePage(p, now[i]) {
-					return errChanged
-				}
-				if err := p.removeSlot(ctx, tx, c); err != nil {
-					return err
-				}
-			}
-			return also(tx)
-		})
-	})
+	}
+	now, err := pointersOf(ctx, tx, c)
+	if err != nil {
+		return err
+	}
+	if len(now) != len(p.at) {
+		return store.ErrOutdated
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM container`+whereID, c.Tenant, c.ID); err != nil {
+		return fmt.Errorf("delete container %d: %w", c.ID, err)
+	}
+	for i, page := range p.at {
+		if page.slot.generation != now[i].slot.generation || !samePage(page, now[i]) {
+			return store.ErrOutdated
+		}
+		if err := page.removeSlot(ctx, tx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close zeroes the keys.
+func (p *PreparedAbandon) Close(context.Context, store.Outcome) { p.zero() }
+
+func (p *PreparedAbandon) zero() {
+	for _, page := range p.at {
+		page.zero()
+	}
+	p.at = nil
 }
 
 // pointer is a key page that a container points to, with the container's slot in it.
@@ -91,7 +114,7 @@ func (p pointer) removeSlot(ctx context.Context, tx *store.Tx, c Container) erro
 	}
 	deleted, err := keypage.Delete(ctx, tx, p.slot.page)
 	if err == nil && !deleted[0] {
-		err = errChanged
+		err = store.ErrOutdated
 	}
 	return err
 }
@@ -111,10 +134,10 @@ func (s *Containers) pagesToAbandon(ctx context.Context, c Container) (at []poin
 		p := &at[i]
 		if p.slot.page.ID != 0 {
 			if p.key, err = s.openPolicyKey(ctx, c.Tenant, p.slot.page.Parent, policy.User); err == nil {
-				p.page, err = envelope.OpenPage(p.key, p.slot.page.Place(), p.slot.page.Body)
+				p.page, err = envelope.OpenPage(p.key, p.slot.page.EncryptionContext(), p.slot.page.Body)
 			}
 			// If the policy key no longer exists, the page is read again before anything is deleted.
-			if err != nil && !errors.Is(err, errChanged) && (p.key == nil || !fail.Is(err, api.Damaged)) {
+			if err != nil && !errors.Is(err, store.ErrOutdated) && (p.key == nil || !fail.Is(err, api.Damaged)) {
 				return at, err
 			}
 		}
@@ -152,5 +175,5 @@ func pointersOf(ctx context.Context, tx *store.Tx, c Container) (at []pointer, e
 // samePage reports whether a key page is unchanged.
 func samePage(a, b pointer) bool {
 	p, q := a.slot.page, b.slot.page
-	return p.ID == q.ID && (p.ID == 0 || p.Place() == q.Place() && bytes.Equal(p.Body, q.Body))
+	return p.ID == q.ID && (p.ID == 0 || p.EncryptionContext() == q.EncryptionContext() && bytes.Equal(p.Body, q.Body))
 }

@@ -12,7 +12,7 @@ import (
 // Three mailboxes share a page, and another page with their older keys. Whichever of
 // the pages is lost, each mailbox is abandoned separately, the others keep their
 // undamaged keys, and with the last one all rows of the three are deleted.
-func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
+func TestAbandonDeletesOnlyTheDamagedContainer(t *testing.T) {
 	for name, c := range map[string]struct {
 		statement string
 		older     bool // the page that is lost
@@ -24,7 +24,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 		"older key missing":   {`DELETE FROM key_page WHERE id = ?1`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w world) {
+			each(t, func(w fixture) {
 				before := w.dump()
 				boxes := w.mailboxes("a@contoso.com", "b@contoso.com", "c@contoso.com")
 				n, err := w.all.Rekey(w.ctx, w.tenant, boxes[0].Page, store.NewID(), func(*store.Tx) error { return nil })
@@ -34,7 +34,7 @@ func TestAbandonTakesWhatIsLostAndNothingElse(t *testing.T) {
 				}
 				a := w.find("a@contoso.com")
 				abandon := func(c container.Container) error {
-					return w.all.Abandon(w.ctx, c, func(*store.Tx) error { return nil })
+					return w.all.Abandon(w.ctx, c)
 				}
 				sound := w.dump()
 				w.wantCode(abandon(a), api.Conflict)

@@ -12,8 +12,8 @@ import (
 
 // Containers that a node has claimed belong to it while it lives, and can be claimed
 // by other nodes as soon as it is dead.
-func TestClaimsHoldWhileTheirNodeLives(t *testing.T) {
-	each(t, func(w world) {
+func TestClaimIsValidWhileItsNodeRuns(t *testing.T) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice@contoso.com", 0)
 		claim := func(node string) []int64 {
 			w.Helper()

@@ -213,32 +213,12 @@ func (r row) open(d *Directory) (c Container, err error) {
 	return c, err
 }
 
-// maxAttempts bounds how often work starts over because a key page, a policy or the
-// container itself was changed in the meantime. Moves from one page wait for each
-// other; a roll and a fold change a page once, a refresh is rare.
-const maxAttempts = 10
-
-// errChanged means that rows have changed between a read and the transaction that
-// depends on it.
-var errChanged = errors.New("container: changed in the meantime")
-
-// retry calls try until it returns anything but errChanged, at most maxAttempts times.
-func retry(what string, try func() error) error {
-	for range maxAttempts {
-		if err := try(); !errors.Is(err, errChanged) {
-			return err
-		}
-	}
-	return fail.New(api.Conflict, "%s: other requests changed keys or policies %d times in the meantime; nothing was changed", what, maxAttempts).
-		WithHint("try again")
-}
-
 // openPolicyKey opens a policy key whose id was read before. If it no longer exists,
-// every key under it was moved in the meantime: errChanged.
+// every key under it was moved in the meantime: store.ErrOutdated.
 func (s *Containers) openPolicyKey(ctx context.Context, tenant, id int64, who policy.Initiator) (*envelope.Key, error) {
 	key, err := s.policies.Open(ctx, tenant, id, who)
 	if fail.Is(err, api.NotFound) {
-		return nil, errors.Join(errChanged, err)
+		return nil, errors.Join(store.ErrOutdated, err)
 	}
 	return key, err
 }

@@ -19,8 +19,8 @@ import (
 )
 
 func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		c := w.mailbox("Alice@Contoso.com", own)
 		if c.Name != "Alice@Contoso.com" || c.State != envelope.ClassActive || c.Policy != own || c.Generation != 1 || !c.Created.Equal(testTime) || c.Tenant != w.tenant {
 			t.Errorf("created %+v", c)
@@ -30,7 +30,7 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 				t.Errorf("find %q: %+v, want %+v", name, got, c)
 			}
 		}
-		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://Contoso.SharePoint.com/sites/HR/", 0, nil)
+		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://Contoso.SharePoint.com/sites/HR/", 0)
 		w.must(err)
 		if site.State != envelope.ClassSite {
 			t.Errorf("a site begins in class %v", site.State)
@@ -50,20 +50,20 @@ func TestCreatedContainerIsFoundInEverySpelling(t *testing.T) {
 }
 
 func TestUnknownNameIsNotFoundByName(t *testing.T) {
-	each(t, func(w world) {
-		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "nobody@contoso.com")
+	each(t, func(w fixture) {
+		_, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, "unknown@contoso.com")
 		w.wantCode(err, api.NotFound)
-		if want := `mailbox "nobody@contoso.com" does not exist`; err.Error() != want {
+		if want := `mailbox "unknown@contoso.com" does not exist`; err.Error() != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
 	})
 }
 
-func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
-	each(t, func(w world) {
+func TestTakenNameIsRefusedAndLeavesNoRow(t *testing.T) {
+	each(t, func(w fixture) {
 		w.mailbox("alice@contoso.com", 0)
 		before := w.dump()
-		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "ALICE@contoso.com", 0)
 		w.wantCode(err, api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"bob", "alice@contoso.com"}, 0), api.AlreadyExists)
 		w.wantCode(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, []string{"carol", "Carol"}, 0), api.AlreadyExists)
@@ -71,14 +71,14 @@ func TestTakenNameIsRefusedAndNothingStays(t *testing.T) {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		// A site of the same name is another container.
-		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0, nil); err != nil {
+		if _, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://alice", 0); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func TestNamesThatAreNoneAreRefused(t *testing.T) {
-	each(t, func(w world) {
+func TestInvalidNamesAreRefused(t *testing.T) {
+	each(t, func(w fixture) {
 		before := w.dump()
 		for kind, names := range map[container.Kind][]string{
 			container.Mailbox: {"", " alice", "alice ", "al\nice", "al\x00ice", "al\u0085ice", "\xff", strings.Repeat("a", 257)},
@@ -88,7 +88,7 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 			"calendar":         {"alice"},
 		} {
 			for _, name := range names {
-				_, err := w.all.Create(w.ctx, w.tenant, kind, name, 0, nil)
+				_, err := w.all.Create(w.ctx, w.tenant, kind, name, 0)
 				w.wantCode(err, api.InvalidArgument)
 				_, err = w.all.Find(w.ctx, w.tenant, kind, name)
 				w.wantCode(err, api.InvalidArgument)
@@ -106,14 +106,14 @@ func TestNamesThatAreNoneAreRefused(t *testing.T) {
 	})
 }
 
-func TestListGoesOnWhereItStopped(t *testing.T) {
-	each(t, func(w world) {
+func TestListContinuesAtItsPageToken(t *testing.T) {
+	each(t, func(w fixture) {
 		var want []string
 		for i := range 11 {
 			want = append(want, fmt.Sprintf("User%02d@contoso.com", i))
 		}
 		w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, want, 0))
-		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com/a", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com/a", 0)
 		w.must(err)
 		var got []string
 		for after := int64(0); ; {
@@ -139,12 +139,12 @@ func TestListGoesOnWhereItStopped(t *testing.T) {
 }
 
 func TestManyContainersFillPages(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		var names []string
 		for i := range 16*testSlots + 2*testSlots + 1 { // over one batch
 			names = append(names, fmt.Sprint("user", i))
 		}
-		own := w.policies.create(t, w.tenant, "mailbox")
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		w.must(w.all.CreateMany(w.ctx, w.tenant, container.Mailbox, names, own))
 		w.must(w.checkSlots())
 		var counts []uint32
@@ -171,11 +171,11 @@ func TestManyContainersFillPages(t *testing.T) {
 	})
 }
 
-func TestNamesStandNowhereInPlaintext(t *testing.T) {
-	each(t, func(w world) {
+func TestDatabaseContainsNoNameInPlaintext(t *testing.T) {
+	each(t, func(w fixture) {
 		const secret = "Geheimnis"
 		w.mailbox(secret+"@contoso.com", 0)
-		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://"+secret+".contoso.com/sites/"+secret, 0)
 		w.must(err)
 		text, err := w.all.SealText(w.ctx, w.tenant, 7, secret)
 		w.must(err)
@@ -209,8 +209,8 @@ func TestNamesStandNowhereInPlaintext(t *testing.T) {
 	})
 }
 
-func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
-	each(t, func(w world) {
+func TestDirectoryIsCreatedOnceAndCanBeDecryptedLater(t *testing.T) {
+	each(t, func(w fixture) {
 		before := w.dump()
 		w.must(w.all.Bootstrap(w.ctx, w.tenant))
 		if after := w.dump(); after != before {
@@ -221,11 +221,11 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 		w.must(err)
 		sealed := d.Seal(7, "who")
 		// Another process, after the service-managed policy was rolled.
-		w.policies.refresh(t, w.tenant, w.managed)
-		_, err = w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassWorkload, envelope.ClassActive)
+		w.policies.Refresh(t, w.tenant, w.managed)
+		_, err = w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassWorkload, envelope.ClassActive)
 		w.must(err)
 		other := w
-		other.all = container.New(w.db, w.policies, testSlots, w.now)
+		other.all.Containers = container.New(w.db, w.policies, testSlots, w.now)
 		if _, err := other.all.SealText(w.ctx, w.tenant, 7, "who"); err == nil {
 			t.Error("a directory that was not opened sealed a text")
 		}
@@ -252,12 +252,12 @@ func TestDirectoryIsMadeOnceAndOpensAgain(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
-	each(t, func(w world) {
+func TestContainersOfAnotherTenantAreNotFound(t *testing.T) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, _ := w.key(c)
 		n := w.neighbour()
-		theirPolicy := n.policies.create(t, n.tenant, "mailbox")
+		theirPolicy := n.policies.Create(t, n.tenant, "mailbox")
 		before := w.dump()
 
 		_, err := n.all.Find(n.ctx, n.tenant, container.Mailbox, "alice")
@@ -277,17 +277,17 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 		forged.Tenant = n.tenant
 		_, err = n.all.OpenKey(n.ctx, forged, api.ByUser)
 		w.wantCode(err, api.NotFound)
-		_, err = n.all.Follow(n.ctx, forged)
+		_, err = n.all.MoveKeyAfterAccess(n.ctx, forged)
 		w.wantCode(err, api.NotFound)
 		for _, c := range []container.Container{c, forged} {
-			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery, nil)
+			_, err = n.all.Assign(n.ctx, n.tenant, c, theirPolicy, api.ForRecovery)
 			w.wantCode(err, api.NotFound)
-			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive, nil)
+			_, err = n.all.SetState(n.ctx, n.tenant, c, envelope.ClassInactive)
 			w.wantCode(err, api.NotFound)
 		}
-		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery, nil)
+		_, err = w.all.Assign(w.ctx, w.tenant, c, theirPolicy, api.ForRecovery)
 		w.wantCode(err, api.NotFound)
-		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy, nil)
+		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", theirPolicy)
 		w.wantCode(err, api.NotFound)
 
 		if w.dump() != before {
@@ -303,8 +303,8 @@ func TestAnotherTenantsContainerIsNotThere(t *testing.T) {
 	})
 }
 
-func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
-	each(t, func(w world) {
+func TestPointerToAPageOfAnotherTenantIsRefused(t *testing.T) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		theirs := w.neighbour().mailbox("alice", 0)
 		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error {
@@ -313,13 +313,13 @@ func TestPointerToAPageOfAnotherTenantOpensNothing(t *testing.T) {
 		}))
 		_, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 		w.wantCode(err, api.Damaged)
-		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.wantCode(err, api.Damaged)
 	})
 }
 
 func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c, other := w.mailbox("alice", 0), w.mailbox("bob", 0)
 		w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error {
 			_, err := tx.Exec(w.ctx, `UPDATE container SET page = ?1 WHERE id = ?2`, other.Page, c.ID)
@@ -336,9 +336,9 @@ func TestPointerToAPageWithoutItsSlotIsDamage(t *testing.T) {
 	})
 }
 
-func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+func TestCallbackRunsInTheSameTransaction(t *testing.T) {
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		c := w.mailboxes("alice", "bob")[0]
 		before := w.dump()
 		refuse := func(*store.Tx, container.Container) error { return errRefused }
@@ -374,21 +374,21 @@ func TestWhatRunsAlongRunsInTheSameTransaction(t *testing.T) {
 
 func TestKilledAtAnyPointChangesAllOrNothing(t *testing.T) {
 	storetest.KeepAnswers(t)
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol", "dave")
-		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive, nil)
+		inactive, err := w.all.SetState(w.ctx, w.tenant, list[3], envelope.ClassInactive)
 		w.must(err)
 		acts := map[string]func(){
 			"create": func() { w.mailbox("eve", 0) },
-			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery, nil) },
-			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled, nil) },
-			"move":   func() { w.all.Follow(w.ctx, inactive) },
+			"assign": func() { w.all.Assign(w.ctx, w.tenant, list[0], own, api.ForRecovery) },
+			"state":  func() { w.all.SetState(w.ctx, w.tenant, list[1], envelope.ClassDisabled) },
+			"move":   func() { w.all.MoveKeyAfterAccess(w.ctx, inactive) },
 			"fold": func() {
 				w.all.Fold(w.ctx, w.tenant, w.parentOfKey(list[2]), envelope.ClassActive)
 			},
 		}
-		w.policies.refresh(t, w.tenant, w.managed) // gives move something to do
+		w.policies.Refresh(t, w.tenant, w.managed) // gives move something to do
 		for _, name := range []string{"one", "two"} {
 			w.mailbox(name, 0)
 		}
@@ -439,11 +439,11 @@ func dieAt(point string, f func()) (reached bool) {
 	return false
 }
 
-func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
-	each(t, func(w world) {
+func TestPolicyKeyOfReturnsTheParentOfTheKey(t *testing.T) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
-		next := w.policies.refresh(t, w.tenant, w.managed)
-		_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
+		next := w.policies.Refresh(t, w.tenant, w.managed)
+		_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(c); p != (keypage.Parent{ID: next.ID, Generation: 2}) {
 			t.Errorf("key is under %+v, want %+v", p, next)
@@ -454,7 +454,7 @@ func TestPolicyKeyOfNamesTheParentOfTheKey(t *testing.T) {
 	})
 }
 
-func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
+func FuzzNamesAreFoundAsWritten(f *testing.F) {
 	for _, seed := range []string{"alice@contoso.com", "https://contoso.com/sites/HR/", "İstanbul", "https://[::1]:443/%2f", "https://a:443:443", "ẞ", "https://contoso.com/sites/HR%2fa,b;É"} {
 		f.Add(seed)
 	}
@@ -485,8 +485,8 @@ func FuzzNamesAreFoundAsTheyWereGiven(f *testing.F) {
 
 // Two names that were exchanged in the database are not mistaken for each other, and
 // a changed one is reported.
-func TestExchangedNamesAreFound(t *testing.T) {
-	each(t, func(w world) {
+func TestExchangedNamesAreDetected(t *testing.T) {
+	each(t, func(w fixture) {
 		alice, bob := w.mailbox("alice@contoso.com", 0), w.mailbox("bob@contoso.com", 0)
 		hash := func(id int64) (h []byte) {
 			w.view(func(tx *store.Tx) error {

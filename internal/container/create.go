@@ -14,16 +14,38 @@ import (
 	"keyroll/internal/store"
 )
 
-// Create makes a container and its key; with policy 0 it is under the default
-// policy. also, unless nil, runs in the same transaction, and again if that is run
-// again. A name that is taken fails AlreadyExists.
-func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
+// PreparedCreate is a new container, or many, whose keys are in sealed pages.
+type PreparedCreate struct {
+	containers *Containers
+	target     target
+	policyKey  policy.KeyRow // current when the pages were sealed
+	fresh      []newContainer
+	pages      []keypage.Row
+}
+
+// PrepareCreate makes a container and its key; with policy 0 it is under the default
+// policy.
+func (s *Containers) PrepareCreate(ctx context.Context, tenant int64, kind Kind, name string, policy int64) (*PreparedCreate, error) {
+	fresh, err := s.newContainers(ctx, tenant, kind, []string{name}, policy)
+	if err != nil {
+		return nil, err
+	}
+	return s.prepareCreate(ctx, fresh[0].target(), fresh)
+}
+
+// Create makes a container in a transaction of its own.
+func (s *Containers) Create(ctx context.Context, tenant int64, kind Kind, name string, policy int64) (Container, error) {
 	fresh, err := s.newContainers(ctx, tenant, kind, []string{name}, policy)
 	if err != nil {
 		return Container{}, err
 	}
-	err = s.insert(ctx, fresh[0].target(), fresh, also)
+	err = s.create(ctx, fresh[0].target(), fresh)
 	return fresh[0].Container, err
+}
+
+func (s *Containers) prepareCreate(ctx context.Context, t target, fresh []newContainer) (*PreparedCreate, error) {
+	p := &PreparedCreate{containers: s, target: t, fresh: fresh}
+	return p, store.Retry(func() error { return p.Prepare(ctx) })
 }
 
 // batchPages is how many key pages one transaction of CreateMany fills.
@@ -44,13 +66,25 @@ func (s *Containers) CreateMany(ctx context.Context, tenant int64, kind Kind, na
 			if rest < 0 {
 				rest = len(fresh)
 			}
-			if err := s.insert(ctx, h, fresh[:rest], nil); err != nil {
+			if err := s.create(ctx, h, fresh[:rest]); err != nil {
 				return err
 			}
 			fresh = fresh[rest:]
 		}
 	}
 	return nil
+}
+
+// create makes containers in a transaction of their own.
+func (s *Containers) create(ctx context.Context, t target, fresh []newContainer) error {
+	made, err := s.prepareCreate(ctx, t, fresh)
+	if err != nil {
+		return err
+	}
+	return s.db.Commit(ctx, made, func(tx *store.Tx) error {
+		_, err := made.Commit(ctx, tx)
+		return err
+	})
 }
 
 // newContainer is a container that is not in the database yet.
@@ -128,72 +162,66 @@ func (s *Containers) lockCurrentKey(ctx context.Context, tx *store.Tx, h target)
 	return s.policies.LockCurrent(ctx, tx, h.tenant, h.policy)
 }
 
-// insert inserts new containers with new keys, in full pages and in one
-// transaction, and sets their Page.
-func (s *Containers) insert(ctx context.Context, h target, fresh []newContainer, also func(*store.Tx, Container) error) error {
-	return retry("create "+string(h.kind), func() error {
-		var target policy.KeyRow
-		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			target, err = s.currentKey(ctx, tx, h)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		key, err := s.openPolicyKey(ctx, h.tenant, target.ID, policy.User)
-		if err != nil {
-			return err
-		}
-		defer key.Zero()
-		var pages []keypage.Row
-		for part := range slices.Chunk(fresh, s.pageSlots) {
-			page, err := newKeys(key, target, part)
-			if err != nil {
-				return err
-			}
-			pages = append(pages, page)
-		}
-		err = s.db.InTx(ctx, func(tx *store.Tx) error {
-			if now, err := s.lockCurrentKey(ctx, tx, h); err != nil {
-				return err
-			} else if now != target {
-				return errChanged
-			}
-			if err := keypage.Put(ctx, tx, pages...); err != nil {
-				return err
-			}
-			return insertRows(ctx, tx, fresh, also)
-		})
-		if err == nil {
-			fault.Point("create.after-commit")
-		}
+// Prepare seals the pages of the new keys under the current policy key.
+func (p *PreparedCreate) Prepare(ctx context.Context) error {
+	s := p.containers
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		p.policyKey, err = s.currentKey(ctx, tx, p.target)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	key, err := s.openPolicyKey(ctx, p.target.tenant, p.policyKey.ID, policy.User)
+	if err != nil {
+		return err
+	}
+	defer key.Zero()
+	p.pages = nil
+	for part := range slices.Chunk(p.fresh, s.pageSlots) {
+		page, err := newKeys(key, p.policyKey, part)
+		if err != nil {
+			return err
+		}
+		p.pages = append(p.pages, page)
+	}
+	return nil
 }
 
-func insertRows(ctx context.Context, tx *store.Tx, fresh []newContainer, also func(*store.Tx, Container) error) error {
-	args := make([][]any, len(fresh))
-	for i, f := range fresh {
+// Commit inserts the containers in tx and returns the first one. A name that is taken
+// fails AlreadyExists.
+func (p *PreparedCreate) Commit(ctx context.Context, tx *store.Tx) (Container, error) {
+	first := p.fresh[0].Container
+	if now, err := p.containers.lockCurrentKey(ctx, tx, p.target); err != nil {
+		return first, err
+	} else if now != p.policyKey {
+		return first, store.ErrOutdated
+	}
+	if err := keypage.Put(ctx, tx, p.pages...); err != nil {
+		return first, err
+	}
+	args := make([][]any, len(p.fresh))
+	for i, f := range p.fresh {
 		args[i] = f.values(f.hash)
 	}
 	inserted, err := tx.ExecMany(ctx, insertContainer, args)
 	if err != nil {
-		return err
+		return first, err
 	}
 	for i, n := range inserted {
 		if n == 0 {
-			return fail.New(api.AlreadyExists, "%s %q exists", fresh[i].Kind, fresh[i].Name)
-		}
-	}
-	if also != nil {
-		for _, f := range fresh {
-			if err := also(tx, f.Container); err != nil {
-				return err
-			}
+			return first, fail.New(api.AlreadyExists, "%s %q exists", p.fresh[i].Kind, p.fresh[i].Name)
 		}
 	}
 	fault.Point("create.before-commit")
-	return nil
+	return first, nil
+}
+
+// Close ends the creation. It holds no key of its own: that of a draft is the draft's.
+func (p *PreparedCreate) Close(_ context.Context, outcome store.Outcome) {
+	if outcome == store.Committed {
+		fault.Point("create.after-commit")
+	}
 }
 
 // newKeys makes a key for each of fresh and a sealed page that holds them.
@@ -224,6 +252,6 @@ func sealNew(key *envelope.Key, r keypage.Row, slots []envelope.Slot) (keypage.R
 	}
 	defer page.Zero()
 	r.Version, r.Count = 1, uint32(page.Len())
-	r.Body, err = envelope.SealPage(key, r.Place(), page)
+	r.Body, err = envelope.SealPage(key, r.EncryptionContext(), page)
 	return r, err
 }

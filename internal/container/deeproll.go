@@ -192,7 +192,7 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 			return nil, err
 		}
 		if pages[at.page.ID] == nil && failed[at.page.ID] == nil {
-			page, err := envelope.OpenPage(g.policies[at.page.Parent], at.page.Place(), at.page.Body)
+			page, err := envelope.OpenPage(g.policies[at.page.Parent], at.page.EncryptionContext(), at.page.Body)
 			if err != nil {
 				failed[at.page.ID] = err
 			} else {
@@ -301,7 +301,7 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	}
 	row, err := keypage.Get(ctx, tx, done[0].Tenant, id)
 	if fail.Is(err, api.NotFound) {
-		return errors.Join(errChanged, err)
+		return errors.Join(store.ErrOutdated, err)
 	}
 	if err != nil {
 		return err
@@ -311,9 +311,9 @@ func (s *Containers) dropSlots(ctx context.Context, tx *store.Tx, g *Group, id i
 	}
 	key := g.policies[row.Parent]
 	if key == nil {
-		return errChanged
+		return store.ErrOutdated
 	}
-	page, err := envelope.OpenPage(key, row.Place(), row.Body)
+	page, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (s *Containers) Bootstrap(ctx context.Context, tenant int64) error {
 	}
 	directory := newContainer{hash: directoryHash, row: row{name: []byte{}, Container: Container{ID: store.NewID(), Tenant: tenant,
 		Kind: Workload, State: envelope.ClassDirectory, Policy: managed, Generation: 1, Created: s.now(), Folded: true}}}
-	err = s.insert(ctx, directory.target(), []newContainer{directory}, nil)
+	err = s.create(ctx, directory.target(), []newContainer{directory})
 	if fail.Is(err, api.AlreadyExists) { // another node has made it
 		return nil
 	}
@@ -122,17 +122,17 @@ func (s *Containers) SealText(_ context.Context, tenant, entry int64, text strin
 
 // Seal seals a name or a text of the object with the given id.
 func (d *Directory) Seal(id int64, text string) []byte {
-	return envelope.Seal(d.key, envelope.PurposeName, d.place(id), []byte(text))
+	return envelope.Seal(d.key, envelope.PurposeName, d.nameContext(id), []byte(text))
 }
 
 // Open returns what Seal sealed for the same id, or fails Damaged.
 func (d *Directory) Open(id int64, sealed []byte) (string, error) {
-	text, err := envelope.Open(d.key, envelope.PurposeName, d.place(id), sealed)
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.nameContext(id), sealed)
 	return string(text), err
 }
 
-func (d *Directory) place(id int64) envelope.Place {
-	return envelope.Place{Tenant: d.tenant, Parent: d.container, Generation: d.generation, Child: id, Version: 1}
+func (d *Directory) nameContext(id int64) envelope.EncryptionContext {
+	return envelope.EncryptionContext{Tenant: d.tenant, Parent: d.container, Generation: d.generation, Child: id, Version: 1}
 }
 
 // Hash returns the 32 bytes by which a name is found: an HMAC-SHA-256 over the kind

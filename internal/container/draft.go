@@ -16,7 +16,7 @@ import (
 const Backup Kind = "backup"
 
 // Draft is a container that does not exist yet. Its content is first stored under
-// its id and key; Add then makes the whole container visible.
+// its id and key; PrepareDraft then makes the whole container visible.
 type Draft struct {
 	newContainer
 	target target
@@ -63,11 +63,9 @@ func (d *Draft) Opened() Opened { return Opened{Container: d.Container, Key: d.k
 // Zero wipes the key.
 func (d *Draft) Zero() { d.key.Zero() }
 
-// Add turns a draft into a container; also is as for Create.
-func (s *Containers) Add(ctx context.Context, d *Draft, also func(tx *store.Tx, c Container) error) (Container, error) {
-	fresh := []newContainer{d.newContainer}
-	err := s.insert(ctx, d.target, fresh, also)
-	return fresh[0].Container, err
+// PrepareDraft prepares to turn a draft into a container.
+func (s *Containers) PrepareDraft(ctx context.Context, d *Draft) (*PreparedCreate, error) {
+	return s.prepareCreate(ctx, d.target, []newContainer{d.newContainer})
 }
 
 // BackupByID returns a backup, or fails NotFound. The tenant's directory must have

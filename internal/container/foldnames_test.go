@@ -12,8 +12,8 @@ import (
 
 // putOldSite makes a site as it was made before names were folded: it is found only by
 // its exact URL.
-func (w world) putOldSite(url string) container.Container {
-	c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
+func (w fixture) putOldSite(url string) container.Container {
+	c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
 	w.must(err)
 	spelled, err := container.Normalise(container.Site, url)
 	w.must(err)
@@ -34,10 +34,10 @@ func (w world) putOldSite(url string) container.Container {
 // whose URLs differ only in spelling are found by their own; none is lost.
 func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 	const root = "https://contoso.sharepoint.com/sites/"
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		legal, pair, other := w.putOldSite(root+"Legal"), w.putOldSite(root+"R%C3%A9sum%C3%A9s"), w.putOldSite(root+"RE\u0301SUMÉS")
 		w.all.Close()
-		w.all = container.New(w.db, w.policies, 4, time.Now)
+		w.all.Containers = container.New(w.db, w.policies, 4, time.Now)
 		for url, want := range map[string]container.Container{
 			root + "legal": legal, root + "LEGAL/": legal, root + "Legal": legal,
 			root + "Résumés": pair, root + "RE\u0301SUMÉS": other,
@@ -49,7 +49,7 @@ func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 			}
 		}
 		for _, url := range []string{root + "legal", root + "Legal", root + "Résumés", root + "RE\u0301SUMÉS"} {
-			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
+			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
 			w.wantCode(err, api.AlreadyExists)
 		}
 		var exact []int64
@@ -69,11 +69,11 @@ func TestSitesAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 }
 
 // URLs that differ in more than their spelling are different sites.
-func TestSitesOfOtherNamesAreOthers(t *testing.T) {
-	each(t, func(w world) {
+func TestSitesWithDifferentNamesAreDifferent(t *testing.T) {
+	each(t, func(w fixture) {
 		urls := []string{"https://a/sites/hr", "https://a/sites/h%2Fr", "https://a/sites/h/r", "https://a/sites/stra%C3%9Fe", "https://a/sites/strasse", "https://b/sites/hr"}
 		for _, url := range urls {
-			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
+			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
 			w.must(err)
 		}
 		for _, url := range urls {
@@ -85,12 +85,12 @@ func TestSitesOfOtherNamesAreOthers(t *testing.T) {
 }
 
 func TestInvisibleCharactersAreInNoNewName(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		for _, url := range []string{"https://a/sites/h\u202Er", "https://a/sites/h%E2%80%AEr", "https://a/sites/h%0Ar", "https://a/sites/h%FFr"} {
-			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
+			_, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
 			w.wantCode(err, api.InvalidArgument)
 		}
-		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "al\u200Bice@contoso.com", 0, nil)
+		_, err := w.all.Create(w.ctx, w.tenant, container.Mailbox, "al\u200Bice@contoso.com", 0)
 		w.wantCode(err, api.InvalidArgument)
 	})
 }

@@ -5,24 +5,25 @@ import (
 	"testing"
 
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
 
 // geo adds a geo with its service-managed policy.
-func (w world) geo(name string, hosts ...string) (g container.Geo, managed int64) {
+func (w fixture) geo(name string, hosts ...string) (g container.Geo, managed int64) {
 	w.Helper()
 	_, err := w.all.Directory(w.ctx, w.tenant)
 	w.must(err)
 	g, err = w.all.NewGeo(name, hosts)
 	w.must(err)
-	managed = w.policies.createIn(w, w.tenant, serviceManaged, g.ID)
+	managed = w.policies.CreateIn(w, w.tenant, containertest.ServiceManaged, g.ID)
 	w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error { return w.all.AddGeo(w.ctx, tx, w.tenant, g) }))
 	return g, managed
 }
 
-func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
-	each(t, func(w world) {
+func TestSitesCreatedInBulkAreInPagesOfTheirGeo(t *testing.T) {
+	each(t, func(w fixture) {
 		eu, managed := w.geo("EU", "contoso-eu.sharepoint.com")
 		var urls []string
 		for i := range 2*testSlots + 1 {
@@ -53,12 +54,12 @@ func TestSitesMadeInBulkStandInPagesOfTheirGeo(t *testing.T) {
 	})
 }
 
-func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
-	each(t, func(w world) {
+func TestGeosOfTwoTenantsMayHaveTheSameNameAndHost(t *testing.T) {
+	each(t, func(w fixture) {
 		other := w.neighbour()
 		w.geo("EU", "contoso-eu.sharepoint.com")
 		const url = "https://contoso-eu.sharepoint.com/sites/a"
-		c, err := other.all.Create(other.ctx, other.tenant, container.Site, url, 0, nil)
+		c, err := other.all.Create(other.ctx, other.tenant, container.Site, url, 0)
 		w.must(err)
 		if c.Geo != 0 {
 			t.Errorf("the host of another tenant's geo puts a site into geo %d", c.Geo)
@@ -75,8 +76,8 @@ func TestGeosOfTwoTenantsMayHaveOneNameAndHost(t *testing.T) {
 }
 
 // The database contains neither a site's name nor a geo's hosts in the clear.
-func TestHostsOfGeosStandSealed(t *testing.T) {
-	each(t, func(w world) {
+func TestHostsOfGeosAreStoredSealed(t *testing.T) {
+	each(t, func(w fixture) {
 		w.geo("EU", "contoso-eu.sharepoint.com")
 		w.must(w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 			var hash, host []byte

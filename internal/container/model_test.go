@@ -10,6 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
@@ -30,7 +31,7 @@ type modelContainer struct {
 
 // model is what a tenant's containers should be after any sequence of acts.
 type model struct {
-	world
+	fixture
 	sites    int64 // the site policy, 0 while there is none
 	policies []int64
 	current  map[int64]int64 // policy key by policy
@@ -43,10 +44,10 @@ type model struct {
 // rolls of a policy that were interrupted at any point.
 func TestAnySequenceOfMovesKeepsEveryKeyAndPointer(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		fake := newFakePolicies(t, db)
+		fake := containertest.NewPolicies(t, db)
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: newWorld(t, db, fake), current: map[int64]int64{}, held: map[int64]*modelContainer{}}
-			m.policies = []int64{m.managed, fake.create(t, m.tenant, "mailbox"), fake.create(t, m.tenant, "mailbox")}
+			m := &model{fixture: newFixture(t, db, fake), current: map[int64]int64{}, held: map[int64]*modelContainer{}}
+			m.policies = []int64{m.managed, fake.Create(t, m.tenant, "mailbox"), fake.Create(t, m.tenant, "mailbox")}
 			for _, id := range m.policies {
 				m.current[id] = m.currentOf(id)
 			}
@@ -65,7 +66,7 @@ func (m *model) create(r *rapid.T) {
 	if rapid.Bool().Draw(r, "site") {
 		kind, name, policy = container.Site, fmt.Sprint("https://contoso.com/", m.made), 0
 	}
-	c, err := m.all.Create(m.ctx, m.tenant, kind, name, policy, nil)
+	c, err := m.all.Create(m.ctx, m.tenant, kind, name, policy)
 	m.must(err)
 	m.add(c)
 }
@@ -119,7 +120,7 @@ func (m *model) pick(r *rapid.T) (container.Container, *modelContainer) {
 func (m *model) assign(r *rapid.T) {
 	c, h := m.pick(r)
 	h.policy = rapid.SampledFrom(append(m.policies, 0)).Draw(r, "policy")
-	_, err := m.all.Assign(m.ctx, m.tenant, c, h.policy, api.ForRecovery, nil)
+	_, err := m.all.Assign(m.ctx, m.tenant, c, h.policy, api.ForRecovery)
 	m.must(err)
 	h.policyKey = m.current[m.policyOf(h)]
 }
@@ -130,7 +131,7 @@ func (m *model) state(r *rapid.T) {
 		r.Skip("no mailbox")
 	}
 	state := rapid.SampledFrom(mailboxStates).Draw(r, "state")
-	_, err := m.all.SetState(m.ctx, m.tenant, c, state, nil)
+	_, err := m.all.SetState(m.ctx, m.tenant, c, state)
 	m.must(err)
 	if state == envelope.ClassActive && h.state != envelope.ClassActive {
 		h.policyKey = m.current[m.policyOf(h)]
@@ -140,7 +141,7 @@ func (m *model) state(r *rapid.T) {
 
 func (m *model) follow(r *rapid.T) {
 	c, h := m.pick(r)
-	moved, err := m.all.Follow(m.ctx, c)
+	moved, err := m.all.MoveKeyAfterAccess(m.ctx, c)
 	m.must(err)
 	to := m.current[m.policyOf(h)]
 	should := h.kind == container.Mailbox && h.state != envelope.ClassActive && h.policyKey != to
@@ -173,13 +174,13 @@ func (m *model) fold(r *rapid.T) {
 
 func (m *model) refresh(r *rapid.T) {
 	id := m.anyPolicy(r)
-	m.current[id] = m.world.policies.refresh(m.TB, m.tenant, id).ID
+	m.current[id] = m.fixture.policies.Refresh(m.TB, m.tenant, id).ID
 }
 
 func (m *model) roll(r *rapid.T) {
 	id := m.anyPolicy(r)
 	rolled := []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload}
-	moved, err := m.world.policies.roll(m.ctx, m.tenant, id, rapid.IntRange(1, 4).Draw(r, "pages"), rolled...)
+	moved, err := m.fixture.policies.Roll(m.ctx, m.tenant, id, rapid.IntRange(1, 4).Draw(r, "pages"), rolled...)
 	m.must(err)
 	m.view(func(tx *store.Tx) error {
 		for _, page := range moved {
@@ -209,7 +210,7 @@ func (m *model) registerSites(r *rapid.T) {
 	if m.sites != 0 {
 		r.Skip("registered")
 	}
-	m.sites = m.world.policies.create(m.TB, m.tenant, "site")
+	m.sites = m.fixture.policies.Create(m.TB, m.tenant, "site")
 	m.current[m.sites] = m.currentOf(m.sites)
 }
 

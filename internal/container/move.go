@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
@@ -14,30 +13,29 @@ import (
 	"keyroll/internal/store"
 )
 
-// SetState changes the state of a mailbox. If it becomes active, its key is moved
-// under its policy's current policy key; otherwise the key stays under the policy key
-// that it is under. also, unless nil, runs in the same transaction, and again if
-// that is run again.
-func (s *Containers) SetState(ctx context.Context, tenant int64, c Container, state envelope.Class, also func(tx *store.Tx, c Container) error) (Container, error) {
+// PrepareState prepares a change of the state of a mailbox. If it becomes active, its
+// key is moved under its policy's current policy key; otherwise the key stays under the
+// policy key that it is under.
+func (s *Containers) PrepareState(ctx context.Context, tenant int64, c Container, state envelope.Class) (*PreparedMove, error) {
 	if _, ok := mailboxStates[state]; !ok {
-		return c, fail.New(api.InvalidArgument, "%v is not a valid mailbox state", state)
+		return nil, fail.New(api.InvalidArgument, "%v is not a valid mailbox state", state)
 	}
 	if c.Kind != Mailbox {
-		return c, fail.New(api.InvalidArgument, "a %s has no state", c.Kind)
+		return nil, fail.New(api.InvalidArgument, "a %s has no state", c.Kind)
 	}
-	return s.change(ctx, tenant, c, "state", func(now Container) plan {
+	return s.prepareMove(ctx, tenant, c, "state", func(now Container) plan {
 		becomesActive := state == envelope.ClassActive && now.State != envelope.ClassActive
 		return plan{state: state, policy: now.Policy, keepPolicyKey: !becomesActive, initiator: policy.User}
-	}, also)
+	})
 }
 
-// Assign gives a container a policy of its own, or with policy 0 returns it to the
-// default one, and immediately moves its key under that policy's current policy key,
-// on behalf of who. also is as for SetState.
-func (s *Containers) Assign(ctx context.Context, tenant int64, c Container, policy int64, who policy.Initiator, also func(tx *store.Tx, c Container) error) (Container, error) {
-	return s.change(ctx, tenant, c, "assign", func(now Container) plan {
+// PrepareAssign prepares to give a container a policy of its own, or with policy 0 to
+// return it to the default one, and to move its key under that policy's current policy
+// key, on behalf of who.
+func (s *Containers) PrepareAssign(ctx context.Context, tenant int64, c Container, policy int64, who policy.Initiator) (*PreparedMove, error) {
+	return s.prepareMove(ctx, tenant, c, "assign", func(now Container) plan {
 		return plan{state: now.State, policy: policy, initiator: who}
-	}, also)
+	})
 }
 
 // CountWithPolicy counts the mailboxes whose own policy is the given one.
@@ -52,18 +50,30 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 	return tx.Exec(ctx, releasePolicy, tenant, policy)
 }
 
-// Follow is called after a container was accessed. By default rolls do not move a
-// mailbox that is not active; Follow moves its key under its policy's
+// MoveKeyAfterAccess is called after a container was accessed. By default rolls do not move a
+// mailbox that is not active; MoveKeyAfterAccess moves its key under its policy's
 // current policy key and reports that it did. If another change interferes, that is
 // no error: the next access tries again.
-func (s *Containers) Follow(ctx context.Context, c Container) (moved bool, err error) {
-	sv, err := s.snapshot(ctx, c, func(now Container) plan { return plan{state: now.State, policy: now.Policy, initiator: policy.System} })
-	if err != nil || !mailboxStates[sv.at.State].follows || len(sv.moves()) == 0 {
+func (s *Containers) MoveKeyAfterAccess(ctx context.Context, c Container) (moved bool, err error) {
+	m := &PreparedMove{containers: s, container: c, act: "move", planned: func(now Container) plan {
+		return plan{state: now.State, policy: now.Policy, initiator: policy.System}
+	}}
+	outcome := store.NotCommitted
+	defer func() { m.Close(ctx, outcome) }()
+	if err := m.snapshot(ctx); err != nil || !mailboxStates[m.at.State].follows || len(m.moves()) == 0 {
 		return false, err
 	}
-	_, err = s.apply(ctx, sv, "move", nil)
-	if errors.Is(err, errChanged) {
+	if err = m.openKeys(ctx); err == nil {
+		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			_, err := m.Commit(ctx, tx)
+			return err
+		})
+	}
+	if errors.Is(err, store.ErrOutdated) {
 		return false, nil
+	}
+	if err == nil {
+		outcome = store.Committed
 	}
 	return err == nil, err
 }
@@ -76,12 +86,22 @@ type plan struct {
 	initiator     policy.Initiator
 }
 
-// snapshot is the location of a container's keys, and where they are to be moved.
-type snapshot struct {
-	at        location
+// PreparedMove is a change of a container's state or policy, with the policy keys that
+// the moves of its keys need.
+type PreparedMove struct {
+	containers *Containers
+	container  Container
+	act        string // in the names of fault points
+	planned    func(now Container) plan
+
+	at        location // where the keys are
 	plan      plan
-	policyKey policy.KeyRow
+	policyKey policy.KeyRow // where they are to be moved
+	keys      []movedKeys   // of each of moves()
 }
+
+// movedKeys are the policy keys from which and to which a key is moved.
+type movedKeys struct{ from, to *envelope.Key }
 
 // keyMove is the move of one of the container's keys to a page of its own.
 type keyMove struct {
@@ -92,13 +112,13 @@ type keyMove struct {
 
 // moves returns the moves of those keys that must change their page: the present key,
 // and the older one while there is one.
-func (sv snapshot) moves() (moves []keyMove) {
-	for _, from := range sv.at.slots() {
-		m := keyMove{from: from, to: from.parent(), class: sv.plan.state}
-		if !sv.plan.keepPolicyKey {
-			m.to = keypage.Parent{ID: sv.policyKey.ID, Generation: sv.policyKey.Generation}
+func (p *PreparedMove) moves() (moves []keyMove) {
+	for _, from := range p.at.slots() {
+		m := keyMove{from: from, to: from.parent(), class: p.plan.state}
+		if !p.plan.keepPolicyKey {
+			m.to = keypage.Parent{ID: p.policyKey.ID, Generation: p.policyKey.Generation}
 		}
-		if from.generation != sv.at.Generation {
+		if from.generation != p.at.Generation {
 			m.class = m.class.Older()
 		}
 		if m.to != from.parent() || m.class != from.page.Class {
@@ -108,132 +128,144 @@ func (sv snapshot) moves() (moves []keyMove) {
 	return moves
 }
 
-func (sv snapshot) target() target {
-	return target{sv.at.Tenant, sv.at.Kind, sv.plan.policy, sv.at.Geo}
+func (p *PreparedMove) target() target {
+	return target{p.at.Tenant, p.at.Kind, p.plan.policy, p.at.Geo}
 }
 
-func (s *Containers) change(ctx context.Context, tenant int64, c Container, act string, planned func(now Container) plan, also func(*store.Tx, Container) error) (next Container, err error) {
+func (s *Containers) prepareMove(ctx context.Context, tenant int64, c Container, act string, planned func(now Container) plan) (*PreparedMove, error) {
 	if c.Tenant != tenant {
-		return c, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
+		return nil, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
-	err = retry(fmt.Sprintf("change %s %q", c.Kind, c.Name), func() error {
-		sv, err := s.snapshot(ctx, c, planned)
-		if err != nil {
-			return err
-		}
-		next, err = s.apply(ctx, sv, act, also)
-		return err
-	})
+	p := &PreparedMove{containers: s, container: c, act: act, planned: planned}
+	err := store.Retry(func() error { return p.Prepare(ctx) })
 	if err != nil {
-		return c, err
+		p.Close(ctx, store.NotCommitted)
+		return nil, err
 	}
-	return next, nil
+	return p, nil
+}
+
+// Prepare reads where the container's keys are, and opens the policy keys that their
+// moves need.
+func (p *PreparedMove) Prepare(ctx context.Context) error {
+	p.zero()
+	if err := p.snapshot(ctx); err != nil {
+		return err
+	}
+	return p.openKeys(ctx)
 }
 
 // snapshot reads in one View where a container's keys are and where they are to be moved.
-func (s *Containers) snapshot(ctx context.Context, c Container, planned func(now Container) plan) (sv snapshot, err error) {
-	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if sv.at, err = locateNotPurged(ctx, tx, c); err != nil {
+func (p *PreparedMove) snapshot(ctx context.Context) error {
+	return p.containers.db.View(ctx, func(tx *store.Tx) (err error) {
+		if p.at, err = locateNotPurged(ctx, tx, p.container); err != nil {
 			return err
 		}
-		sv.at.Name = c.Name
-		sv.plan = planned(sv.at.Container)
-		if !sv.plan.keepPolicyKey {
-			sv.policyKey, err = s.currentKey(ctx, tx, sv.target())
+		p.at.Name = p.container.Name
+		p.plan = p.planned(p.at.Container)
+		if !p.plan.keepPolicyKey {
+			p.policyKey, err = p.containers.currentKey(ctx, tx, p.target())
 		}
 		return err
 	})
-	return sv, err
 }
 
-// apply makes the moves of a snapshot. It opens the policy keys, then in one
-// transaction takes the locks, reads everything again, and moves the keys. It
-// fails with errChanged, and changes nothing, if the snapshot is out of date.
-func (s *Containers) apply(ctx context.Context, sv snapshot, act string, also func(*store.Tx, Container) error) (next Container, err error) {
-	moves := sv.moves()
-	keys := make([]struct{ from, to *envelope.Key }, len(moves))
+// openKeys opens the policy keys of the moves.
+func (p *PreparedMove) openKeys(ctx context.Context) (err error) {
+	moves := p.moves()
+	p.keys = make([]movedKeys, len(moves))
 	for i, m := range moves {
-		if keys[i].from, err = s.openParent(ctx, sv.at, m.from.page, sv.plan.initiator); err != nil {
-			return next, err
+		if p.keys[i].from, err = p.containers.openParent(ctx, p.at, m.from.page, p.plan.initiator); err != nil {
+			return err
 		}
-		defer keys[i].from.Zero()
 		// A container is put under a policy key only while users may use that key,
 		// also if the service initiates the move.
-		if keys[i].to, err = s.openPolicyKey(ctx, sv.at.Tenant, m.to.ID, policy.User); err != nil {
+		if p.keys[i].to, err = p.containers.openPolicyKey(ctx, p.at.Tenant, m.to.ID, policy.User); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *PreparedMove) zero() {
+	for _, k := range p.keys {
+		k.from.Zero()
+		k.to.Zero()
+	}
+	p.keys = nil
+}
+
+// Commit takes the locks, reads everything again, moves the keys and changes the
+// container, all in tx. It fails with store.ErrOutdated, and changes nothing, if the
+// change is out of date.
+func (p *PreparedMove) Commit(ctx context.Context, tx *store.Tx) (next Container, err error) {
+	at, err := p.lockAndReread(ctx, tx)
+	if err != nil {
+		return next, err
+	}
+	next = at.Container
+	next.Name = p.at.Name
+	next.State, next.Policy = p.plan.state, p.plan.policy
+	for i, m := range p.moves() {
+		page, err := at.moveKey(ctx, tx, m, p.keys[i])
+		if err != nil {
 			return next, err
 		}
-		defer keys[i].to.Zero()
+		if m.from.generation == at.Generation {
+			next.Page = page
+		} else {
+			next.Older = page
+		}
 	}
-	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		at, err := s.lockAndReread(ctx, tx, sv)
-		if err != nil {
-			return err
-		}
-		next = at.Container
-		next.Name = sv.at.Name
-		next.State, next.Policy = sv.plan.state, sv.plan.policy
-		for i, m := range moves {
-			page, err := at.moveKey(ctx, tx, m, keys[i].from, keys[i].to)
-			if err != nil {
-				return err
-			}
-			if m.from.generation == at.Generation {
-				next.Page = page
-			} else {
-				next.Older = page
-			}
-		}
-		updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page, at.Policy, next.Older, at.Older)
-		if err != nil {
-			return err
-		}
-		if updated != 1 {
-			return errChanged
-		}
-		if also != nil {
-			if err := also(tx, next); err != nil {
-				return err
-			}
-		}
-		fault.Point(act + ".before-commit")
-		return nil
-	})
-	if err == nil {
-		fault.Point(act + ".after-commit")
+	updated, err := tx.Exec(ctx, updateContainer, at.Tenant, at.ID, at.Page, next.State, next.Policy, next.Page, at.Policy, next.Older, at.Older)
+	if err != nil {
+		return next, err
 	}
-	return next, err
+	if updated != 1 {
+		return next, store.ErrOutdated
+	}
+	fault.Point(p.act + ".before-commit")
+	return next, nil
+}
+
+// Close zeroes the policy keys.
+func (p *PreparedMove) Close(_ context.Context, outcome store.Outcome) {
+	p.zero()
+	if outcome == store.Committed {
+		fault.Point(p.act + ".after-commit")
+	}
 }
 
 // lockAndReread takes the locks of a move and reads the container's location again. It locks
 // the policy, so that its policy key stays current, and then the pages, so that moves
 // from one page run one after the other and none starves.
-func (s *Containers) lockAndReread(ctx context.Context, tx *store.Tx, sv snapshot) (location, error) {
-	if !sv.plan.keepPolicyKey {
-		if target, err := s.lockCurrentKey(ctx, tx, sv.target()); err != nil {
+func (p *PreparedMove) lockAndReread(ctx context.Context, tx *store.Tx) (location, error) {
+	if !p.plan.keepPolicyKey {
+		if target, err := p.containers.lockCurrentKey(ctx, tx, p.target()); err != nil {
 			return location{}, err
-		} else if target != sv.policyKey {
-			return location{}, errChanged
+		} else if target != p.policyKey {
+			return location{}, store.ErrOutdated
 		}
 	}
-	for _, one := range sv.at.slots() {
+	for _, one := range p.at.slots() {
 		if err := tx.Lock(ctx, one.page.ID, true); err != nil {
 			return location{}, err
 		}
 	}
-	at, err := locateNotPurged(ctx, tx, sv.at.Container)
+	at, err := locateNotPurged(ctx, tx, p.at.Container)
 	if fail.Is(err, api.Damaged) {
-		return location{}, errors.Join(errChanged, err) // a fold came between the two reads
+		return location{}, errors.Join(store.ErrOutdated, err) // a fold came between the two reads
 	}
 	if err != nil {
 		return location{}, err
 	}
-	was, is := sv.at, at
+	was, is := p.at, at
 	if is.Page != was.Page || is.State != was.State || is.Policy != was.Policy || is.Generation != was.Generation || is.Older != was.Older {
-		return location{}, errChanged
+		return location{}, store.ErrOutdated
 	}
 	for i, one := range is.slots() {
 		if one.parent() != was.slots()[i].parent() {
-			return location{}, errChanged
+			return location{}, store.ErrOutdated
 		}
 	}
 	return at, nil
@@ -241,24 +273,24 @@ func (s *Containers) lockAndReread(ctx context.Context, tx *store.Tx, sv snapsho
 
 // moveKey removes one of a container's slots from its page and puts it into a new page
 // of its own, whose id it returns.
-func (p location) moveKey(ctx context.Context, tx *store.Tx, m keyMove, from, to *envelope.Key) (page int64, err error) {
+func (p location) moveKey(ctx context.Context, tx *store.Tx, m keyMove, keys movedKeys) (page int64, err error) {
 	at := p.slots()[0]
 	if m.from.generation != at.generation {
 		at = p.slots()[1]
 	}
-	rest, key, err := p.open(at, from)
+	rest, key, err := p.open(at, keys.from)
 	if err != nil {
 		return 0, err
 	}
 	defer rest.Zero()
 	defer key.Zero()
-	fresh, err := sealNew(to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: m.to.ID, Generation: m.to.Generation, Class: m.class},
+	fresh, err := sealNew(keys.to, keypage.Row{ID: store.NewID(), Tenant: p.Tenant, Parent: m.to.ID, Generation: m.to.Generation, Class: m.class},
 		[]envelope.Slot{{Child: p.ID, Generation: at.generation, Key: *key}})
 	if err != nil {
 		return 0, err
 	}
 	rest.Remove(p.ID, at.generation)
-	if err := writeRest(ctx, tx, at.page, from, rest); err != nil {
+	if err := writeRest(ctx, tx, at.page, keys.from, rest); err != nil {
 		return 0, err
 	}
 	return fresh.ID, keypage.Put(ctx, tx, fresh)
@@ -273,7 +305,7 @@ func writeRest(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelop
 		left := page
 		left.Version++
 		left.Count = uint32(rest.Len())
-		if left.Body, err = envelope.SealPage(key, left.Place(), rest); err != nil {
+		if left.Body, err = envelope.SealPage(key, left.EncryptionContext(), rest); err != nil {
 			return err
 		}
 		won, err = keypage.Swap(ctx, tx, []keypage.Row{page}, []keypage.Row{left})
@@ -282,7 +314,7 @@ func writeRest(ctx context.Context, tx *store.Tx, page keypage.Row, key *envelop
 		return err
 	}
 	if !won[0] {
-		return errChanged
+		return store.ErrOutdated
 	}
 	return nil
 }

@@ -17,17 +17,17 @@ import (
 var mailboxStates = []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}
 
 func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("alice", "bob", "carol")
 		for i, c := range list {
 			if i > 0 {
 				var err error
-				c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[i], nil)
+				c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[i])
 				w.must(err)
 			}
 			key, _ := w.key(c)
-			assigned, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
+			assigned, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery)
 			w.must(err)
 			if assigned.Policy != own || assigned.State != c.State || assigned.Name != c.Name || assigned != w.find(c.Name) {
 				t.Errorf("assigned %+v", assigned)
@@ -36,7 +36,7 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 			if !now.Equal(key) || under != w.currentOf(own) {
 				t.Errorf("%s: under %d, want %d; same key: %v", c.Name, under, w.currentOf(own), now.Equal(key))
 			}
-			back, err := w.all.Assign(w.ctx, w.tenant, assigned, 0, api.ForRecovery, nil)
+			back, err := w.all.Assign(w.ctx, w.tenant, assigned, 0, api.ForRecovery)
 			w.must(err)
 			now, under = w.key(c)
 			if back.Policy != 0 || !now.Equal(key) || under != w.currentOf(w.managed) {
@@ -48,10 +48,10 @@ func TestAssignMovesTheKeyAtOnceAndKeepsIt(t *testing.T) {
 }
 
 func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailboxes("alice", "bob")[0]
 		pages := fmt.Sprint(w.pages())
-		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, api.ForRecovery, nil)
+		c, err := w.all.Assign(w.ctx, w.tenant, c, w.managed, api.ForRecovery)
 		w.must(err)
 		if got := w.find("alice"); got != c || got.Policy != w.managed || fmt.Sprint(w.pages()) != pages {
 			t.Errorf("assigned %+v", got)
@@ -59,15 +59,15 @@ func TestAssignOfTheDefaultPolicyMovesNothing(t *testing.T) {
 	})
 }
 
-func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
-	each(t, func(w world) {
+func TestSitesMoveUnderTheSitePolicyWithoutAnAssignment(t *testing.T) {
+	each(t, func(w fixture) {
 		create := func(url string) container.Container {
-			c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0, nil)
+			c, err := w.all.Create(w.ctx, w.tenant, container.Site, url, 0)
 			w.must(err)
 			return c
 		}
 		before := create("https://contoso.com/before")
-		sites := w.policies.create(t, w.tenant, "site")
+		sites := w.policies.Create(t, w.tenant, "site")
 		after := create("https://contoso.com/after")
 		if p := w.parentOfKey(before); p.ID != w.currentOf(w.managed) {
 			t.Error("the older site moved by itself")
@@ -78,19 +78,19 @@ func TestSitesComeUnderTheSitePolicyWithoutBeingAssigned(t *testing.T) {
 		if p := w.parentOfKey(w.mailbox("alice", 0)); p.ID != w.currentOf(w.managed) {
 			t.Error("a mailbox is under the site policy")
 		}
-		_, err := w.all.SetState(w.ctx, w.tenant, after, envelope.ClassInactive, nil)
+		_, err := w.all.SetState(w.ctx, w.tenant, after, envelope.ClassInactive)
 		w.wantCode(err, api.InvalidArgument)
 	})
 }
 
 func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailboxes("alice", "bob")[0]
 		key, old := w.key(c)
-		next := w.policies.refresh(t, w.tenant, w.managed)
+		next := w.policies.Refresh(t, w.tenant, w.managed)
 		for _, state := range []envelope.Class{envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled, envelope.ClassDisabled, envelope.ClassActive} {
 			var err error
-			c, err = w.all.SetState(w.ctx, w.tenant, c, state, nil)
+			c, err = w.all.SetState(w.ctx, w.tenant, c, state)
 			w.must(err)
 			if got := w.find("alice"); got != c || got.State != state {
 				t.Errorf("%v: stored %+v, want %+v", state, got, c)
@@ -105,37 +105,37 @@ func TestStatesKeepTheirPolicyKeyUntilActiveAgain(t *testing.T) {
 			w.must(w.checkSlots())
 		}
 		// bob was active all the time: only the roll moves him.
-		bob, err := w.all.SetState(w.ctx, w.tenant, w.find("bob"), envelope.ClassActive, nil)
+		bob, err := w.all.SetState(w.ctx, w.tenant, w.find("bob"), envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(bob); p.ID != old {
 			t.Error("an active mailbox that stays active moved")
 		}
-		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassSite, nil)
+		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassSite)
 		w.wantCode(err, api.InvalidArgument)
 	})
 }
 
-func TestFollowMovesWhatNoRollMoves(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+func TestAccessMovesAKeyThatNoRollMoves(t *testing.T) {
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		list := w.mailboxes("active", "inactive", "disconnected", "disabled")
 		var keys []*envelope.Key
 		for i := range list {
 			var err error
-			list[i], err = w.all.Assign(w.ctx, w.tenant, list[i], own, api.ForRecovery, nil)
+			list[i], err = w.all.Assign(w.ctx, w.tenant, list[i], own, api.ForRecovery)
 			w.must(err)
-			list[i], err = w.all.SetState(w.ctx, w.tenant, list[i], mailboxStates[i], nil)
+			list[i], err = w.all.SetState(w.ctx, w.tenant, list[i], mailboxStates[i])
 			w.must(err)
 			key, _ := w.key(list[i])
 			keys = append(keys, key)
-			if moved, err := w.all.Follow(w.ctx, list[i]); moved || err != nil {
+			if moved, err := w.all.MoveKeyAfterAccess(w.ctx, list[i]); moved || err != nil {
 				t.Errorf("%s moved before the refresh: %v", list[i].Name, err)
 			}
 		}
 		old := w.currentOf(own)
-		next := w.policies.refresh(t, w.tenant, own)
+		next := w.policies.Refresh(t, w.tenant, own)
 		for i, c := range list {
-			moved, err := w.all.Follow(w.ctx, c)
+			moved, err := w.all.MoveKeyAfterAccess(w.ctx, c)
 			w.must(err)
 			now, under := w.key(c)
 			follows := c.State != envelope.ClassActive
@@ -145,7 +145,7 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 			if got := w.find(c.Name); got.State != c.State || got.Policy != own {
 				t.Errorf("%s became %+v", c.Name, got)
 			}
-			if again, err := w.all.Follow(w.ctx, c); again || err != nil {
+			if again, err := w.all.MoveKeyAfterAccess(w.ctx, c); again || err != nil {
 				t.Errorf("%s moved twice: %v", c.Name, err)
 			}
 		}
@@ -153,25 +153,25 @@ func TestFollowMovesWhatNoRollMoves(t *testing.T) {
 	})
 }
 
-// TestLostSwapOfFollowIsNoError lets another transaction change the rows that Follow
-// has read, before Follow's own transaction.
-func TestLostSwapOfFollowIsNoError(t *testing.T) {
-	each(t, func(w world) {
-		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive, nil)
+// TestLostSwapOfMoveKeyAfterAccessIsNoError lets another transaction change the rows that Follow
+// has read, before MoveKeyAfterAccess's own transaction.
+func TestConflictWhileAKeyMovesAfterAccessIsNoError(t *testing.T) {
+	each(t, func(w fixture) {
+		c, err := w.all.SetState(w.ctx, w.tenant, w.mailbox("alice", 0), envelope.ClassInactive)
 		w.must(err)
 		key, _ := w.key(c)
 		rivals := []func(){
-			func() { w.policies.refresh(t, w.tenant, w.managed) },
+			func() { w.policies.Refresh(t, w.tenant, w.managed) },
 			func() {
-				_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassInactive)
+				_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassInactive)
 				w.must(err)
 			},
-			func() { c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled, nil); w.must(err) },
+			func() { c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassDisabled); w.must(err) },
 		}
 		for i, rival := range rivals {
-			w.policies.refresh(t, w.tenant, w.managed)
+			w.policies.Refresh(t, w.tenant, w.managed)
 			w.beforeNextOpen(rival)
-			moved, err := w.all.Follow(w.ctx, c)
+			moved, err := w.all.MoveKeyAfterAccess(w.ctx, c)
 			if moved || err != nil {
 				t.Errorf("rival %d: moved is %v, %v", i, moved, err)
 			}
@@ -180,7 +180,7 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 			}
 			w.must(w.checkSlots())
 		}
-		if moved, err := w.all.Follow(w.ctx, c); !moved || err != nil {
+		if moved, err := w.all.MoveKeyAfterAccess(w.ctx, c); !moved || err != nil {
 			t.Errorf("the next access: moved is %v, %v", moved, err)
 		}
 	})
@@ -188,20 +188,21 @@ func TestLostSwapOfFollowIsNoError(t *testing.T) {
 
 // beforeNextOpen runs rival just before the next policy key is opened: after an operation has
 // read its rows and before its transaction.
-func (w world) beforeNextOpen(rival func()) {
+func (w fixture) beforeNextOpen(rival func()) {
 	done := false
-	w.policies.opening = func(int64) {
+	w.policies.Opening = func(int64) error {
 		if !done {
 			done = true
 			rival()
 		}
+		return nil
 	}
 }
 
-func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
-		refresh := func() { w.policies.refresh(t, w.tenant, own) }
+func TestMoveDetectsARefreshBetweenReadingAndWriting(t *testing.T) {
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
+		refresh := func() { w.policies.Refresh(t, w.tenant, own) }
 
 		w.beforeNextOpen(refresh)
 		c := w.mailbox("created", own)
@@ -214,25 +215,25 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 			t.Error("created in bulk under an older policy key")
 		}
 		w.beforeNextOpen(refresh)
-		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, api.ForRecovery, nil)
+		c, err := w.all.Assign(w.ctx, w.tenant, w.mailbox("assigned", 0), own, api.ForRecovery)
 		w.must(err)
 		w.beforeNextOpen(refresh)
-		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
+		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery)
 		w.must(err)
 		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("assigned under an older policy key")
 		}
-		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.must(err)
 		w.beforeNextOpen(refresh)
-		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive, nil)
+		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive)
 		w.must(err)
 		if p := w.parentOfKey(c); p.ID != w.currentOf(own) {
 			t.Error("active again under an older policy key")
 		}
 		// The default itself may become another policy.
-		w.beforeNextOpen(func() { w.policies.create(t, w.tenant, "site") })
-		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0, nil)
+		w.beforeNextOpen(func() { w.policies.Create(t, w.tenant, "site") })
+		site, err := w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0)
 		w.must(err)
 		if p := w.parentOfKey(site); p.ID == w.currentOf(w.managed) {
 			t.Error("created under a policy that is no longer the default")
@@ -242,15 +243,15 @@ func TestRefreshBetweenReadingAndWritingIsSeen(t *testing.T) {
 }
 
 func TestEndlessChangesEndInAConflict(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
-		own := w.policies.create(t, w.tenant, "mailbox")
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		var rivals int
-		w.policies.opening = func(int64) { rivals++; w.policies.refresh(t, w.tenant, own) }
+		w.policies.Opening = func(int64) error { rivals++; w.policies.Refresh(t, w.tenant, own); return nil }
 		before := w.dump()
-		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, nil)
+		_, err := w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery)
 		w.wantCode(err, api.Conflict)
-		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", own, nil)
+		_, err = w.all.Create(w.ctx, w.tenant, container.Mailbox, "bob", own)
 		w.wantCode(err, api.Conflict)
 		if rivals == 0 || w.dump() != before {
 			t.Errorf("%d rivals; changed is %v", rivals, w.dump() != before)
@@ -258,15 +259,15 @@ func TestEndlessChangesEndInAConflict(t *testing.T) {
 	})
 }
 
-func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
-	each(t, func(w world) {
+func TestOpenKeyReadsAgainWhenItsPolicyKeyWasRetired(t *testing.T) {
+	each(t, func(w fixture) {
 		c := w.mailbox("alice", 0)
 		key, old := w.key(c)
 		w.beforeNextOpen(func() {
-			w.policies.refresh(t, w.tenant, w.managed)
-			_, err := w.policies.roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
+			w.policies.Refresh(t, w.tenant, w.managed)
+			_, err := w.policies.Roll(w.ctx, w.tenant, w.managed, 100, envelope.ClassActive)
 			w.must(err)
-			w.policies.drop(old)
+			w.policies.Drop(old)
 		})
 		now, under := w.key(c)
 		if !now.Equal(key) || under == old {
@@ -275,13 +276,13 @@ func TestOpenKeyReadsAgainWhenItsPolicyKeyWent(t *testing.T) {
 	})
 }
 
-// TestMovesFromOnePageUnderARollLoseNoKey moves the containers of few pages
+// TestMovesFromOnePageDuringARollLoseNoKey moves the containers of few pages
 // concurrently, back and forth between policies and states, while both policies are
 // rolled and pages are folded.
-func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
-	each(t, func(w world) {
+func TestMovesFromOnePageDuringARollLoseNoKey(t *testing.T) {
+	each(t, func(w fixture) {
 		const movers, moves, refreshes = 8, 6, 4
-		policies := []int64{w.managed, w.policies.create(t, w.tenant, "mailbox")}
+		policies := []int64{w.managed, w.policies.Create(t, w.tenant, "mailbox")}
 		var names []string
 		for i := range movers {
 			names = append(names, fmt.Sprint("user", i))
@@ -303,12 +304,12 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 				for n := range moves {
 					var err error
 					if n%3 == 2 {
-						c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[n/3*(i%4)], nil)
+						c, err = w.all.SetState(w.ctx, w.tenant, c, mailboxStates[n/3*(i%4)])
 					} else {
-						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery, nil)
+						c, err = w.all.Assign(w.ctx, w.tenant, c, policies[(i+n)%2], api.ForRecovery)
 					}
 					check(err)
-					_, err = w.all.Follow(w.ctx, c)
+					_, err = w.all.MoveKeyAfterAccess(w.ctx, c)
 					check(err)
 					o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 					check(err)
@@ -321,9 +322,9 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 		for _, id := range policies {
 			workers.Go(func() {
 				for range refreshes {
-					w.policies.refresh(t, w.tenant, id)
+					w.policies.Refresh(t, w.tenant, id)
 					for !w.rollFinished(id) {
-						_, err := w.policies.roll(w.ctx, w.tenant, id, 3, envelope.ClassActive)
+						_, err := w.policies.Roll(w.ctx, w.tenant, id, 3, envelope.ClassActive)
 						check(err)
 					}
 					_, err := w.all.Fold(w.ctx, w.tenant, w.currentParent(id), envelope.ClassActive)
@@ -349,12 +350,12 @@ func TestMovesFromOnePageUnderARollLoseNoKey(t *testing.T) {
 
 // rollFinished reports, under the policy's lock, whether no active mailbox is under an
 // older policy key.
-func (w world) rollFinished(id int64) (yes bool) {
+func (w fixture) rollFinished(id int64) (yes bool) {
 	err := w.db.InTx(w.ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(w.ctx, id, true); err != nil {
 			return err
 		}
-		older, err := w.policies.older(w.ctx, tx, w.tenant, id)
+		older, err := w.policies.Older(w.ctx, tx, w.tenant, id)
 		if err != nil {
 			return err
 		}
@@ -370,7 +371,7 @@ func (w world) rollFinished(id int64) (yes bool) {
 }
 
 // currentParent returns a policy's current policy key.
-func (w world) currentParent(id int64) (p keypage.Parent) {
+func (w fixture) currentParent(id int64) (p keypage.Parent) {
 	err := w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		k, err := w.policies.Current(w.ctx, tx, w.tenant, id)
 		p = keypage.Parent{ID: k.ID, Generation: k.Generation}
@@ -382,11 +383,11 @@ func (w world) currentParent(id int64) (p keypage.Parent) {
 	return p
 }
 
-// TestNoRefreshWhileAKeyGoesUnderItsPolicy tries to take a policy's lock, as a
+// TestRefreshWaitsWhileAKeyMovesUnderItsPolicy tries to take a policy's lock, as a
 // refresh does, from within each transaction that puts a key under it.
-func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
-	each(t, func(w world) {
-		own := w.policies.create(t, w.tenant, "mailbox")
+func TestRefreshWaitsWhileAKeyMovesUnderItsPolicy(t *testing.T) {
+	each(t, func(w fixture) {
+		own := w.policies.Create(t, w.tenant, "mailbox")
 		refused := func(policies ...int64) func(*store.Tx, container.Container) error {
 			return func(*store.Tx, container.Container) error {
 				for _, id := range policies {
@@ -408,11 +409,11 @@ func TestNoRefreshWhileAKeyGoesUnderItsPolicy(t *testing.T) {
 		w.must(err)
 		c, err = w.all.Assign(w.ctx, w.tenant, c, own, api.ForRecovery, refused(own))
 		w.must(err)
-		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive, nil)
+		c, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassInactive)
 		w.must(err)
 		_, err = w.all.SetState(w.ctx, w.tenant, c, envelope.ClassActive, refused(own))
 		w.must(err)
-		sites := w.policies.create(t, w.tenant, "site")
+		sites := w.policies.Create(t, w.tenant, "site")
 		_, err = w.all.Create(w.ctx, w.tenant, container.Site, "https://contoso.com", 0, refused(w.managed, sites))
 		w.must(err)
 	})

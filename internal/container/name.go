@@ -42,8 +42,8 @@ var rules = map[Kind]kindRule{
 	Workload: {class: envelope.ClassWorkload, plural: "workload stores", normal: normalWorkload},
 }
 
-// Stores are the names of the workload stores.
-var Stores = []string{"chat-messages", "sensitivity-labels"}
+// workloadStores are the names of the workload stores.
+var workloadStores = []string{"chat-messages", "sensitivity-labels"}
 
 // mailboxStates are the possible states of a mailbox. follows means that its key is moved
 // under its policy's current policy key at the next access rather than in the background.
@@ -147,8 +147,8 @@ func foldSite(normal string) string {
 }
 
 func normalWorkload(name string) (normal, refusal string) {
-	if !slices.Contains(Stores, name) {
-		return "", "must be one of " + strings.Join(Stores, ", ")
+	if !slices.Contains(workloadStores, name) {
+		return "", "must be one of " + strings.Join(workloadStores, ", ")
 	}
 	return name, ""
 }

@@ -19,36 +19,40 @@ var mailboxTypes = map[api.RecipientType]bool{
 // (RFC 5321, section 4.5.3.1.3).
 const maxExternal = 256
 
-// CreateMailbox makes a mailbox of the given type as Create does; an empty type means
-// UserMailbox. external must be given for a MailUser and for no other type: the
-// address at which the mail is until it is migrated.
-func (s *Containers) CreateMailbox(ctx context.Context, tenant int64, name string, recipient api.RecipientType, external string, policy int64, also func(tx *store.Tx, c Container) error) (Container, error) {
-	if recipient == "" {
-		recipient = api.UserMailbox
+// NewMailbox describes a new mailbox.
+type NewMailbox struct {
+	Name     string
+	Type     api.RecipientType // empty: UserMailbox
+	External string            // of a MailUser: the address at which the mail is until it is migrated
+	Policy   int64             // 0: the default
+}
+
+// PrepareMailbox makes a mailbox of a given type, as PrepareCreate does.
+func (s *Containers) PrepareMailbox(ctx context.Context, tenant int64, m NewMailbox) (*PreparedCreate, error) {
+	if m.Type == "" {
+		m.Type = api.UserMailbox
 	}
 	switch {
-	case !mailboxTypes[recipient]:
-		return Container{}, fail.New(api.InvalidArgument, "%.40q is not a valid mailbox type", recipient)
-	case (recipient == api.MailUser) != (external != ""):
-		return Container{}, fail.New(api.InvalidArgument, "a MailUser has an external address, and no other mailbox has one")
-	case len(external) > maxExternal:
-		return Container{}, fail.New(api.InvalidArgument, "an external address can have at most %d bytes", maxExternal)
+	case !mailboxTypes[m.Type]:
+		return nil, fail.New(api.InvalidArgument, "%.40q is not a valid mailbox type", m.Type)
+	case (m.Type == api.MailUser) != (m.External != ""):
+		return nil, fail.New(api.InvalidArgument, "a MailUser has an external address, and no other mailbox has one")
+	case len(m.External) > maxExternal:
+		return nil, fail.New(api.InvalidArgument, "an external address can have at most %d bytes", maxExternal)
 	}
-	fresh, err := s.newContainers(ctx, tenant, Mailbox, []string{name}, policy)
+	fresh, err := s.newContainers(ctx, tenant, Mailbox, []string{m.Name}, m.Policy)
 	if err != nil {
-		return Container{}, err
+		return nil, err
 	}
-	made := &fresh[0]
-	made.Recipient, made.External = recipient, external
-	if external != "" {
+	fresh[0].Recipient, fresh[0].External = m.Type, m.External
+	if m.External != "" {
 		d, err := s.Directory(ctx, tenant)
 		if err != nil {
-			return Container{}, err
+			return nil, err
 		}
-		made.external = d.sealAddress(made.ID, external)
+		fresh[0].external = d.sealAddress(fresh[0].ID, m.External)
 	}
-	err = s.insert(ctx, target{tenant: tenant, kind: Mailbox, policy: policy}, fresh, also)
-	return made.Container, err
+	return s.prepareCreate(ctx, fresh[0].target(), fresh)
 }
 
 // Migrated turns a mail user, whose mail has been imported, into a user mailbox. It
@@ -63,19 +67,19 @@ func (s *Containers) Migrated(ctx context.Context, tx *store.Tx, c Container) er
 	return nil
 }
 
-// addressPlace returns the place to which a container's external address is sealed: that
-// of its name except for the version.
-func (d *Directory) addressPlace(id int64) envelope.Place {
-	place := d.place(id)
-	place.Version = 2
-	return place
+// addressContext returns the encryption context of a container's external address:
+// that of its name except for the version.
+func (d *Directory) addressContext(id int64) envelope.EncryptionContext {
+	ec := d.nameContext(id)
+	ec.Version = 2
+	return ec
 }
 
 func (d *Directory) sealAddress(id int64, address string) []byte {
-	return envelope.Seal(d.key, envelope.PurposeName, d.addressPlace(id), []byte(address))
+	return envelope.Seal(d.key, envelope.PurposeName, d.addressContext(id), []byte(address))
 }
 
 func (d *Directory) openAddress(id int64, sealed []byte) (string, error) {
-	text, err := envelope.Open(d.key, envelope.PurposeName, d.addressPlace(id), sealed)
+	text, err := envelope.Open(d.key, envelope.PurposeName, d.addressContext(id), sealed)
 	return string(text), err
 }

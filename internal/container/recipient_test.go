@@ -11,7 +11,7 @@ import (
 )
 
 func TestMailboxHasItsTypeAndAMailUserItsAddress(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w fixture) {
 		if c := w.mailbox("alice", 0); c.Recipient != api.UserMailbox || c.External != "" || w.find("alice") != c {
 			t.Errorf("a mailbox is a user's: %+v", c)
 		}
@@ -26,7 +26,7 @@ func TestMailboxHasItsTypeAndAMailUserItsAddress(t *testing.T) {
 			{api.MailUser, strings.Repeat("x", 257), api.InvalidArgument},
 		} {
 			name := "box" + string(test.recipient) + test.external
-			c, err := w.all.CreateMailbox(w.ctx, w.tenant, name[:min(len(name), 60)], test.recipient, test.external, 0, nil)
+			c, err := w.all.CreateMailbox(w.ctx, w.tenant, container.NewMailbox{Name: name[:min(len(name), 60)], Type: test.recipient, External: test.external})
 			if test.code != "" {
 				w.wantCode(err, test.code)
 				continue
@@ -40,10 +40,10 @@ func TestMailboxHasItsTypeAndAMailUserItsAddress(t *testing.T) {
 }
 
 func TestMigrationMakesAMailUserAMailbox(t *testing.T) {
-	each(t, func(w world) {
-		user, err := w.all.CreateMailbox(w.ctx, w.tenant, "bob", api.MailUser, "bob@mail.contoso.local", 0, nil)
+	each(t, func(w fixture) {
+		user, err := w.all.CreateMailbox(w.ctx, w.tenant, container.NewMailbox{Name: "bob", Type: api.MailUser, External: "bob@mail.contoso.local"})
 		w.must(err)
-		shared, err := w.all.CreateMailbox(w.ctx, w.tenant, "office", api.SharedMailbox, "", 0, nil)
+		shared, err := w.all.CreateMailbox(w.ctx, w.tenant, container.NewMailbox{Name: "office", Type: api.SharedMailbox})
 		w.must(err)
 		for _, c := range []container.Container{user, shared} {
 			w.must(w.db.InTx(w.ctx, func(tx *store.Tx) error { return w.all.Migrated(w.ctx, tx, c) }))
@@ -57,10 +57,10 @@ func TestMigrationMakesAMailUserAMailbox(t *testing.T) {
 	})
 }
 
-func TestExternalAddressStandsSealedInItsOwnPlace(t *testing.T) {
-	each(t, func(w world) {
+func TestExternalAddressIsSealedInAnEncryptionContextOfItsOwn(t *testing.T) {
+	each(t, func(w fixture) {
 		const address = "bob@mail.contoso.local"
-		c, err := w.all.CreateMailbox(w.ctx, w.tenant, "bob", api.MailUser, address, 0, nil)
+		c, err := w.all.CreateMailbox(w.ctx, w.tenant, container.NewMailbox{Name: "bob", Type: api.MailUser, External: address})
 		w.must(err)
 		w.view(func(tx *store.Tx) error {
 			var sealed []byte

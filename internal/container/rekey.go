@@ -58,7 +58,7 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 			return err
 		}
 		if !swapped[0] {
-			return errChanged
+			return store.ErrOutdated
 		}
 		if err := keypage.Put(ctx, tx, older); err != nil {
 			return err
@@ -75,12 +75,12 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 // Changed reports whether err means that another transaction changed a page or a
 // container between reading and writing: nothing was written, and a later pass will
 // find the work again.
-func Changed(err error) bool { return errors.Is(err, errChanged) }
+func Changed(err error) bool { return errors.Is(err, store.ErrOutdated) }
 
 // nextKeys returns a page with keys of the next generation for those containers of
 // due whose keys it holds, a page with their former keys, and these containers.
 func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, older keypage.Row, _ []Container, err error) {
-	page, err := envelope.OpenPage(parent, row.Place(), row.Body)
+	page, err := envelope.OpenPage(parent, row.EncryptionContext(), row.Body)
 	if err != nil {
 		return next, older, nil, err
 	}
@@ -112,12 +112,12 @@ func nextKeys(parent *envelope.Key, row keypage.Row, due []Container) (next, old
 	}
 	next = row
 	next.Version++
-	if next.Body, err = envelope.SealPage(parent, next.Place(), page); err != nil {
+	if next.Body, err = envelope.SealPage(parent, next.EncryptionContext(), page); err != nil {
 		return next, older, nil, err
 	}
 	older = keypage.Row{ID: store.NewID(), Tenant: row.Tenant, Parent: row.Parent, Generation: row.Generation, Class: row.Class.Older(),
 		Version: 1, Count: uint32(kept.Len())}
-	if older.Body, err = envelope.SealPage(parent, older.Place(), kept); err != nil {
+	if older.Body, err = envelope.SealPage(parent, older.EncryptionContext(), kept); err != nil {
 		return next, older, nil, err
 	}
 	return next, older, present, damaged
@@ -136,11 +136,11 @@ func replaceKey(page, kept *envelope.Page, c Container, key *envelope.Key) error
 	return page.Add(envelope.Slot{Child: c.ID, Generation: c.Generation + 1, Key: *fresh})
 }
 
-// oneRowEach fails with errChanged unless each statement changed exactly one row.
+// oneRowEach fails with store.ErrOutdated unless each statement changed exactly one row.
 func oneRowEach(affected []int64, err error) error {
 	for _, n := range affected {
 		if n != 1 {
-			return errChanged
+			return store.ErrOutdated
 		}
 	}
 	return err

@@ -50,7 +50,7 @@ func (o Opened) Zero() {
 // reads the container's current location and does not rely on the fields of c. It may
 // call a vault, so it must be called outside transactions.
 func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initiator) (o Opened, err error) {
-	err = retry("open the key of "+string(c.Kind), func() error {
+	err = store.Retry(func() error {
 		var at location
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 			at, err = locateNotPurged(ctx, tx, c)
@@ -207,11 +207,11 @@ func locate(ctx context.Context, tx *store.Tx, c Container) (location, error) {
 }
 
 // openParent opens the policy key that a page is under. If it no longer exists, every
-// key under it should have been moved in the meantime: errChanged. If the page is
+// key under it should have been moved in the meantime: store.ErrOutdated. If the page is
 // still under it, keyroll did not put it there: Damaged.
 func (s *Containers) openParent(ctx context.Context, at location, page keypage.Row, who policy.Initiator) (*envelope.Key, error) {
 	key, err := s.openPolicyKey(ctx, at.Tenant, page.Parent, who)
-	if !errors.Is(err, errChanged) {
+	if !errors.Is(err, store.ErrOutdated) {
 		return key, err
 	}
 	var now location
@@ -236,7 +236,7 @@ func (p location) open(at slot, parent *envelope.Key) (*envelope.Page, *envelope
 	if err := p.checkClass(at); err != nil {
 		return nil, nil, err
 	}
-	page, err := envelope.OpenPage(parent, at.page.Place(), at.page.Body)
+	page, err := envelope.OpenPage(parent, at.page.EncryptionContext(), at.page.Body)
 	if err != nil {
 		return nil, nil, err
 	}

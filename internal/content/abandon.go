@@ -7,14 +7,24 @@ import (
 	"keyroll/internal/store"
 )
 
-// Abandon deletes a container whose key page is missing or damaged, and refuses any
-// other. Its items, and blobs that nothing else references, are left for Tidy. also
-// runs in the same transaction.
-func (s *Contents) Abandon(ctx context.Context, c container.Container, also func(tx *store.Tx) error) error {
-	return s.keys.Abandon(ctx, c, func(tx *store.Tx) error {
-		if err := insertUnfinished(ctx, tx, c.Tenant, c.ID, false); err != nil {
-			return err
-		}
-		return also(tx)
-	})
+// PreparedAbandon is the deletion of a container whose key page is missing or damaged.
+type PreparedAbandon struct {
+	*container.PreparedAbandon
+	container container.Container
+}
+
+// PrepareAbandon prepares the deletion of a container whose key page is missing or
+// damaged, and refuses any other.
+func (s *Contents) PrepareAbandon(ctx context.Context, c container.Container) (*PreparedAbandon, error) {
+	p, err := s.keys.PrepareAbandon(ctx, c)
+	return &PreparedAbandon{p, c}, err
+}
+
+// Commit deletes the container in tx. Its items, and blobs that nothing else references,
+// are left for DeleteLeftoverRows.
+func (p *PreparedAbandon) Commit(ctx context.Context, tx *store.Tx) error {
+	if err := p.PreparedAbandon.Commit(ctx, tx); err != nil {
+		return err
+	}
+	return insertUnfinished(ctx, tx, p.container.Tenant, p.container.ID, false)
 }

@@ -20,65 +20,49 @@ type Backup struct {
 	Expires time.Time      // when it is deleted automatically; zero: never
 }
 
-// Backup makes a backup of c as it is at one moment. It reads no content, and
-// shares c's blobs. also runs in the transaction that makes the whole backup visible.
-func (s *Contents) Backup(ctx context.Context, c container.Container, expires time.Time, also func(tx *store.Tx, b Backup) error) error {
+// PrepareBackup copies the items and keys of c, as they are at one moment, into a
+// backup. It reads no content, and the backup shares c's blobs.
+func (s *Contents) PrepareBackup(ctx context.Context, c container.Container, expires time.Time) (*PreparedCopy, error) {
 	draft, err := s.keys.DraftBackup(ctx, c)
 	if err != nil {
-		return fmt.Errorf("make backup: %w", err)
+		return nil, fmt.Errorf("make backup: %w", err)
 	}
-	_, err = s.copyInto(ctx, c, draft, func(tx *store.Tx, made container.Container) error {
-		b := Backup{made, c.Kind, expires}
-		if err := insertBackup(ctx, tx, b); err != nil {
-			return err
-		}
-		return also(tx, b)
-	})
+	p, err := s.prepareCopy(ctx, c, draft)
 	if err != nil {
-		return fmt.Errorf("make backup: %w", err)
+		return nil, fmt.Errorf("make backup: %w", err)
 	}
-	return nil
+	p.backup = &Backup{Of: c.Kind, Expires: expires}
+	return p, nil
 }
 
-// Restore makes a container of the backup's kind with the backup's content, under
-// a policy of its own or, with policy 0, the default one. also, unless nil, runs in
-// the transaction that makes the whole container visible. It fails AlreadyExists if
-// the name is taken.
-func (s *Contents) Restore(ctx context.Context, b Backup, name string, policy int64, also func(tx *store.Tx, c container.Container) error) (container.Container, error) {
+// PrepareRestore copies a backup into a new container of its kind, which gets a policy of
+// its own or, with policy 0, the default one. It fails AlreadyExists if the name is
+// taken.
+func (s *Contents) PrepareRestore(ctx context.Context, b Backup, name string, policy int64) (*PreparedCopy, error) {
 	draft, err := s.keys.DraftFrom(ctx, b.Container, b.Of, name, policy)
 	if err != nil {
-		return container.Container{}, fmt.Errorf("restore backup: %w", err)
+		return nil, fmt.Errorf("restore backup: %w", err)
 	}
-	c, err := s.copyInto(ctx, b.Container, draft, also)
+	p, err := s.prepareCopy(ctx, b.Container, draft)
 	if err != nil {
-		return c, fmt.Errorf("restore backup: %w", err)
+		return nil, fmt.Errorf("restore backup: %w", err)
 	}
-	return c, nil
+	return p, nil
 }
 
 // Expire deletes a backup. Its items, and blobs that nothing else references, are
-// left for Tidy. also runs in the same transaction.
-func (s *Contents) Expire(ctx context.Context, b Backup, also func(tx *store.Tx) error) error {
-	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := deleteBackup(ctx, tx, b.Tenant, b.ID); err != nil {
-			return err
-		}
-		if err := s.keys.RemoveBackup(ctx, tx, b.Tenant, b.ID); err != nil {
-			return err
-		}
-		if err := insertUnfinished(ctx, tx, b.Tenant, b.ID, false); err != nil {
-			return err
-		}
-		if err := also(tx); err != nil {
-			return err
-		}
-		fault.Point("expire.before-commit")
-		return nil
-	})
-	if err != nil {
+// left for DeleteLeftoverRows.
+func (s *Contents) Expire(ctx context.Context, tx *store.Tx, b Backup) error {
+	if err := deleteBackup(ctx, tx, b.Tenant, b.ID); err != nil {
 		return fmt.Errorf("expire backup: %w", err)
 	}
-	fault.Point("expire.after-commit")
+	if err := s.keys.RemoveBackup(ctx, tx, b.Tenant, b.ID); err != nil {
+		return fmt.Errorf("expire backup: %w", err)
+	}
+	if err := insertUnfinished(ctx, tx, b.Tenant, b.ID, false); err != nil {
+		return fmt.Errorf("expire backup: %w", err)
+	}
+	fault.Point("expire.before-commit")
 	return nil
 }
 

@@ -20,7 +20,7 @@ import (
 
 // model is the expected content of sites and their backups after any sequence of acts.
 type model struct {
-	*world
+	*fixture
 	t       testing.TB
 	sites   []*modelSite
 	backups []*modelBackup
@@ -53,21 +53,21 @@ func fewChecks(t *testing.T, n int) {
 	}
 }
 
-// TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore compares all content, and the
+// TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob compares all content, and the
 // blobs in the blob store, with the model after each act. Some acts die at a fault
 // point.
-func TestAnySequenceOfBackupsKeepsEveryItemAndNoBlobMore(t *testing.T) {
+func TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		made := 0
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: w, t: t, made: made}
+			m := &model{fixture: w, t: t, made: made}
 			defer func() { m.removeBackups(); made = m.made }()
 			m.site(r)
 			r.Repeat(map[string]func(*rapid.T){
-				"site": m.site, "put": m.put, "backup": m.backupOne, "restore": m.restoreOne, "expire": m.expireOne,
-				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.world.collect(m.t, 0) }, "": m.check,
+				"site": m.site, "put": m.put, "backup": m.backupAny, "restore": m.restoreAny, "expire": m.expireAny,
+				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.fixture.collect(m.t, 0) }, "": m.check,
 			})
 		})
 	})
@@ -96,22 +96,22 @@ func drawOne[T any](r *rapid.T, all []T) (int, T) {
 func (m *model) put(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
 	m.made++
-	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), body(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
-	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text), nil)))
+	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), randomContent(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
+	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text))))
 	s.files[path] = text
 }
 
-func (m *model) backupOne(r *rapid.T) {
+func (m *model) backupAny(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
 	m.backups = append(m.backups, &modelBackup{m.backup(m.t, s.Container), maps.Clone(s.files)})
 }
 
-func (m *model) restoreOne(r *rapid.T) {
+func (m *model) restoreAny(r *rapid.T) {
 	_, b := drawOne(r, m.backups)
 	m.sites = append(m.sites, &modelSite{m.restore(m.t, b.Backup, m.url()), maps.Clone(b.files)})
 }
 
-func (m *model) expireOne(r *rapid.T) {
+func (m *model) expireAny(r *rapid.T) {
 	i, b := drawOne(r, m.backups)
 	m.expire(m.t, b.Backup)
 	m.backups = append(m.backups[:i], m.backups[i+1:]...)
@@ -161,7 +161,7 @@ func (m *model) crash(r *rapid.T) {
 		_, b := drawOne(r, m.backups)
 		dieAt(point, 1, func() { m.expire(m.t, b.Backup) })
 	} else if point == "put.before-commit" {
-		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost"), nil) })
+		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost")) })
 		m.collect(m.t, 0) // what the upload had stored
 	} else if !dieAt(point, 1, func() { m.backup(m.t, s.Container) }) { // no part: an empty site
 		m.backups = append(m.backups, &modelBackup{m.allBackups(m.t)[len(m.allBackups(m.t))-1], maps.Clone(s.files)})

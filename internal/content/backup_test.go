@@ -18,7 +18,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func (w *world) backup(t testing.TB, c container.Container) (b content.Backup) {
+func (w *fixture) backup(t testing.TB, c container.Container) (b content.Backup) {
 	t.Helper()
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
 		return w.Backup(ctx, c, time.Time{}, func(_ *store.Tx, made content.Backup) error {
@@ -26,13 +26,13 @@ func (w *world) backup(t testing.TB, c container.Container) (b content.Backup) {
 			return nil
 		})
 	}, func() bool {
-		must(t, w.Tidy(context.Background(), tenant)) // deletes the rows of a copy that failed
+		must(t, w.DeleteLeftoverRows(context.Background(), tenant)) // deletes the rows of a copy that failed
 		return w.hasBackup(t, b)
 	}))
 	return b
 }
 
-func (w *world) hasBackup(t testing.TB, b content.Backup) bool {
+func (w *fixture) hasBackup(t testing.TB, b content.Backup) bool {
 	t.Helper()
 	err := w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		_, err := w.BackupByID(context.Background(), tx, tenant, b.ID)
@@ -44,34 +44,34 @@ func (w *world) hasBackup(t testing.TB, b content.Backup) bool {
 	return err == nil
 }
 
-func (w *world) restore(t testing.TB, b content.Backup, name string) container.Container {
+func (w *fixture) restore(t testing.TB, b content.Backup, name string) container.Container {
 	t.Helper()
 	var c container.Container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		c, err = w.Restore(ctx, b, name, 0, nil)
+		c, err = w.Restore(ctx, b, name, 0)
 		return err
 	}, func() bool {
-		must(t, w.Tidy(context.Background(), tenant))
+		must(t, w.DeleteLeftoverRows(context.Background(), tenant))
 		return w.exists(&c, b.Of, name)
 	}))
 	return c
 }
 
-func (w *world) expire(t testing.TB, b content.Backup) {
+func (w *fixture) expire(t testing.TB, b content.Backup) {
 	t.Helper()
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
-		return w.Expire(ctx, b, func(*store.Tx) error { return nil })
+		return w.Expire(ctx, b)
 	}, func() bool { return !w.hasBackup(t, b) }))
 }
 
-func (w *world) tidyUp(t testing.TB) {
+func (w *fixture) tidyUp(t testing.TB) {
 	t.Helper()
-	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error { return w.Tidy(ctx, tenant) }, nil))
+	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error { return w.DeleteLeftoverRows(ctx, tenant) }, nil))
 	w.collect(t, time.Hour) // no orphans, but what was dropped
 }
 
 // filesOf reads every file of a container, also one of kind backup.
-func (w *world) filesOf(t testing.TB, c container.Container) map[string]string {
+func (w *fixture) filesOf(t testing.TB, c container.Container) map[string]string {
 	t.Helper()
 	list, err := w.Files(context.Background(), c)
 	must(t, err)
@@ -86,7 +86,7 @@ func (w *world) filesOf(t testing.TB, c container.Container) map[string]string {
 
 // wantExact fails unless every item of every container can be read, and no row or blob is
 // missing or left over.
-func (w *world) wantExact(t testing.TB) {
+func (w *fixture) wantExact(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	var all []container.Container
@@ -102,7 +102,7 @@ func (w *world) wantExact(t testing.TB) {
 
 // wantExactRows fails unless the key pages and the blob store contain exactly what rows
 // reference, and the container of every row exists.
-func (w *world) wantExactRows(t testing.TB) {
+func (w *fixture) wantExactRows(t testing.TB) {
 	t.Helper()
 	w.collect(t, time.Hour)
 	ctx := context.Background()
@@ -153,8 +153,8 @@ func (w *world) wantExactRows(t testing.TB) {
 	}
 }
 
-func TestARestoredMailboxIsWhatWasBackedUpByteForByte(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestARestoredMailboxEqualsItsBackupByteForByte(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(11))
 		before, list := w.export(t), w.messages(t)
 		b := w.backup(t, w.mail)
@@ -182,9 +182,9 @@ func TestARestoredMailboxIsWhatWasBackedUpByteForByte(t *testing.T) {
 	})
 }
 
-func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
-		old, next := body(1, 2*blobSize+1), body(2, blobSize)
+func TestABackupKeepsReplacedFilesUntilItExpires(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		old, next := randomContent(1, 2*blobSize+1), randomContent(2, blobSize)
 		w.put(t, "file", old)
 		w.put(t, "dir/same", "same")
 		b := w.backup(t, w.site)
@@ -199,7 +199,7 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 			}
 		}
 		// The restored site is independent of the other one.
-		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"), nil)))
+		must(t, e(w.Put(context.Background(), c, "file", -1, strings.NewReader("mine"))))
 		if w.get(t, "file") != next || w.filesOf(t, b.Container)["file"] != old {
 			t.Error("a put into the restored site changed another one")
 		}
@@ -209,15 +209,15 @@ func TestABackupKeepsWhatIsReplacedAndExpiringItLetsGo(t *testing.T) {
 		if got := len(w.blobNames(t)); got != 4 { // file, dir/same and new of the site; file of the restored one
 			t.Errorf("%d blobs are left", got)
 		}
-		wantCode(t, w.Expire(context.Background(), b, func(*store.Tx) error { return nil }), api.NotFound)
+		wantCode(t, w.Expire(context.Background(), b), api.NotFound)
 	})
 }
 
 func e[T any](_ T, err error) error { return err }
 
-func TestAReaderOfAReplacedFileReadsOnWhileItsBackupExpires(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
-		ctx, old := context.Background(), body(1, 2*blobSize)
+func TestAReaderOfAReplacedFileFinishesAlthoughItsBackupExpires(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		ctx, old := context.Background(), randomContent(1, 2*blobSize)
 		w.put(t, "file", old)
 		b := w.backup(t, w.site)
 		r, err := w.Open(ctx, w.site, "file")
@@ -238,8 +238,8 @@ func TestAReaderOfAReplacedFileReadsOnWhileItsBackupExpires(t *testing.T) {
 
 // Puts replace two files in turn, a before b, while backups are made: each backup is
 // from one moment, so b is never newer than a.
-func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestABackupIsConsistentWhileFilesAreReplaced(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		const rounds = 30
 		for i := range 9 { // so that the copy takes several parts
 			w.put(t, fmt.Sprint("between", i), "x")
@@ -251,7 +251,7 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 			defer close(ended)
 			for i := 1; i <= rounds; i++ {
 				for _, path := range []string{"a", "b"} {
-					if _, err := w.Put(context.Background(), w.site, path, -1, strings.NewReader(fmt.Sprint(i)), nil); err != nil {
+					if _, err := w.Put(context.Background(), w.site, path, -1, strings.NewReader(fmt.Sprint(i))); err != nil {
 						t.Error(err)
 					}
 				}
@@ -284,8 +284,8 @@ func TestABackupIsOfOneMomentWhileFilesAreReplaced(t *testing.T) {
 
 // While the first items are being copied, a later one is replaced, and the
 // backup that is being restored expires.
-func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestCollectionKeepsBlobsThatARunningCopyStillNeeds(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		for i := range 9 {
 			w.put(t, fmt.Sprint("file", i), "old")
 		}
@@ -316,7 +316,7 @@ func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
 		}
 		w.put(t, "file7", "new")
 		during(func() { w.expire(t, b) }, func() {
-			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0, nil)
+			_, err := w.Restore(context.Background(), b, "https://contoso.sharepoint.com/sites/restored", 0)
 			wantCode(t, err, api.NotFound) // it has gone
 		})
 		if got := len(w.blobNames(t)); got != 9 {
@@ -325,8 +325,8 @@ func TestBlobsStayForACopyThatHasYetToReachThem(t *testing.T) {
 	})
 }
 
-func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestAFailedBackupLeavesNoRows(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		w.importMail(t, mbox(9))
 		w.put(t, "file", "content")
@@ -347,21 +347,21 @@ func TestNothingIsLeftOfABackupThatFails(t *testing.T) {
 		}
 		unchanged("refused in its transaction")
 
-		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0, nil)), api.AlreadyExists)
+		wantCode(t, e(w.Restore(ctx, b, w.site.Name, 0)), api.AlreadyExists)
 		unchanged("the name is taken")
 
 		// Access to the key is revoked while the items are being copied.
-		w.policies.allow.Store(2)
+		w.revokeAfter(1)
 		wantCode(t, w.Backup(ctx, w.mail, time.Time{}, func(*store.Tx, content.Backup) error { return nil }), api.VaultDenied)
-		w.policies.revoked.Store(false)
+		w.policies.Opening = nil
 		unchanged("the key was withdrawn meanwhile")
 	})
 }
 
-func TestADamagedItemRefusesTheBackupAndIsNamed(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestABackupOfADamagedItemFailsAndNamesIt(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
-		w.put(t, "file", body(1, 2*blobSize))
+		w.put(t, "file", randomContent(1, 2*blobSize))
 		must(t, w.db.InTx(ctx, func(tx *store.Tx) error {
 			return e(tx.Exec(ctx, `DELETE FROM blob WHERE sequence = 1`))
 		}))
@@ -373,10 +373,10 @@ func TestADamagedItemRefusesTheBackupAndIsNamed(t *testing.T) {
 	})
 }
 
-func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
+func TestAnInterruptedBackupIsCompleteOrAbsent(t *testing.T) {
 	storetest.KeepAnswers(t)
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		w.importMail(t, mbox(9)) // three parts
 		want := w.export(t)
 		n := 0
@@ -420,7 +420,7 @@ func TestABackupThatDiesAnywhereIsWholeOrNotThere(t *testing.T) {
 }
 
 // allBackups is every backup.
-func (w *world) allBackups(t testing.TB) (list []content.Backup) {
+func (w *fixture) allBackups(t testing.TB) (list []content.Backup) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
 		list, err = w.Backups(context.Background(), tx, tenant, 0, 1000)
@@ -429,8 +429,8 @@ func (w *world) allBackups(t testing.TB) (list []content.Backup) {
 	return list
 }
 
-func TestBackupsAreDueAtTheirTime(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestBackupsExpireAtTheirTime(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx, at := context.Background(), time.UnixMilli(2_000_000_000_000)
 		w.backup(t, w.mail)
 		var due content.Backup

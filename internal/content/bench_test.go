@@ -13,12 +13,12 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// benchWorld has the sizes of production.
-func benchWorld(b *testing.B) *world {
-	w := newWorld(b, storetest.One(b))
+// benchFixture has the sizes of production.
+func benchFixture(b *testing.B) *fixture {
+	w := newFixture(b, storetest.One(b))
 	blobs, err := blob.Open(b.Context(), "file://"+w.blobDir)
 	must(b, err)
-	w.Contents = content.New(w.db, w.containers, blobs, 512, time.Now)
+	w.Contents.Contents = content.New(w.db, w.containers.Containers, blobs, 512, time.Now)
 	return w
 }
 
@@ -30,7 +30,7 @@ func BenchmarkMail(b *testing.B) {
 			i, strings.Repeat("a line of some length, as mail has them\n", 50))
 	}
 	mbox := all.String()
-	w := benchWorld(b)
+	w := benchFixture(b)
 	perSecond := func(b *testing.B) {
 		b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "messages/s")
 		b.SetBytes(int64(len(mbox)))
@@ -40,7 +40,7 @@ func BenchmarkMail(b *testing.B) {
 			b.StopTimer()
 			w.mail = w.create(b, container.Mailbox, fmt.Sprintf("m%d.%d@contoso.com", b.N, time.Now().UnixNano()))
 			b.StartTimer()
-			_, err := w.Import(b.Context(), w.mail, -1, strings.NewReader(mbox), nil, nil)
+			_, err := w.Import(b.Context(), w.mail, -1, strings.NewReader(mbox), content.ImportOptions{})
 			must(b, err)
 		}
 		perSecond(b)
@@ -68,11 +68,11 @@ func BenchmarkMail(b *testing.B) {
 
 func BenchmarkFile(b *testing.B) {
 	const size = 256 << 20
-	w := benchWorld(b)
+	w := benchFixture(b)
 	b.Run("put", func(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
-			_, err := w.Put(b.Context(), w.site, "file", size, zeroBytes(size), nil)
+			_, err := w.Put(b.Context(), w.site, "file", size, zeroBytes(size))
 			must(b, err)
 		}
 	})

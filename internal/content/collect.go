@@ -56,6 +56,7 @@ type Collection struct {
 	contents   *Contents
 	fence      int64
 	dryRun     bool
+	begun      bool // the fence is set
 	checked    bool // the tables were compared with their indexes
 	candidates []candidate
 	atOnce     int
@@ -76,45 +77,35 @@ const fenceLock = 2
 // fenceSetting is the setting with the fence of the last collection.
 const fenceSetting = "blobs-collected-below"
 
-// Collect begins a collection. It collects only orphans older than grace. A dry run
-// sets no fence and deletes nothing: blobs that it counts may still get rows. The
-// caller calls Tenant for each tenant and then End. also, if not nil, runs in the
-// transaction that sets the fence.
-func (s *Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool, also func(tx *store.Tx) error) (*Collection, error) {
+// NewCollection returns a collection of orphans older than grace, which begins with
+// Begin. A dry run sets no fence and deletes nothing: blobs that it counts may still get
+// rows; it begins without Begin. The caller calls Tenant for each tenant and then End.
+func (s *Contents) NewCollection(grace time.Duration, dryRun bool) (*Collection, error) {
 	if grace < 0 {
 		return nil, fail.New(api.InvalidArgument, "collect blobs: grace %v is negative", grace)
 	}
-	c := &Collection{contents: s, fence: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}
-	if dryRun {
-		return c, nil
+	return &Collection{contents: s, fence: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}, nil
+}
+
+// Begin sets the fence of the collection in tx: rows of older blobs can no longer be
+// inserted.
+func (c *Collection) Begin(ctx context.Context, tx *store.Tx) error {
+	if err := tx.Lock(ctx, fenceLock, true); err != nil {
+		return fmt.Errorf("collect blobs: %w", err)
 	}
-	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, fenceLock, true); err != nil {
-			return err
-		}
-		last, err := lastFence(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if c.fence > last {
-			_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, fenceSetting, strconv.FormatInt(c.fence, 10))
-			if err != nil {
-				return err
-			}
-		}
-		if also != nil {
-			if err := also(tx); err != nil {
-				return err
-			}
-		}
-		fault.Point("collect.before-commit")
-		return nil
-	})
+	last, err := lastFence(ctx, tx)
 	if err != nil {
-		return nil, fmt.Errorf("collect blobs: %w", err)
+		return fmt.Errorf("collect blobs: %w", err)
 	}
-	fault.Point("collect.after-commit")
-	return c, nil
+	if c.fence > last {
+		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, fenceSetting, strconv.FormatInt(c.fence, 10))
+		if err != nil {
+			return fmt.Errorf("collect blobs: %w", err)
+		}
+	}
+	c.begun = true
+	fault.Point("collect.before-commit")
+	return nil
 }
 
 // lastFence returns the fence of the last collection.
@@ -177,7 +168,11 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 		return err
 	}
 	var err error
-	if !c.dryRun {
+	switch {
+	case c.dryRun:
+	case !c.begun:
+		err = fail.New(api.Internal, "the collection has no fence")
+	default:
 		err = c.dropped(ctx, tenant)
 	}
 	if err == nil {

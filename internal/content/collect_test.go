@@ -21,11 +21,11 @@ import (
 )
 
 // collect collects orphans older than grace; with grace 0 all that exist now.
-func (w *world) collect(t testing.TB, grace time.Duration) content.Collected {
+func (w *fixture) collect(t testing.TB, grace time.Duration) content.Collected {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
-	c, err := w.Collect(context.Background(), grace, false, nil)
+	c, err := w.Collect(context.Background(), grace, false)
 	must(t, err)
 	must(t, c.Tenant(context.Background(), tenant, nil))
 	must(t, c.End(context.Background()))
@@ -37,14 +37,14 @@ func blobNameOf(tenant, id int64) string {
 	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, id>>48, id>>36&0xfff, id)
 }
 
-func (w *world) orphan(t testing.TB, name string) string {
+func (w *fixture) orphan(t testing.TB, name string) string {
 	t.Helper()
 	must(t, e(w.blobs.PutIfAbsent(context.Background(), name, strings.NewReader("orphan"))))
 	return name
 }
 
-func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, "From a@b Thu Jan  1 00:00:00 1970\nSubject: x\n\nhello\n")
 		w.put(t, "a", strings.Repeat("a", 3*blobSize))
 		w.put(t, "b", "replaced")
@@ -62,7 +62,7 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
 		collect := func(dry bool) content.Collected {
-			c, err := w.Collect(t.Context(), 2*time.Hour, dry, nil)
+			c, err := w.Collect(t.Context(), 2*time.Hour, dry)
 			must(t, err)
 			reported := content.Collected{}
 			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { reported = c }))
@@ -98,8 +98,8 @@ func TestACollectionTakesOldOrphansOfTheTenantAlone(t *testing.T) {
 
 // A collection runs during an upload: with enough grace the upload continues, without
 // it the upload fails and the path keeps the previous file.
-func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestAnUploadWhoseBlobWasCollectedFails(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "before")
 		during := func(grace time.Duration) io.Reader {
 			return io.MultiReader(zeroBytes(blobSize+1), readerFunc(func([]byte) (int, error) {
@@ -107,21 +107,21 @@ func TestAnUploadThatACollectionCountedAmongOrphansFails(t *testing.T) {
 				return 0, io.EOF
 			}))
 		}
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
 		if got := w.get(t, "a"); got != "before" {
 			t.Errorf("the file is %q", got)
 		}
-		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour), nil)))
+		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour))))
 		if got := w.get(t, "a"); len(got) != blobSize+1 {
 			t.Errorf("the file has %d bytes", len(got))
 		}
-		c, err := w.Collect(t.Context(), 2*time.Hour, false, nil) // does not lower the fence
+		c, err := w.Collect(t.Context(), 2*time.Hour, false) // does not lower the fence
 		must(t, err)
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0), nil)), api.Conflict)
+		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
 		w.wantHealthy(t, true)
-		wantCode(t, e(w.Collect(t.Context(), -1, false, nil)), api.InvalidArgument)
+		wantCode(t, e(w.Collect(t.Context(), -1, false)), api.InvalidArgument)
 	})
 }
 
@@ -167,7 +167,7 @@ func (h *hooked) List(ctx context.Context, prefix string, each func(name string,
 // race is a site and its backups. Collections begin at any moment of an act on them,
 // and acts at any moment of a collection.
 type race struct {
-	*world
+	*fixture
 	t       testing.TB
 	site    map[string]string
 	backups []map[string]string // by their order
@@ -220,8 +220,8 @@ func (r *race) act() {
 	switch r.next(4) {
 	case 0, 1:
 		r.made++
-		path, text := []string{"a", "b"}[r.next(2)], body(r.made, []int{10, blobSize + 1}[r.next(2)])
-		err := e(r.Put(ctx, r.world.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
+		path, text := []string{"a", "b"}[r.next(2)], randomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
+		err := e(r.Put(ctx, r.fixture.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
 			r.site[path] = text // before the next thing happens
 			return nil
 		}))
@@ -231,7 +231,7 @@ func (r *race) act() {
 		}
 	case 2:
 		files := maps.Clone(r.site)
-		r.backup(r.t, r.world.site)
+		r.backup(r.t, r.fixture.site)
 		r.backups = append(r.backups, files)
 	case 3:
 		if len(r.backups) > 0 {
@@ -241,19 +241,19 @@ func (r *race) act() {
 	}
 }
 
-// TestNoCollectionEverTakesALiveBlob compares the content read with the content put.
-func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
+// TestNoCollectionDeletesABlobInUse compares the content read with the content put.
+func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 	fewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		w := newWorld(t, db)
-		r := &race{world: w, t: t, site: map[string]string{}}
-		w.Contents = content.Small(content.New(db, w.containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
+		w := newFixture(t, db)
+		r := &race{fixture: w, t: t, site: map[string]string{}}
+		w.Contents.Contents = content.Small(content.New(db, w.containers.Containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
 				r.act()
 				r.tidyUp(t)
-				if got := r.filesOf(t, r.world.site); !maps.Equal(got, r.site) {
+				if got := r.filesOf(t, r.fixture.site); !maps.Equal(got, r.site) {
 					t.Fatalf("%d files, not %d, or others", len(got), len(r.site))
 				}
 				for i, b := range r.allBackups(t) {
@@ -274,8 +274,8 @@ func TestNoCollectionEverTakesALiveBlob(t *testing.T) {
 
 // Rows are written and not yet committed when a collection begins: it sets its fence
 // only after their commit.
-func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestACollectionWaitsForUncommittedRows(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		collected := make(chan content.Collected, 1)
 		collect := sync.OnceFunc(func() { go func() { collected <- w.collect(t, 0) }() })
 		waits := func() (is bool) {
@@ -299,11 +299,11 @@ func TestACollectionWaitsForWhoIsAboutToName(t *testing.T) {
 }
 
 // Another node has drawn the same id: its blob is kept.
-func TestAnUploadThatFailsDeletesNobodyElsesBlob(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	var theirs string
-	w.Contents = content.Small(content.New(w.db, w.containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
-	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10), nil)), api.AlreadyExists)
+	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10))), api.AlreadyExists)
 	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)
 	}

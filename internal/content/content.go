@@ -8,7 +8,7 @@
 // content and metadata are sealed under the keys of its blobs, those keys are in
 // key pages under the container's key, and a path is looked up by an HMAC. The
 // package never calls a vault in a transaction, and never shows a path or a subject
-// in an error about damage. Start reading at Import and Put.
+// in an error about damage. Start reading at PrepareImport and PrepareFile.
 package content
 
 import (
@@ -42,11 +42,11 @@ type Keys interface {
 	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
 	// Directory returns the directory that hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
-	// DraftBackup drafts a backup of c, DraftFrom a container from a backup; Add
-	// makes a draft visible.
+	// DraftBackup drafts a backup of c, DraftFrom a container from a backup;
+	// PrepareDraft makes a draft visible.
 	DraftBackup(ctx context.Context, c container.Container) (*container.Draft, error)
 	DraftFrom(ctx context.Context, backup container.Container, kind container.Kind, name string, policy int64) (*container.Draft, error)
-	Add(ctx context.Context, d *container.Draft, also func(tx *store.Tx, c container.Container) error) (container.Container, error)
+	PrepareDraft(ctx context.Context, d *container.Draft) (*container.PreparedCreate, error)
 	// AcceptsBlobs reports whether blob keys may be put under a generation of a
 	// container's key, and the lowest id that a blob may have, until tx ends.
 	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (accepts bool, renewed int64, err error)
@@ -59,8 +59,9 @@ type Keys interface {
 	// BackupByID returns a backup, or fails NotFound; RemoveBackup deletes one.
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
-	// Abandon deletes a container whose key page is missing or damaged.
-	Abandon(ctx context.Context, c container.Container, also func(tx *store.Tx) error) error
+	// PrepareAbandon prepares the deletion of a container whose key page is missing or
+	// damaged.
+	PrepareAbandon(ctx context.Context, c container.Container) (*container.PreparedAbandon, error)
 }
 
 // Contents is the content of all containers. Its methods may be called from

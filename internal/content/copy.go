@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 
 	"keyroll/api"
@@ -12,6 +13,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/lease"
 	"keyroll/internal/name"
 	"keyroll/internal/store"
 )
@@ -41,53 +43,109 @@ func (c *copies) set(id int64) {
 // copyBlobs is how many blobs a copy stores at a time, unless one item has more.
 const copyBlobs = 2048
 
-// copyLeased turns a draft into a container with the content of from. Items and keys
-// are copied, blobs are shared. The container becomes visible when all of that is
-// stored; after a failure the stored rows are left for Tidy.
-func (s *Contents) copyLeased(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
+// PreparedCopy is a container whose content is a copy of that of another one. It becomes
+// visible when it is committed.
+type PreparedCopy struct {
+	contents *Contents
+	draft    *container.Draft
+	id       int64 // of the new container
+	made     *container.PreparedCreate
+	backup   *Backup // unless nil: the copy is this backup
+	lease    *lease.Held
+}
+
+// prepareCopy copies items and keys into a draft; blobs are shared. After a failure the
+// stored rows are left for DeleteLeftoverRows. Of the copies of this process, one at a time is under
+// way until it is closed.
+func (s *Contents) prepareCopy(ctx context.Context, from container.Container, draft *container.Draft) (p *PreparedCopy, err error) {
 	select {
 	case s.copies.slot <- struct{}{}:
-		defer func() { <-s.copies.slot }()
 	case <-ctx.Done():
-		return c, ctx.Err()
+		draft.Zero()
+		return nil, ctx.Err()
 	}
+	p = &PreparedCopy{contents: s, draft: draft, id: draft.ID}
+	if err = p.copy(ctx, from); err == nil {
+		p.made, err = s.keys.PrepareDraft(ctx, draft)
+	}
+	if err != nil {
+		p.Close(ctx, store.NotCommitted)
+		return nil, err
+	}
+	return p, nil
+}
+
+// copy copies the content of from under a lease, by which DeleteLeftoverRows on another node sees that
+// the copy is under way.
+func (p *PreparedCopy) copy(ctx context.Context, from container.Container) (err error) {
+	s := p.contents
+	if p.lease, err = s.Leases.Acquire(ctx, copyLeases+fmt.Sprint(p.id)); err != nil {
+		return err
+	}
+	if p.lease == nil {
+		return errDiscarded()
+	}
+	err = p.copyLeased(p.lease.Context(), from)
+	if cause := context.Cause(p.lease.Context()); err != nil && errors.Is(cause, lease.ErrLost) {
+		err = errDiscarded().Because(cause)
+	}
+	return err
+}
+
+func (p *PreparedCopy) copyLeased(ctx context.Context, from container.Container) error {
+	s := p.contents
 	if err := s.checkAccess(ctx, from); err != nil {
-		return c, err
+		return err
 	}
-	to := draft.Opened()
+	to := p.draft.Opened()
 	defer to.Zero()
 	s.copies.set(to.ID)
-	defer s.copies.set(0)
-	err = s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
+	err := s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
 	if err != nil {
-		return c, err
+		return err
 	}
 	fault.Point("copy.begun")
-	err = errRetry
-	for try := 0; try < maxAttempts && errors.Is(err, errRetry); try++ {
-		err = s.copyAll(ctx, from, to)
+	if err := store.Retry(func() error { return s.copyAll(ctx, from, to) }); err != nil {
+		return err
 	}
-	if errors.Is(err, errRetry) {
-		err = rolledMeanwhile()
-	}
+	// If access to the key was revoked in the meantime, there must be no copy under another key.
+	return s.checkAccess(ctx, from)
+}
+
+// Prepare prepares the container's key again.
+func (p *PreparedCopy) Prepare(ctx context.Context) error { return p.made.Prepare(ctx) }
+
+// Commit makes the whole copy visible in tx. It fails Unavailable if another node has
+// discarded it.
+func (p *PreparedCopy) Commit(ctx context.Context, tx *store.Tx) (container.Container, error) {
+	c, err := p.made.Commit(ctx, tx)
 	if err != nil {
 		return c, err
 	}
-	// If access to the key was revoked in the meantime, there must be no copy under another key.
-	if err := s.checkAccess(ctx, from); err != nil {
+	if mine, err := deleteUnfinished(ctx, tx, p.id, true); err != nil {
 		return c, err
+	} else if !mine {
+		return c, errDiscarded()
 	}
-	return s.keys.Add(ctx, draft, func(tx *store.Tx, c container.Container) error {
-		if mine, err := deleteUnfinished(ctx, tx, to.ID, true); err != nil {
-			return err
-		} else if !mine {
-			return errDiscarded()
-		}
-		if also == nil {
-			return nil
-		}
-		return also(tx, c)
-	})
+	if p.backup != nil {
+		p.backup.Container = c
+		return c, insertBackup(ctx, tx, *p.backup)
+	}
+	return c, nil
+}
+
+// Backup returns the backup that Commit has made.
+func (p *PreparedCopy) Backup() Backup { return *p.backup }
+
+// Close ends the copy.
+func (p *PreparedCopy) Close(ctx context.Context, outcome store.Outcome) {
+	if p.made != nil {
+		p.made.Close(ctx, outcome)
+	}
+	p.draft.Zero()
+	p.lease.Release()
+	p.contents.copies.set(0)
+	<-p.contents.copies.slot
 }
 
 func (s *Contents) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
@@ -100,7 +158,7 @@ func (s *Contents) copyAll(ctx context.Context, from container.Container, to con
 }
 
 // copyItems stores the items of from, as they are in one snapshot, as items of to,
-// in their order. It fails with errRetry, and has stored nothing, if the container's
+// in their order. It fails with store.ErrOutdated, and has stored nothing, if the container's
 // key was replaced before the snapshot.
 func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
@@ -111,7 +169,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 		if has, err := from.HasAllKeys(ctx, tx); err != nil {
 			return err
 		} else if !has {
-			return errRetry
+			return store.ErrOutdated
 		}
 		lost, err := selectItemsWithoutBlob(ctx, tx, from.Tenant, from.ID, allItems)
 		if err != nil {

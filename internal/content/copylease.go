@@ -2,12 +2,9 @@ package content
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strconv"
 
 	"keyroll/api"
-	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/lease"
 	"keyroll/internal/store"
@@ -16,23 +13,6 @@ import (
 // copyLeases is the prefix of the names of the leases of copies under way; the id of
 // the container that is being filled follows.
 const copyLeases = "copy/"
-
-// copyInto runs copyLeased under a lease, by which Tidy on another node sees that the
-// copy is under way.
-func (s *Contents) copyInto(ctx context.Context, from container.Container, draft *container.Draft, also func(tx *store.Tx, c container.Container) error) (c container.Container, err error) {
-	defer draft.Zero()
-	held, err := s.Leases.Hold(ctx, copyLeases+fmt.Sprint(draft.ID), func(ctx context.Context) (err error) {
-		c, err = s.copyLeased(ctx, from, draft, also)
-		return err
-	})
-	switch {
-	case errors.Is(err, lease.ErrLost):
-		err = errDiscarded().Because(err)
-	case err == nil && !held:
-		err = errDiscarded()
-	}
-	return c, err
-}
 
 func errDiscarded() *fail.Error {
 	return fail.New(api.Unavailable, "another node has discarded this copy").WithHint("try again")

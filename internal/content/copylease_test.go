@@ -16,14 +16,14 @@ import (
 // Other nodes do not touch a copy under way while its node lives. When that node is
 // considered dead, another node deletes the rows of the copy; when the first node wakes
 // up, it does not continue the copy and leaves no rows.
-func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		for i := range 9 {
 			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
 		}
 		w.Leases = lease.New(w.db, "a", time.Hour)
-		other := content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, time.Now), blobSize, 4)
+		other := content.Small(content.New(w.db, w.containers.Containers, w.blobs, pageSlots, time.Now), blobSize, 4)
 		other.Leases = lease.New(w.db, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {
@@ -35,7 +35,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 				if name == at {
 					must(t, w.db.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
 				}
-				must(t, other.Tidy(ctx, tenant))
+				must(t, other.DeleteLeftoverRows(ctx, tenant))
 			})
 			err := w.Backup(ctx, w.site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
 			fault.Set(nil)
@@ -43,7 +43,7 @@ func TestACopyIsTheNodesThatMakesItWhileThatLives(t *testing.T) {
 				must(t, err)
 			} else {
 				wantCode(t, err, api.Unavailable)
-				must(t, other.Tidy(ctx, tenant))
+				must(t, other.DeleteLeftoverRows(ctx, tenant))
 				if w.allTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}

@@ -38,16 +38,16 @@ func dieAt(point string, n int, f func()) (dead bool) {
 	return false
 }
 
-func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
+func TestAnInterruptedPutLeavesTheOldOrTheNewFile(t *testing.T) {
 	points := map[string]bool{ // and whether the new file is there after it
 		"put.blob-durable": false, "put.before-commit": false, "put.after-commit": true,
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // fault points are counted
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		for point, isNew := range points {
 			for n := 1; ; n++ {
-				old, next := body(n, 2*blobSize+1), body(n+100, 3*blobSize)
+				old, next := randomContent(n, 2*blobSize+1), randomContent(n+100, 3*blobSize)
 				w.put(t, "file", old)
 				w.wantHealthy(t, false)
 				dead := dieAt(point, n, func() { w.put(t, "file", next) })
@@ -71,20 +71,20 @@ func TestAPutThatDiesAnywhereLeavesOneFileOrTheOther(t *testing.T) {
 	})
 }
 
-func TestAnImportThatDiesAnywhereKeepsWholeMessages(t *testing.T) {
+func TestAnInterruptedImportKeepsWholeMessages(t *testing.T) {
 	points := map[string]int{ // and the messages kept, counted in batches, beyond those before it
 		"import.blobs-durable": 0, "import.before-commit": 0, "import.after-commit": 1,
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // fault points are counted
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		all := mbox(10) // in batches of 4
 		messages := splitLines(all)
 		for point, more := range points {
 			for n := 1; ; n++ {
 				w.mail = w.create(t, w.mail.Kind, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 				dead := dieAt(point, n, func() {
-					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one"}, nil); err != nil {
+					if _, err := w.Import(context.Background(), w.mail, -1, strings.NewReader(all), content.ImportOptions{Name: "one"}); err != nil {
 						t.Error(err)
 					}
 				})

@@ -23,8 +23,8 @@ type stored struct {
 	path           string
 }
 
-// storedBlobs returns the blobs of a world in the order of their ids.
-func (w *world) storedBlobs(t testing.TB) (list []stored) {
+// storedBlobs returns the blobs of a fixture in the order of their ids.
+func (w *fixture) storedBlobs(t testing.TB) (list []stored) {
 	t.Helper()
 	ctx := context.Background()
 	must(t, w.db.ViewOnce(ctx, func(tx *store.Tx) error {
@@ -51,7 +51,7 @@ func (w *world) storedBlobs(t testing.TB) (list []stored) {
 	return list
 }
 
-func (w *world) exec(t testing.TB, query string, args ...any) {
+func (w *fixture) exec(t testing.TB, query string, args ...any) {
 	t.Helper()
 	ctx := context.Background()
 	must(t, w.db.InTx(ctx, func(tx *store.Tx) error {
@@ -79,48 +79,52 @@ func flip(at int) func([]byte) []byte {
 func TestDamageIsNamedPrecisely(t *testing.T) {
 	const subject, path = "quarterly-subject", "secret-name.txt"
 	type damage struct {
-		do        func(t *testing.T, w *world, first, other stored) // damages the first blob of an item
-		blobNamed bool                                              // beside the item
+		do        func(t *testing.T, w *fixture, first, other stored) // damages the first blob of an item
+		blobNamed bool                                                // beside the item
 	}
 	for name, d := range map[string]damage{
-		"lost blob":   {func(t *testing.T, _ *world, a, _ stored) { must(t, os.Remove(a.path)) }, true},
-		"first byte":  {func(t *testing.T, _ *world, a, _ stored) { a.change(t, flip(0)) }, true},
-		"flipped bit": {func(t *testing.T, _ *world, a, _ stored) { a.change(t, flip(50)) }, true},
-		"cut blob":    {func(t *testing.T, _ *world, a, _ stored) { a.change(t, func(b []byte) []byte { return b[:len(b)-1] }) }, true},
-		"empty blob":  {func(t *testing.T, _ *world, a, _ stored) { a.change(t, func([]byte) []byte { return nil }) }, true},
-		"longer blob": {func(t *testing.T, _ *world, a, _ stored) { a.change(t, func(b []byte) []byte { return append(b, 0) }) }, true},
-		"swapped blobs": {func(t *testing.T, _ *world, a, b stored) {
+		"lost blob":   {func(t *testing.T, _ *fixture, a, _ stored) { must(t, os.Remove(a.path)) }, true},
+		"first byte":  {func(t *testing.T, _ *fixture, a, _ stored) { a.change(t, flip(0)) }, true},
+		"flipped bit": {func(t *testing.T, _ *fixture, a, _ stored) { a.change(t, flip(50)) }, true},
+		"cut blob": {func(t *testing.T, _ *fixture, a, _ stored) {
+			a.change(t, func(b []byte) []byte { return b[:len(b)-1] })
+		}, true},
+		"empty blob": {func(t *testing.T, _ *fixture, a, _ stored) { a.change(t, func([]byte) []byte { return nil }) }, true},
+		"longer blob": {func(t *testing.T, _ *fixture, a, _ stored) {
+			a.change(t, func(b []byte) []byte { return append(b, 0) })
+		}, true},
+		"swapped blobs": {func(t *testing.T, _ *fixture, a, b stored) {
 			must(t, os.Rename(a.path, a.path+".x"))
 			must(t, os.Rename(b.path, a.path))
 			must(t, os.Rename(a.path+".x", b.path))
 		}, true},
-		"page lost": {func(t *testing.T, w *world, a, _ stored) { w.exec(t, `DELETE FROM key_page WHERE id = ?1`, a.page) }, true},
-		"page of another": {func(t *testing.T, w *world, a, _ stored) {
+		"page lost": {func(t *testing.T, w *fixture, a, _ stored) { w.exec(t, `DELETE FROM key_page WHERE id = ?1`, a.page) }, true},
+		"page of another": {func(t *testing.T, w *fixture, a, _ stored) {
 			w.exec(t, `UPDATE blob SET page = ?2 WHERE id = ?1`, a.id, w.site.Page)
 		}, true},
-		"page altered": {func(t *testing.T, w *world, a, _ stored) {
+		"page altered": {func(t *testing.T, w *fixture, a, _ stored) {
 			w.exec(t, `UPDATE key_page SET version = 2 WHERE id = ?1`, a.page)
 		}, true},
-		"slot of another": {func(t *testing.T, w *world, a, b stored) {
+		"slot of another": {func(t *testing.T, w *fixture, a, b stored) {
 			w.exec(t, `UPDATE blob SET page = ?2 WHERE id = ?1`, a.id, b.page)
 		}, true},
-		"size altered": {func(t *testing.T, w *world, a, _ stored) {
+		"size altered": {func(t *testing.T, w *fixture, a, _ stored) {
 			w.exec(t, `UPDATE blob SET size = size - 1 WHERE id = ?1`, a.id)
 		}, false},
-		"sizes altered": {func(t *testing.T, w *world, a, _ stored) {
+		"sizes altered": {func(t *testing.T, w *fixture, a, _ stored) {
 			w.exec(t, `UPDATE blob SET size = size - 1 WHERE id = ?1`, a.id)
 			w.exec(t, `UPDATE item SET size = size - 1 WHERE id = ?1`, a.item)
 		}, false},
-		"blob row lost": {func(t *testing.T, w *world, a, _ stored) { w.exec(t, `DELETE FROM blob WHERE id = ?1`, a.id) }, false},
-		"metadata of another": {func(t *testing.T, w *world, a, b stored) {
+		"blob row lost": {func(t *testing.T, w *fixture, a, _ stored) { w.exec(t, `DELETE FROM blob WHERE id = ?1`, a.id) }, false},
+		"metadata of another": {func(t *testing.T, w *fixture, a, b stored) {
 			w.exec(t, `UPDATE item SET metadata = (SELECT metadata FROM item WHERE id = ?2) WHERE id = ?1`, a.item, b.item)
 		}, false},
-		"older version": {func(t *testing.T, w *world, a, _ stored) {
+		"older version": {func(t *testing.T, w *fixture, a, _ stored) {
 			w.exec(t, `UPDATE item SET version = 9 WHERE id = ?1`, a.item)
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			check := func(t *testing.T, w *world, first stored, err error) {
+			check := func(t *testing.T, w *fixture, first stored, err error) {
 				t.Helper()
 				wantCode(t, err, api.Damaged)
 				text := err.Error()
@@ -134,16 +138,16 @@ func TestDamageIsNamedPrecisely(t *testing.T) {
 				}
 			}
 			t.Run("file", func(t *testing.T) {
-				w := newWorld(t, storetest.One(t))
-				w.put(t, path, body(1, 2*blobSize))
-				w.put(t, "other", body(2, 100))
+				w := newFixture(t, storetest.One(t))
+				w.put(t, path, randomContent(1, 2*blobSize))
+				w.put(t, "other", randomContent(2, 100))
 				blobs := w.storedBlobs(t)
 				d.do(t, w, blobs[0], blobs[2])
 				check(t, w, blobs[0], w.Check(t.Context(), w.site, firstDamage))
 				check(t, w, blobs[0], w.Get(t.Context(), w.site, path, 0, -1, new(bytes.Buffer)))
 			})
 			t.Run("message", func(t *testing.T) {
-				w := newWorld(t, storetest.One(t))
+				w := newFixture(t, storetest.One(t))
 				message := "From a\nSubject: " + subject + "\n\n" + strings.Repeat("x", 100) + "\n\n"
 				w.importMail(t, message)
 				w.importMail(t, message)
@@ -155,8 +159,8 @@ func TestDamageIsNamedPrecisely(t *testing.T) {
 	}
 }
 
-func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestAMessageWithATooSmallStoredSizeIsDamaged(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	m := w.messages(t)[0]
 	w.exec(t, `UPDATE item SET size = 3`)
@@ -173,8 +177,8 @@ func TestAMessageThatCannotBeSoSmallIsDamaged(t *testing.T) {
 func firstDamage(c content.Checked) error { return c.Err }
 
 // Two files that were exchanged in the database are not mistaken for each other.
-func TestExchangedPathsAreFound(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestExchangedPathsAreDetected(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	w.put(t, "salaries", "secret")
 	w.put(t, "menu", "soup")
 	blobs := w.storedBlobs(t)
@@ -194,26 +198,26 @@ func TestExchangedPathsAreFound(t *testing.T) {
 
 // If rows reorder the blobs of a file, omit the last one or include one of another
 // file, the file cannot be opened.
-func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
-	for name, alter := range map[string]func(t *testing.T, w *world, blobs []stored){
-		"pieces swapped": func(t *testing.T, w *world, b []stored) {
+func TestReorderedMissingOrForeignBlobsOfAFileAreRefused(t *testing.T) {
+	for name, alter := range map[string]func(t *testing.T, w *fixture, blobs []stored){
+		"pieces swapped": func(t *testing.T, w *fixture, b []stored) {
 			w.exec(t, `UPDATE blob SET sequence = 9 WHERE id = ?1`, b[1].id)
 			w.exec(t, `UPDATE blob SET sequence = 1 WHERE id = ?1`, b[2].id)
 			w.exec(t, `UPDATE blob SET sequence = 2 WHERE id = ?1`, b[1].id)
 		},
-		"last piece cut": func(t *testing.T, w *world, b []stored) {
+		"last piece cut": func(t *testing.T, w *fixture, b []stored) {
 			w.exec(t, `DELETE FROM blob WHERE id = ?1`, b[3].id)
 			w.exec(t, `UPDATE item SET size = ?2 WHERE id = ?1`, b[0].item, 3*blobSize)
 		},
-		"piece of another file": func(t *testing.T, w *world, b []stored) {
+		"piece of another file": func(t *testing.T, w *fixture, b []stored) {
 			w.exec(t, `DELETE FROM blob WHERE id = ?1`, b[1].id)
 			w.exec(t, `UPDATE blob SET item = ?2, sequence = 1 WHERE id = ?1`, b[5].id, b[0].item)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, storetest.One(t))
-			w.put(t, "a", body(1, 4*blobSize))
-			w.put(t, "b", body(2, 4*blobSize))
+			w := newFixture(t, storetest.One(t))
+			w.put(t, "a", randomContent(1, 4*blobSize))
+			w.put(t, "b", randomContent(2, 4*blobSize))
 			alter(t, w, w.storedBlobs(t))
 			wantCode(t, w.Get(t.Context(), w.site, "a", 0, -1, new(bytes.Buffer)), api.Damaged)
 			wantCode(t, w.Check(t.Context(), w.site, firstDamage), api.Damaged)
@@ -222,11 +226,11 @@ func TestAFileIsItsOwnPiecesInTheirOrder(t *testing.T) {
 }
 
 // One damaged item neither hides another nor stops the check.
-func TestACheckGoesOnPastDamage(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestACheckContinuesAfterDamage(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(12))
 		for i := range 6 {
-			w.put(t, fmt.Sprint("file", i), body(i, blobSize+1))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, blobSize+1))
 		}
 		blobs := w.storedBlobs(t)
 		want := make(map[int64]bool)
@@ -258,10 +262,10 @@ func TestACheckGoesOnPastDamage(t *testing.T) {
 }
 
 // A file that is damaged, or shares a damaged key page, can be put again.
-func TestADamagedFileCanBePutAnew(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestADamagedFileCanBeReplaced(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		for i := range 5 {
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 		if _, err := w.Fold(t.Context(), w.site); err != nil {
 			t.Fatal(err)
@@ -282,16 +286,16 @@ func TestADamagedFileCanBePutAnew(t *testing.T) {
 }
 
 func TestReplacingAFileRemovesItsKeys(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		for i := range 6 { // each a page of its own, then folded into one
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 		must(t, errorOf(w.Fold(t.Context(), w.site)))
 		if n := w.pages(t); n != 1 {
 			t.Fatalf("%d pages", n)
 		}
 		for i := range 6 {
-			w.put(t, fmt.Sprint("file", i), body(i, 20))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 20))
 			w.wantHealthy(t, true) // as many slots as blobs
 		}
 		if n := w.pages(t); n != 6 {
@@ -300,8 +304,8 @@ func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 	})
 }
 
-func TestNothingOfAUserStandsInTheClear(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+func TestNoUserDataIsStoredInPlaintext(t *testing.T) {
+	w := newFixture(t, storetest.SQLite(t))
 	secrets := []string{"subject-of-a-user", "sender-of-a-user", "body-of-a-user", "path-of-a-user", "file-of-a-user", "alice@contoso", "https://contoso"}
 	w.importMail(t, "From sender-of-a-user Mon Jan  1 00:00:00 2024\nSubject: subject-of-a-user\nFrom: sender-of-a-user\n\nbody-of-a-user\n")
 	w.put(t, "dir/path-of-a-user", strings.Repeat("file-of-a-user", 10_000))

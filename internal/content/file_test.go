@@ -21,8 +21,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// body returns n pseudo-random bytes for a seed.
-func body(seed, n int) string {
+// randomContent returns n pseudo-random bytes for a seed.
+func randomContent(seed, n int) string {
 	b := make([]byte, n)
 	x := uint32(seed)*2654435761 + 1
 	for i := range b {
@@ -32,10 +32,10 @@ func body(seed, n int) string {
 	return string(b)
 }
 
-func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestFilesOfAnySizeAreReadWholeAndByRange(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		for _, size := range []int{0, 1, blobSize - 1, blobSize, blobSize + 1, 3 * blobSize, 10*blobSize + 17} {
-			path, want := fmt.Sprintf("dir/file %d", size), body(size, size)
+			path, want := fmt.Sprintf("dir/file %d", size), randomContent(size, size)
 			if f := w.put(t, path, want); f.Path != path || f.Size != int64(size) {
 				t.Errorf("put %d: %+v", size, f)
 			}
@@ -65,8 +65,8 @@ func TestFilesOfAnySizeComeBackWholeAndByRange(t *testing.T) {
 }
 
 func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
-	want := body(1, 5*blobSize)
+	w := newFixture(t, storetest.One(t))
+	want := randomContent(1, 5*blobSize)
 	w.put(t, "file", want)
 	names := w.blobNames(t)
 	slices.Sort(names) // ids grow
@@ -84,16 +84,16 @@ func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 }
 
 // Any sequence of puts and folds leaves exactly the last file at each path.
-func TestASiteIsWhatWasPutLast(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	const blobSize = 1000
-	content.Small(w.Contents, blobSize, 4)
+	content.Small(w.Contents.Contents, blobSize, 4)
 	rapid.Check(t, func(rt *rapid.T) {
 		w.site = w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/%d", store.NewID()))
 		want := make(map[string]string)
 		for i := range rapid.IntRange(1, 6).Draw(rt, "puts") {
 			path := rapid.SampledFrom([]string{"a", "a/b", "c é"}).Draw(rt, "path")
-			want[path] = body(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
+			want[path] = randomContent(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
 			w.put(t, path, want[path])
 			if rapid.IntRange(0, 3).Draw(rt, "fold") == 0 {
 				_, err := w.Fold(t.Context(), w.site)
@@ -118,12 +118,12 @@ func TestASiteIsWhatWasPutLast(t *testing.T) {
 }
 
 func TestAPutThatFailsChangesNothing(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
-		old := body(1, 3*blobSize)
+		old := randomContent(1, 3*blobSize)
 		w.put(t, "file", old)
 		before, stored := w.allTables(t), len(w.blobNames(t))
-		long := body(2, 4*blobSize)
+		long := randomContent(2, 4*blobSize)
 		half := long[:len(long)/2]
 		for name, test := range map[string]struct {
 			size int
@@ -162,18 +162,18 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 	})
 }
 
-func TestATruncatedTransferSaysHowFarItCame(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
-	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"), nil)
+func TestATruncatedTransferReportsItsLength(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
+	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"))
 	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
 		t.Error(err)
 	}
 }
 
-func TestPathsThatAreNoneAreRefused(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestInvalidPathsAreRefused(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
-		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"), nil)
+		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"))
 		wantCode(t, err, api.InvalidArgument)
 		wantCode(t, w.Get(t.Context(), w.site, path, 0, -1, io.Discard), api.InvalidArgument)
 	}
@@ -202,9 +202,9 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.Buffer.Write(p)
 }
 
-func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
-		old, next := body(1, 5*blobSize), body(2, 3*blobSize)
+func TestAReaderOfAReplacedFileReadsItToItsEnd(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		old, next := randomContent(1, 5*blobSize), randomContent(2, 3*blobSize)
 		w.put(t, "file", old)
 		g, done := newGate(), make(chan error, 1)
 		go func() { done <- w.Get(context.Background(), w.site, "file", 0, -1, g) }()
@@ -227,13 +227,13 @@ func TestWhoReadsAReplacedFileReadsItToItsEnd(t *testing.T) {
 	})
 }
 
-func TestReadersSeeOneFileOrTheOther(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		versions := make(map[string]int)
 		for i := range 24 {
-			versions[body(i, (1+i%4)*blobSize/2)] = i
+			versions[randomContent(i, (1+i%4)*blobSize/2)] = i
 		}
-		w.put(t, "file", body(0, blobSize/2))
+		w.put(t, "file", randomContent(0, blobSize/2))
 		var wg sync.WaitGroup
 		stop := make(chan struct{})
 		for range 2 {
@@ -272,8 +272,8 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 		for writer := range 2 {
 			writers.Go(func() {
 				for i := writer; i < len(versions); i += 2 {
-					b := body(i, (1+i%4)*blobSize/2)
-					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b), nil); err != nil {
+					b := randomContent(i, (1+i%4)*blobSize/2)
+					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -288,28 +288,26 @@ func TestReadersSeeOneFileOrTheOther(t *testing.T) {
 
 // A revoked key stops an upload and a download at the next blob.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
-	want := body(1, 5*blobSize)
+	w := newFixture(t, storetest.One(t))
+	want := randomContent(1, 5*blobSize)
 	w.put(t, "file", want)
 	w.importMail(t, mbox(9))
 	for after := int64(2); after < 6; after++ {
-		w.policies.revoked.Store(false)
-		w.policies.allow.Store(after)
+		w.revokeAfter(after - 1)
 		var got bytes.Buffer
 		wantCode(t, w.Get(t.Context(), w.site, "file", 0, -1, &got), api.VaultDenied)
 		if blobs := after - 2; int64(got.Len()) != blobs*blobSize { // one open is for the metadata, and the last refuses
 			t.Errorf("refused at open %d: %d bytes came", after, got.Len())
 		}
 	}
-	w.policies.revoked.Store(false)
+	w.policies.Opening = nil
 	before := w.allTables(t)
-	w.policies.allow.Store(4)
-	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want), nil)
+	w.revokeAfter(3)
+	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want))
 	wantCode(t, err, api.VaultDenied)
 	if w.allTables(t) != before || len(w.blobNames(t)) != 5+9 {
 		t.Error("a refused put left something")
 	}
-	w.policies.allow.Store(0) // stays revoked
 	for name, err := range map[string]error{
 		"get":      w.Get(t.Context(), w.site, "file", 0, -1, io.Discard),
 		"missing":  w.Get(t.Context(), w.site, "no such file", 0, -1, io.Discard),
@@ -317,7 +315,7 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 		"list":     errorOf(w.Files(t.Context(), w.site)),
 		"messages": errorOf(w.Messages(t.Context(), w.mail, 0, 10)),
 		"check":    w.Check(t.Context(), w.mail, func(content.Checked) error { return nil }),
-		"import":   errorOf(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), nil, nil)),
+		"import":   errorOf(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), content.ImportOptions{})),
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, err, api.VaultDenied) })
 	}
@@ -326,12 +324,11 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 // A revoked import is refused before its content is read, and an export of large
 // messages stops between them.
 func TestRevocationStopsMail(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	message := ann + "\n" + strings.Repeat("x", blobSize) + "\n\n"
 	w.importMail(t, strings.Repeat(message, 4))
 	for whole := range int64(4) {
-		w.policies.revoked.Store(false)
-		w.policies.allow.Store(1 + whole)
+		w.revokeAfter(whole)
 		var got bytes.Buffer
 		wantCode(t, w.Export(t.Context(), w.mail, &got), api.VaultDenied)
 		if int64(got.Len()) != whole*int64(len(message)) {
@@ -342,21 +339,22 @@ func TestRevocationStopsMail(t *testing.T) {
 		t.Error("the import was read")
 		return 0, io.EOF
 	})
-	wantCode(t, errorOf(w.Import(t.Context(), w.mail, -1, unread, nil, nil)), api.VaultDenied)
+	wantCode(t, errorOf(w.Import(t.Context(), w.mail, -1, unread, content.ImportOptions{})), api.VaultDenied)
 }
 
 // A file that is replaced while the list is made is in it once, in its new form.
-func TestAListHasEachFileOnce(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestAListContainsEachFileOnce(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	for i := range 9 { // three parts
 		w.put(t, fmt.Sprint("file", i), "old")
 	}
 	opens := 0
-	w.policies.opening = func() {
+	w.policies.Opening = func(int64) error {
 		if opens++; opens == 2 { // the second part is about to be opened
-			w.policies.opening = nil
+			w.policies.Opening = nil
 			w.put(t, "file1", "newer")
 		}
+		return nil
 	}
 	list, err := w.Files(t.Context(), w.site)
 	must(t, err)
@@ -367,19 +365,19 @@ func TestAListHasEachFileOnce(t *testing.T) {
 
 func errorOf[T any](_ T, err error) error { return err }
 
-func TestAnEndedContextStopsEverything(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
-	w.put(t, "file", body(1, 3*blobSize))
+func TestACancelledContextStopsEveryOperation(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
+	w.put(t, "file", randomContent(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
 	endsHere := readerFunc(func(p []byte) (int, error) {
 		cancel()
 		return copy(p, "From x\n"), nil
 	})
-	if _, err := w.Import(ctx, w.mail, -1, endsHere, nil, nil); !errors.Is(err, context.Canceled) {
+	if _, err := w.Import(ctx, w.mail, -1, endsHere, content.ImportOptions{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	if _, err := w.Put(ctx, w.site, "file", -1, endsHere, nil); !errors.Is(err, context.Canceled) {
+	if _, err := w.Put(ctx, w.site, "file", -1, endsHere); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
@@ -399,8 +397,8 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // An error of the writer to which a file is copied is not reported as damage.
-func TestAFailingWriterIsNotDamage(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestAFailingWriterIsNotReportedAsDamage(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	w.put(t, "file", "x")
 	w.importMail(t, mbox(1))
 	gone := errors.New("the client went away")

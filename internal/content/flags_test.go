@@ -9,8 +9,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func TestFlagsOfThunderbirdAndGmailAreThoseOfStatus(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestFlagsOfThunderbirdAndGmailMapToStatusFlags(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	for header, want := range map[string]string{
 		"":                           "",
 		"Status: RO\nX-Status: AF\n": "ROAF",

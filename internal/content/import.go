@@ -3,7 +3,6 @@ package content
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -29,7 +28,7 @@ type Imported struct {
 	NoEmptyLine, FromText int64
 }
 
-// ImportOptions are the options of Import; nil selects the defaults.
+// ImportOptions are the options of an import; the zero value selects the defaults.
 type ImportOptions struct {
 	Name     string         // under which it can be continued; default: a unique name
 	Format   api.MailFormat // default: api.AutoFormat
@@ -50,73 +49,124 @@ type messageMetadata struct {
 	headerSummary
 }
 
-// Import adds the messages of the mbox r to c. The mbox has size bytes; a negative
-// size means that it is not known. The mbox is kept byte for byte. also, if not
-// nil, runs in the transaction of the last commit.
-//
-// Import commits in batches. If it fails, the messages of finished commits stay,
-// as Imported and the error report, and nothing that came after them: no message is
-// ever stored in part. An import of the same name of the same mbox continues after
-// them; it fails DifferentMail if the mbox begins differently, and Conflict if
-// another request continues the same import. Import fails InvalidArgument if r is
-// not an mbox, and Truncated if the transfer ended early.
-func (s *Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, options *ImportOptions, also func(tx *store.Tx) error) (Imported, error) {
-	var done Imported
-	if options == nil {
-		options = &ImportOptions{}
-	}
-	err := s.importAll(ctx, c, newTransfer(ctx, r, size), &done, options, also)
-	if kept := done.Before + done.Messages; err != nil && kept > 0 {
-		err = fmt.Errorf("%w; its first %d messages were kept", err, kept)
-	}
-	if err != nil {
-		return done, fmt.Errorf("import mail: %w", err)
-	}
-	return done, nil
+// PreparedImport is an import whose last batch is stored and not yet committed.
+type PreparedImport struct {
+	importing *importing
+	options   ImportOptions
+	mail      *mbox
+	last      *batch
+	done      Imported
 }
 
-func (s *Contents) importAll(ctx context.Context, c container.Container, in *transfer, done *Imported, options *ImportOptions, also func(tx *store.Tx) error) error {
-	mail := newMbox(in, options.Format)
-	i, err := s.newImporting(ctx, c, options.Name, options.Format)
-	if err != nil {
+// PrepareImport adds the messages of the mbox r to c, except for the last batch, which
+// Commit adds. The mbox has size bytes; a negative size means that it is not known. The
+// mbox is kept byte for byte.
+//
+// Each batch before the last one has a transaction of its own. If the import fails, the
+// messages of finished transactions stay, as the error reports, and nothing that came
+// after them: no message is ever stored in part. An import of the same name of the same
+// mbox continues after them; it fails DifferentMail if the mbox begins differently, and
+// Conflict if another request continues the same import. PrepareImport fails
+// InvalidArgument if r is not an mbox, and Truncated if the transfer ended early.
+func (s *Contents) PrepareImport(ctx context.Context, c container.Container, size int64, r io.Reader, options ImportOptions) (*PreparedImport, error) {
+	in := newTransfer(ctx, r, size)
+	p := &PreparedImport{options: options, mail: newMbox(in, options.Format)}
+	if err := p.storeBatches(ctx, s, c, in); err != nil {
+		return nil, p.Failure(err)
+	}
+	return p, nil
+}
+
+// storeBatches stores all batches, and commits all but the last one.
+func (p *PreparedImport) storeBatches(ctx context.Context, s *Contents, c container.Container, in *transfer) (err error) {
+	if p.importing, err = s.newImporting(ctx, c, p.options.Name, p.options.Format); err != nil {
 		return err
 	}
-	if err := i.resume(ctx, mail); err != nil {
+	if err := p.importing.resume(ctx, p.mail); err != nil {
 		return in.failure(err)
 	}
-	done.Before = i.stored.Messages
+	p.done.Before = p.importing.stored.Messages
 	for {
-		if err := s.checkAccess(ctx, c); err != nil {
-			return err
-		}
-		b := &batch{contents: s, container: c, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: i.stored.link, read: i.read}
-		last, err := b.fill(ctx, mail)
+		b, err := p.nextBatch(ctx, s, c)
 		if err != nil {
-			b.discard()
 			return in.failure(err)
 		}
-		next := i.stored
-		next.Messages, next.Bytes, next.link = next.Messages+int64(len(b.items)), next.Bytes+b.bytes, b.link
-		next.digest, next.Finished, next.Changed = i.digest(), last, s.now()
-		err = b.commit(ctx, func(tx *store.Tx) error {
-			if err := i.recordProgress(ctx, tx, next); err != nil || !last || also == nil {
-				return err
-			}
-			return also(tx)
-		})
-		if err != nil {
+		if err := b.store(ctx); err != nil {
+			b.Close(ctx, store.NotCommitted)
 			return err
 		}
-		i.stored, i.hasRow = next, true
-		done.Messages += int64(len(b.items))
-		done.Bytes += b.bytes
-		done.NoEmptyLine, done.FromText = mail.count.NoEmptyLine, mail.count.FromText
-		if options.Progress != nil {
-			options.Progress(*done)
-		}
-		if last {
+		if b.next.Finished {
+			p.last = b
 			return nil
 		}
+		if err := s.db.Commit(ctx, b, func(tx *store.Tx) error { return b.Commit(ctx, tx) }); err != nil {
+			return err
+		}
+		p.committed(b)
+	}
+}
+
+// nextBatch reads the messages of the next batch.
+func (p *PreparedImport) nextBatch(ctx context.Context, s *Contents, c container.Container) (*batch, error) {
+	i := p.importing
+	if err := s.checkAccess(ctx, c); err != nil {
+		return nil, err
+	}
+	b := &batch{contents: s, container: c, importing: i, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: i.stored.link, read: i.read}
+	last, err := b.fill(ctx, p.mail)
+	if err != nil {
+		b.blobs.Discard()
+		b.zero()
+		return nil, err
+	}
+	b.next = i.stored
+	b.next.Messages, b.next.Bytes, b.next.link = b.next.Messages+int64(len(b.items)), b.next.Bytes+b.bytes, b.link
+	b.next.digest, b.next.Finished, b.next.Changed = i.digest(), last, s.now()
+	return b, nil
+}
+
+// committed counts a batch.
+func (p *PreparedImport) committed(b *batch) {
+	p.importing.stored, p.importing.hasRow = b.next, true
+	p.done = p.counting(b)
+	if p.options.Progress != nil {
+		p.options.Progress(p.done)
+	}
+}
+
+// counting returns the counts of the import after a batch.
+func (p *PreparedImport) counting(b *batch) Imported {
+	done := p.done
+	done.Messages += int64(len(b.items))
+	done.Bytes += b.bytes
+	done.NoEmptyLine, done.FromText = p.mail.count.NoEmptyLine, p.mail.count.FromText
+	return done
+}
+
+// Failure adds to the error of the import's transaction what the import keeps.
+func (p *PreparedImport) Failure(err error) error {
+	if kept := p.done.Before + p.done.Messages; kept > 0 {
+		err = fmt.Errorf("%w; its first %d messages were kept", err, kept)
+	}
+	return fmt.Errorf("import mail: %w", err)
+}
+
+// Prepare prepares the last batch again.
+func (p *PreparedImport) Prepare(ctx context.Context) error { return p.last.Prepare(ctx) }
+
+// Commit adds the last batch in tx, and returns the counts of the whole import.
+func (p *PreparedImport) Commit(ctx context.Context, tx *store.Tx) (Imported, error) {
+	if err := p.last.Commit(ctx, tx); err != nil {
+		return p.done, err
+	}
+	return p.counting(p.last), nil
+}
+
+// Close ends the import.
+func (p *PreparedImport) Close(ctx context.Context, outcome store.Outcome) {
+	p.last.Close(ctx, outcome)
+	if outcome == store.Committed {
+		p.committed(p.last)
 	}
 }
 
@@ -124,6 +174,8 @@ func (s *Contents) importAll(ctx context.Context, c container.Container, in *tra
 type batch struct {
 	contents     *Contents
 	container    container.Container
+	importing    *importing
+	next         MailImport // the state of the import after this batch
 	blobs        blob.Batch
 	items        []itemRow
 	rows         []blobRow
@@ -133,6 +185,8 @@ type batch struct {
 	bytes        int64
 	link         int64     // messageMetadata.Next of the last message so far
 	read         io.Writer // receives a copy of the bytes read
+	opened       container.Opened
+	stale        int64 // blobs that are older than this watermark have to be re-encrypted
 }
 
 // fill reads messages until the batch is full, and reports whether they were the
@@ -164,7 +218,7 @@ func (b *batch) add(ctx context.Context, message *mbox) error {
 	key := envelope.NewKey()
 	b.keys = append(b.keys, key)
 	in := &intake{from: io.TeeReader(message, b.read), lead: int64(message.lead)}
-	sealed := newSealing(in, key, envelope.BlobPlace{Tenant: tenant, Blob: row.ID})
+	sealed := newSealing(in, key, envelope.BlobContext{Tenant: tenant, Blob: row.ID})
 	defer sealed.release()
 	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
 		return err
@@ -182,56 +236,63 @@ func (b *batch) add(ctx context.Context, message *mbox) error {
 	return nil
 }
 
-// commit makes the batch durable and visible: first blobs, then rows and pages.
-func (b *batch) commit(ctx context.Context, also func(tx *store.Tx) error) error {
-	defer b.zero()
+// store makes the blobs durable and prepares their rows.
+func (b *batch) store(ctx context.Context) error {
 	if err := b.contents.checkAccess(ctx, b.container); err != nil {
 		b.blobs.Discard()
+		b.rows = nil // none is stored
 		return err
 	}
 	if err := b.blobs.Commit(ctx); err != nil {
+		b.rows = nil
 		return err
 	}
 	fault.Point("import.blobs-durable")
-	err := b.contents.insertNewBlobs(ctx, func(run inTx) error {
-		return retryIfStale(b.insert(ctx, run, also), func(mark int64) error { return b.renewStale(ctx, mark) })
-	}, func() []blobRow { return b.rows })
-	if errors.Is(err, errRetry) {
-		return rolledMeanwhile()
+	return b.Prepare(ctx)
+}
+
+// Prepare opens the container's key and seals the pages of the blobs' keys under it.
+func (b *batch) Prepare(ctx context.Context) (err error) {
+	if b.stale != 0 {
+		if err := b.renewStale(ctx, b.stale); err != nil {
+			return err
+		}
+		b.stale = 0
 	}
-	if err != nil {
+	b.opened.Zero()
+	if b.opened, err = b.contents.keys.OpenKey(ctx, b.container, api.ByUser); err != nil {
 		return err
 	}
-	fault.Point("import.after-commit")
+	return b.sealKeys(b.opened)
+}
+
+// Commit makes the batch visible in tx, and records the progress of its import.
+func (b *batch) Commit(ctx context.Context, tx *store.Tx) (err error) {
+	if b.stale, err = b.contents.acceptsBlobs(ctx, tx, b.opened, b.rows); err != nil {
+		return err
+	}
+	if err := checkGCFence(ctx, tx, b.rows); err != nil {
+		return err
+	}
+	if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
+		return err
+	}
+	if err := b.importing.recordProgress(ctx, tx, b.next); err != nil {
+		return err
+	}
+	fault.Point("import.before-commit")
 	return nil
 }
 
-// insert runs the transaction of commit.
-func (b *batch) insert(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
-	opened, err := b.contents.keys.OpenKey(ctx, b.container, api.ByUser)
-	if err != nil {
-		return err
+// Close zeroes keys, and deletes the blobs of a batch that was not committed.
+func (b *batch) Close(ctx context.Context, outcome store.Outcome) {
+	b.zero()
+	switch outcome {
+	case store.NotCommitted:
+		b.contents.deleteBlobs(ctx, b.rows)
+	case store.Committed:
+		fault.Point("import.after-commit")
 	}
-	defer opened.Zero()
-	if err := b.sealKeys(opened); err != nil {
-		return err
-	}
-	return run(func(tx *store.Tx) error {
-		if err := b.contents.acceptsBlobs(ctx, tx, opened, b.rows); err != nil {
-			return err
-		}
-		if err := checkGCFence(ctx, tx, b.rows); err != nil {
-			return err
-		}
-		if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
-			return err
-		}
-		if err := also(tx); err != nil {
-			return err
-		}
-		fault.Point("import.before-commit")
-		return nil
-	})
 }
 
 // sealKeys puts the blobs' keys into sealed pages.
@@ -250,16 +311,12 @@ func (b *batch) sealKeys(opened container.Opened) (err error) {
 	return b.pages.seal(opened)
 }
 
-func (b *batch) discard() {
-	b.blobs.Discard()
-	b.zero()
-}
-
 func (b *batch) zero() {
 	for _, key := range append(b.replacedKeys, b.keys...) {
 		key.Zero()
 	}
 	b.pages.zero()
+	b.opened.Zero()
 }
 
 // deleteBlobs deletes blobs that no row references or ever will. Blobs that it cannot

@@ -194,29 +194,22 @@ func (s *Contents) Imports(ctx context.Context, tx *store.Tx, c container.Contai
 }
 
 // StopImport prevents the import of that name from storing more, and returns its
-// state. The import can be continued; also runs in the same transaction.
-func (s *Contents) StopImport(ctx context.Context, c container.Container, name string, also func(tx *store.Tx) error) (m MailImport, err error) {
-	err = s.db.InTx(ctx, func(tx *store.Tx) error {
-		// An import without a row may be about to store its first messages.
-		m = MailImport{Name: name, Format: api.AutoFormat, Started: s.now().UTC(), Changed: s.now().UTC()}
-		if _, err := s.insertImport(ctx, tx, c, 0, m); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `UPDATE mail_import SET request = 0 WHERE tenant = ?1 AND container = ?2 AND name = ?3`, c.Tenant, c.ID, name)
-		if err != nil {
-			return err
-		}
-		all, err := store.Collect(ctx, tx, scanImport, selectImports+` AND name = ?3`, c.Tenant, c.ID, name)
-		if err != nil {
-			return err
-		}
-		m = all[0]
-		return also(tx)
-	})
+// state. The import can be continued.
+func (s *Contents) StopImport(ctx context.Context, tx *store.Tx, c container.Container, name string) (MailImport, error) {
+	// An import without a row may be about to store its first messages.
+	m := MailImport{Name: name, Format: api.AutoFormat, Started: s.now().UTC(), Changed: s.now().UTC()}
+	if _, err := s.insertImport(ctx, tx, c, 0, m); err != nil {
+		return MailImport{}, fmt.Errorf("stop an import: %w", err)
+	}
+	_, err := tx.Exec(ctx, `UPDATE mail_import SET request = 0 WHERE tenant = ?1 AND container = ?2 AND name = ?3`, c.Tenant, c.ID, name)
 	if err != nil {
 		return MailImport{}, fmt.Errorf("stop an import: %w", err)
 	}
-	return m, nil
+	all, err := store.Collect(ctx, tx, scanImport, selectImports+` AND name = ?3`, c.Tenant, c.ID, name)
+	if err != nil {
+		return MailImport{}, fmt.Errorf("stop an import: %w", err)
+	}
+	return all[0], nil
 }
 
 // forgetImports deletes the state of imports that stored nothing for keepImports.

@@ -23,13 +23,13 @@ import (
 var errCut = errors.New("cut")
 
 // importNamed imports r under a name.
-func (w *world) importNamed(t testing.TB, name string, r io.Reader) (content.Imported, error) {
+func (w *fixture) importNamed(t testing.TB, name string, r io.Reader) (content.Imported, error) {
 	t.Helper()
-	return w.Import(t.Context(), w.mail, -1, r, &content.ImportOptions{Name: name}, nil)
+	return w.Import(t.Context(), w.mail, -1, r, content.ImportOptions{Name: name})
 }
 
 // unfinished returns the imports that can be continued.
-func (w *world) unfinished(t testing.TB) (list []content.MailImport) {
+func (w *fixture) unfinished(t testing.TB) (list []content.MailImport) {
 	t.Helper()
 	must(t, w.db.View(t.Context(), func(tx *store.Tx) (err error) {
 		list, err = w.Imports(t.Context(), tx, w.mail)
@@ -41,7 +41,7 @@ func (w *world) unfinished(t testing.TB) (list []content.MailImport) {
 // However often and wherever an import is interrupted: once it has been continued to
 // its end, each message is stored exactly once.
 func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		mbox := mboxes().Draw(rt, "mbox") + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{ann + "A: b\n\nx\n", bob + "A: b\n\ny\n\n"}), 0, 30).Draw(rt, "more"), "")
@@ -72,7 +72,7 @@ func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 }
 
 func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		all := mbox(23) // in batches of 4
 		begin := func(name string) {
 			t.Helper()
@@ -94,7 +94,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 				t.Fatalf("%s: it changed the mailbox", name)
 			}
 		}
-		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: "one", Format: api.MboxRD}, nil)
+		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(all), content.ImportOptions{Name: "one", Format: api.MboxRD})
 		wantCode(t, err, api.Conflict)
 		// An import of another name starts from the beginning.
 		begin("two")
@@ -114,8 +114,8 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		}
 		// The state of an import is deleted after 30 days.
 		begin("three")
-		w.Contents = content.Small(content.New(w.db, w.containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
-		must(t, w.Tidy(t.Context(), tenant))
+		w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
+		must(t, w.DeleteLeftoverRows(t.Context(), tenant))
 		if list := w.unfinished(t); len(list) > 0 {
 			t.Errorf("after 31 days: %+v", list)
 		}
@@ -124,11 +124,10 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 
 // Of two requests that continue one import the first to store succeeds, and a stopped
 // one stores nothing more, whatever it has already read.
-func TestAnImportIsThatOfOneRequest(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestAnImportBelongsToOneRequest(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.db.SetForTests(store.ForTests{})
 		ctx, all := t.Context(), mbox(23)
-		also := func(*store.Tx) error { return nil }
 		for name, act := range map[string]func() string{
 			"continued": func() string {
 				if _, err := w.importNamed(t, "continued", strings.NewReader(all)); err != nil {
@@ -137,7 +136,7 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 				return all
 			},
 			"stopped": func() string {
-				m, err := w.StopImport(ctx, w.mail, "stopped", also)
+				m, err := w.StopImport(ctx, w.mail, "stopped")
 				if err != nil || m.Messages != 8 || m.Finished {
 					t.Errorf("stopped: %+v, %v", m, err)
 				}
@@ -146,11 +145,11 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 		} {
 			w.mail = w.create(t, container.Mailbox, name+"@contoso.com")
 			var want string
-			_, err := w.Import(ctx, w.mail, -1, strings.NewReader(all), &content.ImportOptions{Name: name, Progress: func(i content.Imported) {
+			_, err := w.Import(ctx, w.mail, -1, strings.NewReader(all), content.ImportOptions{Name: name, Progress: func(i content.Imported) {
 				if i.Messages == 8 {
 					want = act()
 				}
-			}}, nil)
+			}})
 			wantCode(t, err, api.Conflict)
 			if got := w.export(t); got != want {
 				t.Errorf("%s: %d bytes are there, want %d", name, len(got), len(want))
@@ -158,7 +157,7 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 		}
 		// Before the first commit, and after the last.
 		w.mail = w.create(t, container.Mailbox, "early@contoso.com")
-		if m, err := w.StopImport(ctx, w.mail, "early", also); err != nil || m.Messages != 0 {
+		if m, err := w.StopImport(ctx, w.mail, "early"); err != nil || m.Messages != 0 {
 			t.Errorf("%+v, %v", m, err)
 		}
 		if list := w.unfinished(t); len(list) > 0 {
@@ -167,16 +166,16 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 		if _, err := w.importNamed(t, "early", strings.NewReader(all)); err != nil {
 			t.Error(err)
 		}
-		if m, err := w.StopImport(ctx, w.mail, "early", also); err != nil || m.Messages != 23 || !m.Finished || m.Bytes != int64(len(all)) {
+		if m, err := w.StopImport(ctx, w.mail, "early"); err != nil || m.Messages != 23 || !m.Finished || m.Bytes != int64(len(all)) {
 			t.Errorf("%+v, %v", m, err)
 		}
 		// A request whose first commit comes after the stop.
 		_, err := w.Import(ctx, w.mail, -1, readerFunc(func(p []byte) (int, error) {
-			if _, err := w.StopImport(ctx, w.mail, "late", also); err != nil {
+			if _, err := w.StopImport(ctx, w.mail, "late"); err != nil {
 				return 0, err
 			}
 			return copy(p, ann+"\nx\n"), io.EOF
-		}), &content.ImportOptions{Name: "late"}, nil)
+		}), content.ImportOptions{Name: "late"})
 		wantCode(t, err, api.Conflict)
 		if w.export(t) != all {
 			t.Error("it stored something")
@@ -187,13 +186,13 @@ func TestAnImportIsThatOfOneRequest(t *testing.T) {
 // The state of an import in the database does not reveal its content: without the
 // tenant's keys it cannot be compared with the hash of an mbox.
 func TestTheHashOfAnImportIsKeyed(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+	w := newFixture(t, storetest.One(t))
 	all := mbox(5)
 	if _, err := w.importNamed(t, "one", strings.NewReader(all)); err != nil {
 		t.Fatal(err)
 	}
 	other := w.create(t, container.Mailbox, "bob@contoso.com")
-	if _, err := w.Import(t.Context(), other, -1, strings.NewReader(all), &content.ImportOptions{Name: "one"}, nil); err != nil {
+	if _, err := w.Import(t.Context(), other, -1, strings.NewReader(all), content.ImportOptions{Name: "one"}); err != nil {
 		t.Fatal(err)
 	}
 	var digests [][]byte

@@ -20,9 +20,9 @@ import (
 // blob, so that a roll that replaces blob keys also replaces the metadata's key.
 const metadataLabel = "metadata"
 
-// place returns the place to which the seal of the item's metadata is bound.
-func (r itemRow) place() envelope.Place {
-	return envelope.Place{Tenant: r.Tenant, Parent: r.Container, Child: r.ID, Version: r.Version}
+// encryptionContext returns what the seal of the item's metadata is bound to.
+func (r itemRow) encryptionContext() envelope.EncryptionContext {
+	return envelope.EncryptionContext{Tenant: r.Tenant, Parent: r.Container, Child: r.ID, Version: r.Version}
 }
 
 // sealMetadata sets r.Metadata; key is that of the item's first blob.
@@ -33,7 +33,7 @@ func (r *itemRow) sealMetadata(key *envelope.Key, metadata any) error {
 	}
 	derived := key.Derive(metadataLabel)
 	defer derived.Zero()
-	r.Metadata = envelope.Seal(derived, envelope.PurposeMetadata, r.place(), plain)
+	r.Metadata = envelope.Seal(derived, envelope.PurposeMetadata, r.encryptionContext(), plain)
 	return nil
 }
 
@@ -41,7 +41,7 @@ func (r *itemRow) sealMetadata(key *envelope.Key, metadata any) error {
 func (r itemRow) openMetadata(key *envelope.Key, metadata any) error {
 	derived := key.Derive(metadataLabel)
 	defer derived.Zero()
-	plain, err := envelope.Open(derived, envelope.PurposeMetadata, r.place(), r.Metadata)
+	plain, err := envelope.Open(derived, envelope.PurposeMetadata, r.encryptionContext(), r.Metadata)
 	if err != nil {
 		return fmt.Errorf("open item %d: %w", r.ID, err)
 	}
@@ -68,6 +68,10 @@ func (s *Contents) openPart(ctx context.Context, c container.Container, query st
 	}
 	return part{}, rolledMeanwhile()
 }
+
+// maxAttempts is how often a read starts over because others replaced the keys that it
+// depends on.
+const maxAttempts = 10
 
 func rolledMeanwhile() error {
 	return fail.New(api.Conflict, "the container's keys were replaced %d times during the request", maxAttempts).WithHint("try again")
@@ -132,7 +136,7 @@ func (s *Contents) copyMessage(ctx context.Context, c container.Container, f ite
 // copyBlob writes bytes [off, off+n) of a blob to w and returns how many it wrote.
 // A read error names item and blob; an error of w is returned unchanged.
 func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) (written int64, err error) {
-	name, place := blobName(b.Tenant, b.ID), envelope.BlobPlace{Tenant: b.Tenant, Blob: b.ID}
+	name, ec := blobName(b.Tenant, b.ID), envelope.BlobContext{Tenant: b.Tenant, Blob: b.ID}
 	whole := off == 0 && n == b.Size
 	sealedOff, sealedLen := envelope.SealedRange(b.Size, off, n)
 	if whole { // to the end, whatever its length should be
@@ -152,8 +156,8 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	}
 	var plain io.Reader
 	if whole {
-		plain = envelope.NewReader(sealed, key, place, b.Size)
-	} else if plain, err = envelope.NewRangeReader(sealed, key, place, b.Size, off, n); err != nil {
+		plain = envelope.NewReader(sealed, key, ec, b.Size)
+	} else if plain, err = envelope.NewRangeReader(sealed, key, ec, b.Size, off, n); err != nil {
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	copyTo := copyContent

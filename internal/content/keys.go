@@ -47,7 +47,7 @@ func (p *newPages) seal(opened container.Opened) (err error) {
 	parent := parentOf(opened)
 	row := keypage.Row{ID: p.openID, Tenant: opened.Container.Tenant, Parent: parent.ID, Generation: parent.Generation,
 		Class: envelope.ClassBlob, Version: 1, Count: uint32(p.open.Len())}
-	if row.Body, err = envelope.SealPage(opened.Key, row.Place(), p.open); err != nil {
+	if row.Body, err = envelope.SealPage(opened.Key, row.EncryptionContext(), p.open); err != nil {
 		return err
 	}
 	p.sealed = append(p.sealed, row)
@@ -131,7 +131,7 @@ func openPage(opened container.Opened, row keypage.Row) (*envelope.Page, error) 
 	if err != nil {
 		return nil, err
 	}
-	return envelope.OpenPage(key, row.Place(), row.Body)
+	return envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 }
 
 // key returns a blob's key; the keyring still owns it. It fails Damaged, naming
@@ -151,10 +151,6 @@ func (k *keyring) zero() {
 		key.Zero()
 	}
 }
-
-// errRetry ends a transaction because another transaction changed its pages or rows;
-// the work can be tried again.
-var errRetry = errors.New("another transaction changed the same rows")
 
 // removeKeys removes the keys of an item's blobs from their pages. A page that cannot
 // be decrypted is left as it is and is no error here; it is reported when the other
@@ -187,13 +183,13 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	return nil
 }
 
-// checkNotMoved returns errRetry unless the database still has the same blob and the same
+// checkNotMoved returns store.ErrOutdated unless the database still has the same blob and the same
 // key page for it. If it has, the missing page is damage and must not block the
 // caller, like a page that cannot be decrypted.
 func checkNotMoved(ctx context.Context, tx *store.Tx, b blobRow) error {
 	id, now, err := currentBlob(ctx, tx, b)
 	if err == nil && (id != b.ID || now != b.Page) {
-		return errRetry
+		return store.ErrOutdated
 	}
 	return err
 }
@@ -204,11 +200,11 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	}
 	key, err := opened.KeyOf(row.Generation)
 	if errors.Is(err, container.ErrGeneration) {
-		return errRetry
+		return store.ErrOutdated
 	}
 	var page *envelope.Page
 	if err == nil {
-		page, err = envelope.OpenPage(key, row.Place(), row.Body)
+		page, err = envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 	}
 	if fail.Is(err, api.Damaged) {
 		return nil
@@ -226,16 +222,16 @@ func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row
 	next := row
 	next.Version++
 	next.Count = uint32(page.Len())
-	if next.Body, err = envelope.SealPage(key, next.Place(), page); err != nil {
+	if next.Body, err = envelope.SealPage(key, next.EncryptionContext(), page); err != nil {
 		return err
 	}
 	return swapped(keypage.Swap(ctx, tx, []keypage.Row{row}, []keypage.Row{next}))
 }
 
-// swapped returns errRetry if a compare-and-swap of one page was not done.
+// swapped returns store.ErrOutdated if a compare-and-swap of one page was not done.
 func swapped(done []bool, err error) error {
 	if err == nil && !done[0] {
-		return errRetry
+		return store.ErrOutdated
 	}
 	return err
 }

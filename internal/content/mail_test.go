@@ -27,8 +27,8 @@ func mbox(n int) string {
 	return b.String()
 }
 
-func TestExportGivesBackWhatWasImported(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestExportReturnsTheImportedMail(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		mbox := mboxes().Draw(rt, "mbox")
@@ -52,7 +52,7 @@ func TestExportGivesBackWhatWasImported(t *testing.T) {
 }
 
 func TestMailOnBothDatabases(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		if got := w.export(t); got != "" {
 			t.Errorf("an empty mailbox exports %q", got)
 		}
@@ -64,9 +64,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		all := mbox(n)
 		var steps []content.Imported
 		audited := 0
-		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)),
-			&content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }},
-			func(*store.Tx) error { audited++; return nil })
+		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }}, func(*store.Tx) error { audited++; return nil })
 		must(t, err)
 		if done.Messages != n || len(steps) != 6 || steps[0].Messages != 4 || steps[5] != done || audited != 1 {
 			t.Errorf("imported %+v in steps %+v, audited %d times", done, steps, audited)
@@ -113,19 +111,19 @@ func TestMailOnBothDatabases(t *testing.T) {
 }
 
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
-	content.Small(w.Contents, content.BlobSize, 512)
+	w := newFixture(t, storetest.One(t))
+	content.Small(w.Contents.Contents, content.BlobSize, 512)
 	message := ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
-	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), &content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }}, nil)
+	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }})
 	must(t, err)
 	if fmt.Sprint(steps) != "[3 4]" {
 		t.Errorf("commits after messages %v, want after 3 (18 MiB) and 4", steps)
 	}
 }
 
-func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestExportJoinsImportsWithoutLosingAMessage(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	for _, test := range []struct{ a, b, joined string }{
 		{"From a\n\nx\n\n", "From b\n\ny\n", "From a\n\nx\n\nFrom b\n\ny\n"},
 		{"From a\n\nx\n", "From b\n\ny", "From a\n\nx\n\nFrom b\n\ny"},
@@ -151,8 +149,8 @@ func TestMailboxesMeetWithoutLosingAMessage(t *testing.T) {
 	}
 }
 
-func TestAListShowsWhatAHeaderTells(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestAListShowsTheHeadersOfAMessage(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	long := strings.Repeat("é", 2000)
 	date := time.Date(2024, 2, 3, 3, 5, 6, 0, time.UTC)
 	for name, test := range map[string]struct {
@@ -189,8 +187,8 @@ func TestAListShowsWhatAHeaderTells(t *testing.T) {
 	}
 }
 
-func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestAMessageIsTheTextBetweenItsFromLines(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	for mbox, want := range map[string]string{
 		"From a":               "",
 		"From a\n":             "",
@@ -215,8 +213,8 @@ func TestAMessageIsWhatStandsBetweenItsLines(t *testing.T) {
 	}
 }
 
-func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestATruncatedImportKeepsWholeMessagesAndReportsTheirNumber(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
 		all := mbox(23)
 		cut := all[:len(all)*3/4] // in the 18th message: four batches of four are kept
@@ -225,16 +223,16 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			code api.Code
 		}{
 			"early end of a stated length": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(cut), nil, nil)
+				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(cut), content.ImportOptions{})
 			}, api.Truncated},
 			"connection lost": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), nil, nil)
+				return w.Import(t.Context(), w.mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), content.ImportOptions{})
 			}, api.Internal},
 			"audit fails": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, -1, strings.NewReader(cut), nil, func(*store.Tx) error { return broken })
+				return w.Import(t.Context(), w.mail, -1, strings.NewReader(cut), content.ImportOptions{}, func(*store.Tx) error { return broken })
 			}, api.Internal},
 			"more than stated": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(all+"x"), nil, nil)
+				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(all+"x"), content.ImportOptions{})
 			}, api.InvalidArgument},
 		} {
 			w.mail = w.create(t, container.Mailbox, strings.ReplaceAll(name, " ", ".")+"@contoso.com")
@@ -250,7 +248,7 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 			w.wantHealthy(t, true)
 		}
 		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
-		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), nil, nil)
+		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), content.ImportOptions{})
 		wantCode(t, err, api.InvalidArgument)
 		if err.Error() != `import mail: this is not an mbox: its first line begins with "PK\x03\x04", not with "From "` {
 			t.Error(err)
@@ -259,8 +257,8 @@ func TestABrokenImportKeepsWholeMessagesAndSaysHowMany(t *testing.T) {
 	})
 }
 
-func TestMailOfAnotherIsNotThere(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
+func TestMailOfAnotherMailboxOrTenantIsNotFound(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
 	w.importMail(t, mbox(1))
 	id := w.messages(t)[0].ID
 	file := w.put(t, "file", "x")

@@ -93,7 +93,7 @@ func mboxes() *rapid.Generator[string] {
 	})
 }
 
-func TestAnMboxIsItsMessagesInOrder(t *testing.T) {
+func TestAnMboxYieldsItsMessagesInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		mbox := mboxes().Draw(t, "mbox")
 		want := splitLines(mbox)
@@ -121,7 +121,7 @@ const (
 	bob = "From bob@contoso.com Tue Jan  6 11:00:00 2026\n"
 )
 
-func TestMessagesBeginWhereMuttAndMailboxSeeThem(t *testing.T) {
+func TestMessagesBeginWhereMuttAndMailboxFindThem(t *testing.T) {
 	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 	dash := func(s string) string { return "From - " + s + " 2022\n" }
 	for name, test := range map[string]struct {
@@ -174,7 +174,7 @@ func sizedMessage(from, body string, length int) string {
 	return from + fmt.Sprintf("Subject: s\nContent-Length: %d\n\n", length) + body
 }
 
-func TestAContentLengthCountsWhereItLeadsToAMessage(t *testing.T) {
+func TestAContentLengthIsUsedIfItEndsAtAMessage(t *testing.T) {
 	forwarded := "see:\n\n" + bob + "Subject: forwarded\n\nFrom x\n"
 	long := forwarded + strings.Repeat("a line of the body\n", 450_000)
 	n := len(forwarded)
@@ -219,7 +219,7 @@ func TestAContentLengthCountsWhereItLeadsToAMessage(t *testing.T) {
 	}
 }
 
-func TestTheFormatMboxrdTakesEachFromLine(t *testing.T) {
+func TestMboxrdEndsAMessageAtEachFromLine(t *testing.T) {
 	want := []string{"From x\n\nFromage\n>From z\n", "From y\n", ann + "Content-Length: 1000\n", bob + "\n", "From "}
 	got, m, err := split(strings.NewReader(strings.Join(want, "")), api.MboxRD, 100)
 	if err != nil || !slices.Equal(got, want) {
@@ -230,7 +230,7 @@ func TestTheFormatMboxrdTakesEachFromLine(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotAnMboxIsNamed(t *testing.T) {
+func TestErrorShowsTheBeginningOfATextThatIsNotAnMbox(t *testing.T) {
 	for mbox, shown := range map[string]string{
 		"\n":                          `""`,
 		"From":                        `"From"`,
@@ -248,7 +248,7 @@ func TestWhatIsNotAnMboxIsNamed(t *testing.T) {
 	}
 }
 
-func TestAnMboxThatFailsToReadTellsWhy(t *testing.T) {
+func TestAReadErrorOfAnMboxIsReturned(t *testing.T) {
 	broken := errors.New("broken")
 	mbox := ann + "\nx\n\n" + bob + "\ny\n"
 	for n := range len(mbox) {
@@ -289,7 +289,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestAMessageOfAnySizeTakesNoMoreMemory(t *testing.T) {
+func TestMemoryDoesNotGrowWithTheSizeOfAMessage(t *testing.T) {
 	buf := make([]byte, 32<<10)
 	for _, line := range []string{"a line\n", "\n", "no line end at all"} {
 		allocs := testing.AllocsPerRun(1, func() {

@@ -20,9 +20,9 @@ func allocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-func TestContentOfAnySizeTakesNoMoreMemory(t *testing.T) {
-	w := newWorld(t, storetest.One(t))
-	content.Small(w.Contents, content.BlobSize, 512)
+func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
+	content.Small(w.Contents.Contents, content.BlobSize, 512)
 	const small, large = 1 << 20, 48 << 20
 	line := strings.Repeat("x", 99) + "\n"
 	for name, test := range map[string]struct {
@@ -32,14 +32,14 @@ func TestContentOfAnySizeTakesNoMoreMemory(t *testing.T) {
 	}{
 		"import": {func(n int64) error {
 			message := io.MultiReader(strings.NewReader("From a\nSubject: s\n\n"), &endless{line, int(n)})
-			return errorOf(w.Import(t.Context(), w.mail, -1, message, nil, nil))
+			return errorOf(w.Import(t.Context(), w.mail, -1, message, content.ImportOptions{}))
 		}, 0},
 		"import a long line": {func(n int64) error {
 			message := io.MultiReader(strings.NewReader("From "), zeroBytes(n))
-			return errorOf(w.Import(t.Context(), w.mail, -1, message, nil, nil))
+			return errorOf(w.Import(t.Context(), w.mail, -1, message, content.ImportOptions{}))
 		}, 0},
 		"put": {func(n int64) error {
-			return errorOf(w.Put(t.Context(), w.site, "file", n, zeroBytes(n), nil))
+			return errorOf(w.Put(t.Context(), w.site, "file", n, zeroBytes(n)))
 		}, 400 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,7 +26,7 @@ var spellings = []string{"Plan.txt", "plan.txt", "PLAN.TXT", "é/a", "É/A", "e\
 
 // putOld stores a file as before paths were folded: it is found only by its exact
 // path. A path that is already folded must be stored after its other spellings.
-func (w *world) putOld(t testing.TB, c container.Container, path, text string) {
+func (w *fixture) putOld(t testing.TB, c container.Container, path, text string) {
 	t.Helper()
 	ctx := context.Background()
 	directory, err := w.containers.Directory(ctx, tenant)
@@ -41,7 +41,7 @@ func (w *world) putOld(t testing.TB, c container.Container, path, text string) {
 }
 
 // unfolded marks a site as one whose paths were never folded.
-func (w *world) unfolded(t testing.TB, c container.Container) container.Container {
+func (w *fixture) unfolded(t testing.TB, c container.Container) container.Container {
 	t.Helper()
 	must(t, w.db.InTx(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.Exec(context.Background(), `UPDATE container SET names = 0 WHERE id = ?1`, c.ID)
@@ -51,14 +51,14 @@ func (w *world) unfolded(t testing.TB, c container.Container) container.Containe
 	return c
 }
 
-func (w *world) putAt(t testing.TB, c container.Container, path, text string) {
+func (w *fixture) putAt(t testing.TB, c container.Container, path, text string) {
 	t.Helper()
-	_, err := w.Put(context.Background(), c, path, int64(len(text)), strings.NewReader(text), nil)
+	_, err := w.Put(context.Background(), c, path, int64(len(text)), strings.NewReader(text))
 	must(t, err)
 }
 
 // contentAt returns the content at a path; empty: there is no file.
-func (w *world) contentAt(t testing.TB, c container.Container, path string) string {
+func (w *fixture) contentAt(t testing.TB, c container.Container, path string) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := w.Get(context.Background(), c, path, 0, -1, &b); err != nil {
@@ -76,7 +76,7 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 	fewChecks(t, longtest.Of(12, 100))
 	sites := 0
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		w := newWorld(t, db)
+		w := newFixture(t, db)
 		rapid.Check(t, func(r *rapid.T) {
 			sites++
 			c := w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/sites/%d", sites))
@@ -159,7 +159,7 @@ func foldedLast(a, b string) int {
 }
 
 // refetch looks up a site as the next request does.
-func (w *world) refetch(t testing.TB, c container.Container) container.Container {
+func (w *fixture) refetch(t testing.TB, c container.Container) container.Container {
 	t.Helper()
 	if !w.exists(&c, container.Site, c.Name) {
 		t.Fatalf("site %q is lost", c.Name)
@@ -169,7 +169,7 @@ func (w *world) refetch(t testing.TB, c container.Container) container.Container
 
 // The id of a chat message is not a path: two ids that differ only in case are different.
 func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		c := w.create(t, container.Workload, "chat-messages")
 		w.putAt(t, c, "AbC=", "one")
 		w.putAt(t, c, "aBc=", "two")
@@ -180,24 +180,25 @@ func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
 }
 
 // Folding may be interrupted at any point; the next write continues it.
-func TestFoldingThatDiesIsTakenUp(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestInterruptedFoldingContinues(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		for i := range 20 {
 			w.putOld(t, w.site, fmt.Sprintf("File %d", i), "x")
 		}
 		c := w.unfolded(t, w.site)
 		ctx, cancel := context.WithCancel(context.Background())
 		calls := 0
-		w.policies.opening = func() {
+		w.policies.Opening = func(int64) error {
 			if calls++; calls == 8 { // in the midst of the second reading
 				cancel()
 			}
+			return nil
 		}
 		_, err := w.Stat(ctx, c, "FILE 3")
 		if err == nil {
 			t.Fatal("not stopped")
 		}
-		w.policies.opening = nil
+		w.policies.Opening = nil
 		if w.refetch(t, c).Folded {
 			t.Fatal("it is said to be done")
 		}
@@ -210,10 +211,10 @@ func TestFoldingThatDiesIsTakenUp(t *testing.T) {
 	})
 }
 
-func TestAPathThatNothingNewMayHaveIsRefused(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestAPathThatIsInvalidForNewFilesIsRefused(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		for _, path := range []string{"a\u202Eb", "a\xe9b", "a\nb", "\uFEFFa", strings.Repeat("a", 1025), "a//b", "../a", ""} {
-			_, err := w.Put(context.Background(), w.site, path, 1, strings.NewReader("x"), nil)
+			_, err := w.Put(context.Background(), w.site, path, 1, strings.NewReader("x"))
 			wantCode(t, err, api.InvalidArgument)
 		}
 		files, err := w.Files(context.Background(), w.site)

@@ -24,9 +24,9 @@ type pendingPut struct {
 const maxPendingPuts = 4
 
 // startPut begins to store the sealed form of a content, and returns when the content
-// has been read. It fails if this or an earlier blob of the upload has failed; blobs
+// has been read. It fails if this or an earlier blob of the file has failed; blobs
 // for which waitPuts has not yet waited may still be written.
-func (u *upload) startPut(ctx context.Context, name string, sealed *sealing) error {
+func (u *PreparedFile) startPut(ctx context.Context, name string, sealed *sealing) error {
 	next := &pendingPut{name: name, read: make(chan struct{}), done: make(chan struct{})}
 	u.pending = append(u.pending, next)
 	go next.run(func(ended func()) error {
@@ -60,7 +60,7 @@ func (b *pendingPut) failed() error {
 }
 
 // waitPuts waits until at most limit blobs are not yet durable, or one has failed.
-func (u *upload) waitPuts(limit int) error {
+func (u *PreparedFile) waitPuts(limit int) error {
 	for len(u.pending) > limit {
 		first := u.pending[0]
 		<-first.done
@@ -73,16 +73,16 @@ func (u *upload) waitPuts(limit int) error {
 	return nil
 }
 
-// waitAllPuts waits until no blob of the upload is being written, whether or not it failed.
-func (u *upload) waitAllPuts() {
+// waitAllPuts waits until no blob of the file is being written, whether or not it failed.
+func (u *PreparedFile) waitAllPuts() {
 	for _, b := range u.pending {
 		<-b.done
 	}
 }
 
-// storedBlobs returns the blobs that an upload has stored, without one whose name was
+// storedBlobs returns the blobs that a file has stored, without one whose name was
 // already in use: two nodes may, very rarely, draw the same id. No put may be under way.
-func (u *upload) storedBlobs() []blobRow {
+func (u *PreparedFile) storedBlobs() []blobRow {
 	return slices.DeleteFunc(slices.Clone(u.blobs), func(b blobRow) bool {
 		return slices.ContainsFunc(u.pending, func(s *pendingPut) bool {
 			return s.name == blobName(b.Tenant, b.ID) && fail.Is(s.err, api.AlreadyExists)

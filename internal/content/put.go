@@ -86,33 +86,52 @@ func notAPath(path, why string) error {
 	return fail.New(api.InvalidArgument, "%.80q is not a valid file path: it %s", path, why)
 }
 
-// Put stores the content of r as the file at path and replaces a file that is
-// there. The content has size bytes; a negative size means that it is not known.
-// Until Put returns, the path has the whole old file; a read of the old file that
-// has begun can finish. also, if not nil, runs in Put's transaction. On any failure
-// nothing is kept and nothing is changed; a transfer that ended early fails Truncated.
-func (s *Contents) Put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
-	f, err := s.put(ctx, c, path, size, r, also)
-	if err != nil {
-		return File{}, fmt.Errorf("put file: %w", err)
-	}
-	return f, nil
+// PreparedFile is a file whose content is stored and which no row refers to. Until it is
+// committed, a roll may give its container another key, or re-encrypt everything in the
+// container: so the pages of its blobs are under a key of their own, which exists only in
+// memory, and are resealed by Prepare.
+type PreparedFile struct {
+	contents  *Contents
+	container container.Container
+	found     spelling // of the path
+	item      itemRow
+	metadata  fileMetadata
+	blobs     []blobRow
+	pending   []*pendingPut // in order; those before it are durable
+	first     *envelope.Key // of the first blob, until the metadata is sealed under it
+
+	transit      *envelope.Key
+	transitPages newPages
+
+	opened container.Opened // the container with its key
+	pages  []keypage.Row    // resealed under it
+	stale  int64            // blobs that are older than this watermark have to be re-encrypted
 }
 
-func (s *Contents) put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, also func(tx *store.Tx) error) (File, error) {
+// PrepareFile stores the content of r for a file at path. The content has size bytes; a
+// negative size means that it is not known. Until the file is committed, the path has
+// the whole old file, if there is one; a read of the old file that has begun can finish.
+// On any failure nothing is kept and nothing is changed; a transfer that ended early
+// fails Truncated.
+func (s *Contents) PrepareFile(ctx context.Context, c container.Container, path string, size int64, r io.Reader) (*PreparedFile, error) {
+	u, err := s.prepareFile(ctx, c, path, newTransfer(ctx, r, size))
+	if err != nil {
+		return nil, fmt.Errorf("put file: %w", err)
+	}
+	return u, nil
+}
+
+func (s *Contents) prepareFile(ctx context.Context, c container.Container, path string, in *transfer) (*PreparedFile, error) {
 	if err := notAPath(path, name.Refusal(path)); err != nil {
-		return File{}, err
+		return nil, err
 	}
 	found, err := s.spellingsOf(ctx, c, path)
 	if err != nil {
-		return File{}, err
+		return nil, err
 	}
 	now := s.writtenTime()
-	u := &upload{contents: s, container: c, found: found, transit: envelope.NewKey(), pages: newPages{slots: s.slots}, metadata: fileMetadata{Path: path, Modified: now},
-		item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
-	defer u.transit.Zero()
-	defer u.waitAllPuts()
-	in := newTransfer(ctx, r, size)
+	u := &PreparedFile{contents: s, container: c, found: found, transit: envelope.NewKey(), transitPages: newPages{slots: s.slots},
+		metadata: fileMetadata{Path: path, Modified: now}, item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
 	err = u.storeContent(ctx, in)
 	if err == nil {
 		err = u.waitPuts(0)
@@ -120,37 +139,19 @@ func (s *Contents) put(ctx context.Context, c container.Container, path string, 
 	if err == nil {
 		err = s.foldPaths(ctx, c)
 	}
+	if err == nil {
+		err = u.Prepare(ctx)
+	}
 	if err != nil {
-		u.waitAllPuts()
-		u.pages.zero()
-		s.deleteBlobs(ctx, u.storedBlobs())
-		return File{}, in.failure(err)
+		u.Close(ctx, store.NotCommitted)
+		return nil, in.failure(err)
 	}
-	if err := u.commit(ctx, also); err != nil {
-		return File{}, err
-	}
-	return File{Path: path, Size: u.item.Size, Modified: now}, nil
-}
-
-// upload is a file that is being stored. Meanwhile a roll may give its container
-// another key, or re-encrypt everything in the container: so its pages are under a
-// key of their own, which exists only in memory, until the file is committed.
-type upload struct {
-	contents  *Contents
-	container container.Container
-	found     spelling // of the path
-	item      itemRow
-	metadata  fileMetadata
-	blobs     []blobRow
-	pages     newPages
-	transit   *envelope.Key
-	pending   []*pendingPut // in order; those before it are durable
-	first     *envelope.Key // of the first blob, until the metadata is sealed under it
+	return u, nil
 }
 
 // storeContent stores the content as blobs; waitPuts then waits for the last of them. At
 // most one page of their keys is open in memory, the others are sealed.
-func (u *upload) storeContent(ctx context.Context, in *transfer) error {
+func (u *PreparedFile) storeContent(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
 	for {
@@ -169,7 +170,7 @@ func (u *upload) storeContent(ctx context.Context, in *transfer) error {
 			return u.sealPage()
 		case err != nil:
 			return err
-		case u.pages.full():
+		case u.transitPages.full():
 			if err := u.sealPage(); err != nil {
 				return err
 			}
@@ -178,11 +179,11 @@ func (u *upload) storeContent(ctx context.Context, in *transfer) error {
 }
 
 // addBlob stores the next blob.
-func (u *upload) addBlob(ctx context.Context, content io.Reader) error {
+func (u *PreparedFile) addBlob(ctx context.Context, content io.Reader) error {
 	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
 	key := envelope.NewKey()
 	defer key.Zero()
-	sealed := newSealing(content, key, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	sealed := newSealing(content, key, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
 	if err := u.startPut(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
 		return err
@@ -194,102 +195,99 @@ func (u *upload) addBlob(ctx context.Context, content io.Reader) error {
 		u.first = key.Clone()
 	}
 	var err error
-	u.blobs[row.Sequence].Page, err = u.pages.add(row.ID, key)
+	u.blobs[row.Sequence].Page, err = u.transitPages.add(row.ID, key)
 	return err
 }
 
-func (u *upload) sealPage() error { return u.pages.seal(u.transitParent()) }
+func (u *PreparedFile) sealPage() error { return u.transitPages.seal(u.transitParent()) }
 
 // transitParent returns the parent of the pages until they are committed: no container
 // has a generation 0.
-func (u *upload) transitParent() container.Opened {
+func (u *PreparedFile) transitParent() container.Opened {
 	c := u.container
 	c.Generation = 0
 	return container.Opened{Container: c, Key: u.transit}
 }
 
-// resealedPages returns the pages resealed under the container's key.
-func (u *upload) resealedPages(opened container.Opened) ([]keypage.Row, error) {
-	rows := slices.Clone(u.pages.sealed)
-	for i, old := range rows {
-		rows[i].Generation = opened.Generation
-		var err error
-		if rows[i].Body, err = envelope.Reseal(u.transit, opened.Key, old.Place(), rows[i].Place(), old.Body); err != nil {
-			return nil, err
+// Prepare opens the container's key and reseals the pages under it.
+func (u *PreparedFile) Prepare(ctx context.Context) (err error) {
+	if u.stale != 0 {
+		if err := u.renewStale(ctx, u.stale); err != nil {
+			return err
 		}
+		u.stale = 0
 	}
-	return rows, nil
-}
-
-// commit replaces the old file by the new one. The old file's keys are deleted in
-// the same transaction, its blobs by the next collection.
-func (u *upload) commit(ctx context.Context, also func(tx *store.Tx) error) error {
-	s := u.contents
-	err := s.insertNewBlobs(ctx, func(run inTx) error {
-		err := u.replaceFile(ctx, run, also)
-		if store.IsUnique(err) { // another request has stored a file at the same path
-			err = errors.Join(errRetry, err)
-		}
-		return retryIfStale(err, func(mark int64) error { return u.renewStale(ctx, mark) })
-	}, func() []blobRow { return u.blobs })
-	if errors.Is(err, errRetry) {
-		return fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again").Because(err)
-	}
-	if err != nil {
+	u.opened.Zero()
+	if u.opened, err = u.contents.keys.OpenKey(ctx, u.container, api.ByUser); err != nil {
 		return err
 	}
-	fault.Point("put.after-commit")
+	u.pages = slices.Clone(u.transitPages.sealed)
+	for i, old := range u.pages {
+		u.pages[i].Generation = u.opened.Generation
+		if u.pages[i].Body, err = envelope.Reseal(u.transit, u.opened.Key, old.EncryptionContext(), u.pages[i].EncryptionContext(), old.Body); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// replaceFile runs the transaction of commit.
-func (u *upload) replaceFile(ctx context.Context, run inTx, also func(tx *store.Tx) error) error {
-	s, tenant := u.contents, u.item.Tenant
-	opened, err := s.keys.OpenKey(ctx, u.container, api.ByUser)
+// Commit puts the file in place of the old one in tx. The old file's keys are deleted in
+// the same transaction, its blobs by the next collection.
+func (u *PreparedFile) Commit(ctx context.Context, tx *store.Tx) (File, error) {
+	err := u.replaceFile(ctx, tx)
+	if store.IsUnique(err) { // another request has stored a file at the same path
+		err = errors.Join(store.ErrOutdated, err)
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("put file: %w", err)
+	}
+	fault.Point("put.before-commit")
+	return File{Path: u.metadata.Path, Size: u.item.Size, Modified: u.metadata.Modified}, nil
+}
+
+func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error) {
+	tenant := u.item.Tenant
+	if u.stale, err = u.contents.acceptsBlobs(ctx, tx, u.opened, u.blobs); err != nil {
+		return err
+	}
+	id, hash, err := u.found.find(ctx, tx, u.container)
 	if err != nil {
 		return err
 	}
-	defer opened.Zero()
-	pages, err := u.resealedPages(opened)
-	if err != nil {
-		return err
-	}
-	return run(func(tx *store.Tx) error {
-		if err := s.acceptsBlobs(ctx, tx, opened, u.blobs); err != nil {
+	u.item.PathHash = hash
+	if id != 0 {
+		if err := confirmFile(ctx, tx, u.item, id); err != nil {
 			return err
 		}
-		id, hash, err := u.found.find(ctx, tx, u.container)
+		old, err := blobsOf(ctx, tx, tenant, id)
 		if err != nil {
 			return err
 		}
-		u.item.PathHash = hash
-		if id != 0 {
-			if err := confirmFile(ctx, tx, u.item, id); err != nil {
-				return err
-			}
-			old, err := blobsOf(ctx, tx, tenant, id)
-			if err != nil {
-				return err
-			}
-			if err := removeKeys(ctx, tx, opened, old); err != nil {
-				return err
-			}
-			if err := removeItems(ctx, tx, tenant, u.item.Container, []int64{id}, old); err != nil {
-				return err
-			}
-		}
-		if err := checkGCFence(ctx, tx, u.blobs); err != nil {
+		if err := removeKeys(ctx, tx, u.opened, old); err != nil {
 			return err
 		}
-		if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, pages); err != nil {
+		if err := removeItems(ctx, tx, tenant, u.item.Container, []int64{id}, old); err != nil {
 			return err
 		}
-		if also != nil {
-			if err := also(tx); err != nil {
-				return err
-			}
-		}
-		fault.Point("put.before-commit")
-		return nil
-	})
+	}
+	if err := checkGCFence(ctx, tx, u.blobs); err != nil {
+		return err
+	}
+	return insert(ctx, tx, []itemRow{u.item}, u.blobs, u.pages)
+}
+
+// Close zeroes keys. Unless the file was or may have been committed, its blobs are
+// deleted; those that no row refers to after an unknown outcome are left for a collection
+// of orphans.
+func (u *PreparedFile) Close(ctx context.Context, outcome store.Outcome) {
+	u.waitAllPuts()
+	u.transit.Zero()
+	u.transitPages.zero()
+	u.opened.Zero()
+	switch outcome {
+	case store.NotCommitted:
+		u.contents.deleteBlobs(ctx, u.storedBlobs())
+	case store.Committed:
+		fault.Point("put.after-commit")
+	}
 }

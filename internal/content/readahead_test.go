@@ -35,7 +35,7 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	return w.Reader.Read(p)
 }
 
-func TestLongContentIsCopiedWholeAndFailuresAreTold(t *testing.T) {
+func TestLongContentIsCopiedWholeAndFailuresAreReported(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 5*envelope.SegmentSize/16+1)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -55,7 +55,7 @@ func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error
 	}
 	now, err := fileID(ctx, tx, new.Tenant, new.Container, new.PathHash)
 	if err == nil && now != id {
-		err = errRetry
+		err = store.ErrOutdated
 	}
 	if err == nil {
 		err = store.Contradiction("item %d is the file at a path of container %d only according to the index", id, new.Container)

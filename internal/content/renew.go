@@ -28,10 +28,10 @@ const (
 type Renewal struct {
 	// Watermark is an id: blobs that are older get new keys.
 	Watermark int64
-	// Hold is called first in each transaction and fails if the work must not go on.
-	Hold func(tx *store.Tx) error
-	// Slow waits until so many bytes may be re-encrypted.
-	Slow func(ctx context.Context, bytes int64) error
+	// LockRunning is called first in each transaction and fails if the work must not go on.
+	LockRunning func(tx *store.Tx) error
+	// Throttle waits until so many bytes may be re-encrypted.
+	Throttle func(ctx context.Context, bytes int64) error
 	// Done is called in each transaction with the number of bytes re-encrypted.
 	Done func(tx *store.Tx, bytes int64) error
 	// Skip is called for each item that cannot be re-encrypted, with the reason; from
@@ -132,7 +132,7 @@ func (r *renewing) runUnits(ctx context.Context) error {
 			break
 		}
 		after = stale[len(stale)-1]
-		if failed = r.Slow(working, sizeOf(stale)); failed != nil {
+		if failed = r.Throttle(working, sizeOf(stale)); failed != nil {
 			break
 		}
 		select {
@@ -175,8 +175,9 @@ func sizeOf(blobs []blobRow) (size int64) {
 // unit is a number of blobs of a container that are re-encrypted together.
 type unit struct {
 	*renewing
-	opened container.Opened
-	fresh  []renewedBlob // in the order of items and sequences
+	opened   container.Opened
+	fresh    []renewedBlob // in the order of items and sequences
+	replaced []blobRow     // by the transaction of commit
 }
 
 // renewedBlob is a blob and its replacement.
@@ -255,8 +256,8 @@ func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Conte
 	row = old
 	row.ID = store.NewID()
 	fresh = envelope.NewKey()
-	plain := envelope.NewReader(sealed, key, envelope.BlobPlace{Tenant: old.Tenant, Blob: old.ID}, old.Size)
-	resealed := newSealing(plain, fresh, envelope.BlobPlace{Tenant: row.Tenant, Blob: row.ID})
+	plain := envelope.NewReader(sealed, key, envelope.BlobContext{Tenant: old.Tenant, Blob: old.ID}, old.Size)
+	resealed := newSealing(plain, fresh, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	defer resealed.release()
 	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
 		fresh.Zero()
@@ -268,20 +269,25 @@ func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Conte
 // commit replaces the old blobs by the new ones. The old ones are deleted by the
 // next collection.
 func (u *unit) commit(ctx context.Context) error {
-	var olds []blobRow
-	err := u.contents.insertNewBlobs(ctx, func(run inTx) (err error) {
-		olds, err = u.swap(ctx, run)
-		return err
-	}, func() []blobRow { return u.unused(nil) })
-	if errors.Is(err, errRetry) {
+	err := u.contents.db.Commit(ctx, u, func(tx *store.Tx) error { return u.swap(ctx, tx) })
+	if errors.Is(err, store.ErrOutdated) {
 		return nil // left for another call
 	}
-	if err != nil {
-		return err
+	return err
+}
+
+// Prepare has nothing to do again: swap reads the rows that may have changed.
+func (u *unit) Prepare(context.Context) error { return nil }
+
+// Close deletes the new blobs that are not used.
+func (u *unit) Close(ctx context.Context, outcome store.Outcome) {
+	switch outcome {
+	case store.NotCommitted:
+		u.contents.deleteBlobs(ctx, u.unused(nil))
+	case store.Committed:
+		u.contents.deleteBlobs(ctx, u.unused(u.replaced))
+		fault.Point("renew.after-commit")
 	}
-	u.contents.deleteBlobs(ctx, u.unused(olds))
-	fault.Point("renew.after-commit")
-	return nil
 }
 
 // unused returns the new blobs whose old ones are not among those that were replaced.
@@ -298,40 +304,36 @@ func (u *unit) unused(replaced []blobRow) (unused []blobRow) {
 	return unused
 }
 
-// swap runs the transaction of commit and returns the blobs that were replaced.
-func (u *unit) swap(ctx context.Context, run inTx) (olds []blobRow, err error) {
-	s := u.contents
-	err = run(func(tx *store.Tx) error {
-		olds = nil
-		if err := u.Hold(tx); err != nil {
-			return err
+// swap writes in tx which blobs are replaced.
+func (u *unit) swap(ctx context.Context, tx *store.Tx) error {
+	u.replaced = nil
+	if err := u.LockRunning(tx); err != nil {
+		return err
+	}
+	if _, err := u.contents.acceptsBlobs(ctx, tx, u.opened, nil); err != nil {
+		return err
+	}
+	news, pages, err := u.plan(ctx, tx)
+	if err != nil || len(news) == 0 {
+		return err
+	}
+	var fresh []blobRow
+	for _, n := range news {
+		for _, f := range n.blobs {
+			u.replaced, fresh = append(u.replaced, f.old), append(fresh, f.row)
 		}
-		if err := s.acceptsBlobs(ctx, tx, u.opened, nil); err != nil {
-			return err
-		}
-		news, pages, err := u.plan(ctx, tx)
-		if err != nil || len(news) == 0 {
-			return err
-		}
-		var fresh []blobRow
-		for _, n := range news {
-			for _, f := range n.blobs {
-				olds, fresh = append(olds, f.old), append(fresh, f.row)
-			}
-		}
-		if err := checkGCFence(ctx, tx, fresh); err != nil {
-			return err
-		}
-		if err := u.writePlan(ctx, tx, news, pages, olds); err != nil {
-			return err
-		}
-		if err := u.Done(tx, sizeOf(olds)); err != nil {
-			return err
-		}
-		fault.Point("renew.before-commit")
-		return nil
-	})
-	return olds, err
+	}
+	if err := checkGCFence(ctx, tx, fresh); err != nil {
+		return err
+	}
+	if err := u.writePlan(ctx, tx, news, pages, u.replaced); err != nil {
+		return err
+	}
+	if err := u.Done(tx, sizeOf(u.replaced)); err != nil {
+		return err
+	}
+	fault.Point("renew.before-commit")
+	return nil
 }
 
 // renewedItem is an item before and after its metadata was resealed, and those of
@@ -414,7 +416,7 @@ func (u *unit) resealItem(ctx context.Context, tx *store.Tx, w *itemWithBlobs, o
 		ring := openKeys(u.opened, pages, w.blobs[:1])
 		defer ring.zero()
 		if ring.stale {
-			return n, errRetry
+			return n, store.ErrOutdated
 		}
 		if before, err = ring.key(w.blobs[0]); err != nil {
 			if moved := checkNotMoved(ctx, tx, w.blobs[0]); moved != nil {

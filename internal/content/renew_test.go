@@ -16,14 +16,14 @@ import (
 )
 
 // renewal returns callbacks without limits, which record the skipped items.
-func (w *world) renewal(mark int64, skipped map[int64]error) content.Renewal {
-	return content.Renewal{Watermark: mark, Hold: func(*store.Tx) error { return nil }, Slow: func(context.Context, int64) error { return nil },
+func (w *fixture) renewal(mark int64, skipped map[int64]error) content.Renewal {
+	return content.Renewal{Watermark: mark, LockRunning: func(*store.Tx) error { return nil }, Throttle: func(context.Context, int64) error { return nil },
 		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
 }
 
 // renew re-encrypts all content of containers and returns the number of containers
 // that have no older blobs left.
-func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n int64, skipped map[int64]error) {
+func (w *fixture) renew(t testing.TB, mark int64, list ...container.Container) (n int64, skipped map[int64]error) {
 	t.Helper()
 	ctx, skipped := context.Background(), map[int64]error{}
 	for _, c := range list {
@@ -35,7 +35,7 @@ func (w *world) renew(t testing.TB, mark int64, list ...container.Container) (n 
 }
 
 // countOlder counts the blobs below an id.
-func (w *world) countOlder(t testing.TB, mark int64) (n int64) {
+func (w *fixture) countOlder(t testing.TB, mark int64) (n int64) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM blob WHERE id < ?1`, mark).Scan(&n)
@@ -43,8 +43,8 @@ func (w *world) countOlder(t testing.TB, mark int64) (n int64) {
 	return n
 }
 
-func TestRenewEncryptsMailAndFilesAnew(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestRenewReencryptsMailAndFiles(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		mail, file := mbox(30), strings.Repeat("0123456789", 45_000)
 		w.importMail(t, mail)
 		w.put(t, "a", file)
@@ -71,8 +71,8 @@ func TestRenewEncryptsMailAndFilesAnew(t *testing.T) {
 	})
 }
 
-func TestWhoReadsAFileThatIsEncryptedAnewReadsItToItsEnd(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestAReaderOfAReencryptedFileReadsItToItsEnd(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		file := strings.Repeat("0123456789", 45_000)
 		w.put(t, "a", file)
 		r, err := w.Open(t.Context(), w.site, "a")
@@ -114,8 +114,8 @@ func (m *hookReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestContentStoredDuringReencryptionHasTheNewKeys(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		var mark int64
 		late := func(c container.Container) func() {
 			return func() {
@@ -126,12 +126,12 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 			}
 		}
 		file, mail := strings.Repeat("0123456789", 45_000), mbox(3)
-		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)}, nil)
+		_, err := w.Put(t.Context(), w.site, "a", -1, &hookReader{strings.NewReader(file), 250_000, late(w.site)})
 		must(t, err)
 		if n := w.countOlder(t, mark); n > 0 || w.get(t, "a") != file {
 			t.Errorf("%d blobs of the file are older than the mark; it has %d bytes", n, len(w.get(t, "a")))
 		}
-		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, nil, nil)
+		_, err = w.Import(t.Context(), w.mail, -1, &hookReader{strings.NewReader(mail), len(mail) - 100, late(w.mail)}, content.ImportOptions{})
 		must(t, err)
 		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
 			var n int64
@@ -148,8 +148,8 @@ func TestWhatComesWhileItsContainerIsEncryptedAnewIsNoOlder(t *testing.T) {
 	})
 }
 
-func TestRenewSkipsWhatDoesNotOpen(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestRenewSkipsContentThatCannotBeDecrypted(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(9))
 		bad := w.storedBlobs(t)[4]
 		w.exec(t, `UPDATE blob SET size = size + 1 WHERE id = ?1`, bad.id)
@@ -169,8 +169,8 @@ func TestRenewSkipsWhatDoesNotOpen(t *testing.T) {
 	})
 }
 
-func TestRenewLeavesTheBlobsOfBackups(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestRenewDoesNotChangeTheBlobsOfBackups(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		mail := mbox(5)
 		w.importMail(t, mail)
 		var backup container.Container
@@ -187,12 +187,12 @@ func TestRenewLeavesTheBlobsOfBackups(t *testing.T) {
 	})
 }
 
-func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestAStoppedRenewChangesNothing(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(5))
 		before, enough := w.allTables(t), errors.New("it was stopped")
 		r := w.renewal(store.NewID(), map[int64]error{})
-		r.Hold = func(*store.Tx) error { return enough }
+		r.LockRunning = func(*store.Tx) error { return enough }
 		if err := w.Renew(t.Context(), w.mail, r); !errors.Is(err, enough) {
 			t.Errorf("error %v", err)
 		}
@@ -203,15 +203,15 @@ func TestRenewThatIsNotWantedAnyMoreChangesNothing(t *testing.T) {
 	})
 }
 
-func TestRenewOfWhatAnotherNodeRenewsMeanwhileSkipsNothing(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestRenewOnTwoNodesAtOnceSkipsNothing(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(3))
 		w.put(t, "a", strings.Repeat("0123456789", 45_000))
 		mark := store.NewID()
 		for _, c := range []container.Container{w.mail, w.site} {
 			skipped, other := map[int64]error{}, false
 			r := w.renewal(mark, skipped)
-			r.Slow = func(context.Context, int64) error {
+			r.Throttle = func(context.Context, int64) error {
 				if !other {
 					other = true
 					w.renew(t, mark, c)

@@ -124,7 +124,7 @@ func (u *unit) writePlan(ctx context.Context, tx *store.Tx, news []renewedItem, 
 		}
 		for _, n := range affected {
 			if n != 1 {
-				return errRetry
+				return store.ErrOutdated
 			}
 		}
 	}

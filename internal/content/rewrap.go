@@ -20,8 +20,8 @@ const pagesAtOnce = 32
 
 // Rewrapping holds the callbacks of Rewrap.
 type Rewrapping struct {
-	// Hold is called first in each transaction and fails if the work must not go on.
-	Hold func(tx *store.Tx) error
+	// LockRunning is called first in each transaction and fails if the work must not go on.
+	LockRunning func(tx *store.Tx) error
 	// Done is called in each transaction with the number of blob keys re-wrapped.
 	Done func(tx *store.Tx, blobs int64) error
 	// Skip is called for each key page that cannot be decrypted, with the reason.
@@ -125,7 +125,7 @@ func rewrapped(o container.Opened, old keypage.Row) (next keypage.Row, err error
 	}
 	next = old
 	next.Generation, next.Version = o.Generation, old.Version+1
-	next.Body, err = envelope.Reseal(from, o.Key, old.Place(), next.Place(), old.Body)
+	next.Body, err = envelope.Reseal(from, o.Key, old.EncryptionContext(), next.EncryptionContext(), old.Body)
 	return next, err
 }
 
@@ -135,7 +135,7 @@ func (s *Contents) swapPages(ctx context.Context, olds, news []keypage.Row, r Re
 	}
 	fault.Point("rewrap.before-commit")
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := r.Hold(tx); err != nil {
+		if err := r.LockRunning(tx); err != nil {
 			return err
 		}
 		swapped, err := keypage.Swap(ctx, tx, olds, news)

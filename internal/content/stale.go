@@ -3,8 +3,6 @@ package content
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 
 	"keyroll/internal/container"
@@ -12,50 +10,29 @@ import (
 	"keyroll/internal/store"
 )
 
-// staleError means that blobs whose rows are about to be inserted are older than
-// the watermark to which a roll has re-encrypted their container.
-type staleError struct{ mark int64 }
-
-func (e staleError) Error() string {
-	return fmt.Sprintf("content: blobs are older than %d, the watermark to which a roll has re-encrypted their container", e.mark)
-}
-
 // acceptsBlobs prevents, until tx ends, that the key of opened is replaced and that
-// the container's watermark is raised. It fails with errRetry if the key has been
-// replaced, and with a staleError if blobs are older than the watermark.
-func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
+// the container's watermark is raised. It fails with store.ErrOutdated if the key has
+// been replaced, or if blobs are older than the watermark to which a roll has
+// re-encrypted the container; then it returns the watermark too.
+func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) (stale int64, err error) {
 	accepts, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !accepts {
-		return errRetry
+		return 0, store.ErrOutdated
 	}
 	for _, b := range blobs {
 		if b.ID < renewed {
-			return staleError{renewed}
+			return renewed, store.ErrOutdated
 		}
 	}
-	return nil
+	return 0, nil
 }
 
-// retryIfStale handles the error of a transaction. If the blobs were too old, it calls
-// renew to re-encrypt them and returns errRetry, so that the transaction runs again.
-// It returns any other error unchanged.
-func retryIfStale(err error, renew func(mark int64) error) error {
-	var stale staleError
-	if !errors.As(err, &stale) {
-		return err
-	}
-	store.PastID(stale.mark)
-	if err := renew(stale.mark); err != nil {
-		return err
-	}
-	return errRetry
-}
-
-// renewStale re-encrypts the messages of a batch that are older than mark.
+// renewStale re-encrypts the messages of a batch that are older than a watermark.
 func (b *batch) renewStale(ctx context.Context, mark int64) error {
+	store.PastID(mark)
 	s := b.contents
 	blobs := s.blobs.Batch()
 	defer blobs.Discard()
@@ -90,19 +67,20 @@ func (b *batch) renewStale(ctx context.Context, mark int64) error {
 	return nil
 }
 
-// renewStale re-encrypts the blobs of the upload that are older than mark.
-func (u *upload) renewStale(ctx context.Context, mark int64) (err error) {
+// renewStale re-encrypts the blobs of the file that are older than a watermark.
+func (u *PreparedFile) renewStale(ctx context.Context, mark int64) (err error) {
+	store.PastID(mark)
 	s := u.contents
 	pages := make(pageSet)
-	for _, row := range u.pages.sealed {
+	for _, row := range u.transitPages.sealed {
 		pages[row.ID] = row
 	}
 	ring := openKeys(u.transitParent(), pages, u.blobs)
 	defer ring.zero()
-	next := upload{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, pages: newPages{slots: s.slots}}
+	next := PreparedFile{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, transitPages: newPages{slots: s.slots}}
 	defer func() {
 		next.first.Zero()
-		next.pages.zero()
+		next.transitPages.zero()
 	}()
 	var olds, news []blobRow
 	for _, old := range u.blobs {
@@ -124,11 +102,11 @@ func (u *upload) renewStale(ctx context.Context, mark int64) (err error) {
 		if old.Sequence == 0 {
 			next.first = key.Clone()
 		}
-		if row.Page, err = next.pages.add(row.ID, key); err != nil {
+		if row.Page, err = next.transitPages.add(row.ID, key); err != nil {
 			return err
 		}
 		next.blobs = append(next.blobs, row)
-		if next.pages.full() {
+		if next.transitPages.full() {
 			if err := next.sealPage(); err != nil {
 				return err
 			}
@@ -141,7 +119,7 @@ func (u *upload) renewStale(ctx context.Context, mark int64) (err error) {
 	if err := next.sealPage(); err != nil {
 		return err
 	}
-	u.item, u.metadata, u.blobs, u.pages.sealed = next.item, next.metadata, next.blobs, next.pages.sealed
+	u.item, u.metadata, u.blobs, u.transitPages.sealed = next.item, next.metadata, next.blobs, next.transitPages.sealed
 	s.deleteBlobs(ctx, olds)
 	return nil
 }

@@ -67,9 +67,9 @@ type sealing struct {
 	err    error
 }
 
-func newSealing(plain io.Reader, key *envelope.Key, place envelope.BlobPlace) *sealing {
+func newSealing(plain io.Reader, key *envelope.Key, ec envelope.BlobContext) *sealing {
 	s := &sealing{plain: plain, buf: buffers.Get().(*[]byte)}
-	s.writer = envelope.NewWriter(&s.sealed, key, place)
+	s.writer = envelope.NewWriter(&s.sealed, key, ec)
 	return s
 }
 

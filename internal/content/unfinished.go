@@ -10,20 +10,20 @@ import (
 	"keyroll/internal/store"
 )
 
-// Tidy deletes the rows of items whose container does not exist: of backups that
+// DeleteLeftoverRows deletes the rows of items whose container does not exist: of backups that
 // have expired, of copies that failed or whose process died. Their blobs are deleted
 // by the next collection. It also deletes the state of imports that were not continued.
-func (s *Contents) Tidy(ctx context.Context, tenant int64) error {
+func (s *Contents) DeleteLeftoverRows(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 		left, err = s.unfinishedNotCopying(ctx, tx, tenant)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("tidy up: %w", err)
+		return fmt.Errorf("delete left-over rows: %w", err)
 	}
 	if err := s.confirmAbsent(ctx, tenant, left); err != nil {
-		return fmt.Errorf("tidy up: %w", err)
+		return fmt.Errorf("delete left-over rows: %w", err)
 	}
 	errs := []error{s.forgetImports(ctx, tenant)}
 	for _, container := range left {

@@ -8,13 +8,14 @@ import (
 
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
 var errRefused = errors.New("refused by the test")
 
 // loseNext loses the answer to the commit of the next transaction that calls armed.
-func (w *world) loseNext() (armed func() error) {
+func (w *fixture) loseNext() (armed func() error) {
 	lose := false
 	w.db.SetForTests(store.ForTests{RunTwice: true, LoseAnswer: func(context.Context) bool {
 		lost := lose
@@ -24,7 +25,7 @@ func (w *world) loseNext() (armed func() error) {
 	return func() error { lose = true; return nil }
 }
 
-func (w *world) wantLost(t *testing.T, err error) {
+func (w *fixture) wantAnswerLost(t *testing.T, err error) {
 	t.Helper()
 	if !store.IsAnswerLost(err) {
 		t.Fatalf("error %v, want that of a lost answer", err)
@@ -33,8 +34,8 @@ func (w *world) wantLost(t *testing.T, err error) {
 
 // A put, an import and a renewal whose commit succeeded although its answer was lost
 // keep their blobs, and can be repeated.
-func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestBlobsOfACommitWithoutAnAnswerAreKept(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
 		w.put(t, "a", "old")
 		armed := w.loseNext()
@@ -42,7 +43,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		put := func(also func(*store.Tx) error) error {
 			return e(w.Put(ctx, w.site, "a", -1, strings.NewReader(file), also))
 		}
-		w.wantLost(t, put(also))
+		w.wantAnswerLost(t, put(also))
 		if w.get(t, "a") != file {
 			t.Error("the file that was put is not there")
 		}
@@ -50,8 +51,8 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		must(t, put(nil))
 
 		mail := mbox(3)
-		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), nil, also)
-		w.wantLost(t, err)
+		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), content.ImportOptions{}, also)
+		w.wantAnswerLost(t, err)
 		if w.export(t) != mail {
 			t.Error("the messages that were imported are not there")
 		}
@@ -61,7 +62,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 		for _, c := range []container.Container{w.mail, w.site} {
 			r := w.renewal(mark, skipped)
 			r.Done = func(*store.Tx, int64) error { return armed() }
-			w.wantLost(t, w.Renew(ctx, c, r))
+			w.wantAnswerLost(t, w.Renew(ctx, c, r))
 			if w.export(t) != mail || w.get(t, "a") != file {
 				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
 			}
@@ -78,7 +79,7 @@ func TestBlobsOfACommitWhoseAnswerWasLostStay(t *testing.T) {
 
 // A failure before the commit leaves no blob, even in the second run of a transaction.
 func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		ctx := t.Context()
 		for fails := range 2 {
 			runs := 0
@@ -92,7 +93,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 				t.Errorf("put: %v", err)
 			}
 			runs = 0
-			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), nil, also); !errors.Is(err, errRefused) {
+			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), content.ImportOptions{}, also); !errors.Is(err, errRefused) {
 				t.Errorf("import: %v", err)
 			}
 			w.wantExact(t)
@@ -115,18 +116,26 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 // If a policy is refreshed while a backup of one of its containers is made or restored,
 // the backup succeeds and its key is put under the new policy key.
 func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "content")
 		w.importMail(t, mbox(3))
-		for of, name := range map[*container.Container]string{&w.site: "https://contoso.sharepoint.com/sites/b", &w.mail: "bob@contoso.com"} {
-			w.policies.refreshes.Store(3)
-			b := w.backup(t, *of)
-			if n := w.policies.refreshes.Swap(3); n != 0 {
-				t.Errorf("backup: %d refreshes did not come between", n)
+		var refreshes int // how often the policy key will have changed when a transaction looks
+		w.policies.Locking = func(now *policy.KeyRow) {
+			if refreshes > 0 {
+				refreshes--
+				now.Generation++
 			}
+		}
+		for of, name := range map[*container.Container]string{&w.site: "https://contoso.sharepoint.com/sites/b", &w.mail: "bob@contoso.com"} {
+			refreshes = 3
+			b := w.backup(t, *of)
+			if refreshes != 0 {
+				t.Errorf("backup: %d refreshes did not come between", refreshes)
+			}
+			refreshes = 3
 			restored := w.restore(t, b, name)
-			if n := w.policies.refreshes.Load(); n != 0 {
-				t.Errorf("restore: %d refreshes did not come between", n)
+			if refreshes != 0 {
+				t.Errorf("restore: %d refreshes did not come between", refreshes)
 			}
 			for _, c := range []container.Container{b.Container, restored} {
 				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))

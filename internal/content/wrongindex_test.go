@@ -10,24 +10,25 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// useDatabase returns the world of a process that continues with another database.
-func (w *world) useDatabase(t testing.TB, db *store.DB) {
+// useDatabase returns the fixture of a process that continues with another database.
+func (w *fixture) useDatabase(t testing.TB, db *store.DB) {
 	t.Helper()
-	w.db, w.policies.db = db, db
+	w.db, w.policies.DB = db, db
 	w.containers.Close()
-	w.containers = container.New(db, w.policies, pageSlots, time.Now)
+	w.containers = containertest.Containers{Containers: container.New(db, w.policies, pageSlots, time.Now), DB: db}
 	t.Cleanup(w.containers.Close)
 	w.reopen(t)
 }
 
 // loseIndexWrites calls a function while writes to an index are lost.
-func (w *world) loseIndexWrites(t testing.TB, index string, during func()) {
+func (w *fixture) loseIndexWrites(t testing.TB, index string, during func()) {
 	t.Helper()
 	w.useDatabase(t, storetest.LoseWrites(t, w.db, index, func(db *store.DB) {
 		w.useDatabase(t, db)
@@ -37,12 +38,12 @@ func (w *world) loseIndexWrites(t testing.TB, index string, during func()) {
 
 // tryCollect collects with grace 0. Without the comparison of the tables with their
 // indexes, only the scan of the rows protects blobs that are in use.
-func (w *world) tryCollect(t testing.TB, compare bool) error {
+func (w *fixture) tryCollect(t testing.TB, compare bool) error {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
 	storetest.UseIndexes(t, w.db, compare)
-	c, err := w.Collect(context.Background(), 0, false, nil)
+	c, err := w.Collect(context.Background(), 0, false)
 	must(t, err)
 	if err := c.Tenant(context.Background(), tenant, nil); err != nil {
 		return err
@@ -52,28 +53,28 @@ func (w *world) tryCollect(t testing.TB, compare bool) error {
 
 // Whatever entries the indexes that a collection reads have lost, no blob that a row
 // references is deleted, and all content stays readable.
-func TestACollectionBelievesNoWrongIndex(t *testing.T) {
-	files := func(w *world, t testing.TB, from, to int) {
+func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
+	files := func(w *fixture, t testing.TB, from, to int) {
 		for i := from; i < to; i++ {
-			w.put(t, fmt.Sprint("file", i), body(i, 10))
+			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 		}
 	}
-	for name, wreck := range map[string]func(t *testing.T, w *world){
-		"an index that knows nothing": func(t *testing.T, w *world) {
+	for name, wreck := range map[string]func(t *testing.T, w *fixture){
+		"an index that knows nothing": func(t *testing.T, w *fixture) {
 			w.loseIndexWrites(t, "blob_id", func() { files(w, t, 0, 6) })
 		},
-		"the newest three files after one lost write": func(t *testing.T, w *world) {
+		"the newest three files after one lost write": func(t *testing.T, w *fixture) {
 			files(w, t, 0, 3)
 			w.loseIndexWrites(t, "blob_id", func() { files(w, t, 3, 6) })
 		},
-		"a backup of files that were replaced": func(t *testing.T, w *world) {
+		"a backup of files that were replaced": func(t *testing.T, w *fixture) {
 			files(w, t, 0, 6)
 			w.loseIndexWrites(t, "blob_id", func() { w.backup(t, w.site) })
 			files(w, t, 0, 6)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(t *testing.T, w *world) {
+			each(t, func(t *testing.T, w *fixture) {
 				wreck(t, w)
 				before := w.blobNames(t)
 				for _, compare := range []bool{false, true} {
@@ -86,7 +87,7 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 					t.Errorf("%d blobs of %d are left", len(after), len(before))
 				}
 				for _, b := range append(w.allBackups(t), content.Backup{Container: w.site}) {
-					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != body(5, 10) {
+					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != randomContent(5, 10) {
 						t.Errorf("%d files are read", len(got))
 					}
 				}
@@ -101,10 +102,10 @@ func TestACollectionBelievesNoWrongIndex(t *testing.T) {
 // An index of zeros is damage, and its rows can still be read if another index finds
 // them.
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
-	w := newWorld(t, storetest.SQLite(t))
+	w := newFixture(t, storetest.SQLite(t))
 	for i := range 6 {
-		w.put(t, fmt.Sprint("file", i), body(i, 10))
-		w.put(t, fmt.Sprint("file", i), body(i, 10))
+		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
+		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
 	}
 	before := w.blobNames(t)
 	w.useDatabase(t, storetest.ZeroIndex(t, w.db, "blob_id"))
@@ -114,14 +115,14 @@ func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	if after := w.blobNames(t); !slices.Equal(after, before) {
 		t.Errorf("%d blobs of %d are left", len(after), len(before))
 	}
-	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != body(5, 10) {
+	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != randomContent(5, 10) {
 		t.Errorf("%d files are read", len(got))
 	}
 }
 
 // If an index leads to a row of another item, that item is not deleted: neither in
 // place of a file that is replaced, nor with the remaining rows of a backup.
-func TestADeletionAsksTheRowItself(t *testing.T) {
+func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 	const theirs = ` WHERE id = (SELECT MIN(id) FROM item WHERE container = ?1)`
 	for name, one := range map[string]struct {
 		index, moved string // a row of what goes becomes one of what stays, in the rows alone
@@ -132,7 +133,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 		"a key page of another container": {"key_page_place", `UPDATE key_page SET parent = ?2 WHERE id = (SELECT MIN(id) FROM key_page WHERE parent = ?1)`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, storetest.SQLite(t)) // PostgreSQL leads to no row that has changed
+			w := newFixture(t, storetest.SQLite(t)) // PostgreSQL leads to no row that has changed
 			w.put(t, "file", "old")
 			b := w.backup(t, w.site)
 			w.expire(t, b)
@@ -140,7 +141,7 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 			before := w.allRows(t)
 			for _, check := range []bool{false, true} {
 				storetest.UseIndexes(t, w.db, check)
-				wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
+				wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
 				if after := w.allRows(t); after != before {
 					t.Errorf("check %v: before:\n%s\nafter:\n%s", check, before, after)
 				}
@@ -148,25 +149,25 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 		})
 	}
 	t.Run("another file", func(t *testing.T) {
-		w := newWorld(t, storetest.SQLite(t))
+		w := newFixture(t, storetest.SQLite(t))
 		w.put(t, "a", "of a")
 		w.loseIndexWrites(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
 		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 	t.Run("a blob of another file", func(t *testing.T) {
-		w := newWorld(t, storetest.SQLite(t))
+		w := newFixture(t, storetest.SQLite(t))
 		w.put(t, "a", "of a")
 		w.put(t, "b", "of b")
 		w.loseIndexWrites(t, "sqlite_autoindex_blob_1", func() {
 			w.exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
 		})
 		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"), nil)
+		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.allRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
@@ -175,12 +176,12 @@ func TestADeletionAsksTheRowItself(t *testing.T) {
 }
 
 // The rows of a container are not cleared if the container exists.
-func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestRowsOfAnExistingContainerAreNotDeleted(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "file", "content")
 		w.exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.site.ID, tenant)
 		before := w.allRows(t)
-		wantCode(t, w.Tidy(t.Context(), tenant), api.Damaged)
+		wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
 		if after := w.allRows(t); after != before || w.get(t, "file") != "content" {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
@@ -188,7 +189,7 @@ func TestNothingOfAContainerThatIsThereIsCleared(t *testing.T) {
 }
 
 // allRows returns the content of the rows, read without an index.
-func (w *world) allRows(t testing.TB) (all string) {
+func (w *fixture) allRows(t testing.TB) (all string) {
 	t.Helper()
 	for _, query := range []string{
 		`SELECT id, +container, 0, 0 FROM item ORDER BY +id`, `SELECT id, +item, +sequence, +page FROM blob ORDER BY +id, +item`,
@@ -208,8 +209,8 @@ func (w *world) allRows(t testing.TB) (all string) {
 }
 
 // If an index contradicts the rows of items and blobs, nothing is deleted.
-func TestRowsThatSayOtherwiseAreNotDeleted(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "of a")
 		w.put(t, "b", "of b")
 		var items, blobs []int64

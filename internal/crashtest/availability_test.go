@@ -23,8 +23,8 @@ func rollAvailability(policy string) step {
 	}
 }
 
-// availabilityAtRest checks that one more roll leaves no version but the newest.
-func availabilityAtRest(t *testing.T, w *nodetest.World) {
+// checkAvailabilityKeys checks that one more roll leaves no version but the newest.
+func checkAvailabilityKeys(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	for name := range view(t, w).Policies {
 		w.RollAvailability(name)

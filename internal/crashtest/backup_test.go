@@ -13,11 +13,11 @@ const restoredSite = "https://contoso.sharepoint.com/sites/restored"
 // backups, and deletes them.
 var backups = scenario{
 	name: "backup",
-	prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 5)),
+	prepare: []step{create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 5)),
 		makeSite(site), put(site, "a.txt", []byte("old")), put(site, "b.txt", []byte("same"))},
 	steps: []step{
 		backup("mailbox", alice, 5), backup("site", site, 2),
-		receive(alice, mbox(6, 1)), put(site, "a.txt", []byte("new")),
+		importMessages(alice, mbox(6, 1)), put(site, "a.txt", []byte("new")),
 		restore("mailbox", alice, bob, func(m *model) {
 			m.Mailboxes[bob] = mailbox{api.Active, nodetest.MailboxPolicy, mbox(1, 5)}
 		}),

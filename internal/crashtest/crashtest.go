@@ -25,10 +25,10 @@ import (
 	"strings"
 )
 
-// Points returns the names of the fault points in the non-test Go files under root. A
+// faultPoints returns the names of the fault points in the non-test Go files under root. A
 // name may be built from a parameter of the enclosing function; then each literal that
 // the package passes for it makes one name.
-func Points(root string) ([]string, error) {
+func faultPoints(root string) ([]string, error) {
 	var points []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {

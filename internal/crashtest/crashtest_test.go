@@ -15,7 +15,7 @@ import (
 )
 
 // wrapPoints is the prefix of the fault points in the replacement of wraps that external
-// vaults made. TestAReplacementThatDiesIsTakenUp, which has such vaults, crashes at them.
+// vaults made. TestAnInterruptedReplacementContinues, which has such vaults, crashes at them.
 const wrapPoints = "localwrap."
 
 // mostPoints bounds the crashes of one scenario.
@@ -25,14 +25,14 @@ const mostPoints = 200
 // that reaches it; in make test-long each scenario at each of its points, every time it
 // reaches one.
 func TestKilledAtEveryFaultPoint(t *testing.T) {
-	points, err := Points(filepath.Join("..", ".."))
+	points, err := faultPoints(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
 	points = slices.DeleteFunc(points, func(point string) bool {
 		return strings.HasPrefix(point, movePoints) || strings.HasPrefix(point, wrapPoints)
 	})
-	base := prepare(t, prepared{seen: newModel()}, stage)
+	base := runSteps(t, prepared{seen: newModel()}, stage)
 	var mu sync.Mutex
 	died := map[string]int{}
 	t.Run("scenario", func(t *testing.T) {
@@ -41,11 +41,11 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 				t.Parallel()
 				p := prepared{seen: newModel()}
 				if !s.fresh {
-					p = prepare(t, base, s.prepare)
+					p = runSteps(t, base, s.prepare)
 				}
 				here := map[string]bool{}
 				die := func(o order) death {
-					d := try(t, p, o)
+					d := crashOnce(t, p, o)
 					if !d.clean {
 						here[d.point] = true
 						mu.Lock()
@@ -59,7 +59,7 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 					return
 				}
 				// No run reaches that many points, so it ends normally and reports those it reached.
-				for _, point := range try(t, p, order{Scenario: s.name, DieAt: math.MaxInt32}).met {
+				for _, point := range crashOnce(t, p, order{Scenario: s.name, DieAt: math.MaxInt32}).met {
 					mu.Lock()
 					taken := died[point] > 0
 					died[point]++
@@ -67,7 +67,7 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 					if taken {
 						continue
 					}
-					for tries := 0; try(t, p, order{Scenario: s.name, Point: point}).clean; tries++ {
+					for tries := 0; crashOnce(t, p, order{Scenario: s.name, Point: point}).clean; tries++ {
 						if tries == 3 {
 							t.Errorf("no death at %s in %d runs", point, tries)
 							break
@@ -110,10 +110,10 @@ func dieAtEach(t *testing.T, s scenario, here map[string]bool, die func(order) d
 	}
 }
 
-// seedVariable repeats a run of TestKilledAtRandomPointsOfRandomActs.
+// seedVariable repeats a run of TestKilledAtRandomPointsOfRandomOperations.
 const seedVariable = "KEYROLL_CRASHTEST_SEED"
 
-func TestKilledAtRandomPointsOfRandomActs(t *testing.T) {
+func TestKilledAtRandomPointsOfRandomOperations(t *testing.T) {
 	seed := rand.Uint64()
 	if text, set := os.LookupEnv(seedVariable); set {
 		var err error
@@ -122,16 +122,16 @@ func TestKilledAtRandomPointsOfRandomActs(t *testing.T) {
 		}
 	}
 	t.Logf("%s=%d repeats this run", seedVariable, seed)
-	base := prepare(t, prepared{seen: newModel()}, stage)
+	base := runSteps(t, prepared{seen: newModel()}, stage)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range longtest.Of(2, 8) {
 		o := order{Seed: 1 + r.Uint64N(1<<62)}
 		s := o.scenario()
 		t.Run(s.name, func(t *testing.T) {
-			p := prepare(t, base, s.prepare)
+			p := runSteps(t, base, s.prepare)
 			for range 3 {
 				o.DieAt = 1 + r.IntN(40)
-				try(t, p, o)
+				crashOnce(t, p, o)
 			}
 		})
 	}

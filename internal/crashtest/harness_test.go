@@ -36,7 +36,7 @@ const orderVariable = "KEYROLL_CRASHTEST_CHILD"
 
 func (o order) scenario() scenario {
 	if o.Seed != 0 {
-		return mixed(o.Seed)
+		return randomScenario(o.Seed)
 	}
 	for _, s := range scenarios {
 		if s.name == o.Scenario {
@@ -86,18 +86,18 @@ func TestChild(t *testing.T) {
 		s.do(w)
 		note("done %s", s.name)
 		if o.Seed == 0 { // so that the n-th point is the same one in every run
-			settle(t, w)
+			waitForBackgroundWork(t, w)
 		}
 	}
-	settle(t, w)
+	waitForBackgroundWork(t, w)
 	w.Stop()
 	if !t.Failed() {
 		note("clean")
 	}
 }
 
-// settle waits until every roll has ended and no upkeep is left.
-func settle(t *testing.T, w *nodetest.World) {
+// waitForBackgroundWork waits until every roll has ended and no upkeep is left.
+func waitForBackgroundWork(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	rolls, err := w.Client.ListRolls(t.Context(), api.None{})
 	if err != nil {
@@ -171,7 +171,7 @@ func reopen(t *testing.T, o order, d death, before model) {
 	settings := options
 	settings.Data = o.Data
 	w := nodetest.Start(t, settings)
-	settle(t, w)
+	waitForBackgroundWork(t, w)
 	s := o.scenario()
 	now := before.clone()
 	for _, acknowledged := range s.steps[:d.done] {
@@ -204,7 +204,7 @@ func reopen(t *testing.T, o order, d death, before model) {
 	} else {
 		w.VerifyClean()
 	}
-	atRest(t, w)
+	checkSettled(t, w)
 	if d.done < len(s.steps) && s.steps[d.done].again != nil {
 		s.steps[d.done].again(t, w, seen)
 	}
@@ -214,9 +214,9 @@ func reopen(t *testing.T, o order, d death, before model) {
 	w.Stop()
 }
 
-// atRest checks what must hold once everything has been read and no roll and no
+// checkSettled checks what must hold once everything has been read and no roll and no
 // upkeep is left.
-func atRest(t *testing.T, w *nodetest.World) {
+func checkSettled(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	w.Node.Upkeep.Wait()
 	if _, err := w.Client.CollectBlobs(t.Context(), api.CollectBlobsInput{}, nil); err != nil { // what was dropped
@@ -227,21 +227,21 @@ func atRest(t *testing.T, w *nodetest.World) {
 		t.Fatal(err)
 	}
 	for _, m := range mailboxes.Items {
-		current(t, w, m.Name, m.Protection)
+		checkUnderNewestKey(t, w, m.Name, m.Protection)
 	}
 	sites, err := w.Client.ListSites(t.Context(), api.ListInput{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range sites.Items {
-		current(t, w, s.URL, s.Protection)
+		checkUnderNewestKey(t, w, s.URL, s.Protection)
 	}
 	stores, err := w.Client.ListWorkloads(t.Context(), api.None{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range stores.Items {
-		current(t, w, s.Name, s.Protection)
+		checkUnderNewestKey(t, w, s.Name, s.Protection)
 	}
 	// Each of these counts rows that must not exist.
 	for what, query := range map[string]string{
@@ -274,9 +274,9 @@ func atRest(t *testing.T, w *nodetest.World) {
 	}
 }
 
-// current checks that the containers that were read are under the newest policy key, and
+// checkUnderNewestKey checks that the containers that were read are under the newest policy key, and
 // that their DataEncryptionPolicyID belongs to their policy.
-func current(t *testing.T, w *nodetest.World, name string, p api.Protection) {
+func checkUnderNewestKey(t *testing.T, w *nodetest.World, name string, p api.Protection) {
 	t.Helper()
 	if !p.Current {
 		t.Errorf("%s was read and is not under the current policy key of %q", name, p.Policy)
@@ -293,8 +293,8 @@ type prepared struct {
 	seen model
 }
 
-// prepare does steps on a copy of from.
-func prepare(t *testing.T, from prepared, steps []step) prepared {
+// runSteps does steps on a copy of from.
+func runSteps(t *testing.T, from prepared, steps []step) prepared {
 	t.Helper()
 	p := prepared{filepath.Join(t.TempDir(), "prepared"), from.seen.clone()}
 	if from.data != "" {
@@ -304,14 +304,14 @@ func prepare(t *testing.T, from prepared, steps []step) prepared {
 	for _, s := range steps {
 		s.do(w)
 		s.then(&p.seen)
-		settle(t, w)
+		waitForBackgroundWork(t, w)
 	}
 	w.Stop()
 	return p
 }
 
-// try crashes one child on a copy of a prepared folder and checks the result.
-func try(t *testing.T, p prepared, o order) death {
+// crashOnce crashes one child on a copy of a prepared folder and checks the result.
+func crashOnce(t *testing.T, p prepared, o order) death {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "keyroll-crashtest-")
 	if err != nil {

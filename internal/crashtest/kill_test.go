@@ -50,7 +50,7 @@ func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-child.ended
-		left = unmoved(t, data) // before another process goes on with the roll
+		left = countUnmoved(t, data) // before another process goes on with the roll
 		if left == 0 || left == killMailboxes {
 			t.Errorf("killed with %d mailboxes left of %d: that is not within the roll", left, killMailboxes)
 		}
@@ -61,7 +61,7 @@ func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 	if v := w.VerifyClean(); v.Containers < killMailboxes {
 		t.Errorf("%d container keys opened, fewer than the %d mailboxes", v.Containers, killMailboxes)
 	}
-	atRest(t, w)
+	checkSettled(t, w)
 	p, err := w.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
 	if err != nil {
 		t.Fatal(err)
@@ -174,9 +174,9 @@ func waitMoved(t *testing.T, data string, more int64) {
 	}
 }
 
-// unmoved counts the mailboxes that are not under the current policy key, in the database
+// countUnmoved counts the mailboxes that are not under the current policy key, in the database
 // of a killed keyroll.
-func unmoved(t *testing.T, data string) (n int64) {
+func countUnmoved(t *testing.T, data string) (n int64) {
 	t.Helper()
 	ctx := context.Background()
 	db, err := store.Open(ctx, "sqlite://"+filepath.Join(data, node.DatabaseFile))

@@ -29,8 +29,8 @@ func moveDatabase(t *testing.T, o order) {
 // Wherever a move of the database is killed, exactly one of the two databases is valid,
 // or the same move can be finished; nothing is lost, and no start creates a second one.
 func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
-	base := prepare(t, prepared{seen: newModel()}, append(slices.Clone(stage),
-		create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 5)), create(bob, ""), makeSite(site), put(site, "a.txt", []byte("content")), refresh(api.DepthPolicy)))
+	base := runSteps(t, prepared{seen: newModel()}, append(slices.Clone(stage),
+		create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 5)), create(bob, ""), makeSite(site), put(site, "a.txt", []byte("content")), refresh(api.DepthPolicy)))
 	var points []string
 	fault.Set(func(name string) { points = append(points, name) })
 	clean := order{Data: filepath.Join(t.TempDir(), "data"), Database: storetest.EmptyPostgresURL(t)}

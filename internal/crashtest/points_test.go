@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestPointsFindsLiteralsAndNamesPutTogether(t *testing.T) {
+func TestFaultPointsFindsLiteralAndConcatenatedNames(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -23,14 +23,14 @@ func Move() { run("move"); fault.Point("plain") }
 	write("a_test.go", `package a
 func T() { fault.Point("test") }
 `)
-	points, err := Points(dir)
+	points, err := faultPoints(dir)
 	if want := []string{"move.before", "plain", "set.before"}; err != nil || !slices.Equal(points, want) {
 		t.Errorf("points %q, %v; want %q", points, err, want)
 	}
 	write("b.go", `package a
 func other() { fault.Point(name()) }
 `)
-	if points, err := Points(dir); err == nil {
+	if points, err := faultPoints(dir); err == nil {
 		t.Errorf("a name that cannot be known gave %q", points)
 	}
 }

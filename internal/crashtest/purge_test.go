@@ -15,7 +15,7 @@ import (
 // the next start finishes it.
 var purging = scenario{
 	name: "purge", closes: true,
-	prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m3@contoso.com", mbox(1, 3)), create(bob, ""), receive(bob, mbox(7, 2)), requestPurge},
+	prepare: []step{createMailboxes(9, nodetest.MailboxPolicy), importMessages("m3@contoso.com", mbox(1, 3)), create(bob, ""), importMessages(bob, mbox(7, 2)), requestPurge},
 	steps:   []step{approvePurge},
 }
 

@@ -20,7 +20,7 @@ import (
 type scenario struct {
 	name    string
 	fresh   bool   // the folder is not there yet
-	closes  bool   // what it leaves does not open any more, by rule
+	closes  bool   // its containers are inaccessible by policy afterwards
 	prepare []step // done once, on the stage
 	steps   []step
 	// atRest, unless nil, checks data that only this scenario changes.
@@ -70,7 +70,7 @@ var scenarios = []scenario{
 		name: "first start", fresh: true,
 		steps: []step{
 			{name: "start", do: func(*nodetest.World) {}, then: func(m *model) { m.Policies["Service-managed"] = 1 }},
-			create(alice, ""), create(bob, ""), receive(alice, mbox(1, 2)),
+			create(alice, ""), create(bob, ""), importMessages(alice, mbox(1, 2)),
 		},
 	},
 	{
@@ -81,7 +81,7 @@ var scenarios = []scenario{
 	{
 		name:    "import",
 		prepare: []step{create(alice, nodetest.MailboxPolicy)},
-		steps:   []step{receive(alice, mbox(1, 3)), receive(alice, mbox(4, importStep+9)), receive(alice, mbox(1000, 1))},
+		steps:   []step{importMessages(alice, mbox(1, 3)), importMessages(alice, mbox(4, importStep+9)), importMessages(alice, mbox(1000, 1))},
 	},
 	{
 		name:    "put",
@@ -93,40 +93,40 @@ var scenarios = []scenario{
 	},
 	{
 		name:    "assign",
-		prepare: []step{fill(3, ""), create(alice, ""), receive(alice, mbox(1, 2))},
+		prepare: []step{createMailboxes(3, ""), create(alice, ""), importMessages(alice, mbox(1, 2))},
 		steps:   []step{assign(alice, nodetest.MailboxPolicy), assign("m1@contoso.com", nodetest.MailboxPolicy), assign(alice, "")},
 	},
 	{
 		name:    "state",
-		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), fill(3, nodetest.MailboxPolicy)},
+		prepare: []step{create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 2)), createMailboxes(3, nodetest.MailboxPolicy)},
 		steps:   []step{setState(alice, api.Inactive), setState("m2@contoso.com", api.Inactive), setState(alice, api.Disabled), setState(alice, api.Active)},
 	},
 	{
 		name: "roll",
-		prepare: []step{fill(14, nodetest.MailboxPolicy), receive("m3@contoso.com", mbox(1, 5)),
-			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(6, 2)), setState(alice, api.Inactive)},
+		prepare: []step{createMailboxes(14, nodetest.MailboxPolicy), importMessages("m3@contoso.com", mbox(1, 5)),
+			create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(6, 2)), setState(alice, api.Inactive)},
 		steps: []step{refresh(api.DepthPolicy)},
 	},
 	{
 		name: "roll at depth content",
-		prepare: []step{fill(5, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 5)), receive("m4@contoso.com", mbox(6, 1)),
-			create(alice, nodetest.MailboxPolicy), receive(alice, mbox(7, 2)), setState(alice, api.Inactive)},
-		steps: []step{refresh(api.DepthContent), receive("m1@contoso.com", mbox(9, 1))},
+		prepare: []step{createMailboxes(5, nodetest.MailboxPolicy), importMessages("m1@contoso.com", mbox(1, 5)), importMessages("m4@contoso.com", mbox(6, 1)),
+			create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(7, 2)), setState(alice, api.Inactive)},
+		steps: []step{refresh(api.DepthContent), importMessages("m1@contoso.com", mbox(9, 1))},
 	},
 	{
 		name: "move at the next access",
-		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive),
-			create(bob, nodetest.MailboxPolicy), receive(bob, mbox(3, 2)), setState(bob, api.Inactive), refresh(api.DepthPolicy)},
-		steps: []step{read(alice), read(bob), receive(alice, mbox(5, 1))},
+		prepare: []step{create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 2)), setState(alice, api.Inactive),
+			create(bob, nodetest.MailboxPolicy), importMessages(bob, mbox(3, 2)), setState(bob, api.Inactive), refresh(api.DepthPolicy)},
+		steps: []step{readMailbox(alice), readMailbox(bob), importMessages(alice, mbox(5, 1))},
 	},
 	{
 		name:    "refresh at depth root",
-		prepare: []step{fill(5, nodetest.MailboxPolicy), create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 1))},
+		prepare: []step{createMailboxes(5, nodetest.MailboxPolicy), create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 1))},
 		steps:   []step{refresh(api.DepthRoot)},
 	},
 	{
 		name:    "update sites",
-		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), fillSites(9)},
+		prepare: []step{makeSite(site), put(site, "a.txt", []byte("content")), createSites(9)},
 		steps:   []step{updateSites()},
 	},
 	{
@@ -135,41 +135,41 @@ var scenarios = []scenario{
 	},
 	{
 		name: "assign to the tenant",
-		prepare: []step{fill(9, ""), receive("m1@contoso.com", mbox(1, 2)), create(alice, nodetest.MailboxPolicy), receive(alice, mbox(3, 2)),
+		prepare: []step{createMailboxes(9, ""), importMessages("m1@contoso.com", mbox(1, 2)), create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(3, 2)),
 			putItem("chat-messages", "thread", []byte("hello")), workPolicy()},
 		steps: []step{assignTenant(), putItem("sensitivity-labels", "labels.xml", []byte("labels")), leave(nodetest.WorkPolicy)},
 	},
 	{
 		name: "leave",
-		prepare: []step{fill(9, nodetest.MailboxPolicy), receive("m1@contoso.com", mbox(1, 2)), setState("m1@contoso.com", api.Inactive),
+		prepare: []step{createMailboxes(9, nodetest.MailboxPolicy), importMessages("m1@contoso.com", mbox(1, 2)), setState("m1@contoso.com", api.Inactive),
 			setState("m2@contoso.com", api.Disabled), makeSite(site), put(site, "a.txt", []byte("content"))},
 		steps: []step{leave(nodetest.MailboxPolicy)},
 	},
 	{
 		name: "roll availability keys",
-		prepare: []step{create(alice, nodetest.MailboxPolicy), receive(alice, mbox(1, 2)), setState(alice, api.Inactive), // two policy keys are needed
-			fill(3, nodetest.MailboxPolicy), refresh(api.DepthPolicy)},
+		prepare: []step{create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 2)), setState(alice, api.Inactive), // two policy keys are needed
+			createMailboxes(3, nodetest.MailboxPolicy), refresh(api.DepthPolicy)},
 		steps:  []step{rollAvailability(nodetest.MailboxPolicy), rollAvailability(serviceManaged)},
-		atRest: availabilityAtRest,
+		atRest: checkAvailabilityKeys,
 	},
 	backups,
 	purging,
 }
 
-// mixed is a scenario of acts drawn from a seed.
-func mixed(seed uint64) scenario {
+// randomScenario is a scenario of acts drawn from a seed.
+func randomScenario(seed uint64) scenario {
 	r := rand.New(rand.NewPCG(seed, 0))
 	s := scenario{name: fmt.Sprintf("random %d", seed), prepare: []step{
-		fill(9, nodetest.MailboxPolicy), makeSite(site), put(site, "f0", []byte("first")), receive("m0@contoso.com", mbox(1, 3))}}
+		createMailboxes(9, nodetest.MailboxPolicy), makeSite(site), put(site, "f0", []byte("first")), importMessages("m0@contoso.com", mbox(1, 3))}}
 	acts := []func(name string) step{
-		func(name string) step { return receive(name, mbox(10*r.IntN(100), 1+r.IntN(9))) },
-		func(name string) step { return receive(name, mbox(10*r.IntN(100), 1)) },
+		func(name string) step { return importMessages(name, mbox(10*r.IntN(100), 1+r.IntN(9))) },
+		func(name string) step { return importMessages(name, mbox(10*r.IntN(100), 1)) },
 		func(string) step { return put(site, fmt.Sprintf("f%d", r.IntN(3)), pattern(r.IntN(200_000))) },
 		func(name string) step { return assign(name, []string{"", nodetest.MailboxPolicy}[r.IntN(2)]) },
 		func(name string) step {
 			return setState(name, []api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}[r.IntN(4)])
 		},
-		read,
+		readMailbox,
 	}
 	refreshAt := r.IntN(12)
 	for i := range 12 {
@@ -189,8 +189,8 @@ func create(name, policy string) step {
 	}
 }
 
-// fill makes mailboxes in full pages.
-func fill(n int, policy string) step {
+// createMailboxes makes mailboxes in full pages.
+func createMailboxes(n int, policy string) step {
 	names := make([]string, n)
 	for i := range names {
 		names[i] = fmt.Sprintf("m%d@contoso.com", i)
@@ -208,7 +208,7 @@ func fill(n int, policy string) step {
 	}
 }
 
-func fillSites(n int) step {
+func createSites(n int) step {
 	urls := make([]string, n)
 	for i := range urls {
 		urls[i] = fmt.Sprintf("https://contoso.sharepoint.com/sites/s%d", i)
@@ -234,7 +234,7 @@ func mbox(first, n int) []string {
 	return messages
 }
 
-func receive(name string, messages []string) step {
+func importMessages(name string, messages []string) step {
 	s := step{
 		name: fmt.Sprintf("import %d into %s", len(messages), name),
 		do:   func(w *nodetest.World) { w.Import(name, strings.Join(messages, "")) },
@@ -252,7 +252,7 @@ func (m *model) append(name string, messages []string) {
 	m.Mailboxes[name] = b
 }
 
-func read(name string) step {
+func readMailbox(name string) step {
 	return step{name: "read " + name, do: func(w *nodetest.World) { w.Export(name) }, then: func(*model) {}}
 }
 

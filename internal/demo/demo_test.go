@@ -84,7 +84,7 @@ type noBar struct{}
 func (noBar) Set(int64) {}
 func (noBar) End()      {}
 
-func TestDemoProvesThatEverythingCameOutAsItWentIn(t *testing.T) {
+func TestDemoProvesThatAllContentIsUnchanged(t *testing.T) {
 	printed, err := run(t, func(*nodetest.World, int) {})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, printed)
@@ -97,7 +97,7 @@ func TestDemoProvesThatEverythingCameOutAsItWentIn(t *testing.T) {
 }
 
 // The proof would be worth nothing if it could not fail.
-func TestDemoNamesWhatDiffers(t *testing.T) {
+func TestDemoNamesContentThatDiffers(t *testing.T) {
 	printed, err := run(t, func(w *nodetest.World, rolls int) {
 		if rolls != 4 { // the last one
 			return

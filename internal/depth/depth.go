@@ -74,8 +74,8 @@ func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc r
 	return container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Watermark)
 }
 
-// Left returns up to limit containers on which a stage has work to do.
-func (d *Deep) Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
+// Remaining returns up to limit containers on which a stage has work to do.
+func (d *Deep) Remaining(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
 	return container.Remaining(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
 }
 
@@ -186,7 +186,7 @@ func (w *work) groupSize() int {
 // rekey gives new keys to the containers of a page. Damaged keys are not reported
 // here but when the containers are opened as a group.
 func (w *work) rekey(ctx context.Context, page int64) error {
-	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Watermark, w.Hold)
+	n, err := w.containers.Rekey(ctx, w.Tenant, page, w.Watermark, w.LockRunning)
 	if n > 0 {
 		w.didWork.Store(true)
 	}
@@ -197,7 +197,7 @@ func (w *work) rekey(ctx context.Context, page int64) error {
 }
 
 func (w *work) runGroup(ctx context.Context, page int64, ids []int64) error {
-	if err := w.Slow(ctx, int64(len(ids)), 0); err != nil {
+	if err := w.Throttle(ctx, int64(len(ids)), 0); err != nil {
 		return err
 	}
 	g, err := w.containers.OpenGroup(ctx, w.Tenant, ids)
@@ -231,7 +231,7 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	if len(opened) == 0 {
 		return nil
 	}
-	err := w.contents.Rewrap(ctx, w.Tenant, opened, content.Rewrapping{Hold: w.Hold,
+	err := w.contents.Rewrap(ctx, w.Tenant, opened, content.Rewrapping{LockRunning: w.LockRunning,
 		Done: func(tx *store.Tx, blobs int64) error { return w.Done(tx, roll.Done{Blobs: blobs}) },
 		Skip: func(container, page int64, err error) { w.Skip(container, fmt.Sprintf("key page %d", page), err) }})
 	if err == nil {
@@ -254,10 +254,10 @@ func (w *work) finished(containers int) roll.Done {
 func (w *work) renew(ctx context.Context, g *container.Group) error {
 	var list []container.Container
 	for _, o := range g.Opened {
-		err := w.contents.Renew(ctx, o.Container, content.Renewal{Watermark: w.Watermark, Hold: w.Hold,
-			Slow: func(ctx context.Context, bytes int64) error { return w.Slow(ctx, 0, bytes) },
-			Done: func(tx *store.Tx, bytes int64) error { return w.Done(tx, roll.Done{Bytes: bytes}) },
-			Skip: func(item int64, err error) { w.Skip(o.ID, fmt.Sprintf("item %d", item), err) }})
+		err := w.contents.Renew(ctx, o.Container, content.Renewal{Watermark: w.Watermark, LockRunning: w.LockRunning,
+			Throttle: func(ctx context.Context, bytes int64) error { return w.Throttle(ctx, 0, bytes) },
+			Done:     func(tx *store.Tx, bytes int64) error { return w.Done(tx, roll.Done{Bytes: bytes}) },
+			Skip:     func(item int64, err error) { w.Skip(o.ID, fmt.Sprintf("item %d", item), err) }})
 		if err != nil {
 			return err
 		}
@@ -266,7 +266,7 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if len(list) == 0 {
 		return nil
 	}
-	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.Hold, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.finished(int(containers))) })
+	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.LockRunning, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.finished(int(containers))) })
 	if n > 0 {
 		w.didWork.Store(true)
 	}

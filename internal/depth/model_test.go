@@ -1,11 +1,9 @@
 package depth_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,7 +14,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
-	"keyroll/internal/depth"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
 	"keyroll/internal/longtest"
@@ -32,7 +30,7 @@ func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(4, 40))) }
 
 // model is the expected state of a tenant after any sequence of acts.
 type model struct {
-	*world
+	*contenttest.Fixture
 	policies []policy.Policy
 	rolls    []roll.Roll
 	boxes    []container.Container
@@ -45,18 +43,17 @@ type model struct {
 func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
-		dir := t.TempDir()
 		rapid.Check(t, func(r *rapid.T) {
 			prefix := fmt.Sprint(store.NewID())
-			m := &model{world: newWorld(p.Neighbour(), filepath.Join(dir, prefix))}
+			m := &model{Fixture: contenttest.New(p.Neighbour(), p.Clock.Now)}
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
 				"create": m.create, "receive": m.addMany, "state": m.state, "assign": m.assign, "follow": m.follow, "backup": m.backup,
 				"refresh": m.refresh, "work": m.work, "breakOff": m.interrupt, "fold": m.fold, "retire": m.retire, "": m.check,
 			})
 			for _, ro := range m.rolls {
-				if m.progress(ro).State == api.RollRunning {
-					m.finish(ro, api.RollFinished)
+				if m.Progress(ro).State == api.RollRunning {
+					m.Finish(ro, api.RollFinished)
 				}
 			}
 			m.check(r)
@@ -77,50 +74,48 @@ func (m *model) policyID(t *rapid.T) int64 {
 }
 
 func (m *model) create(t *rapid.T) {
-	for range rapid.IntRange(1, slots+1).Draw(t, "mailboxes") {
-		m.boxes = append(m.boxes, m.mailbox(m.policyID(t), fmt.Sprint("m", len(m.boxes)), rapid.IntRange(0, 2).Draw(t, "messages")))
+	for range rapid.IntRange(1, contenttest.Slots+1).Draw(t, "mailboxes") {
+		m.boxes = append(m.boxes, m.Mailbox(m.policyID(t), fmt.Sprint("m", len(m.boxes)), rapid.IntRange(0, 2).Draw(t, "messages")))
 	}
 }
 
-// addMany puts some messages into a mailbox at once, more than a page's slots.
+// addMany puts some messages into a mailbox at once, more than a page's contenttest.Slots.
 func (m *model) addMany(t *rapid.T) {
 	c := m.box(t)
 	var text strings.Builder
-	for i := range rapid.IntRange(1, 2*slots).Draw(t, "messages") {
-		text.WriteString(message(len(m.wrote[c.ID]) + i))
+	for i := range rapid.IntRange(1, 2*contenttest.Slots).Draw(t, "messages") {
+		text.WriteString(contenttest.Message(len(m.Wrote[c.ID]) + i))
 	}
-	_, err := m.contents.Import(m.Ctx, c, -1, strings.NewReader(text.String()), nil, nil)
-	m.Must(err)
-	m.wrote[c.ID] += text.String()
+	m.Import(c, text.String())
 }
 
 func (m *model) state(t *rapid.T) {
 	state := rapid.SampledFrom([]envelope.Class{envelope.ClassActive, envelope.ClassInactive}).Draw(t, "state")
-	_, err := m.containers.SetState(m.Ctx, m.Tenant, m.box(t), state, nil)
+	_, err := m.Containers.SetState(m.Ctx, m.Tenant, m.box(t), state)
 	m.Must(err)
 }
 
 func (m *model) assign(t *rapid.T) {
-	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery, nil)
+	_, err := m.Containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery)
 	m.Must(err)
 }
 
 func (m *model) follow(t *rapid.T) {
-	_, err := m.containers.Follow(m.Ctx, m.box(t))
+	_, err := m.Containers.MoveKeyAfterAccess(m.Ctx, m.box(t))
 	m.Must(err)
 }
 
 func (m *model) backup(t *rapid.T) {
 	c := m.box(t)
-	m.Must(m.contents.Backup(m.Ctx, c, time.Time{}, func(_ *store.Tx, b content.Backup) error {
-		m.wrote[b.ID] = m.wrote[c.ID]
+	m.Must(m.Contents.Backup(m.Ctx, c, time.Time{}, func(_ *store.Tx, b content.Backup) error {
+		m.Wrote[b.ID] = m.Wrote[c.ID]
 		return nil
 	}))
 }
 
 func (m *model) refresh(t *rapid.T) {
 	to := rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthContainer, api.DepthContent}).Draw(t, "depth")
-	m.rolls = append(m.rolls, m.begin(rapid.SampledFrom(m.policies).Draw(t, "policy"), to))
+	m.rolls = append(m.rolls, m.Begin(rapid.SampledFrom(m.policies).Draw(t, "policy"), to, roll.Options{}))
 }
 
 func (m *model) roll(t *rapid.T) roll.Roll {
@@ -132,25 +127,25 @@ func (m *model) roll(t *rapid.T) roll.Roll {
 
 func (m *model) work(t *rapid.T) {
 	ro := m.roll(t)
-	running := m.progress(ro).State == api.RollRunning
-	if waits, err := m.roller.Work(m.Ctx, ro); err != nil || waits {
+	running := m.Progress(ro).State == api.RollRunning
+	if waits, err := m.Roller.Work(m.Ctx, ro); err != nil || waits {
 		m.Fatalf("waits %v, %v", waits, err)
 	}
-	if p := m.progress(ro); running && p.State != api.RollFinished {
+	if p := m.Progress(ro); running && p.State != api.RollFinished {
 		m.Fatalf("it is %s: %s", p.State, p.Message)
 	}
 }
 
 // breakingStages cancels a context after a number of transactions of the deep stages.
 type breakingStages struct {
-	*depth.Deep
+	roll.Deep
 	left int
 	end  func()
 }
 
 func (b *breakingStages) Work(ctx context.Context, s roll.Share) (bool, error) {
-	hold := s.Hold
-	s.Hold = func(tx *store.Tx) error {
+	hold := s.LockRunning
+	s.LockRunning = func(tx *store.Tx) error {
 		if b.left--; b.left < 0 {
 			b.end()
 		}
@@ -164,16 +159,17 @@ func (m *model) interrupt(t *rapid.T) {
 	ro := m.roll(t)
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()
-	c := m.roller.Config
-	c.Deep = &breakingStages{m.deep, rapid.IntRange(0, 12).Draw(t, "transactions"), end}
-	if _, err := roll.New(c).Work(ctx, ro); err != nil && ctx.Err() == nil {
+	dying := m.With(func(c *roll.Config) {
+		c.Deep = &breakingStages{c.Deep, rapid.IntRange(0, 12).Draw(t, "transactions"), end}
+	})
+	if _, err := dying.Roller.Work(ctx, ro); err != nil && ctx.Err() == nil {
 		m.Fatal(err)
 	}
 }
 
 func (m *model) fold(t *rapid.T) {
 	if len(m.boxes) > 0 {
-		_, err := m.contents.Fold(m.Ctx, m.box(t))
+		_, err := m.Contents.Fold(m.Ctx, m.box(t))
 		m.Must(err)
 	}
 	var sums []keypage.Sum
@@ -182,7 +178,7 @@ func (m *model) fold(t *rapid.T) {
 		return err
 	})
 	for _, s := range sums {
-		_, err := m.containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
+		_, err := m.Containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
 		m.Must(err)
 	}
 }
@@ -193,12 +189,8 @@ func (m *model) retire(t *rapid.T) {
 }
 
 func (m *model) check(*rapid.T) {
-	for id, want := range m.wrote {
-		var got bytes.Buffer
-		m.Must(m.contents.Export(m.Ctx, container.Container{ID: id, Tenant: m.Tenant}, &got))
-		if got.String() != want {
-			m.Fatalf("container %d: %d bytes, want %d, and equal", id, got.Len(), len(want))
-		}
+	for id := range m.Wrote {
+		m.WantMail(container.Container{ID: id, Tenant: m.Tenant})
 	}
 }
 
@@ -206,8 +198,8 @@ func (m *model) check(*rapid.T) {
 // its scope is older than that roll, whatever happened before, and checks the ledger.
 func (m *model) rollAll() {
 	for _, pol := range m.policies {
-		ro := m.begin(m.Again(pol), api.DepthContent)
-		m.finish(ro, api.RollFinished)
+		ro := m.Begin(m.Reload(pol), api.DepthContent, roll.Options{})
+		m.Finish(ro, api.RollFinished)
 		reached := ` FROM container c JOIN key_page p ON p.id = c.page WHERE c.tenant = ?1 AND p.class = ?2 AND p.parent = ?3`
 		of := []any{m.Tenant, envelope.ClassActive, ro.Target, ro.Watermark}
 		for what, query := range map[string]string{
@@ -216,11 +208,11 @@ func (m *model) rollAll() {
 			"with blob keys elsewhere": `SELECT COUNT(*) FROM key_page k WHERE k.class = 8 AND k.parent IN (SELECT c.id` + reached +
 				`) AND k.generation <> (SELECT c.generation FROM container c WHERE c.id = k.parent)`,
 		} {
-			if n := m.number(query, of[:3+min(1, strings.Count(query, "?4"))]...); n != 0 {
+			if n := m.Number(query, of[:3+min(1, strings.Count(query, "?4"))]...); n != 0 {
 				m.Errorf("%d containers %s", n, what)
 			}
 		}
-		active := m.number(`SELECT COUNT(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND class = ?3`, m.Tenant, pol.ID, envelope.ClassActive)
+		active := m.Number(`SELECT COUNT(*) FROM container WHERE tenant = ?1 AND policy = ?2 AND class = ?3`, m.Tenant, pol.ID, envelope.ClassActive)
 		var counted int64
 		for _, u := range m.Usage() {
 			if u.Policy == pol.Name {
@@ -231,9 +223,9 @@ func (m *model) rollAll() {
 			m.Errorf("the ledger counts %d active mailboxes of policy %q, there are %d", counted, pol.Name, active)
 		}
 	}
-	m.Must(m.contents.Tidy(m.Ctx, m.Tenant))
-	named, stored := m.number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
-	m.Must(m.blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
+	m.Must(m.Contents.DeleteLeftoverRows(m.Ctx, m.Tenant))
+	named, stored := m.Number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
+	m.Must(m.Blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
 	if stored < named {
 		m.Errorf("%d blobs are stored, %d are named", stored, named)
 	}

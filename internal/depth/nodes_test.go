@@ -7,8 +7,8 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/lease"
-	"keyroll/internal/policy/policytest"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -18,52 +18,47 @@ import (
 // replaces a blob that the other has replaced, and all content reads as before.
 func TestNodesShareTheDeepStages(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		w := newWorld(policytest.New(t, db), t.TempDir())
+		w := newFixture(t, db)
 		pol := w.MailboxPolicy("p")
 		var list []container.Container
 		for i := range 8 {
-			list = append(list, w.mailbox(pol.ID, fmt.Sprint("m", i), 3))
+			list = append(list, w.Mailbox(pol.ID, fmt.Sprint("m", i), 3))
 		}
-		ro := w.begin(pol, api.DepthContent)
+		ro := w.Begin(pol, api.DepthContent, roll.Options{})
 		var nodes sync.WaitGroup
 		for _, name := range []string{"a", "b"} {
-			c := w.roller.Config
-			c.Leases = lease.New(db, name, lease.Term)
-			node := roll.New(c)
+			node := w.With(func(c *roll.Config) { c.Leases = lease.New(db, name, lease.Term) }).Roller
 			nodes.Go(func() {
-				for w.progress(ro).State == api.RollRunning {
+				for w.Progress(ro).State == api.RollRunning {
 					_, _ = node.Work(w.Ctx, ro) // fails while the other one has the stage that one node does
 				}
 			})
 		}
 		nodes.Wait()
-		p := w.progress(ro)
+		p := w.Progress(ro)
 		if p.State != api.RollFinished || p.Done != 8 {
 			t.Errorf("%+v", p)
 		}
-		var done int64
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID).Scan(&done)
-		})
+		done := w.Number(`SELECT bytes_done - bytes_total FROM roll WHERE id = ?1`, ro.ID)
 		if done != 0 {
 			t.Errorf("%d bytes were re-encrypted more than once", done)
 		}
-		w.wantContent(list...)
-		w.wantNothingLeft()
+		w.WantMail(list...)
+		wantNothingLeft(w)
 	})
 }
 
 // A stage skips damaged items and reports them, and a resumed roll completes it after
 // a repair.
-func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
-	each(t, func(w *world) {
+func TestADeepRollSkipsDamageAndCanBeResumed(t *testing.T) {
+	each(t, func(w *contenttest.Fixture) {
 		pol := w.MailboxPolicy("p")
 		var list []container.Container
 		for i := range 6 {
-			list = append(list, w.mailbox(pol.ID, fmt.Sprint("m", i), 2))
+			list = append(list, w.Mailbox(pol.ID, fmt.Sprint("m", i), 2))
 		}
-		bad := w.number(`SELECT MIN(b.id) FROM item i JOIN blob b ON b.item = i.id WHERE i.container = ?1`, list[1].ID)
-		page := w.number(`SELECT MIN(id) FROM key_page WHERE parent = ?1`, list[4].ID)
+		bad := w.Number(`SELECT MIN(b.id) FROM item i JOIN blob b ON b.item = i.id WHERE i.container = ?1`, list[1].ID)
+		page := w.Number(`SELECT MIN(id) FROM key_page WHERE parent = ?1`, list[4].ID)
 		change := func(blobs, version int) {
 			w.InTx(func(tx *store.Tx) error {
 				if _, err := tx.Exec(w.Ctx, `UPDATE blob SET size = size + ?2 WHERE id = ?1`, bad, blobs); err != nil {
@@ -74,22 +69,22 @@ func TestADeepRollGoesPastDamageAndIsResumed(t *testing.T) {
 			})
 		}
 		change(1, 1)
-		ro := w.begin(pol, api.DepthContent)
-		p := w.finish(ro, api.RollFailed)
+		ro := w.Begin(pol, api.DepthContent, roll.Options{})
+		p := w.Finish(ro, api.RollFailed)
 		if p.Done != 4 || p.SkippedCount < 2 || p.Message == "" {
 			w.Errorf("%+v", p)
 		}
 		for i, c := range list {
 			if i != 1 && i != 4 {
-				w.wantContent(c)
+				w.WantMail(c)
 			}
 		}
 		change(-1, -1)
-		w.resume(ro)
-		if p := w.finish(ro, api.RollFinished); p.SkippedCount != 0 {
+		w.Must(w.SetState(ro, api.RollRunning))
+		if p := w.Finish(ro, api.RollFinished); p.SkippedCount != 0 {
 			w.Errorf("%+v", p)
 		}
-		w.wantContent(list...)
-		w.wantNothingLeft()
+		w.WantMail(list...)
+		wantNothingLeft(w)
 	})
 }

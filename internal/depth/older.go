@@ -118,7 +118,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 	}
 	fault.Point("older.before-commit")
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
-		if err := w.Hold(tx); err != nil {
+		if err := w.LockRunning(tx); err != nil {
 			return err
 		}
 		for _, o := range opened { // in id order

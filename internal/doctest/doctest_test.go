@@ -32,7 +32,7 @@ var skipped = map[string]bool{"make test": true}
 // hang ends what does not come to an end by itself.
 const hang = 10 * time.Minute
 
-func TestCommandsOfThePagesRunAndPrintWhatThePagesShow(t *testing.T) {
+func TestDocumentedCommandsPrintTheDocumentedOutput(t *testing.T) {
 	for _, name := range pages {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			page := filepath.Join(root, name)
@@ -52,9 +52,9 @@ func TestCommandsOfThePagesRunAndPrintWhatThePagesShow(t *testing.T) {
 				}
 				shown := string(text[b.shown[0]:b.shown[1]])
 				switch {
-				case alike(shown, printed[i]):
+				case matches(shown, printed[i]):
 				case *update:
-					updated += string(text[from:b.shown[0]]) + tidy(printed[i])
+					updated += string(text[from:b.shown[0]]) + normalize(printed[i])
 					from = b.shown[1]
 				default:
 					t.Errorf("%s:%d prints\n%s\nand the page shows\n%s\ngo test ./internal/doctest -update writes what is printed", name, b.line, printed[i], shown)
@@ -165,9 +165,9 @@ var varying = []struct {
 	{regexp.MustCompile(`\n{2,}`), "\n"},
 }
 
-// tidy makes an output fit to be shown: as if by a server on the default port, in
+// normalize makes an output fit to be shown: as if by a server on the default port, in
 // a short folder, without runs of empty lines.
-func tidy(printed string) string {
+func normalize(printed string) string {
 	for _, v := range []struct{ pattern, by string }{
 		{`(vault\.azure\.net|127\.0\.0\.1):\d+`, "$1:8443"},
 		{`/\S*/(tmp\.\w+)`, "/tmp/$1"},
@@ -179,9 +179,9 @@ func tidy(printed string) string {
 	return strings.TrimSpace(printed) + "\n"
 }
 
-// alike reports whether two outputs are the same but for what differs from run to
+// matches reports whether two outputs are the same but for what differs from run to
 // run. A line of the page that is … stands for any lines.
-func alike(shown, printed string) bool {
+func matches(shown, printed string) bool {
 	normal := func(s string) string {
 		for _, v := range varying {
 			s = v.pattern.ReplaceAllString(s, v.name)
@@ -197,7 +197,7 @@ func alike(shown, printed string) bool {
 	return strings.HasPrefix(got, first) && strings.HasSuffix(got, strings.TrimSuffix(last, "…"))
 }
 
-func TestOutputsAreComparedWithoutWhatVaries(t *testing.T) {
+func TestOutputComparisonIgnoresVaryingParts(t *testing.T) {
 	for _, c := range []struct {
 		shown, printed string
 		want           bool
@@ -210,7 +210,7 @@ func TestOutputsAreComparedWithoutWhatVaries(t *testing.T) {
 		{"a\n…\nz\n", "a\nb\nc\n", false},
 		{"", "error\n", false},
 	} {
-		if alike(c.shown, c.printed) != c.want {
+		if matches(c.shown, c.printed) != c.want {
 			t.Errorf("%q and %q: want %t", c.shown, c.printed, c.want)
 		}
 	}
@@ -218,7 +218,7 @@ func TestOutputsAreComparedWithoutWhatVaries(t *testing.T) {
 
 // Each relative link of a page leads to a file, and each test that a page names
 // exists.
-func TestLinksAndTestsOfThePagesExist(t *testing.T) {
+func TestLinkedPagesAndNamedTestsExist(t *testing.T) {
 	declared := map[string]bool{}
 	var all []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

@@ -13,7 +13,7 @@ func BenchmarkReseal(b *testing.B) {
 		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {
 			from, to := NewKey(), NewKey()
 			page := randomPage(slots)
-			old := Place{Tenant: 1, Parent: 2, Generation: 1, Child: 3, Class: ClassActive, Version: 1, Count: uint32(slots)}
+			old := EncryptionContext{Tenant: 1, Parent: 2, Generation: 1, Child: 3, Class: ClassActive, Version: 1, Count: uint32(slots)}
 			new := old
 			new.Parent, new.Generation, new.Version = 4, 2, 2
 			body, err := SealPage(from, old, page)
@@ -36,7 +36,7 @@ func BenchmarkSealBlob(b *testing.B) {
 	b.SetBytes(int64(len(plain)))
 	b.ReportAllocs()
 	for b.Loop() {
-		w := NewWriter(io.Discard, key, BlobPlace{Tenant: 1, Blob: 2})
+		w := NewWriter(io.Discard, key, BlobContext{Tenant: 1, Blob: 2})
 		w.Write(plain)
 		if err := w.Close(); err != nil {
 			b.Fatal(err)
@@ -47,13 +47,13 @@ func BenchmarkSealBlob(b *testing.B) {
 func BenchmarkOpenBlob(b *testing.B) {
 	key, plain := NewKey(), make([]byte, 8<<20)
 	var sealed bytes.Buffer
-	w := NewWriter(&sealed, key, BlobPlace{Tenant: 1, Blob: 2})
+	w := NewWriter(&sealed, key, BlobContext{Tenant: 1, Blob: 2})
 	w.Write(plain)
 	w.Close()
 	b.SetBytes(int64(len(plain)))
 	b.ReportAllocs()
 	for b.Loop() {
-		r := NewReader(bytes.NewReader(sealed.Bytes()), key, BlobPlace{Tenant: 1, Blob: 2}, int64(len(plain)))
+		r := NewReader(bytes.NewReader(sealed.Bytes()), key, BlobContext{Tenant: 1, Blob: 2}, int64(len(plain)))
 		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, SegmentSize)); err != nil {
 			b.Fatal(err)
 		}
@@ -62,11 +62,11 @@ func BenchmarkOpenBlob(b *testing.B) {
 
 // BenchmarkOpen measures the cost of one name or subject in a listing.
 func BenchmarkOpen(b *testing.B) {
-	key, place := NewKey(), Place{Tenant: 1, Parent: 2, Generation: 1, Child: 3}
-	sealed := Seal(key, PurposeMetadata, place, make([]byte, 100))
+	key, ec := NewKey(), EncryptionContext{Tenant: 1, Parent: 2, Generation: 1, Child: 3}
+	sealed := Seal(key, PurposeMetadata, ec, make([]byte, 100))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Open(key, PurposeMetadata, place, sealed); err != nil {
+		if _, err := Open(key, PurposeMetadata, ec, sealed); err != nil {
 			b.Fatal(err)
 		}
 	}

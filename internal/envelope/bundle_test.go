@@ -14,7 +14,7 @@ var testBinding = Binding{
 	Generation: 5,
 }
 
-func TestABundleGivesItsKeyBack(t *testing.T) {
+func TestUnbundleReturnsTheKey(t *testing.T) {
 	key := NewKey()
 	bundle := Bundle(key, testBinding)
 	if len(bundle) != 64 {
@@ -41,7 +41,7 @@ func TestABundleOfAnotherTenantPolicyOrGenerationIsRefused(t *testing.T) {
 	}
 }
 
-func TestABundleThatIsNoneIsRefused(t *testing.T) {
+func TestMalformedBundlesAreRefused(t *testing.T) {
 	bundle := Bundle(NewKey(), testBinding)
 	for _, b := range [][]byte{nil, bundle[:32], bundle[:63], append(bytes.Clone(bundle), 0)} {
 		_, err := Unbundle(b, testBinding)

@@ -12,9 +12,9 @@ import (
 	"keyroll/internal/fail"
 )
 
-func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
+func TestSealedTextOpensInItsEncryptionContext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		place := Place{
+		ec := EncryptionContext{
 			Tenant:     rapid.Int64().Draw(t, "tenant"),
 			Parent:     rapid.Int64().Draw(t, "parent"),
 			Generation: rapid.Uint32().Draw(t, "generation"),
@@ -26,65 +26,65 @@ func TestWhatIsSealedOpensAtItsPlace(t *testing.T) {
 		purpose := Purpose(rapid.Uint8().Draw(t, "purpose"))
 		plaintext := rapid.SliceOf(rapid.Byte()).Draw(t, "plaintext")
 		key := NewKey()
-		sealed := Seal(key, purpose, place, plaintext)
-		if len(sealed) != len(plaintext)+Overhead {
+		sealed := Seal(key, purpose, ec, plaintext)
+		if len(sealed) != len(plaintext)+overhead {
 			t.Fatalf("%d bytes were sealed to %d", len(plaintext), len(sealed))
 		}
-		opened, err := Open(key, purpose, place, sealed)
+		opened, err := Open(key, purpose, ec, sealed)
 		if err != nil || !bytes.Equal(opened, plaintext) {
 			t.Fatalf("opened %x, %v", opened, err)
 		}
 	})
 }
 
-func TestTwoSealsOfOneTextDiffer(t *testing.T) {
+func TestTwoSealsOfTheSameTextDiffer(t *testing.T) {
 	key := NewKey()
-	if bytes.Equal(Seal(key, PurposeName, testPlace, []byte("a")), Seal(key, PurposeName, testPlace, []byte("a"))) {
+	if bytes.Equal(Seal(key, PurposeName, testContext, []byte("a")), Seal(key, PurposeName, testContext, []byte("a"))) {
 		t.Error("two seals are the same bytes")
 	}
 }
 
-func TestASealOpensAtNoOtherPlace(t *testing.T) {
+func TestASealOpensInNoOtherEncryptionContext(t *testing.T) {
 	key := testKey("parent")
-	sealed := Seal(key, PurposePolicyKey, testPlace, []byte("wrapped"))
-	for name, place := range alterations(testPlace) {
-		_, err := Open(key, PurposePolicyKey, place, sealed)
+	sealed := Seal(key, PurposePolicyKey, testContext, []byte("wrapped"))
+	for name, ec := range alterations(testContext) {
+		_, err := Open(key, PurposePolicyKey, ec, sealed)
 		if err == nil {
 			t.Errorf("%s: it opened", name)
 			continue
 		}
-		wantDamaged(t, err, "open policy key", place.String())
+		wantDamaged(t, err, "open policy key", ec.String())
 	}
 	for purpose := range Purpose(16) {
 		if purpose == PurposePolicyKey {
 			continue
 		}
-		_, err := Open(key, purpose, testPlace, sealed)
+		_, err := Open(key, purpose, testContext, sealed)
 		wantDamaged(t, err, "open "+purpose.String())
 	}
-	_, err := Open(NewKey(), PurposePolicyKey, testPlace, sealed)
-	wantDamaged(t, err, "policy key", testPlace.String())
+	_, err := Open(NewKey(), PurposePolicyKey, testContext, sealed)
+	wantDamaged(t, err, "policy key", testContext.String())
 }
 
 func TestAnAlteredSealIsRefused(t *testing.T) {
 	key := testKey("parent")
-	sealed := Seal(key, PurposeMetadata, testPlace, []byte("subject"))
+	sealed := Seal(key, PurposeMetadata, testContext, []byte("subject"))
 	for i := range sealed {
 		for bit := range 8 {
 			altered := bytes.Clone(sealed)
 			altered[i] ^= 1 << bit
-			_, err := Open(key, PurposeMetadata, testPlace, altered)
+			_, err := Open(key, PurposeMetadata, testContext, altered)
 			wantDamaged(t, err, "open metadata", "child 44")
 		}
-		_, err := Open(key, PurposeMetadata, testPlace, sealed[:i])
+		_, err := Open(key, PurposeMetadata, testContext, sealed[:i])
 		wantDamaged(t, err, "open metadata", "child 44")
 	}
-	_, err := Open(key, PurposeMetadata, testPlace, append(bytes.Clone(sealed), 0))
+	_, err := Open(key, PurposeMetadata, testContext, append(bytes.Clone(sealed), 0))
 	wantDamaged(t, err)
 }
 
-func TestErrorsNamePurposeAndPlace(t *testing.T) {
-	_, err := Open(NewKey(), PurposePage, testPlace, make([]byte, 100))
+func TestErrorsNamePurposeAndEncryptionContext(t *testing.T) {
+	_, err := Open(NewKey(), PurposePage, testContext, make([]byte, 100))
 	want := "open key page of child 44 of tenant 11 under parent 22 generation 3, version 55, 2 slots of class active: format 0 is unknown"
 	if err == nil || err.Error() != want {
 		t.Errorf("error is %v\nwant     %s", err, want)
@@ -92,9 +92,9 @@ func TestErrorsNamePurposeAndPlace(t *testing.T) {
 	if fail.CodeOf(err) != api.Damaged {
 		t.Errorf("its code is %v", fail.CodeOf(err))
 	}
-	plain := Place{Tenant: 1, Child: 2}
+	plain := EncryptionContext{Tenant: 1, Child: 2}
 	if strings.Contains(plain.String(), "class") {
-		t.Errorf("a place that is no page's names a class: %v", plain)
+		t.Errorf("a ec that is no page's names a class: %v", plain)
 	}
 }
 
@@ -116,14 +116,14 @@ func TestClassesAndPurposesKeepTheirNamesAndNumbers(t *testing.T) {
 // FuzzOpen: no input makes Open panic, and Open returns only plaintext that was sealed.
 func FuzzOpen(f *testing.F) {
 	key, plaintext := testKey("fuzz"), []byte("plaintext")
-	sealed := Seal(key, PurposeMetadata, testPlace, plaintext)
+	sealed := Seal(key, PurposeMetadata, testContext, plaintext)
 	f.Add(sealed)
 	f.Add(sealed[:len(sealed)-1])
 	f.Add([]byte{})
 	f.Add([]byte{sealFormat})
-	f.Add(make([]byte, Overhead))
+	f.Add(make([]byte, overhead))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		opened, err := Open(key, PurposeMetadata, testPlace, b)
+		opened, err := Open(key, PurposeMetadata, testContext, b)
 		if err == nil && !bytes.Equal(opened, plaintext) {
 			t.Errorf("%x opened to %x", b, opened)
 		}

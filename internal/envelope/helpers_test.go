@@ -21,7 +21,7 @@ func testKey(name string) *Key {
 	return k.Derive(name)
 }
 
-var testPlace = Place{Tenant: 11, Parent: 22, Generation: 3, Child: 44, Class: ClassActive, Version: 55, Count: 2}
+var testContext = EncryptionContext{Tenant: 11, Parent: 22, Generation: 3, Child: 44, Class: ClassActive, Version: 55, Count: 2}
 
 // wantDamaged fails the test unless err is fail Damaged and its text has all of parts.
 func wantDamaged(t testing.TB, err error, parts ...string) {

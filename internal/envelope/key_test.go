@@ -135,7 +135,7 @@ func TestANilKeyPrintsWithoutPanic(t *testing.T) {
 	}
 }
 
-func TestKeyFromTakesACopyOf32BytesOnly(t *testing.T) {
+func TestKeyFromCopiesExactly32Bytes(t *testing.T) {
 	raw := bytes.Repeat([]byte{7}, KeySize)
 	key, err := KeyFrom(raw)
 	if err != nil {
@@ -155,7 +155,7 @@ func TestKeyFromTakesACopyOf32BytesOnly(t *testing.T) {
 	wantDamaged(t, err, "zeros")
 }
 
-func TestKeysAreEqualByTheirBytes(t *testing.T) {
+func TestKeysWithTheSameBytesAreEqual(t *testing.T) {
 	a := NewKey()
 	b, _ := KeyFrom(a.Bytes())
 	if !a.Equal(b) || !a.Equal(a) {
@@ -175,9 +175,9 @@ func TestKeysAreEqualByTheirBytes(t *testing.T) {
 func TestAZeroedKeySealsAndOpensNothing(t *testing.T) {
 	key := NewKey()
 	page, _ := NewPage(Slot{Child: 1, Key: *NewKey()})
-	place := Place{Tenant: 1, Child: 2, Class: ClassSite, Count: 1}
-	sealed := Seal(key, PurposeName, place, []byte("x"))
-	body, err := SealPage(key, place, page)
+	ec := EncryptionContext{Tenant: 1, Child: 2, Class: ClassSite, Count: 1}
+	sealed := Seal(key, PurposeName, ec, []byte("x"))
+	body, err := SealPage(key, ec, page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,26 +202,26 @@ func TestAZeroedKeySealsAndOpensNothing(t *testing.T) {
 				}()
 				f()
 			}
-			_, err := Open(dead, PurposeName, place, sealed)
+			_, err := Open(dead, PurposeName, ec, sealed)
 			refused("Open", err)
-			_, err = OpenPage(dead, place, body)
+			_, err = OpenPage(dead, ec, body)
 			refused("OpenPage", err)
-			_, err = SealPage(dead, place, page)
+			_, err = SealPage(dead, ec, page)
 			refused("SealPage", err)
-			_, err = Reseal(dead, other, place, place, body)
+			_, err = Reseal(dead, other, ec, ec, body)
 			refused("Reseal", err)
-			body, _ := SealPage(other, place, page)
-			_, err = Reseal(other, dead, place, place, body)
+			body, _ := SealPage(other, ec, page)
+			_, err = Reseal(other, dead, ec, ec, body)
 			refused("Reseal to it", err)
-			w := NewWriter(&bytes.Buffer{}, dead, BlobPlace{})
+			w := NewWriter(&bytes.Buffer{}, dead, BlobContext{})
 			_, err = w.Write([]byte("x"))
 			refused("Write", err)
 			refused("Close", w.Close())
-			_, err = NewReader(bytes.NewReader(nil), dead, BlobPlace{}, 0).Read(make([]byte, 1))
+			_, err = NewReader(bytes.NewReader(nil), dead, BlobContext{}, 0).Read(make([]byte, 1))
 			refused("Read", err)
-			_, err = NewRangeReader(bytes.NewReader(nil), dead, BlobPlace{}, 5, 0, 1)
+			_, err = NewRangeReader(bytes.NewReader(nil), dead, BlobContext{}, 5, 0, 1)
 			refused("NewRangeReader", err)
-			panics("Seal", func() { Seal(dead, PurposeName, place, nil) })
+			panics("Seal", func() { Seal(dead, PurposeName, ec, nil) })
 			panics("Derive", func() { dead.Derive("x") })
 			panics("MAC", func() { dead.MAC(nil) })
 			panics("Bytes", func() { dead.Bytes() })
@@ -245,7 +245,7 @@ func TestDerivedKeysDifferByLabelAndKey(t *testing.T) {
 	}
 }
 
-func TestMACTellsSequencesOfPartsApart(t *testing.T) {
+func TestMACDistinguishesSequencesOfParts(t *testing.T) {
 	key := NewKey()
 	parts := func(s ...string) (out [][]byte) {
 		for _, p := range s {

@@ -20,7 +20,7 @@ type slotID struct {
 func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type sealedPage struct {
-			place  Place
+			ec     EncryptionContext
 			parent *Key
 			body   []byte
 		}
@@ -36,8 +36,8 @@ func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 			}
 			nextPage++
 			g := rapid.IntRange(0, 2).Draw(t, "parent")
-			s := sealedPage{parent: parents[g], place: Place{Tenant: 9, Parent: 100, Generation: uint32(g + 1), Child: nextPage, Class: ClassActive, Version: 1, Count: uint32(p.Len())}}
-			body, err := SealPage(s.parent, s.place, p)
+			s := sealedPage{parent: parents[g], ec: EncryptionContext{Tenant: 9, Parent: 100, Generation: uint32(g + 1), Child: nextPage, Class: ClassActive, Version: 1, Count: uint32(p.Len())}}
+			body, err := SealPage(s.parent, s.ec, p)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 		// take opens one page and removes it from the store.
 		take := func() *Page {
 			i := rapid.IntRange(0, len(pages)-1).Draw(t, "page")
-			p, err := OpenPage(pages[i].parent, pages[i].place, pages[i].body)
+			p, err := OpenPage(pages[i].parent, pages[i].ec, pages[i].body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,24 +132,24 @@ func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 				needsPages(1)
 				s := &pages[rapid.IntRange(0, len(pages)-1).Draw(t, "page")]
 				g := rapid.IntRange(0, 2).Draw(t, "to")
-				place := s.place
-				place.Generation, place.Version = uint32(g+1), place.Version+1
-				body, err := Reseal(s.parent, parents[g], s.place, place, s.body)
+				ec := s.ec
+				ec.Generation, ec.Version = uint32(g+1), ec.Version+1
+				body, err := Reseal(s.parent, parents[g], s.ec, ec, s.body)
 				if err != nil {
 					t.Fatal(err)
 				}
-				s.place, s.parent, s.body = place, parents[g], body
+				s.ec, s.parent, s.body = ec, parents[g], body
 			},
 			"": func(*rapid.T) {
 				seen := map[slotID]bool{}
 				for _, s := range pages {
-					p, err := OpenPage(s.parent, s.place, s.body)
+					p, err := OpenPage(s.parent, s.ec, s.body)
 					if err != nil {
 						t.Fatal(err)
 					}
 					slots := p.Slots()
-					if p.Len() != len(slots) || p.Len() != int(s.place.Count) {
-						t.Fatalf("%d slots, Len %d, Count %d", len(slots), p.Len(), s.place.Count)
+					if p.Len() != len(slots) || p.Len() != int(s.ec.Count) {
+						t.Fatalf("%d slots, Len %d, Count %d", len(slots), p.Len(), s.ec.Count)
 					}
 					if !slices.IsSortedFunc(slots, func(a, b Slot) int {
 						return cmp.Or(cmp.Compare(a.Child, b.Child), cmp.Compare(a.Generation, b.Generation))
@@ -173,7 +173,7 @@ func TestPageOperationsKeepExactlyTheKeysOfTheModel(t *testing.T) {
 	})
 }
 
-func TestAPageHoldsCopiesAndGivesCopies(t *testing.T) {
+func TestAPageStoresAndReturnsCopies(t *testing.T) {
 	key := NewKey()
 	kept, _ := KeyFrom(key.Bytes())
 	page, err := NewPage(Slot{Child: 1, Key: *key})
@@ -229,7 +229,7 @@ func TestRemoveWipesTheKey(t *testing.T) {
 	}
 }
 
-func TestPagesRefuseWhatIsNoSlot(t *testing.T) {
+func TestPagesRefuseInvalidSlots(t *testing.T) {
 	key := *NewKey()
 	good := Slot{Child: 5, Generation: 1, Key: key}
 	cases := map[string]struct {
@@ -265,7 +265,7 @@ func TestPagesRefuseWhatIsNoSlot(t *testing.T) {
 	}
 }
 
-func TestAnEmptyPageSplitsIntoNone(t *testing.T) {
+func TestAnEmptyPageSplitsIntoNoParts(t *testing.T) {
 	if parts := (&Page{}).Split(3); len(parts) != 0 {
 		t.Errorf("%d parts", len(parts))
 	}
@@ -277,7 +277,7 @@ func TestAnEmptyPageSplitsIntoNone(t *testing.T) {
 	randomPage(2).Split(0)
 }
 
-func TestFindDoesNotInventKeys(t *testing.T) {
+func TestFindReturnsNoKeyThatWasNotAdded(t *testing.T) {
 	page := randomPage(3)
 	for _, id := range []slotID{{0, 1}, {1, 0}, {1, 2}, {4, 1}, {-1, 1}} {
 		if _, ok := page.Find(id.child, id.generation); ok {

@@ -16,41 +16,41 @@ import (
 // slotSize is the length of a slot in a page's plaintext: child 8, generation 4, key 32.
 const slotSize = 8 + 4 + KeySize
 
-// SealPage seals p under parent for place. Before it returns the result, it opens it
-// again and compares. place.Count must be p.Len(), from 1 to MaxSlots: a page without
-// slots is deleted, not sealed.
-func SealPage(parent *Key, place Place, p *Page) ([]byte, error) {
-	if p.Len() < 1 || p.Len() > MaxSlots || uint32(p.Len()) != place.Count {
-		return nil, fmt.Errorf("seal key page %v: the page has %d slots", place, p.Len())
+// SealPage seals p under parent, bound to ec. Before it returns the result, it opens it
+// again and compares. ec.Count must be p.Len(), from 1 to MaxSlots: a page without slots
+// is deleted, not sealed.
+func SealPage(parent *Key, ec EncryptionContext, p *Page) ([]byte, error) {
+	if p.Len() < 1 || p.Len() > MaxSlots || uint32(p.Len()) != ec.Count {
+		return nil, fmt.Errorf("seal key page %v: the page has %d slots", ec, p.Len())
 	}
 	s := takeScratch()
-	defer s.release(place.Count)
-	return s.seal(nil, parent, place, appendSlots(s.plain[:0], p.slots))
+	defer s.release(ec.Count)
+	return s.seal(nil, parent, ec, appendSlots(s.plain[:0], p.slots))
 }
 
-// OpenPage opens a sealed page. It fails Damaged, naming the place, if body was
-// sealed for another place or altered.
-func OpenPage(parent *Key, place Place, body []byte) (*Page, error) {
+// OpenPage opens a sealed page. It fails Damaged, naming the encryption context, if body
+// was sealed in another encryption context or altered.
+func OpenPage(parent *Key, ec EncryptionContext, body []byte) (*Page, error) {
 	s := takeScratch()
-	defer s.release(place.Count)
-	plain, err := openSlots(s.plain[:0], parent, place, body)
+	defer s.release(ec.Count)
+	plain, err := openSlots(s.plain[:0], parent, ec, body)
 	if err != nil {
 		return nil, err
 	}
 	return &Page{slots: parseSlots(plain)}, nil
 }
 
-// Reseal moves a sealed page from one parent key and place to another, as a roll
-// does: it opens body, checks its slots, seals them, opens the result again and
+// Reseal moves a sealed page from one parent key and encryption context to another, as a
+// roll does: it opens body, checks its slots, seals them, opens the result again and
 // compares. Tenant and count must be the same. It fails Damaged, naming the old
-// place, if body was not sealed for it.
-func Reseal(from, to *Key, old, new Place, body []byte) ([]byte, error) {
+// encryption context, if body was not sealed in it.
+func Reseal(from, to *Key, old, new EncryptionContext, body []byte) ([]byte, error) {
 	return ResealInPlace(from, to, old, new, bytes.Clone(body))
 }
 
 // ResealInPlace is Reseal, but the result is in the memory of body, whose content is
 // undefined if it fails. A roll of many pages then needs the memory of few.
-func ResealInPlace(from, to *Key, old, new Place, body []byte) ([]byte, error) {
+func ResealInPlace(from, to *Key, old, new EncryptionContext, body []byte) ([]byte, error) {
 	if old.Tenant != new.Tenant || old.Count != new.Count {
 		return nil, fmt.Errorf("reseal key page %v: tenant and count must stay the same, but those of %v differ", old, new)
 	}
@@ -83,42 +83,42 @@ func (s *scratch) release(count uint32) {
 
 // seal seals a page's plaintext, in the memory of dst if that is long enough, and opens
 // it again as OpenPage would.
-func (s *scratch) seal(dst []byte, parent *Key, place Place, plain []byte) ([]byte, error) {
+func (s *scratch) seal(dst []byte, parent *Key, ec EncryptionContext, plain []byte) ([]byte, error) {
 	switch {
-	case !place.Class.known():
-		return nil, fmt.Errorf("seal key page %v: unknown class", place)
-	case place.Version > math.MaxUint32:
+	case !ec.Class.known():
+		return nil, fmt.Errorf("seal key page %v: unknown class", ec)
+	case ec.Version > math.MaxUint32:
 		// NIST SP 800-38D section 8.3: at most 2^32 seals with random nonces a key.
-		return nil, fmt.Errorf("seal key page %v: its version exceeds what one key may seal", place)
+		return nil, fmt.Errorf("seal key page %v: its version exceeds what one key may seal", ec)
 	}
-	aead, err := sealAEAD(parent, PurposePage, place)
+	aead, err := sealAEAD(parent, PurposePage, ec)
 	if err != nil {
-		return nil, fmt.Errorf("seal key page %v: %w", place, err)
+		return nil, fmt.Errorf("seal key page %v: %w", ec, err)
 	}
-	body := sealInto(dst, aead, PurposePage, place, plain)
-	reopened, err := openSlots(s.reopened[:0], parent, place, body)
+	body := sealInto(dst, aead, PurposePage, ec, plain)
+	reopened, err := openSlots(s.reopened[:0], parent, ec, body)
 	if err != nil {
 		// Not %w: the database is not damaged, it has not been written.
 		return nil, fmt.Errorf("seal key page: the sealed page cannot be decrypted: %v", err)
 	}
 	if subtle.ConstantTimeCompare(plain, reopened) != 1 {
-		return nil, fmt.Errorf("seal key page %v: the sealed page decrypts to something else", place)
+		return nil, fmt.Errorf("seal key page %v: the sealed page decrypts to something else", ec)
 	}
 	return body, nil
 }
 
 // openSlots appends a page's plaintext to dst after it has checked it.
-func openSlots(dst []byte, parent *Key, place Place, body []byte) ([]byte, error) {
-	if place.Count > MaxSlots || len(body) != Overhead+int(place.Count)*slotSize {
-		return nil, fail.New(api.Damaged, "open key page %v: its body has %d bytes", place, len(body))
+func openSlots(dst []byte, parent *Key, ec EncryptionContext, body []byte) ([]byte, error) {
+	if ec.Count > MaxSlots || len(body) != overhead+int(ec.Count)*slotSize {
+		return nil, fail.New(api.Damaged, "open key page %v: its body has %d bytes", ec, len(body))
 	}
-	plain, err := openInto(dst, parent, PurposePage, place, body)
+	plain, err := openInto(dst, parent, PurposePage, ec, body)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSlots(plain, place.Count); err != nil {
+	if err := checkSlots(plain, ec.Count); err != nil {
 		clear(plain)
-		return nil, fail.New(api.Damaged, "open key page %v: %v", place, err)
+		return nil, fail.New(api.Damaged, "open key page %v: %v", ec, err)
 	}
 	return plain, nil
 }

@@ -33,81 +33,81 @@ func samePages(a, b *Page) bool {
 // the database, but not to the keys, can make.
 func TestAForgedPageIsRefusedAndNamed(t *testing.T) {
 	parent, newer := testKey("parent"), testKey("newer parent")
-	body, err := SealPage(parent, testPlace, testPage())
+	body, err := SealPage(parent, testContext, testPage())
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := testPlace
+	next := testContext
 	next.Version++
 	updated, err := SealPage(parent, next, testPage())
 	if err != nil {
 		t.Fatal(err)
 	}
-	otherPage := testPlace
+	otherPage := testContext
 	otherPage.Child = 45
 	otherBody, err := SealPage(parent, otherPage, testPage())
 	if err != nil {
 		t.Fatal(err)
 	}
-	place := func(change func(*Place)) Place {
-		p := testPlace
+	contextWith := func(change func(*EncryptionContext)) EncryptionContext {
+		p := testContext
 		change(&p)
 		return p
 	}
 	cases := map[string]struct {
 		parent *Key
-		place  Place
+		ec     EncryptionContext
 		body   []byte
 		names  string
 	}{
-		"moved to another parent, with its key":         {newer, place(func(p *Place) { p.Parent = 23 }), body, "parent 23"},
-		"moved to another parent id under the same key": {parent, place(func(p *Place) { p.Parent = 23 }), body, "parent 23"},
-		"of an older generation, with the newer key":    {newer, place(func(p *Place) { p.Generation = 4 }), body, "generation 4"},
-		"of an older generation, with its own key":      {parent, place(func(p *Place) { p.Generation = 4 }), body, "generation 4"},
-		"moved to another id":                           {parent, place(func(p *Place) { p.Child = 45 }), body, "child 45"},
-		"of another page, put here":                     {parent, testPlace, otherBody, "child 44"},
-		"moved to another class":                        {parent, place(func(p *Place) { p.Class = ClassInactive }), body, "class inactive"},
-		"moved to another tenant":                       {parent, place(func(p *Place) { p.Tenant = 12 }), body, "tenant 12"},
+		"moved to another parent, with its key":         {newer, contextWith(func(p *EncryptionContext) { p.Parent = 23 }), body, "parent 23"},
+		"moved to another parent id under the same key": {parent, contextWith(func(p *EncryptionContext) { p.Parent = 23 }), body, "parent 23"},
+		"of an older generation, with the newer key":    {newer, contextWith(func(p *EncryptionContext) { p.Generation = 4 }), body, "generation 4"},
+		"of an older generation, with its own key":      {parent, contextWith(func(p *EncryptionContext) { p.Generation = 4 }), body, "generation 4"},
+		"moved to another id":                           {parent, contextWith(func(p *EncryptionContext) { p.Child = 45 }), body, "child 45"},
+		"of another page, put here":                     {parent, testContext, otherBody, "child 44"},
+		"moved to another class":                        {parent, contextWith(func(p *EncryptionContext) { p.Class = ClassInactive }), body, "class inactive"},
+		"moved to another tenant":                       {parent, contextWith(func(p *EncryptionContext) { p.Tenant = 12 }), body, "tenant 12"},
 		"an older version put back":                     {parent, next, body, "version 56"},
-		"a newer version under an older number":         {parent, testPlace, updated, "version 55"},
-		"count raised":                                  {parent, place(func(p *Place) { p.Count = 3 }), body, "3 slots"},
-		"count lowered":                                 {parent, place(func(p *Place) { p.Count = 1 }), body, "1 slots"},
-		"count beyond all pages":                        {parent, place(func(p *Place) { p.Count = 1 << 31 }), body, "2147483648 slots"},
-		"count lowered and a slot cut off":              {parent, place(func(p *Place) { p.Count = 1 }), body[:len(body)-slotSize], "1 slots"},
-		"count raised and a slot added":                 {parent, place(func(p *Place) { p.Count = 3 }), append(bytes.Clone(body), make([]byte, slotSize)...), "3 slots"},
-		"emptied":                                       {parent, place(func(p *Place) { p.Count = 0 }), body[:Overhead], "0 slots"},
-		"no body":                                       {parent, testPlace, nil, "child 44"},
-		"sealed for another purpose":                    {parent, testPlace, Seal(parent, PurposeMetadata, testPlace, make([]byte, 2*slotSize)), "key page"},
-		"sealed under a key that is not the parent's":   {parent, testPlace, sealed(t, NewKey(), testPlace), "parent 22"},
+		"a newer version under an older number":         {parent, testContext, updated, "version 55"},
+		"count raised":                                  {parent, contextWith(func(p *EncryptionContext) { p.Count = 3 }), body, "3 slots"},
+		"count lowered":                                 {parent, contextWith(func(p *EncryptionContext) { p.Count = 1 }), body, "1 slots"},
+		"count beyond all pages":                        {parent, contextWith(func(p *EncryptionContext) { p.Count = 1 << 31 }), body, "2147483648 slots"},
+		"count lowered and a slot cut off":              {parent, contextWith(func(p *EncryptionContext) { p.Count = 1 }), body[:len(body)-slotSize], "1 slots"},
+		"count raised and a slot added":                 {parent, contextWith(func(p *EncryptionContext) { p.Count = 3 }), append(bytes.Clone(body), make([]byte, slotSize)...), "3 slots"},
+		"emptied":                                       {parent, contextWith(func(p *EncryptionContext) { p.Count = 0 }), body[:overhead], "0 slots"},
+		"no body":                                       {parent, testContext, nil, "child 44"},
+		"sealed for another purpose":                    {parent, testContext, Seal(parent, PurposeMetadata, testContext, make([]byte, 2*slotSize)), "key page"},
+		"sealed under a key that is not the parent's":   {parent, testContext, sealed(t, NewKey(), testContext), "parent 22"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, err := OpenPage(c.parent, c.place, c.body)
-			wantDamaged(t, err, "open key page", c.names, fmt.Sprintf("child %d of tenant %d", c.place.Child, c.place.Tenant))
-			to := c.place
+			_, err := OpenPage(c.parent, c.ec, c.body)
+			wantDamaged(t, err, "open key page", c.names, fmt.Sprintf("child %d of tenant %d", c.ec.Child, c.ec.Tenant))
+			to := c.ec
 			to.Version++
-			_, err = Reseal(c.parent, NewKey(), c.place, to, c.body)
+			_, err = Reseal(c.parent, NewKey(), c.ec, to, c.body)
 			wantDamaged(t, err, "open key page", c.names)
 		})
 	}
 }
 
-func sealed(t *testing.T, key *Key, place Place) []byte {
-	body, err := SealPage(key, place, testPage())
+func sealed(t *testing.T, key *Key, ec EncryptionContext) []byte {
+	body, err := SealPage(key, ec, testPage())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return body
 }
 
-func TestAPageOpensInNoOtherPlaceWhateverFieldDiffers(t *testing.T) {
+func TestAPageOpensInNoEncryptionContextThatDiffersInAnyField(t *testing.T) {
 	parent := testKey("parent")
-	body := sealed(t, parent, testPlace)
-	for name, place := range alterations(testPlace) {
-		if _, err := OpenPage(parent, place, body); err == nil {
+	body := sealed(t, parent, testContext)
+	for name, ec := range alterations(testContext) {
+		if _, err := OpenPage(parent, ec, body); err == nil {
 			t.Errorf("%s: it opened", name)
 		} else {
-			wantDamaged(t, err, place.String())
+			wantDamaged(t, err, ec.String())
 		}
 	}
 }
@@ -116,8 +116,8 @@ func TestResealMovesExactlyTheKeys(t *testing.T) {
 	from, to := NewKey(), NewKey()
 	for _, slots := range []int{1, 2, 127, 128, 512, MaxSlots} {
 		page := randomPage(slots)
-		old := Place{Tenant: 1, Parent: 2, Generation: 1, Child: 3, Class: ClassActive, Version: 9, Count: uint32(slots)}
-		new := Place{Tenant: 1, Parent: 5, Generation: 2, Child: 4, Class: ClassInactive, Version: 10, Count: uint32(slots)}
+		old := EncryptionContext{Tenant: 1, Parent: 2, Generation: 1, Child: 3, Class: ClassActive, Version: 9, Count: uint32(slots)}
+		new := EncryptionContext{Tenant: 1, Parent: 5, Generation: 2, Child: 4, Class: ClassInactive, Version: 10, Count: uint32(slots)}
 		body, err := SealPage(from, old, page)
 		if err != nil {
 			t.Fatal(err)
@@ -148,8 +148,8 @@ func TestResealMovesExactlyTheKeys(t *testing.T) {
 
 func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
 	parent := NewKey()
-	place := func(count int, change func(*Place)) Place {
-		p := testPlace
+	contextWith := func(count int, change func(*EncryptionContext)) EncryptionContext {
+		p := testContext
 		p.Count = uint32(count)
 		if change != nil {
 			change(&p)
@@ -157,39 +157,39 @@ func TestPagesThatMustNotBeSealedAreNot(t *testing.T) {
 		return p
 	}
 	cases := map[string]struct {
-		place Place
-		page  *Page
-		want  string
+		ec   EncryptionContext
+		page *Page
+		want string
 	}{
-		"empty":                        {place(0, nil), &Page{}, "0 slots"},
-		"zeroed":                       {place(2, nil), &Page{}, "the page has 0 slots"},
-		"count too low":                {place(1, nil), testPage(), "the page has 2 slots"},
-		"count too high":               {place(3, nil), testPage(), "the page has 2 slots"},
-		"too many slots":               {place(MaxSlots+1, nil), randomPage(MaxSlots + 1), "the page has 1025 slots"},
-		"without a class":              {place(2, func(p *Place) { p.Class = 0 }), testPage(), "unknown class"},
-		"of an unknown class":          {place(2, func(p *Place) { p.Class = 10 }), testPage(), "unknown class"},
-		"a version past the key's end": {place(2, func(p *Place) { p.Version = 1 << 32 }), testPage(), "version"},
+		"empty":                        {contextWith(0, nil), &Page{}, "0 slots"},
+		"zeroed":                       {contextWith(2, nil), &Page{}, "the page has 0 slots"},
+		"count too low":                {contextWith(1, nil), testPage(), "the page has 2 slots"},
+		"count too high":               {contextWith(3, nil), testPage(), "the page has 2 slots"},
+		"too many slots":               {contextWith(MaxSlots+1, nil), randomPage(MaxSlots + 1), "the page has 1025 slots"},
+		"without a class":              {contextWith(2, func(p *EncryptionContext) { p.Class = 0 }), testPage(), "unknown class"},
+		"of an unknown class":          {contextWith(2, func(p *EncryptionContext) { p.Class = 10 }), testPage(), "unknown class"},
+		"a version past the key's end": {contextWith(2, func(p *EncryptionContext) { p.Version = 1 << 32 }), testPage(), "version"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			body, err := SealPage(parent, c.place, c.page)
+			body, err := SealPage(parent, c.ec, c.page)
 			if err == nil || body != nil || !strings.Contains(err.Error(), c.want) || fail.CodeOf(err) != api.Internal {
 				t.Errorf("SealPage: %v, want an internal error with %q", err, c.want)
 			}
 		})
 	}
-	body := sealed(t, parent, testPlace)
-	moves := map[string]func(*Place){
-		"to another tenant":     func(p *Place) { p.Tenant++ },
-		"to another count":      func(p *Place) { p.Count++ },
-		"to an unknown class":   func(p *Place) { p.Class = 0 },
-		"past the last version": func(p *Place) { p.Version = 1 << 32 },
+	body := sealed(t, parent, testContext)
+	moves := map[string]func(*EncryptionContext){
+		"to another tenant":     func(p *EncryptionContext) { p.Tenant++ },
+		"to another count":      func(p *EncryptionContext) { p.Count++ },
+		"to an unknown class":   func(p *EncryptionContext) { p.Class = 0 },
+		"past the last version": func(p *EncryptionContext) { p.Version = 1 << 32 },
 	}
 	for name, change := range moves {
 		t.Run("reseal "+name, func(t *testing.T) {
-			new := testPlace
+			new := testContext
 			change(&new)
-			if body, err := Reseal(parent, NewKey(), testPlace, new, body); err == nil || body != nil || fail.CodeOf(err) != api.Internal {
+			if body, err := Reseal(parent, NewKey(), testContext, new, body); err == nil || body != nil || fail.CodeOf(err) != api.Internal {
 				t.Errorf("Reseal: %v, want an internal error", err)
 			}
 		})
@@ -217,31 +217,31 @@ func malformed() map[string][]byte {
 	}
 }
 
-func TestAMalformedPageIsRefusedThoughItsSealFits(t *testing.T) {
+func TestAMalformedPageIsRefusedAlthoughItsSealIsValid(t *testing.T) {
 	parent := testKey("parent")
 	for name, plain := range malformed() {
 		t.Run(name, func(t *testing.T) {
-			body := Seal(parent, PurposePage, testPlace, plain)
-			_, err := OpenPage(parent, testPlace, body)
-			wantDamaged(t, err, "open key page", testPlace.String())
-			_, err = Reseal(parent, NewKey(), testPlace, testPlace, body)
-			wantDamaged(t, err, "open key page", testPlace.String())
+			body := Seal(parent, PurposePage, testContext, plain)
+			_, err := OpenPage(parent, testContext, body)
+			wantDamaged(t, err, "open key page", testContext.String())
+			_, err = Reseal(parent, NewKey(), testContext, testContext, body)
+			wantDamaged(t, err, "open key page", testContext.String())
 		})
 	}
 	// Counts that match the body's length but are not valid for a page.
 	for _, count := range []uint32{0, MaxSlots + 1} {
-		place := testPlace
-		place.Count = count
-		body := Seal(parent, PurposePage, place, appendSlots(nil, randomPage(int(count)).slots))
-		_, err := OpenPage(parent, place, body)
+		ec := testContext
+		ec.Count = count
+		body := Seal(parent, PurposePage, ec, appendSlots(nil, randomPage(int(count)).slots))
+		_, err := OpenPage(parent, ec, body)
 		wantDamaged(t, err, fmt.Sprintf("%d slots", count))
 	}
 }
 
 // A key is missing only when all of its bytes are zero.
-func TestAKeyWithOneByteSetIsAKey(t *testing.T) {
-	parent, place := testKey("parent"), testPlace
-	place.Count = 1
+func TestAKeyWithOneNonZeroByteIsValid(t *testing.T) {
+	parent, ec := testKey("parent"), testContext
+	ec.Count = 1
 	for i := range KeySize {
 		raw := make([]byte, KeySize)
 		raw[i] = 0x80
@@ -253,11 +253,11 @@ func TestAKeyWithOneByteSetIsAKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := SealPage(parent, place, page)
+		body, err := SealPage(parent, ec, page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := OpenPage(parent, place, body); err != nil || !samePages(got, page) {
+		if got, err := OpenPage(parent, ec, body); err != nil || !samePages(got, page) {
 			t.Errorf("byte %d: %v", i, err)
 		}
 	}
@@ -265,23 +265,23 @@ func TestAKeyWithOneByteSetIsAKey(t *testing.T) {
 
 func TestNoPlaintextStaysInScratch(t *testing.T) {
 	s := new(scratch)
-	place := testPlace
-	place.Count = MaxSlots
-	body, err := SealPage(testKey("parent"), place, randomPage(MaxSlots))
+	ec := testContext
+	ec.Count = MaxSlots
+	body, err := SealPage(testKey("parent"), ec, randomPage(MaxSlots))
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := openSlots(s.plain[:0], testKey("parent"), place, body)
+	plain, err := openSlots(s.plain[:0], testKey("parent"), ec, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.seal(nil, testKey("to"), place, plain); err != nil {
+	if _, err := s.seal(nil, testKey("to"), ec, plain); err != nil {
 		t.Fatal(err)
 	}
 	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.reopened[:]) {
 		t.Fatal("the scratch was not used")
 	}
-	s.release(place.Count)
+	s.release(ec.Count)
 	if !allZero(s.plain[:]) || !allZero(s.reopened[:]) {
 		t.Error("plaintext stays in the scratch")
 	}
@@ -295,16 +295,16 @@ func TestSharedScratchMixesNoPages(t *testing.T) {
 				for i := range 50 {
 					slots := 1 + (g*37+i*11)%200
 					page, from, to := randomPage(slots), NewKey(), NewKey()
-					place := testPlace
-					place.Count = uint32(slots)
-					body, err := SealPage(from, place, page)
+					ec := testContext
+					ec.Count = uint32(slots)
+					body, err := SealPage(from, ec, page)
 					if err != nil {
 						return err
 					}
-					if body, err = Reseal(from, to, place, place, body); err != nil {
+					if body, err = Reseal(from, to, ec, ec, body); err != nil {
 						return err
 					}
-					if got, err := OpenPage(to, place, body); err != nil || !samePages(got, page) {
+					if got, err := OpenPage(to, ec, body); err != nil || !samePages(got, page) {
 						return fmt.Errorf("opened to another page: %v", err)
 					}
 				}
@@ -321,22 +321,22 @@ func TestSharedScratchMixesNoPages(t *testing.T) {
 
 func FuzzOpenPage(f *testing.F) {
 	parent, page := testKey("parent"), testPage()
-	body, err := SealPage(parent, testPlace, page)
+	body, err := SealPage(parent, testContext, page)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(uint32(2), body)
 	f.Add(uint32(1), body[:len(body)-slotSize])
-	f.Add(uint32(0), body[:Overhead])
+	f.Add(uint32(0), body[:overhead])
 	f.Add(uint32(1<<31), body)
 	f.Add(uint32(2), []byte{})
 	for _, plain := range malformed() {
-		f.Add(uint32(2), Seal(parent, PurposePage, testPlace, plain))
+		f.Add(uint32(2), Seal(parent, PurposePage, testContext, plain))
 	}
 	f.Fuzz(func(t *testing.T, count uint32, b []byte) {
-		place := testPlace
-		place.Count = count
-		got, err := OpenPage(parent, place, b)
+		ec := testContext
+		ec.Count = count
+		got, err := OpenPage(parent, ec, b)
 		if err != nil {
 			wantDamaged(t, err)
 			return

@@ -45,7 +45,7 @@ func TestARevisionAlteredInAnyFieldIsRefused(t *testing.T) {
 }
 
 // Bytes moved from the end of one field to the beginning of the next change the MAC.
-func TestARevisionsFieldsDoNotRunTogether(t *testing.T) {
+func TestTheMACOfARevisionSeparatesItsFields(t *testing.T) {
 	key, r := NewKey(), testRevision()
 	mac := r.MAC(key)
 	shifts := map[string]func(*Revision){

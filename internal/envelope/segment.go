@@ -26,28 +26,28 @@ const (
 	blobLabel = "keyroll/blob/1"
 )
 
-// BlobPlace identifies a blob. It is bound into every segment.
-type BlobPlace struct {
+// BlobContext identifies a blob. It is bound into every segment.
+type BlobContext struct {
 	Tenant, Blob int64
 }
 
 // String returns the blob for errors.
-func (p BlobPlace) String() string { return fmt.Sprintf("blob %d of tenant %d", p.Blob, p.Tenant) }
+func (p BlobContext) String() string { return fmt.Sprintf("blob %d of tenant %d", p.Blob, p.Tenant) }
 
-func (p BlobPlace) append(dst []byte) []byte {
+func (p BlobContext) append(dst []byte) []byte {
 	dst = append(dst, blobLabel...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Tenant))
 	return binary.BigEndian.AppendUint64(dst, uint64(p.Blob))
 }
 
 // aead returns the cipher of the blob's segments under its key.
-func (p BlobPlace) aead(key *Key) (cipher.AEAD, error) {
+func (p BlobContext) aead(key *Key) (cipher.AEAD, error) {
 	return deriveAEAD(key, string(p.append(nil)))
 }
 
 // additionalData appends the additional data of a segment's seal to dst: the blob, the
 // segment's number from 0, and whether it is the last.
-func (p BlobPlace) additionalData(dst []byte, segment int64, last bool) []byte {
+func (p BlobContext) additionalData(dst []byte, segment int64, last bool) []byte {
 	dst = binary.BigEndian.AppendUint64(p.append(dst), uint64(segment))
 	if last {
 		return append(dst, 1)

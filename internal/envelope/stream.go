@@ -14,8 +14,8 @@ import (
 // constant memory. Close seals the last segment and does not close w; a blob
 // whose writer was not closed cannot be read. A blob's key must not seal another
 // blob; a blob that is written again after a failure may keep its key.
-func NewWriter(w io.Writer, key *Key, p BlobPlace) io.WriteCloser {
-	b := &blobWriter{w: w, place: p}
+func NewWriter(w io.Writer, key *Key, p BlobContext) io.WriteCloser {
+	b := &blobWriter{w: w, ec: p}
 	b.aead, b.err = p.aead(key)
 	if b.err != nil {
 		b.err = fmt.Errorf("write %v: %w", p, b.err)
@@ -25,7 +25,7 @@ func NewWriter(w io.Writer, key *Key, p BlobPlace) io.WriteCloser {
 
 type blobWriter struct {
 	w      io.Writer
-	place  BlobPlace
+	ec     BlobContext
 	aead   cipher.AEAD
 	next   int64  // number of the segment that is collected in plain
 	plain  []byte // not yet sealed: up to SegmentSize, since the last segment may be full
@@ -43,7 +43,7 @@ func (b *blobWriter) Write(p []byte) (n int, err error) {
 		return 0, b.err
 	}
 	if b.closed {
-		return 0, fmt.Errorf("write %v: %w", b.place, errClosed)
+		return 0, fmt.Errorf("write %v: %w", b.ec, errClosed)
 	}
 	if b.plain == nil {
 		b.plain = make([]byte, 0, SegmentSize)
@@ -76,16 +76,16 @@ func (b *blobWriter) Close() error {
 
 func (b *blobWriter) seal(last bool) error {
 	if b.next == maxSegments {
-		return fail.New(api.TooLarge, "write %v: a blob holds at most %d bytes", b.place, int64(MaxBlob))
+		return fail.New(api.TooLarge, "write %v: a blob holds at most %d bytes", b.ec, int64(MaxBlob))
 	}
 	b.sealed = b.sealed[:0]
 	if b.next == 0 {
 		b.sealed = append(b.sealed, blobHeader...)
 	}
-	b.ad = b.place.additionalData(b.ad[:0], b.next, last)
+	b.ad = b.ec.additionalData(b.ad[:0], b.next, last)
 	b.sealed = b.aead.Seal(b.sealed, nil, b.plain, b.ad)
 	if _, err := b.w.Write(b.sealed); err != nil {
-		return fmt.Errorf("write %v: %w", b.place, err)
+		return fmt.Errorf("write %v: %w", b.ec, err)
 	}
 	b.next++
 	b.plain = b.plain[:0]
@@ -96,8 +96,8 @@ func (b *blobWriter) seal(last bool) error {
 // blob r, which must be complete. Reading a blob that was truncated, extended,
 // assembled from others or altered fails Damaged, naming the blob and the segment;
 // bytes returned before that have been verified. An error of r itself is wrapped.
-func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
-	b := &blobReader{r: r, place: p, plainSize: plainSize, end: segments(plainSize), left: plainSize, header: true}
+func NewReader(r io.Reader, key *Key, p BlobContext, plainSize int64) io.Reader {
+	b := &blobReader{r: r, ec: p, plainSize: plainSize, end: segments(plainSize), left: plainSize, header: true}
 	if plainSize < 0 || plainSize > MaxBlob {
 		b.err = fail.New(api.Damaged, "read %v: its stated size of %d bytes is not possible", p, plainSize)
 		return b
@@ -110,11 +110,11 @@ func NewReader(r io.Reader, key *Key, p BlobPlace, plainSize int64) io.Reader {
 // plainSize bytes. r must deliver exactly SealedRange(plainSize, off, n). It fails
 // RangeNotSatisfiable if the range is not inside the blob; reading fails as for
 // NewReader.
-func NewRangeReader(r io.Reader, key *Key, p BlobPlace, plainSize, off, n int64) (io.Reader, error) {
+func NewRangeReader(r io.Reader, key *Key, p BlobContext, plainSize, off, n int64) (io.Reader, error) {
 	if !inside(plainSize, off, n) {
 		return nil, fail.New(api.RangeNotSatisfiable, "read %v: %[3]d bytes from offset %[2]d are not inside its %[4]d bytes", p, off, n, plainSize)
 	}
-	b := &blobReader{r: r, place: p, plainSize: plainSize, left: n}
+	b := &blobReader{r: r, ec: p, plainSize: plainSize, left: n}
 	if n > 0 {
 		b.next, b.end = off/SegmentSize, (off+n-1)/SegmentSize+1
 		b.skip = int(off % SegmentSize)
@@ -125,7 +125,7 @@ func NewRangeReader(r io.Reader, key *Key, p BlobPlace, plainSize, off, n int64)
 
 type blobReader struct {
 	r         io.Reader
-	place     BlobPlace
+	ec        BlobContext
 	aead      cipher.AEAD
 	plainSize int64
 	header    bool   // whether the header comes next
@@ -140,9 +140,9 @@ type blobReader struct {
 }
 
 func (b *blobReader) init(key *Key) {
-	b.aead, b.err = b.place.aead(key)
+	b.aead, b.err = b.ec.aead(key)
 	if b.err != nil {
-		b.err = fmt.Errorf("read %v: %w", b.place, b.err)
+		b.err = fmt.Errorf("read %v: %w", b.ec, b.err)
 	}
 }
 
@@ -188,10 +188,10 @@ func (b *blobReader) open() error {
 	if err := b.fill(sealed); err != nil {
 		return err
 	}
-	b.ad = b.place.additionalData(b.ad[:0], b.next, last)
+	b.ad = b.ec.additionalData(b.ad[:0], b.next, last)
 	plain, err := b.aead.Open(b.opened[:0], nil, sealed, b.ad)
 	if err != nil {
-		return b.damaged("its seal does not match this key, blob and place, or it was altered")
+		return b.damaged("its seal does not match this key, blob and encryption context, or it was altered")
 	}
 	if b.next == b.end-1 {
 		// Checked before the last bytes are returned: no bytes may follow the end of the blob.
@@ -214,7 +214,7 @@ func (b *blobReader) readHeader() error {
 		return err
 	}
 	if string(header) != blobHeader {
-		return fail.New(api.Damaged, "read %v: it does not begin with the header of a sealed blob of format %d", b.place, blobHeader[len(blobHeader)-1])
+		return fail.New(api.Damaged, "read %v: it does not begin with the header of a sealed blob of format %d", b.ec, blobHeader[len(blobHeader)-1])
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func (b *blobReader) fill(p []byte) error {
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
 		return b.damaged("it is truncated")
 	case err != nil:
-		return fmt.Errorf("read %v: %w", b.place, err)
+		return fmt.Errorf("read %v: %w", b.ec, err)
 	}
 	return nil
 }
@@ -237,11 +237,11 @@ func (b *blobReader) expectEnd() error {
 	case err == nil:
 		return b.damaged("more bytes follow than the blob has")
 	case err != io.EOF:
-		return fmt.Errorf("read %v: %w", b.place, err)
+		return fmt.Errorf("read %v: %w", b.ec, err)
 	}
 	return nil
 }
 
 func (b *blobReader) damaged(what string) error {
-	return fail.New(api.Damaged, "read %v, segment %d of %d: %s", b.place, b.next, segments(b.plainSize), what)
+	return fail.New(api.Damaged, "read %v, segment %d of %d: %s", b.ec, b.next, segments(b.plainSize), what)
 }

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-var testBlob = BlobPlace{Tenant: 11, Blob: 66}
+var testBlob = BlobContext{Tenant: 11, Blob: 66}
 
 // edges are sizes at which a blob gains a segment.
 var edges = []int{0, 1, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2*SegmentSize - 1, 2 * SegmentSize, 3*SegmentSize + 17}
@@ -30,7 +30,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-func sealBlob(t testing.TB, key *Key, p BlobPlace, plain []byte) []byte {
+func sealBlob(t testing.TB, key *Key, p BlobContext, plain []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := NewWriter(&out, key, p)
@@ -109,7 +109,7 @@ func TestWritesAndReadsOfAnySizeGiveTheSameBlob(t *testing.T) {
 	})
 }
 
-func TestTheReaderIsAProperReader(t *testing.T) {
+func TestTheReaderPassesTheReaderTests(t *testing.T) {
 	key, plain := testKey("blob"), pattern(SegmentSize+100)
 	sealed := sealBlob(t, key, testBlob, plain)
 	if err := iotest.TestReader(NewReader(bytes.NewReader(sealed), key, testBlob, int64(len(plain))), plain); err != nil {
@@ -117,7 +117,7 @@ func TestTheReaderIsAProperReader(t *testing.T) {
 	}
 }
 
-func TestAnyRangeReadsWhatTheWholeHas(t *testing.T) {
+func TestAnyRangeEqualsThatPartOfTheBlob(t *testing.T) {
 	key := testKey("blob")
 	blobs := map[int][]byte{}
 	for _, size := range edges {
@@ -210,8 +210,8 @@ func TestTheWriterStopsAtTheLastSegmentOfAKey(t *testing.T) {
 	}
 }
 
-// cuts splits a sealed blob into its header and its segments.
-func cuts(sealed []byte) (header []byte, parts [][]byte) {
+// splitSegments splits a sealed blob into its header and its segments.
+func splitSegments(sealed []byte) (header []byte, parts [][]byte) {
 	header, sealed = sealed[:len(blobHeader)], sealed[len(blobHeader):]
 	return header, slices.Collect(slices.Chunk(sealed, sealedSegment))
 }
@@ -221,13 +221,13 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 	const size = 3*SegmentSize + 100
 	plain := pattern(size)
 	whole := sealBlob(t, key, testBlob, plain)
-	header, s := cuts(whole)
+	header, s := splitSegments(whole)
 	again := sealBlob(t, key, testBlob, plain)
-	_, longer := cuts(sealBlob(t, key, testBlob, append(bytes.Clone(plain), plain...)))
-	_, other := cuts(sealBlob(t, key, BlobPlace{Tenant: 11, Blob: 67}, plain))
-	_, tenant := cuts(sealBlob(t, key, BlobPlace{Tenant: 12, Blob: 66}, plain))
-	_, otherKey := cuts(sealBlob(t, testKey("other blob"), testBlob, plain))
-	_, three := cuts(sealBlob(t, key, testBlob, plain[:3*SegmentSize]))
+	_, longer := splitSegments(sealBlob(t, key, testBlob, append(bytes.Clone(plain), plain...)))
+	_, other := splitSegments(sealBlob(t, key, BlobContext{Tenant: 11, Blob: 67}, plain))
+	_, tenant := splitSegments(sealBlob(t, key, BlobContext{Tenant: 12, Blob: 66}, plain))
+	_, otherKey := splitSegments(sealBlob(t, testKey("other blob"), testBlob, plain))
+	_, three := splitSegments(sealBlob(t, key, testBlob, plain[:3*SegmentSize]))
 	empty := sealBlob(t, key, testBlob, nil)
 	join := func(parts ...[]byte) []byte { return slices.Concat(append([][]byte{header}, parts...)...) }
 	flip := func(at int) []byte {
@@ -286,9 +286,9 @@ func TestAForgedBlobIsRefusedAndNamed(t *testing.T) {
 		})
 	}
 
-	// A blob that is written twice under one key and place has the same plaintext, and
+	// A blob that is written twice under one key and encryption context has the same plaintext, and
 	// mixed segments of both seals decrypt to it: only their random nonces differ.
-	_, s2 := cuts(again)
+	_, s2 := splitSegments(again)
 	got, err := io.ReadAll(NewReader(bytes.NewReader(join(s[0], s2[1], s[2], s2[3])), key, testBlob, size))
 	if err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("two seals of one blob do not mix: %v", err)
@@ -299,8 +299,8 @@ func TestAForgedRangeIsRefusedAndNamed(t *testing.T) {
 	key := testKey("blob")
 	const size = 3*SegmentSize + 100
 	plain := pattern(size)
-	_, s := cuts(sealBlob(t, key, testBlob, plain))
-	_, other := cuts(sealBlob(t, key, BlobPlace{Tenant: 11, Blob: 67}, plain))
+	_, s := splitSegments(sealBlob(t, key, testBlob, plain))
+	_, other := splitSegments(sealBlob(t, key, BlobContext{Tenant: 11, Blob: 67}, plain))
 	cases := map[string]struct {
 		sealed []byte
 		off, n int64
@@ -332,7 +332,7 @@ func TestAForgedRangeIsRefusedAndNamed(t *testing.T) {
 	}
 }
 
-func TestABlobWhoseWriterWasNotClosedDoesNotOpen(t *testing.T) {
+func TestABlobWhoseWriterWasNotClosedIsRefused(t *testing.T) {
 	key := NewKey()
 	for _, size := range []int{0, 1, SegmentSize, 2*SegmentSize + 1} {
 		var sealed bytes.Buffer
@@ -355,7 +355,7 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestErrorsOfTheStoreAreTheStoresOwn(t *testing.T) {
+func TestErrorsOfTheStoreAreReturnedUnchanged(t *testing.T) {
 	key := NewKey()
 	for after := range 3 {
 		w := NewWriter(&failingWriter{after}, key, testBlob)

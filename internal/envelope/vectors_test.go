@@ -60,8 +60,8 @@ type macVector struct {
 	MAC   hexBytes
 }
 
-// placeVector is a Place; numbers of 64 bits are strings, since JSON readers lose their last digits.
-type placeVector struct {
+// contextVector is a EncryptionContext; numbers of 64 bits are strings, since JSON readers lose their last digits.
+type contextVector struct {
 	Tenant     int64 `json:",string"`
 	Parent     int64 `json:",string"`
 	Generation uint32
@@ -72,14 +72,14 @@ type placeVector struct {
 }
 
 type sealVector struct {
-	Key            hexBytes
-	Purpose        Purpose
-	Place          placeVector
-	Info           hexBytes
-	DerivedKey     hexBytes
-	AdditionalData hexBytes
-	Plaintext      hexBytes
-	Sealed         hexBytes
+	Key               hexBytes
+	Purpose           Purpose
+	EncryptionContext contextVector
+	Info              hexBytes
+	DerivedKey        hexBytes
+	AdditionalData    hexBytes
+	Plaintext         hexBytes
+	Sealed            hexBytes
 }
 
 type slotVector struct {
@@ -89,18 +89,18 @@ type slotVector struct {
 }
 
 type pageVector struct {
-	Parent    hexBytes
-	Place     placeVector
-	Slots     []slotVector
-	Plaintext hexBytes
-	Body      hexBytes
+	Parent            hexBytes
+	EncryptionContext contextVector
+	Slots             []slotVector
+	Plaintext         hexBytes
+	Body              hexBytes
 }
 
 type malformedVector struct {
-	Why    string
-	Parent hexBytes
-	Place  placeVector
-	Body   hexBytes
+	Why               string
+	Parent            hexBytes
+	EncryptionContext contextVector
+	Body              hexBytes
 }
 
 type bindingVector struct {
@@ -143,7 +143,7 @@ type rangeVector struct {
 
 func makeVectors(t *testing.T) vectors {
 	var v vectors
-	key, place := testKey("vectors"), Place{Tenant: 1<<62 + 1, Parent: 0x0102030405060708, Generation: 0x0a0b0c0d, Child: 1<<53 + 1, Version: 7}
+	key, ec := testKey("vectors"), EncryptionContext{Tenant: 1<<62 + 1, Parent: 0x0102030405060708, Generation: 0x0a0b0c0d, Child: 1<<53 + 1, Version: 7}
 	for _, label := range []string{"", "a", "secret/token signing"} {
 		v.Derive = append(v.Derive, deriveVector{key.Bytes(), label, key.Derive(label).Bytes()})
 	}
@@ -157,25 +157,25 @@ func makeVectors(t *testing.T) vectors {
 	for purpose := PurposePolicyKey; purpose <= PurposeSecret; purpose++ {
 		for _, plaintext := range [][]byte{{}, bytes.Repeat([]byte("keyroll "), 4)} {
 			v.Seal = append(v.Seal, sealVector{
-				Key: key.Bytes(), Purpose: purpose, Place: placeVector(place),
-				Info: infoOf(purpose, place), DerivedKey: hkdfOf(key.Bytes(), infoOf(purpose, place)), AdditionalData: additionalDataOf(purpose, place),
-				Plaintext: plaintext, Sealed: Seal(key, purpose, place, plaintext),
+				Key: key.Bytes(), Purpose: purpose, EncryptionContext: contextVector(ec),
+				Info: infoOf(purpose, ec), DerivedKey: hkdfOf(key.Bytes(), infoOf(purpose, ec)), AdditionalData: additionalDataOf(purpose, ec),
+				Plaintext: plaintext, Sealed: Seal(key, purpose, ec, plaintext),
 			})
 		}
 	}
-	// The places of wraps by availability keys and of names, as they are in use.
-	wrapped, named := Place{Tenant: 7, Parent: 1<<62 + 3, Generation: 2, Child: 1<<62 + 5, Count: 1}, Place{Tenant: 7, Parent: 9, Generation: 1, Child: 11, Version: 1}
+	// The encryption contexts of wraps by availability keys and of names, as they are in use.
+	wrapped, named := EncryptionContext{Tenant: 7, Parent: 1<<62 + 3, Generation: 2, Child: 1<<62 + 5, Count: 1}, EncryptionContext{Tenant: 7, Parent: 9, Generation: 1, Child: 11, Version: 1}
 	address := named
 	address.Version = 2
 	for _, one := range []struct {
 		purpose   Purpose
-		place     Place
+		ec        EncryptionContext
 		plaintext []byte
 	}{{PurposePolicyKey, wrapped, Bundle(key, testBinding)}, {PurposeName, named, []byte("alice@contoso.com")}, {PurposeName, address, []byte("alice@fabrikam.com")}} {
 		v.Seal = append(v.Seal, sealVector{
-			Key: key.Bytes(), Purpose: one.purpose, Place: placeVector(one.place),
-			Info: infoOf(one.purpose, one.place), DerivedKey: hkdfOf(key.Bytes(), infoOf(one.purpose, one.place)), AdditionalData: additionalDataOf(one.purpose, one.place),
-			Plaintext: one.plaintext, Sealed: Seal(key, one.purpose, one.place, one.plaintext),
+			Key: key.Bytes(), Purpose: one.purpose, EncryptionContext: contextVector(one.ec),
+			Info: infoOf(one.purpose, one.ec), DerivedKey: hkdfOf(key.Bytes(), infoOf(one.purpose, one.ec)), AdditionalData: additionalDataOf(one.purpose, one.ec),
+			Plaintext: one.plaintext, Sealed: Seal(key, one.purpose, one.ec, one.plaintext),
 		})
 	}
 	for class := ClassActive; class <= ClassBlob; class++ {
@@ -187,13 +187,13 @@ func makeVectors(t *testing.T) vectors {
 		if err != nil {
 			t.Fatal(err)
 		}
-		place := place
-		place.Class, place.Count = class, 3
-		body, err := SealPage(key, place, page)
+		ec := ec
+		ec.Class, ec.Count = class, 3
+		body, err := SealPage(key, ec, page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := pageVector{Parent: key.Bytes(), Place: placeVector(place), Plaintext: appendSlots(nil, page.slots), Body: body}
+		p := pageVector{Parent: key.Bytes(), EncryptionContext: contextVector(ec), Plaintext: appendSlots(nil, page.slots), Body: body}
 		for _, s := range page.slots {
 			p.Slots = append(p.Slots, slotVector{s.Child, s.Generation, s.Key.Bytes()})
 		}
@@ -201,7 +201,7 @@ func makeVectors(t *testing.T) vectors {
 	}
 	bad := malformed()
 	for _, why := range slices.Sorted(maps.Keys(bad)) {
-		v.MalformedPage = append(v.MalformedPage, malformedVector{why, key.Bytes(), placeVector(testPlace), Seal(key, PurposePage, testPlace, bad[why])})
+		v.MalformedPage = append(v.MalformedPage, malformedVector{why, key.Bytes(), contextVector(testContext), Seal(key, PurposePage, testContext, bad[why])})
 	}
 	for _, b := range []Binding{{}, testBinding, {Tenant: testBinding.Policy, PolicyKey: 1<<62 + 1, Generation: 1<<32 - 1}} {
 		v.Bundle = append(v.Bundle, bundleVector{key.Bytes(), bindingVector(b), Bundle(key, b)})
@@ -240,15 +240,15 @@ func bigEndian(fields ...any) []byte {
 	return b.Bytes()
 }
 
-func infoOf(purpose Purpose, p Place) []byte {
+func infoOf(purpose Purpose, p EncryptionContext) []byte {
 	return bigEndian("keyroll/seal/1", uint8(purpose), p.Tenant, p.Child)
 }
 
-func additionalDataOf(purpose Purpose, p Place) []byte {
+func additionalDataOf(purpose Purpose, p EncryptionContext) []byte {
 	return bigEndian("keyroll/seal/1", uint8(purpose), uint8(p.Class), p.Tenant, p.Parent, p.Generation, p.Child, p.Version, p.Count)
 }
 
-func blobInfoOf(p BlobPlace) []byte { return bigEndian("keyroll/blob/1", p.Tenant, p.Blob) }
+func blobInfoOf(p BlobContext) []byte { return bigEndian("keyroll/blob/1", p.Tenant, p.Blob) }
 
 func hkdfOf(key, info []byte) []byte {
 	derived, err := hkdf.Key(sha256.New, key, nil, string(info), 32)
@@ -271,7 +271,7 @@ func gcmOf(t *testing.T, key []byte) cipher.AEAD {
 }
 
 // openAsDocumented opens a seal as described in docs/formats.md.
-func openAsDocumented(t *testing.T, key []byte, purpose Purpose, p Place, sealed []byte) []byte {
+func openAsDocumented(t *testing.T, key []byte, purpose Purpose, p EncryptionContext, sealed []byte) []byte {
 	if sealed[0] != 1 {
 		t.Fatalf("format %d", sealed[0])
 	}
@@ -338,22 +338,22 @@ func TestVectors(t *testing.T) {
 	})
 	t.Run("seal", func(t *testing.T) {
 		for _, s := range v.Seal {
-			place := Place(s.Place)
-			opened, err := Open(key(t, s.Key), s.Purpose, place, s.Sealed)
+			ec := EncryptionContext(s.EncryptionContext)
+			opened, err := Open(key(t, s.Key), s.Purpose, ec, s.Sealed)
 			if err != nil {
 				t.Fatal(err)
 			}
 			same(t, "plaintext", opened, s.Plaintext)
-			same(t, "plaintext as documented", openAsDocumented(t, s.Key, s.Purpose, place, s.Sealed), s.Plaintext)
-			same(t, "additional data", place.additionalData(s.Purpose), s.AdditionalData)
-			same(t, "additional data as documented", additionalDataOf(s.Purpose, place), s.AdditionalData)
-			same(t, "info", infoOf(s.Purpose, place), s.Info)
+			same(t, "plaintext as documented", openAsDocumented(t, s.Key, s.Purpose, ec, s.Sealed), s.Plaintext)
+			same(t, "additional data", ec.additionalData(s.Purpose), s.AdditionalData)
+			same(t, "additional data as documented", additionalDataOf(s.Purpose, ec), s.AdditionalData)
+			same(t, "info", infoOf(s.Purpose, ec), s.Info)
 			same(t, "derived key", hkdfOf(s.Key, s.Info), s.DerivedKey)
 		}
 	})
 	t.Run("page", func(t *testing.T) {
 		for _, p := range v.Page {
-			page, err := OpenPage(key(t, p.Parent), Place(p.Place), p.Body)
+			page, err := OpenPage(key(t, p.Parent), EncryptionContext(p.EncryptionContext), p.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -367,11 +367,11 @@ func TestVectors(t *testing.T) {
 			}
 			same(t, "plaintext", appendSlots(nil, page.slots), p.Plaintext)
 			same(t, "plaintext as documented", documented, p.Plaintext)
-			same(t, "opened as documented", openAsDocumented(t, p.Parent, 1, Place(p.Place), p.Body), p.Plaintext)
+			same(t, "opened as documented", openAsDocumented(t, p.Parent, 1, EncryptionContext(p.EncryptionContext), p.Body), p.Plaintext)
 		}
 		for _, p := range v.MalformedPage {
-			openAsDocumented(t, p.Parent, 1, Place(p.Place), p.Body) // its seal fits
-			_, err := OpenPage(key(t, p.Parent), Place(p.Place), p.Body)
+			openAsDocumented(t, p.Parent, 1, EncryptionContext(p.EncryptionContext), p.Body) // its seal fits
+			_, err := OpenPage(key(t, p.Parent), EncryptionContext(p.EncryptionContext), p.Body)
 			if err == nil {
 				t.Errorf("%s: it opens", p.Why)
 			}
@@ -397,13 +397,13 @@ func TestVectors(t *testing.T) {
 	})
 	t.Run("blob", func(t *testing.T) {
 		for _, b := range v.Blob {
-			place, plain := BlobPlace{b.Tenant, b.Blob}, pattern(int(b.PlainSize))
-			got, err := io.ReadAll(NewReader(bytes.NewReader(b.Sealed), key(t, b.Key), place, b.PlainSize))
+			ec, plain := BlobContext{b.Tenant, b.Blob}, pattern(int(b.PlainSize))
+			got, err := io.ReadAll(NewReader(bytes.NewReader(b.Sealed), key(t, b.Key), ec, b.PlainSize))
 			if err != nil {
 				t.Fatal(err)
 			}
 			same(t, "plaintext", got, plain)
-			same(t, "info", blobInfoOf(place), b.Info)
+			same(t, "info", blobInfoOf(ec), b.Info)
 			same(t, "derived key", hkdfOf(b.Key, b.Info), b.DerivedKey)
 
 			if string(b.Sealed[:8]) != "keyroll\x01" {

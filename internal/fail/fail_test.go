@@ -77,7 +77,7 @@ var categories = strings.Fields(`NotSpecified OpenError CloseError DeviceError D
 	InvalidType MetadataError NotImplemented NotInstalled ObjectNotFound OperationStopped OperationTimeout SyntaxError ParserError PermissionDenied ResourceBusy
 	ResourceExists ResourceUnavailable ReadError WriteError FromStdErr SecurityError ProtocolError ConnectionError AuthenticationError LimitsExceeded QuotaExceeded NotEnabled`)
 
-func TestRowsMakeSenseAtEachEdge(t *testing.T) {
+func TestRowsHaveValidStatusesAndCategories(t *testing.T) {
 	for _, row := range fail.Table {
 		if row.Status < 400 || row.Status > 599 {
 			t.Errorf("%s: HTTP status %d", row.Code, row.Status)
@@ -97,7 +97,7 @@ func TestRowsMakeSenseAtEachEdge(t *testing.T) {
 	}
 }
 
-func TestCodeOfIsThatOfTheOutermostError(t *testing.T) {
+func TestCodeOfReturnsTheCodeOfTheOutermostError(t *testing.T) {
 	inner := fail.New(api.NotFound, "read: it is not there")
 	for name, c := range map[string]struct {
 		err  error

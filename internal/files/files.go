@@ -70,9 +70,9 @@ var ErrLocked = errors.New("locked by another process")
 // draftInfix is part of the name of every draft of WriteNew and Replace.
 const draftInfix = ".new-"
 
-// DraftsOf returns the prefix of the names of a file's drafts: a process that is
+// draftsOf returns the prefix of the names of a file's drafts: a process that is
 // killed may leave one.
-func DraftsOf(name string) string { return name + draftInfix }
+func draftsOf(name string) string { return name + draftInfix }
 
 // Draft is a temporary file. It is made and written, then given its final name by
 // Link or Replace, and in any case discarded.
@@ -150,7 +150,7 @@ func Replace(f FS, name string, content []byte) error {
 }
 
 func write(f FS, name string, content []byte, publish func(*Draft, string) error) error {
-	d, err := NewDraft(f, filepath.Dir(name), DraftsOf(filepath.Base(name)))
+	d, err := NewDraft(f, filepath.Dir(name), draftsOf(filepath.Base(name)))
 	if err != nil {
 		return err
 	}

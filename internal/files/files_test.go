@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/files"
 )
 
-func TestWhatIsMadeIsForItsOwnerAloneAndNoDraftStays(t *testing.T) {
+func TestNewFilesAreReadableByTheirOwnerOnlyAndLeaveNoDraft(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "a", "b")
 	if err := files.MkdirAll(files.OS, folder); err != nil {
 		t.Fatal(err)

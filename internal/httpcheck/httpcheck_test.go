@@ -11,7 +11,7 @@ import (
 	"keyroll/internal/httpcheck"
 )
 
-func TestBearerSchemeIsTakenInAnyCase(t *testing.T) {
+func TestBearerSchemeIsAcceptedInAnyCase(t *testing.T) {
 	for header, want := range map[string]string{"Bearer t": "t", "bearer t": "t", "BEARER  t ": "t", "Basic t": "", "": "", "Bearer": "", "Bearert": ""} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Authorization", header)
@@ -39,7 +39,7 @@ var texts = map[string]bool{
 	`{}`: false, `[]`: false, `"a"`: false, `{"a":"a","b":"a","c":["a","a"]}`: false, `{"a":{"a":{"a":null}}}`: false, `{"a":1`: false, ``: false, `{"a":1}{"a":1}`: false,
 }
 
-func TestJSONThatReadersDifferAboutIsRefused(t *testing.T) {
+func TestAmbiguousJSONIsRefused(t *testing.T) {
 	for text, refused := range texts {
 		if err := httpcheck.CheckJSON([]byte(text)); refused != fail.Is(err, api.InvalidArgument) {
 			t.Errorf("%s: %v", text, err)

@@ -114,7 +114,7 @@ type mergedPages struct {
 func merge(key *envelope.Key, rows []Row) (f mergedPages, err error) {
 	var sum *envelope.Page
 	for _, row := range rows {
-		page, openErr := envelope.OpenPage(key, row.Place(), row.Body)
+		page, openErr := envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 		if openErr != nil {
 			err = firstError(err, openErr)
 			continue
@@ -142,7 +142,7 @@ func merge(key *envelope.Key, rows []Row) (f mergedPages, err error) {
 	f.kept = f.old
 	f.kept.Version++
 	f.kept.Count = uint32(sum.Len())
-	body, sealErr := envelope.SealPage(key, f.kept.Place(), sum)
+	body, sealErr := envelope.SealPage(key, f.kept.EncryptionContext(), sum)
 	if sealErr != nil {
 		return mergedPages{}, firstError(err, sealErr)
 	}

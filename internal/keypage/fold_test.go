@@ -53,7 +53,7 @@ func (f *folding) put(t testing.TB, class envelope.Class, n int) Row {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.Body, err = envelope.SealPage(f.key, row.Place(), page); err != nil {
+	if row.Body, err = envelope.SealPage(f.key, row.EncryptionContext(), page); err != nil {
 		t.Fatal(err)
 	}
 	f.write(t, func(tx *store.Tx) error {
@@ -134,7 +134,7 @@ func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint
 	for _, class := range classes {
 		for _, row := range f.rows(t, class) {
 			counts = append(counts, row.Count)
-			page, err := envelope.OpenPage(f.key, row.Place(), row.Body)
+			page, err := envelope.OpenPage(f.key, row.EncryptionContext(), row.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +155,7 @@ func (f *folding) counts(t testing.TB, classes ...envelope.Class) (counts []uint
 	return counts
 }
 
-func TestFoldMergesSmallPagesOfOnePlaceAlone(t *testing.T) {
+func TestFoldMergesOnlySmallPagesOfOneParentAndClass(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // transactions are counted
 		f := newFolding(db)
@@ -223,7 +223,7 @@ func TestFoldThatLosesASwapChangesNothing(t *testing.T) {
 			old := f.rows(t, envelope.ClassActive)[rival]
 			moved := old
 			moved.Class, moved.Version = envelope.ClassInactive, old.Version+1
-			if moved.Body, err = envelope.Reseal(f.key, f.key, old.Place(), moved.Place(), old.Body); err != nil {
+			if moved.Body, err = envelope.Reseal(f.key, f.key, old.EncryptionContext(), moved.EncryptionContext(), old.Body); err != nil {
 				t.Fatal(err)
 			}
 			f.write(t, func(tx *store.Tx) error {
@@ -240,7 +240,7 @@ func TestFoldThatLosesASwapChangesNothing(t *testing.T) {
 	})
 }
 
-func TestDamagedPageHoldsUpNoOther(t *testing.T) {
+func TestDamagedPageDelaysNoOtherPage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		f := newFolding(db)
 		var pages []Row
@@ -295,7 +295,7 @@ func TestFoldKilledAtAnyPointLosesNoKey(t *testing.T) {
 	})
 }
 
-func TestPointerThatDoesNotFollowStopsTheFold(t *testing.T) {
+func TestFoldStopsIfAPointerCannotBeMoved(t *testing.T) {
 	errRefused := errors.New("refused")
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		f := newFolding(db)

@@ -35,9 +35,9 @@ type Row struct {
 	Body       []byte
 }
 
-// Place returns the place to which the seal of the page's body is bound.
-func (r Row) Place() envelope.Place {
-	return envelope.Place{
+// EncryptionContext returns what the seal of the page's body is bound to.
+func (r Row) EncryptionContext() envelope.EncryptionContext {
+	return envelope.EncryptionContext{
 		Tenant: r.Tenant, Parent: r.Parent, Generation: r.Generation, Child: r.ID,
 		Class: r.Class, Version: r.Version, Count: r.Count,
 	}

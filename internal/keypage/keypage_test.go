@@ -31,7 +31,9 @@ func successor(r keypage.Row) keypage.Row {
 	return r
 }
 
-func equalRows(a, b keypage.Row) bool { return a.Place() == b.Place() && bytes.Equal(a.Body, b.Body) }
+func equalRows(a, b keypage.Row) bool {
+	return a.EncryptionContext() == b.EncryptionContext() && bytes.Equal(a.Body, b.Body)
+}
 
 func inTx(t rapid.TB, db *store.DB, fn func(ctx context.Context, tx *store.Tx) error) {
 	t.Helper()
@@ -64,7 +66,7 @@ func swap(t *testing.T, db *store.DB, olds, news []keypage.Row) (swapped []bool)
 	return swapped
 }
 
-func TestStoredPageComesBack(t *testing.T) {
+func TestStoredPageIsReadUnchanged(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1), page(2))
 		for id := range int64(2) {
@@ -119,7 +121,7 @@ func TestStaleSwapAndDeleteChangeNothing(t *testing.T) {
 	})
 }
 
-func TestSwapRefusesRowsThatDoNotFollow(t *testing.T) {
+func TestSwapRefusesRowsThatAreNotTheNextVersion(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1), page(2))
 		for name, change := range map[string]func(*keypage.Row){
@@ -194,7 +196,7 @@ func TestOfConcurrentSwappersOneWinsEachPage(t *testing.T) {
 	})
 }
 
-func TestPagesOfAnotherTenantAreNotThere(t *testing.T) {
+func TestPagesOfAnotherTenantAreNotFound(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		put(t, db, page(1))
 		asOther := page(1)

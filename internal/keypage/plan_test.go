@@ -88,7 +88,7 @@ func plan(t *testing.T, db *store.DB, explain, query string, args []any) (lines 
 
 // The queries of the ledger and of Under's ids use only the index, and Under reads
 // each body by its id.
-func TestPlansReadTheIndexAlone(t *testing.T) {
+func TestQueryPlansReadOnlyTheIndex(t *testing.T) {
 	const covering = "USING COVERING INDEX key_page_place (tenant=? AND class"
 	t.Run("sqlite", func(t *testing.T) {
 		db := storetest.SQLite(t)

@@ -58,38 +58,68 @@ func (l *Leases) Holder() string {
 // not run. The context of work ends when the lease is lost; if work fails then, the
 // error is ErrLost.
 func (l *Leases) Hold(ctx context.Context, name string, work func(ctx context.Context) error) (held bool, err error) {
-	if l == nil {
-		return true, work(ctx)
-	}
-	if !l.tryMark(name) {
-		return false, nil
-	}
-	defer l.unmark(name)
-	began := time.Now()
-	fence, ok, err := l.take(ctx, name)
-	if err != nil { // the commit may have succeeded all the same, as when ctx ends during it
-		l.release(ctx, name)
+	h, err := l.Acquire(ctx, name)
+	if h == nil || err != nil {
 		return false, err
 	}
-	if !ok {
-		return false, nil
-	}
-	defer l.release(ctx, name)
-	ctx, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
-	end := time.AfterFunc(time.Until(began.Add(l.term)), func() { lose(fmt.Errorf("%w: %s was not renewed in time", ErrLost, name)) })
-	defer end.Stop()
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		l.keep(ctx, name, fence, lose, end)
-	}()
-	defer func() { lose(nil); <-kept }()
-	err = work(context.WithValue(ctx, heldKey{}, lease{name, l.holder, fence}))
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrLost) && !errors.Is(err, ErrLost) {
+	defer h.Release()
+	err = work(h.ctx)
+	if cause := context.Cause(h.ctx); err != nil && errors.Is(cause, ErrLost) && !errors.Is(err, ErrLost) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return true, err
+}
+
+// Held is a lease that this node holds and renews until it is released.
+type Held struct {
+	ctx     context.Context
+	release func()
+}
+
+// Context returns the context of work under the lease. It ends when the lease is lost,
+// with the cause ErrLost.
+func (h *Held) Context() context.Context { return h.ctx }
+
+// Release ends the lease. It may be called on nil, and only once.
+func (h *Held) Release() {
+	if h != nil {
+		h.release()
+	}
+}
+
+// Acquire takes the lease of that name. It returns nil if the lease is held already, by
+// another node or in this process.
+func (l *Leases) Acquire(ctx context.Context, name string) (*Held, error) {
+	if l == nil {
+		return &Held{ctx, func() {}}, nil
+	}
+	if !l.tryMark(name) {
+		return nil, nil
+	}
+	began := time.Now()
+	fence, ok, err := l.take(ctx, name)
+	if err != nil || !ok {
+		if err != nil { // the commit may have succeeded all the same, as when ctx ends during it
+			l.release(ctx, name)
+		}
+		l.unmark(name)
+		return nil, err
+	}
+	work, lose := context.WithCancelCause(ctx)
+	end := time.AfterFunc(time.Until(began.Add(l.term)), func() { lose(fmt.Errorf("%w: %s was not renewed in time", ErrLost, name)) })
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		l.keep(work, name, fence, lose, end)
+	}()
+	release := func() {
+		lose(nil)
+		<-kept
+		end.Stop()
+		l.release(ctx, name)
+		l.unmark(name)
+	}
+	return &Held{context.WithValue(work, heldKey{}, lease{name, l.holder, fence}), release}, nil
 }
 
 // lease is the value in the context of work under a lease.

@@ -25,17 +25,17 @@ func inTx(t testing.TB, db *store.DB, fn func(ctx context.Context, tx *store.Tx)
 	}
 }
 
-// pass lets a time pass for one lease.
-func pass(t testing.TB, db *store.DB, name string, d time.Duration) {
+// advance lets a time pass for one lease.
+func advance(t testing.TB, db *store.DB, name string, d time.Duration) {
 	inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE lease SET until = until - ?2 WHERE name = ?1`, name, d.Milliseconds())
 		return err
 	})
 }
 
-// reach waits until the database's clock is past a fence, as it is when a lease
+// waitUntilPast waits until the database's clock is past a fence, as it is when a lease
 // is forgotten that had fewer holders than milliseconds.
-func reach(t testing.TB, db *store.DB, fence int64) {
+func waitUntilPast(t testing.TB, db *store.DB, fence int64) {
 	for now := int64(0); now <= fence; {
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT `+tx.Clock()).Scan(&now)
@@ -87,7 +87,7 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					live = live && h != holder
 				},
 				"time passes": func(*rapid.T) {
-					pass(t, db, name, long+time.Second)
+					advance(t, db, name, long+time.Second)
 					live = false
 				},
 				"forget": func(*rapid.T) {
@@ -96,7 +96,7 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					}
 					if !live {
 						holder = "" // even a former holder may get a new fence
-						reach(t, db, highest)
+						waitUntilPast(t, db, highest)
 					}
 				},
 				"": func(rt *rapid.T) {
@@ -109,12 +109,12 @@ func TestAnySequenceGivesALeaseToOneHolderAtATime(t *testing.T) {
 					})
 				},
 			})
-			pass(t, db, name, long+time.Second)
+			advance(t, db, name, long+time.Second)
 		})
 	})
 }
 
-func TestOfManyThatTakeAtOnceOneHolds(t *testing.T) {
+func TestOneOfManyConcurrentCallersGetsTheLease(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		const nodes = 8
 		var all, entered sync.WaitGroup
@@ -146,7 +146,7 @@ func TestOfManyThatTakeAtOnceOneHolds(t *testing.T) {
 	})
 }
 
-func TestALeaseIsGivenBackAtOnce(t *testing.T) {
+func TestALeaseIsReleasedAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		a, b := lease.New(db, "a", long), lease.New(db, "b", long)
 		ctx, stop := context.WithCancel(t.Context())
@@ -185,7 +185,7 @@ func TestALeaseIsRenewedAndItsLossEndsTheWork(t *testing.T) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			pass(t, db, "work", long)
+			advance(t, db, "work", long)
 			inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 				_, err := tx.Exec(ctx, `UPDATE lease SET holder = 'b', fence = fence + 1, until = until + ?1 WHERE name = 'work'`, 2*long.Milliseconds())
 				return err
@@ -224,7 +224,7 @@ func TestALeaseThatCannotBeRenewedEndsTheWork(t *testing.T) {
 	}
 }
 
-func TestANodeThatIsAloneHoldsWhateverItAsksFor(t *testing.T) {
+func TestASingleNodeGetsEveryLease(t *testing.T) {
 	var alone *lease.Leases
 	held, err := alone.Hold(t.Context(), "work", func(context.Context) error { return errors.New("of the work") })
 	if !held || err == nil {
@@ -234,7 +234,7 @@ func TestANodeThatIsAloneHoldsWhateverItAsksFor(t *testing.T) {
 
 // A node that slept past its lease changes nothing when it wakes up, whether another node
 // has the lease by then or not.
-func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
+func TestNothingIsCommittedUnderAnExpiredLease(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		writes := func(ctx context.Context) error {
 			return lease.InTx(ctx, db, func(tx *store.Tx) error {
@@ -249,10 +249,10 @@ func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
 			return n
 		}
 		for name, end := range map[string]func(){
-			"it ended":    func() { pass(t, db, "it ended", 2*long) },
+			"it ended":    func() { advance(t, db, "it ended", 2*long) },
 			"it was dead": func() { inTx(t, db, func(ctx context.Context, tx *store.Tx) error { return lease.End(ctx, tx, "a") }) },
 			"another's": func() {
-				pass(t, db, "another's", 2*long)
+				advance(t, db, "another's", 2*long)
 				inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 					_, ok, err := lease.Take(ctx, tx, "another's", "b", long)
 					if !ok {
@@ -282,7 +282,7 @@ func TestNothingIsCommittedUnderALeaseThatEnded(t *testing.T) {
 
 // A lease whose taking was not answered, because the caller ended meanwhile or the
 // connection was lost, is released: another node need not wait for its end.
-func TestLeaseThatWasTakenWithoutAnAnswerIsReleased(t *testing.T) {
+func TestLeaseWhoseAnswerWasLostIsReleased(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx, stop := context.WithCancel(t.Context())
 		lost := false

@@ -18,7 +18,7 @@ import (
 )
 
 func TestASourceDisplacesItsOwnConnections(t *testing.T) {
-	perform(t, listen.Limits{Connections: 10, PerSource: 2}, func(s *stage) {
+	runStage(t, listen.Limits{Connections: 10, PerSource: 2}, func(s *stage) {
 		other := s.connect("192.0.2.2")
 		old, young := s.pipe(source), s.pipe(source)
 		if !s.isOpen(old) || !s.isOpen(young) {
@@ -28,21 +28,21 @@ func TestASourceDisplacesItsOwnConnections(t *testing.T) {
 		if s.isOpen(old) || !s.isOpen(young) || !s.isOpen(other) {
 			t.Error("not the oldest of the source was displaced")
 		}
-		if status := s.ask(known, "/known"); status != http.StatusOK {
+		if status := s.request(known, "/known"); status != http.StatusOK {
 			t.Errorf("answer: %d", status)
 		}
 		again := s.connect(source)
 		if s.isOpen(young) || !s.isOpen(known) {
 			t.Error("one that has authenticated was displaced, and another is there")
 		}
-		if status := s.ask(again, "/known?act=hold"); status != http.StatusOK {
+		if status := s.request(again, "/known?act=hold"); status != http.StatusOK {
 			t.Errorf("answer: %d", status)
 		}
 		third := s.connect(source) // all have authenticated; one is at rest
 		if s.isOpen(known) || !s.isOpen(again) {
 			t.Error("not the one at rest was displaced")
 		}
-		if status := s.ask(third, "/known?act=hold"); status != http.StatusOK {
+		if status := s.request(third, "/known?act=hold"); status != http.StatusOK {
 			t.Errorf("answer: %d", status)
 		}
 		if s.isOpen(s.pipe(source)) {
@@ -55,8 +55,8 @@ func TestASourceDisplacesItsOwnConnections(t *testing.T) {
 	})
 }
 
-func TestTheSourceWithMostConnectionsGivesWay(t *testing.T) {
-	perform(t, listen.Limits{Connections: 4, PerSource: 3}, func(s *stage) {
+func TestTheSourceWithMostConnectionsLosesOne(t *testing.T) {
+	runStage(t, listen.Limits{Connections: 4, PerSource: 3}, func(s *stage) {
 		modest := s.pipe("192.0.2.7")
 		var greedy []net.Conn
 		for range 3 {
@@ -72,7 +72,7 @@ func TestTheSourceWithMostConnectionsGivesWay(t *testing.T) {
 
 // A network of 64 bits is one source.
 func TestAddressesOfOneNetworkAreOneSource(t *testing.T) {
-	perform(t, listen.Limits{PerSource: 1}, func(s *stage) {
+	runStage(t, listen.Limits{PerSource: 1}, func(s *stage) {
 		first, mapped := s.pipe("2001:db8::1"), s.pipe("::ffff:192.0.2.1")
 		s.isOpen(first)
 		if second := s.pipe("2001:db8::2"); !s.isOpen(second) || s.isOpen(first) {
@@ -84,13 +84,13 @@ func TestAddressesOfOneNetworkAreOneSource(t *testing.T) {
 	})
 }
 
-func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
+func TestTrustedProxiesNameTheSourceOfRequests(t *testing.T) {
 	const proxy = "198.51.100.1"
 	limits := listen.Limits{PerSource: 1, Proxies: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
 	from := func(chain string) string { return "X-Forwarded-For: " + chain }
-	perform(t, limits, func(s *stage) {
+	runStage(t, limits, func(s *stage) {
 		holding := s.connect(proxy)
-		if status := s.ask(holding, "/known?act=hold", from("192.0.2.1")); status != http.StatusOK {
+		if status := s.request(holding, "/known?act=hold", from("192.0.2.1")); status != http.StatusOK {
 			t.Fatalf("answer: %d", status)
 		}
 		for chain, want := range map[string]int{
@@ -105,13 +105,13 @@ func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
 			"198.51.100.7":              http.StatusOK,
 			"192.0.2.1, not an address": http.StatusOK,
 		} {
-			if got := s.ask(s.connect(proxy), "/known", from(chain)); got != want {
+			if got := s.request(s.connect(proxy), "/known", from(chain)); got != want {
 				t.Errorf("%s: %d, want %d", chain, got, want)
 			}
 		}
 		// From other addresses the header is ignored, and connections are limited.
 		first := s.connect("203.0.113.7")
-		if got := s.ask(first, "/known", from("192.0.2.1")); got != http.StatusOK {
+		if got := s.request(first, "/known", from("192.0.2.1")); got != http.StatusOK {
 			t.Errorf("not a proxy: %d", got)
 		}
 		s.connect("203.0.113.7")
@@ -127,11 +127,11 @@ func TestProxiesSayWhereRequestsComeFrom(t *testing.T) {
 
 func TestRequestsOfTenantsTakeTurns(t *testing.T) {
 	limits := listen.Limits{Requests: 2, Share: 1, Wait: time.Minute}
-	perform(t, limits, func(s *stage) {
+	runStage(t, limits, func(s *stage) {
 		ask := func(tenant int) chan int {
 			status := make(chan int, 1)
 			conn := s.connect(source)
-			go func() { status <- s.ask(conn, fmt.Sprintf("/known?tenant=%d&act=hold", tenant)) }()
+			go func() { status <- s.request(conn, fmt.Sprintf("/known?tenant=%d&act=hold", tenant)) }()
 			synctest.Wait()
 			return status
 		}
@@ -177,7 +177,7 @@ func (e exhausted) Accept() (net.Conn, error) {
 	return e.addressing.Accept()
 }
 
-func TestAListenerOutlivesALackOfDescriptors(t *testing.T) {
+func TestAListenerSurvivesALackOfDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{T: t, memory: listen.NewMemory(), ended: make(chan error, 100)}
 		config, roots := certify(t)
@@ -188,7 +188,7 @@ func TestAListenerOutlivesALackOfDescriptors(t *testing.T) {
 			served <- listen.Serve(ctx, exhausted{addressing{s.memory}, &left}, http.HandlerFunc(s.serve),
 				listen.Config{TLS: config, Log: slog.New(slog.DiscardHandler), Limits: &listen.Limits{}})
 		}()
-		if status := s.ask(s.connect(source), "/known"); status != http.StatusOK {
+		if status := s.request(s.connect(source), "/known"); status != http.StatusOK {
 			t.Errorf("answer: %d", status)
 		}
 		stop()
@@ -199,7 +199,7 @@ func TestAListenerOutlivesALackOfDescriptors(t *testing.T) {
 	})
 }
 
-func TestOwnCallsAreNotBounded(t *testing.T) {
+func TestOwnCallsAreNotLimited(t *testing.T) {
 	if err := admit.Authenticated(t.Context(), 1); err != nil {
 		t.Error(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestWhoShowsManyInvalidTokensWaitsAndNoOtherDoes(t *testing.T) {
+func TestOnlyASourceOfManyInvalidTokensWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		g := newGuesses(slog.New(slog.NewTextHandler(&log, nil)))

@@ -44,7 +44,7 @@ func TestMemoryConnectsWithinTheProcess(t *testing.T) {
 	near.Close()
 }
 
-func TestConnectionsInMemoryBehaveAsAllOthers(t *testing.T) {
+func TestConnectionsInMemoryConformToNetConn(t *testing.T) {
 	nettest.TestConn(t, func() (near, far net.Conn, stop func(), err error) {
 		m := listen.NewMemory()
 		accepted := make(chan net.Conn, 1)

@@ -57,8 +57,8 @@ func (a addressing) Accept() (net.Conn, error) {
 	return addressed{conn, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(string(text)), 1))}, nil
 }
 
-// perform runs test on a stage within a bubble of synctest.
-func perform(t *testing.T, limits listen.Limits, test func(s *stage)) {
+// runStage runs test on a stage within a bubble of synctest.
+func runStage(t *testing.T, limits listen.Limits, test func(s *stage)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{T: t, memory: listen.NewMemory(), ended: make(chan error, 100), hold: make(chan struct{})}
 		config, roots := certify(t)
@@ -136,8 +136,8 @@ func (s *stage) connect(from string) *tls.Conn {
 	return conn
 }
 
-// ask sends a request without a body and returns the status of its answer.
-func (s *stage) ask(conn net.Conn, path string, header ...string) int {
+// request sends a request without a body and returns the status of its answer.
+func (s *stage) request(conn net.Conn, path string, header ...string) int {
 	s.Helper()
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path, lines(header)); err != nil {
 		s.Fatal(err)

@@ -13,8 +13,8 @@ import (
 
 const source = "192.0.2.1"
 
-// drip sends a byte every five seconds until it is cut.
-func drip(conn io.Writer) {
+// sendSlowly sends a byte every five seconds until it is cut.
+func sendSlowly(conn io.Writer) {
 	for {
 		time.Sleep(5 * time.Second)
 		if _, err := conn.Write([]byte("a")); err != nil {
@@ -40,8 +40,8 @@ func (e *endless) Read(p []byte) (int, error) {
 
 const head = " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 
-// within reports when a connection was cut.
-func (s *stage) within(conn net.Conn, most time.Duration) {
+// wantClosedWithin reports when a connection was cut.
+func (s *stage) wantClosedWithin(conn net.Conn, most time.Duration) {
 	s.Helper()
 	if over, ok := conn.(*tls.Conn); ok {
 		conn = over.NetConn() // of TLS, a read would wait for a write
@@ -53,7 +53,7 @@ func (s *stage) within(conn net.Conn, most time.Duration) {
 	}
 }
 
-func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
+func TestARequestWithoutATokenIsClosedAfterThirtySeconds(t *testing.T) {
 	const most = 30 * time.Second
 	for name, act := range map[string]func(s *stage) net.Conn{
 		"no handshake": func(s *stage) net.Conn { return s.pipe(source) },
@@ -63,11 +63,11 @@ func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
 			c.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no settings
 			return c
 		},
-		"request line drips": func(s *stage) net.Conn { c := s.connect(source); go drip(c); return c },
+		"request line drips": func(s *stage) net.Conn { c := s.connect(source); go sendSlowly(c); return c },
 		"body drips": func(s *stage) net.Conn {
 			c := s.connect(source)
 			c.Write([]byte("POST /anonymous?act=read" + head))
-			go drip(c)
+			go sendSlowly(c)
 			return c
 		},
 		"body rests": func(s *stage) net.Conn {
@@ -78,21 +78,21 @@ func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
 		"body that is unread": func(s *stage) net.Conn {
 			c := s.connect(source)
 			c.Write([]byte("POST /anonymous" + head))
-			go drip(c)
+			go sendSlowly(c)
 			return c
 		},
 		"at rest after an answer": func(s *stage) net.Conn {
 			c := s.connect(source)
-			s.ask(c, "/anonymous")
+			s.request(c, "/anonymous")
 			return c
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			perform(t, listen.Limits{}, func(s *stage) { s.within(act(s), most) })
+			runStage(t, listen.Limits{}, func(s *stage) { s.wantClosedWithin(act(s), most) })
 		})
 	}
 	t.Run("answer is not read", func(t *testing.T) {
-		perform(t, listen.Limits{}, func(s *stage) {
+		runStage(t, listen.Limits{}, func(s *stage) {
 			began := time.Now()
 			c := s.connect(source)
 			c.Write([]byte("GET /anonymous?act=write HTTP/1.1\r\nHost: localhost\r\n\r\n"))
@@ -104,7 +104,7 @@ func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
 		})
 	})
 	t.Run("HTTP/2", func(t *testing.T) {
-		perform(t, listen.Limits{}, func(s *stage) {
+		runStage(t, listen.Limits{}, func(s *stage) {
 			c := s.http2(source)
 			if resp, err := c.Get("https://localhost/known"); err != nil || resp.ProtoMajor != 2 { // the connection is authenticated, and the next request is not
 				t.Fatal(resp, err)
@@ -128,7 +128,7 @@ func TestARequestWithoutATokenIsCutAfterThirtySeconds(t *testing.T) {
 	})
 }
 
-func TestATransferKeepsTheLowestRate(t *testing.T) {
+func TestATransferBelowTheMinimumRateIsClosed(t *testing.T) {
 	const most = 80 * time.Second // what it may rest, and what it has earned
 	clients := map[string]func(s *stage) *http.Client{
 		"HTTP/1.1": func(s *stage) *http.Client {
@@ -150,7 +150,7 @@ func TestATransferKeepsTheLowestRate(t *testing.T) {
 			"rests of 50 seconds that are not made good": {&endless{50 * time.Second, 1 << 10, 50}, false},
 		} {
 			t.Run(protocol+" upload/"+name, func(t *testing.T) {
-				perform(t, listen.Limits{}, func(s *stage) {
+				runStage(t, listen.Limits{}, func(s *stage) {
 					began := time.Now()
 					answered := make(chan struct{})
 					go func() {
@@ -169,7 +169,7 @@ func TestATransferKeepsTheLowestRate(t *testing.T) {
 			})
 		}
 		t.Run(protocol+" download", func(t *testing.T) {
-			perform(t, listen.Limits{}, func(s *stage) {
+			runStage(t, listen.Limits{}, func(s *stage) {
 				resp, err := client(s).Get("https://localhost/known?act=write")
 				if err != nil {
 					t.Fatal(err)
@@ -189,7 +189,7 @@ func TestATransferKeepsTheLowestRate(t *testing.T) {
 			})
 		})
 		t.Run(protocol+" events", func(t *testing.T) {
-			perform(t, listen.Limits{}, func(s *stage) {
+			runStage(t, listen.Limits{}, func(s *stage) {
 				resp, err := client(s).Get("https://localhost/known?act=events")
 				if err != nil {
 					t.Fatal(err)

@@ -57,7 +57,7 @@ func TestFoldDependsOnNeitherCaseNorEncoding(t *testing.T) {
 	})
 }
 
-func TestRefusal(t *testing.T) {
+func TestInvalidNamesAreRefusedWithAReason(t *testing.T) {
 	for s, want := range map[string]string{
 		"":                     "",
 		"日本語 résumé 🎉.txt":     "",
@@ -76,7 +76,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-func TestEscapeShowsNothingThatATerminalObeys(t *testing.T) {
+func TestEscapeLeavesNoControlSequenceOfTerminals(t *testing.T) {
 	t.Parallel()
 	if got, want := Escape("a\x1b[2Jb\u202Ec\xe9d\U000E0041\ne\tf", "\t"), `a\u001b[2Jb\u202ec\xe9d\U000e0041\u000ae`+"\tf"; got != want {
 		t.Errorf("%s, want %s", got, want)

@@ -42,7 +42,7 @@ func codeOf(err error) api.Code {
 	return fail.CodeOf(err)
 }
 
-func TestAvailabilityKeysInAVaultStandOnNoDiskOfThisKeyroll(t *testing.T) {
+func TestAvailabilityKeysInAVaultAreOnNoDiskOfThisServer(t *testing.T) {
 	far := nodetest.StartFar(t)
 	w := withMail(t, far)
 	w.RefreshMail()
@@ -80,7 +80,7 @@ func TestAvailabilityKeysInAVaultStandOnNoDiskOfThisKeyroll(t *testing.T) {
 	}
 }
 
-func TestWhileTheVaultOfAvailabilityKeysIsAwayOnlyWhatNeedsItWaits(t *testing.T) {
+func TestAnOutageOfTheVaultOfAvailabilityKeysStopsOnlyWhatNeedsIt(t *testing.T) {
 	far := nodetest.StartFar(t)
 	w := withMail(t, far)
 	far.Away()
@@ -123,7 +123,7 @@ func TestWhileTheVaultOfAvailabilityKeysIsAwayOnlyWhatNeedsItWaits(t *testing.T)
 	w.VerifyClean()
 }
 
-func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
+func TestDatabaseIsBoundToItsStoreOfAvailabilityKeys(t *testing.T) {
 	far := nodetest.StartFar(t)
 	files := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	files.Mailbox(underNone, "")
@@ -151,7 +151,7 @@ func TestDatabaseIsTiedToItsStoreOfAvailabilityKeys(t *testing.T) {
 	}
 }
 
-func TestOwnVaultTakesNoAvailabilityKeysAndTheFolderStaysFree(t *testing.T) {
+func TestOwnVaultsAreRefusedForAvailabilityKeysAndTheFolderIsUnlocked(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 
 // A start that does not name the blob store, or names another one, is refused; a copy
 // of the store is accepted.
-func TestADatabaseIsUsedWithItsOwnBlobStoreOrACopy(t *testing.T) {
+func TestADatabaseAcceptsOnlyItsOwnBlobStoreOrACopy(t *testing.T) {
 	data, moved := nodetest.Folder(t), filepath.Join(t.TempDir(), "moved")
 	w := nodetest.Start(t, node.Options{Data: data})
 	w.Site(site)

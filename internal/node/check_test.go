@@ -30,7 +30,7 @@ type contract struct {
 	grant []string
 }
 
-func good(t *testing.T, w *nodetest.World, name string) contract {
+func validVault(t *testing.T, w *nodetest.World, name string) contract {
 	c := contract{World: w, t: t, vault: cmdlet.Vault{Name: name, Subscription: firstContract, ResourceGroup: "rg", Location: "eastus", SKU: "premium", PurgeProtection: true},
 		spec: cmdlet.KeySpec{Type: "RSA", Operations: []string{"wrapKey", "unwrapKey"}}, grant: []string{"get", "wrapKey", "unwrapKey"}}
 	if strings.HasSuffix(name, "-B") {
@@ -39,7 +39,7 @@ func good(t *testing.T, w *nodetest.World, name string) contract {
 	return c
 }
 
-func (c contract) make() {
+func (c contract) create() {
 	c.t.Helper()
 	ctx := c.t.Context()
 	if _, err := c.Vaults().CreateVault(ctx, c.vault); err != nil {
@@ -64,8 +64,8 @@ func create(w *nodetest.World, t *testing.T, name, a, b string) (api.Policy, err
 	return w.Client.CreatePolicy(t.Context(), in)
 }
 
-// names lists the policies.
-func names(w *nodetest.World, t *testing.T) (all []string) {
+// policyNames lists the policies.
+func policyNames(w *nodetest.World, t *testing.T) (all []string) {
 	t.Helper()
 	list, err := w.Client.ListPolicies(t.Context(), api.None{})
 	if err != nil {
@@ -77,7 +77,7 @@ func names(w *nodetest.World, t *testing.T) (all []string) {
 	return all
 }
 
-func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
+func TestChecksOfKeysUseVaultsAndTheirManagement(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	soon := time.Now().Add(time.Hour)
@@ -107,20 +107,20 @@ func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
 		{"region", func(_, b *contract) { b.vault.Location = "East US" }, true, api.KeyUnusable, "are both in region eastus", "New-AzKeyVault"},
 	}
 	for _, row := range rows {
-		a, b := good(t, w, row.name+"-A"), good(t, w, row.name+"-B")
+		a, b := validVault(t, w, row.name+"-A"), validVault(t, w, row.name+"-B")
 		row.change(&a, &b)
-		a.make()
-		b.make()
+		a.create()
+		b.create()
 	}
-	good(t, w, "good-A").make()
-	good(t, w, "good-B").make()
+	validVault(t, w, "good-A").create()
+	validVault(t, w, "good-B").create()
 
 	protectSubscriptions(t, w)
 
 	for _, strict := range []bool{true, false} {
 		w.Restart(func(o *node.Options) { o.StrictKeyChecks = strict })
 		for _, row := range rows {
-			before := names(w, t)
+			before := policyNames(w, t)
 			p, err := create(w, t, fmt.Sprintf("%s %t", row.name, strict), row.name+"-A", row.name+"-B")
 			if row.warns && !strict {
 				if err != nil || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], row.says) || !strings.Contains(p.Warnings[0], row.hint) {
@@ -132,7 +132,7 @@ func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
 			if !errors.As(err, &problem) || problem.Code != row.code || !strings.Contains(problem.Detail, row.says) || !strings.Contains(problem.Hint, row.hint) {
 				t.Errorf("%s, strict %t: %+v", row.name, strict, err)
 			}
-			if after := names(w, t); !slices.Equal(before, after) {
+			if after := policyNames(w, t); !slices.Equal(before, after) {
 				t.Errorf("%s: the refusal left %v", row.name, after)
 			}
 		}
@@ -145,13 +145,13 @@ func TestChecksOfKeysSeeWhatVaultsAndTheirManagementTell(t *testing.T) {
 	if _, err := w.Vaults().CreateKey(t.Context(), "good-A", "key", cmdlet.KeySpec{Type: "EC"}); err != nil {
 		t.Fatal(err)
 	}
-	before := names(w, t)
+	before := policyNames(w, t)
 	var problem *api.Problem
 	_, err := w.Client.RefreshPolicy(t.Context(), api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: "good false"}})
 	if !errors.As(err, &problem) || problem.Code != api.KeyUnusable || !strings.Contains(problem.Detail, "is of type EC") {
 		t.Errorf("refresh: %v", err)
 	}
-	if after := names(w, t); !slices.Equal(before, after) {
+	if after := policyNames(w, t); !slices.Equal(before, after) {
 		t.Errorf("the refused refresh left %v", after)
 	}
 }
@@ -168,10 +168,10 @@ func protectSubscriptions(t *testing.T, w *nodetest.World) {
 	}
 }
 
-func TestStrictRecoveryLevelAsksForASubscriptionThatCannotEnd(t *testing.T) {
+func TestStrictRecoveryLevelRequiresAProtectedSubscription(t *testing.T) {
 	w := nodetest.Start(t, node.Options{StrictKeyChecks: true})
 	for _, name := range []string{"strict-A", "strict-B"} {
-		good(t, w, name).make()
+		validVault(t, w, name).create()
 	}
 	_, err := create(w, t, "p", "strict-A", "strict-B")
 	var problem *api.Problem

@@ -56,8 +56,8 @@ func (x tenancy) show(policy string) api.Policy {
 	return p
 }
 
-// settle waits until no roll runs.
-func (x tenancy) settle() { x.t.Helper(); lab{x.World, x.t}.settle() }
+// waitForRolls waits until no roll runs.
+func (x tenancy) waitForRolls() { x.t.Helper(); lab{x.World, x.t}.waitForRolls() }
 
 func (x tenancy) write(k kind, content string) {
 	x.t.Helper()
@@ -77,25 +77,25 @@ func (x tenancy) read(k kind) (string, error) {
 	ctx := x.t.Context()
 	switch k.PolicyKind {
 	case api.MailboxPolicy:
-		content, err = all(x.Client.ExportMail(ctx, api.MailboxInput{Mailbox: k.unit}))
+		content, err = readAll(x.Client.ExportMail(ctx, api.MailboxInput{Mailbox: k.unit}))
 	case api.SitePolicy:
-		content, err = all(x.Client.GetFile(ctx, api.FileInput{SiteInput: api.SiteInput{Site: k.unit}, Path: "plan.txt"}, 0, -1))
+		content, err = readAll(x.Client.GetFile(ctx, api.FileInput{SiteInput: api.SiteInput{Site: k.unit}, Path: "plan.txt"}, 0, -1))
 	default:
-		content, err = all(x.Client.GetWorkloadItem(ctx, api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: k.unit}, Item: "one"}))
+		content, err = readAll(x.Client.GetWorkloadItem(ctx, api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: k.unit}, Item: "one"}))
 	}
 	return string(content), err
 }
 
-// reads fails the test unless the content under a kind's policy can be read.
-func (x tenancy) reads(k kind, when string) {
+// wantReadable fails the test unless the content under a kind's policy can be read.
+func (x tenancy) wantReadable(k kind, when string) {
 	x.t.Helper()
 	if got, err := x.read(k); err != nil || got != said {
 		x.t.Errorf("%s, %s: read %q, %v", k.policy, when, got, err)
 	}
 }
 
-// under puts a container under another policy of a kind, and returns it.
-func (x tenancy) under(k kind, policy string) kind {
+// assignTo puts a container under another policy of a kind, and returns it.
+func (x tenancy) assignTo(k kind, policy string) kind {
 	x.t.Helper()
 	k.policy = policy
 	switch k.PolicyKind {
@@ -109,13 +109,13 @@ func (x tenancy) under(k kind, policy string) kind {
 	default:
 		x.AssignTenant(policy)
 	}
-	x.settle()
+	x.waitForRolls()
 	x.write(k, said)
 	return k
 }
 
-// shut fails the test unless reading is refused with the given code.
-func (x tenancy) shut(k kind, code api.Code, when string) {
+// wantRefusedRead fails the test unless reading is refused with the given code.
+func (x tenancy) wantRefusedRead(k kind, code api.Code, when string) {
 	x.t.Helper()
 	if got, err := x.read(k); codeOf(err) != code {
 		x.t.Errorf("%s, %s: read %q, %v, want %s", k.policy, when, got, err, code)
@@ -230,8 +230,8 @@ func allBlobs(t *testing.T, data string) (paths []string) {
 	return paths
 }
 
-// until waits for a condition that background work brings about.
-func (x tenancy) until(what string, holds func() bool) {
+// waitUntil waits for a condition that background work brings about.
+func (x tenancy) waitUntil(what string, holds func() bool) {
 	x.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -79,7 +79,7 @@ func (x tenancy) blobKeys(kind container.Kind) map[int64][]byte {
 			return keypage.Under(x.t.Context(), tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
 		})
 		for _, row := range pages {
-			page, err := envelope.OpenPage(c.Key, row.Place(), row.Body)
+			page, err := envelope.OpenPage(c.Key, row.EncryptionContext(), row.Body)
 			if err != nil {
 				x.t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func TestChecklist08PerFilePerChunkPerDeltaKeysAES256(t *testing.T) {
 	}
 }
 
-func TestChecklist09BlobsStandApartFromMapAndKeyPages(t *testing.T) {
+func TestChecklist09BlobsAreStoredApartFromMapAndKeyPages(t *testing.T) {
 	x := newTenancy(t, node.Options{})
 	database := x.database()
 	for _, blob := range x.blobs() {
@@ -153,18 +153,18 @@ func TestChecklist09BlobsStandApartFromMapAndKeyPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range kinds {
-		x.shut(k, api.Damaged, "without the blob store")
+		x.wantRefusedRead(k, api.Damaged, "without the blob store")
 	}
 	if files, err := x.Client.ListFiles(t.Context(), api.SiteInput{Site: sites.unit}); err != nil || len(files.Items) != 1 || files.Items[0].Path != "plan.txt" {
 		t.Errorf("the map without the blobs: %+v, %v", files.Items, err)
 	}
 	if len(x.blobKeys(container.Mailbox)) != 2 || len(x.blobKeys(container.Site)) != 1 || len(x.blobKeys(container.Workload)) != 1 {
-		t.Error("the key pages do not open without the blobs")
+		t.Error("the key pages cannot be decrypted without the blobs")
 	}
 	if err := os.Rename(elsewhere, blobs); err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range kinds {
-		x.reads(k, "with it again")
+		x.wantReadable(k, "with it again")
 	}
 }

@@ -18,8 +18,8 @@ func TestChecklist26RecoveryAfterLosingBothKeys(t *testing.T) {
 		for _, vault := range k.vaults {
 			x.Script(fmt.Sprintf("Remove-AzKeyVaultKey -VaultName %s -Name Key001 -Force", vault))
 		}
-		x.forget()
-		x.shut(k, api.VaultDenied, "both keys lost")
+		x.clearKeyCache()
+		x.wantRefusedRead(k, api.VaultDenied, "both keys lost")
 		name := k.policy
 		if k.PolicyKind == api.SitePolicy {
 			var keys [2]api.KeyVersion
@@ -33,9 +33,9 @@ func TestChecklist26RecoveryAfterLosingBothKeys(t *testing.T) {
 			if _, err := x.Client.RecoverPolicy(t.Context(), api.PolicyInput{Policy: k.policy}); err != nil {
 				t.Fatal(err)
 			}
-			x.reads(k, "in recovery mode")
+			x.wantReadable(k, "in recovery mode")
 			x.Script(restore)
-			if got := x.one("(Get-SPODataEncryptionPolicy).State"); got != "Registered" {
+			if got := x.scriptValue("(Get-SPODataEncryptionPolicy).State"); got != "Registered" {
 				t.Errorf("restored, the policy is %s", got)
 			}
 		} else {
@@ -47,9 +47,9 @@ func TestChecklist26RecoveryAfterLosingBothKeys(t *testing.T) {
 				x.Script("Set-M365DataAtRestEncryptionPolicyAssignment " + name)
 			}
 		}
-		x.settle()
-		x.forget()
-		x.reads(k, "under new keys")
+		x.waitForRolls()
+		x.clearKeyCache()
+		x.wantReadable(k, "under new keys")
 		if key := x.openedBy(name); !strings.Contains(key, "https://"+next[0]+".") && !strings.Contains(key, "https://"+next[1]+".") {
 			t.Errorf("%s: opened by %s", name, key)
 		}
@@ -84,8 +84,8 @@ func TestChecklist27DataPurgeByPermissionRequestApprovalAndOrderedDeletion(t *te
 		if err := request(true); err != nil {
 			t.Fatalf("%s, a vault deleted, by force: %v", k.policy, err)
 		}
-		x.forget()
-		x.shut(k, api.VaultDenied, "once requested")
+		x.clearKeyCache()
+		x.wantRefusedRead(k, api.VaultDenied, "once requested")
 		switch k.PolicyKind { // nothing comes under it any more
 		case api.MailboxPolicy:
 			_, err := x.TryScript("Set-Mailbox bob@contoso.com -DataEncryptionPolicy USA_mailboxes")
@@ -117,7 +117,7 @@ func TestChecklist27DataPurgeByPermissionRequestApprovalAndOrderedDeletion(t *te
 		// The customer's permission comes too late.
 		x.Script(fmt.Sprintf("Undo-AzKeyVaultRemoval -VaultName %s -ResourceGroupName Contoso-CK -Location northeurope", k.vaults[1]))
 		x.restore(k)
-		x.shut(k, api.Gone, "purged")
+		x.wantRefusedRead(k, api.Gone, "purged")
 		if k.PolicyKind == api.SitePolicy {
 			late := k
 			late.unit = "https://contoso.sharepoint.com/sites/late"
@@ -135,9 +135,9 @@ func TestChecklist27DataPurgeByPermissionRequestApprovalAndOrderedDeletion(t *te
 func TestChecklist28RollBackToServiceManagedKeys(t *testing.T) {
 	x := newTenancy(t, node.Options{})
 	x.Script("Set-Mailbox alice@contoso.com -DataEncryptionPolicy $null", "Set-M365DataAtRestEncryptionPolicyAssignment -DataEncryptionPolicy $null")
-	x.settle()
+	x.waitForRolls()
 	x.Leave(sites.policy)
-	x.settle()
+	x.waitForRolls()
 	x.Node.Upkeep.Wait()
 	for _, k := range kinds {
 		if got := x.protection(k); got.Policy != "Service-managed" || !got.Current || !got.IsEncrypted {
@@ -150,7 +150,7 @@ func TestChecklist28RollBackToServiceManagedKeys(t *testing.T) {
 			}
 		}
 		x.revoke(k)
-		x.reads(k, "without the customer's keys")
+		x.wantReadable(k, "without the customer's keys")
 	}
 }
 
@@ -159,7 +159,7 @@ func TestChecklist29SoftDelete90DaysPurgeProtectionRecoverBackupRestore(t *testi
 	for i, k := range kinds {
 		key := fmt.Sprintf("-VaultName %s -Name Key001", k.vaults[0])
 		version := x.show(k.policy).Primary.Version
-		if got := x.one(fmt.Sprintf("$v = Get-AzKeyVault %s; $v.SoftDeleteRetentionInDays; $v.EnableSoftDelete; $v.EnablePurgeProtection", k.vaults[0])); got != "90\nTrue\nTrue" {
+		if got := x.scriptValue(fmt.Sprintf("$v = Get-AzKeyVault %s; $v.SoftDeleteRetentionInDays; $v.EnableSoftDelete; $v.EnablePurgeProtection", k.vaults[0])); got != "90\nTrue\nTrue" {
 			t.Errorf("%s: %q", k.vaults[0], got)
 		}
 		file := filepath.Join(t.TempDir(), "key.backup")
@@ -169,27 +169,27 @@ func TestChecklist29SoftDelete90DaysPurgeProtectionRecoverBackupRestore(t *testi
 
 		x.Revoke(k.service, k.vaults[1]) // what follows hangs on the first
 		x.Script("Remove-AzKeyVaultKey " + key + " -Force")
-		x.forget()
-		x.shut(k, api.VaultDenied, "the key deleted")
+		x.clearKeyCache()
+		x.wantRefusedRead(k, api.VaultDenied, "the key deleted")
 		_, err = x.TryScript("Remove-AzKeyVaultKey " + key + " -InRemovedState -Force")
 		refused(t, "destroying the key", err, api.Forbidden)
 		x.Script("Undo-AzKeyVaultKeyRemoval " + key)
-		x.forget()
-		x.reads(k, "the key recovered")
+		x.clearKeyCache()
+		x.wantReadable(k, "the key recovered")
 		x.Script(fmt.Sprintf("Remove-AzKeyVault -VaultName %s -Force", k.vaults[0]))
-		x.forget()
-		x.shut(k, api.VaultDenied, "the vault deleted")
+		x.clearKeyCache()
+		x.wantRefusedRead(k, api.VaultDenied, "the vault deleted")
 		_, err = x.TryScript(fmt.Sprintf("Remove-AzKeyVault -VaultName %s -Location westus -InRemovedState -Force", k.vaults[0]))
 		refused(t, "destroying the vault", err, api.Conflict, "purge protection")
 		x.Script(fmt.Sprintf("Undo-AzKeyVaultRemoval -VaultName %s -ResourceGroupName Contoso-CK -Location westus", k.vaults[0]))
-		x.forget()
-		x.reads(k, "the vault recovered")
+		x.clearKeyCache()
+		x.wantReadable(k, "the vault recovered")
 		x.restore(k)
 
 		// A key restored in another vault is the same key.
 		spare := fmt.Sprint("Row29-spare-", i)
 		x.newVault(k, spare, 0)
-		if got := x.one(fmt.Sprintf("(Restore-AzKeyVaultKey -VaultName %s -InputFile '%s').Version", spare, file)); got != version {
+		if got := x.scriptValue(fmt.Sprintf("(Restore-AzKeyVaultKey -VaultName %s -InputFile '%s').Version", spare, file)); got != version {
 			t.Errorf("restored is version %s, want %s", got, version)
 		}
 		if k.PolicyKind == api.SitePolicy {
@@ -199,7 +199,7 @@ func TestChecklist29SoftDelete90DaysPurgeProtectionRecoverBackupRestore(t *testi
 		}
 		x.FinishRoll(k.policy)
 		x.revoke(k)
-		x.reads(k, "by the restored key")
+		x.wantReadable(k, "by the restored key")
 		if got := x.openedBy(k.policy); !strings.Contains(got, "https://"+spare+".") {
 			t.Errorf("%s: opened by %s", k.policy, got)
 		}
@@ -237,11 +237,11 @@ func TestChecklist30TestOfAPolicyProbesEachRoot(t *testing.T) {
 			t.Errorf("%s: verify has %+v, %v", k.policy, verified.Probes, err)
 		}
 		x.Script(off + "$true")
-		x.away(k.vaults[1])
+		x.disconnect(k.vaults[1])
 		probe("secondary away", true, false)
-		x.away()
+		x.disconnect()
 	}
-	got := x.one("Test-M365DataAtRestEncryptionPolicy Contoso_Global | ForEach-Object { $_.Root; $_.Wraps; $_.Unwraps }")
+	got := x.scriptValue("Test-M365DataAtRestEncryptionPolicy Contoso_Global | ForEach-Object { $_.Root; $_.Wraps; $_.Unwraps }")
 	if want := "primary\nTrue\nTrue\nsecondary\nTrue\nTrue\navailability\nTrue\nTrue"; got != want {
 		t.Errorf("the cmdlet shows %q", got)
 	}
@@ -253,7 +253,7 @@ func TestChecklist31OnboardingValidatesThenEnables(t *testing.T) {
 		next := x.others(k, "Row31")
 		ask := func(mode string) string {
 			t.Helper()
-			return x.one(fmt.Sprintf("$r = New-CustomerKeyOnboardingRequest -OrganizationId contoso -Scenario %s -Subscription1 %s -KeyIdentifier1 %s -Subscription2 %s -KeyIdentifier2 %s -OnboardingMode %s",
+			return x.scriptValue(fmt.Sprintf("$r = New-CustomerKeyOnboardingRequest -OrganizationId contoso -Scenario %s -Subscription1 %s -KeyIdentifier1 %s -Subscription2 %s -KeyIdentifier2 %s -OnboardingMode %s",
 				scenario, firstSub, x.uri(next[0], "Key001"), secondSub, x.uri(next[1], "Key001"), mode),
 				"(Get-CustomerKeyOnboardingRequest -OrganizationId contoso -RequestId $r.RequestId).ValidationResult; $r.FailedValidations")
 		}
@@ -269,8 +269,8 @@ func TestChecklist31OnboardingValidatesThenEnables(t *testing.T) {
 				t.Errorf("%s, %s: %q", scenario, mode, got)
 			}
 		}
-		policies := len(names(x.World, t))
-		if _, err := x.create(k, "Row31"+scenario+"b", x.uri(next[0], "Key001"), x.uri(next[1], "Key001")); err != nil || len(names(x.World, t)) <= policies {
+		policies := len(policyNames(x.World, t))
+		if _, err := x.create(k, "Row31"+scenario+"b", x.uri(next[0], "Key001"), x.uri(next[1], "Key001")); err != nil || len(policyNames(x.World, t)) <= policies {
 			t.Errorf("%s, then the policy: %v", scenario, err)
 		}
 	}
@@ -286,8 +286,8 @@ func TestChecklist32ServiceManagedKeysBelowEverything(t *testing.T) {
 		if got := x.protection(k); got.Policy != "Service-managed" || !got.IsEncrypted || !got.Current {
 			t.Errorf("%s: under %+v", k.unit, got)
 		}
-		x.forget()
-		x.reads(k, "without a key of the customer's")
+		x.clearKeyCache()
+		x.wantReadable(k, "without a key of the customer's")
 	}
 	blobs := x.blobs()
 	for _, blob := range blobs {

@@ -36,8 +36,8 @@ func TestChecklist01TwoRSARootsInTwoVaultsSubscriptionsAndRegions(t *testing.T) 
 		refused(t, name+", one vault", err, api.InvalidArgument, "two vaults")
 		for i := range k.vaults {
 			x.Revoke(k.service, k.vaults[1-i])
-			x.forget()
-			x.reads(k, "with vault "+k.vaults[i]+" alone")
+			x.clearKeyCache()
+			x.wantReadable(k, "with vault "+k.vaults[i]+" alone")
 			if key := x.openedBy(k.policy); !strings.Contains(key, k.vaults[i]+".") {
 				t.Errorf("%s: opened by %s, want vault %s", name, key, k.vaults[i])
 			}
@@ -55,7 +55,7 @@ func TestChecklist02StandardHSMAndManagedHSMKeys(t *testing.T) {
 		x.newVault(k, hsm, 1)
 		x.newVault(k, managed, 0)
 		for add, want := range map[string]string{"-VaultName " + soft + " -Destination Software": "RSA", "-VaultName " + hsm + " -Destination HSM": "RSA-HSM", "-HsmName " + managed + " -KeyType RSA": "RSA-HSM"} {
-			if got := x.one("(Add-AzKeyVaultKey " + add + " -Name Key001 -KeyOps wrapKey,unwrapKey).KeyType"); got != want {
+			if got := x.scriptValue("(Add-AzKeyVaultKey " + add + " -Name Key001 -KeyOps wrapKey,unwrapKey).KeyType"); got != want {
 				t.Errorf("%s makes a key of type %s, want %s", add, got, want)
 			}
 		}
@@ -66,11 +66,11 @@ func TestChecklist02StandardHSMAndManagedHSMKeys(t *testing.T) {
 				t.Errorf("%v: %v, %q", pair, err, made.Warnings)
 				continue
 			}
-			other := x.under(k, name)
+			other := x.assignTo(k, name)
 			for _, vault := range pair {
 				x.Revoke(k.service, vault)
-				x.forget()
-				x.reads(other, "without "+vault)
+				x.clearKeyCache()
+				x.wantReadable(other, "without "+vault)
 				if key := x.openedBy(made.ID); strings.Contains(key, vault+".") || !strings.Contains(key, "https://Row02-") {
 					t.Errorf("%v without %s: opened by %s", pair, vault, key)
 				}
@@ -83,11 +83,11 @@ func TestChecklist02StandardHSMAndManagedHSMKeys(t *testing.T) {
 	}
 	version := x.newKey("Row02-managed1", "Key001")
 	x.Script(fmt.Sprintf("Update-SPODataEncryptionPolicy -KeyVaultName Row02-managed1 -KeyName Key001 -KeyVersion %s -KeyType Primary -KeyVaultType ManagedHSM", version))
-	x.settle()
+	x.waitForRolls()
 	if p := x.show(sites.policy); p.Primary.Version != version {
 		t.Errorf("the site policy uses %+v", p.Primary)
 	}
-	x.reads(sites, "with a managed HSM")
+	x.wantReadable(sites, "with a managed HSM")
 }
 
 func TestChecklist03ServiceHasGetWrapUnwrapOnlyAndRevocable(t *testing.T) {
@@ -104,14 +104,14 @@ func TestChecklist03ServiceHasGetWrapUnwrapOnlyAndRevocable(t *testing.T) {
 		refused(t, k.policy+", less", err, api.VaultDenied, "which lacks: unwrapKey")
 
 		x.grant(k, k.vaults[0], "get,wrapKey,unwrapKey")
-		x.reads(k, "with just these")
+		x.wantReadable(k, "with just these")
 		x.Revoke(k.service, k.vaults[:]...)
 		x.clock.advance(policy.RevocationBound)
-		x.shut(k, api.VaultDenied, "the bound after the revocation")
+		x.wantRefusedRead(k, api.VaultDenied, "the bound after the revocation")
 		for _, vault := range k.vaults {
 			x.grant(k, vault, "get,wrapKey,unwrapKey")
 		}
-		x.reads(k, "access given back")
+		x.wantReadable(k, "access given back")
 	}
 }
 
@@ -147,7 +147,7 @@ func TestChecklist04RejectsECKeysExpiryWrongRecoveryLevelAndMissingSoftDelete(t 
 		if _, err := x.TryScript(off); err == nil {
 			t.Error("soft delete was switched off")
 		}
-		if got := x.one(fmt.Sprintf("(Get-AzKeyVault %s).EnableSoftDelete", open)); got != "True" {
+		if got := x.scriptValue(fmt.Sprintf("(Get-AzKeyVault %s).EnableSoftDelete", open)); got != "True" {
 			t.Errorf("soft delete of %s: %s", open, got)
 		}
 	}
@@ -273,8 +273,8 @@ func TestChecklist06PolicyKeyIsWrappedThreeWays(t *testing.T) {
 	for _, k := range kinds {
 		opens := func(root string) {
 			t.Helper()
-			x.forget()
-			x.reads(k, "by its "+root+" key alone")
+			x.clearKeyCache()
+			x.wantReadable(k, "by its "+root+" key alone")
 			if key := x.openedBy(k.policy); !strings.HasPrefix(key, root+" key") {
 				t.Errorf("%s: opened by %s, want the %s key", k.policy, key, root)
 			}
@@ -291,8 +291,8 @@ func TestChecklist06PolicyKeyIsWrappedThreeWays(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			x.serve(k) // or the refusals before would last
-			x.away(k.vaults[:]...)
+			x.useBothKeys(k) // or the refusals before would last
+			x.disconnect(k.vaults[:]...)
 		}
 		opens("availability")
 	}

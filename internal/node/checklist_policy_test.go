@@ -23,13 +23,13 @@ func TestChecklist15CreateListGetSetEnableDisable(t *testing.T) {
 	for _, k := range versioned {
 		noun := k.noun()
 		x.Script(fmt.Sprintf("New-%s -Name Row15 -AzureKeyIDs %s, %s -Description 'the first'", noun, x.uri(k.vaults[0], "Key001"), x.uri(k.vaults[1], "Key001")))
-		guid := x.one(fmt.Sprintf("(Get-%s Row15).Guid", noun))
+		guid := x.scriptValue(fmt.Sprintf("(Get-%s Row15).Guid", noun))
 		list := x.Script(fmt.Sprintf("Get-%s | ForEach-Object { $_.Name }", noun))
 		if want := []string{k.policy, "Row15"}; !slices.Equal(strings.Fields(list), want) {
 			t.Errorf("%s lists %q, want %q", noun, strings.Fields(list), want)
 		}
 		x.Script(fmt.Sprintf("Set-%s Row15 -Name Row15%s -Description 'the second'", noun, k.policy))
-		got := x.one(fmt.Sprintf("(Get-%s Row15%s).Guid; (Get-%s %s).Description; (Get-%s %s).Enabled", noun, k.policy, noun, guid, noun, guid))
+		got := x.scriptValue(fmt.Sprintf("(Get-%s Row15%s).Guid; (Get-%s %s).Description; (Get-%s %s).Enabled", noun, k.policy, noun, guid, noun, guid))
 		if want := guid + "\nthe second\nTrue"; got != want {
 			t.Errorf("%s shows %q, want %q", noun, got, want)
 		}
@@ -38,20 +38,20 @@ func TestChecklist15CreateListGetSetEnableDisable(t *testing.T) {
 			assign = "Set-M365DataAtRestEncryptionPolicyAssignment " + guid
 		}
 		x.Script(fmt.Sprintf("Set-%s %s -Enabled $false", noun, guid))
-		if got := x.one(fmt.Sprintf("(Get-%s %s).Enabled", noun, guid)); got != "False" {
+		if got := x.scriptValue(fmt.Sprintf("(Get-%s %s).Enabled", noun, guid)); got != "False" {
 			t.Errorf("%s shows Enabled %s", noun, got)
 		}
 		_, err := x.TryScript(assign)
 		refused(t, "assigning a disabled policy", err, api.Conflict)
 		x.Script(fmt.Sprintf("Set-%s %s -Enabled $true", noun, guid), assign)
-		x.settle()
+		x.waitForRolls()
 		if p := x.protection(k); p.PolicyID != guid {
 			t.Errorf("%s: under %+v", k.policy, p)
 		}
-		x.reads(k, "under the policy that was enabled again")
+		x.wantReadable(k, "under the policy that was enabled again")
 	}
 	// A site policy is registered, and applies as long as it exists.
-	if got := x.one("(Get-SPODataEncryptionPolicy).State; (Get-SPODataEncryptionPolicy).Guid"); got != "Registered\n"+x.show(sites.policy).ID {
+	if got := x.scriptValue("(Get-SPODataEncryptionPolicy).State; (Get-SPODataEncryptionPolicy).Guid"); got != "Registered\n"+x.show(sites.policy).ID {
 		t.Errorf("the site policy is %q", got)
 	}
 	no := false
@@ -83,7 +83,7 @@ func TestChecklist16FiftyMailboxPoliciesOneAssignedOneAGeo(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.AssignTenant("Row16work")
-	x.settle()
+	x.waitForRolls()
 	if x.show(stores.policy).Assigned || !x.show("Row16work").Assigned || x.protection(stores).Policy != "Row16work" {
 		t.Errorf("assigned are %t and %t; the store is under %s", x.show(stores.policy).Assigned, x.show("Row16work").Assigned, x.protection(stores).Policy)
 	}
@@ -101,13 +101,13 @@ func TestChecklist17AssignReassignAndAssignBeforeMigration(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x.settle()
+	x.waitForRolls()
 	under := func(k kind, policy string) {
 		t.Helper()
 		if p := x.protection(k); p.Policy != policy || p.DataEncryptionPolicyID != x.show(policy).Revision || !p.Current {
 			t.Errorf("%s: under %+v, want %s", k.unit, p, policy)
 		}
-		x.reads(k, "under "+policy)
+		x.wantReadable(k, "under "+policy)
 	}
 	x.Script("Set-Mailbox alice@contoso.com -DataEncryptionPolicy Row17mail")
 	under(mailboxes, "Row17mail")
@@ -135,7 +135,7 @@ func TestChecklist17AssignReassignAndAssignBeforeMigration(t *testing.T) {
 	under(erin, "Row17mult")
 
 	under(sites, sites.policy)
-	under(x.under(sites, "Row17site"), "Sites-Row17site")
+	under(x.assignTo(sites, "Row17site"), "Sites-Row17site")
 }
 
 func TestChecklist18LazyRewrapOnAccessAndNothingIsPlain(t *testing.T) {
@@ -152,7 +152,7 @@ func TestChecklist18LazyRewrapOnAccessAndNothingIsPlain(t *testing.T) {
 		if now := x.protection(k); now.DataEncryptionPolicyID != before.DataEncryptionPolicyID || now.Current {
 			t.Errorf("%s, not accessed: %+v, before the roll %+v", k.unit, now, before)
 		}
-		x.reads(k, "an inactive mailbox")
+		x.wantReadable(k, "an inactive mailbox")
 		x.Node.Upkeep.Wait()
 		if now := x.protection(k); now.DataEncryptionPolicyID != x.show(k.policy).Revision || !now.Current {
 			t.Errorf("%s, accessed: %+v", k.unit, now)
@@ -160,7 +160,7 @@ func TestChecklist18LazyRewrapOnAccessAndNothingIsPlain(t *testing.T) {
 	}
 	// A mailbox that would be moved in order to be encrypted is encrypted already.
 	before := x.protection(mailboxes)
-	if got := x.one("(New-MoveRequest alice@contoso.com).Status"); got != "Completed" || x.protection(mailboxes) != before || !before.IsEncrypted {
+	if got := x.scriptValue("(New-MoveRequest alice@contoso.com).Status"); got != "Completed" || x.protection(mailboxes) != before || !before.IsEncrypted {
 		t.Errorf("a move: %s, %+v, before %+v", got, x.protection(mailboxes), before)
 	}
 	// Sites move in the background, accessed or not.
@@ -215,7 +215,7 @@ func TestChecklist19VerifyByIsEncryptedAndDataEncryptionPolicyID(t *testing.T) {
 				t.Errorf("%s is of policy %s", id, got)
 			}
 			if c.PolicyKind != api.SitePolicy {
-				if got := x.one(fmt.Sprintf("(%s %s).Name", c.resolve, id)); got != c.policy {
+				if got := x.scriptValue(fmt.Sprintf("(%s %s).Name", c.resolve, id)); got != c.policy {
 					t.Errorf("%s %s shows %s", c.resolve, id, got)
 				}
 			}
@@ -258,13 +258,13 @@ func TestChecklist20VerifyByStatesPercentAndPerSiteStatus(t *testing.T) {
 		x.Script(fmt.Sprintf("Set-%s %s -Refresh", k.noun(), k.policy))
 	}
 	states("under way", "Registering 0", "Rolling 0", "Rolling 0", "Rolling 0", "Rolling 0")
-	if got := x.one("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registering" {
+	if got := x.scriptValue("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registering" {
 		t.Errorf("the new geo's site is %s", got)
 	}
 	x.Restart(func(o *node.Options) { o.Idle = false })
-	x.settle()
+	x.waitForRolls()
 	states("done", "Registered 100", "Registered 100", "Registered 100", "Registered 100", "Registered 100")
-	if got := x.one("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registered" {
+	if got := x.scriptValue("(Get-SPOSiteDataEncryptionPolicy " + there + ").State"); got != "Registered" {
 		t.Errorf("the new geo's site is %s", got)
 	}
 }

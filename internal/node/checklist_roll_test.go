@@ -35,14 +35,14 @@ func TestChecklist21RollWithRefresh(t *testing.T) {
 		before := x.show(k.policy)
 		first, second := x.newKey(k.vaults[0], "Key001"), x.newKey(k.vaults[1], "Key001")
 		x.Script(refresh)
-		x.reads(k, "while it rolls")
+		x.wantReadable(k, "while it rolls")
 		x.FinishRoll(k.policy)
 		after := x.show(k.policy)
 		if after.Primary.Version != first || after.Secondary.Version != second || after.Generation != before.Generation+1 || x.protection(k).DataEncryptionPolicyID != after.Revision {
 			t.Errorf("%s: rolled to %+v", k.policy, after)
 		}
-		x.forget()
-		x.reads(k, "after the roll")
+		x.clearKeyCache()
+		x.wantReadable(k, "after the roll")
 		x.Node.Upkeep.Wait()
 		if got := x.verdicts(k.vaults[0], before.Primary.Version, first); got[0] != api.SafeToRetire || got[1] != api.InUse {
 			t.Errorf("%s: the two versions are %v", k.policy, got)
@@ -58,15 +58,15 @@ func TestChecklist22RollOneNamedVersionOneAtATime(t *testing.T) {
 	x := newTenancy(t, node.Options{Idle: true})
 	before := x.show(sites.policy)
 	named := [2]string{x.newKey(sites.vaults[0], "Key001"), x.newKey(sites.vaults[1], "Key001")}
-	for _, vault := range sites.vaults { // newer ones, which nobody names
+	for _, vault := range sites.vaults { // newer ones, which no policy names
 		x.newKey(vault, "Key001")
 	}
 	x.Script(update(sites.vaults[0], "Key001", named[0], "Primary"))
 	_, err := x.TryScript(update(sites.vaults[1], "Key001", named[1], "Secondary"))
 	refused(t, "a second roll", err, api.RollInProgress)
-	x.reads(sites, "while it rolls")
+	x.wantReadable(sites, "while it rolls")
 	x.Restart(func(o *node.Options) { o.Idle = false })
-	x.settle()
+	x.waitForRolls()
 	if p := x.show(sites.policy); p.Primary.Version != named[0] || p.Secondary.Version != before.Secondary.Version {
 		t.Errorf("after the primary's roll: %+v", p)
 	}
@@ -75,7 +75,7 @@ func TestChecklist22RollOneNamedVersionOneAtATime(t *testing.T) {
 	if p := x.show(sites.policy); p.Primary.Version != named[0] || p.Secondary.Version != named[1] || x.protection(sites).DataEncryptionPolicyID != p.Revision {
 		t.Errorf("after the secondary's roll: %+v", p)
 	}
-	x.reads(sites, "after both")
+	x.wantReadable(sites, "after both")
 	// The others name keys without a version.
 	for _, k := range versioned {
 		in := api.UpdatePolicyInput{PolicyInput: api.PolicyInput{Policy: k.policy}}
@@ -114,10 +114,10 @@ func TestChecklist23ReplaceKeys(t *testing.T) {
 			t.Errorf("%s: uses %+v", k.policy, p)
 		}
 		x.revoke(k)
-		x.reads(k, "the old keys taken away")
+		x.wantReadable(k, "the old keys taken away")
 		x.Revoke(k.service, next[:]...)
-		x.forget()
-		x.shut(k, api.VaultDenied, "the new keys taken away")
+		x.clearKeyCache()
+		x.wantRefusedRead(k, api.VaultDenied, "the new keys taken away")
 	}
 }
 
@@ -173,7 +173,7 @@ func TestChecklist24OldVersionsStillUnwrapAfterARollAndWarnBeforeTheyGo(t *testi
 				t.Errorf("%s warns %q, want %q", what, got, want)
 			}
 		}
-		x.forget()
+		x.clearKeyCache()
 		if got := c.read(); got != said {
 			t.Errorf("%s: under the old version read %q", c.policy, got)
 		}
@@ -219,10 +219,10 @@ func TestChecklist25AvailabilityKeyRollsOnScheduleOnDemandAndWithANewPolicy(t *t
 		}
 		ids[made.AvailabilityKey] = true
 	}
-	x.settle()
+	x.waitForRolls()
 	x.clock.advance(node.DefaultAvailabilityRollEvery)
 	x.Restart(nil)
-	x.until("availability keys are rolled on schedule", func() bool {
+	x.waitUntil("availability keys are rolled on schedule", func() bool {
 		for _, k := range kinds {
 			if x.show(k.policy).AvailabilityVersion != 3 {
 				return false
@@ -232,9 +232,9 @@ func TestChecklist25AvailabilityKeyRollsOnScheduleOnDemandAndWithANewPolicy(t *t
 	})
 	opens(3)
 	for _, k := range versioned {
-		x.away(k.vaults[:]...)
-		x.forget()
-		x.reads(k, "by its rolled availability key")
+		x.disconnect(k.vaults[:]...)
+		x.clearKeyCache()
+		x.wantReadable(k, "by its rolled availability key")
 		if key, want := x.openedBy(k.policy), fmt.Sprintf("availability key %s version 3", x.show(k.policy).AvailabilityKey); !strings.HasPrefix(key, want) {
 			t.Errorf("%s: opened by %s, want %s", k.policy, key, want)
 		}

@@ -54,16 +54,16 @@ const (
 type tenancy struct {
 	*nodetest.World
 	t       *testing.T
-	clock   *ahead
+	clock   *shiftedClock
 	outside *nodetest.World // has the vaults; nil: they are embedded
 	*silence
 }
 
-// ahead is a clock that can be advanced.
-type ahead struct{ by atomic.Int64 }
+// shiftedClock is a clock that can be advanced.
+type shiftedClock struct{ by atomic.Int64 }
 
-func (a *ahead) now() time.Time          { return time.Now().Add(time.Duration(a.by.Load())) }
-func (a *ahead) advance(d time.Duration) { a.by.Add(int64(d)) }
+func (a *shiftedClock) now() time.Time          { return time.Now().Add(time.Duration(a.by.Load())) }
+func (a *shiftedClock) advance(d time.Duration) { a.by.Add(int64(d)) }
 
 // silence says which vaults cut connections, and which one does not respond at all.
 type silence struct {
@@ -73,7 +73,7 @@ type silence struct {
 	release chan struct{}
 }
 
-func (s *silence) hit(host string) bool {
+func (s *silence) disconnects(host string) bool {
 	s.mu.Lock()
 	vault, _, _ := strings.Cut(host, ".")
 	is := func(name string) bool { return strings.EqualFold(name, vault) }
@@ -93,8 +93,8 @@ func (x tenancy) hang(name string) {
 	x.t.Cleanup(func() { close(x.release) })
 }
 
-// away makes these vaults, and no others, cut connections.
-func (s *silence) away(names ...string) {
+// disconnect makes these vaults, and no others, cut connections.
+func (s *silence) disconnect(names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.names = names
@@ -156,15 +156,15 @@ func copied(t *testing.T, o node.Options, files map[string][]byte) node.Options 
 }
 
 func start(t *testing.T, o node.Options) tenancy {
-	x := tenancy{t: t, clock: &ahead{}, silence: &silence{}}
+	x := tenancy{t: t, clock: &shiftedClock{}, silence: &silence{}}
 	x.World = nodetest.Start(t, o.WithClock(x.clock.now))
 	return x
 }
 
 // startUsing starts a node and, on another data folder, the vaults that it uses.
 func startUsing(t *testing.T, o node.Options, vaults string) tenancy {
-	x := tenancy{t: t, clock: &ahead{}, silence: &silence{}}
-	x.outside = nodetest.StartOutside(t, node.Options{Data: vaults}.WithOutage(x.hit))
+	x := tenancy{t: t, clock: &shiftedClock{}, silence: &silence{}}
+	x.outside = nodetest.StartOutside(t, node.Options{Data: vaults}.WithOutage(x.disconnects))
 	x.World = nodetest.StartUsing(t, o.WithClock(x.clock.now), x.outside)
 	return x
 }
@@ -193,7 +193,7 @@ func stage(t *testing.T, x tenancy) (files, vaults map[string][]byte) {
 	for _, k := range kinds {
 		x.write(k, said)
 	}
-	x.settle()
+	x.waitForRolls()
 	x.Node.Upkeep.Wait()
 	x.Stop()
 	if x.outside != nil {
@@ -241,7 +241,7 @@ func (x tenancy) grant(k kind, vault, permissions string) {
 func (x tenancy) revoke(k kind) {
 	x.t.Helper()
 	x.Revoke(k.service, k.vaults[:]...)
-	x.forget()
+	x.clearKeyCache()
 }
 
 // restore restores the permissions.
@@ -250,12 +250,12 @@ func (x tenancy) restore(k kind) {
 	for _, vault := range k.vaults {
 		x.grant(k, vault, "wrapKey,unwrapKey,get")
 	}
-	x.forget()
+	x.clearKeyCache()
 }
 
-// serve has both keys of a kind's policy serve once, which is the only way to end a
+// useBothKeys has both keys of a kind's policy serve once, which is the only way to end a
 // refusal.
-func (x tenancy) serve(k kind) {
+func (x tenancy) useBothKeys(k kind) {
 	x.t.Helper()
 	tenant := x.Node.Tenant.ID
 	current := ask(x.t, x.Node.DB, func(tx *store.Tx) (int64, error) {
@@ -269,17 +269,17 @@ func (x tenancy) serve(k kind) {
 	}
 }
 
-// forget clears the cache of policy keys, so that the vaults are called again.
-func (x tenancy) forget() { x.Node.Policies.Close() }
+// clearKeyCache clears the cache of policy keys, so that the vaults are called again.
+func (x tenancy) clearKeyCache() { x.Node.Policies.Close() }
 
 // newKey makes a version of a key.
 func (x tenancy) newKey(vault, key string) (version string) {
 	x.t.Helper()
-	return x.one(fmt.Sprintf("(Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps wrapKey,unwrapKey).Version", vault, key))
+	return x.scriptValue(fmt.Sprintf("(Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps wrapKey,unwrapKey).Version", vault, key))
 }
 
-// one runs lines that print a single value.
-func (x tenancy) one(lines ...string) string {
+// scriptValue runs lines that print a single value.
+func (x tenancy) scriptValue(lines ...string) string {
 	x.t.Helper()
 	return strings.TrimSpace(x.Script(lines...))
 }

@@ -18,9 +18,9 @@ func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testi
 	for _, k := range versioned {
 		first := map[string]int{}
 		for range 30 { // one side alone: once in 2^29 runs
-			x.forget()
+			x.clearKeyCache()
 			n := len(x.audited(k.policy))
-			x.reads(k, "with both vaults")
+			x.wantReadable(k, "with both vaults")
 			if uses := x.audited(k.policy)[n:]; len(uses) != 1 {
 				t.Errorf("%s: opened by %q", k.policy, uses)
 			}
@@ -46,15 +46,15 @@ func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testi
 			for _, i := range c.denied {
 				x.Revoke(k.service, k.vaults[i])
 			}
-			x.away(away...)
-			x.forget()
+			x.disconnect(away...)
+			x.clearKeyCache()
 			when := fmt.Sprintf("denied %v, away %v", c.denied, c.away)
 			if c.code == "" {
-				x.reads(k, when)
+				x.wantReadable(k, when)
 			} else {
-				x.shut(k, c.code, when)
+				x.wantRefusedRead(k, c.code, when)
 			}
-			x.away()
+			x.disconnect()
 			x.restore(k)
 		}
 	}
@@ -64,12 +64,12 @@ func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
 	x := newOutsideTenancy(t, node.Options{})
 	n := len(x.audited(sites.policy))
 	x.hang(sites.vaults[0])
-	x.reads(sites, "with a primary vault that never answers")
+	x.wantReadable(sites, "with a primary vault that never answers")
 	if key := x.openedBy(sites.policy); !strings.HasPrefix(key, "secondary key") {
 		t.Errorf("opened by %s", key)
 	}
 	// The primary did not fail: it was slower.
-	x.until("the use of the primary key is broken off", func() bool {
+	x.waitUntil("the use of the primary key is broken off", func() bool {
 		return slices.ContainsFunc(x.audited(sites.policy)[n:], func(use string) bool {
 			return strings.HasPrefix(use, "GetFile broken off unwrap ") && strings.Contains(use, " by its primary key ")
 		})
@@ -80,20 +80,20 @@ func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
 	x := newOutsideTenancy(t, node.Options{})
 	for _, k := range kinds {
 		lifetime := policy.ProfileOf(k.PolicyKind).CacheLifetime
-		x.reads(k, "at first")
-		x.away(k.vaults[:]...)
-		x.reads(k, "from the cache, vaults away")
+		x.wantReadable(k, "at first")
+		x.disconnect(k.vaults[:]...)
+		x.wantReadable(k, "from the cache, vaults away")
 		if key := x.openedBy(k.policy); strings.HasPrefix(key, "availability key") {
 			t.Errorf("%s: from the cache, but opened by %s", k.policy, key)
 		}
 		if k.PolicyKind != api.SitePolicy {
 			x.clock.advance(lifetime)
-			x.reads(k, "after its time in the cache, vaults away")
+			x.wantReadable(k, "after its time in the cache, vaults away")
 			if key := x.openedBy(k.policy); !strings.HasPrefix(key, "availability key") {
 				t.Errorf("%s: opened by %s", k.policy, key)
 			}
 			x.clock.by.Store(0)
-			x.away()
+			x.disconnect()
 			continue
 		}
 		alerts := func() (n int) {
@@ -105,30 +105,30 @@ func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
 			return n
 		}
 		x.clock.advance(lifetime - 2*time.Hour - 10*time.Minute)
-		x.reads(k, "before its renewal is due")
+		x.wantReadable(k, "before its renewal is due")
 		if got := alerts(); got != 0 {
 			t.Errorf("%d alerts more than two hours before its end", got)
 		}
 		x.clock.advance(20 * time.Minute)
-		x.reads(k, "with less than two hours left")
-		x.reads(k, "with less than two hours left")
+		x.wantReadable(k, "with less than two hours left")
+		x.wantReadable(k, "with less than two hours left")
 		if got := alerts(); got != 1 {
 			t.Errorf("%d alerts less than two hours before its end", got)
 		}
 		x.clock.advance(2 * time.Hour)
-		x.shut(k, api.VaultUnavailable, "after its time in the cache")
+		x.wantRefusedRead(k, api.VaultUnavailable, "after its time in the cache")
 		x.clock.by.Store(0)
-		x.away()
-		x.reads(k, "vaults back")
+		x.disconnect()
+		x.wantReadable(k, "vaults back")
 
 		// Once renewed, it is valid again.
 		x.clock.advance(policy.RevocationBound)
-		x.reads(k, "when it is renewed")
-		x.away(k.vaults[:]...)
+		x.wantReadable(k, "when it is renewed")
+		x.disconnect(k.vaults[:]...)
 		x.clock.advance(lifetime - time.Minute)
-		x.reads(k, "as long after its renewal")
+		x.wantReadable(k, "as long after its renewal")
 		x.clock.by.Store(0)
-		x.away()
+		x.disconnect()
 	}
 }
 
@@ -145,16 +145,16 @@ func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *t
 	x.Mailbox("carol@contoso.com", mailboxes.policy)
 	x.Import("carol@contoso.com", said)
 	for _, k := range kinds {
-		x.away(k.vaults[:]...)
-		x.forget()
+		x.disconnect(k.vaults[:]...)
+		x.clearKeyCache()
 		if k.PolicyKind == api.SitePolicy {
-			x.shut(k, api.VaultUnavailable, "both vaults away")
+			x.wantRefusedRead(k, api.VaultUnavailable, "both vaults away")
 		} else {
-			x.reads(k, "both vaults away")
+			x.wantReadable(k, "both vaults away")
 		}
-		x.away()
+		x.disconnect()
 		x.revoke(k)
-		x.shut(k, api.VaultDenied, "access removed")
+		x.wantRefusedRead(k, api.VaultDenied, "access removed")
 	}
 	for _, entry := range x.audited(sites.policy) {
 		if strings.Contains(entry, "Fallback") {
@@ -165,12 +165,12 @@ func TestChecklist13AutomaticFallbackTellsUserFromSystemAndNeverServesSites(t *t
 	// unwrapped for it are not used for any user.
 	x.Script("Set-M365DataAtRestEncryptionPolicyAssignment Row13work")
 	x.FinishRoll("Row13work")
-	x.reads(stores, "brought under another policy")
+	x.wantReadable(stores, "brought under another policy")
 	x.Script("Set-Mailbox alice@contoso.com -DataEncryptionPolicy $null")
-	x.reads(mailboxes, "brought under another policy")
+	x.wantReadable(mailboxes, "brought under another policy")
 	carol := mailboxes
 	carol.unit = "carol@contoso.com"
-	x.shut(carol, api.VaultDenied, "after the service's own work")
+	x.wantRefusedRead(carol, api.VaultDenied, "after the service's own work")
 }
 
 func TestChecklist14AvailabilityKeyUseIsAudited(t *testing.T) {
@@ -184,7 +184,7 @@ func TestChecklist14AvailabilityKeyUseIsAudited(t *testing.T) {
 		return list
 	}
 	for _, k := range kinds {
-		x.reads(k, "with both vaults")
+		x.wantReadable(k, "with both vaults")
 		if got := uses(k); got != nil {
 			t.Errorf("%s: without a fallback the log has %q", k.policy, got)
 		}
@@ -194,10 +194,10 @@ func TestChecklist14AvailabilityKeyUseIsAudited(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			x.away(k.vaults[:]...)
+			x.disconnect(k.vaults[:]...)
 		}
-		x.forget()
-		x.reads(k, "by the availability key")
+		x.clearKeyCache()
+		x.wantReadable(k, "by the availability key")
 		p := x.show(k.policy)
 		job := map[api.PolicyKind]string{api.MailboxPolicy: "ExportMail", api.SitePolicy: "GetFile", api.MultiWorkloadPolicy: "GetWorkloadItem"}[k.PolicyKind]
 		record := regexp.MustCompile(fmt.Sprintf(`^%s done unwrap .*CustomerKeyServiceEncryption: Fallback to Availability Key, PolicyId %s, ScopeKeyVersionId %s, RequestId \S+, job %s$`, job, p.ID, p.Revision, job))

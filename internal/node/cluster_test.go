@@ -28,7 +28,7 @@ func folder(parts ...string) string {
 
 // If a store is in the data folder of one node, no other node may run or start on the
 // database; the error says what to do.
-func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
+func TestANodeWithAStoreInItsDataFolderIsTheOnlyNode(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
 	seal := folder(shared, "seal")
@@ -88,7 +88,7 @@ func TestANodeThatKeepsAStoreToItselfRunsBesideNoOther(t *testing.T) {
 
 // A node is evicted, and an incompatible node joins. When the first one resumes, it
 // stops by itself and says why.
-func TestANodeThatNoLongerFitsTheOthersStops(t *testing.T) {
+func TestAnEvictedNodeStopsIfAnIncompatibleNodeJoined(t *testing.T) {
 	t.Parallel()
 	database := storetest.PostgresURL(t)
 	n, err := node.Start(context.Background(), node.Options{Data: nodetest.Folder(t), Database: database})
@@ -133,7 +133,7 @@ func TestANodeWithAnotherSealRefusesTheSharedDatabase(t *testing.T) {
 // leases that have not expired. More requests on the other node wait for that lock than
 // it has connections. It still detects that the node is dead, releases its locks and
 // leases, and continues its work.
-func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
+func TestLeasesOfADeadNodeExpireAndItsWorkContinues(t *testing.T) {
 	t.Parallel()
 	database := storetest.PostgresURL(t)
 	w := nodetest.Start(t, node.Options{Database: database})
@@ -204,7 +204,7 @@ func TestWhatADeadNodeHeldIsFreedAndItsWorkIsTakenUp(t *testing.T) {
 		t.Error(err)
 	}
 	w.WaitPurges()
-	for left := int64(1); left > 0; wait() {
+	for left := int64(1); left > 0; pause() {
 		inTx(dead, func(tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM unfinished) + (SELECT COUNT(*) FROM node WHERE name = 'dead')`).Scan(&left)
 		})

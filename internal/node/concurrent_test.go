@@ -18,10 +18,10 @@ import (
 	"keyroll/internal/node/nodetest"
 )
 
-// TestReadsAndWritesGoOnWhileRollsRun lets users import, export, put and get, and admins
+// TestReadsAndWritesContinueWhileRollsRun lets users import, export, put and get, and admins
 // assign and change states, while rolls of both policies run. Nothing may fail, no
 // read may differ from what was written, and afterwards everything can be decrypted.
-func TestReadsAndWritesGoOnWhileRollsRun(t *testing.T) {
+func TestReadsAndWritesContinueWhileRollsRun(t *testing.T) {
 	t.Parallel()
 	var log record
 	w := nodetest.Start(t, node.Options{PageSlots: 8, RollRate: 400, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
@@ -156,15 +156,15 @@ func importMail(ctx context.Context, w *nodetest.World, mailbox, mbox string) er
 }
 
 func exportMail(ctx context.Context, w *nodetest.World, mailbox string) (string, error) {
-	content, err := all(w.Client.ExportMail(ctx, api.MailboxInput{Mailbox: mailbox}))
+	content, err := readAll(w.Client.ExportMail(ctx, api.MailboxInput{Mailbox: mailbox}))
 	return string(content), err
 }
 
 func getFile(ctx context.Context, w *nodetest.World, in api.FileInput) ([]byte, error) {
-	return all(w.Client.GetFile(ctx, in, 0, -1))
+	return readAll(w.Client.GetFile(ctx, in, 0, -1))
 }
 
-func all(r io.ReadCloser, err error) ([]byte, error) {
+func readAll(r io.ReadCloser, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}

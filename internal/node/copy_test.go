@@ -20,7 +20,7 @@ func TestARowFromACopyOfTheDatabaseRepairsAKeyPage(t *testing.T) {
 	t.Parallel()
 	for name, rolled := range map[string]bool{"not rolled since": false, "rolled since": true} {
 		t.Run(name, func(t *testing.T) {
-			w := &ward{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
+			w := &damagedNode{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
 			w.StageMail()
 			w.CreateMany(container.Mailbox, []string{alice, bob}, nodetest.MailboxPolicy) // on one key page
 			w.Import(alice, letter)
@@ -30,13 +30,13 @@ func TestARowFromACopyOfTheDatabaseRepairsAKeyPage(t *testing.T) {
 				t.Helper()
 				w.Stop()
 				db, err := sql.Open("sqlite3", "file:"+file)
-				w.done(err)
+				w.requireNoError(err)
 				db.SetMaxOpenConns(1)
 				for _, s := range statements {
 					_, err := db.ExecContext(t.Context(), s)
-					w.done(err)
+					w.requireNoError(err)
 				}
-				w.done(db.Close())
+				w.requireNoError(db.Close())
 				w.Restart(nil)
 			}
 			operate(`VACUUM INTO '` + kept + `'`)
@@ -61,7 +61,7 @@ func TestARowFromACopyOfTheDatabaseRepairsAKeyPage(t *testing.T) {
 			}
 			w.RefreshMail()
 			if r := w.FinishRoll(nodetest.MailboxPolicy); r.Done != 2 {
-				t.Errorf("the next roll brought over %d of 2", r.Done)
+				t.Errorf("the next roll moved %d of 2", r.Done)
 			}
 			w.VerifyClean()
 		})

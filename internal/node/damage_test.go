@@ -27,8 +27,8 @@ const (
 	leaving  = "Leaving"
 )
 
-// ward is a running keyroll with rows in every table, and the actions of users.
-type ward struct {
+// damagedNode is a running keyroll with rows in every table, and the actions of users.
+type damagedNode struct {
 	*nodetest.World
 	t       *testing.T
 	other   *nodetest.World // of another tenant
@@ -36,8 +36,8 @@ type ward struct {
 	n       int
 }
 
-func newWard(t *testing.T) *ward {
-	w := &ward{World: nodetest.Start(t, node.Options{PageSlots: 4}), t: t}
+func newDamagedNode(t *testing.T) *damagedNode {
+	w := &damagedNode{World: nodetest.Start(t, node.Options{PageSlots: 4}), t: t}
 	w.StageMail()
 	w.StageSites()
 	w.CreateMany(container.Mailbox, []string{alice, bob}, nodetest.MailboxPolicy) // on one key page
@@ -48,10 +48,10 @@ func newWard(t *testing.T) *ward {
 	w.SetState(carol, api.Inactive)
 	var user api.CreateMailboxInput
 	user.Body.Name, user.Body.Type, user.Body.ExternalAddress = mailUser, api.MailUser, "erin@old.example"
-	w.done(ignore(w.Client.CreateMailbox(t.Context(), user)))
+	w.requireNoError(ignore(w.Client.CreateMailbox(t.Context(), user)))
 	var geo api.CreateGeoInput
 	geo.Body.Name, geo.Body.Hosts = "Europe", []string{"contosoEU.sharepoint.com"}
-	w.done(ignore(w.Client.CreateGeo(t.Context(), geo)))
+	w.requireNoError(ignore(w.Client.CreateGeo(t.Context(), geo)))
 	w.Site(site)
 	w.Site(site2)
 	w.Put(site, "a", bytes.Repeat([]byte("a"), 300_000))
@@ -74,13 +74,13 @@ func newWard(t *testing.T) *ward {
 	w.other.Mailbox(eve, "")
 	w.other.Import(eve, "From a Thu Jan  1 00:00:00 2026\nSubject: eve\n\nbody\n")
 	list, err := w.Client.ListMessages(t.Context(), api.ListMailboxItems{MailboxInput: api.MailboxInput{Mailbox: alice}})
-	w.done(err)
+	w.requireNoError(err)
 	w.message = list.Items[0].ID
 	w.Node.Upkeep.Wait()
 	return w
 }
 
-func (w *ward) done(err error) {
+func (w *damagedNode) requireNoError(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
@@ -90,62 +90,68 @@ func (w *ward) done(err error) {
 func ignore[T any](_ T, err error) error { return err }
 
 // acts are actions of users; none of them affects another one.
-var acts = map[string]func(ctx context.Context, w *ward) error{
-	"list mailboxes":  func(ctx context.Context, w *ward) error { return whole(w.Client.ListMailboxes(ctx, api.ListInput{})) },
-	"show alice":      func(ctx context.Context, w *ward) error { return show(ctx, w, alice) },
-	"show bob":        func(ctx context.Context, w *ward) error { return show(ctx, w, bob) },
-	"show mail user":  func(ctx context.Context, w *ward) error { return show(ctx, w, mailUser) },
-	"export alice":    func(ctx context.Context, w *ward) error { return ignore(exportMail(ctx, w.World, alice)) },
-	"export bob":      func(ctx context.Context, w *ward) error { return ignore(exportMail(ctx, w.World, bob)) },
-	"export inactive": func(ctx context.Context, w *ward) error { return ignore(exportMail(ctx, w.World, carol)) },
-	"alice's messages": func(ctx context.Context, w *ward) error {
+var acts = map[string]func(ctx context.Context, w *damagedNode) error{
+	"list mailboxes": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListMailboxes(ctx, api.ListInput{}))
+	},
+	"show alice":      func(ctx context.Context, w *damagedNode) error { return show(ctx, w, alice) },
+	"show bob":        func(ctx context.Context, w *damagedNode) error { return show(ctx, w, bob) },
+	"show mail user":  func(ctx context.Context, w *damagedNode) error { return show(ctx, w, mailUser) },
+	"export alice":    func(ctx context.Context, w *damagedNode) error { return ignore(exportMail(ctx, w.World, alice)) },
+	"export bob":      func(ctx context.Context, w *damagedNode) error { return ignore(exportMail(ctx, w.World, bob)) },
+	"export inactive": func(ctx context.Context, w *damagedNode) error { return ignore(exportMail(ctx, w.World, carol)) },
+	"alice's messages": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListMessages(ctx, api.ListMailboxItems{MailboxInput: api.MailboxInput{Mailbox: alice}}))
 	},
-	"read alice's first": func(ctx context.Context, w *ward) error {
-		return ignore(all(w.Client.ReadMessage(ctx, api.MessageInput{MailboxInput: api.MailboxInput{Mailbox: alice}, Message: w.message})))
+	"read alice's first": func(ctx context.Context, w *damagedNode) error {
+		return ignore(readAll(w.Client.ReadMessage(ctx, api.MessageInput{MailboxInput: api.MailboxInput{Mailbox: alice}, Message: w.message})))
 	},
-	"import": func(ctx context.Context, w *ward) error {
+	"import": func(ctx context.Context, w *damagedNode) error {
 		const mbox = "From a Thu Jan  1 00:00:00 2026\n\nx\n"
 		return ignore(w.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: dave}}, int64(len(mbox)), strings.NewReader(mbox)))
 	},
-	"new mailbox": func(ctx context.Context, w *ward) error {
+	"new mailbox": func(ctx context.Context, w *damagedNode) error {
 		w.n++
 		var in api.CreateMailboxInput
 		in.Body.Name, in.Body.Policy = fmt.Sprintf("new%d@contoso.com", w.n), nodetest.MailboxPolicy
 		return ignore(w.Client.CreateMailbox(ctx, in))
 	},
-	"list sites": func(ctx context.Context, w *ward) error { return whole(w.Client.ListSites(ctx, api.ListInput{})) },
-	"list files": func(ctx context.Context, w *ward) error {
+	"list sites": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListSites(ctx, api.ListInput{}))
+	},
+	"list files": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListFiles(ctx, api.SiteInput{Site: site}))
 	},
-	"get a": func(ctx context.Context, w *ward) error { return get(ctx, w, site, "a") },
-	"get b": func(ctx context.Context, w *ward) error { return get(ctx, w, site, "b") },
-	"get c": func(ctx context.Context, w *ward) error { return get(ctx, w, site2, "c") },
-	"put": func(ctx context.Context, w *ward) error {
+	"get a": func(ctx context.Context, w *damagedNode) error { return get(ctx, w, site, "a") },
+	"get b": func(ctx context.Context, w *damagedNode) error { return get(ctx, w, site, "b") },
+	"get c": func(ctx context.Context, w *damagedNode) error { return get(ctx, w, site2, "c") },
+	"put": func(ctx context.Context, w *damagedNode) error {
 		in := api.FileInput{SiteInput: api.SiteInput{Site: site2}, Path: "new"}
 		return ignore(w.Client.PutFile(ctx, in, 1, strings.NewReader("x")))
 	},
-	"get item": func(ctx context.Context, w *ward) error {
-		return ignore(all(w.Client.GetWorkloadItem(ctx, api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: "chat-messages"}, Item: "chat"})))
+	"get item": func(ctx context.Context, w *damagedNode) error {
+		return ignore(readAll(w.Client.GetWorkloadItem(ctx, api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: "chat-messages"}, Item: "chat"})))
 	},
-	"list policies": func(ctx context.Context, w *ward) error { return whole(w.Client.ListPolicies(ctx, api.None{})) },
-	"test policy": func(ctx context.Context, w *ward) error {
+	"list policies": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListPolicies(ctx, api.None{})) },
+	"test policy": func(ctx context.Context, w *damagedNode) error {
 		return ignore(w.Client.TestPolicy(ctx, api.PolicyInput{Policy: nodetest.MailboxPolicy}))
 	},
-	"list rolls": func(ctx context.Context, w *ward) error { return whole(w.Client.ListRolls(ctx, api.None{})) },
-	"key usage": func(ctx context.Context, w *ward) error {
+	"list rolls": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListRolls(ctx, api.None{})) },
+	"key usage": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListKeyUsage(ctx, api.KeyUsageInput{}))
 	},
-	"list backups": func(ctx context.Context, w *ward) error { return whole(w.Client.ListBackups(ctx, api.ListInput{})) },
-	"list geos":    func(ctx context.Context, w *ward) error { return whole(w.Client.ListGeos(ctx, api.None{})) },
-	"list purges":  func(ctx context.Context, w *ward) error { return whole(w.Client.ListPurges(ctx, api.None{})) },
-	"show vault": func(_ context.Context, w *ward) error {
+	"list backups": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListBackups(ctx, api.ListInput{}))
+	},
+	"list geos":   func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListGeos(ctx, api.None{})) },
+	"list purges": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListPurges(ctx, api.None{})) },
+	"show vault": func(_ context.Context, w *damagedNode) error {
 		return ignore(w.TryScript("Get-AzKeyVault -VaultName " + nodetest.VaultA1))
 	},
-	"show key": func(_ context.Context, w *ward) error {
+	"show key": func(_ context.Context, w *damagedNode) error {
 		return ignore(w.TryScript(fmt.Sprintf("Get-AzKeyVaultKey -VaultName %s -Name %s", nodetest.VaultA1, nodetest.KeyOf(nodetest.VaultA1))))
 	},
-	"another tenant": func(ctx context.Context, w *ward) error { return ignore(exportMail(ctx, w.other, eve)) },
+	"another tenant": func(ctx context.Context, w *damagedNode) error { return ignore(exportMail(ctx, w.other, eve)) },
 }
 
 // whole fails as damaged if a list could not show all entries.
@@ -156,16 +162,16 @@ func whole[T any](l api.List[T], err error) error {
 	return err
 }
 
-func show(ctx context.Context, w *ward, mailbox string) error {
+func show(ctx context.Context, w *damagedNode, mailbox string) error {
 	return ignore(w.Client.ShowMailbox(ctx, api.MailboxInput{Mailbox: mailbox}))
 }
 
-func get(ctx context.Context, w *ward, site, path string) error {
+func get(ctx context.Context, w *damagedNode, site, path string) error {
 	return ignore(getFile(ctx, w.World, api.FileInput{SiteInput: api.SiteInput{Site: site}, Path: path}))
 }
 
-// outcome runs acts and returns the code and text of those that failed.
-func (w *ward) outcome(names []string) map[string]string {
+// failures runs acts and returns the code and text of those that failed.
+func (w *damagedNode) failures(names []string) map[string]string {
 	failed := map[string]string{}
 	for _, name := range names {
 		if err := acts[name](w.t.Context(), w); err != nil {
@@ -180,14 +186,14 @@ func (w *ward) outcome(names []string) map[string]string {
 	return failed
 }
 
-// cold clears the node's caches of keys.
-func (w *ward) cold() {
+// clearKeyCaches clears the node's caches of keys.
+func (w *damagedNode) clearKeyCaches() {
 	w.Node.Policies.Close()
 	w.Node.Containers.Close()
 }
 
-// injury is one damaged value, and its consequences.
-type injury struct {
+// corruption is one damaged value, and its consequences.
+type corruption struct {
 	column string // table.column
 	where  string // of the one row
 	fails  string // acts that fail, separated by commas; all others go on
@@ -220,7 +226,7 @@ const (
 	revision   = pageMail + ",new mailbox,test policy"
 )
 
-var injuries = []injury{
+var injuries = []corruption{
 	{"key_page.body", boxPage, pageMail, api.Damaged, "key page"},
 	{"key_page.version", boxPage, pageMail, api.Damaged, "key page"},
 	{"key_page.count", boxPage, pageMail, api.Damaged, "key page"},
@@ -323,7 +329,7 @@ func TestDamagedVaultKeysAreNamed(t *testing.T) {
 
 // Every column of bytes is classified: a new one fails this test until the consequence
 // of a flipped bit in it is declared.
-func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
+func TestEveryColumnOfBytesHasADeclaredConsequenceOfDamage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		query := `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.type = 'BLOB'`
 		if db.Dialect().Name == "postgres" {
@@ -348,7 +354,7 @@ func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
 			t.Fatalf("only %q", columns)
 		}
 		for _, name := range columns {
-			met := slices.ContainsFunc(injuries, func(i injury) bool { return i.column == name })
+			met := slices.ContainsFunc(injuries, func(i corruption) bool { return i.column == name })
 			if _, known := elsewhere[name]; met == known {
 				t.Errorf("column %s has an injury: %t, and is met elsewhere: %t", name, met, known)
 			}
@@ -360,11 +366,11 @@ func TestEveryColumnOfBytesHasItsInjury(t *testing.T) {
 // succeed, verify reports it and continues, and everything works once the value is
 // restored. In make test each injury is tried with the acts that need the value and a
 // quarter of all others, not always the same ones.
-func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
+func TestAFlippedBitInAnyColumnIsReportedAndAffectsNothingElse(t *testing.T) {
 	t.Parallel()
-	w := newWard(t)
+	w := newDamagedNode(t)
 	all := slices.Sorted(maps.Keys(acts))
-	if failed := w.outcome(all); len(failed) > 0 {
+	if failed := w.failures(all); len(failed) > 0 {
 		t.Fatalf("before any damage: %v", failed)
 	}
 	part := longtest.Of(4, 1)
@@ -378,7 +384,7 @@ func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
 				meets = append(meets, name)
 			}
 		}
-		w.suffer(i, meets, want)
+		w.testCorruption(i, meets, want)
 		if (n+1)%part == 0 || n == len(injuries)-1 {
 			if v := w.Verify(); len(v.Damaged) > 0 {
 				t.Fatalf("%s where %s: once it is put back, verify still finds %v", i.column, i.where, v.Damaged)
@@ -390,9 +396,9 @@ func TestAFlippedBitInAnyColumnIsNamedAndStopsNothingElse(t *testing.T) {
 // primary names the column that identifies a row, if that is not id.
 var primary = map[string]string{"purge": "policy", "blob": "item"}
 
-// suffer does one injury, runs acts, of which those of want have to fail, and restores
+// testCorruption makes one corruption, runs acts, of which those of want have to fail, and restores
 // the value.
-func (w *ward) suffer(i injury, acting, want []string) {
+func (w *damagedNode) testCorruption(i corruption, acting, want []string) {
 	t := w.t
 	t.Helper()
 	what := i.column + " where " + i.where
@@ -403,7 +409,7 @@ func (w *ward) suffer(i injury, acting, want []string) {
 	}
 	var old any
 	var id int64
-	w.done(w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
+	w.requireNoError(w.Node.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
 		return tx.QueryRow(t.Context(), fmt.Sprintf(`SELECT %s, %s FROM %s WHERE %s`, column, key, table, i.where)).Scan(&old, &id)
 	}))
 	if b, ok := old.([]byte); ok {
@@ -414,11 +420,11 @@ func (w *ward) suffer(i injury, acting, want []string) {
 		w.exec(set, id^farAway, id)
 		id ^= farAway
 	} else {
-		w.exec(set, injure(old), id)
+		w.exec(set, flipBit(old), id)
 	}
-	w.cold()
+	w.clearKeyCaches()
 
-	failed := w.outcome(acting)
+	failed := w.failures(acting)
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(failed)); !slices.Equal(got, want) {
 		t.Errorf("%s: %q fail, want %q: %v", what, got, want, failed)
@@ -439,7 +445,7 @@ func (w *ward) suffer(i injury, acting, want []string) {
 	} else {
 		w.exec(set, old, id)
 	}
-	w.cold()
+	w.clearKeyCaches()
 	for act := range failed {
 		if err := acts[act](t.Context(), w); err != nil {
 			t.Fatalf("%s: once it is put back, %s still fails: %v", what, act, err)
@@ -447,17 +453,17 @@ func (w *ward) suffer(i injury, acting, want []string) {
 	}
 }
 
-func (w *ward) exec(query string, args ...any) {
+func (w *damagedNode) exec(query string, args ...any) {
 	w.t.Helper()
-	w.done(w.Node.DB.InTx(w.t.Context(), func(tx *store.Tx) error { return ignore(tx.Exec(w.t.Context(), query, args...)) }))
+	w.requireNoError(w.Node.DB.InTx(w.t.Context(), func(tx *store.Tx) error { return ignore(tx.Exec(w.t.Context(), query, args...)) }))
 }
 
 // farAway is the bit of an id that is flipped; flipping a low bit could give the id of a
 // neighbour.
 const farAway = 1 << 40
 
-// injure flips one bit.
-func injure(value any) any {
+// flipBit flips one bit.
+func flipBit(value any) any {
 	switch v := value.(type) {
 	case int64:
 		if v > farAway {

@@ -53,7 +53,7 @@ func answer(t *testing.T, w *nodetest.World, path string) (status int, retryAfte
 
 // While its database is unavailable a node reports that and keeps running; afterwards
 // everything continues by itself, including an unfinished roll, and nothing is lost.
-func TestNodeComesBackWithItsDatabase(t *testing.T) {
+func TestNodeRecoversWithItsDatabase(t *testing.T) {
 	t.Parallel()
 	const mail = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
 	address, proxy := throughProxy(t)
@@ -72,7 +72,7 @@ func TestNodeComesBackWithItsDatabase(t *testing.T) {
 		}
 	}
 	if status, _ := answer(t, w, "/healthz"); status != http.StatusOK {
-		t.Errorf("/healthz: status %d: to start the process anew would help nothing", status)
+		t.Errorf("/healthz: status %d: restarting the process would not help", status)
 	}
 	_, err := w.Client.ListPolicies(t.Context(), api.None{})
 	var p *api.Problem

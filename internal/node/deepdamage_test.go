@@ -17,8 +17,8 @@ import (
 
 // A roll of depth content skips a lost blob and a damaged page of blob keys: it reports
 // both, moves everything else, and finishes once both are repaired.
-func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
-	w := &ward{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
+func TestADeepRollSkipsDamageAndContinuesAfterItsRepair(t *testing.T) {
+	w := &damagedNode{World: nodetest.Start(t, node.Options{Data: nodetest.Folder(t)}), t: t}
 	w.StageMail()
 	boxes := []string{alice, bob, carol}
 	w.CreateMany(container.Mailbox, boxes, nodetest.MailboxPolicy)
@@ -42,7 +42,7 @@ func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 			path = p
 		}
 	}
-	w.done(os.Rename(path, path+".kept"))
+	w.requireNoError(os.Rename(path, path+".kept"))
 	w.exec(fmt.Sprintf(`UPDATE key_page SET version = version + 7 WHERE id = %d`, page))
 
 	w.Refresh(nodetest.MailboxPolicy, api.DepthContent)
@@ -63,9 +63,9 @@ func TestADeepRollGoesPastDamageAndOnAfterItsRepair(t *testing.T) {
 		}
 	}
 
-	w.done(os.Rename(path+".kept", path))
+	w.requireNoError(os.Rename(path+".kept", path))
 	w.exec(fmt.Sprintf(`UPDATE key_page SET version = version - 7 WHERE id = %d`, page))
-	w.done(ignore(w.Client.ResumeRoll(t.Context(), api.RollInput{Roll: r.ID})))
+	w.requireNoError(ignore(w.Client.ResumeRoll(t.Context(), api.RollInput{Roll: r.ID})))
 	if r := w.FinishRoll(nodetest.MailboxPolicy); r.SkippedCount != 0 || r.Remaining != 0 {
 		t.Errorf("after the repair: %+v", r)
 	}

@@ -44,7 +44,7 @@ func newLab(t *testing.T, still bool) lab {
 		l.Script(fmt.Sprintf("New-AzKeyVault -VaultName %s -ResourceGroupName Contoso-CK -Location %s -Sku Premium -EnablePurgeProtection", s.vault, []string{"westus", "centralus"}[i%2]),
 			fmt.Sprintf("Set-AzKeyVaultAccessPolicy -VaultName %s -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName %s", s.vault, s.service))
 		if s.key != "" {
-			l.add(s.vault, s.key)
+			l.addVersion(s.vault, s.key)
 		}
 	}
 	// The story destroys a key of this vault.
@@ -55,19 +55,19 @@ func newLab(t *testing.T, still bool) lab {
 	return l
 }
 
-func (l lab) add(vault, key string) {
+func (l lab) addVersion(vault, key string) {
 	l.t.Helper()
 	l.Script(fmt.Sprintf("Add-AzKeyVaultKey -VaultName %s -Name %s -Destination HSM -KeyOps wrapKey,unwrapKey", vault, key))
 }
 
-// version is the newest version of a key.
-func (l lab) version(vault, key string) string {
+// newestVersion is the newest version of a key.
+func (l lab) newestVersion(vault, key string) string {
 	l.t.Helper()
 	return strings.TrimSpace(l.Script(fmt.Sprintf("(Get-AzKeyVaultKey -VaultName %s -Name %s).Version", vault, key)))
 }
 
-// settle waits until no roll runs.
-func (l lab) settle() {
+// waitForRolls waits until no roll runs.
+func (l lab) waitForRolls() {
 	l.t.Helper()
 	all, err := l.Client.ListPolicies(l.t.Context(), api.None{})
 	if err != nil {
@@ -92,14 +92,14 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 	l := newLab(t, false)
 	subscription := strings.Split(strings.TrimSpace(l.Script("(Get-AzKeyVault -VaultName mmcexchangevault).ResourceId")), "/")[2]
 	rotate := func() {
-		l.add("contosoWestUSvault1", "Key_01")
-		l.add("contosoCentralUSvault1", "Key_02")
+		l.addVersion("contosoWestUSvault1", "Key_01")
+		l.addVersion("contosoCentralUSvault1", "Key_02")
 	}
 	leaveSites := func() {
 		if _, err := l.Client.LeavePolicy(t.Context(), api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: "Sites"}}); err != nil {
 			t.Fatal(err)
 		}
-		l.settle()
+		l.waitForRolls()
 	}
 	// Actions before a block that the page assumes.
 	before := map[string]func(){
@@ -113,11 +113,11 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 		},
 		"roll: multi-workload":          rotate,
 		"roll: multi-workload, example": rotate,
-		"roll: sites, primary":          func() { l.add("stageRG3vault", "SPKey3") },
-		"roll: sites, secondary":        func() { l.add("stageRG5vault", "SPKey5") },
+		"roll: sites, primary":          func() { l.addVersion("stageRG3vault", "SPKey3") },
+		"roll: sites, secondary":        func() { l.addVersion("stageRG5vault", "SPKey5") },
 		"disable a multi-workload policy, example": func() {
 			l.Script("Set-M365DataAtRestEncryptionPolicyAssignment -DataEncryptionPolicy $null")
-			l.settle()
+			l.waitForRolls()
 		},
 		"purge": func() {
 			for _, vault := range []string{"Contoso-CK-EX-NA-VaultA1", "Contoso-CK-EX-NA-VaultA2"} {
@@ -184,16 +184,16 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 			"<mailbox alias>", "alice@contoso.com", "<mailbox>", "bob@contoso.com", "<GUID>", l.PolicyID("alice@contoso.com"),
 			"<DataEncryptionPolicyID>", l.PolicyID("alice@contoso.com"), "<Policy ID>", show("Contoso_Mail"),
 			`-[Identity] "PolicyName"`, `-Identity "Contoso_Global"`, "<SPOAdminSiteUrl>", "https://contoso-admin.sharepoint.com",
-			"<PrimaryKeyVaultName>", "stageRG3vault", "<PrimaryKeyName>", "SPKey3", "<PrimaryKeyVersion>", l.version("stageRG3vault", "SPKey3"),
-			"<SecondaryKeyVaultName>", "stageRG5vault", "<SecondaryKeyName>", "SPKey5", "<SecondaryKeyVersion>", l.version("stageRG5vault", "SPKey5"),
-			"f635a23bd4a44b9996ff6aadd88d42ba", l.version("stageRG3vault", "SPKey3"), "2b3e8f1d754f438dacdec1f0945f251a", l.version("stageRG5vault", "SPKey5"),
-			"<ReplacementKeyVaultName>", "stageRG3vault", "<ReplacementKeyName>", "SPKey3", "<ReplacementKeyVersion>", l.version("stageRG"+replacement[5:]+"vault", replacement),
+			"<PrimaryKeyVaultName>", "stageRG3vault", "<PrimaryKeyName>", "SPKey3", "<PrimaryKeyVersion>", l.newestVersion("stageRG3vault", "SPKey3"),
+			"<SecondaryKeyVaultName>", "stageRG5vault", "<SecondaryKeyName>", "SPKey5", "<SecondaryKeyVersion>", l.newestVersion("stageRG5vault", "SPKey5"),
+			"f635a23bd4a44b9996ff6aadd88d42ba", l.newestVersion("stageRG3vault", "SPKey3"), "2b3e8f1d754f438dacdec1f0945f251a", l.newestVersion("stageRG5vault", "SPKey5"),
+			"<ReplacementKeyVaultName>", "stageRG3vault", "<ReplacementKeyName>", "SPKey3", "<ReplacementKeyVersion>", l.newestVersion("stageRG"+replacement[5:]+"vault", replacement),
 			"<Primary | Secondary>", "Primary", "< KeyVault | ManagedHSM>", "KeyVault", "<Reason>", `"We leave"`, "<ContactName>", `"Ann"`)
 		text = strings.NewReplacer(values...).Replace(text)
 		if out, err := l.TryScript(text); err != nil {
 			t.Errorf("%s: %s\n%s%v", name, text, out, err)
 		}
-		l.settle()
+		l.waitForRolls()
 		if want, ok := after[name]; ok {
 			if got := strings.TrimSpace(l.Script(want[0])); got != want[1] {
 				t.Errorf("%s: then %s gives %q, want %q", name, want[0], got, want[1])
@@ -202,9 +202,9 @@ func TestDocumentedLinesRunAsPrintedOnANode(t *testing.T) {
 	}
 }
 
-// TestDocumentedRefusalsRefuse has the error conditions and the restrictions of
+// TestDocumentedRefusalsAreRefused has the error conditions and the restrictions of
 // the documentation, in an order in which each can be met.
-func TestDocumentedRefusalsRefuse(t *testing.T) {
+func TestDocumentedRefusalsAreRefused(t *testing.T) {
 	t.Chdir(t.TempDir())
 	l := newLab(t, true)
 	const (
@@ -214,7 +214,7 @@ func TestDocumentedRefusalsRefuse(t *testing.T) {
 		fourth = "https://contosoCentralUSvault1.vault.azure.net/keys/Key_02"
 	)
 	register := fmt.Sprintf("Register-SPODataEncryptionPolicy -PrimaryKeyVaultName stageRG3vault -PrimaryKeyName SPKey3 -PrimaryKeyVersion %s -SecondaryKeyVaultName stageRG5vault -SecondaryKeyName SPKey5 -SecondaryKeyVersion %s",
-		l.version("stageRG3vault", "SPKey3"), l.version("stageRG5vault", "SPKey5"))
+		l.newestVersion("stageRG3vault", "SPKey3"), l.newestVersion("stageRG5vault", "SPKey5"))
 	key := func(name, more string) string {
 		return "Add-AzKeyVaultKey -VaultName contoso_EastUSvault02 -Name " + name + " -Destination Software " + more
 	}
@@ -225,7 +225,7 @@ func TestDocumentedRefusalsRefuse(t *testing.T) {
 		why, before, line string
 		code              api.Code
 	}{
-		{why: "a name that names nothing", line: "Get-DataEncryptionPolicy nobody", code: api.NotFound},
+		{why: "a name that names nothing", line: "Get-DataEncryptionPolicy unknown", code: api.NotFound},
 		{why: "one key", line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first, code: api.InvalidArgument},
 		{why: "three keys", line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first + ", " + second + ", " + third, code: api.InvalidArgument},
 		{why: "both keys in one vault", before: key("other", "-KeyOps wrapKey,unwrapKey"), line: "New-DataEncryptionPolicy -Name p -AzureKeyIDs " + first + ", https://contoso_EastUSvault02.vault.azure.net/keys/other", code: api.InvalidArgument},
@@ -239,8 +239,8 @@ func TestDocumentedRefusalsRefuse(t *testing.T) {
 		{why: "a new key of a deleted one's name", line: key("gone", ""), code: api.Conflict},
 		{why: "switching purge protection off", line: "Update-AzKeyVault contoso_EastUSvault02 -EnablePurgeProtection:$false", code: api.Conflict},
 		{why: "a second policy of a geo", before: register, line: register, code: api.AlreadyExists},
-		{why: "a second roll of sites", line: "Update-SPODataEncryptionPolicy -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion " + l.version("stageRG3vault", "SPKey3") + " -KeyType Primary", code: api.RollInProgress},
-		{why: "rolling the availability key", line: "Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyVersion " + l.version("stageRG3vault", "SPKey3") + " -KeyType Availability", code: api.InvalidArgument},
+		{why: "a second roll of sites", line: "Update-SPODataEncryptionPolicy -KeyVaultName stageRG3vault -KeyName SPKey3 -KeyVersion " + l.newestVersion("stageRG3vault", "SPKey3") + " -KeyType Primary", code: api.RollInProgress},
+		{why: "rolling the availability key", line: "Update-SPODataEncryptionPolicy -KeyVaultName v -KeyName k -KeyVersion " + l.newestVersion("stageRG3vault", "SPKey3") + " -KeyType Availability", code: api.InvalidArgument},
 		{why: "a second mailbox policy of the name", before: "New-DataEncryptionPolicy -Name USA_mailboxes -AzureKeyIDs " + first + ", " + second, line: "New-DataEncryptionPolicy -Name usa_MAILBOXES -AzureKeyIDs " + first + ", " + second, code: api.AlreadyExists},
 		{why: "disabling the service's own policy", line: "Set-DataEncryptionPolicy Service-managed -Enabled $false", code: api.NotFound},
 		{why: "assigning the service's own policy", line: "Set-Mailbox alice@contoso.com -DataEncryptionPolicy Service-managed", code: api.Conflict},

@@ -16,8 +16,8 @@ import (
 	"keyroll/internal/node"
 )
 
-// occupied is an address that is in use.
-func occupied(t *testing.T) string {
+// occupiedAddress is an address that is in use.
+func occupiedAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require(t, err)
@@ -28,7 +28,7 @@ func occupied(t *testing.T) string {
 func TestAFirstStartThatFailsLeavesNoFolder(t *testing.T) {
 	missing, empty := filepath.Join(t.TempDir(), "a", "data"), t.TempDir()
 	for _, data := range []string{missing, empty} {
-		_, err := node.Start(t.Context(), node.Options{Data: data, Listen: occupied(t)})
+		_, err := node.Start(t.Context(), node.Options{Data: data, Listen: occupiedAddress(t)})
 		refusedFolder(t, err)
 	}
 	if _, err := os.Stat(missing); !errors.Is(err, fs.ErrNotExist) {
@@ -39,13 +39,13 @@ func TestAFirstStartThatFailsLeavesNoFolder(t *testing.T) {
 	}
 }
 
-func TestALaterStartThatFailsTakesNothingAway(t *testing.T) {
+func TestALaterStartThatFailsDeletesNothing(t *testing.T) {
 	data := t.TempDir()
 	n, err := node.Start(t.Context(), node.Options{Data: data})
 	require(t, err)
 	require(t, n.Close())
 	before := namesIn(t, data)
-	_, err = node.Start(t.Context(), node.Options{Data: data, Listen: occupied(t)})
+	_, err = node.Start(t.Context(), node.Options{Data: data, Listen: occupiedAddress(t)})
 	refusedFolder(t, err)
 	if after := namesIn(t, data); after != before {
 		t.Errorf("before %s\nafter %s", before, after)
@@ -53,7 +53,7 @@ func TestALaterStartThatFailsTakesNothingAway(t *testing.T) {
 	// A folder that is not empty is not a new one.
 	other := t.TempDir()
 	require(t, os.WriteFile(filepath.Join(other, "notes"), nil, 0o600))
-	_, err = node.Start(t.Context(), node.Options{Data: other, Listen: occupied(t)})
+	_, err = node.Start(t.Context(), node.Options{Data: other, Listen: occupiedAddress(t)})
 	refusedFolder(t, err)
 	if _, err := os.Stat(filepath.Join(other, "notes")); err != nil {
 		t.Error(err)
@@ -73,7 +73,7 @@ func namesIn(t *testing.T, folder string) string {
 	return strings.Join(list, " ")
 }
 
-func TestAFolderThatOthersMayWriteInto(t *testing.T) {
+func TestADataFolderThatOtherUsersMayWriteIsRefused(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	require(t, os.Mkdir(data, 0o700))
 	require(t, os.Chmod(data, 0o777))
@@ -93,14 +93,14 @@ func TestAFolderThatOthersMayWriteInto(t *testing.T) {
 }
 
 // The InfoFile of a killed server does not mislead clients while another server starts.
-func TestADescriptionOfAnEarlierServerIsRemovedFirst(t *testing.T) {
+func TestServerJSONOfAnEarlierServerIsRemovedAtStart(t *testing.T) {
 	data := t.TempDir()
 	n, err := node.Start(t.Context(), node.Options{Data: data})
 	require(t, err)
 	require(t, n.Close())
 	stale := filepath.Join(data, node.InfoFile)
 	require(t, os.WriteFile(stale, []byte("{}"), 0o600))
-	_, err = node.Start(t.Context(), node.Options{Data: data, Listen: occupied(t)})
+	_, err = node.Start(t.Context(), node.Options{Data: data, Listen: occupiedAddress(t)})
 	refusedFolder(t, err)
 	if _, err := os.Stat(stale); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is there: %v", err)

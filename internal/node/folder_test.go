@@ -28,7 +28,7 @@ func (w *written) write(f files.FS, url string) error {
 
 const durableFolder = "/srv/keyroll/data"
 
-func TestDataFolderSurvivesAStopAtEveryOperation(t *testing.T) {
+func TestDataFolderSurvivesAPowerCutAtEveryFileOperation(t *testing.T) {
 	start := func(f files.FS, w *written, urls ...string) error {
 		if err := node.MakeFolder(f, durableFolder); err != nil {
 			return err

@@ -33,9 +33,9 @@ const (
 	sitePlace               = "s/a.bin"
 )
 
-// crime is a data folder that is not in use, of which forgers get copies, and what they
+// forgeryTest is a data folder that is not in use, of which forgers get copies, and what they
 // know.
-type crime struct {
+type forgeryTest struct {
 	data   string
 	tenant int64
 	// Earlier authentic rows: alice's key page when it also had dave's key, and before the
@@ -45,12 +45,12 @@ type crime struct {
 	blobs [2]string
 }
 
-// scene prepares the folder: two policies that have been rolled once, and
+// newForgeryTest prepares the folder: two policies that have been rolled once, and
 // another tenant with a policy of its own.
-func scene(t *testing.T) crime {
+func newForgeryTest(t *testing.T) forgeryTest {
 	t.Helper()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4})
-	c := crime{data: w.Data, tenant: w.Node.Tenant.ID}
+	c := forgeryTest{data: w.Data, tenant: w.Node.Tenant.ID}
 	w.StageMail()
 	w.StageSites()
 	w.CreateMany(container.Mailbox, []string{alice, bob, carol, dave}, nodetest.MailboxPolicy)
@@ -173,7 +173,7 @@ func blobFiles(t *testing.T, w *nodetest.World) [2]string {
 // forger edits stored data. It has the database and the files, but not the seal unless
 // stated otherwise.
 type forger struct {
-	crime
+	forgeryTest
 	t  *testing.T
 	tx *store.Tx
 }
@@ -295,13 +295,13 @@ func wrapTo(t *testing.T, public, bundle []byte) []byte {
 	return wrapped
 }
 
-func tryAll(t *testing.T, c crime, forgeries []forgery) {
+func tryAll(t *testing.T, c forgeryTest, forgeries []forgery) {
 	for _, forgery := range forgeries {
-		t.Run(forgery.name, func(t *testing.T) { c.try(t, forgery) })
+		t.Run(forgery.name, func(t *testing.T) { c.tryForgery(t, forgery) })
 	}
 }
 
-func (c crime) try(t *testing.T, forgery forgery) {
+func (c forgeryTest) tryForgery(t *testing.T, forgery forgery) {
 	original := c.data
 	c.data = filepath.Join(t.TempDir(), "data")
 	nodetest.CopyFolder(t, original, c.data)

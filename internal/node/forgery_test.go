@@ -34,7 +34,7 @@ type forgery struct {
 	// forgery, and only verify can.
 	read  func(w *nodetest.World) error
 	kind  string // of verify's finding
-	names func(c crime) string
+	names func(c forgeryTest) string
 	// noUnwrapOf, unless empty, selects a policy key that no vault may have been asked to
 	// unwrap.
 	noUnwrapOf string
@@ -54,8 +54,8 @@ func getting(path string) func(*nodetest.World) error {
 	}
 }
 
-func alicesPage(c crime) string { return fmt.Sprint(c.mailOfGeneration1.ID) }
-func sitesPage(c crime) string  { return fmt.Sprint(c.siteOfGeneration1.ID) }
+func alicesPage(c forgeryTest) string { return fmt.Sprint(c.mailOfGeneration1.ID) }
+func sitesPage(c forgeryTest) string  { return fmt.Sprint(c.siteOfGeneration1.ID) }
 
 var pageForgeries = []forgery{
 	{
@@ -85,7 +85,7 @@ var pageForgeries = []forgery{
 			f.exec(`UPDATE key_page SET id = ?2 WHERE id = ?1`, f.alicesPage(), someonesNew)
 			f.exec(`UPDATE container SET page = ?2 WHERE page = ?1`, f.alicesPage(), someonesNew)
 		},
-		read: exporting(alice), kind: "key page", names: func(crime) string { return fmt.Sprint(someonesNew) },
+		read: exporting(alice), kind: "key page", names: func(forgeryTest) string { return fmt.Sprint(someonesNew) },
 	},
 	{
 		name: "page moved to another class",
@@ -279,11 +279,11 @@ var revisionForgeries = []forgery{
 	}},
 }
 
-func TestForgedKeyPagesAreRefusedAndNamed(t *testing.T) { tryAll(t, scene(t), pageForgeries) }
+func TestForgedKeyPagesAreRefusedAndNamed(t *testing.T) { tryAll(t, newForgeryTest(t), pageForgeries) }
 
 func TestForgedBlobsAreRefusedAndNamed(t *testing.T) {
 	t.Parallel()
-	c := scene(t)
+	c := newForgeryTest(t)
 	forgeries := append([]forgery(nil), blobForgeries...)
 	for i := range forgeries {
 		forgeries[i].kind = "item"
@@ -297,7 +297,7 @@ func TestForgedBlobsAreRefusedAndNamed(t *testing.T) {
 // A revision that is not authentic is refused before any root key is asked to unwrap it.
 func TestForgedRevisionsAreRefusedBeforeAnyUnwrapAndNamed(t *testing.T) {
 	t.Parallel()
-	c := scene(t)
+	c := newForgeryTest(t)
 	forgeries := append([]forgery(nil), revisionForgeries...)
 	for i := range forgeries {
 		forgeries[i].kind = "revision"

@@ -18,13 +18,13 @@ import (
 
 // An embedded vault has no outage: if it does not respond, this server itself has a
 // problem, and the availability key is used only for a recovery.
-func TestAnEmbeddedVaultThatBreaksOffIsNoOutage(t *testing.T) {
+func TestAnUnresponsiveEmbeddedVaultIsNotAnOutage(t *testing.T) {
 	s := &silence{}
-	x := newTenancy(t, node.Options{}.WithOutage(s.hit))
-	s.away(append(mailboxes.vaults[:], stores.vaults[:]...)...)
-	x.forget()
+	x := newTenancy(t, node.Options{}.WithOutage(s.disconnects))
+	s.disconnect(append(mailboxes.vaults[:], stores.vaults[:]...)...)
+	x.clearKeyCache()
 	for _, k := range versioned {
-		x.shut(k, api.Unavailable, "its vaults break off")
+		x.wantRefusedRead(k, api.Unavailable, "its vaults break off")
 		id := ask(t, x.Node.DB, func(tx *store.Tx) (int64, error) {
 			p, err := x.Node.Policies.Find(t.Context(), tx, x.Node.Tenant.ID, k.policy)
 			return p.Current.ID, err
@@ -36,9 +36,9 @@ func TestAnEmbeddedVaultThatBreaksOffIsNoOutage(t *testing.T) {
 			t.Errorf("%s: trouble of the server was recorded as %s", k.policy, h)
 		}
 	}
-	s.away(mailboxes.vaults[:]...)
+	s.disconnect(mailboxes.vaults[:]...)
 	x.Assign(mailboxes.unit, "")
-	x.reads(mailboxes, "brought under another policy")
+	x.wantReadable(mailboxes, "brought under another policy")
 }
 
 // shows fails the test unless every view of a policy has the health of its primary key.
@@ -46,7 +46,7 @@ func (x tenancy) shows(k kind, want api.HealthState) {
 	x.t.Helper()
 	view := map[api.PolicyKind]string{api.MailboxPolicy: "(Get-DataEncryptionPolicy USA_mailboxes)", api.SitePolicy: "(Get-SPODataEncryptionPolicy)",
 		api.MultiWorkloadPolicy: "(Get-M365DataAtRestEncryptionPolicy Contoso_Global)"}[k.PolicyKind]
-	cmdlet := x.one(view + ".PrimaryKeyHealth")
+	cmdlet := x.scriptValue(view + ".PrimaryKeyHealth")
 	usage, err := x.Client.ListKeyUsage(x.t.Context(), api.KeyUsageInput{Vault: x.VaultName(k.vaults[0])})
 	if err != nil || len(usage.Items) != 1 {
 		x.t.Fatalf("%+v, %v", usage.Items, err)
@@ -57,13 +57,13 @@ func (x tenancy) shows(k kind, want api.HealthState) {
 }
 
 // A refusal lasts, even over outages and restarts, until a customer key serves again.
-func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
+func TestARefusalPersistsThroughOutageRestartAndPurgeOfAVault(t *testing.T) {
 	var log record
 	x := newOutsideTenancy(t, node.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	for _, k := range kinds {
 		x.shows(k, api.Serves)
 		x.revoke(k)
-		x.shut(k, api.VaultDenied, "access removed")
+		x.wantRefusedRead(k, api.VaultDenied, "access removed")
 		x.shows(k, api.Refused)
 		said := "primary key " + strings.ToLower(x.VaultURL(k.vaults[0]))
 		if !strings.Contains(string(log.bytes()), "the health of a customer key changed") || !strings.Contains(string(log.bytes()), said) {
@@ -79,9 +79,9 @@ func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
 	}
 	all := func(when string) {
 		t.Helper()
-		x.forget()
+		x.clearKeyCache()
 		for _, k := range kinds {
-			x.shut(k, api.VaultDenied, when)
+			x.wantRefusedRead(k, api.VaultDenied, when)
 			x.shows(k, api.Refused)
 		}
 	}
@@ -100,21 +100,21 @@ func TestARefusalOutlastsAnOutageARestartAndThePurgeOfAVault(t *testing.T) {
 	x.outside.Unresolve()
 	for _, k := range kinds {
 		x.restore(k)
-		x.reads(k, "given back")
-		x.serve(k)
+		x.wantReadable(k, "given back")
+		x.useBothKeys(k)
 		x.shows(k, api.Serves)
 	}
 	x.outside.Away()
-	x.forget()
+	x.clearKeyCache()
 	for _, k := range versioned {
-		x.reads(k, "the vaults away after both keys served")
+		x.wantReadable(k, "the vaults away after both keys served")
 		x.shows(k, api.Unreachable)
 	}
 }
 
 // All nodes share the recorded health of keys; and users do not get the availability
 // key while a node is live that does not record health.
-func TestARefusalHoldsOnEveryNodeAndAnOlderNodeLeavesUsersWithout(t *testing.T) {
+func TestARefusalAppliesToEveryNodeAndAnOlderNodeDisablesTheFallbackForUsers(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
 	outside := nodetest.StartOutside(t, node.Options{})

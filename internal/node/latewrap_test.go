@@ -58,13 +58,13 @@ func (p *pair) inTx(fn func(ctx context.Context, tx *store.Tx) error) {
 	}
 }
 
-// wait is the pause before a test checks again.
-func wait() { <-time.After(5 * time.Millisecond) }
+// pause waits before a test checks again.
+func pause() { <-time.After(5 * time.Millisecond) }
 
-// waits returns when that many transactions wait for a lock of ids.
-func (p *pair) waits(many int) {
+// waitForBlocked returns when that many transactions wait for a lock of ids.
+func (p *pair) waitForBlocked(many int) {
 	p.t.Helper()
-	for n := 0; n < many; wait() {
+	for n := 0; n < many; pause() {
 		p.inTx(func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&n)
@@ -72,8 +72,8 @@ func (p *pair) waits(many int) {
 	}
 }
 
-// older counts the keys of active mailboxes under older policy keys of MailboxPolicy.
-func (p *pair) older() (n int64) {
+// countOlder counts the keys of active mailboxes under older policy keys of MailboxPolicy.
+func (p *pair) countOlder() (n int64) {
 	p.t.Helper()
 	p.inTx(func(ctx context.Context, tx *store.Tx) error {
 		return tx.QueryRow(ctx, `SELECT COALESCE(SUM(k.count), 0) FROM key_page k JOIN policy_key g ON g.id = k.parent
@@ -130,7 +130,7 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 			p.b.AddKey(nodetest.VaultA1)
 			test(p, act.name, func() error { return act.do(p.a, mailbox) })
 			p.b.FinishRoll(nodetest.MailboxPolicy)
-			if n := p.older(); n > 0 {
+			if n := p.countOlder(); n > 0 {
 				t.Errorf("%d keys are under an older policy key", n)
 			}
 			p.b.VerifyClean()
@@ -141,7 +141,7 @@ func eachAct(t *testing.T, test func(p *pair, act string, do func() error)) {
 // A node is suspended in the transaction that wraps, just before the commit, during a
 // whole refresh and its roll on the other node, which has cut its connections. Its late
 // wrap is refused.
-func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
+func TestAWrapPausedDuringARefreshIsRefused(t *testing.T) {
 	// Not parallel: fault points are those of the whole process.
 	eachAct(t, func(p *pair, act string, do func() error) {
 		asleep, wake := make(chan struct{}), make(chan struct{})
@@ -157,7 +157,7 @@ func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 		go func() { done <- do() }()
 		<-asleep
 		refreshed := p.refresh()
-		p.waits(1)
+		p.waitForBlocked(1)
 		p.inTx(func(ctx context.Context, tx *store.Tx) error { return tx.EndSession(ctx, p.a.Node.DB.Session()) })
 		if err := <-refreshed; err != nil {
 			p.t.Error(err)
@@ -165,7 +165,7 @@ func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 		p.b.FinishRoll(nodetest.MailboxPolicy)
 		close(wake)
 		err := <-done
-		if n := p.older(); n > 0 {
+		if n := p.countOlder(); n > 0 {
 			p.t.Errorf("%d keys came late under an older policy key", n)
 		}
 		if err != nil { // as a client does
@@ -179,7 +179,7 @@ func TestAWrapThatSleptThroughARefreshIsRefused(t *testing.T) {
 
 // A node waits for a vault during a whole refresh and its roll on the other node. What
 // it then wraps is wrapped again with the current policy key.
-func TestAWrapThatComesAfterARefreshIsMadeAnew(t *testing.T) {
+func TestAWrapPausedDuringARefreshIsRepeatedUnderTheCurrentKey(t *testing.T) {
 	t.Parallel()
 	eachAct(t, func(p *pair, _ string, do func() error) {
 		p.silent.Store(true)

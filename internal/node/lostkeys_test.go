@@ -78,7 +78,7 @@ func TestMailUnderTwoDestroyedKeysIsReadByteForByteUnderANewPolicy(t *testing.T)
 	}
 }
 
-func TestKeysRecoveredFromSoftDeleteOpenMailAgain(t *testing.T) {
+func TestMailIsReadableAfterKeysAreRecoveredFromSoftDelete(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
@@ -105,7 +105,7 @@ func TestKeysRecoveredFromSoftDeleteOpenMailAgain(t *testing.T) {
 	}
 }
 
-func TestKeysRestoredFromTheirBackupsOpenMailAgain(t *testing.T) {
+func TestMailIsReadableAfterKeysAreRestoredFromBackups(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()
@@ -187,7 +187,7 @@ func TestSitesUnderTwoDestroyedKeysAreReadInRecoveryModeAndUnderNewKeys(t *testi
 	}
 }
 
-func TestPurgeOfAPolicyWhoseVaultsAreDeletedIsAskedForByForce(t *testing.T) {
+func TestPurgeOfAPolicyWithDeletedVaultsNeedsForce(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()

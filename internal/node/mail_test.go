@@ -12,7 +12,7 @@ import (
 
 // A list of messages says what their headers say: dates with zones of any form in
 // UTC, none for a message without one, and flags by whichever program wrote them.
-func TestAListOfMessagesSaysWhatTheirHeadersSay(t *testing.T) {
+func TestAListOfMessagesShowsTheirHeaders(t *testing.T) {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.Mailbox("alice@contoso.com", "")
 	from := "From - Thu Mar 02 08:10:00 2023\n"

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/policy/policytest"
 )
 
-func TestTheDaysUpkeepIsQueuedEveryDay(t *testing.T) {
+func TestDailyUpkeepIsQueuedEveryDay(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		queued := 0
 		n := &Node{logger: slog.New(slog.DiscardHandler), maintain: func() { queued++ }}

@@ -16,7 +16,7 @@ import (
 
 // One identity accesses the outside vaults of all tenants. A tenant may use those that
 // the operator has registered for it, and no key of another tenant's vault is called.
-func TestATenantUsesNoVaultOutsideThatIsNotRegisteredForIt(t *testing.T) {
+func TestATenantUsesOnlyExternalVaultsRegisteredForIt(t *testing.T) {
 	t.Parallel()
 	outside := nodetest.StartOutside(t, node.Options{})
 	var log bytes.Buffer
@@ -68,7 +68,7 @@ func TestATenantUsesNoVaultOutsideThatIsNotRegisteredForIt(t *testing.T) {
 
 // Policies from before vaults were registered stay usable, with a warning; their vaults
 // are registered once.
-func TestVaultsInUseAreRegisteredAtTheFirstStartThatAsks(t *testing.T) {
+func TestVaultsInUseAreRegisteredAtTheFirstStartAfterAnUpgrade(t *testing.T) {
 	t.Parallel()
 	outside := nodetest.StartOutside(t, node.Options{})
 	w := nodetest.StartUsing(t, node.Options{}, outside)

@@ -100,7 +100,7 @@ func (h *haystack) search(content []byte) (all []found) {
 	return all
 }
 
-func TestSearchFindsEveryForm(t *testing.T) {
+func TestSearchFindsEveryEncodingOfAText(t *testing.T) {
 	var h haystack
 	secret := []byte("a secret of 23 bytes ok")
 	h.add(t, needle{what: "secret", text: secret})
@@ -137,14 +137,14 @@ func (r *record) bytes() []byte {
 	return bytes.Clone(r.text.Bytes())
 }
 
-// TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog acts as a tenant, then searches
+// TestDataFolderAndLogContainNoUserDataAndNoKey acts as a tenant, then searches
 // every byte of the data folder and the log.
-func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
+func TestDataFolderAndLogContainNoUserDataAndNoKey(t *testing.T) {
 	t.Parallel()
 	var log record
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var h haystack
-	live(t, w, &h)
+	useTenant(t, w, &h)
 	addTokens(t, w, &h)
 	addKeys(t, w, &h) // before the last roll: keys of older generations too
 	w.RefreshMail()
@@ -172,8 +172,8 @@ func TestNothingOfAUserAndNoKeyStandsInTheDataFolderOrTheLog(t *testing.T) {
 	}
 }
 
-// live acts as a tenant, with words that occur nowhere else.
-func live(t *testing.T, w *nodetest.World, h *haystack) {
+// useTenant acts as a tenant, with words that occur nowhere else.
+func useTenant(t *testing.T, w *nodetest.World, h *haystack) {
 	const (
 		person   = "Hildegard.Zwickelberger@quittenbaum.example"
 		other    = "Ottokar.Wurzelsepp@quittenbaum.example"
@@ -227,7 +227,7 @@ func live(t *testing.T, w *nodetest.World, h *haystack) {
 func refusals(t *testing.T, w *nodetest.World) {
 	t.Helper()
 	ctx := t.Context()
-	if _, err := w.Client.ShowMailbox(ctx, api.MailboxInput{Mailbox: "Nobody.Zwickelberger@quittenbaum.example"}); err == nil {
+	if _, err := w.Client.ShowMailbox(ctx, api.MailboxInput{Mailbox: "Unknown.Zwickelberger@quittenbaum.example"}); err == nil {
 		t.Error("a mailbox that is not there was shown")
 	}
 	if _, err := w.Client.ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: "Hildegard.Zwickelberger@quittenbaum.example"}}, -1, strings.NewReader("Der Kaktus auf der Fensterbank singt leise Moritaten.")); err == nil {
@@ -368,7 +368,7 @@ func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 			return keypage.Under(ctx, tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: opened.Container.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
 		})
 		for _, row := range pages {
-			page, err := envelope.OpenPage(opened.Key, row.Place(), row.Body)
+			page, err := envelope.OpenPage(opened.Key, row.EncryptionContext(), row.Body)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,7 @@ import (
 // database, blobs, seal. Each case says what it does not have. It can write anything
 // to the database: it removes the purge and its marks, and puts the policy into
 // recovery mode, in which the availability key serves everything.
-func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing.T) {
+func TestAfterAPurgeCopiesOfTheDiskCannotBeDecryptedWithoutTheCustomersKeys(t *testing.T) {
 	t.Parallel()
 	const alice, idle = "alice@contoso.com", "idle@contoso.com"
 	const secret = "From a@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
@@ -74,9 +74,9 @@ func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing
 			}
 			nodetest.CopyFolder(t, filepath.Join(c.store, "availability"), filepath.Join(data, "availability"))
 			a := nodetest.Start(t, node.Options{Data: data})
-			attack(t, a, c.customersKeys)
+			undoPurgeRecords(t, a, c.customersKeys)
 			for _, name := range []string{alice, idle} {
-				got := stolen(t, a, name)
+				got := readStolen(t, a, name)
 				if (got == secret) != c.opens || !c.opens && got != "" {
 					t.Errorf("of %s it reads %q", name, got)
 				}
@@ -88,8 +88,8 @@ func TestAfterAPurgeCopiesOfTheDiskOpenNothingWithoutTheCustomersKeys(t *testing
 	}
 }
 
-// attack removes everything that a purge has recorded in the database.
-func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
+// undoPurgeRecords removes everything that a purge has recorded in the database.
+func undoPurgeRecords(t *testing.T, w *nodetest.World, customersKeys bool) {
 	t.Helper()
 	statements := []string{
 		`UPDATE policy SET purge = 0, enabled = 1, recovery = 1 WHERE kind = 'mailbox'`,
@@ -117,8 +117,8 @@ func attack(t *testing.T, w *nodetest.World, customersKeys bool) {
 	}
 }
 
-// stolen returns what can be read of a mailbox.
-func stolen(t *testing.T, w *nodetest.World, name string) string {
+// readStolen returns what can be read of a mailbox.
+func readStolen(t *testing.T, w *nodetest.World, name string) string {
 	t.Helper()
 	r, err := w.Client.ExportMail(t.Context(), api.MailboxInput{Mailbox: name})
 	var problem *api.Problem

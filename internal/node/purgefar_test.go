@@ -31,7 +31,7 @@ const (
 // The customer's keys would then not be in vaults of the first keyroll; but a node can
 // only access its own vaults and those of Azure, so the test keeps them there and
 // deletes them from the attacker's copy, unless a case says that it has them.
-func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
+func TestAfterAPurgeAvailabilityKeysInAnExternalVaultDecryptNothing(t *testing.T) {
 	far := nodetest.StartFar(t)
 	w := withMail(t, far)
 	w.Mailbox(idle, nodetest.MailboxPolicy)
@@ -45,7 +45,7 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 	before, after := filepath.Join(t.TempDir(), "before"), filepath.Join(t.TempDir(), "after")
 	nodetest.CopyFolder(t, w.Data, before)
 	t.Run("not purged yet", func(t *testing.T) { // what the attack is worth
-		burgle(t, far, burglary{disk: before, backup: backup, unpurged: true, opens: true, others: true})
+		decryptStolenCopy(t, far, stolenCopy{disk: before, backup: backup, unpurged: true, opens: true, others: true})
 	})
 
 	w.Restart(nil)
@@ -70,7 +70,7 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 		t.Errorf("the far vault can recover %s", deleted)
 	}
 
-	cases := []burglary{
+	cases := []stolenCopy{
 		{name: "a copy of before", disk: before},
 		{name: "a copy of after", disk: after},
 		{name: "a copy of after with the database of before", disk: after, database: before},
@@ -79,7 +79,7 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 	}
 	for _, c := range cases {
 		c.backup, c.others = backup, true
-		t.Run(c.name, func(t *testing.T) { burgle(t, far, c) })
+		t.Run(c.name, func(t *testing.T) { decryptStolenCopy(t, far, c) })
 	}
 	far.Away()
 	for _, c := range cases {
@@ -87,12 +87,12 @@ func TestAfterAPurgeNothingOpensWithAvailabilityKeysInAFarVault(t *testing.T) {
 			continue // who has less opens no more; each waits for seconds
 		}
 		c.backup = backup
-		t.Run(c.name+", the far vault away", func(t *testing.T) { burgle(t, far, c) })
+		t.Run(c.name+", the far vault away", func(t *testing.T) { decryptStolenCopy(t, far, c) })
 	}
 }
 
-// burglary is what an attacker has, and the expected result.
-type burglary struct {
+// stolenCopy is what an attacker has, and the expected result.
+type stolenCopy struct {
 	name           string
 	disk, database string // the database is that of disk unless another copy lends it
 	customersKeys  bool   // the customer has not destroyed them, and they lie on the disk
@@ -102,19 +102,19 @@ type burglary struct {
 	others         bool   // the far vault is there, and opens what is under no policy of the customer's
 }
 
-// burgle starts a node on a copy and tries all ways to decrypt each policy key.
-func burgle(t *testing.T, far *nodetest.Far, b burglary) {
+// decryptStolenCopy starts a node on a copy and tries all ways to decrypt each policy key.
+func decryptStolenCopy(t *testing.T, far *nodetest.Far, b stolenCopy) {
 	data := filepath.Join(t.TempDir(), "data")
 	nodetest.CopyFolder(t, b.disk, data)
 	if b.database != "" {
-		takeDatabase(t, b.database, data)
+		replaceDatabase(t, b.database, data)
 	}
 	a := nodetest.Start(t, node.Options{Data: data})
-	attack(t, a, b.customersKeys)
+	undoPurgeRecords(t, a, b.customersKeys)
 	reads := b.opens && b.others // names are sealed under the service-managed policy
 	got := func(how, name string, want bool) {
 		t.Helper()
-		if read := stolen(t, a, name); (read == ourMail) != want || !want && read != "" {
+		if read := readStolen(t, a, name); (read == ourMail) != want || !want && read != "" {
 			t.Errorf("%s: of %s it reads %q", how, name, read)
 		}
 	}
@@ -149,8 +149,8 @@ func burgle(t *testing.T, far *nodetest.Far, b burglary) {
 	got("export after a move", underOurs, reads)
 }
 
-// takeDatabase replaces the database of a data folder by that of another.
-func takeDatabase(t *testing.T, from, data string) {
+// replaceDatabase replaces the database of a data folder by that of another.
+func replaceDatabase(t *testing.T, from, data string) {
 	t.Helper()
 	for _, folder := range []string{data, from} {
 		files, err := filepath.Glob(filepath.Join(folder, node.DatabaseFile+"*"))
@@ -206,7 +206,7 @@ func policyKeys(t *testing.T, w *nodetest.World, policy string) (all []wrapped) 
 // farKeys are the keys that the far vault shows to the service's credentials.
 func farKeys(t *testing.T, far *nodetest.Far) (kids []azkeys.ID) {
 	t.Helper()
-	inFar(t, far, func(ctx context.Context, c *azkeys.Client) error {
+	callFarVault(t, far, func(ctx context.Context, c *azkeys.Client) error {
 		for pager := c.NewListKeyPropertiesPager(nil); pager.More(); {
 			page, err := pager.NextPage(ctx)
 			if err != nil {
@@ -230,7 +230,7 @@ func unwrapsAnywhere(t *testing.T, far *nodetest.Far, wrap []byte) (opens bool) 
 	}
 	inner := bytes.Clone(wrap[1+wrap[0]:])
 	for _, kid := range farKeys(t, far) {
-		inFar(t, far, func(ctx context.Context, c *azkeys.Client) error {
+		callFarVault(t, far, func(ctx context.Context, c *azkeys.Client) error {
 			_, err := c.UnwrapKey(ctx, kid.Name(), "", azkeys.KeyOperationParameters{Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: inner}, nil)
 			opens = opens || err == nil
 			return nil
@@ -239,8 +239,8 @@ func unwrapsAnywhere(t *testing.T, far *nodetest.Far, wrap []byte) (opens bool) 
 	return opens
 }
 
-// inFar calls the far vault with the service's credentials.
-func inFar(t *testing.T, far *nodetest.Far, request func(context.Context, *azkeys.Client) error) {
+// callFarVault calls the far vault with the service's credentials.
+func callFarVault(t *testing.T, far *nodetest.Far, request func(context.Context, *azkeys.Client) error) {
 	t.Helper()
 	v, err := rootkey.OpenOperatorVault(strings.ToLower(far.URL))
 	if err != nil {

@@ -19,18 +19,18 @@ import (
 // PostgreSQL that accepts no writes, such as a standby after a wrong failover, is
 // reported as read-only; once it accepts writes again the same requests work, without
 // a restart, and rolls continue.
-func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
+func TestAReadOnlyPostgreSQLIsReportedAndTheNodeRecovers(t *testing.T) {
 	address := storetest.PostgresURL(t)
-	w := &ward{World: nodetest.Start(t, node.Options{Database: address, Logger: slog.New(slog.DiscardHandler)}), t: t}
+	w := &damagedNode{World: nodetest.Start(t, node.Options{Database: address, Logger: slog.New(slog.DiscardHandler)}), t: t}
 	w.StageMail()
 	w.Mailbox(alice, nodetest.MailboxPolicy)
 	w.Import(alice, letter)
 	operator, err := sql.Open("pgx", address)
-	w.done(err)
+	w.requireNoError(err)
 	defer operator.Close()
 	operator.SetMaxOpenConns(1)
 	u, err := url.Parse(address)
-	w.done(err)
+	w.requireNoError(err)
 	// change affects new sessions; it ends all others before it returns, as a failover to
 	// another server would.
 	change := func(to string) {
@@ -38,7 +38,7 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 		for _, statement := range []string{`ALTER DATABASE ` + strings.TrimPrefix(u.Path, "/") + to,
 			`SELECT pg_terminate_backend(pid, 600000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`} {
 			_, err := operator.ExecContext(t.Context(), statement)
-			w.done(err)
+			w.requireNoError(err)
 		}
 	}
 	// answer retries while old connections are found to be closed.
@@ -57,7 +57,7 @@ func TestAReadOnlyPostgreSQLIsNamedAndHeals(t *testing.T) {
 	refused(t, "export", answer(func() error { return ignore(exportMail(t.Context(), w.World, alice)) }), api.ReadOnly)
 
 	change(` RESET default_transaction_read_only`)
-	w.done(answer(imported))
+	w.requireNoError(answer(imported))
 	if got := w.Export(alice); got != letter+letter {
 		t.Errorf("alice has %q", got)
 	}

@@ -24,7 +24,7 @@ const letter = "From a@b Thu Jan  1 00:00:00 2026\nSubject: x\n\nhello\n\n"
 // audit entry, so reads fail too if the database's disk is full; if only the disk of
 // the blobs is full, reads work. Once there is space, the same requests work, without a
 // restart.
-func TestAFullDiskIsNamedAndHeals(t *testing.T) {
+func TestAFullDiskIsReportedAndTheNodeRecovers(t *testing.T) {
 	if !mayMount(t) {
 		return
 	}
@@ -152,7 +152,7 @@ func fillUp(t *testing.T, path string) {
 
 // A missing or altered blob is reported; everything else can be read and rolled;
 // restoring the blob, or storing the file again, repairs it.
-func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
+func TestALostOrAlteredBlobIsReportedAndCanBeRestored(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageSites()
@@ -201,7 +201,7 @@ func TestALostOrFlippedBlobIsNamedAndPutBack(t *testing.T) {
 
 // A blob that is truncated or altered after its first segment is reported too, although
 // bytes of the file have been sent by then.
-func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
+func TestABlobDamagedAfterItsFirstSegmentIsReported(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t)})
 	w.StageSites()
@@ -216,7 +216,7 @@ func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
 	in := api.FileInput{SiteInput: api.SiteInput{Site: site}, Path: "a"}
 	reads := map[string]func() error{
 		"get":       func() error { return ignore(getFile(t.Context(), w, in)) },
-		"get range": func() error { return ignore(all(w.Client.GetFile(t.Context(), in, 100, 9_499_890))) },
+		"get range": func() error { return ignore(readAll(w.Client.GetFile(t.Context(), in, 100, 9_499_890))) },
 		"export":    func() error { return ignore(exportMail(t.Context(), w, alice)) },
 	}
 	for i, path := range blobs {
@@ -262,7 +262,7 @@ func TestABlobDamagedBehindItsBeginningIsNamed(t *testing.T) {
 // version is needed only for the backup.
 func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
 	t.Parallel()
-	w := &ward{World: nodetest.Start(t, node.Options{PageSlots: 2}), t: t}
+	w := &damagedNode{World: nodetest.Start(t, node.Options{PageSlots: 2}), t: t}
 	w.StageMail()
 	w.CreateMany(container.Mailbox, []string{alice, bob, carol}, nodetest.MailboxPolicy) // alice and bob on one page
 	for _, name := range []string{alice, bob, carol} {
@@ -271,13 +271,13 @@ func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
 	want := w.Export(alice)
 	w.Backup("mailbox", alice)
 	w.exec(`UPDATE key_page SET body = ?1 WHERE id = (SELECT page FROM container WHERE `+alicesBox+`)`, []byte("not a page"))
-	w.cold()
+	w.clearKeyCaches()
 	refused(t, "export", ignore(exportMail(t.Context(), w.World, alice)), api.Damaged, "key page")
 	refused(t, "export", ignore(exportMail(t.Context(), w.World, bob)), api.Damaged, "key page")
 	refused(t, "abandon carol", w.abandon("mailbox", carol), api.Conflict, "can be decrypted")
 
 	usage, err := w.Client.ListKeyUsage(t.Context(), api.KeyUsageInput{Vault: nodetest.VaultA1})
-	w.done(err)
+	w.requireNoError(err)
 	older := usage.Items[0].Version
 	w.RefreshMail()
 	r := w.WaitRoll(nodetest.MailboxPolicy)
@@ -291,13 +291,13 @@ func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
 		t.Errorf("the older key version is needed for %d mailboxes and %d backups, want the two of the damaged page and the one", active, backups)
 	}
 
-	w.done(w.abandon("mailbox", alice))
+	w.requireNoError(w.abandon("mailbox", alice))
 	w.Restore("mailbox", alice, alice)
 	if got := w.Export(alice); got != want {
 		t.Errorf("restored %q", got)
 	}
-	w.done(w.abandon("mailbox", bob))
-	w.done(ignore(w.Client.ResumeRoll(t.Context(), api.RollInput{Roll: r.ID})))
+	w.requireNoError(w.abandon("mailbox", bob))
+	w.requireNoError(ignore(w.Client.ResumeRoll(t.Context(), api.RollInput{Roll: r.ID})))
 	if r := w.FinishRoll(nodetest.MailboxPolicy); r.SkippedCount != 0 {
 		t.Errorf("finished: %+v", r)
 	}
@@ -307,16 +307,16 @@ func TestMailboxesOnADamagedKeyPageAreRestoredFromTheirBackups(t *testing.T) {
 	w.VerifyClean()
 }
 
-func (w *ward) abandon(kind, name string) error {
+func (w *damagedNode) abandon(kind, name string) error {
 	var in api.AbandonInput
 	in.Body.Kind, in.Body.Container = kind, name
 	return ignore(w.Client.AbandonContainer(w.t.Context(), in))
 }
 
 // needed returns what needs a version of the mailbox policy's first key.
-func (w *ward) needed(version string) (active, backups int64) {
+func (w *damagedNode) needed(version string) (active, backups int64) {
 	list, err := w.Client.ListKeyUsage(w.t.Context(), api.KeyUsageInput{Vault: nodetest.VaultA1})
-	w.done(err)
+	w.requireNoError(err)
 	for _, line := range list.Items {
 		if line.Version == version {
 			return line.Active, line.Backups

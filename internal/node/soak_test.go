@@ -27,7 +27,7 @@ var soakFor = flag.Duration("soak", time.Duration(longtest.Of(2, 30))*time.Secon
 // policy at a time.
 type outages struct{ away atomic.Pointer[string] }
 
-func (o *outages) hit(host string) bool {
+func (o *outages) disconnects(host string) bool {
 	name := o.away.Load()
 	return name != nil && strings.HasPrefix(strings.ToLower(host), strings.ToLower(*name)+".")
 }
@@ -40,7 +40,7 @@ func (o *outages) hit(host string) bool {
 func TestSoak(t *testing.T) {
 	var vaults outages
 	o := node.Options{PageSlots: 8, Logger: slog.New(slog.DiscardHandler)}
-	w := nodetest.StartUsing(t, o, nodetest.StartOutside(t, o.WithOutage(vaults.hit)))
+	w := nodetest.StartUsing(t, o, nodetest.StartOutside(t, o.WithOutage(vaults.disconnects)))
 	w.StageMail()
 	w.StageSites()
 	w.StageWork()
@@ -74,7 +74,7 @@ func TestSoak(t *testing.T) {
 	during("mail rolls", s.roll(ctx, nodetest.MailboxPolicy, nodetest.VaultA1, nodetest.VaultA2))
 	during("site rolls", s.rollSites(ctx))
 	during("rolls for the tenant", s.roll(ctx, nodetest.WorkPolicy, nodetest.VaultW1, nodetest.VaultW2))
-	users.Go(func() error { return s.takeAway(load, &vaults) })
+	users.Go(func() error { return s.interruptVaults(load, &vaults) })
 	if err := users.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func (s *soak) items(ctx context.Context) func(i int) error {
 		if _, err := s.Client.PutWorkloadItem(ctx, in, int64(len(content)), bytes.NewReader(content)); err != nil {
 			return err
 		}
-		got, err := all(s.Client.GetWorkloadItem(ctx, in))
+		got, err := readAll(s.Client.GetWorkloadItem(ctx, in))
 		if err == nil && !bytes.Equal(got, content) {
 			err = fmt.Errorf("%d bytes read, %d written", len(got), len(content))
 		}
@@ -189,7 +189,7 @@ func (s *soak) assign(ctx context.Context) func(i int) error {
 func (s *soak) roll(ctx context.Context, policy string, vaults ...string) func(i int) error {
 	return func(i int) error {
 		vault := vaults[i%len(vaults)]
-		return s.again(ctx, func() error {
+		return s.retryAct(ctx, func() error {
 			if _, err := s.TryScript(nodetest.AddKeyLine(vault)); err != nil {
 				return err
 			}
@@ -205,16 +205,16 @@ func (s *soak) rollSites(ctx context.Context) func(i int) error {
 		if i%2 == 1 {
 			vault, which = nodetest.VaultS2, "Secondary"
 		}
-		return s.again(ctx, func() error {
+		return s.retryAct(ctx, func() error {
 			_, err := s.TryScript("$a = "+nodetest.AddKeyLine(vault), s.UpdateSitesLine(vault, which))
 			return err
 		})
 	}
 }
 
-// again repeats an admin's act while a vault that it needs is unavailable or a roll
+// retryAct repeats an admin's act while a vault that it needs is unavailable or a roll
 // runs: a new policy key needs both vaults, and sites roll one key at a time.
-func (s *soak) again(ctx context.Context, act func() error) error {
+func (s *soak) retryAct(ctx context.Context, act func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -232,9 +232,9 @@ func (s *soak) again(ctx context.Context, act func() error) error {
 	}
 }
 
-// takeAway makes one vault after the other unavailable for a while, and meanwhile clears
+// interruptVaults makes one vault after the other unavailable for a while, and meanwhile clears
 // the cache of policy keys, so that they are unwrapped again.
-func (s *soak) takeAway(ctx context.Context, vaults *outages) error {
+func (s *soak) interruptVaults(ctx context.Context, vaults *outages) error {
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()
 	names := []string{nodetest.VaultA1, nodetest.VaultS2, nodetest.VaultW1, nodetest.VaultA2, nodetest.VaultS1, nodetest.VaultW2}

@@ -11,7 +11,7 @@ import (
 
 // A sweep works at the requested depth, also for mailboxes that are not active. A backup
 // is moved under the newest policy key, with unchanged content.
-func TestSweepAtEachDepthReachesWhatIsNotActiveAndKeepsBackups(t *testing.T) {
+func TestSweepAtEachDepthIncludesInactiveMailboxesAndKeepsBackups(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	w.StageMail()

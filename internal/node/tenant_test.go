@@ -60,9 +60,9 @@ func newRaw(t *testing.T, w *nodetest.World) raw {
 	return raw{t, w, &http.Client{Transport: transport}}
 }
 
-// fill returns a value for a field of an operation's input: that of names for its name,
+// fieldValue returns a value for a field of an operation's input: that of names for its name,
 // or else any valid value.
-func fill(f reflect.StructField, name string, names map[string]string) any {
+func fieldValue(f reflect.StructField, name string, names map[string]string) any {
 	if value, ok := names[name]; ok {
 		return value
 	}
@@ -73,7 +73,7 @@ func fill(f reflect.StructField, name string, names map[string]string) any {
 	case t == reflect.TypeFor[time.Time]():
 		return time.Now().UTC()
 	case t.Kind() == reflect.Struct:
-		return object(t, names)
+		return jsonObject(t, names)
 	case t.Kind() == reflect.Slice:
 		return []any{"x", "y"}
 	case t.Kind() == reflect.Bool:
@@ -84,16 +84,16 @@ func fill(f reflect.StructField, name string, names map[string]string) any {
 	return 0
 }
 
-// object fills the JSON object of a type; optional members are omitted, unless names has
+// jsonObject fills the JSON object of a type; optional members are omitted, unless names has
 // them.
-func object(t reflect.Type, names map[string]string) map[string]any {
+func jsonObject(t reflect.Type, names map[string]string) map[string]any {
 	o := map[string]any{}
 	for _, f := range reflect.VisibleFields(t) {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if _, named := names[name]; f.Anonymous || name == "" || !named && (strings.Contains(options, "omitempty") || f.Tag.Get("required") == "false") {
 			continue
 		}
-		o[name] = fill(f, name, names)
+		o[name] = fieldValue(f, name, names)
 	}
 	return o
 }
@@ -106,7 +106,7 @@ func (r raw) call(op api.Meta, names map[string]string) (status int, body string
 	var content io.Reader
 	for _, f := range reflect.VisibleFields(op.In) {
 		if name := f.Tag.Get("path"); name != "" {
-			path = strings.Replace(path, "{"+name+"}", url.PathEscape(fmt.Sprint(fill(f, name, names))), 1)
+			path = strings.Replace(path, "{"+name+"}", url.PathEscape(fmt.Sprint(fieldValue(f, name, names))), 1)
 			named = append(named, name)
 		} else if name := f.Tag.Get("query"); name != "" {
 			if value, ok := names[name]; ok {
@@ -114,7 +114,7 @@ func (r raw) call(op api.Meta, names map[string]string) (status int, body string
 				named = append(named, name)
 			}
 		} else if f.Name == "Body" {
-			sent := object(f.Type, names)
+			sent := jsonObject(f.Type, names)
 			for name := range sent {
 				if names[name] != "" {
 					named = append(named, name)
@@ -153,15 +153,15 @@ func (r raw) call(op api.Meta, names map[string]string) (status int, body string
 // changing matches the parts of a response that differ between equal requests.
 var changing = regexp.MustCompile(`"request":"[^"]*"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 
-// comparable removes the requested name from a response.
-func comparable(body, name string) string {
+// withoutName removes the requested name from a response.
+func withoutName(body, name string) string {
 	quoted, _ := json.Marshal(name)
 	return strings.ReplaceAll(changing.ReplaceAllString(body, "~"), strings.Trim(string(quoted), `"`), "~")
 }
 
-// settle gives a tenant one of everything that an operation can name, and returns the
+// createNamedObjects gives a tenant one of everything that an operation can name, and returns the
 // names.
-func settle(t *testing.T, w *nodetest.World, name, service string) map[string]string {
+func createNamedObjects(t *testing.T, w *nodetest.World, name, service string) map[string]string {
 	t.Helper()
 	names := map[string]string{"mailbox": "user@" + name + ".com", "site": "https://" + name + "-eu.sharepoint.com/sites/team", "geo": name + " in Europe",
 		"policy": name + "_mailboxes", "container": "user@" + name + ".com", "tenant": name, "path": "plan.txt"}
@@ -188,27 +188,27 @@ func settle(t *testing.T, w *nodetest.World, name, service string) map[string]st
 	return names
 }
 
-// TestATenantNeitherReachesNorLearnsOfAnother calls every operation with the token of
+// TestATenantCannotAccessOrDiscoverAnother calls every operation with the token of
 // one tenant's admin and with one name at a time that belongs to another tenant. The
 // response equals that for a name that does not exist.
-func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
+func TestATenantCannotAccessOrDiscoverAnother(t *testing.T) {
 	t.Parallel()
 	const exchange = "00000002-0000-0ff1-ce00-000000000000"
 	w := nodetest.Start(t, node.Options{})
 	a, b := tenantOf(t, w, "contoso"), tenantOf(t, w, "fabrikam")
-	foreign, own := settle(t, a, "contoso", exchange), settle(t, b, "fabrikam", exchange)
+	foreign, own := createNamedObjects(t, a, "contoso", exchange), createNamedObjects(t, b, "fabrikam", exchange)
 	shown, err := a.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: foreign["policy"]})
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobodys := map[string]string{"mailbox": "nobody@contoso.com", "site": "https://contoso.sharepoint.com/sites/nothing", "geo": "Asia",
-		"policy": "No_such_policy", "container": "nobody@contoso.com", "tenant": "nobody", "roll": "71", "message": "72"}
+	unknown := map[string]string{"mailbox": "unknown@contoso.com", "site": "https://contoso.sharepoint.com/sites/nothing", "geo": "Asia",
+		"policy": "No_such_policy", "container": "unknown@contoso.com", "tenant": "unknown", "roll": "71", "message": "72"}
 	asked := map[string]int{}
 	r := newRaw(t, b)
 	for _, op := range api.Operations() {
-		_, _, named := r.call(op, nobodys)
+		_, _, named := r.call(op, unknown)
 		for _, what := range named {
-			if nobodys[what] == "" {
+			if unknown[what] == "" {
 				continue // a name within what is asked for, or that of another part of the contract
 			}
 			values := []string{foreign[what]}
@@ -220,12 +220,12 @@ func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 					names := maps.Clone(own)
 					names[what] = name
 					status, body, _ := r.call(op, names)
-					return status, comparable(body, name)
+					return status, withoutName(body, name)
 				}
 				status, body := with(value)
-				wantStatus, want := with(nobodys[what])
+				wantStatus, want := with(unknown[what])
 				if status != wantStatus || body != want || status/100 == 2 {
-					t.Errorf("%s tells another tenant's %s %q from one that is nobody's: %d %s, %d %s", op.Name, what, value, status, body, wantStatus, want)
+					t.Errorf("%s tells another tenant's %s %q from one that does not exist: %d %s, %d %s", op.Name, what, value, status, body, wantStatus, want)
 				}
 				asked[what]++
 			}
@@ -239,7 +239,7 @@ func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 			}
 		}
 	}
-	for what := range nobodys {
+	for what := range unknown {
 		if asked[what] == 0 && what != "container" {
 			t.Errorf("no operation was asked for another's %s", what)
 		}
@@ -255,8 +255,8 @@ func TestATenantNeitherReachesNorLearnsOfAnother(t *testing.T) {
 	b.VerifyClean()
 }
 
-// TestVaultsOfATenantAreItsOwn looks at the vaults of one tenant from another.
-func TestVaultsOfATenantAreItsOwn(t *testing.T) {
+// TestVaultsBelongToOneTenant looks at the vaults of one tenant from another.
+func TestVaultsBelongToOneTenant(t *testing.T) {
 	t.Parallel()
 	w := nodetest.Start(t, node.Options{})
 	a, b := tenantOf(t, w, "contoso"), tenantOf(t, w, "fabrikam")
@@ -346,8 +346,8 @@ func TestManyTenantsInOneServer(t *testing.T) {
 	}
 }
 
-// TestATokenIsHeldToTheTenantThatTheRequestNames sends the header that names a tenant.
-func TestATokenIsHeldToTheTenantThatTheRequestNames(t *testing.T) {
+// TestATokenIsValidOnlyForTheTenantThatTheRequestNames sends the header that names a tenant.
+func TestATokenIsValidOnlyForTheTenantThatTheRequestNames(t *testing.T) {
 	w := nodetest.Start(t, node.Options{})
 	b := tenantOf(t, w, "Contoso & Söhne")
 	pem, err := os.ReadFile(w.Info.CAFile)
@@ -372,7 +372,7 @@ func TestATokenIsHeldToTheTenantThatTheRequestNames(t *testing.T) {
 		t.Error(err)
 	}
 	var refusals []string
-	for _, other := range []string{"default", "nobody", w.Info.TenantID} {
+	for _, other := range []string{"default", "unknown", w.Info.TenantID} {
 		err := as(b.Token, other)
 		if p, ok := err.(*api.Problem); !ok || p.Code != api.Forbidden {
 			t.Errorf("%q: %v", other, err)

@@ -41,7 +41,7 @@ func (v *throttling) answers(w http.ResponseWriter, r *http.Request) bool {
 // A vault that throttles or fails temporarily slows a roll down and does not make it
 // fail. The availability key must not replace the keys of sites, so the roll waits for
 // both vaults.
-func TestVaultsThatThrottleSlowARollDownAndDoNotFailIt(t *testing.T) {
+func TestThrottlingVaultsSlowARollDownButDoNotFailIt(t *testing.T) {
 	t.Parallel()
 	vaults := &throttling{}
 	w := nodetest.StartUsing(t, node.Options{}, nodetest.StartOutside(t, node.Options{}.WithTrouble(vaults.answers)))

@@ -31,17 +31,17 @@ const (
 // The data of a keyroll with an earlier schema, including an unfinished roll, a backup
 // and a second tenant, is served by this one: all content is read as it was stored, the
 // roll continues, and new operations work on old data. The same after a move.
-func TestDataOfAnEarlierKeyrollIsServed(t *testing.T) {
+func TestDataOfAnEarlierVersionIsServed(t *testing.T) {
 	// Not parallel: fault points are those of the whole process.
-	left, half := leaveEarlier(t)
+	left, half := makeEarlierData(t)
 	t.Run("sqlite", func(t *testing.T) { serveEarlier(t, left, half, "") })
 	t.Run("postgres", func(t *testing.T) { serveEarlier(t, left, half, storetest.EmptyPostgresURL(t)) })
 }
 
-// leaveEarlier returns a data folder at schema version earlier: 12 mailboxes, user2
+// makeEarlierData returns a data folder at schema version earlier: 12 mailboxes, user2
 // inactive, and a paused roll that has moved one page of the 11 active ones; user1,
 // user2, a site and a workload store have the same two messages; user1 has a backup.
-func leaveEarlier(t *testing.T) (data string, half api.Roll) {
+func makeEarlierData(t *testing.T) (data string, half api.Roll) {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, RollRate: 10_000}) // a batch is one page then
 	w.StageMail()
 	for i := range 12 {
@@ -82,7 +82,7 @@ func leaveEarlier(t *testing.T) (data string, half api.Roll) {
 	if half.Total != 11 || half.Remaining == 0 || half.Remaining == half.Total {
 		t.Fatalf("the roll is not half way: %+v", half)
 	}
-	takeBack(t, filepath.Join(w.Data, node.DatabaseFile))
+	revertSchema(t, filepath.Join(w.Data, node.DatabaseFile))
 	return w.Data, half
 }
 
@@ -99,9 +99,9 @@ var back = []struct {
 
 var comment = regexp.MustCompile(`--[^\n]*`)
 
-// takeBack reverts an SQLite database to version earlier of the schema. If it missed
+// revertSchema reverts an SQLite database to version earlier of the schema. If it missed
 // anything, the next start would create that a second time and fail.
-func takeBack(t *testing.T, path string) {
+func revertSchema(t *testing.T, path string) {
 	db := storetest.Open(t, "sqlite://"+path)
 	files, err := filepath.Glob("../store/schema/*.sql")
 	if err != nil {

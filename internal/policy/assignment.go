@@ -8,7 +8,6 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
-	"keyroll/internal/fault"
 	"keyroll/internal/store"
 )
 
@@ -54,113 +53,95 @@ func LockAll(ctx context.Context, tx *store.Tx, policies ...int64) error {
 	return nil
 }
 
-// Assign assigns a policy to its tenant, in place of the one before. also runs in the
-// same transaction, with the policy that covered until then: that policy's containers
-// must be moved, unless it is the same policy.
-func (p *Policies) Assign(ctx context.Context, pol Policy, also func(tx *store.Tx, now Policy, before int64) error) error {
+// Assign assigns a policy to its tenant, in place of the one before, and returns it
+// with the policy that covered until then: that policy's containers must be moved in the
+// same transaction, unless it is the same policy.
+func (p *Policies) Assign(ctx context.Context, tx *store.Tx, pol Policy) (now Policy, before int64, err error) {
 	if !ProfileOf(pol.Kind).ForTenant {
-		return fail.New(api.InvalidArgument, "policy %q is of kind %s and cannot be assigned to the tenant", pol.Name, pol.Kind).
+		return now, 0, fail.New(api.InvalidArgument, "policy %q is of kind %s and cannot be assigned to the tenant", pol.Name, pol.Kind).
 			WithHint("assign a multi-workload policy: New-M365DataAtRestEncryptionPolicy creates one")
 	}
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := p.lockServiceManaged(ctx, tx, pol.Tenant); err != nil {
-			return err
-		}
-		before, err := p.covering(ctx, tx, pol.Tenant)
-		if err != nil {
-			return err
-		}
-		if err := LockAll(ctx, tx, before, pol.ID); err != nil {
-			return err
-		}
-		now, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
-		switch {
-		case err != nil:
-			return err
-		case !now.Enabled:
-			return Disabled("assign", now)
-		case now.Purge != NotPurged:
-			return fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it no longer accepts containers", now.Name)
-		}
-		if before != now.ID {
-			if err := setAssigned(ctx, tx, pol.Tenant, now.ID); err != nil {
-				return err
-			}
-			now.Assigned = true
-		}
-		if err := also(tx, now, before); err != nil {
-			return err
-		}
-		fault.Point("assignment.before-commit")
-		return nil
-	})
-	if err == nil {
-		fault.Point("assignment.after-commit")
+	if _, err := p.lockServiceManaged(ctx, tx, pol.Tenant); err != nil {
+		return now, 0, err
 	}
-	return err
+	if before, err = p.covering(ctx, tx, pol.Tenant); err != nil {
+		return now, 0, err
+	}
+	if err := LockAll(ctx, tx, before, pol.ID); err != nil {
+		return now, 0, err
+	}
+	now, err = p.ByID(ctx, tx, pol.Tenant, pol.ID)
+	switch {
+	case err != nil:
+		return now, 0, err
+	case !now.Enabled:
+		return now, 0, Disabled("assign", now)
+	case now.Purge != NotPurged:
+		return now, 0, fail.New(api.Conflict, "assign policy %q: its purge has been requested, so it no longer accepts containers", now.Name)
+	}
+	if before != now.ID {
+		if err := setAssigned(ctx, tx, pol.Tenant, now.ID); err != nil {
+			return now, 0, err
+		}
+		now.Assigned = true
+	}
+	return now, before, nil
 }
 
 // Leave ends a policy permanently: it covers nothing, accepts no containers, and
-// cannot be enabled again. also runs in the same transaction, with the policy that
-// covers its containers from then on. A roll moves them; once none is left, Retire
-// erases all wraps of the policy.
-func (p *Policies) Leave(ctx context.Context, pol Policy, also func(tx *store.Tx, left, to Policy) error) error {
+// cannot be enabled again. It returns the policy as it is then, and the one that covers
+// its containers from then on: they must be moved there in the same transaction. Once
+// none is left, Retire erases all wraps of the policy.
+func (p *Policies) Leave(ctx context.Context, tx *store.Tx, pol Policy) (left, to Policy, err error) {
 	profile := ProfileOf(pol.Kind)
 	if profile.Keys == 0 {
-		return fail.New(api.InvalidArgument, "leave policy %q: a %s policy is the built-in default and cannot be left", pol.Name, pol.Kind).
+		return left, to, fail.New(api.InvalidArgument, "leave policy %q: a %s policy is the built-in default and cannot be left", pol.Name, pol.Kind).
 			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
 	}
-	err := p.DB.InTx(ctx, func(tx *store.Tx) error {
-		managed, err := p.lockServiceManaged(ctx, tx, pol.Tenant)
-		if err != nil {
-			return err
-		}
-		to := managed
-		if profile.OnePerGeo {
-			to, err = p.ServiceManagedIn(ctx, tx, pol.Tenant, pol.Geo)
-		} else {
-			to, err = p.covering(ctx, tx, pol.Tenant)
-		}
-		if err != nil {
-			return err
-		}
-		if to == pol.ID {
-			to = managed
-		}
-		if err := LockAll(ctx, tx, pol.ID, to); err != nil {
-			return err
-		}
-		left, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
-		switch {
-		case err != nil:
-			return err
-		case !left.Left.IsZero():
-			return fail.New(api.Conflict, "policy %q was already left on %s", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
-				WithHint("keyroll roll list shows the progress of moving its containers")
-		case left.Purge != NotPurged:
-			return fail.New(api.Conflict, "leave policy %q: its purge has been requested", left.Name)
-		}
-		left.Enabled, left.Assigned, left.Left = false, false, p.Now()
-		if profile.Fixed { // its successor gets the same name from keyroll
-			left.Name = fmt.Sprintf("%s (left %.8s)", left.Name, left.GUID)
-		}
-		if err := updatePolicy(ctx, tx, left); err != nil {
-			return err
-		}
-		target, err := p.ByID(ctx, tx, pol.Tenant, to)
-		if err != nil {
-			return err
-		}
-		if err := also(tx, left, target); err != nil {
-			return err
-		}
-		fault.Point("leave.before-commit")
-		return nil
-	})
-	if err == nil {
-		fault.Point("leave.after-commit")
+	target, err := p.lockSuccessor(ctx, tx, profile, pol)
+	if err != nil {
+		return left, to, err
 	}
-	return err
+	left, err = p.ByID(ctx, tx, pol.Tenant, pol.ID)
+	switch {
+	case err != nil:
+		return left, to, err
+	case !left.Left.IsZero():
+		return left, to, fail.New(api.Conflict, "policy %q was already left on %s", left.Name, left.Left.UTC().Format("2006-01-02 15:04")).
+			WithHint("keyroll roll list shows the progress of moving its containers")
+	case left.Purge != NotPurged:
+		return left, to, fail.New(api.Conflict, "leave policy %q: its purge has been requested", left.Name)
+	}
+	left.Enabled, left.Assigned, left.Left = false, false, p.Now()
+	if profile.Fixed { // its successor gets the same name from keyroll
+		left.Name = fmt.Sprintf("%s (left %.8s)", left.Name, left.GUID)
+	}
+	if err := updatePolicy(ctx, tx, left); err != nil {
+		return left, to, err
+	}
+	to, err = p.ByID(ctx, tx, pol.Tenant, target)
+	return left, to, err
+}
+
+// lockSuccessor returns the policy that covers the containers of a policy after it was
+// left, and takes the locks of both.
+func (p *Policies) lockSuccessor(ctx context.Context, tx *store.Tx, profile Profile, pol Policy) (to int64, err error) {
+	managed, err := p.lockServiceManaged(ctx, tx, pol.Tenant)
+	if err != nil {
+		return 0, err
+	}
+	if profile.OnePerGeo {
+		to, err = p.ServiceManagedIn(ctx, tx, pol.Tenant, pol.Geo)
+	} else {
+		to, err = p.covering(ctx, tx, pol.Tenant)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if to == pol.ID {
+		to = managed
+	}
+	return to, LockAll(ctx, tx, pol.ID, to)
 }
 
 // Settings are the changeable properties of a policy other than its keys; nil means
@@ -170,52 +151,46 @@ type Settings struct {
 	Enabled           *bool
 }
 
-// Set changes a policy's settings. also runs in the same transaction, under the
-// policy's lock, so that no container is added meanwhile.
-func (p *Policies) Set(ctx context.Context, pol Policy, s Settings, also func(tx *store.Tx, now Policy) error) error {
+// Set changes a policy's settings and returns it. It holds the policy's lock, so that no
+// container is added before tx ends.
+func (p *Policies) Set(ctx context.Context, tx *store.Tx, pol Policy, s Settings) (now Policy, err error) {
 	profile := ProfileOf(pol.Kind)
 	if s.Name != nil {
 		if profile.Fixed {
-			return fail.New(api.InvalidArgument, "rename policy %q: keyroll names a %s policy itself", pol.Name, pol.Kind)
+			return now, fail.New(api.InvalidArgument, "rename policy %q: keyroll names a %s policy itself", pol.Name, pol.Kind)
 		}
 		if err := checkName(*s.Name); err != nil {
-			return err
+			return now, err
 		}
 	}
-	return p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, pol.Tenant, true); err != nil { // names and numbers of policies
-			return err
+	if err := tx.Lock(ctx, pol.Tenant, true); err != nil { // names and numbers of policies
+		return now, err
+	}
+	if err := tx.Lock(ctx, pol.ID, true); err != nil {
+		return now, err
+	}
+	if now, err = p.ByID(ctx, tx, pol.Tenant, pol.ID); err != nil {
+		return now, err
+	}
+	if now.Purge != NotPurged {
+		return now, now.CheckAccepting()
+	}
+	if s.Description != nil {
+		now.Description = *s.Description
+	}
+	if s.Name != nil {
+		now.Name = *s.Name
+	}
+	if s.Enabled != nil && *s.Enabled != now.Enabled {
+		now.Enabled = *s.Enabled
+		if err := p.checkEnabled(ctx, tx, profile, now); err != nil {
+			return now, err
 		}
-		if err := tx.Lock(ctx, pol.ID, true); err != nil {
-			return err
-		}
-		now, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
-		if err != nil {
-			return err
-		}
-		if now.Purge != NotPurged {
-			return now.CheckAccepting()
-		}
-		if s.Description != nil {
-			now.Description = *s.Description
-		}
-		if s.Name != nil {
-			now.Name = *s.Name
-		}
-		if s.Enabled != nil && *s.Enabled != now.Enabled {
-			now.Enabled = *s.Enabled
-			if err := p.checkEnabled(ctx, tx, profile, now); err != nil {
-				return err
-			}
-		}
-		if err := p.checkRenamed(ctx, tx, now); err != nil {
-			return err
-		}
-		if err := updatePolicy(ctx, tx, now); err != nil {
-			return err
-		}
-		return also(tx, now)
-	})
+	}
+	if err := p.checkRenamed(ctx, tx, now); err != nil {
+		return now, err
+	}
+	return now, updatePolicy(ctx, tx, now)
 }
 
 // checkEnabled fails if a policy may not be enabled, or disabled, as now.Enabled

@@ -166,7 +166,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 		}
 	}()
 	open := func(r envelope.Revision) ([]byte, error) {
-		bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(tenant, r), r.WrapAvailability)
+		bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r), r.WrapAvailability)
 		uses = append(uses, p.use(tenant, r, "unwrap", "availability", envelope.KeyVersion{}, err))
 		return bundle, err
 	}
@@ -180,7 +180,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 		return r, err
 	}
 	defer key.Zero()
-	r.WrapAvailability, err = p.Availability.Wrap(ctx, r.AvailabilityKey, version, availabilityPlace(tenant, r), bundle)
+	r.WrapAvailability, err = p.Availability.Wrap(ctx, r.AvailabilityKey, version, availabilityContext(tenant, r), bundle)
 	uses = append(uses, p.use(tenant, r, "wrap", "availability", envelope.KeyVersion{}, err))
 	if err != nil {
 		return r, err
@@ -285,7 +285,7 @@ const (
 func (a *AvailabilityRoller) Run(ctx context.Context) {
 	for {
 		wait := availabilityInterval
-		held, err := a.Leases.Hold(ctx, "availability keys", a.Pass)
+		held, err := a.Leases.Hold(ctx, "availability keys", a.runOnce)
 		if err != nil && ctx.Err() == nil {
 			wait = availabilityRetry
 			a.Logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", wait, "error", err)
@@ -301,10 +301,10 @@ func (a *AvailabilityRoller) Run(ctx context.Context) {
 	}
 }
 
-// Pass rolls every availability key whose newest version is old enough, finishes
+// runOnce rolls every availability key whose newest version is old enough, finishes
 // interrupted rolls, and destroys the versions that they left. It stops at once when
 // the store is unavailable.
-func (a *AvailabilityRoller) Pass(ctx context.Context) error {
+func (a *AvailabilityRoller) runOnce(ctx context.Context) error {
 	tenants, err := a.Tenants(ctx)
 	if err != nil {
 		return err

@@ -25,33 +25,33 @@ type hooked struct {
 	before func(act string, version uint32) error // wrap, open, opened or destroy; nil: nothing
 }
 
-func (h *hooked) first(act string, version uint32) error {
+func (h *hooked) runBefore(act string, version uint32) error {
 	if h.before == nil {
 		return nil
 	}
 	return h.before(act, version)
 }
 
-func (h *hooked) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
-	if err := h.first("open", version); err != nil {
+func (h *hooked) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
+	if err := h.runBefore("open", version); err != nil {
 		return nil, err
 	}
-	bundle, err := h.Availability.Open(ctx, id, version, place, wrapped)
+	bundle, err := h.Availability.Open(ctx, id, version, ec, wrapped)
 	if err != nil {
 		return nil, err
 	}
-	return bundle, h.first("opened", version)
+	return bundle, h.runBefore("opened", version)
 }
 
-func (h *hooked) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
-	if err := h.first("wrap", version); err != nil {
+func (h *hooked) Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
+	if err := h.runBefore("wrap", version); err != nil {
 		return nil, err
 	}
-	return h.Availability.Wrap(ctx, id, version, place, plaintext)
+	return h.Availability.Wrap(ctx, id, version, ec, plaintext)
 }
 
 func (h *hooked) DestroyVersion(ctx context.Context, id int64, version uint32) error {
-	if err := h.first("destroy", version); err != nil {
+	if err := h.runBefore("destroy", version); err != nil {
 		return err
 	}
 	return h.Availability.DestroyVersion(ctx, id, version)
@@ -64,8 +64,8 @@ func hook(w *policytest.World) *hooked {
 	return h
 }
 
-// once runs f only at the first call of act.
-func once(act string, f func()) func(string, uint32) error {
+// onFirstCall runs f only at the first call of act.
+func onFirstCall(act string, f func()) func(string, uint32) error {
 	var mu sync.Mutex
 	done := false
 	return func(called string, _ uint32) error {
@@ -115,15 +115,15 @@ func probe(w *policytest.World, pol policy.Policy, version uint32) {
 func twoGenerations(w *policytest.World) policy.Policy {
 	pol := w.MailboxPolicy("p")
 	w.Put(pol.Current, envelope.ClassInactive, 3)
-	return w.Refresh(pol, api.DepthPolicy, false, nil).Policy
+	return w.Refresh(pol, api.DepthPolicy, false).Policy
 }
 
-func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) {
+func TestAvailabilityKeyRollReplacesEachThirdWrapAndDestroysTheOldVersion(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		old, others := revisionOf(w, pol.Current), w.Dump("policy", "policy_key", "key_page")
-		place := envelope.Place{Tenant: w.Tenant, Child: pol.Current.ID, Count: 1}
-		copied, err := w.Availability.Wrap(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, place, []byte("an old backup's wrap"))
+		ec := envelope.EncryptionContext{Tenant: w.Tenant, Child: pol.Current.ID, Count: 1}
+		copied, err := w.Availability.Wrap(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, ec, []byte("an old backup's wrap"))
 		w.Must(err)
 		w.Vaults.Fail("A-p", policytest.Denied())
 		w.Vaults.Fail("B-p", policytest.Away())
@@ -145,7 +145,7 @@ func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) 
 		if w.Dump("policy", "policy_key", "key_page") != others {
 			t.Error("more than revisions was changed")
 		}
-		_, err = w.Availability.Open(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, place, copied)
+		_, err = w.Availability.Open(w.Ctx, old.AvailabilityKey, old.AvailabilityVersion, ec, copied)
 		policytest.Refuses(t, err, api.VaultDenied)
 		if got := mustRoll(w, pol); got.Version != 3 || got.Destroyed != 1 {
 			t.Errorf("the next roll: %+v", got)
@@ -154,7 +154,7 @@ func TestRollReplacesEachThirdWrapInPlaceAndDestroysTheOldVersion(t *testing.T) 
 	})
 }
 
-func TestRollWritesDownEachUseOfAnAvailabilityKey(t *testing.T) {
+func TestAvailabilityKeyRollRecordsEachUseOfAnAvailabilityKey(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		seen := map[int64]bool{}
@@ -173,17 +173,17 @@ func TestRollWritesDownEachUseOfAnAvailabilityKey(t *testing.T) {
 	})
 }
 
-func TestReaderWhoseAvailabilityKeyIsRolledMeanwhileReads(t *testing.T) {
+func TestReadSucceedsWhileItsAvailabilityKeyIsRolled(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		managed := w.ServiceManagedPolicy()
 		h := hook(w)
-		h.before = once("open", func() { mustRoll(w, managed) })
+		h.before = onFirstCall("open", func() { mustRoll(w, managed) })
 		w.Open(managed.Current.ID).Zero()
 		probe(w, managed, 2)
 	})
 }
 
-func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
+func TestRefreshDuringAnAvailabilityKeyRollLosesNoWrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		version := uint32(1)
@@ -191,8 +191,8 @@ func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
 			for _, act := range []string{"wrap", "open", "opened"} { // before, while and after the refresh makes its third wrap
 				w.Policies.Close()
 				h := hook(w)
-				h.before = once(act, func() { mustRoll(w, pol) })
-				w.Refresh(pol, depth, depth == api.DepthRoot, nil)
+				h.before = onFirstCall(act, func() { mustRoll(w, pol) })
+				w.Refresh(pol, depth, depth == api.DepthRoot)
 				h.before = nil
 				version++
 				probe(w, pol, version)
@@ -201,13 +201,13 @@ func TestRefreshDuringARollLosesNoWrap(t *testing.T) {
 	})
 }
 
-func TestRollDuringARefreshLosesNoWrap(t *testing.T) {
+func TestAvailabilityKeyRollDuringARefreshLosesNoWrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		version := uint32(1)
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
 			h := hook(w)
-			h.before = once("open", func() { w.Refresh(pol, depth, depth == api.DepthRoot, nil) })
+			h.before = onFirstCall("open", func() { w.Refresh(pol, depth, depth == api.DepthRoot) })
 			mustRoll(w, pol)
 			h.before = nil
 			version++
@@ -231,7 +231,7 @@ func TestRefreshWhoseAnswerIsLostDuringARollMayHaveHappened(t *testing.T) {
 		}
 		w.DB.SetForTests(mode)
 		w.NewVersions(pol)
-		_, err := w.Policies.Refresh(w.Ctx, w.Again(pol), api.DepthPolicy, false, func(*store.Tx, policy.Change) error {
+		_, err := w.Change(w.Reload(pol), policy.Request{Depth: api.DepthPolicy}, func(*store.Tx, policy.Change) error {
 			committing = true
 			return nil
 		})
@@ -255,22 +255,19 @@ func TestRollsAndRefreshesAtOnceLoseNoWrap(t *testing.T) {
 		}
 		for i := range 6 {
 			depth := []api.Depth{api.DepthPolicy, api.DepthRoot}[i%2]
-			w.Refresh(pol, depth, depth == api.DepthRoot, nil)
+			w.Refresh(pol, depth, depth == api.DepthRoot)
 		}
 		group.Wait()
 		rolled := mustRoll(w, pol)
 		probe(w, pol, rolled.Version)
-		var left int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT count(*) FROM availability_version WHERE tenant = ?1 AND policy = ?2 AND destroyed = 0`, w.Tenant, pol.ID).Scan(&left)
-		})
+		left := w.Number(`SELECT count(*) FROM availability_version WHERE tenant = ?1 AND policy = ?2 AND destroyed = 0`, w.Tenant, pol.ID)
 		if left != 1 {
 			t.Errorf("%d versions are not destroyed, want the newest alone", left)
 		}
 	})
 }
 
-func TestUnfinishedRollLeavesEveryWrapWholeAndIsTakenUp(t *testing.T) {
+func TestInterruptedAvailabilityKeyRollLosesNoWrapAndContinues(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
 		h := hook(w)
@@ -298,7 +295,7 @@ func TestUnfinishedRollLeavesEveryWrapWholeAndIsTakenUp(t *testing.T) {
 			}
 		}
 		roller := rollerOf(w, time.Hour)
-		w.Must(roller.Pass(w.Ctx))
+		w.Must(roller.RunOnce(w.Ctx))
 		probe(w, pol, 2)
 		if got := mustRoll(w, pol); got.Destroyed != 1 {
 			t.Errorf("the pass left %d old versions", got.Destroyed-1)
@@ -306,7 +303,7 @@ func TestUnfinishedRollLeavesEveryWrapWholeAndIsTakenUp(t *testing.T) {
 	})
 }
 
-func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
+func TestVersionThatCouldNotBeDestroyedIsDestroyedLater(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		h := hook(w)
@@ -320,20 +317,17 @@ func TestVersionThatTheStoreDoesNotGiveUpIsDestroyedLater(t *testing.T) {
 			t.Errorf("rolled %+v, want %+v", got, want)
 		}
 		h.before = nil
-		w.Must(rollerOf(w, time.Hour).Pass(w.Ctx))
+		w.Must(rollerOf(w, time.Hour).RunOnce(w.Ctx))
 		if got := mustRoll(w, pol); got.Version != 3 || got.Destroyed != 1 {
 			t.Errorf("after the pass a roll is %+v", got)
 		}
 	})
 }
 
-func TestDamagedRevisionKeepsItsVersionAndHoldsUpNoOther(t *testing.T) {
+func TestDamagedRevisionKeepsItsVersionAndDelaysNoOther(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := twoGenerations(w)
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, pol.Current.ID)
 		rolled, err := w.Policies.RollAvailability(w.Ctx, pol)
 		policytest.Refuses(t, err, api.Damaged)
 		if rolled.Wraps != 1 || rolled.Destroyed != 0 {
@@ -365,40 +359,37 @@ func rollerOf(w *policytest.World, every time.Duration) *policy.AvailabilityRoll
 		Tenants: func(context.Context) ([]int64, error) { return []int64{w.Tenant}, nil }}
 }
 
-func TestAvailabilityKeysAreRolledWhenTheyComeOfAge(t *testing.T) {
+func TestAvailabilityKeysAreRolledAtTheirMaximumAge(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		const every = 30 * 24 * time.Hour
 		roller := rollerOf(w, every)
 		old := w.MailboxPolicy("old")
 		w.Clock.Advance(every - time.Millisecond)
 		young := w.MailboxPolicy("young")
-		w.Must(roller.Pass(w.Ctx))
+		w.Must(roller.RunOnce(w.Ctx))
 		probe(w, old, 1)
 		w.Clock.Advance(time.Millisecond)
 		for range 2 {
-			w.Must(roller.Pass(w.Ctx))
+			w.Must(roller.RunOnce(w.Ctx))
 			probe(w, old, 2)
 			probe(w, young, 1)
 		}
-		var scheduled int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'RollAvailabilityKeys' AND request = 'schedule'`, w.Tenant).Scan(&scheduled)
-		})
+		scheduled := w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'RollAvailabilityKeys' AND request = 'schedule'`, w.Tenant)
 		if scheduled != 6 { // three uses for each of the old and the service-managed policy
 			t.Errorf("%d uses name the schedule", scheduled)
 		}
 		w.Clock.Advance(every)
 		h := hook(w)
 		h.before = func(string, uint32) error { return policytest.Away() }
-		policytest.Refuses(t, roller.Pass(w.Ctx), api.VaultUnavailable)
+		policytest.Refuses(t, roller.RunOnce(w.Ctx), api.VaultUnavailable)
 		h.before = nil
-		w.Must(roller.Pass(w.Ctx))
+		w.Must(roller.RunOnce(w.Ctx))
 		probe(w, old, 3)
 		probe(w, young, 2)
 	})
 }
 
-func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T) {
+func TestAvailabilityKeysAreCheckedDailyAndSoonerAfterAFailure(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))
 		begin := time.Now()
@@ -424,7 +415,7 @@ func TestAvailabilityKeysAreLookedAtOnceADayAndSoonerAfterAFailure(t *testing.T)
 
 // While one node makes passes, the others check that it is live; when it dies, another
 // one takes over within seconds.
-func TestAvailabilityKeysOfANodeThatDiedAreLookedAtWithinSeconds(t *testing.T) {
+func TestAnotherNodeContinuesAvailabilityKeyRollsWithinSeconds(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))
 		w.InTx(func(tx *store.Tx) error {

@@ -25,7 +25,7 @@ func unwraps(w *policytest.World) int { return policytest.Count(w.Vaults.Calls()
 func TestPolicyKeyThatIsNotUsedForALifetimeIsZeroed(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for key, lifetime := range map[int64]time.Duration{
-			w.MailboxPolicy("p").Current.ID: 5 * time.Minute, w.SitePolicy(nil).Current.ID: 4 * time.Hour} {
+			w.MailboxPolicy("p").Current.ID: 5 * time.Minute, w.SitePolicy().Current.ID: 4 * time.Hour} {
 			copied := w.Open(key)
 			kept := w.Policies.Cached(key)
 			time.Sleep(lifetime - time.Second)
@@ -40,7 +40,7 @@ func TestPolicyKeyThatIsNotUsedForALifetimeIsZeroed(t *testing.T) {
 			unwraps(w)
 			time.Sleep(24 * time.Hour)
 			if n := unwraps(w); n != 0 {
-				t.Errorf("%d unwraps of a key that nobody uses", n)
+				t.Errorf("%d unwraps of a key that is not used", n)
 			}
 			if !copied.Equal(w.Open(key)) {
 				t.Error("a caller's copy went with the cache's key")
@@ -68,7 +68,7 @@ func TestServiceManagedPolicyKeyIsKeptWhileTheProcessRuns(t *testing.T) {
 	})
 }
 
-func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
+func TestConcurrentOpensShareOneUnwrap(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		unwraps(w)
@@ -118,7 +118,7 @@ func TestOpenAtOnceSharesOneUnwrap(t *testing.T) {
 // A failure is not cached: the next caller calls the vault again.
 func TestFailureToOpenIsNotCached(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		w.Vaults.Fail("A-Sites", policytest.Away())
 		w.Vaults.Fail("B-Sites", policytest.Away())
 		_, err := w.Policies.Open(w.Ctx, w.Tenant, pol.Current.ID, api.ByUser)
@@ -136,7 +136,7 @@ func TestFailureToOpenIsNotCached(t *testing.T) {
 func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		answer := make(chan struct{})
 		w.Vaults.Before = func(context.Context, policytest.Call) error { <-answer; return nil }
 		opened := make(chan error)
@@ -157,9 +157,9 @@ func TestPolicyKeyThatIsRetiredWhileItIsOpenedIsNotCached(t *testing.T) {
 }
 
 // The rules decide which vault is called, and when.
-func TestUnwrapAsksTheVaultsByTheRuleOfTheProfile(t *testing.T) {
+func TestUnwrapUsesTheStrategyOfTheProfile(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)
+		mail, sites := w.MailboxPolicy("p"), w.SitePolicy()
 		w.Vaults.Fail("A-p", policytest.Away())
 		for range 8 {
 			w.Policies.Close()

@@ -16,7 +16,83 @@ import (
 	"keyroll/internal/store"
 )
 
-// Change is what a refresh or an update did.
+// Act says how a request changes the customer keys of a policy.
+type Act int
+
+// The ways to change the keys of a policy.
+const (
+	// Refresh moves a policy that names keys without a version to the newest versions
+	// of both. A policy that names exact versions keeps them, and can be refreshed only
+	// at depths container and content.
+	Refresh Act = iota
+	// Replace gives a policy that names keys without a version two other keys.
+	Replace
+	// UpdatePrimary and UpdateSecondary replace one key of a policy that names exact
+	// versions.
+	UpdatePrimary
+	UpdateSecondary
+)
+
+// Request is a requested change of the customer keys of a policy.
+type Request struct {
+	Act Act
+	// Primary and Secondary are the new keys: both for Replace, one for an update.
+	Primary, Secondary envelope.KeyVersion
+	// Depth says what gets new keys. At depth root the policy key keeps its material
+	// and gets new wraps, with AllGenerations every older one too. At the depths below
+	// there is a new policy key, at depths container and content even without a newer
+	// version.
+	Depth          api.Depth
+	AllGenerations bool
+}
+
+// deep reports whether the request has work to do even without a newer key version.
+func (r Request) deep() bool { return r.Depth == api.DepthContainer || r.Depth == api.DepthContent }
+
+// verb names the act in an error.
+func (r Request) verb() string {
+	return map[Act]string{Refresh: "refresh", Replace: "replace the keys of", UpdatePrimary: "update", UpdateSecondary: "update"}[r.Act]
+}
+
+// check refuses an act that a policy of its kind does not have.
+func (r Request) check(pol Policy) error {
+	profile, verb := ProfileOf(pol.Kind), r.verb()
+	const oneAtATime = "update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update"
+	switch {
+	case profile.Keys == 0:
+		return noCustomerKeys(verb, pol)
+	case r.Act == Refresh && !profile.Versionless && !r.deep():
+		return fail.New(api.InvalidArgument, "%s policy %q: a %s policy names exact key versions", verb, pol.Name, pol.Kind).
+			WithHint(oneAtATime + "; at depths container and content a refresh keeps the versions")
+	case r.Act == Replace && !profile.Versionless:
+		return fail.New(api.InvalidArgument, "%s policy %q: a %s policy names exact key versions", verb, pol.Name, pol.Kind).WithHint(oneAtATime)
+	case r.Act != Refresh && r.Act != Replace && profile.Versionless:
+		return fail.New(api.InvalidArgument, "%s policy %q: a %s policy names no exact key versions", verb, pol.Name, pol.Kind).
+			WithHint("refresh it: Set-DataEncryptionPolicy -Refresh, or keyroll policy refresh")
+	}
+	return nil
+}
+
+// keys returns the keys that a policy is to use, given its present revision. A key
+// without a version means the newest version.
+func (r Request) keys(profile Profile, now revisionRow) (primary, secondary envelope.KeyVersion) {
+	primary, secondary = now.Primary, now.Secondary
+	switch r.Act {
+	case Refresh:
+		if profile.Versionless {
+			primary.Version, secondary.Version = "", ""
+		}
+	case Replace:
+		primary, secondary = r.Primary, r.Secondary
+	case UpdatePrimary:
+		primary = r.Primary
+	case UpdateSecondary:
+		secondary = r.Secondary
+	}
+	return primary, secondary
+}
+
+// Change is what a refresh, a replacement or an update did.
 type Change struct {
 	Policy   Policy // after the change
 	Revision Revision
@@ -24,216 +100,181 @@ type Change struct {
 	NewKey bool
 	// Rewrapped counts policy keys that got new wraps in place.
 	Rewrapped int
+}
+
+// PreparedChange is a change of the customer keys of a policy for which the vaults have
+// wrapped the policy keys. It holds no key.
+type PreparedChange struct {
 	// Warnings are the findings of the key checks that do not refuse a key.
 	Warnings []string
+	NewKey   bool // as in Change
+
+	policies           *Policies
+	pol                Policy
+	request            Request
+	from               uuid.UUID           // the revision that was current
+	primary, secondary envelope.KeyVersion // exact versions
+	availability       uint32              // version of the third wraps
+	next               KeyRow              // the new policy key, if NewKey
+	replaced           []revisionRow       // to be erased, because their policy keys get new wraps
+	revisions          []sealed
 }
 
-// Refresh moves a policy that names keys without a version to the newest versions of
-// both; a policy that names exact versions keeps them, and can be refreshed only at
-// depths container and content. At depth root the policy key keeps its material and
-// gets new wraps, with allGenerations every older one too. At the depths below there
-// is a new policy key, at depths container and content even without a newer version.
-// also runs in the same transaction.
-func (p *Policies) Refresh(ctx context.Context, pol Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
-	profile := ProfileOf(pol.Kind)
-	if profile.Keys == 0 {
-		return Change{}, noCustomerKeys("refresh", pol)
-	}
-	deep := depth == api.DepthContainer || depth == api.DepthContent
-	if !profile.Versionless && !deep {
-		return Change{}, fail.New(api.InvalidArgument, "refresh policy %q: a %s policy names exact key versions", pol.Name, pol.Kind).
-			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update; at depths container and content a refresh keeps the versions")
+// Rewrapped returns how many policy keys get new wraps in place.
+func (c *PreparedChange) Rewrapped() int { return len(c.replaced) }
+
+// PrepareChange checks the keys of a request in their vaults and lets the vaults wrap
+// the policy keys. It fails NoNewVersion if the policy uses the newest versions already
+// and the depth does not ask for more.
+func (p *Policies) PrepareChange(ctx context.Context, pol Policy, r Request) (*PreparedChange, error) {
+	if err := r.check(pol); err != nil {
+		return nil, err
 	}
 	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
-		return Change{}, err
+		return nil, err
 	}
-	latest := func(kv envelope.KeyVersion) envelope.KeyVersion {
-		if profile.Versionless {
-			kv.Version = ""
-		}
-		return kv
-	}
-	primary, secondary, warnings, err := p.resolve(ctx, pol.Tenant, profile, latest(now.Primary), latest(now.Secondary))
-	if err != nil {
-		return Change{}, fmt.Errorf("refresh policy %q: %w", pol.Name, err)
-	}
-	c, err := p.change(ctx, pol, now, primary, secondary, depth, allGenerations, also)
-	c.Warnings = warnings
-	return c, err
-}
-
-// Replace gives a policy that names keys without a version two other keys.
-func (p *Policies) Replace(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, depth api.Depth, also func(*store.Tx, Change) error) (Change, error) {
+	c := &PreparedChange{policies: p, pol: pol, request: r, from: now.ID, NewKey: r.Depth != api.DepthRoot}
 	profile := ProfileOf(pol.Kind)
-	if profile.Keys == 0 {
-		return Change{}, noCustomerKeys("replace the keys of", pol)
+	c.primary, c.secondary = r.keys(profile, now)
+	if c.primary, c.secondary, c.Warnings, err = p.resolve(ctx, pol.Tenant, profile, c.primary, c.secondary); err != nil {
+		return nil, fmt.Errorf("%s policy %q: %w", r.verb(), pol.Name, err)
 	}
-	if !profile.Versionless {
-		return Change{}, fail.New(api.InvalidArgument, "replace the keys of policy %q: a %s policy names exact key versions", pol.Name, pol.Kind).
-			WithHint("update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update")
-	}
-	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
-	if err != nil {
-		return Change{}, err
-	}
-	primary, secondary, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
-	if err != nil {
-		return Change{}, fmt.Errorf("replace the keys of policy %q: %w", pol.Name, err)
-	}
-	c, err := p.change(ctx, pol, now, primary, secondary, depth, false, also)
-	c.Warnings = warnings
-	return c, err
+	return c, c.Prepare(ctx)
 }
 
-// Update replaces one customer key of a policy that names exact versions by kv.
-func (p *Policies) Update(ctx context.Context, pol Policy, secondary bool, kv envelope.KeyVersion, depth api.Depth, also func(*store.Tx, Change) error) (Change, error) {
-	profile := ProfileOf(pol.Kind)
-	if profile.Keys == 0 {
-		return Change{}, noCustomerKeys("update", pol)
-	}
-	if profile.Versionless {
-		return Change{}, fail.New(api.InvalidArgument, "update policy %q: a %s policy names no exact key versions", pol.Name, pol.Kind).
-			WithHint("refresh it: Set-DataEncryptionPolicy -Refresh, or keyroll policy refresh")
-	}
-	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
-	if err != nil {
-		return Change{}, err
-	}
-	a, b := now.Primary, now.Secondary
-	if secondary {
-		b = kv
-	} else {
-		a = kv
-	}
-	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, a, b)
-	if err != nil {
-		return Change{}, fmt.Errorf("update policy %q: %w", pol.Name, err)
-	}
-	c, err := p.change(ctx, pol, now, a, b, depth, false, also)
-	c.Warnings = warnings
-	return c, err
-}
-
-// change moves a policy to two exact key versions. The vault calls come first; the
-// transaction then locks the policy exclusively and fails if another request changed
-// the policy meanwhile. A roll of the availability key does not count as such a
-// change: the vault calls are repeated.
-func (p *Policies) change(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
+// Prepare lets the vaults wrap the policy keys again. A roll of the availability key in
+// the meantime is not a conflict: the wraps are made once more, under its new version.
+func (c *PreparedChange) Prepare(ctx context.Context) error {
+	p := c.policies
 	for {
-		version, err := p.availabilityOf(ctx, pol)
+		version, err := p.availabilityOf(ctx, c.pol)
 		if err != nil {
-			return Change{}, err
+			return err
 		}
-		c, failed := p.tryChange(ctx, pol, now, primary, secondary, version, depth, allGenerations, also)
-		if failed == nil || fail.Is(failed, api.Unavailable) { // the commit may have succeeded without an answer
-			return c, failed
+		c.availability = version
+		failed := c.wrap(ctx)
+		if failed == nil {
+			fault.Point("change.before-commit")
+			return nil
 		}
-		if newest, err := p.availabilityOf(ctx, pol); err != nil || newest == version {
-			return c, failed
-		}
-		if now, err = p.authentic(ctx, pol.Tenant, pol.Current.ID); err != nil {
-			return c, failed
+		if newest, err := p.availabilityOf(ctx, c.pol); err != nil || newest == version {
+			return failed
 		}
 	}
 }
 
-// tryChange makes one attempt of change, with new wraps under one version of the
+// wrap makes the revisions of the change, with third wraps under one version of the
 // availability key.
-func (p *Policies) tryChange(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, availability uint32, depth api.Depth, allGenerations bool, also func(*store.Tx, Change) error) (Change, error) {
-	newKey := depth != api.DepthRoot
-	olds, err := p.toRewrap(ctx, pol, now, primary, secondary, depth, allGenerations)
+func (c *PreparedChange) wrap(ctx context.Context) error {
+	p, pol := c.policies, c.pol
+	now, err := p.authentic(ctx, pol.Tenant, pol.Current.ID)
 	if err != nil {
-		return Change{}, err
+		return err
 	}
-	deeper := newKey && depth != api.DepthPolicy // has work even without a newer version
-	if len(olds) == 0 && !deeper && now.uses(primary, secondary) {
-		return Change{}, fail.New(api.NoNewVersion, "policy %q already uses %s and %s; nothing was changed", pol.Name, p.Roots.URI(primary), p.Roots.URI(secondary)).
+	if now.ID != c.from {
+		return changedMeanwhile(pol)
+	}
+	if c.replaced, err = c.toRewrap(ctx, now); err != nil {
+		return err
+	}
+	if len(c.replaced) == 0 && !c.request.deep() && now.uses(c.primary, c.secondary) {
+		return fail.New(api.NoNewVersion, "policy %q already uses %s and %s; nothing was changed", pol.Name, p.Roots.URI(c.primary), p.Roots.URI(c.secondary)).
 			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
 	}
-	var news []sealed
-	next := pol.Current
-	if newKey {
-		next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
+	c.revisions = nil
+	if c.NewKey {
+		c.next = KeyRow{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Generation: pol.Current.Generation + 1}
 		rev := now.Revision
-		rev.Binding.PolicyKey, rev.Binding.Generation = next.ID, next.Generation
-		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
+		rev.Binding.PolicyKey, rev.Binding.Generation = c.next.ID, c.next.Generation
 		key := envelope.NewKey()
 		defer key.Zero()
-		made, err := p.seal(ctx, pol, key, rev)
-		if err != nil {
-			return Change{}, fmt.Errorf("change policy %q: %w", pol.Name, err)
+		if err := c.seal(ctx, key, rev); err != nil {
+			return err
 		}
-		news = append(news, made)
 	}
-	for _, old := range olds {
-		rev := old.Revision
-		rev.Primary, rev.Secondary, rev.AvailabilityVersion = primary, secondary, availability
-		key, err := p.Open(ctx, pol.Tenant, rev.Binding.PolicyKey, User)
+	for _, old := range c.replaced {
+		key, err := p.Open(ctx, pol.Tenant, old.Binding.PolicyKey, User)
 		if err != nil {
-			return Change{}, err
+			return err
 		}
 		defer key.Zero()
-		made, err := p.seal(ctx, pol, key, rev)
-		if err != nil {
-			return Change{}, fmt.Errorf("change policy %q: %w", pol.Name, err)
+		if err := c.seal(ctx, key, old.Revision); err != nil {
+			return err
 		}
-		news = append(news, made)
 	}
-	c := Change{NewKey: newKey, Rewrapped: len(olds)}
-	at := p.Now()
-	fault.Point("change.before-commit")
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, pol.ID, true); err != nil {
-			return err
-		}
-		locked, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+	return nil
+}
+
+// seal adds a revision that wraps key by the keys of the change.
+func (c *PreparedChange) seal(ctx context.Context, key *envelope.Key, rev envelope.Revision) error {
+	rev.Primary, rev.Secondary, rev.AvailabilityVersion = c.primary, c.secondary, c.availability
+	made, err := c.policies.seal(ctx, c.pol, key, rev)
+	if err != nil {
+		return fmt.Errorf("change policy %q: %w", c.pol.Name, err)
+	}
+	c.revisions = append(c.revisions, made)
+	return nil
+}
+
+// Commit writes the change in tx. It takes the policy's lock, and fails Conflict if
+// another request has changed the policy.
+func (c *PreparedChange) Commit(ctx context.Context, tx *store.Tx) (done Change, err error) {
+	p, pol, at := c.policies, c.pol, c.policies.Now()
+	if err := tx.Lock(ctx, pol.ID, true); err != nil {
+		return done, err
+	}
+	locked, err := p.ByID(ctx, tx, pol.Tenant, pol.ID)
+	if err != nil {
+		return done, err
+	}
+	if err := locked.CheckAccepting(); err != nil {
+		return done, err
+	}
+	if locked.Current != pol.Current {
+		return done, changedMeanwhile(pol)
+	}
+	switch newest, err := newestAvailability(ctx, tx, pol.Tenant, pol.ID); {
+	case err != nil:
+		return done, err
+	case newest != c.availability:
+		return done, store.ErrOutdated
+	}
+	for _, old := range c.replaced {
+		erased, err := eraseWraps(ctx, tx, pol.Tenant, old.ID, at)
 		if err != nil {
-			return err
+			return done, err
 		}
-		if err := locked.CheckAccepting(); err != nil {
-			return err
+		if !erased {
+			return done, changedMeanwhile(pol)
 		}
-		if locked.Current != pol.Current {
-			return changedMeanwhile(pol)
+	}
+	if c.NewKey {
+		if err := insertKey(ctx, tx, c.next, at); err != nil {
+			return done, err
 		}
-		if err := checkAvailability(ctx, tx, pol, availability); err != nil {
-			return err
+		if err := setCurrent(ctx, tx, c.next); err != nil {
+			return done, err
 		}
-		for _, old := range olds {
-			erased, err := eraseWraps(ctx, tx, pol.Tenant, old.ID, at)
-			if err != nil {
-				return err
-			}
-			if !erased {
-				return changedMeanwhile(pol)
-			}
+	}
+	for _, rev := range c.revisions {
+		if err := p.insert(ctx, tx, pol, rev, at); err != nil {
+			return done, err
 		}
-		if c.NewKey {
-			if err := insertKey(ctx, tx, next, at); err != nil {
-				return err
-			}
-			if err := setCurrent(ctx, tx, next); err != nil {
-				return err
-			}
-		}
-		for _, rev := range news {
-			if err := p.insert(ctx, tx, pol, rev, at); err != nil {
-				return err
-			}
-		}
-		if c.Policy, err = p.ByID(ctx, tx, pol.Tenant, pol.ID); err != nil {
-			return err
-		}
-		if c.Revision, err = p.RevisionOf(ctx, tx, pol.Tenant, c.Policy.Current.ID); err != nil {
-			return err
-		}
-		return also(tx, c)
-	})
-	if err == nil {
+	}
+	done = Change{NewKey: c.NewKey, Rewrapped: len(c.replaced)}
+	if done.Policy, err = p.ByID(ctx, tx, pol.Tenant, pol.ID); err != nil {
+		return done, err
+	}
+	done.Revision, err = p.RevisionOf(ctx, tx, pol.Tenant, done.Policy.Current.ID)
+	return done, err
+}
+
+// Close ends the change.
+func (c *PreparedChange) Close(_ context.Context, outcome store.Outcome) {
+	if outcome == store.Committed {
 		fault.Point("change.after-commit")
 	}
-	return c, err
 }
 
 func noCustomerKeys(act string, pol Policy) error {
@@ -247,12 +288,13 @@ func changedMeanwhile(pol Policy) error {
 }
 
 // toRewrap returns the revisions whose policy keys get new wraps in place.
-func (p *Policies) toRewrap(ctx context.Context, pol Policy, now revisionRow, primary, secondary envelope.KeyVersion, depth api.Depth, allGenerations bool) ([]revisionRow, error) {
+func (c *PreparedChange) toRewrap(ctx context.Context, now revisionRow) ([]revisionRow, error) {
+	p, pol := c.policies, c.pol
 	var olds []revisionRow
 	switch {
-	case depth != api.DepthRoot:
+	case c.NewKey:
 		return nil, nil
-	case !allGenerations:
+	case !c.request.AllGenerations:
 		olds = []revisionRow{now}
 	default:
 		err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
@@ -265,7 +307,7 @@ func (p *Policies) toRewrap(ctx context.Context, pol Policy, now revisionRow, pr
 	}
 	stale := olds[:0]
 	for _, r := range olds {
-		if r.uses(primary, secondary) {
+		if r.uses(c.primary, c.secondary) {
 			continue
 		}
 		// Its fields are copied into a new row, whose MAC would make them authentic.

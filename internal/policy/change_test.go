@@ -51,7 +51,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		old, before := revisionOf(w, pol.Current), opensFromRoots(w, pol.Current)
-		c := w.Refresh(pol, api.DepthPolicy, false, nil)
+		c := w.Refresh(pol, api.DepthPolicy, false)
 		next := revisionOf(w, c.Policy.Current)
 		if !c.NewKey || c.Rewrapped != 0 || c.Policy.Current.Generation != 2 || c.Policy.Current.ID == pol.Current.ID || c.Revision != next {
 			t.Errorf("change is %+v", c)
@@ -59,7 +59,7 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 		if next.GUID == old.GUID || next.Primary.Version == old.Primary.Version || next.Secondary.Version == old.Secondary.Version {
 			t.Errorf("revision %+v after %+v", next, old)
 		}
-		if w.Again(pol).Current != c.Policy.Current {
+		if w.Reload(pol).Current != c.Policy.Current {
 			t.Error("the new policy key is not the current one")
 		}
 		if !opensFromRoots(w, pol.Current).Equal(before) {
@@ -72,13 +72,13 @@ func TestRefreshAtDepthPolicyMakesANewPolicyKeyAndKeepsTheOldOne(t *testing.T) {
 }
 
 // The number of vault calls does not depend on a policy's history and number of pages.
-func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
+func TestRefreshCallsTheVaultsAFixedNumberOfTimes(t *testing.T) {
 	storetest.KeepAnswers(t)
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	for round := range 6 {
-		w.Put(w.Again(pol).Current, envelope.ClassActive, 3)
-		w.Put(w.Again(pol).Current, envelope.ClassInactive, 2)
+		w.Put(w.Reload(pol).Current, envelope.ClassActive, 3)
+		w.Put(w.Reload(pol).Current, envelope.ClassInactive, 2)
 		w.Policies.Close()
 		for _, c := range []struct {
 			depth api.Depth
@@ -88,7 +88,7 @@ func TestRefreshAsksTheVaultsAFixedNumberOfTimes(t *testing.T) {
 			{api.DepthPolicy, map[string]int{"read": 4, "wrap": 2, "unwrap": 2}},
 		} {
 			w.Vaults.Calls()
-			w.Refresh(pol, c.depth, false, nil)
+			w.Refresh(pol, c.depth, false)
 			if got := policytest.Count(w.Vaults.Calls()); !maps.Equal(got, c.want) {
 				t.Errorf("round %d, depth %s: calls %v, want %v", round, c.depth, got, c.want)
 			}
@@ -103,7 +103,7 @@ func TestRefreshWithoutANewVersionSaysSoAndChangesNothing(t *testing.T) {
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
 			for _, all := range []bool{false, true} {
 				before := w.Dump()
-				_, err := w.Policies.Refresh(w.Ctx, pol, depth, all, func(*store.Tx, policy.Change) error {
+				_, err := w.Change(pol, policy.Request{Depth: depth, AllGenerations: all}, func(*store.Tx, policy.Change) error {
 					t.Error("it came to the transaction")
 					return nil
 				})
@@ -116,12 +116,12 @@ func TestRefreshWithoutANewVersionSaysSoAndChangesNothing(t *testing.T) {
 	})
 }
 
-func TestRefreshTakesUpOneNewVersionOfTwo(t *testing.T) {
+func TestRefreshUsesTheOneKeyThatHasANewVersion(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	old := revisionOf(w, pol.Current)
 	w.Vaults.Add("B-p", "k")
-	c, err := w.Policies.Refresh(w.Ctx, pol, api.DepthPolicy, false, policytest.None)
+	c, err := w.Change(pol, policy.Request{Depth: api.DepthPolicy})
 	w.Must(err)
 	if c.Revision.Primary != old.Primary || c.Revision.Secondary == old.Secondary {
 		t.Errorf("revision %+v after %+v", c.Revision, old)
@@ -143,7 +143,7 @@ func TestRefreshThatAVaultRefusesChangesNothing(t *testing.T) {
 				}
 				before := w.Dump("policy", "policy_key", "revision")
 				for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
-					_, err := w.Policies.Refresh(w.Ctx, pol, depth, false, policytest.None)
+					_, err := w.Change(pol, policy.Request{Depth: depth})
 					policytest.Refuses(t, err, api.VaultUnavailable)
 				}
 				if w.Dump("policy", "policy_key", "revision") != before {
@@ -155,7 +155,7 @@ func TestRefreshThatAVaultRefusesChangesNothing(t *testing.T) {
 		off, _ := w.NewVersions(pol)
 		w.Vaults.Disable(off)
 		before := w.Dump()
-		_, err := w.Policies.Refresh(w.Ctx, pol, api.DepthPolicy, false, policytest.None)
+		_, err := w.Change(pol, policy.Request{Depth: api.DepthPolicy})
 		policytest.Refuses(t, err, api.KeyUnusable)
 		if !strings.Contains(err.Error(), "disabled") || w.Dump() != before {
 			t.Errorf("a disabled newest version: %v, changed %v", err, w.Dump() != before)
@@ -164,7 +164,7 @@ func TestRefreshThatAVaultRefusesChangesNothing(t *testing.T) {
 }
 
 // A wrap that the vault does not unwrap to the key is detected before it is stored.
-func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
+func TestWrapThatUnwrapsToAnotherKeyIsNeverWritten(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		for _, vault := range []string{"A-p", "B-p"} {
@@ -179,7 +179,7 @@ func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
 			}
 			before := w.Dump("policy", "policy_key", "revision")
 			for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
-				_, err := w.Policies.Refresh(w.Ctx, pol, depth, false, policytest.None)
+				_, err := w.Change(pol, policy.Request{Depth: depth})
 				policytest.Refuses(t, err, api.KeyUnusable)
 			}
 			if w.Dump("policy", "policy_key", "revision") != before {
@@ -190,13 +190,13 @@ func TestWrapThatGivesBackAnotherKeyIsNeverWritten(t *testing.T) {
 }
 
 // An error of the function in the transaction rolls everything back.
-func TestChangeStandsOrFallsWithWhatRunsInItsTransaction(t *testing.T) {
+func TestChangeCommitsOrFailsTogetherWithItsCallback(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.NewVersions(pol)
 		before := w.Dump("policy", "policy_key", "revision")
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
-			_, err := w.Policies.Refresh(w.Ctx, pol, depth, false, func(*store.Tx, policy.Change) error {
+			_, err := w.Change(pol, policy.Request{Depth: depth}, func(*store.Tx, policy.Change) error {
 				return fail.New(api.Truncated, "refused by the test")
 			})
 			policytest.Refuses(t, err, api.Truncated)
@@ -207,7 +207,7 @@ func TestChangeStandsOrFallsWithWhatRunsInItsTransaction(t *testing.T) {
 	})
 }
 
-func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
+func TestExactlyOneOfTwoConcurrentRefreshesSucceedsAndNoKeyIsLost(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		for _, depth := range []api.Depth{api.DepthPolicy, api.DepthRoot} {
 			pol := w.MailboxPolicy("p-" + string(depth))
@@ -225,10 +225,10 @@ func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
 				return nil
 			}
 			var errs [2]error
-			var changes [2]policy.Change
+			var changes [2]policytest.Changed
 			var callers sync.WaitGroup
 			for i := range errs {
-				callers.Go(func() { changes[i], errs[i] = w.Policies.Refresh(w.Ctx, pol, depth, false, policytest.None) })
+				callers.Go(func() { changes[i], errs[i] = w.Change(pol, policy.Request{Depth: depth}) })
 			}
 			callers.Wait()
 			w.Vaults.Before = nil
@@ -240,7 +240,7 @@ func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
 				t.Fatalf("the two ended as %v and %v", errs[0], errs[1])
 			}
 			policytest.Refuses(t, errs[1-winner], api.Conflict)
-			now := w.Again(pol)
+			now := w.Reload(pol)
 			if now.Current != changes[winner].Policy.Current {
 				t.Error("the current policy key is not the winner's")
 			}
@@ -259,13 +259,13 @@ func TestOfTwoRefreshesAtOnceExactlyOneWinsAndNoKeyIsLost(t *testing.T) {
 
 // A request that read the policy before another one changed it does not undo that
 // change.
-func TestChangeOfWhatWasReadBeforeAnotherChangeIsRefused(t *testing.T) {
+func TestChangeOfAnOutdatedPolicyIsRefused(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		w.NewVersions(pol)
 		before := w.Dump("policy", "policy_key", "revision")
-		_, err := w.Policies.Refresh(w.Ctx, pol, api.DepthPolicy, false, policytest.None)
+		_, err := w.Change(pol, policy.Request{Depth: api.DepthPolicy})
 		policytest.Refuses(t, err, api.Conflict)
 		if w.Dump("policy", "policy_key", "revision") != before {
 			t.Error("something changed")
@@ -279,7 +279,7 @@ func TestDepthRootKeepsThePolicyKeyAndChangesTheRevision(t *testing.T) {
 		row := w.Put(pol.Current, envelope.ClassActive, 2)
 		old, before := revisionOf(w, pol.Current), opensFromRoots(w, pol.Current)
 		pages := w.Dump("key_page", "policy", "policy_key")
-		c := w.Refresh(pol, api.DepthRoot, false, nil)
+		c := w.Refresh(pol, api.DepthRoot, false)
 		now := revisionOf(w, pol.Current)
 		if c.NewKey || c.Rewrapped != 1 || c.Policy.Current != pol.Current || c.Revision != now {
 			t.Errorf("change is %+v", c)
@@ -294,7 +294,7 @@ func TestDepthRootKeepsThePolicyKeyAndChangesTheRevision(t *testing.T) {
 		if !key.Equal(before) {
 			t.Error("the policy key is another one")
 		}
-		if _, err := envelope.OpenPage(key, row.Place(), row.Body); err != nil {
+		if _, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body); err != nil {
 			t.Error(err)
 		}
 		// The old wraps are gone from the row that still resolves its GUID.
@@ -313,13 +313,13 @@ func TestDepthRootKeepsThePolicyKeyAndChangesTheRevision(t *testing.T) {
 	})
 }
 
-func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing.T) {
+func TestAllGenerationsReleasesAnOldVersionDespiteInactiveMailboxes(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		first := revisionOf(w, pol.Current).Primary
 		stays := w.Put(pol.Current, envelope.ClassInactive, 5)
 		before := opensFromRoots(w, pol.Current)
-		second := w.Refresh(pol, api.DepthPolicy, false, nil)
+		second := w.Refresh(pol, api.DepthPolicy, false)
 		verdictOf := func(kv envelope.KeyVersion) (u api.KeyUsage) {
 			for _, u = range w.Usage() {
 				if u.Vault == kv.Vault && u.Version == kv.Version {
@@ -329,7 +329,7 @@ func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing
 			t.Fatalf("the ledger has no line for %v", kv)
 			return u
 		}
-		w.Refresh(pol, api.DepthRoot, false, nil) // only the current generation
+		w.Refresh(pol, api.DepthRoot, false) // only the current generation
 		if u := verdictOf(first); u.Verdict != api.InUse || u.Inactive != 5 {
 			t.Errorf("before: %+v", u)
 		}
@@ -337,7 +337,7 @@ func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing
 			t.Errorf("the version that the current generation has left: %+v", u)
 		}
 		w.Clock.Advance(time.Second)
-		c := w.Refresh(pol, api.DepthRoot, true, nil)
+		c := w.Refresh(pol, api.DepthRoot, true)
 		if c.Rewrapped != 2 {
 			t.Errorf("%d policy keys re-wrapped, want 2", c.Rewrapped)
 		}
@@ -362,7 +362,7 @@ func TestAllGenerationsFreesAnOldVersionAlthoughInactiveMailboxesStay(t *testing
 
 // Everything under policy keys is counted before a wrap is erased; with a class missing
 // in that count keys would be lost.
-func TestEveryClassButBlobsStandsUnderPolicyKeys(t *testing.T) {
+func TestEveryClassExceptBlobsIsUnderPolicyKeys(t *testing.T) {
 	for class := envelope.Class(1); !strings.HasPrefix(class.String(), "class "); class++ {
 		if slices.Contains(policy.Classes, class) == (class == envelope.ClassBlob) {
 			t.Errorf("class %v: %v", class, policy.Classes)
@@ -370,11 +370,11 @@ func TestEveryClassButBlobsStandsUnderPolicyKeys(t *testing.T) {
 	}
 }
 
-func TestWhatWasRetiredIsNotCachedThoughTheAnswerIsLost(t *testing.T) {
+func TestRetiredKeyIsNotCachedAlthoughTheAnswerIsLost(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		old := pol.Current.ID
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		w.Open(old).Zero()
 		losing, lost := storetest.LoseAt(w.Ctx, 1)
 		if _, err := w.Policies.Retire(losing, w.Tenant, pol.ID); !lost() || !fail.Is(err, api.Unavailable) {
@@ -389,7 +389,7 @@ func TestWhatWasRetiredIsNotCachedThoughTheAnswerIsLost(t *testing.T) {
 	})
 }
 
-func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
+func TestRetireErasesOnlyPolicyKeysThatAreNotInUse(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		retire := func(want int) {
@@ -400,10 +400,10 @@ func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
 		}
 		retire(0) // the current one, with nothing under it
 		for _, class := range policy.Classes {
-			under := w.Again(pol).Current
+			under := w.Reload(pol).Current
 			row := w.Put(under, class, 1)
 			before := opensFromRoots(w, under)
-			w.Refresh(pol, api.DepthPolicy, false, nil)
+			w.Refresh(pol, api.DepthPolicy, false)
 			retire(0)
 			if !opensFromRoots(w, under).Equal(before) {
 				t.Errorf("the policy key of class %v is another one", class)
@@ -421,21 +421,21 @@ func TestRetireErasesOnlyWhatNothingStandsUnder(t *testing.T) {
 			policytest.Refuses(t, err, api.NotFound)
 			retire(0)
 		}
-		opensFromRoots(w, w.Again(pol).Current).Zero()
+		opensFromRoots(w, w.Reload(pol).Current).Zero()
 	})
 }
 
 func TestUpdateReplacesOneKeyOfASitePolicy(t *testing.T) {
 	each(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		old := revisionOf(w, pol.Current)
 		primary, secondary := w.NewVersions(pol)
-		c, err := w.Policies.Update(w.Ctx, pol, false, primary, api.DepthPolicy, policytest.None)
+		c, err := w.Change(pol, policy.Request{Act: policy.UpdatePrimary, Primary: primary, Depth: api.DepthPolicy})
 		w.Must(err)
 		if c.Revision.Primary != primary || c.Revision.Secondary != old.Secondary || !c.NewKey {
 			t.Errorf("after the primary: %+v", c.Revision)
 		}
-		c, err = w.Policies.Update(w.Ctx, c.Policy, true, secondary, api.DepthRoot, policytest.None)
+		c, err = w.Change(c.Policy, policy.Request{Act: policy.UpdateSecondary, Secondary: secondary, Depth: api.DepthRoot})
 		w.Must(err)
 		if c.Revision.Primary != primary || c.Revision.Secondary != secondary || c.NewKey || c.Rewrapped != 1 {
 			t.Errorf("after the secondary: %+v", c)
@@ -447,7 +447,7 @@ func TestUpdateReplacesOneKeyOfASitePolicy(t *testing.T) {
 		spelled := primary
 		spelled.Vault, spelled.Key = strings.ToUpper(spelled.Vault), strings.ToUpper(spelled.Key)
 		for _, same := range []envelope.KeyVersion{primary, spelled} {
-			_, err = w.Policies.Update(w.Ctx, c.Policy, false, same, api.DepthPolicy, policytest.None)
+			_, err = w.Change(c.Policy, policy.Request{Act: policy.UpdatePrimary, Primary: same, Depth: api.DepthPolicy})
 			policytest.Refuses(t, err, api.NoNewVersion)
 		}
 		if w.Dump() != before {
@@ -456,9 +456,9 @@ func TestUpdateReplacesOneKeyOfASitePolicy(t *testing.T) {
 	})
 }
 
-func TestRefreshAndUpdateKnowTheirKindsOfPolicy(t *testing.T) {
+func TestRefreshAndUpdateRefuseTheWrongKindOfPolicy(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
-	mail, sites := w.MailboxPolicy("p"), w.SitePolicy(nil)
+	mail, sites := w.MailboxPolicy("p"), w.SitePolicy()
 	var managed policy.Policy
 	w.View(func(tx *store.Tx) error {
 		id, err := w.Policies.ServiceManaged(w.Ctx, tx, w.Tenant)
@@ -470,11 +470,11 @@ func TestRefreshAndUpdateKnowTheirKindsOfPolicy(t *testing.T) {
 	})
 	kv, _ := w.NewVersions(sites)
 	for _, pol := range []policy.Policy{sites, managed} {
-		_, err := w.Policies.Refresh(w.Ctx, pol, api.DepthPolicy, false, policytest.None)
+		_, err := w.Change(pol, policy.Request{Depth: api.DepthPolicy})
 		policytest.Refuses(t, err, api.InvalidArgument)
 	}
 	for _, pol := range []policy.Policy{mail, managed} {
-		_, err := w.Policies.Update(w.Ctx, pol, false, kv, api.DepthPolicy, policytest.None)
+		_, err := w.Change(pol, policy.Request{Act: policy.UpdatePrimary, Primary: kv, Depth: api.DepthPolicy})
 		policytest.Refuses(t, err, api.InvalidArgument)
 	}
 }

@@ -124,10 +124,10 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 				return kv
 			}
 			mail := policy.Definition{Kind: api.MailboxPolicy, Name: "mail", Primary: key("A"), Secondary: key("B")}
-			pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, mail, nil)
+			pol, err := w.Create(mail)
 			w.Must(err)
-			site, err := sites.Policies.Create(w.Ctx, sites.Tenant, sites.GUID, policy.Definition{Kind: api.SitePolicy, Name: "Sites",
-				Primary: w.Vaults.Add("A", "s"), Secondary: w.Vaults.Add("B", "s")}, nil)
+			site, err := w.Create(policy.Definition{Kind: api.SitePolicy, Name: "Sites",
+				Primary: w.Vaults.Add("A", "s"), Secondary: w.Vaults.Add("B", "s")})
 			w.Must(err)
 			if len(pol.Warnings)+len(site.Warnings) != 0 {
 				t.Fatalf("warnings beforehand: %q %q", pol.Warnings, site.Warnings)
@@ -139,7 +139,7 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 				"create": func() ([]string, error) {
 					again := mail
 					again.Name = "another"
-					made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, again, nil)
+					made, err := w.Create(again)
 					return made.Warnings, err
 				},
 				"check of a definition": func() ([]string, error) {
@@ -155,11 +155,11 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 					return warnings, err
 				},
 				"refresh": func() ([]string, error) {
-					c, err := w.Policies.Refresh(w.Ctx, pol.Policy, api.DepthPolicy, false, policytest.None)
+					c, err := w.Change(pol.Policy, policy.Request{Depth: api.DepthPolicy})
 					return c.Warnings, err
 				},
 				"update": func() ([]string, error) {
-					c, err := sites.Policies.Update(w.Ctx, site.Policy, false, newer, api.DepthPolicy, policytest.None)
+					c, err := sites.Change(site.Policy, policy.Request{Act: policy.UpdatePrimary, Primary: newer, Depth: api.DepthPolicy})
 					return c.Warnings, err
 				},
 			}
@@ -197,7 +197,7 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 
 // A check of keys reports everything that is wrong at once, each thing once: for a key
 // that is not an RSA key nothing else.
-func TestACheckOfKeysNamesEverything(t *testing.T) {
+func TestACheckOfKeysReportsEveryProblem(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	a, b := w.Vaults.Add("A", "k"), w.Vaults.Add("B", "k")
 	w.Vaults.TellsOfKey = func(k *rootkey.KeyInfo) {
@@ -240,7 +240,7 @@ func TestACheckOfKeysNamesEverything(t *testing.T) {
 	}
 }
 
-func TestUncheckedVaultIsAWarning(t *testing.T) {
+func TestUncheckedVaultGivesAWarning(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	w.Vaults.TellsOfVault = func(vault string, _ *rootkey.VaultInfo) error {
 		if vault == "A-p" {
@@ -251,13 +251,13 @@ func TestUncheckedVaultIsAWarning(t *testing.T) {
 	a, b := w.Vaults.Add("A-p", "k"), w.Vaults.Add("B-p", "k")
 	a.Version, b.Version = "", ""
 	d := policy.Definition{Kind: api.MailboxPolicy, Name: "p", Primary: a, Secondary: b}
-	made, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, nil)
+	made, err := w.Create(d)
 	if err != nil || len(made.Warnings) != 1 || !strings.Contains(made.Warnings[0], "could not be checked for subscription, region, protection and permissions: the vault refused the service (403)") {
 		t.Errorf("%q, %v", made.Warnings, err)
 	}
 	w.Policies.StrictKeyChecks = true
 	d.Name = "q"
-	_, err = w.Policies.Create(w.Ctx, w.Tenant, w.GUID, d, nil)
+	_, err = w.Create(d)
 	policytest.Refuses(t, err, api.KeyUnusable)
 }
 
@@ -288,7 +288,7 @@ func TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow(t *testing.T) {
 			added.Version = ""
 			return added
 		}
-		made, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: kv("a"), Secondary: kv("b")}, nil)
+		made, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: kv("a"), Secondary: kv("b")})
 		return made.Warnings, err
 	}
 	w.Vaults.TellsOfVault = func(_ string, v *rootkey.VaultInfo) error {
@@ -312,13 +312,13 @@ func TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow(t *testing.T) {
 	}
 }
 
-func TestVaultOfTheAvailabilityKeysIsNoCustomerVault(t *testing.T) {
+func TestVaultOfTheAvailabilityKeysIsRefusedAsACustomerVault(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	w.Policies.OperatorVault = "https://Operators.vault.azure.net/"
 	own, theirs := w.Vaults.Add("https://operators.vault.azure.net", "k"), w.Vaults.Add("mine", "k")
 	own.Version, theirs.Version = "", ""
 	for _, keys := range [][2]envelope.KeyVersion{{own, theirs}, {theirs, own}} {
-		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: "p", Primary: keys[0], Secondary: keys[1]}, nil)
+		_, err := w.Create(policy.Definition{Kind: api.MailboxPolicy, Name: "p", Primary: keys[0], Secondary: keys[1]})
 		policytest.Refuses(t, err, api.InvalidArgument)
 		if err != nil && !strings.Contains(err.Error(), `vault "https://operators.vault.azure.net" holds the availability keys`) {
 			t.Error(err)

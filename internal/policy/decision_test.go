@@ -226,13 +226,13 @@ func newVaults(t *testing.T) *vaults {
 		case "no descriptors":
 			continue
 		case "time-out":
-			v.addresses[o.name] = silent(t)
+			v.addresses[o.name] = silentAddress(t)
 			continue
 		case "connection refused":
-			v.addresses[o.name] = closed(t)
+			v.addresses[o.name] = closedAddress(t)
 			continue
 		case "DNS failure":
-			v.resolver = nameless(t)
+			v.resolver = emptyResolver(t)
 			continue
 		case "bad certificate":
 			certificate = bad
@@ -275,8 +275,8 @@ func listen(t *testing.T, certificate tls.Certificate, h http.Handler) *httptest
 	return s
 }
 
-// silent accepts connections and never answers.
-func silent(t *testing.T) string {
+// silentAddress accepts connections and never answers.
+func silentAddress(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -294,8 +294,8 @@ func silent(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// closed returns an address without a listener.
-func closed(t *testing.T) string {
+// closedAddress returns an address without a listener.
+func closedAddress(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -304,9 +304,9 @@ func closed(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// nameless returns a resolver whose name server knows no name (RFC 1035,
+// emptyResolver returns a resolver whose name server knows no name (RFC 1035,
 // section 4.1.1: a response with RCODE 3).
-func nameless(t *testing.T) *net.Resolver {
+func emptyResolver(t *testing.T) *net.Resolver {
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -367,7 +367,7 @@ func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
 	defer node.Close()
 	a, b := w.Vaults.Add("https://a-"+name+"."+azureDomain, "k"), w.Vaults.Add("https://b-"+name+"."+azureDomain, "k")
 	a.Version, b.Version = "", ""
-	pol, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	pol, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 	w.Must(err)
 	return pol.Policy
 }
@@ -410,7 +410,7 @@ func (v *vaults) vault(o outcome) http.HandlerFunc {
 		plaintext, notOpened := rsa.DecryptOAEP(sha256.New(), nil, v.key, wrapped, nil)
 		version, unwrap := strings.CutSuffix(r.URL.Path, "/unwrapkey")
 		if err != nil || notBase64 != nil || notOpened != nil || !unwrap || in.Alg != "RSA-OAEP-256" {
-			answerJSON(w, http.StatusBadRequest, map[string]any{"error": map[string]any{"code": "BadParameter", "message": "it does not open"}})
+			answerJSON(w, http.StatusBadRequest, map[string]any{"error": map[string]any{"code": "BadParameter", "message": "it cannot be decrypted"}})
 			return
 		}
 		answerJSON(w, http.StatusOK, map[string]any{"kid": "https://" + r.Host + version, "value": base64.RawURLEncoding.EncodeToString(plaintext)})

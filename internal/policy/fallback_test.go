@@ -45,7 +45,7 @@ func multiWorkload(w *policytest.World) policy.Policy {
 	w.Helper()
 	a, b := w.Vaults.Add("A-m", "k"), w.Vaults.Add("B-m", "k")
 	a.Version, b.Version = "", ""
-	pol, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MultiWorkloadPolicy, Name: "m", Primary: a, Secondary: b}, nil)
+	pol, err := w.Create(policy.Definition{Kind: api.MultiWorkloadPolicy, Name: "m", Primary: a, Secondary: b})
 	w.Must(err)
 	return pol.Policy
 }
@@ -72,7 +72,7 @@ func fallbacks(w *policytest.World) (list []string) {
 	return list
 }
 
-func TestOutageOfBothVaultsCostsNoMailbox(t *testing.T) {
+func TestMailboxesStayReadableInAnOutageOfBothVaults(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), multiWorkload(w)} {
 			want := w.Open(pol.Current.ID)
@@ -138,7 +138,7 @@ func TestPolicyKeyOpenedForTheServiceNeverServesAUserAfterARefusal(t *testing.T)
 
 // A key that the availability key opened for the service's own work in an outage is not
 // shared either: a user's request uses the availability key itself, which is logged.
-func TestUserAndServiceHaveEachTheirUseOfTheAvailabilityKey(t *testing.T) {
+func TestUserAndServiceUseTheAvailabilityKeySeparately(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		bothFail(w, pol, policytest.Away(), policytest.Away())
@@ -168,7 +168,7 @@ func TestUserAndServiceHaveEachTheirUseOfTheAvailabilityKey(t *testing.T) {
 }
 
 // Without its entry in the log a use of the availability key returns no key.
-func TestFallbackThatCannotBeNotedOpensNothing(t *testing.T) {
+func TestFallbackIsRefusedIfItCannotBeAudited(t *testing.T) {
 	w := policytest.New(t, storetest.SQLite(t))
 	pol := w.MailboxPolicy("p")
 	bothFail(w, pol, policytest.Away(), policytest.Away())
@@ -181,7 +181,7 @@ func TestFallbackThatCannotBeNotedOpensNothing(t *testing.T) {
 	}
 }
 
-func TestDestroyedAvailabilityKeyServesNobody(t *testing.T) {
+func TestDestroyedAvailabilityKeyUnwrapsNothing(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.DestroyAvailabilityKey(pol)
@@ -200,9 +200,9 @@ func TestDestroyedAvailabilityKeyServesNobody(t *testing.T) {
 
 // The availability key of a site policy is not used automatically, and for every caller
 // in a recovery that the customer requested, after the customer keys were tried.
-func TestAvailabilityKeyOfSitesServesInARecoveryAlone(t *testing.T) {
+func TestAvailabilityKeyOfSitesIsUsedOnlyInARecovery(t *testing.T) {
 	each(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		for recovery, refused := range map[bool]bool{false: true, true: false} {
 			w.InTx(func(tx *store.Tx) error {
 				at := 0
@@ -235,7 +235,7 @@ func TestAvailabilityKeyOfSitesServesInARecoveryAlone(t *testing.T) {
 
 // A key opened for the service's own work is cached no longer than RevocationBound, and
 // then the customer keys are tried first again.
-func TestPolicyKeyOpenedForTheServiceIsLetGoInTime(t *testing.T) {
+func TestPolicyKeyOpenedForTheServiceIsNotCachedBeyondItsBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		bothFail(w, pol, policytest.Denied(), policytest.Denied())
@@ -249,9 +249,9 @@ func TestPolicyKeyOpenedForTheServiceIsLetGoInTime(t *testing.T) {
 }
 
 // One vault that is unavailable or refuses makes no request fail, of any kind.
-func TestFailureOfOneVaultCostsNoRequest(t *testing.T) {
+func TestFailureOfOneVaultFailsNoRequest(t *testing.T) {
 	each(t, func(w *policytest.World) {
-		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil), multiWorkload(w)} {
+		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(), multiWorkload(w)} {
 			var keys []*envelope.Key
 			for _, failures := range [][2]error{{policytest.Away(), nil}, {nil, policytest.Away()}, {policytest.Denied(), nil}, {nil, policytest.Denied()}} {
 				bothFail(w, pol, failures[0], failures[1])

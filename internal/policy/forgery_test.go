@@ -15,9 +15,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// unopened fails the test unless a policy key is refused as damaged and no root was asked
+// wantRefusedBeforeUnwrap fails the test unless a policy key is refused as damaged and no root was asked
 // to unwrap anything.
-func unopened(w *policytest.World, policyKey int64, what string) {
+func wantRefusedBeforeUnwrap(w *policytest.World, policyKey int64, what string) {
 	w.Helper()
 	w.Policies.Close()
 	w.Vaults.Calls()
@@ -84,13 +84,13 @@ func TestRevisionAlteredInAnyColumnIsRefusedBeforeAnyUnwrap(t *testing.T) {
 				subject, altered = neighbour, neighbour.Tenant
 			case "policy":
 				altered = other.ID
-			case "policy_key": // in the place of another one's row, which makes room
-				set(w, "erased", int64(1), fmt.Sprintf(` WHERE policy_key = %d`, other.Current.ID))
+			case "policy_key": // in the place of another one's row, which is erased first
+				setColumn(w, "erased", int64(1), fmt.Sprintf(` WHERE policy_key = %d`, other.Current.ID))
 				target, altered = other.Current.ID, other.Current.ID
 			}
-			set(w, column, altered, row)
-			unopened(subject, target, column)
-			set(w, column, old, row)
+			setColumn(w, column, altered, row)
+			wantRefusedBeforeUnwrap(subject, target, column)
+			setColumn(w, column, old, row)
 			w.Policies.Close()
 			w.Open(pol.Current.ID).Zero()
 		}
@@ -99,7 +99,7 @@ func TestRevisionAlteredInAnyColumnIsRefusedBeforeAnyUnwrap(t *testing.T) {
 
 // An attacker who can write rows but not read the revision key has public keys, all old
 // rows and their MACs.
-func TestRevisionForgedWithPublicKeysAloneIsRefusedBeforeAnyUnwrap(t *testing.T) {
+func TestRevisionForgedWithOnlyPublicKeysIsRefusedBeforeAnyUnwrap(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
 		where := fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, pol.Current.ID)
@@ -124,14 +124,14 @@ func TestRevisionForgedWithPublicKeysAloneIsRefusedBeforeAnyUnwrap(t *testing.T)
 			"a MAC under a key of one's own": forged.MAC(mine),
 			"no MAC":                         {},
 		}
-		set(w, "wrap_primary", forged.WrapPrimary, where)
-		set(w, "wrap_secondary", forged.WrapSecondary, where)
+		setColumn(w, "wrap_primary", forged.WrapPrimary, where)
+		setColumn(w, "wrap_secondary", forged.WrapSecondary, where)
 		for name, mac := range macs {
-			set(w, "mac", mac, where)
-			unopened(w, pol.Current.ID, name)
+			setColumn(w, "mac", mac, where)
+			wantRefusedBeforeUnwrap(w, pol.Current.ID, name)
 		}
 		// The fake is no obstacle: with the right MAC it would open.
-		set(w, "mac", forged.MAC(w.Policies.RevisionKey), where)
+		setColumn(w, "mac", forged.MAC(w.Policies.RevisionKey), where)
 		w.Policies.Close()
 		if !w.Open(pol.Current.ID).Equal(mine) {
 			t.Error("the forgery does not even open with the right MAC")
@@ -147,38 +147,35 @@ func TestAnotherTenantsWrapsAreRefusedBeforeAnyUnwrap(t *testing.T) {
 		from := fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, theirs.Current.ID)
 		to := fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, pol.Current.ID)
 		for _, column := range []string{"wrap_primary", "wrap_secondary", "wrap_availability", "mac"} {
-			set(w, column, valueOf(w, column, from), to)
+			setColumn(w, column, valueOf(w, column, from), to)
 		}
-		unopened(w, pol.Current.ID, "another tenant's row")
+		wantRefusedBeforeUnwrap(w, pol.Current.ID, "another tenant's row")
 	})
 }
 
 // The kind of a policy decides which roots open it, and is in another row than the MAC: a
 // mailbox policy that was changed to service-managed could be opened without the
 // customer's vaults.
-func TestPolicyThatBecameOfAnotherKindIsNotOpenedByOtherRoots(t *testing.T) {
+func TestPolicyWithAnAlteredKindIsNotUnwrappedByOtherRoots(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE policy SET kind = ?2 WHERE id = ?1`, pol.ID, string(api.ServiceManagedPolicy))
-			return err
-		})
-		unopened(w, pol.Current.ID, "service-managed")
+		w.Exec(`UPDATE policy SET kind = ?2 WHERE id = ?1`, pol.ID, string(api.ServiceManagedPolicy))
+		wantRefusedBeforeUnwrap(w, pol.Current.ID, "service-managed")
 	})
 }
 
 // A re-wrap would turn the fields of an altered row into a new, authentic one.
-func TestRewrapDoesNotTakeUpAnAlteredRow(t *testing.T) {
+func TestRewrapRefusesAnAlteredRow(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
 		w.Put(pol.Current, envelope.ClassInactive, 1)
-		pol2 := w.Refresh(pol, api.DepthPolicy, false, nil).Policy
+		pol2 := w.Refresh(pol, api.DepthPolicy, false).Policy
 		w.Open(pol.Current.ID).Zero() // cached: the row would not be looked at
 		theirs := valueOf(w, "availability", fmt.Sprintf(` WHERE policy_key = %d`, other.Current.ID))
-		set(w, "availability", theirs, fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, pol.Current.ID))
+		setColumn(w, "availability", theirs, fmt.Sprintf(` WHERE policy_key = %d AND erased = 0`, pol.Current.ID))
 		w.NewVersions(pol)
 		before := w.Dump()
-		_, err := w.Policies.Refresh(w.Ctx, pol2, api.DepthRoot, true, policytest.None)
+		_, err := w.Change(pol2, policy.Request{Depth: api.DepthRoot, AllGenerations: true})
 		policytest.Refuses(t, err, api.Damaged)
 		if w.Dump() != before {
 			t.Error("it changed something")
@@ -186,7 +183,7 @@ func TestRewrapDoesNotTakeUpAnAlteredRow(t *testing.T) {
 	})
 }
 
-func TestAvailabilityKeyThatIsMissingIsDamageAndNotAPolicyKeyThatNothingNeeds(t *testing.T) {
+func TestMissingAvailabilityKeyIsReportedAsDamage(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		var managed policy.KeyRow
 		w.View(func(tx *store.Tx) error {
@@ -224,8 +221,8 @@ func valueOf(w *policytest.World, column, where string) (value any) {
 	return value
 }
 
-// set writes one column; the arguments of where begin at ?1.
-func set(w *policytest.World, column string, value any, where string, args ...any) {
+// setColumn writes one column; the arguments of where begin at ?1.
+func setColumn(w *policytest.World, column string, value any, where string, args ...any) {
 	w.Helper()
 	w.InTx(func(tx *store.Tx) error {
 		n, err := tx.Exec(w.Ctx, fmt.Sprintf(`UPDATE revision SET %s = ?%d%s`, column, len(args)+1, where), append(args, value)...)

@@ -20,8 +20,10 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// local is a local problem of keyroll.
-func local() error { return fail.New(api.Unavailable, "this server has run out of file descriptors") }
+// localFailure is a local problem of keyroll.
+func localFailure() error {
+	return fail.New(api.Unavailable, "this server has run out of file descriptors")
+}
 
 // After both customer keys have refused, no sequence of outages, local problems,
 // restarts, nodes and time lets a user read before a customer key has been used again.
@@ -29,18 +31,18 @@ func TestAfterARefusalNoSequenceLetsAUserReadBeforeACustomerKeyServes(t *testing
 	each(t, func(w *policytest.World) {
 		rapid.Check(t, func(r *rapid.T) {
 			x := &afterRefusal{World: w, pol: w.MailboxPolicy(fmt.Sprint("p", store.NewID())), nodes: []*policy.Policies{w.Node(), w.Node()}}
-			x.serve()
+			x.useBothKeys()
 			if rapid.Bool().Draw(r, "one vault is away when the other refuses") {
 				bothFail(w, x.pol, policytest.Denied(), policytest.Away())
 			} else {
 				bothFail(w, x.pol, policytest.Denied(), policytest.Denied())
 			}
-			x.opens(r, x.nodes[0], user) // the node that meets the refusal
+			x.open(r, x.nodes[0], user) // the node that meets the refusal
 			for range rapid.IntRange(1, 12).Draw(r, "acts") {
 				node := rapid.SampledFrom(x.nodes).Draw(r, "node")
 				switch rapid.SampledFrom([]string{"fail", "time", "restart", "work", "read", "read", "serve"}).Draw(r, "act") {
 				case "fail":
-					failures := rapid.SampledFrom([]error{policytest.Away(), local(), policytest.Denied()})
+					failures := rapid.SampledFrom([]error{policytest.Away(), localFailure(), policytest.Denied()})
 					bothFail(w, x.pol, failures.Draw(r, "A"), failures.Draw(r, "B"))
 				case "time":
 					w.Clock.Advance(time.Duration(rapid.IntRange(1, 20).Draw(r, "minutes")) * time.Minute)
@@ -49,20 +51,17 @@ func TestAfterARefusalNoSequenceLetsAUserReadBeforeACustomerKeyServes(t *testing
 					node.Close()
 					x.nodes[i] = w.Node()
 				case "work": // what the service itself starts, and the documented recovery
-					x.opens(r, node, rapid.SampledFrom([]string{system, recovery}).Draw(r, "work"))
+					x.open(r, node, rapid.SampledFrom([]string{system, recovery}).Draw(r, "work"))
 				case "read":
-					x.opens(r, node, user)
+					x.open(r, node, user)
 				case "serve":
 					if rapid.IntRange(0, 3).Draw(r, "really") == 0 {
-						x.serve()
+						x.useBothKeys()
 					}
 				}
 			}
 			x.Policies.ForgetKeys(w.Ctx, w.Tenant, x.pol.ID)
-			w.InTx(func(tx *store.Tx) error { // at most 50 are active
-				_, err := tx.Exec(w.Ctx, `UPDATE policy SET enabled = 0 WHERE id = ?1`, x.pol.ID)
-				return err
-			})
+			w.Exec(`UPDATE policy SET enabled = 0 WHERE id = ?1`, x.pol.ID) // at most 50 are active
 		})
 	})
 }
@@ -75,8 +74,8 @@ type afterRefusal struct {
 	served bool // both customer keys have, since the last refusal
 }
 
-// serve restores the service's permissions and uses both keys.
-func (x *afterRefusal) serve() {
+// useBothKeys restores the service's permissions and uses both keys.
+func (x *afterRefusal) useBothKeys() {
 	x.Serve(x.pol)
 	x.served = true
 	for _, node := range x.nodes {
@@ -84,7 +83,7 @@ func (x *afterRefusal) serve() {
 	}
 }
 
-func (x *afterRefusal) opens(r *rapid.T, node *policy.Policies, operation string) {
+func (x *afterRefusal) open(r *rapid.T, node *policy.Policies, operation string) {
 	err := tryOpen(x.World, node, operation, x.pol)
 	if operation != user {
 		return
@@ -116,14 +115,14 @@ func TestHealthOfACustomerKey(t *testing.T) {
 			moves  bool // since
 		}{
 			{nil, api.Serves, "", false}, // creating the policy records it
-			{local(), api.Serves, "", false},
+			{localFailure(), api.Serves, "", false},
 			{policytest.Away(), api.Unreachable, "did not answer", true},
 			{policytest.Away(), api.Unreachable, "did not answer", false},
 			{nil, api.Serves, "", true},
 			{policytest.Away(), api.Unreachable, "did not answer", true},
 			{policytest.Denied(), api.Refused, "refused the service", true},
 			{policytest.Away(), api.Refused, "refused the service", false},
-			{local(), api.Refused, "refused the service", false},
+			{localFailure(), api.Refused, "refused the service", false},
 			{policytest.Denied(), api.Refused, "refused the service", false},
 			{nil, api.Serves, "", true},
 		} {
@@ -140,13 +139,10 @@ func TestHealthOfACustomerKey(t *testing.T) {
 }
 
 // A key that was never used successfully counts as refused.
-func TestKeyWithoutARecordCountsAsRefused(t *testing.T) {
+func TestKeyWithoutARecordOfHealthCountsAsRefused(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		w.InTx(func(tx *store.Tx) error { // as after an upgrade
-			_, err := tx.Exec(w.Ctx, `DELETE FROM root_health`)
-			return err
-		})
+		w.Exec(`DELETE FROM root_health`) // as after an upgrade
 		bothFail(w, pol, policytest.Away(), policytest.Away())
 		policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
 		w.Must(tryOpen(w, w.Policies, system, pol))
@@ -183,7 +179,7 @@ func TestSuccessFromBeforeARefusalDoesNotClearIt(t *testing.T) {
 
 // A vault that unwraps to something else does not count as a success, and does not block
 // the other key.
-func TestVaultThatUnwrapsToSomethingElseHasNotServed(t *testing.T) {
+func TestVaultThatUnwrapsToAnotherKeyDoesNotCountAsASuccess(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		bothFail(w, pol, policytest.Denied(), policytest.Denied())
@@ -209,10 +205,10 @@ func TestVaultThatUnwrapsToSomethingElseHasNotServed(t *testing.T) {
 
 // With a local problem the availability key is not used for a user or for the service's
 // own work, but it is for the documented recovery.
-func TestLocalTroubleIsNoOutage(t *testing.T) {
+func TestLocalFailureIsNotAnOutage(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
-		for _, failures := range [][2]error{{local(), local()}, {local(), policytest.Away()}, {policytest.Away(), local()}} {
+		for _, failures := range [][2]error{{localFailure(), localFailure()}, {localFailure(), policytest.Away()}, {policytest.Away(), localFailure()}} {
 			bothFail(w, pol, failures[0], failures[1])
 			policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.Unavailable)
 			policytest.Refuses(t, tryOpen(w, w.Policies, system, pol), api.Unavailable)
@@ -223,7 +219,7 @@ func TestLocalTroubleIsNoOutage(t *testing.T) {
 }
 
 // While a node of an older version is live, the availability key is not used for users.
-func TestAvailabilityKeyServesNoUserBesideAnOlderNode(t *testing.T) {
+func TestAvailabilityKeyIsNotUsedForUsersWhileAnOlderNodeRuns(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	older := true

@@ -108,7 +108,7 @@ func decrypt(key *rsa.PrivateKey) func([]byte) []byte {
 	}
 }
 
-func itself(b []byte) []byte { return bytes.Clone(b) }
+func identity(b []byte) []byte { return bytes.Clone(b) }
 
 // xored is the plaintext under a pad that never changes, of the length of a wrap.
 func xored(b []byte) []byte {
@@ -170,8 +170,8 @@ func hostiles(ended <-chan struct{}) []*hostile {
 		}
 	}
 	return []*hostile{
-		vault("plaintext as wrap", api.KeyUnusable, "returned the plaintext as its wrap", func(h *hostile) { h.wrap, h.unwrap = itself, itself }),
-		vault("plaintext as wrap, and a true unwrap", api.KeyUnusable, "returned the plaintext as its wrap", func(h *hostile) { h.wrap, h.unwrap = itself, either(itself) }),
+		vault("plaintext as wrap", api.KeyUnusable, "returned the plaintext as its wrap", func(h *hostile) { h.wrap, h.unwrap = identity, identity }),
+		vault("plaintext as wrap, and a true unwrap", api.KeyUnusable, "returned the plaintext as its wrap", func(h *hostile) { h.wrap, h.unwrap = identity, either(identity) }),
 		vault("padded plaintext", api.KeyUnusable, "contains the plaintext", func(h *hostile) {
 			h.wrap = func(b []byte) []byte { return append(bytes.Clone(b), make([]byte, 256-len(b))...) }
 			h.unwrap = either(func(b []byte) []byte { return bytes.TrimRight(b, "\x00") })
@@ -201,7 +201,7 @@ func hostiles(ended <-chan struct{}) []*hostile {
 
 // Each hostile vault is called like a real one, over HTTPS by the official client, and is
 // refused with its name; nothing of it is stored.
-func TestHostileVaultIsRefusedByNameAndNothingIsStored(t *testing.T) {
+func TestErrorNamesAHostileVaultAndNothingIsStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	certificate, roots := selfSigned(t)
 	key := hostileKeys()[0]
@@ -218,7 +218,7 @@ func TestHostileVaultIsRefusedByNameAndNothingIsStored(t *testing.T) {
 		kv := func(name string) envelope.KeyVersion {
 			return envelope.KeyVersion{Vault: "https://" + name + "." + azureDomain, Key: "k"}
 		}
-		_, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: bad.name, Primary: kv("aaa"), Secondary: kv("bbb")}, nil)
+		_, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: bad.name, Primary: kv("aaa"), Secondary: kv("bbb")})
 		return err
 	}
 	before := w.Dump("policy", "policy_key", "revision")
@@ -266,7 +266,7 @@ func padded(b []byte) []byte { return append(make([]byte, 256-len(b)), b...) }
 // pretences are ways to wrap without a key, each with its inverse.
 var pretences = map[string][2]func([]byte) []byte{
 	"none":      {},
-	"plaintext": {itself, itself},
+	"plaintext": {identity, identity},
 	"padded":    {padded, func(b []byte) []byte { return b[max(len(b)-64, 0):] }},
 	"XOR":       {xored, func(b []byte) []byte { return xored(b)[2:66] }},
 }
@@ -296,7 +296,7 @@ func (l liar) Wrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.Ke
 func (l liar) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.KeyVersion, wrapped []byte) ([]byte, error) {
 	switch l.pick("unwrap", 20) {
 	case 0:
-		return itself(wrapped), nil
+		return identity(wrapped), nil
 	case 1:
 		return xored(wrapped[:64])[1:65], nil
 	case 2:
@@ -315,7 +315,7 @@ func (l liar) Unwrap(_ context.Context, _ int64, _ rootkey.Identity, _ envelope.
 
 // For any answers of vaults, each stored wrap of a customer key is an RSA-OAEP encryption
 // of the policy key's bundle.
-func TestNoAnswerOfAVaultIsStoredThatIsNotAnEncryptionOfTheBundle(t *testing.T) {
+func TestOnlyWrapsOfTheBundleAreStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	n := 0
 	stored := 0
@@ -331,16 +331,13 @@ func TestNoAnswerOfAVaultIsStoredThatIsNotAnEncryptionOfTheBundle(t *testing.T) 
 		name := fmt.Sprint("p", n)
 		a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
 		a.Version, b.Version = "", ""
-		made, err := node.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+		made, err := w.CreateOn(node, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 		if err == nil {
 			w.Vaults.Add("A-"+name, "k")
 			depth := rapid.SampledFrom([]api.Depth{api.DepthPolicy, api.DepthRoot}).Draw(rt, "depth")
-			_, err = node.Refresh(w.Ctx, made.Policy, depth, true, policytest.None)
+			_, err = w.ChangeOn(node, made.Policy, policy.Request{Depth: depth, AllGenerations: true})
 			if err == nil {
-				w.InTx(func(tx *store.Tx) error { // one tenant has at most so many policies
-					_, err := tx.Exec(w.Ctx, `UPDATE policy SET enabled = 0 WHERE id = ?1`, made.ID)
-					return err
-				})
+				w.Exec(`UPDATE policy SET enabled = 0 WHERE id = ?1`, made.ID) // one tenant has at most so many policies
 			}
 		}
 		for _, wrap := range customerWraps(w) {

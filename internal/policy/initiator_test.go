@@ -8,7 +8,7 @@ import (
 
 // The table of operations says on whose behalf each one opens policy keys. All but two
 // are for users.
-func TestOperationsAreForUsersButTheDocumentedRecoveryAndTheOperatorsUpkeep(t *testing.T) {
+func TestOnlyDocumentedOperationsOpenPolicyKeysForTheService(t *testing.T) {
 	want := map[string]api.Initiator{"AssignMailbox": api.ForRecovery, "RollAvailabilityKeys": api.BySystem}
 	for _, op := range api.Operations() {
 		initiator := api.ByUser

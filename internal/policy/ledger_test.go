@@ -43,9 +43,9 @@ type book struct {
 	pages     map[int64]keypage.Row
 }
 
-// TestLedgerIsWhatCountingEveryPageByHandGives compares the ledger with a count
+// TestLedgerEqualsACountOfEveryPage compares the ledger with a count
 // over all pages and revisions that ever were, after any sequence of acts.
-func TestLedgerIsWhatCountingEveryPageByHandGives(t *testing.T) {
+func TestLedgerEqualsACountOfEveryPage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		world := policytest.New(t, db)
 		rapid.Check(t, func(r *rapid.T) {
@@ -54,7 +54,7 @@ func TestLedgerIsWhatCountingEveryPageByHandGives(t *testing.T) {
 			for _, name := range []string{prefix + "x", prefix + "y"} {
 				b.add(b.MailboxPolicy(name))
 			}
-			b.add(b.SitePolicy(nil))
+			b.add(b.SitePolicy())
 			r.Repeat(map[string]func(*rapid.T){
 				"refresh": b.refresh, "update": b.update, "put": b.put, "move": b.move, "delete": b.delete, "retire": b.retire, "wait": b.wait, "": b.check,
 			})
@@ -64,11 +64,11 @@ func TestLedgerIsWhatCountingEveryPageByHandGives(t *testing.T) {
 
 func (b *book) add(pol policy.Policy) {
 	b.policies = append(b.policies, pol)
-	b.note(pol, pol.Current)
+	b.recordRevision(pol, pol.Current)
 }
 
-// note records the current revision of a policy key, in place of the previous one.
-func (b *book) note(pol policy.Policy, key policy.KeyRow) {
+// recordRevision records the current revision of a policy key, in place of the previous one.
+func (b *book) recordRevision(pol policy.Policy, key policy.KeyRow) {
 	rev := revisionOf(b.World, key)
 	for _, r := range b.revisions {
 		if r.key == key.ID && r.erased.IsZero() {
@@ -85,7 +85,7 @@ func (b *book) draw(t *rapid.T, kind api.PolicyKind) policy.Policy {
 			fit = append(fit, p)
 		}
 	}
-	return b.Again(rapid.SampledFrom(fit).Draw(t, "policy"))
+	return b.Reload(rapid.SampledFrom(fit).Draw(t, "policy"))
 }
 
 func (b *book) refresh(t *rapid.T) {
@@ -98,10 +98,10 @@ func (b *book) refresh(t *rapid.T) {
 			kept[r.key] = true
 		}
 	}
-	c := b.Refresh(pol, depth, all, nil)
+	c := b.Refresh(pol, depth, all)
 	for _, key := range keysOf(b.World, pol) {
 		if depth == api.DepthPolicy && key == c.Policy.Current || depth == api.DepthRoot && kept[key.ID] && (all || key == pol.Current) {
-			b.note(pol, key)
+			b.recordRevision(pol, key)
 		}
 	}
 }
@@ -120,12 +120,12 @@ func (b *book) update(t *rapid.T) {
 		kv.Version = fmt.Sprintf("%032x", 1)
 	}
 	depth := rapid.SampledFrom([]api.Depth{api.DepthRoot, api.DepthPolicy}).Draw(t, "depth")
-	c, err := b.Policies.Update(b.Ctx, pol, secondary, kv, depth, policytest.None)
+	c, err := b.Change(pol, policytest.Update(secondary, kv, depth))
 	if err != nil {
 		policytest.Refuses(b, err, api.NoNewVersion)
 		return
 	}
-	b.note(pol, c.Policy.Current)
+	b.recordRevision(pol, c.Policy.Current)
 }
 
 // keptKeys are the policy keys that have a wrap.
@@ -202,7 +202,7 @@ func (b *book) wait(t *rapid.T) {
 }
 
 func (b *book) check(*rapid.T) {
-	want := b.byHand()
+	want := b.countEveryPage()
 	for _, u := range b.Usage() {
 		if u.Health.State != api.Serves {
 			b.Fatalf("a key that made and opened its wraps: %+v", u.Health)
@@ -224,8 +224,8 @@ func lineName(u api.KeyUsage) string {
 	return strings.Join([]string{u.Policy, u.Vault, u.Key, u.Version}, "|")
 }
 
-// byHand computes the ledger: for each version it goes over each revision and each page.
-func (b *book) byHand() map[string]api.KeyUsage {
+// countEveryPage computes the ledger: for each version it goes over each revision and each page.
+func (b *book) countEveryPage() map[string]api.KeyUsage {
 	lines := map[string]api.KeyUsage{}
 	for _, named := range b.revisions {
 		for _, kv := range []envelope.KeyVersion{named.primary, named.secondary} {
@@ -266,16 +266,16 @@ func (b *book) byHand() map[string]api.KeyUsage {
 					}
 				}
 			}
-			u.Since = since(under, u.Verdict).UTC()
+			u.Since = inUseSince(under, u.Verdict).UTC()
 			lines[lineName(u)] = u
 		}
 	}
 	return lines
 }
 
-// since returns the time since which the verdict has held: for a version in use, since
+// inUseSince returns the time since which the verdict has held: for a version in use, since
 // when a wrap under it has been kept.
-func since(under []*wrapped, verdict api.Verdict) time.Time {
+func inUseSince(under []*wrapped, verdict api.Verdict) time.Time {
 	if verdict == api.SafeToRetire {
 		return slices.MaxFunc(under, func(a, b *wrapped) int { return a.erased.Compare(b.erased) }).erased
 	}

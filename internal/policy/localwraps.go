@@ -37,7 +37,7 @@ const (
 func (w *WrapReplacer) Run(ctx context.Context) {
 	for {
 		wait := wrapInterval
-		held, err := w.Leases.Hold(ctx, "local wraps", w.Pass)
+		held, err := w.Leases.Hold(ctx, "local wraps", w.runOnce)
 		if err != nil && ctx.Err() == nil {
 			wait = wrapRetry
 			w.Logger.WarnContext(ctx, "not all wraps that external vaults made could be replaced; retrying", "after", wait, "error", err)
@@ -53,8 +53,8 @@ func (w *WrapReplacer) Run(ctx context.Context) {
 	}
 }
 
-// Pass replaces every wrap that it can. Its error names the others.
-func (w *WrapReplacer) Pass(ctx context.Context) error {
+// runOnce replaces every wrap that it can. Its error names the others.
+func (w *WrapReplacer) runOnce(ctx context.Context) error {
 	var rows []revisionRow
 	err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
 		rows, err = selectVaultMade(ctx, tx, ``)

@@ -22,7 +22,7 @@ func vaultMadePolicy(w *policytest.World, name string, made func(kv envelope.Key
 	w.Helper()
 	a, b := w.Vaults.Add("https://a-"+name+".vault.azure.net", "k"), w.Vaults.Add("https://b-"+name+".vault.azure.net", "k")
 	versionless := func(kv envelope.KeyVersion) envelope.KeyVersion { kv.Version = ""; return kv }
-	created, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: versionless(a), Secondary: versionless(b)}, nil)
+	created, err := w.Create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: versionless(a), Secondary: versionless(b)})
 	w.Must(err)
 	key := w.Open(created.Current.ID)
 	defer key.Zero()
@@ -54,21 +54,15 @@ func vaultMade(w *policytest.World) (list []policy.VaultMade) {
 	return list
 }
 
-func replacements(w *policytest.World) (n int) {
+func replacements(w *policytest.World) int64 {
 	w.Helper()
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant).Scan(&n)
-	})
-	return n
+	return w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND operation = 'LocalWrap' AND detail LIKE 'replace the vault_s wrap of policy key %'`, w.Tenant)
 }
 
 func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		own := w.MailboxPolicy("own")
-		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_local = 0, secondary_local = 0`)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_local = 0, secondary_local = 0`) // as an earlier version stored them
 		pol := vaultMadePolicy(w, "p", byVault(w))
 		key := opensFromRoots(w, pol.Current)
 		before := customerWraps(w)
@@ -76,7 +70,7 @@ func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 			t.Errorf("before: %v", left)
 		}
 		replacer := &policy.WrapReplacer{Policies: w.Policies}
-		w.Must(replacer.Pass(w.Ctx))
+		w.Must(replacer.RunOnce(w.Ctx))
 		if left := vaultMade(w); len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}
@@ -94,26 +88,26 @@ func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 		}
 		opensFromRoots(w, own.Current)
 		w.Vaults.Calls()
-		w.Must(replacer.Pass(w.Ctx))
+		w.Must(replacer.RunOnce(w.Ctx))
 		if calls := w.Vaults.Calls(); len(calls) != 0 {
 			t.Errorf("a second pass asks the vaults: %v", calls)
 		}
 	})
 }
 
-func TestWrapWhoseVaultIsAwayStaysAndIsReplacedLater(t *testing.T) {
+func TestWrapOfAnUnavailableVaultIsKeptAndReplacedLater(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	w.Vaults.Fail("https://b-p.vault.azure.net", policytest.Away())
 	replacer := &policy.WrapReplacer{Policies: w.Policies}
-	if err := replacer.Pass(w.Ctx); err == nil || !strings.Contains(err.Error(), `policy "p"`) {
+	if err := replacer.RunOnce(w.Ctx); err == nil || !strings.Contains(err.Error(), `policy "p"`) {
 		t.Errorf("the pass says %v", err)
 	}
 	if left := vaultMade(w); len(left) != 1 || !strings.Contains(left[0].Key, "b-p") {
 		t.Errorf("left: %v", left)
 	}
 	w.Vaults.Fail("https://b-p.vault.azure.net", nil)
-	w.Must(replacer.Pass(w.Ctx))
+	w.Must(replacer.RunOnce(w.Ctx))
 	if left := vaultMade(w); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -127,13 +121,10 @@ func TestForgedWrapIsNotReplaced(t *testing.T) {
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	forged, err := w.Vaults.WrapPublic(w.Vaults.Newest("https://a-p.vault.azure.net", "k"), make([]byte, 64))
 	w.Must(err)
-	w.InTx(func(tx *store.Tx) error {
-		_, err := tx.Exec(w.Ctx, `UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
-		return err
-	})
+	w.Exec(`UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
 	before := customerWraps(w)
 	w.Vaults.Calls()
-	err = (&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx)
+	err = (&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx)
 	if calls := w.Vaults.Calls(); err == nil || !strings.Contains(err.Error(), `policy "p"`) || len(calls) != 0 {
 		t.Errorf("the pass says %v, and asked %v", err, calls)
 	}
@@ -146,7 +137,7 @@ func TestForgedWrapIsNotReplaced(t *testing.T) {
 
 // A replacement that dies before or after its commit leaves a policy key that every
 // root opens, and the next pass does what is left.
-func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
+func TestAnInterruptedReplacementContinues(t *testing.T) {
 	for _, point := range []string{"localwrap.before-commit", "localwrap.after-commit"} {
 		t.Run(point, func(t *testing.T) {
 			w := policytest.New(t, storetest.One(t))
@@ -161,7 +152,7 @@ func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
 				})
 				defer fault.Set(nil)
 				defer func() { died = recover() == any(point) }()
-				_ = replacer.Pass(w.Ctx)
+				_ = replacer.RunOnce(w.Ctx)
 				return false
 			}()
 			left := map[string]int{"localwrap.before-commit": 2, "localwrap.after-commit": 1}[point]
@@ -171,7 +162,7 @@ func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
 			if !opensFromRoots(w, pol.Current).Equal(key) {
 				t.Error("after the death the policy key is another one")
 			}
-			w.Must(replacer.Pass(w.Ctx))
+			w.Must(replacer.RunOnce(w.Ctx))
 			if made := vaultMade(w); len(made) != 0 || replacements(w) != 2 || !opensFromRoots(w, pol.Current).Equal(key) {
 				t.Errorf("left %v, %d replacements", made, replacements(w))
 			}
@@ -180,7 +171,7 @@ func TestAReplacementThatDiesIsTakenUp(t *testing.T) {
 }
 
 // A change of the policy in the middle of a pass wins, and loses nothing.
-func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
+func TestWrapReplacementDoesNotOverwriteAConcurrentChange(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	a := w.Vaults.Newest("https://a-p.vault.azure.net", "k")
@@ -189,12 +180,12 @@ func TestPassThatMeetsAChangeLeavesItAlone(t *testing.T) {
 		if c.Op == "wrap" && !changed {
 			changed = true
 			w.Vaults.Add(a.Vault, a.Key)
-			_, err := w.Node().Refresh(w.Ctx, w.Again(pol), api.DepthRoot, true, policytest.None)
+			_, err := w.ChangeOn(w.Node(), w.Reload(pol), policy.Request{Depth: api.DepthRoot, AllGenerations: true})
 			w.Must(err)
 		}
 		return nil
 	}
-	w.Must((&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx))
+	w.Must((&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx))
 	if left := vaultMade(w); !changed || len(left) != 0 || replacements(w) != 0 {
 		t.Errorf("changed %t, left %v, %d replacements", changed, left, replacements(w))
 	}
@@ -215,16 +206,13 @@ func TestStoredPlaintextIsReplacedAndReported(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	w.Policies.Roots = indulgent{w.Vaults}
 	pol := vaultMadePolicy(w, "p", func(_ envelope.KeyVersion, bundle []byte) []byte { return bytes.Clone(bundle) })
-	w.Must((&policy.WrapReplacer{Policies: w.Policies}).Pass(w.Ctx))
+	w.Must((&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx))
 	for _, wrap := range customerWraps(w) {
 		if len(wrap) != 256 {
 			t.Errorf("a wrap of %d bytes is still stored", len(wrap))
 		}
 	}
-	n := 0
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant).Scan(&n)
-	})
+	n := w.Number(`SELECT count(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND detail LIKE '%it was no encryption%'`, w.Tenant)
 	if n != 2 {
 		t.Errorf("%d entries of the audit log say so", n)
 	}

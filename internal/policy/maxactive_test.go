@@ -17,7 +17,7 @@ func TestTheFiftyFirstMailboxPolicyIsRefused(t *testing.T) {
 		a, b := w.Vaults.Add("A", "k"), w.Vaults.Add("B", "k")
 		a.Version, b.Version = "", ""
 		create := func(of *policytest.World, name string) error {
-			_, err := of.Policies.Create(of.Ctx, of.Tenant, of.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+			_, err := of.Create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 			return err
 		}
 		for i := range 50 {
@@ -35,7 +35,7 @@ func TestTheFiftyFirstMailboxPolicyIsRefused(t *testing.T) {
 			}
 			return err
 		})
-		w.SitePolicy(nil)
+		w.SitePolicy()
 		w.Must(create(w.Neighbour(), "policy 51"))
 	})
 }
@@ -45,12 +45,12 @@ func TestEachGeoHasOneSitePolicyAndOneServiceManagedOne(t *testing.T) {
 		w := policytest.New(t, db)
 		const geo = 71
 		managed := func(name string) error {
-			_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.ServiceManagedPolicy, Name: name, Geo: geo}, nil)
+			_, err := w.Create(policy.Definition{Kind: api.ServiceManagedPolicy, Name: name, Geo: geo})
 			return err
 		}
 		sites := func(name string, geo int64) error {
-			_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.SitePolicy, Name: name, Geo: geo,
-				Primary: w.Vaults.Add("A-"+name, "k"), Secondary: w.Vaults.Add("B-"+name, "k")}, nil)
+			_, err := w.Create(policy.Definition{Kind: api.SitePolicy, Name: name, Geo: geo,
+				Primary: w.Vaults.Add("A-"+name, "k"), Secondary: w.Vaults.Add("B-"+name, "k")})
 			return err
 		}
 		w.Must(managed("of the geo"))

@@ -205,7 +205,7 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 // unwrapAvailability decrypts a policy key with its availability key. why is added to
 // the detail in the audit log.
 func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revisionRow, why string) (*envelope.Key, error) {
-	bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(tenant, r.Revision), r.WrapAvailability)
+	bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r.Revision), r.WrapAvailability)
 	defer clear(bundle)
 	if fail.Is(err, api.NotFound) {
 		// The key that this wrap needs was not found. NotFound for a policy key

@@ -11,6 +11,7 @@ package policy
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,8 +73,8 @@ type Roots interface {
 // one.
 type Availability interface {
 	Create(ctx context.Context, tenant int64) (id int64, version uint32, err error)
-	Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error)
-	Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error)
+	Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error)
+	Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error)
 	Add(ctx context.Context, tenant, id int64, version uint32) error
 	DestroyVersion(ctx context.Context, id int64, version uint32) error
 	Destroy(ctx context.Context, id int64) error
@@ -140,10 +141,16 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 	if !fail.Is(err, api.NotFound) {
 		return err
 	}
-	_, err = p.Create(ctx, tenant, tenantGUID, Definition{
+	made, err := p.PrepareCreate(ctx, tenant, tenantGUID, Definition{
 		Kind: api.ServiceManagedPolicy, Name: "Service-managed",
 		Description: "Roots held only by the service. It protects everything that no policy of the customer covers.",
-	}, nil)
+	})
+	if err == nil {
+		err = p.DB.Commit(ctx, made, func(tx *store.Tx) error {
+			_, err := made.Commit(ctx, tx)
+			return err
+		})
+	}
 	if fail.Is(err, api.AlreadyExists) {
 		return nil
 	}
@@ -158,20 +165,25 @@ type Definition struct {
 	Geo                int64 // the geo that it covers; 0: the default one
 }
 
-// Created is a new policy.
-type Created struct {
-	Policy
+// PreparedPolicy is a new policy whose policy key the vaults have wrapped. It holds no
+// key.
+type PreparedPolicy struct {
 	// Warnings are the findings of the key checks that do not refuse a key.
 	Warnings []string
+
+	policies            *Policies
+	pol                 Policy
+	revision            sealed
+	availabilityKey     int64
+	availabilityVersion uint32
 }
 
-// Create checks the keys, makes a policy key under a new availability key, and
-// writes the policy. also runs in the same transaction.
-func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition, also func(*store.Tx, Policy) error) (Created, error) {
-	profile := ProfileOf(d.Kind)
-	primary, secondary, warnings, err := p.checkDefinition(ctx, tenant, profile, d)
+// PrepareCreate checks the keys of a new policy and makes a policy key under them and
+// under a new availability key.
+func (p *Policies) PrepareCreate(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition) (*PreparedPolicy, error) {
+	primary, secondary, warnings, err := p.checkDefinition(ctx, tenant, ProfileOf(d.Kind), d)
 	if err != nil {
-		return Created{}, err
+		return nil, err
 	}
 	pol := Policy{ID: store.NewID(), Tenant: tenant, GUID: uuid.New(), Kind: d.Kind, Name: d.Name,
 		Description: d.Description, Enabled: true, Created: p.Now(), Geo: d.Geo}
@@ -180,51 +192,47 @@ func (p *Policies) Create(ctx context.Context, tenant int64, tenantGUID uuid.UUI
 	defer key.Zero()
 	availability, version, err := p.Availability.Create(ctx, tenant)
 	if err != nil {
-		return Created{}, err
+		return nil, err
 	}
 	rev, err := p.seal(ctx, pol, key, envelope.Revision{
 		Binding: envelope.Binding{Tenant: tenantGUID, Policy: pol.GUID, PolicyKey: pol.Current.ID, Generation: 1},
 		Primary: primary, Secondary: secondary, AvailabilityKey: availability, AvailabilityVersion: version,
 	})
-	if err != nil {
-		return Created{}, err
-	}
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.Lock(ctx, tenant, true); err != nil {
-			return err
-		}
-		if err := p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo); err != nil {
-			return err
-		}
-		if profile.Keys > 0 {
-			// Creation of containers resolves its default under this lock.
-			managed, err := p.ServiceManaged(ctx, tx, tenant)
-			if err != nil {
-				return err
-			}
-			if err := tx.Lock(ctx, managed, true); err != nil {
-				return err
-			}
-		}
-		if err := insertPolicy(ctx, tx, pol); err != nil {
-			return err
-		}
-		if err := insertKey(ctx, tx, pol.Current, p.Now()); err != nil {
-			return err
-		}
-		if err := p.insert(ctx, tx, pol, rev, p.Now()); err != nil {
-			return err
-		}
-		if err := insertAvailability(ctx, tx, tenant, pol.ID, availability, version, pol.Created); err != nil {
-			return err
-		}
-		if also == nil {
-			return nil
-		}
-		return also(tx, pol)
-	})
-	return Created{pol, warnings}, err
+	return &PreparedPolicy{warnings, p, pol, rev, availability, version}, err
 }
+
+// Prepare has nothing to do again: nothing that a new policy was prepared from can
+// change.
+func (c *PreparedPolicy) Prepare(context.Context) error { return nil }
+
+// Commit writes the policy in tx.
+func (c *PreparedPolicy) Commit(ctx context.Context, tx *store.Tx) (Policy, error) {
+	p, pol, profile := c.policies, c.pol, ProfileOf(c.pol.Kind)
+	if err := tx.Lock(ctx, pol.Tenant, true); err != nil {
+		return pol, err
+	}
+	if err := p.checkFree(ctx, tx, pol.Tenant, profile, pol.Name, pol.Geo); err != nil {
+		return pol, err
+	}
+	if profile.Keys > 0 { // creation of containers resolves its default under this lock
+		if _, err := p.lockServiceManaged(ctx, tx, pol.Tenant); err != nil {
+			return pol, err
+		}
+	}
+	if err := insertPolicy(ctx, tx, pol); err != nil {
+		return pol, err
+	}
+	if err := insertKey(ctx, tx, pol.Current, p.Now()); err != nil {
+		return pol, err
+	}
+	if err := p.insert(ctx, tx, pol, c.revision, p.Now()); err != nil {
+		return pol, err
+	}
+	return pol, insertAvailability(ctx, tx, pol.Tenant, pol.ID, c.availabilityKey, c.availabilityVersion, pol.Created)
+}
+
+// Close has nothing to do.
+func (c *PreparedPolicy) Close(context.Context, store.Outcome) {}
 
 // CheckCreate makes the checks that Create makes before it writes anything, and
 // returns its warnings.
@@ -336,25 +344,20 @@ func (p *Policies) ServiceManagedIn(ctx context.Context, tx *store.Tx, tenant, g
 	return pol.ID, err
 }
 
-// defaultKinds maps a kind of container to the kind of policy that covers those
-// without a policy of their own; the service-managed policy covers all others.
-var defaultKinds = map[string]api.PolicyKind{"site": api.SitePolicy}
-
-// assignedKinds are the kinds of containers that, without a policy of their own, are
-// under the policy that is assigned to the tenant, if there is one.
-var assignedKinds = map[string]bool{"mailbox": true, "workload": true}
-
 // Default returns the policy that covers a container of the given kind and geo
 // without a policy of its own.
 func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
-	if covering, ok := defaultKinds[kind]; ok {
-		pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, covering, geo))
+	for _, profile := range Profiles {
+		if !slices.Contains(profile.DefaultFor, kind) {
+			continue
+		}
+		if profile.ForTenant {
+			return p.covering(ctx, tx, tenant)
+		}
+		pol, err := single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.kind = ?2 AND p.enabled = 1 AND p.geo = ?3`, tenant, profile.Kind, geo))
 		if !fail.Is(err, api.NotFound) {
 			return pol.ID, err
 		}
-	}
-	if assignedKinds[kind] {
-		return p.covering(ctx, tx, tenant)
 	}
 	return p.ServiceManagedIn(ctx, tx, tenant, geo)
 }

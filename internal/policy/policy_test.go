@@ -32,9 +32,9 @@ func (w finder) find(identity string) (policy.Policy, error) {
 
 type finder struct{ *policytest.World }
 
-func TestCreatedPolicyOpensByEachOfItsRoots(t *testing.T) {
+func TestEachRootOfANewPolicyUnwrapsItsKey(t *testing.T) {
 	each(t, func(w *policytest.World) {
-		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil)} {
+		for _, pol := range []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy()} {
 			probes := w.Policies.Probe(w.Ctx, w.Tenant, pol.Current.ID)
 			if len(probes) != 3 {
 				t.Errorf("%s: %d roots, want 3", pol.Kind, len(probes))
@@ -76,8 +76,8 @@ func TestPolicyIsFoundByNameInAnyCaseByGUIDAndByTheGUIDOfAnyRevision(t *testing.
 			})
 		}
 		add(pol)
-		add(w.Refresh(pol, api.DepthRoot, false, nil).Policy)
-		add(w.Refresh(pol, api.DepthPolicy, false, nil).Policy)
+		add(w.Refresh(pol, api.DepthRoot, false).Policy)
+		add(w.Refresh(pol, api.DepthPolicy, false).Policy)
 		if _, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestKeysOfAPolicyAreCheckedBeforeAnythingIsWritten(t *testing.T) {
 		"the same version twice, however": {api.SitePolicy, a, envelope.KeyVersion{Vault: "a", Key: "K", Version: a.Version}, api.InvalidArgument},
 	} {
 		before := w.Dump()
-		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: d.kind, Name: "p", Primary: d.primary, Secondary: d.secondary}, nil)
+		_, err := w.Create(policy.Definition{Kind: d.kind, Name: "p", Primary: d.primary, Secondary: d.secondary})
 		if !fail.Is(err, d.code) {
 			t.Errorf("%s: %v (%s), want %s", name, err, fail.CodeOf(err), d.code)
 		}
@@ -172,7 +172,7 @@ func TestFiftyFirstActivePolicyIsRefused(t *testing.T) {
 	})
 }
 
-func TestBootstrapAtOnceMakesOneServiceManagedPolicy(t *testing.T) {
+func TestConcurrentBootstrapsMakeOneServiceManagedPolicy(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		n := w.Neighbour()
 		n.InTx(func(tx *store.Tx) error {
@@ -202,7 +202,7 @@ func TestBootstrapAtOnceMakesOneServiceManagedPolicy(t *testing.T) {
 	})
 }
 
-func TestAnotherTenantsPolicyIsNotThere(t *testing.T) {
+func TestPoliciesOfAnotherTenantAreNotFound(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		w.Open(pol.Current.ID).Zero() // it is in the cache now
@@ -212,7 +212,7 @@ func TestAnotherTenantsPolicyIsNotThere(t *testing.T) {
 		policytest.Refuses(t, err, api.NotFound)
 		stolen := pol
 		stolen.Tenant, stolen.Current.Tenant = other.Tenant, other.Tenant
-		_, err = other.Policies.Refresh(w.Ctx, stolen, api.DepthPolicy, false, policytest.None)
+		_, err = w.ChangeOn(other.Policies, stolen, policy.Request{Depth: api.DepthPolicy})
 		policytest.Refuses(t, err, api.NotFound)
 		if n := len(w.Vaults.Calls()); n != 0 {
 			t.Errorf("%d calls to a vault", n)
@@ -237,7 +237,7 @@ func TestAnotherTenantsPolicyIsNotThere(t *testing.T) {
 	})
 }
 
-func TestDefaultIsTheRegisteredSitePolicyElseTheServiceManagedOne(t *testing.T) {
+func TestDefaultPolicyOfSitesIsTheRegisteredOneOrElseServiceManaged(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		defaults := func() (site, mailbox int64) {
 			w.InTx(func(tx *store.Tx) error {
@@ -268,7 +268,7 @@ func TestDefaultIsTheRegisteredSitePolicyElseTheServiceManagedOne(t *testing.T) 
 			t.Error("a container is covered by something else than the service-managed policy")
 		}
 		w.MailboxPolicy("p")
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		if site, mailbox := defaults(); site != pol.ID || mailbox != managed {
 			t.Error("a site is not covered by the registered policy, or a mailbox by another one")
 		}

@@ -90,11 +90,11 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 		probe.Key = p.Roots.URI(root.kv)
 		probes = append(probes, probe)
 	}
-	id, version, place := r.AvailabilityKey, r.AvailabilityVersion, availabilityPlace(pol.Tenant, r.Revision)
+	id, version, ec := r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(pol.Tenant, r.Revision)
 	probe, err := p.test(ctx, r, root{name: "availability"}, tester{
-		wrap: func(plain []byte) ([]byte, error) { return p.Availability.Wrap(ctx, id, version, place, plain) },
+		wrap: func(plain []byte) ([]byte, error) { return p.Availability.Wrap(ctx, id, version, ec, plain) },
 		unwrap: func(wrapped, want []byte) error {
-			opened, err := p.Availability.Open(ctx, id, version, place, wrapped)
+			opened, err := p.Availability.Open(ctx, id, version, ec, wrapped)
 			defer clear(opened)
 			if err == nil && subtle.ConstantTimeCompare(opened, want) != 1 {
 				err = fail.New(api.Damaged, "it returned other bytes than it had wrapped")

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/store"
 )
 
-func TestEachRootOfAPolicyIsTestedAndSaysSo(t *testing.T) {
+func TestPolicyTestReportsEachRoot(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		var rev policy.Revision
@@ -59,10 +59,7 @@ func TestEachRootOfAPolicyIsTestedAndSaysSo(t *testing.T) {
 		})
 		check(managed, answer{"availability", true, true, ""})
 		w.Vaults.Fail("A-p", policytest.Away())
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability = availability + 1 WHERE policy_key = ?1`, pol.Current.ID)
-			return err
-		})
+		w.Exec(`UPDATE revision SET availability = availability + 1 WHERE policy_key = ?1`, pol.Current.ID)
 		_, err := w.Policies.Test(w.Ctx, pol)
 		policytest.Refuses(t, err, api.Damaged)
 	})

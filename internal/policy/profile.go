@@ -43,6 +43,10 @@ type Profile struct {
 	MaxActive int
 	// OnePerGeo says that a policy covers one geo; default: the default geo.
 	OnePerGeo bool
+	// DefaultFor lists the kinds of containers that a policy covers if they have no
+	// policy of their own: an enabled policy those of its geo, a policy for a tenant
+	// while it is assigned. The service-managed policy covers all others.
+	DefaultFor []string
 	// ForTenant says that one policy of the kind may be assigned to the tenant.
 	ForTenant bool
 	// Fixed says that keyroll names the policy, and that it covers its containers as
@@ -63,12 +67,12 @@ var Profiles = []Profile{
 	{
 		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 4 * time.Hour,
-		Rolls: []envelope.Class{envelope.ClassSite}, SingleRoll: true, MaxActive: 1, OnePerGeo: true, Fixed: true,
+		Rolls: []envelope.Class{envelope.ClassSite}, SingleRoll: true, MaxActive: 1, OnePerGeo: true, DefaultFor: []string{"site"}, Fixed: true,
 	},
 	{
 		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
-		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MaxActive: 50, ForTenant: true,
+		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MaxActive: 50, DefaultFor: []string{"mailbox", "workload"}, ForTenant: true,
 	},
 	{
 		Kind: api.ServiceManagedPolicy, MaxActive: 1, Fixed: true,

@@ -16,7 +16,7 @@ import (
 
 // The table of the design, row by row. A rule is identified by the function that makes
 // it.
-func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
+func TestProfilesMatchTheDesign(t *testing.T) {
 	const active, sites, workloads = envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload
 	want := []struct {
 		kind        api.PolicyKind
@@ -30,21 +30,22 @@ func TestProfilesAreTheTableOfTheDesign(t *testing.T) {
 		oneRoll     bool
 		mostActive  int
 		oneAGeo     bool
+		defaultFor  []string
 		forTenant   bool
 		fixed       bool
 	}{
-		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active}, false, 50, false, false, false},
-		{"site", 2, false, "sharepoint", "Hedged", 4 * time.Hour, false, []envelope.Class{sites}, true, 1, true, false, true},
-		{"multi-workload", 2, true, "data-at-rest-encryption", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active, workloads}, false, 50, false, true, false},
-		{"service-managed", 0, false, "", "", 0, false, []envelope.Class{active, sites, workloads}, false, 1, false, false, true},
+		{"mailbox", 2, true, "exchange", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active}, false, 50, false, nil, false, false},
+		{"site", 2, false, "sharepoint", "Hedged", 4 * time.Hour, false, []envelope.Class{sites}, true, 1, true, []string{"site"}, false, true},
+		{"multi-workload", 2, true, "data-at-rest-encryption", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active, workloads}, false, 50, false, []string{"mailbox", "workload"}, true, false},
+		{"service-managed", 0, false, "", "", 0, false, []envelope.Class{active, sites, workloads}, false, 1, false, nil, false, true},
 	}
 	if len(policy.Profiles) != len(want) {
 		t.Fatalf("%d profiles, want %d", len(policy.Profiles), len(want))
 	}
 	for _, w := range want {
 		p := policy.ProfileOf(w.kind)
-		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.AutomaticFallback, p.Rolls, p.SingleRoll, p.MaxActive, p.OnePerGeo, p.ForTenant, p.Fixed)
-		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.fallback, w.rolls, w.oneRoll, w.mostActive, w.oneAGeo, w.forTenant, w.fixed); got != expect {
+		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.AutomaticFallback, p.Rolls, p.SingleRoll, p.MaxActive, p.OnePerGeo, p.DefaultFor, p.ForTenant, p.Fixed)
+		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.fallback, w.rolls, w.oneRoll, w.mostActive, w.oneAGeo, w.defaultFor, w.forTenant, w.fixed); got != expect {
 			t.Errorf("%s: %s, want %s", w.kind, got, expect)
 		}
 		name := ""

@@ -10,11 +10,10 @@ import (
 	"keyroll/internal/store"
 )
 
-// Recover puts a policy whose two customer keys are lost into recovery mode: until
-// Restore its availability key opens it for every initiator. It is refused while one
-// of the customer keys works, and for policies with automatic fallback. also runs in
-// the same transaction.
-func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx) error) error {
+// CheckLost fails unless both customer keys of a policy are lost and the policy can be
+// put into recovery mode: it is refused while one of the keys works, and for policies
+// with automatic fallback.
+func (p *Policies) CheckLost(ctx context.Context, pol Policy) error {
 	profile := ProfileOf(pol.Kind)
 	switch {
 	case profile.Keys == 0 || profile.AutomaticFallback:
@@ -38,21 +37,31 @@ func (p *Policies) Recover(ctx context.Context, pol Policy, also func(*store.Tx)
 				WithHint("replace only the lost key: Update-SPODataEncryptionPolicy")
 		}
 	}
-	return p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := p.lockUnchanged(ctx, tx, pol); err != nil {
-			return err
-		}
-		if err := setRecovery(ctx, tx, pol, p.Now().UnixMilli()); err != nil {
-			return err
-		}
-		return also(tx)
-	})
+	return nil
 }
 
-// Restore ends the recovery mode of a policy: each of its policy keys that is still
-// needed gets wraps by two new customer keys, and keeps its material. also runs in
-// the same transaction.
-func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion, also func(*store.Tx) error) (warnings []string, err error) {
+// Recover puts a policy that CheckLost accepted into recovery mode: until it is
+// restored, its availability key opens it for every initiator.
+func (p *Policies) Recover(ctx context.Context, tx *store.Tx, pol Policy) error {
+	if err := p.lockUnchanged(ctx, tx, pol); err != nil {
+		return err
+	}
+	return setRecovery(ctx, tx, pol, p.Now().UnixMilli())
+}
+
+// PreparedRestore is the end of the recovery mode of a policy.
+type PreparedRestore struct {
+	// Warnings are the findings of the key checks that do not refuse a key.
+	Warnings []string
+
+	policies *Policies
+	pol      Policy
+	change   *PreparedChange // nil: all wraps are by the two keys already
+}
+
+// PrepareRestore lets two customer keys wrap each policy key that is still needed. The
+// policy keys keep their material.
+func (p *Policies) PrepareRestore(ctx context.Context, pol Policy, primary, secondary envelope.KeyVersion) (*PreparedRestore, error) {
 	if err := pol.CheckAccepting(); err != nil {
 		return nil, err
 	}
@@ -61,6 +70,7 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 			WithHint("if both of its keys are lost, enter recovery mode: keyroll policy recover %q", pol.Name)
 	}
 	profile := ProfileOf(pol.Kind)
+	r := &PreparedRestore{policies: p, pol: pol}
 	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
 	if err != nil {
 		return nil, fmt.Errorf("restore policy %q: %w", pol.Name, err)
@@ -69,17 +79,13 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 	if err != nil {
 		return nil, err
 	}
-	end := func(tx *store.Tx, _ Change) error {
-		if err := setRecovery(ctx, tx, pol, 0); err != nil {
-			return err
-		}
-		return also(tx)
-	}
-	_, err = p.change(ctx, pol, now, a, b, api.DepthRoot, true, end)
-	if !fail.Is(err, api.NoNewVersion) {
-		return warnings, err
+	r.Warnings = warnings
+	r.change = &PreparedChange{policies: p, pol: pol, from: now.ID, primary: a, secondary: b, request: Request{Depth: api.DepthRoot, AllGenerations: true}}
+	if err = r.change.Prepare(ctx); !fail.Is(err, api.NoNewVersion) {
+		return r, err
 	}
 	// The lost keys are available again, and all wraps are already by them.
+	r.change = nil
 	for _, root := range customerRoots(profile, now) {
 		bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, now, root)
 		clear(bundle)
@@ -87,12 +93,34 @@ func (p *Policies) Restore(ctx context.Context, pol Policy, primary, secondary e
 			return nil, fmt.Errorf("restore policy %q: %w", pol.Name, err)
 		}
 	}
-	return warnings, p.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := p.lockUnchanged(ctx, tx, pol); err != nil {
+	return r, nil
+}
+
+// Prepare lets the customer keys wrap the policy keys again.
+func (r *PreparedRestore) Prepare(ctx context.Context) error {
+	if r.change == nil {
+		return nil
+	}
+	return r.change.Prepare(ctx)
+}
+
+// Commit ends the recovery mode in tx.
+func (r *PreparedRestore) Commit(ctx context.Context, tx *store.Tx) error {
+	if r.change == nil {
+		if err := r.policies.lockUnchanged(ctx, tx, r.pol); err != nil {
 			return err
 		}
-		return end(tx, Change{})
-	})
+	} else if _, err := r.change.Commit(ctx, tx); err != nil {
+		return err
+	}
+	return setRecovery(ctx, tx, r.pol, 0)
+}
+
+// Close ends the change.
+func (r *PreparedRestore) Close(ctx context.Context, outcome store.Outcome) {
+	if r.change != nil {
+		r.change.Close(ctx, outcome)
+	}
 }
 
 // lockUnchanged takes a policy's lock and fails if the policy was changed since pol

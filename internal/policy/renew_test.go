@@ -18,7 +18,7 @@ import (
 
 // everyCustomerKind makes a policy of each kind that has customer keys.
 func everyCustomerKind(w *policytest.World) []policy.Policy {
-	return []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(nil), multiWorkload(w)}
+	return []policy.Policy{w.MailboxPolicy("p"), w.SitePolicy(), multiWorkload(w)}
 }
 
 // use reads like users, every 20 seconds, for as long as the key is readable, and returns
@@ -33,7 +33,7 @@ func use(w *policytest.World, p *policy.Policies, pol policy.Policy, most time.D
 
 // A revocation works within the bound for every kind of policy and on every node, at any
 // point in the lifetime of a cached key, and during outages.
-func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
+func TestRevocationTakesEffectWithinItsBoundOnEveryNode(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		w.Vaults.Before = func(context.Context, policytest.Call) error { time.Sleep(9 * time.Second); return nil } // a slow vault
 		other := w.Node()
@@ -68,7 +68,7 @@ func TestRevocationWorksWithinItsBoundOnEveryNode(t *testing.T) {
 
 // Even if the customer's keys still worked, a node removes a cached key of a policy that
 // another node purged.
-func TestWhatAnotherNodePurgedOpensNoLongerThanTheBound(t *testing.T) {
+func TestPolicyKeyPurgedByAnotherNodeIsNotUsedBeyondTheBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		other := w.Node()
 		for _, pol := range everyCustomerKind(w) {
@@ -99,7 +99,7 @@ func TestRevocationZeroesKeysThatAreNotUsed(t *testing.T) {
 }
 
 // A key that the availability key opened in an outage is subject to the bound, too.
-func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
+func TestRevocationAfterAnOutageTakesEffectWithinItsBound(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		pol := w.MailboxPolicy("p")
 		for _, into := range []time.Duration{0, 3 * time.Minute, 26 * time.Minute} {
@@ -121,7 +121,7 @@ func TestRevocationAfterAnOutageWorksWithinItsBound(t *testing.T) {
 // lifetime, counted from the last answer of a vault.
 func TestSitesSurviveAnOutageOfBothVaultsForTheLifetimeOfTheirCache(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		use(w, w.Policies, pol, 7*time.Hour) // used and renewed for longer than a lifetime
 		bothFail(w, pol, policytest.Away(), policytest.Away())
 		const lifetime = 4 * time.Hour
@@ -177,7 +177,7 @@ func TestKeysInUseAreRenewed(t *testing.T) {
 	})
 }
 
-func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
+func TestFailingRenewalIsLoggedOnceBeforeTheKeyExpires(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		var log bytes.Buffer
 		c := w.Policies.Config
@@ -185,13 +185,10 @@ func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
 		node := policy.New(c)
 		defer node.Close()
 		told := func() int { return strings.Count(log.String(), "level=ERROR") }
-		noted := func() (n int) {
-			w.View(func(tx *store.Tx) error {
-				return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE operation = 'Renew' AND outcome = 'VaultUnavailable' AND detail LIKE '%keeps failing%'`).Scan(&n)
-			})
-			return n
+		noted := func() int64 {
+			return w.Number(`SELECT COUNT(*) FROM audit_entry WHERE operation = 'Renew' AND outcome = 'VaultUnavailable' AND detail LIKE '%keeps failing%'`)
 		}
-		sites, mail := w.SitePolicy(nil), w.MailboxPolicy("p")
+		sites, mail := w.SitePolicy(), w.MailboxPolicy("p")
 		for round := 1; round <= 2; round++ {
 			for _, pol := range []policy.Policy{sites, mail} {
 				use(w, node, pol, time.Minute)
@@ -203,11 +200,11 @@ func TestRenewalThatKeepsFailingIsToldOnceBeforeTheEnd(t *testing.T) {
 			}
 			go use(w, node, mail, time.Hour)
 			use(w, node, sites, 20*time.Minute)
-			if told() != round || noted() != round || !strings.Contains(log.String(), sites.GUID.String()) {
+			if told() != round || noted() != int64(round) || !strings.Contains(log.String(), sites.GUID.String()) {
 				t.Fatalf("told %d times and noted %d times with less than two hours left, want %d:\n%s", told(), noted(), round, &log)
 			}
 			use(w, node, sites, time.Hour)
-			if told() != round || noted() != round {
+			if told() != round || noted() != int64(round) {
 				t.Fatalf("told %d times, noted %d times, want %d:\n%s", told(), noted(), round, &log)
 			}
 			bothFail(w, sites, nil, nil)
@@ -228,7 +225,7 @@ func TestKeyDoesNotOutliveItsBoundWhileTheMachineSleeps(t *testing.T) {
 			policytest.Refuses(t, tryOpen(w, w.Policies, user, pol), api.VaultDenied)
 			w.Serve(pol)
 		}
-		sites := w.Again(everySites(w))
+		sites := w.Reload(everySites(w))
 		w.Must(tryOpen(w, w.Policies, user, sites))
 		bothFail(w, sites, policytest.Away(), policytest.Away())
 		w.Clock.Advance(3 * time.Hour)
@@ -248,7 +245,7 @@ func everySites(w *policytest.World) (sites policy.Policy) {
 }
 
 // A wall clock that is set back prolongs no lifetime.
-func TestWallClockSetBackLengthensNoKeysLife(t *testing.T) {
+func TestSettingTheClockBackExtendsNoKeysLifetime(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		for _, pol := range everyCustomerKind(w) {
 			w.Must(tryOpen(w, w.Policies, user, pol))
@@ -271,7 +268,7 @@ func TestCloseStopsRenewals(t *testing.T) {
 			}
 			return ctx.Err()
 		}
-		w.Open(w.SitePolicy(nil).Current.ID).Zero()
+		w.Open(w.SitePolicy().Current.ID).Zero()
 		hang.Store(true)
 		time.Sleep(policy.RevocationBound - time.Second)
 		w.Policies.Close()
@@ -291,7 +288,7 @@ func TestPolicyKeyThatIsRetiredIsNotRenewed(t *testing.T) {
 		w.Open(pol.Current.ID).Zero()
 		other := w.Node()
 		w.Must(tryOpen(w, other, user, pol))
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		if n, err := other.Retire(w.Ctx, w.Tenant, pol.ID); err != nil || n != 1 {
 			t.Fatalf("retired %d, %v", n, err)
 		}

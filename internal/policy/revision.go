@@ -70,13 +70,13 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 			*root.wrap = wrapped
 		}
 	}
-	place := availabilityPlace(tenant, r.Revision)
-	wrapped, err := p.Availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, place, bundle)
+	ec := availabilityContext(tenant, r.Revision)
+	wrapped, err := p.Availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, bundle)
 	used("wrap", "availability", envelope.KeyVersion{}, err)
 	if err != nil {
 		return r, err
 	}
-	opened, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, place, wrapped)
+	opened, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, wrapped)
 	used("unwrap", "availability", envelope.KeyVersion{}, err)
 	if err != nil {
 		return r, err
@@ -103,8 +103,8 @@ func verifyBundle(key *envelope.Key, bundle []byte, b envelope.Binding, root str
 	return nil
 }
 
-func availabilityPlace(tenant int64, r envelope.Revision) envelope.Place {
-	return envelope.Place{Tenant: tenant, Child: r.Binding.PolicyKey, Count: 1}
+func availabilityContext(tenant int64, r envelope.Revision) envelope.EncryptionContext {
+	return envelope.EncryptionContext{Tenant: tenant, Child: r.Binding.PolicyKey, Count: 1}
 }
 
 // use describes one use of a root key: by which root, on which policy key, and with

@@ -83,7 +83,7 @@ func TestEveryUseOfARootKeyIsInTheAuditLog(t *testing.T) {
 		want("the service-managed policy", availability...)
 		pol := w.MailboxPolicy("p")
 		want("create", all...)
-		w.Refresh(pol, api.DepthPolicy, false, nil)
+		w.Refresh(pol, api.DepthPolicy, false)
 		want("refresh", all...)
 		w.Vaults.Fail("A-p", policytest.Denied())
 		w.Policies.Close()
@@ -120,7 +120,7 @@ func TestUsesForARefreshThatFailsAreInTheAuditLog(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := w.Policies.Refresh(w.Ctx, pol, api.DepthPolicy, false, policytest.None)
+		_, err := w.Change(pol, policy.Request{Depth: api.DepthPolicy})
 		policytest.Refuses(t, err, api.VaultUnavailable)
 		want := []string{"VaultUnavailable unwrap secondary", "done test primary", "done test secondary", "done unwrap primary"}
 		if got := uses(w, seen); !slices.Equal(got, want) {
@@ -131,10 +131,10 @@ func TestUsesForARefreshThatFailsAreInTheAuditLog(t *testing.T) {
 
 // Of two requests at once the slower one is given up, but its vault may have
 // done its work.
-func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
+func TestSlowerOfTwoVaultRequestsIsInTheAuditLog(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		w := policytest.New(t, storetest.One(t))
-		pol := w.SitePolicy(nil)
+		pol := w.SitePolicy()
 		seen := map[int64]bool{}
 		uses(w, seen)
 		w.Vaults.Before = func(ctx context.Context, c policytest.Call) error {
@@ -155,7 +155,7 @@ func TestRequestThatLostARaceIsInTheAuditLog(t *testing.T) {
 
 // Who, what and why come from the request that a root key serves; the exact
 // version and the policy are named.
-func TestUseOfARootKeySaysForWhomAndWhatFor(t *testing.T) {
+func TestAuditOfARootKeyRecordsPrincipalAndPurpose(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	origin := audit.Origin{Principal: uuid.New(), Actor: "alice the admin", Operation: "ExportMail", Request: "r-17"}

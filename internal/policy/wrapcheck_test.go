@@ -25,8 +25,8 @@ func otherKey(bundle []byte) []byte {
 // opened and compared.
 type mistaken struct{ policy.Availability }
 
-func (m mistaken) Wrap(ctx context.Context, id int64, version uint32, place envelope.Place, plaintext []byte) ([]byte, error) {
-	return m.Availability.Wrap(ctx, id, version, place, otherKey(plaintext))
+func (m mistaken) Wrap(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, plaintext []byte) ([]byte, error) {
+	return m.Availability.Wrap(ctx, id, version, ec, otherKey(plaintext))
 }
 
 // mistakenRoot has the customer key in one vault unwrap to another key.
@@ -43,7 +43,7 @@ func (m mistakenRoot) Unwrap(ctx context.Context, tenant int64, id rootkey.Ident
 	return bundle, err
 }
 
-func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
+func TestWrapOfAnotherKeyIsNeverStored(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	w.NewVersions(pol)
@@ -56,7 +56,7 @@ func TestWrapThatHoldsAnotherKeyIsNeverStored(t *testing.T) {
 	}
 	refresh := func(depth api.Depth) func() error {
 		return func() error {
-			_, err := w.Policies.Refresh(w.Ctx, pol, depth, depth == api.DepthRoot, policytest.None)
+			_, err := w.Change(pol, policy.Request{Depth: depth, AllGenerations: depth == api.DepthRoot})
 			return err
 		}
 	}

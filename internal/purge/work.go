@@ -17,8 +17,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// Job is the operation of purges in the audit log.
-const Job = "Purge"
+// auditOperation is the operation of purges in the audit log.
+const auditOperation = "Purge"
 
 const (
 	// longestWait bounds the time between two attempts of a purge that is blocked.
@@ -83,7 +83,7 @@ func (p *Purger) workAll(ctx context.Context) (waits bool) {
 
 // Work carries out an approved purge, or records why it is blocked.
 func (p *Purger) Work(ctx context.Context, one Purge) error {
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: Job, Request: fmt.Sprintf("purge %d", one.ID), Principal: one.Requester, System: true})
+	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: auditOperation, Request: fmt.Sprintf("purge %d", one.ID), Principal: one.Requester, System: true})
 	if err := p.confirm(ctx, one); err != nil {
 		return p.recordWaiting(ctx, one, err)
 	}

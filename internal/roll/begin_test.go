@@ -16,7 +16,7 @@ import (
 )
 
 // beginFrom begins a roll of a source's containers to a policy.
-func (w world) beginFrom(to policy.Policy, source int64, classes ...envelope.Class) (ro roll.Roll, err error) {
+func (w tenant) beginFrom(to policy.Policy, source int64, classes ...envelope.Class) (ro roll.Roll, err error) {
 	w.Helper()
 	err = w.DB.InTx(w.Ctx, func(tx *store.Tx) error {
 		rev, err := w.Policies.RevisionOf(w.Ctx, tx, w.Tenant, to.Current.ID)
@@ -31,32 +31,32 @@ func (w world) beginFrom(to policy.Policy, source int64, classes ...envelope.Cla
 
 // The newer roll takes over the work of a superseded one, source and classes included,
 // even over several rolls.
-func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
+func TestNewerRollMovesWhatAnOlderOneDidNot(t *testing.T) {
 	storetest.KeepAnswers(t)
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 9)...)
-		idle, err := w.containers.SetState(w.Ctx, w.Tenant, boxes[0], envelope.ClassInactive, nil)
+		idle, err := w.Containers.SetState(w.Ctx, w.Tenant, boxes[0], envelope.ClassInactive)
 		w.Must(err)
 		first, err := w.beginFrom(b, a.ID, envelope.ClassActive, envelope.ClassInactive)
 		w.Must(err)
 		if first.Total != 9 {
 			t.Errorf("total %d", first.Total)
 		}
-		w.Must(w.setState(first, api.RollPaused))
+		w.Must(w.SetState(first, api.RollPaused))
 		second, third := w.begin(b), w.begin(b)
 		for _, ro := range []roll.Roll{first, second} {
-			if now := w.now(ro); now.State != api.RollSuperseded {
+			if now := w.ReloadRoll(ro); now.State != api.RollSuperseded {
 				t.Errorf("an older roll is %s", now.State)
 			}
 		}
 		if third.Source != a.ID || third.Total != 9 || !slices.Contains(third.Classes, envelope.ClassInactive) {
 			t.Errorf("the newest roll: %+v", third)
 		}
-		if p := w.progress(third); p.Source != "a" || p.Remaining != 9 {
+		if p := w.Progress(third); p.Source != "a" || p.Remaining != 9 {
 			t.Errorf("its progress: %+v", p)
 		}
-		w.finish(third, api.RollFinished)
+		w.Finish(third, api.RollFinished)
 		for _, c := range append(boxes[1:], idle) {
 			if w.under(c) != w.current(b) {
 				t.Errorf("%s is under policy key %d", c.Name, w.under(c))
@@ -73,7 +73,7 @@ func TestNewerRollTakesOverWhatAnOlderOneLeft(t *testing.T) {
 }
 
 func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		a, b, c := w.MailboxPolicy("a"), w.MailboxPolicy("b"), w.MailboxPolicy("c")
 		w.mailboxes(a.ID, numbered("a", 3)...)
 		w.mailboxes(c.ID, numbered("c", 3)...)
@@ -90,32 +90,36 @@ func TestTwoSourcesAtOnceAreRefused(t *testing.T) {
 		}
 		again, err := w.beginFrom(b, a.ID) // the same source does not count as a second one
 		w.Must(err)
-		if w.now(first).State != api.RollSuperseded {
+		if w.ReloadRoll(first).State != api.RollSuperseded {
 			t.Error("the older roll goes on")
 		}
-		w.finish(again, api.RollFinished)
+		w.Finish(again, api.RollFinished)
 		last, err := w.beginFrom(b, c.ID)
 		w.Must(err)
-		w.finish(last, api.RollFinished)
+		w.Finish(last, api.RollFinished)
 	})
 }
 
 // The rolls to a policy end when it is left, even one under way: it writes nothing more,
 // and containers that it did not move stay where they were.
-func TestRollToAPolicyThatIsLeftStops(t *testing.T) {
-	each(t, func(w world) {
+func TestLeavingAPolicyStopsRollsToIt(t *testing.T) {
+	each(t, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 5*testSlots)...)
 		w = w.beforeReseal(func(n int) {
 			if n == 4 { // the pipeline is three pages ahead of the writer at most
-				w.Must(w.Policies.Leave(w.Ctx, b, func(tx *store.Tx, left, _ policy.Policy) error {
+				w.InTx(func(tx *store.Tx) error {
+					left, _, err := w.Policies.Leave(w.Ctx, tx, b)
+					if err != nil {
+						return err
+					}
 					return roll.Leave(w.Ctx, tx, left, w.Clock.Now())
-				}))
+				})
 			}
 		})
 		ro, err := w.beginFrom(b, a.ID)
 		w.Must(err)
-		if done := w.finish(ro, api.RollSuperseded); done.Message != "its policy was left" {
+		if done := w.Finish(ro, api.RollSuperseded); done.Message != "its policy was left" {
 			t.Errorf("its message is %q", done.Message)
 		}
 		stayed := 0

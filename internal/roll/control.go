@@ -21,7 +21,7 @@ type Options struct {
 	IncludeInactive bool
 	// ContainersPerSecond and BytesPerSecond are its rate limits, 0 for none.
 	ContainersPerSecond, BytesPerSecond int64
-	// Deadline is how long it may take before it is late; default: Deadline.
+	// Deadline is how long it may take before it is late; default: 72 hours.
 	Deadline time.Duration
 }
 
@@ -35,7 +35,7 @@ func (o Options) apply(r *Roll) {
 	}
 	r.ContainersPerSecond, r.BytesPerSecond = o.ContainersPerSecond, o.BytesPerSecond
 	if o.Deadline == 0 {
-		o.Deadline = Deadline
+		o.Deadline = defaultDeadline
 	}
 	r.Deadline = r.Started.Add(o.Deadline)
 }

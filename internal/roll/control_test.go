@@ -19,21 +19,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// beginWith is begin with options, at a time.
-func (w world) beginWith(pol policy.Policy, o roll.Options, now time.Time) (ro roll.Roll) {
-	w.Helper()
-	w.Refresh(pol, api.DepthPolicy, false, func(tx *store.Tx, c policy.Change) (err error) {
-		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Options: o}, now)
-		return err
-	})
-	return ro
-}
-
 // update gives a site policy a new primary and begins its roll.
-func (w world) update(pol policy.Policy) (ro roll.Roll) {
+func (w tenant) update(pol policy.Policy) (ro roll.Roll) {
 	w.Helper()
 	primary, _ := w.NewVersions(pol)
-	_, err := w.Policies.Update(w.Ctx, w.Again(pol), false, primary, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := w.Change(w.Reload(pol), policy.Request{Act: policy.UpdatePrimary, Primary: primary, Depth: api.DepthPolicy}, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, w.Clock.Now())
 		return err
 	})
@@ -41,25 +31,25 @@ func (w world) update(pol policy.Policy) (ro roll.Roll) {
 	return ro
 }
 
-func (w world) cancel(ro roll.Roll) error {
+func (w tenant) cancel(ro roll.Roll) error {
 	return w.DB.InTx(w.Ctx, func(tx *store.Tx) error { return roll.Cancel(w.Ctx, tx, w.Policies, ro, w.Clock.Now()) })
 }
 
-func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
-	each(t, func(w world) {
+func TestRollThatHasMovedNothingCanBeCancelled(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		for _, state := range []api.RollState{api.RollRunning, api.RollPaused} {
 			ro := w.begin(pol)
 			if state == api.RollPaused {
-				w.Must(w.setState(ro, api.RollPaused))
+				w.Must(w.SetState(ro, api.RollPaused))
 			}
 			stood := w.Dump("key_page")
 			w.Must(w.cancel(ro))
-			if p := w.progress(ro); p.State != api.RollCancelled || p.Done != 0 || p.Finished == nil || p.Message == "" || p.Late {
+			if p := w.Progress(ro); p.State != api.RollCancelled || p.Done != 0 || p.Finished == nil || p.Message == "" || p.Late {
 				t.Errorf("%s, then cancelled: %+v", state, p)
 			}
-			if waits, err := w.roller.Work(w.Ctx, ro); waits || err != nil {
+			if waits, err := w.Roller.Work(w.Ctx, ro); waits || err != nil {
 				t.Errorf("worked on: waits %v, %v", waits, err)
 			}
 			if w.Dump("key_page") != stood {
@@ -71,7 +61,7 @@ func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
 		if last.Total != int64(len(boxes)) {
 			t.Errorf("the roll after it has %d to move", last.Total)
 		}
-		w.finish(last, api.RollFinished)
+		w.Finish(last, api.RollFinished)
 		for _, c := range boxes {
 			if w.under(c) != w.current(pol) {
 				t.Errorf("%s stayed", c.Name)
@@ -82,8 +72,8 @@ func TestRollThatHasBroughtNothingOverIsCancelled(t *testing.T) {
 
 // A roll under way, whose next page is already re-sealed, writes nothing after it was
 // cancelled.
-func TestCancellingStopsARollOnItsWay(t *testing.T) {
-	each(t, func(w world) {
+func TestCancellingStopsARunningRoll(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		ro := w.begin(pol)
@@ -93,7 +83,7 @@ func TestCancellingStopsARollOnItsWay(t *testing.T) {
 				w.Must(w.cancel(ro))
 			}
 		})
-		w.finish(ro, api.RollCancelled)
+		w.Finish(ro, api.RollCancelled)
 		if w.Dump("key_page") != stood {
 			t.Error("it moved a page")
 		}
@@ -102,8 +92,8 @@ func TestCancellingStopsARollOnItsWay(t *testing.T) {
 
 // If a cancel and the first page come at the same time, one wins: the roll has moved
 // nothing, or runs to its end.
-func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
-	each(t, func(w world) {
+func TestCancelAndFirstPageExcludeEachOther(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		w = w.with(func(c *roll.Config) { c.Limit = pageAtATime() }) // a page a transaction
@@ -111,7 +101,7 @@ func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 			ro := w.begin(pol)
 			var refused error
 			var g errgroup.Group
-			g.Go(func() error { _, err := w.roller.Work(w.Ctx, ro); return err })
+			g.Go(func() error { _, err := w.Roller.Work(w.Ctx, ro); return err })
 			g.Go(func() error { refused = w.cancel(ro); return nil })
 			w.Must(g.Wait())
 			moved := 0
@@ -120,7 +110,7 @@ func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 					moved++
 				}
 			}
-			switch now := w.now(ro); {
+			switch now := w.ReloadRoll(ro); {
 			case refused == nil && (now.State != api.RollCancelled || moved != 0):
 				t.Errorf("cancelled, it is %s and moved %d pages", now.State, moved)
 			case refused != nil && (!fail.Is(refused, api.Conflict) || now.State != api.RollFinished || moved != 3):
@@ -132,7 +122,7 @@ func TestCancelAndTheFirstPageAtOnce(t *testing.T) {
 
 // Each roll that cannot be cancelled says why, and what to do instead.
 func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		refuses := func(ro roll.Roll, why, hint string) {
 			t.Helper()
 			before := w.Dump()
@@ -149,48 +139,52 @@ func TestRollThatCannotBeCancelledSaysWhy(t *testing.T) {
 		w.mailboxes(a.ID, numbered("a", 3*testSlots)...)
 
 		ended := w.begin(a)
-		w.finish(ended, api.RollFinished)
+		w.Finish(ended, api.RollFinished)
 		refuses(ended, "it has already ended", "roll show")
 
 		from, err := w.beginFrom(b, a.ID)
 		w.Must(err)
 		refuses(from, "from another policy", "roll pause")
-		w.Must(w.Policies.Leave(w.Ctx, w.Again(a), func(*store.Tx, policy.Policy, policy.Policy) error { return nil }))
+		present := w.Reload(a)
+		w.InTx(func(tx *store.Tx) error {
+			_, _, err := w.Policies.Leave(w.Ctx, tx, present)
+			return err
+		})
 		refuses(from, "left for good", "roll pause")
-		w.finish(from, api.RollFinished)
+		w.Finish(from, api.RollFinished)
 
-		w.site("one")
+		w.Site("one")
 		sites, registers := w.register()
 		refuses(registers, "registers a site policy", "policy leave")
-		w.finish(registers, api.RollFinished)
+		w.Finish(registers, api.RollFinished)
 		refuses(w.update(sites), "Registered under a key that protects none", "roll pause")
 	})
 }
 
-func TestRollThatHasBegunToBringOverIsNotCancelled(t *testing.T) {
-	each(t, func(w world) {
+func TestRollThatHasMovedAPageCannotBeCancelled(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 8*testSlots)...)
 		ro := w.begin(pol)
 		w = w.beforeReseal(func(n int) {
 			if n == 6 {
-				w.Must(w.setState(ro, api.RollPaused))
+				w.Must(w.SetState(ro, api.RollPaused))
 			}
 		})
-		w.finish(ro, api.RollPaused)
+		w.Finish(ro, api.RollPaused)
 		err := w.cancel(ro)
 		policytest.Refuses(t, err, api.Conflict)
 		if _, detail, hint := fail.Public(err); !strings.Contains(detail, "begun to move containers") || !strings.Contains(hint, "roll pause") {
 			t.Errorf("%s; %s", detail, hint)
 		}
-		if now := w.now(ro); now.State != api.RollPaused || now.Begun.IsZero() {
+		if now := w.ReloadRoll(ro); now.State != api.RollPaused || now.Begun.IsZero() {
 			t.Errorf("it is %+v", now)
 		}
 	})
 }
 
-func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
-	each(t, func(w world) {
+func TestSweepMovesWhatNoOtherRollMoves(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, "active@contoso.com")
 		for _, class := range []envelope.Class{envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled, envelope.ClassBackup} {
@@ -201,12 +195,12 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 		if plain.Total != 1 {
 			t.Errorf("a roll has %d to move", plain.Total)
 		}
-		w.finish(plain, api.RollFinished)
-		ro := w.beginWith(pol, roll.Options{IncludeInactive: true}, w.Clock.Now())
+		w.Finish(plain, api.RollFinished)
+		ro := w.Begin(pol, api.DepthPolicy, roll.Options{IncludeInactive: true})
 		if ro.Total != 9 {
 			t.Errorf("a sweep has %d to move", ro.Total)
 		}
-		w.finish(ro, api.RollFinished)
+		w.Finish(ro, api.RollFinished)
 		if _, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -223,23 +217,23 @@ func TestSweepBringsOverWhatNoRollDoesByItself(t *testing.T) {
 
 // A roll's limit applies to the roll: the nodes that work on it share it.
 func TestRollsOwnRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
-	t.Run("one node", func(t *testing.T) { limited(t, 1, testSlots/2) })
-	t.Run("three nodes", func(t *testing.T) { limited(t, 3, 3*testSlots/2) })
+	t.Run("one node", func(t *testing.T) { checkSharedLimit(t, 1, testSlots/2) })
+	t.Run("three nodes", func(t *testing.T) { checkSharedLimit(t, 3, 3*testSlots/2) })
 }
 
-// limited rolls under a limit that gives each of so many nodes a page in two seconds.
-func limited(t *testing.T, nodes int, perSecond int64) {
-	bubble(t, nil, func(w world) {
+// checkSharedLimit rolls under a limit that gives each of so many nodes a page in two seconds.
+func checkSharedLimit(t *testing.T, nodes int, perSecond int64) {
+	bubble(t, nil, func(w tenant) {
 		const pages = 6
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
-		ro := w.beginWith(pol, roll.Options{ContainersPerSecond: perSecond}, time.Now())
-		w.roller.SharedBy(ro.ID, nodes)
+		ro := w.Begin(pol, api.DepthPolicy, roll.Options{ContainersPerSecond: perSecond})
+		w.Roller.SharedBy(ro.ID, nodes)
 		began := time.Now()
 		defer w.run()()
-		for w.now(ro).State == api.RollRunning {
+		for w.ReloadRoll(ro).State == api.RollRunning {
 			time.Sleep(500 * time.Millisecond)
-			done, elapsed := w.progress(ro).Done, time.Since(began)
+			done, elapsed := w.Progress(ro).Done, time.Since(began)
 			if most := testSlots * (1 + int64(elapsed/(2*time.Second))); done > most {
 				t.Errorf("%d containers after %v, want at most %d", done, elapsed, most)
 			}
@@ -252,19 +246,19 @@ func limited(t *testing.T, nodes int, perSecond int64) {
 
 // A roll is late as soon as its rate shows that it will be; that is reported once, and
 // the roll goes on.
-func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
-	bubble(t, nil, func(w world) {
+func TestLateRollIsLoggedOnceAndContinues(t *testing.T) {
+	bubble(t, nil, func(w tenant) {
 		const pages = 60
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
-		ro := w.beginWith(pol, roll.Options{ContainersPerSecond: testSlots, Deadline: 40 * time.Second}, time.Now()) // it takes a minute
+		ro := w.Begin(pol, api.DepthPolicy, roll.Options{ContainersPerSecond: testSlots, Deadline: 40 * time.Second}) // it takes a minute
 		told := func() int { return strings.Count(w.Dump("audit_entry"), fmt.Sprintf("roll %d of policy", ro.ID)) }
-		if w.progress(ro).Late {
+		if w.Progress(ro).Late {
 			t.Error("late before it has a rate")
 		}
 		began := time.Now()
 		stop := w.run()
-		until(t, "it is late", func() bool { return w.progress(ro).Late })
+		until(t, "it is late", func() bool { return w.Progress(ro).Late })
 		if early := time.Since(began); early > 20*time.Second {
 			t.Errorf("it was seen after %v", early)
 		}
@@ -274,10 +268,10 @@ func TestLateRollIsToldOnceAndGoesOn(t *testing.T) {
 		}
 		stop()
 		stop = w.run()
-		until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 		stop()
-		if n := told(); n != 1 || w.progress(ro).Late {
-			t.Errorf("told %d times; late at its end: %v", n, w.progress(ro).Late)
+		if n := told(); n != 1 || w.Progress(ro).Late {
+			t.Errorf("told %d times; late at its end: %v", n, w.Progress(ro).Late)
 		}
 	})
 }
@@ -294,10 +288,10 @@ func throttled(rest time.Duration) error {
 func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 	for name, rest := range map[string]time.Duration{"two minutes": 2 * time.Minute, "a year": 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, nil, func(w world) {
-				w.site("one")
+			bubble(t, nil, func(w tenant) {
+				w.Site("one")
 				pol, ro := w.register()
-				w.finish(ro, api.RollFinished)
+				w.Finish(ro, api.RollFinished)
 				ro = w.update(pol)
 				w.Policies.Close()
 				w.away(pol, throttled(rest))
@@ -308,12 +302,12 @@ func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 				if n := len(w.Vaults.Calls()); n != 2*4 {
 					t.Errorf("%d calls to the two vaults in four rests, want one each a rest", n)
 				}
-				if p := w.progress(ro); p.State != api.RollRunning || p.Retries != 4 || !strings.Contains(p.Message, "too many requests") {
+				if p := w.Progress(ro); p.State != api.RollRunning || p.Retries != 4 || !strings.Contains(p.Message, "too many requests") {
 					t.Errorf("meanwhile: %+v", p)
 				}
 				w.away(pol, nil)
-				until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
-				if p := w.progress(ro); p.Message != "" || p.Retries != 4 {
+				until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
+				if p := w.Progress(ro); p.Message != "" || p.Retries != 4 {
 					t.Errorf("at its end: %+v", p)
 				}
 			})
@@ -322,7 +316,7 @@ func TestVaultThatThrottlesSlowsARollDown(t *testing.T) {
 }
 
 // The longest wait of any cause counts, at any depth of the error tree.
-func TestRetryAfterIsFoundInAnErrorsTree(t *testing.T) {
+func TestRetryAfterReturnsTheLongestWaitInAnErrorTree(t *testing.T) {
 	err := fmt.Errorf("open: %w", &fail.Error{Code: api.VaultUnavailable, Err: errors.Join(throttled(time.Second), fmt.Errorf("x: %w", throttled(time.Minute)))})
 	if got := fail.RetryAfter(err); got != time.Minute {
 		t.Errorf("%v", got)
@@ -332,8 +326,8 @@ func TestRetryAfterIsFoundInAnErrorsTree(t *testing.T) {
 	}
 }
 
-func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
-	each(t, func(w world) {
+func TestEstimateUsesASimilarRollOrTheStatedRates(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3)...)
 		w.Put(pol.Current, envelope.ClassInactive, 5)
@@ -347,7 +341,7 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return w.roller.Estimate(w.Ctx, tx, plan, &e)
+				return w.Roller.Estimate(w.Ctx, tx, plan, &e)
 			})
 			if w.Dump() != before {
 				t.Error("it wrote something")
@@ -362,12 +356,9 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 		}
 		ro := w.begin(pol)
 		w.Clock.Advance(time.Minute)
-		w.finish(ro, api.RollFinished)
-		w.InTx(func(tx *store.Tx) error { // as if it had been a large one
-			_, err := tx.Exec(w.Ctx, `UPDATE roll SET total = 60000 WHERE id = ?1`, ro.ID)
-			return err
-		})
-		pol = w.Again(pol)
+		w.Finish(ro, api.RollFinished)
+		w.Exec(`UPDATE roll SET total = 60000 WHERE id = ?1`, ro.ID) // as if it had been a large one
+		pol = w.Reload(pol)
 		if e := estimate(roll.Options{IncludeInactive: true}); e.Containers != 8 || e.Seconds < 0.0079 || e.Seconds > 0.0081 || !strings.Contains(e.Basis, fmt.Sprint(ro.ID)) {
 			t.Errorf("by a roll of a thousand a second: %+v", e)
 		}
@@ -383,7 +374,7 @@ func TestEstimateGoesByALikeRollOrByTheStatedRates(t *testing.T) {
 				next.Current = policy.KeyRow{}
 				plan, err := roll.Plan(w.Ctx, tx, w.Policies, roll.Start{Policy: next}, w.Clock.Now())
 				if err == nil {
-					err = w.roller.Estimate(w.Ctx, tx, plan, &e)
+					err = w.Roller.Estimate(w.Ctx, tx, plan, &e)
 				}
 				return errors.Join(other, err)
 			})

@@ -21,9 +21,9 @@ import (
 type Deep interface {
 	// Size counts the work of a stage in a scope: blob keys, or bytes of content.
 	Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope) (int64, error)
-	// Left returns up to limit containers of a scope for which a stage still has
+	// Remaining returns up to limit containers of a scope for which a stage still has
 	// work to do.
-	Left(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope, limit int) ([]int64, error)
+	Remaining(ctx context.Context, tx *store.Tx, stage api.RollStage, sc Scope, limit int) ([]int64, error)
 	// Work goes once over the containers of a scope, does the part of a stage that
 	// no other node is doing, and reports whether it did anything.
 	Work(ctx context.Context, s Share) (did bool, err error)
@@ -52,11 +52,11 @@ type Share struct {
 	// Counts says that this is the last stage: a container that it has finished is
 	// counted as done.
 	Counts bool
-	// Hold is called at the start of each transaction. It takes the locks, and fails
+	// LockRunning is called at the start of each transaction. It takes the locks, and fails
 	// when the roll has been stopped.
-	Hold func(tx *store.Tx) error
-	// Slow waits until the rate limits allow so many containers and bytes.
-	Slow func(ctx context.Context, containers, bytes int64) error
+	LockRunning func(tx *store.Tx) error
+	// Throttle waits until the rate limits allow so many containers and bytes.
+	Throttle func(ctx context.Context, containers, bytes int64) error
 	// Done is called in each transaction and records what it did.
 	Done func(tx *store.Tx, d Done) error
 	// Skip reports that a part of a container cannot be moved, and why.
@@ -231,7 +231,7 @@ func (w *deepWork) remainingIn(ctx context.Context, tx *store.Tx, stage api.Roll
 	w.mu.Lock()
 	skipped := len(w.containers)
 	w.mu.Unlock()
-	left, err := w.Deep.Left(ctx, tx, stage, w.scope, skipped+1)
+	left, err := w.Deep.Remaining(ctx, tx, stage, w.scope, skipped+1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.DeleteFunc(left, func(id int64) bool { return w.containers[id] }), err
@@ -271,7 +271,7 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 	stages := ro.deepStages()
 	return Share{Scope: w.scope, Stage: stage, Node: w.Leases.Holder(), Counts: stage == stages[len(stages)-1],
 		AtOnce: w.containersAtOnce(ro), Limited: w.Limit != nil || ro.ContainersPerSecond > 0,
-		Hold: func(tx *store.Tx) error {
+		LockRunning: func(tx *store.Tx) error {
 			now, err := w.lockRunning(ctx, tx, ro)
 			if err != nil {
 				return err
@@ -281,7 +281,7 @@ func (w *deepWork) share(ctx context.Context, stage api.RollStage, m *meter) Sha
 			}
 			return w.clearMessage(ctx, tx, now)
 		},
-		Slow: func(ctx context.Context, containers, bytes int64) error {
+		Throttle: func(ctx context.Context, containers, bytes int64) error {
 			return w.throttle(ctx, ro, containers, bytes)
 		},
 		Done: func(tx *store.Tx, d Done) error {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-func TestATransactionTakesNoMorePagesThanItsLimitLetsThroughInALongestBurst(t *testing.T) {
+func TestPagesOfATransactionAreBoundedByTheRateLimit(t *testing.T) {
 	for _, test := range []struct {
 		node, roll int64 // containers a second; 0: no limit
 		pages      int

@@ -29,7 +29,7 @@ func init() { flag.Set("rapid.checks", strconv.Itoa(longtest.Of(8, 100))) }
 
 // model is a tenant with random acts.
 type model struct {
-	world
+	tenant
 	policies []policy.Policy
 	sites    *policy.Policy
 	rolls    []roll.Roll
@@ -46,12 +46,12 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: newWorld(p.Neighbour(), nil), keys: keyring{}}
+			m := &model{tenant: newTenant(p.Neighbour()), keys: keyring{}}
 			prefix := fmt.Sprint(store.NewID())
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
 				"create": m.create, "state": m.state, "assign": m.assign, "site": m.createSite, "refresh": m.refresh, "root": m.root,
-				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.breakOff, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
+				"register": m.register, "update": m.update, "work": m.work, "breakOff": m.interrupt, "cancel": m.cancel, "follow": m.follow, "retire": m.retire,
 				"fold": m.fold, "forget": func(*rapid.T) { m.Policies.Close() }, "": m.check,
 			})
 			m.Policies.Close()
@@ -62,13 +62,13 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 				}
 			}
 			for _, ro := range m.rolls { // in the end every roll that still runs finishes
-				if m.now(ro).State == api.RollRunning {
-					m.finish(ro, api.RollFinished)
+				if m.ReloadRoll(ro).State == api.RollRunning {
+					m.Finish(ro, api.RollFinished)
 				}
 			}
 			m.check(r)
 			for _, c := range m.all {
-				if now := m.again(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
+				if now := m.reload(c); (now.State == envelope.ClassActive || now.State == envelope.ClassSite) && !m.isCurrent(now) {
 					m.Errorf("%s is under an older policy key when all rolls have finished", now.Kind)
 				}
 			}
@@ -76,8 +76,8 @@ func TestAnySequenceOfRollsAndMovesKeepsEveryKey(t *testing.T) {
 	})
 }
 
-func (m *model) again(c container.Container) container.Container {
-	o, err := m.containers.OpenKey(m.Ctx, c, api.ByUser)
+func (m *model) reload(c container.Container) container.Container {
+	o, err := m.Containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
 	o.Key.Zero()
 	return o.Container
@@ -97,16 +97,16 @@ func (m *model) isCurrent(c container.Container) (ok bool) {
 		if err != nil {
 			return err
 		}
-		under, _, err := m.containers.PolicyKeyOf(m.Ctx, tx, c)
+		under, _, err := m.Containers.PolicyKeyOf(m.Ctx, tx, c)
 		ok = under == current.ID
 		return err
 	})
 	return ok
 }
 
-func (m *model) learn(c container.Container) {
+func (m *model) record(c container.Container) {
 	m.all = append(m.all, c)
-	o, err := m.containers.OpenKey(m.Ctx, c, api.ByUser)
+	o, err := m.Containers.OpenKey(m.Ctx, c, api.ByUser)
 	m.Must(err)
 	m.keys[c.ID] = o.Key
 }
@@ -120,7 +120,7 @@ func (m *model) create(t *rapid.T) {
 	n := rapid.IntRange(1, 2*testSlots+1).Draw(t, "mailboxes")
 	for _, c := range m.mailboxes(m.policyID(t), numbered(fmt.Sprint("m", m.made, "-"), n)...) {
 		m.boxes = append(m.boxes, c)
-		m.learn(c)
+		m.record(c)
 	}
 	m.made++
 }
@@ -134,23 +134,23 @@ func (m *model) box(t *rapid.T) container.Container {
 
 func (m *model) state(t *rapid.T) {
 	state := rapid.SampledFrom([]envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}).Draw(t, "state")
-	_, err := m.containers.SetState(m.Ctx, m.Tenant, m.box(t), state, nil)
+	_, err := m.Containers.SetState(m.Ctx, m.Tenant, m.box(t), state)
 	m.Must(err)
 }
 
 func (m *model) assign(t *rapid.T) {
-	_, err := m.containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery, nil)
+	_, err := m.Containers.Assign(m.Ctx, m.Tenant, m.box(t), m.policyID(t), api.ForRecovery)
 	m.Must(err)
 }
 
 func (m *model) follow(t *rapid.T) {
-	_, err := m.containers.Follow(m.Ctx, m.box(t))
+	_, err := m.Containers.MoveKeyAfterAccess(m.Ctx, m.box(t))
 	m.Must(err)
 }
 
 func (m *model) createSite(*rapid.T) {
 	m.made++
-	m.learn(m.site(fmt.Sprint("s", m.made)))
+	m.record(m.Site(fmt.Sprint("s", m.made)))
 }
 
 func (m *model) refresh(t *rapid.T) {
@@ -158,14 +158,14 @@ func (m *model) refresh(t *rapid.T) {
 }
 
 func (m *model) root(t *rapid.T) {
-	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"), nil)
+	m.Refresh(rapid.SampledFrom(m.policies).Draw(t, "policy"), api.DepthRoot, rapid.Bool().Draw(t, "all generations"))
 }
 
 func (m *model) register(t *rapid.T) {
 	if m.sites != nil {
 		t.Skip("it is registered")
 	}
-	pol, ro := m.world.register()
+	pol, ro := m.tenant.register()
 	m.sites = &pol
 	m.rolls = append(m.rolls, ro)
 }
@@ -175,7 +175,7 @@ func (m *model) update(t *rapid.T) {
 	if m.sites == nil {
 		t.Skip("it is not registered")
 	}
-	pol := m.Again(*m.sites)
+	pol := m.Reload(*m.sites)
 	m.View(func(tx *store.Tx) error {
 		latest, _, err := roll.Latest(m.Ctx, tx, m.Tenant, pol.ID)
 		if err == nil && latest.State != api.RollFinished {
@@ -185,7 +185,7 @@ func (m *model) update(t *rapid.T) {
 	})
 	kv, _ := m.NewVersions(pol)
 	var ro roll.Roll
-	_, err := m.Policies.Update(m.Ctx, pol, false, kv, api.DepthPolicy, func(tx *store.Tx, c policy.Change) (err error) {
+	_, err := m.Change(pol, policy.Request{Act: policy.UpdatePrimary, Primary: kv, Depth: api.DepthPolicy}, func(tx *store.Tx, c policy.Change) (err error) {
 		ro, err = roll.Begin(m.Ctx, tx, m.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, m.Clock.Now())
 		return err
 	})
@@ -196,12 +196,12 @@ func (m *model) update(t *rapid.T) {
 // work works on any roll; one that does not run any more must not change.
 func (m *model) work(t *rapid.T) {
 	ro := m.roll(t)
-	was := m.now(ro)
+	was := m.ReloadRoll(ro)
 	stood := m.Dump("key_page")
-	if waits, err := m.roller.Work(m.Ctx, ro); err != nil || waits {
+	if waits, err := m.Roller.Work(m.Ctx, ro); err != nil || waits {
 		m.Fatalf("waits %v, %v", waits, err)
 	}
-	now := m.now(ro)
+	now := m.ReloadRoll(ro)
 	if was.State != api.RollRunning && (!reflect.DeepEqual(now, was) || m.Dump("key_page") != stood) {
 		m.Fatalf("a roll that was %s did something", was.State)
 	}
@@ -217,17 +217,17 @@ func (m *model) roll(t *rapid.T) roll.Roll {
 	return rapid.SampledFrom(m.rolls).Draw(t, "roll")
 }
 
-// breakOff works on a roll until a page at which its process ends.
-func (m *model) breakOff(t *rapid.T) {
+// interrupt works on a roll until a page at which its process ends.
+func (m *model) interrupt(t *rapid.T) {
 	ro, at := m.roll(t), rapid.IntRange(1, 4).Draw(t, "page")
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()
-	dying := m.world.beforeReseal(func(n int) {
+	dying := m.tenant.beforeReseal(func(n int) {
 		if n == at {
 			end()
 		}
 	})
-	if _, err := dying.roller.Work(ctx, ro); err != nil && ctx.Err() == nil {
+	if _, err := dying.Roller.Work(ctx, ro); err != nil && ctx.Err() == nil {
 		m.Fatal(err)
 	}
 }
@@ -242,8 +242,8 @@ func (m *model) latest(pol policy.Policy) (ro roll.Roll) {
 
 // cancel cancels any roll that can be cancelled; one that has moved a container cannot.
 func (m *model) cancel(t *rapid.T) {
-	ro := m.now(m.roll(t))
-	err := m.world.cancel(ro)
+	ro := m.ReloadRoll(m.roll(t))
+	err := m.tenant.cancel(ro)
 	if err == nil && !ro.Begun.IsZero() || err != nil && !fail.Is(err, api.Conflict) {
 		m.Fatalf("a roll begun at %v: %v", ro.Begun, err)
 	}
@@ -261,13 +261,13 @@ func (m *model) fold(*rapid.T) {
 		return err
 	})
 	for _, s := range sums {
-		_, err := m.containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
+		_, err := m.Containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
 		m.Must(err)
 	}
 }
 
 func (m *model) check(*rapid.T) {
-	now := m.world.keys()
+	now := m.tenant.keys()
 	for id, key := range m.keys {
 		if !key.Equal(now[id]) {
 			m.Fatalf("container %d has another key than at first", id)

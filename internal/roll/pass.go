@@ -233,7 +233,7 @@ func (r *Roller) resealRow(from, to *envelope.Key, old keypage.Row, target polic
 	row := old
 	row.Parent, row.Generation, row.Version = target.ID, target.Generation, old.Version+1
 	var err error
-	row.Body, err = r.Reseal(from, to, old.Place(), row.Place(), old.Body)
+	row.Body, err = r.Reseal(from, to, old.EncryptionContext(), row.EncryptionContext(), old.Body)
 	return row, err
 }
 

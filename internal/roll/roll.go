@@ -24,9 +24,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Deadline is how long a roll may take before it is late: the time within
+// defaultDeadline is how long a roll may take before it is late: the time within
 // which the documented system promises a changed policy to have been applied.
-const Deadline = 72 * time.Hour
+const defaultDeadline = 72 * time.Hour
 
 // Roll is a roll as stored in the database.
 type Roll struct {

@@ -25,7 +25,7 @@ import (
 func pageAtATime() *rate.Limiter { return rate.NewLimiter(51_200, testSlots) }
 
 func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		mail, other := w.MailboxPolicy("p"), w.MailboxPolicy("other")
 		states := []envelope.Class{envelope.ClassActive, envelope.ClassInactive, envelope.ClassDisconnected, envelope.ClassDisabled}
 		var boxes []container.Container
@@ -33,22 +33,22 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 			state := states[i%len(states)]
 			if state != envelope.ClassActive {
 				var err error
-				c, err = w.containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+				c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, state)
 				w.Must(err)
 			}
 			boxes = append(boxes, c)
 		}
 		w.mailboxes(other.ID, numbered("b", 5)...)
 		w.mailboxes(0, numbered("c", 5)...)
-		w.site("x")
+		w.Site("x")
 		w.Put(mail.Current, envelope.ClassBackup, 2)
 		keys, before := w.keys(), w.pages()
 		ro := w.begin(mail)
 		if ro.Total != 6 {
 			t.Errorf("total %d, want 6", ro.Total)
 		}
-		done := w.finish(ro, api.RollFinished)
-		if done.Finished.IsZero() || done.Message != "" {
+		done := w.Finish(ro, api.RollFinished)
+		if done.Finished == nil || done.Message != "" {
 			t.Errorf("finished at %v: %q", done.Finished, done.Message)
 		}
 		moved := 0
@@ -74,34 +74,34 @@ func TestRollMovesExactlyTheClassesOfItsProfile(t *testing.T) {
 			}
 		}
 		w.Policies.Close()
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		if got := w.settled.policies; len(got) != 1 || got[0] != mail.ID {
 			t.Errorf("settled %v", got)
 		}
 	})
 }
 
-func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
-	each(t, func(w world) {
+func TestRegistrationMovesEverySiteFromTheServiceManagedPolicy(t *testing.T) {
+	each(t, func(w tenant) {
 		for i := range 9 {
-			w.site(fmt.Sprint("before", i))
+			w.Site(fmt.Sprint("before", i))
 		}
 		w.mailboxes(0, numbered("a", 3)...)
 		keys := w.keys()
 		var pol policy.Policy
 		w = w.beforeReseal(func(n int) {
 			if n == 2 { // created while the roll is on its way
-				w.site("meanwhile")
+				w.Site("meanwhile")
 			}
 		})
 		pol, ro := w.register()
 		if ro.Total != 9 {
 			t.Errorf("total %d, want 9", ro.Total)
 		}
-		w.site("between")
-		w.finish(ro, api.RollFinished)
-		w.site("after")
-		all, err := w.containers.List(w.Ctx, w.Tenant, container.Site, 0, 100)
+		w.Site("between")
+		w.Finish(ro, api.RollFinished)
+		w.Site("after")
+		all, err := w.Containers.List(w.Ctx, w.Tenant, container.Site, 0, 100)
 		w.Must(err)
 		if len(all) != 12 {
 			t.Errorf("%d sites", len(all))
@@ -111,7 +111,7 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 				t.Errorf("%s is under policy key %d", c.Name, w.under(c))
 			}
 		}
-		boxes, err := w.containers.List(w.Ctx, w.Tenant, container.Mailbox, 0, 100)
+		boxes, err := w.Containers.List(w.Ctx, w.Tenant, container.Mailbox, 0, 100)
 		w.Must(err)
 		for _, c := range boxes {
 			if w.under(c) == pol.Current.ID {
@@ -132,29 +132,29 @@ func TestRegistrationBringsEverySiteFromTheServiceManagedPolicy(t *testing.T) {
 
 // A creation has read and opened the old policy key when a refresh and its whole roll
 // happen.
-func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
-	acts := map[string]func(w world, pol policy.Policy, c container.Container) (container.Container, error){
-		"create": func(w world, pol policy.Policy, _ container.Container) (container.Container, error) {
-			return w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID, nil)
+func TestContainerMovedDuringARefreshEndsUnderTheNewestPolicyKey(t *testing.T) {
+	acts := map[string]func(w tenant, pol policy.Policy, c container.Container) (container.Container, error){
+		"create": func(w tenant, pol policy.Policy, _ container.Container) (container.Container, error) {
+			return w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, "late@contoso.com", pol.ID)
 		},
-		"assign": func(w world, pol policy.Policy, c container.Container) (container.Container, error) {
-			return w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
+		"assign": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
+			return w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery)
 		},
-		"state": func(w world, pol policy.Policy, c container.Container) (container.Container, error) {
-			c, err := w.containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery, nil)
+		"state": func(w tenant, pol policy.Policy, c container.Container) (container.Container, error) {
+			c, err := w.Containers.Assign(w.Ctx, w.Tenant, c, pol.ID, api.ForRecovery)
 			if err != nil {
 				return c, err
 			}
-			if c, err = w.containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive, nil); err != nil {
+			if c, err = w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassInactive); err != nil {
 				return c, err
 			}
 			w.Policies.Close()
-			return w.containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive, nil)
+			return w.Containers.SetState(w.Ctx, w.Tenant, c, envelope.ClassActive)
 		},
 	}
 	for name, act := range acts {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w world) {
+			each(t, func(w tenant) {
 				pol := w.MailboxPolicy("p")
 				c := w.mailboxes(0, "early@contoso.com")[0]
 				w.Policies.Close()
@@ -164,7 +164,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 						return nil
 					}
 					came = true
-					w.finish(w.begin(pol), api.RollFinished)
+					w.Finish(w.begin(pol), api.RollFinished)
 					return nil
 				}
 				c, err := act(w, pol, c)
@@ -175,7 +175,7 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 				if w.under(c) != w.current(pol) {
 					t.Error("it is under an older policy key, although the roll has finished")
 				}
-				o, err := w.containers.OpenKey(w.Ctx, c, api.ByUser)
+				o, err := w.Containers.OpenKey(w.Ctx, c, api.ByUser)
 				w.Must(err)
 				o.Key.Zero()
 			})
@@ -185,8 +185,8 @@ func TestContainerOnItsWayThroughARefreshEndsUnderTheNewestPolicyKey(t *testing.
 
 // Many writers run during refreshes and rolls: once the last roll has finished
 // nothing active is left under an older policy key, and every key is there.
-func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
-	each(t, func(w world) {
+func TestConcurrentWritersWrapNothingUnderAnOldKey(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 12)...)
 		before := w.keys()
@@ -208,23 +208,23 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 			})
 		}
 		write(func(i int) error {
-			_, err := w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID, nil)
+			_, err := w.Containers.Create(w.Ctx, w.Tenant, container.Mailbox, fmt.Sprintf("new%d@contoso.com", i), pol.ID)
 			return err
 		})
 		write(func(i int) error {
 			c := boxes[i%6]
 			to := []int64{0, pol.ID}[i/6%2]
-			_, err := w.containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery, nil)
+			_, err := w.Containers.Assign(w.Ctx, w.Tenant, c, to, api.ForRecovery)
 			return err
 		})
 		write(func(i int) error {
 			c := boxes[6+i%6]
 			state := []envelope.Class{envelope.ClassInactive, envelope.ClassActive}[i/6%2]
-			_, err := w.containers.SetState(w.Ctx, w.Tenant, c, state, nil)
+			_, err := w.Containers.SetState(w.Ctx, w.Tenant, c, state)
 			return err
 		})
 		for range 5 {
-			w.finish(w.begin(pol), api.RollFinished)
+			w.Finish(w.begin(pol), api.RollFinished)
 			if _, err := w.Policies.Retire(w.Ctx, w.Tenant, pol.ID); err != nil {
 				t.Error(err)
 			}
@@ -248,7 +248,7 @@ func TestNoWrapComesLateUnderConcurrentWriters(t *testing.T) {
 	})
 }
 
-func (w world) policyKeys(pol policy.Policy) (keys []policy.KeyRow) {
+func (w tenant) policyKeys(pol policy.Policy) (keys []policy.KeyRow) {
 	w.View(func(tx *store.Tx) (err error) {
 		keys, err = w.Policies.Keys(w.Ctx, tx, w.Tenant, pol.ID)
 		return err
@@ -256,8 +256,8 @@ func (w world) policyKeys(pol policy.Policy) (keys []policy.KeyRow) {
 	return keys
 }
 
-func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
-	each(t, func(w world) {
+func TestRollerPausedDuringANewerRefreshWritesNothing(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		keys := w.keys()
@@ -266,19 +266,19 @@ func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
 		sleeper := w.beforeReseal(func(n int) {
 			if n == 2 {
 				newer = w.begin(pol)
-				w.finish(newer, api.RollFinished)
+				w.Finish(newer, api.RollFinished)
 				written = w.Dump("key_page")
 			}
 		})
 		older := w.begin(pol)
-		done := sleeper.finish(older, api.RollSuperseded)
+		done := sleeper.Finish(older, api.RollSuperseded)
 		if w.Dump("key_page") != written {
 			t.Error("it wrote a page")
 		}
-		if done.Finished.IsZero() || done.Message == "" {
+		if done.Finished == nil || done.Message == "" {
 			t.Errorf("the older roll ended at %v: %q", done.Finished, done.Message)
 		}
-		if p := w.progress(older); p.State != api.RollSuperseded || p.Remaining != 0 {
+		if p := w.Progress(older); p.State != api.RollSuperseded || p.Remaining != 0 {
 			t.Errorf("progress of the older roll: %+v", p)
 		}
 		for _, p := range w.pages() {
@@ -286,86 +286,86 @@ func TestRollerThatSleptThroughANewerRefreshWritesNothing(t *testing.T) {
 				t.Errorf("a page is under policy key %d", p.Parent)
 			}
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 		for _, state := range []api.RollState{api.RollRunning, api.RollPaused} {
-			policytest.Refuses(t, w.setState(older, state), api.Conflict)
+			policytest.Refuses(t, w.SetState(older, state), api.Conflict)
 		}
 	})
 }
 
-func TestPausedRollStandsStillAndResumesWhereItWas(t *testing.T) {
-	each(t, func(w world) {
+func TestPausedRollMovesNothingAndResumesWhereItWas(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
 		keys := w.keys()
 		var ro roll.Roll
 		paused := w.beforeReseal(func(n int) {
 			if n == 4 { // the pipeline is three pages ahead of the writer at most
-				w.Must(w.setState(ro, api.RollPaused))
+				w.Must(w.SetState(ro, api.RollPaused))
 			}
 		})
 		ro = w.begin(pol)
-		paused.finish(ro, api.RollPaused)
-		p := w.progress(ro)
+		paused.Finish(ro, api.RollPaused)
+		p := w.Progress(ro)
 		if p.Remaining == 0 || p.Done == 0 || p.Done+p.Remaining != 5*testSlots {
 			t.Errorf("paused at %+v", p)
 		}
 		stood := w.Dump("key_page")
 		w.Policies.Close()
 		w.Vaults.Calls()
-		w.finish(ro, api.RollPaused) // work on it does nothing
+		w.Finish(ro, api.RollPaused) // work on it does nothing
 		if w.Dump("key_page") != stood || len(w.Vaults.Calls()) != 0 {
 			t.Error("a paused roll moved a page, or asked a vault")
 		}
-		policytest.Refuses(t, w.setState(ro, api.RollPaused), api.Conflict)
-		w.Must(w.setState(ro, api.RollRunning))
-		w.finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
-		policytest.Refuses(t, w.setState(ro, api.RollRunning), api.Conflict)
+		policytest.Refuses(t, w.SetState(ro, api.RollPaused), api.Conflict)
+		w.Must(w.SetState(ro, api.RollRunning))
+		w.Finish(ro, api.RollFinished)
+		w.wantSameKeys(keys, w.keys())
+		policytest.Refuses(t, w.SetState(ro, api.RollRunning), api.Conflict)
 	})
 }
 
-func TestRefreshSupersedesWhateverRollHasNotFinished(t *testing.T) {
-	each(t, func(w world) {
+func TestRefreshSupersedesEveryUnfinishedRoll(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
 		paused := w.begin(pol)
-		w.Must(w.setState(paused, api.RollPaused))
+		w.Must(w.SetState(paused, api.RollPaused))
 		failed := w.begin(pol)
 		repair := w.damage(boxes[0].Page)
-		w.finish(failed, api.RollFailed)
+		w.Finish(failed, api.RollFailed)
 		repair()
 		running := w.begin(pol)
 		last := w.begin(pol)
 		for _, ro := range []roll.Roll{paused, failed, running} {
-			if now := w.now(ro); now.State != api.RollSuperseded {
+			if now := w.ReloadRoll(ro); now.State != api.RollSuperseded {
 				t.Errorf("a roll that a refresh came after is %s", now.State)
 			}
 		}
-		w.finish(last, api.RollFinished)
+		w.Finish(last, api.RollFinished)
 		other := w.begin(pol)
-		if now := w.now(last); now.State != api.RollFinished {
+		if now := w.ReloadRoll(last); now.State != api.RollFinished {
 			t.Errorf("a finished roll became %s", now.State)
 		}
-		w.finish(other, api.RollFinished)
+		w.Finish(other, api.RollFinished)
 	})
 }
 
 // The roller's copies of policy keys do not outlive the batch that they serve.
 func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	storetest.KeepAnswers(t)
-	w := newWorld(policytest.New(t, storetest.One(t)), nil)
+	w := newTenant(policytest.New(t, storetest.One(t)))
 	var used []*envelope.Key
 	w = w.with(func(c *roll.Config) {
 		c.Limit = pageAtATime()
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			used = append(used, from, to)
 			return envelope.Reseal(from, to, old, next, body)
 		}
 	})
 	pol := w.MailboxPolicy("p")
 	w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
-	w.finish(w.begin(pol), api.RollFinished)
+	w.Finish(w.begin(pol), api.RollFinished)
 	if len(used) != 6 {
 		t.Errorf("%d keys used", len(used))
 	}
@@ -376,16 +376,16 @@ func TestPolicyKeysAreZeroedAfterTheirBatch(t *testing.T) {
 	}
 }
 
-func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
-	each(t, func(w world) {
+func TestDamagedPageDelaysNoOtherAndTheRollContinuesAfterItsRepair(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
 		keys := w.keys()
 		broken := boxes[2*testSlots].Page
 		repair := w.damage(broken)
 		ro := w.begin(pol)
-		failed := w.finish(ro, api.RollFailed)
-		if !strings.Contains(failed.Message, fmt.Sprint(broken)) || failed.Finished.IsZero() {
+		failed := w.Finish(ro, api.RollFailed)
+		if !strings.Contains(failed.Message, fmt.Sprint(broken)) || failed.Finished == nil {
 			t.Errorf("it failed at %v: %q", failed.Finished, failed.Message)
 		}
 		for id, p := range w.pages() {
@@ -395,33 +395,33 @@ func TestDamagedPageHoldsUpNoOtherAndTheRollGoesOnAfterItsRepair(t *testing.T) {
 		}
 		skips := func(when string) {
 			t.Helper()
-			p := w.progress(ro)
+			p := w.Progress(ro)
 			if p.Remaining != testSlots || p.Done != 4*testSlots || p.SkippedCount != 1 || len(p.Skipped) != 1 || !strings.HasPrefix(p.Skipped[0], fmt.Sprintf("key page %d: ", broken)) {
 				t.Errorf("%s: progress %+v", when, p)
 			}
 		}
 		skips("failed")
-		w.Must(w.setState(ro, api.RollRunning))
-		if p := w.progress(ro); p.SkippedCount != 0 {
+		w.Must(w.SetState(ro, api.RollRunning))
+		if p := w.Progress(ro); p.SkippedCount != 0 {
 			t.Errorf("resumed: it skips %q before it met anything", p.Skipped)
 		}
-		w.finish(ro, api.RollFailed) // nothing was repaired
+		w.Finish(ro, api.RollFailed) // nothing was repaired
 		skips("failed again")
 		repair()
-		w.Must(w.setState(ro, api.RollRunning))
-		if done := w.finish(ro, api.RollFinished); done.Message != "" {
+		w.Must(w.SetState(ro, api.RollRunning))
+		if done := w.Finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
 		}
-		if p := w.progress(ro); p.SkippedCount != 0 || p.Skipped != nil {
+		if p := w.Progress(ro); p.SkippedCount != 0 || p.Skipped != nil {
 			t.Errorf("finished: it skips %q", p.Skipped)
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // Objects that a roll cannot decrypt are reported while it runs, the first one by name.
-func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
-	each(t, func(w world) {
+func TestSkippedContainersAreReportedWhileTheRollRuns(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		boxes := w.mailboxes(pol.ID, numbered("a", 25*testSlots)...)
 		for i := range 22 {
@@ -431,19 +431,19 @@ func TestWhatARollSkipsIsToldWhileItGoesOn(t *testing.T) {
 		told := int64(0)
 		w = w.beforeReseal(func(n int) {
 			if n == 25 {
-				told = w.progress(ro).SkippedCount
+				told = w.Progress(ro).SkippedCount
 			}
 		})
-		w.finish(ro, api.RollFailed)
-		if p := w.progress(ro); told == 0 || p.SkippedCount != 22 || len(p.Skipped) != 20 {
+		w.Finish(ro, api.RollFailed)
+		if p := w.Progress(ro); told == 0 || p.SkippedCount != 22 || len(p.Skipped) != 20 {
 			t.Errorf("on its way: %d; at its end: %+v", told, p)
 		}
 	})
 }
 
 // An altered revision prevents moving the containers under its policy key, and no others.
-func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
-	each(t, func(w world) {
+func TestDamagedPolicyKeyDelaysNoOther(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 2*testSlots)...)
 		first := pol.Current
@@ -453,10 +453,7 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 		ro := w.begin(pol) // the older roll has moved nothing
 		alter := func(key int64) (repair func()) {
 			flip := func() {
-				w.InTx(func(tx *store.Tx) error {
-					_, err := tx.Exec(w.Ctx, `UPDATE revision SET availability_version = 3 - availability_version WHERE policy_key = ?1`, key)
-					return err
-				})
+				w.Exec(`UPDATE revision SET availability_version = 3 - availability_version WHERE policy_key = ?1`, key)
 				w.Policies.Close()
 			}
 			flip()
@@ -464,7 +461,7 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 		}
 		for _, damaged := range []int64{first.ID, ro.Target} {
 			repair := alter(damaged)
-			failed := w.finish(ro, api.RollFailed)
+			failed := w.Finish(ro, api.RollFailed)
 			if !strings.Contains(failed.Message, fmt.Sprint(damaged)) {
 				t.Errorf("it failed: %q", failed.Message)
 			}
@@ -476,33 +473,33 @@ func TestDamagedPolicyKeyHoldsUpNoOther(t *testing.T) {
 				}
 			}
 			repair()
-			w.Must(w.setState(ro, api.RollRunning))
+			w.Must(w.SetState(ro, api.RollRunning))
 		}
-		w.finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.Finish(ro, api.RollFinished)
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // An outage of both vaults is not an act of the customer: the availability key is used.
-func TestRollOfMailboxesGoesOnThroughAnOutage(t *testing.T) {
-	each(t, func(w world) {
+func TestRollOfMailboxesContinuesDuringAnOutage(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		keys := w.keys()
 		ro := w.begin(pol)
 		w.Policies.Close()
 		w.away(pol, policytest.Away())
-		w.finish(ro, api.RollFinished)
+		w.Finish(ro, api.RollFinished)
 		w.Policies.Close()
 		w.away(pol, nil)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // Both customer keys of the other policy may be lost: its containers are moved with the
 // availability key. Nothing is moved to a policy that is inaccessible.
 func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		from, to := w.MailboxPolicy("from"), w.MailboxPolicy("to")
 		w.mailboxes(from.ID, numbered("a", 3*testSlots)...)
 		keys := w.keys()
@@ -517,18 +514,18 @@ func TestRollFromAnotherPolicyNeedsOnlyItsAvailabilityKey(t *testing.T) {
 			}
 			return err
 		})
-		if waits, err := w.roller.Work(w.Ctx, ro); !waits || err != nil {
+		if waits, err := w.Roller.Work(w.Ctx, ro); !waits || err != nil {
 			t.Errorf("waits %v, %v", waits, err)
 		}
 		w.away(to, nil)
-		w.finish(ro, api.RollFinished)
+		w.Finish(ro, api.RollFinished)
 		w.away(from, nil)
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
-func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
-	each(t, func(w world) {
+func TestRollWaitsForVaultsThatRefuseAndReportsIt(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
 		keys := w.keys()
@@ -539,34 +536,34 @@ func TestRollWaitsForVaultsThatRefuseAndSaysSo(t *testing.T) {
 			w.Vaults.Fail("A-p", failure[0])
 			w.Vaults.Fail("B-p", failure[1])
 			stood := w.Dump("key_page")
-			if waits, err := w.roller.Work(w.Ctx, ro); !waits || err != nil {
+			if waits, err := w.Roller.Work(w.Ctx, ro); !waits || err != nil {
 				t.Errorf("waits %v, %v", waits, err)
 			}
-			now := w.now(ro)
+			now := w.ReloadRoll(ro)
 			if now.State != api.RollRunning || !strings.HasPrefix(now.Message, "waits: ") || !strings.Contains(now.Message, failure[0].Error()) || !strings.Contains(now.Message, failure[1].Error()) || !now.Finished.IsZero() {
 				t.Errorf("the roll is %s: %q", now.State, now.Message)
 			}
 			if w.Dump("key_page") != stood {
 				t.Error("it moved a page")
 			}
-			w.Must(w.setState(ro, api.RollPaused)) // can be paused while it waits
-			if waits, err := w.roller.Work(w.Ctx, ro); waits || err != nil {
+			w.Must(w.SetState(ro, api.RollPaused)) // can be paused while it waits
+			if waits, err := w.Roller.Work(w.Ctx, ro); waits || err != nil {
 				t.Errorf("paused: waits %v, %v", waits, err)
 			}
-			w.Must(w.setState(ro, api.RollRunning))
+			w.Must(w.SetState(ro, api.RollRunning))
 			w.away(pol, nil)
 		}
-		if done := w.finish(ro, api.RollFinished); done.Message != "" {
+		if done := w.Finish(ro, api.RollFinished); done.Message != "" {
 			t.Errorf("finished: %q", done.Message)
 		}
-		w.same(keys, w.keys())
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // A roll is work for the user: when the customer revokes, it stops as soon as
 // the cache has dropped the policy keys, not only at its end.
-func TestRevocationStopsARollOnItsWay(t *testing.T) {
-	each(t, func(w world) {
+func TestRevocationStopsARunningRoll(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 12*testSlots)...)
 		keys := w.keys()
@@ -577,21 +574,21 @@ func TestRevocationStopsARollOnItsWay(t *testing.T) {
 			}
 		})
 		ro := w.begin(pol)
-		if waits, err := revoked.roller.Work(w.Ctx, ro); !waits || err != nil {
+		if waits, err := revoked.Roller.Work(w.Ctx, ro); !waits || err != nil {
 			t.Fatalf("waits %v, %v", waits, err)
 		}
-		if p := w.progress(ro); p.Remaining == 0 || p.Message == "" {
+		if p := w.Progress(ro); p.Remaining == 0 || p.Message == "" {
 			t.Errorf("progress %+v", p)
 		}
 		w.away(pol, nil)
-		w.finish(ro, api.RollFinished)
-		w.same(keys, w.keys())
+		w.Finish(ro, api.RollFinished)
+		w.wantSameKeys(keys, w.keys())
 	})
 }
 
 // After a process ended, its roll is still in state running; there is no other state.
-func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
-	each(t, func(w world) {
+func TestRollInterruptedAtAnyPageContinuesInTheNextProcess(t *testing.T) {
+	each(t, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 5*testSlots)...)
 		keys := w.keys()
@@ -603,30 +600,30 @@ func TestRollBrokenOffAtAnyPageGoesOnInTheNextProcess(t *testing.T) {
 				}
 			})
 			ro := w.begin(pol)
-			if _, err := dying.roller.Work(ctx, ro); err == nil && w.now(ro).State == api.RollRunning {
+			if _, err := dying.Roller.Work(ctx, ro); err == nil && w.ReloadRoll(ro).State == api.RollRunning {
 				t.Error("it ended without an error, and is running")
 			}
-			w.same(keys, w.keys())
-			next := w.with(nil)
-			next.finish(ro, api.RollFinished)
-			w.same(keys, w.keys())
+			w.wantSameKeys(keys, w.keys())
+			next := w.with(func(*roll.Config) {})
+			next.Finish(ro, api.RollFinished)
+			w.wantSameKeys(keys, w.keys())
 		}
 	})
 }
 
-func TestRollOfNothingFinishesAtOnce(t *testing.T) {
-	each(t, func(w world) {
+func TestRollWithoutContainersFinishesAtOnce(t *testing.T) {
+	each(t, func(w tenant) {
 		ro := w.begin(w.MailboxPolicy("p"))
-		w.finish(ro, api.RollFinished)
-		p := w.progress(ro)
+		w.Finish(ro, api.RollFinished)
+		p := w.Progress(ro)
 		if p.Total != 0 || p.PercentComplete != 100 || p.Finished == nil || !p.Deadline.Equal(ro.Started.Add(72*time.Hour)) {
 			t.Errorf("progress %+v", p)
 		}
 	})
 }
 
-func TestAnotherTenantsRollIsNotThere(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)), nil)
+func TestRollsOfAnotherTenantAreNotFound(t *testing.T) {
+	w := newTenant(policytest.New(t, storetest.One(t)))
 	ro := w.begin(w.MailboxPolicy("p"))
 	other := w.Neighbour()
 	w.View(func(tx *store.Tx) error {

@@ -28,7 +28,7 @@ type Config struct {
 	// Reseal re-encrypts one page body under another policy key; default:
 	// envelope.ResealInPlace. It may return body or change it. A benchmark leaves the
 	// cryptography out to measure the rest.
-	Reseal func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error)
+	Reseal func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error)
 	// Limit bounds the containers a second of all rolls on this node; nil means
 	// no limit. A roll's own limits apply as well, and are shared by its nodes.
 	Limit *rate.Limiter

@@ -17,9 +17,9 @@ import (
 )
 
 // bubble runs a test on SQLite in a synctest bubble.
-func bubble(t *testing.T, edit func(c *roll.Config), test func(w world)) {
+func bubble(t *testing.T, edit func(c *roll.Config), test func(w tenant)) {
 	policytest.Bubble(t, func(t *testing.T) {
-		test(newWorld(policytest.New(t, storetest.One(t)), func(c *roll.Config) {
+		test(newTenant(policytest.New(t, storetest.One(t))).with(func(c *roll.Config) {
 			c.Now = time.Now
 			if edit != nil {
 				edit(c)
@@ -28,25 +28,25 @@ func bubble(t *testing.T, edit func(c *roll.Config), test func(w world)) {
 	})
 }
 
-func TestRunTakesUpWhateverRollIsRunning(t *testing.T) {
-	bubble(t, nil, func(w world) {
+func TestRunContinuesEveryRunningRoll(t *testing.T) {
+	bubble(t, nil, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		w.mailboxes(a.ID, numbered("a", 2*testSlots)...)
 		w.mailboxes(b.ID, numbered("b", 2*testSlots)...)
 		first, second := w.begin(a), w.begin(b) // before the roller has started
 		defer w.run()()
 		until(t, "both have finished", func() bool {
-			return w.now(first).State == api.RollFinished && w.now(second).State == api.RollFinished
+			return w.ReloadRoll(first).State == api.RollFinished && w.ReloadRoll(second).State == api.RollFinished
 		})
 		third := w.begin(a)
-		w.roller.Wake()
-		until(t, "the third has finished", func() bool { return w.now(third).State == api.RollFinished })
+		w.Roller.Wake()
+		until(t, "the third has finished", func() bool { return w.ReloadRoll(third).State == api.RollFinished })
 	})
 }
 
 // A roll that waits does not block others, and continues by itself.
-func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
-	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(1, testSlots) }, func(w world) {
+func TestRunContinuesWhenTheVaultIsAvailableAgain(t *testing.T) {
+	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(1, testSlots) }, func(w tenant) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		w.mailboxes(a.ID, numbered("a", 3*testSlots)...)
 		w.mailboxes(b.ID, numbered("b", testSlots)...)
@@ -55,10 +55,10 @@ func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 		w.Policies.Close()
 		w.away(a, policytest.Denied())
 		defer w.run()()
-		until(t, "it waits", func() bool { return strings.HasPrefix(w.now(waiting).Message, "waits: ") })
+		until(t, "it waits", func() bool { return strings.HasPrefix(w.ReloadRoll(waiting).Message, "waits: ") })
 		other := w.begin(b)
-		w.roller.Wake()
-		until(t, "the other one has finished", func() bool { return w.now(other).State == api.RollFinished })
+		w.Roller.Wake()
+		until(t, "the other one has finished", func() bool { return w.ReloadRoll(other).State == api.RollFinished })
 		time.Sleep(time.Hour)
 		w.Vaults.Calls()
 		time.Sleep(time.Minute)
@@ -67,42 +67,42 @@ func TestRunGoesOnWhenTheVaultIsBack(t *testing.T) {
 		}
 		w.away(a, nil)
 		until(t, "it moves on, and says no longer that it waits", func() bool {
-			now := w.progress(waiting)
+			now := w.Progress(waiting)
 			return now.State == api.RollRunning && now.Done > 0 && now.Remaining > 0 && now.Message == ""
 		})
-		until(t, "it has finished", func() bool { return w.now(waiting).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(waiting).State == api.RollFinished })
 	})
 }
 
-func TestResumedRollIsTakenUp(t *testing.T) {
-	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w world) {
+func TestRunContinuesAResumedRoll(t *testing.T) {
+	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 10*testSlots)...)
 		ro := w.begin(pol)
 		defer w.run()()
-		until(t, "a page has moved", func() bool { return w.progress(ro).Done > 0 })
+		until(t, "a page has moved", func() bool { return w.Progress(ro).Done > 0 })
 		for range 3 {
-			w.Must(w.setState(ro, api.RollPaused))
-			w.Must(w.setState(ro, api.RollRunning)) // before the roller has seen the pause
-			w.roller.Wake()
+			w.Must(w.SetState(ro, api.RollPaused))
+			w.Must(w.SetState(ro, api.RollRunning)) // before the roller has seen the pause
+			w.Roller.Wake()
 		}
-		w.Must(w.setState(ro, api.RollPaused))
+		w.Must(w.SetState(ro, api.RollPaused))
 		time.Sleep(10 * time.Second)
-		stood := w.progress(ro)
+		stood := w.Progress(ro)
 		time.Sleep(10 * time.Second)
-		if now := w.progress(ro); now.Done != stood.Done || now.State != api.RollPaused || now.PerSecond != 0 {
+		if now := w.Progress(ro); now.Done != stood.Done || now.State != api.RollPaused || now.PerSecond != 0 {
 			t.Errorf("paused: %+v after %+v", now, stood)
 		}
-		w.Must(w.setState(ro, api.RollRunning))
-		w.roller.Wake()
-		until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
+		w.Must(w.SetState(ro, api.RollRunning))
+		w.Roller.Wake()
+		until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 	})
 }
 
 // A roll that is paused while it ends, and resumed before its worker has gone,
 // is not forgotten.
-func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
-	bubble(t, nil, func(w world) {
+func TestRollResumedWhileItsWorkerStopsContinues(t *testing.T) {
+	bubble(t, nil, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", testSlots)...)
 		ro := w.begin(pol)
@@ -110,7 +110,7 @@ func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
 		fault.Set(func(point string) {
 			if point == "roll.before-finish" {
 				fault.Set(nil)
-				w.Must(w.setState(ro, api.RollPaused))
+				w.Must(w.SetState(ro, api.RollPaused))
 			}
 		})
 		resumed := false
@@ -119,14 +119,14 @@ func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
 			c.Settled = func(_, _ int64) {
 				if !resumed {
 					resumed = true
-					w.Must(w.setState(ro, api.RollRunning))
-					w.roller.Wake()
+					w.Must(w.SetState(ro, api.RollRunning))
+					w.Roller.Wake()
 					time.Sleep(time.Second) // Run polls, and finds the worker still running
 				}
 			}
 		})
 		defer w.run()()
-		until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
+		until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
 		if !resumed {
 			t.Error("it was not resumed in between")
 		}
@@ -134,7 +134,7 @@ func TestRollResumedUnderItsWorkersHandsIsTakenUp(t *testing.T) {
 }
 
 func TestRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
-	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w world) { // a page a second
+	bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(testSlots, testSlots) }, func(w tenant) { // a page a second
 		const pages = 12
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
@@ -142,9 +142,9 @@ func TestRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
 		ro := w.begin(pol)
 		began := time.Now()
 		defer w.run()()
-		for w.now(ro).State == api.RollRunning {
+		for w.ReloadRoll(ro).State == api.RollRunning {
 			time.Sleep(100 * time.Millisecond)
-			done, elapsed := w.progress(ro).Done, time.Since(began)
+			done, elapsed := w.Progress(ro).Done, time.Since(began)
 			if most := testSlots * (1 + int64(elapsed/time.Second)); done > most {
 				t.Errorf("%d containers after %v, want at most %d", done, elapsed, most)
 			}
@@ -158,25 +158,25 @@ func TestRateLimitAllowsNoBurstBeyondOnePage(t *testing.T) {
 func TestProgressRateAndETA(t *testing.T) {
 	for name, perSecond := range map[string]float64{"a page a second": testSlots, "a page a minute": testSlots / 60.0} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(rate.Limit(perSecond), testSlots) }, func(w world) {
+			bubble(t, func(c *roll.Config) { c.Limit = rate.NewLimiter(rate.Limit(perSecond), testSlots) }, func(w tenant) {
 				const pages = 25
 				pol := w.MailboxPolicy("p")
 				w.mailboxes(pol.ID, numbered("a", pages*testSlots)...)
 				ro := w.begin(pol)
-				if p := w.progress(ro); p.Total != pages*testSlots || p.Done != 0 || p.Remaining != p.Total || p.PercentComplete != 0 || p.PerSecond != 0 || p.ETASeconds != 0 {
+				if p := w.Progress(ro); p.Total != pages*testSlots || p.Done != 0 || p.Remaining != p.Total || p.PercentComplete != 0 || p.PerSecond != 0 || p.ETASeconds != 0 {
 					t.Errorf("at the start: %+v", p)
 				}
 				defer w.run()()
 				time.Sleep(time.Duration(10*testSlots/perSecond*float64(time.Second)) + time.Millisecond)
-				p := w.progress(ro)
+				p := w.Progress(ro)
 				if p.Done != 11*testSlots || p.Remaining != 14*testSlots || p.PercentComplete != 44 {
 					t.Errorf("after eleven pages: %+v", p)
 				}
 				if math.Abs(p.PerSecond/perSecond-1) > 0.05 || math.Abs(p.ETASeconds-float64(p.Remaining)/p.PerSecond) > 0.01 {
 					t.Errorf("rate %v, ETA %v s, want %v a second", p.PerSecond, p.ETASeconds, perSecond)
 				}
-				until(t, "it has finished", func() bool { return w.now(ro).State == api.RollFinished })
-				if p := w.progress(ro); p.Done != p.Total || p.Remaining != 0 || p.PercentComplete != 100 || p.PerSecond != 0 || p.ETASeconds != 0 || p.Finished == nil {
+				until(t, "it has finished", func() bool { return w.ReloadRoll(ro).State == api.RollFinished })
+				if p := w.Progress(ro); p.Done != p.Total || p.Remaining != 0 || p.PercentComplete != 100 || p.PerSecond != 0 || p.ETASeconds != 0 || p.Finished == nil {
 					t.Errorf("at the end: %+v", p)
 				}
 			})
@@ -188,14 +188,14 @@ func TestProgressRateAndETA(t *testing.T) {
 // last until then.
 func TestPolicyKeysLastUntilTheLastPageIsSealed(t *testing.T) {
 	slowly := func(c *roll.Config) {
-		c.Reseal = func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		c.Reseal = func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			time.Sleep(time.Second)
 			return envelope.Reseal(from, to, old, next, body)
 		}
 	}
-	bubble(t, slowly, func(w world) {
+	bubble(t, slowly, func(w tenant) {
 		pol := w.MailboxPolicy("p")
 		w.mailboxes(pol.ID, numbered("a", 3*testSlots)...)
-		w.finish(w.begin(pol), api.RollFinished)
+		w.Finish(w.begin(pol), api.RollFinished)
 	})
 }

@@ -54,3 +54,12 @@ func (c *Client) Connections() int { return len(c.pool.connections) }
 
 // MicrosoftAuthority reports whether Microsoft's login host accepts an authority.
 var MicrosoftAuthority = microsoftAuthority
+
+// The failures that only this package distinguishes.
+var (
+	Unauthenticated    = unauthenticated
+	NoToken            = noToken
+	TooLargeAnswer     = tooLargeAnswer
+	MalformedChallenge = malformedChallenge
+	DamagedKey         = damagedKey
+)

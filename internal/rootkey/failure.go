@@ -65,21 +65,21 @@ var (
 	Throttled          = Failure{"the vault received too many requests", Outage, ""}
 	VaultError         = Failure{"the vault failed", Outage, ""}
 	Rejected           = Failure{"the vault rejected the request", Outage, ""}
-	Unauthenticated    = Failure{"the vault does not accept the service's token", Outage, ""}
-	NoToken            = Failure{"the service could not get a token for the vault", Outage, ""}
+	unauthenticated    = Failure{"the vault does not accept the service's token", Outage, ""}
+	noToken            = Failure{"the service could not get a token for the vault", Outage, ""}
 	TimedOut           = Failure{"the vault did not answer in time", Outage, ""}
 	NameNotFound       = Failure{"the vault's name does not resolve", Outage, ""}
 	NotTrusted         = Failure{"the vault's TLS handshake or certificate failed", Outage, ""}
 	NotReached         = Failure{"the vault could not be reached", Outage, ""}
-	TooLargeAnswer     = Failure{"the vault's answer is too large", Outage, ""}
-	MalformedChallenge = Failure{"the vault answered with a malformed challenge", Outage, ""}
+	tooLargeAnswer     = Failure{"the vault's answer is too large", Outage, ""}
+	malformedChallenge = Failure{"the vault answered with a malformed challenge", Outage, ""}
 	MalformedAnswer    = Failure{"the vault gave an unusable answer", Outage, ""}
 )
 
 // Local problems.
 var (
 	Exhausted  = Failure{"this server has run out of file descriptors, memory or ports", Local, "raise the limits of the server's process; its log says more"}
-	DamagedKey = Failure{"the key version's private key in the database cannot be decrypted under the seal", Local, "docs/damage.md says how to restore it; keyroll verify names everything that is damaged"}
+	damagedKey = Failure{"the key version's private key in the database cannot be decrypted under the seal", Local, "docs/damage.md says how to restore it; keyroll verify names everything that is damaged"}
 )
 
 const localHint = "this is a problem of the server, not an outage of the vault; the server's log says more"
@@ -113,10 +113,10 @@ var answers = []struct {
 	{http.StatusNotFound, "SecretNotFound", KeyDeleted},
 	{http.StatusNotFound, "VaultNotFound", VaultDeleted},
 	{http.StatusBadRequest, "", Rejected}, // also a wrap that cannot be decrypted
-	{http.StatusUnauthorized, "", Unauthenticated},
+	{http.StatusUnauthorized, "", unauthenticated},
 	{http.StatusRequestTimeout, "", TimedOut},
 	{http.StatusTooManyRequests, "", Throttled},
-	{http.StatusInternalServerError, KeyDamagedCode, DamagedKey}, // only of an embedded vault
+	{http.StatusInternalServerError, keyDamagedCode, damagedKey}, // only of an embedded vault
 	{http.StatusInternalServerError, "", VaultError},
 	{http.StatusNotImplemented, "", VaultError},
 	{http.StatusBadGateway, "", VaultError},
@@ -130,10 +130,10 @@ var causes = []struct {
 	failure Failure
 }{
 	{exhausted, Exhausted},
-	{is[*panicError], MalformedChallenge},
+	{is[*panicError], malformedChallenge},
 	{func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }, TimedOut},
-	{is[*tokenError], NoToken},
-	{is[*http.MaxBytesError], TooLargeAnswer},
+	{is[*tokenError], noToken},
+	{is[*http.MaxBytesError], tooLargeAnswer},
 	{is[*net.DNSError], NameNotFound},
 	{is[*tls.CertificateVerificationError], NotTrusted},
 	{is[tls.RecordHeaderError], NotTrusted},
@@ -162,9 +162,9 @@ func Classify(err error) Failure {
 	return MalformedAnswer
 }
 
-// KeyDamagedCode is the error code with which an embedded vault answers, with status
+// keyDamagedCode is the error code with which an embedded vault answers, with status
 // 500, if a private key cannot be decrypted under the seal.
-const KeyDamagedCode = "KeyDamaged"
+const keyDamagedCode = "KeyDamaged"
 
 // exhaustion has the errors of an operating system that has run out of a resource.
 var exhaustion = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL}
@@ -241,7 +241,7 @@ func (f Failure) code() api.Code {
 		return api.VaultDenied
 	case f.Class == Outage:
 		return api.VaultUnavailable
-	case f.Reason == DamagedKey.Reason:
+	case f.Reason == damagedKey.Reason:
 		return api.Damaged
 	}
 	return api.Unavailable

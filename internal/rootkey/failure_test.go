@@ -19,9 +19,9 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// TestDeliberateActs repeats design section 6: access removed, key or version
+// TestClassificationOfDeliberateRefusals repeats design section 6: access removed, key or version
 // disabled, deleted, not yet valid or expired. Only these are deliberate acts.
-func TestDeliberateActs(t *testing.T) {
+func TestClassificationOfDeliberateRefusals(t *testing.T) {
 	deliberate := []rootkey.Failure{rootkey.AccessRemoved, rootkey.OperationOff, rootkey.KeyDisabled, rootkey.KeyExpired, rootkey.NotYetValid, rootkey.KeyDeleted, rootkey.VaultDeleted}
 	other := []rootkey.Failure{rootkey.Throttled, rootkey.VaultError, rootkey.Rejected, rootkey.Unauthenticated, rootkey.NoToken, rootkey.TimedOut, rootkey.NameNotFound,
 		rootkey.NotTrusted, rootkey.NotReached, rootkey.TooLargeAnswer, rootkey.MalformedChallenge, rootkey.MalformedAnswer}
@@ -47,9 +47,9 @@ func TestDeliberateActs(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerOfTheTable makes a vault send each answer over the network, with its
+// TestEveryAnswerIsClassifiedAsInTheTable makes a vault send each answer over the network, with its
 // code as the inner and as the outer one.
-func TestEveryAnswerOfTheTable(t *testing.T) {
+func TestEveryAnswerIsClassifiedAsInTheTable(t *testing.T) {
 	rows := append(rootkey.Answers(),
 		rootkey.AnswerRow{Status: 403, Code: "ForbiddenByFirewall", Failure: rootkey.AccessRemoved},
 		rootkey.AnswerRow{Status: 403, Code: "AccessDenied", Failure: rootkey.AccessRemoved},
@@ -61,7 +61,7 @@ func TestEveryAnswerOfTheTable(t *testing.T) {
 	for _, row := range rows {
 		t.Run(fmt.Sprint(row.Status, row.Code), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFakeVault(t)
 			c := w.client(t)
 			bodies := []http.HandlerFunc{
 				func(rw http.ResponseWriter, _ *http.Request) { answerError(rw, row.Status, row.Code, "", "words") },
@@ -76,7 +76,7 @@ func TestEveryAnswerOfTheTable(t *testing.T) {
 				})
 			}
 			for _, body := range bodies {
-				w.set(func(w *world) { w.vault = body })
+				w.set(func(w *fakeVault) { w.vault = body })
 				_, err := c.Unwrap(t.Context(), 1, rootkey.Exchange, k1(version1), []byte{1})
 				checkFailure(t, err, row.Failure)
 			}
@@ -111,21 +111,21 @@ func checkCode(t *testing.T, err error, want rootkey.Failure, code api.Code) {
 	}
 }
 
-// TestEveryCauseOfTheTable uses real listeners for each failure without an answer.
-func TestEveryCauseOfTheTable(t *testing.T) {
-	challenge := func(format string) func(*testing.T, *world, *rootkey.Config) {
-		return func(_ *testing.T, w *world, _ *rootkey.Config) {
+// TestEveryCauseIsClassifiedAsInTheTable uses real listeners for each failure without an answer.
+func TestEveryCauseIsClassifiedAsInTheTable(t *testing.T) {
+	challenge := func(format string) func(*testing.T, *fakeVault, *rootkey.Config) {
+		return func(_ *testing.T, w *fakeVault, _ *rootkey.Config) {
 			w.challenge = strings.NewReplacer("AUTHORITY", w.URL, "GUID", tenantGUID, "RESOURCE", "https://"+domain+":"+w.port()).Replace(format)
 		}
 	}
-	vault := func(f http.HandlerFunc) func(*testing.T, *world, *rootkey.Config) {
-		return func(_ *testing.T, w *world, _ *rootkey.Config) { w.vault = f }
+	vault := func(f http.HandlerFunc) func(*testing.T, *fakeVault, *rootkey.Config) {
+		return func(_ *testing.T, w *fakeVault, _ *rootkey.Config) { w.vault = f }
 	}
-	authority := func(f http.HandlerFunc) func(*testing.T, *world, *rootkey.Config) {
-		return func(_ *testing.T, w *world, _ *rootkey.Config) { w.authority = f }
+	authority := func(f http.HandlerFunc) func(*testing.T, *fakeVault, *rootkey.Config) {
+		return func(_ *testing.T, w *fakeVault, _ *rootkey.Config) { w.authority = f }
 	}
-	listener := func(serve func(net.Conn)) func(*testing.T, *world, *rootkey.Config) {
-		return func(t *testing.T, _ *world, config *rootkey.Config) { config.Dial = dialTo(listen(t, serve)) }
+	listener := func(serve func(net.Conn)) func(*testing.T, *fakeVault, *rootkey.Config) {
+		return func(t *testing.T, _ *fakeVault, config *rootkey.Config) { config.Dial = dialTo(listen(t, serve)) }
 	}
 	says := func(status int, body string) http.HandlerFunc {
 		return func(rw http.ResponseWriter, _ *http.Request) {
@@ -142,7 +142,7 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 	}
 	tests := []struct {
 		name string
-		set  func(*testing.T, *world, *rootkey.Config)
+		set  func(*testing.T, *fakeVault, *rootkey.Config)
 		want rootkey.Failure
 	}{
 		{"challenge without a tenant", challenge(`Bearer authorization="https://host", resource="RESOURCE"`), rootkey.MalformedChallenge},
@@ -157,7 +157,7 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 		{"authority hangs", authority(hang), rootkey.TimedOut},
 		{"vault hangs", vault(hang), rootkey.TimedOut},
 		{"listener never answers", listener(func(conn net.Conn) { io.Copy(io.Discard, conn) }), rootkey.TimedOut},
-		{"connection refused", func(t *testing.T, _ *world, config *rootkey.Config) {
+		{"connection refused", func(t *testing.T, _ *fakeVault, config *rootkey.Config) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -168,10 +168,10 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 		{"connection dropped", listener(func(net.Conn) {}), rootkey.NotReached},
 		{"answer dropped", vault(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), rootkey.NotReached},
 		{"no TLS", listener(func(conn net.Conn) { io.WriteString(conn, "220 mail.example ESMTP\r\n") }), rootkey.NotTrusted},
-		{"certificate of another CA", func(t *testing.T, _ *world, config *rootkey.Config) {
+		{"certificate of another CA", func(t *testing.T, _ *fakeVault, config *rootkey.Config) {
 			_, config.RootCAs = certificate(t, "*."+domain)
 		}, rootkey.NotTrusted},
-		{"certificate for another name", func(t *testing.T, _ *world, config *rootkey.Config) {
+		{"certificate for another name", func(t *testing.T, _ *fakeVault, config *rootkey.Config) {
 			config.VaultDomain = "vault.example"
 		}, rootkey.NotTrusted},
 		{"garbage", vault(says(200, `garbage`)), rootkey.MalformedAnswer},
@@ -187,7 +187,7 @@ func TestEveryCauseOfTheTable(t *testing.T) {
 		seen[test.want] = true
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFakeVault(t)
 			config := w.config()
 			test.set(t, w, &config)
 			c := newClient(t, config)
@@ -227,8 +227,8 @@ func listen(t *testing.T, serve func(net.Conn)) func() string {
 	return func() string { return l.Addr().String() }
 }
 
-func TestTheCallersDeadlineCountsAsNoAnswerInTime(t *testing.T) {
-	w := newWorld(t)
+func TestTheCallersDeadlineCountsAsATimeout(t *testing.T) {
+	w := newFakeVault(t)
 	w.vault = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -238,8 +238,8 @@ func TestTheCallersDeadlineCountsAsNoAnswerInTime(t *testing.T) {
 
 // A local problem of an embedded vault is an outage of one in Azure, unless this process
 // has run out of a resource.
-func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
-	w := newWorld(t)
+func TestOutagesAndLocalFailuresOfAnAzureVault(t *testing.T) {
+	w := newFakeVault(t)
 	w.challenge = `Bearer authorization="https://login.example/` + tenantGUID + `", resource="https://vault.azure.net"`
 	check := func(dial func(context.Context, string, string) (net.Conn, error), want rootkey.Failure, code api.Code) {
 		t.Helper()
@@ -251,7 +251,7 @@ func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
 		checkCode(t, err, want, code)
 	}
 	for _, row := range rootkey.Answers() {
-		w.set(func(w *world) {
+		w.set(func(w *fakeVault) {
 			w.vault = func(rw http.ResponseWriter, _ *http.Request) { answerError(rw, row.Status, row.Code, "", "words") }
 		})
 		failure, code := row.Failure, api.VaultUnavailable
@@ -279,7 +279,7 @@ func TestOutagesAndLocalTroubleOfAnAzureVault(t *testing.T) {
 	}
 }
 
-func TestAKeyWithoutItsAttributesIsNoAnswer(t *testing.T) {
+func TestAKeyWithoutItsAttributesIsAMalformedAnswer(t *testing.T) {
 	for _, body := range []string{
 		`{}`, `{"key":{}}`, `{"attributes":{"enabled":true}}`,
 		`{"key":{"kty":"RSA"},"attributes":{"enabled":true}}`,
@@ -287,7 +287,7 @@ func TestAKeyWithoutItsAttributesIsNoAnswer(t *testing.T) {
 		`{"key":{"kid":"nonsense","kty":"RSA"},"attributes":{"enabled":true}}`,
 		`{"key":{"kid":"https://contoso-a.vault.localhost/keys/k1/` + version2 + `","kty":"RSA"},"attributes":{"enabled":true}}`,
 	} {
-		w := newWorld(t)
+		w := newFakeVault(t)
 		w.vault = func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, body) }
 		_, err := w.client(t).Key(t.Context(), 1, rootkey.Exchange, k1(version1))
 		checkFailure(t, err, rootkey.MalformedAnswer)

@@ -34,9 +34,9 @@ const (
 	version2   = "fedcba9876543210fedcba9876543210"
 )
 
-// world is a small vault and its authority on one TLS listener, like keyroll's own. Every
+// fakeVault is a small vault and its authority on one TLS listener, like keyroll's own. Every
 // vault name has one RSA key "k1" with two versions.
-type world struct {
+type fakeVault struct {
 	*httptest.Server
 	ca *x509.CertPool
 
@@ -58,9 +58,9 @@ var testKeys = sync.OnceValue(func() [2]*rsa.PrivateKey {
 	return keys
 })
 
-func newWorld(t *testing.T) *world {
+func newFakeVault(t *testing.T) *fakeVault {
 	t.Helper()
-	w := &world{
+	w := &fakeVault{
 		key:        map[string]*rsa.PrivateKey{version1: testKeys()[0], version2: testKeys()[1]},
 		attributes: map[string]any{"enabled": true, "created": 1700000000, "recoveryLevel": "Recoverable+Purgeable"},
 		secrets:    map[string]string{"id-exchange": "secret-exchange", "id-sharepoint": "secret-sharepoint"},
@@ -98,7 +98,7 @@ func certificate(t *testing.T, names ...string) (*tls.Config, *x509.CertPool) {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, pool
 }
 
-func (w *world) address() string { return w.Listener.Addr().String() }
+func (w *fakeVault) address() string { return w.Listener.Addr().String() }
 
 // dialTo connects every dial to the listener at an address.
 func dialTo(address func() string) func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -107,13 +107,13 @@ func dialTo(address func() string) func(ctx context.Context, network, _ string) 
 	}
 }
 
-func (w *world) port() string {
+func (w *fakeVault) port() string {
 	_, port, _ := net.SplitHostPort(w.address())
 	return port
 }
 
-// config is the configuration that keyroll would use for this world.
-func (w *world) config() rootkey.Config {
+// config is the configuration that keyroll would use for this vault.
+func (w *fakeVault) config() rootkey.Config {
 	return rootkey.Config{
 		VaultDomain: domain,
 		Port:        w.port(),
@@ -130,7 +130,7 @@ func (w *world) config() rootkey.Config {
 	}
 }
 
-func (w *world) client(t *testing.T) *rootkey.Client {
+func (w *fakeVault) client(t *testing.T) *rootkey.Client {
 	return newClient(t, w.config())
 }
 
@@ -141,15 +141,15 @@ func newClient(t *testing.T, config rootkey.Config) *rootkey.Client {
 	return c
 }
 
-// set changes the world while it may be serving.
-func (w *world) set(f func(w *world)) {
+// set changes the vault while it may be serving.
+func (w *fakeVault) set(f func(w *fakeVault)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f(w)
 }
 
 // count returns how many requests began with prefix.
-func (w *world) count(prefix string) (n int) {
+func (w *fakeVault) count(prefix string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range w.requests {
@@ -160,7 +160,7 @@ func (w *world) count(prefix string) (n int) {
 	return n
 }
 
-func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+func (w *fakeVault) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	host, _, _ := strings.Cut(r.Host, ":")
 	name, of, _ := strings.Cut(host, ".")
 	isVault := of == domain || of == "vault.azure.net"
@@ -195,7 +195,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (w *world) serveAuthority(rw http.ResponseWriter, r *http.Request) {
+func (w *fakeVault) serveAuthority(rw http.ResponseWriter, r *http.Request) {
 	base := w.URL + "/" + tenantGUID
 	switch r.URL.Path {
 	case "/" + tenantGUID + "/v2.0/.well-known/openid-configuration":
@@ -218,7 +218,7 @@ func (w *world) serveAuthority(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (w *world) serveKey(rw http.ResponseWriter, r *http.Request, vault string) {
+func (w *fakeVault) serveKey(rw http.ResponseWriter, r *http.Request, vault string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	part := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
@@ -261,7 +261,7 @@ func (w *world) serveKey(rw http.ResponseWriter, r *http.Request, vault string) 
 		out, err = rsa.DecryptOAEP(sha256.New(), nil, key, value, nil)
 	}
 	if err != nil || out == nil {
-		answerError(rw, 400, "BadParameter", "", "it does not open")
+		answerError(rw, 400, "BadParameter", "", "it cannot be decrypted")
 		return
 	}
 	answer(rw, 200, map[string]any{"kid": kid, "value": base64.RawURLEncoding.EncodeToString(out)})

@@ -70,7 +70,7 @@ func (v *OperatorVault) Call(ctx context.Context, request func(context.Context, 
 	if late := bounded.Err(); late != nil {
 		err = fmt.Errorf("%w: %w", late, err) // the Azure client drops the cause of a failed token request
 	}
-	if failure := Classify(err); failure == MalformedChallenge || failure == NoToken {
+	if failure := Classify(err); failure == malformedChallenge || failure == noToken {
 		v.forget(vault)
 	}
 	return err

@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-func TestMicrosoftVouchesForItsOwnAuthoritiesAlone(t *testing.T) {
+func TestOnlyMicrosoftsAuthoritiesAreAccepted(t *testing.T) {
 	for authority, want := range map[string]bool{
 		"":                                   true,
 		"https://login.microsoftonline.com/": true,
@@ -62,7 +62,7 @@ func read(t *testing.T, v *rootkey.OperatorVault) error {
 	})
 }
 
-func TestAMalformedChallengeOfTheOperatorsVaultEndsOneCallAlone(t *testing.T) {
+func TestAMalformedChallengeOfTheOperatorsVaultFailsOnlyOneCall(t *testing.T) {
 	asked := 0
 	v := operatorVault(t, func(w http.ResponseWriter, r *http.Request) {
 		asked++

@@ -219,13 +219,13 @@ func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation 
 		err = fmt.Errorf("%w: %w", late, err) // the Azure client drops the cause of a failed token request
 	}
 	failure := Classify(err)
-	if failure == MalformedChallenge || failure == NoToken {
+	if failure == malformedChallenge || failure == noToken {
 		c.pool.forget(conn) // it may hold a broken lock, or an outdated secret
 	}
 	switch {
 	case to.own:
 		failure = failure.ofEmbedded()
-	case failure == DamagedKey: // only an embedded vault can report that
+	case failure == damagedKey: // only an embedded vault can report that
 		failure = VaultError
 	}
 	return failure.error(what, to.KeyVersion, conn.clientID, err)

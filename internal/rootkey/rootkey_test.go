@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWrapAndUnwrapUseExactlyTheNamedVersion(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	c := w.client(t)
 	ctx := t.Context()
 	bundle := bytes.Repeat([]byte{7}, 64)
@@ -48,7 +48,7 @@ func TestWrapAndUnwrapUseExactlyTheNamedVersion(t *testing.T) {
 }
 
 func TestKeyWithoutVersionIsTheNewest(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	w.attributes["nbf"], w.attributes["exp"] = 1600000000, 1900000000
 	c := w.client(t)
 	info, err := c.Key(t.Context(), 1, rootkey.SharePoint, k1(""))
@@ -65,8 +65,8 @@ func TestKeyWithoutVersionIsTheNewest(t *testing.T) {
 	}
 }
 
-func TestOneTokenServesAllCallsOfAPrincipalToAVault(t *testing.T) {
-	w := newWorld(t)
+func TestOneTokenIsUsedForAllCallsOfAPrincipalToAVault(t *testing.T) {
+	w := newFakeVault(t)
 	c := w.client(t)
 	for _, vault := range []string{"contoso-a", "CONTOSO-A", "contoso-b"} {
 		for _, id := range []rootkey.Identity{rootkey.Exchange, rootkey.SharePoint} {
@@ -89,9 +89,9 @@ func TestOneTokenServesAllCallsOfAPrincipalToAVault(t *testing.T) {
 }
 
 func TestARotatedSecretIsReadAgain(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	config := w.config()
-	w.set(func(w *world) { w.secrets["id-exchange"] = "old" })
+	w.set(func(w *fakeVault) { w.secrets["id-exchange"] = "old" })
 	stale := true
 	config.Secret = func(ctx context.Context, tenant int64, id rootkey.Identity) (string, string, error) {
 		if stale {
@@ -111,7 +111,7 @@ func TestARotatedSecretIsReadAgain(t *testing.T) {
 }
 
 func TestARefusalNamesThePrincipalAndThePermissionItLacks(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	w.vault = func(rw http.ResponseWriter, r *http.Request) {
 		answerError(rw, 403, "Forbidden", "ForbiddenByPolicy", "The application 'Exchange' does not have keys unwrapKey permission\r\n\x1b[31mon key vault 'Contoso-A'."+strings.Repeat("x", 5000))
 	}
@@ -129,8 +129,8 @@ func TestARefusalNamesThePrincipalAndThePermissionItLacks(t *testing.T) {
 	}
 }
 
-func TestCancellationIsNoFailureOfTheVault(t *testing.T) {
-	w := newWorld(t)
+func TestCancellationIsNotAFailureOfTheVault(t *testing.T) {
+	w := newFakeVault(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.vault = func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
@@ -142,18 +142,18 @@ func TestCancellationIsNoFailureOfTheVault(t *testing.T) {
 	}
 }
 
-func TestShortTroubleIsTriedAgainAndLongWaitsAreNot(t *testing.T) {
-	w := newWorld(t)
+func TestShortFailuresAreRetriedAndLongWaitsAreNot(t *testing.T) {
+	w := newFakeVault(t)
 	c := w.client(t)
 	w.vault = func(rw http.ResponseWriter, r *http.Request) {
-		w.set(func(w *world) { w.vault = nil })
+		w.set(func(w *fakeVault) { w.vault = nil })
 		answerError(rw, 429, "Throttled", "", "slow down")
 	}
 	if _, err := c.Key(t.Context(), 1, rootkey.Exchange, k1("")); err != nil {
 		t.Errorf("after one 429: %v", err)
 	}
 	before := w.count("vault ")
-	w.set(func(w *world) {
+	w.set(func(w *fakeVault) {
 		w.vault = func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Retry-After", "30")
 			answerError(rw, 429, "Throttled", "", "slow down")
@@ -166,7 +166,7 @@ func TestShortTroubleIsTriedAgainAndLongWaitsAreNot(t *testing.T) {
 	if rest := fail.RetryAfter(err); rest != 30*time.Second {
 		t.Errorf("the caller is told to wait %v", rest)
 	}
-	w.set(func(w *world) {
+	w.set(func(w *fakeVault) {
 		w.vault = func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 			answerError(rw, 503, "ServiceUnavailable", "", "busy")
@@ -178,13 +178,13 @@ func TestShortTroubleIsTriedAgainAndLongWaitsAreNot(t *testing.T) {
 	}
 }
 
-func TestAMalformedChallengeIsLoggedAndDoesNotStick(t *testing.T) {
-	w := newWorld(t)
+func TestAMalformedChallengeIsLoggedAndAffectsNoLaterCall(t *testing.T) {
+	w := newFakeVault(t)
 	var log bytes.Buffer
 	config := w.config()
 	config.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	c := newClient(t, config)
-	w.set(func(w *world) {
+	w.set(func(w *fakeVault) {
 		w.challenge = `Bearer authorization="https://host", resource="https://` + domain + ":" + w.port() + `"`
 	})
 	_, err := c.Key(t.Context(), 1, rootkey.Exchange, k1(""))
@@ -194,26 +194,26 @@ func TestAMalformedChallengeIsLoggedAndDoesNotStick(t *testing.T) {
 	if !strings.Contains(log.String(), "parseTenant") {
 		t.Errorf("the log does not say where: %s", log.String())
 	}
-	w.set(func(w *world) { w.challenge = "" })
+	w.set(func(w *fakeVault) { w.challenge = "" })
 	if _, err := c.Key(t.Context(), 1, rootkey.Exchange, k1("")); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
 
 // A vault, or the authority's own documents, may name any host they like.
-func TestTheSecretGoesToKeyrollsOwnListenerOnly(t *testing.T) {
-	foreign := newWorld(t)
+func TestTheSecretIsSentOnlyToKeyrollsOwnListener(t *testing.T) {
+	foreign := newFakeVault(t)
 	elsewhere := "https://localhost:" + foreign.port()
-	for name, set := range map[string]func(w *world){
-		"challenge of a foreign authority": func(w *world) {
+	for name, set := range map[string]func(w *fakeVault){
+		"challenge of a foreign authority": func(w *fakeVault) {
 			w.challenge = `Bearer authorization="` + elsewhere + `/` + tenantGUID + `", resource="https://` + domain + ":" + w.port() + `"`
 		},
-		"foreign token endpoint": func(w *world) {
+		"foreign token endpoint": func(w *fakeVault) {
 			w.authority = func(rw http.ResponseWriter, r *http.Request) {
 				answer(rw, 200, map[string]any{"token_endpoint": elsewhere + "/oauth2/v2.0/token", "authorization_endpoint": elsewhere + "/a", "issuer": elsewhere, "jwks_uri": elsewhere + "/k"})
 			}
 		},
-		"redirected token request": func(w *world) {
+		"redirected token request": func(w *fakeVault) {
 			w.authority = func(rw http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodGet {
 					w.serveAuthority(rw, r)
@@ -222,14 +222,14 @@ func TestTheSecretGoesToKeyrollsOwnListenerOnly(t *testing.T) {
 				http.Redirect(rw, r, elsewhere+r.URL.Path, http.StatusTemporaryRedirect)
 			}
 		},
-		"redirected request": func(w *world) {
+		"redirected request": func(w *fakeVault) {
 			w.vault = func(rw http.ResponseWriter, r *http.Request) {
 				http.Redirect(rw, r, elsewhere+r.URL.Path, http.StatusTemporaryRedirect)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFakeVault(t)
 			w.ca.AddCert(foreign.Certificate()) // as trusted as can be
 			set(w)
 			_, err := w.client(t).Wrap(t.Context(), 1, rootkey.Exchange, k1(version1), []byte{1})
@@ -250,7 +250,7 @@ func (staticCredential) GetToken(context.Context, policy.TokenRequestOptions) (a
 }
 
 func TestAnAzureVaultIsReachedWithoutAnyOwnSecret(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	w.challenge = `Bearer authorization="https://login.example/` + tenantGUID + `", resource="https://vault.azure.net"`
 	config := w.config()
 	config.Tenant, config.Secret = nil, nil // a call would panic
@@ -289,7 +289,7 @@ func TestEachAzureCloudHasOneCredential(t *testing.T) {
 	t.Setenv("AZURE_TENANT_ID", tenantGUID)
 	t.Setenv("AZURE_CLIENT_ID", "id")
 	t.Setenv("AZURE_CLIENT_SECRET", "secret")
-	c := newClient(t, newWorld(t).config())
+	c := newClient(t, newFakeVault(t).config())
 	seen := map[azcore.TokenCredential]bool{}
 	for _, authority := range []string{"", "https://login.chinacloudapi.cn/", "", "https://login.chinacloudapi.cn/"} {
 		credential, err := c.ExternalCredential(authority)
@@ -304,7 +304,7 @@ func TestEachAzureCloudHasOneCredential(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	config := newWorld(t).config()
+	config := newFakeVault(t).config()
 	config.Dial = dialTo(func() string { return "127.0.0.1:1" })
 	c := newClient(t, config)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -320,7 +320,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestTheLoserOfAHedgeIsCancelledAtItsVault(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	arrived, cancelled := make(chan struct{}), make(chan struct{})
 	w.vault = func(rw http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Host, "contoso-a.") {

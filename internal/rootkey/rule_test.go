@@ -13,8 +13,8 @@ import (
 	"keyroll/internal/rootkey"
 )
 
-// after returns an Unwrap that answers after d, or when its context ends.
-func after(d time.Duration, plaintext string, err error) rootkey.Unwrap {
+// answerAfter returns an Unwrap that answers after d, or when its context ends.
+func answerAfter(d time.Duration, plaintext string, err error) rootkey.Unwrap {
 	return func(ctx context.Context) ([]byte, error) {
 		select {
 		case <-ctx.Done():
@@ -33,10 +33,10 @@ var (
 	errUnavailable = fail.New(api.VaultUnavailable, "key two was not reached")
 )
 
-func TestRandomThenOtherAsksBothAsFirst(t *testing.T) {
+func TestRandomThenOtherBeginsWithEitherKey(t *testing.T) {
 	var first [2]int
 	for range 100 {
-		_, which, err := rootkey.RandomThenOther(t.Context(), after(0, "p", nil), after(0, "s", nil))
+		_, which, err := rootkey.RandomThenOther(t.Context(), answerAfter(0, "p", nil), answerAfter(0, "s", nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,15 +47,15 @@ func TestRandomThenOtherAsksBothAsFirst(t *testing.T) {
 	}
 }
 
-func TestTheOtherKeyHelpsWhenOneFails(t *testing.T) {
+func TestTheOtherKeyIsUsedWhenOneFails(t *testing.T) {
 	for name, rule := range map[string]rootkey.Rule{"random": rootkey.RandomThenOther, "hedged": rootkey.Hedged(time.Hour)} {
 		for range 20 { // the random rule begins with either
-			got, which, err := rule(t.Context(), after(0, "", errDenied), after(0, "s", nil))
+			got, which, err := rule(t.Context(), answerAfter(0, "", errDenied), answerAfter(0, "s", nil))
 			if err != nil || string(got) != "s" || which != rootkey.Secondary {
 				t.Errorf("%s, primary denied: %q of %d, %v", name, got, which, err)
 			}
 		}
-		got, which, err := rule(t.Context(), after(0, "p", nil), after(0, "", errUnavailable))
+		got, which, err := rule(t.Context(), answerAfter(0, "p", nil), answerAfter(0, "", errUnavailable))
 		if err != nil || string(got) != "p" || which != rootkey.Primary {
 			t.Errorf("%s, secondary unavailable: %q of %d, %v", name, got, which, err)
 		}
@@ -80,7 +80,7 @@ func TestOneDeliberateRefusalDecidesWhenBothFail(t *testing.T) {
 			{fail.New(api.Damaged, "wrap is damaged"), errDenied, api.VaultDenied, "", "enable key one"},
 			{fail.New(api.Damaged, "wrap is damaged"), fail.New(api.Damaged, "wrap is damaged"), api.Damaged, "", ""},
 		} {
-			_, _, err := rule(t.Context(), after(0, "", test.primary), after(0, "", test.secondary))
+			_, _, err := rule(t.Context(), answerAfter(0, "", test.primary), answerAfter(0, "", test.secondary))
 			code, detail, hint := fail.Public(err)
 			if code != test.want || test.text != "" && detail != test.text || hint != test.hint {
 				t.Errorf("%s, %v and %v: %s %q, hint %q", name, test.primary, test.secondary, code, detail, hint)
@@ -105,7 +105,7 @@ func TestRandomThenOtherStopsWhenCancelled(t *testing.T) {
 	}
 }
 
-func TestHedgedAsksTheSecondaryOnlyAfterTheOffset(t *testing.T) {
+func TestHedgedCallsTheSecondaryOnlyAfterTheOffset(t *testing.T) {
 	const offset = 50 * time.Millisecond
 	for _, test := range []struct {
 		name               string
@@ -113,11 +113,11 @@ func TestHedgedAsksTheSecondaryOnlyAfterTheOffset(t *testing.T) {
 		want               string
 		took               time.Duration
 	}{
-		{"a quick primary", after(offset/2, "p", nil), after(0, "s", nil), "p", offset / 2},
-		{"a slow primary", after(time.Second, "p", nil), after(time.Millisecond, "s", nil), "s", offset + time.Millisecond},
-		{"a primary that still is first", after(offset+1, "p", nil), after(time.Second, "s", nil), "p", offset + 1},
-		{"a primary that fails at once", after(0, "", errDenied), after(time.Millisecond, "s", nil), "s", time.Millisecond},
-		{"a secondary that fails first", after(time.Second, "p", nil), after(0, "", errDenied), "p", time.Second},
+		{"a quick primary", answerAfter(offset/2, "p", nil), answerAfter(0, "s", nil), "p", offset / 2},
+		{"a slow primary", answerAfter(time.Second, "p", nil), answerAfter(time.Millisecond, "s", nil), "s", offset + time.Millisecond},
+		{"a primary that still is first", answerAfter(offset+1, "p", nil), answerAfter(time.Second, "s", nil), "p", offset + 1},
+		{"a primary that fails at once", answerAfter(0, "", errDenied), answerAfter(time.Millisecond, "s", nil), "s", time.Millisecond},
+		{"a secondary that fails first", answerAfter(time.Second, "p", nil), answerAfter(0, "", errDenied), "p", time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) { // ends only when the loser has ended
 			start := time.Now()
@@ -140,7 +140,7 @@ func TestHedgedEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		_, _, err := rootkey.Hedged(time.Millisecond)(ctx, after(time.Hour, "p", nil), after(time.Hour, "s", nil))
+		_, _, err := rootkey.Hedged(time.Millisecond)(ctx, answerAfter(time.Hour, "p", nil), answerAfter(time.Hour, "s", nil))
 		if !errors.Is(err, context.Canceled) || fail.Is(err, api.VaultUnavailable) {
 			t.Errorf("cancelled: %v", err)
 		}
@@ -172,7 +172,7 @@ func TestADeadlineDoesNotHideADeliberateRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, _, err := rootkey.Hedged(0)(ctx, after(time.Hour, "", nil), after(time.Hour, "", nil))
+		_, _, err := rootkey.Hedged(0)(ctx, answerAfter(time.Hour, "", nil), answerAfter(time.Hour, "", nil))
 		if !fail.Is(err, api.VaultUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("outage alone: %v", err)
 		}
@@ -186,7 +186,7 @@ func TestHedgedClearsThePlaintextOfTheLoser(t *testing.T) {
 			time.Sleep(time.Second)
 			return late, nil
 		}
-		if _, which, err := rootkey.Hedged(0)(t.Context(), slow, after(time.Millisecond, "s", nil)); which != rootkey.Secondary || err != nil {
+		if _, which, err := rootkey.Hedged(0)(t.Context(), slow, answerAfter(time.Millisecond, "s", nil)); which != rootkey.Secondary || err != nil {
 			t.Fatal(which, err)
 		}
 		time.Sleep(2 * time.Second)

@@ -14,7 +14,7 @@ import (
 
 // managed makes the authority serve the management of vaults too: two subscriptions, the
 // second of which has Contoso-A.
-func (w *world) managed(t *testing.T, change func(vault map[string]any), tokens *[]string) {
+func (w *fakeVault) managed(t *testing.T, change func(vault map[string]any), tokens *[]string) {
 	properties := map[string]any{"enableSoftDelete": true, "enablePurgeProtection": true, "accessPolicies": []map[string]any{
 		{"objectId": "id-sharepoint", "permissions": map[string]any{"keys": []string{"all"}}},
 		{"objectId": "ID-EXCHANGE", "permissions": map[string]any{"keys": []string{"get", "wrapKey"}}},
@@ -43,7 +43,7 @@ func (w *world) managed(t *testing.T, change func(vault map[string]any), tokens 
 }
 
 func TestVaultIsDescribedByItsManagement(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	var tokens []string
 	w.managed(t, nil, &tokens)
 	got, err := w.client(t).Describe(t.Context(), 1, rootkey.Exchange, "contoso-a")
@@ -59,7 +59,7 @@ func TestVaultIsDescribedByItsManagement(t *testing.T) {
 	}
 }
 
-func TestWhatAManagementLeavesOutIsNotThere(t *testing.T) {
+func TestPropertiesThatAManagementOmitsAreUnset(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(vault map[string]any)
 		fits   func(rootkey.VaultInfo) bool
@@ -73,7 +73,7 @@ func TestWhatAManagementLeavesOutIsNotThere(t *testing.T) {
 		"access policies at all": {func(v map[string]any) { v["properties"].(map[string]any)["enableRbacAuthorization"] = true },
 			func(v rootkey.VaultInfo) bool { return v.Principal == "" && len(v.Permissions) == 0 }},
 	} {
-		w := newWorld(t)
+		w := newFakeVault(t)
 		var tokens []string
 		w.managed(t, c.change, &tokens)
 		got, err := w.client(t).Describe(t.Context(), 1, rootkey.Exchange, "Contoso-A")
@@ -83,7 +83,7 @@ func TestWhatAManagementLeavesOutIsNotThere(t *testing.T) {
 	}
 }
 
-func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
+func TestErrorSaysWhyAVaultCannotBeDescribed(t *testing.T) {
 	for want, c := range map[string]struct {
 		vault  string
 		answer http.HandlerFunc
@@ -97,7 +97,7 @@ func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
 		"did not answer in time": {vault: "Contoso-A", answer: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, time: 50 * time.Millisecond},
 	} {
 		t.Run(want, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFakeVault(t)
 			var tokens []string
 			w.managed(t, nil, &tokens)
 			if c.answer != nil {
@@ -128,7 +128,7 @@ func TestVaultThatCannotBeDescribedSaysWhy(t *testing.T) {
 }
 
 func TestAnAzureVaultIsDescribedWithoutAnyOwnSecret(t *testing.T) {
-	w := newWorld(t)
+	w := newFakeVault(t)
 	var tokens []string
 	w.managed(t, nil, &tokens)
 	config := w.config()

@@ -10,7 +10,7 @@ import (
 
 // A seal that was opened once, so that something may have been sealed, never changes;
 // before that it may be absent.
-func TestSealSurvivesAStopAtEveryOperation(t *testing.T) {
+func TestSealSurvivesAPowerCutAtEveryFileOperation(t *testing.T) {
 	filestest.Run(t, filestest.Scenario[string]{
 		Begin: func(t testing.TB, f files.FS, _ *string) {
 			if err := files.MkdirAll(f, "/srv"); err != nil {

@@ -29,7 +29,7 @@ func open(t testing.TB, path string) *seal.Seal {
 	return s
 }
 
-func TestSealFileIsMadeOnceForItsOwnerOnly(t *testing.T) {
+func TestSealFileIsCreatedOnceAndReadableByItsOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "seal")
 	first := open(t, path)
 	info, err := os.Stat(path)
@@ -72,7 +72,7 @@ func TestConcurrentFirstStartsAgreeOnOneSeal(t *testing.T) {
 	}
 }
 
-func TestBadSealIsRefused(t *testing.T) {
+func TestInvalidSealIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, size int, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -172,7 +172,7 @@ func TestDatabaseOfAnotherSealIsRefused(t *testing.T) {
 	})
 }
 
-func TestSecretIsMadeOnceAndStandsSealed(t *testing.T) {
+func TestSecretIsCreatedOnceAndStoredSealed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := context.Background()
 		s := open(t, filepath.Join(t.TempDir(), "seal"))
@@ -223,7 +223,7 @@ func TestSecretIsMadeOnceAndStandsSealed(t *testing.T) {
 	})
 }
 
-func FuzzOpenNeverTakesForeignBytes(f *testing.F) {
+func FuzzOpenRejectsForeignBytes(f *testing.F) {
 	s := open(f, filepath.Join(f.TempDir(), "seal"))
 	f.Add([]byte(nil))
 	f.Add([]byte{1})

@@ -11,7 +11,7 @@ import (
 
 // An operation that the caller's role does not allow is refused as that, whatever the input.
 func TestRoleIsCheckedBeforeTheInput(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	w.service.role = fail.New(api.Forbidden, "the role is not enough")
 	for _, m := range api.Operations() {
 		path := strings.NewReplacer("{", "", "}", "").Replace(m.Path)
@@ -23,7 +23,7 @@ func TestRoleIsCheckedBeforeTheInput(t *testing.T) {
 }
 
 func TestBodyInAContentCodingIsRefused(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	for _, m := range api.Operations() {
 		path := strings.NewReplacer("{", "", "}", "").Replace(m.Path)
 		for coding, refused := range map[string]bool{"gzip": true, "identity, br": true, "identity": false} {
@@ -36,7 +36,7 @@ func TestBodyInAContentCodingIsRefused(t *testing.T) {
 }
 
 func TestTwoMembersOfOneNameAreRefused(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	for _, body := range []string{`{"url":"https://a","url":"https://b"}`, `{"url":"https://a","URL":"https://b"}`} {
 		resp, answer := w.raw("POST", "/v1/sites", body, "Content-Type", "application/json")
 		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(answer, "two members of the same name") {

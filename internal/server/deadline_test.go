@@ -44,7 +44,7 @@ func (anyone) Authenticate(context.Context, string) (access.Principal, error) {
 
 // A read deadline that is still set after the body has arrived would cancel the operation
 // when it passes.
-func TestTheDeadlineOfABodyEndsWithIt(t *testing.T) {
+func TestTheDeadlineOfABodyEndsWithTheBody(t *testing.T) {
 	w := &notedDeadlines{ResponseRecorder: httptest.NewRecorder()}
 	reached := false
 	h := New(Config{Auth: anyone{}, Log: slog.New(slog.DiscardHandler), Ready: func() bool { return true },

@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/fail"
 )
 
-func TestEachFailureArrivesWithItsCodeAndHint(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+func TestClientReceivesCodeAndHintOfEachFailure(t *testing.T) {
+	both(t, func(t *testing.T, w *testServer) {
 		for _, row := range fail.Table {
 			err := fmt.Errorf("show policy: %w", fail.New(row.Code, "detail of %s", row.Code).WithHint("hint of %s", row.Code).Because(errors.New("hidden-cause")))
 			w.service.answer = func(context.Context, string, any) (any, error) { return nil, err }
@@ -45,8 +45,8 @@ func TestEachFailureArrivesWithItsCodeAndHint(t *testing.T) {
 	})
 }
 
-func TestInternalTextStaysInTheLog(t *testing.T) {
-	w := newWorld(t, false)
+func TestInternalErrorTextIsLoggedAndNotSent(t *testing.T) {
+	w := newTestServer(t, false)
 	w.service.answer = func(context.Context, string, any) (any, error) {
 		return nil, fmt.Errorf("list policies: %w", errors.New("database is locked: /var/lib/secret-path"))
 	}
@@ -59,8 +59,8 @@ func TestInternalTextStaysInTheLog(t *testing.T) {
 	}
 }
 
-func TestNobodyEntersWithoutAToken(t *testing.T) {
-	w := newWorld(t, true)
+func TestRequestsWithoutATokenAreRefused(t *testing.T) {
+	w := newTestServer(t, true)
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
 		t.Errorf("%s was reached", name)
 		return nil, nil
@@ -90,8 +90,8 @@ func TestNobodyEntersWithoutAToken(t *testing.T) {
 	}
 }
 
-func TestServiceSeesThePrincipalAndMayRefuse(t *testing.T) {
-	w := newWorld(t, false)
+func TestServiceGetsThePrincipalAndMayRefuse(t *testing.T) {
+	w := newTestServer(t, false)
 	w.service.answer = func(ctx context.Context, _ string, _ any) (any, error) {
 		p, err := access.PrincipalOf(ctx)
 		if err != nil {
@@ -111,7 +111,7 @@ func TestServiceSeesThePrincipalAndMayRefuse(t *testing.T) {
 // Errors for input that is refused before the service name location and reason, and never
 // show the value.
 func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
-	w := newWorld(t, true)
+	w := newTestServer(t, true)
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
 		t.Errorf("%s was reached", name)
 		return nil, nil
@@ -176,7 +176,7 @@ func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 }
 
 func TestHugeJSONBodyIsRefused(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		var arrived int
 		w.service.answer = func(_ context.Context, _ string, in any) (any, error) {
 			arrived = len(in.(api.CreateSiteInput).Body.URL)
@@ -219,7 +219,7 @@ func TestHugeJSONBodyIsRefused(t *testing.T) {
 }
 
 func TestPanicIsAnInternalProblem(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		w.service.answer = func(context.Context, string, any) (any, error) { panic("S3cret") }
 		w.service.write = func(_ context.Context, _, _ int64, out io.Writer) error {
 			if _, err := io.WriteString(out, "beginning"); err != nil {
@@ -251,14 +251,14 @@ func TestPanicIsAnInternalProblem(t *testing.T) {
 	})
 }
 
-func TestAccessLogNamesNobody(t *testing.T) {
-	w := newWorld(t, true)
+func TestAccessLogContainsNoNames(t *testing.T) {
+	w := newTestServer(t, true)
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
 		if name == "ShowMailbox" {
 			return nil, fail.New(api.NotFound, "mailbox %q does not exist", "alice@contoso.com")
 		}
 		if name == "CreateMailbox" {
-			return nil, fail.New(api.Damaged, "mailbox %q is damaged", "alice@contoso.com").Because(errors.New("seal 7 does not open"))
+			return nil, fail.New(api.Damaged, "mailbox %q is damaged", "alice@contoso.com").Because(errors.New("seal 7 cannot be decrypted"))
 		}
 		return nil, nil
 	}
@@ -274,7 +274,7 @@ func TestAccessLogNamesNobody(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	for _, want := range []string{`"route":"GET /v1/mailboxes/{mailbox}"`, `"status":404`, `"status":401`, `"status":200`, `"status":500`, `"method":"other"`,
-		w.auth.principal.ID.String(), `"code":"Damaged","cause":"seal 7 does not open"`} {
+		w.auth.principal.ID.String(), `"code":"Damaged","cause":"seal 7 cannot be decrypted"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("log has no %s: %s", want, log)
 		}

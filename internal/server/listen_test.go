@@ -24,7 +24,7 @@ import (
 )
 
 func TestHealthAndReadiness(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	status := func(path string) int {
 		resp, _ := w.raw("GET", path, "", "Authorization", "")
 		return resp.StatusCode
@@ -54,7 +54,7 @@ type listening struct {
 	done   chan error
 }
 
-func startListening(t *testing.T, w *world, grace time.Duration) *listening {
+func startListening(t *testing.T, w *testServer, grace time.Duration) *listening {
 	t.Helper()
 	s, err := seal.Open(background, "file://"+filepath.Join(t.TempDir(), "seal"))
 	if err != nil {
@@ -84,8 +84,8 @@ func startListening(t *testing.T, w *world, grace time.Duration) *listening {
 	return l
 }
 
-func TestServerDrainsWhatRuns(t *testing.T) {
-	w := newWorld(t, false)
+func TestShutdownWaitsForRunningRequests(t *testing.T) {
+	w := newTestServer(t, false)
 	l := startListening(t, w, time.Minute)
 	began, finish := make(chan struct{}), make(chan struct{})
 	w.service.write = func(ctx context.Context, _, _ int64, out io.Writer) error {
@@ -142,10 +142,10 @@ func TestServerDrainsWhatRuns(t *testing.T) {
 	}
 }
 
-func TestServerCutsWhatOutlastsItsGrace(t *testing.T) {
+func TestShutdownClosesRequestsThatExceedTheGracePeriod(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	t.Run("server", func(t *testing.T) {
-		w := newWorld(t, false)
+		w := newTestServer(t, false)
 		l := startListening(t, w, time.Nanosecond)
 		began, returned := make(chan struct{}), make(chan struct{})
 		w.service.write = func(ctx context.Context, _, _ int64, out io.Writer) error {
@@ -179,7 +179,7 @@ func TestServerCutsWhatOutlastsItsGrace(t *testing.T) {
 }
 
 func TestListenerSpeaksModernTLSAndHTTP2(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	l := startListening(t, w, time.Minute)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(l.ca)

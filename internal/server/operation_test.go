@@ -64,7 +64,7 @@ func filled(t reflect.Type) reflect.Value {
 // the client's method of its name returns the complete output.
 func TestEveryOperationIsServedUnderItsName(t *testing.T) {
 	const sent, written = "content of the request", "content of the answer"
-	w := newWorld(t, true)
+	w := newTestServer(t, true)
 	for _, m := range api.Operations() {
 		t.Run(m.Name, func(t *testing.T) {
 			method := reflect.ValueOf(w.client).MethodByName(m.Name)
@@ -131,7 +131,7 @@ func TestEveryOperationIsServedUnderItsName(t *testing.T) {
 }
 
 func TestNothingElseIsServed(t *testing.T) {
-	w := newWorld(t, true)
+	w := newTestServer(t, true)
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
 		t.Errorf("%s was reached", name)
 		return nil, nil
@@ -187,7 +187,7 @@ var update = flag.Bool("update", false, "write testdata/openapi.json")
 
 func TestOpenAPIDocumentIsTheGoldenOne(t *testing.T) {
 	const golden = "testdata/openapi.json"
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	resp, body := w.raw("GET", "/openapi.json", "", "Authorization", "")
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("%s %s", resp.Status, resp.Header.Get("Content-Type"))
@@ -232,9 +232,9 @@ func TestOpenAPIDocumentIsTheGoldenOne(t *testing.T) {
 	}
 }
 
-func TestNamesArriveAsTheyAre(t *testing.T) {
+func TestNamesArriveUnchanged(t *testing.T) {
 	names := []string{"alice+x/y@contoso.com", "..", ".", "a/../b", "//", "%2F", "a b", " a ", "ä\u0301", "a;b,c=d&e?f#g", "sites", "日本", "\x00\x7f", "%"}
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		for _, name := range names {
 			if _, err := w.client.ShowMailbox(background, api.MailboxInput{Mailbox: name}); err != nil {
 				t.Errorf("%q: %v", name, err)
@@ -270,7 +270,7 @@ func TestNamesArriveAsTheyAre(t *testing.T) {
 }
 
 func TestListsAreNeverNull(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	for _, path := range []string{"/v1/policies", "/v1/mailboxes", "/v1/rolls", "/v1/key-usage"} {
 		if _, body := w.raw("GET", path, ""); body != `{"items":[]}`+"\n" {
 			t.Errorf("%s: %s", path, body)
@@ -281,8 +281,8 @@ func TestListsAreNeverNull(t *testing.T) {
 	}
 }
 
-func TestServiceLearnsTheRequestsID(t *testing.T) {
-	w := newWorld(t, false)
+func TestServiceGetsTheIDOfTheRequest(t *testing.T) {
+	w := newTestServer(t, false)
 	var origin audit.Origin
 	w.service.answer = func(ctx context.Context, _ string, _ any) (any, error) {
 		origin = audit.OriginOf(ctx)

@@ -24,7 +24,7 @@ func noise(n int) []byte {
 	return b
 }
 
-func (w *world) serveFile(data []byte) {
+func (w *testServer) serveFile(data []byte) {
 	w.service.answer = func(_ context.Context, name string, _ any) (any, error) {
 		return map[string]any{"GetFile": api.File{Bytes: int64(len(data))}, "PutFile": api.File{}, "ImportMail": api.Imported{}}[name], nil
 	}
@@ -44,7 +44,7 @@ const filePath = "/v1/site/file?site=https://s&path=p"
 
 func TestFileIsReadWholeAndByRange(t *testing.T) {
 	data := []byte("0123456789")
-	w := newWorld(t, true)
+	w := newTestServer(t, true)
 	w.serveFile(data)
 	for _, c := range []struct {
 		header string
@@ -109,7 +109,7 @@ func TestFileIsReadWholeAndByRange(t *testing.T) {
 
 func TestClientReadsRanges(t *testing.T) {
 	data := noise(300_000)
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		w.serveFile(data)
 		size := int64(len(data))
 		for _, c := range []struct{ off, n int64 }{{0, -1}, {0, size}, {0, 1}, {1, -1}, {size - 1, -1}, {size - 1, 1}, {size - 1, 100}, {65535, 2}, {100, 200_000}} {
@@ -138,9 +138,9 @@ func TestClientReadsRanges(t *testing.T) {
 	})
 }
 
-func TestLargeContentArrivesWholeBothWays(t *testing.T) {
+func TestLargeUploadsAndDownloadsArriveWhole(t *testing.T) {
 	data := noise(9<<20 + 13)
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		w.serveFile(data)
 		for _, size := range []int64{int64(len(data)), -1} {
 			w.service.read = func(_ context.Context, stated int64, r io.Reader) error {
@@ -173,9 +173,9 @@ func TestLargeContentArrivesWholeBothWays(t *testing.T) {
 }
 
 // A failure after the first byte of content never looks like the end of the content.
-func TestBrokenDownloadIsSeenAsSuch(t *testing.T) {
-	cause := fail.New(api.Damaged, "blob does not open").Because(errors.New("the-cause"))
-	both(t, func(t *testing.T, w *world) {
+func TestInterruptedDownloadIsAnError(t *testing.T) {
+	cause := fail.New(api.Damaged, "blob cannot be decrypted").Because(errors.New("the-cause"))
+	both(t, func(t *testing.T, w *testServer) {
 		for _, c := range []struct {
 			name    string
 			stated  int64
@@ -227,7 +227,7 @@ func TestBrokenDownloadIsSeenAsSuch(t *testing.T) {
 }
 
 func TestUploadThatEndsEarlyIsTruncated(t *testing.T) {
-	w := newWorld(t, false)
+	w := newTestServer(t, false)
 	read := make(chan error, 1)
 	w.service.read = func(_ context.Context, _ int64, r io.Reader) error {
 		_, err := io.Copy(io.Discard, r)
@@ -262,7 +262,7 @@ func TestUploadThatEndsEarlyIsTruncated(t *testing.T) {
 }
 
 func TestClientSendsNoContentOfAnotherLength(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *testServer) {
 		var whole atomic.Bool
 		w.service.read = func(_ context.Context, size int64, r io.Reader) error {
 			n, err := io.Copy(io.Discard, r)
@@ -307,8 +307,8 @@ func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
 // An upload that is refused at once is not sent, and the caller of one that is refused
 // midway still gets the reason.
-func TestRefusedUploadGetsItsReason(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+func TestRefusedUploadReturnsItsReason(t *testing.T) {
+	both(t, func(t *testing.T, w *testServer) {
 		const size = 64 << 20
 		for _, c := range []struct {
 			name string
@@ -345,8 +345,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestVerifyTellsProgressThenReportsOrFails(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+func TestVerifyStreamsProgressAndThenItsReportOrAnError(t *testing.T) {
+	both(t, func(t *testing.T, w *testServer) {
 		want := api.Verified{Items: 3, Closed: []api.Finding{{Kind: "item", ID: "7", Detail: "revoked"}}, Damaged: []api.Finding{}}
 		w.service.answer = func(context.Context, string, any) (any, error) { return want, nil }
 		var seen []api.VerifyProgress
@@ -375,9 +375,9 @@ func TestVerifyTellsProgressThenReportsOrFails(t *testing.T) {
 // A failure after the first byte of content of unknown size is reported to the client;
 // any other caller, and one behind a proxy that drops trailers, sees an incomplete
 // transfer.
-func TestAFailureAfterTheFirstByteIsNamed(t *testing.T) {
+func TestAFailureAfterTheFirstByteIsReported(t *testing.T) {
 	for _, tls2 := range []bool{false, true} {
-		w := newWorld(t, tls2)
+		w := newTestServer(t, tls2)
 		const detail = "item 7 is damaged: «é» 🔑"
 		w.service.answer = func(context.Context, string, any) (any, error) { return nil, nil }
 		w.service.write = func(_ context.Context, _, _ int64, out io.Writer) error {

@@ -8,8 +8,8 @@ import (
 	"keyroll/client"
 )
 
-func TestRequestIsHeldToTheTenantThatItNames(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+func TestRequestIsLimitedToTheTenantThatItNames(t *testing.T) {
+	both(t, func(t *testing.T, w *testServer) {
 		for header, code := range map[string]api.Code{
 			"":                         "",
 			"contoso%20&%20s%C3%B6hne": "",

@@ -21,12 +21,17 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 		if err != nil {
 			return out, err
 		}
-		err = s.Contents.Abandon(ctx, ct, func(tx *store.Tx) error {
-			out = api.Abandoned{Kind: string(kind), Container: ct.Name}
-			if out.Items, out.Bytes, err = s.Contents.Totals(ctx, tx, ct); err != nil {
-				return err
+		abandon, err := s.Contents.PrepareAbandon(ctx, ct)
+		if err != nil {
+			return out, err
+		}
+		err = c.commit(ctx, abandon, func(tx *store.Tx) (string, error) {
+			if err := abandon.Commit(ctx, tx); err != nil {
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "its key page was lost")
+			out = api.Abandoned{Kind: string(kind), Container: ct.Name}
+			out.Items, out.Bytes, err = s.Contents.Totals(ctx, tx, ct)
+			return "its key page was lost", err
 		})
 		if err != nil {
 			return out, err

@@ -7,7 +7,6 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 )
 
 func abandon(kind, name string) (in api.AbandonInput) {
@@ -16,7 +15,7 @@ func abandon(kind, name string) (in api.AbandonInput) {
 }
 
 // lose makes a mailbox that is alone on a key page, and damages the page.
-func (w world) lose(name string) {
+func (w testService) lose(name string) {
 	w.Helper()
 	if _, err := w.CreateMailbox(w.ctx, newMailbox(name, "")); err != nil {
 		w.Fatal(err)
@@ -25,18 +24,15 @@ func (w world) lose(name string) {
 }
 
 // spoil damages the newest key page of an active mailbox.
-func (w world) spoil() {
+func (w testService) spoil() {
 	w.Helper()
-	w.InTx(func(tx *store.Tx) error {
-		_, err := tx.Exec(w.Ctx, `UPDATE key_page SET version = version + 7 WHERE id = (SELECT page FROM container WHERE id = (SELECT MAX(id) FROM container WHERE kind = 'mailbox'))`)
-		return err
-	})
+	w.Exec(`UPDATE key_page SET version = version + 7 WHERE id = (SELECT page FROM container WHERE id = (SELECT MAX(id) FROM container WHERE kind = 'mailbox'))`)
 }
 
 // Nothing remains of an abandoned container: no row, no key and no blob, and its name is
 // free.
 func TestAnAbandonedContainerLeavesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		before := w.Dump("container", "key_page", "item", "blob")
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))

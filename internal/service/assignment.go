@@ -8,6 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/fault"
 	"keyroll/internal/policy"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
@@ -26,18 +27,22 @@ func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Pol
 				return api.Policy{}, err
 			}
 		}
-		err = s.Policies.Set(ctx, pol, policy.Settings{Name: in.Body.Name, Description: in.Body.Description, Enabled: in.Body.Enabled}, func(tx *store.Tx, now policy.Policy) error {
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+			now, err := s.Policies.Set(ctx, tx, pol, policy.Settings{Name: in.Body.Name, Description: in.Body.Description, Enabled: in.Body.Enabled})
+			if err != nil {
+				return "", err
+			}
 			if !now.Enabled {
 				n, err := s.Containers.CountWithPolicy(ctx, tx, c.tenant, now.ID)
 				if err != nil {
-					return err
+					return "", err
 				}
 				if n > 0 {
-					return fail.New(api.Conflict, "disable policy %q: it is assigned to %d mailboxes", now.Name, n).
+					return "", fail.New(api.Conflict, "disable policy %q: it is assigned to %d mailboxes", now.Name, n).
 						WithHint("assign another policy to them, or end the policy: keyroll policy leave %q", now.Name)
 				}
 			}
-			return c.recordDone(ctx, tx, "policy "+now.GUID.String())
+			return "policy " + now.GUID.String(), nil
 		})
 		if err != nil {
 			return api.Policy{}, err
@@ -57,9 +62,7 @@ func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKey
 		if err != nil {
 			return api.Refreshed{}, fmt.Errorf("replace the keys of policy %q: %w", in.Policy, err)
 		}
-		return c.changeKeys(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
-			return s.Policies.Replace(ctx, pol, primary, secondary, depth, also)
-		})
+		return c.changeKeys(ctx, in.Policy, policy.Request{Act: policy.Replace, Primary: primary, Secondary: secondary, Depth: depth}, in.Body.RollOptions)
 	})
 }
 
@@ -73,20 +76,26 @@ func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (a
 		if err != nil {
 			return api.Policy{}, err
 		}
-		err = s.Policies.Assign(ctx, pol, func(tx *store.Tx, now policy.Policy, before int64) error {
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+			now, before, err := s.Policies.Assign(ctx, tx, pol)
+			if err != nil {
+				return "", err
+			}
 			if before != now.ID {
 				if err := c.checkNoIncoming(ctx, tx, before); err != nil {
-					return err
+					return "", err
 				}
 				if err := c.beginRoll(ctx, tx, roll.Start{Policy: now, Source: before}); err != nil {
-					return err
+					return "", err
 				}
 			}
-			return c.recordDone(ctx, tx, "policy "+now.GUID.String())
+			fault.Point("assignment.before-commit")
+			return "policy " + now.GUID.String(), nil
 		})
 		if err != nil {
 			return api.Policy{}, err
 		}
+		fault.Point("assignment.after-commit")
 		s.Roller.Wake()
 		return c.policyOf(ctx, pol.ID)
 	})
@@ -119,24 +128,30 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 		if err != nil {
 			return api.Refreshed{}, err
 		}
-		err = s.Policies.Leave(ctx, pol, func(tx *store.Tx, left, to policy.Policy) error {
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+			left, to, err := s.Policies.Leave(ctx, tx, pol)
+			if err != nil {
+				return "", err
+			}
 			if err := c.checkNoIncoming(ctx, tx, left.ID, to.ID); err != nil {
-				return err
+				return "", err
 			}
 			if _, err := s.Containers.Release(ctx, tx, c.tenant, left.ID); err != nil {
-				return err
+				return "", err
 			}
 			if err := roll.Leave(ctx, tx, left, s.Now()); err != nil {
-				return err
+				return "", err
 			}
 			if err := c.beginRoll(ctx, tx, roll.Start{Policy: to, Source: left.ID, Classes: leaveClasses}); err != nil {
-				return err
+				return "", err
 			}
-			return c.recordDone(ctx, tx, fmt.Sprintf("policy %s, to policy %s", left.GUID, to.GUID))
+			fault.Point("leave.before-commit")
+			return fmt.Sprintf("policy %s, to policy %s", left.GUID, to.GUID), nil
 		})
 		if err != nil {
 			return api.Refreshed{}, err
 		}
+		fault.Point("leave.after-commit")
 		s.Roller.Wake()
 		out, err := c.policyOf(ctx, pol.ID)
 		return api.Refreshed{Policy: out}, err

@@ -10,7 +10,6 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 )
 
 const chats, labels = "chat-messages", "sensitivity-labels"
@@ -27,7 +26,7 @@ func assignment(policy string) (in api.AssignPolicyInput) {
 // setting renames a policy unless name is empty, and enables or disables it
 // unless enabled is nil.
 func setting(policy, name string, enabled *bool) api.SetPolicyInput {
-	in := api.SetPolicyInput{PolicyInput: named(policy)}
+	in := api.SetPolicyInput{PolicyInput: policyNamed(policy)}
 	if name != "" {
 		in.Body.Name = &name
 	}
@@ -36,13 +35,13 @@ func setting(policy, name string, enabled *bool) api.SetPolicyInput {
 }
 
 func replace(policy string, depth api.Depth, keys ...string) api.ReplacePolicyKeysInput {
-	in := api.ReplacePolicyKeysInput{PolicyInput: named(policy)}
+	in := api.ReplacePolicyKeysInput{PolicyInput: policyNamed(policy)}
 	in.Body.Keys, in.Body.Depth = keys, depth
 	return in
 }
 
 // namedPolicy makes a policy of a kind on the keys of vaults A-NAME and B-NAME.
-func (w world) namedPolicy(kind api.PolicyKind, name string) {
+func (w testService) namedPolicy(kind api.PolicyKind, name string) {
 	w.Helper()
 	w.newKey("A-" + name)
 	w.newKey("B-" + name)
@@ -51,19 +50,22 @@ func (w world) namedPolicy(kind api.PolicyKind, name string) {
 	w.Must(e(w.CreatePolicy(w.ctx, in)))
 }
 
-func (w world) workPolicy(name string) { w.Helper(); w.namedPolicy(api.MultiWorkloadPolicy, name) }
-
-func (w world) shown(policy string) api.Policy {
+func (w testService) workPolicy(name string) {
 	w.Helper()
-	p, err := w.ShowPolicy(w.ctx, named(policy))
+	w.namedPolicy(api.MultiWorkloadPolicy, name)
+}
+
+func (w testService) shown(policy string) api.Policy {
+	w.Helper()
+	p, err := w.ShowPolicy(w.ctx, policyNamed(policy))
 	w.Must(err)
 	return p
 }
 
 // under returns the policy that a mailbox is under.
-func (w world) under(name string) string { w.Helper(); return w.show(name).Protection.Policy }
+func (w testService) under(name string) string { w.Helper(); return w.show(name).Protection.Policy }
 
-func (w world) stores() map[string]api.Workload {
+func (w testService) stores() map[string]api.Workload {
 	w.Helper()
 	list, err := w.ListWorkloads(w.ctx, api.None{})
 	w.Must(err)
@@ -75,7 +77,7 @@ func (w world) stores() map[string]api.Workload {
 }
 
 // verdicts returns the distinct verdicts on all key versions of a policy.
-func (w world) verdicts(policy string) string {
+func (w testService) verdicts(policy string) string {
 	w.Helper()
 	usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{})
 	w.Must(err)
@@ -89,7 +91,7 @@ func (w world) verdicts(policy string) string {
 }
 
 // clean fails the test if verify finds anything damaged or inaccessible.
-func (w world) clean() {
+func (w testService) clean() {
 	w.Helper()
 	w.Policies.Close()
 	report, err := w.Verify(w.ctx, api.VerifyInput{}, func(api.VerifyProgress) {})
@@ -99,7 +101,7 @@ func (w world) clean() {
 	}
 }
 
-func (w world) expect(got, want any, what string) {
+func (w testService) expect(got, want any, what string) {
 	w.Helper()
 	if got != want {
 		w.Errorf("%s: %v, want %v", what, got, want)
@@ -109,7 +111,7 @@ func (w world) expect(got, want any, what string) {
 // The multi-workload policy covers mailboxes without their own policy and the
 // workload stores. A mailbox policy has precedence; sites stay where they are.
 func TestAssignedPolicyCoversMailboxesWithoutTheirOwnAndWorkloadStores(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		const idle, owner = "idle@contoso.com", "owner@contoso.com"
 		w.mailPolicy()
 		for name, own := range map[string]string{alice: "", idle: "", owner: "p"} {
@@ -167,16 +169,13 @@ func TestAssignedPolicyCoversMailboxesWithoutTheirOwnAndWorkloadStores(t *testin
 }
 
 func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sitePolicy()
 		w.workPolicy("m")
 		w.Must(e(w.SetPolicy(w.ctx, setting("m", "", new(bool)))))
 		w.workPolicy("n")
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE policy SET purge = ?2 WHERE tenant = ?1 AND name = 'n'`, w.Tenant, policy.PurgeRequested)
-			return err
-		})
+		w.Exec(`UPDATE policy SET purge = ?2 WHERE tenant = ?1 AND name = 'n'`, w.Tenant, policy.PurgeRequested)
 		policytest.Refuses(t, e(w.LeavePolicy(w.ctx, leave("n"))), api.Conflict)
 		for name, code := range map[string]api.Code{"n": api.Conflict, "p": api.InvalidArgument, "Sites": api.InvalidArgument, "Service-managed": api.InvalidArgument,
 			"none": api.NotFound, "m": api.Conflict} {
@@ -193,8 +192,8 @@ func TestOnlyAnEnabledMultiWorkloadPolicyIsAssigned(t *testing.T) {
 	})
 }
 
-func TestWorkloadItemsComeOutAsTheyWentIn(t *testing.T) {
-	each(t, func(w world) {
+func TestWorkloadItemsAreReadUnchanged(t *testing.T) {
+	each(t, func(w testService) {
 		get := func(name string) string {
 			var out bytes.Buffer
 			w.Must(w.GetWorkloadItem(w.ctx, item(chats, name), &out))
@@ -226,7 +225,7 @@ func TestWorkloadItemsComeOutAsTheyWentIn(t *testing.T) {
 }
 
 func TestSettingsOfAPolicy(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sitePolicy()
 		w.workPolicy("m")
@@ -238,7 +237,7 @@ func TestSettingsOfAPolicy(t *testing.T) {
 		if got.Name != "USA" || got.Description != text || !got.Enabled {
 			t.Errorf("renamed: %+v", got)
 		}
-		policytest.Refuses(t, e(w.ShowPolicy(w.ctx, named("p"))), api.NotFound)
+		policytest.Refuses(t, e(w.ShowPolicy(w.ctx, policyNamed("p"))), api.NotFound)
 		w.Must(e(w.SetPolicy(w.ctx, setting("usa", "usa", nil)))) // its own name in another case
 		for name, code := range map[string]api.Code{"m": api.AlreadyExists, "sites": api.InvalidArgument, "": "", "\n": api.InvalidArgument} {
 			if code != "" {
@@ -271,8 +270,8 @@ func TestSettingsOfAPolicy(t *testing.T) {
 }
 
 // A disabled policy is not counted, and one that is enabled again is.
-func TestEnablingCountsAgainstTheLimit(t *testing.T) {
-	each(t, func(w world) {
+func TestEnabledPoliciesCountAgainstTheLimit(t *testing.T) {
+	each(t, func(w testService) {
 		yes, no := true, false
 		w.newKey("A-p")
 		w.newKey("B-p")
@@ -288,8 +287,8 @@ func TestEnablingCountsAgainstTheLimit(t *testing.T) {
 	})
 }
 
-func TestReplacedKeysTakeTheOldOnesPlace(t *testing.T) {
-	each(t, func(w world) {
+func TestReplacedKeysAreUsedInsteadOfTheOldOnes(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))

@@ -31,8 +31,8 @@ type act struct {
 }
 
 // acts are all operations of the service, in an order in which each can succeed.
-func (w world) acts() []act {
-	const nobody, nowhere = "nobody@contoso.com", "https://contoso.sharepoint.com/sites/nowhere"
+func (w testService) acts() []act {
+	const unknown, nowhere = "unknown@contoso.com", "https://contoso.sharepoint.com/sites/nowhere"
 	type c = context.Context
 	var message string
 	findMessage := func() {
@@ -65,7 +65,7 @@ func (w world) acts() []act {
 		{"ListMailboxes", func(x c) error { return e(w.ListMailboxes(x, api.ListInput{})) },
 			func(x c) error { return e(w.ListMailboxes(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
 		{"ShowMailbox", func(x c) error { return e(w.ShowMailbox(x, mailbox(alice))) },
-			func(x c) error { return e(w.ShowMailbox(x, mailbox(nobody))) }, api.NotFound, alice, nil},
+			func(x c) error { return e(w.ShowMailbox(x, mailbox(unknown))) }, api.NotFound, alice, nil},
 		{"ImportMail", func(x c) error { return e(w.ImportMail(x, into(alice), int64(len(mbox)), strings.NewReader(mbox))) },
 			func(x c) error { return e(w.ImportMail(x, into(alice), -1, strings.NewReader("no mbox"))) }, api.InvalidArgument, alice, nil},
 		{"CheckKeys", func(x c) error {
@@ -76,14 +76,14 @@ func (w world) acts() []act {
 			return e(w.CheckKeys(x, in))
 		}, func(x c) error { return e(w.CheckKeys(x, api.CheckKeysInput{})) }, api.InvalidArgument, "", nil},
 		{"ListMailImports", func(x c) error { return e(w.ListMailImports(x, mailbox(alice))) },
-			func(x c) error { return e(w.ListMailImports(x, mailbox(nobody))) }, api.NotFound, alice, nil},
+			func(x c) error { return e(w.ListMailImports(x, mailbox(unknown))) }, api.NotFound, alice, nil},
 		{"StopMailImport", func(x c) error {
 			return e(w.StopMailImport(x, api.MailImportInput{MailboxInput: mailbox(alice), Import: "one"}))
 		}, func(x c) error {
-			return e(w.StopMailImport(x, api.MailImportInput{MailboxInput: mailbox(nobody), Import: "one"}))
+			return e(w.StopMailImport(x, api.MailImportInput{MailboxInput: mailbox(unknown), Import: "one"}))
 		}, api.NotFound, alice, nil},
 		{"ListMessages", func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(alice)})) },
-			func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(nobody)})) }, api.NotFound, alice, nil},
+			func(x c) error { return e(w.ListMessages(x, api.ListMailboxItems{MailboxInput: mailbox(unknown)})) }, api.NotFound, alice, nil},
 		{"ReadMessage", func(x c) error {
 			return w.ReadMessage(x, api.MessageInput{MailboxInput: mailbox(alice), Message: message}, io.Discard)
 		},
@@ -91,7 +91,7 @@ func (w world) acts() []act {
 				return w.ReadMessage(x, api.MessageInput{MailboxInput: mailbox(alice), Message: "7"}, io.Discard)
 			}, api.NotFound, alice, findMessage},
 		{"ExportMail", func(x c) error { return w.ExportMail(x, mailbox(alice), io.Discard) },
-			func(x c) error { return w.ExportMail(x, mailbox(nobody), io.Discard) }, api.NotFound, alice, nil},
+			func(x c) error { return w.ExportMail(x, mailbox(unknown), io.Discard) }, api.NotFound, alice, nil},
 		{"SetMailboxState", func(x c) error { return e(w.SetMailboxState(x, newState(alice, api.Inactive))) },
 			func(x c) error { return e(w.SetMailboxState(x, newState(alice, "asleep"))) }, api.InvalidArgument, alice, nil},
 		{"CreatePolicy", func(x c) error {
@@ -102,7 +102,7 @@ func (w world) acts() []act {
 		{"AssignMailbox", func(x c) error { return e(w.AssignMailbox(x, assign(alice, "p"))) },
 			func(x c) error { return e(w.AssignMailbox(x, assign(alice, "none"))) }, api.NotFound, alice, nil},
 		{"CreateBackup", func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", alice))) },
-			func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", nobody))) }, api.NotFound, alice, nil},
+			func(x c) error { return e(w.CreateBackup(x, newBackup("mailbox", unknown))) }, api.NotFound, alice, nil},
 		{"ListBackups", func(x c) error { return e(w.ListBackups(x, api.ListInput{})) },
 			func(x c) error { return e(w.ListBackups(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
 		{"RestoreBackup", func(x c) error { return e(w.RestoreBackup(x, restore(backup, "restored@contoso.com", ""))) },
@@ -145,7 +145,7 @@ func (w world) acts() []act {
 		{"ListTenants", func(x c) error { return e(w.ListTenants(x, api.ListInput{})) },
 			func(x c) error { return e(w.ListTenants(x, api.ListInput{PageInput: api.PageInput{Limit: -1}})) }, api.InvalidArgument, "", nil},
 		{"ShowTenant", func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "fabrikam 1"})) },
-			func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "nobody"})) }, api.NotFound, "fabrikam 1", nil},
+			func(x c) error { return e(w.ShowTenant(x, api.TenantInput{Tenant: "unknown"})) }, api.NotFound, "fabrikam 1", nil},
 		{"SetTenant", func(x c) error {
 			return e(w.SetTenant(x, outsideOf("fabrikam 1", "72f988bf-86f1-41af-91ab-2d7cd011db47")))
 		},
@@ -185,8 +185,8 @@ func (w world) acts() []act {
 		}, api.InvalidArgument, "p", nil},
 		{"LeavePolicy", func(x c) error { return e(w.LeavePolicy(x, leave("m"))) },
 			func(x c) error { return e(w.LeavePolicy(x, leave("m"))) }, api.Conflict, "m", w.finishRolls},
-		{"RecoverPolicy", func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) },
-			func(x c) error { return e(w.RecoverPolicy(x, named("Sites"))) }, api.Conflict, "Sites", func() { w.finishRolls(); w.revoke("Sites") }},
+		{"RecoverPolicy", func(x c) error { return e(w.RecoverPolicy(x, policyNamed("Sites"))) },
+			func(x c) error { return e(w.RecoverPolicy(x, policyNamed("Sites"))) }, api.Conflict, "Sites", func() { w.finishRolls(); w.revoke("Sites") }},
 		{"RestoreSites", func(x c) error { return e(w.RestoreSites(x, restoreSites("C-Sites", "D-Sites"))) },
 			func(x c) error { return e(w.RestoreSites(x, restoreSites("C-Sites", "D-Sites"))) }, api.Conflict, "", nil},
 		{"AddPurgeApprover", func(x c) error { return e(w.AddPurgeApprover(x, dana())) },
@@ -194,11 +194,11 @@ func (w world) acts() []act {
 		{"ListPurgeApprovers", func(x c) error { return e(w.ListPurgeApprovers(x, api.None{})) }, nil, "", "", nil},
 		{"RequestPurge", func(x c) error { return e(w.RequestPurge(x, purgeOf("p"))) },
 			func(x c) error { return e(w.RequestPurge(x, purgeOf("p"))) }, api.Conflict, "p", func() { w.finishRolls(); w.revokeVaults("A-p", "B-p", "C-p", "D-p") }},
-		{"ShowPurge", func(x c) error { return e(w.ShowPurge(x, named("p"))) },
-			func(x c) error { return e(w.ShowPurge(x, named("Sites"))) }, api.NotFound, "p", nil},
+		{"ShowPurge", func(x c) error { return e(w.ShowPurge(x, policyNamed("p"))) },
+			func(x c) error { return e(w.ShowPurge(x, policyNamed("Sites"))) }, api.NotFound, "p", nil},
 		{"ListPurges", func(x c) error { return e(w.ListPurges(x, api.None{})) }, nil, "", "", nil},
-		{"ApprovePurge", func(x c) error { return e(w.ApprovePurge(x, named("Sites"))) },
-			func(x c) error { return e(w.ApprovePurge(x, named("Sites"))) }, api.Conflict, "Sites", func() {
+		{"ApprovePurge", func(x c) error { return e(w.ApprovePurge(x, policyNamed("Sites"))) },
+			func(x c) error { return e(w.ApprovePurge(x, policyNamed("Sites"))) }, api.Conflict, "Sites", func() {
 				other := access.Principal{ID: uuid.New(), Tenant: w.Tenant, Name: "who requests", Roles: []access.Role{access.Admin}}
 				w.revokeVaults("C-Sites", "D-Sites")
 				w.Must(e(w.RequestPurge(w.as(other), purgeOf("Sites"))))
@@ -216,8 +216,8 @@ func collectBlobs(grace int64) (in api.CollectBlobsInput) {
 	return in
 }
 
-func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
-	each(t, func(w world) {
+func TestEveryOperationWritesExactlyOneAuditEntry(t *testing.T) {
+	each(t, func(w testService) {
 		seen := map[int64]bool{}
 		var tested []string
 		for _, a := range w.acts() {
@@ -228,7 +228,7 @@ func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
 			if err := a.done(w.ctx); err != nil {
 				t.Fatalf("%s: %v", a.operation, err)
 			}
-			got := w.one(seen, a.operation, "done")
+			got := w.singleEntry(seen, a.operation, "done")
 			if actor := w.opened(got, got.actor); actor != w.admin.Name {
 				t.Errorf("%s: the actor is %q", a.operation, actor)
 			}
@@ -238,7 +238,7 @@ func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
 			if a.refused != nil {
 				before := w.state()
 				policytest.Refuses(t, a.refused(w.ctx), a.code)
-				w.one(seen, a.operation, string(a.code))
+				w.singleEntry(seen, a.operation, string(a.code))
 				if w.state() != before {
 					t.Errorf("%s: its refusal changed something", a.operation)
 				}
@@ -255,7 +255,7 @@ func TestEveryOperationWritesExactlyOneEntryOfItsOwn(t *testing.T) {
 }
 
 // namesNoOne searches the log for names in the clear.
-func (w world) namesNoOne() {
+func (w testService) namesNoOne() {
 	w.Helper()
 	log := strings.ToLower(w.Dump("audit_entry"))
 	for _, name := range []string{"alice", "contoso", "plans", "secret plan", "hello"} {
@@ -267,8 +267,8 @@ func (w world) namesNoOne() {
 	}
 }
 
-func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
-	each(t, func(w world) {
+func TestPrincipalWithoutTheRoleIsForbiddenAndAudited(t *testing.T) {
+	each(t, func(w testService) {
 		for _, a := range w.acts() {
 			if a.prepare != nil {
 				a.prepare()
@@ -283,7 +283,7 @@ func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
 			before := w.state()
 			for _, a := range w.acts() {
 				policytest.Refuses(t, a.done(ctx), api.Forbidden)
-				w.one(seen, a.operation, string(api.Forbidden))
+				w.singleEntry(seen, a.operation, string(api.Forbidden))
 			}
 			if w.state() != before {
 				t.Error("a forbidden operation changed something")
@@ -293,7 +293,7 @@ func TestPrincipalWithoutTheRoleIsForbiddenAndNoted(t *testing.T) {
 }
 
 func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)))
+	w := newTestService(policytest.New(t, storetest.One(t)))
 	before := w.Dump()
 	for _, a := range w.acts() {
 		policytest.Refuses(t, a.done(w.Ctx), api.Unauthenticated)
@@ -304,8 +304,8 @@ func TestRequestWithoutAPrincipalIsRefused(t *testing.T) {
 }
 
 // A stream that was cut off has sent content, so the log has one entry of success.
-func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
-	each(t, func(w world) {
+func TestInterruptedStreamIsAuditedOnce(t *testing.T) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 		seen := map[int64]bool{}
@@ -314,13 +314,13 @@ func TestStreamThatBreaksOffIsNotedOnce(t *testing.T) {
 		if err := w.ExportMail(w.ctx, mailbox(alice), &breaking{after: 10, err: broken}); !errors.Is(err, broken) {
 			t.Errorf("error is %v", err)
 		}
-		w.one(seen, "ExportMail", "done")
+		w.singleEntry(seen, "ExportMail", "done")
 	})
 }
 
 // The audit entry of a stream is durable before its first byte is sent.
-func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
-	each(t, func(w world) {
+func TestEntryOfAStreamIsWrittenBeforeItsFirstByte(t *testing.T) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
 		seen := map[int64]bool{}
@@ -329,7 +329,7 @@ func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 		w.Must(w.GetFile(w.ctx, file(team, path), from(0), writerFunc(func(p []byte) (int, error) {
 			if !wrote {
 				wrote = true
-				w.one(seen, "GetFile", "done")
+				w.singleEntry(seen, "GetFile", "done")
 			}
 			return len(p), nil
 		})))
@@ -339,15 +339,15 @@ func TestEntryOfAStreamStandsBeforeItsFirstByte(t *testing.T) {
 		w.Must(e(w.PutFile(w.ctx, file(team, "empty"), 0, strings.NewReader(""))))
 		w.entries(seen)
 		w.Must(w.GetFile(w.ctx, file(team, "empty"), from(0), io.Discard))
-		w.one(seen, "GetFile", "done")
+		w.singleEntry(seen, "GetFile", "done")
 	})
 }
 
 // Recovery when both customer keys are lost: a new policy is assigned. The availability
 // key of the old policy is used to move the mailbox's key, not for users before that;
 // nothing can be moved to a revoked policy.
-func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
-	each(t, func(w world) {
+func TestMailboxWithLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -375,8 +375,8 @@ func TestMailboxOfLostKeysIsReadableUnderAnotherPolicy(t *testing.T) {
 }
 
 // A revoked tenant can read nothing, and the log has only the refusal.
-func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
-	each(t, func(w world) {
+func TestRefusedStreamWritesNothingAndIsAuditedAsRefused(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -390,19 +390,19 @@ func TestRefusedStreamWritesNothingAndIsNotedAsRefused(t *testing.T) {
 		if out.Len() != 0 {
 			t.Errorf("%d bytes left", out.Len())
 		}
-		w.one(seen, "ExportMail", string(api.VaultDenied))
+		w.singleEntry(seen, "ExportMail", string(api.VaultDenied))
 		policytest.Refuses(t, e(w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(alice)})), api.VaultDenied)
-		w.one(seen, "ListMessages", string(api.VaultDenied))
+		w.singleEntry(seen, "ListMessages", string(api.VaultDenied))
 		policytest.Refuses(t, e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))), api.VaultDenied)
-		w.one(seen, "ImportMail", string(api.VaultDenied))
+		w.singleEntry(seen, "ImportMail", string(api.VaultDenied))
 		w.show(alice) // a listing or a statistic is no access
 	})
 }
 
 // If the audit log cannot be written, nothing is done, because its entry is in the same
 // transaction; and the caller does not see the database's error text.
-func TestNothingIsDoneWithoutItsEntry(t *testing.T) {
-	each(t, func(w world) {
+func TestOperationFailsIfItsAuditEntryCannotBeWritten(t *testing.T) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, ""))))
 		w.InTx(func(tx *store.Tx) error {
 			_, err := tx.Exec(w.Ctx, `ALTER TABLE audit_entry RENAME TO audit_entry_gone`)

@@ -36,8 +36,8 @@ func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabil
 		if len(failed) > 0 {
 			return out, fmt.Errorf("%d of %d availability keys were rolled; the first failure: %w", out.Keys, len(policies), failed[0])
 		}
-		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
-			return c.recordDone(ctx, tx, fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed))
+		return out, c.change(ctx, func(tx *store.Tx) (string, error) {
+			return fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed), nil
 		})
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 )
 
 func rollAvailability(policy string) (in api.RollAvailabilityKeysInput) {
@@ -16,8 +15,8 @@ func rollAvailability(policy string) (in api.RollAvailabilityKeysInput) {
 	return in
 }
 
-func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
-	each(t, func(w world) {
+func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndReceivesNoKey(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
@@ -47,20 +46,17 @@ func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndSeesNone(t *testing.T) {
 	})
 }
 
-func TestAvailabilityKeysAreRolledByAnOperatorAlone(t *testing.T) {
-	each(t, func(w world) {
+func TestOnlyAnOperatorRollsAvailabilityKeys(t *testing.T) {
+	each(t, func(w testService) {
 		w.admin.Roles = []access.Role{access.Admin, access.Service, access.Role(api.Approver)}
 		policytest.Refuses(t, e(w.RollAvailabilityKeys(w.as(w.admin), rollAvailability(""))), api.Forbidden)
 	})
 }
 
-func TestRollOfAvailabilityKeysGoesOnPastAPolicyThatFails(t *testing.T) {
-	each(t, func(w world) {
+func TestRollOfAvailabilityKeysContinuesAfterAPolicyThatFails(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
-		w.InTx(func(tx *store.Tx) error {
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET primary_version = 'x' WHERE primary_version <> ''`)
-			return err
-		})
+		w.Exec(`UPDATE revision SET primary_version = 'x' WHERE primary_version <> ''`)
 		policytest.Refuses(t, e(w.RollAvailabilityKeys(w.ctx, rollAvailability(""))), api.Damaged)
 		shown, err := w.ShowPolicy(w.ctx, api.PolicyInput{Policy: "Service-managed"})
 		if err != nil || shown.AvailabilityVersion != 2 {

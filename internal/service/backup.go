@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/fault"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -35,11 +36,16 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 			return out, err
 		}
 		defer c.queueContentCleanup(c.tenant)
-		return out, s.Contents.Backup(ctx, ct, expires, func(tx *store.Tx, b content.Backup) error {
-			if out, err = c.showBackup(ctx, tx, b); err != nil {
-				return err
+		copied, err := s.Contents.PrepareBackup(ctx, ct, expires)
+		if err != nil {
+			return out, err
+		}
+		return out, c.commit(ctx, copied, func(tx *store.Tx) (string, error) {
+			if _, err := copied.Commit(ctx, tx); err != nil {
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "backup "+out.ID)
+			out, err = c.showBackup(ctx, tx, copied.Backup())
+			return "backup " + out.ID, err
 		})
 	})
 }
@@ -91,11 +97,17 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 			return out, err
 		}
 		defer c.queueContentCleanup(c.tenant)
-		made, err := s.Contents.Restore(ctx, b, in.Body.To, pol, func(tx *store.Tx, _ container.Container) error {
-			if out, err = c.showBackup(ctx, tx, b); err != nil {
-				return err
+		copied, err := s.Contents.PrepareRestore(ctx, b, in.Body.To, pol)
+		if err != nil {
+			return out, err
+		}
+		var made container.Container
+		err = c.commit(ctx, copied, func(tx *store.Tx) (string, error) {
+			if made, err = copied.Commit(ctx, tx); err != nil {
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "backup "+out.ID)
+			out, err = c.showBackup(ctx, tx, b)
+			return "backup " + out.ID, err
 		})
 		if err != nil {
 			return out, err
@@ -136,17 +148,16 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 			return out, err
 		}
 		c.target = b.Name
-		err = c.DB.View(ctx, func(tx *store.Tx) error {
-			out, err = c.showBackup(ctx, tx, b)
-			return err
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+			if out, err = c.showBackup(ctx, tx, b); err != nil {
+				return "", err
+			}
+			return "backup " + out.ID, s.Contents.Expire(ctx, tx, b)
 		})
 		if err != nil {
 			return out, err
 		}
-		err = s.Contents.Expire(ctx, b, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "backup "+out.ID) })
-		if err != nil {
-			return out, err
-		}
+		fault.Point("expire.after-commit")
 		c.queueContentCleanup(c.tenant)
 		return out, c.retireAll(ctx, c.tenant)
 	})
@@ -200,10 +211,7 @@ func (s *Service) queueExpiry(tenant int64) {
 			}
 			var errs []error
 			for _, b := range due {
-				errs = append(errs, s.Contents.Expire(ctx, b, func(tx *store.Tx) error {
-					return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: tenant, Outcome: audit.Done, Target: b.Name,
-						Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
-				}))
+				errs = append(errs, s.expireDue(ctx, b))
 			}
 			s.queueContentCleanup(tenant)
 			if err := errors.Join(append(errs, s.retireAll(ctx, tenant))...); err != nil {
@@ -213,9 +221,24 @@ func (s *Service) queueExpiry(tenant int64) {
 	})
 }
 
+// expireDue deletes a backup whose time has come.
+func (s *Service) expireDue(ctx context.Context, b content.Backup) error {
+	err := s.DB.InTx(ctx, func(tx *store.Tx) error {
+		if err := s.Contents.Expire(ctx, tx, b); err != nil {
+			return err
+		}
+		return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: b.Tenant, Outcome: audit.Done, Target: b.Name,
+			Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
+	})
+	if err == nil {
+		fault.Point("expire.after-commit")
+	}
+	return err
+}
+
 // queueContentCleanup queues the removal of data left over from copies and backups.
 func (s *Service) queueContentCleanup(tenant int64) {
 	s.Upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
-		return s.Contents.Tidy(ctx, tenant)
+		return s.Contents.DeleteLeftoverRows(ctx, tenant)
 	})
 }

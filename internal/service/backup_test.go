@@ -25,21 +25,21 @@ func restore(id, to, policy string) api.RestoreBackupInput {
 	return in
 }
 
-func (w world) backup(kind, name string) api.Backup {
+func (w testService) backup(kind, name string) api.Backup {
 	w.Helper()
 	b, err := w.CreateBackup(w.ctx, newBackup(kind, name))
 	w.Must(err)
 	return b
 }
 
-func (w world) backups() []api.Backup {
+func (w testService) backups() []api.Backup {
 	w.Helper()
 	list, err := w.ListBackups(w.ctx, api.ListInput{})
 	w.Must(err)
 	return list.Items
 }
 
-func (w world) expire(id string) {
+func (w testService) expire(id string) {
 	w.Helper()
 	_, err := w.ExpireBackup(w.ctx, api.BackupInput{Backup: id})
 	w.Must(err)
@@ -47,7 +47,7 @@ func (w world) expire(id string) {
 }
 
 // usageOf returns the ledger's line of each version of the first key of policy p.
-func (w world) usageOf() (lines []api.KeyUsage) {
+func (w testService) usageOf() (lines []api.KeyUsage) {
 	w.Helper()
 	usage, err := w.ListKeyUsage(w.ctx, api.KeyUsageInput{Vault: "A-p"})
 	w.Must(err)
@@ -55,7 +55,7 @@ func (w world) usageOf() (lines []api.KeyUsage) {
 }
 
 // oldMailbox is alice's mailbox with one message, under policy p.
-func (w world) oldMailbox() {
+func (w testService) oldMailbox() {
 	w.Helper()
 	w.mailPolicy()
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
@@ -63,8 +63,8 @@ func (w world) oldMailbox() {
 	w.tidy()
 }
 
-func TestARollLeavesBackupsAndTheLedgerCountsThem(t *testing.T) {
-	each(t, func(w world) {
+func TestARollDoesNotMoveBackupsAndTheLedgerCountsThem(t *testing.T) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		b := w.backup("mailbox", alice)
 		if b.Items != 1 || b.Bytes != int64(len(mbox)) || b.Container != alice || b.Kind != "mailbox" || b.Protection != w.show(alice).Protection {
@@ -95,8 +95,8 @@ func TestARollLeavesBackupsAndTheLedgerCountsThem(t *testing.T) {
 	})
 }
 
-func TestDepthRootOfAllGenerationsFreesAVersionThatABackupNeeds(t *testing.T) {
-	each(t, func(w world) {
+func TestDepthRootOfAllGenerationsReleasesAVersionThatABackupNeeds(t *testing.T) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		b := w.backup("mailbox", alice)
 		w.newKey("A-p")
@@ -128,8 +128,8 @@ func TestDepthRootOfAllGenerationsFreesAVersionThatABackupNeeds(t *testing.T) {
 
 // A backup of a mailbox that no roll has moved is wrapped with the current policy key;
 // the mailbox's own key is not moved.
-func TestMakingABackupIsNoAccess(t *testing.T) {
-	each(t, func(w world) {
+func TestMakingABackupDoesNotCountAsAnAccess(t *testing.T) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		w.Must(e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))))
 		w.newKey("A-p")
@@ -152,7 +152,7 @@ func TestMakingABackupIsNoAccess(t *testing.T) {
 }
 
 func TestASiteIsRestoredWithItsFiles(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		const other = "https://contoso.sharepoint.com/sites/other"
 		w.sitePolicy()
 		w.finishRolls()
@@ -173,8 +173,8 @@ func TestASiteIsRestoredWithItsFiles(t *testing.T) {
 	})
 }
 
-func TestARestoreThatMustNotBeIsRefused(t *testing.T) {
-	each(t, func(w world) {
+func TestInvalidRestoresAreRefused(t *testing.T) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		mail, files := w.backup("mailbox", alice), w.backup("site", team)
@@ -210,11 +210,11 @@ func TestARestoreThatMustNotBeIsRefused(t *testing.T) {
 	})
 }
 
-func TestBackupsOfAnotherTenantAreNotThere(t *testing.T) {
-	each(t, func(w world) {
+func TestBackupsOfAnotherTenantAreNotFound(t *testing.T) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		b := w.backup("mailbox", alice)
-		other := newWorld(w.Neighbour())
+		other := newTestService(w.Neighbour())
 		if len(other.backups()) != 0 {
 			t.Error("the neighbour lists it")
 		}
@@ -228,8 +228,8 @@ func TestBackupsOfAnotherTenantAreNotThere(t *testing.T) {
 	})
 }
 
-func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
-	each(t, func(w world) {
+func TestExpiredBackupsAreDeleted(t *testing.T) {
+	each(t, func(w testService) {
 		now := time.Now().Truncate(time.Millisecond)
 		w.Service.Now = func() time.Time { return now }
 		w.oldMailbox()
@@ -262,7 +262,7 @@ func TestBackupsGoByThemselvesWhenTheirTimeHasCome(t *testing.T) {
 }
 
 func TestListOfBackupsIsPaged(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		var made []string
 		for range 5 {
@@ -286,7 +286,7 @@ func TestListOfBackupsIsPaged(t *testing.T) {
 // Three pages with one key each would be folded into one, which could then not be
 // deleted without the policy key.
 func TestExpiringABackupNeedsNoKey(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		var made []string
 		for range 3 {
@@ -315,18 +315,15 @@ func TestExpiringABackupNeedsNoKey(t *testing.T) {
 // continues after the last complete tenant. If the database contradicts itself, it
 // deletes nothing, and the audit log says so.
 func TestBlobsAreCollectedOnceADay(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		now := time.Now()
 		w.Service.Now = func() time.Time { return now }
 		put := func(text string) { w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader(text)))) }
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
-		dropped := func() (n int) {
-			w.View(func(tx *store.Tx) error { return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM dropped`).Scan(&n) })
-			return n
-		}
+		dropped := func() int64 { return w.Number(`SELECT COUNT(*) FROM dropped`) }
 		put("one")
 		put("two")
-		for hours, left := range []int{0: 1, 1: 1, 2: 0} {
+		for hours, left := range []int64{0: 1, 1: 1, 2: 0} {
 			now = now.Add(time.Duration(hours) * 12 * time.Hour)
 			w.Must(w.CollectIfDue(w.Ctx))
 			if n := dropped(); n != left {
@@ -346,16 +343,10 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		// A row that references the dropped blob and is missing in the index.
 		now = now.Add(content.CollectEvery)
 		storetest.LoseWrites(t, w.DB, "blob_id", func(*store.DB) {
-			w.InTx(func(tx *store.Tx) error {
-				_, err := tx.Exec(w.Ctx, `INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT d.blob, d.tenant, b.item, 9, 0, b.page FROM dropped d, blob b`)
-				return err
-			})
+			w.Exec(`INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT d.blob, d.tenant, b.item, 9, 0, b.page FROM dropped d, blob b`)
 		})
 		w.Must(w.CollectIfDue(w.Ctx))
-		var told int
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND operation = ?2`, w.Tenant, api.CollectBlobs.Name).Scan(&told)
-		})
+		told := w.Number(`SELECT COUNT(*) FROM audit_entry WHERE tenant = ?1 AND outcome = 'Damaged' AND operation = ?2`, w.Tenant, api.CollectBlobs.Name)
 		if n := dropped(); n != 1 || told != 1 {
 			t.Errorf("%d blobs wait, the log says it %d times", n, told)
 		}
@@ -364,8 +355,8 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 
 // If the table of backups and its index contradict each other, no backup is deleted
 // automatically.
-func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.SQLite(t)))
+func TestNoBackupIsDeletedBecauseOfAWrongIndex(t *testing.T) {
+	w := newTestService(policytest.New(t, storetest.SQLite(t)))
 	now := time.Now().Truncate(time.Millisecond)
 	w.oldMailbox()
 	at := now.Add(time.Hour)
@@ -373,18 +364,15 @@ func TestNoBackupExpiresByAWrongIndex(t *testing.T) {
 	in.Body.Expires = &at
 	w.Must(e(w.CreateBackup(w.ctx, in)))
 	db := storetest.LoseWrites(t, w.DB, "backup_tenant", func(db *store.DB) {
-		o := newWorldOver(w.World.Over(db), w.blobs)
+		o := newTestServiceOver(w.World.Over(db), w.blobs)
 		o.Must(e(o.CreateBackup(o.as(w.admin), in)))
 	})
-	w = newWorldOver(w.World.Over(db), w.blobs)
+	w = newTestServiceOver(w.World.Over(db), w.blobs)
 	w.Service.Now = func() time.Time { return at }
-	expire := func() (left int) {
+	expire := func() int64 {
 		w.QueueMaintenance()
 		w.tidy()
-		w.View(func(tx *store.Tx) error {
-			return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM backup NOT INDEXED`).Scan(&left)
-		})
-		return left
+		return w.Number(`SELECT COUNT(*) FROM backup NOT INDEXED`)
 	}
 	if left := expire(); left != 2 {
 		t.Errorf("%d of 2 backups are left", left)

@@ -10,6 +10,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/fault"
 	"keyroll/internal/store"
 )
 
@@ -30,9 +31,16 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 		if grace == 0 {
 			grace = orphanGrace
 		}
-		collection, err := s.Contents.Collect(ctx, grace, in.Body.DryRun, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "older than "+grace.String()) })
+		collection, err := s.Contents.NewCollection(grace, in.Body.DryRun)
 		if err != nil {
 			return out, err
+		}
+		if !in.Body.DryRun {
+			err := c.change(ctx, func(tx *store.Tx) (string, error) { return "older than " + grace.String(), collection.Begin(ctx, tx) })
+			if err != nil {
+				return out, err
+			}
+			fault.Point("collect.after-commit")
 		}
 		report := func(now content.Collected) { progress(api.CollectedBlobs(now)) }
 		if err := s.collect(ctx, collection, 0, report, nil); err != nil {
@@ -110,10 +118,14 @@ func (s *Service) CollectIfDue(ctx context.Context) error {
 		return err
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.CollectBlobs.Name, Request: "schedule", System: true})
-	collection, err := s.Contents.Collect(ctx, orphanGrace, false, nil)
+	collection, err := s.Contents.NewCollection(orphanGrace, false)
 	if err != nil {
 		return err
 	}
+	if err := s.DB.InTx(ctx, func(tx *store.Tx) error { return collection.Begin(ctx, tx) }); err != nil {
+		return err
+	}
+	fault.Point("collect.after-commit")
 	last := began.Add(-content.CollectEvery)
 	err = s.collect(ctx, collection, after, nil, func(after int64) error { return s.Contents.NoteCollected(ctx, last, after) })
 	if err != nil && !fail.Is(err, api.Damaged) {

@@ -19,20 +19,20 @@ import (
 // pair is two concurrent acts of administration, and their expected results.
 type pair struct {
 	name          string
-	first, second func(w world) error
+	first, second func(w testService) error
 	// firstFails is the code of the first one's failure, or empty if it succeeds. The
 	// second always succeeds.
 	firstFails api.Code
 	// under is the policy of alice when all rolls have ended.
 	under string
-	then  func(w world)
+	then  func(w testService)
 }
 
 const bob = "bob@contoso.com"
 
 // stage makes two mailbox policies, two multi-workload policies of which the first is
 // assigned, a mailbox with its own policy, one without, and a workload store.
-func (w world) stage() {
+func (w testService) stage() {
 	w.Helper()
 	w.namedPolicy(api.MailboxPolicy, "p")
 	w.namedPolicy(api.MailboxPolicy, "q")
@@ -48,48 +48,48 @@ func (w world) stage() {
 	w.finishRolls()
 }
 
-func refreshing(policy string) func(w world) error {
-	return func(w world) error {
+func refreshing(policy string) func(w testService) error {
+	return func(w testService) error {
 		w.newKey("A-" + policy)
 		return e(w.RefreshPolicy(w.ctx, refresh(policy, "")))
 	}
 }
 
-func assigning(name, policy string) func(w world) error {
-	return func(w world) error { return e(w.AssignMailbox(w.ctx, assign(name, policy))) }
+func assigning(name, policy string) func(w testService) error {
+	return func(w testService) error { return e(w.AssignMailbox(w.ctx, assign(name, policy))) }
 }
 
-func assigningTenant(policy string) func(w world) error {
-	return func(w world) error { return e(w.AssignPolicy(w.ctx, assignment(policy))) }
+func assigningTenant(policy string) func(w testService) error {
+	return func(w testService) error { return e(w.AssignPolicy(w.ctx, assignment(policy))) }
 }
 
-func leaving(policy string) func(w world) error {
-	return func(w world) error { return e(w.LeavePolicy(w.ctx, leave(policy))) }
+func leaving(policy string) func(w testService) error {
+	return func(w testService) error { return e(w.LeavePolicy(w.ctx, leave(policy))) }
 }
 
-func disabling(policy string) func(w world) error {
-	return func(w world) error { return e(w.SetPolicy(w.ctx, setting(policy, "", new(bool)))) }
+func disabling(policy string) func(w testService) error {
+	return func(w testService) error { return e(w.SetPolicy(w.ctx, setting(policy, "", new(bool)))) }
 }
 
-func replacing(policy string) func(w world) error {
-	return func(w world) error {
+func replacing(policy string) func(w testService) error {
+	return func(w testService) error {
 		w.newKey("C-" + policy)
 		w.newKey("D-" + policy)
 		return e(w.ReplacePolicyKeys(w.ctx, replace(policy, "", keyURI("C-"+policy), keyURI("D-"+policy))))
 	}
 }
 
-func creating(name, policy string) func(w world) error {
-	return func(w world) error { return e(w.CreateMailbox(w.ctx, newMailbox(name, policy))) }
+func creating(name, policy string) func(w testService) error {
+	return func(w testService) error { return e(w.CreateMailbox(w.ctx, newMailbox(name, policy))) }
 }
 
 const late = "late@contoso.com"
 
-func lateUnder(policy string) func(w world) {
-	return func(w world) { w.expect(w.under(late), policy, "the mailbox that came late") }
+func lateUnder(policy string) func(w testService) {
+	return func(w testService) { w.expect(w.under(late), policy, "the mailbox that came late") }
 }
 
-func lateIsNotThere(w world) {
+func lateIsNotThere(w testService) {
 	policytest.Refuses(w, e(w.ShowMailbox(w.ctx, mailbox(late))), api.NotFound)
 }
 
@@ -110,10 +110,10 @@ var pairs = []pair{
 	{name: "create while the default is left", first: creating(late, ""), second: leaving("m"), under: "p", then: lateUnder("Service-managed")},
 	{name: "create while another default is assigned", first: creating(late, ""), second: assigningTenant("n"), under: "p", then: lateUnder("n")},
 	{name: "make a store while another default is assigned", under: "p", second: assigningTenant("n"),
-		first: func(w world) error {
+		first: func(w testService) error {
 			return e(w.PutWorkloadItem(w.ctx, item(labels, "xml"), -1, strings.NewReader("x")))
 		},
-		then: func(w world) { w.expect(w.stores()[labels].Protection.Policy, "n", "the store that came late") }},
+		then: func(w testService) { w.expect(w.stores()[labels].Protection.Policy, "n", "the store that came late") }},
 	{name: "refresh while the policy is left", first: refreshing("p"), second: leaving("p"), firstFails: api.Conflict, under: "m"},
 	{name: "refresh where a left policy's mailboxes go", first: refreshing("m"), second: leaving("p"), under: "m"},
 	{name: "refresh the default while another is assigned", first: refreshing("m"), second: assigningTenant("n"), under: "p"},
@@ -123,21 +123,21 @@ var pairs = []pair{
 	{name: "read while keys are replaced", first: reading, second: replacing("p"), under: "p"},
 }
 
-func reading(w world) error {
+func reading(w testService) error {
 	var out bytes.Buffer
 	err := w.ExportMail(w.ctx, mailbox(alice), &out)
 	w.expect(out.String(), mbox, "the mail that was read meanwhile")
 	return err
 }
 
-// TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey runs the first act up to
+// TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey runs the first act up to
 // its first call of a vault, then the whole second one, then the rest.
-func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
+func TestEachPairOfConcurrentOperationsHasItsOutcomeAndLosesNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
 		for _, p := range pairs {
 			t.Run(p.name, func(t *testing.T) {
-				w := newWorld(base.Neighbour().On(t))
+				w := newTestService(base.Neighbour().On(t))
 				w.stage()
 				w.Policies.Close() // so that each act asks a vault
 				var met atomic.Bool
@@ -159,7 +159,7 @@ func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
 				if second != nil {
 					t.Errorf("the second act: %v", second)
 				}
-				w.settled(p.under)
+				w.finishRollsAndCheck(p.under)
 				if p.then != nil {
 					p.then(w)
 				}
@@ -168,9 +168,9 @@ func TestEachPairOfActsAtOnceHasItsOutcomeAndLosesNoKey(t *testing.T) {
 	})
 }
 
-// settled lets all rolls end, and checks that nothing is lost and that alice is under the
+// finishRollsAndCheck lets all rolls end, and checks that nothing is lost and that alice is under the
 // given policy and its current policy key.
-func (w world) settled(under string) {
+func (w testService) finishRollsAndCheck(under string) {
 	w.Helper()
 	w.finishRolls()
 	for _, name := range []string{alice, bob} {
@@ -187,12 +187,12 @@ func (w world) settled(under string) {
 }
 
 // Acts that call no vault compete only in the database, so they run concurrently.
-func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
+func TestConcurrentOperationsOnTheDatabaseLoseNoKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		base := policytest.New(t, db)
 		for _, p := range []struct {
 			name          string
-			first, second func(w world) error
+			first, second func(w testService) error
 			refused       api.Code // of one of the two, if it is
 		}{
 			{"leave twice", leaving("p"), leaving("p"), api.Conflict},
@@ -202,15 +202,15 @@ func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 			{"assign and leave a mailbox policy", assigningTenant("n"), leaving("p"), api.RollInProgress},
 			{"assign a mailbox and leave", assigning(bob, "p"), leaving("p"), api.Conflict},
 			{"assign a mailbox and disable", assigning(bob, "q"), disabling("q"), api.Conflict},
-			{"change a state and leave", func(w world) error { return e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))) }, leaving("p"), ""},
+			{"change a state and leave", func(w testService) error { return e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))) }, leaving("p"), ""},
 			{"create and leave", creating(late, "p"), leaving("p"), api.Conflict},
-			{"roll and leave", func(w world) error { w.finishRolls(); return nil }, leaving("p"), ""},
+			{"roll and leave", func(w testService) error { w.finishRolls(); return nil }, leaving("p"), ""},
 		} {
 			t.Run(p.name, func(t *testing.T) {
-				w := newWorld(base.Neighbour().On(t))
+				w := newTestService(base.Neighbour().On(t))
 				w.stage()
 				var g errgroup.Group
-				for _, act := range []func(world) error{p.first, p.second} {
+				for _, act := range []func(testService) error{p.first, p.second} {
 					g.Go(func() error {
 						err := act(w)
 						if p.refused != "" && fail.Is(err, p.refused) {
@@ -229,9 +229,9 @@ func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 					w.tidy()
 				}
 				if box.AssignedPolicy == "" {
-					box.AssignedPolicy = w.covering()
+					box.AssignedPolicy = w.defaultPolicy()
 				}
-				w.settled(box.AssignedPolicy)
+				w.finishRollsAndCheck(box.AssignedPolicy)
 				if w.shown("p").State == api.Unregistered {
 					w.expect(w.verdicts("p"), string(api.SafeToRetire), "the ledger of a policy that was left")
 				}
@@ -240,8 +240,8 @@ func TestActsInTheDatabaseAtOnceLoseNoKey(t *testing.T) {
 	})
 }
 
-// covering returns the name of the policy for containers without their own.
-func (w world) covering() string {
+// defaultPolicy returns the name of the policy for containers without their own.
+func (w testService) defaultPolicy() string {
 	w.Helper()
 	pol, err := w.ShowAssignment(w.ctx, api.None{})
 	if fail.Is(err, api.NotFound) {
@@ -253,8 +253,8 @@ func (w world) covering() string {
 
 // An item that is being read is read completely, even if it or its policy is replaced
 // meanwhile.
-func TestWhatIsReadStaysWhole(t *testing.T) {
-	each(t, func(w world) {
+func TestItemIsReadCompletelyAlthoughItIsReplaced(t *testing.T) {
+	each(t, func(w testService) {
 		w.stage()
 		w.readDuring("replace the item", func() error {
 			return e(w.PutWorkloadItem(w.ctx, item(chats, "thread"), -1, strings.NewReader("other")))
@@ -267,7 +267,7 @@ func TestWhatIsReadStaysWhole(t *testing.T) {
 
 // readDuring reads an item and, before its first byte is sent, does an act with all
 // rolls and upkeep that follow from it.
-func (w world) readDuring(name string, act func() error) {
+func (w testService) readDuring(name string, act func() error) {
 	w.Helper()
 	w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "thread"), -1, strings.NewReader("hello"))))
 	var out bytes.Buffer

@@ -9,9 +9,9 @@ import (
 )
 
 // Each dry run succeeds or is refused as the change would be, and changes no table.
-func TestDryRunIsRefusedWhatTheChangeWouldBe(t *testing.T) {
+func TestDryRunIsRefusedIfTheChangeWouldBe(t *testing.T) {
 	dry := api.DryRunOption{DryRun: true}
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sites()
 		w.workPolicy("work")
@@ -136,7 +136,7 @@ func TestDryRunIsRefusedWhatTheChangeWouldBe(t *testing.T) {
 			{"leave a policy", func() { w.finishRolls() }, leaveIt("another"), ""},
 			{"leave it once more", nil, leaveIt("another"), api.Conflict},
 			{"restore sites that are not in recovery", nil, restore("C-Sites", "D-Sites"), api.Conflict},
-			{"restore sites", func() { w.finishRolls(); w.revoke("Sites"); w.Must(e(w.RecoverPolicy(w.ctx, named("Sites")))) }, restore("C-Sites", "D-Sites"), ""},
+			{"restore sites", func() { w.finishRolls(); w.revoke("Sites"); w.Must(e(w.RecoverPolicy(w.ctx, policyNamed("Sites")))) }, restore("C-Sites", "D-Sites"), ""},
 			{"purge a policy that is not revoked", nil, purge("p"), api.Conflict},
 			{"purge a policy", func() {
 				w.finishRolls()

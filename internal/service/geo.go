@@ -54,21 +54,24 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Policies.Create(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
-			Description: "Root keys held only by the service. The sites of the geo are under it until its site policy is registered.", Geo: g.ID},
-			func(tx *store.Tx, _ policy.Policy) error {
-				if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
-					return err
-				}
-				if out, err = c.showGeo(ctx, tx, g, 0); err != nil {
-					return err
-				}
-				if err := c.recordDone(ctx, tx, "geo "+g.Name); err != nil {
-					return err
-				}
-				fault.Point("geo.before-commit")
-				return nil
-			})
+		managed, err := s.Policies.PrepareCreate(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
+			Description: "Root keys held only by the service. The sites of the geo are under it until its site policy is registered.", Geo: g.ID})
+		if err != nil {
+			return out, err
+		}
+		err = c.commit(ctx, managed, func(tx *store.Tx) (string, error) {
+			if _, err := managed.Commit(ctx, tx); err != nil {
+				return "", err
+			}
+			if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
+				return "", err
+			}
+			if out, err = c.showGeo(ctx, tx, g, 0); err != nil {
+				return "", err
+			}
+			fault.Point("geo.before-commit")
+			return "geo " + g.Name, nil
+		})
 		if err == nil {
 			fault.Point("geo.after-commit")
 		}

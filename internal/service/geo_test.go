@@ -18,20 +18,20 @@ import (
 // -rapid.checks for more.
 func init() { flag.Set("rapid.checks", "10") }
 
-func (w world) registerIn(geo, name string) (api.Policy, error) {
+func (w testService) registerIn(geo, name string) (api.Policy, error) {
 	in := register(w.newKey("A-"+name), w.newKey("B-"+name))
 	in.Body.Geo = geo
 	return w.RegisterSites(w.ctx, in)
 }
 
-func (w world) showSite(url string) api.Site {
+func (w testService) showSite(url string) api.Site {
 	w.Helper()
 	s, err := w.ShowSite(w.ctx, site(url))
 	w.Must(err)
 	return s
 }
 
-func (w world) geos() map[string]api.Geo {
+func (w testService) geos() map[string]api.Geo {
 	w.Helper()
 	list, err := w.ListGeos(w.ctx, api.None{})
 	w.Must(err)
@@ -42,8 +42,8 @@ func (w world) geos() map[string]api.Geo {
 	return all
 }
 
-func TestSiteStandsInTheGeoOfItsHostAtItsCreation(t *testing.T) {
-	each(t, func(w world) {
+func TestNewSiteIsInTheGeoOfItsHost(t *testing.T) {
+	each(t, func(w testService) {
 		const before = "https://contoso-eu.sharepoint.com/sites/before"
 		w.Must(e(w.CreateSite(w.ctx, newSite(before))))
 		created, err := w.CreateGeo(w.ctx, newGeo("EU", "Contoso-EU.sharepoint.com:443", "intranet.contoso.eu:8443"))
@@ -78,7 +78,7 @@ func TestSiteStandsInTheGeoOfItsHostAtItsCreation(t *testing.T) {
 }
 
 func TestRegisteringAGeoMovesItsSitesAndNoOthers(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateGeo(w.ctx, newGeo("EU", "contoso-eu.sharepoint.com"))))
 		w.Must(e(w.CreateGeo(w.ctx, newGeo("Asia", "contoso-apc.sharepoint.com"))))
 		hosts := map[string]string{"default": "contoso.sharepoint.com", "EU": "contoso-eu.sharepoint.com", "Asia": "contoso-apc.sharepoint.com"}
@@ -143,8 +143,8 @@ func TestRegisteringAGeoMovesItsSitesAndNoOthers(t *testing.T) {
 	})
 }
 
-func TestGeoThatCannotBeIsRefused(t *testing.T) {
-	each(t, func(w world) {
+func TestInvalidGeosAreRefused(t *testing.T) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateGeo(w.ctx, newGeo("EU", "contoso-eu.sharepoint.com"))))
 		before := w.state()
 		for _, c := range []struct {
@@ -187,7 +187,7 @@ func TestAnySequenceKeepsGeosApart(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
 		rapid.Check(t, func(r *rapid.T) {
-			w := newWorld(p.Neighbour())
+			w := newTestService(p.Neighbour())
 			names := []string{"default"}
 			sites := map[string][]string{}
 			registered := map[string]bool{}

@@ -19,17 +19,23 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 		if err != nil {
 			return api.Imported{}, err
 		}
-		got, err := s.Contents.Import(ctx, ct, size, r, &content.ImportOptions{Name: in.Import, Format: in.Format}, func(tx *store.Tx) error {
-			if err := s.Containers.Migrated(ctx, tx, ct); err != nil {
-				return err
-			}
-			return c.recordDone(ctx, tx, "")
-		})
-		if err == nil {
-			c.queueFollow(ct)
-			c.foldBlobs(ct)
+		mail, err := s.Contents.PrepareImport(ctx, ct, size, r, content.ImportOptions{Name: in.Import, Format: in.Format})
+		if err != nil {
+			return api.Imported{}, err
 		}
-		return api.Imported{Messages: got.Messages, Bytes: got.Bytes, Before: got.Before, NoEmptyLine: got.NoEmptyLine, FromText: got.FromText}, err
+		var got content.Imported
+		err = c.commit(ctx, mail, func(tx *store.Tx) (string, error) {
+			if got, err = mail.Commit(ctx, tx); err != nil {
+				return "", err
+			}
+			return "", s.Containers.Migrated(ctx, tx, ct)
+		})
+		if err != nil {
+			return api.Imported{}, mail.Failure(err)
+		}
+		c.queueFollow(ct)
+		c.foldBlobs(ct)
+		return api.Imported{Messages: got.Messages, Bytes: got.Bytes, Before: got.Before, NoEmptyLine: got.NoEmptyLine, FromText: got.FromText}, nil
 	})
 }
 
@@ -58,7 +64,11 @@ func (s *Service) StopMailImport(ctx context.Context, in api.MailImportInput) (a
 		if err != nil {
 			return api.MailImport{}, err
 		}
-		m, err := s.Contents.StopImport(ctx, ct, in.Import, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
+		var m content.MailImport
+		err = c.change(ctx, func(tx *store.Tx) (_ string, err error) {
+			m, err = s.Contents.StopImport(ctx, tx, ct, in.Import)
+			return "", err
+		})
 		return mailImport(m), err
 	})
 }

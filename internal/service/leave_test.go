@@ -15,8 +15,8 @@ import (
 )
 
 // Every class is moved, including those that a roll leaves out.
-func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
-	each(t, func(w world) {
+func TestLeavingAMailboxPolicyReleasesItsKeys(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		states := []api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}
 		name := func(s api.MailboxState) string { return string(s) + "@contoso.com" }
@@ -64,8 +64,8 @@ func TestLeavingAMailboxPolicyFreesItsKeys(t *testing.T) {
 }
 
 // Backups need their policy key as containers do.
-func TestLeavingTakesBackupsAlong(t *testing.T) {
-	each(t, func(w world) {
+func TestLeavingAPolicyMovesItsBackups(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		var pol policy.Policy
 		var managed policy.KeyRow
@@ -93,8 +93,8 @@ func TestLeavingTakesBackupsAlong(t *testing.T) {
 	})
 }
 
-func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
-	each(t, func(w world) {
+func TestLeavingAPolicyMovesContainersToThePolicyThatThenApplies(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.workPolicy("m")
 		w.Must(e(w.AssignPolicy(w.ctx, assignment("m"))))
@@ -119,8 +119,8 @@ func TestLeavingGoesToWhatCoversWithoutThePolicy(t *testing.T) {
 	})
 }
 
-func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
-	each(t, func(w world) {
+func TestAnotherSitePolicyCanBeRegisteredAfterLeavingOne(t *testing.T) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
 		w.sitePolicy()
@@ -146,8 +146,8 @@ func TestLeavingTheSitePolicyMakesRoomForAnother(t *testing.T) {
 
 // A policy cannot be replaced while a roll still moves containers to it, because those
 // would be missed.
-func TestPlacesAreNotTakenWhileContainersAreOnTheirWay(t *testing.T) {
-	each(t, func(w world) {
+func TestPolicyIsNotReplacedWhileARollMovesContainersToIt(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.namedPolicy(api.MailboxPolicy, "q")
 		w.workPolicy("m")

@@ -24,11 +24,17 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.CreateMailbox(ctx, c.tenant, in.Body.Name, in.Body.Type, in.Body.ExternalAddress, pol, func(tx *store.Tx, ct container.Container) error {
-			if out, err = c.showMailbox(ctx, tx, ct); err != nil {
-				return err
+		made, err := s.Containers.PrepareMailbox(ctx, c.tenant, container.NewMailbox{Name: in.Body.Name, Type: in.Body.Type, External: in.Body.ExternalAddress, Policy: pol})
+		if err != nil {
+			return out, err
+		}
+		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
+			ct, err := made.Commit(ctx, tx)
+			if err != nil {
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "")
+			out, err = c.showMailbox(ctx, tx, ct)
+			return "", err
 		})
 		if err == nil {
 			c.foldContainers(c.tenant)
@@ -132,8 +138,11 @@ func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInp
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.SetState(ctx, c.tenant, ct, class, c.recordMailbox(ctx, &out, "state "+string(in.Body.State)))
-		return out, c.afterKeyMove(ctx, err)
+		move, err := s.Containers.PrepareState(ctx, c.tenant, ct, class)
+		if err != nil {
+			return out, err
+		}
+		return c.moveMailbox(ctx, move, "state "+string(in.Body.State))
 	})
 }
 
@@ -150,30 +159,30 @@ func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		_, err = s.Containers.Assign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator, c.recordMailbox(ctx, &out, "policy "+in.Body.Policy))
-		return out, c.afterKeyMove(ctx, err)
+		move, err := s.Containers.PrepareAssign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator)
+		if err != nil {
+			return out, err
+		}
+		return c.moveMailbox(ctx, move, "policy "+in.Body.Policy)
 	})
 }
 
-// recordMailbox returns a function that stores the changed mailbox in out and writes
-// the audit entry of the change.
-func (c *call) recordMailbox(ctx context.Context, out *api.Mailbox, detail string) func(*store.Tx, container.Container) error {
-	return func(tx *store.Tx, ct container.Container) (err error) {
-		if *out, err = c.showMailbox(ctx, tx, ct); err != nil {
-			return err
+// moveMailbox commits a change of a mailbox that moves its key, and queues the upkeep
+// that is due afterwards.
+func (c *call) moveMailbox(ctx context.Context, move *container.PreparedMove, detail string) (out api.Mailbox, err error) {
+	err = c.commit(ctx, move, func(tx *store.Tx) (string, error) {
+		ct, err := move.Commit(ctx, tx)
+		if err != nil {
+			return "", err
 		}
-		return c.recordDone(ctx, tx, detail)
-	}
-}
-
-// afterKeyMove queues the upkeep that is due after a container's key has moved, unless
-// err says that it has not.
-func (c *call) afterKeyMove(ctx context.Context, err error) error {
+		out, err = c.showMailbox(ctx, tx, ct)
+		return detail, err
+	})
 	if err != nil {
-		return err
+		return out, err
 	}
 	c.foldContainers(c.tenant)
-	return c.retireAll(ctx, c.tenant)
+	return out, c.retireAll(ctx, c.tenant)
 }
 
 func (c *call) showMailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {

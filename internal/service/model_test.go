@@ -30,14 +30,14 @@ func init() {
 // model is the expected state of a tenant, derived from its requests and the rules,
 // together with its real service.
 type model struct {
-	world
+	testService
 	all       []*modelContainer
 	backups   []*modelContainer
 	policies  map[string]*modelPolicy // those that were neither left nor purged, by name
 	left      []*modelPolicy
 	byID      map[string]*modelPolicy // every one, by its GUID
-	revisions map[string]place        // by GUID
-	pairs     map[place][2]envelope.KeyVersion
+	revisions map[string]location     // by GUID
+	pairs     map[location][2]envelope.KeyVersion
 	failing   map[string]api.Code // vaults
 	refused   map[refusal]bool    // whose last definitive answer was a refusal
 	disabled  map[envelope.KeyVersion]bool
@@ -54,14 +54,14 @@ type modelPolicy struct {
 	kind     api.PolicyKind
 	gen      uint32
 	newer    bool // a key has a version that it does not use
-	sweeps   bool // its roll brings inactive mailboxes and backups over, too
+	sweeps   bool // its roll moves inactive mailboxes and backups, too
 	depth    api.Depth
 	before   keyring // what was under it when its roll was asked to go deeper
 	purged   bool
 }
 
-// place is the policy key that a container's key is under.
-type place struct {
+// location is the policy key that a container's key is under.
+type location struct {
 	policy string // GUID
 	gen    uint32
 }
@@ -78,14 +78,14 @@ type modelContainer struct {
 	id              string // of a backup
 	state           api.MailboxState
 	items           []modelItem
-	at              place
+	at              location
 	arrived         bool // this act brings it to its policy's current policy key
 	follows         bool // it was accessed, and the upkeep after that may bring it there
 }
 
 type modelItem struct{ path, text string }
 
-// TestAnySequenceOfActsKeepsToTheModel has a tenant create, assign, change
+// TestAnySequenceOfOperationsMatchesTheModel has a tenant create, assign, change
 // state, write, read, delete, back up, restore, refresh, roll, leave, break off,
 // crash, resume and purge in any order, while its vaults fail and come back.
 // After each act it compares with the model: accessible content is read byte for byte,
@@ -96,30 +96,30 @@ type modelItem struct{ path, text string }
 //
 // make model is the long form. A failure prints what reproduces it; docs/testing.md
 // says which faults were planted, and how soon they were found.
-func TestAnySequenceOfActsKeepsToTheModel(t *testing.T) {
+func TestAnySequenceOfOperationsMatchesTheModel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		p := policytest.New(t, db)
 		blobs, err := blob.Open(p.Ctx, "file://"+t.TempDir())
 		p.Must(err)
 		rapid.Check(t, func(r *rapid.T) {
-			m := &model{world: newWorldOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
-				revisions: map[string]place{}, pairs: map[place][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, refused: map[refusal]bool{}, disabled: map[envelope.KeyVersion]bool{},
+			m := &model{testService: newTestServiceOver(p.Neighbour().On(checked{t, r}), blobs), policies: map[string]*modelPolicy{}, byID: map[string]*modelPolicy{},
+				revisions: map[string]location{}, pairs: map[location][2]envelope.KeyVersion{}, failing: map[string]api.Code{}, refused: map[refusal]bool{}, disabled: map[envelope.KeyVersion]bool{},
 				rolled: map[int64]*modelRoll{}, worked: map[string]*modelRoll{}}
-			defer m.healAll()
+			defer m.repairAll()
 			m.stage()
 			r.Repeat(map[string]func(*rapid.T){
 				"policy": func(r *rapid.T) {
 					m.policy(rapid.SampledFrom([]api.PolicyKind{api.MailboxPolicy, api.MultiWorkloadPolicy}).Draw(r, "kind"))
 				},
-				"box": m.box, "site": m.makeSite, "write": m.write, "write again": m.write, "cut": m.cut, "read": m.read,
+				"box": m.box, "site": m.makeSite, "write": m.write, "write again": m.write, "cut": m.truncateTransfer, "read": m.read,
 				"state": m.state, "state again": m.state, "assign": m.assign, "assignTenant": m.assignTenant,
 				"refresh": m.refresh, "refresh again": m.refresh, "replace": m.replace, "register": m.register, "update": m.update,
 				"leave": m.leave, "backup": m.makeBackup, "restore": m.restore, "expire": m.expireBackup,
-				"fail": m.failVaults, "heal": m.heal, "heal again": m.heal,
-				"work": m.work, "work again": m.work, "break off": m.breakOff, "break off deep": m.breakOffDeep, "break off deep again": m.breakOffDeep, "pause": m.pause, "cancel": m.cancel, "die": m.die, "lose": m.lose, "purge": m.purge,
+				"fail": m.failVaults, "heal": m.repairOne, "heal again": m.repairOne,
+				"work": m.work, "work again": m.work, "break off": m.interruptRoll, "break off deep": m.interruptDeepRoll, "break off deep again": m.interruptDeepRoll, "pause": m.pause, "cancel": m.cancel, "die": m.crashDuringAct, "lose": m.loseAnswer, "purge": m.purge,
 				"tidy": func(*rapid.T) { m.tidyUp() }, "restart": func(*rapid.T) { m.reopen() }, "": m.check,
 			})
-			m.end(r)
+			m.finishAndReadAll(r)
 		})
 	})
 }
@@ -158,13 +158,13 @@ func (m *model) next(form string) string {
 	return fmt.Sprintf(form, m.made)
 }
 
-// may runs an act that a running roll or a failing vault may forbid; done reports whether
+// wasAllowed runs an act that a running roll or a failing vault may forbid; done reports whether
 // it succeeded. A refused act has changed nothing.
-func (m *model) may(err error) (done bool) {
+func (m *model) wasAllowed(err error) (done bool) {
 	m.Helper()
 	switch fail.CodeOf(err) {
 	case api.VaultDenied, api.VaultUnavailable, api.KeyUnusable:
-		if m.troubled() {
+		if m.vaultsMayFail() {
 			return false
 		}
 	case api.RollInProgress:
@@ -176,15 +176,15 @@ func (m *model) may(err error) (done bool) {
 	return true
 }
 
-// troubled reports whether any vault may refuse or not respond.
-func (m *model) troubled() bool { return len(m.failing)+len(m.disabled) > 0 }
+// vaultsMayFail reports whether any vault may refuse or not respond.
+func (m *model) vaultsMayFail() bool { return len(m.failing)+len(m.disabled) > 0 }
 
-// learn records the current revision of a policy.
-func (m *model) learn(p *modelPolicy) {
+// recordRevision records the current revision of a policy.
+func (m *model) recordRevision(p *modelPolicy) {
 	m.Helper()
 	now := m.shown(p.id)
 	m.expect(now.Generation, p.gen, "generation of "+p.name)
-	at := place{p.id, p.gen}
+	at := location{p.id, p.gen}
 	m.revisions[now.Revision] = at
 	m.pairs[at] = [2]envelope.KeyVersion{{Vault: now.Primary.Vault, Key: now.Primary.Key, Version: now.Primary.Version},
 		{Vault: now.Secondary.Vault, Key: now.Secondary.Key, Version: now.Secondary.Version}}
@@ -193,7 +193,7 @@ func (m *model) learn(p *modelPolicy) {
 func (m *model) add(name string, kind api.PolicyKind) {
 	p := &modelPolicy{name: name, id: m.shown(name).ID, kind: kind, gen: 1}
 	m.policies[name], m.byID[p.id] = p, p
-	m.learn(p)
+	m.recordRevision(p)
 }
 
 func (m *model) policy(kind api.PolicyKind) {
@@ -213,11 +213,11 @@ func (m *model) draw(r *rapid.T, none bool, kinds ...api.PolicyKind) *modelPolic
 			list = append(list, m.policies[name])
 		}
 	}
-	return one(r, list)
+	return anyOf(r, list)
 }
 
-// one draws one of the model's objects, and skips the act if there is none.
-func one[T any](r *rapid.T, all []T) T {
+// anyOf draws one of the model's objects, and skips the act if there is none.
+func anyOf[T any](r *rapid.T, all []T) T {
 	if len(all) == 0 {
 		r.Skip("there is none")
 	}

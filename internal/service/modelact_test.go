@@ -18,14 +18,14 @@ func (m *model) box(r *rapid.T) {
 
 func (m *model) newBox(own string) {
 	c := &modelContainer{kind: "mailbox", name: m.next("m%d@contoso.com"), own: own, state: api.Active, arrived: true}
-	if m.may(e(m.CreateMailbox(m.ctx, newMailbox(c.name, c.own)))) {
+	if m.wasAllowed(e(m.CreateMailbox(m.ctx, newMailbox(c.name, c.own)))) {
 		m.all = append(m.all, c)
 	}
 }
 
 func (m *model) makeSite(*rapid.T) {
 	c := &modelContainer{kind: "site", name: m.next(team + "%d"), arrived: true}
-	if m.may(e(m.CreateSite(m.ctx, newSite(c.name)))) {
+	if m.wasAllowed(e(m.CreateSite(m.ctx, newSite(c.name)))) {
 		m.all = append(m.all, c)
 	}
 }
@@ -37,17 +37,17 @@ func (m *model) write(r *rapid.T) {
 		name := rapid.SampledFrom([]string{chats, labels}).Draw(r, "name")
 		if !slices.ContainsFunc(m.all, func(c *modelContainer) bool { return c.name == name }) {
 			c := &modelContainer{kind: "workload", name: name, arrived: true}
-			if m.may(e(m.PutWorkloadItem(m.ctx, item(name, "a"), -1, strings.NewReader(text)))) {
+			if m.wasAllowed(e(m.PutWorkloadItem(m.ctx, item(name, "a"), -1, strings.NewReader(text)))) {
 				c.put("a", text)
 				m.all = append(m.all, c)
 			}
 			return
 		}
 	}
-	c := one(r, m.all)
+	c := anyOf(r, m.all)
 	path, text := m.form(anyPath.Draw(r, "path"), c, text)
-	m.answers(c, m.put(c, path, text), "write to")
-	if m.rule(c.at) == "" {
+	m.checkAccess(c, m.put(c, path, text), "write to")
+	if m.expectedCode(c.at) == "" {
 		c.put(path, text)
 	}
 }
@@ -69,31 +69,31 @@ func (c *modelContainer) put(path, text string) {
 }
 
 func (m *model) state(r *rapid.T) {
-	c := one(r, m.kind("mailbox"))
+	c := anyOf(r, m.kind("mailbox"))
 	state := rapid.SampledFrom([]api.MailboxState{api.Active, api.Inactive, api.Disconnected, api.Disabled}).Draw(r, "state")
 	err := e(m.SetMailboxState(m.ctx, newState(c.name, state)))
 	if m.byID[c.at.policy].purged {
 		policytest.Refuses(m, err, api.Gone)
-	} else if m.may(err) {
+	} else if m.wasAllowed(err) {
 		c.arrived = state == api.Active && c.state != api.Active
 		c.state = state
 	}
 }
 
 func (m *model) assign(r *rapid.T) {
-	c, own := one(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
+	c, own := anyOf(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
 	err := e(m.AssignMailbox(m.ctx, assign(c.name, own)))
 	if m.byID[c.at.policy].purged {
 		policytest.Refuses(m, err, api.Gone)
-	} else if m.may(err) {
+	} else if m.wasAllowed(err) {
 		c.own, c.arrived = own, true
 	}
 }
 
 func (m *model) assignTenant(r *rapid.T) {
-	if p := m.draw(r, false, api.MultiWorkloadPolicy); m.may(e(m.AssignPolicy(m.ctx, assignment(p.name)))) {
+	if p := m.draw(r, false, api.MultiWorkloadPolicy); m.wasAllowed(e(m.AssignPolicy(m.ctx, assignment(p.name)))) {
 		if m.assigned != p.name {
-			m.begins(p, api.DepthPolicy, false)
+			m.recordRoll(p, api.DepthPolicy, false)
 		}
 		m.assigned = p.name
 	}
@@ -112,13 +112,13 @@ func (m *model) refresh(r *rapid.T) {
 	grows := p.newer || deep(in.Body.Depth)
 	err := e(m.RefreshPolicy(m.ctx, in))
 	switch {
-	case !grows && !sweeps && !m.troubled():
+	case !grows && !sweeps && !m.vaultsMayFail():
 		policytest.Refuses(m, err, api.NoNewVersion)
 	case !grows && fail.Is(err, api.NoNewVersion):
-	case m.may(err) && grows:
-		m.renewed(p, in.Body.Depth, in.Body.IncludeInactive)
+	case m.wasAllowed(err) && grows:
+		m.recordRenewal(p, in.Body.Depth, in.Body.IncludeInactive)
 	case err == nil:
-		m.begins(p, in.Body.Depth, in.Body.IncludeInactive)
+		m.recordRoll(p, in.Body.Depth, in.Body.IncludeInactive)
 	}
 }
 
@@ -132,22 +132,22 @@ func (m *model) newVersions(p *modelPolicy, vaults ...string) {
 	p.newer = true
 }
 
-// renewed records that a policy uses its newest key versions.
-func (m *model) renewed(p *modelPolicy, depth api.Depth, inactive bool) {
+// recordRenewal records that a policy uses its newest key versions.
+func (m *model) recordRenewal(p *modelPolicy, depth api.Depth, inactive bool) {
 	p.newer = false
 	if depth != api.DepthRoot {
 		p.gen++
-		m.begins(p, depth, inactive)
+		m.recordRoll(p, depth, inactive)
 	}
-	m.learn(p)
+	m.recordRevision(p)
 }
 
 func (m *model) replace(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
 	m.newVersions(p, "A-", "B-")
 	depth := anyDepth.Draw(r, "depth")
-	if m.may(e(m.ReplacePolicyKeys(m.ctx, replace(p.name, depth, keyURI("A-"+p.name), keyURI("B-"+p.name))))) {
-		m.renewed(p, depth, false)
+	if m.wasAllowed(e(m.ReplacePolicyKeys(m.ctx, replace(p.name, depth, keyURI("A-"+p.name), keyURI("B-"+p.name))))) {
+		m.recordRenewal(p, depth, false)
 	}
 }
 
@@ -155,7 +155,7 @@ func (m *model) register(r *rapid.T) {
 	if m.policies["Sites"] != nil {
 		r.Skip("it is registered")
 	}
-	if m.may(e(m.RegisterSites(m.ctx, register(m.newKey("A-Sites"), m.newKey("B-Sites"))))) {
+	if m.wasAllowed(e(m.RegisterSites(m.ctx, register(m.newKey("A-Sites"), m.newKey("B-Sites"))))) {
 		m.add("Sites", api.SitePolicy)
 	}
 }
@@ -166,24 +166,24 @@ func (m *model) update(r *rapid.T) {
 	vault := map[string]string{"primary": "A-Sites", "secondary": "B-Sites"}[which]
 	in := update("Sites", which, m.newKey(vault))
 	in.Body.Depth = anyDepth.Draw(r, "depth")
-	if m.may(e(m.UpdatePolicy(m.ctx, in))) {
-		m.renewed(p, in.Body.Depth, false)
+	if m.wasAllowed(e(m.UpdatePolicy(m.ctx, in))) {
+		m.recordRenewal(p, in.Body.Depth, false)
 	}
 }
 
 func (m *model) leave(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
-	if m.may(e(m.LeavePolicy(m.ctx, leave(p.name)))) {
+	if m.wasAllowed(e(m.LeavePolicy(m.ctx, leave(p.name)))) {
 		m.left = append(m.left, p)
-		m.forsake(p)
+		m.unassignEverywhere(p)
 		if to := m.policies[m.assigned]; to != nil && p.kind == api.MailboxPolicy {
-			m.begins(to, api.DepthPolicy, false)
+			m.recordRoll(to, api.DepthPolicy, false)
 		}
 	}
 }
 
-// forsake removes a policy from all containers that have it.
-func (m *model) forsake(p *modelPolicy) {
+// unassignEverywhere removes a policy from all containers that have it.
+func (m *model) unassignEverywhere(p *modelPolicy) {
 	delete(m.policies, p.name)
 	if m.assigned == p.name {
 		m.assigned = ""
@@ -196,11 +196,11 @@ func (m *model) forsake(p *modelPolicy) {
 }
 
 func (m *model) makeBackup(r *rapid.T) {
-	c := one(r, m.kind("mailbox", "site"))
+	c := anyOf(r, m.kind("mailbox", "site"))
 	b, err := m.CreateBackup(m.ctx, newBackup(c.kind, c.name))
 	if m.byID[c.at.policy].purged {
 		policytest.Refuses(m, err, api.Gone)
-	} else if m.may(err) {
+	} else if m.wasAllowed(err) {
 		m.backups = append(m.backups, c.copied("backup", b.ID))
 	}
 }
@@ -215,7 +215,7 @@ func (c *modelContainer) copied(kind, id string) *modelContainer {
 }
 
 func (m *model) restore(r *rapid.T) {
-	b := one(r, m.backups)
+	b := anyOf(r, m.backups)
 	kind, name, state := "mailbox", m.next("r%d@contoso.com"), api.Active
 	if b.state == "site" {
 		kind, name, state = "site", m.next(team+"%d"), ""
@@ -225,7 +225,7 @@ func (m *model) restore(r *rapid.T) {
 		if err == nil {
 			m.Error("a backup under a purged policy was restored")
 		}
-	} else if m.may(err) {
+	} else if m.wasAllowed(err) {
 		c := b.copied(kind, "")
 		c.name, c.state = name, state
 		m.all = append(m.all, c)
@@ -233,12 +233,12 @@ func (m *model) restore(r *rapid.T) {
 }
 
 func (m *model) expireBackup(r *rapid.T) {
-	b := one(r, m.backups)
+	b := anyOf(r, m.backups)
 	m.Must(e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})))
 	m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
 }
 
-func (m *model) read(r *rapid.T) { m.reads(one(r, m.all)) }
+func (m *model) read(r *rapid.T) { m.readAndCompare(anyOf(r, m.all)) }
 
 // tidyUp runs the upkeep, which moves the keys of accessed containers.
 func (m *model) tidyUp() {
@@ -251,7 +251,7 @@ func (m *model) tidyUp() {
 func (m *model) failVaults(r *rapid.T) {
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
 	how := rapid.SampledFrom([]string{"away", "denied", "disabled"})
-	for _, kv := range m.pairs[place{p.id, p.gen}] {
+	for _, kv := range m.pairs[location{p.id, p.gen}] {
 		if !rapid.Bool().Draw(r, kv.Vault) {
 			continue
 		}
@@ -296,14 +296,14 @@ func (m *model) probe() {
 	}
 }
 
-func (m *model) heal(r *rapid.T) {
-	if !m.troubled() {
+func (m *model) repairOne(r *rapid.T) {
+	if !m.vaultsMayFail() {
 		r.Skip("no vault fails")
 	}
-	m.healAll()
+	m.repairAll()
 }
 
-func (m *model) healAll() {
+func (m *model) repairAll() {
 	for vault := range m.failing {
 		m.Vaults.Fail(vault, nil)
 	}

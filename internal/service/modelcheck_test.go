@@ -14,9 +14,9 @@ import (
 	"keyroll/internal/fail"
 )
 
-// rule returns the code with which a user's access to a container under a policy key must
+// expectedCode returns the code with which a user's access to a container under a policy key must
 // be refused, or empty if it must succeed.
-func (m *model) rule(at place) api.Code {
+func (m *model) expectedCode(at location) api.Code {
 	p := m.byID[at.policy]
 	switch {
 	case p.purged:
@@ -45,10 +45,10 @@ func (m *model) rule(at place) api.Code {
 	return "" // the availability key serves in an outage
 }
 
-// answers fails the test unless an access was refused or allowed as the rule says.
-func (m *model) answers(c *modelContainer, err error, what string) {
+// checkAccess fails the test unless an access was refused or allowed as expected.
+func (m *model) checkAccess(c *modelContainer, err error, what string) {
 	m.Helper()
-	if code := m.rule(c.at); code == "" && err != nil {
+	if code := m.expectedCode(c.at); code == "" && err != nil {
 		m.Fatalf("%s %s %s: %v", what, c.kind, c.name, err)
 	} else if code != "" && !fail.Is(err, code) {
 		m.Fatalf("%s %s %s: %v, want %s", what, c.kind, c.name, err, code)
@@ -69,18 +69,18 @@ func (m *model) putFrom(c *modelContainer, path string, content io.Reader) error
 	return e(m.PutWorkloadItem(m.ctx, item(c.name, path), -1, content))
 }
 
-// reads reads all of a container, which counts as an access, and compares it byte for
+// readAndCompare reads all of a container, which counts as an access, and compares it byte for
 // byte.
-func (m *model) reads(c *modelContainer) {
+func (m *model) readAndCompare(c *modelContainer) {
 	m.Helper()
 	c.follows = true
 	if c.kind == "mailbox" {
 		var out bytes.Buffer
 		err := m.ExportMail(m.ctx, mailbox(c.name), &out)
-		if len(c.items) == 0 && m.rule(c.at) != api.Gone {
+		if len(c.items) == 0 && m.expectedCode(c.at) != api.Gone {
 			return // there is nothing to open
 		}
-		m.answers(c, err, "export")
+		m.checkAccess(c, err, "export")
 		var texts []string
 		for _, i := range c.items {
 			texts = append(texts, i.text)
@@ -98,7 +98,7 @@ func (m *model) reads(c *modelContainer) {
 		} else {
 			err = m.GetWorkloadItem(m.ctx, item(c.name, i.path), &out)
 		}
-		m.answers(c, err, "get "+i.path+" of")
+		m.checkAccess(c, err, "get "+i.path+" of")
 		if err == nil && out.String() != i.text {
 			m.Fatalf("%s of %s has other bytes than were written", i.path, c.name)
 		}
@@ -112,42 +112,42 @@ const verifyEvery = 4
 // check compares everything with the model.
 func (m *model) check(*rapid.T) {
 	m.Helper()
-	m.service()
-	m.places()
+	m.recordServiceManaged()
+	m.checkLocations()
 	if m.tidied {
 		for _, c := range m.all {
 			c.follows = false
 		}
 	}
-	m.ledger()
-	m.progress()
-	m.slots()
+	m.checkLedger()
+	m.checkProgress()
+	m.checkSlots()
 	if m.acts++; m.acts%verifyEvery == 0 {
-		m.verified()
+		m.checkVerify()
 	}
 	for _, c := range m.all {
 		if c.state == api.Active || c.kind != "mailbox" { // to read another one is an act
-			m.reads(c)
+			m.readAndCompare(c)
 		}
 	}
 	clear(m.worked)
 	m.tidied = false
 }
 
-// service learns the service-managed policies.
-func (m *model) service() {
+// recordServiceManaged records the service-managed policies.
+func (m *model) recordServiceManaged() {
 	list, err := m.ListPolicies(m.ctx, api.None{})
 	m.Must(err)
 	for _, p := range list.Items {
 		if p.Kind == api.ServiceManagedPolicy {
 			m.byID[p.ID] = &modelPolicy{name: p.Name, id: p.ID, kind: p.Kind, gen: p.Generation}
-			m.revisions[p.Revision] = place{p.ID, p.Generation}
+			m.revisions[p.Revision] = location{p.ID, p.Generation}
 		}
 	}
 }
 
-// home returns the policy that a container belongs under.
-func (m *model) home(c *modelContainer) *modelPolicy {
+// policyFor returns the policy that a container belongs under.
+func (m *model) policyFor(c *modelContainer) *modelPolicy {
 	name := "Service-managed"
 	switch {
 	case c.kind == "site", c.state == "site":
@@ -171,10 +171,10 @@ func (m *model) home(c *modelContainer) *modelPolicy {
 	return nil
 }
 
-// places checks which policy key every container key is under. A key may move only for a
+// checkLocations checks which policy key every container key is under. A key may move only for a
 // reason, and only to the current policy key of its policy; keys that this act moves
 // have moved.
-func (m *model) places() {
+func (m *model) checkLocations() {
 	m.Helper()
 	shown := map[*modelContainer]api.Protection{}
 	stores := m.stores()
@@ -195,7 +195,7 @@ func (m *model) places() {
 			shown[c] = stores[c.name].Protection
 		}
 	}
-	all := m.world.backups()
+	all := m.testService.backups()
 	m.expect(len(all), len(m.backups), "backups")
 	for _, b := range all {
 		i := slices.IndexFunc(m.backups, func(c *modelContainer) bool { return c.id == b.ID })
@@ -206,34 +206,34 @@ func (m *model) places() {
 		shown[m.backups[i]] = b.Protection
 	}
 	for _, c := range append(slices.Clone(m.all), m.backups...) {
-		m.place(c, shown[c])
+		m.checkLocation(c, shown[c])
 	}
 }
 
-func (m *model) place(c *modelContainer, p api.Protection) {
+func (m *model) checkLocation(c *modelContainer, p api.Protection) {
 	m.Helper()
 	at, known := m.revisions[p.DataEncryptionPolicyID]
 	switch {
 	case !known:
-		m.Fatalf("%s %s is under a revision that nobody made: %+v", c.kind, c.name, p)
+		m.Fatalf("%s %s is under a revision that no act made: %+v", c.kind, c.name, p)
 	case m.byID[at.policy].purged != (p.Purged != nil):
 		m.Fatalf("%s %s shows as %+v", c.kind, c.name, p)
 	}
 	if m.byID[at.policy].purged { // nothing of it goes anywhere any more
-		m.expect(at, c.at, "place of "+c.name)
+		m.expect(at, c.at, "location of "+c.name)
 		c.arrived = false
 		return
 	}
-	home := m.home(c)
-	current := place{home.id, home.gen}
+	home := m.policyFor(c)
+	current := location{home.id, home.gen}
 	follows := m.tidied && c.follows && c.kind == "mailbox" && c.state != api.Active
 	rolled := m.worked[at.policy] // it brings what is under older keys of its policy, too, whose home is another one by now
 	brought := rolled != nil && (at.policy == home.id || at.policy == c.at.policy) && at.gen == m.byID[at.policy].gen
 	if at != c.at && !brought && (at != current || !c.arrived && !follows) {
-		m.Fatalf("%s %s has moved from %s to %s, and its policy is at %s", c.kind, c.name, m.named(c.at), m.named(at), m.named(current))
+		m.Fatalf("%s %s has moved from %s to %s, and its policy is at %s", c.kind, c.name, m.locationName(c.at), m.locationName(at), m.locationName(current))
 	}
 	if c.arrived && at != current {
-		m.Fatalf("%s %s stands at %s, and should have come to %s", c.kind, c.name, m.named(at), m.named(current))
+		m.Fatalf("%s %s stands at %s, and should have come to %s", c.kind, c.name, m.locationName(at), m.locationName(current))
 	}
 	if at != c.at && brought {
 		rolled.begun = true
@@ -241,11 +241,13 @@ func (m *model) place(c *modelContainer, p api.Protection) {
 	c.at, c.arrived = at, false
 }
 
-// named describes a place.
-func (m *model) named(at place) string { return fmt.Sprintf("%s/%d", m.byID[at.policy].name, at.gen) }
+// locationName describes a location.
+func (m *model) locationName(at location) string {
+	return fmt.Sprintf("%s/%d", m.byID[at.policy].name, at.gen)
+}
 
-// ledger counts what each key version still protects.
-func (m *model) ledger() {
+// checkLedger counts what each key version still protects.
+func (m *model) checkLedger() {
 	m.Helper()
 	want := map[envelope.KeyVersion]api.KeyUsage{}
 	count := func(c *modelContainer) {
@@ -295,15 +297,15 @@ func (m *model) ledger() {
 	}
 }
 
-// verified runs verify, which must decrypt everything that is accessible. It does not
+// checkVerify runs verify, which must decrypt everything that is accessible. It does not
 // count as an access.
-func (m *model) verified() {
+func (m *model) checkVerify() {
 	m.Helper()
 	report, err := m.Verify(m.ctx, api.VerifyInput{}, func(api.VerifyProgress) {})
 	m.Must(err)
 	var want, bytes int64
 	for _, c := range append(slices.Clone(m.all), m.backups...) {
-		if m.rule(c.at) == "" {
+		if m.expectedCode(c.at) == "" {
 			want += int64(len(c.items))
 			for _, i := range c.items {
 				bytes += int64(len(i.text))
@@ -315,14 +317,14 @@ func (m *model) verified() {
 	}
 }
 
-// end lets every roll end and reads everything.
-func (m *model) end(r *rapid.T) {
+// finishAndReadAll lets every roll end and reads everything.
+func (m *model) finishAndReadAll(r *rapid.T) {
 	m.Helper()
-	m.healAll()
+	m.repairAll()
 	for _, p := range m.cancelled() { // what their rolls left comes with the next
 		m.newVersions(p, "A-")
 		m.Must(e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))))
-		m.renewed(p, api.DepthPolicy, false)
+		m.recordRenewal(p, api.DepthPolicy, false)
 	}
 	m.check(r)
 	for _, ro := range m.rolls(api.RollPaused) {
@@ -336,9 +338,9 @@ func (m *model) end(r *rapid.T) {
 	}
 	m.check(r)
 	for _, c := range m.all {
-		m.reads(c)
+		m.readAndCompare(c)
 	}
-	m.verified()
+	m.checkVerify()
 	m.QueueMaintenance() // as at the start after a process that ended
 	m.tidyUp()
 	m.check(r)
@@ -346,7 +348,7 @@ func (m *model) end(r *rapid.T) {
 		if m.byID[c.at.policy].purged {
 			continue
 		}
-		if home := m.home(c); c.at != (place{home.id, home.gen}) {
+		if home := m.policyFor(c); c.at != (location{home.id, home.gen}) {
 			m.Errorf("%s %s stands at %v when all has ended, and its policy is at %d", c.kind, c.name, c.at, home.gen)
 		}
 	}
@@ -358,7 +360,7 @@ func (m *model) end(r *rapid.T) {
 			m.Errorf("%v is %s, needed: %v", kv, u.Verdict, inUse)
 		}
 	}
-	m.noBlobMore()
+	m.checkBlobs()
 }
 
 // needed reports whether a key version wraps a policy key that is current or has
@@ -377,9 +379,9 @@ func (m *model) needed(kv envelope.KeyVersion) bool {
 	return false
 }
 
-// noBlobMore fails the test unless the blob store has exactly the blobs that rows
+// checkBlobs fails the test unless the blob store has exactly the blobs that rows
 // reference.
-func (m *model) noBlobMore() {
+func (m *model) checkBlobs() {
 	m.Helper()
 	stored, named := m.stored(), m.names(`SELECT id FROM blob WHERE tenant = ?1`)
 	for name := range stored {

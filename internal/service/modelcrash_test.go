@@ -12,7 +12,6 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy/policytest"
-	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
@@ -48,7 +47,7 @@ func (m *model) reopen() {
 	m.Policies.Close()
 	p := *m.World
 	p.Policies = p.Node()
-	m.world = newWorldOver(&p, m.blobs)
+	m.testService = newTestServiceOver(&p, m.blobs)
 	named := m.names(`SELECT id FROM blob WHERE tenant = ?1 UNION SELECT blob FROM dropped WHERE tenant = ?1`)
 	for name := range m.stored() {
 		if !named[name] {
@@ -65,56 +64,53 @@ type unsure struct {
 	done     func()
 }
 
-// unsure draws such an act.
-func (m *model) unsure(r *rapid.T) unsure {
+// drawInterruptible draws such an act.
+func (m *model) drawInterruptible(r *rapid.T) unsure {
 	switch rapid.SampledFrom([]string{"put", "state", "assign", "backup", "expire", "refresh"}).Draw(r, "act") {
 	case "put":
-		c := one(r, m.kind("site", "workload"))
+		c := anyOf(r, m.kind("site", "workload"))
 		path, text := m.form(anyPath.Draw(r, "path"), c, m.next("content %d"))
 		before := m.newestItem()
 		return unsure{func() error { return m.put(c, path, text) }, func() bool { return m.newestItem() > before }, func() { c.put(path, text) }}
 	case "state":
-		c := one(r, m.kind("mailbox"))
+		c := anyOf(r, m.kind("mailbox"))
 		state := rapid.SampledFrom([]api.MailboxState{api.Active, api.Inactive}).Draw(r, "state")
 		return unsure{func() error { return e(m.SetMailboxState(m.ctx, newState(c.name, state))) }, nil, func() {
 			c.arrived = state == api.Active && c.state != api.Active
 			c.state = state
 		}}
 	case "assign":
-		c, own := one(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
+		c, own := anyOf(r, m.kind("mailbox")), m.draw(r, true, api.MailboxPolicy).named()
 		return unsure{func() error { return e(m.AssignMailbox(m.ctx, assign(c.name, own))) }, nil, func() { c.own, c.arrived = own, true }}
 	case "backup":
-		c := one(r, m.kind("mailbox", "site"))
-		before := len(m.world.backups())
-		return unsure{func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() bool { return len(m.world.backups()) > before }, func() {
-			all := m.world.backups()
+		c := anyOf(r, m.kind("mailbox", "site"))
+		before := len(m.testService.backups())
+		return unsure{func() error { return e(m.CreateBackup(m.ctx, newBackup(c.kind, c.name))) }, func() bool { return len(m.testService.backups()) > before }, func() {
+			all := m.testService.backups()
 			m.backups = append(m.backups, c.copied("backup", all[len(all)-1].ID))
 		}}
 	case "expire":
-		b := one(r, m.backups)
+		b := anyOf(r, m.backups)
 		is := func(listed api.Backup) bool { return listed.ID == b.id }
-		return unsure{func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() bool { return !slices.ContainsFunc(m.world.backups(), is) }, func() {
+		return unsure{func() error { return e(m.ExpireBackup(m.ctx, api.BackupInput{Backup: b.id})) }, func() bool { return !slices.ContainsFunc(m.testService.backups(), is) }, func() {
 			m.backups = slices.DeleteFunc(m.backups, func(c *modelContainer) bool { return c == b })
 		}}
 	default:
 		p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		m.newVersions(p, "A-")
 		return unsure{func() error { return e(m.RefreshPolicy(m.ctx, refresh(p.name, ""))) }, func() bool { return m.shown(p.id).Generation > p.gen },
-			func() { m.renewed(p, api.DepthPolicy, false) }}
+			func() { m.recordRenewal(p, api.DepthPolicy, false) }}
 	}
 }
 
-func (m *model) newestItem() (id int64) {
-	m.View(func(tx *store.Tx) error {
-		return tx.QueryRow(m.Ctx, `SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant).Scan(&id)
-	})
-	return id
+func (m *model) newestItem() int64 {
+	return m.Number(`SELECT COALESCE(MAX(id), 0) FROM item WHERE tenant = ?1`, m.Tenant)
 }
 
-// die draws an act that crashes. It has succeeded if its commit came before the crash.
-func (m *model) die(r *rapid.T) {
+// crashDuringAct draws an act that crashes. It has succeeded if its commit came before the crash.
+func (m *model) crashDuringAct(r *rapid.T) {
 	n := rapid.IntRange(1, 4).Draw(r, "point")
-	u := m.unsure(r)
+	u := m.drawInterruptible(r)
 	var err error
 	point := dieAt(n, func() { err = u.act() })
 	m.reopen()
@@ -122,17 +118,17 @@ func (m *model) die(r *rapid.T) {
 	case point == "" && err == nil, strings.HasSuffix(point, ".after-commit"):
 		u.done()
 	case point == "":
-		if !m.closes(err) {
+		if !m.explainedByVaults(err) {
 			m.Must(err)
 		}
 	}
 }
 
-// lose draws an act of which one commit loses its response: the act may have succeeded,
+// loseAnswer draws an act of which one commit loses its response: the act may have succeeded,
 // and is repeated otherwise.
-func (m *model) lose(r *rapid.T) {
+func (m *model) loseAnswer(r *rapid.T) {
 	n := rapid.IntRange(1, 4).Draw(r, "commit")
-	u, calm := m.unsure(r), m.ctx
+	u, calm := m.drawInterruptible(r), m.ctx
 	ctx, lost := storetest.LoseAt(calm, n)
 	m.ctx = ctx
 	err := u.act()
@@ -147,28 +143,28 @@ func (m *model) lose(r *rapid.T) {
 	}
 	if err == nil {
 		u.done()
-	} else if !m.closes(err) {
+	} else if !m.explainedByVaults(err) {
 		m.Must(err)
 	}
 }
 
-// closes reports whether the state of the vaults explains a failure.
-func (m *model) closes(err error) bool {
+// explainedByVaults reports whether the state of the vaults explains a failure.
+func (m *model) explainedByVaults(err error) bool {
 	switch fail.CodeOf(err) {
 	case api.RollInProgress, api.Gone:
 		return true
 	case api.VaultDenied, api.VaultUnavailable, api.KeyUnusable:
-		return m.troubled()
+		return m.vaultsMayFail()
 	}
 	return false
 }
 
-// cut starts a write whose transfer is cut off; nothing may change.
-func (m *model) cut(r *rapid.T) {
-	c := one(r, m.kind("site", "workload"))
+// truncateTransfer starts a write whose transfer is cut off; nothing may change.
+func (m *model) truncateTransfer(r *rapid.T) {
+	c := anyOf(r, m.kind("site", "workload"))
 	broken := errors.New("the line is dead")
 	err := m.putFrom(c, "a", io.MultiReader(strings.NewReader(strings.Repeat("y", 3000)), errReader{broken}))
-	if m.rule(c.at) == "" && !errors.Is(err, broken) {
+	if m.expectedCode(c.at) == "" && !errors.Is(err, broken) {
 		m.Fatalf("an upload that broke off: %v", err)
 	}
 	c.follows = true
@@ -184,7 +180,7 @@ func (m *model) purge(r *rapid.T) {
 		r.Skip("it is for good")
 	}
 	p := m.draw(r, false, api.MailboxPolicy, api.MultiWorkloadPolicy, api.SitePolicy)
-	m.healAll()
+	m.repairAll()
 	for _, vault := range []string{"A-", "B-"} {
 		m.Vaults.Fail(vault+p.name, policytest.Denied())
 		m.failing[vault+p.name] = api.VaultDenied
@@ -196,7 +192,7 @@ func (m *model) purge(r *rapid.T) {
 	}
 	m.Must(err)
 	for range 2 {
-		m.Must(e(m.ApprovePurge(m.approver(m.next("approver %d")), named(p.id))))
+		m.Must(e(m.ApprovePurge(m.approver(m.next("approver %d")), policyNamed(p.id))))
 	}
 	if n := rapid.IntRange(0, 6).Draw(r, "point"); n > 0 {
 		dieAt(n, func() { m.Must(m.carryOut()) })

@@ -62,9 +62,9 @@ func (m *model) rows(query string, row func(scan func(...any) error) error) {
 
 func deep(d api.Depth) bool { return d == api.DepthContainer || d == api.DepthContent }
 
-// begins records what the new roll of a policy has to do, including the rest of an
+// recordRoll records what the new roll of a policy has to do, including the rest of an
 // unfinished one.
-func (m *model) begins(p *modelPolicy, depth api.Depth, inactive bool) {
+func (m *model) recordRoll(p *modelPolicy, depth api.Depth, inactive bool) {
 	unfinished := false
 	for _, ro := range m.rolled {
 		unfinished = unfinished || ro.policy == p && ro.unfinished
@@ -83,9 +83,9 @@ func (m *model) begins(p *modelPolicy, depth api.Depth, inactive bool) {
 	}
 }
 
-// finished fails the test if anything that a roll below depth policy has covered is
+// checkDeepRoll fails the test if anything that a roll below depth policy has covered is
 // under, or has, a key from before the request.
-func (m *model) finished(ro roll.Roll, p *modelPolicy) {
+func (m *model) checkDeepRoll(ro roll.Roll, p *modelPolicy) {
 	m.Helper()
 	if !deep(p.depth) {
 		return
@@ -108,7 +108,7 @@ func (m *model) finished(ro roll.Roll, p *modelPolicy) {
 		}
 	}
 	p.depth = api.DepthPolicy
-	if known := m.rolled[ro.ID]; known.things == m.things() {
+	if known := m.rolled[ro.ID]; known.things == m.countable() {
 		now := m.rolls()[slices.IndexFunc(m.rolls(), func(r roll.Roll) bool { return r.ID == ro.ID })]
 		if now.BlobsDone != now.BlobsTotal || now.BytesDone != now.BytesTotal {
 			m.Fatalf("nothing came or went, and of %d blobs and %d bytes it did %d and %d", now.BlobsTotal, now.BytesTotal, now.BlobsDone, now.BytesDone)
@@ -116,8 +116,8 @@ func (m *model) finished(ro roll.Roll, p *modelPolicy) {
 	}
 }
 
-// things names all that there is for a roll to count.
-func (m *model) things() (all string) {
+// countable names all that there is for a roll to count.
+func (m *model) countable() (all string) {
 	m.Helper()
 	for _, query := range []string{`SELECT id, class, policy FROM container WHERE tenant = ?1 ORDER BY id`, `SELECT container, id, 0 FROM item WHERE tenant = ?1 ORDER BY id`} {
 		m.rows(query, func(scan func(...any) error) error {

@@ -24,7 +24,7 @@ import (
 type modelRoll struct {
 	policy     *modelPolicy // that it brings containers to
 	total      int64
-	begun      bool // it has brought one over
+	begun      bool // it has moved one
 	unfinished bool
 	below      bool // its stages below policy keys may have begun
 	cancelled  bool
@@ -43,23 +43,23 @@ func (m *model) rolls(states ...api.RollState) (list []roll.Roll) {
 	return list
 }
 
-func (m *model) work(r *rapid.T) { m.workOn(one(r, m.rolls(api.RollRunning))) }
+func (m *model) work(r *rapid.T) { m.workOn(anyOf(r, m.rolls(api.RollRunning))) }
 
 // workOn works on a roll to its end, unless a vault stops it. When it has finished,
 // everything that it had to move is under the current policy key.
 func (m *model) workOn(ro roll.Roll) {
 	m.Helper()
-	p := m.worksOn(ro)
+	p := m.recordWork(ro)
 	waits, err := m.Roller.Work(m.Ctx, ro)
-	if err != nil || waits && !m.troubled() {
+	if err != nil || waits && !m.vaultsMayFail() {
 		m.Fatalf("a roll waits: %v, %v", waits, err)
 	}
 	if waits || slices.ContainsFunc(m.rolls(api.RollRunning), func(r roll.Roll) bool { return r.ID == ro.ID }) {
 		return
 	}
-	m.finished(ro, p)
+	m.checkDeepRoll(ro, p)
 	for _, c := range append(slices.Clone(m.all), m.backups...) {
-		if m.byID[c.at.policy].purged || m.home(c) != p {
+		if m.byID[c.at.policy].purged || m.policyFor(c) != p {
 			continue
 		}
 		if atRest := c.class() == envelope.ClassBackup || c.kind == "mailbox" && c.state != api.Active; !atRest || p.sweeps && c.at.policy == p.id {
@@ -68,9 +68,9 @@ func (m *model) workOn(ro roll.Roll) {
 	}
 }
 
-// worksOn records that a roll is being worked on, and returns the policy to which it
+// recordWork records that a roll is being worked on, and returns the policy to which it
 // moves containers.
-func (m *model) worksOn(ro roll.Roll) *modelPolicy {
+func (m *model) recordWork(ro roll.Roll) *modelPolicy {
 	p := m.policyOf(ro.Policy)
 	m.worked[p.id] = m.rolled[ro.ID]
 	m.rolled[ro.ID].below = ro.Depth == api.DepthContainer || ro.Depth == api.DepthContent
@@ -86,37 +86,37 @@ func (m *model) policyOf(id int64) (p *modelPolicy) {
 	return p
 }
 
-// breakOff works on a roll until a page or a fault point at which its process crashes,
+// interruptRoll works on a roll until a page or a fault point at which its process crashes,
 // or until the response of a commit is lost.
-func (m *model) breakOff(r *rapid.T) { m.breakOffOne(r, one(r, m.rolls(api.RollRunning))) }
+func (m *model) interruptRoll(r *rapid.T) { m.interruptThisRoll(r, anyOf(r, m.rolls(api.RollRunning))) }
 
-// breakOffDeep begins a roll of depth content, and interrupts it.
-func (m *model) breakOffDeep(r *rapid.T) {
+// interruptDeepRoll begins a roll of depth content, and interrupts it.
+func (m *model) interruptDeepRoll(r *rapid.T) {
 	var full []*modelContainer
 	for _, c := range m.all {
-		if !m.byID[c.at.policy].purged && len(c.items) > 0 && (c.kind == "workload" || c.state == api.Active) && m.home(c).kind != api.ServiceManagedPolicy {
+		if !m.byID[c.at.policy].purged && len(c.items) > 0 && (c.kind == "workload" || c.state == api.Active) && m.policyFor(c).kind != api.ServiceManagedPolicy {
 			full = append(full, c)
 		}
 	}
-	p, depth := m.home(one(r, full)), rapid.SampledFrom([]api.Depth{api.DepthContainer, api.DepthContent}).Draw(r, "depth")
-	if !m.may(e(m.RefreshPolicy(m.ctx, refresh(p.name, depth)))) {
+	p, depth := m.policyFor(anyOf(r, full)), rapid.SampledFrom([]api.Depth{api.DepthContainer, api.DepthContent}).Draw(r, "depth")
+	if !m.wasAllowed(e(m.RefreshPolicy(m.ctx, refresh(p.name, depth)))) {
 		return
 	}
-	m.renewed(p, depth, false)
+	m.recordRenewal(p, depth, false)
 	m.check(r)
 	for _, ro := range m.rolls(api.RollRunning) {
 		if m.rolled[ro.ID].policy == p {
-			m.breakOffOne(r, ro)
+			m.interruptThisRoll(r, ro)
 		}
 	}
 }
 
-func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
+func (m *model) interruptThisRoll(r *rapid.T, ro roll.Roll) {
 	how, at := rapid.SampledFrom([]string{"page", "fault point", "lost answer"}).Draw(r, "at a"), rapid.IntRange(1, 3).Draw(r, "page")
 	if how != "page" {
 		at = rapid.SampledFrom([]int{1, 2, 3, 5, 6, 8, 10, 12}).Draw(r, "point")
 	}
-	m.worksOn(ro)
+	m.recordWork(ro)
 	ctx, end := context.WithCancel(m.Ctx)
 	defer end()
 	lost := func() bool { return false }
@@ -135,7 +135,7 @@ func (m *model) breakOffOne(r *rapid.T, ro roll.Roll) {
 	}
 	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Contents), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
-		Reseal: func(from, to *envelope.Key, old, next envelope.Place, body []byte) ([]byte, error) {
+		Reseal: func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			if how == "page" {
 				count()
 			}
@@ -156,13 +156,13 @@ func (m *model) pause(r *rapid.T) {
 		m.Must(e(m.ResumeRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(paused[0].ID)})))
 		return
 	}
-	m.Must(e(m.PauseRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(one(r, m.rolls(api.RollRunning)).ID)})))
+	m.Must(e(m.PauseRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(anyOf(r, m.rolls(api.RollRunning)).ID)})))
 }
 
 // cancel cancels a roll, which is refused if it has moved anything, or if nothing else
 // would move what it had to.
 func (m *model) cancel(r *rapid.T) {
-	ro := one(r, m.rolls())
+	ro := anyOf(r, m.rolls())
 	known := m.rolled[ro.ID]
 	err := e(m.CancelRoll(m.ctx, api.RollInput{Roll: fmt.Sprint(ro.ID)}))
 	if !known.unfinished || known.begun || ro.Source != 0 || known.policy.kind == api.SitePolicy {
@@ -203,8 +203,8 @@ func (c *modelContainer) class() envelope.Class {
 		api.Disconnected: envelope.ClassDisconnected, api.Disabled: envelope.ClassDisabled}[c.state]
 }
 
-// leftOf counts what a roll still has to move.
-func (m *model) leftOf(ro roll.Roll) (n int64) {
+// remainingOf counts what a roll still has to move.
+func (m *model) remainingOf(ro roll.Roll) (n int64) {
 	to := m.policyOf(ro.Policy)
 	from := map[string]bool{to.id: true}
 	if ro.Source != 0 {
@@ -214,16 +214,16 @@ func (m *model) leftOf(ro roll.Roll) (n int64) {
 		if deep(ro.Depth) && c.kind == "backup" { // it comes along, and is not counted: its own key stays
 			continue
 		}
-		if from[c.at.policy] && c.at != (place{to.id, to.gen}) && slices.Contains(ro.Classes, c.class()) {
+		if from[c.at.policy] && c.at != (location{to.id, to.gen}) && slices.Contains(ro.Classes, c.class()) {
 			n++
 		}
 	}
 	return n
 }
 
-// progress fails the test unless every roll reports exactly what it has moved. A roll
+// checkProgress fails the test unless every roll reports exactly what it has moved. A roll
 // below depth policy reports the work of its last stage.
-func (m *model) progress() {
+func (m *model) checkProgress() {
 	m.Helper()
 	list, err := m.ListRolls(m.ctx, api.None{})
 	m.Must(err)
@@ -231,10 +231,10 @@ func (m *model) progress() {
 		known, shown := m.rolled[ro.ID], list.Items[i]
 		left := int64(0)
 		if ro.Unfinished() {
-			left = m.leftOf(ro)
+			left = m.remainingOf(ro)
 		}
 		if known == nil {
-			known = &modelRoll{policy: m.policyOf(ro.Policy), total: left, things: m.things()}
+			known = &modelRoll{policy: m.policyOf(ro.Policy), total: left, things: m.countable()}
 			m.rolled[ro.ID] = known
 		}
 		known.unfinished = ro.Unfinished()
@@ -258,18 +258,15 @@ func (m *model) progress() {
 	}
 }
 
-// slots fails the test unless there is exactly one key for each container and each blob,
+// checkSlots fails the test unless there is exactly one key for each container and each blob,
 // except for those that a roll is replacing, which are in the classes above.
-func (m *model) slots() {
+func (m *model) checkSlots() {
 	m.Helper()
 	for what, query := range map[string]string{
 		"blobs":      `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class = ?2) - (SELECT COUNT(*) FROM blob WHERE tenant = ?1)`,
 		"containers": `SELECT (SELECT COALESCE(SUM(count), 0) FROM key_page WHERE tenant = ?1 AND class <> ?2 AND class < 16) - (SELECT COUNT(*) FROM container WHERE tenant = ?1)`,
 	} {
-		var surplus int64
-		m.View(func(tx *store.Tx) error {
-			return tx.QueryRow(m.Ctx, query, m.Tenant, int64(envelope.ClassBlob)).Scan(&surplus)
-		})
+		surplus := m.Number(query, m.Tenant, int64(envelope.ClassBlob))
 		if surplus != 0 {
 			m.Fatalf("there are %d more keys of %s than %s", surplus, what, what)
 		}

@@ -1,8 +1,8 @@
 package service
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -16,10 +16,6 @@ import (
 	"keyroll/internal/store"
 )
 
-// creatableKinds maps the kinds that CreatePolicy accepts, and its default.
-var creatableKinds = map[api.PolicyKind]api.PolicyKind{"": api.MailboxPolicy, api.MailboxPolicy: api.MailboxPolicy,
-	api.MultiWorkloadPolicy: api.MultiWorkloadPolicy}
-
 // CreatePolicy makes a mailbox policy or a multi-workload policy from two
 // customer keys.
 func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (api.Policy, error) {
@@ -27,8 +23,8 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 		if err := checkPolicyName(in.Body.Name); err != nil {
 			return api.Policy{}, err
 		}
-		kind, ok := creatableKinds[in.Body.Kind]
-		if !ok {
+		kind := cmp.Or(in.Body.Kind, api.MailboxPolicy)
+		if profile := policy.ProfileOf(kind); profile.Keys == 0 || profile.Fixed {
 			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: kind %q must be one of %s, %s", in.Body.Name, in.Body.Kind, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		}
 		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
@@ -36,10 +32,8 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 			return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
 		}
 		d := policy.Definition{Kind: kind, Name: in.Body.Name, Description: in.Body.Description, Primary: primary, Secondary: secondary}
-		if in.Body.DryRun {
-			return c.checkCreate(ctx, d, nil)
-		}
-		return c.createPolicy(ctx, d, nil)
+		c.dryRun = in.Body.DryRun
+		return c.createPolicy(ctx, d)
 	})
 }
 
@@ -78,39 +72,8 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 		}
 		d := policy.Definition{Kind: api.SitePolicy, Name: policyName(sitePolicyName, geo), Geo: geo.ID,
 			Description: "Covers every site of geo " + geo.Name + ".", Primary: primary, Secondary: secondary}
-		source := func(tx *store.Tx) (managed int64, err error) {
-			if managed, err = s.Policies.ServiceManagedIn(ctx, tx, c.tenant, geo.ID); err != nil {
-				return 0, err
-			}
-			return managed, c.checkNoIncoming(ctx, tx, managed)
-		}
-		if in.Body.DryRun {
-			return c.checkCreate(ctx, d, func(tx *store.Tx) error {
-				_, err := source(tx)
-				return err
-			})
-		}
-		return c.createPolicy(ctx, d, func(tx *store.Tx, pol policy.Policy) error {
-			managed, err := source(tx)
-			if err != nil {
-				return err
-			}
-			return c.beginRoll(ctx, tx, roll.Start{Policy: pol, Source: managed})
-		})
-	})
-}
-
-// checkCreate is the dry run of createPolicy; it includes also, if that is not nil.
-func (c *call) checkCreate(ctx context.Context, d policy.Definition, also func(*store.Tx) error) (api.Policy, error) {
-	warnings, err := c.Policies.CheckCreate(ctx, c.tenant, d)
-	if err == nil && also != nil {
-		err = c.DB.View(ctx, also)
-	}
-	if err != nil {
-		return api.Policy{}, err
-	}
-	return api.Policy{Kind: d.Kind, Name: d.Name, Warnings: warnings}, c.DB.InTx(ctx, func(tx *store.Tx) error {
-		return c.recordDone(ctx, tx, "dry run, nothing was made")
+		c.dryRun = in.Body.DryRun
+		return c.createPolicy(ctx, d)
 	})
 }
 
@@ -137,26 +100,58 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 	})
 }
 
-func (c *call) createPolicy(ctx context.Context, d policy.Definition, also func(*store.Tx, policy.Policy) error) (api.Policy, error) {
+// createPolicy makes a policy, and begins to move the sites of a geo under its site
+// policy. A dry run stops after the checks: it makes no keys.
+func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Policy, error) {
+	if c.dryRun {
+		warnings, err := c.Policies.CheckCreate(ctx, c.tenant, d)
+		if err == nil {
+			err = c.change(ctx, func(tx *store.Tx) (string, error) {
+				_, err := c.sourceOfSites(ctx, tx, d)
+				return "", err
+			})
+		}
+		return api.Policy{Kind: d.Kind, Name: d.Name, Warnings: warnings}, err
+	}
 	guid, err := c.TenantGUID(ctx, c.tenant)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	made, err := c.Policies.Create(ctx, c.tenant, guid, d, func(tx *store.Tx, pol policy.Policy) error {
-		if also != nil {
-			if err := also(tx, pol); err != nil {
-				return err
-			}
+	made, err := c.Policies.PrepareCreate(ctx, c.tenant, guid, d)
+	if err != nil {
+		return api.Policy{}, err
+	}
+	var pol policy.Policy
+	err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
+		if pol, err = made.Commit(ctx, tx); err != nil {
+			return "", err
 		}
-		return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
+		source, err := c.sourceOfSites(ctx, tx, d)
+		if err == nil && source != 0 {
+			err = c.beginRoll(ctx, tx, roll.Start{Policy: pol, Source: source})
+		}
+		return "policy " + pol.GUID.String(), err
 	})
 	if err != nil {
 		return api.Policy{}, err
 	}
 	c.Roller.Wake()
-	out, err := c.policyOf(ctx, made.ID)
+	out, err := c.policyOf(ctx, pol.ID)
 	out.Warnings = made.Warnings
 	return out, err
+}
+
+// sourceOfSites returns the policy from which a new site policy takes over the sites of
+// its geo, and 0 for a policy that does not cover one.
+func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definition) (int64, error) {
+	if !policy.ProfileOf(d.Kind).OnePerGeo {
+		return 0, nil
+	}
+	managed, err := c.Policies.ServiceManagedIn(ctx, tx, c.tenant, d.Geo)
+	if err != nil {
+		return 0, err
+	}
+	return managed, c.checkNoIncoming(ctx, tx, managed)
 }
 
 // ListPolicies lists the tenant's policies, including the service-managed one.
@@ -196,9 +191,7 @@ func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) 
 		if in.Body.AllGenerations && depth != api.DepthRoot {
 			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations can be re-wrapped only at depth root, not at depth %s", depth)
 		}
-		return c.changeKeys(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
-			return s.Policies.Refresh(ctx, pol, depth, in.Body.AllGenerations, also)
-		})
+		return c.changeKeys(ctx, in.Policy, policy.Request{Act: policy.Refresh, Depth: depth, AllGenerations: in.Body.AllGenerations}, in.Body.RollOptions)
 	})
 }
 
@@ -209,25 +202,28 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 		if err != nil {
 			return api.Refreshed{}, err
 		}
-		keyType := strings.ToLower(in.Body.KeyType)
-		if keyType != "primary" && keyType != "secondary" {
-			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q must be primary or secondary", in.Body.KeyType)
-		}
 		kv, err := s.keyVersion(in.Body.Key)
 		if err != nil {
 			return api.Refreshed{}, err
 		}
-		return c.changeKeys(ctx, in.Policy, depth, in.Body.RollOptions, func(pol policy.Policy, also func(*store.Tx, policy.Change) error) (policy.Change, error) {
-			return s.Policies.Update(ctx, pol, keyType == "secondary", kv, depth, also)
-		})
+		r := policy.Request{Depth: depth}
+		switch strings.ToLower(in.Body.KeyType) {
+		case "primary":
+			r.Act, r.Primary = policy.UpdatePrimary, kv
+		case "secondary":
+			r.Act, r.Secondary = policy.UpdateSecondary, kv
+		default:
+			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q must be primary or secondary", in.Body.KeyType)
+		}
+		return c.changeKeys(ctx, in.Policy, r, in.Body.RollOptions)
 	})
 }
 
-// changeKeys runs a refresh or an update and begins the resulting roll in the same
-// transaction. As a dry run it rolls that transaction back and returns an estimate.
-func (c *call) changeKeys(ctx context.Context, identity string, to api.Depth, asked api.RollOptions,
-	act func(policy.Policy, func(*store.Tx, policy.Change) error) (policy.Change, error)) (api.Refreshed, error) {
-	options, err := rollOptions(to, asked)
+// changeKeys changes the keys of a policy and begins the resulting roll in the same
+// transaction. A dry run returns an estimate.
+func (c *call) changeKeys(ctx context.Context, identity string, r policy.Request, asked api.RollOptions) (api.Refreshed, error) {
+	c.dryRun = asked.DryRun
+	options, err := rollOptions(r.Depth, asked)
 	if err != nil {
 		return api.Refreshed{}, err
 	}
@@ -244,48 +240,63 @@ func (c *call) changeKeys(ctx context.Context, identity string, to api.Depth, as
 		if err != nil {
 			return err
 		}
-		sweeps = to != api.DepthRoot && (options.IncludeInactive || latest.State == api.RollCancelled)
+		sweeps = r.Depth != api.DepthRoot && (options.IncludeInactive || latest.State == api.RollCancelled)
 		return c.checkNoRoll(ctx, tx, pol)
 	})
 	if err != nil {
 		return api.Refreshed{}, err
 	}
 	began := c.Now()
-	done, err := act(pol, func(tx *store.Tx, ch policy.Change) error {
-		if asked.DryRun {
-			return errDryRun
-		}
-		if ch.NewKey {
-			if err := c.checkNoRoll(ctx, tx, pol); err != nil {
-				return err
-			}
-			start := roll.Start{Policy: ch.Policy, Revision: ch.Revision.GUID, Depth: to, Options: options}
-			if start.Watermark, err = newWatermark(ctx, tx, to); err != nil {
-				return err
-			}
-			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
-				return err
-			}
-		}
-		return c.recordDone(ctx, tx, fmt.Sprintf("policy %s revision %s", ch.Policy.GUID, ch.Revision.GUID))
-	})
+	change, err := c.Policies.PrepareChange(ctx, pol, r)
 	swept := sweeps && fail.Is(err, api.NoNewVersion)
-	switch {
-	case asked.DryRun && (swept || errors.Is(err, errDryRun)):
-		return c.estimate(ctx, pol, done, to, options, c.Now().Sub(began))
-	case swept:
+	if err != nil && !swept {
+		return api.Refreshed{}, err
+	}
+	out := api.Refreshed{Warnings: change.Warnings}
+	start := roll.Start{Policy: pol, Depth: r.Depth, Options: options}
+	if c.dryRun {
+		if out.Estimate, err = c.estimate(ctx, change, swept, start, c.Now().Sub(began)); err != nil {
+			return api.Refreshed{}, err
+		}
+	} else if out.Rewrapped = change.Rewrapped(); !change.NewKey {
+		out.Limit = "anyone with an old copy of the wrapped policy key and the old key version can still decrypt what this policy key protects; a refresh at depth policy ends that for the containers that it moves"
+	}
+	if swept {
 		err = c.sweep(ctx, pol, options)
+	} else {
+		err = c.commitChange(ctx, change, start)
 	}
 	if err != nil {
 		return api.Refreshed{}, err
 	}
 	c.Roller.Wake()
-	out := api.Refreshed{Rewrapped: done.Rewrapped, Warnings: done.Warnings}
-	if !done.NewKey && !swept {
-		out.Limit = "anyone with an old copy of the wrapped policy key and the old key version can still decrypt what this policy key protects; a refresh at depth policy ends that for the containers that it moves"
-	}
 	out.Policy, err = c.policyOf(ctx, pol.ID)
 	return out, err
+}
+
+// commitChange commits a change of keys. If it makes a new policy key, it begins a roll
+// to it.
+func (c *call) commitChange(ctx context.Context, change *policy.PreparedChange, start roll.Start) error {
+	return c.commit(ctx, change, func(tx *store.Tx) (string, error) {
+		done, err := change.Commit(ctx, tx)
+		if err != nil {
+			return "", err
+		}
+		if done.NewKey {
+			if err := c.checkNoRoll(ctx, tx, start.Policy); err != nil {
+				return "", err
+			}
+			start := start
+			start.Policy, start.Revision = done.Policy, done.Revision.GUID
+			if start.Watermark, err = newWatermark(ctx, tx, start.Depth); err != nil {
+				return "", err
+			}
+			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
+				return "", err
+			}
+		}
+		return fmt.Sprintf("policy %s revision %s", done.Policy.GUID, done.Revision.GUID), nil
+	})
 }
 
 // checkNoRoll refuses a second roll if the policy's profile allows only one at a time.

@@ -21,26 +21,26 @@ import (
 // AddPurgeApprover registers an approver of purges.
 func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverInput) (out api.CreatedPurgeApprover, err error) {
 	return do(ctx, s, api.AddPurgeApprover.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.CreatedPurgeApprover, error) {
-		err := s.DB.InTx(ctx, func(tx *store.Tx) error {
+		err := c.change(ctx, func(tx *store.Tx) (string, error) {
 			// Of two concurrent requests with one name, the second waits here and finds the first.
 			if err := tx.Lock(ctx, c.tenant, true); err != nil {
-				return err
+				return "", err
 			}
 			all, err := s.Access.WithRole(ctx, tx, c.tenant, access.Approver)
 			if err != nil {
-				return err
+				return "", err
 			}
 			for _, other := range all {
 				if strings.EqualFold(other.Name, in.Body.Name) {
-					return fail.New(api.AlreadyExists, "approver %q exists", other.Name)
+					return "", fail.New(api.AlreadyExists, "approver %q exists", other.Name)
 				}
 			}
 			p, token, err := s.Access.AddPrincipal(ctx, tx, c.tenant, in.Body.Name, access.Approver)
 			if err != nil {
-				return err
+				return "", err
 			}
 			out = api.CreatedPurgeApprover{PurgeApprover: api.PurgeApprover{Name: p.Name, Created: s.Now().UTC()}, Token: token}
-			return c.recordDone(ctx, tx, "approver "+p.ID.String())
+			return "approver " + p.ID.String(), nil
 		})
 		return out, err
 	})
@@ -90,23 +90,23 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 		}
 		p := purge.Purge{ID: store.NewID(), Policy: pol.ID, Tenant: c.tenant, Requester: c.principal.ID, Requested: s.Now()}
 		p.Reason, p.Contact = d.Seal(p.ID, in.Body.Reason), d.Seal(p.ID, in.Body.Contact)
-		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
 			if pol, err = s.Policies.RequestPurge(ctx, tx, c.tenant, pol.ID); err != nil {
-				return err
+				return "", err
 			}
 			if err := c.checkPurgeable(ctx, tx, pol); err != nil {
-				return err
+				return "", err
 			}
 			if err := roll.End(ctx, tx, c.tenant, pol.ID, fmt.Sprintf("the purge of policy %q was requested", pol.Name), s.Now()); err != nil {
-				return err
+				return "", err
 			}
 			if err := purge.Request(ctx, tx, p); err != nil {
-				return err
+				return "", err
 			}
 			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
-				return err
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
+			return "policy " + pol.GUID.String(), nil
 		})
 		return out, err
 	})
@@ -176,19 +176,19 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 		if err != nil {
 			return out, err
 		}
-		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
 			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
 			if err != nil {
-				return err
+				return "", err
 			}
 			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, c.principal.ID, s.Now())
 			if err != nil {
-				return fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
+				return "", fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}
 			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
-				return err
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "policy "+pol.GUID.String())
+			return "policy " + pol.GUID.String(), nil
 		})
 		if err == nil {
 			s.Purger.Wake()

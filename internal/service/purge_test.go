@@ -21,33 +21,33 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func named(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
+func policyNamed(policy string) api.PolicyInput { return api.PolicyInput{Policy: policy} }
 
 func leave(policy string) api.LeavePolicyInput {
-	return api.LeavePolicyInput{PolicyInput: named(policy)}
+	return api.LeavePolicyInput{PolicyInput: policyNamed(policy)}
 }
 
 func purgeOf(policy string) api.RequestPurgeInput {
-	in := api.RequestPurgeInput{PolicyInput: named(policy)}
+	in := api.RequestPurgeInput{PolicyInput: policyNamed(policy)}
 	in.Body.Reason, in.Body.Contact = "we leave the service", "security@contoso.com"
 	return in
 }
 
 // revoke removes the service's permission on both keys of a policy.
-func (w world) revoke(policy string) {
+func (w testService) revoke(policy string) {
 	w.revokeVaults("A-"+policy, "B-"+policy)
 	w.Policies.Close() // as the time of the cache would
 }
 
 // revokeVaults is revoke before the cache expires.
-func (w world) revokeVaults(vaults ...string) {
+func (w testService) revokeVaults(vaults ...string) {
 	for _, vault := range vaults {
 		w.Vaults.Fail(vault, policytest.Denied())
 	}
 }
 
 // approver registers an approver and returns the context of its requests.
-func (w world) approver(name string) context.Context {
+func (w testService) approver(name string) context.Context {
 	w.Helper()
 	var in api.AddPurgeApproverInput
 	in.Body.Name = name
@@ -59,22 +59,22 @@ func (w world) approver(name string) context.Context {
 }
 
 // approve has two approvers approve a purge.
-func (w world) approve(policy string) {
+func (w testService) approve(policy string) {
 	w.Helper()
 	for i, name := range []string{"dana of " + policy, "erin of " + policy} {
 		w.Must(storetest.Ask(w.approver(name), w.TB, func(ctx context.Context) error {
-			return e(w.ApprovePurge(ctx, named(policy)))
+			return e(w.ApprovePurge(ctx, policyNamed(policy)))
 		}, func() bool {
-			p, err := w.ShowPurge(w.ctx, named(policy))
+			p, err := w.ShowPurge(w.ctx, policyNamed(policy))
 			return err == nil && len(p.Approvals) > i
 		}))
 	}
 }
 
 // carryOut carries out every approved purge, and repeats if responses are lost.
-func (w world) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carryOutIn, nil) }
+func (w testService) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carryOutIn, nil) }
 
-func (w world) carryOutIn(ctx context.Context) error {
+func (w testService) carryOutIn(ctx context.Context) error {
 	var all []purge.Purge
 	w.View(func(tx *store.Tx) (err error) {
 		all, err = purge.List(w.Ctx, tx, w.Tenant)
@@ -90,15 +90,15 @@ func (w world) carryOutIn(ctx context.Context) error {
 }
 
 // requestPurge requests the purge of a policy.
-func (w world) requestPurge(policy string) {
+func (w testService) requestPurge(policy string) {
 	w.Helper()
 	w.Must(storetest.Ask(w.ctx, w.TB, func(ctx context.Context) error {
 		return e(w.RequestPurge(ctx, purgeOf(policy)))
-	}, func() bool { return e(w.ShowPurge(w.ctx, named(policy))) == nil }))
+	}, func() bool { return e(w.ShowPurge(w.ctx, policyNamed(policy))) == nil }))
 }
 
-// purged runs the purge of policy p to its end.
-func (w world) purged(policy string) {
+// purgePolicy runs the purge of policy p to its end.
+func (w testService) purgePolicy(policy string) {
 	w.Helper()
 	w.revoke(policy)
 	w.requestPurge(policy)
@@ -118,14 +118,14 @@ func refused(t testing.TB, err error, code api.Code, words ...string) {
 	}
 }
 
-func (w world) withMail(name, policy string) {
+func (w testService) withMail(name, policy string) {
 	w.Helper()
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, policy))))
 	w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(mbox))))
 }
 
 func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		_, err := w.RequestPurge(w.ctx, purgeOf("p"))
 		refused(t, err, api.Conflict, "A-p", "Remove-AzKeyVaultAccessPolicy -VaultName A-p -ServicePrincipalName 00000002-0000-0ff1-ce00-000000000000")
@@ -134,12 +134,12 @@ func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
 		refused(t, err, api.Conflict, "Remove-AzKeyVaultAccessPolicy -VaultName B-p")
 		w.Vaults.Fail("B-p", policytest.Away())
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("p"))), api.VaultUnavailable)
-		p, err := w.ShowPolicy(w.ctx, named("p"))
+		p, err := w.ShowPolicy(w.ctx, policyNamed("p"))
 		w.Must(err)
 		if p.State != api.Registered {
 			t.Errorf("state %s", p.State)
 		}
-		refused(t, e(w.ShowPurge(w.ctx, named("p"))), api.NotFound)
+		refused(t, e(w.ShowPurge(w.ctx, policyNamed("p"))), api.NotFound)
 		w.Vaults.Fail("B-p", policytest.Denied())
 		w.requestPurge("p")
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("p"))), api.Conflict)
@@ -147,8 +147,8 @@ func TestPurgeIsRefusedWhileTheServiceHasItsPermissionOnAKey(t *testing.T) {
 }
 
 // An older version that something is under counts as the newest one does.
-func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
-	each(t, func(w world) {
+func TestPurgeChecksEveryKeyVersionThatIsStillNeeded(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.Must(e(w.SetMailboxState(w.ctx, newState(alice, api.Inactive))))
@@ -170,8 +170,8 @@ func TestPurgeAsksForEveryKeyVersionThatIsStillNeeded(t *testing.T) {
 	})
 }
 
-func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
-	each(t, func(w world) {
+func TestPolicyOfARequestedPurgeAcceptsNoContainers(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(bob, ""))))
@@ -191,7 +191,7 @@ func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
 			})
 		}
 		w.Must(w.carryOut())
-		if show, err := w.ShowPolicy(w.ctx, named("p")); err != nil || show.State != api.PurgePending || !show.Enabled {
+		if show, err := w.ShowPolicy(w.ctx, policyNamed("p")); err != nil || show.State != api.PurgePending || !show.Enabled {
 			t.Errorf("the policy: %+v, %v", show, err)
 		}
 		if strings.Contains(w.Dump("purge"), "leave") || strings.Contains(w.Dump("purge"), "security") {
@@ -201,37 +201,37 @@ func TestARequestedPurgeLetsNothingInAndWaits(t *testing.T) {
 	})
 }
 
-func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
-	each(t, func(w world) {
+func TestPurgeNeedsTwoApproversOtherThanTheRequester(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.revoke("p")
 		dana, erin := w.approver("dana"), w.approver("erin")
-		refused(t, e(w.ApprovePurge(dana, named("p"))), api.NotFound)
+		refused(t, e(w.ApprovePurge(dana, policyNamed("p"))), api.NotFound)
 		w.requestPurge("p")
-		refused(t, e(w.ApprovePurge(w.ctx, named("p"))), api.Forbidden)
+		refused(t, e(w.ApprovePurge(w.ctx, policyNamed("p"))), api.Forbidden)
 		both := w.admin
 		both.Roles = []access.Role{access.Admin, access.Approver}
-		refused(t, e(w.ApprovePurge(w.as(both), named("p"))), api.Forbidden, "the requester")
-		p, err := w.ApprovePurge(dana, named("p"))
+		refused(t, e(w.ApprovePurge(w.as(both), policyNamed("p"))), api.Forbidden, "the requester")
+		p, err := w.ApprovePurge(dana, policyNamed("p"))
 		w.Must(err)
 		if p.State != api.PurgeRequested || len(p.Approvals) != 1 || p.Approvals[0].Approver != "dana" {
 			t.Errorf("approved once: %+v", p)
 		}
-		refused(t, e(w.ApprovePurge(dana, named("p"))), api.Conflict)
+		refused(t, e(w.ApprovePurge(dana, policyNamed("p"))), api.Conflict)
 		for name, err := range map[string]error{
-			"show": e(w.ShowPurge(dana, named("p"))), "request": e(w.RequestPurge(dana, purgeOf("p"))), "list": e(w.ListMailboxes(dana, api.ListInput{})),
+			"show": e(w.ShowPurge(dana, policyNamed("p"))), "request": e(w.RequestPurge(dana, purgeOf("p"))), "list": e(w.ListMailboxes(dana, api.ListInput{})),
 		} {
 			t.Run("an approver may not "+name, func(t *testing.T) { refused(t, err, api.Forbidden) })
 		}
 		stranger := access.Principal{ID: uuid.New(), Tenant: w.Neighbour().Tenant, Name: "frank", Roles: []access.Role{access.Approver}}
 		w.Must(w.Containers.Bootstrap(w.Ctx, stranger.Tenant))
-		refused(t, e(w.ApprovePurge(w.as(stranger), named("p"))), api.NotFound)
-		p, err = w.ApprovePurge(erin, named("p"))
+		refused(t, e(w.ApprovePurge(w.as(stranger), policyNamed("p"))), api.NotFound)
+		p, err = w.ApprovePurge(erin, policyNamed("p"))
 		w.Must(err)
 		if p.State != api.PurgeApproved || p.PolicyDeleted != nil {
 			t.Errorf("approved twice: %+v", p)
 		}
-		refused(t, e(w.ApprovePurge(w.approver("george"), named("p"))), api.Conflict)
+		refused(t, e(w.ApprovePurge(w.approver("george"), policyNamed("p"))), api.Conflict)
 		list, err := w.ListPurgeApprovers(w.ctx, api.None{})
 		w.Must(err)
 		if len(list.Items) != 3 {
@@ -243,8 +243,8 @@ func TestTwoApproversOtherThanTheRequesterCarryAPurgeOut(t *testing.T) {
 	})
 }
 
-func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
-	each(t, func(w world) {
+func TestAfterAPurgeContentIsPermanentlyUnreadable(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		const idle = "idle@contoso.com"
 		w.withMail(alice, "p")
@@ -256,8 +256,8 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
 		w.finishRolls()
 		key := w.show(alice).Protection
-		w.purged("p")
-		p, err := w.ShowPurge(w.ctx, named("p"))
+		w.purgePolicy("p")
+		p, err := w.ShowPurge(w.ctx, policyNamed("p"))
 		w.Must(err)
 		if p.State != api.Purged || p.Containers != 2 || p.PolicyDeleted == nil || p.ContainersMarked == nil || p.AvailabilityKeyDestroyed == nil ||
 			p.ContainersMarked.Before(*p.PolicyDeleted) || p.AvailabilityKeyDestroyed.Before(*p.ContainersMarked) || p.Message != "" {
@@ -287,7 +287,7 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 			t.Error("another policy's mailbox was touched")
 		}
 		for _, identity := range []string{"p", p.PolicyID, before.DataEncryptionPolicyID, key.DataEncryptionPolicyID} {
-			if show, err := w.ShowPolicy(w.ctx, named(identity)); err != nil || show.State != api.PurgeDone || show.Enabled || show.Name != "p" {
+			if show, err := w.ShowPolicy(w.ctx, policyNamed(identity)); err != nil || show.State != api.PurgeDone || show.Enabled || show.Name != "p" {
 				t.Errorf("the policy by %s: %+v, %v", identity, show, err)
 			}
 		}
@@ -313,28 +313,28 @@ func TestAfterAPurgeContentIsGoneForGood(t *testing.T) {
 	})
 }
 
-func TestAPurgedPolicyFreesItsPlaceAndItsName(t *testing.T) {
-	each(t, func(w world) {
+func TestAPurgedPolicyDoesNotCountAgainstTheLimitAndItsNameIsFree(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
-		w.purged("p")
-		first, err := w.ShowPurge(w.ctx, named("p"))
+		w.purgePolicy("p")
+		first, err := w.ShowPurge(w.ctx, policyNamed("p"))
 		w.Must(err)
 		w.Vaults.Fail("A-p", nil)
 		w.Vaults.Fail("B-p", nil)
 		w.Must(e(w.CreatePolicy(w.ctx, newPolicy("P", keyURI("A-p"), keyURI("B-p")))))
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(bob, "p"))))
-		if now, err := w.ShowPolicy(w.ctx, named("p")); err != nil || now.State != api.Registered || now.ID == first.PolicyID {
+		if now, err := w.ShowPolicy(w.ctx, policyNamed("p")); err != nil || now.State != api.Registered || now.ID == first.PolicyID {
 			t.Errorf("the name leads to %+v, %v", now, err)
 		}
-		if p, err := w.ShowPurge(w.ctx, named(first.PolicyID)); err != nil || p.State != api.Purged {
+		if p, err := w.ShowPurge(w.ctx, policyNamed(first.PolicyID)); err != nil || p.State != api.Purged {
 			t.Errorf("by its GUID: %+v, %v", p, err)
 		}
 	})
 }
 
 func TestSitePolicyIsPurgedAndItsGeoIsFree(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
 		w.sitePolicy()
@@ -342,7 +342,7 @@ func TestSitePolicyIsPurgedAndItsGeoIsFree(t *testing.T) {
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("Sites"))), api.RollInProgress)
 		w.Vaults.Fail("A-Sites", nil)
 		w.finishRolls()
-		w.purged("Sites")
+		w.purgePolicy("Sites")
 		refused(t, w.GetFile(w.ctx, file(team, path), from(0), io.Discard), api.Gone)
 		refused(t, e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))), api.Gone)
 		const next = team + "2"
@@ -362,9 +362,9 @@ func TestSitePolicyIsPurgedAndItsGeoIsFree(t *testing.T) {
 }
 
 func TestServiceManagedPolicyCannotBePurged(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("Service-managed"))), api.InvalidArgument)
-		for _, in := range []api.RequestPurgeInput{{PolicyInput: named("none")}, {PolicyInput: named("Service-managed")}} {
+		for _, in := range []api.RequestPurgeInput{{PolicyInput: policyNamed("none")}, {PolicyInput: policyNamed("Service-managed")}} {
 			refused(t, e(w.RequestPurge(w.ctx, in)), api.InvalidArgument)
 		}
 		refused(t, e(w.RequestPurge(w.ctx, purgeOf("none"))), api.NotFound)
@@ -374,13 +374,13 @@ func TestServiceManagedPolicyCannotBePurged(t *testing.T) {
 // Purge while rolling: the roll ends with the request, all containers are purged,
 // whether moved or not, and nothing becomes readable again.
 func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.newKey("A-p")
 		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
 		w.withMail(bob, "p") // under the newer key
-		w.purged("p")
+		w.purgePolicy("p")
 		var ro roll.Roll
 		w.View(func(tx *store.Tx) error {
 			all, err := roll.List(w.Ctx, tx, w.Tenant)
@@ -403,14 +403,14 @@ func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
 
 // Reading while purging: a stream is cut at the next blob.
 func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(strings.Repeat(mbox+"\n", 400)))))
 		read := 0
 		err := w.ExportMail(w.ctx, mailbox(alice), writerFunc(func(p []byte) (int, error) {
 			if read == 0 {
-				w.purged("p")
+				w.purgePolicy("p")
 			}
 			read += len(p)
 			return len(p), nil
@@ -421,7 +421,7 @@ func TestAPurgeEndsAStreamAtTheNextBlob(t *testing.T) {
 
 // While the store of availability keys fails to destroy a key, a purge waits and says so.
 func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.RemoveAvailabilityKeys()
@@ -431,7 +431,7 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 		if w.carryOut() == nil {
 			t.Error("it says that it destroyed what is not there")
 		}
-		p, err := w.ShowPurge(w.ctx, named("p"))
+		p, err := w.ShowPurge(w.ctx, policyNamed("p"))
 		w.Must(err)
 		if p.State != api.PurgeApproved || p.ContainersMarked == nil || p.AvailabilityKeyDestroyed != nil || !strings.HasPrefix(p.Message, "waits: availability key") {
 			t.Errorf("it shows as %+v", p)
@@ -442,8 +442,8 @@ func TestAPurgeWaitsForTheStoreOfAvailabilityKeys(t *testing.T) {
 
 // Even if responses are lost, a purge finishes, and no key of the policy remains usable,
 // not even for a stream that is being read.
-func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
-	each(t, func(w world) {
+func TestAPurgeEndsWhicheverDatabaseAnswersAreLost(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.export(alice)
@@ -476,7 +476,7 @@ func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
 				t.Fatalf("commit %d lost its answer: %v", 1+steps, err)
 			}
 		}
-		p, err := w.ShowPurge(w.ctx, named("p"))
+		p, err := w.ShowPurge(w.ctx, policyNamed("p"))
 		w.Must(err)
 		if p.State != api.Purged || p.Containers != 1 || p.Message != "" || steps < 3 {
 			t.Errorf("after %d lost answers: %+v", steps, p)
@@ -486,21 +486,21 @@ func TestAPurgeEndsWhateverAnswersAreLost(t *testing.T) {
 }
 
 // If the response of the second approval is lost, the purge begins all the same.
-func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
-	each(t, func(w world) {
+func TestAPurgeBeginsAlthoughTheAnswerToItsApprovalIsLost(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.revoke("p")
 		w.requestPurge("p")
-		w.Must(e(w.ApprovePurge(w.approver("dana"), named("p"))))
+		w.Must(e(w.ApprovePurge(w.approver("dana"), policyNamed("p"))))
 		running, stop := context.WithCancel(w.Ctx)
 		ended := make(chan struct{})
 		go func() { defer close(ended); w.Purger.Run(running) }()
 		losing, lost := storetest.LoseAt(w.approver("erin"), 1)
-		if err := e(w.ApprovePurge(losing, named("p"))); !lost() || !fail.Is(err, api.Unavailable) {
+		if err := e(w.ApprovePurge(losing, policyNamed("p"))); !lost() || !fail.Is(err, api.Unavailable) {
 			t.Fatalf("approve: %v", err)
 		}
 		for done := false; !done; {
-			p, err := w.ShowPurge(w.ctx, named("p"))
+			p, err := w.ShowPurge(w.ctx, policyNamed("p"))
 			w.Must(err)
 			done = p.State == api.Purged
 		}
@@ -511,8 +511,8 @@ func TestAPurgeBeginsThoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 
 // Erased keys are in no file of the database, neither in free pages nor in the
 // write-ahead log. This does not cover PostgreSQL's files: docs/threat-model.md.
-func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
-	each(t, func(w world) {
+func TestAfterAPurgeNoDatabaseFileContainsAWrap(t *testing.T) {
+	each(t, func(w testService) {
 		file, isFile := strings.CutPrefix(w.DB.Shown(), "sqlite://")
 		if !isFile {
 			return
@@ -522,7 +522,7 @@ func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
 		w.newKey("A-p")
 		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
 		w.finishRolls()
-		p, err := w.ShowPolicy(w.ctx, named("p"))
+		p, err := w.ShowPolicy(w.ctx, policyNamed("p"))
 		w.Must(err)
 		var wraps [][]byte
 		w.View(func(tx *store.Tx) error {
@@ -555,7 +555,7 @@ func TestAfterAPurgeNoFileOfTheDatabaseHoldsAWrap(t *testing.T) {
 		if len(wraps) == 0 || holds() == 0 {
 			w.Fatalf("there are no wraps to look for: %+v", p)
 		}
-		w.purged("p")
+		w.purgePolicy("p")
 		if n := holds(); n > 0 {
 			w.Errorf("%d of %d wraps are in the files", n, len(wraps))
 		}

@@ -14,8 +14,8 @@ import (
 
 // Mailboxes that are assigned while the purge is requested: each is either
 // refused and stays readable where it was, or is part of the purge.
-func TestMailboxesAssignedAsAPurgeIsRequestedAreInItOrStayReadable(t *testing.T) {
-	each(t, func(w world) {
+func TestMailboxesAssignedDuringAPurgeRequestArePurgedOrStayReadable(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		const n = 8
 		name := func(i int) string { return fmt.Sprintf("m%d@contoso.com", i) }
@@ -48,7 +48,7 @@ func TestMailboxesAssignedAsAPurgeIsRequestedAreInItOrStayReadable(t *testing.T)
 				t.Errorf("%s was refused and does not read: %v", name(i), read)
 			}
 		}
-		p, err := w.ShowPurge(w.ctx, named("p"))
+		p, err := w.ShowPurge(w.ctx, policyNamed("p"))
 		w.Must(err)
 		if p.Containers != in {
 			t.Errorf("%d containers purged, want %d", p.Containers, in)
@@ -58,8 +58,8 @@ func TestMailboxesAssignedAsAPurgeIsRequestedAreInItOrStayReadable(t *testing.T)
 
 // A move out of the policy that has unwrapped its key before the purge, and writes after
 // it, is refused.
-func TestAMoveThatBeganBeforeAPurgeBringsNothingBack(t *testing.T) {
-	each(t, func(w world) {
+func TestAMoveThatBeganBeforeAPurgeRestoresNothing(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.withMail(alice, "p")
 		w.newKey("A-q")

@@ -8,8 +8,8 @@ import (
 	"keyroll/internal/policy/policytest"
 )
 
-func TestMailUserIsAssignedBeforeItsMailComesIn(t *testing.T) {
-	each(t, func(w world) {
+func TestMailUserIsAssignedBeforeItsMailboxIsMigrated(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		in := newMailbox("bob@contoso.com", "")
 		in.Body.Type = api.MailUser

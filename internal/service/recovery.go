@@ -16,7 +16,12 @@ func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Po
 		if err != nil {
 			return api.Policy{}, err
 		}
-		err = s.Policies.Recover(ctx, pol, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "policy "+pol.GUID.String()) })
+		if err := s.Policies.CheckLost(ctx, pol); err != nil {
+			return api.Policy{}, err
+		}
+		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+			return "policy " + pol.GUID.String(), s.Policies.Recover(ctx, tx, pol)
+		})
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -52,12 +57,16 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 		if err != nil {
 			return api.Policy{}, err
 		}
-		warnings, err := s.Policies.Restore(ctx, pol, primary, secondary, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "policy "+pol.GUID.String()) })
+		restore, err := s.Policies.PrepareRestore(ctx, pol, primary, secondary)
 		if err != nil {
-			return api.Policy{Warnings: warnings}, err
+			return api.Policy{}, err
+		}
+		err = c.commit(ctx, restore, func(tx *store.Tx) (string, error) { return "policy " + pol.GUID.String(), restore.Commit(ctx, tx) })
+		if err != nil {
+			return api.Policy{}, err
 		}
 		out, err := c.policyOf(ctx, pol.ID)
-		out.Warnings = warnings
+		out.Warnings = restore.Warnings
 		return out, err
 	})
 }

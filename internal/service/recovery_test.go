@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/policy/policytest"
 )
 
-func (w world) get() string {
+func (w testService) get() string {
 	w.Helper()
 	var out bytes.Buffer
 	w.Must(w.GetFile(w.ctx, file(team, path), from(0), &out))
@@ -18,7 +18,7 @@ func (w world) get() string {
 }
 
 // sites makes a site with a file under the site policy, on its second policy key.
-func (w world) sites() {
+func (w testService) sites() {
 	w.Helper()
 	w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 	w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader("content"))))
@@ -31,15 +31,15 @@ func restoreTo(primary, secondary api.KeyVersion) (in api.RestoreSitesInput) {
 	return in
 }
 
-func TestSitesWhoseKeysAreLostReadInRecoveryAndStandUnderTwoNewKeysAfterRestore(t *testing.T) {
-	each(t, func(w world) {
+func TestSitesWithLostKeysAreReadableInRecoveryAndUseNewKeysAfterRestore(t *testing.T) {
+	each(t, func(w testService) {
 		w.sites()
-		old, err := w.ShowPolicy(w.ctx, named("Sites"))
+		old, err := w.ShowPolicy(w.ctx, policyNamed("Sites"))
 		w.Must(err)
 		w.revoke("Sites")
 		refused(t, w.GetFile(w.ctx, file(team, path), from(0), io.Discard), api.VaultDenied)
 		refused(t, e(w.RestoreSites(w.ctx, restoreTo(w.newKey("C-Sites"), w.newKey("D-Sites")))), api.Conflict, "keyroll policy recover")
-		recovered, err := w.RecoverPolicy(w.ctx, named("Sites"))
+		recovered, err := w.RecoverPolicy(w.ctx, policyNamed("Sites"))
 		w.Must(err)
 		if recovered.State != api.Recovery || recovered.Revision != old.Revision {
 			t.Errorf("in recovery: %+v", recovered)
@@ -73,29 +73,29 @@ func TestSitesWhoseKeysAreLostReadInRecoveryAndStandUnderTwoNewKeysAfterRestore(
 }
 
 func TestRecoveryIsRefusedWhereItIsNotNeeded(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sites()
 		w.revoke("p")
-		refused(t, e(w.RecoverPolicy(w.ctx, named("p"))), api.InvalidArgument, "no recovery mode")
-		refused(t, e(w.RecoverPolicy(w.ctx, named("Service-managed"))), api.InvalidArgument)
-		refused(t, e(w.RecoverPolicy(w.ctx, named("Sites"))), api.Conflict, "can still decrypt it", "Update-SPODataEncryptionPolicy")
+		refused(t, e(w.RecoverPolicy(w.ctx, policyNamed("p"))), api.InvalidArgument, "no recovery mode")
+		refused(t, e(w.RecoverPolicy(w.ctx, policyNamed("Service-managed"))), api.InvalidArgument)
+		refused(t, e(w.RecoverPolicy(w.ctx, policyNamed("Sites"))), api.Conflict, "can still decrypt it", "Update-SPODataEncryptionPolicy")
 		w.revokeVaults("A-Sites")
-		refused(t, e(w.RecoverPolicy(w.ctx, named("Sites"))), api.Conflict, "its secondary key")
+		refused(t, e(w.RecoverPolicy(w.ctx, policyNamed("Sites"))), api.Conflict, "its secondary key")
 		w.revokeVaults("B-Sites")
-		w.Must(e(w.RecoverPolicy(w.ctx, named("Sites"))))
-		refused(t, e(w.RecoverPolicy(w.ctx, named("Sites"))), api.Conflict, "already")
+		w.Must(e(w.RecoverPolicy(w.ctx, policyNamed("Sites"))))
+		refused(t, e(w.RecoverPolicy(w.ctx, policyNamed("Sites"))), api.Conflict, "already")
 	})
 }
 
 // The lost keys were found again: the policy uses them as before.
-func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
-	each(t, func(w world) {
+func TestRestoreToTheLostKeysEndsRecovery(t *testing.T) {
+	each(t, func(w testService) {
 		w.sites()
-		old, err := w.ShowPolicy(w.ctx, named("Sites"))
+		old, err := w.ShowPolicy(w.ctx, policyNamed("Sites"))
 		w.Must(err)
 		w.revoke("Sites")
-		w.Must(e(w.RecoverPolicy(w.ctx, named("Sites"))))
+		w.Must(e(w.RecoverPolicy(w.ctx, policyNamed("Sites"))))
 		w.Vaults.Fail("A-Sites", nil)
 		w.Vaults.Fail("B-Sites", nil)
 		restored, err := w.RestoreSites(w.ctx, restoreTo(old.Primary, old.Secondary))
@@ -108,10 +108,10 @@ func TestRestoreToTheKeysThatWereLostEndsRecovery(t *testing.T) {
 
 // A purge ends recovery: from the request on nothing can be read.
 func TestPurgeEndsRecovery(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.sites()
 		w.revoke("Sites")
-		w.Must(e(w.RecoverPolicy(w.ctx, named("Sites"))))
+		w.Must(e(w.RecoverPolicy(w.ctx, policyNamed("Sites"))))
 		w.Must(e(w.RequestPurge(w.ctx, purgeOf("Sites"))))
 		w.Policies.Close()
 		refused(t, w.GetFile(w.ctx, file(team, path), from(0), io.Discard), api.VaultDenied)

@@ -53,21 +53,21 @@ func (s *Service) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, e
 }
 
 func (c *call) setRoll(ctx context.Context, id string, state api.RollState) (out api.Roll, err error) {
-	err = c.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) (string, error) {
 		ro, err := roll.Find(ctx, tx, c.tenant, id)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := roll.SetState(ctx, tx, ro, state); err != nil {
-			return err
+			return "", err
 		}
 		if ro, err = roll.Find(ctx, tx, c.tenant, id); err != nil {
-			return err
+			return "", err
 		}
 		if out, err = c.Roller.Progress(ctx, tx, ro); err != nil {
-			return err
+			return "", err
 		}
-		return c.recordDone(ctx, tx, "")
+		return "", nil
 	})
 	c.Roller.Wake()
 	return out, err

@@ -16,20 +16,20 @@ import (
 func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Roll, err error) {
 	return do(ctx, s, api.CancelRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
 		var ro roll.Roll
-		err := s.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+		err := c.change(ctx, func(tx *store.Tx) (_ string, err error) {
 			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
-				return err
+				return "", err
 			}
 			if err := roll.Cancel(ctx, tx, s.Policies, ro, s.Now()); err != nil {
-				return err
+				return "", err
 			}
 			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
-				return err
+				return "", err
 			}
 			if out, err = s.Roller.Progress(ctx, tx, ro); err != nil {
-				return err
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "")
+			return "", nil
 		})
 		if err == nil {
 			s.Retire(c.tenant, ro.Policy) // as at the end of any roll
@@ -63,54 +63,43 @@ func rollOptions(depth api.Depth, in api.RollOptions) (o roll.Options, err error
 // sweep begins a roll to the current policy key if there is no newer key version for
 // a new one.
 func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Options) error {
-	return c.DB.InTx(ctx, func(tx *store.Tx) error {
+	return c.change(ctx, func(tx *store.Tx) (string, error) {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
-			return err
+			return "", err
 		}
 		now, err := c.Policies.ByID(ctx, tx, c.tenant, pol.ID)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if err := now.CheckAccepting(); err != nil {
-			return err
+			return "", err
 		}
 		if err := c.checkNoRoll(ctx, tx, now); err != nil {
-			return err
+			return "", err
 		}
-		if err := c.beginRoll(ctx, tx, roll.Start{Policy: now, Options: options}); err != nil {
-			return err
-		}
-		return c.recordDone(ctx, tx, fmt.Sprintf("policy %s, no newer version: everything is moved under its current policy key", now.GUID))
+		err = c.beginRoll(ctx, tx, roll.Start{Policy: now, Options: options})
+		return fmt.Sprintf("policy %s, no newer version: everything is moved under its current policy key", now.GUID), err
 	})
 }
 
-// estimate returns what a change would do after its dry run: the change was rolled
-// back, or found no newer version. took is how long the vaults needed to wrap and
-// unwrap policy keys.
-func (c *call) estimate(ctx context.Context, pol policy.Policy, done policy.Change, to api.Depth, options roll.Options, took time.Duration) (api.Refreshed, error) {
-	out := api.Refreshed{Warnings: done.Warnings, Estimate: &api.Estimate{PolicyKeys: int64(done.Rewrapped), Seconds: took.Seconds(), Basis: "the time that the vaults took"}}
-	if done.NewKey {
-		out.Estimate.PolicyKeys++
-		pol.Current = policy.KeyRow{}
+// estimate returns what a change and its roll, or a sweep, would do. took is how long
+// the vaults needed to wrap and unwrap policy keys.
+func (c *call) estimate(ctx context.Context, change *policy.PreparedChange, swept bool, start roll.Start, took time.Duration) (*api.Estimate, error) {
+	out := &api.Estimate{PolicyKeys: int64(change.Rewrapped()), Seconds: took.Seconds(), Basis: "the time that the vaults took"}
+	switch {
+	case swept:
+	case change.NewKey:
+		out.PolicyKeys++
+		start.Policy.Current = policy.KeyRow{}
+	default:
+		return out, nil // no container is moved
 	}
-	err := c.DB.View(ctx, func(tx *store.Tx) error {
-		if done.Rewrapped > 0 {
-			return nil
-		}
-		start := roll.Start{Policy: pol, Depth: to, Options: options, Watermark: store.NewID()}
+	start.Watermark = store.NewID()
+	return out, c.DB.View(ctx, func(tx *store.Tx) error {
 		plan, err := roll.Plan(ctx, tx, c.Policies, start, c.Now())
 		if err == nil {
-			err = c.Roller.Estimate(ctx, tx, plan, out.Estimate)
+			err = c.Roller.Estimate(ctx, tx, plan, out)
 		}
 		return err
-	})
-	if err != nil {
-		return api.Refreshed{}, err
-	}
-	if out.Policy, err = c.policyOf(ctx, pol.ID); err != nil {
-		return api.Refreshed{}, err
-	}
-	return out, c.DB.InTx(ctx, func(tx *store.Tx) error {
-		return c.recordDone(ctx, tx, fmt.Sprintf("dry run, nothing was changed: policy %s", pol.GUID))
 	})
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // everything returns every row of every table except the audit log.
-func (w world) everything() string {
+func (w testService) everything() string {
 	w.Helper()
 	query := `SELECT name FROM sqlite_master WHERE type = 'table'`
 	if w.DB.Dialect().Name == "postgres" {
@@ -45,7 +45,7 @@ func (w world) everything() string {
 }
 
 // rest makes alice's mailbox, two inactive ones, and a backup, under policy p.
-func (w world) rest() {
+func (w testService) rest() {
 	w.Helper()
 	w.oldMailbox()
 	for name, state := range map[string]api.MailboxState{"bob@contoso.com": api.Inactive, "carol@contoso.com": api.Disabled} {
@@ -59,7 +59,7 @@ func (w world) rest() {
 // A dry run calls the vaults, counts, and changes nothing; the audit log has it, and the
 // use of the keys.
 func TestDryRunCountsAndChangesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.rest()
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.sitePolicy()
@@ -88,7 +88,7 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 			if w.everything() != before {
 				t.Errorf("%s changed something", name)
 			}
-			w.one(seen, run.operation, "done")
+			w.singleEntry(seen, run.operation, "done")
 			if got.Estimate == nil || got.Policy.Name == "" || got.Policy.State == api.Rolling || got.Rewrapped != 0 {
 				t.Fatalf("%s: %+v", name, got)
 			}
@@ -106,7 +106,7 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 		got, err := w.RefreshPolicy(w.ctx, plain)
 		w.Must(err)
 		if got.Estimate != nil || got.Policy.Roll == nil || got.Policy.Roll.Total != 1 || got.Policy.Primary.Version != old.Version {
-			t.Errorf("in earnest: %+v", got)
+			t.Errorf("the change itself: %+v", got)
 		}
 		// A dry run is refused where the refresh would be.
 		plain.Body.DryRun = true
@@ -119,8 +119,8 @@ func TestDryRunCountsAndChangesNothing(t *testing.T) {
 }
 
 // A sweep needs no newer version, and frees the older one.
-func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
-	each(t, func(w world) {
+func TestSweepReleasesAnOldVersionWithoutANewerOne(t *testing.T) {
+	each(t, func(w testService) {
 		w.rest()
 		w.newKey("A-p")
 		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
@@ -158,8 +158,8 @@ func TestSweepFreesAnOldVersionWithoutANewerOne(t *testing.T) {
 }
 
 // A refresh moves what a cancelled roll has not moved, with or without a newer version.
-func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
-	each(t, func(w world) {
+func TestRefreshContinuesACancelledRoll(t *testing.T) {
+	each(t, func(w testService) {
 		w.oldMailbox()
 		w.newKey("A-p")
 		refreshed, err := w.RefreshPolicy(w.ctx, refresh("p", ""))
@@ -170,10 +170,10 @@ func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
 		if cancelled.State != api.RollCancelled || cancelled.Remaining != 1 || w.show(alice).Protection.Current || w.export(alice) != mbox {
 			t.Errorf("cancelled: %+v", cancelled)
 		}
-		if p, err := w.ShowPolicy(w.ctx, named("p")); err != nil || p.State != api.Registered || p.Revision != refreshed.Policy.Revision {
+		if p, err := w.ShowPolicy(w.ctx, policyNamed("p")); err != nil || p.State != api.Registered || p.Revision != refreshed.Policy.Revision {
 			t.Errorf("the policy: %+v, %v", p, err)
 		}
-		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", api.DepthRoot))), api.NoNewVersion) // that brings nothing over
+		policytest.Refuses(t, e(w.RefreshPolicy(w.ctx, refresh("p", api.DepthRoot))), api.NoNewVersion) // that moves nothing
 		again, err := w.RefreshPolicy(w.ctx, refresh("p", ""))
 		w.Must(err)
 		if again.Policy.Revision != refreshed.Policy.Revision || again.Policy.Roll.Total != 1 {
@@ -188,8 +188,8 @@ func TestRefreshGoesOnWhereARollWasCancelled(t *testing.T) {
 	})
 }
 
-func TestOptionsOfARollThatCannotBeAreRefused(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)))
+func TestInvalidOptionsOfARollAreRefused(t *testing.T) {
+	w := newTestService(policytest.New(t, storetest.One(t)))
 	w.mailPolicy()
 	w.newKey("A-p")
 	before := w.everything()

@@ -8,7 +8,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -73,19 +72,43 @@ type call struct {
 	tenant    int64
 	target    string
 	entry     int64 // id of its one audit entry
-	dryRun    bool  // the change ends where it would write its audit entry
+	dryRun    bool  // commit changes nothing
 }
 
-// errDryRun rolls back the transaction of a dry run.
-var errDryRun = errors.New("service: a dry run")
+// change runs f in a transaction, together with the audit entry of the operation, whose
+// detail f returns. A dry run is rolled back and has an entry that says so.
+func (c *call) change(ctx context.Context, f func(tx *store.Tx) (detail string, err error)) error {
+	return c.commit(ctx, nil, f)
+}
 
-// recordDone writes the operation's audit entry in tx. It is the last step of a change;
-// a dry run, which has passed all checks of the change by then, ends here.
-func (c *call) recordDone(ctx context.Context, tx *store.Tx, detail string) error {
+// commit is change for a prepared change: f commits it.
+func (c *call) commit(ctx context.Context, p store.Prepared, f func(tx *store.Tx) (detail string, err error)) error {
 	if c.dryRun {
-		return errDryRun
+		err := c.DB.DryRun(ctx, p, func(tx *store.Tx) error {
+			_, err := f(tx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return c.recordDryRun(ctx)
 	}
+	return c.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		detail, err := f(tx)
+		if err != nil {
+			return err
+		}
+		return c.recordDone(ctx, tx, detail)
+	})
+}
+
+// recordDone writes the operation's audit entry in tx.
+func (c *call) recordDone(ctx context.Context, tx *store.Tx, detail string) error {
 	return c.Audit.Append(ctx, tx, audit.Entry{ID: c.entry, Tenant: c.tenant, Outcome: audit.Done, Target: c.target, Detail: detail})
+}
+
+func (c *call) recordDryRun(ctx context.Context) error {
+	return c.DB.InTx(ctx, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "dry run, nothing was changed") })
 }
 
 // read runs an operation that changes nothing: on one snapshot, with its audit entry
@@ -147,10 +170,6 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	var out Out
 	if err = p.Check(access.Role(op.Role)); err == nil {
 		out, err = f(ctx, c)
-	}
-	if errors.Is(err, errDryRun) {
-		c.dryRun = false
-		err = s.DB.InTx(ctx, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "dry run, nothing was changed") })
 	}
 	if err == nil {
 		return out, nil

@@ -14,7 +14,7 @@ import (
 )
 
 func TestListsArePagedWithoutGapsOrRepeats(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		const n = 7
 		var names, urls []string
 		for i := range n {
@@ -63,7 +63,7 @@ func TestListsArePagedWithoutGapsOrRepeats(t *testing.T) {
 // The documented promise: an active mailbox shows the new revision once the
 // refreshed key has been applied, an inactive one when it has been read.
 func TestDataEncryptionPolicyIDChangesWhenTheRefreshedKeyHasBeenApplied(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		const idle = "idle@contoso.com"
 		for _, name := range []string{alice, idle} {
@@ -112,8 +112,8 @@ func TestDataEncryptionPolicyIDChangesWhenTheRefreshedKeyHasBeenApplied(t *testi
 	})
 }
 
-func TestDepthRootShowsItsLimitAndTouchesNoContainer(t *testing.T) {
-	each(t, func(w world) {
+func TestDepthRootShowsItsLimitAndChangesNoContainer(t *testing.T) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		old := w.show(alice).Protection
@@ -134,7 +134,7 @@ func TestDepthRootShowsItsLimitAndTouchesNoContainer(t *testing.T) {
 }
 
 func TestSecondSiteRollIsRefusedWithTheProgressOfTheRunningOne(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		for i := range 3 {
 			w.Must(e(w.CreateSite(w.ctx, newSite(fmt.Sprint(team, i)))))
 		}
@@ -183,7 +183,7 @@ func TestSecondSiteRollIsRefusedWithTheProgressOfTheRunningOne(t *testing.T) {
 }
 
 func TestRefreshDuringAMailboxRollSupersedesIt(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		for range 2 {
@@ -203,7 +203,7 @@ func TestRefreshDuringAMailboxRollSupersedesIt(t *testing.T) {
 }
 
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.sitePolicy()
 		w.finishRolls()
@@ -243,14 +243,14 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 }
 
 func TestAnotherTenantSeesNothing(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w testService) {
 		w.mailPolicy()
 		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(alice, "p"))))
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.newKey("A-p")
 		refreshed, err := w.RefreshPolicy(w.ctx, refresh("p", ""))
 		w.Must(err)
-		other := newWorld(w.Neighbour())
+		other := newTestService(w.Neighbour())
 		stranger := other.admin
 		other.Service, other.ctx = w.Service, w.as(stranger) // the same service, asked by the other tenant
 		policytest.Refuses(t, e(other.ShowMailbox(other.ctx, mailbox(alice))), api.NotFound)
@@ -279,7 +279,7 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 }
 
 func TestShowsWhatAContainerHolds(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)))
+	w := newTestService(policytest.New(t, storetest.One(t)))
 	w.Must(e(w.CreateMailbox(w.ctx, newMailbox("Alice@Contoso.com", ""))))
 	w.Must(e(w.ImportMail(w.ctx, into(alice), -1, strings.NewReader(mbox))))
 	m := w.show("ALICE@contoso.com")

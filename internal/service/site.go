@@ -14,11 +14,17 @@ import (
 func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
 		c.dryRun = in.Body.DryRun
-		_, err := s.Containers.Create(ctx, c.tenant, container.Site, in.Body.URL, 0, func(tx *store.Tx, ct container.Container) (err error) {
-			if out, err = c.showSite(ctx, tx, ct); err != nil {
-				return err
+		made, err := s.Containers.PrepareCreate(ctx, c.tenant, container.Site, in.Body.URL, 0)
+		if err != nil {
+			return out, err
+		}
+		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
+			ct, err := made.Commit(ctx, tx)
+			if err != nil {
+				return "", err
 			}
-			return c.recordDone(ctx, tx, "")
+			out, err = c.showSite(ctx, tx, ct)
+			return "", err
 		})
 		if err == nil {
 			c.foldContainers(c.tenant)
@@ -102,14 +108,27 @@ func (s *Service) PutFile(ctx context.Context, in api.FileInput, size int64, r i
 		if err != nil {
 			return api.File{}, err
 		}
-		f, err := s.Contents.Put(ctx, ct, in.Path, size, r, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
-		if err != nil {
-			return api.File{}, err
-		}
-		c.queueFollow(ct)
-		c.foldBlobs(ct)
-		return fileOf(f), nil
+		return c.putFile(ctx, ct, in.Path, size, r)
 	})
+}
+
+// putFile stores a file of a site, or an item of a workload store.
+func (c *call) putFile(ctx context.Context, ct container.Container, path string, size int64, r io.Reader) (api.File, error) {
+	file, err := c.Contents.PrepareFile(ctx, ct, path, size, r)
+	if err != nil {
+		return api.File{}, err
+	}
+	var f content.File
+	err = c.commit(ctx, file, func(tx *store.Tx) (_ string, err error) {
+		f, err = file.Commit(ctx, tx)
+		return "", err
+	})
+	if err != nil {
+		return api.File{}, err
+	}
+	c.queueFollow(ct)
+	c.foldBlobs(ct)
+	return fileOf(f), nil
 }
 
 // GetFile writes a part of a file, which part chooses once the file is open. A

@@ -10,8 +10,8 @@ import (
 // A sweep moves the backups of its own policy, but not those of a policy whose
 // containers a roll moves to it: a backup of a site would come under a multi-workload
 // policy. So the two rolls run one after the other.
-func TestASweepTakesNoBackupsOfAnotherPolicy(t *testing.T) {
-	each(t, func(w world) {
+func TestASweepMovesNoBackupsOfAnotherPolicy(t *testing.T) {
+	each(t, func(w testService) {
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		w.backup("site", team)
 		w.workPolicy("m")

@@ -91,18 +91,18 @@ func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.T
 // SetTenant sets which vaults outside this keyroll a tenant may use.
 func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api.Tenant, err error) {
 	return do(ctx, s, api.SetTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
-		return out, s.DB.InTx(ctx, func(tx *store.Tx) error {
+		return out, c.change(ctx, func(tx *store.Tx) (string, error) {
 			t, err := s.Access.FindTenant(ctx, tx, in.Tenant)
 			if err != nil {
-				return err
+				return "", err
 			}
 			if err := s.Access.SetExternal(ctx, tx, t.ID, access.ExternalVaults(in.Body.Add), access.ExternalVaults(in.Body.Remove)); err != nil {
-				return err
+				return "", err
 			}
 			if out, err = s.withOutside(ctx, tx, t); err != nil {
-				return err
+				return "", err
 			}
-			return c.recordDone(ctx, tx, fmt.Sprintf("tenant %s may use %d directories and %d vaults", t.GUID, len(out.Directories), len(out.Vaults)))
+			return fmt.Sprintf("tenant %s may use %d directories and %d vaults", t.GUID, len(out.Directories), len(out.Vaults)), nil
 		})
 	})
 }

@@ -12,8 +12,8 @@ import (
 	"keyroll/internal/store"
 )
 
-func TestOfTwoWhoMakeOneTenantOneIsRefused(t *testing.T) {
-	each(t, func(w world) {
+func TestOneOfTwoConcurrentCreationsOfATenantIsRefused(t *testing.T) {
+	each(t, func(w testService) {
 		var wait sync.WaitGroup
 		var errs [4]error
 		for i := range errs {
@@ -35,8 +35,8 @@ func TestOfTwoWhoMakeOneTenantOneIsRefused(t *testing.T) {
 	})
 }
 
-func TestTenantThatWasBegunGoesOnAndItsAdminActs(t *testing.T) {
-	each(t, func(w world) {
+func TestInterruptedCreationOfATenantContinuesAndItsAdminCanAct(t *testing.T) {
+	each(t, func(w testService) {
 		var begun access.Tenant
 		w.InTx(func(tx *store.Tx) (err error) {
 			begun, err = w.Access.CreateTenant(w.Ctx, tx, "fabrikam")
@@ -62,8 +62,8 @@ func TestTenantThatWasBegunGoesOnAndItsAdminActs(t *testing.T) {
 	})
 }
 
-func TestListTenantsInParts(t *testing.T) {
-	each(t, func(w world) {
+func TestListOfTenantsIsPaged(t *testing.T) {
+	each(t, func(w testService) {
 		want := []string{w.GUID.String()} // there before
 		for _, name := range []string{"two", "three", "four", "five"} {
 			made, err := w.CreateTenant(w.ctx, newTenant(name))
@@ -85,8 +85,8 @@ func TestListTenantsInParts(t *testing.T) {
 }
 
 // Upkeep that the last process did not finish is found in every tenant.
-func TestTidyUpReachesEveryTenant(t *testing.T) {
-	each(t, func(w world) {
+func TestUpkeepIsQueuedForEveryTenant(t *testing.T) {
+	each(t, func(w testService) {
 		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
 		w.Must(err)
 		admin, err := w.Access.Authenticate(w.Ctx, made.AdminToken)
@@ -94,14 +94,11 @@ func TestTidyUpReachesEveryTenant(t *testing.T) {
 		for _, name := range []string{"a", "b", "c"} { // each in a page of its own
 			w.Must(e(w.CreateMailbox(w.as(admin), newMailbox(name, ""))))
 		}
-		pages := func() (n int) {
-			w.View(func(tx *store.Tx) error {
-				return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM key_page WHERE tenant = ?1`, admin.Tenant).Scan(&n)
-			})
-			return n
+		pages := func() int64 {
+			return w.Number(`SELECT COUNT(*) FROM key_page WHERE tenant = ?1`, admin.Tenant)
 		}
 		before := pages()
-		restarted := newWorld(w.World) // whose queue of upkeep is empty
+		restarted := newTestService(w.World) // whose queue of upkeep is empty
 		restarted.QueueMaintenance()
 		restarted.tidy()
 		if before != 4 || pages() != 2 { // one is the directory's
@@ -117,8 +114,8 @@ func outsideOf(tenant, directory string) api.SetTenantInput {
 	return in
 }
 
-func TestVaultsOutsideAreOfTheTenantsThatTheyAreRegisteredFor(t *testing.T) {
-	each(t, func(w world) {
+func TestExternalVaultsAreUsableOnlyByTenantsTheyAreRegisteredFor(t *testing.T) {
+	each(t, func(w testService) {
 		const directory, vault = "72f988bf-86f1-41af-91ab-2d7cd011db47", "https://contoso-a1.vault.azure.net"
 		one, err := w.CreateTenant(w.ctx, newTenant("one"))
 		w.Must(err)

@@ -54,7 +54,7 @@ func (s *Service) queueJob(operation, name string, job upkeep.Job) {
 // response.
 func (s *Service) queueFollow(ct container.Container) {
 	s.queueJob(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
-		moved, err := s.Containers.Follow(ctx, ct)
+		moved, err := s.Containers.MoveKeyAfterAccess(ctx, ct)
 		if err != nil || !moved {
 			return err
 		}

@@ -56,13 +56,7 @@ func (s *Service) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput,
 		if err != nil {
 			return api.File{}, err
 		}
-		f, err := s.Contents.Put(ctx, ct, in.Item, size, r, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
-		if err != nil {
-			return api.File{}, err
-		}
-		c.queueFollow(ct)
-		c.foldBlobs(ct)
-		return fileOf(f), nil
+		return c.putFile(ctx, ct, in.Item, size, r)
 	})
 }
 
@@ -72,7 +66,7 @@ func (c *call) workloadStore(ctx context.Context, name string) (container.Contai
 	if !fail.Is(err, api.NotFound) {
 		return ct, err
 	}
-	ct, err = c.Containers.Create(ctx, c.tenant, container.Workload, name, 0, nil)
+	ct, err = c.Containers.Create(ctx, c.tenant, container.Workload, name, 0)
 	if fail.Is(err, api.AlreadyExists) { // another request was first
 		return c.Containers.Find(ctx, c.tenant, container.Workload, name)
 	}

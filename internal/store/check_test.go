@@ -13,8 +13,8 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-// things fills a table with an index of its own.
-func things(t *testing.T, db *store.DB, from, to int64) {
+// fillIndexedTable fills a table with an index of its own.
+func fillIndexedTable(t *testing.T, db *store.DB, from, to int64) {
 	t.Helper()
 	ctx := t.Context()
 	must(t, db.InTx(ctx, func(tx *store.Tx) error {
@@ -59,14 +59,14 @@ func scanOther(t *testing.T, db *store.DB, others ...int64) (ids []int64) {
 
 // An index that lost writes is detected and named, and a scan finds the rows that it has
 // lost.
-func TestAnIndexThatLostWritesIsNamedAndScanSeesTheRows(t *testing.T) {
+func TestAnIndexThatLostWritesIsReportedAndScanReadsTheRows(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		things(t, db, 1, 3000)
+		fillIndexedTable(t, db, 1, 3000)
 		if checked, err := db.CheckTable(t.Context(), "thing"); err != nil || checked != (db.Dialect().Name == "sqlite") {
 			t.Fatalf("checked %v: %v", checked, err)
 		}
 		amcheck(t, db)
-		db = storetest.LoseWrites(t, db, "thing_other", func(db *store.DB) { things(t, db, 3000, 3010) })
+		db = storetest.LoseWrites(t, db, "thing_other", func(db *store.DB) { fillIndexedTable(t, db, 3000, 3010) })
 		byIndex := func() (n int64) {
 			must(t, db.View(t.Context(), func(tx *store.Tx) error {
 				return tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM thing WHERE other = ?1`, 3).Scan(&n)
@@ -90,9 +90,9 @@ func TestAnIndexThatLostWritesIsNamedAndScanSeesTheRows(t *testing.T) {
 	})
 }
 
-func TestAnIndexOfZerosIsNamedAndScanNeedsNone(t *testing.T) {
+func TestAnIndexOfZerosIsReportedAndScanDoesNotUseIt(t *testing.T) {
 	db := storetest.SQLite(t)
-	things(t, db, 1, 3000)
+	fillIndexedTable(t, db, 1, 3000)
 	db = storetest.ZeroIndex(t, db, "thing_other")
 	if ids := scanOther(t, db, 3); len(ids) != 3 {
 		t.Errorf("%v", ids)
@@ -103,9 +103,9 @@ func TestAnIndexOfZerosIsNamedAndScanNeedsNone(t *testing.T) {
 }
 
 // A scan of several parts reads a table to its end.
-func TestAScanGoesThroughAllParts(t *testing.T) {
+func TestAScanReadsAllParts(t *testing.T) {
 	db := storetest.SQLite(t)
-	things(t, db, 1, 10)
+	fillIndexedTable(t, db, 1, 10)
 	must(t, db.InTx(t.Context(), func(tx *store.Tx) error {
 		_, err := tx.Exec(t.Context(), `INSERT INTO thing WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 210000) SELECT i, i, '' FROM n`)
 		return err
@@ -120,7 +120,7 @@ func TestAScanGoesThroughAllParts(t *testing.T) {
 	}
 }
 
-func TestAllTablesAreSoundAndNamed(t *testing.T) {
+func TestCheckNamesAllTablesAndFindsNoDamage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		amcheck(t, db)
 		tables, err := db.Tables(t.Context())
@@ -141,9 +141,9 @@ func TestAllTablesAreSoundAndNamed(t *testing.T) {
 
 // A table that is too large to be checked when the database is opened is read without a
 // wrong index from the first statement that uses it.
-func TestAStatementThatMeetsAWrongIndexRunsAgainWithoutIt(t *testing.T) {
+func TestAStatementWithAWrongIndexIsRepeatedWithoutIt(t *testing.T) {
 	db := storetest.SQLite(t)
-	things(t, db, 1, 3000)
+	fillIndexedTable(t, db, 1, 3000)
 	db = storetest.Open(t, storetest.ZeroIndex(t, db, "thing_other").Shown())
 	find := func(tx *store.Tx) error {
 		ids, err := tx.IDs(t.Context(), `SELECT b.id FROM thing a JOIN thing AS b ON b.other = a.other WHERE a.other = ?1 ORDER BY b.id, a.id`, 7)

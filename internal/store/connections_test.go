@@ -14,7 +14,7 @@ import (
 
 // With a server that allows five connections keyroll serves twelve simultaneous requests:
 // they wait for one another, whether the node knew the limit at its start or not.
-func TestRequestsWaitWhereThereAreFewConnections(t *testing.T) {
+func TestRequestsWaitForAConnection(t *testing.T) {
 	for _, fits := range []bool{false, true} {
 		t.Run(map[bool]string{false: "later", true: "at the start"}[fits], func(t *testing.T) {
 			address := storetest.EmptyPostgresURL(t)
@@ -62,7 +62,7 @@ func TestRequestsWaitWhereThereAreFewConnections(t *testing.T) {
 	}
 }
 
-func TestANodeWithEnoughConnectionsSaysNothing(t *testing.T) {
+func TestANodeWithEnoughConnectionsLogsNoWarning(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		var log bytes.Buffer
 		if err := db.FitConnections(t.Context(), slog.New(slog.NewTextHandler(&log, nil))); err != nil || log.Len() > 0 {

@@ -15,7 +15,7 @@ import (
 // A database that is full or read-only fails with that code and a hint; it can still be
 // read, nothing is half written, and once the state has ended the same writes succeed
 // without a restart: a read-only session of PostgreSQL is not used again.
-func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
+func TestAFullOrReadOnlyDatabaseIsReportedAndRecovers(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		begin, end map[string]string // a statement for each database
@@ -97,7 +97,7 @@ func TestAFullOrReadOnlyDatabaseIsNamedAndHeals(t *testing.T) {
 }
 
 // An error of a transaction's function is returned unchanged.
-func TestErrorsThatAreNotTheDatabasesStayAsTheyAre(t *testing.T) {
+func TestErrorsOfATransactionsFunctionAreReturnedUnchanged(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		for _, own := range []error{context.Canceled, fail.New(api.Conflict, "x"), errors.New("x")} {
 			for _, run := range []func(context.Context, func(*store.Tx) error) error{db.InTx, db.View} {

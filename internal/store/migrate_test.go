@@ -17,7 +17,7 @@ func eachURL(t *testing.T, test func(t *testing.T, address string)) {
 	t.Run("postgres", func(t *testing.T) { test(t, storetest.PostgresURL(t)) })
 }
 
-func TestNewerSchemaIsRefusedUntouched(t *testing.T) {
+func TestNewerSchemaIsRefusedUnchanged(t *testing.T) {
 	eachURL(t, func(t *testing.T, address string) {
 		db := storetest.Open(t, address)
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {

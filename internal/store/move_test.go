@@ -64,11 +64,11 @@ func run(t *testing.T, db *store.DB, statements ...string) {
 	})
 }
 
-func quiet(string, int64, int64) {}
+func noProgress(string, int64, int64) {}
 
-// usable fails the test unless exactly one of two addresses is a database to use, and
+// wantOneUsable fails the test unless exactly one of two addresses is a database to use, and
 // returns which.
-func usable(t *testing.T, from, to string) (target bool) {
+func wantOneUsable(t *testing.T, from, to string) (target bool) {
 	t.Helper()
 	open := func(address string) bool {
 		db, err := store.Open(t.Context(), address)
@@ -86,7 +86,7 @@ func usable(t *testing.T, from, to string) (target bool) {
 	return target
 }
 
-func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
+func TestMovedDatabaseHasTheSameRowsAndIsTheOneToUse(t *testing.T) {
 	from, to := stageMove(t), storetest.EmptyPostgresURL(t)
 	var last, total int64
 	moved, err := store.Move(t.Context(), from, to, func(_ string, done, of int64) {
@@ -101,7 +101,7 @@ func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
 	if moved.Rows != 711 || total != 2*711 || last != total {
 		t.Errorf("%d rows; told %d of %d", moved.Rows, last, total)
 	}
-	if !usable(t, from, to) {
+	if !wantOneUsable(t, from, to) {
 		t.Fatal("the target is not the one to use")
 	}
 	if other, err := store.MovedTo(t.Context(), from); err != nil || other != moved.To {
@@ -116,7 +116,7 @@ func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
 		t.Errorf("box 700 holds %d", got)
 	}
 	newBox(t, db, 1000)
-	if _, err := store.Move(t.Context(), from, to, quiet); !fail.Is(err, api.Conflict) {
+	if _, err := store.Move(t.Context(), from, to, noProgress); !fail.Is(err, api.Conflict) {
 		t.Errorf("moved a second time: %v", err)
 	}
 	if got := box(t, db, 1000); got != 0 {
@@ -126,11 +126,11 @@ func TestMovedDatabaseHoldsTheSameRowsAndIsTheOneToUse(t *testing.T) {
 
 // A move that is interrupted at any point leaves one database to use, or for one moment
 // none, and the same move succeeds afterwards.
-func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
+func TestInterruptedMoveLeavesExactlyOneDatabaseToUse(t *testing.T) {
 	defer fault.Set(nil)
 	var points []string
 	fault.Set(func(name string) { points = append(points, name) })
-	if _, err := store.Move(t.Context(), stageMove(t), storetest.EmptyPostgresURL(t), quiet); err != nil {
+	if _, err := store.Move(t.Context(), stageMove(t), storetest.EmptyPostgresURL(t), noProgress); err != nil {
 		t.Fatal(err)
 	}
 	if first, last := points[0], points[len(points)-1]; first != "database.noted" || last != "database.done" {
@@ -144,7 +144,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 		dieAfter(t, die, from, to)
 		if at == "database.noted" { // the target is empty; opening it would create the schema
 			storetest.Open(t, from)
-		} else if target := usable(t, from, to); target != (at == "database.done") {
+		} else if target := wantOneUsable(t, from, to); target != (at == "database.done") {
 			t.Errorf("%s: the target is the one to use: %v", at, target)
 		}
 		if at == "database.done" {
@@ -153,11 +153,11 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 		if at != "database.left" { // the source is used until then
 			newBox(t, storetest.Open(t, from), 5000)
 		}
-		moved, err := store.Move(t.Context(), from, to, quiet)
+		moved, err := store.Move(t.Context(), from, to, noProgress)
 		if err != nil {
 			t.Fatalf("%s: %v", at, err)
 		}
-		if !usable(t, from, to) {
+		if !wantOneUsable(t, from, to) {
 			t.Errorf("%s: after a second move the target is not the one to use", at)
 		}
 		want := int64(712)
@@ -170,7 +170,7 @@ func TestMoveThatEndsAnywhereLeavesOneDatabaseToUse(t *testing.T) {
 	}
 }
 
-func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
+func TestMoveRefusesDatabasesThatItCannotMoveCompletely(t *testing.T) {
 	// In all cases the source stays the one to use.
 	for _, c := range []struct {
 		name  string
@@ -211,7 +211,7 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			from, to := stageMove(t), storetest.EmptyPostgresURL(t)
 			c.spoil(t, from, to)
-			_, err := store.Move(t.Context(), from, to, quiet)
+			_, err := store.Move(t.Context(), from, to, noProgress)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v", err)
 			}
@@ -219,7 +219,7 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 		})
 	}
 	for _, c := range [][2]string{{storetest.PostgresURL(t), storetest.EmptyPostgresURL(t)}, {stageMove(t), storetest.SQLiteURL(t)}} {
-		if _, err := store.Move(t.Context(), c[0], c[1], quiet); !fail.Is(err, api.InvalidArgument) {
+		if _, err := store.Move(t.Context(), c[0], c[1], noProgress); !fail.Is(err, api.InvalidArgument) {
 			t.Errorf("from %.10s to %.10s: %v", c[0], c[1], err)
 		}
 	}
@@ -230,13 +230,13 @@ func TestMoveRefusesWhatItCannotMoveWhole(t *testing.T) {
 func TestMoveToAnotherTargetLeavesTheFirstUnusable(t *testing.T) {
 	from, first, second := stageMove(t), storetest.EmptyPostgresURL(t), storetest.EmptyPostgresURL(t)
 	dieAt(t, "database.compared", from, first)
-	if _, err := store.Move(t.Context(), from, second, quiet); err != nil {
+	if _, err := store.Move(t.Context(), from, second, noProgress); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Move(t.Context(), from, first, quiet); !fail.Is(err, api.Conflict) {
+	if _, err := store.Move(t.Context(), from, first, noProgress); !fail.Is(err, api.Conflict) {
 		t.Errorf("moved to a second place: %v", err)
 	}
-	if usable(t, from, first) {
+	if wantOneUsable(t, from, first) {
 		t.Error("the first target is a database to use")
 	}
 }
@@ -251,17 +251,17 @@ func execute(t *testing.T, address string, statements ...string) {
 // dieAt ends a move at the first point of a name.
 func dieAt(t *testing.T, point, from, to string) {
 	t.Helper()
-	die(t, func(name string) bool { return name == point }, from, to)
+	stopMove(t, func(name string) bool { return name == point }, from, to)
 }
 
 // dieAfter ends a move after so many points.
 func dieAfter(t *testing.T, points int, from, to string) {
 	t.Helper()
 	met := -1
-	die(t, func(string) bool { met++; return met == points }, from, to)
+	stopMove(t, func(string) bool { met++; return met == points }, from, to)
 }
 
-func die(t *testing.T, now func(name string) bool, from, to string) {
+func stopMove(t *testing.T, now func(name string) bool, from, to string) {
 	t.Helper()
 	dead := errors.New("dead")
 	fault.Set(func(name string) {
@@ -275,6 +275,6 @@ func die(t *testing.T, now func(name string) bool, from, to string) {
 			t.Fatalf("it did not die: %v", r)
 		}
 	}()
-	_, err := store.Move(t.Context(), from, to, quiet)
+	_, err := store.Move(t.Context(), from, to, noProgress)
 	t.Errorf("it went through: %v", err)
 }

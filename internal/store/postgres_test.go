@@ -21,7 +21,7 @@ func with(address, parameter string) string { return address + "&" + parameter }
 
 // A function before PostgreSQL's own in the search path returns the settings of another
 // server.
-func TestServersThatCannotKeepKeysAreRefusedUntouched(t *testing.T) {
+func TestUnsuitableServersAreRefusedUnchanged(t *testing.T) {
 	for _, c := range []struct{ setting, value, says string }{
 		{"server_version_num", "130022", "PostgreSQL 15"}, // the version for people is asked of the real one
 		{"server_encoding", "SQL_ASCII", "its text encoding is SQL_ASCII"},
@@ -73,7 +73,7 @@ func TestRefusalsOfAServerSayWhatToDo(t *testing.T) {
 	storetest.Open(t, strings.Replace(address, "user=keyroll", "user="+role, 1)+"&search_path=own") // a schema of its own is all that it needs
 }
 
-func TestConnectionsAreThoseOfTheAddress(t *testing.T) {
+func TestAddressSetsTheNumberOfConnections(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	for parameter, want := range map[string]int{"": 16, "pool_max_conns=4": 4, "pool_max_conns=40": 40} {
 		if got := storetest.Open(t, with(address, parameter)).Writer().Stats().MaxOpenConnections; got != want {
@@ -89,7 +89,7 @@ func TestConnectionsAreThoseOfTheAddress(t *testing.T) {
 
 // A password need not be in the address: it can come from PGPASSWORD or from the file that
 // PGPASSFILE names. No address that is shown has one.
-func TestPasswordNeedNotStandInTheAddress(t *testing.T) {
+func TestPasswordNeedNotBeInTheAddress(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pgpass")
 	if err := os.WriteFile(file, []byte("db.contoso.com:5432:keyroll:keyroll:from file\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestPasswordNeedNotStandInTheAddress(t *testing.T) {
 }
 
 // When the server is up again, no request fails because of the dead connections.
-func TestDeadConnectionsAreReplacedUnseen(t *testing.T) {
+func TestDeadConnectionsAreReplacedWithoutAnError(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	proxy := proxytest.New(t, "unix", storetest.Socket(address))
 	db := storetest.Open(t, storetest.Through(address, proxy.Addr()))

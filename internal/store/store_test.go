@@ -120,7 +120,7 @@ func TestFailedStatementEndsItsTransaction(t *testing.T) {
 	})
 }
 
-func TestUniqueIsToldFromOtherFailures(t *testing.T) {
+func TestUniqueViolationIsDistinguishedFromOtherFailures(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		ctx := t.Context()
 		err := db.InTx(ctx, func(tx *store.Tx) error {
@@ -223,7 +223,7 @@ func TestReadModifyWriteUnderLockLosesNothing(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { test(t, storetest.PostgresURL(t)) })
 }
 
-func TestSharedLocksMeetAndExcludeTheExclusive(t *testing.T) {
+func TestSharedLocksCoexistAndExcludeAnExclusiveLock(t *testing.T) {
 	db := storetest.Postgres(t)
 	ctx := t.Context()
 	inTx(t, db, func(_ context.Context, first *store.Tx) error {
@@ -275,7 +275,7 @@ func TestDeadlockedTransactionIsRunAgain(t *testing.T) {
 	all.Wait()
 }
 
-func TestRetriesAreBoundedAndOnlyForBrokenOffTransactions(t *testing.T) {
+func TestRetriesAreBoundedAndOnlyForAbortedTransactions(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		var broken error = sqlite3.BUSY
 		if db.Dialect().Name == "postgres" {
@@ -304,7 +304,7 @@ func TestRetriesAreBoundedAndOnlyForBrokenOffTransactions(t *testing.T) {
 	})
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRefusesInvalidAddresses(t *testing.T) {
 	folder := t.TempDir()
 	noDatabase := filepath.Join(folder, "text.db")
 	if err := os.WriteFile(noDatabase, []byte(strings.Repeat("this is not a database\n", 100)), 0o600); err != nil {
@@ -344,7 +344,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestSQLiteFilesAreTheirOwnersAloneAndCommitsDurable(t *testing.T) {
+func TestSQLiteFilesAreReadableByTheirOwnerOnlyAndCommitsAreDurable(t *testing.T) {
 	address := storetest.SQLiteURL(t)
 	path := strings.TrimPrefix(address, "sqlite://")
 	if err := os.WriteFile(path, nil, 0o644); err != nil { // a careless copy

@@ -12,7 +12,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-func TestParametersGoByNumber(t *testing.T) {
+func TestParametersAreNumbered(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 			var a, b, c string
@@ -27,7 +27,7 @@ func TestParametersGoByNumber(t *testing.T) {
 	})
 }
 
-func TestStatementsThatFitOneDatabaseOnlyAreRefused(t *testing.T) {
+func TestStatementsForOnlyOneDatabaseAreRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		for _, c := range []struct {
 			query string
@@ -68,7 +68,7 @@ func TestStatementsThatFitOneDatabaseOnlyAreRefused(t *testing.T) {
 	})
 }
 
-func TestArgumentsAreStoredAlike(t *testing.T) {
+func TestBothDatabasesStoreArgumentsAlike(t *testing.T) {
 	type class uint8
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {

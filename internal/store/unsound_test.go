@@ -13,7 +13,7 @@ import (
 )
 
 // A database whose file was damaged while it was open fails with that code and a hint.
-func TestADamagedDatabaseFileIsNamed(t *testing.T) {
+func TestErrorNamesADamagedDatabaseFile(t *testing.T) {
 	ctx := t.Context()
 	read := func(db *store.DB) error {
 		return db.View(ctx, func(tx *store.Tx) error {

@@ -27,7 +27,7 @@ func eachEmptyURL(t *testing.T, test func(t *testing.T, address string)) {
 // Every version of the schema, with rows in all its tables, is migrated to the newest:
 // the rows are unchanged, a second migration changes nothing, and a node that began on
 // the old schema still reads and writes.
-func TestEveryVersionWithDataComesToTheNewest(t *testing.T) {
+func TestDatabasesOfEveryVersionAreMigratedToTheNewest(t *testing.T) {
 	versions, err := store.Versions(t.Context(), storetest.SQLite(t))
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ var served = map[string]string{
 	"00015_purge.sql":        "e1c1c11151a6da85ecdf45c66e1a45b926f504f3a4b2efd9ae8b386b2d8ad8a2",
 }
 
-func TestSchemaFilesThatWereServedFromStayAsTheyAre(t *testing.T) {
+func TestReleasedSchemaFilesAreUnchanged(t *testing.T) {
 	files := store.SchemaFiles()
 	for name, want := range served {
 		sum := sha256.Sum256([]byte(files[name]))
@@ -211,8 +211,8 @@ var (
 	addColumn = regexp.MustCompile(`^ALTER TABLE \w+ ADD COLUMN \w+ (BIGINT|TEXT|\$\{BLOB\})( NOT NULL)? DEFAULT ('[^']*'|-?\d+)$`)
 )
 
-// unfit returns the statements of a schema file that do more than add.
-func unfit(number int, text string) (list []string) {
+// nonAdditive returns the statements of a schema file that do more than add.
+func nonAdditive(number int, text string) (list []string) {
 	if !strings.HasPrefix(text, "-- +goose Up\n") || strings.Count(text, "+goose") != 1 {
 		list = append(list, "a file goes up alone, in its transaction")
 	}
@@ -243,7 +243,7 @@ func TestNewSchemaFilesOnlyAdd(t *testing.T) {
 		if number < firstAdding {
 			continue
 		}
-		for _, statement := range unfit(number, text) {
+		for _, statement := range nonAdditive(number, text) {
 			t.Errorf("%s: %s\nschema/README.md says what a file may hold", name, statement)
 		}
 	}
@@ -254,17 +254,17 @@ func TestNewSchemaFilesOnlyAdd(t *testing.T) {
 		up + "CREATE TABLE a (id BIGINT);", "-- +goose Up\n-- +goose NO TRANSACTION\n", up + "ALTER TABLE roll RENAME TO rolls;",
 		up + "CREATE TABLE a (id BIGINT PRIMARY KEY); DELETE FROM roll;",
 	} {
-		if unfit(lastIndexing+1, text) == nil {
+		if nonAdditive(lastIndexing+1, text) == nil {
 			t.Errorf("%q passes", text)
 		}
 	}
 	fine := up + "CREATE TABLE a (id BIGINT PRIMARY KEY, -- drop it;\n b TEXT NOT NULL);\nCREATE UNIQUE INDEX c ON a (b) WHERE b <> '';\nALTER TABLE roll ADD COLUMN mark BIGINT NOT NULL DEFAULT 0;"
-	if list := unfit(lastIndexing+1, fine); list != nil {
+	if list := nonAdditive(lastIndexing+1, fine); list != nil {
 		t.Errorf("%q does not pass", list)
 	}
 }
 
-func TestASchemaFileWaitsForATableWithoutHoldingOthersUp(t *testing.T) {
+func TestMigrationWaitsForATableWithoutBlockingOthers(t *testing.T) {
 	address := storetest.PostgresURL(t)
 	db := storetest.Open(t, address)
 	holding := func(while func()) {

@@ -26,7 +26,7 @@ func run(t *testing.T, test func(q *upkeep.Queue, log *bytes.Buffer)) {
 	})
 }
 
-func TestJobsRunOneAfterTheOtherInTheirOrder(t *testing.T) {
+func TestJobsRunOneAfterAnotherInOrder(t *testing.T) {
 	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
 		var did []string
 		running := 0
@@ -49,7 +49,7 @@ func TestJobsRunOneAfterTheOtherInTheirOrder(t *testing.T) {
 
 // A job may be added again while a job of its name runs: the data that it has read may
 // have changed since. Of the waiting ones only the newest is run.
-func TestWaitingJobStandsForAllOfItsName(t *testing.T) {
+func TestNewestWaitingJobOfANameRuns(t *testing.T) {
 	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
 		var did []int
 		begun, goOn := make(chan struct{}), make(chan struct{})
@@ -66,7 +66,7 @@ func TestWaitingJobStandsForAllOfItsName(t *testing.T) {
 	})
 }
 
-func TestFailedJobIsLoggedAndHoldsUpNoOther(t *testing.T) {
+func TestFailedJobIsLoggedAndDelaysNoOther(t *testing.T) {
 	run(t, func(q *upkeep.Queue, log *bytes.Buffer) {
 		did := false
 		q.Add("breaks", func(context.Context) error { return errors.New("out of order") })

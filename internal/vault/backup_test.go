@@ -20,7 +20,7 @@ func restore(c *azkeys.Client, blob []byte) (azkeys.KeyBundle, error) {
 	return answer.KeyBundle, err
 }
 
-func TestBackupBringsBackAllVersionsInAnotherVault(t *testing.T) {
+func TestRestoreOfABackupReturnsAllVersionsInAnotherVault(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		n.createVault("contoso-B", nil)
@@ -79,14 +79,14 @@ func TestBackupBringsBackAllVersionsInAnotherVault(t *testing.T) {
 }
 
 func TestForeignOrDamagedBackupIsRefused(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", ec())
 	blob, err := c.BackupKey(ctx, "k", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := n.world.tenant("fabrikam")
+	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	_, err = restore(other.keys("fabrikam-A"), blob.Value)
 	refused(t, err, 400, "BadParameter", "", "backup")
@@ -114,7 +114,7 @@ func TestForeignOrDamagedBackupIsRefused(t *testing.T) {
 
 // As in Azure, a backup is restored within one subscription and one geography.
 func TestBackupIsRestoredWithinOneSubscriptionAndGeography(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	for name, location := range map[string]string{"east-one": "eastus", "west-one": "westus3", "berlin": "germanywestcentral", "nowhere": "moonnorth"} {
 		n.createVaultIn(name, location)
 	}

@@ -64,8 +64,8 @@ func TestImportedKeyUnwrapsWhatItsOwnerWrapped(t *testing.T) {
 	})
 }
 
-func TestBadImportIsRefusedAndShowsNoPartOfTheKey(t *testing.T) {
-	n := contoso(t, one(t))
+func TestInvalidImportIsRefusedAndRevealsNoPartOfTheKey(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -103,7 +103,7 @@ func TestBadImportIsRefusedAndShowsNoPartOfTheKey(t *testing.T) {
 }
 
 func TestImportNeedsItsPermission(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	n.grant("contoso-A", access.Exchange, "create", "get", "restore")
 	_, jwk := importable(t)
 	if _, err := n.keysAs("contoso-A", access.Exchange).ImportKey(ctx, "k", azkeys.ImportKeyParameters{Key: jwk}, nil); !denied(err) {
@@ -111,8 +111,8 @@ func TestImportNeedsItsPermission(t *testing.T) {
 	}
 }
 
-func TestImportedKeyStandsUnderTheSeal(t *testing.T) {
-	n := contoso(t, one(t))
+func TestImportedKeyIsStoredSealed(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	private, jwk := importable(t)
 	if _, err := n.keys("contoso-A").ImportKey(ctx, "k", azkeys.ImportKeyParameters{Key: jwk}, nil); err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func TestOfficialClientRollsAKey(t *testing.T) {
 }
 
 func TestKeyTypesSizesAndCurves(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	for _, curve := range []azkeys.CurveName{azkeys.CurveNameP256, azkeys.CurveNameP384, azkeys.CurveNameP521} {
 		for _, kind := range []azkeys.KeyType{azkeys.KeyTypeEC, azkeys.KeyTypeECHSM} {
@@ -89,7 +89,7 @@ func TestKeyTypesSizesAndCurves(t *testing.T) {
 	refused(t, err, 400, "BadParameter", "", "EC-HSM")
 }
 
-func TestUpdateLeavesWhatIsNotGiven(t *testing.T) {
+func TestUpdateKeepsPropertiesThatAreNotGiven(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		c := n.keys("contoso-A")
@@ -184,12 +184,12 @@ func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 }
 
 func TestOpaqueAdminTokenWorksAtVaults(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keysWith("contoso-A", fixed(n.token)), "k", ec())
 }
 
-func TestNoKeyMaterialOrTokenIsLoggedOrStoredInTheClear(t *testing.T) {
-	n := contoso(t, one(t))
+func TestNoKeyMaterialOrTokenIsLoggedOrStoredInPlaintext(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	k := create(t, c, "k1", rsa2048())
 	secret := bytes.Repeat([]byte("plaintext!"), 6)
@@ -227,8 +227,8 @@ func TestNoKeyMaterialOrTokenIsLoggedOrStoredInTheClear(t *testing.T) {
 	}
 }
 
-func TestMaterialMovedToAnotherVersionDoesNotOpen(t *testing.T) {
-	n := contoso(t, one(t))
+func TestKeyMaterialMovedToAnotherVersionCannotBeDecrypted(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k1", rsa2048())
 	create(t, c, "k2", rsa2048())

@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-func TestKeyVaultLimitsHoldCallersOfOneVault(t *testing.T) {
+func TestKeyVaultLimitsApplyToEachVault(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := newLimits(func() time.Time { return now })
 	for name, c := range map[string]struct {

@@ -14,7 +14,7 @@ import (
 // A premium vault serves the official client as a Managed HSM too, under that domain; a
 // standard one does not exist there.
 func TestPremiumVaultAnswersAsManagedHSM(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	n.createVault("standard-A", func(p *armkeyvault.VaultProperties) { p.SKU.Name = to.Ptr(armkeyvault.SKUNameStandard) })
 	as := func(vault string) *azkeys.Client {
 		url := strings.Replace(n.url(vault), ".vault.", ".managedhsm.", 1)

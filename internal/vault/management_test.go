@@ -16,7 +16,7 @@ import (
 
 func TestOfficialManagementClientMakesAVault(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		n := newWorld(t, db).tenant("contoso")
+		n := newTestServer(t, db).tenant("contoso")
 		made := n.createVault("Contoso-O365EX-NA-VaultA1", func(p *armkeyvault.VaultProperties) {
 			p.EnablePurgeProtection = to.Ptr(true)
 		})
@@ -38,8 +38,8 @@ func TestOfficialManagementClientMakesAVault(t *testing.T) {
 	})
 }
 
-func TestPutOnAnExistingVaultChangesWhatItGives(t *testing.T) {
-	n := contoso(t, one(t))
+func TestPutOnAnExistingVaultChangesOnlyTheGivenProperties(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	n.grant("contoso-A", access.Exchange, "get")
 	again := n.createVault("contoso-a", func(p *armkeyvault.VaultProperties) {
 		p.SKU.Name = to.Ptr(armkeyvault.SKUNameStandard)
@@ -82,8 +82,8 @@ func TestPutOnAnExistingVaultChangesWhatItGives(t *testing.T) {
 }
 
 func TestListsOfVaults(t *testing.T) {
-	n := newWorld(t, one(t)).tenant("contoso")
-	other := n.world.tenant("fabrikam")
+	n := newTestServer(t, sqlite(t)).tenant("contoso")
+	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	n.createVault("b-vault", nil)
 	n.createVault("A-vault", nil)
@@ -116,7 +116,7 @@ func TestListsOfVaults(t *testing.T) {
 }
 
 func TestLongListOfVaultsIsPaged(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	err := n.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150)
 			INSERT INTO vault (id, tenant, name, name_folded, subscription, resource_group, location, sku, retention_days,
@@ -197,8 +197,8 @@ func TestDeletedVaultIsRecoveredOrPurged(t *testing.T) {
 	})
 }
 
-func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
-	n := newWorld(t, one(t)).tenant("contoso")
+func TestPurgeProtectedVaultIsDeletedOnlyAfterItsRetention(t *testing.T) {
+	n := newTestServer(t, sqlite(t)).tenant("contoso")
 	n.createVault("held", func(p *armkeyvault.VaultProperties) {
 		p.EnablePurgeProtection, p.SoftDeleteRetentionInDays = to.Ptr(true), to.Ptr(int32(7))
 	})
@@ -208,7 +208,7 @@ func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
 	}
 	_, err := n.management().BeginPurgeDeleted(ctx, "held", "eastus", nil)
 	refused(t, err, 409, "MethodNotAllowed", "", "purge protection")
-	n.pass(7 * 24 * time.Hour)
+	n.advance(7 * 24 * time.Hour)
 	_, err = n.putVault("held", func(p *armkeyvault.VaultProperties) { p.CreateMode = to.Ptr(armkeyvault.CreateModeRecover) })
 	refused(t, err, 404, "DeletedVaultNotFound", "")
 	n.createVault("held", nil)
@@ -218,7 +218,7 @@ func TestPurgeProtectedVaultGoesOnlyWithItsRetention(t *testing.T) {
 }
 
 func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	group := n.server.URL + "/subscriptions/" + n.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/"
 	const version = "?api-version=2024-11-01"
 	policies := func(policy string) string { return `{"properties":{"accessPolicies":[` + policy + `]}}` }

@@ -12,8 +12,8 @@ import (
 )
 
 // By default a key's operations are those that the vault has.
-func TestKeyNamesTheOperationsThatTheVaultHas(t *testing.T) {
-	n := contoso(t, one(t))
+func TestKeyListsOnlyOperationsThatTheVaultOffers(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	for kty, want := range map[azkeys.KeyType]string{"RSA": "wrapKey unwrapKey", "RSA-HSM": "wrapKey unwrapKey", "EC": "", "EC-HSM": ""} {
 		made, err := c.CreateKey(t.Context(), "k-"+string(kty), azkeys.CreateKeyParameters{Kty: to.Ptr(kty), KeySize: to.Ptr(int32(2048))}, nil)
@@ -33,8 +33,8 @@ func TestKeyNamesTheOperationsThatTheVaultHas(t *testing.T) {
 
 // Keys that earlier versions stored with more operations show those that the
 // vault has, and go on to wrap.
-func TestStoredOperationsThatTheVaultHasNotAreNotShown(t *testing.T) {
-	n := contoso(t, one(t))
+func TestStoredOperationsThatTheVaultDoesNotOfferAreNotShown(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
 	if err := n.db.InTx(t.Context(), func(tx *store.Tx) error {
@@ -52,8 +52,8 @@ func TestStoredOperationsThatTheVaultHasNotAreNotShown(t *testing.T) {
 	}
 }
 
-func TestOperationThatIsNotOfferedIsRefusedByName(t *testing.T) {
-	n := contoso(t, one(t))
+func TestErrorNamesAnOperationThatIsNotOffered(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	create(t, n.keys("contoso-A"), "k", rsa2048())
 	version := "/" + strings.Repeat("a", 32)
 	type request struct{ method, path, body, operation string }
@@ -88,8 +88,8 @@ func TestOperationThatIsNotOfferedIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestWhatAzureIgnoresIsIgnored(t *testing.T) {
-	n := contoso(t, one(t))
+func TestPropertiesThatAzureIgnoresAreIgnored(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	for _, body := range []string{`{"kty":"EC","key_size":256}`, `{"kty":"EC","unknown":{"a":[1]},"attributes":{"unknown":1}}`, `{"kty":"RSA","crv":"P-256"}`} {
 		if status := n.call("POST", n.url("contoso-A")+"/keys/k/create?api-version=7.4", body, nil); status != 200 {
 			t.Errorf("%s: %d", body, status)
@@ -97,8 +97,8 @@ func TestWhatAzureIgnoresIsIgnored(t *testing.T) {
 	}
 }
 
-func TestWrongMethodIsRefusedWithThoseThatThePathHas(t *testing.T) {
-	n := contoso(t, one(t))
+func TestWrongMethodIsRefusedWithTheAllowedMethods(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	for _, c := range []struct{ method, url, allow string }{
 		{"DELETE", n.url("contoso-A") + "/keys?api-version=7.4", "GET"},
 		{"GET", n.url("contoso-A") + "/keys/k/backup?api-version=7.4", "POST"},
@@ -132,8 +132,8 @@ func (n *tenant) send(t *testing.T, method, url, body string, headers map[string
 	return answer.StatusCode, answer.Header
 }
 
-func TestHeadersOfAnAnswerAreThoseOfAzure(t *testing.T) {
-	n := contoso(t, one(t))
+func TestResponseHeadersAreThoseOfAzure(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	url := n.url("contoso-A") + "/keys?api-version=7.4"
 	_, header := n.send(t, "GET", url, "", map[string]string{"x-ms-client-request-id": "mine", "x-ms-return-client-request-id": "true"})
 	if header.Get("x-ms-client-request-id") != "mine" || header.Get("x-ms-keyvault-region") == "" || header.Get("x-ms-keyvault-service-version") == "" || header.Get("x-ms-request-id") == "" {
@@ -145,7 +145,7 @@ func TestHeadersOfAnAnswerAreThoseOfAzure(t *testing.T) {
 }
 
 func TestBearerSchemeAndContentCoding(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	for _, scheme := range []string{"bearer", "BEARER"} {
 		for _, url := range []string{n.url("contoso-A") + "/keys?api-version=7.4", n.server.URL + "/subscriptions?api-version=2022-12-01"} {
 			if status, _ := n.send(t, "GET", url, "", map[string]string{"Authorization": scheme + " " + n.token}); status != 200 {

@@ -57,7 +57,7 @@ func denied(err error) bool {
 }
 
 func TestEachOperationNeedsItsOwnPermission(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keys("contoso-A"), "k", ec())
 	all := []armkeyvault.KeyPermissions{"get", "list", "create", "import", "update", "delete", "recover", "backup", "restore",
 		"purge", "wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify", "release", "rotate"}
@@ -79,7 +79,7 @@ func TestEachOperationNeedsItsOwnPermission(t *testing.T) {
 	}
 }
 
-func TestPermissionTakenAwayIsGoneAtOnce(t *testing.T) {
+func TestRemovedPermissionTakesEffectAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		create(t, n.keys("contoso-A"), "k", rsa2048())
@@ -121,8 +121,8 @@ func TestPermissionTakenAwayIsGoneAtOnce(t *testing.T) {
 	})
 }
 
-func TestPermissionInOneVaultIsNoneInAnother(t *testing.T) {
-	n := contoso(t, one(t))
+func TestPermissionAppliesToOneVaultOnly(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	n.createVault("contoso-B", nil)
 	create(t, n.keys("contoso-B"), "k", ec())
 	n.grant("contoso-A", access.Exchange, "all")
@@ -132,9 +132,9 @@ func TestPermissionInOneVaultIsNoneInAnother(t *testing.T) {
 }
 
 func TestAnotherTenantsTokensAreRefused(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keys("contoso-A"), "k", ec())
-	other := n.world.tenant("fabrikam")
+	other := n.testServer.tenant("fabrikam")
 	path := n.url("contoso-A") + "/keys/k?api-version=7.4"
 	var p problem
 	status, header := other.callWith("GET", path, "", other.token, &p)
@@ -165,7 +165,7 @@ func TestAnotherTenantsTokensAreRefused(t *testing.T) {
 }
 
 func TestServicePrincipalsReadVaultsAndOnlyAdminsManageThem(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	secret, err := n.dir.ClientSecret(ctx, n.ID, access.Exchange)
 	if err != nil {
 		t.Fatal(err)

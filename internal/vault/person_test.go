@@ -71,7 +71,7 @@ func TestPersonNeedNotBeKnownAndKeepsOneObjectID(t *testing.T) {
 }
 
 func TestPersonCannotLogIn(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	var id uuid.UUID
 	for _, a := range n.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "contoso-A", "alice@contoso.com", "all") {
 		if *a.ObjectID != n.admin.ID.String() {
@@ -91,8 +91,8 @@ func TestPersonCannotLogIn(t *testing.T) {
 	}
 }
 
-func TestNameOfAPersonStandsUnderTheSeal(t *testing.T) {
-	n := contoso(t, one(t))
+func TestNameOfAPersonIsStoredSealed(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	n.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "contoso-A", "alice@contoso.com", "get")
 	var stored []byte
 	err := n.db.ViewOnce(ctx, func(tx *store.Tx) error {
@@ -106,9 +106,9 @@ func TestNameOfAPersonStandsUnderTheSeal(t *testing.T) {
 	}
 }
 
-func TestPersonOfAnotherTenantIsAnother(t *testing.T) {
-	n := contoso(t, one(t))
-	other := n.world.tenant("fabrikam")
+func TestPersonsOfTwoTenantsAreDifferent(t *testing.T) {
+	n := contoso(t, sqlite(t))
+	other := n.testServer.tenant("fabrikam")
 	other.createVault("fabrikam-A", nil)
 	mine := n.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "contoso-A", "alice@contoso.com", "get")
 	theirs := other.name(t, armkeyvault.AccessPolicyUpdateKindReplace, "fabrikam-A", "alice@contoso.com", "get")

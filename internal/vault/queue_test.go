@@ -13,7 +13,7 @@ import (
 // Another tenant uses every processor, and more of its work waits: this tenant's request
 // is next, because each tenant has a queue of its own.
 func TestTenantsTakeTurnsAtPrivateKeys(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
 	wrapped, err := c.WrapKey(ctx, "k", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("secret")), nil)
@@ -55,9 +55,9 @@ func TestTenantsTakeTurnsAtPrivateKeys(t *testing.T) {
 					turn <- l
 				}()
 			}
-			await(t, func() bool { return c.queue.Waits(another) == 2 })
+			waitUntil(t, func() bool { return c.queue.Waits(another) == 2 })
 			go func() { answer <- c.ask() }()
-			await(t, func() bool { return c.queue.Waits(n.ID) == 1 })
+			waitUntil(t, func() bool { return c.queue.Waits(n.ID) == 1 })
 			leave[0]()
 			(<-turn)() // the other tenant's first
 			if err := <-answer; err != nil {
@@ -71,8 +71,8 @@ func TestTenantsTakeTurnsAtPrivateKeys(t *testing.T) {
 	}
 }
 
-// await lets other goroutines run until a condition is true.
-func await(t *testing.T, so func() bool) {
+// waitUntil lets other goroutines run until a condition is true.
+func waitUntil(t *testing.T, so func() bool) {
 	for !so() {
 		if t.Context().Err() != nil {
 			t.Fatal("it never is so")

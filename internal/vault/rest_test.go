@@ -14,8 +14,8 @@ import (
 	"keyroll/internal/access"
 )
 
-func TestChallengeTellsWhereToGetAToken(t *testing.T) {
-	n := contoso(t, one(t))
+func TestChallengeNamesTheTokenEndpoint(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	for _, token := range []string{"", "kr_unknown", "abc"} {
 		var p problem
 		status, header := n.callWith("GET", n.url("contoso-A")+"/keys?api-version=7.4", "", token, &p)
@@ -28,7 +28,7 @@ func TestChallengeTellsWhereToGetAToken(t *testing.T) {
 }
 
 func TestRequestsAreNumbered(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	for _, url := range []string{n.url("contoso-A") + "/keys?api-version=7.4", n.server.URL + "/subscriptions?api-version=2022-12-01"} {
 		for _, token := range []string{n.token, ""} {
 			_, header := n.callWith("GET", url, "", token, nil)
@@ -43,8 +43,8 @@ func TestRequestsAreNumbered(t *testing.T) {
 	}
 }
 
-func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
-	n := newWorld(t, one(t))
+func TestOnlyHostsUnderTheVaultDomainAreServed(t *testing.T) {
+	n := newTestServer(t, sqlite(t))
 	for host, want := range map[string]bool{
 		"contoso.managedhsm.localhost": true, "contoso.managedhsm.vault.localhost": false, "managedhsm.localhost": false,
 		"contoso.vault.localhost": true, "Contoso.VAULT.localhost:8443": true,
@@ -59,7 +59,7 @@ func TestServesHostsUnderTheVaultDomainAlone(t *testing.T) {
 }
 
 func TestBadRequestIsRefusedPrecisely(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	create(t, n.keys("contoso-A"), "k", ec())
 	const v = "?api-version=7.4"
 	for _, c := range []struct {
@@ -114,7 +114,7 @@ func TestBadRequestIsRefusedPrecisely(t *testing.T) {
 		})
 	}
 	var p problem
-	if status := n.call("GET", n.url("nobody")+"/keys"+v, "", &p); status != 404 || p.Error.Code != "VaultNotFound" {
+	if status := n.call("GET", n.url("unknown")+"/keys"+v, "", &p); status != 404 || p.Error.Code != "VaultNotFound" {
 		t.Errorf("unknown vault: %d %+v", status, p)
 	}
 	if rows := count(t, n.db, "vault_key"); rows != 1 {
@@ -139,8 +139,8 @@ func (n *tenant) serve(method, host, path, query, body string) *httptest.Respons
 	return rec
 }
 
-// sane fails on an answer that is neither a success nor a refusal with a reason.
-func sane(t *testing.T, rec *httptest.ResponseRecorder) {
+// checkAnswer fails on an answer that is neither a success nor a refusal with a reason.
+func checkAnswer(t *testing.T, rec *httptest.ResponseRecorder) {
 	t.Helper()
 	if rec.Code < 300 {
 		return
@@ -151,8 +151,8 @@ func sane(t *testing.T, rec *httptest.ResponseRecorder) {
 	}
 }
 
-func FuzzVaultSurvivesAnyRequest(f *testing.F) {
-	n := contoso(f, one(f))
+func FuzzVaultRequests(f *testing.F) {
+	n := contoso(f, sqlite(f))
 	create(f, n.keys("contoso-A"), "k", ec())
 	f.Add("GET", "/keys", "maxresults=1&$skiptoken=aw", "")
 	f.Add("GET", "/keys/k/versions", "$skiptoken=MQ", "")
@@ -165,12 +165,12 @@ func FuzzVaultSurvivesAnyRequest(f *testing.F) {
 		if strings.Contains(body, "RSA") && strings.HasSuffix(path, "create") {
 			return // slow, and no other way through the decoder
 		}
-		sane(t, n.serve(method, "contoso-A."+domain, path, "api-version=7.4&"+query, body))
+		checkAnswer(t, n.serve(method, "contoso-A."+domain, path, "api-version=7.4&"+query, body))
 	})
 }
 
-func FuzzManagementSurvivesAnyRequest(f *testing.F) {
-	n := contoso(f, one(f))
+func FuzzManagementRequests(f *testing.F) {
+	n := contoso(f, sqlite(f))
 	group := "/subscriptions/" + n.subscription + "/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/"
 	f.Add("PUT", group+"new", "", `{"location":"eastus","properties":{"sku":{"name":"premium"},"accessPolicies":[]}}`)
 	f.Add("PATCH", group+"contoso-A", "", `{"tags":{"a":"b"},"properties":{"enablePurgeProtection":true}}`)
@@ -178,12 +178,12 @@ func FuzzManagementSurvivesAnyRequest(f *testing.F) {
 		`{"properties":{"accessPolicies":[{"objectId":"`+access.Exchange.String()+`","permissions":{"keys":["get"]}}]}}`)
 	f.Add("GET", strings.TrimSuffix(group, "/"), "$skiptoken=YQ", "")
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
-		sane(t, n.serve(method, "127.0.0.1", path, "api-version=2024-11-01&"+query, body))
+		checkAnswer(t, n.serve(method, "127.0.0.1", path, "api-version=2024-11-01&"+query, body))
 	})
 }
 
-func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
-	n := contoso(f, one(f))
+func FuzzRestoreRejectsForeignBackups(f *testing.F) {
+	n := contoso(f, sqlite(f))
 	f.Add([]byte{1, 2, 3})
 	f.Add(append([]byte{1}, make([]byte, 60)...))
 	f.Fuzz(func(t *testing.T, blob []byte) {
@@ -196,8 +196,8 @@ func FuzzRestoreTakesNoForeignBackup(f *testing.F) {
 }
 
 // A caller that disconnects before its answer is not a failure of the vault.
-func TestACallerThatGoesAwayIsNotLoggedAsAFailure(t *testing.T) {
-	n := contoso(t, one(t))
+func TestACallerThatDisconnectsIsNotLoggedAsAFailure(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	gone, leave := context.WithCancel(ctx)
 	leave()
 	for path, h := range map[string]http.Handler{

@@ -107,20 +107,20 @@ func TestPurgeDestroysAndPurgeProtectionForbidsIt(t *testing.T) {
 	})
 }
 
-func TestRetentionEndsByItself(t *testing.T) {
-	n := newWorld(t, one(t)).tenant("contoso")
+func TestDeletedKeysArePurgedAfterTheirRetention(t *testing.T) {
+	n := newTestServer(t, sqlite(t)).tenant("contoso")
 	n.createVault("short", func(p *armkeyvault.VaultProperties) { p.SoftDeleteRetentionInDays = to.Ptr(int32(7)) })
 	c := n.keys("short")
 	create(t, c, "k", ec())
 	if _, err := c.DeleteKey(ctx, "k", nil); err != nil {
 		t.Fatal(err)
 	}
-	n.pass(7*24*time.Hour - time.Minute)
+	n.advance(7*24*time.Hour - time.Minute)
 	c = n.keys("short") // its tokens have ended with the time that passed
 	if names := deletedKeys(t, c); len(names) != 1 {
 		t.Errorf("before its end: %v", names)
 	}
-	n.pass(time.Minute)
+	n.advance(time.Minute)
 	if names := deletedKeys(t, c); len(names) != 0 {
 		t.Errorf("after its end: %v", names)
 	}

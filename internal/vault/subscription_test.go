@@ -15,7 +15,7 @@ import (
 
 const otherSubscription = "0a1b2c3d-0000-4000-8000-00000000beef"
 
-func TestVaultStandsInTheSubscriptionThatItWasMadeIn(t *testing.T) {
+func TestVaultIsInTheSubscriptionThatCreatedIt(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		n := contoso(t, db)
 		first := n.subscription
@@ -77,7 +77,7 @@ func TestRecoveryLevelFollowsVaultAndSubscription(t *testing.T) {
 		{false, false, 7, "CustomizedRecoverable+Purgeable"},
 	} {
 		t.Run(c.level, func(t *testing.T) {
-			n := newWorld(t, one(t)).tenant("contoso")
+			n := newTestServer(t, sqlite(t)).tenant("contoso")
 			if c.registered {
 				n.register(t, featurePath)
 			}
@@ -113,8 +113,8 @@ func (n *tenant) armURL(path string) string {
 
 func TestRegistrationsAreOfOneSubscriptionOfOneTenant(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		n := newWorld(t, db).tenant("contoso")
-		other := n.world.tenant("fabrikam")
+		n := newTestServer(t, db).tenant("contoso")
+		other := n.testServer.tenant("fabrikam")
 		states := func(n *tenant) []string {
 			var feature struct {
 				Name       string

@@ -42,8 +42,8 @@ import (
 
 const domain = "vault.localhost"
 
-// world is a running server with two tenants and a clock that tests move.
-type world struct {
+// testServer is a running server with two tenants and a clock that tests move.
+type testServer struct {
 	t      testing.TB
 	db     *store.DB
 	dir    *access.Directory
@@ -57,7 +57,7 @@ type world struct {
 
 // tenant is one tenant with its admin.
 type tenant struct {
-	*world
+	*testServer
 	access.Tenant
 	admin        access.Principal
 	token        string // the admin's
@@ -81,22 +81,22 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func (w *world) now() time.Time {
+func (w *testServer) now() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return time.Now().Add(w.ahead)
 }
 
-func (w *world) pass(d time.Duration) {
+func (w *testServer) advance(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ahead += d
 }
 
-func newWorld(t testing.TB, db *store.DB) *world {
+func newTestServer(t testing.TB, db *store.DB) *testServer {
 	t.Helper()
 	ctx := context.Background()
-	w := &world{t: t, db: db, log: &lockedBuffer{}}
+	w := &testServer{t: t, db: db, log: &lockedBuffer{}}
 	s, err := seal.Open(ctx, "file://"+filepath.Join(t.TempDir(), "seal"))
 	if err != nil {
 		t.Fatal(err)
@@ -159,10 +159,10 @@ func certify(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
 }
 
-func (w *world) tenant(name string) *tenant {
+func (w *testServer) tenant(name string) *tenant {
 	w.t.Helper()
 	ctx := context.Background()
-	n := &tenant{world: w}
+	n := &tenant{testServer: w}
 	err := w.db.InTx(ctx, func(tx *store.Tx) (err error) {
 		n.Tenant, err = w.dir.CreateTenant(ctx, tx, name)
 		return err
@@ -187,10 +187,10 @@ func (w *world) tenant(name string) *tenant {
 	return n
 }
 
-// contoso is a world of one tenant with the vault contoso-A.
+// contoso is a server of one tenant with the vault contoso-A.
 func contoso(t testing.TB, db *store.DB) *tenant {
 	t.Helper()
-	n := newWorld(t, db).tenant("contoso")
+	n := newTestServer(t, db).tenant("contoso")
 	n.createVault("contoso-A", nil)
 	return n
 }
@@ -257,7 +257,7 @@ func (n *tenant) policies(kind armkeyvault.AccessPolicyUpdateKind, vaultName str
 	}
 }
 
-func (w *world) clientOptions() azcore.ClientOptions {
+func (w *testServer) clientOptions() azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Transport: w.http, Retry: policy.RetryOptions{MaxRetries: -1},
 		Cloud: cloud.Configuration{
@@ -289,7 +289,7 @@ func (n *tenant) management() *armkeyvault.VaultsClient {
 	return c
 }
 
-func (w *world) url(vaultName string) string {
+func (w *testServer) url(vaultName string) string {
 	_, port, _ := net.SplitHostPort(w.server.Listener.Addr().String())
 	return "https://" + vaultName + "." + domain + ":" + port
 }
@@ -399,7 +399,7 @@ func create(t testing.TB, c *azkeys.Client, name string, p azkeys.CreateKeyParam
 	return answer.KeyBundle
 }
 
-func one(t testing.TB) *store.DB { return storetest.One(t) }
+func sqlite(t testing.TB) *store.DB { return storetest.One(t) }
 
 func decodeJSON(t testing.TB, r io.Reader, into any) {
 	t.Helper()

@@ -15,8 +15,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-func TestWhatAVersionAllowsAtWhichTime(t *testing.T) {
-	n := contoso(t, one(t))
+func TestDatesLimitTheOperationsOfAVersion(t *testing.T) {
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	create(t, c, "k", rsa2048())
 	wrapped, err := c.WrapKey(ctx, "k", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("secret")), nil)
@@ -76,7 +76,7 @@ func TestWhatAVersionAllowsAtWhichTime(t *testing.T) {
 }
 
 func TestDatesTakeEffectByThemselves(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	p := rsa2048()
 	p.KeyAttributes = &azkeys.KeyAttributes{NotBefore: to.Ptr(time.Now().Add(time.Minute)), Expires: to.Ptr(time.Now().Add(2 * time.Minute))}
 	c := n.keys("contoso-A")
@@ -86,16 +86,16 @@ func TestDatesTakeEffectByThemselves(t *testing.T) {
 		return err
 	}
 	refused(t, wrap(), 403, "Forbidden", "KeyNotYetValid")
-	n.pass(time.Minute)
+	n.advance(time.Minute)
 	if err := wrap(); err != nil {
 		t.Errorf("within: %v", err)
 	}
-	n.pass(time.Minute)
+	n.advance(time.Minute)
 	refused(t, wrap(), 403, "Forbidden", "KeyExpired")
 }
 
 func TestAlgorithms(t *testing.T) {
-	n := contoso(t, one(t))
+	n := contoso(t, sqlite(t))
 	c := n.keys("contoso-A")
 	k := create(t, c, "k", rsa2048())
 	for algorithm, most := range map[azkeys.EncryptionAlgorithm]int{

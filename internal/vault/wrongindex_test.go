@@ -11,7 +11,7 @@ import (
 
 // Where an index leads to a version of another key, or by a name to another key,
 // nothing of that key is deleted.
-func TestAPurgeOfAKeyTakesNoVersionOfAnother(t *testing.T) {
+func TestAPurgeOfAKeyDeletesNoVersionOfAnother(t *testing.T) {
 	exec := func(db *store.DB, query string, args ...any) {
 		t.Helper()
 		if err := db.InTx(t.Context(), func(tx *store.Tx) error { return execute(t.Context(), tx, query, args...) }); err != nil {

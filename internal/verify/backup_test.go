@@ -13,17 +13,17 @@ import (
 )
 
 // backup is a backup of the active mailbox.
-func (w world) backup() (b content.Backup) {
+func (w tenant) backup() (b content.Backup) {
 	w.Helper()
-	w.Must(w.contents.Backup(w.Ctx, w.boxes[0], time.Time{}, func(_ *store.Tx, made content.Backup) error {
+	w.Must(w.Contents.Backup(w.Ctx, w.boxes[0], time.Time{}, func(_ *store.Tx, made content.Backup) error {
 		b = made
 		return nil
 	}))
 	return b
 }
 
-func TestBackupsAreOpenedAndCounted(t *testing.T) {
-	each(t, func(w world) {
+func TestBackupsAreDecryptedAndCounted(t *testing.T) {
+	each(t, func(w tenant) {
 		before := w.verify(0)
 		w.backup()
 		got := w.verify(0)
@@ -33,32 +33,32 @@ func TestBackupsAreOpenedAndCounted(t *testing.T) {
 	})
 }
 
-func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
+func TestVerifyNamesExactlyTheDamagedBackup(t *testing.T) {
 	for name, c := range map[string]struct {
-		damage func(w world, b content.Backup)
+		damage func(w tenant, b content.Backup)
 		kind   string
 	}{
-		"its key page": {func(w world, b content.Backup) {
+		"its key page": {func(w tenant, b content.Backup) {
 			w.exec(`UPDATE key_page SET version = version + 1 WHERE id = ?1`, b.Page)
 		}, "key page"},
-		"its name": {func(w world, b content.Backup) {
+		"its name": {func(w tenant, b content.Backup) {
 			w.exec(`UPDATE container SET name = ?2 WHERE id = ?1`, b.ID, make([]byte, 60))
 		}, "backup"},
-		"its pointer": {func(w world, b content.Backup) {
+		"its pointer": {func(w tenant, b content.Backup) {
 			w.exec(`UPDATE container SET page = ?2 WHERE id = ?1`, b.ID, w.page(0))
 		}, "backup"},
-		"a key page of its blobs": {func(w world, b content.Backup) {
+		"a key page of its blobs": {func(w tenant, b content.Backup) {
 			w.exec(`UPDATE key_page SET body = ?3 WHERE parent = ?1 AND class = ?2`, b.ID, envelope.ClassBlob, make([]byte, 73))
 		}, "item"},
-		"an item's metadata": {func(w world, b content.Backup) {
+		"an item's metadata": {func(w tenant, b content.Backup) {
 			w.exec(`UPDATE item SET metadata = ?2 WHERE container = ?1`, b.ID, make([]byte, 60))
 		}, "item"},
-		"an item put into another container": {func(w world, b content.Backup) {
+		"an item put into another container": {func(w tenant, b content.Backup) {
 			w.exec(`UPDATE item SET container = ?2 WHERE container = ?1`, w.boxes[1].ID, b.ID)
 		}, "item"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w world) {
+			each(t, func(w tenant) {
 				b := w.backup()
 				c.damage(w, b)
 				got := w.verify(0)
@@ -77,15 +77,15 @@ func TestDamageOfABackupIsNamedAndOfNothingElse(t *testing.T) {
 	}
 }
 
-func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
-	each(t, func(w world) {
+func TestABackupThatExpiresDuringVerifyIsNotReported(t *testing.T) {
+	each(t, func(w tenant) {
 		b := w.backup()
 		expired := false
 		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(p api.VerifyProgress) {
 			if p.Stage == "items" && !expired {
 				expired = true
-				w.Must(w.contents.Expire(w.Ctx, b, func(*store.Tx) error { return nil }))
-				w.Must(w.contents.Tidy(w.Ctx, w.Tenant))
+				w.Must(w.Contents.Expire(w.Ctx, b))
+				w.Must(w.Contents.DeleteLeftoverRows(w.Ctx, w.Tenant))
 			}
 		})
 		w.Must(err)
@@ -97,15 +97,15 @@ func TestABackupThatExpiresDuringVerifyIsNoFinding(t *testing.T) {
 
 // A purge removes the roots of a policy: nothing under it can be decrypted by any
 // interface, not even a backup.
-func TestABackupUnderRootsThatAreGoneDoesNotOpen(t *testing.T) {
-	each(t, func(w world) {
+func TestABackupWithDestroyedRootsIsInaccessible(t *testing.T) {
+	each(t, func(w tenant) {
 		b := w.backup()
 		w.RemoveAvailabilityKeys()
 		for _, vault := range []string{"A-p", "B-p"} {
 			w.Vaults.Fail(vault, fmt.Errorf("the vault is gone"))
 		}
 		w.Policies.Close()
-		if _, err := w.contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID, nil); err == nil || strings.Contains(err.Error(), "exists") {
+		if _, err := w.Contents.Restore(w.Ctx, b, "restored@contoso.com", w.pol.ID); err == nil || strings.Contains(err.Error(), "exists") {
 			t.Errorf("it is restored: %v", err)
 		}
 	})

@@ -365,7 +365,7 @@ func (r *run) checkPage(ctx context.Context, under root, row keypage.Row) error 
 	if key == nil {
 		return nil // its revision has been reported
 	}
-	page, err := envelope.OpenPage(key, row.Place(), row.Body)
+	page, err := envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 	if err != nil {
 		return r.addFinding("key page", row.ID, err)
 	}

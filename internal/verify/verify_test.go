@@ -3,16 +3,14 @@ package verify_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/blob"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
@@ -22,89 +20,57 @@ import (
 	"keyroll/internal/verify"
 )
 
-// world is a tenant with two mailboxes under a policy, one of them inactive and not
-// moved by a roll, and a site with a file.
-type world struct {
-	*policytest.World
-	containers *container.Containers
-	contents   *content.Contents
-	verifier   *verify.Verifier
-	roller     *roll.Roller
-	pol        policy.Policy
-	boxes      []container.Container
-	site       container.Container
-	blobs      blob.Store
+// tenant has two mailboxes under a policy, one of them inactive and not moved by a roll,
+// and a site with a file.
+type tenant struct {
+	*contenttest.Fixture
+	verifier *verify.Verifier
+	pol      policy.Policy
+	boxes    []container.Container
 }
 
-const mbox = "From alice@contoso.com Thu Jan  1 00:00:00 2026\nSubject: hello\n\nbody\n"
-
-func each(t *testing.T, test func(w world)) {
+func each(t *testing.T, test func(w tenant)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, db *store.DB) { test(newWorld(policytest.New(t, db))) })
+	storetest.Each(t, func(t *testing.T, db *store.DB) { test(newTenant(policytest.New(t, db))) })
 }
 
-func newWorld(p *policytest.World) world {
+func newTenant(p *policytest.World) tenant {
 	p.Helper()
-	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
-	p.Must(err)
-	w := world{World: p, blobs: blobs, containers: container.New(p.DB, p.Policies, 4, time.Now)}
-	p.Must(w.containers.Bootstrap(p.Ctx, p.Tenant))
-	w.contents = content.New(p.DB, w.containers, blobs, 4, time.Now)
-	w.verifier = verify.New(p.DB, p.Policies, w.containers, w.contents)
-	w.roller = roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Settled: func(int64, int64) {}})
+	w := tenant{Fixture: contenttest.New(p, time.Now)}
+	w.verifier = verify.New(p.DB, p.Policies, w.Containers.Containers, w.Contents.Contents)
 	w.pol = w.MailboxPolicy("p")
-	for _, name := range []string{"active@contoso.com", "idle@contoso.com"} {
-		c, err := w.containers.Create(w.Ctx, w.Tenant, container.Mailbox, name, w.pol.ID, nil)
-		w.Must(err)
-		_, err = w.contents.Import(w.Ctx, c, -1, strings.NewReader(mbox), nil, nil)
-		w.Must(err)
-		w.boxes = append(w.boxes, c)
-	}
-	w.boxes[1], err = w.containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive, nil)
+	w.boxes = []container.Container{w.Mailbox(w.pol.ID, "active", 1), w.Mailbox(w.pol.ID, "idle", 1)}
+	var err error
+	w.boxes[1], err = w.Containers.SetState(w.Ctx, w.Tenant, w.boxes[1], envelope.ClassInactive)
 	w.Must(err)
-	w.site, err = w.containers.Create(w.Ctx, w.Tenant, container.Site, "https://contoso.sharepoint.com", 0, nil)
-	w.Must(err)
-	_, err = w.contents.Put(w.Ctx, w.site, "a.txt", -1, strings.NewReader("content"), nil)
+	_, err = w.Contents.Put(w.Ctx, w.Site("a"), "a.txt", -1, strings.NewReader("content"))
 	w.Must(err)
 	w.roll()
 	return w
 }
 
 // roll refreshes the policy and rolls it to its end.
-func (w world) roll() {
+func (w tenant) roll() {
 	w.Helper()
-	var ro roll.Roll
-	w.Refresh(w.pol, api.DepthPolicy, false, func(tx *store.Tx, c policy.Change) (err error) {
-		ro, err = roll.Begin(w.Ctx, tx, w.Policies, roll.Start{Policy: c.Policy, Revision: c.Revision.GUID}, time.Now())
-		return err
-	})
-	waits, err := w.roller.Work(w.Ctx, ro)
-	if err != nil || waits {
-		w.Fatalf("the roll waits: %v, %v", waits, err)
-	}
+	w.Finish(w.Begin(w.pol, api.DepthPolicy, roll.Options{}), api.RollFinished)
 }
 
-func (w world) verify(only int64) api.Verified {
+func (w tenant) verify(only int64) api.Verified {
 	w.Helper()
 	report, err := w.verifier.Run(w.Ctx, w.Tenant, only, func(api.VerifyProgress) {})
 	w.Must(err)
 	return report
 }
 
-func (w world) exec(query string, args ...any) {
+// exec changes rows, and forgets the policy keys that are in memory.
+func (w tenant) exec(query string, args ...any) {
 	w.Helper()
-	w.InTx(func(tx *store.Tx) error {
-		n, err := tx.Exec(w.Ctx, query, args...)
-		if err == nil && n == 0 {
-			return fmt.Errorf("no row: %s", query)
-		}
-		return err
-	})
+	w.Exec(query, args...)
 	w.Policies.Close()
 }
 
-func TestEverythingOpensAndIsCounted(t *testing.T) {
-	each(t, func(w world) {
+func TestEverythingIsDecryptedAndCounted(t *testing.T) {
+	each(t, func(w tenant) {
 		got := w.verify(0)
 		got.BlobKeys, got.Bytes, got.Tables = min(got.BlobKeys, 1), min(got.Bytes, 1), 0 // tables: another test
 		// Policy keys: the service's, two of p. Roots: one, and three each.
@@ -122,8 +88,8 @@ func TestEverythingOpensAndIsCounted(t *testing.T) {
 	})
 }
 
-func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
-	each(t, func(w world) {
+func TestContentThatPolicyMakesInaccessibleIsNotReportedAsDamaged(t *testing.T) {
+	each(t, func(w tenant) {
 		away := policytest.Away()
 		for _, failure := range []error{away, policytest.Denied()} { // a refusal outlasts an outage
 			w.Vaults.Fail("A-p", failure)
@@ -154,7 +120,7 @@ func TestWhatARuleKeepsShutIsClosedAndNotDamaged(t *testing.T) {
 }
 
 func TestVerifyOfAPolicyTestsItsRoots(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		w.Vaults.Fail("B-p", policytest.Denied())
 		w.Policies.Close()
 		got := w.verify(w.pol.ID)
@@ -173,27 +139,27 @@ func TestVerifyOfAPolicyTestsItsRoots(t *testing.T) {
 
 func TestDamageIsNamedByItsIds(t *testing.T) {
 	for name, c := range map[string]struct {
-		damage func(w world)
+		damage func(w tenant)
 		kind   string
-		id     func(w world) any
+		id     func(w tenant) any
 		reason string
 	}{
-		"a key page's body": {func(w world) {
+		"a key page's body": {func(w tenant) {
 			w.exec(`UPDATE key_page SET body = ?2 WHERE id = ?1`, w.page(1), make([]byte, 73))
-		}, "key page", func(w world) any { return w.page(1) }, ""},
-		"a revision's column": {func(w world) {
-			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Again(w.pol).Current.ID)
+		}, "key page", func(w tenant) any { return w.page(1) }, ""},
+		"a revision's column": {func(w tenant) {
+			w.exec(`UPDATE revision SET primary_version = 'x' WHERE policy_key = ?1`, w.Reload(w.pol).Current.ID)
 		}, "revision", nil, "MAC"},
-		"a revision's wraps": {func(w world) {
+		"a revision's wraps": {func(w tenant) {
 			w.exec(`UPDATE revision SET erased = 1 WHERE policy_key = ?1`, w.pol.Current.ID) // the idle mailbox is under it
-		}, "policy key", func(w world) any { return w.pol.Current.ID }, "no root wraps"},
-		"an availability key": {func(w world) {
+		}, "policy key", func(w tenant) any { return w.pol.Current.ID }, "no root wraps"},
+		"an availability key": {func(w tenant) {
 			w.RemoveAvailabilityKeys()
 			w.Policies.Close()
 		}, "revision", nil, "availability key"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w world) {
+			each(t, func(w tenant) {
 				c.damage(w)
 				got := w.verify(0)
 				if len(got.Damaged) == 0 {
@@ -211,15 +177,12 @@ func TestDamageIsNamedByItsIds(t *testing.T) {
 }
 
 // page returns the current key page of a mailbox.
-func (w world) page(box int) (id int64) {
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID).Scan(&id)
-	})
-	return id
+func (w tenant) page(box int) int64 {
+	return w.Number(`SELECT page FROM container WHERE id = ?1`, w.boxes[box].ID)
 }
 
-func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {
-	each(t, func(w world) {
+func TestInconsistentSlotsAndPointersAreReported(t *testing.T) {
+	each(t, func(w tenant) {
 		idle, active := w.boxes[1], w.boxes[0]
 		w.exec(`UPDATE container SET page = ?2 WHERE id = ?1`, idle.ID, w.page(0))
 		got := w.verify(0)
@@ -241,8 +204,8 @@ func TestSlotsAndPointersThatDoNotFitAreFound(t *testing.T) {
 
 // Changes while policy keys are being opened make new policy keys, retire others and
 // move pages; none of that is a finding.
-func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
-	each(t, func(w world) {
+func TestRefreshRollAndRetirementDuringVerifyAreNotReported(t *testing.T) {
+	each(t, func(w tenant) {
 		changes := 0
 		w.Policies.Close()
 		w.Vaults.Before = func(_ context.Context, c policytest.Call) error {
@@ -253,7 +216,7 @@ func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 			before := w.Vaults.Before
 			w.Vaults.Before = nil
 			w.roll()
-			if _, err := w.containers.Follow(w.Ctx, w.boxes[1]); err != nil {
+			if _, err := w.Containers.MoveKeyAfterAccess(w.Ctx, w.boxes[1]); err != nil {
 				t.Error(err)
 			}
 			if _, err := w.Policies.Retire(w.Ctx, w.Tenant, w.pol.ID); err != nil {
@@ -271,13 +234,13 @@ func TestRefreshRollAndRetirementDuringVerifyAreNoFindings(t *testing.T) {
 
 // A verification holds a snapshot and waits for vaults, which may be keyroll's own and
 // also need the database. More verifications than there are connections still finish.
-func TestManyVerificationsAtOnceEnd(t *testing.T) {
-	each(t, func(w world) {
+func TestManyConcurrentVerificationsEnd(t *testing.T) {
+	each(t, func(w tenant) {
 		var all sync.WaitGroup
 		for range 24 {
 			all.Go(func() {
 				report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {
-					w.Again(w.pol) // the progress function may use the database too
+					w.Reload(w.pol) // the progress function may use the database too
 				})
 				if err != nil || report.Items != 3 {
 					t.Errorf("%+v, %v", report, err)
@@ -288,8 +251,8 @@ func TestManyVerificationsAtOnceEnd(t *testing.T) {
 	})
 }
 
-func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
-	w := newWorld(policytest.New(t, storetest.One(t)))
+func TestVerificationEndsIfItsCallerDisconnects(t *testing.T) {
+	w := newTenant(policytest.New(t, storetest.One(t)))
 	ctx, cancel := context.WithCancel(w.Ctx)
 	w.Vaults.Before = func(context.Context, policytest.Call) error { cancel(); return nil }
 	w.Policies.Close()
@@ -301,8 +264,8 @@ func TestVerificationThatNobodyWaitsForEnds(t *testing.T) {
 }
 
 // An index that lost writes is damage, even if all data that is read without it is sound.
-func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
-	each(t, func(w world) {
+func TestAnIndexThatLostWritesIsReportedAsDamage(t *testing.T) {
+	each(t, func(w tenant) {
 		if w.DB.Dialect().Name == "postgres" {
 			w.InTx(func(tx *store.Tx) error {
 				_, err := tx.Exec(w.Ctx, `CREATE EXTENSION amcheck`)
@@ -312,21 +275,13 @@ func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
 		if got := w.verify(0); len(got.Damaged) != 0 || got.Tables < 20 {
 			t.Errorf("before: %+v", got)
 		}
-		p := *w.World
-		p.DB = storetest.LoseWrites(t, w.DB, "blob_id", func(db *store.DB) {
+		o := w.Over(storetest.LoseWrites(t, w.DB, "blob_id", func(db *store.DB) {
 			w.Must(db.InTx(w.Ctx, func(tx *store.Tx) error {
 				_, err := tx.Exec(w.Ctx, `INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT id + 1, tenant + 1, item, 99, 0, page FROM blob LIMIT 1`)
 				return err
 			}))
-		})
-		config := w.Policies.Config
-		config.DB = p.DB
-		p.Policies = policy.New(config)
-		t.Cleanup(p.Policies.Close)
-		containers := container.New(p.DB, p.Policies, 4, time.Now)
-		_, err := containers.Directory(w.Ctx, w.Tenant)
-		w.Must(err)
-		report, err := verify.New(p.DB, p.Policies, containers, content.New(p.DB, containers, w.blobs, 4, time.Now)).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
+		}))
+		report, err := verify.New(o.DB, o.Policies, o.Containers.Containers, o.Contents.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
 		w.Must(err)
 		named := false
 		for _, f := range report.Damaged {
@@ -339,18 +294,15 @@ func TestAnIndexThatLostWritesIsDamageAndNamed(t *testing.T) {
 }
 
 func TestWrapsThatExternalVaultsMadeAreListed(t *testing.T) {
-	each(t, func(w world) {
+	each(t, func(w tenant) {
 		kv := func(vault string) envelope.KeyVersion {
 			added := w.Vaults.Add("https://"+vault+".vault.azure.net", "k")
 			added.Version = ""
 			return added
 		}
-		_, err := w.Policies.Create(w.Ctx, w.Tenant, w.GUID, policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")}, nil)
+		_, err := w.Create(policy.Definition{Kind: api.MailboxPolicy, Name: "outside", Primary: kv("a-outside"), Secondary: kv("b-outside")})
 		w.Must(err)
-		w.InTx(func(tx *store.Tx) error { // as an earlier version stored them; those of keyroll's own vaults do not count
-			_, err := tx.Exec(w.Ctx, `UPDATE revision SET secondary_local = 0`)
-			return err
-		})
+		w.Exec(`UPDATE revision SET secondary_local = 0`) // as an earlier version stored them; those of keyroll's own vaults do not count
 		report, err := w.verifier.Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
 		w.Must(err)
 		if len(report.VaultMade) != 1 || !strings.Contains(report.VaultMade[0].Detail, "b-outside") || len(report.Damaged) != 0 {

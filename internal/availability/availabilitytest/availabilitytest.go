@@ -21,8 +21,8 @@ import (
 
 const tenant = 5
 
-// world is a store under test.
-type world struct {
+// backend is a store under test.
+type backend struct {
 	testing.TB
 	*availability.Store
 }
@@ -31,22 +31,22 @@ type world struct {
 func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 	for _, test := range []struct {
 		name string
-		run  func(world)
+		run  func(backend)
 	}{
-		{"a wrap can be opened, also after the store was opened again", func(w world) {
+		{"a wrap can be opened, also after the store was opened again", func(w backend) {
 			id := w.create()
 			wrapped, bundle := w.wrap(id, 1)
 			w.opens(id, 1, wrapped, bundle)
-			world{w.TB, open(t)}.opens(id, 1, wrapped, bundle)
+			backend{w.TB, open(t)}.opens(id, 1, wrapped, bundle)
 		}},
-		{"another key or version opens nothing", func(w world) {
+		{"another key or version opens nothing", func(w backend) {
 			id, other := w.create(), w.create()
 			w.add(id, 2)
 			wrapped, _ := w.wrap(id, 1)
 			w.refuses(id, 2, wrapped, api.Damaged, api.VaultDenied)
 			w.refuses(other, 1, wrapped, api.Damaged, api.VaultDenied)
 		}},
-		{"an altered wrap is damaged", func(w world) {
+		{"an altered wrap is damaged", func(w backend) {
 			id := w.create()
 			wrapped, _ := w.wrap(id, 1)
 			wrapped[len(wrapped)-1] ^= 1
@@ -54,13 +54,13 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 			w.refuses(id, 1, wrapped[:1], api.Damaged)
 			w.refuses(id, 1, nil, api.Damaged)
 		}},
-		{"a version that is there stays as it is", func(w world) {
+		{"a version that is there stays as it is", func(w backend) {
 			id := w.create()
 			wrapped, bundle := w.wrap(id, 1)
 			w.add(id, 1)
 			w.opens(id, 1, wrapped, bundle)
 		}},
-		{"a version that many add at once is one that all can use", func(w world) {
+		{"a version that many add at once is one that all can use", func(w backend) {
 			id := w.create()
 			type made struct{ wrapped, bundle []byte }
 			all := make([]made, 4)
@@ -79,7 +79,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 				w.opens(id, 2, m.wrapped, m.bundle)
 			}
 		}},
-		{"only the destroyed version is gone", func(w world) {
+		{"only the destroyed version is gone", func(w backend) {
 			id := w.create()
 			w.add(id, 2)
 			first, _ := w.wrap(id, 1)
@@ -90,7 +90,7 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 				w.opens(id, 2, second, bundle)
 			}
 		}},
-		{"a destroyed key is gone in all its versions", func(w world) {
+		{"a destroyed key is gone in all its versions", func(w backend) {
 			id, other := w.create(), w.create()
 			w.add(id, 2)
 			w.add(id, 3)
@@ -100,27 +100,27 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 			for range 2 {
 				w.must(w.Destroy(context.Background(), id))
 				w.refuses(id, 3, wrapped, api.VaultDenied)
-				if _, err := w.Wrap(context.Background(), id, 3, place(), bundle); !fail.Is(err, api.VaultDenied) {
+				if _, err := w.Wrap(context.Background(), id, 3, encryptionContext(), bundle); !fail.Is(err, api.VaultDenied) {
 					w.Errorf("wrapped: %v", err)
 				}
 			}
 			w.opens(other, 1, kept, bundle)
 		}},
-		{"what never was opens nothing", func(w world) {
+		{"what never was opens nothing", func(w backend) {
 			id := store.NewID()
 			known, _ := w.wrap(w.create(), 1)
 			w.refuses(id, 1, known, api.NotFound, api.VaultDenied)
-			if _, err := w.Wrap(context.Background(), id, 1, place(), make([]byte, envelope.BundleSize)); !fail.Is(err, api.NotFound) && !fail.Is(err, api.VaultDenied) {
+			if _, err := w.Wrap(context.Background(), id, 1, encryptionContext(), make([]byte, envelope.BundleSize)); !fail.Is(err, api.NotFound) && !fail.Is(err, api.VaultDenied) {
 				w.Errorf("wrapped: %v", err)
 			}
 		}},
-		{"a cancelled call does nothing", func(w world) {
+		{"a cancelled call does nothing", func(w backend) {
 			id := w.create()
 			wrapped, bundle := w.wrap(id, 1)
 			gone, cancel := context.WithCancel(context.Background())
 			cancel()
 			_, _, created := w.Create(gone, tenant)
-			_, opened := w.Open(gone, id, 1, place(), wrapped)
+			_, opened := w.Open(gone, id, 1, encryptionContext(), wrapped)
 			for act, err := range map[string]error{"create": created, "open": opened, "add": w.Add(gone, tenant, id, 2),
 				"destroy": w.Destroy(gone, id), "destroy a version": w.DestroyVersion(gone, id, 1)} {
 				if !errors.Is(err, context.Canceled) {
@@ -130,20 +130,22 @@ func Run(t *testing.T, open func(t testing.TB) *availability.Store) {
 			w.opens(id, 1, wrapped, bundle)
 		}},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(world{t, open(t)}) })
+		t.Run(test.name, func(t *testing.T) { test.run(backend{t, open(t)}) })
 	}
 }
 
-func place() envelope.Place { return envelope.Place{Tenant: tenant, Child: 9, Count: 1} }
+func encryptionContext() envelope.EncryptionContext {
+	return envelope.EncryptionContext{Tenant: tenant, Child: 9, Count: 1}
+}
 
-func (w world) must(err error) {
+func (w backend) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
 	}
 }
 
-func (w world) create() int64 {
+func (w backend) create() int64 {
 	w.Helper()
 	id, version, err := w.Create(context.Background(), tenant)
 	w.must(err)
@@ -153,17 +155,17 @@ func (w world) create() int64 {
 	return id
 }
 
-func (w world) add(id int64, version uint32) {
+func (w backend) add(id int64, version uint32) {
 	w.Helper()
 	w.must(w.Add(context.Background(), tenant, id, version))
 }
 
 // wrap wraps a new bundle; it may be called from any goroutine.
-func (w world) wrap(id int64, version uint32) (wrapped, bundle []byte) {
+func (w backend) wrap(id int64, version uint32) (wrapped, bundle []byte) {
 	w.Helper()
 	key := envelope.NewKey()
 	bundle = envelope.Bundle(key, envelope.Binding{Tenant: uuid.New(), Policy: uuid.New(), PolicyKey: 9, Generation: 1})
-	wrapped, err := w.Wrap(context.Background(), id, version, place(), bundle)
+	wrapped, err := w.Wrap(context.Background(), id, version, encryptionContext(), bundle)
 	if err != nil {
 		w.Errorf("wrap: %v", err)
 	}
@@ -173,17 +175,17 @@ func (w world) wrap(id int64, version uint32) (wrapped, bundle []byte) {
 	return wrapped, bundle
 }
 
-func (w world) opens(id int64, version uint32, wrapped, bundle []byte) {
+func (w backend) opens(id int64, version uint32, wrapped, bundle []byte) {
 	w.Helper()
-	got, err := w.Open(context.Background(), id, version, place(), wrapped)
+	got, err := w.Open(context.Background(), id, version, encryptionContext(), wrapped)
 	if err != nil || !bytes.Equal(got, bundle) {
 		w.Errorf("opened %d bytes, %v", len(got), err)
 	}
 }
 
-func (w world) refuses(id int64, version uint32, wrapped []byte, codes ...api.Code) {
+func (w backend) refuses(id int64, version uint32, wrapped []byte, codes ...api.Code) {
 	w.Helper()
-	got, err := w.Open(context.Background(), id, version, place(), wrapped)
+	got, err := w.Open(context.Background(), id, version, encryptionContext(), wrapped)
 	if got != nil || err == nil || !slices.Contains(codes, fail.CodeOf(err)) {
 		w.Errorf("opened %d bytes, %v (%s); want %s", len(got), err, fail.CodeOf(err), codes)
 	}

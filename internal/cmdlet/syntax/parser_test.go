@@ -69,7 +69,7 @@ func TestParseReadsTheLanguage(t *testing.T) {
 	}
 }
 
-func TestRefusalsNameThePlaceAndWhatWasExpected(t *testing.T) {
+func TestErrorsNameThePositionAndWhatWasExpected(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"Get-X 'abc", "1:7: the string that begins here is not closed: expected '"},
 		{"Get-X\nGet-Y -A \"abc\n", "2:10: the string that begins here is not closed: expected \""},
@@ -136,7 +136,7 @@ func TestRefusalsNameThePlaceAndWhatWasExpected(t *testing.T) {
 	}
 }
 
-func TestOpenTextIsIncompleteAndWrongTextIsNot(t *testing.T) {
+func TestUnfinishedTextIsIncompleteAndInvalidTextIsNot(t *testing.T) {
 	for _, text := range []string{"Get-X |", "Get-X 'a", "(Get-X", "% { Get-X", "Get-X @(1,", "<# a", "Get-X `", "$a =", "$a -eq", "% {\n"} {
 		if e := (*Error)(nil); !errors.As(parseError(text), &e) || !e.Incomplete {
 			t.Errorf("%q is not incomplete: %v", text, e)
@@ -154,7 +154,7 @@ func parseError(text string) error {
 	return err
 }
 
-func TestNodesKnowTheirPlace(t *testing.T) {
+func TestNodesHaveTheirPosition(t *testing.T) {
 	s, err := Parse("Get-A\n  Get-B -Name 'é', $x.Version |\n fl")
 	if err != nil {
 		t.Fatal(err)

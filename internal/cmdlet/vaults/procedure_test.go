@@ -109,7 +109,7 @@ func TestDeletedKeysAreShownAndPurged(t *testing.T) {
 	refused(t, err, api.NotFound)
 }
 
-func TestPeopleAreNamedAndShownByTheirNames(t *testing.T) {
+func TestPersonsAreShownByTheirNames(t *testing.T) {
 	c := contoso(t)
 	mustMake(t, c, cmdlet.Vault{Name: "one"})
 	const alice = "alice@contoso.com"

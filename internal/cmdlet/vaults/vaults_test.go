@@ -47,7 +47,7 @@ type lent struct {
 	tokens map[string]bool // hosts that got an Authorization header
 }
 
-func lend(t *testing.T, handler http.Handler) *lent {
+func startServer(t *testing.T, handler http.Handler) *lent {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -126,7 +126,7 @@ func contoso(t *testing.T) *vaults.Client {
 		t.Fatal(err)
 	}
 	var embedded *vault.Vaults
-	l := lend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if embedded.Serves(r.Host) {
 			embedded.Handler().ServeHTTP(w, r)
 			return
@@ -171,8 +171,8 @@ func TestVaultsAreManaged(t *testing.T) {
 	if err != nil || len(all) != 2 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	_, err = c.ShowVault(ctx, "nobody")
-	refused(t, err, api.NotFound, `vault "nobody" does not exist`)
+	_, err = c.ShowVault(ctx, "unknown")
+	refused(t, err, api.NotFound, `vault "unknown" does not exist`)
 
 	if err := c.SetAccess(ctx, "second", cmdlet.Access{Principal: exchange, Keys: []string{"wrapKey", "unwrapKey", "get"}}); err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestVaultsAreManaged(t *testing.T) {
 	if v, err := c.ShowVault(ctx, "second"); err != nil || find(v, exchange) != nil {
 		t.Errorf("%+v, %v", v, err)
 	}
-	refused(t, c.SetAccess(ctx, "nobody", cmdlet.Access{Principal: exchange}), api.NotFound)
+	refused(t, c.SetAccess(ctx, "unknown", cmdlet.Access{Principal: exchange}), api.NotFound)
 	refused(t, c.SetAccess(ctx, "second", cmdlet.Access{Principal: "99999999-9999-9999-9999-999999999999", Keys: []string{"get"}}), api.InvalidArgument, "99999999-9999")
 }
 
@@ -202,7 +202,7 @@ func find(v cmdlet.Vault, principal string) []string {
 	return nil
 }
 
-func TestKeysLiveInVersions(t *testing.T) {
+func TestKeysHaveVersions(t *testing.T) {
 	c := contoso(t)
 	for _, name := range []string{"Contoso-A", "contoso-b"} {
 		if _, err := c.CreateVault(ctx, cmdlet.Vault{Name: name, ResourceGroup: "rg", Location: "westus", SKU: "premium"}); err != nil {
@@ -258,15 +258,15 @@ func TestKeysLiveInVersions(t *testing.T) {
 	if back, err := c.ShowKey(ctx, "Contoso-A", "Key001", first.Version); err != nil || back.Size != 2048 {
 		t.Errorf("back %+v, %v", back, err)
 	}
-	_, err = c.ShowKey(ctx, "nobody", "Key001", "")
-	refused(t, err, api.NotFound, "nobody")
+	_, err = c.ShowKey(ctx, "unknown", "Key001", "")
+	refused(t, err, api.NotFound, "unknown")
 	_, err = c.CreateKey(ctx, "Contoso-A", "bad_name!", cmdlet.KeySpec{Type: "RSA"})
 	refused(t, err, api.InvalidArgument)
 }
 
-func TestTokenStaysUnderTheVaultDomain(t *testing.T) {
+func TestTokenIsSentOnlyToHostsUnderTheVaultDomain(t *testing.T) {
 	for _, vault := range []string{"evil.com/", "evil.example.com#", "a@evil", "evil.com:443", "..", "x", "-ab", "a/b/c"} {
-		l := lend(t, http.NotFoundHandler())
+		l := startServer(t, http.NotFoundHandler())
 		_, err := l.client(t, "secret").ShowKey(ctx, vault, "k", "")
 		refused(t, err, api.InvalidArgument, "is not a valid name of a vault")
 		if len(l.tokens) > 0 {
@@ -282,14 +282,14 @@ func TestTokenStaysUnderTheVaultDomain(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	}
-	redirecting := lend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	redirecting := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !challenge(w, r) {
 			http.Redirect(w, r, "https://evil.example.com/keys/k", http.StatusTemporaryRedirect)
 		}
 	}))
 	_, err := redirecting.client(t, "secret").ShowKey(ctx, "contoso", "k", "")
 	refused(t, err, api.VaultUnavailable, "key k in vault contoso: Temporary Redirect")
-	paging := lend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	paging := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !challenge(w, r) {
 			fmt.Fprint(w, `{"value":[],"nextLink":"https://evil.example.com/keys"}`)
 		}
@@ -330,7 +330,7 @@ func TestMalformedAnswersAreRefused(t *testing.T) {
 			fmt.Fprintf(w, `{"error":{"code":"x","message":"%s"}}`, strings.Repeat("m", 9000))
 		}, api.VaultUnavailable, "mmm…"},
 	} {
-		l := lend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, port, _ := net.SplitHostPort(r.Host)
 			test.answer(w, port)
 		}))
@@ -341,7 +341,7 @@ func TestMalformedAnswersAreRefused(t *testing.T) {
 	}
 }
 
-func TestServerThatIsAwayIsNamed(t *testing.T) {
+func TestErrorNamesAnUnavailableServer(t *testing.T) {
 	c, err := vaults.New(vaults.Options{URL: "https://127.0.0.1:1", Domain: domain, Token: "secret", HTTP: &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: fmt.Errorf("connection refused")}
@@ -363,7 +363,7 @@ func TestServerThatIsAwayIsNamed(t *testing.T) {
 	}
 }
 
-func TestImpossibleOptionsAreRefused(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	for _, o := range []vaults.Options{{URL: "http://host", Domain: domain}, {URL: "host", Domain: domain}, {URL: "https://host"}, {URL: "https://host", Domain: "a/b"}} {
 		o.HTTP = http.DefaultClient
 		_, err := vaults.New(o)

@@ -11,7 +11,7 @@ import (
 
 // Nodes that start concurrently on a new database agree on everything that is created
 // once, and each serves what any of them created: tenants, tokens, vaults and content.
-func TestAnyNodeServesAnyVaultAndTakesAnyToken(t *testing.T) {
+func TestAnyNodeServesAnyVaultAndAcceptsAnyToken(t *testing.T) {
 	c := clustertest.Start(t, clustertest.Options{Nodes: 2})
 	a, b := c.Nodes[0].World(), c.Nodes[1].World()
 	if a.Info.TenantID != b.Info.TenantID || a.Token != b.Token || a.Info.URL == b.Info.URL {

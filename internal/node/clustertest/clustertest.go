@@ -92,8 +92,8 @@ func (c *Cluster) Inside() *nodetest.World {
 	return nodetest.Start(c.t, node.Options{Database: c.Database, Blobs: c.Blobs, Availability: c.Availability, Seal: c.Seal, PageSlots: c.PageSlots})
 }
 
-// Patience is how long Do waits for the response of one node.
-const Patience = 5 * time.Second
+// patience is how long Do waits for the response of one node.
+const patience = 5 * time.Second
 
 // Do calls ask with one node, and with the next if that node does not respond or fails
 // for a reason that may be its own, until ctx is done. ask must be repeatable. Do may
@@ -152,7 +152,7 @@ func (n *Node) World() *nodetest.World {
 }
 
 func (n *Node) do(ctx context.Context, ask func(ctx context.Context, k *client.Client) error) error {
-	ctx, cancel := context.WithTimeout(ctx, Patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return ask(ctx, n.World().Client)
 }

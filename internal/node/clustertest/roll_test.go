@@ -34,7 +34,7 @@ type stage struct {
 	db *store.DB // beside the nodes
 }
 
-func begin(t *testing.T, nodes int, args ...string) *stage {
+func startStage(t *testing.T, nodes int, args ...string) *stage {
 	t.Helper()
 	s := &stage{clustertest.Start(t, clustertest.Options{Nodes: nodes, PageSlots: slots, Args: args}), t, nil}
 	s.db = storetest.Open(t, s.Database)
@@ -49,11 +49,11 @@ func begin(t *testing.T, nodes int, args ...string) *stage {
 	return s
 }
 
-// within waits until a part of the newest roll is done, and returns the node that works
+// waitForProgress waits until a part of the newest roll is done, and returns the node that works
 // on it and the others.
-func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) {
+func (s *stage) waitForProgress() (worker *clustertest.Node, others []*clustertest.Node) {
 	s.t.Helper()
-	for ; ; wait() {
+	for ; ; pause() {
 		p, err := s.Nodes[0].World().Client.ShowPolicy(s.t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
 		if err != nil || p.Roll == nil || p.Roll.State != api.RollRunning {
 			s.t.Fatalf("no roll runs: %+v, %v", p.Roll, err)
@@ -75,8 +75,8 @@ func (s *stage) within() (worker *clustertest.Node, others []*clustertest.Node) 
 	}
 }
 
-// wait is the pause before a test checks again.
-func wait() { <-time.After(10 * time.Millisecond) }
+// pause waits before a test checks again.
+func pause() { <-time.After(10 * time.Millisecond) }
 
 func (s *stage) nameOf(n *clustertest.Node) (name string) {
 	s.t.Helper()
@@ -115,9 +115,9 @@ func (s *stage) pages() (list []string) {
 	return list
 }
 
-// moved fails the test if anything of the policy is under an older policy key, or
+// wantAllMoved fails the test if anything of the policy is under an older policy key, or
 // cannot be decrypted.
-func (s *stage) moved(w *nodetest.World, atLeast int) {
+func (s *stage) wantAllMoved(w *nodetest.World, atLeast int) {
 	s.t.Helper()
 	var older, current int
 	s.view(func(ctx context.Context, tx *store.Tx) error {
@@ -130,10 +130,10 @@ func (s *stage) moved(w *nodetest.World, atLeast int) {
 	w.VerifyClean()
 }
 
-// buried waits until the others have evicted a node.
-func (s *stage) buried(name string) {
+// waitEvicted waits until the others have evicted a node.
+func (s *stage) waitEvicted(name string) {
 	s.t.Helper()
-	for n := 1; n > 0; wait() {
+	for n := 1; n > 0; pause() {
 		s.view(func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, name).Scan(&n)
 		})
@@ -144,14 +144,14 @@ func (s *stage) buried(name string) {
 // its work over at once; and one that was paused past its lease, while the others
 // finished its roll and another one, resumes and changes nothing.
 func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
-	s := begin(t, 3, "--roll-rate", rate)
+	s := startStage(t, 3, "--roll-rate", rate)
 
 	s.Nodes[0].World().RefreshMail()
-	killed, others := s.within()
+	killed, others := s.waitForProgress()
 	killed.Kill()
 	died := time.Now()
 	other := others[0].World()
-	for took := false; !took; wait() {
+	for took := false; !took; pause() {
 		p, err := other.Client.ShowPolicy(t.Context(), api.PolicyInput{Policy: nodetest.MailboxPolicy})
 		if err != nil {
 			t.Fatal(err)
@@ -166,7 +166,7 @@ func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
 	killed.Start()
 
 	killed.World().RefreshMail()
-	stopped, others := s.within()
+	stopped, others := s.waitForProgress()
 	name := s.nameOf(stopped)
 	stopped.Stop()
 	s.view(func(ctx context.Context, tx *store.Tx) error {
@@ -181,29 +181,29 @@ func TestANodeThatIsKilledStoppedOrPausedDuringARollIsReplaced(t *testing.T) {
 	stopped.Start()
 
 	stopped.World().RefreshMail()
-	paused, others := s.within()
+	paused, others := s.waitForProgress()
 	name = s.nameOf(paused)
 	paused.Pause()
 	other = others[0].World()
 	other.FinishRoll(nodetest.MailboxPolicy)
 	other.RefreshMail()
 	other.FinishRoll(nodetest.MailboxPolicy)
-	s.buried(name)
+	s.waitEvicted(name)
 	before := s.pages()
 	paused.Resume()
-	if again := s.awaken(paused); again != name {
+	if again := s.waitRegistered(paused); again != name {
 		t.Errorf("it joined the others as %s, not as %s", again, name)
 	}
-	s.moved(paused.World(), mailboxes)
+	s.wantAllMoved(paused.World(), mailboxes)
 	if after := s.pages(); !slices.Equal(before, after) {
 		t.Errorf("key pages were changed by a node that slept: %d before, %d after", len(before), len(after))
 	}
 }
 
-// awaken waits until an evicted node has registered again.
-func (s *stage) awaken(n *clustertest.Node) (name string) {
+// waitRegistered waits until an evicted node has registered again.
+func (s *stage) waitRegistered(n *clustertest.Node) (name string) {
 	s.t.Helper()
-	for ; name == ""; wait() {
+	for ; name == ""; pause() {
 		s.view(func(ctx context.Context, tx *store.Tx) error {
 			return tx.QueryRow(ctx, `SELECT COALESCE(MAX(name), '') FROM node WHERE url = ?1`, n.World().Info.URL).Scan(&name)
 		})
@@ -213,8 +213,8 @@ func (s *stage) awaken(n *clustertest.Node) (name string) {
 
 // A node that is suspended in the middle of making mailboxes, during a whole refresh and
 // its roll, wraps nothing with the older key when it resumes.
-func TestANodeThatSleptThroughARefreshWrapsNothingLate(t *testing.T) {
-	s := begin(t, 2)
+func TestANodePausedDuringARefreshWrapsNothingUnderTheOldKey(t *testing.T) {
+	s := startStage(t, 2)
 	sleeper, other := s.Nodes[0], s.Nodes[1].World()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -250,19 +250,19 @@ func TestANodeThatSleptThroughARefreshWrapsNothingLate(t *testing.T) {
 	}
 	stop()
 	making.Wait()
-	s.moved(other, mailboxes+all)
+	s.wantAllMoved(other, mailboxes+all)
 }
 
 // A newer keyroll migrates the schema and replaces the older one, a node at a time,
 // during a roll and with clients that try the next node when one refuses: every
 // request succeeds, and content is read as it was written. An older program no longer
 // starts.
-func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
-	s := begin(t, 2, "--roll-rate", rate)
+func TestRollingUpgradeToANewerVersionCausesNoDowntime(t *testing.T) {
+	s := startStage(t, 2, "--roll-rate", rate)
 	const site = "https://contoso.sharepoint.com/sites/finance"
 	s.Nodes[0].World().Site(site)
 	s.Nodes[0].World().RefreshMail()
-	s.within()
+	s.waitForProgress()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var using sync.WaitGroup
@@ -293,7 +293,7 @@ func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
 	for _, table := range s.tables() {
 		s.change(`ALTER TABLE ` + table + ` ADD COLUMN of_the_next_version TEXT NOT NULL DEFAULT ''`)
 	}
-	for enough := served() + 30; served() < enough && !t.Failed(); wait() { // both nodes, on the newer schema
+	for enough := served() + 30; served() < enough && !t.Failed(); pause() { // both nodes, on the newer schema
 	}
 	for _, n := range s.Nodes {
 		n.Stop()
@@ -303,7 +303,7 @@ func TestNodesAreReplacedOneByOneByANewerKeyrollWithoutAStop(t *testing.T) {
 	using.Wait()
 	w := s.Nodes[0].World()
 	w.FinishRoll(nodetest.MailboxPolicy)
-	s.moved(w, mailboxes)
+	s.wantAllMoved(w, mailboxes)
 	t.Logf("%d requests, of which %d were sent again", requests, retried)
 
 	s.change(`INSERT INTO schema_version (version_id, is_applied) VALUES (99999, true)`)

@@ -39,12 +39,12 @@ func StartUsing(t testing.TB, o node.Options, outside *World) *World {
 	t.Helper()
 	o.External = outside.external()
 	w := start(t, o, outside)
-	w.RegisterOutside(outside.Info.TenantID)
+	w.registerOutside(outside.Info.TenantID)
 	return w
 }
 
-// RegisterOutside lets the first tenant use the vaults of a directory.
-func (w *World) RegisterOutside(directory string) {
+// registerOutside lets the first tenant use the vaults of a directory.
+func (w *World) registerOutside(directory string) {
 	w.t.Helper()
 	in := api.SetTenantInput{TenantInput: api.TenantInput{Tenant: w.Info.TenantID}}
 	in.Body.Add.Directories = []string{directory}

@@ -58,9 +58,9 @@ type Counted struct {
 	Opens atomic.Int64
 }
 
-func (c *Counted) Open(ctx context.Context, id int64, version uint32, place envelope.Place, wrapped []byte) ([]byte, error) {
+func (c *Counted) Open(ctx context.Context, id int64, version uint32, ec envelope.EncryptionContext, wrapped []byte) ([]byte, error) {
 	c.Opens.Add(1)
-	return c.Store.Open(ctx, id, version, place, wrapped)
+	return c.Store.Open(ctx, id, version, ec, wrapped)
 }
 
 // Bubble runs a test in a synctest bubble, whose clock advances only when all goroutines
@@ -145,6 +145,25 @@ func (w *World) Must(err error) {
 func (w *World) View(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.ViewOnce(w.Ctx, f)) }
 func (w *World) InTx(f func(tx *store.Tx) error) { w.Helper(); w.Must(w.DB.InTx(w.Ctx, f)) }
 
+// Number returns the only number that a query selects.
+func (w *World) Number(query string, args ...any) (n int64) {
+	w.Helper()
+	w.View(func(tx *store.Tx) error { return tx.QueryRow(w.Ctx, query, args...).Scan(&n) })
+	return n
+}
+
+// Exec changes rows, at least one.
+func (w *World) Exec(query string, args ...any) {
+	w.Helper()
+	w.InTx(func(tx *store.Tx) error {
+		n, err := tx.Exec(w.Ctx, query, args...)
+		if err == nil && n == 0 {
+			return fmt.Errorf("no row: %s", query)
+		}
+		return err
+	})
+}
+
 // MailboxPolicy makes a mailbox policy on the newest versions of key k in vault
 // A-NAME and in vault B-NAME, which are created if they do not exist.
 func (w *World) MailboxPolicy(name string) policy.Policy {
@@ -158,13 +177,91 @@ func (w *World) MailboxPolicy(name string) policy.Policy {
 func (w *World) TryMailboxPolicy(name string) (policy.Policy, error) {
 	a, b := w.Vaults.Add("A-"+name, "k"), w.Vaults.Add("B-"+name, "k")
 	a.Version, b.Version = "", ""
-	return w.create(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b}, nil)
+	return w.ask(policy.Definition{Kind: api.MailboxPolicy, Name: name, Primary: a, Secondary: b})
 }
 
-// create makes a policy even if answers of the database are lost.
-func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) error) (pol policy.Policy, err error) {
+// Created is a new policy with the warnings of the key checks.
+type Created struct {
+	policy.Policy
+	Warnings []string
+}
+
+// Create makes a policy. Functions run in its transaction.
+func (w *World) Create(d policy.Definition, within ...func(*store.Tx, policy.Policy) error) (Created, error) {
+	return w.create(w.Ctx, w.Policies, d, within...)
+}
+
+// CreateOn is Create on a node.
+func (w *World) CreateOn(node *policy.Policies, d policy.Definition) (Created, error) {
+	return w.create(w.Ctx, node, d)
+}
+
+func (w *World) create(ctx context.Context, node *policy.Policies, d policy.Definition, within ...func(*store.Tx, policy.Policy) error) (made Created, err error) {
+	p, err := node.PrepareCreate(ctx, w.Tenant, w.GUID, d)
+	if err != nil {
+		return made, err
+	}
+	made.Warnings = p.Warnings
+	return made, w.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		if made.Policy, err = p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		for _, f := range within {
+			if err := f(tx, made.Policy); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Changed is a change of the keys of a policy with the warnings of the key checks.
+type Changed struct {
+	policy.Change
+	Warnings []string
+}
+
+// Change changes the keys of a policy. Functions run in its transaction.
+func (w *World) Change(pol policy.Policy, r policy.Request, within ...func(*store.Tx, policy.Change) error) (Changed, error) {
+	return w.change(w.Ctx, w.Policies, pol, r, within...)
+}
+
+// ChangeOn is Change on a node.
+func (w *World) ChangeOn(node *policy.Policies, pol policy.Policy, r policy.Request) (Changed, error) {
+	return w.change(w.Ctx, node, pol, r)
+}
+
+func (w *World) change(ctx context.Context, node *policy.Policies, pol policy.Policy, r policy.Request, within ...func(*store.Tx, policy.Change) error) (made Changed, err error) {
+	p, err := node.PrepareChange(ctx, pol, r)
+	if err != nil {
+		return made, err
+	}
+	made.Warnings = p.Warnings
+	return made, w.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		if made.Change, err = p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		for _, f := range within {
+			if err := f(tx, made.Change); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Update replaces one key of a policy that names exact versions.
+func Update(secondary bool, kv envelope.KeyVersion, depth api.Depth) policy.Request {
+	if secondary {
+		return policy.Request{Act: policy.UpdateSecondary, Secondary: kv, Depth: depth}
+	}
+	return policy.Request{Act: policy.UpdatePrimary, Primary: kv, Depth: depth}
+}
+
+// ask makes a policy even if answers of the database are lost.
+func (w *World) ask(d policy.Definition, within ...func(*store.Tx, policy.Policy) error) (pol policy.Policy, err error) {
 	return pol, storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
-		made, err := w.Policies.Create(ctx, w.Tenant, w.GUID, d, also)
+		made, err := w.create(ctx, w.Policies, d, within...)
 		pol = made.Policy
 		return err
 	}, func() bool {
@@ -176,11 +273,11 @@ func (w *World) create(d policy.Definition, also func(*store.Tx, policy.Policy) 
 }
 
 // SitePolicy registers the site policy, named Sites, on key k in vaults A-Sites
-// and B-Sites; also runs in its transaction.
-func (w *World) SitePolicy(also func(*store.Tx, policy.Policy) error) policy.Policy {
+// and B-Sites. Functions run in its transaction.
+func (w *World) SitePolicy(within ...func(*store.Tx, policy.Policy) error) policy.Policy {
 	w.Helper()
 	d := policy.Definition{Kind: api.SitePolicy, Name: "Sites", Primary: w.Vaults.Add("A-Sites", "k"), Secondary: w.Vaults.Add("B-Sites", "k")}
-	pol, err := w.create(d, also)
+	pol, err := w.ask(d, within...)
 	w.Must(err)
 	return pol
 }
@@ -191,17 +288,16 @@ func (w *World) NewVersions(pol policy.Policy) (primary, secondary envelope.KeyV
 	return w.Vaults.Add("A-"+pol.Name, "k"), w.Vaults.Add("B-"+pol.Name, "k")
 }
 
-// Refresh adds versions and refreshes the current state of the policy.
-func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, also func(*store.Tx, policy.Change) error) policy.Change {
+// Refresh adds versions and refreshes the current state of the policy. Functions run in
+// its transaction.
+func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool, within ...func(*store.Tx, policy.Change) error) policy.Change {
 	w.Helper()
 	w.NewVersions(pol)
 	var c policy.Change
-	now := w.Again(pol)
+	note := func(_ *store.Tx, made policy.Change) error { c = made; return nil }
+	now := w.Reload(pol)
 	w.Must(storetest.Ask(w.Ctx, w.TB, func(ctx context.Context) error {
-		_, err := w.Policies.Refresh(ctx, now, depth, allGenerations, func(tx *store.Tx, made policy.Change) error {
-			c = made
-			return orNone(also)(tx, made)
-		})
+		_, err := w.change(ctx, w.Policies, now, policy.Request{Depth: depth, AllGenerations: allGenerations}, append(within, note)...)
 		return err
 	}, func() bool { return w.has(c.Revision.GUID) }))
 	return c
@@ -210,25 +306,11 @@ func (w *World) Refresh(pol policy.Policy, depth api.Depth, allGenerations bool,
 // has reports whether there is a revision.
 func (w *World) has(revision uuid.UUID) bool {
 	w.Helper()
-	var n int
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()).Scan(&n)
-	})
-	return n > 0
+	return w.Number(`SELECT COUNT(*) FROM revision WHERE tenant = ?1 AND guid = ?2`, w.Tenant, revision.String()) > 0
 }
 
-func orNone(also func(*store.Tx, policy.Change) error) func(*store.Tx, policy.Change) error {
-	if also == nil {
-		return None
-	}
-	return also
-}
-
-// None does nothing in the transaction of a change.
-func None(*store.Tx, policy.Change) error { return nil }
-
-// Again returns the current state of a policy.
-func (w *World) Again(pol policy.Policy) (now policy.Policy) {
+// Reload returns the current state of a policy.
+func (w *World) Reload(pol policy.Policy) (now policy.Policy) {
 	w.Helper()
 	w.View(func(tx *store.Tx) (err error) {
 		now, err = w.Policies.ByID(w.Ctx, tx, pol.Tenant, pol.ID)
@@ -268,7 +350,7 @@ func (w *World) Put(under policy.KeyRow, class envelope.Class, n int) keypage.Ro
 	page, err := envelope.NewPage(slots...)
 	w.Must(err)
 	row := keypage.Row{ID: store.NewID(), Tenant: w.Tenant, Parent: under.ID, Generation: under.Generation, Class: class, Version: 1, Count: uint32(n)}
-	row.Body, err = envelope.SealPage(key, row.Place(), page)
+	row.Body, err = envelope.SealPage(key, row.EncryptionContext(), page)
 	w.Must(err)
 	w.InTx(func(tx *store.Tx) error { return keypage.Put(w.Ctx, tx, row) })
 	return row
@@ -290,11 +372,7 @@ func (w *World) RemoveAvailabilityKeys() {
 // DestroyAvailabilityKey destroys the availability key of a policy.
 func (w *World) DestroyAvailabilityKey(pol policy.Policy) {
 	w.Helper()
-	var id int64
-	w.View(func(tx *store.Tx) error {
-		return tx.QueryRow(w.Ctx, `SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID).Scan(&id)
-	})
-	w.Must(w.Availability.Destroy(w.Ctx, id))
+	w.Must(w.Availability.Destroy(w.Ctx, w.Number(`SELECT availability FROM revision WHERE tenant = ?1 AND policy_key = ?2`, w.Tenant, pol.Current.ID)))
 }
 
 // Usage returns the ledger.

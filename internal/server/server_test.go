@@ -23,8 +23,8 @@ import (
 	"keyroll/internal/server"
 )
 
-// world is a server over a fake service, with a client.
-type world struct {
+// testServer is a server over a fake service, with a client.
+type testServer struct {
 	t       *testing.T
 	service *fakeService
 	auth    fakeAuth
@@ -52,10 +52,10 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// newWorld starts a server that speaks HTTP/1.1, or HTTP/2 if http2 is set.
-func newWorld(t *testing.T, http2 bool) *world {
+// newTestServer starts a server that speaks HTTP/1.1, or HTTP/2 if http2 is set.
+func newTestServer(t *testing.T, http2 bool) *testServer {
 	t.Helper()
-	w := &world{t: t, service: &fakeService{}, log: &logBuffer{}}
+	w := &testServer{t: t, service: &fakeService{}, log: &logBuffer{}}
 	w.auth = fakeAuth{access.Principal{ID: uuid.New(), Tenant: 7, Name: "root", Roles: []access.Role{access.Admin}}}
 	w.ready.Store(true)
 	w.handler = server.New(server.Config{
@@ -71,7 +71,7 @@ func newWorld(t *testing.T, http2 bool) *world {
 	return w
 }
 
-func (w *world) newClient(token string) *client.Client {
+func (w *testServer) newClient(token string) *client.Client {
 	w.t.Helper()
 	c, err := client.New(client.Options{URL: w.http.URL, Token: token, CA: w.ca(), Patience: 1})
 	if err != nil {
@@ -81,18 +81,18 @@ func (w *world) newClient(token string) *client.Client {
 	return c
 }
 
-func (w *world) ca() []byte {
+func (w *testServer) ca() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.http.Certificate().Raw})
 }
 
 // both runs test over HTTP/1.1 and over HTTP/2.
-func both(t *testing.T, test func(t *testing.T, w *world)) {
-	t.Run("http1", func(t *testing.T) { test(t, newWorld(t, false)) })
-	t.Run("http2", func(t *testing.T) { test(t, newWorld(t, true)) })
+func both(t *testing.T, test func(t *testing.T, w *testServer)) {
+	t.Run("http1", func(t *testing.T) { test(t, newTestServer(t, false)) })
+	t.Run("http2", func(t *testing.T) { test(t, newTestServer(t, true)) })
 }
 
 // raw sends a request unchanged and returns the response with its body.
-func (w *world) raw(method, path, body string, header ...string) (*http.Response, string) {
+func (w *testServer) raw(method, path, body string, header ...string) (*http.Response, string) {
 	w.t.Helper()
 	r, err := http.NewRequest(method, w.http.URL+path, strings.NewReader(body))
 	if err != nil {

@@ -16,9 +16,7 @@ import (
 	"keyroll/internal/access"
 	"keyroll/internal/audit"
 	"keyroll/internal/blob"
-	"keyroll/internal/container"
-	"keyroll/internal/content"
-	"keyroll/internal/depth"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/purge"
@@ -32,8 +30,8 @@ import (
 	"keyroll/internal/verify"
 )
 
-// world is the real service of one tenant with fake vaults.
-type world struct {
+// testService is the real service of one tenant with fake vaults.
+type testService struct {
 	*policytest.World
 	*service.Service
 	admin access.Principal
@@ -41,43 +39,38 @@ type world struct {
 	blobs blob.Store
 }
 
-func each(t *testing.T, test func(w world)) {
+func each(t *testing.T, test func(w testService)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, db *store.DB) { test(newWorld(policytest.New(t, db))) })
+	storetest.Each(t, func(t *testing.T, db *store.DB) { test(newTestService(policytest.New(t, db))) })
 }
 
-func newWorld(p *policytest.World) world {
+func newTestService(p *policytest.World) testService {
 	p.Helper()
-	blobs, err := blob.Open(p.Ctx, "file://"+p.TempDir())
-	p.Must(err)
-	return newWorldOver(p, blobs)
+	return newTestServiceOver(p, contenttest.NewBlobs(p))
 }
 
-// newWorldOver is newWorld with existing blobs.
-func newWorldOver(p *policytest.World, blobs blob.Store) world {
+// newTestServiceOver is newTestService with existing blobs.
+func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 	p.Helper()
+	var s *service.Service
+	f := contenttest.Open(p, blobs, time.Now).With(func(c *roll.Config) { c.Settled = func(tenant, policy int64) { s.Retire(tenant, policy) } })
 	logger := slog.New(slog.DiscardHandler)
-	containers := container.New(p.DB, p.Policies, 4, time.Now)
-	p.Must(containers.Bootstrap(p.Ctx, p.Tenant))
-	contents := content.New(p.DB, containers, blobs, 4, time.Now)
 	sealer, err := seal.Open(p.Ctx, "file://"+filepath.Join(filepath.Dir(p.Folder), "seal"))
 	p.Must(err)
 	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
 	p.Must(err)
 	p.InTx(func(tx *store.Tx) error {
 		err := directory.FinishTenant(p.Ctx, tx, p.Tenant)
-		if fail.Is(err, api.AlreadyExists) { // by the world before this one
+		if fail.Is(err, api.AlreadyExists) { // by the service before this one
 			return nil
 		}
 		return err
 	})
-	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: containers, Audit: audit.New(containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
-	var s *service.Service
-	roller := roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, containers, contents), Now: time.Now, Logger: logger, Settled: func(tenant, policy int64) { s.Retire(tenant, policy) }})
+	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: f.Containers.Containers, Audit: audit.New(f.Containers.Containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", Port: "443"})
-	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: containers, Contents: contents, Roller: roller,
-		Verifier: verify.New(p.DB, p.Policies, containers, contents), Audit: audit.New(containers, time.Now), Upkeep: upkeep.New(logger),
-		Keys: names, PageSlots: 4, Now: time.Now, Logger: logger,
+	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Contents: f.Contents.Contents, Roller: f.Roller,
+		Verifier: verify.New(p.DB, p.Policies, f.Containers.Containers, f.Contents.Contents), Audit: audit.New(f.Containers.Containers, time.Now), Upkeep: upkeep.New(logger),
+		Keys: names, PageSlots: contenttest.Slots, Now: time.Now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
 			return guid, p.DB.ViewOnce(ctx, func(tx *store.Tx) error {
 				t, err := directory.Tenant(ctx, tx, tenant)
@@ -85,13 +78,13 @@ func newWorldOver(p *policytest.World, blobs blob.Store) world {
 				return err
 			})
 		}})
-	w := world{World: p, Service: s, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
+	w := testService{World: p, Service: s, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
 	w.ctx = w.as(w.admin)
 	return w
 }
 
 // as returns the context of a request of a principal.
-func (w world) as(p access.Principal) context.Context {
+func (w testService) as(p access.Principal) context.Context {
 	return audit.WithOrigin(access.WithPrincipal(w.Ctx, p), audit.Origin{Request: "request 17"})
 }
 
@@ -105,7 +98,7 @@ type entry struct {
 func (e entry) String() string { return e.operation + " " + e.outcome }
 
 // entries returns the entries of operations that are not in seen, and adds them to seen.
-func (w world) entries(seen map[int64]bool) (list []entry) {
+func (w testService) entries(seen map[int64]bool) (list []entry) {
 	w.Helper()
 	w.View(func(tx *store.Tx) error {
 		rows, err := tx.Query(w.Ctx, `SELECT id, principal, operation, outcome, detail, request, actor, target FROM audit_entry WHERE tenant = ?1 ORDER BY id`, w.Tenant)
@@ -131,8 +124,8 @@ func (w world) entries(seen map[int64]bool) (list []entry) {
 	return list
 }
 
-// one fails the test unless an operation wrote exactly one entry.
-func (w world) one(seen map[int64]bool, operation, outcome string) entry {
+// singleEntry fails the test unless an operation wrote exactly one entry.
+func (w testService) singleEntry(seen map[int64]bool, operation, outcome string) entry {
 	w.Helper()
 	list := w.entries(seen)
 	if len(list) != 1 || list[0].operation != operation || list[0].outcome != outcome {
@@ -146,7 +139,7 @@ func (w world) one(seen map[int64]bool, operation, outcome string) entry {
 }
 
 // opened decrypts a text of an entry.
-func (w world) opened(e entry, sealed []byte) string {
+func (w testService) opened(e entry, sealed []byte) string {
 	w.Helper()
 	d, err := w.Containers.Directory(w.Ctx, w.Tenant)
 	w.Must(err)
@@ -156,13 +149,13 @@ func (w world) opened(e entry, sealed []byte) string {
 }
 
 // state returns everything that is stored except the audit log.
-func (w world) state() string {
+func (w testService) state() string {
 	w.Helper()
 	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped", "purge", "purge_approval")
 }
 
 // finishRolls runs every running roll to its end, and then the upkeep.
-func (w world) finishRolls() {
+func (w testService) finishRolls() {
 	w.Helper()
 	var all []roll.Roll
 	w.View(func(tx *store.Tx) (err error) {
@@ -181,14 +174,14 @@ func (w world) finishRolls() {
 }
 
 // tidy runs the upkeep, and collects dropped blobs.
-func (w world) tidy() {
+func (w testService) tidy() {
 	ctx, cancel := context.WithCancel(w.Ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.Upkeep.Run(ctx) }()
 	w.Upkeep.Wait()
 	cancel()
 	<-ended
-	c, err := w.Contents.Collect(w.Ctx, time.Hour, false, nil)
+	c, err := contenttest.Contents{Contents: w.Contents, DB: w.World.DB}.Collect(w.Ctx, time.Hour, false)
 	w.Must(err)
 	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
 	w.Must(c.End(w.Ctx))
@@ -263,13 +256,13 @@ func register(primary, secondary api.KeyVersion) (in api.RegisterSitesInput) {
 func keyURI(vault string) string { return "https://" + vault + ".vault.localhost/keys/k" }
 
 // newKey adds a version to the key of a vault.
-func (w world) newKey(vault string) api.KeyVersion {
+func (w testService) newKey(vault string) api.KeyVersion {
 	kv := w.Vaults.Add(vault, "k")
 	return api.KeyVersion{Vault: kv.Vault, Key: kv.Key, Version: kv.Version}
 }
 
 // mailPolicy makes a mailbox policy named p.
-func (w world) mailPolicy() {
+func (w testService) mailPolicy() {
 	w.Helper()
 	w.newKey("A-p")
 	w.newKey("B-p")
@@ -278,20 +271,20 @@ func (w world) mailPolicy() {
 }
 
 // sitePolicy registers the site policy and begins its roll.
-func (w world) sitePolicy() {
+func (w testService) sitePolicy() {
 	w.Helper()
 	_, err := w.RegisterSites(w.ctx, register(w.newKey("A-Sites"), w.newKey("B-Sites")))
 	w.Must(err)
 }
 
-func (w world) show(name string) api.Mailbox {
+func (w testService) show(name string) api.Mailbox {
 	w.Helper()
 	m, err := w.ShowMailbox(w.ctx, mailbox(name))
 	w.Must(err)
 	return m
 }
 
-func (w world) export(name string) string {
+func (w testService) export(name string) string {
 	w.Helper()
 	var out bytes.Buffer
 	w.Must(w.ExportMail(w.ctx, mailbox(name), &out))

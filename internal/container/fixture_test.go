@@ -10,74 +10,78 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// world is one tenant with its policies and containers.
-type world struct {
+// fixture is one tenant with its policies and containers.
+type fixture struct {
 	testing.TB
 	ctx      context.Context
 	db       *store.DB
-	policies *fakePolicies
-	all      *container.Containers
+	policies *containertest.Policies
+	all      containertest.Containers
 	tenant   int64
 	managed  int64 // the service-managed policy
 }
+
+var _ container.PolicyKeys = (*policy.Policies)(nil)
 
 const testSlots = 4
 
 var testTime = time.UnixMilli(1_800_000_000_123)
 
-func each(t *testing.T, test func(w world)) {
+func each(t *testing.T, test func(w fixture)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		test(newWorld(t, db, newFakePolicies(t, db)))
+		test(newFixture(t, db, containertest.NewPolicies(t, db)))
 	})
 }
 
-func newWorld(t testing.TB, db *store.DB, policies *fakePolicies) world {
+func newFixture(t testing.TB, db *store.DB, policies *containertest.Policies) fixture {
 	t.Helper()
-	w := world{TB: t, ctx: context.Background(), db: db, policies: policies, tenant: store.NewID()}
-	w.all = container.New(db, policies, testSlots, func() time.Time { return testTime })
-	w.managed = policies.create(t, w.tenant, serviceManaged)
+	w := fixture{TB: t, ctx: context.Background(), db: db, policies: policies, tenant: store.NewID()}
+	w.all = containertest.Containers{Containers: container.New(db, policies, testSlots, func() time.Time { return testTime }), DB: db}
+	w.managed = policies.Create(t, w.tenant, containertest.ServiceManaged)
 	w.must(w.all.Bootstrap(w.ctx, w.tenant))
 	return w
 }
 
 // neighbour is another tenant in the same database.
-func (w world) neighbour() world {
+func (w fixture) neighbour() fixture {
 	w.Helper()
-	return newWorld(w.TB, w.db, w.policies)
+	return newFixture(w.TB, w.db, w.policies)
 }
 
-func (w world) must(err error) {
+func (w fixture) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
 	}
 }
 
-func (w world) wantCode(err error, code api.Code) {
+func (w fixture) wantCode(err error, code api.Code) {
 	w.Helper()
 	if !fail.Is(err, code) {
 		w.Errorf("error is %v (%s), want %s", err, fail.CodeOf(err), code)
 	}
 }
 
-func (w world) view(f func(tx *store.Tx) error) {
+func (w fixture) view(f func(tx *store.Tx) error) {
 	w.Helper()
 	w.must(w.db.ViewOnce(w.ctx, f))
 }
 
-func (w world) mailbox(name string, policy int64) container.Container {
+func (w fixture) mailbox(name string, policy int64) container.Container {
 	w.Helper()
 	var c container.Container
 	w.must(storetest.Ask(w.ctx, w.TB, func(ctx context.Context) (err error) {
-		c, err = w.all.Create(ctx, w.tenant, container.Mailbox, name, policy, nil)
+		c, err = w.all.Create(ctx, w.tenant, container.Mailbox, name, policy)
 		return err
 	}, func() bool {
 		there, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, name)
@@ -87,7 +91,7 @@ func (w world) mailbox(name string, policy int64) container.Container {
 	return c
 }
 
-func (w world) mailboxes(names ...string) (list []container.Container) {
+func (w fixture) mailboxes(names ...string) (list []container.Container) {
 	w.Helper()
 	rest := names
 	w.must(storetest.Ask(w.ctx, w.TB, func(ctx context.Context) error {
@@ -107,7 +111,7 @@ func (w world) mailboxes(names ...string) (list []container.Container) {
 	return list
 }
 
-func (w world) find(name string) container.Container {
+func (w fixture) find(name string) container.Container {
 	w.Helper()
 	c, err := w.all.Find(w.ctx, w.tenant, container.Mailbox, name)
 	w.must(err)
@@ -115,14 +119,14 @@ func (w world) find(name string) container.Container {
 }
 
 // key returns a container's key and the policy key that it is under.
-func (w world) key(c container.Container) (*envelope.Key, int64) {
+func (w fixture) key(c container.Container) (*envelope.Key, int64) {
 	w.Helper()
 	o, err := w.all.OpenKey(w.ctx, c, api.ByUser)
 	w.must(err)
 	return o.Key, o.PolicyKey
 }
 
-func (w world) currentOf(policy int64) (id int64) {
+func (w fixture) currentOf(policy int64) (id int64) {
 	w.Helper()
 	w.view(func(tx *store.Tx) error {
 		k, err := w.policies.Current(w.ctx, tx, w.tenant, policy)
@@ -133,29 +137,13 @@ func (w world) currentOf(policy int64) (id int64) {
 }
 
 // pages returns the tenant's key pages in id order.
-func (w world) pages() (pages []keypage.Row) {
+func (w fixture) pages() (pages []keypage.Row) {
 	w.Helper()
 	w.view(func(tx *store.Tx) (err error) {
-		pages, err = readPages(w.ctx, tx, w.tenant)
+		pages, err = containertest.Pages(w.ctx, tx, w.tenant)
 		return err
 	})
 	return pages
-}
-
-func readPages(ctx context.Context, tx *store.Tx, tenant int64) (pages []keypage.Row, err error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, parent, generation, class, version, count, body FROM key_page WHERE tenant = ?1 ORDER BY id`, tenant)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r keypage.Row
-		if err := rows.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body); err != nil {
-			return nil, err
-		}
-		pages = append(pages, r)
-	}
-	return pages, rows.Err()
 }
 
 // keyLocation is the location of a container's key.
@@ -167,7 +155,7 @@ type keyLocation struct {
 
 // keyLocations opens every page and returns every container, after checking that
 // the slots of each page are exactly the containers that point to it.
-func (w world) keyLocations() (all map[int64]keyLocation, err error) {
+func (w fixture) keyLocations() (all map[int64]keyLocation, err error) {
 	all = map[int64]keyLocation{}
 	return all, w.db.ViewOnce(w.ctx, func(tx *store.Tx) error {
 		list, err := w.all.All(w.ctx, tx, w.tenant, 0, 10_000)
@@ -179,12 +167,12 @@ func (w world) keyLocations() (all map[int64]keyLocation, err error) {
 			pointing[c.Page] = append(pointing[c.Page], fmt.Sprint(c.ID, c.Generation, c.State))
 			all[c.ID] = keyLocation{Container: c}
 		}
-		pages, err := readPages(w.ctx, tx, w.tenant)
+		pages, err := containertest.Pages(w.ctx, tx, w.tenant)
 		if err != nil {
 			return err
 		}
 		for _, row := range pages {
-			page, err := envelope.OpenPage(w.policies.key(row.Parent), row.Place(), row.Body)
+			page, err := envelope.OpenPage(w.policies.Key(row.Parent), row.EncryptionContext(), row.Body)
 			if err != nil {
 				return err
 			}
@@ -206,13 +194,13 @@ func (w world) keyLocations() (all map[int64]keyLocation, err error) {
 }
 
 // checkSlots fails unless pages and pointers agree.
-func (w world) checkSlots() error {
+func (w fixture) checkSlots() error {
 	_, err := w.keyLocations()
 	return err
 }
 
 // dump returns all rows of a tenant's containers and pages as text.
-func (w world) dump() string {
+func (w fixture) dump() string {
 	w.Helper()
 	var all []container.Container
 	w.view(func(tx *store.Tx) (err error) {
@@ -224,10 +212,10 @@ func (w world) dump() string {
 
 var errRefused = errors.New("refused by the test")
 
-func (w world) now() time.Time { return testTime }
+func (w fixture) now() time.Time { return testTime }
 
 // parentOfKey returns the policy key that a container's key is under.
-func (w world) parentOfKey(c container.Container) (p keypage.Parent) {
+func (w fixture) parentOfKey(c container.Container) (p keypage.Parent) {
 	w.Helper()
 	w.view(func(tx *store.Tx) (err error) {
 		p.ID, p.Generation, err = w.all.PolicyKeyOf(w.ctx, tx, c)

@@ -65,9 +65,10 @@ func (c Class) known() bool {
 	return c != 0 && int(c) < len(classes)
 }
 
-// Place identifies the sealed object and its position in the key hierarchy. All
-// fields are bound into the seal; fields that a purpose does not use are zero.
-type Place struct {
+// EncryptionContext identifies the sealed object and its position in the key hierarchy.
+// All fields are authenticated as additional data of the seal; fields that a purpose
+// does not use are zero.
+type EncryptionContext struct {
 	Tenant     int64
 	Parent     int64  // id of the sealing key
 	Generation uint32 // generation of the sealing key
@@ -77,8 +78,8 @@ type Place struct {
 	Count      uint32 // slots of a key page
 }
 
-// String returns the place for errors; it contains only ids and counts.
-func (p Place) String() string {
+// String returns the encryption context for errors; it contains only ids and counts.
+func (p EncryptionContext) String() string {
 	s := fmt.Sprintf("child %d of tenant %d under parent %d generation %d, version %d", p.Child, p.Tenant, p.Parent, p.Generation, p.Version)
 	if p.Class != 0 || p.Count != 0 {
 		s += fmt.Sprintf(", %d slots of class %v", p.Count, p.Class)
@@ -87,8 +88,8 @@ func (p Place) String() string {
 }
 
 // additionalData returns the additional data of a seal: label, purpose and every
-// field of the place, each of fixed width.
-func (p Place) additionalData(purpose Purpose) []byte {
+// field of the encryption context, each of fixed width.
+func (p EncryptionContext) additionalData(purpose Purpose) []byte {
 	b := make([]byte, 0, len(sealLabel)+42)
 	b = append(b, sealLabel...)
 	b = append(b, byte(purpose), byte(p.Class))

@@ -16,10 +16,11 @@ import (
 	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
+	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
-	"keyroll/internal/policy"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -29,77 +30,13 @@ const (
 	pageSlots = 8
 )
 
-// fakePolicies replaces package policy: it has one policy with one policy key in
-// memory. Like the real one, Open has a read-write transaction of its own, so
-// that a call from within a transaction hangs on SQLite.
-type fakePolicies struct {
-	db      *store.DB
-	row     policy.KeyRow
-	key     *envelope.Key
-	revoked atomic.Bool
-	// opening, when set, is called before each Open.
-	opening func()
-	// allow, if positive, is how many more opens succeed before the key is revoked.
-	allow atomic.Int64
-	// refreshes is how often the policy key will have changed when a transaction looks.
-	refreshes atomic.Int64
-}
-
-func newFakePolicies(db *store.DB) *fakePolicies {
-	return &fakePolicies{db: db, key: envelope.NewKey(), row: policy.KeyRow{ID: store.NewID(), Tenant: tenant, Policy: store.NewID(), Generation: 1}}
-}
-
-func (f *fakePolicies) Open(ctx context.Context, tenant, _ int64, _ policy.Initiator) (*envelope.Key, error) {
-	if err := f.db.InTx(ctx, func(*store.Tx) error { return nil }); err != nil {
-		return nil, err
-	}
-	if f.opening != nil {
-		f.opening()
-	}
-	if f.allow.Load() > 0 && f.allow.Add(-1) == 0 {
-		f.revoked.Store(true)
-	}
-	if f.revoked.Load() {
-		return nil, fail.New(api.VaultDenied, "the key is revoked")
-	}
-	raw := f.key.Bytes()
-	defer clear(raw)
-	return envelope.KeyFrom(raw)
-}
-
-func (f *fakePolicies) Current(context.Context, *store.Tx, int64, int64) (policy.KeyRow, error) {
-	return f.row, nil
-}
-
-func (f *fakePolicies) LockCurrent(context.Context, *store.Tx, int64, int64) (policy.KeyRow, error) {
-	row := f.row
-	if f.refreshes.Load() > 0 {
-		f.refreshes.Add(-1)
-		row.Generation++
-	}
-	return row, nil
-}
-
-func (f *fakePolicies) Default(context.Context, *store.Tx, int64, string, int64) (int64, error) {
-	return f.row.Policy, nil
-}
-
-func (f *fakePolicies) LockDefault(ctx context.Context, tx *store.Tx, tenant int64, _ string, _ int64) (int64, policy.KeyRow, error) {
-	row, err := f.LockCurrent(ctx, tx, tenant, f.row.Policy)
-	return f.row.Policy, row, err
-}
-
-func (f *fakePolicies) ServiceManaged(context.Context, *store.Tx, int64) (int64, error) {
-	return f.row.Policy, nil
-}
-
-// world is a Contents over real containers, a real database and real blobs, with one
+// fixture is a Contents over real containers, a real database and real blobs, with one
 // mailbox and one site.
-type world struct {
-	*content.Contents
+type fixture struct {
+	contenttest.Contents
 	db         *store.DB
-	policies   *fakePolicies
-	containers *container.Containers
+	policies   *containertest.Policies
+	containers containertest.Containers
 	blobs      blob.Store
 	blobDir    string
 	mail, site container.Container
@@ -108,11 +45,12 @@ type world struct {
 // blobSize is small in most tests, and not a divisor of a segment.
 const blobSize = 100_000
 
-func newWorld(t testing.TB, db *store.DB) *world {
+func newFixture(t testing.TB, db *store.DB) *fixture {
 	t.Helper()
-	w := &world{db: db, policies: newFakePolicies(db), blobDir: filepath.Join(t.TempDir(), "blobs")}
+	w := &fixture{db: db, policies: containertest.NewPolicies(t, db), blobDir: filepath.Join(t.TempDir(), "blobs")}
+	w.policies.Create(t, tenant, containertest.ServiceManaged)
 	ctx := context.Background()
-	w.containers = container.New(db, w.policies, pageSlots, time.Now)
+	w.containers = containertest.Containers{Containers: container.New(db, w.policies, pageSlots, time.Now), DB: db}
 	t.Cleanup(w.containers.Close)
 	must(t, w.containers.Bootstrap(ctx, tenant))
 	w.mail = w.create(t, container.Mailbox, "alice@contoso.com")
@@ -121,27 +59,39 @@ func newWorld(t testing.TB, db *store.DB) *world {
 	return w
 }
 
-// reopen returns the world as the next process sees it.
-func (w *world) reopen(t testing.TB) {
+// revokeAfter revokes the policy key after it was opened so many times.
+func (w *fixture) revokeAfter(opens int64) {
+	var n atomic.Int64
+	w.policies.Opening = func(int64) error {
+		if n.Add(1) > opens {
+			return fail.New(api.VaultDenied, "the key is revoked")
+		}
+		return nil
+	}
+}
+
+// reopen returns the fixture as the next process sees it.
+func (w *fixture) reopen(t testing.TB) {
 	t.Helper()
 	blobs, err := blob.Open(context.Background(), "file://"+w.blobDir)
 	must(t, err)
 	w.blobs = blobs
-	w.Contents = content.Small(content.New(w.db, w.containers, blobs, pageSlots, time.Now), blobSize, 4)
+	w.Contents = contenttest.Contents{DB: w.db}
+	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, blobs, pageSlots, time.Now), blobSize, 4)
 }
 
-func (w *world) create(t testing.TB, kind container.Kind, name string) container.Container {
+func (w *fixture) create(t testing.TB, kind container.Kind, name string) container.Container {
 	t.Helper()
 	var c container.Container
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		c, err = w.containers.Create(ctx, tenant, kind, name, 0, nil)
+		c, err = w.containers.Create(ctx, tenant, kind, name, 0)
 		return err
 	}, func() bool { return w.exists(&c, kind, name) }))
 	return c
 }
 
 // exists reads a container, if it exists.
-func (w *world) exists(c *container.Container, kind container.Kind, name string) bool {
+func (w *fixture) exists(c *container.Container, kind container.Kind, name string) bool {
 	there, err := w.containers.Find(context.Background(), tenant, kind, name)
 	if err == nil {
 		*c = there
@@ -149,9 +99,9 @@ func (w *world) exists(c *container.Container, kind container.Kind, name string)
 	return err == nil
 }
 
-// each runs a test in a new world on each database.
-func each(t *testing.T, test func(t *testing.T, w *world)) {
-	storetest.Each(t, func(t *testing.T, db *store.DB) { test(t, newWorld(t, db)) })
+// each runs a test in a new fixture on each database.
+func each(t *testing.T, test func(t *testing.T, w *fixture)) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) { test(t, newFixture(t, db)) })
 }
 
 func must(t testing.TB, err error) {
@@ -168,13 +118,13 @@ func wantCode(t testing.TB, err error, code api.Code) {
 	}
 }
 
-func (w *world) importMail(t testing.TB, mbox string) content.Imported {
+func (w *fixture) importMail(t testing.TB, mbox string) content.Imported {
 	t.Helper()
 	items, bytes := w.totals(t)
 	var done content.Imported
 	rest := mbox
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		done, err = w.Import(ctx, w.mail, int64(len(rest)), strings.NewReader(rest), nil, nil)
+		done, err = w.Import(ctx, w.mail, int64(len(rest)), strings.NewReader(rest), content.ImportOptions{})
 		return err
 	}, func() bool { // whole messages of it may be there
 		_, now := w.totals(t)
@@ -188,7 +138,7 @@ func (w *world) importMail(t testing.TB, mbox string) content.Imported {
 	return done
 }
 
-func (w *world) totals(t testing.TB) (items, bytes int64) {
+func (w *fixture) totals(t testing.TB) (items, bytes int64) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
 		items, bytes, err = w.Totals(context.Background(), tx, w.mail)
@@ -197,25 +147,25 @@ func (w *world) totals(t testing.TB) (items, bytes int64) {
 	return items, bytes
 }
 
-func (w *world) export(t testing.TB) string {
+func (w *fixture) export(t testing.TB) string {
 	t.Helper()
 	var b bytes.Buffer
 	must(t, w.Export(context.Background(), w.mail, &b))
 	return b.String()
 }
 
-func (w *world) messages(t testing.TB) []content.Message {
+func (w *fixture) messages(t testing.TB) []content.Message {
 	t.Helper()
 	list, err := w.Messages(context.Background(), w.mail, 0, 10_000)
 	must(t, err)
 	return list
 }
 
-func (w *world) put(t testing.TB, path, body string) content.File {
+func (w *fixture) put(t testing.TB, path, body string) content.File {
 	t.Helper()
 	var f content.File
 	must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
-		f, err = w.Put(ctx, w.site, path, int64(len(body)), strings.NewReader(body), nil)
+		f, err = w.Put(ctx, w.site, path, int64(len(body)), strings.NewReader(body))
 		return err
 	}, func() bool {
 		list, err := w.Files(context.Background(), w.site)
@@ -230,7 +180,7 @@ func (w *world) put(t testing.TB, path, body string) content.File {
 	return f
 }
 
-func (w *world) get(t testing.TB, path string) string {
+func (w *fixture) get(t testing.TB, path string) string {
 	t.Helper()
 	var b bytes.Buffer
 	must(t, w.Get(context.Background(), w.site, path, 0, -1, &b))
@@ -239,7 +189,7 @@ func (w *world) get(t testing.TB, path string) string {
 
 // wantHealthy fails unless every item of both containers can be read, the database has as
 // many slots as blobs, and, if exact, the blob store has no other blobs.
-func (w *world) wantHealthy(t testing.TB, exact bool) {
+func (w *fixture) wantHealthy(t testing.TB, exact bool) {
 	t.Helper()
 	ctx := context.Background()
 	w.collect(t, time.Hour) // what was dropped
@@ -259,7 +209,7 @@ func (w *world) wantHealthy(t testing.TB, exact bool) {
 }
 
 // pages counts the key pages of blobs.
-func (w *world) pages(t testing.TB) (pages int) {
+func (w *fixture) pages(t testing.TB) (pages int) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) error {
 		return tx.QueryRow(context.Background(), `SELECT COUNT(*) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&pages)
@@ -267,7 +217,7 @@ func (w *world) pages(t testing.TB) (pages int) {
 	return pages
 }
 
-func (w *world) blobNames(t testing.TB) (names []string) {
+func (w *fixture) blobNames(t testing.TB) (names []string) {
 	t.Helper()
 	must(t, w.blobs.List(context.Background(), "", func(name string, _ int64) error {
 		names = append(names, name)
@@ -277,7 +227,7 @@ func (w *world) blobNames(t testing.TB) (names []string) {
 }
 
 // allTables returns every row of this package's tables, for comparison.
-func (w *world) allTables(t testing.TB) string {
+func (w *fixture) allTables(t testing.TB) string {
 	t.Helper()
 	ctx := context.Background()
 	var all strings.Builder

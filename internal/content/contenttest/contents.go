@@ -1,0 +1,122 @@
+package contenttest
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/fault"
+	"keyroll/internal/store"
+)
+
+// Contents commits each change of content in a transaction of its own.
+type Contents struct {
+	*content.Contents
+	DB *store.DB
+}
+
+// Within runs in the transaction of a change; nil does nothing.
+type Within func(tx *store.Tx) error
+
+func run(tx *store.Tx, within []Within) error {
+	for _, f := range within {
+		if f != nil {
+			if err := f(tx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Put stores a file.
+func (s Contents) Put(ctx context.Context, c container.Container, path string, size int64, r io.Reader, within ...Within) (f content.File, err error) {
+	p, err := s.PrepareFile(ctx, c, path, size, r)
+	if err != nil {
+		return f, err
+	}
+	return f, s.DB.Commit(ctx, p, func(tx *store.Tx) (err error) {
+		if f, err = p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		return run(tx, within)
+	})
+}
+
+// Import imports an mbox. If it fails, it returns the counts of what is stored.
+func (s Contents) Import(ctx context.Context, c container.Container, size int64, r io.Reader, o content.ImportOptions, within ...Within) (done content.Imported, err error) {
+	progress := o.Progress
+	o.Progress = func(now content.Imported) {
+		if done = now; progress != nil {
+			progress(now)
+		}
+	}
+	p, err := s.PrepareImport(ctx, c, size, r, o)
+	if err != nil {
+		return done, err
+	}
+	err = s.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		if _, err := p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		return run(tx, within)
+	})
+	if err != nil {
+		err = p.Failure(err)
+	}
+	return done, err
+}
+
+// StopImport stops an import.
+func (s Contents) StopImport(ctx context.Context, c container.Container, name string) (m content.MailImport, err error) {
+	return m, s.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+		m, err = s.Contents.StopImport(ctx, tx, c, name)
+		return err
+	})
+}
+
+// Backup makes a backup, and calls made with it in its transaction.
+func (s Contents) Backup(ctx context.Context, c container.Container, expires time.Time, made func(tx *store.Tx, b content.Backup) error) error {
+	p, err := s.PrepareBackup(ctx, c, expires)
+	if err != nil {
+		return err
+	}
+	return s.DB.Commit(ctx, p, func(tx *store.Tx) error {
+		if _, err := p.Commit(ctx, tx); err != nil {
+			return err
+		}
+		return made(tx, p.Backup())
+	})
+}
+
+// Restore makes a container from a backup.
+func (s Contents) Restore(ctx context.Context, b content.Backup, name string, pol int64) (c container.Container, err error) {
+	p, err := s.PrepareRestore(ctx, b, name, pol)
+	if err != nil {
+		return c, err
+	}
+	return c, s.DB.Commit(ctx, p, func(tx *store.Tx) (err error) {
+		c, err = p.Commit(ctx, tx)
+		return err
+	})
+}
+
+// Expire deletes a backup.
+func (s Contents) Expire(ctx context.Context, b content.Backup) error {
+	err := s.DB.InTx(ctx, func(tx *store.Tx) error { return s.Contents.Expire(ctx, tx, b) })
+	if err == nil {
+		fault.Point("expire.after-commit")
+	}
+	return err
+}
+
+// Collect begins a collection of blobs.
+func (s Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool) (*content.Collection, error) {
+	c, err := s.NewCollection(grace, dryRun)
+	if err != nil || dryRun {
+		return c, err
+	}
+	return c, s.DB.InTx(ctx, func(tx *store.Tx) error { return c.Begin(ctx, tx) })
+}
