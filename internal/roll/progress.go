@@ -13,7 +13,7 @@ import (
 // Progress returns a roll as the API shows it, with its remaining work, rate and
 // ETA.
 func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
-	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
+	pol, err := r.config.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
 	if err != nil {
 		return api.Roll{}, err
 	}
@@ -22,7 +22,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		BlobsTotal: ro.BlobsTotal, BlobsDone: min(ro.BlobsDone, ro.BlobsTotal), BytesTotal: ro.BytesTotal, BytesDone: min(ro.BytesDone, ro.BytesTotal),
 		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
 	if ro.Source != 0 {
-		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
+		source, err := r.config.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
 		if err != nil {
 			return a, err
 		}
@@ -34,7 +34,11 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	}
 	var under int64 // older policy keys
 	if ro.Unfinished() {
-		if under, err = remaining(ctx, tx, r.Policies, ro); err != nil {
+		sc, err := ro.scope(ctx, tx, r.config.Policies)
+		if err == nil {
+			under, err = sc.count(ctx, tx)
+		}
+		if err != nil {
 			return a, err
 		}
 		if a.Stage = ro.Stage; under > 0 || a.Stage == "" {
@@ -63,7 +67,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 			done, left = max(0, a.Total-under), under
 		}
 		a.PerSecond = r.rate(ro.ID)
-		if r.Leases != nil {
+		if r.config.Leases != nil {
 			a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
 			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
 				return a, err
@@ -73,7 +77,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 			a.ETASeconds = float64(left) / a.PerSecond
 		}
 	}
-	a.Late = isLate(ro, a.ETASeconds, r.Now())
+	a.Late = isLate(ro, a.ETASeconds, r.config.Now())
 	err = addSkipped(ctx, tx, ro, &a)
 	return a, err
 }
@@ -166,5 +170,5 @@ func (r *Roller) rate(id int64) float64 {
 	if m == nil {
 		return 0
 	}
-	return m.perSecond(r.Now())
+	return m.perSecond(r.config.Now())
 }

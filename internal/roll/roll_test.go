@@ -300,7 +300,7 @@ func TestPausedRollMovesNothingAndResumesWhereItWas(t *testing.T) {
 		keys := w.keys()
 		var ro roll.Roll
 		paused := w.beforeReseal(func(n int) {
-			if n == 4 { // the pipeline is three pages ahead of the writer at most
+			if n == 5 { // the pipeline is four pages ahead of what is written at most
 				w.Must(w.SetState(ro, api.RollPaused))
 			}
 		})
