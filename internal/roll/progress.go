@@ -57,29 +57,38 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	a.Done = max(0, a.Total-a.Remaining)
 	a.PercentComplete = percent(ro, a)
 	if ro.State == api.RollRunning {
-		done, left := a.Done, a.Remaining
-		switch {
-		case a.Stage == api.StageContainer:
-			done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
-		case a.Stage == api.StageContent:
-			done, left = a.BytesDone, a.BytesTotal-a.BytesDone
-		case ro.deepStages() != nil:
-			done, left = max(0, a.Total-under), under
-		}
-		a.PerSecond = r.rate(ro.ID)
-		if r.config.Leases != nil {
-			a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
-			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
-				return a, err
-			}
-		}
-		if a.PerSecond > 0 {
-			a.ETASeconds = float64(left) / a.PerSecond
+		if err := r.addRate(ctx, tx, ro, &a, under); err != nil {
+			return a, err
 		}
 	}
 	a.Late = isLate(ro, a.ETASeconds, r.config.Now())
 	err = addSkipped(ctx, tx, ro, &a)
 	return a, err
+}
+
+// addRate adds the rate of a running roll in its present stage, of which under is what
+// stage policy has left, the time that it needs, and the nodes that work on it.
+func (r *Roller) addRate(ctx context.Context, tx *store.Tx, ro Roll, a *api.Roll, under int64) (err error) {
+	done, left := a.Done, a.Remaining
+	switch {
+	case a.Stage == api.StageContainer:
+		done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
+	case a.Stage == api.StageContent:
+		done, left = a.BytesDone, a.BytesTotal-a.BytesDone
+	case ro.deepStages() != nil:
+		done, left = max(0, a.Total-under), under
+	}
+	a.PerSecond = r.rate(ro.ID)
+	if r.config.Leases != nil {
+		a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
+		if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
+			return err
+		}
+	}
+	if a.PerSecond > 0 {
+		a.ETASeconds = float64(left) / a.PerSecond
+	}
+	return nil
 }
 
 // percent is how much of a roll is done: of containers at depth policy, of blob

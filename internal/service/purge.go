@@ -182,7 +182,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			if err != nil {
 				return "", err
 			}
-			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, c.principal.ID, s.Now())
+			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, purge.Approval{Approver: c.principal.ID, At: s.Now()})
 			if err != nil {
 				return "", fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}
