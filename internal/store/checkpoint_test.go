@@ -1,6 +1,8 @@
 package store
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -38,5 +40,34 @@ func TestCheckpointsDependOnWhatWaitsForTheWriter(t *testing.T) {
 	}
 	if c.due(freePages-1, now) || !c.due(freePages, now) {
 		t.Error("pages of a log that has begun again do not count")
+	}
+}
+
+// The log of a writer that nothing waits for does not grow much beyond freePages.
+func TestLogOfALoneWriterIsCheckpointed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keyroll.db")
+	db, err := Open(t.Context(), "sqlite://"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const pageSize, pages = 16 << 10, 3 * freePages
+	const perCommit = 50
+	insert := func(text string, args ...any) {
+		err := db.InTx(t.Context(), func(tx *Tx) error { _, err := tx.Exec(t.Context(), text, args...); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert(`CREATE TABLE filler (body BLOB NOT NULL)`)
+	for range pages / perCommit {
+		insert(`INSERT INTO filler (body) VALUES (?1)`, make([]byte, perCommit*pageSize))
+	}
+	log, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log.Size() > (freePages+2*perCommit)*(pageSize+100) {
+		t.Errorf("the log has %d bytes after %d pages", log.Size(), pages)
 	}
 }
