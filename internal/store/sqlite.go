@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
+	sqlitedriver "github.com/ncruces/go-sqlite3/driver"
 	"github.com/pressly/goose/v3"
 
 	"keyroll/api"
@@ -58,21 +58,27 @@ func openSQLite(u *url.URL) (*DB, error) {
 		}
 	}
 	log := &checkpoints{}
-	writer, err := driver.Open(sqliteName(u.Path, "immediate", sqliteWriterPragmas), func(conn *sqlite3.Conn) error {
-		conn.WALHook(log.committed)
-		return nil
-	})
+	writer, err := openPool(sqliteName(u.Path, "immediate", sqliteWriterPragmas), func(conn *sqlite3.Conn) { conn.WALHook(log.committed) })
 	if err != nil {
 		return nil, err
 	}
 	writer.SetMaxOpenConns(1)
-	reader, err := sql.Open("sqlite3", sqliteName(u.Path, "deferred", sqliteReaderPragmas))
+	reader, err := openPool(sqliteName(u.Path, "deferred", sqliteReaderPragmas), func(*sqlite3.Conn) {})
 	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
 	reader.SetMaxOpenConns(sqliteReaders)
 	reader.SetMaxIdleConns(sqliteReaders)
 	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader, log: log}, nil
+}
+
+// openPool returns a pool whose connections are passed to opened when they are new.
+func openPool(name string, opened func(*sqlite3.Conn)) (*sql.DB, error) {
+	connector, err := (&sqlitedriver.SQLite{}).OpenConnector(name)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(preparingConnector{connector, opened}), nil
 }
 
 // ownerOnly creates the file if it does not exist, and makes it accessible only to its
