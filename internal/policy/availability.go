@@ -14,6 +14,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/lease"
+	"keyroll/internal/retry"
 	"keyroll/internal/store"
 )
 
@@ -283,22 +284,18 @@ const (
 // Run makes a pass at once and then one a day, until ctx is done. While another node
 // makes one, this one waits.
 func (a *AvailabilityRoller) Run(ctx context.Context) {
-	for {
-		wait := availabilityInterval
+	loop := retry.Loop{First: availabilityRetry, Longest: availabilityRetry}
+	loop.Run(ctx, func(ctx context.Context) retry.Next {
 		held, err := a.Leases.Hold(ctx, "availability keys", a.runOnce)
-		if err != nil && ctx.Err() == nil {
-			wait = availabilityRetry
-			a.logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", wait, "error", err)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			a.logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", availabilityRetry, "error", err)
+			return retry.Blocked(0)
+		case err == nil && !held:
+			return retry.After(availabilityPoll)
 		}
-		if err == nil && !held {
-			wait = availabilityPoll
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-	}
+		return retry.After(availabilityInterval)
+	})
 }
 
 // runOnce rolls every availability key whose newest version is old enough, finishes
