@@ -13,7 +13,7 @@ import (
 // Progress returns a roll as the API shows it, with its remaining work, rate and
 // ETA.
 func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
-	pol, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
+	pol, err := r.config.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
 	if err != nil {
 		return api.Roll{}, err
 	}
@@ -22,7 +22,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		BlobsTotal: ro.BlobsTotal, BlobsDone: min(ro.BlobsDone, ro.BlobsTotal), BytesTotal: ro.BytesTotal, BytesDone: min(ro.BytesDone, ro.BytesTotal),
 		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
 	if ro.Source != 0 {
-		source, err := r.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
+		source, err := r.config.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
 		if err != nil {
 			return a, err
 		}
@@ -34,7 +34,11 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	}
 	var under int64 // older policy keys
 	if ro.Unfinished() {
-		if under, err = remaining(ctx, tx, r.Policies, ro); err != nil {
+		sc, err := ro.scope(ctx, tx, r.config.Policies)
+		if err == nil {
+			under, err = sc.count(ctx, tx)
+		}
+		if err != nil {
 			return a, err
 		}
 		if a.Stage = ro.Stage; under > 0 || a.Stage == "" {
@@ -53,29 +57,38 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 	a.Done = max(0, a.Total-a.Remaining)
 	a.PercentComplete = percent(ro, a)
 	if ro.State == api.RollRunning {
-		done, left := a.Done, a.Remaining
-		switch {
-		case a.Stage == api.StageContainer:
-			done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
-		case a.Stage == api.StageContent:
-			done, left = a.BytesDone, a.BytesTotal-a.BytesDone
-		case ro.deepStages() != nil:
-			done, left = max(0, a.Total-under), under
-		}
-		a.PerSecond = r.rate(ro.ID)
-		if r.Leases != nil {
-			a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
-			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
-				return a, err
-			}
-		}
-		if a.PerSecond > 0 {
-			a.ETASeconds = float64(left) / a.PerSecond
+		if err := r.addRate(ctx, tx, ro, &a, under); err != nil {
+			return a, err
 		}
 	}
-	a.Late = isLate(ro, a.ETASeconds, r.Now())
+	a.Late = isLate(ro, a.ETASeconds, r.config.Now())
 	err = addSkipped(ctx, tx, ro, &a)
 	return a, err
+}
+
+// addRate adds the rate of a running roll in its present stage, of which under is what
+// stage policy has left, the time that it needs, and the nodes that work on it.
+func (r *Roller) addRate(ctx context.Context, tx *store.Tx, ro Roll, a *api.Roll, under int64) (err error) {
+	done, left := a.Done, a.Remaining
+	switch {
+	case a.Stage == api.StageContainer:
+		done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
+	case a.Stage == api.StageContent:
+		done, left = a.BytesDone, a.BytesTotal-a.BytesDone
+	case ro.deepStages() != nil:
+		done, left = max(0, a.Total-under), under
+	}
+	a.PerSecond = r.rate(ro.ID)
+	if r.config.Leases != nil {
+		a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
+		if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
+			return err
+		}
+	}
+	if a.PerSecond > 0 {
+		a.ETASeconds = float64(left) / a.PerSecond
+	}
+	return nil
 }
 
 // percent is how much of a roll is done: of containers at depth policy, of blob
@@ -166,5 +179,5 @@ func (r *Roller) rate(id int64) float64 {
 	if m == nil {
 		return 0
 	}
-	return m.perSecond(r.Now())
+	return m.perSecond(r.config.Now())
 }

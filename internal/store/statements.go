@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"strings"
+
+	"github.com/ncruces/go-sqlite3"
 )
 
 // keptStatements is how many statements a connection to SQLite keeps prepared. Beyond
@@ -15,14 +17,19 @@ const keptStatements = 128
 // for the next use. Neither database/sql nor the driver does so for the statements of a
 // transaction; pgx does for PostgreSQL. SQLite prepares a kept statement again by itself
 // when the schema has changed (sqlite.org/c3ref/prepare.html).
-type preparingConnector struct{ driver.Connector }
+type preparingConnector struct {
+	driver.Connector
+	opened func(*sqlite3.Conn) // called with each new connection
+}
 
 func (c preparingConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &preparingConn{sqliteConn: conn.(sqliteConn), idle: map[string]sqliteStatement{}}, nil
+	own := conn.(sqliteConn)
+	c.opened(own.Raw())
+	return &preparingConn{sqliteConn: own, idle: map[string]sqliteStatement{}}, nil
 }
 
 // sqliteConn and sqliteStatement are what the driver's types implement.
@@ -32,6 +39,7 @@ type sqliteConn interface {
 	driver.ConnPrepareContext
 	driver.ExecerContext
 	driver.NamedValueChecker
+	Raw() *sqlite3.Conn
 }
 
 type sqliteStatement interface {

@@ -1,11 +1,15 @@
-package main
+package bench_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"keyroll/api"
+	"keyroll/client"
 	"keyroll/internal/bench"
+	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
 	"keyroll/internal/store/storetest"
 )
 
@@ -15,7 +19,12 @@ func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 	t.Parallel()
 	options := func(database string) bench.Options {
 		return bench.Options{Data: t.TempDir(), Database: database, Containers: 5, Items: 3, ItemSize: 2000, PageSlots: 2, Rounds: 1,
-			Script: quietly, Client: localClient, Progress: func(string) {}}
+			Progress: func(string) {},
+			Script: func(_ context.Context, n *node.Node, text string) error {
+				_, err := nodetest.Around(t, n).TryScript(text)
+				return err
+			},
+			Client: func(n *node.Node) (*client.Client, error) { return nodetest.Around(t, n).Client, nil }}
 	}
 	sound := func(t *testing.T, b bench.Base, err error, ratios ...string) {
 		t.Helper()
