@@ -91,13 +91,21 @@ type Directory struct {
 	signed      signed
 }
 
-// Open returns the directory in db. Its token-signing key is created at the first start
-// and stored under the seal, so that every node accepts every node's tokens.
-// vaultDomain is the domain of the embedded vaults, such as vault.localhost.
-func Open(ctx context.Context, db *store.DB, s *seal.Seal, vaultDomain string, now func() time.Time, log *slog.Logger) (*Directory, error) {
+// Config is what a Directory works with.
+type Config struct {
+	DB          *store.DB
+	Seal        *seal.Seal
+	VaultDomain string // of the embedded vaults, such as vault.localhost
+	Now         func() time.Time
+	Logger      *slog.Logger
+}
+
+// Open returns the directory in a database. Its token-signing key is created at the first
+// start and stored under the seal, so that every node accepts every node's tokens.
+func Open(ctx context.Context, c Config) (*Directory, error) {
 	var seed []byte
-	err := db.InTx(ctx, func(tx *store.Tx) (err error) {
-		seed, err = seal.Secret(ctx, tx, s, "token signing key", func() ([]byte, error) {
+	err := c.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+		seed, err = seal.Secret(ctx, tx, c.Seal, "token signing key", func() ([]byte, error) {
 			return randomBytes(ed25519.SeedSize), nil
 		})
 		return err
@@ -107,7 +115,7 @@ func Open(ctx context.Context, db *store.DB, s *seal.Seal, vaultDomain string, n
 	}
 	defer clear(seed)
 	d := &Directory{
-		db: db, seal: s, vaultDomain: strings.ToLower(vaultDomain), now: now, log: log,
+		db: c.DB, seal: c.Seal, vaultDomain: strings.ToLower(c.VaultDomain), now: c.Now, log: c.Logger,
 		signer: ed25519.NewKeyFromSeed(seed),
 	}
 	d.signed.key = d.signer.Public().(ed25519.PublicKey)

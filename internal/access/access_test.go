@@ -55,8 +55,7 @@ func newDirectory(t testing.TB, db *store.DB) *directory {
 
 func (w *directory) open(t testing.TB) *access.Directory {
 	t.Helper()
-	d, err := access.Open(context.Background(), w.db, w.seal, "Vault.localhost",
-		func() time.Time { return w.now }, slog.New(slog.DiscardHandler))
+	d, err := access.Open(context.Background(), access.Config{DB: w.db, Seal: w.seal, VaultDomain: "Vault.localhost", Now: func() time.Time { return w.now }, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,11 +26,8 @@ var large = map[string]map[string]string{
 	"internal/server": {"operations": flatTable},
 	"internal/cmdlet": {"keyCmdlets": flatTable, "pipeCmdlets": flatTable, "recipientCmdlets": flatTable, "subscriptionCmdlets": flatTable, "vaultCmdlets": flatTable},
 
-	"internal/access":  {"Open": beingChanged},
 	"internal/bench":   {"Container": beingChanged, "Recrypt": beingChanged},
 	"internal/content": {"selectPart": beingChanged},
-	"internal/keypage": {"Under": beingChanged},
-	"internal/vault":   {"selectDeletedKeys": beingChanged, "Open": beingChanged},
 }
 
 // A long list of parameters is a type that has no name yet, and a long function several

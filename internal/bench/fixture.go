@@ -172,7 +172,7 @@ func (w *fixture) under(ctx context.Context, parent keypage.Parent, class envelo
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = keypage.Under(ctx, tx, w.Tenant.ID, []keypage.Parent{parent}, []envelope.Class{class}, after, 32)
+			rows, err = keypage.Under(ctx, tx, keypage.Set{Tenant: w.Tenant.ID, Parents: []keypage.Parent{parent}, Classes: []envelope.Class{class}}, after, 32)
 			return err
 		})
 		if err != nil || len(rows) == 0 {

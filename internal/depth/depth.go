@@ -130,7 +130,7 @@ func (w *work) eachGroup(ctx context.Context, group func(page int64, ids []int64
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = keypage.Under(ctx, tx, w.Tenant, w.Parents, w.Classes, after, 1)
+			rows, err = keypage.Under(ctx, tx, keypage.Set{Tenant: w.Tenant, Parents: w.Parents, Classes: w.Classes}, after, 1)
 			return err
 		})
 		if err != nil || len(rows) == 0 {

@@ -125,7 +125,7 @@ func BenchmarkUnder(b *testing.B) {
 		var after int64
 		for b.Loop() {
 			err := db.ViewOnce(ctx, func(tx *store.Tx) error {
-				got, err := keypage.Under(ctx, tx, 1, []keypage.Parent{{ID: 1, Generation: 1}}, []envelope.Class{envelope.ClassActive}, after, batch)
+				got, err := keypage.Under(ctx, tx, keypage.Set{Tenant: 1, Parents: []keypage.Parent{{ID: 1, Generation: 1}}, Classes: []envelope.Class{envelope.ClassActive}}, after, batch)
 				if err != nil {
 					return err
 				}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"keyroll/internal/envelope"
 	"keyroll/internal/store"
 )
 
@@ -20,10 +19,10 @@ type Buffer struct {
 
 // Under is the function Under. The rows and their bodies are valid until the next
 // call; the caller may change them.
-func (b *Buffer) Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class, after int64, limit int) ([]Row, error) {
+func (b *Buffer) Under(ctx context.Context, tx *store.Tx, s Set, after int64, limit int) ([]Row, error) {
 	b.rows, b.bodies = b.rows[:0], b.bodies[:0]
-	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
-		query, args := underPages(tenant, part, after, limit)
+	for part := range slices.Chunk(spans(s.Parents, s.Classes), maxSpans) {
+		query, args := underPages(s.Tenant, part, after, limit)
 		if err := b.query(ctx, tx, query, args); err != nil {
 			return nil, fmt.Errorf("read key pages: %w", err)
 		}

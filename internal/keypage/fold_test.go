@@ -117,7 +117,7 @@ func (f *folding) points(t testing.TB) map[int64]int64 {
 func (f *folding) rows(t testing.TB, class envelope.Class) (rows []Row) {
 	t.Helper()
 	err := f.db.ViewOnce(f.ctx, func(tx *store.Tx) (err error) {
-		rows, err = Under(f.ctx, tx, f.tenant, []Parent{f.parent}, []envelope.Class{class}, 0, 10_000)
+		rows, err = Under(f.ctx, tx, Set{Tenant: f.tenant, Parents: []Parent{f.parent}, Classes: []envelope.Class{class}}, 0, 10_000)
 		return err
 	})
 	if err != nil {

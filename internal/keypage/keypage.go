@@ -133,12 +133,19 @@ func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64,
 	return len(ids), nil
 }
 
-// Under returns the first limit pages that are under one of parents, have one of
-// classes, and have an id above after: in id order, whatever their parent. Its cost
-// grows with limit and with the number of parents and classes, not with the number
-// of pages that exist or were moved away.
-func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class, after int64, limit int) ([]Row, error) {
-	return new(Buffer).Under(ctx, tx, tenant, parents, classes, after, limit)
+// Set is the pages of a tenant that are under one of some parents and have one of some
+// classes.
+type Set struct {
+	Tenant  int64
+	Parents []Parent
+	Classes []envelope.Class
+}
+
+// Under returns the first limit pages of a set that have an id above after: in id order,
+// whatever their parent. Its cost grows with limit and with the number of parents and
+// classes, not with the number of pages that exist or were moved away.
+func Under(ctx context.Context, tx *store.Tx, s Set, after int64, limit int) ([]Row, error) {
+	return new(Buffer).Under(ctx, tx, s, after, limit)
 }
 
 // Location is a page and the id of its parent.

@@ -212,7 +212,7 @@ func TestPagesOfAnotherTenantAreNotFound(t *testing.T) {
 				t.Errorf("another tenant's Delete: %v, %v", gone, err)
 			}
 			parents, classes := []keypage.Parent{{ID: 10, Generation: 1}}, []envelope.Class{envelope.ClassActive}
-			if rows, err := keypage.Under(ctx, tx, otherTenant, parents, classes, 0, 10); err != nil || len(rows) != 0 {
+			if rows, err := keypage.Under(ctx, tx, keypage.Set{Tenant: otherTenant, Parents: parents, Classes: classes}, 0, 10); err != nil || len(rows) != 0 {
 				t.Errorf("another tenant's Under: %d pages, %v", len(rows), err)
 			}
 			if pages, keys, err := keypage.Count(ctx, tx, otherTenant, parents, classes); err != nil || pages+keys != 0 {
@@ -304,14 +304,14 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 			}
 			ctx := context.Background()
 			err := db.ViewOnce(ctx, func(tx *store.Tx) error {
-				gotUnder, err := keypage.Under(ctx, tx, tenant, parents, classes, after, limit)
+				gotUnder, err := keypage.Under(ctx, tx, keypage.Set{Tenant: tenant, Parents: parents, Classes: classes}, after, limit)
 				if err != nil {
 					return err
 				}
 				if !slices.EqualFunc(gotUnder, under, equalRows) {
 					t.Errorf("Under: %v, want %v", gotUnder, under)
 				}
-				if gotUnder, err = buffer.Under(ctx, tx, tenant, parents, classes, after, limit); err != nil {
+				if gotUnder, err = buffer.Under(ctx, tx, keypage.Set{Tenant: tenant, Parents: parents, Classes: classes}, after, limit); err != nil {
 					return err
 				}
 				if !slices.EqualFunc(gotUnder, under, equalRows) {
@@ -385,7 +385,7 @@ func TestUnderAndCountTakeAnyNumberOfParents(t *testing.T) {
 		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 			var after int64
 			for after < parents {
-				got, err := keypage.Under(ctx, tx, tenant, asked, []envelope.Class{envelope.ClassActive}, after, 100)
+				got, err := keypage.Under(ctx, tx, keypage.Set{Tenant: tenant, Parents: asked, Classes: []envelope.Class{envelope.ClassActive}}, after, 100)
 				if err != nil {
 					return err
 				}

@@ -76,7 +76,7 @@ func (x tenancy) blobKeys(kind container.Kind) map[int64][]byte {
 			continue
 		}
 		pages := ask(x.t, x.Node.DB, func(tx *store.Tx) ([]keypage.Row, error) {
-			return keypage.Under(x.t.Context(), tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
+			return keypage.Under(x.t.Context(), tx, keypage.Set{Tenant: c.Tenant, Parents: []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, Classes: []envelope.Class{envelope.ClassBlob}}, 0, 1000)
 		})
 		for _, row := range pages {
 			page, err := envelope.OpenPage(c.Key, row.EncryptionContext(), row.Body)

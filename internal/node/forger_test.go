@@ -95,7 +95,7 @@ func newForgeryTest(t *testing.T) forgeryTest {
 func secondTenant(t *testing.T, w *nodetest.World) *nodetest.World {
 	t.Helper()
 	ctx := t.Context()
-	directory, err := access.Open(ctx, w.Node.DB, sealerOf(t, w.Data), w.Info.VaultDomain, time.Now, slog.New(slog.DiscardHandler))
+	directory, err := access.Open(ctx, access.Config{DB: w.Node.DB, Seal: sealerOf(t, w.Data), VaultDomain: w.Info.VaultDomain, Now: time.Now, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ type identity struct {
 // what clients on this machine need to connect.
 func openIdentity(ctx context.Context, f *foundation, address *net.TCPAddr) (*identity, error) {
 	o := f.options
-	directory, err := access.Open(ctx, f.db, f.sealer, o.VaultDomain, o.now, o.Logger)
+	directory, err := access.Open(ctx, access.Config{DB: f.db, Seal: f.sealer, VaultDomain: o.VaultDomain, Now: o.now, Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}

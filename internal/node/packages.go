@@ -46,8 +46,7 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	if err != nil {
 		return nil, err
 	}
-	p := &Packages{Upkeep: upkeep.New(o.Logger), vaults: vault.Open(f.db, f.sealer, id.directory, o.Logger, o.now,
-		vault.Config{Domain: o.VaultDomain, Authority: id.own(), KeyVaultLimits: o.KeyVaultLimits, MakeRSA: o.MakeRSA})}
+	p := &Packages{Upkeep: upkeep.New(o.Logger), vaults: vault.Open(vault.Config{DB: f.db, Seal: f.sealer, Directory: id.directory, Logger: o.Logger, Now: o.now, Domain: o.VaultDomain, Authority: id.own(), KeyVaultLimits: o.KeyVaultLimits, MakeRSA: o.MakeRSA})}
 	p.Policies = policy.New(policy.Config{DB: f.db, Roots: s.keys, Availability: s.availability, RevisionKey: revisionKey, OlderNodes: olderNodes,
 		StrictKeyChecks: o.StrictKeyChecks, OperatorVault: operatorVault(s.availabilityAt), Now: o.now, Logger: o.Logger})
 	f.onClose(func() error { p.Policies.Close(); return nil })

@@ -257,7 +257,7 @@ func addTokens(t *testing.T, w *nodetest.World, h *haystack) {
 	t.Helper()
 	ctx := t.Context()
 	h.add(t, needle{"the admin's token", "admin.token", []byte(w.Token)})
-	directory, err := access.Open(ctx, w.Node.DB, sealerOf(t, w.Data), w.Info.VaultDomain, time.Now, slog.New(slog.DiscardHandler))
+	directory, err := access.Open(ctx, access.Config{DB: w.Node.DB, Seal: sealerOf(t, w.Data), VaultDomain: w.Info.VaultDomain, Now: time.Now, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +365,7 @@ func addKeys(t *testing.T, w *nodetest.World, h *haystack) {
 		}
 		key("container key", opened.Key)
 		pages := ask(t, n.DB, func(tx *store.Tx) ([]keypage.Row, error) {
-			return keypage.Under(ctx, tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: opened.Container.Generation}}, []envelope.Class{envelope.ClassBlob}, 0, 1000)
+			return keypage.Under(ctx, tx, keypage.Set{Tenant: c.Tenant, Parents: []keypage.Parent{{ID: c.ID, Generation: opened.Container.Generation}}, Classes: []envelope.Class{envelope.ClassBlob}}, 0, 1000)
 		})
 		for _, row := range pages {
 			page, err := envelope.OpenPage(opened.Key, row.EncryptionContext(), row.Body)

@@ -195,7 +195,7 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 			var pages []keypage.Row
 			var marked int64
 			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
-				if pages, err = keypage.Under(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages); err != nil {
+				if pages, err = keypage.Under(ctx, tx, keypage.Set{Tenant: one.Tenant, Parents: under, Classes: policy.Classes}, after, batchPages); err != nil {
 					return err
 				}
 				if marked, err = p.Containers.MarkPurged(ctx, tx, pages, p.Now()); err != nil {

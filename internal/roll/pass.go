@@ -164,7 +164,7 @@ func (p *pipeline) readAll(ctx context.Context) error {
 func (p *pipeline) readBatch(ctx context.Context, b *batch, parent keypage.Parent, after int64) (more bool, err error) {
 	size := p.batchSize(p.roll)
 	err = p.config.DB.View(ctx, func(tx *store.Tx) (err error) {
-		b.olds, err = b.buffer.Under(ctx, tx, p.scope.Tenant, []keypage.Parent{parent}, p.scope.Classes, after, size)
+		b.olds, err = b.buffer.Under(ctx, tx, keypage.Set{Tenant: p.scope.Tenant, Parents: []keypage.Parent{parent}, Classes: p.scope.Classes}, after, size)
 		return err
 	})
 	return len(b.olds) == size, err

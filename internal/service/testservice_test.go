@@ -57,7 +57,7 @@ func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 	logger := slog.New(slog.DiscardHandler)
 	sealer, err := seal.Open(p.Ctx, "file://"+filepath.Join(filepath.Dir(p.Folder), "seal"))
 	p.Must(err)
-	directory, err := access.Open(p.Ctx, p.DB, sealer, "vault.localhost", time.Now, logger)
+	directory, err := access.Open(p.Ctx, access.Config{DB: p.DB, Seal: sealer, VaultDomain: "vault.localhost", Now: time.Now, Logger: logger})
 	p.Must(err)
 	p.InTx(func(tx *store.Tx) error {
 		err := directory.FinishTenant(p.Ctx, tx, p.Tenant)

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -82,7 +83,7 @@ func (v *Vaults) getDeletedKey(ctx context.Context, c *call) (any, error) {
 // listDeletedKeys lists the deleted keys that can still be recovered.
 func (v *Vaults) listDeletedKeys(ctx context.Context, c *call) (any, error) {
 	return v.list(ctx, c, "deletedkeys", func(tx *store.Tx, after string, limit int) ([]keyWithVersion, error) {
-		return selectDeletedKeys(ctx, tx, c.vault.id, v.now().UnixMilli(), after, limit)
+		return store.Collect(ctx, tx, scanKey, listDeletedKeysSQL, c.vault.id, strings.ToLower(after), limit, v.now().UnixMilli())
 	}, func(l keyWithVersion) (string, string) { return l.key.name, "" })
 }
 

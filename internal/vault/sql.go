@@ -277,7 +277,3 @@ func scanKey(row store.Scanner) (keyWithVersion, error) {
 func selectKeys(ctx context.Context, tx *store.Tx, vault int64, after string, limit int) ([]keyWithVersion, error) {
 	return store.Collect(ctx, tx, scanKey, listKeysSQL, vault, strings.ToLower(after), limit)
 }
-
-func selectDeletedKeys(ctx context.Context, tx *store.Tx, vault, now int64, after string, limit int) ([]keyWithVersion, error) {
-	return store.Collect(ctx, tx, scanKey, listDeletedKeysSQL, vault, strings.ToLower(after), limit, now)
-}

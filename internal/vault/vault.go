@@ -34,8 +34,15 @@ import (
 	"keyroll/internal/store"
 )
 
-// Config has the addresses and settings of the vaults.
+// Config is what Vaults work with.
 type Config struct {
+	DB        *store.DB
+	Seal      *seal.Seal
+	Directory *access.Directory
+	// Logger gets one line for each operation: the principal, the operation, the key
+	// version and the result.
+	Logger *slog.Logger
+	Now    func() time.Time
 	// Domain is the vault domain: the host of the vault NAME is NAME.Domain.
 	Domain string
 	// Authority is the https base URL of the token endpoint, without a slash at its
@@ -70,11 +77,10 @@ type Vaults struct {
 	operations  admit.Queue // for operations with private keys
 }
 
-// Open returns the vaults in db. The log gets one line for each operation: the
-// principal, the operation, the key version and the result.
-func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now func() time.Time, c Config) *Vaults {
+// Open returns the vaults in a database.
+func Open(c Config) *Vaults {
 	v := &Vaults{
-		db: db, seal: s, directory: d, log: log, now: now,
+		db: c.DB, seal: c.Seal, directory: c.Directory, log: c.Logger, now: c.Now,
 		domain:    strings.ToLower(c.Domain),
 		authority: strings.TrimSuffix(c.Authority, "/"),
 		opened:    newCache(),
@@ -88,7 +94,7 @@ func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now
 		v.makeRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
 	}
 	if c.KeyVaultLimits {
-		v.limits = newLimits(now)
+		v.limits = newLimits(c.Now)
 	}
 	return v
 }

@@ -102,12 +102,12 @@ func newTestServer(t testing.TB, db *store.DB) *testServer {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewJSONHandler(w.log, nil))
-	if w.dir, err = access.Open(ctx, db, s, domain, w.now, log); err != nil {
+	if w.dir, err = access.Open(ctx, access.Config{DB: db, Seal: s, VaultDomain: domain, Now: w.now, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	w.server = httptest.NewUnstartedServer(nil)
 	address := w.server.Listener.Addr().String()
-	w.vaults = vault.Open(db, s, w.dir, log, w.now, vault.Config{Domain: domain, Authority: "https://" + address})
+	w.vaults = vault.Open(vault.Config{DB: db, Seal: s, Directory: w.dir, Logger: log, Now: w.now, Domain: domain, Authority: "https://" + address})
 	login, management, data := w.dir.Handler(), w.vaults.Management(), w.vaults.Handler()
 	w.server.Config.Handler = w.askAgain(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {

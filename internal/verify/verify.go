@@ -335,7 +335,7 @@ func (r *run) checkPages(ctx context.Context, kept []root, retired []keypage.Par
 	}
 	for _, one := range kept {
 		for after := int64(0); ; {
-			rows, err := keypage.Under(ctx, r.tx, r.tenant, []keypage.Parent{one.Parent}, classes, after, pageBatch)
+			rows, err := keypage.Under(ctx, r.tx, keypage.Set{Tenant: r.tenant, Parents: []keypage.Parent{one.Parent}, Classes: classes}, after, pageBatch)
 			if err != nil {
 				return err
 			}

@@ -109,7 +109,7 @@ func contoso(t *testing.T) *vaults.Client {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	directory, err := access.Open(ctx, db, s, domain, time.Now, log)
+	directory, err := access.Open(ctx, access.Config{DB: db, Seal: s, VaultDomain: domain, Now: time.Now, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func contoso(t *testing.T) *vaults.Client {
 		}
 		embedded.Management().ServeHTTP(w, r)
 	}))
-	embedded = vault.Open(db, s, directory, log, time.Now, vault.Config{Domain: domain, Authority: l.url})
+	embedded = vault.Open(vault.Config{DB: db, Seal: s, Directory: directory, Logger: log, Now: time.Now, Domain: domain, Authority: l.url})
 	return l.client(t, token)
 }
 

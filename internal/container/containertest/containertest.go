@@ -154,7 +154,7 @@ func (f *Policies) Roll(ctx context.Context, tenant, id int64, limit int, classe
 		if err != nil || len(from) == 0 {
 			return err
 		}
-		olds, err = keypage.Under(ctx, tx, tenant, from, classes, 0, limit)
+		olds, err = keypage.Under(ctx, tx, keypage.Set{Tenant: tenant, Parents: from, Classes: classes}, 0, limit)
 		return err
 	})
 	if err != nil {

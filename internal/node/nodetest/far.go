@@ -65,7 +65,7 @@ func (w *World) exchangeSecret() string {
 	ctx := w.t.Context()
 	sealer, err := seal.Open(ctx, (&url.URL{Scheme: "file", Path: filepath.Join(w.Data, "seal")}).String())
 	w.must(err)
-	directory, err := access.Open(ctx, w.Node.DB, sealer, w.Info.VaultDomain, time.Now, nil)
+	directory, err := access.Open(ctx, access.Config{DB: w.Node.DB, Seal: sealer, VaultDomain: w.Info.VaultDomain, Now: time.Now, Logger: nil})
 	w.must(err)
 	secret, err := directory.ClientSecret(ctx, w.Node.Tenant.ID, access.Exchange)
 	w.must(err)
