@@ -56,7 +56,9 @@ type Keys interface {
 	// SetFolded records it.
 	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
 	SetFolded(ctx context.Context, tx *store.Tx, c container.Container) error
-	// BackupByID returns a backup, or fails NotFound; RemoveBackup deletes one.
+	// BackupByID returns a backup, or fails NotFound; ListBackups returns those of some
+	// backups that exist; RemoveBackup deletes one.
+	ListBackups(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) ([]container.Listed, error)
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
 	// PrepareAbandon prepares the deletion of a container whose key page is missing or
@@ -92,13 +94,32 @@ func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() ti
 		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{slot: make(chan struct{}, 1)}}
 }
 
-// Totals returns the number of items of c and the sum of their sizes in bytes.
-// It decrypts nothing.
-func (s *Contents) Totals(ctx context.Context, tx *store.Tx, c container.Container) (items, bytes int64, err error) {
-	if err := tx.QueryRow(ctx, selectTotals, c.Tenant, c.ID).Scan(&items, &bytes); err != nil {
-		return 0, 0, fmt.Errorf("sum items of container %d: %w", c.ID, err)
+// Total is the number of items of a container, and the sum of their sizes in bytes.
+type Total struct{ Items, Bytes int64 }
+
+// Totals returns the totals of some containers of a tenant: with one query, which reads
+// only the index of items. A container without items is not in the result. It decrypts
+// nothing.
+func (s *Contents) Totals(ctx context.Context, tx *store.Tx, tenant int64, containers []int64) (map[int64]Total, error) {
+	totals := make(map[int64]Total, len(containers))
+	if len(containers) == 0 {
+		return totals, nil
 	}
-	return items, bytes, nil
+	in, args := store.InList(containers, []any{tenant})
+	rows, err := tx.Query(ctx, selectTotals+in+` GROUP BY container`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("sum the items of containers: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var container int64
+		var t Total
+		if err := rows.Scan(&container, &t.Items, &t.Bytes); err != nil {
+			return nil, fmt.Errorf("sum the items of containers: %w", err)
+		}
+		totals[container] = t
+	}
+	return totals, rows.Err()
 }
 
 // Fold merges the small key pages of c's blobs, and returns how many pages it

@@ -29,7 +29,9 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
-	Damaged  error // in a list: why the other fields are empty; nil: they are valid
+	ID       int64 // in a list: by which the list can be continued
+	Damaged  error // in a list: why only the ID is valid; nil: all fields are
+	Lost     bool  // damaged, and listed after all others: its position is not known
 }
 
 // fileMetadata is the sealed metadata of a file. Size and Blobs bind the file to

@@ -2,7 +2,6 @@ package keypage
 
 import (
 	"fmt"
-	"math/bits"
 	"strings"
 
 	"keyroll/internal/envelope"
@@ -45,7 +44,7 @@ type span struct {
 // (SQLITE_LIMIT_COMPOUND_SELECT).
 const maxSpans = 100
 
-// maxListed bounds the terms of a statement whose number padded rounds up.
+// maxListed bounds the terms of a statement whose number store.PaddedLen rounds up.
 const maxListed = 64
 
 // spans returns each pair of parents and classes once.
@@ -114,7 +113,7 @@ func scanRow(row store.Scanner) (r Row, err error) {
 // it might choose another plan.
 func locationsUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
 	all := spans(parents, []envelope.Class{class})
-	for len(all) < padded(len(all)) {
+	for len(all) < store.PaddedLen(len(all)) {
 		all = append(all, span{class: class}) // no page is under parent 0
 	}
 	terms, args := spanConditions(all, []any{tenant})
@@ -122,21 +121,6 @@ func locationsUnder(tenant int64, class envelope.Class, parents []Parent) (query
 		terms[i] = `SELECT id, parent FROM key_page WHERE ` + term
 	}
 	return strings.Join(terms, ` UNION ALL `), args
-}
-
-// padded rounds the number of terms of a statement up to a power of two, so that few
-// different statements serve all n: a database spends more time on preparing a new
-// statement than on superfluous terms.
-func padded(n int) int { return 1 << bits.Len(uint(n-1)) }
-
-// inList returns a list of values for IN, whose parameters follow those in args.
-func inList(values []int64, args []any) (text string, _ []any) {
-	placeholders := make([]string, padded(len(values)))
-	for i := range placeholders {
-		args = append(args, values[min(i, len(values)-1)])
-		placeholders[i] = fmt.Sprintf("?%d", len(args))
-	}
-	return `(` + strings.Join(placeholders, `, `) + `)`, args
 }
 
 // changedOneRow reports which statements changed their row.

@@ -147,7 +147,7 @@ func (f *fakeService) ShowSite(ctx context.Context, in api.SiteInput) (api.Site,
 	return fake[api.Site](ctx, f, "ShowSite", in)
 }
 
-func (f *fakeService) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api.File], error) {
+func (f *fakeService) ListFiles(ctx context.Context, in api.ListSiteFiles) (api.List[api.File], error) {
 	return fake[api.List[api.File]](ctx, f, "ListFiles", in)
 }
 
@@ -159,7 +159,7 @@ func (f *fakeService) RegisterSites(ctx context.Context, in api.RegisterSitesInp
 	return fake[api.Policy](ctx, f, "RegisterSites", in)
 }
 
-func (f *fakeService) ListPolicies(ctx context.Context, in api.None) (api.List[api.Policy], error) {
+func (f *fakeService) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
 	return fake[api.List[api.Policy]](ctx, f, "ListPolicies", in)
 }
 
@@ -194,7 +194,7 @@ func (f *fakeService) StopMailImport(ctx context.Context, in api.MailImportInput
 	return fake[api.MailImport](ctx, f, "StopMailImport", in)
 }
 
-func (f *fakeService) ListRolls(ctx context.Context, in api.None) (api.List[api.Roll], error) {
+func (f *fakeService) ListRolls(ctx context.Context, in api.ListInput) (api.List[api.Roll], error) {
 	return fake[api.List[api.Roll]](ctx, f, "ListRolls", in)
 }
 

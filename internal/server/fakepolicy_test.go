@@ -31,7 +31,7 @@ func (f *fakeService) ListWorkloads(ctx context.Context, in api.None) (api.List[
 	return fake[api.List[api.Workload]](ctx, f, "ListWorkloads", in)
 }
 
-func (f *fakeService) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (api.List[api.File], error) {
+func (f *fakeService) ListWorkloadItems(ctx context.Context, in api.ListStoreItems) (api.List[api.File], error) {
 	return fake[api.List[api.File]](ctx, f, "ListWorkloadItems", in)
 }
 

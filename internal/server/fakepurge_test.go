@@ -22,7 +22,7 @@ func (f *fakeService) ShowPurge(ctx context.Context, in api.PolicyInput) (api.Pu
 	return fake[api.Purge](ctx, f, "ShowPurge", in)
 }
 
-func (f *fakeService) ListPurges(ctx context.Context, in api.None) (api.List[api.Purge], error) {
+func (f *fakeService) ListPurges(ctx context.Context, in api.ListInput) (api.List[api.Purge], error) {
 	return fake[api.List[api.Purge]](ctx, f, "ListPurges", in)
 }
 
