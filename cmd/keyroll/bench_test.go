@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"os/exec"
 	"testing"
 	"time"
 
 	"keyroll/api"
 	"keyroll/internal/bench"
+	"keyroll/internal/node"
 	"keyroll/internal/store/storetest"
 )
 
@@ -62,6 +65,17 @@ func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 		r, err := bench.Readers(t.Context(), bench.ReadersOptions{Options: options(""), Depth: api.DepthPolicy, Readable: 2, PerSecond: 100, Window: 100 * time.Millisecond})
 		sound(t, r.Base, err, "ratioOfP99")
 		if r.Reads != 20 {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("list", func(t *testing.T) {
+		r, err := bench.List(t.Context(), bench.ListOptions{Options: options(""), Command: func(ctx context.Context, n *node.Node) (*exec.Cmd, error) {
+			cmd, err := listCommand(ctx, n)
+			cmd.Args[0] = "keyroll" // the test's own binary is the command under this name
+			return cmd, err
+		}})
+		sound(t, r.Base, err, "serverSecondsPer1000", "firstLineSeconds")
+		if r.Containers != 5 || r.Items != 3 || r.PeakRSSBytes <= 0 {
 			t.Errorf("%+v", r)
 		}
 	})

@@ -41,7 +41,7 @@ func (s *Containers) ListBackups(ctx context.Context, tx *store.Tx, tenant int64
 		return nil, nil
 	}
 	in, args := store.InList(ids, []any{tenant, string(Backup)})
-	return s.list(ctx, tx, tenant, ` WHERE +tenant = ?1 AND +kind = ?2 AND id IN `+in+` ORDER BY id`, args...)
+	return s.list(ctx, tx, tenant, ` WHERE +tenant = ?1 AND kind = ?2 AND id IN `+in+` ORDER BY id`, args...)
 }
 
 // ListOne returns a container as List does.

@@ -46,11 +46,10 @@ func deleteBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error {
 	return nil
 }
 
-// selectWithTotals selects backups after an id, each with the totals of its items.
-const selectWithTotals = `SELECT b.id, b.kind, b.expires, COUNT(i.id), CAST(COALESCE(SUM(i.size), 0) AS BIGINT)
-	FROM (SELECT id, tenant, kind, expires FROM backup WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3) b
-	LEFT JOIN item i ON i.tenant = b.tenant AND i.container = b.id
-	GROUP BY b.id, b.kind, b.expires ORDER BY b.id`
+// selectWithTotals selects backups after an id, each with the total of its items.
+var selectWithTotals = `SELECT b.id, b.kind, b.expires, ` + totalColumns("b.id") + `
+	FROM backup b LEFT JOIN item_total t ON t.container = b.id AND t.tenant = b.tenant
+	WHERE b.tenant = ?1 AND b.id > ?2 ORDER BY b.id LIMIT ?3`
 
 // selectBackupsWithTotals returns the parts of backups that this package stores itself.
 func selectBackupsWithTotals(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]ListedBackup, error) {

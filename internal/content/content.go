@@ -52,6 +52,8 @@ type Keys interface {
 	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (accepts bool, renewed int64, err error)
 	// SetRenewed records that no blob of a container is older than mark.
 	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
+	// Exists reports whether there is a container with an id.
+	Exists(ctx context.Context, tx *store.Tx, tenant, id int64) (bool, error)
 	// IsFolded reports whether all files of c are found by their folded paths;
 	// SetFolded records it.
 	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
@@ -71,6 +73,8 @@ type Keys interface {
 type Contents struct {
 	// Leases are those of this node; nil means that it is the only node.
 	Leases *lease.Leases
+	// OlderNodes, unless nil, reports whether a node is live that does not keep totals.
+	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
 
 	db    *store.DB
 	keys  Keys
@@ -92,34 +96,6 @@ type Contents struct {
 func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
 	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems,
 		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{slot: make(chan struct{}, 1)}}
-}
-
-// Total is the number of items of a container, and the sum of their sizes in bytes.
-type Total struct{ Items, Bytes int64 }
-
-// Totals returns the totals of some containers of a tenant: with one query, which reads
-// only the index of items. A container without items is not in the result. It decrypts
-// nothing.
-func (s *Contents) Totals(ctx context.Context, tx *store.Tx, tenant int64, containers []int64) (map[int64]Total, error) {
-	totals := make(map[int64]Total, len(containers))
-	if len(containers) == 0 {
-		return totals, nil
-	}
-	in, args := store.InList(containers, []any{tenant})
-	rows, err := tx.Query(ctx, selectTotals+in+` GROUP BY container`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("sum the items of containers: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var container int64
-		var t Total
-		if err := rows.Scan(&container, &t.Items, &t.Bytes); err != nil {
-			return nil, fmt.Errorf("sum the items of containers: %w", err)
-		}
-		totals[container] = t
-	}
-	return totals, rows.Err()
 }
 
 // Fold merges the small key pages of c's blobs, and returns how many pages it

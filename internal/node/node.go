@@ -370,7 +370,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 		return err
 	}
 	n.Policies = policy.New(policy.Config{DB: n.DB, Roots: keys, Availability: availabilityKeys,
-		RevisionKey: revisionKey, OlderNodes: olderNodes, StrictKeyChecks: o.StrictKeyChecks, OperatorVault: operatorVault(n.Availability), Now: now, Logger: n.logger})
+		RevisionKey: revisionKey, OlderNodes: olderNodes("records_health"), StrictKeyChecks: o.StrictKeyChecks, OperatorVault: operatorVault(n.Availability), Now: now, Logger: n.logger})
 	n.closers = append(n.closers, func() error { n.Policies.Close(); return nil })
 	n.rewrap = &policy.WrapReplacer{Policies: n.Policies, Leases: n.leases}
 	n.ageRoll = n.newAvailabilityRoller(o.AvailabilityRollEvery, directory)
@@ -378,6 +378,7 @@ func (n *Node) wire(ctx context.Context, o Options, sealer *seal.Seal, listener 
 	n.closers = append(n.closers, func() error { n.Containers.Close(); return nil })
 	n.Contents = content.New(n.DB, n.Containers, blobs, o.PageSlots, now)
 	n.Contents.Leases = n.leases
+	n.Contents.OlderNodes = olderNodes("keeps_totals")
 	n.Upkeep = upkeep.New(n.logger)
 	var limit *rate.Limiter
 	if o.RollRate > 0 {

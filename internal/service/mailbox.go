@@ -30,6 +30,9 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 		}
 		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
 			ct, err := made.Commit(ctx, tx)
+			if err == nil {
+				err = s.Contents.KeepTotal(ctx, tx, ct)
+			}
 			if err != nil {
 				return "", err
 			}

@@ -22,6 +22,9 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 		}
 		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
 			ct, err := made.Commit(ctx, tx)
+			if err == nil {
+				err = s.Contents.KeepTotal(ctx, tx, ct)
+			}
 			if err != nil {
 				return "", err
 			}
