@@ -45,7 +45,7 @@ quick test test-long model: export TMPDIR = $(MEMORY)
 quick test test-long model: export GOTMPDIR = $(MEMORY)
 endif
 
-.PHONY: all build quick test test-long check fuzz soak chaos model bench bench-nodes vulnerabilities clean
+.PHONY: all build quick test test-long check fuzz soak chaos model bench bench-nodes bench-vault vulnerabilities clean
 
 all: build
 
@@ -126,6 +126,9 @@ bench: build ## the roll beside its limits; bin/keyroll bench --help names the o
 
 bench-nodes: postgres ## two nodes against one on PostgreSQL and S3
 	$(GO) test ./internal/node/clustertest -run '^$$' -bench '^BenchmarkTwoNodesAgainstOne$$' -benchtime 1x -timeout 1h
+
+bench-vault: postgres ## the processor time of unwrapping through a vault against RSA alone
+	$(GO) test ./internal/node/clustertest -run '^$$' -bench '^BenchmarkUnwrapAgainstBareRSA$$' -benchtime 1x -rounds 20 -timeout 1h
 
 vulnerabilities: ## known ones in what is used; needs the vulnerability database
 	$(TOOL) govulncheck ./...

@@ -65,7 +65,8 @@ func (c *benchRoll) policy(e *env, o bench.Options) error {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"), "ratio to bare pages", ratio("ratioToPages"),
 			"roll", perSecond{"perSecond", "containers"}, "row by row", perSecond{"rowByRowPerSecond", "containers"},
 			"bare pages", perSecond{"pagesPerSecond", "containers"}, "cryptography only", perSecond{"cryptoPerSecond", "containers"},
-			"one roll", inSeconds("seconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
+			"one roll", inSeconds("seconds"), "a roll of one container", inSeconds("fixedSeconds"), "of which unwrapping a policy key", inSeconds("unwrapSeconds"),
+			"one commit", inSeconds("commitSeconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
 			"containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots), "keys decrypted and equal", r.KeysOpenedAndEqual)
 	})
 }

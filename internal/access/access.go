@@ -88,6 +88,7 @@ type Directory struct {
 	log         *slog.Logger
 	signer      ed25519.PrivateKey
 	signerID    string
+	signed      signed
 }
 
 // Open returns the directory in db. Its token-signing key is created at the first start
@@ -109,7 +110,8 @@ func Open(ctx context.Context, db *store.DB, s *seal.Seal, vaultDomain string, n
 		db: db, seal: s, vaultDomain: strings.ToLower(vaultDomain), now: now, log: log,
 		signer: ed25519.NewKeyFromSeed(seed),
 	}
-	digest := sha256.Sum256(d.signer.Public().(ed25519.PublicKey))
+	d.signed.key = d.signer.Public().(ed25519.PublicKey)
+	digest := sha256.Sum256(d.signed.key)
 	d.signerID = hex.EncodeToString(digest[:8])
 	return d, nil
 }
@@ -155,19 +157,6 @@ func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID,
 	})
 	if fail.Is(err, api.NotFound) || err == nil && !sameHash(hash, secret) {
 		return Principal{}, fail.New(api.Unauthenticated, "client %s is unknown in this tenant or its secret is wrong", id)
-	}
-	return p, err
-}
-
-// byAdminToken returns the principal of an opaque bearer token.
-func (d *Directory) byAdminToken(ctx context.Context, bearer string) (Principal, error) {
-	var p Principal
-	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
-		p, err = findBySecret(ctx, tx, hashSecret(bearer))
-		return err
-	})
-	if fail.Is(err, api.NotFound) {
-		return Principal{}, fail.New(api.Unauthenticated, "the token is not known")
 	}
 	return p, err
 }

@@ -309,6 +309,9 @@ func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	ctx := context.Background()
 	w := newDirectory(t, storetest.One(t))
 	token := w.token(t, access.SharePoint, vaultScope)
+	if _, err := w.dir.AuthenticateFor(ctx, token, vaultAudience); err != nil {
+		t.Fatal(err)
+	}
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM principal WHERE id = ?1`, access.SharePoint.String())
 		return err

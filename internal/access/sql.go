@@ -28,7 +28,9 @@ const (
 
 	insertPrincipal = `INSERT INTO principal (tenant, id, name, roles, secret_hash, created)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
-	selectPrincipal         = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE tenant = ?1 AND id = ?2`
+	selectPrincipal   = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE tenant = ?1 AND id = ?2`
+	selectPrincipalOf = `SELECT p.tenant, p.id, p.name, p.roles, p.secret_hash FROM tenant t JOIN principal p ON p.tenant = t.id
+		WHERE t.guid = ?1 AND p.id = ?2`
 	selectPrincipals        = `SELECT id, name, roles, created FROM principal WHERE tenant = ?1 ORDER BY created, id`
 	selectPrincipalBySecret = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE secret_hash = ?1`
 )
@@ -55,6 +57,15 @@ func findPrincipal(ctx context.Context, tx *store.Tx, tenant int64, id uuid.UUID
 		err = fail.New(api.NotFound, "principal %s does not exist in this tenant", id)
 	}
 	return p, hash, err
+}
+
+// findPrincipalOf returns the principal of a tenant that has that GUID.
+func findPrincipalOf(ctx context.Context, tx *store.Tx, tenant, id uuid.UUID) (Principal, error) {
+	p, _, err := scanPrincipal(tx.QueryRow(ctx, selectPrincipalOf, tenant.String(), id.String()))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fail.New(api.NotFound, "principal %s does not exist in tenant %s", id, tenant)
+	}
+	return p, err
 }
 
 func findBySecret(ctx context.Context, tx *store.Tx, hash []byte) (Principal, error) {

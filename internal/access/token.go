@@ -61,53 +61,66 @@ func (d *Directory) Authenticate(ctx context.Context, bearer string) (Principal,
 // principal still exists. Everything else is fail Unauthenticated. The caller must check
 // that the principal belongs to the tenant of the request.
 func (d *Directory) AuthenticateFor(ctx context.Context, bearer, audience string) (Principal, error) {
-	if bearer == "" {
-		return Principal{}, fail.New(api.Unauthenticated, "the request has no bearer token")
+	token, err := d.CheckToken(bearer, audience)
+	var p Principal
+	if err == nil {
+		err = d.db.View(ctx, func(tx *store.Tx) (err error) {
+			p, err = d.TokenPrincipal(ctx, tx, token)
+			return err
+		})
 	}
-	p, err := d.authenticate(ctx, bearer, audience)
-	if fail.Is(err, api.Unauthenticated) {
+	if fail.Is(err, api.Unauthenticated) && bearer != "" {
 		admit.Refused(ctx)
 	}
 	return p, err
 }
 
-func (d *Directory) authenticate(ctx context.Context, bearer, audience string) (Principal, error) {
-	if len(bearer) > maxBearer {
-		return Principal{}, fail.New(api.Unauthenticated, "the token has more than %d bytes", maxBearer)
-	}
-	if strings.HasPrefix(bearer, adminTokenPrefix) {
-		return d.byAdminToken(ctx, bearer)
-	}
-	var c claims
-	_, err := jwt.ParseWithClaims(bearer, &c,
-		func(*jwt.Token) (any, error) { return d.signer.Public(), nil },
-		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
-		jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
-		jwt.WithTimeFunc(d.now), jwt.WithStrictDecoding())
-	if err != nil {
-		return Principal{}, fail.New(api.Unauthenticated, "the token is not valid for %s", audience).Because(err)
-	}
-	return d.principalOf(ctx, c)
+// Token is a bearer token after the checks that need no database.
+type Token struct {
+	opaque     string // empty: it is signed, for the principal below
+	tenant, id uuid.UUID
 }
 
-// principalOf returns the principal in the claims of a verified token.
-func (d *Directory) principalOf(ctx context.Context, c claims) (Principal, error) {
+// CheckToken makes the checks of AuthenticateFor that need no database, for callers that
+// then use TokenPrincipal in a transaction of theirs. They must call admit.Refused if
+// either fails with Unauthenticated.
+func (d *Directory) CheckToken(bearer, audience string) (Token, error) {
+	switch {
+	case bearer == "":
+		return Token{}, fail.New(api.Unauthenticated, "the request has no bearer token")
+	case len(bearer) > maxBearer:
+		return Token{}, fail.New(api.Unauthenticated, "the token has more than %d bytes", maxBearer)
+	case strings.HasPrefix(bearer, adminTokenPrefix):
+		return Token{opaque: bearer}, nil
+	}
+	c, err := d.signed.claimsOf(bearer)
+	if err == nil {
+		err = jwt.NewValidator(jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(d.now)).Validate(c)
+	}
+	if err != nil {
+		return Token{}, fail.New(api.Unauthenticated, "the token is not valid for %s", audience).Because(err)
+	}
 	tenant, errTenant := uuid.Parse(c.TenantID)
 	id, errID := uuid.Parse(c.ObjectID)
 	if errTenant != nil || errID != nil {
-		return Principal{}, fail.New(api.Unauthenticated, "the token names no principal")
+		return Token{}, fail.New(api.Unauthenticated, "the token names no principal")
 	}
-	var p Principal
-	err := d.db.View(ctx, func(tx *store.Tx) error {
-		t, err := d.findByGUID(ctx, tx, tenant)
-		if err != nil {
-			return err
+	return Token{tenant: tenant, id: id}, nil
+}
+
+// TokenPrincipal returns the principal of a token that CheckToken has checked; fail
+// Unauthenticated if there is none.
+func (d *Directory) TokenPrincipal(ctx context.Context, tx *store.Tx, t Token) (Principal, error) {
+	if t.opaque != "" {
+		p, err := findBySecret(ctx, tx, hashSecret(t.opaque))
+		if fail.Is(err, api.NotFound) {
+			err = fail.New(api.Unauthenticated, "the token is not known")
 		}
-		p, err = d.Principal(ctx, tx, t.ID, id)
-		return err
-	})
+		return p, err
+	}
+	p, err := findPrincipalOf(ctx, tx, t.tenant, t.id)
 	if fail.Is(err, api.NotFound) {
-		return Principal{}, fail.New(api.Unauthenticated, "the token's principal %s no longer exists", id)
+		err = fail.New(api.Unauthenticated, "the token's principal %s no longer exists", t.id)
 	}
 	return p, err
 }

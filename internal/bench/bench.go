@@ -67,6 +67,8 @@ type series map[string][]float64
 
 func (s series) add(name string, value float64) { s[name] = append(s[name], value) }
 
+func (s series) last(name string) float64 { return s[name][len(s[name])-1] }
+
 func (s series) median(name string) float64 { return figure(s[name]).Median }
 
 // ranges returns the figures of all values.

@@ -76,34 +76,15 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 	s := series{}
 	for round := range o.Rounds {
 		o.Progress(roundOf(round, o.Rounds))
-		rates := map[int]float64{}
-		roots := map[int]float64{}
+		rates, roots := map[int]float64{}, map[int]float64{}
 		for i, w := range fixtures {
 			n := sizes[i]
-			repeat := min(max(sampleContainers/n, 1), maxRepeat)
-			var seconds float64
-			peak, err := peakOf(func() error {
-				for range repeat {
-					took, err := w.roll(ctx, api.DepthPolicy, api.RollOptions{})
-					if err != nil {
-						return err
-					}
-					seconds += took.Seconds()
-				}
-				return nil
-			})
-			if err != nil {
-				return r, err
-			}
-			root, err := w.root(ctx)
+			peak, err := w.growthPoint(ctx, s)
 			if err != nil {
 				return r, err
 			}
 			r.Sizes[i].PeakRSSBytes = max(r.Sizes[i].PeakRSSBytes, peak)
-			rates[n], roots[n] = float64(n*repeat)/seconds, root.Seconds()
-			s.add(fmt.Sprintf("perSecond/%d", n), rates[n])
-			s.add(fmt.Sprintf("seconds/%d", n), seconds/float64(repeat))
-			s.add(fmt.Sprintf("rootSeconds/%d", n), roots[n])
+			rates[n], roots[n] = s.last(fmt.Sprintf("perSecond/%d", n)), s.last(fmt.Sprintf("rootSeconds/%d", n))
 		}
 		s.add("ratioToReference", rates[o.Containers]/rates[reference])
 		s.add("rootRatioToFewest", roots[o.Containers]/roots[fewContainers])
@@ -119,4 +100,29 @@ func Growth(ctx context.Context, o Options) (r GrowthResult, err error) {
 	}
 	r.RatioToReference, r.RootRatioToFewest = s.median("ratioToReference"), s.median("rootRatioToFewest")
 	return r, nil
+}
+
+// growthPoint measures a round of rolls of one size, and returns the peak memory.
+func (w *fixture) growthPoint(ctx context.Context, s series) (peak int64, err error) {
+	n := w.options.Containers
+	repeat := min(max(sampleContainers/n, 1), maxRepeat)
+	var seconds float64
+	peak, err = peakOf(func() error {
+		for range repeat {
+			took, err := w.roll(ctx, api.DepthPolicy, api.RollOptions{})
+			if err != nil {
+				return err
+			}
+			seconds += took.Seconds()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	root, err := w.root(ctx)
+	s.add(fmt.Sprintf("perSecond/%d", n), float64(n*repeat)/seconds)
+	s.add(fmt.Sprintf("seconds/%d", n), seconds/float64(repeat))
+	s.add(fmt.Sprintf("rootSeconds/%d", n), root.Seconds())
+	return peak, err
 }

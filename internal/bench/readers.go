@@ -70,38 +70,14 @@ func Readers(ctx context.Context, o ReadersOptions) (r ReadersResult, err error)
 	if err != nil {
 		return r, err
 	}
-	work := float64(o.Containers)
-	if o.Depth == api.DepthContent {
-		work = float64(o.Readable) * float64(o.Items) * float64(o.ItemSize)
-	}
 	s := series{}
 	for round := range o.Rounds {
 		o.Progress(roundOf(round, o.Rounds))
-		took, err := w.roll(ctx, o.Depth, api.RollOptions{})
+		reads, err := w.readersRound(ctx, o, messages, s)
 		if err != nil {
 			return r, err
 		}
-		free := work / took.Seconds()
-		rest, err := w.readFor(ctx, o, messages)
-		if err != nil {
-			return r, err
-		}
-		limit := api.RollOptions{ContainersPerSecond: int64(max(free/2, 1))}
-		if o.Depth == api.DepthContent {
-			limit = api.RollOptions{BytesPerSecond: int64(max(free/2, 1))}
-		}
-		rolling, rolls, seconds, err := w.readWhileRolling(ctx, o, messages, limit)
-		if err != nil {
-			return r, err
-		}
-		r.Reads += len(rest) + len(rolling)
-		for name, value := range map[string]float64{
-			"p99AtRestSeconds": quantile(rest, 0.99), "p50AtRestSeconds": quantile(rest, 0.5),
-			"p99RollingSeconds": quantile(rolling, 0.99), "p50RollingSeconds": quantile(rolling, 0.5),
-			"ratioOfP99": quantile(rolling, 0.99) / quantile(rest, 0.99), "freeRollPerSecond": free, "rollPerSecond": work * float64(rolls) / seconds,
-		} {
-			s.add(name, value)
-		}
+		r.Reads += reads
 	}
 	r = ReadersResult{RatioOfP99: s.median("ratioOfP99"), P99AtRestSeconds: s.median("p99AtRestSeconds"), P99RollingSeconds: s.median("p99RollingSeconds"),
 		P50AtRestSeconds: s.median("p50AtRestSeconds"), P50RollingSeconds: s.median("p50RollingSeconds"), FreeRollPerSecond: s.median("freeRollPerSecond"),
@@ -109,6 +85,40 @@ func Readers(ctx context.Context, o ReadersOptions) (r ReadersResult, err error)
 		Path: "client, TLS 1.3, node; in one process on the same cores as the roll"}
 	r.Base, err = w.base(ctx, s)
 	return r, err
+}
+
+// readersRound reads without rolls and while limited rolls run, and returns the number of
+// reads.
+func (w *fixture) readersRound(ctx context.Context, o ReadersOptions, messages []api.MessageInput, s series) (reads int, err error) {
+	work := float64(o.Containers)
+	if o.Depth == api.DepthContent {
+		work = float64(o.Readable) * float64(o.Items) * float64(o.ItemSize)
+	}
+	took, err := w.roll(ctx, o.Depth, api.RollOptions{})
+	if err != nil {
+		return 0, err
+	}
+	free := work / took.Seconds()
+	rest, err := w.readFor(ctx, o, messages)
+	if err != nil {
+		return 0, err
+	}
+	limit := api.RollOptions{ContainersPerSecond: int64(max(free/2, 1))}
+	if o.Depth == api.DepthContent {
+		limit = api.RollOptions{BytesPerSecond: int64(max(free/2, 1))}
+	}
+	rolling, rolls, seconds, err := w.readWhileRolling(ctx, o, messages, limit)
+	if err != nil {
+		return 0, err
+	}
+	for name, value := range map[string]float64{
+		"p99AtRestSeconds": quantile(rest, 0.99), "p50AtRestSeconds": quantile(rest, 0.5),
+		"p99RollingSeconds": quantile(rolling, 0.99), "p50RollingSeconds": quantile(rolling, 0.5),
+		"ratioOfP99": quantile(rolling, 0.99) / quantile(rest, 0.99), "freeRollPerSecond": free, "rollPerSecond": work * float64(rolls) / seconds,
+	} {
+		s.add(name, value)
+	}
+	return len(rest) + len(rolling), nil
 }
 
 // messages lists the messages that can be read.

@@ -55,7 +55,7 @@ func (s *Containers) Release(ctx context.Context, tx *store.Tx, tenant, policy i
 // current policy key and reports that it did. If another change interferes, that is
 // no error: the next access tries again.
 func (s *Containers) MoveKeyAfterAccess(ctx context.Context, c Container) (moved bool, err error) {
-	m := &PreparedMove{containers: s, container: c, act: "move", planned: func(now Container) plan {
+	m := &PreparedMove{containers: s, container: c, points: pointsOf("move"), planned: func(now Container) plan {
 		return plan{state: now.State, policy: now.Policy, initiator: policy.System}
 	}}
 	outcome := store.NotCommitted
@@ -91,13 +91,20 @@ type plan struct {
 type PreparedMove struct {
 	containers *Containers
 	container  Container
-	act        string // in the names of fault points
+	points     movePoints
 	planned    func(now Container) plan
 
 	at        location // where the keys are
 	plan      plan
 	policyKey policy.KeyRow // where they are to be moved
 	keys      []movedKeys   // of each of moves()
+}
+
+// movePoints are the fault points before and after the commit of a move.
+type movePoints struct{ before, after func() }
+
+func pointsOf(act string) movePoints {
+	return movePoints{func() { fault.Point(act + ".before-commit") }, func() { fault.Point(act + ".after-commit") }}
 }
 
 // movedKeys are the policy keys from which and to which a key is moved.
@@ -136,7 +143,7 @@ func (s *Containers) prepareMove(ctx context.Context, tenant int64, c Container,
 	if c.Tenant != tenant {
 		return nil, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
-	p := &PreparedMove{containers: s, container: c, act: act, planned: planned}
+	p := &PreparedMove{containers: s, container: c, points: pointsOf(act), planned: planned}
 	err := store.Retry(func() error { return p.Prepare(ctx) })
 	if err != nil {
 		p.Close(ctx, store.NotCommitted)
@@ -224,7 +231,7 @@ func (p *PreparedMove) Commit(ctx context.Context, tx *store.Tx) (next Container
 	if updated != 1 {
 		return next, store.ErrOutdated
 	}
-	fault.Point(p.act + ".before-commit")
+	p.points.before()
 	return next, nil
 }
 
@@ -232,7 +239,7 @@ func (p *PreparedMove) Commit(ctx context.Context, tx *store.Tx) (next Container
 func (p *PreparedMove) Close(_ context.Context, outcome store.Outcome) {
 	p.zero()
 	if outcome == store.Committed {
-		fault.Point(p.act + ".after-commit")
+		p.points.after()
 	}
 }
 

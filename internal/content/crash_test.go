@@ -8,6 +8,7 @@ import (
 
 	"keyroll/internal/content"
 	"keyroll/internal/fault"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -79,7 +80,7 @@ func TestAnInterruptedImportKeepsWholeMessages(t *testing.T) {
 		db.SetForTests(store.ForTests{}) // fault points are counted
 		w := newFixture(t, db)
 		all := mbox(10) // in batches of 4
-		messages := splitLines(all)
+		messages := mboxtest.Split(all)
 		for point, more := range points {
 			for n := 1; ; n++ {
 				w.mail = w.create(t, w.mail.Kind, fmt.Sprintf("m%d@contoso.com", store.NewID()))

@@ -2,9 +2,7 @@ package content
 
 import (
 	"context"
-	"io"
 
-	"keyroll/api"
 	"keyroll/internal/store"
 )
 
@@ -14,18 +12,6 @@ func Small(c *Contents, blobSize int64, items int) *Contents {
 	c.blobSize, c.batch, c.part = blobSize, items, items
 	return c
 }
-
-// Mbox is the mbox reader.
-type Mbox = mbox
-
-// MboxCount holds its counts.
-type MboxCount = mboxCount
-
-// CountOf returns what m has counted.
-func CountOf(m *Mbox) MboxCount { return m.count }
-
-// NewMbox returns one.
-func NewMbox(r io.Reader, format api.MailFormat) *Mbox { return newMbox(r, format) }
 
 // RemoveItems and ConfirmFile are used when a file is replaced and a container is
 // cleared; their arguments come from an index.
@@ -40,6 +26,3 @@ func RemoveItems(ctx context.Context, tx *store.Tx, tenant, container int64, ite
 func ConfirmFile(ctx context.Context, tx *store.Tx, tenant, container, id int64, pathHash []byte) error {
 	return confirmFile(ctx, tx, itemRow{Tenant: tenant, Container: container, PathHash: pathHash}, id)
 }
-
-// ReadDate reads a Date field.
-var ReadDate = readDate

@@ -21,6 +21,7 @@ import (
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -41,6 +42,12 @@ type fixture struct {
 	blobDir    string
 	mail, site container.Container
 }
+
+// The lines with which messages begin.
+const (
+	ann = mboxtest.Ann
+	bob = mboxtest.Bob
+)
 
 // blobSize is small in most tests, and not a divisor of a segment.
 const blobSize = 100_000

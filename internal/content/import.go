@@ -11,6 +11,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
+	"keyroll/internal/mbox"
 	"keyroll/internal/store"
 )
 
@@ -46,14 +47,14 @@ type messageMetadata struct {
 	// one that follows it in the mbox: an export puts nothing between the two.
 	Next     int64 `json:"next,omitempty"`
 	Previous int64 `json:"previous,omitempty"`
-	headerSummary
+	mbox.Summary
 }
 
 // PreparedImport is an import whose last batch is stored and not yet committed.
 type PreparedImport struct {
 	importing *importing
 	options   ImportOptions
-	mail      *mbox
+	mail      *mbox.Reader
 	last      *batch
 	done      Imported
 }
@@ -70,7 +71,7 @@ type PreparedImport struct {
 // InvalidArgument if r is not an mbox, and Truncated if the transfer ended early.
 func (s *Contents) PrepareImport(ctx context.Context, c container.Container, size int64, r io.Reader, options ImportOptions) (*PreparedImport, error) {
 	in := newTransfer(ctx, r, size)
-	p := &PreparedImport{options: options, mail: newMbox(in, options.Format)}
+	p := &PreparedImport{options: options, mail: mbox.New(in, options.Format)}
 	if err := p.storeBatches(ctx, s, c, in); err != nil {
 		return nil, p.Failure(err)
 	}
@@ -139,7 +140,7 @@ func (p *PreparedImport) counting(b *batch) Imported {
 	done := p.done
 	done.Messages += int64(len(b.items))
 	done.Bytes += b.bytes
-	done.NoEmptyLine, done.FromText = p.mail.count.NoEmptyLine, p.mail.count.FromText
+	done.NoEmptyLine, done.FromText = p.mail.Count().NoEmptyLine, p.mail.Count().FromText
 	return done
 }
 
@@ -191,7 +192,7 @@ type batch struct {
 
 // fill reads messages until the batch is full, and reports whether they were the
 // last. It looks ahead, so that the last batch is known to be the last.
-func (b *batch) fill(ctx context.Context, mail *mbox) (last bool, err error) {
+func (b *batch) fill(ctx context.Context, mail *mbox.Reader) (last bool, err error) {
 	for {
 		switch more, err := mail.More(); {
 		case err != nil:
@@ -211,13 +212,13 @@ func (b *batch) fill(ctx context.Context, mail *mbox) (last bool, err error) {
 }
 
 // add stores the current message as a blob and prepares its rows.
-func (b *batch) add(ctx context.Context, message *mbox) error {
+func (b *batch) add(ctx context.Context, message *mbox.Reader) error {
 	tenant := b.container.Tenant
 	item := itemRow{ID: store.NewID(), Tenant: tenant, Container: b.container.ID, Version: 1, Created: b.contents.writtenTime()}
 	row := blobRow{ID: store.NewID(), Tenant: tenant, Item: item.ID}
 	key := envelope.NewKey()
 	b.keys = append(b.keys, key)
-	in := &intake{from: io.TeeReader(message, b.read), lead: int64(message.lead)}
+	in := &intake{from: io.TeeReader(message, b.read), lead: int64(message.Lead())}
 	sealed := newSealing(in, key, envelope.BlobContext{Tenant: tenant, Blob: row.ID})
 	defer sealed.release()
 	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
@@ -363,14 +364,14 @@ func (in *intake) Read(p []byte) (int, error) {
 		in.head += int64(len(line))
 		b = b[len(line):]
 	}
-	if space := maxHeader - len(in.begin); space > 0 && len(b) > 0 {
+	if space := mbox.MaxHeader - len(in.begin); space > 0 && len(b) > 0 {
 		in.begin = append(in.begin, b[:min(space, len(b))]...)
 	}
 	return n, err
 }
 
 func (in *intake) metadata() messageMetadata {
-	m := messageMetadata{Head: in.head, headerSummary: readHeaderSummary(string(in.begin))}
+	m := messageMetadata{Head: in.head, Summary: mbox.ReadSummary(string(in.begin))}
 	if tail := in.emptyLine(); in.size-in.head >= tail {
 		m.Tail = tail
 	}

@@ -12,6 +12,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
+	"keyroll/internal/mbox"
 	"keyroll/internal/store"
 )
 
@@ -68,7 +69,7 @@ func (i *importing) digest() []byte {
 // resume skips what the import has already stored, if it was begun before, and makes
 // this request the owner of the import. It fails DifferentMail, and changes nothing,
 // if mail does not begin with the stored bytes.
-func (i *importing) resume(ctx context.Context, mail *mbox) error {
+func (i *importing) resume(ctx context.Context, mail *mbox.Reader) error {
 	for {
 		before, found, err := i.contents.mailImport(ctx, i.container, i.stored.Name)
 		if err != nil || !found {
@@ -96,7 +97,7 @@ func (i *importing) resume(ctx context.Context, mail *mbox) error {
 }
 
 // skipStored reads as much of mail as the import has stored, and compares the two.
-func (i *importing) skipStored(mail *mbox, before MailImport) error {
+func (i *importing) skipStored(mail *mbox.Reader, before MailImport) error {
 	switch {
 	case before.Finished:
 		return fail.New(api.Conflict, "this import is finished: all %d messages of the mbox are stored", before.Messages)
@@ -104,7 +105,7 @@ func (i *importing) skipStored(mail *mbox, before MailImport) error {
 		return fail.New(api.Conflict, "the unfinished import of %d messages used format %s and cannot be continued in format %s", before.Messages, before.Format, i.stored.Format).
 			WithHint("continue it in the same format, or import the whole mbox: keyroll mailbox import --no-continue")
 	}
-	for mail.offset < before.Bytes {
+	for mail.Offset() < before.Bytes {
 		err := mail.Next()
 		if err == nil {
 			_, err = io.Copy(i.read, struct{ io.Reader }{mail})
@@ -116,7 +117,7 @@ func (i *importing) skipStored(mail *mbox, before MailImport) error {
 			return err
 		}
 	}
-	if mail.offset > 0 && (mail.offset != before.Bytes || string(i.digest()) != string(before.digest)) {
+	if mail.Offset() > 0 && (mail.Offset() != before.Bytes || string(i.digest()) != string(before.digest)) {
 		return errDifferentMail(before)
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -44,7 +45,7 @@ func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
-		mbox := mboxes().Draw(rt, "mbox") + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{ann + "A: b\n\nx\n", bob + "A: b\n\ny\n\n"}), 0, 30).Draw(rt, "more"), "")
+		mbox := mboxtest.Mailboxes().Draw(rt, "mbox") + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{ann + "A: b\n\nx\n", bob + "A: b\n\ny\n\n"}), 0, 30).Draw(rt, "more"), "")
 		stored := int64(0)
 		for range rapid.IntRange(0, 4).Draw(rt, "cuts") {
 			at := rapid.IntRange(0, len(mbox)).Draw(rt, "cut")
@@ -58,7 +59,7 @@ func TestAnImportThatIsContinuedStoresEachMessageOnce(t *testing.T) {
 			}
 		}
 		done, err := w.importNamed(t, "one", iotest.HalfReader(strings.NewReader(mbox)))
-		if err != nil || done.Before != stored || done.Before+done.Messages != int64(len(splitLines(mbox))) {
+		if err != nil || done.Before != stored || done.Before+done.Messages != int64(len(mboxtest.Split(mbox))) {
 			rt.Fatalf("continued: %+v after %d, %v", done, stored, err)
 		}
 		if got := w.export(t); got != mbox {
@@ -140,7 +141,7 @@ func TestAnImportBelongsToOneRequest(t *testing.T) {
 				if err != nil || m.Messages != 8 || m.Finished {
 					t.Errorf("stopped: %+v, %v", m, err)
 				}
-				return strings.Join(splitLines(all)[:8], "")
+				return strings.Join(mboxtest.Split(all)[:8], "")
 			},
 		} {
 			w.mail = w.create(t, container.Mailbox, name+"@contoso.com")

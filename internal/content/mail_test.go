@@ -14,6 +14,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -31,9 +32,9 @@ func TestExportReturnsTheImportedMail(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
 		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
-		mbox := mboxes().Draw(rt, "mbox")
+		mbox := mboxtest.Mailboxes().Draw(rt, "mbox")
 		done := w.importMail(t, mbox)
-		if want := len(splitLines(mbox)); done.Messages != int64(want) || done.Bytes != int64(len(mbox)) {
+		if want := len(mboxtest.Split(mbox)); done.Messages != int64(want) || done.Bytes != int64(len(mbox)) {
 			rt.Fatalf("imported %+v, want %d messages of %d bytes", done, want, len(mbox))
 		}
 		if got := w.export(t); got != mbox {
@@ -238,7 +239,7 @@ func TestATruncatedImportKeepsWholeMessagesAndReportsTheirNumber(t *testing.T) {
 			w.mail = w.create(t, container.Mailbox, strings.ReplaceAll(name, " ", ".")+"@contoso.com")
 			done, err := test.run()
 			wantCode(t, err, test.code)
-			want := splitLines(all)[:done.Messages]
+			want := mboxtest.Split(all)[:done.Messages]
 			if done.Messages%4 != 0 || w.export(t) != strings.Join(want, "") {
 				t.Errorf("%s: %+v, but the mailbox has something else", name, done)
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyroll/internal/content"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store/storetest"
 )
 
@@ -31,7 +32,7 @@ func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 		each int64
 	}{
 		"import": {func(n int64) error {
-			message := io.MultiReader(strings.NewReader("From a\nSubject: s\n\n"), &endless{line, int(n)})
+			message := io.MultiReader(strings.NewReader("From a\nSubject: s\n\n"), &mboxtest.Endless{Line: line, Left: int(n)})
 			return errorOf(w.Import(t.Context(), w.mail, -1, message, content.ImportOptions{}))
 		}, 0},
 		"import a long line": {func(n int64) error {

@@ -40,23 +40,15 @@ func New(db *store.DB, containers *container.Containers, contents *content.Conte
 	return &Deep{db, containers, contents}
 }
 
-// NewWatermark draws the watermark of a roll: an id above those of all existing keys,
-// even if the clock of another node is ahead.
-func NewWatermark(ctx context.Context, tx *store.Tx) (int64, error) {
+// NewestKey returns an id that no existing key of a container or a blob exceeds. It is a
+// roll.Start's NewestKey.
+func NewestKey(ctx context.Context, tx *store.Tx) (int64, error) {
 	blob, err := content.NewestBlob(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
 	newest, err := container.Newest(ctx, tx)
-	if err != nil {
-		return 0, err
-	}
-	last, err := roll.NewestWatermark(ctx, tx)
-	if err != nil {
-		return 0, err
-	}
-	store.PastID(max(blob, newest, last))
-	return store.NewID(), nil
+	return max(blob, newest), err
 }
 
 // due maps each stage to the condition for containers on which it has work to do.
@@ -111,8 +103,10 @@ func (d *Deep) Work(ctx context.Context, share roll.Share) (did bool, err error)
 	g.SetLimit(atOnce)
 	if share.Node != "" {
 		kept, stop := context.WithCancel(gctx)
+		var keeper sync.WaitGroup
+		keeper.Go(func() { w.keepClaims(kept) })
+		defer keeper.Wait()
 		defer stop()
-		go w.keepClaims(kept)
 	}
 	err = w.eachGroup(gctx, func(page int64, ids []int64) error {
 		group := func() error {

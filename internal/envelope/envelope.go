@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -85,7 +86,7 @@ func Seal(key *Key, purpose Purpose, ec EncryptionContext, plaintext []byte) []b
 	if err != nil {
 		panic(fmt.Sprintf("envelope: seal %v of %v: %v", purpose, ec, err))
 	}
-	return appendSeal(aead, purpose, ec, plaintext)
+	return sealInto(nil, aead, purpose, ec, plaintext)
 }
 
 // Open returns the plaintext of a seal. It fails Damaged, naming purpose and encryption
@@ -114,9 +115,9 @@ func openInto(dst []byte, key *Key, purpose Purpose, ec EncryptionContext, seale
 	return plaintext, nil
 }
 
-func appendSeal(aead cipher.AEAD, purpose Purpose, ec EncryptionContext, plaintext []byte) []byte {
-	sealed := make([]byte, 1, overhead+len(plaintext))
-	sealed[0] = sealFormat
+// sealInto returns a seal in the memory of dst, if that is long enough.
+func sealInto(dst []byte, aead cipher.AEAD, purpose Purpose, ec EncryptionContext, plaintext []byte) []byte {
+	sealed := append(slices.Grow(dst[:0], overhead+len(plaintext)), sealFormat)
 	return aead.Seal(sealed, nil, plaintext, ec.additionalData(purpose))
 }
 

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -24,7 +25,7 @@ func SealPage(parent *Key, ec EncryptionContext, p *Page) ([]byte, error) {
 	}
 	s := takeScratch()
 	defer s.release(ec.Count)
-	return s.seal(parent, ec, appendSlots(s.plain[:0], p.slots))
+	return s.seal(nil, parent, ec, appendSlots(s.plain[:0], p.slots))
 }
 
 // OpenPage opens a sealed page. It fails Damaged, naming the encryption context, if body
@@ -44,6 +45,12 @@ func OpenPage(parent *Key, ec EncryptionContext, body []byte) (*Page, error) {
 // compares. Tenant and count must be the same. It fails Damaged, naming the old
 // encryption context, if body was not sealed in it.
 func Reseal(from, to *Key, old, new EncryptionContext, body []byte) ([]byte, error) {
+	return ResealInPlace(from, to, old, new, bytes.Clone(body))
+}
+
+// ResealInPlace is Reseal, but the result is in the memory of body, whose content is
+// undefined if it fails. A roll of many pages then needs the memory of few.
+func ResealInPlace(from, to *Key, old, new EncryptionContext, body []byte) ([]byte, error) {
 	if old.Tenant != new.Tenant || old.Count != new.Count {
 		return nil, fmt.Errorf("reseal key page %v: tenant and count must stay the same, but those of %v differ", old, new)
 	}
@@ -53,7 +60,7 @@ func Reseal(from, to *Key, old, new EncryptionContext, body []byte) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	return s.seal(to, new, plain)
+	return s.seal(body, to, new, plain)
 }
 
 // scratch holds the plaintext of a page, and that of its sealed form opened again.
@@ -74,8 +81,9 @@ func (s *scratch) release(count uint32) {
 	scratches.Put(s)
 }
 
-// seal seals a page's plaintext and opens it again as OpenPage would.
-func (s *scratch) seal(parent *Key, ec EncryptionContext, plain []byte) ([]byte, error) {
+// seal seals a page's plaintext, in the memory of dst if that is long enough, and opens
+// it again as OpenPage would.
+func (s *scratch) seal(dst []byte, parent *Key, ec EncryptionContext, plain []byte) ([]byte, error) {
 	switch {
 	case !ec.Class.known():
 		return nil, fmt.Errorf("seal key page %v: unknown class", ec)
@@ -87,7 +95,7 @@ func (s *scratch) seal(parent *Key, ec EncryptionContext, plain []byte) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("seal key page %v: %w", ec, err)
 	}
-	body := appendSeal(aead, PurposePage, ec, plain)
+	body := sealInto(dst, aead, PurposePage, ec, plain)
 	reopened, err := openSlots(s.reopened[:0], parent, ec, body)
 	if err != nil {
 		// Not %w: the database is not damaged, it has not been written.

@@ -136,6 +136,13 @@ func TestResealMovesExactlyTheKeys(t *testing.T) {
 		}
 		_, err = OpenPage(from, old, resealed)
 		wantDamaged(t, err)
+		same, err := ResealInPlace(from, to, old, new, body)
+		if err != nil || &same[0] != &body[0] {
+			t.Fatalf("%d slots: not resealed in place: %v", slots, err)
+		}
+		if got, err := OpenPage(to, new, same); err != nil || !samePages(got, page) {
+			t.Fatalf("%d slots: opened %v", slots, err)
+		}
 	}
 }
 
@@ -268,7 +275,7 @@ func TestNoPlaintextStaysInScratch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.seal(testKey("to"), ec, plain); err != nil {
+	if _, err := s.seal(nil, testKey("to"), ec, plain); err != nil {
 		t.Fatal(err)
 	}
 	if &plain[0] != &s.plain[0] || allZero(s.plain[:]) || allZero(s.reopened[:]) {

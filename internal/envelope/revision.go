@@ -3,6 +3,7 @@ package envelope
 import (
 	"crypto/hmac"
 	"encoding/binary"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -17,6 +18,13 @@ const revisionLabel = "keyroll/revision/1"
 // so the caller converts them to one case first.
 type KeyVersion struct {
 	Vault, Key, Version string
+}
+
+// Fold returns the key version with the names of its vault and key in lower case, to
+// compare key versions: Azure Key Vault ignores the case of these names.
+func (kv KeyVersion) Fold() KeyVersion {
+	kv.Vault, kv.Key = strings.ToLower(kv.Vault), strings.ToLower(kv.Key)
+	return kv
 }
 
 // Revision is the content of a policy revision's row: one policy key, wrapped by two

@@ -138,17 +138,7 @@ func DeleteBlobPages(ctx context.Context, tx *store.Tx, tenant, container int64,
 // grows with limit and with the number of parents and classes, not with the number
 // of pages that exist or were moved away.
 func Under(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class, after int64, limit int) ([]Row, error) {
-	var all []Row
-	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
-		query, args := underPages(tenant, part, after, limit)
-		rows, err := queryRows(ctx, tx, query, args)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, rows...)
-	}
-	slices.SortFunc(all, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
-	return all[:min(len(all), limit)], nil
+	return new(Buffer).Under(ctx, tx, tenant, parents, classes, after, limit)
 }
 
 // Location is a page and the id of its parent.

@@ -234,6 +234,7 @@ func TestPagesOfAnotherTenantAreNotFound(t *testing.T) {
 // Count and Usage agree with a walk over a slice for any question.
 func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		var buffer keypage.Buffer
 		rapid.Check(t, func(t *rapid.T) {
 			inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
 				_, err := tx.Exec(ctx, "DELETE FROM key_page")
@@ -310,12 +311,29 @@ func TestUnderCountAndUsageAgreeWithAModel(t *testing.T) {
 				if !slices.EqualFunc(gotUnder, under, equalRows) {
 					t.Errorf("Under: %v, want %v", gotUnder, under)
 				}
+				if gotUnder, err = buffer.Under(ctx, tx, tenant, parents, classes, after, limit); err != nil {
+					return err
+				}
+				if !slices.EqualFunc(gotUnder, under, equalRows) {
+					t.Errorf("Under of a buffer: %v, want %v", gotUnder, under)
+				}
 				gotPages, gotKeys, err := keypage.Count(ctx, tx, tenant, parents, classes)
 				if err != nil {
 					return err
 				}
 				if gotPages != pages || gotKeys != keys {
 					t.Errorf("Count: %d pages, %d keys, want %d, %d", gotPages, gotKeys, pages, keys)
+				}
+				gotParents, err := keypage.WithPages(ctx, tx, tenant, apart, classes)
+				if err != nil {
+					return err
+				}
+				if wantParents := slices.DeleteFunc(slices.Clone(apart), func(p keypage.Parent) bool {
+					return !slices.ContainsFunc(model, func(r keypage.Row) bool {
+						return r.Tenant == tenant && r.Parent == p.ID && r.Generation == p.Generation && slices.Contains(classes, r.Class)
+					})
+				}); !slices.Equal(gotParents, wantParents) {
+					t.Errorf("WithPages: %v, want %v", gotParents, wantParents)
 				}
 				located, err := keypage.Locate(ctx, tx, tenant, envelope.ClassBlob, apart)
 				if err != nil {

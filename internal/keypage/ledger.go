@@ -23,6 +23,26 @@ func Count(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, cl
 	return pages, keys, nil
 }
 
+// WithPages returns those of some parents under which there is a page of one of
+// classes, in their order. It reads only the index.
+func WithPages(ctx context.Context, tx *store.Tx, tenant int64, parents []Parent, classes []envelope.Class) ([]Parent, error) {
+	has := make(map[Parent]bool)
+	for part := range slices.Chunk(spans(parents, classes), maxSpans) {
+		query, args := parentsWithPages(tenant, part)
+		found, err := store.Collect(ctx, tx, func(row store.Scanner) (p Parent, err error) {
+			err = row.Scan(&p.ID, &p.Generation)
+			return p, err
+		}, query, args...)
+		if err != nil {
+			return nil, fmt.Errorf("list the parents of key pages: %w", err)
+		}
+		for _, p := range found {
+			has[p] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(parents), func(p Parent) bool { return !has[p] }), nil
+}
+
 // Sum is a line of the ledger: the pages and keys of one class under one
 // generation of a policy key.
 type Sum struct {

@@ -35,9 +35,10 @@ func fill(t *testing.T, db *store.DB) {
 func queries() map[string]func() (string, []any) {
 	part := spans([]Parent{{1, 1}, {2, 1}}, []envelope.Class{envelope.ClassActive, envelope.ClassSite})
 	return map[string]func() (string, []any){
-		"Under": func() (string, []any) { return underPages(1, part, 5, 16) },
-		"Count": func() (string, []any) { return countPages(1, part) },
-		"Usage": func() (string, []any) { return sumPages, []any{1, envelope.ClassBlob} },
+		"Under":     func() (string, []any) { return underPages(1, part, 5, 16) },
+		"Count":     func() (string, []any) { return countPages(1, part) },
+		"WithPages": func() (string, []any) { return parentsWithPages(1, part) },
+		"Usage":     func() (string, []any) { return sumPages, []any{1, envelope.ClassBlob} },
 		"GetAll": func() (string, []any) {
 			ids := make([]int64, 50)
 			for i := range ids {
@@ -110,7 +111,7 @@ func TestQueryPlansReadOnlyTheIndex(t *testing.T) {
 					t.Errorf("%s: %s", name, line)
 				}
 			}
-			want := map[string]string{"Under": "4 1", "GetAll": "0 1", "Count": "4 0", "Usage": "1 0", "Standing": "4 0"}[name]
+			want := map[string]string{"Under": "4 1", "GetAll": "0 1", "Count": "4 0", "WithPages": "4 0", "Usage": "1 0", "Standing": "4 0"}[name]
 			if got := fmt.Sprint(inIndex, byID); got != want {
 				t.Errorf("%s: %s searches in the index and by id, want %s:\n%s", name, got, want, strings.Join(lines, "\n"))
 			}
@@ -128,7 +129,7 @@ func TestQueryPlansReadOnlyTheIndex(t *testing.T) {
 		for name, query := range queries() {
 			text, args := query()
 			lines := strings.Join(plan(t, db, "EXPLAIN ", text, args), "\n")
-			want := map[string]int{"Under": 4, "Count": 4, "Usage": 1, "Standing": 4}[name]
+			want := map[string]int{"Under": 4, "Count": 4, "WithPages": 4, "Usage": 1, "Standing": 4}[name]
 			if got := strings.Count(lines, "Index Only Scan using key_page_place"); got != want {
 				t.Errorf("%s: %d searches in the index, want %d:\n%s", name, got, want, lines)
 			}

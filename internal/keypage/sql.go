@@ -2,6 +2,7 @@ package keypage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"keyroll/internal/envelope"
@@ -73,11 +74,20 @@ func underPages(tenant int64, spans []span, after int64, limit int) (query strin
 }
 
 func countPages(tenant int64, spans []span) (query string, args []any) {
-	terms, args := spanConditions(spans, []any{tenant})
+	terms, args := spanConditions(paddedSpans(spans), []any{tenant})
 	for i, term := range terms {
 		terms[i] = `SELECT COUNT(*) AS pages, COALESCE(SUM(count), 0) AS slots FROM key_page WHERE ` + term
 	}
 	return `SELECT CAST(SUM(pages) AS BIGINT), CAST(SUM(slots) AS BIGINT) FROM (` + strings.Join(terms, ` UNION ALL `) + `) AS spans`, args
+}
+
+// parentsWithPages selects the parent of the first page of each span.
+func parentsWithPages(tenant int64, spans []span) (query string, args []any) {
+	terms, args := spanConditions(paddedSpans(spans), []any{tenant})
+	for i, term := range terms {
+		terms[i] = `SELECT parent, generation FROM (SELECT parent, generation FROM key_page WHERE ` + term + ` ORDER BY id LIMIT 1) AS span`
+	}
+	return strings.Join(terms, ` UNION ALL `), args
 }
 
 // Within returns a condition on key_page that is true for the pages under one of
@@ -104,23 +114,34 @@ func spanConditions(spans []span, args []any) (terms []string, _ []any) {
 
 // scanRow reads a row of columns.
 func scanRow(row store.Scanner) (r Row, err error) {
-	err = row.Scan(&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, &r.Body)
+	err = row.Scan(r.columns(&r.Body)...)
 	return r, err
+}
+
+// columns returns where to scan the columns of a row; body is the last of them.
+func (r *Row) columns(body any) []any {
+	return []any{&r.ID, &r.Tenant, &r.Parent, &r.Generation, &r.Class, &r.Version, &r.Count, body}
 }
 
 // locationsUnder reads only the index key_page_place, and of it only the entries under
 // the parents, whatever statistics PostgreSQL has of the table: for a join or a list
 // it might choose another plan.
 func locationsUnder(tenant int64, class envelope.Class, parents []Parent) (query string, args []any) {
-	all := spans(parents, []envelope.Class{class})
-	for len(all) < store.PaddedLen(len(all)) {
-		all = append(all, span{class: class}) // no page is under parent 0
-	}
-	terms, args := spanConditions(all, []any{tenant})
+	terms, args := spanConditions(paddedSpans(spans(parents, []envelope.Class{class})), []any{tenant})
 	for i, term := range terms {
 		terms[i] = `SELECT id, parent FROM key_page WHERE ` + term
 	}
 	return strings.Join(terms, ` UNION ALL `), args
+}
+
+// paddedSpans adds empty spans up to a padded number: no page is under parent 0.
+func paddedSpans(spans []span) []span {
+	n := store.PaddedLen(len(spans))
+	all := slices.Grow(slices.Clone(spans), n)
+	for len(all) < n {
+		all = append(all, span{class: envelope.ClassActive})
+	}
+	return all
 }
 
 // changedOneRow reports which statements changed their row.

@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/access"
 	"keyroll/internal/availability"
 	"keyroll/internal/fail"
-	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -24,9 +22,10 @@ const DefaultAvailabilityRollEvery = 365 * 24 * time.Hour
 // openAvailability opens the store of availability keys of the database, which is the
 // default without --availability. Its files may have been moved, and its vault may
 // have another port; any other store is refused.
-func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*availability.Store, error) {
-	n.Availability = o.Availability
-	err := n.DB.View(ctx, func(tx *store.Tx) error {
+func (s *stores) openAvailability(ctx context.Context, f *foundation, port string) error {
+	o := f.options
+	s.availabilityAt = o.Availability
+	err := f.db.View(ctx, func(tx *store.Tx) error {
 		var stored string
 		err := tx.QueryRow(ctx, `SELECT value FROM setting WHERE name = 'availability'`).Scan(&stored)
 		switch {
@@ -34,43 +33,42 @@ func (n *Node) openAvailability(ctx context.Context, o Options, port string) (*a
 			return nil
 		case err != nil:
 			return err
-		case n.Availability == "":
-			n.Availability = stored
-		case vaultOf(n.Availability) != vaultOf(stored):
-			return fail.New(api.Conflict, "the availability keys of this database are in %s, not in %s", whereAvailability(stored), whereAvailability(n.Availability)).
+		case s.availabilityAt == "":
+			s.availabilityAt = stored
+		case vaultOf(s.availabilityAt) != vaultOf(stored):
+			return fail.New(api.Conflict, "the availability keys of this database are in %s, not in %s", whereAvailability(stored), whereAvailability(s.availabilityAt)).
 				WithHint("omit --availability, or start with a new data folder")
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	location := n.Availability
+	location := s.availabilityAt
 	if location == "" {
 		location = fileURL(o.Data, "availability")
 	}
 	if u, err := url.Parse(location); err == nil && u.Scheme == "https" {
 		_, domain, _ := strings.Cut(u.Hostname(), ".")
 		if strings.EqualFold(domain, o.VaultDomain) && portOr(u, "443") == port {
-			return nil, fail.New(api.InvalidArgument, "open availability keys: %s is a vault of this keyroll, whose keys are in the database that must not contain availability keys", location).
+			return fail.New(api.InvalidArgument, "open availability keys: %s is a vault of this keyroll, whose keys are in the database that must not contain availability keys", location).
 				WithHint("name a vault of another keyroll, or of Azure")
 		}
 	}
-	keys, err := availability.Open(ctx, location)
-	if err != nil {
-		return nil, err
+	if s.availability, err = availability.Open(ctx, location); err != nil {
+		return err
 	}
-	n.closers = append(n.closers, func() error { keys.Close(); return nil })
-	return keys, nil
+	f.onClose(func() error { s.availability.Close(); return nil })
+	return nil
 }
 
 // bindAvailability records in the database which store of availability keys it is used
 // with, once the store has keys.
-func (n *Node) bindAvailability(ctx context.Context) error {
-	return n.DB.InTx(ctx, func(tx *store.Tx) error {
-		stored, err := firstSetting(ctx, tx, "availability", n.Availability)
-		if err == nil && stored != n.Availability {
-			_, err = tx.Exec(ctx, `UPDATE setting SET value = ?1 WHERE name = 'availability'`, n.Availability)
+func (s *stores) bindAvailability(ctx context.Context, db *store.DB) error {
+	return db.InTx(ctx, func(tx *store.Tx) error {
+		stored, err := firstSetting(ctx, tx, "availability", s.availabilityAt)
+		if err == nil && stored != s.availabilityAt {
+			_, err = tx.Exec(ctx, `UPDATE setting SET value = ?1 WHERE name = 'availability'`, s.availabilityAt)
 		}
 		return err
 	})
@@ -105,10 +103,10 @@ func (n *Node) CopyWarning() string {
 	if n.DB.Dialect().Name == "postgres" {
 		all += " and of database " + n.DB.Shown()
 	}
-	switch u, err := url.Parse(n.Availability); {
+	switch u, err := url.Parse(n.stores.availabilityAt); {
 	case err == nil && u.Scheme == "https":
 		return "Anyone with a copy of " + all + " can decrypt what keys in its embedded vaults protect, because it contains the seal, but nothing else: the availability keys are in " + net.JoinHostPort(u.Hostname(), portOr(u, "443")) + "."
-	case n.Availability != "":
+	case n.stores.availabilityAt != "":
 		return "Anyone with a copy of " + all + ", and of the folder of the availability keys, " + u.Path + ", can decrypt everything in it."
 	default:
 		return "Anyone with a copy of " + all + " can decrypt everything in it: it contains the seal and the availability keys."
@@ -120,23 +118,4 @@ func portOr(u *url.URL, port string) string {
 		return u.Port()
 	}
 	return port
-}
-
-// newAvailabilityRoller returns the worker that rolls availability keys at the given age.
-func (n *Node) newAvailabilityRoller(every time.Duration, directory *access.Directory) *policy.AvailabilityRoller {
-	return &policy.AvailabilityRoller{Policies: n.Policies, Every: every, Leases: n.leases, Tenants: func(ctx context.Context) (ids []int64, err error) {
-		for after := int64(0); ; after = ids[len(ids)-1] {
-			var part []access.Tenant
-			err := n.DB.View(ctx, func(tx *store.Tx) (err error) {
-				part, err = directory.Tenants(ctx, tx, after, 1000)
-				return err
-			})
-			if err != nil || len(part) == 0 {
-				return ids, err
-			}
-			for _, tenant := range part {
-				ids = append(ids, tenant.ID)
-			}
-		}
-	}}
 }

@@ -43,10 +43,10 @@ const (
 
 // runExclusive runs work, which creates what a new database lacks, while no other node
 // does so.
-func (n *Node) runExclusive(ctx context.Context, work func(ctx context.Context) error) error {
-	starts := n.leases
+func (f *foundation) runExclusive(ctx context.Context, work func(ctx context.Context) error) error {
+	starts := f.leases
 	if starts != nil {
-		starts = lease.New(n.leaseDB, n.Name, startTerm)
+		starts = lease.New(f.leaseDB, f.name, startTerm)
 	}
 	for {
 		held, err := starts.Hold(ctx, "start", work)
@@ -61,77 +61,87 @@ func (n *Node) runExclusive(ctx context.Context, work func(ctx context.Context) 
 	}
 }
 
+// member is this node as one of the nodes of its database.
+type member struct {
+	base    *foundation
+	url     string
+	own     []string // the stores that are in this node's data folder
+	fence   int64    // of its lease
+	refuse  func(error)
+	evicted chan struct{} // signals that this node has evicted another one
+}
+
 // join registers this node in its database, and keeps it registered until it is closed.
 // It is refused if a node keeps something in its own data folder that all nodes have to
-// access.
-func (n *Node) join(ctx context.Context, o Options) error {
-	if n.leases == nil {
-		return nil
+// access. The channel gets a value when this node has evicted another one.
+func join(ctx context.Context, f *foundation, url string, own []string, refuse func(error)) (evicted <-chan struct{}, err error) {
+	if f.leases == nil {
+		return nil, nil
 	}
-	n.own = ownStores(o.Data, map[string]string{"availability": n.Availability, "blobs": o.Blobs})
+	m := &member{base: f, url: url, own: own, refuse: refuse, evicted: make(chan struct{}, 1)}
 	// The registration of a node that was killed a moment ago expires within this time.
 	deadline := time.Now().Add(lease.Term + heartbeatEvery)
-	for err := n.register(ctx); err != nil; err = n.register(ctx) {
+	for err := m.register(ctx); err != nil; err = m.register(ctx) {
 		if !fail.Is(err, api.Conflict) || time.Now().After(deadline) {
-			return err
+			return nil, err
 		}
 		select {
 		case <-time.After(retryEvery):
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		n.heartbeat(beating)
+		m.heartbeat(beating)
 	}()
-	n.closers = append(n.closers, func() error {
+	f.onClose(func() error {
 		stop()
 		<-stopped
-		return n.deregister(context.WithoutCancel(ctx))
+		return m.deregister(context.WithoutCancel(ctx))
 	})
-	return nil
+	return m.evicted, nil
 }
 
 // register inserts the node into the database and takes its lease. It is refused if a
 // live node cannot work on the database together with it.
-func (n *Node) register(ctx context.Context) error {
-	return n.leaseDB.InTx(ctx, func(tx *store.Tx) error {
+func (m *member) register(ctx context.Context) error {
+	return m.base.leaseDB.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, joinLock, true); err != nil {
 			return err
 		}
-		peers, err := n.peers(ctx, tx)
+		peers, err := m.peers(ctx, tx)
 		if err != nil {
 			return err
 		}
 		for _, p := range peers {
-			if err := n.checkCompatible(p); p.live && err != nil {
+			if err := m.checkCompatible(p); p.live && err != nil {
 				return err
 			}
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own, records_health, keeps_totals) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4, 1, 1)
-			ON CONFLICT (name) DO NOTHING`, n.Name, n.Info.URL, n.DB.Session(), strings.Join(n.own, "\n"))
+			ON CONFLICT (name) DO NOTHING`, m.base.name, m.url, m.base.db.Session(), strings.Join(m.own, "\n"))
 		if err != nil {
 			return err
 		}
-		n.fence, _, err = lease.Take(ctx, tx, lease.OfNode(n.Name), n.Name, lease.Term)
+		m.fence, _, err = lease.Take(ctx, tx, lease.OfNode(m.base.name), m.base.name, lease.Term)
 		return err
 	})
 }
 
-func (n *Node) deregister(ctx context.Context) error {
+func (m *member) deregister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
-	err := n.leaseDB.InTx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, n.Name); err != nil {
+	err := m.base.leaseDB.InTx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM node WHERE name = ?1`, m.base.name); err != nil {
 			return err
 		}
-		return lease.Release(ctx, tx, lease.OfNode(n.Name), n.Name, n.fence)
+		return lease.Release(ctx, tx, lease.OfNode(m.base.name), m.base.name, m.fence)
 	})
 	if err != nil { // the other nodes evict it once its lease has expired
-		n.logger.WarnContext(ctx, "the node could not deregister", "error", err)
+		m.base.options.Logger.WarnContext(ctx, "the node could not deregister", "error", err)
 	}
 	return nil
 }
@@ -139,16 +149,16 @@ func (n *Node) deregister(ctx context.Context) error {
 // peer is another node that is registered in the database.
 type peer struct {
 	name, session string
-	own           []string // see Node.own
+	own           []string // see member.own
 	live          bool
 }
 
-func (n *Node) peers(ctx context.Context, tx *store.Tx) (list []peer, err error) {
+func (m *member) peers(ctx context.Context, tx *store.Tx) (list []peer, err error) {
 	live, err := lease.Live(ctx, tx, lease.NodePrefix)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := tx.Query(ctx, `SELECT name, session, own FROM node WHERE name <> ?1 ORDER BY name`, n.Name)
+	rows, err := tx.Query(ctx, `SELECT name, session, own FROM node WHERE name <> ?1 ORDER BY name`, m.base.name)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +193,7 @@ func olderNodes(column string) func(ctx context.Context, tx *store.Tx) (bool, er
 
 // checkCompatible returns why two nodes cannot work on one database together, if they
 // cannot.
-func (n *Node) checkCompatible(o peer) error {
+func (m *member) checkCompatible(o peer) error {
 	for _, store := range []struct{ whose, hint string }{
 		{"availability", "--availability https://VAULT, a vault of the operator, or file:///FOLDER, a folder that all nodes can access"},
 		{"blobs", "--blobs s3://BUCKET, azblob://ACCOUNT/CONTAINER, or file:///FOLDER, a folder that all nodes can access"},
@@ -191,7 +201,7 @@ func (n *Node) checkCompatible(o peer) error {
 		for _, at := range []struct {
 			own []string
 			who string
-		}{{n.own, "this node"}, {o.own, "node " + o.name}} {
+		}{{m.own, "this node"}, {o.own, "node " + o.name}} {
 			for _, what := range at.own {
 				if what == store.whose {
 					return fail.New(api.Conflict, "node %s uses this database too, and %s keeps %s in its own data folder, which other nodes cannot access", o.name, at.who, what).
@@ -233,7 +243,7 @@ func resolved(path string) string {
 }
 
 // heartbeat renews the node's lease and evicts nodes that died, until ctx is done.
-func (n *Node) heartbeat(ctx context.Context) {
+func (m *member) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	suspects := map[string]bool{}
@@ -243,53 +253,52 @@ func (n *Node) heartbeat(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := n.renew(ctx)
+		err := m.renew(ctx)
 		if err == nil {
-			suspects, err = n.evict(ctx, suspects)
+			suspects, err = m.evict(ctx, suspects)
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case fail.Is(err, api.Conflict): // it was suspended, and an incompatible node has joined meanwhile
-			n.logger.ErrorContext(ctx, "this node cannot work together with the other nodes any more and stops", "error", err)
-			n.refused = err
-			n.drain()
+			m.base.options.Logger.ErrorContext(ctx, "this node cannot work together with the other nodes any more and stops", "error", err)
+			m.refuse(err)
 			return
 		default:
-			n.logger.WarnContext(ctx, "the node could not renew its lease; it will retry", "error", err)
+			m.base.options.Logger.WarnContext(ctx, "the node could not renew its lease; it will retry", "error", err)
 		}
 	}
 }
 
 // renew renews the node's lease. It never waits for a lock that an unresponsive node
 // could hold. A node that was evicted registers again.
-func (n *Node) renew(ctx context.Context) error {
+func (m *member) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
 	registered := int64(0)
-	err := n.leaseDB.InTx(ctx, func(tx *store.Tx) (err error) {
-		if n.fence, _, err = lease.Take(ctx, tx, lease.OfNode(n.Name), n.Name, lease.Term); err != nil {
+	err := m.base.leaseDB.InTx(ctx, func(tx *store.Tx) (err error) {
+		if m.fence, _, err = lease.Take(ctx, tx, lease.OfNode(m.base.name), m.base.name, lease.Term); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, n.Name).Scan(&registered)
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM node WHERE name = ?1`, m.base.name).Scan(&registered)
 	})
 	if err != nil || registered > 0 {
 		return err
 	}
-	n.logger.WarnContext(ctx, "this node did not renew its lease in time and was evicted; it registers again")
-	return n.register(ctx)
+	m.base.options.Logger.WarnContext(ctx, "this node did not renew its lease in time and was evicted; it registers again")
+	return m.register(ctx)
 }
 
 // evict deletes nodes whose lease is still expired at a second check, ends all their
 // leases, and cuts their connections, because locks of a paused or unreachable machine
 // would block the others until it responds again. It then has the upkeep that they had
 // queued queued again.
-func (n *Node) evict(ctx context.Context, suspects map[string]bool) (dead map[string]bool, err error) {
+func (m *member) evict(ctx context.Context, suspects map[string]bool) (dead map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lease.Term)
 	defer cancel()
 	found := false
-	err = n.leaseDB.InTx(ctx, func(tx *store.Tx) error {
+	err = m.base.leaseDB.InTx(ctx, func(tx *store.Tx) error {
 		dead, found = map[string]bool{}, false
-		peers, err := n.peers(ctx, tx)
+		peers, err := m.peers(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -299,7 +308,7 @@ func (n *Node) evict(ctx context.Context, suspects map[string]bool) (dead map[st
 			case !suspects[o.name]:
 				dead[o.name] = true
 			default:
-				n.logger.WarnContext(ctx, "a node died or does not respond; the others continue its work", "node", o.name)
+				m.base.options.Logger.WarnContext(ctx, "a node died or does not respond; the others continue its work", "node", o.name)
 				if err := tx.EndSession(ctx, o.session); err != nil {
 					return err
 				}
@@ -319,7 +328,7 @@ func (n *Node) evict(ctx context.Context, suspects map[string]bool) (dead map[st
 	}
 	if found {
 		select {
-		case n.evicted <- struct{}{}:
+		case m.evicted <- struct{}{}:
 		default: // a signal is pending already
 		}
 	}

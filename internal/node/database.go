@@ -65,11 +65,11 @@ func checkDatabase(ctx context.Context, o Options) error {
 
 // recordDatabase writes the name of a database that is not in the data folder to
 // databaseNameFile.
-func (n *Node) recordDatabase(o Options) error {
+func recordDatabase(o Options, db *store.DB) error {
 	if o.Database == ownDatabase(o.Data) {
 		return nil
 	}
-	return files.Replace(files.OS, filepath.Join(o.Data, databaseNameFile), []byte(n.DB.Shown()+"\n"))
+	return files.Replace(files.OS, filepath.Join(o.Data, databaseNameFile), []byte(db.Shown()+"\n"))
 }
 
 // MoveDatabase moves the database of a data folder, on which no server may run, to

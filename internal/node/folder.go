@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -12,16 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
 	"keyroll/api"
 	"keyroll/internal/access"
-	"keyroll/internal/ca"
 	"keyroll/internal/fail"
 	"keyroll/internal/files"
-	"keyroll/internal/policy"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/seal"
 	"keyroll/internal/store"
@@ -136,8 +132,8 @@ func lockFolder(on files.FS, data string) (unlock func() error, err error) {
 
 // bindSeal checks that the database belongs to this seal and to this vault domain, and
 // returns the domain.
-func (n *Node) bindSeal(ctx context.Context, sealer *seal.Seal, domain string) (string, error) {
-	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
+func bindSeal(ctx context.Context, db *store.DB, sealer *seal.Seal, domain string) (string, error) {
+	err := db.InTx(ctx, func(tx *store.Tx) error {
 		if err := sealer.Check(ctx, tx); err != nil {
 			return err
 		}
@@ -180,106 +176,4 @@ func checkDomain(domain string) error {
 		return fail.New(api.InvalidArgument, "vault domain %q must be a lower-case domain that begins with vault. (with the dot)", domain)
 	}
 	return nil
-}
-
-// firstTenant returns the first tenant, and creates it at the first start.
-func (n *Node) firstTenant(ctx context.Context, directory *access.Directory) (tenant access.Tenant, err error) {
-	err = n.DB.InTx(ctx, func(tx *store.Tx) error {
-		tenant, err = directory.FirstTenant(ctx, tx)
-		if fail.Is(err, api.NotFound) {
-			tenant, err = directory.CreateTenant(ctx, tx, defaultTenant, access.Operator)
-		}
-		return err
-	})
-	return tenant, err
-}
-
-// bootstrap completes the first tenant, as service.CreateTenant completes others.
-func (n *Node) bootstrap(ctx context.Context, directory *access.Directory) error {
-	if err := n.Policies.Bootstrap(ctx, n.Tenant.ID, n.Tenant.GUID); err != nil {
-		return err
-	}
-	if err := n.bindAvailability(ctx); err != nil {
-		return err
-	}
-	if err := n.Containers.Bootstrap(ctx, n.Tenant.ID); err != nil {
-		return err
-	}
-	err := n.DB.InTx(ctx, func(tx *store.Tx) error { return directory.FinishTenant(ctx, tx, n.Tenant.ID) })
-	if fail.Is(err, api.AlreadyExists) { // by an earlier start
-		return nil
-	}
-	return err
-}
-
-// adoptVaults registers the vaults outside keyroll that policies already use, each for
-// the tenants that use it. It does so once: at the first start of a version that
-// requires vaults to be registered.
-func (n *Node) adoptVaults(ctx context.Context, directory *access.Directory) error {
-	var adopted []policy.ExternalVault
-	err := n.DB.InTx(ctx, func(tx *store.Tx) error {
-		adopted = nil
-		was, err := firstSetting(ctx, tx, "outside-vaults-adopted", n.Name)
-		if err != nil || was != n.Name {
-			return err
-		}
-		if adopted, err = policy.ExternalVaults(ctx, tx); err != nil {
-			return err
-		}
-		for _, v := range adopted {
-			if err := directory.SetExternal(ctx, tx, v.Tenant, access.ExternalVaults{Vaults: []string{v.URL}}, access.ExternalVaults{}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	for _, v := range adopted {
-		n.logger.WarnContext(ctx, "a vault outside keyroll that a tenant's policies use was registered for that tenant: check that the tenant owns it", "tenant", v.Tenant, "vault", v.URL)
-	}
-	return err
-}
-
-// Tenants returns every tenant with its admin's token, in the order of their creation.
-func (n *Node) Tenants(ctx context.Context) (all []access.Tenant, tokens []string, err error) {
-	for after := int64(0); ; {
-		var part []access.Tenant
-		err := n.DB.View(ctx, func(tx *store.Tx) (err error) {
-			part, err = n.access.Tenants(ctx, tx, after, 1000)
-			return err
-		})
-		if err != nil || len(part) == 0 {
-			return all, tokens, err
-		}
-		for _, t := range part {
-			token, err := n.access.AdminToken(ctx, t.ID)
-			if err != nil {
-				return nil, nil, err
-			}
-			all, tokens = append(all, t), append(tokens, token)
-			after = t.ID
-		}
-	}
-}
-
-func (n *Node) tenantGUID(ctx context.Context, directory *access.Directory, id int64) (guid uuid.UUID, err error) {
-	err = n.DB.View(ctx, func(tx *store.Tx) error {
-		tenant, err := directory.Tenant(ctx, tx, id)
-		guid = tenant.GUID
-		return err
-	})
-	return guid, err
-}
-
-// writeSecrets writes what clients on this machine need to connect.
-func (n *Node) writeSecrets(ctx context.Context, directory *access.Directory, authority []byte) error {
-	token, err := directory.AdminToken(ctx, n.Tenant.ID)
-	if err != nil {
-		return err
-	}
-	return errors.Join(files.Replace(files.OS, n.Info.AdminTokenFile, []byte(token+"\n")), files.Replace(files.OS, n.Info.CAFile, authority))
-}
-
-// serverTLS returns a TLS configuration with certificates for the server and its vaults.
-func serverTLS(authority *ca.CA, domain string) (*tls.Config, error) {
-	return authority.TLS([]string{"*." + domain, "*." + access.ManagedHSMDomain(domain), "localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, time.Now)
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,10 +12,10 @@ import (
 func TestDailyUpkeepIsQueuedEveryDay(t *testing.T) {
 	policytest.Bubble(t, func(t *testing.T) {
 		queued := 0
-		n := &Node{logger: slog.New(slog.DiscardHandler), maintain: func() { queued++ }}
+		w := &workers{base: &foundation{}, maintain: func() { queued++ }}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { defer close(ended); n.maintainDaily(ctx) }()
+		go func() { defer close(ended); w.maintainDaily(ctx) }()
 		time.Sleep(3*24*time.Hour + time.Minute) // of the bubble's clock
 		synctest.Wait()
 		if queued != 3 {

@@ -112,7 +112,7 @@ func (p *Policies) Leave(ctx context.Context, tx *store.Tx, pol Policy) (left, t
 	case left.Purge != NotPurged:
 		return left, to, fail.New(api.Conflict, "leave policy %q: its purge has been requested", left.Name)
 	}
-	left.Enabled, left.Assigned, left.Left = false, false, p.Now()
+	left.Enabled, left.Assigned, left.Left = false, false, p.now()
 	if profile.Fixed { // its successor gets the same name from keyroll
 		left.Name = fmt.Sprintf("%s (left %.8s)", left.Name, left.GUID)
 	}

@@ -14,6 +14,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/lease"
+	"keyroll/internal/retry"
 	"keyroll/internal/store"
 )
 
@@ -90,7 +91,7 @@ func staleRevisions(kept []revisionRow, version uint32, skipped map[uuid.UUID]bo
 // keptRevisions returns the policy's revisions whose wraps are kept, the newest
 // generation first.
 func (p *Policies) keptRevisions(ctx context.Context, pol Policy) (kept []revisionRow, err error) {
-	err = p.DB.View(ctx, func(tx *store.Tx) error {
+	err = p.db.View(ctx, func(tx *store.Tx) error {
 		kept, err = selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 ORDER BY k.generation DESC`, pol.Tenant, pol.ID)
 		return err
 	})
@@ -104,14 +105,14 @@ func (p *Policies) addAvailability(ctx context.Context, pol Policy, kept []revis
 		return 0, fail.New(api.NotFound, "no wrap is kept")
 	}
 	id, version := kept[0].AvailabilityKey, newest(kept)+1
-	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-		return insertAvailability(ctx, tx, pol.Tenant, pol.ID, id, version, p.Now())
+	err := lease.InTx(ctx, p.db, func(tx *store.Tx) error {
+		return insertAvailability(ctx, tx, pol.Tenant, pol.ID, id, version, p.now())
 	})
 	if err != nil {
 		return 0, err
 	}
 	fault.Point("availability.before-add")
-	if err := p.Availability.Add(ctx, pol.Tenant, id, version); err != nil {
+	if err := p.availability.Add(ctx, pol.Tenant, id, version); err != nil {
 		return 0, err
 	}
 	fault.Point("availability.after-add")
@@ -137,14 +138,14 @@ func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revis
 		return false, err
 	}
 	fault.Point("availability.before-commit")
-	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, p.db, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
 		if err := checkAvailability(ctx, tx, pol, version); err != nil {
 			return err
 		}
-		replaced, err = replaceThirdWrap(ctx, tx, pol.Tenant, old, r, p.RevisionKey)
+		replaced, err = replaceThirdWrap(ctx, tx, pol.Tenant, old, r, p.revisionKey)
 		return err
 	})
 	if err == nil {
@@ -166,7 +167,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 		}
 	}()
 	open := func(r envelope.Revision) ([]byte, error) {
-		bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r), r.WrapAvailability)
+		bundle, err := p.availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r), r.WrapAvailability)
 		uses = append(uses, p.use(tenant, r, "unwrap", "availability", envelope.KeyVersion{}, err))
 		return bundle, err
 	}
@@ -180,7 +181,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 		return r, err
 	}
 	defer key.Zero()
-	r.WrapAvailability, err = p.Availability.Wrap(ctx, r.AvailabilityKey, version, availabilityContext(tenant, r), bundle)
+	r.WrapAvailability, err = p.availability.Wrap(ctx, r.AvailabilityKey, version, availabilityContext(tenant, r), bundle)
 	uses = append(uses, p.use(tenant, r, "wrap", "availability", envelope.KeyVersion{}, err))
 	if err != nil {
 		return r, err
@@ -199,7 +200,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 // the next roll or pass.
 func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed int, err error) {
 	var unneeded []availabilityVersion
-	err = lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, p.db, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return err
 		}
@@ -218,14 +219,14 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 	}
 	for _, v := range unneeded {
 		fault.Point("availability.before-destroy")
-		err := p.Availability.DestroyVersion(ctx, v.id, v.version)
+		err := p.availability.DestroyVersion(ctx, v.id, v.version)
 		if err != nil && !fail.Is(err, api.NotFound) {
-			p.Logger.WarnContext(ctx, "an older version of an availability key could not be destroyed; retrying later", "policy", pol.GUID, "error", err)
+			p.logger.WarnContext(ctx, "an older version of an availability key could not be destroyed; retrying later", "policy", pol.GUID, "error", err)
 			continue
 		}
 		fault.Point("availability.after-destroy")
-		if err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-			return setAvailabilityDestroyed(ctx, tx, pol.Tenant, v, p.Now())
+		if err := lease.InTx(ctx, p.db, func(tx *store.Tx) error {
+			return setAvailabilityDestroyed(ctx, tx, pol.Tenant, v, p.now())
 		}); err != nil {
 			return destroyed, err
 		}
@@ -236,7 +237,7 @@ func (p *Policies) destroyUnneeded(ctx context.Context, pol Policy) (destroyed i
 
 // availabilityOf returns the newest version of a policy's availability key.
 func (p *Policies) availabilityOf(ctx context.Context, pol Policy) (version uint32, err error) {
-	err = p.DB.View(ctx, func(tx *store.Tx) error {
+	err = p.db.View(ctx, func(tx *store.Tx) error {
 		version, err = newestAvailability(ctx, tx, pol.Tenant, pol.ID)
 		return err
 	})
@@ -283,22 +284,18 @@ const (
 // Run makes a pass at once and then one a day, until ctx is done. While another node
 // makes one, this one waits.
 func (a *AvailabilityRoller) Run(ctx context.Context) {
-	for {
-		wait := availabilityInterval
+	loop := retry.Loop{First: availabilityRetry, Longest: availabilityRetry}
+	loop.Run(ctx, func(ctx context.Context) retry.Next {
 		held, err := a.Leases.Hold(ctx, "availability keys", a.runOnce)
-		if err != nil && ctx.Err() == nil {
-			wait = availabilityRetry
-			a.Logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", wait, "error", err)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			a.logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", availabilityRetry, "error", err)
+			return retry.Blocked(0)
+		case err == nil && !held:
+			return retry.After(availabilityPoll)
 		}
-		if err == nil && !held {
-			wait = availabilityPoll
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-	}
+		return retry.After(availabilityInterval)
+	})
 }
 
 // runOnce rolls every availability key whose newest version is old enough, finishes
@@ -312,7 +309,7 @@ func (a *AvailabilityRoller) runOnce(ctx context.Context) error {
 	var errs []error
 	for _, tenant := range tenants {
 		var all []Policy
-		err := a.DB.View(ctx, func(tx *store.Tx) (err error) {
+		err := a.db.View(ctx, func(tx *store.Tx) (err error) {
 			all, err = a.List(ctx, tx, tenant)
 			return err
 		})
@@ -343,7 +340,7 @@ func (a *AvailabilityRoller) rollIfDue(ctx context.Context, pol Policy) error {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.RollAvailabilityKeys.Name, Request: "schedule", System: true})
 	var since time.Time
 	version := newest(kept)
-	err = a.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err = a.db.View(ctx, func(tx *store.Tx) (err error) {
 		since, err = availabilityCreated(ctx, tx, pol.Tenant, kept[0].AvailabilityKey, version)
 		return err
 	})
@@ -351,13 +348,13 @@ func (a *AvailabilityRoller) rollIfDue(ctx context.Context, pol Policy) error {
 		return err
 	}
 	var rolled Rolled
-	if a.Now().Sub(since) >= a.Every {
+	if a.now().Sub(since) >= a.Every {
 		rolled, err = a.RollAvailability(ctx, pol)
 	} else {
 		rolled, err = a.rewrapAllAvailability(ctx, pol, kept, version)
 	}
 	if rolled.Wraps > 0 {
-		a.Logger.InfoContext(ctx, "rolled an availability key", "policy", pol.GUID, "version", rolled.Version, "wraps", rolled.Wraps, "destroyed", rolled.Destroyed)
+		a.logger.InfoContext(ctx, "rolled an availability key", "policy", pol.GUID, "version", rolled.Version, "wraps", rolled.Wraps, "destroyed", rolled.Destroyed)
 	}
 	return err
 }

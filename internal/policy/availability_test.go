@@ -59,8 +59,8 @@ func (h *hooked) DestroyVersion(ctx context.Context, id int64, version uint32) e
 
 // hook replaces the store of availability keys of a world by one with a hook.
 func hook(w *policytest.World) *hooked {
-	h := &hooked{Availability: w.Policies.Availability}
-	w.Policies.Availability = h
+	h := &hooked{Availability: w.Config.Availability}
+	w.Configure(func(c *policy.Config) { c.Availability = h })
 	return h
 }
 
@@ -380,6 +380,7 @@ func TestAvailabilityKeysAreRolledAtTheirMaximumAge(t *testing.T) {
 		}
 		w.Clock.Advance(every)
 		h := hook(w)
+		roller.Policies = w.Policies
 		h.before = func(string, uint32) error { return policytest.Away() }
 		policytest.Refuses(t, roller.RunOnce(w.Ctx), api.VaultUnavailable)
 		h.before = nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -179,7 +178,7 @@ func (c *PreparedChange) wrap(ctx context.Context) error {
 		return err
 	}
 	if len(c.replaced) == 0 && !c.request.deep() && now.uses(c.primary, c.secondary) {
-		return fail.New(api.NoNewVersion, "policy %q already uses %s and %s; nothing was changed", pol.Name, p.Roots.URI(c.primary), p.Roots.URI(c.secondary)).
+		return fail.New(api.NoNewVersion, "policy %q already uses %s and %s; nothing was changed", pol.Name, p.roots.URI(c.primary), p.roots.URI(c.secondary)).
 			WithHint("add a version first: Add-AzKeyVaultKey with the vault and the name of the key")
 	}
 	c.revisions = nil
@@ -220,7 +219,7 @@ func (c *PreparedChange) seal(ctx context.Context, key *envelope.Key, rev envelo
 // Commit writes the change in tx. It takes the policy's lock, and fails Conflict if
 // another request has changed the policy.
 func (c *PreparedChange) Commit(ctx context.Context, tx *store.Tx) (done Change, err error) {
-	p, pol, at := c.policies, c.pol, c.policies.Now()
+	p, pol, at := c.policies, c.pol, c.policies.now()
 	if err := tx.Lock(ctx, pol.ID, true); err != nil {
 		return done, err
 	}
@@ -297,7 +296,7 @@ func (c *PreparedChange) toRewrap(ctx context.Context, now revisionRow) ([]revis
 	case !c.request.AllGenerations:
 		olds = []revisionRow{now}
 	default:
-		err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+		err := p.db.View(ctx, func(tx *store.Tx) (err error) {
 			olds, err = selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 ORDER BY k.generation DESC`, pol.Tenant, pol.ID)
 			return err
 		})
@@ -322,12 +321,7 @@ func (c *PreparedChange) toRewrap(ctx context.Context, now revisionRow) ([]revis
 // uses reports whether the revision is wrapped by these two versions. The case of
 // vault and key names is ignored.
 func (r revisionRow) uses(primary, secondary envelope.KeyVersion) bool {
-	return foldCase(r.Primary) == foldCase(primary) && foldCase(r.Secondary) == foldCase(secondary)
-}
-
-func foldCase(kv envelope.KeyVersion) envelope.KeyVersion {
-	kv.Vault, kv.Key = strings.ToLower(kv.Vault), strings.ToLower(kv.Key)
-	return kv
+	return r.Primary.Fold() == primary.Fold() && r.Secondary.Fold() == secondary.Fold()
 }
 
 // Classes are the classes of key pages that are under policy keys.
@@ -346,7 +340,7 @@ var OlderClasses = []envelope.Class{envelope.ClassActive.Older(), envelope.Class
 // confirmUnused confirms before that they are unused.
 func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error) {
 	var unused []revisionRow
-	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := p.db.View(ctx, func(tx *store.Tx) (err error) {
 		unused, err = selectUnused(ctx, tx, tenant, policy)
 		return err
 	})
@@ -361,7 +355,7 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 		confirmed[r.ID] = true
 	}
 	var erased []int64
-	err = p.DB.InTx(ctx, func(tx *store.Tx) error {
+	err = p.db.InTx(ctx, func(tx *store.Tx) error {
 		erased = erased[:0]
 		if err := tx.Lock(ctx, policy, true); err != nil {
 			return err
@@ -374,7 +368,7 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 			if !confirmed[r.ID] {
 				continue
 			}
-			if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.Now()); err != nil {
+			if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.now()); err != nil {
 				return err
 			}
 			erased = append(erased, r.Binding.PolicyKey)
@@ -382,7 +376,7 @@ func (p *Policies) Retire(ctx context.Context, tenant, policy int64) (int, error
 		return nil
 	})
 	for _, id := range erased {
-		p.cache.drop(id) // also if the answer of the commit was lost
+		p.cache.Drop(id) // also if the answer of the commit was lost
 	}
 	if err != nil {
 		return 0, err

@@ -24,9 +24,9 @@ func (p *Policies) confirmUnused(ctx context.Context, tenant int64, unused []rev
 		ids[i] = r.Binding.PolicyKey
 	}
 	used := 0
-	err := p.DB.CheckTables(ctx, "policy", "policy_key", "revision", "key_page")
+	err := p.db.CheckTables(ctx, "policy", "policy_key", "revision", "key_page")
 	if err == nil {
-		err = p.DB.Scan(ctx, "key_page", "id", "parent", ids, func(store.Scanner) error { used++; return nil })
+		err = p.db.Scan(ctx, "key_page", "id", "parent", ids, func(store.Scanner) error { used++; return nil })
 	}
 	if err == nil && used > 0 {
 		err = store.Contradiction("%d key pages are under policy keys %d", used, ids)
@@ -55,10 +55,10 @@ func (p *Policies) confirmUnneeded(ctx context.Context, pol Policy, unneeded []a
 // confirmPurged fails Damaged unless a policy was purged and its revisions, and no
 // others, are under some availability keys.
 func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids []int64) error {
-	err := p.DB.CheckTables(ctx, "policy")
+	err := p.db.CheckTables(ctx, "policy")
 	purged := false
 	if err == nil {
-		err = p.DB.Scan(ctx, "policy", "purge", "id", []int64{policy}, func(row store.Scanner) error {
+		err = p.db.Scan(ctx, "policy", "purge", "id", []int64{policy}, func(row store.Scanner) error {
 			var state Purge
 			err := row.Scan(&state)
 			purged = state == Purged
@@ -93,10 +93,10 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 
 // scanRevisions reads the revisions whose column is one of ids.
 func (p *Policies) scanRevisions(ctx context.Context, column string, ids []int64, each func(v availabilityVersion, policy int64, kept bool) error) error {
-	if err := p.DB.CheckTables(ctx, "revision", "availability_version"); err != nil {
+	if err := p.db.CheckTables(ctx, "revision", "availability_version"); err != nil {
 		return err
 	}
-	return p.DB.Scan(ctx, "revision", "availability, availability_version, policy, erased", column, ids, func(row store.Scanner) error {
+	return p.db.Scan(ctx, "revision", "availability, availability_version, policy, erased", column, ids, func(row store.Scanner) error {
 		var v availabilityVersion
 		var policy, erased int64
 		if err := row.Scan(&v.id, &v.version, &policy, &erased); err != nil {
@@ -117,7 +117,7 @@ func (p *Policies) reportContradiction(ctx context.Context, tenant int64, what s
 	if !fail.Is(why, api.Damaged) {
 		return why
 	}
-	p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", why)
+	p.logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", why)
 	_, detail, _ := fail.Public(why)
 	return errors.Join(why, p.record(ctx, audit.Entry{Tenant: tenant, Outcome: string(api.Damaged), Detail: detail}))
 }

@@ -125,7 +125,7 @@ func TestDecisionTableOfUnwrapping(t *testing.T) {
 			for c := range work {
 				pol := <-policies[c.destroyed]
 				keys := v.client(map[string]string{"a-" + pol.Name: c.a.name, "b-" + pol.Name: c.b.name})
-				config := w.Policies.Config
+				config := w.Config
 				config.Roots = keys
 				node := policy.New(config)
 				ctx := audit.WithOrigin(w.Ctx, audit.Origin{Operation: c.operation, Request: c.name})
@@ -361,7 +361,7 @@ func (staticCredential) GetToken(context.Context, azpolicy.TokenRequestOptions) 
 // policy makes a mailbox policy whose wraps the listeners open.
 func (v *vaults) policy(w *policytest.World, name string) policy.Policy {
 	w.Helper()
-	config := w.Policies.Config
+	config := w.Config
 	config.Roots = sameKey{w.Vaults, v.key}
 	node := policy.New(config)
 	defer node.Close()

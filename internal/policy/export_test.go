@@ -9,20 +9,7 @@ import (
 
 // Cached returns the cache's own copy of a policy key, nil if it has none.
 func (p *Policies) Cached(id int64) *envelope.Key {
-	p.cache.mu.Lock()
-	defer p.cache.mu.Unlock()
-	if e, ok := p.cache.keys[User][id]; ok {
-		return e.key
-	}
-	return nil
-}
-
-// CheckNames returns the names of the checks of a policy's keys.
-func CheckNames() (names []string) {
-	for _, c := range checks {
-		names = append(names, c.name)
-	}
-	return names
+	return p.cache.PeekForTests(id)
 }
 
 // StoreVaultMade replaces both customer wraps of a policy key by ones that the vaults
@@ -34,7 +21,7 @@ func (p *Policies) StoreVaultMade(ctx context.Context, tx *store.Tx, tenant, pol
 	}
 	r.WrapPrimary, r.WrapSecondary = primary, secondary
 	_, err = tx.Exec(ctx, `UPDATE revision SET wrap_primary = ?3, wrap_secondary = ?4, mac = ?5, primary_local = 0, secondary_local = 0
-		WHERE tenant = ?1 AND guid = ?2`, tenant, r.ID.String(), primary, secondary, r.Revision.MAC(p.RevisionKey))
+		WHERE tenant = ?1 AND guid = ?2`, tenant, r.ID.String(), primary, secondary, r.Revision.MAC(p.revisionKey))
 	return err
 }
 

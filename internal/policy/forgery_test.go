@@ -131,7 +131,7 @@ func TestRevisionForgedWithOnlyPublicKeysIsRefusedBeforeAnyUnwrap(t *testing.T) 
 			wantRefusedBeforeUnwrap(w, pol.Current.ID, name)
 		}
 		// The fake is no obstacle: with the right MAC it would open.
-		setColumn(w, "mac", forged.MAC(w.Policies.RevisionKey), where)
+		setColumn(w, "mac", forged.MAC(w.Config.RevisionKey), where)
 		w.Policies.Close()
 		if !w.Open(pol.Current.ID).Equal(mine) {
 			t.Error("the forgery does not even open with the right MAC")

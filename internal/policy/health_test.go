@@ -223,7 +223,7 @@ func TestAvailabilityKeyIsNotUsedForUsersWhileAnOlderNodeRuns(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := w.MailboxPolicy("p")
 	older := true
-	c := w.Policies.Config
+	c := w.Config
 	c.OlderNodes = func(context.Context, *store.Tx) (bool, error) { return older, nil }
 	node := policy.New(c)
 	defer node.Close()
@@ -239,7 +239,7 @@ func TestAvailabilityKeyIsNotUsedForUsersWhileAnOlderNodeRuns(t *testing.T) {
 func TestChangeOfHealthIsLogged(t *testing.T) {
 	each(t, func(w *policytest.World) {
 		var log bytes.Buffer
-		c := w.Policies.Config
+		c := w.Config
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		node := policy.New(c)
 		defer node.Close()

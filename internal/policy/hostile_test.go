@@ -209,7 +209,7 @@ func TestErrorNamesAHostileVaultAndNothingIsStored(t *testing.T) {
 	create := func(bad *hostile) error {
 		addresses := map[string]string{"aaa": good.Listener.Addr().String(), "bbb": listen(t, certificate, bad).Listener.Addr().String()}
 		timeout := cmp.Or(bad.timeout, time.Minute)
-		config := w.Policies.Config
+		config := w.Config
 		client := externalClient(addresses, timeout, &rootkey.External{RootCAs: roots, Credential: staticCredential{}})
 		defer client.Close()
 		config.Roots = client
@@ -321,7 +321,7 @@ func TestOnlyWrapsOfTheBundleAreStored(t *testing.T) {
 	stored := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
-		config := w.Policies.Config
+		config := w.Config
 		pretence := pretences[rapid.SampledFrom([]string{"none", "plaintext", "padded", "XOR"}).Draw(rt, "pretence")]
 		config.Roots = liar{w.Vaults, func(what string, n int) int {
 			return n - 1 - rapid.IntRange(0, n-1).Draw(rt, what) // rapid draws small numbers most: those are honest

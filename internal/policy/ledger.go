@@ -8,6 +8,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
+	"keyroll/internal/keyhealth"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
@@ -31,7 +32,7 @@ func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api
 	if err != nil {
 		return nil, err
 	}
-	health, err := selectHealth(ctx, tx, tenant)
+	health, err := keyhealth.All(ctx, tx, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -42,11 +43,11 @@ func (p *Policies) Usage(ctx context.Context, tx *store.Tx, tenant int64) ([]api
 	lines := map[line]*usage{}
 	for _, r := range revisions {
 		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
-			at := line{foldCase(kv), r.Policy} // one version is one line, however it was spelled
+			at := line{kv.Fold(), r.Policy} // one version is one line, however it was spelled
 			l := lines[at]
 			if l == nil {
 				l = &usage{KeyUsage: api.KeyUsage{Vault: kv.Vault, Key: kv.Key, Version: kv.Version, Policy: r.PolicyName}}
-				l.Health = *health[rootID{tenant, r.Policy, ProfileOf(r.Kind).Identity, foldCase(kv)}].toAPI()
+				l.Health = *health[r.rootOf(tenant, kv.Fold())].API()
 				lines[at] = l
 			}
 			l.count(r, under[r.Binding.PolicyKey])

@@ -40,7 +40,7 @@ func (w *WrapReplacer) Run(ctx context.Context) {
 		held, err := w.Leases.Hold(ctx, "local wraps", w.runOnce)
 		if err != nil && ctx.Err() == nil {
 			wait = wrapRetry
-			w.Logger.WarnContext(ctx, "not all wraps that external vaults made could be replaced; retrying", "after", wait, "error", err)
+			w.logger.WarnContext(ctx, "not all wraps that external vaults made could be replaced; retrying", "after", wait, "error", err)
 		}
 		if err == nil && !held {
 			wait = wrapPoll
@@ -56,7 +56,7 @@ func (w *WrapReplacer) Run(ctx context.Context) {
 // runOnce replaces every wrap that it can. Its error names the others.
 func (w *WrapReplacer) runOnce(ctx context.Context) error {
 	var rows []revisionRow
-	err := w.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := w.db.View(ctx, func(tx *store.Tx) (err error) {
 		rows, err = selectVaultMade(ctx, tx, ``)
 		return err
 	})
@@ -104,7 +104,7 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	bundle := envelope.Bundle(key, r.Binding)
 	defer clear(bundle)
 	var uses []audit.Entry
-	wrapped, err := w.wrapLocally(ctx, r.rootID(r.Tenant, root), bundle, func(act string, err error) {
+	wrapped, err := w.wrapLocally(ctx, r.rootOf(r.Tenant, root.kv), bundle, func(act string, err error) {
 		uses = append(uses, w.use(r.Tenant, r.Revision, act, root.name, root.kv, err))
 	})
 	if recorded := w.record(ctx, uses...); err == nil {
@@ -126,12 +126,12 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 		replacement.Detail += "; it was no encryption: anyone who has read the database may know this policy key"
 	}
 	fault.Point("localwrap.before-commit")
-	err = lease.InTx(ctx, w.DB, func(tx *store.Tx) error {
+	err = lease.InTx(ctx, w.db, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, r.Policy, true); err != nil {
 			return err
 		}
 		n, err := tx.Exec(ctx, `UPDATE revision SET wrap_`+column+` = ?3, `+column+`_local = 1, mac = ?4
-			WHERE tenant = ?1 AND guid = ?2 AND erased = 0 AND mac = ?5`, r.Tenant, r.ID.String(), wrapped, next.MAC(w.RevisionKey), r.MAC)
+			WHERE tenant = ?1 AND guid = ?2 AND erased = 0 AND mac = ?5`, r.Tenant, r.ID.String(), wrapped, next.MAC(w.revisionKey), r.MAC)
 		if replaced = n == 1; err != nil || !replaced {
 			return err
 		}
@@ -142,8 +142,8 @@ func (w *WrapReplacer) replace(ctx context.Context, r revisionRow, root root) (r
 	}
 	fault.Point("localwrap.after-commit")
 	if replaced && replacement.Outcome == string(api.Damaged) {
-		w.Logger.ErrorContext(ctx, "a stored wrap that a vault had returned was not an encryption of the policy key; it has been replaced. Give the policy a new key: refresh it at depth policy or deeper",
-			"policy", r.Binding.Policy, "key", w.Roots.URI(root.kv))
+		w.logger.ErrorContext(ctx, "a stored wrap that a vault had returned was not an encryption of the policy key; it has been replaced. Give the policy a new key: refresh it at depth policy or deeper",
+			"policy", r.Binding.Policy, "key", w.roots.URI(root.kv))
 	}
 	return replaced, nil
 }
@@ -175,7 +175,7 @@ func (p *Policies) VaultMade(ctx context.Context, tx *store.Tx, tenant int64) (l
 	for _, r := range rows {
 		for _, root := range customerRoots(ProfileOf(r.Kind), r) {
 			if r.vaultMade(root) {
-				list = append(list, VaultMade{r.ID.String(), p.Roots.URI(root.kv)})
+				list = append(list, VaultMade{r.ID.String(), p.roots.URI(root.kv)})
 			}
 		}
 	}

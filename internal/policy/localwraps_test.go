@@ -204,7 +204,7 @@ func (i indulgent) Unwrap(ctx context.Context, tenant int64, id rootkey.Identity
 
 func TestStoredPlaintextIsReplacedAndReported(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
-	w.Policies.Roots = indulgent{w.Vaults}
+	w.Configure(func(c *policy.Config) { c.Roots = indulgent{w.Vaults} })
 	pol := vaultMadePolicy(w, "p", func(_ envelope.KeyVersion, bundle []byte) []byte { return bytes.Clone(bundle) })
 	w.Must((&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx))
 	for _, wrap := range customerWraps(w) {

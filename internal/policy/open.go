@@ -8,6 +8,8 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keycache"
+	"keyroll/internal/keyhealth"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
@@ -20,13 +22,13 @@ import (
 // again under which policy key its container is.
 func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initiator) (*envelope.Key, error) {
 	for {
-		if key := p.cache.get(policyKey, tenant, who); key != nil {
+		if key := p.cache.Get(policyKey, tenant, who); key != nil {
 			return key, nil
 		}
 		// Concurrent callers of one kind share one unwrap; a user never gets the
 		// result of the service's own work. The first caller's cancellation must
 		// not fail the others, so the vault calls have their own time limit.
-		_, err, _ := p.cache.flights.Do(fmt.Sprint(who, tenant, policyKey), func() (any, error) {
+		_, err, _ := p.flights.Do(fmt.Sprint(who, tenant, policyKey), func() (any, error) {
 			return nil, p.fill(context.WithoutCancel(ctx), tenant, policyKey, who)
 		})
 		if err != nil {
@@ -40,10 +42,10 @@ func (p *Policies) Open(ctx context.Context, tenant, policyKey int64, who Initia
 
 // fill adds a policy key to the cache, or renews an overdue one that is there.
 func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initiator) error {
-	if e := p.cache.overdue(policyKey, tenant); e != nil && p.renew(ctx, e) {
+	if e := p.cache.Overdue(policyKey, tenant); e != nil && p.renew(ctx, e) {
 		return nil
 	}
-	since, at := p.cache.dropCount(), p.cache.now()
+	since, at := p.cache.DropCount(), p.cache.Now()
 	r, err := p.authentic(ctx, tenant, policyKey)
 	if err != nil {
 		return err
@@ -54,7 +56,7 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 		return fmt.Errorf("open policy key of policy %q: %w", r.PolicyName, err)
 	}
 	defer key.Zero()
-	p.cache.put(policyKey, tenant, key, since, at, profile, whose)
+	p.cache.Put(keycache.Opened{ID: policyKey, Tenant: tenant, Kind: profile.Kind, Lifetime: profile.CacheLifetime, For: whose}, key, since, at)
 	return nil
 }
 
@@ -62,7 +64,7 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 // a row that was forged with public keys never reaches an unwrap. Nor does one whose
 // policy was changed to a kind with other roots.
 func (p *Policies) authentic(ctx context.Context, tenant, policyKey int64) (r revisionRow, err error) {
-	err = p.DB.View(ctx, func(tx *store.Tx) error {
+	err = p.db.View(ctx, func(tx *store.Tx) error {
 		r, err = keptRevision(ctx, tx, tenant, policyKey)
 		return err
 	})
@@ -73,7 +75,7 @@ func (p *Policies) authentic(ctx context.Context, tenant, policyKey int64) (r re
 }
 
 func (p *Policies) check(r revisionRow) error {
-	if err := r.Check(p.RevisionKey, r.MAC); err != nil {
+	if err := r.Check(p.revisionKey, r.MAC); err != nil {
 		return err
 	}
 	if (ProfileOf(r.Kind).Keys > 0) != (r.Primary.Key != "") {
@@ -138,12 +140,12 @@ func availabilityServes(profile Profile, inRecovery bool, class rootkey.Class, w
 // does not record refusals, since that node may have received one. failed is the
 // failure of the customer keys.
 func (p *Policies) checkOlderNodes(ctx context.Context, failed error) error {
-	if p.OlderNodes == nil {
+	if p.olderNodes == nil {
 		return nil
 	}
 	older := false
-	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
-		older, err = p.OlderNodes(ctx, tx)
+	err := p.db.View(ctx, func(tx *store.Tx) (err error) {
+		older, err = p.olderNodes(ctx, tx)
 		return err
 	})
 	if err != nil || !older {
@@ -181,18 +183,18 @@ func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Pro
 // result is used, even if the use was refused or cancelled: the vault of a request
 // that lost a race may have done its work.
 func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
-	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.Roots.URI(root.kv), r.Binding.Policy)
-	seen, err := p.observe(ctx, r.rootID(tenant, root), what)
+	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), r.Binding.Policy)
+	seen, err := keyhealth.Observe(ctx, p.db, r.rootOf(tenant, root.kv), what)
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := p.Roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
+	bundle, err := p.roots.Unwrap(ctx, tenant, profile.Identity, root.kv, root.wrap)
 	if err == nil {
 		var key *envelope.Key
 		key, err = envelope.Unbundle(bundle, r.Binding)
 		key.Zero()
 	}
-	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.result(err)); recorded != nil {
+	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.Result(err)); recorded != nil {
 		err = recorded
 	}
 	if err != nil {
@@ -205,7 +207,7 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 // unwrapAvailability decrypts a policy key with its availability key. why is added to
 // the detail in the audit log.
 func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revisionRow, why string) (*envelope.Key, error) {
-	bundle, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r.Revision), r.WrapAvailability)
+	bundle, err := p.availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r.Revision), r.WrapAvailability)
 	defer clear(bundle)
 	if fail.Is(err, api.NotFound) {
 		// The key that this wrap needs was not found. NotFound for a policy key

@@ -16,10 +16,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keycache"
+	"keyroll/internal/keycheck"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
@@ -88,12 +91,9 @@ type Config struct {
 	// RevisionKey authenticates revision rows. It is stored in the database under
 	// the seal, so that write access to the rows is not enough to forge one.
 	RevisionKey *envelope.Key
-	// StrictKeyChecks refuses keys that would otherwise be accepted with a warning, and
-	// keys without the recovery level Recoverable+ProtectedSubscription.
+	// StrictKeyChecks and OperatorVault are as in keycheck.Checker.
 	StrictKeyChecks bool
-	// OperatorVault is the URL of the vault that holds the availability keys, empty
-	// if they are not in a vault.
-	OperatorVault string
+	OperatorVault   string
 	// OlderNodes, unless nil, reports whether a node is live that does not record
 	// the health of customer keys.
 	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
@@ -104,24 +104,34 @@ type Config struct {
 // Policies is the only type of the package with state: the cache of opened policy
 // keys.
 type Policies struct {
-	Config
-	cache cache
+	db           *store.DB
+	roots        Roots
+	availability Availability
+	revisionKey  *envelope.Key
+	olderNodes   func(ctx context.Context, tx *store.Tx) (bool, error)
+	now          func() time.Time
+	logger       *slog.Logger
+	checker      keycheck.Checker
+	cache        *keycache.Cache
+	// flights lets concurrent callers of one kind that need the same key share one
+	// unwrap, and renewals one renewal.
+	flights, renewals singleflight.Group
 }
 
 // New returns the policies of a database.
 func New(c Config) *Policies {
-	p := &Policies{Config: c, cache: cache{wall: c.Now}}
-	p.cache.keys = map[Initiator]map[int64]*cached{User: {}, System: {}, Recovery: {}}
-	p.cache.due = p.renewOrRelease
+	p := &Policies{db: c.DB, roots: c.Roots, availability: c.Availability, revisionKey: c.RevisionKey, olderNodes: c.OlderNodes, now: c.Now, logger: c.Logger,
+		checker: keycheck.Checker{Roots: c.Roots, OperatorVault: c.OperatorVault, Strict: c.StrictKeyChecks, Now: c.Now}}
+	p.cache = keycache.New(keycache.Bounds{Revocation: RevocationBound, Renew: renewAfter, Alert: alertBefore}, c.Now, p.renewOrRelease)
 	return p
 }
 
 // Close drops and zeroes every opened policy key and stops renewing them.
-func (p *Policies) Close() { p.cache.close() }
+func (p *Policies) Close() { p.cache.Close() }
 
 // Bootstrap creates the tenant's service-managed policy if it does not exist.
 func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.UUID) error {
-	err := p.DB.View(ctx, func(tx *store.Tx) error {
+	err := p.db.View(ctx, func(tx *store.Tx) error {
 		_, err := p.ServiceManaged(ctx, tx, tenant)
 		if !fail.Is(err, api.NotFound) {
 			return err
@@ -146,7 +156,7 @@ func (p *Policies) Bootstrap(ctx context.Context, tenant int64, tenantGUID uuid.
 		Description: "Roots held only by the service. It protects everything that no policy of the customer covers.",
 	})
 	if err == nil {
-		err = p.DB.Commit(ctx, made, func(tx *store.Tx) error {
+		err = p.db.Commit(ctx, made, func(tx *store.Tx) error {
 			_, err := made.Commit(ctx, tx)
 			return err
 		})
@@ -186,11 +196,11 @@ func (p *Policies) PrepareCreate(ctx context.Context, tenant int64, tenantGUID u
 		return nil, err
 	}
 	pol := Policy{ID: store.NewID(), Tenant: tenant, GUID: uuid.New(), Kind: d.Kind, Name: d.Name,
-		Description: d.Description, Enabled: true, Created: p.Now(), Geo: d.Geo}
+		Description: d.Description, Enabled: true, Created: p.now(), Geo: d.Geo}
 	pol.Current = KeyRow{ID: store.NewID(), Tenant: tenant, Policy: pol.ID, Generation: 1}
 	key := envelope.NewKey()
 	defer key.Zero()
-	availability, version, err := p.Availability.Create(ctx, tenant)
+	availability, version, err := p.availability.Create(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -222,10 +232,10 @@ func (c *PreparedPolicy) Commit(ctx context.Context, tx *store.Tx) (Policy, erro
 	if err := insertPolicy(ctx, tx, pol); err != nil {
 		return pol, err
 	}
-	if err := insertKey(ctx, tx, pol.Current, p.Now()); err != nil {
+	if err := insertKey(ctx, tx, pol.Current, p.now()); err != nil {
 		return pol, err
 	}
-	if err := p.insert(ctx, tx, pol, c.revision, p.Now()); err != nil {
+	if err := p.insert(ctx, tx, pol, c.revision, p.now()); err != nil {
 		return pol, err
 	}
 	return pol, insertAvailability(ctx, tx, pol.Tenant, pol.ID, c.availabilityKey, c.availabilityVersion, pol.Created)
@@ -247,10 +257,31 @@ func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Pr
 	if err := checkName(d.Name); err != nil {
 		return primary, secondary, nil, err
 	}
-	if err := p.DB.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
+	if err := p.db.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
 		return primary, secondary, nil, err
 	}
 	return p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
+}
+
+// resolve is the single entry point by which a policy gets keys: it makes the checks
+// and returns the exact versions of both keys, with the warnings.
+func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
+	if profile.Keys == 0 {
+		return a, b, nil, nil
+	}
+	exact, warnings, err := p.checker.Resolve(ctx, pairOf(tenant, profile, primary, secondary))
+	return exact.Primary, exact.Secondary, warnings, err
+}
+
+func pairOf(tenant int64, profile Profile, primary, secondary envelope.KeyVersion) keycheck.Pair {
+	return keycheck.Pair{Tenant: tenant, Identity: profile.Identity, Kind: profile.Kind, Versionless: profile.Versionless, Primary: primary, Secondary: secondary}
+}
+
+// CheckKeys returns every reason for which a policy of a kind cannot use two keys,
+// and the warnings. PrepareCreate refuses for the same reasons. It changes nothing. For
+// a key without a version the newest one is checked, whatever the kind.
+func (p *Policies) CheckKeys(ctx context.Context, tenant int64, kind api.PolicyKind, primary, secondary envelope.KeyVersion) (refusals []error, warnings []string, err error) {
+	return p.checker.All(ctx, pairOf(tenant, ProfileOf(kind), primary, secondary))
 }
 
 func checkName(name string) error {

@@ -45,7 +45,7 @@ func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed 
 		probed = append(probed, Probed{root, err})
 	}
 	for _, root := range customerRoots(profile, r) {
-		probe(p.Roots.URI(root.kv), func() (*envelope.Key, error) {
+		probe(p.roots.URI(root.kv), func() (*envelope.Key, error) {
 			bundle, err := p.unwrapWith(ctx, tenant, profile, r, root)
 			if err != nil {
 				return nil, err
@@ -70,11 +70,11 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 	profile := ProfileOf(r.Kind)
 	var probes []api.Probe
 	for _, root := range customerRoots(profile, r) {
-		id := r.rootID(pol.Tenant, root)
+		id := r.rootOf(pol.Tenant, root.kv)
 		var info rootkey.KeyInfo
 		probe, err := p.test(ctx, r, root, tester{
 			wrap: func(plain []byte) (wrapped []byte, err error) {
-				if info, err = p.Roots.Key(ctx, id.tenant, id.principal, id.key); err != nil {
+				if info, err = p.roots.Key(ctx, id.Tenant, id.Principal, id.Key); err != nil {
 					return nil, err
 				}
 				if err := p.tryWrapKey(ctx, id, info, len(plain)); err != nil {
@@ -87,14 +87,14 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 		if err != nil {
 			return nil, err
 		}
-		probe.Key = p.Roots.URI(root.kv)
+		probe.Key = p.roots.URI(root.kv)
 		probes = append(probes, probe)
 	}
 	id, version, ec := r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(pol.Tenant, r.Revision)
 	probe, err := p.test(ctx, r, root{name: "availability"}, tester{
-		wrap: func(plain []byte) ([]byte, error) { return p.Availability.Wrap(ctx, id, version, ec, plain) },
+		wrap: func(plain []byte) ([]byte, error) { return p.availability.Wrap(ctx, id, version, ec, plain) },
 		unwrap: func(wrapped, want []byte) error {
-			opened, err := p.Availability.Open(ctx, id, version, ec, wrapped)
+			opened, err := p.availability.Open(ctx, id, version, ec, wrapped)
 			defer clear(opened)
 			if err == nil && subtle.ConstantTimeCompare(opened, want) != 1 {
 				err = fail.New(api.Damaged, "it returned other bytes than it had wrapped")

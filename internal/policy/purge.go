@@ -40,7 +40,7 @@ func purgedError(pol Policy) error {
 // step of a purge. With deletedToo a deleted key or vault counts as a refusal.
 func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool) error {
 	var kept []revisionRow
-	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := p.db.View(ctx, func(tx *store.Tx) (err error) {
 		kept, err = selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0 ORDER BY r.id DESC`, pol.Tenant, pol.ID)
 		return err
 	})
@@ -54,10 +54,10 @@ func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool
 			return err
 		}
 		for _, root := range customerRoots(profile, r) {
-			if asked[foldCase(root.kv)] {
+			if asked[root.kv.Fold()] {
 				continue
 			}
-			asked[foldCase(root.kv)] = true
+			asked[root.kv.Fold()] = true
 			bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 			clear(bundle)
 			if err := revoked(root.kv, applications[profile.Identity], err, deletedToo); err != nil {
@@ -135,10 +135,10 @@ func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int6
 
 // ForgetKeys removes every opened key of a policy from the cache.
 func (p *Policies) ForgetKeys(ctx context.Context, tenant, policy int64) error {
-	return p.DB.View(ctx, func(tx *store.Tx) error {
+	return p.db.View(ctx, func(tx *store.Tx) error {
 		keys, err := p.Keys(ctx, tx, tenant, policy)
 		for _, k := range keys {
-			p.cache.drop(k.ID)
+			p.cache.Drop(k.ID)
 		}
 		return err
 	})
@@ -148,7 +148,7 @@ func (p *Policies) ForgetKeys(ctx context.Context, tenant, policy int64) error {
 // records that in the audit log. It is idempotent.
 func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy int64) error {
 	var ids []int64
-	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := p.db.View(ctx, func(tx *store.Tx) (err error) {
 		ids, err = selectAvailabilityKeys(ctx, tx, tenant, policy)
 		return err
 	})
@@ -159,7 +159,7 @@ func (p *Policies) DestroyAvailabilityKey(ctx context.Context, tenant, policy in
 		return err
 	}
 	for _, id := range ids {
-		err := p.Availability.Destroy(ctx, id)
+		err := p.availability.Destroy(ctx, id)
 		outcome := audit.Done
 		if err != nil {
 			outcome = string(fail.CodeOf(err))
@@ -180,7 +180,7 @@ func (p *Policies) EraseAll(ctx context.Context, tx *store.Tx, tenant, policy in
 	}
 	kept, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.erased = 0`, tenant, policy)
 	for _, r := range kept {
-		if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.Now()); err != nil {
+		if _, err := eraseWraps(ctx, tx, tenant, r.ID, p.now()); err != nil {
 			return err
 		}
 	}
@@ -198,8 +198,8 @@ func (p *Policies) Versions(ctx context.Context, tx *store.Tx, tenant, policy in
 	seen := map[envelope.KeyVersion]bool{}
 	for _, r := range all {
 		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
-			if !seen[foldCase(kv)] {
-				seen[foldCase(kv)] = true
+			if !seen[kv.Fold()] {
+				seen[kv.Fold()] = true
 				list = append(list, kv)
 			}
 		}

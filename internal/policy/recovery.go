@@ -33,7 +33,7 @@ func (p *Policies) CheckLost(ctx context.Context, pol Policy) error {
 		bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 		clear(bundle)
 		if err == nil {
-			return fail.New(api.Conflict, "recover policy %q: its %s key %s can still decrypt it", pol.Name, root.name, p.Roots.URI(root.kv)).
+			return fail.New(api.Conflict, "recover policy %q: its %s key %s can still decrypt it", pol.Name, root.name, p.roots.URI(root.kv)).
 				WithHint("replace only the lost key: Update-SPODataEncryptionPolicy")
 		}
 	}
@@ -46,7 +46,7 @@ func (p *Policies) Recover(ctx context.Context, tx *store.Tx, pol Policy) error 
 	if err := p.lockUnchanged(ctx, tx, pol); err != nil {
 		return err
 	}
-	return setRecovery(ctx, tx, pol, p.Now().UnixMilli())
+	return setRecovery(ctx, tx, pol, p.now().UnixMilli())
 }
 
 // PreparedRestore is the end of the recovery mode of a policy.

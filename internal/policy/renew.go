@@ -9,6 +9,8 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keycache"
+	"keyroll/internal/keyhealth"
 )
 
 // RevocationBound is how long a node may go on using a policy key for users after the
@@ -26,13 +28,13 @@ const alertBefore = 2 * time.Hour
 
 // renewOrRelease is called when the timer of a cache entry fires: it renews the entry
 // or removes it.
-func (p *Policies) renewOrRelease(ctx context.Context, e *cached) {
-	if e.whose != User || p.cache.expired(e) {
-		p.cache.release(e)
+func (p *Policies) renewOrRelease(ctx context.Context, e *keycache.Entry) {
+	if e.For != User || p.cache.Expired(e) {
+		p.cache.Release(e)
 		return
 	}
 	kept := p.renew(ctx, e)
-	p.cache.rearm(e)
+	p.cache.Rearm(e)
 	if kept {
 		p.recheck(ctx, e)
 	}
@@ -41,45 +43,45 @@ func (p *Policies) renewOrRelease(ctx context.Context, e *cached) {
 // recheck uses the customer keys of a policy key that failed when they were last
 // used. A renewal needs only one of the two, so otherwise the other one might not be
 // tried after its vault is back or its permission was restored.
-func (p *Policies) recheck(ctx context.Context, e *cached) {
+func (p *Policies) recheck(ctx context.Context, e *keycache.Entry) {
 	ctx = renewing(ctx, e)
-	r, err := p.authentic(ctx, e.tenant, e.id)
+	r, err := p.authentic(ctx, e.Tenant, e.ID)
 	if err != nil {
 		return // the next renewal fails with it
 	}
-	for _, root := range customerRoots(e.profile, r) {
-		seen, err := p.observe(ctx, r.rootID(e.tenant, root), "")
-		if err != nil || seen.seen.State == api.Serves {
+	for _, root := range customerRoots(ProfileOf(e.Kind), r) {
+		seen, err := keyhealth.Observe(ctx, p.db, r.rootOf(e.Tenant, root.kv), "")
+		if err != nil || seen.Seen() == api.Serves {
 			continue
 		}
-		bundle, _ := p.unwrapWith(ctx, e.tenant, e.profile, r, root) // unwrapWith records the result
+		bundle, _ := p.unwrapWith(ctx, e.Tenant, ProfileOf(e.Kind), r, root) // unwrapWith records the result
 		clear(bundle)
 	}
 }
 
-func renewing(ctx context.Context, e *cached) context.Context {
-	return audit.WithOrigin(ctx, audit.Origin{Operation: JobRenew, Request: fmt.Sprintf("policy key %d", e.id), System: true})
+func renewing(ctx context.Context, e *keycache.Entry) context.Context {
+	return audit.WithOrigin(ctx, audit.Origin{Operation: JobRenew, Request: fmt.Sprintf("policy key %d", e.ID), System: true})
 }
 
 // renew asks the customer keys of a cached policy key again and reports whether the
 // key is still cached: a success renews its lifetime, a refusal removes it at once,
 // and after an outage of both or a local problem it stays to the end of its lifetime.
-func (p *Policies) renew(ctx context.Context, e *cached) bool {
-	kept, _, _ := p.cache.renewals.Do(fmt.Sprint(e.id), func() (any, error) { return p.renewOnce(ctx, e), nil })
+func (p *Policies) renew(ctx context.Context, e *keycache.Entry) bool {
+	kept, _, _ := p.renewals.Do(fmt.Sprint(e.ID), func() (any, error) { return p.renewOnce(ctx, e), nil })
 	return kept.(bool)
 }
 
-func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
+func (p *Policies) renewOnce(ctx context.Context, e *keycache.Entry) (kept bool) {
 	ctx = renewing(ctx, e)
-	at := p.cache.now()
-	r, err := p.authentic(ctx, e.tenant, e.id)
+	at := p.cache.Now()
+	r, err := p.authentic(ctx, e.Tenant, e.ID)
 	if err == nil {
 		var key *envelope.Key
-		if key, err = p.unwrapCustomer(ctx, e.tenant, e.profile, r); err == nil {
-			err = p.cache.extend(e, key, at)
+		if key, err = p.unwrapCustomer(ctx, e.Tenant, ProfileOf(e.Kind), r); err == nil {
+			err = p.cache.Extend(e, key, at)
 			key.Zero()
 		} else {
-			_, err = p.classifyFailure(ctx, e.tenant, r, err)
+			_, err = p.classifyFailure(ctx, e.Tenant, r, err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -89,11 +91,11 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 	case err == nil:
 		return true
 	case code == api.VaultDenied && !r.InRecovery, code == api.Damaged, code == api.NotFound, code == api.Gone:
-		p.Logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.id, "error", err)
-		p.cache.release(e)
+		p.logger.WarnContext(ctx, "a policy key is withdrawn", "policy", r.Binding.Policy, "key", e.ID, "error", err)
+		p.cache.Release(e)
 		return false
 	default:
-		left, alert := p.cache.recordFailure(e, at)
+		left, alert := p.cache.RecordFailure(e, at)
 		if alert && !r.InRecovery {
 			p.alert(ctx, e, r, left, err)
 		}
@@ -103,41 +105,12 @@ func (p *Policies) renewOnce(ctx context.Context, e *cached) (kept bool) {
 
 // alert reports, once for an entry, that it expires soon: in the log, and in the
 // tenant's audit log.
-func (p *Policies) alert(ctx context.Context, e *cached, r revisionRow, left time.Duration, err error) {
-	p.Logger.ErrorContext(ctx, "renewing a policy key keeps failing; the data under it becomes unreadable when its cache entry expires",
-		"policy", r.Binding.Policy, "key", e.id, "left", left, "error", err)
-	use := audit.Entry{Tenant: e.tenant, Outcome: string(fail.CodeOf(err)),
-		Detail: fmt.Sprintf("renewing policy key %d of policy %s keeps failing; its time in the cache ends in %v", e.id, r.Binding.Policy, left.Round(time.Second))}
+func (p *Policies) alert(ctx context.Context, e *keycache.Entry, r revisionRow, left time.Duration, err error) {
+	p.logger.ErrorContext(ctx, "renewing a policy key keeps failing; the data under it becomes unreadable when its cache entry expires",
+		"policy", r.Binding.Policy, "key", e.ID, "left", left, "error", err)
+	use := audit.Entry{Tenant: e.Tenant, Outcome: string(fail.CodeOf(err)),
+		Detail: fmt.Sprintf("renewing policy key %d of policy %s keeps failing; its time in the cache ends in %v", e.ID, r.Binding.Policy, left.Round(time.Second))}
 	if err := p.record(ctx, use); err != nil {
-		p.Logger.ErrorContext(ctx, "an alert could not be written to the audit log", "policy", r.Binding.Policy, "error", err)
+		p.logger.ErrorContext(ctx, "an alert could not be written to the audit log", "policy", r.Binding.Policy, "error", err)
 	}
-}
-
-// extend renews the lifetime of an entry; key must be the entry's key.
-func (c *cache) extend(e *cached, key *envelope.Key, at moment) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.keys[User][e.id] != e {
-		return fail.New(api.NotFound, "policy key %d was dropped from the cache meanwhile", e.id)
-	}
-	if !e.key.Equal(key) {
-		return fail.New(api.Damaged, "the roots of policy key %d decrypt to another key than before", e.id)
-	}
-	e.renewed, e.asked, e.alerted = at, at, false
-	return nil
-}
-
-// recordFailure records that an entry could not be renewed. It returns the rest of its
-// lifetime, and whether to alert, which is true once for an entry.
-func (c *cache) recordFailure(e *cached, at moment) (left time.Duration, alert bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.keys[User][e.id] != e {
-		return 0, false
-	}
-	e.asked = at
-	left = c.remaining(e)
-	alert = !e.alerted && e.lifetime() > alertBefore && left < alertBefore
-	e.alerted = e.alerted || alert
-	return left, alert
 }

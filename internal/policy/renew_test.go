@@ -180,7 +180,7 @@ func TestKeysInUseAreRenewed(t *testing.T) {
 func TestFailingRenewalIsLoggedOnceBeforeTheKeyExpires(t *testing.T) {
 	bubble(t, func(w *policytest.World) {
 		var log bytes.Buffer
-		c := w.Policies.Config
+		c := w.Config
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		node := policy.New(c)
 		defer node.Close()

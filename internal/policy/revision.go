@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +14,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keyhealth"
 	"keyroll/internal/store"
 )
 
@@ -19,17 +22,17 @@ import (
 // health of its customer keys; insert writes both.
 type sealed struct {
 	envelope.Revision
-	shown []observation
+	shown []keyhealth.Observation
 }
 
 // insert writes the revision and the health of its customer keys in tx.
 func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s sealed, at time.Time) error {
 	for _, o := range s.shown {
-		if _, err := p.apply(ctx, tx, o); err != nil {
+		if _, err := o.Apply(ctx, tx, p.now()); err != nil {
 			return err
 		}
 	}
-	return insertRevision(ctx, tx, pol, s.Revision, p.RevisionKey, at)
+	return insertRevision(ctx, tx, pol, s.Revision, p.revisionKey, at)
 }
 
 // seal completes a revision for key with a new GUID and a wrap under each of its
@@ -37,7 +40,7 @@ func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s seale
 // been decrypted by its root and compared. Every use of a root is recorded in the
 // audit log, refused ones too.
 func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev envelope.Revision) (r sealed, err error) {
-	profile, tenant := ProfileOf(pol.Kind), pol.Tenant
+	tenant := pol.Tenant
 	r.Revision = rev
 	r.ID = uuid.New()
 	bundle := envelope.Bundle(key, r.Binding)
@@ -51,32 +54,24 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 			err = recorded
 		}
 	}()
-	if profile.Keys > 0 {
-		for _, root := range []struct {
-			name string
-			kv   envelope.KeyVersion
-			wrap *[]byte
-		}{{"primary", r.Primary, &r.WrapPrimary}, {"secondary", r.Secondary, &r.WrapSecondary}} {
-			what := fmt.Sprintf("%s key %s of policy %s", root.name, p.Roots.URI(root.kv), pol.GUID)
-			seen, err := p.observe(ctx, rootID{tenant, pol.ID, profile.Identity, root.kv}, what)
-			if err != nil {
-				return r, err
-			}
-			wrapped, err := p.wrapLocally(ctx, seen.root, bundle, func(act string, err error) { used(act, root.name, root.kv, err) })
-			if err != nil {
-				return r, err
-			}
-			r.shown = append(r.shown, seen.result(nil))
-			*root.wrap = wrapped
+	if ProfileOf(pol.Kind).Keys > 0 {
+		made, err := p.wrapByCustomerKeys(ctx, pol, r.Revision, bundle)
+		for _, w := range made {
+			uses = append(uses, w.uses...)
+			r.shown = append(r.shown, w.shown)
 		}
+		if err != nil {
+			return r, err
+		}
+		r.WrapPrimary, r.WrapSecondary = made[0].wrap, made[1].wrap
 	}
 	ec := availabilityContext(tenant, r.Revision)
-	wrapped, err := p.Availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, bundle)
+	wrapped, err := p.availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, bundle)
 	used("wrap", "availability", envelope.KeyVersion{}, err)
 	if err != nil {
 		return r, err
 	}
-	opened, err := p.Availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, wrapped)
+	opened, err := p.availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, wrapped)
 	used("unwrap", "availability", envelope.KeyVersion{}, err)
 	if err != nil {
 		return r, err
@@ -86,6 +81,39 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 	}
 	r.WrapAvailability = wrapped
 	return r, nil
+}
+
+// customerWrap is a wrap by a customer key, with the uses of the key that it took.
+type customerWrap struct {
+	wrap  []byte
+	shown keyhealth.Observation
+	uses  []audit.Entry
+}
+
+// wrapByCustomerKeys wraps a bundle by both customer keys of a revision, at the same time.
+// It returns the uses of both also if one of them fails.
+func (p *Policies) wrapByCustomerKeys(ctx context.Context, pol Policy, r envelope.Revision, bundle []byte) (made [2]customerWrap, err error) {
+	var both sync.WaitGroup
+	var errs [2]error
+	for i, root := range [...]struct {
+		name string
+		kv   envelope.KeyVersion
+	}{{"primary", r.Primary}, {"secondary", r.Secondary}} {
+		both.Go(func() {
+			w := &made[i]
+			id := keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: ProfileOf(pol.Kind).Identity, Key: root.kv}
+			what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), pol.GUID)
+			if w.shown, errs[i] = keyhealth.Observe(ctx, p.db, id, what); errs[i] != nil {
+				return
+			}
+			w.wrap, errs[i] = p.wrapLocally(ctx, id, bundle, func(act string, err error) {
+				w.uses = append(w.uses, p.use(pol.Tenant, r, act, root.name, root.kv, err))
+			})
+			w.shown = w.shown.Result(errs[i])
+		})
+	}
+	both.Wait()
+	return made, cmp.Or(errs[0], errs[1])
 }
 
 // verifyBundle checks that a bundle that a root decrypted has key and the binding b,
@@ -112,7 +140,7 @@ func availabilityContext(tenant int64, r envelope.Revision) envelope.EncryptionC
 func (p *Policies) use(tenant int64, r envelope.Revision, act, root string, kv envelope.KeyVersion, err error) audit.Entry {
 	what := fmt.Sprintf("%s policy key %d of policy %s by its %s key", act, r.Binding.PolicyKey, r.Binding.Policy, root)
 	if kv.Key != "" {
-		what += " " + p.Roots.URI(kv)
+		what += " " + p.roots.URI(kv)
 	} else {
 		what += fmt.Sprintf(" %d version %d", r.AvailabilityKey, r.AvailabilityVersion)
 	}
@@ -133,12 +161,12 @@ func (p *Policies) record(ctx context.Context, uses ...audit.Entry) error {
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	return p.DB.InTx(ctx, func(tx *store.Tx) error { return p.recordIn(ctx, tx, uses) })
+	return p.db.InTx(ctx, func(tx *store.Tx) error { return p.recordIn(ctx, tx, uses) })
 }
 
 func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entry) error {
 	for _, u := range uses {
-		if err := audit.RootKeyUse(ctx, tx, u, p.Now()); err != nil {
+		if err := audit.RootKeyUse(ctx, tx, u, p.now()); err != nil {
 			return err
 		}
 	}
@@ -147,14 +175,14 @@ func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entr
 
 // recordUnwrap is record for one unwrap by a customer key; it writes the key's health
 // too.
-func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o observation) error {
+func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o keyhealth.Observation) error {
 	ctx = context.WithoutCancel(ctx)
 	var change string
-	err := p.DB.InTx(ctx, func(tx *store.Tx) (err error) {
+	err := p.db.InTx(ctx, func(tx *store.Tx) (err error) {
 		if err := p.recordIn(ctx, tx, []audit.Entry{use}); err != nil {
 			return err
 		}
-		change, err = p.apply(ctx, tx, o)
+		change, err = o.Apply(ctx, tx, p.now())
 		return err
 	})
 	if err == nil {

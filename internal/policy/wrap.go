@@ -5,13 +5,14 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 
+	"keyroll/internal/keyhealth"
 	"keyroll/internal/rootkey"
 )
 
 // wrapLocally wraps a bundle for a customer key and verifies that the vault unwraps
 // the result to exactly the bundle. used is called after each use of the key.
-func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, used func(act string, err error)) ([]byte, error) {
-	info, err := p.Roots.Key(ctx, root.tenant, root.principal, root.key)
+func (p *Policies) wrapLocally(ctx context.Context, root keyhealth.Root, bundle []byte, used func(act string, err error)) ([]byte, error) {
+	info, err := p.roots.Key(ctx, root.Tenant, root.Principal, root.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -34,10 +35,10 @@ func (p *Policies) wrapLocally(ctx context.Context, root rootID, bundle []byte, 
 
 // tryWrapKey has a vault wrap random bytes, which proves the permission wrapKey.
 // The answer is discarded: a vault may return anything as its wrap.
-func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.KeyInfo, size int) error {
+func (p *Policies) tryWrapKey(ctx context.Context, root keyhealth.Root, info rootkey.KeyInfo, size int) error {
 	trial := make([]byte, size)
 	rand.Read(trial)
-	answer, err := p.Roots.Wrap(ctx, root.tenant, root.principal, root.key, trial)
+	answer, err := p.roots.Wrap(ctx, root.Tenant, root.Principal, root.Key, trial)
 	if err != nil {
 		return err
 	}
@@ -46,8 +47,8 @@ func (p *Policies) tryWrapKey(ctx context.Context, root rootID, info rootkey.Key
 
 // checkUnwraps has a vault unwrap a wrap that was encrypted to the public key that it
 // publishes, and compares the result.
-func (p *Policies) checkUnwraps(ctx context.Context, root rootID, info rootkey.KeyInfo, wrapped, want []byte) error {
-	opened, err := p.Roots.Unwrap(ctx, root.tenant, root.principal, root.key, wrapped)
+func (p *Policies) checkUnwraps(ctx context.Context, root keyhealth.Root, info rootkey.KeyInfo, wrapped, want []byte) error {
+	opened, err := p.roots.Unwrap(ctx, root.Tenant, root.Principal, root.Key, wrapped)
 	defer clear(opened)
 	switch {
 	case err != nil && rootkey.Classify(err) == rootkey.Rejected:

@@ -49,7 +49,7 @@ func TestWrapOfAnotherKeyIsNeverStored(t *testing.T) {
 	w.NewVersions(pol)
 	tables := []string{"policy", "policy_key", "revision"}
 	before := w.Dump(tables...)
-	availability, roots := w.Policies.Availability, w.Policies.Roots
+	availability, roots := w.Config.Availability, w.Config.Roots
 	rollAvailability := func() error {
 		_, err := w.Policies.RollAvailability(w.Ctx, pol)
 		return err
@@ -74,13 +74,13 @@ func TestWrapOfAnotherKeyIsNeverStored(t *testing.T) {
 		{"a refresh, by the first customer key", availability, mistakenRoot{roots, "A-p"}, refresh(api.DepthPolicy), api.KeyUnusable, "does not decrypt what was encrypted"},
 		{"a re-wrap, by the second customer key", availability, mistakenRoot{roots, "B-p"}, refresh(api.DepthRoot), api.KeyUnusable, "does not decrypt what was encrypted"},
 	} {
-		w.Policies.Availability, w.Policies.Roots = c.availability, c.roots
+		w.Configure(func(p *policy.Config) { p.Availability, p.Roots = c.availability, c.roots })
 		err := c.act()
 		policytest.Refuses(t, err, c.code)
 		if err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		w.Policies.Availability, w.Policies.Roots = availability, roots
+		w.Configure(func(p *policy.Config) { p.Availability, p.Roots = availability, roots })
 		if after := w.Dump(tables...); after != before {
 			t.Errorf("%s changed what is stored", c.name)
 		}

@@ -109,9 +109,9 @@ func List(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]
 // Request inserts a purge in the transaction that records it at its policy.
 func Request(ctx context.Context, tx *store.Tx, p Purge) error { return insert(ctx, tx, p) }
 
-// Approve adds the approval of an approver, who must not be the requester and must
+// Approve adds an approval, whose approver must not be the requester and must
 // not have approved the purge before, and returns the updated purge.
-func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, approver uuid.UUID, now time.Time) (Purge, error) {
+func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, by Approval) (Purge, error) {
 	if err := tx.Lock(ctx, policy, true); err != nil {
 		return Purge{}, err
 	}
@@ -122,15 +122,15 @@ func Approve(ctx context.Context, tx *store.Tx, tenant, policy int64, approver u
 	if p.State() != api.PurgeRequested {
 		return p, fail.New(api.Conflict, "the purge already has its approvals; it is %s", p.State())
 	}
-	if p.Requester == approver {
+	if p.Requester == by.Approver {
 		return p, fail.New(api.Forbidden, "the requester of a purge cannot approve it")
 	}
 	for _, a := range p.Approvals {
-		if a.Approver == approver {
+		if a.Approver == by.Approver {
 			return p, fail.New(api.Conflict, "this approver has already approved the purge; another approver is required")
 		}
 	}
-	if err := insertApproval(ctx, tx, p, approver, now); err != nil {
+	if err := insertApproval(ctx, tx, p, by); err != nil {
 		return p, err
 	}
 	return Find(ctx, tx, tenant, policy)

@@ -19,9 +19,9 @@ func insert(ctx context.Context, tx *store.Tx, p Purge) error {
 	return err
 }
 
-func insertApproval(ctx context.Context, tx *store.Tx, p Purge, approver uuid.UUID, now time.Time) error {
+func insertApproval(ctx context.Context, tx *store.Tx, p Purge, a Approval) error {
 	_, err := tx.Exec(ctx, `INSERT INTO purge_approval (policy, approver, tenant, approved) VALUES (?1, ?2, ?3, ?4)`,
-		p.Policy, approver.String(), p.Tenant, now.UnixMilli())
+		p.Policy, a.Approver.String(), p.Tenant, a.At.UnixMilli())
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/keypage"
 	"keyroll/internal/lease"
 	"keyroll/internal/policy"
+	"keyroll/internal/retry"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 )
@@ -32,7 +33,8 @@ const (
 // process has begun. A purge that is blocked, for example because the store of
 // availability keys is unavailable, records the reason and is tried again.
 func (p *Purger) Run(ctx context.Context) {
-	for wait := time.Second; ; {
+	loop := retry.Loop{First: time.Second, Longest: longestWait, Wake: p.wake}
+	loop.Run(ctx, func(ctx context.Context) retry.Next {
 		var waits bool
 		_, err := p.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
 			waits = p.workAll(ctx)
@@ -41,24 +43,14 @@ func (p *Purger) Run(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			p.Logger.ErrorContext(ctx, "approved purges could not be processed", "error", err)
 		}
-		var retry <-chan time.Time
 		switch {
 		case waits:
-			retry = time.After(wait)
-			wait = min(2*wait, longestWait)
+			return retry.Blocked(0)
 		case p.Leases != nil:
-			retry = time.After(lookEvery)
-			wait = time.Second
-		default:
-			wait = time.Second
+			return retry.After(lookEvery)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.wake:
-		case <-retry:
-		}
-	}
+		return retry.Idle()
+	})
 }
 
 // workAll works on every approved purge, and reports whether one must be tried again.
@@ -159,7 +151,7 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 			return err
 		}
 		now := p.Now()
-		if err := roll.End(ctx, tx, one.Tenant, one.Policy, "the policy was purged", now); err != nil {
+		if err := roll.End(ctx, tx, roll.Ending{Tenant: one.Tenant, Policy: one.Policy, Message: "the policy was purged", At: now}); err != nil {
 			return err
 		}
 		if err := setStepDone(ctx, tx, one, "policy_deleted", now); err != nil {

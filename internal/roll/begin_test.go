@@ -107,7 +107,7 @@ func TestLeavingAPolicyStopsRollsToIt(t *testing.T) {
 		a, b := w.MailboxPolicy("a"), w.MailboxPolicy("b")
 		boxes := w.mailboxes(a.ID, numbered("m", 5*testSlots)...)
 		w = w.beforeReseal(func(n int) {
-			if n == 4 { // the pipeline is three pages ahead of the writer at most
+			if n == 5 { // the pipeline is four pages ahead of what is written at most
 				w.InTx(func(tx *store.Tx) error {
 					left, _, err := w.Policies.Leave(w.Ctx, tx, b)
 					if err != nil {

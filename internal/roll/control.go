@@ -106,23 +106,7 @@ func Cancel(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll
 				WithHint(reason.hint, r.ID, to.Name)
 		}
 	}
-	_, err = setState(ctx, tx, r, r.State, api.RollCancelled, cancelled, now)
-	return err
-}
-
-// recordProgress records the result of one transaction of a roll: whether it moved
-// a container, and how many writes it has to retry. now is the roll as read in
-// this transaction.
-func recordProgress(ctx context.Context, tx *store.Tx, now Roll, moved bool, retries int, at time.Time) error {
-	if (!moved || !now.Begun.IsZero()) && retries == 0 {
-		return nil
-	}
-	var begun int64
-	if moved {
-		begun = at.UnixMilli()
-	}
-	_, err := tx.Exec(ctx, `UPDATE roll SET begun = CASE WHEN begun = 0 THEN ?3 ELSE begun END, retries = retries + ?4 WHERE tenant = ?1 AND id = ?2`,
-		now.Tenant, now.ID, begun, retries)
+	_, err = setState(ctx, tx, r, change{r.State, api.RollCancelled, cancelled, now})
 	return err
 }
 
@@ -136,7 +120,7 @@ func isLate(r Roll, etaSeconds float64, now time.Time) bool {
 func (r *Roller) warnIfLate(ctx context.Context, ro Roll) error {
 	var progress api.Roll
 	warned := false // by this node
-	err := r.DB.View(ctx, func(tx *store.Tx) error {
+	err := r.config.DB.View(ctx, func(tx *store.Tx) error {
 		now, err := byID(ctx, tx, ro.Tenant, ro.ID)
 		if err == nil && now.Warned.IsZero() {
 			progress, err = r.Progress(ctx, tx, now)
@@ -146,16 +130,16 @@ func (r *Roller) warnIfLate(ctx context.Context, ro Roll) error {
 	if err != nil || !progress.Late {
 		return err
 	}
-	err = r.DB.InTx(ctx, func(tx *store.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE roll SET warned = ?3 WHERE tenant = ?1 AND id = ?2 AND warned = 0`, ro.Tenant, ro.ID, r.Now().UnixMilli())
+	err = r.config.DB.InTx(ctx, func(tx *store.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE roll SET warned = ?3 WHERE tenant = ?1 AND id = ?2 AND warned = 0`, ro.Tenant, ro.ID, r.config.Now().UnixMilli())
 		if warned = n == 1; err != nil || !warned {
 			return err
 		}
 		return audit.Notice(ctx, tx, audit.Entry{Tenant: ro.Tenant, Outcome: audit.Late, Detail: fmt.Sprintf("roll %d of policy %s, whose deadline is %s, is late: %d of %d containers have been moved",
-			ro.ID, progress.PolicyID, progress.Deadline.Format(time.RFC3339), progress.Done, progress.Total)}, r.Now())
+			ro.ID, progress.PolicyID, progress.Deadline.Format(time.RFC3339), progress.Done, progress.Total)}, r.config.Now())
 	})
 	if warned {
-		r.Logger.WarnContext(ctx, "a roll is late", "roll", ro.ID, "policy", progress.Policy, "deadline", progress.Deadline,
+		r.config.Logger.WarnContext(ctx, "a roll is late", "roll", ro.ID, "policy", progress.Policy, "deadline", progress.Deadline,
 			"complete", progress.PercentComplete, "remaining", progress.Remaining, "seconds left", progress.ETASeconds)
 	}
 	return err

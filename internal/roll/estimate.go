@@ -25,18 +25,23 @@ const minRateSample = 10_000
 // at the rate of the tenant's newest finished roll of this depth that is large
 // enough, else at the stated rates, and never faster than the roll's limits.
 func (r *Roller) Estimate(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
-	var err error
-	if e.Containers, err = countUnderOlderKeys(ctx, tx, r.Policies, plan, plan.Classes); err != nil {
+	sc, err := plan.scope(ctx, tx, r.config.Policies)
+	if err != nil {
 		return err
 	}
-	all, err := countUnderOlderKeys(ctx, tx, r.Policies, plan, union(slices.Clone(plan.Classes), inactiveClasses))
+	if e.Containers, err = sc.count(ctx, tx); err != nil {
+		return err
+	}
+	all, err := sc.with(union(slices.Clone(plan.Classes), inactiveClasses)).count(ctx, tx)
 	if err != nil {
 		return err
 	}
 	e.Stays = all - e.Containers
-	if err := r.estimateDeep(ctx, tx, plan, e); err != nil {
+	deep, err := r.countDeepWork(ctx, tx, plan, sc.withoutBackups())
+	if err != nil {
 		return err
 	}
+	e.Blobs, e.Bytes = deep.Blobs, deep.Bytes
 	like, err := query(ctx, tx, `tenant = ?1 AND depth = ?2 AND state = ?3 AND total >= ?4 AND finished > started
 		AND containers_per_second = 0 AND bytes_per_second = 0 ORDER BY id DESC LIMIT 1`,
 		plan.Tenant, string(plan.Depth), string(api.RollFinished), minRateSample)
@@ -74,17 +79,4 @@ func relativeSize(r Roll, e api.Estimate, of Roll) float64 {
 		return float64(e.Bytes) / float64(of.BytesTotal)
 	}
 	return float64(r.Total) / float64(of.Total)
-}
-
-// estimateDeep counts the work of a planned roll below policy keys.
-func (r *Roller) estimateDeep(ctx context.Context, tx *store.Tx, plan Roll, e *api.Estimate) error {
-	if plan.deepStages() == nil {
-		return nil
-	}
-	from, err := parents(ctx, tx, r.Policies, plan)
-	if err != nil {
-		return err
-	}
-	e.Blobs, e.Bytes, err = r.countDeepWork(ctx, tx, plan, plan.scope(from))
-	return err
 }

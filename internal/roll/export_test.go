@@ -6,5 +6,5 @@ import "time"
 // a roll.
 func (r *Roller) SharedBy(roll int64, nodes int) {
 	p := r.pace(roll)
-	p.nodes, p.counted = nodes, time.Now().Add(24*time.Hour)
+	p.nodes, p.counted = nodes, r.config.Now().Add(24*time.Hour)
 }

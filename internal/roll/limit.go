@@ -27,12 +27,8 @@ type pace struct {
 // throttle waits until the limits of the node and of the roll allow so many
 // containers and so many bytes of content; the tighter limit wins.
 func (r *Roller) throttle(ctx context.Context, ro Roll, containers, bytes int64) error {
-	if r.Limit != nil {
-		for n := int(containers); n > 0; n -= r.Limit.Burst() {
-			if err := r.Limit.WaitN(ctx, min(n, r.Limit.Burst())); err != nil {
-				return err
-			}
-		}
+	if err := r.throttleNode(ctx, int(containers)); err != nil {
+		return err
 	}
 	if ro.ContainersPerSecond == 0 && ro.BytesPerSecond == 0 {
 		return nil
@@ -42,20 +38,33 @@ func (r *Roller) throttle(ctx context.Context, ro Roll, containers, bytes int64)
 	if err != nil {
 		return err
 	}
-	until := later(p.reserve(&p.containers, containers*nodes, ro.ContainersPerSecond), p.reserve(&p.bytes, bytes*nodes, ro.BytesPerSecond))
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Until(until)):
+	now := r.config.Now()
+	until := later(p.reserve(&p.containers, now, containers*nodes, ro.ContainersPerSecond), p.reserve(&p.bytes, now, bytes*nodes, ro.BytesPerSecond))
+	return pause(ctx, until.Sub(now))
+}
+
+// throttleNode waits until the limit of the node allows so many containers.
+func (r *Roller) throttleNode(ctx context.Context, containers int) error {
+	limit := r.config.Limit
+	if limit == nil {
 		return nil
 	}
+	for ; containers > 0; containers -= limit.Burst() {
+		now := r.config.Now()
+		reserved := limit.ReserveN(now, min(containers, limit.Burst()))
+		if err := pause(ctx, reserved.DelayFrom(now)); err != nil {
+			reserved.CancelAt(now)
+			return err
+		}
+	}
+	return nil
 }
 
 // reserve returns the time from which n may be processed, and moves next beyond it.
-func (p *pace) reserve(next *time.Time, n, perSecond int64) time.Time {
+func (p *pace) reserve(next *time.Time, now time.Time, n, perSecond int64) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := later(*next, time.Now())
+	at := later(*next, now)
 	if perSecond > 0 {
 		*next = at.Add(time.Duration(float64(n) / float64(perSecond) * float64(time.Second)))
 	}
@@ -74,11 +83,11 @@ func (r *Roller) nodeCount(ctx context.Context, p *pace, ro Roll) (int64, error)
 	p.mu.Lock()
 	known, counted := p.nodes, p.counted
 	p.mu.Unlock()
-	if r.Leases == nil || known > 0 && time.Since(counted) < nodeCountTTL {
+	if r.config.Leases == nil || known > 0 && r.config.Now().Sub(counted) < nodeCountTTL {
 		return int64(max(known, 1)), nil
 	}
 	var names []string
-	err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := r.config.DB.View(ctx, func(tx *store.Tx) (err error) {
 		names, err = r.nodes(ctx, tx, ro.ID)
 		return err
 	})
@@ -87,7 +96,7 @@ func (r *Roller) nodeCount(ctx context.Context, p *pace, ro Roll) (int64, error)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.nodes, p.counted = max(len(names), 1), time.Now()
+	p.nodes, p.counted = max(len(names), 1), r.config.Now()
 	return int64(p.nodes), nil
 }
 
@@ -122,8 +131,8 @@ func (r *Roller) containersAtOnce(ro Roll) int {
 // burst is how many containers a rate limit lets through at once.
 func (r *Roller) burst(ro Roll) float64 {
 	perSecond := math.Inf(1)
-	if r.Limit != nil {
-		perSecond = float64(r.Limit.Limit())
+	if r.config.Limit != nil {
+		perSecond = float64(r.config.Limit.Limit())
 	}
 	if ro.ContainersPerSecond > 0 {
 		perSecond = min(perSecond, float64(ro.ContainersPerSecond))

@@ -23,7 +23,7 @@ func TestPagesOfATransactionAreBoundedByTheRateLimit(t *testing.T) {
 	} {
 		r := &Roller{}
 		if test.node != 0 {
-			r.Limit = rate.NewLimiter(rate.Limit(test.node), 1)
+			r.config.Limit = rate.NewLimiter(rate.Limit(test.node), 1)
 		}
 		if pages := r.batchSize(Roll{ContainersPerSecond: test.roll}); pages != test.pages {
 			t.Errorf("limits %d of the node and %d of the roll: %d pages, not %d", test.node, test.roll, pages, test.pages)

@@ -28,7 +28,7 @@ type Listed struct {
 // ProgressOf is Progress for some rolls of a tenant: two queries, and those that count
 // what is left of each unfinished roll, or show what a roll skipped.
 func (r *Roller) ProgressOf(ctx context.Context, tx *store.Tx, tenant int64, rolls []Roll) ([]Listed, error) {
-	names, err := r.Policies.NamesOf(ctx, tx, tenant, nil)
+	names, err := r.config.Policies.NamesOf(ctx, tx, tenant, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ const maxObserved = 1000
 // observeRate returns the rate of a roll from how much of it was done at each call.
 // It works where other nodes work on the roll, too.
 func (r *Roller) observeRate(roll int64, stage api.RollStage, done int64) float64 {
-	now := r.Now()
+	now := r.config.Now()
 	r.mu.Lock()
 	w := r.observed[roll]
 	if w == nil || done < w.done || stage != w.stage {

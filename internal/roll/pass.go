@@ -2,10 +2,10 @@ package roll
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,13 +23,15 @@ import (
 // shows the curve that it was chosen from.
 const batchPages = 32
 
-// errStopped ends a pass whose roll was paused or ended by another request meanwhile.
-var errStopped = errors.New("roll: stopped")
+// batches is how many batches a pass works on beside those that are written: one is
+// read, one re-sealed, and one is ready for a writer. Their memory is used again.
+const batches = 3
 
 // batch is a group of pages of one parent in a pass. It has the two policy keys
 // until the pages are re-sealed.
 type batch struct {
 	from, to   *envelope.Key
+	buffer     keypage.Buffer // has the bodies of olds, then of news
 	olds, news []keypage.Row
 	damaged    []damage
 }
@@ -37,13 +39,6 @@ type batch struct {
 func (b *batch) zero() {
 	b.from.Zero()
 	b.to.Zero()
-}
-
-// damage is an object that cannot be decrypted: a key page, or a policy key with
-// everything under it.
-type damage struct {
-	what string
-	err  error
 }
 
 // outcome is the result of a pass.
@@ -55,155 +50,217 @@ type outcome struct {
 	deepWorkRemains func(ctx context.Context, tx *store.Tx) (bool, error)
 }
 
-// source selects the pages of a pass.
-type source struct {
-	parents []keypage.Parent
-	classes []envelope.Class
-}
-
-// pass goes once over every page that a roll has to move. A reader, the
-// cryptography and a writer overlap; each batch is one transaction, which
-// checks under the policy's lock that its target is still current.
+// pass goes once over every page that a roll has to move. A reader, the cryptography and
+// writers overlap; each batch is one transaction, which checks under the policy's lock
+// that its target is still current. moved is called after each batch.
 func (r *Roller) pass(ctx context.Context, ro Roll, moved func(containers int64) error) (outcome, error) {
-	var from source
-	var target policy.KeyRow
-	var now Roll
-	err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-		if now, err = byID(ctx, tx, ro.Tenant, ro.ID); err != nil {
-			return err
-		}
-		if from.parents, err = parents(ctx, tx, r.Policies, ro); err != nil {
-			return err
-		}
-		from.classes = slices.Concat(now.Classes, olderClasses(now.Classes))
-		target, err = r.Policies.Current(ctx, tx, ro.Tenant, ro.Policy)
-		return err
-	})
-	if err != nil {
+	p := pipeline{Roller: r, roll: ro, moved: moved}
+	if err := p.prepare(ctx); err != nil {
 		return outcome{}, err
 	}
-	if now.State != api.RollRunning || target.ID != ro.Target {
-		return outcome{}, errStopped
+	writers := r.config.DB.Writers()
+	p.free, p.read, p.sealed = make(chan *batch, batches+writers), make(chan *batch, 1), make(chan *batch, 1)
+	for range batches + writers {
+		p.free <- &batch{}
 	}
-
-	var out outcome
-	var unread []damage
-	read, sealed := make(chan *batch, 1), make(chan *batch, 1)
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		defer close(read)
-		unread, err = r.read(gctx, ro, from, read)
-		return err
+	g.Go(func() error {
+		defer close(p.read)
+		return p.readAll(gctx)
 	})
 	g.Go(func() error {
-		defer close(sealed)
-		for b := range read {
-			r.reseal(b, target)
-			select {
-			case sealed <- b:
-			case <-gctx.Done():
-				return gctx.Err()
-			}
-		}
-		return nil
+		defer close(p.sealed)
+		return p.resealAll(gctx)
 	})
-	g.Go(func() error {
-		for b := range sealed {
-			n, err := r.write(gctx, ro, b)
-			if err != nil {
-				return err
-			}
-			out.moved += n
-			if err := r.recordSkipped(gctx, ro, b.damaged); err != nil {
-				return err
-			}
-			out.damaged = append(out.damaged, b.damaged...)
-			if err := moved(n); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	err = g.Wait()
-	for b := range read { // batches that were read and not processed
+	for range writers {
+		g.Go(func() error { return p.writeAll(gctx) })
+	}
+	err := g.Wait()
+	for b := range p.read { // batches that were read and not processed
 		b.zero()
 	}
-	out.damaged = append(out.damaged, unread...)
-	return out, err
+	p.out.damaged = append(p.out.damaged, p.unread...)
+	return p.out, err
 }
 
-// read sends the pages under each parent, a batch at a time. A damaged parent does
-// not block the others.
-func (r *Roller) read(ctx context.Context, ro Roll, from source, to chan<- *batch) (damaged []damage, err error) {
-	for _, parent := range from.parents {
-		for after := int64(0); ; {
-			b := &batch{}
-			err := r.DB.View(ctx, func(tx *store.Tx) (err error) {
-				b.olds, err = keypage.Under(ctx, tx, ro.Tenant, []keypage.Parent{parent}, from.classes, after, r.batchSize(ro))
-				return err
-			})
+// pipeline is one pass over the pages of a roll.
+type pipeline struct {
+	*Roller
+	roll   Roll
+	scope  Scope
+	target policy.KeyRow
+	moved  func(containers int64) error
+
+	free, read, sealed chan *batch
+
+	unread []damage // parents that cannot be opened
+
+	mu  sync.Mutex
+	out outcome
+}
+
+// prepare reads what the pass has to move. It fails with errStopped if the roll no
+// longer runs.
+func (p *pipeline) prepare(ctx context.Context) error {
+	var now Roll
+	err := p.config.DB.View(ctx, func(tx *store.Tx) (err error) {
+		if now, err = byID(ctx, tx, p.roll.Tenant, p.roll.ID); err != nil {
+			return err
+		}
+		if p.scope, err = now.scope(ctx, tx, p.config.Policies); err != nil {
+			return err
+		}
+		p.scope = p.scope.withOlder()
+		if p.scope.Parents, err = keypage.WithPages(ctx, tx, p.scope.Tenant, p.scope.Parents, p.scope.Classes); err != nil {
+			return err
+		}
+		p.target, err = p.config.Policies.Current(ctx, tx, now.Tenant, now.Policy)
+		return err
+	})
+	if err == nil && (now.State != api.RollRunning || p.target.ID != p.roll.Target) {
+		err = errStopped
+	}
+	return err
+}
+
+// readAll reads the pages under each parent, a batch at a time. A damaged parent does not
+// block the others.
+func (p *pipeline) readAll(ctx context.Context) error {
+	for _, parent := range p.scope.Parents {
+		for after, more := int64(0), true; more; {
+			b, err := receive(ctx, p.free)
 			if err != nil {
-				return nil, err
+				return err
+			}
+			if more, err = p.readBatch(ctx, b, parent, after); err != nil {
+				return err
 			}
 			if len(b.olds) == 0 {
+				p.free <- b
 				break
 			}
 			after = b.olds[len(b.olds)-1].ID
-			if b.from, err = r.Policies.Open(ctx, ro.Tenant, parent.ID, ro.initiator()); fail.Is(err, api.Damaged) {
-				damaged = append(damaged, damage{fmt.Sprintf("policy key %d", parent.ID), err})
+			if b.from, err = p.config.Policies.Open(ctx, p.roll.Tenant, parent.ID, p.roll.initiator()); fail.Is(err, api.Damaged) {
+				p.unread = append(p.unread, damage{fmt.Sprintf("policy key %d", parent.ID), err})
+				p.free <- b
 				break
 			}
 			if err == nil {
-				b.to, err = r.Policies.Open(ctx, ro.Tenant, ro.Target, policy.User)
+				b.to, err = p.config.Policies.Open(ctx, p.roll.Tenant, p.roll.Target, policy.User)
+			}
+			if err == nil {
+				err = send(ctx, p.read, b)
 			}
 			if err != nil {
 				b.zero()
-				return nil, err
-			}
-			select {
-			case to <- b:
-			case <-ctx.Done():
-				b.zero()
-				return nil, ctx.Err()
+				return err
 			}
 		}
 	}
-	return damaged, nil
+	return nil
+}
+
+// readBatch reads the next pages under a parent, and reports whether there may be more.
+func (p *pipeline) readBatch(ctx context.Context, b *batch, parent keypage.Parent, after int64) (more bool, err error) {
+	size := p.batchSize(p.roll)
+	err = p.config.DB.View(ctx, func(tx *store.Tx) (err error) {
+		b.olds, err = b.buffer.Under(ctx, tx, p.scope.Tenant, []keypage.Parent{parent}, p.scope.Classes, after, size)
+		return err
+	})
+	return len(b.olds) == size, err
+}
+
+// resealAll re-seals the batches that were read.
+func (p *pipeline) resealAll(ctx context.Context) error {
+	for b := range p.read {
+		p.reseal(b, p.target)
+		if err := send(ctx, p.sealed, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeAll writes batches that were re-sealed.
+func (p *pipeline) writeAll(ctx context.Context) error {
+	for b := range p.sealed {
+		n, err := p.write(ctx, p.roll, b)
+		if err != nil {
+			return err
+		}
+		if err := p.recordSkipped(ctx, p.roll, b.damaged); err != nil {
+			return err
+		}
+		if err := p.written(n, b.damaged); err != nil {
+			return err
+		}
+		p.free <- b
+	}
+	return nil
+}
+
+// written adds the result of a batch to that of the pass.
+func (p *pipeline) written(moved int64, damaged []damage) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out.moved += moved
+	p.out.damaged = append(p.out.damaged, damaged...)
+	return p.moved(moved)
+}
+
+func receive(ctx context.Context, from <-chan *batch) (*batch, error) {
+	select {
+	case b := <-from:
+		return b, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func send(ctx context.Context, to chan<- *batch, b *batch) error {
+	select {
+	case to <- b:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reseal makes the new rows of a batch on all cores. A page that cannot be
 // decrypted is added to the damaged ones and does not block the others.
 func (r *Roller) reseal(b *batch, target policy.KeyRow) {
 	defer b.zero()
-	news := make([]keypage.Row, len(b.olds))
+	b.news = slices.Grow(b.news[:0], len(b.olds))[:len(b.olds)]
 	errs := make([]error, len(b.olds))
 	var g errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
 		g.Go(func() error {
 			for i := w; i < len(b.olds); i += workers {
-				news[i], errs[i] = r.resealRow(b.from, b.to, b.olds[i], target)
+				b.news[i], errs[i] = r.resealRow(b.from, b.to, b.olds[i], target)
 			}
 			return nil
 		})
 	}
 	g.Wait()
-	olds := b.olds
-	b.olds, b.news = b.olds[:0], news[:0]
+	b.damaged = nil
+	sound := 0
 	for i, err := range errs {
 		if err != nil {
-			b.damaged = append(b.damaged, damage{fmt.Sprintf("key page %d", olds[i].ID), err})
+			b.damaged = append(b.damaged, damage{fmt.Sprintf("key page %d", b.olds[i].ID), err})
 			continue
 		}
-		b.olds, b.news = append(b.olds, olds[i]), append(b.news, news[i])
+		b.olds[sound], b.news[sound] = b.olds[i], b.news[i]
+		sound++
 	}
+	b.olds, b.news = b.olds[:sound], b.news[:sound]
 }
 
 func (r *Roller) resealRow(from, to *envelope.Key, old keypage.Row, target policy.KeyRow) (keypage.Row, error) {
 	row := old
 	row.Parent, row.Generation, row.Version = target.ID, target.Generation, old.Version+1
 	var err error
-	row.Body, err = r.Reseal(from, to, old.EncryptionContext(), row.EncryptionContext(), old.Body)
+	row.Body, err = r.config.Reseal(from, to, old.EncryptionContext(), row.EncryptionContext(), old.Body)
 	return row, err
 }
 
@@ -219,7 +276,7 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 	}
 	var moved int64
 	fault.Point("roll.before-commit")
-	err := lease.InTx(ctx, r.DB, func(tx *store.Tx) error {
+	err := lease.InTx(ctx, r.config.DB, func(tx *store.Tx) error {
 		moved = 0
 		now, err := r.lockRunning(ctx, tx, ro)
 		if err != nil {
@@ -237,7 +294,7 @@ func (r *Roller) write(ctx context.Context, ro Roll, b *batch) (int64, error) {
 				conflicts++
 			}
 		}
-		if err := recordProgress(ctx, tx, now, moved > 0, conflicts, r.Now()); err != nil {
+		if err := recordProgress(ctx, tx, now, progress{moved > 0, conflicts}, r.config.Now()); err != nil {
 			return err
 		}
 		if err := r.clearMessage(ctx, tx, now); err != nil {

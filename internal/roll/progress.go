@@ -14,7 +14,7 @@ import (
 // Progress returns a roll as the API shows it, with its remaining work, rate and
 // ETA.
 func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
-	a, err := r.progress(ctx, tx, ro, func(id int64) (policy.Policy, error) { return r.Policies.ByID(ctx, tx, ro.Tenant, id) })
+	a, err := r.progress(ctx, tx, ro, func(id int64) (policy.Policy, error) { return r.config.Policies.ByID(ctx, tx, ro.Tenant, id) })
 	if err == nil {
 		err = addSkipped(ctx, tx, ro, &a)
 	}
@@ -45,7 +45,11 @@ func (r *Roller) progress(ctx context.Context, tx *store.Tx, ro Roll, policyOf f
 	}
 	var under int64 // older policy keys
 	if ro.Unfinished() {
-		if under, err = remaining(ctx, tx, r.Policies, ro); err != nil {
+		sc, err := ro.scope(ctx, tx, r.config.Policies)
+		if err == nil {
+			under, err = sc.count(ctx, tx)
+		}
+		if err != nil {
 			return a, err
 		}
 		if a.Stage = ro.Stage; under > 0 || a.Stage == "" {
@@ -64,28 +68,37 @@ func (r *Roller) progress(ctx context.Context, tx *store.Tx, ro Roll, policyOf f
 	a.Done = max(0, a.Total-a.Remaining)
 	a.PercentComplete = percent(ro, a)
 	if ro.State == api.RollRunning {
-		done, left := a.Done, a.Remaining
-		switch {
-		case a.Stage == api.StageContainer:
-			done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
-		case a.Stage == api.StageContent:
-			done, left = a.BytesDone, a.BytesTotal-a.BytesDone
-		case ro.deepStages() != nil:
-			done, left = max(0, a.Total-under), under
-		}
-		a.PerSecond = r.rate(ro.ID)
-		if r.Leases != nil {
-			a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
-			if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
-				return a, err
-			}
-		}
-		if a.PerSecond > 0 {
-			a.ETASeconds = float64(left) / a.PerSecond
+		if err := r.addRate(ctx, tx, ro, &a, under); err != nil {
+			return a, err
 		}
 	}
-	a.Late = isLate(ro, a.ETASeconds, r.Now())
+	a.Late = isLate(ro, a.ETASeconds, r.config.Now())
 	return a, nil
+}
+
+// addRate adds the rate of a running roll in its present stage, of which under is what
+// stage policy has left, the time that it needs, and the nodes that work on it.
+func (r *Roller) addRate(ctx context.Context, tx *store.Tx, ro Roll, a *api.Roll, under int64) (err error) {
+	done, left := a.Done, a.Remaining
+	switch {
+	case a.Stage == api.StageContainer:
+		done, left = a.BlobsDone, a.BlobsTotal-a.BlobsDone
+	case a.Stage == api.StageContent:
+		done, left = a.BytesDone, a.BytesTotal-a.BytesDone
+	case ro.deepStages() != nil:
+		done, left = max(0, a.Total-under), under
+	}
+	a.PerSecond = r.rate(ro.ID)
+	if r.config.Leases != nil {
+		a.PerSecond = r.observeRate(ro.ID, a.Stage, done)
+		if a.Nodes, err = r.nodes(ctx, tx, ro.ID); err != nil {
+			return err
+		}
+	}
+	if a.PerSecond > 0 {
+		a.ETASeconds = float64(left) / a.PerSecond
+	}
+	return nil
 }
 
 // percent is how much of a roll is done: of containers at depth policy, of blob
@@ -176,5 +189,5 @@ func (r *Roller) rate(id int64) float64 {
 	if m == nil {
 		return 0
 	}
-	return m.perSecond(r.Now())
+	return m.perSecond(r.config.Now())
 }

@@ -19,7 +19,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
-	"keyroll/internal/keypage"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -70,9 +69,9 @@ type Start struct {
 	Classes  []envelope.Class // nil: those that the policy's profile rolls
 	Revision uuid.UUID        // of the target
 	Depth    api.Depth        // "": policy
-	// Watermark is an id above those of all keys made before: these are replaced at
-	// depths container and content.
-	Watermark int64
+	// NewestKey returns an id that no existing key exceeds: these keys are replaced at
+	// depths container and content. Other depths do not need it.
+	NewestKey func(ctx context.Context, tx *store.Tx) (int64, error)
 	Options   Options
 }
 
@@ -85,7 +84,7 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 	if err != nil {
 		return r, err
 	}
-	if err := supersede(ctx, tx, r.Tenant, r.Policy, "a newer roll took its place", now); err != nil {
+	if err := supersede(ctx, tx, Ending{r.Tenant, r.Policy, "a newer roll took its place", now}); err != nil {
 		return r, err
 	}
 	return r, insert(ctx, tx, r)
@@ -102,35 +101,68 @@ func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start,
 		s.Depth = api.DepthPolicy
 	}
 	r := Roll{ID: store.NewID(), Tenant: pol.Tenant, Policy: pol.ID, Target: pol.Current.ID, Source: s.Source, Classes: slices.Clone(s.Classes),
-		Revision: s.Revision, Depth: s.Depth, Watermark: s.Watermark, State: api.RollRunning, Started: now}
+		Revision: s.Revision, Depth: s.Depth, State: api.RollRunning, Started: now}
 	s.Options.apply(&r)
+	if r.deepStages() != nil {
+		var err error
+		if r.Watermark, err = drawWatermark(ctx, tx, s); err != nil {
+			return r, err
+		}
+	}
 	before, ok, err := Latest(ctx, tx, pol.Tenant, pol.ID)
 	if err != nil {
 		return r, err
 	}
 	if ok && before.Unfinished() {
-		if r.Source == 0 {
-			r.Source = before.Source
-		}
-		if before.Source != 0 && before.Source != r.Source {
-			return r, fail.New(api.RollInProgress, "roll %d is moving the containers of another policy to policy %q", before.ID, pol.Name).
-				WithHint("wait until it has finished: keyroll roll watch %d shows its progress", before.ID)
-		}
-		r.Classes = union(r.Classes, before.Classes)
-		if len(before.deepStages()) > len(r.deepStages()) {
-			r.Depth = before.Depth
-			r.Watermark = max(r.Watermark, before.Watermark)
+		if err := r.takeOver(before, pol.Name); err != nil {
+			return r, err
 		}
 	}
 	if err := checkSweep(ctx, tx, policies, r, before); err != nil {
 		return r, err
 	}
-	classes := r.Classes
-	if r.deepStages() != nil {
-		classes = withoutBackups(classes)
+	sc, err := r.scope(ctx, tx, policies)
+	if err != nil {
+		return r, err
 	}
-	r.Total, err = countUnderOlderKeys(ctx, tx, policies, r, classes)
+	if r.deepStages() != nil {
+		sc = sc.withoutBackups()
+	}
+	r.Total, err = sc.count(ctx, tx)
 	return r, err
+}
+
+// drawWatermark draws an id above those of all existing keys and watermarks, even if
+// the clock of another node is ahead.
+func drawWatermark(ctx context.Context, tx *store.Tx, s Start) (int64, error) {
+	newest, err := newestWatermark(ctx, tx)
+	if err == nil && s.NewestKey != nil {
+		var key int64
+		key, err = s.NewestKey(ctx, tx)
+		newest = max(newest, key)
+	}
+	if err != nil {
+		return 0, err
+	}
+	store.PastID(newest)
+	return store.NewID(), nil
+}
+
+// takeOver adds the remaining work of an unfinished roll of the same policy.
+func (r *Roll) takeOver(before Roll, policyName string) error {
+	if r.Source == 0 {
+		r.Source = before.Source
+	}
+	if before.Source != 0 && before.Source != r.Source {
+		return fail.New(api.RollInProgress, "roll %d is moving the containers of another policy to policy %q", before.ID, policyName).
+			WithHint("wait until it has finished: keyroll roll watch %d shows its progress", before.ID)
+	}
+	r.Classes = union(r.Classes, before.Classes)
+	if len(before.deepStages()) > len(r.deepStages()) {
+		r.Depth = before.Depth
+		r.Watermark = max(r.Watermark, before.Watermark)
+	}
+	return nil
 }
 
 // checkSweep refuses a roll that would also sweep a source policy that has not been
@@ -150,50 +182,12 @@ func checkSweep(ctx context.Context, tx *store.Tx, policies *policy.Policies, r,
 // Leave ends the rolls to a policy that is being left, in the transaction that
 // leaves it: the rolls that empty the policy move the remaining containers.
 func Leave(ctx context.Context, tx *store.Tx, left policy.Policy, now time.Time) error {
-	return supersede(ctx, tx, left.Tenant, left.ID, "its policy was left", now)
+	return supersede(ctx, tx, Ending{left.Tenant, left.ID, "its policy was left", now})
 }
 
 // Unfinished reports whether a roll may have work left.
 func (r Roll) Unfinished() bool {
 	return r.State == api.RollRunning || r.State == api.RollPaused || r.State == api.RollFailed
-}
-
-// parents returns the policy keys that a roll empties.
-func parents(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) ([]keypage.Parent, error) {
-	keys, err := policies.Keys(ctx, tx, r.Tenant, r.Policy)
-	if err != nil {
-		return nil, err
-	}
-	if r.Source != 0 {
-		more, err := policies.Keys(ctx, tx, r.Tenant, r.Source)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, more...)
-	}
-	var list []keypage.Parent
-	for _, k := range keys {
-		if k.ID != r.Target {
-			list = append(list, keypage.Parent{ID: k.ID, Generation: k.Generation})
-		}
-	}
-	return list, nil
-}
-
-// remaining counts the containers that are still under another policy key.
-func remaining(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll) (int64, error) {
-	return countUnderOlderKeys(ctx, tx, policies, r, r.Classes)
-}
-
-// countUnderOlderKeys counts the keys of some classes that are still under another
-// policy key than the target.
-func countUnderOlderKeys(ctx context.Context, tx *store.Tx, policies *policy.Policies, r Roll, classes []envelope.Class) (int64, error) {
-	from, err := parents(ctx, tx, policies, r)
-	if err != nil || len(from) == 0 {
-		return 0, err
-	}
-	_, keys, err := keypage.Count(ctx, tx, r.Tenant, from, classes)
-	return keys, err
 }
 
 // byID returns the current state of a roll.
@@ -243,7 +237,7 @@ func SetState(ctx context.Context, tx *store.Tx, r Roll, state api.RollState) er
 		api.RollRunning: {api.RollPaused, api.RollFailed},
 	}[state]
 	for _, s := range from {
-		ok, err := setState(ctx, tx, r, s, state, "", time.Time{})
+		ok, err := setState(ctx, tx, r, change{from: s, to: state})
 		if err == nil && ok && s == api.RollFailed {
 			err = deleteSkipped(ctx, tx, r)
 		}

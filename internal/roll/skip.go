@@ -23,7 +23,7 @@ func (r *Roller) recordSkipped(ctx context.Context, ro Roll, damaged []damage) e
 		_, why, _ := fail.Public(d.err)
 		args[i] = []any{ro.ID, ro.Tenant, d.what, why}
 	}
-	err := r.DB.InTx(ctx, func(tx *store.Tx) error {
+	err := r.config.DB.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.ExecMany(ctx, `INSERT INTO roll_skipped (roll, tenant, what, why) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (roll, what) DO NOTHING`, args)
 		return err
 	})

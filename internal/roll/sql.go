@@ -22,10 +22,23 @@ func insert(ctx context.Context, tx *store.Tx, r Roll) error {
 	return err
 }
 
-func supersede(ctx context.Context, tx *store.Tx, tenant, policy int64, why string, now time.Time) error {
+// Ending says which rolls end, those of a policy, and why.
+type Ending struct {
+	Tenant, Policy int64
+	Message        string
+	At             time.Time
+}
+
+// supersede ends the unfinished rolls to a policy.
+func supersede(ctx context.Context, tx *store.Tx, e Ending) error {
+	return endUnfinished(ctx, tx, `policy = ?2`, e)
+}
+
+// endUnfinished ends the unfinished rolls for which a condition on the policy ?2 holds.
+func endUnfinished(ctx context.Context, tx *store.Tx, where string, e Ending) error {
 	_, err := tx.Exec(ctx, `UPDATE roll SET state = ?3, finished = ?4, message = ?5
-		WHERE tenant = ?1 AND policy = ?2 AND state IN (?6, ?7, ?8)`,
-		tenant, policy, string(api.RollSuperseded), now.UnixMilli(), why,
+		WHERE tenant = ?1 AND (`+where+`) AND state IN (?6, ?7, ?8)`,
+		e.Tenant, e.Policy, string(api.RollSuperseded), e.At.UnixMilli(), e.Message,
 		string(api.RollRunning), string(api.RollPaused), string(api.RollFailed))
 	return err
 }
@@ -71,24 +84,53 @@ func timeOrZero(milli int64) time.Time {
 	return time.UnixMilli(milli)
 }
 
-// setState changes the state of a roll that is in state from, and reports
-// whether it was. A zero finished means that it has not ended.
-func setState(ctx context.Context, tx *store.Tx, r Roll, from, to api.RollState, message string, finished time.Time) (bool, error) {
+// change is a change of a roll's state. A zero finished means that it has not ended.
+type change struct {
+	from, to api.RollState
+	message  string
+	finished time.Time
+}
+
+// setState changes the state of a roll that is in state from, and reports whether it
+// was.
+func setState(ctx context.Context, tx *store.Tx, r Roll, c change) (bool, error) {
 	var at int64
-	if !finished.IsZero() {
-		at = finished.UnixMilli()
+	if !c.finished.IsZero() {
+		at = c.finished.UnixMilli()
 	}
 	n, err := tx.Exec(ctx, `UPDATE roll SET state = ?4, message = ?5, finished = ?6 WHERE tenant = ?1 AND id = ?2 AND state = ?3`,
-		r.Tenant, r.ID, string(from), string(to), message, at)
+		r.Tenant, r.ID, string(c.from), string(c.to), c.message, at)
 	return n == 1, err
+}
+
+// progress is the result of one transaction of a roll: whether it moved a container, and
+// how many writes it has to retry.
+type progress struct {
+	moved   bool
+	retries int
+}
+
+// recordProgress records the result of a transaction. now is the roll as read in this
+// transaction.
+func recordProgress(ctx context.Context, tx *store.Tx, now Roll, p progress, at time.Time) error {
+	if (!p.moved || !now.Begun.IsZero()) && p.retries == 0 {
+		return nil
+	}
+	var begun int64
+	if p.moved {
+		begun = at.UnixMilli()
+	}
+	_, err := tx.Exec(ctx, `UPDATE roll SET begun = CASE WHEN begun = 0 THEN ?3 ELSE begun END, retries = retries + ?4 WHERE tenant = ?1 AND id = ?2`,
+		now.Tenant, now.ID, begun, p.retries)
+	return err
 }
 
 // enterStage records that a roll has reached a stage and, at the first one, how much
 // work there is. If several nodes do so, the first one's count is kept.
-func enterStage(ctx context.Context, tx *store.Tx, r Roll, stage api.RollStage, blobs, bytes int64) error {
+func enterStage(ctx context.Context, tx *store.Tx, r Roll, stage api.RollStage, work Done) error {
 	_, err := tx.Exec(ctx, `UPDATE roll SET blobs_total = CASE WHEN stage = '' THEN ?4 ELSE blobs_total END,
 		bytes_total = CASE WHEN stage = '' THEN ?5 ELSE bytes_total END, stage = CASE WHEN stage = ?6 THEN stage ELSE ?3 END
-		WHERE tenant = ?1 AND id = ?2`, r.Tenant, r.ID, string(stage), blobs, bytes, string(api.StageContent))
+		WHERE tenant = ?1 AND id = ?2`, r.Tenant, r.ID, string(stage), work.Blobs, work.Bytes, string(api.StageContent))
 	return err
 }
 
@@ -117,4 +159,9 @@ func splitClasses(text string) (classes []envelope.Class, err error) {
 		classes = append(classes, envelope.Class(n))
 	}
 	return classes, nil
+}
+
+// newestWatermark returns the highest watermark of any roll, 0 if there is none.
+func newestWatermark(ctx context.Context, tx *store.Tx) (mark int64, err error) {
+	return mark, tx.QueryRow(ctx, `SELECT COALESCE(MAX(mark), 0) FROM roll`).Scan(&mark)
 }

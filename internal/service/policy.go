@@ -260,7 +260,7 @@ func (c *call) changeKeys(ctx context.Context, identity string, r policy.Request
 		return api.Refreshed{}, err
 	}
 	out := api.Refreshed{Warnings: change.Warnings}
-	start := roll.Start{Policy: pol, Depth: r.Depth, Options: options}
+	start := roll.Start{Policy: pol, Depth: r.Depth, Options: options, NewestKey: depth.NewestKey}
 	if c.dryRun {
 		if out.Estimate, err = c.estimate(ctx, change, swept, start, c.Now().Sub(began)); err != nil {
 			return api.Refreshed{}, err
@@ -295,9 +295,6 @@ func (c *call) commitChange(ctx context.Context, change *policy.PreparedChange, 
 			}
 			start := start
 			start.Policy, start.Revision = done.Policy, done.Revision.GUID
-			if start.Watermark, err = newWatermark(ctx, tx, start.Depth); err != nil {
-				return "", err
-			}
 			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
 				return "", err
 			}
@@ -328,14 +325,6 @@ func (c *call) rollInProgress(ctx context.Context, tx *store.Tx, pol policy.Poli
 	return fail.New(api.RollInProgress, "policy %q is being rolled: %d of %d containers (%.0f %%) have been moved, the roll is %s", pol.Name,
 		progress.Done, progress.Total, progress.PercentComplete, progress.State).
 		WithHint(hint, latest.ID)
-}
-
-// newWatermark returns the watermark of a roll at depth container or content, else 0.
-func newWatermark(ctx context.Context, tx *store.Tx, to api.Depth) (int64, error) {
-	if to != api.DepthContainer && to != api.DepthContent {
-		return 0, nil
-	}
-	return depth.NewWatermark(ctx, tx)
 }
 
 func depthOf(d api.Depth) (api.Depth, error) {

@@ -97,7 +97,8 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 			if err := c.checkPurgeable(ctx, tx, pol); err != nil {
 				return "", err
 			}
-			if err := roll.End(ctx, tx, c.tenant, pol.ID, fmt.Sprintf("the purge of policy %q was requested", pol.Name), s.Now()); err != nil {
+			ending := roll.Ending{Tenant: c.tenant, Policy: pol.ID, Message: fmt.Sprintf("the purge of policy %q was requested", pol.Name), At: s.Now()}
+			if err := roll.End(ctx, tx, ending); err != nil {
 				return "", err
 			}
 			if err := purge.Request(ctx, tx, p); err != nil {
@@ -183,7 +184,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			if err != nil {
 				return "", err
 			}
-			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, c.principal.ID, s.Now())
+			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, purge.Approval{Approver: c.principal.ID, At: s.Now()})
 			if err != nil {
 				return "", fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}

@@ -94,7 +94,6 @@ func (c *call) estimate(ctx context.Context, change *policy.PreparedChange, swep
 	default:
 		return out, nil // no container is moved
 	}
-	start.Watermark = store.NewID()
 	return out, c.DB.View(ctx, func(tx *store.Tx) error {
 		plan, err := roll.Plan(ctx, tx, c.Policies, start, c.Now())
 		if err == nil {

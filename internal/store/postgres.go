@@ -106,6 +106,10 @@ func isConnectionError(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
+// postgresWriters is DB.Writers: while the server makes one commit durable, it works on
+// the next transaction.
+const postgresWriters = 2
+
 // pipelineSize is how many rows are sent to the server before their results are read.
 const pipelineSize = 1000
 

@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
-	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
+	sqlitedriver "github.com/ncruces/go-sqlite3/driver"
 	"github.com/pressly/goose/v3"
 
 	"keyroll/api"
@@ -36,14 +36,11 @@ var sqlitePragmas = []string{
 	"secure_delete(1)",
 }
 
-// The writer checkpoints the write-ahead log at 100 pages, 1.6 MiB, and truncates the
-// log to 16 MiB when a large transaction made it longer. The committing transaction
-// waits for that: with 1,000 pages a read during a roll took twice as long at its 99th
-// percentile, rolls were no faster, and small ones appeared faster than large ones,
-// because they never reached a checkpoint. A cache (negative: KiB) over 16 MiB made a
-// roll no faster; the file's other tables may use it.
+// checkpoints decides when the writer checkpoints the write-ahead log. The log is
+// truncated to 32 MiB when a large transaction made it longer. A cache (negative: KiB)
+// over 16 MiB made a roll no faster; the file's other tables may use it.
 var (
-	sqliteWriterPragmas = []string{"cache_size(-32768)", "wal_autocheckpoint(100)", "journal_size_limit(16777216)"}
+	sqliteWriterPragmas = []string{"cache_size(-32768)", "journal_size_limit(33554432)"}
 	sqliteReaderPragmas = []string{"cache_size(-8192)", "query_only(1)"}
 )
 
@@ -60,18 +57,28 @@ func openSQLite(u *url.URL) (*DB, error) {
 			return nil, err
 		}
 	}
-	writer, err := sql.Open("sqlite3", sqliteName(u.Path, "immediate", sqliteWriterPragmas))
+	log := &checkpoints{}
+	writer, err := openPool(sqliteName(u.Path, "immediate", sqliteWriterPragmas), func(conn *sqlite3.Conn) { conn.WALHook(log.committed) })
 	if err != nil {
 		return nil, err
 	}
 	writer.SetMaxOpenConns(1)
-	reader, err := sql.Open("sqlite3", sqliteName(u.Path, "deferred", sqliteReaderPragmas))
+	reader, err := openPool(sqliteName(u.Path, "deferred", sqliteReaderPragmas), func(*sqlite3.Conn) {})
 	if err != nil {
 		return nil, errors.Join(err, writer.Close())
 	}
 	reader.SetMaxOpenConns(sqliteReaders)
 	reader.SetMaxIdleConns(sqliteReaders)
-	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader}, nil
+	return &DB{shown: (&url.URL{Scheme: "sqlite", Path: u.Path}).String(), dialect: &sqlite, writer: writer, reader: reader, log: log}, nil
+}
+
+// openPool returns a pool whose connections are passed to opened when they are new.
+func openPool(name string, opened func(*sqlite3.Conn)) (*sql.DB, error) {
+	connector, err := (&sqlitedriver.SQLite{}).OpenConnector(name)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(preparingConnector{connector, opened}), nil
 }
 
 // ownerOnly creates the file if it does not exist, and makes it accessible only to its

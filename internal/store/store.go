@@ -30,6 +30,7 @@ type DB struct {
 	session      string // name of this process's connections; "": no other process has any
 	writer       *sql.DB
 	reader       *sql.DB        // the same pool as writer on PostgreSQL
+	log          *checkpoints   // of the writer; nil on PostgreSQL
 	forMigration func() *sql.DB // opens a pool with a short lock timeout; nil: the writer changes the schema
 	aside        func() *sql.DB // opens a pool for Aside; nil: no other process uses the database
 	singleAside  bool           // Aside has only one connection
@@ -126,6 +127,14 @@ func (db *DB) Close() error {
 		err = e
 	}
 	return err
+}
+
+// Writers is how many transactions that write much are worth running at a time.
+func (db *DB) Writers() int {
+	if db.dialect.Name == sqlite.Name {
+		return 1
+	}
+	return postgresWriters
 }
 
 // Dialect returns the dialect of the database.
@@ -264,7 +273,7 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 // pool while the server was down are dead, which shows only when they are used.
 func (db *DB) begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
 	for left := pool.Stats().MaxOpenConnections; ; left-- {
-		conn, err := pool.Conn(ctx)
+		conn, err := db.connection(ctx, pool)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -280,4 +289,14 @@ func (db *DB) begin(ctx context.Context, pool *sql.DB, options *sql.TxOptions) (
 			return nil, nil, err
 		}
 	}
+}
+
+// connection returns a connection of a pool. While it waits for the writer of an SQLite
+// database, checkpoints are left to later.
+func (db *DB) connection(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
+	if db.log != nil && pool == db.writer {
+		db.log.queue.Add(1)
+		defer db.log.queue.Add(-1)
+	}
+	return pool.Conn(ctx)
 }

@@ -269,16 +269,12 @@ func (v *Vaults) getKey(ctx context.Context, c *call) (any, error) {
 }
 
 // findKeyVersion returns the key and the version that the path names.
-func (v *Vaults) findKeyVersion(ctx context.Context, c *call) (k key, found version, err error) {
-	err = v.db.View(ctx, func(tx *store.Tx) error {
-		if k, err = liveKey(ctx, tx, c.vault, c.path["name"]); err != nil {
-			return err
-		}
-		found, err = findVersion(ctx, tx, k, c.path["version"])
-		return err
-	})
-	c.used = found.version
-	return k, found, err
+func (v *Vaults) findKeyVersion(ctx context.Context, c *call) (key, version, error) {
+	if err := v.current(ctx, c); err != nil {
+		return key{}, version{}, err
+	}
+	c.used = c.version.version
+	return c.key, c.version, c.keyErr
 }
 
 type updateRequest struct {

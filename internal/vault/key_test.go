@@ -232,14 +232,18 @@ func TestKeyMaterialMovedToAnotherVersionCannotBeDecrypted(t *testing.T) {
 	c := n.keys("contoso-A")
 	create(t, c, "k1", rsa2048())
 	create(t, c, "k2", rsa2048())
-	err := n.db.InTx(ctx, func(tx *store.Tx) error {
+	wrapped, err := c.WrapKey(ctx, "k2", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE vault_key_version SET sealed = (SELECT sealed FROM vault_key_version ORDER BY id LIMIT 1)`)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.WrapKey(ctx, "k2", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")), nil)
+	_, err = c.UnwrapKey(ctx, "k2", "", wrapParameters(azkeys.EncryptionAlgorithmRSAOAEP256, wrapped.Result), nil)
 	refused(t, err, 500, "KeyDamaged", "")
 	if !strings.Contains(n.log.String(), "cannot be decrypted under the seal") {
 		t.Error("the log does not say the cause")

@@ -118,7 +118,14 @@ func TestNoKeyStaysDecryptedWhenTheAnswerWasLost(t *testing.T) {
 	} {
 		c := n.keys("contoso-A")
 		create(t, c, "k", rsa2048())
-		if _, err := c.WrapKey(ctx, "k", "", wrapParameters("RSA-OAEP-256", []byte("x")), nil); err != nil {
+		wrapped, err := c.WrapKey(ctx, "k", "", wrapParameters("RSA-OAEP-256", []byte("x")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if open := n.vaults.Opened(); open != 0 {
+			t.Errorf("%d keys are open after a wrap, which needs only the public key", open)
+		}
+		if _, err := c.UnwrapKey(ctx, "k", "", wrapParameters("RSA-OAEP-256", wrapped.Result), nil); err != nil {
 			t.Fatal(err)
 		}
 		if open := n.vaults.Opened(); open != 1 {

@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"encoding/base64"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,80 +21,20 @@ import (
 
 // managementRequest is one authenticated request to the management interface.
 type managementRequest struct {
+	asked
 	tenant       access.Tenant
 	who          access.Principal
 	subscription string // GUID in lower case, of the path
 	host         string // the request's
 	url          *url.URL
-	query        url.Values
-	path         map[string]string // subscription, group, vault, location, operation
-	body         io.Reader
 }
 
-type managementRoute struct {
-	method string
-	path   string
-	act    func(*Vaults, context.Context, *managementRequest) (status int, answer any, err error)
-	// reading admits the service's own principals too, as Azure's role Reader does
-	// the real ones: they check a vault whose key a policy is to use.
-	reading bool
-}
+// Management serves the management of vaults under /subscriptions to admins and, for
+// reading, to the service's principals; each only in the subscriptions of its tenant. A
+// subscription is any GUID that an admin uses.
+func (v *Vaults) Management() http.Handler { return v.handler(v.authenticateManagement) }
 
-const (
-	underSubscription = "subscriptions/{subscription}/providers/Microsoft.KeyVault/"
-	underGroup        = "subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/"
-)
-
-// managementRoutes has all operations of the management interface, as in the Key
-// Vault resource provider of Azure Resource Manager. An operation that is asynchronous
-// in Azure is complete here before the answer, which polling clients understand.
-var managementRoutes = []managementRoute{
-	{"GET", "subscriptions", (*Vaults).listSubscriptions, true},
-	{"GET", underSubscription + "vaults", (*Vaults).listVaults, true},
-	{"GET", underGroup + "vaults", (*Vaults).listVaults, true},
-	{"PUT", underGroup + "vaults/{vault}", (*Vaults).putVault, false},
-	{"PATCH", underGroup + "vaults/{vault}", (*Vaults).patchVault, false},
-	{"GET", underGroup + "vaults/{vault}", (*Vaults).getVault, true},
-	{"DELETE", underGroup + "vaults/{vault}", (*Vaults).deleteVault, false},
-	{"PUT", underGroup + "vaults/{vault}/accessPolicies/{operation}", (*Vaults).putAccessPolicies, false},
-	{"GET", underSubscription + "deletedVaults", (*Vaults).listDeletedVaults, false},
-	{"GET", underSubscription + "locations/{location}/deletedVaults/{vault}", (*Vaults).getDeletedVault, false},
-	{"POST", underSubscription + "locations/{location}/deletedVaults/{vault}/purge", (*Vaults).purgeVault, false},
-	{"GET", underFeatures, (*Vaults).getFeature, false},
-	{"POST", underFeatures + "/register", (*Vaults).registerFeature, false},
-	{"GET", underProviders, (*Vaults).getProvider, false},
-	{"POST", underProviders + "/register", (*Vaults).registerProvider, false},
-}
-
-// Management serves the management of vaults under /subscriptions to admins and, on
-// routes for reading, to the service's principals; each only in the subscriptions of
-// its tenant. A subscription is any GUID that an admin uses.
-func (v *Vaults) Management() http.Handler { return http.HandlerFunc(v.serveManagement) }
-
-func (v *Vaults) serveManagement(w http.ResponseWriter, r *http.Request) {
-	id := requestID(w, r)
-	o, err := v.authorize(w, r)
-	if err != nil {
-		v.logInternal(r.Context(), id, err)
-		writeError(w, err)
-		return
-	}
-	operation := "unknown"
-	status, answer, err := v.dispatchManagement(w, r, o, &operation)
-	v.logInternal(r.Context(), id, err)
-	v.log.InfoContext(r.Context(), "vault management", "operation", operation, "vault", o.path["vault"],
-		"principal", o.who.ID, "tenant", o.tenant.GUID, "request", id, "result", outcome(err))
-	switch {
-	case err != nil:
-		writeError(w, err)
-	case answer == nil:
-		w.WriteHeader(status)
-	default:
-		writeJSON(w, status, answer)
-	}
-}
-
-func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*managementRequest, error) {
+func (v *Vaults) authenticateManagement(w http.ResponseWriter, r *http.Request) (request, error) {
 	who, err := v.directory.Authenticate(r.Context(), httpcheck.Bearer(r))
 	if err != nil {
 		if fail.Is(err, api.Unauthenticated) {
@@ -107,7 +46,7 @@ func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*managementR
 	if err := admit.Authenticated(r.Context(), who.Tenant); err != nil {
 		return nil, err
 	}
-	o := &managementRequest{who: who, host: r.Host, url: r.URL, query: r.URL.Query()}
+	o := &managementRequest{asked: find(ofManagement, r), who: who, host: r.Host, url: r.URL}
 	err = v.db.View(r.Context(), func(tx *store.Tx) (err error) {
 		o.tenant, err = v.directory.Tenant(r.Context(), tx, who.Tenant)
 		return err
@@ -115,61 +54,56 @@ func (v *Vaults) authorize(w http.ResponseWriter, r *http.Request) (*managementR
 	return o, err
 }
 
-// checkRole refuses a caller that is neither an admin nor, on a route for reading, one
-// of the service's principals.
-func (o *managementRequest) checkRole(reading bool) error {
+func (o *managementRequest) authorize(context.Context, *Vaults) error {
+	return o.checkRole(o.route.permission)
+}
+
+// checkRole refuses a caller that is neither an admin nor, for reading, one of the
+// service's principals.
+func (o *managementRequest) checkRole(role string) error {
 	err := o.who.Check(access.Admin)
-	if err == nil || reading && o.who.Check(access.Service) == nil {
+	if err == nil || role == toRead && o.who.Check(access.Service) == nil {
 		return nil
 	}
 	return refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
 }
 
-func (v *Vaults) dispatchManagement(w http.ResponseWriter, r *http.Request, o *managementRequest, operation *string) (int, any, error) {
-	var allowed []string
-	for _, route := range managementRoutes {
-		path, ok := matchPath(route.path, r.URL.EscapedPath())
-		if !ok {
-			continue
-		}
-		if route.method != r.Method {
-			allowed = append(allowed, route.method)
-			continue
-		}
-		o.path = path
-		*operation = route.method + " " + route.path
-		if err := o.checkRole(route.reading); err != nil {
-			return 0, nil, err
-		}
-		if !managementVersion.MatchString(o.query.Get("api-version")) {
-			return 0, nil, refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
-		}
-		if err := httpcheck.CheckCoding(r); err != nil {
-			return 0, nil, err
-		}
-		if s, ok := path["subscription"]; ok {
-			id, err := uuid.Parse(s)
-			if err != nil || len(s) != len(id.String()) {
-				return 0, nil, refuse(api.InvalidArgument, "InvalidSubscriptionId", "", "subscription %.40q is not a GUID", s)
-			}
-			o.subscription = id.String()
-		}
-		if g, ok := path["group"]; ok && !groupName.MatchString(g) {
-			return 0, nil, refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
-		}
-		if n, ok := path["vault"]; ok && !vaultName.MatchString(n) {
-			return 0, nil, refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
-		}
-		o.body = http.MaxBytesReader(w, r.Body, maxBody)
-		return route.act(v, r.Context(), o)
+func (o *managementRequest) checkVersion() error {
+	if !managementVersion.MatchString(o.query.Get("api-version")) {
+		return refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
 	}
-	if err := o.checkRole(false); err != nil {
-		return 0, nil, err
+	return nil
+}
+
+func (o *managementRequest) check(context.Context, *Vaults) error {
+	if s, ok := o.path["subscription"]; ok {
+		id, err := uuid.Parse(s)
+		if err != nil || len(s) != len(id.String()) {
+			return refuse(api.InvalidArgument, "InvalidSubscriptionId", "", "subscription %.40q is not a GUID", s)
+		}
+		o.subscription = id.String()
 	}
-	if allowed != nil {
-		return 0, nil, notAllowed(w, r.Method, allowed)
+	if g, ok := o.path["group"]; ok && !groupName.MatchString(g) {
+		return refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
 	}
-	return 0, nil, refuse(api.NotFound, "InvalidResourceType", "", "vault management has no operation %s on this path", r.Method)
+	if n, ok := o.path["vault"]; ok && !vaultName.MatchString(n) {
+		return refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
+	}
+	return nil
+}
+
+func (o *managementRequest) noRoute(w http.ResponseWriter, method string) error {
+	if err := o.checkRole(toManage); err != nil {
+		return err
+	}
+	if o.allowed != nil {
+		return notAllowed(w, method, o.allowed)
+	}
+	return refuse(api.NotFound, "InvalidResourceType", "", "vault management has no operation %s on this path", method)
+}
+
+func (o *managementRequest) logged() (string, []any) {
+	return "vault management", []any{"vault", o.path["vault"], "principal", o.who.ID, "tenant", o.tenant.GUID}
 }
 
 // groupName is Azure's rule. A group need not be created: it is only a name.

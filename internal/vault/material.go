@@ -144,6 +144,19 @@ func (v *Vaults) sealKey(vault int64, ver version, private []byte) []byte {
 	return v.seal.Seal(label(vault, ver), private)
 }
 
+// publicRSA returns the public key of an RSA version.
+func (v version) publicRSA() (*rsa.PublicKey, error) {
+	parsed, err := x509.ParsePKIXPublicKey(v.public)
+	if err != nil {
+		return nil, damagedKey(v, "its public key cannot be parsed")
+	}
+	k, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, damagedKey(v, "its public key is not RSA")
+	}
+	return k, nil
+}
+
 // openRSA returns the private key of an RSA version.
 func (v *Vaults) openRSA(vault int64, ver version) (*rsa.PrivateKey, error) {
 	if k := v.opened.get(ver.id, v.now()); k != nil {

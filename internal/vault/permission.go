@@ -50,23 +50,16 @@ type grant struct {
 	name        string // of a person, or the display name in answers
 }
 
-// checkPermission fails unless the vault's access policy gives the caller permission.
-// The policy is read at each request, so that removing a permission works at once.
-func (v *Vaults) checkPermission(ctx context.Context, c *call, permission string) error {
-	var granted []string
-	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
-		granted, err = findGrant(ctx, tx, c.vault.id, c.who.ID)
-		return err
-	})
-	if err != nil {
-		return err
-	}
+// missing returns the refusal of an operation unless its permission is among those that
+// the vault's access policy gives the caller. The policy is read for each request, so
+// that removing a permission works at once.
+func (s *state) missing(permission string, granted []string) error {
 	if slices.Contains(granted, permission) || slices.Contains(granted, allPermissions) {
 		return nil
 	}
 	return refuse(api.Forbidden, "Forbidden", "AccessDenied",
 		"principal %q (application id %s, object id %s) does not have the keys permission %q on vault %q",
-		c.who.Name, c.who.ID, c.who.ID, permission, c.vault.name)
+		s.who.Name, s.who.ID, s.who.ID, permission, s.vault.name)
 }
 
 // applyGrants changes the access policy of a vault by an operation of the management

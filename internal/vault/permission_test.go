@@ -1,6 +1,10 @@
 package vault_test
 
 import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -228,5 +232,60 @@ func TestServicePrincipalsReadVaultsAndOnlyAdminsManageThem(t *testing.T) {
 	decodeJSON(t, response.Body, &vaultToken)
 	if status, _ := n.callWith("GET", n.server.URL+"/subscriptions?api-version=2022-12-01", "", vaultToken.Token, &p); status != 401 || vaultToken.Token == "" {
 		t.Errorf("with a vault's token: %d", status)
+	}
+}
+
+// beforeBody is the body of a request that is read once something has happened.
+type beforeBody struct {
+	io.Reader
+	happen func()
+}
+
+func (b *beforeBody) Read(p []byte) (int, error) {
+	if b.happen != nil {
+		b.happen()
+		b.happen = nil
+	}
+	return b.Reader.Read(p)
+}
+
+// A request whose body comes late is decided by what holds then.
+func TestRequestThatWaitedIsDecidedByWhatHoldsThen(t *testing.T) {
+	n := contoso(t, sqlite(t))
+	n.vaults.AlwaysRead()
+	c := n.keys("contoso-A")
+	create(t, c, "k", rsa2048())
+	wrapped, err := c.WrapKey(ctx, "k", "", wrapParameters("RSA-OAEP-256", []byte("x")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute := func(statement string) func() {
+		return func() {
+			if err := n.db.InTx(ctx, func(tx *store.Tx) error { _, err := tx.Exec(ctx, statement); return err }); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	body := `{"alg":"RSA-OAEP-256","value":"` + base64.RawURLEncoding.EncodeToString(wrapped.Result) + `"}`
+	for _, row := range []struct {
+		happen, undo func()
+		status       int
+		word         string
+	}{
+		{func() {}, func() {}, http.StatusOK, ""},
+		{execute(`UPDATE vault_key_version SET enabled = 0`), execute(`UPDATE vault_key_version SET enabled = 1`), http.StatusForbidden, "KeyDisabled"},
+		{execute(`UPDATE vault_key SET deleted = 1`), execute(`UPDATE vault_key SET deleted = 0`), http.StatusNotFound, "KeyNotFound"},
+		{execute(`UPDATE vault_permission SET permissions = 'wrapKey'`), execute(`UPDATE vault_permission SET permissions = 'all'`), http.StatusForbidden, "AccessDenied"},
+		{execute(`UPDATE vault SET deleted = 1`), execute(`UPDATE vault SET deleted = 0`), http.StatusNotFound, "VaultNotFound"},
+		{execute(`DELETE FROM principal`), func() {}, http.StatusUnauthorized, "Unauthorized"},
+	} {
+		r := httptest.NewRequest("POST", n.url("contoso-A")+"/keys/k/unwrapkey?api-version=7.4", &beforeBody{strings.NewReader(body), row.happen})
+		r.Header.Set("Authorization", "Bearer "+n.token)
+		answer := httptest.NewRecorder()
+		n.vaults.Handler().ServeHTTP(answer, r)
+		if answer.Code != row.status || !strings.Contains(answer.Body.String(), row.word) {
+			t.Errorf("%d %s, not %d %s", answer.Code, answer.Body, row.status, row.word)
+		}
+		row.undo()
 	}
 }

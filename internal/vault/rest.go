@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -32,177 +33,158 @@ const (
 
 // call is one authenticated request to a vault.
 type call struct {
-	vault  vault
-	tenant access.Tenant
-	who    access.Principal
-	base   string // https://NAME.DOMAIN[:PORT], the beginning of ids in answers
-	query  url.Values
-	path   map[string]string // name, version
-	body   io.Reader
-	used   string // the key version that was used, for the log
+	asked
+	state
+	name, domain string // NAME and DOMAIN[:PORT] of the request's host
+	token        access.Token
+	tokenErr     error     // Unauthenticated
+	pathErr      error     // a name in the path that is not valid
+	read         time.Time // when state was read
+	base         string    // https://NAME.DOMAIN[:PORT], the beginning of ids in answers
+	used         string    // the key version that was used, for the log
 }
 
-// route is one operation of the REST interface.
-type route struct {
-	method     string
-	path       string // {name} and {version} stand for one segment, {version?} for one that may be empty or missing
-	permission string // that the vault's access policy must give
-	maxBody    int64
-	act        func(*Vaults, context.Context, *call) (answer any, err error)
-}
-
-// routes has all operations of a vault, as in the Key Vault REST API.
-var routes = []route{
-	{"GET", "keys", "list", maxBody, (*Vaults).listKeys},
-	{"POST", "keys/restore", "restore", maxBackup, (*Vaults).restoreKey},
-	{"POST", "keys/{name}/create", "create", maxBody, (*Vaults).createKey},
-	{"POST", "keys/{name}/backup", "backup", maxBody, (*Vaults).backupKey},
-	{"POST", "keys/{name}/wrapkey", "wrapKey", maxBody, (*Vaults).wrapKey},
-	{"POST", "keys/{name}/unwrapkey", "unwrapKey", maxBody, (*Vaults).unwrapKey},
-	{"POST", "keys/{name}/{version?}/wrapkey", "wrapKey", maxBody, (*Vaults).wrapKey},
-	{"POST", "keys/{name}/{version?}/unwrapkey", "unwrapKey", maxBody, (*Vaults).unwrapKey},
-	{"GET", "keys/{name}/versions", "list", maxBody, (*Vaults).listVersions},
-	{"PUT", "keys/{name}", "import", maxBody, (*Vaults).importKey},
-	{"DELETE", "keys/{name}", "delete", maxBody, (*Vaults).deleteKey},
-	{"GET", "keys/{name}/{version?}", "get", maxBody, (*Vaults).getKey},
-	{"PATCH", "keys/{name}/{version?}", "update", maxBody, (*Vaults).updateKey},
-	{"GET", "deletedkeys", "list", maxBody, (*Vaults).listDeletedKeys},
-	{"GET", "deletedkeys/{name}", "get", maxBody, (*Vaults).getDeletedKey},
-	{"DELETE", "deletedkeys/{name}", "purge", maxBody, (*Vaults).purgeKey},
-	{"POST", "deletedkeys/{name}/recover", "recover", maxBody, (*Vaults).recoverKey},
+// state is what the database has about a call, in one snapshot.
+type state struct {
+	vault   vault
+	tenant  access.Tenant
+	who     access.Principal
+	whoErr  error // Unauthenticated, with who empty or of another tenant; the following members are empty then
+	denied  error // why the caller has no permission; the following members are empty then
+	key     key
+	version version
+	keyErr  error // why there is no key version, or none that the operation uses
 }
 
 // Handler serves requests to hosts of the form NAME.DOMAIN[:PORT], which are those for
 // which Serves returns true.
-func (v *Vaults) Handler() http.Handler { return http.HandlerFunc(v.serve) }
-
-func (v *Vaults) serve(w http.ResponseWriter, r *http.Request) {
-	id := requestID(w, r)
-	w.Header().Set("X-Ms-Keyvault-Service-Version", serviceVersion)
-	c, err := v.authenticate(w, r)
-	if err != nil {
-		v.logInternal(r.Context(), id, err)
-		writeError(w, err)
-		return
-	}
-	operation := "unknown"
-	answer, err := v.dispatch(w, r, c, &operation)
-	v.logInternal(r.Context(), id, err)
-	v.log.InfoContext(r.Context(), "vault operation", "operation", operation,
-		"vault", c.vault.name, "key", c.path["name"], "version", c.used,
-		"principal", c.who.ID, "tenant", c.tenant.GUID, "request", id, "result", outcome(err))
-	switch {
-	case err != nil:
-		writeError(w, err)
-	case answer == nil:
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		writeJSON(w, http.StatusOK, answer)
-	}
-}
+func (v *Vaults) Handler() http.Handler { return v.handler(v.authenticate) }
 
 // authenticate finds the vault and the caller. Without a token that is valid for this
 // vault the answer has a challenge, which says where to get one.
-func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (*call, error) {
-	name, domain := v.splitHost(r.Host)
-	if !vaultName.MatchString(name) {
-		return nil, vaultNotFound(name)
+func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (request, error) {
+	w.Header().Set("X-Ms-Keyvault-Service-Version", serviceVersion)
+	c := &call{asked: find(ofVault, r)}
+	c.name, c.domain = v.splitHost(r.Host)
+	if !vaultName.MatchString(c.name) {
+		return nil, vaultNotFound(c.name)
 	}
-	c := &call{query: r.URL.Query(), body: r.Body}
-	err := v.db.View(r.Context(), func(tx *store.Tx) (err error) {
-		if c.vault, err = findVault(r.Context(), tx, name); err != nil {
-			return err
-		}
-		if c.vault.deleted != 0 || c.vault.sku != premium && v.isManagedHSM(domain) {
-			return vaultNotFound(name)
-		}
-		c.tenant, err = v.directory.Tenant(r.Context(), tx, c.vault.tenant)
-		return err
-	})
-	if err != nil {
+	c.pathErr = checkNames(c.path)
+	bearer, resource := httpcheck.Bearer(r), access.VaultAudience(c.domain)
+	c.token, c.tokenErr = v.directory.CheckToken(bearer, resource)
+	if err := v.readState(r.Context(), c); err != nil {
 		return nil, err
 	}
-	resource := access.VaultAudience(domain)
-	challenge := fmt.Sprintf("Bearer authorization=%q, resource=%q", v.authority+"/"+c.tenant.GUID.String(), resource)
-	bearer := httpcheck.Bearer(r)
-	if bearer == "" {
+	if c.whoErr != nil {
+		if bearer != "" && c.who.Tenant == 0 {
+			admit.Refused(r.Context())
+		}
+		challenge := fmt.Sprintf("Bearer authorization=%q, resource=%q", v.authority+"/"+c.tenant.GUID.String(), resource)
+		if bearer != "" {
+			challenge += `, error="invalid_token"`
+		}
 		w.Header().Set("WWW-Authenticate", challenge)
-		return nil, fail.New(api.Unauthenticated, "the request has no bearer token")
-	}
-	c.who, err = v.directory.AuthenticateFor(r.Context(), bearer, resource)
-	if err == nil && c.who.Tenant != c.vault.tenant {
-		err = fail.New(api.Unauthenticated, "the token belongs to another tenant than vault %q", c.vault.name)
-	}
-	if fail.Is(err, api.Unauthenticated) {
-		w.Header().Set("WWW-Authenticate", challenge+`, error="invalid_token"`)
-	}
-	if err != nil {
-		return nil, err
+		return nil, c.whoErr
 	}
 	w.Header().Set("X-Ms-Keyvault-Region", c.vault.location)
-	c.base = "https://" + c.vault.name + "." + domain
+	c.base = "https://" + c.vault.name + "." + c.domain
 	return c, admit.Authenticated(r.Context(), c.vault.tenant)
 }
 
-func (v *Vaults) dispatch(w http.ResponseWriter, r *http.Request, c *call, operation *string) (any, error) {
-	if operation := notOfferedOn(r.URL.EscapedPath()); operation != "" {
-		return nil, notOffered(operation)
+// readState reads all that decides whether the call is permitted, and the key version
+// that it uses, in one snapshot. It fails if the vault does not exist.
+func (v *Vaults) readState(ctx context.Context, c *call) error {
+	var s state
+	var part *error // of s, that a failure belongs to
+	c.read = time.Now()
+	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
+		s, part = state{}, nil
+		if s.vault, err = findVault(ctx, tx, c.name); err != nil {
+			return err
+		}
+		if s.vault.deleted != 0 || s.vault.sku != premium && v.isManagedHSM(c.domain) {
+			return vaultNotFound(c.name)
+		}
+		if s.tenant, err = v.directory.Tenant(ctx, tx, s.vault.tenant); err != nil {
+			return err
+		}
+		if s.whoErr = c.tokenErr; s.whoErr != nil {
+			return nil
+		}
+		if s.who, err = v.directory.TokenPrincipal(ctx, tx, c.token); err != nil {
+			if fail.Is(err, api.Unauthenticated) {
+				s.whoErr, err = err, nil
+			}
+			return err
+		}
+		if s.who.Tenant != s.vault.tenant {
+			s.whoErr = fail.New(api.Unauthenticated, "the token belongs to another tenant than vault %q", s.vault.name)
+		}
+		if s.whoErr != nil || c.route == nil {
+			return nil
+		}
+		part = &s.denied
+		granted, err := findGrant(ctx, tx, s.vault.id, s.who.ID)
+		if err != nil {
+			return err
+		}
+		if s.denied = s.missing(c.route.permission, granted); s.denied != nil {
+			return nil
+		}
+		if !c.route.act.usesVersion || c.pathErr != nil {
+			return nil
+		}
+		part = &s.keyErr
+		if s.key, err = liveKey(ctx, tx, s.vault, c.path["name"]); err != nil {
+			return err
+		}
+		s.version, err = findVersion(ctx, tx, s.key, c.path["version"])
+		return err
+	})
+	if part != nil && err != nil {
+		*part, err = err, nil
 	}
-	for _, route := range routes {
-		path, ok := matchPath(route.path, r.URL.EscapedPath())
-		if !ok || route.method != r.Method || !hasValidVersion(path) && allowedOn(r.URL.EscapedPath()) != nil {
-			continue
-		}
-		c.path = path
-		*operation = route.method + " " + route.path
-		if err := v.checkPermission(r.Context(), c, route.permission); err != nil {
-			return nil, err
-		}
-		if err := checkVersion(c.query, dataVersion); err != nil {
-			return nil, err
-		}
-		if err := httpcheck.CheckCoding(r); err != nil {
-			return nil, err
-		}
-		if err := checkNames(c.path); err != nil {
-			return nil, err
-		}
-		if err := v.limits.general(r.Context(), c.vault.id); err != nil {
-			return nil, err
-		}
-		c.body = http.MaxBytesReader(w, r.Body, route.maxBody)
-		return route.act(v, r.Context(), c)
-	}
-	return nil, noRoute(w, r)
+	c.state = s
+	return err
 }
 
-// matchPath compares a path with a route's, ignoring the case of fixed words, and
-// returns the values of the segments in braces.
-func matchPath(pattern, path string) (map[string]string, bool) {
-	got := strings.Split(strings.Trim(path, "/"), "/")
-	want := strings.Split(pattern, "/")
-	if len(got) == len(want)-1 && strings.HasSuffix(pattern, "?}") {
-		got = append(got, "")
-	}
-	if len(got) != len(want) || !strings.HasPrefix(path, "/") {
-		return nil, false
-	}
-	values := map[string]string{}
-	for i, word := range want {
-		name, variable := strings.CutPrefix(word, "{")
-		if !variable {
-			if !strings.EqualFold(word, got[i]) {
-				return nil, false
-			}
-			continue
+// recent is how old the state of a call may be when it is used. A call that has waited
+// for longer, for its turn or for its body, reads it again.
+const recent = 100 * time.Millisecond
+
+// current refuses a call that is not permitted.
+func (v *Vaults) current(ctx context.Context, c *call) error {
+	if time.Since(c.read) >= v.recent {
+		if err := v.readState(ctx, c); err != nil {
+			return err
 		}
-		name, optional := strings.CutSuffix(strings.TrimSuffix(name, "}"), "?")
-		if got[i] == "" && !optional {
-			return nil, false
-		}
-		values[name] = got[i]
 	}
-	return values, true
+	if c.whoErr != nil {
+		return c.whoErr
+	}
+	return c.denied
+}
+
+func (c *call) authorize(ctx context.Context, v *Vaults) error { return v.current(ctx, c) }
+
+func (c *call) checkVersion() error { return checkVersion(c.query, dataVersion) }
+
+func (c *call) check(ctx context.Context, v *Vaults) error {
+	if c.pathErr != nil {
+		return c.pathErr
+	}
+	return v.limits.general(ctx, c.vault.id)
+}
+
+func (c *call) noRoute(w http.ResponseWriter, method string) error {
+	if c.allowed != nil {
+		return notAllowed(w, method, c.allowed)
+	}
+	return fail.New(api.NotFound, "a vault has no operation %s on this path", method)
+}
+
+func (c *call) logged() (string, []any) {
+	return "vault operation", []any{"vault", c.vault.name, "key", c.path["name"], "version", c.used, "principal", c.who.ID, "tenant", c.tenant.GUID}
 }
 
 // keyName and keyVersion are Azure's rules for names, with the underscore of the
@@ -217,8 +199,12 @@ func checkNames(path map[string]string) error {
 	if name, ok := path["name"]; ok && !keyName.MatchString(name) {
 		return invalid("a key's name has 1 to 127 letters, digits, hyphens and underscores")
 	}
-	path["version"] = strings.ToLower(path["version"])
-	if version := path["version"]; version != "" && !keyVersion.MatchString(version) {
+	version, ok := path["version"]
+	if !ok {
+		return nil
+	}
+	path["version"] = strings.ToLower(version)
+	if !hasValidVersion(path) {
 		return invalid("a key's version has 32 hexadecimal digits")
 	}
 	return nil

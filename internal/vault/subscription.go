@@ -14,9 +14,6 @@ import (
 )
 
 const (
-	underFeatures  = "subscriptions/{subscription}/providers/Microsoft.Features/providers/{namespace}/features/{feature}"
-	underProviders = "subscriptions/{subscription}/providers/{namespace}"
-
 	// retentionFeature keeps a subscription from ending before the retention of all
 	// deleted vaults and keys in it has ended.
 	retentionFeature = "Microsoft.Resources/mandatoryRetentionPeriodEnabled"

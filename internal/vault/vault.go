@@ -9,9 +9,9 @@
 // log or an error. The rest of keyroll reaches a vault only over HTTPS, as it reaches
 // one in Azure.
 //
-// Start reading at Handler (rest.go), which serves requests to a vault; the table
-// routes has its operations. Management (management.go) is the Azure Resource Manager
-// interface: vaults and their access policies.
+// Start reading at the table routes (route.go), which has all operations and their one
+// dispatcher. Handler (rest.go) serves requests to a vault; Management (management.go) is
+// the Azure Resource Manager interface: vaults and their access policies.
 package vault
 
 import (
@@ -64,6 +64,7 @@ type Vaults struct {
 	opened    *cache
 	limits    *limits // nil: none
 	makeRSA   RSAMaker
+	recent    time.Duration // as the constant; only tests change it
 
 	generations admit.Queue // for generating keys
 	operations  admit.Queue // for operations with private keys
@@ -78,6 +79,7 @@ func Open(db *store.DB, s *seal.Seal, d *access.Directory, log *slog.Logger, now
 		authority: strings.TrimSuffix(c.Authority, "/"),
 		opened:    newCache(),
 		makeRSA:   c.MakeRSA,
+		recent:    recent,
 
 		generations: admit.Queue{Capacity: runtime.GOMAXPROCS(0)},
 		operations:  admit.Queue{Capacity: runtime.GOMAXPROCS(0)},

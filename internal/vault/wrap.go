@@ -42,17 +42,25 @@ type wrapAnswer struct {
 
 // wrapKey encrypts the value under the public key of a version.
 func (v *Vaults) wrapKey(ctx context.Context, c *call) (any, error) {
-	return v.runOperation(ctx, c, "wrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
+	return v.runOperation(ctx, c, "wrapKey", func(a algorithm, ver version, value []byte) ([]byte, error) {
+		k, err := ver.publicRSA()
+		if err != nil {
+			return nil, err
+		}
 		if most := k.Size() - 2*a.size - 2; len(value) > most { // RFC 8017, 7.1.1
 			return nil, invalid("value has %d bytes; this key wraps %d at most", len(value), most)
 		}
-		return rsa.EncryptOAEP(a.hash(), rand.Reader, &k.PublicKey, value, nil)
+		return rsa.EncryptOAEP(a.hash(), rand.Reader, k, value, nil)
 	})
 }
 
 // unwrapKey decrypts the value under the private key of a version.
 func (v *Vaults) unwrapKey(ctx context.Context, c *call) (any, error) {
-	return v.runOperation(ctx, c, "unwrapKey", func(a algorithm, k *rsa.PrivateKey, value []byte) ([]byte, error) {
+	return v.runOperation(ctx, c, "unwrapKey", func(a algorithm, ver version, value []byte) ([]byte, error) {
+		k, err := v.openRSA(c.vault.id, ver)
+		if err != nil {
+			return nil, err
+		}
 		plain, err := rsa.DecryptOAEP(a.hash(), nil, k, value, nil)
 		if err != nil {
 			return nil, invalid("value was not wrapped by this key version with this algorithm")
@@ -61,10 +69,10 @@ func (v *Vaults) unwrapKey(ctx context.Context, c *call) (any, error) {
 	})
 }
 
-// runOperation checks a wrap or unwrap request and runs act with the private key of
-// the version that the path names.
+// runOperation checks a wrap or unwrap request and runs act with the version that the
+// path names.
 func (v *Vaults) runOperation(ctx context.Context, c *call, operation string,
-	act func(algorithm, *rsa.PrivateKey, []byte) ([]byte, error),
+	act func(algorithm, version, []byte) ([]byte, error),
 ) (any, error) {
 	var request wrapRequest
 	if err := decode(c.body, &request); err != nil {
@@ -97,9 +105,7 @@ func (v *Vaults) runOperation(ctx context.Context, c *call, operation string,
 			return nil, err
 		}
 	}
-	result, err := v.withRSA(ctx, c.vault, found, func(private *rsa.PrivateKey) ([]byte, error) {
-		return act(a, private, value)
-	})
+	result, err := v.inTurn(ctx, c.vault.tenant, func() ([]byte, error) { return act(a, found, value) })
 	if fail.Is(err, api.Damaged) {
 		err = fmt.Errorf("key %q: %w", k.name, err)
 	}
@@ -110,20 +116,16 @@ func (v *Vaults) runOperation(ctx context.Context, c *call, operation string,
 	return wrapAnswer{c.keyID(k.name, found.version), base64.RawURLEncoding.EncodeToString(result)}, nil
 }
 
-// withRSA runs act with the private key of an RSA version. As many run in parallel as
-// there are processors, and tenants take turns: one operation of RSA 4096 takes
-// milliseconds, and hundreds in parallel would all be slow.
-func (v *Vaults) withRSA(ctx context.Context, of vault, ver version, act func(*rsa.PrivateKey) ([]byte, error)) ([]byte, error) {
-	leave, err := v.operations.Enter(ctx, of.tenant)
+// inTurn runs an RSA operation. As many run in parallel as there are processors, and
+// tenants take turns: one operation of RSA 4096 takes milliseconds, and hundreds in
+// parallel would all be slow.
+func (v *Vaults) inTurn(ctx context.Context, tenant int64, act func() ([]byte, error)) ([]byte, error) {
+	leave, err := v.operations.Enter(ctx, tenant)
 	if err != nil {
 		return nil, queueError(err)
 	}
 	defer leave()
-	private, err := v.openRSA(of.id, ver)
-	if err != nil {
-		return nil, err
-	}
-	return act(private)
+	return act()
 }
 
 // checkUsable refuses an operation that a version does not allow at this time. A

@@ -35,7 +35,8 @@ type Fixture struct {
 	Roller     *roll.Roller
 	Wrote      map[int64]string // mail by container, as Import wrote it
 
-	now func() time.Time
+	now   func() time.Time
+	rolls roll.Config // of Roller
 }
 
 // New gives a tenant its containers, and a blob store of its own.
@@ -60,8 +61,9 @@ func Open(p *policytest.World, blobs blob.Store, now func() time.Time) *Fixture 
 	f.Containers = containertest.Containers{Containers: container.New(p.DB, p.Policies, Slots, now), DB: p.DB}
 	p.Must(f.Containers.Bootstrap(p.Ctx, p.Tenant))
 	f.Contents = Contents{content.New(p.DB, f.Containers, blobs, Slots, now), p.DB}
-	f.Roller = roll.New(roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, f.Containers.Containers, f.Contents.Contents),
-		Settled: func(int64, int64) {}, Now: now, Logger: slog.New(slog.DiscardHandler)})
+	f.rolls = roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, f.Containers.Containers, f.Contents.Contents),
+		Settled: func(int64, int64) {}, Now: now, Logger: slog.New(slog.DiscardHandler)}
+	f.Roller = roll.New(f.rolls)
 	return f
 }
 
@@ -83,9 +85,9 @@ func (f *Fixture) withDirectory() *Fixture {
 
 // With returns the tenant with another roller, whose configuration edit changes.
 func (f *Fixture) With(edit func(c *roll.Config)) *Fixture {
-	n, c := *f, f.Roller.Config
-	edit(&c)
-	n.Roller = roll.New(c)
+	n := *f
+	edit(&n.rolls)
+	n.Roller = roll.New(n.rolls)
 	return &n
 }
 
@@ -151,13 +153,8 @@ func (f *Fixture) Key(c container.Container) container.Opened {
 func (f *Fixture) Begin(pol policy.Policy, to api.Depth, o roll.Options) (ro roll.Roll) {
 	f.Helper()
 	f.Refresh(pol, to, false, func(tx *store.Tx, c policy.Change) (err error) {
-		start := roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: to, Options: o}
-		if to != api.DepthPolicy {
-			if start.Watermark, err = depth.NewWatermark(f.Ctx, tx); err != nil {
-				return err
-			}
-		}
-		ro, err = roll.Begin(f.Ctx, tx, f.Policies, start, f.Roller.Now())
+		start := roll.Start{Policy: c.Policy, Revision: c.Revision.GUID, Depth: to, Options: o, NewestKey: depth.NewestKey}
+		ro, err = roll.Begin(f.Ctx, tx, f.Policies, start, f.rolls.Now())
 		return err
 	})
 	return ro

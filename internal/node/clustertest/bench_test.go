@@ -16,7 +16,7 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
-var benchRounds = flag.Int("rounds", 3, "interleaved rounds of BenchmarkTwoNodesAgainstOne")
+var benchRounds = flag.Int("rounds", 3, "interleaved rounds of a benchmark")
 
 const (
 	benchMailboxes = 64

@@ -93,6 +93,14 @@ func (w *World) start() {
 	w.connect(n.Info)
 }
 
+// Around returns a World for a node that the caller has started and closes.
+func Around(t testing.TB, n *node.Node) *World {
+	t.Helper()
+	w := &World{Node: n, t: t}
+	w.connect(n.Info)
+	return w
+}
+
 // Connect returns a World for a server that runs in another process; its Node
 // is nil.
 func Connect(t testing.TB, data string) *World {

@@ -35,6 +35,7 @@ type World struct {
 	Ctx          context.Context
 	DB           *store.DB
 	Policies     *policy.Policies
+	Config       policy.Config // of Policies
 	Vaults       *FakeVaults
 	Availability *Counted
 	Tenant       int64
@@ -85,10 +86,17 @@ func New(t testing.TB, db *store.DB) *World {
 	}
 	w := &World{TB: t, Ctx: context.Background(), DB: db, Vaults: newFakeVaults(), Availability: &Counted{Store: keys}, Clock: &Clock{}, Folder: folder}
 	w.Clock.at.Store(1_800_000_000_000)
-	w.Policies = policy.New(policy.Config{DB: db, Roots: w.Vaults, Availability: w.Availability, RevisionKey: envelope.NewKey(),
-		Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler)})
-	t.Cleanup(w.Policies.Close)
+	w.Configure(func(c *policy.Config) {
+		*c = policy.Config{DB: db, Roots: w.Vaults, Availability: w.Availability, RevisionKey: envelope.NewKey(), Now: w.Clock.Now, Logger: slog.New(slog.DiscardHandler)}
+	})
 	return w.Neighbour()
+}
+
+// Configure replaces the policies by ones whose configuration edit changes.
+func (w *World) Configure(edit func(c *policy.Config)) {
+	edit(&w.Config)
+	w.Policies = policy.New(w.Config)
+	w.Cleanup(w.Policies.Close)
 }
 
 // Neighbour returns another tenant of the same database.
@@ -106,7 +114,7 @@ func (w *World) Neighbour() *World {
 
 // Node returns the policies of another node on the same database.
 func (w *World) Node() *policy.Policies {
-	node := policy.New(w.Policies.Config)
+	node := policy.New(w.Config)
 	w.Cleanup(node.Close)
 	return node
 }
@@ -126,10 +134,8 @@ func (w *World) On(t testing.TB) *World {
 // Over returns the world with another database, as after a restart.
 func (w *World) Over(db *store.DB) *World {
 	n := *w
-	config := w.Policies.Config
-	n.DB, config.DB = db, db
-	n.Policies = policy.New(config)
-	w.Cleanup(n.Policies.Close)
+	n.DB = db
+	n.Configure(func(c *policy.Config) { c.DB = db })
 	return &n
 }
 

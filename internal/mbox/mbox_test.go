@@ -1,11 +1,10 @@
-package content_test
+package mbox_test
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,13 +13,14 @@ import (
 	"pgregory.net/rapid"
 
 	"keyroll/api"
-	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/mbox"
+	"keyroll/internal/mbox/mboxtest"
 )
 
 // split reads an mbox to its end, each message with reads of size bytes.
-func split(r io.Reader, format api.MailFormat, size int) (messages []string, m *content.Mbox, err error) {
-	m = content.NewMbox(r, format)
+func split(r io.Reader, format api.MailFormat, size int) (messages []string, m *mbox.Reader, err error) {
+	m = mbox.New(r, format)
 	for {
 		err := m.Next()
 		if err == io.EOF {
@@ -37,66 +37,10 @@ func split(r io.Reader, format api.MailFormat, size int) (messages []string, m *
 	}
 }
 
-const bom = "\xef\xbb\xbf"
-
-var (
-	asctime = regexp.MustCompile(`^From .*(Mon|Tue|Wed|Thu|Fri|Sat|Sun) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d+ \d\d:\d\d:\d\d( [+]\d+)? \d{4}\r?\n?$`)
-	field   = regexp.MustCompile(`^[!-9;-~]{1,99}[ \t]*:`)
-)
-
-// splitLines is a second implementation of the format auto, over all lines at once and
-// without Content-Length.
-func splitLines(mbox string) (messages []string) {
-	lines := slices.Collect(strings.Lines(mbox))
-	from := func(i int) bool { return strings.HasPrefix(strings.TrimPrefix(lines[i], bom), "From ") }
-	dated := func(i int) bool { // in a line of at most 1,000 bytes
-		line := strings.TrimPrefix(lines[i], bom)
-		return len(line) <= 1000 && asctime.MatchString(line)
-	}
-	first := 0
-	for first < len(lines) && strings.Trim(strings.TrimPrefix(lines[first], bom), "\r\n") == "" {
-		first++
-	}
-	header := true
-	for i, line := range lines {
-		empty := i > first && strings.Trim(lines[i-1], "\r\n") == "" && !strings.HasPrefix(lines[i-1], "\r\r")
-		fieldFollows := i+1 < len(lines) && field.MatchString(lines[i+1])
-		switch {
-		case i == 0, i > first && from(i) && (dated(i) && (empty || !header && fieldFollows) || !dated(i) && empty && fieldFollows && !dated(first)):
-			messages = append(messages, "")
-			header = true
-		case i > first && !(field.MatchString(line) || from(i) && !strings.HasPrefix(line, bom) || strings.HasPrefix(line, ">From ") || strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")):
-			header = false
-		}
-		messages[len(messages)-1] += line
-	}
-	return messages
-}
-
-// mboxes generates mboxes with many irregularities.
-func mboxes() *rapid.Generator[string] {
-	line := rapid.OneOf(
-		rapid.SampledFrom([]string{"\n", "\n", "\n", "\r\n", "\r\n", "\r", "From ", "From a@b Mon Jan  1 00:00:00 2024\n", "From - Mon Jan 01 00:00:00 2024\r\n", "From x\r\n", "From where I stand\n",
-			">From y\n", ">>From z\n", "from x\n", " From x\n", "Subject: s\n", "Subject: =?utf-8?q?caf=C3=A9?=\r\n\tfolded\r\n", "Status: RO\n", "body\n", "\x00\n", "\xff\xfe\n", "no end", bom,
-			"From 12@xxx Mon Jan 01 00:00:00 +0000 2024\nTo: x\n",
-			"\n\nFrom " + strings.Repeat("h", 960) + " Mon Jan  1 00:00:00 2024\n", "\n\nFrom " + strings.Repeat("h", 980) + " Mon Jan  1 00:00:00 2024\n"}),
-		rapid.Custom(func(t *rapid.T) string { return string(rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "junk")) }),
-		// Filler that makes the next lines cross the end of the reader's buffer.
-		rapid.Custom(func(t *rapid.T) string {
-			return strings.Repeat("h", rapid.IntRange(65_400, 65_560).Draw(t, "long")) + rapid.SampledFrom([]string{"", "\n", "\r\n", "\n\n", "\r\n\r\n"}).Draw(t, "end")
-		}),
-	)
-	return rapid.Custom(func(t *rapid.T) string {
-		lines := rapid.SliceOfN(line, 0, 40).Draw(t, "lines")
-		begin := rapid.SampledFrom([]string{"From ", "From a@b Mon Jan  1 00:00:00 2024\n", bom + "From ", "\n\r\nFrom ", bom + "\nFrom - Mon Jan  1 00:00:00 2024\nX: y\n"}).Draw(t, "begin")
-		return begin + strings.Join(lines, "")
-	})
-}
-
 func TestAnMboxYieldsItsMessagesInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		mbox := mboxes().Draw(t, "mbox")
-		want := splitLines(mbox)
+		mbox := mboxtest.Mailboxes().Draw(t, "mbox")
+		want := mboxtest.Split(mbox)
 		reader := rapid.SampledFrom([]func(io.Reader) io.Reader{
 			func(r io.Reader) io.Reader { return r }, iotest.HalfReader, iotest.DataErrReader, iotest.OneByteReader,
 		}).Draw(t, "reader")
@@ -117,8 +61,9 @@ func TestAnMboxYieldsItsMessagesInOrder(t *testing.T) {
 }
 
 const (
-	ann = "From ann@contoso.com Mon Jan  5 10:00:00 2026\n"
-	bob = "From bob@contoso.com Tue Jan  6 11:00:00 2026\n"
+	ann = mboxtest.Ann
+	bob = mboxtest.Bob
+	bom = mboxtest.ByteOrderMark
 )
 
 func TestMessagesBeginWhereMuttAndMailboxFindThem(t *testing.T) {
@@ -162,8 +107,8 @@ func TestMessagesBeginWhereMuttAndMailboxFindThem(t *testing.T) {
 			if err != nil || !slices.Equal(got, test.messages) {
 				t.Fatalf("%q, %v; want %q", got, err, test.messages)
 			}
-			if want := (content.MboxCount{Messages: int64(len(got)), NoEmptyLine: test.noEmpty, FromText: test.in}); content.CountOf(m) != want {
-				t.Errorf("counted %+v, want %+v", content.CountOf(m), want)
+			if want := (mbox.Count{Messages: int64(len(got)), NoEmptyLine: test.noEmpty, FromText: test.in}); m.Count() != want {
+				t.Errorf("counted %+v, want %+v", m.Count(), want)
 			}
 		})
 	}
@@ -225,7 +170,7 @@ func TestMboxrdEndsAMessageAtEachFromLine(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v; want %q", got, err, want)
 	}
-	if c := content.CountOf(m); c.NoEmptyLine != 3 || c.FromText != 0 {
+	if c := m.Count(); c.NoEmptyLine != 3 || c.FromText != 0 {
 		t.Errorf("counted %+v", c)
 	}
 }
@@ -260,7 +205,7 @@ func TestAReadErrorOfAnMboxIsReturned(t *testing.T) {
 }
 
 func TestSkippedMessagesAreNotReadTwice(t *testing.T) {
-	m := content.NewMbox(strings.NewReader(ann+"\n"+strings.Repeat("x\n", 100_000)+"\n"+bob+"\ny\n"), api.AutoFormat)
+	m := mbox.New(strings.NewReader(ann+"\n"+strings.Repeat("x\n", 100_000)+"\n"+bob+"\ny\n"), api.AutoFormat)
 	for range 2 {
 		if err := m.Next(); err != nil {
 			t.Fatal(err)
@@ -274,26 +219,11 @@ func TestSkippedMessagesAreNotReadTwice(t *testing.T) {
 	}
 }
 
-// endless returns the same line over and over.
-type endless struct {
-	line string
-	left int
-}
-
-func (e *endless) Read(p []byte) (int, error) {
-	if e.left <= 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, e.line)
-	e.left -= n
-	return n, nil
-}
-
 func TestMemoryDoesNotGrowWithTheSizeOfAMessage(t *testing.T) {
 	buf := make([]byte, 32<<10)
 	for _, line := range []string{"a line\n", "\n", "no line end at all"} {
 		allocs := testing.AllocsPerRun(1, func() {
-			m := content.NewMbox(io.MultiReader(strings.NewReader("From a\n"), &endless{line, 1 << 20}), api.AutoFormat)
+			m := mbox.New(io.MultiReader(strings.NewReader("From a\n"), &mboxtest.Endless{Line: line, Left: 1 << 20}), api.AutoFormat)
 			if err := m.Next(); err != nil {
 				t.Fatal(err)
 			}
@@ -328,7 +258,7 @@ func FuzzMbox(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Join(messages, "") != string(mbox) || content.CountOf(m).Messages != int64(len(messages)) {
+		if strings.Join(messages, "") != string(mbox) || m.Count().Messages != int64(len(messages)) {
 			t.Fatal("the messages are not the mbox")
 		}
 		for i, message := range messages[min(1, len(messages)):] {
@@ -340,11 +270,11 @@ func FuzzMbox(f *testing.F) {
 }
 
 func BenchmarkMbox(b *testing.B) {
-	mbox := strings.Repeat(ann+"Subject: x\n\n"+strings.Repeat("a line of some length, as mail has them\n", 100)+"\n", 250)
+	all := strings.Repeat(ann+"Subject: x\n\n"+strings.Repeat("a line of some length, as mail has them\n", 100)+"\n", 250)
 	buf := make([]byte, 64<<10)
-	b.SetBytes(int64(len(mbox)))
+	b.SetBytes(int64(len(all)))
 	for b.Loop() {
-		m := content.NewMbox(strings.NewReader(mbox), api.AutoFormat)
+		m := mbox.New(strings.NewReader(all), api.AutoFormat)
 		for m.Next() == nil {
 			if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{m}, buf); err != nil {
 				b.Fatal(err)

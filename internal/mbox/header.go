@@ -1,4 +1,4 @@
-package content
+package mbox
 
 import (
 	"iter"
@@ -11,9 +11,9 @@ import (
 	"github.com/emersion/go-message/charset"
 )
 
-// headerSummary is what a list shows of a message: the fields of its header that can be
+// Summary is what a list shows of a message: the fields of its header that can be
 // read. A malformed message shows fewer and is still a message.
-type headerSummary struct {
+type Summary struct {
 	Subject string    `json:"subject,omitempty"`
 	From    string    `json:"from,omitempty"`
 	Date    time.Time `json:"date,omitzero"`
@@ -21,8 +21,8 @@ type headerSummary struct {
 }
 
 const (
-	// maxHeader is how much of a message is searched for header fields, in bytes.
-	maxHeader = 64 << 10
+	// MaxHeader is how much of a message is searched for header fields, in bytes.
+	MaxHeader = 64 << 10
 	// maxText is the longest text that is shown, in bytes, as RFC 5322 section
 	// 2.1.1 limits a line.
 	maxText = 998
@@ -30,16 +30,16 @@ const (
 	maxFlags = 32
 )
 
-// readHeaderSummary reads the header at the beginning of a message. If a field occurs twice,
+// ReadSummary reads the header at the beginning of a message. If a field occurs twice,
 // the first one counts.
-func readHeaderSummary(message string) headerSummary {
+func ReadSummary(message string) Summary {
 	fields := make(map[string]string)
 	for name, value := range headerFields(message) {
 		if _, twice := fields[name]; !twice {
 			fields[name] = value
 		}
 	}
-	return headerSummary{
+	return Summary{
 		Subject: readText(fields["subject"]),
 		From:    readText(fields["from"]),
 		Date:    readDate(fields["date"]),

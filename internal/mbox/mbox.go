@@ -1,4 +1,10 @@
-package content
+// Package mbox reads mailboxes in the mbox format: it splits them into their messages,
+// and reads the fields of a message that a list shows.
+//
+// Its input is written by strangers. No byte is removed, changed or unquoted, memory does
+// not grow with the size of a mailbox or a message, and no input makes it fail except one
+// that is not an mbox. Start reading at Reader.
+package mbox
 
 import (
 	"bytes"
@@ -10,7 +16,7 @@ import (
 	"keyroll/internal/fail"
 )
 
-// mbox splits an mbox into its messages in constant memory. No byte is removed,
+// Reader splits an mbox into its messages in constant memory. No byte is removed,
 // changed or unquoted: the concatenated messages are the mbox. Lines end in LF or
 // CRLF; the last line may have no line end. A byte order mark and empty lines may
 // precede the first message, and are part of it.
@@ -25,10 +31,10 @@ import (
 // It does not start one before the end of the message according to Content-Length,
 // if another such line or the end of the mbox is there. api.MailFormat documents how
 // the other formats differ.
-type mbox struct {
+type Reader struct {
 	in     *lookahead
 	format api.MailFormat
-	count  mboxCount
+	count  Count
 
 	offset int64 // of the next byte in the mbox
 	lead   int   // bytes of the current message before its "From " line
@@ -46,8 +52,8 @@ type mbox struct {
 	lastRead []byte // the last bytes before offset, maxGap at most
 }
 
-// mboxCount counts the messages of an mbox and its peculiarities.
-type mboxCount struct {
+// Count counts the messages of an mbox and its peculiarities.
+type Count struct {
 	Messages    int64
 	NoEmptyLine int64 // messages, except the first, without an empty line before them
 	FromText    int64 // lines that begin with "From " and start no message, in messages without a correct Content-Length
@@ -62,14 +68,24 @@ const (
 	byteOrderMark = "\xef\xbb\xbf"
 )
 
-func newMbox(r io.Reader, format api.MailFormat) *mbox {
-	return &mbox{in: newLookahead(r, mboxBuffer), format: format, ended: true}
+// New returns a reader of an mbox.
+func New(r io.Reader, format api.MailFormat) *Reader {
+	return &Reader{in: newLookahead(r, mboxBuffer), format: format, ended: true}
 }
+
+// Count returns what has been counted so far.
+func (m *Reader) Count() Count { return m.count }
+
+// Offset returns the offset of the next byte in the mbox.
+func (m *Reader) Offset() int64 { return m.offset }
+
+// Lead returns how many bytes of the current message are before its "From " line.
+func (m *Reader) Lead() int { return m.lead }
 
 // More skips the rest of the current message and reports whether there is another
 // one. It fails InvalidArgument if the first bytes are not those of an mbox; no
 // bytes at all are an mbox without messages.
-func (m *mbox) More() (bool, error) {
+func (m *Reader) More() (bool, error) {
 	if !m.ended {
 		if _, err := io.Copy(io.Discard, struct{ io.Reader }{m}); err != nil {
 			return false, err
@@ -96,7 +112,7 @@ func (m *mbox) More() (bool, error) {
 
 // prefixLen returns the number of bytes before the "From " line of the message that
 // begins at offset: those of a byte order mark, and of empty lines before the first.
-func (m *mbox) prefixLen() int {
+func (m *Reader) prefixLen() int {
 	start := m.in.peek(len(byteOrderMark))
 	n := 0
 	if bytes.HasPrefix(start, []byte(byteOrderMark)) {
@@ -110,7 +126,7 @@ func (m *mbox) prefixLen() int {
 }
 
 // Next advances to the next message, and returns io.EOF if there is none.
-func (m *mbox) Next() error {
+func (m *Reader) Next() error {
 	more, err := m.More()
 	if err == nil && !more {
 		err = io.EOF
@@ -133,7 +149,7 @@ func (m *mbox) Next() error {
 const maxQuoted = 24
 
 // Read reads from the current message and returns io.EOF at its end.
-func (m *mbox) Read(p []byte) (int, error) {
+func (m *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -168,7 +184,7 @@ func (m *mbox) Read(p []byte) (int, error) {
 }
 
 // newLine examines the next line and reports whether it starts the next message.
-func (m *mbox) newLine() (opens bool, err error) {
+func (m *Reader) newLine() (opens bool, err error) {
 	next := m.in.peek(len(byteOrderMark) + maxFromLine + maxFieldName)
 	if line := bytes.TrimPrefix(next, []byte(byteOrderMark)); bytes.HasPrefix(line, []byte(fromLine)) {
 		if opens, err := m.startsMessage(line); opens || err != nil {
@@ -182,7 +198,7 @@ func (m *mbox) newLine() (opens bool, err error) {
 }
 
 // startsMessage reports whether a line that begins with "From " starts a message.
-func (m *mbox) startsMessage(line []byte) (bool, error) {
+func (m *Reader) startsMessage(line []byte) (bool, error) {
 	if m.format == api.MboxRD {
 		return true, nil
 	}
@@ -212,7 +228,7 @@ func (m *mbox) startsMessage(line []byte) (bool, error) {
 const maxGap = 4
 
 // onlyLineEndsSince reports whether there are only line ends between end and offset.
-func (m *mbox) onlyLineEndsSince(end int64) bool {
+func (m *Reader) onlyLineEndsSince(end int64) bool {
 	gap := m.offset - end
 	return 0 <= gap && gap <= int64(len(m.lastRead)) && isGap(m.lastRead[len(m.lastRead)-int(gap):])
 }
@@ -220,7 +236,7 @@ func (m *mbox) onlyLineEndsSince(end int64) bool {
 func isGap(b []byte) bool { return len(bytes.TrimLeft(b, "\r\n")) == 0 }
 
 // endsAt reports whether the current message ends at end, which is after offset.
-func (m *mbox) endsAt(end int64) bool {
+func (m *Reader) endsAt(end int64) bool {
 	if m.trusted || m.format == api.MboxCL2 {
 		return true
 	}
@@ -241,7 +257,7 @@ func (m *mbox) endsAt(end int64) bool {
 }
 
 // checkEnd is called at the end of the mbox and checks the last Content-Length.
-func (m *mbox) checkEnd() error {
+func (m *Reader) checkEnd() error {
 	if m.header {
 		m.header, m.body = false, m.offset
 	}
@@ -251,14 +267,14 @@ func (m *mbox) checkEnd() error {
 	return nil
 }
 
-func (m *mbox) wrongLength() error {
+func (m *Reader) wrongLength() error {
 	return fail.New(api.InvalidArgument, "the Content-Length of message %d, %d bytes, leads neither to a line that begins with %q nor to the end of the mbox",
 		m.count.Messages, m.length, fromLine).WithHint("the format auto ignores a Content-Length that is wrong")
 }
 
 // headerLine examines the next line, which is in a header or the first one after it.
 // Like mutt, it treats a From_ line in a header as a part of the header.
-func (m *mbox) headerLine(next []byte) {
+func (m *Reader) headerLine(next []byte) {
 	line, _ := firstLine(next)
 	switch {
 	case isEmptyLine(line):
@@ -285,7 +301,7 @@ func parseLength(value []byte) int64 {
 
 // messageBytes returns how many bytes of window, at least one, certainly belong to the
 // message. It stops before a line that newLine has to examine.
-func (m *mbox) messageBytes(window []byte) int {
+func (m *Reader) messageBytes(window []byte) int {
 	for at := 0; ; {
 		i := bytes.IndexByte(window[at:], '\n')
 		if i < 0 {
@@ -304,7 +320,7 @@ func (m *mbox) messageBytes(window []byte) int {
 }
 
 // recordLine records more bytes of the current line.
-func (m *mbox) recordLine(b []byte) {
+func (m *Reader) recordLine(b []byte) {
 	if m.lineLen == 0 && len(b) > 0 {
 		m.first = b[0]
 	}

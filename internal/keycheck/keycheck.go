@@ -1,4 +1,9 @@
-package policy
+// Package keycheck has the rules for the customer keys of a policy: what makes a key
+// unusable, and what a customer is warned about.
+//
+// It reads keys and the properties of vaults, and changes nothing. Start reading at
+// checks.
+package keycheck
 
 import (
 	"context"
@@ -6,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -13,6 +19,26 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/rootkey"
 )
+
+// Roots reads customer keys.
+type Roots interface {
+	Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error)
+	// Describe returns what the management plane of a vault reports about it.
+	Describe(ctx context.Context, tenant int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error)
+	URI(kv envelope.KeyVersion) string
+}
+
+// Checker checks keys.
+type Checker struct {
+	Roots Roots
+	// OperatorVault is the URL of the vault that holds the availability keys, empty
+	// if they are not in a vault.
+	OperatorVault string
+	// Strict refuses keys that would otherwise be accepted with a warning, and keys
+	// without the recovery level Recoverable+ProtectedSubscription.
+	Strict bool
+	Now    func() time.Time
+}
 
 // candidate is a key that a policy is to use, with its vault.
 type candidate struct {
@@ -265,9 +291,9 @@ func (f *findings) checkNames(a, b envelope.KeyVersion) {
 // checkNotOperators refuses the vault that holds the availability keys: it belongs
 // to the operator, who would control a customer key in it. An embedded vault is never
 // that vault, even if one of another keyroll has its name.
-func (p *Policies) checkNotOperators(f *findings, names [2]envelope.KeyVersion) {
-	operators, err := url.Parse(p.OperatorVault)
-	if p.OperatorVault == "" || err != nil {
+func (c *Checker) checkNotOperators(f *findings, names [2]envelope.KeyVersion) {
+	operators, err := url.Parse(c.OperatorVault)
+	if c.OperatorVault == "" || err != nil {
 		return // a malformed URL has failed at the start already
 	}
 	for _, kv := range names {
@@ -334,68 +360,84 @@ func describeKey(kv envelope.KeyVersion) string {
 	return fmt.Sprintf("key %q version %s in vault %q", kv.Key, kv.Version, kv.Vault)
 }
 
-// resolve is the single entry point by which a policy gets keys: it makes the checks
-// and returns the exact versions of both keys, with the warnings.
-func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
-	if profile.Keys == 0 {
-		return a, b, nil, nil
-	}
-	keys, found, err := p.review(ctx, tenant, profile, [2]envelope.KeyVersion{primary, secondary}, false)
+// Pair is the two customer keys that a policy is to use.
+type Pair struct {
+	Tenant   int64
+	Identity rootkey.Identity // that uses the keys
+	Kind     api.PolicyKind   // in messages
+	// Versionless says that the policy names keys without a version and uses the newest
+	// one; otherwise it names each version.
+	Versionless        bool
+	Primary, Secondary envelope.KeyVersion
+}
+
+// Resolve makes the checks of two keys up to the first refusal, and returns the pair with
+// the exact versions of both keys, and the warnings.
+func (c *Checker) Resolve(ctx context.Context, p Pair) (exact Pair, warnings []string, err error) {
+	keys, found, err := c.review(ctx, p, false)
 	if err == nil && len(found.refusals) > 0 {
 		err = found.refusals[0]
 	}
 	if err != nil {
-		return a, b, nil, err
+		return Pair{}, nil, err
 	}
-	return keys[0].KeyVersion, keys[1].KeyVersion, found.warnings, nil
+	p.Primary, p.Secondary = keys[0].KeyVersion, keys[1].KeyVersion
+	return p, found.warnings, nil
 }
 
-// CheckKeys returns every reason for which a policy of a kind cannot use two keys,
-// and the warnings. Create refuses for the same reasons. It changes nothing. For a
-// key without a version the newest one is checked, whatever the kind.
-func (p *Policies) CheckKeys(ctx context.Context, tenant int64, kind api.PolicyKind, primary, secondary envelope.KeyVersion) (refusals []error, warnings []string, err error) {
-	_, found, err := p.review(ctx, tenant, ProfileOf(kind), [2]envelope.KeyVersion{primary, secondary}, true)
+// All makes all checks of two keys. It returns every reason for which a policy cannot use
+// them, and the warnings. For a key without a version the newest one is checked.
+func (c *Checker) All(ctx context.Context, p Pair) (refusals []error, warnings []string, err error) {
+	_, found, err := c.review(ctx, p, true)
 	return found.refusals, found.warnings, err
 }
 
 // review makes the checks of two keys: all of them, or up to the first refusal.
-func (p *Policies) review(ctx context.Context, tenant int64, profile Profile, names [2]envelope.KeyVersion, all bool) (keys [2]candidate, found findings, err error) {
+func (c *Checker) review(ctx context.Context, p Pair, all bool) (keys [2]candidate, found findings, err error) {
 	found.all = all
+	names := [2]envelope.KeyVersion{p.Primary, p.Secondary}
 	for _, kv := range names {
 		switch {
-		case profile.Versionless && kv.Version != "":
-			found.refuse(fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", p.Roots.URI(kv), profile.Kind).
+		case p.Versionless && kv.Version != "":
+			found.refuse(fail.New(api.InvalidArgument, "key %s names a version; a %s policy names keys without one", c.Roots.URI(kv), p.Kind).
 				WithHint("omit the version: a refresh uses the newest one"))
-		case !profile.Versionless && kv.Version == "" && !all:
-			found.refuse(fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", p.Roots.URI(kv), profile.Kind).
+		case !p.Versionless && kv.Version == "" && !all:
+			found.refuse(fail.New(api.InvalidArgument, "key %s names no version; a %s policy needs the exact one", c.Roots.URI(kv), p.Kind).
 				WithHint("Get-AzKeyVaultKey shows the versions of a key"))
 		}
 	}
 	if len(found.refusals) == 0 || all {
 		found.checkNames(names[0], names[1])
-		p.checkNotOperators(&found, names)
+		c.checkNotOperators(&found, names)
 	}
 	if len(found.refusals) > 0 && !all {
 		return keys, found, nil
 	}
-	missing := false
-	for i, kv := range names {
-		var failed error
-		if keys[i].KeyInfo, failed = p.Roots.Key(ctx, tenant, profile.Identity, kv); failed == nil {
-			keys[i].vault, keys[i].unknown = p.Roots.Describe(ctx, tenant, profile.Identity, kv.Vault)
-		}
-		if ctx.Err() != nil {
-			return keys, found, context.Cause(ctx)
-		}
-		if failed != nil {
-			missing = true
-			if !found.refuse(failed) {
-				return keys, found, nil
-			}
+	keys, failed := c.read(ctx, p, names)
+	if ctx.Err() != nil {
+		return keys, found, context.Cause(ctx)
+	}
+	for _, err := range failed {
+		if err != nil && !found.refuse(err) {
+			return keys, found, nil
 		}
 	}
-	if !missing {
-		found.checkKeys(keys, p.Now(), p.StrictKeyChecks)
+	if failed == [2]error{} {
+		found.checkKeys(keys, c.Now(), c.Strict)
 	}
 	return keys, found, nil
+}
+
+// read reads both keys and their vaults at the same time.
+func (c *Checker) read(ctx context.Context, p Pair, names [2]envelope.KeyVersion) (keys [2]candidate, failed [2]error) {
+	var both sync.WaitGroup
+	for i, kv := range names {
+		both.Go(func() {
+			if keys[i].KeyInfo, failed[i] = c.Roots.Key(ctx, p.Tenant, p.Identity, kv); failed[i] == nil {
+				keys[i].vault, keys[i].unknown = c.Roots.Describe(ctx, p.Tenant, p.Identity, kv.Vault)
+			}
+		})
+	}
+	both.Wait()
+	return keys, failed
 }

@@ -1,4 +1,4 @@
-package content_test
+package mbox_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"keyroll/internal/content"
+	"keyroll/internal/mbox"
 )
 
 func TestDatesAreReadAsMailProgramsWriteThem(t *testing.T) {
@@ -64,13 +64,13 @@ func TestDatesAreReadAsMailProgramsWriteThem(t *testing.T) {
 		"1 Jan 102 00:00:00 +0000":                                          "2002-01-01T00:00:00Z",
 		"Fri, 21 Nov 1997 09(comment):   55  :  06 -0600":                   "1997-11-21T15:55:06Z", // RFC 5322, appendix A.6.2
 	} {
-		if got := content.ReadDate(value); got.Format(time.RFC3339) != want {
+		if got := mbox.ReadDate(value); got.Format(time.RFC3339) != want {
 			t.Errorf("%q is %s, want %s", value, got.Format(time.RFC3339), want)
 		}
 	}
 	for _, value := range []string{"", "tomorrow", "Mon, 1 Foo 2024 00:00:00 +0000", "30 Feb 2024 00:00:00 +0000", "0 Jan 2024 00:00:00 +0000", "1 Jan 2024 24:00:00 +0000", "1 Jan 2024 00:60:00 +0000",
 		"1 Jan 2024", "1 Jan 0000 00:00:00 +0000", "31 Dec 9999 23:00:00 -0200", "1 Jan 2024 13:00 PM", "2024-13-01T00:00:00Z", "1704067200"} {
-		if got := content.ReadDate(value); !got.IsZero() {
+		if got := mbox.ReadDate(value); !got.IsZero() {
 			t.Errorf("%q is %s, want none", value, got)
 		}
 	}
@@ -96,13 +96,13 @@ func TestDatesDoNotDependOnTheZoneOfTheServer(t *testing.T) {
 		form := rapid.SampledFrom([]string{"Mon, 02 Jan 2006 15:04:05", "2 Jan 06 15:04", "Mon Jan _2 15:04:05 2006", "2006-01-02T15:04:05"}).Draw(t, "form")
 		value := at.Format(form) + zone.Draw(t, "zone")
 		time.Local = time.UTC
-		want := content.ReadDate(value)
+		want := mbox.ReadDate(value)
 		if at.Year() < 2050 && strings.HasSuffix(value, "GMT") && !strings.Contains(value, "Jan _2") && form != "Mon Jan _2 15:04:05 2006" && form != "2 Jan 06 15:04" && !want.Equal(at) {
 			t.Fatalf("%q is %s", value, want)
 		}
 		for _, local := range locals {
 			time.Local = local
-			if got := content.ReadDate(value); !got.Equal(want) || got.Location() != time.UTC {
+			if got := mbox.ReadDate(value); !got.Equal(want) || got.Location() != time.UTC {
 				t.Fatalf("%q is %s under %s, and %s under UTC", value, got, local, want)
 			}
 		}
@@ -113,7 +113,7 @@ func FuzzDate(f *testing.F) {
 	f.Add("Fri, 21 Nov 1997 09:55:06 -0600 (x)")
 	f.Add("Mon Jan  1 01:02:03 EST 2024")
 	f.Fuzz(func(t *testing.T, value string) {
-		if got := content.ReadDate(value); !got.IsZero() {
+		if got := mbox.ReadDate(value); !got.IsZero() {
 			if _, err := time.Parse(time.RFC3339, got.Format(time.RFC3339)); err != nil {
 				t.Fatal(fmt.Errorf("%q: %w", value, err))
 			}

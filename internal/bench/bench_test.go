@@ -1,14 +1,15 @@
-package main
+package bench_test
 
 import (
 	"context"
-	"os/exec"
 	"testing"
 	"time"
 
 	"keyroll/api"
+	"keyroll/client"
 	"keyroll/internal/bench"
 	"keyroll/internal/node"
+	"keyroll/internal/node/nodetest"
 	"keyroll/internal/store/storetest"
 )
 
@@ -18,7 +19,12 @@ func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 	t.Parallel()
 	options := func(database string) bench.Options {
 		return bench.Options{Data: t.TempDir(), Database: database, Containers: 5, Items: 3, ItemSize: 2000, PageSlots: 2, Rounds: 1,
-			Script: quietly, Client: localClient, Progress: func(string) {}}
+			Progress: func(string) {},
+			Script: func(_ context.Context, n *node.Node, text string) error {
+				_, err := nodetest.Around(t, n).TryScript(text)
+				return err
+			},
+			Client: func(n *node.Node) (*client.Client, error) { return nodetest.Around(t, n).Client, nil }}
 	}
 	sound := func(t *testing.T, b bench.Base, err error, ratios ...string) {
 		t.Helper()
@@ -65,17 +71,6 @@ func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 		r, err := bench.Readers(t.Context(), bench.ReadersOptions{Options: options(""), Depth: api.DepthPolicy, Readable: 2, PerSecond: 100, Window: 100 * time.Millisecond})
 		sound(t, r.Base, err, "ratioOfP99")
 		if r.Reads != 20 {
-			t.Errorf("%+v", r)
-		}
-	})
-	t.Run("list", func(t *testing.T) {
-		r, err := bench.List(t.Context(), bench.ListOptions{Options: options(""), Command: func(ctx context.Context, n *node.Node) (*exec.Cmd, error) {
-			cmd, err := listCommand(ctx, n)
-			cmd.Args[0] = "keyroll" // the test's own binary is the command under this name
-			return cmd, err
-		}})
-		sound(t, r.Base, err, "serverSecondsPer1000", "firstLineSeconds")
-		if r.Containers != 5 || r.Items != 3 || r.PeakRSSBytes <= 0 {
 			t.Errorf("%+v", r)
 		}
 	})

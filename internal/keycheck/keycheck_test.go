@@ -1,4 +1,4 @@
-package policy_test
+package keycheck_test
 
 import (
 	"crypto/rsa"
@@ -12,6 +12,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/keycheck"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/rootkey"
@@ -167,7 +168,9 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 				if e.strict && !strict {
 					continue
 				}
-				w.Policies.StrictKeyChecks = strict
+				for _, of := range []*policytest.World{w, sites} {
+					of.Configure(func(c *policy.Config) { c.StrictKeyChecks = strict })
+				}
 				for act, do := range acts {
 					want := e
 					if act == "update" { // another key, used by another principal
@@ -188,7 +191,7 @@ func TestEachCheckRefusesOrWarnsWhereverKeysEnterAPolicy(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range policy.CheckNames() {
+	for _, name := range keycheck.Names() {
 		if !slices.Contains(tested, name) {
 			t.Errorf("check %q is not tested", name)
 		}
@@ -255,7 +258,7 @@ func TestUncheckedVaultGivesAWarning(t *testing.T) {
 	if err != nil || len(made.Warnings) != 1 || !strings.Contains(made.Warnings[0], "could not be checked for subscription, region, protection and permissions: the vault refused the service (403)") {
 		t.Errorf("%q, %v", made.Warnings, err)
 	}
-	w.Policies.StrictKeyChecks = true
+	w.Configure(func(c *policy.Config) { c.StrictKeyChecks = true })
 	d.Name = "q"
 	_, err = w.Create(d)
 	policytest.Refuses(t, err, api.KeyUnusable)
@@ -279,7 +282,7 @@ func TestNoExpiryIsTheLastDayOfTheYear9999AnywhereOnEarth(t *testing.T) {
 func TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	create := func(name string, strict bool) ([]string, error) {
-		config := w.Policies.Config
+		config := w.Config
 		config.StrictKeyChecks = strict
 		node := policy.New(config)
 		defer node.Close()
@@ -314,7 +317,7 @@ func TestKeysInAzureAreCheckedAsFarAsTheirVaultsShow(t *testing.T) {
 
 func TestVaultOfTheAvailabilityKeysIsRefusedAsACustomerVault(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
-	w.Policies.OperatorVault = "https://Operators.vault.azure.net/"
+	w.Configure(func(c *policy.Config) { c.OperatorVault = "https://Operators.vault.azure.net/" })
 	own, theirs := w.Vaults.Add("https://operators.vault.azure.net", "k"), w.Vaults.Add("mine", "k")
 	own.Version, theirs.Version = "", ""
 	for _, keys := range [][2]envelope.KeyVersion{{own, theirs}, {theirs, own}} {

@@ -1,0 +1,4 @@
+package mbox
+
+// ReadDate reads a Date field.
+var ReadDate = readDate
