@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"keyroll/internal/policy"
+	"keyroll/internal/keywork"
 )
 
 // workers do the node's background work.
@@ -14,16 +14,14 @@ type workers struct {
 	packages *Packages
 	maintain func()          // queues upkeep
 	evicted  <-chan struct{} // signals that this node has evicted another one
-	ageRoll  *policy.AvailabilityRoller
-	rewrap   *policy.WrapReplacer
+	ageRoll  *keywork.AvailabilityRoller
 	running  sync.WaitGroup
 	cancel   context.CancelFunc
 }
 
 func newWorkers(f *foundation, id *identity, p *Packages, evicted <-chan struct{}) *workers {
 	return &workers{base: f, packages: p, maintain: p.Service.QueueMaintenance, evicted: evicted, cancel: func() {},
-		rewrap: &policy.WrapReplacer{Policies: p.Policies, Leases: f.leases},
-		ageRoll: &policy.AvailabilityRoller{Policies: p.Policies, Every: f.options.AvailabilityRollEvery, Leases: f.leases, Tenants: func(ctx context.Context) (ids []int64, err error) {
+		ageRoll: &keywork.AvailabilityRoller{DB: f.db, Policies: p.Policies, Every: f.options.AvailabilityRollEvery, Logger: f.options.Logger, Tenants: func(ctx context.Context) (ids []int64, err error) {
 			all, err := id.tenants(ctx)
 			for _, t := range all {
 				ids = append(ids, t.ID)
@@ -35,12 +33,20 @@ func newWorkers(f *foundation, id *identity, p *Packages, evicted <-chan struct{
 // run starts the workers.
 func (w *workers) run(ctx context.Context) {
 	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	work := []func(context.Context){w.packages.Roller.Run, w.packages.Upkeep.Run, w.packages.Purger.Run, w.ageRoll.Run, w.rewrap.Run, w.maintainDaily}
+	work := []func(context.Context){w.packages.Roller.Run, w.packages.Upkeep.Run, w.packages.Purger.Run, w.maintainDaily,
+		w.daily("availability keys", w.ageRoll.RollDue), w.daily("local wraps", w.packages.Policies.ReplaceVaultMade)}
 	if !w.base.options.NoCollect {
 		work = append(work, w.collectDaily)
 	}
 	for _, run := range work {
 		w.running.Go(func() { run(ctx) })
+	}
+}
+
+// daily returns the daily work of that name.
+func (w *workers) daily(name string, work func(ctx context.Context) error) func(ctx context.Context) {
+	return func(ctx context.Context) {
+		keywork.Daily(ctx, keywork.Pass{Name: name, Work: work, Leases: w.base.leases, Logger: w.base.options.Logger})
 	}
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/lease"
-	"keyroll/internal/retry"
 	"keyroll/internal/store"
 )
 
@@ -266,95 +264,25 @@ func (p *Policies) rolledMeanwhile(ctx context.Context, tenant int64, r revision
 	return now, true
 }
 
-// AvailabilityRoller rolls availability keys when they reach a certain age.
-type AvailabilityRoller struct {
-	*Policies
-	Every   time.Duration // the age at which a version is replaced
-	Tenants func(ctx context.Context) ([]int64, error)
-	Leases  *lease.Leases // of this node; nil: it is the only node
-}
-
-// How long after a pass the next one begins.
-const (
-	availabilityInterval = 24 * time.Hour
-	availabilityRetry    = time.Hour       // after a failure
-	availabilityPoll     = 2 * time.Second // while another node, which may die, makes one
-)
-
-// Run makes a pass at once and then one a day, until ctx is done. While another node
-// makes one, this one waits.
-func (a *AvailabilityRoller) Run(ctx context.Context) {
-	loop := retry.Loop{First: availabilityRetry, Longest: availabilityRetry}
-	loop.Run(ctx, func(ctx context.Context) retry.Next {
-		held, err := a.Leases.Hold(ctx, "availability keys", a.runOnce)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			a.logger.WarnContext(ctx, "not all availability keys could be rolled; retrying", "after", availabilityRetry, "error", err)
-			return retry.Blocked(0)
-		case err == nil && !held:
-			return retry.After(availabilityPoll)
-		}
-		return retry.After(availabilityInterval)
-	})
-}
-
-// runOnce rolls every availability key whose newest version is old enough, finishes
-// interrupted rolls, and destroys the versions that they left. It stops at once when
-// the store is unavailable.
-func (a *AvailabilityRoller) runOnce(ctx context.Context) error {
-	tenants, err := a.Tenants(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, tenant := range tenants {
-		var all []Policy
-		err := a.db.View(ctx, func(tx *store.Tx) (err error) {
-			all, err = a.List(ctx, tx, tenant)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		for _, pol := range all {
-			if pol.Purge == Purged {
-				continue
-			}
-			err := a.rollIfDue(ctx, pol)
-			if err != nil && ctx.Err() != nil || fail.Is(err, api.VaultUnavailable) {
-				return err
-			}
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...) // only for the log
-}
-
-// rollIfDue rolls the availability key of one policy if it is old enough, and
-// otherwise finishes an interrupted roll.
-func (a *AvailabilityRoller) rollIfDue(ctx context.Context, pol Policy) error {
-	kept, err := a.keptRevisions(ctx, pol)
+// RollAvailabilityIfDue rolls the availability key of a policy if its newest version is at
+// least that old. Otherwise it finishes an interrupted roll, and destroys the versions
+// that it left.
+func (p *Policies) RollAvailabilityIfDue(ctx context.Context, pol Policy, age time.Duration) (Rolled, error) {
+	kept, err := p.keptRevisions(ctx, pol)
 	if err != nil || len(kept) == 0 {
-		return err
+		return Rolled{}, err
 	}
-	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.RollAvailabilityKeys.Name, Request: "schedule", System: true})
 	var since time.Time
 	version := newest(kept)
-	err = a.db.View(ctx, func(tx *store.Tx) (err error) {
+	err = p.db.View(ctx, func(tx *store.Tx) (err error) {
 		since, err = availabilityCreated(ctx, tx, pol.Tenant, kept[0].AvailabilityKey, version)
 		return err
 	})
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return Rolled{}, err
+	case p.now().Sub(since) >= age:
+		return p.RollAvailability(ctx, pol)
 	}
-	var rolled Rolled
-	if a.now().Sub(since) >= a.Every {
-		rolled, err = a.RollAvailability(ctx, pol)
-	} else {
-		rolled, err = a.rewrapAllAvailability(ctx, pol, kept, version)
-	}
-	if rolled.Wraps > 0 {
-		a.logger.InfoContext(ctx, "rolled an availability key", "policy", pol.GUID, "version", rolled.Version, "wraps", rolled.Wraps, "destroyed", rolled.Destroyed)
-	}
-	return err
+	return p.rewrapAllAvailability(ctx, pol, kept, version)
 }

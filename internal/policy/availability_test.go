@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
-	"keyroll/internal/lease"
+	"keyroll/internal/keywork"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
@@ -295,7 +293,7 @@ func TestInterruptedAvailabilityKeyRollLosesNoWrapAndContinues(t *testing.T) {
 			}
 		}
 		roller := rollerOf(w, time.Hour)
-		w.Must(roller.RunOnce(w.Ctx))
+		w.Must(roller.RollDue(w.Ctx))
 		probe(w, pol, 2)
 		if got := mustRoll(w, pol); got.Destroyed != 1 {
 			t.Errorf("the pass left %d old versions", got.Destroyed-1)
@@ -317,7 +315,7 @@ func TestVersionThatCouldNotBeDestroyedIsDestroyedLater(t *testing.T) {
 			t.Errorf("rolled %+v, want %+v", got, want)
 		}
 		h.before = nil
-		w.Must(rollerOf(w, time.Hour).RunOnce(w.Ctx))
+		w.Must(rollerOf(w, time.Hour).RollDue(w.Ctx))
 		if got := mustRoll(w, pol); got.Version != 3 || got.Destroyed != 1 {
 			t.Errorf("after the pass a roll is %+v", got)
 		}
@@ -354,8 +352,8 @@ func TestNewPolicyHasAFreshAvailabilityKey(t *testing.T) {
 	})
 }
 
-func rollerOf(w *policytest.World, every time.Duration) *policy.AvailabilityRoller {
-	return &policy.AvailabilityRoller{Policies: w.Policies, Every: every,
+func rollerOf(w *policytest.World, every time.Duration) *keywork.AvailabilityRoller {
+	return &keywork.AvailabilityRoller{DB: w.DB, Policies: w.Policies, Every: every, Logger: w.Config.Logger,
 		Tenants: func(context.Context) ([]int64, error) { return []int64{w.Tenant}, nil }}
 }
 
@@ -366,11 +364,11 @@ func TestAvailabilityKeysAreRolledAtTheirMaximumAge(t *testing.T) {
 		old := w.MailboxPolicy("old")
 		w.Clock.Advance(every - time.Millisecond)
 		young := w.MailboxPolicy("young")
-		w.Must(roller.RunOnce(w.Ctx))
+		w.Must(roller.RollDue(w.Ctx))
 		probe(w, old, 1)
 		w.Clock.Advance(time.Millisecond)
 		for range 2 {
-			w.Must(roller.RunOnce(w.Ctx))
+			w.Must(roller.RollDue(w.Ctx))
 			probe(w, old, 2)
 			probe(w, young, 1)
 		}
@@ -382,63 +380,10 @@ func TestAvailabilityKeysAreRolledAtTheirMaximumAge(t *testing.T) {
 		h := hook(w)
 		roller.Policies = w.Policies
 		h.before = func(string, uint32) error { return policytest.Away() }
-		policytest.Refuses(t, roller.RunOnce(w.Ctx), api.VaultUnavailable)
+		policytest.Refuses(t, roller.RollDue(w.Ctx), api.VaultUnavailable)
 		h.before = nil
-		w.Must(roller.RunOnce(w.Ctx))
+		w.Must(roller.RollDue(w.Ctx))
 		probe(w, old, 3)
 		probe(w, young, 2)
-	})
-}
-
-func TestAvailabilityKeysAreCheckedDailyAndSoonerAfterAFailure(t *testing.T) {
-	policytest.Bubble(t, func(t *testing.T) {
-		w := policytest.New(t, storetest.One(t))
-		begin := time.Now()
-		var at []time.Duration
-		roller := rollerOf(w, time.Hour)
-		roller.Tenants = func(context.Context) ([]int64, error) {
-			at = append(at, time.Since(begin))
-			if len(at) == 2 {
-				return nil, policytest.Away()
-			}
-			return nil, nil
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		go roller.Run(ctx)
-		time.Sleep(50 * time.Hour)
-		cancel()
-		synctest.Wait()
-		if got := fmt.Sprint(at); got != "[0s 24h0m0s 25h0m0s 49h0m0s]" {
-			t.Errorf("looked at %s", got)
-		}
-	})
-}
-
-// While one node makes passes, the others check that it is live; when it dies, another
-// one takes over within seconds.
-func TestAnotherNodeContinuesAvailabilityKeyRollsWithinSeconds(t *testing.T) {
-	policytest.Bubble(t, func(t *testing.T) {
-		w := policytest.New(t, storetest.One(t))
-		w.InTx(func(tx *store.Tx) error {
-			_, _, err := lease.Take(w.Ctx, tx, "availability keys", "dead", time.Hour)
-			return err
-		})
-		var looked atomic.Int64
-		roller := rollerOf(w, time.Hour)
-		roller.Leases = lease.New(w.DB, "alive", lease.Term)
-		roller.Tenants = func(context.Context) ([]int64, error) { looked.Add(1); return nil, nil }
-		ctx, cancel := context.WithCancel(t.Context())
-		go roller.Run(ctx)
-		time.Sleep(time.Minute)
-		if n := looked.Load(); n > 0 {
-			t.Errorf("looked at %d times beside the node that does", n)
-		}
-		w.InTx(func(tx *store.Tx) error { return lease.End(w.Ctx, tx, "dead") })
-		time.Sleep(3 * time.Second)
-		if n := looked.Load(); n != 1 {
-			t.Errorf("looked at %d times since it died", n)
-		}
-		cancel()
-		synctest.Wait()
 	})
 }

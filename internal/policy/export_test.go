@@ -30,9 +30,3 @@ func (p *Policies) BundleOf(ctx context.Context, tx *store.Tx, tenant, policyKey
 	r, err := keptRevision(ctx, tx, tenant, policyKey)
 	return envelope.Bundle(key, r.Binding), err
 }
-
-// RunOnce rolls the availability keys that are old enough.
-func (a *AvailabilityRoller) RunOnce(ctx context.Context) error { return a.runOnce(ctx) }
-
-// RunOnce replaces every wrap that can be replaced.
-func (w *WrapReplacer) RunOnce(ctx context.Context) error { return w.runOnce(ctx) }

@@ -69,8 +69,8 @@ func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 		if left := vaultMade(w); len(left) != 2 || !strings.Contains(left[0].Key, "a-p.vault") || !strings.Contains(left[1].Key, "b-p.vault") {
 			t.Errorf("before: %v", left)
 		}
-		replacer := &policy.WrapReplacer{Policies: w.Policies}
-		w.Must(replacer.RunOnce(w.Ctx))
+		replacer := w.Policies
+		w.Must(replacer.ReplaceVaultMade(w.Ctx))
 		if left := vaultMade(w); len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}
@@ -88,7 +88,7 @@ func TestWrapsThatExternalVaultsMadeAreReplacedOnce(t *testing.T) {
 		}
 		opensFromRoots(w, own.Current)
 		w.Vaults.Calls()
-		w.Must(replacer.RunOnce(w.Ctx))
+		w.Must(replacer.ReplaceVaultMade(w.Ctx))
 		if calls := w.Vaults.Calls(); len(calls) != 0 {
 			t.Errorf("a second pass asks the vaults: %v", calls)
 		}
@@ -99,15 +99,15 @@ func TestWrapOfAnUnavailableVaultIsKeptAndReplacedLater(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	pol := vaultMadePolicy(w, "p", byVault(w))
 	w.Vaults.Fail("https://b-p.vault.azure.net", policytest.Away())
-	replacer := &policy.WrapReplacer{Policies: w.Policies}
-	if err := replacer.RunOnce(w.Ctx); err == nil || !strings.Contains(err.Error(), `policy "p"`) {
+	replacer := w.Policies
+	if err := replacer.ReplaceVaultMade(w.Ctx); err == nil || !strings.Contains(err.Error(), `policy "p"`) {
 		t.Errorf("the pass says %v", err)
 	}
 	if left := vaultMade(w); len(left) != 1 || !strings.Contains(left[0].Key, "b-p") {
 		t.Errorf("left: %v", left)
 	}
 	w.Vaults.Fail("https://b-p.vault.azure.net", nil)
-	w.Must(replacer.RunOnce(w.Ctx))
+	w.Must(replacer.ReplaceVaultMade(w.Ctx))
 	if left := vaultMade(w); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -124,7 +124,7 @@ func TestForgedWrapIsNotReplaced(t *testing.T) {
 	w.Exec(`UPDATE revision SET wrap_primary = ?2 WHERE policy_key = ?1`, pol.Current.ID, forged)
 	before := customerWraps(w)
 	w.Vaults.Calls()
-	err = (&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx)
+	err = w.Policies.ReplaceVaultMade(w.Ctx)
 	if calls := w.Vaults.Calls(); err == nil || !strings.Contains(err.Error(), `policy "p"`) || len(calls) != 0 {
 		t.Errorf("the pass says %v, and asked %v", err, calls)
 	}
@@ -143,7 +143,7 @@ func TestAnInterruptedReplacementContinues(t *testing.T) {
 			w := policytest.New(t, storetest.One(t))
 			pol := vaultMadePolicy(w, "p", byVault(w))
 			key := opensFromRoots(w, pol.Current)
-			replacer := &policy.WrapReplacer{Policies: w.Policies}
+			replacer := w.Policies
 			died := func() (died bool) {
 				fault.Set(func(name string) {
 					if name == point {
@@ -152,7 +152,7 @@ func TestAnInterruptedReplacementContinues(t *testing.T) {
 				})
 				defer fault.Set(nil)
 				defer func() { died = recover() == any(point) }()
-				_ = replacer.RunOnce(w.Ctx)
+				_ = replacer.ReplaceVaultMade(w.Ctx)
 				return false
 			}()
 			left := map[string]int{"localwrap.before-commit": 2, "localwrap.after-commit": 1}[point]
@@ -162,7 +162,7 @@ func TestAnInterruptedReplacementContinues(t *testing.T) {
 			if !opensFromRoots(w, pol.Current).Equal(key) {
 				t.Error("after the death the policy key is another one")
 			}
-			w.Must(replacer.RunOnce(w.Ctx))
+			w.Must(replacer.ReplaceVaultMade(w.Ctx))
 			if made := vaultMade(w); len(made) != 0 || replacements(w) != 2 || !opensFromRoots(w, pol.Current).Equal(key) {
 				t.Errorf("left %v, %d replacements", made, replacements(w))
 			}
@@ -185,7 +185,7 @@ func TestWrapReplacementDoesNotOverwriteAConcurrentChange(t *testing.T) {
 		}
 		return nil
 	}
-	w.Must((&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx))
+	w.Must(w.Policies.ReplaceVaultMade(w.Ctx))
 	if left := vaultMade(w); !changed || len(left) != 0 || replacements(w) != 0 {
 		t.Errorf("changed %t, left %v, %d replacements", changed, left, replacements(w))
 	}
@@ -206,7 +206,7 @@ func TestStoredPlaintextIsReplacedAndReported(t *testing.T) {
 	w := policytest.New(t, storetest.One(t))
 	w.Configure(func(c *policy.Config) { c.Roots = indulgent{w.Vaults} })
 	pol := vaultMadePolicy(w, "p", func(_ envelope.KeyVersion, bundle []byte) []byte { return bytes.Clone(bundle) })
-	w.Must((&policy.WrapReplacer{Policies: w.Policies}).RunOnce(w.Ctx))
+	w.Must(w.Policies.ReplaceVaultMade(w.Ctx))
 	for _, wrap := range customerWraps(w) {
 		if len(wrap) != 256 {
 			t.Errorf("a wrap of %d bytes is still stored", len(wrap))
