@@ -130,7 +130,7 @@ func (c *Client) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.Li
 // ImportMail imports messages from an mbox. size is the length of r in bytes,
 // or -1. After a failure r may be read from for a moment more.
 func (c *Client) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
-	return upload(ctx, c, api.ImportMail, in, size, r)
+	return upload(ctx, c, api.ImportMail, in, &content{r: r, size: size})
 }
 
 // CheckKeys returns why a policy would refuse two keys, and creates nothing.
@@ -162,7 +162,7 @@ func (c *Client) ReadMessage(ctx context.Context, in api.MessageInput) (io.ReadC
 // size is the length of r in bytes, or -1. After a failure r may be read from for a
 // moment more.
 func (c *Client) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
-	return upload(ctx, c, api.PutFile, in, size, r)
+	return upload(ctx, c, api.PutFile, in, &content{r: r, size: size})
 }
 
 // GetFile returns n bytes of a file from off on; n below 0 means all that follow.
@@ -183,7 +183,10 @@ func (c *Client) GetFile(ctx context.Context, in api.FileInput, off, n int64) (i
 // Verify opens every wrapped key and reads every item. It calls progress, if
 // not nil, as the work goes on, and returns the report.
 func (c *Client) Verify(ctx context.Context, in api.VerifyInput, progress func(api.VerifyProgress)) (api.Verified, error) {
-	return follow(ctx, c, api.Verify.Meta, in, "verify", func(e api.VerifyEvent) (*api.VerifyProgress, *api.Verified, *api.Problem) {
-		return e.Progress, e.Report, e.Problem
-	}, progress)
+	return verify.follow(ctx, c, in, progress)
 }
+
+var verify = followed[api.VerifyInput, api.VerifyEvent, api.VerifyProgress, api.Verified]{api.Verify, "verify",
+	func(e api.VerifyEvent) (*api.VerifyProgress, *api.Verified, *api.Problem) {
+		return e.Progress, e.Report, e.Problem
+	}}

@@ -51,7 +51,7 @@ func (c *Client) ListWorkloadItems(ctx context.Context, in api.ListStoreItems) (
 // name. size is the length of r in bytes, or -1. After a failure r may be read from
 // for a moment more.
 func (c *Client) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput, size int64, r io.Reader) (api.File, error) {
-	return upload(ctx, c, api.PutWorkloadItem, in, size, r)
+	return upload(ctx, c, api.PutWorkloadItem, in, &content{r: r, size: size})
 }
 
 // GetWorkloadItem returns an item.

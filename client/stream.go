@@ -54,11 +54,11 @@ func (c *content) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// upload runs an operation that sends content. size is its length in bytes, or
-// -1. r is not closed; it may be read from for a moment after a refusal.
-func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Out], in In, size int64, r io.Reader) (out Out, err error) {
-	var body io.Reader = &content{r: r, size: size}
-	if size == 0 {
+// upload runs an operation that sends content. The content's reader is not closed; it
+// may be read from for a moment after a refusal.
+func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Out], in In, sent *content) (out Out, err error) {
+	var body io.Reader = sent
+	if sent.size == 0 {
 		if _, err := io.Copy(io.Discard, body); err != nil { // the transport would not read it
 			return out, c.unreachableError(ctx, err)
 		}
@@ -68,7 +68,7 @@ func upload[In, Out any](ctx context.Context, c *Client, op api.Operation[In, Ou
 	if err != nil {
 		return out, err
 	}
-	req.ContentLength = size
+	req.ContentLength = sent.size
 	// The server can refuse the request before the content is sent.
 	req.Header.Set("Expect", "100-continue")
 	return result[Out](c, c.uploads, req)
@@ -194,10 +194,17 @@ func (c *Client) refusalAt(ctx context.Context, m api.Meta, in any, off int64) e
 	return resp.Body.Close()
 }
 
-// follow reads the events of a running operation, one per line, up to its report.
-func follow[Event, Progress, Report any](ctx context.Context, c *Client, m api.Meta, in any, what string,
-	parts func(Event) (*Progress, *Report, *api.Problem), progress func(Progress)) (none Report, err error) {
-	r, err := c.request(ctx, m, in, nil)
+// followed is an operation that reports its progress, one event per line.
+type followed[In, Event, Progress, Report any] struct {
+	op   api.Operation[In, Event]
+	what string // its name in messages
+	// parts returns what an event has: one of the three.
+	parts func(Event) (*Progress, *Report, *api.Problem)
+}
+
+// follow runs the operation and reads its events up to its report.
+func (f followed[In, Event, Progress, Report]) follow(ctx context.Context, c *Client, in In, progress func(Progress)) (none Report, err error) {
+	r, err := c.request(ctx, f.op.Meta, in, nil)
 	if err != nil {
 		return none, err
 	}
@@ -209,9 +216,9 @@ func follow[Event, Progress, Report any](ctx context.Context, c *Client, m api.M
 	for lines := json.NewDecoder(resp.Body); ; {
 		var e Event
 		if err := lines.Decode(&e); err != nil {
-			return none, c.truncatedError(ctx, "the "+what+" at "+c.base+" was cut off before its report", err)
+			return none, c.truncatedError(ctx, "the "+f.what+" at "+c.base+" was cut off before its report", err)
 		}
-		now, report, problem := parts(e)
+		now, report, problem := f.parts(e)
 		switch {
 		case problem != nil:
 			return none, problem

@@ -102,7 +102,7 @@ var packages = []row{
 		"decrypts what all packages store, and reads which rolls have finished"},
 	{"internal/service", "api internal/access internal/audit internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/keypage internal/policy " +
 		"internal/purge internal/roll internal/store internal/upkeep internal/verify", "the single entry point to the packages above; not to the vaults"},
-	{"internal/server", "api internal/access internal/admit internal/audit internal/fail internal/httpcheck", "HTTP over an interface that the service implements"},
+	{"internal/server", "api internal/access internal/admit internal/audit internal/fail internal/httpcheck internal/service", "HTTP over the methods of the service; its table names each once"},
 	{"internal/vault", "api internal/access internal/admit internal/fail internal/httpcheck internal/seal internal/store", "separate from the rest: the service accesses it over HTTPS"},
 	{"internal/ca", "api internal/fail internal/seal internal/store", "its key is under the seal"},
 	{"internal/cmdlet/syntax", "", "only the syntax of the language"},

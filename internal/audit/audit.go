@@ -100,7 +100,7 @@ func (l *Log) append(ctx context.Context, tx *store.Tx, statement string, e Entr
 	if err != nil {
 		return err
 	}
-	return insert(ctx, tx, statement, e, o, l.now(), actor, target)
+	return insert(ctx, tx, statement, entryRow{e, o, l.now(), actor, target})
 }
 
 func (l *Log) seal(ctx context.Context, tenant, entry int64, text string) ([]byte, error) {
@@ -122,14 +122,22 @@ func Notice(ctx context.Context, tx *store.Tx, e Entry, now time.Time) error {
 	o := OriginOf(ctx)
 	e.Operation = o.Operation
 	e.ID = store.NewID()
-	return insert(ctx, tx, insertEntry, e, o, now, nil, nil)
+	return insert(ctx, tx, insertEntry, entryRow{Entry: e, origin: o, time: now})
 }
 
 const insertEntry = `INSERT INTO audit_entry (id, tenant, time, request, principal, operation, outcome, detail, actor, target)
 	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)`
 
-func insert(ctx context.Context, tx *store.Tx, statement string, e Entry, o Origin, now time.Time, actor, target []byte) error {
+// entryRow is an entry as it is stored, with its names sealed.
+type entryRow struct {
+	Entry
+	origin        Origin
+	time          time.Time
+	actor, target []byte
+}
+
+func insert(ctx context.Context, tx *store.Tx, statement string, e entryRow) error {
 	_, err := tx.Exec(ctx, statement,
-		e.ID, e.Tenant, now.UnixMilli(), o.Request, o.Principal.String(), e.Operation, e.Outcome, e.Detail, actor, target)
+		e.ID, e.Tenant, e.time.UnixMilli(), e.origin.Request, e.origin.Principal.String(), e.Operation, e.Outcome, e.Detail, e.actor, e.target)
 	return err
 }

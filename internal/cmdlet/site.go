@@ -17,17 +17,19 @@ var geoIdentity = Param{Name: "Identity", Type: String, Position: 1, PipedText: 
 var siteIdentity = Param{Name: "Identity", Aliases: []string{"Url"}, Type: String, Position: 1, Mandatory: true, Piped: true, PipedText: true,
 	Help: "URL of a site."}
 
-func siteCmdlets() []*Cmdlet {
-	status := sitePolicyObject(api.Geo{}, api.Policy{}).names()
-	byName := func(name string, t Type, help string) Param {
-		return Param{Name: name, Type: t, Mandatory: true, Sets: []string{byParts}, Help: help}
-	}
-	byURI := func(name string) Param {
-		return Param{Name: name, Type: String, Mandatory: true, Sets: []string{byURIs}, Help: "URI of the key with its version."}
-	}
-	vaultType := Param{Name: "KeyVaultType", Type: String, Values: []string{"KeyVault", "ManagedHSM"}, Sets: []string{byParts},
+// byName and byURI are parameters that name a key of a site policy by its parts or as a whole.
+func byName(name string, t Type, help string) Param {
+	return Param{Name: name, Type: t, Mandatory: true, Sets: []string{byParts}, Help: help}
+}
+
+func byURI(name string) Param {
+	return Param{Name: name, Type: String, Mandatory: true, Sets: []string{byURIs}, Help: "URI of the key with its version."}
+}
+
+var (
+	vaultType = Param{Name: "KeyVaultType", Type: String, Values: []string{"KeyVault", "ManagedHSM"}, Sets: []string{byParts},
 		Help: "Type of the vaults (default: KeyVault). Premium vaults of this server can be used as managed HSMs; a managed HSM in Azure is named by its URI."}
-	bothKeys := []Param{geoIdentity,
+	bothKeys = []Param{geoIdentity,
 		byName("PrimaryKeyVaultName", String, "Vault of the primary key."),
 		byName("PrimaryKeyName", String, "Name of the primary key."),
 		byName("PrimaryKeyVersion", Version, "Version of the primary key."),
@@ -35,6 +37,10 @@ func siteCmdlets() []*Cmdlet {
 		byName("SecondaryKeyName", String, "Name of the secondary key."),
 		byName("SecondaryKeyVersion", Version, "Version of the secondary key."),
 		byURI("PrimaryKeyVaultUri"), byURI("SecondaryKeyVaultUri"), vaultType}
+)
+
+func siteCmdlets() []*Cmdlet {
+	status := sitePolicyObject(api.Geo{}, api.Policy{}).names()
 	return []*Cmdlet{
 		{
 			Name: "New-SPOSite", Run: newSite, Emits: siteObject(api.Site{}).names(), Changes: true,

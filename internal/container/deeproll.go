@@ -18,11 +18,13 @@ import (
 )
 
 // Scope selects the containers that a roll of depth container or content processes:
-// those whose keys are under some policy keys in pages of some classes.
+// those whose keys are under some policy keys in pages of some classes. Keys older than
+// Watermark are replaced.
 type Scope struct {
-	Tenant  int64
-	Parents []keypage.Parent
-	Classes []envelope.Class
+	Tenant    int64
+	Parents   []keypage.Parent
+	Classes   []envelope.Class
+	Watermark int64
 }
 
 // Due is a condition for containers on which a roll has work to do. The values are
@@ -51,14 +53,14 @@ const updateRenewed = `UPDATE container SET renewed = ?3, claimed_until = 0 WHER
 
 // Select returns a SELECT of the scope's containers that are due, for use in another
 // statement. Its parameters follow ?1, the tenant, and ?2, the watermark.
-func (sc Scope) Select(due Due, mark int64) (query string, args []any) {
-	within, args := keypage.Within(sc.Parents, sc.Classes, []any{sc.Tenant, mark})
+func (sc Scope) Select(due Due) (query string, args []any) {
+	within, args := keypage.Within(sc.Parents, sc.Classes, []any{sc.Tenant, sc.Watermark})
 	return `SELECT id FROM container WHERE tenant = ?1 AND page IN (SELECT id FROM key_page WHERE ` + within + `) AND purged = 0 AND ` + string(due), args
 }
 
 // Remaining returns up to limit containers of a scope that are due.
-func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64, limit int) ([]int64, error) {
-	query, args := sc.Select(due, mark)
+func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, limit int) ([]int64, error) {
+	query, args := sc.Select(due)
 	ids, err := tx.IDs(ctx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
@@ -68,8 +70,8 @@ func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, mark int64,
 
 // CountBlobKeys counts the blob keys that a roll re-wraps: those of containers
 // whose key is due, and those that an earlier roll left under an older key.
-func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n int64, err error) {
-	query, args := sc.Select(DueKey, mark)
+func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope) (n int64, err error) {
+	query, args := sc.Select(DueKey)
 	args = append(args, envelope.ClassBlob)
 	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT CAST(COALESCE(SUM(CASE WHEN c.keyed < ?2 THEN p.count ELSE 0 END
 			+ CASE WHEN c.older <> 0 AND p.generation = c.generation - 1 THEN p.count ELSE 0 END), 0) AS BIGINT)
@@ -83,22 +85,31 @@ func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope, mark int64) (n i
 // claimFor is how long a claim is valid without being renewed, while its node lives.
 const claimFor = 15 * time.Second
 
-// Claim gives a node up to limit containers of a key page, with ids above after,
-// that are due and on which no other node works. Claims only avoid duplicate work;
-// writes are protected by compare-and-swap. A node without a name is the only node
-// and needs no claims.
-func (s *Containers) Claim(ctx context.Context, tenant, page int64, due Due, mark, after int64, limit int, node string) (ids []int64, err error) {
+// Claimable selects containers of a key page for a claim: up to Limit, with ids above
+// After.
+type Claimable struct {
+	Tenant, Page int64
+	Due          Due
+	Watermark    int64
+	After        int64
+	Limit        int
+}
+
+// Claim gives a node containers that are due and on which no other node works. Claims
+// only avoid duplicate work; writes are protected by compare-and-swap. A node without a
+// name is the only node and needs no claims.
+func (s *Containers) Claim(ctx context.Context, c Claimable, node string) (ids []int64, err error) {
 	const of = ` FROM container WHERE tenant = ?1 AND page = ?3 AND id > ?4 AND purged = 0 AND `
 	if node == "" {
 		err = s.db.View(ctx, func(tx *store.Tx) error {
-			ids, err = tx.IDs(ctx, `SELECT id`+of+string(due)+` ORDER BY id LIMIT ?5`, tenant, mark, page, after, limit)
+			ids, err = tx.IDs(ctx, `SELECT id`+of+string(c.Due)+` ORDER BY id LIMIT ?5`, c.Tenant, c.Watermark, c.Page, c.After, c.Limit)
 			return err
 		})
 	} else {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
-			ids, err = tx.IDs(ctx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(due)+
+			ids, err = tx.IDs(ctx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(c.Due)+
 				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6 OR NOT `+lease.NodeLives(tx, "claimed_by")+`) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
-				tenant, mark, page, after, limit, node, claimFor.Milliseconds())
+				c.Tenant, c.Watermark, c.Page, c.After, c.Limit, node, claimFor.Milliseconds())
 			return err
 		})
 	}
@@ -180,59 +191,77 @@ func (s *Containers) OpenGroup(ctx context.Context, tenant int64, ids []int64) (
 	if err != nil {
 		return g, err
 	}
-	pages := map[int64]*envelope.Page{}
-	defer func() {
-		for _, page := range pages {
-			page.Zero()
-		}
-	}()
-	failed := map[int64]error{}
-	open := func(p location, at slot) (*envelope.Key, error) {
-		if err := p.checkClass(at); err != nil {
-			return nil, err
-		}
-		if pages[at.page.ID] == nil && failed[at.page.ID] == nil {
-			page, err := envelope.OpenPage(g.policies[at.page.Parent], at.page.EncryptionContext(), at.page.Body)
-			if err != nil {
-				failed[at.page.ID] = err
-			} else {
-				pages[at.page.ID] = page
-			}
-		}
-		if err := failed[at.page.ID]; err != nil {
-			return nil, err
-		}
-		return p.keyIn(at, pages[at.page.ID])
-	}
+	pages := openedPages{opened: map[int64]*envelope.Page{}, failed: map[int64]error{}}
+	defer pages.zero()
 	for _, p := range locations {
-		o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
 		for _, at := range p.slots() {
 			if g.policies[at.page.Parent] == nil {
-				if g.policies[at.page.Parent], err = s.openPolicyKey(ctx, tenant, at.page.Parent, policy.User); err != nil {
-					delete(g.policies, at.page.Parent)
+				key, err := s.openPolicyKey(ctx, tenant, at.page.Parent, policy.User)
+				if err != nil {
 					return g, err
 				}
-			}
-			key, err := open(p, at)
-			if at.generation != p.Generation {
-				o.older, o.olderErr = key, err
-			} else {
-				o.Key = key
-				if err != nil {
-					g.Failed[p.ID] = err
-				}
+				g.policies[at.page.Parent] = key
 			}
 		}
-		if o.olderErr != nil {
-			g.Failed[p.ID] = o.olderErr
-		}
-		if g.Failed[p.ID] != nil {
-			o.Zero()
-			continue
-		}
-		g.Opened = append(g.Opened, o)
+		g.open(p, pages)
 	}
 	return g, nil
+}
+
+// open adds a container to the group whose policy keys are opened.
+func (g *Group) open(p location, pages openedPages) {
+	o := Opened{Container: p.Container, PolicyKey: p.page.Parent, olderErr: p.olderErr}
+	for _, at := range p.slots() {
+		key, err := pages.key(g.policies[at.page.Parent], p, at)
+		if at.generation != p.Generation {
+			o.older, o.olderErr = key, err
+		} else {
+			o.Key = key
+			if err != nil {
+				g.Failed[p.ID] = err
+			}
+		}
+	}
+	if o.olderErr != nil {
+		g.Failed[p.ID] = o.olderErr
+	}
+	if g.Failed[p.ID] != nil {
+		o.Zero()
+		return
+	}
+	g.Opened = append(g.Opened, o)
+}
+
+// openedPages are key pages that were opened once each, or why they could not be.
+type openedPages struct {
+	opened map[int64]*envelope.Page
+	failed map[int64]error
+}
+
+func (o openedPages) zero() {
+	for _, page := range o.opened {
+		page.Zero()
+	}
+}
+
+// key opens the key of a container in a slot of a page that is under a policy key.
+func (o openedPages) key(policyKey *envelope.Key, p location, at slot) (*envelope.Key, error) {
+	if err := p.checkClass(at); err != nil {
+		return nil, err
+	}
+	id := at.page.ID
+	if o.opened[id] == nil && o.failed[id] == nil {
+		page, err := envelope.OpenPage(policyKey, at.page.EncryptionContext(), at.page.Body)
+		if err != nil {
+			o.failed[id] = err
+		} else {
+			o.opened[id] = page
+		}
+	}
+	if err := o.failed[id]; err != nil {
+		return nil, err
+	}
+	return p.keyIn(at, o.opened[id])
 }
 
 // locateAll is locate for several containers; it omits those that no longer exist.

@@ -25,14 +25,21 @@ const listColumns = columns + `,
 	COALESCE((SELECT k.parent FROM key_page k WHERE k.id = container.page AND +k.tenant = container.tenant), 0),
 	COALESCE((SELECT g.name FROM geo g WHERE g.id = container.geo AND +g.tenant = container.tenant), '')`
 
-// List returns the first limit containers of a kind with an id above after, in id order,
-// which is the order in which they were made: with one query. One whose name cannot be
+// Page selects the first Limit containers of a kind with an id above After.
+type Page struct {
+	Kind  Kind
+	After int64
+	Limit int
+}
+
+// List returns a page of a tenant's containers in id order, which is the order in which
+// they were made: with one query. One whose name cannot be
 // decrypted is listed as Damaged. The tenant's directory must have been opened before.
-func (s *Containers) List(ctx context.Context, tx *store.Tx, tenant int64, kind Kind, after int64, limit int) ([]Listed, error) {
-	if _, err := ruleFor(kind); err != nil {
+func (s *Containers) List(ctx context.Context, tx *store.Tx, tenant int64, p Page) ([]Listed, error) {
+	if _, err := ruleFor(p.Kind); err != nil {
 		return nil, err
 	}
-	return s.list(ctx, tx, tenant, whereKind, tenant, string(kind), after, limit, envelope.ClassDirectory)
+	return s.list(ctx, tx, tenant, whereKind, tenant, string(p.Kind), p.After, p.Limit, envelope.ClassDirectory)
 }
 
 // ListBackups returns those of some backups that exist, as List does.

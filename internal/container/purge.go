@@ -5,31 +5,24 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
 
-// MarkPurged marks as purged the containers whose keys are in the first limit
-// key pages with an id above after under the given policy keys. It returns the
-// last page, 0 if there was none, and how many containers it marked. Marked
-// containers are still listed, but their keys can be neither opened nor moved.
-func (s *Containers) MarkPurged(ctx context.Context, tx *store.Tx, tenant int64, under []keypage.Parent, classes []envelope.Class, after int64, limit int, at time.Time) (last, marked int64, err error) {
-	pages, err := keypage.Under(ctx, tx, tenant, under, classes, after, limit)
-	if err != nil {
-		return 0, 0, err
-	}
+// MarkPurged marks as purged the containers whose keys are in some key pages, and
+// returns how many it marked. Marked containers are still listed, but their keys can be
+// neither opened nor moved.
+func (s *Containers) MarkPurged(ctx context.Context, tx *store.Tx, pages []keypage.Row, at time.Time) (marked int64, err error) {
 	args := make([][]any, len(pages))
 	for i, page := range pages {
-		last = page.ID
-		args[i] = []any{tenant, page.ID, at.UnixMilli()}
+		args[i] = []any{page.Tenant, page.ID, at.UnixMilli()}
 	}
 	affected, err := tx.ExecMany(ctx, markContainers, args)
 	for _, n := range affected {
 		marked += n
 	}
-	return last, marked, err
+	return marked, err
 }
 
 // locateNotPurged is locate, but fails Gone for a purged container.

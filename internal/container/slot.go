@@ -137,7 +137,7 @@ func (s *Containers) Fold(ctx context.Context, tenant int64, parent keypage.Pare
 		return 0, err
 	}
 	defer key.Zero()
-	return keypage.Fold(ctx, s.db, key, tenant, parent, class, s.pageSlots, func(ctx context.Context, tx *store.Tx, children []int64, page int64) error {
+	return keypage.Fold(ctx, s.db, key, keypage.Foldable{Tenant: tenant, Parent: parent, Class: class, Slots: s.pageSlots}, func(ctx context.Context, tx *store.Tx, children []int64, page int64) error {
 		args := make([][]any, len(children))
 		for i, id := range children {
 			args[i] = []any{tenant, id, page}

@@ -100,7 +100,7 @@ func (s *Contents) checkMessage(ctx context.Context, c container.Container, p pa
 		_, err = p.message(f)
 	}
 	if err == nil {
-		err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, (*counter)(&result.Bytes))
+		err = s.copyMessage(ctx, openedMessage{f, c, p.keys}, f.blob.whole(), (*counter)(&result.Bytes))
 	}
 	if fail.Is(err, api.Conflict) {
 		return true

@@ -212,10 +212,17 @@ func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob
 	for _, b := range part {
 		first, last = min(first, b.id), max(last, b.id)
 	}
-	named := make(map[int64]bool)
-	err := s.db.View(ctx, func(tx *store.Tx) error { return referencedBetween(ctx, tx, tenant, first, last, named) })
+	var referenced []int64
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		referenced, err = referencedBetween(ctx, tx, tenant, first, last)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	named := make(map[int64]bool)
+	for _, id := range referenced {
+		named[id] = true
 	}
 	for _, b := range part {
 		c.Blobs++
@@ -264,16 +271,12 @@ func idsOf(blobs []blobRow) []int64 {
 	return ids
 }
 
-// referencedBetween adds to named the ids in a range that rows reference, in one
-// snapshot.
-func referencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64, named map[int64]bool) error {
+// referencedBetween returns the ids in a range that rows reference.
+func referencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64) ([]int64, error) {
 	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
 		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
 	if err != nil {
-		return fmt.Errorf("read which blobs are named: %w", err)
+		return nil, fmt.Errorf("read which blobs are named: %w", err)
 	}
-	for _, id := range ids {
-		named[id] = true
-	}
-	return nil
+	return ids, nil
 }

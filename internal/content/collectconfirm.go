@@ -101,10 +101,10 @@ func (c *Collection) confirm(ctx context.Context) error {
 		}
 	}
 	// In this order: content that is deleted in the meantime moves from blob to dropped.
-	if err := c.contents.db.Scan(ctx, "blob", "tenant, id, item", "id", ids, look("blob", false)); err != nil {
+	if err := c.contents.db.Scan(ctx, store.ScanQuery{Table: "blob", Columns: "tenant, id, item", Column: "id", IDs: ids}, look("blob", false)); err != nil {
 		return err
 	}
-	if err := c.contents.db.Scan(ctx, "dropped", "tenant, blob, item", "blob", ids, look("dropped", true)); err != nil {
+	if err := c.contents.db.Scan(ctx, store.ScanQuery{Table: "dropped", Columns: "tenant, blob, item", Column: "blob", IDs: ids}, look("dropped", true)); err != nil {
 		return err
 	}
 	if len(wrong) == 0 {
@@ -135,7 +135,7 @@ func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int
 	if err := s.db.CheckTables(ctx, "container", "unfinished", "item", "blob", "key_page"); err != nil {
 		return fmt.Errorf("nothing is deleted: %w", err)
 	}
-	return s.db.Scan(ctx, "container", "tenant, id", "id", absent, func(row store.Scanner) error {
+	return s.db.Scan(ctx, store.ScanQuery{Table: "container", Columns: "tenant, id", Column: "id", IDs: absent}, func(row store.Scanner) error {
 		var of, id int64
 		if err := row.Scan(&of, &id); err != nil {
 			return err

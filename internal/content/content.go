@@ -106,7 +106,7 @@ func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error)
 		return 0, err
 	}
 	defer opened.Zero()
-	return keypage.Fold(ctx, s.db, opened.Key, c.Tenant, parentOf(opened), envelope.ClassBlob, s.slots,
+	return keypage.Fold(ctx, s.db, opened.Key, keypage.Foldable{Tenant: c.Tenant, Parent: parentOf(opened), Class: envelope.ClassBlob, Slots: s.slots},
 		func(ctx context.Context, tx *store.Tx, blobs []int64, page int64) error {
 			return repoint(ctx, tx, c, blobs, page)
 		})

@@ -2,7 +2,9 @@ package content
 
 import (
 	"context"
+	"io"
 
+	"keyroll/internal/container"
 	"keyroll/internal/store"
 )
 
@@ -20,9 +22,19 @@ func RemoveItems(ctx context.Context, tx *store.Tx, tenant, container int64, ite
 	for i, id := range blobs {
 		rows = append(rows, blobRow{ID: id, Tenant: tenant, Item: items[i]})
 	}
-	return removeItems(ctx, tx, tenant, container, items, rows)
+	return itemRows{tenant, container, items, rows}.remove(ctx, tx)
 }
 
 func ConfirmFile(ctx context.Context, tx *store.Tx, tenant, container, id int64, pathHash []byte) error {
 	return confirmFile(ctx, tx, itemRow{Tenant: tenant, Container: container, PathHash: pathHash}, id)
+}
+
+// Get writes bytes of the file of c at path to w, as Reader.WriteRange does.
+func (s *Contents) Get(ctx context.Context, c container.Container, path string, off, n int64, w io.Writer) error {
+	r, err := s.Open(ctx, c, path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.WriteRange(ctx, off, n, w)
 }

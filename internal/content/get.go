@@ -10,6 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
@@ -250,7 +251,7 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	if err != nil {
 		return 0, err
 	}
-	return r.contents.copyBlob(ctx, b, key, off, n, w)
+	return r.contents.copyBlob(ctx, b, key, envelope.Range{Off: off, N: n}, w)
 }
 
 // Close ends the read. If the file was replaced in the meantime, its blobs may be
@@ -261,16 +262,6 @@ func (r *Reader) Close() error {
 		r.contents.reads.end(r.item)
 	}
 	return nil
-}
-
-// Get writes bytes of the file of c at path to w, as Reader.WriteRange does.
-func (s *Contents) Get(ctx context.Context, c container.Container, path string, off, n int64, w io.Writer) error {
-	r, err := s.Open(ctx, c, path)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return r.WriteRange(ctx, off, n, w)
 }
 
 // Stat returns path, size and time of the file of c at path. It fails NotFound.

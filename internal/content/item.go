@@ -105,22 +105,32 @@ func (s *Contents) tryPart(ctx context.Context, c container.Container, query str
 	return p, nil
 }
 
-// copyMessage writes bytes [off, off+n) of a message to w, as copyBlob does, and
-// looks the message up again if a roll re-encrypted it in the meantime.
-func (s *Contents) copyMessage(ctx context.Context, c container.Container, f itemWithFirstBlob, keys *keyring, off, n int64, w io.Writer) error {
+// openedMessage is a message of a container with the key of its blob.
+type openedMessage struct {
+	itemWithFirstBlob
+	container container.Container
+	keys      *keyring
+}
+
+// whole is the range of all bytes of a blob.
+func (b blobRow) whole() envelope.Range { return envelope.Range{N: b.Size} }
+
+// copyMessage writes a range of a message to w, as copyBlob does, and looks the message
+// up again if a roll re-encrypted it in the meantime.
+func (s *Contents) copyMessage(ctx context.Context, f openedMessage, at envelope.Range, w io.Writer) error {
 	for range maxAttempts {
-		key, err := keys.key(f.blob)
+		key, err := f.keys.key(f.blob)
 		if err != nil {
 			return err
 		}
-		written, err := s.copyBlob(ctx, f.blob, key, off, n, w)
+		written, err := s.copyBlob(ctx, f.blob, key, at, w)
 		if !errors.Is(err, errRenewed) {
 			return err
 		}
-		if off, n = off+written, n-written; written > 0 && n == 0 {
+		if at = (envelope.Range{Off: at.Off + written, N: at.N - written}); written > 0 && at.N == 0 {
 			return nil
 		}
-		p, err := s.openPart(ctx, c, messagesOnly, f.item.ID-1, 1)
+		p, err := s.openPart(ctx, f.container, messagesOnly, f.item.ID-1, 1)
 		if err != nil {
 			return err
 		}
@@ -128,17 +138,17 @@ func (s *Contents) copyMessage(ctx context.Context, c container.Container, f ite
 		if len(p.list) == 0 || p.list[0].item.ID != f.item.ID {
 			return fmt.Errorf("read item %d: %w", f.item.ID, errReplaced)
 		}
-		f, keys = p.list[0], p.keys
+		f.itemWithFirstBlob, f.keys = p.list[0], p.keys
 	}
 	return rolledMeanwhile()
 }
 
-// copyBlob writes bytes [off, off+n) of a blob to w and returns how many it wrote.
+// copyBlob writes a range of a blob to w and returns how many bytes it wrote.
 // A read error names item and blob; an error of w is returned unchanged.
-func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, off, n int64, w io.Writer) (written int64, err error) {
+func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, at envelope.Range, w io.Writer) (written int64, err error) {
 	name, ec := blobName(b.Tenant, b.ID), envelope.BlobContext{Tenant: b.Tenant, Blob: b.ID}
-	whole := off == 0 && n == b.Size
-	sealedOff, sealedLen := envelope.SealedRange(b.Size, off, n)
+	whole := at == b.whole()
+	sealedOff, sealedLen := envelope.SealedRange(b.Size, at.Off, at.N)
 	if whole { // to the end, whatever its length should be
 		sealedOff, sealedLen = 0, -1
 	}
@@ -157,11 +167,11 @@ func (s *Contents) copyBlob(ctx context.Context, b blobRow, key *envelope.Key, o
 	var plain io.Reader
 	if whole {
 		plain = envelope.NewReader(sealed, key, ec, b.Size)
-	} else if plain, err = envelope.NewRangeReader(sealed, key, ec, b.Size, off, n); err != nil {
+	} else if plain, err = envelope.NewRangeReader(sealed, key, ec, b.Size, at); err != nil {
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	copyTo := copyContent
-	if n >= readAheadFrom {
+	if at.N >= readAheadFrom {
 		copyTo = copyReadAhead
 	}
 	written, readErr, writeErr := copyTo(ctx, w, plain)

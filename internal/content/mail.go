@@ -8,6 +8,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 )
 
@@ -100,7 +101,7 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 		_, err := p.keys.key(f.blob)
 		if err == nil {
 			message := messageWriter{to: &e.joiner, of: func() messageMetadata { return p.metadataOrEmpty(f) }}
-			err = s.copyMessage(ctx, c, f, p.keys, 0, f.blob.Size, &message)
+			err = s.copyMessage(ctx, openedMessage{f, c, p.keys}, f.blob.whole(), &message)
 			if err != nil && message.begun {
 				return err
 			}
@@ -195,7 +196,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	if err := s.copyMessage(ctx, c, f, p.keys, m.Head, f.blob.Size-m.Head-m.Tail, w); err != nil {
+	if err := s.copyMessage(ctx, openedMessage{f, c, p.keys}, envelope.Range{Off: m.Head, N: f.blob.Size - m.Head - m.Tail}, w); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	return nil

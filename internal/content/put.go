@@ -274,7 +274,7 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 		if err := removeKeys(ctx, tx, u.opened, old); err != nil {
 			return err
 		}
-		if err := removeItems(ctx, tx, tenant, u.item.Container, []int64{id}, old); err != nil {
+		if err := (itemRows{tenant, u.item.Container, []int64{id}, old}).remove(ctx, tx); err != nil {
 			return err
 		}
 	}

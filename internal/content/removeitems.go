@@ -19,25 +19,32 @@ const (
 	isFile = `SELECT COUNT(*) FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3 AND path_hash = ?4`
 )
 
-// removeItems deletes the rows of some items of a container and of their blobs, and
-// records the blobs as dropped: they are deleted when no other row references them.
-// It fails Damaged if a row belongs to another item or container.
-func removeItems(ctx context.Context, tx *store.Tx, tenant, container int64, items []int64, blobs []blobRow) error {
+// itemRows are some items of a container, by their ids, and all their blobs.
+type itemRows struct {
+	tenant, container int64
+	items             []int64
+	blobs             []blobRow
+}
+
+// remove deletes the rows of the items and of their blobs, and records the blobs as
+// dropped: they are deleted when no other row references them. It fails Damaged if a
+// row belongs to another item or container.
+func (r itemRows) remove(ctx context.Context, tx *store.Tx) error {
 	var dropped, rows, own [][]any
-	for _, b := range blobs {
-		dropped = append(dropped, []any{b.ID, b.Item, tenant})
-		rows = append(rows, []any{b.ID, tenant, b.Item, b.Sequence})
+	for _, b := range r.blobs {
+		dropped = append(dropped, []any{b.ID, b.Item, r.tenant})
+		rows = append(rows, []any{b.ID, r.tenant, b.Item, b.Sequence})
 	}
-	for _, id := range items {
-		own = append(own, []any{id, tenant, container})
+	for _, id := range r.items {
+		own = append(own, []any{id, r.tenant, r.container})
 	}
 	if _, err := tx.ExecMany(ctx, dropBlob, dropped); err != nil {
-		return fmt.Errorf("drop blobs of container %d: %w", container, err)
+		return fmt.Errorf("drop blobs of container %d: %w", r.container, err)
 	}
-	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", container)); err != nil {
+	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", r.container)); err != nil {
 		return err
 	}
-	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", container))
+	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", r.container))
 }
 
 // confirmFile fails Damaged unless the row of the item id itself, and not only the

@@ -121,7 +121,7 @@ func (r *renewing) runUnits(ctx context.Context) error {
 		var stale []blobRow
 		var pages pageSet // read in the same snapshot: another node may renew the same blobs
 		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
-			if stale, err = staleAfter(working, tx, r.container, r.Watermark, after, unitBlobs); err != nil {
+			if stale, err = staleAfter(working, tx, r.container, r.Watermark, after); err != nil {
 				return err
 			}
 			stale = firstUnit(stale)

@@ -40,8 +40,8 @@ func NewestBlob(ctx context.Context, tx *store.Tx) (id int64, err error) {
 
 // CountBytes sums the sizes of those blobs of a scope's containers that a roll
 // re-encrypts: an earlier roll may have re-encrypted part of a container.
-func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, mark int64) (n int64, err error) {
-	query, args := sc.Select(container.DueContent, mark)
+func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope) (n int64, err error) {
+	query, args := sc.Select(container.DueContent)
 	err = tx.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND b.id < ?2 AND i.container IN (`+query+`)`, args...).Scan(&n)
 	if err != nil {
@@ -50,10 +50,10 @@ func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope, mark int6
 	return n, nil
 }
 
-// staleAfter returns up to limit blobs of a container that are older than mark,
+// staleAfter returns up to unitBlobs blobs of a container that are older than mark,
 // after one of them.
-func staleAfter(ctx context.Context, tx *store.Tx, c container.Container, mark int64, after blobRow, limit int) (blobs []blobRow, err error) {
-	blobs, err = store.Collect(ctx, tx, scanBlob, selectStale, c.Tenant, c.ID, mark, after.Item, after.Sequence, limit)
+func staleAfter(ctx context.Context, tx *store.Tx, c container.Container, mark int64, after blobRow) (blobs []blobRow, err error) {
+	blobs, err = store.Collect(ctx, tx, scanBlob, selectStale, c.Tenant, c.ID, mark, after.Item, after.Sequence, unitBlobs)
 	if err != nil {
 		return nil, fmt.Errorf("read blobs of container %d: %w", c.ID, err)
 	}

@@ -75,7 +75,7 @@ func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map
 func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, generations map[int64]uint32) (map[int64]error, error) {
 	wrong := map[int64]error{}
 	ids := slices.Collect(maps.Keys(generations))
-	err := s.db.Scan(ctx, "key_page", "tenant, class, parent, generation, id", "parent", ids, func(row store.Scanner) error {
+	err := s.db.Scan(ctx, store.ScanQuery{Table: "key_page", Columns: "tenant, class, parent, generation, id", Column: "parent", IDs: ids}, func(row store.Scanner) error {
 		var page keypage.Row
 		if err := row.Scan(&page.Tenant, &page.Class, &page.Parent, &page.Generation, &page.ID); err != nil {
 			return err

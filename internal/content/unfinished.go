@@ -57,7 +57,7 @@ func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) 
 				if err != nil {
 					return err
 				}
-				if err := removeItems(ctx, tx, tenant, container, items, blobs); err != nil {
+				if err := (itemRows{tenant, container, items, blobs}).remove(ctx, tx); err != nil {
 					return err
 				}
 			}

@@ -54,21 +54,17 @@ func NewestKey(ctx context.Context, tx *store.Tx) (int64, error) {
 // due maps each stage to the condition for containers on which it has work to do.
 var due = map[api.RollStage]container.Due{api.StageContainer: container.DueKey, api.StageContent: container.DueContent}
 
-func scopeOf(sc roll.Scope) container.Scope {
-	return container.Scope{Tenant: sc.Tenant, Parents: sc.Parents, Classes: sc.Classes}
-}
-
 // Size returns the work of a stage in a scope: bytes of content or blob keys.
 func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope) (int64, error) {
 	if stage == api.StageContent {
-		return content.CountBytes(ctx, tx, scopeOf(sc), sc.Watermark)
+		return content.CountBytes(ctx, tx, container.Scope(sc))
 	}
-	return container.CountBlobKeys(ctx, tx, scopeOf(sc), sc.Watermark)
+	return container.CountBlobKeys(ctx, tx, container.Scope(sc))
 }
 
 // Remaining returns up to limit containers on which a stage has work to do.
 func (d *Deep) Remaining(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
-	return container.Remaining(ctx, tx, scopeOf(sc), due[stage], sc.Watermark, limit)
+	return container.Remaining(ctx, tx, container.Scope(sc), due[stage], limit)
 }
 
 const (
@@ -147,7 +143,8 @@ func (w *work) eachGroup(ctx context.Context, group func(page int64, ids []int64
 			}
 		}
 		for last := int64(0); ; {
-			ids, err := w.containers.Claim(ctx, w.Tenant, after, due[w.Stage], w.Watermark, last, w.groupSize(), w.Node)
+			ids, err := w.containers.Claim(ctx, container.Claimable{Tenant: w.Tenant, Page: after, Due: due[w.Stage], Watermark: w.Watermark,
+				After: last, Limit: w.groupSize()}, w.Node)
 			if err != nil {
 				return err
 			}

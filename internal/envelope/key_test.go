@@ -219,7 +219,7 @@ func TestAZeroedKeySealsAndOpensNothing(t *testing.T) {
 			refused("Close", w.Close())
 			_, err = NewReader(bytes.NewReader(nil), dead, BlobContext{}, 0).Read(make([]byte, 1))
 			refused("Read", err)
-			_, err = NewRangeReader(bytes.NewReader(nil), dead, BlobContext{}, 5, 0, 1)
+			_, err = NewRangeReader(bytes.NewReader(nil), dead, BlobContext{}, 5, Range{0, 1})
 			refused("NewRangeReader", err)
 			panics("Seal", func() { Seal(dead, PurposeName, ec, nil) })
 			panics("Derive", func() { dead.Derive("x") })

@@ -106,11 +106,14 @@ func NewReader(r io.Reader, key *Key, p BlobContext, plainSize int64) io.Reader 
 	return b
 }
 
-// NewRangeReader returns a reader of the plaintext [off, off+n) of a blob of
-// plainSize bytes. r must deliver exactly SealedRange(plainSize, off, n). It fails
-// RangeNotSatisfiable if the range is not inside the blob; reading fails as for
-// NewReader.
-func NewRangeReader(r io.Reader, key *Key, p BlobContext, plainSize, off, n int64) (io.Reader, error) {
+// Range is the N bytes of a plaintext from Off on.
+type Range struct{ Off, N int64 }
+
+// NewRangeReader returns a reader of a range of a blob of plainSize bytes. r must
+// deliver exactly SealedRange(plainSize, at.Off, at.N). It fails RangeNotSatisfiable if
+// the range is not inside the blob; reading fails as for NewReader.
+func NewRangeReader(r io.Reader, key *Key, p BlobContext, plainSize int64, at Range) (io.Reader, error) {
+	off, n := at.Off, at.N
 	if !inside(plainSize, off, n) {
 		return nil, fail.New(api.RangeNotSatisfiable, "read %v: %[3]d bytes from offset %[2]d are not inside its %[4]d bytes", p, off, n, plainSize)
 	}

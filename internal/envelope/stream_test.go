@@ -136,7 +136,7 @@ func TestAnyRangeEqualsThatPartOfTheBlob(t *testing.T) {
 		if most := int64(n + 2*SegmentSize + (n/SegmentSize+2)*gcmOverhead); sealedLen > most {
 			t.Fatalf("[%d,+%d) of %d fetches %d bytes", off, n, size, sealedLen)
 		}
-		r, err := NewRangeReader(bytes.NewReader(sealed[sealedOff:sealedOff+sealedLen]), key, testBlob, int64(size), int64(off), int64(n))
+		r, err := NewRangeReader(bytes.NewReader(sealed[sealedOff:sealedOff+sealedLen]), key, testBlob, int64(size), Range{int64(off), int64(n)})
 		if err != nil {
 			t.Fatalf("[%d,+%d) of %d: %v", off, n, size, err)
 		}
@@ -164,7 +164,7 @@ func TestAnyRangeEqualsThatPartOfTheBlob(t *testing.T) {
 func TestARangeOutsideTheBlobIsRefused(t *testing.T) {
 	const huge = 1<<63 - 1
 	for _, c := range [][3]int64{{10, 11, 0}, {10, 0, 11}, {10, 10, 1}, {10, -1, 1}, {10, 1, -1}, {0, 0, 1}, {10, huge, huge}, {10, 5, huge}, {-1, 0, 0}, {MaxBlob + 1, 0, 1}} {
-		_, err := NewRangeReader(bytes.NewReader(nil), NewKey(), testBlob, c[0], c[1], c[2])
+		_, err := NewRangeReader(bytes.NewReader(nil), NewKey(), testBlob, c[0], Range{c[1], c[2]})
 		if !fail.Is(err, api.RangeNotSatisfiable) {
 			t.Errorf("[%d,+%d) of %d: %v", c[1], c[2], c[0], err)
 		}
@@ -319,7 +319,7 @@ func TestAForgedRangeIsRefusedAndNamed(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			r, err := NewRangeReader(bytes.NewReader(c.sealed), key, testBlob, size, c.off, c.n)
+			r, err := NewRangeReader(bytes.NewReader(c.sealed), key, testBlob, size, Range{c.off, c.n})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -464,7 +464,7 @@ func FuzzRangeReader(f *testing.F) {
 	f.Add(int64(-1), int64(1)<<62, whole)
 	f.Add(int64(1), int64(1), []byte{})
 	f.Fuzz(func(t *testing.T, off, n int64, sealed []byte) {
-		r, err := NewRangeReader(bytes.NewReader(sealed), key, testBlob, size, off, n)
+		r, err := NewRangeReader(bytes.NewReader(sealed), key, testBlob, size, Range{off, n})
 		if err != nil {
 			if !fail.Is(err, api.RangeNotSatisfiable) {
 				t.Errorf("%v", err)

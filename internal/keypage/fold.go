@@ -15,27 +15,35 @@ import (
 // errConflict rolls back a merge whose pages another transaction changed.
 var errConflict = errors.New("fold: another transaction changed a key page")
 
-// Fold merges the small pages of one parent and class, those at most half full,
-// into pages of at most slots slots, and returns how many pages it removed. key
-// is the parent's. Each merge is one transaction over at most slots children;
+// Foldable selects the pages that a fold merges: those of a tenant under one parent, of
+// one class, that have at most half of Slots slots.
+type Foldable struct {
+	Tenant int64
+	Parent Parent
+	Class  envelope.Class
+	Slots  int
+}
+
+// Fold merges small pages into pages of at most Slots slots, and returns how many pages
+// it removed. key is the parent's. Each merge is one transaction over at most Slots children;
 // in it repoint sets the pointers of the moved children to page. Keys stay under
 // their parent, so a fold needs no lock on a policy.
 //
 // A merge that conflicts with another transaction is rolled back and left for the
 // next fold. A page that cannot be decrypted is left as it is and does not block the
 // others; when all others are folded, the error of the first such page is returned.
-func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, parent Parent, class envelope.Class, slots int,
+func Fold(ctx context.Context, db *store.DB, key *envelope.Key, which Foldable,
 	repoint func(ctx context.Context, tx *store.Tx, children []int64, page int64) error) (merged int, err error) {
 	var damaged error
 	for after := int64(0); ; {
 		var rows []Row
 		var next int64
 		err := db.View(ctx, func(tx *store.Tx) (err error) {
-			rows, next, err = foldable(ctx, tx, tenant, parent, class, slots, after)
+			rows, next, err = which.next(ctx, tx, after)
 			return err
 		})
 		if err != nil {
-			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
+			return merged, fmt.Errorf("fold key pages of parent %d: %w", which.Parent.ID, err)
 		}
 		if next == after {
 			return merged, damaged
@@ -57,16 +65,16 @@ func Fold(ctx context.Context, db *store.DB, key *envelope.Key, tenant int64, pa
 			continue
 		}
 		if err != nil {
-			return merged, fmt.Errorf("fold key pages of parent %d: %w", parent.ID, err)
+			return merged, fmt.Errorf("fold key pages of parent %d: %w", which.Parent.ID, err)
 		}
 		merged += len(f.removed)
 	}
 }
 
-// foldable returns the next small pages after an id that together fill at most
+// next returns the next small pages after an id that together fill at most
 // one page, and the id after which to continue; that is after itself if none is left.
-func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, class envelope.Class, slots int, after int64) (rows []Row, next int64, err error) {
-	small, err := tx.Query(ctx, selectSmall, tenant, class, parent.ID, parent.Generation, slots/2, after, slots)
+func (f Foldable) next(ctx context.Context, tx *store.Tx, after int64) (rows []Row, next int64, err error) {
+	small, err := tx.Query(ctx, selectSmall, f.Tenant, f.Class, f.Parent.ID, f.Parent.Generation, f.Slots/2, after, f.Slots)
 	if err != nil {
 		return nil, after, err
 	}
@@ -78,7 +86,7 @@ func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, cl
 		if err := small.Scan(&id, &count); err != nil {
 			return nil, after, errors.Join(err, small.Close())
 		}
-		if sum += count; sum > slots {
+		if sum += count; sum > f.Slots {
 			break
 		}
 		ids = append(ids, id)
@@ -88,7 +96,7 @@ func foldable(ctx context.Context, tx *store.Tx, tenant int64, parent Parent, cl
 		return nil, next, err
 	}
 	for _, id := range ids {
-		row, err := Get(ctx, tx, tenant, id)
+		row, err := Get(ctx, tx, f.Tenant, id)
 		if err != nil {
 			return nil, after, err
 		}

@@ -76,7 +76,7 @@ func (f *folding) write(t testing.TB, do func(tx *store.Tx) error) {
 }
 
 func (f *folding) fold(class envelope.Class, slots int) (int, error) {
-	return Fold(f.ctx, f.db, f.key, f.tenant, f.parent, class, slots, f.repoint)
+	return Fold(f.ctx, f.db, f.key, Foldable{f.tenant, f.parent, class, slots}, f.repoint)
 }
 
 func (f *folding) repoint(ctx context.Context, tx *store.Tx, children []int64, page int64) error {
@@ -302,7 +302,7 @@ func TestFoldStopsIfAPointerCannotBeMoved(t *testing.T) {
 		for range 3 {
 			f.put(t, envelope.ClassActive, 1)
 		}
-		merged, err := Fold(f.ctx, db, f.key, f.tenant, f.parent, envelope.ClassActive, 8, func(context.Context, *store.Tx, []int64, int64) error { return errRefused })
+		merged, err := Fold(f.ctx, db, f.key, Foldable{f.tenant, f.parent, envelope.ClassActive, 8}, func(context.Context, *store.Tx, []int64, int64) error { return errRefused })
 		if merged != 0 || !errors.Is(err, errRefused) {
 			t.Errorf("merged %d, %v", merged, err)
 		}

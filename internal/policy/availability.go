@@ -104,7 +104,7 @@ func (p *Policies) addAvailability(ctx context.Context, pol Policy, kept []revis
 	}
 	id, version := kept[0].AvailabilityKey, newest(kept)+1
 	err := lease.InTx(ctx, p.db, func(tx *store.Tx) error {
-		return insertAvailability(ctx, tx, pol.Tenant, pol.ID, id, version, p.now())
+		return insertAvailability(ctx, tx, pol, availabilityVersion{id, version}, p.now())
 	})
 	if err != nil {
 		return 0, err
@@ -143,7 +143,7 @@ func (p *Policies) rewrapAvailability(ctx context.Context, pol Policy, old revis
 		if err := checkAvailability(ctx, tx, pol, version); err != nil {
 			return err
 		}
-		replaced, err = replaceThirdWrap(ctx, tx, pol.Tenant, old, r, p.revisionKey)
+		replaced, err = replaceThirdWrap(ctx, tx, old, r, p.revisionKey)
 		return err
 	})
 	if err == nil {
@@ -166,7 +166,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 	}()
 	open := func(r envelope.Revision) ([]byte, error) {
 		bundle, err := p.availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, availabilityContext(tenant, r), r.WrapAvailability)
-		uses = append(uses, p.use(tenant, r, "unwrap", "availability", envelope.KeyVersion{}, err))
+		uses = append(uses, p.use(tenant, r, "unwrap", availabilityRoot, err))
 		return bundle, err
 	}
 	bundle, err := open(old)
@@ -180,7 +180,7 @@ func (p *Policies) wrapAvailability(ctx context.Context, tenant int64, old envel
 	}
 	defer key.Zero()
 	r.WrapAvailability, err = p.availability.Wrap(ctx, r.AvailabilityKey, version, availabilityContext(tenant, r), bundle)
-	uses = append(uses, p.use(tenant, r, "wrap", "availability", envelope.KeyVersion{}, err))
+	uses = append(uses, p.use(tenant, r, "wrap", availabilityRoot, err))
 	if err != nil {
 		return r, err
 	}

@@ -12,9 +12,9 @@ import (
 
 // insertAvailability records a version of a policy's availability key; an existing
 // record is not changed.
-func insertAvailability(ctx context.Context, tx *store.Tx, tenant, policy, id int64, version uint32, now time.Time) error {
+func insertAvailability(ctx context.Context, tx *store.Tx, pol Policy, v availabilityVersion, now time.Time) error {
 	_, err := tx.Exec(ctx, `INSERT INTO availability_version (id, version, tenant, policy, created) VALUES (?1, ?2, ?3, ?4, ?5)
-		ON CONFLICT (id, version) DO NOTHING`, id, version, tenant, policy, now.UnixMilli())
+		ON CONFLICT (id, version) DO NOTHING`, v.id, v.version, pol.Tenant, pol.ID, now.UnixMilli())
 	return err
 }
 
@@ -62,9 +62,9 @@ func setAvailabilityDestroyed(ctx context.Context, tx *store.Tx, tenant int64, v
 
 // replaceThirdWrap puts r in place of old, which differs from it only by the third
 // wrap, and reports whether old was still unchanged: the MAC covers every field.
-func replaceThirdWrap(ctx context.Context, tx *store.Tx, tenant int64, old revisionRow, r envelope.Revision, mac *envelope.Key) (bool, error) {
+func replaceThirdWrap(ctx context.Context, tx *store.Tx, old revisionRow, r envelope.Revision, mac *envelope.Key) (bool, error) {
 	n, err := tx.Exec(ctx, `UPDATE revision SET availability_version = ?3, wrap_availability = ?4, mac = ?5
 		WHERE tenant = ?1 AND guid = ?2 AND erased = 0 AND mac = ?6`,
-		tenant, r.ID.String(), r.AvailabilityVersion, r.WrapAvailability, r.MAC(mac), old.MAC)
+		old.Tenant, r.ID.String(), r.AvailabilityVersion, r.WrapAvailability, r.MAC(mac), old.MAC)
 	return n == 1, err
 }

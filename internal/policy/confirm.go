@@ -26,7 +26,7 @@ func (p *Policies) confirmUnused(ctx context.Context, tenant int64, unused []rev
 	used := 0
 	err := p.db.CheckTables(ctx, "policy", "policy_key", "revision", "key_page")
 	if err == nil {
-		err = p.db.Scan(ctx, "key_page", "id", "parent", ids, func(store.Scanner) error { used++; return nil })
+		err = p.db.Scan(ctx, store.ScanQuery{Table: "key_page", Columns: "id", Column: "parent", IDs: ids}, func(store.Scanner) error { used++; return nil })
 	}
 	if err == nil && used > 0 {
 		err = store.Contradiction("%d key pages are under policy keys %d", used, ids)
@@ -58,7 +58,7 @@ func (p *Policies) confirmPurged(ctx context.Context, tenant, policy int64, ids 
 	err := p.db.CheckTables(ctx, "policy")
 	purged := false
 	if err == nil {
-		err = p.db.Scan(ctx, "policy", "purge", "id", []int64{policy}, func(row store.Scanner) error {
+		err = p.db.Scan(ctx, store.ScanQuery{Table: "policy", Columns: "purge", Column: "id", IDs: []int64{policy}}, func(row store.Scanner) error {
 			var state Purge
 			err := row.Scan(&state)
 			purged = state == Purged
@@ -96,7 +96,7 @@ func (p *Policies) scanRevisions(ctx context.Context, column string, ids []int64
 	if err := p.db.CheckTables(ctx, "revision", "availability_version"); err != nil {
 		return err
 	}
-	return p.db.Scan(ctx, "revision", "availability, availability_version, policy, erased", column, ids, func(row store.Scanner) error {
+	return p.db.Scan(ctx, store.ScanQuery{Table: "revision", Columns: "availability, availability_version, policy, erased", Column: column, IDs: ids}, func(row store.Scanner) error {
 		var v availabilityVersion
 		var policy, erased int64
 		if err := row.Scan(&v.id, &v.version, &policy, &erased); err != nil {

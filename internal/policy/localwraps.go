@@ -70,7 +70,7 @@ func (p *Policies) replaceVaultMade(ctx context.Context, r revisionRow, root roo
 	defer clear(bundle)
 	var uses []audit.Entry
 	wrapped, err := p.wrapLocally(ctx, r.rootOf(r.Tenant, root.kv), bundle, func(act string, err error) {
-		uses = append(uses, p.use(r.Tenant, r.Revision, act, root.name, root.kv, err))
+		uses = append(uses, p.use(r.Tenant, r.Revision, act, root, err))
 	})
 	if recorded := p.record(ctx, uses...); err == nil {
 		err = recorded
@@ -85,7 +85,7 @@ func (p *Policies) replaceVaultMade(ctx context.Context, r revisionRow, root roo
 	} else {
 		next.WrapSecondary, column = wrapped, "secondary"
 	}
-	replacement := p.use(r.Tenant, r.Revision, "replace the vault's wrap of", root.name, root.kv, nil)
+	replacement := p.use(r.Tenant, r.Revision, "replace the vault's wrap of", root, nil)
 	if !hasFormOf(root.wrap, wrapped, bundle) {
 		replacement.Outcome = string(api.Damaged)
 		replacement.Detail += "; it was no encryption: anyone who has read the database may know this policy key"

@@ -194,7 +194,7 @@ func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile
 		key, err = envelope.Unbundle(bundle, r.Binding)
 		key.Zero()
 	}
-	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root.name, root.kv, err), seen.Result(err)); recorded != nil {
+	if recorded := p.recordUnwrap(ctx, p.use(tenant, r.Revision, "unwrap", root, err), seen.Result(err)); recorded != nil {
 		err = recorded
 	}
 	if err != nil {
@@ -214,7 +214,7 @@ func (p *Policies) unwrapAvailability(ctx context.Context, tenant int64, r revis
 		// would mean that nothing needs it any more.
 		err = asDamaged(err)
 	}
-	use := p.use(tenant, r.Revision, "unwrap", "availability", envelope.KeyVersion{}, err)
+	use := p.use(tenant, r.Revision, "unwrap", availabilityRoot, err)
 	if why != "" {
 		use.Detail += "; " + why
 	}
@@ -242,6 +242,9 @@ type root struct {
 	kv   envelope.KeyVersion
 	wrap []byte
 }
+
+// availabilityRoot stands for the availability key of a policy where a root is named.
+var availabilityRoot = root{name: "availability"}
 
 func customerRoots(profile Profile, r revisionRow) []root {
 	if profile.Keys == 0 {

@@ -221,7 +221,7 @@ func (c *PreparedPolicy) Commit(ctx context.Context, tx *store.Tx) (Policy, erro
 	if err := tx.Lock(ctx, pol.Tenant, true); err != nil {
 		return pol, err
 	}
-	if err := p.checkFree(ctx, tx, pol.Tenant, profile, pol.Name, pol.Geo); err != nil {
+	if err := p.checkFree(ctx, tx, pol); err != nil {
 		return pol, err
 	}
 	if profile.Keys > 0 { // creation of containers resolves its default under this lock
@@ -238,7 +238,7 @@ func (c *PreparedPolicy) Commit(ctx context.Context, tx *store.Tx) (Policy, erro
 	if err := p.insert(ctx, tx, pol, c.revision, p.now()); err != nil {
 		return pol, err
 	}
-	return pol, insertAvailability(ctx, tx, pol.Tenant, pol.ID, c.availabilityKey, c.availabilityVersion, pol.Created)
+	return pol, insertAvailability(ctx, tx, pol, availabilityVersion{c.availabilityKey, c.availabilityVersion}, pol.Created)
 }
 
 // Close has nothing to do.
@@ -257,7 +257,8 @@ func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Pr
 	if err := checkName(d.Name); err != nil {
 		return primary, secondary, nil, err
 	}
-	if err := p.db.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, tenant, profile, d.Name, d.Geo) }); err != nil {
+	planned := Policy{Tenant: tenant, Kind: d.Kind, Name: d.Name, Geo: d.Geo}
+	if err := p.db.View(ctx, func(tx *store.Tx) error { return p.checkFree(ctx, tx, planned) }); err != nil {
 		return primary, secondary, nil, err
 	}
 	return p.resolve(ctx, tenant, profile, d.Primary, d.Secondary)
@@ -294,17 +295,19 @@ func checkName(name string) error {
 	return nil
 }
 
-func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, tenant int64, profile Profile, name string, geo int64) error {
-	all, err := p.List(ctx, tx, tenant)
+// checkFree fails if a new policy's name is taken, or no further policy of its kind may be
+// enabled in its geo.
+func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, pol Policy) error {
+	all, err := p.List(ctx, tx, pol.Tenant)
 	if err != nil {
 		return err
 	}
 	for _, other := range all {
-		if strings.EqualFold(other.Name, name) && other.Purge != Purged {
+		if strings.EqualFold(other.Name, pol.Name) && other.Purge != Purged {
 			return fail.New(api.AlreadyExists, "policy %q already exists", other.Name)
 		}
 	}
-	return checkActive(profile, all, geo)
+	return checkActive(ProfileOf(pol.Kind), all, pol.Geo)
 }
 
 // checkActive fails if no further policy of a kind may be enabled in a geo.

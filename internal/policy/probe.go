@@ -120,10 +120,10 @@ func (p *Policies) test(ctx context.Context, r revisionRow, root root, t tester)
 	rand.Read(plain)
 	began := time.Now()
 	wrapped, err := t.wrap(plain)
-	uses := []audit.Entry{p.use(r.Tenant, r.Revision, "test wrap for", root.name, root.kv, err)}
+	uses := []audit.Entry{p.use(r.Tenant, r.Revision, "test wrap for", root, err)}
 	if probe.Wraps = err == nil; probe.Wraps {
 		err = t.unwrap(wrapped, plain)
-		uses = append(uses, p.use(r.Tenant, r.Revision, "test unwrap for", root.name, root.kv, err))
+		uses = append(uses, p.use(r.Tenant, r.Revision, "test unwrap for", root, err))
 		probe.Unwraps = err == nil
 	}
 	probe.Milliseconds = float64(time.Since(began).Microseconds()) / 1000

@@ -32,7 +32,7 @@ func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s seale
 			return err
 		}
 	}
-	return insertRevision(ctx, tx, pol, s.Revision, p.revisionKey, at)
+	return p.insertRevision(ctx, tx, pol, s.Revision, at)
 }
 
 // seal completes a revision for key with a new GUID and a wrap under each of its
@@ -46,8 +46,8 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 	bundle := envelope.Bundle(key, r.Binding)
 	defer clear(bundle)
 	var uses []audit.Entry
-	used := func(act, root string, kv envelope.KeyVersion, err error) {
-		uses = append(uses, p.use(tenant, r.Revision, act, root, kv, err))
+	used := func(act string, err error) {
+		uses = append(uses, p.use(tenant, r.Revision, act, availabilityRoot, err))
 	}
 	defer func() {
 		if recorded := p.record(ctx, uses...); err == nil {
@@ -67,12 +67,12 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 	}
 	ec := availabilityContext(tenant, r.Revision)
 	wrapped, err := p.availability.Wrap(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, bundle)
-	used("wrap", "availability", envelope.KeyVersion{}, err)
+	used("wrap", err)
 	if err != nil {
 		return r, err
 	}
 	opened, err := p.availability.Open(ctx, r.AvailabilityKey, r.AvailabilityVersion, ec, wrapped)
-	used("unwrap", "availability", envelope.KeyVersion{}, err)
+	used("unwrap", err)
 	if err != nil {
 		return r, err
 	}
@@ -95,10 +95,7 @@ type customerWrap struct {
 func (p *Policies) wrapByCustomerKeys(ctx context.Context, pol Policy, r envelope.Revision, bundle []byte) (made [2]customerWrap, err error) {
 	var both sync.WaitGroup
 	var errs [2]error
-	for i, root := range [...]struct {
-		name string
-		kv   envelope.KeyVersion
-	}{{"primary", r.Primary}, {"secondary", r.Secondary}} {
+	for i, root := range [...]root{{name: "primary", kv: r.Primary}, {name: "secondary", kv: r.Secondary}} {
 		both.Go(func() {
 			w := &made[i]
 			id := keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: ProfileOf(pol.Kind).Identity, Key: root.kv}
@@ -107,7 +104,7 @@ func (p *Policies) wrapByCustomerKeys(ctx context.Context, pol Policy, r envelop
 				return
 			}
 			w.wrap, errs[i] = p.wrapLocally(ctx, id, bundle, func(act string, err error) {
-				w.uses = append(w.uses, p.use(pol.Tenant, r, act, root.name, root.kv, err))
+				w.uses = append(w.uses, p.use(pol.Tenant, r, act, root, err))
 			})
 			w.shown = w.shown.Result(errs[i])
 		})
@@ -137,10 +134,10 @@ func availabilityContext(tenant int64, r envelope.Revision) envelope.EncryptionC
 
 // use describes one use of a root key: by which root, on which policy key, and with
 // which result. The audit log adds who and why.
-func (p *Policies) use(tenant int64, r envelope.Revision, act, root string, kv envelope.KeyVersion, err error) audit.Entry {
-	what := fmt.Sprintf("%s policy key %d of policy %s by its %s key", act, r.Binding.PolicyKey, r.Binding.Policy, root)
-	if kv.Key != "" {
-		what += " " + p.roots.URI(kv)
+func (p *Policies) use(tenant int64, r envelope.Revision, act string, by root, err error) audit.Entry {
+	what := fmt.Sprintf("%s policy key %d of policy %s by its %s key", act, r.Binding.PolicyKey, r.Binding.Policy, by.name)
+	if by.kv.Key != "" {
+		what += " " + p.roots.URI(by.kv)
 	} else {
 		what += fmt.Sprintf(" %d version %d", r.AvailabilityKey, r.AvailabilityVersion)
 	}

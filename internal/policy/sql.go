@@ -83,14 +83,14 @@ func selectKeys(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]KeyR
 	}, `SELECT id, tenant, policy, generation FROM policy_key WHERE tenant = ?1 AND policy = ?2 ORDER BY generation DESC`, tenant, policy)
 }
 
-func insertRevision(ctx context.Context, tx *store.Tx, p Policy, r envelope.Revision, mac *envelope.Key, now time.Time) error {
+func (p *Policies) insertRevision(ctx context.Context, tx *store.Tx, pol Policy, r envelope.Revision, now time.Time) error {
 	_, err := tx.Exec(ctx, `INSERT INTO revision (id, tenant, guid, policy, policy_key,
 		primary_vault, primary_key_name, primary_version, secondary_vault, secondary_key_name, secondary_version,
 		availability, availability_version, wrap_primary, wrap_secondary, wrap_availability, mac, created, erased, primary_local, secondary_local)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0, 1, 1)`,
-		store.NewID(), p.Tenant, r.ID.String(), p.ID, r.Binding.PolicyKey,
+		store.NewID(), pol.Tenant, r.ID.String(), pol.ID, r.Binding.PolicyKey,
 		r.Primary.Vault, r.Primary.Key, r.Primary.Version, r.Secondary.Vault, r.Secondary.Key, r.Secondary.Version,
-		r.AvailabilityKey, r.AvailabilityVersion, blob(r.WrapPrimary), blob(r.WrapSecondary), r.WrapAvailability, r.MAC(mac), now.UnixMilli())
+		r.AvailabilityKey, r.AvailabilityVersion, blob(r.WrapPrimary), blob(r.WrapSecondary), r.WrapAvailability, r.MAC(p.revisionKey), now.UnixMilli())
 	return err
 }
 

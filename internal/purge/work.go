@@ -106,9 +106,9 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	}
 	var requester string
 	approvers := map[string]bool{}
-	err := p.DB.Scan(ctx, "purge", "requester", "policy", []int64{one.Policy}, func(row store.Scanner) error { return row.Scan(&requester) })
+	err := p.DB.Scan(ctx, store.ScanQuery{Table: "purge", Columns: "requester", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error { return row.Scan(&requester) })
 	if err == nil {
-		err = p.DB.Scan(ctx, "purge_approval", "approver", "policy", []int64{one.Policy}, func(row store.Scanner) error {
+		err = p.DB.Scan(ctx, store.ScanQuery{Table: "purge_approval", Columns: "approver", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error {
 			var approver string
 			err := row.Scan(&approver)
 			approvers[approver] = true
@@ -192,9 +192,13 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 	for found := true; found; {
 		found = false
 		for after, more := int64(0), true; more; {
-			var last, marked int64
+			var pages []keypage.Row
+			var marked int64
 			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
-				if last, marked, err = p.Containers.MarkPurged(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages, p.Now()); err != nil {
+				if pages, err = keypage.Under(ctx, tx, one.Tenant, under, policy.Classes, after, batchPages); err != nil {
+					return err
+				}
+				if marked, err = p.Containers.MarkPurged(ctx, tx, pages, p.Now()); err != nil {
 					return err
 				}
 				return addMarked(ctx, tx, one, marked)
@@ -202,7 +206,9 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 			if err != nil {
 				return err
 			}
-			after, more = last, last != 0
+			if more = len(pages) > 0; more {
+				after = pages[len(pages)-1].ID
+			}
 			found = found || marked > 0
 			fault.Point("purge.after-mark")
 		}

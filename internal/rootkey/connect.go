@@ -47,8 +47,8 @@ type connectionID struct {
 }
 
 // connect returns the connection to a vault, made at its first use.
-func (c *Client) connect(ctx context.Context, tenant int64, identity Identity, to target) (*connection, error) {
-	id := connectionID{tenant, identity, to.url}
+func (c *Client) connect(ctx context.Context, by caller, to target) (*connection, error) {
+	id := connectionID{by.tenant, by.identity, to.url}
 	if !to.own {
 		id.identity = "" // one default credential for all
 	}
@@ -60,7 +60,7 @@ func (c *Client) connect(ctx context.Context, tenant int64, identity Identity, t
 	var err error
 	through := c.own
 	if to.own {
-		credential, conn.clientID, err = c.principal(ctx, tenant, identity)
+		credential, conn.clientID, err = c.principal(ctx, by.tenant, by.identity)
 	} else {
 		through = c.external
 		credential, err = c.external.credential(to.authority)

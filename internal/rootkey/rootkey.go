@@ -124,7 +124,7 @@ func (c *Client) Key(ctx context.Context, tenant int64, id Identity, kv envelope
 		return KeyInfo{}, err
 	}
 	var info KeyInfo
-	err = c.call(ctx, tenant, id, "read", to, func(ctx context.Context, vault *azkeys.Client) error {
+	err = c.call(ctx, caller{tenant, id}, "read", to, func(ctx context.Context, vault *azkeys.Client) error {
 		answer, err := vault.GetKey(ctx, to.Key, to.Version, nil)
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func (c *Client) Wrap(ctx context.Context, tenant int64, id Identity, kv envelop
 		return nil, err
 	}
 	var wrapped []byte
-	err = c.call(ctx, tenant, id, "wrap with", to, func(ctx context.Context, vault *azkeys.Client) error {
+	err = c.call(ctx, caller{tenant, id}, "wrap with", to, func(ctx context.Context, vault *azkeys.Client) error {
 		answer, err := vault.WrapKey(ctx, to.Key, to.Version, oaep256(plaintext), nil)
 		if err != nil {
 			return err
@@ -162,7 +162,7 @@ func (c *Client) Unwrap(ctx context.Context, tenant int64, id Identity, kv envel
 		return nil, err
 	}
 	var plaintext []byte
-	err = c.call(ctx, tenant, id, "unwrap with", to, func(ctx context.Context, vault *azkeys.Client) error {
+	err = c.call(ctx, caller{tenant, id}, "unwrap with", to, func(ctx context.Context, vault *azkeys.Client) error {
 		answer, err := vault.UnwrapKey(ctx, to.Key, to.Version, oaep256(wrapped), nil)
 		if err != nil {
 			return err
@@ -190,13 +190,19 @@ func resultOf(answer azkeys.KeyOperationResult, version string) ([]byte, error) 
 	return answer.Result, nil
 }
 
+// caller is the tenant for which a vault is called, and the identity by which.
+type caller struct {
+	tenant   int64
+	identity Identity
+}
+
 // call runs one request of the official client under the call timeout. It catches its
 // panics, and turns its failures into errors that name operation, key, vault and
 // reason. A cancelled ctx is not a failure of the vault: call returns
 // context.Canceled.
-func (c *Client) call(ctx context.Context, tenant int64, id Identity, operation string, to target, request func(context.Context, *azkeys.Client) error) error {
+func (c *Client) call(ctx context.Context, by caller, operation string, to target, request func(context.Context, *azkeys.Client) error) error {
 	what := operation + " " + describe(to.KeyVersion)
-	conn, err := c.connect(ctx, tenant, id, to)
+	conn, err := c.connect(ctx, by, to)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

@@ -21,19 +21,6 @@ type notedDeadlines struct {
 
 func (n *notedDeadlines) SetReadDeadline(t time.Time) error { n.read = append(n.read, t); return nil }
 
-// deadlineService is a service with one operation that checks deadlines.
-type deadlineService struct {
-	Service
-	during func()
-}
-
-func (deadlineService) CheckRole(context.Context, api.Meta) error { return nil }
-
-func (s deadlineService) CreateSite(context.Context, api.CreateSiteInput) (api.Site, error) {
-	s.during()
-	return api.Site{}, nil
-}
-
 type anyone struct{}
 
 func (anyone) CheckTenant(context.Context, access.Principal, string) error { return nil }
@@ -47,13 +34,15 @@ func (anyone) Authenticate(context.Context, string) (access.Principal, error) {
 func TestTheDeadlineOfABodyEndsWithTheBody(t *testing.T) {
 	w := &notedDeadlines{ResponseRecorder: httptest.NewRecorder()}
 	reached := false
-	h := New(Config{Auth: anyone{}, Log: slog.New(slog.DiscardHandler), Ready: func() bool { return true },
-		Service: deadlineService{during: func() {
-			reached = true
-			if len(w.read) < 2 || w.read[0].IsZero() || !w.read[len(w.read)-1].IsZero() {
-				t.Errorf("read deadlines while the operation runs: %v", w.read)
-			}
-		}}})
+	c := Config{Auth: anyone{}, Log: slog.New(slog.DiscardHandler), Ready: func() bool { return true }}
+	allow := func(context.Context, api.Meta) error { return nil }
+	h := newHandler(c, allow, []operation{call(api.CreateSite, func(context.Context, api.CreateSiteInput) (api.Site, error) {
+		reached = true
+		if len(w.read) < 2 || w.read[0].IsZero() || !w.read[len(w.read)-1].IsZero() {
+			t.Errorf("read deadlines while the operation runs: %v", w.read)
+		}
+		return api.Site{}, nil
+	})})
 	r := httptest.NewRequest("POST", "/v1/sites", strings.NewReader(`{"url":"https://a"}`))
 	r.Header.Set("Authorization", "Bearer x")
 	h.ServeHTTP(w, r)

@@ -71,11 +71,6 @@ func (b *binding) operation(m api.Meta) huma.Operation {
 		op.Responses["200"].Description = "JSON objects, one per line"
 		op.Responses["200"].Content = map[string]*huma.MediaType{string(m.Returns): {Schema: b.schema(m.Out)}}
 	}
-	if m.Name == api.GetFile.Name {
-		op.Parameters = []*huma.Param{{Name: "Range", In: "header", Description: "one range of bytes", Example: "bytes=0-1023",
-			Schema: &huma.Schema{Type: huma.TypeString}}}
-		op.Responses["206"] = &huma.Response{Description: "The requested range", Content: op.Responses["200"].Content}
-	}
 	return op
 }
 

@@ -1,8 +1,8 @@
 // Package server offers the service over HTTP: the operations of package api under
 // /v1, their OpenAPI document, and the two health endpoints.
 //
-// Each operation is bound to one method of Service in route.go; paths, inputs
-// and outputs come from the table in package api. Every failure under /v1 is a
+// The table in route.go says which method of the service does an operation; paths,
+// inputs and outputs come from the table in package api. Every failure under /v1 is a
 // problem document (RFC 9457) made in problem.go. The package makes no decisions: it
 // never unwraps a key and never checks a role itself. It never writes a name, a query
 // value or a token to the log, and never returns a value that it refuses. Start
@@ -22,12 +22,14 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"keyroll/api"
+	"keyroll/internal/access"
 	"keyroll/internal/fail"
+	"keyroll/internal/service"
 )
 
 // Config is what a handler needs.
 type Config struct {
-	Service Service
+	Service *service.Service
 	Auth    Authenticator
 	Log     *slog.Logger
 	// Ready reports whether operations are accepted: false while the process starts
@@ -38,10 +40,20 @@ type Config struct {
 	Health func(ctx context.Context) error
 }
 
+// Authenticator finds the principal of a bearer token; a token that is not
+// valid fails Unauthenticated.
+type Authenticator interface {
+	Authenticate(ctx context.Context, bearer string) (access.Principal, error)
+	// CheckTenant refuses a principal that is not of the named tenant.
+	CheckTenant(ctx context.Context, p access.Principal, tenant string) error
+}
+
 type handler struct {
 	Config
-	mux     *http.ServeMux
-	openAPI []byte
+	// checkRole refuses an operation that the caller's role does not allow.
+	checkRole func(context.Context, api.Meta) error
+	mux       *http.ServeMux
+	openAPI   []byte
 	// operations has the table's operations by the pattern of their route.
 	operations map[string]api.Meta
 	health     singleflight.Group
@@ -50,8 +62,16 @@ type handler struct {
 // New returns the handler of the service API and of /openapi.json, /healthz
 // and /readyz. Anything else is answered with a problem document, NotFound.
 func New(c Config) http.Handler {
-	h := &handler{Config: c, mux: http.NewServeMux(), operations: map[string]api.Meta{}}
-	doc := h.bind()
+	return newHandler(c, c.Service.CheckRole, operations(c.Service))
+}
+
+func newHandler(c Config, checkRole func(context.Context, api.Meta) error, table []operation) http.Handler {
+	h := &handler{Config: c, checkRole: checkRole, mux: http.NewServeMux(), operations: map[string]api.Meta{}}
+	b := newBinding(h)
+	for _, op := range table {
+		op.register(b)
+	}
+	doc := b.document()
 	var err error
 	if h.openAPI, err = json.MarshalIndent(doc, "", "  "); err != nil {
 		panic("server: the OpenAPI document does not encode: " + err.Error()) // the table is fixed

@@ -58,10 +58,10 @@ func newTestServer(t *testing.T, http2 bool) *testServer {
 	w := &testServer{t: t, service: &fakeService{}, log: &logBuffer{}}
 	w.auth = fakeAuth{access.Principal{ID: uuid.New(), Tenant: 7, Name: "root", Roles: []access.Role{access.Admin}}}
 	w.ready.Store(true)
-	w.handler = server.New(server.Config{
-		Service: w.service, Auth: w.auth, Ready: w.ready.Load,
+	w.handler = server.NewWithFake(server.Config{
+		Auth: w.auth, Ready: w.ready.Load,
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}, w.service)
 	w.http = httptest.NewUnstartedServer(w.handler)
 	w.http.EnableHTTP2 = http2
 	w.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)

@@ -118,14 +118,15 @@ func (d *download) end(p *api.Problem) {
 	d.w.Header().Set(api.ProblemTrailer, ascii.String())
 }
 
-// sendFile answers with a file, or with the one range that r requests.
-func (h *handler) sendFile(w http.ResponseWriter, r *http.Request, in api.FileInput) {
+// chooseRange returns the response to a request for a file, and how the part that it sends
+// is chosen: all of the file, or the one range that r requests.
+func chooseRange(w http.ResponseWriter, r *http.Request) (*download, func(api.File) (off, n int64, err error)) {
 	header := r.Header.Get("Range")
 	if r.Header.Get("If-Range") != "" {
 		header = "" // files have no validator that could match (RFC 9110, 13.1.5)
 	}
 	d := newDownload(w, string(api.Bytes))
-	choose := func(file api.File) (off, n int64, err error) {
+	return d, func(file api.File) (off, n int64, err error) {
 		part, err := parseRange(header, file.Bytes)
 		if err != nil {
 			if fail.Is(err, api.RangeNotSatisfiable) {
@@ -141,26 +142,6 @@ func (h *handler) sendFile(w http.ResponseWriter, r *http.Request, in api.FileIn
 		}
 		return part.off, part.length, nil
 	}
-	h.send(r, d, func(w io.Writer) error { return h.Service.GetFile(r.Context(), in, choose, w) })
-}
-
-// sendVerify answers with the events of a verify.
-func (h *handler) sendVerify(w http.ResponseWriter, r *http.Request, in api.VerifyInput) {
-	sendEvents(h, w, r, func(progress func(api.VerifyProgress)) (api.Verified, error) {
-		return h.Service.Verify(r.Context(), in, progress)
-	},
-		func(p *api.VerifyProgress, v *api.Verified, problem *api.Problem) api.VerifyEvent {
-			return api.VerifyEvent{Progress: p, Report: v, Problem: problem}
-		})
-}
-
-// sendCollection answers with the events of a collection of orphans.
-func (h *handler) sendCollection(w http.ResponseWriter, r *http.Request, in api.CollectBlobsInput) {
-	sendEvents(h, w, r, func(progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
-		return h.Service.CollectBlobs(r.Context(), in, progress)
-	}, func(p, report *api.CollectedBlobs, problem *api.Problem) api.CollectBlobsEvent {
-		return api.CollectBlobsEvent{Progress: p, Report: report, Problem: problem}
-	})
 }
 
 // sendEvents answers with the progress of run, one event per line. The last event is the

@@ -96,7 +96,7 @@ func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in
 		return api.List[T]{}, err
 	}
 	return listPage(ctx, c, in, func(tx *store.Tx, after int64, limit int) ([]row[T], error) {
-		list, err := c.Containers.List(ctx, tx, c.tenant, kind, after, limit)
+		list, err := c.Containers.List(ctx, tx, c.tenant, container.Page{Kind: kind, After: after, Limit: limit})
 		if err != nil {
 			return nil, err
 		}

@@ -47,7 +47,7 @@ func amcheck(t *testing.T, db *store.DB) {
 
 func scanOther(t *testing.T, db *store.DB, others ...int64) (ids []int64) {
 	t.Helper()
-	must(t, db.Scan(t.Context(), "thing", "id", "other", others, func(row store.Scanner) error {
+	must(t, db.Scan(t.Context(), store.ScanQuery{Table: "thing", Columns: "id", Column: "other", IDs: others}, func(row store.Scanner) error {
 		var id int64
 		err := row.Scan(&id)
 		ids = append(ids, id)
@@ -115,7 +115,7 @@ func TestAScanReadsAllParts(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := db.Scan(ended, "thing", "id", "other", []int64{1}, func(store.Scanner) error { return nil }); err == nil {
+	if err := db.Scan(ended, store.ScanQuery{Table: "thing", Columns: "id", Column: "other", IDs: []int64{1}}, func(store.Scanner) error { return nil }); err == nil {
 		t.Error("a scan goes on after its context ended")
 	}
 }

@@ -35,7 +35,7 @@ type Dialect struct {
 	hasTable      string                                  // query: how many tables have the name ?1
 	tables        string                                  // query: the names of all tables
 	checkTable    func(ctx context.Context, db *DB, table string) (bool, error)
-	scan          func(ctx context.Context, db *DB, s scanQuery, each func(row Scanner) error) error
+	scan          func(ctx context.Context, db *DB, s ScanQuery, each func(row Scanner) error) error
 	execMany      func(ctx context.Context, tx *Tx, text string, argRows [][]any) ([]int64, error)
 
 	texts *texts

@@ -28,21 +28,27 @@ func (c *Client) subscriptions(ctx context.Context) ([]subscription, error) {
 	var found struct {
 		Value []subscription `json:"value"`
 	}
-	err := c.callARM(ctx, http.MethodGet, "/subscriptions", "2022-12-01", "subscriptions", &found)
+	err := c.callARM(ctx, armRequest{what: "subscriptions", method: http.MethodGet, version: "2022-12-01", path: "/subscriptions"}, &found)
 	if err == nil && len(found.Value) == 0 {
 		err = fail.New(api.VaultUnavailable, "subscriptions: the server returned none")
 	}
 	return found.Value, err
 }
 
-// callARM makes a request to the Resource Manager for which no official client is used.
-func (c *Client) callARM(ctx context.Context, method, path, version, what string, answer any) error {
-	_, err := request(ctx, what, func() (none struct{}, err error) {
-		request, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.subscription.Endpoint(), path))
+// armRequest is a request to the Resource Manager for which no official client is used.
+type armRequest struct {
+	what         string // what is requested, for messages
+	method, path string
+	version      string // of the API
+}
+
+func (c *Client) callARM(ctx context.Context, r armRequest, answer any) error {
+	_, err := request(ctx, r.what, func() (none struct{}, err error) {
+		request, err := runtime.NewRequest(ctx, r.method, runtime.JoinPaths(c.subscription.Endpoint(), r.path))
 		if err != nil {
 			return none, err
 		}
-		request.Raw().URL.RawQuery = "api-version=" + version
+		request.Raw().URL.RawQuery = "api-version=" + r.version
 		response, err := c.subscription.Pipeline().Do(request)
 		if err != nil {
 			return none, err

@@ -306,7 +306,7 @@ func (s Containers) List(ctx context.Context, tenant int64, kind container.Kind,
 		return nil, err
 	}
 	return list, s.DB.View(ctx, func(tx *store.Tx) error {
-		listed, err := s.Containers.List(ctx, tx, tenant, kind, after, limit)
+		listed, err := s.Containers.List(ctx, tx, tenant, container.Page{Kind: kind, After: after, Limit: limit})
 		list = nil
 		for _, l := range listed {
 			list = append(list, l.Container)

@@ -1,0 +1,77 @@
+package archtest
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	// mostParameters a function may take. A context counts, a receiver does not.
+	mostParameters = 5
+	// mostLines a function may have, from its signature to its last brace.
+	mostLines = 60
+)
+
+const (
+	flatTable    = "a flat table, one row for each operation or cmdlet: parts of it would have no names"
+	beingChanged = "being changed"
+)
+
+// large lists the functions that exceed a limit, by package, and why.
+var large = map[string]map[string]string{
+	"internal/server": {"operations": flatTable},
+	"internal/cmdlet": {"keyCmdlets": flatTable, "pipeCmdlets": flatTable, "recipientCmdlets": flatTable, "subscriptionCmdlets": flatTable, "vaultCmdlets": flatTable},
+
+	"internal/access":  {"Open": beingChanged},
+	"internal/bench":   {"Container": beingChanged, "Recrypt": beingChanged},
+	"internal/content": {"selectPart": beingChanged},
+	"internal/keypage": {"Under": beingChanged},
+	"internal/vault":   {"selectDeletedKeys": beingChanged, "Open": beingChanged},
+}
+
+// A long list of parameters is a type that has no name yet, and a long function several
+// steps.
+func TestFunctionsAreSmall(t *testing.T) {
+	ours, _ := modulePackages()
+	exceeds := map[string]bool{}
+	for _, p := range ours {
+		if strings.HasSuffix(p.ImportPath, "test") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			files := token.NewFileSet()
+			source, err := parser.ParseFile(files, filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range source.Decls {
+				f, ok := d.(*ast.FuncDecl)
+				if !ok {
+					continue
+				}
+				at := files.Position(f.Pos())
+				parameters, lines := f.Type.Params.NumFields(), files.Position(f.End()).Line-at.Line+1
+				if parameters <= mostParameters && lines <= mostLines {
+					continue
+				}
+				where := name(p.ImportPath)
+				exceeds[where+"."+f.Name.Name] = true
+				if large[where][f.Name.Name] == "" {
+					t.Errorf("%s/%s:%d: %s has %d parameters and %d lines, more than %d or %d",
+						where, file, at.Line, f.Name.Name, parameters, lines, mostParameters, mostLines)
+				}
+			}
+		}
+	}
+	for where, functions := range large {
+		for f := range functions {
+			if !exceeds[where+"."+f] {
+				t.Errorf("%s.%s is within the limits: remove it from the table", where, f)
+			}
+		}
+	}
+}
