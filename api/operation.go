@@ -133,6 +133,10 @@ type (
 		MailboxInput
 		PageInput
 	}
+	ListSiteFiles struct {
+		SiteInput
+		PageInput
+	}
 	SetMailboxStateInput struct {
 		MailboxInput
 		Body struct {
@@ -225,8 +229,8 @@ var (
 		Summary: "List sites"})
 	ShowSite = define[SiteInput, Site](Meta{Name: "ShowSite", Method: http.MethodGet, Path: "/v1/site",
 		Summary: "Show a site and what it is encrypted with"})
-	ListFiles = define[SiteInput, List[File]](Meta{Name: "ListFiles", Method: http.MethodGet, Path: "/v1/site/files",
-		Summary: "List the files of a site"})
+	ListFiles = define[ListSiteFiles, List[File]](Meta{Name: "ListFiles", Method: http.MethodGet, Path: "/v1/site/files",
+		Summary: "List the files of a site in the order in which they were stored; those of one page by path"})
 	PutFile = define[FileInput, File](Meta{Name: "PutFile", Method: http.MethodPut, Path: "/v1/site/file",
 		Summary: "Store a file, all of it or nothing; a file at the same path is replaced", Sends: Bytes})
 	GetFile = define[FileInput, None](Meta{Name: "GetFile", Method: http.MethodGet, Path: "/v1/site/file",
@@ -236,7 +240,7 @@ var (
 		Summary: "Create a mailbox or multi-workload policy from two customer keys"})
 	RegisterSites = define[RegisterSitesInput, Policy](Meta{Name: "RegisterSites", Method: http.MethodPost, Path: "/v1/policies/sites",
 		Summary: "Register the site policy of a geo; all sites of the geo are moved under it"})
-	ListPolicies = define[None, List[Policy]](Meta{Name: "ListPolicies", Method: http.MethodGet, Path: "/v1/policies",
+	ListPolicies = define[ListInput, List[Policy]](Meta{Name: "ListPolicies", Method: http.MethodGet, Path: "/v1/policies",
 		Summary: "List policies"})
 	ShowPolicy = define[PolicyInput, Policy](Meta{Name: "ShowPolicy", Method: http.MethodGet, Path: "/v1/policies/{policy}",
 		Summary: "Show a policy"})

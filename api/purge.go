@@ -85,7 +85,7 @@ var (
 		Summary: "Request the purge of a policy and of all that it protects; it waits for two approvers"})
 	ShowPurge = define[PolicyInput, Purge](Meta{Name: "ShowPurge", Method: http.MethodGet, Path: "/v1/policies/{policy}/purge",
 		Summary: "Show the progress of the purge of a policy"})
-	ListPurges = define[None, List[Purge]](Meta{Name: "ListPurges", Method: http.MethodGet, Path: "/v1/purges",
+	ListPurges = define[ListInput, List[Purge]](Meta{Name: "ListPurges", Method: http.MethodGet, Path: "/v1/purges",
 		Summary: "List purges"})
 	ApprovePurge = define[PolicyInput, Purge](Meta{Name: "ApprovePurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge/approve", Role: Approver,
 		Summary: "Approve the purge of a policy; the second approval carries it out"})

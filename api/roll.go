@@ -128,7 +128,7 @@ type RollInput struct {
 
 // Operations on rolls.
 var (
-	ListRolls = define[None, List[Roll]](Meta{Name: "ListRolls", Method: http.MethodGet, Path: "/v1/rolls",
+	ListRolls = define[ListInput, List[Roll]](Meta{Name: "ListRolls", Method: http.MethodGet, Path: "/v1/rolls",
 		Summary: "List rolls, the newest first"})
 	ShowRoll = define[RollInput, Roll](Meta{Name: "ShowRoll", Method: http.MethodGet, Path: "/v1/rolls/{roll}",
 		Summary: "Show a roll and its progress"})

@@ -26,12 +26,18 @@ type WorkloadItemInput struct {
 	Item string `query:"item" doc:"name of the item" required:"true"`
 }
 
+// ListStoreItems selects a page of the items of a workload store.
+type ListStoreItems struct {
+	WorkloadInput
+	PageInput
+}
+
 // Workload stores. An item is shown as a file is.
 var (
 	ListWorkloads = define[None, List[Workload]](Meta{Name: "ListWorkloads", Method: http.MethodGet, Path: "/v1/workloads",
 		Summary: "List the workload stores and what they are encrypted with"})
-	ListWorkloadItems = define[WorkloadInput, List[File]](Meta{Name: "ListWorkloadItems", Method: http.MethodGet, Path: "/v1/workloads/{workload}/items",
-		Summary: "List the items of a workload store"})
+	ListWorkloadItems = define[ListStoreItems, List[File]](Meta{Name: "ListWorkloadItems", Method: http.MethodGet, Path: "/v1/workloads/{workload}/items",
+		Summary: "List the items of a workload store in the order in which they were stored; those of one page by name"})
 	PutWorkloadItem = define[WorkloadItemInput, File](Meta{Name: "PutWorkloadItem", Method: http.MethodPut, Path: "/v1/workloads/{workload}/item",
 		Summary: "Store an item, all of it or nothing; an item of the same name is replaced", Sends: Bytes})
 	GetWorkloadItem = define[WorkloadItemInput, None](Meta{Name: "GetWorkloadItem", Method: http.MethodGet, Path: "/v1/workloads/{workload}/item",

@@ -39,7 +39,7 @@ func open(t *testing.T, o client.Options) *client.Client {
 }
 
 func list(c *client.Client) error {
-	_, err := c.ListPolicies(context.Background(), api.None{})
+	_, err := c.ListPolicies(context.Background(), api.ListInput{})
 	return err
 }
 
@@ -176,7 +176,7 @@ func TestCancelledCallReturnsItsContextsError(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c := open(t, o)
-	if _, err := c.ListPolicies(ctx, api.None{}); !errors.Is(err, context.Canceled) {
+	if _, err := c.ListPolicies(ctx, api.ListInput{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel = context.WithCancel(context.Background())

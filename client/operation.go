@@ -13,7 +13,7 @@ func (c *Client) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (
 	return call(ctx, c, api.CreateMailbox, in)
 }
 
-// ListMailboxes lists mailboxes.
+// ListMailboxes lists a page of mailboxes.
 func (c *Client) ListMailboxes(ctx context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
 	return call(ctx, c, api.ListMailboxes, in)
 }
@@ -33,7 +33,7 @@ func (c *Client) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) (
 	return call(ctx, c, api.AssignMailbox, in)
 }
 
-// ListMessages lists the messages of a mailbox.
+// ListMessages lists a page of the messages of a mailbox.
 func (c *Client) ListMessages(ctx context.Context, in api.ListMailboxItems) (api.List[api.Message], error) {
 	return call(ctx, c, api.ListMessages, in)
 }
@@ -43,7 +43,7 @@ func (c *Client) CreateSite(ctx context.Context, in api.CreateSiteInput) (api.Si
 	return call(ctx, c, api.CreateSite, in)
 }
 
-// ListSites lists sites.
+// ListSites lists a page of sites.
 func (c *Client) ListSites(ctx context.Context, in api.ListInput) (api.List[api.Site], error) {
 	return call(ctx, c, api.ListSites, in)
 }
@@ -53,9 +53,12 @@ func (c *Client) ShowSite(ctx context.Context, in api.SiteInput) (api.Site, erro
 	return call(ctx, c, api.ShowSite, in)
 }
 
-// ListFiles lists the files of a site.
-func (c *Client) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api.File], error) {
-	return call(ctx, c, api.ListFiles, in)
+// ListFiles lists the files of a site: all of them, by path, if in selects no page.
+func (c *Client) ListFiles(ctx context.Context, in api.ListSiteFiles) (api.List[api.File], error) {
+	return byPath(whole(in.PageInput, func(page api.PageInput) (api.List[api.File], error) {
+		in.PageInput = page
+		return call(ctx, c, api.ListFiles, in)
+	}))
 }
 
 // CreatePolicy makes a mailbox policy from two customer keys.
@@ -68,9 +71,9 @@ func (c *Client) RegisterSites(ctx context.Context, in api.RegisterSitesInput) (
 	return call(ctx, c, api.RegisterSites, in)
 }
 
-// ListPolicies lists policies.
-func (c *Client) ListPolicies(ctx context.Context, in api.None) (api.List[api.Policy], error) {
-	return call(ctx, c, api.ListPolicies, in)
+// ListPolicies lists policies: all of them if in selects no page.
+func (c *Client) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
+	return wholeList(ctx, c, api.ListPolicies, in)
 }
 
 // ShowPolicy shows a policy.
@@ -94,9 +97,9 @@ func (c *Client) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (ap
 	return call(ctx, c, api.UpdatePolicy, in)
 }
 
-// ListRolls lists rolls, the newest first.
-func (c *Client) ListRolls(ctx context.Context, in api.None) (api.List[api.Roll], error) {
-	return call(ctx, c, api.ListRolls, in)
+// ListRolls lists rolls, the newest first: all of them if in selects no page.
+func (c *Client) ListRolls(ctx context.Context, in api.ListInput) (api.List[api.Roll], error) {
+	return wholeList(ctx, c, api.ListRolls, in)
 }
 
 // ShowRoll shows a roll and its progress.

@@ -38,9 +38,13 @@ func (c *Client) ListWorkloads(ctx context.Context, in api.None) (api.List[api.W
 	return call(ctx, c, api.ListWorkloads, in)
 }
 
-// ListWorkloadItems lists the items of a workload store.
-func (c *Client) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (api.List[api.File], error) {
-	return call(ctx, c, api.ListWorkloadItems, in)
+// ListWorkloadItems lists the items of a workload store: all of them, by name, if in
+// selects no page.
+func (c *Client) ListWorkloadItems(ctx context.Context, in api.ListStoreItems) (api.List[api.File], error) {
+	return byPath(whole(in.PageInput, func(page api.PageInput) (api.List[api.File], error) {
+		in.PageInput = page
+		return call(ctx, c, api.ListWorkloadItems, in)
+	}))
 }
 
 // PutWorkloadItem stores an item, all of it or nothing, and replaces one of the same

@@ -26,9 +26,9 @@ func (c *Client) ShowPurge(ctx context.Context, in api.PolicyInput) (api.Purge, 
 	return call(ctx, c, api.ShowPurge, in)
 }
 
-// ListPurges lists purges.
-func (c *Client) ListPurges(ctx context.Context, in api.None) (api.List[api.Purge], error) {
-	return call(ctx, c, api.ListPurges, in)
+// ListPurges lists purges: all of them if in selects no page.
+func (c *Client) ListPurges(ctx context.Context, in api.ListInput) (api.List[api.Purge], error) {
+	return wholeList(ctx, c, api.ListPurges, in)
 }
 
 // ApprovePurge approves a purge; the second approval carries it out.

@@ -93,15 +93,10 @@ type backupList struct{ connection }
 
 func (c *backupList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		items, err := collectPages(func(after string) ([]api.Backup, string, error) {
-			l, err := k.ListBackups(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
-			return l.Items, l.Next, err
-		})
-		if err != nil {
-			return err
-		}
-		return list(e, items, "id kind container items bytes created expires policy dataEncryptionPolicyID", func(b api.Backup) []any {
+		return listPages(e, "id kind container items bytes created expires policy dataEncryptionPolicyID", func(b api.Backup) []any {
 			return []any{b.ID, b.Kind, b.Container, b.Items, formatSize(b.Bytes), formatTime(b.Created), formatExpiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
+		}, func(page api.PageInput) (api.List[api.Backup], error) {
+			return k.ListBackups(e, api.ListInput{PageInput: page})
 		})
 	})
 }

@@ -19,6 +19,7 @@ type benchCommand struct {
 	Roll    benchRoll    `cmd:"" help:"Measure a roll and, in the same run, the upper bounds of its speed."`
 	Growth  benchGrowth  `cmd:"" help:"Measure a roll at growing numbers of containers."`
 	Readers benchReaders `cmd:"" help:"Measure how long reading a message takes, with no roll running and while rolls run at half their full rate."`
+	List    benchList    `cmd:"" help:"Measure the list of all mailboxes: its first line, its memory, and the processor time of the server."`
 	Content benchContent `cmd:"" help:"Measure storing and reading a large file, compared with a plain copy and with the cryptography only."`
 }
 

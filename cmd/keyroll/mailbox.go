@@ -52,15 +52,10 @@ type mailboxList struct{ connection }
 
 func (c *mailboxList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		items, err := collectPages(func(after string) ([]api.Mailbox, string, error) {
-			l, err := k.ListMailboxes(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
-			return l.Items, l.Next, err
-		})
-		if err != nil {
-			return err
-		}
-		return list(e, items, "name state items bytes policy dataEncryptionPolicyID", func(m api.Mailbox) []any {
+		return listPages(e, "name state items bytes policy dataEncryptionPolicyID", func(m api.Mailbox) []any {
 			return []any{m.Name, m.State, m.Items, formatSize(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
+		}, func(page api.PageInput) (api.List[api.Mailbox], error) {
+			return k.ListMailboxes(e, api.ListInput{PageInput: page})
 		})
 	})
 }

@@ -21,12 +21,10 @@ type policyList struct{ connection }
 
 func (c *policyList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		l, err := k.ListPolicies(e, api.None{})
-		if err != nil {
-			return err
-		}
-		return list(e, l.Items, "name kind state complete revision id", func(p api.Policy) []any {
+		return listPages(e, "name kind state complete revision id", func(p api.Policy) []any {
 			return []any{p.Name, p.Kind, p.State, fmt.Sprintf("%.0f %%", p.PercentComplete), p.Revision, p.ID}
+		}, func(page api.PageInput) (api.List[api.Policy], error) {
+			return k.ListPolicies(e, api.ListInput{PageInput: page})
 		})
 	})
 }

@@ -141,12 +141,10 @@ type purgeStatus struct {
 func (c *purgeStatus) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		if c.Policy == "" {
-			l, err := k.ListPurges(e, api.None{})
-			if err != nil {
-				return err
-			}
-			return list(e, l.Items, "policy state approvals containers requested done id", func(p api.Purge) []any {
+			return listPages(e, "policy state approvals containers requested done id", func(p api.Purge) []any {
 				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, formatTime(p.Requested), formatOptionalTime(p.AvailabilityKeyDestroyed), p.PolicyID}
+			}, func(page api.PageInput) (api.List[api.Purge], error) {
+				return k.ListPurges(e, api.ListInput{PageInput: page})
 			})
 		}
 		p, err := k.ShowPurge(e, api.PolicyInput{Policy: c.Policy})

@@ -22,16 +22,14 @@ type rollList struct{ connection }
 
 func (c *rollList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		l, err := k.ListRolls(e, api.None{})
-		if err != nil {
-			return err
-		}
-		return list(e, l.Items, "id policy state done total complete started finished", func(r api.Roll) []any {
+		return listPages(e, "id policy state done total complete started finished", func(r api.Roll) []any {
 			finished := "-"
 			if r.Finished != nil {
 				finished = formatTime(*r.Finished)
 			}
 			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), formatTime(r.Started), finished}
+		}, func(page api.PageInput) (api.List[api.Roll], error) {
+			return k.ListRolls(e, api.ListInput{PageInput: page})
 		})
 	})
 }

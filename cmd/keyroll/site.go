@@ -84,11 +84,10 @@ type siteLs struct {
 
 func (c *siteLs) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		l, err := k.ListFiles(e, api.SiteInput{Site: c.URL})
-		if err != nil {
-			return err
-		}
-		return list(e, l.Items, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} })
+		return listPages(e, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} },
+			func(page api.PageInput) (api.List[api.File], error) {
+				return k.ListFiles(e, api.ListSiteFiles{SiteInput: api.SiteInput{Site: c.URL}, PageInput: page})
+			})
 	})
 }
 
@@ -96,15 +95,10 @@ type siteList struct{ connection }
 
 func (c *siteList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		items, err := collectPages(func(after string) ([]api.Site, string, error) {
-			l, err := k.ListSites(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
-			return l.Items, l.Next, err
-		})
-		if err != nil {
-			return err
-		}
-		return list(e, items, "url items bytes policy dataEncryptionPolicyID", func(s api.Site) []any {
+		return listPages(e, "url items bytes policy dataEncryptionPolicyID", func(s api.Site) []any {
 			return []any{s.URL, s.Items, formatSize(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
+		}, func(page api.PageInput) (api.List[api.Site], error) {
+			return k.ListSites(e, api.ListInput{PageInput: page})
 		})
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,33 +10,78 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
+	"keyroll/api"
+	"keyroll/client"
 	"keyroll/internal/name"
 )
 
 // list prints items: JSON lines, or a table with the given columns.
 func list[T any](e *env, items []T, columns string, row func(T) []any) error {
-	if e.asJSON {
-		enc := jsonTo(e.out)
+	return listPages(e, columns, row, func(api.PageInput) (api.List[T], error) { return api.List[T]{Items: items}, nil })
+}
+
+// listPages prints each page of a list as soon as it is read: JSON lines, or a table. The
+// first page decides how wide the columns are.
+func listPages[T any](e *env, columns string, row func(T) []any, read func(api.PageInput) (api.List[T], error)) error {
+	out := bufio.NewWriter(e.out)
+	t := table{out: out}
+	lines := [][]string{strings.Fields(strings.ToUpper(columns))}
+	return client.EachPage(read, func(items []T) error {
+		if e.asJSON {
+			enc := jsonTo(out)
+			for _, item := range items {
+				if err := enc.Encode(item); err != nil {
+					return err
+				}
+			}
+			return out.Flush()
+		}
 		for _, item := range items {
-			if err := enc.Encode(item); err != nil {
-				return err
+			var line []string
+			for _, cell := range row(item) {
+				line = append(line, escapeText(fmt.Sprint(cell)))
+			}
+			lines = append(lines, line)
+		}
+		t.print(lines)
+		lines = lines[:0]
+		return out.Flush()
+	})
+}
+
+// table prints lines of cells in columns.
+type table struct {
+	out    *bufio.Writer
+	widths []int // of the columns: as the first lines need; nil: nothing is printed
+}
+
+// gap is the space between two columns.
+const gap = 2
+
+// print prints lines; a cell that is wider than its column moves the rest of its line.
+// An error of out remains in out.
+func (t *table) print(lines [][]string) {
+	if t.widths == nil {
+		for _, line := range lines {
+			for i, cell := range line {
+				if i == len(t.widths) {
+					t.widths = append(t.widths, 0)
+				}
+				t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
 			}
 		}
-		return nil
 	}
-	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.ReplaceAll(strings.ToUpper(columns), " ", "\t"))
-	for _, item := range items {
-		for i, cell := range row(item) {
-			if i > 0 {
-				fmt.Fprint(w, "\t")
+	for _, line := range lines {
+		for i, cell := range line {
+			t.out.WriteString(cell)
+			if i < len(line)-1 {
+				t.out.WriteString(strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0)+gap))
 			}
-			fmt.Fprint(w, escapeText(fmt.Sprint(cell)))
 		}
-		fmt.Fprintln(w)
+		t.out.WriteByte('\n')
 	}
-	return w.Flush()
 }
 
 // fields prints "name: value" lines, aligned.
@@ -81,22 +127,6 @@ func formatSize(n int64) string {
 		div, exp = div*unit, exp+1
 	}
 	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(div), "KMGTPE"[exp])
-}
-
-// collectPages collects the items of every page of a list.
-func collectPages[T any](page func(after string) ([]T, string, error)) ([]T, error) {
-	var items []T
-	for after := ""; ; {
-		more, next, err := page(after)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, more...)
-		if next == "" {
-			return items, nil
-		}
-		after = next
-	}
 }
 
 // byteSize is a number of bytes as people write it: 4096, 64KiB, 1GiB.

@@ -99,14 +99,9 @@ type tenantList struct{ connection }
 
 func (c *tenantList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		items, err := collectPages(func(after string) ([]api.Tenant, string, error) {
-			l, err := k.ListTenants(e, api.ListInput{PageInput: api.PageInput{After: after, Limit: 1000}})
-			return l.Items, l.Next, err
+		return listPages(e, "name created id", func(t api.Tenant) []any { return []any{t.Name, formatTime(t.Created), t.ID} }, func(page api.PageInput) (api.List[api.Tenant], error) {
+			return k.ListTenants(e, api.ListInput{PageInput: page})
 		})
-		if err != nil {
-			return err
-		}
-		return list(e, items, "name created id", func(t api.Tenant) []any { return []any{t.Name, formatTime(t.Created), t.ID} })
 	})
 }
 

@@ -58,11 +58,10 @@ type workloadList struct {
 func (c *workloadList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		if c.Name != "" {
-			l, err := k.ListWorkloadItems(e, api.WorkloadInput{Workload: c.Name})
-			if err != nil {
-				return err
-			}
-			return list(e, l.Items, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} })
+			return listPages(e, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} },
+				func(page api.PageInput) (api.List[api.File], error) {
+					return k.ListWorkloadItems(e, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: c.Name}, PageInput: page})
+				})
 		}
 		l, err := k.ListWorkloads(e, api.None{})
 		if err != nil {

@@ -26,6 +26,7 @@ var (
 	pageTable      = table{"key_page", "id, tenant, parent, generation, class, version, count, body"}
 	itemTable      = table{"item", "id, tenant, container, version, metadata, size, created"}
 	blobTable      = table{"blob", "id, tenant, item, sequence, size, page"}
+	totalTable     = table{"item_total", "container, tenant, items, bytes"}
 	rowTable       = table{"bench_row", "id, tenant, parent, version, wrapped"}
 )
 

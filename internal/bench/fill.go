@@ -110,7 +110,7 @@ func (f mailboxes) rows(first, n int) ([]rowsOf, error) {
 	}
 	slices.SortFunc(all, func(a, b one) int { return bytes.Compare(a.hash, b.hash) })
 	created := time.Now().UnixMilli()
-	containers, pages := rowsOf{table: containerTable}, rowsOf{table: pageTable}
+	containers, pages, totals := rowsOf{table: containerTable}, rowsOf{table: pageTable}, rowsOf{table: totalTable}
 	for part := range slices.Chunk(all, f.slots) {
 		page := keypage.Row{ID: store.NewID(), Tenant: f.tenant, Parent: f.policy.Current.ID, Generation: f.policy.Current.Generation, Class: envelope.ClassActive}
 		children := make([]int64, len(part))
@@ -118,6 +118,7 @@ func (f mailboxes) rows(first, n int) ([]rowsOf, error) {
 			children[i] = store.NewID()
 			containers.rows = append(containers.rows, []any{children[i], f.tenant, string(container.Mailbox), c.hash, f.directory.Seal(children[i], c.name),
 				int64(page.Class), f.policy.ID, page.ID, int64(1), created, string(api.UserMailbox), []byte{}})
+			totals.rows = append(totals.rows, []any{children[i], f.tenant, int64(0), int64(0)})
 		}
 		row, err := newPage(f.key, page, children)
 		if err != nil {
@@ -125,7 +126,7 @@ func (f mailboxes) rows(first, n int) ([]rowsOf, error) {
 		}
 		pages.rows = append(pages.rows, row)
 	}
-	return []rowsOf{pages, containers}, nil
+	return []rowsOf{pages, containers, totals}, nil
 }
 
 // newPage returns the row of a new page with new keys for children.
@@ -164,6 +165,13 @@ func (w *fixture) fillItems(ctx context.Context, items int) error {
 		return err
 	}
 	slices.SortFunc(all, func(a, b one) int { return cmp.Compare(a.id, b.id) })
+	err = w.DB.InTx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE item_total SET items = items + ?1, bytes = bytes + ?1`, items)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	return inParallel(ctx, len(all), max(fillRows/items, 1), func(first, n int) (parts []rowsOf, err error) {
 		pages, item, blob := rowsOf{table: pageTable}, rowsOf{table: itemTable}, rowsOf{table: blobTable}
 		created := time.Now().UnixMilli()

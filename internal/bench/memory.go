@@ -9,8 +9,11 @@ import (
 )
 
 // status reads a size of this process from /proc/self/status, in bytes.
-func status(name string) (int64, error) {
-	f, err := os.Open("/proc/self/status")
+func status(name string) (int64, error) { return statusOf("self", name) }
+
+// statusOf is status of another process.
+func statusOf(process, name string) (int64, error) {
+	f, err := os.Open("/proc/" + process + "/status")
 	if err != nil {
 		return 0, err
 	}
@@ -22,7 +25,7 @@ func status(name string) (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, fmt.Errorf("/proc/self/status has no %s", name)
+	return 0, fmt.Errorf("/proc/%s/status has no %s", process, name)
 }
 
 // idleRSS returns the resident memory after free memory has been returned to the system.

@@ -171,7 +171,7 @@ func (r *recorder) RegisterSites(_ context.Context, in api.RegisterSitesInput) (
 	return r.policies[1], r.change("RegisterSites", in.Body.DryRun, "%s %+v %+v", in.Body.Geo, in.Body.Primary, in.Body.Secondary)
 }
 
-func (r *recorder) ListPolicies(context.Context, api.None) (api.List[api.Policy], error) {
+func (r *recorder) ListPolicies(context.Context, api.ListInput) (api.List[api.Policy], error) {
 	return api.List[api.Policy]{Items: r.policies}, r.call("ListPolicies", "")
 }
 

@@ -194,7 +194,7 @@ func getPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 
 // policies lists the policies of one kind.
 func (c *Call) policies(ctx context.Context, kind api.PolicyKind) ([]api.Policy, error) {
-	list, err := c.Service.ListPolicies(ctx, api.None{})
+	list, err := c.Service.ListPolicies(ctx, api.ListInput{})
 	var fit []api.Policy
 	for _, p := range list.Items {
 		if p.Kind == kind {

@@ -23,7 +23,7 @@ type Service interface {
 	CreatePolicy(context.Context, api.CreatePolicyInput) (api.Policy, error)
 	CheckKeys(context.Context, api.CheckKeysInput) (api.KeyCheck, error)
 	RegisterSites(context.Context, api.RegisterSitesInput) (api.Policy, error)
-	ListPolicies(context.Context, api.None) (api.List[api.Policy], error)
+	ListPolicies(context.Context, api.ListInput) (api.List[api.Policy], error)
 	ShowPolicy(context.Context, api.PolicyInput) (api.Policy, error)
 	RefreshPolicy(context.Context, api.RefreshPolicyInput) (api.Refreshed, error)
 	UpdatePolicy(context.Context, api.UpdatePolicyInput) (api.Refreshed, error)

@@ -15,7 +15,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -174,34 +173,6 @@ func (s *Containers) CheckName(ctx context.Context, tx *store.Tx, c Container) (
 		}
 	}
 	return false, fail.New(api.Damaged, "container %d cannot be found by its name", c.ID)
-}
-
-// List returns the first limit containers of a kind with an id above after, in
-// id order, which is the order in which they were made. One whose name cannot be
-// decrypted is listed as Damaged.
-func (s *Containers) List(ctx context.Context, tenant int64, kind Kind, after int64, limit int) ([]Container, error) {
-	if _, err := ruleFor(kind); err != nil {
-		return nil, err
-	}
-	d, err := s.Directory(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	var rows []row
-	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		rows, err = selectRows(ctx, tx, whereKind, tenant, string(kind), after, limit, envelope.ClassDirectory)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Container, len(rows))
-	for i, r := range rows {
-		if list[i], err = r.open(d); err != nil {
-			list[i].Damaged = fmt.Errorf("%s %d: %w", kind, r.ID, err)
-		}
-	}
-	return list, nil
 }
 
 // open returns the container with its name and external address decrypted.

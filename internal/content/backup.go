@@ -78,21 +78,48 @@ func (s *Contents) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int6
 	return b, err
 }
 
-// Backups returns up to limit backups with ids above after, in the order in
-// which they were made. A backup whose name cannot be decrypted is listed as Damaged.
-func (s *Contents) Backups(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Backup, error) {
-	return s.selectBackups(ctx, tx, tenant, selectBackupIDs, tenant, after, limit)
+// ListedBackup is a backup in a list, with what is shown of it besides its own row.
+type ListedBackup struct {
+	Backup
+	Listed container.Listed // with the same Container
+	Total  Total
+}
+
+// Backups returns up to limit backups with ids above after, in the order in which they
+// were made: with two queries. A backup whose name cannot be decrypted is listed as
+// Damaged.
+func (s *Contents) Backups(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]ListedBackup, error) {
+	list, err := selectBackupsWithTotals(ctx, tx, tenant, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]int64, len(list))
+	for i, b := range list {
+		ids[i] = b.ID
+	}
+	listed, err := s.keys.ListBackups(ctx, tx, tenant, ids)
+	if err != nil {
+		return nil, fmt.Errorf("list backups: %w", err)
+	}
+	containers := make(map[int64]container.Listed, len(listed))
+	for _, l := range listed {
+		containers[l.ID] = l
+	}
+	for i := range list {
+		l, found := containers[list[i].ID]
+		if !found {
+			return nil, fmt.Errorf("list backups: %w", fail.New(api.NotFound, "backup %d does not exist", list[i].ID))
+		}
+		list[i].Listed, list[i].Container = l, l.Container
+	}
+	return list, nil
 }
 
 // Due returns up to limit backups that had expired at a moment.
 func (s *Contents) Due(ctx context.Context, tx *store.Tx, tenant int64, at time.Time, limit int) ([]Backup, error) {
-	return s.selectBackups(ctx, tx, tenant, selectDueIDs, tenant, at.UnixMilli(), limit)
-}
-
-func (s *Contents) selectBackups(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Backup, error) {
-	ids, err := tx.IDs(ctx, query, args...)
+	ids, err := tx.IDs(ctx, selectDueIDs, tenant, at.UnixMilli(), limit)
 	if err != nil {
-		return nil, fmt.Errorf("list backups: %w", err)
+		return nil, fmt.Errorf("list expired backups: %w", err)
 	}
 	list := make([]Backup, len(ids))
 	for i, id := range ids {
@@ -102,7 +129,7 @@ func (s *Contents) selectBackups(ctx context.Context, tx *store.Tx, tenant int64
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list backups: %w", err)
+			return nil, fmt.Errorf("list expired backups: %w", err)
 		}
 	}
 	return list, nil

@@ -423,7 +423,11 @@ func TestAnInterruptedBackupIsCompleteOrAbsent(t *testing.T) {
 func (w *fixture) allBackups(t testing.TB) (list []content.Backup) {
 	t.Helper()
 	must(t, w.db.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
-		list, err = w.Backups(context.Background(), tx, tenant, 0, 1000)
+		listed, err := w.Backups(context.Background(), tx, tenant, 0, 1000)
+		list = nil
+		for _, b := range listed {
+			list = append(list, b.Backup)
+		}
 		return err
 	}))
 	return list

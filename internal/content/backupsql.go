@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	selectBackupIDs = `SELECT id FROM backup WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`
-	selectDueIDs    = `SELECT id FROM backup WHERE tenant = ?1 AND expires > 0 AND expires <= ?2 ORDER BY id LIMIT ?3`
+	selectDueIDs = `SELECT id FROM backup WHERE tenant = ?1 AND expires > 0 AND expires <= ?2 ORDER BY id LIMIT ?3`
 
 	selectUnfinishedIDs = `SELECT container FROM unfinished WHERE tenant = ?1 AND container <> ?2 ORDER BY container`
 	selectItemIDs       = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 ORDER BY id LIMIT ?3`
@@ -45,6 +44,27 @@ func deleteBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error {
 		return fmt.Errorf("delete backup %d: %w", id, err)
 	}
 	return nil
+}
+
+// selectWithTotals selects backups after an id, each with the total of its items.
+var selectWithTotals = `SELECT b.id, b.kind, b.expires, ` + totalColumns("b.id") + `
+	FROM backup b LEFT JOIN item_total t ON t.container = b.id AND t.tenant = b.tenant
+	WHERE b.tenant = ?1 AND b.id > ?2 ORDER BY b.id LIMIT ?3`
+
+// selectBackupsWithTotals returns the parts of backups that this package stores itself.
+func selectBackupsWithTotals(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]ListedBackup, error) {
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (b ListedBackup, err error) {
+		var expires int64
+		err = row.Scan(&b.ID, &b.Of, &expires, &b.Total.Items, &b.Total.Bytes)
+		if expires != 0 {
+			b.Expires = time.UnixMilli(expires)
+		}
+		return b, err
+	}, selectWithTotals, tenant, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list backups: %w", err)
+	}
+	return list, nil
 }
 
 // selectBackup returns the part of a backup that this package stores itself.

@@ -52,11 +52,15 @@ type Keys interface {
 	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (accepts bool, renewed int64, err error)
 	// SetRenewed records that no blob of a container is older than mark.
 	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
+	// Exists reports whether there is a container with an id.
+	Exists(ctx context.Context, tx *store.Tx, tenant, id int64) (bool, error)
 	// IsFolded reports whether all files of c are found by their folded paths;
 	// SetFolded records it.
 	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
 	SetFolded(ctx context.Context, tx *store.Tx, c container.Container) error
-	// BackupByID returns a backup, or fails NotFound; RemoveBackup deletes one.
+	// BackupByID returns a backup, or fails NotFound; ListBackups returns those of some
+	// backups that exist; RemoveBackup deletes one.
+	ListBackups(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) ([]container.Listed, error)
 	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
 	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
 	// PrepareAbandon prepares the deletion of a container whose key page is missing or
@@ -69,6 +73,8 @@ type Keys interface {
 type Contents struct {
 	// Leases are those of this node; nil means that it is the only node.
 	Leases *lease.Leases
+	// OlderNodes, unless nil, reports whether a node is live that does not keep totals.
+	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
 
 	db    *store.DB
 	keys  Keys
@@ -90,15 +96,6 @@ type Contents struct {
 func New(db *store.DB, keys Keys, blobs blob.Store, pageSlots int, now func() time.Time) *Contents {
 	return &Contents{db: db, keys: keys, blobs: blobs, slots: pageSlots, now: now, blobSize: BlobSize, batch: batchMessages, part: partItems,
 		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{slot: make(chan struct{}, 1)}}
-}
-
-// Totals returns the number of items of c and the sum of their sizes in bytes.
-// It decrypts nothing.
-func (s *Contents) Totals(ctx context.Context, tx *store.Tx, c container.Container) (items, bytes int64, err error) {
-	if err := tx.QueryRow(ctx, selectTotals, c.Tenant, c.ID).Scan(&items, &bytes); err != nil {
-		return 0, 0, fmt.Errorf("sum items of container %d: %w", c.ID, err)
-	}
-	return items, bytes, nil
 }
 
 // Fold merges the small key pages of c's blobs, and returns how many pages it

@@ -127,6 +127,9 @@ func (p *PreparedCopy) Commit(ctx context.Context, tx *store.Tx) (container.Cont
 	} else if !mine {
 		return c, errDiscarded()
 	}
+	if err := p.contents.KeepTotal(ctx, tx, c); err != nil {
+		return c, err
+	}
 	if p.backup != nil {
 		p.backup.Container = c
 		return c, insertBackup(ctx, tx, *p.backup)

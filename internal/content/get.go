@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -274,47 +273,37 @@ func (s *Contents) Stat(ctx context.Context, c container.Container, path string)
 	return r.File, r.Close()
 }
 
-// Files returns c's files in order of their paths. Files that cannot be decrypted
-// come last and have only the field Damaged.
-func (s *Contents) Files(ctx context.Context, c container.Container) (list []File, err error) {
-	var damaged []File
-	for after := int64(0); ; {
-		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
-		if err != nil {
-			return nil, fmt.Errorf("list files: %w", err)
-		}
-		if len(p.list) == 0 {
-			break
-		}
-		list, damaged = p.appendFiles(list, damaged)
-		after = p.list[len(p.list)-1].item.ID
-	}
-	lost, err := s.itemsWithoutBlob(ctx, c, filesOnly)
+// Files returns up to limit of c's files with ids above after, in the order in which they
+// were stored. A file that is replaced between two calls may be returned by both, as it
+// was and as it is. One that cannot be decrypted is listed as Damaged. Lost ones are added
+// to the last part, beyond the limit.
+func (s *Contents) Files(ctx context.Context, c container.Container, after int64, limit int) ([]File, error) {
+	p, err := s.openPart(ctx, c, filesOnly, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list files: %w", err)
 	}
-	for _, l := range lost {
-		damaged = append(damaged, File{Damaged: l.err()})
-	}
-	// A file that was replaced in the meantime may have been listed twice: the later row counts.
-	slices.Reverse(list)
-	slices.SortStableFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return append(slices.CompactFunc(list, func(a, b File) bool { return a.Path == b.Path }), damaged...), nil
-}
-
-func (p part) appendFiles(list, damaged []File) ([]File, []File) {
 	defer p.keys.zero()
-	for _, f := range p.list {
+	list := make([]File, len(p.list))
+	for i, f := range p.list {
 		var m fileMetadata
 		key, err := p.keys.key(f.blob)
 		if err == nil {
 			err = f.item.openMetadata(key, &m)
 		}
 		if err != nil {
-			damaged = append(damaged, File{Damaged: err})
+			list[i] = File{ID: f.item.ID, Damaged: err}
 			continue
 		}
-		list = append(list, File{Path: m.Path, Size: m.Size, Modified: m.Modified})
+		list[i] = File{ID: f.item.ID, Path: m.Path, Size: m.Size, Modified: m.Modified}
 	}
-	return list, damaged
+	if len(list) < limit {
+		lost, err := s.itemsWithoutBlob(ctx, c, filesOnly)
+		if err != nil {
+			return nil, fmt.Errorf("list files: %w", err)
+		}
+		for _, l := range lost {
+			list = append(list, File{ID: l.id, Damaged: l.err(), Lost: true})
+		}
+	}
+	return list, nil
 }

@@ -281,6 +281,13 @@ func (b *batch) Commit(ctx context.Context, tx *store.Tx) (err error) {
 	if err := b.importing.recordProgress(ctx, tx, b.next); err != nil {
 		return err
 	}
+	var add Total
+	for _, item := range b.items {
+		add = Total{add.Items + 1, add.Bytes + item.Size}
+	}
+	if err := changeTotal(ctx, tx, b.container.Tenant, b.container.ID, add); err != nil {
+		return err
+	}
 	fault.Point("import.before-commit")
 	return nil
 }

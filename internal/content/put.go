@@ -29,7 +29,9 @@ type File struct {
 	Path     string
 	Size     int64 // bytes
 	Modified time.Time
-	Damaged  error // in a list: why the other fields are empty; nil: they are valid
+	ID       int64 // in a list: by which the list can be continued
+	Damaged  error // in a list: why only the ID is valid; nil: all fields are
+	Lost     bool  // damaged, and listed after all others: its position is not known
 }
 
 // fileMetadata is the sealed metadata of a file. Size and Blobs bind the file to
@@ -255,10 +257,16 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 		return err
 	}
 	u.item.PathHash = hash
+	add := Total{1, u.item.Size}
 	if id != 0 {
 		if err := confirmFile(ctx, tx, u.item, id); err != nil {
 			return err
 		}
+		replaced, _, err := selectItemByID(ctx, tx, tenant, u.item.Container, id)
+		if err != nil {
+			return err
+		}
+		add = Total{0, u.item.Size - replaced.Size}
 		old, err := blobsOf(ctx, tx, tenant, id)
 		if err != nil {
 			return err
@@ -273,7 +281,10 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 	if err := checkGCFence(ctx, tx, u.blobs); err != nil {
 		return err
 	}
-	return insert(ctx, tx, []itemRow{u.item}, u.blobs, u.pages)
+	if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, u.pages); err != nil {
+		return err
+	}
+	return changeTotal(ctx, tx, tenant, u.item.Container, add)
 }
 
 // Close zeroes keys. Unless the file was or may have been committed, its blobs are

@@ -26,8 +26,6 @@ const (
 	updateBlobPage = `UPDATE blob SET page = ?4 WHERE tenant = ?1 AND id = ?3
 		AND EXISTS (SELECT 1 FROM item i WHERE i.id = blob.item AND i.container = ?2)`
 
-	selectTotals = `SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM item WHERE tenant = ?1 AND container = ?2`
-
 	selectFileID   = `SELECT id FROM item WHERE tenant = ?1 AND container = ?2 AND path_hash = ?3`
 	selectItem     = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ?1 AND i.container = ?2 AND i.id = ?3`
 	selectBlobs    = `SELECT ` + blobColumns + ` FROM blob b WHERE b.tenant = ?1 AND b.item = ?2 ORDER BY b.sequence`

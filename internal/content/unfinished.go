@@ -38,6 +38,9 @@ func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) 
 		if err := tx.Lock(ctx, container, true); err != nil { // waits for insertCopiedItems
 			return err
 		}
+		if _, err := tx.Exec(ctx, deleteTotal, tenant, container); err != nil {
+			return err
+		}
 		return discardCopy(ctx, tx, container)
 	})
 	for more := true; more && err == nil; {

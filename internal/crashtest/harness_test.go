@@ -99,7 +99,7 @@ func TestChild(t *testing.T) {
 // waitForBackgroundWork waits until every roll has ended and no upkeep is left.
 func waitForBackgroundWork(t *testing.T, w *nodetest.World) {
 	t.Helper()
-	rolls, err := w.Client.ListRolls(t.Context(), api.None{})
+	rolls, err := w.Client.ListRolls(t.Context(), api.ListInput{})
 	if err != nil {
 		t.Fatal(err)
 	}

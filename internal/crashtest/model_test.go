@@ -69,7 +69,7 @@ func view(t *testing.T, w *nodetest.World) model {
 	t.Helper()
 	m := newModel()
 	state := map[string]api.PolicyState{}
-	policies, err := w.Client.ListPolicies(t.Context(), api.None{})
+	policies, err := w.Client.ListPolicies(t.Context(), api.ListInput{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func view(t *testing.T, w *nodetest.World) model {
 		t.Fatal(err)
 	}
 	for _, s := range sites.Items {
-		files, err := w.Client.ListFiles(t.Context(), api.SiteInput{Site: s.URL})
+		files, err := w.Client.ListFiles(t.Context(), api.ListSiteFiles{SiteInput: api.SiteInput{Site: s.URL}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func view(t *testing.T, w *nodetest.World) model {
 		t.Fatal(err)
 	}
 	for _, s := range stores.Items {
-		items, err := w.Client.ListWorkloadItems(t.Context(), api.WorkloadInput{Workload: s.Name})
+		items, err := w.Client.ListWorkloadItems(t.Context(), api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: s.Name}})
 		if err != nil {
 			t.Fatal(err)
 		}

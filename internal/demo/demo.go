@@ -257,7 +257,7 @@ func (d *demo) rollSites(ctx context.Context) error {
 
 // followSites follows the newest roll of the site policy.
 func (d *demo) followSites(ctx context.Context) error {
-	l, err := d.Client.ListPolicies(ctx, api.None{})
+	l, err := d.Client.ListPolicies(ctx, api.ListInput{})
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func Locate(ctx context.Context, tx *store.Tx, tenant int64, class envelope.Clas
 // GetAll returns those of some pages that exist, in id order.
 func GetAll(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) (all []Row, err error) {
 	for part := range slices.Chunk(ids, maxListed) {
-		in, args := inList(part, []any{tenant})
+		in, args := store.InList(part, []any{tenant})
 		rows, err := queryRows(ctx, tx, selectPages+in, args)
 		if err != nil {
 			return nil, err

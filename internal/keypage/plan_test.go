@@ -44,7 +44,7 @@ func queries() map[string]func() (string, []any) {
 			for i := range ids {
 				ids[i] = int64(i)
 			}
-			in, args := inList(ids, []any{1})
+			in, args := store.InList(ids, []any{1})
 			return selectPages + in, args
 		},
 		"Standing": func() (string, []any) {

@@ -2,7 +2,6 @@ package keypage
 
 import (
 	"fmt"
-	"math/bits"
 	"slices"
 	"strings"
 
@@ -46,7 +45,7 @@ type span struct {
 // (SQLITE_LIMIT_COMPOUND_SELECT).
 const maxSpans = 100
 
-// maxListed bounds the terms of a statement whose number padded rounds up.
+// maxListed bounds the terms of a statement whose number store.PaddedLen rounds up.
 const maxListed = 64
 
 // spans returns each pair of parents and classes once.
@@ -135,28 +134,14 @@ func locationsUnder(tenant int64, class envelope.Class, parents []Parent) (query
 	return strings.Join(terms, ` UNION ALL `), args
 }
 
-// padded rounds the number of terms of a statement up to a power of two, so that few
-// different statements serve all n: a database spends more time on preparing a new
-// statement than on superfluous terms.
-func padded(n int) int { return 1 << bits.Len(uint(n-1)) }
-
 // paddedSpans adds empty spans up to a padded number: no page is under parent 0.
 func paddedSpans(spans []span) []span {
-	all := slices.Grow(slices.Clone(spans), padded(len(spans)))
-	for len(all) < padded(len(spans)) {
+	n := store.PaddedLen(len(spans))
+	all := slices.Grow(slices.Clone(spans), n)
+	for len(all) < n {
 		all = append(all, span{class: envelope.ClassActive})
 	}
 	return all
-}
-
-// inList returns a list of values for IN, whose parameters follow those in args.
-func inList(values []int64, args []any) (text string, _ []any) {
-	placeholders := make([]string, padded(len(values)))
-	for i := range placeholders {
-		args = append(args, values[min(i, len(values)-1)])
-		placeholders[i] = fmt.Sprintf("?%d", len(args))
-	}
-	return `(` + strings.Join(placeholders, `, `) + `)`, args
 }
 
 // changedOneRow reports which statements changed their row.

@@ -67,7 +67,7 @@ func create(w *nodetest.World, t *testing.T, name, a, b string) (api.Policy, err
 // policyNames lists the policies.
 func policyNames(w *nodetest.World, t *testing.T) (all []string) {
 	t.Helper()
-	list, err := w.Client.ListPolicies(t.Context(), api.None{})
+	list, err := w.Client.ListPolicies(t.Context(), api.ListInput{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func TestChecklist09BlobsAreStoredApartFromMapAndKeyPages(t *testing.T) {
 	for _, k := range kinds {
 		x.wantRefusedRead(k, api.Damaged, "without the blob store")
 	}
-	if files, err := x.Client.ListFiles(t.Context(), api.SiteInput{Site: sites.unit}); err != nil || len(files.Items) != 1 || files.Items[0].Path != "plan.txt" {
+	if files, err := x.Client.ListFiles(t.Context(), api.ListSiteFiles{SiteInput: api.SiteInput{Site: sites.unit}}); err != nil || len(files.Items) != 1 || files.Items[0].Path != "plan.txt" {
 		t.Errorf("the map without the blobs: %+v, %v", files.Items, err)
 	}
 	if len(x.blobKeys(container.Mailbox)) != 2 || len(x.blobKeys(container.Site)) != 1 || len(x.blobKeys(container.Workload)) != 1 {

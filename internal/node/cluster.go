@@ -121,7 +121,7 @@ func (m *member) register(ctx context.Context) error {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own, records_health) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4, 1)
+		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own, records_health, keeps_totals) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4, 1, 1)
 			ON CONFLICT (name) DO NOTHING`, m.base.name, m.url, m.base.db.Session(), strings.Join(m.own, "\n"))
 		if err != nil {
 			return err
@@ -176,17 +176,19 @@ func (m *member) peers(ctx context.Context, tx *store.Tx) (list []peer, err erro
 	return list, rows.Err()
 }
 
-// olderNodes reports whether a node is live that does not record the health of
-// customer keys.
-func olderNodes(ctx context.Context, tx *store.Tx) (bool, error) {
-	live, err := lease.Live(ctx, tx, lease.NodePrefix)
-	if err != nil || len(live) == 0 {
-		return false, err
+// olderNodes returns a function that reports whether a node is live that does not do what
+// a column of table node says.
+func olderNodes(column string) func(ctx context.Context, tx *store.Tx) (bool, error) {
+	return func(ctx context.Context, tx *store.Tx) (bool, error) {
+		live, err := lease.Live(ctx, tx, lease.NodePrefix)
+		if err != nil || len(live) == 0 {
+			return false, err
+		}
+		names, err := store.Collect(ctx, tx, func(row store.Scanner) (name string, err error) {
+			return name, row.Scan(&name)
+		}, `SELECT name FROM node WHERE `+column+` = 0`)
+		return slices.ContainsFunc(names, func(name string) bool { _, lives := live[name]; return lives }), err
 	}
-	names, err := store.Collect(ctx, tx, func(row store.Scanner) (name string, err error) {
-		return name, row.Scan(&name)
-	}, `SELECT name FROM node WHERE records_health = 0`)
-	return slices.ContainsFunc(names, func(name string) bool { _, lives := live[name]; return lives }), err
 }
 
 // checkCompatible returns why two nodes cannot work on one database together, if they

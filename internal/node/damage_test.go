@@ -120,7 +120,7 @@ var acts = map[string]func(ctx context.Context, w *damagedNode) error{
 		return whole(w.Client.ListSites(ctx, api.ListInput{}))
 	},
 	"list files": func(ctx context.Context, w *damagedNode) error {
-		return whole(w.Client.ListFiles(ctx, api.SiteInput{Site: site}))
+		return whole(w.Client.ListFiles(ctx, api.ListSiteFiles{SiteInput: api.SiteInput{Site: site}}))
 	},
 	"get a": func(ctx context.Context, w *damagedNode) error { return get(ctx, w, site, "a") },
 	"get b": func(ctx context.Context, w *damagedNode) error { return get(ctx, w, site, "b") },
@@ -132,19 +132,25 @@ var acts = map[string]func(ctx context.Context, w *damagedNode) error{
 	"get item": func(ctx context.Context, w *damagedNode) error {
 		return ignore(readAll(w.Client.GetWorkloadItem(ctx, api.WorkloadItemInput{WorkloadInput: api.WorkloadInput{Workload: "chat-messages"}, Item: "chat"})))
 	},
-	"list policies": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListPolicies(ctx, api.None{})) },
+	"list policies": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListPolicies(ctx, api.ListInput{}))
+	},
 	"test policy": func(ctx context.Context, w *damagedNode) error {
 		return ignore(w.Client.TestPolicy(ctx, api.PolicyInput{Policy: nodetest.MailboxPolicy}))
 	},
-	"list rolls": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListRolls(ctx, api.None{})) },
+	"list rolls": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListRolls(ctx, api.ListInput{}))
+	},
 	"key usage": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListKeyUsage(ctx, api.KeyUsageInput{}))
 	},
 	"list backups": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListBackups(ctx, api.ListInput{}))
 	},
-	"list geos":   func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListGeos(ctx, api.None{})) },
-	"list purges": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListPurges(ctx, api.None{})) },
+	"list geos": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListGeos(ctx, api.None{})) },
+	"list purges": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListPurges(ctx, api.ListInput{}))
+	},
 	"show vault": func(_ context.Context, w *damagedNode) error {
 		return ignore(w.TryScript("Get-AzKeyVault -VaultName " + nodetest.VaultA1))
 	},

@@ -74,7 +74,7 @@ func TestNodeRecoversWithItsDatabase(t *testing.T) {
 	if status, _ := answer(t, w, "/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz: status %d: restarting the process would not help", status)
 	}
-	_, err := w.Client.ListPolicies(t.Context(), api.None{})
+	_, err := w.Client.ListPolicies(t.Context(), api.ListInput{})
 	var p *api.Problem
 	if !errors.As(err, &p) || p.Code != api.Unavailable || p.Hint == "" {
 		t.Errorf("%v", err)

@@ -69,7 +69,7 @@ func (l lab) newestVersion(vault, key string) string {
 // waitForRolls waits until no roll runs.
 func (l lab) waitForRolls() {
 	l.t.Helper()
-	all, err := l.Client.ListPolicies(l.t.Context(), api.None{})
+	all, err := l.Client.ListPolicies(l.t.Context(), api.ListInput{})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -46,14 +46,16 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	if err != nil {
 		return nil, err
 	}
-	p := &Packages{Upkeep: upkeep.New(o.Logger), vaults: vault.Open(vault.Config{DB: f.db, Seal: f.sealer, Directory: id.directory, Logger: o.Logger, Now: o.now, Domain: o.VaultDomain, Authority: id.own(), KeyVaultLimits: o.KeyVaultLimits, MakeRSA: o.MakeRSA})}
-	p.Policies = policy.New(policy.Config{DB: f.db, Roots: s.keys, Availability: s.availability, RevisionKey: revisionKey, OlderNodes: olderNodes,
+	p := &Packages{Upkeep: upkeep.New(o.Logger), vaults: vault.Open(vault.Config{DB: f.db, Seal: f.sealer, Directory: id.directory, Logger: o.Logger, Now: o.now,
+		Domain: o.VaultDomain, Authority: id.own(), KeyVaultLimits: o.KeyVaultLimits, MakeRSA: o.MakeRSA})}
+	p.Policies = policy.New(policy.Config{DB: f.db, Roots: s.keys, Availability: s.availability, RevisionKey: revisionKey, OlderNodes: olderNodes("records_health"),
 		StrictKeyChecks: o.StrictKeyChecks, OperatorVault: operatorVault(s.availabilityAt), Now: o.now, Logger: o.Logger})
 	f.onClose(func() error { p.Policies.Close(); return nil })
 	p.Containers = container.New(f.db, p.Policies, o.PageSlots, o.now)
 	f.onClose(func() error { p.Containers.Close(); return nil })
 	p.Contents = content.New(f.db, p.Containers, s.blobs, o.PageSlots, o.now)
 	p.Contents.Leases = f.leases
+	p.Contents.OlderNodes = olderNodes("keeps_totals")
 	var limit *rate.Limiter
 	if o.RollRate > 0 {
 		limit = rate.NewLimiter(rate.Limit(o.RollRate), o.PageSlots)

@@ -360,7 +360,7 @@ func TestATokenIsValidOnlyForTheTenantThatTheRequestNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer k.Close()
-		_, err = k.ListPolicies(t.Context(), api.None{})
+		_, err = k.ListPolicies(t.Context(), api.ListInput{})
 		return err
 	}
 	for _, own := range []string{"", "Contoso & Söhne"} {

@@ -182,6 +182,14 @@ func serveEarlier(t *testing.T, left string, half api.Roll, database string) {
 	if err != nil || len(tenants.Items) != 2 {
 		t.Errorf("%d tenants, %v", len(tenants.Items), err)
 	}
+	w.Node.Upkeep.Wait()
+	var uncounted int64
+	err = w.Node.DB.View(t.Context(), func(tx *store.Tx) error {
+		return tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM container c WHERE NOT EXISTS (SELECT 1 FROM item_total t WHERE t.container = c.id)`).Scan(&uncounted)
+	})
+	if err != nil || uncounted != 0 {
+		t.Errorf("the totals of %d containers are not kept, %v", uncounted, err)
+	}
 	w.Restart(nil)
 	reads()
 	w.VerifyClean()

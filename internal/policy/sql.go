@@ -15,44 +15,44 @@ import (
 	"keyroll/internal/store"
 )
 
+const (
+	policyColumns = `p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, p.current, COALESCE(k.generation, 0),
+		p.geo, p.assigned, p.recovery, p.purge, p.left_at`
+	policyTables = `policy p LEFT JOIN policy_key k ON k.id = p.current AND k.policy = p.id`
+)
+
 func selectPolicies(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Policy, error) {
-	rows, err := tx.Query(ctx, `SELECT p.id, p.tenant, p.guid, p.kind, p.name, p.description, p.enabled, p.created, p.current, COALESCE(k.generation, 0),
-		p.geo, p.assigned, p.recovery, p.purge, p.left_at
-		FROM policy p LEFT JOIN policy_key k ON k.id = p.current AND k.policy = p.id WHERE `+where, args...)
+	return store.Collect(ctx, tx, func(row store.Scanner) (Policy, error) { return scanPolicy(row) },
+		`SELECT `+policyColumns+` FROM `+policyTables+` WHERE `+where, args...)
+}
+
+// scanPolicy reads policyColumns and more columns after them.
+func scanPolicy(row store.Scanner, more ...any) (p Policy, err error) {
+	var guid string
+	var created, recovery, left int64
+	err = row.Scan(append([]any{&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation,
+		&p.Geo, &p.Assigned, &recovery, &p.Purge, &left}, more...)...)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	defer rows.Close()
-	var list []Policy
-	for rows.Next() {
-		var p Policy
-		var guid string
-		var created, recovery, left int64
-		err := rows.Scan(&p.ID, &p.Tenant, &guid, &p.Kind, &p.Name, &p.Description, &p.Enabled, &created, &p.Current.ID, &p.Current.Generation,
-			&p.Geo, &p.Assigned, &recovery, &p.Purge, &left)
-		if err != nil {
-			return nil, err
-		}
-		p.GUID, err = uuid.Parse(guid)
-		switch {
-		case err != nil:
-			p.Damaged = fail.New(api.Damaged, "policy %d has an invalid GUID", p.ID)
-		case !hasProfile(p.Kind):
-			p.Damaged = fail.New(api.Damaged, "policy %d has an unknown kind", p.ID)
-		case p.Current.Generation == 0:
-			p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is not one of its own", p.ID, p.Current.ID)
-		}
-		p.Created = time.UnixMilli(created)
-		if recovery != 0 {
-			p.Recovery = time.UnixMilli(recovery)
-		}
-		if left != 0 {
-			p.Left = time.UnixMilli(left)
-		}
-		p.Current.Tenant, p.Current.Policy = p.Tenant, p.ID
-		list = append(list, p)
+	p.GUID, err = uuid.Parse(guid)
+	switch {
+	case err != nil:
+		p.Damaged = fail.New(api.Damaged, "policy %d has an invalid GUID", p.ID)
+	case !hasProfile(p.Kind):
+		p.Damaged = fail.New(api.Damaged, "policy %d has an unknown kind", p.ID)
+	case p.Current.Generation == 0:
+		p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is not one of its own", p.ID, p.Current.ID)
 	}
-	return list, rows.Err()
+	p.Created = time.UnixMilli(created)
+	if recovery != 0 {
+		p.Recovery = time.UnixMilli(recovery)
+	}
+	if left != 0 {
+		p.Left = time.UnixMilli(left)
+	}
+	p.Current.Tenant, p.Current.Policy = p.Tenant, p.ID
+	return p, nil
 }
 
 func insertPolicy(ctx context.Context, tx *store.Tx, p Policy) error {

@@ -101,9 +101,9 @@ func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error
 	return list[0], nil
 }
 
-// List returns the purges of a tenant, the oldest first.
-func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Purge, error) {
-	return selectPurges(ctx, tx, `tenant = ?1 ORDER BY id`, tenant)
+// List returns the first limit purges of a tenant with an id above after, the oldest first.
+func List(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Purge, error) {
+	return selectPurges(ctx, tx, `tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`, tenant, after, limit)
 }
 
 // Request inserts a purge in the transaction that records it at its policy.

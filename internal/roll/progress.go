@@ -7,13 +7,24 @@ import (
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
 // Progress returns a roll as the API shows it, with its remaining work, rate and
 // ETA.
 func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll, error) {
-	pol, err := r.config.Policies.ByID(ctx, tx, ro.Tenant, ro.Policy)
+	a, err := r.progress(ctx, tx, ro, func(id int64) (policy.Policy, error) { return r.config.Policies.ByID(ctx, tx, ro.Tenant, id) })
+	if err == nil {
+		err = addSkipped(ctx, tx, ro, &a)
+	}
+	return a, err
+}
+
+// progress is Progress without what the roll skipped; policyOf returns the policies that
+// it names.
+func (r *Roller) progress(ctx context.Context, tx *store.Tx, ro Roll, policyOf func(id int64) (policy.Policy, error)) (api.Roll, error) {
+	pol, err := policyOf(ro.Policy)
 	if err != nil {
 		return api.Roll{}, err
 	}
@@ -22,7 +33,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		BlobsTotal: ro.BlobsTotal, BlobsDone: min(ro.BlobsDone, ro.BlobsTotal), BytesTotal: ro.BytesTotal, BytesDone: min(ro.BytesDone, ro.BytesTotal),
 		ContainersPerSecond: ro.ContainersPerSecond, BytesPerSecond: ro.BytesPerSecond, Retries: ro.Retries}
 	if ro.Source != 0 {
-		source, err := r.config.Policies.ByID(ctx, tx, ro.Tenant, ro.Source)
+		source, err := policyOf(ro.Source)
 		if err != nil {
 			return a, err
 		}
@@ -62,8 +73,7 @@ func (r *Roller) Progress(ctx context.Context, tx *store.Tx, ro Roll) (api.Roll,
 		}
 	}
 	a.Late = isLate(ro, a.ETASeconds, r.config.Now())
-	err = addSkipped(ctx, tx, ro, &a)
-	return a, err
+	return a, nil
 }
 
 // addRate adds the rate of a running roll in its present stage, of which under is what

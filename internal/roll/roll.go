@@ -190,11 +190,6 @@ func (r Roll) Unfinished() bool {
 	return r.State == api.RollRunning || r.State == api.RollPaused || r.State == api.RollFailed
 }
 
-// List returns the tenant's rolls, the newest first.
-func List(ctx context.Context, tx *store.Tx, tenant int64) ([]Roll, error) {
-	return query(ctx, tx, `tenant = ?1 ORDER BY id DESC LIMIT 1000`, tenant)
-}
-
 // byID returns the current state of a roll.
 func byID(ctx context.Context, tx *store.Tx, tenant, id int64) (Roll, error) {
 	list, err := query(ctx, tx, `tenant = ?1 AND id = ?2`, tenant, id)

@@ -145,7 +145,7 @@ func TestRollsOfAnotherTenantAreNotFound(t *testing.T) {
 	w.View(func(tx *store.Tx) error {
 		_, err := roll.Find(w.Ctx, tx, other.Tenant, fmt.Sprint(ro.ID))
 		policytest.Refuses(t, err, api.NotFound)
-		list, err := roll.List(w.Ctx, tx, other.Tenant)
+		list, err := roll.List(w.Ctx, tx, other.Tenant, 0, 1000)
 		if len(list) != 0 {
 			t.Error("another tenant's roll is listed")
 		}

@@ -81,7 +81,7 @@ func TestRequestsWithoutATokenAreRefused(t *testing.T) {
 	if p := problemIn(t, resp, body); p.Code != api.Internal || resp.Header.Get("WWW-Authenticate") != "" {
 		t.Errorf("a directory that fails: %+v", p)
 	}
-	if _, err := w.newClient("").ListPolicies(background, api.None{}); problem(t, err).Code != api.Unauthenticated {
+	if _, err := w.newClient("").ListPolicies(background, api.ListInput{}); problem(t, err).Code != api.Unauthenticated {
 		t.Error(err)
 	}
 	if resp, _ := w.raw("GET", "/v1/policies", "", "Authorization", "Bearer wrong"); resp.Header.Get("Cache-Control") != "no-store" ||
@@ -99,10 +99,10 @@ func TestServiceGetsThePrincipalAndMayRefuse(t *testing.T) {
 		}
 		return nil, p.Check(access.Admin)
 	}
-	if _, err := w.client.ListPolicies(background, api.None{}); err != nil {
+	if _, err := w.client.ListPolicies(background, api.ListInput{}); err != nil {
 		t.Error(err)
 	}
-	_, err := w.newClient("weak").ListPolicies(background, api.None{})
+	_, err := w.newClient("weak").ListPolicies(background, api.ListInput{})
 	if p := problem(t, err); p.Code != api.Forbidden || p.Status != http.StatusForbidden || !strings.Contains(p.Detail, "root") {
 		t.Errorf("%+v", p)
 	}
@@ -135,7 +135,7 @@ func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 		{"PUT", "/v1/mailboxes/a/state", `{"state":"` + s + `"}`, `body.state: expected value to be one of "active, inactive, disconnected, disabled"`},
 		{"POST", "/v1/policies/p/refresh", `{"allGenerations":"` + s + `"}`, "body.allGenerations: expected boolean"},
 		{"POST", "/v1/rolls/1/pause", `{"x":"` + s + `"}`, "the operation has no request body"},
-		{"GET", "/v1/policies?after=" + s, "", "query.after: unknown query parameter"},
+		{"GET", "/v1/geos?after=" + s, "", "query.after: unknown query parameter"},
 		{"GET", "/v1/mailboxes?limit=" + s, "", "query.limit: invalid integer"},
 		{"GET", "/v1/mailboxes?limit=1001", "", "query.limit: expected number <= 1000"},
 		{"GET", "/v1/mailboxes?limit=-1", "", "query.limit: expected number >= 0"},
@@ -227,7 +227,7 @@ func TestPanicIsAnInternalProblem(t *testing.T) {
 			}
 			panic(errors.New("S3cret"))
 		}
-		_, err := w.client.ListPolicies(background, api.None{})
+		_, err := w.client.ListPolicies(background, api.ListInput{})
 		p := problem(t, err)
 		if p.Code != api.Internal || p.Status != 500 {
 			t.Errorf("%+v", p)
@@ -245,7 +245,7 @@ func TestPanicIsAnInternalProblem(t *testing.T) {
 			t.Errorf("log: %s", log)
 		}
 		w.service.answer = nil
-		if _, err := w.client.ListPolicies(background, api.None{}); err != nil {
+		if _, err := w.client.ListPolicies(background, api.ListInput{}); err != nil {
 			t.Errorf("after a panic: %v", err)
 		}
 	})

@@ -36,7 +36,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	if status("/healthz") != 200 || status("/readyz") != 503 || status("/openapi.json") != 200 || status("/v1/policies") != 401 {
 		t.Error("starting or draining")
 	}
-	_, err := w.client.ListPolicies(background, api.None{})
+	_, err := w.client.ListPolicies(background, api.ListInput{})
 	if p := problem(t, err); p.Code != api.Unavailable || p.Status != 503 || p.Hint == "" {
 		t.Errorf("%+v", p)
 	}
@@ -136,7 +136,7 @@ func TestShutdownWaitsForRunningRequests(t *testing.T) {
 	if err := <-l.done; err != nil {
 		t.Error(err)
 	}
-	_, err := l.client.ListPolicies(background, api.None{})
+	_, err := l.client.ListPolicies(background, api.ListInput{})
 	if p := problem(t, err); p.Code != api.Unavailable || !strings.Contains(p.Detail, l.url+" cannot be reached") || !strings.Contains(p.Hint, "keyroll serve") {
 		t.Errorf("%+v", p)
 	}

@@ -32,7 +32,7 @@ func TestRequestIsLimitedToTheTenantThatItNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := c.ListPolicies(background, api.None{}); err != nil {
+		if _, err := c.ListPolicies(background, api.ListInput{}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -29,8 +29,8 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 			if err := abandon.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			out = api.Abandoned{Kind: string(kind), Container: ct.Name}
-			out.Items, out.Bytes, err = s.Contents.Totals(ctx, tx, ct)
+			totals, err := s.Contents.Totals(ctx, tx, c.tenant, []int64{ct.ID})
+			out = api.Abandoned{Kind: string(kind), Container: ct.Name, Items: totals[ct.ID].Items, Bytes: totals[ct.ID].Bytes}
 			return "its key page was lost", err
 		})
 		if err != nil {

@@ -199,7 +199,7 @@ func TestWorkloadItemsAreReadUnchanged(t *testing.T) {
 			w.Must(w.GetWorkloadItem(w.ctx, item(chats, name), &out))
 			return out.String()
 		}
-		empty, err := w.ListWorkloadItems(w.ctx, api.WorkloadInput{Workload: chats})
+		empty, err := w.ListWorkloadItems(w.ctx, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: chats}})
 		w.Must(err)
 		if len(empty.Items) != 0 || empty.Items == nil || len(w.stores()) != 0 {
 			t.Errorf("before the first item: %v, %v", empty.Items, w.stores())
@@ -213,7 +213,7 @@ func TestWorkloadItemsAreReadUnchanged(t *testing.T) {
 		}
 		w.Must(e(w.PutWorkloadItem(w.ctx, item(chats, "a"), -1, strings.NewReader("second"))))
 		w.expect(get("a"), "second", "an item that was replaced")
-		items, err := w.ListWorkloadItems(w.ctx, api.WorkloadInput{Workload: chats})
+		items, err := w.ListWorkloadItems(w.ctx, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: chats}})
 		w.Must(err)
 		w.expect(len(items.Items), 3, "items")
 		w.expect(w.stores()[chats].Items, int64(3), "items of the store")

@@ -42,7 +42,7 @@ func (w testService) acts() []act {
 	}
 	var ro api.RollInput
 	findRoll := func() {
-		list, err := w.ListRolls(w.ctx, api.None{})
+		list, err := w.ListRolls(w.ctx, api.ListInput{})
 		w.Must(err)
 		ro.Roll = list.Items[0].ID
 	}
@@ -119,13 +119,13 @@ func (w testService) acts() []act {
 			func(x c) error { return e(w.ShowSite(x, site(nowhere))) }, api.NotFound, team, nil},
 		{"PutFile", func(x c) error { return e(w.PutFile(x, file(team, path), 7, strings.NewReader("content"))) },
 			func(x c) error { return e(w.PutFile(x, file(team, path), 9, strings.NewReader("content"))) }, api.Truncated, team + " " + path, nil},
-		{"ListFiles", func(x c) error { return e(w.ListFiles(x, site(team))) },
-			func(x c) error { return e(w.ListFiles(x, site(nowhere))) }, api.NotFound, team, nil},
+		{"ListFiles", func(x c) error { return e(w.ListFiles(x, api.ListSiteFiles{SiteInput: site(team)})) },
+			func(x c) error { return e(w.ListFiles(x, api.ListSiteFiles{SiteInput: site(nowhere)})) }, api.NotFound, team, nil},
 		{"GetFile", func(x c) error { return w.GetFile(x, file(team, path), from(0), io.Discard) },
 			func(x c) error { return w.GetFile(x, file(team, path), from(99), io.Discard) }, api.RangeNotSatisfiable, team + " " + path, nil},
 		{"RegisterSites", func(x c) error { return e(w.RegisterSites(x, register(w.newKey("A-Sites"), w.newKey("B-Sites")))) },
 			func(x c) error { return e(w.RegisterSites(x, register(w.newKey("A-Sites"), w.newKey("B-Sites")))) }, api.AlreadyExists, "Sites", nil},
-		{"ListPolicies", func(x c) error { return e(w.ListPolicies(x, api.None{})) }, nil, "", "", nil},
+		{"ListPolicies", func(x c) error { return e(w.ListPolicies(x, api.ListInput{})) }, nil, "", "", nil},
 		{"ShowPolicy", func(x c) error { return e(w.ShowPolicy(x, api.PolicyInput{Policy: "p"})) },
 			func(x c) error { return e(w.ShowPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
 		{"RefreshPolicy", func(x c) error { w.newKey("A-p"); return e(w.RefreshPolicy(x, refresh("p", ""))) },
@@ -136,7 +136,7 @@ func (w testService) acts() []act {
 		{"ResumeRoll", func(x c) error { return e(w.ResumeRoll(x, ro)) }, func(x c) error { return e(w.ResumeRoll(x, ro)) }, api.Conflict, "", nil},
 		{"ShowRoll", func(x c) error { return e(w.ShowRoll(x, ro)) },
 			func(x c) error { return e(w.ShowRoll(x, api.RollInput{Roll: "x"})) }, api.InvalidArgument, "", nil},
-		{"ListRolls", func(x c) error { return e(w.ListRolls(x, api.None{})) }, nil, "", "", nil},
+		{"ListRolls", func(x c) error { return e(w.ListRolls(x, api.ListInput{})) }, nil, "", "", nil},
 		{"CancelRoll", func(x c) error { return e(w.CancelRoll(x, ro)) }, func(x c) error { return e(w.CancelRoll(x, ro)) }, api.Conflict, "", nil},
 		{"UpdatePolicy", func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "primary", w.newKey("A-Sites")))) },
 			func(x c) error { return e(w.UpdatePolicy(x, update("Sites", "third", w.newKey("A-Sites")))) }, api.InvalidArgument, "Sites", w.finishRolls},
@@ -167,8 +167,12 @@ func (w testService) acts() []act {
 				return e(w.PutWorkloadItem(x, item(chats, "thread"), 9, strings.NewReader("content")))
 			}, api.Truncated, chats + " thread", nil},
 		{"ListWorkloads", func(x c) error { return e(w.ListWorkloads(x, api.None{})) }, nil, "", "", nil},
-		{"ListWorkloadItems", func(x c) error { return e(w.ListWorkloadItems(x, api.WorkloadInput{Workload: chats})) },
-			func(x c) error { return e(w.ListWorkloadItems(x, api.WorkloadInput{Workload: "faxes"})) }, api.InvalidArgument, chats, nil},
+		{"ListWorkloadItems", func(x c) error {
+			return e(w.ListWorkloadItems(x, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: chats}}))
+		},
+			func(x c) error {
+				return e(w.ListWorkloadItems(x, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: "faxes"}}))
+			}, api.InvalidArgument, chats, nil},
 		{"GetWorkloadItem", func(x c) error { return w.GetWorkloadItem(x, item(chats, "thread"), io.Discard) },
 			func(x c) error { return w.GetWorkloadItem(x, item(chats, "none"), io.Discard) }, api.NotFound, chats + " thread", nil},
 		{"AssignPolicy", func(x c) error { return e(w.AssignPolicy(x, assignment("m"))) },
@@ -196,7 +200,7 @@ func (w testService) acts() []act {
 			func(x c) error { return e(w.RequestPurge(x, purgeOf("p"))) }, api.Conflict, "p", func() { w.finishRolls(); w.revokeVaults("A-p", "B-p", "C-p", "D-p") }},
 		{"ShowPurge", func(x c) error { return e(w.ShowPurge(x, policyNamed("p"))) },
 			func(x c) error { return e(w.ShowPurge(x, policyNamed("Sites"))) }, api.NotFound, "p", nil},
-		{"ListPurges", func(x c) error { return e(w.ListPurges(x, api.None{})) }, nil, "", "", nil},
+		{"ListPurges", func(x c) error { return e(w.ListPurges(x, api.ListInput{})) }, nil, "", "", nil},
 		{"ApprovePurge", func(x c) error { return e(w.ApprovePurge(x, policyNamed("Sites"))) },
 			func(x c) error { return e(w.ApprovePurge(x, policyNamed("Sites"))) }, api.Conflict, "Sites", func() {
 				other := access.Principal{ID: uuid.New(), Tenant: w.Tenant, Name: "who requests", Roles: []access.Role{access.Admin}}

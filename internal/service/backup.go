@@ -53,33 +53,33 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 // ListBackups lists backups in the order in which they were made.
 func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[api.Backup], error) {
 	return do(ctx, s, api.ListBackups.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Backup], err error) {
-		after, limit, err := parsePage(in.PageInput)
-		if err != nil {
+		if _, err := s.Containers.Directory(ctx, c.tenant); err != nil {
 			return list, err
 		}
-		backups := pageBuilder[api.Backup]{}
-		err = c.read(ctx, func(tx *store.Tx) error {
-			backups = pageBuilder[api.Backup]{limit: limit}
-			all, err := s.Contents.Backups(ctx, tx, c.tenant, after, limit+1)
+		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Backup], error) {
+			list, err := s.Contents.Backups(ctx, tx, c.tenant, after, limit)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			for _, b := range all {
-				var item api.Backup
-				err := b.Damaged
-				if err == nil {
-					item, err = c.showBackup(ctx, tx, b)
+			containers := make([]container.Listed, len(list))
+			for i, b := range list {
+				containers[i] = b.Listed
+			}
+			names, err := c.namesOf(ctx, tx, containers)
+			if err != nil {
+				return nil, err
+			}
+			return rowsOf(list, func(b content.ListedBackup) row[api.Backup] {
+				if b.Damaged != nil {
+					return row[api.Backup]{id: b.ID, err: b.Damaged}
 				}
+				item, err := backupOf(b.Backup, shown{b.Listed, names, b.Total})
 				if err != nil {
 					err = fmt.Errorf("backup %d: %w", b.ID, err)
 				}
-				if err := backups.add(b.ID, item, err); err != nil {
-					return err
-				}
-			}
-			return nil
+				return row[api.Backup]{b.ID, item, err}
+			}), nil
 		})
-		return backups.list(), err
 	})
 }
 
@@ -174,16 +174,17 @@ func (c *call) findBackup(ctx context.Context, text string) (b content.Backup, e
 	})
 }
 
-func (c *call) showBackup(ctx context.Context, tx *store.Tx, b content.Backup) (out api.Backup, err error) {
-	out = api.Backup{ID: fmt.Sprint(b.ID), Kind: string(b.Of), Container: b.Name, Created: b.Created.UTC()}
+func (c *call) showBackup(ctx context.Context, tx *store.Tx, b content.Backup) (api.Backup, error) {
+	return show(ctx, c, tx, b.Container, func(s shown) (api.Backup, error) { return backupOf(b, s) })
+}
+
+func backupOf(b content.Backup, s shown) (out api.Backup, err error) {
+	out = api.Backup{ID: fmt.Sprint(b.ID), Kind: string(b.Of), Container: b.Name, Created: b.Created.UTC(), Items: s.total.Items, Bytes: s.total.Bytes}
 	if !b.Expires.IsZero() {
 		expires := b.Expires.UTC()
 		out.Expires = &expires
 	}
-	if out.Protection, err = c.protection(ctx, tx, b.Container); err != nil {
-		return out, err
-	}
-	out.Items, out.Bytes, err = c.Contents.Totals(ctx, tx, b.Container)
+	out.Protection, err = s.protection()
 	return out, err
 }
 

@@ -30,10 +30,13 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 		}
 		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
 			ct, err := made.Commit(ctx, tx)
+			if err == nil {
+				err = s.Contents.KeepTotal(ctx, tx, ct)
+			}
 			if err != nil {
 				return "", err
 			}
-			out, err = c.showMailbox(ctx, tx, ct)
+			out, err = show(ctx, c, tx, ct, mailboxOf)
 			return "", err
 		})
 		if err == nil {
@@ -73,38 +76,8 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 // ListMailboxes lists mailboxes in the order of their creation.
 func (s *Service) ListMailboxes(ctx context.Context, in api.ListInput) (api.List[api.Mailbox], error) {
 	return do(ctx, s, api.ListMailboxes.Meta, "", func(ctx context.Context, c *call) (api.List[api.Mailbox], error) {
-		return listContainers(ctx, c, container.Mailbox, in.PageInput, c.showMailbox)
+		return listContainers(ctx, c, container.Mailbox, in.PageInput, mailboxOf)
 	})
-}
-
-// listContainers lists the containers of one kind, converted by show.
-func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, show func(context.Context, *store.Tx, container.Container) (T, error)) (api.List[T], error) {
-	after, limit, err := parsePage(in)
-	if err != nil {
-		return api.List[T]{}, err
-	}
-	all, err := c.Containers.List(ctx, c.tenant, kind, after, limit+1)
-	if err != nil {
-		return api.List[T]{}, err
-	}
-	var list pageBuilder[T]
-	err = c.read(ctx, func(tx *store.Tx) error {
-		list = pageBuilder[T]{limit: limit}
-		for _, ct := range all {
-			var item T
-			err := ct.Damaged
-			if err == nil {
-				if item, err = show(ctx, tx, ct); err != nil {
-					err = fmt.Errorf("%s %q: %w", kind, ct.Name, err)
-				}
-			}
-			if err := list.add(ct.ID, item, err); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return list.list(), err
 }
 
 // ShowMailbox shows a mailbox and what it is encrypted with.
@@ -115,7 +88,7 @@ func (s *Service) ShowMailbox(ctx context.Context, in api.MailboxInput) (out api
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) (err error) {
-			out, err = c.showMailbox(ctx, tx, ct)
+			out, err = show(ctx, c, tx, ct, mailboxOf)
 			return err
 		})
 	})
@@ -175,7 +148,7 @@ func (c *call) moveMailbox(ctx context.Context, move *container.PreparedMove, de
 		if err != nil {
 			return "", err
 		}
-		out, err = c.showMailbox(ctx, tx, ct)
+		out, err = show(ctx, c, tx, ct, mailboxOf)
 		return detail, err
 	})
 	if err != nil {
@@ -185,19 +158,14 @@ func (c *call) moveMailbox(ctx context.Context, move *container.PreparedMove, de
 	return out, c.retireAll(ctx, c.tenant)
 }
 
-func (c *call) showMailbox(ctx context.Context, tx *store.Tx, ct container.Container) (m api.Mailbox, err error) {
-	m = api.Mailbox{Name: ct.Name, Type: ct.Recipient, ExternalAddress: ct.External, State: api.MailboxState(ct.State.String()), Created: ct.Created.UTC()}
-	if m.Protection, err = c.protection(ctx, tx, ct); err != nil {
+func mailboxOf(s shown) (m api.Mailbox, err error) {
+	m = api.Mailbox{Name: s.Name, Type: s.Recipient, ExternalAddress: s.External, State: api.MailboxState(s.State.String()), Created: s.Created.UTC(),
+		Items: s.total.Items, Bytes: s.total.Bytes}
+	if m.Protection, err = s.protection(); err != nil || s.Policy == 0 {
 		return m, err
 	}
-	if ct.Policy != 0 {
-		pol, err := c.Policies.ByID(ctx, tx, c.tenant, ct.Policy)
-		if err != nil {
-			return m, err
-		}
-		m.AssignedPolicy = pol.Name
-	}
-	m.Items, m.Bytes, err = c.Contents.Totals(ctx, tx, ct)
+	pol, err := s.names.ByID(s.Policy)
+	m.AssignedPolicy = pol.Name
 	return m, err
 }
 
@@ -228,18 +196,17 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 		if err != nil {
 			return list, err
 		}
-		messages := pageBuilder[api.Message]{limit: limit}
+		var damaged []error // beside the page
+		rows := make([]row[api.Message], 0, len(all))
 		for _, m := range all {
 			if m.Lost {
-				err = messages.addDamage(m.Damaged)
-			} else {
-				err = messages.add(m.ID, api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: dateText(m.Date), Flags: m.Flags, Bytes: m.Size}, m.Damaged)
+				damaged = append(damaged, m.Damaged)
+				continue
 			}
-			if err != nil {
-				return list, err
-			}
+			rows = append(rows, row[api.Message]{m.ID,
+				api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: dateText(m.Date), Flags: m.Flags, Bytes: m.Size}, m.Damaged})
 		}
-		return messages.list(), c.recordRead(ctx)
+		return itemPage(ctx, c, rows, limit, damaged)
 	})
 }
 

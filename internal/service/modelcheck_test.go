@@ -136,7 +136,7 @@ func (m *model) check(*rapid.T) {
 
 // recordServiceManaged records the service-managed policies.
 func (m *model) recordServiceManaged() {
-	list, err := m.ListPolicies(m.ctx, api.None{})
+	list, err := m.ListPolicies(m.ctx, api.ListInput{})
 	m.Must(err)
 	for _, p := range list.Items {
 		if p.Kind == api.ServiceManagedPolicy {

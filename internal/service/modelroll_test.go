@@ -36,7 +36,7 @@ type modelRoll struct {
 
 func (m *model) rolls(states ...api.RollState) (list []roll.Roll) {
 	m.View(func(tx *store.Tx) error {
-		all, err := roll.List(m.Ctx, tx, m.Tenant)
+		all, err := roll.List(m.Ctx, tx, m.Tenant, 0, 1000)
 		list = slices.DeleteFunc(all, func(ro roll.Roll) bool { return len(states) > 0 && !slices.Contains(states, ro.State) })
 		return err
 	})
@@ -225,7 +225,7 @@ func (m *model) remainingOf(ro roll.Roll) (n int64) {
 // below depth policy reports the work of its last stage.
 func (m *model) checkProgress() {
 	m.Helper()
-	list, err := m.ListRolls(m.ctx, api.None{})
+	list, err := m.ListRolls(m.ctx, api.ListInput{})
 	m.Must(err)
 	for i, ro := range m.rolls() {
 		known, shown := m.rolled[ro.ID], list.Items[i]

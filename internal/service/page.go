@@ -3,73 +3,87 @@ package service
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
 
-// pageBuilder builds a page of a list. The caller reads limit+1 rows; the extra one
-// means that another page follows. A damaged entry is reported and does not hide the
-// others.
-type pageBuilder[T any] struct {
-	limit   int
-	n       int
-	last    int64 // id of the last entry that is within the limit
-	items   []T
-	damaged []string
+// row is an entry of a list: an item, or why it cannot be shown.
+type row[T any] struct {
+	id   int64 // after which the next page may begin
+	item T
+	err  error
 }
 
-// add adds the next entry; it returns a failure other than damage.
-func (p *pageBuilder[T]) add(id int64, item T, err error) error {
-	if p.n++; p.n > p.limit {
-		return nil
+// rowsOf converts the entries of a page.
+func rowsOf[R, T any](list []R, of func(R) row[T]) []row[T] {
+	rows := make([]row[T], len(list))
+	for i, r := range list {
+		rows[i] = of(r)
 	}
-	p.last = id
-	if err == nil {
-		p.items = append(p.items, item)
-		return nil
-	}
-	return p.addDamage(err)
+	return rows
 }
 
-// addDamage adds damage that belongs to no entry.
-func (p *pageBuilder[T]) addDamage(err error) error {
+// listPage reads a page of a list in one snapshot. rows returns the first limit entries
+// after an id, in the order of the list; one more than fits is read, which means that
+// another page follows.
+func listPage[T any](ctx context.Context, c *call, in api.PageInput, rows func(tx *store.Tx, after int64, limit int) ([]row[T], error)) (list api.List[T], err error) {
+	after, limit, err := parsePage(in)
+	if err != nil {
+		return list, err
+	}
+	return list, c.read(ctx, func(tx *store.Tx) error {
+		read, err := rows(tx, after, limit+1)
+		if err == nil {
+			list, err = pageOf(read, limit)
+		}
+		return err
+	})
+}
+
+// pageOf makes a page of up to limit entries; another one means that a page follows. A
+// damaged entry is reported and does not hide the others; pageOf returns any other
+// failure.
+func pageOf[T any](rows []row[T], limit int) (api.List[T], error) {
+	l := api.List[T]{Items: []T{}}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		l.Next = fmt.Sprint(rows[limit-1].id)
+	}
+	for _, r := range rows {
+		if r.err == nil {
+			l.Items = append(l.Items, r.item)
+		} else if err := addDamage(&l, r.err); err != nil {
+			return api.List[T]{}, err
+		}
+	}
+	return l, nil
+}
+
+// addDamage adds damage to a page; it returns any other failure.
+func addDamage[T any](l *api.List[T], err error) error {
 	if !fail.Is(err, api.Damaged) {
 		return err
 	}
 	_, detail, _ := fail.Public(err)
-	p.damaged = append(p.damaged, detail)
+	l.Damaged = append(l.Damaged, detail)
 	return nil
 }
 
-func (p *pageBuilder[T]) list() api.List[T] {
-	l := api.List[T]{Items: p.items, Damaged: p.damaged}
-	if l.Items == nil {
-		l.Items = []T{}
-	}
-	if p.n > p.limit {
-		l.Next = fmt.Sprint(p.last)
-	}
-	return l
-}
-
-// listAll converts all rows with show and returns them in one page.
-func listAll[R, T any](ctx context.Context, c *call, rows func(tx *store.Tx) ([]R, error), show func(tx *store.Tx, r R) (T, error)) (api.List[T], error) {
-	var all pageBuilder[T]
-	err := c.read(ctx, func(tx *store.Tx) error {
-		list, err := rows(tx)
-		if err != nil {
-			return err
+// parsePage checks the position and size of a page of a list.
+func parsePage(in api.PageInput) (after int64, limit int, err error) {
+	if in.After != "" {
+		if after, err = strconv.ParseInt(in.After, 10, 64); err != nil {
+			return 0, 0, fail.New(api.InvalidArgument, "after %q is not a valid page token", in.After)
 		}
-		all = pageBuilder[T]{limit: len(list)}
-		for _, r := range list {
-			item, err := show(tx, r)
-			if err := all.add(0, item, err); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return all.list(), err
+	}
+	if in.Limit < 0 || in.Limit > 1000 {
+		return 0, 0, fail.New(api.InvalidArgument, "limit %d must be 0 to 1000", in.Limit)
+	}
+	if in.Limit == 0 {
+		in.Limit = 100
+	}
+	return after, in.Limit, nil
 }

@@ -154,16 +154,23 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 	return managed, c.checkNoIncoming(ctx, tx, managed)
 }
 
-// ListPolicies lists the tenant's policies, including the service-managed one.
-func (s *Service) ListPolicies(ctx context.Context, _ api.None) (api.List[api.Policy], error) {
+// ListPolicies lists the tenant's policies, including the service-managed one, the oldest
+// first.
+func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
-		return listAll(ctx, c, func(tx *store.Tx) ([]policy.Policy, error) { return s.Policies.List(ctx, tx, c.tenant) },
-			func(tx *store.Tx, pol policy.Policy) (api.Policy, error) {
+		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Policy], error) {
+			all, err := s.Policies.Page(ctx, tx, c.tenant, after, limit)
+			if err != nil {
+				return nil, err
+			}
+			return rowsOf(all, func(pol policy.Policy) row[api.Policy] {
 				if pol.Damaged != nil {
-					return api.Policy{}, pol.Damaged
+					return row[api.Policy]{id: pol.ID, err: pol.Damaged}
 				}
-				return c.showPolicy(ctx, tx, pol)
-			})
+				item, err := c.showPolicy(ctx, tx, pol)
+				return row[api.Policy]{pol.ID, item, err}
+			}), nil
+		})
 	})
 }
 

@@ -2,31 +2,117 @@ package service
 
 import (
 	"context"
+	"fmt"
 
 	"keyroll/api"
 	"keyroll/internal/container"
+	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
-// protection returns what a container's key is wrapped with at this moment.
-func (c *call) protection(ctx context.Context, tx *store.Tx, ct container.Container) (api.Protection, error) {
-	policyKey, _, err := c.Containers.PolicyKeyOf(ctx, tx, ct)
-	if err != nil {
-		return api.Protection{}, err
+// shown is a container with what it is shown with besides its own row. The details of
+// all containers of a page are read together.
+type shown struct {
+	container.Listed
+	names policy.Names
+	total content.Total
+}
+
+// detailsOf adds to the containers of a page what they are shown with: two queries.
+func (c *call) detailsOf(ctx context.Context, tx *store.Tx, list []container.Listed) ([]shown, error) {
+	ids := make([]int64, len(list))
+	for i, l := range list {
+		ids[i] = l.ID
 	}
-	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, policyKey)
+	totals, err := c.Contents.Totals(ctx, tx, c.tenant, ids)
+	if err != nil {
+		return nil, err
+	}
+	names, err := c.namesOf(ctx, tx, list)
+	page := make([]shown, len(list))
+	for i, l := range list {
+		page[i] = shown{l, names, totals[l.ID]}
+	}
+	return page, err
+}
+
+// namesOf reads the policies and the revisions that some containers are shown with.
+func (c *call) namesOf(ctx context.Context, tx *store.Tx, list []container.Listed) (policy.Names, error) {
+	var keys []int64
+	known := map[int64]bool{0: true}
+	for _, l := range list {
+		if !known[l.PolicyKey] {
+			known[l.PolicyKey] = true
+			keys = append(keys, l.PolicyKey)
+		}
+	}
+	return c.Policies.NamesOf(ctx, tx, c.tenant, keys)
+}
+
+// shownOne is detailsOf for one container, as it is in tx.
+func (c *call) shownOne(ctx context.Context, tx *store.Tx, ct container.Container) (shown, error) {
+	l, err := c.Containers.ListOne(ctx, tx, ct)
+	if err != nil {
+		return shown{}, err
+	}
+	page, err := c.detailsOf(ctx, tx, []container.Listed{l})
+	if err != nil {
+		return shown{}, err
+	}
+	return page[0], nil
+}
+
+// protection returns what a container's key is wrapped with.
+func (s shown) protection() (api.Protection, error) {
+	if s.NoPolicyKey != nil {
+		return api.Protection{}, s.NoPolicyKey
+	}
+	under, err := s.names.Under(s.PolicyKey)
 	if fail.Is(err, api.NotFound) { // wraps are erased only in a transaction that finds nothing under them
-		err = fail.New(api.Damaged, "container %d points to key page %d under policy key %d, which has no wrap in this tenant", ct.ID, ct.Page, policyKey)
+		err = fail.New(api.Damaged, "container %d points to key page %d under policy key %d, which has no wrap in this tenant", s.ID, s.Page, s.PolicyKey)
 	}
 	if err != nil {
 		return api.Protection{}, err
 	}
-	pol, err := c.Policies.ByID(ctx, tx, c.tenant, rev.Policy)
+	return api.Protection{Policy: under.Policy.Name, PolicyID: under.Policy.GUID.String(), DataEncryptionPolicyID: under.Revision.String(),
+		Current: under.Current, Purged: doneAt(s.Purged), IsEncrypted: true}, nil
+}
+
+// show shows one container, as it is in tx.
+func show[T any](ctx context.Context, c *call, tx *store.Tx, ct container.Container, of func(shown) (T, error)) (T, error) {
+	s, err := c.shownOne(ctx, tx, ct)
 	if err != nil {
-		return api.Protection{}, err
+		var none T
+		return none, err
 	}
-	p := api.Protection{Policy: pol.Name, PolicyID: pol.GUID.String(), DataEncryptionPolicyID: rev.GUID.String(),
-		Current: pol.Current.ID == policyKey, Purged: doneAt(ct.Purged), IsEncrypted: true}
-	return p, nil
+	return of(s)
+}
+
+// listContainers lists a page of the containers of one kind.
+func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, of func(shown) (T, error)) (api.List[T], error) {
+	if _, err := c.Containers.Directory(ctx, c.tenant); err != nil {
+		return api.List[T]{}, err
+	}
+	return listPage(ctx, c, in, func(tx *store.Tx, after int64, limit int) ([]row[T], error) {
+		list, err := c.Containers.List(ctx, tx, c.tenant, container.Page{Kind: kind, After: after, Limit: limit})
+		if err != nil {
+			return nil, err
+		}
+		page, err := c.detailsOf(ctx, tx, list)
+		if err != nil {
+			return nil, err
+		}
+		return rowsOf(page, func(s shown) row[T] {
+			if s.Damaged != nil {
+				return row[T]{id: s.ID, err: s.Damaged}
+			}
+			item, err := of(s)
+			if err != nil {
+				err = fmt.Errorf("%s %q: %w", kind, s.Name, err)
+			}
+			return row[T]{s.ID, item, err}
+		}), nil
+	})
 }

@@ -152,21 +152,23 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 	})
 }
 
-// ListPurges lists the purges of the tenant.
-func (s *Service) ListPurges(ctx context.Context, _ api.None) (api.List[api.Purge], error) {
+// ListPurges lists the purges of the tenant, the oldest first.
+func (s *Service) ListPurges(ctx context.Context, in api.ListInput) (api.List[api.Purge], error) {
 	return do(ctx, s, api.ListPurges.Meta, "", func(ctx context.Context, c *call) (api.List[api.Purge], error) {
 		d, err := s.Containers.Directory(ctx, c.tenant)
 		if err != nil {
 			return api.List[api.Purge]{}, err
 		}
-		return listAll(ctx, c, func(tx *store.Tx) ([]purge.Purge, error) { return purge.List(ctx, tx, c.tenant) },
-			func(tx *store.Tx, p purge.Purge) (api.Purge, error) {
-				one, err := c.showPurge(ctx, tx, p, d)
+		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Purge], error) {
+			all, err := purge.List(ctx, tx, c.tenant, after, limit)
+			return rowsOf(all, func(p purge.Purge) row[api.Purge] {
+				item, err := c.showPurge(ctx, tx, p, d)
 				if err != nil {
 					err = fmt.Errorf("purge %d: %w", p.ID, err)
 				}
-				return one, err
-			})
+				return row[api.Purge]{p.ID, item, err}
+			}), err
+		})
 	})
 }
 

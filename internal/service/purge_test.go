@@ -77,7 +77,7 @@ func (w testService) carryOut() error { return storetest.Ask(w.Ctx, w.TB, w.carr
 func (w testService) carryOutIn(ctx context.Context) error {
 	var all []purge.Purge
 	w.View(func(tx *store.Tx) (err error) {
-		all, err = purge.List(w.Ctx, tx, w.Tenant)
+		all, err = purge.List(w.Ctx, tx, w.Tenant, 0, 1000)
 		return err
 	})
 	var errs []error
@@ -383,7 +383,7 @@ func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
 		w.purgePolicy("p")
 		var ro roll.Roll
 		w.View(func(tx *store.Tx) error {
-			all, err := roll.List(w.Ctx, tx, w.Tenant)
+			all, err := roll.List(w.Ctx, tx, w.Tenant, 0, 1000)
 			ro = all[0]
 			return err
 		})

@@ -11,16 +11,21 @@ import (
 )
 
 // ListRolls lists the tenant's rolls, the newest first.
-func (s *Service) ListRolls(ctx context.Context, _ api.None) (api.List[api.Roll], error) {
+func (s *Service) ListRolls(ctx context.Context, in api.ListInput) (api.List[api.Roll], error) {
 	return do(ctx, s, api.ListRolls.Meta, "", func(ctx context.Context, c *call) (api.List[api.Roll], error) {
-		return listAll(ctx, c, func(tx *store.Tx) ([]roll.Roll, error) { return roll.List(ctx, tx, c.tenant) },
-			func(tx *store.Tx, ro roll.Roll) (api.Roll, error) {
-				r, err := s.Roller.Progress(ctx, tx, ro)
-				if err != nil {
-					err = fmt.Errorf("roll %d: %w", ro.ID, err)
+		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Roll], error) {
+			all, err := roll.List(ctx, tx, c.tenant, after, limit)
+			if err != nil {
+				return nil, err
+			}
+			list, err := s.Roller.ProgressOf(ctx, tx, c.tenant, all)
+			return rowsOf(list, func(l roll.Listed) row[api.Roll] {
+				if l.Err != nil {
+					l.Err = fmt.Errorf("roll %d: %w", l.ID, l.Err)
 				}
-				return r, err
-			})
+				return row[api.Roll]{l.ID, l.Roll, l.Err}
+			}), err
+		})
 	})
 }
 

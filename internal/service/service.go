@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -199,34 +198,4 @@ func (s *Service) CheckRole(ctx context.Context, op api.Meta) error {
 	}
 	_, err = do(ctx, s, op, "", func(context.Context, *call) (struct{}, error) { return struct{}{}, nil })
 	return err
-}
-
-// parsePage checks the position and size of a page of a list.
-func parsePage(in api.PageInput) (after int64, limit int, err error) {
-	if in.After != "" {
-		if after, err = strconv.ParseInt(in.After, 10, 64); err != nil {
-			return 0, 0, fail.New(api.InvalidArgument, "after %q is not a valid page token", in.After)
-		}
-	}
-	if in.Limit < 0 || in.Limit > 1000 {
-		return 0, 0, fail.New(api.InvalidArgument, "limit %d must be 0 to 1000", in.Limit)
-	}
-	if in.Limit == 0 {
-		in.Limit = 100
-	}
-	return after, in.Limit, nil
-}
-
-// listOf makes a page of a list from limit+1 rows; the extra one means that another
-// page follows.
-func listOf[T any](items []T, ids []int64, limit int) api.List[T] {
-	l := api.List[T]{Items: items}
-	if len(items) > limit {
-		l.Items = items[:limit]
-		l.Next = fmt.Sprint(ids[limit-1])
-	}
-	if l.Items == nil {
-		l.Items = []T{}
-	}
-	return l
 }

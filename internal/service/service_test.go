@@ -190,7 +190,7 @@ func TestRefreshDuringAMailboxRollSupersedesIt(t *testing.T) {
 			w.newKey("A-p")
 			w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
 		}
-		rolls, err := w.ListRolls(w.ctx, api.None{})
+		rolls, err := w.ListRolls(w.ctx, api.ListInput{})
 		w.Must(err)
 		if len(rolls.Items) != 2 || rolls.Items[0].State != api.RollRunning || rolls.Items[1].State != api.RollSuperseded {
 			t.Errorf("rolls: %+v", rolls.Items)
@@ -265,9 +265,9 @@ func TestAnotherTenantSeesNothing(t *testing.T) {
 		policytest.Refuses(t, e(other.PauseRoll(other.ctx, api.RollInput{Roll: refreshed.Policy.Roll.ID})), api.NotFound)
 		boxes, err := other.ListMailboxes(other.ctx, api.ListInput{})
 		w.Must(err)
-		policies, err := other.ListPolicies(other.ctx, api.None{})
+		policies, err := other.ListPolicies(other.ctx, api.ListInput{})
 		w.Must(err)
-		rolls, err := other.ListRolls(other.ctx, api.None{})
+		rolls, err := other.ListRolls(other.ctx, api.ListInput{})
 		w.Must(err)
 		usage, err := other.ListKeyUsage(other.ctx, api.KeyUsageInput{})
 		w.Must(err)

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"io"
+	"slices"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -20,10 +22,13 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 		}
 		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
 			ct, err := made.Commit(ctx, tx)
+			if err == nil {
+				err = s.Contents.KeepTotal(ctx, tx, ct)
+			}
 			if err != nil {
 				return "", err
 			}
-			out, err = c.showSite(ctx, tx, ct)
+			out, err = show(ctx, c, tx, ct, siteOf)
 			return "", err
 		})
 		if err == nil {
@@ -36,7 +41,7 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 // ListSites lists sites in the order of their creation.
 func (s *Service) ListSites(ctx context.Context, in api.ListInput) (api.List[api.Site], error) {
 	return do(ctx, s, api.ListSites.Meta, "", func(ctx context.Context, c *call) (api.List[api.Site], error) {
-		return listContainers(ctx, c, container.Site, in.PageInput, c.showSite)
+		return listContainers(ctx, c, container.Site, in.PageInput, siteOf)
 	})
 }
 
@@ -48,50 +53,65 @@ func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site,
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) (err error) {
-			out, err = c.showSite(ctx, tx, ct)
+			out, err = show(ctx, c, tx, ct, siteOf)
 			return err
 		})
 	})
 }
 
-func (c *call) showSite(ctx context.Context, tx *store.Tx, ct container.Container) (s api.Site, err error) {
-	s = api.Site{URL: ct.Name, Created: ct.Created.UTC()}
-	if s.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, ct.Geo); err != nil {
-		return s, err
-	}
-	if s.Protection, err = c.protection(ctx, tx, ct); err != nil {
-		return s, err
-	}
-	s.Items, s.Bytes, err = c.Contents.Totals(ctx, tx, ct)
-	return s, err
+func siteOf(s shown) (out api.Site, err error) {
+	out = api.Site{URL: s.Name, Geo: s.GeoName, Created: s.Created.UTC(), Items: s.total.Items, Bytes: s.total.Bytes}
+	out.Protection, err = s.protection()
+	return out, err
 }
 
-// ListFiles lists the files of a site by path.
-func (s *Service) ListFiles(ctx context.Context, in api.SiteInput) (api.List[api.File], error) {
+// ListFiles lists the files of a site in the order in which they were stored, and those
+// of one page by path: the paths are encrypted, so that the database cannot sort by them.
+func (s *Service) ListFiles(ctx context.Context, in api.ListSiteFiles) (api.List[api.File], error) {
 	return do(ctx, s, api.ListFiles.Meta, in.Site, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return list, err
 		}
-		all, err := s.Contents.Files(ctx, ct)
-		if err != nil {
-			return list, err
-		}
-		return filesOf(all), c.recordRead(ctx)
+		return c.listFiles(ctx, ct, in.PageInput)
 	})
 }
 
-// filesOf lists the files, and reports the damaged ones.
-func filesOf(all []content.File) api.List[api.File] {
-	list := api.List[api.File]{Items: make([]api.File, 0, len(all))}
+// listFiles lists a page of the files of a site, or of the items of a workload store.
+func (c *call) listFiles(ctx context.Context, ct container.Container, in api.PageInput) (list api.List[api.File], err error) {
+	after, limit, err := parsePage(in)
+	if err != nil {
+		return list, err
+	}
+	all, err := c.Contents.Files(ctx, ct, after, limit+1)
+	if err != nil {
+		return list, err
+	}
+	var damaged []error // beside the page
+	rows := make([]row[api.File], 0, len(all))
 	for _, f := range all {
-		if f.Damaged != nil {
-			list.Damaged = append(list.Damaged, f.Damaged.Error())
+		if f.Lost {
+			damaged = append(damaged, f.Damaged)
 			continue
 		}
-		list.Items = append(list.Items, fileOf(f))
+		rows = append(rows, row[api.File]{f.ID, fileOf(f), f.Damaged})
 	}
-	return list
+	list, err = itemPage(ctx, c, rows, limit, damaged)
+	slices.SortStableFunc(list.Items, func(a, b api.File) int { return strings.Compare(a.Path, b.Path) })
+	return list, err
+}
+
+// itemPage makes a page of the items of a container, with damage beside them.
+func itemPage[T any](ctx context.Context, c *call, rows []row[T], limit int, damaged []error) (list api.List[T], err error) {
+	if list, err = pageOf(rows, limit); err != nil {
+		return list, err
+	}
+	for _, d := range damaged {
+		if err := addDamage(&list, d); err != nil {
+			return list, err
+		}
+	}
+	return list, c.recordRead(ctx)
 }
 
 // fileTarget returns the name of a file in the audit log.

@@ -55,21 +55,9 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 // ListTenants lists tenants in the order of their creation.
 func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
 	return do(ctx, s, api.ListTenants.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Tenant], err error) {
-		after, limit, err := parsePage(in.PageInput)
-		if err != nil {
-			return list, err
-		}
-		return list, c.read(ctx, func(tx *store.Tx) error {
-			all, err := s.Access.Tenants(ctx, tx, after, limit+1)
-			if err != nil {
-				return err
-			}
-			tenants, ids := make([]api.Tenant, len(all)), make([]int64, len(all))
-			for i, t := range all {
-				tenants[i], ids[i] = tenantOf(t), t.ID
-			}
-			list = listOf(tenants, ids, limit)
-			return nil
+		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Tenant], error) {
+			all, err := s.Access.Tenants(ctx, tx, after, limit)
+			return rowsOf(all, func(t access.Tenant) row[api.Tenant] { return row[api.Tenant]{id: t.ID, item: tenantOf(t)} }), err
 		})
 	})
 }

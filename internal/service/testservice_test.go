@@ -159,7 +159,7 @@ func (w testService) finishRolls() {
 	w.Helper()
 	var all []roll.Roll
 	w.View(func(tx *store.Tx) (err error) {
-		all, err = roll.List(w.Ctx, tx, w.Tenant)
+		all, err = roll.List(w.Ctx, tx, w.Tenant, 0, 1000)
 		return err
 	})
 	for _, ro := range all {

@@ -32,6 +32,7 @@ func (s *Service) QueueMaintenance() {
 				s.queueExpiry(t.ID)
 				s.queueContentCleanup(t.ID)
 				s.foldContainers(t.ID)
+				s.keepTotals(t.ID)
 				if err := s.retireAll(ctx, t.ID); err != nil {
 					return err
 				}
@@ -110,5 +111,30 @@ func (s *Service) foldBlobs(ct container.Container) {
 	s.queueJob(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
 		_, err := s.Contents.Fold(ctx, ct)
 		return err
+	})
+}
+
+// keepTotals queues that the totals of all containers of a tenant are kept, also of those
+// that earlier versions made.
+func (s *Service) keepTotals(tenant int64) {
+	s.Upkeep.Add(fmt.Sprintf("keep the totals of tenant %d", tenant), func(ctx context.Context) error {
+		for after := int64(0); ; {
+			var ids []int64
+			err := s.DB.View(ctx, func(tx *store.Tx) error {
+				list, err := s.Containers.All(ctx, tx, tenant, after, 1000)
+				ids = nil
+				for _, c := range list {
+					ids = append(ids, c.ID)
+				}
+				return err
+			})
+			if err != nil || len(ids) == 0 {
+				return err
+			}
+			if err := s.Contents.KeepTotals(ctx, tenant, ids); err != nil {
+				return err
+			}
+			after = ids[len(ids)-1]
+		}
 	})
 }

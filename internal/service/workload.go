@@ -7,41 +7,33 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
-	"keyroll/internal/store"
 )
 
 // ListWorkloads lists the workload stores that exist, each since its first item.
 func (s *Service) ListWorkloads(ctx context.Context, _ api.None) (api.List[api.Workload], error) {
 	return do(ctx, s, api.ListWorkloads.Meta, "", func(ctx context.Context, c *call) (api.List[api.Workload], error) {
-		return listContainers(ctx, c, container.Workload, api.PageInput{}, c.showWorkload)
+		return listContainers(ctx, c, container.Workload, api.PageInput{}, workloadOf)
 	})
 }
 
-func (c *call) showWorkload(ctx context.Context, tx *store.Tx, ct container.Container) (w api.Workload, err error) {
-	w = api.Workload{Name: ct.Name, Created: ct.Created.UTC()}
-	if w.Protection, err = c.protection(ctx, tx, ct); err != nil {
-		return w, err
-	}
-	w.Items, w.Bytes, err = c.Contents.Totals(ctx, tx, ct)
+func workloadOf(s shown) (w api.Workload, err error) {
+	w = api.Workload{Name: s.Name, Created: s.Created.UTC(), Items: s.total.Items, Bytes: s.total.Bytes}
+	w.Protection, err = s.protection()
 	return w, err
 }
 
-// ListWorkloadItems lists the items of a workload store by name.
-func (s *Service) ListWorkloadItems(ctx context.Context, in api.WorkloadInput) (api.List[api.File], error) {
+// ListWorkloadItems lists the items of a workload store as ListFiles does those of a
+// site.
+func (s *Service) ListWorkloadItems(ctx context.Context, in api.ListStoreItems) (api.List[api.File], error) {
 	return do(ctx, s, api.ListWorkloadItems.Meta, in.Workload, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
-		list.Items = []api.File{}
 		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
 		if fail.Is(err, api.NotFound) {
-			return list, c.recordRead(ctx)
+			return api.List[api.File]{Items: []api.File{}}, c.recordRead(ctx)
 		}
 		if err != nil {
 			return list, err
 		}
-		all, err := s.Contents.Files(ctx, ct)
-		if err != nil {
-			return list, err
-		}
-		return filesOf(all), c.recordRead(ctx)
+		return c.listFiles(ctx, ct, in.PageInput)
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // ForTests makes the transactions of a DB end in rare ways, so that tests cover how the
-// callers of InTx handle them. Production never sets it.
+// callers of InTx handle them, and shows tests their statements. Production never sets it.
 type ForTests struct {
 	// RunTwice rolls a transaction back after its function has succeeded, like a
 	// database that aborts it at its commit; then the function is run again and
@@ -21,6 +21,8 @@ type ForTests struct {
 	// CheckNothing skips the comparison of tables with their indexes, as if all were
 	// sound.
 	CheckNothing bool
+	// Observe, unless nil, is called with each statement of a transaction.
+	Observe func(query string)
 }
 
 // SetForTests is only for tests. It must be called before db is used.

@@ -17,8 +17,9 @@ type Tx struct {
 	readOnly bool
 	failed   error // of the first statement that failed
 
-	unindexed *unindexed // nil: all indexes are used
-	last      string     // text of the last statement; set only if unindexed is
+	observe   func(query string) // nil: no test does
+	unindexed *unindexed         // nil: all indexes are used
+	last      string             // text of the last statement; set only if unindexed is
 }
 
 // Exec runs a statement that returns no rows and reports how many it changed.
@@ -165,6 +166,9 @@ func (r refusal) Value() (driver.Value, error) { return nil, r.err }
 func (tx *Tx) prepare(query string, args []any) (text string, values []any, err error) {
 	if tx.failed != nil {
 		return "", nil, fmt.Errorf("the transaction cannot go on: an earlier statement failed: %w", tx.failed)
+	}
+	if tx.observe != nil {
+		tx.observe(query)
 	}
 	s, err := tx.dialect.statement(query)
 	if err != nil {

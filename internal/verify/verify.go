@@ -504,6 +504,9 @@ func (r *run) checkItems(ctx context.Context, c container.Container) error {
 	if c.Kind == container.Backup && fail.Is(err, api.NotFound) { // expired in the meantime
 		return nil
 	}
+	if err == nil {
+		err = r.contents.CheckTotal(ctx, c)
+	}
 	if err != nil {
 		return r.addFinding(findingKind(c), c.ID, err)
 	}

@@ -300,6 +300,21 @@ type Containers struct {
 	DB *store.DB
 }
 
+// List is List in a transaction of its own.
+func (s Containers) List(ctx context.Context, tenant int64, kind container.Kind, after int64, limit int) (list []container.Container, err error) {
+	if _, err := s.Directory(ctx, tenant); err != nil {
+		return nil, err
+	}
+	return list, s.DB.View(ctx, func(tx *store.Tx) error {
+		listed, err := s.Containers.List(ctx, tx, tenant, container.Page{Kind: kind, After: after, Limit: limit})
+		list = nil
+		for _, l := range listed {
+			list = append(list, l.Container)
+		}
+		return err
+	})
+}
+
 // Within runs in the transaction of a change; nil does nothing.
 type Within func(tx *store.Tx, c container.Container) error
 

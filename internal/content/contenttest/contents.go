@@ -3,6 +3,8 @@ package contenttest
 import (
 	"context"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"keyroll/internal/container"
@@ -15,6 +17,41 @@ import (
 type Contents struct {
 	*content.Contents
 	DB *store.DB
+}
+
+// Files returns all files of c by path, and after them the damaged ones. It reads them in
+// pages of three. Of a file that was replaced meanwhile, the later entry counts.
+func (s Contents) Files(ctx context.Context, c container.Container) (list []content.File, err error) {
+	const limit = 3
+	var damaged []content.File
+	for after := int64(0); ; {
+		page, err := s.Contents.Files(ctx, c, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		n := 0
+		for _, f := range page {
+			if !f.Lost {
+				after, n = f.ID, n+1
+			}
+			if f.ID = 0; f.Damaged != nil {
+				damaged = append(damaged, f)
+			} else {
+				list = append(list, f)
+			}
+		}
+		if n < limit {
+			slices.Reverse(list)
+			slices.SortStableFunc(list, func(a, b content.File) int { return strings.Compare(a.Path, b.Path) })
+			return append(slices.CompactFunc(list, func(a, b content.File) bool { return a.Path == b.Path }), damaged...), nil
+		}
+	}
+}
+
+// Totals returns the totals of c.
+func (s Contents) Totals(ctx context.Context, tx *store.Tx, c container.Container) (items, bytes int64, err error) {
+	totals, err := s.Contents.Totals(ctx, tx, c.Tenant, []int64{c.ID})
+	return totals[c.ID].Items, totals[c.ID].Bytes, err
 }
 
 // Within runs in the transaction of a change; nil does nothing.

@@ -40,7 +40,7 @@ func TestAnyNodeServesAnyVaultAndAcceptsAnyToken(t *testing.T) {
 	}
 	c.Nodes[0].Kill()
 	if retries, err := c.Do(t.Context(), func(ctx context.Context, k *client.Client) error {
-		_, err := k.ListPolicies(ctx, api.None{})
+		_, err := k.ListPolicies(ctx, api.ListInput{})
 		return err
 	}); err != nil || retries == 0 {
 		t.Errorf("asked on after %d nodes: %v", retries, err)

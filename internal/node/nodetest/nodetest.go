@@ -259,7 +259,7 @@ func (w *World) WaitPurges() {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for begin := time.Now(); ; {
-		list, err := w.Client.ListPurges(w.t.Context(), api.None{})
+		list, err := w.Client.ListPurges(w.t.Context(), api.ListInput{})
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/exec"
+
+	"keyroll/internal/bench"
+	"keyroll/internal/node"
+)
+
+type benchList struct {
+	Containers int `name:"containers" default:"100000" placeholder:"N" help:"Number of mailboxes to list (default: ${default})."`
+	Items      int `name:"items" default:"10" placeholder:"N" help:"Messages in each mailbox (default: ${default})."`
+	benchPlace
+}
+
+func (c *benchList) Run(e *env) error {
+	return c.measureIn(e, func(o bench.Options) error {
+		o.Containers, o.Items = c.Containers, c.Items
+		r, err := bench.List(e, bench.ListOptions{Options: o, Command: listCommand})
+		if err != nil {
+			return err
+		}
+		return e.object(r, func(w io.Writer) {
+			figures(w, r.Base, "processor time of the server for 1,000 mailboxes", inSeconds("serverSecondsPer1000"),
+				"first line of keyroll mailbox list", inSeconds("firstLineSeconds"), "all lines", inSeconds("seconds"),
+				"peak memory of keyroll mailbox list", formatSize(r.PeakRSSBytes), "mailboxes", r.Containers, "messages in each", r.Items)
+		})
+	})
+}
+
+// listCommand is this program as it lists the mailboxes of a node.
+func listCommand(ctx context.Context, n *node.Node) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, "mailbox", "list", "--server", n.Info.URL, "--ca-file", n.Info.CAFile, "--token-file", n.Info.AdminTokenFile)
+	cmd.Stderr = os.Stderr
+	return cmd, nil
+}
