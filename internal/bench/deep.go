@@ -59,10 +59,6 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 		return r, err
 	}
 	defer closeRows()
-	of, err := w.containerKeys(ctx)
-	if err != nil {
-		return r, err
-	}
 	before, err := w.blobKeys(ctx)
 	if err != nil {
 		return r, err
@@ -75,28 +71,11 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 	for round := range o.Rounds {
 		o.Progress(roundOf(round, o.Rounds))
 		s.add("cryptoPerSecond", cryptography(sample, keys))
-		byRow, err := rows.roll(ctx)
-		if err != nil {
-			return r, err
-		}
-		var took time.Duration
-		peak, err := peakOf(func() (err error) { took, err = w.roll(ctx, api.DepthContainer, api.RollOptions{}); return err })
+		peak, err := w.containerRound(ctx, rows, keys, s)
 		if err != nil {
 			return r, err
 		}
 		r.PeakRSSBytes = max(r.PeakRSSBytes, peak)
-		s.add("seconds", took.Seconds())
-		s.add("perSecond", perSecond(keys, took))
-		s.add("rowByRowPerSecond", byRow)
-		s.add("ratioToRowByRow", perSecond(keys, took)/byRow)
-		now, err := w.containerKeys(ctx)
-		if err != nil {
-			return r, err
-		}
-		if now.keys != int64(o.Containers) || now.sum == of.sum {
-			return r, fail.New(api.Damaged, "after the roll the containers have the same keys as before, or keys are missing: %d decrypted", now.keys)
-		}
-		of = now
 	}
 	o.Progress("decrypt every key again")
 	after, err := w.blobKeys(ctx)
@@ -111,6 +90,34 @@ func Container(ctx context.Context, o Options) (r ContainerResult, err error) {
 	r.Containers, r.Items, r.PageSlots, r.KeysOpenedAndEqual = o.Containers, o.Items, o.PageSlots, after.keys
 	r.Base, err = w.base(ctx, s)
 	return r, err
+}
+
+// containerRound measures one roll at depth container beside the row-by-row comparison. It
+// returns the peak of memory.
+func (w *fixture) containerRound(ctx context.Context, rows *rows, keys int, s series) (peak int64, err error) {
+	byRow, err := rows.roll(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before, err := w.containerKeys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var took time.Duration
+	peak, err = peakOf(func() (err error) { took, err = w.roll(ctx, api.DepthContainer, api.RollOptions{}); return err })
+	if err != nil {
+		return 0, err
+	}
+	if now, err := w.containerKeys(ctx); err != nil {
+		return 0, err
+	} else if now.keys != int64(w.options.Containers) || now.sum == before.sum {
+		return 0, fail.New(api.Damaged, "after the roll the containers have the same keys as before, or keys are missing: %d decrypted", now.keys)
+	}
+	s.add("seconds", took.Seconds())
+	s.add("perSecond", perSecond(keys, took))
+	s.add("rowByRowPerSecond", byRow)
+	s.add("ratioToRowByRow", perSecond(keys, took)/byRow)
+	return peak, nil
 }
 
 // openRows fills the rows for comparison in a new database.
@@ -184,37 +191,11 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 	s := series{}
 	for round := range o.Rounds {
 		o.Progress(roundOf(round, o.Rounds))
-		copied, err := t.perSecond(t.copy)
+		peak, err := w.contentRound(ctx, t, s)
 		if err != nil {
 			return r, err
-		}
-		if err := os.Remove(t.target); err != nil {
-			return r, err
-		}
-		sealed, opened, err := aead(bytes, o.ItemSize)
-		if err != nil {
-			return r, err
-		}
-		keys, err := w.blobKeys(ctx)
-		if err != nil {
-			return r, err
-		}
-		var took time.Duration
-		peak, err := peakOf(func() (err error) { took, err = w.roll(ctx, api.DepthContent, api.RollOptions{}); return err })
-		if err != nil {
-			return r, err
-		}
-		if now, err := w.blobKeys(ctx); err != nil {
-			return r, err
-		} else if now.keys != keys.keys || now.sum == keys.sum {
-			return r, fail.New(api.Damaged, "after the roll the blobs have the same keys as before, or keys are missing: %d of %d", now.keys, keys.keys)
 		}
 		r.PeakRSSBytes = max(r.PeakRSSBytes, peak)
-		per, limits := float64(bytes)/took.Seconds(), 1/(1/sealed+1/opened+1/copied)
-		for name, value := range map[string]float64{"ratioToLimits": per / limits, "perSecond": per, "limitsPerSecond": limits,
-			"openPerSecond": opened, "sealPerSecond": sealed, "copyPerSecond": copied, "seconds": took.Seconds()} {
-			s.add(name, value)
-		}
 	}
 	o.Progress("read everything again")
 	after, err := w.contentDigest(ctx)
@@ -230,6 +211,42 @@ func Recrypt(ctx context.Context, o Options) (r RecryptResult, err error) {
 		Path: "no TLS: the node reads and writes a folder of blobs on the same disk", BytesEqual: true}
 	r.Base, err = w.base(ctx, s)
 	return r, err
+}
+
+// contentRound measures one roll at depth content beside the limits of its speed. It
+// returns the peak of memory.
+func (w *fixture) contentRound(ctx context.Context, t transfers, s series) (peak int64, err error) {
+	copied, err := t.perSecond(t.copy)
+	if err != nil {
+		return 0, err
+	}
+	if err := os.Remove(t.target); err != nil {
+		return 0, err
+	}
+	sealed, opened, err := aead(t.size, w.options.ItemSize)
+	if err != nil {
+		return 0, err
+	}
+	keys, err := w.blobKeys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var took time.Duration
+	peak, err = peakOf(func() (err error) { took, err = w.roll(ctx, api.DepthContent, api.RollOptions{}); return err })
+	if err != nil {
+		return 0, err
+	}
+	if now, err := w.blobKeys(ctx); err != nil {
+		return 0, err
+	} else if now.keys != keys.keys || now.sum == keys.sum {
+		return 0, fail.New(api.Damaged, "after the roll the blobs have the same keys as before, or keys are missing: %d of %d", now.keys, keys.keys)
+	}
+	per, limits := float64(t.size)/took.Seconds(), 1/(1/sealed+1/opened+1/copied)
+	for name, value := range map[string]float64{"ratioToLimits": per / limits, "perSecond": per, "limitsPerSecond": limits,
+		"openPerSecond": opened, "sealPerSecond": sealed, "copyPerSecond": copied, "seconds": took.Seconds()} {
+		s.add(name, value)
+	}
+	return peak, nil
 }
 
 // contentDigest reads all mail and returns its digest.

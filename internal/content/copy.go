@@ -182,7 +182,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0].id)
 		}
 		for after := int64(0); ; {
-			list, err := selectPart(ctx, tx, allItems, from.Tenant, from.ID, after, s.batch)
+			list, err := selectPart(ctx, tx, partRange{allItems, from.Tenant, from.ID, after, s.batch})
 			if err != nil || len(list) == 0 {
 				return err
 			}

@@ -82,7 +82,7 @@ func (s *Contents) tryPart(ctx context.Context, c container.Container, query str
 	var blobs []blobRow
 	var pages pageSet
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if p.list, err = selectPart(ctx, tx, query, c.Tenant, c.ID, after, limit); err != nil {
+		if p.list, err = selectPart(ctx, tx, partRange{query, c.Tenant, c.ID, after, limit}); err != nil {
 			return err
 		}
 		blobs = make([]blobRow, len(p.list))

@@ -180,17 +180,24 @@ type itemWithFirstBlob struct {
 	blob blobRow
 }
 
-// selectPart returns up to limit items after an id; query is messagesOnly,
+// partRange selects up to limit items of a container after an id; query is messagesOnly,
 // filesOnly or allItems.
-func selectPart(ctx context.Context, tx *store.Tx, query string, tenant, container, after int64, limit int) ([]itemWithFirstBlob, error) {
+type partRange struct {
+	query                    string
+	tenant, container, after int64
+	limit                    int
+}
+
+// selectPart returns the items of a range.
+func selectPart(ctx context.Context, tx *store.Tx, r partRange) ([]itemWithFirstBlob, error) {
 	list, err := store.Collect(ctx, tx, func(row store.Scanner) (f itemWithFirstBlob, err error) {
 		var s itemScan
 		err = row.Scan(append(s.targets(), f.blob.targets()...)...)
 		f.item = s.item()
 		return f, err
-	}, query, tenant, container, after, limit)
+	}, r.query, r.tenant, r.container, r.after, r.limit)
 	if err != nil {
-		return nil, fmt.Errorf("read items of container %d: %w", container, err)
+		return nil, fmt.Errorf("read items of container %d: %w", r.container, err)
 	}
 	return list, nil
 }
