@@ -187,6 +187,15 @@ func (*benchReaders) Help() string {
 		"keyroll bench readers --depth content")
 }
 
+func (*benchList) Help() string {
+	return `Runs keyroll mailbox list as a process of its own against a node with that many
+mailboxes, and counts the processor time that the server uses meanwhile.
+
+Example:
+
+    keyroll bench list --containers 100000 --rounds 3`
+}
+
 func (*benchContent) Help() string {
 	return help("Stores a file in a site and reads it back, in interleaved rounds with io.Copy with fsync on the same disk. Client and node are one process on the same cores, with TLS between them.",
 		"keyroll bench content --size 1GiB -o json")

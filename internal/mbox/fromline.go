@@ -10,11 +10,14 @@ import (
 const fromLine = "From "
 
 const (
-	// maxFromLine is the longest line, in bytes, that is searched for a sender and
-	// a date: RFC 5322 section 2.1.1 allows no longer lines.
+	// maxFromLine is the longest line, in bytes, that starts a message, unless it is
+	// the first line of the mbox: RFC 5322 section 2.1.1 allows no longer lines.
 	maxFromLine = 1000
 	// maxFieldName is longer than any name of a header field.
 	maxFieldName = 100
+	// maxWindow is how much of an mbox decides whether a line starts a message: the line,
+	// and the beginning of the next one.
+	maxWindow = len(byteOrderMark) + maxFromLine + maxFieldName
 )
 
 // The date of a From_ line, as mutt reads it: that of asctime, optionally with one or
@@ -31,7 +34,7 @@ const fromDate = `(?:(?:mon|tue|wed|thu|fri|sat|sun)[ \t]+){1,2}` +
 // any text may follow the date; or the sender is any text, and nothing follows the date.
 var fromForms = regexp.MustCompile(`(?i)^From[ \t]+(?:` +
 	`(?:(?:[^ \t"]+|"[^"]*"[^ \t"]*)+[ \t]+(?:at[ \t]+\S+[ \t]+)?)?` + fromDate + `(?:[ \t]|$)` +
-	`|\S.*[ \t]` + fromDate + `[ \t]*$)`)
+	`|[^ \t].*[ \t]` + fromDate + `[ \t]*$)`)
 
 // isFromLine reports whether a line that begins with "From " has a sender and a
 // date; such a line in the text of a message hardly ever does.

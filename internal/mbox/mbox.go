@@ -185,8 +185,9 @@ func (m *Reader) Read(p []byte) (int, error) {
 
 // newLine examines the next line and reports whether it starts the next message.
 func (m *Reader) newLine() (opens bool, err error) {
-	next := m.in.peek(len(byteOrderMark) + maxFromLine + maxFieldName)
-	if line := bytes.TrimPrefix(next, []byte(byteOrderMark)); bytes.HasPrefix(line, []byte(fromLine)) {
+	next := m.in.peek(maxWindow)
+	// The decision must not depend on how much has been read ahead.
+	if line := bytes.TrimPrefix(next[:min(len(next), maxWindow)], []byte(byteOrderMark)); bytes.HasPrefix(line, []byte(fromLine)) {
 		if opens, err := m.startsMessage(line); opens || err != nil {
 			return opens, err
 		}
@@ -215,6 +216,7 @@ func (m *Reader) startsMessage(line []byte) (bool, error) {
 	}
 	line, next := firstLine(line)
 	switch whole := isFromLine(line); {
+	case len(line) > maxFromLine:
 	case whole && (m.empty || !m.header && isField(next)), !whole && m.plain && m.empty && isField(next):
 		return true, nil
 	}
