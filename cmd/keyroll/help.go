@@ -188,12 +188,8 @@ func (*benchReaders) Help() string {
 }
 
 func (*benchList) Help() string {
-	return `Runs keyroll mailbox list as a process of its own against a node with that many
-mailboxes, and counts the processor time that the server uses meanwhile.
-
-Example:
-
-    keyroll bench list --containers 100000 --rounds 3`
+	return help("Runs keyroll mailbox list as a process of its own against a node with that many mailboxes, and counts the processor time that the server uses meanwhile.",
+		"keyroll bench list --containers 100000 --rounds 3")
 }
 
 func (*benchContent) Help() string {
