@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"errors"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
@@ -18,7 +17,8 @@ import (
 // keys are in a page of the older class until DropOlder. Both pages are written in
 // one transaction, which first calls hold. A container that still has an older key
 // is left for later. The error is Damaged if the page cannot be decrypted or lacks a
-// slot; the containers of the other slots have new keys.
+// slot; the containers of the other slots have new keys. It is store.ErrOutdated if
+// another transaction changed the page meanwhile: then nothing was written.
 func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold func(tx *store.Tx) error) (rekeyed int, err error) {
 	var row keypage.Row
 	var due []Container
@@ -71,11 +71,6 @@ func (s *Containers) Rekey(ctx context.Context, tenant, page, mark int64, hold f
 	fault.Point("rekey.after-commit")
 	return len(due), damaged
 }
-
-// Changed reports whether err means that another transaction changed a page or a
-// container between reading and writing: nothing was written, and a later pass will
-// find the work again.
-func Changed(err error) bool { return errors.Is(err, store.ErrOutdated) }
 
 // nextKeys returns a page with keys of the next generation for those containers of
 // due whose keys it holds, a page with their former keys, and these containers.

@@ -12,6 +12,7 @@ package depth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -181,7 +182,7 @@ func (w *work) rekey(ctx context.Context, page int64) error {
 	if n > 0 {
 		w.didWork.Store(true)
 	}
-	if container.Changed(err) || fail.Is(err, api.Damaged) {
+	if errors.Is(err, store.ErrOutdated) || fail.Is(err, api.Damaged) {
 		return nil
 	}
 	return err
@@ -193,7 +194,7 @@ func (w *work) runGroup(ctx context.Context, page int64, ids []int64) error {
 	}
 	g, err := w.containers.OpenGroup(ctx, w.Tenant, ids)
 	defer g.Zero()
-	if container.Changed(err) {
+	if errors.Is(err, store.ErrOutdated) {
 		return nil // left for another pass
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package depth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,7 +102,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 	}
 	g, err := w.containers.OpenGroup(ctx, w.Tenant, slices.Sorted(maps.Keys(r.generations)))
 	defer g.Zero()
-	if container.Changed(err) {
+	if errors.Is(err, store.ErrOutdated) {
 		return nil // left for another pass
 	}
 	if err != nil {
@@ -141,7 +142,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 		}
 		return w.Done(tx, w.finished(len(done)))
 	})
-	if container.Changed(err) {
+	if errors.Is(err, store.ErrOutdated) {
 		return nil // left for another pass
 	}
 	if err == nil {

@@ -28,21 +28,7 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
-			ct, err := made.Commit(ctx, tx)
-			if err == nil {
-				err = s.Contents.KeepTotal(ctx, tx, ct)
-			}
-			if err != nil {
-				return "", err
-			}
-			out, err = show(ctx, c, tx, ct, mailboxOf)
-			return "", err
-		})
-		if err == nil {
-			c.foldContainers(c.tenant)
-		}
-		return out, err
+		return makeContainer(ctx, c, made, mailboxOf)
 	})
 }
 

@@ -90,6 +90,25 @@ func show[T any](ctx context.Context, c *call, tx *store.Tx, ct container.Contai
 	return of(s)
 }
 
+// makeContainer commits a new container and shows it.
+func makeContainer[T any](ctx context.Context, c *call, made *container.PreparedCreate, of func(shown) (T, error)) (out T, err error) {
+	err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
+		ct, err := made.Commit(ctx, tx)
+		if err == nil {
+			err = c.Contents.KeepTotal(ctx, tx, ct)
+		}
+		if err != nil {
+			return "", err
+		}
+		out, err = show(ctx, c, tx, ct, of)
+		return "", err
+	})
+	if err == nil {
+		c.foldContainers(c.tenant)
+	}
+	return out, err
+}
+
 // listContainers lists a page of the containers of one kind.
 func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, of func(shown) (T, error)) (api.List[T], error) {
 	if _, err := c.Containers.Directory(ctx, c.tenant); err != nil {

@@ -20,21 +20,7 @@ func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out a
 		if err != nil {
 			return out, err
 		}
-		err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
-			ct, err := made.Commit(ctx, tx)
-			if err == nil {
-				err = s.Contents.KeepTotal(ctx, tx, ct)
-			}
-			if err != nil {
-				return "", err
-			}
-			out, err = show(ctx, c, tx, ct, siteOf)
-			return "", err
-		})
-		if err == nil {
-			c.foldContainers(c.tenant)
-		}
-		return out, err
+		return makeContainer(ctx, c, made, siteOf)
 	})
 }
 
