@@ -12,8 +12,8 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
-	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/node"
 )
 
@@ -120,7 +120,7 @@ func (t transfers) round(ctx context.Context, s series, r *ContentResult) error 
 	if err != nil {
 		return err
 	}
-	sealed, opened, err := aead(t.size, content.BlobSize)
+	sealed, opened, err := aead(t.size, items.BlobSize)
 	if err != nil {
 		return err
 	}

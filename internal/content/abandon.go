@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"keyroll/internal/container"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -26,5 +27,5 @@ func (p *PreparedAbandon) Commit(ctx context.Context, tx *store.Tx) error {
 	if err := p.PreparedAbandon.Commit(ctx, tx); err != nil {
 		return err
 	}
-	return insertUnfinished(ctx, tx, p.container.Tenant, p.container.ID, false)
+	return items.InsertUnfinished(ctx, tx, p.container.Tenant, p.container.ID, false)
 }

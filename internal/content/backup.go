@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -59,7 +60,7 @@ func (s *Contents) Expire(ctx context.Context, tx *store.Tx, b Backup) error {
 	if err := s.keys.RemoveBackup(ctx, tx, b.Tenant, b.ID); err != nil {
 		return fmt.Errorf("expire backup: %w", err)
 	}
-	if err := insertUnfinished(ctx, tx, b.Tenant, b.ID, false); err != nil {
+	if err := items.InsertUnfinished(ctx, tx, b.Tenant, b.ID, false); err != nil {
 		return fmt.Errorf("expire backup: %w", err)
 	}
 	fault.Point("expire.before-commit")
@@ -82,7 +83,7 @@ func (s *Contents) BackupByID(ctx context.Context, tx *store.Tx, tenant, id int6
 type ListedBackup struct {
 	Backup
 	Listed container.Listed // with the same Container
-	Total  Total
+	Total  items.Total
 }
 
 // Backups returns up to limit backups with ids above after, in the order in which they

@@ -7,18 +7,16 @@ import (
 	"testing"
 	"time"
 
-	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/store/storetest"
 )
 
 // benchFixture has the sizes of production.
 func benchFixture(b *testing.B) *fixture {
 	w := newFixture(b, storetest.One(b))
-	blobs, err := blob.Open(b.Context(), "file://"+w.blobDir)
-	must(b, err)
-	w.Contents.Contents = content.New(w.db, w.containers.Containers, blobs, 512, time.Now)
+	w.Contents = contenttest.Connect(contenttest.Config{DB: w.db, Containers: w.containers.Containers, Blobs: w.blobs, Slots: 512, Now: time.Now})
 	return w
 }
 

@@ -9,6 +9,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 )
 
 // Checked is what Check found of one item.
@@ -33,49 +34,49 @@ func (s *Contents) Check(ctx context.Context, c container.Container, report func
 
 func (s *Contents) checkAll(ctx context.Context, c container.Container, report func(Checked) error) error {
 	for after := int64(0); ; {
-		p, err := s.openPart(ctx, c, allItems, after, s.part)
+		p, err := s.items.OpenPart(ctx, c, items.All, after, s.sizes.Part)
 		if err != nil {
 			return err
 		}
-		if len(p.list) == 0 {
+		if len(p.List) == 0 {
 			return s.checkRest(ctx, c, report)
 		}
 		if err := s.checkPart(ctx, c, p, report); err != nil {
 			return err
 		}
-		after = p.list[len(p.list)-1].item.ID
+		after = p.List[len(p.List)-1].Item.ID
 	}
 }
 
 // checkRest reports the items without a first blob, which no list shows.
 func (s *Contents) checkRest(ctx context.Context, c container.Container, report func(Checked) error) error {
-	lost, err := s.itemsWithoutBlob(ctx, c, allItems)
+	lost, err := s.items.ItemsWithoutBlob(ctx, c, items.All)
 	if err != nil {
 		return err
 	}
 	for _, l := range lost {
-		if err := report(Checked{Item: l.id, Err: l.err()}); err != nil {
+		if err := report(Checked{Item: l.ID, Err: l.Err()}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Contents) checkPart(ctx context.Context, c container.Container, p part, report func(Checked) error) error {
-	defer p.keys.zero()
+func (s *Contents) checkPart(ctx context.Context, c container.Container, p items.Part, report func(Checked) error) error {
+	defer p.Keys.Zero()
 	var read int64 // since access to the container's key was checked
-	for _, f := range p.list {
-		if read >= s.blobSize {
-			if err := s.checkAccess(ctx, c); err != nil {
+	for _, f := range p.List {
+		if read >= s.sizes.Blob {
+			if err := s.items.CheckAccess(ctx, c); err != nil {
 				return err
 			}
 			read = 0
 		}
-		result, gone := Checked{Item: f.item.ID}, false
-		if f.item.PathHash == nil {
+		result, gone := Checked{Item: f.Item.ID}, false
+		if f.Item.PathHash == nil {
 			gone = s.checkMessage(ctx, c, p, f, &result)
 		} else {
-			gone = s.checkFile(ctx, c, f.item, &result)
+			gone = s.checkFile(ctx, c, f.Item, &result)
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -93,14 +94,14 @@ func (s *Contents) checkPart(ctx context.Context, c container.Container, p part,
 
 // checkMessage reports whether the message was deleted since it was listed, as the
 // messages of a backup are with the backup.
-func (s *Contents) checkMessage(ctx context.Context, c container.Container, p part, f itemWithFirstBlob, result *Checked) (gone bool) {
-	_, err := p.keys.key(f.blob)
+func (s *Contents) checkMessage(ctx context.Context, c container.Container, p items.Part, f items.WithFirstBlob, result *Checked) (gone bool) {
+	_, err := p.Keys.Key(f.Blob)
 	if err == nil {
 		result.Keys++
-		_, err = p.message(f)
+		_, err = metadataOf(p, f)
 	}
 	if err == nil {
-		err = s.copyMessage(ctx, openedMessage{f, c, p.keys}, f.blob.whole(), (*counter)(&result.Bytes))
+		err = s.copyMessage(ctx, openedMessage{f, c, p.Keys}, f.Blob.Whole(), (*counter)(&result.Bytes))
 	}
 	if fail.Is(err, api.Conflict) {
 		return true
@@ -110,7 +111,7 @@ func (s *Contents) checkMessage(ctx context.Context, c container.Container, p pa
 }
 
 // checkFile reports whether the file was replaced since it was listed.
-func (s *Contents) checkFile(ctx context.Context, c container.Container, item itemRow, result *Checked) (gone bool) {
+func (s *Contents) checkFile(ctx context.Context, c container.Container, item items.Row, result *Checked) (gone bool) {
 	r, found, err := s.openItem(ctx, c, item.ID)
 	if err != nil || !found {
 		result.Err = err

@@ -2,16 +2,13 @@ package content
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path"
-	"strconv"
-	"sync"
 	"time"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -26,8 +23,8 @@ import (
 //
 //  1. A collection first stores a fence, an id, in the database. From then on no
 //     transaction inserts the row of a new blob whose id is below the fence
-//     (checkGCFence), and transactions that were about to do so have ended: they hold
-//     fenceLock shared, while the fence is set under the exclusive lock.
+//     (items.CheckGCFence), and transactions that were about to do so have ended: they hold
+//     items.fenceLock shared, while the fence is set under the exclusive lock.
 //  2. So a blob below the fence that a later snapshot finds in neither of the
 //     tables blob and dropped never had a row, or has none any more. Rows that
 //     reference an existing blob are only ever copied from other rows (unreferenced
@@ -70,13 +67,6 @@ type Collected struct {
 	Removed              int64 // deleted blobs, including those of deleted and replaced content
 }
 
-// fenceLock is the lock that transactions hold while they insert rows of new blobs. Its
-// number cannot clash with locks of ids, which are far larger.
-const fenceLock = 2
-
-// fenceSetting is the setting with the fence of the last collection.
-const fenceSetting = "blobs-collected-below"
-
 // NewCollection returns a collection of orphans older than grace, which begins with
 // Begin. A dry run sets no fence and deletes nothing: blobs that it counts may still get
 // rows; it begins without Begin. The caller calls Tenant for each tenant and then End.
@@ -90,58 +80,16 @@ func (s *Contents) NewCollection(grace time.Duration, dryRun bool) (*Collection,
 // Begin sets the fence of the collection in tx: rows of older blobs can no longer be
 // inserted.
 func (c *Collection) Begin(ctx context.Context, tx *store.Tx) error {
-	if err := tx.Lock(ctx, fenceLock, true); err != nil {
+	if err := items.RaiseGCFence(ctx, tx, c.fence); err != nil {
 		return fmt.Errorf("collect blobs: %w", err)
-	}
-	last, err := lastFence(ctx, tx)
-	if err != nil {
-		return fmt.Errorf("collect blobs: %w", err)
-	}
-	if c.fence > last {
-		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, fenceSetting, strconv.FormatInt(c.fence, 10))
-		if err != nil {
-			return fmt.Errorf("collect blobs: %w", err)
-		}
 	}
 	c.begun = true
 	fault.Point("collect.before-commit")
 	return nil
 }
 
-// lastFence returns the fence of the last collection.
-func lastFence(ctx context.Context, tx *store.Tx) (line int64, err error) {
-	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM setting WHERE name = ?1`, fenceSetting).Scan(&line); err != nil {
-		return 0, fmt.Errorf("read which blobs were collected: %w", err)
-	}
-	return line, nil
-}
-
-// checkGCFence must be called in the transaction that inserts rows of new blobs. It
-// fails if a collection may have deleted one of them, and blocks the next collection
-// until the transaction has ended.
-func checkGCFence(ctx context.Context, tx *store.Tx, blobs []blobRow) error {
-	if err := tx.Lock(ctx, fenceLock, false); err != nil {
-		return err
-	}
-	line, err := lastFence(ctx, tx)
-	if err != nil {
-		return err
-	}
-	for _, b := range blobs {
-		if b.ID < line {
-			return fail.New(api.Conflict, "it took longer than the grace period of a blob collection, which may have deleted its blobs; nothing was stored").
-				WithHint("send it again; the operator can use a longer grace period and should check that the clocks of all nodes agree")
-		}
-	}
-	return nil
-}
-
-// collectAtOnce is how many blobs are looked up at a time, and deletesAtOnce how
-// many are deleted concurrently.
-const (
-	collectAtOnce = 1000
-	deletesAtOnce = 16
-)
+// collectAtOnce is how many blobs are looked up at a time.
+const collectAtOnce = 1000
 
 // listedBlob is a blob in a listing of the blob store.
 type listedBlob struct{ id, size int64 }
@@ -186,11 +134,7 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 
 // list lists the blobs that the store has of a tenant and calls take for each part.
 func (c *Collection) list(ctx context.Context, tenant int64, part *[]listedBlob, take func() error) error {
-	err := c.contents.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {
-		id, err := strconv.ParseInt(path.Base(name), 16, 64)
-		if err != nil || blobName(tenant, id) != name {
-			return nil // not written by keyroll
-		}
+	err := c.contents.items.ListStored(ctx, tenant, func(id, size int64) error {
 		if *part = append(*part, listedBlob{id, size}); len(*part) < collectAtOnce {
 			return nil
 		}
@@ -214,7 +158,7 @@ func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob
 	}
 	var referenced []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		referenced, err = referencedBetween(ctx, tx, tenant, first, last)
+		referenced, err = items.ReferencedBetween(ctx, tx, tenant, first, last)
 		return err
 	})
 	if err != nil {
@@ -239,44 +183,4 @@ func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob
 		}
 	}
 	return nil
-}
-
-// deleteAll deletes blobs of a tenant. If the store does not respond, it gives up
-// after one attempt per goroutine.
-func (s *Contents) deleteAll(ctx context.Context, tenant int64, ids []int64) error {
-	var under sync.WaitGroup
-	next, errs := make(chan int64), make([]error, min(deletesAtOnce, len(ids)))
-	for i := range errs {
-		under.Go(func() {
-			for id := range next {
-				if errs[i] == nil {
-					errs[i] = s.blobs.Delete(ctx, blobName(tenant, id))
-				}
-			}
-		})
-	}
-	for _, id := range ids {
-		next <- id
-	}
-	close(next)
-	under.Wait()
-	return errors.Join(errs...)
-}
-
-func idsOf(blobs []blobRow) []int64 {
-	ids := make([]int64, len(blobs))
-	for i, b := range blobs {
-		ids[i] = b.ID
-	}
-	return ids
-}
-
-// referencedBetween returns the ids in a range that rows reference.
-func referencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64) ([]int64, error) {
-	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
-		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
-	if err != nil {
-		return nil, fmt.Errorf("read which blobs are named: %w", err)
-	}
-	return ids, nil
 }

@@ -247,7 +247,7 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		r := &race{fixture: w, t: t, site: map[string]string{}}
-		w.Contents.Contents = content.Small(content.New(db, w.containers.Containers, &hooked{w.blobs, r.putting, r.collecting}, pageSlots, time.Now), blobSize, 4)
+		w.Contents = w.connect(&hooked{w.blobs, r.putting, r.collecting})
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
@@ -302,7 +302,7 @@ func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	var theirs string
-	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, &storesFirst{w.blobs, &theirs}, pageSlots, time.Now), blobSize, 4)
+	w.Contents = w.connect(&storesFirst{w.blobs, &theirs})
 	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10))), api.AlreadyExists)
 	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)

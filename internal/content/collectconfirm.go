@@ -8,6 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -51,21 +52,21 @@ func (c *Collection) delete(ctx context.Context) error {
 		return err
 	}
 	byTenant := map[int64][]int64{}
-	var dropped []blobRow
+	var dropped []items.Blob
 	for _, one := range c.candidates {
 		byTenant[one.tenant] = append(byTenant[one.tenant], one.id)
 		if one.item != 0 {
-			dropped = append(dropped, blobRow{ID: one.id, Item: one.item})
+			dropped = append(dropped, items.Blob{ID: one.id, Item: one.item})
 		}
 	}
 	for tenant, ids := range byTenant {
-		if err := s.deleteAll(ctx, tenant, ids); err != nil {
+		if err := s.items.DeleteStored(ctx, tenant, ids); err != nil {
 			return err
 		}
 	}
 	fault.Point("collect.part-deleted")
 	for part := range slices.Chunk(dropped, collectAtOnce) {
-		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return deleteDropped(ctx, tx, part) }); err != nil {
+		if err := s.db.InTx(ctx, func(tx *store.Tx) error { return items.DeleteDropped(ctx, tx, part) }); err != nil {
 			return err
 		}
 	}
@@ -125,24 +126,3 @@ func (c *Collection) confirm(ctx context.Context) error {
 type Contradiction struct{ Tenants []int64 } // whose blobs they are
 
 func (e *Contradiction) Error() string { return fmt.Sprintf("blobs of tenants %d", e.Tenants) }
-
-// confirmAbsent fails Damaged if one of some containers, whose items are about to be
-// deleted, exists. It compares the tables with their indexes first.
-func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int64) error {
-	if len(absent) == 0 {
-		return nil
-	}
-	if err := s.db.CheckTables(ctx, "container", "unfinished", "item", "blob", "key_page"); err != nil {
-		return fmt.Errorf("nothing is deleted: %w", err)
-	}
-	return s.db.Scan(ctx, store.ScanQuery{Table: "container", Columns: "tenant, id", Column: "id", IDs: absent}, func(row store.Scanner) error {
-		var of, id int64
-		if err := row.Scan(&of, &id); err != nil {
-			return err
-		}
-		if of != tenant {
-			return nil
-		}
-		return store.Contradiction("container %d, whose items are to be deleted, exists", id)
-	})
-}

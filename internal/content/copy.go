@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/lease"
 	"keyroll/internal/name"
@@ -94,13 +95,13 @@ func (p *PreparedCopy) copy(ctx context.Context, from container.Container) (err 
 
 func (p *PreparedCopy) copyLeased(ctx context.Context, from container.Container) error {
 	s := p.contents
-	if err := s.checkAccess(ctx, from); err != nil {
+	if err := s.items.CheckAccess(ctx, from); err != nil {
 		return err
 	}
 	to := p.draft.Opened()
 	defer to.Zero()
 	s.copies.set(to.ID)
-	err := s.db.InTx(ctx, func(tx *store.Tx) error { return insertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
+	err := s.db.InTx(ctx, func(tx *store.Tx) error { return items.InsertUnfinished(ctx, tx, to.Tenant, to.ID, true) })
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (p *PreparedCopy) copyLeased(ctx context.Context, from container.Container)
 		return err
 	}
 	// If access to the key was revoked in the meantime, there must be no copy under another key.
-	return s.checkAccess(ctx, from)
+	return s.items.CheckAccess(ctx, from)
 }
 
 // Prepare prepares the container's key again.
@@ -122,12 +123,12 @@ func (p *PreparedCopy) Commit(ctx context.Context, tx *store.Tx) (container.Cont
 	if err != nil {
 		return c, err
 	}
-	if mine, err := deleteUnfinished(ctx, tx, p.id, true); err != nil {
+	if mine, err := items.DeleteUnfinished(ctx, tx, p.id, true); err != nil {
 		return c, err
 	} else if !mine {
 		return c, errDiscarded()
 	}
-	if err := p.contents.KeepTotal(ctx, tx, c); err != nil {
+	if err := p.contents.items.KeepTotal(ctx, tx, c); err != nil {
 		return c, err
 	}
 	if p.backup != nil {
@@ -174,27 +175,27 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 		} else if !has {
 			return store.ErrOutdated
 		}
-		lost, err := selectItemsWithoutBlob(ctx, tx, from.Tenant, from.ID, allItems)
+		lost, err := items.SelectWithoutBlob(ctx, tx, from.Tenant, from.ID, items.All)
 		if err != nil {
 			return err
 		}
 		if len(lost) > 0 {
-			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0].id)
+			return fail.New(api.Damaged, "copy item %d: blob number 0 is missing", lost[0].ID)
 		}
 		for after := int64(0); ; {
-			list, err := selectPart(ctx, tx, partRange{allItems, from.Tenant, from.ID, after, s.batch})
+			list, err := items.Select(ctx, tx, items.Range{Which: items.All, Tenant: from.Tenant, Container: from.ID, After: after, Limit: s.sizes.Batch})
 			if err != nil || len(list) == 0 {
 				return err
 			}
 			part := copyPart{contents: s, directory: directory, from: from, to: to}
 			for _, f := range list {
-				blobs := []blobRow{f.blob}
-				if f.item.PathHash != nil {
-					if blobs, err = blobsOf(ctx, tx, from.Tenant, f.item.ID); err != nil {
+				blobs := []items.Blob{f.Blob}
+				if f.Item.PathHash != nil {
+					if blobs, err = items.BlobsOf(ctx, tx, from.Tenant, f.Item.ID); err != nil {
 						return err
 					}
 				}
-				part.items, part.blobs, part.n = append(part.items, f.item), append(part.blobs, blobs), part.n+len(blobs)
+				part.items, part.blobs, part.n = append(part.items, f.Item), append(part.blobs, blobs), part.n+len(blobs)
 				if part.n < copyBlobs {
 					continue
 				}
@@ -205,7 +206,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 			if err := part.store(ctx, tx); err != nil {
 				return err
 			}
-			after = list[len(list)-1].item.ID
+			after = list[len(list)-1].Item.ID
 		}
 	})
 }
@@ -215,9 +216,9 @@ type copyPart struct {
 	contents  *Contents
 	directory *container.Directory
 	from, to  container.Opened
-	items     []itemRow
-	blobs     [][]blobRow // of each item
-	n         int         // blobs
+	items     []items.Row
+	blobs     [][]items.Blob // of each item
+	n         int            // blobs
 }
 
 // store stores the part, whose pages it reads in tx, and begins a new one.
@@ -225,23 +226,23 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 	if len(p.items) == 0 {
 		return nil
 	}
-	flat := make([]blobRow, 0, p.n)
+	flat := make([]items.Blob, 0, p.n)
 	for _, blobs := range p.blobs {
 		flat = append(flat, blobs...)
 	}
-	pages, err := pagesOf(ctx, tx, p.from.Tenant, flat)
+	pages, err := items.PagesOf(ctx, tx, p.from.Tenant, flat)
 	if err != nil {
 		return err
 	}
-	ring := openKeys(p.from, pages, flat)
-	defer ring.zero()
-	items, blobs, sealed, err := p.seal(ring)
+	ring := items.OpenKeys(p.from, pages, flat)
+	defer ring.Zero()
+	list, blobs, sealed, err := p.seal(ring)
 	if err != nil {
 		return err
 	}
 	// On another connection: tx remains the snapshot.
 	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error {
-		return insertCopiedItems(ctx, tx, p.to.ID, func() error { return insert(ctx, tx, items, blobs, sealed) })
+		return insertCopiedItems(ctx, tx, p.to.ID, func() error { return items.Insert(ctx, tx, list, blobs, sealed) })
 	})
 	if err != nil {
 		return err
@@ -253,57 +254,57 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 
 // seal returns the part's items, blobs and key pages as items, blobs and key pages of
 // the target container.
-func (p *copyPart) seal(ring *keyring) (items []itemRow, flat []blobRow, sealed []keypage.Row, err error) {
-	pages := newPages{slots: p.contents.slots}
-	defer pages.zero()
+func (p *copyPart) seal(ring *items.Keyring) (list []items.Row, flat []items.Blob, sealed []keypage.Row, err error) {
+	pages := p.contents.items.NewKeyPages()
+	defer pages.Zero()
 	for i, item := range p.items {
 		copied, err := p.copyItem(item, p.blobs[i], ring)
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		items = append(items, copied)
+		list = append(list, copied)
 		for _, b := range p.blobs[i] {
-			key, err := ring.key(b)
+			key, err := ring.Key(b)
 			if err != nil {
 				return nil, nil, nil, err
 			}
 			b.Item = copied.ID
-			if b.Page, err = pages.add(b.ID, key); err != nil {
+			if b.Page, err = pages.Add(b.ID, key); err != nil {
 				return nil, nil, nil, err
 			}
 			flat = append(flat, b)
-			if pages.full() {
-				if err := pages.seal(p.to); err != nil {
+			if pages.Full() {
+				if err := pages.Seal(p.to); err != nil {
 					return nil, nil, nil, err
 				}
 			}
 		}
 	}
-	if err := pages.seal(p.to); err != nil {
+	if err := pages.Seal(p.to); err != nil {
 		return nil, nil, nil, err
 	}
-	return items, flat, pages.sealed, nil
+	return list, flat, pages.Sealed, nil
 }
 
 // copyItem returns an item as an item of the target container, with the same metadata.
-func (p *copyPart) copyItem(item itemRow, blobs []blobRow, ring *keyring) (itemRow, error) {
-	if err := checkBlobs(item, blobs); err != nil {
-		return itemRow{}, err
+func (p *copyPart) copyItem(item items.Row, blobs []items.Blob, ring *items.Keyring) (items.Row, error) {
+	if err := items.CheckBlobs(item, blobs); err != nil {
+		return items.Row{}, err
 	}
-	key, err := ring.key(blobs[0])
+	key, err := ring.Key(blobs[0])
 	if err != nil {
-		return itemRow{}, err
+		return items.Row{}, err
 	}
 	var metadata json.RawMessage
-	if err := item.openMetadata(key, &metadata); err != nil {
-		return itemRow{}, err
+	if err := item.OpenMetadata(key, &metadata); err != nil {
+		return items.Row{}, err
 	}
 	defer clear(metadata)
-	copied := itemRow{ID: store.NewID(), Tenant: p.to.Tenant, Container: p.to.ID, Version: 1, Size: item.Size, Created: item.Created}
+	copied := items.Row{ID: store.NewID(), Tenant: p.to.Tenant, Container: p.to.ID, Version: 1, Size: item.Size, Created: item.Created}
 	if item.PathHash != nil {
-		var m fileMetadata
-		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(blobs)) {
-			return itemRow{}, fail.New(api.Damaged, "copy item %d: its blobs differ from those that were stored, or are out of order", item.ID)
+		var m items.FileMetadata
+		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, items.DigestOf(blobs)) {
+			return items.Row{}, fail.New(api.Damaged, "copy item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 		}
 		// The copy is found by the same form of the path as the original.
 		path := m.Path
@@ -312,5 +313,5 @@ func (p *copyPart) copyItem(item itemRow, blobs []blobRow, ring *keyring) (itemR
 		}
 		copied.PathHash = p.directory.Hash("path", p.to.ID, path)
 	}
-	return copied, copied.sealMetadata(key, metadata)
+	return copied, copied.SealMetadata(key, metadata)
 }

@@ -6,6 +6,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
@@ -24,7 +25,7 @@ func insertCopiedItems(ctx context.Context, tx *store.Tx, container int64, inser
 	if err := tx.Lock(ctx, container, false); err != nil {
 		return err
 	}
-	under, err := isCopying(ctx, tx, container)
+	under, err := items.IsCopying(ctx, tx, container)
 	if err == nil && !under {
 		err = errDiscarded()
 	}
@@ -41,7 +42,7 @@ func (s *Contents) unfinishedNotCopying(ctx context.Context, tx *store.Tx, tenan
 	if err != nil {
 		return nil, err
 	}
-	all, err := tx.IDs(ctx, selectUnfinishedIDs, tenant, s.copies.current())
+	all, err := items.Unfinished(ctx, tx, tenant, s.copies.current())
 	for _, container := range all {
 		if _, under := elsewhere[strconv.FormatInt(container, 10)]; !under {
 			left = append(left, container)

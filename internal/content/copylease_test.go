@@ -23,7 +23,7 @@ func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
 			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
 		}
 		w.Leases = lease.New(w.db, "a", time.Hour)
-		other := content.Small(content.New(w.db, w.containers.Containers, w.blobs, pageSlots, time.Now), blobSize, 4)
+		other := w.connect(w.blobs)
 		other.Leases = lease.New(w.db, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {

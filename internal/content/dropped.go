@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -15,10 +16,10 @@ const droppedAtOnce = 256
 // dropped adds the blobs of deleted and replaced content that no row references any
 // more to the candidates of the collection.
 func (c *Collection) dropped(ctx context.Context, tenant int64) error {
-	for after := (blobRow{}); ; {
-		var blobs []blobRow
+	for after := (items.Blob{}); ; {
+		var blobs []items.Blob
 		err := c.contents.db.View(ctx, func(tx *store.Tx) (err error) {
-			blobs, err = droppedAfter(ctx, tx, tenant, after, droppedAtOnce)
+			blobs, err = items.DroppedAfter(ctx, tx, tenant, after, droppedAtOnce)
 			return err
 		})
 		if err != nil || len(blobs) == 0 {
@@ -42,11 +43,11 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 //
 // A row that references a blob is only ever copied from another row, which a copy
 // reads in a snapshot that it takes after it has recorded itself in table unfinished
-// (anyCopying). So a blob that was dropped, that no row references, and that no copy
+// (items.AnyCopying). So a blob that was dropped, that no row references, and that no copy
 // under way may have read before, will never be referenced again. Rows are read after
 // the table unfinished: a copy that has ended has stored its rows.
-func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blobRow) (free []blobRow, err error) {
-	slices.SortFunc(dropped, func(a, b blobRow) int { return cmp.Compare(a.ID, b.ID) })
+func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []items.Blob) (free []items.Blob, err error) {
+	slices.SortFunc(dropped, func(a, b items.Blob) int { return cmp.Compare(a.ID, b.ID) })
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
 		free = nil
 		for _, b := range dropped { // only one transaction at a time decides about a blob
@@ -54,12 +55,12 @@ func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blo
 				return err
 			}
 		}
-		if busy, err := anyCopying(ctx, tx, tenant); err != nil || busy {
+		if busy, err := items.AnyCopying(ctx, tx, tenant); err != nil || busy {
 			return err
 		}
 		// Blobs that are being read are left for the next collection.
-		waiting := slices.DeleteFunc(slices.Clone(dropped), func(b blobRow) bool { return s.reads.underWay(b.Item) })
-		named, err := deleteReferenced(ctx, tx, waiting)
+		waiting := slices.DeleteFunc(slices.Clone(dropped), func(b items.Blob) bool { return s.items.BeingRead(b.Item) })
+		named, err := items.DeleteReferenced(ctx, tx, waiting)
 		if err != nil {
 			return err
 		}
@@ -67,12 +68,12 @@ func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []blo
 			return nil
 		}
 		// Another collection may have handled some of them in the meantime.
-		still, err := stillDropped(ctx, tx, tenant, waiting[0].ID, waiting[len(waiting)-1].ID)
+		still, err := items.StillDropped(ctx, tx, tenant, waiting[0].ID, waiting[len(waiting)-1].ID)
 		if err != nil {
 			return err
 		}
 		for i, b := range waiting {
-			if !named[i] && still[droppedBy{b.ID, b.Item}] {
+			if !named[i] && still[items.DroppedBy{Blob: b.ID, Item: b.Item}] {
 				free = append(free, b)
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -87,7 +88,8 @@ func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	const blobSize = 1000
-	content.Small(w.Contents.Contents, blobSize, 4)
+	w.sizes = items.Sizes{Blob: blobSize, Batch: 4, Part: 4}
+	w.reopen(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		w.site = w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/%d", store.NewID()))
 		want := make(map[string]string)

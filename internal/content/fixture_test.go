@@ -21,6 +21,7 @@ import (
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -41,6 +42,10 @@ type fixture struct {
 	blobs      blob.Store
 	blobDir    string
 	mail, site container.Container
+
+	sizes items.Sizes
+	now   func() time.Time
+	older bool // a node is live that does not keep totals
 }
 
 // The lines with which messages begin.
@@ -83,8 +88,20 @@ func (w *fixture) reopen(t testing.TB) {
 	blobs, err := blob.Open(context.Background(), "file://"+w.blobDir)
 	must(t, err)
 	w.blobs = blobs
-	w.Contents = contenttest.Contents{DB: w.db}
-	w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, blobs, pageSlots, time.Now), blobSize, 4)
+	w.Contents = w.connect(blobs)
+}
+
+// connect returns the content of the fixture over a blob store, with the settings of the
+// fixture.
+func (w *fixture) connect(blobs blob.Store) contenttest.Contents {
+	if w.sizes == (items.Sizes{}) {
+		w.sizes = items.Sizes{Blob: blobSize, Batch: 4, Part: 4}
+	}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	return contenttest.Connect(contenttest.Config{DB: w.db, Containers: w.containers.Containers, Blobs: blobs, Slots: pageSlots, Sizes: w.sizes, Now: w.now,
+		OlderNodes: func(context.Context, *store.Tx) (bool, error) { return w.older, nil }})
 }
 
 func (w *fixture) create(t testing.TB, kind container.Kind, name string) container.Container {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 
+	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
@@ -29,4 +31,18 @@ func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, 
 		return 0, nil
 	}
 	return s.Fold(ctx, c)
+}
+
+// Fold merges the small key pages of c's blobs, and returns how many pages it
+// removed.
+func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error) {
+	opened, err := s.keys.OpenKey(ctx, c, api.BySystem)
+	if err != nil {
+		return 0, err
+	}
+	defer opened.Zero()
+	return keypage.Fold(ctx, s.db, opened.Key, keypage.Foldable{Tenant: c.Tenant, Parent: items.ParentOf(opened), Class: envelope.ClassBlob, Slots: s.slots},
+		func(ctx context.Context, tx *store.Tx, blobs []int64, page int64) error {
+			return items.Repoint(ctx, tx, c, blobs, page)
+		})
 }

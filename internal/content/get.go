@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -22,8 +23,8 @@ type Reader struct {
 	contents  *Contents
 	container container.Container
 	item      int64
-	blobs     []blobRow
-	pages     pageSet // sealed: the keys are opened one at a time
+	blobs     []items.Blob
+	pages     items.PageSet // sealed: the keys are opened one at a time
 	closed    bool
 }
 
@@ -41,14 +42,14 @@ func (s *Contents) open(ctx context.Context, c container.Container, path string)
 	if err != nil {
 		return nil, err
 	}
-	for range maxAttempts {
+	for range items.MaxAttempts {
 		id, hash, err := s.findFile(ctx, c, spelled)
 		if err != nil {
 			return nil, err
 		}
 		if id == 0 {
 			// A caller who may not read must not learn which files exist.
-			if err := s.checkAccess(ctx, c); err != nil {
+			if err := s.items.CheckAccess(ctx, c); err != nil {
 				return nil, err
 			}
 			return nil, fail.New(api.NotFound, "file %q does not exist", path)
@@ -76,14 +77,14 @@ func otherPath(item int64) error {
 // is registered before the rows are read: a collection that runs after the file was
 // replaced therefore sees the read and keeps the blobs.
 func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
-	s.reads.begin(id)
+	s.items.BeginRead(id)
 	r = &Reader{contents: s, container: c, item: id}
 	stale := true
-	for try := 0; try < maxAttempts && stale && err == nil; try++ {
+	for try := 0; try < items.MaxAttempts && stale && err == nil; try++ {
 		found, stale, err = r.open(ctx)
 	}
 	if err == nil && stale {
-		err = rolledMeanwhile()
+		err = items.RolledMeanwhile()
 	}
 	if err != nil || !found {
 		r.Close()
@@ -96,105 +97,90 @@ func (s *Contents) openItem(ctx context.Context, c container.Container, id int64
 // container's key was replaced between the two.
 func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
 	s, c, id := r.contents, r.container, r.item
-	var item itemRow
+	var item items.Row
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if item, found, err = selectItemByID(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
+		if item, found, err = items.ByID(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
 			return err
 		}
-		if r.blobs, err = blobsOf(ctx, tx, c.Tenant, id); err != nil {
+		if r.blobs, err = items.BlobsOf(ctx, tx, c.Tenant, id); err != nil {
 			return err
 		}
-		r.pages, err = pagesOf(ctx, tx, c.Tenant, r.blobs)
+		r.pages, err = items.PagesOf(ctx, tx, c.Tenant, r.blobs)
 		return err
 	})
 	if err != nil || !found {
 		return false, false, err
 	}
-	if err := checkBlobs(item, r.blobs); err != nil {
+	if err := items.CheckBlobs(item, r.blobs); err != nil {
 		return false, false, err
 	}
 	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
 	if err != nil {
 		return false, false, err
 	}
-	ring := openKeys(opened, r.pages, r.blobs[:1])
+	ring := items.OpenKeys(opened, r.pages, r.blobs[:1])
 	opened.Zero()
-	defer ring.zero()
-	if ring.stale {
+	defer ring.Zero()
+	if ring.Stale {
 		return true, true, nil
 	}
 	return true, false, r.readMetadata(item, ring)
 }
 
-func (r *Reader) readMetadata(item itemRow, ring *keyring) error {
-	key, err := ring.key(r.blobs[0])
+func (r *Reader) readMetadata(item items.Row, ring *items.Keyring) error {
+	key, err := ring.Key(r.blobs[0])
 	if err != nil {
 		return err
 	}
-	var m fileMetadata
-	if err := item.openMetadata(key, &m); err != nil {
+	var m items.FileMetadata
+	if err := item.OpenMetadata(key, &m); err != nil {
 		return err
 	}
-	if m.Size != item.Size || !bytes.Equal(m.Blobs, digestOf(r.blobs)) {
+	if m.Size != item.Size || !bytes.Equal(m.Blobs, items.DigestOf(r.blobs)) {
 		return fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 	}
 	r.File = File{Path: m.Path, Size: item.Size, Modified: m.Modified}
 	return nil
 }
 
-// checkBlobs fails unless blobs are all blobs of the item, in order.
-func checkBlobs(item itemRow, blobs []blobRow) error {
-	var size int64
-	for i, b := range blobs {
-		if b.Sequence != int64(i) {
-			return fail.New(api.Damaged, "open item %d: blob number %d is missing", item.ID, i)
-		}
-		size += b.Size
-	}
-	if len(blobs) == 0 || size != item.Size {
-		return fail.New(api.Damaged, "open item %d: its %d blobs have %d bytes, not %d", item.ID, len(blobs), size, item.Size)
-	}
-	return nil
-}
-
 // keys opens the container's key and with it the key of one blob. A roll may have
 // put the pages under another key since they were read, or replaced the blob: then
 // keys reads both again.
-func (r *Reader) keys(ctx context.Context, sequence int64) (*keyring, error) {
-	for range maxAttempts {
+func (r *Reader) keys(ctx context.Context, sequence int64) (*items.Keyring, error) {
+	for range items.MaxAttempts {
 		opened, err := r.contents.keys.OpenKey(ctx, r.container, api.ByUser)
 		if err != nil {
 			return nil, err
 		}
-		ring := openKeys(opened, r.pages, r.blobs[sequence:sequence+1])
+		ring := items.OpenKeys(opened, r.pages, r.blobs[sequence:sequence+1])
 		opened.Zero()
-		if !ring.stale {
+		if !ring.Stale {
 			return ring, nil
 		}
 		if err := r.reload(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return nil, rolledMeanwhile()
+	return nil, items.RolledMeanwhile()
 }
 
 // reload reads the file's blobs and pages again. The content and its division into
 // blobs must be unchanged.
 func (r *Reader) reload(ctx context.Context) error {
-	var blobs []blobRow
-	var pages pageSet
+	var blobs []items.Blob
+	var pages items.PageSet
 	err := r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
-		if blobs, err = blobsOf(ctx, tx, r.container.Tenant, r.item); err != nil {
+		if blobs, err = items.BlobsOf(ctx, tx, r.container.Tenant, r.item); err != nil {
 			return err
 		}
-		pages, err = pagesOf(ctx, tx, r.container.Tenant, blobs)
+		pages, err = items.PagesOf(ctx, tx, r.container.Tenant, blobs)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if !slices.EqualFunc(r.blobs, blobs, func(a, b blobRow) bool { return a.Size == b.Size && a.Sequence == b.Sequence }) {
-		return fmt.Errorf("read item %d: %w", r.item, errReplaced)
+	if !slices.EqualFunc(r.blobs, blobs, func(a, b items.Blob) bool { return a.Size == b.Size && a.Sequence == b.Sequence }) {
+		return fmt.Errorf("read item %d: %w", r.item, items.ErrReplaced)
 	}
 	r.blobs, r.pages = blobs, pages
 	return nil
@@ -225,9 +211,9 @@ func (r *Reader) WriteRange(ctx context.Context, off, n int64, w io.Writer) erro
 }
 
 func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Writer) error {
-	for range maxAttempts {
+	for range items.MaxAttempts {
 		written, err := r.tryBlob(ctx, sequence, off, n, w)
-		if !errors.Is(err, errRenewed) {
+		if !errors.Is(err, items.ErrRenewed) {
 			return err
 		}
 		if off, n = off+written, n-written; written > 0 && n == 0 {
@@ -237,7 +223,7 @@ func (r *Reader) writeBlob(ctx context.Context, sequence, off, n int64, w io.Wri
 			return err
 		}
 	}
-	return rolledMeanwhile()
+	return items.RolledMeanwhile()
 }
 
 func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Writer) (written int64, err error) {
@@ -245,13 +231,13 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	if err != nil {
 		return 0, err
 	}
-	defer ring.zero()
+	defer ring.Zero()
 	b := r.blobs[sequence]
-	key, err := ring.key(b)
+	key, err := ring.Key(b)
 	if err != nil {
 		return 0, err
 	}
-	return r.contents.copyBlob(ctx, b, key, envelope.Range{Off: off, N: n}, w)
+	return r.contents.items.CopyBlob(ctx, b, key, envelope.Range{Off: off, N: n}, w)
 }
 
 // Close ends the read. If the file was replaced in the meantime, its blobs may be
@@ -259,7 +245,7 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 func (r *Reader) Close() error {
 	if !r.closed {
 		r.closed = true
-		r.contents.reads.end(r.item)
+		r.contents.items.EndRead(r.item)
 	}
 	return nil
 }
@@ -278,31 +264,31 @@ func (s *Contents) Stat(ctx context.Context, c container.Container, path string)
 // was and as it is. One that cannot be decrypted is listed as Damaged. Lost ones are added
 // to the last part, beyond the limit.
 func (s *Contents) Files(ctx context.Context, c container.Container, after int64, limit int) ([]File, error) {
-	p, err := s.openPart(ctx, c, filesOnly, after, limit)
+	p, err := s.items.OpenPart(ctx, c, items.Files, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list files: %w", err)
 	}
-	defer p.keys.zero()
-	list := make([]File, len(p.list))
-	for i, f := range p.list {
-		var m fileMetadata
-		key, err := p.keys.key(f.blob)
+	defer p.Keys.Zero()
+	list := make([]File, len(p.List))
+	for i, f := range p.List {
+		var m items.FileMetadata
+		key, err := p.Keys.Key(f.Blob)
 		if err == nil {
-			err = f.item.openMetadata(key, &m)
+			err = f.Item.OpenMetadata(key, &m)
 		}
 		if err != nil {
-			list[i] = File{ID: f.item.ID, Damaged: err}
+			list[i] = File{ID: f.Item.ID, Damaged: err}
 			continue
 		}
-		list[i] = File{ID: f.item.ID, Path: m.Path, Size: m.Size, Modified: m.Modified}
+		list[i] = File{ID: f.Item.ID, Path: m.Path, Size: m.Size, Modified: m.Modified}
 	}
 	if len(list) < limit {
-		lost, err := s.itemsWithoutBlob(ctx, c, filesOnly)
+		lost, err := s.items.ItemsWithoutBlob(ctx, c, items.Files)
 		if err != nil {
 			return nil, fmt.Errorf("list files: %w", err)
 		}
 		for _, l := range lost {
-			list = append(list, File{ID: l.id, Damaged: l.err(), Lost: true})
+			list = append(list, File{ID: l.ID, Damaged: l.Err(), Lost: true})
 		}
 	}
 	return list, nil

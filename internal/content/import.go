@@ -7,20 +7,18 @@ import (
 	"io"
 
 	"keyroll/api"
-	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/mbox"
 	"keyroll/internal/store"
 )
 
-// An import commits whenever a batch has this size, so that there are few commits,
-// and little to lose or to hold in memory.
-const (
-	batchMessages = 512
-	batchBytes    = 16 << 20
-)
+// batchBytes is the size at which an import commits a batch of fewer than
+// items.Sizes.Batch messages: there are few commits, and little to lose or to hold in
+// memory.
+const batchBytes = 16 << 20
 
 // Imported counts what an import stored, and what mbox found in addition.
 type Imported struct {
@@ -34,20 +32,6 @@ type ImportOptions struct {
 	Name     string         // under which it can be continued; default: a unique name
 	Format   api.MailFormat // default: api.AutoFormat
 	Progress func(Imported) // is called after each commit with the counts so far
-}
-
-// messageMetadata is the sealed metadata of a message. Head and Tail are how many of
-// the stored bytes belong to the mbox rather than to the message: the "From " line
-// before it, with anything that an mbox has before its first one, and the empty line
-// after it.
-type messageMetadata struct {
-	Head int64 `json:"head"`
-	Tail int64 `json:"tail,omitempty"`
-	// Next, of a message that does not end in an empty line, is the Previous of the
-	// one that follows it in the mbox: an export puts nothing between the two.
-	Next     int64 `json:"next,omitempty"`
-	Previous int64 `json:"previous,omitempty"`
-	mbox.Summary
 }
 
 // PreparedImport is an import whose last batch is stored and not yet committed.
@@ -110,10 +94,10 @@ func (p *PreparedImport) storeBatches(ctx context.Context, s *Contents, c contai
 // nextBatch reads the messages of the next batch.
 func (p *PreparedImport) nextBatch(ctx context.Context, s *Contents, c container.Container) (*batch, error) {
 	i := p.importing
-	if err := s.checkAccess(ctx, c); err != nil {
+	if err := s.items.CheckAccess(ctx, c); err != nil {
 		return nil, err
 	}
-	b := &batch{contents: s, container: c, importing: i, blobs: s.blobs.Batch(), pages: newPages{slots: s.slots}, link: i.stored.link, read: i.read}
+	b := &batch{contents: s, container: c, importing: i, blobs: s.items.NewBatch(), pages: s.items.NewKeyPages(), link: i.stored.link, read: i.read}
 	last, err := b.fill(ctx, p.mail)
 	if err != nil {
 		b.blobs.Discard()
@@ -177,14 +161,14 @@ type batch struct {
 	container    container.Container
 	importing    *importing
 	next         MailImport // the state of the import after this batch
-	blobs        blob.Batch
-	items        []itemRow
-	rows         []blobRow
+	blobs        *items.Batch
+	items        []items.Row
+	rows         []items.Blob
 	keys         []*envelope.Key
 	replacedKeys []*envelope.Key // of blobs that were re-encrypted before their rows were inserted
-	pages        newPages
+	pages        *items.KeyPages
 	bytes        int64
-	link         int64     // messageMetadata.Next of the last message so far
+	link         int64     // items.MessageMetadata.Next of the last message so far
 	read         io.Writer // receives a copy of the bytes read
 	opened       container.Opened
 	stale        int64 // blobs that are older than this watermark have to be re-encrypted
@@ -199,7 +183,7 @@ func (b *batch) fill(ctx context.Context, mail *mbox.Reader) (last bool, err err
 			return false, err
 		case !more:
 			return true, nil
-		case len(b.items) >= b.contents.batch || b.bytes >= batchBytes:
+		case len(b.items) >= b.contents.sizes.Batch || b.bytes >= batchBytes:
 			return false, nil
 		}
 		if err := mail.Next(); err != nil {
@@ -214,23 +198,22 @@ func (b *batch) fill(ctx context.Context, mail *mbox.Reader) (last bool, err err
 // add stores the current message as a blob and prepares its rows.
 func (b *batch) add(ctx context.Context, message *mbox.Reader) error {
 	tenant := b.container.Tenant
-	item := itemRow{ID: store.NewID(), Tenant: tenant, Container: b.container.ID, Version: 1, Created: b.contents.writtenTime()}
-	row := blobRow{ID: store.NewID(), Tenant: tenant, Item: item.ID}
+	item := items.Row{ID: store.NewID(), Tenant: tenant, Container: b.container.ID, Version: 1, Created: b.contents.writtenTime()}
+	row := items.Blob{ID: store.NewID(), Tenant: tenant, Item: item.ID}
 	key := envelope.NewKey()
 	b.keys = append(b.keys, key)
 	in := &intake{from: io.TeeReader(message, b.read), lead: int64(message.Lead())}
-	sealed := newSealing(in, key, envelope.BlobContext{Tenant: tenant, Blob: row.ID})
-	defer sealed.release()
-	if _, err := b.blobs.Put(ctx, blobName(tenant, row.ID), sealed); err != nil {
+	size, err := b.blobs.Put(ctx, row, key, in)
+	if err != nil {
 		return err
 	}
-	item.Size, row.Size = sealed.size, sealed.size
+	item.Size, row.Size = size, size
 	metadata := in.metadata()
 	metadata.Previous, b.link = b.link, 0
 	if in.emptyLine() == 0 {
 		metadata.Next, b.link = item.ID, item.ID
 	}
-	if err := item.sealMetadata(key, metadata); err != nil {
+	if err := item.SealMetadata(key, metadata); err != nil {
 		return err
 	}
 	b.items, b.rows, b.bytes = append(b.items, item), append(b.rows, row), b.bytes+item.Size
@@ -239,7 +222,7 @@ func (b *batch) add(ctx context.Context, message *mbox.Reader) error {
 
 // store makes the blobs durable and prepares their rows.
 func (b *batch) store(ctx context.Context) error {
-	if err := b.contents.checkAccess(ctx, b.container); err != nil {
+	if err := b.contents.items.CheckAccess(ctx, b.container); err != nil {
 		b.blobs.Discard()
 		b.rows = nil // none is stored
 		return err
@@ -269,23 +252,23 @@ func (b *batch) Prepare(ctx context.Context) (err error) {
 
 // Commit makes the batch visible in tx, and records the progress of its import.
 func (b *batch) Commit(ctx context.Context, tx *store.Tx) (err error) {
-	if b.stale, err = b.contents.acceptsBlobs(ctx, tx, b.opened, b.rows); err != nil {
+	if b.stale, err = b.contents.items.AcceptsBlobs(ctx, tx, b.opened, b.rows); err != nil {
 		return err
 	}
-	if err := checkGCFence(ctx, tx, b.rows); err != nil {
+	if err := items.CheckGCFence(ctx, tx, b.rows); err != nil {
 		return err
 	}
-	if err := insert(ctx, tx, b.items, b.rows, b.pages.sealed); err != nil {
+	if err := items.Insert(ctx, tx, b.items, b.rows, b.pages.Sealed); err != nil {
 		return err
 	}
 	if err := b.importing.recordProgress(ctx, tx, b.next); err != nil {
 		return err
 	}
-	var add Total
+	var add items.Total
 	for _, item := range b.items {
-		add = Total{add.Items + 1, add.Bytes + item.Size}
+		add.Items, add.Bytes = add.Items+1, add.Bytes+item.Size
 	}
-	if err := changeTotal(ctx, tx, b.container.Tenant, b.container.ID, add); err != nil {
+	if err := items.ChangeTotal(ctx, tx, b.container.Tenant, b.container.ID, add); err != nil {
 		return err
 	}
 	fault.Point("import.before-commit")
@@ -297,7 +280,7 @@ func (b *batch) Close(ctx context.Context, outcome store.Outcome) {
 	b.zero()
 	switch outcome {
 	case store.NotCommitted:
-		b.contents.deleteBlobs(ctx, b.rows)
+		b.contents.items.DeleteUnused(ctx, b.rows)
 	case store.Committed:
 		fault.Point("import.after-commit")
 	}
@@ -305,34 +288,26 @@ func (b *batch) Close(ctx context.Context, outcome store.Outcome) {
 
 // sealKeys puts the blobs' keys into sealed pages.
 func (b *batch) sealKeys(opened container.Opened) (err error) {
-	b.pages.sealed = nil
+	b.pages.Sealed = nil
 	for i := range b.rows {
-		if b.rows[i].Page, err = b.pages.add(b.rows[i].ID, b.keys[i]); err != nil {
+		if b.rows[i].Page, err = b.pages.Add(b.rows[i].ID, b.keys[i]); err != nil {
 			return err
 		}
-		if b.pages.full() {
-			if err := b.pages.seal(opened); err != nil {
+		if b.pages.Full() {
+			if err := b.pages.Seal(opened); err != nil {
 				return err
 			}
 		}
 	}
-	return b.pages.seal(opened)
+	return b.pages.Seal(opened)
 }
 
 func (b *batch) zero() {
 	for _, key := range append(b.replacedKeys, b.keys...) {
 		key.Zero()
 	}
-	b.pages.zero()
+	b.pages.Zero()
 	b.opened.Zero()
-}
-
-// deleteBlobs deletes blobs that no row references or ever will. Blobs that it cannot
-// delete are harmless orphans in the blob store.
-func (s *Contents) deleteBlobs(ctx context.Context, blobs []blobRow) {
-	if len(blobs) > 0 {
-		_ = s.deleteAll(context.WithoutCancel(ctx), blobs[0].Tenant, idsOf(blobs))
-	}
 }
 
 // intake reads a message that is being stored. It records what the metadata need:
@@ -370,8 +345,8 @@ func (in *intake) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (in *intake) metadata() messageMetadata {
-	m := messageMetadata{Head: in.head, Summary: mbox.ReadSummary(string(in.begin))}
+func (in *intake) metadata() items.MessageMetadata {
+	m := items.MessageMetadata{Head: in.head, Summary: mbox.ReadSummary(string(in.begin))}
 	if tail := in.emptyLine(); in.size-in.head >= tail {
 		m.Tail = tail
 	}

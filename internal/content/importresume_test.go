@@ -115,7 +115,8 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		}
 		// The state of an import is deleted after 30 days.
 		begin("three")
-		w.Contents.Contents = content.Small(content.New(w.db, w.containers.Containers, w.blobs, pageSlots, func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }), blobSize, 4)
+		w.now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
+		w.reopen(t)
 		must(t, w.DeleteLeftoverRows(t.Context(), tenant))
 		if list := w.unfinished(t); len(list) > 0 {
 			t.Errorf("after 31 days: %+v", list)

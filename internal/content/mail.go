@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 )
 
 // Message is what a list shows of a message.
@@ -28,7 +30,7 @@ type Message struct {
 // imported. After a single import it is what was imported, byte for byte; where the
 // mboxes of several imports meet, or a message is omitted, line ends are added if
 // they are needed to separate the messages. It checks access to the container's key
-// again after every 256 messages or BlobSize bytes.
+// again after every 256 messages or items.BlobSize bytes.
 //
 // A message that cannot be decrypted is omitted, and the others are written; Export
 // then fails Damaged at the end and names the first. Only if a large message turns
@@ -69,39 +71,39 @@ func (e *export) damage() error {
 
 func (s *Contents) exportAll(ctx context.Context, c container.Container, e *export) error {
 	for after := int64(0); ; {
-		p, err := s.openPart(ctx, c, messagesOnly, after, s.part)
+		p, err := s.items.OpenPart(ctx, c, items.Messages, after, s.sizes.Part)
 		if err != nil {
 			return err
 		}
-		if len(p.list) == 0 {
+		if len(p.List) == 0 {
 			break
 		}
 		if err := s.exportPart(ctx, c, p, e); err != nil {
 			return err
 		}
-		after = p.list[len(p.list)-1].item.ID
+		after = p.List[len(p.List)-1].Item.ID
 	}
-	lost, err := s.itemsWithoutBlob(ctx, c, messagesOnly)
+	lost, err := s.items.ItemsWithoutBlob(ctx, c, items.Messages)
 	for _, l := range lost {
-		e.omit(l.err())
+		e.omit(l.Err())
 	}
 	return err
 }
 
-func (s *Contents) exportPart(ctx context.Context, c container.Container, p part, e *export) error {
-	defer p.keys.zero()
+func (s *Contents) exportPart(ctx context.Context, c container.Container, p items.Part, e *export) error {
+	defer p.Keys.Zero()
 	var written int64 // since access to the key was checked
-	for _, f := range p.list {
-		if written >= s.blobSize {
-			if err := s.checkAccess(ctx, c); err != nil {
+	for _, f := range p.List {
+		if written >= s.sizes.Blob {
+			if err := s.items.CheckAccess(ctx, c); err != nil {
 				return err
 			}
 			written = 0
 		}
-		_, err := p.keys.key(f.blob)
+		_, err := p.Keys.Key(f.Blob)
 		if err == nil {
-			message := messageWriter{to: &e.joiner, of: func() messageMetadata { return p.metadataOrEmpty(f) }}
-			err = s.copyMessage(ctx, openedMessage{f, c, p.keys}, f.blob.whole(), &message)
+			message := messageWriter{to: &e.joiner, of: func() items.MessageMetadata { return metadataOrEmpty(p, f) }}
+			err = s.copyMessage(ctx, openedMessage{f, c, p.Keys}, f.Blob.Whole(), &message)
 			if err != nil && message.begun {
 				return err
 			}
@@ -115,19 +117,19 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p part
 		}
 		e.next = 0
 		if e.emptyLine() == 0 {
-			e.next = p.metadataOrEmpty(f).Next
+			e.next = metadataOrEmpty(p, f).Next
 		}
-		written += f.blob.Size
+		written += f.Blob.Size
 	}
 	return nil
 }
 
 // metadataOrEmpty returns the metadata of a message, or empty metadata if they cannot be
 // read: the content is exported nevertheless.
-func (p part) metadataOrEmpty(f itemWithFirstBlob) messageMetadata {
-	m, err := p.message(f)
+func metadataOrEmpty(p items.Part, f items.WithFirstBlob) items.MessageMetadata {
+	m, err := metadataOf(p, f)
 	if err != nil {
-		return messageMetadata{}
+		return items.MessageMetadata{}
 	}
 	return m
 }
@@ -136,7 +138,7 @@ func (p part) metadataOrEmpty(f itemWithFirstBlob) messageMetadata {
 // the one before.
 type messageWriter struct {
 	to    *joiner
-	of    func() messageMetadata
+	of    func() items.MessageMetadata
 	begun bool
 }
 
@@ -154,27 +156,27 @@ func (m *messageWriter) Write(p []byte) (int, error) {
 // order in which they were imported. One that cannot be decrypted is listed as
 // Damaged. Lost ones are added to the last part, beyond the limit.
 func (s *Contents) Messages(ctx context.Context, c container.Container, after int64, limit int) ([]Message, error) {
-	p, err := s.openPart(ctx, c, messagesOnly, after, limit)
+	p, err := s.items.OpenPart(ctx, c, items.Messages, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
 	}
-	defer p.keys.zero()
-	list := make([]Message, len(p.list))
-	for i, f := range p.list {
-		m, err := p.message(f)
+	defer p.Keys.Zero()
+	list := make([]Message, len(p.List))
+	for i, f := range p.List {
+		m, err := metadataOf(p, f)
 		if err != nil {
-			list[i] = Message{ID: f.item.ID, Damaged: err}
+			list[i] = Message{ID: f.Item.ID, Damaged: err}
 			continue
 		}
-		list[i] = Message{ID: f.item.ID, Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Size: f.item.Size - m.Head - m.Tail}
+		list[i] = Message{ID: f.Item.ID, Subject: m.Subject, From: m.From, Date: m.Date, Flags: m.Flags, Size: f.Item.Size - m.Head - m.Tail}
 	}
 	if len(list) < limit {
-		lost, err := s.itemsWithoutBlob(ctx, c, messagesOnly)
+		lost, err := s.items.ItemsWithoutBlob(ctx, c, items.Messages)
 		if err != nil {
 			return nil, fmt.Errorf("list messages: %w", err)
 		}
 		for _, l := range lost {
-			list = append(list, Message{ID: l.id, Damaged: l.err(), Lost: true})
+			list = append(list, Message{ID: l.ID, Damaged: l.Err(), Lost: true})
 		}
 	}
 	return list, nil
@@ -183,34 +185,34 @@ func (s *Contents) Messages(ctx context.Context, c container.Container, after in
 // Message writes one message of c to w: the bytes between its "From " line and
 // the empty line after it. It fails NotFound.
 func (s *Contents) Message(ctx context.Context, c container.Container, id int64, w io.Writer) error {
-	p, err := s.openPart(ctx, c, messagesOnly, id-1, 1)
+	p, err := s.items.OpenPart(ctx, c, items.Messages, id-1, 1)
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	defer p.keys.zero()
-	if len(p.list) == 0 || p.list[0].item.ID != id {
+	defer p.Keys.Zero()
+	if len(p.List) == 0 || p.List[0].Item.ID != id {
 		return fail.New(api.NotFound, "message %d does not exist", id)
 	}
-	f := p.list[0]
-	m, err := p.message(f)
+	f := p.List[0]
+	m, err := metadataOf(p, f)
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	if err := s.copyMessage(ctx, openedMessage{f, c, p.keys}, envelope.Range{Off: m.Head, N: f.blob.Size - m.Head - m.Tail}, w); err != nil {
+	if err := s.copyMessage(ctx, openedMessage{f, c, p.Keys}, envelope.Range{Off: m.Head, N: f.Blob.Size - m.Head - m.Tail}, w); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	return nil
 }
 
-// message decrypts the metadata of a message of the part.
-func (p part) message(f itemWithFirstBlob) (messageMetadata, error) {
-	var m messageMetadata
-	key, err := p.keys.key(f.blob)
+// metadataOf decrypts the metadata of a message of the part.
+func metadataOf(p items.Part, f items.WithFirstBlob) (items.MessageMetadata, error) {
+	var m items.MessageMetadata
+	key, err := p.Keys.Key(f.Blob)
 	if err == nil {
-		err = f.item.openMetadata(key, &m)
+		err = f.Item.OpenMetadata(key, &m)
 	}
-	if err == nil && (f.blob.Size != f.item.Size || m.Head < 0 || m.Tail < 0 || m.Head+m.Tail > f.item.Size) {
-		err = fail.New(api.Damaged, "open item %d: its size does not match its blob %d", f.item.ID, f.blob.ID)
+	if err == nil && (f.Blob.Size != f.Item.Size || m.Head < 0 || m.Tail < 0 || m.Head+m.Tail > f.Item.Size) {
+		err = fail.New(api.Damaged, "open item %d: its size does not match its blob %d", f.Item.ID, f.Blob.ID)
 	}
 	return m, err
 }
@@ -221,13 +223,13 @@ func (p part) message(f itemWithFirstBlob) (messageMetadata, error) {
 type joiner struct {
 	w     io.Writer
 	begun bool
-	next  int64 // messageMetadata.Next of the last message
+	next  int64 // items.MessageMetadata.Next of the last message
 	ending
 }
 
 // separate separates the previous message, if there is one and it needs it, from the
 // next one, whose metadata of returns.
-func (j *joiner) separate(of func() messageMetadata) error {
+func (j *joiner) separate(of func() items.MessageMetadata) error {
 	if !j.begun {
 		j.begun = true
 		return nil
@@ -253,4 +255,39 @@ func (j *joiner) Write(p []byte) (int, error) {
 	n, err := j.w.Write(p)
 	j.note(p[:n])
 	return n, err
+}
+
+// openedMessage is a message of a container with the key of its blob.
+type openedMessage struct {
+	listed    items.WithFirstBlob
+	container container.Container
+	keys      *items.Keyring
+}
+
+// copyMessage writes a range of a message to w, as items.CopyBlob does, and looks the message
+// up again if a roll re-encrypted it in the meantime.
+func (s *Contents) copyMessage(ctx context.Context, f openedMessage, at envelope.Range, w io.Writer) error {
+	for range items.MaxAttempts {
+		key, err := f.keys.Key(f.listed.Blob)
+		if err != nil {
+			return err
+		}
+		written, err := s.items.CopyBlob(ctx, f.listed.Blob, key, at, w)
+		if !errors.Is(err, items.ErrRenewed) {
+			return err
+		}
+		if at = (envelope.Range{Off: at.Off + written, N: at.N - written}); written > 0 && at.N == 0 {
+			return nil
+		}
+		p, err := s.items.OpenPart(ctx, f.container, items.Messages, f.listed.Item.ID-1, 1)
+		if err != nil {
+			return err
+		}
+		defer p.Keys.Zero()
+		if len(p.List) == 0 || p.List[0].Item.ID != f.listed.Item.ID {
+			return fmt.Errorf("read item %d: %w", f.listed.Item.ID, items.ErrReplaced)
+		}
+		f.listed, f.keys = p.List[0], p.Keys
+	}
+	return items.RolledMeanwhile()
 }

@@ -14,6 +14,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/items"
 	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -113,7 +114,8 @@ func TestMailOnBothDatabases(t *testing.T) {
 
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	content.Small(w.Contents.Contents, content.BlobSize, 512)
+	w.sizes = items.Sizes{Blob: items.BlobSize, Batch: 512, Part: 512}
+	w.reopen(t)
 	message := ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
 	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }})

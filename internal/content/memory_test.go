@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyroll/internal/content"
+	"keyroll/internal/items"
 	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store/storetest"
 )
@@ -23,7 +24,8 @@ func allocated(f func()) int64 {
 
 func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	content.Small(w.Contents.Contents, content.BlobSize, 512)
+	w.sizes = items.Sizes{Blob: items.BlobSize, Batch: 512, Part: 512}
+	w.reopen(t)
 	const small, large = 1 << 20, 48 << 20
 	line := strings.Repeat("x", 99) + "\n"
 	for name, test := range map[string]struct {
@@ -47,7 +49,7 @@ func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 			run := func(n int64) int64 { return allocated(func() { must(t, test.run(n)) }) }
 			run(small) // what is made once
 			few, many := run(small), run(large)
-			if most := few + 1<<20 + test.each*large/content.BlobSize; many > most {
+			if most := few + 1<<20 + test.each*large/items.BlobSize; many > most {
 				t.Errorf("1 MiB allocates %d KiB, 48 MiB %d KiB, want at most %d", few>>10, many>>10, most>>10)
 			}
 		})

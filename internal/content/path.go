@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"keyroll/internal/container"
+	"keyroll/internal/items"
 	"keyroll/internal/name"
 	"keyroll/internal/store"
 )
@@ -43,10 +44,10 @@ func foldFunc(c container.Container) func(string) string {
 // find returns the id of the file with the path, and 0 if there is none, with the
 // hash by which the file is, or would be, found.
 func (p spelling) find(ctx context.Context, tx *store.Tx, c container.Container) (id int64, hash []byte, err error) {
-	if id, err = fileID(ctx, tx, c.Tenant, c.ID, p.exact); err != nil || id != 0 || bytes.Equal(p.exact, p.folded) {
+	if id, err = items.FileID(ctx, tx, c.Tenant, c.ID, p.exact); err != nil || id != 0 || bytes.Equal(p.exact, p.folded) {
 		return id, p.exact, err
 	}
-	id, err = fileID(ctx, tx, c.Tenant, c.ID, p.folded)
+	id, err = items.FileID(ctx, tx, c.Tenant, c.ID, p.folded)
 	return id, p.folded, err
 }
 
@@ -77,9 +78,6 @@ func (s *Contents) findFile(ctx context.Context, c container.Container, p spelli
 	return id, hash, err
 }
 
-const updatePathHash = `UPDATE item SET path_hash = ?5 WHERE tenant = ?1 AND container = ?2 AND id = ?3 AND path_hash = ?4
-	AND NOT EXISTS (SELECT 1 FROM item o WHERE o.tenant = ?1 AND o.container = ?2 AND o.path_hash = ?5)`
-
 // foldPaths makes the files of a site findable by their folded paths, including
 // those that were stored before paths were folded. Files whose folded paths are equal
 // keep their exact ones. It may be interrupted and run again at any point.
@@ -101,14 +99,7 @@ func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
 		return err
 	}
 	err = name.Refold(func(visit func([]name.Hashed) error) error { return s.eachPath(ctx, c, directory, visit) }, func(part []name.Hashed) error {
-		args := make([][]any, len(part))
-		for i, h := range part {
-			args[i] = []any{c.Tenant, c.ID, h.ID, h.Now, h.Folded}
-		}
-		return s.db.InTx(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecMany(ctx, updatePathHash, args)
-			return err
-		})
+		return s.db.InTx(ctx, func(tx *store.Tx) error { return items.SetPathHashes(ctx, tx, c, part) })
 	})
 	if err == nil {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error { return s.keys.SetFolded(ctx, tx, c) })
@@ -123,21 +114,21 @@ func (s *Contents) foldPaths(ctx context.Context, c container.Container) error {
 // cannot be decrypted.
 func (s *Contents) eachPath(ctx context.Context, c container.Container, directory *container.Directory, visit func([]name.Hashed) error) error {
 	for after := int64(0); ; {
-		p, err := s.openPart(ctx, c, filesOnly, after, s.part)
-		if err != nil || len(p.list) == 0 {
+		p, err := s.items.OpenPart(ctx, c, items.Files, after, s.sizes.Part)
+		if err != nil || len(p.List) == 0 {
 			return err
 		}
 		var part []name.Hashed
-		for _, f := range p.list {
-			var m fileMetadata
-			if key, err := p.keys.key(f.blob); err == nil && f.item.openMetadata(key, &m) == nil {
-				part = append(part, name.Hashed{ID: f.item.ID, Now: f.item.PathHash, Folded: directory.Hash("path", c.ID, name.Fold(m.Path))})
+		for _, f := range p.List {
+			var m items.FileMetadata
+			if key, err := p.Keys.Key(f.Blob); err == nil && f.Item.OpenMetadata(key, &m) == nil {
+				part = append(part, name.Hashed{ID: f.Item.ID, Now: f.Item.PathHash, Folded: directory.Hash("path", c.ID, name.Fold(m.Path))})
 			}
 		}
-		p.keys.zero()
+		p.Keys.Zero()
 		if err := visit(part); err != nil {
 			return err
 		}
-		after = p.list[len(p.list)-1].item.ID
+		after = p.List[len(p.List)-1].Item.ID
 	}
 }

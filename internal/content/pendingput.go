@@ -7,15 +7,18 @@ import (
 	"sync"
 
 	"keyroll/api"
+	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 )
 
 // pendingPut is a blob that is being written to stable storage.
 type pendingPut struct {
-	name string
+	blob int64         // its id
 	read chan struct{} // closed once all its content has been read, or it has failed
 	done chan struct{} // closed once it is durable, or has failed
+	size int64         // valid once read is closed, unless it has failed
 	err  error         // valid once done is closed
 }
 
@@ -23,28 +26,27 @@ type pendingPut struct {
 // next one is read.
 const maxPendingPuts = 4
 
-// startPut begins to store the sealed form of a content, and returns when the content
+// startPut begins to store a content as a blob, and returns its size when the content
 // has been read. It fails if this or an earlier blob of the file has failed; blobs
 // for which waitPuts has not yet waited may still be written.
-func (u *PreparedFile) startPut(ctx context.Context, name string, sealed *sealing) error {
-	next := &pendingPut{name: name, read: make(chan struct{}), done: make(chan struct{})}
+func (u *PreparedFile) startPut(ctx context.Context, b items.Blob, key *envelope.Key, content io.Reader) (size int64, err error) {
+	next := &pendingPut{blob: b.ID, read: make(chan struct{}), done: make(chan struct{})}
 	u.pending = append(u.pending, next)
-	go next.run(func(ended func()) error {
-		defer sealed.release()
-		_, err := u.contents.blobs.PutIfAbsent(ctx, name, &endNotifier{sealed, ended})
-		return err
-	})
+	go next.run(func(read func(size int64)) error { return u.contents.items.PutBlob(ctx, b, key, content, read) })
 	<-next.read
 	if err := next.failed(); err != nil {
-		return err
+		return 0, err
 	}
-	return u.waitPuts(maxPendingPuts)
+	return next.size, u.waitPuts(maxPendingPuts)
 }
 
-// run calls put, which calls ended once it has read the content to its end.
-func (b *pendingPut) run(put func(ended func()) error) {
+// run calls put, which calls read once it has read the content to its end.
+func (b *pendingPut) run(put func(read func(size int64)) error) {
 	end := sync.OnceFunc(func() { close(b.read) })
-	b.err = put(end)
+	b.err = put(func(size int64) {
+		b.size = size
+		end()
+	})
 	close(b.done)
 	end()
 }
@@ -82,24 +84,10 @@ func (u *PreparedFile) waitAllPuts() {
 
 // storedBlobs returns the blobs that a file has stored, without one whose name was
 // already in use: two nodes may, very rarely, draw the same id. No put may be under way.
-func (u *PreparedFile) storedBlobs() []blobRow {
-	return slices.DeleteFunc(slices.Clone(u.blobs), func(b blobRow) bool {
+func (u *PreparedFile) storedBlobs() []items.Blob {
+	return slices.DeleteFunc(slices.Clone(u.blobs), func(b items.Blob) bool {
 		return slices.ContainsFunc(u.pending, func(s *pendingPut) bool {
-			return s.name == blobName(b.Tenant, b.ID) && fail.Is(s.err, api.AlreadyExists)
+			return s.blob == b.ID && fail.Is(s.err, api.AlreadyExists)
 		})
 	})
-}
-
-// endNotifier calls ended when its reader is at its end.
-type endNotifier struct {
-	io.Reader
-	ended func()
-}
-
-func (e *endNotifier) Read(p []byte) (int, error) {
-	n, err := e.Reader.Read(p)
-	if err == io.EOF {
-		e.ended()
-	}
-	return n, err
 }

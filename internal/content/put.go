@@ -3,8 +3,6 @@ package content
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +17,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/name"
 	"keyroll/internal/store"
@@ -32,28 +31,6 @@ type File struct {
 	ID       int64 // in a list: by which the list can be continued
 	Damaged  error // in a list: why only the ID is valid; nil: all fields are
 	Lost     bool  // damaged, and listed after all others: its position is not known
-}
-
-// fileMetadata is the sealed metadata of a file. Size and Blobs bind the file to
-// exactly its blobs in their order: changed rows can neither swap nor remove them.
-type fileMetadata struct {
-	Path     string    `json:"path"`
-	Modified time.Time `json:"modified"`
-	Size     int64     `json:"size"`
-	Blobs    []byte    `json:"blobs"` // digestOf
-}
-
-// digestOf is SHA-256 over the ids and sizes of blobs in their order, 8 bytes
-// big-endian each.
-func digestOf(blobs []blobRow) []byte {
-	h := sha256.New()
-	for _, b := range blobs {
-		var pair [16]byte
-		binary.BigEndian.PutUint64(pair[:8], uint64(b.ID))
-		binary.BigEndian.PutUint64(pair[8:], uint64(b.Size))
-		h.Write(pair[:])
-	}
-	return h.Sum(nil)
 }
 
 // maxPath is the longest path of a file, in bytes.
@@ -96,14 +73,14 @@ type PreparedFile struct {
 	contents  *Contents
 	container container.Container
 	found     spelling // of the path
-	item      itemRow
-	metadata  fileMetadata
-	blobs     []blobRow
+	item      items.Row
+	metadata  items.FileMetadata
+	blobs     []items.Blob
 	pending   []*pendingPut // in order; those before it are durable
 	first     *envelope.Key // of the first blob, until the metadata is sealed under it
 
 	transit      *envelope.Key
-	transitPages newPages
+	transitPages *items.KeyPages
 
 	opened container.Opened // the container with its key
 	pages  []keypage.Row    // resealed under it
@@ -132,8 +109,8 @@ func (s *Contents) prepareFile(ctx context.Context, c container.Container, path 
 		return nil, err
 	}
 	now := s.writtenTime()
-	u := &PreparedFile{contents: s, container: c, found: found, transit: envelope.NewKey(), transitPages: newPages{slots: s.slots},
-		metadata: fileMetadata{Path: path, Modified: now}, item: itemRow{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
+	u := &PreparedFile{contents: s, container: c, found: found, transit: envelope.NewKey(), transitPages: s.items.NewKeyPages(),
+		metadata: items.FileMetadata{Path: path, Modified: now}, item: items.Row{ID: store.NewID(), Tenant: c.Tenant, Container: c.ID, Version: 1, Created: now}}
 	err = u.storeContent(ctx, in)
 	if err == nil {
 		err = u.waitPuts(0)
@@ -157,22 +134,22 @@ func (u *PreparedFile) storeContent(ctx context.Context, in *transfer) error {
 	defer func() { u.first.Zero() }()
 	ahead := bufio.NewReader(in)
 	for {
-		if err := u.contents.checkAccess(ctx, u.container); err != nil {
+		if err := u.contents.items.CheckAccess(ctx, u.container); err != nil {
 			return err
 		}
-		if err := u.addBlob(ctx, io.LimitReader(ahead, u.contents.blobSize)); err != nil {
+		if err := u.addBlob(ctx, io.LimitReader(ahead, u.contents.sizes.Blob)); err != nil {
 			return err
 		}
 		switch _, err := ahead.Peek(1); {
 		case err == io.EOF:
-			u.metadata.Size, u.metadata.Blobs = u.item.Size, digestOf(u.blobs)
-			if err := u.item.sealMetadata(u.first, u.metadata); err != nil {
+			u.metadata.Size, u.metadata.Blobs = u.item.Size, items.DigestOf(u.blobs)
+			if err := u.item.SealMetadata(u.first, u.metadata); err != nil {
 				return err
 			}
 			return u.sealPage()
 		case err != nil:
 			return err
-		case u.transitPages.full():
+		case u.transitPages.Full():
 			if err := u.sealPage(); err != nil {
 				return err
 			}
@@ -182,26 +159,25 @@ func (u *PreparedFile) storeContent(ctx context.Context, in *transfer) error {
 
 // addBlob stores the next blob.
 func (u *PreparedFile) addBlob(ctx context.Context, content io.Reader) error {
-	row := blobRow{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
+	row := items.Blob{ID: store.NewID(), Tenant: u.item.Tenant, Item: u.item.ID, Sequence: int64(len(u.blobs))}
 	key := envelope.NewKey()
 	defer key.Zero()
-	sealed := newSealing(content, key, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
 	u.blobs = append(u.blobs, row) // before it is stored: on a failure it is deleted with the others
-	if err := u.startPut(ctx, blobName(row.Tenant, row.ID), sealed); err != nil {
+	size, err := u.startPut(ctx, row, key, content)
+	if err != nil {
 		return err
 	}
-	row.Size = sealed.size
+	row.Size = size
 	u.blobs[row.Sequence].Size = row.Size
 	u.item.Size += row.Size
 	if row.Sequence == 0 {
 		u.first = key.Clone()
 	}
-	var err error
-	u.blobs[row.Sequence].Page, err = u.transitPages.add(row.ID, key)
+	u.blobs[row.Sequence].Page, err = u.transitPages.Add(row.ID, key)
 	return err
 }
 
-func (u *PreparedFile) sealPage() error { return u.transitPages.seal(u.transitParent()) }
+func (u *PreparedFile) sealPage() error { return u.transitPages.Seal(u.transitParent()) }
 
 // transitParent returns the parent of the pages until they are committed: no container
 // has a generation 0.
@@ -223,7 +199,7 @@ func (u *PreparedFile) Prepare(ctx context.Context) (err error) {
 	if u.opened, err = u.contents.keys.OpenKey(ctx, u.container, api.ByUser); err != nil {
 		return err
 	}
-	u.pages = slices.Clone(u.transitPages.sealed)
+	u.pages = slices.Clone(u.transitPages.Sealed)
 	for i, old := range u.pages {
 		u.pages[i].Generation = u.opened.Generation
 		if u.pages[i].Body, err = envelope.Reseal(u.transit, u.opened.Key, old.EncryptionContext(), u.pages[i].EncryptionContext(), old.Body); err != nil {
@@ -249,7 +225,7 @@ func (u *PreparedFile) Commit(ctx context.Context, tx *store.Tx) (File, error) {
 
 func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error) {
 	tenant := u.item.Tenant
-	if u.stale, err = u.contents.acceptsBlobs(ctx, tx, u.opened, u.blobs); err != nil {
+	if u.stale, err = u.contents.items.AcceptsBlobs(ctx, tx, u.opened, u.blobs); err != nil {
 		return err
 	}
 	id, hash, err := u.found.find(ctx, tx, u.container)
@@ -257,34 +233,34 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 		return err
 	}
 	u.item.PathHash = hash
-	add := Total{1, u.item.Size}
+	add := items.Total{Items: 1, Bytes: u.item.Size}
 	if id != 0 {
-		if err := confirmFile(ctx, tx, u.item, id); err != nil {
+		if err := items.ConfirmFile(ctx, tx, u.item, id); err != nil {
 			return err
 		}
-		replaced, _, err := selectItemByID(ctx, tx, tenant, u.item.Container, id)
+		replaced, _, err := items.ByID(ctx, tx, tenant, u.item.Container, id)
 		if err != nil {
 			return err
 		}
-		add = Total{0, u.item.Size - replaced.Size}
-		old, err := blobsOf(ctx, tx, tenant, id)
+		add = items.Total{Bytes: u.item.Size - replaced.Size}
+		old, err := items.BlobsOf(ctx, tx, tenant, id)
 		if err != nil {
 			return err
 		}
-		if err := removeKeys(ctx, tx, u.opened, old); err != nil {
+		if err := items.RemoveKeys(ctx, tx, u.opened, old); err != nil {
 			return err
 		}
-		if err := (itemRows{tenant, u.item.Container, []int64{id}, old}).remove(ctx, tx); err != nil {
+		if err := (items.Rows{Tenant: tenant, Container: u.item.Container, Items: []int64{id}, Blobs: old}).Remove(ctx, tx); err != nil {
 			return err
 		}
 	}
-	if err := checkGCFence(ctx, tx, u.blobs); err != nil {
+	if err := items.CheckGCFence(ctx, tx, u.blobs); err != nil {
 		return err
 	}
-	if err := insert(ctx, tx, []itemRow{u.item}, u.blobs, u.pages); err != nil {
+	if err := items.Insert(ctx, tx, []items.Row{u.item}, u.blobs, u.pages); err != nil {
 		return err
 	}
-	return changeTotal(ctx, tx, tenant, u.item.Container, add)
+	return items.ChangeTotal(ctx, tx, tenant, u.item.Container, add)
 }
 
 // Close zeroes keys. Unless the file was or may have been committed, its blobs are
@@ -293,11 +269,11 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 func (u *PreparedFile) Close(ctx context.Context, outcome store.Outcome) {
 	u.waitAllPuts()
 	u.transit.Zero()
-	u.transitPages.zero()
+	u.transitPages.Zero()
 	u.opened.Zero()
 	switch outcome {
 	case store.NotCommitted:
-		u.contents.deleteBlobs(ctx, u.storedBlobs())
+		u.contents.items.DeleteUnused(ctx, u.storedBlobs())
 	case store.Committed:
 		fault.Point("put.after-commit")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -15,6 +14,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
@@ -63,10 +63,10 @@ func (s *Contents) FinishRenewed(ctx context.Context, containers []container.Con
 			return err
 		}
 		for _, c := range containers {
-			if err := tx.Lock(ctx, c.ID, true); err != nil { // waits for acceptsBlobs
+			if err := tx.Lock(ctx, c.ID, true); err != nil { // waits for items.AcceptsBlobs
 				return err
 			}
-			if stale, err := hasStale(ctx, tx, c, mark); err != nil {
+			if stale, err := items.HasOlder(ctx, tx, c, mark); err != nil {
 				return err
 			} else if stale {
 				continue
@@ -117,15 +117,15 @@ func (r *renewing) isSkipped(item int64) bool {
 func (r *renewing) runUnits(ctx context.Context) error {
 	g, working := errgroup.WithContext(ctx)
 	var failed error
-	for after := (blobRow{Sequence: -1}); working.Err() == nil; {
-		var stale []blobRow
-		var pages pageSet // read in the same snapshot: another node may renew the same blobs
+	for after := (items.Blob{Sequence: -1}); working.Err() == nil; {
+		var stale []items.Blob
+		var pages items.PageSet // read in the same snapshot: another node may renew the same blobs
 		failed = r.contents.db.View(working, func(tx *store.Tx) (err error) {
-			if stale, err = staleAfter(working, tx, r.container, r.Watermark, after); err != nil {
+			if stale, err = items.OlderThan(working, tx, r.container, items.OlderRange{Mark: r.Watermark, After: after, Limit: unitBlobs}); err != nil {
 				return err
 			}
 			stale = firstUnit(stale)
-			pages, err = pagesOf(working, tx, r.container.Tenant, stale)
+			pages, err = items.PagesOf(working, tx, r.container.Tenant, stale)
 			return err
 		})
 		if failed != nil || len(stale) == 0 {
@@ -155,7 +155,7 @@ func (r *renewing) runUnits(ctx context.Context) error {
 }
 
 // firstUnit returns as many of the first blobs as one unit may have, at least one.
-func firstUnit(blobs []blobRow) []blobRow {
+func firstUnit(blobs []items.Blob) []items.Blob {
 	var size int64
 	for i, b := range blobs {
 		if size += b.Size; size > unitBytes && i > 0 {
@@ -165,7 +165,7 @@ func firstUnit(blobs []blobRow) []blobRow {
 	return blobs
 }
 
-func sizeOf(blobs []blobRow) (size int64) {
+func sizeOf(blobs []items.Blob) (size int64) {
 	for _, b := range blobs {
 		size += b.Size
 	}
@@ -177,12 +177,12 @@ type unit struct {
 	*renewing
 	opened   container.Opened
 	fresh    []renewedBlob // in the order of items and sequences
-	replaced []blobRow     // by the transaction of commit
+	replaced []items.Blob  // by the transaction of commit
 }
 
 // renewedBlob is a blob and its replacement.
 type renewedBlob struct {
-	old, row       blobRow
+	old, row       items.Blob
 	oldKey, newKey *envelope.Key
 }
 
@@ -194,15 +194,15 @@ func (u *unit) zero() {
 	}
 }
 
-func (r *renewing) renewUnit(ctx context.Context, stale []blobRow, pages pageSet) (err error) {
+func (r *renewing) renewUnit(ctx context.Context, stale []items.Blob, pages items.PageSet) (err error) {
 	u := &unit{renewing: r}
 	if u.opened, err = r.contents.keys.OpenKey(ctx, r.container, api.ByUser); err != nil {
 		return err
 	}
 	defer u.zero()
-	ring := openKeys(u.opened, pages, stale)
-	defer ring.zero()
-	if ring.stale {
+	ring := items.OpenKeys(u.opened, pages, stale)
+	defer ring.Zero()
+	if ring.Stale {
 		return nil // left for another call
 	}
 	if err := u.store(ctx, stale, ring); err != nil || len(u.fresh) == 0 {
@@ -213,21 +213,21 @@ func (r *renewing) renewUnit(ctx context.Context, stale []blobRow, pages pageSet
 }
 
 // store re-encrypts the blobs and makes them durable under new names.
-func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error {
-	blobs := u.contents.blobs.Batch()
+func (u *unit) store(ctx context.Context, stale []items.Blob, ring *items.Keyring) error {
+	blobs := u.contents.items.NewBatch()
 	defer blobs.Discard()
 	for _, old := range stale {
 		if u.isSkipped(old.Item) {
 			continue
 		}
-		key, err := ring.key(old)
-		var row blobRow
+		key, err := ring.Key(old)
+		var row items.Blob
 		var fresh *envelope.Key
 		if err == nil {
-			row, fresh, err = u.contents.reencryptBlob(ctx, blobs.Put, old, key)
+			row, fresh, err = blobs.Reencrypt(ctx, old, key)
 		}
 		switch {
-		case errors.Is(err, errRenewed), errors.Is(err, errReplaced):
+		case errors.Is(err, items.ErrRenewed), errors.Is(err, items.ErrReplaced):
 			continue // by another request or node: there is nothing to do
 		case fail.Is(err, api.Damaged):
 			u.skip(old.Item, err)
@@ -241,29 +241,6 @@ func (u *unit) store(ctx context.Context, stale []blobRow, ring *keyring) error 
 		return nil
 	}
 	return blobs.Commit(ctx)
-}
-
-// reencryptBlob stores the content of a blob as a new blob under a new key.
-func (s *Contents) reencryptBlob(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old blobRow, key *envelope.Key) (row blobRow, fresh *envelope.Key, err error) {
-	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
-	if fail.Is(err, api.NotFound) {
-		return row, nil, s.missingBlob(ctx, old)
-	}
-	if err != nil {
-		return row, nil, fmt.Errorf("read item %d: %w", old.Item, err)
-	}
-	defer sealed.Close()
-	row = old
-	row.ID = store.NewID()
-	fresh = envelope.NewKey()
-	plain := envelope.NewReader(sealed, key, envelope.BlobContext{Tenant: old.Tenant, Blob: old.ID}, old.Size)
-	resealed := newSealing(plain, fresh, envelope.BlobContext{Tenant: row.Tenant, Blob: row.ID})
-	defer resealed.release()
-	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
-		fresh.Zero()
-		return row, nil, fmt.Errorf("re-encrypt item %d: %w", old.Item, err)
-	}
-	return row, fresh, nil
 }
 
 // commit replaces the old blobs by the new ones. The old ones are deleted by the
@@ -283,15 +260,15 @@ func (u *unit) Prepare(context.Context) error { return nil }
 func (u *unit) Close(ctx context.Context, outcome store.Outcome) {
 	switch outcome {
 	case store.NotCommitted:
-		u.contents.deleteBlobs(ctx, u.unused(nil))
+		u.contents.items.DeleteUnused(ctx, u.unused(nil))
 	case store.Committed:
-		u.contents.deleteBlobs(ctx, u.unused(u.replaced))
+		u.contents.items.DeleteUnused(ctx, u.unused(u.replaced))
 		fault.Point("renew.after-commit")
 	}
 }
 
 // unused returns the new blobs whose old ones are not among those that were replaced.
-func (u *unit) unused(replaced []blobRow) (unused []blobRow) {
+func (u *unit) unused(replaced []items.Blob) (unused []items.Blob) {
 	done := map[int64]bool{}
 	for _, b := range replaced {
 		done[b.ID] = true
@@ -310,20 +287,20 @@ func (u *unit) swap(ctx context.Context, tx *store.Tx) error {
 	if err := u.LockRunning(tx); err != nil {
 		return err
 	}
-	if _, err := u.contents.acceptsBlobs(ctx, tx, u.opened, nil); err != nil {
+	if _, err := u.contents.items.AcceptsBlobs(ctx, tx, u.opened, nil); err != nil {
 		return err
 	}
 	news, pages, err := u.plan(ctx, tx)
 	if err != nil || len(news) == 0 {
 		return err
 	}
-	var fresh []blobRow
+	var fresh []items.Blob
 	for _, n := range news {
 		for _, f := range n.blobs {
 			u.replaced, fresh = append(u.replaced, f.old), append(fresh, f.row)
 		}
 	}
-	if err := checkGCFence(ctx, tx, fresh); err != nil {
+	if err := items.CheckGCFence(ctx, tx, fresh); err != nil {
 		return err
 	}
 	if err := u.writePlan(ctx, tx, news, pages, u.replaced); err != nil {
@@ -339,28 +316,28 @@ func (u *unit) swap(ctx context.Context, tx *store.Tx) error {
 // renewedItem is an item before and after its metadata was resealed, and those of
 // its blobs that are replaced.
 type renewedItem struct {
-	was, item itemRow
+	was, item items.Row
 	blobs     []renewedBlob
 }
 
 // plan reads the unit's items again and returns the rows to be written. It leaves out
 // items that another transaction changed.
-func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, pages newPages, err error) {
-	pages = newPages{slots: u.contents.slots}
-	defer pages.zero()
+func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, pages *items.KeyPages, err error) {
+	pages = u.contents.items.NewKeyPages()
+	defer pages.Zero()
 	for rest := u.fresh; len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(f renewedBlob) bool { return f.old.Item != rest[0].old.Item })
 		if n < 0 {
 			n = len(rest)
 		}
-		if rest[0].old.Sequence > 0 || n > 1 || rest[0].old.Size >= u.contents.blobSize { // other units may work on the same file
+		if rest[0].old.Sequence > 0 || n > 1 || rest[0].old.Size >= u.contents.sizes.Blob { // other units may work on the same file
 			if err := tx.Lock(ctx, rest[0].old.Item, true); err != nil {
 				return nil, pages, err
 			}
 		}
 		rest = rest[n:]
 	}
-	now, err := itemsBetween(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
+	now, err := items.Between(ctx, tx, u.container, u.fresh[0].old.Item, u.fresh[len(u.fresh)-1].old.Item)
 	if err != nil {
 		return nil, pages, err
 	}
@@ -368,7 +345,7 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 		id := rest[0].old.Item
 		var own []renewedBlob
 		for ; len(rest) > 0 && rest[0].old.Item == id; rest = rest[1:] {
-			if w := now[id]; w.hasBlob(rest[0].old) {
+			if w := now[id]; w.HasBlob(rest[0].old) {
 				own = append(own, rest[0])
 			}
 		}
@@ -384,66 +361,66 @@ func (u *unit) plan(ctx context.Context, tx *store.Tx) (news []renewedItem, page
 			return nil, pages, err
 		}
 		for i, f := range n.blobs {
-			if n.blobs[i].row.Page, err = pages.add(f.row.ID, f.newKey); err != nil {
+			if n.blobs[i].row.Page, err = pages.Add(f.row.ID, f.newKey); err != nil {
 				return nil, pages, err
 			}
-			if pages.full() {
-				if err := pages.seal(u.opened); err != nil {
+			if pages.Full() {
+				if err := pages.Seal(u.opened); err != nil {
 					return nil, pages, err
 				}
 			}
 		}
 		news = append(news, n)
 	}
-	err = pages.seal(u.opened) // before pages is returned
+	err = pages.Seal(u.opened) // before pages is returned
 	return news, pages, err
 }
 
 // resealItem reseals the metadata of an item: under the key of its first blob, and with the
 // ids of the blobs that it has from now on.
-func (u *unit) resealItem(ctx context.Context, tx *store.Tx, w *itemWithBlobs, own []renewedBlob) (n renewedItem, err error) {
-	n = renewedItem{was: w.item, item: w.item, blobs: own}
+func (u *unit) resealItem(ctx context.Context, tx *store.Tx, w *items.WithBlobs, own []renewedBlob) (n renewedItem, err error) {
+	n = renewedItem{was: w.Item, item: w.Item, blobs: own}
 	n.item.Version++
-	if err := checkBlobs(w.item, w.blobs); err != nil {
+	if err := items.CheckBlobs(w.Item, w.Blobs); err != nil {
 		return n, err
 	}
 	before, after := own[0].oldKey, own[0].newKey
 	if own[0].old.Sequence > 0 {
-		pages, err := pagesOf(ctx, tx, w.item.Tenant, w.blobs[:1])
+		pages, err := items.PagesOf(ctx, tx, w.Item.Tenant, w.Blobs[:1])
 		if err != nil {
 			return n, err
 		}
-		ring := openKeys(u.opened, pages, w.blobs[:1])
-		defer ring.zero()
-		if ring.stale {
+		ring := items.OpenKeys(u.opened, pages, w.Blobs[:1])
+		defer ring.Zero()
+		if ring.Stale {
 			return n, store.ErrOutdated
 		}
-		if before, err = ring.key(w.blobs[0]); err != nil {
-			if moved := checkNotMoved(ctx, tx, w.blobs[0]); moved != nil {
+		if before, err = ring.Key(w.Blobs[0]); err != nil {
+			if moved := items.CheckNotMoved(ctx, tx, w.Blobs[0]); moved != nil {
 				return n, moved
 			}
 			return n, err
 		}
 		after = before
 	}
-	if w.item.PathHash == nil {
-		var m messageMetadata
-		if err := w.item.openMetadata(before, &m); err != nil {
+	if w.Item.PathHash == nil {
+		var m items.MessageMetadata
+		if err := w.Item.OpenMetadata(before, &m); err != nil {
 			return n, err
 		}
-		return n, n.item.sealMetadata(after, m)
+		return n, n.item.SealMetadata(after, m)
 	}
-	var m fileMetadata
-	if err := w.item.openMetadata(before, &m); err != nil {
+	var m items.FileMetadata
+	if err := w.Item.OpenMetadata(before, &m); err != nil {
 		return n, err
 	}
-	if m.Size != w.item.Size || string(m.Blobs) != string(digestOf(w.blobs)) {
-		return n, fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", w.item.ID)
+	if m.Size != w.Item.Size || string(m.Blobs) != string(items.DigestOf(w.Blobs)) {
+		return n, fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", w.Item.ID)
 	}
-	blobs := slices.Clone(w.blobs)
+	blobs := slices.Clone(w.Blobs)
 	for _, f := range own {
 		blobs[f.old.Sequence].ID = f.row.ID
 	}
-	m.Blobs = digestOf(blobs)
-	return n, n.item.sealMetadata(after, m)
+	m.Blobs = items.DigestOf(blobs)
+	return n, n.item.SealMetadata(after, m)
 }

@@ -5,53 +5,33 @@ import (
 	"encoding/json"
 	"slices"
 
-	"keyroll/internal/container"
 	"keyroll/internal/envelope"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
-
-// acceptsBlobs prevents, until tx ends, that the key of opened is replaced and that
-// the container's watermark is raised. It fails with store.ErrOutdated if the key has
-// been replaced, or if blobs are older than the watermark to which a roll has
-// re-encrypted the container; then it returns the watermark too.
-func (s *Contents) acceptsBlobs(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) (stale int64, err error) {
-	accepts, renewed, err := s.keys.AcceptsBlobs(ctx, tx, opened.Tenant, opened.ID, opened.Generation)
-	if err != nil {
-		return 0, err
-	}
-	if !accepts {
-		return 0, store.ErrOutdated
-	}
-	for _, b := range blobs {
-		if b.ID < renewed {
-			return renewed, store.ErrOutdated
-		}
-	}
-	return 0, nil
-}
 
 // renewStale re-encrypts the messages of a batch that are older than a watermark.
 func (b *batch) renewStale(ctx context.Context, mark int64) error {
 	store.PastID(mark)
 	s := b.contents
-	blobs := s.blobs.Batch()
+	blobs := s.items.NewBatch()
 	defer blobs.Discard()
-	var olds []blobRow
-	items, rows, keys := slices.Clone(b.items), slices.Clone(b.rows), slices.Clone(b.keys)
+	var olds []items.Blob
+	list, rows, keys := slices.Clone(b.items), slices.Clone(b.rows), slices.Clone(b.keys)
 	for i, old := range b.rows {
 		if old.ID >= mark {
 			continue
 		}
-		row, key, err := s.reencryptBlob(ctx, blobs.Put, old, b.keys[i])
+		row, key, err := blobs.Reencrypt(ctx, old, b.keys[i])
 		if err != nil {
 			return err
 		}
 		b.replacedKeys = append(b.replacedKeys, key) // wiped with the batch, also after a failure
 		var metadata json.RawMessage
-		if err := items[i].openMetadata(b.keys[i], &metadata); err != nil {
+		if err := list[i].OpenMetadata(b.keys[i], &metadata); err != nil {
 			return err
 		}
-		if err := items[i].sealMetadata(key, metadata); err != nil {
+		if err := list[i].SealMetadata(key, metadata); err != nil {
 			return err
 		}
 		clear(metadata)
@@ -62,8 +42,8 @@ func (b *batch) renewStale(ctx context.Context, mark int64) error {
 		return err
 	}
 	b.replacedKeys = append(b.replacedKeys, b.keys...)
-	b.items, b.rows, b.keys = items, rows, keys
-	s.deleteBlobs(ctx, olds)
+	b.items, b.rows, b.keys = list, rows, keys
+	s.items.DeleteUnused(ctx, olds)
 	return nil
 }
 
@@ -71,28 +51,28 @@ func (b *batch) renewStale(ctx context.Context, mark int64) error {
 func (u *PreparedFile) renewStale(ctx context.Context, mark int64) (err error) {
 	store.PastID(mark)
 	s := u.contents
-	pages := make(pageSet)
-	for _, row := range u.transitPages.sealed {
+	pages := make(items.PageSet)
+	for _, row := range u.transitPages.Sealed {
 		pages[row.ID] = row
 	}
-	ring := openKeys(u.transitParent(), pages, u.blobs)
-	defer ring.zero()
-	next := PreparedFile{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, transitPages: newPages{slots: s.slots}}
+	ring := items.OpenKeys(u.transitParent(), pages, u.blobs)
+	defer ring.Zero()
+	next := PreparedFile{contents: s, container: u.container, item: u.item, metadata: u.metadata, transit: u.transit, transitPages: s.items.NewKeyPages()}
 	defer func() {
 		next.first.Zero()
-		next.transitPages.zero()
+		next.transitPages.Zero()
 	}()
-	var olds, news []blobRow
+	var olds, news []items.Blob
 	for _, old := range u.blobs {
 		row := old
-		key, err := ring.key(old)
+		key, err := ring.Key(old)
 		if err != nil {
 			return err
 		}
 		if old.ID < mark {
 			var fresh *envelope.Key
-			if row, fresh, err = s.reencryptBlob(ctx, s.blobs.PutIfAbsent, old, key); err != nil {
-				s.deleteBlobs(ctx, news)
+			if row, fresh, err = s.items.Reencrypt(ctx, old, key); err != nil {
+				s.items.DeleteUnused(ctx, news)
 				return err
 			}
 			defer fresh.Zero()
@@ -102,24 +82,24 @@ func (u *PreparedFile) renewStale(ctx context.Context, mark int64) (err error) {
 		if old.Sequence == 0 {
 			next.first = key.Clone()
 		}
-		if row.Page, err = next.transitPages.add(row.ID, key); err != nil {
+		if row.Page, err = next.transitPages.Add(row.ID, key); err != nil {
 			return err
 		}
 		next.blobs = append(next.blobs, row)
-		if next.transitPages.full() {
+		if next.transitPages.Full() {
 			if err := next.sealPage(); err != nil {
 				return err
 			}
 		}
 	}
-	next.metadata.Blobs = digestOf(next.blobs)
-	if err := next.item.sealMetadata(next.first, next.metadata); err != nil {
+	next.metadata.Blobs = items.DigestOf(next.blobs)
+	if err := next.item.SealMetadata(next.first, next.metadata); err != nil {
 		return err
 	}
 	if err := next.sealPage(); err != nil {
 		return err
 	}
-	u.item, u.metadata, u.blobs, u.transitPages.sealed = next.item, next.metadata, next.blobs, next.transitPages.sealed
-	s.deleteBlobs(ctx, olds)
+	u.item, u.metadata, u.blobs, u.transitPages.Sealed = next.item, next.metadata, next.blobs, next.transitPages.Sealed
+	s.items.DeleteUnused(ctx, olds)
 	return nil
 }

@@ -1,7 +1,6 @@
 package content_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,7 +18,7 @@ import (
 func (w *fixture) wantTotals(t testing.TB, list ...container.Container) {
 	t.Helper()
 	for _, c := range list {
-		must(t, w.CheckTotal(t.Context(), c))
+		must(t, w.Items.CheckTotal(t.Context(), c))
 		if !w.keepsTotal(t, c) {
 			t.Errorf("the total of container %d is not kept", c.ID)
 		}
@@ -38,7 +37,7 @@ func (w *fixture) keepsTotal(t testing.TB, c container.Container) bool {
 func TestTotalsFollowEveryChangeOfItems(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.importMail(t, mbox(3)) // before its total is kept
-		must(t, w.KeepTotals(t.Context(), tenant, []int64{w.mail.ID, w.site.ID, w.site.ID, 17}))
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID, w.site.ID, w.site.ID, 17}))
 		w.wantTotals(t, w.mail, w.site)
 		w.importMail(t, mbox(300)) // several transactions
 		for i := range 5 {
@@ -76,7 +75,7 @@ func TestTotalsOfConcurrentImportsAreExact(t *testing.T) {
 				return nil
 			})
 		}
-		g.Go(func() error { return w.KeepTotals(ctx, tenant, []int64{w.site.ID, w.mail.ID}) })
+		g.Go(func() error { return w.Items.KeepTotals(ctx, tenant, []int64{w.site.ID, w.mail.ID}) })
 		must(t, g.Wait())
 		w.wantTotals(t, w.mail, w.site)
 		if items, _ := w.totals(t); items != 24 {
@@ -87,28 +86,27 @@ func TestTotalsOfConcurrentImportsAreExact(t *testing.T) {
 
 func TestTotalsAreNotKeptBesideOlderNodes(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		older := true
-		w.OlderNodes = func(context.Context, *store.Tx) (bool, error) { return older, nil }
-		must(t, w.KeepTotals(t.Context(), tenant, []int64{w.mail.ID}))
+		w.older = true
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID}))
 		b := w.backup(t, w.mail)
 		w.importMail(t, mbox(2))
 		if items, _ := w.totals(t); items != 2 || w.keepsTotal(t, w.mail) || w.keepsTotal(t, b.Container) {
 			t.Errorf("%d items, or a total is kept", items)
 		}
-		older = false
-		must(t, w.KeepTotals(t.Context(), tenant, []int64{w.mail.ID, b.ID}))
+		w.older = false
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID, b.ID}))
 		w.wantTotals(t, w.mail, b.Container)
 	})
 }
 
 func TestAWrongTotalIsDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		must(t, w.KeepTotals(t.Context(), tenant, []int64{w.mail.ID}))
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID}))
 		w.importMail(t, mbox(2))
 		w.exec(t, `UPDATE item_total SET items = items + 1 WHERE container = ?1`, w.mail.ID)
-		wantCode(t, w.CheckTotal(t.Context(), w.mail), api.Damaged)
+		wantCode(t, w.Items.CheckTotal(t.Context(), w.mail), api.Damaged)
 		w.exec(t, `DELETE FROM item_total WHERE container = ?1`, w.mail.ID) // it is counted again
-		must(t, w.CheckTotal(t.Context(), w.mail))
+		must(t, w.Items.CheckTotal(t.Context(), w.mail))
 		if items, _ := w.totals(t); items != 2 {
 			t.Errorf("%d items", items)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/store"
 )
@@ -38,37 +39,37 @@ func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) 
 		if err := tx.Lock(ctx, container, true); err != nil { // waits for insertCopiedItems
 			return err
 		}
-		if _, err := tx.Exec(ctx, deleteTotal, tenant, container); err != nil {
+		if err := items.ForgetTotal(ctx, tx, tenant, container); err != nil {
 			return err
 		}
-		return discardCopy(ctx, tx, container)
+		return items.DiscardCopy(ctx, tx, container)
 	})
 	for more := true; more && err == nil; {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
 			if err := tx.Lock(ctx, container, true); err != nil { // another node may clear it too
 				return err
 			}
-			items, err := tx.IDs(ctx, selectItemIDs, tenant, container, s.batch)
+			ids, err := items.FirstIDs(ctx, tx, tenant, container, s.sizes.Batch)
 			if err != nil {
 				return err
 			}
-			if len(items) > 0 {
-				blobs, err := blobsUpToItem(ctx, tx, tenant, container, items[len(items)-1])
+			if len(ids) > 0 {
+				blobs, err := items.BlobsUpTo(ctx, tx, tenant, container, ids[len(ids)-1])
 				if err != nil {
 					return err
 				}
-				if err := (itemRows{tenant, container, items, blobs}).remove(ctx, tx); err != nil {
+				if err := (items.Rows{Tenant: tenant, Container: container, Items: ids, Blobs: blobs}).Remove(ctx, tx); err != nil {
 					return err
 				}
 			}
-			pages, err := keypage.DeleteBlobPages(ctx, tx, tenant, container, s.batch)
+			pages, err := keypage.DeleteBlobPages(ctx, tx, tenant, container, s.sizes.Batch)
 			if err != nil {
 				return err
 			}
-			if more = len(items)+pages > 0; more {
+			if more = len(ids)+pages > 0; more {
 				return nil
 			}
-			_, err = deleteUnfinished(ctx, tx, container, false)
+			_, err = items.DeleteUnfinished(ctx, tx, container, false)
 			return err
 		})
 		if err == nil {
@@ -79,4 +80,25 @@ func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) 
 		return fmt.Errorf("clear container %d: %w", container, err)
 	}
 	return nil
+}
+
+// confirmAbsent fails Damaged if one of some containers, whose items are about to be
+// deleted, exists. It compares the tables with their indexes first.
+func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int64) error {
+	if len(absent) == 0 {
+		return nil
+	}
+	if err := s.db.CheckTables(ctx, "container", "unfinished", "item", "blob", "key_page"); err != nil {
+		return fmt.Errorf("nothing is deleted: %w", err)
+	}
+	return s.db.Scan(ctx, store.ScanQuery{Table: "container", Columns: "tenant, id", Column: "id", IDs: absent}, func(row store.Scanner) error {
+		var of, id int64
+		if err := row.Scan(&of, &id); err != nil {
+			return err
+		}
+		if of != tenant {
+			return nil
+		}
+		return store.Contradiction("container %d, whose items are to be deleted, exists", id)
+	})
 }

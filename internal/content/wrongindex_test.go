@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -213,23 +214,27 @@ func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.put(t, "a", "of a")
 		w.put(t, "b", "of b")
-		var items, blobs []int64
+		var ids, blobs []int64
 		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
-			if items, err = tx.IDs(t.Context(), `SELECT id FROM item ORDER BY id`); err == nil {
+			if ids, err = tx.IDs(t.Context(), `SELECT id FROM item ORDER BY id`); err == nil {
 				blobs, err = tx.IDs(t.Context(), `SELECT id FROM blob ORDER BY item`)
 			}
 			return err
 		}))
+		remove := func(tx *store.Tx, container int64, item, blob []int64) error {
+			rows := items.Rows{Tenant: tenant, Container: container, Items: item, Blobs: []items.Blob{{ID: blob[0], Tenant: tenant, Item: item[0]}}}
+			return rows.Remove(t.Context(), tx)
+		}
 		before := w.allRows(t)
 		for name, act := range map[string]func(tx *store.Tx) error{
 			"an item of another container": func(tx *store.Tx) error {
-				return content.RemoveItems(t.Context(), tx, tenant, w.mail.ID, items[:1], blobs[:1])
+				return remove(tx, w.mail.ID, ids[:1], blobs[:1])
 			},
 			"a blob of another item": func(tx *store.Tx) error {
-				return content.RemoveItems(t.Context(), tx, tenant, w.site.ID, items[:1], blobs[1:])
+				return remove(tx, w.site.ID, ids[:1], blobs[1:])
 			},
 			"a file with another path": func(tx *store.Tx) error {
-				return content.ConfirmFile(t.Context(), tx, tenant, w.site.ID, items[0], nil)
+				return items.ConfirmFile(t.Context(), tx, items.Row{Tenant: tenant, Container: w.site.ID}, ids[0])
 			},
 		} {
 			err := w.db.InTx(t.Context(), act)
@@ -245,7 +250,7 @@ func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
 			}
 		}
 		must(t, w.db.InTx(t.Context(), func(tx *store.Tx) error {
-			return content.RemoveItems(t.Context(), tx, tenant, w.site.ID, items[:1], blobs[:1])
+			return remove(tx, w.site.ID, ids[:1], blobs[:1])
 		}))
 	})
 }

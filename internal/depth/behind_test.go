@@ -8,7 +8,6 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/depth"
 	"keyroll/internal/roll"
@@ -136,7 +135,7 @@ func TestDeepRollContinuesAfterDamage(t *testing.T) {
 // A unit of large messages or files has only a few of them, so its key page is nearly empty.
 func TestDepthContentLeavesFewKeyPages(t *testing.T) {
 	onOneDatabase(t, func(w *contenttest.Fixture) {
-		w.Contents.Contents = content.New(w.DB, w.Containers.Containers, w.Blobs, 16, w.Clock.Now)
+		w.Contents = contenttest.Connect(contenttest.Config{DB: w.DB, Containers: w.Containers.Containers, Blobs: w.Blobs, Slots: 16, Now: w.Clock.Now})
 		duringStage(w, "", nil)
 		pol := w.MailboxPolicy("p")
 		c := w.Mailbox(pol.ID, "m", 0)

@@ -24,6 +24,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
@@ -44,7 +45,7 @@ func New(db *store.DB, containers *container.Containers, contents *content.Conte
 // NewestKey returns an id that no existing key of a container or a blob exceeds. It is a
 // roll.Start's NewestKey.
 func NewestKey(ctx context.Context, tx *store.Tx) (int64, error) {
-	blob, err := content.NewestBlob(ctx, tx)
+	blob, err := items.NewestBlob(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
@@ -58,7 +59,7 @@ var due = map[api.RollStage]container.Due{api.StageContainer: container.DueKey, 
 // Size returns the work of a stage in a scope: bytes of content or blob keys.
 func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope) (int64, error) {
 	if stage == api.StageContent {
-		return content.CountBytes(ctx, tx, container.Scope(sc))
+		return items.CountBytes(ctx, tx, container.Scope(sc))
 	}
 	return container.CountBlobKeys(ctx, tx, container.Scope(sc))
 }

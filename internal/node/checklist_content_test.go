@@ -9,8 +9,8 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/envelope"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/node"
 	"keyroll/internal/store"
@@ -113,7 +113,7 @@ func TestChecklist08PerFilePerChunkPerDeltaKeysAES256(t *testing.T) {
 			t.Errorf("%s made %d keys, want %d", what, fresh, want)
 		}
 	}
-	large := bytes.Repeat([]byte("0123456789abcdef"), (2*content.BlobSize+16)/16)
+	large := bytes.Repeat([]byte("0123456789abcdef"), (2*items.BlobSize+16)/16)
 	grown("a file of three pieces", container.Site, 3, func() { x.Put(sites.unit, "large", large) })
 	grown("the same file elsewhere", container.Site, 3, func() { x.Put(sites.unit, "copy", large) })
 	grown("an update", container.Site, 3, func() { x.Put(sites.unit, "large", large) })

@@ -15,6 +15,7 @@ import (
 	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/policy"
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
@@ -31,6 +32,7 @@ import (
 type Packages struct {
 	Policies   *policy.Policies
 	Containers *container.Containers
+	Items      *items.Store
 	Contents   *content.Contents
 	Roller     *roll.Roller
 	Upkeep     *upkeep.Queue
@@ -53,9 +55,9 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	f.onClose(func() error { p.Policies.Close(); return nil })
 	p.Containers = container.New(f.db, p.Policies, o.PageSlots, o.now)
 	f.onClose(func() error { p.Containers.Close(); return nil })
-	p.Contents = content.New(f.db, p.Containers, s.blobs, o.PageSlots, o.now)
+	p.Items = items.New(items.Config{DB: f.db, Keys: p.Containers, Blobs: s.blobs, Slots: o.PageSlots, OlderNodes: olderNodes("keeps_totals")})
+	p.Contents = content.New(f.db, p.Items, p.Containers, o.PageSlots, o.now)
 	p.Contents.Leases = f.leases
-	p.Contents.OlderNodes = olderNodes("keeps_totals")
 	var limit *rate.Limiter
 	if o.RollRate > 0 {
 		limit = rate.NewLimiter(rate.Limit(o.RollRate), o.PageSlots)
@@ -65,9 +67,9 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	log := audit.New(p.Containers, o.now)
 	p.Purger = purge.New(purge.Config{DB: f.db, Policies: p.Policies, Containers: p.Containers, Audit: log,
 		KeysInFiles: !strings.HasPrefix(s.availabilityAt, "https://"), Leases: f.leases, Now: o.now, Logger: o.Logger})
-	verifier := verify.New(f.db, p.Policies, p.Containers, p.Contents)
+	verifier := verify.New(f.db, p.Policies, p.Containers, p.Items, p.Contents)
 	verifier.Vaults = p.vaults
-	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Contents: p.Contents,
+	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents,
 		Roller: p.Roller, Verifier: verifier, Audit: log, Upkeep: p.Upkeep, Keys: s.keys, PageSlots: o.PageSlots, Now: o.now, Logger: o.Logger, TenantGUID: id.tenantGUID})
 	return p, nil
 }

@@ -29,7 +29,7 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 			if err := abandon.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			totals, err := s.Contents.Totals(ctx, tx, c.tenant, []int64{ct.ID})
+			totals, err := s.Items.Totals(ctx, tx, c.tenant, []int64{ct.ID})
 			out = api.Abandoned{Kind: string(kind), Container: ct.Name, Items: totals[ct.ID].Items, Bytes: totals[ct.ID].Bytes}
 			return "its key page was lost", err
 		})

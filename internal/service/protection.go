@@ -6,8 +6,8 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -17,7 +17,7 @@ import (
 type shown struct {
 	container.Listed
 	names policy.Names
-	total content.Total
+	total items.Total
 }
 
 // detailsOf adds to the containers of a page what they are shown with: two queries.
@@ -26,7 +26,7 @@ func (c *call) detailsOf(ctx context.Context, tx *store.Tx, list []container.Lis
 	for i, l := range list {
 		ids[i] = l.ID
 	}
-	totals, err := c.Contents.Totals(ctx, tx, c.tenant, ids)
+	totals, err := c.Items.Totals(ctx, tx, c.tenant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func makeContainer[T any](ctx context.Context, c *call, made *container.Prepared
 	err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
 		ct, err := made.Commit(ctx, tx)
 		if err == nil {
-			err = c.Contents.KeepTotal(ctx, tx, ct)
+			err = c.Items.KeepTotal(ctx, tx, ct)
 		}
 		if err != nil {
 			return "", err

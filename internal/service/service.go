@@ -22,6 +22,7 @@ import (
 	"keyroll/internal/content"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/policy"
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
@@ -37,6 +38,7 @@ type Config struct {
 	Policies   *policy.Policies
 	Purger     *purge.Purger
 	Containers *container.Containers
+	Items      *items.Store
 	Contents   *content.Contents
 	Roller     *roll.Roller
 	Verifier   *verify.Verifier

@@ -131,7 +131,7 @@ func (s *Service) keepTotals(tenant int64) {
 			if err != nil || len(ids) == 0 {
 				return err
 			}
-			if err := s.Contents.KeepTotals(ctx, tenant, ids); err != nil {
+			if err := s.Items.KeepTotals(ctx, tenant, ids); err != nil {
 				return err
 			}
 			after = ids[len(ids)-1]

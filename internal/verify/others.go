@@ -16,7 +16,7 @@ func (r *run) checkOthers(ctx context.Context, only int64) error {
 	}
 	return r.db.ViewOnce(ctx, func(tx *store.Tx) error {
 		for after := int64(0); ; {
-			ids, err := r.contents.Containers(ctx, tx, r.tenant, after, pageBatch)
+			ids, err := r.items.Containers(ctx, tx, r.tenant, after, pageBatch)
 			if err != nil {
 				return err
 			}

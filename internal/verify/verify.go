@@ -21,6 +21,7 @@ import (
 	"keyroll/internal/content"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/items"
 	"keyroll/internal/keypage"
 	"keyroll/internal/policy"
 	"keyroll/internal/roll"
@@ -32,6 +33,7 @@ type Verifier struct {
 	db         *store.DB
 	policies   *policy.Policies
 	containers *container.Containers
+	items      *items.Store
 	contents   *content.Contents
 	// Vaults are the embedded vaults; nil if there are none.
 	Vaults Vaults
@@ -49,8 +51,8 @@ type Vaults interface {
 }
 
 // New returns a verifier of the data of a node.
-func New(db *store.DB, policies *policy.Policies, containers *container.Containers, contents *content.Contents) *Verifier {
-	return &Verifier{db: db, policies: policies, containers: containers, contents: contents, slot: make(chan struct{}, 1)}
+func New(db *store.DB, policies *policy.Policies, containers *container.Containers, stored *items.Store, contents *content.Contents) *Verifier {
+	return &Verifier{db: db, policies: policies, containers: containers, items: stored, contents: contents, slot: make(chan struct{}, 1)}
 }
 
 // run is one verification under way.
@@ -505,7 +507,7 @@ func (r *run) checkItems(ctx context.Context, c container.Container) error {
 		return nil
 	}
 	if err == nil {
-		err = r.contents.CheckTotal(ctx, c)
+		err = r.items.CheckTotal(ctx, c)
 	}
 	if err != nil {
 		return r.addFinding(findingKind(c), c.ID, err)

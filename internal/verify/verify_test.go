@@ -37,7 +37,7 @@ func each(t *testing.T, test func(w tenant)) {
 func newTenant(p *policytest.World) tenant {
 	p.Helper()
 	w := tenant{Fixture: contenttest.New(p, time.Now)}
-	w.verifier = verify.New(p.DB, p.Policies, w.Containers.Containers, w.Contents.Contents)
+	w.verifier = verify.New(p.DB, p.Policies, w.Containers.Containers, w.Contents.Items, w.Contents.Contents)
 	w.pol = w.MailboxPolicy("p")
 	w.boxes = []container.Container{w.Mailbox(w.pol.ID, "active", 1), w.Mailbox(w.pol.ID, "idle", 1)}
 	var err error
@@ -281,7 +281,7 @@ func TestAnIndexThatLostWritesIsReportedAsDamage(t *testing.T) {
 				return err
 			}))
 		}))
-		report, err := verify.New(o.DB, o.Policies, o.Containers.Containers, o.Contents.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
+		report, err := verify.New(o.DB, o.Policies, o.Containers.Containers, o.Contents.Items, o.Contents.Contents).Run(w.Ctx, w.Tenant, 0, func(api.VerifyProgress) {})
 		w.Must(err)
 		named := false
 		for _, f := range report.Damaged {

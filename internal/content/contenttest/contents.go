@@ -7,16 +7,36 @@ import (
 	"strings"
 	"time"
 
+	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
 // Contents commits each change of content in a transaction of its own.
 type Contents struct {
 	*content.Contents
-	DB *store.DB
+	Items *items.Store
+	DB    *store.DB
+}
+
+// Config is what Connect connects.
+type Config struct {
+	DB         *store.DB
+	Containers *container.Containers
+	Blobs      blob.Store
+	Slots      int         // of a new key page
+	Sizes      items.Sizes // default: those of production
+	Now        func() time.Time
+	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error) // default: there are none
+}
+
+// Connect returns the content that a database and a blob store hold.
+func Connect(c Config) Contents {
+	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes})
+	return Contents{Contents: content.New(c.DB, all, c.Containers, c.Slots, c.Now), Items: all, DB: c.DB}
 }
 
 // Files returns all files of c by path, and after them the damaged ones. It reads them in
@@ -50,7 +70,7 @@ func (s Contents) Files(ctx context.Context, c container.Container) (list []cont
 
 // Totals returns the totals of c.
 func (s Contents) Totals(ctx context.Context, tx *store.Tx, c container.Container) (items, bytes int64, err error) {
-	totals, err := s.Contents.Totals(ctx, tx, c.Tenant, []int64{c.ID})
+	totals, err := s.Items.Totals(ctx, tx, c.Tenant, []int64{c.ID})
 	return totals[c.ID].Items, totals[c.ID].Bytes, err
 }
 

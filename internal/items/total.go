@@ -1,4 +1,4 @@
-package content
+package items
 
 import (
 	"context"
@@ -33,23 +33,29 @@ const (
 		FROM item_total t WHERE t.tenant = ?1 AND t.container = ?2`
 )
 
-// totalColumns are the total of a container that a query joins with its row t of
+// ForgetTotal ends to keep the total of a container that does not exist.
+func ForgetTotal(ctx context.Context, tx *store.Tx, tenant, container int64) error {
+	_, err := tx.Exec(ctx, deleteTotal, tenant, container)
+	return err
+}
+
+// TotalColumns are the total of a container that a query joins with its row t of
 // item_total. The query's ?1 is the tenant.
-func totalColumns(container string) string {
+func TotalColumns(container string) string {
 	const of = `FROM item i WHERE i.tenant = ?1 AND i.container = `
 	return `COALESCE(t.items, (SELECT COUNT(*) ` + of + container + `)), COALESCE(t.bytes, (SELECT CAST(COALESCE(SUM(i.size), 0) AS BIGINT) ` + of + container + `))`
 }
 
 // Totals returns the totals of some containers of a tenant with one query. It decrypts
 // nothing.
-func (s *Contents) Totals(ctx context.Context, tx *store.Tx, tenant int64, containers []int64) (map[int64]Total, error) {
+func (s *Store) Totals(ctx context.Context, tx *store.Tx, tenant int64, containers []int64) (map[int64]Total, error) {
 	totals := make(map[int64]Total, len(containers))
 	if len(containers) == 0 {
 		return totals, nil
 	}
 	in, args := store.InList(containers, []any{tenant})
 	ids := strings.NewReplacer("(", "(CAST(", ", ", " AS BIGINT)), (CAST(", ")", " AS BIGINT))").Replace(in)
-	rows, err := tx.Query(ctx, `WITH asked (id) AS (VALUES `+ids+`) SELECT asked.id, `+totalColumns("asked.id")+`
+	rows, err := tx.Query(ctx, `WITH asked (id) AS (VALUES `+ids+`) SELECT asked.id, `+TotalColumns("asked.id")+`
 		FROM asked LEFT JOIN item_total t ON t.container = asked.id AND t.tenant = ?1`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the totals of containers: %w", err)
@@ -66,10 +72,10 @@ func (s *Contents) Totals(ctx context.Context, tx *store.Tx, tenant int64, conta
 	return totals, rows.Err()
 }
 
-// changeTotal adds to the total of a container, in a transaction that has changed its
+// ChangeTotal adds to the total of a container, in a transaction that has changed its
 // items and holds its lock. It is the last change of items in the transaction, so that
 // others wait for its row as short as possible.
-func changeTotal(ctx context.Context, tx *store.Tx, tenant, container int64, add Total) error {
+func ChangeTotal(ctx context.Context, tx *store.Tx, tenant, container int64, add Total) error {
 	if _, err := tx.Exec(ctx, addToTotal, tenant, container, add.Items, add.Bytes); err != nil {
 		return fmt.Errorf("change the total of container %d: %w", container, err)
 	}
@@ -77,7 +83,7 @@ func changeTotal(ctx context.Context, tx *store.Tx, tenant, container int64, add
 }
 
 // KeepTotal begins to keep the total of a container, in the transaction that makes it.
-func (s *Contents) KeepTotal(ctx context.Context, tx *store.Tx, c container.Container) error {
+func (s *Store) KeepTotal(ctx context.Context, tx *store.Tx, c container.Container) error {
 	older, err := s.olderNodes(ctx, tx)
 	if err != nil || older {
 		return err
@@ -88,16 +94,9 @@ func (s *Contents) KeepTotal(ctx context.Context, tx *store.Tx, c container.Cont
 	return nil
 }
 
-func (s *Contents) olderNodes(ctx context.Context, tx *store.Tx) (bool, error) {
-	if s.OlderNodes == nil {
-		return false, nil
-	}
-	return s.OlderNodes(ctx, tx)
-}
-
 // KeepTotals begins to keep the totals of those of some containers of a tenant for which
 // that is not done yet, because they are older than table item_total.
-func (s *Contents) KeepTotals(ctx context.Context, tenant int64, containers []int64) error {
+func (s *Store) KeepTotals(ctx context.Context, tenant int64, containers []int64) error {
 	missing, err := s.withoutTotal(ctx, tenant, containers)
 	if err != nil {
 		return err
@@ -129,7 +128,7 @@ func (s *Contents) KeepTotals(ctx context.Context, tenant int64, containers []in
 const totalsAtOnce = 100
 
 // withoutTotal returns those of some containers whose totals are not kept, in id order.
-func (s *Contents) withoutTotal(ctx context.Context, tenant int64, containers []int64) (missing []int64, err error) {
+func (s *Store) withoutTotal(ctx context.Context, tenant int64, containers []int64) (missing []int64, err error) {
 	if len(containers) == 0 {
 		return nil, nil
 	}
@@ -144,7 +143,7 @@ func (s *Contents) withoutTotal(ctx context.Context, tenant int64, containers []
 }
 
 // CheckTotal fails Damaged if the kept total of a container differs from its items.
-func (s *Contents) CheckTotal(ctx context.Context, c container.Container) error {
+func (s *Store) CheckTotal(ctx context.Context, c container.Container) error {
 	var kept, counted Total
 	err := s.db.View(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow(ctx, checkTotal, c.Tenant, c.ID).Scan(&kept.Items, &kept.Bytes, &counted.Items, &counted.Bytes)

@@ -1,4 +1,4 @@
-package content
+package items
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package content
+package items
 
 import (
 	"context"
@@ -10,36 +10,37 @@ import (
 	"keyroll/internal/store"
 )
 
-// itemWithoutBlob is an item whose first blob has no row: selectWithFirstBlob omits it.
-type itemWithoutBlob struct{ id int64 }
+// WithoutBlob is an item whose first blob has no row: selectWithFirstBlob omits it.
+type WithoutBlob struct{ ID int64 }
 
-func (l itemWithoutBlob) err() error {
-	return fail.New(api.Damaged, "open item %d: blob number 0 is missing", l.id)
+// Err returns the damage.
+func (l WithoutBlob) Err() error {
+	return fail.New(api.Damaged, "open item %d: blob number 0 is missing", l.ID)
 }
 
 const withoutBlobQuery = `SELECT i.id FROM item i WHERE i.tenant = ?1 AND i.container = ?2
 	AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.item = i.id AND b.sequence = 0)`
 
-// itemsWithoutBlob returns the items of a container without a first blob; which is
-// messagesOnly, filesOnly or allItems.
-func (s *Contents) itemsWithoutBlob(ctx context.Context, c container.Container, which string) (list []itemWithoutBlob, err error) {
+// ItemsWithoutBlob returns the items of a container without a first blob.
+func (s *Store) ItemsWithoutBlob(ctx context.Context, c container.Container, which Which) (list []WithoutBlob, err error) {
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		list, err = selectItemsWithoutBlob(ctx, tx, c.Tenant, c.ID, which)
+		list, err = SelectWithoutBlob(ctx, tx, c.Tenant, c.ID, which)
 		return err
 	})
 	return list, err
 }
 
-func selectItemsWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container int64, which string) ([]itemWithoutBlob, error) {
+// SelectWithoutBlob is ItemsWithoutBlob in a transaction.
+func SelectWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container int64, which Which) ([]WithoutBlob, error) {
 	query := withoutBlobQuery
 	switch which {
-	case messagesOnly:
+	case Messages:
 		query += ` AND i.path_hash IS NULL`
-	case filesOnly:
+	case Files:
 		query += ` AND i.path_hash IS NOT NULL`
 	}
-	list, err := store.Collect(ctx, tx, func(row store.Scanner) (l itemWithoutBlob, err error) {
-		err = row.Scan(&l.id)
+	list, err := store.Collect(ctx, tx, func(row store.Scanner) (l WithoutBlob, err error) {
+		err = row.Scan(&l.ID)
 		return l, err
 	}, query+` ORDER BY i.id`, tenant, container)
 	if err != nil {
@@ -51,7 +52,7 @@ func selectItemsWithoutBlob(ctx context.Context, tx *store.Tx, tenant, container
 // Containers returns up to limit container ids above after to which items belong,
 // whether or not the containers exist. It omits containers that a copy is filling and
 // those that are being deleted.
-func (s *Contents) Containers(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]int64, error) {
+func (s *Store) Containers(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]int64, error) {
 	ids, err := tx.IDs(ctx, `SELECT DISTINCT i.container FROM item i WHERE i.tenant = ?1 AND i.container > ?2
 		AND NOT EXISTS (SELECT 1 FROM unfinished u WHERE u.container = i.container) ORDER BY i.container LIMIT ?3`, tenant, after, limit)
 	if err != nil {

@@ -1,4 +1,4 @@
-package content
+package items
 
 import (
 	"context"
@@ -17,17 +17,20 @@ import (
 // blobGeneration is the generation of every blob's key.
 const blobGeneration = 1
 
-// newPages puts the keys of new blobs into key pages of their container. Only
+// KeyPages puts the keys of new blobs into key pages of their container. Only
 // the page that is being filled is open.
-type newPages struct {
+type KeyPages struct {
 	slots  int
 	open   *envelope.Page // nil: none
 	openID int64
-	sealed []keypage.Row
+	Sealed []keypage.Row  // to be inserted with the blobs
 }
 
-// add adds a copy of a blob's key and returns the id of the page that will hold it.
-func (p *newPages) add(blob int64, key *envelope.Key) (page int64, err error) {
+// NewKeyPages returns no pages yet.
+func (s *Store) NewKeyPages() *KeyPages { return &KeyPages{slots: s.slots} }
+
+// Add adds a copy of a blob's key and returns the id of the page that will hold it.
+func (p *KeyPages) Add(blob int64, key *envelope.Key) (page int64, err error) {
 	if p.open == nil {
 		p.openID = store.NewID()
 		if p.open, err = envelope.NewPage(); err != nil {
@@ -37,38 +40,39 @@ func (p *newPages) add(blob int64, key *envelope.Key) (page int64, err error) {
 	return p.openID, p.open.Add(envelope.Slot{Child: blob, Generation: blobGeneration, Key: *key})
 }
 
-func (p *newPages) full() bool { return p.open != nil && p.open.Len() >= p.slots }
+// Full reports whether the open page must be sealed before another key is added.
+func (p *KeyPages) Full() bool { return p.open != nil && p.open.Len() >= p.slots }
 
-// seal seals the open page, if there is one.
-func (p *newPages) seal(opened container.Opened) (err error) {
+// Seal seals the open page, if there is one.
+func (p *KeyPages) Seal(opened container.Opened) (err error) {
 	if p.open == nil {
 		return nil
 	}
-	parent := parentOf(opened)
+	parent := ParentOf(opened)
 	row := keypage.Row{ID: p.openID, Tenant: opened.Container.Tenant, Parent: parent.ID, Generation: parent.Generation,
 		Class: envelope.ClassBlob, Version: 1, Count: uint32(p.open.Len())}
 	if row.Body, err = envelope.SealPage(opened.Key, row.EncryptionContext(), p.open); err != nil {
 		return err
 	}
-	p.sealed = append(p.sealed, row)
-	p.zero()
+	p.Sealed = append(p.Sealed, row)
+	p.Zero()
 	return nil
 }
 
-// zero wipes the open page.
-func (p *newPages) zero() {
+// Zero wipes the open page.
+func (p *KeyPages) Zero() {
 	if p.open != nil {
 		p.open.Zero()
 		p.open = nil
 	}
 }
 
-// pageSet is the key pages of some blobs, as read in one View.
-type pageSet map[int64]keypage.Row
+// PageSet is the key pages of some blobs, as read in one View.
+type PageSet map[int64]keypage.Row
 
-// pagesOf returns the pages that hold the keys of blobs. A missing page is not in
+// PagesOf returns the pages that hold the keys of blobs. A missing page is not in
 // the set; the keyring reports it.
-func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (pageSet, error) {
+func PagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []Blob) (PageSet, error) {
 	var ids []int64
 	asked := make(map[int64]bool)
 	for _, b := range blobs {
@@ -81,24 +85,24 @@ func pagesOf(ctx context.Context, tx *store.Tx, tenant int64, blobs []blobRow) (
 	if err != nil {
 		return nil, err
 	}
-	set := make(pageSet, len(rows))
+	set := make(PageSet, len(rows))
 	for _, row := range rows {
 		set[row.ID] = row
 	}
 	return set, nil
 }
 
-// keyring holds the open keys of some blobs.
-type keyring struct {
+// Keyring holds the open keys of some blobs.
+type Keyring struct {
 	keys   map[int64]*envelope.Key // by blob
 	failed map[int64]error         // by page
-	stale  bool                    // a page and the container's key were not read at one moment: read both again
+	Stale  bool                    // a page and the container's key were not read at one moment: read both again
 }
 
-// openKeys decrypts the keys of blobs from their pages. If a page cannot be
+// OpenKeys decrypts the keys of blobs from their pages. If a page cannot be
 // decrypted, the method key returns the error for the blobs of that page.
-func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring {
-	ring := &keyring{keys: make(map[int64]*envelope.Key, len(blobs)), failed: make(map[int64]error)}
+func OpenKeys(opened container.Opened, pages PageSet, blobs []Blob) *Keyring {
+	ring := &Keyring{keys: make(map[int64]*envelope.Key, len(blobs)), failed: make(map[int64]error)}
 	byPage := make(map[int64][]int64)
 	for _, b := range blobs {
 		byPage[b.Page] = append(byPage[b.Page], b.ID)
@@ -112,7 +116,7 @@ func openKeys(opened container.Opened, pages pageSet, blobs []blobRow) *keyring 
 		page, err := openPage(opened, row)
 		if err != nil {
 			ring.failed[id] = err
-			ring.stale = ring.stale || errors.Is(err, container.ErrGeneration)
+			ring.Stale = ring.Stale || errors.Is(err, container.ErrGeneration)
 			continue
 		}
 		for _, blob := range ids {
@@ -134,9 +138,9 @@ func openPage(opened container.Opened, row keypage.Row) (*envelope.Page, error) 
 	return envelope.OpenPage(key, row.EncryptionContext(), row.Body)
 }
 
-// key returns a blob's key; the keyring still owns it. It fails Damaged, naming
+// Key returns a blob's key; the keyring still owns it. It fails Damaged, naming
 // the item and the blob.
-func (k *keyring) key(b blobRow) (*envelope.Key, error) {
+func (k *Keyring) Key(b Blob) (*envelope.Key, error) {
 	if err := k.failed[b.Page]; err != nil {
 		return nil, fmt.Errorf("open item %d: key of blob %d: %w", b.Item, b.ID, err)
 	}
@@ -146,17 +150,18 @@ func (k *keyring) key(b blobRow) (*envelope.Key, error) {
 	return nil, fail.New(api.Damaged, "open item %d: key of blob %d: key page %d has no slot for it", b.Item, b.ID, b.Page)
 }
 
-func (k *keyring) zero() {
+// Zero wipes the keys.
+func (k *Keyring) Zero() {
 	for _, key := range k.keys {
 		key.Zero()
 	}
 }
 
-// removeKeys removes the keys of an item's blobs from their pages. A page that cannot
+// RemoveKeys removes the keys of an item's blobs from their pages. A page that cannot
 // be decrypted is left as it is and is no error here; it is reported when the other
 // keys in it are read.
-func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []blobRow) error {
-	byPage := make(map[int64][]blobRow)
+func RemoveKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blobs []Blob) error {
+	byPage := make(map[int64][]Blob)
 	for _, b := range blobs {
 		byPage[b.Page] = append(byPage[b.Page], b)
 	}
@@ -168,7 +173,7 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	for _, id := range ids { // a page that was folded into another in the meantime no longer exists
 		row, err := keypage.Get(ctx, tx, opened.Container.Tenant, id)
 		if fail.Is(err, api.NotFound) {
-			if err := checkNotMoved(ctx, tx, byPage[id][0]); err != nil {
+			if err := CheckNotMoved(ctx, tx, byPage[id][0]); err != nil {
 				return err
 			}
 			continue
@@ -183,10 +188,10 @@ func removeKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 	return nil
 }
 
-// checkNotMoved returns store.ErrOutdated unless the database still has the same blob and the same
+// CheckNotMoved returns store.ErrOutdated unless the database still has the same blob and the same
 // key page for it. If it has, the missing page is damage and must not block the
 // caller, like a page that cannot be decrypted.
-func checkNotMoved(ctx context.Context, tx *store.Tx, b blobRow) error {
+func CheckNotMoved(ctx context.Context, tx *store.Tx, b Blob) error {
 	id, now, err := currentBlob(ctx, tx, b)
 	if err == nil && (id != b.ID || now != b.Page) {
 		return store.ErrOutdated
@@ -194,7 +199,7 @@ func checkNotMoved(ctx context.Context, tx *store.Tx, b blobRow) error {
 	return err
 }
 
-func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row keypage.Row, blobs []blobRow) error {
+func removeSlots(ctx context.Context, tx *store.Tx, opened container.Opened, row keypage.Row, blobs []Blob) error {
 	if int(row.Count) == len(blobs) { // a page that is deleted whole need not be decrypted
 		return swapped(keypage.Delete(ctx, tx, row))
 	}
@@ -234,4 +239,9 @@ func swapped(done []bool, err error) error {
 		return store.ErrOutdated
 	}
 	return err
+}
+
+// ParentOf returns the parent of the key pages of a container's blobs.
+func ParentOf(opened container.Opened) keypage.Parent {
+	return keypage.Parent{ID: opened.Container.ID, Generation: opened.Container.Generation}
 }

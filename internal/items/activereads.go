@@ -1,4 +1,4 @@
-package content
+package items
 
 import "sync"
 
@@ -35,3 +35,12 @@ func (r *activeReads) underWay(item int64) bool {
 	defer r.mu.Unlock()
 	return r.readers[item] > 0
 }
+
+// BeginRead registers a read of an item.
+func (s *Store) BeginRead(item int64) { s.reads.begin(item) }
+
+// EndRead undoes one BeginRead.
+func (s *Store) EndRead(item int64) { s.reads.end(item) }
+
+// BeingRead reports whether this process is reading an item.
+func (s *Store) BeingRead(item int64) bool { return s.reads.underWay(item) }

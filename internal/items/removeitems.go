@@ -1,4 +1,4 @@
-package content
+package items
 
 import (
 	"context"
@@ -19,37 +19,37 @@ const (
 	isFile = `SELECT COUNT(*) FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3 AND path_hash = ?4`
 )
 
-// itemRows are some items of a container, by their ids, and all their blobs.
-type itemRows struct {
-	tenant, container int64
-	items             []int64
-	blobs             []blobRow
+// Rows are some items of a container, by their ids, and all their blobs.
+type Rows struct {
+	Tenant, Container int64
+	Items             []int64
+	Blobs             []Blob
 }
 
-// remove deletes the rows of the items and of their blobs, and records the blobs as
+// Remove deletes the rows of the items and of their blobs, and records the blobs as
 // dropped: they are deleted when no other row references them. It fails Damaged if a
 // row belongs to another item or container.
-func (r itemRows) remove(ctx context.Context, tx *store.Tx) error {
+func (r Rows) Remove(ctx context.Context, tx *store.Tx) error {
 	var dropped, rows, own [][]any
-	for _, b := range r.blobs {
-		dropped = append(dropped, []any{b.ID, b.Item, r.tenant})
-		rows = append(rows, []any{b.ID, r.tenant, b.Item, b.Sequence})
+	for _, b := range r.Blobs {
+		dropped = append(dropped, []any{b.ID, b.Item, r.Tenant})
+		rows = append(rows, []any{b.ID, r.Tenant, b.Item, b.Sequence})
 	}
-	for _, id := range r.items {
-		own = append(own, []any{id, r.tenant, r.container})
+	for _, id := range r.Items {
+		own = append(own, []any{id, r.Tenant, r.Container})
 	}
 	if _, err := tx.ExecMany(ctx, dropBlob, dropped); err != nil {
-		return fmt.Errorf("drop blobs of container %d: %w", r.container, err)
+		return fmt.Errorf("drop blobs of container %d: %w", r.Container, err)
 	}
-	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", r.container)); err != nil {
+	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", r.Container)); err != nil {
 		return err
 	}
-	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", r.container))
+	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", r.Container))
 }
 
-// confirmFile fails Damaged unless the row of the item id itself, and not only the
+// ConfirmFile fails Damaged unless the row of the item id itself, and not only the
 // index, has the path of the new item. Until tx ends no other transaction replaces it.
-func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error {
+func ConfirmFile(ctx context.Context, tx *store.Tx, new Row, id int64) error {
 	if err := tx.Lock(ctx, id, true); err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func confirmFile(ctx context.Context, tx *store.Tx, new itemRow, id int64) error
 	if n == 1 {
 		return nil
 	}
-	now, err := fileID(ctx, tx, new.Tenant, new.Container, new.PathHash)
+	now, err := FileID(ctx, tx, new.Tenant, new.Container, new.PathHash)
 	if err == nil && now != id {
 		err = store.ErrOutdated
 	}

@@ -1,0 +1,252 @@
+package items
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"sync"
+
+	"keyroll/api"
+	"keyroll/internal/blob"
+	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+)
+
+// Whole is the range of all bytes of a blob.
+func (b Blob) Whole() envelope.Range { return envelope.Range{N: b.Size} }
+
+// CopyBlob writes a range of a blob to w and returns how many bytes it wrote.
+// A read error names item and blob; an error of w is returned unchanged.
+func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at envelope.Range, w io.Writer) (written int64, err error) {
+	name, ec := blobName(b.Tenant, b.ID), b.encryptionContext()
+	whole := at == b.Whole()
+	sealedOff, sealedLen := envelope.SealedRange(b.Size, at.Off, at.N)
+	if whole { // to the end, whatever its length should be
+		sealedOff, sealedLen = 0, -1
+	}
+	sealed, err := s.blobs.GetRange(ctx, name, sealedOff, sealedLen)
+	if fail.Is(err, api.NotFound) {
+		return 0, s.missingBlob(ctx, b)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
+	}
+	defer sealed.Close()
+	// Checked before the first byte is written: after it, a server can only cut the connection.
+	if err := checkLength(b, sealed); err != nil {
+		return 0, err
+	}
+	var plain io.Reader
+	if whole {
+		plain = envelope.NewReader(sealed, key, ec, b.Size)
+	} else if plain, err = envelope.NewRangeReader(sealed, key, ec, b.Size, at); err != nil {
+		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
+	}
+	copyTo := copyContent
+	if at.N >= readAheadFrom {
+		copyTo = copyReadAhead
+	}
+	written, readErr, writeErr := copyTo(ctx, w, plain)
+	if fail.Is(readErr, api.NotFound) { // deleted while it was read
+		return written, s.missingBlob(ctx, b)
+	}
+	if readErr != nil {
+		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
+	}
+	return written, writeErr
+}
+
+// checkLength fails if a blob does not have the length of its content when sealed.
+func checkLength(b Blob, sealed io.Reader) error {
+	s, ok := sealed.(blob.Sized)
+	if !ok || b.Size < 0 || b.Size > envelope.MaxBlob {
+		return nil // the reader detects it
+	}
+	switch is, want := s.Size(), envelope.SealedSize(b.Size); {
+	case is < want:
+		return fail.New(api.Damaged, "read item %d: blob %d is truncated: it has %d of its %d bytes", b.Item, b.ID, is, want)
+	case is > want:
+		return fail.New(api.Damaged, "read item %d: blob %d is %d bytes longer than its %d bytes", b.Item, b.ID, is-want, want)
+	}
+	return nil
+}
+
+// missingBlob returns why a blob is not in the blob store. It looks up the row again,
+// since another node may have replaced the item in the meantime.
+func (s *Store) missingBlob(ctx context.Context, b Blob) error {
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		id, _, err := currentBlob(ctx, tx, b)
+		switch {
+		case err == nil && id == 0:
+			return ErrReplaced
+		case err == nil && id != b.ID:
+			return ErrRenewed
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read item %d: %w", b.Item, err)
+	}
+	return fail.New(api.Damaged, "read item %d: blob %d is missing from the blob store", b.Item, b.ID)
+}
+
+// ErrRenewed means that a roll replaced a blob by another one with the same content
+// and that the old one has been deleted.
+var ErrRenewed = errors.New("it was re-encrypted while it was being read")
+
+// ErrReplaced means that the item of a blob was replaced.
+var ErrReplaced = fail.New(api.Conflict, "it was replaced while it was being read").WithHint("read it again")
+
+// blobName returns a blob's name in the blob store: one folder per tenant, in it
+// one per 18 hours and one per 16 seconds of ids, so that no folder grows forever
+// and a batch uses few folders.
+func blobName(tenant, blob int64) string {
+	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), blob>>48, blob>>36&0xfff, blob)
+}
+
+// tenantPrefix returns the prefix of the names of all blobs of a tenant, and of no
+// others.
+func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }
+
+// Reencrypt stores the content of a blob as a new blob under a new key.
+func (s *Store) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
+	return s.reencryptBlob(ctx, s.blobs.PutIfAbsent, old, key)
+}
+
+func (s *Store) reencryptBlob(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
+	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
+	if fail.Is(err, api.NotFound) {
+		return row, nil, s.missingBlob(ctx, old)
+	}
+	if err != nil {
+		return row, nil, fmt.Errorf("read item %d: %w", old.Item, err)
+	}
+	defer sealed.Close()
+	row = old
+	row.ID = store.NewID()
+	fresh = envelope.NewKey()
+	plain := envelope.NewReader(sealed, key, old.encryptionContext(), old.Size)
+	resealed := newSealing(plain, fresh, row.encryptionContext())
+	defer resealed.release()
+	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
+		fresh.Zero()
+		return row, nil, fmt.Errorf("re-encrypt item %d: %w", old.Item, err)
+	}
+	return row, fresh, nil
+}
+
+// DeleteUnused deletes blobs that no row references or ever will. Blobs that it cannot
+// delete are harmless orphans in the blob store.
+func (s *Store) DeleteUnused(ctx context.Context, blobs []Blob) {
+	if len(blobs) > 0 {
+		_ = s.DeleteStored(context.WithoutCancel(ctx), blobs[0].Tenant, idsOf(blobs))
+	}
+}
+
+// deletesAtOnce is how many blobs are deleted concurrently.
+const deletesAtOnce = 16
+
+// DeleteStored deletes blobs of a tenant from the blob store. If the store does not respond, it gives up
+// after one attempt per goroutine.
+func (s *Store) DeleteStored(ctx context.Context, tenant int64, ids []int64) error {
+	var under sync.WaitGroup
+	next, errs := make(chan int64), make([]error, min(deletesAtOnce, len(ids)))
+	for i := range errs {
+		under.Go(func() {
+			for id := range next {
+				if errs[i] == nil {
+					errs[i] = s.blobs.Delete(ctx, blobName(tenant, id))
+				}
+			}
+		})
+	}
+	for _, id := range ids {
+		next <- id
+	}
+	close(next)
+	under.Wait()
+	return errors.Join(errs...)
+}
+
+func idsOf(blobs []Blob) []int64 {
+	ids := make([]int64, len(blobs))
+	for i, b := range blobs {
+		ids[i] = b.ID
+	}
+	return ids
+}
+
+// encryptionContext returns what the seal of the blob is bound to.
+func (b Blob) encryptionContext() envelope.BlobContext {
+	return envelope.BlobContext{Tenant: b.Tenant, Blob: b.ID}
+}
+
+// PutBlob stores a content as the blob b. It calls read, with the number of bytes, once all
+// of the content has been read; the blob is durable when PutBlob returns. It fails
+// AlreadyExists if another blob has its id.
+func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content io.Reader, read func(size int64)) error {
+	sealed := newSealing(content, key, b.encryptionContext())
+	defer sealed.release()
+	ended := sync.OnceFunc(func() { read(sealed.size) })
+	_, err := s.blobs.PutIfAbsent(ctx, blobName(b.Tenant, b.ID), &endNotifier{sealed, ended})
+	return err
+}
+
+// Batch stores blobs that become durable together. It is used up by commit or discard.
+type Batch struct {
+	store *Store
+	blobs blob.Batch
+}
+
+// NewBatch returns an empty batch.
+func (s *Store) NewBatch() *Batch { return &Batch{s, s.blobs.Batch()} }
+
+// Put stores a content as the blob b, and returns the number of its bytes.
+func (p *Batch) Put(ctx context.Context, b Blob, key *envelope.Key, content io.Reader) (size int64, err error) {
+	sealed := newSealing(content, key, b.encryptionContext())
+	defer sealed.release()
+	if _, err := p.blobs.Put(ctx, blobName(b.Tenant, b.ID), sealed); err != nil {
+		return 0, err
+	}
+	return sealed.size, nil
+}
+
+// Reencrypt stores the content of a blob as a new blob under a new key.
+func (p *Batch) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
+	return p.store.reencryptBlob(ctx, p.blobs.Put, old, key)
+}
+
+// Commit makes the blobs durable.
+func (p *Batch) Commit(ctx context.Context) error { return p.blobs.Commit(ctx) }
+
+// Discard deletes the blobs, unless they were committed.
+func (p *Batch) Discard() { p.blobs.Discard() }
+
+// ListStored calls each for every blob of a tenant in the blob store, in no order.
+func (s *Store) ListStored(ctx context.Context, tenant int64, each func(id, size int64) error) error {
+	return s.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {
+		id, err := strconv.ParseInt(path.Base(name), 16, 64)
+		if err != nil || blobName(tenant, id) != name {
+			return nil // not written by keyroll
+		}
+		return each(id, size)
+	})
+}
+
+// endNotifier calls ended when its reader is at its end.
+type endNotifier struct {
+	io.Reader
+	ended func()
+}
+
+func (e *endNotifier) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err == io.EOF {
+		e.ended()
+	}
+	return n, err
+}

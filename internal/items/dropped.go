@@ -1,0 +1,89 @@
+package items
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keyroll/internal/store"
+)
+
+// selectDropped selects dropped blobs, which wait to be deleted, after one of them.
+const selectDropped = `SELECT blob, item FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
+
+// countOthers counts the references to blob ?1 other than that of item ?2, which
+// dropped it: items that have the blob, and other items that dropped it.
+const countOthers = `(SELECT COUNT(*) FROM blob WHERE id = ?1) + (SELECT COUNT(*) FROM dropped other WHERE other.blob = ?1 AND other.item <> ?2)`
+
+// DroppedBy is a blob and the item that dropped it.
+type DroppedBy struct{ Blob, Item int64 }
+
+// StillDropped returns the dropped blobs of a tenant with ids in a range.
+func StillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (map[DroppedBy]bool, error) {
+	rows, err := tx.Query(ctx, `SELECT blob, item FROM dropped WHERE tenant = ?1 AND blob >= ?2 AND blob <= ?3`, tenant, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("read dropped blobs: %w", err)
+	}
+	still := map[DroppedBy]bool{}
+	for rows.Next() {
+		var d DroppedBy
+		if err := rows.Scan(&d.Blob, &d.Item); err != nil {
+			return nil, errors.Join(fmt.Errorf("read dropped blobs: %w", err), rows.Close())
+		}
+		still[d] = true
+	}
+	return still, rows.Err()
+}
+
+// DeleteReferenced deletes the rows of those dropped blobs that something else
+// references, and reports which blobs those are.
+func DeleteReferenced(ctx context.Context, tx *store.Tx, blobs []Blob) ([]bool, error) {
+	args := make([][]any, len(blobs))
+	for i, b := range blobs {
+		args[i] = []any{b.ID, b.Item}
+	}
+	affected, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2 AND `+countOthers+` > 0`, args)
+	if err != nil {
+		return nil, fmt.Errorf("forget dropped blobs that rows reference: %w", err)
+	}
+	named := make([]bool, len(blobs))
+	for i, n := range affected {
+		named[i] = n > 0
+	}
+	return named, nil
+}
+
+// DeleteDropped deletes the rows of dropped blobs.
+func DeleteDropped(ctx context.Context, tx *store.Tx, blobs []Blob) error {
+	args := make([][]any, len(blobs))
+	for i, b := range blobs {
+		args[i] = []any{b.ID, b.Item}
+	}
+	if _, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2`, args); err != nil {
+		return fmt.Errorf("forget dropped blobs: %w", err)
+	}
+	return nil
+}
+
+// DroppedAfter returns up to limit dropped blobs after one of them.
+func DroppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after Blob, limit int) (blobs []Blob, err error) {
+	blobs, err = store.Collect(ctx, tx, func(row store.Scanner) (b Blob, err error) {
+		b.Tenant = tenant
+		err = row.Scan(&b.ID, &b.Item)
+		return b, err
+	}, selectDropped, tenant, after.ID, after.Item, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read dropped blobs: %w", err)
+	}
+	return blobs, nil
+}
+
+// ReferencedBetween returns the ids in a range that rows reference.
+func ReferencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64) ([]int64, error) {
+	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
+		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
+	if err != nil {
+		return nil, fmt.Errorf("read which blobs are named: %w", err)
+	}
+	return ids, nil
+}
