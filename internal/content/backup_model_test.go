@@ -3,7 +3,6 @@ package content_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"maps"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/longtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -43,21 +43,11 @@ type modelReader struct {
 	want string
 }
 
-// fewChecks makes rapid try fewer sequences, unless -rapid.checks is set: their acts
-// are durable transactions.
-func fewChecks(t *testing.T, n int) {
-	checks := flag.Lookup("rapid.checks")
-	if checks.Value.String() == checks.DefValue {
-		must(t, checks.Value.Set(fmt.Sprint(n)))
-		t.Cleanup(func() { must(t, checks.Value.Set(checks.DefValue)) })
-	}
-}
-
 // TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob compares all content, and the
 // blobs in the blob store, with the model after each act. Some acts die at a fault
 // point.
 func TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob(t *testing.T) {
-	fewChecks(t, longtest.Of(3, 40))
+	contenttest.FewChecks(t, longtest.Of(3, 40))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		made := 0
@@ -67,7 +57,7 @@ func TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob(t *testing.T) {
 			m.site(r)
 			r.Repeat(map[string]func(*rapid.T){
 				"site": m.site, "put": m.put, "backup": m.backupAny, "restore": m.restoreAny, "expire": m.expireAny,
-				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.fixture.collect(m.t, 0) }, "": m.check,
+				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.fixture.MustCollect(m.t, 0) }, "": m.check,
 			})
 		})
 	})
@@ -80,7 +70,7 @@ func (m *model) url() string {
 
 func (m *model) site(r *rapid.T) {
 	if len(m.sites) < 3 {
-		m.sites = append(m.sites, &modelSite{m.create(m.t, container.Site, m.url()), map[string]string{}})
+		m.sites = append(m.sites, &modelSite{m.MustCreate(m.t, container.Site, m.url()), map[string]string{}})
 	}
 }
 
@@ -96,24 +86,24 @@ func drawOne[T any](r *rapid.T, all []T) (int, T) {
 func (m *model) put(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
 	m.made++
-	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), randomContent(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
-	must(m.t, e(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text))))
+	path, text := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "path"), contenttest.RandomContent(m.made, rapid.SampledFrom([]int{0, 10, blobSize + 1}).Draw(r, "size"))
+	must(m.t, errorOf(m.Put(context.Background(), s.Container, path, -1, strings.NewReader(text))))
 	s.files[path] = text
 }
 
 func (m *model) backupAny(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
-	m.backups = append(m.backups, &modelBackup{m.backup(m.t, s.Container), maps.Clone(s.files)})
+	m.backups = append(m.backups, &modelBackup{m.MustBackup(m.t, s.Container), maps.Clone(s.files)})
 }
 
 func (m *model) restoreAny(r *rapid.T) {
 	_, b := drawOne(r, m.backups)
-	m.sites = append(m.sites, &modelSite{m.restore(m.t, b.Backup, m.url()), maps.Clone(b.files)})
+	m.sites = append(m.sites, &modelSite{m.MustRestore(m.t, b.Backup, m.url()), maps.Clone(b.files)})
 }
 
 func (m *model) expireAny(r *rapid.T) {
 	i, b := drawOne(r, m.backups)
-	m.expire(m.t, b.Backup)
+	m.MustExpire(m.t, b.Backup)
 	m.backups = append(m.backups[:i], m.backups[i+1:]...)
 }
 
@@ -146,7 +136,7 @@ func (m *model) finish(r *modelReader) {
 
 func (m *model) fold(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
-	must(m.t, e(m.Fold(context.Background(), s.Container)))
+	must(m.t, errorOf(m.Fold(context.Background(), s.Container)))
 }
 
 // crash kills one of the acts before it is done, and restarts the process.
@@ -159,34 +149,34 @@ func (m *model) crash(r *rapid.T) {
 	m.readers = nil
 	if point == "expire.before-commit" {
 		_, b := drawOne(r, m.backups)
-		dieAt(point, 1, func() { m.expire(m.t, b.Backup) })
+		contenttest.DieAt(point, 1, func() { m.MustExpire(m.t, b.Backup) })
 	} else if point == "put.before-commit" {
-		dieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost")) })
-		m.collect(m.t, 0) // what the upload had stored
-	} else if !dieAt(point, 1, func() { m.backup(m.t, s.Container) }) { // no part: an empty site
-		m.backups = append(m.backups, &modelBackup{m.allBackups(m.t)[len(m.allBackups(m.t))-1], maps.Clone(s.files)})
+		contenttest.DieAt(point, 1, func() { _, _ = m.Put(context.Background(), s.Container, "a", -1, strings.NewReader("lost")) })
+		m.MustCollect(m.t, 0) // what the upload had stored
+	} else if !contenttest.DieAt(point, 1, func() { m.MustBackup(m.t, s.Container) }) { // no part: an empty site
+		m.backups = append(m.backups, &modelBackup{m.AllBackups(m.t)[len(m.AllBackups(m.t))-1], maps.Clone(s.files)})
 	}
-	m.reopen(m.t)
+	m.Reopen(m.t)
 }
 
 func (m *model) check(*rapid.T) {
-	m.tidyUp(m.t)
+	m.TidyUp(m.t)
 	for _, s := range m.sites {
 		m.wantFiles(s.Container, s.files)
 	}
-	if got := len(m.allBackups(m.t)); got != len(m.backups) {
+	if got := len(m.AllBackups(m.t)); got != len(m.backups) {
 		m.t.Errorf("%d backups, not %d", got, len(m.backups))
 	}
 	for _, b := range m.backups {
 		m.wantFiles(b.Container, b.files)
 	}
 	if len(m.readers) == 0 {
-		m.wantExactRows(m.t)
+		m.WantExactRows(m.t)
 	}
 }
 
 func (m *model) wantFiles(c container.Container, want map[string]string) {
-	if !maps.Equal(m.filesOf(m.t, c), want) {
+	if !maps.Equal(m.FilesOf(m.t, c), want) {
 		m.t.Errorf("%s %d has other files than it should", c.Kind, c.ID)
 	}
 }
@@ -197,7 +187,7 @@ func (m *model) removeBackups() {
 		m.finish(r)
 	}
 	for _, b := range m.backups {
-		m.expire(m.t, b.Backup)
+		m.MustExpire(m.t, b.Backup)
 	}
-	m.tidyUp(m.t)
+	m.TidyUp(m.t)
 }

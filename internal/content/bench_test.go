@@ -16,7 +16,7 @@ import (
 // benchFixture has the sizes of production.
 func benchFixture(b *testing.B) *fixture {
 	w := newFixture(b, storetest.One(b))
-	w.Contents = contenttest.Connect(contenttest.Config{DB: w.db, Containers: w.containers.Containers, Blobs: w.blobs, Slots: 512, Now: time.Now})
+	w.Contents = contenttest.Connect(contenttest.Config{DB: w.DB, Containers: w.Containers.Containers, Blobs: w.Blobs, Slots: 512, Now: time.Now})
 	return w
 }
 
@@ -36,23 +36,23 @@ func BenchmarkMail(b *testing.B) {
 	b.Run("import", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			b.StopTimer()
-			w.mail = w.create(b, container.Mailbox, fmt.Sprintf("m%d.%d@contoso.com", b.N, time.Now().UnixNano()))
+			w.Mail = w.MustCreate(b, container.Mailbox, fmt.Sprintf("m%d.%d@contoso.com", b.N, time.Now().UnixNano()))
 			b.StartTimer()
-			_, err := w.Import(b.Context(), w.mail, -1, strings.NewReader(mbox), content.ImportOptions{})
+			_, err := w.Import(b.Context(), w.Mail, -1, strings.NewReader(mbox), content.ImportOptions{})
 			must(b, err)
 		}
 		perSecond(b)
 	})
 	b.Run("export", func(b *testing.B) {
 		for b.Loop() {
-			must(b, w.Export(b.Context(), w.mail, io.Discard))
+			must(b, w.Export(b.Context(), w.Mail, io.Discard))
 		}
 		perSecond(b)
 	})
 	b.Run("list", func(b *testing.B) {
 		for b.Loop() {
 			for after := int64(0); ; {
-				list, err := w.Messages(b.Context(), w.mail, after, 1000)
+				list, err := w.Messages(b.Context(), w.Mail, after, 1000)
 				must(b, err)
 				if len(list) == 0 {
 					break
@@ -70,19 +70,19 @@ func BenchmarkFile(b *testing.B) {
 	b.Run("put", func(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
-			_, err := w.Put(b.Context(), w.site, "file", size, zeroBytes(size))
+			_, err := w.Put(b.Context(), w.Site, "file", size, contenttest.ZeroBytes(size))
 			must(b, err)
 		}
 	})
 	b.Run("get", func(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
-			must(b, w.Get(b.Context(), w.site, "file", 0, -1, io.Discard))
+			must(b, w.Get(b.Context(), w.Site, "file", 0, -1, io.Discard))
 		}
 	})
 	b.Run("small", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
-			w.put(b, fmt.Sprintf("dir/%d", i), "a small file")
+			w.MustPut(b, fmt.Sprintf("dir/%d", i), "a small file")
 		}
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "files/s")
 	})

@@ -15,51 +15,40 @@ import (
 	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/longtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
-
-// collect collects orphans older than grace; with grace 0 all that exist now.
-func (w *fixture) collect(t testing.TB, grace time.Duration) content.Collected {
-	t.Helper()
-	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
-	}
-	c, err := w.Collect(context.Background(), grace, false)
-	must(t, err)
-	must(t, c.Tenant(context.Background(), tenant, nil))
-	must(t, c.End(context.Background()))
-	return c.Collected
-}
 
 // blobNameOf returns the name of a blob of a tenant.
 func blobNameOf(tenant, id int64) string {
 	return fmt.Sprintf("%x/%04x/%03x/%016x", tenant, id>>48, id>>36&0xfff, id)
 }
 
-func (w *fixture) orphan(t testing.TB, name string) string {
+func orphan(t testing.TB, w *fixture, name string) string {
 	t.Helper()
-	must(t, e(w.blobs.PutIfAbsent(context.Background(), name, strings.NewReader("orphan"))))
+	must(t, errorOf(w.Blobs.PutIfAbsent(context.Background(), name, strings.NewReader("orphan"))))
 	return name
 }
 
 func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.importMail(t, "From a@b Thu Jan  1 00:00:00 1970\nSubject: x\n\nhello\n")
-		w.put(t, "a", strings.Repeat("a", 3*blobSize))
-		w.put(t, "b", "replaced")
-		b := w.backup(t, w.site)
-		w.put(t, "b", "new")
-		reader, err := w.Open(t.Context(), w.site, "b")
+		w.MustImport(t, "From a@b Thu Jan  1 00:00:00 1970\nSubject: x\n\nhello\n")
+		w.MustPut(t, "a", strings.Repeat("a", 3*blobSize))
+		w.MustPut(t, "b", "replaced")
+		b := w.MustBackup(t, w.Site)
+		w.MustPut(t, "b", "new")
+		reader, err := w.Open(t.Context(), w.Site, "b")
 		must(t, err)
-		w.put(t, "b", "newer") // what the reader reads is dropped and stays
-		before := w.blobNames(t)
+		w.MustPut(t, "b", "newer") // what the reader reads is dropped and stays
+		before := w.BlobNames(t)
 		yesterday := store.IDFrom(time.Now().Add(-24 * time.Hour))
-		old := w.orphan(t, blobNameOf(tenant, yesterday))
+		old := orphan(t, w, blobNameOf(tenant, yesterday))
 		kept := []string{
-			w.orphan(t, blobNameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
-			w.orphan(t, blobNameOf(tenant+1, yesterday)),
-			w.orphan(t, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
+			orphan(t, w, blobNameOf(tenant, store.IDFrom(time.Now().Add(-time.Hour)))),
+			orphan(t, w, blobNameOf(tenant+1, yesterday)),
+			orphan(t, w, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
 		collect := func(dry bool) content.Collected {
 			c, err := w.Collect(t.Context(), 2*time.Hour, dry)
@@ -76,21 +65,21 @@ func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
 		if c := collect(true); c.Removed != 0 {
 			t.Errorf("a dry run removed %d", c.Removed)
 		}
-		must(t, e(w.blobs.Stat(t.Context(), old)))
+		must(t, errorOf(w.Blobs.Stat(t.Context(), old)))
 		if c := collect(false); c.Removed != 1 {
 			t.Errorf("%d removed", c.Removed)
 		}
-		wantCode(t, e(w.blobs.Stat(t.Context(), old)), api.NotFound)
+		wantCode(t, errorOf(w.Blobs.Stat(t.Context(), old)), api.NotFound)
 		for _, name := range append(before, kept...) {
-			must(t, e(w.blobs.Stat(t.Context(), name)))
+			must(t, errorOf(w.Blobs.Stat(t.Context(), name)))
 		}
-		if c := w.collect(t, 0); c.Removed != 1 {
+		if c := w.MustCollect(t, 0); c.Removed != 1 {
 			t.Errorf("%d removed without a grace", c.Removed)
 		}
 		var read strings.Builder
 		must(t, reader.WriteRange(t.Context(), 0, -1, &read))
 		must(t, reader.Close())
-		if got := w.filesOf(t, b.Container)["b"]; read.String() != "new" || got != "replaced" || w.get(t, "b") != "newer" {
+		if got := w.FilesOf(t, b.Container)["b"]; read.String() != "new" || got != "replaced" || w.MustGet(t, "b") != "newer" {
 			t.Errorf("read %q, in the backup %q", read.String(), got)
 		}
 	})
@@ -100,28 +89,28 @@ func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
 // it the upload fails and the path keeps the previous file.
 func TestAnUploadWhoseBlobWasCollectedFails(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.put(t, "a", "before")
+		w.MustPut(t, "a", "before")
 		during := func(grace time.Duration) io.Reader {
-			return io.MultiReader(zeroBytes(blobSize+1), readerFunc(func([]byte) (int, error) {
-				w.collect(t, grace)
+			return io.MultiReader(contenttest.ZeroBytes(blobSize+1), readerFunc(func([]byte) (int, error) {
+				w.MustCollect(t, grace)
 				return 0, io.EOF
 			}))
 		}
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
-		if got := w.get(t, "a"); got != "before" {
+		wantCode(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, during(0))), api.Conflict)
+		if got := w.MustGet(t, "a"); got != "before" {
 			t.Errorf("the file is %q", got)
 		}
-		must(t, e(w.Put(t.Context(), w.site, "a", -1, during(time.Hour))))
-		if got := w.get(t, "a"); len(got) != blobSize+1 {
+		must(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, during(time.Hour))))
+		if got := w.MustGet(t, "a"); len(got) != blobSize+1 {
 			t.Errorf("the file has %d bytes", len(got))
 		}
 		c, err := w.Collect(t.Context(), 2*time.Hour, false) // does not lower the fence
 		must(t, err)
 		must(t, c.Tenant(t.Context(), tenant, nil))
 		must(t, c.End(t.Context()))
-		wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, during(0))), api.Conflict)
-		w.wantHealthy(t, true)
-		wantCode(t, e(w.Collect(t.Context(), -1, false)), api.InvalidArgument)
+		wantCode(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, during(0))), api.Conflict)
+		w.WantHealthy(t, true)
+		wantCode(t, errorOf(w.Collect(t.Context(), -1, false)), api.InvalidArgument)
 	})
 }
 
@@ -196,10 +185,10 @@ func (r *race) putting() {
 	defer r.inPut.Unlock()
 	switch r.next(4) {
 	case 0:
-		r.collect(r.t, 0)
+		r.MustCollect(r.t, 0)
 		r.collected0++
 	case 1:
-		r.collect(r.t, time.Hour)
+		r.MustCollect(r.t, time.Hour)
 		r.collected++
 	}
 }
@@ -220,8 +209,8 @@ func (r *race) act() {
 	switch r.next(4) {
 	case 0, 1:
 		r.made++
-		path, text := []string{"a", "b"}[r.next(2)], randomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
-		err := e(r.Put(ctx, r.fixture.site, path, -1, strings.NewReader(text), func(*store.Tx) error {
+		path, text := []string{"a", "b"}[r.next(2)], contenttest.RandomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
+		err := errorOf(r.Put(ctx, r.fixture.Site, path, -1, strings.NewReader(text), func(*store.Tx) error {
 			r.site[path] = text // before the next thing happens
 			return nil
 		}))
@@ -231,11 +220,11 @@ func (r *race) act() {
 		}
 	case 2:
 		files := maps.Clone(r.site)
-		r.backup(r.t, r.fixture.site)
+		r.MustBackup(r.t, r.fixture.Site)
 		r.backups = append(r.backups, files)
 	case 3:
 		if len(r.backups) > 0 {
-			r.expire(r.t, r.allBackups(r.t)[0])
+			r.MustExpire(r.t, r.AllBackups(r.t)[0])
 			r.backups = r.backups[1:]
 		}
 	}
@@ -243,21 +232,21 @@ func (r *race) act() {
 
 // TestNoCollectionDeletesABlobInUse compares the content read with the content put.
 func TestNoCollectionDeletesABlobInUse(t *testing.T) {
-	fewChecks(t, longtest.Of(3, 30))
+	contenttest.FewChecks(t, longtest.Of(3, 30))
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		r := &race{fixture: w, t: t, site: map[string]string{}}
-		w.Contents = w.connect(&hooked{w.blobs, r.putting, r.collecting})
+		w.Contents = w.Connect(&hooked{w.Blobs, r.putting, r.collecting})
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
 				r.act()
-				r.tidyUp(t)
-				if got := r.filesOf(t, r.fixture.site); !maps.Equal(got, r.site) {
+				r.TidyUp(t)
+				if got := r.FilesOf(t, r.fixture.Site); !maps.Equal(got, r.site) {
 					t.Fatalf("%d files, not %d, or others", len(got), len(r.site))
 				}
-				for i, b := range r.allBackups(t) {
-					if got := r.filesOf(t, b.Container); !maps.Equal(got, r.backups[i]) {
+				for i, b := range r.AllBackups(t) {
+					if got := r.FilesOf(t, b.Container); !maps.Equal(got, r.backups[i]) {
 						t.Fatalf("backup %d has %d files, not %d, or others", i, len(got), len(r.backups[i]))
 					}
 				}
@@ -265,9 +254,9 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 		})
 		r.inPut.Lock() // no more
 		r.inCollect.Lock()
-		r.tidyUp(t)
-		r.collect(t, 0)
-		r.wantExactRows(t)
+		r.TidyUp(t)
+		r.MustCollect(t, 0)
+		r.WantExactRows(t)
 		t.Logf("%d files put, %d refused; %d collections, %d more with grace", r.made, r.refused, r.collected0, r.collected)
 	})
 }
@@ -277,22 +266,22 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		collected := make(chan content.Collected, 1)
-		collect := sync.OnceFunc(func() { go func() { collected <- w.collect(t, 0) }() })
+		collect := sync.OnceFunc(func() { go func() { collected <- w.MustCollect(t, 0) }() })
 		waits := func() (is bool) {
-			must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
+			must(t, w.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
 				return tx.QueryRow(t.Context(), `SELECT COUNT(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&is)
 			}))
 			return is
 		}
-		must(t, e(w.Put(t.Context(), w.site, "a", -1, strings.NewReader("content"), func(*store.Tx) error {
+		must(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, strings.NewReader("content"), func(*store.Tx) error {
 			collect() // which then waits, though the first run of this transaction is rolled back
 			// On SQLite there is only one writer at a time, which acts as the lock.
 			for strings.HasSuffix(t.Name(), "/postgres") && len(collected) == 0 && !waits() {
 			}
 			return nil
 		})))
-		if c := <-collected; c.Blobs != 1 || c.Removed != 0 || w.get(t, "a") != "content" {
+		if c := <-collected; c.Blobs != 1 || c.Removed != 0 || w.MustGet(t, "a") != "content" {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -302,9 +291,9 @@ func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	var theirs string
-	w.Contents = w.connect(&storesFirst{w.blobs, &theirs})
-	wantCode(t, e(w.Put(t.Context(), w.site, "a", -1, zeroBytes(10))), api.AlreadyExists)
-	if names := w.blobNames(t); len(names) != 1 || names[0] != theirs {
+	w.Contents = w.Connect(&storesFirst{w.Blobs, &theirs})
+	wantCode(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, contenttest.ZeroBytes(10))), api.AlreadyExists)
+	if names := w.BlobNames(t); len(names) != 1 || names[0] != theirs {
 		t.Errorf("%q, not %q", names, theirs)
 	}
 }

@@ -20,35 +20,35 @@ func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx := context.Background()
 		for i := range 9 {
-			w.put(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
+			w.MustPut(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
 		}
-		w.Leases = lease.New(w.db, "a", time.Hour)
-		other := w.connect(w.blobs)
-		other.Leases = lease.New(w.db, "b", time.Hour)
+		w.Leases = lease.New(w.DB, "a", time.Hour)
+		other := w.Connect(w.Blobs)
+		other.Leases = lease.New(w.DB, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {
-			before := w.allTables(t)
+			before := w.AllTables(t)
 			fault.Set(func(name string) {
 				if name == "create.before-commit" { // in a transaction, which the other one waits for
 					return
 				}
 				if name == at {
-					must(t, w.db.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
+					must(t, w.DB.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
 				}
 				must(t, other.DeleteLeftoverRows(ctx, tenant))
 			})
-			err := w.Backup(ctx, w.site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
+			err := w.Backup(ctx, w.Site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
 			fault.Set(nil)
 			if at == "" {
 				must(t, err)
 			} else {
 				wantCode(t, err, api.Unavailable)
 				must(t, other.DeleteLeftoverRows(ctx, tenant))
-				if w.allTables(t) != before {
+				if w.AllTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}
 			}
-			w.wantExact(t)
+			w.WantExact(t)
 		}
 	})
 }

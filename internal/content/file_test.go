@@ -17,30 +17,21 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/items"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// randomContent returns n pseudo-random bytes for a seed.
-func randomContent(seed, n int) string {
-	b := make([]byte, n)
-	x := uint32(seed)*2654435761 + 1
-	for i := range b {
-		x = x*1664525 + 1013904223
-		b[i] = byte(x >> 24)
-	}
-	return string(b)
-}
-
 func TestFilesOfAnySizeAreReadWholeAndByRange(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for _, size := range []int{0, 1, blobSize - 1, blobSize, blobSize + 1, 3 * blobSize, 10*blobSize + 17} {
-			path, want := fmt.Sprintf("dir/file %d", size), randomContent(size, size)
-			if f := w.put(t, path, want); f.Path != path || f.Size != int64(size) {
+			path, want := fmt.Sprintf("dir/file %d", size), contenttest.RandomContent(size, size)
+			if f := w.MustPut(t, path, want); f.Path != path || f.Size != int64(size) {
 				t.Errorf("put %d: %+v", size, f)
 			}
-			if w.get(t, path) != want {
+			if w.MustGet(t, path) != want {
 				t.Errorf("%d bytes did not come back", size)
 			}
 			for _, r := range [][2]int{{0, 0}, {0, 1}, {size / 2, 1}, {size - 1, 5}, {blobSize - 1, 2}, {blobSize, blobSize}, {size / 3, size / 2}, {1, -1}} {
@@ -52,80 +43,80 @@ func TestFilesOfAnySizeAreReadWholeAndByRange(t *testing.T) {
 					part = part[:min(r[1], len(part))]
 				}
 				var got bytes.Buffer
-				must(t, w.Get(t.Context(), w.site, path, int64(r[0]), int64(r[1]), &got))
+				must(t, w.Get(t.Context(), w.Site, path, int64(r[0]), int64(r[1]), &got))
 				if got.String() != part {
 					t.Errorf("range %v of %d bytes is wrong", r, size)
 				}
 			}
 			for _, off := range []int64{-1, max(int64(size), 1), int64(size) + 1} {
-				wantCode(t, w.Get(t.Context(), w.site, path, off, -1, io.Discard), api.RangeNotSatisfiable)
+				wantCode(t, w.Get(t.Context(), w.Site, path, off, -1, io.Discard), api.RangeNotSatisfiable)
 			}
 		}
-		w.wantHealthy(t, true)
+		w.WantHealthy(t, true)
 	})
 }
 
 func TestARangeOpensOnlyTheBlobsItNeeds(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	want := randomContent(1, 5*blobSize)
-	w.put(t, "file", want)
-	names := w.blobNames(t)
+	want := contenttest.RandomContent(1, 5*blobSize)
+	w.MustPut(t, "file", want)
+	names := w.BlobNames(t)
 	slices.Sort(names) // ids grow
 	for i, name := range names {
 		if i != 2 {
-			must(t, w.blobs.Delete(t.Context(), name))
+			must(t, w.Blobs.Delete(t.Context(), name))
 		}
 	}
 	var got bytes.Buffer
-	must(t, w.Get(t.Context(), w.site, "file", 2*blobSize+10, blobSize-10, &got))
+	must(t, w.Get(t.Context(), w.Site, "file", 2*blobSize+10, blobSize-10, &got))
 	if got.String() != want[2*blobSize+10:3*blobSize] {
 		t.Error("the range is wrong")
 	}
-	wantCode(t, w.Get(t.Context(), w.site, "file", 2*blobSize+10, blobSize, io.Discard), api.Damaged)
+	wantCode(t, w.Get(t.Context(), w.Site, "file", 2*blobSize+10, blobSize, io.Discard), api.Damaged)
 }
 
 // Any sequence of puts and folds leaves exactly the last file at each path.
 func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	const blobSize = 1000
-	w.sizes = items.Sizes{Blob: blobSize, Batch: 4, Part: 4}
-	w.reopen(t)
+	w.Sizes = items.Sizes{Blob: blobSize, Batch: 4, Part: 4}
+	w.Reopen(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		w.site = w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/%d", store.NewID()))
+		w.Site = w.MustCreate(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/%d", store.NewID()))
 		want := make(map[string]string)
 		for i := range rapid.IntRange(1, 6).Draw(rt, "puts") {
 			path := rapid.SampledFrom([]string{"a", "a/b", "c é"}).Draw(rt, "path")
-			want[path] = randomContent(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
-			w.put(t, path, want[path])
+			want[path] = contenttest.RandomContent(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
+			w.MustPut(t, path, want[path])
 			if rapid.IntRange(0, 3).Draw(rt, "fold") == 0 {
-				_, err := w.Fold(t.Context(), w.site)
+				_, err := w.Fold(t.Context(), w.Site)
 				must(t, err)
 			}
 		}
-		list, err := w.Files(t.Context(), w.site)
+		list, err := w.Files(t.Context(), w.Site)
 		must(t, err)
 		if len(list) != len(want) || !slices.IsSortedFunc(list, func(a, b content.File) int { return strings.Compare(a.Path, b.Path) }) {
 			rt.Fatalf("files %v, want %d", list, len(want))
 		}
 		for _, f := range list {
-			if got := w.get(t, f.Path); got != want[f.Path] || f.Size != int64(len(got)) {
+			if got := w.MustGet(t, f.Path); got != want[f.Path] || f.Size != int64(len(got)) {
 				rt.Fatalf("%q has %d bytes, want %d", f.Path, len(got), len(want[f.Path]))
 			}
-			if stat, err := w.Stat(t.Context(), w.site, f.Path); err != nil || stat != f {
+			if stat, err := w.Stat(t.Context(), w.Site, f.Path); err != nil || stat != f {
 				rt.Fatalf("stat %+v, %v; listed %+v", stat, err, f)
 			}
 		}
 	})
-	w.wantHealthy(t, true)
+	w.WantHealthy(t, true)
 }
 
 func TestAPutThatFailsChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
-		old := randomContent(1, 3*blobSize)
-		w.put(t, "file", old)
-		before, stored := w.allTables(t), len(w.blobNames(t))
-		long := randomContent(2, 4*blobSize)
+		old := contenttest.RandomContent(1, 3*blobSize)
+		w.MustPut(t, "file", old)
+		before, stored := w.AllTables(t), len(w.BlobNames(t))
+		long := contenttest.RandomContent(2, 4*blobSize)
 		half := long[:len(long)/2]
 		for name, test := range map[string]struct {
 			size int
@@ -146,27 +137,27 @@ func TestAPutThatFailsChangesNothing(t *testing.T) {
 		} {
 			for _, path := range []string{"file", "new"} {
 				r := io.MultiReader(strings.NewReader(test.sent), iotest.ErrReader(test.then))
-				_, err := w.Put(t.Context(), w.site, path, int64(test.size), r, func(*store.Tx) error { return test.also })
+				_, err := w.Put(t.Context(), w.Site, path, int64(test.size), r, func(*store.Tx) error { return test.also })
 				if err == nil {
 					t.Fatalf("%s: no error", name)
 				}
 				wantCode(t, err, test.code)
-				if w.allTables(t) != before || len(w.blobNames(t)) != stored {
+				if w.AllTables(t) != before || len(w.BlobNames(t)) != stored {
 					t.Fatalf("%s: something changed", name)
 				}
 			}
 		}
-		if w.get(t, "file") != old {
+		if w.MustGet(t, "file") != old {
 			t.Error("the old file is not there")
 		}
-		wantCode(t, w.Get(t.Context(), w.site, "new", 0, -1, io.Discard), api.NotFound)
-		w.wantHealthy(t, true)
+		wantCode(t, w.Get(t.Context(), w.Site, "new", 0, -1, io.Discard), api.NotFound)
+		w.WantHealthy(t, true)
 	})
 }
 
 func TestATruncatedTransferReportsItsLength(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	_, err := w.Put(t.Context(), w.site, "file", 10, strings.NewReader("abc"))
+	_, err := w.Put(t.Context(), w.Site, "file", 10, strings.NewReader("abc"))
 	if err == nil || err.Error() != "put file: the transfer ended after 3 of 10 bytes" {
 		t.Error(err)
 	}
@@ -175,13 +166,13 @@ func TestATruncatedTransferReportsItsLength(t *testing.T) {
 func TestInvalidPathsAreRefused(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "\xff", strings.Repeat("a", 1025)} {
-		_, err := w.Put(t.Context(), w.site, path, -1, strings.NewReader("x"))
+		_, err := w.Put(t.Context(), w.Site, path, -1, strings.NewReader("x"))
 		wantCode(t, err, api.InvalidArgument)
-		wantCode(t, w.Get(t.Context(), w.site, path, 0, -1, io.Discard), api.InvalidArgument)
+		wantCode(t, w.Get(t.Context(), w.Site, path, 0, -1, io.Discard), api.InvalidArgument)
 	}
 	for _, path := range []string{"a", "a/b", "...", ".a", "a b/ü", "C:\\x", strings.Repeat("a", 1024)} {
-		w.put(t, path, path)
-		if w.get(t, path) != path {
+		w.MustPut(t, path, path)
+		if w.MustGet(t, path) != path {
 			t.Errorf("%q is not there", path)
 		}
 	}
@@ -206,24 +197,24 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func TestAReaderOfAReplacedFileReadsItToItsEnd(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		old, next := randomContent(1, 5*blobSize), randomContent(2, 3*blobSize)
-		w.put(t, "file", old)
+		old, next := contenttest.RandomContent(1, 5*blobSize), contenttest.RandomContent(2, 3*blobSize)
+		w.MustPut(t, "file", old)
 		g, done := newGate(), make(chan error, 1)
-		go func() { done <- w.Get(context.Background(), w.site, "file", 0, -1, g) }()
+		go func() { done <- w.Get(context.Background(), w.Site, "file", 0, -1, g) }()
 		<-g.reached
-		w.put(t, "file", next)
-		if w.get(t, "file") != next {
+		w.MustPut(t, "file", next)
+		if w.MustGet(t, "file") != next {
 			t.Error("a later reader does not see the new file")
 		}
-		if n := len(w.blobNames(t)); n != 8 {
+		if n := len(w.BlobNames(t)); n != 8 {
 			t.Errorf("%d blobs while the old file is read, want 8", n)
 		}
 		close(g.open)
 		if err := <-done; err != nil || g.String() != old {
 			t.Errorf("the reader got %d bytes, %v", g.Len(), err)
 		}
-		w.wantHealthy(t, true)
-		if n := len(w.blobNames(t)); n != 3 {
+		w.WantHealthy(t, true)
+		if n := len(w.BlobNames(t)); n != 3 {
 			t.Errorf("%d blobs after it was read, want 3", n)
 		}
 	})
@@ -233,16 +224,16 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		versions := make(map[string]int)
 		for i := range 24 {
-			versions[randomContent(i, (1+i%4)*blobSize/2)] = i
+			versions[contenttest.RandomContent(i, (1+i%4)*blobSize/2)] = i
 		}
-		w.put(t, "file", randomContent(0, blobSize/2))
+		w.MustPut(t, "file", contenttest.RandomContent(0, blobSize/2))
 		var wg sync.WaitGroup
 		stop := make(chan struct{})
 		for range 2 {
 			wg.Go(func() {
 				for {
 					var got bytes.Buffer
-					if err := w.Get(context.Background(), w.site, "file", 0, -1, &got); err != nil {
+					if err := w.Get(context.Background(), w.Site, "file", 0, -1, &got); err != nil {
 						t.Error(err)
 						return
 					}
@@ -260,7 +251,7 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 		}
 		wg.Go(func() {
 			for {
-				if _, err := w.Fold(context.Background(), w.site); err != nil {
+				if _, err := w.Fold(context.Background(), w.Site); err != nil {
 					t.Error(err)
 				}
 				select {
@@ -274,8 +265,8 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 		for writer := range 2 {
 			writers.Go(func() {
 				for i := writer; i < len(versions); i += 2 {
-					b := randomContent(i, (1+i%4)*blobSize/2)
-					if _, err := w.Put(context.Background(), w.site, "file", int64(len(b)), strings.NewReader(b)); err != nil {
+					b := contenttest.RandomContent(i, (1+i%4)*blobSize/2)
+					if _, err := w.Put(context.Background(), w.Site, "file", int64(len(b)), strings.NewReader(b)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -284,40 +275,40 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 		writers.Wait()
 		close(stop)
 		wg.Wait()
-		w.wantHealthy(t, true)
+		w.WantHealthy(t, true)
 	})
 }
 
 // A revoked key stops an upload and a download at the next blob.
 func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	want := randomContent(1, 5*blobSize)
-	w.put(t, "file", want)
-	w.importMail(t, mbox(9))
+	want := contenttest.RandomContent(1, 5*blobSize)
+	w.MustPut(t, "file", want)
+	w.MustImport(t, contenttest.Mbox(9))
 	for after := int64(2); after < 6; after++ {
-		w.revokeAfter(after - 1)
+		w.RevokeAfter(after - 1)
 		var got bytes.Buffer
-		wantCode(t, w.Get(t.Context(), w.site, "file", 0, -1, &got), api.VaultDenied)
+		wantCode(t, w.Get(t.Context(), w.Site, "file", 0, -1, &got), api.VaultDenied)
 		if blobs := after - 2; int64(got.Len()) != blobs*blobSize { // one open is for the metadata, and the last refuses
 			t.Errorf("refused at open %d: %d bytes came", after, got.Len())
 		}
 	}
-	w.policies.Opening = nil
-	before := w.allTables(t)
-	w.revokeAfter(3)
-	_, err := w.Put(t.Context(), w.site, "file", -1, strings.NewReader(want))
+	w.Policies.Opening = nil
+	before := w.AllTables(t)
+	w.RevokeAfter(3)
+	_, err := w.Put(t.Context(), w.Site, "file", -1, strings.NewReader(want))
 	wantCode(t, err, api.VaultDenied)
-	if w.allTables(t) != before || len(w.blobNames(t)) != 5+9 {
+	if w.AllTables(t) != before || len(w.BlobNames(t)) != 5+9 {
 		t.Error("a refused put left something")
 	}
 	for name, err := range map[string]error{
-		"get":      w.Get(t.Context(), w.site, "file", 0, -1, io.Discard),
-		"missing":  w.Get(t.Context(), w.site, "no such file", 0, -1, io.Discard),
-		"export":   w.Export(t.Context(), w.mail, io.Discard),
-		"list":     errorOf(w.Files(t.Context(), w.site)),
-		"messages": errorOf(w.Messages(t.Context(), w.mail, 0, 10)),
-		"check":    w.Check(t.Context(), w.mail, func(content.Checked) error { return nil }),
-		"import":   errorOf(w.Import(t.Context(), w.mail, -1, strings.NewReader(mbox(1)), content.ImportOptions{})),
+		"get":      w.Get(t.Context(), w.Site, "file", 0, -1, io.Discard),
+		"missing":  w.Get(t.Context(), w.Site, "no such file", 0, -1, io.Discard),
+		"export":   w.Export(t.Context(), w.Mail, io.Discard),
+		"list":     errorOf(w.Files(t.Context(), w.Site)),
+		"messages": errorOf(w.Messages(t.Context(), w.Mail, 0, 10)),
+		"check":    w.Check(t.Context(), w.Mail, func(content.Checked) error { return nil }),
+		"import":   errorOf(w.Import(t.Context(), w.Mail, -1, strings.NewReader(contenttest.Mbox(1)), content.ImportOptions{})),
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, err, api.VaultDenied) })
 	}
@@ -327,12 +318,12 @@ func TestRevocationStopsAStreamAtTheNextBlob(t *testing.T) {
 // messages stops between them.
 func TestRevocationStopsMail(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	message := ann + "\n" + strings.Repeat("x", blobSize) + "\n\n"
-	w.importMail(t, strings.Repeat(message, 4))
+	message := mboxtest.Ann + "\n" + strings.Repeat("x", blobSize) + "\n\n"
+	w.MustImport(t, strings.Repeat(message, 4))
 	for whole := range int64(4) {
-		w.revokeAfter(whole)
+		w.RevokeAfter(whole)
 		var got bytes.Buffer
-		wantCode(t, w.Export(t.Context(), w.mail, &got), api.VaultDenied)
+		wantCode(t, w.Export(t.Context(), w.Mail, &got), api.VaultDenied)
 		if int64(got.Len()) != whole*int64(len(message)) {
 			t.Errorf("%d bytes came, want %d messages", got.Len(), whole)
 		}
@@ -341,53 +332,51 @@ func TestRevocationStopsMail(t *testing.T) {
 		t.Error("the import was read")
 		return 0, io.EOF
 	})
-	wantCode(t, errorOf(w.Import(t.Context(), w.mail, -1, unread, content.ImportOptions{})), api.VaultDenied)
+	wantCode(t, errorOf(w.Import(t.Context(), w.Mail, -1, unread, content.ImportOptions{})), api.VaultDenied)
 }
 
 // A file that is replaced while the list is made is in it once, in its new form.
 func TestAListContainsEachFileOnce(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	for i := range 9 { // three parts
-		w.put(t, fmt.Sprint("file", i), "old")
+		w.MustPut(t, fmt.Sprint("file", i), "old")
 	}
 	opens := 0
-	w.policies.Opening = func(int64) error {
+	w.Policies.Opening = func(int64) error {
 		if opens++; opens == 2 { // the second part is about to be opened
-			w.policies.Opening = nil
-			w.put(t, "file1", "newer")
+			w.Policies.Opening = nil
+			w.MustPut(t, "file1", "newer")
 		}
 		return nil
 	}
-	list, err := w.Files(t.Context(), w.site)
+	list, err := w.Files(t.Context(), w.Site)
 	must(t, err)
 	if len(list) != 9 || list[1].Path != "file1" || list[1].Size != int64(len("newer")) {
 		t.Errorf("%+v", list)
 	}
 }
 
-func errorOf[T any](_ T, err error) error { return err }
-
 func TestACancelledContextStopsEveryOperation(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	w.put(t, "file", randomContent(1, 3*blobSize))
+	w.MustPut(t, "file", contenttest.RandomContent(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
 	endsHere := readerFunc(func(p []byte) (int, error) {
 		cancel()
 		return copy(p, "From x\n"), nil
 	})
-	if _, err := w.Import(ctx, w.mail, -1, endsHere, content.ImportOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := w.Import(ctx, w.Mail, -1, endsHere, content.ImportOptions{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	if _, err := w.Put(ctx, w.site, "file", -1, endsHere); !errors.Is(err, context.Canceled) {
+	if _, err := w.Put(ctx, w.Site, "file", -1, endsHere); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	err := w.Get(ctx, w.site, "file", 0, -1, writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil }))
+	err := w.Get(ctx, w.Site, "file", 0, -1, writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil }))
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	w.wantHealthy(t, true)
+	w.WantHealthy(t, true)
 }
 
 type readerFunc func([]byte) (int, error)
@@ -401,14 +390,14 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // An error of the writer to which a file is copied is not reported as damage.
 func TestAFailingWriterIsNotReportedAsDamage(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	w.put(t, "file", "x")
-	w.importMail(t, mbox(1))
+	w.MustPut(t, "file", "x")
+	w.MustImport(t, contenttest.Mbox(1))
 	gone := errors.New("the client went away")
 	sink := writerFunc(func([]byte) (int, error) { return 0, gone })
 	for _, err := range []error{
-		w.Get(t.Context(), w.site, "file", 0, -1, sink),
-		w.Export(t.Context(), w.mail, sink),
-		w.Message(t.Context(), w.mail, w.messages(t)[0].ID, sink),
+		w.Get(t.Context(), w.Site, "file", 0, -1, sink),
+		w.Export(t.Context(), w.Mail, sink),
+		w.Message(t.Context(), w.Mail, w.MustMessages(t)[0].ID, sink),
 	} {
 		if !errors.Is(err, gone) {
 			t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"keyroll/internal/container"
+	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -31,9 +32,9 @@ func TestFlagsOfThunderbirdAndGmailMapToStatusFlags(t *testing.T) {
 		"X-Gmail-Labels:\n":                                      "",
 		"Status: O\nX-Gmail-Labels: Work\n":                      "OR",
 	} {
-		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
-		w.importMail(t, ann+header+"Subject: s\n\nbody\n")
-		if got := w.messages(t)[0].Flags; got != want {
+		w.Mail = w.MustCreate(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		w.MustImport(t, mboxtest.Ann+header+"Subject: s\n\nbody\n")
+		if got := w.MustMessages(t)[0].Flags; got != want {
 			t.Errorf("%q: flags %q, want %q", header, got, want)
 		}
 	}

@@ -14,73 +14,65 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/items"
 	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// mbox returns an mbox with n messages.
-func mbox(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "From alice@contoso.com Mon Jan  1 00:00:%02d 2024\nSubject: message %d\n\n>From here\nbody %d\n\n", i%60, i, i)
-	}
-	return b.String()
-}
-
 func TestExportReturnsTheImportedMail(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	rapid.Check(t, func(rt *rapid.T) {
-		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		w.Mail = w.MustCreate(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
 		mbox := mboxtest.Mailboxes().Draw(rt, "mbox")
-		done := w.importMail(t, mbox)
+		done := w.MustImport(t, mbox)
 		if want := len(mboxtest.Split(mbox)); done.Messages != int64(want) || done.Bytes != int64(len(mbox)) {
 			rt.Fatalf("imported %+v, want %d messages of %d bytes", done, want, len(mbox))
 		}
-		if got := w.export(t); got != mbox {
+		if got := w.MustExport(t); got != mbox {
 			rt.Fatalf("%d bytes exported, %d imported", len(got), len(mbox))
 		}
 		var items, size int64
-		err := w.db.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
-			items, size, err = w.Totals(t.Context(), tx, w.mail)
+		err := w.DB.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
+			items, size, err = w.Totals(t.Context(), tx, w.Mail)
 			return err
 		})
 		if err != nil || items != done.Messages || size != done.Bytes {
 			rt.Fatalf("totals %d, %d, %v", items, size, err)
 		}
 	})
-	w.wantHealthy(t, true)
+	w.WantHealthy(t, true)
 }
 
 func TestMailOnBothDatabases(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		if got := w.export(t); got != "" {
+		if got := w.MustExport(t); got != "" {
 			t.Errorf("an empty mailbox exports %q", got)
 		}
-		if done := w.importMail(t, ""); done != (content.Imported{}) {
+		if done := w.MustImport(t, ""); done != (content.Imported{}) {
 			t.Errorf("an empty mbox: %+v", done)
 		}
-		w.db.SetForTests(store.ForTests{}) // what runs in a transaction is counted
+		w.DB.SetForTests(store.ForTests{}) // what runs in a transaction is counted
 		const n = 23                       // in batches of 4, pages of 8
-		all := mbox(n)
+		all := contenttest.Mbox(n)
 		var steps []content.Imported
 		audited := 0
-		done, err := w.Import(t.Context(), w.mail, -1, iotest.HalfReader(strings.NewReader(all)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }}, func(*store.Tx) error { audited++; return nil })
+		done, err := w.Import(t.Context(), w.Mail, -1, iotest.HalfReader(strings.NewReader(all)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p) }}, func(*store.Tx) error { audited++; return nil })
 		must(t, err)
 		if done.Messages != n || len(steps) != 6 || steps[0].Messages != 4 || steps[5] != done || audited != 1 {
 			t.Errorf("imported %+v in steps %+v, audited %d times", done, steps, audited)
 		}
-		if w.export(t) != all {
+		if w.MustExport(t) != all {
 			t.Error("the export is not what was imported")
 		}
-		list := w.messages(t)
+		list := w.MustMessages(t)
 		if len(list) != n {
 			t.Fatalf("%d messages", len(list))
 		}
 		for i, m := range list {
 			var body bytes.Buffer
-			must(t, w.Message(t.Context(), w.mail, m.ID, &body))
+			must(t, w.Message(t.Context(), w.Mail, m.ID, &body))
 			want := fmt.Sprintf("Subject: message %d\n\n>From here\nbody %d\n", i, i)
 			if m.Subject != fmt.Sprintf("message %d", i) || body.String() != want || m.Size != int64(len(want)) {
 				t.Errorf("message %d: %+v, %q", i, m, body.String())
@@ -89,7 +81,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		// In parts.
 		var parts []content.Message
 		for after := int64(0); ; {
-			part, err := w.Messages(t.Context(), w.mail, after, 4)
+			part, err := w.Messages(t.Context(), w.Mail, after, 4)
 			must(t, err)
 			if len(part) == 0 {
 				break
@@ -100,25 +92,25 @@ func TestMailOnBothDatabases(t *testing.T) {
 		if fmt.Sprint(parts) != fmt.Sprint(list) {
 			t.Error("the parts are not the whole")
 		}
-		w.wantHealthy(t, true)
-		before := w.pages(t)
-		if merged, err := w.Fold(t.Context(), w.mail); err != nil || merged == 0 || w.pages(t) != before-merged {
-			t.Errorf("folded %d of %d pages to %d, %v", merged, before, w.pages(t), err)
+		w.WantHealthy(t, true)
+		before := w.Pages(t)
+		if merged, err := w.Fold(t.Context(), w.Mail); err != nil || merged == 0 || w.Pages(t) != before-merged {
+			t.Errorf("folded %d of %d pages to %d, %v", merged, before, w.Pages(t), err)
 		}
-		if w.export(t) != all {
+		if w.MustExport(t) != all {
 			t.Error("after a fold the export is not what was imported")
 		}
-		w.wantHealthy(t, true)
+		w.WantHealthy(t, true)
 	})
 }
 
 func TestAnImportCommitsLargeMessagesSooner(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	w.sizes = items.Sizes{Blob: items.BlobSize, Batch: 512, Part: 512}
-	w.reopen(t)
-	message := ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
+	w.Sizes = items.Sizes{Blob: items.BlobSize, Batch: 512, Part: 512}
+	w.Reopen(t)
+	message := mboxtest.Ann + "\n" + strings.Repeat("x", 6<<20) + "\n\n"
 	var steps []int64
-	_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader(strings.Repeat(message, 4)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }})
+	_, err := w.Import(t.Context(), w.Mail, -1, strings.NewReader(strings.Repeat(message, 4)), content.ImportOptions{Progress: func(p content.Imported) { steps = append(steps, p.Messages) }})
 	must(t, err)
 	if fmt.Sprint(steps) != "[3 4]" {
 		t.Errorf("commits after messages %v, want after 3 (18 MiB) and 4", steps)
@@ -135,18 +127,18 @@ func TestExportJoinsImportsWithoutLosingAMessage(t *testing.T) {
 		{"From a\r\n\r\n", "From b\r\n", "From a\r\n\r\nFrom b\r\n"},
 		{"From ", "From ", "From \n\nFrom "},
 		// Nothing is added within one mbox, whatever its messages end with.
-		{ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz", bob + "A: b\n\nx\n" + ann + "A: b\n\ny",
-			ann + "A: b\n\nx\n" + bob + "A: b\n\ny\n" + ann + "A: b\n\nz\n\n" + bob + "A: b\n\nx\n" + ann + "A: b\n\ny"},
+		{mboxtest.Ann + "A: b\n\nx\n" + mboxtest.Bob + "A: b\n\ny\n" + mboxtest.Ann + "A: b\n\nz", mboxtest.Bob + "A: b\n\nx\n" + mboxtest.Ann + "A: b\n\ny",
+			mboxtest.Ann + "A: b\n\nx\n" + mboxtest.Bob + "A: b\n\ny\n" + mboxtest.Ann + "A: b\n\nz\n\n" + mboxtest.Bob + "A: b\n\nx\n" + mboxtest.Ann + "A: b\n\ny"},
 	} {
-		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
-		w.importMail(t, test.a)
-		w.importMail(t, test.b)
-		if got := w.export(t); got != test.joined {
+		w.Mail = w.MustCreate(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		w.MustImport(t, test.a)
+		w.MustImport(t, test.b)
+		if got := w.MustExport(t); got != test.joined {
 			t.Errorf("%q and %q give %q, want %q", test.a, test.b, got, test.joined)
 		}
-		alice := w.mail
-		w.mail = w.restore(t, w.backup(t, alice), fmt.Sprintf("m%d@contoso.com", store.NewID()))
-		if got := w.export(t); got != test.joined {
+		alice := w.Mail
+		w.Mail = w.MustRestore(t, w.MustBackup(t, alice), fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		if got := w.MustExport(t); got != test.joined {
 			t.Errorf("restored, %q and %q give %q, want %q", test.a, test.b, got, test.joined)
 		}
 	}
@@ -179,9 +171,9 @@ func TestAListShowsTheHeadersOfAMessage(t *testing.T) {
 		"far away":        {strings.Repeat("X-Filler: x\n", 6000) + "Subject: s\n", content.Message{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
-			w.importMail(t, "From a\n"+test.header+"\nbody\n\n")
-			got := w.messages(t)[0]
+			w.Mail = w.MustCreate(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+			w.MustImport(t, "From a\n"+test.header+"\nbody\n\n")
+			got := w.MustMessages(t)[0]
 			test.want.ID, test.want.Size = got.ID, got.Size
 			if got != test.want {
 				t.Errorf("%+v, want %+v", got, test.want)
@@ -205,11 +197,11 @@ func TestAMessageIsTheTextBetweenItsFromLines(t *testing.T) {
 		"From a\n>From b\n\n":  ">From b\n",
 		"From a\n\x00\xff\n\n": "\x00\xff\n",
 	} {
-		w.mail = w.create(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
-		w.importMail(t, mbox)
-		m := w.messages(t)[0]
+		w.Mail = w.MustCreate(t, container.Mailbox, fmt.Sprintf("m%d@contoso.com", store.NewID()))
+		w.MustImport(t, mbox)
+		m := w.MustMessages(t)[0]
 		var got bytes.Buffer
-		must(t, w.Message(t.Context(), w.mail, m.ID, &got))
+		must(t, w.Message(t.Context(), w.Mail, m.ID, &got))
 		if got.String() != want || m.Size != int64(len(want)) {
 			t.Errorf("%q: %q of %d bytes, want %q", mbox, got.String(), m.Size, want)
 		}
@@ -219,63 +211,63 @@ func TestAMessageIsTheTextBetweenItsFromLines(t *testing.T) {
 func TestATruncatedImportKeepsWholeMessagesAndReportsTheirNumber(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		broken := errors.New("broken")
-		all := mbox(23)
+		all := contenttest.Mbox(23)
 		cut := all[:len(all)*3/4] // in the 18th message: four batches of four are kept
 		for name, test := range map[string]struct {
 			run  func() (content.Imported, error)
 			code api.Code
 		}{
 			"early end of a stated length": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(cut), content.ImportOptions{})
+				return w.Import(t.Context(), w.Mail, int64(len(all)), strings.NewReader(cut), content.ImportOptions{})
 			}, api.Truncated},
 			"connection lost": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), content.ImportOptions{})
+				return w.Import(t.Context(), w.Mail, -1, iotest.TimeoutReader(strings.NewReader(cut)), content.ImportOptions{})
 			}, api.Internal},
 			"audit fails": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, -1, strings.NewReader(cut), content.ImportOptions{}, func(*store.Tx) error { return broken })
+				return w.Import(t.Context(), w.Mail, -1, strings.NewReader(cut), content.ImportOptions{}, func(*store.Tx) error { return broken })
 			}, api.Internal},
 			"more than stated": {func() (content.Imported, error) {
-				return w.Import(t.Context(), w.mail, int64(len(all)), strings.NewReader(all+"x"), content.ImportOptions{})
+				return w.Import(t.Context(), w.Mail, int64(len(all)), strings.NewReader(all+"x"), content.ImportOptions{})
 			}, api.InvalidArgument},
 		} {
-			w.mail = w.create(t, container.Mailbox, strings.ReplaceAll(name, " ", ".")+"@contoso.com")
+			w.Mail = w.MustCreate(t, container.Mailbox, strings.ReplaceAll(name, " ", ".")+"@contoso.com")
 			done, err := test.run()
 			wantCode(t, err, test.code)
 			want := mboxtest.Split(all)[:done.Messages]
-			if done.Messages%4 != 0 || w.export(t) != strings.Join(want, "") {
+			if done.Messages%4 != 0 || w.MustExport(t) != strings.Join(want, "") {
 				t.Errorf("%s: %+v, but the mailbox has something else", name, done)
 			}
 			if done.Messages > 0 && !strings.Contains(err.Error(), fmt.Sprintf("its first %d messages were kept", done.Messages)) {
 				t.Errorf("%s: %v", name, err)
 			}
-			w.wantHealthy(t, true)
+			w.WantHealthy(t, true)
 		}
-		w.mail = w.create(t, container.Mailbox, "none@contoso.com")
-		_, err := w.Import(t.Context(), w.mail, -1, strings.NewReader("PK\x03\x04"), content.ImportOptions{})
+		w.Mail = w.MustCreate(t, container.Mailbox, "none@contoso.com")
+		_, err := w.Import(t.Context(), w.Mail, -1, strings.NewReader("PK\x03\x04"), content.ImportOptions{})
 		wantCode(t, err, api.InvalidArgument)
 		if err.Error() != `import mail: this is not an mbox: its first line begins with "PK\x03\x04", not with "From "` {
 			t.Error(err)
 		}
-		w.wantHealthy(t, true)
+		w.WantHealthy(t, true)
 	})
 }
 
 func TestMailOfAnotherMailboxOrTenantIsNotFound(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	w.importMail(t, mbox(1))
-	id := w.messages(t)[0].ID
-	file := w.put(t, "file", "x")
-	other := w.create(t, container.Mailbox, "bob@contoso.com")
-	foreign := w.mail
+	w.MustImport(t, contenttest.Mbox(1))
+	id := w.MustMessages(t)[0].ID
+	file := w.MustPut(t, "file", "x")
+	other := w.MustCreate(t, container.Mailbox, "bob@contoso.com")
+	foreign := w.Mail
 	foreign.Tenant++
-	for _, c := range []container.Container{other, foreign, w.site} {
+	for _, c := range []container.Container{other, foreign, w.Site} {
 		err := w.Message(t.Context(), c, id, new(bytes.Buffer))
 		wantCode(t, err, api.NotFound)
 	}
-	for _, c := range []container.Container{w.mail, other} {
+	for _, c := range []container.Container{w.Mail, other} {
 		wantCode(t, w.Get(t.Context(), c, file.Path, 0, -1, new(bytes.Buffer)), api.NotFound)
 	}
-	if list, err := w.Messages(t.Context(), w.site, 0, 10); err != nil || len(list) != 0 {
+	if list, err := w.Messages(t.Context(), w.Site, 0, 10); err != nil || len(list) != 0 {
 		t.Errorf("messages of a site: %v, %v", list, err)
 	}
 }

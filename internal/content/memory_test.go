@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/items"
 	"keyroll/internal/mbox/mboxtest"
 	"keyroll/internal/store/storetest"
@@ -24,8 +25,8 @@ func allocated(f func()) int64 {
 
 func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
-	w.sizes = items.Sizes{Blob: items.BlobSize, Batch: 512, Part: 512}
-	w.reopen(t)
+	w.Sizes = items.Sizes{Blob: items.BlobSize, Batch: 512, Part: 512}
+	w.Reopen(t)
 	const small, large = 1 << 20, 48 << 20
 	line := strings.Repeat("x", 99) + "\n"
 	for name, test := range map[string]struct {
@@ -35,14 +36,14 @@ func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 	}{
 		"import": {func(n int64) error {
 			message := io.MultiReader(strings.NewReader("From a\nSubject: s\n\n"), &mboxtest.Endless{Line: line, Left: int(n)})
-			return errorOf(w.Import(t.Context(), w.mail, -1, message, content.ImportOptions{}))
+			return errorOf(w.Import(t.Context(), w.Mail, -1, message, content.ImportOptions{}))
 		}, 0},
 		"import a long line": {func(n int64) error {
-			message := io.MultiReader(strings.NewReader("From "), zeroBytes(n))
-			return errorOf(w.Import(t.Context(), w.mail, -1, message, content.ImportOptions{}))
+			message := io.MultiReader(strings.NewReader("From "), contenttest.ZeroBytes(n))
+			return errorOf(w.Import(t.Context(), w.Mail, -1, message, content.ImportOptions{}))
 		}, 0},
 		"put": {func(n int64) error {
-			return errorOf(w.Put(t.Context(), w.site, "file", n, zeroBytes(n)))
+			return errorOf(w.Put(t.Context(), w.Site, "file", n, contenttest.ZeroBytes(n)))
 		}, 400 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,9 +56,9 @@ func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 		})
 	}
 	for name, run := range map[string]func() error{
-		"export": func() error { return w.Export(t.Context(), w.mail, io.Discard) }, // 100 MiB
-		"get":    func() error { return w.Get(t.Context(), w.site, "file", 0, -1, io.Discard) },
-		"range":  func() error { return w.Get(t.Context(), w.site, "file", 20<<20, 20<<20, io.Discard) },
+		"export": func() error { return w.Export(t.Context(), w.Mail, io.Discard) }, // 100 MiB
+		"get":    func() error { return w.Get(t.Context(), w.Site, "file", 0, -1, io.Discard) },
+		"range":  func() error { return w.Get(t.Context(), w.Site, "file", 20<<20, 20<<20, io.Discard) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, run())
@@ -66,5 +67,5 @@ func TestMemoryDoesNotGrowWithTheSizeOfContent(t *testing.T) {
 			}
 		})
 	}
-	w.wantHealthy(t, true)
+	w.WantHealthy(t, true)
 }

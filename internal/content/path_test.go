@@ -15,6 +15,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/longtest"
 	"keyroll/internal/name"
 	"keyroll/internal/store"
@@ -26,14 +27,14 @@ var spellings = []string{"Plan.txt", "plan.txt", "PLAN.TXT", "é/a", "É/A", "e\
 
 // putOld stores a file as before paths were folded: it is found only by its exact
 // path. A path that is already folded must be stored after its other spellings.
-func (w *fixture) putOld(t testing.TB, c container.Container, path, text string) {
+func putOld(t testing.TB, w *fixture, c container.Container, path, text string) {
 	t.Helper()
 	ctx := context.Background()
-	directory, err := w.containers.Directory(ctx, tenant)
+	directory, err := w.Containers.Directory(ctx, tenant)
 	must(t, err)
 	c.Folded = true // do not fold the others
-	w.putAt(t, c, path, text)
-	must(t, w.db.InTx(ctx, func(tx *store.Tx) error {
+	putAt(t, w, c, path, text)
+	must(t, w.DB.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE item SET path_hash = ?3 WHERE container = ?1 AND path_hash = ?2`,
 			c.ID, directory.Hash("path", c.ID, name.Fold(path)), directory.Hash("path", c.ID, path))
 		return err
@@ -41,9 +42,9 @@ func (w *fixture) putOld(t testing.TB, c container.Container, path, text string)
 }
 
 // unfolded marks a site as one whose paths were never folded.
-func (w *fixture) unfolded(t testing.TB, c container.Container) container.Container {
+func unfolded(t testing.TB, w *fixture, c container.Container) container.Container {
 	t.Helper()
-	must(t, w.db.InTx(context.Background(), func(tx *store.Tx) error {
+	must(t, w.DB.InTx(context.Background(), func(tx *store.Tx) error {
 		_, err := tx.Exec(context.Background(), `UPDATE container SET names = 0 WHERE id = ?1`, c.ID)
 		return err
 	}))
@@ -51,14 +52,14 @@ func (w *fixture) unfolded(t testing.TB, c container.Container) container.Contai
 	return c
 }
 
-func (w *fixture) putAt(t testing.TB, c container.Container, path, text string) {
+func putAt(t testing.TB, w *fixture, c container.Container, path, text string) {
 	t.Helper()
 	_, err := w.Put(context.Background(), c, path, int64(len(text)), strings.NewReader(text))
 	must(t, err)
 }
 
 // contentAt returns the content at a path; empty: there is no file.
-func (w *fixture) contentAt(t testing.TB, c container.Container, path string) string {
+func contentAt(t testing.TB, w *fixture, c container.Container, path string) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := w.Get(context.Background(), c, path, 0, -1, &b); err != nil {
@@ -73,13 +74,13 @@ func (w *fixture) contentAt(t testing.TB, c container.Container, path string) st
 // differ only in spelling are kept; all others are found by each spelling of their
 // path, and never by a spelling of another path.
 func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
-	fewChecks(t, longtest.Of(12, 100))
+	contenttest.FewChecks(t, longtest.Of(12, 100))
 	sites := 0
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		rapid.Check(t, func(r *rapid.T) {
 			sites++
-			c := w.create(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/sites/%d", sites))
+			c := w.MustCreate(t, container.Site, fmt.Sprintf("https://contoso.sharepoint.com/sites/%d", sites))
 			// The stored files: by exact path if stored by an old node, otherwise by folded path.
 			old, folded := map[string]string{}, map[string]string{}
 			var given []string
@@ -90,11 +91,11 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 			}
 			for _, path := range slices.SortedFunc(slices.Values(given), foldedLast) {
 				old[path] = "old " + path
-				w.putOld(t, c, path, old[path])
+				putOld(t, w, c, path, old[path])
 			}
-			c = w.unfolded(t, c)
+			c = unfolded(t, w, c)
 			for path, text := range maps.Clone(old) {
-				if got := w.contentAt(t, c, path); got != text {
+				if got := contentAt(t, w, c, path); got != text {
 					t.Fatalf("%q has %q before paths are folded", path, got)
 				}
 				alone := !slices.ContainsFunc(given, func(other string) bool { return other != path && name.Fold(other) == name.Fold(path) })
@@ -111,7 +112,7 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 			}
 			compare := func(c container.Container, when string) {
 				for _, path := range spellings {
-					if got := w.contentAt(t, c, path); got != is(path) {
+					if got := contentAt(t, w, c, path); got != is(path) {
 						t.Fatalf("%s: %q has %q, want %q; exact %v, folded %v", when, path, got, is(path), old, folded)
 					}
 				}
@@ -126,19 +127,19 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 			}
 			for i := range rapid.IntRange(1, 4).Draw(r, "puts") {
 				path, text := rapid.SampledFrom(spellings).Draw(r, "path"), fmt.Sprintf("new %d", i)
-				w.putAt(t, c, path, text)
+				putAt(t, w, c, path, text)
 				if _, exact := old[path]; exact {
 					old[path] = text
 				} else {
 					folded[name.Fold(path)] = text
 				}
 				if rapid.Bool().Draw(r, "look up again") {
-					c = w.refetch(t, c)
+					c = refetch(t, w, c)
 				}
 			}
 			compare(c, "written")
 			var exact int
-			must(t, w.Check(context.Background(), w.refetch(t, c), func(one content.Checked) error {
+			must(t, w.Check(context.Background(), refetch(t, w, c), func(one content.Checked) error {
 				if one.Exact {
 					exact++
 				}
@@ -147,7 +148,7 @@ func TestPathsOfASiteAreFoundInEverySpellingAndNoneIsLost(t *testing.T) {
 			if exact != len(old) {
 				t.Fatalf("%d files are found by their exact paths alone, want %v", exact, old)
 			}
-			restored := w.restore(t, w.backup(t, c), fmt.Sprintf("https://contoso.sharepoint.com/sites/%d-restored", sites))
+			restored := w.MustRestore(t, w.MustBackup(t, c), fmt.Sprintf("https://contoso.sharepoint.com/sites/%d-restored", sites))
 			compare(restored, "restored")
 		})
 	})
@@ -159,9 +160,9 @@ func foldedLast(a, b string) int {
 }
 
 // refetch looks up a site as the next request does.
-func (w *fixture) refetch(t testing.TB, c container.Container) container.Container {
+func refetch(t testing.TB, w *fixture, c container.Container) container.Container {
 	t.Helper()
-	if !w.exists(&c, container.Site, c.Name) {
+	if !w.Exists(&c, container.Site, c.Name) {
 		t.Fatalf("site %q is lost", c.Name)
 	}
 	return c
@@ -170,10 +171,10 @@ func (w *fixture) refetch(t testing.TB, c container.Container) container.Contain
 // The id of a chat message is not a path: two ids that differ only in case are different.
 func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		c := w.create(t, container.Workload, "chat-messages")
-		w.putAt(t, c, "AbC=", "one")
-		w.putAt(t, c, "aBc=", "two")
-		if one, two := w.contentAt(t, c, "AbC="), w.contentAt(t, c, "aBc="); one != "one" || two != "two" {
+		c := w.MustCreate(t, container.Workload, "chat-messages")
+		putAt(t, w, c, "AbC=", "one")
+		putAt(t, w, c, "aBc=", "two")
+		if one, two := contentAt(t, w, c, "AbC="), contentAt(t, w, c, "aBc="); one != "one" || two != "two" {
 			t.Errorf("%q and %q", one, two)
 		}
 	})
@@ -183,12 +184,12 @@ func TestItemsOfAWorkloadStoreAreNamedExactly(t *testing.T) {
 func TestInterruptedFoldingContinues(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for i := range 20 {
-			w.putOld(t, w.site, fmt.Sprintf("File %d", i), "x")
+			putOld(t, w, w.Site, fmt.Sprintf("File %d", i), "x")
 		}
-		c := w.unfolded(t, w.site)
+		c := unfolded(t, w, w.Site)
 		ctx, cancel := context.WithCancel(context.Background())
 		calls := 0
-		w.policies.Opening = func(int64) error {
+		w.Policies.Opening = func(int64) error {
 			if calls++; calls == 8 { // in the midst of the second reading
 				cancel()
 			}
@@ -198,13 +199,13 @@ func TestInterruptedFoldingContinues(t *testing.T) {
 		if err == nil {
 			t.Fatal("not stopped")
 		}
-		w.policies.Opening = nil
-		if w.refetch(t, c).Folded {
+		w.Policies.Opening = nil
+		if refetch(t, w, c).Folded {
 			t.Fatal("it is said to be done")
 		}
-		w.putAt(t, c, "FILE 19", "y")
+		putAt(t, w, c, "FILE 19", "y")
 		for i := range 20 {
-			if got := w.contentAt(t, c, fmt.Sprintf("fIlE %d", i)); got != map[bool]string{true: "y", false: "x"}[i == 19] {
+			if got := contentAt(t, w, c, fmt.Sprintf("fIlE %d", i)); got != map[bool]string{true: "y", false: "x"}[i == 19] {
 				t.Errorf("file %d has %q", i, got)
 			}
 		}
@@ -214,10 +215,10 @@ func TestInterruptedFoldingContinues(t *testing.T) {
 func TestAPathThatIsInvalidForNewFilesIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		for _, path := range []string{"a\u202Eb", "a\xe9b", "a\nb", "\uFEFFa", strings.Repeat("a", 1025), "a//b", "../a", ""} {
-			_, err := w.Put(context.Background(), w.site, path, 1, strings.NewReader("x"))
+			_, err := w.Put(context.Background(), w.Site, path, 1, strings.NewReader("x"))
 			wantCode(t, err, api.InvalidArgument)
 		}
-		files, err := w.Files(context.Background(), w.site)
+		files, err := w.Files(context.Background(), w.Site)
 		must(t, err)
 		if len(files) != 0 {
 			t.Errorf("there are %v", files)

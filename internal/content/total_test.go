@@ -10,25 +10,26 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
 )
 
 // wantTotals fails the test unless the totals of containers are kept and are right.
-func (w *fixture) wantTotals(t testing.TB, list ...container.Container) {
+func wantTotals(t testing.TB, w *fixture, list ...container.Container) {
 	t.Helper()
 	for _, c := range list {
 		must(t, w.Items.CheckTotal(t.Context(), c))
-		if !w.keepsTotal(t, c) {
+		if !keepsTotal(t, w, c) {
 			t.Errorf("the total of container %d is not kept", c.ID)
 		}
 	}
 }
 
-func (w *fixture) keepsTotal(t testing.TB, c container.Container) bool {
+func keepsTotal(t testing.TB, w *fixture, c container.Container) bool {
 	t.Helper()
 	var n int64
-	must(t, w.db.View(t.Context(), func(tx *store.Tx) error {
+	must(t, w.DB.View(t.Context(), func(tx *store.Tx) error {
 		return tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM item_total WHERE tenant = ?1 AND container = ?2`, c.Tenant, c.ID).Scan(&n)
 	}))
 	return n == 1
@@ -36,25 +37,25 @@ func (w *fixture) keepsTotal(t testing.TB, c container.Container) bool {
 
 func TestTotalsFollowEveryChangeOfItems(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.importMail(t, mbox(3)) // before its total is kept
-		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID, w.site.ID, w.site.ID, 17}))
-		w.wantTotals(t, w.mail, w.site)
-		w.importMail(t, mbox(300)) // several transactions
+		w.MustImport(t, contenttest.Mbox(3)) // before its total is kept
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.Mail.ID, w.Site.ID, w.Site.ID, 17}))
+		wantTotals(t, w, w.Mail, w.Site)
+		w.MustImport(t, contenttest.Mbox(300)) // several transactions
 		for i := range 5 {
-			w.put(t, fmt.Sprint("file", i%3), strings.Repeat("x", 10*i+1)) // some replace others
-			w.wantTotals(t, w.site)
+			w.MustPut(t, fmt.Sprint("file", i%3), strings.Repeat("x", 10*i+1)) // some replace others
+			wantTotals(t, w, w.Site)
 		}
-		if items, bytes := w.totals(t); items != 303 || bytes != int64(len(mbox(3))+len(mbox(300))) {
+		if items, bytes := w.MustTotals(t); items != 303 || bytes != int64(len(contenttest.Mbox(3))+len(contenttest.Mbox(300))) {
 			t.Errorf("%d items of %d bytes", items, bytes)
 		}
-		b := w.backup(t, w.mail)
-		w.wantTotals(t, w.mail, b.Container, w.restore(t, b, "restored@contoso.com"))
-		w.expire(t, b)
-		w.tidyUp(t)
-		if w.keepsTotal(t, b.Container) {
+		b := w.MustBackup(t, w.Mail)
+		wantTotals(t, w, w.Mail, b.Container, w.MustRestore(t, b, "restored@contoso.com"))
+		w.MustExpire(t, b)
+		w.TidyUp(t)
+		if keepsTotal(t, w, b.Container) {
 			t.Error("the total of a deleted backup is kept")
 		}
-		w.wantTotals(t, w.mail, w.site)
+		wantTotals(t, w, w.Mail, w.Site)
 	})
 }
 
@@ -65,20 +66,20 @@ func TestTotalsOfConcurrentImportsAreExact(t *testing.T) {
 		for i := range 4 {
 			g.Go(func() error {
 				for n := range 3 {
-					if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(2)), content.ImportOptions{}); err != nil {
+					if _, err := w.Import(ctx, w.Mail, -1, strings.NewReader(contenttest.Mbox(2)), content.ImportOptions{}); err != nil {
 						return err
 					}
-					if _, err := w.Put(ctx, w.site, fmt.Sprint("file", (i+n)%3), -1, strings.NewReader(strings.Repeat("x", i+n))); err != nil && !fail.Is(err, api.Conflict) {
+					if _, err := w.Put(ctx, w.Site, fmt.Sprint("file", (i+n)%3), -1, strings.NewReader(strings.Repeat("x", i+n))); err != nil && !fail.Is(err, api.Conflict) {
 						return err
 					}
 				}
 				return nil
 			})
 		}
-		g.Go(func() error { return w.Items.KeepTotals(ctx, tenant, []int64{w.site.ID, w.mail.ID}) })
+		g.Go(func() error { return w.Items.KeepTotals(ctx, tenant, []int64{w.Site.ID, w.Mail.ID}) })
 		must(t, g.Wait())
-		w.wantTotals(t, w.mail, w.site)
-		if items, _ := w.totals(t); items != 24 {
+		wantTotals(t, w, w.Mail, w.Site)
+		if items, _ := w.MustTotals(t); items != 24 {
 			t.Errorf("%d items", items)
 		}
 	})
@@ -86,28 +87,28 @@ func TestTotalsOfConcurrentImportsAreExact(t *testing.T) {
 
 func TestTotalsAreNotKeptBesideOlderNodes(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.older = true
-		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID}))
-		b := w.backup(t, w.mail)
-		w.importMail(t, mbox(2))
-		if items, _ := w.totals(t); items != 2 || w.keepsTotal(t, w.mail) || w.keepsTotal(t, b.Container) {
+		w.Older = true
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.Mail.ID}))
+		b := w.MustBackup(t, w.Mail)
+		w.MustImport(t, contenttest.Mbox(2))
+		if items, _ := w.MustTotals(t); items != 2 || keepsTotal(t, w, w.Mail) || keepsTotal(t, w, b.Container) {
 			t.Errorf("%d items, or a total is kept", items)
 		}
-		w.older = false
-		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID, b.ID}))
-		w.wantTotals(t, w.mail, b.Container)
+		w.Older = false
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.Mail.ID, b.ID}))
+		wantTotals(t, w, w.Mail, b.Container)
 	})
 }
 
 func TestAWrongTotalIsDamage(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.mail.ID}))
-		w.importMail(t, mbox(2))
-		w.exec(t, `UPDATE item_total SET items = items + 1 WHERE container = ?1`, w.mail.ID)
-		wantCode(t, w.Items.CheckTotal(t.Context(), w.mail), api.Damaged)
-		w.exec(t, `DELETE FROM item_total WHERE container = ?1`, w.mail.ID) // it is counted again
-		must(t, w.Items.CheckTotal(t.Context(), w.mail))
-		if items, _ := w.totals(t); items != 2 {
+		must(t, w.Items.KeepTotals(t.Context(), tenant, []int64{w.Mail.ID}))
+		w.MustImport(t, contenttest.Mbox(2))
+		w.Exec(t, `UPDATE item_total SET items = items + 1 WHERE container = ?1`, w.Mail.ID)
+		wantCode(t, w.Items.CheckTotal(t.Context(), w.Mail), api.Damaged)
+		w.Exec(t, `DELETE FROM item_total WHERE container = ?1`, w.Mail.ID) // it is counted again
+		must(t, w.Items.CheckTotal(t.Context(), w.Mail))
+		if items, _ := w.MustTotals(t); items != 2 {
 			t.Errorf("%d items", items)
 		}
 	})

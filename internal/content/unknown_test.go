@@ -8,6 +8,7 @@ import (
 
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -15,9 +16,9 @@ import (
 var errRefused = errors.New("refused by the test")
 
 // loseNext loses the answer to the commit of the next transaction that calls armed.
-func (w *fixture) loseNext() (armed func() error) {
+func loseNext(w *fixture) (armed func() error) {
 	lose := false
-	w.db.SetForTests(store.ForTests{RunTwice: true, LoseAnswer: func(context.Context) bool {
+	w.DB.SetForTests(store.ForTests{RunTwice: true, LoseAnswer: func(context.Context) bool {
 		lost := lose
 		lose = false
 		return lost
@@ -25,7 +26,7 @@ func (w *fixture) loseNext() (armed func() error) {
 	return func() error { lose = true; return nil }
 }
 
-func (w *fixture) wantAnswerLost(t *testing.T, err error) {
+func wantAnswerLost(t *testing.T, w *fixture, err error) {
 	t.Helper()
 	if !store.IsAnswerLost(err) {
 		t.Fatalf("error %v, want that of a lost answer", err)
@@ -37,43 +38,43 @@ func (w *fixture) wantAnswerLost(t *testing.T, err error) {
 func TestBlobsOfACommitWithoutAnAnswerAreKept(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx, file := t.Context(), strings.Repeat("0123456789", 25_000) // three blobs
-		w.put(t, "a", "old")
-		armed := w.loseNext()
+		w.MustPut(t, "a", "old")
+		armed := loseNext(w)
 		also := func(*store.Tx) error { return armed() }
 		put := func(also func(*store.Tx) error) error {
-			return e(w.Put(ctx, w.site, "a", -1, strings.NewReader(file), also))
+			return errorOf(w.Put(ctx, w.Site, "a", -1, strings.NewReader(file), also))
 		}
-		w.wantAnswerLost(t, put(also))
-		if w.get(t, "a") != file {
+		wantAnswerLost(t, w, put(also))
+		if w.MustGet(t, "a") != file {
 			t.Error("the file that was put is not there")
 		}
-		w.wantHealthy(t, false)
+		w.WantHealthy(t, false)
 		must(t, put(nil))
 
-		mail := mbox(3)
-		_, err := w.Import(ctx, w.mail, -1, strings.NewReader(mail), content.ImportOptions{}, also)
-		w.wantAnswerLost(t, err)
-		if w.export(t) != mail {
+		mail := contenttest.Mbox(3)
+		_, err := w.Import(ctx, w.Mail, -1, strings.NewReader(mail), content.ImportOptions{}, also)
+		wantAnswerLost(t, w, err)
+		if w.MustExport(t) != mail {
 			t.Error("the messages that were imported are not there")
 		}
-		w.wantHealthy(t, false)
+		w.WantHealthy(t, false)
 
 		mark, skipped := store.NewID(), map[int64]error{}
-		for _, c := range []container.Container{w.mail, w.site} {
-			r := w.renewal(mark, skipped)
+		for _, c := range []container.Container{w.Mail, w.Site} {
+			r := w.Renewal(mark, skipped)
 			r.Done = func(*store.Tx, int64) error { return armed() }
-			w.wantAnswerLost(t, w.Renew(ctx, c, r))
-			if w.export(t) != mail || w.get(t, "a") != file {
+			wantAnswerLost(t, w, w.Renew(ctx, c, r))
+			if w.MustExport(t) != mail || w.MustGet(t, "a") != file {
 				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
 			}
-			w.wantHealthy(t, false)
+			w.WantHealthy(t, false)
 		}
-		if n, skipped := w.renew(t, mark, w.mail, w.site); n != 2 || len(skipped) > 0 || w.countOlder(t, mark) > 0 {
+		if n, skipped := w.MustRenew(t, mark, w.Mail, w.Site); n != 2 || len(skipped) > 0 || w.CountOlder(t, mark) > 0 {
 			t.Errorf("asked again: %d containers, skipped %v", n, skipped)
 		}
-		w.tidyUp(t)
-		w.collect(t, 0)
-		w.wantExact(t)
+		w.TidyUp(t)
+		w.MustCollect(t, 0)
+		w.WantExact(t)
 	})
 }
 
@@ -89,27 +90,27 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 				}
 				return nil
 			}
-			if err := e(w.Put(ctx, w.site, "a", -1, strings.NewReader("content"), also)); !errors.Is(err, errRefused) {
+			if err := errorOf(w.Put(ctx, w.Site, "a", -1, strings.NewReader("content"), also)); !errors.Is(err, errRefused) {
 				t.Errorf("put: %v", err)
 			}
 			runs = 0
-			if _, err := w.Import(ctx, w.mail, -1, strings.NewReader(mbox(3)), content.ImportOptions{}, also); !errors.Is(err, errRefused) {
+			if _, err := w.Import(ctx, w.Mail, -1, strings.NewReader(contenttest.Mbox(3)), content.ImportOptions{}, also); !errors.Is(err, errRefused) {
 				t.Errorf("import: %v", err)
 			}
-			w.wantExact(t)
+			w.WantExact(t)
 		}
-		w.put(t, "a", "content")
-		runs, r := 0, w.renewal(store.NewID(), map[int64]error{})
+		w.MustPut(t, "a", "content")
+		runs, r := 0, w.Renewal(store.NewID(), map[int64]error{})
 		r.Done = func(*store.Tx, int64) error {
 			if runs++; runs > 1 {
 				return errRefused
 			}
 			return nil
 		}
-		if err := w.Renew(ctx, w.site, r); !errors.Is(err, errRefused) {
+		if err := w.Renew(ctx, w.Site, r); !errors.Is(err, errRefused) {
 			t.Errorf("renew: %v", err)
 		}
-		w.wantExact(t)
+		w.WantExact(t)
 	})
 }
 
@@ -117,23 +118,23 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 // the backup succeeds and its key is put under the new policy key.
 func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.put(t, "a", "content")
-		w.importMail(t, mbox(3))
+		w.MustPut(t, "a", "content")
+		w.MustImport(t, contenttest.Mbox(3))
 		var refreshes int // how often the policy key will have changed when a transaction looks
-		w.policies.Locking = func(now *policy.KeyRow) {
+		w.Policies.Locking = func(now *policy.KeyRow) {
 			if refreshes > 0 {
 				refreshes--
 				now.Generation++
 			}
 		}
-		for of, name := range map[*container.Container]string{&w.site: "https://contoso.sharepoint.com/sites/b", &w.mail: "bob@contoso.com"} {
+		for of, name := range map[*container.Container]string{&w.Site: "https://contoso.sharepoint.com/sites/b", &w.Mail: "bob@contoso.com"} {
 			refreshes = 3
-			b := w.backup(t, *of)
+			b := w.MustBackup(t, *of)
 			if refreshes != 0 {
 				t.Errorf("backup: %d refreshes did not come between", refreshes)
 			}
 			refreshes = 3
-			restored := w.restore(t, b, name)
+			restored := w.MustRestore(t, b, name)
 			if refreshes != 0 {
 				t.Errorf("restore: %d refreshes did not come between", refreshes)
 			}
@@ -141,6 +142,6 @@ func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
 				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))
 			}
 		}
-		w.wantExact(t)
+		w.WantExact(t)
 	})
 }

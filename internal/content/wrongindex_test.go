@@ -9,41 +9,21 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/container"
-	"keyroll/internal/container/containertest"
 	"keyroll/internal/content"
+	"keyroll/internal/content/contenttest"
 	"keyroll/internal/fail"
 	"keyroll/internal/items"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// useDatabase returns the fixture of a process that continues with another database.
-func (w *fixture) useDatabase(t testing.TB, db *store.DB) {
-	t.Helper()
-	w.db, w.policies.DB = db, db
-	w.containers.Close()
-	w.containers = containertest.Containers{Containers: container.New(db, w.policies, pageSlots, time.Now), DB: db}
-	t.Cleanup(w.containers.Close)
-	w.reopen(t)
-}
-
-// loseIndexWrites calls a function while writes to an index are lost.
-func (w *fixture) loseIndexWrites(t testing.TB, index string, during func()) {
-	t.Helper()
-	w.useDatabase(t, storetest.LoseWrites(t, w.db, index, func(db *store.DB) {
-		w.useDatabase(t, db)
-		during()
-	}))
-}
-
 // tryCollect collects with grace 0. Without the comparison of the tables with their
 // indexes, only the scan of the rows protects blobs that are in use.
-func (w *fixture) tryCollect(t testing.TB, compare bool) error {
+func tryCollect(t testing.TB, w *fixture, compare bool) error {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
-	storetest.UseIndexes(t, w.db, compare)
+	storetest.UseIndexes(t, w.DB, compare)
 	c, err := w.Collect(context.Background(), 0, false)
 	must(t, err)
 	if err := c.Tenant(context.Background(), tenant, nil); err != nil {
@@ -57,44 +37,44 @@ func (w *fixture) tryCollect(t testing.TB, compare bool) error {
 func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 	files := func(w *fixture, t testing.TB, from, to int) {
 		for i := from; i < to; i++ {
-			w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
+			w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
 		}
 	}
 	for name, wreck := range map[string]func(t *testing.T, w *fixture){
 		"an index that knows nothing": func(t *testing.T, w *fixture) {
-			w.loseIndexWrites(t, "blob_id", func() { files(w, t, 0, 6) })
+			w.LoseIndexWrites(t, "blob_id", func() { files(w, t, 0, 6) })
 		},
 		"the newest three files after one lost write": func(t *testing.T, w *fixture) {
 			files(w, t, 0, 3)
-			w.loseIndexWrites(t, "blob_id", func() { files(w, t, 3, 6) })
+			w.LoseIndexWrites(t, "blob_id", func() { files(w, t, 3, 6) })
 		},
 		"a backup of files that were replaced": func(t *testing.T, w *fixture) {
 			files(w, t, 0, 6)
-			w.loseIndexWrites(t, "blob_id", func() { w.backup(t, w.site) })
+			w.LoseIndexWrites(t, "blob_id", func() { w.MustBackup(t, w.Site) })
 			files(w, t, 0, 6)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, w *fixture) {
 				wreck(t, w)
-				before := w.blobNames(t)
+				before := w.BlobNames(t)
 				for _, compare := range []bool{false, true} {
-					err := w.tryCollect(t, compare)
+					err := tryCollect(t, w, compare)
 					if _, detail, hint := fail.Public(err); !fail.Is(err, api.Damaged) || !strings.Contains(detail, "nothing is deleted") || hint == "" {
 						t.Errorf("[%s] %v", fail.CodeOf(err), err)
 					}
 				}
-				if after := w.blobNames(t); !slices.Equal(after, before) {
+				if after := w.BlobNames(t); !slices.Equal(after, before) {
 					t.Errorf("%d blobs of %d are left", len(after), len(before))
 				}
-				for _, b := range append(w.allBackups(t), content.Backup{Container: w.site}) {
-					if got := w.filesOf(t, b.Container); len(got) != 6 || got["file5"] != randomContent(5, 10) {
+				for _, b := range append(w.AllBackups(t), content.Backup{Container: w.Site}) {
+					if got := w.FilesOf(t, b.Container); len(got) != 6 || got["file5"] != contenttest.RandomContent(5, 10) {
 						t.Errorf("%d files are read", len(got))
 					}
 				}
-				storetest.Reindex(t, w.db, "blob")
-				must(t, w.tryCollect(t, true))
-				w.wantExact(t)
+				storetest.Reindex(t, w.DB, "blob")
+				must(t, tryCollect(t, w, true))
+				w.WantExact(t)
 			})
 		})
 	}
@@ -105,18 +85,18 @@ func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
 	w := newFixture(t, storetest.SQLite(t))
 	for i := range 6 {
-		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
-		w.put(t, fmt.Sprint("file", i), randomContent(i, 10))
+		w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
+		w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
 	}
-	before := w.blobNames(t)
-	w.useDatabase(t, storetest.ZeroIndex(t, w.db, "blob_id"))
+	before := w.BlobNames(t)
+	w.UseDatabase(t, storetest.ZeroIndex(t, w.DB, "blob_id"))
 	for _, compare := range []bool{false, true} {
-		wantCode(t, w.tryCollect(t, compare), api.Damaged)
+		wantCode(t, tryCollect(t, w, compare), api.Damaged)
 	}
-	if after := w.blobNames(t); !slices.Equal(after, before) {
+	if after := w.BlobNames(t); !slices.Equal(after, before) {
 		t.Errorf("%d blobs of %d are left", len(after), len(before))
 	}
-	if got := w.filesOf(t, w.site); len(got) != 6 || got["file5"] != randomContent(5, 10) {
+	if got := w.FilesOf(t, w.Site); len(got) != 6 || got["file5"] != contenttest.RandomContent(5, 10) {
 		t.Errorf("%d files are read", len(got))
 	}
 }
@@ -135,15 +115,15 @@ func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newFixture(t, storetest.SQLite(t)) // PostgreSQL leads to no row that has changed
-			w.put(t, "file", "old")
-			b := w.backup(t, w.site)
-			w.expire(t, b)
-			w.loseIndexWrites(t, one.index, func() { w.exec(t, one.moved, b.ID, w.site.ID) })
-			before := w.allRows(t)
+			w.MustPut(t, "file", "old")
+			b := w.MustBackup(t, w.Site)
+			w.MustExpire(t, b)
+			w.LoseIndexWrites(t, one.index, func() { w.Exec(t, one.moved, b.ID, w.Site.ID) })
+			before := w.AllRows(t)
 			for _, check := range []bool{false, true} {
-				storetest.UseIndexes(t, w.db, check)
+				storetest.UseIndexes(t, w.DB, check)
 				wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
-				if after := w.allRows(t); after != before {
+				if after := w.AllRows(t); after != before {
 					t.Errorf("check %v: before:\n%s\nafter:\n%s", check, before, after)
 				}
 			}
@@ -151,26 +131,26 @@ func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 	}
 	t.Run("another file", func(t *testing.T) {
 		w := newFixture(t, storetest.SQLite(t))
-		w.put(t, "a", "of a")
-		w.loseIndexWrites(t, "item_path", func() { w.exec(t, `UPDATE item SET path_hash = x'00'`) })
-		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
+		w.MustPut(t, "a", "of a")
+		w.LoseIndexWrites(t, "item_path", func() { w.Exec(t, `UPDATE item SET path_hash = x'00'`) })
+		before := w.AllRows(t)
+		_, err := w.Put(t.Context(), w.Site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
-		if after := w.allRows(t); after != before {
+		if after := w.AllRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 	t.Run("a blob of another file", func(t *testing.T) {
 		w := newFixture(t, storetest.SQLite(t))
-		w.put(t, "a", "of a")
-		w.put(t, "b", "of b")
-		w.loseIndexWrites(t, "sqlite_autoindex_blob_1", func() {
-			w.exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
+		w.MustPut(t, "a", "of a")
+		w.MustPut(t, "b", "of b")
+		w.LoseIndexWrites(t, "sqlite_autoindex_blob_1", func() {
+			w.Exec(t, `UPDATE blob SET item = (SELECT MAX(id) FROM item), sequence = 100 WHERE item = (SELECT MIN(id) FROM item)`)
 		})
-		before := w.allRows(t)
-		_, err := w.Put(t.Context(), w.site, "a", 3, strings.NewReader("new"))
+		before := w.AllRows(t)
+		_, err := w.Put(t.Context(), w.Site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
-		if after := w.allRows(t); after != before {
+		if after := w.AllRows(t); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
@@ -179,43 +159,23 @@ func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 // The rows of a container are not cleared if the container exists.
 func TestRowsOfAnExistingContainerAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.put(t, "file", "content")
-		w.exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.site.ID, tenant)
-		before := w.allRows(t)
+		w.MustPut(t, "file", "content")
+		w.Exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.Site.ID, tenant)
+		before := w.AllRows(t)
 		wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
-		if after := w.allRows(t); after != before || w.get(t, "file") != "content" {
+		if after := w.AllRows(t); after != before || w.MustGet(t, "file") != "content" {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 }
 
-// allRows returns the content of the rows, read without an index.
-func (w *fixture) allRows(t testing.TB) (all string) {
-	t.Helper()
-	for _, query := range []string{
-		`SELECT id, +container, 0, 0 FROM item ORDER BY +id`, `SELECT id, +item, +sequence, +page FROM blob ORDER BY +id, +item`,
-		`SELECT id, +parent, +version, +count FROM key_page ORDER BY +id`, `SELECT blob, +item, 0, 0 FROM dropped ORDER BY +blob`,
-	} {
-		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) error {
-			lines, err := store.Collect(t.Context(), tx, func(row store.Scanner) (string, error) {
-				var n [4]int64
-				err := row.Scan(&n[0], &n[1], &n[2], &n[3])
-				return fmt.Sprintln(n), err
-			}, query)
-			all += query + "\n" + strings.Join(lines, "")
-			return err
-		}))
-	}
-	return all
-}
-
 // If an index contradicts the rows of items and blobs, nothing is deleted.
 func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		w.put(t, "a", "of a")
-		w.put(t, "b", "of b")
+		w.MustPut(t, "a", "of a")
+		w.MustPut(t, "b", "of b")
 		var ids, blobs []int64
-		must(t, w.db.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
+		must(t, w.DB.ViewOnce(t.Context(), func(tx *store.Tx) (err error) {
 			if ids, err = tx.IDs(t.Context(), `SELECT id FROM item ORDER BY id`); err == nil {
 				blobs, err = tx.IDs(t.Context(), `SELECT id FROM blob ORDER BY item`)
 			}
@@ -225,19 +185,19 @@ func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
 			rows := items.Rows{Tenant: tenant, Container: container, Items: item, Blobs: []items.Blob{{ID: blob[0], Tenant: tenant, Item: item[0]}}}
 			return rows.Remove(t.Context(), tx)
 		}
-		before := w.allRows(t)
+		before := w.AllRows(t)
 		for name, act := range map[string]func(tx *store.Tx) error{
 			"an item of another container": func(tx *store.Tx) error {
-				return remove(tx, w.mail.ID, ids[:1], blobs[:1])
+				return remove(tx, w.Mail.ID, ids[:1], blobs[:1])
 			},
 			"a blob of another item": func(tx *store.Tx) error {
-				return remove(tx, w.site.ID, ids[:1], blobs[1:])
+				return remove(tx, w.Site.ID, ids[:1], blobs[1:])
 			},
 			"a file with another path": func(tx *store.Tx) error {
-				return items.ConfirmFile(t.Context(), tx, items.Row{Tenant: tenant, Container: w.site.ID}, ids[0])
+				return items.ConfirmFile(t.Context(), tx, items.Row{Tenant: tenant, Container: w.Site.ID}, ids[0])
 			},
 		} {
-			err := w.db.InTx(t.Context(), act)
+			err := w.DB.InTx(t.Context(), act)
 			if name == "a file with another path" {
 				if err == nil {
 					t.Error("it is confirmed")
@@ -245,12 +205,12 @@ func TestRowsThatContradictTheIndexAreNotDeleted(t *testing.T) {
 				continue
 			}
 			wantCode(t, err, api.Damaged)
-			if after := w.allRows(t); after != before {
+			if after := w.AllRows(t); after != before {
 				t.Errorf("%s: before:\n%s\nafter:\n%s", name, before, after)
 			}
 		}
-		must(t, w.db.InTx(t.Context(), func(tx *store.Tx) error {
-			return remove(tx, w.site.ID, ids[:1], blobs[:1])
+		must(t, w.DB.InTx(t.Context(), func(tx *store.Tx) error {
+			return remove(tx, w.Site.ID, ids[:1], blobs[:1])
 		}))
 	})
 }

@@ -23,7 +23,7 @@ type KeyPages struct {
 	slots  int
 	open   *envelope.Page // nil: none
 	openID int64
-	Sealed []keypage.Row  // to be inserted with the blobs
+	Sealed []keypage.Row // to be inserted with the blobs
 }
 
 // NewKeyPages returns no pages yet.

@@ -1,0 +1,97 @@
+package contenttest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"keyroll/api"
+	"keyroll/internal/container"
+	"keyroll/internal/content"
+	"keyroll/internal/fail"
+	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
+)
+
+// MustBackup makes a backup.
+func (w *Small) MustBackup(t testing.TB, c container.Container) (b content.Backup) {
+	t.Helper()
+	Must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
+		return w.Backup(ctx, c, time.Time{}, func(_ *store.Tx, made content.Backup) error {
+			b = made
+			return nil
+		})
+	}, func() bool {
+		Must(t, w.DeleteLeftoverRows(context.Background(), Tenant)) // deletes the rows of a copy that failed
+		return w.HasBackup(t, b)
+	}))
+	return b
+}
+
+// HasBackup reports whether a backup exists.
+func (w *Small) HasBackup(t testing.TB, b content.Backup) bool {
+	t.Helper()
+	err := w.DB.ViewOnce(context.Background(), func(tx *store.Tx) error {
+		_, err := w.BackupByID(context.Background(), tx, Tenant, b.ID)
+		return err
+	})
+	if err != nil && !fail.Is(err, api.NotFound) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// MustRestore restores a backup into a new container.
+func (w *Small) MustRestore(t testing.TB, b content.Backup, name string) container.Container {
+	t.Helper()
+	var c container.Container
+	Must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
+		c, err = w.Restore(ctx, b, name, 0)
+		return err
+	}, func() bool {
+		Must(t, w.DeleteLeftoverRows(context.Background(), Tenant))
+		return w.Exists(&c, b.Of, name)
+	}))
+	return c
+}
+
+// MustExpire deletes a backup.
+func (w *Small) MustExpire(t testing.TB, b content.Backup) {
+	t.Helper()
+	Must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error {
+		return w.Expire(ctx, b)
+	}, func() bool { return !w.HasBackup(t, b) }))
+}
+
+// TidyUp deletes leftover rows, and the blobs of deleted and replaced content.
+func (w *Small) TidyUp(t testing.TB) {
+	t.Helper()
+	Must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) error { return w.DeleteLeftoverRows(ctx, Tenant) }, nil))
+	w.MustCollect(t, time.Hour) // no orphans, but what was dropped
+}
+
+// AllBackups is every backup.
+func (w *Small) AllBackups(t testing.TB) (list []content.Backup) {
+	t.Helper()
+	Must(t, w.DB.ViewOnce(context.Background(), func(tx *store.Tx) (err error) {
+		listed, err := w.Backups(context.Background(), tx, Tenant, 0, 1000)
+		list = nil
+		for _, b := range listed {
+			list = append(list, b.Backup)
+		}
+		return err
+	}))
+	return list
+}
+
+// MustCollect collects orphans older than grace; with grace 0 all that exist now.
+func (w *Small) MustCollect(t testing.TB, grace time.Duration) content.Collected {
+	t.Helper()
+	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
+	}
+	c, err := w.Collect(context.Background(), grace, false)
+	Must(t, err)
+	Must(t, c.Tenant(context.Background(), Tenant, nil))
+	Must(t, c.End(context.Background()))
+	return c.Collected
+}
