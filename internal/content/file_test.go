@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"keyroll/api"
+	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
@@ -328,7 +329,7 @@ func TestRevocationStopsMail(t *testing.T) {
 			t.Errorf("%d bytes came, want %d messages", got.Len(), whole)
 		}
 	}
-	unread := readerFunc(func([]byte) (int, error) {
+	unread := contenttest.ReaderFunc(func([]byte) (int, error) {
 		t.Error("the import was read")
 		return 0, io.EOF
 	})
@@ -360,7 +361,7 @@ func TestACancelledContextStopsEveryOperation(t *testing.T) {
 	w := newFixture(t, storetest.One(t))
 	w.MustPut(t, "file", contenttest.RandomContent(1, 3*blobSize))
 	ctx, cancel := context.WithCancel(t.Context())
-	endsHere := readerFunc(func(p []byte) (int, error) {
+	endsHere := contenttest.ReaderFunc(func(p []byte) (int, error) {
 		cancel()
 		return copy(p, "From x\n"), nil
 	})
@@ -378,10 +379,6 @@ func TestACancelledContextStopsEveryOperation(t *testing.T) {
 	}
 	w.WantHealthy(t, true)
 }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 type writerFunc func([]byte) (int, error)
 
@@ -404,4 +401,29 @@ func TestAFailingWriterIsNotReportedAsDamage(t *testing.T) {
 		}
 		wantCode(t, err, api.Internal)
 	}
+}
+
+// Another node has drawn the same id: its blob is kept.
+func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
+	w := newFixture(t, storetest.One(t))
+	var theirs string
+	w.Contents = w.Connect(&storesFirst{w.Blobs, &theirs})
+	wantCode(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, contenttest.ZeroBytes(10))), api.AlreadyExists)
+	if names := w.BlobNames(t); len(names) != 1 || names[0] != theirs {
+		t.Errorf("%q, not %q", names, theirs)
+	}
+}
+
+// storesFirst stores a blob under every name before the test's own put.
+type storesFirst struct {
+	blob.Store
+	name *string
+}
+
+func (f *storesFirst) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
+	*f.name = name
+	if _, err := f.Store.PutIfAbsent(ctx, name, strings.NewReader("theirs")); err != nil {
+		return 0, err
+	}
+	return f.Store.PutIfAbsent(ctx, name, r)
 }

@@ -173,7 +173,7 @@ func TestAnImportBelongsToOneRequest(t *testing.T) {
 			t.Errorf("%+v, %v", m, err)
 		}
 		// A request whose first commit comes after the stop.
-		_, err := w.Import(ctx, w.Mail, -1, readerFunc(func(p []byte) (int, error) {
+		_, err := w.Import(ctx, w.Mail, -1, contenttest.ReaderFunc(func(p []byte) (int, error) {
 			if _, err := w.StopImport(ctx, w.Mail, "late"); err != nil {
 				return 0, err
 			}

@@ -1,105 +1,14 @@
 package content_test
 
 import (
-	"context"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"keyroll/api"
-	"keyroll/internal/content"
-	"keyroll/internal/content/contenttest"
-	"keyroll/internal/fail"
 	"keyroll/internal/items"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
-
-// tryCollect collects with grace 0. Without the comparison of the tables with their
-// indexes, only the scan of the rows protects blobs that are in use.
-func tryCollect(t testing.TB, w *fixture, compare bool) error {
-	t.Helper()
-	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
-	}
-	storetest.UseIndexes(t, w.DB, compare)
-	c, err := w.Collect(context.Background(), 0, false)
-	must(t, err)
-	if err := c.Tenant(context.Background(), tenant, nil); err != nil {
-		return err
-	}
-	return c.End(context.Background())
-}
-
-// Whatever entries the indexes that a collection reads have lost, no blob that a row
-// references is deleted, and all content stays readable.
-func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
-	files := func(w *fixture, t testing.TB, from, to int) {
-		for i := from; i < to; i++ {
-			w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
-		}
-	}
-	for name, wreck := range map[string]func(t *testing.T, w *fixture){
-		"an index that knows nothing": func(t *testing.T, w *fixture) {
-			w.LoseIndexWrites(t, "blob_id", func() { files(w, t, 0, 6) })
-		},
-		"the newest three files after one lost write": func(t *testing.T, w *fixture) {
-			files(w, t, 0, 3)
-			w.LoseIndexWrites(t, "blob_id", func() { files(w, t, 3, 6) })
-		},
-		"a backup of files that were replaced": func(t *testing.T, w *fixture) {
-			files(w, t, 0, 6)
-			w.LoseIndexWrites(t, "blob_id", func() { w.MustBackup(t, w.Site) })
-			files(w, t, 0, 6)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(t *testing.T, w *fixture) {
-				wreck(t, w)
-				before := w.BlobNames(t)
-				for _, compare := range []bool{false, true} {
-					err := tryCollect(t, w, compare)
-					if _, detail, hint := fail.Public(err); !fail.Is(err, api.Damaged) || !strings.Contains(detail, "nothing is deleted") || hint == "" {
-						t.Errorf("[%s] %v", fail.CodeOf(err), err)
-					}
-				}
-				if after := w.BlobNames(t); !slices.Equal(after, before) {
-					t.Errorf("%d blobs of %d are left", len(after), len(before))
-				}
-				for _, b := range append(w.AllBackups(t), content.Backup{Container: w.Site}) {
-					if got := w.FilesOf(t, b.Container); len(got) != 6 || got["file5"] != contenttest.RandomContent(5, 10) {
-						t.Errorf("%d files are read", len(got))
-					}
-				}
-				storetest.Reindex(t, w.DB, "blob")
-				must(t, tryCollect(t, w, true))
-				w.WantExact(t)
-			})
-		})
-	}
-}
-
-// An index of zeros is damage, and its rows can still be read if another index finds
-// them.
-func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {
-	w := newFixture(t, storetest.SQLite(t))
-	for i := range 6 {
-		w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
-		w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
-	}
-	before := w.BlobNames(t)
-	w.UseDatabase(t, storetest.ZeroIndex(t, w.DB, "blob_id"))
-	for _, compare := range []bool{false, true} {
-		wantCode(t, tryCollect(t, w, compare), api.Damaged)
-	}
-	if after := w.BlobNames(t); !slices.Equal(after, before) {
-		t.Errorf("%d blobs of %d are left", len(after), len(before))
-	}
-	if got := w.FilesOf(t, w.Site); len(got) != 6 || got["file5"] != contenttest.RandomContent(5, 10) {
-		t.Errorf("%d files are read", len(got))
-	}
-}
 
 // If an index leads to a row of another item, that item is not deleted: neither in
 // place of a file that is replaced, nor with the remaining rows of a backup.

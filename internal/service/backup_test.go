@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/content"
+	"keyroll/internal/collect"
 	"keyroll/internal/policy/policytest"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -269,7 +269,7 @@ func TestListOfBackupsIsPaged(t *testing.T) {
 			made = append(made, w.backup("mailbox", alice).ID)
 		}
 		for limit, parts := range map[int]int{1: 5, 2: 3, 5: 1, 6: 1} {
-			all, got := collect(t, limit, func(in api.PageInput) (api.List[api.Backup], error) {
+			all, got := listAll(t, limit, func(in api.PageInput) (api.List[api.Backup], error) {
 				return w.ListBackups(w.ctx, api.ListInput{PageInput: in})
 			})
 			var ids []string
@@ -331,8 +331,8 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 			}
 		}
 		put("three")
-		now = now.Add(content.CollectEvery)
-		w.Must(w.Contents.NoteCollected(w.Ctx, now.Add(-content.CollectEvery), 1<<62)) // was interrupted after the last tenant
+		now = now.Add(collect.Interval)
+		w.Must(w.Collector.NoteCollected(w.Ctx, now.Add(-collect.Interval), 1<<62)) // was interrupted after the last tenant
 		w.Must(w.CollectIfDue(w.Ctx))
 		if n := dropped(); n != 1 {
 			t.Errorf("an interrupted collection began again: %d blobs wait", n)
@@ -341,7 +341,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 			return
 		}
 		// A row that references the dropped blob and is missing in the index.
-		now = now.Add(content.CollectEvery)
+		now = now.Add(collect.Interval)
 		storetest.LoseWrites(t, w.DB, "blob_id", func(*store.DB) {
 			w.Exec(`INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT d.blob, d.tenant, b.item, 9, 0, b.page FROM dropped d, blob b`)
 		})

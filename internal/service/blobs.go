@@ -8,7 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/audit"
-	"keyroll/internal/content"
+	"keyroll/internal/collect"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/store"
@@ -18,7 +18,7 @@ import (
 // than an upload takes.
 const orphanGrace = 24 * time.Hour
 
-// CollectBlobs deletes the unreferenced blobs of all tenants; content.Collection
+// CollectBlobs deletes the unreferenced blobs of all tenants; collect.Collection
 // explains why that is safe. Its audit entry is written before the first blob is
 // deleted.
 func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
@@ -31,7 +31,7 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 		if grace == 0 {
 			grace = orphanGrace
 		}
-		collection, err := s.Contents.NewCollection(grace, in.Body.DryRun)
+		collection, err := s.Collector.NewCollection(grace, in.Body.DryRun)
 		if err != nil {
 			return out, err
 		}
@@ -42,7 +42,7 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 			}
 			fault.Point("collect.after-commit")
 		}
-		report := func(now content.Collected) { progress(api.CollectedBlobs(now)) }
+		report := func(now collect.Collected) { progress(api.CollectedBlobs(now)) }
 		if err := s.collect(ctx, collection, 0, report, nil); err != nil {
 			return out, err
 		}
@@ -56,7 +56,7 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 
 // collect runs a collection over all tenants after the given one. checkpoint, if not
 // nil, is called with the last tenant that is complete.
-func (s *Service) collect(ctx context.Context, collection *content.Collection, after int64, report func(content.Collected), checkpoint func(after int64) error) (err error) {
+func (s *Service) collect(ctx context.Context, collection *collect.Collection, after int64, report func(collect.Collected), checkpoint func(after int64) error) (err error) {
 	defer func() {
 		if fail.Is(err, api.Damaged) {
 			err = errors.Join(err, s.recordContradiction(ctx, err))
@@ -93,7 +93,7 @@ func (s *Service) collect(ctx context.Context, collection *content.Collection, a
 // contradicts itself, and writes that to the audit logs of the tenants that own them.
 func (s *Service) recordContradiction(ctx context.Context, why error) error {
 	s.Logger.ErrorContext(ctx, "the database contradicts itself about blobs; none of them is deleted", "error", why)
-	var c *content.Contradiction
+	var c *collect.Contradiction
 	if !errors.As(why, &c) {
 		return nil
 	}
@@ -113,12 +113,12 @@ func (s *Service) recordContradiction(ctx context.Context, why error) error {
 // day.
 func (s *Service) CollectIfDue(ctx context.Context) error {
 	began := s.Now()
-	due, after, err := s.Contents.CollectionDue(ctx, began)
+	due, after, err := s.Collector.Due(ctx, began)
 	if err != nil || !due {
 		return err
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.CollectBlobs.Name, Request: "schedule", System: true})
-	collection, err := s.Contents.NewCollection(orphanGrace, false)
+	collection, err := s.Collector.NewCollection(orphanGrace, false)
 	if err != nil {
 		return err
 	}
@@ -126,13 +126,13 @@ func (s *Service) CollectIfDue(ctx context.Context) error {
 		return err
 	}
 	fault.Point("collect.after-commit")
-	last := began.Add(-content.CollectEvery)
-	err = s.collect(ctx, collection, after, nil, func(after int64) error { return s.Contents.NoteCollected(ctx, last, after) })
+	last := began.Add(-collect.Interval)
+	err = s.collect(ctx, collection, after, nil, func(after int64) error { return s.Collector.NoteCollected(ctx, last, after) })
 	if err != nil && !fail.Is(err, api.Damaged) {
 		return err
 	}
 	if collection.Removed > 0 {
 		s.Logger.InfoContext(ctx, "collected blobs", "blobs", collection.Blobs, "orphans", collection.Orphans, "removed", collection.Removed)
 	}
-	return s.Contents.NoteCollected(ctx, began, 0)
+	return s.Collector.NoteCollected(ctx, began, 0)
 }

@@ -18,6 +18,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/audit"
+	"keyroll/internal/collect"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/envelope"
@@ -40,6 +41,7 @@ type Config struct {
 	Containers *container.Containers
 	Items      *items.Store
 	Contents   *content.Contents
+	Collector  *collect.Collector
 	Roller     *roll.Roller
 	Verifier   *verify.Verifier
 	Audit      *audit.Log

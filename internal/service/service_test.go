@@ -25,7 +25,7 @@ func TestListsArePagedWithoutGapsOrRepeats(t *testing.T) {
 		}
 		w.Must(e(w.ImportMail(w.ctx, into(names[0]), -1, strings.NewReader(strings.Repeat(mbox+"\n", n)))))
 		for limit, parts := range map[int]int{1: 7, 2: 4, 3: 3, 7: 1, 8: 1, 1000: 1} {
-			boxes, got := collect(t, limit, func(in api.PageInput) (api.List[api.Mailbox], error) {
+			boxes, got := listAll(t, limit, func(in api.PageInput) (api.List[api.Mailbox], error) {
 				return w.ListMailboxes(w.ctx, api.ListInput{PageInput: in})
 			})
 			var listed []string
@@ -35,13 +35,13 @@ func TestListsArePagedWithoutGapsOrRepeats(t *testing.T) {
 			if !slices.Equal(listed, names) || got != parts {
 				t.Errorf("limit %d: %d parts, want %d: %v", limit, got, parts, listed)
 			}
-			sites, got := collect(t, limit, func(in api.PageInput) (api.List[api.Site], error) {
+			sites, got := listAll(t, limit, func(in api.PageInput) (api.List[api.Site], error) {
 				return w.ListSites(w.ctx, api.ListInput{PageInput: in})
 			})
 			if len(sites) != n || got != parts || sites[n-1].URL != urls[n-1] {
 				t.Errorf("limit %d: %d sites in %d parts", limit, len(sites), got)
 			}
-			messages, got := collect(t, limit, func(in api.PageInput) (api.List[api.Message], error) {
+			messages, got := listAll(t, limit, func(in api.PageInput) (api.List[api.Message], error) {
 				return w.ListMessages(w.ctx, api.ListMailboxItems{MailboxInput: mailbox(names[0]), PageInput: in})
 			})
 			if len(messages) != n || got != parts {

@@ -70,7 +70,7 @@ func TestListOfTenantsIsPaged(t *testing.T) {
 			w.Must(err)
 			want = append(want, made.ID)
 		}
-		all, parts := collect(t, 2, func(in api.PageInput) (api.List[api.Tenant], error) {
+		all, parts := listAll(t, 2, func(in api.PageInput) (api.List[api.Tenant], error) {
 			return w.ListTenants(w.ctx, api.ListInput{PageInput: in})
 		})
 		if parts != 3 || len(all) != len(want) {

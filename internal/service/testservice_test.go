@@ -68,7 +68,7 @@ func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 	})
 	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: f.Containers.Containers, Audit: audit.New(f.Containers.Containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", Port: "443"})
-	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Items: f.Contents.Items, Contents: f.Contents.Contents, Roller: f.Roller,
+	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Items: f.Contents.Items, Contents: f.Contents.Contents, Collector: f.Contents.Collector, Roller: f.Roller,
 		Verifier: verify.New(p.DB, p.Policies, f.Containers.Containers, f.Contents.Items, f.Contents.Contents), Audit: audit.New(f.Containers.Containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: contenttest.Slots, Now: time.Now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
@@ -181,7 +181,7 @@ func (w testService) tidy() {
 	w.Upkeep.Wait()
 	cancel()
 	<-ended
-	c, err := contenttest.Contents{Contents: w.Contents, DB: w.World.DB}.Collect(w.Ctx, time.Hour, false)
+	c, err := contenttest.Contents{Collector: w.Collector, DB: w.World.DB}.Collect(w.Ctx, time.Hour, false)
 	w.Must(err)
 	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
 	w.Must(c.End(w.Ctx))
@@ -294,8 +294,8 @@ func (w testService) export(name string) string {
 // e returns only the error of a call.
 func e[T any](_ T, err error) error { return err }
 
-// collect reads a list page by page.
-func collect[T any](t testing.TB, limit int, part func(in api.PageInput) (api.List[T], error)) (all []T, parts int) {
+// listAll reads a list page by page.
+func listAll[T any](t testing.TB, limit int, part func(in api.PageInput) (api.List[T], error)) (all []T, parts int) {
 	t.Helper()
 	in := api.PageInput{Limit: limit}
 	for {

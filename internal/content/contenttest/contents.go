@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyroll/internal/blob"
+	"keyroll/internal/collect"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fault"
@@ -18,8 +19,9 @@ import (
 // Contents commits each change of content in a transaction of its own.
 type Contents struct {
 	*content.Contents
-	Items *items.Store
-	DB    *store.DB
+	Items     *items.Store
+	Collector *collect.Collector
+	DB        *store.DB
 }
 
 // Config is what Connect connects.
@@ -36,7 +38,7 @@ type Config struct {
 // Connect returns the content that a database and a blob store hold.
 func Connect(c Config) Contents {
 	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes})
-	return Contents{Contents: content.New(c.DB, all, c.Containers, c.Slots, c.Now), Items: all, DB: c.DB}
+	return Contents{Contents: content.New(c.DB, all, c.Containers, c.Slots, c.Now), Items: all, Collector: collect.New(c.DB, all, c.Now), DB: c.DB}
 }
 
 // Files returns all files of c by path, and after them the damaged ones. It reads them in
@@ -170,8 +172,8 @@ func (s Contents) Expire(ctx context.Context, b content.Backup) error {
 }
 
 // Collect begins a collection of blobs.
-func (s Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool) (*content.Collection, error) {
-	c, err := s.NewCollection(grace, dryRun)
+func (s Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool) (*collect.Collection, error) {
+	c, err := s.Collector.NewCollection(grace, dryRun)
 	if err != nil || dryRun {
 		return c, err
 	}

@@ -248,3 +248,8 @@ func FewChecks(t *testing.T, n int) {
 		t.Cleanup(func() { Must(t, checks.Value.Set(checks.DefValue)) })
 	}
 }
+
+// ReaderFunc is a reader.
+type ReaderFunc func([]byte) (int, error)
+
+func (f ReaderFunc) Read(p []byte) (int, error) { return f(p) }

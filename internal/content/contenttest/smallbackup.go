@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/collect"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fail"
@@ -85,7 +86,7 @@ func (w *Small) AllBackups(t testing.TB) (list []content.Backup) {
 }
 
 // MustCollect collects orphans older than grace; with grace 0 all that exist now.
-func (w *Small) MustCollect(t testing.TB, grace time.Duration) content.Collected {
+func (w *Small) MustCollect(t testing.TB, grace time.Duration) collect.Collected {
 	t.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}

@@ -1,4 +1,11 @@
-package content
+// Package collect deletes blobs that no row references from the blob store: those of
+// deleted and replaced content, and those that a process left when it died.
+//
+// A blob is deleted only if no row references it or ever will, however many nodes store
+// content at the same time and whatever their clocks show; Collection explains why. That
+// no row references it is confirmed without the indexes that said so. The package reads no
+// content and no key. Start reading at Collection.
+package collect
 
 import (
 	"context"
@@ -12,6 +19,18 @@ import (
 	"keyroll/internal/store"
 )
 
+// Collector makes collections of blobs.
+type Collector struct {
+	db    *store.DB
+	items *items.Store
+	now   func() time.Time
+}
+
+// New returns a collector of the blobs of the given items.
+func New(db *store.DB, stored *items.Store, now func() time.Time) *Collector {
+	return &Collector{db: db, items: stored, now: now}
+}
+
 // Collection deletes blobs that no row references from the blob store: the blobs
 // of deleted and replaced content (see unreferenced), and orphans, which no row
 // references or ever will. Orphans are left by a process that died after it put
@@ -24,7 +43,7 @@ import (
 //  1. A collection first stores a fence, an id, in the database. From then on no
 //     transaction inserts the row of a new blob whose id is below the fence
 //     (items.CheckGCFence), and transactions that were about to do so have ended: they hold
-//     items.fenceLock shared, while the fence is set under the exclusive lock.
+//     a lock shared, while the fence is set under the same lock, exclusively.
 //  2. So a blob below the fence that a later snapshot finds in neither of the
 //     tables blob and dropped never had a row, or has none any more. Rows that
 //     reference an existing blob are only ever copied from other rows (unreferenced
@@ -50,7 +69,7 @@ import (
 // use the same store. None of this holds for an older copy of the database that
 // uses the store of the newer one.
 type Collection struct {
-	contents   *Contents
+	collector  *Collector
 	fence      int64
 	dryRun     bool
 	begun      bool // the fence is set
@@ -70,11 +89,11 @@ type Collected struct {
 // NewCollection returns a collection of orphans older than grace, which begins with
 // Begin. A dry run sets no fence and deletes nothing: blobs that it counts may still get
 // rows; it begins without Begin. The caller calls Tenant for each tenant and then End.
-func (s *Contents) NewCollection(grace time.Duration, dryRun bool) (*Collection, error) {
+func (s *Collector) NewCollection(grace time.Duration, dryRun bool) (*Collection, error) {
 	if grace < 0 {
 		return nil, fail.New(api.InvalidArgument, "collect blobs: grace %v is negative", grace)
 	}
-	return &Collection{contents: s, fence: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}, nil
+	return &Collection{collector: s, fence: store.IDFrom(s.now().Add(-grace)), dryRun: dryRun, atOnce: candidatesAtOnce}, nil
 }
 
 // Begin sets the fence of the collection in tx: rows of older blobs can no longer be
@@ -134,7 +153,7 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 
 // list lists the blobs that the store has of a tenant and calls take for each part.
 func (c *Collection) list(ctx context.Context, tenant int64, part *[]listedBlob, take func() error) error {
-	err := c.contents.items.ListStored(ctx, tenant, func(id, size int64) error {
+	err := c.collector.items.ListStored(ctx, tenant, func(id, size int64) error {
 		if *part = append(*part, listedBlob{id, size}); len(*part) < collectAtOnce {
 			return nil
 		}
@@ -151,7 +170,7 @@ func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob
 	if len(part) == 0 {
 		return nil
 	}
-	s := c.contents
+	s := c.collector
 	first, last := part[0].id, part[0].id
 	for _, b := range part {
 		first, last = min(first, b.id), max(last, b.id)

@@ -1,4 +1,4 @@
-package content
+package collect
 
 import (
 	"context"
@@ -41,7 +41,7 @@ func (c *Collection) delete(ctx context.Context) error {
 	if len(c.candidates) == 0 {
 		return nil
 	}
-	s := c.contents
+	s := c.collector
 	if !c.checked {
 		if err := s.db.CheckTables(ctx, checkedTables...); err != nil {
 			return fmt.Errorf("nothing is deleted: %w", err)
@@ -102,10 +102,10 @@ func (c *Collection) confirm(ctx context.Context) error {
 		}
 	}
 	// In this order: content that is deleted in the meantime moves from blob to dropped.
-	if err := c.contents.db.Scan(ctx, store.ScanQuery{Table: "blob", Columns: "tenant, id, item", Column: "id", IDs: ids}, look("blob", false)); err != nil {
+	if err := c.collector.db.Scan(ctx, store.ScanQuery{Table: "blob", Columns: "tenant, id, item", Column: "id", IDs: ids}, look("blob", false)); err != nil {
 		return err
 	}
-	if err := c.contents.db.Scan(ctx, store.ScanQuery{Table: "dropped", Columns: "tenant, blob, item", Column: "blob", IDs: ids}, look("dropped", true)); err != nil {
+	if err := c.collector.db.Scan(ctx, store.ScanQuery{Table: "dropped", Columns: "tenant, blob, item", Column: "blob", IDs: ids}, look("dropped", true)); err != nil {
 		return err
 	}
 	if len(wrong) == 0 {

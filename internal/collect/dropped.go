@@ -1,4 +1,4 @@
-package content
+package collect
 
 import (
 	"cmp"
@@ -18,7 +18,7 @@ const droppedAtOnce = 256
 func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 	for after := (items.Blob{}); ; {
 		var blobs []items.Blob
-		err := c.contents.db.View(ctx, func(tx *store.Tx) (err error) {
+		err := c.collector.db.View(ctx, func(tx *store.Tx) (err error) {
 			blobs, err = items.DroppedAfter(ctx, tx, tenant, after, droppedAtOnce)
 			return err
 		})
@@ -26,7 +26,7 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 			return err
 		}
 		after = blobs[len(blobs)-1]
-		free, err := c.contents.unreferenced(ctx, tenant, blobs)
+		free, err := c.collector.unreferenced(ctx, tenant, blobs)
 		if err != nil {
 			return fmt.Errorf("look at dropped blobs: %w", err)
 		}
@@ -46,7 +46,7 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 // (items.AnyCopying). So a blob that was dropped, that no row references, and that no copy
 // under way may have read before, will never be referenced again. Rows are read after
 // the table unfinished: a copy that has ended has stored its rows.
-func (s *Contents) unreferenced(ctx context.Context, tenant int64, dropped []items.Blob) (free []items.Blob, err error) {
+func (s *Collector) unreferenced(ctx context.Context, tenant int64, dropped []items.Blob) (free []items.Blob, err error) {
 	slices.SortFunc(dropped, func(a, b items.Blob) int { return cmp.Compare(a.ID, b.ID) })
 	err = s.db.InTx(ctx, func(tx *store.Tx) error {
 		free = nil

@@ -1,4 +1,4 @@
-package content
+package collect
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 // one ended, and the last tenant that the current one has finished.
 const passSetting = "blobs-collected"
 
-// CollectEvery is the time from the end of a daily collection to the begin of the next one.
-const CollectEvery = 24 * time.Hour
+// Interval is the time from the end of a daily collection to the begin of the next one.
+const Interval = 24 * time.Hour
 
-// CollectionDue reports whether a daily collection is due at a moment, and after which
+// Due reports whether a daily collection is due at a moment, and after which
 // tenant it continues. The first one is due a day after the database was first used.
-func (s *Contents) CollectionDue(ctx context.Context, at time.Time) (due bool, after int64, err error) {
+func (s *Collector) Due(ctx context.Context, at time.Time) (due bool, after int64, err error) {
 	var last int64
 	noted := false
 	err = s.db.View(ctx, func(tx *store.Tx) error {
@@ -38,13 +38,13 @@ func (s *Contents) CollectionDue(ctx context.Context, at time.Time) (due bool, a
 	if !noted {
 		return false, 0, s.NoteCollected(ctx, at, 0)
 	}
-	return at.Sub(time.UnixMilli(last)) >= CollectEvery, after, nil
+	return at.Sub(time.UnixMilli(last)) >= Interval, after, nil
 }
 
 // NoteCollected records that a daily collection ended at a moment. With after > 0 it
 // records that the collection has finished the tenants up to after; at is then the
 // moment at which the previous collection ended.
-func (s *Contents) NoteCollected(ctx context.Context, at time.Time, after int64) error {
+func (s *Collector) NoteCollected(ctx context.Context, at time.Time, after int64) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`,
 			passSetting, fmt.Sprint(at.UnixMilli(), after))

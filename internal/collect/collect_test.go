@@ -1,4 +1,4 @@
-package content_test
+package collect_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/blob"
-	"keyroll/internal/content"
+	"keyroll/internal/collect"
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/longtest"
 	"keyroll/internal/store"
@@ -50,11 +50,11 @@ func TestACollectionDeletesOnlyOldOrphansOfItsTenant(t *testing.T) {
 			orphan(t, w, blobNameOf(tenant+1, yesterday)),
 			orphan(t, w, fmt.Sprintf("%x/%x", tenant, yesterday)), // no name of keyroll's
 		}
-		collect := func(dry bool) content.Collected {
+		collect := func(dry bool) collect.Collected {
 			c, err := w.Collect(t.Context(), 2*time.Hour, dry)
 			must(t, err)
-			reported := content.Collected{}
-			must(t, c.Tenant(t.Context(), tenant, func(c content.Collected) { reported = c }))
+			reported := collect.Collected{}
+			must(t, c.Tenant(t.Context(), tenant, func(c collect.Collected) { reported = c }))
 			must(t, c.End(t.Context()))
 			reported.Removed = c.Removed
 			if reported != c.Collected || reported.Blobs != int64(len(before))+2 || reported.Orphans != 1 || reported.OrphanBytes != 6 || reported.Bytes < 3*blobSize {
@@ -91,7 +91,7 @@ func TestAnUploadWhoseBlobWasCollectedFails(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		w.MustPut(t, "a", "before")
 		during := func(grace time.Duration) io.Reader {
-			return io.MultiReader(contenttest.ZeroBytes(blobSize+1), readerFunc(func([]byte) (int, error) {
+			return io.MultiReader(contenttest.ZeroBytes(blobSize+1), contenttest.ReaderFunc(func([]byte) (int, error) {
 				w.MustCollect(t, grace)
 				return 0, io.EOF
 			}))
@@ -265,7 +265,7 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 // only after their commit.
 func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
-		collected := make(chan content.Collected, 1)
+		collected := make(chan collect.Collected, 1)
 		collect := sync.OnceFunc(func() { go func() { collected <- w.MustCollect(t, 0) }() })
 		waits := func() (is bool) {
 			must(t, w.DB.ViewOnce(t.Context(), func(tx *store.Tx) error {
@@ -285,29 +285,4 @@ func TestACollectionWaitsForUncommittedRows(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	})
-}
-
-// Another node has drawn the same id: its blob is kept.
-func TestAFailedUploadDeletesOnlyItsOwnBlobs(t *testing.T) {
-	w := newFixture(t, storetest.One(t))
-	var theirs string
-	w.Contents = w.Connect(&storesFirst{w.Blobs, &theirs})
-	wantCode(t, errorOf(w.Put(t.Context(), w.Site, "a", -1, contenttest.ZeroBytes(10))), api.AlreadyExists)
-	if names := w.BlobNames(t); len(names) != 1 || names[0] != theirs {
-		t.Errorf("%q, not %q", names, theirs)
-	}
-}
-
-// storesFirst stores a blob under every name before the test's own put.
-type storesFirst struct {
-	blob.Store
-	name *string
-}
-
-func (f *storesFirst) PutIfAbsent(ctx context.Context, name string, r io.Reader) (int64, error) {
-	*f.name = name
-	if _, err := f.Store.PutIfAbsent(ctx, name, strings.NewReader("theirs")); err != nil {
-		return 0, err
-	}
-	return f.Store.PutIfAbsent(ctx, name, r)
 }
