@@ -91,8 +91,10 @@ var packages = []row{
 	{"internal/mbox", "api internal/fail", "foreign bytes in, messages and header fields out; no storage"},
 	{"internal/items", "api internal/blob internal/container internal/envelope internal/fail internal/keypage internal/mbox internal/name internal/store",
 		"the one way to rows of items and to blobs in the blob store; not how messages and files come and go"},
-	{"internal/content", "api internal/container internal/envelope internal/fail internal/fault internal/items internal/keypage internal/lease internal/mbox internal/name internal/store",
+	{"internal/content", "api internal/container internal/envelope internal/fail internal/fault internal/items internal/keypage internal/mbox internal/name internal/store",
 		"gets keys from containers; no policy and no vault"},
+	{"internal/backup", "api internal/container internal/fail internal/fault internal/items internal/keypage internal/lease internal/name internal/store",
+		"copies items and keys between containers; reads no content"},
 	{"internal/collect", "api internal/fail internal/fault internal/items internal/store", "deletes what no row references; reads no content and no key"},
 	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/retry internal/store",
 		"moves pages; no container, no content, no vault"},
@@ -103,7 +105,7 @@ var packages = []row{
 	{"internal/upkeep", "", "runs any job"},
 	{"internal/verify", "api internal/container internal/content internal/envelope internal/fail internal/items internal/keypage internal/policy internal/roll internal/store",
 		"decrypts what all packages store, and reads which rolls have finished"},
-	{"internal/service", "api internal/access internal/audit internal/collect internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/keypage internal/policy " +
+	{"internal/service", "api internal/access internal/audit internal/backup internal/collect internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/keypage internal/policy " +
 		"internal/purge internal/roll internal/store internal/upkeep internal/verify", "the single entry point to the packages above; not to the vaults"},
 	{"internal/server", "api internal/access internal/admit internal/audit internal/fail internal/httpcheck internal/service", "HTTP over the methods of the service; its table names each once"},
 	{"internal/vault", "api internal/access internal/admit internal/fail internal/httpcheck internal/seal internal/store", "separate from the rest: the service accesses it over HTTPS"},
@@ -111,7 +113,7 @@ var packages = []row{
 	{"internal/cmdlet/syntax", "", "only the syntax of the language"},
 	{"internal/cmdlet", "api internal/cmdlet/syntax internal/fail internal/files internal/name", "uses the client and the vaults through interfaces"},
 	{"internal/cmdlet/vaults", "api internal/cmdlet internal/fail", "vaults through the official clients"},
-	{"internal/node", "api internal/access internal/admit internal/audit internal/availability internal/blob internal/ca internal/collect internal/container internal/content internal/depth internal/envelope " +
+	{"internal/node", "api internal/access internal/admit internal/audit internal/availability internal/backup internal/blob internal/ca internal/collect internal/container internal/content internal/depth internal/envelope " +
 		"internal/fail internal/files internal/items internal/keywork internal/lease internal/listen internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"connects all packages"},
 	{"internal/demo", "api client internal/fail", "uses only public interfaces"},
@@ -140,7 +142,7 @@ var packages = []row{
 		"policies on fake vaults for tests"},
 	{"internal/container/containertest", "api internal/container internal/envelope internal/fail internal/keypage internal/policy internal/store",
 		"policies that need no vault, for tests of container and content"},
-	{"internal/content/contenttest", "api internal/blob internal/collect internal/container internal/container/containertest internal/content internal/depth internal/fault internal/items internal/policy internal/policy/policytest internal/roll internal/store internal/store/storetest",
+	{"internal/content/contenttest", "api internal/backup internal/blob internal/collect internal/container internal/container/containertest internal/content internal/depth internal/fault internal/items internal/policy internal/policy/policytest internal/roll internal/store internal/store/storetest",
 		"a tenant of policytest with containers, content and rolls, for tests of the packages above content"},
 	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest internal/vault/vaulttest", "lends tests a whole keyroll"},

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/content"
+	"keyroll/internal/backup"
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
@@ -66,7 +66,7 @@ func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 				if after := w.BlobNames(t); !slices.Equal(after, before) {
 					t.Errorf("%d blobs of %d are left", len(after), len(before))
 				}
-				for _, b := range append(w.AllBackups(t), content.Backup{Container: w.Site}) {
+				for _, b := range append(w.AllBackups(t), backup.Backup{Container: w.Site}) {
 					if got := w.FilesOf(t, b.Container); len(got) != 6 || got["file5"] != contenttest.RandomContent(5, 10) {
 						t.Errorf("%d files are read", len(got))
 					}

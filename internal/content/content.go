@@ -20,7 +20,6 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/items"
-	"keyroll/internal/lease"
 	"keyroll/internal/store"
 )
 
@@ -31,33 +30,17 @@ type Keys interface {
 	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
 	// Directory returns the directory that hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
-	// DraftBackup drafts a backup of c, DraftFrom a container from a backup;
-	// PrepareDraft makes a draft visible.
-	DraftBackup(ctx context.Context, c container.Container) (*container.Draft, error)
-	DraftFrom(ctx context.Context, backup container.Container, kind container.Kind, name string, policy int64) (*container.Draft, error)
-	PrepareDraft(ctx context.Context, d *container.Draft) (*container.PreparedCreate, error)
 	// SetRenewed records that no blob of a container is older than mark.
 	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
 	// IsFolded reports whether all files of c are found by their folded paths;
 	// SetFolded records it.
 	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
 	SetFolded(ctx context.Context, tx *store.Tx, c container.Container) error
-	// BackupByID returns a backup, or fails NotFound; ListBackups returns those of some
-	// backups that exist; RemoveBackup deletes one.
-	ListBackups(ctx context.Context, tx *store.Tx, tenant int64, ids []int64) ([]container.Listed, error)
-	BackupByID(ctx context.Context, tx *store.Tx, tenant, id int64) (container.Container, error)
-	RemoveBackup(ctx context.Context, tx *store.Tx, tenant, id int64) error
-	// PrepareAbandon prepares the deletion of a container whose key page is missing or
-	// damaged.
-	PrepareAbandon(ctx context.Context, c container.Container) (*container.PreparedAbandon, error)
 }
 
 // Contents is the content of all containers. Its methods may be called from
 // many goroutines.
 type Contents struct {
-	// Leases are those of this node; nil means that it is the only node.
-	Leases *lease.Leases
-
 	db      *store.DB
 	items   *items.Store
 	keys    Keys
@@ -65,14 +48,13 @@ type Contents struct {
 	slots   int
 	now     func() time.Time
 	units   chan struct{} // one element for each unit of Renew under way
-	copies  copies
-	folding sync.Mutex // one site at a time: it keeps 8 bytes of each file
+	folding sync.Mutex    // one site at a time: it keeps 8 bytes of each file
 }
 
 // New returns the content of the given items.
 func New(db *store.DB, stored *items.Store, keys Keys, pageSlots int, now func() time.Time) *Contents {
 	return &Contents{db: db, items: stored, keys: keys, sizes: stored.Sizes(), slots: pageSlots, now: now,
-		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), copies: copies{slot: make(chan struct{}, 1)}}
+		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
 }
 
 // writtenTime returns the creation time of something new: whole milliseconds, as

@@ -213,8 +213,8 @@ func (s *Contents) StopImport(ctx context.Context, tx *store.Tx, c container.Con
 	return all[0], nil
 }
 
-// forgetImports deletes the state of imports that stored nothing for keepImports.
-func (s *Contents) forgetImports(ctx context.Context, tenant int64) error {
+// ForgetImports deletes the state of imports that stored nothing for keepImports.
+func (s *Contents) ForgetImports(ctx context.Context, tenant int64) error {
 	return s.db.InTx(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM mail_import WHERE tenant = ?1 AND changed < ?2`, tenant, s.now().Add(-keepImports).UnixMilli())
 		if err != nil {

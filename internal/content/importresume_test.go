@@ -118,7 +118,7 @@ func TestOnlyTheSameMailContinuesAnImport(t *testing.T) {
 		begin("three")
 		w.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
 		w.Reopen(t)
-		must(t, w.DeleteLeftoverRows(t.Context(), tenant))
+		must(t, w.ForgetImports(t.Context(), tenant))
 		if list := unfinished(t, w); len(list) > 0 {
 			t.Errorf("after 31 days: %+v", list)
 		}

@@ -253,10 +253,10 @@ func (u *unit) commit(ctx context.Context) error {
 	return err
 }
 
-// Prepare has nothing to do again: swap reads the rows that may have changed.
+// backup.Prepare has nothing to do again: swap reads the rows that may have changed.
 func (u *unit) Prepare(context.Context) error { return nil }
 
-// Close deletes the new blobs that are not used.
+// backup.Close deletes the new blobs that are not used.
 func (u *unit) Close(ctx context.Context, outcome store.Outcome) {
 	switch outcome {
 	case store.NotCommitted:

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keyroll/internal/backup"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
@@ -145,11 +146,11 @@ func TestRenewDoesNotChangeTheBlobsOfBackups(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		mail := contenttest.Mbox(5)
 		w.MustImport(t, mail)
-		var backup container.Container
-		must(t, w.Backup(t.Context(), w.Mail, time.Time{}, func(_ *store.Tx, b content.Backup) error { backup = b.Container; return nil }))
+		var copied container.Container
+		must(t, w.Backup(t.Context(), w.Mail, time.Time{}, func(_ *store.Tx, b backup.Backup) error { copied = b.Container; return nil }))
 		w.MustRenew(t, store.NewID(), w.Mail)
 		var got bytes.Buffer
-		must(t, w.Export(t.Context(), backup, &got))
+		must(t, w.Export(t.Context(), copied, &got))
 		if got.String() != mail || w.MustExport(t) != mail {
 			t.Error("the backup or the mailbox reads otherwise than before")
 		}

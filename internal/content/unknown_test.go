@@ -9,7 +9,6 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
-	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -109,38 +108,6 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 		}
 		if err := w.Renew(ctx, w.Site, r); !errors.Is(err, errRefused) {
 			t.Errorf("renew: %v", err)
-		}
-		w.WantExact(t)
-	})
-}
-
-// If a policy is refreshed while a backup of one of its containers is made or restored,
-// the backup succeeds and its key is put under the new policy key.
-func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
-	each(t, func(t *testing.T, w *fixture) {
-		w.MustPut(t, "a", "content")
-		w.MustImport(t, contenttest.Mbox(3))
-		var refreshes int // how often the policy key will have changed when a transaction looks
-		w.Policies.Locking = func(now *policy.KeyRow) {
-			if refreshes > 0 {
-				refreshes--
-				now.Generation++
-			}
-		}
-		for of, name := range map[*container.Container]string{&w.Site: "https://contoso.sharepoint.com/sites/b", &w.Mail: "bob@contoso.com"} {
-			refreshes = 3
-			b := w.MustBackup(t, *of)
-			if refreshes != 0 {
-				t.Errorf("backup: %d refreshes did not come between", refreshes)
-			}
-			refreshes = 3
-			restored := w.MustRestore(t, b, name)
-			if refreshes != 0 {
-				t.Errorf("restore: %d refreshes did not come between", refreshes)
-			}
-			for _, c := range []container.Container{b.Container, restored} {
-				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))
-			}
 		}
 		w.WantExact(t)
 	})

@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"keyroll/api"
+	"keyroll/internal/backup"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/envelope"
 	"keyroll/internal/keypage"
@@ -107,7 +107,7 @@ func (m *model) follow(t *rapid.T) {
 
 func (m *model) backup(t *rapid.T) {
 	c := m.box(t)
-	m.Must(m.Contents.Backup(m.Ctx, c, time.Time{}, func(_ *store.Tx, b content.Backup) error {
+	m.Must(m.Contents.Backup(m.Ctx, c, time.Time{}, func(_ *store.Tx, b backup.Backup) error {
 		m.Wrote[b.ID] = m.Wrote[c.ID]
 		return nil
 	}))
@@ -223,7 +223,7 @@ func (m *model) rollAll() {
 			m.Errorf("the ledger counts %d active mailboxes of policy %q, there are %d", counted, pol.Name, active)
 		}
 	}
-	m.Must(m.Contents.DeleteLeftoverRows(m.Ctx, m.Tenant))
+	m.Must(m.Contents.Backups.DeleteLeftoverRows(m.Ctx, m.Tenant))
 	named, stored := m.Number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
 	m.Must(m.Blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
 	if stored < named {

@@ -10,6 +10,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/audit"
+	"keyroll/internal/backup"
 	"keyroll/internal/collect"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
@@ -35,6 +36,7 @@ type Packages struct {
 	Containers *container.Containers
 	Items      *items.Store
 	Contents   *content.Contents
+	Backups    *backup.Backups
 	Collector  *collect.Collector
 	Roller     *roll.Roller
 	Upkeep     *upkeep.Queue
@@ -59,7 +61,8 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	f.onClose(func() error { p.Containers.Close(); return nil })
 	p.Items = items.New(items.Config{DB: f.db, Keys: p.Containers, Blobs: s.blobs, Slots: o.PageSlots, OlderNodes: olderNodes("keeps_totals")})
 	p.Contents = content.New(f.db, p.Items, p.Containers, o.PageSlots, o.now)
-	p.Contents.Leases = f.leases
+	p.Backups = backup.New(f.db, p.Items, p.Containers)
+	p.Backups.Leases = f.leases
 	p.Collector = collect.New(f.db, p.Items, o.now)
 	var limit *rate.Limiter
 	if o.RollRate > 0 {
@@ -72,7 +75,7 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 		KeysInFiles: !strings.HasPrefix(s.availabilityAt, "https://"), Leases: f.leases, Now: o.now, Logger: o.Logger})
 	verifier := verify.New(f.db, p.Policies, p.Containers, p.Items, p.Contents)
 	verifier.Vaults = p.vaults
-	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Collector: p.Collector,
+	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Backups: p.Backups, Collector: p.Collector,
 		Roller: p.Roller, Verifier: verifier, Audit: log, Upkeep: p.Upkeep, Keys: s.keys, PageSlots: o.PageSlots, Now: o.now, Logger: o.Logger, TenantGUID: id.tenantGUID})
 	return p, nil
 }

@@ -21,7 +21,7 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 		if err != nil {
 			return out, err
 		}
-		abandon, err := s.Contents.PrepareAbandon(ctx, ct)
+		abandon, err := s.Backups.PrepareAbandon(ctx, ct)
 		if err != nil {
 			return out, err
 		}

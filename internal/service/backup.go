@@ -9,8 +9,8 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/audit"
+	"keyroll/internal/backup"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy"
@@ -36,7 +36,7 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 			return out, err
 		}
 		defer c.queueContentCleanup(c.tenant)
-		copied, err := s.Contents.PrepareBackup(ctx, ct, expires)
+		copied, err := s.Backups.Prepare(ctx, ct, expires)
 		if err != nil {
 			return out, err
 		}
@@ -57,7 +57,7 @@ func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[a
 			return list, err
 		}
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Backup], error) {
-			list, err := s.Contents.Backups(ctx, tx, c.tenant, after, limit)
+			list, err := s.Backups.List(ctx, tx, c.tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -69,7 +69,7 @@ func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[a
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(list, func(b content.ListedBackup) row[api.Backup] {
+			return rowsOf(list, func(b backup.ListedBackup) row[api.Backup] {
 				if b.Damaged != nil {
 					return row[api.Backup]{id: b.ID, err: b.Damaged}
 				}
@@ -97,7 +97,7 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 			return out, err
 		}
 		defer c.queueContentCleanup(c.tenant)
-		copied, err := s.Contents.PrepareRestore(ctx, b, in.Body.To, pol)
+		copied, err := s.Backups.PrepareRestore(ctx, b, in.Body.To, pol)
 		if err != nil {
 			return out, err
 		}
@@ -120,7 +120,7 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 
 // restorePolicy resolves the policy to assign to the restored container: the given one,
 // or else that of the backup.
-func (c *call) restorePolicy(ctx context.Context, b content.Backup, identity string) (int64, error) {
+func (c *call) restorePolicy(ctx context.Context, b backup.Backup, identity string) (int64, error) {
 	if identity != "" {
 		if b.Of != container.Mailbox {
 			return 0, fail.New(api.InvalidArgument, "a policy cannot be assigned to a %s", b.Of)
@@ -152,7 +152,7 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return "", err
 			}
-			return "backup " + out.ID, s.Contents.Expire(ctx, tx, b)
+			return "backup " + out.ID, s.Backups.Expire(ctx, tx, b)
 		})
 		if err != nil {
 			return out, err
@@ -163,22 +163,22 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 	})
 }
 
-func (c *call) findBackup(ctx context.Context, text string) (b content.Backup, err error) {
+func (c *call) findBackup(ctx context.Context, text string) (b backup.Backup, err error) {
 	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return b, fail.New(api.InvalidArgument, "backup %q is not a valid backup id", text)
 	}
 	return b, c.DB.View(ctx, func(tx *store.Tx) error {
-		b, err = c.Contents.BackupByID(ctx, tx, c.tenant, id)
+		b, err = c.Backups.ByID(ctx, tx, c.tenant, id)
 		return err
 	})
 }
 
-func (c *call) showBackup(ctx context.Context, tx *store.Tx, b content.Backup) (api.Backup, error) {
+func (c *call) showBackup(ctx context.Context, tx *store.Tx, b backup.Backup) (api.Backup, error) {
 	return show(ctx, c, tx, b.Container, func(s shown) (api.Backup, error) { return backupOf(b, s) })
 }
 
-func backupOf(b content.Backup, s shown) (out api.Backup, err error) {
+func backupOf(b backup.Backup, s shown) (out api.Backup, err error) {
 	out = api.Backup{ID: fmt.Sprint(b.ID), Kind: string(b.Of), Container: b.Name, Created: b.Created.UTC(), Items: s.total.Items, Bytes: s.total.Bytes}
 	if !b.Expires.IsZero() {
 		expires := b.Expires.UTC()
@@ -199,9 +199,9 @@ func (s *Service) queueExpiry(tenant int64) {
 			return err
 		}
 		for {
-			var due []content.Backup
+			var due []backup.Backup
 			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-				due, err = s.Contents.Due(ctx, tx, tenant, s.Now(), expiryBatch)
+				due, err = s.Backups.Due(ctx, tx, tenant, s.Now(), expiryBatch)
 				return err
 			})
 			if err != nil || len(due) == 0 {
@@ -223,9 +223,9 @@ func (s *Service) queueExpiry(tenant int64) {
 }
 
 // expireDue deletes a backup whose time has come.
-func (s *Service) expireDue(ctx context.Context, b content.Backup) error {
+func (s *Service) expireDue(ctx context.Context, b backup.Backup) error {
 	err := s.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := s.Contents.Expire(ctx, tx, b); err != nil {
+		if err := s.Backups.Expire(ctx, tx, b); err != nil {
 			return err
 		}
 		return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: b.Tenant, Outcome: audit.Done, Target: b.Name,
@@ -240,6 +240,6 @@ func (s *Service) expireDue(ctx context.Context, b content.Backup) error {
 // queueContentCleanup queues the removal of data left over from copies and backups.
 func (s *Service) queueContentCleanup(tenant int64) {
 	s.Upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
-		return s.Contents.DeleteLeftoverRows(ctx, tenant)
+		return errors.Join(s.Contents.ForgetImports(ctx, tenant), s.Backups.DeleteLeftoverRows(ctx, tenant))
 	})
 }

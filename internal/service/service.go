@@ -18,6 +18,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/audit"
+	"keyroll/internal/backup"
 	"keyroll/internal/collect"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
@@ -41,6 +42,7 @@ type Config struct {
 	Containers *container.Containers
 	Items      *items.Store
 	Contents   *content.Contents
+	Backups    *backup.Backups
 	Collector  *collect.Collector
 	Roller     *roll.Roller
 	Verifier   *verify.Verifier

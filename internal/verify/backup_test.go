@@ -7,15 +7,15 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/content"
+	"keyroll/internal/backup"
 	"keyroll/internal/envelope"
 	"keyroll/internal/store"
 )
 
 // backup is a backup of the active mailbox.
-func (w tenant) backup() (b content.Backup) {
+func (w tenant) backup() (b backup.Backup) {
 	w.Helper()
-	w.Must(w.Contents.Backup(w.Ctx, w.boxes[0], time.Time{}, func(_ *store.Tx, made content.Backup) error {
+	w.Must(w.Contents.Backup(w.Ctx, w.boxes[0], time.Time{}, func(_ *store.Tx, made backup.Backup) error {
 		b = made
 		return nil
 	}))
@@ -35,25 +35,25 @@ func TestBackupsAreDecryptedAndCounted(t *testing.T) {
 
 func TestVerifyNamesExactlyTheDamagedBackup(t *testing.T) {
 	for name, c := range map[string]struct {
-		damage func(w tenant, b content.Backup)
+		damage func(w tenant, b backup.Backup)
 		kind   string
 	}{
-		"its key page": {func(w tenant, b content.Backup) {
+		"its key page": {func(w tenant, b backup.Backup) {
 			w.exec(`UPDATE key_page SET version = version + 1 WHERE id = ?1`, b.Page)
 		}, "key page"},
-		"its name": {func(w tenant, b content.Backup) {
+		"its name": {func(w tenant, b backup.Backup) {
 			w.exec(`UPDATE container SET name = ?2 WHERE id = ?1`, b.ID, make([]byte, 60))
 		}, "backup"},
-		"its pointer": {func(w tenant, b content.Backup) {
+		"its pointer": {func(w tenant, b backup.Backup) {
 			w.exec(`UPDATE container SET page = ?2 WHERE id = ?1`, b.ID, w.page(0))
 		}, "backup"},
-		"a key page of its blobs": {func(w tenant, b content.Backup) {
+		"a key page of its blobs": {func(w tenant, b backup.Backup) {
 			w.exec(`UPDATE key_page SET body = ?3 WHERE parent = ?1 AND class = ?2`, b.ID, envelope.ClassBlob, make([]byte, 73))
 		}, "item"},
-		"an item's metadata": {func(w tenant, b content.Backup) {
+		"an item's metadata": {func(w tenant, b backup.Backup) {
 			w.exec(`UPDATE item SET metadata = ?2 WHERE container = ?1`, b.ID, make([]byte, 60))
 		}, "item"},
-		"an item put into another container": {func(w tenant, b content.Backup) {
+		"an item put into another container": {func(w tenant, b backup.Backup) {
 			w.exec(`UPDATE item SET container = ?2 WHERE container = ?1`, w.boxes[1].ID, b.ID)
 		}, "item"},
 	} {
@@ -85,7 +85,7 @@ func TestABackupThatExpiresDuringVerifyIsNotReported(t *testing.T) {
 			if p.Stage == "items" && !expired {
 				expired = true
 				w.Must(w.Contents.Expire(w.Ctx, b))
-				w.Must(w.Contents.DeleteLeftoverRows(w.Ctx, w.Tenant))
+				w.Must(w.Contents.Backups.DeleteLeftoverRows(w.Ctx, w.Tenant))
 			}
 		})
 		w.Must(err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keyroll/internal/backup"
 	"keyroll/internal/blob"
 	"keyroll/internal/collect"
 	"keyroll/internal/container"
@@ -20,6 +21,7 @@ import (
 type Contents struct {
 	*content.Contents
 	Items     *items.Store
+	Backups   *backup.Backups
 	Collector *collect.Collector
 	DB        *store.DB
 }
@@ -38,7 +40,7 @@ type Config struct {
 // Connect returns the content that a database and a blob store hold.
 func Connect(c Config) Contents {
 	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes})
-	return Contents{Contents: content.New(c.DB, all, c.Containers, c.Slots, c.Now), Items: all, Collector: collect.New(c.DB, all, c.Now), DB: c.DB}
+	return Contents{Contents: content.New(c.DB, all, c.Containers, c.Slots, c.Now), Items: all, Backups: backup.New(c.DB, all, c.Containers), Collector: collect.New(c.DB, all, c.Now), DB: c.DB}
 }
 
 // Files returns all files of c by path, and after them the damaged ones. It reads them in
@@ -137,8 +139,8 @@ func (s Contents) StopImport(ctx context.Context, c container.Container, name st
 }
 
 // Backup makes a backup, and calls made with it in its transaction.
-func (s Contents) Backup(ctx context.Context, c container.Container, expires time.Time, made func(tx *store.Tx, b content.Backup) error) error {
-	p, err := s.PrepareBackup(ctx, c, expires)
+func (s Contents) Backup(ctx context.Context, c container.Container, expires time.Time, made func(tx *store.Tx, b backup.Backup) error) error {
+	p, err := s.Backups.Prepare(ctx, c, expires)
 	if err != nil {
 		return err
 	}
@@ -151,8 +153,8 @@ func (s Contents) Backup(ctx context.Context, c container.Container, expires tim
 }
 
 // Restore makes a container from a backup.
-func (s Contents) Restore(ctx context.Context, b content.Backup, name string, pol int64) (c container.Container, err error) {
-	p, err := s.PrepareRestore(ctx, b, name, pol)
+func (s Contents) Restore(ctx context.Context, b backup.Backup, name string, pol int64) (c container.Container, err error) {
+	p, err := s.Backups.PrepareRestore(ctx, b, name, pol)
 	if err != nil {
 		return c, err
 	}
@@ -163,8 +165,8 @@ func (s Contents) Restore(ctx context.Context, b content.Backup, name string, po
 }
 
 // Expire deletes a backup.
-func (s Contents) Expire(ctx context.Context, b content.Backup) error {
-	err := s.DB.InTx(ctx, func(tx *store.Tx) error { return s.Contents.Expire(ctx, tx, b) })
+func (s Contents) Expire(ctx context.Context, b backup.Backup) error {
+	err := s.DB.InTx(ctx, func(tx *store.Tx) error { return s.Backups.Expire(ctx, tx, b) })
 	if err == nil {
 		fault.Point("expire.after-commit")
 	}

@@ -1,4 +1,4 @@
-package content
+package backup
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func insertCopiedItems(ctx context.Context, tx *store.Tx, container int64, inser
 
 // unfinishedNotCopying returns the ids of a tenant's containers that do not exist while items
 // of them do, without those that this or another node is filling.
-func (s *Contents) unfinishedNotCopying(ctx context.Context, tx *store.Tx, tenant int64) (left []int64, err error) {
+func (s *Backups) unfinishedNotCopying(ctx context.Context, tx *store.Tx, tenant int64) (left []int64, err error) {
 	elsewhere, err := lease.Live(ctx, tx, copyLeases)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package content_test
+package backup_test
 
 import (
 	"bytes"
@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/backup"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
@@ -120,7 +122,7 @@ func TestABackupIsConsistentWhileFilesAreReplaced(t *testing.T) {
 				}
 			}
 		}()
-		var backups []content.Backup
+		var backups []backup.Backup
 		for range 4 {
 			backups = append(backups, w.MustBackup(t, w.Site))
 		}
@@ -172,7 +174,7 @@ func TestCollectionKeepsBlobsThatARunningCopyStillNeeds(t *testing.T) {
 			w.TidyUp(t)
 			w.WantExact(t)
 		}
-		var b content.Backup
+		var b backup.Backup
 		during(func() { w.MustPut(t, "file8", "new") }, func() { b = w.MustBackup(t, w.Site) })
 		if got := w.FilesOf(t, b.Container)["file8"]; got != "old" || w.MustGet(t, "file8") != "new" {
 			t.Errorf("the backup has %q", got)
@@ -205,7 +207,7 @@ func TestAFailedBackupLeavesNoRows(t *testing.T) {
 		}
 
 		refusal := fail.New(api.Internal, "the log is full")
-		if err := w.Backup(ctx, w.Mail, time.Time{}, func(*store.Tx, content.Backup) error { return refusal }); !fail.Is(err, api.Internal) {
+		if err := w.Backup(ctx, w.Mail, time.Time{}, func(*store.Tx, backup.Backup) error { return refusal }); !fail.Is(err, api.Internal) {
 			t.Errorf("error is %v", err)
 		}
 		unchanged("refused in its transaction")
@@ -215,7 +217,7 @@ func TestAFailedBackupLeavesNoRows(t *testing.T) {
 
 		// Access to the key is revoked while the items are being copied.
 		w.RevokeAfter(1)
-		wantCode(t, w.Backup(ctx, w.Mail, time.Time{}, func(*store.Tx, content.Backup) error { return nil }), api.VaultDenied)
+		wantCode(t, w.Backup(ctx, w.Mail, time.Time{}, func(*store.Tx, backup.Backup) error { return nil }), api.VaultDenied)
 		w.Policies.Opening = nil
 		unchanged("the key was withdrawn meanwhile")
 	})
@@ -228,7 +230,7 @@ func TestABackupOfADamagedItemFailsAndNamesIt(t *testing.T) {
 		must(t, w.DB.InTx(ctx, func(tx *store.Tx) error {
 			return errorOf(tx.Exec(ctx, `DELETE FROM blob WHERE sequence = 1`))
 		}))
-		err := w.Backup(ctx, w.Site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
+		err := w.Backup(ctx, w.Site, time.Time{}, func(*store.Tx, backup.Backup) error { return nil })
 		wantCode(t, err, api.Damaged)
 		if !strings.Contains(err.Error(), "item") {
 			t.Errorf("the item is not named: %v", err)
@@ -286,19 +288,51 @@ func TestBackupsExpireAtTheirTime(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {
 		ctx, at := context.Background(), time.UnixMilli(2_000_000_000_000)
 		w.MustBackup(t, w.Mail)
-		var due content.Backup
-		must(t, w.Backup(ctx, w.Mail, at, func(_ *store.Tx, b content.Backup) error { due = b; return nil }))
+		var due backup.Backup
+		must(t, w.Backup(ctx, w.Mail, at, func(_ *store.Tx, b backup.Backup) error { due = b; return nil }))
 		for _, c := range []struct {
 			at   time.Time
 			want int
 		}{{at.Add(-time.Millisecond), 0}, {at, 1}, {at.Add(time.Hour), 1}} {
 			must(t, w.DB.ViewOnce(ctx, func(tx *store.Tx) error {
-				list, err := w.Due(ctx, tx, tenant, c.at, 10)
+				list, err := w.Backups.Due(ctx, tx, tenant, c.at, 10)
 				if len(list) != c.want || c.want == 1 && (list[0].ID != due.ID || !list[0].Expires.Equal(at) || list[0].Name != w.Mail.Name) {
 					t.Errorf("at %v due are %+v", c.at, list)
 				}
 				return err
 			}))
 		}
+	})
+}
+
+// If a policy is refreshed while a backup of one of its containers is made or restored,
+// the backup succeeds and its key is put under the new policy key.
+func TestBackupsAndRestoresDuringARefresh(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		w.MustPut(t, "a", "content")
+		w.MustImport(t, contenttest.Mbox(3))
+		var refreshes int // how often the policy key will have changed when a transaction looks
+		w.Policies.Locking = func(now *policy.KeyRow) {
+			if refreshes > 0 {
+				refreshes--
+				now.Generation++
+			}
+		}
+		for of, name := range map[*container.Container]string{&w.Site: "https://contoso.sharepoint.com/sites/b", &w.Mail: "bob@contoso.com"} {
+			refreshes = 3
+			b := w.MustBackup(t, *of)
+			if refreshes != 0 {
+				t.Errorf("backup: %d refreshes did not come between", refreshes)
+			}
+			refreshes = 3
+			restored := w.MustRestore(t, b, name)
+			if refreshes != 0 {
+				t.Errorf("restore: %d refreshes did not come between", refreshes)
+			}
+			for _, c := range []container.Container{b.Container, restored} {
+				must(t, w.Check(t.Context(), c, func(r content.Checked) error { return r.Err }))
+			}
+		}
+		w.WantExact(t)
 	})
 }

@@ -1,4 +1,4 @@
-package content
+package backup
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 
 // DeleteLeftoverRows deletes the rows of items whose container does not exist: of backups that
 // have expired, of copies that failed or whose process died. Their blobs are deleted
-// by the next collection. It also deletes the state of imports that were not continued.
-func (s *Contents) DeleteLeftoverRows(ctx context.Context, tenant int64) error {
+// by the next collection.
+func (s *Backups) DeleteLeftoverRows(ctx context.Context, tenant int64) error {
 	var left []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 		left, err = s.unfinishedNotCopying(ctx, tx, tenant)
@@ -26,7 +26,7 @@ func (s *Contents) DeleteLeftoverRows(ctx context.Context, tenant int64) error {
 	if err := s.confirmAbsent(ctx, tenant, left); err != nil {
 		return fmt.Errorf("delete left-over rows: %w", err)
 	}
-	errs := []error{s.forgetImports(ctx, tenant)}
+	var errs []error
 	for _, container := range left {
 		errs = append(errs, s.clearContainer(ctx, tenant, container))
 	}
@@ -34,7 +34,7 @@ func (s *Contents) DeleteLeftoverRows(ctx context.Context, tenant int64) error {
 }
 
 // clearContainer deletes all rows of the items of a container that does not exist.
-func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) error {
+func (s *Backups) clearContainer(ctx context.Context, tenant, container int64) error {
 	err := s.db.InTx(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, container, true); err != nil { // waits for insertCopiedItems
 			return err
@@ -84,7 +84,7 @@ func (s *Contents) clearContainer(ctx context.Context, tenant, container int64) 
 
 // confirmAbsent fails Damaged if one of some containers, whose items are about to be
 // deleted, exists. It compares the tables with their indexes first.
-func (s *Contents) confirmAbsent(ctx context.Context, tenant int64, absent []int64) error {
+func (s *Backups) confirmAbsent(ctx context.Context, tenant int64, absent []int64) error {
 	if len(absent) == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package content_test
+package items_test
 
 import (
 	"strings"
@@ -31,7 +31,7 @@ func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 			before := w.AllRows(t)
 			for _, check := range []bool{false, true} {
 				storetest.UseIndexes(t, w.DB, check)
-				wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
+				wantCode(t, w.Backups.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
 				if after := w.AllRows(t); after != before {
 					t.Errorf("check %v: before:\n%s\nafter:\n%s", check, before, after)
 				}
@@ -60,19 +60,6 @@ func TestADeletionReadsTheRowItselfAndNoIndex(t *testing.T) {
 		_, err := w.Put(t.Context(), w.Site, "a", 3, strings.NewReader("new"))
 		wantCode(t, err, api.Damaged)
 		if after := w.AllRows(t); after != before {
-			t.Errorf("before:\n%s\nafter:\n%s", before, after)
-		}
-	})
-}
-
-// The rows of a container are not cleared if the container exists.
-func TestRowsOfAnExistingContainerAreNotDeleted(t *testing.T) {
-	each(t, func(t *testing.T, w *fixture) {
-		w.MustPut(t, "file", "content")
-		w.Exec(t, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, 0)`, w.Site.ID, tenant)
-		before := w.AllRows(t)
-		wantCode(t, w.DeleteLeftoverRows(t.Context(), tenant), api.Damaged)
-		if after := w.AllRows(t); after != before || w.MustGet(t, "file") != "content" {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})

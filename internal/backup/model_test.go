@@ -1,4 +1,4 @@
-package content_test
+package backup_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"keyroll/internal/backup"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/content/contenttest"
@@ -34,7 +35,7 @@ type modelSite struct {
 }
 
 type modelBackup struct {
-	content.Backup
+	backup.Backup
 	files map[string]string
 }
 

@@ -1,4 +1,4 @@
-package content_test
+package items_test
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package content
+package backup
 
 import (
 	"context"
@@ -16,7 +16,7 @@ type PreparedAbandon struct {
 
 // PrepareAbandon prepares the deletion of a container whose key page is missing or
 // damaged, and refuses any other.
-func (s *Contents) PrepareAbandon(ctx context.Context, c container.Container) (*PreparedAbandon, error) {
+func (s *Backups) PrepareAbandon(ctx context.Context, c container.Container) (*PreparedAbandon, error) {
 	p, err := s.keys.PrepareAbandon(ctx, c)
 	return &PreparedAbandon{p, c}, err
 }

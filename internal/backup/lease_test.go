@@ -1,4 +1,4 @@
-package content_test
+package backup_test
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/content"
+	"keyroll/internal/backup"
 	"keyroll/internal/fault"
 	"keyroll/internal/lease"
 	"keyroll/internal/store"
@@ -22,9 +22,9 @@ func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
 		for i := range 9 {
 			w.MustPut(t, fmt.Sprint("file", i), fmt.Sprint("content ", i))
 		}
-		w.Leases = lease.New(w.DB, "a", time.Hour)
+		w.Backups.Leases = lease.New(w.DB, "a", time.Hour)
 		other := w.Connect(w.Blobs)
-		other.Leases = lease.New(w.DB, "b", time.Hour)
+		other.Backups.Leases = lease.New(w.DB, "b", time.Hour)
 		defer fault.Set(nil)
 		for _, at := range []string{"", "copy.begun", "copy.part-stored"} {
 			before := w.AllTables(t)
@@ -35,15 +35,15 @@ func TestACopyBelongsToItsNodeWhileTheNodeRuns(t *testing.T) {
 				if name == at {
 					must(t, w.DB.InTx(ctx, func(tx *store.Tx) error { return lease.End(ctx, tx, "a") }))
 				}
-				must(t, other.DeleteLeftoverRows(ctx, tenant))
+				must(t, other.Backups.DeleteLeftoverRows(ctx, tenant))
 			})
-			err := w.Backup(ctx, w.Site, time.Time{}, func(*store.Tx, content.Backup) error { return nil })
+			err := w.Backup(ctx, w.Site, time.Time{}, func(*store.Tx, backup.Backup) error { return nil })
 			fault.Set(nil)
 			if at == "" {
 				must(t, err)
 			} else {
 				wantCode(t, err, api.Unavailable)
-				must(t, other.DeleteLeftoverRows(ctx, tenant))
+				must(t, other.Backups.DeleteLeftoverRows(ctx, tenant))
 				if w.AllTables(t) != before {
 					t.Errorf("something is left of a copy that was given up at %s", at)
 				}

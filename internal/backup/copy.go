@@ -1,4 +1,4 @@
-package content
+package backup
 
 import (
 	"bytes"
@@ -47,25 +47,25 @@ const copyBlobs = 2048
 // PreparedCopy is a container whose content is a copy of that of another one. It becomes
 // visible when it is committed.
 type PreparedCopy struct {
-	contents *Contents
-	draft    *container.Draft
-	id       int64 // of the new container
-	made     *container.PreparedCreate
-	backup   *Backup // unless nil: the copy is this backup
-	lease    *lease.Held
+	backups *Backups
+	draft   *container.Draft
+	id      int64 // of the new container
+	made    *container.PreparedCreate
+	backup  *Backup // unless nil: the copy is this backup
+	lease   *lease.Held
 }
 
 // prepareCopy copies items and keys into a draft; blobs are shared. After a failure the
 // stored rows are left for DeleteLeftoverRows. Of the copies of this process, one at a time is under
 // way until it is closed.
-func (s *Contents) prepareCopy(ctx context.Context, from container.Container, draft *container.Draft) (p *PreparedCopy, err error) {
+func (s *Backups) prepareCopy(ctx context.Context, from container.Container, draft *container.Draft) (p *PreparedCopy, err error) {
 	select {
 	case s.copies.slot <- struct{}{}:
 	case <-ctx.Done():
 		draft.Zero()
 		return nil, ctx.Err()
 	}
-	p = &PreparedCopy{contents: s, draft: draft, id: draft.ID}
+	p = &PreparedCopy{backups: s, draft: draft, id: draft.ID}
 	if err = p.copy(ctx, from); err == nil {
 		p.made, err = s.keys.PrepareDraft(ctx, draft)
 	}
@@ -79,7 +79,7 @@ func (s *Contents) prepareCopy(ctx context.Context, from container.Container, dr
 // copy copies the content of from under a lease, by which DeleteLeftoverRows on another node sees that
 // the copy is under way.
 func (p *PreparedCopy) copy(ctx context.Context, from container.Container) (err error) {
-	s := p.contents
+	s := p.backups
 	if p.lease, err = s.Leases.Acquire(ctx, copyLeases+fmt.Sprint(p.id)); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (p *PreparedCopy) copy(ctx context.Context, from container.Container) (err 
 }
 
 func (p *PreparedCopy) copyLeased(ctx context.Context, from container.Container) error {
-	s := p.contents
+	s := p.backups
 	if err := s.items.CheckAccess(ctx, from); err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (p *PreparedCopy) Commit(ctx context.Context, tx *store.Tx) (container.Cont
 	} else if !mine {
 		return c, errDiscarded()
 	}
-	if err := p.contents.items.KeepTotal(ctx, tx, c); err != nil {
+	if err := p.backups.items.KeepTotal(ctx, tx, c); err != nil {
 		return c, err
 	}
 	if p.backup != nil {
@@ -148,11 +148,11 @@ func (p *PreparedCopy) Close(ctx context.Context, outcome store.Outcome) {
 	}
 	p.draft.Zero()
 	p.lease.Release()
-	p.contents.copies.set(0)
-	<-p.contents.copies.slot
+	p.backups.copies.set(0)
+	<-p.backups.copies.slot
 }
 
-func (s *Contents) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
+func (s *Backups) copyAll(ctx context.Context, from container.Container, to container.Opened) error {
 	source, err := s.keys.OpenKey(ctx, from, api.ByUser)
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (s *Contents) copyAll(ctx context.Context, from container.Container, to con
 // copyItems stores the items of from, as they are in one snapshot, as items of to,
 // in their order. It fails with store.ErrOutdated, and has stored nothing, if the container's
 // key was replaced before the snapshot.
-func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) error {
+func (s *Backups) copyItems(ctx context.Context, from, to container.Opened) error {
 	directory, err := s.keys.Directory(ctx, from.Tenant)
 	if err != nil {
 		return err
@@ -187,7 +187,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 			if err != nil || len(list) == 0 {
 				return err
 			}
-			part := copyPart{contents: s, directory: directory, from: from, to: to}
+			part := copyPart{backups: s, directory: directory, from: from, to: to}
 			for _, f := range list {
 				blobs := []items.Blob{f.Blob}
 				if f.Item.PathHash != nil {
@@ -213,7 +213,7 @@ func (s *Contents) copyItems(ctx context.Context, from, to container.Opened) err
 
 // copyPart is a number of items that are being copied into another container.
 type copyPart struct {
-	contents  *Contents
+	backups   *Backups
 	directory *container.Directory
 	from, to  container.Opened
 	items     []items.Row
@@ -241,7 +241,7 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 		return err
 	}
 	// On another connection: tx remains the snapshot.
-	err = p.contents.db.InTx(ctx, func(tx *store.Tx) error {
+	err = p.backups.db.InTx(ctx, func(tx *store.Tx) error {
 		return insertCopiedItems(ctx, tx, p.to.ID, func() error { return items.Insert(ctx, tx, list, blobs, sealed) })
 	})
 	if err != nil {
@@ -255,7 +255,7 @@ func (p *copyPart) store(ctx context.Context, tx *store.Tx) error {
 // seal returns the part's items, blobs and key pages as items, blobs and key pages of
 // the target container.
 func (p *copyPart) seal(ring *items.Keyring) (list []items.Row, flat []items.Blob, sealed []keypage.Row, err error) {
-	pages := p.contents.items.NewKeyPages()
+	pages := p.backups.items.NewKeyPages()
 	defer pages.Zero()
 	for i, item := range p.items {
 		copied, err := p.copyItem(item, p.blobs[i], ring)
