@@ -137,7 +137,7 @@ func (m *model) finish(r *modelReader) {
 
 func (m *model) fold(r *rapid.T) {
 	_, s := drawOne(r, m.sites)
-	must(m.t, errorOf(m.Fold(context.Background(), s.Container)))
+	must(m.t, errorOf(m.Renewer.Fold(context.Background(), s.Container)))
 }
 
 // crash kills one of the acts before it is done, and restarts the process.

@@ -13,7 +13,6 @@ package content
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"time"
 
@@ -30,8 +29,6 @@ type Keys interface {
 	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
 	// Directory returns the directory that hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
-	// SetRenewed records that no blob of a container is older than mark.
-	SetRenewed(ctx context.Context, tx *store.Tx, tenant, id, mark int64) (bool, error)
 	// IsFolded reports whether all files of c are found by their folded paths;
 	// SetFolded records it.
 	IsFolded(ctx context.Context, tx *store.Tx, c container.Container) (bool, error)
@@ -45,16 +42,13 @@ type Contents struct {
 	items   *items.Store
 	keys    Keys
 	sizes   items.Sizes
-	slots   int
 	now     func() time.Time
-	units   chan struct{} // one element for each unit of Renew under way
-	folding sync.Mutex    // one site at a time: it keeps 8 bytes of each file
+	folding sync.Mutex // one site at a time: it keeps 8 bytes of each file
 }
 
 // New returns the content of the given items.
-func New(db *store.DB, stored *items.Store, keys Keys, pageSlots int, now func() time.Time) *Contents {
-	return &Contents{db: db, items: stored, keys: keys, sizes: stored.Sizes(), slots: pageSlots, now: now,
-		units: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+func New(db *store.DB, stored *items.Store, keys Keys, now func() time.Time) *Contents {
+	return &Contents{db: db, items: stored, keys: keys, sizes: stored.Sizes(), now: now}
 }
 
 // writtenTime returns the creation time of something new: whole milliseconds, as

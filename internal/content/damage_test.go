@@ -219,7 +219,7 @@ func TestADamagedFileCanBeReplaced(t *testing.T) {
 		for i := range 5 {
 			w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
 		}
-		if _, err := w.Fold(t.Context(), w.Site); err != nil {
+		if _, err := w.Renewer.Fold(t.Context(), w.Site); err != nil {
 			t.Fatal(err)
 		}
 		page := w.StoredBlobs(t)[0].Page
@@ -242,7 +242,7 @@ func TestReplacingAFileRemovesItsKeys(t *testing.T) {
 		for i := range 6 { // each a page of its own, then folded into one
 			w.MustPut(t, fmt.Sprint("file", i), contenttest.RandomContent(i, 10))
 		}
-		must(t, errorOf(w.Fold(t.Context(), w.Site)))
+		must(t, errorOf(w.Renewer.Fold(t.Context(), w.Site)))
 		if n := w.Pages(t); n != 1 {
 			t.Fatalf("%d pages", n)
 		}

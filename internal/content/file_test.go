@@ -90,7 +90,7 @@ func TestASiteHoldsTheLastVersionOfEachFile(t *testing.T) {
 			want[path] = contenttest.RandomContent(i, rapid.SampledFrom([]int{0, 10, blobSize, 4*blobSize + 1}).Draw(rt, "size"))
 			w.MustPut(t, path, want[path])
 			if rapid.IntRange(0, 3).Draw(rt, "fold") == 0 {
-				_, err := w.Fold(t.Context(), w.Site)
+				_, err := w.Renewer.Fold(t.Context(), w.Site)
 				must(t, err)
 			}
 		}
@@ -252,7 +252,7 @@ func TestReadersSeeTheOldOrTheNewFile(t *testing.T) {
 		}
 		wg.Go(func() {
 			for {
-				if _, err := w.Fold(context.Background(), w.Site); err != nil {
+				if _, err := w.Renewer.Fold(context.Background(), w.Site); err != nil {
 					t.Error(err)
 				}
 				select {

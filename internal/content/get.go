@@ -240,7 +240,7 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	return r.contents.items.CopyBlob(ctx, b, key, envelope.Range{Off: off, N: n}, w)
 }
 
-// backup.Close ends the read. If the file was replaced in the meantime, its blobs may be
+// Close ends the read. If the file was replaced in the meantime, its blobs may be
 // collected from then on.
 func (r *Reader) Close() error {
 	if !r.closed {

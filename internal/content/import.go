@@ -44,7 +44,7 @@ type PreparedImport struct {
 }
 
 // PrepareImport adds the messages of the mbox r to c, except for the last batch, which
-// backup.Commit adds. The mbox has size bytes; a negative size means that it is not known. The
+// Commit adds. The mbox has size bytes; a negative size means that it is not known. The
 // mbox is kept byte for byte.
 //
 // Each batch before the last one has a transaction of its own. If the import fails, the
@@ -136,10 +136,10 @@ func (p *PreparedImport) Failure(err error) error {
 	return fmt.Errorf("import mail: %w", err)
 }
 
-// backup.Prepare prepares the last batch again.
+// Prepare prepares the last batch again.
 func (p *PreparedImport) Prepare(ctx context.Context) error { return p.last.Prepare(ctx) }
 
-// backup.Commit adds the last batch in tx, and returns the counts of the whole import.
+// Commit adds the last batch in tx, and returns the counts of the whole import.
 func (p *PreparedImport) Commit(ctx context.Context, tx *store.Tx) (Imported, error) {
 	if err := p.last.Commit(ctx, tx); err != nil {
 		return p.done, err
@@ -147,7 +147,7 @@ func (p *PreparedImport) Commit(ctx context.Context, tx *store.Tx) (Imported, er
 	return p.counting(p.last), nil
 }
 
-// backup.Close ends the import.
+// Close ends the import.
 func (p *PreparedImport) Close(ctx context.Context, outcome store.Outcome) {
 	p.last.Close(ctx, outcome)
 	if outcome == store.Committed {
@@ -235,7 +235,7 @@ func (b *batch) store(ctx context.Context) error {
 	return b.Prepare(ctx)
 }
 
-// backup.Prepare opens the container's key and seals the pages of the blobs' keys under it.
+// Prepare opens the container's key and seals the pages of the blobs' keys under it.
 func (b *batch) Prepare(ctx context.Context) (err error) {
 	if b.stale != 0 {
 		if err := b.renewStale(ctx, b.stale); err != nil {
@@ -250,7 +250,7 @@ func (b *batch) Prepare(ctx context.Context) (err error) {
 	return b.sealKeys(b.opened)
 }
 
-// backup.Commit makes the batch visible in tx, and records the progress of its import.
+// Commit makes the batch visible in tx, and records the progress of its import.
 func (b *batch) Commit(ctx context.Context, tx *store.Tx) (err error) {
 	if b.stale, err = b.contents.items.AcceptsBlobs(ctx, tx, b.opened, b.rows); err != nil {
 		return err
@@ -275,7 +275,7 @@ func (b *batch) Commit(ctx context.Context, tx *store.Tx) (err error) {
 	return nil
 }
 
-// backup.Close zeroes keys, and deletes the blobs of a batch that was not committed.
+// Close zeroes keys, and deletes the blobs of a batch that was not committed.
 func (b *batch) Close(ctx context.Context, outcome store.Outcome) {
 	b.zero()
 	switch outcome {

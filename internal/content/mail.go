@@ -264,7 +264,7 @@ type openedMessage struct {
 	keys      *items.Keyring
 }
 
-// copyMessage writes a range of a message to w, as items.CopyBlob does, and looks the message
+// copyMessage writes a range of a message to w, as CopyBlob does, and looks the message
 // up again if a roll re-encrypted it in the meantime.
 func (s *Contents) copyMessage(ctx context.Context, f openedMessage, at envelope.Range, w io.Writer) error {
 	for range items.MaxAttempts {

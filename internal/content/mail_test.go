@@ -94,7 +94,7 @@ func TestMailOnBothDatabases(t *testing.T) {
 		}
 		w.WantHealthy(t, true)
 		before := w.Pages(t)
-		if merged, err := w.Fold(t.Context(), w.Mail); err != nil || merged == 0 || w.Pages(t) != before-merged {
+		if merged, err := w.Renewer.Fold(t.Context(), w.Mail); err != nil || merged == 0 || w.Pages(t) != before-merged {
 			t.Errorf("folded %d of %d pages to %d, %v", merged, before, w.Pages(t), err)
 		}
 		if w.MustExport(t) != all {

@@ -68,7 +68,7 @@ func notAPath(path, why string) error {
 // PreparedFile is a file whose content is stored and which no row refers to. Until it is
 // committed, a roll may give its container another key, or re-encrypt everything in the
 // container: so the pages of its blobs are under a key of their own, which exists only in
-// memory, and are resealed by backup.Prepare.
+// memory, and are resealed by Prepare.
 type PreparedFile struct {
 	contents  *Contents
 	container container.Container
@@ -187,7 +187,7 @@ func (u *PreparedFile) transitParent() container.Opened {
 	return container.Opened{Container: c, Key: u.transit}
 }
 
-// backup.Prepare opens the container's key and reseals the pages under it.
+// Prepare opens the container's key and reseals the pages under it.
 func (u *PreparedFile) Prepare(ctx context.Context) (err error) {
 	if u.stale != 0 {
 		if err := u.renewStale(ctx, u.stale); err != nil {
@@ -209,7 +209,7 @@ func (u *PreparedFile) Prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// backup.Commit puts the file in place of the old one in tx. The old file's keys are deleted in
+// Commit puts the file in place of the old one in tx. The old file's keys are deleted in
 // the same transaction, its blobs by the next collection.
 func (u *PreparedFile) Commit(ctx context.Context, tx *store.Tx) (File, error) {
 	err := u.replaceFile(ctx, tx)
@@ -263,7 +263,7 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 	return items.ChangeTotal(ctx, tx, tenant, u.item.Container, add)
 }
 
-// backup.Close zeroes keys. Unless the file was or may have been committed, its blobs are
+// Close zeroes keys. Unless the file was or may have been committed, its blobs are
 // deleted; those that no row refers to after an unknown outcome are left for a collection
 // of orphans.
 func (u *PreparedFile) Close(ctx context.Context, outcome store.Outcome) {

@@ -62,7 +62,7 @@ func TestBlobsOfACommitWithoutAnAnswerAreKept(t *testing.T) {
 		for _, c := range []container.Container{w.Mail, w.Site} {
 			r := w.Renewal(mark, skipped)
 			r.Done = func(*store.Tx, int64) error { return armed() }
-			wantAnswerLost(t, w, w.Renew(ctx, c, r))
+			wantAnswerLost(t, w, w.Renewer.Renew(ctx, c, r))
 			if w.MustExport(t) != mail || w.MustGet(t, "a") != file {
 				t.Errorf("the %s that was encrypted again is not what it was", c.Kind)
 			}
@@ -106,7 +106,7 @@ func TestBlobsOfATransactionThatFailedAreDeleted(t *testing.T) {
 			}
 			return nil
 		}
-		if err := w.Renew(ctx, w.Site, r); !errors.Is(err, errRefused) {
+		if err := w.Renewer.Renew(ctx, w.Site, r); !errors.Is(err, errRefused) {
 			t.Errorf("renew: %v", err)
 		}
 		w.WantExact(t)

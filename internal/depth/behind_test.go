@@ -40,7 +40,7 @@ func (m *hookedStages) Remaining(ctx context.Context, tx *store.Tx, stage api.Ro
 // duringStage gives w a roller that calls happens during a stage.
 func duringStage(w *contenttest.Fixture, stage api.RollStage, happens func()) {
 	w.Roller = w.With(func(c *roll.Config) {
-		c.Deep = &hookedStages{depth.New(w.DB, w.Containers.Containers, w.Contents.Contents), stage, happens}
+		c.Deep = &hookedStages{depth.New(w.DB, w.Containers.Containers, w.Contents.Renewer), stage, happens}
 	}).Roller
 }
 

@@ -1,6 +1,6 @@
 // Package depth performs the stages of a roll of depth container or content below
 // policy keys: it gives containers new keys, re-wraps the keys of their blobs under
-// those, and re-encrypts content.
+// those, and re-encrypts renew.
 //
 // The remaining work is the result of a query, as in every roll: containers whose key
 // is older than the roll's watermark or that still have an older key, and containers
@@ -22,10 +22,10 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/items"
 	"keyroll/internal/keypage"
+	"keyroll/internal/renew"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 )
@@ -34,12 +34,12 @@ import (
 type Deep struct {
 	db         *store.DB
 	containers *container.Containers
-	contents   *content.Contents
+	renewer    *renew.Renewer
 }
 
-// New returns a Deep that works on the given containers and contents.
-func New(db *store.DB, containers *container.Containers, contents *content.Contents) *Deep {
-	return &Deep{db, containers, contents}
+// New returns a Deep that works on the given containers.
+func New(db *store.DB, containers *container.Containers, renewer *renew.Renewer) *Deep {
+	return &Deep{db, containers, renewer}
 }
 
 // NewestKey returns an id that no existing key of a container or a blob exceeds. It is a
@@ -224,7 +224,7 @@ func (w *work) rewrap(ctx context.Context, page int64, g *container.Group) error
 	if len(opened) == 0 {
 		return nil
 	}
-	err := w.contents.Rewrap(ctx, w.Tenant, opened, content.Rewrapping{LockRunning: w.LockRunning,
+	err := w.renewer.Rewrap(ctx, w.Tenant, opened, renew.Rewrapping{LockRunning: w.LockRunning,
 		Done: func(tx *store.Tx, blobs int64) error { return w.Done(tx, roll.Done{Blobs: blobs}) },
 		Skip: func(container, page int64, err error) { w.Skip(container, fmt.Sprintf("key page %d", page), err) }})
 	if err == nil {
@@ -247,7 +247,7 @@ func (w *work) finished(containers int) roll.Done {
 func (w *work) renew(ctx context.Context, g *container.Group) error {
 	var list []container.Container
 	for _, o := range g.Opened {
-		err := w.contents.Renew(ctx, o.Container, content.Renewal{Watermark: w.Watermark, LockRunning: w.LockRunning,
+		err := w.renewer.Renew(ctx, o.Container, renew.Renewal{Watermark: w.Watermark, LockRunning: w.LockRunning,
 			Throttle: func(ctx context.Context, bytes int64) error { return w.Throttle(ctx, 0, bytes) },
 			Done:     func(tx *store.Tx, bytes int64) error { return w.Done(tx, roll.Done{Bytes: bytes}) },
 			Skip:     func(item int64, err error) { w.Skip(o.ID, fmt.Sprintf("item %d", item), err) }})
@@ -259,7 +259,7 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 	if len(list) == 0 {
 		return nil
 	}
-	n, err := w.contents.FinishRenewed(ctx, list, w.Watermark, w.LockRunning, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.finished(int(containers))) })
+	n, err := w.renewer.Finish(ctx, list, w.Watermark, w.LockRunning, func(tx *store.Tx, containers int64) error { return w.Done(tx, w.finished(int(containers))) })
 	if n > 0 {
 		w.didWork.Store(true)
 	}
@@ -267,7 +267,7 @@ func (w *work) renew(ctx context.Context, g *container.Group) error {
 		return err
 	}
 	for _, c := range list {
-		if _, err := w.contents.FoldSparse(ctx, c); err != nil {
+		if _, err := w.renewer.FoldSparse(ctx, c); err != nil {
 			return err
 		}
 	}

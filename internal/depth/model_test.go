@@ -169,7 +169,7 @@ func (m *model) interrupt(t *rapid.T) {
 
 func (m *model) fold(t *rapid.T) {
 	if len(m.boxes) > 0 {
-		_, err := m.Contents.Fold(m.Ctx, m.box(t))
+		_, err := m.Contents.Renewer.Fold(m.Ctx, m.box(t))
 		m.Must(err)
 	}
 	var sums []keypage.Sum

@@ -9,10 +9,10 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/container"
-	"keyroll/internal/content"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/renew"
 	"keyroll/internal/store"
 )
 
@@ -53,7 +53,7 @@ func (w *work) dropOlder(ctx context.Context) error {
 		return nil
 	}
 	err := w.db.View(ctx, func(tx *store.Tx) error {
-		left, err := content.UnderOlder(ctx, tx, w.Tenant, free)
+		left, err := renew.UnderOlder(ctx, tx, w.Tenant, free)
 		for _, at := range left {
 			delete(free, at.Parent)
 		}
@@ -83,7 +83,7 @@ func (w *work) dropOlder(ctx context.Context) error {
 func (w *work) confirmOlder(ctx context.Context, free map[int64]uint32) (wrong map[int64]error, err error) {
 	damaged := w.db.CheckTables(ctx, "key_page")
 	if damaged == nil {
-		return w.contents.ConfirmNoneUnderOlder(ctx, w.Tenant, free)
+		return w.renewer.ConfirmNoneUnderOlder(ctx, w.Tenant, free)
 	}
 	if !fail.Is(damaged, api.Damaged) {
 		return nil, damaged
@@ -127,7 +127,7 @@ func (w *work) dropOlderOf(ctx context.Context, r rewrapped) error {
 				return err
 			}
 		}
-		left, err := content.UnderOlder(ctx, tx, w.Tenant, r.generations)
+		left, err := renew.UnderOlder(ctx, tx, w.Tenant, r.generations)
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"keyroll/internal/items"
 	"keyroll/internal/policy"
 	"keyroll/internal/purge"
+	"keyroll/internal/renew"
 	"keyroll/internal/roll"
 	"keyroll/internal/seal"
 	"keyroll/internal/server"
@@ -38,6 +39,7 @@ type Packages struct {
 	Contents   *content.Contents
 	Backups    *backup.Backups
 	Collector  *collect.Collector
+	Renewer    *renew.Renewer
 	Roller     *roll.Roller
 	Upkeep     *upkeep.Queue
 	Purger     *purge.Purger
@@ -60,22 +62,23 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	p.Containers = container.New(f.db, p.Policies, o.PageSlots, o.now)
 	f.onClose(func() error { p.Containers.Close(); return nil })
 	p.Items = items.New(items.Config{DB: f.db, Keys: p.Containers, Blobs: s.blobs, Slots: o.PageSlots, OlderNodes: olderNodes("keeps_totals")})
-	p.Contents = content.New(f.db, p.Items, p.Containers, o.PageSlots, o.now)
+	p.Contents = content.New(f.db, p.Items, p.Containers, o.now)
 	p.Backups = backup.New(f.db, p.Items, p.Containers)
 	p.Backups.Leases = f.leases
 	p.Collector = collect.New(f.db, p.Items, o.now)
+	p.Renewer = renew.New(f.db, p.Items, p.Containers, o.PageSlots)
 	var limit *rate.Limiter
 	if o.RollRate > 0 {
 		limit = rate.NewLimiter(rate.Limit(o.RollRate), o.PageSlots)
 	}
-	p.Roller = roll.New(roll.Config{DB: f.db, Policies: p.Policies, Limit: limit, Deep: depth.New(f.db, p.Containers, p.Contents), Leases: f.leases, Now: o.now, Logger: o.Logger,
+	p.Roller = roll.New(roll.Config{DB: f.db, Policies: p.Policies, Limit: limit, Deep: depth.New(f.db, p.Containers, p.Renewer), Leases: f.leases, Now: o.now, Logger: o.Logger,
 		Settled: func(tenant, policy int64) { p.Service.Retire(tenant, policy) }})
 	log := audit.New(p.Containers, o.now)
 	p.Purger = purge.New(purge.Config{DB: f.db, Policies: p.Policies, Containers: p.Containers, Audit: log,
 		KeysInFiles: !strings.HasPrefix(s.availabilityAt, "https://"), Leases: f.leases, Now: o.now, Logger: o.Logger})
 	verifier := verify.New(f.db, p.Policies, p.Containers, p.Items, p.Contents)
 	verifier.Vaults = p.vaults
-	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Backups: p.Backups, Collector: p.Collector,
+	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Backups: p.Backups, Collector: p.Collector, Renewer: p.Renewer,
 		Roller: p.Roller, Verifier: verifier, Audit: log, Upkeep: p.Upkeep, Keys: s.keys, PageSlots: o.PageSlots, Now: o.now, Logger: o.Logger, TenantGUID: id.tenantGUID})
 	return p, nil
 }

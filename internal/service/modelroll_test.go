@@ -133,7 +133,7 @@ func (m *model) interruptThisRoll(r *rapid.T, ro roll.Roll) {
 		fault.Set(func(string) { count() })
 		defer fault.Set(nil)
 	}
-	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Contents), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
+	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Renewer), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
 		Reseal: func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			if how == "page" {

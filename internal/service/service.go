@@ -27,6 +27,7 @@ import (
 	"keyroll/internal/items"
 	"keyroll/internal/policy"
 	"keyroll/internal/purge"
+	"keyroll/internal/renew"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 	"keyroll/internal/upkeep"
@@ -44,6 +45,7 @@ type Config struct {
 	Contents   *content.Contents
 	Backups    *backup.Backups
 	Collector  *collect.Collector
+	Renewer    *renew.Renewer
 	Roller     *roll.Roller
 	Verifier   *verify.Verifier
 	Audit      *audit.Log

@@ -109,7 +109,7 @@ func (s *Service) foldContainers(tenant int64) {
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
 	s.queueJob(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
-		_, err := s.Contents.Fold(ctx, ct)
+		_, err := s.Renewer.Fold(ctx, ct)
 		return err
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"keyroll/internal/content"
 	"keyroll/internal/fault"
 	"keyroll/internal/items"
+	"keyroll/internal/renew"
 	"keyroll/internal/store"
 )
 
@@ -23,6 +24,7 @@ type Contents struct {
 	Items     *items.Store
 	Backups   *backup.Backups
 	Collector *collect.Collector
+	Renewer   *renew.Renewer
 	DB        *store.DB
 }
 
@@ -40,7 +42,8 @@ type Config struct {
 // Connect returns the content that a database and a blob store hold.
 func Connect(c Config) Contents {
 	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes})
-	return Contents{Contents: content.New(c.DB, all, c.Containers, c.Slots, c.Now), Items: all, Backups: backup.New(c.DB, all, c.Containers), Collector: collect.New(c.DB, all, c.Now), DB: c.DB}
+	return Contents{DB: c.DB, Items: all, Contents: content.New(c.DB, all, c.Containers, c.Now), Backups: backup.New(c.DB, all, c.Containers),
+		Collector: collect.New(c.DB, all, c.Now), Renewer: renew.New(c.DB, all, c.Containers, c.Slots)}
 }
 
 // Files returns all files of c by path, and after them the damaged ones. It reads them in

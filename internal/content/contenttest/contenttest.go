@@ -61,7 +61,7 @@ func Open(p *policytest.World, blobs blob.Store, now func() time.Time) *Fixture 
 	f.Containers = containertest.Containers{Containers: container.New(p.DB, p.Policies, Slots, now), DB: p.DB}
 	p.Must(f.Containers.Bootstrap(p.Ctx, p.Tenant))
 	f.Contents = Connect(Config{DB: p.DB, Containers: f.Containers.Containers, Blobs: blobs, Slots: Slots, Now: now})
-	f.rolls = roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, f.Containers.Containers, f.Contents.Contents),
+	f.rolls = roll.Config{DB: p.DB, Policies: p.Policies, Deep: depth.New(p.DB, f.Containers.Containers, f.Contents.Renewer),
 		Settled: func(int64, int64) {}, Now: now, Logger: slog.New(slog.DiscardHandler)}
 	f.Roller = roll.New(f.rolls)
 	return f

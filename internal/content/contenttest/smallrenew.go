@@ -5,14 +5,14 @@ import (
 	"testing"
 
 	"keyroll/internal/container"
-	"keyroll/internal/content"
+	"keyroll/internal/renew"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
 // Renewal returns callbacks without limits, which record the skipped items.
-func (w *Small) Renewal(mark int64, skipped map[int64]error) content.Renewal {
-	return content.Renewal{Watermark: mark, LockRunning: func(*store.Tx) error { return nil }, Throttle: func(context.Context, int64) error { return nil },
+func (w *Small) Renewal(mark int64, skipped map[int64]error) renew.Renewal {
+	return renew.Renewal{Watermark: mark, LockRunning: func(*store.Tx) error { return nil }, Throttle: func(context.Context, int64) error { return nil },
 		Done: func(*store.Tx, int64) error { return nil }, Skip: func(item int64, err error) { skipped[item] = err }}
 }
 
@@ -22,9 +22,9 @@ func (w *Small) MustRenew(t testing.TB, mark int64, list ...container.Container)
 	t.Helper()
 	ctx, skipped := context.Background(), map[int64]error{}
 	for _, c := range list {
-		Must(t, storetest.Ask(ctx, t, func(ctx context.Context) error { return w.Renew(ctx, c, w.Renewal(mark, skipped)) }, nil))
+		Must(t, storetest.Ask(ctx, t, func(ctx context.Context) error { return w.Renewer.Renew(ctx, c, w.Renewal(mark, skipped)) }, nil))
 	}
-	n, err := w.FinishRenewed(ctx, list, mark, func(*store.Tx) error { return nil }, func(*store.Tx, int64) error { return nil })
+	n, err := w.Renewer.Finish(ctx, list, mark, func(*store.Tx) error { return nil }, func(*store.Tx, int64) error { return nil })
 	Must(t, err)
 	return n, skipped
 }

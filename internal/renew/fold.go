@@ -1,4 +1,4 @@
-package content
+package renew
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const sparseFactor = 8
 
 // FoldSparse calls Fold if c's pages of blob keys are nearly empty on average, as
 // Renew leaves those of large files, because their units have only a few blobs.
-func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, error) {
+func (s *Renewer) FoldSparse(ctx context.Context, c container.Container) (int, error) {
 	var pages, keys int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 		pages, keys, err = keypage.Count(ctx, tx, c.Tenant, []keypage.Parent{{ID: c.ID, Generation: c.Generation}}, []envelope.Class{envelope.ClassBlob})
@@ -35,7 +35,7 @@ func (s *Contents) FoldSparse(ctx context.Context, c container.Container) (int, 
 
 // Fold merges the small key pages of c's blobs, and returns how many pages it
 // removed.
-func (s *Contents) Fold(ctx context.Context, c container.Container) (int, error) {
+func (s *Renewer) Fold(ctx context.Context, c container.Container) (int, error) {
 	opened, err := s.keys.OpenKey(ctx, c, api.BySystem)
 	if err != nil {
 		return 0, err

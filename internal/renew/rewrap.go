@@ -1,4 +1,4 @@
-package content
+package renew
 
 import (
 	"context"
@@ -32,7 +32,7 @@ type Rewrapping struct {
 // older generation of the container keys to the present one. It writes no blob and no
 // item. A page that another transaction changed is left for another call, one that
 // cannot be decrypted is skipped.
-func (s *Contents) Rewrap(ctx context.Context, tenant int64, containers []container.Opened, r Rewrapping) error {
+func (s *Renewer) Rewrap(ctx context.Context, tenant int64, containers []container.Opened, r Rewrapping) error {
 	byID := make(map[int64]container.Opened, len(containers))
 	generations := make(map[int64]uint32, len(containers))
 	for _, o := range containers {
@@ -72,7 +72,7 @@ func UnderOlder(ctx context.Context, tx *store.Tx, tenant int64, generations map
 // a key page of blobs under an older key than that of the given generation, with an
 // error for each. It reads the table from end to end and does not rely on the index
 // by which UnderOlder found none.
-func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, generations map[int64]uint32) (map[int64]error, error) {
+func (s *Renewer) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, generations map[int64]uint32) (map[int64]error, error) {
 	wrong := map[int64]error{}
 	ids := slices.Collect(maps.Keys(generations))
 	err := s.db.Scan(ctx, store.ScanQuery{Table: "key_page", Columns: "tenant, class, parent, generation, id", Column: "parent", IDs: ids}, func(row store.Scanner) error {
@@ -89,7 +89,7 @@ func (s *Contents) ConfirmNoneUnderOlder(ctx context.Context, tenant int64, gene
 }
 
 // rewrapPages re-wraps some pages in one transaction.
-func (s *Contents) rewrapPages(ctx context.Context, tenant int64, byID map[int64]container.Opened, ids []int64, r Rewrapping) error {
+func (s *Renewer) rewrapPages(ctx context.Context, tenant int64, byID map[int64]container.Opened, ids []int64, r Rewrapping) error {
 	var rows []keypage.Row
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 		rows, err = keypage.GetAll(ctx, tx, tenant, ids)
@@ -129,7 +129,7 @@ func rewrapped(o container.Opened, old keypage.Row) (next keypage.Row, err error
 	return next, err
 }
 
-func (s *Contents) swapPages(ctx context.Context, olds, news []keypage.Row, r Rewrapping) error {
+func (s *Renewer) swapPages(ctx context.Context, olds, news []keypage.Row, r Rewrapping) error {
 	if len(olds) == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package content_test
+package renew_test
 
 import (
 	"bytes"
@@ -166,7 +166,7 @@ func TestAStoppedRenewChangesNothing(t *testing.T) {
 		before, enough := w.AllTables(t), errors.New("it was stopped")
 		r := w.Renewal(store.NewID(), map[int64]error{})
 		r.LockRunning = func(*store.Tx) error { return enough }
-		if err := w.Renew(t.Context(), w.Mail, r); !errors.Is(err, enough) {
+		if err := w.Renewer.Renew(t.Context(), w.Mail, r); !errors.Is(err, enough) {
 			t.Errorf("error %v", err)
 		}
 		if w.AllTables(t) != before {
@@ -191,7 +191,7 @@ func TestRenewOnTwoNodesAtOnceSkipsNothing(t *testing.T) {
 				}
 				return nil
 			}
-			must(t, w.Renew(t.Context(), c, r))
+			must(t, w.Renewer.Renew(t.Context(), c, r))
 			if !other || len(skipped) > 0 {
 				t.Errorf("container %d: skipped %v", c.ID, skipped)
 			}
