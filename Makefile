@@ -15,7 +15,7 @@ LONG = KEYROLL_TEST_LONG=1 $(GO) test -timeout 3h
 # Packages that hold or handle keys: they pass under FIPS 140 enforcement too.
 # The small ones do so in make test.
 CRYPTO = ./internal/envelope ./internal/seal ./internal/access ./internal/availability
-CRYPTO_LARGE = ./internal/container ./internal/content ./internal/keypage ./internal/policy
+CRYPTO_LARGE = ./internal/backup ./internal/container ./internal/content ./internal/items ./internal/keypage ./internal/policy ./internal/renew
 
 # Packages whose tests take one database, SQLite above, and run on PostgreSQL too.
 # Those of most other packages take both each time.
@@ -23,7 +23,7 @@ EITHER = ./internal/audit ./internal/ca ./internal/vault ./internal/verify
 
 # Packages whose tests ask again where the answer of a commit was lost, as a seed
 # draws it (storetest.Ask).
-LOST = ./internal/container ./internal/content ./internal/policy ./internal/roll ./internal/vault
+LOST = ./internal/backup ./internal/collect ./internal/container ./internal/content ./internal/items ./internal/policy ./internal/renew ./internal/roll ./internal/vault
 
 # Packages with goroutines of their own and without SQL: the race detector
 # watches them in make test, and all others in make test-long.

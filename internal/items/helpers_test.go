@@ -5,10 +5,7 @@ import "keyroll/internal/content/contenttest"
 // fixture is what most tests work on.
 type fixture = contenttest.Small
 
-const (
-	tenant   = contenttest.Tenant
-	blobSize = contenttest.SmallBlob
-)
+const tenant = contenttest.Tenant
 
 var (
 	newFixture = contenttest.NewSmall
@@ -16,6 +13,3 @@ var (
 	must       = contenttest.Must
 	wantCode   = contenttest.WantCode
 )
-
-// errorOf returns the error of a call.
-func errorOf[T any](_ T, err error) error { return err }

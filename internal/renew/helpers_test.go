@@ -5,17 +5,9 @@ import "keyroll/internal/content/contenttest"
 // fixture is what most tests work on.
 type fixture = contenttest.Small
 
-const (
-	tenant   = contenttest.Tenant
-	blobSize = contenttest.SmallBlob
-)
+const blobSize = contenttest.SmallBlob
 
 var (
-	newFixture = contenttest.NewSmall
-	each       = contenttest.Each
-	must       = contenttest.Must
-	wantCode   = contenttest.WantCode
+	each = contenttest.Each
+	must = contenttest.Must
 )
-
-// errorOf returns the error of a call.
-func errorOf[T any](_ T, err error) error { return err }
