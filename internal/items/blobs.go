@@ -196,7 +196,7 @@ func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content 
 	return err
 }
 
-// Batch stores blobs that become durable together. It is used up by commit or discard.
+// Batch stores blobs that become durable together. It ends with Commit or Discard.
 type Batch struct {
 	store *Store
 	blobs blob.Batch
@@ -226,7 +226,8 @@ func (p *Batch) Commit(ctx context.Context) error { return p.blobs.Commit(ctx) }
 // Discard deletes the blobs, unless they were committed.
 func (p *Batch) Discard() { p.blobs.Discard() }
 
-// ListStored calls each for every blob of a tenant in the blob store, in no order.
+// ListStored calls each for every blob of a tenant in the blob store, in any order; not for
+// what keyroll did not write.
 func (s *Store) ListStored(ctx context.Context, tenant int64, each func(id, size int64) error) error {
 	return s.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {
 		id, err := strconv.ParseInt(path.Base(name), 16, 64)

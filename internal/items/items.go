@@ -2,12 +2,12 @@
 // blobs, the sealed metadata of items, the keys of blobs in key pages of their container,
 // and the sealed blobs in the blob store.
 //
-// It is the only package that names, writes, reads or deletes a blob in the blob store, and
-// the only one with SQL for the tables item, blob, dropped, unfinished and item_total. A
-// row that is to be deleted is confirmed without the index that found it (Rows.Remove), and
-// a row of a new blob is inserted only after CheckGCFence. The package does not know how
-// messages and files come and go; it never calls a vault in a transaction, and never shows
-// a path or a subject in an error. Start reading at Row, Blob and Store.OpenPart.
+// It is the only package that names, writes, reads, lists or deletes a blob in the blob
+// store, and the one that owns the tables item, blob, dropped, unfinished and item_total. A
+// row that is to be deleted is confirmed without the index that found it (Rows.Remove). The
+// package does not know how messages and files come and go; it never calls a vault in a
+// transaction, and never shows a path or a subject in an error. Start reading at Row, Blob
+// and Store.OpenPart.
 package items
 
 import (

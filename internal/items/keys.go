@@ -26,7 +26,7 @@ type KeyPages struct {
 	Sealed []keypage.Row // to be inserted with the blobs
 }
 
-// NewKeyPages returns no pages yet.
+// NewKeyPages returns a KeyPages without pages.
 func (s *Store) NewKeyPages() *KeyPages { return &KeyPages{slots: s.slots} }
 
 // Add adds a copy of a blob's key and returns the id of the page that will hold it.
@@ -100,7 +100,7 @@ type Keyring struct {
 }
 
 // OpenKeys decrypts the keys of blobs from their pages. If a page cannot be
-// decrypted, the method key returns the error for the blobs of that page.
+// decrypted, Keyring.Key returns the error for the blobs of that page.
 func OpenKeys(opened container.Opened, pages PageSet, blobs []Blob) *Keyring {
 	ring := &Keyring{keys: make(map[int64]*envelope.Key, len(blobs)), failed: make(map[int64]error)}
 	byPage := make(map[int64][]int64)

@@ -37,7 +37,7 @@ type Replacement struct {
 }
 
 // ReplacedBlob is a blob and its replacement.
-type ReplacedBlob struct{ Old, Row Blob }
+type ReplacedBlob struct{ Old, New Blob }
 
 // ReplaceBlobs replaces blobs of a container, and records each old one as dropped. It fails
 // with store.ErrOutdated if another transaction has changed an item or a blob.
@@ -46,7 +46,7 @@ func ReplaceBlobs(ctx context.Context, tx *store.Tx, container int64, list []Rep
 	for _, r := range list {
 		items = append(items, []any{r.Was.Tenant, r.Was.ID, r.Was.Version, r.Item.Version, r.Item.Metadata})
 		for _, b := range r.Blobs {
-			blobs = append(blobs, []any{b.Old.Item, b.Old.Sequence, b.Old.ID, b.Row.ID, b.Row.Page})
+			blobs = append(blobs, []any{b.Old.Item, b.Old.Sequence, b.Old.ID, b.New.ID, b.New.Page})
 			dropped = append(dropped, []any{b.Old.ID, b.Old.Item, b.Old.Tenant})
 		}
 	}

@@ -42,8 +42,7 @@ const (
 const selectWithFirstBlob = `SELECT ` + itemColumns + `, ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id AND b.sequence = 0
 	WHERE i.tenant = ?1 AND i.container = ?2 AND i.id > ?3`
 
-// Which selects the messages, the files or all items of a container: it is the query for
-// some of them.
+// Which is a query for items of a container: its messages, its files, or all.
 type Which string
 
 const (

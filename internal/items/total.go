@@ -33,7 +33,7 @@ const (
 		FROM item_total t WHERE t.tenant = ?1 AND t.container = ?2`
 )
 
-// ForgetTotal ends to keep the total of a container that does not exist.
+// ForgetTotal stops keeping the total of a container that no longer exists.
 func ForgetTotal(ctx context.Context, tx *store.Tx, tenant, container int64) error {
 	_, err := tx.Exec(ctx, deleteTotal, tenant, container)
 	return err

@@ -136,7 +136,7 @@ func (u *unit) writePlan(ctx context.Context, tx *store.Tx, news []renewedItem, 
 	for i, n := range news {
 		list[i] = items.Replacement{Was: n.was, Item: n.item}
 		for _, f := range n.blobs {
-			list[i].Blobs = append(list[i].Blobs, items.ReplacedBlob{Old: f.old, Row: f.row})
+			list[i].Blobs = append(list[i].Blobs, items.ReplacedBlob{Old: f.old, New: f.row})
 		}
 	}
 	return items.ReplaceBlobs(ctx, tx, u.container.ID, list)
